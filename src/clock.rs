@@ -1,0 +1,125 @@
+//! Points in time, and the one place that reads the system's clock.
+//!
+//! Deciding takes a [`Timestamp`]; only the engine holds a [`Clock`]. A manual clock moves by hand, so
+//! that tests need not sleep.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+/// A point in time, in whole milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The latest instant that the store's arithmetic is exact for: 2^52 ms, some 140,000 years.
+    pub const MAX: Self = Self(1 << 52);
+
+    /// The instant `ms` milliseconds after the Unix epoch, at most [`Timestamp::MAX`].
+    pub const fn from_ms(ms: u64) -> Self {
+        if ms > Self::MAX.0 { Self::MAX } else { Self(ms) }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn as_ms(self) -> u64 {
+        self.0
+    }
+
+    /// This instant moved forward by `duration`, whose part below a millisecond is dropped.
+    pub fn after(self, duration: Duration) -> Self {
+        let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self::from_ms(self.0.saturating_add(ms))
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ms", self.0)
+    }
+}
+
+/// The time of a request, and whether a store with a clock of its own may use that one instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Now {
+    /// The process's clock says so; a shared store decides by its own clock.
+    Local(Timestamp),
+    /// It is this time, whatever any clock says.
+    Given(Timestamp),
+}
+
+impl Now {
+    /// The time as this process knows it.
+    pub fn timestamp(self) -> Timestamp {
+        match self {
+            Self::Local(at) | Self::Given(at) => at,
+        }
+    }
+}
+
+/// Tells the time: the system's, or one that is moved by hand.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    manual_ms: Option<Arc<AtomicU64>>,
+}
+
+impl Clock {
+    /// The system's clock.
+    pub fn system() -> Self {
+        Self { manual_ms: None }
+    }
+
+    /// A clock that stands at `at` until [`Clock::advance`] moves it; its clones move with it.
+    pub fn manual(at: Timestamp) -> Self {
+        Self { manual_ms: Some(Arc::new(AtomicU64::new(at.as_ms()))) }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Now {
+        match &self.manual_ms {
+            Some(ms) => Now::Given(Timestamp::from_ms(ms.load(Ordering::SeqCst))),
+            None => {
+                // A clock set before 1970 reads as 1970: counters then wait, nothing breaks.
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                Now::Local(Timestamp::default().after(since))
+            }
+        }
+    }
+
+    /// Moves a manual clock forward; the system's clock goes on as it does.
+    pub fn advance(&self, by: Duration) {
+        if let Some(ms) = &self.manual_ms {
+            let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            ms.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manual_clock_moves_only_by_hand() {
+        let clock = Clock::manual(Timestamp::from_ms(5));
+        let twin = clock.clone();
+        clock.advance(Duration::from_millis(7));
+        assert_eq!(twin.now(), Now::Given(Timestamp::from_ms(12)));
+    }
+
+    #[test]
+    fn arithmetic_saturates_instead_of_wrapping() {
+        let late = Timestamp::from_ms(u64::MAX);
+        assert_eq!(late, Timestamp::MAX);
+        assert_eq!(late.after(Duration::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::from_ms(3).since(late), Duration::ZERO);
+    }
+}

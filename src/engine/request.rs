@@ -1,0 +1,88 @@
+//! A request as Envoy describes it, without the wire that it came by.
+
+use crate::limit::Hits;
+use crate::policy::Unit;
+
+/// Descriptors in one request. Envoy sends one for each entry of a route's `rate_limits`.
+pub const DESCRIPTORS_MAX: usize = 256;
+
+/// Entries in one descriptor: the depth of a policy's tree that a request can reach.
+pub const ENTRIES_MAX: usize = 64;
+
+/// What may pass, asked for a request.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    domain: &'a str,
+    descriptors: Vec<Descriptor<'a>>,
+}
+
+/// One thing that the request is to be counted as.
+#[derive(Clone, Debug)]
+pub struct Descriptor<'a> {
+    /// Keys and values, in order.
+    pub entries: Vec<(&'a str, &'a str)>,
+    pub hits: Hits,
+    /// The limit that the request brings along, instead of the policy's.
+    pub limit: Option<Override>,
+}
+
+/// A limit that a request brings along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Override {
+    pub amount: u64,
+    pub unit: Unit,
+}
+
+/// Why a request can't be decided.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("the domain is empty")]
+    EmptyDomain,
+    #[error("there is no descriptor")]
+    NoDescriptors,
+    #[error("{count} descriptors are more than {DESCRIPTORS_MAX}")]
+    TooManyDescriptors { count: usize },
+    #[error("descriptor {index} has {count} entries, more than {ENTRIES_MAX}")]
+    TooManyEntries { index: usize, count: usize },
+    #[error("descriptor {index} brings a limit of unknown unit {unit}")]
+    UnknownUnit { index: usize, unit: String },
+}
+
+impl<'a> Request<'a> {
+    /// A request that can be decided.
+    ///
+    /// # Errors
+    /// When the domain is empty, or there are no descriptors, or too many of something.
+    pub fn try_new(
+        domain: &'a str,
+        descriptors: Vec<Descriptor<'a>>,
+    ) -> Result<Self, RequestError> {
+        if domain.is_empty() {
+            return Err(RequestError::EmptyDomain);
+        }
+        match descriptors.len() {
+            0 => return Err(RequestError::NoDescriptors),
+            count if DESCRIPTORS_MAX < count => {
+                return Err(RequestError::TooManyDescriptors { count });
+            }
+            _ => {}
+        }
+        for (index, descriptor) in descriptors.iter().enumerate() {
+            let count = descriptor.entries.len();
+            if ENTRIES_MAX < count {
+                return Err(RequestError::TooManyEntries { index, count });
+            }
+        }
+        Ok(Self { domain, descriptors })
+    }
+
+    /// The policy that is asked.
+    pub fn domain(&self) -> &'a str {
+        self.domain
+    }
+
+    /// At least one.
+    pub fn descriptors(&self) -> &[Descriptor<'a>] {
+        &self.descriptors
+    }
+}

@@ -1,0 +1,10 @@
+//! Tollgate: a rate-limit and quota sidecar for Envoy.
+//!
+//! The modules stand in reading order; each uses only those before it.
+
+pub mod clock;
+pub mod engine;
+pub mod limit;
+pub mod metrics;
+pub mod policy;
+pub mod store;

@@ -1,0 +1,66 @@
+//! The token bucket: up to `burst` at once, refilled steadily at amount per window.
+//!
+//! The state is a debt, what has been taken and not yet refilled, in units of one hit divided by the
+//! window's milliseconds. A hit adds `window_ms` units, a millisecond pays `amount` units back, and so
+//! every step is exact integer arithmetic.
+
+/// The shape of a token bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    amount: u64,
+    window_ms: u64,
+    burst: u64,
+}
+
+/// The largest debt: Lua numbers and their sums stay exact below 2^53.
+pub const DEBT_MAX: u64 = 1 << 52;
+
+impl Bucket {
+    /// A bucket of `burst` hits that refills `amount` hits in `window_ms`. None if its arithmetic would
+    /// not be exact: burst times window exceeds [`DEBT_MAX`].
+    pub fn new(amount: u64, window_ms: u64, burst: u64) -> Option<Self> {
+        let debt_max = burst.checked_mul(window_ms)?;
+        (debt_max <= DEBT_MAX && amount <= DEBT_MAX).then_some(Self { amount, window_ms, burst })
+    }
+
+    /// The time in which the amount refills, in milliseconds.
+    pub fn window_ms(&self) -> u64 {
+        self.window_ms
+    }
+
+    /// How many hits pass at once when the bucket is full.
+    pub fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// The units of so many hits, cut where they exceed any debt.
+    pub fn units(&self, hits: u64) -> u64 {
+        hits.saturating_mul(self.window_ms).min(DEBT_MAX)
+    }
+
+    /// What is left at `now_ms` of a debt at `at_ms`.
+    pub fn debt(&self, at_ms: u64, debt: u64, now_ms: u64) -> u64 {
+        let elapsed_ms = now_ms.saturating_sub(at_ms);
+        debt.saturating_sub(elapsed_ms.saturating_mul(self.amount))
+    }
+
+    /// The whole hits that pass on a debt.
+    pub fn remaining(&self, debt: u64) -> u64 {
+        self.units(self.burst).saturating_sub(debt) / self.window_ms
+    }
+
+    /// Milliseconds until `hits` (at most the burst) pass on a debt.
+    pub fn wait_ms(&self, debt: u64, hits: u64) -> u64 {
+        let excess = (debt + self.units(hits)).saturating_sub(self.units(self.burst));
+        self.paid_ms(excess)
+    }
+
+    /// Milliseconds until a debt is paid.
+    pub fn drained_ms(&self, debt: u64) -> u64 {
+        self.paid_ms(debt)
+    }
+
+    fn paid_ms(&self, debt: u64) -> u64 {
+        debt.div_ceil(self.amount.max(1))
+    }
+}

@@ -1,0 +1,24 @@
+//! Fixed windows, aligned to the Unix epoch: cheap, and up to twice the amount around an edge.
+
+/// The shape of a fixed window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    window_ms: u64,
+}
+
+impl Fixed {
+    /// Windows of `window_ms` (at least 1).
+    pub fn new(window_ms: u64) -> Self {
+        Self { window_ms }
+    }
+
+    /// The window's length in milliseconds.
+    pub fn window_ms(&self) -> u64 {
+        self.window_ms
+    }
+
+    /// The end of the window that holds `now_ms`: the first millisecond after it.
+    pub fn end_ms(&self, now_ms: u64) -> u64 {
+        (now_ms / self.window_ms + 1) * self.window_ms
+    }
+}

@@ -1,0 +1,115 @@
+//! The sliding window: in any interval of the window's length at most the amount passes.
+//!
+//! The state is a quantised log. Time is cut into slots; a slot that saw hits keeps their count and its
+//! end. It counts in full until its last instant has left the window, so what passes in any interval can
+//! only be over-counted, never under-counted, and capacity comes back at most one slot late. A limit so
+//! small that its log can't grow long has slots of a millisecond: an exact log.
+
+use std::collections::VecDeque;
+
+/// Slots in a window.
+const SLOTS: u64 = 60;
+
+/// Slots in a window of a second or less, which changes too fast for more to be worth their memory.
+const SLOTS_SHORT: u64 = 20;
+
+/// A limit of at most this amount keeps an exact log: it can't have more entries than hits.
+const EXACT_AMOUNT_MAX: u64 = SLOTS + 1;
+
+/// The shape of a sliding window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sliding {
+    window_ms: u64,
+    slot_ms: u64,
+}
+
+impl Sliding {
+    /// A window of `window_ms` (at least 1) for a limit of `amount`.
+    pub fn new(window_ms: u64, amount: u64) -> Self {
+        let slots = if window_ms <= 1_000 { SLOTS_SHORT } else { SLOTS };
+        let slot_ms = if amount <= EXACT_AMOUNT_MAX { 1 } else { window_ms.div_ceil(slots) };
+        Self { window_ms, slot_ms }
+    }
+
+    /// The window's length in milliseconds.
+    pub fn window_ms(&self) -> u64 {
+        self.window_ms
+    }
+
+    /// How late capacity may come back, in milliseconds.
+    pub fn slot_ms(&self) -> u64 {
+        self.slot_ms
+    }
+
+    /// The end of the slot that holds `now_ms`: the first millisecond after it.
+    pub fn slot_end_ms(&self, now_ms: u64) -> u64 {
+        (now_ms / self.slot_ms + 1) * self.slot_ms
+    }
+
+    /// Drops the slots that have left the window.
+    pub fn settle(&self, slots: &mut Slots, now_ms: u64) {
+        while let Some(&(end_ms, count)) = slots.log.front() {
+            if now_ms < end_ms + self.window_ms {
+                break;
+            }
+            slots.total -= count;
+            slots.log.pop_front();
+        }
+    }
+
+    /// When the oldest slots that hold at least `excess` hits will have left the window.
+    pub fn freed_at_ms(&self, slots: &Slots, excess: u64) -> u64 {
+        let mut freed = 0;
+        for &(end_ms, count) in &slots.log {
+            freed += count;
+            if excess <= freed {
+                return end_ms + self.window_ms;
+            }
+        }
+        slots.last_end_ms().map_or(0, |end_ms| end_ms + self.window_ms)
+    }
+}
+
+/// The slots of a window that saw hits, oldest first, each with its end and its count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Slots {
+    total: u64,
+    log: VecDeque<(u64, u64)>,
+}
+
+impl Slots {
+    /// All hits in the window.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The end of the youngest slot.
+    pub fn last_end_ms(&self) -> Option<u64> {
+        self.log.back().map(|&(end_ms, _)| end_ms)
+    }
+
+    /// Adds hits to the slot that ends at `end_ms`. If a later slot exists (the clock went back, or the
+    /// slots were wider), they join that one and so count longer, never shorter.
+    pub fn add(&mut self, end_ms: u64, hits: u64) {
+        self.total += hits;
+        match self.log.back_mut() {
+            Some((last_ms, count)) if end_ms <= *last_ms => *count += hits,
+            _ => self.log.push_back((end_ms, hits)),
+        }
+    }
+
+    /// Takes hits out, the oldest first: the younger ones stay and count the longest, so giving back
+    /// can't let more through in any interval than the limit allows.
+    pub fn give_back(&mut self, hits: u64) {
+        let mut left = hits.min(self.total);
+        self.total -= left;
+        while let Some((_, count)) = self.log.front_mut() {
+            if left < *count {
+                *count -= left;
+                break;
+            }
+            left -= *count;
+            self.log.pop_front();
+        }
+    }
+}

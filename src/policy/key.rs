@@ -1,0 +1,150 @@
+//! The name of one counter: short, versioned, and different for different (domain, path)s.
+//!
+//! `tg1|domain|key=value|key~pattern`: `=` precedes a value of the request, `~` a wildcard whose values
+//! share one counter; a path that a request's own limit counts under starts with `!`. Bytes that would be
+//! ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and a hash of it.
+
+use std::fmt;
+use std::fmt::Write;
+
+use sha2::Digest;
+use sha2::Sha256;
+
+/// The prefix of every key, with the version of what is stored under it.
+const PREFIX: &str = "tg1";
+
+/// A longer text appears as a hash: callers choose values, and a key must stay short.
+const TEXT_LEN_MAX: usize = 64;
+
+/// Bytes of SHA-256 kept of a long text: 128 bits, so that nobody finds two texts with one key.
+const HASH_LEN: usize = 16;
+
+/// The name of one counter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(String);
+
+impl Key {
+    /// The key of a domain's rules; steps are pushed on it.
+    pub fn of_domain(domain: &str) -> Self {
+        let mut key = Self(String::with_capacity(PREFIX.len() + domain.len() + TEXT_LEN_MAX));
+        key.0.push_str(PREFIX);
+        key.0.push('|');
+        key.push_text(domain);
+        key
+    }
+
+    /// The key of a domain's requests that bring a limit of their own.
+    pub fn of_override(domain: &str) -> Self {
+        let mut key = Self::of_domain(domain);
+        key.0.push_str("|!");
+        key
+    }
+
+    /// Adds an entry with the request's value.
+    pub fn push_value(&mut self, key: &str, value: &str) {
+        self.push_step(key, '=', value);
+    }
+
+    /// Adds an entry whose values all share the counter of `pattern`.
+    pub fn push_shared(&mut self, key: &str, pattern: &str) {
+        self.push_step(key, '~', pattern);
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn push_step(&mut self, key: &str, sign: char, value: &str) {
+        self.0.push('|');
+        self.push_text(key);
+        self.0.push(sign);
+        self.push_text(value);
+    }
+
+    fn push_text(&mut self, text: &str) {
+        if TEXT_LEN_MAX < text.len() {
+            self.0.push('#');
+            let hash = Sha256::digest(text.as_bytes());
+            for byte in &hash[..HASH_LEN] {
+                self.push_hex(*byte);
+            }
+            return;
+        }
+        for byte in text.bytes() {
+            // Braces would choose a Redis Cluster's slot, the others would be read as structure.
+            if byte.is_ascii_graphic() && !b"|=~!#%{}".contains(&byte) {
+                self.0.push(char::from(byte));
+            } else {
+                self.0.push('%');
+                self.push_hex(byte);
+            }
+        }
+    }
+
+    fn push_hex(&mut self, byte: u8) {
+        write!(self.0, "{byte:02x}").expect("writing to a String does not fail");
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(domain: &str, steps: &[(&str, &str)]) -> Key {
+        let mut key = Key::of_domain(domain);
+        steps.iter().for_each(|(name, value)| key.push_value(name, value));
+        key
+    }
+
+    #[test]
+    fn a_key_can_be_read() {
+        let key = key("shop", &[("user_id", "alice"), ("op", "read")]);
+        assert_eq!(key.as_str(), "tg1|shop|user_id=alice|op=read");
+    }
+
+    #[test]
+    fn different_paths_never_share_a_key() {
+        let mut shared = Key::of_domain("d");
+        shared.push_shared("k", "a*");
+        let long = "x".repeat(65);
+        let mut hash = Key::of_domain("d");
+        hash.push_value("k", &long);
+        let hashed_value = hash.as_str().split('=').next_back().unwrap().to_owned();
+        let keys = [
+            key("d", &[]),
+            key("d", &[("k", "")]),
+            key("d", &[("k", "a*")]),
+            shared,
+            key("d", &[("k", "a"), ("b", "c")]),
+            key("d", &[("k", "a|b=c")]),
+            key("d|k=a", &[("b", "c")]),
+            key("d", &[("k=a|b", "c")]),
+            key("d", &[("k", "%61")]),
+            key("d", &[("k", "a")]),
+            key("d", &[("k", &hashed_value)]),
+            key("d", &[("k", &long)]),
+            key("d", &[("k", &"x".repeat(66))]),
+            Key::of_override("d"),
+            key("d", &[("!", "")]),
+        ];
+        for (index, one) in keys.iter().enumerate() {
+            for other in &keys[index + 1..] {
+                assert_ne!(one, other);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_stays_short_and_printable() {
+        let key = key("d", &[("k", &"é{}\n ".repeat(1_000))]);
+        assert!(key.as_str().len() < 50, "{key}");
+        assert!(key.as_str().bytes().all(|byte| byte.is_ascii_graphic()));
+    }
+}

@@ -1,0 +1,13 @@
+//! What a limit does to a request that it does not have the hits for.
+
+/// What it means for a request when a limit does not have the hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// The request is refused.
+    #[default]
+    Enforce,
+    /// The request is refused if no other quota of the request has them either.
+    Quota,
+    /// Nothing; it is only told.
+    Shadow,
+}

@@ -1,0 +1,99 @@
+//! What one request asks of a store, and what the store answers.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::limit::Limit;
+use crate::limit::Standing;
+use crate::policy::Key;
+use crate::policy::Mode;
+
+/// All the charges of one request. They are made together or not at all. No two of them have both key and
+/// tag in common: whoever builds the batch adds up what meets on one counter.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The counters that the charges use; each stands here once.
+    pub keys: Vec<Key>,
+    /// The charges, those of one group side by side.
+    pub charges: Vec<Charge>,
+}
+
+/// Spend these hits of this limit under this key.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    /// Which of the batch's keys.
+    pub key_index: usize,
+    /// Charges of one group stand or fall together: the limits of one rule in one mode.
+    pub group: usize,
+    /// What it means when the limit does not have the hits.
+    pub mode: Mode,
+    pub limit: Arc<Limit>,
+    pub hits: Hits,
+}
+
+/// The store's answer to a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether the request passes. If not, nothing was spent.
+    pub admitted: bool,
+    /// The time by which the store decided.
+    pub at: Timestamp,
+    /// One for each charge, in order.
+    pub decisions: Vec<Decision>,
+}
+
+/// The answer to one charge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether this limit had the hits; if not, when it would.
+    pub fit: Fit,
+    /// How the limit stands after the request.
+    pub standing: Standing,
+}
+
+impl Batch {
+    /// The index of `key` among the batch's keys, which it joins if it is new.
+    pub fn key_index(&mut self, key: Key) -> usize {
+        match self.keys.iter().position(|known| *known == key) {
+            Some(index) => index,
+            None => {
+                self.keys.push(key);
+                self.keys.len() - 1
+            }
+        }
+    }
+
+    /// The charges by group.
+    pub fn groups(&self) -> impl Iterator<Item = &[Charge]> {
+        self.charges.chunk_by(|one, next| one.group == next.group)
+    }
+}
+
+/// Counts groups as they are decided, and says whether the request passes.
+#[derive(Debug, Default)]
+pub struct Tally {
+    refused: bool,
+    quotas: usize,
+    quotas_over: usize,
+}
+
+impl Tally {
+    /// Counts a group of `mode` whose limits had all the hits (`fits`) or not.
+    pub fn count(&mut self, mode: Mode, fits: bool) {
+        match mode {
+            Mode::Enforce => self.refused |= !fits,
+            Mode::Quota => {
+                self.quotas += 1;
+                self.quotas_over += usize::from(!fits);
+            }
+            Mode::Shadow => {}
+        }
+    }
+
+    /// Whether no enforced group is over, and not all quotas are.
+    pub fn admitted(&self) -> bool {
+        !self.refused && (self.quotas == 0 || self.quotas_over < self.quotas)
+    }
+}

@@ -1,0 +1,58 @@
+//! Where counters live: in this process, or in a Redis that several sidecars share.
+//!
+//! A store charges all the limits of a request in one atomic step: either every rule that must agree
+//! agrees, or nothing is spent. Every store passes the same contract suite.
+
+mod batch;
+pub mod memory;
+
+use std::time::Duration;
+
+use crate::clock::Now;
+
+pub use batch::Batch;
+pub use batch::Charge;
+pub use batch::Decision;
+pub use batch::Outcome;
+
+/// Keeps counters.
+pub trait Store: Send + Sync {
+    /// Charges a request in one atomic step, or charges nothing.
+    ///
+    /// # Errors
+    /// When the store did not answer in time, or not as it should. What was spent is then unknown.
+    fn charge(
+        &self,
+        batch: &Batch,
+        now: Now,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
+}
+
+/// Why a store did not decide.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no connection now; one is being sought.
+    #[error("the store at {address} is not connected: {reason}")]
+    Disconnected { address: String, reason: String },
+    /// The deadline passed. The charge may have been made or not.
+    #[error("the store did not answer within {} ms", deadline.as_millis())]
+    Late { deadline: Duration },
+    /// The store answered with an error.
+    #[error("the store refused")]
+    Refused(#[source] ::redis::RedisError),
+    /// The store answered with something that is no outcome.
+    #[error("the store's answer makes no sense: {reason}")]
+    Garbled { reason: String },
+}
+
+impl StoreError {
+    /// A word for each kind of trouble, for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Disconnected { .. } => "disconnected",
+            Self::Late { .. } => "late",
+            Self::Refused(_) => "refused",
+            Self::Garbled { .. } => "garbled",
+        }
+    }
+}
