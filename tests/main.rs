@@ -1,3 +1,6 @@
 //! Everything that a user can see, tested from outside: gRPC, HTTP, the command line and files.
 
+// A test fails by panicking, and says on stderr why it could not run.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
 mod tidy;

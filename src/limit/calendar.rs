@@ -62,7 +62,7 @@ impl Calendar {
     pub fn end_after(&self, now: Timestamp) -> Timestamp {
         let ms = i64::try_from(now.as_ms()).unwrap_or(i64::MAX);
         let end = jiff::Timestamp::from_millisecond(ms)
-            .and_then(|at| self.end_of(at.to_zoned(self.zone.clone())));
+            .and_then(|at| self.end_of(&at.to_zoned(self.zone.clone())));
         match end {
             Ok(end) => {
                 let ms = u64::try_from(end.timestamp().as_millisecond()).unwrap_or(0);
@@ -74,11 +74,11 @@ impl Calendar {
         }
     }
 
-    fn end_of(&self, at: Zoned) -> Result<Zoned, jiff::Error> {
+    fn end_of(&self, at: &Zoned) -> Result<Zoned, jiff::Error> {
         match self.unit {
             // Rounding goes by elapsed time, as a clock's minutes and hours do on a day of 25 hours.
-            CalendarUnit::Minute => self.floor(&at, Unit::Minute)?.checked_add(1.minute()),
-            CalendarUnit::Hour => self.floor(&at, Unit::Hour)?.checked_add(1.hour()),
+            CalendarUnit::Minute => self.floor(at, Unit::Minute)?.checked_add(1.minute()),
+            CalendarUnit::Hour => self.floor(at, Unit::Hour)?.checked_add(1.hour()),
             CalendarUnit::Day => at.start_of_day()?.checked_add(1.day())?.start_of_day(),
             CalendarUnit::Week => {
                 let to_monday = 7 - i64::from(at.weekday().to_monday_zero_offset());
@@ -136,7 +136,7 @@ mod tests {
         // 29 March 2026 has 23 hours in Madrid, 25 October 2026 has 25.
         let madrid = "[Europe/Madrid]";
         let check = |unit, at: &str, end: &str| {
-            check(unit, &format!("{at}{madrid}"), &format!("{end}{madrid}"))
+            check(unit, &format!("{at}{madrid}"), &format!("{end}{madrid}"));
         };
         check(Day, "2026-03-29T01:30:00+01:00", "2026-03-30T00:00:00+02:00");
         check(Hour, "2026-03-29T01:30:00+01:00", "2026-03-29T03:00:00+02:00");

@@ -326,6 +326,19 @@ impl fmt::Display for Limit {
     }
 }
 
+impl fmt::Display for Algorithm {
+    /// As a policy names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sliding(_) => "sliding_window",
+            Self::Fixed(_) => "fixed_window",
+            Self::Bucket(_) => "token_bucket",
+            Self::Calendar(_) => "calendar",
+            Self::Total => "total",
+        })
+    }
+}
+
 /// Units of a window, longest first, with their names in the policy language.
 const WINDOW_UNITS: [(u64, &str, &str); 6] = [
     (604_800_000, "week", "w"),

@@ -1,13 +1,44 @@
-//! What the policy files say.
+//! What the policy files say: which limits a request meets, and under which keys.
+//!
+//! [`compile`] takes the texts of files and gives a [`PolicySet`], or every problem that they have. It is
+//! pure; reading files and noticing their changes is the application's.
 
+mod answer;
+mod compile;
+mod explain;
+mod fields;
 mod key;
+mod limits;
 mod mode;
+mod pattern;
 mod problem;
+mod rate;
+mod read;
+mod render;
+mod rule;
+mod schema;
+mod set;
+mod tree;
 mod unit;
 
+pub use answer::Answer;
+pub use answer::AnswerMetadata;
+pub use compile::CompileOptions;
+pub use compile::compile;
+pub use explain::Explanation;
+pub use fields::nearest;
 pub use key::Key;
 pub use mode::Mode;
 pub use problem::Problem;
 pub use problem::Severity;
 pub use problem::Source;
+pub use rate::Window;
+pub use render::render;
+pub use rule::Domain;
+pub use rule::OnOutage;
+pub use rule::Rule;
+pub use rule::RuleLimit;
+pub use rule::Walk;
+pub use schema::schema;
+pub use set::PolicySet;
 pub use unit::Unit;

@@ -1,5 +1,7 @@
 //! What a limit does to a request that it does not have the hits for.
 
+use std::fmt;
+
 /// What it means for a request when a limit does not have the hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
@@ -10,4 +12,14 @@ pub enum Mode {
     Quota,
     /// Nothing; it is only told.
     Shadow,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforce => "enforce",
+            Self::Quota => "quota",
+            Self::Shadow => "shadow",
+        })
+    }
 }

@@ -32,3 +32,23 @@ pub struct Problem {
     /// A clause in lower case that names the value.
     pub message: String,
 }
+
+impl Problem {
+    /// A problem at `span` of a source.
+    pub fn at(source: &Source, severity: Severity, span: Range<usize>, message: String) -> Self {
+        let mut start = span.start.min(source.text.len());
+        while !source.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let before = &source.text[..start];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            severity,
+            path: source.path.clone(),
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            span: start..span.end.max(start),
+            message,
+        }
+    }
+}

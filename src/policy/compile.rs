@@ -1,0 +1,343 @@
+//! From policy files to what requests meet, or to every problem that they have.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use super::Mode;
+use super::PolicySet;
+use super::answer::Answer;
+use super::fields::Reader;
+use super::limits::Defaults;
+use super::limits::limits_of;
+use super::pattern::Pattern;
+use super::problem::Problem;
+use super::problem::Severity;
+use super::problem::Source;
+use super::read::read;
+use super::rule::Domain;
+use super::rule::Level;
+use super::rule::Obstacle;
+use super::rule::OnOutage;
+use super::rule::Place;
+use super::rule::Rule;
+use super::rule::RuleValue;
+use super::schema::ModeFile;
+use super::schema::OutageFile;
+use super::schema::PolicyFile;
+use super::schema::RuleFile;
+use super::schema::Spot;
+
+/// How files become a policy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CompileOptions {
+    /// Files of one domain are joined instead of refused.
+    pub merge_domains: bool,
+}
+
+/// Compiles policy files.
+///
+/// # Errors
+/// Every problem of every file, warnings included, if any of them is an error.
+pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet, Vec<Problem>> {
+    let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
+    let mut problems = Vec::new();
+    let mut replacers = Vec::new();
+    for source in sources {
+        let (file, form) = read(source);
+        problems.extend(form);
+        let mut compiler = Compiler::new(source, &file);
+        compiler.domain(&file, &mut domains, options);
+        replacers.push((source, compiler.replaced));
+        problems.extend(compiler.reader.into_problems());
+    }
+    problems.extend(unnamed(&domains, replacers));
+    problems
+        .sort_by(|one, other| (&one.path, one.span.start).cmp(&(&other.path, other.span.start)));
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(problems);
+    }
+    Ok(PolicySet::new(domains.into_values(), problems))
+}
+
+/// Names in `replaces` that no limit has. The reference accepts them, so they are no errors.
+fn unnamed(
+    domains: &BTreeMap<String, Domain>,
+    replacers: Vec<(&Source, Vec<Spot<String>>)>,
+) -> Vec<Problem> {
+    let mut names = BTreeSet::new();
+    for domain in domains.values() {
+        domain
+            .rules
+            .each(&mut |rule| names.extend(rule.limits.iter().map(|limit| limit.name.clone())));
+    }
+    let mut problems = Vec::new();
+    for (source, replaced) in replacers {
+        for name in replaced.into_iter().filter(|name| !names.contains(name.value.as_str())) {
+            let message = format!("no limit is named `{}`", name.value);
+            problems.push(Problem::at(source, Severity::Warning, name.span, message));
+        }
+    }
+    problems
+}
+
+/// Compiles one file.
+struct Compiler<'a> {
+    reader: Reader<'a>,
+    source: &'a Source,
+    file_name: Arc<str>,
+    defaults: Defaults,
+    replaced: Vec<Spot<String>>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(source: &'a Source, file: &PolicyFile) -> Self {
+        let mut reader = Reader::new(source);
+        let zone = file.timezone.as_ref().map_or(TimeZone::UTC, |zone| {
+            TimeZone::get(&zone.value).unwrap_or_else(|_| {
+                let message = format!("`{}` is no time zone, such as Europe/Madrid", zone.value);
+                reader.error(zone.span.clone(), message);
+                TimeZone::UTC
+            })
+        });
+        let defaults = file.defaults.as_ref();
+        let defaults = Defaults {
+            zone,
+            algorithm: defaults.and_then(|file| file.algorithm.as_ref()).map(|word| word.value),
+            mode: defaults.and_then(|file| file.mode.as_ref()).map(|word| word.value.into()),
+            on_outage: defaults
+                .and_then(|file| file.on_outage.as_ref())
+                .map(|word| word.value.into()),
+        };
+        let file_name = source.path.as_str().into();
+        Self { reader, source, file_name, defaults, replaced: Vec::new() }
+    }
+
+    fn domain(
+        &mut self,
+        file: &PolicyFile,
+        domains: &mut BTreeMap<String, Domain>,
+        options: CompileOptions,
+    ) {
+        let Some(name) = &file.domain else { return };
+        if name.value.is_empty() {
+            self.reader.error(name.span.clone(), "the domain is empty");
+            return;
+        }
+        let known = domains.contains_key(&name.value);
+        if known && !options.merge_domains {
+            let message = format!(
+                "the domain `{}` is in another file already; `merge_domains` would join them",
+                name.value
+            );
+            self.reader.error(name.span.clone(), message);
+        }
+        let domain = domains.entry(name.value.clone()).or_insert_with(|| Domain {
+            name: name.value.clone(),
+            answer: Answer::default(),
+            rules: Level::default(),
+        });
+        if let Some(answer) = file.answer.as_ref().map(Answer::new) {
+            if known && domain.answer != Answer::default() && domain.answer != answer {
+                let message = format!("the domain `{}` has another `answer` already", name.value);
+                self.reader.error(name.span.clone(), message);
+            }
+            domain.answer = answer;
+        }
+        self.level(file.descriptors.as_deref().unwrap_or_default(), "", &mut domain.rules);
+    }
+
+    fn level(&mut self, files: &[RuleFile], parent: &str, level: &mut Level) {
+        for file in files {
+            let Some(rule) = self.rule(file, parent) else { continue };
+            // A rule in the reference's words may be out of reach there too, unnoticed.
+            let unreachable =
+                if file.limits.is_some() { Severity::Error } else { Severity::Warning };
+            let what = rule.path.clone();
+            match level.push(rule) {
+                Ok(()) => {}
+                Err(Obstacle::Same(place)) => {
+                    let message = format!("a rule for `{what}` stands in {place} already");
+                    self.reader.error(file.span.clone(), message);
+                }
+                Err(Obstacle::Covered(place, pattern)) => {
+                    let message = format!(
+                        "`{what}` is never met: `{pattern}` in {place} takes all its values"
+                    );
+                    self.reader.note(unreachable, file.span.clone(), message);
+                }
+            }
+        }
+    }
+
+    fn rule(&mut self, file: &RuleFile, parent: &str) -> Option<Rule> {
+        let key = file.key.as_ref().filter(|key| !key.value.is_empty())?.value.clone();
+        let value = self.value(file);
+        let path = match &value {
+            RuleValue::Exact(value) => format!("{parent}{key}={value}"),
+            RuleValue::Pattern { pattern, .. } => format!("{parent}{key}={}", pattern.as_str()),
+            RuleValue::Any => format!("{parent}{key}"),
+        };
+        for flag in [&file.detailed_metric, &file.value_to_metric].into_iter().flatten() {
+            let message = "this has no effect: values of requests never become metrics";
+            self.reader.note(Severity::Warning, flag.span.clone(), message);
+        }
+        let limits = limits_of(&mut self.reader, file, &path, &self.defaults);
+        let cascade = file.cascade.as_ref().is_some_and(|cascade| cascade.value);
+        if let Some(span) = file.cascade.as_ref().filter(|_| cascade && limits.is_empty()) {
+            let message = "a rule without limits has nothing to cascade";
+            self.reader.error(span.span.clone(), message);
+        }
+        let mut below = Level::default();
+        let files = file.descriptors.as_deref().unwrap_or_default();
+        self.level(files, &format!("{path}/"), &mut below);
+        let rate_limit = file.rate_limit.as_ref().map(|rate_limit| &rate_limit.value);
+        let unlimited = rate_limit.and_then(|file| file.unlimited.as_ref());
+        Some(Rule {
+            key,
+            value,
+            path,
+            limits,
+            unlimited: unlimited.is_some_and(|unlimited| unlimited.value),
+            cascade,
+            replaces: self.replaces(file),
+            metadata: file.metadata.clone(),
+            place: self.place(&file.span),
+            below,
+        })
+    }
+
+    fn value(&mut self, file: &RuleFile) -> RuleValue {
+        let shared = file.share_threshold.as_ref().filter(|shared| shared.value);
+        let value = file.value.as_ref().filter(|value| !value.value.is_empty());
+        let pattern = value.and_then(|value| Pattern::parse(&value.value));
+        if let (Some(shared), None) = (shared, &pattern) {
+            let message = "`share_threshold` needs a `value` with a `*`";
+            self.reader.error(shared.span.clone(), message);
+        }
+        match (pattern, value) {
+            (Some(pattern), _) => RuleValue::Pattern { pattern, shared: shared.is_some() },
+            (None, Some(value)) => RuleValue::Exact(value.value.clone()),
+            (None, None) => RuleValue::Any,
+        }
+    }
+
+    fn replaces(&mut self, file: &RuleFile) -> Vec<String> {
+        let Some(rate_limit) = &file.rate_limit else { return Vec::new() };
+        let own = rate_limit.value.name.as_ref().map(|name| name.value.as_str());
+        let mut names = HashSet::new();
+        for replaced in rate_limit.value.replaces.iter().flatten() {
+            match replaced.name.as_ref().filter(|name| !name.value.is_empty()) {
+                None => self.reader.error(replaced.span.clone(), "an entry of `replaces` is empty"),
+                Some(name) if own == Some(name.value.as_str()) => {
+                    let message = format!("`{}` replaces itself", name.value);
+                    self.reader.error(name.span.clone(), message);
+                }
+                Some(name) => {
+                    self.replaced.push(name.clone());
+                    names.insert(name.value.clone());
+                }
+            }
+        }
+        let mut names: Vec<String> = names.into_iter().collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn place(&self, span: &Range<usize>) -> Place {
+        let problem = Problem::at(self.source, Severity::Warning, span.clone(), String::new());
+        Place { file: self.file_name.clone(), line: problem.line }
+    }
+}
+
+impl From<OutageFile> for OnOutage {
+    fn from(word: OutageFile) -> Self {
+        match word {
+            OutageFile::Allow => Self::Allow,
+            OutageFile::Deny => Self::Deny,
+        }
+    }
+}
+
+impl From<ModeFile> for Mode {
+    fn from(word: ModeFile) -> Self {
+        match word {
+            ModeFile::Enforce => Self::Enforce,
+            ModeFile::Quota => Self::Quota,
+            ModeFile::Shadow => Self::Shadow,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &str, text: &str) -> Source {
+        Source { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    fn compiled(text: &str) -> PolicySet {
+        compile(&[source("a.yaml", text)], CompileOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn files_of_one_domain_are_joined_only_on_request() {
+        let one = source("a.yaml", "domain: d\ndescriptors: [{key: a, limits: [1/day]}]");
+        let other = source("b.yaml", "domain: d\ndescriptors: [{key: b, limits: [1/day]}]");
+        let sources = [one, other];
+        let problems = compile(&sources, CompileOptions::default()).unwrap_err();
+        assert_eq!((problems[0].path.as_str(), problems[0].line), ("b.yaml", 1));
+        let set = compile(&sources, CompileOptions { merge_domains: true }).unwrap();
+        assert_eq!(set.domain("d").unwrap().rules().len(), 2);
+    }
+
+    #[test]
+    fn the_hash_follows_what_is_decided_not_how_it_is_written() {
+        let one = compiled("domain: d\ndescriptors: [{key: a, limits: [60/minute]}]");
+        let same = compiled("# A comment.\ndomain: d\ndescriptors:\n- key: a\n  limits: [60/1m]");
+        let other = compiled("domain: d\ndescriptors: [{key: a, limits: [61/minute]}]");
+        assert_eq!(one.hash(), same.hash());
+        assert_ne!(one.hash(), other.hash());
+    }
+
+    #[test]
+    fn limits_of_one_window_have_counters_of_their_own() {
+        let set = compiled(
+            "domain: d\ndescriptors: [{key: a, limits: [9/day, {rate: 5/day, shadow: true}]}]",
+        );
+        let limits = set.domain("d").unwrap().limits();
+        assert_ne!(limits[0].limit.tag(), limits[1].limit.tag());
+    }
+
+    #[test]
+    fn a_rule_out_of_reach_is_an_error_unless_the_reference_would_load_it() {
+        let ours =
+            "domain: d\ndescriptors: [{key: a, value: x*}, {key: a, value: xy*, limits: [1/day]}]";
+        let error = compile(&[source("a.yaml", ours)], CompileOptions::default()).unwrap_err();
+        assert!(error[0].message.contains("is never met"), "{}", error[0].message);
+        let limit = "rate_limit: {unit: day, requests_per_unit: 1}";
+        let theirs = ours.replace("limits: [1/day]", limit);
+        assert_eq!(compiled(&theirs).warnings().len(), 1);
+    }
+
+    #[test]
+    fn defaults_hold_for_limits_that_do_not_say_otherwise() {
+        let set = compiled(
+            "domain: d\ndefaults: {algorithm: fixed_window, mode: shadow, on_outage: deny}\n\
+             descriptors: [{key: a, limits: [1/day, 1/month, {rate: 1/hour, algorithm: calendar, mode: enforce}]}]",
+        );
+        let limits = set.domain("d").unwrap().limits();
+        let shown: Vec<String> = limits
+            .iter()
+            .map(|limit| format!("{} {} {}", limit.limit.algorithm(), limit.mode, limit.on_outage))
+            .collect();
+        let expected =
+            ["fixed_window shadow deny", "calendar shadow deny", "calendar enforce deny"];
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,214 @@
+//! Reads values of a YAML tree and notes every problem on the way.
+
+use std::ops::Range;
+
+use super::problem::Problem;
+use super::problem::Severity;
+use super::problem::Source;
+use super::schema::Spot;
+use super::tree::Node;
+use super::tree::Value;
+
+/// A key that is at most this many edits away is offered as what was meant.
+const EDITS_MAX: usize = 3;
+
+/// Gathers the problems of one source.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    source: &'a Source,
+    problems: Vec<Problem>,
+}
+
+/// The keys that a map may hold.
+#[derive(Debug)]
+pub struct Shape {
+    /// What the map is, with its article.
+    pub what: &'static str,
+    pub keys: &'static [&'static str],
+    /// Keys of the language that this version does not know what to do with.
+    pub later: &'static [&'static str],
+}
+
+/// The entries of a map whose keys have been checked.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    entries: Vec<(&'a str, &'a Node)>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of a key, unless it is absent or empty.
+    pub fn get(&self, key: &str) -> Option<&'a Node> {
+        let entry = self.entries.iter().find(|(name, _)| *name == key);
+        entry.map(|(_, node)| *node).filter(|node| !matches!(node.value, Value::Null))
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `source` that has met no problem yet.
+    pub fn new(source: &'a Source) -> Self {
+        Self { source, problems: Vec::new() }
+    }
+
+    /// The problems met, in order of appearance.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    /// Notes an error.
+    pub fn error(&mut self, span: Range<usize>, message: impl Into<String>) {
+        self.note(Severity::Error, span, message);
+    }
+
+    /// Notes a problem.
+    pub fn note(&mut self, severity: Severity, span: Range<usize>, message: impl Into<String>) {
+        self.problems.push(Problem::at(self.source, severity, span, message.into()));
+    }
+
+    /// The entries of a map, after a look at its keys; `elsewhere` are the shapes in which a key that
+    /// doesn't belong here may belong.
+    pub fn fields<'n>(
+        &mut self,
+        node: &'n Node,
+        shape: &Shape,
+        elsewhere: &[&Shape],
+    ) -> Fields<'n> {
+        let mut entries: Vec<(&str, &Node)> = Vec::new();
+        let Value::Map(pairs) = &node.value else {
+            self.wrong_kind(node, &format!("{} is a map", shape.what));
+            return Fields { entries };
+        };
+        for (key, value) in pairs {
+            let Value::Text(name) = &key.value else {
+                let shown = key.scalar().unwrap_or(key.kind());
+                self.error(key.span.clone(), format!("a key is a text, but this is {shown}"));
+                continue;
+            };
+            if entries.iter().any(|(known, _)| known == name) {
+                self.error(key.span.clone(), format!("`{name}` occurs twice in {}", shape.what));
+            } else if shape.keys.contains(&name.as_str()) {
+                entries.push((name, value));
+            } else {
+                self.error(key.span.clone(), stray_key(name, shape, elsewhere));
+            }
+        }
+        Fields { entries }
+    }
+
+    /// The items of a list.
+    pub fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+        match &node.value {
+            Value::List(items) => items,
+            _ => {
+                self.wrong_kind(node, &format!("{what} is a list"));
+                &[]
+            }
+        }
+    }
+
+    /// A scalar's text as the file spells it.
+    pub fn text(&mut self, node: &Node, what: &str) -> Option<Spot<String>> {
+        match node.scalar() {
+            Some(text) => Some(Spot { value: text.to_owned(), span: node.span.clone() }),
+            None => {
+                self.wrong_kind(node, &format!("{what} is a text"));
+                None
+            }
+        }
+    }
+
+    /// A boolean.
+    pub fn flag(&mut self, node: &Node, what: &str) -> Option<Spot<bool>> {
+        match node.value {
+            Value::Bool(value, _) => Some(Spot { value, span: node.span.clone() }),
+            _ => {
+                self.wrong_kind(node, &format!("{what} is true or false"));
+                None
+            }
+        }
+    }
+
+    /// A whole number from 0 to `max`.
+    pub fn number(&mut self, node: &Node, what: &str, max: u64) -> Option<Spot<u64>> {
+        if let Value::Number(number, _) = &node.value
+            && let Some(value) = number.as_u64().filter(|value| *value <= max)
+        {
+            return Some(Spot { value, span: node.span.clone() });
+        }
+        self.wrong_kind(node, &format!("{what} is a whole number from 0 to {max}"));
+        None
+    }
+
+    /// One of the words of an enumeration.
+    pub fn word<T: Copy>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        words: &[(&str, T)],
+    ) -> Option<Spot<T>> {
+        let text = node.scalar().unwrap_or_default();
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(Spot { value: *value, span: node.span.clone() });
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.wrong_kind(node, &format!("{what} is {}", any_of(&names)));
+        None
+    }
+
+    fn wrong_kind(&mut self, node: &Node, expected: &str) {
+        let found = match node.scalar() {
+            Some(text) => format!("`{text}`"),
+            None => node.kind().to_owned(),
+        };
+        self.error(node.span.clone(), format!("{expected}, but this is {found}"));
+    }
+}
+
+/// Says what is wrong with a key that a map must not hold.
+fn stray_key(name: &str, shape: &Shape, elsewhere: &[&Shape]) -> String {
+    let what = shape.what;
+    let all = || elsewhere.iter().chain([&shape]);
+    if all().any(|shape| shape.later.contains(&name)) {
+        return format!("`{name}` is not supported by this version");
+    }
+    let owners: Vec<&str> = elsewhere
+        .iter()
+        .filter(|shape| shape.keys.contains(&name))
+        .map(|shape| shape.what)
+        .collect();
+    if !owners.is_empty() {
+        return format!("`{name}` does not belong in {what}, but in {}", any_of(&owners));
+    }
+    match nearest(name, shape.keys) {
+        Some(meant) => format!("unknown key `{name}` in {what}; did you mean `{meant}`?"),
+        None => format!("unknown key `{name}` in {what}; it may hold {}", any_of(shape.keys)),
+    }
+}
+
+fn any_of(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => (*word).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+/// The name that is nearest to what was written, if any is near.
+pub fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
+    let near = names.iter().map(|name| (edits(written, name), *name)).min()?;
+    (near.0 <= EDITS_MAX && near.0 < written.len()).then_some(near.1)
+}
+
+/// The Levenshtein distance: insertions, deletions and replacements of a byte.
+fn edits(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}

@@ -1,0 +1,78 @@
+//! Values with `*` in them, which stands for any text, an empty one included.
+
+/// A value with at least one `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    prefix: String,
+    middle: Vec<String>,
+    suffix: String,
+}
+
+impl Pattern {
+    /// The pattern that a policy's value is. None if it holds no `*`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (prefix, rest) = text.split_once('*')?;
+        let mut middle: Vec<String> = rest.split('*').map(str::to_owned).collect();
+        let suffix = middle.pop().unwrap_or_default();
+        middle.retain(|part| !part.is_empty());
+        Some(Self { text: text.to_owned(), prefix: prefix.to_owned(), middle, suffix })
+    }
+
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a value has the pattern's parts, in order and side by side.
+    pub fn matches(&self, value: &str) -> bool {
+        let Some(rest) = value.strip_prefix(self.prefix.as_str()) else { return false };
+        let Some(mut rest) = rest.strip_suffix(self.suffix.as_str()) else { return false };
+        for part in &self.middle {
+            let Some(at) = rest.find(part.as_str()) else { return false };
+            rest = &rest[at + part.len()..];
+        }
+        true
+    }
+
+    /// Whether every value that `other` matches matches this pattern too. A `*` of the other's text can
+    /// only be taken up by a `*` of ours, so what it stands for makes no difference.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.matches(&other.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pattern: &str, matching: &[&str], others: &[&str]) {
+        let pattern = Pattern::parse(pattern).unwrap();
+        for value in matching {
+            assert!(pattern.matches(value), "{} must match {value}", pattern.as_str());
+        }
+        for value in others {
+            assert!(!pattern.matches(value), "{} must not match {value}", pattern.as_str());
+        }
+    }
+
+    #[test]
+    fn parts_match_in_order_and_do_not_overlap() {
+        check("foo*", &["foo", "foobar"], &["fo", "xfoo", ""]);
+        check("*", &["", "anything"], &[]);
+        check("bar*b", &["barb", "bar1b"], &["bar", "barbs", "xbarb"]);
+        check("foo*bar*baz", &["foobarbaz", "foo1bar2baz"], &["foobaz", "foobarba", "foobaz bar"]);
+        check("a*a*a", &["aaa"], &["aa", "a"]);
+        check("a**b", &["ab", "axb"], &["a"]);
+    }
+
+    #[test]
+    fn a_wider_pattern_covers_a_narrower_one() {
+        let covers =
+            |one, other| Pattern::parse(one).unwrap().covers(&Pattern::parse(other).unwrap());
+        assert!(covers("ab*", "abc*"));
+        assert!(covers("*", "x*y"));
+        assert!(!covers("abc*", "ab*"));
+        assert!(!covers("a*b", "a*"));
+    }
+}

@@ -1,0 +1,171 @@
+//! A rate as policies write it: `10/second`, `250/15m`, `500/month`, `3/total`.
+
+use crate::limit::AMOUNT_MAX;
+use crate::limit::CalendarUnit;
+use crate::limit::WINDOW_MS_MAX;
+
+use super::Unit;
+
+/// So many hits in a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    pub amount: u64,
+    pub window: Window,
+}
+
+/// The time that a limit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// So many milliseconds.
+    Length(u64),
+    /// A calendar period, which has no fixed length.
+    Calendar(CalendarUnit),
+    /// Always.
+    Total,
+}
+
+/// Abbreviated units of a window's length.
+const SHORT_UNITS: [(&str, u64); 6] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+    ("w", 604_800_000),
+];
+
+impl Rate {
+    /// Reads a rate.
+    ///
+    /// # Errors
+    /// A clause that names what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some((amount, window)) = text.split_once('/') else {
+            return Err(format!("`{text}` is no rate; write AMOUNT/WINDOW, such as 10/second"));
+        };
+        Ok(Self { amount: parse_amount(amount.trim())?, window: Window::parse(window.trim())? })
+    }
+}
+
+/// Reads an amount; `_` may group its digits.
+///
+/// # Errors
+/// A clause that names what is wrong with it.
+pub fn parse_amount(text: &str) -> Result<u64, String> {
+    let digits: String = text.chars().filter(|character| *character != '_').collect();
+    let amount = digits.parse().ok().filter(|amount| *amount <= AMOUNT_MAX);
+    amount.ok_or_else(|| {
+        format!("`{text}` is no amount; it is a whole number from 0 to {AMOUNT_MAX}")
+    })
+}
+
+impl Window {
+    /// Reads a window.
+    ///
+    /// # Errors
+    /// A clause that names what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text.eq_ignore_ascii_case("total") {
+            return Ok(Self::Total);
+        }
+        if let Some(unit) = Unit::parse(text) {
+            return Ok(unit.into());
+        }
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (count, unit) = text.split_at(digits);
+        let unit_ms = SHORT_UNITS.iter().find(|(name, _)| *name == unit.trim());
+        let (Ok(count), Some((_, unit_ms))) = (count.parse::<u64>(), unit_ms) else {
+            return Err(format!(
+                "`{text}` is no window; write second, minute, hour, day, week, month, year or total, \
+                 or a number with ms, s, m, h, d or w, such as 15m"
+            ));
+        };
+        match count.checked_mul(*unit_ms) {
+            Some(0) => Err(format!("the window `{text}` is empty")),
+            Some(window_ms) if window_ms <= WINDOW_MS_MAX => Ok(Self::Length(window_ms)),
+            _ => Err(format!("the window `{text}` is longer than 366d")),
+        }
+    }
+
+    /// The calendar period of the same name, if there is one.
+    pub fn calendar_unit(self) -> Option<CalendarUnit> {
+        match self {
+            Self::Calendar(unit) => Some(unit),
+            Self::Length(60_000) => Some(CalendarUnit::Minute),
+            Self::Length(3_600_000) => Some(CalendarUnit::Hour),
+            Self::Length(86_400_000) => Some(CalendarUnit::Day),
+            Self::Length(604_800_000) => Some(CalendarUnit::Week),
+            Self::Length(_) | Self::Total => None,
+        }
+    }
+
+    /// The protocol's unit for this window, if it has one.
+    pub fn unit(self) -> Option<Unit> {
+        let named = |unit: &CalendarUnit| Unit::parse(&unit.to_string());
+        let long = |ms: u64| Unit::ALL.into_iter().find(|unit| unit.nominal_ms() == ms);
+        match self {
+            Self::Length(window_ms) => long(window_ms),
+            Self::Calendar(unit) => named(&unit),
+            Self::Total => None,
+        }
+    }
+
+    /// How long the window is; a month nominally 30 days, a year 365, a total without end.
+    pub fn nominal_ms(self) -> Option<u64> {
+        match self {
+            Self::Length(window_ms) => Some(window_ms),
+            Self::Calendar(_) => self.unit().map(Unit::nominal_ms),
+            Self::Total => None,
+        }
+    }
+}
+
+impl From<Unit> for Window {
+    /// Months and years follow the calendar, shorter units have a length.
+    fn from(unit: Unit) -> Self {
+        match unit {
+            Unit::Month => Self::Calendar(CalendarUnit::Month),
+            Unit::Year => Self::Calendar(CalendarUnit::Year),
+            _ => Self::Length(unit.nominal_ms()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, amount: u64, window: Window) {
+        assert_eq!(Rate::parse(text), Ok(Rate { amount, window }), "{text}");
+    }
+
+    fn check_refused(text: &str, message: &str) {
+        let error = Rate::parse(text).unwrap_err();
+        assert!(error.contains(message), "{text}: {error}");
+    }
+
+    #[test]
+    fn rates_are_read() {
+        check("10/second", 10, Window::Length(1_000));
+        check(" 1_000 / Day ", 1_000, Window::Length(86_400_000));
+        check("250/15m", 250, Window::Length(900_000));
+        check("1/250ms", 1, Window::Length(250));
+        check("0/2w", 0, Window::Length(1_209_600_000));
+        check("500/month", 500, Window::Calendar(CalendarUnit::Month));
+        check("3/total", 3, Window::Total);
+    }
+
+    #[test]
+    fn what_is_no_rate_is_named() {
+        check_refused("10", "`10` is no rate");
+        check_refused("x/second", "`x` is no amount");
+        check_refused("-1/second", "`-1` is no amount");
+        check_refused("/second", "`` is no amount");
+        check_refused("1000000000000001/second", "is no amount");
+        check_refused("10/fortnight", "`fortnight` is no window");
+        check_refused("10/0s", "the window `0s` is empty");
+        check_refused("10/367d", "longer than 366d");
+        check_refused("10/99999999999999999999w", "is no window");
+        check_refused("10/9999999999999999w", "longer than 366d");
+    }
+}

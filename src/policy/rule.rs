@@ -1,0 +1,270 @@
+//! The compiled policy: what a request meets.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use crate::limit::Limit;
+
+use super::Key;
+use super::Mode;
+use super::answer::Answer;
+use super::pattern::Pattern;
+use super::rate::Window;
+
+/// The policy of one domain.
+#[derive(Debug)]
+pub struct Domain {
+    pub name: String,
+    pub answer: Answer,
+    pub(super) rules: Level,
+}
+
+/// Rules that stand side by side.
+#[derive(Debug, Default)]
+pub struct Level {
+    /// In the order of the file.
+    pub(super) rules: Vec<Rule>,
+    keys: HashMap<Box<str>, KeyRules, RandomState>,
+}
+
+/// The rules for one key of an entry, by index.
+#[derive(Debug, Default)]
+struct KeyRules {
+    exact: HashMap<Box<str>, usize, RandomState>,
+    /// In the order of the file: the first that matches wins.
+    patterns: Vec<usize>,
+    any: Option<usize>,
+}
+
+/// What holds for a descriptor whose path ends here.
+#[derive(Debug)]
+pub struct Rule {
+    pub key: String,
+    pub value: RuleValue,
+    /// The way to this rule, such as `user_id/request_type=search`.
+    pub path: String,
+    pub limits: Vec<Arc<RuleLimit>>,
+    pub unlimited: bool,
+    pub cascade: bool,
+    /// Names of limits that don't count in a request that meets this rule.
+    pub replaces: Vec<String>,
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    pub place: Place,
+    pub(super) below: Level,
+}
+
+/// Which values of an entry a rule is for.
+#[derive(Debug)]
+pub enum RuleValue {
+    /// This one.
+    Exact(String),
+    /// Those that match; `shared`: all on one counter.
+    Pattern { pattern: Pattern, shared: bool },
+    /// Any, each with counters of its own.
+    Any,
+}
+
+/// Where a rule was written.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub file: Arc<str>,
+    pub line: usize,
+}
+
+/// A limit of a rule.
+#[derive(Debug)]
+pub struct RuleLimit {
+    /// The name that the policy gives it; empty if it gives none.
+    pub name: Arc<str>,
+    /// What metrics, logs and answers call it: its name, or else its rule's path and its rate.
+    pub label: Arc<str>,
+    pub limit: Arc<Limit>,
+    pub window: Window,
+    pub mode: Mode,
+    pub on_outage: OnOutage,
+}
+
+/// What to answer while the store is out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnOutage {
+    /// Pass.
+    #[default]
+    Allow,
+    /// Refuse.
+    Deny,
+}
+
+impl fmt::Display for OnOutage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// The rules that a descriptor's entries lead through.
+#[derive(Debug)]
+pub struct Walk<'p> {
+    /// One for each entry, as far as rules were found.
+    steps: Vec<&'p Rule>,
+    entries: usize,
+}
+
+impl Rule {
+    /// Whether the rule has a wildcard whose values share one counter.
+    pub(super) fn shared_pattern(&self) -> Option<&Pattern> {
+        match &self.value {
+            RuleValue::Pattern { pattern, shared: true } => Some(pattern),
+            _ => None,
+        }
+    }
+
+    /// The rules for the next entry, in the order of the file.
+    pub fn rules(&self) -> &[Rule] {
+        &self.below.rules
+    }
+}
+
+impl Level {
+    /// Adds a rule, and says which one stands in its way: one for the same value, or a pattern before it
+    /// that matches all that it would.
+    pub(super) fn push(&mut self, rule: Rule) -> Result<(), Obstacle> {
+        let keys = self.keys.entry(rule.key.as_str().into()).or_default();
+        let index = self.rules.len();
+        let earlier = |found: &usize| self.rules[*found].place.clone();
+        match &rule.value {
+            RuleValue::Exact(value) => {
+                if let Some(found) = keys.exact.get(value.as_str()) {
+                    return Err(Obstacle::Same(earlier(found)));
+                }
+                keys.exact.insert(value.as_str().into(), index);
+            }
+            RuleValue::Pattern { pattern, .. } => {
+                let known =
+                    keys.patterns.iter().filter_map(|found| match &self.rules[*found].value {
+                        RuleValue::Pattern { pattern, .. } => Some((found, pattern)),
+                        _ => None,
+                    });
+                for (found, other) in known {
+                    if other == pattern {
+                        return Err(Obstacle::Same(earlier(found)));
+                    }
+                    if other.covers(pattern) {
+                        return Err(Obstacle::Covered(earlier(found), other.as_str().to_owned()));
+                    }
+                }
+                keys.patterns.push(index);
+            }
+            RuleValue::Any => {
+                if let Some(found) = &keys.any {
+                    return Err(Obstacle::Same(earlier(found)));
+                }
+                keys.any = Some(index);
+            }
+        }
+        self.rules.push(rule);
+        Ok(())
+    }
+
+    /// Visits every rule of this level and below.
+    pub(super) fn each<'a>(&'a self, visit: &mut impl FnMut(&'a Rule)) {
+        for rule in &self.rules {
+            visit(rule);
+            rule.below.each(visit);
+        }
+    }
+
+    /// The rule for an entry: an exact value beats the first pattern, which beats the key alone.
+    pub(super) fn find(&self, key: &str, value: &str) -> Option<&Rule> {
+        let keys = self.keys.get(key)?;
+        let matches = |index: &&usize| match &self.rules[**index].value {
+            RuleValue::Pattern { pattern, .. } => pattern.matches(value),
+            RuleValue::Exact(_) | RuleValue::Any => false,
+        };
+        let index = keys
+            .exact
+            .get(value)
+            .or_else(|| keys.patterns.iter().find(matches))
+            .or(keys.any.as_ref())?;
+        self.rules.get(*index)
+    }
+}
+
+/// Why a rule can never be met.
+#[derive(Debug)]
+pub enum Obstacle {
+    /// A rule for the same entries stands there.
+    Same(Place),
+    /// This pattern before it takes all that it would match.
+    Covered(Place, String),
+}
+
+impl Domain {
+    /// The rules that a descriptor's entries lead through. There is no going back: an entry without a
+    /// rule ends the way.
+    pub fn walk(&self, entries: &[(&str, &str)]) -> Walk<'_> {
+        let mut level = &self.rules;
+        let mut steps = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            let Some(rule) = level.find(key, value) else { break };
+            steps.push(rule);
+            level = &rule.below;
+        }
+        Walk { steps, entries: entries.len() }
+    }
+
+    /// The rules at the top, in the order of the file.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules.rules
+    }
+
+    /// Every limit of the domain.
+    pub fn limits(&self) -> Vec<&Arc<RuleLimit>> {
+        let mut limits = Vec::new();
+        self.rules.each(&mut |rule| limits.extend(&rule.limits));
+        limits
+    }
+
+    /// The key of a walk's counters at the rule of its `depth`-th entry, from 1.
+    pub fn key(&self, walk: &Walk<'_>, entries: &[(&str, &str)], depth: usize) -> Key {
+        let mut key = Key::of_domain(&self.name);
+        for (rule, (name, value)) in walk.steps[..depth].iter().zip(entries) {
+            match rule.shared_pattern() {
+                Some(pattern) => key.push_shared(name, pattern.as_str()),
+                None => key.push_value(name, value),
+            }
+        }
+        key
+    }
+}
+
+impl<'p> Walk<'p> {
+    /// The rules found, one for each entry from the first on.
+    pub fn steps(&self) -> &[&'p Rule] {
+        &self.steps
+    }
+
+    /// The rule at the descriptor's end, if all its entries have one.
+    pub fn end(&self) -> Option<&'p Rule> {
+        if self.steps.len() == self.entries { self.steps.last().copied() } else { None }
+    }
+
+    /// The rules before the end that hold for every path below them, each with its depth from 1.
+    pub fn cascading(&self) -> impl Iterator<Item = (usize, &'p Rule)> {
+        let depths = 1..=self.steps.len();
+        let end = self.entries;
+        depths
+            .zip(self.steps.iter().copied())
+            .filter(move |(depth, rule)| rule.cascade && *depth < end)
+    }
+}

@@ -1,0 +1,284 @@
+//! What a policy file may hold. The editor's JSON Schema is generated from these types; `read.rs` fills
+//! them, so that every problem is found and not only the first.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use schemars::JsonSchema;
+use schemars::Schema;
+use schemars::SchemaGenerator;
+
+/// A value and the bytes of the file that it stands at.
+#[derive(Clone, Debug)]
+pub struct Spot<T> {
+    pub value: T,
+    pub span: Range<usize>,
+}
+
+impl<T: JsonSchema> JsonSchema for Spot<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// The limits of one domain.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(title = "Tollgate policy", deny_unknown_fields)]
+pub struct PolicyFile {
+    /// The domain that Envoy's rate limit filter names.
+    #[schemars(required)]
+    pub domain: Option<Spot<String>>,
+    /// The time zone of calendar windows, such as Europe/Madrid; UTC if absent.
+    pub timezone: Option<Spot<String>>,
+    /// What holds for every limit of the file that does not say otherwise.
+    pub defaults: Option<DefaultsFile>,
+    /// What goes back with each answer; nothing if absent.
+    pub answer: Option<AnswerFile>,
+    /// The rules, each for an entry of a descriptor.
+    pub descriptors: Option<Vec<RuleFile>>,
+}
+
+/// What holds for every limit that does not say otherwise.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct DefaultsFile {
+    pub algorithm: Option<Spot<AlgorithmFile>>,
+    pub mode: Option<Spot<ModeFile>>,
+    pub on_outage: Option<Spot<OutageFile>>,
+}
+
+/// A rule: what holds for a descriptor whose entry has this key, and this value if one is given.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RuleFile {
+    /// The entry's key.
+    #[schemars(required)]
+    pub key: Option<Spot<String>>,
+    /// The entry's value; `*` stands for any text. Absent: any value, each with counters of its own.
+    pub value: Option<Spot<String>>,
+    /// One limit, as envoyproxy/ratelimit writes it.
+    pub rate_limit: Option<Spot<RateLimitFile>>,
+    /// Limits that all hold, atomically.
+    pub limits: Option<Spot<Vec<LimitFile>>>,
+    /// Whether the limits also hold for every path below this rule.
+    pub cascade: Option<Spot<bool>>,
+    /// What to answer for this rule's limits while the store is out; allow if absent.
+    pub on_outage: Option<Spot<OutageFile>>,
+    /// Decide and record, but don't enforce.
+    pub shadow_mode: Option<Spot<bool>>,
+    /// Refuse only if every quota rule of the request is over.
+    pub quota_mode: Option<Spot<bool>>,
+    /// Accepted for envoyproxy/ratelimit's sake: values of requests never become metrics here.
+    pub detailed_metric: Option<Spot<bool>>,
+    /// Accepted for envoyproxy/ratelimit's sake: values of requests never become metrics here.
+    pub value_to_metric: Option<Spot<bool>>,
+    /// All values that match this rule's `*` share one counter.
+    pub share_threshold: Option<Spot<bool>>,
+    /// Goes into the answer's dynamic metadata when the descriptor passes.
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Rules for the descriptor's next entry.
+    pub descriptors: Option<Vec<RuleFile>>,
+    /// Where the rule stands.
+    #[schemars(skip)]
+    pub span: Range<usize>,
+}
+
+/// One limit, as envoyproxy/ratelimit writes it.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct RateLimitFile {
+    /// How many requests pass in a unit of time.
+    pub requests_per_unit: Option<Spot<u64>>,
+    /// second, minute, hour, day, week, month or year.
+    pub unit: Option<Spot<String>>,
+    /// No limit.
+    pub unlimited: Option<Spot<bool>>,
+    /// A name for answers, metrics and `replaces`.
+    pub name: Option<Spot<String>>,
+    /// Named limits that don't count in a request that meets this rule.
+    pub replaces: Option<Vec<ReplacesFile>>,
+}
+
+/// A limit to leave out.
+#[derive(Debug, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct ReplacesFile {
+    /// The limit's name.
+    #[schemars(required)]
+    pub name: Option<Spot<String>>,
+    /// Where the entry stands.
+    #[schemars(skip)]
+    pub span: Range<usize>,
+}
+
+/// A limit: `AMOUNT/WINDOW`, or a map with that as its `rate`.
+#[derive(Clone, Debug, Default)]
+pub struct LimitFile {
+    pub map: LimitMapFile,
+    pub span: Range<usize>,
+}
+
+impl JsonSchema for LimitFile {
+    fn schema_name() -> Cow<'static, str> {
+        "Limit".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let map = generator.subschema_for::<LimitMapFile>();
+        schemars::json_schema!({
+            "description": "AMOUNT/WINDOW, such as 10/second, 250/15m, 500/month or 3/total; or a map with that as its rate.",
+            "anyOf": [{ "type": "string", "pattern": "^ *[0-9_]+ */ *[A-Za-z0-9]+ *$" }, map],
+        })
+    }
+}
+
+/// A limit with what else there is to say of it.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct LimitMapFile {
+    /// `AMOUNT/WINDOW`, such as 10/second, 250/15m, 500/month or 3/total.
+    #[schemars(required)]
+    pub rate: Option<Spot<String>>,
+    /// A name for answers, metrics and `replaces`.
+    pub name: Option<Spot<String>>,
+    /// How the allowance comes back. Absent: lengths slide, months and years follow the calendar.
+    pub algorithm: Option<Spot<AlgorithmFile>>,
+    /// For a token_bucket: how many hits pass at once when it is full; the amount if absent.
+    pub burst: Option<Spot<u64>>,
+    /// What happens to a request that the limit does not have the hits for; enforce if absent.
+    pub mode: Option<Spot<ModeFile>>,
+    /// Short for `mode: shadow`.
+    pub shadow: Option<Spot<bool>>,
+    /// What to answer while the store is out; allow if absent.
+    pub on_outage: Option<Spot<OutageFile>>,
+}
+
+/// What goes back with each answer.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AnswerFile {
+    /// Sets of response headers that tell how the limits stand.
+    pub headers: Option<Vec<Spot<HeaderSetFile>>>,
+    /// Whether the headers tell of the tightest limit or of all; the tightest if absent.
+    pub limits: Option<Spot<AnswerLimitsFile>>,
+    /// The body of a refusal; the gateway's own if absent.
+    pub body: Option<Spot<AnswerBodyFile>>,
+    /// Which answers carry dynamic metadata on their limits; refusals if absent.
+    pub metadata: Option<Spot<AnswerMetadataFile>>,
+    /// Headers for the upstream. Envoy appends them: strip them from what callers send.
+    pub request_headers: Option<BTreeMap<String, Spot<String>>>,
+    /// Headers for the caller.
+    pub response_headers: Option<BTreeMap<String, Spot<String>>>,
+}
+
+/// An enumeration of the language: its words, their meaning, and their values in Rust.
+macro_rules! words {
+    ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+        pub enum $name {
+            $($(#[$doc])* #[schemars(rename = $word)] $variant,)+
+        }
+
+        impl $name {
+            /// Each word with its value.
+            pub const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),+];
+        }
+    };
+}
+
+words! {
+    /// How an allowance comes back.
+    AlgorithmFile {
+        /// In any interval of the window's length at most the amount.
+        SlidingWindow = "sliding_window",
+        /// At most the amount in each window, counted from the Unix epoch.
+        FixedWindow = "fixed_window",
+        /// A bucket of `burst` hits that refills steadily.
+        TokenBucket = "token_bucket",
+        /// At most the amount in each calendar period of the time zone.
+        Calendar = "calendar",
+    }
+}
+
+words! {
+    /// What happens to a request that a limit does not have the hits for.
+    ModeFile {
+        /// It is refused.
+        Enforce = "enforce",
+        /// It is refused if every other quota of the request is over too.
+        Quota = "quota",
+        /// It is only told.
+        Shadow = "shadow",
+    }
+}
+
+words! {
+    /// The answer while the store is out.
+    OutageFile {
+        /// Pass.
+        Allow = "allow",
+        /// Refuse.
+        Deny = "deny",
+    }
+}
+
+words! {
+    /// A set of response headers.
+    HeaderSetFile {
+        /// `RateLimit` and `RateLimit-Policy` as in the newest IETF draft.
+        RateLimit = "ratelimit",
+        /// `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset` as in its older drafts.
+        RateLimitLegacy = "ratelimit-legacy",
+        /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`.
+        XRateLimit = "x-ratelimit",
+        /// `Retry-After` with refusals.
+        RetryAfter = "retry-after",
+    }
+}
+
+words! {
+    /// Which limits the headers tell of.
+    AnswerLimitsFile {
+        /// The one that is nearest to refusing.
+        Tightest = "tightest",
+        /// All that the request met.
+        All = "all",
+    }
+}
+
+words! {
+    /// The body of a refusal.
+    AnswerBodyFile {
+        /// The gateway's own.
+        Empty = "empty",
+        /// A JSON problem (RFC 9457).
+        Problem = "problem",
+    }
+}
+
+words! {
+    /// Which answers carry dynamic metadata on their limits.
+    AnswerMetadataFile {
+        /// All.
+        Always = "always",
+        /// Refusals.
+        Refused = "refused",
+        /// None.
+        Never = "never",
+    }
+}
+
+/// The JSON Schema of a policy file, for editors.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(PolicyFile).to_value()
+}

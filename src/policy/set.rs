@@ -1,0 +1,124 @@
+//! All the domains that are in force together.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use serde_json::Value;
+use serde_json::json;
+use sha2::Digest;
+use sha2::Sha256;
+
+use super::explain::Explanation;
+use super::explain::explain;
+use super::problem::Problem;
+use super::rule::Domain;
+use super::rule::Rule;
+use super::rule::RuleLimit;
+
+/// Hexadecimal digits of a policy's hash.
+const HASH_LEN: usize = 16;
+
+/// All the domains that are in force together.
+#[derive(Debug)]
+pub struct PolicySet {
+    domains: HashMap<Box<str>, Domain, RandomState>,
+    warnings: Vec<Problem>,
+    hash: String,
+}
+
+impl PolicySet {
+    pub(super) fn new(domains: impl Iterator<Item = Domain>, warnings: Vec<Problem>) -> Self {
+        let domains = domains.map(|domain| (domain.name.as_str().into(), domain)).collect();
+        let mut set = Self { domains, warnings, hash: String::new() };
+        let digest = Sha256::digest(set.describe().to_string().as_bytes());
+        set.hash = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        set.hash.truncate(HASH_LEN);
+        set
+    }
+
+    /// A set without any domain: every request passes.
+    pub fn empty() -> Self {
+        Self::new(std::iter::empty(), Vec::new())
+    }
+
+    /// The policy of a domain.
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.get(name)
+    }
+
+    /// Every domain, by name.
+    pub fn domains(&self) -> Vec<&Domain> {
+        let mut domains: Vec<&Domain> = self.domains.values().collect();
+        domains.sort_unstable_by_key(|domain| domain.name.as_str());
+        domains
+    }
+
+    /// What works but has no effect.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// Tells apart sets that decide differently, whatever files they came from.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Which rules and limits a descriptor meets, and why not others.
+    pub fn explain(&self, domain: &str, entries: &[(&str, &str)]) -> Explanation {
+        explain(self.domain(domain), domain, entries)
+    }
+
+    /// The whole set as JSON, domains by name and rules in the order of their files.
+    pub fn describe(&self) -> Value {
+        let domain = |domain: &Domain| {
+            json!({
+                "domain": domain.name,
+                "answer": domain.answer.describe(),
+                "descriptors": domain.rules().iter().map(describe_rule).collect::<Value>(),
+            })
+        };
+        json!({ "hash": self.hash, "domains": self.domains().into_iter().map(domain).collect::<Value>() })
+    }
+}
+
+fn describe_rule(rule: &Rule) -> Value {
+    let mut map = serde_json::Map::new();
+    map.insert("path".to_owned(), rule.path.as_str().into());
+    let flags = [
+        ("share_threshold", rule.shared_pattern().is_some()),
+        ("unlimited", rule.unlimited),
+        ("cascade", rule.cascade),
+    ];
+    for (name, _) in flags.into_iter().filter(|(_, set)| *set) {
+        map.insert(name.to_owned(), true.into());
+    }
+    let mut list = |name: &str, items: Value| {
+        if items.as_array().is_some_and(|items| !items.is_empty()) {
+            map.insert(name.to_owned(), items);
+        }
+    };
+    list("limits", rule.limits.iter().map(|limit| describe_limit(limit)).collect());
+    list("replaces", rule.replaces.iter().map(String::as_str).collect());
+    list("descriptors", rule.rules().iter().map(describe_rule).collect());
+    if let Some(metadata) = &rule.metadata {
+        map.insert("metadata".to_owned(), metadata.clone().into());
+    }
+    map.into()
+}
+
+/// A limit as JSON: what it allows, how, and what happens when it is over or can't be asked.
+pub(super) fn describe_limit(limit: &RuleLimit) -> Value {
+    let mut map = serde_json::Map::new();
+    let mut text = |name: &str, value: String| map.insert(name.to_owned(), value.into());
+    text("rate", limit.limit.to_string());
+    text("algorithm", limit.limit.algorithm().to_string());
+    text("mode", limit.mode.to_string());
+    text("on_outage", limit.on_outage.to_string());
+    if !limit.name.is_empty() {
+        text("name", limit.name.to_string());
+    }
+    if limit.limit.capacity() != limit.limit.amount() {
+        map.insert("burst".to_owned(), limit.limit.capacity().into());
+    }
+    map.into()
+}

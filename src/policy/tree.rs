@@ -1,0 +1,252 @@
+//! YAML as a tree that knows where each value stands. The one place that knows the YAML library.
+//!
+//! Policies are read from this tree rather than into structs, because a struct's reader stops at its first
+//! problem, and because a text such as `value: 007` must keep its spelling.
+
+use std::fmt;
+use std::ops::Range;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::MapAccess;
+use serde::de::SeqAccess;
+use serde::de::Visitor;
+use serde_saphyr::Location;
+use serde_saphyr::Spanned;
+use serde_saphyr::options::DuplicateKeyPolicy;
+
+/// Values in one file: some 60,000 rules. More is taken for an attack.
+const NODES_MAX: usize = 1_000_000;
+
+/// Values that aliases may repeat in one file.
+const ALIASED_NODES_MAX: usize = 50_000;
+
+/// Values within values in one file.
+const DEPTH_MAX: usize = 128;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub struct Node {
+    pub value: Value,
+    /// Bytes of the source's text.
+    pub span: Range<usize>,
+}
+
+/// A value of YAML. Scalars keep their spelling.
+#[derive(Clone, Debug)]
+pub enum Value {
+    Null,
+    Bool(bool, String),
+    Number(serde_json::Number, String),
+    Text(String),
+    List(Vec<Node>),
+    /// Keys and values in the file's order; a key may occur twice.
+    Map(Vec<(Node, Node)>),
+}
+
+/// Why a text is no YAML, and where.
+#[derive(Debug)]
+pub struct SyntaxError {
+    pub message: String,
+    pub span: Range<usize>,
+}
+
+impl Node {
+    /// Reads a text as one YAML document.
+    ///
+    /// # Errors
+    /// When it is not YAML, or larger or deeper than any policy.
+    pub fn parse(text: &str) -> Result<Self, SyntaxError> {
+        let options = serde_saphyr::options! {
+            duplicate_keys: DuplicateKeyPolicy::PassThrough,
+            budget: serde_saphyr::budget! {
+                max_nodes: NODES_MAX,
+                max_events: NODES_MAX * 4,
+                max_depth: DEPTH_MAX,
+            },
+            alias_limits: serde_saphyr::alias_limits! {
+                max_total_replayed_events: ALIASED_NODES_MAX,
+            },
+        };
+        match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
+            Ok(raw) => Ok(node(raw, text)),
+            Err(error) => Err(syntax_error(&error, text)),
+        }
+    }
+
+    /// What the value is, for messages.
+    pub fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Bool(..) => "a boolean",
+            Value::Number(..) => "a number",
+            Value::Text(_) => "a text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+
+    /// The spelling of a scalar.
+    pub fn scalar(&self) -> Option<&str> {
+        match &self.value {
+            Value::Bool(_, text) | Value::Number(_, text) | Value::Text(text) => Some(text),
+            Value::Null | Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
+
+/// A value as the YAML library hands it over, before its spelling is looked up.
+enum Raw {
+    Null,
+    Bool(bool),
+    Number(serde_json::Number),
+    Text(String),
+    List(Vec<Spanned<Raw>>),
+    Map(Vec<(Spanned<Raw>, Spanned<Raw>)>),
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        Ok(Raw::Number(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(serde_json::Number::from_f64(value).map_or(Raw::Null, Raw::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+        Ok(Raw::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Raw, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Raw::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
+        let mut map = Vec::new();
+        while let Some(entry) = entries.next_entry()? {
+            map.push(entry);
+        }
+        Ok(Raw::Map(map))
+    }
+}
+
+fn node(raw: Spanned<Raw>, text: &str) -> Node {
+    let span = bytes(raw.referenced, text);
+    // What an alias stands for is spelt where its anchor is.
+    let spelling = || text.get(bytes(raw.defined, text)).unwrap_or_default().trim().to_owned();
+    let value = match raw.value {
+        Raw::Null => Value::Null,
+        Raw::Bool(value) => Value::Bool(value, spelling()),
+        Raw::Number(value) => Value::Number(value, spelling()),
+        Raw::Text(value) => Value::Text(value),
+        Raw::List(items) => Value::List(items.into_iter().map(|item| node(item, text)).collect()),
+        Raw::Map(entries) => Value::Map(
+            entries.into_iter().map(|(key, value)| (node(key, text), node(value, text))).collect(),
+        ),
+    };
+    Node { value, span }
+}
+
+/// The bytes that a location covers. Some locations are a point; they cover nothing.
+fn bytes(location: Location, text: &str) -> Range<usize> {
+    let index = |value: Option<u64>| usize::try_from(value.unwrap_or(0)).unwrap_or(text.len());
+    let start = index(location.span().byte_offset()).min(text.len());
+    let end = start.saturating_add(index(location.span().byte_len())).min(text.len());
+    start..end
+}
+
+fn syntax_error(error: &serde_saphyr::Error, text: &str) -> SyntaxError {
+    let rendered = error.without_snippet().render();
+    // The library's advice is for its own users; what follows its `;` is.
+    let message = rendered
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .replace("; use from_str_multiple or from_str_multiple_with_options", "");
+    let Some(location) = error.location() else {
+        return SyntaxError { message, span: 0..0 };
+    };
+    let place = format!(" at line {}, column {}", location.line(), location.column());
+    let start = offset(text, location.line(), location.column());
+    SyntaxError { message: message.replace(&place, ""), span: start..start }
+}
+
+/// The byte at a line and column, both from 1; columns count characters.
+fn offset(text: &str, line: u64, column: u64) -> usize {
+    let index = |number: u64| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+    let before: usize = text.split_inclusive('\n').take(index(line)).map(str::len).sum();
+    let rest = &text[before..];
+    let within = rest.char_indices().nth(index(column)).map_or(rest.len(), |(at, _)| at);
+    before + within
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Checks that a text is refused at the byte where `excerpt` starts.
+    fn check_refused(text: &str, excerpt: &str, message: &str) {
+        let error = Node::parse(text).unwrap_err();
+        assert!(error.message.contains(message), "{text:?}: {}", error.message);
+        assert!(text[error.span.start..].starts_with(excerpt), "{text:?}: {:?}", error.span);
+    }
+
+    #[test]
+    fn scalars_keep_their_spelling_and_place() {
+        let text = "é: [007, 1.10, yes, ~, 'x y']\nb: &a 0x10\nc: *a\n";
+        let Value::Map(entries) = Node::parse(text).unwrap().value else { panic!("no map") };
+        let Value::List(items) = &entries[0].1.value else { panic!("no list") };
+        let spelt: Vec<_> = items.iter().map(Node::scalar).collect();
+        assert_eq!(spelt, [Some("007"), Some("1.10"), Some("yes"), None, Some("x y")]);
+        assert_eq!(&text[items[4].span.clone()], "'x y'");
+        assert_eq!(entries[2].1.scalar(), Some("0x10"));
+        assert_eq!(&text[entries[2].1.span.clone()], "*a");
+    }
+
+    #[test]
+    fn a_syntax_error_says_where() {
+        check_refused("a: [", "[", "unclosed bracket");
+        check_refused("é: 1\nb: c: d", ": d", "mapping values are not allowed");
+        check_refused("a: 1\n---\nb: 2", "b: 2", "multiple YAML documents");
+        check_refused("'", "'", "unclosed quote");
+    }
+
+    #[test]
+    fn depth_and_aliases_are_bounded() {
+        assert!(Node::parse(&"[".repeat(100_000)).is_err());
+        let bomb: String =
+            (1..20).map(|i| format!("a{i}: &a{i} [*a{0}, *a{0}]\n", i - 1)).collect();
+        assert!(Node::parse(&format!("a0: &a0 [x, x]\n{bomb}")).is_err());
+    }
+}
