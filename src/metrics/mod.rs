@@ -1,0 +1,466 @@
+//! What Tollgate counts about itself, under the names that `/metrics` shows.
+//!
+//! Whoever counts holds a handle: looking one up takes a lock, counting is an atomic addition. Labels come
+//! from the policy and from this program, never from a request, so the number of series is bounded by what
+//! the operator wrote; the series of a limit go when the limit does.
+
+mod process;
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use process::Process;
+
+/// The media type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Bounds of the latency buckets, in seconds: three a decade from a microsecond to a second.
+const LATENCY_S: [f64; 19] = [
+    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1,
+    0.2, 0.5, 1.0,
+];
+
+/// A gauge of something that is never negative.
+type Level = Gauge<u64, AtomicU64>;
+
+/// Everything that is counted.
+#[derive(Debug)]
+pub struct Metrics {
+    /// How long the engine took for a request, the store's part included.
+    pub check_duration: Histogram,
+    /// How long the store took for a request.
+    pub store_duration: Histogram,
+    /// 1 while the store answers, 0 while it is out.
+    pub store_up: Gauge,
+    /// Counters in the embedded store.
+    pub memory_keys: Level,
+    /// Live counters that the embedded store gave up because it was full.
+    pub memory_evictions: Counter,
+    /// 1 while the policy files say something else than the policy in force, because they can't be used.
+    pub policy_rejected: Gauge,
+    decisions: Family<DecisionLabels, Counter>,
+    near_limit: Family<LimitLabels, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    store_errors: Family<KindLabel, Counter>,
+    reloads: Family<ReloadLabel, Counter>,
+    policy: Family<PolicyLabel, Gauge>,
+    policy_loaded: Level,
+    in_flight: Gauge,
+    /// What the families hold now; they can't be asked.
+    live: Mutex<Live>,
+    registry: Registry,
+}
+
+/// The label sets that come from the policy.
+#[derive(Debug, Default)]
+struct Live {
+    limits: BTreeSet<(String, String)>,
+    domains: BTreeSet<String>,
+}
+
+/// The counters of one limit, looked up when a policy is loaded and kept beside it.
+#[derive(Clone, Debug, Default)]
+pub struct LimitMetrics {
+    /// Charges that the limit had the hits for, in requests that passed.
+    pub admitted: Counter,
+    /// Charges that the limit did not have the hits for and refused.
+    pub refused: Counter,
+    /// Charges that a shadow limit would have refused.
+    pub shadow_refused: Counter,
+    /// Charges after which less than a fifth of the limit remained.
+    pub near: Counter,
+    /// Charges that `on_outage` decided because the store was out.
+    pub fallback: Counter,
+}
+
+/// The counters of one domain, looked up when a policy is loaded and kept beside it.
+#[derive(Clone, Debug, Default)]
+pub struct DomainMetrics {
+    /// Requests that passed.
+    pub ok: Counter,
+    /// Requests that did not.
+    pub over_limit: Counter,
+}
+
+/// How a reload ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// A new policy is in force.
+    Ok,
+    /// The files can't be used; the old policy stays.
+    Error,
+    /// The files say what they said before.
+    Unchanged,
+}
+
+const ADMITTED: &str = "admitted";
+const REFUSED: &str = "refused";
+const SHADOW_REFUSED: &str = "shadow_refused";
+const FALLBACK: &str = "fallback";
+const OUTCOMES: [&str; 4] = [ADMITTED, REFUSED, SHADOW_REFUSED, FALLBACK];
+
+const OK: &str = "ok";
+const OVER_LIMIT: &str = "over_limit";
+const CODES: [&str; 2] = [OK, OVER_LIMIT];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    domain: String,
+    limit: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    domain: String,
+    limit: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    domain: String,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PolicyLabel {
+    hash: String,
+}
+
+impl Reload {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics that all stand at zero.
+    pub fn new() -> Self {
+        let latency = || Histogram::new(LATENCY_S);
+        let mut metrics = Self {
+            check_duration: latency(),
+            store_duration: latency(),
+            store_up: Gauge::default(),
+            memory_keys: Gauge::default(),
+            memory_evictions: Counter::default(),
+            policy_rejected: Gauge::default(),
+            decisions: Family::default(),
+            near_limit: Family::default(),
+            requests: Family::default(),
+            store_errors: Family::default(),
+            reloads: Family::default(),
+            policy: Family::default(),
+            policy_loaded: Gauge::default(),
+            in_flight: Gauge::default(),
+            live: Mutex::default(),
+            registry: Registry::default(),
+        };
+        for result in [Reload::Ok, Reload::Error, Reload::Unchanged] {
+            metrics.reloads.get_or_create_owned(&ReloadLabel { result: result.as_str() });
+        }
+        metrics.registry = metrics.registry();
+        metrics
+    }
+
+    /// The counters of a limit; the same ones for the same names.
+    pub fn limit(&self, domain: &str, limit: &str) -> LimitMetrics {
+        self.live().limits.insert((domain.to_owned(), limit.to_owned()));
+        let labels = |outcome| decision_labels(domain, limit, outcome);
+        let decision = |outcome| self.decisions.get_or_create_owned(&labels(outcome));
+        LimitMetrics {
+            admitted: decision(ADMITTED),
+            refused: decision(REFUSED),
+            shadow_refused: decision(SHADOW_REFUSED),
+            fallback: decision(FALLBACK),
+            near: self.near_limit.get_or_create_owned(&limit_labels(domain, limit)),
+        }
+    }
+
+    /// The counters of a domain; the empty name is for all domains that no policy knows.
+    pub fn domain(&self, domain: &str) -> DomainMetrics {
+        self.live().domains.insert(domain.to_owned());
+        let request = |code| self.requests.get_or_create_owned(&request_labels(domain, code));
+        DomainMetrics { ok: request(OK), over_limit: request(OVER_LIMIT) }
+    }
+
+    /// Forgets the limits, as (domain, limit), that are not in `live`.
+    pub fn retain_limits(&self, live: &BTreeSet<(String, String)>) {
+        self.live().limits.retain(|name| {
+            let keep = live.contains(name);
+            if !keep {
+                let (domain, limit) = name;
+                for outcome in OUTCOMES {
+                    self.decisions.remove(&decision_labels(domain, limit, outcome));
+                }
+                self.near_limit.remove(&limit_labels(domain, limit));
+            }
+            keep
+        });
+    }
+
+    /// Forgets the domains that are not in `live`; the empty one stays.
+    pub fn retain_domains(&self, live: &BTreeSet<String>) {
+        self.live().domains.retain(|domain| {
+            let keep = domain.is_empty() || live.contains(domain);
+            if !keep {
+                for code in CODES {
+                    self.requests.remove(&request_labels(domain, code));
+                }
+            }
+            keep
+        });
+    }
+
+    /// Counts a request as in flight until the guard goes, also if nobody waits for it any more.
+    pub fn enter(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// Counts a store's failure; `kind` is one of a few words.
+    pub fn store_error(&self, kind: &'static str) {
+        self.store_errors.get_or_create(&KindLabel { kind }).inc();
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, result: Reload) {
+        self.reloads.get_or_create(&ReloadLabel { result: result.as_str() }).inc();
+    }
+
+    /// A policy of this hash is in force since `at_s`, in seconds since the Unix epoch.
+    pub fn policy_loaded(&self, hash: &str, at_s: u64) {
+        self.policy.clear();
+        self.policy.get_or_create(&PolicyLabel { hash: hash.to_owned() }).set(1);
+        self.policy_loaded.set(at_s);
+        self.policy_rejected.set(0);
+    }
+
+    /// All of it, in the OpenMetrics text format.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a String can't fail");
+        text
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // Sets of names stay sets of names wherever a panic struck.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A registry of these metrics, each by the name that the world sees.
+    fn registry(&self) -> Registry {
+        let mut root = Registry::default();
+        root.register_collector(Box::new(Process));
+        let registry = root.sub_registry_with_prefix("tollgate");
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The program that runs", Info::new(version));
+        self.register_decisions(registry);
+        self.register_store(registry);
+        self.register_policy(registry);
+        root
+    }
+
+    fn register_decisions(&self, registry: &mut Registry) {
+        registry.register(
+            "decisions",
+            "Charges by what the limit answered",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "near_limit",
+            "Charges after which less than a fifth of the limit remained",
+            self.near_limit.clone(),
+        );
+        registry.register(
+            "requests",
+            "Requests by answer; the domain is empty where no policy knows it",
+            self.requests.clone(),
+        );
+        registry.register("in_flight_requests", "Requests under way", self.in_flight.clone());
+        registry.register(
+            "check_duration_seconds",
+            "Time to decide a request, the store's part included",
+            self.check_duration.clone(),
+        );
+    }
+
+    fn register_store(&self, registry: &mut Registry) {
+        registry.register(
+            "store_duration_seconds",
+            "Time that the store took for a request",
+            self.store_duration.clone(),
+        );
+        registry.register("store_errors", "Failures of the store", self.store_errors.clone());
+        registry.register("store_up", "Whether the store answers", self.store_up.clone());
+        registry.register(
+            "memory_keys",
+            "Counters in the embedded store",
+            self.memory_keys.clone(),
+        );
+        registry.register(
+            "memory_evictions",
+            "Live counters that the embedded store gave up because it was full",
+            self.memory_evictions.clone(),
+        );
+    }
+
+    fn register_policy(&self, registry: &mut Registry) {
+        registry.register("reloads", "Reloads of the policy files", self.reloads.clone());
+        registry.register("policy_info", "The policy in force", self.policy.clone());
+        registry.register(
+            "policy_loaded_timestamp_seconds",
+            "When the policy in force was loaded",
+            self.policy_loaded.clone(),
+        );
+        registry.register(
+            "policy_rejected",
+            "Whether the policy files can't be used, so that an older policy is in force",
+            self.policy_rejected.clone(),
+        );
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct InFlight(Gauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn decision_labels(domain: &str, limit: &str, outcome: &'static str) -> DecisionLabels {
+    DecisionLabels { domain: domain.to_owned(), limit: limit.to_owned(), outcome }
+}
+
+fn limit_labels(domain: &str, limit: &str) -> LimitLabels {
+    LimitLabels { domain: domain.to_owned(), limit: limit.to_owned() }
+}
+
+fn request_labels(domain: &str, code: &'static str) -> RequestLabels {
+    RequestLabels { domain: domain.to_owned(), code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(metrics: &Metrics, start: &str) -> Option<String> {
+        let text = metrics.encode();
+        text.lines().find(|line| line.starts_with(start)).map(str::to_owned)
+    }
+
+    #[track_caller]
+    fn check(metrics: &Metrics, expected: &str) {
+        let (start, _) = expected.rsplit_once(' ').unwrap();
+        assert_eq!(line(metrics, start).as_deref(), Some(expected), "{}", metrics.encode());
+    }
+
+    #[test]
+    fn every_metric_goes_by_its_documented_name() {
+        let metrics = Metrics::new();
+        let limit = metrics.limit("shop", "daily");
+        limit.admitted.inc();
+        limit.near.inc();
+        metrics.domain("").over_limit.inc();
+        metrics.check_duration.observe(3e-6);
+        metrics.store_error("late");
+        metrics.reload(Reload::Unchanged);
+        metrics.policy_loaded("abc", 1_700_000_000);
+        let version = env!("CARGO_PKG_VERSION");
+
+        check(
+            &metrics,
+            r#"tollgate_decisions_total{domain="shop",limit="daily",outcome="admitted"} 1"#,
+        );
+        check(&metrics, r#"tollgate_near_limit_total{domain="shop",limit="daily"} 1"#);
+        check(&metrics, r#"tollgate_requests_total{domain="",code="over_limit"} 1"#);
+        check(&metrics, r#"tollgate_check_duration_seconds_bucket{le="0.000002"} 0"#);
+        check(&metrics, r#"tollgate_check_duration_seconds_bucket{le="0.000005"} 1"#);
+        check(&metrics, "tollgate_store_duration_seconds_count 0");
+        check(&metrics, r#"tollgate_store_errors_total{kind="late"} 1"#);
+        check(&metrics, "tollgate_store_up 0");
+        check(&metrics, "tollgate_memory_keys 0");
+        check(&metrics, "tollgate_memory_evictions_total 0");
+        check(&metrics, r#"tollgate_reloads_total{result="unchanged"} 1"#);
+        check(&metrics, r#"tollgate_policy_info{hash="abc"} 1"#);
+        check(&metrics, "tollgate_policy_loaded_timestamp_seconds 1700000000");
+        check(&metrics, "tollgate_policy_rejected 0");
+        check(&metrics, &format!(r#"tollgate_build_info{{version="{version}"}} 1"#));
+        for name in ["cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds"]
+        {
+            assert!(line(&metrics, &format!("process_{name} ")).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_gone_leaves_no_series() {
+        let metrics = Metrics::new();
+        metrics.limit("shop", "stale").refused.inc();
+        metrics.limit("shop", "new").refused.inc();
+        metrics.domain("shop");
+        metrics.domain("gone");
+        metrics.retain_limits(&BTreeSet::from([("shop".to_owned(), "new".to_owned())]));
+        metrics.retain_domains(&BTreeSet::from(["shop".to_owned()]));
+
+        let text = metrics.encode();
+        assert!(!text.contains("stale") && !text.contains("gone"), "{text}");
+        check(
+            &metrics,
+            r#"tollgate_decisions_total{domain="shop",limit="new",outcome="refused"} 1"#,
+        );
+    }
+
+    #[test]
+    fn only_the_policy_in_force_is_shown() {
+        let metrics = Metrics::new();
+        metrics.policy_loaded("one", 1);
+        metrics.policy_rejected.set(1);
+        metrics.policy_loaded("two", 2);
+        assert!(line(&metrics, r#"tollgate_policy_info{hash="one""#).is_none());
+        check(&metrics, r#"tollgate_policy_info{hash="two"} 1"#);
+        check(&metrics, "tollgate_policy_rejected 0");
+    }
+
+    #[test]
+    fn a_request_that_is_dropped_is_no_longer_in_flight() {
+        let metrics = Metrics::new();
+        let request = metrics.enter();
+        check(&metrics, "tollgate_in_flight_requests 1");
+        drop(request);
+        check(&metrics, "tollgate_in_flight_requests 0");
+    }
+}
