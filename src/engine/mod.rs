@@ -1,15 +1,293 @@
 //! Joins policy and store: what a request asks, which limits it meets, and what the answer is.
+//!
+//! A check takes one snapshot of the policy and keeps it to its end: it plans what to charge
+//! (`plan.rs`), has the store charge it in one step, and puts the answer together (`answer.rs`). It never
+//! fails: being over a limit and a store that is out are answers.
 
+mod answer;
+mod headers;
+mod live;
+mod plan;
 mod request;
+mod store;
 mod verdict;
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::clock::Clock;
+use crate::clock::Stopwatch;
+use crate::metrics::Metrics;
+use crate::policy::PolicySet;
+use crate::store::Batch;
+use crate::store::Outcome;
+use crate::store::Store;
+
+use answer::Judgement;
+use live::Live;
+use plan::Plan;
+
+pub use plan::ModeSettings;
 pub use request::DESCRIPTORS_MAX;
 pub use request::Descriptor;
 pub use request::ENTRIES_MAX;
 pub use request::Override;
 pub use request::Request;
 pub use request::RequestError;
+pub use store::AnyStore;
 pub use verdict::Code;
 pub use verdict::Status;
 pub use verdict::StatusLimit;
 pub use verdict::Verdict;
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub struct EngineSettings {
+    pub store: AnyStore,
+    pub clock: Clock,
+    pub modes: ModeSettings,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Answers requests under the policies in force.
+#[derive(Debug)]
+pub struct Engine {
+    live: ArcSwap<Live>,
+    settings: EngineSettings,
+}
+
+impl Engine {
+    /// An engine without policies: every request passes until [`Engine::replace`] brings some.
+    pub fn new(settings: EngineSettings) -> Self {
+        let live = Live::new(PolicySet::empty(), &settings.metrics);
+        Self { live: ArcSwap::from_pointee(live), settings }
+    }
+
+    /// Puts other policies in force. Requests that are under way end under those they began with, and
+    /// counters stay where they are.
+    pub fn replace(&self, policies: PolicySet) {
+        let live = Live::new(policies, &self.settings.metrics);
+        live.retain_metrics(&self.settings.metrics);
+        self.live.store(Arc::new(live));
+    }
+
+    /// The policies in force.
+    pub fn policies(&self) -> Arc<PolicySet> {
+        self.live.load().policies.clone()
+    }
+
+    /// The store that keeps the counters.
+    pub fn store(&self) -> &AnyStore {
+        &self.settings.store
+    }
+
+    /// Decides a request.
+    pub async fn check(&self, request: &Request<'_>) -> Verdict {
+        let metrics = &self.settings.metrics;
+        let _in_flight = metrics.enter();
+        let stopwatch = Stopwatch::start();
+        let live = self.live.load_full();
+        let verdict = match live.policies.domain(request.domain()) {
+            None => Verdict::without_policy(request.descriptors().len()),
+            Some(domain) => {
+                let modes = self.settings.modes;
+                let plan = Plan::new(domain, request, modes);
+                let outcome = self.charge(&plan.batch).await;
+                let judgement = Judgement::new(domain, &plan, modes, outcome.as_ref());
+                live.count(domain, &judgement);
+                judgement.verdict()
+            }
+        };
+        live.count_request(request.domain(), verdict.code);
+        metrics.check_duration.observe(stopwatch.elapsed().as_secs_f64());
+        verdict
+    }
+
+    /// Has the store charge a batch. None if it could not.
+    async fn charge(&self, batch: &Batch) -> Option<Outcome> {
+        let metrics = &self.settings.metrics;
+        let now = self.settings.clock.now();
+        if batch.charges.is_empty() {
+            return Some(Outcome::nothing(now.timestamp()));
+        }
+        let stopwatch = Stopwatch::start();
+        let outcome = self.settings.store.charge(batch, now).await;
+        metrics.store_duration.observe(stopwatch.elapsed().as_secs_f64());
+        metrics.store_up.set(i64::from(outcome.is_ok()));
+        outcome.map_err(|error| metrics.store_error(error.kind())).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::limit::Hits;
+    use crate::policy::CompileOptions;
+    use crate::policy::Source;
+    use crate::policy::Unit;
+    use crate::policy::compile;
+    use crate::store::memory::Memory;
+
+    struct Bench {
+        engine: Engine,
+        clock: Clock,
+    }
+
+    fn bench(policy: &str, modes: ModeSettings) -> Bench {
+        let clock = Clock::manual(Timestamp::from_ms(1_700_000_000_000));
+        let store = AnyStore::Memory(Memory::new(1_000));
+        let metrics = Arc::new(Metrics::new());
+        let engine = Engine::new(EngineSettings { store, clock: clock.clone(), modes, metrics });
+        let source = Source { path: "policy.yaml".to_owned(), text: policy.to_owned() };
+        engine.replace(compile(&[source], CompileOptions::default()).unwrap());
+        Bench { engine, clock }
+    }
+
+    /// A descriptor from `k=v,k=v` with one hit.
+    fn descriptor(text: &str) -> Descriptor<'_> {
+        let entries = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
+        Descriptor { entries, hits: Hits::Spend(1), limit: None }
+    }
+
+    impl Bench {
+        async fn ask(&self, descriptors: Vec<Descriptor<'_>>) -> Verdict {
+            self.engine.check(&Request::try_new("d", descriptors).unwrap()).await
+        }
+
+        /// The overall code and what remains of each descriptor.
+        async fn check(&self, descriptors: &[&str], code: Code, remaining: &[u32]) {
+            let verdict = self.ask(descriptors.iter().map(|text| descriptor(text)).collect()).await;
+            let left: Vec<u32> = verdict.statuses.iter().map(|status| status.remaining).collect();
+            assert_eq!((verdict.code, left.as_slice()), (code, remaining), "{descriptors:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_spends_nothing_anywhere() {
+        let policy = "{domain: d, descriptors: [{key: a, limits: [5/day]}, {key: b, limits: [1/day, 9/hour]}]}";
+        let bench = bench(policy, ModeSettings::default());
+        bench.check(&["a=1", "b=1"], Code::Ok, &[4, 0]).await;
+        bench.check(&["a=1", "b=1"], Code::OverLimit, &[4, 0]).await;
+        bench.check(&["a=1"], Code::Ok, &[3]).await;
+    }
+
+    #[tokio::test]
+    async fn a_cascading_limit_is_charged_once_a_request() {
+        let policy = "
+domain: d
+descriptors:
+- key: user
+  cascade: true
+  limits: [3/day]
+  descriptors: [{key: op, limits: [9/day]}]";
+        let bench = bench(policy, ModeSettings::default());
+        bench.check(&["user=1", "user=1,op=r"], Code::Ok, &[2, 2]).await;
+        bench.check(&["user=1,other=x"], Code::Ok, &[1]).await;
+        bench.check(&["user=1,op=r"], Code::Ok, &[0]).await;
+        bench.check(&["user=1,op=w"], Code::OverLimit, &[0]).await;
+        bench.check(&["user=2,op=w"], Code::Ok, &[2]).await;
+    }
+
+    #[tokio::test]
+    async fn descriptors_of_one_path_add_up() {
+        let bench =
+            bench("{domain: d, descriptors: [{key: a, limits: [3/day]}]}", ModeSettings::default());
+        bench.check(&["a=1", "a=1"], Code::Ok, &[1, 1]).await;
+        bench.check(&["a=1", "a=1"], Code::OverLimit, &[1, 1]).await;
+        bench.check(&["a=1"], Code::Ok, &[0]).await;
+    }
+
+    #[tokio::test]
+    async fn the_wait_that_a_refusal_tells_is_exact() {
+        let policy = "{domain: d, answer: {headers: [retry-after]}, descriptors: [{key: a, limits: [2/minute]}]}";
+        let bench = bench(policy, ModeSettings::default());
+        bench.check(&["a=1"], Code::Ok, &[1]).await;
+        bench.clock.advance(Duration::from_millis(500));
+        bench.check(&["a=1"], Code::Ok, &[0]).await;
+        let refusal = bench.ask(vec![descriptor("a=1")]).await;
+        let wait = refusal.statuses[0].reset.unwrap();
+        assert_eq!(refusal.response_headers, [("retry-after".to_owned(), "60".to_owned())]);
+        bench.clock.advance(wait - Duration::from_millis(1));
+        bench.check(&["a=1"], Code::OverLimit, &[0]).await;
+        bench.clock.advance(Duration::from_millis(1));
+        bench.check(&["a=1"], Code::Ok, &[0]).await;
+    }
+
+    #[tokio::test]
+    async fn of_two_limits_brought_along_the_smaller_holds() {
+        let bench = bench("{domain: d, descriptors: []}", ModeSettings::default());
+        let brought = |amount| {
+            let limit = Some(Override { amount, unit: Unit::Day });
+            Descriptor { limit, ..descriptor("x=1") }
+        };
+        let verdict = bench.ask(vec![brought(5), brought(2)]).await;
+        let amounts: Vec<_> =
+            verdict.statuses.iter().map(|status| status.limit.as_ref().unwrap().amount).collect();
+        assert_eq!((verdict.code, amounts), (Code::Ok, vec![2, 2]));
+        assert_eq!(bench.ask(vec![brought(5), brought(2)]).await.code, Code::OverLimit);
+    }
+
+    #[tokio::test]
+    async fn headers_tell_of_the_tightest_limit_or_of_all() {
+        let policy = |limits: &str| {
+            format!(
+                "{{domain: d, answer: {{headers: [ratelimit, ratelimit-legacy, x-ratelimit], limits: {limits}}}, \
+                 descriptors: [{{key: a, limits: [{{rate: 9/minute, name: burst}}, 20/day]}}]}}"
+            )
+        };
+        let headers = async |limits: &str| {
+            let bench = bench(&policy(limits), ModeSettings::default());
+            let verdict = bench.ask(vec![descriptor("a=1")]).await;
+            let lines = verdict.response_headers.into_iter();
+            lines.map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+        };
+        let tightest = headers("tightest").await;
+        assert_eq!(
+            tightest,
+            [
+                "ratelimit-policy: \"burst\";q=9;w=60",
+                "ratelimit: \"burst\";r=8;t=61",
+                "ratelimit-limit: 9",
+                "ratelimit-remaining: 8",
+                "ratelimit-reset: 61",
+                "x-ratelimit-limit: 9",
+                "x-ratelimit-remaining: 8",
+                "x-ratelimit-reset: 61",
+            ]
+        );
+        let all = headers("all").await;
+        assert_eq!(all[0], "ratelimit-policy: \"burst\";q=9;w=60, \"a 20/day\";q=20;w=86400");
+        assert_eq!(all[2], "ratelimit-limit: 9, 9;w=60, 20;w=86400");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_explains_itself_in_body_and_metadata() {
+        let policy = "
+domain: d
+answer: {body: problem}
+descriptors: [{key: a, limits: [{rate: 0/day, name: none}], metadata: {plan: gold}}]";
+        let bench = bench(policy, ModeSettings::default());
+        let verdict = bench.ask(vec![descriptor("a=1")]).await;
+        let body: serde_json::Value = serde_json::from_slice(&verdict.body).unwrap();
+        assert_eq!(body["violated-policies"], serde_json::json!(["none"]));
+        assert!(body["retry_after_ms"].is_null(), "waiting does not help: {body}");
+        let metadata = verdict.metadata.unwrap();
+        assert_eq!(metadata["limits"][0]["over"], true);
+        assert!(!metadata.contains_key("metadata"), "only passing descriptors carry theirs");
+    }
+
+    #[tokio::test]
+    async fn a_new_policy_keeps_the_counters_of_the_old_one() {
+        let bench =
+            bench("{domain: d, descriptors: [{key: a, limits: [5/day]}]}", ModeSettings::default());
+        bench.check(&["a=1"], Code::Ok, &[4]).await;
+        let text = "{domain: d, descriptors: [{key: a, limits: [3/day, 7/hour]}]}".to_owned();
+        let source = Source { path: "policy.yaml".to_owned(), text };
+        bench.engine.replace(compile(&[source], CompileOptions::default()).unwrap());
+        bench.check(&["a=1"], Code::Ok, &[1]).await;
+    }
+}

@@ -54,3 +54,19 @@ pub struct StatusLimit {
     /// The window; None if the protocol has no unit for it.
     pub unit: Option<Unit>,
 }
+
+impl Verdict {
+    /// The answer where no policy says anything: everything passes.
+    pub fn without_policy(descriptors: usize) -> Self {
+        let status = Status { code: Code::Ok, limit: None, remaining: 0, reset: None };
+        Self {
+            code: Code::Ok,
+            statuses: vec![status; descriptors],
+            response_headers: Vec::new(),
+            request_headers: Vec::new(),
+            body: Vec::new(),
+            metadata: None,
+            fallback: false,
+        }
+    }
+}

@@ -92,6 +92,8 @@ struct Compiler<'a> {
     file_name: Arc<str>,
     defaults: Defaults,
     replaced: Vec<Spot<String>>,
+    /// Limits of the domain so far.
+    limit_count: usize,
 }
 
 impl<'a> Compiler<'a> {
@@ -114,7 +116,7 @@ impl<'a> Compiler<'a> {
                 .map(|word| word.value.into()),
         };
         let file_name = source.path.as_str().into();
-        Self { reader, source, file_name, defaults, replaced: Vec::new() }
+        Self { reader, source, file_name, defaults, replaced: Vec::new(), limit_count: 0 }
     }
 
     fn domain(
@@ -139,7 +141,9 @@ impl<'a> Compiler<'a> {
         let domain = domains.entry(name.value.clone()).or_insert_with(|| Domain {
             name: name.value.clone(),
             answer: Answer::default(),
+            zone: self.defaults.zone.clone(),
             rules: Level::default(),
+            limit_count: 0,
         });
         if let Some(answer) = file.answer.as_ref().map(Answer::new) {
             if known && domain.answer != Answer::default() && domain.answer != answer {
@@ -148,7 +152,9 @@ impl<'a> Compiler<'a> {
             }
             domain.answer = answer;
         }
+        self.limit_count = domain.limit_count;
         self.level(file.descriptors.as_deref().unwrap_or_default(), "", &mut domain.rules);
+        domain.limit_count = self.limit_count;
     }
 
     fn level(&mut self, files: &[RuleFile], parent: &str, level: &mut Level) {
@@ -186,7 +192,8 @@ impl<'a> Compiler<'a> {
             let message = "this has no effect: values of requests never become metrics";
             self.reader.note(Severity::Warning, flag.span.clone(), message);
         }
-        let limits = limits_of(&mut self.reader, file, &path, &self.defaults);
+        let limits = limits_of(&mut self.reader, file, &path, self.limit_count, &self.defaults);
+        self.limit_count += limits.len();
         let cascade = file.cascade.as_ref().is_some_and(|cascade| cascade.value);
         if let Some(span) = file.cascade.as_ref().filter(|_| cascade && limits.is_empty()) {
             let message = "a rule without limits has nothing to cascade";

@@ -42,6 +42,7 @@ pub fn limits_of(
     reader: &mut Reader<'_>,
     file: &RuleFile,
     path: &str,
+    first_index: usize,
     defaults: &Defaults,
 ) -> Vec<Arc<RuleLimit>> {
     let drafts = match (&file.rate_limit, &file.limits) {
@@ -54,7 +55,7 @@ pub fn limits_of(
         (None, Some(limits)) => from_limits(reader, limits),
         (None, None) => Vec::new(),
     };
-    let builder = Builder { file, path, defaults };
+    let builder = Builder { file, path, first_index, defaults };
     let mut limits: Vec<Arc<RuleLimit>> = Vec::new();
     for draft in &drafts {
         if let Some(limit) = builder.build(reader, draft, &limits) {
@@ -123,6 +124,7 @@ fn from_limits(reader: &mut Reader<'_>, limits: &Spot<Vec<LimitFile>>) -> Vec<Dr
 struct Builder<'a> {
     file: &'a RuleFile,
     path: &'a str,
+    first_index: usize,
     defaults: &'a Defaults,
 }
 
@@ -143,6 +145,7 @@ impl Builder<'_> {
         let label =
             if name.is_empty() { format!("{} {limit}", self.path) } else { name.to_owned() };
         Some(RuleLimit {
+            index: self.first_index + siblings.len(),
             name: name.into(),
             label: label.into(),
             limit: Arc::new(limit),

@@ -35,6 +35,7 @@ pub use problem::Source;
 pub use rate::Window;
 pub use render::render;
 pub use rule::Domain;
+pub use rule::OVERRIDE_LABEL;
 pub use rule::OnOutage;
 pub use rule::Rule;
 pub use rule::RuleLimit;

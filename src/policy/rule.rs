@@ -5,21 +5,33 @@ use std::fmt;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use jiff::tz::TimeZone;
 
+use crate::limit::Algorithm;
+use crate::limit::Calendar;
 use crate::limit::Limit;
+use crate::limit::Sliding;
 
 use super::Key;
 use super::Mode;
 use super::answer::Answer;
 use super::pattern::Pattern;
 use super::rate::Window;
+use super::unit::Unit;
+
+/// What metrics and answers call the limits that requests bring along.
+pub const OVERRIDE_LABEL: &str = "override";
 
 /// The policy of one domain.
 #[derive(Debug)]
 pub struct Domain {
     pub name: String,
     pub answer: Answer,
+    /// The time zone of calendar windows.
+    pub(super) zone: TimeZone,
     pub(super) rules: Level,
+    /// Limits of all its rules.
+    pub(super) limit_count: usize,
 }
 
 /// Rules that stand side by side.
@@ -75,8 +87,10 @@ pub struct Place {
 }
 
 /// A limit of a rule.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RuleLimit {
+    /// Its number among the limits of its domain, from 0.
+    pub index: usize,
     /// The name that the policy gives it; empty if it gives none.
     pub name: Arc<str>,
     /// What metrics, logs and answers call it: its name, or else its rule's path and its rate.
@@ -228,7 +242,31 @@ impl Domain {
         &self.rules.rules
     }
 
-    /// Every limit of the domain.
+    /// The limit that a request brings along. Its number is one past those of the domain's own.
+    pub fn override_limit(&self, amount: u64, unit: Unit) -> RuleLimit {
+        let window = Window::from(unit);
+        let algorithm = match window {
+            Window::Length(window_ms) => Algorithm::Sliding(Sliding::new(window_ms, amount)),
+            Window::Calendar(unit) => Algorithm::Calendar(Calendar::new(unit, self.zone.clone())),
+            Window::Total => Algorithm::Total,
+        };
+        RuleLimit {
+            index: self.limit_count,
+            name: "".into(),
+            label: OVERRIDE_LABEL.into(),
+            limit: Arc::new(Limit::new(amount, algorithm)),
+            window,
+            mode: Mode::Enforce,
+            on_outage: OnOutage::default(),
+        }
+    }
+
+    /// How many limits the domain has; their indexes are below.
+    pub fn limit_count(&self) -> usize {
+        self.limit_count
+    }
+
+    /// Every limit of the domain, in no particular order.
     pub fn limits(&self) -> Vec<&Arc<RuleLimit>> {
         let mut limits = Vec::new();
         self.rules.each(&mut |rule| limits.extend(&rule.limits));

@@ -53,6 +53,13 @@ pub struct Decision {
     pub standing: Standing,
 }
 
+impl Outcome {
+    /// The answer to a batch without charges.
+    pub fn nothing(at: Timestamp) -> Self {
+        Self { admitted: true, at, decisions: Vec::new() }
+    }
+}
+
 impl Batch {
     /// The index of `key` among the batch's keys, which it joins if it is new.
     pub fn key_index(&mut self, key: Key) -> usize {

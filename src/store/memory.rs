@@ -20,7 +20,7 @@ use super::Decision;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
-use super::batch::Tally;
+use super::Tally;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::limit::Fit;

@@ -14,6 +14,7 @@ pub use batch::Batch;
 pub use batch::Charge;
 pub use batch::Decision;
 pub use batch::Outcome;
+pub use batch::Tally;
 
 /// Keeps counters.
 pub trait Store: Send + Sync {

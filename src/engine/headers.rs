@@ -1,0 +1,129 @@
+//! Headers and bodies that tell callers how their limits stand.
+//!
+//! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10, the names without a
+//! `-Policy` its versions up to 06. All times are whole seconds, rounded up: never too early.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::policy::Answer;
+
+use super::answer::Charged;
+use super::answer::Judgement;
+
+type Headers = Vec<(String, String)>;
+
+/// The problem type that the draft registers for a refusal.
+const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
+
+/// Adds the sets of headers that the policy asks for.
+pub fn push_limits(
+    headers: &mut Headers,
+    answer: &Answer,
+    tightest: &Charged,
+    limits: &[&Charged],
+) {
+    let mut push = |name: &str, value: String| headers.push((name.to_owned(), value));
+    if answer.ratelimit {
+        push("ratelimit-policy", list(limits, policy_item));
+        push("ratelimit", list(limits, limit_item));
+    }
+    let sets = [("ratelimit", answer.ratelimit_legacy), ("x-ratelimit", answer.x_ratelimit)];
+    for (prefix, _) in sets.into_iter().filter(|(_, wanted)| *wanted) {
+        let amount = tightest.limit.limit.amount();
+        let policies = if answer.all_limits {
+            format!("{amount}, {}", list(limits, quota_policy))
+        } else {
+            amount.to_string()
+        };
+        push(&format!("{prefix}-limit"), policies);
+        push(&format!("{prefix}-remaining"), tightest.remaining().to_string());
+        if let Some(time) = tightest.told_time() {
+            push(&format!("{prefix}-reset"), seconds(time).to_string());
+        }
+    }
+}
+
+/// Adds `Retry-After`, if waiting helps.
+pub fn push_retry_after(headers: &mut Headers, wait: Option<Duration>) {
+    if let Some(wait) = wait {
+        headers.push(("retry-after".to_owned(), seconds(wait).max(1).to_string()));
+    }
+}
+
+/// Adds the content type of [`problem_body`].
+pub fn push_problem(headers: &mut Headers) {
+    headers.push(("content-type".to_owned(), "application/problem+json".to_owned()));
+}
+
+/// A refusal as a JSON problem (RFC 9457), with the limits that refused.
+pub fn problem_body(judgement: &Judgement<'_>) -> Vec<u8> {
+    let violated: Vec<&str> = judgement.refusing().map(|charged| &*charged.limit.label).collect();
+    let mut problem = json!({
+        "type": QUOTA_EXCEEDED,
+        "title": "Request cannot be satisfied as assigned quota has been exceeded",
+        "status": 429,
+        "violated-policies": violated,
+    });
+    if let Some(wait) = judgement.wait() {
+        problem["retry_after_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+    }
+    problem.to_string().into_bytes()
+}
+
+fn list(limits: &[&Charged], item: fn(&Charged) -> String) -> String {
+    let items: Vec<String> = limits.iter().map(|charged| item(charged)).collect();
+    items.join(", ")
+}
+
+/// `"daily";q=1000;w=86400`: the quota and its window.
+fn policy_item(charged: &Charged) -> String {
+    let mut item = format!("{};q={}", name(charged), charged.limit.limit.amount());
+    if let Some(window_s) = window_s(charged) {
+        write!(item, ";w={window_s}").expect("writing to a String does not fail");
+    }
+    item
+}
+
+/// `"daily";r=12;t=3600`: what remains and until when.
+fn limit_item(charged: &Charged) -> String {
+    let mut item = format!("{};r={}", name(charged), charged.remaining());
+    if let Some(time) = charged.told_time() {
+        write!(item, ";t={}", seconds(time)).expect("writing to a String does not fail");
+    }
+    item
+}
+
+/// `1000;w=86400`: the same in the older way.
+fn quota_policy(charged: &Charged) -> String {
+    let amount = charged.limit.limit.amount();
+    window_s(charged)
+        .map_or_else(|| amount.to_string(), |window_s| format!("{amount};w={window_s}"))
+}
+
+/// The limit's name as a string of structured fields (RFC 9651), which has only printable ASCII.
+fn name(charged: &Charged) -> String {
+    let escaped: String = charged
+        .limit
+        .label
+        .chars()
+        .flat_map(|character| match character {
+            '"' | '\\' => vec!['\\', character],
+            ' '..='~' => vec![character],
+            _ => vec!['?'],
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
+
+/// The window in seconds; None for a total and for what whole seconds can't say.
+fn window_s(charged: &Charged) -> Option<u64> {
+    let window_ms = charged.limit.window.nominal_ms()?;
+    window_ms.is_multiple_of(1_000).then_some(window_ms / 1_000)
+}
+
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(0 < time.subsec_nanos())
+}
