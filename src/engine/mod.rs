@@ -8,6 +8,8 @@ mod answer;
 mod headers;
 mod live;
 mod plan;
+pub mod protocol;
+mod readiness;
 mod request;
 mod store;
 mod verdict;
@@ -29,6 +31,8 @@ use live::Live;
 use plan::Plan;
 
 pub use plan::ModeSettings;
+pub use readiness::Phase;
+pub use readiness::Readiness;
 pub use request::DESCRIPTORS_MAX;
 pub use request::Descriptor;
 pub use request::ENTRIES_MAX;
@@ -118,6 +122,9 @@ impl Engine {
         outcome.map_err(|error| metrics.store_error(error.kind())).ok()
     }
 }
+
+#[cfg(test)]
+pub mod testing;
 
 #[cfg(test)]
 mod tests {
