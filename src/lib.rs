@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod engine;
+pub mod grpc;
 pub mod limit;
 pub mod metrics;
 pub mod policy;

@@ -1,0 +1,288 @@
+//! Serves gRPC: the rate limit service, health and reflection.
+//!
+//! Everything of protobuf stays in this folder. [`routes`] are what is served; [`serve`] serves them
+//! on one listener, and may run on several at once: a TCP port and a Unix socket.
+
+mod connection;
+mod health;
+mod reflection;
+mod request;
+mod response;
+mod schema;
+mod service;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio_stream::Stream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tonic_health::pb::health_server::HealthServer;
+
+use crate::engine::Engine;
+use crate::engine::Readiness;
+
+pub use service::answer_bytes;
+
+/// The largest message: several times the headers that Envoy takes from a client (60 KiB).
+pub const MESSAGE_LEN_MAX: usize = 256 * 1024;
+
+/// Connections at once on one listener; Envoy opens one for each of its workers.
+const CONNECTIONS_MAX: usize = 1_024;
+
+/// Requests at once on one connection. Envoy keeps at most 1,024 in flight to a cluster unless
+/// it is told otherwise.
+const STREAMS_MAX: u32 = 4_096;
+
+/// Bytes of a request's headers: Envoy sends a handful, and tracing adds a few.
+const HEADERS_LEN_MAX: u32 = 16 * 1024;
+
+/// How long a request may take to arrive and be answered: far more than any gateway waits.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When a silent connection is asked whether it lives, and how long it has to say so.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The services.
+pub fn routes(engine: Arc<Engine>, readiness: Readiness) -> Routes {
+    let rate_limit = RateLimitServiceServer::new(service::Service::new(engine))
+        .max_decoding_message_size(MESSAGE_LEN_MAX);
+    let health = HealthServer::new(health::Health::new(readiness))
+        .max_decoding_message_size(MESSAGE_LEN_MAX);
+    Routes::new(rate_limit)
+        .add_service(health)
+        .add_service(reflection::v1())
+        .add_service(reflection::v1alpha())
+        .prepare()
+}
+
+/// Serves `routes` to those who connect, until `shutdown` is done and what is in flight is answered.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve<I, IO, IE>(
+    routes: Routes,
+    incoming: I,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error>
+where
+    I: Stream<Item = Result<IO, IE>>,
+    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    IE: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_LEN_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .timeout(REQUEST_TIMEOUT)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(connection::counted(incoming, CONNECTIONS_MAX), shutdown)
+        .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
+    use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
+    use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
+    use hyper_util::rt::TokioIo;
+    use prost::Message;
+    use tokio::net::TcpListener;
+    use tokio::net::UnixListener;
+    use tokio::net::UnixStream;
+    use tokio::sync::oneshot;
+    use tokio::task::JoinHandle;
+    use tokio_stream::wrappers::TcpListenerStream;
+    use tokio_stream::wrappers::UnixListenerStream;
+    use tonic::Code;
+    use tonic::transport::Channel;
+    use tonic::transport::Endpoint;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+    use super::*;
+    use crate::engine::testing;
+
+    const RLS: &str = "envoy.service.ratelimit.v3.RateLimitService";
+
+    struct Running {
+        channel: Channel,
+        readiness: Readiness,
+        stop: oneshot::Sender<()>,
+        server: JoinHandle<Result<(), tonic::transport::Error>>,
+    }
+
+    async fn run() -> Running {
+        let readiness = Readiness::default();
+        let routes = routes(Arc::new(testing::one_an_hour()), readiness.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(serve(routes, TcpListenerStream::new(listener), async move {
+            stopped.await.unwrap();
+        }));
+        let channel = Endpoint::try_from(format!("http://{address}")).unwrap();
+        Running { channel: channel.connect().await.unwrap(), readiness, stop, server }
+    }
+
+    fn ask() -> RateLimitRequest {
+        let entry = Entry { key: "user".to_owned(), value: "alice".to_owned() };
+        let descriptor = RateLimitDescriptor { entries: vec![entry], ..Default::default() };
+        let domain = "edges".to_owned();
+        RateLimitRequest { domain, descriptors: vec![descriptor], hits_addend: 0 }
+    }
+
+    #[tokio::test]
+    async fn a_request_passes_until_the_limit_is_spent() {
+        let running = run().await;
+        let mut client = RateLimitServiceClient::new(running.channel);
+        let first = client.should_rate_limit(ask()).await.unwrap().into_inner();
+        let second = client.should_rate_limit(ask()).await.unwrap().into_inner();
+        assert_eq!((first.overall_code, first.statuses.len()), (1, 1));
+        assert_eq!((second.overall_code, second.statuses[0].code), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_port_and_a_socket_are_served_at_once() {
+        let routes = routes(Arc::new(testing::one_an_hour()), Readiness::default());
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tollgate.sock");
+        let socket = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = port.local_addr().unwrap();
+        let port = TcpListenerStream::new(port);
+        tokio::spawn(serve(routes.clone(), socket, std::future::pending()));
+        tokio::spawn(serve(routes, port, std::future::pending()));
+
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://socket");
+        let on_socket = endpoint.connect_with_connector(connector).await.unwrap();
+        let on_port = Endpoint::try_from(format!("http://{address}")).unwrap();
+        for (channel, code) in [(on_socket, 1), (on_port.connect().await.unwrap(), 2)] {
+            let answer = RateLimitServiceClient::new(channel).should_rate_limit(ask()).await;
+            assert_eq!(answer.unwrap().into_inner().overall_code, code);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_not_be_decided_is_an_invalid_argument() {
+        let running = run().await;
+        let mut client = RateLimitServiceClient::new(running.channel);
+        let mut check = async |message: RateLimitRequest, text: &str| {
+            let status = client.should_rate_limit(message).await.unwrap_err();
+            assert_eq!((status.code(), status.message()), (Code::InvalidArgument, text));
+        };
+        let limit = Some(RateLimitOverride { requests_per_unit: 1, unit: 9 });
+        let descriptors = vec![RateLimitDescriptor { limit, ..Default::default() }];
+        check(RateLimitRequest::default(), "the domain is empty").await;
+        check(RateLimitRequest { descriptors: vec![], ..ask() }, "there is no descriptor").await;
+        let text = "descriptor 0 brings a limit of unknown unit 9";
+        check(RateLimitRequest { descriptors, ..ask() }, text).await;
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_large_is_refused() {
+        let running = run().await;
+        let mut client = RateLimitServiceClient::new(running.channel);
+        let message = RateLimitRequest { domain: "d".repeat(MESSAGE_LEN_MAX), ..ask() };
+        let status = client.should_rate_limit(message).await.unwrap_err();
+        assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    }
+
+    #[tokio::test]
+    async fn bytes_are_answered_as_the_service_answers_them() {
+        let engine = testing::one_an_hour();
+        assert!(answer_bytes(&engine, &ask().encode_to_vec()).await.is_ok());
+        for bytes in [b"".as_slice(), b"\x0a", b"\xff\xff"] {
+            let status = answer_bytes(&engine, bytes).await.unwrap_err();
+            assert_eq!(status.code(), Code::InvalidArgument);
+        }
+    }
+
+    #[tokio::test]
+    async fn health_is_readiness_for_the_process_and_its_service() {
+        let running = run().await;
+        let mut client = HealthClient::new(running.channel);
+        let mut check = async |expected: ServingStatus| {
+            for service in ["", RLS] {
+                let request = HealthCheckRequest { service: service.to_owned() };
+                let answer = client.check(request).await.unwrap().into_inner();
+                assert_eq!(answer.status(), expected, "{service:?}");
+            }
+            let request = HealthCheckRequest { service: "other".to_owned() };
+            assert_eq!(client.check(request).await.unwrap_err().code(), Code::NotFound);
+        };
+        check(ServingStatus::NotServing).await;
+        running.readiness.set_ready();
+        check(ServingStatus::Serving).await;
+        running.readiness.drain();
+        check(ServingStatus::NotServing).await;
+    }
+
+    #[tokio::test]
+    async fn a_watch_tells_each_phase_and_does_not_hold_up_the_shutdown() {
+        let running = run().await;
+        let mut client = HealthClient::new(running.channel);
+        let watch = client.watch(HealthCheckRequest { service: RLS.to_owned() }).await.unwrap();
+        let mut watch = watch.into_inner();
+        let mut next = async || watch.message().await.unwrap().map(|answer| answer.status());
+        assert_eq!(next().await, Some(ServingStatus::NotServing));
+        running.readiness.set_ready();
+        assert_eq!(next().await, Some(ServingStatus::Serving));
+        running.readiness.drain();
+        assert_eq!(next().await, Some(ServingStatus::NotServing));
+        assert_eq!(next().await, None);
+        running.stop.send(()).unwrap();
+        running.server.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn reflection_tells_the_services_and_their_files() {
+        let running = run().await;
+        let mut client = ServerReflectionClient::new(running.channel);
+        let mut ask = async |message: MessageRequest| {
+            let request =
+                ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+            let stream = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
+            let answer = stream.into_inner().message().await.unwrap().unwrap();
+            answer.message_response.unwrap()
+        };
+        let services = ask(MessageRequest::ListServices(String::new())).await;
+        let MessageResponse::ListServicesResponse(services) = services else {
+            panic!("{services:?}");
+        };
+        let names: Vec<String> = services.service.into_iter().map(|one| one.name).collect();
+        assert!(names.iter().any(|name| name == RLS), "{names:?}");
+        assert!(names.iter().any(|name| name == "grpc.health.v1.Health"), "{names:?}");
+
+        let file = ask(MessageRequest::FileContainingSymbol(RLS.to_owned())).await;
+        let MessageResponse::FileDescriptorResponse(file) = file else {
+            panic!("{file:?}");
+        };
+        let bytes = file.file_descriptor_proto[0].as_slice();
+        let file = prost_types::FileDescriptorProto::decode(bytes).unwrap();
+        assert_eq!(file.name(), "envoy/service/ratelimit/v3/rls.proto");
+        for path in file.dependency {
+            let import = ask(MessageRequest::FileByFilename(path.clone())).await;
+            assert!(matches!(import, MessageResponse::FileDescriptorResponse(_)), "{path}");
+        }
+    }
+}
