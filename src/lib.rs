@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod engine;
 pub mod grpc;
+pub mod http;
 pub mod limit;
 pub mod metrics;
 pub mod policy;

@@ -1,0 +1,49 @@
+//! What a person or a scraper may see of the process: its paths, its metrics and its policies.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+
+use super::Edge;
+
+/// The type of what `Metrics::encode` writes.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What `/` answers.
+const INDEX: &str = "\
+Tollgate, a rate-limit and quota sidecar for Envoy
+
+POST /json         ask as over gRPC: {\"domain\": ..., \"descriptors\": [{\"entries\": [...]}]}
+GET  /policy       the policies in force
+GET  /metrics      metrics, for Prometheus
+GET  /livez        200 while the process runs
+GET  /readyz       200 while requests should come here
+GET  /healthcheck  the same, under the name that envoyproxy/ratelimit gives it
+";
+
+/// Tells the paths.
+pub async fn index() -> &'static str {
+    INDEX
+}
+
+/// Tells the metrics.
+pub async fn metrics(State(edge): State<Edge>) -> Response {
+    ([(header::CONTENT_TYPE, OPEN_METRICS)], edge.metrics.encode()).into_response()
+}
+
+/// Tells what is in force, or that it is what the asker has already.
+pub async fn policy(State(edge): State<Edge>, headers: HeaderMap) -> Response {
+    let policies = edge.engine.policies();
+    let tag = format!("\"{}\"", policies.hash());
+    let known =
+        headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let etag = [(header::ETAG, tag)];
+    if known {
+        return (StatusCode::NOT_MODIFIED, etag).into_response();
+    }
+    (etag, Json(policies.describe())).into_response()
+}

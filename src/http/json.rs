@@ -1,0 +1,173 @@
+//! `POST /json`: the rate limit service for those who can't speak gRPC, as the reference has it.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::HeaderMap;
+use axum::http::HeaderName;
+use axum::http::HeaderValue;
+use axum::http::StatusCode;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::response::Response;
+
+use super::Edge;
+use super::problem::Problem;
+use super::request::RateLimitRequest;
+use super::response::RateLimitResponse;
+use crate::engine::Code;
+use crate::engine::Engine;
+use crate::engine::Verdict;
+use crate::engine::protocol;
+
+/// Headers that say how this very answer travels. The verdict's are meant for the caller's.
+const OWN_HEADERS: [HeaderName; 4] =
+    [header::CONNECTION, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TRANSFER_ENCODING];
+
+/// Handles the request. What type the body is declared as does not matter, as in the reference.
+pub async fn handle(
+    State(edge): State<Edge>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+    answer_bytes(&edge.engine, &body).await
+}
+
+/// Answers a body as the wire brings it: what a fuzzer feeds.
+///
+/// # Errors
+/// When the body is no request, or one that can't be decided.
+pub async fn answer_bytes(engine: &Engine, body: &[u8]) -> Result<Response, Problem> {
+    let bad_request = |reason: String| Problem::new(StatusCode::BAD_REQUEST, reason);
+    let message = RateLimitRequest::parse(body).map_err(|error| bad_request(error.to_string()))?;
+    let request = message.read().map_err(|error| bad_request(error.to_string()))?;
+    Ok(answer(&engine.check(&request).await))
+}
+
+fn answer(verdict: &Verdict) -> Response {
+    let body = Json(RateLimitResponse::write(verdict));
+    (status(verdict), headers(verdict), body).into_response()
+}
+
+/// An outage that is answered by letting the request pass is a pass.
+fn status(verdict: &Verdict) -> StatusCode {
+    match (verdict.code, verdict.fallback) {
+        (Code::Ok, _) => StatusCode::OK,
+        (Code::OverLimit, false) => StatusCode::TOO_MANY_REQUESTS,
+        (Code::OverLimit, true) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The verdict's headers for the caller, but for those that no HTTP answer can carry.
+fn headers(verdict: &Verdict) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &verdict.response_headers {
+        let (Ok(parsed), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
+        else {
+            continue;
+        };
+        if protocol::may_forward(name) && !OWN_HEADERS.contains(&parsed) {
+            headers.append(parsed, value);
+        }
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::any;
+    use proptest::proptest;
+
+    use super::*;
+
+    fn verdict(code: Code, fallback: bool) -> Verdict {
+        Verdict { code, fallback, ..Verdict::without_policy(0) }
+    }
+
+    #[test]
+    fn the_status_says_the_verdict() {
+        let check = |code, fallback, expected: u16| {
+            assert_eq!(answer(&verdict(code, fallback)).status().as_u16(), expected);
+        };
+        check(Code::Ok, false, 200);
+        check(Code::Ok, true, 200);
+        check(Code::OverLimit, false, 429);
+        check(Code::OverLimit, true, 503);
+    }
+
+    #[test]
+    fn the_verdicts_headers_are_the_answers_but_for_its_own() {
+        let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let all = [
+            ("retry-after", "12"),
+            ("X-A", "1"),
+            ("x-a", "2"),
+            ("content-type", "application/problem+json"),
+            ("content-length", "7"),
+            (":status", "200"),
+            ("host", "evil"),
+            ("x y", "no name"),
+            ("x-b", "no\nvalue"),
+        ];
+        let response_headers = all.map(header).to_vec();
+        let answer = answer(&Verdict { response_headers, ..verdict(Code::Ok, false) });
+        let headers: Vec<(&str, &str)> = answer
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+            .collect();
+        let expected = [
+            ("content-type", "application/json"),
+            ("retry-after", "12"),
+            ("x-a", "1"),
+            ("x-a", "2"),
+        ];
+        assert_eq!(headers.len(), expected.len(), "{headers:?}");
+        assert!(expected.iter().all(|header| headers.contains(header)), "{headers:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_request_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            let _ = RateLimitRequest::parse(&bytes).map(|message| message.read().map(|_| ()));
+        }
+
+        /// Texts made of the pieces that requests are made of get deeper than random bytes.
+        #[test]
+        fn any_pieces_are_a_request_or_an_error(pieces in proptest::collection::vec(piece(), 0..24)) {
+            let json = pieces.concat();
+            let _ = RateLimitRequest::parse(json.as_bytes()).map(|message| message.read().map(|_| ()));
+        }
+    }
+
+    fn piece() -> impl proptest::strategy::Strategy<Value = &'static str> {
+        proptest::sample::select(vec![
+            "{",
+            "}",
+            "[",
+            "]",
+            ",",
+            ":",
+            "null",
+            "true",
+            "1",
+            "-1",
+            "1e99",
+            "0.5",
+            "\"\"",
+            "\"9\"",
+            "\"domain\":\"d\"",
+            "\"descriptors\":[{",
+            "}]",
+            "\"entries\":[{",
+            "\"key\":",
+            "\"value\":",
+            "\"limit\":{",
+            "\"unit\":",
+            "\"hitsAddend\":",
+            "\"is_negative_hits\":",
+            "\"\\ud800\"",
+        ])
+    }
+}

@@ -1,0 +1,241 @@
+//! Serves HTTP: the rate limit service as JSON, health, metrics and what is in force.
+//!
+//! HTTP's statuses are chosen in this folder alone. A request that gets no answer gets a problem
+//! document that says why.
+
+mod admin;
+mod health;
+mod json;
+mod problem;
+mod request;
+mod response;
+mod serve;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::extract::Request;
+use axum::extract::State;
+use axum::http::Method;
+use axum::http::StatusCode;
+use axum::http::Uri;
+use axum::middleware;
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::get;
+use axum::routing::post;
+
+use crate::engine::Engine;
+use crate::engine::Readiness;
+use crate::metrics::Metrics;
+
+pub use json::answer_bytes;
+pub use problem::Problem;
+pub use serve::serve;
+
+/// The largest body of a request: several times the headers that a gateway takes from a client.
+pub const BODY_LEN_MAX: usize = 256 * 1024;
+
+/// How long a request may take to arrive and be answered.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the handlers look at.
+#[derive(Clone)]
+struct Edge {
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+/// The paths and what answers them.
+pub fn router(engine: Arc<Engine>, metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+    Router::new()
+        .route("/", get(admin::index))
+        .route("/json", post(json::handle))
+        .route("/policy", get(admin::policy))
+        .route("/metrics", get(admin::metrics))
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/healthcheck", get(health::ready))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(REQUEST_TIMEOUT, in_time))
+        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+        .with_state(Edge { engine, metrics, readiness })
+}
+
+async fn unknown_path(uri: Uri) -> Problem {
+    let detail = format!("there is nothing at {}; / tells what there is", uri.path());
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let detail = format!("{} does not take {method}", uri.path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+async fn in_time(
+    State(deadline): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let answer = tokio::time::timeout(deadline, next.run(request)).await;
+    let detail = || format!("the request took longer than {deadline:?}");
+    answer.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, detail()))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::HeaderMap;
+    use axum::http::header;
+    use http_body_util::BodyExt;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::net::TcpStream;
+    use tokio::sync::oneshot;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::engine::testing;
+
+    const ASK: &str =
+        r#"{"domain":"edges","descriptors":[{"entries":[{"key":"user","value":"alice"}]}]}"#;
+    const PROBLEM: &str = "application/problem+json";
+
+    struct Answer {
+        status: u16,
+        headers: HeaderMap,
+        body: String,
+    }
+
+    fn edge() -> (Router, Readiness) {
+        let readiness = Readiness::default();
+        let engine = Arc::new(testing::one_an_hour());
+        (router(engine, Arc::new(Metrics::new()), readiness.clone()), readiness)
+    }
+
+    async fn send(router: &Router, request: Request) -> Answer {
+        let response = router.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
+    async fn get(router: &Router, path: &str) -> Answer {
+        send(router, Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    async fn post(router: &Router, body: impl Into<Body>) -> Answer {
+        send(router, Request::post("/json").body(body.into()).unwrap()).await
+    }
+
+    fn check(answer: &Answer, status: u16, content_type: &str, text: &str) {
+        assert_eq!(answer.status, status, "{}", answer.body);
+        assert_eq!(answer.headers[header::CONTENT_TYPE], content_type);
+        assert!(answer.body.contains(text), "{}", answer.body);
+    }
+
+    #[tokio::test]
+    async fn a_request_passes_until_the_limit_is_spent() {
+        let (router, _) = edge();
+        let json = "application/json";
+        check(&post(&router, ASK).await, 200, json, r#"{"overallCode":"OK","#);
+        check(&post(&router, ASK).await, 429, json, r#"{"overallCode":"OVER_LIMIT","#);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_told_why() {
+        let (router, _) = edge();
+        check(&post(&router, "").await, 400, PROBLEM, "EOF while parsing");
+        check(&post(&router, "{").await, 400, PROBLEM, r#""status":400"#);
+        check(&post(&router, r#"{"x":1}"#).await, 400, PROBLEM, "unknown field `x`");
+        check(&post(&router, "{}").await, 400, PROBLEM, "the domain is empty");
+        let large = post(&router, vec![b' '; BODY_LEN_MAX + 1]).await;
+        check(&large, 413, PROBLEM, "length limit exceeded");
+    }
+
+    #[tokio::test]
+    async fn other_methods_and_paths_are_problems() {
+        let (router, _) = edge();
+        let answer = get(&router, "/json").await;
+        check(&answer, 405, PROBLEM, "/json does not take GET");
+        assert_eq!(answer.headers[header::ALLOW], "POST");
+        check(&get(&router, "/nothing").await, 404, PROBLEM, "there is nothing at /nothing");
+    }
+
+    #[tokio::test]
+    async fn readiness_is_told_with_its_reason() {
+        let (router, readiness) = edge();
+        let text = "text/plain; charset=utf-8";
+        for path in ["/readyz", "/healthcheck"] {
+            check(&get(&router, path).await, 503, PROBLEM, "no policy is in force yet");
+        }
+        readiness.set_ready();
+        for path in ["/readyz", "/healthcheck"] {
+            check(&get(&router, path).await, 200, text, "OK");
+        }
+        readiness.drain();
+        for path in ["/readyz", "/healthcheck"] {
+            check(&get(&router, path).await, 503, PROBLEM, "the process is draining");
+        }
+        check(&get(&router, "/livez").await, 200, text, "OK");
+    }
+
+    #[tokio::test]
+    async fn metrics_policies_and_paths_are_told() {
+        let (router, _) = edge();
+        let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        check(&get(&router, "/metrics").await, 200, open_metrics, "# EOF");
+        check(&get(&router, "/").await, 200, "text/plain; charset=utf-8", "POST /json");
+
+        let policy = get(&router, "/policy").await;
+        check(&policy, 200, "application/json", "{");
+        let tag = &policy.headers[header::ETAG];
+        let request = Request::get("/policy").header(header::IF_NONE_MATCH, tag);
+        let again = send(&router, request.body(Body::empty()).unwrap()).await;
+        assert_eq!((again.status, again.body.as_str()), (304, ""));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_arrive_is_given_up() {
+        let deadline = Duration::from_millis(1);
+        let router = Router::new()
+            .route("/json", axum::routing::post(async |_: axum::body::Bytes| "never"))
+            .layer(middleware::from_fn_with_state(deadline, in_time));
+        let never = tokio_stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+        let answer = post(&router, Body::from_stream(never)).await;
+        check(&answer, 408, PROBLEM, "the request took longer than 1ms");
+    }
+
+    #[tokio::test]
+    async fn a_shutdown_answers_what_is_in_flight_and_closes_the_rest() {
+        let (router, _) = edge();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let server = tokio::spawn(serve(listener, router, async move { stopped.await.unwrap() }));
+
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        let mut busy = TcpStream::connect(address).await.unwrap();
+        let head = format!("POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", ASK.len());
+        busy.write_all(head.as_bytes()).await.unwrap();
+        // The server asks for the body once the request is in its hands.
+        busy.write_all(b"expect: 100-continue\r\n\r\n").await.unwrap();
+        let mut interim = [0; 25];
+        busy.read_exact(&mut interim).await.unwrap();
+        assert!(interim.starts_with(b"HTTP/1.1 100 Continue"));
+
+        stop.send(()).unwrap();
+        assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
+        busy.write_all(ASK.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        busy.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        server.await.unwrap();
+    }
+}

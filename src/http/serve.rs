@@ -1,0 +1,78 @@
+//! Serves HTTP/1.1 on a listener, with bounds that `axum::serve` does not have: how many connections
+//! there may be, and how long one may take to say what it wants.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Connections at once; more wait in the listener's backlog.
+const CONNECTIONS_MAX: usize = 1_024;
+
+/// How long a connection may take over the head of a request, silence before it included.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes that a connection keeps of what was not read yet: a head has to fit.
+const BUFFER_LEN_MAX: usize = 64 * 1024;
+
+/// A pause after the system refused a connection for want of something, such as file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves `router` to those who connect, until `shutdown` is done and what is in flight is answered.
+/// Whoever drops it drops the connections too.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+    let (end, ending) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            stream = accept(&listener), if connections.len() < CONNECTIONS_MAX => {
+                connections.spawn(serve_connection(stream, router.clone(), ending.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+    drop(listener);
+    drop(end);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                tracing::warn!(%error, "an HTTP connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until either side ends it, or `ending` has lost its sender and the request
+/// in flight is answered. How it ends is the client's affair.
+async fn serve_connection(stream: TcpStream, router: Router, mut ending: watch::Receiver<()>) {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_LEN_MAX);
+    let service = TowerToHyperService::new(router);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = ending.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
