@@ -4,6 +4,8 @@
 //! window's milliseconds. A hit adds `window_ms` units, a millisecond pays `amount` units back, and so
 //! every step is exact integer arithmetic.
 
+use super::AMOUNT_MAX;
+
 /// The shape of a token bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
@@ -16,11 +18,19 @@ pub struct Bucket {
 pub const DEBT_MAX: u64 = 1 << 52;
 
 impl Bucket {
-    /// A bucket of `burst` hits that refills `amount` hits in `window_ms`. None if its arithmetic would
-    /// not be exact: burst times window exceeds [`DEBT_MAX`].
+    /// A bucket of `burst` hits that refills `amount` hits in `window_ms` (at least 1). None if its
+    /// arithmetic would not be exact, because burst times window exceeds [`DEBT_MAX`], and if the burst
+    /// would never refill.
     pub fn new(amount: u64, window_ms: u64, burst: u64) -> Option<Self> {
         let debt_max = burst.checked_mul(window_ms)?;
-        (debt_max <= DEBT_MAX && amount <= DEBT_MAX).then_some(Self { amount, window_ms, burst })
+        let exact = debt_max <= DEBT_MAX && amount.max(burst) <= AMOUNT_MAX;
+        let refills = 0 < amount || burst == 0;
+        (exact && refills && 0 < window_ms).then_some(Self { amount, window_ms, burst })
+    }
+
+    /// How many hits refill in a window.
+    pub fn amount(&self) -> u64 {
+        self.amount
     }
 
     /// The time in which the amount refills, in milliseconds.
@@ -61,6 +71,7 @@ impl Bucket {
     }
 
     fn paid_ms(&self, debt: u64) -> u64 {
+        // An amount of zero comes with a burst of zero, and then there is no debt.
         debt.div_ceil(self.amount.max(1))
     }
 }

@@ -3,9 +3,7 @@
 use std::fmt;
 
 use jiff::ToSpan;
-use jiff::Unit;
 use jiff::Zoned;
-use jiff::ZonedRound;
 use jiff::tz::TimeZone;
 
 use crate::clock::Timestamp;
@@ -60,25 +58,45 @@ impl Calendar {
 
     /// The end of the period that holds `now`: the first instant after it.
     pub fn end_after(&self, now: Timestamp) -> Timestamp {
-        let ms = i64::try_from(now.as_ms()).unwrap_or(i64::MAX);
-        let end = jiff::Timestamp::from_millisecond(ms)
-            .and_then(|at| self.end_of(&at.to_zoned(self.zone.clone())));
-        match end {
-            Ok(end) => {
-                let ms = u64::try_from(end.timestamp().as_millisecond()).unwrap_or(0);
-                // A period ends after its instants, whatever a time zone's history holds.
-                Timestamp::from_ms(ms.max(now.as_ms() + 1))
-            }
+        match self.zoned(now).and_then(|at| self.next_start(&at)) {
+            // A period ends after its instants, whatever a time zone's history holds.
+            Ok(end) => Timestamp::from_ms(as_ms(&end).max(now.as_ms() + 1)),
             // The calendar ends in the year 9999.
             Err(_) => Timestamp::MAX,
         }
     }
 
-    fn end_of(&self, at: &Zoned) -> Result<Zoned, jiff::Error> {
+    /// The start of the period that holds `now`.
+    pub fn start_of(&self, now: Timestamp) -> Timestamp {
+        match self.zoned(now).and_then(|at| self.start(&at)) {
+            Ok(start) => Timestamp::from_ms(as_ms(&start).min(now.as_ms())),
+            Err(_) => now,
+        }
+    }
+
+    fn zoned(&self, now: Timestamp) -> Result<Zoned, jiff::Error> {
+        let ms = i64::try_from(now.as_ms()).unwrap_or(i64::MAX);
+        Ok(jiff::Timestamp::from_millisecond(ms)?.to_zoned(self.zone.clone()))
+    }
+
+    fn start(&self, at: &Zoned) -> Result<Zoned, jiff::Error> {
         match self.unit {
-            // Rounding goes by elapsed time, as a clock's minutes and hours do on a day of 25 hours.
-            CalendarUnit::Minute => self.floor(at, Unit::Minute)?.checked_add(1.minute()),
-            CalendarUnit::Hour => self.floor(at, Unit::Hour)?.checked_add(1.hour()),
+            CalendarUnit::Minute => at.checked_sub(since_full(at, 60).seconds()),
+            CalendarUnit::Hour => at.checked_sub(since_full(at, 3_600).seconds()),
+            CalendarUnit::Day => at.start_of_day(),
+            CalendarUnit::Week => {
+                let since_monday = i64::from(at.weekday().to_monday_zero_offset());
+                at.start_of_day()?.checked_sub(since_monday.days())?.start_of_day()
+            }
+            CalendarUnit::Month => at.first_of_month()?.start_of_day(),
+            CalendarUnit::Year => at.first_of_year()?.start_of_day(),
+        }
+    }
+
+    fn next_start(&self, at: &Zoned) -> Result<Zoned, jiff::Error> {
+        match self.unit {
+            CalendarUnit::Minute => at.checked_add((60 - since_full(at, 60)).seconds()),
+            CalendarUnit::Hour => at.checked_add((3_600 - since_full(at, 3_600)).seconds()),
             CalendarUnit::Day => at.start_of_day()?.checked_add(1.day())?.start_of_day(),
             CalendarUnit::Week => {
                 let to_monday = 7 - i64::from(at.weekday().to_monday_zero_offset());
@@ -88,10 +106,18 @@ impl Calendar {
             CalendarUnit::Year => at.first_of_year()?.checked_add(1.year())?.start_of_day(),
         }
     }
+}
 
-    fn floor(&self, at: &Zoned, unit: Unit) -> Result<Zoned, jiff::Error> {
-        at.round(ZonedRound::new().smallest(unit).mode(jiff::RoundMode::Trunc))
-    }
+/// Seconds since the clock of the zone showed a full minute or hour. It goes by the offset that holds
+/// now, so that an hour that the clock shows twice is two periods.
+fn since_full(at: &Zoned, unit_seconds: i64) -> i64 {
+    let shown = at.timestamp().as_second() + i64::from(at.offset().seconds());
+    shown.rem_euclid(unit_seconds)
+}
+
+/// Milliseconds since the Unix epoch, cut to whole seconds: every period begins on one.
+fn as_ms(at: &Zoned) -> u64 {
+    u64::try_from(at.timestamp().as_second()).unwrap_or(0) * 1_000
 }
 
 impl fmt::Display for Calendar {
@@ -114,6 +140,11 @@ mod tests {
         let end_ms = calendar.end_after(now).as_ms();
         let end = jiff::Timestamp::from_millisecond(end_ms.try_into().unwrap()).unwrap();
         assert_eq!(end.to_zoned(at.time_zone().clone()), expected, "{unit} after {at}");
+        // The start lies in the same period, and it is its first instant.
+        let start = calendar.start_of(now);
+        assert_eq!(calendar.end_after(start).as_ms(), end_ms, "{unit} of {at}");
+        let before = Timestamp::from_ms(start.as_ms() - 1);
+        assert_eq!(calendar.end_after(before), start, "{unit} of {at}");
     }
 
     #[test]
@@ -144,6 +175,16 @@ mod tests {
         check(Hour, "2026-10-25T02:30:00+02:00", "2026-10-25T02:00:00+01:00");
         check(Hour, "2026-10-25T02:30:00+01:00", "2026-10-25T03:00:00+01:00");
         check(Month, "2026-03-15T12:00:00+01:00", "2026-04-01T00:00:00+02:00");
+    }
+
+    #[test]
+    fn a_shift_of_half_an_hour_makes_no_period_without_length() {
+        // On 5 April 2026 Lord Howe's clocks went from 02:00 back to 01:30.
+        let lord_howe = TimeZone::get("Australia/Lord_Howe").unwrap();
+        let at: Zoned = "2026-04-05T01:45:00+10:30[Australia/Lord_Howe]".parse().unwrap();
+        let calendar = Calendar::new(CalendarUnit::Hour, lord_howe);
+        let now = Timestamp::from_ms(at.timestamp().as_millisecond().try_into().unwrap());
+        assert_eq!(calendar.end_after(now).since(now).as_secs(), 900);
     }
 
     #[test]

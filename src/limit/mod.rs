@@ -155,9 +155,11 @@ impl Limit {
         let now_ms = now.as_ms();
         match (&self.algorithm, &mut *state) {
             (Algorithm::Sliding(sliding), State::Sliding(slots)) => sliding.settle(slots, now_ms),
+            // A debt stays as it was written until it is paid: what it comes to follows from the time.
             (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
-                *debt = bucket.debt(*at_ms, *debt, now_ms);
-                *at_ms = now_ms.max(*at_ms);
+                if bucket.debt(*at_ms, *debt, now_ms) == 0 {
+                    *state = State::Empty;
+                }
             }
             (Algorithm::Fixed(_) | Algorithm::Calendar(_), State::Window { end_ms, .. }) => {
                 if *end_ms <= now_ms {
@@ -179,7 +181,7 @@ impl Limit {
             return Fit::Now;
         };
         let hits = hits.amount();
-        if hits <= self.remaining(state) {
+        if hits <= self.remaining(state, now) {
             return Fit::Now;
         }
         if self.capacity() < hits {
@@ -192,7 +194,8 @@ impl Limit {
                 Fit::AfterMs(sliding.freed_at_ms(slots, excess).saturating_sub(now_ms))
             }
             (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
-                Fit::AfterMs(at_ms - now_ms.min(*at_ms) + bucket.wait_ms(*debt, hits))
+                let debt = bucket.debt(*at_ms, *debt, now_ms);
+                Fit::AfterMs(at_ms.saturating_sub(now_ms) + bucket.wait_ms(debt, hits))
             }
             (_, State::Window { end_ms, .. }) => Fit::AfterMs(end_ms.saturating_sub(now_ms)),
             _ => Fit::Never,
@@ -210,12 +213,6 @@ impl Limit {
             (Hits::GiveBack(_), State::Window { count, .. } | State::Total { count }) => {
                 *count = count.saturating_sub(amount);
             }
-            (Hits::GiveBack(_), State::Bucket { debt, .. }) => {
-                let Algorithm::Bucket(bucket) = &self.algorithm else {
-                    return;
-                };
-                *debt = debt.saturating_sub(bucket.units(amount));
-            }
             (Hits::Spend(_), State::Sliding(slots)) => {
                 let Algorithm::Sliding(sliding) = &self.algorithm else {
                     return;
@@ -225,11 +222,16 @@ impl Limit {
             (Hits::Spend(_), State::Window { count, .. } | State::Total { count }) => {
                 *count += amount;
             }
-            (Hits::Spend(_), State::Bucket { debt, .. }) => {
+            (_, State::Bucket { at_ms, debt }) => {
                 let Algorithm::Bucket(bucket) = &self.algorithm else {
                     return;
                 };
-                *debt += bucket.units(amount);
+                let owed = bucket.debt(*at_ms, *debt, now_ms);
+                *debt = match hits {
+                    Hits::Spend(_) => owed + bucket.units(amount),
+                    Hits::GiveBack(_) => owed.saturating_sub(bucket.units(amount)),
+                };
+                *at_ms = now_ms.max(*at_ms);
             }
             (Hits::Spend(_), State::Empty) => *state = self.first(amount, now),
         }
@@ -248,7 +250,7 @@ impl Limit {
             }
             _ => Some(self.expiry_ms(state).map_or(0, |end_ms| end_ms.saturating_sub(now_ms))),
         };
-        Standing { remaining: self.remaining(state), reset_ms }
+        Standing { remaining: self.remaining(state, now), reset_ms }
     }
 
     /// When a settled state will have become empty by itself, in milliseconds since the Unix epoch.
@@ -304,9 +306,11 @@ impl Limit {
         }
     }
 
-    fn remaining(&self, state: &State) -> u64 {
+    fn remaining(&self, state: &State, now: Timestamp) -> u64 {
         match (&self.algorithm, state) {
-            (Algorithm::Bucket(bucket), State::Bucket { debt, .. }) => bucket.remaining(*debt),
+            (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
+                bucket.remaining(bucket.debt(*at_ms, *debt, now.as_ms()))
+            }
             _ => self.capacity().saturating_sub(self.spent(state)),
         }
     }
