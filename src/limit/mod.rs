@@ -8,6 +8,8 @@
 mod bucket;
 mod calendar;
 mod fixed;
+#[cfg(test)]
+mod properties;
 mod sliding;
 
 use std::fmt;

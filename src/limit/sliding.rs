@@ -83,6 +83,12 @@ impl Slots {
         self.total
     }
 
+    /// How many slots there are.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.log.len()
+    }
+
     /// The end of the youngest slot.
     pub fn last_end_ms(&self) -> Option<u64> {
         self.log.back().map(|&(end_ms, _)| end_ms)
