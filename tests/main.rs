@@ -1,6 +1,10 @@
 //! Everything that a user can see, tested from outside: gRPC, HTTP, the command line and files.
 
 // A test fails by panicking, and says on stderr why it could not run.
-#![allow(clippy::unwrap_used, clippy::print_stderr)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod parity;
+mod redis_store;
+mod store_contract;
+mod support;
 mod tidy;

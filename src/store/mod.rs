@@ -5,6 +5,7 @@
 
 mod batch;
 pub mod memory;
+pub mod redis;
 
 use std::time::Duration;
 

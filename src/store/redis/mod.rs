@@ -1,0 +1,160 @@
+//! Counters in a Redis that several sidecars share.
+//!
+//! A request is one round trip: a script reads the records of the request's rules, decides by the server's
+//! clock and writes them, in one atomic step. The calendar is the one thing that a script can't know; its
+//! periods come with the charge, worked out for what the server's clock said last.
+//!
+//! Every call ends by the deadline. Late means unknown: the charge may have been made, and is not asked
+//! for again, because the hits would then count twice.
+
+mod connection;
+mod reply;
+mod script;
+mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ::redis::Cmd;
+use ::redis::ErrorKind;
+use ::redis::ServerErrorKind;
+use ::redis::Value;
+use tokio::time;
+
+use super::Batch;
+use super::Outcome;
+use super::Store;
+use super::StoreError;
+use crate::clock::Now;
+use crate::clock::Timestamp;
+
+pub use connection::Connector;
+use connection::Link;
+pub use reply::Reply;
+pub use reply::parse_reply;
+pub use settings::CONNECT_TIMEOUT_DEFAULT;
+pub use settings::DEADLINE_DEFAULT;
+pub use settings::IdentityFiles;
+pub use settings::RedisSettings;
+pub use settings::RedisSettingsError;
+pub use settings::TlsSettings;
+
+/// Attempts at a batch with calendar periods: one by the clock as it was known, one by the clock as the
+/// server then says it is.
+const ATTEMPTS_MAX: usize = 2;
+
+/// Keeps counters in Redis (6.0 or newer).
+#[derive(Debug)]
+pub struct Redis {
+    link: Arc<Link>,
+    deadline: Duration,
+    /// How far the server's clock is ahead of this process's, as of its last answer.
+    clock_ahead_ms: AtomicI64,
+}
+
+impl Redis {
+    /// A store, and the task that connects it; the server need not be there.
+    ///
+    /// # Errors
+    /// When the settings name no server, or files that can't be used.
+    pub fn try_new(settings: &RedisSettings) -> Result<(Self, Connector), RedisSettingsError> {
+        let (connector, link) = Connector::try_new(settings)?;
+        let deadline = settings.deadline;
+        Ok((Self { link, deadline, clock_ahead_ms: AtomicI64::new(0) }, connector))
+    }
+
+    /// Host and port of the server, or the path of its socket.
+    pub fn address(&self) -> &str {
+        self.link.address()
+    }
+
+    /// Whether there is a connection; at most a second behind the truth.
+    pub fn is_connected(&self) -> bool {
+        self.link.is_up()
+    }
+
+    /// How often the connection was made anew, since the start.
+    pub fn reconnects(&self) -> u64 {
+        self.link.connects().saturating_sub(1)
+    }
+
+    /// Asks the server for a sign of life.
+    ///
+    /// # Errors
+    /// When there was none within the deadline.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut command = Cmd::new();
+        command.arg("PING");
+        self.in_time(self.link.send(&command)).await.map(|_| ())
+    }
+
+    async fn decide(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let value = self.call(batch, now).await?;
+            match parse_reply(&value, batch.charges.len())? {
+                Reply::Decided(outcome) => {
+                    self.set_clock(now, outcome.at);
+                    return Ok(outcome);
+                }
+                Reply::OtherTime(at) => self.set_clock(now, at),
+            }
+        }
+        Err(StoreError::Garbled { reason: "its clock does not stand still".to_owned() })
+    }
+
+    /// Calls the script, which a server that was restarted or flushed may have to be told again.
+    async fn call(&self, batch: &Batch, now: Now) -> Result<Value, StoreError> {
+        let given = match now {
+            Now::Given(at) => Some(at),
+            Now::Local(_) => None,
+        };
+        let command = script::command(batch, given, self.server_time(now));
+        match self.link.send(&command).await {
+            Ok(Value::ServerError(error)) if error.kind() == Some(ServerErrorKind::NoScript) => {}
+            Err(StoreError::Refused(error))
+                if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {}
+            answer => return answer,
+        }
+        self.link.send(&script::load()).await?;
+        self.link.send(&command).await
+    }
+
+    /// The time by the server's clock, as far as it is known.
+    fn server_time(&self, now: Now) -> Timestamp {
+        match now {
+            Now::Given(at) => at,
+            Now::Local(at) => {
+                let ahead_ms = self.clock_ahead_ms.load(Ordering::Relaxed);
+                Timestamp::from_ms(at.as_ms().saturating_add_signed(ahead_ms))
+            }
+        }
+    }
+
+    fn set_clock(&self, now: Now, server: Timestamp) {
+        if let Now::Local(at) = now {
+            let ms = |at: Timestamp| i64::try_from(at.as_ms()).expect("at most Timestamp::MAX");
+            self.clock_ahead_ms.store(ms(server) - ms(at), Ordering::Relaxed);
+        }
+    }
+
+    async fn in_time<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        match time::timeout(self.deadline, call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.link.doubt();
+                Err(StoreError::Late { deadline: self.deadline })
+            }
+        }
+    }
+}
+
+impl Store for Redis {
+    async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+        self.in_time(self.decide(batch, now)).await
+    }
+}

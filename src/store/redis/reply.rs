@@ -1,0 +1,132 @@
+//! Reads what the script replied, whatever it is.
+
+use ::redis::Value;
+
+use crate::clock::Timestamp;
+use crate::limit::Fit;
+use crate::limit::Standing;
+use crate::store::Decision;
+use crate::store::Outcome;
+use crate::store::StoreError;
+
+/// Numbers of a reply before its decisions, and in each of those.
+const HEAD_LEN: usize = 2;
+const DECISION_LEN: usize = 3;
+
+/// What the script replied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The batch was decided.
+    Decided(Outcome),
+    /// Nothing was done: by the server's clock it is this time, for which the calendar periods that came
+    /// with the batch are the wrong ones.
+    OtherTime(Timestamp),
+}
+
+/// Reads the reply to a batch of `charges` charges.
+///
+/// # Errors
+/// When the server answered with an error, or with something that is no such reply.
+pub fn parse_reply(value: &Value, charges: usize) -> Result<Reply, StoreError> {
+    let numbers = match value {
+        Value::Array(numbers) => numbers,
+        Value::ServerError(error) => return Err(StoreError::Refused(error.clone().into())),
+        _ => return Err(garbled("it is no array")),
+    };
+    let (head, decisions) =
+        numbers.split_at_checked(HEAD_LEN).ok_or_else(|| garbled("too short"))?;
+    let at = Timestamp::from_ms(natural(&head[1])?);
+    let admitted = match integer(&head[0])? {
+        0 => false,
+        1 => true,
+        2 => return Ok(Reply::OtherTime(at)),
+        other => return Err(garbled(&format!("it begins with {other}"))),
+    };
+    if decisions.len() != charges * DECISION_LEN {
+        let reason = format!("{} numbers for {charges} charges", decisions.len());
+        return Err(garbled(&reason));
+    }
+    let decisions = decisions.chunks_exact(DECISION_LEN).map(decision);
+    Ok(Reply::Decided(Outcome { admitted, at, decisions: decisions.collect::<Result<_, _>>()? }))
+}
+
+fn decision(numbers: &[Value]) -> Result<Decision, StoreError> {
+    let [fit, remaining, reset] = numbers else {
+        return Err(garbled("a decision has three numbers"));
+    };
+    let fit = match integer(fit)? {
+        -1 => Fit::Never,
+        0 => Fit::Now,
+        _ => Fit::AfterMs(natural(fit)?),
+    };
+    let reset_ms = match integer(reset)? {
+        -1 => None,
+        _ => Some(natural(reset)?),
+    };
+    Ok(Decision { fit, standing: Standing { remaining: natural(remaining)?, reset_ms } })
+}
+
+fn natural(value: &Value) -> Result<u64, StoreError> {
+    let number = integer(value)?;
+    u64::try_from(number).map_err(|_| garbled(&format!("{number} is below zero")))
+}
+
+fn integer(value: &Value) -> Result<i64, StoreError> {
+    match value {
+        Value::Int(number) => Ok(*number),
+        _ => Err(garbled("it holds something that is no integer")),
+    }
+}
+
+fn garbled(reason: &str) -> StoreError {
+    StoreError::Garbled { reason: reason.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What two numbers more than a reply's head come to, for one charge.
+    fn check(numbers: &[i64], expected: Option<&Reply>) {
+        let value = Value::Array(numbers.iter().copied().map(Value::Int).collect());
+        assert_eq!(parse_reply(&value, 1).ok().as_ref(), expected, "{numbers:?}");
+    }
+
+    fn decided(admitted: bool, fit: Fit, reset_ms: Option<u64>) -> Reply {
+        let standing = Standing { remaining: 8, reset_ms };
+        let at = Timestamp::from_ms(7);
+        Reply::Decided(Outcome { admitted, at, decisions: vec![Decision { fit, standing }] })
+    }
+
+    #[test]
+    fn a_reply_is_an_outcome_or_an_error() {
+        check(&[1, 7, 0, 8, 9], Some(&decided(true, Fit::Now, Some(9))));
+        check(&[0, 7, 5, 8, 9], Some(&decided(false, Fit::AfterMs(5), Some(9))));
+        check(&[0, 7, -1, 8, -1], Some(&decided(false, Fit::Never, None)));
+        check(&[2, 7], Some(&Reply::OtherTime(Timestamp::from_ms(7))));
+        check(&[], None);
+        check(&[1], None);
+        check(&[3, 7, 0, 8, 9], None);
+        check(&[1, -7, 0, 8, 9], None);
+        check(&[1, 7, 0, 8], None);
+        check(&[1, 7, 0, 8, 9, 0], None);
+        check(&[1, 7, 0, -8, 9], None);
+        check(&[1, 7, -2, 8, 9], None);
+        check(&[1, 7, 0, 8, -2], None);
+    }
+
+    #[test]
+    fn no_value_is_a_panic() {
+        for value in [
+            Value::Nil,
+            Value::Okay,
+            Value::Int(1),
+            Value::SimpleString("OK".to_owned()),
+            Value::Array(vec![Value::Nil, Value::Nil]),
+            Value::Array(vec![Value::Int(1), Value::BulkString(b"1".to_vec())]),
+            Value::Map(vec![(Value::Int(1), Value::Int(1))]),
+        ] {
+            assert!(parse_reply(&value, 0).is_err(), "{value:?}");
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! What only a store on a network must stand: restarts, stalls, logins, encryption, foreign records.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use tollgate::clock::Clock;
+use tollgate::clock::Now;
+use tollgate::limit::CalendarUnit;
+use tollgate::limit::Hits::GiveBack;
+use tollgate::limit::Hits::Spend;
+use tollgate::limit::Limit;
+use tollgate::policy::Mode::Enforce;
+use tollgate::store::Store;
+use tollgate::store::StoreError;
+use tollgate::store::redis::RedisSettings;
+use tollgate::store::redis::TlsSettings;
+
+use crate::support::batch::after;
+use crate::support::batch::batch;
+use crate::support::batch::bucket;
+use crate::support::batch::calendar;
+use crate::support::batch::fixed;
+use crate::support::batch::key;
+use crate::support::batch::one;
+use crate::support::batch::sliding;
+use crate::support::batch::total;
+use crate::support::redis::Connected;
+use crate::support::redis::PATIENCE;
+use crate::support::redis::Server;
+use crate::support::redis::until;
+
+/// What a call may take beyond its deadline on a busy machine.
+const GRACE: Duration = Duration::from_millis(500);
+
+const DEADLINE: Duration = Duration::from_millis(50);
+
+/// Charges one hit by the server's clock.
+async fn spend(redis: &Connected, name: &str, limit: &Arc<Limit>) -> bool {
+    let ask = one(name, limit, Spend(1));
+    redis.store.charge(&ask, Clock::system().now()).await.unwrap().admitted
+}
+
+/// Charges until the store answers again.
+async fn recovers(redis: &Connected, limit: &Arc<Limit>) {
+    let ask = one("recovery", limit, Spend(0));
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let answered = async {
+        while redis.store.charge(&ask, Clock::system().now()).await.is_err() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.expect("the store recovers");
+}
+
+fn quick(server: &Server) -> RedisSettings {
+    RedisSettings { deadline: DEADLINE, ..RedisSettings::new(&server.url()) }
+}
+
+fn query<T: redis::FromRedisValue>(connection: &mut redis::Connection, command: &str) -> T {
+    let mut words = command.split(' ');
+    let mut built = redis::cmd(words.next().unwrap());
+    words.for_each(|word| {
+        built.arg(word);
+    });
+    built.query(connection).unwrap()
+}
+
+/// How often the server has run a command.
+fn calls(connection: &mut redis::Connection, command: &str) -> u64 {
+    let report: String = query(connection, "INFO commandstats");
+    let line = report.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
+    line.map_or(0, |line| {
+        line.split_once("calls=").unwrap().1.split(',').next().unwrap().parse().unwrap()
+    })
+}
+
+#[tokio::test]
+async fn a_request_is_one_round_trip() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let mut raw = server.raw().await;
+    let (slow, quick) = (sliding(100, 60_000), calendar(100, CalendarUnit::Day, "UTC"));
+    let ask = batch(&[
+        ("a", 0, Enforce, &slow, Spend(1)),
+        ("a", 0, Enforce, &quick, Spend(1)),
+        ("b", 1, Enforce, &slow, Spend(1)),
+    ]);
+    for _ in 0..25 {
+        assert!(redis.store.charge(&ask, Clock::system().now()).await.unwrap().admitted);
+    }
+    assert_eq!(calls(&mut raw, "evalsha"), 25);
+    // One read and one write for each record, whatever the number of its limits.
+    assert_eq!((calls(&mut raw, "get"), calls(&mut raw, "set")), (50, 50));
+    let peek = one("a", &slow, Spend(0));
+    redis.store.charge(&peek, Clock::system().now()).await.unwrap();
+    assert_eq!(calls(&mut raw, "set"), 50, "a peek writes nothing");
+}
+
+#[tokio::test]
+async fn records_go_when_their_limits_no_longer_need_them() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let mut raw = server.raw().await;
+    for (name, limit, ttl_max_ms) in [
+        ("sliding", sliding(5, 60_000), 60_001),
+        ("bucket", bucket(10, 1_000, 1_000), 100),
+        ("fixed", fixed(5, 60_000), 60_000),
+        ("total", total(5), -1),
+    ] {
+        assert!(spend(&redis, name, &limit).await);
+        let ttl_ms: i64 = query(&mut raw, &format!("PTTL {}", key(name)));
+        assert!(ttl_ms <= ttl_max_ms && ttl_max_ms.min(0) <= ttl_ms, "{name}: {ttl_ms}");
+    }
+    let gone = || query::<i64>(&mut raw, &format!("EXISTS {}", key("bucket"))) == 0;
+    until("the bucket's record is gone", gone).await;
+    let give_back = one("total", &total(5), GiveBack(1));
+    redis.store.charge(&give_back, Clock::system().now()).await.unwrap();
+    assert_eq!(query::<i64>(&mut raw, &format!("EXISTS {}", key("total"))), 0);
+}
+
+#[tokio::test]
+async fn a_record_keeps_what_another_policy_put_there() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let (ours, theirs) = (fixed(5, 60_000), sliding(5, 3_600_000));
+    let charge = |limit, hits, ms| {
+        let ask = one("k", limit, hits);
+        let store = redis.store.clone();
+        async move { store.charge(&ask, after(ms)).await.unwrap().decisions[0].standing.remaining }
+    };
+    assert_eq!(charge(&theirs, Spend(4), 0).await, 1);
+    assert_eq!(charge(&ours, Spend(1), 1).await, 4);
+    assert_eq!(charge(&ours, GiveBack(1), 2).await, 5);
+    assert_eq!(charge(&theirs, Spend(0), 3).await, 1);
+    // And forgets it with its window.
+    assert_eq!(charge(&ours, Spend(1), 3_600_001).await, 4);
+    let mut raw = server.raw().await;
+    assert!(query::<i64>(&mut raw, &format!("STRLEN {}", key("k"))) < 40);
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_record_count_as_none() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let mut raw = server.raw().await;
+    let limit = sliding(100, 60_000);
+    assert!(spend(&redis, "k", &limit).await);
+    let record: Vec<u8> = redis::cmd("GET").arg(key("k").as_str()).query(&mut raw).unwrap();
+    let mut broken: Vec<Vec<u8>> = (0..record.len()).map(|len| record[..len].to_vec()).collect();
+    broken.extend((0..record.len()).map(|place| {
+        let mut bytes = record.clone();
+        bytes[place] ^= 0xff;
+        bytes
+    }));
+    broken.push(b"hello".to_vec());
+    broken.push(vec![0xff; 300]);
+    for bytes in broken {
+        let set = redis::cmd("SET").arg(key("k").as_str()).arg(&bytes).exec(&mut raw);
+        set.unwrap();
+        // Whether it is admitted depends on the bytes; that there is an answer does not.
+        spend(&redis, "k", &limit).await;
+    }
+    query::<()>(&mut raw, &format!("SET {} hello", key("k")));
+    assert!(spend(&redis, "k", &limit).await);
+}
+
+#[tokio::test]
+async fn another_type_under_the_key_is_told_and_breaks_nothing_else() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let mut raw = server.raw().await;
+    query::<()>(&mut raw, &format!("LPUSH {} x", key("k")));
+    let limit = sliding(5, 60_000);
+    let ask = batch(&[("fine", 0, Enforce, &limit, Spend(1)), ("k", 1, Enforce, &limit, Spend(1))]);
+    let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    assert_eq!(query::<i64>(&mut raw, &format!("EXISTS {}", key("fine"))), 0);
+    assert!(spend(&redis, "fine", &limit).await);
+}
+
+#[tokio::test]
+async fn a_flushed_script_or_database_is_no_error() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let mut raw = server.raw().await;
+    let limit = total(2);
+    assert!(spend(&redis, "k", &limit).await);
+    query::<()>(&mut raw, "SCRIPT FLUSH");
+    assert!(spend(&redis, "k", &limit).await);
+    assert!(!spend(&redis, "k", &limit).await);
+    query::<()>(&mut raw, "FLUSHALL");
+    assert!(spend(&redis, "k", &limit).await);
+}
+
+#[tokio::test]
+async fn a_killed_server_is_told_in_time_and_found_again() {
+    let Some(mut server) = Server::start(&[]) else { return };
+    let redis = Connected::begin(&quick(&server));
+    redis.ready().await;
+    let limit = sliding(100, 60_000);
+    recovers(&redis, &limit).await;
+    server.kill();
+    let started = Instant::now();
+    let ask = one("k", &limit, Spend(1));
+    let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Disconnected { .. }), "{error}");
+    assert!(started.elapsed() < DEADLINE + GRACE);
+    until("the loss is known", || !redis.store.is_connected()).await;
+    assert!(redis.store.ping().await.is_err());
+    server.launch();
+    recovers(&redis, &limit).await;
+    assert_eq!(redis.store.reconnects(), 1);
+    redis.store.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stalled_server_is_late_and_found_again() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::begin(&quick(&server));
+    redis.ready().await;
+    let limit = sliding(100, 60_000);
+    recovers(&redis, &limit).await;
+    server.signal("STOP");
+    let started = Instant::now();
+    let ask = one("k", &limit, Spend(1));
+    let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Late { .. }), "{error}");
+    assert!(started.elapsed() < DEADLINE + GRACE);
+    until("it is given up", || !redis.store.is_connected()).await;
+    server.signal("CONT");
+    recovers(&redis, &limit).await;
+    assert_eq!(redis.store.reconnects(), 1);
+}
+
+#[tokio::test]
+async fn the_server_may_start_after_the_store() {
+    let Some(mut server) = Server::prepare(&[]) else { return };
+    let redis = Connected::begin(&quick(&server));
+    let limit = sliding(100, 60_000);
+    let ask = one("k", &limit, Spend(1));
+    let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Disconnected { .. }), "{error}");
+    server.launch();
+    recovers(&redis, &limit).await;
+}
+
+#[tokio::test]
+async fn a_calendar_follows_the_servers_clock() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let limit = calendar(1, CalendarUnit::Minute, "UTC");
+    // This process believes that it is 2025: the first answer puts it right.
+    let Now::Given(wrong) = after(0) else { return };
+    let ask = one("k", &limit, Spend(1));
+    let outcome = redis.store.charge(&ask, Now::Local(wrong)).await.unwrap();
+    let off = outcome.at.since(Clock::system().now().timestamp());
+    assert!(outcome.admitted && off < Duration::from_secs(60));
+    let mut raw = server.raw().await;
+    let before = calls(&mut raw, "evalsha");
+    redis.store.charge(&ask, Now::Local(wrong)).await.unwrap();
+    assert_eq!(calls(&mut raw, "evalsha") - before, 1, "the clock is known by now");
+}
+
+#[tokio::test]
+async fn logins_and_databases_are_used() {
+    let acl = "user gate on >hush ~tg1* +evalsha +script|load +get +set +del +time +ping +select";
+    let words: Vec<&str> =
+        ["--requirepass", "secret", "--user"].into_iter().chain(acl.split(' ').skip(1)).collect();
+    let Some(server) = Server::start(&words) else { return };
+    let limit = total(1);
+    let mut settings = RedisSettings::new(&server.url());
+    settings.deadline = PATIENCE;
+    settings.password = Some("secret".to_owned());
+    let default = Connected::begin(&settings);
+    default.ready().await;
+    assert!(spend(&default, "k", &limit).await);
+    settings.database = Some(3);
+    let third = Connected::begin(&settings);
+    third.ready().await;
+    assert!(spend(&third, "k", &limit).await, "another database holds other counters");
+    settings.username = Some("gate".to_owned());
+    settings.password = Some("hush".to_owned());
+    let user = Connected::begin(&settings);
+    user.ready().await;
+    assert!(!spend(&user, "k", &limit).await);
+
+    settings.password = Some("wrong-hush".to_owned());
+    let stranger = Connected::begin(&settings);
+    let reason = reason_of(&stranger).await;
+    assert!(reason.contains("authentication failed"), "{reason}");
+    assert!(!reason.contains("wrong-hush"), "{reason}");
+}
+
+/// Writes a CA, a certificate of it for `redis.test`, and that one's key; the names of the files.
+fn write_certificates(dir: &Path) -> [String; 3] {
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().unwrap();
+    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec!["redis.test".to_owned()]).unwrap();
+    let server_pem = server.signed_by(&key, &issuer).unwrap().pem();
+    let files =
+        [("ca.pem", authority_pem), ("server.pem", server_pem), ("key.pem", key.serialize_pem())];
+    files.map(|(name, text)| {
+        let path = dir.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    })
+}
+
+/// Why a store that can't connect says it can't.
+async fn reason_of(stranger: &Connected) -> String {
+    let ask = one("k", &total(1), Spend(1));
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let told = async {
+        loop {
+            ticks.tick().await;
+            let error = stranger.store.charge(&ask, Clock::system().now()).await.unwrap_err();
+            if !error.to_string().contains("not connected yet") {
+                return error.to_string();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("an attempt ends")
+}
+
+#[tokio::test]
+async fn tls_checks_the_servers_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let [ca, certificate, certificate_key] = write_certificates(dir.path());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let Some(server) = Server::start(&[
+        "--bind",
+        "127.0.0.1",
+        "--tls-port",
+        &port,
+        "--tls-auth-clients",
+        "no",
+        "--tls-ca-cert-file",
+        &ca,
+        "--tls-cert-file",
+        &certificate,
+        "--tls-key-file",
+        &certificate_key,
+    ]) else {
+        return;
+    };
+    let _ = server.raw().await;
+    let mut settings = RedisSettings::new(&format!("rediss://127.0.0.1:{port}"));
+    settings.deadline = PATIENCE;
+    settings.tls = TlsSettings { ca_file: Some(ca.into()), ..TlsSettings::default() };
+    settings.tls.server_name = Some("redis.test".to_owned());
+    let trusted = Connected::begin(&settings);
+    trusted.ready().await;
+    assert!(spend(&trusted, "k", &total(1)).await);
+
+    settings.tls.server_name = Some("other.test".to_owned());
+    let misnamed = Connected::begin(&settings);
+    let reason = reason_of(&misnamed).await;
+    assert!(reason.contains("certificate"), "{reason}");
+}

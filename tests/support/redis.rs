@@ -1,0 +1,139 @@
+//! A real redis-server for a test, as a child process that ends with it.
+
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tollgate::store::redis::Redis;
+use tollgate::store::redis::RedisSettings;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A redis-server in a directory of its own, on a Unix socket.
+pub struct Server {
+    arguments: Vec<String>,
+    child: Option<Child>,
+    pub dir: TempDir,
+}
+
+/// A store with the task that connects it.
+pub struct Connected {
+    pub store: Arc<Redis>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// A server with extra arguments, not yet started. None where there is no redis-server, which a run
+    /// in CI does not forgive.
+    pub fn prepare(arguments: &[&str]) -> Option<Self> {
+        if Command::new("redis-server").arg("--version").output().is_err() {
+            assert!(std::env::var_os("CI").is_none(), "redis-server is needed in CI");
+            eprintln!("no redis-server here: nothing was tested");
+            return None;
+        }
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        Some(Self { arguments, child: None, dir: tempfile::tempdir().unwrap() })
+    }
+
+    /// A running server with extra arguments.
+    pub fn start(arguments: &[&str]) -> Option<Self> {
+        let mut server = Self::prepare(arguments)?;
+        server.launch();
+        Some(server)
+    }
+
+    /// Starts the process (again).
+    pub fn launch(&mut self) {
+        let child = Command::new("redis-server")
+            .args(["--port", "0", "--unixsocket", &self.socket()])
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(self.dir.path())
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .spawn();
+        self.child = Some(child.unwrap());
+    }
+
+    /// Kills the process.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Sends the process a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    pub fn socket(&self) -> String {
+        self.dir.path().join("redis.sock").display().to_string()
+    }
+
+    pub fn url(&self) -> String {
+        format!("unix://{}", self.socket())
+    }
+
+    /// A connection for looking behind the store's back, once the server listens.
+    pub async fn raw(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = None;
+        until("the server listens", || {
+            connection = client.get_connection().ok();
+            connection.is_some()
+        })
+        .await;
+        connection.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Connected {
+    /// A store on `settings`, which need not be connected yet.
+    pub fn begin(settings: &RedisSettings) -> Self {
+        let (store, connector) = Redis::try_new(settings).unwrap();
+        let task = tokio::spawn(connector.run(std::future::pending()));
+        Self { store: Arc::new(store), task }
+    }
+
+    /// A connected store whose calls may take their time.
+    pub async fn open(url: &str) -> Self {
+        let settings = RedisSettings { deadline: PATIENCE, ..RedisSettings::new(url) };
+        let connected = Self::begin(&settings);
+        connected.ready().await;
+        connected
+    }
+
+    pub async fn ready(&self) {
+        until("the store is connected", || self.store.is_connected()).await;
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Waits until a condition holds; fails when it takes unreasonably long.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    let waiting = async {
+        while !condition() {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited until {what}"));
+}
