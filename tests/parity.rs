@@ -28,7 +28,7 @@ use crate::support::batch::total;
 use crate::support::redis::Connected;
 use crate::support::redis::Server;
 
-const HISTORIES: usize = 150;
+const HISTORIES: usize = 200;
 const REQUESTS: usize = 60;
 const LIMITS: usize = 6;
 const KEYS: usize = 3;
@@ -80,6 +80,7 @@ async fn replay(name: &str, limit: &BoxedStrategy<Arc<Limit>>, steps: &BoxedStra
 }
 
 async fn run(redis: &Connected, name: &str, limits: Vec<Arc<Limit>>, history: Vec<Request>) {
+    let limits = one_rate_a_bucket(&limits);
     let memory = Memory::new(1_000);
     let mut now_ms = START_MS;
     for (index, (step, charges)) in history.into_iter().enumerate() {
@@ -90,6 +91,15 @@ async fn run(redis: &Connected, name: &str, limits: Vec<Arc<Limit>>, history: Ve
         let outcome = redis.store.charge(&batch, now).await.unwrap();
         assert_eq!(outcome, expected, "{name}, request {index} at {now_ms}: {batch:#?}");
     }
+}
+
+/// A bucket that a faster rate finds full is forgotten at once or later, which a slower rate on the same
+/// state would show; so here all buckets of one tag are the same. Other limits may differ in amount.
+fn one_rate_a_bucket(limits: &[Arc<Limit>]) -> Vec<Arc<Limit>> {
+    let first_of = |limit: &Arc<Limit>| {
+        limits.iter().find(|first| first.tag().starts_with('b') && first.tag() == limit.tag())
+    };
+    limits.iter().map(|limit| Arc::clone(first_of(limit).unwrap_or(limit))).collect()
 }
 
 /// No two charges of a batch share key and tag, as the store's contract says.

@@ -212,6 +212,12 @@ impl Shard {
     }
 }
 
+impl Entry {
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.expiry_ms.is_some_and(|end_ms| end_ms <= now.as_ms())
+    }
+}
+
 impl Record {
     /// When the whole record is empty by itself; None if it never is.
     fn expiry_ms(&self) -> Option<u64> {
@@ -237,9 +243,13 @@ fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     for group in batch.groups() {
         let first = fits.len();
         for charge in group {
-            let state = &mut records[charge.key_index].state(charge.limit.tag()).state;
-            charge.limit.settle(state, at);
-            fits.push(charge.limit.fit(state, charge.hits, at));
+            let entry = records[charge.key_index].state(charge.limit.tag());
+            // What was written to be gone by now is gone, whatever a changed limit would make of it.
+            if entry.has_expired(at) {
+                entry.state = State::Empty;
+            }
+            charge.limit.settle(&mut entry.state, at);
+            fits.push(charge.limit.fit(&entry.state, charge.hits, at));
         }
         let all_fit = fits[first..].iter().all(|fit| *fit == Fit::Now);
         tally.count(group.first().map_or_else(Default::default, |charge| charge.mode), all_fit);
@@ -249,22 +259,21 @@ fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     let admitted = tally.admitted();
     for (charges, _) in groups.iter().filter(|(_, all_fit)| admitted && *all_fit) {
         for charge in *charges {
-            let state = &mut records[charge.key_index].state(charge.limit.tag()).state;
-            charge.limit.charge(state, charge.hits, at);
+            let entry = records[charge.key_index].state(charge.limit.tag());
+            if charge.hits.amount() != 0 {
+                charge.limit.charge(&mut entry.state, charge.hits, at);
+                entry.expiry_ms = charge.limit.expiry_ms(&entry.state);
+            }
         }
     }
 
     let standing = |(charge, fit): (&Charge, Fit)| {
         let entry = records[charge.key_index].state(charge.limit.tag());
-        entry.expiry_ms = match &entry.state {
-            State::Empty => Some(0),
-            state => charge.limit.expiry_ms(state),
-        };
         Decision { fit, standing: charge.limit.standing(&entry.state, at) }
     };
     let decisions = batch.charges.iter().zip(fits).map(standing).collect();
     for record in records {
-        record.states.retain(|entry| entry.expiry_ms.is_none_or(|end_ms| at.as_ms() < end_ms));
+        record.states.retain(|entry| entry.state != State::Empty && !entry.has_expired(at));
     }
     Outcome { admitted, at, decisions }
 }

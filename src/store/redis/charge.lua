@@ -228,7 +228,7 @@ end
 -- Milliseconds to the reset; mirrors Limit::standing.
 local function reset(charge, entry)
   if charge.kind == 't' then return -1 end
-  if entry.body ~= '' then return math.max(entry.expiry - now, 0) end
+  if entry.body ~= '' then return math.max(expiry(charge, entry) - now, 0) end
   return math.max(window_end(charge) - now, 0)
 end
 
@@ -270,6 +270,8 @@ for n = 2, #ARGV do
     record.entries[#record.entries + 1] = entry
     record.entries[entry.tag] = entry
   end
+  -- What was written to be gone by now is gone, whatever a changed limit would make of it.
+  if entry.expiry ~= 0 and entry.expiry <= now then entry.body = '' end
   settle(charge, entry)
   charge.record, charge.entry, charge.fit = record, entry, fit(charge, entry)
   fits[charge.group] = fits[charge.group] ~= false and charge.fit == 0
@@ -295,9 +297,9 @@ for _, charge in ipairs(charges) do
   local changes = 0 < charge.hits or charge.hits < 0 and entry.body ~= ''
   if admitted and fits[charge.group] and changes then
     spend(charge, entry)
+    entry.expiry = expiry(charge, entry)
     charge.record.written = true
   end
-  entry.expiry = expiry(charge, entry)
 end
 for _, charge in ipairs(charges) do
   reply[#reply + 1] = charge.fit
