@@ -350,9 +350,9 @@ fn the_embedded_store_forgets_what_has_expired() {
     }
     store.charge_at(&one("kept", &total(5), Spend(1)), after(0).timestamp());
     assert_eq!(store.keys(), 4);
-    store.sweep(after(1_000).timestamp(), 100);
+    store.sweep(after(999).timestamp(), 100);
     assert_eq!(store.keys(), 4, "each is still in its window");
-    store.sweep(after(1_001).timestamp(), 100);
+    store.sweep(after(1_000).timestamp(), 100);
     assert_eq!(store.keys(), 1);
     assert_eq!(store.evicted(), 0);
 }

@@ -12,6 +12,7 @@ use crate::policy::Answer;
 
 use super::answer::Charged;
 use super::answer::Judgement;
+use super::protocol::whole_seconds;
 
 type Headers = Vec<(String, String)>;
 
@@ -41,7 +42,7 @@ pub fn push_limits(
         push(&format!("{prefix}-limit"), policies);
         push(&format!("{prefix}-remaining"), tightest.remaining().to_string());
         if let Some(time) = tightest.told_time() {
-            push(&format!("{prefix}-reset"), seconds(time).to_string());
+            push(&format!("{prefix}-reset"), whole_seconds(time).to_string());
         }
     }
 }
@@ -49,7 +50,7 @@ pub fn push_limits(
 /// Adds `Retry-After`, if waiting helps.
 pub fn push_retry_after(headers: &mut Headers, wait: Option<Duration>) {
     if let Some(wait) = wait {
-        headers.push(("retry-after".to_owned(), seconds(wait).max(1).to_string()));
+        headers.push(("retry-after".to_owned(), whole_seconds(wait).max(1).to_string()));
     }
 }
 
@@ -91,7 +92,7 @@ fn policy_item(charged: &Charged) -> String {
 fn limit_item(charged: &Charged) -> String {
     let mut item = format!("{};r={}", name(charged), charged.remaining());
     if let Some(time) = charged.told_time() {
-        write!(item, ";t={}", seconds(time)).expect("writing to a String does not fail");
+        write!(item, ";t={}", whole_seconds(time)).expect("writing to a String does not fail");
     }
     item
 }
@@ -122,8 +123,4 @@ fn name(charged: &Charged) -> String {
 fn window_s(charged: &Charged) -> Option<u64> {
     let window_ms = charged.limit.window.nominal_ms()?;
     window_ms.is_multiple_of(1_000).then_some(window_ms / 1_000)
-}
-
-fn seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(0 < time.subsec_nanos())
 }

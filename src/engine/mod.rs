@@ -257,13 +257,13 @@ descriptors:
             tightest,
             [
                 "ratelimit-policy: \"burst\";q=9;w=60",
-                "ratelimit: \"burst\";r=8;t=61",
+                "ratelimit: \"burst\";r=8;t=60",
                 "ratelimit-limit: 9",
                 "ratelimit-remaining: 8",
-                "ratelimit-reset: 61",
+                "ratelimit-reset: 60",
                 "x-ratelimit-limit: 9",
                 "x-ratelimit-remaining: 8",
-                "x-ratelimit-reset: 61",
+                "x-ratelimit-reset: 60",
             ]
         );
         let all = headers("all").await;

@@ -219,7 +219,7 @@ impl Limit {
                 let Algorithm::Sliding(sliding) = &self.algorithm else {
                     return;
                 };
-                slots.add(sliding.slot_end_ms(now_ms), amount);
+                slots.add(sliding.slot_last_ms(now_ms), amount);
             }
             (Hits::Spend(_), State::Window { count, .. } | State::Total { count }) => {
                 *count += amount;
@@ -260,7 +260,7 @@ impl Limit {
     pub fn expiry_ms(&self, state: &State) -> Option<u64> {
         match (&self.algorithm, state) {
             (Algorithm::Sliding(sliding), State::Sliding(slots)) => {
-                slots.last_end_ms().map(|end_ms| end_ms + sliding.window_ms())
+                slots.newest_ms().map(|last_ms| last_ms + sliding.window_ms())
             }
             (_, State::Window { end_ms, .. }) => Some(*end_ms),
             (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
@@ -276,7 +276,7 @@ impl Limit {
         match &self.algorithm {
             Algorithm::Sliding(sliding) => {
                 let mut slots = sliding::Slots::default();
-                slots.add(sliding.slot_end_ms(now_ms), amount);
+                slots.add(sliding.slot_last_ms(now_ms), amount);
                 State::Sliding(slots)
             }
             Algorithm::Fixed(_) | Algorithm::Calendar(_) => {

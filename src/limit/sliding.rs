@@ -1,9 +1,9 @@
 //! The sliding window: in any interval of the window's length at most the amount passes.
 //!
 //! The state is a quantised log. Time is cut into slots; a slot that saw hits keeps their count and its
-//! end. It counts in full until its last instant has left the window, so what passes in any interval can
-//! only be over-counted, never under-counted, and capacity comes back at most one slot late. A limit so
-//! small that its log can't grow long has slots of a millisecond: an exact log.
+//! last millisecond. It counts in full until its last instant has left the window, so what passes in any
+//! interval can only be over-counted, never under-counted, and capacity comes back at most one slot late.
+//! A limit so small that its log can't grow long has slots of a millisecond: an exact log.
 
 use std::collections::VecDeque;
 
@@ -41,15 +41,16 @@ impl Sliding {
         self.slot_ms
     }
 
-    /// The end of the slot that holds `now_ms`: the first millisecond after it.
-    pub fn slot_end_ms(&self, now_ms: u64) -> u64 {
-        (now_ms / self.slot_ms + 1) * self.slot_ms
+    /// The last millisecond of the slot that holds `now_ms`. A hit at it and one a window's length later
+    /// lie in no interval of that length together, so that is when the slot's hits come back.
+    pub fn slot_last_ms(&self, now_ms: u64) -> u64 {
+        (now_ms / self.slot_ms + 1) * self.slot_ms - 1
     }
 
     /// Drops the slots that have left the window.
     pub fn settle(&self, slots: &mut Slots, now_ms: u64) {
-        while let Some(&(end_ms, count)) = slots.log.front() {
-            if now_ms < end_ms + self.window_ms {
+        while let Some(&(last_ms, count)) = slots.log.front() {
+            if now_ms < last_ms + self.window_ms {
                 break;
             }
             slots.total -= count;
@@ -60,17 +61,17 @@ impl Sliding {
     /// When the oldest slots that hold at least `excess` hits will have left the window.
     pub fn freed_at_ms(&self, slots: &Slots, excess: u64) -> u64 {
         let mut freed = 0;
-        for &(end_ms, count) in &slots.log {
+        for &(last_ms, count) in &slots.log {
             freed += count;
             if excess <= freed {
-                return end_ms + self.window_ms;
+                return last_ms + self.window_ms;
             }
         }
-        slots.last_end_ms().map_or(0, |end_ms| end_ms + self.window_ms)
+        slots.newest_ms().map_or(0, |last_ms| last_ms + self.window_ms)
     }
 }
 
-/// The slots of a window that saw hits, oldest first, each with its end and its count.
+/// The slots of a window that saw hits, oldest first, each with its last millisecond and its count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots {
     total: u64,
@@ -89,18 +90,18 @@ impl Slots {
         self.log.len()
     }
 
-    /// The end of the youngest slot.
-    pub fn last_end_ms(&self) -> Option<u64> {
-        self.log.back().map(|&(end_ms, _)| end_ms)
+    /// The last millisecond of the youngest slot.
+    pub fn newest_ms(&self) -> Option<u64> {
+        self.log.back().map(|&(last_ms, _)| last_ms)
     }
 
-    /// Adds hits to the slot that ends at `end_ms`. If a later slot exists (the clock went back, or the
+    /// Adds hits to the slot whose last millisecond is `last_ms`. If a later slot exists (the clock went back, or the
     /// slots were wider), they join that one and so count longer, never shorter.
-    pub fn add(&mut self, end_ms: u64, hits: u64) {
+    pub fn add(&mut self, last_ms: u64, hits: u64) {
         self.total += hits;
         match self.log.back_mut() {
-            Some((last_ms, count)) if end_ms <= *last_ms => *count += hits,
-            _ => self.log.push_back((end_ms, hits)),
+            Some((newest_ms, count)) if last_ms <= *newest_ms => *count += hits,
+            _ => self.log.push_back((last_ms, hits)),
         }
     }
 

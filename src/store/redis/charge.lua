@@ -21,7 +21,7 @@
 --            or {2, time}: a calendar period was worked out for another time than this server's.
 --
 -- A record is a byte VERSION and for each limit an ENTRY: tag, expiry (0: never), and a body that only
--- the algorithm reads: sliding: total, then the end and the count of each slot, oldest first; fixed and
+-- the algorithm reads: sliding: total, then the last millisecond and the count of each slot, oldest first; fixed and
 -- calendar: end, count; bucket: at, debt; total: count. All are unsigned integers of seven bytes, which
 -- a Lua number holds exactly as far as limit/mod.rs lets them grow. Bytes that are no record count as
 -- none; an entry that no charge asks for (a newer policy's, say) is kept as it is until it expires.
@@ -124,7 +124,7 @@ local function remaining(charge, entry)
   return math.max(charge.capacity - (entry.total or entry.count), 0)
 end
 
--- The end of the youngest slot of a sliding window.
+-- The last millisecond of the youngest slot of a sliding window.
 local function last_end(entry)
   return (unpack(ONE, entry.body, #entry.body - PAIR_LEN + 1))
 end
@@ -163,7 +163,7 @@ end
 
 -- Adds hits to a sliding window, of which only head and tail are looked at. Mirrors Slots::add.
 local function add(charge, entry, hits)
-  local ends = now - now % charge.b + charge.b
+  local ends = now - now % charge.b + charge.b - 1
   if entry.body == '' then
     entry.total, entry.body = hits, pack(PAIR, hits, ends) .. pack(ONE, hits)
   else

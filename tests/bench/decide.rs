@@ -1,0 +1,107 @@
+//! What a decision costs in the engine and the embedded store: `cargo bench --bench decide`.
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use tollgate::clock::Clock;
+use tollgate::engine::AnyStore;
+use tollgate::engine::Descriptor;
+use tollgate::engine::Engine;
+use tollgate::engine::EngineSettings;
+use tollgate::engine::ModeSettings;
+use tollgate::engine::Request;
+use tollgate::limit::Hits;
+use tollgate::metrics::Metrics;
+use tollgate::policy::CompileOptions;
+use tollgate::policy::Source;
+use tollgate::policy::compile;
+use tollgate::store::memory::Memory;
+
+const ONE_LIMIT: &str = "{domain: d, descriptors: [{key: user, limits: [1_000_000_000/minute]}]}";
+
+const FOUR_LIMITS: &str = "
+domain: d
+descriptors:
+- key: provider
+  value: hotelbeds
+  descriptors:
+  - key: endpoint
+    value: search
+    limits: [1_000_000_000/second, 1_000_000_000/minute, 1_000_000_000/hour, 1_000_000_000/day]";
+
+const REFUSED: &str = "{domain: d, descriptors: [{key: user, limits: [0/day]}]}";
+
+/// The answer of a future that never waits, as those of the embedded store.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => unreachable!("the embedded store never waits"),
+    }
+}
+
+fn engine(policy: &str) -> Engine {
+    let source = Source { path: "bench.yaml".to_owned(), text: policy.to_owned() };
+    let policies = compile(&[source], CompileOptions::default()).expect("the policy is right");
+    let engine = Engine::new(EngineSettings {
+        store: AnyStore::Memory(Memory::new(100_000)),
+        clock: Clock::system(),
+        modes: ModeSettings::default(),
+        metrics: Arc::new(Metrics::new()),
+    });
+    engine.replace(policies);
+    engine
+}
+
+fn request<'a>(entries: &[(&'a str, &'a str)]) -> Request<'a> {
+    let descriptor = Descriptor { entries: entries.to_vec(), hits: Hits::Spend(1), limit: None };
+    Request::try_new("d", vec![descriptor]).expect("the request is right")
+}
+
+fn decide(criterion: &mut Criterion) {
+    let user: &[(&str, &str)] = &[("user", "alice")];
+    let search: &[(&str, &str)] = &[("provider", "hotelbeds"), ("endpoint", "search")];
+    for (name, policy, entries) in [
+        ("no rule", ONE_LIMIT, &[("other", "x")][..]),
+        ("one limit", ONE_LIMIT, user),
+        ("four limits of a rule", FOUR_LIMITS, search),
+        ("refused", REFUSED, user),
+    ] {
+        let engine = engine(policy);
+        criterion.bench_function(&format!("decide/{name}"), |bencher| {
+            bencher.iter(|| ready(engine.check(black_box(&request(entries)))));
+        });
+    }
+}
+
+fn many_keys(criterion: &mut Criterion) {
+    let engine = engine(ONE_LIMIT);
+    let users: Vec<String> = (0..50_000).map(|user| format!("user-{user}")).collect();
+    let mut next = users.iter().cycle();
+    criterion.bench_function("decide/50,000 keys in turn", |bencher| {
+        bencher.iter(|| {
+            let user = next.next().expect("a cycle does not end");
+            ready(engine.check(black_box(&request(&[("user", user)]))))
+        });
+    });
+}
+
+fn compile_policies(criterion: &mut Criterion) {
+    let rules: String = (0..1_000)
+        .map(|rule| format!("- {{key: k, value: v{rule}, limits: [10/second, 100/day]}}\n"))
+        .collect();
+    let text = format!("domain: d\ndescriptors:\n{rules}");
+    let source = Source { path: "bench.yaml".to_owned(), text };
+    criterion.bench_function("compile/1,000 rules", |bencher| {
+        bencher.iter(|| compile(std::slice::from_ref(&source), CompileOptions::default()));
+    });
+}
+
+criterion_group!(benches, decide, many_keys, compile_policies);
+criterion_main!(benches);
