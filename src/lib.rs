@@ -8,5 +8,7 @@ pub mod grpc;
 pub mod http;
 pub mod limit;
 pub mod metrics;
+pub mod observe;
 pub mod policy;
+pub mod settings;
 pub mod store;

@@ -18,7 +18,7 @@ mod render;
 mod rule;
 mod schema;
 mod set;
-mod tree;
+pub mod tree;
 mod unit;
 
 pub use answer::Answer;
@@ -39,6 +39,7 @@ pub use rule::OVERRIDE_LABEL;
 pub use rule::OnOutage;
 pub use rule::Rule;
 pub use rule::RuleLimit;
+pub use rule::RuleValue;
 pub use rule::Walk;
 pub use schema::schema;
 pub use set::PolicySet;

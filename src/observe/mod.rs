@@ -1,0 +1,3 @@
+//! What operators see of Tollgate's work: logs, and traces if they ask for them.
+
+pub mod logs;

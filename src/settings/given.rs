@@ -1,0 +1,237 @@
+//! What was given, and where: the file, the environment, the flags.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+use std::path::PathBuf;
+use std::slice;
+
+use super::FILE_VARIABLE;
+use super::Setting;
+use super::TABLE;
+use crate::policy::Problem;
+use crate::policy::Severity;
+use crate::policy::Source;
+use crate::policy::nearest;
+use crate::policy::render;
+use crate::policy::tree::Node;
+use crate::policy::tree::Value;
+
+/// What every variable of ours starts with.
+const PREFIX: &str = "TOLLGATE_";
+
+/// The largest settings file; the commented one of all defaults has a few thousand bytes.
+const FILE_LEN_MAX: u64 = 1024 * 1024;
+
+/// Something that is wrong with the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("error: can't read the settings file {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    /// An excerpt of the settings file with carets.
+    #[error("{excerpt}")]
+    InFile { excerpt: String },
+    #[error("error: {place}: {shown} is not {expected}")]
+    Wrong { place: String, shown: String, expected: &'static str },
+    #[error("error: {name}: there is no such setting{suggestion}")]
+    Unknown { name: String, suggestion: String },
+    #[error("error: {name} needs {other}")]
+    Needs { name: &'static str, other: &'static str },
+    #[error("error: {name} and {other} exclude each other")]
+    Excludes { name: &'static str, other: &'static str },
+}
+
+/// A setting's text and its place.
+#[derive(Debug)]
+pub struct Given<'a> {
+    pub setting: &'static Setting,
+    pub text: String,
+    pub place: Place<'a>,
+}
+
+/// Where a text was given.
+#[derive(Debug)]
+pub enum Place<'a> {
+    File(&'a Source, Range<usize>),
+    Variable,
+    Flag,
+}
+
+impl Given<'_> {
+    /// Says that the text is not what the setting expects.
+    pub fn wrong(&self) -> SettingsError {
+        let expected = self.setting.expected;
+        let shown = match (self.setting.is_secret(), self.text.as_str()) {
+            (true, _) => "what is given".to_owned(),
+            (false, "") => "nothing".to_owned(),
+            (false, text) => format!("`{}`", text.escape_debug()),
+        };
+        let place = match &self.place {
+            Place::File(source, span) => {
+                let message = format!("{}: {shown} is not {expected}", self.setting.name);
+                return in_source(source, span.clone(), message);
+            }
+            Place::Variable => self.setting.variable(),
+            Place::Flag => format!("--{}", self.setting.flag()),
+        };
+        SettingsError::Wrong { place, shown, expected }
+    }
+}
+
+/// The variables that may be ours.
+pub fn variables(errors: &mut Vec<SettingsError>) -> Vec<(String, String)> {
+    let mut variables = Vec::new();
+    for (name, text) in env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+            continue;
+        };
+        match text.into_string() {
+            Ok(text) => variables.push((name.to_owned(), text)),
+            Err(text) => errors.push(SettingsError::Wrong {
+                place: name.to_owned(),
+                shown: format!("{text:?}"),
+                expected: "a text in UTF-8",
+            }),
+        }
+    }
+    variables.sort();
+    variables
+}
+
+/// The text of the settings file.
+pub fn source(path: &Path, errors: &mut Vec<SettingsError>) -> Option<Source> {
+    match read(path) {
+        Ok(text) => Some(Source { path: path.display().to_string(), text }),
+        Err(source) => {
+            errors.push(SettingsError::Unreadable { path: path.to_owned(), source });
+            None
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let len = fs::File::open(path)?.take(FILE_LEN_MAX + 1).read_to_string(&mut text)?;
+    if u64::try_from(len).is_ok_and(|len| len <= FILE_LEN_MAX) {
+        Ok(text)
+    } else {
+        Err(io::Error::other(format!("it is larger than {FILE_LEN_MAX} bytes")))
+    }
+}
+
+/// The settings of the file.
+pub fn in_file<'a>(source: &'a Source, errors: &mut Vec<SettingsError>) -> Vec<Given<'a>> {
+    let entries = match Node::parse(&source.text) {
+        Ok(Node { value: Value::Map(entries), .. }) => entries,
+        // A file whose every line is a comment.
+        Ok(Node { value: Value::Null, .. }) => Vec::new(),
+        Ok(node) => {
+            let message = format!("{} instead of settings", node.kind());
+            errors.push(in_source(source, node.span, message));
+            Vec::new()
+        }
+        Err(error) => {
+            errors.push(in_source(source, error.span, error.message));
+            Vec::new()
+        }
+    };
+    let mut all: Vec<Given<'a>> = Vec::new();
+    for (key, value) in entries {
+        match in_entry(source, &key, &value, &all) {
+            Ok(given) => all.push(given),
+            Err(error) => errors.push(error),
+        }
+    }
+    all
+}
+
+fn in_entry<'a>(
+    source: &'a Source,
+    key: &Node,
+    value: &Node,
+    before: &[Given<'_>],
+) -> Result<Given<'a>, SettingsError> {
+    let name = key.scalar().unwrap_or_default();
+    let wrong = |node: &Node, message: String| in_source(source, node.span.clone(), message);
+    let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
+        let names: Vec<&str> = TABLE.iter().map(|setting| setting.name).collect();
+        let suggestion = suggestion(nearest(name, &names));
+        return Err(wrong(key, format!("there is no setting `{name}`{suggestion}")));
+    };
+    if before.iter().any(|given| given.setting.name == name) {
+        return Err(wrong(key, format!("`{name}` is given twice")));
+    }
+    match text(value) {
+        Some(text) => Ok(Given { setting, text, place: Place::File(source, value.span.clone()) }),
+        None => Err(wrong(value, format!("{name}: {} is not {}", value.kind(), setting.expected))),
+    }
+}
+
+/// A scalar, or a list of them with commas between; nothing is the empty text.
+fn text(value: &Node) -> Option<String> {
+    match &value.value {
+        Value::Null => Some(String::new()),
+        Value::List(items) => {
+            let texts: Option<Vec<&str>> = items.iter().map(Node::scalar).collect();
+            Some(texts?.join(","))
+        }
+        _ => value.scalar().map(str::to_owned),
+    }
+}
+
+/// The settings of the environment.
+pub fn in_variables(
+    variables: Vec<(String, String)>,
+    errors: &mut Vec<SettingsError>,
+) -> Vec<Given<'static>> {
+    let mut all = Vec::new();
+    for (name, text) in variables {
+        if name == FILE_VARIABLE || is_service_link(&name, &text) {
+            continue;
+        }
+        match TABLE.iter().find(|setting| setting.variable() == name) {
+            Some(setting) => all.push(Given { setting, text, place: Place::Variable }),
+            None => errors.push(unknown_variable(name)),
+        }
+    }
+    all
+}
+
+/// Whether Kubernetes set the variable. It sets some for each service of the namespace, and one called
+/// `tollgate` or `tollgate-redis` is likely: `TOLLGATE_SERVICE_HOST`, `TOLLGATE_PORT_8081_TCP_ADDR`, ...
+fn is_service_link(name: &str, text: &str) -> bool {
+    let is_numbered = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
+    name.contains("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.rsplit_once("_PORT_").is_some_and(is_numbered)
+        || (name.contains("_PORT") && text.contains("://"))
+}
+
+fn unknown_variable(name: String) -> SettingsError {
+    let known: Vec<String> = TABLE.iter().map(Setting::variable).collect();
+    let names: Vec<&str> = known.iter().map(String::as_str).chain([FILE_VARIABLE]).collect();
+    let suggestion = suggestion(nearest(&name, &names));
+    SettingsError::Unknown { name, suggestion }
+}
+
+fn suggestion(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The settings of the flags.
+pub fn in_flags(flags: &[(&'static Setting, String)]) -> Vec<Given<'static>> {
+    let given = |(setting, text): &(&'static Setting, String)| Given {
+        setting,
+        text: text.clone(),
+        place: Place::Flag,
+    };
+    flags.iter().map(given).collect()
+}
+
+fn in_source(source: &Source, span: Range<usize>, message: String) -> SettingsError {
+    let problem = Problem::at(source, Severity::Error, span, message);
+    SettingsError::InFile { excerpt: render(&[problem], slice::from_ref(source)) }
+}

@@ -1,0 +1,283 @@
+//! How this process is set up: from a file, then the environment, then flags; the later one wins.
+//!
+//! One [`TABLE`] drives all three, the defaults and the help, so they can't disagree. All that is wrong is
+//! gathered and told at once, each with its place.
+
+mod given;
+mod table;
+mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::observe::logs;
+use crate::policy::Source;
+
+pub use given::SettingsError;
+pub use table::Setting;
+pub use table::TABLE;
+
+/// The variable that names the settings file.
+pub const FILE_VARIABLE: &str = "TOLLGATE_CONFIG";
+
+/// How this process is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Files and directories.
+    pub policies: Vec<PathBuf>,
+    pub merge_domains: bool,
+    pub shadow_mode: bool,
+    pub quota_mode: bool,
+    /// None: no TCP.
+    pub grpc_address: Option<SocketAddr>,
+    pub grpc_unix_socket: Option<PathBuf>,
+    pub http_address: SocketAddr,
+    pub store_deadline: Duration,
+    pub memory_keys_max: usize,
+    /// None: the embedded store. It may hold a password.
+    pub redis_url: Option<Secret>,
+    pub redis_username: Option<String>,
+    pub redis_password: Option<Secret>,
+    pub redis_password_file: Option<PathBuf>,
+    pub redis_database: Option<u32>,
+    pub redis_tls_ca_file: Option<PathBuf>,
+    pub redis_tls_server_name: Option<String>,
+    pub redis_tls_cert_file: Option<PathBuf>,
+    pub redis_tls_key_file: Option<PathBuf>,
+    pub log_level: LevelFilter,
+    pub log_format: logs::Format,
+    /// None: no traces.
+    pub otlp_endpoint: Option<String>,
+    /// Of the requests whose caller doesn't say.
+    pub otlp_sample_ratio: f64,
+    pub drain_delay: Duration,
+    pub shutdown_grace: Duration,
+    /// None: one for each core.
+    pub worker_threads: Option<usize>,
+}
+
+/// A text that is never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for whoever must send it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl Settings {
+    /// Reads `file`, or the one that the environment names, then the environment, then `flags`: settings
+    /// and their texts.
+    ///
+    /// # Errors
+    /// Everything that is wrong in any of them.
+    pub fn load(
+        file: Option<&Path>,
+        flags: &[(&'static Setting, String)],
+    ) -> Result<Self, Vec<SettingsError>> {
+        let mut errors = Vec::new();
+        let variables = given::variables(&mut errors);
+        let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
+        let file = file.or(named.map(|(_, path)| Path::new(path.as_str())));
+        let source = file.and_then(|path| given::source(path, &mut errors));
+        Self::resolve(source.as_ref(), variables, flags, errors)
+    }
+
+    fn resolve(
+        file: Option<&Source>,
+        variables: Vec<(String, String)>,
+        flags: &[(&'static Setting, String)],
+        mut errors: Vec<SettingsError>,
+    ) -> Result<Self, Vec<SettingsError>> {
+        let mut all = file.map_or_else(Vec::new, |source| given::in_file(source, &mut errors));
+        all.extend(given::in_variables(variables, &mut errors));
+        all.extend(given::in_flags(flags));
+
+        let mut settings = Self::default();
+        for given in all {
+            if !(given.setting.set)(&mut settings, &given.text) {
+                errors.push(given.wrong());
+            }
+        }
+        errors.extend(settings.contradictions());
+        if errors.is_empty() { Ok(settings) } else { Err(errors) }
+    }
+
+    /// What can't hold together, though each is right by itself.
+    fn contradictions(&self) -> impl Iterator<Item = SettingsError> + use<> {
+        let has_cert = self.redis_tls_cert_file.is_some();
+        let has_key = self.redis_tls_key_file.is_some();
+        let needs_redis = [
+            ("redis_username", self.redis_username.is_some()),
+            ("redis_password", self.redis_password.is_some()),
+            ("redis_password_file", self.redis_password_file.is_some()),
+            ("redis_database", self.redis_database.is_some()),
+            ("redis_tls_ca_file", self.redis_tls_ca_file.is_some()),
+            ("redis_tls_server_name", self.redis_tls_server_name.is_some()),
+            ("redis_tls_cert_file", has_cert),
+        ];
+        let no_redis = self.redis_url.is_none();
+        let without_redis = needs_redis
+            .into_iter()
+            .filter(move |(_, given)| no_redis && *given)
+            .map(|(name, _)| SettingsError::Needs { name, other: "redis_url" });
+        let both = (self.redis_password.is_some() && self.redis_password_file.is_some()).then_some(
+            SettingsError::Excludes { name: "redis_password", other: "redis_password_file" },
+        );
+        let no_grpc = (self.grpc_address.is_none() && self.grpc_unix_socket.is_none()).then_some(
+            SettingsError::Needs { name: "grpc_address: off", other: "grpc_unix_socket" },
+        );
+        let half = match (has_cert, has_key) {
+            (true, false) => Some(("redis_tls_cert_file", "redis_tls_key_file")),
+            (false, true) => Some(("redis_tls_key_file", "redis_tls_cert_file")),
+            _ => None,
+        };
+        let half = half.map(|(name, other)| SettingsError::Needs { name, other });
+        without_redis.chain(both).chain(no_grpc).chain(half)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(
+        file: &str,
+        variables: &[(&str, &str)],
+        flags: &[(&str, &str)],
+    ) -> Result<Settings, String> {
+        let source = Source { path: "tollgate.yaml".to_owned(), text: file.to_owned() };
+        let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+        let flag = |(name, text): &(&str, &str)| {
+            let setting = TABLE.iter().find(|setting| setting.name == *name).unwrap();
+            (setting, (*text).to_owned())
+        };
+        let flags: Vec<_> = flags.iter().map(flag).collect();
+        let variables = variables.iter().map(owned).collect();
+        let resolved = Settings::resolve(Some(&source), variables, &flags, Vec::new());
+        resolved
+            .map_err(|errors| errors.iter().map(|error| format!("{error}\n")).collect::<String>())
+    }
+
+    /// Checks that each of `expected` is told, and nothing besides.
+    fn check_refused(
+        file: &str,
+        variables: &[(&str, &str)],
+        flags: &[(&str, &str)],
+        expected: &[&str],
+    ) {
+        let told = resolve(file, variables, flags).unwrap_err();
+        for text in expected {
+            assert!(told.contains(text), "{text:?} is not in\n{told}");
+        }
+        assert_eq!(told.matches("error: ").count(), expected.len(), "{told}");
+    }
+
+    #[test]
+    fn flags_stand_above_variables_and_those_above_the_file() {
+        let file = "store_deadline: 1ms\nmemory_keys_max: 1\nlog_level: debug";
+        let variables = [("TOLLGATE_STORE_DEADLINE", "2ms"), ("TOLLGATE_MEMORY_KEYS_MAX", "2")];
+        let settings = resolve(file, &variables, &[("store_deadline", "3ms")]).unwrap();
+        assert_eq!(settings.store_deadline, Duration::from_millis(3));
+        assert_eq!(settings.memory_keys_max, 2);
+        assert_eq!(settings.log_level, LevelFilter::DEBUG);
+    }
+
+    #[test]
+    fn everything_wrong_is_told_at_once_with_its_place() {
+        check_refused(
+            "shadow_mod: true\nstore_deadline: soon\npolicies: {a: b}\nlog_level: info\nlog_level: info",
+            &[("TOLLGATE_LOG_FORMAT", "xml"), ("TOLLGATE_LOG_LEVLE", "info")],
+            &[("worker_threads", "0")],
+            &[
+                "there is no setting `shadow_mod`; did you mean `shadow_mode`?",
+                "store_deadline: `soon` is not a duration up to an hour, such as 10ms, 2s or 1m\n \
+                 --> tollgate.yaml:2:17",
+                "policies: a map is not a list of paths",
+                "`log_level` is given twice",
+                "TOLLGATE_LOG_FORMAT: `xml` is not one of text and json",
+                "TOLLGATE_LOG_LEVLE: there is no such setting; did you mean `TOLLGATE_LOG_LEVEL`?",
+                "--worker-threads: `0` is not a whole number from 1 to 1024",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_map_is_told() {
+        check_refused("- policies", &[], &[], &["a list instead of settings"]);
+        check_refused("policies: [", &[], &[], &["tollgate.yaml:1:11"]);
+        assert!(resolve("# nothing but this", &[], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let url = [("TOLLGATE_REDIS_URL", "user:hunter2@host")];
+        let told = resolve("", &url, &[]).unwrap_err();
+        assert!(told.contains("TOLLGATE_REDIS_URL: what is given is not a URL"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+        let settings = resolve("redis_url: redis://:hunter2@host", &[], &[]).unwrap();
+        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_told() {
+        let orphan = [("redis_database", "1"), ("redis_tls_key_file", "key.pem")];
+        let needs =
+            ["redis_database needs redis_url", "redis_tls_key_file needs redis_tls_cert_file"];
+        check_refused("", &[], &orphan, &needs);
+        let passwords = [("redis_password", "a"), ("redis_password_file", "b")];
+        let excludes = ["redis_password and redis_password_file exclude each other"];
+        check_refused("redis_url: redis://host", &[], &passwords, &excludes);
+        check_refused("grpc_address: off", &[], &[], &["grpc_address: off needs grpc_unix_socket"]);
+    }
+
+    #[test]
+    fn variables_that_kubernetes_sets_for_services_are_passed_over() {
+        let links = [
+            ("TOLLGATE_SERVICE_HOST", "10.0.0.1"),
+            ("TOLLGATE_SERVICE_PORT_GRPC", "8081"),
+            ("TOLLGATE_PORT", "tcp://10.0.0.1:8081"),
+            ("TOLLGATE_REDIS_PORT_6379_TCP_PORT", "6379"),
+            ("TOLLGATE_CONFIG", "elsewhere.yaml"),
+        ];
+        assert!(resolve("", &links, &[]).is_ok());
+        let close = [("TOLLGATE_PORT", "8081")];
+        check_refused("", &close, &[], &["TOLLGATE_PORT: there is no such setting"]);
+    }
+
+    #[test]
+    fn an_empty_variable_of_a_setting_without_default_is_none() {
+        assert!(resolve("", &[("TOLLGATE_REDIS_URL", "")], &[]).unwrap().redis_url.is_none());
+    }
+
+    #[test]
+    fn the_example_file_tells_every_default() {
+        let text = std::fs::read_to_string("config/tollgate.yaml").unwrap();
+        let told: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix('#'))
+            .filter(|line| !line.is_empty() && !line.starts_with(' '))
+            .collect();
+        let table: Vec<String> = TABLE
+            .iter()
+            .map(|setting| format!("{}: {}", setting.name, setting.default).trim_end().to_owned())
+            .collect();
+        assert_eq!(told, table, "a line `#name: default` for each setting, in order");
+        let defaults = format!("{:?}", Settings::default());
+        assert_eq!(format!("{:?}", resolve(&text, &[], &[]).unwrap()), defaults);
+        assert_eq!(format!("{:?}", resolve(&told.join("\n"), &[], &[]).unwrap()), defaults);
+    }
+}

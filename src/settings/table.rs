@@ -1,0 +1,356 @@
+//! The table of settings.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::Settings;
+use super::value;
+use super::value::optional;
+use super::value::put;
+use crate::observe::logs;
+
+/// One setting. Its variable is `TOLLGATE_` and the name in capitals, its flag the name with dashes.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// In the settings file.
+    pub name: &'static str,
+    /// What it belongs to, as a heading.
+    pub group: &'static str,
+    /// A word for the value.
+    pub value: &'static str,
+    /// As it would be written; empty if there is none.
+    pub default: &'static str,
+    /// What a value must be, after "is not".
+    pub expected: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// Reads a text into its place; false if it is not what is expected.
+    pub set: fn(&mut Settings, &str) -> bool,
+}
+
+impl Setting {
+    /// The variable of the environment.
+    pub fn variable(&self) -> String {
+        format!("TOLLGATE_{}", self.name.to_uppercase())
+    }
+
+    /// The flag, without the leading dashes.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// Whether its value is `true` or `false`.
+    pub fn is_switch(&self) -> bool {
+        self.expected == BOOLEAN
+    }
+
+    /// Whether its value is several.
+    pub fn is_list(&self) -> bool {
+        self.expected == PATHS
+    }
+
+    /// Whether its values must not be shown.
+    pub fn is_secret(&self) -> bool {
+        self.name == "redis_password" || self.name == "redis_url"
+    }
+}
+
+const POLICIES: &str = "Policies";
+const LISTENING: &str = "Listening";
+const STORE: &str = "Store";
+const OBSERVING: &str = "Logs and traces";
+const PROCESS: &str = "Process";
+
+const BOOLEAN: &str = "true or false";
+const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080";
+const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
+const PATH: &str = "a path";
+const PATHS: &str = "a list of paths";
+const TEXT: &str = "a text";
+
+/// All settings, by group, in the order of the help.
+pub const TABLE: &[Setting] = &[
+    Setting {
+        name: "policies",
+        group: POLICIES,
+        value: "PATH,...",
+        default: "config/policies",
+        expected: PATHS,
+        help: "Policy files, and directories of them (*.yaml, *.yml), separated by commas",
+        set: |settings, text| put(&mut settings.policies, value::paths(text)),
+    },
+    Setting {
+        name: "merge_domains",
+        group: POLICIES,
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Join files that name the same domain, instead of refusing them",
+        set: |settings, text| put(&mut settings.merge_domains, value::boolean(text)),
+    },
+    Setting {
+        name: "shadow_mode",
+        group: POLICIES,
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Decide and count, but refuse nothing",
+        set: |settings, text| put(&mut settings.shadow_mode, value::boolean(text)),
+    },
+    Setting {
+        name: "quota_mode",
+        group: POLICIES,
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Treat every limit as a quota: a request is refused only if all of them refuse",
+        set: |settings, text| put(&mut settings.quota_mode, value::boolean(text)),
+    },
+    Setting {
+        name: "grpc_address",
+        group: LISTENING,
+        value: "ADDRESS",
+        default: "0.0.0.0:8081",
+        expected: "an IP address and a port, such as 127.0.0.1:8081 or [::]:8081, nor off",
+        help: "Where gRPC listens; off for a Unix socket alone",
+        set: |settings, text| put(&mut settings.grpc_address, value::address_or_off(text)),
+    },
+    Setting {
+        name: "grpc_unix_socket",
+        group: LISTENING,
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "A Unix socket on which gRPC listens too; it is made, and removed at the end",
+        set: |settings, text| put(&mut settings.grpc_unix_socket, optional(text, value::path)),
+    },
+    Setting {
+        name: "http_address",
+        group: LISTENING,
+        value: "ADDRESS",
+        default: "0.0.0.0:8080",
+        expected: ADDRESS,
+        help: "Where HTTP listens: /json, health, /metrics and /policy",
+        set: |settings, text| put(&mut settings.http_address, value::address(text)),
+    },
+    Setting {
+        name: "store_deadline",
+        group: STORE,
+        value: "DURATION",
+        default: "10ms",
+        expected: DURATION,
+        help: "How long a request waits for Redis before the policy's on_outage answers. \
+               Envoy itself waits 20ms unless told otherwise",
+        set: |settings, text| put(&mut settings.store_deadline, value::some_time(text)),
+    },
+    Setting {
+        name: "memory_keys_max",
+        group: STORE,
+        value: "NUMBER",
+        default: "1000000",
+        expected: "a whole number from 1 to 1000000000",
+        help: "Counters that the embedded store keeps before it gives up those nearest to their end",
+        set: |settings, text| {
+            put(&mut settings.memory_keys_max, value::number(text, 1..=1_000_000_000))
+        },
+    },
+    Setting {
+        name: "redis_url",
+        group: STORE,
+        value: "URL",
+        default: "",
+        expected: "a URL such as redis://host:6379, rediss://host:6380 (TLS) or unix:///path",
+        help: "Where counters are shared. Without it each process counts by itself, in memory",
+        set: |settings, text| put(&mut settings.redis_url, optional(text, value::redis_url)),
+    },
+    Setting {
+        name: "redis_username",
+        group: STORE,
+        value: "TEXT",
+        default: "",
+        expected: TEXT,
+        help: "The ACL user",
+        set: |settings, text| put(&mut settings.redis_username, optional(text, value::text)),
+    },
+    Setting {
+        name: "redis_password",
+        group: STORE,
+        value: "TEXT",
+        default: "",
+        expected: TEXT,
+        help: "The password; everyone who may list processes can read flags, so prefer the file",
+        set: |settings, text| put(&mut settings.redis_password, optional(text, value::secret)),
+    },
+    Setting {
+        name: "redis_password_file",
+        group: STORE,
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "A file that holds the password",
+        set: |settings, text| put(&mut settings.redis_password_file, optional(text, value::path)),
+    },
+    Setting {
+        name: "redis_database",
+        group: STORE,
+        value: "NUMBER",
+        default: "",
+        expected: "a whole number from 0 to 65535",
+        help: "The database's number, instead of the URL's",
+        set: |settings, text| {
+            let database = optional(text, |text| value::number(text, 0..=65_535));
+            put(&mut settings.redis_database, database)
+        },
+    },
+    Setting {
+        name: "redis_tls_ca_file",
+        group: STORE,
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "Certificates of the authorities to trust, in PEM, instead of the well-known ones",
+        set: |settings, text| put(&mut settings.redis_tls_ca_file, optional(text, value::path)),
+    },
+    Setting {
+        name: "redis_tls_server_name",
+        group: STORE,
+        value: "NAME",
+        default: "",
+        expected: TEXT,
+        help: "The name on the server's certificate, if it isn't the URL's host",
+        set: |settings, text| put(&mut settings.redis_tls_server_name, optional(text, value::text)),
+    },
+    Setting {
+        name: "redis_tls_cert_file",
+        group: STORE,
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "The client's certificate, in PEM",
+        set: |settings, text| put(&mut settings.redis_tls_cert_file, optional(text, value::path)),
+    },
+    Setting {
+        name: "redis_tls_key_file",
+        group: STORE,
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "The client's key, in PEM",
+        set: |settings, text| put(&mut settings.redis_tls_key_file, optional(text, value::path)),
+    },
+    Setting {
+        name: "log_level",
+        group: OBSERVING,
+        value: "LEVEL",
+        default: "info",
+        expected: "one of off, error, warn, info, debug and trace",
+        help: "The least grave messages to show",
+        set: |settings, text| put(&mut settings.log_level, value::level(text)),
+    },
+    Setting {
+        name: "log_format",
+        group: OBSERVING,
+        value: "FORMAT",
+        default: "text",
+        expected: "one of text and json",
+        help: "text for people or json for machines",
+        set: |settings, text| put(&mut settings.log_format, value::log_format(text)),
+    },
+    Setting {
+        name: "otlp_endpoint",
+        group: OBSERVING,
+        value: "URL",
+        default: "",
+        expected: "a URL such as http://localhost:4317",
+        help: "Where traces go, by OTLP over gRPC. Without it there are none",
+        set: |settings, text| {
+            let endpoint = optional(text, |text| value::url(text, &["http"]));
+            put(&mut settings.otlp_endpoint, endpoint)
+        },
+    },
+    Setting {
+        name: "otlp_sample_ratio",
+        group: OBSERVING,
+        value: "RATIO",
+        default: "0.01",
+        expected: "a number from 0 to 1",
+        help: "How many of the requests are traced whose caller doesn't say",
+        set: |settings, text| put(&mut settings.otlp_sample_ratio, value::number(text, 0.0..=1.0)),
+    },
+    Setting {
+        name: "drain_delay",
+        group: PROCESS,
+        value: "DURATION",
+        default: "5s",
+        expected: DURATION,
+        help: "How long to go on answering after SIGTERM while health says no more, \
+               so that gateways learn of it. An interrupt from the keyboard doesn't wait",
+        set: |settings, text| put(&mut settings.drain_delay, value::duration(text)),
+    },
+    Setting {
+        name: "shutdown_grace",
+        group: PROCESS,
+        value: "DURATION",
+        default: "15s",
+        expected: DURATION,
+        help: "How long requests in flight may take to end after that",
+        set: |settings, text| put(&mut settings.shutdown_grace, value::duration(text)),
+    },
+    Setting {
+        name: "worker_threads",
+        group: PROCESS,
+        value: "NUMBER",
+        default: "",
+        expected: "a whole number from 1 to 1024",
+        help: "Threads that serve; one for each core unless set",
+        set: |settings, text| {
+            let threads = optional(text, |text| value::number(text, 1..=1024));
+            put(&mut settings.worker_threads, threads)
+        },
+    },
+];
+
+impl Default for Settings {
+    /// What the table says; the values below only make room for it.
+    fn default() -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut settings = Self {
+            policies: Vec::new(),
+            merge_domains: false,
+            shadow_mode: false,
+            quota_mode: false,
+            grpc_address: None,
+            grpc_unix_socket: None,
+            http_address: nowhere,
+            store_deadline: Duration::ZERO,
+            memory_keys_max: 0,
+            redis_url: None,
+            redis_username: None,
+            redis_password: None,
+            redis_password_file: None,
+            redis_database: None,
+            redis_tls_ca_file: None,
+            redis_tls_server_name: None,
+            redis_tls_cert_file: None,
+            redis_tls_key_file: None,
+            log_level: LevelFilter::OFF,
+            log_format: logs::Format::Text,
+            otlp_endpoint: None,
+            otlp_sample_ratio: 0.0,
+            drain_delay: Duration::ZERO,
+            shutdown_grace: Duration::ZERO,
+            worker_threads: None,
+        };
+        for setting in TABLE {
+            assert!(
+                (setting.set)(&mut settings, setting.default),
+                "the default of {} is as expected",
+                setting.name
+            );
+        }
+        settings
+    }
+}

@@ -1,0 +1,171 @@
+//! Reads the text of one setting. None: it is not what the setting expects.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::Secret;
+use crate::observe::logs;
+
+/// The word that turns something off that is on otherwise.
+const OFF: &str = "off";
+
+/// Writes what was read, if it could be.
+pub fn put<T>(place: &mut T, value: Option<T>) -> bool {
+    let is_read = value.is_some();
+    if let Some(value) = value {
+        *place = value;
+    }
+    is_read
+}
+
+/// What `read` says, or nothing for an empty text.
+pub fn optional<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
+    if text.is_empty() { Some(None) } else { read(text).map(Some) }
+}
+
+pub fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+/// A number of `range`.
+pub fn number<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
+    text.parse().ok().filter(|number| range.contains(number))
+}
+
+/// A whole number and `ms`, `s` or `m`, at most an hour; a bare 0 is no time at all.
+pub fn duration(text: &str) -> Option<Duration> {
+    const MAX: Duration = Duration::from_secs(3600);
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let amount: u64 = digits.parse().ok()?;
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "" if amount == 0 => 1,
+        _ => return None,
+    };
+    let duration = Duration::from_millis(amount.checked_mul(unit_ms)?);
+    (duration <= MAX).then_some(duration)
+}
+
+/// A [`duration`] that is not zero.
+pub fn some_time(text: &str) -> Option<Duration> {
+    duration(text).filter(|duration| !duration.is_zero())
+}
+
+pub fn address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+pub fn address_or_off(text: &str) -> Option<Option<SocketAddr>> {
+    if text == OFF { Some(None) } else { address(text).map(Some) }
+}
+
+pub fn text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+pub fn secret(text: &str) -> Option<Secret> {
+    self::text(text).map(Secret)
+}
+
+pub fn path(text: &str) -> Option<PathBuf> {
+    self::text(text).map(PathBuf::from)
+}
+
+pub fn paths(text: &str) -> Option<Vec<PathBuf>> {
+    text.split(',').map(|part| path(part.trim())).collect()
+}
+
+/// A URL of one of the `schemes` that names something.
+pub fn url(text: &str, schemes: &[&str]) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    (schemes.contains(&scheme) && !rest.is_empty()).then(|| text.to_owned())
+}
+
+pub fn redis_url(text: &str) -> Option<Secret> {
+    url(text, &["redis", "rediss", "redis+unix", "unix"]).map(Secret)
+}
+
+pub fn level(text: &str) -> Option<LevelFilter> {
+    match text {
+        OFF => Some(LevelFilter::OFF),
+        "error" => Some(LevelFilter::ERROR),
+        "warn" => Some(LevelFilter::WARN),
+        "info" => Some(LevelFilter::INFO),
+        "debug" => Some(LevelFilter::DEBUG),
+        "trace" => Some(LevelFilter::TRACE),
+        _ => None,
+    }
+}
+
+pub fn log_format(text: &str) -> Option<logs::Format> {
+    match text {
+        "text" => Some(logs::Format::Text),
+        "json" => Some(logs::Format::Json),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_duration(text: &str, ms: Option<u64>) {
+        assert_eq!(duration(text), ms.map(Duration::from_millis), "{text:?}");
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_a_bound() {
+        check_duration("10ms", Some(10));
+        check_duration("2s", Some(2_000));
+        check_duration("60m", Some(3_600_000));
+        check_duration("0", Some(0));
+        check_duration("0s", Some(0));
+        for wrong in
+            ["", "10", "ms", "1h", "1.5s", "-1s", "61m", "1 s", "99999999999999999999s", "1\u{e9}s"]
+        {
+            check_duration(wrong, None);
+        }
+        assert_eq!(some_time("0ms"), None);
+    }
+
+    #[test]
+    fn an_address_is_a_number_and_a_port_or_off() {
+        assert!(address("127.0.0.1:80").is_some() && address("[::1]:80").is_some());
+        assert!(address("localhost:80").is_none() && address(":80").is_none());
+        assert_eq!(address_or_off("off"), Some(None));
+        assert!(address("off").is_none());
+    }
+
+    #[test]
+    fn paths_are_separated_by_commas() {
+        assert_eq!(paths("a, b/c"), Some(vec!["a".into(), "b/c".into()]));
+        assert_eq!(paths(""), None);
+        assert_eq!(paths("a,,b"), None);
+    }
+
+    #[test]
+    fn a_url_has_a_known_scheme_and_names_something() {
+        assert!(redis_url("redis://host").is_some() && redis_url("unix:///run/redis").is_some());
+        assert!(redis_url("host:6379").is_none() && redis_url("redis://").is_none());
+        assert!(url("https://x", &["http"]).is_none());
+    }
+
+    #[test]
+    fn a_ratio_is_a_number_from_0_to_1() {
+        assert_eq!(number("0.5", 0.0..=1.0), Some(0.5));
+        for wrong in ["NaN", "1.1", "-1", "inf", ""] {
+            assert_eq!(number(wrong, 0.0..=1.0), None, "{wrong}");
+        }
+    }
+}
