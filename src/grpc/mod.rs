@@ -25,6 +25,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::engine::Engine;
 use crate::engine::Readiness;
+use crate::observe::traces::Traces;
 
 pub use service::answer_bytes;
 
@@ -48,9 +49,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The services.
-pub fn routes(engine: Arc<Engine>, readiness: Readiness) -> Routes {
-    let rate_limit = RateLimitServiceServer::new(service::Service::new(engine))
+/// The services. Requests for limits are traced if there are `traces`.
+pub fn routes(engine: Arc<Engine>, readiness: Readiness, traces: Option<Arc<Traces>>) -> Routes {
+    let rate_limit = RateLimitServiceServer::new(service::Service::new(engine, traces))
         .max_decoding_message_size(MESSAGE_LEN_MAX);
     let health = HealthServer::new(health::Health::new(readiness))
         .max_decoding_message_size(MESSAGE_LEN_MAX);
@@ -129,7 +130,7 @@ mod tests {
 
     async fn run() -> Running {
         let readiness = Readiness::default();
-        let routes = routes(Arc::new(testing::one_an_hour()), readiness.clone());
+        let routes = routes(Arc::new(testing::one_an_hour()), readiness.clone(), None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -159,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_and_a_socket_are_served_at_once() {
-        let routes = routes(Arc::new(testing::one_an_hour()), Readiness::default());
+        let routes = routes(Arc::new(testing::one_an_hour()), Readiness::default(), None);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tollgate.sock");
         let socket = UnixListenerStream::new(UnixListener::bind(&path).unwrap());

@@ -9,21 +9,33 @@ use prost::Message;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
+use tonic::metadata::MetadataMap;
 
 use super::request;
 use super::response;
 use crate::engine::Engine;
+use crate::engine::Verdict;
+use crate::observe::traces::Span;
+use crate::observe::traces::TraceHeaders;
+use crate::observe::traces::Traces;
 
 /// Answers `ShouldRateLimit`.
 #[derive(Clone)]
 pub struct Service {
     engine: Arc<Engine>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl Service {
-    /// Answers what `engine` decides.
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    /// Answers what `engine` decides, and traces it if there are `traces`.
+    pub fn new(engine: Arc<Engine>, traces: Option<Arc<Traces>>) -> Self {
+        Self { engine, traces }
+    }
+
+    fn span(&self, metadata: &MetadataMap) -> Option<Span> {
+        let header = |name| metadata.get(name)?.to_str().ok();
+        let (traceparent, tracestate) = (header("traceparent"), header("tracestate"));
+        self.traces.as_ref()?.span(TraceHeaders { traceparent, tracestate })
     }
 }
 
@@ -33,7 +45,14 @@ impl RateLimitService for Service {
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
-        answer(&self.engine, request.get_ref()).await.map(Response::new)
+        let span = self.span(request.metadata());
+        let verdict = decide(&self.engine, request.get_ref()).await?;
+        if let Some(span) = span {
+            let policies = self.engine.policies();
+            let known = policies.domain(&request.get_ref().domain);
+            span.end(known.map(|domain| domain.name.as_str()), &verdict);
+        }
+        Ok(Response::new(response::write(verdict)))
     }
 }
 
@@ -44,11 +63,11 @@ impl RateLimitService for Service {
 pub async fn answer_bytes(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Status> {
     let message = RateLimitRequest::decode(bytes)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Ok(answer(engine, &message).await?.encode_to_vec())
+    Ok(response::write(decide(engine, &message).await?).encode_to_vec())
 }
 
-async fn answer(engine: &Engine, message: &RateLimitRequest) -> Result<RateLimitResponse, Status> {
+async fn decide(engine: &Engine, message: &RateLimitRequest) -> Result<Verdict, Status> {
     let request =
         request::read(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Ok(response::write(engine.check(&request).await))
+    Ok(engine.check(&request).await)
 }

@@ -1,0 +1,239 @@
+//! Traces by OTLP: a span for each RPC, which continues the caller's trace.
+//!
+//! Whether a request is traced is the caller's word, if it has one (`traceparent`), else a matter of chance.
+//! Ended spans wait in a bounded queue for a thread that sends them in batches; when it is full they are
+//! dropped, so a collector that is slow or out costs nothing but its traces.
+
+use std::time::Duration;
+
+use opentelemetry::Context;
+use opentelemetry::KeyValue;
+use opentelemetry::propagation::Extractor;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::Span as _;
+use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::Tracer;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::BatchConfigBuilder;
+use opentelemetry_sdk::trace::BatchSpanProcessor;
+use opentelemetry_sdk::trace::Sampler;
+use opentelemetry_sdk::trace::SdkTracer;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+
+use crate::engine::Code;
+use crate::engine::Verdict;
+
+/// The method that is traced.
+const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
+const METHOD: &str = "ShouldRateLimit";
+
+/// Ended spans that wait to be sent; some hundred bytes each.
+const QUEUE_LEN_MAX: usize = 4_096;
+
+/// Spans sent at once.
+const BATCH_LEN_MAX: usize = 512;
+
+/// How long spans wait for company.
+const BATCH_DELAY: Duration = Duration::from_secs(1);
+
+/// How long the collector may take over a batch.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Traces requests.
+#[derive(Debug)]
+pub struct Traces {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    propagator: TraceContextPropagator,
+}
+
+/// The span of a request under way; it ends with it.
+#[derive(Debug)]
+pub struct Span(opentelemetry_sdk::trace::Span);
+
+/// The headers by which a caller hands on its trace (W3C Trace Context).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TraceHeaders<'h> {
+    pub traceparent: Option<&'h str>,
+    pub tracestate: Option<&'h str>,
+}
+
+impl Extractor for TraceHeaders<'_> {
+    fn get(&self, name: &str) -> Option<&str> {
+        match name {
+            "traceparent" => self.traceparent,
+            "tracestate" => self.tracestate,
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec!["traceparent", "tracestate"]
+    }
+}
+
+impl Traces {
+    /// Sends spans to the collector at `endpoint`: all that callers want traced, and `sample_ratio` of
+    /// those whose callers don't say. Must be called on a tokio runtime; the collector need not be up.
+    ///
+    /// # Errors
+    /// When the endpoint is no URL.
+    pub fn start(endpoint: &str, sample_ratio: f64) -> Result<Self, ExporterBuildError> {
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()?;
+        let batches = BatchConfigBuilder::default()
+            .with_max_queue_size(QUEUE_LEN_MAX)
+            .with_max_export_batch_size(BATCH_LEN_MAX)
+            .with_scheduled_delay(BATCH_DELAY)
+            .build();
+        let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batches).build();
+        let ratio = Sampler::TraceIdRatioBased(sample_ratio);
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(processor)
+            .with_sampler(Sampler::ParentBased(Box::new(ratio)))
+            .with_resource(resource())
+            .build();
+        let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
+        Ok(Self { provider, tracer, propagator: TraceContextPropagator::new() })
+    }
+
+    /// Begins the span of a request with these headers. None if it is not to be traced.
+    pub fn span(&self, headers: TraceHeaders<'_>) -> Option<Span> {
+        let caller = self.propagator.extract_with_context(&Context::new(), &headers);
+        let span = self
+            .tracer
+            .span_builder(format!("{SERVICE}/{METHOD}"))
+            .with_kind(SpanKind::Server)
+            .with_attributes([
+                KeyValue::new("rpc.system", "grpc"),
+                KeyValue::new("rpc.service", SERVICE),
+                KeyValue::new("rpc.method", METHOD),
+            ])
+            .start_with_context(&self.tracer, &caller);
+        span.is_recording().then_some(Span(span))
+    }
+
+    /// Sends what still waits. Blocks until it is sent, or for `timeout`.
+    pub fn flush(&self, timeout: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(timeout) {
+            tracing::warn!(%error, "the last traces could not be sent");
+        }
+    }
+}
+
+impl Span {
+    /// Ends the span with the answer. `domain` is told if a policy knows it: its name is the operator's
+    /// then, not the caller's.
+    pub fn end(mut self, domain: Option<&str>, verdict: &Verdict) {
+        if let Some(domain) = domain {
+            self.0.set_attribute(KeyValue::new("tollgate.domain", domain.to_owned()));
+        }
+        let code = match verdict.code {
+            Code::Ok => "ok",
+            Code::OverLimit => "over_limit",
+        };
+        self.0.set_attribute(KeyValue::new("tollgate.code", code));
+        self.0.set_attribute(KeyValue::new("tollgate.fallback", verdict.fallback));
+        self.0.end();
+    }
+}
+
+fn resource() -> Resource {
+    Resource::builder()
+        .with_service_name(env!("CARGO_PKG_NAME"))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceService;
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
+    use opentelemetry_proto::tonic::trace::v1::Span as SentSpan;
+    use tokio::sync::mpsc;
+    use tokio::task::spawn_blocking;
+    use tokio::time::timeout;
+    use tonic::Request;
+    use tonic::Response;
+    use tonic::Status;
+    use tonic::transport::Server;
+    use tonic::transport::server::TcpIncoming;
+
+    use super::*;
+
+    const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    const NOT_SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    struct Collector(mpsc::Sender<ExportTraceServiceRequest>);
+
+    #[tonic::async_trait]
+    impl TraceService for Collector {
+        async fn export(
+            &self,
+            request: Request<ExportTraceServiceRequest>,
+        ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+            self.0.send(request.into_inner()).await.unwrap();
+            Ok(Response::new(ExportTraceServiceResponse::default()))
+        }
+    }
+
+    async fn collector() -> (String, mpsc::Receiver<ExportTraceServiceRequest>) {
+        let (sender, received) = mpsc::channel(8);
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = incoming.local_addr().unwrap();
+        let service = TraceServiceServer::new(Collector(sender));
+        tokio::spawn(Server::builder().add_service(service).serve_with_incoming(incoming));
+        (format!("http://{address}"), received)
+    }
+
+    fn traced(traces: &Traces, traceparent: Option<&'static str>) -> Option<Span> {
+        traces.span(TraceHeaders { traceparent, tracestate: None })
+    }
+
+    fn attribute(span: &SentSpan, key: &str) -> String {
+        let found = span.attributes.iter().find(|attribute| attribute.key == key);
+        format!("{:?}", found.and_then(|attribute| attribute.value.clone()))
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_span_continues_the_callers_trace_and_reaches_the_collector() {
+        let (endpoint, mut received) = collector().await;
+        let traces = Traces::start(&endpoint, 0.0).unwrap();
+        traced(&traces, Some(SAMPLED)).unwrap().end(Some("shop"), &Verdict::without_policy(1));
+        spawn_blocking(move || traces.flush(DEADLINE)).await.unwrap();
+
+        let sent = timeout(DEADLINE, received.recv()).await.unwrap().unwrap();
+        let span = &sent.resource_spans[0].scope_spans[0].spans[0];
+        assert_eq!(span.name, "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        assert_eq!(hex(&span.trace_id), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(hex(&span.parent_span_id), "b7ad6b7169203331");
+        assert!(attribute(span, "tollgate.domain").contains("shop"));
+        assert!(attribute(span, "tollgate.code").contains("ok"));
+        assert!(attribute(span, "tollgate.fallback").contains("false"));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_caller_says_whether_a_request_is_traced() {
+        let never = Traces::start("http://127.0.0.1:9", 0.0).unwrap();
+        let always = Traces::start("http://127.0.0.1:9", 1.0).unwrap();
+        assert!(traced(&never, Some(SAMPLED)).is_some());
+        assert!(traced(&always, Some(NOT_SAMPLED)).is_none());
+        assert!(traced(&never, None).is_none());
+        assert!(traced(&always, None).is_some());
+        assert!(traced(&never, Some("not a traceparent")).is_none());
+        // Nobody listens there; the drop at the end must not wait for it on this thread.
+        spawn_blocking(move || drop((never, always))).await.unwrap();
+    }
+}
