@@ -2,6 +2,8 @@
 //!
 //! The modules stand in reading order; each uses only those before it.
 
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod engine;
 pub mod grpc;

@@ -1,0 +1,131 @@
+//! The first lines for whoever starts Tollgate by hand: where it listens, and what to try.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::policy::Mode;
+use crate::policy::PolicySet;
+use crate::policy::Rule;
+use crate::policy::RuleValue;
+
+/// The largest limit to try out by hand.
+const TRIED_AMOUNT_MAX: u64 = 20;
+
+/// Where the process listens, and a request to try.
+#[derive(Debug)]
+pub struct Greeting {
+    pub store: String,
+    pub grpc: Option<SocketAddr>,
+    pub unix: Option<PathBuf>,
+    pub http: SocketAddr,
+    pub domains: usize,
+    pub trial: Option<Trial>,
+}
+
+/// A request that is refused when it is repeated.
+#[derive(Debug)]
+pub struct Trial {
+    domain: String,
+    key: String,
+    value: String,
+    /// How many pass.
+    passing: u64,
+}
+
+impl Trial {
+    /// One that spends the smallest of the limits that are quickly spent.
+    pub fn of(policies: &PolicySet) -> Option<Self> {
+        let trials = policies.domains().into_iter().flat_map(|domain| {
+            let trial = |rule| Self::of_rule(&domain.name, rule);
+            domain.rules().iter().filter_map(trial)
+        });
+        trials.min_by_key(|trial| trial.passing)
+    }
+
+    fn of_rule(domain: &str, rule: &Rule) -> Option<Self> {
+        let value = match &rule.value {
+            RuleValue::Exact(value) => value.as_str(),
+            RuleValue::Any => "alice",
+            RuleValue::Pattern { .. } => return None,
+        };
+        let enforced = rule.limits.iter().all(|limit| limit.mode == Mode::Enforce);
+        let passing = rule.limits.iter().map(|limit| limit.limit.capacity()).min()?;
+        let (domain, key) = (domain.to_owned(), rule.key.clone());
+        // Quotes would have to be escaped twice, for JSON and for the shell.
+        let is_plain = [&domain, &key, value]
+            .iter()
+            .all(|text| !text.chars().any(|c| matches!(c, '"' | '\'' | '\\') || c.is_control()));
+        (is_plain && enforced && (1..=TRIED_AMOUNT_MAX).contains(&passing)).then(|| Self {
+            domain,
+            key,
+            value: value.to_owned(),
+            passing,
+        })
+    }
+}
+
+impl fmt::Display for Greeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = env!("CARGO_PKG_VERSION");
+        let plural = if self.domains == 1 { "" } else { "s" };
+        writeln!(f, "Tollgate {version}: {} domain{plural}, {}", self.domains, self.store)?;
+        if let Some(address) = self.grpc {
+            writeln!(f, "  gRPC  {address}")?;
+        }
+        if let Some(path) = &self.unix {
+            writeln!(f, "  gRPC  unix:{}", path.display())?;
+        }
+        writeln!(f, "  HTTP  http://{}", reachable(self.http))?;
+        if let Some(trial) = &self.trial {
+            let Trial { domain, key, value, passing } = trial;
+            let requests = passing + 1;
+            let url = reachable(self.http);
+            writeln!(f, "Try this; {passing} pass, the next is refused with 429:")?;
+            writeln!(
+                f,
+                "  for i in $(seq {requests}); do curl -s -o /dev/null -w '%{{http_code}} ' {url}/json \\\n    \
+                 -d '{{\"domain\":\"{domain}\",\"descriptors\":[{{\"entries\":[{{\"key\":\"{key}\",\"value\":\"{value}\"}}]}}]}}'; done"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The address to ask from here: nobody can connect to "all of them".
+fn reachable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::CompileOptions;
+    use crate::policy::Source;
+    use crate::policy::compile;
+
+    fn trial(rules: &str) -> Option<Trial> {
+        let text = format!("domain: shop\ndescriptors: [{rules}]");
+        let source = Source { path: "p.yaml".to_owned(), text };
+        Trial::of(&compile(&[source], CompileOptions::default()).unwrap())
+    }
+
+    #[test]
+    fn the_trial_spends_the_smallest_limit_by_hand() {
+        let rules = "{key: a, limits: [9/day, 4/hour]}, {key: b, value: c, limits: [3/day]}";
+        let Trial { domain, key, value, passing } = trial(rules).unwrap();
+        let found = (domain.as_str(), key.as_str(), value.as_str(), passing);
+        assert_eq!(found, ("shop", "b", "c", 3));
+    }
+
+    #[test]
+    fn a_limit_that_never_refuses_or_not_soon_is_no_trial() {
+        assert!(trial("{key: a, limits: [1000/day]}").is_none());
+        assert!(trial("{key: a, limits: [{rate: 2/day, mode: shadow}]}").is_none());
+        assert!(trial("{key: a, value: 'it''s', limits: [2/day]}").is_none());
+    }
+}

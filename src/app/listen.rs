@@ -1,0 +1,168 @@
+//! Opens what Tollgate listens on: TCP ports, and a Unix socket whose file comes and goes with it.
+
+use std::fs;
+use std::fs::Permissions;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use anyhow::bail;
+use tokio::net::TcpListener;
+use tokio::net::UnixListener;
+use tokio::net::UnixStream;
+
+use crate::settings::Settings;
+
+/// The owner and the group may connect. Envoy's image runs as another user, so it shares the group.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Everything that is listened on.
+#[derive(Debug)]
+pub struct Listeners {
+    pub http: TcpListener,
+    pub grpc: Option<TcpListener>,
+    pub unix: Option<UnixSocket>,
+}
+
+/// A Unix socket and its file.
+#[derive(Debug)]
+pub struct UnixSocket {
+    pub listener: UnixListener,
+    pub file: SocketFile,
+}
+
+/// The file of a Unix socket, removed when this goes.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Listeners {
+    /// Listens where the settings say.
+    ///
+    /// # Errors
+    /// When an address or a path can't be had.
+    pub async fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let http = tcp("http_address", settings.http_address).await?;
+        let grpc = match settings.grpc_address {
+            Some(address) => Some(tcp("grpc_address", address).await?),
+            None => None,
+        };
+        let unix = match &settings.grpc_unix_socket {
+            Some(path) => Some(UnixSocket::bind(path).await?),
+            None => None,
+        };
+        Ok(Self { http, grpc, unix })
+    }
+}
+
+async fn tcp(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.with_context(|| format!("can't listen on {address} ({setting})"))
+}
+
+impl UnixSocket {
+    /// Listens at `path`, whose file a process that died may have left behind.
+    async fn bind(path: &Path) -> anyhow::Result<Self> {
+        remove_stale(path).await?;
+        let at = || format!("can't listen on {} (grpc_unix_socket)", path.display());
+        let listener = UnixListener::bind(path).with_context(at)?;
+        let inode = fs::metadata(path).with_context(at)?.ino();
+        let file = SocketFile { path: path.to_owned(), inode };
+        fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE)).with_context(at)?;
+        Ok(Self { listener, file })
+    }
+}
+
+/// Removes the file of a socket that nobody listens on.
+async fn remove_stale(path: &Path) -> anyhow::Result<()> {
+    let shown = path.display();
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("can't look at {shown}")),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            bail!("can't listen on {shown} (grpc_unix_socket): something else is there")
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).with_context(|| format!("can't remove the stale socket {shown}"))
+        }
+        Err(error) => Err(error).with_context(|| format!("can't tell who listens on {shown}")),
+        Ok(_) => bail!("can't listen on {shown} (grpc_unix_socket): another process does"),
+    }
+}
+
+impl SocketFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // A process that took over the path has a file of its own there.
+        if fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refusal(path: &Path) -> String {
+        UnixSocket::bind(path).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_socket_file_comes_and_goes_with_its_listener() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.sock");
+        let socket = UnixSocket::bind(&path).await.unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+        assert!(refusal(&path).await.contains("another process does"));
+        drop(socket);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_nobody_listens_on_is_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        UnixSocket::bind(&path).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.sock");
+        fs::write(&path, "mine").unwrap();
+        assert!(refusal(&path).await.contains("something else is there"));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_another_process_put_there_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("t.sock");
+        let socket = UnixSocket::bind(&path).await.unwrap();
+        // Renamed rather than removed, so that its inode isn't given out again.
+        fs::rename(&path, directory.path().join("old.sock")).unwrap();
+        let successor = UnixSocket::bind(&path).await.unwrap();
+        drop(socket);
+        assert!(path.exists());
+        drop(successor);
+    }
+}

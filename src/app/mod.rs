@@ -1,0 +1,288 @@
+//! The process: what starts, what runs beside the requests, and how it ends.
+//!
+//! It starts from the inside out: policies, then listeners, then readiness, so that whoever gets an answer
+//! gets a right one. It ends from the outside in: readiness first, then the listeners, then what runs
+//! beside them.
+
+mod greeting;
+mod listen;
+mod load;
+mod policy_files;
+mod reload;
+mod signals;
+mod store;
+mod upkeep;
+mod watch;
+
+use std::io;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use anyhow::bail;
+use tokio::select;
+use tokio::sync::watch::Receiver;
+use tokio::sync::watch::Sender;
+use tokio::task::JoinSet;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio::time::timeout;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::server::TcpIncoming;
+
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::engine::EngineSettings;
+use crate::engine::ModeSettings;
+use crate::engine::Readiness;
+use crate::grpc;
+use crate::http;
+use crate::metrics::Metrics;
+use crate::observe::logs;
+use crate::observe::traces::Traces;
+use crate::policy::CompileOptions;
+use crate::settings::Settings;
+use crate::store::redis::Connector;
+
+use greeting::Greeting;
+use greeting::Trial;
+use listen::Listeners;
+use load::Loader;
+use reload::Reloader;
+use signals::Cause;
+use signals::Signals;
+use upkeep::Upkeep;
+use watch::Watch;
+
+pub use policy_files::PolicyFiles;
+pub use policy_files::PolicyFilesError;
+
+/// How long helpers may take to end; none of them waits for anything.
+const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the last traces may take to be sent.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A running process.
+struct Process {
+    settings: Settings,
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    traces: Option<Arc<Traces>>,
+    /// Until it is spawned.
+    connector: Option<Connector>,
+    /// One for each listener. Like `helpers`, they go on until the stage says to end.
+    servers: Tasks,
+    /// What runs beside the servers, and must outlive their last request.
+    helpers: Tasks,
+    stage: Sender<Stage>,
+}
+
+type Tasks = JoinSet<anyhow::Result<()>>;
+
+/// How far the process has come. It only ever goes forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Serving,
+    /// Servers take nothing new and end what they have.
+    Closing,
+    /// The servers are gone.
+    Closed,
+}
+
+/// Serves until a signal says to end.
+///
+/// # Errors
+/// When it can't start, when something that should go on ends, or on a second signal.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let mut signals = Signals::start()?;
+    let mut process = Process::new(settings)?;
+    process.start().await?;
+    let cause = select! {
+        cause = signals.next() => cause,
+        error = process.failure() => return Err(error),
+    };
+    select! {
+        ended = process.end(cause) => ended,
+        _ = signals.next() => bail!("a second signal ended the process at once"),
+    }
+}
+
+impl Process {
+    fn new(settings: Settings) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let (store, connector) = store::build(&settings)?;
+        let engine = Arc::new(Engine::new(EngineSettings {
+            store,
+            clock: Clock::system(),
+            modes: ModeSettings { shadow: settings.shadow_mode, quota: settings.quota_mode },
+            metrics: metrics.clone(),
+        }));
+        let (stage, _) = tokio::sync::watch::channel(Stage::Serving);
+        let readiness = Readiness::default();
+        let traces = match &settings.otlp_endpoint {
+            Some(endpoint) => Some(Arc::new(Traces::start(endpoint, settings.otlp_sample_ratio)?)),
+            None => None,
+        };
+        Ok(Self {
+            settings,
+            engine,
+            metrics,
+            readiness,
+            traces,
+            connector,
+            servers: Tasks::new(),
+            helpers: Tasks::new(),
+            stage,
+        })
+    }
+
+    async fn start(&mut self) -> anyhow::Result<()> {
+        let stage = self.stage.subscribe();
+        let closed = || reached(stage.clone(), Stage::Closed);
+        if let Some(connector) = self.connector.take() {
+            spawn(&mut self.helpers, connector.run(closed()));
+        }
+        let reloader = self.load().await?;
+        let listeners = Listeners::bind(&self.settings).await?;
+        self.helpers.spawn(reloader.run(closed()));
+        let upkeep = Upkeep {
+            engine: self.engine.clone(),
+            clock: Clock::system(),
+            metrics: self.metrics.clone(),
+        };
+        spawn(&mut self.helpers, upkeep.run(closed()));
+        store::connected(self.engine.store()).await;
+        let greeting = self.greeting(&listeners)?;
+        self.listen(listeners);
+        self.readiness.set_ready();
+        self.greet(&greeting);
+        Ok(())
+    }
+
+    /// Puts the first policies in force.
+    async fn load(&self) -> anyhow::Result<Reloader> {
+        let files = PolicyFiles::new(self.settings.policies.clone());
+        let options = CompileOptions { merge_domains: self.settings.merge_domains };
+        let (watch, changes) = Watch::start();
+        let loader = Loader::new(files, options, watch);
+        let reloader = Reloader::new(loader, changes, self.engine.clone(), self.metrics.clone());
+        reloader.start().await.map_err(|error| {
+            reload::report(&error);
+            anyhow!("there is no policy to begin with")
+        })
+    }
+
+    /// Serves each listener.
+    fn listen(&mut self, listeners: Listeners) {
+        let stage = self.stage.subscribe();
+        let closing = || reached(stage.clone(), Stage::Closing);
+        let routes = grpc::routes(self.engine.clone(), self.readiness.clone(), self.traces.clone());
+        if let Some(listener) = listeners.grpc {
+            // Answers are small; waiting for more to send would only delay them.
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            let serving = grpc::serve(routes.clone(), incoming, closing());
+            self.servers.spawn(async move { Ok(serving.await?) });
+        }
+        if let Some(socket) = listeners.unix {
+            let incoming = UnixListenerStream::new(socket.listener);
+            let serving = grpc::serve(routes, incoming, closing());
+            let file = socket.file;
+            self.servers.spawn(async move {
+                serving.await?;
+                drop(file);
+                Ok(())
+            });
+        }
+        let router =
+            http::router(self.engine.clone(), self.metrics.clone(), self.readiness.clone());
+        spawn(&mut self.servers, http::serve(listeners.http, router, closing()));
+    }
+
+    fn greeting(&self, listeners: &Listeners) -> anyhow::Result<Greeting> {
+        let policies = self.engine.policies();
+        let grpc = listeners.grpc.as_ref().map(|listener| listener.local_addr()).transpose()?;
+        let may_refuse = !self.settings.shadow_mode;
+        Ok(Greeting {
+            store: store::name(self.engine.store()),
+            grpc,
+            unix: listeners.unix.as_ref().map(|socket| socket.file.path().to_owned()),
+            http: listeners.http.local_addr()?,
+            domains: policies.domains().len(),
+            trial: may_refuse.then(|| Trial::of(&policies)).flatten(),
+        })
+    }
+
+    /// Says where the process listens: to a person if the logs are for one, else in the logs.
+    fn greet(&self, greeting: &Greeting) {
+        let Greeting { grpc, unix, http, store, .. } = greeting;
+        match self.settings.log_format {
+            // Whoever started us may have closed the stream; the lines are not worth more than that.
+            logs::Format::Text => write!(io::stdout(), "{greeting}").unwrap_or_default(),
+            logs::Format::Json => {
+                tracing::info!(?grpc, ?unix, %http, store, "Tollgate is ready");
+            }
+        }
+    }
+
+    /// Ends when a task does that shouldn't.
+    async fn failure(&mut self) -> anyhow::Error {
+        let ended = select! {
+            ended = self.servers.join_next() => ended,
+            ended = self.helpers.join_next() => ended,
+        };
+        match ended {
+            Some(Ok(Err(error))) => error,
+            Some(Err(error)) => error.into(),
+            Some(Ok(Ok(()))) | None => anyhow!("a task ended before its time"),
+        }
+    }
+
+    async fn end(&mut self, cause: Cause) -> anyhow::Result<()> {
+        self.readiness.drain();
+        let delay = match cause {
+            Cause::Terminate => self.settings.drain_delay,
+            Cause::Interrupt => Duration::ZERO,
+        };
+        tracing::info!(?cause, delay_ms = delay.as_millis(), "draining");
+        sleep(delay).await;
+        self.stage.send_replace(Stage::Closing);
+        let served = timeout(self.settings.shutdown_grace, finish(&mut self.servers)).await;
+        if served.is_err() {
+            tracing::warn!("requests were still in flight after shutdown_grace; they are dropped");
+            self.servers.shutdown().await;
+        }
+        self.stage.send_replace(Stage::Closed);
+        let helped = timeout(HELPERS_TIMEOUT, finish(&mut self.helpers)).await;
+        if let Some(traces) = self.traces.take() {
+            spawn_blocking(move || traces.flush(FLUSH_TIMEOUT)).await?;
+        }
+        tracing::info!("ended");
+        served.unwrap_or(Ok(())).and(helped.unwrap_or(Ok(())))
+    }
+}
+
+/// Ends when the process has come to `stage`.
+async fn reached(mut now: Receiver<Stage>, stage: Stage) {
+    // An error says that the process is gone, which is as far as it goes.
+    now.wait_for(|now| stage <= *now).await.ok();
+}
+
+/// Runs a task that can't fail.
+fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        Ok(())
+    });
+}
+
+/// Waits for the end of all, and tells the first failure.
+async fn finish(tasks: &mut Tasks) -> anyhow::Result<()> {
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        result = result.and(ended.map_err(anyhow::Error::from).flatten());
+    }
+    result
+}

@@ -1,0 +1,338 @@
+//! Reads policy files and trees of them, and says which places to watch for changes.
+//!
+//! A directory gives every `*.yaml` and `*.yml` in it and below, in the order of their names; names that
+//! start with a dot are passed over, so a Kubernetes ConfigMap gives each file once, not once more through
+//! its `..data`. A file that is named by itself counts whatever it is called. Symlinks are followed.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::path;
+use std::path::Path;
+use std::path::PathBuf;
+
+use crate::policy::Source;
+
+/// The largest policy file; about 100,000 rules.
+const FILE_LEN_MAX: u64 = 16 * 1024 * 1024;
+
+/// Files in a policy set: one is a domain.
+const FILES_MAX: usize = 10_000;
+
+/// Directories in a policy set, and with it the watches on them.
+const DIRECTORIES_MAX: usize = 1_000;
+
+/// Symlinks on the way to one file; the kernel's own bound.
+const SYMLINKS_MAX: usize = 40;
+
+/// The files and directories that hold the policies.
+#[derive(Clone, Debug)]
+pub struct PolicyFiles {
+    roots: Vec<PathBuf>,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Reading {
+    pub sources: Result<Vec<Source>, PolicyFilesError>,
+    pub places: Places,
+}
+
+/// What to watch. Each path goes through no symlink, save perhaps its last part.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Whatever changes directly in these may matter.
+    pub directories: BTreeSet<PathBuf>,
+    /// Files, and symlinks on the way to them; beside them, nothing matters.
+    pub names: BTreeSet<PathBuf>,
+}
+
+/// Why policies can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyFilesError {
+    #[error("can't read {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{} is larger than {FILE_LEN_MAX} bytes", path.display())]
+    TooLarge { path: PathBuf },
+    #[error(
+        "there are more than {FILES_MAX} policy files or {DIRECTORIES_MAX} directories of them"
+    )]
+    TooMany,
+    #[error("there is no policy file (*.yaml, *.yml) in {roots}")]
+    None { roots: String },
+}
+
+impl PolicyFiles {
+    /// The files and directory trees at `roots`.
+    pub fn new(roots: Vec<PathBuf>) -> Self {
+        Self { roots }
+    }
+
+    /// Reads everything.
+    pub fn read(&self) -> Reading {
+        let mut walk = Walk::default();
+        let read = self.roots.iter().try_for_each(|root| walk.root(root));
+        let sources = match read {
+            Ok(()) if walk.sources.is_empty() => {
+                Err(PolicyFilesError::None { roots: self.names() })
+            }
+            Ok(()) => Ok(walk.sources),
+            Err(error) => Err(error),
+        };
+        Reading { sources, places: walk.places }
+    }
+
+    fn names(&self) -> String {
+        let names: Vec<String> = self.roots.iter().map(|root| root.display().to_string()).collect();
+        names.join(", ")
+    }
+}
+
+impl Places {
+    /// The directories to watch.
+    pub fn watched(&self) -> BTreeSet<&Path> {
+        let parents = self.names.iter().filter_map(|name| name.parent());
+        self.directories.iter().map(PathBuf::as_path).chain(parents).collect()
+    }
+
+    /// Whether a change at `path` may matter.
+    pub fn concern(&self, path: &Path) -> bool {
+        self.names.contains(path)
+            || self.watched().contains(path)
+            || path.parent().is_some_and(|parent| self.directories.contains(parent))
+    }
+
+    fn name(&mut self, path: &Path) {
+        let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
+        if let (Some(parent), Some(name)) = (parent, path.file_name()) {
+            self.names.insert(parent.join(name));
+        }
+    }
+
+    /// Adds `path` and the symlinks on the way to it; if part of the way is missing, that part.
+    fn trace(&mut self, path: &Path) {
+        let Ok(mut path) = path::absolute(path) else {
+            return;
+        };
+        for _ in 0..SYMLINKS_MAX {
+            match self.step(&path) {
+                Some(target) => path = target,
+                None => return,
+            }
+        }
+    }
+
+    /// Where the first symlink on the way to `path` leads, the rest of the way included.
+    fn step(&mut self, path: &Path) -> Option<PathBuf> {
+        let mut way: Vec<&Path> = path.ancestors().collect();
+        way.reverse();
+        for part in way {
+            match fs::symlink_metadata(part) {
+                Ok(metadata) if metadata.is_symlink() => {
+                    self.name(part);
+                    let rest = path.strip_prefix(part).ok()?;
+                    let target = part.parent()?.join(fs::read_link(part).ok()?);
+                    // Without a rest, a join would end in a slash.
+                    return Some(if rest.as_os_str().is_empty() {
+                        target
+                    } else {
+                        target.join(rest)
+                    });
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    self.name(part);
+                    return None;
+                }
+            }
+        }
+        self.name(path);
+        None
+    }
+}
+
+#[derive(Debug, Default)]
+struct Walk {
+    sources: Vec<Source>,
+    places: Places,
+}
+
+impl Walk {
+    fn root(&mut self, root: &Path) -> Result<(), PolicyFilesError> {
+        self.places.trace(root);
+        let metadata = fs::metadata(root).map_err(|source| unreadable(root, source))?;
+        if metadata.is_dir() { self.directory(root) } else { self.file(root) }
+    }
+
+    fn directory(&mut self, path: &Path) -> Result<(), PolicyFilesError> {
+        let real = fs::canonicalize(path).map_err(|source| unreadable(path, source))?;
+        // A directory that is met again may contain itself.
+        if !self.places.directories.insert(real) {
+            return Ok(());
+        }
+        if DIRECTORIES_MAX < self.places.directories.len() {
+            return Err(PolicyFilesError::TooMany);
+        }
+        for path in entries(path)? {
+            let is_symlink = path.is_symlink();
+            if is_symlink {
+                self.places.trace(&path);
+            }
+            match fs::metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => self.directory(&path)?,
+                Ok(_) if is_policy(&path) => self.file(&path)?,
+                Err(source) if is_policy(&path) => return Err(unreadable(&path, source)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path) -> Result<(), PolicyFilesError> {
+        if self.sources.len() == FILES_MAX {
+            return Err(PolicyFilesError::TooMany);
+        }
+        let mut text = String::new();
+        let file = fs::File::open(path).map_err(|source| unreadable(path, source))?;
+        let read = file.take(FILE_LEN_MAX + 1).read_to_string(&mut text);
+        let len = read.map_err(|source| unreadable(path, source))?;
+        if u64::try_from(len).is_ok_and(|len| FILE_LEN_MAX < len) {
+            return Err(PolicyFilesError::TooLarge { path: path.to_owned() });
+        }
+        self.sources.push(Source { path: path.display().to_string(), text });
+        Ok(())
+    }
+}
+
+/// What is in a directory and not hidden, by name.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, PolicyFilesError> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|source| unreadable(directory, source))? {
+        let entry = entry.map_err(|source| unreadable(directory, source))?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn is_policy(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str);
+    matches!(extension, Some("yaml" | "yml"))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> PolicyFilesError {
+    PolicyFilesError::Unreadable { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A directory of these files.
+    fn tree(files: &[&str]) -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = directory.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "domain: d").unwrap();
+        }
+        directory
+    }
+
+    fn read(root: &Path) -> Reading {
+        PolicyFiles::new(vec![root.to_owned()]).read()
+    }
+
+    #[track_caller]
+    fn check(root: &Path, expected: &[&str]) {
+        let sources = read(root).sources.unwrap();
+        let found: Vec<&Path> = sources.iter().map(|source| Path::new(&source.path)).collect();
+        let expected: Vec<PathBuf> = expected.iter().map(|name| root.join(name)).collect();
+        assert_eq!(found, expected);
+    }
+
+    fn error(root: &Path) -> String {
+        read(root).sources.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_tree_gives_its_policies_by_name() {
+        let files = ["b.yml", "a/z.yaml", "a.yaml", "notes.txt", ".hidden.yaml", ".git/x.yaml"];
+        check(tree(&files).path(), &["a/z.yaml", "a.yaml", "b.yml"]);
+    }
+
+    #[test]
+    fn a_config_map_gives_each_file_once() {
+        let map = tree(&["..2026_1/p.yaml"]);
+        symlink("..2026_1", map.path().join("..data")).unwrap();
+        symlink("..data/p.yaml", map.path().join("p.yaml")).unwrap();
+        check(map.path(), &["p.yaml"]);
+
+        let at = |path: &str| fs::canonicalize(map.path()).unwrap().join(path);
+        let places = read(map.path()).places;
+        for path in ["..data", "p.yaml", "new.yaml", "..2026_1/p.yaml"] {
+            assert!(places.concern(&at(path)), "{path} in {places:?}");
+        }
+        assert!(!places.concern(&at("..2026_1/other.yaml")), "{places:?}");
+    }
+
+    #[test]
+    fn a_single_file_is_watched_through_its_directory() {
+        let files = tree(&["p.conf", "log.txt"]);
+        let root = files.path().join("p.conf");
+        let reading = read(&root);
+        assert_eq!(reading.sources.unwrap().len(), 1);
+        let directory = fs::canonicalize(files.path()).unwrap();
+        assert!(reading.places.watched().contains(directory.as_path()));
+        assert!(reading.places.concern(&directory.join("p.conf")));
+        assert!(!reading.places.concern(&directory.join("log.txt")));
+    }
+
+    #[test]
+    fn a_release_that_a_link_leads_to_is_watched_by_the_link() {
+        let files = tree(&["releases/1/policies/p.yaml"]);
+        symlink("releases/1", files.path().join("current")).unwrap();
+        let root = files.path().join("current/policies");
+        check(&root, &["p.yaml"]);
+        let places = read(&root).places;
+        assert!(places.concern(&fs::canonicalize(files.path()).unwrap().join("current")));
+    }
+
+    #[test]
+    fn a_directory_that_contains_itself_is_read_once() {
+        let files = tree(&["a/p.yaml"]);
+        symlink("..", files.path().join("a/loop")).unwrap();
+        check(files.path(), &["a/p.yaml"]);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_watched_for() {
+        let files = tree(&[]);
+        let root = files.path().join("gone/policies");
+        let told = error(&root);
+        assert!(told.contains("gone/policies: No such file"), "{told}");
+        assert!(read(&root).places.concern(&fs::canonicalize(files.path()).unwrap().join("gone")));
+        assert!(error(files.path()).contains("there is no policy file (*.yaml, *.yml) in /"));
+    }
+
+    #[test]
+    fn what_can_not_be_text_of_a_policy_is_named() {
+        let files = tree(&["p.yaml"]);
+        let path = files.path().join("p.yaml");
+        fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(error(files.path()).contains("p.yaml: stream did not contain valid UTF-8"));
+        fs::File::create(&path).unwrap().set_len(FILE_LEN_MAX + 1).unwrap();
+        assert!(error(files.path()).contains("p.yaml is larger than 16777216 bytes"));
+        fs::remove_file(&path).unwrap();
+        symlink("nowhere.yaml", &path).unwrap();
+        assert!(error(files.path()).contains("p.yaml: No such file"));
+    }
+}

@@ -1,0 +1,59 @@
+//! What a store needs between requests: the embedded one forgets expired counters, whichever it is says how
+//! it does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::pin;
+use tokio::select;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+
+use crate::clock::Clock;
+use crate::engine::AnyStore;
+use crate::engine::Engine;
+use crate::metrics::Metrics;
+
+/// How often to look.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Places of each shard to look at each time: a million counters are passed in less than a minute.
+const PLACES: usize = 64;
+
+/// Looks after the store.
+#[derive(Debug)]
+pub struct Upkeep {
+    pub engine: Arc<Engine>,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Upkeep {
+    /// Looks after it until `shutdown`.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pin!(shutdown);
+        loop {
+            select! {
+                () = &mut shutdown => return,
+                _ = ticks.tick() => self.look(),
+            }
+        }
+    }
+
+    fn look(&self) {
+        match self.engine.store() {
+            AnyStore::Memory(memory) => {
+                memory.sweep(self.clock.now().timestamp(), PLACES);
+                self.metrics.memory_keys.set(u64::try_from(memory.keys()).unwrap_or(u64::MAX));
+                let told = self.metrics.memory_evictions.get();
+                self.metrics.memory_evictions.inc_by(memory.evicted().saturating_sub(told));
+                self.metrics.store_up.set(1);
+            }
+            AnyStore::Redis(redis) => {
+                self.metrics.store_up.set(i64::from(redis.is_connected()));
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Notices that something changed where the policies are.
+//!
+//! Directories are watched, never files: a file that is replaced, as editors and Kubernetes do it, takes
+//! its watch with it.
+
+use std::collections::BTreeSet;
+use std::mem;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use notify::Event;
+use notify::RecommendedWatcher;
+use notify::RecursiveMode;
+use notify::Watcher;
+use tokio::sync::mpsc;
+
+use super::policy_files::Places;
+
+/// Watches places.
+#[derive(Debug)]
+pub struct Watch {
+    watcher: Option<RecommendedWatcher>,
+    places: Arc<Mutex<Places>>,
+    watched: BTreeSet<PathBuf>,
+    is_complete: bool,
+}
+
+impl Watch {
+    /// A watch of nothing yet, and the changes that it will notice. A change that comes before the one
+    /// before it was received is the same to the receiver, so the channel holds one.
+    pub fn start() -> (Self, mpsc::Receiver<()>) {
+        let (sender, changes) = mpsc::channel(1);
+        let places = Arc::new(Mutex::new(Places::default()));
+        let concern = places.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // An error, such as an overflow of the kernel's queue, may hide a change.
+            if event.map_or(true, |event| matters(&event, &lock(&concern))) {
+                // A full channel already says so.
+                sender.try_send(()).ok();
+            }
+        });
+        let watcher = watcher
+            .inspect_err(|error| tracing::warn!(%error, "can't watch policy files; polling them"))
+            .ok();
+        (Self { watcher, places, watched: BTreeSet::new(), is_complete: false }, changes)
+    }
+
+    /// Watches the same places again: a directory that was deleted and made anew has lost its watch.
+    pub fn renew(&mut self) {
+        let places = lock(&self.places).clone();
+        self.arm(&places);
+    }
+
+    /// Watches `places` from now on, and says whether they are others than before.
+    pub fn arm(&mut self, places: &Places) -> bool {
+        let Some(watcher) = &mut self.watcher else {
+            return false;
+        };
+        let wanted: BTreeSet<PathBuf> = places.watched().into_iter().map(Path::to_owned).collect();
+        for gone in self.watched.difference(&wanted) {
+            // The kernel drops the watch of a directory that is deleted.
+            watcher.unwatch(gone).ok();
+        }
+        let failed = wanted.iter().filter(|path| {
+            let result = watcher.watch(path, RecursiveMode::NonRecursive);
+            result.is_err() && path.exists()
+        });
+        self.is_complete = failed.count() == 0;
+        self.watched = wanted;
+        mem::replace(&mut *lock(&self.places), places.clone()) != *places
+    }
+
+    /// Whether every change is noticed; if not, whoever reads the files must look more often.
+    pub fn is_complete(&self) -> bool {
+        self.is_complete
+    }
+}
+
+fn matters(event: &Event, places: &Places) -> bool {
+    // Reading the files makes accesses, which must not make us read them again.
+    !event.kind.is_access()
+        && (event.need_rescan() || event.paths.iter().any(|path| places.concern(path)))
+}
+
+/// Locks the places, which are whole wherever a panic struck: they are only ever replaced.
+fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
+    places.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,127 @@
+//! `tollgate check`: everything that is wrong with policies, each with its place and carets.
+
+use std::process::ExitCode;
+
+use clap::Arg;
+use clap::ArgAction;
+use clap::ArgMatches;
+use clap::Command;
+use serde_json::Value;
+use serde_json::json;
+
+use super::PROBLEMS;
+use super::complain;
+use super::format_arg;
+use super::is_json;
+use super::merge_domains_arg;
+use super::path_arg;
+use super::print;
+use super::sources;
+use crate::policy::CompileOptions;
+use crate::policy::Problem;
+use crate::policy::Severity;
+use crate::policy::Source;
+use crate::policy::compile;
+use crate::policy::render;
+
+pub fn command() -> Command {
+    Command::new("check")
+        .about("Find what is wrong with policies, all of it at once")
+        .arg(path_arg().num_args(1..).action(ArgAction::Append))
+        .arg(merge_domains_arg())
+        .arg(
+            Arg::new("deny_warnings")
+                .long("deny-warnings")
+                .action(ArgAction::SetTrue)
+                .help("Take a warning for an error"),
+        )
+        .arg(format_arg())
+}
+
+/// What was found.
+struct Report {
+    problems: Vec<Problem>,
+    sources: Vec<Source>,
+    /// Of policies that can be used.
+    domains: usize,
+    is_fine: bool,
+}
+
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let sources = match sources(matches) {
+        Ok(sources) => sources,
+        Err(error) => {
+            if is_json(matches) {
+                let problem = json!({ "severity": "error", "message": error.to_string() });
+                print(&format_args!("{:#}", json!({ "ok": false, "problems": [problem] })));
+            } else {
+                complain(&format_args!("error: {error}"));
+            }
+            return ExitCode::from(PROBLEMS);
+        }
+    };
+    let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
+    let report = Report::new(sources, options, matches.get_flag("deny_warnings"));
+    let printed = if is_json(matches) { report.print_json() } else { report.print_text() };
+    if report.is_fine { printed } else { ExitCode::from(PROBLEMS) }
+}
+
+impl Report {
+    fn new(sources: Vec<Source>, options: CompileOptions, deny_warnings: bool) -> Self {
+        match compile(&sources, options) {
+            Ok(policies) => {
+                let problems = policies.warnings().to_vec();
+                let is_fine = problems.is_empty() || !deny_warnings;
+                Self { problems, sources, domains: policies.domains().len(), is_fine }
+            }
+            Err(problems) => Self { problems, sources, domains: 0, is_fine: false },
+        }
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.problems.iter().filter(|problem| problem.severity == severity).count()
+    }
+
+    fn print_text(&self) -> ExitCode {
+        if !self.problems.is_empty() {
+            complain(&render(&self.problems, &self.sources));
+            complain(&"");
+        }
+        let errors = counted(self.count(Severity::Error), "error");
+        let warnings = counted(self.count(Severity::Warning), "warning");
+        let files = counted(self.sources.len(), "file");
+        if self.is_fine {
+            let domains = counted(self.domains, "domain");
+            return print(&format_args!("{files}, {domains}: no errors, {warnings}"));
+        }
+        complain(&format_args!("{files}: {errors}, {warnings}"));
+        ExitCode::SUCCESS
+    }
+
+    fn print_json(&self) -> ExitCode {
+        let problems: Value = self.problems.iter().map(problem_json).collect();
+        print(&format_args!("{:#}", json!({ "ok": self.is_fine, "problems": problems })))
+    }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    match count {
+        0 => format!("no {noun}s"),
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    let severity = match problem.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    json!({
+        "severity": severity,
+        "file": problem.path,
+        "line": problem.line,
+        "column": problem.column,
+        "message": problem.message,
+    })
+}

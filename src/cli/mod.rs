@@ -1,0 +1,148 @@
+//! The command line. Results go to the standard output, what is wrong to the standard error stream; the
+//! exit status is 0 if all is well, 1 if not, and 2 if the command can't be understood.
+
+mod check;
+mod explain;
+mod serve;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Arg;
+use clap::ArgAction;
+use clap::ArgMatches;
+use clap::Command;
+use clap::builder::PossibleValuesParser;
+use clap::value_parser;
+
+use crate::app::PolicyFiles;
+use crate::app::PolicyFilesError;
+use crate::policy;
+use crate::policy::Source;
+
+/// The exit status when something is wrong.
+const PROBLEMS: u8 = 1;
+
+/// The exit status when the command or the settings can't be understood.
+const USAGE: u8 = 2;
+
+const ABOUT: &str = "A rate-limit and quota sidecar for Envoy";
+
+const LONG_ABOUT: &str = "\
+Tollgate answers Envoy's question \"may this request pass?\". It implements Envoy's RateLimitService, reads \
+policies from YAML files that may be edited while it runs, and counts in memory or in a Redis that several \
+processes share.
+
+Without a command it serves. A setting can stand in the file that --config names, in a variable of the \
+environment, or here; the later of these wins.";
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate                                        Serve the policies in config/policies
+  tollgate --policies /etc/tollgate/policies --redis-url redis://redis:6379
+  tollgate check config/policies                  Find what is wrong with policies
+  tollgate explain config/policies basic 'user_id=alice'
+  tollgate schema > tollgate.schema.json          For editors that complete and check YAML
+
+Policies: a file is one domain, and a limit is written as 10/second, 250/15m or 500/month. See config/.";
+
+/// Does what `args` say, the program's name first.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    match command().try_get_matches_from(args) {
+        Ok(matches) => dispatch(&matches),
+        Err(error) => {
+            // Help and version are errors to clap, and know which stream and status is theirs.
+            let is_fine = !error.use_stderr();
+            error.print().ok();
+            if is_fine { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> ExitCode {
+    match matches.subcommand() {
+        Some(("check", matches)) => check::run(matches),
+        Some(("explain", matches)) => explain::run(matches),
+        Some(("schema", _)) => print(&format_args!("{:#}", policy::schema())),
+        Some(("serve", matches)) => serve::run(matches),
+        _ => serve::run(matches),
+    }
+}
+
+fn command() -> Command {
+    Command::new(env!("CARGO_PKG_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .long_about(LONG_ABOUT)
+        .after_long_help(EXAMPLES)
+        .args_conflicts_with_subcommands(true)
+        .args(serve::args())
+        .subcommand(
+            Command::new("serve").about("Serve; the same as no command at all").args(serve::args()),
+        )
+        .subcommand(check::command())
+        .subcommand(explain::command())
+        .subcommand(Command::new("schema").about("Print the JSON Schema of the policy language"))
+}
+
+/// `--format text` or `--format json`.
+fn format_arg() -> Arg {
+    Arg::new("format")
+        .long("format")
+        .value_parser(PossibleValuesParser::new(["text", "json"]))
+        .default_value("text")
+        .help("How to print what was found")
+}
+
+fn merge_domains_arg() -> Arg {
+    Arg::new("merge_domains")
+        .long("merge-domains")
+        .action(ArgAction::SetTrue)
+        .help("Join files that name the same domain, instead of refusing them")
+}
+
+fn path_arg() -> Arg {
+    Arg::new("path")
+        .value_name("PATH")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("A policy file, or a directory of them")
+}
+
+fn is_json(matches: &ArgMatches) -> bool {
+    matches.get_one::<String>("format").is_some_and(|format| format == "json")
+}
+
+/// The policy files at the paths that were given.
+fn sources(matches: &ArgMatches) -> Result<Vec<Source>, PolicyFilesError> {
+    let paths = matches.get_many::<PathBuf>("path").unwrap_or_default();
+    PolicyFiles::new(paths.cloned().collect()).read().sources
+}
+
+/// Prints a result. That nobody reads it any more is fine.
+fn print(text: &dyn fmt::Display) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(PROBLEMS),
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+/// Tells what is wrong.
+fn complain(text: &dyn fmt::Display) {
+    // There is nowhere left to tell that this failed.
+    writeln!(io::stderr(), "{text}").ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        command().debug_assert();
+    }
+}

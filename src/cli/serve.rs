@@ -1,0 +1,98 @@
+//! `tollgate serve`: reads the settings and runs the process.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Arg;
+use clap::ArgAction;
+use clap::ArgMatches;
+use clap::value_parser;
+use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
+
+use super::PROBLEMS;
+use super::USAGE;
+use super::complain;
+use crate::app;
+use crate::observe::logs;
+use crate::settings::FILE_VARIABLE;
+use crate::settings::Setting;
+use crate::settings::Settings;
+use crate::settings::TABLE;
+
+/// Flags for all settings, and for the file that holds them.
+pub fn args() -> Vec<Arg> {
+    let config = Arg::new("config")
+        .long("config")
+        .short('c')
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help(format!(
+            "A file of settings, as config/tollgate.yaml shows them [env: {FILE_VARIABLE}]"
+        ));
+    [config].into_iter().chain(TABLE.iter().map(arg)).collect()
+}
+
+fn arg(setting: &'static Setting) -> Arg {
+    let default = match setting.default {
+        "" => String::new(),
+        default => format!("[default: {default}] "),
+    };
+    let arg = Arg::new(setting.name)
+        .long(setting.flag())
+        .value_name(setting.value)
+        .help_heading(setting.group)
+        .action(ArgAction::Append)
+        .help(format!("{} {default}[env: {}]", setting.help, setting.variable()));
+    if setting.is_switch() {
+        // `--shadow-mode` alone says true.
+        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+    } else {
+        arg
+    }
+}
+
+/// Serves until a signal says to end.
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let flags: Vec<(&'static Setting, String)> =
+        TABLE.iter().filter_map(|setting| Some((setting, text(setting, matches)?))).collect();
+    let file = matches.get_one::<PathBuf>("config");
+    match Settings::load(file.map(PathBuf::as_path), &flags) {
+        Ok(settings) => serve(settings),
+        Err(errors) => {
+            errors.iter().for_each(|error| complain(error));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// What the flag says: of a list all that was given, of another the last.
+fn text(setting: &Setting, matches: &ArgMatches) -> Option<String> {
+    let mut texts = matches.get_many::<String>(setting.name)?.cloned();
+    if setting.is_list() { Some(texts.collect::<Vec<_>>().join(",")) } else { texts.next_back() }
+}
+
+fn serve(settings: Settings) -> ExitCode {
+    logs::start(settings.log_level, settings.log_format);
+    let ended = runtime(&settings).map_err(anyhow::Error::from).and_then(|runtime| {
+        let ended = runtime.block_on(app::run(settings));
+        // A policy that is being compiled is of no use any more.
+        runtime.shutdown_background();
+        ended
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(PROBLEMS)
+        }
+    }
+}
+
+fn runtime(settings: &Settings) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = settings.worker_threads {
+        builder.worker_threads(threads);
+    }
+    builder.thread_name(env!("CARGO_PKG_NAME")).enable_all().build()
+}
