@@ -88,8 +88,9 @@ fn unnamed(
 /// Compiles one file.
 struct Compiler<'a> {
     reader: Reader<'a>,
-    source: &'a Source,
     file_name: Arc<str>,
+    /// The byte at which each line starts: every rule asks for its line.
+    line_starts: Vec<usize>,
     defaults: Defaults,
     replaced: Vec<Spot<String>>,
     /// Limits of the domain so far.
@@ -116,7 +117,9 @@ impl<'a> Compiler<'a> {
                 .map(|word| word.value.into()),
         };
         let file_name = source.path.as_str().into();
-        Self { reader, source, file_name, defaults, replaced: Vec::new(), limit_count: 0 }
+        let newlines = source.text.match_indices('\n').map(|(at, _)| at + 1);
+        let line_starts = std::iter::once(0).chain(newlines).collect();
+        Self { reader, file_name, line_starts, defaults, replaced: Vec::new(), limit_count: 0 }
     }
 
     fn domain(
@@ -256,8 +259,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn place(&self, span: &Range<usize>) -> Place {
-        let problem = Problem::at(self.source, Severity::Warning, span.clone(), String::new());
-        Place { file: self.file_name.clone(), line: problem.line }
+        let line = self.line_starts.partition_point(|start| *start <= span.start);
+        Place { file: self.file_name.clone(), line }
     }
 }
 
