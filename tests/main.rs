@@ -3,8 +3,11 @@
 // A test fails by panicking, and says on stderr why it could not run.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod gateway;
 mod parity;
+mod policies;
 mod redis_store;
+mod reference;
 mod store_contract;
 mod support;
 mod tidy;

@@ -24,6 +24,7 @@ use tollgate::store::StoreError;
 use tollgate::store::redis::RedisSettings;
 use tollgate::store::redis::TlsSettings;
 
+use crate::support::PATIENCE;
 use crate::support::batch::after;
 use crate::support::batch::batch;
 use crate::support::batch::bucket;
@@ -34,7 +35,6 @@ use crate::support::batch::one;
 use crate::support::batch::sliding;
 use crate::support::batch::total;
 use crate::support::redis::Connected;
-use crate::support::redis::PATIENCE;
 use crate::support::redis::Server;
 use crate::support::redis::until;
 

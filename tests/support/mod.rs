@@ -1,4 +1,52 @@
-//! What several tests need.
+//! What the tests share: the programs that they start, the clients that they talk to them with.
+//!
+//! Nothing here reaches into Tollgate. A test waits for conditions, never for time to pass.
 
 pub mod batch;
+pub mod client;
+pub mod envoy;
+pub mod process;
 pub mod redis;
+pub mod store;
+pub mod tollgate;
+pub mod upstream;
+
+use std::env;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long anything may take on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a condition is looked at.
+const PROBE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Waits until `probe` finds something, and fails the test when that takes longer than [`PATIENCE`].
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let probing = async {
+        let mut ticks = tokio::time::interval(PROBE_INTERVAL);
+        loop {
+            ticks.tick().await;
+            if let Some(found) = probe().await {
+                return found;
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, probing).await {
+        Ok(found) => found,
+        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
+    }
+}
+
+/// Where a program is: in the variable, on the PATH, or at `fallback`. Its absence is said, and fails in CI.
+pub fn find_program(name: &str, variable: &str, fallback: Option<PathBuf>) -> Option<PathBuf> {
+    let named = env::var_os(variable).map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|folder| folder.join(name));
+    let found = named.into_iter().chain(on_path).chain(fallback).find(|program| program.is_file());
+    if found.is_none() {
+        assert!(env::var_os("CI").is_none(), "{name} is absent, and this is CI: see tests/run.sh");
+        eprintln!("skipped what needs {name}, which is absent: tests/run.sh installs it");
+    }
+    found
+}

@@ -1,21 +1,24 @@
 //! A real redis-server for a test, as a child process that ends with it.
 
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisSettings;
 
-/// Longer than anything here takes on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+use super::PATIENCE;
+use super::eventually;
+use super::find_program;
+use super::process::signal;
 
 /// A redis-server in a directory of its own, on a Unix socket.
 pub struct Server {
+    program: PathBuf,
     arguments: Vec<String>,
     child: Option<Child>,
     pub dir: TempDir,
@@ -31,13 +34,9 @@ impl Server {
     /// A server with extra arguments, not yet started. None where there is no redis-server, which a run
     /// in CI does not forgive.
     pub fn prepare(arguments: &[&str]) -> Option<Self> {
-        if Command::new("redis-server").arg("--version").output().is_err() {
-            assert!(std::env::var_os("CI").is_none(), "redis-server is needed in CI");
-            eprintln!("no redis-server here: nothing was tested");
-            return None;
-        }
+        let program = find_program("redis-server", "REDIS_SERVER", None)?;
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        Some(Self { arguments, child: None, dir: tempfile::tempdir().unwrap() })
+        Some(Self { program, arguments, child: None, dir: tempfile::tempdir().unwrap() })
     }
 
     /// A running server with extra arguments.
@@ -49,7 +48,7 @@ impl Server {
 
     /// Starts the process (again).
     pub fn launch(&mut self) {
-        let child = Command::new("redis-server")
+        let child = Command::new(&self.program)
             .args(["--port", "0", "--unixsocket", &self.socket()])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(self.dir.path())
@@ -69,8 +68,7 @@ impl Server {
 
     /// Sends the process a signal, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let id = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        signal(self.child.as_ref().unwrap().id(), name);
     }
 
     pub fn socket(&self) -> String {
@@ -129,11 +127,5 @@ impl Drop for Connected {
 
 /// Waits until a condition holds; fails when it takes unreasonably long.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(5));
-    let waiting = async {
-        while !condition() {
-            ticks.tick().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited until {what}"));
+    eventually(what, async || condition().then_some(())).await;
 }

@@ -1,0 +1,94 @@
+//! Clients: Envoy's rate-limit service over gRPC, and plain HTTP.
+
+use axum::http::HeaderMap;
+use axum::http::Method;
+use axum::http::Request;
+use bytes::Bytes;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use tonic::transport::Channel;
+use tonic::transport::Endpoint;
+
+use super::PATIENCE;
+
+/// The service's client.
+pub type Grpc = RateLimitServiceClient<Channel>;
+
+/// Connects to an address such as `http://127.0.0.1:8081` or `unix:///run/tollgate.sock`.
+pub async fn grpc(address: &str) -> Grpc {
+    let endpoint = Endpoint::from_shared(address.to_owned()).unwrap().timeout(PATIENCE);
+    RateLimitServiceClient::new(endpoint.connect().await.unwrap())
+}
+
+/// A request of one hit for each of `descriptors`, given as their entries.
+pub fn request(domain: &str, descriptors: &[&[(&str, &str)]]) -> RateLimitRequest {
+    RateLimitRequest {
+        domain: domain.to_owned(),
+        descriptors: descriptors.iter().map(|entries| descriptor(entries)).collect(),
+        hits_addend: 0,
+    }
+}
+
+/// A descriptor of these entries and nothing else.
+pub fn descriptor(entries: &[(&str, &str)]) -> RateLimitDescriptor {
+    let entry = |(key, value): &(&str, &str)| Entry { key: (*key).into(), value: (*value).into() };
+    RateLimitDescriptor { entries: entries.iter().map(entry).collect(), ..Default::default() }
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// Why there was no answer over HTTP.
+pub type HttpError = hyper_util::client::legacy::Error;
+
+/// A client that keeps its connections.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Http {
+    /// A client without a connection yet.
+    pub fn new() -> Self {
+        Self { client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// Gets `url`, which must answer.
+    pub async fn get(&self, url: &str, headers: &[(&str, &str)]) -> Answer {
+        self.try_get(url, headers).await.unwrap_or_else(|error| panic!("GET {url}: {error:?}"))
+    }
+
+    /// Gets `url`.
+    pub async fn try_get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, HttpError> {
+        let mut request = Request::builder().method(Method::GET).uri(url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::default()).unwrap();
+        let response = tokio::time::timeout(PATIENCE, self.client.request(request))
+            .await
+            .unwrap_or_else(|_| panic!("GET {url}: no answer within {PATIENCE:?}"))?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    }
+}
+
+impl Answer {
+    /// The header's value; empty if there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}

@@ -1,0 +1,90 @@
+//! A child process: its output is kept and shown when the test fails, and it dies with the test.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::process::Child;
+use std::process::Command;
+use std::process::ExitStatus;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::thread;
+
+use super::eventually;
+
+/// A program that a test started.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    output: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts `command`, which tests call `name`.
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} does not start: {error}"));
+        let output = Arc::default();
+        collect(child.stdout.take().unwrap(), Arc::clone(&output));
+        collect(child.stderr.take().unwrap(), Arc::clone(&output));
+        Self { name: name.to_owned(), child, output }
+    }
+
+    /// All that the program has printed so far.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Asks the program to end, as an operator or Kubernetes does.
+    pub fn terminate(&self) {
+        signal(self.child.id(), "TERM");
+    }
+
+    /// Waits for the program's end.
+    pub async fn exit(&mut self) -> ExitStatus {
+        let what = format!("the end of {}", self.name);
+        eventually(&what, async || self.child.try_wait().unwrap()).await
+    }
+
+    /// Fails when the program has ended, which whoever waits for it to do something should not wait out.
+    pub fn assert_runs(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("{} ended early: {status}", self.name);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only if the program has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("--- {} printed:\n{}---", self.name, self.output());
+        }
+    }
+}
+
+/// Sends a signal to a process.
+pub fn signal(id: u32, name: &str) {
+    // Through the shell, whose `kill` is built in: a small image has no such program.
+    let kill = format!("kill -{name} {id}");
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+}
+
+/// Copies lines as they come. The thread ends with the program.
+fn collect(stream: impl Read + Send + 'static, output: Arc<Mutex<String>>) {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut output = output.lock().unwrap();
+            output.push_str(&line);
+            output.push('\n');
+        }
+    });
+}

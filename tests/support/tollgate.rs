@@ -1,0 +1,124 @@
+//! The program under test.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::ExitStatus;
+
+use tempfile::TempDir;
+
+use super::client;
+use super::client::Grpc;
+use super::client::Http;
+use super::eventually;
+use super::process::Process;
+use super::store::Store;
+
+/// The binary that cargo built for the tests.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_tollgate");
+
+/// A `tollgate` command that sees none of the developer's own settings.
+pub fn command() -> Command {
+    let mut command = Command::new(PROGRAM);
+    let inherited = std::env::vars_os().map(|(name, _)| name);
+    for name in inherited.filter(|name| name.to_string_lossy().starts_with("TOLLGATE_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A serving Tollgate with a folder of policies of its own.
+#[derive(Debug)]
+pub struct Tollgate {
+    process: Process,
+    folder: TempDir,
+    pub grpc_address: SocketAddr,
+    pub http_address: SocketAddr,
+}
+
+impl Tollgate {
+    /// Serves one policy.
+    pub async fn serve(policy: &str, store: &Store) -> Self {
+        Self::serve_with(policy, store, &[]).await
+    }
+
+    /// Serves one policy with more flags.
+    pub async fn serve_with(policy: &str, store: &Store, flags: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let policies = folder.path().join("policies");
+        fs::create_dir(&policies).unwrap();
+        fs::write(policies.join("policy.yaml"), policy).unwrap();
+        let mut command = command();
+        command
+            .args(["serve", "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"])
+            .arg("--policies")
+            .arg(&policies)
+            .arg("--grpc-unix-socket")
+            .arg(socket_in(folder.path()))
+            .args(store.flags())
+            .args(flags);
+        let mut process = Process::start("tollgate", &mut command);
+        let (grpc_address, http_address) = eventually("tollgate's greeting", async || {
+            process.assert_runs();
+            let output = process.output();
+            if !store.is_used(&output) {
+                return None;
+            }
+            Some((address_in(&output, "gRPC ")?, address_in(&output, "HTTP  http://")?))
+        })
+        .await;
+        let mut tollgate = Self { process, folder, grpc_address, http_address };
+        tollgate.ready().await;
+        tollgate
+    }
+
+    /// A client of its rate-limit service over TCP.
+    pub async fn client(&self) -> Grpc {
+        client::grpc(&format!("http://{}", self.grpc_address)).await
+    }
+
+    /// The Unix socket that it listens on too.
+    pub fn socket(&self) -> PathBuf {
+        socket_in(self.folder.path())
+    }
+
+    /// Puts another policy in place of the one it serves, as an editor does: by a rename.
+    pub fn edit(&self, policy: &str) {
+        let draft = self.folder.path().join("draft.yaml");
+        fs::write(&draft, policy).unwrap();
+        fs::rename(draft, self.folder.path().join("policies/policy.yaml")).unwrap();
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.process.terminate();
+    }
+
+    /// Waits for the end.
+    pub async fn exit(&mut self) -> ExitStatus {
+        self.process.exit().await
+    }
+
+    async fn ready(&mut self) {
+        let http = Http::new();
+        let url = format!("http://{}/readyz", self.http_address);
+        eventually("tollgate's readiness", async || {
+            self.process.assert_runs();
+            let answer = http.try_get(&url, &[]).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
+    }
+}
+
+fn socket_in(folder: &Path) -> PathBuf {
+    folder.join("grpc.sock")
+}
+
+/// The address on the line of the greeting that begins so.
+fn address_in(output: &str, beginning: &str) -> Option<SocketAddr> {
+    let mut lines = output.lines().filter_map(|line| line.trim().strip_prefix(beginning));
+    lines.find_map(|rest| rest.trim().parse().ok())
+}

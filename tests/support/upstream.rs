@@ -1,0 +1,54 @@
+//! What stands behind the gateway: a server that says what reached it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::Router;
+use axum::http::HeaderMap;
+use axum::http::HeaderValue;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// A server that answers every request with the request's headers as a JSON object.
+#[derive(Debug)]
+pub struct Upstream {
+    pub address: SocketAddr,
+    served: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Upstream {
+    /// Starts a server.
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&served);
+        let router = Router::new().fallback(async move |headers: HeaderMap| {
+            count.fetch_add(1, Ordering::SeqCst);
+            echo(&headers)
+        });
+        let task = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
+        Self { address, served, task }
+    }
+
+    /// Requests that reached it.
+    pub fn served(&self) -> usize {
+        self.served.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn echo(headers: &HeaderMap) -> Json<BTreeMap<String, String>> {
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into();
+    Json(headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect())
+}
