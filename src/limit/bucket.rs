@@ -19,7 +19,7 @@ pub const DEBT_MAX: u64 = 1 << 52;
 
 impl Bucket {
     /// A bucket of `burst` hits that refills `amount` hits in `window_ms` (at least 1). None if its
-    /// arithmetic would not be exact, because burst times window exceeds [`DEBT_MAX`], and if the burst
+    /// arithmetic would not be exact, because burst times window exceeds `DEBT_MAX`, and if the burst
     /// would never refill.
     pub fn new(amount: u64, window_ms: u64, burst: u64) -> Option<Self> {
         let debt_max = burst.checked_mul(window_ms)?;

@@ -1,6 +1,6 @@
 //! What the policy files say: which limits a request meets, and under which keys.
 //!
-//! [`compile`] takes the texts of files and gives a [`PolicySet`], or every problem that they have. It is
+//! [`compile()`] takes the texts of files and gives a [`PolicySet`], or every problem that they have. It is
 //! pure; reading files and noticing their changes is the application's.
 
 mod answer;
