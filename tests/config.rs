@@ -1,0 +1,150 @@
+//! The policies and examples in `config/` do what they say.
+
+use std::fs;
+use std::process::Command;
+
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use tempfile::TempDir;
+
+use crate::support::client;
+use crate::support::find_program;
+use crate::support::store::Store;
+use crate::support::tollgate;
+use crate::support::tollgate::Tollgate;
+
+const POLICIES: &str = "config/policies";
+
+/// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.
+type Ask<'a> = (&'a [&'a str], u32);
+
+/// Checks that requests, one after the other, pass or are refused by a policy of `config/policies`.
+async fn check(domain: &str, file: &str, asks: &[(Ask<'_>, Code)]) {
+    let policy = fs::read_to_string(format!("{POLICIES}/{file}")).unwrap();
+    let tollgate = Tollgate::serve(&policy, &Store::Embedded).await;
+    let mut client = tollgate.client().await;
+    for ((descriptors, hits), code) in asks {
+        let answer = client.should_rate_limit(request(domain, descriptors, *hits)).await.unwrap();
+        let answer = answer.into_inner();
+        assert_eq!(answer.overall_code(), *code, "{domain} {descriptors:?} {hits}: {answer:?}");
+    }
+}
+
+fn request(domain: &str, descriptors: &[&str], hits: u32) -> RateLimitRequest {
+    let entries = |text: &&str| {
+        let entries: Vec<_> = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
+        client::descriptor(&entries)
+    };
+    RateLimitRequest {
+        domain: domain.to_owned(),
+        descriptors: descriptors.iter().map(entries).collect(),
+        hits_addend: hits,
+    }
+}
+
+/// Checks that `tollgate check` finds nothing to say of a file or folder.
+fn check_clean(path: &str) {
+    let output = tollgate::command().args(["check", "--deny-warnings", path]).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{path}\n{said}");
+}
+
+#[test]
+fn every_policy_passes_the_check_without_a_warning() {
+    check_clean(POLICIES);
+}
+
+#[test]
+fn every_example_of_the_reference_page_passes_the_check() {
+    let page = fs::read_to_string("config/README.md").unwrap();
+    let fenced = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let examples: Vec<&str> = fenced.filter(|text| text.starts_with("domain:")).collect();
+    assert!(!examples.is_empty());
+    let folder = TempDir::new().unwrap();
+    for (index, example) in examples.iter().enumerate() {
+        fs::write(folder.path().join(format!("{index}.yaml")), example).unwrap();
+    }
+    check_clean(folder.path().to_str().unwrap());
+}
+
+#[tokio::test]
+async fn the_basic_policy_limits_users_writes_addresses_and_all_together() {
+    let alice: Ask = (&["user_id=alice"], 1);
+    let mut asks = vec![(alice, Code::Ok); 10];
+    asks.extend([
+        (alice, Code::OverLimit),
+        ((&["user_id=bob"], 10), Code::Ok),
+        ((&["user_id=carol", "user_id=carol,method=POST"], 3), Code::Ok),
+        ((&["user_id=carol", "user_id=carol,method=POST"], 1), Code::OverLimit),
+        // The refused write has cost her nothing.
+        ((&["user_id=carol", "user_id=carol,method=GET"], 7), Code::Ok),
+        ((&["user_id=health-probe"], 1_000_000), Code::Ok),
+        ((&["remote_address=192.0.2.1"], 301), Code::OverLimit),
+        ((&["remote_address=192.0.2.1"], 300), Code::Ok),
+        ((&["generic_key=upstream"], 201), Code::OverLimit),
+        ((&["generic_key=upstream"], 200), Code::Ok),
+    ]);
+    check("basic", "basic.yaml", &asks).await;
+}
+
+#[tokio::test]
+async fn the_basic_policys_command_is_refused_at_the_eleventh_time() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let policy = fs::read_to_string(format!("{POLICIES}/basic.yaml")).unwrap();
+    let tollgate = Tollgate::serve(&policy, &Store::Embedded).await;
+    let lines: Vec<&str> = policy.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let address = tollgate.http_address.to_string();
+    let command = lines.join("\n").replace("localhost:8080", &address);
+    let output = Command::new("bash").args(["-c", &command]).output().unwrap();
+    let codes = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(codes, "200\n".repeat(10) + "429\n", "{command}");
+}
+
+#[tokio::test]
+async fn the_migrated_policy_means_what_it_meant() {
+    let asks: &[(Ask, Code)] = &[
+        ((&["message_type=marketing,to_number=1"], 5), Code::Ok),
+        ((&["message_type=marketing,to_number=1"], 1), Code::OverLimit),
+        ((&["message_type=marketing"], 1_000), Code::Ok),
+        ((&["to_number=2"], 100), Code::Ok),
+        ((&["to_number=2"], 1), Code::OverLimit),
+        ((&["to_number=2", "campaign=spring"], 1), Code::Ok),
+        ((&["to_number=2061111111"], 1_000), Code::Ok),
+        ((&["path=files/a"], 300), Code::Ok),
+        ((&["path=files/b"], 1), Code::OverLimit),
+        ((&["trial=x"], 21), Code::Ok),
+        ((&["included=me"], 1_000), Code::Ok),
+        ((&["included=me"], 1), Code::OverLimit),
+        ((&["included=me", "bought=me"], 1), Code::Ok),
+    ];
+    check("migration", "migration.yaml", asks).await;
+}
+
+#[tokio::test]
+async fn the_providers_limits_are_theirs() {
+    let windows = ["second", "minute", "hour", "day"];
+    let limits: [(&str, [u32; 4]); 6] = [
+        ("provider=hotelbeds,endpoint=search", [10, 600, 3_600, 86_400]),
+        ("provider=hotelbeds,endpoint=booking", [5, 300, 1_800, 43_200]),
+        ("provider=amadeus,endpoint=search", [5, 300, 1_800, 43_200]),
+        ("provider=amadeus,endpoint=booking", [3, 180, 1_080, 25_920]),
+        ("provider=expedia,endpoint=search", [12, 720, 4_320, 103_680]),
+        ("provider=expedia,endpoint=booking", [6, 360, 2_160, 51_840]),
+    ];
+    let file = format!("{POLICIES}/providers.yaml");
+    for (descriptor, amounts) in &limits {
+        let explain = ["explain", &file, "travel", descriptor];
+        let output = tollgate::command().args(explain).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        for (amount, window) in amounts.iter().zip(windows) {
+            assert!(said.contains(&format!("{amount}/{window}")), "{descriptor}\n{said}");
+        }
+        let asks: [(Ask, Code); 2] = [
+            ((&[descriptor], amounts[0] + 1), Code::OverLimit),
+            ((&[descriptor], amounts[0]), Code::Ok),
+        ];
+        check("travel", "providers.yaml", &asks).await;
+    }
+}
