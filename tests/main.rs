@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod config;
+mod deploy;
 mod gateway;
 mod parity;
 mod policies;
