@@ -3,6 +3,7 @@
 // A test fails by panicking, and says on stderr why it could not run.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod cli;
 mod config;
 mod deploy;
 mod gateway;
@@ -10,6 +11,7 @@ mod parity;
 mod policies;
 mod redis_store;
 mod reference;
+mod reload;
 mod store_contract;
 mod support;
 mod tidy;

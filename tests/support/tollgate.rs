@@ -91,6 +91,11 @@ impl Tollgate {
         fs::rename(draft, self.folder.path().join("policies/policy.yaml")).unwrap();
     }
 
+    /// All that it has printed so far.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.process.terminate();

@@ -1,0 +1,145 @@
+//! The command line, as people and scripts use it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::tollgate::command;
+
+const GOOD: &str =
+    "domain: shop\ndescriptors:\n- key: user\n  limits: [{ name: daily, rate: 5/day }]\n";
+const BAD: &str = "domain: shop\nanswr: {}\ndescriptors:\n- key: user\n  limits: [5/dya]\n";
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    folder
+}
+
+fn tollgate(folder: &Path, arguments: &[&str]) -> Output {
+    command().current_dir(folder).args(arguments).output().unwrap()
+}
+
+/// Checks the exit status and what the streams say, and gives back the standard output.
+#[track_caller]
+fn check(folder: &Path, arguments: &[&str], status: i32, out: &[&str], err: &[&str]) -> String {
+    let output = tollgate(folder, arguments);
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let all = format!("{arguments:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
+    assert_eq!(output.status.code(), Some(status), "{all}");
+    out.iter().for_each(|text| assert!(stdout.contains(text), "no {text:?} in\n{all}"));
+    err.iter().for_each(|text| assert!(stderr.contains(text), "no {text:?} in\n{all}"));
+    assert!(!out.is_empty() || stdout.is_empty(), "{all}");
+    assert!(!err.is_empty() || stderr.is_empty(), "{all}");
+    stdout
+}
+
+#[test]
+fn check_passes_good_policies() {
+    let folder = folder(&[("a.yaml", GOOD)]);
+    check(folder.path(), &["check", "a.yaml"], 0, &["1 file, 1 domain: no errors"], &[]);
+    check(folder.path(), &["check", "."], 0, &["1 file, 1 domain: no errors"], &[]);
+}
+
+#[test]
+fn check_tells_every_problem_with_place_and_caret() {
+    let folder = folder(&[("a.yaml", BAD)]);
+    let problems = ["answr", "--> a.yaml:2:1", "dya", "--> a.yaml:5:", "^^^", "2 errors"];
+    check(folder.path(), &["check", "a.yaml"], 1, &[], &problems);
+}
+
+#[test]
+fn check_tells_problems_as_json() {
+    let folder = folder(&[("a.yaml", BAD), ("b.yaml", GOOD)]);
+    let arguments = ["check", "--format", "json", "a.yaml"];
+    let told: Value =
+        serde_json::from_str(&check(folder.path(), &arguments, 1, &["{"], &[])).unwrap();
+    assert_eq!(told["ok"], false);
+    assert_eq!(told["problems"][0]["file"], "a.yaml");
+    assert_eq!(told["problems"][0]["line"], 2);
+    let fine = ["check", "--format=json", "b.yaml"];
+    check(folder.path(), &fine, 0, &["\"ok\": true"], &[]);
+    let missing = ["check", "--format=json", "gone.yaml"];
+    check(folder.path(), &missing, 1, &["can't read gone.yaml"], &[]);
+}
+
+#[test]
+fn check_joins_domains_only_on_request() {
+    let folder = folder(&[("a.yaml", GOOD), ("b.yaml", &GOOD.replace("user", "team"))]);
+    check(folder.path(), &["check", "a.yaml", "b.yaml"], 1, &[], &["shop"]);
+    let merged = ["check", "--merge-domains", "a.yaml", "b.yaml"];
+    check(folder.path(), &merged, 0, &["2 files, 1 domain"], &[]);
+}
+
+#[test]
+fn what_is_no_command_is_a_usage_error() {
+    let folder = folder(&[("a.yaml", GOOD)]);
+    check(folder.path(), &["chekc"], 2, &[], &["chekc"]);
+    check(folder.path(), &["check"], 2, &[], &["PATH"]);
+    check(folder.path(), &["--polices", "x"], 2, &[], &["--policies"]);
+    check(folder.path(), &["explain", "a.yaml", "shop", "user"], 2, &[], &["key=value"]);
+    check(folder.path(), &["check", "gone.yaml"], 1, &[], &["can't read gone.yaml"]);
+}
+
+#[test]
+fn explain_names_the_rule_and_its_limits() {
+    let folder = folder(&[("a.yaml", GOOD)]);
+    let arguments = ["explain", "a.yaml", "shop", "user=alice"];
+    check(folder.path(), &arguments, 0, &["a.yaml:3", "daily", "5/day"], &[]);
+    let json = ["explain", "--format", "json", "a.yaml", "shop", "user=alice"];
+    let told = check(folder.path(), &json, 0, &["daily"], &[]);
+    serde_json::from_str::<Value>(&told).unwrap();
+}
+
+#[test]
+fn schema_is_a_json_schema() {
+    let told = check(Path::new("."), &["schema"], 0, &["$schema"], &[]);
+    let schema: Value = serde_json::from_str(&told).unwrap();
+    assert!(schema["properties"]["domain"].is_object());
+}
+
+#[test]
+fn help_teaches_every_setting() {
+    let settings = fs::read_to_string("config/tollgate.yaml").unwrap();
+    let names = settings.lines().filter_map(|line| {
+        let (name, _) = line.strip_prefix('#')?.split_once(':')?;
+        (!name.contains(' ')).then_some(name)
+    });
+    let help = check(Path::new("."), &["--help"], 0, &["Usage", "Examples", "tollgate check"], &[]);
+    for name in names {
+        let flag = format!("--{}", name.replace('_', "-"));
+        let variable = format!("TOLLGATE_{}", name.to_uppercase());
+        assert!(help.contains(&flag) && help.contains(&variable), "{name} is not in\n{help}");
+    }
+    check(Path::new("."), &["--version"], 0, &[env!("CARGO_PKG_VERSION")], &[]);
+}
+
+#[test]
+fn settings_that_are_wrong_are_told_at_once() {
+    let folder = folder(&[("t.yaml", "store_deadline: soon\nredis_ulr: redis://x\n")]);
+    let mut command = command();
+    command.current_dir(folder.path()).env("TOLLGATE_LOG_LEVEL", "loud");
+    let output = command.args(["--config", "t.yaml", "--worker-threads", "none"]).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    for text in
+        ["t.yaml:1:17", "did you mean `redis_url`?", "TOLLGATE_LOG_LEVEL", "--worker-threads"]
+    {
+        assert!(told.contains(text), "no {text:?} in\n{told}");
+    }
+}
+
+#[test]
+fn policies_that_are_wrong_stop_the_start() {
+    let folder = folder(&[("a.yaml", BAD)]);
+    let arguments = ["serve", "--policies", "a.yaml", "--grpc-address", "127.0.0.1:0"];
+    let http = ["--http-address", "127.0.0.1:0"];
+    let told = ["--> a.yaml:2:1", "--> a.yaml:5:", "there is no policy to begin with"];
+    check(folder.path(), &[&arguments[..], &http].concat(), 1, &[], &told);
+}
