@@ -1,10 +1,10 @@
 //! From the store's outcome to the answer: who is over, which limit is told of, and what goes with it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Map;
 use serde_json::Value;
+use smallvec::SmallVec;
 
 use crate::limit::Fit;
 use crate::policy::AnswerMetadata;
@@ -13,6 +13,7 @@ use crate::policy::Mode;
 use crate::policy::OnOutage;
 use crate::policy::RuleLimit;
 use crate::store::Decision;
+use crate::store::FEW;
 use crate::store::Outcome;
 use crate::store::Tally;
 
@@ -30,23 +31,23 @@ use super::plan::Plan;
 pub struct Judgement<'p> {
     domain: &'p Domain,
     parts: &'p [Part<'p>],
-    charges: Vec<Charged>,
+    charges: SmallVec<[Charged<'p>; FEW]>,
     code: Code,
     admitted: bool,
     fallback: bool,
 }
 
 /// A limit of the request, and how it decided.
-#[derive(Clone, Debug)]
-pub struct Charged {
-    pub limit: Arc<RuleLimit>,
+#[derive(Clone, Copy, Debug)]
+pub struct Charged<'p> {
+    pub limit: &'p RuleLimit,
     /// None while the store is out.
     pub decision: Option<Decision>,
     /// The mode by which the request is judged.
     mode: Mode,
 }
 
-impl Charged {
+impl Charged<'_> {
     /// Whether the limit did not have the hits, or would be answered so while the store is out.
     pub fn over(&self) -> bool {
         match self.decision {
@@ -97,18 +98,18 @@ impl<'p> Judgement<'p> {
     /// Judges an outcome; None is a store that is out.
     pub fn new(
         domain: &'p Domain,
-        plan: &'p Plan<'p>,
+        plan: &'p Plan<'_>,
         modes: ModeSettings,
         outcome: Option<&Outcome>,
     ) -> Self {
         let fallback = outcome.is_none();
         let decisions = outcome.into_iter().flat_map(|outcome| &outcome.decisions);
         let mut decisions = decisions.copied().map(Some).chain(std::iter::repeat(None));
-        let charges: Vec<Charged> = plan
+        let charges: SmallVec<[Charged<'p>; FEW]> = plan
             .limits
             .iter()
             .map(|limit| Charged {
-                limit: limit.clone(),
+                limit,
                 decision: decisions.next().flatten(),
                 mode: modes.judged(limit.mode),
             })
@@ -127,7 +128,7 @@ impl<'p> Judgement<'p> {
     }
 
     /// Every limit of the request, each once.
-    pub fn charges(&self) -> &[Charged] {
+    pub fn charges(&self) -> &[Charged<'p>] {
         &self.charges
     }
 
@@ -140,7 +141,8 @@ impl<'p> Judgement<'p> {
     pub fn verdict(&self) -> Verdict {
         let answer = &self.domain.answer;
         let mut response_headers = answer.response_headers.clone();
-        let told: Vec<&Charged> = self.charges.iter().filter(|one| !one.is_shadow()).collect();
+        let told: SmallVec<[&Charged<'_>; FEW]> =
+            self.charges.iter().filter(|one| !one.is_shadow()).collect();
         let tightest = tightest(told.iter().copied());
         let refused = self.code == Code::OverLimit;
         if let Some(tightest) = tightest {
@@ -175,11 +177,11 @@ impl<'p> Judgement<'p> {
     }
 
     /// The limits that don't have the hits.
-    pub fn refusing(&self) -> impl Iterator<Item = &Charged> {
+    pub fn refusing(&self) -> impl Iterator<Item = &Charged<'p>> {
         self.charges.iter().filter(|charged| charged.over() && !charged.is_shadow())
     }
 
-    fn of<'a>(&'a self, part: &'a Part<'_>) -> impl Iterator<Item = &'a Charged> + Clone {
+    fn of<'a>(&'a self, part: &'a Part<'_>) -> impl Iterator<Item = &'a Charged<'p>> + Clone {
         part.charges.iter().map(|index| &self.charges[*index])
     }
 
@@ -236,7 +238,7 @@ impl<'p> Judgement<'p> {
 
 /// The limit that refuses longest, or else the one with the least left; of equals, the one that resets
 /// last.
-fn tightest<'a>(charges: impl Iterator<Item = &'a Charged>) -> Option<&'a Charged> {
+fn tightest<'a, 'p: 'a>(charges: impl Iterator<Item = &'a Charged<'p>>) -> Option<&'a Charged<'p>> {
     charges.min_by_key(|charged| {
         let over = charged.over();
         let never = charged.wait().is_none();
@@ -247,7 +249,7 @@ fn tightest<'a>(charges: impl Iterator<Item = &'a Charged>) -> Option<&'a Charge
     })
 }
 
-fn describe(charged: &Charged) -> Value {
+fn describe(charged: &Charged<'_>) -> Value {
     let mut map = Map::new();
     map.insert("name".to_owned(), (&*charged.limit.label).into());
     map.insert("mode".to_owned(), charged.mode.to_string().into());

@@ -23,8 +23,8 @@ const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#qu
 pub fn push_limits(
     headers: &mut Headers,
     answer: &Answer,
-    tightest: &Charged,
-    limits: &[&Charged],
+    tightest: &Charged<'_>,
+    limits: &[&Charged<'_>],
 ) {
     let mut push = |name: &str, value: String| headers.push((name.to_owned(), value));
     if answer.ratelimit {
@@ -74,13 +74,13 @@ pub fn problem_body(judgement: &Judgement<'_>) -> Vec<u8> {
     problem.to_string().into_bytes()
 }
 
-fn list(limits: &[&Charged], item: fn(&Charged) -> String) -> String {
+fn list(limits: &[&Charged<'_>], item: fn(&Charged<'_>) -> String) -> String {
     let items: Vec<String> = limits.iter().map(|charged| item(charged)).collect();
     items.join(", ")
 }
 
 /// `"daily";q=1000;w=86400`: the quota and its window.
-fn policy_item(charged: &Charged) -> String {
+fn policy_item(charged: &Charged<'_>) -> String {
     let mut item = format!("{};q={}", name(charged), charged.limit.limit.amount());
     if let Some(window_s) = window_s(charged) {
         write!(item, ";w={window_s}").expect("writing to a String does not fail");
@@ -89,7 +89,7 @@ fn policy_item(charged: &Charged) -> String {
 }
 
 /// `"daily";r=12;t=3600`: what remains and until when.
-fn limit_item(charged: &Charged) -> String {
+fn limit_item(charged: &Charged<'_>) -> String {
     let mut item = format!("{};r={}", name(charged), charged.remaining());
     if let Some(time) = charged.told_time() {
         write!(item, ";t={}", whole_seconds(time)).expect("writing to a String does not fail");
@@ -98,14 +98,14 @@ fn limit_item(charged: &Charged) -> String {
 }
 
 /// `1000;w=86400`: the same in the older way.
-fn quota_policy(charged: &Charged) -> String {
+fn quota_policy(charged: &Charged<'_>) -> String {
     let amount = charged.limit.limit.amount();
     window_s(charged)
         .map_or_else(|| amount.to_string(), |window_s| format!("{amount};w={window_s}"))
 }
 
 /// The limit's name as a string of structured fields (RFC 9651), which has only printable ASCII.
-fn name(charged: &Charged) -> String {
+fn name(charged: &Charged<'_>) -> String {
     let escaped: String = charged
         .limit
         .label
@@ -120,7 +120,7 @@ fn name(charged: &Charged) -> String {
 }
 
 /// The window in seconds; None for a total and for what whole seconds can't say.
-fn window_s(charged: &Charged) -> Option<u64> {
+fn window_s(charged: &Charged<'_>) -> Option<u64> {
     let window_ms = charged.limit.window.nominal_ms()?;
     window_ms.is_multiple_of(1_000).then_some(window_ms / 1_000)
 }

@@ -3,14 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::limit::Hits;
 use crate::policy::Domain;
 use crate::policy::Key;
 use crate::policy::Mode;
 use crate::policy::Rule;
 use crate::policy::RuleLimit;
+use crate::policy::Walk;
 use crate::store::Batch;
 use crate::store::Charge;
+use crate::store::FEW;
 
 use super::Descriptor;
 use super::Request;
@@ -20,11 +24,11 @@ use super::Request;
 pub struct Plan<'p> {
     pub batch: Batch,
     /// The limit of each charge of the batch.
-    pub limits: Vec<Arc<RuleLimit>>,
+    pub limits: SmallVec<[Arc<RuleLimit>; FEW]>,
     /// One for each descriptor, in order.
-    pub descriptors: Vec<Part<'p>>,
+    pub descriptors: SmallVec<[Part<'p>; FEW]>,
     /// The hits under each key of the batch.
-    asked: Vec<Asked>,
+    asked: SmallVec<[Asked; FEW]>,
 }
 
 /// What one descriptor meets.
@@ -33,7 +37,7 @@ pub struct Part<'p> {
     /// The rule at its end.
     pub rule: Option<&'p Rule>,
     /// Charges of the batch, by index.
-    pub charges: Vec<usize>,
+    pub charges: SmallVec<[usize; FEW]>,
 }
 
 /// Hits that meet on one key.
@@ -87,7 +91,7 @@ impl ModeSettings {
 impl<'p> Plan<'p> {
     /// What `request` asks of the store under the policy of its domain.
     pub fn new(domain: &'p Domain, request: &Request<'_>, modes: ModeSettings) -> Self {
-        let walks: Vec<_> = request
+        let walks: SmallVec<[Walk<'p>; FEW]> = request
             .descriptors()
             .iter()
             .map(|descriptor| match descriptor.limit {
@@ -101,7 +105,7 @@ impl<'p> Plan<'p> {
 
         let mut builder = Builder { plan: Plan::default(), replaced, modes };
         for (descriptor, walk) in request.descriptors().iter().zip(&walks) {
-            let mut part = Part { rule: walk.end(), charges: Vec::new() };
+            let mut part = Part { rule: walk.end(), charges: SmallVec::new() };
             let hits = descriptor.hits;
             if let Some(brought) = descriptor.limit {
                 let limit = Arc::new(domain.override_limit(brought.amount, brought.unit));
@@ -176,7 +180,7 @@ impl<'p> Builder<'p, '_> {
     /// Adds charges for the limits of one rule, those of one mode side by side as one group.
     fn charge(&mut self, key_index: usize, limits: &[Arc<RuleLimit>]) {
         let counts = |limit: &&Arc<RuleLimit>| !self.replaced.contains(&*limit.name);
-        let mut limits: Vec<&Arc<RuleLimit>> = limits.iter().filter(counts).collect();
+        let mut limits: SmallVec<[&Arc<RuleLimit>; FEW]> = limits.iter().filter(counts).collect();
         limits.sort_by_key(|limit| limit.mode);
         let last = self.plan.batch.charges.last();
         let mut group = last.map_or(0, |charge| charge.group + 1);
@@ -211,7 +215,7 @@ impl<'p> Builder<'p, '_> {
             let mut of_key = charges.filter(|charge| charge.key_index == key_index);
             !of_key.any(|charge| charge.limit.tag() == limit.limit.tag())
         };
-        let new: Vec<Arc<RuleLimit>> = limits.iter().filter(tags).cloned().collect();
+        let new: SmallVec<[Arc<RuleLimit>; FEW]> = limits.iter().filter(tags).cloned().collect();
         if !new.is_empty() {
             self.charge(key_index, &new);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use jiff::tz::TimeZone;
+use smallvec::SmallVec;
 
 use crate::limit::Algorithm;
 use crate::limit::Calendar;
@@ -126,11 +127,14 @@ impl fmt::Display for Place {
     }
 }
 
+/// Steps of most walks: so many take no allocation.
+const STEPS_FEW: usize = 4;
+
 /// The rules that a descriptor's entries lead through.
 #[derive(Debug)]
 pub struct Walk<'p> {
     /// One for each entry, as far as rules were found.
-    steps: Vec<&'p Rule>,
+    steps: SmallVec<[&'p Rule; STEPS_FEW]>,
     entries: usize,
 }
 
@@ -228,7 +232,7 @@ impl Domain {
     /// rule ends the way.
     pub fn walk(&self, entries: &[(&str, &str)]) -> Walk<'_> {
         let mut level = &self.rules;
-        let mut steps = Vec::with_capacity(entries.len());
+        let mut steps = SmallVec::new();
         for (key, value) in entries {
             let Some(rule) = level.find(key, value) else { break };
             steps.push(rule);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::clock::Timestamp;
 use crate::limit::Fit;
 use crate::limit::Hits;
@@ -10,14 +12,17 @@ use crate::limit::Standing;
 use crate::policy::Key;
 use crate::policy::Mode;
 
+/// Charges of most requests: so many of anything take no allocation.
+pub const FEW: usize = 4;
+
 /// All the charges of one request. They are made together or not at all. No two of them have both key and
 /// tag in common: whoever builds the batch adds up what meets on one counter.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The counters that the charges use; each stands here once.
-    pub keys: Vec<Key>,
+    pub keys: SmallVec<[Key; FEW]>,
     /// The charges, those of one group side by side.
-    pub charges: Vec<Charge>,
+    pub charges: SmallVec<[Charge; FEW]>,
 }
 
 /// Spend these hits of this limit under this key.
@@ -41,7 +46,7 @@ pub struct Outcome {
     /// The time by which the store decided.
     pub at: Timestamp,
     /// One for each charge, in order.
-    pub decisions: Vec<Decision>,
+    pub decisions: SmallVec<[Decision; FEW]>,
 }
 
 /// The answer to one charge.
@@ -56,7 +61,7 @@ pub struct Decision {
 impl Outcome {
     /// The answer to a batch without charges.
     pub fn nothing(at: Timestamp) -> Self {
-        Self { admitted: true, at, decisions: Vec::new() }
+        Self { admitted: true, at, decisions: SmallVec::new() }
     }
 }
 

@@ -13,10 +13,12 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
+use smallvec::SmallVec;
 
 use super::Batch;
 use super::Charge;
 use super::Decision;
+use super::FEW;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
@@ -99,9 +101,10 @@ impl Memory {
 
     /// Decides a request now.
     pub fn charge_at(&self, batch: &Batch, at: Timestamp) -> Outcome {
-        let indexes: Vec<usize> = batch.keys.iter().map(|key| self.shard_index(key)).collect();
+        let indexes: SmallVec<[usize; FEW]> =
+            batch.keys.iter().map(|key| self.shard_index(key)).collect();
         let mut shards = self.lock_all(&indexes);
-        let mut records: Vec<Record> = batch
+        let mut records: SmallVec<[Record; FEW]> = batch
             .keys
             .iter()
             .zip(&indexes)
@@ -124,7 +127,7 @@ impl Memory {
     }
 
     fn lock_all(&self, indexes: &[usize]) -> Locked<'_> {
-        let mut order = indexes.to_vec();
+        let mut order: SmallVec<[usize; FEW]> = indexes.into();
         order.sort_unstable();
         order.dedup();
         Locked(order.into_iter().map(|index| (index, lock(&self.shards[index]))).collect())
@@ -138,7 +141,7 @@ impl Store for Memory {
 }
 
 /// The shards of one request, by index, ascending.
-struct Locked<'a>(Vec<(usize, MutexGuard<'a, Shard>)>);
+struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); FEW]>);
 
 impl Locked<'_> {
     fn of(&mut self, index: usize) -> &mut Shard {
@@ -237,43 +240,55 @@ impl Record {
 
 /// Decides a batch on its records, which end up as the outcome says, without empty or expired states.
 fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
-    let mut tally = Tally::default();
-    let mut fits = Vec::with_capacity(batch.charges.len());
-    let mut groups = Vec::new();
-    for group in batch.groups() {
-        let first = fits.len();
-        for charge in group {
+    let mut decisions: SmallVec<[Decision; FEW]> = batch
+        .charges
+        .iter()
+        .map(|charge| {
             let entry = records[charge.key_index].state(charge.limit.tag());
             // What was written to be gone by now is gone, whatever a changed limit would make of it.
             if entry.has_expired(at) {
                 entry.state = State::Empty;
             }
             charge.limit.settle(&mut entry.state, at);
-            fits.push(charge.limit.fit(&entry.state, charge.hits, at));
-        }
-        let all_fit = fits[first..].iter().all(|fit| *fit == Fit::Now);
-        tally.count(group.first().map_or_else(Default::default, |charge| charge.mode), all_fit);
-        groups.push((group, all_fit));
-    }
+            let fit = charge.limit.fit(&entry.state, charge.hits, at);
+            Decision { fit, standing: charge.limit.standing(&entry.state, at) }
+        })
+        .collect();
 
+    let mut tally = Tally::default();
+    let mut first = 0;
+    for charges in batch.groups() {
+        let group = &decisions[first..first + charges.len()];
+        tally.count(charges[0].mode, all_fit(group));
+        first += charges.len();
+    }
     let admitted = tally.admitted();
-    for (charges, _) in groups.iter().filter(|(_, all_fit)| admitted && *all_fit) {
-        for charge in *charges {
-            let entry = records[charge.key_index].state(charge.limit.tag());
-            if charge.hits.amount() != 0 {
-                charge.limit.charge(&mut entry.state, charge.hits, at);
-                entry.expiry_ms = charge.limit.expiry_ms(&entry.state);
-            }
+    first = 0;
+    for charges in batch.groups().take_while(|_| admitted) {
+        let group = &mut decisions[first..first + charges.len()];
+        if all_fit(group) {
+            spend(charges, group, records, at);
         }
+        first += charges.len();
     }
-
-    let standing = |(charge, fit): (&Charge, Fit)| {
-        let entry = records[charge.key_index].state(charge.limit.tag());
-        Decision { fit, standing: charge.limit.standing(&entry.state, at) }
-    };
-    let decisions = batch.charges.iter().zip(fits).map(standing).collect();
     for record in records {
         record.states.retain(|entry| entry.state != State::Empty && !entry.has_expired(at));
     }
     Outcome { admitted, at, decisions }
+}
+
+/// Makes the charges of a group, and tells how their limits stand then.
+fn spend(charges: &[Charge], decisions: &mut [Decision], records: &mut [Record], at: Timestamp) {
+    for (charge, decision) in charges.iter().zip(decisions) {
+        let entry = records[charge.key_index].state(charge.limit.tag());
+        if charge.hits.amount() != 0 {
+            charge.limit.charge(&mut entry.state, charge.hits, at);
+            entry.expiry_ms = charge.limit.expiry_ms(&entry.state);
+            decision.standing = charge.limit.standing(&entry.state, at);
+        }
+    }
+}
+
+fn all_fit(decisions: &[Decision]) -> bool {
+    decisions.iter().all(|decision| decision.fit == Fit::Now)
 }

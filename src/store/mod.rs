@@ -14,6 +14,7 @@ use crate::clock::Now;
 pub use batch::Batch;
 pub use batch::Charge;
 pub use batch::Decision;
+pub use batch::FEW;
 pub use batch::Outcome;
 pub use batch::Tally;
 

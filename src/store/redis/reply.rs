@@ -95,7 +95,11 @@ mod tests {
     fn decided(admitted: bool, fit: Fit, reset_ms: Option<u64>) -> Reply {
         let standing = Standing { remaining: 8, reset_ms };
         let at = Timestamp::from_ms(7);
-        Reply::Decided(Outcome { admitted, at, decisions: vec![Decision { fit, standing }] })
+        Reply::Decided(Outcome {
+            admitted,
+            at,
+            decisions: [Decision { fit, standing }].into_iter().collect(),
+        })
     }
 
     #[test]
