@@ -3,27 +3,18 @@
 //! Exact counts use windows of a day, so that no speed and no delay of the machine changes them. Envoy
 //! refuses what it could not ask about (`failure_mode_deny`), so that a lost question shows as a 500.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
-use serde_json::json;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::support::client::Answer;
-use crate::support::client::Http;
-use crate::support::envoy::Envoy;
-use crate::support::eventually;
+use crate::support::gateway::Counts;
+use crate::support::gateway::Gateway;
+use crate::support::gateway::pipe;
+use crate::support::gateway::tcp;
 use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
-use crate::support::upstream::Upstream;
 
 /// Ten a day for each user, three of them searches; the caller is told all about it.
 const POLICY: &str = "
@@ -67,12 +58,6 @@ descriptors:
   - { key: user, value: pessimist, limits: [{ rate: 5/day, on_outage: deny }] }
 ";
 
-/// Callers that ask at the same time.
-const CALLERS: usize = 4;
-
-/// Requests of one caller under load, should nobody stop it.
-const LOAD_LEN_MAX: usize = 100_000;
-
 /// Edits of which one must be live in time: a busy machine may hold up the others.
 const EDITS: usize = 5;
 
@@ -92,8 +77,8 @@ async fn check_counts(address: fn(&Tollgate) -> Value) {
         let Some(gateway) = Gateway::start(&[address(&tollgate)]).await else {
             return;
         };
-        assert_eq!(gateway.caller.crowd("alice", 25).await, counts(10, 15));
-        assert_eq!(gateway.caller.crowd("bob", 8).await, counts(8, 0));
+        assert_eq!(gateway.caller.crowd("alice", 25).await, Counts::new(10, 15));
+        assert_eq!(gateway.caller.crowd("bob", 8).await, Counts::new(8, 0));
         assert_eq!(gateway.upstream.served(), 18);
     }
 }
@@ -139,8 +124,8 @@ async fn a_request_refused_for_one_descriptor_costs_the_others_nothing() {
         for _ in 0..5 {
             searches.add(gateway.caller.ask("alice", "search").await.status);
         }
-        assert_eq!(searches, counts(3, 2));
-        assert_eq!(gateway.caller.crowd("alice", 12).await, counts(7, 5));
+        assert_eq!(searches, Counts::new(3, 2));
+        assert_eq!(gateway.caller.crowd("alice", 12).await, Counts::new(7, 5));
         assert_eq!(gateway.caller.ask("bob", "book").await.status, 200);
     }
 }
@@ -157,7 +142,7 @@ async fn two_sidecars_on_one_redis_never_pass_more_than_one() {
     let Some(gateway) = Gateway::start(&sidecars).await else {
         return;
     };
-    assert_eq!(gateway.caller.crowd("alice", 150).await, counts(100, 50));
+    assert_eq!(gateway.caller.crowd("alice", 150).await, Counts::new(100, 50));
 }
 
 #[tokio::test]
@@ -170,17 +155,17 @@ async fn an_outage_is_answered_as_the_policy_says_and_ends_by_itself() {
     let Some(gateway) = Gateway::start(&[tcp(tollgate.grpc_address)]).await else {
         return;
     };
-    assert_eq!(gateway.caller.crowd("pessimist", 2).await, counts(2, 0));
+    assert_eq!(gateway.caller.crowd("pessimist", 2).await, Counts::new(2, 0));
     let Store::Redis(server) = &mut store else {
         unreachable!("it was put there");
     };
     server.kill();
-    assert_eq!(gateway.caller.crowd("optimist", 20).await, counts(20, 0));
-    assert_eq!(gateway.caller.crowd("pessimist", 20).await, counts(0, 20));
+    assert_eq!(gateway.caller.crowd("optimist", 20).await, Counts::new(20, 0));
+    assert_eq!(gateway.caller.crowd("pessimist", 20).await, Counts::new(0, 20));
     server.launch();
     gateway.caller.gets("pessimist", 200).await;
     // It came back empty, and one of five is spent.
-    assert_eq!(gateway.caller.crowd("pessimist", 20).await, counts(4, 16));
+    assert_eq!(gateway.caller.crowd("pessimist", 20).await, Counts::new(4, 16));
 }
 
 #[tokio::test]
@@ -190,7 +175,7 @@ async fn an_edit_is_live_within_a_second_and_loses_no_request() {
         let Some(gateway) = Gateway::start(&[tcp(tollgate.grpc_address)]).await else {
             return;
         };
-        let load = Load::start(&gateway.caller);
+        let load = gateway.caller.load("alice");
         let mut fastest = Duration::MAX;
         for _ in 0..EDITS {
             for (policy, status) in [(CLOSED, 429), (GENEROUS, 200)] {
@@ -217,152 +202,13 @@ async fn one_of_two_ends_under_load_without_a_failed_request() {
         let Some(gateway) = Gateway::start(&sidecars).await else {
             return;
         };
-        let load = Load::start(&gateway.caller);
-        assert_eq!(gateway.caller.crowd("bob", 50).await, counts(50, 0));
+        let load = gateway.caller.load("alice");
+        assert_eq!(gateway.caller.crowd("bob", 50).await, Counts::new(50, 0));
         ending.terminate();
         let status = ending.exit().await;
         assert_eq!(status.code(), Some(0));
-        assert_eq!(gateway.caller.crowd("bob", 50).await, counts(50, 0));
+        assert_eq!(gateway.caller.crowd("bob", 50).await, Counts::new(50, 0));
         let counts = load.stop().await;
         assert_eq!((counts.refused, counts.other), (0, Vec::new()));
     }
-}
-
-/// A caller before Envoy.
-#[derive(Clone)]
-struct Caller {
-    http: Http,
-    gateway: SocketAddr,
-}
-
-/// An Envoy between a caller and an upstream.
-struct Gateway {
-    _envoy: Envoy,
-    upstream: Upstream,
-    caller: Caller,
-}
-
-impl Gateway {
-    /// Starts an Envoy that asks `sidecars`; None if there is no Envoy here.
-    async fn start(sidecars: &[Value]) -> Option<Self> {
-        let upstream = Upstream::start().await;
-        let hosts = sidecars.iter().map(|address| json!({ "endpoint": { "address": address } }));
-        let config = include_str!("cases/gateway.yaml")
-            .replace("SIDECARS", &hosts.collect::<Value>().to_string())
-            .replace("UPSTREAM", &tcp(upstream.address).to_string());
-        let envoy = Envoy::start(&config).await?;
-        envoy.healthy("tollgate", u64::try_from(sidecars.len()).unwrap()).await;
-        let caller = Caller { http: Http::new(), gateway: envoy.listener("gateway").await };
-        Some(Self { _envoy: envoy, upstream, caller })
-    }
-}
-
-impl Caller {
-    /// Asks as `user`, who does `operation` if it is not empty.
-    async fn ask(&self, user: &str, operation: &str) -> Answer {
-        let headers = [("x-user", user), ("x-operation", operation)];
-        let headers = if operation.is_empty() { &headers[..1] } else { &headers[..] };
-        self.http.get(&format!("http://{}/", self.gateway), headers).await
-    }
-
-    /// Asks `count` times in all as `user`, several at once, and counts each status that comes back.
-    async fn crowd(&self, user: &'static str, count: usize) -> Counts {
-        let asked = Arc::<AtomicUsize>::default();
-        let mut callers = JoinSet::new();
-        for _ in 0..CALLERS {
-            let (caller, asked) = (self.clone(), Arc::clone(&asked));
-            callers.spawn(async move {
-                let mut counts = Counts::default();
-                while asked.fetch_add(1, Ordering::SeqCst) < count {
-                    counts.add(caller.ask(user, "").await.status);
-                }
-                counts
-            });
-        }
-        total(callers).await
-    }
-
-    /// Asks until the answer is `status`.
-    async fn gets(&self, user: &str, status: u16) {
-        eventually(&format!("a {status}"), async || {
-            (self.ask(user, "").await.status == status).then_some(())
-        })
-        .await;
-    }
-}
-
-/// Callers that ask again and again.
-struct Load {
-    stop: Arc<AtomicBool>,
-    callers: JoinSet<Counts>,
-}
-
-impl Load {
-    fn start(caller: &Caller) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let mut callers = JoinSet::new();
-        for _ in 0..CALLERS {
-            let (caller, stop) = (caller.clone(), Arc::clone(&stop));
-            callers.spawn(async move {
-                let mut counts = Counts::default();
-                for _ in 0..LOAD_LEN_MAX {
-                    if stop.load(Ordering::SeqCst) {
-                        break;
-                    }
-                    counts.add(caller.ask("alice", "").await.status);
-                }
-                counts
-            });
-        }
-        Self { stop, callers }
-    }
-
-    async fn stop(self) -> Counts {
-        self.stop.store(true, Ordering::SeqCst);
-        total(self.callers).await
-    }
-}
-
-async fn total(callers: JoinSet<Counts>) -> Counts {
-    callers.join_all().await.into_iter().fold(Counts::default(), Counts::and)
-}
-
-/// So many passed and so many were refused, and nothing else happened.
-fn counts(passed: usize, refused: usize) -> Counts {
-    Counts { passed, refused, other: Vec::new() }
-}
-
-/// How often each status came back.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: usize,
-    refused: usize,
-    other: Vec<u16>,
-}
-
-impl Counts {
-    fn add(&mut self, status: u16) {
-        match status {
-            200 => self.passed += 1,
-            429 => self.refused += 1,
-            other => self.other.push(other),
-        }
-    }
-
-    fn and(mut self, other: Self) -> Self {
-        self.passed += other.passed;
-        self.refused += other.refused;
-        self.other.extend(other.other);
-        self
-    }
-}
-
-/// An address as Envoy's configuration writes it.
-fn tcp(address: SocketAddr) -> Value {
-    let (ip, port) = (address.ip().to_string(), address.port());
-    json!({ "socket_address": { "address": ip, "port_value": port } })
-}
-
-fn pipe(path: &Path) -> Value {
-    json!({ "pipe": { "path": path } })
 }

@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod client;
 pub mod envoy;
+pub mod gateway;
 pub mod process;
 pub mod redis;
 pub mod store;

@@ -1,0 +1,166 @@
+//! An Envoy between callers and an upstream, which asks one Tollgate or several.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::client::Answer;
+use super::client::Http;
+use super::envoy::Envoy;
+use super::eventually;
+use super::upstream::Upstream;
+
+/// Callers that ask at the same time.
+const CALLERS: usize = 4;
+
+/// Requests of one of them, should nobody stop it.
+const ASKS_MAX: usize = 100_000;
+
+/// An Envoy between a caller and an upstream.
+pub struct Gateway {
+    _envoy: Envoy,
+    pub upstream: Upstream,
+    pub caller: Caller,
+}
+
+/// A caller before Envoy.
+#[derive(Clone)]
+pub struct Caller {
+    http: Http,
+    gateway: SocketAddr,
+}
+
+/// Callers that ask again and again.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    callers: JoinSet<Counts>,
+}
+
+/// How often each status came back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub passed: usize,
+    pub refused: usize,
+    pub other: Vec<u16>,
+}
+
+impl Gateway {
+    /// Starts an Envoy that asks the Tollgates at `sidecars`; None if there is no Envoy here.
+    pub async fn start(sidecars: &[Value]) -> Option<Self> {
+        let upstream = Upstream::start().await;
+        let hosts = sidecars.iter().map(|address| json!({ "endpoint": { "address": address } }));
+        let config = include_str!("../cases/gateway.yaml")
+            .replace("SIDECARS", &hosts.collect::<Value>().to_string())
+            .replace("UPSTREAM", &tcp(upstream.address).to_string());
+        let envoy = Envoy::start(&config).await?;
+        envoy.healthy("tollgate", u64::try_from(sidecars.len()).unwrap()).await;
+        let caller = Caller { http: Http::new(), gateway: envoy.listener("gateway").await };
+        Some(Self { _envoy: envoy, upstream, caller })
+    }
+}
+
+impl Caller {
+    /// Asks as `user`, who does `operation` if it is not empty.
+    pub async fn ask(&self, user: &str, operation: &str) -> Answer {
+        let headers = [("x-user", user), ("x-operation", operation)];
+        let headers = if operation.is_empty() { &headers[..1] } else { &headers[..] };
+        self.http.get(&format!("http://{}/", self.gateway), headers).await
+    }
+
+    /// Asks until the answer is `status`.
+    pub async fn gets(&self, user: &str, status: u16) {
+        eventually(&format!("a {status}"), async || {
+            (self.ask(user, "").await.status == status).then_some(())
+        })
+        .await;
+    }
+
+    /// Asks `count` times in all as `user`, several times at once.
+    pub async fn crowd(&self, user: &'static str, count: usize) -> Counts {
+        let asked = Arc::<AtomicUsize>::default();
+        total(self.together(user, move || asked.fetch_add(1, Ordering::SeqCst) < count)).await
+    }
+
+    /// Begins to ask as `user`, several times at once, until it is stopped.
+    pub fn load(&self, user: &'static str) -> Load {
+        let stop = Arc::<AtomicBool>::default();
+        let stopped = Arc::clone(&stop);
+        Load { stop, callers: self.together(user, move || !stopped.load(Ordering::SeqCst)) }
+    }
+
+    /// Callers that each ask as long as there is `more` to ask.
+    fn together(
+        &self,
+        user: &'static str,
+        more: impl Fn() -> bool + Clone + Send + 'static,
+    ) -> JoinSet<Counts> {
+        let mut callers = JoinSet::new();
+        for _ in 0..CALLERS {
+            let (caller, more) = (self.clone(), more.clone());
+            callers.spawn(async move {
+                let mut counts = Counts::default();
+                for _ in 0..ASKS_MAX {
+                    if !more() {
+                        break;
+                    }
+                    counts.add(caller.ask(user, "").await.status);
+                }
+                counts
+            });
+        }
+        callers
+    }
+}
+
+impl Load {
+    /// Lets each caller have its last answer.
+    pub async fn stop(self) -> Counts {
+        self.stop.store(true, Ordering::SeqCst);
+        total(self.callers).await
+    }
+}
+
+impl Counts {
+    /// So many passed and so many were refused, and nothing else happened.
+    pub fn new(passed: usize, refused: usize) -> Self {
+        Self { passed, refused, other: Vec::new() }
+    }
+
+    /// Counts an answer.
+    pub fn add(&mut self, status: u16) {
+        match status {
+            200 => self.passed += 1,
+            429 => self.refused += 1,
+            other => self.other.push(other),
+        }
+    }
+
+    fn and(mut self, other: Self) -> Self {
+        self.passed += other.passed;
+        self.refused += other.refused;
+        self.other.extend(other.other);
+        self
+    }
+}
+
+async fn total(callers: JoinSet<Counts>) -> Counts {
+    callers.join_all().await.into_iter().fold(Counts::default(), Counts::and)
+}
+
+/// An address as Envoy's configuration writes it.
+pub fn tcp(address: SocketAddr) -> Value {
+    let (ip, port) = (address.ip().to_string(), address.port());
+    json!({ "socket_address": { "address": ip, "port_value": port } })
+}
+
+/// A Unix socket as Envoy's configuration writes it.
+pub fn pipe(path: &Path) -> Value {
+    json!({ "pipe": { "path": path } })
+}
