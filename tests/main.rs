@@ -9,6 +9,7 @@ mod deploy;
 mod gateway;
 mod parity;
 mod policies;
+mod readme;
 mod redis_store;
 mod reference;
 mod reload;
