@@ -3,8 +3,10 @@
 use sha2::Digest;
 use sha2::Sha256;
 
+use super::policy_files::Places;
 use super::policy_files::PolicyFiles;
 use super::policy_files::PolicyFilesError;
+use super::policy_files::Reading;
 use super::watch::Watch;
 use crate::policy::CompileOptions;
 use crate::policy::PolicySet;
@@ -79,19 +81,24 @@ impl Loader {
         self.watch.is_complete()
     }
 
-    /// Reads, watches the places that were found, and reads again if they are others than before: a
-    /// change between the reading and the watching would go unnoticed.
     fn read(&mut self) -> Result<Vec<Source>, PolicyFilesError> {
         self.watch.renew();
-        let mut reading = self.files.read();
-        for _ in 1..READINGS_MAX {
-            if self.watch.arm(&reading.places) {
-                break;
-            }
-            reading = self.files.read();
-        }
-        reading.sources
+        settled(|| self.files.read(), |places| self.watch.arm(places)).sources
     }
+}
+
+/// Reads, watches the places that were found, and reads again if they are others than before: a change
+/// between the reading and the watching would go unnoticed.
+fn settled(mut read: impl FnMut() -> Reading, mut arm: impl FnMut(&Places) -> bool) -> Reading {
+    let mut reading = read();
+    for _ in 1..READINGS_MAX {
+        if !arm(&reading.places) {
+            return reading;
+        }
+        reading = read();
+    }
+    arm(&reading.places);
+    reading
 }
 
 impl Fingerprint {
@@ -107,5 +114,34 @@ impl Fingerprint {
             hash.update(part);
         }
         Self::Texts(hash.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often the files are read and watched if so many readings in a row find new places.
+    #[track_caller]
+    fn check(moves: usize, expected: usize) {
+        let (mut reads, mut arms) = (0, 0);
+        let read = || {
+            reads += 1;
+            Reading { sources: Ok(Vec::new()), places: Places::default() }
+        };
+        let arm = |_: &Places| {
+            arms += 1;
+            arms <= moves
+        };
+        assert!(settled(read, arm).sources.is_ok());
+        assert_eq!((reads, arms), (expected, expected), "{moves} moves");
+    }
+
+    #[test]
+    fn new_places_are_read_again_once_they_are_watched() {
+        check(0, 1);
+        check(1, 2);
+        check(2, 3);
+        check(usize::MAX, READINGS_MAX);
     }
 }
