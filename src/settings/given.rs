@@ -7,21 +7,17 @@ use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
 use std::path::PathBuf;
-use std::slice;
 
 use super::FILE_VARIABLE;
 use super::Setting;
 use super::TABLE;
+use super::table::VARIABLE_PREFIX;
 use crate::policy::Problem;
 use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::nearest;
-use crate::policy::render;
 use crate::policy::tree::Node;
 use crate::policy::tree::Value;
-
-/// What every variable of ours starts with.
-const PREFIX: &str = "TOLLGATE_";
 
 /// The largest settings file; the commented one of all defaults has a few thousand bytes.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
@@ -31,9 +27,9 @@ const FILE_LEN_MAX: u64 = 1024 * 1024;
 pub enum SettingsError {
     #[error("error: can't read the settings file {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
-    /// An excerpt of the settings file with carets.
-    #[error("{excerpt}")]
-    InFile { excerpt: String },
+    /// The place alone, without an excerpt: the line may hold a password.
+    #[error("error: {place}: {message}")]
+    InFile { place: String, message: String },
     #[error("error: {place}: {shown} is not {expected}")]
     Wrong { place: String, shown: String, expected: &'static str },
     #[error("error: {name}: there is no such setting{suggestion}")]
@@ -85,7 +81,7 @@ impl Given<'_> {
 pub fn variables(errors: &mut Vec<SettingsError>) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for (name, text) in env::vars_os() {
-        let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else {
+        let Some(name) = name.to_str().filter(|name| name.starts_with(VARIABLE_PREFIX)) else {
             continue;
         };
         match text.into_string() {
@@ -232,6 +228,7 @@ pub fn in_flags(flags: &[(&'static Setting, String)]) -> Vec<Given<'static>> {
 }
 
 fn in_source(source: &Source, span: Range<usize>, message: String) -> SettingsError {
-    let problem = Problem::at(source, Severity::Error, span, message);
-    SettingsError::InFile { excerpt: render(&[problem], slice::from_ref(source)) }
+    let Problem { path, line, column, message, .. } =
+        Problem::at(source, Severity::Error, span, message);
+    SettingsError::InFile { place: format!("{path}:{line}:{column}"), message }
 }

@@ -204,8 +204,8 @@ mod tests {
             &[("worker_threads", "0")],
             &[
                 "there is no setting `shadow_mod`; did you mean `shadow_mode`?",
-                "store_deadline: `soon` is not a duration up to an hour, such as 10ms, 2s or 1m\n \
-                 --> tollgate.yaml:2:17",
+                "tollgate.yaml:2:17: store_deadline: `soon` is not a duration up to an hour, \
+                 such as 10ms, 2s or 1m",
                 "policies: a map is not a list of paths",
                 "`log_level` is given twice",
                 "TOLLGATE_LOG_FORMAT: `xml` is not one of text and json",
@@ -228,6 +228,16 @@ mod tests {
         let told = resolve("", &url, &[]).unwrap_err();
         assert!(told.contains("TOLLGATE_REDIS_URL: what is given is not a URL"), "{told}");
         assert!(!told.contains("hunter2"), "{told}");
+        for file in [
+            "redis_url: user:hunter2@host",
+            "redis_password: [{a: hunter2}]",
+            "redis_pasword: hunter2",
+            "redis_password: a\nredis_password: hunter2",
+            "redis_password: \"hunter2",
+        ] {
+            let told = resolve(file, &[], &[]).unwrap_err();
+            assert!(told.contains("tollgate.yaml:") && !told.contains("hunter2"), "{told}");
+        }
         let settings = resolve("redis_url: redis://:hunter2@host", &[], &[]).unwrap();
         assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
     }

@@ -12,7 +12,10 @@ use super::value::optional;
 use super::value::put;
 use crate::observe::logs;
 
-/// One setting. Its variable is `TOLLGATE_` and the name in capitals, its flag the name with dashes.
+/// What every variable of ours starts with.
+pub const VARIABLE_PREFIX: &str = "TOLLGATE_";
+
+/// One setting. Its variable is [`VARIABLE_PREFIX`] and the name in capitals, its flag the name with dashes.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// In the settings file.
@@ -34,7 +37,7 @@ pub struct Setting {
 impl Setting {
     /// The variable of the environment.
     pub fn variable(&self) -> String {
-        format!("TOLLGATE_{}", self.name.to_uppercase())
+        format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase())
     }
 
     /// The flag, without the leading dashes.
