@@ -24,6 +24,7 @@ use tollgate::store::StoreError;
 use tollgate::store::redis::RedisSettings;
 use tollgate::store::redis::TlsSettings;
 
+use crate::support;
 use crate::support::PATIENCE;
 use crate::support::batch::after;
 use crate::support::batch::batch;
@@ -34,9 +35,12 @@ use crate::support::batch::key;
 use crate::support::batch::one;
 use crate::support::batch::sliding;
 use crate::support::batch::total;
+use crate::support::client;
+use crate::support::eventually;
 use crate::support::redis::Connected;
 use crate::support::redis::Server;
 use crate::support::redis::until;
+use crate::support::tollgate::Tollgate;
 
 /// What a call may take beyond its deadline on a busy machine.
 const GRACE: Duration = Duration::from_millis(500);
@@ -298,6 +302,25 @@ async fn logins_and_databases_are_used() {
     let reason = reason_of(&stranger).await;
     assert!(reason.contains("authentication failed"), "{reason}");
     assert!(!reason.contains("wrong-hush"), "{reason}");
+}
+
+#[tokio::test]
+async fn why_redis_refuses_is_logged_once() {
+    let Some(server) = Server::start(&["--maxmemory", "1"]) else { return };
+    let store = support::store::Store::Redis(server);
+    let policy = "{domain: full, descriptors: [{key: user, limits: [9/day]}]}";
+    let tollgate = Tollgate::serve(policy, &store).await;
+    let mut client = tollgate.client().await;
+    for _ in 0..3 {
+        let asked = client::request("full", &[&[("user", "carol")]]);
+        let answer = client.should_rate_limit(asked).await.unwrap().into_inner();
+        assert_eq!(answer.overall_code, 1, "`on_outage` allows");
+    }
+    let logged = "Redis refuses charges";
+    eventually(logged, async || tollgate.output().contains(logged).then_some(())).await;
+    let output = tollgate.output();
+    assert!(output.contains("OOM") && !output.contains("carol"), "{output}");
+    assert_eq!(output.matches(logged).count(), 1, "{output}");
 }
 
 /// Writes a CA, a certificate of it for `redis.test`, and that one's key; the names of the files.

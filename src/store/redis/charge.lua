@@ -4,7 +4,7 @@
 --
 -- KEYS[n]    the record of one rule and path: the states of all its limits.
 -- ARGV[1]    the time in milliseconds since the Unix epoch; empty: this server's clock decides.
--- ARGV[1+n]  a charge, packed by encode.rs as CHARGE below:
+-- ARGV[1+n]  a charge, packed by script.rs as CHARGE below:
 --            key       which of KEYS
 --            group     charges of one group stand or fall together; counted from 1
 --            mode      0 enforce, 1 quota, 2 shadow

@@ -23,6 +23,7 @@ use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::io::AsyncDNSResolver;
 use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio::time;
 
@@ -51,6 +52,8 @@ pub struct Link {
     address: String,
     state: ArcSwap<State>,
     doubt: Notify,
+    /// Why the server refused a charge, until the task has logged it.
+    refusal: ArcSwapOption<String>,
     connects: AtomicU64,
 }
 
@@ -89,6 +92,11 @@ impl Link {
     /// Asks the task to look at the connection at once.
     pub fn doubt(&self) {
         self.doubt.notify_one();
+    }
+
+    /// Leaves it to the task to log why the server refused a charge: it may refuse thousands a second.
+    pub fn note_refusal(&self, error: &RedisError) {
+        self.refusal.store(Some(Arc::new(error.to_string())));
     }
 
     /// Sends a command and returns what the server answers, be it an error.
@@ -134,6 +142,7 @@ impl Connector {
             address: client.get_connection_info().addr().to_string(),
             state: ArcSwap::from_pointee(State::Down("not connected yet".to_owned())),
             doubt: Notify::new(),
+            refusal: ArcSwapOption::empty(),
             connects: AtomicU64::new(0),
         });
         let connect_timeout = settings.connect_timeout;
@@ -187,9 +196,11 @@ impl Connector {
         tracing::info!(store.address = self.link.address, "connected to Redis");
         self.link.state.store(Arc::new(State::Up(connection.clone())));
         self.link.connects.fetch_add(1, Ordering::Relaxed);
+        let mut told = None;
         loop {
             // Either a doubt or a heartbeat: both are answered by a ping.
             let _ = time::timeout(HEARTBEAT, self.link.doubt.notified()).await;
+            self.tell_refusal(&mut told);
             let mut ping = Cmd::new();
             ping.arg("PING");
             let answer = connection.send_packed_command(&ping);
@@ -199,6 +210,17 @@ impl Connector {
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) => return "it does not answer".to_owned(),
             }
+        }
+    }
+
+    /// Logs a refusal, unless it is the one that was `told` last.
+    fn tell_refusal(&self, told: &mut Option<Arc<String>>) {
+        if let Some(reason) =
+            self.link.refusal.swap(None).filter(|reason| told.as_ref() != Some(reason))
+        {
+            let address = &self.link.address;
+            tracing::error!(store.address = address, %reason, "Redis refuses charges");
+            *told = Some(reason);
         }
     }
 }

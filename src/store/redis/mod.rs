@@ -155,6 +155,10 @@ impl Redis {
 
 impl Store for Redis {
     async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
-        self.in_time(self.decide(batch, now)).await
+        let outcome = self.in_time(self.decide(batch, now)).await;
+        if let Err(StoreError::Refused(error)) = &outcome {
+            self.link.note_refusal(error);
+        }
+        outcome
     }
 }
