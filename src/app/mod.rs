@@ -99,10 +99,9 @@ enum Stage {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::start()?;
     let mut process = Process::new(settings)?;
-    process.start().await?;
     let cause = select! {
         cause = signals.next() => cause,
-        error = process.failure() => return Err(error),
+        error = process.serve() => return Err(error),
     };
     select! {
         ended = process.end(cause) => ended,
@@ -139,6 +138,14 @@ impl Process {
         })
     }
 
+    /// Starts, and ends when it can't, or when a task does that shouldn't.
+    async fn serve(&mut self) -> anyhow::Error {
+        match self.start().await {
+            Ok(()) => self.failure().await,
+            Err(error) => error,
+        }
+    }
+
     async fn start(&mut self) -> anyhow::Result<()> {
         let stage = self.stage.subscribe();
         let closed = || reached(stage.clone(), Stage::Closed);
@@ -148,11 +155,7 @@ impl Process {
         let reloader = self.load().await?;
         let listeners = Listeners::bind(&self.settings).await?;
         self.helpers.spawn(reloader.run(closed()));
-        let upkeep = Upkeep {
-            engine: self.engine.clone(),
-            clock: Clock::system(),
-            metrics: self.metrics.clone(),
-        };
+        let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
         spawn(&mut self.helpers, upkeep.run(closed()));
         store::connected(self.engine.store()).await;
         let greeting = self.greeting(&listeners)?;
@@ -227,7 +230,6 @@ impl Process {
         }
     }
 
-    /// Ends when a task does that shouldn't.
     async fn failure(&mut self) -> anyhow::Error {
         let ended = select! {
             ended = self.servers.join_next() => ended,

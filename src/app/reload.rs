@@ -21,7 +21,6 @@ use tokio::time::timeout;
 use super::load::LoadError;
 use super::load::Loaded;
 use super::load::Loader;
-use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::metrics::Reload;
@@ -50,7 +49,6 @@ pub struct Reloader {
     changes: mpsc::Receiver<()>,
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
-    clock: Clock,
 }
 
 impl Reloader {
@@ -61,7 +59,7 @@ impl Reloader {
         engine: Arc<Engine>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { loader, changes, engine, metrics, clock: Clock::system() }
+        Self { loader, changes, engine, metrics }
     }
 
     /// Puts the first policies in force.
@@ -137,7 +135,7 @@ impl Reloader {
                 warning.message
             );
         }
-        let at_s = self.clock.now().timestamp().as_ms() / 1000;
+        let at_s = self.engine.now().as_ms() / 1_000;
         self.metrics.policy_loaded(policies.hash(), at_s);
         tracing::info!(
             policy.hash = policies.hash(),

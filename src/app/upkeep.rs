@@ -9,7 +9,6 @@ use tokio::select;
 use tokio::time::MissedTickBehavior;
 use tokio::time::interval;
 
-use crate::clock::Clock;
 use crate::engine::AnyStore;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
@@ -24,7 +23,6 @@ const PLACES: usize = 64;
 #[derive(Debug)]
 pub struct Upkeep {
     pub engine: Arc<Engine>,
-    pub clock: Clock,
     pub metrics: Arc<Metrics>,
 }
 
@@ -45,7 +43,7 @@ impl Upkeep {
     fn look(&self) {
         match self.engine.store() {
             AnyStore::Memory(memory) => {
-                memory.sweep(self.clock.now().timestamp(), PLACES);
+                memory.sweep(self.engine.now(), PLACES);
                 self.metrics.memory_keys.set(u64::try_from(memory.keys()).unwrap_or(u64::MAX));
                 let told = self.metrics.memory_evictions.get();
                 self.metrics.memory_evictions.inc_by(memory.evicted().saturating_sub(told));

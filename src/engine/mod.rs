@@ -20,6 +20,7 @@ use arc_swap::ArcSwap;
 
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
+use crate::clock::Timestamp;
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::store::Batch;
@@ -87,6 +88,11 @@ impl Engine {
         &self.settings.store
     }
 
+    /// The time by the engine's clock.
+    pub fn now(&self) -> Timestamp {
+        self.settings.clock.now().timestamp()
+    }
+
     /// Decides a request.
     pub async fn check(&self, request: &Request<'_>) -> Verdict {
         let metrics = &self.settings.metrics;
@@ -138,7 +144,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::clock::Timestamp;
     use crate::limit::Hits;
     use crate::policy::CompileOptions;
     use crate::policy::Source;
