@@ -56,6 +56,11 @@ impl Calendar {
         self.unit
     }
 
+    /// The name of the time zone.
+    pub fn zone_name(&self) -> &str {
+        self.zone.iana_name().unwrap_or("UTC")
+    }
+
     /// The end of the period that holds `now`: the first instant after it.
     pub fn end_after(&self, now: Timestamp) -> Timestamp {
         match self.zoned(now).and_then(|at| self.next_start(&at)) {
@@ -123,7 +128,7 @@ fn as_ms(at: &Zoned) -> u64 {
 impl fmt::Display for Calendar {
     /// The unit and the zone, such as `month@Europe/Madrid`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.unit, self.zone.iana_name().unwrap_or("UTC"))
+        write!(f, "{}@{}", self.unit, self.zone_name())
     }
 }
 

@@ -8,6 +8,8 @@ use serde_json::json;
 use sha2::Digest;
 use sha2::Sha256;
 
+use crate::limit::Algorithm;
+
 use super::explain::Explanation;
 use super::explain::explain;
 use super::problem::Problem;
@@ -73,6 +75,7 @@ impl PolicySet {
         let domain = |domain: &Domain| {
             json!({
                 "domain": domain.name,
+                "timezone": domain.zone.iana_name(),
                 "answer": domain.answer.describe(),
                 "descriptors": domain.rules().iter().map(describe_rule).collect::<Value>(),
             })
@@ -112,6 +115,9 @@ pub(super) fn describe_limit(limit: &RuleLimit) -> Value {
     let mut text = |name: &str, value: String| map.insert(name.to_owned(), value.into());
     text("rate", limit.limit.to_string());
     text("algorithm", limit.limit.algorithm().to_string());
+    if let Algorithm::Calendar(calendar) = limit.limit.algorithm() {
+        text("timezone", calendar.zone_name().to_owned());
+    }
     text("mode", limit.mode.to_string());
     text("on_outage", limit.on_outage.to_string());
     if !limit.name.is_empty() {
