@@ -7,7 +7,6 @@ use tollgate::clock::Now;
 use tollgate::clock::Timestamp;
 use tollgate::limit::CalendarUnit;
 use tollgate::limit::Fit;
-use tollgate::limit::Hits;
 use tollgate::limit::Hits::GiveBack;
 use tollgate::limit::Hits::Spend;
 use tollgate::limit::Limit;
@@ -85,9 +84,9 @@ async fn charge(store: &impl Store, batch: &Batch, now: Now) -> Outcome {
     store.charge(batch, now).await.unwrap()
 }
 
-/// Whether hits under a key are admitted.
-async fn passes(store: &impl Store, name: &str, limit: &Arc<Limit>, hits: Hits, ms: u64) -> bool {
-    charge(store, &one(name, limit, hits), after(ms)).await.admitted
+/// Whether a batch is admitted so many milliseconds after the beginning.
+async fn passes(store: &impl Store, batch: &Batch, ms: u64) -> bool {
+    charge(store, batch, after(ms)).await.admitted
 }
 
 /// What remains of a limit under a key.
@@ -100,7 +99,7 @@ async fn a_refused_request_spends_nothing(store: Arc<impl Store>) {
     for limit in one_of_each(10) {
         let name = limit.tag().to_string();
         let (plenty, scarce) = (format!("{name}-plenty"), format!("{name}-scarce"));
-        assert!(passes(&*store, &scarce, &limit, Spend(10), 0).await);
+        assert!(passes(&*store, &one(&scarce, &limit, Spend(10)), 0).await);
         let both = batch(&[
             (&plenty, 0, Enforce, &limit, Spend(3)),
             (&scarce, 1, Enforce, &limit, Spend(3)),
@@ -150,21 +149,21 @@ async fn an_enforced_limit_refuses_whatever_the_quotas_say(store: Arc<impl Store
 async fn giving_back_never_goes_below_zero(store: Arc<impl Store>) {
     for limit in one_of_each(10) {
         let name = limit.tag();
-        assert!(passes(&*store, name, &limit, GiveBack(5), 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, GiveBack(5)), 0).await, "{limit}");
         assert_eq!(remaining(&*store, name, &limit, 0).await, 10, "{limit}");
-        assert!(passes(&*store, name, &limit, Spend(7), 0).await, "{limit}");
-        assert!(passes(&*store, name, &limit, GiveBack(3), 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, Spend(7)), 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, GiveBack(3)), 0).await, "{limit}");
         assert_eq!(remaining(&*store, name, &limit, 0).await, 6, "{limit}");
-        assert!(passes(&*store, name, &limit, GiveBack(u64::MAX), 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, GiveBack(u64::MAX)), 0).await, "{limit}");
         assert_eq!(remaining(&*store, name, &limit, 0).await, 10, "{limit}");
     }
 }
 
 async fn giving_back_takes_the_oldest_first(store: Arc<impl Store>) {
     let limit = sliding(10, 1_000);
-    assert!(passes(&*store, "k", &limit, Spend(4), 0).await);
-    assert!(passes(&*store, "k", &limit, Spend(4), 500).await);
-    assert!(passes(&*store, "k", &limit, GiveBack(5), 600).await);
+    assert!(passes(&*store, &one("k", &limit, Spend(4)), 0).await);
+    assert!(passes(&*store, &one("k", &limit, Spend(4)), 500).await);
+    assert!(passes(&*store, &one("k", &limit, GiveBack(5)), 600).await);
     assert_eq!(remaining(&*store, "k", &limit, 1_100).await, 7);
     assert_eq!(remaining(&*store, "k", &limit, 1_501).await, 10);
 }
@@ -172,10 +171,10 @@ async fn giving_back_takes_the_oldest_first(store: Arc<impl Store>) {
 async fn a_peek_always_fits_and_changes_nothing(store: Arc<impl Store>) {
     for limit in one_of_each(1) {
         let name = limit.tag();
-        assert!(passes(&*store, name, &limit, Spend(0), 0).await, "{limit}");
-        assert!(passes(&*store, name, &limit, Spend(1), 0).await, "{limit}");
-        assert!(passes(&*store, name, &limit, Spend(0), 0).await, "{limit}");
-        assert!(!passes(&*store, name, &limit, Spend(1), 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, Spend(0)), 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, Spend(1)), 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, Spend(0)), 0).await, "{limit}");
+        assert!(!passes(&*store, &one(name, &limit, Spend(1)), 0).await, "{limit}");
     }
 }
 
@@ -184,7 +183,10 @@ async fn more_hits_than_any_limit_never_fit(store: Arc<impl Store>) {
         let outcome = charge(&*store, &one(limit.tag(), &limit, Spend(u64::MAX)), after(0)).await;
         assert!(!outcome.admitted, "{limit}");
         assert_eq!(outcome.decisions[0].fit, Fit::Never, "{limit}");
-        assert!(passes(&*store, limit.tag(), &limit, Spend(limit.amount()), 0).await, "{limit}");
+        assert!(
+            passes(&*store, &one(limit.tag(), &limit, Spend(limit.amount())), 0).await,
+            "{limit}"
+        );
         assert_eq!(remaining(&*store, limit.tag(), &limit, 0).await, 0, "{limit}");
     }
 }
@@ -192,9 +194,9 @@ async fn more_hits_than_any_limit_never_fit(store: Arc<impl Store>) {
 async fn a_changed_amount_keeps_the_count(store: Arc<impl Store>) {
     for (before, now) in one_of_each(100).iter().zip(one_of_each(10)) {
         let name = before.tag();
-        assert!(passes(&*store, name, before, Spend(8), 0).await, "{before}");
+        assert!(passes(&*store, &one(name, before, Spend(8)), 0).await, "{before}");
         assert_eq!(remaining(&*store, name, &now, 0).await, 2, "{now}");
-        assert!(passes(&*store, name, before, Spend(8), 0).await, "{before}");
+        assert!(passes(&*store, &one(name, before, Spend(8)), 0).await, "{before}");
         assert_eq!(remaining(&*store, name, &now, 0).await, 0, "{now}");
         assert_eq!(remaining(&*store, name, before, 0).await, 84, "{before}");
     }
@@ -208,7 +210,7 @@ async fn a_changed_window_starts_anew(store: Arc<impl Store>) {
         (sliding(5, 90_000), fixed(5, 90_000)),
     ] {
         let name = now.to_string();
-        assert!(passes(&*store, &name, &before, Spend(5), 0).await, "{before}");
+        assert!(passes(&*store, &one(&name, &before, Spend(5)), 0).await, "{before}");
         assert_eq!(remaining(&*store, &name, &now, 0).await, 5, "{now}");
         // Going back to the old window, as a rollback does, finds the old count.
         assert_eq!(remaining(&*store, &name, &before, 0).await, 0, "{before}");
@@ -226,7 +228,7 @@ async fn limits_of_one_record_are_independent(store: Arc<impl Store>) {
         left.push(remaining(&*store, "k", limit, 5).await);
     }
     assert_eq!(left, [0, 3, 4, 15]);
-    assert!(passes(&*store, "k", &limits[3], GiveBack(5), 2_000).await);
+    assert!(passes(&*store, &one("k", &limits[3], GiveBack(5)), 2_000).await);
     assert_eq!(remaining(&*store, "k", &limits[0], 2_000).await, 5);
     assert_eq!(remaining(&*store, "k", &limits[1], 2_000).await, 3);
     assert_eq!(remaining(&*store, "k", &limits[3], 2_000).await, 20);
@@ -237,8 +239,8 @@ async fn the_promised_wait_is_exact(store: Arc<impl Store>) {
     for limit in one_of_each(10).iter().chain(&coarse) {
         let name = limit.to_string();
         let burst = limit.capacity();
-        assert!(passes(&*store, &name, limit, Spend(burst - 1), 0).await, "{limit}");
-        assert!(passes(&*store, &name, limit, Spend(1), 77).await, "{limit}");
+        assert!(passes(&*store, &one(&name, limit, Spend(burst - 1)), 0).await, "{limit}");
+        assert!(passes(&*store, &one(&name, limit, Spend(1)), 77).await, "{limit}");
         let ask = one(&name, limit, Spend(burst));
         let wait_ms = match charge(&*store, &ask, after(80)).await.decisions[0].fit {
             Fit::AfterMs(wait_ms) => wait_ms,
@@ -280,20 +282,20 @@ async fn a_calendar_day_has_the_hours_it_has(store: Arc<impl Store>) {
 async fn a_clock_that_goes_back_frees_nothing(store: Arc<impl Store>) {
     for limit in one_of_each(2) {
         let name = limit.tag();
-        assert!(passes(&*store, name, &limit, Spend(1), 5_000).await, "{limit}");
-        assert!(passes(&*store, name, &limit, Spend(1), 4_000).await, "{limit}");
-        assert!(!passes(&*store, name, &limit, Spend(1), 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, Spend(1)), 5_000).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, Spend(1)), 4_000).await, "{limit}");
+        assert!(!passes(&*store, &one(name, &limit, Spend(1)), 0).await, "{limit}");
         assert_eq!(remaining(&*store, name, &limit, 5_000).await, 0, "{limit}");
     }
 }
 
 async fn a_total_never_resets(store: Arc<impl Store>) {
     let limit = total(3);
-    assert!(passes(&*store, "k", &limit, Spend(3), 0).await);
+    assert!(passes(&*store, &one("k", &limit, Spend(3)), 0).await);
     let century_ms = 100 * 366 * 86_400_000;
-    assert!(!passes(&*store, "k", &limit, Spend(1), century_ms).await);
-    assert!(passes(&*store, "k", &limit, GiveBack(1), century_ms).await);
-    assert!(passes(&*store, "k", &limit, Spend(1), century_ms).await);
+    assert!(!passes(&*store, &one("k", &limit, Spend(1)), century_ms).await);
+    assert!(passes(&*store, &one("k", &limit, GiveBack(1)), century_ms).await);
+    assert!(passes(&*store, &one("k", &limit, Spend(1)), century_ms).await);
 }
 
 async fn the_answer_tells_how_each_limit_stands(store: Arc<impl Store>) {

@@ -13,7 +13,7 @@ use super::PolicySet;
 use super::answer::Answer;
 use super::fields::Reader;
 use super::limits::Defaults;
-use super::limits::limits_of;
+use super::limits::RuleLimits;
 use super::pattern::Pattern;
 use super::problem::Problem;
 use super::problem::Severity;
@@ -195,7 +195,9 @@ impl<'a> Compiler<'a> {
             let message = "this has no effect: values of requests never become metrics";
             self.reader.note(Severity::Warning, flag.span.clone(), message);
         }
-        let limits = limits_of(&mut self.reader, file, &path, self.limit_count, &self.defaults);
+        let (first_index, defaults) = (self.limit_count, &self.defaults);
+        let limits =
+            RuleLimits { file, path: &path, first_index, defaults }.build(&mut self.reader);
         self.limit_count += limits.len();
         let cascade = file.cascade.as_ref().is_some_and(|cascade| cascade.value);
         if let Some(span) = file.cascade.as_ref().filter(|_| cascade && limits.is_empty()) {

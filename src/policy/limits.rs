@@ -37,99 +37,40 @@ pub struct Defaults {
     pub on_outage: Option<OnOutage>,
 }
 
-/// The limits of a rule; what has a problem is noted and left out.
-pub fn limits_of(
-    reader: &mut Reader<'_>,
-    file: &RuleFile,
-    path: &str,
-    first_index: usize,
-    defaults: &Defaults,
-) -> Vec<Arc<RuleLimit>> {
-    let drafts = match (&file.rate_limit, &file.limits) {
-        (Some(rate_limit), Some(limits)) => {
-            let message = "a rule has `rate_limit` or `limits`, not both";
-            reader.error(limits.span.start.max(rate_limit.span.start)..limits.span.end, message);
-            return Vec::new();
-        }
-        (Some(rate_limit), None) => from_rate_limit(reader, rate_limit).into_iter().collect(),
-        (None, Some(limits)) => from_limits(reader, limits),
-        (None, None) => Vec::new(),
-    };
-    let builder = Builder { file, path, first_index, defaults };
-    let mut limits: Vec<Arc<RuleLimit>> = Vec::new();
-    for draft in &drafts {
-        if let Some(limit) = builder.build(reader, draft, &limits) {
-            limits.push(Arc::new(limit));
-        }
-    }
-    limits
-}
-
-/// A limit as written, either way.
-#[derive(Debug, Default)]
-struct Draft {
-    rate: Option<Rate>,
-    file: LimitFile,
-}
-
-fn from_rate_limit(reader: &mut Reader<'_>, file: &Spot<RateLimitFile>) -> Option<Draft> {
-    let RateLimitFile { requests_per_unit, unit, unlimited, name, .. } = &file.value;
-    if unlimited.as_ref().is_some_and(|unlimited| unlimited.value) {
-        if let Some(unit) = unit {
-            reader.error(unit.span.clone(), "an `unlimited` rate limit has no `unit`");
-        }
-        if let Some(amount) = requests_per_unit {
-            let message = "an `unlimited` rate limit does not look at `requests_per_unit`";
-            reader.note(Severity::Warning, amount.span.clone(), message);
-        }
-        return None;
-    }
-    // What is missing or malformed has been noted by the reader.
-    let (unit, amount) = (unit.as_ref()?, requests_per_unit.as_ref()?);
-    let Some(window) = Unit::parse(&unit.value) else {
-        let message = format!(
-            "`{}` is no unit; it is second, minute, hour, day, week, month or year",
-            unit.value
-        );
-        reader.error(unit.span.clone(), message);
-        return None;
-    };
-    let rate = Rate { amount: amount.value, window: window.into() };
-    let mut limit = LimitFile { span: file.span.clone(), ..LimitFile::default() };
-    limit.map.name.clone_from(name);
-    Some(Draft { rate: Some(rate), file: limit })
-}
-
-fn from_limits(reader: &mut Reader<'_>, limits: &Spot<Vec<LimitFile>>) -> Vec<Draft> {
-    if limits.value.is_empty() {
-        reader.error(limits.span.clone(), "`limits` is empty");
-    }
-    if LIMITS_MAX < limits.value.len() {
-        let message = format!("a rule has at most {LIMITS_MAX} limits");
-        reader.error(limits.span.clone(), message);
-    }
-    let mut drafts = Vec::new();
-    for file in limits.value.iter().take(LIMITS_MAX) {
-        let rate = file.map.rate.as_ref().and_then(|text| {
-            Rate::parse(&text.value)
-                .map_err(|message| reader.error(text.span.clone(), message))
-                .ok()
-        });
-        drafts.push(Draft { rate, file: file.clone() });
-    }
-    drafts
-}
-
 /// Makes the limits of one rule.
-struct Builder<'a> {
-    file: &'a RuleFile,
-    path: &'a str,
-    first_index: usize,
-    defaults: &'a Defaults,
+#[derive(Debug)]
+pub struct RuleLimits<'a> {
+    pub file: &'a RuleFile,
+    pub path: &'a str,
+    /// The number of the first among the limits of the domain.
+    pub first_index: usize,
+    pub defaults: &'a Defaults,
 }
 
-impl Builder<'_> {
-    fn build(
+impl RuleLimits<'_> {
+    /// The limits; what has a problem is noted and left out.
+    pub fn build(&self, reader: &mut Reader<'_>) -> Vec<Arc<RuleLimit>> {
+        let drafts = match (&self.file.rate_limit, &self.file.limits) {
+            (Some(rate_limit), Some(limits)) => {
+                let message = "a rule has `rate_limit` or `limits`, not both";
+                let start = limits.span.start.max(rate_limit.span.start);
+                reader.error(start..limits.span.end, message);
+                return Vec::new();
+            }
+            (Some(rate_limit), None) => from_rate_limit(reader, rate_limit).into_iter().collect(),
+            (None, Some(limits)) => from_limits(reader, limits),
+            (None, None) => Vec::new(),
+        };
+        let mut limits: Vec<Arc<RuleLimit>> = Vec::new();
+        for draft in &drafts {
+            if let Some(limit) = self.limit(reader, draft, &limits) {
+                limits.push(Arc::new(limit));
+            }
+        }
+        limits
+    }
+
+    fn limit(
         &self,
         reader: &mut Reader<'_>,
         draft: &Draft,
@@ -225,4 +166,59 @@ impl Builder<'_> {
         let said = draft.file.map.on_outage.as_ref().or(self.file.on_outage.as_ref());
         said.map(|said| said.value.into()).or(self.defaults.on_outage).unwrap_or_default()
     }
+}
+
+/// A limit as written, either way.
+#[derive(Debug, Default)]
+struct Draft {
+    rate: Option<Rate>,
+    file: LimitFile,
+}
+
+fn from_rate_limit(reader: &mut Reader<'_>, file: &Spot<RateLimitFile>) -> Option<Draft> {
+    let RateLimitFile { requests_per_unit, unit, unlimited, name, .. } = &file.value;
+    if unlimited.as_ref().is_some_and(|unlimited| unlimited.value) {
+        if let Some(unit) = unit {
+            reader.error(unit.span.clone(), "an `unlimited` rate limit has no `unit`");
+        }
+        if let Some(amount) = requests_per_unit {
+            let message = "an `unlimited` rate limit does not look at `requests_per_unit`";
+            reader.note(Severity::Warning, amount.span.clone(), message);
+        }
+        return None;
+    }
+    // What is missing or malformed has been noted by the reader.
+    let (unit, amount) = (unit.as_ref()?, requests_per_unit.as_ref()?);
+    let Some(window) = Unit::parse(&unit.value) else {
+        let message = format!(
+            "`{}` is no unit; it is second, minute, hour, day, week, month or year",
+            unit.value
+        );
+        reader.error(unit.span.clone(), message);
+        return None;
+    };
+    let rate = Rate { amount: amount.value, window: window.into() };
+    let mut limit = LimitFile { span: file.span.clone(), ..LimitFile::default() };
+    limit.map.name.clone_from(name);
+    Some(Draft { rate: Some(rate), file: limit })
+}
+
+fn from_limits(reader: &mut Reader<'_>, limits: &Spot<Vec<LimitFile>>) -> Vec<Draft> {
+    if limits.value.is_empty() {
+        reader.error(limits.span.clone(), "`limits` is empty");
+    }
+    if LIMITS_MAX < limits.value.len() {
+        let message = format!("a rule has at most {LIMITS_MAX} limits");
+        reader.error(limits.span.clone(), message);
+    }
+    let mut drafts = Vec::new();
+    for file in limits.value.iter().take(LIMITS_MAX) {
+        let rate = file.map.rate.as_ref().and_then(|text| {
+            Rate::parse(&text.value)
+                .map_err(|message| reader.error(text.span.clone(), message))
+                .ok()
+        });
+        drafts.push(Draft { rate, file: file.clone() });
+    }
+    drafts
 }
