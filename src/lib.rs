@@ -2,15 +2,15 @@
 //!
 //! The modules stand in reading order; each uses only those before it.
 
-pub mod app;
-pub mod cli;
 pub mod clock;
+pub mod metrics;
+pub mod limit;
+pub mod policy;
+pub mod store;
 pub mod engine;
+pub mod observe;
 pub mod grpc;
 pub mod http;
-pub mod limit;
-pub mod metrics;
-pub mod observe;
-pub mod policy;
 pub mod settings;
-pub mod store;
+pub mod app;
+pub mod cli;
