@@ -9,9 +9,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 
 use super::Edge;
-
-/// The type of what `Metrics::encode` writes.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::metrics;
 
 /// What `/` answers.
 const INDEX: &str = "\
@@ -32,7 +30,7 @@ pub async fn index() -> &'static str {
 
 /// Tells the metrics.
 pub async fn metrics(State(edge): State<Edge>) -> Response {
-    ([(header::CONTENT_TYPE, OPEN_METRICS)], edge.metrics.encode()).into_response()
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], edge.metrics.encode()).into_response()
 }
 
 /// Tells what is in force, or that it is what the asker has already.

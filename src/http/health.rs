@@ -15,8 +15,6 @@ pub async fn live() -> &'static str {
 pub async fn ready(State(edge): State<Edge>) -> Result<&'static str, Problem> {
     match edge.readiness.phase().objection() {
         None => Ok("OK"),
-        Some(reason) => {
-            Err(Problem { status: StatusCode::SERVICE_UNAVAILABLE, detail: reason.to_owned() })
-        }
+        Some(reason) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, reason)),
     }
 }

@@ -48,10 +48,7 @@ impl Rate {
 }
 
 /// Reads an amount; `_` may group its digits.
-///
-/// # Errors
-/// A clause that names what is wrong with it.
-pub fn parse_amount(text: &str) -> Result<u64, String> {
+fn parse_amount(text: &str) -> Result<u64, String> {
     let digits: String = text.chars().filter(|character| *character != '_').collect();
     let amount = digits.parse().ok().filter(|amount| *amount <= AMOUNT_MAX);
     amount.ok_or_else(|| {
