@@ -128,10 +128,12 @@ impl<'a> Compiler<'a> {
         domains: &mut BTreeMap<String, Domain>,
         options: CompileOptions,
     ) {
-        let Some(name) = &file.domain else { return };
+        let Some(name) = &file.domain else {
+            // That has been noted; what is wrong with the rules is told along with it.
+            return self.rules(file, &mut Level::default());
+        };
         if name.value.is_empty() {
             self.reader.error(name.span.clone(), "the domain is empty");
-            return;
         }
         let known = domains.contains_key(&name.value);
         if known && !options.merge_domains {
@@ -156,13 +158,21 @@ impl<'a> Compiler<'a> {
             domain.answer = answer;
         }
         self.limit_count = domain.limit_count;
-        self.level(file.descriptors.as_deref().unwrap_or_default(), "", &mut domain.rules);
+        self.rules(file, &mut domain.rules);
         domain.limit_count = self.limit_count;
+    }
+
+    fn rules(&mut self, file: &PolicyFile, rules: &mut Level) {
+        self.level(file.descriptors.as_deref().unwrap_or_default(), "", rules);
     }
 
     fn level(&mut self, files: &[RuleFile], parent: &str, level: &mut Level) {
         for file in files {
-            let Some(rule) = self.rule(file, parent) else { continue };
+            let rule = self.rule(file, parent);
+            if rule.key.is_empty() {
+                // That has been noted, and no other rule can be in its way.
+                continue;
+            }
             // A rule in the reference's words may be out of reach there too, unnoticed.
             let unreachable =
                 if file.limits.is_some() { Severity::Error } else { Severity::Warning };
@@ -183,8 +193,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn rule(&mut self, file: &RuleFile, parent: &str) -> Option<Rule> {
-        let key = file.key.as_ref().filter(|key| !key.value.is_empty())?.value.clone();
+    fn rule(&mut self, file: &RuleFile, parent: &str) -> Rule {
+        let key = file.key.as_ref().map(|key| key.value.clone()).unwrap_or_default();
         let value = self.value(file);
         let path = match &value {
             RuleValue::Exact(value) => format!("{parent}{key}={value}"),
@@ -209,7 +219,7 @@ impl<'a> Compiler<'a> {
         self.level(files, &format!("{path}/"), &mut below);
         let rate_limit = file.rate_limit.as_ref().map(|rate_limit| &rate_limit.value);
         let unlimited = rate_limit.and_then(|file| file.unlimited.as_ref());
-        Some(Rule {
+        Rule {
             key,
             value,
             path,
@@ -220,7 +230,7 @@ impl<'a> Compiler<'a> {
             metadata: file.metadata.clone(),
             place: self.place(&file.span),
             below,
-        })
+        }
     }
 
     fn value(&mut self, file: &RuleFile) -> RuleValue {

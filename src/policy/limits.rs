@@ -50,17 +50,15 @@ pub struct RuleLimits<'a> {
 impl RuleLimits<'_> {
     /// The limits; what has a problem is noted and left out.
     pub fn build(&self, reader: &mut Reader<'_>) -> Vec<Arc<RuleLimit>> {
-        let drafts = match (&self.file.rate_limit, &self.file.limits) {
-            (Some(rate_limit), Some(limits)) => {
-                let message = "a rule has `rate_limit` or `limits`, not both";
-                let start = limits.span.start.max(rate_limit.span.start);
-                reader.error(start..limits.span.end, message);
-                return Vec::new();
-            }
-            (Some(rate_limit), None) => from_rate_limit(reader, rate_limit).into_iter().collect(),
-            (None, Some(limits)) => from_limits(reader, limits),
-            (None, None) => Vec::new(),
-        };
+        let RuleFile { rate_limit, limits, .. } = self.file;
+        if let (Some(rate_limit), Some(limits)) = (rate_limit, limits) {
+            let message = "a rule has `rate_limit` or `limits`, not both";
+            let start = limits.span.start.max(rate_limit.span.start);
+            reader.error(start..limits.span.end, message);
+        }
+        let mut drafts = Vec::new();
+        drafts.extend(rate_limit.as_ref().and_then(|file| from_rate_limit(reader, file)));
+        drafts.extend(limits.iter().flat_map(|file| from_limits(reader, file)));
         let mut limits: Vec<Arc<RuleLimit>> = Vec::new();
         for draft in &drafts {
             if let Some(limit) = self.limit(reader, draft, &limits) {
@@ -188,7 +186,7 @@ fn from_rate_limit(reader: &mut Reader<'_>, file: &Spot<RateLimitFile>) -> Optio
         return None;
     }
     // What is missing or malformed has been noted by the reader.
-    let (unit, amount) = (unit.as_ref()?, requests_per_unit.as_ref()?);
+    let unit = unit.as_ref()?;
     let Some(window) = Unit::parse(&unit.value) else {
         let message = format!(
             "`{}` is no unit; it is second, minute, hour, day, week, month or year",
@@ -197,7 +195,7 @@ fn from_rate_limit(reader: &mut Reader<'_>, file: &Spot<RateLimitFile>) -> Optio
         reader.error(unit.span.clone(), message);
         return None;
     };
-    let rate = Rate { amount: amount.value, window: window.into() };
+    let rate = Rate { amount: requests_per_unit.as_ref()?.value, window: window.into() };
     let mut limit = LimitFile { span: file.span.clone(), ..LimitFile::default() };
     limit.map.name.clone_from(name);
     Some(Draft { rate: Some(rate), file: limit })

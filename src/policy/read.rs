@@ -94,7 +94,7 @@ pub fn read(source: &Source) -> (PolicyFile, Vec<Problem>) {
 fn policy(reader: &mut Reader<'_>, node: &Node) -> PolicyFile {
     let fields = reader.fields(node, &POLICY, ELSEWHERE);
     let domain = fields.get("domain").and_then(|node| reader.text(node, "`domain`"));
-    if fields.get("domain").is_none() {
+    if matches!(node.value, Value::Map(_)) && fields.get("domain").is_none() {
         reader.error(start_of(node), "the domain is missing; write `domain: NAME`");
     }
     PolicyFile {
