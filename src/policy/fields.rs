@@ -1,5 +1,6 @@
 //! Reads values of a YAML tree and notes every problem on the way.
 
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::problem::Problem;
@@ -11,6 +12,10 @@ use super::tree::Value;
 
 /// A key that is at most this many edits away is offered as what was meant.
 const EDITS_MAX: usize = 3;
+
+/// Problems of one severity that are noted: to find and show the place of each costs a look at the whole
+/// text, and a large file with one mistake in every rule would take hours.
+const PROBLEMS_MAX: usize = 100;
 
 /// Gathers the problems of one source.
 #[derive(Debug)]
@@ -59,9 +64,15 @@ impl<'a> Reader<'a> {
         self.note(Severity::Error, span, message);
     }
 
-    /// Notes a problem.
+    /// Notes a problem, unless there are plenty already.
     pub fn note(&mut self, severity: Severity, span: Range<usize>, message: impl Into<String>) {
-        self.problems.push(Problem::at(self.source, severity, span, message.into()));
+        let noted = self.problems.iter().filter(|known| known.severity == severity).count();
+        let message = match noted.cmp(&PROBLEMS_MAX) {
+            Ordering::Less => message.into(),
+            Ordering::Equal => "from here on, problems are not shown".to_owned(),
+            Ordering::Greater => return,
+        };
+        self.problems.push(Problem::at(self.source, severity, span, message));
     }
 
     /// The entries of a map, after a look at its keys; `elsewhere` are the shapes in which a key that
@@ -211,4 +222,23 @@ fn edits(one: &str, other: &str) -> usize {
         }
     }
     row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plenty_of_problems_are_cut_short_and_hide_no_graver_one() {
+        let source = Source { path: "p.yaml".to_owned(), text: "domain: d".to_owned() };
+        let mut reader = Reader::new(&source);
+        for _ in 0..2 * PROBLEMS_MAX {
+            reader.note(Severity::Warning, 0..6, "odd");
+        }
+        reader.error(8..9, "wrong");
+        let problems = reader.into_problems();
+        assert_eq!(problems.len(), PROBLEMS_MAX + 2);
+        assert_eq!(problems[PROBLEMS_MAX].message, "from here on, problems are not shown");
+        assert_eq!(problems[PROBLEMS_MAX + 1].message, "wrong");
+    }
 }
