@@ -54,6 +54,8 @@ pub struct Places {
 pub enum PolicyFilesError {
     #[error("can't read {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
+    #[error("{} is no file", path.display())]
+    NoFile { path: PathBuf },
     #[error("{} is larger than {FILE_LEN_MAX} bytes", path.display())]
     TooLarge { path: PathBuf },
     #[error(
@@ -182,7 +184,13 @@ impl Walk {
             }
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.directory(&path)?,
-                Ok(_) if is_policy(&path) => self.file(&path)?,
+                Ok(metadata) if is_policy(&path) => {
+                    // A pipe, whose reader would wait for somebody to write.
+                    if !metadata.is_file() {
+                        return Err(PolicyFilesError::NoFile { path });
+                    }
+                    self.file(&path)?;
+                }
                 Err(source) if is_policy(&path) => return Err(unreadable(&path, source)),
                 Ok(_) | Err(_) => {}
             }
@@ -331,6 +339,10 @@ mod tests {
         assert!(error(files.path()).contains("p.yaml: stream did not contain valid UTF-8"));
         fs::File::create(&path).unwrap().set_len(FILE_LEN_MAX + 1).unwrap();
         assert!(error(files.path()).contains("p.yaml is larger than 16777216 bytes"));
+        fs::remove_file(&path).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert!(error(files.path()).contains("p.yaml is no file"));
+        drop(socket);
         fs::remove_file(&path).unwrap();
         symlink("nowhere.yaml", &path).unwrap();
         assert!(error(files.path()).contains("p.yaml: No such file"));
