@@ -30,6 +30,7 @@ use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::TcpIncoming;
+use tracing::field::display;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -225,7 +226,9 @@ impl Process {
             // Whoever started us may have closed the stream; the lines are not worth more than that.
             logs::Format::Text => write!(io::stdout(), "{greeting}").unwrap_or_default(),
             logs::Format::Json => {
-                tracing::info!(?grpc, ?unix, %http, store, "Tollgate is ready");
+                let grpc = grpc.map(display);
+                let unix = unix.as_ref().map(|path| display(path.display()));
+                tracing::info!(grpc, unix, %http, store, "Tollgate is ready");
             }
         }
     }
