@@ -24,9 +24,18 @@ use crate::policy::Source;
 use crate::policy::compile;
 use crate::policy::render;
 
+const EXAMPLES: &str = "\
+Examples:
+  tollgate check config/policies                  A directory, as `tollgate serve` reads it
+  tollgate check --deny-warnings a.yaml b.yaml    In CI: stricter, and for several files together
+  kubectl get configmap policies -o jsonpath='{.data.shop\\.yaml}' | tollgate check /dev/stdin
+
+The exit status is 0 if the policies can be used, 1 if not.";
+
 pub fn command() -> Command {
     Command::new("check")
         .about("Find what is wrong with policies, all of it at once")
+        .after_help(EXAMPLES)
         .arg(path_arg().num_args(1..).action(ArgAction::Append))
         .arg(merge_domains_arg())
         .arg(

@@ -19,9 +19,17 @@ use crate::policy::CompileOptions;
 use crate::policy::compile;
 use crate::policy::render;
 
+const EXAMPLES: &str = "\
+Examples:
+  tollgate explain config/policies basic 'user_id=alice'
+  tollgate explain config/policies travel 'provider=hotelbeds,endpoint=search'
+
+The order of the entries counts: Envoy sends them in the order of the `actions` in its `rate_limits`.";
+
 pub fn command() -> Command {
     Command::new("explain")
         .about("Tell which rules and limits a descriptor meets, and why not others")
+        .after_help(EXAMPLES)
         .arg(path_arg())
         .arg(
             Arg::new("domain").value_name("DOMAIN").required(true).help("The domain that is asked"),

@@ -93,6 +93,7 @@ fn command() -> Command {
 fn format_arg() -> Arg {
     Arg::new("format")
         .long("format")
+        .value_name("FORMAT")
         .value_parser(PossibleValuesParser::new(["text", "json"]))
         .default_value("text")
         .help("How to print what was found")
