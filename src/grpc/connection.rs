@@ -1,38 +1,85 @@
-//! A connection that counts against a maximum for as long as it lives; tonic itself sets none.
+//! A connection that counts against a maximum for as long as it lives, and must soon say that it speaks
+//! HTTP/2; tonic itself sets neither bound, and its keep-alive begins only after the preface. Without the
+//! second, a few silent connections would take all places for ever.
 
+use std::error::Error;
 use std::io;
 use std::io::IoSlice;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::time::Sleep;
+use tokio::time::sleep;
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
 use tonic::transport::server::Connected;
 
+/// The bytes with which every client of HTTP/2 begins (RFC 9113, section 3.4).
+const PREFACE_LEN: usize = 24;
+
+/// How long a client may take over them.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A pause after the system refused a connection for want of something, such as file descriptors; tonic
+/// would ask again at once, and for ever.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
 /// A connection and its place among the others.
 pub struct Counted<IO> {
     io: IO,
+    /// Until it has come.
+    preface: Option<Preface>,
     _place: OwnedSemaphorePermit,
 }
 
+/// What is missing of the preface, and until when.
+struct Preface {
+    missing_len: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl Preface {
+    fn new(timeout: Duration) -> Self {
+        Self { missing_len: PREFACE_LEN, deadline: Box::pin(sleep(timeout)) }
+    }
+}
+
 /// The same connections, at most `connections_max` of them alive; the next one waits for a place.
-pub fn counted<IO, IE>(
+pub fn counted<IO, IE: Into<BoxError>>(
     incoming: impl Stream<Item = Result<IO, IE>>,
     connections_max: usize,
-) -> impl Stream<Item = Result<Counted<IO>, IE>> {
+) -> impl Stream<Item = Result<Counted<IO>, BoxError>> {
     let places = Arc::new(Semaphore::new(connections_max));
+    let mut failing = false;
     incoming.then(move |io| {
         let places = places.clone();
+        let failed_before = mem::replace(&mut failing, io.is_err());
         async move {
-            let place = places.acquire_owned().await.expect("nobody closes the semaphore");
-            io.map(|io| Counted { io, _place: place })
+            match io {
+                Ok(io) => {
+                    let place = places.acquire_owned().await.expect("nobody closes the semaphore");
+                    Ok(Counted { io, preface: Some(Preface::new(PREFACE_TIMEOUT)), _place: place })
+                }
+                Err(error) => {
+                    let error = error.into();
+                    if !failed_before {
+                        tracing::warn!(%error, "a gRPC connection could not be accepted");
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                    Err(error)
+                }
+            }
         }
     })
 }
@@ -51,7 +98,18 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let Some(mut preface) = self.preface.take() else {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        };
+        if preface.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        let len_before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        let len = buffer.filled().len() - len_before;
+        preface.missing_len = preface.missing_len.saturating_sub(len);
+        self.preface = Some(preface).filter(|preface| 0 < preface.missing_len);
+        polled
     }
 }
 
@@ -91,6 +149,10 @@ mod tests {
     use std::pin::pin;
     use std::task::Waker;
 
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
+    use tokio::io::DuplexStream;
+
     use super::*;
 
     #[tokio::test]
@@ -104,5 +166,39 @@ mod tests {
         assert!(next.as_mut().poll(&mut idle).is_pending());
         drop(first);
         assert_eq!(next.await.unwrap().unwrap().io, 2);
+    }
+
+    #[tokio::test]
+    async fn a_failure_to_accept_makes_a_pause() {
+        let incoming = tokio_stream::iter([Err::<DuplexStream, _>(io::Error::other("no files"))]);
+        let mut incoming = pin!(counted(incoming, 1));
+        let mut next = pin!(incoming.next());
+        assert!(next.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(next.await.unwrap().is_err());
+    }
+
+    /// A client's end of a connection, and the server's.
+    async fn connection() -> (DuplexStream, Counted<DuplexStream>) {
+        let (client, server) = tokio::io::duplex(64);
+        let incoming = tokio_stream::iter([Ok::<_, Infallible>(server)]);
+        let counted = pin!(counted(incoming, 1)).next().await.unwrap().unwrap();
+        (client, counted)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_begin_in_time_loses_its_place() {
+        let (mut client, mut server) = connection().await;
+        server.preface = Some(Preface::new(Duration::from_millis(1)));
+        client.write_all(&[0; PREFACE_LEN - 1]).await.unwrap();
+        let late = server.read_to_end(&mut Vec::new()).await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_begun_may_be_silent() {
+        let (mut client, mut server) = connection().await;
+        client.write_all(&[0; PREFACE_LEN]).await.unwrap();
+        server.read_exact(&mut [0; PREFACE_LEN]).await.unwrap();
+        assert!(server.preface.is_none());
     }
 }
