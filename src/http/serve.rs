@@ -1,6 +1,7 @@
 //! Serves HTTP/1.1 on a listener, with bounds that `axum::serve` does not have: how many connections
 //! there may be, and how long one may take to say what it wants.
 
+use std::mem;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -33,10 +34,11 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     let (end, ending) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut failing = false;
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            stream = accept(&listener), if connections.len() < CONNECTIONS_MAX => {
+            stream = accept(&listener, &mut failing), if connections.len() < CONNECTIONS_MAX => {
                 connections.spawn(serve_connection(stream, router.clone(), ending.clone()));
             }
             Some(_) = connections.join_next() => {}
@@ -47,12 +49,19 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     while connections.join_next().await.is_some() {}
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// The next connection; `failing` says whether the last attempt failed.
+async fn accept(listener: &TcpListener, failing: &mut bool) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, _)) => {
+                *failing = false;
+                return stream;
+            }
             Err(error) => {
-                tracing::warn!(%error, "an HTTP connection could not be accepted");
+                // Told once: the want may last.
+                if !mem::replace(failing, true) {
+                    tracing::warn!(%error, "an HTTP connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
