@@ -7,6 +7,7 @@ use serde_json::Value;
 use smallvec::SmallVec;
 
 use crate::limit::Fit;
+use crate::limit::Hits;
 use crate::policy::AnswerMetadata;
 use crate::policy::Domain;
 use crate::policy::Mode;
@@ -43,6 +44,8 @@ pub struct Charged<'p> {
     pub limit: &'p RuleLimit,
     /// None while the store is out.
     pub decision: Option<Decision>,
+    /// The hits that are asked for; what is given back or only looked at always fits.
+    hits: Hits,
     /// The mode by which the request is judged.
     mode: Mode,
 }
@@ -52,7 +55,10 @@ impl Charged<'_> {
     pub fn over(&self) -> bool {
         match self.decision {
             Some(decision) => decision.fit != Fit::Now,
-            None => self.limit.on_outage == OnOutage::Deny,
+            None => match self.hits {
+                Hits::Spend(hits) => 0 < hits && self.limit.on_outage == OnOutage::Deny,
+                Hits::GiveBack(_) => false,
+            },
         }
     }
 
@@ -108,8 +114,10 @@ impl<'p> Judgement<'p> {
         let charges: SmallVec<[Charged<'p>; FEW]> = plan
             .limits
             .iter()
-            .map(|limit| Charged {
+            .zip(&plan.batch.charges)
+            .map(|(limit, charge)| Charged {
                 limit,
+                hits: charge.hits,
                 decision: decisions.next().flatten(),
                 mode: modes.judged(limit.mode),
             })
@@ -224,7 +232,9 @@ impl<'p> Judgement<'p> {
         let mut carried = Map::new();
         for part in self.parts {
             let passes = !self.of(part).any(|charged| charged.over() && !charged.is_shadow());
-            let metadata = part.rule.and_then(|rule| rule.metadata.as_ref());
+            // As in the reference, what is unlimited carries none.
+            let rule = part.rule.filter(|rule| !rule.unlimited);
+            let metadata = rule.and_then(|rule| rule.metadata.as_ref());
             if let Some(metadata) = metadata.filter(|_| passes) {
                 merge(&mut carried, metadata);
             }

@@ -150,6 +150,8 @@ mod tests {
     use crate::policy::Unit;
     use crate::policy::compile;
     use crate::store::memory::Memory;
+    use crate::store::redis::Redis;
+    use crate::store::redis::RedisSettings;
 
     struct Bench {
         engine: Engine,
@@ -157,8 +159,11 @@ mod tests {
     }
 
     fn bench(policy: &str, modes: ModeSettings) -> Bench {
+        bench_on(AnyStore::Memory(Memory::new(1_000)), policy, modes)
+    }
+
+    fn bench_on(store: AnyStore, policy: &str, modes: ModeSettings) -> Bench {
         let clock = Clock::manual(Timestamp::from_ms(1_700_000_000_000));
-        let store = AnyStore::Memory(Memory::new(1_000));
         let metrics = Arc::new(Metrics::new());
         let engine = Engine::new(EngineSettings { store, clock: clock.clone(), modes, metrics });
         let source = Source { path: "policy.yaml".to_owned(), text: policy.to_owned() };
@@ -308,5 +313,23 @@ descriptors: [{key: a, limits: [{rate: 0/day, name: none}], metadata: {plan: gol
         let source = Source { path: "policy.yaml".to_owned(), text };
         bench.engine.replace(compile(&[source], CompileOptions::default()).unwrap());
         bench.check(&["a=1"], Code::Ok, &[1]).await;
+    }
+
+    #[tokio::test]
+    async fn while_the_store_is_out_each_limit_answers_as_it_says() {
+        let policy = "
+domain: d
+descriptors:
+- {key: a, limits: [5/day], on_outage: allow}
+- {key: b, limits: [5/day], on_outage: deny}";
+        // Nobody runs the connector, so the store stays out.
+        let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
+        let bench = bench_on(AnyStore::Redis(redis), policy, ModeSettings::default());
+        bench.check(&["a=1"], Code::Ok, &[5]).await;
+        bench.check(&["a=1", "b=1"], Code::OverLimit, &[5, 0]).await;
+        // A peek asks for nothing, so there is nothing to deny.
+        let peek = Descriptor { hits: Hits::Spend(0), ..descriptor("b=1") };
+        let verdict = bench.ask(vec![peek]).await;
+        assert_eq!((verdict.code, verdict.fallback), (Code::Ok, true));
     }
 }

@@ -131,7 +131,7 @@ impl<'p> Plan<'p> {
 fn override_key(domain: &Domain, descriptor: &Descriptor<'_>) -> Key {
     let mut key = Key::of_override(&domain.name);
     descriptor.entries.iter().for_each(|(name, value)| key.push_value(name, value));
-    key
+    key.finish()
 }
 
 struct Builder<'p, 'r> {

@@ -4,10 +4,10 @@ use crate::limit::Hits;
 use crate::policy::Unit;
 
 /// Descriptors in one request. Envoy sends one for each entry of a route's `rate_limits`.
-pub const DESCRIPTORS_MAX: usize = 256;
+pub const DESCRIPTORS_MAX: usize = 128;
 
 /// Entries in one descriptor: the depth of a policy's tree that a request can reach.
-pub const ENTRIES_MAX: usize = 64;
+pub const ENTRIES_MAX: usize = 32;
 
 /// What may pass, asked for a request.
 #[derive(Clone, Debug)]

@@ -52,10 +52,11 @@ pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet,
         problems.extend(form);
         let mut compiler = Compiler::new(source, &file);
         compiler.domain(&file, &mut domains, options);
-        replacers.push((source, compiler.replaced));
+        let domain = file.domain.map(|domain| domain.value).unwrap_or_default();
+        replacers.push(Replacer { source, domain, replaced: compiler.replaced });
         problems.extend(compiler.reader.into_problems());
     }
-    problems.extend(unnamed(&domains, replacers));
+    problems.extend(replacers.into_iter().flat_map(|replacer| replacer.unnamed(&domains)));
     problems
         .sort_by(|one, other| (&one.path, one.span.start).cmp(&(&other.path, other.span.start)));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
@@ -64,25 +65,25 @@ pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet,
     Ok(PolicySet::new(domains.into_values(), problems))
 }
 
-/// Names in `replaces` that no limit has. The reference accepts them, so they are no errors.
-fn unnamed(
-    domains: &BTreeMap<String, Domain>,
-    replacers: Vec<(&Source, Vec<Spot<String>>)>,
-) -> Vec<Problem> {
-    let mut names = BTreeSet::new();
-    for domain in domains.values() {
-        domain
-            .rules
-            .each(&mut |rule| names.extend(rule.limits.iter().map(|limit| limit.name.clone())));
-    }
-    let mut problems = Vec::new();
-    for (source, replaced) in replacers {
-        for name in replaced.into_iter().filter(|name| !names.contains(name.value.as_str())) {
+/// The names in a file's `replaces`.
+struct Replacer<'a> {
+    source: &'a Source,
+    domain: String,
+    replaced: Vec<Spot<String>>,
+}
+
+impl Replacer<'_> {
+    /// Names that no limit of the domain has. The reference accepts them, so they are no errors.
+    fn unnamed(self, domains: &BTreeMap<String, Domain>) -> Vec<Problem> {
+        let limits = domains.get(&self.domain).into_iter().flat_map(Domain::limits);
+        let names: BTreeSet<&str> = limits.map(|limit| &*limit.name).collect();
+        let unnamed = self.replaced.into_iter().filter(|name| !names.contains(name.value.as_str()));
+        let problem = |name: Spot<String>| {
             let message = format!("no limit is named `{}`", name.value);
-            problems.push(Problem::at(source, Severity::Warning, name.span, message));
-        }
+            Problem::at(self.source, Severity::Warning, name.span, message)
+        };
+        unnamed.map(problem).collect()
     }
-    problems
 }
 
 /// Compiles one file.

@@ -2,7 +2,8 @@
 //!
 //! `tg1|domain|key=value|key~pattern`: `=` precedes a value of the request, `~` a wildcard whose values
 //! share one counter; a path that a request's own limit counts under starts with `!`. Bytes that would be
-//! ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and a hash of it.
+//! ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and a hash of it, and a
+//! path that is long all the same by `tg1#` and a hash of the whole.
 
 use std::fmt;
 use std::fmt::Write;
@@ -15,6 +16,9 @@ const PREFIX: &str = "tg1";
 
 /// A longer text appears as a hash: callers choose values, and a key must stay short.
 const TEXT_LEN_MAX: usize = 64;
+
+/// A longer key is hashed as a whole: a store that bounds its keys bounds its memory by it.
+const KEY_LEN_MAX: usize = 512;
 
 /// Bytes of SHA-256 kept of a long text: 128 bits, so that nobody finds two texts with one key.
 const HASH_LEN: usize = 16;
@@ -50,6 +54,16 @@ impl Key {
         self.push_step(key, '~', pattern);
     }
 
+    /// The key that counts for the path that was pushed.
+    pub fn finish(mut self) -> Self {
+        if KEY_LEN_MAX < self.0.len() {
+            let whole = std::mem::take(&mut self.0);
+            self.0.push_str(PREFIX);
+            self.push_hash(&whole);
+        }
+        self
+    }
+
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -64,12 +78,7 @@ impl Key {
 
     fn push_text(&mut self, text: &str) {
         if TEXT_LEN_MAX < text.len() {
-            self.0.push('#');
-            let hash = Sha256::digest(text.as_bytes());
-            for byte in &hash[..HASH_LEN] {
-                self.push_hex(*byte);
-            }
-            return;
+            return self.push_hash(text);
         }
         for byte in text.bytes() {
             // Braces would choose a Redis Cluster's slot, the others would be read as structure.
@@ -80,6 +89,12 @@ impl Key {
                 self.push_hex(byte);
             }
         }
+    }
+
+    fn push_hash(&mut self, text: &str) {
+        self.0.push('#');
+        let hash = Sha256::digest(text.as_bytes());
+        hash[..HASH_LEN].iter().for_each(|byte| self.push_hex(*byte));
     }
 
     fn push_hex(&mut self, byte: u8) {
@@ -143,6 +158,10 @@ mod tests {
 
     #[test]
     fn a_key_stays_short_and_printable() {
+        let path = vec![("k", "é{}\n "); 1_000];
+        let long = key("d", &path);
+        assert_ne!(long.clone().finish(), key("d", &path[1..]).finish());
+        assert!(long.finish().as_str().len() < 50);
         let key = key("d", &[("k", &"é{}\n ".repeat(1_000))]);
         assert!(key.as_str().len() < 50, "{key}");
         assert!(key.as_str().bytes().all(|byte| byte.is_ascii_graphic()));

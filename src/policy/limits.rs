@@ -125,9 +125,7 @@ impl RuleLimits<'_> {
             }
             (Window::Length(window_ms), Some(AlgorithmFile::TokenBucket)) => {
                 let burst = burst.map_or(rate.amount, |burst| burst.value);
-                Bucket::new(rate.amount, window_ms, burst).map(Algorithm::Bucket).ok_or_else(|| {
-                    "the burst times the window is too large to count exactly".to_owned()
-                })
+                bucket(rate.amount, window_ms, burst)
             }
             (Window::Length(window_ms), Some(AlgorithmFile::SlidingWindow) | None) => {
                 Ok(Algorithm::Sliding(Sliding::new(window_ms, rate.amount)))
@@ -199,6 +197,16 @@ fn from_rate_limit(reader: &mut Reader<'_>, file: &Spot<RateLimitFile>) -> Optio
     let mut limit = LimitFile { span: file.span.clone(), ..LimitFile::default() };
     limit.map.name.clone_from(name);
     Some(Draft { rate: Some(rate), file: limit })
+}
+
+/// A bucket, or why it would be none.
+fn bucket(amount: u64, window_ms: u64, burst: u64) -> Result<Algorithm, String> {
+    match Bucket::new(amount, window_ms, burst) {
+        Some(_) if burst == 0 && 0 < amount => Err("a burst of 0 lets nothing pass".to_owned()),
+        Some(bucket) => Ok(Algorithm::Bucket(bucket)),
+        None if amount == 0 => Err("a bucket of 0 in a window never refills".to_owned()),
+        None => Err("the burst times the window is too large to count exactly".to_owned()),
+    }
 }
 
 fn from_limits(reader: &mut Reader<'_>, limits: &Spot<Vec<LimitFile>>) -> Vec<Draft> {

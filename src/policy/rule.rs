@@ -286,7 +286,7 @@ impl Domain {
                 None => key.push_value(name, value),
             }
         }
-        key
+        key.finish()
     }
 }
 

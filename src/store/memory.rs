@@ -32,9 +32,6 @@ use crate::policy::Key;
 /// Shards; a power of two well above the cores of any sidecar.
 const SHARDS: usize = 64;
 
-/// Counters kept if the settings don't say otherwise.
-pub const KEYS_MAX_DEFAULT: usize = 1_000_000;
-
 /// Places that the hand passes with each charge: more than the one that a charge can add.
 const HAND_STEPS: usize = 2;
 
