@@ -65,7 +65,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             if is_json(matches) {
                 print(&format_args!("{:#}", explanation.to_json()))
             } else {
-                print(&explanation)
+                print(&explanation.to_string().trim_end())
             }
         }
         Err(problems) => {

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 const CONNECTIONS_MAX: usize = 1_024;
 
 /// How long a connection may take over the head of a request, silence before it included.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes that a connection keeps of what was not read yet: a head has to fit.
 const BUFFER_LEN_MAX: usize = 64 * 1024;

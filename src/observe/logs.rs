@@ -24,6 +24,8 @@ pub fn start(level: LevelFilter, format: Format) {
     // What libraries have to say is for their authors, unless it's a warning.
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
+        // It warns of each connection of an attacker: his flood must not become one of lines.
+        .with_target("h2", level.min(LevelFilter::ERROR))
         .with_target(env!("CARGO_PKG_NAME"), level);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);

@@ -188,18 +188,15 @@ fn bytes(location: Location, text: &str) -> Range<usize> {
 
 fn syntax_error(error: &serde_saphyr::Error, text: &str) -> SyntaxError {
     let rendered = error.without_snippet().render();
-    // The library's advice is for its own users; what follows its `;` is.
-    let message = rendered
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .replace("; use from_str_multiple or from_str_multiple_with_options", "");
+    // What follows is the place, which the span tells, and advice for the library's own users.
+    let message = rendered.lines().next().unwrap_or_default();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message.split("; use from_str").next().unwrap_or_default().to_owned();
     let Some(location) = error.location() else {
         return SyntaxError { message, span: 0..0 };
     };
-    let place = format!(" at line {}, column {}", location.line(), location.column());
     let start = offset(text, location.line(), location.column());
-    SyntaxError { message: message.replace(&place, ""), span: start..start }
+    SyntaxError { message, span: start..start }
 }
 
 /// The byte at a line and column, both from 1; columns count characters.

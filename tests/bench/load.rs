@@ -18,17 +18,12 @@ use std::path::Path;
 use anyhow::Context;
 use anyhow::Result;
 use anyhow::ensure;
-use mimalloc::MiMalloc;
 
 use drive::Workload;
 use options::Options;
 use servers::Server;
 use table::Row;
 use table::Sample;
-
-/// The floor has the allocator that Tollgate has.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> Result<()> {
     let options = Options::read();

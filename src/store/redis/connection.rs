@@ -38,9 +38,9 @@ const PIPELINE_LEN_MAX: usize = 1_024;
 /// How often an idle connection is looked at.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// A doubted connection that has no answer to a ping for so long is given up: many deadlines, so that a
-/// server that is merely slow keeps its connection, and short against an outage.
-const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+/// A doubted connection that has no answer to a ping for so long is given up: a hundred deadlines, so that
+/// a server that is merely slow keeps its connection, and short against an outage.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause after a failed attempt: it doubles from the first to the last, less up to half by chance.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -52,7 +52,7 @@ pub struct Link {
     address: String,
     state: ArcSwap<State>,
     doubt: Notify,
-    /// Why the server refused a charge, until the task has logged it.
+    /// Why the server refused a charge, until it takes one.
     refusal: ArcSwapOption<String>,
     connects: AtomicU64,
 }
@@ -94,9 +94,31 @@ impl Link {
         self.doubt.notify_one();
     }
 
-    /// Leaves it to the task to log why the server refused a charge: it may refuse thousands a second.
-    pub fn note_refusal(&self, error: &RedisError) {
-        self.refusal.store(Some(Arc::new(error.to_string())));
+    /// Notes that the server refused a charge, as a replica does or one without memory.
+    pub fn refused(&self, reason: &RedisError) {
+        self.refusal.store(Some(Arc::new(reason.to_string())));
+    }
+
+    /// Notes that the server took a charge.
+    pub fn accepted(&self) {
+        if self.refusal.load().is_some() {
+            self.refusal.store(None);
+        }
+    }
+
+    /// Logs that the server has begun or ceased to refuse charges, if that was not `told`, and says whether
+    /// it refuses them. Not for the requests themselves: one bad record among good ones would flood.
+    fn tell_refusal(&self, told: bool) -> bool {
+        let address = self.address.as_str();
+        let refusal = self.refusal.load_full();
+        match refusal.as_deref() {
+            Some(reason) if !told => {
+                tracing::warn!(store.address = address, reason, "Redis refuses charges");
+            }
+            None if told => tracing::info!(store.address = address, "Redis takes charges again"),
+            Some(_) | None => {}
+        }
+        refusal.is_some()
     }
 
     /// Sends a command and returns what the server answers, be it an error.
@@ -196,11 +218,12 @@ impl Connector {
         tracing::info!(store.address = self.link.address, "connected to Redis");
         self.link.state.store(Arc::new(State::Up(connection.clone())));
         self.link.connects.fetch_add(1, Ordering::Relaxed);
-        let mut told = None;
+        let mut told = false;
         loop {
             // Either a doubt or a heartbeat: both are answered by a ping.
-            let _ = time::timeout(HEARTBEAT, self.link.doubt.notified()).await;
-            self.tell_refusal(&mut told);
+            if time::timeout(HEARTBEAT, self.link.doubt.notified()).await.is_err() {
+                told = self.link.tell_refusal(told);
+            }
             let mut ping = Cmd::new();
             ping.arg("PING");
             let answer = connection.send_packed_command(&ping);
@@ -210,17 +233,6 @@ impl Connector {
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) => return "it does not answer".to_owned(),
             }
-        }
-    }
-
-    /// Logs a refusal, unless it is the one that was `told` last.
-    fn tell_refusal(&self, told: &mut Option<Arc<String>>) {
-        if let Some(reason) =
-            self.link.refusal.swap(None).filter(|reason| told.as_ref() != Some(reason))
-        {
-            let address = &self.link.address;
-            tracing::error!(store.address = address, %reason, "Redis refuses charges");
-            *told = Some(reason);
         }
     }
 }
@@ -259,6 +271,17 @@ impl AsyncDNSResolver for HostOf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_is_told_until_a_charge_is_taken() {
+        let (_, link) = Connector::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
+        assert!(!link.tell_refusal(false));
+        link.refused(&RedisError::from((ErrorKind::Client, "READONLY")));
+        assert!(link.tell_refusal(false));
+        assert!(link.tell_refusal(true));
+        link.accepted();
+        assert!(!link.tell_refusal(true));
+    }
 
     #[test]
     fn pauses_grow_to_their_bound() {

@@ -156,8 +156,10 @@ impl Redis {
 impl Store for Redis {
     async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
         let outcome = self.in_time(self.decide(batch, now)).await;
-        if let Err(StoreError::Refused(error)) = &outcome {
-            self.link.note_refusal(error);
+        match &outcome {
+            Ok(_) => self.link.accepted(),
+            Err(StoreError::Refused(reason)) => self.link.refused(reason),
+            Err(_) => {}
         }
         outcome
     }
