@@ -15,7 +15,7 @@ use crate::observe::logs;
 /// What every variable of ours starts with.
 pub const VARIABLE_PREFIX: &str = "TOLLGATE_";
 
-/// One setting. Its variable is [`VARIABLE_PREFIX`] and the name in capitals, its flag the name with dashes.
+/// One setting. Its variable is `TOLLGATE_` and the name in capitals, its flag the name with dashes.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// In the settings file.
