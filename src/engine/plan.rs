@@ -103,7 +103,8 @@ impl<'p> Plan<'p> {
         let replaced: HashSet<&str> =
             ends.flat_map(|rule| rule.replaces.iter().map(String::as_str)).collect();
 
-        let mut builder = Builder { plan: Plan::default(), replaced, modes };
+        let mut plan = Self::default();
+        let mut builder = Builder { plan: &mut plan, replaced, modes };
         for (descriptor, walk) in request.descriptors().iter().zip(&walks) {
             let mut part = Part { rule: walk.end(), charges: SmallVec::new() };
             let hits = descriptor.hits;
@@ -123,7 +124,10 @@ impl<'p> Plan<'p> {
             }
             builder.plan.descriptors.push(part);
         }
-        builder.finish()
+        for charge in &mut plan.batch.charges {
+            charge.hits = plan.asked[charge.key_index].hits();
+        }
+        plan
     }
 }
 
@@ -134,8 +138,8 @@ fn override_key(domain: &Domain, descriptor: &Descriptor<'_>) -> Key {
     key.finish()
 }
 
-struct Builder<'p, 'r> {
-    plan: Plan<'p>,
+struct Builder<'b, 'p, 'r> {
+    plan: &'b mut Plan<'p>,
     /// Names of limits that don't count in this request.
     replaced: HashSet<&'r str>,
     modes: ModeSettings,
@@ -150,7 +154,7 @@ struct Met<'a> {
     inherited: bool,
 }
 
-impl<'p> Builder<'p, '_> {
+impl<'p> Builder<'_, 'p, '_> {
     /// Notes that a descriptor meets limits under `key`.
     fn meet(&mut self, part: &mut Part<'p>, key: Key, met: Met<'_>) {
         let Met { limits, hits, inherited } = met;
@@ -219,12 +223,5 @@ impl<'p> Builder<'p, '_> {
         if !new.is_empty() {
             self.charge(key_index, &new);
         }
-    }
-
-    fn finish(mut self) -> Plan<'p> {
-        for charge in &mut self.plan.batch.charges {
-            charge.hits = self.plan.asked[charge.key_index].hits();
-        }
-        self.plan
     }
 }

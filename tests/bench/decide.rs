@@ -20,8 +20,11 @@ use tollgate::engine::Request;
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
+use tollgate::policy::Mode;
 use tollgate::policy::Source;
 use tollgate::policy::compile;
+use tollgate::store::Batch;
+use tollgate::store::Charge;
 use tollgate::store::memory::Memory;
 
 const ONE_LIMIT: &str = "{domain: d, descriptors: [{key: user, limits: [1_000_000_000/minute]}]}";
@@ -80,6 +83,32 @@ fn decide(criterion: &mut Criterion) {
     }
 }
 
+/// What the engine is built around: find the limit, name its counter, charge it.
+fn match_and_charge(criterion: &mut Criterion) {
+    let source = Source { path: "bench.yaml".to_owned(), text: ONE_LIMIT.to_owned() };
+    let policies = compile(&[source], CompileOptions::default()).expect("the policy is right");
+    let memory = Memory::new(100_000);
+    let clock = Clock::system();
+    criterion.bench_function("match and charge/one descriptor", |bencher| {
+        bencher.iter(|| {
+            let entries = black_box([("user", "alice")]);
+            let domain = policies.domain("d").expect("it is in the policy");
+            let walk = domain.walk(&entries);
+            let rule = walk.end().expect("it has a rule for users");
+            let mut batch = Batch::default();
+            let key_index = batch.key_index(domain.key(&walk, &entries, 1));
+            batch.charges.push(Charge {
+                key_index,
+                group: 0,
+                mode: Mode::Enforce,
+                limit: rule.limits[0].limit.clone(),
+                hits: Hits::Spend(1),
+            });
+            memory.charge_at(&batch, clock.now().timestamp())
+        });
+    });
+}
+
 fn many_keys(criterion: &mut Criterion) {
     let engine = engine(ONE_LIMIT);
     let users: Vec<String> = (0..50_000).map(|user| format!("user-{user}")).collect();
@@ -103,5 +132,5 @@ fn compile_policies(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decide, many_keys, compile_policies);
+criterion_group!(benches, match_and_charge, decide, many_keys, compile_policies);
 criterion_main!(benches);
