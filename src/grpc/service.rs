@@ -33,9 +33,10 @@ impl Service {
     }
 
     fn span(&self, metadata: &MetadataMap) -> Option<Span> {
+        let traces = self.traces.as_ref()?;
         let header = |name| metadata.get(name)?.to_str().ok();
         let (traceparent, tracestate) = (header("traceparent"), header("tracestate"));
-        self.traces.as_ref()?.span(TraceHeaders { traceparent, tracestate })
+        traces.span(TraceHeaders { traceparent, tracestate })
     }
 }
 

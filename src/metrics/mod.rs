@@ -4,6 +4,7 @@
 //! from the policy and from this program, never from a request, so the number of series is bounded by what
 //! the operator wrote; the series of a limit go when the limit does.
 
+mod latency;
 mod process;
 
 use std::collections::BTreeSet;
@@ -17,20 +18,15 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use process::Process;
 
+pub use latency::Latency;
+
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Bounds of the latency buckets, in seconds: three a decade from a microsecond to a second.
-const LATENCY_S: [f64; 19] = [
-    1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1,
-    0.2, 0.5, 1.0,
-];
 
 /// A gauge of something that is never negative.
 type Level = Gauge<u64, AtomicU64>;
@@ -39,9 +35,9 @@ type Level = Gauge<u64, AtomicU64>;
 #[derive(Debug)]
 pub struct Metrics {
     /// How long the engine took for a request, the store's part included.
-    pub check_duration: Histogram,
+    pub check_duration: Latency,
     /// How long the store took for a request.
-    pub store_duration: Histogram,
+    pub store_duration: Latency,
     /// 1 while the store answers, 0 while it is out.
     pub store_up: Gauge,
     /// Counters in the embedded store.
@@ -168,10 +164,9 @@ impl Default for Metrics {
 impl Metrics {
     /// Metrics that all stand at zero.
     pub fn new() -> Self {
-        let latency = || Histogram::new(LATENCY_S);
         let mut metrics = Self {
-            check_duration: latency(),
-            store_duration: latency(),
+            check_duration: Latency::default(),
+            store_duration: Latency::default(),
             store_up: Gauge::default(),
             memory_keys: Gauge::default(),
             memory_evictions: Counter::default(),
@@ -376,6 +371,8 @@ fn request_labels(domain: &str, code: &'static str) -> RequestLabels {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn line(metrics: &Metrics, start: &str) -> Option<String> {
@@ -396,7 +393,7 @@ mod tests {
         limit.admitted.inc();
         limit.near.inc();
         metrics.domain("").over_limit.inc();
-        metrics.check_duration.observe(3e-6);
+        metrics.check_duration.observe(Duration::from_micros(3));
         metrics.store_error("late");
         metrics.reload(Reload::Unchanged);
         metrics.policy_loaded("abc", 1_700_000_000);

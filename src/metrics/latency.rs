@@ -1,0 +1,82 @@
+//! A histogram of durations that no two threads wait for each other over.
+//!
+//! The library's histogram locks a mutex for each observation. Every request makes one, on every core, so
+//! here each bucket is an atomic number of its own. A scrape that reads them meanwhile may miss the latest.
+
+use std::array;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeMetric;
+use prometheus_client::encoding::MetricEncoder;
+use prometheus_client::encoding::NoLabelSet;
+use prometheus_client::metrics::MetricType;
+
+/// Upper bounds of the buckets, in nanoseconds: three a decade from a microsecond to a second.
+const BOUNDS_NS: [u64; 19] = [
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+];
+
+/// Counts durations by how long they are; its clones are the same histogram.
+#[derive(Clone, Debug)]
+pub struct Latency(Arc<Counts>);
+
+#[derive(Debug)]
+struct Counts {
+    /// The last is for what is longer than every bound.
+    buckets: [AtomicU64; BOUNDS_NS.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        let buckets = array::from_fn(|_| AtomicU64::new(0));
+        Self(Arc::new(Counts { buckets, sum_ns: AtomicU64::new(0) }))
+    }
+}
+
+impl Latency {
+    /// Counts a duration.
+    pub fn observe(&self, duration: Duration) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_NS.partition_point(|bound| *bound < ns);
+        self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.0.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+impl EncodeMetric for Latency {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let bounds_s = BOUNDS_NS.iter().map(|ns| Duration::from_nanos(*ns).as_secs_f64());
+        let counts = self.0.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
+        let buckets: Vec<(f64, u64)> = bounds_s.chain([f64::MAX]).zip(counts).collect();
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        let sum_s = Duration::from_nanos(self.0.sum_ns.load(Ordering::Relaxed)).as_secs_f64();
+        encoder.encode_histogram::<NoLabelSet>(sum_s, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
