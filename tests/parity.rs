@@ -15,6 +15,7 @@ use tollgate::limit::Limit;
 use tollgate::policy::Mode;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
+use tollgate::store::Open;
 use tollgate::store::Store;
 use tollgate::store::memory::Memory;
 
@@ -123,7 +124,15 @@ fn batch(
             group_mode = Some(mode);
         }
         let mode = group_mode.unwrap_or_default();
-        batch.charges.push(Charge { key_index, group, mode, limit, hits });
+        batch.charges.push(Charge {
+            key_index,
+            group,
+            mode,
+            limit,
+            hits,
+            open: Open::all(),
+            bonuses: Vec::new(),
+        });
     }
     batch
 }

@@ -15,6 +15,7 @@ use crate::policy::Walk;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::FEW;
+use crate::store::Open;
 
 use super::Descriptor;
 use super::Request;
@@ -199,6 +200,8 @@ impl<'p> Builder<'_, 'p, '_> {
                 mode,
                 limit: limit.limit.clone(),
                 hits: Hits::Spend(0),
+                open: Open::all(),
+                bonuses: Vec::new(),
             });
             self.plan.limits.push(limit.clone());
         }

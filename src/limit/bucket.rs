@@ -28,6 +28,17 @@ impl Bucket {
         (exact && refills && 0 < window_ms).then_some(Self { amount, window_ms, burst })
     }
 
+    /// A bucket that refills `amount` in the same window, its burst in the same proportion; as near to it
+    /// as its arithmetic is exact.
+    pub fn with_amount(&self, amount: u64) -> Self {
+        let scaled = |whole: u64| {
+            let scaled = u128::from(whole) * u128::from(amount) / u128::from(self.amount.max(1));
+            u64::try_from(scaled).unwrap_or(u64::MAX)
+        };
+        let burst = scaled(self.burst).clamp(amount.min(1), DEBT_MAX / self.window_ms);
+        Self { amount, window_ms: self.window_ms, burst: if amount == 0 { 0 } else { burst } }
+    }
+
     /// How many hits refill in a window.
     pub fn amount(&self) -> u64 {
         self.amount

@@ -5,6 +5,7 @@
 //! it to the present, [`Limit::fit`] asks, [`Limit::charge`] spends once every limit of the request has
 //! agreed, [`Limit::standing`] reports. `store/redis/charge.lua` mirrors these four functions.
 
+mod bonus;
 mod bucket;
 mod calendar;
 mod fixed;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 
+pub use bonus::Bonus;
 pub use bucket::Bucket;
 pub use calendar::Calendar;
 pub use calendar::CalendarUnit;
@@ -62,11 +64,25 @@ pub enum Algorithm {
     Total,
 }
 
+/// What becomes of hits that a limit does not have, when it has some: for costs that are known only after
+/// the work is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overdraft {
+    /// They don't pass.
+    #[default]
+    None,
+    /// They pass and count in full; the limit then refuses until they are paid back, by time or by hand.
+    Allow,
+    /// They pass; what the limit does not have is forgiven.
+    Clip,
+}
+
 /// One allowance: an amount, and how it comes back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
     amount: u64,
     algorithm: Algorithm,
+    overdraft: Overdraft,
     tag: Arc<str>,
 }
 
@@ -117,7 +133,26 @@ impl Limit {
             Algorithm::Calendar(calendar) => format!("c{calendar}"),
             Algorithm::Total => "t".to_owned(),
         };
-        Self { amount: amount.min(AMOUNT_MAX), algorithm, tag: tag.into() }
+        let overdraft = Overdraft::None;
+        Self { amount: amount.min(AMOUNT_MAX), algorithm, overdraft, tag: tag.into() }
+    }
+
+    /// The same limit with that overdraft.
+    pub fn overdrawn(self, overdraft: Overdraft) -> Self {
+        Self { overdraft, ..self }
+    }
+
+    /// The same limit of another amount, on the same counter.
+    pub fn with_amount(&self, amount: u64) -> Self {
+        let amount = amount.min(AMOUNT_MAX);
+        let algorithm = match &self.algorithm {
+            Algorithm::Sliding(sliding) => {
+                Algorithm::Sliding(Sliding::new(sliding.window_ms(), amount))
+            }
+            Algorithm::Bucket(bucket) => Algorithm::Bucket(bucket.with_amount(amount)),
+            other => other.clone(),
+        };
+        Self { amount, algorithm, ..self.clone() }
     }
 
     /// The same limit, told apart from `ordinal` others of the same window in one rule.
@@ -136,6 +171,11 @@ impl Limit {
     /// How the allowance comes back.
     pub fn algorithm(&self) -> &Algorithm {
         &self.algorithm
+    }
+
+    /// What becomes of hits that it does not have.
+    pub fn overdraft(&self) -> Overdraft {
+        self.overdraft
     }
 
     /// Names this limit's state among those of its rule. It holds the algorithm and the window but

@@ -4,6 +4,7 @@
 //! pure; reading files and noticing their changes is the application's.
 
 mod answer;
+mod caller;
 mod compile;
 mod explain;
 mod fields;
@@ -23,6 +24,12 @@ mod unit;
 
 pub use answer::Answer;
 pub use answer::AnswerMetadata;
+pub use caller::Caller;
+pub use caller::CallerBonus;
+pub use caller::Lineage;
+pub use caller::Member;
+pub use caller::PARENTS_MAX;
+pub use caller::Share;
 pub use compile::CompileOptions;
 pub use compile::compile;
 pub use explain::Explanation;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
+use crate::limit::Bonus;
 use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Limit;
@@ -15,6 +16,9 @@ use crate::policy::Mode;
 /// Charges of most requests: so many of anything take no allocation.
 pub const FEW: usize = 4;
 
+/// Levels of a gauge.
+pub const LEVELS_MAX: u8 = 4;
+
 /// All the charges of one request. They are made together or not at all. No two of them have both key and
 /// tag in common: whoever builds the batch adds up what meets on one counter.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +27,8 @@ pub struct Batch {
     pub keys: SmallVec<[Key; FEW]>,
     /// The charges, those of one group side by side.
     pub charges: SmallVec<[Charge; FEW]>,
+    /// What follows how much of a counter is used; mostly nothing.
+    pub gauges: Vec<Gauge>,
 }
 
 /// Spend these hits of this limit under this key.
@@ -36,6 +42,52 @@ pub struct Charge {
     pub mode: Mode,
     pub limit: Arc<Limit>,
     pub hits: Hits,
+    /// How much of the limit's capacity is open to this request.
+    pub open: Open,
+    /// Hits on top of it, the soonest to end first; spent when what is open has none left.
+    pub bonuses: Vec<Bonus>,
+}
+
+/// How much of a limit's capacity is open to one request: all of it unless something says less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// While no gauge presses; more than the capacity is the capacity.
+    pub hits: u64,
+    /// While gauges press: the least of all that do.
+    pub pressed: Vec<Pressed>,
+}
+
+/// What is open of a limit at each level of a gauge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pressed {
+    /// Which of the batch's gauges.
+    pub gauge: usize,
+    /// By level from 1 on; as many as the gauge has levels, none more than the one before.
+    pub hits: SmallVec<[u64; 2]>,
+}
+
+/// A level that follows how much of a counter is used, for all sidecars alike: it stands in the record
+/// under its key. It rises when a mark of a higher level is passed, and falls when all marks of its level
+/// are back at a lower point, so that it does not flap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gauge {
+    /// Which of the batch's keys.
+    pub key_index: usize,
+    /// What makes it rise and fall.
+    pub marks: SmallVec<[Mark; FEW]>,
+}
+
+/// Two points of a limit's use, in hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Which of the batch's charges tells the use; one under the gauge's key.
+    pub charge: usize,
+    /// The level, from 1 to [`LEVELS_MAX`].
+    pub level: u8,
+    /// The gauge stands at this level or above once more than this is used.
+    pub rise: u64,
+    /// And does until every mark of this level or above has at most this in use; at most `rise`.
+    pub fall: u64,
 }
 
 /// The store's answer to a batch.
@@ -47,6 +99,8 @@ pub struct Outcome {
     pub at: Timestamp,
     /// One for each charge, in order.
     pub decisions: SmallVec<[Decision; FEW]>,
+    /// The level by which the store decided, one for each gauge, in order.
+    pub levels: SmallVec<[u8; 1]>,
 }
 
 /// The answer to one charge.
@@ -61,7 +115,14 @@ pub struct Decision {
 impl Outcome {
     /// The answer to a batch without charges.
     pub fn nothing(at: Timestamp) -> Self {
-        Self { admitted: true, at, decisions: SmallVec::new() }
+        Self { admitted: true, at, decisions: SmallVec::new(), levels: SmallVec::new() }
+    }
+}
+
+impl Open {
+    /// All of the limit's capacity, whatever any gauge says.
+    pub fn all() -> Self {
+        Self { hits: u64::MAX, pressed: Vec::new() }
     }
 }
 

@@ -271,7 +271,7 @@ fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     for record in records {
         record.states.retain(|entry| entry.state != State::Empty && !entry.has_expired(at));
     }
-    Outcome { admitted, at, decisions }
+    Outcome { admitted, at, decisions, levels: SmallVec::new() }
 }
 
 /// Makes the charges of a group, and tells how their limits stand then.

@@ -15,7 +15,12 @@ pub use batch::Batch;
 pub use batch::Charge;
 pub use batch::Decision;
 pub use batch::FEW;
+pub use batch::Gauge;
+pub use batch::LEVELS_MAX;
+pub use batch::Mark;
+pub use batch::Open;
 pub use batch::Outcome;
+pub use batch::Pressed;
 pub use batch::Tally;
 
 /// Keeps counters.

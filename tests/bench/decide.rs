@@ -25,6 +25,7 @@ use tollgate::policy::Source;
 use tollgate::policy::compile;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
+use tollgate::store::Open;
 use tollgate::store::memory::Memory;
 
 const ONE_LIMIT: &str = "{domain: d, descriptors: [{key: user, limits: [1_000_000_000/minute]}]}";
@@ -103,6 +104,8 @@ fn match_and_charge(criterion: &mut Criterion) {
                 mode: Mode::Enforce,
                 limit: rule.limits[0].limit.clone(),
                 hits: Hits::Spend(1),
+                open: Open::all(),
+                bonuses: Vec::new(),
             });
             memory.charge_at(&batch, clock.now().timestamp())
         });

@@ -17,6 +17,7 @@ use tollgate::policy::Key;
 use tollgate::policy::Mode;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
+use tollgate::store::Open;
 
 /// A time at which tests begin: no window's edge, in the summer of 2025.
 pub const START_MS: u64 = 1_750_000_000_123;
@@ -77,7 +78,15 @@ pub fn batch(charges: &[(&str, usize, Mode, &Arc<Limit>, Hits)]) -> Batch {
     for (name, group, mode, limit, hits) in charges {
         let key_index = batch.key_index(key(name));
         let (group, mode, hits, limit) = (*group, *mode, *hits, Arc::clone(limit));
-        batch.charges.push(Charge { key_index, group, mode, limit, hits });
+        batch.charges.push(Charge {
+            key_index,
+            group,
+            mode,
+            limit,
+            hits,
+            open: Open::all(),
+            bonuses: Vec::new(),
+        });
     }
     batch
 }

@@ -47,7 +47,12 @@ pub fn parse_reply(value: &Value, charges: usize) -> Result<Reply, StoreError> {
         return Err(garbled(&reason));
     }
     let decisions = decisions.chunks_exact(DECISION_LEN).map(decision);
-    Ok(Reply::Decided(Outcome { admitted, at, decisions: decisions.collect::<Result<_, _>>()? }))
+    Ok(Reply::Decided(Outcome {
+        admitted,
+        at,
+        decisions: decisions.collect::<Result<_, _>>()?,
+        levels: smallvec::SmallVec::new(),
+    }))
 }
 
 fn decision(numbers: &[Value]) -> Result<Decision, StoreError> {
@@ -99,6 +104,7 @@ mod tests {
             admitted,
             at,
             decisions: [Decision { fit, standing }].into_iter().collect(),
+            levels: smallvec::SmallVec::new(),
         })
     }
 
