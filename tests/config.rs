@@ -126,14 +126,14 @@ async fn the_migrated_policy_means_what_it_meant() {
 async fn the_providers_limits_are_theirs() {
     let windows = ["second", "minute", "hour", "day"];
     let limits: [(&str, [u32; 4]); 6] = [
-        ("provider=hotelbeds,endpoint=search", [10, 600, 3_600, 86_400]),
-        ("provider=hotelbeds,endpoint=booking", [5, 300, 1_800, 43_200]),
-        ("provider=amadeus,endpoint=search", [5, 300, 1_800, 43_200]),
-        ("provider=amadeus,endpoint=booking", [3, 180, 1_080, 25_920]),
-        ("provider=expedia,endpoint=search", [12, 720, 4_320, 103_680]),
-        ("provider=expedia,endpoint=booking", [6, 360, 2_160, 51_840]),
+        ("provider=hotelbeds,endpoint=search,tier=enterprise", [10, 600, 3_600, 86_400]),
+        ("provider=hotelbeds,endpoint=booking,tier=enterprise", [5, 120, 2_000, 20_000]),
+        ("provider=amadeus,endpoint=search,tier=enterprise", [20, 900, 9_000, 100_000]),
+        ("provider=amadeus,endpoint=booking,tier=enterprise", [5, 150, 1_500, 15_000]),
+        ("provider=expedia,endpoint=search,tier=enterprise", [15, 700, 7_000, 70_000]),
+        ("provider=expedia,endpoint=booking,tier=enterprise", [4, 100, 1_200, 12_000]),
     ];
-    let file = format!("{POLICIES}/providers.yaml");
+    let file = format!("{POLICIES}/travel.yaml");
     for (descriptor, amounts) in &limits {
         let explain = ["explain", &file, "travel", descriptor];
         let output = tollgate::command().args(explain).output().unwrap();
@@ -145,6 +145,6 @@ async fn the_providers_limits_are_theirs() {
             ((&[descriptor], amounts[0] + 1), Code::OverLimit),
             ((&[descriptor], amounts[0]), Code::Ok),
         ];
-        check("travel", "providers.yaml", &asks).await;
+        check("travel", "travel.yaml", &asks).await;
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Map;
 use serde_json::Value;
+use serde_json::json;
 use smallvec::SmallVec;
 
 use crate::limit::Fit;
@@ -13,6 +14,7 @@ use crate::policy::Domain;
 use crate::policy::Mode;
 use crate::policy::OnOutage;
 use crate::policy::RuleLimit;
+use crate::store::Charge;
 use crate::store::Decision;
 use crate::store::FEW;
 use crate::store::Outcome;
@@ -23,39 +25,65 @@ use super::ModeSettings;
 use super::Status;
 use super::StatusLimit;
 use super::Verdict;
+use super::asker::Asker;
 use super::headers;
+use super::plan::Denial;
 use super::plan::Part;
 use super::plan::Plan;
+use super::reason::Reason;
 
 /// A request's plan and what came of it.
 #[derive(Debug)]
 pub struct Judgement<'p> {
     domain: &'p Domain,
+    asker: &'p Asker<'p>,
     parts: &'p [Part<'p>],
     charges: SmallVec<[Charged<'p>; FEW]>,
+    /// The highest level of pressure that the request met.
+    level: u8,
+    denial: Option<Denial>,
     code: Code,
     admitted: bool,
     fallback: bool,
+}
+
+/// What happened to a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Happened<'p, 'r> {
+    pub plan: &'p Plan<'r>,
+    pub asker: &'p Asker<'r>,
+    /// None while the store is out.
+    pub outcome: Option<&'p Outcome>,
 }
 
 /// A limit of the request, and how it decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Charged<'p> {
     pub limit: &'p RuleLimit,
+    charge: &'p Charge,
     /// None while the store is out.
     pub decision: Option<Decision>,
-    /// The hits that are asked for; what is given back or only looked at always fits.
-    hits: Hits,
     /// The mode by which the request is judged.
     mode: Mode,
+    reason: Reason,
 }
 
 impl Charged<'_> {
+    /// How much is allowed in a window, for who asks.
+    pub fn amount(&self) -> u64 {
+        self.charge.limit.amount()
+    }
+
+    /// The most that can be spent at once when nothing has been, for who asks.
+    pub fn capacity(&self) -> u64 {
+        self.charge.limit.capacity()
+    }
+
     /// Whether the limit did not have the hits, or would be answered so while the store is out.
     pub fn over(&self) -> bool {
         match self.decision {
             Some(decision) => decision.fit != Fit::Now,
-            None => match self.hits {
+            None => match self.charge.hits {
                 Hits::Spend(hits) => 0 < hits && self.limit.on_outage == OnOutage::Deny,
                 Hits::GiveBack(_) => false,
             },
@@ -80,7 +108,7 @@ impl Charged<'_> {
         match self.decision {
             Some(decision) => decision.standing.remaining,
             None if self.over() => 0,
-            None => self.limit.limit.capacity(),
+            None => self.capacity(),
         }
     }
 
@@ -101,38 +129,35 @@ impl Charged<'_> {
 }
 
 impl<'p> Judgement<'p> {
-    /// Judges an outcome; None is a store that is out.
-    pub fn new(
-        domain: &'p Domain,
-        plan: &'p Plan<'_>,
-        modes: ModeSettings,
-        outcome: Option<&Outcome>,
-    ) -> Self {
-        let fallback = outcome.is_none();
-        let decisions = outcome.into_iter().flat_map(|outcome| &outcome.decisions);
-        let mut decisions = decisions.copied().map(Some).chain(std::iter::repeat(None));
-        let charges: SmallVec<[Charged<'p>; FEW]> = plan
-            .limits
-            .iter()
-            .zip(&plan.batch.charges)
-            .map(|(limit, charge)| Charged {
-                limit,
-                hits: charge.hits,
-                decision: decisions.next().flatten(),
-                mode: modes.judged(limit.mode),
-            })
-            .collect();
+    /// Judges what happened.
+    pub fn new(domain: &'p Domain, happened: Happened<'p, '_>, modes: ModeSettings) -> Self {
+        let Happened { plan, asker, outcome } = happened;
+        let fallback = outcome.is_none() && plan.denial.is_none();
+        let levels = outcome.map_or(&[][..], |outcome| &outcome.levels);
+        let charges = match plan.denial {
+            Some(_) => SmallVec::new(),
+            None => charges(plan, outcome, modes),
+        };
         let mut tally = Tally::default();
         let mut left = charges.as_slice();
-        for group in plan.batch.groups() {
+        for group in plan.batch.groups().take_while(|_| plan.denial.is_none()) {
             let (group, rest) = left.split_at(group.len());
             left = rest;
             let mode = group.first().map_or(Mode::Shadow, |charged| charged.mode);
             tally.count(mode, !group.iter().any(Charged::over));
         }
-        let passes = tally.admitted() || modes.shadow;
-        let code = if passes { Code::Ok } else { Code::OverLimit };
-        Self { domain, parts: &plan.descriptors, charges, code, admitted: passes, fallback }
+        let passes = (tally.admitted() && plan.denial.is_none()) || modes.shadow;
+        Self {
+            domain,
+            asker,
+            parts: &plan.descriptors,
+            charges,
+            level: levels.iter().copied().max().unwrap_or_default(),
+            denial: plan.denial,
+            code: if passes { Code::Ok } else { Code::OverLimit },
+            admitted: passes,
+            fallback,
+        }
     }
 
     /// Every limit of the request, each once.
@@ -184,6 +209,15 @@ impl<'p> Judgement<'p> {
         waits.collect::<Option<Vec<Duration>>>()?.into_iter().max()
     }
 
+    /// Why the request is refused; of several reasons the one that waiting helps least.
+    pub fn reason(&self) -> Reason {
+        match self.denial {
+            Some(Denial::Disabled) => Reason::Disabled,
+            Some(Denial::NoAccess) => Reason::NoAccess,
+            None => self.refusing().map(|charged| charged.reason).max().unwrap_or_default(),
+        }
+    }
+
     /// The limits that don't have the hits.
     pub fn refusing(&self) -> impl Iterator<Item = &Charged<'p>> {
         self.charges.iter().filter(|charged| charged.over() && !charged.is_shadow())
@@ -194,10 +228,15 @@ impl<'p> Judgement<'p> {
     }
 
     fn status(&self, part: &Part<'_>) -> Status {
-        let unlimited = part.charges.is_empty() && part.rule.is_some_and(|rule| rule.unlimited);
+        if self.denial.is_some() {
+            let code = if part.denied && !self.admitted { Code::OverLimit } else { Code::Ok };
+            return Status { code, limit: None, remaining: 0, reset: None };
+        }
+        let unlimited = part.unlimited || part.rule.is_some_and(|rule| rule.unlimited);
         let told = tightest(self.of(part).filter(|charged| !charged.is_shadow()))
             .or_else(|| tightest(self.of(part)));
         let Some(told) = told else {
+            let unlimited = unlimited && part.charges.is_empty();
             let remaining = if unlimited { u32::MAX } else { 0 };
             return Status { code: Code::Ok, limit: None, remaining, reset: None };
         };
@@ -206,12 +245,19 @@ impl<'p> Judgement<'p> {
             code: if over { Code::OverLimit } else { Code::Ok },
             limit: Some(StatusLimit {
                 name: told.limit.name.clone(),
-                amount: saturate(told.limit.limit.amount()),
+                amount: saturate(told.amount()),
                 unit: told.limit.window.unit(),
             }),
             remaining: saturate(told.remaining()),
             reset: if over { told.told_time() } else { told.reset() },
         }
+    }
+
+    /// As what the caller was told apart, if the policy does.
+    fn caller(&self) -> Option<Value> {
+        let tier = self.asker.tier_name()?;
+        let priority = self.asker.priority(self.level);
+        Some(json!({ "tier": tier, "priority": priority, "roles": self.asker.roles() }))
     }
 
     /// The limits in numbers, and what the rules of passing descriptors carry.
@@ -228,9 +274,18 @@ impl<'p> Judgement<'p> {
             if self.fallback {
                 map.insert("fallback".to_owned(), true.into());
             }
+            if self.code == Code::OverLimit {
+                map.insert("reason".to_owned(), self.reason().to_string().into());
+            }
+            if let Some(caller) = self.caller() {
+                map.insert("caller".to_owned(), caller);
+            }
+            if 0 < self.level {
+                map.insert("pressure".to_owned(), self.level.into());
+            }
         }
         let mut carried = Map::new();
-        for part in self.parts {
+        for part in self.parts.iter().filter(|_| self.denial.is_none()) {
             let passes = !self.of(part).any(|charged| charged.over() && !charged.is_shadow());
             // As in the reference, what is unlimited carries none.
             let rule = part.rule.filter(|rule| !rule.unlimited);
@@ -244,6 +299,27 @@ impl<'p> Judgement<'p> {
         }
         (!map.is_empty()).then_some(map)
     }
+}
+
+/// Each charge of a plan with its decision.
+fn charges<'p>(
+    plan: &'p Plan<'_>,
+    outcome: Option<&Outcome>,
+    modes: ModeSettings,
+) -> SmallVec<[Charged<'p>; FEW]> {
+    let levels = outcome.map_or(&[][..], |outcome| &outcome.levels);
+    let decisions = outcome.into_iter().flat_map(|outcome| &outcome.decisions);
+    let mut decisions = decisions.copied().map(Some).chain(std::iter::repeat(None));
+    let charges = plan.limits.iter().zip(&plan.batch.charges);
+    charges
+        .map(|(limit, charge)| Charged {
+            limit,
+            charge,
+            decision: decisions.next().flatten(),
+            mode: modes.judged(limit.mode),
+            reason: Reason::of(charge, levels),
+        })
+        .collect()
 }
 
 /// The limit that refuses longest, or else the one with the least left; of equals, the one that resets
@@ -264,7 +340,7 @@ fn describe(charged: &Charged<'_>) -> Value {
     map.insert("name".to_owned(), (&*charged.limit.label).into());
     map.insert("mode".to_owned(), charged.mode.to_string().into());
     map.insert("over".to_owned(), charged.over().into());
-    map.insert("amount".to_owned(), charged.limit.limit.amount().into());
+    map.insert("amount".to_owned(), charged.amount().into());
     map.insert("remaining".to_owned(), charged.remaining().into());
     let ms = |time: Duration| Value::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     if let Some(wait) = charged.wait() {

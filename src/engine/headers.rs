@@ -33,7 +33,7 @@ pub fn push_limits(
     }
     let sets = [("ratelimit", answer.ratelimit_legacy), ("x-ratelimit", answer.x_ratelimit)];
     for (prefix, _) in sets.into_iter().filter(|(_, wanted)| *wanted) {
-        let amount = tightest.limit.limit.amount();
+        let amount = tightest.amount();
         let policies = if answer.all_limits {
             format!("{amount}, {}", list(limits, quota_policy))
         } else {
@@ -66,8 +66,13 @@ pub fn problem_body(judgement: &Judgement<'_>) -> Vec<u8> {
         "type": QUOTA_EXCEEDED,
         "title": "Request cannot be satisfied as assigned quota has been exceeded",
         "status": 429,
+        "reason": judgement.reason().name(),
         "violated-policies": violated,
     });
+    if let Some(title) = judgement.reason().title() {
+        problem["type"] = "about:blank".into();
+        problem["title"] = title.into();
+    }
     if let Some(wait) = judgement.wait() {
         problem["retry_after_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
     }
@@ -81,7 +86,7 @@ fn list(limits: &[&Charged<'_>], item: fn(&Charged<'_>) -> String) -> String {
 
 /// `"daily";q=1000;w=86400`: the quota and its window.
 fn policy_item(charged: &Charged<'_>) -> String {
-    let mut item = format!("{};q={}", name(charged), charged.limit.limit.amount());
+    let mut item = format!("{};q={}", name(charged), charged.amount());
     if let Some(window_s) = window_s(charged) {
         write!(item, ";w={window_s}").expect("writing to a String does not fail");
     }
@@ -99,7 +104,7 @@ fn limit_item(charged: &Charged<'_>) -> String {
 
 /// `1000;w=86400`: the same in the older way.
 fn quota_policy(charged: &Charged<'_>) -> String {
-    let amount = charged.limit.limit.amount();
+    let amount = charged.amount();
     window_s(charged)
         .map_or_else(|| amount.to_string(), |window_s| format!("{amount};w={window_s}"))
 }

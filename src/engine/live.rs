@@ -89,7 +89,7 @@ impl Live {
                 _ => 0,
             };
             let near = |standing: crate::limit::Standing| {
-                standing.remaining < charged.limit.limit.capacity().div_ceil(NEAR_PART)
+                standing.remaining < charged.capacity().div_ceil(NEAR_PART)
             };
             if charged.decision.is_some_and(|decision| near(decision.standing)) {
                 metrics.near.inc();

@@ -5,11 +5,13 @@
 //! fails: being over a limit and a store that is out are answers.
 
 mod answer;
+mod asker;
 mod headers;
 mod live;
 mod plan;
 pub mod protocol;
 mod readiness;
+mod reason;
 mod request;
 mod store;
 mod verdict;
@@ -22,18 +24,22 @@ use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::clock::Timestamp;
 use crate::metrics::Metrics;
+use crate::policy::Lineage;
 use crate::policy::PolicySet;
 use crate::store::Batch;
 use crate::store::Outcome;
 use crate::store::Store;
 
+use answer::Happened;
 use answer::Judgement;
+use asker::Asker;
 use live::Live;
 use plan::Plan;
 
 pub use plan::ModeSettings;
 pub use readiness::Phase;
 pub use readiness::Readiness;
+pub use reason::Reason;
 pub use request::DESCRIPTORS_MAX;
 pub use request::Descriptor;
 pub use request::ENTRIES_MAX;
@@ -103,9 +109,14 @@ impl Engine {
             None => Verdict::without_policy(request.descriptors().len()),
             Some(domain) => {
                 let modes = self.settings.modes;
-                let plan = Plan::new(domain, request, modes);
-                let outcome = self.charge(&plan.batch).await;
-                let judgement = Judgement::new(domain, &plan, modes, outcome.as_ref());
+                let asker = Asker::new(&domain.classes, request, Lineage::default());
+                let plan = Plan::new(domain, request, &asker, modes);
+                let outcome = match plan.denial {
+                    Some(_) => None,
+                    None => self.charge(&plan.batch).await,
+                };
+                let happened = Happened { plan: &plan, asker: &asker, outcome: outcome.as_ref() };
+                let judgement = Judgement::new(domain, happened, modes);
                 live.count(domain, &judgement);
                 judgement.verdict()
             }

@@ -372,6 +372,17 @@ impl fmt::Display for Limit {
     }
 }
 
+impl fmt::Display for Overdraft {
+    /// As a policy names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Allow => "allow",
+            Self::Clip => "clip",
+        })
+    }
+}
+
 impl fmt::Display for Algorithm {
     /// As a policy names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

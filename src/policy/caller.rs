@@ -65,6 +65,9 @@ impl Share {
     /// All of it.
     pub const ALL: Self = Self(WHOLE);
 
+    /// None of it.
+    pub const NOTHING: Self = Self(0);
+
     /// Reads `20%`, `12.5%` or `0.8`: at most all, to a hundredth of a percent.
     ///
     /// # Errors
@@ -93,16 +96,6 @@ impl Share {
     pub fn of(self, amount: u64) -> u64 {
         let part = u128::from(amount) * u128::from(self.0) / u128::from(WHOLE);
         u64::try_from(part).expect("a part is at most the whole")
-    }
-
-    /// What is left of all without this, or nothing.
-    pub fn rest(self) -> Self {
-        Self(WHOLE - self.0)
-    }
-
-    /// Both together, if that is at most all.
-    pub fn plus(self, other: Self) -> Option<Self> {
-        Some(Self(self.0 + other.0)).filter(|sum| *sum <= Self::ALL)
     }
 
     /// The part that is left when the other is taken from this, or nothing.

@@ -8,9 +8,15 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use crate::limit::Overdraft;
+
 use super::Mode;
 use super::PolicySet;
 use super::answer::Answer;
+use super::capacity::Capacity;
+use super::capacity::Only;
+use super::classes::Classes;
+use super::cost::Cost;
 use super::fields::Reader;
 use super::limits::Defaults;
 use super::limits::RuleLimits;
@@ -31,6 +37,7 @@ use super::schema::OutageFile;
 use super::schema::PolicyFile;
 use super::schema::RuleFile;
 use super::schema::Spot;
+use super::wait::Wait;
 
 /// How files become a policy.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,6 +105,15 @@ struct Compiler<'a> {
     limit_count: usize,
 }
 
+/// What stands above the rules of a level.
+#[derive(Clone, Copy)]
+struct Above<'a> {
+    /// The way to the level, with a slash at its end unless it is the top.
+    path: &'a str,
+    /// The way names the caller.
+    of_caller: bool,
+}
+
 impl<'a> Compiler<'a> {
     fn new(source: &'a Source, file: &PolicyFile) -> Self {
         let mut reader = Reader::new(source);
@@ -108,14 +124,23 @@ impl<'a> Compiler<'a> {
                 TimeZone::UTC
             })
         });
-        let defaults = file.defaults.as_ref();
+        let costs = file.costs.iter().flatten();
+        let costs = costs.map(|(name, lines)| (name.value.clone(), Cost::new(&mut reader, lines)));
+        let costs = costs.map(|(name, cost)| (name, Arc::new(cost))).collect();
+        let said = file.defaults.as_ref();
         let defaults = Defaults {
             zone,
-            algorithm: defaults.and_then(|file| file.algorithm.as_ref()).map(|word| word.value),
-            mode: defaults.and_then(|file| file.mode.as_ref()).map(|word| word.value.into()),
-            on_outage: defaults
-                .and_then(|file| file.on_outage.as_ref())
-                .map(|word| word.value.into()),
+            algorithm: said.and_then(|file| file.algorithm.as_ref()).map(|word| word.value),
+            mode: said.and_then(|file| file.mode.as_ref()).map(|word| word.value.into()),
+            on_outage: said.and_then(|file| file.on_outage.as_ref()).map(|word| word.value.into()),
+            overdraft: said
+                .and_then(|file| file.overdraft.as_ref())
+                .map_or_else(Overdraft::default, |word| word.value.into()),
+            wait: said
+                .and_then(|file| file.wait.as_ref())
+                .and_then(|file| Wait::new(&mut reader, file)),
+            classes: Arc::new(Classes::new(&mut reader, file)),
+            costs,
         };
         let file_name = source.path.as_str().into();
         let newlines = source.text.match_indices('\n').map(|(at, _)| at + 1);
@@ -147,6 +172,7 @@ impl<'a> Compiler<'a> {
         let domain = domains.entry(name.value.clone()).or_insert_with(|| Domain {
             name: name.value.clone(),
             answer: Answer::default(),
+            classes: self.defaults.classes.clone(),
             zone: self.defaults.zone.clone(),
             rules: Level::default(),
             limit_count: 0,
@@ -158,18 +184,30 @@ impl<'a> Compiler<'a> {
             }
             domain.answer = answer;
         }
+        if *domain.classes == Classes::default() {
+            domain.classes = self.defaults.classes.clone();
+        } else if *self.defaults.classes == Classes::default() {
+            self.defaults.classes = domain.classes.clone();
+        } else if domain.classes != self.defaults.classes {
+            let message = format!(
+                "the domain `{}` has other `tiers` or another `caller` already",
+                name.value
+            );
+            self.reader.error(name.span.clone(), message);
+        }
         self.limit_count = domain.limit_count;
         self.rules(file, &mut domain.rules);
         domain.limit_count = self.limit_count;
     }
 
     fn rules(&mut self, file: &PolicyFile, rules: &mut Level) {
-        self.level(file.descriptors.as_deref().unwrap_or_default(), "", rules);
+        let top = Above { path: "", of_caller: false };
+        self.level(file.descriptors.as_deref().unwrap_or_default(), top, rules);
     }
 
-    fn level(&mut self, files: &[RuleFile], parent: &str, level: &mut Level) {
+    fn level(&mut self, files: &[RuleFile], above: Above<'_>, level: &mut Level) {
         for file in files {
-            let rule = self.rule(file, parent);
+            let rule = self.rule(file, above);
             if rule.key.is_empty() {
                 // That has been noted, and no other rule can be in its way.
                 continue;
@@ -194,8 +232,15 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn rule(&mut self, file: &RuleFile, parent: &str) -> Rule {
+    fn rule(&mut self, file: &RuleFile, above: Above<'_>) -> Rule {
         let key = file.key.as_ref().map(|key| key.value.clone()).unwrap_or_default();
+        let classes = self.defaults.classes.clone();
+        if let Some(said) = file.key.as_ref().filter(|key| classes.qualifies(&key.value)) {
+            let message = format!("`{key}` only qualifies requests; no rule can be for it");
+            self.reader.error(said.span.clone(), message);
+        }
+        let of_caller = above.of_caller || classes.caller_key.as_deref() == Some(&key);
+        let parent = above.path;
         let value = self.value(file);
         let path = match &value {
             RuleValue::Exact(value) => format!("{parent}{key}={value}"),
@@ -217,7 +262,8 @@ impl<'a> Compiler<'a> {
         }
         let mut below = Level::default();
         let files = file.descriptors.as_deref().unwrap_or_default();
-        self.level(files, &format!("{path}/"), &mut below);
+        let here = Above { path: &format!("{path}/"), of_caller };
+        self.level(files, here, &mut below);
         let rate_limit = file.rate_limit.as_ref().map(|rate_limit| &rate_limit.value);
         let unlimited = rate_limit.and_then(|file| file.unlimited.as_ref());
         Rule {
@@ -227,11 +273,23 @@ impl<'a> Compiler<'a> {
             limits,
             unlimited: unlimited.is_some_and(|unlimited| unlimited.value),
             cascade,
+            of_caller,
+            only: file.only.as_ref().map(|only| Only::new(&mut self.reader, &classes, only)),
+            capacity: self.capacity(file, &classes),
             replaces: self.replaces(file),
             metadata: file.metadata.clone(),
             place: self.place(&file.span),
             below,
         }
+    }
+
+    fn capacity(&mut self, file: &RuleFile, classes: &Classes) -> Option<Box<Capacity>> {
+        let capacity = file.capacity.as_ref()?;
+        if file.limits.is_none() && file.rate_limit.is_none() {
+            let message = "a rule without limits has no capacity to share";
+            self.reader.error(capacity.span.clone(), message);
+        }
+        Some(Box::new(Capacity::new(&mut self.reader, classes, capacity)))
     }
 
     fn value(&mut self, file: &RuleFile) -> RuleValue {

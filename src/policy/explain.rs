@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Key;
+use super::classes::Classes;
 use super::rule::Domain;
 use super::rule::Rule;
 use super::rule::RuleLimit;
@@ -13,9 +14,11 @@ use super::rule::RuleValue;
 use super::set::describe_limit;
 
 /// The way of one descriptor through a policy.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Explanation {
     steps: Vec<Step>,
+    /// Entries that are no part of the path.
+    qualifying: Vec<String>,
     met: Vec<Met>,
     /// Why the descriptor meets no limit at its end; None if it meets some.
     without: Option<String>,
@@ -49,8 +52,12 @@ pub(super) fn explain(
     let Some(domain) = domain else {
         let without =
             Some(format!("there is no policy for the domain `{name}`; everything passes"));
-        return Explanation { steps: Vec::new(), met: Vec::new(), without };
+        return Explanation { without, ..Explanation::default() };
     };
+    let qualifying = entries.iter().filter(|(key, _)| domain.classes.qualifies(key));
+    let qualifying = qualifying.map(|(key, value)| format!("{key}={value}")).collect();
+    let path = domain.path(entries);
+    let entries = &*path;
     let walk = domain.walk(entries);
     let mut level = domain.rules();
     let mut steps = Vec::new();
@@ -73,13 +80,16 @@ pub(super) fn explain(
         limits: rule
             .limits
             .iter()
-            .map(|limit| (limit_text(limit), describe_limit(limit)))
+            .map(|limit| {
+                (limit_text(&domain.classes, limit), describe_limit(&domain.classes, limit))
+            })
             .collect(),
     };
     let cascading = walk.cascading().map(|(depth, rule)| met(depth, rule));
     let end = walk.end().filter(|rule| !rule.limits.is_empty());
     let met = cascading.chain(end.map(|rule| met(entries.len(), rule))).collect();
-    Explanation { steps, met, without: without(walk.end(), entries.len(), walk.steps().len()) }
+    let without = without(walk.end(), entries.len(), walk.steps().len());
+    Explanation { steps, qualifying, met, without }
 }
 
 /// Why the descriptor meets no limit at its end.
@@ -107,10 +117,13 @@ fn why_not(rule: &Rule, key: &str, value: &str) -> String {
     }
 }
 
-fn limit_text(limit: &RuleLimit) -> String {
+fn limit_text(classes: &Classes, limit: &RuleLimit) -> String {
+    let of_tiers = classes.tiers.iter().zip(&limit.by_tier);
+    let of_tiers: Vec<String> = of_tiers.map(|(tier, limit)| format!("{tier} {limit}")).collect();
+    let rate = if of_tiers.is_empty() { limit.limit.to_string() } else { of_tiers.join(", ") };
     let name = if limit.name.is_empty() { String::new() } else { format!(" `{}`", limit.name) };
     let RuleLimit { limit, mode, on_outage, .. } = limit;
-    format!("{limit}{name}, {}, mode {mode}, on_outage {on_outage}", limit.algorithm())
+    format!("{rate}{name}, {}, mode {mode}, on_outage {on_outage}", limit.algorithm())
 }
 
 impl Explanation {
@@ -133,6 +146,7 @@ impl Explanation {
             })
         };
         json!({
+            "qualifying": self.qualifying,
             "steps": self.steps.iter().map(step).collect::<Value>(),
             "met": self.met.iter().map(met).collect::<Value>(),
             "without_limit": self.without,
@@ -150,6 +164,9 @@ impl fmt::Display for Explanation {
             for (rule, why) in &step.others {
                 writeln!(f, "  not {rule}: {why}")?;
             }
+        }
+        for entry in &self.qualifying {
+            writeln!(f, "{entry} qualifies the request")?;
         }
         for met in &self.met {
             let cascading = if met.cascading { ", which cascades" } else { "" };

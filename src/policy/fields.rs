@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use super::problem::Problem;
 use super::problem::Severity;
@@ -147,6 +148,34 @@ impl<'a> Reader<'a> {
         }
         self.wrong_kind(node, &format!("{what} is a whole number from 0 to {max}"));
         None
+    }
+
+    /// A whole number within a range; `what` with its verb's object, as in "`x` is a priority".
+    pub fn integer(
+        &mut self,
+        node: &Node,
+        what: &str,
+        range: RangeInclusive<i64>,
+    ) -> Option<Spot<i64>> {
+        if let Value::Number(number, _) = &node.value
+            && let Some(value) = number.as_i64().filter(|value| range.contains(value))
+        {
+            return Some(Spot { value, span: node.span.clone() });
+        }
+        let (least, most) = range.into_inner();
+        self.wrong_kind(node, &format!("{what} from {least} to {most}"));
+        None
+    }
+
+    /// The entries of a map whose keys are names of the policy's own.
+    pub fn map<'n>(&mut self, node: &'n Node, what: &str) -> &'n [(Node, Node)] {
+        match &node.value {
+            Value::Map(entries) => entries,
+            _ => {
+                self.wrong_kind(node, &format!("{what} is a map"));
+                &[]
+            }
+        }
     }
 
     /// One of the words of an enumeration.

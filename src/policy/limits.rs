@@ -1,5 +1,6 @@
 //! The limits of one rule, from either way of writing them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -9,21 +10,28 @@ use crate::limit::Bucket;
 use crate::limit::Calendar;
 use crate::limit::Fixed;
 use crate::limit::Limit;
+use crate::limit::Overdraft;
 use crate::limit::Sliding;
 
 use super::Mode;
+use super::classes::Classes;
+use super::cost::Cost;
 use super::fields::Reader;
+use super::fields::nearest;
 use super::problem::Severity;
 use super::rate::Rate;
 use super::rate::Window;
 use super::rule::OnOutage;
 use super::rule::RuleLimit;
+use super::rule::TierLimit;
 use super::schema::AlgorithmFile;
 use super::schema::LimitFile;
+use super::schema::OverdraftFile;
 use super::schema::RateLimitFile;
 use super::schema::RuleFile;
 use super::schema::Spot;
 use super::unit::Unit;
+use super::wait::Wait;
 
 /// Limits in one rule: they share one record, which must stay small.
 const LIMITS_MAX: usize = 16;
@@ -35,6 +43,11 @@ pub struct Defaults {
     pub algorithm: Option<AlgorithmFile>,
     pub mode: Option<Mode>,
     pub on_outage: Option<OnOutage>,
+    pub overdraft: Overdraft,
+    pub wait: Option<Wait>,
+    pub classes: Arc<Classes>,
+    /// By name.
+    pub costs: BTreeMap<String, Arc<Cost>>,
 }
 
 /// Makes the limits of one rule.
@@ -74,24 +87,80 @@ impl RuleLimits<'_> {
         draft: &Draft,
         siblings: &[Arc<RuleLimit>],
     ) -> Option<RuleLimit> {
-        let rate = draft.rate?;
-        let limit = Limit::new(rate.amount, self.algorithm(reader, draft, rate)?);
+        let by_tier = self.by_tier(reader, draft);
+        let rate = draft.rate.or_else(|| by_tier.iter().find_map(TierRate::rate))?;
+        let base = Limit::new(rate.amount, self.algorithm(reader, draft, rate)?);
         // The siblings of one window are told apart by their order.
         let window = |limit: &Limit| limit.tag().split('#').next().map(str::to_owned);
-        let twins = siblings.iter().filter(|twin| window(&twin.limit) == window(&limit)).count();
-        let limit = limit.numbered(twins);
+        let twins = siblings.iter().filter(|twin| window(&twin.limit) == window(&base)).count();
+        let base = base.numbered(twins).overdrawn(self.overdraft(draft));
+        let of_tier = |rate: &TierRate| match rate {
+            TierRate::Rate(rate) => TierLimit::Limit(Arc::new(base.with_amount(rate.amount))),
+            TierRate::None => TierLimit::None,
+            TierRate::Unlimited => TierLimit::Unlimited,
+        };
+        let by_tier: Box<[TierLimit]> = by_tier.iter().map(of_tier).collect();
         let name = draft.file.map.name.as_ref().map_or("", |name| name.value.as_str());
-        let label =
-            if name.is_empty() { format!("{} {limit}", self.path) } else { name.to_owned() };
+        let shown = base.to_string();
+        let label = match (name, shown.split_once('/')) {
+            ("", Some((_, window))) if !by_tier.is_empty() => {
+                format!("{} by_tier/{window}", self.path)
+            }
+            ("", _) => format!("{} {base}", self.path),
+            (name, _) => name.to_owned(),
+        };
         Some(RuleLimit {
             index: self.first_index + siblings.len(),
             name: name.into(),
             label: label.into(),
-            limit: Arc::new(limit),
+            limit: Arc::new(base),
+            by_tier,
+            cost: self.cost(reader, draft),
+            wait: self.wait(reader, draft),
             window: rate.window,
             mode: self.mode(reader, draft),
             on_outage: self.on_outage(draft),
         })
+    }
+
+    /// The rate of each tier; none if the limit doesn't tell them apart.
+    fn by_tier(&self, reader: &mut Reader<'_>, draft: &Draft) -> Vec<TierRate> {
+        let Some(by_tier) = &draft.file.map.by_tier else { return Vec::new() };
+        let classes = &self.defaults.classes;
+        let mut rates: Vec<Option<TierRate>> =
+            vec![draft.rate.map(TierRate::Rate); classes.tiers.len()];
+        let mut window = draft.rate.map(|rate| rate.window);
+        for (name, text) in &by_tier.value {
+            let Some(tier) = classes.tier_named(reader, name) else { continue };
+            let rate = match TierRate::parse(&text.value) {
+                Ok(rate) => rate,
+                Err(message) => {
+                    reader.error(text.span.clone(), message);
+                    // One problem is enough: what the tier has is said, if wrongly.
+                    rates[tier] = Some(TierRate::Unlimited);
+                    continue;
+                }
+            };
+            if let Some(rate) = rate.rate() {
+                if *window.get_or_insert(rate.window) != rate.window {
+                    let message = "the tiers of one limit have one window, so that a caller who changes \
+                                   tier keeps its count";
+                    reader.error(text.span.clone(), message);
+                }
+            }
+            rates[tier] = Some(rate);
+        }
+        for (tier, _) in classes.tiers.iter().zip(&rates).filter(|(_, rate)| rate.is_none()) {
+            let message = format!("`{tier}` has no rate; add it, or a `rate` for those not named");
+            reader.error(by_tier.span.clone(), message);
+        }
+        let rates: Vec<TierRate> =
+            rates.into_iter().map(|rate| rate.unwrap_or(TierRate::None)).collect();
+        if !rates.is_empty() && rates.iter().all(|rate| rate.rate().is_none()) {
+            let message = "no tier has a rate; write `only` on the rule to say who may pass";
+            reader.error(by_tier.span.clone(), message);
+        }
+        rates
     }
 
     fn algorithm(&self, reader: &mut Reader<'_>, draft: &Draft, rate: Rate) -> Option<Algorithm> {
@@ -158,9 +227,69 @@ impl RuleLimits<'_> {
         }
     }
 
+    fn overdraft(&self, draft: &Draft) -> Overdraft {
+        let said = draft.file.map.overdraft.as_ref().map(|word| word.value.into());
+        said.unwrap_or(self.defaults.overdraft)
+    }
+
+    fn cost(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Arc<Cost>> {
+        let name = draft.file.map.cost.as_ref()?;
+        let cost = self.defaults.costs.get(&name.value);
+        if cost.is_none() {
+            let names: Vec<&str> = self.defaults.costs.keys().map(String::as_str).collect();
+            let meant = nearest(&name.value, &names);
+            let hint = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+            let message = format!("`costs` has no table `{}`{hint}", name.value);
+            reader.error(name.span.clone(), message);
+        }
+        cost.cloned()
+    }
+
+    fn wait(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Wait> {
+        match &draft.file.map.wait {
+            Some(file) => Wait::new(reader, file),
+            None => self.defaults.wait,
+        }
+    }
+
     fn on_outage(&self, draft: &Draft) -> OnOutage {
         let said = draft.file.map.on_outage.as_ref().or(self.file.on_outage.as_ref());
         said.map(|said| said.value.into()).or(self.defaults.on_outage).unwrap_or_default()
+    }
+}
+
+/// What a limit says of one tier.
+#[derive(Clone, Copy, Debug)]
+enum TierRate {
+    Rate(Rate),
+    None,
+    Unlimited,
+}
+
+impl TierRate {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            "unlimited" => Ok(Self::Unlimited),
+            text => Rate::parse(text).map(Self::Rate),
+        }
+    }
+
+    fn rate(&self) -> Option<Rate> {
+        match self {
+            Self::Rate(rate) => Some(*rate),
+            Self::None | Self::Unlimited => None,
+        }
+    }
+}
+
+impl From<OverdraftFile> for Overdraft {
+    fn from(word: OverdraftFile) -> Self {
+        match word {
+            OverdraftFile::None => Self::None,
+            OverdraftFile::Allow => Self::Allow,
+            OverdraftFile::Clip => Self::Clip,
+        }
     }
 }
 

@@ -47,13 +47,50 @@ impl Rate {
     }
 }
 
-/// Reads an amount; `_` may group its digits.
-fn parse_amount(text: &str) -> Result<u64, String> {
+/// Letters of a currency's code (ISO 4217), and the digits of its amounts after the point: money is counted
+/// in hundredths, whatever the currency.
+const CURRENCY_LEN: usize = 3;
+const CENT_DIGITS: usize = 2;
+
+/// Reads an amount: a whole number, or money such as `1000 EUR` or `0.35 USD`, which is counted in
+/// hundredths. `_` may group its digits.
+///
+/// # Errors
+/// A clause that names what is wrong with it.
+pub fn parse_amount(text: &str) -> Result<u64, String> {
     let digits: String = text.chars().filter(|character| *character != '_').collect();
-    let amount = digits.parse().ok().filter(|amount| *amount <= AMOUNT_MAX);
-    amount.ok_or_else(|| {
-        format!("`{text}` is no amount; it is a whole number from 0 to {AMOUNT_MAX}")
+    let amount = match digits.split_once(' ') {
+        Some((number, currency)) if is_currency(currency.trim()) => cents(number),
+        _ => digits.parse().ok(),
+    };
+    amount.filter(|amount| *amount <= AMOUNT_MAX).ok_or_else(|| {
+        format!(
+            "`{text}` is no amount; it is a whole number from 0 to {AMOUNT_MAX}, or money such as 0.35 EUR"
+        )
     })
+}
+
+fn is_currency(text: &str) -> bool {
+    text.len() == CURRENCY_LEN && text.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+fn cents(number: &str) -> Option<u64> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, "00"));
+    let exact = part.len() <= CENT_DIGITS && !part.is_empty();
+    let digits = format!("{whole}{part:0<CENT_DIGITS$}");
+    let plain = !whole.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    if exact && plain { digits.parse().ok() } else { None }
+}
+
+/// Reads a length of time with a short unit, such as `15m`, in milliseconds.
+///
+/// # Errors
+/// A clause that names what is wrong with it.
+pub fn parse_length_ms(text: &str) -> Result<u64, String> {
+    match Window::parse(text) {
+        Ok(Window::Length(ms)) => Ok(ms),
+        _ => Err(format!("`{text}` is no time; write a number with ms, s, m, h or d, such as 2s")),
+    }
 }
 
 impl Window {
@@ -150,6 +187,8 @@ mod tests {
         check("0/2w", 0, Window::Length(1_209_600_000));
         check("500/month", 500, Window::Calendar(CalendarUnit::Month));
         check("3/total", 3, Window::Total);
+        check("1000 EUR/day", 100_000, Window::Length(86_400_000));
+        check("0.3 USD/total", 30, Window::Total);
     }
 
     #[test]
@@ -159,6 +198,9 @@ mod tests {
         check_refused("-1/second", "`-1` is no amount");
         check_refused("/second", "`` is no amount");
         check_refused("1000000000000001/second", "is no amount");
+        check_refused("0.355 EUR/day", "`0.355 EUR` is no amount");
+        check_refused("1.5/day", "`1.5` is no amount");
+        check_refused("5 euro/day", "`5 euro` is no amount");
         check_refused("10/fortnight", "`fortnight` is no window");
         check_refused("10/0s", "the window `0s` is empty");
         check_refused("10/367d", "longer than 366d");

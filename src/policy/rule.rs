@@ -1,5 +1,6 @@
 //! The compiled policy: what a request meets.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -16,9 +17,14 @@ use crate::limit::Sliding;
 use super::Key;
 use super::Mode;
 use super::answer::Answer;
+use super::capacity::Capacity;
+use super::capacity::Only;
+use super::classes::Classes;
+use super::cost::Cost;
 use super::pattern::Pattern;
 use super::rate::Window;
 use super::unit::Unit;
+use super::wait::Wait;
 
 /// What metrics and answers call the limits that requests bring along.
 pub const OVERRIDE_LABEL: &str = "override";
@@ -28,6 +34,8 @@ pub const OVERRIDE_LABEL: &str = "override";
 pub struct Domain {
     pub name: String,
     pub answer: Answer,
+    /// Who is asking, and as what.
+    pub classes: Arc<Classes>,
     /// The time zone of calendar windows.
     pub(super) zone: TimeZone,
     pub(super) rules: Level,
@@ -62,6 +70,12 @@ pub struct Rule {
     pub limits: Vec<Arc<RuleLimit>>,
     pub unlimited: bool,
     pub cascade: bool,
+    /// Its path names the caller: its limits are the caller's own.
+    pub of_caller: bool,
+    /// Who passes at all; everybody if None.
+    pub only: Option<Only>,
+    /// How much of the limits is open to whom; all to everybody if None.
+    pub capacity: Option<Box<Capacity>>,
     /// Names of limits that don't count in a request that meets this rule.
     pub replaces: Vec<String>,
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
@@ -96,10 +110,48 @@ pub struct RuleLimit {
     pub name: Arc<str>,
     /// What metrics, logs and answers call it: its name, or else its rule's path and its rate.
     pub label: Arc<str>,
+    /// For everybody, if the tiers have none of their own.
     pub limit: Arc<Limit>,
+    /// By tier; empty if it is one for all.
+    pub by_tier: Box<[TierLimit]>,
+    /// What a request costs; what it asks for if None.
+    pub cost: Option<Arc<Cost>>,
+    /// Whether to wait for capacity.
+    pub wait: Option<Wait>,
     pub window: Window,
     pub mode: Mode,
     pub on_outage: OnOutage,
+}
+
+/// A limit as it is for callers of one tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TierLimit {
+    Limit(Arc<Limit>),
+    /// They may not pass.
+    None,
+    /// They pass.
+    Unlimited,
+}
+
+impl fmt::Display for TierLimit {
+    /// As a policy would write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Limit(limit) => limit.fmt(f),
+            Self::None => f.write_str("none"),
+            Self::Unlimited => f.write_str("unlimited"),
+        }
+    }
+}
+
+impl RuleLimit {
+    /// The limit as it is for callers of that tier.
+    pub fn of_tier(&self, tier: usize) -> TierLimit {
+        match self.by_tier.get(tier) {
+            Some(limit) => limit.clone(),
+            None => TierLimit::Limit(self.limit.clone()),
+        }
+    }
 }
 
 /// What to answer while the store is out.
@@ -227,7 +279,19 @@ pub enum Obstacle {
     Covered(Place, String),
 }
 
+/// Keys and values of the entries that make a path.
+pub type Path<'a> = Cow<'a, [(&'a str, &'a str)]>;
+
 impl Domain {
+    /// A descriptor's entries without those that only qualify it.
+    pub fn path<'a>(&self, entries: &'a [(&'a str, &'a str)]) -> Path<'a> {
+        let qualifies = |(key, _): &(&str, &str)| self.classes.qualifies(key);
+        if !self.classes.has_qualifiers() || !entries.iter().any(qualifies) {
+            return Cow::Borrowed(entries);
+        }
+        Cow::Owned(entries.iter().copied().filter(|entry| !qualifies(entry)).collect())
+    }
+
     /// The rules that a descriptor's entries lead through. There is no going back: an entry without a
     /// rule ends the way.
     pub fn walk(&self, entries: &[(&str, &str)]) -> Walk<'_> {
@@ -259,6 +323,9 @@ impl Domain {
             name: "".into(),
             label: OVERRIDE_LABEL.into(),
             limit: Arc::new(Limit::new(amount, algorithm)),
+            by_tier: [].into(),
+            cost: None,
+            wait: None,
             window,
             mode: Mode::Enforce,
             on_outage: OnOutage::default(),

@@ -9,7 +9,9 @@ use sha2::Digest;
 use sha2::Sha256;
 
 use crate::limit::Algorithm;
+use crate::limit::Overdraft;
 
+use super::classes::Classes;
 use super::explain::Explanation;
 use super::explain::explain;
 use super::problem::Problem;
@@ -73,18 +75,23 @@ impl PolicySet {
     /// The whole set as JSON, domains by name and rules in the order of their files.
     pub fn describe(&self) -> Value {
         let domain = |domain: &Domain| {
-            json!({
+            let rules = domain.rules().iter().map(|rule| describe_rule(&domain.classes, rule));
+            let mut told = json!({
                 "domain": domain.name,
                 "timezone": domain.zone.iana_name(),
                 "answer": domain.answer.describe(),
-                "descriptors": domain.rules().iter().map(describe_rule).collect::<Value>(),
-            })
+                "descriptors": rules.collect::<Value>(),
+            });
+            if let Some(classes) = domain.classes.describe() {
+                told["caller"] = classes;
+            }
+            told
         };
         json!({ "hash": self.hash, "domains": self.domains().into_iter().map(domain).collect::<Value>() })
     }
 }
 
-fn describe_rule(rule: &Rule) -> Value {
+fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
     let mut map = serde_json::Map::new();
     map.insert("path".to_owned(), rule.path.as_str().into());
     let flags = [
@@ -100,9 +107,15 @@ fn describe_rule(rule: &Rule) -> Value {
             map.insert(name.to_owned(), items);
         }
     };
-    list("limits", rule.limits.iter().map(|limit| describe_limit(limit)).collect());
+    list("limits", rule.limits.iter().map(|limit| describe_limit(classes, limit)).collect());
     list("replaces", rule.replaces.iter().map(String::as_str).collect());
-    list("descriptors", rule.rules().iter().map(describe_rule).collect());
+    list("descriptors", rule.rules().iter().map(|rule| describe_rule(classes, rule)).collect());
+    if let Some(only) = &rule.only {
+        map.insert("only".to_owned(), only.describe(classes));
+    }
+    if let Some(capacity) = &rule.capacity {
+        map.insert("capacity".to_owned(), capacity.describe(classes));
+    }
     if let Some(metadata) = &rule.metadata {
         map.insert("metadata".to_owned(), metadata.clone().into());
     }
@@ -110,7 +123,7 @@ fn describe_rule(rule: &Rule) -> Value {
 }
 
 /// A limit as JSON: what it allows, how, and what happens when it is over or can't be asked.
-pub(super) fn describe_limit(limit: &RuleLimit) -> Value {
+pub(super) fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     let mut map = serde_json::Map::new();
     let mut text = |name: &str, value: String| map.insert(name.to_owned(), value.into());
     text("rate", limit.limit.to_string());
@@ -125,6 +138,21 @@ pub(super) fn describe_limit(limit: &RuleLimit) -> Value {
     }
     if limit.limit.capacity() != limit.limit.amount() {
         map.insert("burst".to_owned(), limit.limit.capacity().into());
+    }
+    if !limit.by_tier.is_empty() {
+        let of_tier = classes.tiers.iter().zip(&limit.by_tier);
+        let told = of_tier.map(|(tier, limit)| (tier.to_string(), limit.to_string().into()));
+        map.insert("by_tier".to_owned(), told.collect::<serde_json::Map<_, _>>().into());
+    }
+    if let Some(cost) = &limit.cost {
+        map.insert("cost".to_owned(), cost.describe());
+    }
+    if limit.limit.overdraft() != Overdraft::None {
+        map.insert("overdraft".to_owned(), limit.limit.overdraft().to_string().into());
+    }
+    if let Some(wait) = limit.wait {
+        let up_to_ms = u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX);
+        map.insert("wait".to_owned(), json!({ "up_to_ms": up_to_ms, "queue": wait.queue }));
     }
     map.into()
 }

@@ -1,6 +1,8 @@
 //! What a policy file may hold. The editor's JSON Schema is generated from these types; `read.rs` fills
 //! them, so that every problem is found and not only the first.
 
+mod sharing;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,6 +10,16 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use schemars::Schema;
 use schemars::SchemaGenerator;
+
+pub use sharing::CallerFile;
+pub use sharing::CapacityFile;
+pub use sharing::CostFile;
+pub use sharing::Named;
+pub use sharing::OnlyFile;
+pub use sharing::PressureFile;
+pub use sharing::PriorityFile;
+pub use sharing::TierFile;
+pub use sharing::WaitFile;
 
 /// A value and the bytes of the file that it stands at.
 #[derive(Clone, Debug)]
@@ -39,6 +51,16 @@ pub struct PolicyFile {
     pub domain: Option<Spot<String>>,
     /// The time zone of calendar windows, such as Europe/Madrid; UTC if absent.
     pub timezone: Option<Spot<String>>,
+    /// Who asks, and as what.
+    pub caller: Option<CallerFile>,
+    /// The classes that callers belong to, lowest first.
+    pub tiers: Option<Spot<Vec<Spot<String>>>>,
+    /// Keys of entries that only qualify a request: they are no part of a descriptor's path, but costs and
+    /// priorities may look at them.
+    pub qualifiers: Option<Spot<Vec<Spot<String>>>>,
+    /// What requests cost, as tables that limits name.
+    #[schemars(with = "Option<BTreeMap<String, Vec<CostFile>>>")]
+    pub costs: Option<Named<Vec<CostFile>>>,
     /// What holds for every limit of the file that does not say otherwise.
     pub defaults: Option<DefaultsFile>,
     /// What goes back with each answer; nothing if absent.
@@ -54,6 +76,8 @@ pub struct DefaultsFile {
     pub algorithm: Option<Spot<AlgorithmFile>>,
     pub mode: Option<Spot<ModeFile>>,
     pub on_outage: Option<Spot<OutageFile>>,
+    pub overdraft: Option<Spot<OverdraftFile>>,
+    pub wait: Option<WaitFile>,
 }
 
 /// A rule: what holds for a descriptor whose entry has this key, and this value if one is given.
@@ -73,6 +97,10 @@ pub struct RuleFile {
     pub cascade: Option<Spot<bool>>,
     /// What to answer for this rule's limits while the store is out; allow if absent.
     pub on_outage: Option<Spot<OutageFile>>,
+    /// Who may use this at all; everybody if absent.
+    pub only: Option<OnlyFile>,
+    /// How much of the limits is open to whom.
+    pub capacity: Option<Spot<CapacityFile>>,
     /// Decide and record, but don't enforce.
     pub shadow_mode: Option<Spot<bool>>,
     /// Refuse only if every quota rule of the request is over.
@@ -145,9 +173,12 @@ impl JsonSchema for LimitFile {
 #[derive(Clone, Debug, Default, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct LimitMapFile {
-    /// `AMOUNT/WINDOW`, such as 10/second, 250/15m, 500/month or 3/total.
-    #[schemars(required)]
+    /// `AMOUNT/WINDOW`, such as 10/second, 250/15m, 500/month, 1000 EUR/day or 3/total. With `by_tier`, for
+    /// the tiers that it does not name.
     pub rate: Option<Spot<String>>,
+    /// The rate of each tier; `none` lets the tier not pass at all, `unlimited` is no limit.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub by_tier: Option<Spot<Named<Spot<String>>>>,
     /// A name for answers, metrics and `replaces`.
     pub name: Option<Spot<String>>,
     /// How the allowance comes back. Absent: lengths slide, months and years follow the calendar.
@@ -160,6 +191,12 @@ pub struct LimitMapFile {
     pub shadow: Option<Spot<bool>>,
     /// What to answer while the store is out; allow if absent.
     pub on_outage: Option<Spot<OutageFile>>,
+    /// The table that says what a request costs; as many hits as it asks for if absent.
+    pub cost: Option<Spot<String>>,
+    /// What becomes of hits beyond the last ones, for costs that are known only afterwards; none if absent.
+    pub overdraft: Option<Spot<OverdraftFile>>,
+    /// Wait for capacity instead of refusing.
+    pub wait: Option<WaitFile>,
 }
 
 /// What goes back with each answer.
@@ -219,6 +256,18 @@ words! {
         Quota = "quota",
         /// It is only told.
         Shadow = "shadow",
+    }
+}
+
+words! {
+    /// What becomes of hits that a limit does not have, when it has some.
+    OverdraftFile {
+        /// They are refused.
+        None = "none",
+        /// They pass and count; then everything is refused until they are paid back.
+        Allow = "allow",
+        /// They pass, and what the limit does not have is forgiven.
+        Clip = "clip",
     }
 }
 

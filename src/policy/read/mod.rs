@@ -1,43 +1,56 @@
 //! Reads a policy file: from a text to `schema.rs`, with every problem of form on the way.
 
+mod sharing;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::limit::AMOUNT_MAX;
 
-use super::fields::Fields;
-use super::fields::Reader;
-use super::fields::Shape;
-use super::problem::Problem;
-use super::problem::Source;
-use super::schema::AlgorithmFile;
-use super::schema::AnswerBodyFile;
-use super::schema::AnswerFile;
-use super::schema::AnswerLimitsFile;
-use super::schema::AnswerMetadataFile;
-use super::schema::DefaultsFile;
-use super::schema::HeaderSetFile;
-use super::schema::LimitFile;
-use super::schema::LimitMapFile;
-use super::schema::ModeFile;
-use super::schema::OutageFile;
-use super::schema::PolicyFile;
-use super::schema::RateLimitFile;
-use super::schema::ReplacesFile;
-use super::schema::RuleFile;
-use super::schema::Spot;
-use super::tree::Node;
-use super::tree::Value;
+use crate::policy::fields::Fields;
+use crate::policy::fields::Reader;
+use crate::policy::fields::Shape;
+use crate::policy::problem::Problem;
+use crate::policy::problem::Source;
+use crate::policy::schema::AlgorithmFile;
+use crate::policy::schema::AnswerBodyFile;
+use crate::policy::schema::AnswerFile;
+use crate::policy::schema::AnswerLimitsFile;
+use crate::policy::schema::AnswerMetadataFile;
+use crate::policy::schema::DefaultsFile;
+use crate::policy::schema::HeaderSetFile;
+use crate::policy::schema::LimitFile;
+use crate::policy::schema::LimitMapFile;
+use crate::policy::schema::ModeFile;
+use crate::policy::schema::OutageFile;
+use crate::policy::schema::OverdraftFile;
+use crate::policy::schema::PolicyFile;
+use crate::policy::schema::RateLimitFile;
+use crate::policy::schema::ReplacesFile;
+use crate::policy::schema::RuleFile;
+use crate::policy::schema::Spot;
+use crate::policy::tree::Node;
+use crate::policy::tree::Value;
 
 const POLICY: Shape = Shape {
     what: "a policy",
-    keys: &["domain", "timezone", "defaults", "answer", "descriptors"],
-    later: &["caller", "tiers"],
+    keys: &[
+        "domain",
+        "timezone",
+        "caller",
+        "tiers",
+        "qualifiers",
+        "costs",
+        "defaults",
+        "answer",
+        "descriptors",
+    ],
+    later: &[],
 };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
-    keys: &["algorithm", "mode", "on_outage"],
-    later: &["grace", "wait", "lease"],
+    keys: &["algorithm", "mode", "on_outage", "overdraft", "wait"],
+    later: &["grace", "lease"],
 };
 const ANSWER: Shape = Shape {
     what: "`answer`",
@@ -53,6 +66,8 @@ const RULE: Shape = Shape {
         "limits",
         "cascade",
         "on_outage",
+        "only",
+        "capacity",
         "shadow_mode",
         "quota_mode",
         "detailed_metric",
@@ -61,7 +76,7 @@ const RULE: Shape = Shape {
         "metadata",
         "descriptors",
     ],
-    later: &["capacity"],
+    later: &[],
 };
 const RATE_LIMIT: Shape = Shape {
     what: "`rate_limit`",
@@ -71,12 +86,24 @@ const RATE_LIMIT: Shape = Shape {
 const REPLACES: Shape = Shape { what: "`replaces`", keys: &["name"], later: &[] };
 const LIMIT: Shape = Shape {
     what: "a limit",
-    keys: &["rate", "name", "algorithm", "burst", "mode", "shadow", "on_outage"],
-    later: &["by_tier", "grace", "wait", "lease", "when"],
+    keys: &[
+        "rate",
+        "by_tier",
+        "name",
+        "algorithm",
+        "burst",
+        "mode",
+        "shadow",
+        "on_outage",
+        "cost",
+        "overdraft",
+        "wait",
+    ],
+    later: &["grace", "lease", "when"],
 };
 
 /// Where a key that stands at the wrong place may belong.
-const ELSEWHERE: &[&Shape] = &[&POLICY, &RULE, &RATE_LIMIT, &LIMIT];
+const ELSEWHERE: &[&Shape] = &[&POLICY, &RULE, &RATE_LIMIT, &LIMIT, &sharing::CAPACITY];
 
 /// Reads a source. What has a problem is left out of the file that comes back.
 pub fn read(source: &Source) -> (PolicyFile, Vec<Problem>) {
@@ -100,6 +127,12 @@ fn policy(reader: &mut Reader<'_>, node: &Node) -> PolicyFile {
     PolicyFile {
         domain,
         timezone: fields.get("timezone").and_then(|node| reader.text(node, "`timezone`")),
+        caller: fields.get("caller").map(|node| sharing::caller(reader, node)),
+        tiers: fields.get("tiers").map(|node| sharing::names(reader, node, "`tiers`")),
+        qualifiers: fields
+            .get("qualifiers")
+            .map(|node| sharing::names(reader, node, "`qualifiers`")),
+        costs: fields.get("costs").map(|node| sharing::costs(reader, node)),
         defaults: fields.get("defaults").map(|node| defaults(reader, node)),
         answer: fields.get("answer").map(|node| answer(reader, node)),
         descriptors: rules(reader, &fields),
@@ -112,6 +145,8 @@ fn defaults(reader: &mut Reader<'_>, node: &Node) -> DefaultsFile {
         algorithm: algorithm(reader, &fields),
         mode: mode(reader, &fields),
         on_outage: on_outage(reader, &fields),
+        overdraft: overdraft(reader, &fields),
+        wait: fields.get("wait").map(|node| sharing::wait(reader, node)),
     }
 }
 
@@ -141,6 +176,8 @@ fn rule(reader: &mut Reader<'_>, node: &Node) -> RuleFile {
         limits: fields.get("limits").map(|node| limits(reader, node)),
         cascade,
         on_outage: on_outage(reader, &fields),
+        only: fields.get("only").map(|node| sharing::only(reader, node)),
+        capacity: fields.get("capacity").map(|node| sharing::capacity(reader, node)),
         shadow_mode,
         quota_mode,
         detailed_metric,
@@ -210,17 +247,25 @@ fn limit(reader: &mut Reader<'_>, node: &Node) -> LimitFile {
         return LimitFile { map, span: node.span.clone() };
     }
     let fields = reader.fields(node, &LIMIT, ELSEWHERE);
-    if matches!(node.value, Value::Map(_)) {
+    if matches!(node.value, Value::Map(_)) && fields.get("by_tier").is_none() {
         missing(reader, node, &fields, &["rate"]);
     }
+    let by_tier = |reader: &mut Reader<'_>, node: &Node| Spot {
+        value: sharing::texts(reader, node, "`by_tier`"),
+        span: start_of(node),
+    };
     let map = LimitMapFile {
         rate: fields.get("rate").and_then(|node| reader.text(node, "`rate`")),
+        by_tier: fields.get("by_tier").map(|node| by_tier(reader, node)),
         name: fields.get("name").and_then(|node| reader.text(node, "`name`")),
         algorithm: algorithm(reader, &fields),
         burst: fields.get("burst").and_then(|node| reader.number(node, "`burst`", AMOUNT_MAX)),
         mode: mode(reader, &fields),
         shadow: fields.get("shadow").and_then(|node| reader.flag(node, "`shadow`")),
         on_outage: on_outage(reader, &fields),
+        cost: fields.get("cost").and_then(|node| reader.text(node, "`cost`")),
+        overdraft: overdraft(reader, &fields),
+        wait: fields.get("wait").map(|node| sharing::wait(reader, node)),
     };
     LimitFile { map, span: start_of(node) }
 }
@@ -231,6 +276,10 @@ fn algorithm(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<Algori
 
 fn mode(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<ModeFile>> {
     reader.word(fields.get("mode")?, "`mode`", ModeFile::WORDS)
+}
+
+fn overdraft(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<OverdraftFile>> {
+    reader.word(fields.get("overdraft")?, "`overdraft`", OverdraftFile::WORDS)
 }
 
 fn on_outage(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<OutageFile>> {

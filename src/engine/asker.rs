@@ -1,0 +1,174 @@
+//! Who asks, and as what: the caller with its tier and priority, and what its limits are.
+
+use std::sync::Arc;
+
+use sha2::Digest;
+use sha2::Sha256;
+use smallvec::SmallVec;
+
+use crate::limit::Bonus;
+use crate::limit::Limit;
+use crate::policy::Classes;
+use crate::policy::Lineage;
+use crate::policy::Member;
+use crate::policy::RuleLimit;
+use crate::policy::TierLimit;
+use crate::policy::parse_priority;
+
+use super::Request;
+
+/// Bytes of a hash that tell the bonuses of one caller from those of another on a shared counter.
+const NAME_HASH_LEN: usize = 8;
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Asker<'a> {
+    classes: &'a Classes,
+    /// The name that the request gives the caller; None if it names none.
+    pub name: Option<&'a str>,
+    lineage: Lineage,
+    /// The index of the caller's tier.
+    pub tier: usize,
+    /// What an entry says of the priority.
+    said_priority: Option<u8>,
+    /// What the policy's table makes of it.
+    priority_sum: i16,
+    /// The members whose counters the caller's own limits are spent from.
+    pub accounts: SmallVec<[Account; 2]>,
+}
+
+/// A member of the caller's lineage whose counters are spent from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    member: usize,
+    /// Only limits with an amount of the member's own count here: the rest are the pool's.
+    own_only: bool,
+}
+
+/// The first value of an entry with that key, in any descriptor.
+pub fn entry<'a>(request: &Request<'a>, key: &str) -> Option<&'a str> {
+    let entries = request.descriptors().iter().flat_map(|descriptor| &descriptor.entries);
+    entries.into_iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
+}
+
+impl<'a> Asker<'a> {
+    /// Who asks `request`, of whom a directory knows `lineage`.
+    pub fn new(classes: &'a Classes, request: &Request<'a>, lineage: Lineage) -> Self {
+        let said = |key: &Option<Box<str>>| key.as_ref().and_then(|key| entry(request, key));
+        let said_tier = said(&classes.tier_key).and_then(|name| classes.tier(name));
+        let priority = &classes.priority;
+        let mut asker = Self {
+            classes,
+            name: said(&classes.caller_key),
+            tier: said_tier.unwrap_or(classes.default_tier),
+            said_priority: said(&priority.key).and_then(parse_priority),
+            priority_sum: 0,
+            accounts: accounts(&lineage),
+            lineage,
+        };
+        if said_tier.is_none() {
+            asker.tier = asker.directory_tier(0);
+        }
+        asker.priority_sum = priority.sum(asker.tier, asker.roles(), |key| entry(request, key));
+        asker
+    }
+
+    /// Whether the directory says that nothing of this caller passes.
+    pub fn is_disabled(&self) -> bool {
+        self.lineage.members.iter().any(|member| member.caller.disabled)
+    }
+
+    /// The name of the caller's tier; None if the policy has no tiers.
+    pub fn tier_name(&self) -> Option<&'a str> {
+        self.classes.tiers.get(self.tier).map(|tier| &**tier)
+    }
+
+    /// The request's priority at a level of pressure, from 1 to 4.
+    pub fn priority(&self, level: u8) -> u8 {
+        self.said_priority.unwrap_or_else(|| self.classes.priority.under(self.priority_sum, level))
+    }
+
+    /// The roles that the directory gives the caller.
+    pub fn roles(&self) -> &[String] {
+        self.lineage.members.first().map_or(&[], |member| &member.caller.roles)
+    }
+
+    /// The name under which an account counts.
+    pub fn account_name(&self, account: Account) -> &str {
+        &self.lineage.members[account.member].name
+    }
+
+    /// A limit of the caller's own as it is for an account; None if it isn't counted there.
+    pub fn limit(&self, account: Account, rule: &RuleLimit) -> Option<TierLimit> {
+        let caller = &self.lineage.members[account.member].caller;
+        let own = caller.share.is_some() || caller.overrides.contains_key(&*rule.name);
+        (own || !account.own_only).then(|| self.member_limit(account.member, rule))
+    }
+
+    /// The bonuses that add to a limit at an account, the soonest to end first: the member's own, and those
+    /// of the members below it that spend from it.
+    pub fn bonuses(&self, account: Account, rule: &RuleLimit) -> Vec<Bonus> {
+        let mut bonuses = Vec::new();
+        for (index, member) in self.lineage.members[..=account.member].iter().enumerate() {
+            let of_limit = member.caller.bonuses.iter().filter(|one| *one.limit == *rule.name);
+            let foreign = index < account.member;
+            bonuses.extend(of_limit.map(|one| match foreign {
+                true => Bonus { id: foreign_id(member, &one.bonus.id), ..one.bonus.clone() },
+                false => one.bonus.clone(),
+            }));
+        }
+        bonuses.sort_by(|one, other| (one.until, &one.id).cmp(&(other.until, &other.id)));
+        bonuses
+    }
+
+    fn member_limit(&self, index: usize, rule: &RuleLimit) -> TierLimit {
+        let caller = &self.lineage.members[index].caller;
+        let tier = if index == 0 { self.tier } else { self.directory_tier(index) };
+        let of_tier = rule.of_tier(tier);
+        if let Some(amount) = caller.overrides.get(&*rule.name) {
+            let base: &Limit = match &of_tier {
+                TierLimit::Limit(limit) => limit,
+                TierLimit::None | TierLimit::Unlimited => &rule.limit,
+            };
+            return TierLimit::Limit(Arc::new(base.with_amount(*amount)));
+        }
+        match caller.share.filter(|_| index + 1 < self.lineage.members.len()) {
+            None => of_tier,
+            Some(share) => match self.member_limit(index + 1, rule) {
+                TierLimit::Limit(limit) => {
+                    TierLimit::Limit(Arc::new(limit.with_amount(share.of(limit.amount()))))
+                }
+                other => other,
+            },
+        }
+    }
+
+    /// The tier that the directory gives a member: its own, or that of the nearest above it.
+    fn directory_tier(&self, index: usize) -> usize {
+        let members = self.lineage.members.iter().skip(index);
+        let mut tiers =
+            members.filter_map(|member| self.classes.tier(member.caller.tier.as_ref()?));
+        tiers.next().unwrap_or(self.classes.default_tier)
+    }
+}
+
+/// Where a caller's own limits are counted: with its parent as long as it pools, and with itself if it
+/// doesn't or has a part of its own.
+fn accounts(lineage: &Lineage) -> SmallVec<[Account; 2]> {
+    let members = &lineage.members;
+    let mut accounts = SmallVec::new();
+    for (member, known) in members.iter().enumerate() {
+        let pools = known.caller.pool && member + 1 < members.len();
+        accounts.push(Account { member, own_only: pools });
+        if !pools {
+            break;
+        }
+    }
+    accounts
+}
+
+fn foreign_id(member: &Member, id: &str) -> Arc<str> {
+    let hash = Sha256::digest(member.name.as_bytes());
+    let hex: String = hash[..NAME_HASH_LEN].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{hex}.{id}").into()
+}

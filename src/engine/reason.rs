@@ -1,0 +1,70 @@
+//! Why a request is refused.
+
+use std::fmt;
+
+use crate::store::Charge;
+
+/// Why a request is refused, from what waiting helps most to what it never helps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// A limit does not have the hits.
+    #[default]
+    OverLimit,
+    /// What a limit has left is kept for higher tiers.
+    Reserved,
+    /// A provider is under pressure, and the caller or its part of the limits has to stand back.
+    Pressure,
+    /// The caller may not use what it asks for: its tier is kept out, or its limit is zero.
+    NoAccess,
+    /// The directory says that nothing of the caller passes.
+    Disabled,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 5] =
+        [Self::OverLimit, Self::Reserved, Self::Pressure, Self::NoAccess, Self::Disabled];
+
+    /// As metrics, metadata and bodies name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OverLimit => "over_limit",
+            Self::Reserved => "reserved",
+            Self::Pressure => "pressure",
+            Self::NoAccess => "no_access",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// What a person reads of a refusal that is not about a quota.
+    pub fn title(self) -> Option<&'static str> {
+        match self {
+            Self::OverLimit | Self::Reserved | Self::Pressure => None,
+            Self::NoAccess => Some("The caller may not use this"),
+            Self::Disabled => Some("The caller is disabled"),
+        }
+    }
+
+    /// Why a charge would be refused, when gauges stand at `levels`.
+    pub(super) fn of(charge: &Charge, levels: &[u8]) -> Self {
+        let whole = charge.limit.capacity();
+        let open = charge.open.hits.min(whole);
+        let pressed = charge.open.pressed.iter().any(|pressed| {
+            let level = levels.get(pressed.gauge).copied().map_or(0, usize::from);
+            let hits = level.checked_sub(1).and_then(|index| pressed.hits.get(index));
+            hits.is_some_and(|hits| *hits < open)
+        });
+        match (whole, pressed) {
+            (0, _) if charge.bonuses.is_empty() => Self::NoAccess,
+            (_, true) => Self::Pressure,
+            _ if open < whole => Self::Reserved,
+            _ => Self::OverLimit,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

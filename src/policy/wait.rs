@@ -1,0 +1,45 @@
+//! Waiting for capacity instead of refusing.
+
+use std::time::Duration;
+
+use super::fields::Reader;
+use super::rate::parse_length_ms;
+use super::schema::WaitFile;
+
+/// The longest wait that a policy may ask for: a gateway gives up long before.
+const UP_TO_MS_MAX: u64 = 60_000;
+
+/// Requests that may wait for one counter if nothing says it, and at most.
+const QUEUE_DEFAULT: u64 = 1_000;
+pub const QUEUE_MAX: u64 = 100_000;
+
+/// How requests wait for a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The longest wait.
+    pub up_to: Duration,
+    /// How many may wait for one counter in one process.
+    pub queue: usize,
+}
+
+impl Wait {
+    /// What the file says.
+    pub(super) fn new(reader: &mut Reader<'_>, file: &WaitFile) -> Option<Self> {
+        let up_to = file.up_to.as_ref()?;
+        let ms = match parse_length_ms(&up_to.value) {
+            Ok(ms) if ms <= UP_TO_MS_MAX => ms,
+            Ok(_) => {
+                let message = format!("a wait of `{}` is longer than a minute", up_to.value);
+                reader.error(up_to.span.clone(), message);
+                return None;
+            }
+            Err(message) => {
+                reader.error(up_to.span.clone(), message);
+                return None;
+            }
+        };
+        let queue = file.queue.as_ref().map_or(QUEUE_DEFAULT, |queue| queue.value);
+        let queue = usize::try_from(queue).expect("at most QUEUE_MAX");
+        Some(Self { up_to: Duration::from_millis(ms), queue })
+    }
+}
