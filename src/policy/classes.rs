@@ -38,6 +38,9 @@ pub struct Classes {
     qualifiers: Vec<Box<str>>,
 }
 
+/// What is added, by name.
+type Addends = BTreeMap<Box<str>, i8>;
+
 /// How a request's priority is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Priority {
@@ -45,8 +48,9 @@ pub struct Priority {
     pub key: Option<Box<str>>,
     default: u8,
     by_tier: Vec<i8>,
-    by_role: BTreeMap<Box<str>, i8>,
-    by_entry: Vec<(Box<str>, BTreeMap<Box<str>, i8>)>,
+    by_role: Addends,
+    /// By the value of the entry with that key.
+    by_entry: Vec<(Box<str>, Addends)>,
     under_pressure: i8,
 }
 
@@ -56,7 +60,7 @@ impl Default for Priority {
             key: None,
             default: PRIORITY_DEFAULT,
             by_tier: Vec::new(),
-            by_role: BTreeMap::new(),
+            by_role: Addends::new(),
             by_entry: Vec::new(),
             under_pressure: 0,
         }

@@ -141,12 +141,12 @@ impl RuleLimits<'_> {
                     continue;
                 }
             };
-            if let Some(rate) = rate.rate() {
-                if *window.get_or_insert(rate.window) != rate.window {
-                    let message = "the tiers of one limit have one window, so that a caller who changes \
-                                   tier keeps its count";
-                    reader.error(text.span.clone(), message);
-                }
+            if let Some(rate) = rate.rate()
+                && *window.get_or_insert(rate.window) != rate.window
+            {
+                let message = "the tiers of one limit have one window, so that a caller who changes \
+                               tier keeps its count";
+                reader.error(text.span.clone(), message);
             }
             rates[tier] = Some(rate);
         }
