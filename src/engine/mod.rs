@@ -24,6 +24,7 @@ use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::clock::Timestamp;
 use crate::metrics::Metrics;
+use crate::policy::Domain;
 use crate::policy::Lineage;
 use crate::policy::PolicySet;
 use crate::store::Batch;
@@ -117,7 +118,8 @@ impl Engine {
             None => Verdict::without_policy(request.descriptors().len()),
             Some(domain) => {
                 let modes = self.settings.modes;
-                let asker = Asker::new(&domain.classes, request, Lineage::default());
+                let lineage = self.lineage(domain, request).await;
+                let asker = Asker::new(&domain.classes, request, lineage);
                 let plan = Plan::new(domain, request, &asker, modes);
                 let outcome = match plan.denial {
                     Some(_) => None,
@@ -132,6 +134,20 @@ impl Engine {
         live.count_request(request.domain(), verdict.code);
         metrics.check_duration.observe(stopwatch.elapsed());
         verdict
+    }
+
+    /// What the directory knows of the caller that a request names.
+    async fn lineage(&self, domain: &Domain, request: &Request<'_>) -> Lineage {
+        let key = domain.classes.caller_key.as_deref();
+        let Some(name) = key.and_then(|key| asker::entry(request, key)) else {
+            return Lineage::default();
+        };
+        let directory = &self.settings.directory;
+        match directory.cached(name) {
+            Some(lineage) => lineage,
+            // Boxed, because it is large and seldom.
+            None => Box::pin(directory.lineage(name)).await,
+        }
     }
 
     /// Has the store charge a batch. None if it could not.
