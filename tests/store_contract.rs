@@ -1,4 +1,4 @@
-//! What every store promises: one suite, run against the embedded store and against a real Redis.
+//! What every store promises of limits: one suite, run against the embedded store and against a real Redis.
 
 use std::sync::Arc;
 
