@@ -64,7 +64,7 @@ fn pack(charge: &Charge, group: usize, estimate: Timestamp) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(CHARGE_LEN + tag.len());
     push_short(&mut bytes, charge.key_index + 1);
     push_short(&mut bytes, group);
-    let special = if charge.is_plain() { 0 } else { special_code(charge.limit.overdraft()) };
+    let special = if charge.is_plain() { 0 } else { special_code(charge) };
     bytes.push(special * MODES + mode_code(charge.mode));
     bytes.extend(signed(charge.hits).to_le_bytes());
     push_long(&mut bytes, charge.limit.capacity());
@@ -135,11 +135,12 @@ fn mode_code(mode: Mode) -> u8 {
     }
 }
 
-fn special_code(overdraft: Overdraft) -> u8 {
-    match overdraft {
-        Overdraft::None => 1,
-        Overdraft::Allow => 2,
-        Overdraft::Clip => 3,
+/// Overdraft is a matter of spending: what gives back, be it nothing, always fits.
+fn special_code(charge: &Charge) -> u8 {
+    match (charge.hits, charge.limit.overdraft()) {
+        (Hits::GiveBack(_), _) | (_, Overdraft::None) => 1,
+        (_, Overdraft::Allow) => 2,
+        (_, Overdraft::Clip) => 3,
     }
 }
 
