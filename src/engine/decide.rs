@@ -18,6 +18,7 @@ use super::Engine;
 use super::asker::Asker;
 use super::plan::Plan;
 use super::queue::Who;
+use super::waiting::Line;
 use super::waiting::Ticket;
 use super::waiting::Turn;
 
@@ -133,7 +134,8 @@ impl<'h> Holding<'h> {
     }
 
     fn join(&self, at: Waitable, who: Who, wait: Option<Duration>) -> Result<Ticket<'h>, usize> {
-        self.engine.room.join(at.spot, who, at.wait.queue, wait)
+        let line = Line { spot: at.spot, len_max: at.wait.queue };
+        self.engine.room.join(line, who, wait)
     }
 
     /// A refusal of a request that has waited, or could not. Where the store was not asked because others

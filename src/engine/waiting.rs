@@ -63,6 +63,13 @@ pub struct Ticket<'r> {
     served: bool,
 }
 
+/// A queue, and how many it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Line {
+    pub spot: u64,
+    pub len_max: usize,
+}
+
 /// What a request that waits has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
@@ -95,18 +102,13 @@ impl WaitingRoom {
         0 < queues.waiting || !queues.spots.is_empty()
     }
 
-    /// Lets a request wait at a spot that holds at most `len_max`; the first asks the store after `wait`,
+    /// Lets a request wait in a line; the first asks the store after `wait`,
     /// or when it was to ask anyway.
     ///
     /// # Errors
     /// The place that the request would have had, if there is none for it.
-    pub fn join(
-        &self,
-        spot: u64,
-        who: Who,
-        len_max: usize,
-        wait: Option<Duration>,
-    ) -> Result<Ticket<'_>, usize> {
+    pub fn join(&self, line: Line, who: Who, wait: Option<Duration>) -> Result<Ticket<'_>, usize> {
+        let Line { spot, len_max } = line;
         let wake = Arc::new(Notify::new());
         let mut queues = self.lock();
         let ask_at = monotonic_now() + wait.unwrap_or_default();
