@@ -16,6 +16,9 @@ use crate::metrics::Metrics;
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// How often to read the levels of pressure: a level is known everywhere within a second.
+const PRESSURE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Places of each shard to look at each time: a million counters are passed in less than a minute.
 const PLACES: usize = 64;
 
@@ -31,11 +34,14 @@ impl Upkeep {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut readings = interval(PRESSURE_INTERVAL);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pin!(shutdown);
         loop {
             select! {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => self.look(),
+                _ = readings.tick() => self.engine.read_pressure().await,
             }
         }
     }

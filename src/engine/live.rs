@@ -1,19 +1,26 @@
 //! The policies in force, with the metrics of their limits looked up once.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::metrics::Counter;
 use crate::metrics::DomainMetrics;
+use crate::metrics::Gauge;
 use crate::metrics::LimitMetrics;
 use crate::metrics::Metrics;
 use crate::policy::Domain;
 use crate::policy::OVERRIDE_LABEL;
 use crate::policy::PolicySet;
+use crate::policy::Rule;
+use crate::store::Outcome;
 
 use super::Code;
+use super::Reason;
 use super::answer::Charged;
 use super::answer::Judgement;
+use super::plan::Plan;
 
 /// The label of requests for domains without a policy, whose names callers choose.
 const UNKNOWN_DOMAIN: &str = "";
@@ -34,6 +41,19 @@ struct LiveDomain {
     requests: DomainMetrics,
     /// By the limit's index; the last is for limits that requests bring along.
     limits: Vec<LimitMetrics>,
+    /// By [`Reason`], in its order.
+    refusals: Vec<Counter>,
+    /// By the paths of the rules that can come under pressure.
+    pressure: BTreeMap<String, Gauge>,
+}
+
+/// The level of pressure of one rule, as last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pressure {
+    pub domain: String,
+    /// The rule's path.
+    pub rule: String,
+    pub level: i64,
 }
 
 impl Live {
@@ -44,7 +64,19 @@ impl Live {
             limits.iter().for_each(|limit| labels[limit.index] = &limit.label);
             let limit = |label| metrics.limit(&domain.name, label);
             let limits = labels.into_iter().map(limit).collect();
-            (domain.name.clone(), LiveDomain { requests: metrics.domain(&domain.name), limits })
+            let refusals = Reason::ALL.iter();
+            let refusals = refusals.map(|one| metrics.sharing.refusals(&domain.name, one.name()));
+            let pressed = domain.pressed_rules().into_iter();
+            let gauge = |rule: &Rule| {
+                (rule.path.clone(), metrics.sharing.pressure(&domain.name, &rule.path))
+            };
+            let live = LiveDomain {
+                requests: metrics.domain(&domain.name),
+                limits,
+                refusals: refusals.collect(),
+                pressure: pressed.map(gauge).collect(),
+            };
+            (domain.name.clone(), live)
         };
         let domains = policies.domains().into_iter().map(live).collect();
         Self { policies: Arc::new(policies), domains, unknown: metrics.domain(UNKNOWN_DOMAIN) }
@@ -54,6 +86,7 @@ impl Live {
     pub fn retain_metrics(&self, metrics: &Metrics) {
         let mut domains = BTreeSet::from([UNKNOWN_DOMAIN.to_owned()]);
         let mut limits = BTreeSet::new();
+        let mut rules = BTreeSet::new();
         for domain in self.policies.domains() {
             domains.insert(domain.name.clone());
             limits.insert((domain.name.clone(), OVERRIDE_LABEL.to_owned()));
@@ -61,7 +94,10 @@ impl Live {
                 (domain.name.clone(), limit.label.to_string())
             };
             limits.extend(domain.limits().into_iter().map(label));
+            let name = |rule: &Rule| (domain.name.clone(), rule.path.clone());
+            rules.extend(domain.pressed_rules().into_iter().map(name));
         }
+        metrics.sharing.retain(&domains, &rules);
         metrics.retain_domains(&domains);
         metrics.retain_limits(&limits);
     }
@@ -75,9 +111,36 @@ impl Live {
         };
     }
 
+    /// Takes down the levels of pressure that a request met.
+    pub fn press(&self, domain: &Domain, plan: &Plan<'_>, outcome: &Outcome) {
+        let Some(live) = self.domains.get(&domain.name) else { return };
+        for (rule, level) in plan.gauges.iter().zip(&outcome.levels) {
+            live.pressure.get(&rule.path).map(|gauge| gauge.set(i64::from(*level)));
+        }
+    }
+
+    /// The levels of pressure, as last seen.
+    pub fn pressure(&self) -> Vec<Pressure> {
+        let mut all = Vec::new();
+        for domain in self.policies.domains() {
+            let rules = self.domains.get(&domain.name).into_iter().flat_map(|live| &live.pressure);
+            all.extend(rules.map(|(rule, gauge)| Pressure {
+                domain: domain.name.clone(),
+                rule: rule.clone(),
+                level: gauge.get(),
+            }));
+        }
+        all
+    }
+
     /// Counts the decisions of a request.
     pub fn count(&self, domain: &Domain, judgement: &Judgement<'_>) {
         let Some(live) = self.domains.get(&domain.name) else { return };
+        if !judgement.admitted() {
+            let reason = judgement.reason();
+            let index = Reason::ALL.iter().position(|one| *one == reason);
+            index.and_then(|index| live.refusals.get(index)).map(Counter::inc);
+        }
         for charged in judgement.charges() {
             let Some(metrics) = live.limits.get(charged.limit.index) else { continue };
             match charged {

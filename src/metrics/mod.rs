@@ -6,6 +6,7 @@
 
 mod latency;
 mod process;
+mod sharing;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -15,15 +16,16 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use process::Process;
 
 pub use latency::Latency;
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
+pub use sharing::SharingMetrics;
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub memory_evictions: Counter,
     /// 1 while the policy files say something else than the policy in force, because they can't be used.
     pub policy_rejected: Gauge,
+    /// Of callers and providers that share limits.
+    pub sharing: SharingMetrics,
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -171,6 +175,7 @@ impl Metrics {
             memory_keys: Gauge::default(),
             memory_evictions: Counter::default(),
             policy_rejected: Gauge::default(),
+            sharing: SharingMetrics::default(),
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
@@ -284,6 +289,7 @@ impl Metrics {
         self.register_decisions(registry);
         self.register_store(registry);
         self.register_policy(registry);
+        self.sharing.register(registry);
         root
     }
 
