@@ -44,6 +44,7 @@ use crate::observe::logs;
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
 use crate::settings::Settings;
+use crate::store::Directory;
 use crate::store::redis::Connector;
 
 use greeting::Greeting;
@@ -116,6 +117,7 @@ impl Process {
         let (store, connector) = store::build(&settings)?;
         let engine = Arc::new(Engine::new(EngineSettings {
             store,
+            directory: Directory::None,
             clock: Clock::system(),
             modes: ModeSettings { shadow: settings.shadow_mode, quota: settings.quota_mode },
             metrics: metrics.clone(),

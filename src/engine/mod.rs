@@ -24,6 +24,7 @@ use crate::clock::Timestamp;
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::store::Batch;
+use crate::store::Directory;
 use crate::store::Outcome;
 use crate::store::Store;
 
@@ -50,6 +51,8 @@ pub use verdict::Verdict;
 #[derive(Debug)]
 pub struct EngineSettings {
     pub store: AnyStore,
+    /// What knows callers.
+    pub directory: Directory,
     pub clock: Clock,
     pub modes: ModeSettings,
     pub metrics: Arc<Metrics>,
@@ -86,6 +89,11 @@ impl Engine {
     /// The store that keeps the counters.
     pub fn store(&self) -> &AnyStore {
         &self.settings.store
+    }
+
+    /// What knows callers.
+    pub fn directory(&self) -> &Directory {
+        &self.settings.directory
     }
 
     /// The time by the engine's clock.
@@ -166,7 +174,10 @@ mod tests {
     fn bench_on(store: AnyStore, policy: &str, modes: ModeSettings) -> Bench {
         let clock = Clock::manual(Timestamp::from_ms(1_700_000_000_000));
         let metrics = Arc::new(Metrics::new());
-        let engine = Engine::new(EngineSettings { store, clock: clock.clone(), modes, metrics });
+        let directory = Directory::None;
+
+        let engine =
+            Engine::new(EngineSettings { store, directory, clock: clock.clone(), modes, metrics });
         let source = Source { path: "policy.yaml".to_owned(), text: policy.to_owned() };
         engine.replace(compile(&[source], CompileOptions::default()).unwrap());
         Bench { engine, clock }

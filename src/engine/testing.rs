@@ -11,12 +11,14 @@ use crate::metrics::Metrics;
 use crate::policy::CompileOptions;
 use crate::policy::Source;
 use crate::policy::compile;
+use crate::store::Directory;
 use crate::store::memory::Memory;
 
 /// Lets one request an hour pass for each `user` of the domain `edges`.
 pub fn one_an_hour() -> Engine {
     let engine = Engine::new(EngineSettings {
         store: AnyStore::Memory(Memory::new(1_000)),
+        directory: Directory::None,
         clock: Clock::system(),
         modes: ModeSettings::default(),
         metrics: Arc::new(Metrics::new()),

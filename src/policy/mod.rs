@@ -5,6 +5,10 @@
 
 mod answer;
 mod caller;
+mod caller_form;
+mod callers;
+mod callers_read;
+mod callers_schema;
 mod compile;
 mod explain;
 mod fields;
@@ -30,6 +34,16 @@ pub use caller::Lineage;
 pub use caller::Member;
 pub use caller::PARENTS_MAX;
 pub use caller::Share;
+pub use caller_form::BonusForm;
+pub use caller_form::CallerForm;
+pub use caller_form::Flaw;
+pub use caller_form::NAME_LEN_MAX;
+pub use caller_form::check_caller_name;
+pub use callers::Callers;
+pub use callers::ParentError;
+pub use callers::callers_schema;
+pub use callers::check_parents;
+pub use callers::compile_callers;
 pub use compile::CompileOptions;
 pub use compile::compile;
 pub use explain::Explanation;

@@ -4,6 +4,7 @@
 //! agrees, or nothing is spent. Every store passes the same contract suite.
 
 mod batch;
+mod directory;
 pub mod memory;
 pub mod redis;
 
@@ -22,6 +23,7 @@ pub use batch::Open;
 pub use batch::Outcome;
 pub use batch::Pressed;
 pub use batch::Tally;
+pub use directory::Directory;
 
 /// Keeps counters.
 pub trait Store: Send + Sync {

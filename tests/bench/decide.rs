@@ -55,6 +55,7 @@ fn engine(policy: &str) -> Engine {
     let policies = compile(&[source], CompileOptions::default()).expect("the policy is right");
     let engine = Engine::new(EngineSettings {
         store: AnyStore::Memory(Memory::new(100_000)),
+        directory: tollgate::store::Directory::None,
         clock: Clock::system(),
         modes: ModeSettings::default(),
         metrics: Arc::new(Metrics::new()),

@@ -33,6 +33,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let policies = compile(&[source], CompileOptions::default()).expect("the policy is right");
     let engine = Engine::new(EngineSettings {
         store: AnyStore::Memory(Memory::new(KEYS_MAX)),
+        directory: tollgate::store::Directory::None,
         clock: Clock::system(),
         modes: ModeSettings::default(),
         metrics: Metrics::default().into(),

@@ -1,0 +1,406 @@
+//! A caller as it is written: in a file, over HTTP, and in Redis. From there to a [`Caller`] and back.
+//!
+//! All three have the same names and the same bounds. Every flaw is told at once, with its place in the
+//! form, so that a file can show the line and HTTP can name the field.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+use sha2::Digest;
+use sha2::Sha256;
+
+use super::caller::Caller;
+use super::caller::CallerBonus;
+use super::caller::Share;
+use crate::clock::Timestamp;
+use crate::limit::AMOUNT_MAX;
+use crate::limit::Bonus;
+
+/// Bytes of a caller's name, and of a limit's.
+pub const NAME_LEN_MAX: usize = 256;
+
+/// Roles, overrides and bonuses of one caller, of each so many: requests look through them.
+const LIST_LEN_MAX: usize = 32;
+
+/// Bytes of a role or a tier.
+const LABEL_LEN_MAX: usize = 64;
+
+/// Bytes of a bonus's id, which is part of what is counted.
+const ID_LEN_MAX: usize = 32;
+
+/// Bytes of the notes: every sidecar keeps those of the callers that it knows.
+const NOTES_LEN_MAX: usize = 1_024;
+
+/// Bytes of SHA-256 that make an id where none is given.
+const ID_HASH_LEN: usize = 6;
+
+/// What is known of a caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Caller")]
+pub struct CallerForm {
+    /// The caller's tier. Absent: the parent's, else the policy's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// The caller that this one belongs to: a team, a workspace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// So much of the parent's limits, such as 20% or 0.2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<String>,
+    /// Spends from the parent's counters; with a share, at most so much of them.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pool: bool,
+    /// Labels for priorities and answers.
+    #[serde(skip_serializing_if = "is_default")]
+    pub roles: Vec<String>,
+    /// Amounts instead of the policy's, by the limit's name.
+    #[serde(skip_serializing_if = "is_default")]
+    pub overrides: BTreeMap<String, u64>,
+    /// Hits on top of limits, each until a day.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bonuses: Vec<BonusForm>,
+    /// Nothing passes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub disabled: bool,
+    /// For people.
+    #[serde(skip_serializing_if = "is_default")]
+    pub notes: String,
+}
+
+/// Hits on top of a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Bonus")]
+pub struct BonusForm {
+    /// Tells it apart from the caller's others: letters, digits, - and _. Absent: made of the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The name of the limit that it adds to.
+    pub limit: String,
+    /// How many hits it has in all.
+    pub amount: u64,
+    /// A day, whose end in UTC is meant, or an instant: 2026-12-31 or 2026-12-31T12:00:00Z.
+    pub until: String,
+}
+
+/// What is wrong with a caller, and at which place of its form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flaw {
+    /// Names of fields and indexes of items, from the outside in.
+    pub path: Vec<String>,
+    /// A clause in lower case that names the value.
+    pub message: String,
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.is_empty() {
+            true => f.write_str(&self.message),
+            false => write!(f, "{}: {}", self.path.join("."), self.message),
+        }
+    }
+}
+
+/// Says why a text can't be the name of a caller.
+///
+/// # Errors
+/// A clause that says why.
+pub fn check_caller_name(name: &str) -> Result<(), String> {
+    check_text(name, "the name of a caller", NAME_LEN_MAX)
+}
+
+impl CallerForm {
+    /// The caller that the form tells of.
+    ///
+    /// # Errors
+    /// Every flaw that it has. Whether the parent is there, is not looked at.
+    pub fn check(&self) -> Result<Caller, Vec<Flaw>> {
+        let mut flaws = Flaws::default();
+        let share =
+            self.share.as_deref().and_then(|text| flaws.take(&["share"], Share::parse(text)));
+        let bonuses = self.check_bonuses(&mut flaws);
+        self.check_texts(&mut flaws);
+        self.check_lists(&mut flaws);
+        if self.parent.is_none() {
+            for (name, given) in [("share", self.share.is_some()), ("pool", self.pool)] {
+                flaws.note_if(given, &[name], || format!("`{name}` needs a `parent`"));
+            }
+        }
+        if !flaws.0.is_empty() {
+            return Err(flaws.0);
+        }
+        Ok(Caller {
+            tier: self.tier.clone(),
+            parent: self.parent.clone(),
+            share,
+            pool: self.pool,
+            roles: self.roles.clone(),
+            overrides: self.overrides.clone(),
+            bonuses,
+            disabled: self.disabled,
+            notes: self.notes.clone(),
+        })
+    }
+
+    fn check_texts(&self, flaws: &mut Flaws) {
+        if let Some(tier) = &self.tier {
+            flaws.take(&["tier"], check_text(tier, "the tier", LABEL_LEN_MAX));
+        }
+        if let Some(parent) = &self.parent {
+            flaws.take(&["parent"], check_caller_name(parent));
+        }
+        flaws.note_if(NOTES_LEN_MAX < self.notes.len(), &["notes"], || {
+            format!("the notes are longer than {NOTES_LEN_MAX} bytes")
+        });
+    }
+
+    fn check_lists(&self, flaws: &mut Flaws) {
+        let lengths = [
+            ("roles", self.roles.len()),
+            ("overrides", self.overrides.len()),
+            ("bonuses", self.bonuses.len()),
+        ];
+        for (name, len) in lengths {
+            flaws.note_if(LIST_LEN_MAX < len, &[name], || {
+                format!("{len} {name} are more than {LIST_LEN_MAX}")
+            });
+        }
+        for (index, role) in self.roles.iter().enumerate() {
+            let path = ["roles", &index.to_string()];
+            flaws.take(&path, check_text(role, "a role", LABEL_LEN_MAX));
+        }
+        for (name, amount) in &self.overrides {
+            let path = ["overrides", name.as_str()];
+            flaws.take(&path, check_text(name, "the name of a limit", NAME_LEN_MAX));
+            flaws.note_if(AMOUNT_MAX < *amount, &path, || too_much(*amount));
+        }
+    }
+
+    fn check_bonuses(&self, flaws: &mut Flaws) -> Vec<CallerBonus> {
+        let mut ids = BTreeSet::new();
+        let mut bonuses = Vec::new();
+        for (index, form) in self.bonuses.iter().enumerate() {
+            let index = index.to_string();
+            let path = |field| ["bonuses", &index, field];
+            let limit = check_text(&form.limit, "the name of a limit", NAME_LEN_MAX);
+            flaws.take(&path("limit"), limit);
+            flaws.note_if(form.amount == 0, &path("amount"), || "a bonus of nothing".to_owned());
+            let is_much = AMOUNT_MAX < form.amount;
+            flaws.note_if(is_much, &path("amount"), || too_much(form.amount));
+            let id = form.id.clone().unwrap_or_else(|| form.digest());
+            flaws.take(&path("id"), check_id(&id));
+            let is_known = !ids.insert(id.clone());
+            flaws.note_if(is_known, &path("id"), || format!("the id `{id}` occurs twice"));
+            if let Some(until) = flaws.take(&path("until"), parse_until(&form.until)) {
+                let bonus = Bonus { id: id.into(), amount: form.amount, until };
+                bonuses.push(CallerBonus { limit: form.limit.clone(), bonus });
+            }
+        }
+        bonuses
+    }
+}
+
+impl From<&Caller> for CallerForm {
+    fn from(caller: &Caller) -> Self {
+        Self {
+            tier: caller.tier.clone(),
+            parent: caller.parent.clone(),
+            share: caller.share.map(|share| share.to_string()),
+            pool: caller.pool,
+            roles: caller.roles.clone(),
+            overrides: caller.overrides.clone(),
+            bonuses: caller.bonuses.iter().map(BonusForm::from).collect(),
+            disabled: caller.disabled,
+            notes: caller.notes.clone(),
+        }
+    }
+}
+
+impl From<&CallerBonus> for BonusForm {
+    fn from(CallerBonus { limit, bonus }: &CallerBonus) -> Self {
+        Self {
+            id: Some(bonus.id.to_string()),
+            limit: limit.clone(),
+            amount: bonus.amount,
+            until: show_until(bonus.until),
+        }
+    }
+}
+
+impl BonusForm {
+    /// An id that stays the same for as long as the bonus does, in every process that reads it.
+    fn digest(&self) -> String {
+        let text = format!("{} {} {}", self.amount, self.until, self.limit);
+        let hash = Sha256::digest(text.as_bytes());
+        hash[..ID_HASH_LEN].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[derive(Default)]
+struct Flaws(Vec<Flaw>);
+
+impl Flaws {
+    fn note_if(&mut self, is_wrong: bool, path: &[&str], message: impl FnOnce() -> String) {
+        if is_wrong {
+            let path = path.iter().map(ToString::to_string).collect();
+            self.0.push(Flaw { path, message: message() });
+        }
+    }
+
+    fn take<T>(&mut self, path: &[&str], result: Result<T, String>) -> Option<T> {
+        result.map_err(|message| self.note_if(true, path, || message)).ok()
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn check_text(text: &str, what: &str, len_max: usize) -> Result<(), String> {
+    match text.len() {
+        0 => Err(format!("{what} is empty")),
+        len if len_max < len => Err(format!("{what} is longer than {len_max} bytes")),
+        _ => Ok(()),
+    }
+}
+
+fn check_id(id: &str) -> Result<(), String> {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    if (1..=ID_LEN_MAX).contains(&id.len()) && id.bytes().all(is_fine) {
+        return Ok(());
+    }
+    Err(format!("an id is 1 to {ID_LEN_MAX} letters, digits, `-` and `_`"))
+}
+
+fn too_much(amount: u64) -> String {
+    format!("{amount} is more than {AMOUNT_MAX}")
+}
+
+/// Reads a day, of which the end is meant, or an instant.
+fn parse_until(text: &str) -> Result<Timestamp, String> {
+    const DAY_LEN: usize = 10;
+    let problem = || {
+        format!(
+            "`{text}` is neither a day nor an instant, such as 2026-12-31 or 2026-12-31T12:00:00Z"
+        )
+    };
+    let instant = match text.len() {
+        DAY_LEN => {
+            let next = text.parse::<Date>().and_then(Date::tomorrow).map_err(|_| problem())?;
+            next.to_zoned(TimeZone::UTC).map_err(|_| problem())?.timestamp()
+        }
+        _ => text.parse::<jiff::Timestamp>().map_err(|_| problem())?,
+    };
+    let ms = u64::try_from(instant.as_millisecond()).map_err(|_| problem())?;
+    Ok(Timestamp::from_ms(ms))
+}
+
+/// An instant as RFC 3339 has it.
+fn show_until(until: Timestamp) -> String {
+    let ms = i64::try_from(until.as_ms()).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form(json: serde_json::Value) -> CallerForm {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_caller_survives_being_written_and_read() {
+        let json = serde_json::json!({
+            "tier": "premium", "parent": "acme", "share": "12.5%", "pool": true,
+            "roles": ["partner"], "overrides": { "daily": 500 }, "disabled": true, "notes": "x",
+            "bonuses": [{ "id": "a", "limit": "b", "amount": 4, "until": "2027-01-01T00:00:00Z" }],
+        });
+        let caller = form(json.clone()).check().unwrap();
+        assert_eq!(serde_json::to_value(CallerForm::from(&caller)).unwrap(), json);
+        let nothing = serde_json::json!({});
+        let caller = form(nothing.clone()).check().unwrap();
+        assert_eq!(serde_json::to_value(CallerForm::from(&caller)).unwrap(), nothing);
+    }
+
+    #[test]
+    fn a_bonus_ends_with_its_day_or_at_its_instant() {
+        let check = |text: &str, shown: &str| {
+            let until = parse_until(text);
+            assert_eq!(
+                until.as_ref().map(|until| show_until(*until)),
+                Ok(shown.to_owned()),
+                "{text}"
+            );
+        };
+        check("2026-12-31", "2027-01-01T00:00:00Z");
+        check("2026-12-31T12:00:00+01:00", "2026-12-31T11:00:00Z");
+        check("2026-12-31T12:00:00.5Z", "2026-12-31T12:00:00.5Z");
+        for wrong in ["", "tomorrow", "2026-13-01", "2026-12-31T12", "1969-01-01", "9999-12-31"] {
+            assert!(parse_until(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_flaw_is_told_with_its_place() {
+        let long = "x".repeat(NAME_LEN_MAX + 1);
+        let caller = form(serde_json::json!({
+            "tier": "", "share": "120%", "pool": true, "roles": ["a", ""],
+            "overrides": { "daily": AMOUNT_MAX + 1, long: 1 },
+            "bonuses": [
+                { "id": "a b", "limit": "", "amount": 0, "until": "soon" },
+                { "id": "c", "limit": "d", "amount": 1, "until": "2026-12-31" },
+                { "id": "c", "limit": "d", "amount": u64::MAX, "until": "2026-12-31" },
+            ],
+            "notes": "x".repeat(NOTES_LEN_MAX + 1),
+        }));
+        let flaws = caller.check().unwrap_err();
+        let mut places: Vec<String> = flaws.iter().map(|flaw| flaw.path.join(".")).collect();
+        places.sort();
+        places.iter_mut().for_each(|place| place.truncate(20));
+        assert_eq!(
+            places,
+            [
+                "bonuses.0.amount",
+                "bonuses.0.id",
+                "bonuses.0.limit",
+                "bonuses.0.until",
+                "bonuses.2.amount",
+                "bonuses.2.id",
+                "notes",
+                "overrides.daily",
+                "overrides.xxxxxxxxxx",
+                "pool",
+                "roles.1",
+                "share",
+                "share",
+                "tier",
+            ]
+        );
+    }
+
+    #[test]
+    fn lists_are_bounded() {
+        let roles = vec!["a"; LIST_LEN_MAX + 1];
+        let flaws = form(serde_json::json!({ "roles": roles })).check().unwrap_err();
+        assert_eq!(flaws[0].to_string(), "roles: 33 roles are more than 32");
+    }
+
+    #[test]
+    fn a_bonus_without_an_id_gets_one_that_stays() {
+        let caller = |amount: u64| {
+            let bonus =
+                serde_json::json!({ "limit": "a", "amount": amount, "until": "2026-12-31" });
+            form(serde_json::json!({ "bonuses": [bonus] })).check().unwrap().bonuses[0].clone()
+        };
+        assert_eq!(caller(1).bonus.id, caller(1).bonus.id);
+        assert_ne!(caller(1).bonus.id, caller(2).bonus.id);
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads a file of callers, with every problem of form on the way.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::caller::Caller;
+use super::caller_form::BonusForm;
+use super::caller_form::CallerForm;
+use super::caller_form::check_caller_name;
+use super::fields::Reader;
+use super::fields::Shape;
+use super::problem::Source;
+use super::schema::Spot;
+use super::tree::Node;
+use super::tree::Value;
+use crate::limit::AMOUNT_MAX;
+
+const CALLERS: Shape = Shape { what: "a file of callers", keys: &["callers"], later: &[] };
+const CALLER: Shape = Shape {
+    what: "a caller",
+    keys: &[
+        "tier",
+        "parent",
+        "share",
+        "pool",
+        "roles",
+        "overrides",
+        "bonuses",
+        "disabled",
+        "notes",
+    ],
+    later: &[],
+};
+const BONUS: Shape =
+    Shape { what: "a bonus", keys: &["id", "limit", "amount", "until"], later: &[] };
+
+/// Where a key that stands at the wrong place may belong.
+const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS];
+
+/// A caller as it was read.
+#[derive(Debug)]
+pub struct Read {
+    pub name: Spot<String>,
+    pub caller: Caller,
+    /// Where the parent is named, or else the caller.
+    pub parent: Range<usize>,
+}
+
+/// Reads a source. A caller with a problem is left out, or comes without what is wrong.
+pub fn read(reader: &mut Reader<'_>, source: &Source) -> Vec<Read> {
+    let node = match Node::parse(&source.text) {
+        Ok(node) => node,
+        Err(error) => {
+            reader.error(error.span, error.message);
+            return Vec::new();
+        }
+    };
+    if matches!(node.value, Value::Null) {
+        reader.error(node.span, "the file is empty; write `callers: {}` if there are none");
+        return Vec::new();
+    }
+    let fields = reader.fields(&node, &CALLERS, ELSEWHERE);
+    let Some(callers) = fields.get("callers") else { return Vec::new() };
+    let entries = entries(reader, callers, "`callers` is a map of names");
+    entries.iter().filter_map(|(name, node)| caller(reader, name, node)).collect()
+}
+
+fn caller(reader: &mut Reader<'_>, name: &Node, node: &Node) -> Option<Read> {
+    let text = reader.text(name, "the name of a caller")?;
+    if let Err(message) = check_caller_name(&text.value) {
+        reader.error(text.span, message);
+        return None;
+    }
+    let form = form(reader, node);
+    let caller = form.check().unwrap_or_else(|flaws| {
+        for flaw in flaws {
+            reader.error(span_of(node, &flaw.path), flaw.message);
+        }
+        // Its parent may be right all the same, and it is itself one that others may name.
+        Caller { parent: form.parent.clone(), ..Caller::default() }
+    });
+    Some(Read { parent: span_of(node, &["parent".to_owned()]), name: text, caller })
+}
+
+fn form(reader: &mut Reader<'_>, node: &Node) -> CallerForm {
+    if matches!(node.value, Value::Null) {
+        return CallerForm::default();
+    }
+    let fields = reader.fields(node, &CALLER, ELSEWHERE);
+    let mut text = |name: &str| {
+        let text = reader.text(fields.get(name)?, &format!("`{name}`"));
+        text.map(|text| text.value)
+    };
+    let (tier, parent, share) = (text("tier"), text("parent"), text("share"));
+    let notes = text("notes").unwrap_or_default();
+    let mut flag = |name: &str| {
+        let flag = fields.get(name).and_then(|node| reader.flag(node, &format!("`{name}`")));
+        flag.is_some_and(|flag| flag.value)
+    };
+    let (pool, disabled) = (flag("pool"), flag("disabled"));
+    let roles = fields.get("roles").map_or(&[][..], |node| reader.list(node, "`roles`"));
+    let roles = roles.iter().filter_map(|node| reader.text(node, "a role"));
+    let roles = roles.map(|role| role.value).collect();
+    let bonuses = fields.get("bonuses").map_or(&[][..], |node| reader.list(node, "`bonuses`"));
+    let bonuses = bonuses.iter().filter_map(|node| bonus(reader, node)).collect();
+    let overrides = fields.get("overrides").map(|node| overrides(reader, node)).unwrap_or_default();
+    CallerForm { tier, parent, share, pool, roles, overrides, bonuses, disabled, notes }
+}
+
+fn overrides(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u64> {
+    let mut amounts = BTreeMap::new();
+    for (key, value) in entries(reader, node, "`overrides` is a map of limits' names and amounts") {
+        let name = reader.text(key, "the name of a limit");
+        let amount = reader.number(value, "an amount", AMOUNT_MAX);
+        if let (Some(name), Some(amount)) = (name, amount)
+            && amounts.insert(name.value.clone(), amount.value).is_some()
+        {
+            reader.error(name.span, format!("`{}` occurs twice in `overrides`", name.value));
+        }
+    }
+    amounts
+}
+
+/// None for a bonus whose form is wrong, which has been noted.
+fn bonus(reader: &mut Reader<'_>, node: &Node) -> Option<BonusForm> {
+    let fields = reader.fields(node, &BONUS, ELSEWHERE);
+    if !matches!(node.value, Value::Map(_)) {
+        return None;
+    }
+    for key in ["limit", "amount", "until"] {
+        if fields.get(key).is_none() {
+            reader.error(node.span.clone(), format!("a bonus without `{key}`"));
+        }
+    }
+    let mut text = |name: &str| {
+        let text = reader.text(fields.get(name)?, &format!("`{name}`"));
+        text.map(|text| text.value)
+    };
+    let (id, limit, until) = (text("id"), text("limit"), text("until"));
+    let amount = reader.number(fields.get("amount")?, "`amount`", AMOUNT_MAX)?.value;
+    Some(BonusForm { id, limit: limit?, amount, until: until? })
+}
+
+/// The entries of a map with names of any kind.
+fn entries<'n>(reader: &mut Reader<'_>, node: &'n Node, what: &str) -> &'n [(Node, Node)] {
+    match &node.value {
+        Value::Map(entries) => entries,
+        Value::Null => &[],
+        _ => {
+            reader.error(node.span.clone(), format!("{what}, but this is {}", node.kind()));
+            &[]
+        }
+    }
+}
+
+/// Where a place of the caller's form stands in the file, or what is nearest around it.
+fn span_of(node: &Node, path: &[String]) -> Range<usize> {
+    let Some((step, rest)) = path.split_first() else { return node.span.clone() };
+    let below = match &node.value {
+        Value::Map(entries) => {
+            entries.iter().find(|(key, _)| key.scalar() == Some(step)).map(|(_, value)| value)
+        }
+        Value::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+        _ => None,
+    };
+    below.map_or_else(|| node.span.clone(), |node| span_of(node, rest))
+}
