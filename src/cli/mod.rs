@@ -19,8 +19,8 @@ use clap::Command;
 use clap::builder::PossibleValuesParser;
 use clap::value_parser;
 
-use crate::app::PolicyFiles;
-use crate::app::PolicyFilesError;
+use crate::app::SourceFiles;
+use crate::app::SourceFilesError;
 use crate::policy;
 use crate::policy::Source;
 
@@ -119,9 +119,9 @@ fn is_json(matches: &ArgMatches) -> bool {
 }
 
 /// The policy files at the paths that were given.
-fn sources(matches: &ArgMatches) -> Result<Vec<Source>, PolicyFilesError> {
+fn sources(matches: &ArgMatches) -> Result<Vec<Source>, SourceFilesError> {
     let paths = matches.get_many::<PathBuf>("path").unwrap_or_default();
-    PolicyFiles::new(paths.cloned().collect()).read().sources
+    SourceFiles::new(paths.cloned().collect()).read().sources
 }
 
 /// Prints a result. That nobody reads it any more is fine.

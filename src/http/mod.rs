@@ -10,6 +10,7 @@ mod problem;
 mod request;
 mod response;
 mod serve;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ use crate::metrics::Metrics;
 pub use json::answer_bytes;
 pub use problem::Problem;
 pub use serve::serve;
+pub use tokens::ApiToken;
+pub use tokens::Role;
 
 /// The largest body of a request: several times the headers that a gateway takes from a client.
 pub const BODY_LEN_MAX: usize = 256 * 1024;

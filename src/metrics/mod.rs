@@ -4,6 +4,7 @@
 //! from the policy and from this program, never from a request, so the number of series is bounded by what
 //! the operator wrote; the series of a limit go when the limit does.
 
+mod callers;
 mod latency;
 mod process;
 
@@ -23,6 +24,7 @@ use prometheus_client::registry::Registry;
 
 use process::Process;
 
+pub use callers::CallerMetrics;
 pub use latency::Latency;
 
 /// The media type of [`Metrics::encode`].
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub memory_evictions: Counter,
     /// 1 while the policy files say something else than the policy in force, because they can't be used.
     pub policy_rejected: Gauge,
+    /// Of the directory of callers.
+    pub callers: CallerMetrics,
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -171,6 +175,7 @@ impl Metrics {
             memory_keys: Gauge::default(),
             memory_evictions: Counter::default(),
             policy_rejected: Gauge::default(),
+            callers: CallerMetrics::default(),
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
@@ -284,6 +289,7 @@ impl Metrics {
         self.register_decisions(registry);
         self.register_store(registry);
         self.register_policy(registry);
+        self.callers.register(registry);
         root
     }
 

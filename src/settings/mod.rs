@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::http::ApiToken;
 use crate::observe::logs;
 use crate::policy::Source;
 
@@ -33,6 +34,13 @@ pub struct Settings {
     pub merge_domains: bool,
     pub shadow_mode: bool,
     pub quota_mode: bool,
+    /// Files and directories. Empty: no files.
+    pub callers: Vec<PathBuf>,
+    pub callers_cache: usize,
+    /// Empty: only this machine is served.
+    pub api_tokens: Vec<ApiToken>,
+    /// None: the log of the process.
+    pub audit_log: Option<PathBuf>,
     /// None: no TCP.
     pub grpc_address: Option<SocketAddr>,
     pub grpc_unix_socket: Option<PathBuf>,

@@ -52,16 +52,17 @@ impl Setting {
 
     /// Whether its value is several.
     pub fn is_list(&self) -> bool {
-        self.expected == PATHS
+        self.expected == PATHS || self.expected == TOKENS
     }
 
     /// Whether its values must not be shown.
     pub fn is_secret(&self) -> bool {
-        self.name == "redis_password" || self.name == "redis_url"
+        matches!(self.name, "redis_password" | "redis_url" | "api_tokens")
     }
 }
 
 const POLICIES: &str = "Policies";
+const CALLERS: &str = "Callers";
 const LISTENING: &str = "Listening";
 const STORE: &str = "Store";
 const OBSERVING: &str = "Logs and traces";
@@ -72,6 +73,7 @@ const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:8080 or [::]:
 const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
 const PATH: &str = "a path";
 const PATHS: &str = "a list of paths";
+const TOKENS: &str = "a list of NAME:ROLE:SHA256, as `tollgate token` prints them";
 const TEXT: &str = "a text";
 
 /// All settings, by group, in the order of the help.
@@ -113,6 +115,51 @@ pub const TABLE: &[Setting] = &[
         set: |settings, text| put(&mut settings.quota_mode, value::boolean(text)),
     },
     Setting {
+        name: "callers",
+        group: CALLERS,
+        value: "PATH,...",
+        default: "",
+        expected: PATHS,
+        help: "Files of callers, and directories of them (*.yaml, *.yml), separated by commas. \
+               Without them Redis is the directory of callers, if there is one",
+        set: |settings, text| {
+            let paths = optional(text, value::paths).map(Option::unwrap_or_default);
+            put(&mut settings.callers, paths)
+        },
+    },
+    Setting {
+        name: "callers_cache",
+        group: CALLERS,
+        value: "NUMBER",
+        default: "10000",
+        expected: "a whole number from 1 to 10000000",
+        help: "Callers of Redis that are kept in memory, unknown ones included",
+        set: |settings, text| put(&mut settings.callers_cache, value::number(text, 1..=10_000_000)),
+    },
+    Setting {
+        name: "api_tokens",
+        group: CALLERS,
+        value: "NAME:ROLE:SHA256,...",
+        default: "",
+        expected: TOKENS,
+        help: "Who may use /v1, and as what: viewer, operator or admin. \
+               Without tokens it serves this machine alone",
+        set: |settings, text| {
+            let tokens = optional(text, value::tokens).map(Option::unwrap_or_default);
+            put(&mut settings.api_tokens, tokens)
+        },
+    },
+    Setting {
+        name: "audit_log",
+        group: CALLERS,
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "A file to which every change of a caller is added as a line of JSON. \
+               Without it the changes are logged",
+        set: |settings, text| put(&mut settings.audit_log, optional(text, value::path)),
+    },
+    Setting {
         name: "grpc_address",
         group: LISTENING,
         value: "ADDRESS",
@@ -136,7 +183,7 @@ pub const TABLE: &[Setting] = &[
         value: "ADDRESS",
         default: "0.0.0.0:8080",
         expected: ADDRESS,
-        help: "Where HTTP listens: /json, health, /metrics and /policy",
+        help: "Where HTTP listens: /json, health, /metrics, /policy and /v1",
         set: |settings, text| put(&mut settings.http_address, value::address(text)),
     },
     Setting {
@@ -325,6 +372,10 @@ impl Default for Settings {
             merge_domains: false,
             shadow_mode: false,
             quota_mode: false,
+            callers: Vec::new(),
+            callers_cache: 0,
+            api_tokens: Vec::new(),
+            audit_log: None,
             grpc_address: None,
             grpc_unix_socket: None,
             http_address: nowhere,
