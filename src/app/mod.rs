@@ -46,8 +46,8 @@ use crate::observe::logs;
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
 use crate::settings::Settings;
-use crate::store::Directory;
 use crate::store::redis::Connector;
+use crate::store::redis::Subscriber;
 
 use greeting::Greeting;
 use greeting::Trial;
@@ -80,6 +80,7 @@ struct Process {
     traces: Option<Arc<Traces>>,
     /// Until it is spawned.
     connector: Option<Connector>,
+    subscriber: Option<Subscriber>,
     /// One for each listener. Like `helpers`, they go on until the stage says to end.
     servers: Tasks,
     /// What runs beside the servers, and must outlive their last request.
@@ -119,14 +120,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 impl Process {
     fn new(settings: Settings) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let (store, connector) = store::build(&settings)?;
-        let directory = match settings.callers.is_empty() {
-            true => Directory::None,
-            false => Directory::files(),
-        };
+        let stores = store::build(&settings)?;
         let engine = Arc::new(Engine::new(EngineSettings {
-            store,
-            directory,
+            store: stores.store,
+            directory: stores.directory,
             clock: Clock::system(),
             modes: ModeSettings { shadow: settings.shadow_mode, quota: settings.quota_mode },
             metrics: metrics.clone(),
@@ -143,7 +140,8 @@ impl Process {
             metrics,
             readiness,
             traces,
-            connector,
+            connector: stores.connector,
+            subscriber: stores.subscriber,
             servers: Tasks::new(),
             helpers: Tasks::new(),
             stage,
@@ -163,6 +161,9 @@ impl Process {
         let closed = || reached(stage.clone(), Stage::Closed);
         if let Some(connector) = self.connector.take() {
             spawn(&mut self.helpers, connector.run(closed()));
+        }
+        if let Some(subscriber) = self.subscriber.take() {
+            spawn(&mut self.helpers, subscriber.run(closed()));
         }
         let policies = self.load_policies().await?;
         let callers = self.load_callers().await?;
