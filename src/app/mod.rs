@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use anyhow::anyhow;
 use anyhow::bail;
 use tokio::select;
@@ -41,7 +42,9 @@ use crate::engine::ModeSettings;
 use crate::engine::Readiness;
 use crate::grpc;
 use crate::http;
+use crate::http::Api;
 use crate::metrics::Metrics;
+use crate::observe::audit::Audit;
 use crate::observe::logs;
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
@@ -78,6 +81,7 @@ struct Process {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     traces: Option<Arc<Traces>>,
+    audit: Audit,
     /// Until it is spawned.
     connector: Option<Connector>,
     subscriber: Option<Subscriber>,
@@ -120,6 +124,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 impl Process {
     fn new(settings: Settings) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
+        let audit = Audit::open(settings.audit_log.as_deref()).context("can't write audit_log")?;
         let stores = store::build(&settings)?;
         let engine = Arc::new(Engine::new(EngineSettings {
             store: stores.store,
@@ -140,6 +145,7 @@ impl Process {
             metrics,
             readiness,
             traces,
+            audit,
             connector: stores.connector,
             subscriber: stores.subscriber,
             servers: Tasks::new(),
@@ -219,8 +225,9 @@ impl Process {
                 Ok(())
             });
         }
-        let router =
-            http::router(self.engine.clone(), self.metrics.clone(), self.readiness.clone());
+        let api = Api { tokens: self.settings.api_tokens.clone(), audit: self.audit.clone() };
+        let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
+        let router = http::router(engine, metrics, self.readiness.clone(), api);
         spawn(&mut self.servers, http::serve(listeners.http, router, closing()));
     }
 

@@ -35,6 +35,14 @@ pub struct Record {
     pub revision: u64,
 }
 
+/// Some callers, in the order of their names.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub callers: Vec<(String, Record)>,
+    /// After whom the next page begins; None at the end.
+    pub next: Option<String>,
+}
+
 /// A change of one caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
@@ -92,6 +100,18 @@ impl Directory {
         }
     }
 
+    /// Says that the directory is not changed from here, if so.
+    ///
+    /// # Errors
+    /// When there is none, or it lives in files.
+    pub fn writable(&self) -> Result<(), DirectoryError> {
+        match self {
+            Self::None => Err(DirectoryError::None),
+            Self::Files(_) => Err(DirectoryError::Files),
+            Self::Redis(_) => Ok(()),
+        }
+    }
+
     /// The record of a caller as it is now, past any cache.
     ///
     /// # Errors
@@ -108,17 +128,17 @@ impl Directory {
     ///
     /// # Errors
     /// When there is no directory, or it does not answer.
-    pub async fn page(
-        &self,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<(String, Record)>, DirectoryError> {
+    pub async fn page(&self, after: &str, limit: usize) -> Result<Page, DirectoryError> {
         match self {
             Self::None => Err(DirectoryError::None),
             Self::Files(files) => {
                 let named =
                     |member: Member| (member.name.to_string(), Record::of_file(member.caller));
-                Ok(files.load().page(after, limit).into_iter().map(named).collect())
+                let callers: Vec<_> =
+                    files.load().page(after, limit).into_iter().map(named).collect();
+                let last = callers.last().map(|(name, _)| name.clone());
+                let next = last.filter(|_| limit <= callers.len());
+                Ok(Page { callers, next })
             }
             Self::Redis(redis) => Ok(redis.page(after, limit).await?),
         }

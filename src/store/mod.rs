@@ -26,6 +26,7 @@ pub use batch::Tally;
 pub use directory::Change;
 pub use directory::Directory;
 pub use directory::DirectoryError;
+pub use directory::Page;
 pub use directory::Record;
 
 /// Keeps counters.

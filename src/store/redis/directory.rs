@@ -20,6 +20,7 @@ use crate::policy::Lineage;
 use crate::policy::Member;
 use crate::policy::NAME_LEN_MAX;
 use crate::store::Change;
+use crate::store::Page;
 use crate::store::Record;
 use crate::store::StoreError;
 
@@ -117,11 +118,6 @@ impl RedisDirectory {
                 self.cache.keep(name, entry.clone(), mark);
                 entry
             }
-            // A record that makes no sense is none; a flood of requests must not ask for it each time.
-            Err(StoreError::Garbled { .. }) => {
-                self.cache.keep(name, None, mark);
-                None
-            }
             Err(_) => self.cache.last_known(name).flatten(),
         }
     }
@@ -138,11 +134,7 @@ impl RedisDirectory {
     ///
     /// # Errors
     /// When Redis does not answer as it should.
-    pub async fn page(
-        &self,
-        after: &str,
-        limit: usize,
-    ) -> Result<Vec<(String, Record)>, StoreError> {
+    pub async fn page(&self, after: &str, limit: usize) -> Result<Page, StoreError> {
         in_time(async {
             let start = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
             let mut command = Cmd::new();
@@ -150,8 +142,10 @@ impl RedisDirectory {
             command.arg("LIMIT").arg(0).arg(limit);
             let names: Vec<String> = read(self.send(&command).await?)?;
             if names.is_empty() {
-                return Ok(Vec::new());
+                return Ok(Page::default());
             }
+            let last = names.last().cloned();
+            let next = last.filter(|_| limit <= names.len());
             let mut command = Cmd::new();
             command.arg("MGET");
             names.iter().for_each(|name| {
@@ -160,8 +154,8 @@ impl RedisDirectory {
             let records: Vec<Option<Vec<u8>>> = read(self.send(&command).await?)?;
             let both = names.into_iter().zip(records);
             // One that was deleted meanwhile has no record.
-            both.filter_map(|(name, bytes)| Some(parse(&bytes?).map(|record| (name, record))))
-                .collect()
+            let found = both.filter_map(|(name, bytes)| Some((name, parse(&bytes?)?)));
+            Ok(Page { callers: found.collect(), next })
         })
         .await
     }
@@ -203,7 +197,7 @@ impl RedisDirectory {
         let mut command = Cmd::new();
         command.arg("GET").arg(key(name));
         let bytes: Option<Vec<u8>> = read(self.send(&command).await?)?;
-        bytes.map(|bytes| parse(&bytes)).transpose()
+        Ok(bytes.as_deref().and_then(parse))
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
@@ -221,14 +215,12 @@ fn read<T: ::redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|error| StoreError::Garbled { reason: error.to_string() })
 }
 
-fn parse(bytes: &[u8]) -> Result<Record, StoreError> {
-    let garbled = |reason: String| StoreError::Garbled { reason };
-    let stored: Stored =
-        serde_json::from_slice(bytes).map_err(|error| garbled(error.to_string()))?;
-    let caller = stored.caller.check().map_err(|flaws| {
-        garbled(flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
-    Ok(Record { caller: Arc::new(caller), revision: stored.revision })
+/// Reads a record. One that makes no sense is none: a request must not fail of it, and whoever writes over
+/// it repairs it.
+fn parse(bytes: &[u8]) -> Option<Record> {
+    let stored: Stored = serde_json::from_slice(bytes).ok()?;
+    let caller = stored.caller.check().ok()?;
+    Some(Record { caller: Arc::new(caller), revision: stored.revision })
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
