@@ -214,7 +214,8 @@ async fn a_token_lets_in_as_far_as_its_role() {
     let roles = ["viewer", "operator", "admin"];
     let tokens = roles.map(|role| made(&format!("{role}-1"), role));
     let lines = tokens.each_ref().map(|(_, line)| line.as_str()).join(",");
-    let mut api = Api::start(&Store::Redis(server), &["--api-tokens", &lines]).await;
+    let store = Store::Redis(server);
+    let mut api = Api::start(&store, &["--api-tokens", &lines]).await;
     let answer = api.check("GET /v1/callers", "", 401).await;
     assert_eq!(answer.header("www-authenticate"), "Bearer");
     let needs = [

@@ -150,6 +150,6 @@ fn policies_that_are_wrong_stop_the_start() {
     let folder = folder(&[("a.yaml", BAD)]);
     let arguments = ["serve", "--policies", "a.yaml", "--grpc-address", "127.0.0.1:0"];
     let http = ["--http-address", "127.0.0.1:0"];
-    let told = ["--> a.yaml:2:1", "--> a.yaml:5:", "there is no policy to begin with"];
+    let told = ["--> a.yaml:2:1", "--> a.yaml:5:", "there are no policies to begin with"];
     check(folder.path(), &[&arguments[..], &http].concat(), 1, Told::Err(&told));
 }

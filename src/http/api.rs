@@ -1,13 +1,16 @@
 //! The API under `/v1`: its paths, and who is let in to them.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
-use axum::Extension;
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::extract::FromRequestParts;
 use axum::extract::MatchedPath;
 use axum::extract::Request;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::request::Parts as HttpParts;
 use axum::middleware;
 use axum::middleware::Next;
 use axum::response::IntoResponse;
@@ -48,6 +51,24 @@ pub struct Origin {
     pub peer: Option<SocketAddr>,
 }
 
+/// What a request to change something says besides its path and body.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub edge: Edge,
+    pub origin: Origin,
+    /// With the conditions of the request.
+    pub headers: HeaderMap,
+}
+
+impl FromRequestParts<Edge> for Asked {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut HttpParts, edge: &Edge) -> Result<Self, Infallible> {
+        let origin = parts.extensions.get().cloned().expect("nobody comes here but by `admit`");
+        Ok(Self { edge: edge.clone(), origin, headers: parts.headers.clone() })
+    }
+}
+
 /// The paths of the API.
 pub fn routes(edge: &Edge) -> Router<Edge> {
     Router::new()
@@ -65,16 +86,15 @@ pub fn routes(edge: &Edge) -> Router<Edge> {
 /// Lets in who may do what is asked.
 async fn admit(
     State(edge): State<Edge>,
-    path: MatchedPath,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    let peer = peer.map(|Extension(ConnectInfo(peer))| peer);
+    let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
     let ip = peer.map(|peer| peer.ip());
     let asker = identify(&edge.api.tokens, ip, request.uri(), request.headers())?;
+    let path = request.extensions().get().map_or("", MatchedPath::as_str);
     // What the table does not know is none of the API; the safe role, should it be served all the same.
-    let operation = openapi::operation(request.method(), path.as_str());
+    let operation = openapi::operation(request.method(), path);
     let needed = operation.map_or(Role::Admin, |operation| operation.role);
     if asker.role < needed {
         let reason =

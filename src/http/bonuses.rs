@@ -1,13 +1,9 @@
 //! `/v1/callers/{name}/bonuses`: gives and takes bonuses one by one.
 
-use axum::Extension;
 use axum::Json;
-use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::StatusCode;
 
-use super::Edge;
-use super::api::Origin;
+use super::api::Asked;
 use super::callers::Body;
 use super::callers::Parts;
 use super::callers::absent;
@@ -23,10 +19,8 @@ const ID_LEN: usize = 6;
 
 /// Gives a caller a bonus, and tells it with its id.
 pub async fn give(
-    State(edge): State<Edge>,
-    Extension(origin): Extension<Origin>,
+    asked: Asked,
     name: Parts<String>,
-    headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<BonusForm>), Problem> {
     let name = part(name)?;
@@ -34,7 +28,7 @@ pub async fn give(
     let id = bonus.id.take().map_or_else(random_id, Ok)?;
     bonus.id = Some(id.clone());
     let what = "give bonus";
-    let edit = Edit { edge: &edge, origin: &origin, what, name: &name, headers: &headers };
+    let edit = Edit { asked: &asked, what, name: &name };
     let made = edit.make(|caller| {
         let mut form = CallerForm::from(caller.ok_or_else(|| absent(&name))?);
         if form.bonuses.iter().any(|known| known.id == bonus.id) {
@@ -51,15 +45,10 @@ pub async fn give(
 }
 
 /// Takes a bonus away.
-pub async fn take(
-    State(edge): State<Edge>,
-    Extension(origin): Extension<Origin>,
-    path: Parts<(String, String)>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+pub async fn take(asked: Asked, path: Parts<(String, String)>) -> Result<StatusCode, Problem> {
     let (name, id) = part(path)?;
     let what = "take bonus";
-    let edit = Edit { edge: &edge, origin: &origin, what, name: &name, headers: &headers };
+    let edit = Edit { asked: &asked, what, name: &name };
     edit.make(|caller| {
         let mut form = CallerForm::from(caller.ok_or_else(|| absent(&name))?);
         let before = form.bonuses.len();

@@ -1,6 +1,5 @@
 //! `/v1/callers`: what is known of callers, as JSON in the form that files have.
 
-use axum::Extension;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::Path;
@@ -22,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::Edge;
-use super::api::Origin;
+use super::api::Asked;
 use super::change::Edit;
 use super::change::check_name;
 use super::change::etag;
@@ -105,16 +104,10 @@ pub async fn read(
 }
 
 /// Says all that is known of a caller from now on.
-pub async fn put(
-    State(edge): State<Edge>,
-    Extension(origin): Extension<Origin>,
-    name: Parts<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+pub async fn put(asked: Asked, name: Parts<String>, body: Body) -> Result<Response, Problem> {
     let name = part(name)?;
     let form: CallerForm = json(body)?;
-    let edit = Edit { edge: &edge, origin: &origin, what: "put", name: &name, headers: &headers };
+    let edit = Edit { asked: &asked, what: "put", name: &name };
     let made = edit.make(|_| Ok(Some(form.clone()))).await?;
     let status = if made.before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let record = made.after.ok_or_else(|| absent(&name))?;
@@ -122,16 +115,10 @@ pub async fn put(
 }
 
 /// Changes some of what is known of a caller, by a JSON merge patch (RFC 7396).
-pub async fn patch(
-    State(edge): State<Edge>,
-    Extension(origin): Extension<Origin>,
-    name: Parts<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+pub async fn patch(asked: Asked, name: Parts<String>, body: Body) -> Result<Response, Problem> {
     let name = part(name)?;
     let patch: Value = json(body)?;
-    let edit = Edit { edge: &edge, origin: &origin, what: "patch", name: &name, headers: &headers };
+    let edit = Edit { asked: &asked, what: "patch", name: &name };
     let made = edit.make(|caller| {
         let caller = caller.ok_or_else(|| absent(&name))?;
         let mut form = serde_json::to_value(CallerForm::from(caller)).expect("a form is JSON");
@@ -144,15 +131,9 @@ pub async fn patch(
 }
 
 /// Forgets a caller.
-pub async fn remove(
-    State(edge): State<Edge>,
-    Extension(origin): Extension<Origin>,
-    name: Parts<String>,
-    headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+pub async fn remove(asked: Asked, name: Parts<String>) -> Result<StatusCode, Problem> {
     let name = part(name)?;
-    let edit =
-        Edit { edge: &edge, origin: &origin, what: "delete", name: &name, headers: &headers };
+    let edit = Edit { asked: &asked, what: "delete", name: &name };
     edit.make(|caller| caller.map(|_| None).ok_or_else(|| absent(&name))).await?;
     Ok(StatusCode::NO_CONTENT)
 }

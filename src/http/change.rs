@@ -12,8 +12,7 @@ use axum::http::HeaderName;
 use axum::http::StatusCode;
 use axum::http::header;
 
-use super::Edge;
-use super::api::Origin;
+use super::api::Asked;
 use super::problem::Problem;
 use crate::observe::audit;
 use crate::observe::audit::Entry;
@@ -32,13 +31,10 @@ const ATTEMPTS_MAX: usize = 5;
 /// What is to be changed, and by whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Edit<'a> {
-    pub edge: &'a Edge,
-    pub origin: &'a Origin,
+    pub asked: &'a Asked,
     /// A word for the audit log.
     pub what: &'static str,
     pub name: &'a str,
-    /// With the conditions of the request.
-    pub headers: &'a HeaderMap,
 }
 
 /// A change that was made, or that changed nothing.
@@ -57,11 +53,11 @@ impl Edit<'_> {
         decide: impl Fn(Option<&Caller>) -> Result<Option<CallerForm>, Problem> + Send + Sync,
     ) -> Result<Made, Problem> {
         check_name(self.name)?;
-        let directory = self.edge.engine.directory();
+        let directory = self.asked.edge.engine.directory();
         directory.writable()?;
         for _ in 0..ATTEMPTS_MAX {
             let before = directory.read(self.name).await?;
-            check_conditions(self.headers, before.as_ref())?;
+            check_conditions(&self.asked.headers, before.as_ref())?;
             let after = match decide(before.as_ref().map(|record| &*record.caller))? {
                 Some(form) => Some(Arc::new(self.checked(&form).await?)),
                 None => None,
@@ -101,7 +97,7 @@ impl Edit<'_> {
             if PARENTS_MAX < parents.len() {
                 break;
             }
-            let Some(record) = self.edge.engine.directory().read(&name).await? else { break };
+            let Some(record) = self.asked.edge.engine.directory().read(&name).await? else { break };
             next = record.caller.parent.as_deref().map(Arc::from);
             parents.insert(name, next.clone());
         }
@@ -118,7 +114,7 @@ impl Edit<'_> {
         self.tell(&entry).await?;
         let seen = before.map_or(0, |record| record.revision);
         let change = Change { name: self.name, seen, caller: after };
-        let written = self.edge.engine.directory().write(change).await;
+        let written = self.asked.edge.engine.directory().write(change).await;
         entry.failed = match &written {
             Ok(Some(_)) => return Ok(written?),
             Ok(None) => Some("another change came first".to_owned()),
@@ -130,9 +126,9 @@ impl Edit<'_> {
 
     fn entry(&self, before: Option<&Caller>, after: Option<&Caller>) -> Entry {
         Entry {
-            at: audit::instant(self.edge.engine.now()),
-            who: self.origin.asker.name.clone(),
-            peer: self.origin.peer.map(|peer| peer.ip()),
+            at: audit::instant(self.asked.edge.engine.now()),
+            who: self.asked.origin.asker.name.clone(),
+            peer: self.asked.origin.peer.map(|peer| peer.ip()),
             what: self.what,
             caller: self.name.to_owned(),
             before: before.map(CallerForm::from),
@@ -142,7 +138,7 @@ impl Edit<'_> {
     }
 
     async fn tell(&self, entry: &Entry) -> Result<(), Problem> {
-        self.edge.api.audit.write(entry).await.map_err(|error| {
+        self.asked.edge.api.audit.write(entry).await.map_err(|error| {
             tracing::error!(%error, "the audit log can't be written; no caller is changed");
             let detail = "the audit log can't be written, so nothing is changed";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)

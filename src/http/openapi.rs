@@ -167,17 +167,22 @@ impl Operation {
             "description": format!("Needs the role {}.", self.role),
             "parameters": self.parameters(),
             "responses": {
-                "default": { "description": "A problem", "content": content("Problem") },
+                "default": { "description": "A problem", "content": content("application/problem+json", "Problem") },
             },
         });
         let (status, body) = self.answer;
         let mut answer = json!({ "description": self.summary });
         if let Some(body) = body {
-            answer["content"] = content(body);
+            answer["content"] = content("application/json", body);
         }
         described["responses"][status.to_string()] = answer;
         if let Some(body) = self.body {
-            described["requestBody"] = json!({ "required": true, "content": content(body) });
+            let media_type = match self.method {
+                Method::PATCH => "application/merge-patch+json",
+                _ => "application/json",
+            };
+            let content = content(media_type, body);
+            described["requestBody"] = json!({ "required": true, "content": content });
         }
         described
     }
@@ -206,8 +211,6 @@ impl Operation {
     }
 }
 
-fn content(schema: &str) -> Value {
-    let media_type =
-        if schema == "Problem" { "application/problem+json" } else { "application/json" };
+fn content(media_type: &str, schema: &str) -> Value {
     json!({ media_type: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } })
 }

@@ -4,6 +4,7 @@
 //! gathered and told at once, each with its place.
 
 mod given;
+mod setting;
 mod table;
 mod value;
 
@@ -20,7 +21,7 @@ use crate::observe::logs;
 use crate::policy::Source;
 
 pub use given::SettingsError;
-pub use table::Setting;
+pub use setting::Setting;
 pub use table::TABLE;
 
 /// The variable that names the settings file.

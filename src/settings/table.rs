@@ -7,59 +7,11 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::Settings;
+use super::setting::Setting;
 use super::value;
 use super::value::optional;
 use super::value::put;
 use crate::observe::logs;
-
-/// What every variable of ours starts with.
-pub const VARIABLE_PREFIX: &str = "TOLLGATE_";
-
-/// One setting. Its variable is `TOLLGATE_` and the name in capitals, its flag the name with dashes.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// In the settings file.
-    pub name: &'static str,
-    /// What it belongs to, as a heading.
-    pub group: &'static str,
-    /// A word for the value.
-    pub value: &'static str,
-    /// As it would be written; empty if there is none.
-    pub default: &'static str,
-    /// What a value must be, after "is not".
-    pub expected: &'static str,
-    /// What it does.
-    pub help: &'static str,
-    /// Reads a text into its place; false if it is not what is expected.
-    pub set: fn(&mut Settings, &str) -> bool,
-}
-
-impl Setting {
-    /// The variable of the environment.
-    pub fn variable(&self) -> String {
-        format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase())
-    }
-
-    /// The flag, without the leading dashes.
-    pub fn flag(&self) -> String {
-        self.name.replace('_', "-")
-    }
-
-    /// Whether its value is `true` or `false`.
-    pub fn is_switch(&self) -> bool {
-        self.expected == BOOLEAN
-    }
-
-    /// Whether its value is several.
-    pub fn is_list(&self) -> bool {
-        self.expected == PATHS || self.expected == TOKENS
-    }
-
-    /// Whether its values must not be shown.
-    pub fn is_secret(&self) -> bool {
-        matches!(self.name, "redis_password" | "redis_url" | "api_tokens")
-    }
-}
 
 const POLICIES: &str = "Policies";
 const CALLERS: &str = "Callers";
@@ -68,12 +20,12 @@ const STORE: &str = "Store";
 const OBSERVING: &str = "Logs and traces";
 const PROCESS: &str = "Process";
 
-const BOOLEAN: &str = "true or false";
+pub const BOOLEAN: &str = "true or false";
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080";
 const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
 const PATH: &str = "a path";
-const PATHS: &str = "a list of paths";
-const TOKENS: &str = "a list of NAME:ROLE:SHA256, as `tollgate token` prints them";
+pub const PATHS: &str = "a list of paths";
+pub const TOKENS: &str = "a list of NAME:ROLE:SHA256, as `tollgate token` prints them";
 const TEXT: &str = "a text";
 
 /// All settings, by group, in the order of the help.

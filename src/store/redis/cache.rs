@@ -91,13 +91,18 @@ impl CallerCache {
         self.entries.remove(name);
     }
 
-    /// Forgets everything, and trusts what comes from now on.
+    /// Trusts what comes from now on, and nothing that came before.
     pub fn trust(&self) {
+        self.forget();
+        self.is_trusted.store(true, Ordering::SeqCst);
+    }
+
+    /// Forgets everything.
+    pub fn forget(&self) {
         self.changes.iter().for_each(|count| {
             count.fetch_add(1, Ordering::SeqCst);
         });
         self.entries.clear();
-        self.is_trusted.store(true, Ordering::SeqCst);
     }
 
     /// Trusts nothing any more.

@@ -142,6 +142,6 @@ fn hear(cache: &CallerCache, name: Option<&Value>) {
     match name {
         Some(name) => cache.changed(name),
         // Whatever it means, it is safe to forget everything.
-        None => cache.trust(),
+        None => cache.forget(),
     }
 }
