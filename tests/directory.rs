@@ -201,3 +201,21 @@ async fn of_two_writers_that_saw_the_same_only_the_first_writes() {
     let again = sidecar.directory.write(change(0)).await.unwrap().unwrap();
     assert!(first < again, "no revision comes twice");
 }
+
+#[tokio::test]
+async fn a_fetch_beside_a_change_leaves_nothing_stale_behind() {
+    let Some(server) = Server::start(&[]) else { return };
+    let (one, other) =
+        (Sidecar::start(&server, PATIENCE).await, Sidecar::start(&server, PATIENCE).await);
+    for round in 0..200 {
+        let tier = round.to_string();
+        let reads = async {
+            for _ in 0..4 {
+                other.tiers("alice").await;
+            }
+        };
+        tokio::join!(reads, one.put("alice", &tier, None), other.tiers("alice"));
+        // No other change comes to the rescue: what stays behind would stay for good.
+        other.wait_for("alice", &[&tier]).await;
+    }
+}
