@@ -3,9 +3,11 @@
 // A test fails by panicking, and says on stderr why it could not run.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod callers;
 mod cli;
 mod config;
 mod deploy;
+mod directory;
 mod gateway;
 mod parity;
 mod policies;

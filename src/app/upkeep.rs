@@ -12,6 +12,7 @@ use tokio::time::interval;
 use crate::engine::AnyStore;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
+use crate::store::Directory;
 
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -47,6 +48,16 @@ impl Upkeep {
     }
 
     fn look(&self) {
+        self.look_at_store();
+        if let Directory::Redis(redis) = self.engine.directory() {
+            let callers = &self.metrics.callers;
+            callers.known.set(u64::try_from(redis.cached_len()).unwrap_or(u64::MAX));
+            callers.subscribed.set(i64::from(redis.is_subscribed()));
+            callers.fetches.inc_by(redis.fetches().saturating_sub(callers.fetches.get()));
+        }
+    }
+
+    fn look_at_store(&self) {
         match self.engine.store() {
             AnyStore::Memory(memory) => {
                 memory.sweep(self.engine.now(), PLACES);

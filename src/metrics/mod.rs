@@ -4,6 +4,7 @@
 //! from the policy and from this program, never from a request, so the number of series is bounded by what
 //! the operator wrote; the series of a limit go when the limit does.
 
+mod callers;
 mod latency;
 mod process;
 mod sharing;
@@ -22,6 +23,7 @@ use prometheus_client::registry::Registry;
 
 use process::Process;
 
+pub use callers::CallerMetrics;
 pub use latency::Latency;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub policy_rejected: Gauge,
     /// Of callers and providers that share limits.
     pub sharing: SharingMetrics,
+    /// Of the directory of callers.
+    pub callers: CallerMetrics,
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -176,6 +180,7 @@ impl Metrics {
             memory_evictions: Counter::default(),
             policy_rejected: Gauge::default(),
             sharing: SharingMetrics::default(),
+            callers: CallerMetrics::default(),
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
@@ -290,6 +295,7 @@ impl Metrics {
         self.register_store(registry);
         self.register_policy(registry);
         self.sharing.register(registry);
+        self.callers.register(registry);
         root
     }
 
