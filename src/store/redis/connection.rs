@@ -197,7 +197,9 @@ impl Connector {
             let mut connection =
                 self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
             // Loaded here, the script costs no request a second round trip.
-            connection.send_packed_command(&script::load()).await?.extract_error()?;
+            for load in script::loads() {
+                connection.send_packed_command(&load).await?.extract_error()?;
+            }
             Ok::<_, RedisError>(connection)
         };
         match time::timeout(self.connect_timeout, connecting).await {

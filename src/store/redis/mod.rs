@@ -140,7 +140,9 @@ impl Redis {
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {}
             answer => return answer,
         }
-        self.link.send(&script::load()).await?;
+        for load in script::loads() {
+            self.link.send(&load).await?;
+        }
         self.link.send(&command).await
     }
 
