@@ -3,11 +3,10 @@
 use std::fs;
 use std::process::Command;
 
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tempfile::TempDir;
 
-use crate::support::client;
+use crate::support::ask::request;
 use crate::support::find_program;
 use crate::support::store::Store;
 use crate::support::tollgate;
@@ -27,18 +26,6 @@ async fn check(domain: &str, file: &str, asks: &[(Ask<'_>, Code)]) {
         let answer = client.should_rate_limit(request(domain, descriptors, *hits)).await.unwrap();
         let answer = answer.into_inner();
         assert_eq!(answer.overall_code(), *code, "{domain} {descriptors:?} {hits}: {answer:?}");
-    }
-}
-
-fn request(domain: &str, descriptors: &[&str], hits: u32) -> RateLimitRequest {
-    let entries = |text: &&str| {
-        let entries: Vec<_> = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
-        client::descriptor(&entries)
-    };
-    RateLimitRequest {
-        domain: domain.to_owned(),
-        descriptors: descriptors.iter().map(entries).collect(),
-        hits_addend: hits,
     }
 }
 

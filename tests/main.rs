@@ -17,3 +17,5 @@ mod store_contract;
 mod store_means;
 mod support;
 mod tidy;
+mod tokens;
+mod travel;
