@@ -2,6 +2,9 @@
 //!
 //! Windows of a minute and longer are counted exactly.
 
+mod gateway;
+mod token;
+
 use std::fs;
 
 use serde_json::json;
