@@ -83,7 +83,7 @@ impl Gateway {
         });
         let words = [
             ("0.0.0.0", "127.0.0.1"),
-            ("timeout: 0.050s", "timeout: 10s"),
+            ("timeout: 2.5s", "timeout: 10s"),
             ("failure_mode_deny: false", "failure_mode_deny: true"),
         ];
         let words = words.map(|(word, other)| (word.to_owned(), other.to_owned()));
