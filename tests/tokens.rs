@@ -83,6 +83,19 @@ async fn the_balance_ends_and_is_given_back() {
 }
 
 #[tokio::test]
+async fn the_last_request_of_a_day_may_overdraw_the_budget() {
+    on_every_store(&policy(), async |asker| {
+        let translate = &["user_id=ann,operation=translate"];
+        assert!(asker.ask(translate, 39_000).await.passed);
+        let last = asker.ask(translate, 20_000).await;
+        assert_eq!((last.passed, last.remaining), (true, vec![0]));
+        let next = asker.ask(translate, 1).await;
+        assert_eq!((next.passed, next.violated()), (false, vec!["daily"]), "{next:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_balance_is_never_overdrawn() {
     on_every_store(&with("1000/total", "100/total"), async |asker| {
         let translate = &["user_id=ann,operation=translate"];

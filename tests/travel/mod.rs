@@ -1,6 +1,7 @@
 //! `config/policies/travel.yaml`: callers of three tiers share three providers.
 //!
-//! Windows of a minute and longer are counted exactly.
+//! Windows of a minute and longer are counted exactly. Where windows of a second would make a test depend on the
+//! machine's speed, it takes the policy without them.
 
 mod gateway;
 mod token;
@@ -24,6 +25,13 @@ const TOO_MANY: u32 = 1_000_000;
 
 fn policy() -> String {
     fs::read_to_string(FILE).unwrap()
+}
+
+/// The policy with one limit for searches at hotelbeds, of which a hundred a day pass.
+fn hundred_a_day() -> String {
+    let (policy, limits) = (policy(), "[10/second, 600/minute, 3600/hour, 86400/day]");
+    assert!(policy.contains(limits));
+    policy.replace(limits, "[{ name: hundred, rate: 100/day }]")
 }
 
 /// Runs `check` with the policy on every store.
@@ -131,6 +139,47 @@ async fn a_refusal_tells_the_tier_and_the_priority() {
         check("user_id=a,request_type=search,priority=4", "free", 4).await;
         check("user_id=a,request_type=booking,tier=enterprise,priority=1", "enterprise", 1).await;
         check("user_id=a,request_type=search,priority=5", "free", 1).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_part_of_a_provider_is_kept_for_higher_tiers() {
+    on_every_store(&hundred_a_day(), async |asker| {
+        let provider = "provider=hotelbeds,endpoint=search";
+        let of = |tier| format!("{provider},tier={tier}");
+        asker.spend_exactly(&[&of("free")], 70).await;
+        let free = asker.ask(&[&of("free")], 1).await;
+        assert_eq!((free.reason(), free.violated()), ("reserved", vec!["hundred"]), "{free:?}");
+        asker.spend_exactly(&[&of("premium")], 10).await;
+        assert_eq!(asker.ask(&[&of("premium")], 1).await.reason(), "reserved");
+        asker.spend_exactly(&[&of("enterprise")], 20).await;
+        assert_eq!(asker.ask(&[&of("enterprise")], 1).await.reason(), "over_limit");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_provider_under_pressure_takes_from_free_callers_first() {
+    on_every_store(&hundred_a_day(), async |asker| {
+        let provider = "provider=hotelbeds,endpoint=search";
+        let search = |tier| format!("user_id=of-{tier},request_type=search,tier={tier}");
+        assert!(asker.ask(&[&search("free"), provider], 8).await.passed);
+        let enterprise = "user_id=big,request_type=search,tier=enterprise";
+        assert!(asker.ask(&[enterprise, provider], 73).await.passed);
+        // More than 80 % is used: of ten searches a free caller keeps eight, and those are spent.
+        let free = asker.ask(&[&search("free"), provider], 1).await;
+        assert_eq!(free.reason(), "pressure", "{free:?}");
+        assert!(free.violated().contains(&"search"), "{free:?}");
+        assert_eq!(free.metadata["pressure"], json!(1.0), "{free:?}");
+        // Elsewhere nothing presses.
+        assert!(asker.ask(&[&search("free"), "provider=amadeus,endpoint=search"], 2).await.passed);
+        // More than 95 % is used: enterprise passes, and nobody else.
+        assert!(asker.ask(&[enterprise, provider], 15).await.passed);
+        let premium = asker.ask(&[&search("premium"), provider], 1).await;
+        assert_eq!(premium.reason(), "pressure", "{premium:?}");
+        assert_eq!(premium.metadata["pressure"], json!(2.0), "{premium:?}");
+        assert!(asker.ask(&[enterprise, provider], 1).await.passed);
     })
     .await;
 }
