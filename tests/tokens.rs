@@ -2,7 +2,10 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::support::ask::Asker;
+use crate::support::gateway::Gateway;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
@@ -104,4 +107,43 @@ async fn the_balance_is_never_overdrawn() {
         assert!(asker.ask(translate, 20_000).await.passed);
     })
     .await;
+}
+
+/// Through a real Envoy, with the configuration of `deploy/envoy`, which counts the words itself.
+#[tokio::test]
+async fn a_gateway_counts_the_words_whatever_the_caller_says() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&policy(), &store).await;
+        let ports = [(8081, tollgate.grpc_address)];
+        let Some(gateway) = Gateway::deployed("tokens.yaml", &ports).await else { return };
+        let post = async |path: &str, words: usize| {
+            let headers =
+                [("x-api-key", "example-key-of-ann"), ("x-words", "1"), ("x-user-id", "bob")];
+            gateway.caller.post(path, &headers, &"word \n".repeat(words)).await
+        };
+        let mut left: u32 = 200;
+        for (path, words, tokens) in [
+            ("/translate", 1_000, 5),
+            ("/translate", 1_001, 6),
+            ("/summarise", 1_000, 2),
+            ("/summarise", 1, 1),
+            ("/translate", 0, 0),
+            ("/translate", 37_200, 186),
+        ] {
+            let answer = post(path, words).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            left -= tokens;
+            assert_eq!(answer.header("x-ratelimit-remaining"), left.to_string(), "{path} {words}");
+            let seen: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(seen["x-words"], words.to_string(), "{seen}");
+            assert_eq!((&seen["x-user-id"], seen.get("x-api-key")), (&Value::from("ann"), None));
+        }
+        let refused = post("/translate", 1).await;
+        assert_eq!(refused.status, 429, "{refused:?}");
+        let problem: Value = serde_json::from_slice(&refused.body).unwrap();
+        assert_eq!(problem["violated-policies"][0], "daily", "{problem}");
+        assert_eq!(gateway.caller.post("/translate", &[], "word").await.status, 401);
+        assert_eq!(post("/summarise", 250_000).await.status, 413);
+        assert_eq!(gateway.upstream.served(), 6);
+    }
 }

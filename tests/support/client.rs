@@ -3,6 +3,7 @@
 use axum::http::HeaderMap;
 use axum::http::Method;
 use axum::http::Request;
+use axum::http::request::Builder;
 use bytes::Bytes;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
@@ -70,20 +71,32 @@ impl Http {
         self.try_get(url, headers).await.unwrap_or_else(|error| panic!("GET {url}: {error:?}"))
     }
 
+    /// Posts a text to `url`, which must answer.
+    pub async fn post(&self, url: &str, headers: &[(&str, &str)], text: &str) -> Answer {
+        let answer = self.send(http_request(Method::POST, url, headers), text).await;
+        answer.unwrap_or_else(|error| panic!("POST {url}: {error:?}"))
+    }
+
     /// Gets `url`.
     pub async fn try_get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, HttpError> {
-        let mut request = Request::builder().method(Method::GET).uri(url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::default()).unwrap();
+        self.send(http_request(Method::GET, url, headers), "").await
+    }
+
+    async fn send(&self, request: Builder, text: &str) -> Result<Answer, HttpError> {
+        let request = request.body(Full::from(text.to_owned())).unwrap();
+        let url = request.uri().clone();
         let response = tokio::time::timeout(PATIENCE, self.client.request(request))
             .await
-            .unwrap_or_else(|_| panic!("GET {url}: no answer within {PATIENCE:?}"))?;
+            .unwrap_or_else(|_| panic!("{url}: no answer within {PATIENCE:?}"))?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
+}
+
+fn http_request(method: Method, url: &str, headers: &[(&str, &str)]) -> Builder {
+    let request = Request::builder().method(method).uri(url);
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
 impl Answer {

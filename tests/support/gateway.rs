@@ -73,22 +73,29 @@ impl Gateway {
     /// gives Tollgate is longer, and what it could not ask about is refused, so that counts are exact
     /// however busy the machine is. None if there is no Envoy here.
     pub async fn deployed(file: &str, ports: &[(u16, SocketAddr)]) -> Option<Self> {
+        let config = fs::read_to_string(format!("deploy/envoy/{file}")).unwrap();
+        Self::configured(config, ports).await
+    }
+
+    /// The same with the text of such a file.
+    pub async fn configured(mut config: String, ports: &[(u16, SocketAddr)]) -> Option<Self> {
         let upstream = Upstream::start().await;
-        let mut config = fs::read_to_string(format!("deploy/envoy/{file}")).unwrap();
         let own = [(9901, 0), (10000, 0), (8000, upstream.address.port())];
         let asked = ports.iter().map(|(port, address)| (*port, address.port()));
         let ports = own.into_iter().chain(asked);
         let ports = ports.map(|(port, other)| {
             (format!("port_value: {port} }}"), format!("port_value: {other} }}"))
         });
+        let timeout =
+            ["timeout: 0.050s", "timeout: 2.5s"].into_iter().find(|text| config.contains(text));
         let words = [
             ("0.0.0.0", "127.0.0.1"),
-            ("timeout: 2.5s", "timeout: 10s"),
+            (timeout.unwrap(), "timeout: 10s"),
             ("failure_mode_deny: false", "failure_mode_deny: true"),
         ];
         let words = words.map(|(word, other)| (word.to_owned(), other.to_owned()));
         for (word, other) in words.into_iter().chain(ports) {
-            assert!(config.contains(&word), "`{word}` is not in {file}");
+            assert!(config.contains(&word), "`{word}` is not in\n{config}");
             config = config.replace(&word, &other);
         }
         let envoy = Envoy::start(&config).await?;
@@ -117,6 +124,11 @@ impl Caller {
     /// Gets a path.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.http.get(&format!("http://{}{path}", self.gateway), headers).await
+    }
+
+    /// Posts a text to a path.
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], text: &str) -> Answer {
+        self.http.post(&format!("http://{}{path}", self.gateway), headers, text).await
     }
 
     /// Asks as `user`, who does `operation` if it is not empty.

@@ -173,6 +173,19 @@ async fn a_caller_is_who_holds_the_key_whatever_it_says() {
 }
 
 #[tokio::test]
+async fn a_script_that_fails_lets_nothing_pass() {
+    let tollgate = Tollgate::serve(&policy(), &Store::Embedded).await;
+    let (config, line) = (fs::read_to_string("deploy/envoy/travel.yaml").unwrap(), "caller.user)");
+    assert!(config.contains(line));
+    let broken = config.replace(line, "caller.user .. nil)");
+    let ports = [(TOLLGATE, tollgate.grpc_address)];
+    let Some(gateway) = Gateway::configured(broken, &ports).await else { return };
+    let headers = [&[("x-api-key", "example-key-of-erik")], &SPOOFED[..]].concat();
+    let answer = gateway.caller.get("/hotelbeds/search", &headers).await;
+    assert_eq!((answer.status, gateway.upstream.served()), (403, 0), "{answer:?}");
+}
+
+#[tokio::test]
 async fn the_guides_command_is_told_that_there_is_no_access() {
     if find_program("curl", "CURL", None).is_none() {
         return;
