@@ -183,3 +183,22 @@ async fn a_provider_under_pressure_takes_from_free_callers_first() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_booking_at_amadeus_waits_for_its_turn_if_that_is_near() {
+    let limits = ["5/second", "{ rate: 150/minute, wait: { up_to: 2s, queue: 1000 } }"];
+    let start = limits.join("\n          - ");
+    let policy = policy();
+    assert!(policy.contains(&start));
+    let near = "{ rate: 3/second, wait: { up_to: 2s } }";
+    let far = "{ rate: 3/hour, wait: { up_to: 2s } }";
+    for (limit, passed) in [(near, true), (far, false)] {
+        on_every_store(&policy.replace(&start, limit), async |asker| {
+            let booking = "provider=amadeus,endpoint=booking,tier=enterprise";
+            assert!(asker.ask(&[booking], 3).await.passed);
+            let next = asker.ask(&[booking], 1).await;
+            assert_eq!(next.passed, passed, "{limit}: {next:?}");
+        })
+        .await;
+    }
+}
