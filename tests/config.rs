@@ -1,13 +1,13 @@
 //! The policies and examples in `config/` do what they say.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tempfile::TempDir;
 
-use crate::support::client;
+use crate::support::ask::request;
 use crate::support::find_program;
 use crate::support::redis::Server;
 use crate::support::store::Store;
@@ -16,6 +16,9 @@ use crate::support::tollgate::Tollgate;
 
 const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
+
+/// What the policy language is explained on.
+const PAGES: [&str; 2] = ["config/README.md", "config/sharing.md"];
 
 /// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.
 type Ask<'a> = (&'a [&'a str], u32);
@@ -32,18 +35,6 @@ async fn check(domain: &str, file: &str, asks: &[(Ask<'_>, Code)]) {
     }
 }
 
-fn request(domain: &str, descriptors: &[&str], hits: u32) -> RateLimitRequest {
-    let entries = |text: &&str| {
-        let entries: Vec<_> = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
-        client::descriptor(&entries)
-    };
-    RateLimitRequest {
-        domain: domain.to_owned(),
-        descriptors: descriptors.iter().map(entries).collect(),
-        hits_addend: hits,
-    }
-}
-
 /// Checks that `tollgate check` finds nothing to say of a file or folder.
 fn check_clean(path: &str) {
     let output = tollgate::command().args(["check", "--deny-warnings", path]).output().unwrap();
@@ -57,16 +48,44 @@ fn every_policy_passes_the_check_without_a_warning() {
 }
 
 #[test]
-fn every_example_of_the_reference_page_passes_the_check() {
-    let page = fs::read_to_string("config/README.md").unwrap();
-    let fenced = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
-    let examples: Vec<&str> = fenced.filter(|text| text.starts_with("domain:")).collect();
-    assert!(!examples.is_empty());
-    let folder = TempDir::new().unwrap();
-    for (index, example) in examples.iter().enumerate() {
-        fs::write(folder.path().join(format!("{index}.yaml")), example).unwrap();
+fn every_example_of_the_language_pages_passes_the_check() {
+    for page in PAGES {
+        let text = fs::read_to_string(page).unwrap();
+        let fenced = text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+        let examples: Vec<&str> = fenced.filter(|text| text.starts_with("domain:")).collect();
+        assert!(!examples.is_empty(), "{page}");
+        let folder = TempDir::new().unwrap();
+        for (index, example) in examples.iter().enumerate() {
+            fs::write(folder.path().join(format!("{index}.yaml")), example).unwrap();
+        }
+        check_clean(folder.path().to_str().unwrap());
     }
-    check_clean(folder.path().to_str().unwrap());
+}
+
+#[test]
+fn every_link_between_the_pages_leads_somewhere() {
+    for page in PAGES.into_iter().chain(["deploy/README.md"]) {
+        let text = fs::read_to_string(page).unwrap();
+        let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+        for link in links.filter(|link| !link.contains("://")) {
+            let (path, place) = link.split_once('#').unwrap_or((link, ""));
+            let folder = Path::new(page).parent().unwrap();
+            let target = if path.is_empty() { page.into() } else { folder.join(path) };
+            assert!(target.exists(), "{page}: {link}");
+            if !place.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let mut headings = text.lines().filter(|line| line.starts_with('#')).map(anchor);
+                assert!(headings.any(|heading| heading == place), "{page}: {link}");
+            }
+        }
+    }
+}
+
+/// A heading as links name it.
+fn anchor(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = |character: &char| character.is_alphanumeric() || "- _".contains(*character);
+    words.chars().filter(kept).map(|one| if one == ' ' { '-' } else { one }).collect()
 }
 
 #[test]

@@ -19,3 +19,5 @@ mod store_contract;
 mod store_means;
 mod support;
 mod tidy;
+mod tokens;
+mod travel;

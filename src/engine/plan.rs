@@ -232,8 +232,8 @@ impl<'p> Builder<'_, 'p, '_> {
         for (depth, rule) in way.walk.cascading() {
             self.rule(&mut part, way, (depth, rule));
         }
-        if let Some(rule) = way.walk.end().filter(|rule| !rule.limits.is_empty()) {
-            part.unlimited = true;
+        part.unlimited = false;
+        if let Some(rule) = way.walk.end() {
             self.rule(&mut part, way, (way.path.len(), rule));
             part.unlimited &= part.charges.is_empty();
         }
@@ -300,7 +300,11 @@ impl<'p> Builder<'_, 'p, '_> {
         for rule_limit in limits {
             let limit = match self.limit(rule_limit, met.account) {
                 Some(TierLimit::Limit(limit)) => limit,
-                Some(TierLimit::Unlimited) | None => continue,
+                Some(TierLimit::Unlimited) => {
+                    part.unlimited = true;
+                    continue;
+                }
+                None => continue,
                 Some(TierLimit::None) => {
                     let enforced = rule_limit.mode != Mode::Shadow;
                     part.denied |= enforced && matches!(met.hits, Hits::Spend(_));

@@ -152,7 +152,9 @@ impl Level {
             let Some(tier) = classes.tier_named(reader, name) else { continue };
             let Some(keeps) = share(reader, text) else { continue };
             if scale[tier] < keeps {
-                let message = format!("a higher level of pressure leaves more: {}", scale[tier]);
+                let left = scale[tier];
+                let message =
+                    format!("`{}` is more than the {left} that a lower level leaves", text.value);
                 reader.error(text.span.clone(), message);
             }
             scale[tier] = keeps;

@@ -213,7 +213,9 @@ fn tiers(reader: &mut Reader<'_>, file: &PolicyFile) -> Vec<Box<str>> {
     let mut tiers: Vec<Box<str>> = Vec::new();
     let Some(names) = &file.tiers else { return tiers };
     if TIERS_MAX < names.value.len() {
-        reader.error(names.span.clone(), format!("a policy has at most {TIERS_MAX} tiers"));
+        let count = names.value.len();
+        let message = format!("a policy has at most {TIERS_MAX} tiers, but these are {count}");
+        reader.error(names.span.clone(), message);
     }
     for name in names.value.iter().take(TIERS_MAX) {
         if name.value.is_empty() {

@@ -68,7 +68,7 @@ impl Line {
             .map_err(|message| reader.error(text.span.clone(), message))
             .ok()?;
         if let Some(per) = file.per.as_ref().filter(|per| per.value == 0) {
-            reader.error(per.span.clone(), "a cost per 0 hits");
+            reader.error(per.span.clone(), "`per` is 0, but a cost is for one hit or more");
             return None;
         }
         let when = file.when.iter().flatten();

@@ -73,28 +73,40 @@ impl Http {
     /// Sends a request with a body, which must be answered.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         let what = format!("{} {}", request.method(), request.uri());
-        let answer = tokio::time::timeout(PATIENCE, self.client.request(request)).await;
-        let response = answer.unwrap_or_else(|_| panic!("{what}: no answer within {PATIENCE:?}"));
-        let (head, body) =
-            response.unwrap_or_else(|error| panic!("{what}: {error:?}")).into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        self.try_send(request).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
+    }
+
+    /// Posts a text to `url`, which must answer.
+    pub async fn post(&self, url: &str, headers: &[(&str, &str)], text: &str) -> Answer {
+        self.send(http_request(Method::POST, url, headers, text)).await
     }
 
     /// Gets `url`.
     pub async fn try_get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, HttpError> {
-        let mut request = Request::builder().method(Method::GET).uri(url);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(Full::default()).unwrap();
+        self.try_send(http_request(Method::GET, url, headers, "")).await
+    }
+
+    async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
+        let url = request.uri().clone();
         let response = tokio::time::timeout(PATIENCE, self.client.request(request))
             .await
-            .unwrap_or_else(|_| panic!("GET {url}: no answer within {PATIENCE:?}"))?;
+            .unwrap_or_else(|_| panic!("{url}: no answer within {PATIENCE:?}"))?;
         let (head, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
     }
+}
+
+fn http_request(
+    method: Method,
+    url: &str,
+    headers: &[(&str, &str)],
+    text: &str,
+) -> Request<Full<Bytes>> {
+    let request = Request::builder().method(method).uri(url);
+    let request =
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(Full::from(text.to_owned())).unwrap()
 }
 
 impl Answer {

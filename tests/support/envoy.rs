@@ -20,7 +20,7 @@ const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/envoy
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Envoy {
-    _process: Process,
+    process: Process,
     _folder: TempDir,
     admin: SocketAddr,
     http: Http,
@@ -42,6 +42,7 @@ impl Envoy {
         let mut command = Command::new(program);
         command
             .args(["--concurrency", "1", "--log-level", "warning", "--disable-hot-restart"])
+            .args(["--file-flush-interval-msec", "10"])
             .arg("--config-path")
             .arg(config_path)
             .arg("--admin-address-path")
@@ -60,7 +61,7 @@ impl Envoy {
             (answer.status == 200).then_some(())
         })
         .await;
-        Some(Self { _process: process, _folder: folder, admin, http })
+        Some(Self { process, _folder: folder, admin, http })
     }
 
     /// The address that the listener of that name got.
@@ -84,6 +85,11 @@ impl Envoy {
             (stats["stats"][0]["value"] == count).then_some(())
         })
         .await;
+    }
+
+    /// All that it has printed so far, the access log included.
+    pub fn output(&self) -> String {
+        self.process.output()
     }
 
     async fn admin_json(&self, path: &str) -> Value {

@@ -1,5 +1,6 @@
 //! An Envoy between callers and an upstream, which asks one Tollgate or several.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ const ASKS_MAX: usize = 100_000;
 
 /// An Envoy between a caller and an upstream.
 pub struct Gateway {
-    _envoy: Envoy,
+    envoy: Envoy,
     pub upstream: Upstream,
     pub caller: Caller,
 }
@@ -62,11 +63,74 @@ impl Gateway {
         let envoy = Envoy::start(&config).await?;
         envoy.healthy("tollgate", u64::try_from(sidecars.len()).unwrap()).await;
         let caller = Caller { http: Http::new(), gateway: envoy.listener("gateway").await };
-        Some(Self { _envoy: envoy, upstream, caller })
+        Some(Self { envoy, upstream, caller })
+    }
+}
+
+impl Gateway {
+    /// Starts an Envoy with a file of `deploy/envoy` and other ports: its callers and its admin come in where
+    /// the system says, and those that it asks are at `ports`, by their ports in the file. The time that it
+    /// gives Tollgate is longer, and what it could not ask about is refused, so that counts are exact
+    /// however busy the machine is. None if there is no Envoy here.
+    pub async fn deployed(file: &str, ports: &[(u16, SocketAddr)]) -> Option<Self> {
+        let config = fs::read_to_string(format!("deploy/envoy/{file}")).unwrap();
+        Self::configured(config, ports).await
+    }
+
+    /// The same with the text of such a file.
+    pub async fn configured(mut config: String, ports: &[(u16, SocketAddr)]) -> Option<Self> {
+        let upstream = Upstream::start().await;
+        let own = [(9901, 0), (10000, 0), (8000, upstream.address.port())];
+        let asked = ports.iter().map(|(port, address)| (*port, address.port()));
+        let ports = own.into_iter().chain(asked);
+        let ports = ports.map(|(port, other)| {
+            (format!("port_value: {port} }}"), format!("port_value: {other} }}"))
+        });
+        let timeout =
+            ["timeout: 0.050s", "timeout: 2.5s"].into_iter().find(|text| config.contains(text));
+        let words = [
+            ("0.0.0.0", "127.0.0.1"),
+            (timeout.unwrap(), "timeout: 10s"),
+            ("failure_mode_deny: false", "failure_mode_deny: true"),
+        ];
+        let words = words.map(|(word, other)| (word.to_owned(), other.to_owned()));
+        for (word, other) in words.into_iter().chain(ports) {
+            assert!(config.contains(&word), "`{word}` is not in\n{config}");
+            config = config.replace(&word, &other);
+        }
+        let envoy = Envoy::start(&config).await?;
+        envoy.healthy("tollgate", 1).await;
+        let caller = Caller { http: Http::new(), gateway: envoy.listener("ingress").await };
+        Some(Self { envoy, upstream, caller })
+    }
+
+    /// Waits until Envoy has logged a refusal of a caller whom the policy tells apart so.
+    pub async fn logs(&self, caller: &Value) {
+        eventually("a line of the access log", async || {
+            let lines = self.envoy.output();
+            let mut lines = lines.lines().filter_map(|line| serde_json::from_str(line).ok());
+            lines.any(|line: Value| line["limit"]["caller"] == *caller).then_some(())
+        })
+        .await;
     }
 }
 
 impl Caller {
+    /// Where Envoy listens.
+    pub fn address(&self) -> SocketAddr {
+        self.gateway
+    }
+
+    /// Gets a path.
+    pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.http.get(&format!("http://{}{path}", self.gateway), headers).await
+    }
+
+    /// Posts a text to a path.
+    pub async fn post(&self, path: &str, headers: &[(&str, &str)], text: &str) -> Answer {
+        self.http.post(&format!("http://{}{path}", self.gateway), headers, text).await
+    }
+
     /// Asks as `user`, who does `operation` if it is not empty.
     pub async fn ask(&self, user: &str, operation: &str) -> Answer {
         let headers = [("x-user", user), ("x-operation", operation)];

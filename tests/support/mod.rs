@@ -2,6 +2,7 @@
 //!
 //! Nothing here reaches into Tollgate. A test waits for conditions, never for time to pass.
 
+pub mod ask;
 pub mod batch;
 pub mod claims;
 pub mod client;

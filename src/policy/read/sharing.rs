@@ -58,7 +58,9 @@ fn priority(reader: &mut Reader<'_>, node: &Node) -> PriorityFile {
     let addend = |reader: &mut Reader<'_>, node: &Node| {
         reader.integer(node, "an addend is a whole number", -ADDEND_MAX..=ADDEND_MAX)
     };
-    let table = |reader: &mut Reader<'_>, node: &Node| Some(named(reader, node, "a table", addend));
+    let table = |reader: &mut Reader<'_>, node: &Node| {
+        Some(named(reader, node, "a table of `add`", addend))
+    };
     PriorityFile {
         key: text(reader, &fields, "key"),
         default: fields.get("default").and_then(|node| level(reader, node, "`default`")),
@@ -137,7 +139,14 @@ pub(super) fn only(reader: &mut Reader<'_>, node: &Node) -> OnlyFile {
     let fields = reader.fields(node, &ONLY, ELSEWHERE);
     let tier = fields.get("tier").map(|node| names(reader, node, "`tier`").value);
     let priority = fields.get("priority").and_then(|node| level(reader, node, "`priority`"));
-    if matches!(node.value, Value::Map(_)) && tier.is_none() && priority.is_none() {
+    let nobody = match &node.value {
+        // What stands there instead has been noted.
+        Value::Map(entries) if fields.get("priority").is_none() => {
+            entries.is_empty() || tier.as_ref().is_some_and(Vec::is_empty)
+        }
+        _ => false,
+    };
+    if nobody {
         reader.error(start_of(node), "`only` names nobody; it holds `tier`, `priority` or both");
     }
     OnlyFile { tier, priority }

@@ -1,0 +1,121 @@
+//! Asks Tollgate over gRPC in few words, and reads what it says of a refusal.
+
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use envoy_types::pb::google::protobuf::Struct;
+use envoy_types::pb::google::protobuf::value::Kind;
+use serde_json::Value;
+use serde_json::json;
+
+use super::client;
+use super::client::Grpc;
+use super::tollgate::Tollgate;
+
+/// Asks about requests of one domain.
+pub struct Asker {
+    domain: &'static str,
+    client: Grpc,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Told {
+    pub passed: bool,
+    /// What is left of each descriptor's limit.
+    pub remaining: Vec<u32>,
+    /// The body of a refusal; null if the request passed.
+    pub problem: Value,
+    /// The dynamic metadata; null if there is none.
+    pub metadata: Value,
+}
+
+impl Asker {
+    /// Asks `tollgate`.
+    pub async fn new(tollgate: &Tollgate, domain: &'static str) -> Self {
+        Self { domain, client: tollgate.client().await }
+    }
+
+    /// Asks for so many hits, with descriptors written as `key=value,key=value`.
+    pub async fn ask(&mut self, descriptors: &[&str], hits: u32) -> Told {
+        self.send(request(self.domain, descriptors, hits)).await
+    }
+
+    /// Gives so many hits back.
+    pub async fn give_back(&mut self, descriptors: &[&str], hits: u32) -> Told {
+        let mut request = request(self.domain, descriptors, hits);
+        request.descriptors.iter_mut().for_each(|one| one.is_negative_hits = true);
+        self.send(request).await
+    }
+
+    /// So many hits fit and not one more.
+    pub async fn spend_exactly(&mut self, descriptors: &[&str], hits: u32) {
+        let more = self.ask(descriptors, hits + 1).await;
+        assert!(!more.passed, "{descriptors:?} {hits} + 1: {more:?}");
+        let all = self.ask(descriptors, hits).await;
+        assert!(all.passed, "{descriptors:?} {hits}: {all:?}");
+        let again = self.ask(descriptors, 1).await;
+        assert!(!again.passed, "{descriptors:?} 1 after {hits}: {again:?}");
+    }
+
+    async fn send(&mut self, request: RateLimitRequest) -> Told {
+        Told::new(&self.client.should_rate_limit(request).await.unwrap().into_inner())
+    }
+}
+
+impl Told {
+    fn new(response: &RateLimitResponse) -> Self {
+        let statuses = response.statuses.iter();
+        Self {
+            passed: response.overall_code() == Code::Ok,
+            remaining: statuses.map(|status| status.limit_remaining).collect(),
+            problem: serde_json::from_slice(&response.raw_body).unwrap_or_default(),
+            metadata: response.dynamic_metadata.as_ref().map(json_of).unwrap_or_default(),
+        }
+    }
+
+    /// Why it was refused, as the body says it and the metadata too; empty if it passed.
+    pub fn reason(&self) -> &str {
+        assert_eq!(self.problem["reason"], self.metadata["reason"], "{self:?}");
+        self.problem["reason"].as_str().unwrap_or_default()
+    }
+
+    /// The names of the limits that refused.
+    pub fn violated(&self) -> Vec<&str> {
+        let names = self.problem["violated-policies"].as_array().into_iter().flatten();
+        names.filter_map(Value::as_str).collect()
+    }
+}
+
+/// A request whose descriptors are written as `key=value,key=value`.
+pub fn request(domain: &str, descriptors: &[&str], hits: u32) -> RateLimitRequest {
+    let entries = |text: &&str| {
+        let entries: Vec<_> = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
+        client::descriptor(&entries)
+    };
+    RateLimitRequest {
+        domain: domain.to_owned(),
+        descriptors: descriptors.iter().map(entries).collect(),
+        hits_addend: hits,
+    }
+}
+
+fn json_of(fields: &Struct) -> Value {
+    let fields = fields.fields.iter();
+    fields
+        .map(|(name, value)| (name.clone(), value.kind.as_ref().map_or(Value::Null, json_kind)))
+        .collect()
+}
+
+fn json_kind(kind: &Kind) -> Value {
+    match kind {
+        Kind::NullValue(_) => Value::Null,
+        Kind::NumberValue(number) => json!(number),
+        Kind::StringValue(text) => json!(text),
+        Kind::BoolValue(flag) => json!(flag),
+        Kind::StructValue(fields) => json_of(fields),
+        Kind::ListValue(list) => {
+            list.values.iter().filter_map(|value| value.kind.as_ref()).map(json_kind).collect()
+        }
+    }
+}
