@@ -16,6 +16,7 @@ mod cost;
 mod explain;
 mod fields;
 mod key;
+mod level;
 mod limits;
 mod mode;
 mod pattern;

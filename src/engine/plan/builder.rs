@@ -1,0 +1,231 @@
+//! Adds up what the descriptors of a request meet.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::engine::Descriptor;
+use crate::engine::Request;
+use crate::engine::asker::Account;
+use crate::engine::asker::Asker;
+use crate::engine::asker::entry;
+use crate::limit::Hits;
+use crate::policy::Domain;
+use crate::policy::Key;
+use crate::policy::Mode;
+use crate::policy::Only;
+use crate::policy::Rule;
+use crate::policy::RuleLimit;
+use crate::policy::TierLimit;
+use crate::policy::Walk;
+use crate::store::Charge;
+use crate::store::FEW;
+
+use super::Asked;
+use super::ModeSettings;
+use super::Part;
+use super::Plan;
+
+/// A descriptor's way through the policy.
+pub struct Way<'w, 'p> {
+    pub walk: &'w Walk<'p>,
+    pub path: &'w [(&'w str, &'w str)],
+    pub hits: Hits,
+}
+
+/// The key of the limit that a descriptor brings along.
+fn override_key(domain: &Domain, path: &[(&str, &str)]) -> Key {
+    let mut key = Key::of_override(&domain.name);
+    path.iter().for_each(|(name, value)| key.push_value(name, value));
+    key.finish()
+}
+
+/// Adds up what the descriptors of a request meet.
+pub struct Builder<'b, 'p, 'r> {
+    pub plan: &'b mut Plan<'p>,
+    pub domain: &'p Domain,
+    pub request: &'r Request<'r>,
+    pub asker: &'r Asker<'r>,
+    /// Names of limits that don't count in this request.
+    pub replaced: HashSet<&'p str>,
+    pub modes: ModeSettings,
+}
+
+/// Limits of one rule that a descriptor meets.
+#[derive(Clone, Copy)]
+struct Met<'a, 'p> {
+    /// None for a limit that the request brings along.
+    rule: Option<&'p Rule>,
+    limits: &'a [Arc<RuleLimit>],
+    /// Whose counter it is, if it is the caller's own and a directory knows the caller.
+    account: Option<Account>,
+    hits: Hits,
+    /// The descriptor passes through the rule on its way.
+    inherited: bool,
+}
+
+impl<'p> Builder<'_, 'p, '_> {
+    /// Adds what a descriptor meets on its way.
+    pub fn descriptor(&mut self, descriptor: &Descriptor<'_>, way: &Way<'_, 'p>) {
+        let part = self.part(descriptor, way);
+        self.plan.descriptors.push(part);
+    }
+
+    fn part(&mut self, descriptor: &Descriptor<'_>, way: &Way<'_, 'p>) -> Part<'p> {
+        let mut part = Part { rule: way.walk.end(), ..Part::default() };
+        if let Some(brought) = descriptor.limit {
+            let limit = Arc::new(self.domain.override_limit(brought.amount, brought.unit));
+            let key = override_key(self.domain, way.path);
+            let limits = &[limit];
+            let met = Met { rule: None, limits, account: None, hits: way.hits, inherited: false };
+            self.meet(&mut part, key, met);
+        }
+        for rule in way.walk.steps() {
+            let spends = matches!(way.hits, Hits::Spend(_));
+            let outside = |only: &Only| !only.admits(self.asker.tier, self.asker.priority(0));
+            part.denied |= spends && rule.only.as_ref().is_some_and(outside);
+        }
+        for (depth, rule) in way.walk.cascading() {
+            self.rule(&mut part, way, (depth, rule));
+        }
+        part.unlimited = false;
+        if let Some(rule) = way.walk.end() {
+            self.rule(&mut part, way, (way.path.len(), rule));
+            part.unlimited &= part.charges.is_empty();
+        }
+        part
+    }
+
+    /// Notes that a descriptor meets a rule at a depth of its way: under the request's own key, or under
+    /// those of the accounts that a caller's limits are spent from.
+    fn rule(&mut self, part: &mut Part<'p>, way: &Way<'_, 'p>, (depth, rule): (usize, &'p Rule)) {
+        let inherited = depth < way.path.len();
+        let limits = rule.limits.as_slice();
+        if limits.is_empty() {
+            return;
+        }
+        let met = Met { rule: Some(rule), limits, account: None, hits: way.hits, inherited };
+        let asker = self.asker;
+        let caller_key = self.domain.classes.caller_key.as_deref();
+        let names_caller =
+            |(key, value): &(&str, &str)| Some(*key) == caller_key && Some(*value) == asker.name;
+        let place = way.path[..depth].iter().position(names_caller);
+        let Some(place) = place.filter(|_| rule.of_caller && !asker.accounts.is_empty()) else {
+            let key = self.domain.key(way.walk, way.path, depth);
+            return self.meet(part, key, met);
+        };
+        let mut path: SmallVec<[(&str, &str); FEW]> = way.path.into();
+        for account in asker.accounts.iter().copied() {
+            path[place].1 = asker.account_name(account);
+            let key = self.domain.key(way.walk, &path, depth);
+            self.meet(part, key, Met { account: Some(account), ..met });
+        }
+    }
+
+    /// Notes that a descriptor meets limits under `key`.
+    fn meet(&mut self, part: &mut Part<'p>, key: Key, met: Met<'_, 'p>) {
+        let known = self.plan.batch.keys.len();
+        let key_index = self.plan.batch.key_index(key);
+        let first = self.plan.batch.charges.len();
+        if key_index == known {
+            self.charge(part, key_index, met);
+        } else {
+            self.tighten(part, key_index, met);
+        }
+        self.plan.asked.resize(self.plan.batch.charges.len(), Asked::default());
+        if self.plan.batch.charges.len() == first && key_index == known {
+            self.plan.batch.keys.pop();
+            return;
+        }
+        let charges = self.plan.batch.charges.iter().zip(&self.plan.limits);
+        for (index, (charge, limit)) in charges.enumerate() {
+            if charge.key_index == key_index {
+                part.charges.push(index);
+                let hits = cost(limit, self.request, met.hits);
+                self.plan.asked[index].add(hits, met.inherited);
+            }
+        }
+    }
+
+    /// Adds charges for the limits of one rule, those of one mode side by side as one group.
+    fn charge(&mut self, part: &mut Part<'p>, key_index: usize, met: Met<'_, 'p>) {
+        let counts = |limit: &&Arc<RuleLimit>| !self.replaced.contains(&*limit.name);
+        let mut limits: SmallVec<[&Arc<RuleLimit>; FEW]> =
+            met.limits.iter().filter(counts).collect();
+        limits.sort_by_key(|limit| limit.mode);
+        let last = self.plan.batch.charges.last();
+        let mut group = last.map_or(0, |charge| charge.group + 1);
+        let mut previous = None;
+        for rule_limit in limits {
+            let limit = match self.limit(rule_limit, met.account) {
+                Some(TierLimit::Limit(limit)) => limit,
+                Some(TierLimit::Unlimited) => {
+                    part.unlimited = true;
+                    continue;
+                }
+                None => continue,
+                Some(TierLimit::None) => {
+                    let enforced = rule_limit.mode != Mode::Shadow;
+                    part.denied |= enforced && matches!(met.hits, Hits::Spend(_));
+                    continue;
+                }
+            };
+            group += usize::from(previous.is_some_and(|previous| previous != rule_limit.mode));
+            previous = Some(rule_limit.mode);
+            let bonuses = met.account.map(|account| self.asker.bonuses(account, rule_limit));
+            self.plan.batch.charges.push(Charge {
+                key_index,
+                group,
+                mode: self.modes.charged(rule_limit.mode),
+                open: self.open(met.rule, &limit),
+                limit,
+                hits: Hits::Spend(0),
+                bonuses: bonuses.unwrap_or_default(),
+            });
+            self.plan.limits.push(rule_limit.clone());
+            self.plan.of_caller.push(met.rule.is_some_and(|rule| rule.of_caller));
+        }
+        self.gauge(key_index, met.rule);
+    }
+
+    /// A limit as it is for who asks; None if it isn't counted at the account.
+    fn limit(&self, rule_limit: &RuleLimit, account: Option<Account>) -> Option<TierLimit> {
+        match account {
+            Some(account) => self.asker.limit(account, rule_limit),
+            None => Some(rule_limit.of_tier(self.asker.tier)),
+        }
+    }
+
+    /// Two descriptors of one path that bring different amounts along: the smaller one holds.
+    fn tighten(&mut self, part: &mut Part<'p>, key_index: usize, met: Met<'_, 'p>) {
+        let charges = self.plan.batch.charges.iter_mut().zip(&mut self.plan.limits);
+        for (charge, known) in charges.filter(|(charge, _)| charge.key_index == key_index) {
+            let same = met.limits.iter().find(|limit| limit.limit.tag() == charge.limit.tag());
+            if let Some(limit) = same.filter(|limit| limit.limit.amount() < known.limit.amount()) {
+                charge.limit = limit.limit.clone();
+                *known = limit.clone();
+            }
+        }
+        let tags = |limit: &&Arc<RuleLimit>| {
+            let charges = self.plan.batch.charges.iter();
+            let mut of_key = charges.filter(|charge| charge.key_index == key_index);
+            !of_key.any(|charge| charge.limit.tag() == limit.limit.tag())
+        };
+        let new: SmallVec<[Arc<RuleLimit>; FEW]> =
+            met.limits.iter().filter(tags).cloned().collect();
+        if !new.is_empty() {
+            self.charge(part, key_index, Met { rule: None, limits: &new, ..met });
+        }
+    }
+}
+
+/// What a request's hits cost under a limit.
+fn cost(limit: &RuleLimit, request: &Request<'_>, hits: Hits) -> Hits {
+    let Some(cost) = &limit.cost else { return hits };
+    let of = |asked| cost.of(asked, |key| entry(request, key));
+    match hits {
+        Hits::Spend(asked) => Hits::Spend(of(asked)),
+        Hits::GiveBack(asked) => Hits::GiveBack(of(asked)),
+    }
+}

@@ -1,0 +1,168 @@
+//! What a request asks of the store: which limits it meets, under which keys, for how many hits.
+
+mod builder;
+mod press;
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::limit::Hits;
+use crate::policy::Domain;
+use crate::policy::Mode;
+use crate::policy::Path;
+use crate::policy::Rule;
+use crate::policy::RuleLimit;
+use crate::policy::Walk;
+use crate::store::Batch;
+use crate::store::FEW;
+
+use super::Descriptor;
+use super::Request;
+use super::asker::Asker;
+
+use builder::Builder;
+use builder::Way;
+
+/// What a request asks of the store, and what each part of it is for.
+#[derive(Debug, Default)]
+pub struct Plan<'p> {
+    pub batch: Batch,
+    /// The limit of each charge of the batch.
+    pub limits: SmallVec<[Arc<RuleLimit>; FEW]>,
+    /// The rule of each gauge of the batch.
+    pub gauges: SmallVec<[&'p Rule; 1]>,
+    /// One for each descriptor, in order.
+    pub descriptors: SmallVec<[Part<'p>; FEW]>,
+    /// Nothing is to be charged, because the caller may not pass whatever the limits say.
+    pub denial: Option<Denial>,
+    /// What is asked of each charge of the batch.
+    asked: SmallVec<[Asked; FEW]>,
+    /// Whether each charge is of a limit of the caller's own.
+    of_caller: SmallVec<[bool; FEW]>,
+}
+
+/// Why a caller may not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The directory says that nothing of the caller passes.
+    Disabled,
+    /// The policy keeps the caller's tier out of what is asked for.
+    NoAccess,
+}
+
+/// What one descriptor meets.
+#[derive(Debug, Default)]
+pub struct Part<'p> {
+    /// The rule at its end.
+    pub rule: Option<&'p Rule>,
+    /// Charges of the batch, by index.
+    pub charges: SmallVec<[usize; FEW]>,
+    /// The rule doesn't limit this caller.
+    pub unlimited: bool,
+    /// It may not pass.
+    pub denied: bool,
+}
+
+/// Hits that meet on one charge.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asked {
+    /// By descriptors that end at the rule; they add up.
+    own: Sum,
+    /// By descriptors that pass through a cascading rule; together they are one request, so the most
+    /// of them counts, and only what exceeds the rule's own.
+    inherited: Sum,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Sum {
+    spent: u64,
+    given_back: u64,
+}
+
+impl Asked {
+    fn add(&mut self, hits: Hits, inherited: bool) {
+        let sum = if inherited { &mut self.inherited } else { &mut self.own };
+        let amount = hits.amount();
+        let total = match hits {
+            Hits::Spend(_) => &mut sum.spent,
+            Hits::GiveBack(_) => &mut sum.given_back,
+        };
+        *total = if inherited { amount.max(*total) } else { total.saturating_add(amount) };
+    }
+
+    fn hits(self) -> Hits {
+        let spent = self.own.spent.max(self.inherited.spent);
+        let given_back = self.own.given_back.max(self.inherited.given_back);
+        match spent.checked_sub(given_back) {
+            Some(hits) => Hits::Spend(hits),
+            None => Hits::GiveBack(given_back - spent),
+        }
+    }
+}
+
+/// Modes that the settings lay over those of the policy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ModeSettings {
+    /// Decide and record everything, enforce nothing.
+    pub shadow: bool,
+    /// Every enforced limit is a quota.
+    pub quota: bool,
+}
+
+impl ModeSettings {
+    /// The mode by which a request is judged.
+    pub fn judged(self, mode: Mode) -> Mode {
+        if self.quota && mode == Mode::Enforce { Mode::Quota } else { mode }
+    }
+
+    /// The mode by which the store charges.
+    fn charged(self, mode: Mode) -> Mode {
+        if self.shadow { Mode::Shadow } else { self.judged(mode) }
+    }
+}
+
+impl<'p> Plan<'p> {
+    /// What `request` asks of the store under the policy of its domain.
+    pub fn new(
+        domain: &'p Domain,
+        request: &Request<'_>,
+        asker: &Asker<'_>,
+        modes: ModeSettings,
+    ) -> Self {
+        let descriptors = request.descriptors().iter();
+        let paths: SmallVec<[Path<'_>; FEW]> =
+            descriptors.map(|descriptor| domain.path(&descriptor.entries)).collect();
+        let walks: SmallVec<[Walk<'p>; FEW]> = request
+            .descriptors()
+            .iter()
+            .zip(&paths)
+            .map(|(descriptor, path)| match descriptor.limit {
+                None => domain.walk(path),
+                Some(_) => domain.walk(&[]),
+            })
+            .collect();
+        let ends = walks.iter().filter_map(|walk| walk.end());
+        let replaced = ends.flat_map(|rule| rule.replaces.iter().map(String::as_str)).collect();
+
+        let mut plan = Self::default();
+        let mut builder = Builder { plan: &mut plan, domain, request, asker, replaced, modes };
+        for ((descriptor, path), walk) in request.descriptors().iter().zip(&paths).zip(&walks) {
+            let way = Way { walk, path, hits: descriptor.hits };
+            builder.descriptor(descriptor, &way);
+        }
+        builder.press();
+        let spends = |part: &Descriptor<'_>| matches!(part.hits, Hits::Spend(_));
+        let denied = plan.descriptors.iter().any(|part| part.denied);
+        plan.denial = if asker.is_disabled() && request.descriptors().iter().any(spends) {
+            plan.descriptors.iter_mut().for_each(|part| part.denied = true);
+            Some(Denial::Disabled)
+        } else {
+            denied.then_some(Denial::NoAccess)
+        };
+        for (charge, asked) in plan.batch.charges.iter_mut().zip(&plan.asked) {
+            charge.hits = asked.hits();
+        }
+        plan
+    }
+}

@@ -1,0 +1,84 @@
+//! What is open of each limit to who asks, and what pressure leaves of it.
+
+use smallvec::SmallVec;
+
+use crate::limit::Limit;
+use crate::policy::Level;
+use crate::policy::Only;
+use crate::policy::Rule;
+use crate::store::Gauge;
+use crate::store::Mark;
+use crate::store::Open;
+use crate::store::Pressed;
+
+use super::builder::Builder;
+
+impl<'p> Builder<'_, 'p, '_> {
+    /// How much of a rule's limit is open to who asks.
+    pub(super) fn open(&self, rule: Option<&Rule>, limit: &Limit) -> Open {
+        match rule.and_then(|rule| rule.capacity.as_ref()) {
+            None => Open::all(),
+            Some(capacity) => {
+                let hits = capacity.open(self.asker.tier, limit.capacity());
+                Open { hits, ..Open::all() }
+            }
+        }
+    }
+
+    /// Has the level of pressure told by the charges under a key, if the rule has any.
+    pub(super) fn gauge(&mut self, key_index: usize, rule: Option<&'p Rule>) {
+        let Some(rule) = rule else { return };
+        let Some(capacity) = rule.capacity.as_ref().filter(|one| !one.levels.is_empty()) else {
+            return;
+        };
+        let mut marks = SmallVec::new();
+        let charges = self.plan.batch.charges.iter().enumerate();
+        for (charge, told) in charges.filter(|(_, charge)| charge.key_index == key_index) {
+            for (number, level) in (1..).zip(&capacity.levels) {
+                let whole = told.limit.capacity();
+                let (rise, fall) = (level.above.of(whole), level.until.of(whole));
+                marks.push(Mark { charge, level: number, rise, fall });
+            }
+        }
+        if !marks.is_empty() {
+            self.plan.batch.gauges.push(Gauge { key_index, marks });
+            self.plan.gauges.push(rule);
+        }
+    }
+
+    /// Says what each gauge leaves open of the charges that it presses: of the limits under its own key
+    /// nothing to those who don't pass, of the caller's own limits the part that its tier keeps.
+    pub(super) fn press(&mut self) {
+        let gauges = self.plan.batch.gauges.iter().zip(&self.plan.gauges).enumerate();
+        for (gauge, (Gauge { key_index, .. }, rule)) in gauges {
+            let Some(capacity) = &rule.capacity else { continue };
+            let charges = self.plan.batch.charges.iter_mut().zip(&self.plan.of_caller);
+            for (charge, of_caller) in charges {
+                let whole = charge.limit.capacity().min(charge.open.hits);
+                let levels = (1..).zip(&capacity.levels);
+                let mut least = whole;
+                let mut open = |hits: u64| {
+                    least = least.min(hits);
+                    least
+                };
+                let hits: SmallVec<[u64; 2]> = if charge.key_index == *key_index {
+                    let passes = |number, level: &Level| {
+                        let priority = self.asker.priority(number);
+                        let admits = |only: &Only| only.admits(self.asker.tier, priority);
+                        level.only.as_ref().is_none_or(admits)
+                    };
+                    let hits = |(number, level)| if passes(number, level) { whole } else { 0 };
+                    levels.map(|level| open(hits(level))).collect()
+                } else if *of_caller {
+                    let tier = self.asker.tier;
+                    levels.map(|(_, level)| open(level.keeps(tier).of(whole))).collect()
+                } else {
+                    continue;
+                };
+                if hits.iter().any(|open| *open < whole) {
+                    charge.open.pressed.push(Pressed { gauge, hits });
+                }
+            }
+        }
+    }
+}
