@@ -1,9 +1,11 @@
 //! The policies in force, with the metrics of their limits looked up once.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::metrics::ChosenMetrics;
 use crate::metrics::DomainMetrics;
 use crate::metrics::LimitMetrics;
 use crate::metrics::Metrics;
@@ -14,6 +16,7 @@ use crate::policy::PolicySet;
 use super::Code;
 use super::answer::Charged;
 use super::answer::Judgement;
+use super::latencies::Latencies;
 
 /// The label of requests for domains without a policy, whose names callers choose.
 const UNKNOWN_DOMAIN: &str = "";
@@ -25,6 +28,8 @@ const NEAR_PART: u64 = 5;
 #[derive(Debug)]
 pub struct Live {
     pub policies: Arc<PolicySet>,
+    /// Of those that the policies may choose.
+    pub latencies: Latencies,
     domains: HashMap<String, LiveDomain, foldhash::fast::RandomState>,
     unknown: DomainMetrics,
 }
@@ -34,6 +39,8 @@ struct LiveDomain {
     requests: DomainMetrics,
     /// By the limit's index; the last is for limits that requests bring along.
     limits: Vec<LimitMetrics>,
+    /// By the name that a choice may choose.
+    chosen: BTreeMap<Box<str>, ChosenMetrics>,
 }
 
 impl Live {
@@ -44,10 +51,17 @@ impl Live {
             limits.iter().for_each(|limit| labels[limit.index] = &limit.label);
             let limit = |label| metrics.limit(&domain.name, label);
             let limits = labels.into_iter().map(limit).collect();
-            (domain.name.clone(), LiveDomain { requests: metrics.domain(&domain.name), limits })
+            let chosen = domain.choices.iter().flat_map(|choice| &choice.candidates);
+            let chosen = chosen
+                .map(|one| (one.name.clone(), metrics.chosen(&domain.name, &one.name)))
+                .collect();
+            let requests = metrics.domain(&domain.name);
+            (domain.name.clone(), LiveDomain { requests, limits, chosen })
         };
         let domains = policies.domains().into_iter().map(live).collect();
-        Self { policies: Arc::new(policies), domains, unknown: metrics.domain(UNKNOWN_DOMAIN) }
+        let latencies = Latencies::new(&policies);
+        let unknown = metrics.domain(UNKNOWN_DOMAIN);
+        Self { policies: Arc::new(policies), latencies, domains, unknown }
     }
 
     /// Forgets the metrics of limits and domains that are no longer there.
@@ -62,6 +76,10 @@ impl Live {
             };
             limits.extend(domain.limits().into_iter().map(label));
         }
+        let chosen = self.domains.iter().flat_map(|(domain, live)| {
+            live.chosen.keys().map(|name| (domain.clone(), name.to_string()))
+        });
+        metrics.retain_chosen(&chosen.collect());
         metrics.retain_domains(&domains);
         metrics.retain_limits(&limits);
     }
@@ -73,6 +91,14 @@ impl Live {
             Code::Ok => requests.ok.inc(),
             Code::OverLimit => requests.over_limit.inc(),
         };
+    }
+
+    /// Counts a request of a domain that was passed on to the chosen one.
+    pub fn count_chosen(&self, domain: &str, name: &str) {
+        let live = self.domains.get(domain);
+        if let Some(chosen) = live.and_then(|domain| domain.chosen.get(name)) {
+            chosen.requests.inc();
+        }
     }
 
     /// Counts the decisions of a request.

@@ -6,8 +6,11 @@
 
 mod answer;
 mod asker;
+mod choice;
 mod headers;
+mod latencies;
 mod live;
+mod peek;
 mod plan;
 pub mod protocol;
 mod readiness;
@@ -35,9 +38,11 @@ use crate::store::Store;
 use answer::Happened;
 use answer::Judgement;
 use asker::Asker;
+use choice::Scene;
 use live::Live;
 use plan::Plan;
 
+pub use latencies::LatencyError;
 pub use plan::ModeSettings;
 pub use readiness::Phase;
 pub use readiness::Readiness;
@@ -83,7 +88,8 @@ impl Engine {
     /// Puts other policies in force. Requests that are under way end under those they began with, and
     /// counters stay where they are.
     pub fn replace(&self, policies: PolicySet) {
-        let live = Live::new(policies, &self.settings.metrics);
+        let mut live = Live::new(policies, &self.settings.metrics);
+        live.latencies.share(&self.live.load().latencies);
         live.retain_metrics(&self.settings.metrics);
         self.live.store(Arc::new(live));
     }
@@ -116,6 +122,11 @@ impl Engine {
         let live = self.live.load_full();
         let verdict = match live.policies.domain(request.domain()) {
             None => Verdict::without_policy(request.descriptors().len()),
+            Some(domain) if choice::leaves_choice(domain, request) => {
+                let lineage = &self.lineage(domain, request).await;
+                // Boxed, because it is large and seldom.
+                Box::pin(self.choose(Scene { live: &live, domain, lineage }, request)).await
+            }
             Some(domain) => {
                 let modes = self.settings.modes;
                 let lineage = self.lineage(domain, request).await;

@@ -49,6 +49,7 @@ pub struct Metrics {
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
+    chosen: Family<ChosenLabels, Counter>,
     store_errors: Family<KindLabel, Counter>,
     reloads: Family<ReloadLabel, Counter>,
     policy: Family<PolicyLabel, Gauge>,
@@ -64,6 +65,7 @@ pub struct Metrics {
 struct Live {
     limits: BTreeSet<(String, String)>,
     domains: BTreeSet<String>,
+    chosen: BTreeSet<(String, String)>,
 }
 
 /// The counters of one limit, looked up when a policy is loaded and kept beside it.
@@ -88,6 +90,13 @@ pub struct DomainMetrics {
     pub ok: Counter,
     /// Requests that did not.
     pub over_limit: Counter,
+}
+
+/// The counter of one name that a choice may choose, looked up when a policy is loaded and kept beside it.
+#[derive(Clone, Debug, Default)]
+pub struct ChosenMetrics {
+    /// Requests that passed as one for it.
+    pub requests: Counter,
 }
 
 /// How a reload ended.
@@ -128,6 +137,12 @@ struct LimitLabels {
 struct RequestLabels {
     domain: String,
     code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChosenLabels {
+    domain: String,
+    provider: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -174,6 +189,7 @@ impl Metrics {
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
+            chosen: Family::default(),
             store_errors: Family::default(),
             reloads: Family::default(),
             policy: Family::default(),
@@ -208,6 +224,23 @@ impl Metrics {
         self.live().domains.insert(domain.to_owned());
         let request = |code| self.requests.get_or_create_owned(&request_labels(domain, code));
         DomainMetrics { ok: request(OK), over_limit: request(OVER_LIMIT) }
+    }
+
+    /// The counter of a name that a choice of the domain may choose.
+    pub fn chosen(&self, domain: &str, name: &str) -> ChosenMetrics {
+        self.live().chosen.insert((domain.to_owned(), name.to_owned()));
+        ChosenMetrics { requests: self.chosen.get_or_create_owned(&chosen_labels(domain, name)) }
+    }
+
+    /// Forgets the names to choose, as (domain, name), that are not in `live`.
+    pub fn retain_chosen(&self, live: &BTreeSet<(String, String)>) {
+        self.live().chosen.retain(|name| {
+            let keep = live.contains(name);
+            if !keep {
+                self.chosen.remove(&chosen_labels(&name.0, &name.1));
+            }
+            keep
+        });
     }
 
     /// Forgets the limits, as (domain, limit), that are not in `live`.
@@ -303,6 +336,11 @@ impl Metrics {
             "Requests by answer; the domain is empty where no policy knows it",
             self.requests.clone(),
         );
+        registry.register(
+            "chosen",
+            "Requests that passed as one for a provider that a choice found best",
+            self.chosen.clone(),
+        );
         registry.register("in_flight_requests", "Requests under way", self.in_flight.clone());
         registry.register(
             "check_duration_seconds",
@@ -365,6 +403,10 @@ fn limit_labels(domain: &str, limit: &str) -> LimitLabels {
     LimitLabels { domain: domain.to_owned(), limit: limit.to_owned() }
 }
 
+fn chosen_labels(domain: &str, name: &str) -> ChosenLabels {
+    ChosenLabels { domain: domain.to_owned(), provider: name.to_owned() }
+}
+
 fn request_labels(domain: &str, code: &'static str) -> RequestLabels {
     RequestLabels { domain: domain.to_owned(), code }
 }
@@ -392,6 +434,7 @@ mod tests {
         let limit = metrics.limit("shop", "daily");
         limit.admitted.inc();
         limit.near.inc();
+        metrics.chosen("shop", "acme").requests.inc();
         metrics.domain("").over_limit.inc();
         metrics.check_duration.observe(Duration::from_micros(3));
         metrics.store_error("late");
@@ -404,6 +447,7 @@ mod tests {
             r#"tollgate_decisions_total{domain="shop",limit="daily",outcome="admitted"} 1"#,
         );
         check(&metrics, r#"tollgate_near_limit_total{domain="shop",limit="daily"} 1"#);
+        check(&metrics, r#"tollgate_chosen_total{domain="shop",provider="acme"} 1"#);
         check(&metrics, r#"tollgate_requests_total{domain="",code="over_limit"} 1"#);
         check(&metrics, r#"tollgate_check_duration_seconds_bucket{le="0.000002"} 0"#);
         check(&metrics, r#"tollgate_check_duration_seconds_bucket{le="0.000005"} 1"#);
