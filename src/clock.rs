@@ -66,28 +66,41 @@ impl Now {
     }
 }
 
-/// Tells the time: the system's, or one that is moved by hand.
-#[derive(Clone, Debug, Default)]
-pub struct Clock {
-    manual_ms: Option<Arc<AtomicU64>>,
+/// Tells the time: the system's, or one that tests move.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    /// Stands until it is moved by hand.
+    Manual(Arc<AtomicU64>),
+    /// Has gone on from this time since that instant of the runtime's.
+    Runtime(Timestamp, tokio::time::Instant),
 }
 
 impl Clock {
     /// The system's clock.
     pub fn system() -> Self {
-        Self { manual_ms: None }
+        Self(Source::System)
     }
 
     /// A clock that stands at `at` until [`Clock::advance`] moves it; its clones move with it.
     pub fn manual(at: Timestamp) -> Self {
-        Self { manual_ms: Some(Arc::new(AtomicU64::new(at.as_ms()))) }
+        Self(Source::Manual(Arc::new(AtomicU64::new(at.as_ms()))))
+    }
+
+    /// A clock that shows `at` and goes on as the runtime's time does, which tests can pause.
+    pub fn runtime(at: Timestamp) -> Self {
+        Self(Source::Runtime(at, monotonic_now()))
     }
 
     /// The time now.
     pub fn now(&self) -> Now {
-        match &self.manual_ms {
-            Some(ms) => Now::Given(Timestamp::from_ms(ms.load(Ordering::SeqCst))),
-            None => {
+        match &self.0 {
+            Source::Manual(ms) => Now::Given(Timestamp::from_ms(ms.load(Ordering::SeqCst))),
+            Source::Runtime(at, since) => Now::Given(at.after(monotonic_now() - *since)),
+            Source::System => {
                 // A clock set before 1970 reads as 1970: counters then wait, nothing breaks.
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Now::Local(Timestamp::default().after(since))
@@ -95,13 +108,18 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock forward; the system's clock goes on as it does.
+    /// Moves a manual clock forward; others go on as they do.
     pub fn advance(&self, by: Duration) {
-        if let Some(ms) = &self.manual_ms {
+        if let Source::Manual(ms) = &self.0 {
             let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
             ms.fetch_add(by, Ordering::SeqCst);
         }
     }
+}
+
+/// A point in time for waits, by the runtime's clock, which tests can move.
+pub fn monotonic_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
 }
 
 /// Measures how long something takes, for metrics.

@@ -14,5 +14,6 @@ mod redis_store;
 mod reference;
 mod reload;
 mod store_contract;
+mod store_means;
 mod support;
 mod tidy;

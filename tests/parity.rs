@@ -7,15 +7,23 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::Config;
 use proptest::test_runner::RngSeed;
 use proptest::test_runner::TestRunner;
+use smallvec::SmallVec;
 use tollgate::clock::Now;
 use tollgate::clock::Timestamp;
+use tollgate::limit::Bonus;
 use tollgate::limit::CalendarUnit;
+use tollgate::limit::Fit;
 use tollgate::limit::Hits;
 use tollgate::limit::Limit;
+use tollgate::limit::Overdraft;
 use tollgate::policy::Mode;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
+use tollgate::store::Gauge;
+use tollgate::store::LEVELS_MAX;
+use tollgate::store::Mark;
 use tollgate::store::Open;
+use tollgate::store::Pressed;
 use tollgate::store::Store;
 use tollgate::store::memory::Memory;
 
@@ -34,9 +42,52 @@ const REQUESTS: usize = 60;
 const LIMITS: usize = 6;
 const KEYS: usize = 3;
 
-/// A request of a history: milliseconds since the one before, and its charges: key, group step, mode,
-/// limit, hits.
-type Request = (i64, Vec<(usize, bool, Mode, usize, Hits)>);
+/// What was drawn for one history.
+#[derive(Clone, Debug)]
+struct History {
+    limits: Vec<Arc<Limit>>,
+    /// Marks of the gauge of each key.
+    gauges: Vec<Vec<Measure>>,
+    requests: Vec<Request>,
+}
+
+/// A mark by the use of one of the limits, its points in thousandths of the capacity.
+#[derive(Clone, Debug)]
+struct Measure {
+    limit: usize,
+    level: u8,
+    rise: u64,
+    fall: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Request {
+    /// Milliseconds since the one before.
+    step_ms: i64,
+    charges: Vec<Asked>,
+    /// Whether it looks at gauges.
+    looks: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    key: usize,
+    new_group: bool,
+    mode: Mode,
+    limit: usize,
+    hits: Hits,
+    special: Option<Special>,
+}
+
+/// What makes a charge special, in thousandths of its capacity.
+#[derive(Clone, Debug)]
+struct Special {
+    open: u64,
+    /// For each gauge of the batch, from the first on: what is open at each level.
+    pressed: Vec<Vec<u64>>,
+    /// Of each bonus, from the first id on: whether it is there, its hits, its end in milliseconds from now.
+    bonuses: Vec<(bool, u64, i64)>,
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_stores_answer_the_same_to_any_history() {
@@ -46,7 +97,9 @@ async fn both_stores_answer_the_same_to_any_history() {
         2 => 0_i64..200_000,
         1 => 0_i64..100_000_000_000,
     ];
-    replay("forward", &limit().boxed(), &steps.boxed()).await;
+    let ends = prop_oneof![-10_i64..3_000, 0_i64..300_000, Just(100_000_000_000)];
+    let history = history(limit().boxed(), steps.boxed(), ends.boxed());
+    replay("forward", history).await;
 }
 
 /// What has expired at one time may be forgotten at once or later, which a clock that goes back would
@@ -58,10 +111,12 @@ async fn both_stores_answer_the_same_when_the_clock_goes_back() {
         (10_000_u64..20_000).prop_map(|amount| bucket(amount, 1_000_000_000, amount)),
         amount().prop_map(total),
     ];
-    replay("back and forth", &lasting.boxed(), &(-2_000_i64..2_100).boxed()).await;
+    let ends = 100_000_000_000_i64..100_000_001_000;
+    let history = history(lasting.boxed(), (-2_000_i64..2_100).boxed(), ends.boxed());
+    replay("back and forth", history).await;
 }
 
-async fn replay(name: &str, limit: &BoxedStrategy<Arc<Limit>>, steps: &BoxedStrategy<i64>) {
+async fn replay(name: &str, histories: impl Strategy<Value = History>) {
     let Some(server) = Server::start(&[]) else {
         return;
     };
@@ -71,27 +126,46 @@ async fn replay(name: &str, limit: &BoxedStrategy<Arc<Limit>>, steps: &BoxedStra
     println!("{name}: TOLLGATE_TEST_SEED={seed}");
     let mut runner =
         TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() });
-    let limits = prop::collection::vec(limit.clone(), LIMITS);
-    let history = prop::collection::vec((steps.clone(), charges()), REQUESTS);
     for round in 0..HISTORIES {
-        let limits = limits.new_tree(&mut runner).unwrap().current();
-        let history = history.new_tree(&mut runner).unwrap().current();
-        run(&redis, &format!("{name} {round}"), limits, history).await;
+        let history = histories.new_tree(&mut runner).unwrap().current();
+        run(&redis, &format!("{name} {round}"), history).await;
     }
 }
 
-async fn run(redis: &Connected, name: &str, limits: Vec<Arc<Limit>>, history: Vec<Request>) {
-    let limits = one_rate_a_bucket(&limits);
+async fn run(redis: &Connected, name: &str, mut history: History) {
+    history.limits = one_rate_a_bucket(&history.limits);
     let memory = Memory::new(1_000);
     let mut now_ms = START_MS;
-    for (index, (step, charges)) in history.into_iter().enumerate() {
-        now_ms = now_ms.saturating_add_signed(step);
+    let mut refused = None;
+    for (index, request) in history.requests.iter().enumerate() {
+        now_ms = now_ms.saturating_add_signed(request.step_ms);
         let now = Now::Given(Timestamp::from_ms(now_ms));
-        let batch = batch(name, &limits, charges);
+        let batch = history.batch(name, request, now_ms);
         let expected = memory.charge_at(&batch, now.timestamp());
         let outcome = redis.store.charge(&batch, now).await.unwrap();
         assert_eq!(outcome, expected, "{name}, request {index} at {now_ms}: {batch:#?}");
+        refused = if outcome.admitted { refused } else { Some(batch) };
     }
+    if let Some(batch) = refused {
+        check_wait(&memory, &batch, now_ms);
+    }
+}
+
+/// A wait is exact: none passes a millisecond earlier, and then it does.
+fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) {
+    let outcome = memory.charge_at(batch, Timestamp::from_ms(now_ms));
+    let waits = batch.charges.iter().zip(&outcome.decisions).enumerate();
+    let mut waits = waits.filter_map(|(index, (charge, decision))| match decision.fit {
+        Fit::AfterMs(wait_ms) if charge.mode == Mode::Enforce => Some((index, wait_ms)),
+        _ => None,
+    });
+    let Some((index, wait_ms)) = waits.next() else {
+        return;
+    };
+    let fit = |at_ms| memory.charge_at(batch, Timestamp::from_ms(at_ms)).decisions[index].fit;
+    let tell = || format!("charge {index} after {wait_ms} ms from {now_ms}: {batch:#?}");
+    assert_eq!(fit(now_ms + wait_ms - 1), Fit::AfterMs(1), "{}", tell());
+    assert_eq!(fit(now_ms + wait_ms), Fit::Now, "{}", tell());
 }
 
 /// A bucket that a faster rate finds full is forgotten at once or later, which a slower rate on the same
@@ -103,45 +177,149 @@ fn one_rate_a_bucket(limits: &[Arc<Limit>]) -> Vec<Arc<Limit>> {
     limits.iter().map(|limit| Arc::clone(first_of(limit).unwrap_or(limit))).collect()
 }
 
-/// No two charges of a batch share key and tag, as the store's contract says.
-fn batch(
-    name: &str,
-    limits: &[Arc<Limit>],
-    charges: Vec<(usize, bool, Mode, usize, Hits)>,
-) -> Batch {
-    let mut batch = Batch::default();
-    let (mut group, mut group_mode) = (0, None);
-    for (key_number, new_group, mode, limit, hits) in charges {
-        let key_index = batch.key_index(key(&format!("{name}:{key_number}")));
-        let limit = limits[limit].clone();
-        let taken =
-            |charge: &Charge| charge.key_index == key_index && charge.limit.tag() == limit.tag();
-        if batch.charges.iter().any(taken) {
-            continue;
+impl History {
+    /// No two charges of a batch share key and tag, as the store's contract says.
+    fn batch(&self, name: &str, request: &Request, now_ms: u64) -> Batch {
+        let mut batch = Batch::default();
+        let (mut group, mut group_mode) = (0, None);
+        for asked in &request.charges {
+            let key_index = batch.key_index(key(&format!("{name}:{}", asked.key)));
+            let limit = self.limits[asked.limit].clone();
+            let taken = |charge: &Charge| {
+                charge.key_index == key_index && charge.limit.tag() == limit.tag()
+            };
+            if batch.charges.iter().any(taken) {
+                continue;
+            }
+            if asked.new_group || group_mode.is_none() {
+                group += 1;
+                group_mode = Some(asked.mode);
+            }
+            let mode = group_mode.unwrap_or_default();
+            let bonuses = asked
+                .special
+                .as_ref()
+                .map_or(Vec::new(), |special| special.bonuses(&limit, now_ms));
+            let open = Open::all();
+            batch.charges.push(Charge {
+                key_index,
+                group,
+                mode,
+                limit,
+                hits: asked.hits,
+                open,
+                bonuses,
+            });
         }
-        if new_group || group_mode.is_none() {
-            group += 1;
-            group_mode = Some(mode);
+        if request.looks {
+            self.add_gauges(name, &mut batch);
         }
-        let mode = group_mode.unwrap_or_default();
-        batch.charges.push(Charge {
-            key_index,
-            group,
+        for charge in &mut batch.charges {
+            let same = |asked: &&Asked| self.limits[asked.limit] == charge.limit;
+            let asked = request.charges.iter().find(same);
+            if let Some(special) = asked.and_then(|asked| asked.special.as_ref()) {
+                charge.open = special.open(&charge.limit, batch.gauges.len());
+            }
+        }
+        batch
+    }
+
+    fn add_gauges(&self, name: &str, batch: &mut Batch) {
+        for (number, measures) in self.gauges.iter().enumerate() {
+            let key = key(&format!("{name}:{number}"));
+            let Some(key_index) = batch.keys.iter().position(|known| *known == key) else {
+                continue;
+            };
+            let mark = |measure: &Measure| {
+                let limit = &self.limits[measure.limit];
+                let is_measured =
+                    |charge: &Charge| charge.key_index == key_index && charge.limit == *limit;
+                let charge = batch.charges.iter().position(is_measured)?;
+                let rise = share(measure.rise, limit);
+                let fall = rise * measure.fall / 1_000;
+                Some(Mark { charge, level: measure.level, rise, fall })
+            };
+            let marks = measures.iter().filter_map(mark).collect();
+            batch.gauges.push(Gauge { key_index, marks });
+        }
+    }
+}
+
+impl Special {
+    fn open(&self, limit: &Limit, gauges: usize) -> Open {
+        let pressed = self.pressed.iter().take(gauges).enumerate().map(|(gauge, shares)| {
+            let mut hits: SmallVec<[u64; 2]> =
+                shares.iter().map(|one| share(*one, limit)).collect();
+            hits.sort_unstable_by(|one, other| other.cmp(one));
+            Pressed { gauge, hits }
+        });
+        Open { hits: share(self.open, limit), pressed: pressed.collect() }
+    }
+
+    fn bonuses(&self, limit: &Limit, now_ms: u64) -> Vec<Bonus> {
+        let there = self.bonuses.iter().zip(["a", "b", "c"]).filter(|((there, ..), _)| *there);
+        let mut bonuses: Vec<Bonus> = there
+            .map(|((_, amount, ms), id)| Bonus {
+                id: id.into(),
+                amount: share(*amount, limit) + amount % 3,
+                until: Timestamp::from_ms(now_ms.saturating_add_signed(*ms)),
+            })
+            .collect();
+        bonuses.sort_by_key(|bonus| bonus.until);
+        bonuses
+    }
+}
+
+/// So many thousandths of a limit's capacity.
+fn share(thousandths: u64, limit: &Limit) -> u64 {
+    limit.capacity() * thousandths / 1_000
+}
+
+fn history(
+    limit: BoxedStrategy<Arc<Limit>>,
+    steps: BoxedStrategy<i64>,
+    ends: BoxedStrategy<i64>,
+) -> impl Strategy<Value = History> {
+    let overdraft = prop_oneof![
+        3 => Just(Overdraft::None), 1 => Just(Overdraft::Allow), 1 => Just(Overdraft::Clip)
+    ];
+    let limit = (limit, overdraft)
+        .prop_map(|(limit, overdraft)| Arc::new(Limit::clone(&limit).overdrawn(overdraft)));
+    let measure = (0..LIMITS, 1..=LEVELS_MAX, 0_u64..1_100, 0_u64..=1_000)
+        .prop_map(|(limit, level, rise, fall)| Measure { limit, level, rise, fall });
+    let charges = prop::collection::vec(asked(ends), 1..5);
+    let request = (steps, charges, prop::bool::weighted(0.8))
+        .prop_map(|(step_ms, charges, looks)| Request { step_ms, charges, looks });
+    let gauges = prop::collection::vec(prop::collection::vec(measure, 0..12), KEYS);
+    (prop::collection::vec(limit, LIMITS), gauges, prop::collection::vec(request, REQUESTS))
+        .prop_map(|(limits, gauges, requests)| History { limits, gauges, requests })
+}
+
+fn asked(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Asked> {
+    let mode =
+        prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Quota), 1 => Just(Mode::Shadow)];
+    let special = prop::option::of(special(ends));
+    (0..KEYS, any::<bool>(), mode, 0..LIMITS, hits(), special).prop_map(
+        |(key, new_group, mode, limit, hits, special)| Asked {
+            key,
+            new_group,
             mode,
             limit,
             hits,
-            open: Open::all(),
-            bonuses: Vec::new(),
-        });
-    }
-    batch
+            special,
+        },
+    )
 }
 
-fn charges() -> impl Strategy<Value = Vec<(usize, bool, Mode, usize, Hits)>> {
-    let mode =
-        prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Quota), 1 => Just(Mode::Shadow)];
-    let charge = (0..KEYS, any::<bool>(), mode, 0..LIMITS, hits());
-    prop::collection::vec(charge, 1..5)
+fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
+    let open = prop_oneof![2 => Just(1_000_u64), 3 => 0_u64..1_000];
+    let levels = prop::collection::vec(0_u64..1_000, 0..5);
+    let pressed = prop_oneof![
+        1 => Just(Vec::new()), 2 => prop::collection::vec(levels, 1..=KEYS)
+    ];
+    let bonus = (any::<bool>(), 0_u64..800, ends);
+    let bonuses = prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(bonus, 3)];
+    (open, pressed, bonuses).prop_map(|(open, pressed, bonuses)| Special { open, pressed, bonuses })
 }
 
 fn hits() -> impl Strategy<Value = Hits> {

@@ -1,4 +1,4 @@
-//! What every store promises: one suite, run against the embedded store and against a real Redis.
+//! What every store promises of limits: one suite, run against the embedded store and against a real Redis.
 
 use std::sync::Arc;
 
@@ -9,12 +9,9 @@ use tollgate::limit::CalendarUnit;
 use tollgate::limit::Fit;
 use tollgate::limit::Hits::GiveBack;
 use tollgate::limit::Hits::Spend;
-use tollgate::limit::Limit;
 use tollgate::policy::Mode::Enforce;
 use tollgate::policy::Mode::Quota;
 use tollgate::policy::Mode::Shadow;
-use tollgate::store::Batch;
-use tollgate::store::Outcome;
 use tollgate::store::Store;
 use tollgate::store::memory::Memory;
 
@@ -28,35 +25,10 @@ use crate::support::batch::one;
 use crate::support::batch::one_of_each;
 use crate::support::batch::sliding;
 use crate::support::batch::total;
-use crate::support::redis::Connected;
-use crate::support::redis::Server;
-
-/// Makes each claim a test of each store.
-macro_rules! of_every_store {
-    ($($claim:ident)*) => {
-        mod memory {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $claim() {
-                    super::$claim(std::sync::Arc::new(super::Memory::new(1_000))).await;
-                }
-            )*
-        }
-
-        mod redis {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $claim() {
-                    let Some(server) = super::Server::start(&[]) else {
-                        return;
-                    };
-                    let connected = super::Connected::open(&server.url()).await;
-                    super::$claim(connected.store.clone()).await;
-                }
-            )*
-        }
-    };
-}
+use crate::support::claims::charge;
+use crate::support::claims::of_every_store;
+use crate::support::claims::passes;
+use crate::support::claims::remaining;
 
 of_every_store! {
     a_refused_request_spends_nothing
@@ -78,21 +50,6 @@ of_every_store! {
     a_total_never_resets
     the_answer_tells_how_each_limit_stands
     many_tasks_together_never_exceed
-}
-
-async fn charge(store: &impl Store, batch: &Batch, now: Now) -> Outcome {
-    store.charge(batch, now).await.unwrap()
-}
-
-/// Whether a batch is admitted so many milliseconds after the beginning.
-async fn passes(store: &impl Store, batch: &Batch, ms: u64) -> bool {
-    charge(store, batch, after(ms)).await.admitted
-}
-
-/// What remains of a limit under a key.
-async fn remaining(store: &impl Store, name: &str, limit: &Arc<Limit>, ms: u64) -> u64 {
-    let outcome = charge(store, &one(name, limit, Spend(0)), after(ms)).await;
-    outcome.decisions[0].standing.remaining
 }
 
 async fn a_refused_request_spends_nothing(store: Arc<impl Store>) {

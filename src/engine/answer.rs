@@ -26,6 +26,7 @@ use super::Status;
 use super::StatusLimit;
 use super::Verdict;
 use super::asker::Asker;
+use super::decide::Decided;
 use super::headers;
 use super::plan::Denial;
 use super::plan::Part;
@@ -39,6 +40,7 @@ pub struct Judgement<'p> {
     asker: &'p Asker<'p>,
     parts: &'p [Part<'p>],
     charges: SmallVec<[Charged<'p>; FEW]>,
+    decided: &'p Decided,
     /// The highest level of pressure that the request met.
     level: u8,
     denial: Option<Denial>,
@@ -52,8 +54,7 @@ pub struct Judgement<'p> {
 pub struct Happened<'p, 'r> {
     pub plan: &'p Plan<'r>,
     pub asker: &'p Asker<'r>,
-    /// None while the store is out.
-    pub outcome: Option<&'p Outcome>,
+    pub decided: &'p Decided,
 }
 
 /// A limit of the request, and how it decided.
@@ -136,7 +137,8 @@ impl Charged<'_> {
 impl<'p> Judgement<'p> {
     /// Judges what happened.
     pub fn new(domain: &'p Domain, happened: Happened<'p, '_>, modes: ModeSettings) -> Self {
-        let Happened { plan, asker, outcome } = happened;
+        let Happened { plan, asker, decided } = happened;
+        let outcome = decided.outcome.as_ref();
         let fallback = outcome.is_none() && plan.denial.is_none();
         let levels = outcome.map_or(&[][..], |outcome| &outcome.levels);
         let charges = match plan.denial {
@@ -157,6 +159,7 @@ impl<'p> Judgement<'p> {
             asker,
             parts: &plan.descriptors,
             charges,
+            decided,
             level: levels.iter().copied().max().unwrap_or_default(),
             denial: plan.denial,
             code: if passes { Code::Ok } else { Code::OverLimit },
@@ -292,6 +295,15 @@ impl<'p> Judgement<'p> {
             if 0 < self.level {
                 map.insert("pressure".to_owned(), self.level.into());
             }
+        }
+        let ms = |time: Duration| Value::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        if !self.decided.waited.is_zero() {
+            map.insert("waited_ms".to_owned(), ms(self.decided.waited));
+        }
+        if let Some(queued) = self.decided.queued.filter(|_| self.code == Code::OverLimit) {
+            let expected = queued.expected.map(ms);
+            let told = json!({ "place": queued.place, "expected_wait_ms": expected });
+            map.insert("queue".to_owned(), told);
         }
         let mut carried = Map::new();
         for part in self.parts.iter().filter(|_| self.denial.is_none()) {

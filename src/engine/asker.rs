@@ -172,3 +172,146 @@ fn foreign_id(member: &Member, id: &str) -> Arc<str> {
     let hex: String = hash[..NAME_HASH_LEN].iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{hex}.{id}").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Code;
+    use super::super::Verdict;
+    use super::super::testing::Bench;
+
+    const POLICY: &str = "
+domain: d
+tiers: [free, premium]
+caller: { key: user, tier: { key: tier, default: free } }
+descriptors:
+- key: user
+  limits:
+  - { name: daily, by_tier: { free: 4/day, premium: 10/day } }";
+
+    async fn check(bench: &Bench, ask: &str, code: Code, remaining: u32) -> Verdict {
+        let verdict = bench.ask_for(&[ask]).await;
+        assert_eq!((verdict.code, verdict.statuses[0].remaining), (code, remaining), "{ask}");
+        verdict
+    }
+
+    fn reason(verdict: &Verdict) -> &str {
+        verdict.metadata.as_ref().unwrap()["reason"].as_str().unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_tier_comes_from_the_entry_then_the_directory_then_the_default() {
+        let bench = Bench::knowing(POLICY, "callers: {ann: {tier: premium}, bob: {tier: gold}}");
+        check(&bench, "user=ann", Code::Ok, 9).await;
+        check(&bench, "user=ann,tier=free", Code::Ok, 2).await;
+        check(&bench, "user=ann,tier=silver", Code::Ok, 7).await;
+        check(&bench, "user=bob", Code::Ok, 3).await;
+        check(&bench, "user=eve,tier=premium", Code::Ok, 9).await;
+    }
+
+    #[tokio::test]
+    async fn an_upgrade_takes_effect_at_once_and_keeps_the_count() {
+        let bench = Bench::knowing(POLICY, "callers: {ann: {tier: free}}");
+        for remaining in (0..4).rev() {
+            check(&bench, "user=ann", Code::Ok, remaining).await;
+        }
+        check(&bench, "user=ann", Code::OverLimit, 0).await;
+        bench.know("callers: {ann: {tier: premium}}");
+        check(&bench, "user=ann", Code::Ok, 5).await;
+        bench.know("callers: {ann: {tier: free}}");
+        check(&bench, "user=ann", Code::OverLimit, 0).await;
+    }
+
+    #[tokio::test]
+    async fn an_override_is_one_callers_amount() {
+        let bench = Bench::knowing(
+            POLICY,
+            "callers: {ann: {overrides: {daily: 500}}, bob: {overrides: {daily: 0}}}",
+        );
+        check(&bench, "user=ann", Code::Ok, 499).await;
+        let refused = check(&bench, "user=bob", Code::OverLimit, 0).await;
+        assert_eq!(reason(&refused), "no_access");
+    }
+
+    #[tokio::test]
+    async fn a_disabled_caller_is_refused_for_that_and_with_its_children() {
+        let bench =
+            Bench::knowing(POLICY, "callers: {acme: {disabled: true}, ann: {parent: acme}}");
+        for user in ["user=acme", "user=ann"] {
+            let refused = check(&bench, user, Code::OverLimit, 0).await;
+            assert_eq!(reason(&refused), "disabled");
+        }
+        check(&bench, "user=bob", Code::Ok, 3).await;
+    }
+
+    #[tokio::test]
+    async fn bonuses_are_spent_after_the_base_and_the_soonest_to_end_first() {
+        // The clock of the tests stands at 2023-11-14T22:13:20Z.
+        let bench = Bench::knowing(
+            POLICY,
+            "callers: {ann: {bonuses: [
+               {id: late, limit: daily, amount: 3, until: 2023-11-30},
+               {id: soon, limit: daily, amount: 2, until: 2023-11-14}]}}",
+        );
+        for remaining in (3..9).rev() {
+            check(&bench, "user=ann", Code::Ok, remaining).await;
+        }
+        // Its day is over, and with it what it had left, which is nothing; the base is still spent.
+        bench.clock.advance(Duration::from_secs(2 * 3_600));
+        for remaining in (0..3).rev() {
+            check(&bench, "user=ann", Code::Ok, remaining).await;
+        }
+        check(&bench, "user=ann", Code::OverLimit, 0).await;
+    }
+
+    #[tokio::test]
+    async fn a_child_has_its_share_of_its_parents_limit() {
+        let bench = Bench::knowing(
+            POLICY,
+            "callers: {acme: {tier: premium}, ann: {parent: acme, share: 50%}, bob: {parent: acme}}",
+        );
+        check(&bench, "user=ann", Code::Ok, 4).await;
+        check(&bench, "user=bob", Code::Ok, 9).await;
+        check(&bench, "user=acme", Code::Ok, 9).await;
+    }
+
+    #[tokio::test]
+    async fn a_pool_is_one_counter_with_ceilings_for_some() {
+        let bench = Bench::knowing(
+            POLICY,
+            "callers:
+               acme: {tier: premium}
+               ann: {parent: acme, pool: true}
+               bob: {parent: acme, pool: true, share: 20%}",
+        );
+        check(&bench, "user=ann", Code::Ok, 9).await;
+        check(&bench, "user=bob", Code::Ok, 1).await;
+        check(&bench, "user=bob", Code::Ok, 0).await;
+        check(&bench, "user=bob", Code::OverLimit, 0).await;
+        check(&bench, "user=acme", Code::Ok, 6).await;
+        for remaining in (0..6).rev() {
+            check(&bench, "user=ann", Code::Ok, remaining).await;
+        }
+        check(&bench, "user=ann", Code::OverLimit, 0).await;
+        check(&bench, "user=acme", Code::OverLimit, 0).await;
+    }
+
+    #[tokio::test]
+    async fn bonuses_of_children_on_one_pool_are_their_own() {
+        let bonus = "bonuses: [{id: x, limit: daily, amount: 1, until: 2030-01-01}]";
+        let callers = format!(
+            "callers:
+               acme: {{overrides: {{daily: 1}}}}
+               ann: {{parent: acme, pool: true, {bonus}}}
+               bob: {{parent: acme, pool: true, {bonus}}}"
+        );
+        let bench = Bench::knowing(POLICY, &callers);
+        check(&bench, "user=ann", Code::Ok, 1).await;
+        check(&bench, "user=ann", Code::Ok, 0).await;
+        check(&bench, "user=ann", Code::OverLimit, 0).await;
+        check(&bench, "user=bob", Code::Ok, 0).await;
+        check(&bench, "user=bob", Code::OverLimit, 0).await;
+        check(&bench, "user=acme", Code::OverLimit, 0).await;
+    }
+}

@@ -25,6 +25,7 @@ use super::answer::Happened;
 use super::answer::Judgement;
 use super::asker::Asker;
 use super::asker::entry;
+use super::decide::Decided;
 use super::live::Live;
 use super::peek::Peek;
 use super::peek::Stand;
@@ -89,18 +90,26 @@ impl Engine {
                 rankings.push(self.rank(scene, &request, left).await);
             }
         }
+        // Waiting is for when no other candidate can be asked.
+        let mut waits = false;
         loop {
             let request = filled(request, &rankings);
             let asker = Asker::new(&scene.domain.classes, &request, scene.lineage.clone());
             let plan = Plan::new(scene.domain, &request, &asker, modes);
-            let outcome = match plan.denial {
-                Some(_) => None,
-                None => self.charge(&plan.batch).await,
+            waits |= !rankings.iter().any(Ranking::has_next);
+            let decided = match plan.denial {
+                Some(_) => Decided::default(),
+                None if waits => self.decide(&plan, &asker).await,
+                None => Decided { outcome: self.charge(&plan.batch).await, ..Decided::default() },
             };
-            let happened = Happened { plan: &plan, asker: &asker, outcome: outcome.as_ref() };
+            let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
             let judgement = Judgement::new(scene.domain, happened, modes);
-            if !judgement.admitted() && turn(&mut rankings, &plan, &judgement) {
-                continue;
+            if !judgement.admitted() && !waits {
+                let turned = turn(&mut rankings, &plan, &judgement);
+                waits = !turned && plan.limits.iter().any(|limit| limit.wait.is_some());
+                if turned || waits {
+                    continue;
+                }
             }
             scene.live.count(scene.domain, &judgement);
             let mut verdict = judgement.verdict();
@@ -185,9 +194,9 @@ fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, judgement: &Judgement<'_>
     if refusing.is_empty() || !all {
         return false;
     }
-    let turnable = rankings.iter_mut().find(|ranking| {
-        ranking.tried + 1 < ranking.running.len() && refusing.iter().any(|one| about(ranking, one))
-    });
+    let turnable = rankings
+        .iter_mut()
+        .find(|ranking| ranking.has_next() && refusing.iter().any(|one| about(ranking, one)));
     turnable.map(|ranking| ranking.tried += 1).is_some()
 }
 
@@ -213,6 +222,11 @@ impl<'p> Ranking<'p> {
     /// The name of the candidate as which the request is decided.
     fn chosen(&self) -> &'p str {
         &self.choice.candidates[self.index()].name
+    }
+
+    /// Whether there is another candidate in the running.
+    fn has_next(&self) -> bool {
+        self.tried + 1 < self.running.len()
     }
 
     /// Whether a charge is about the candidate, and not what the request meets with every one.
@@ -241,24 +255,19 @@ impl<'p> Ranking<'p> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
     use std::time::Duration;
+
+    use futures_util::poll;
+    use tokio::time::advance;
 
     use super::*;
     use crate::clock::Clock;
-    use crate::clock::Timestamp;
     use crate::engine::AnyStore;
-    use crate::engine::Descriptor;
-    use crate::engine::EngineSettings;
     use crate::engine::LatencyError;
     use crate::engine::ModeSettings;
-    use crate::limit::Hits;
-    use crate::metrics::Metrics;
-    use crate::policy::CompileOptions;
-    use crate::policy::Source;
-    use crate::policy::compile;
-    use crate::store::Directory;
-    use crate::store::memory::Memory;
+    use crate::engine::testing;
+    use crate::engine::testing::Bench;
+    use crate::engine::testing::START;
     use crate::store::redis::Redis;
     use crate::store::redis::RedisSettings;
 
@@ -289,53 +298,20 @@ descriptors:
   - { key: budget, limits: [{ rate: 5/day, cost: bookings }] }
   - { key: user, cascade: true, limits: [2/day], descriptors: [{ key: provider, limits: [99/day] }] }";
 
-    struct Bench {
-        engine: Engine,
-        clock: Clock,
-        metrics: Arc<Metrics>,
-    }
-
-    fn bench_on(store: AnyStore) -> Bench {
-        let clock = Clock::manual(Timestamp::from_ms(1_700_000_000_000));
-        let metrics = Arc::new(Metrics::new());
-        let engine = Engine::new(EngineSettings {
-            store,
-            directory: Directory::None,
-            clock: clock.clone(),
-            modes: ModeSettings::default(),
-            metrics: metrics.clone(),
-        });
-        let bench = Bench { engine, clock, metrics };
-        bench.put(POLICY);
-        bench
-    }
-
     fn bench() -> Bench {
-        bench_on(AnyStore::Memory(Memory::new(1_000)))
+        testing::bench(POLICY, ModeSettings::default())
     }
 
     impl Bench {
-        fn put(&self, policy: &str) {
-            let source = Source { path: "policy.yaml".to_owned(), text: policy.to_owned() };
-            self.engine.replace(compile(&[source], CompileOptions::default()).unwrap());
-        }
-
-        /// Asks with descriptors from `k=v,k=v`.
-        async fn ask(&self, descriptors: &[&str]) -> Verdict {
-            let descriptor = |text: &&'static str| Descriptor {
-                entries: text.split(',').map(|entry| entry.split_once('=').unwrap()).collect(),
-                hits: Hits::Spend(1),
-                limit: None,
-            };
-            let texts: Vec<&'static str> =
-                descriptors.iter().map(|text| &*text.to_string().leak()).collect();
-            let request = Request::try_new("d", texts.iter().map(descriptor).collect()).unwrap();
-            self.engine.check(&request).await
+        /// Whom the metadata names; empty if it names nobody.
+        async fn named(&self, descriptors: &[&str]) -> String {
+            let metadata = self.ask_for(descriptors).await.metadata.unwrap_or_default();
+            metadata.get("provider").map_or("", |name| name.as_str().unwrap()).to_owned()
         }
 
         /// Whom the request goes to; empty if it is refused.
         async fn chosen(&self, descriptors: &[&str]) -> String {
-            let verdict = self.ask(descriptors).await;
+            let verdict = self.ask_for(descriptors).await;
             let named = verdict.metadata.as_ref().and_then(|map| map.get("provider"));
             let named = named.map_or("", |name| name.as_str().unwrap()).to_owned();
             let header = verdict.request_headers.iter().find(|(name, _)| name == "x-provider");
@@ -352,17 +328,17 @@ descriptors:
     #[tokio::test]
     async fn the_best_is_named_and_charged_alone() {
         let bench = bench();
-        let verdict = bench.ask(&["provider=any,op=search"]).await;
+        let verdict = bench.ask_for(&["provider=any,op=search"]).await;
         let metadata = verdict.metadata.unwrap();
         // Both free; `near` has latency 1 and price 1/2, `far` the other way round: the first wins.
         let told =
             json!({ "provider": { "chosen": "near", "scores": { "near": 0.833, "far": 0.833 } } });
         assert_eq!((&metadata["provider"], &metadata["choice"]), (&json!("near"), &told));
         assert_eq!(verdict.statuses[0].remaining, 9);
-        assert_eq!(bench.ask(&["provider=far,op=search"]).await.statuses[0].remaining, 3);
+        assert_eq!(bench.ask_for(&["provider=far,op=search"]).await.statuses[0].remaining, 3);
         // Now `near` has 9 of 10 left and `far` 3 of 4.
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
-        let counted = bench.metrics.encode();
+        let counted = bench.engine.settings.metrics.encode();
         assert!(
             counted.contains(r#"tollgate_chosen_total{domain="d",provider="near"} 2"#),
             "{counted}"
@@ -378,7 +354,7 @@ descriptors:
         }
         let count = |name: &str| chosen.iter().filter(|chosen| *chosen == name).count();
         assert_eq!((count("near"), count("far")), (10, 4), "{chosen:?}");
-        let verdict = bench.ask(&["provider=any,op=search"]).await;
+        let verdict = bench.ask_for(&["provider=any,op=search"]).await;
         assert_eq!((verdict.code, verdict.request_headers.len()), (Code::OverLimit, 0));
         assert_eq!(verdict.statuses[0].reset, Some(Duration::from_secs(60)));
         let metadata = verdict.metadata.unwrap();
@@ -412,7 +388,7 @@ descriptors:
         let bench = bench();
         bench.tell("near", 100.0);
         bench.tell("near", 200.0);
-        bench.put(&POLICY.replace("100ms", "7ms"));
+        bench.put_in_force(&POLICY.replace("100ms", "7ms"));
         let known = bench.engine.latencies();
         assert_eq!((known["near"], known["far"]), (Some(125.0), None));
         let wrong = |name: &str, ms| {
@@ -428,10 +404,10 @@ descriptors:
     async fn costs_are_those_of_the_chosen_one() {
         let bench = bench();
         let ask = &["provider=any,op=search", "budget=b", "latencies=near=400,far=5"];
-        let verdict = bench.ask(ask).await;
+        let verdict = bench.ask_for(ask).await;
         assert_eq!((verdict.code, verdict.statuses[1].remaining), (Code::Ok, 2));
         // `far` would cost 3 of 2, but the budget is not the choice's.
-        assert_eq!(bench.ask(ask).await.code, Code::OverLimit);
+        assert_eq!(bench.ask_for(ask).await.code, Code::OverLimit);
     }
 
     #[tokio::test]
@@ -440,7 +416,7 @@ descriptors:
         let ask = &["user=u,provider=any"];
         assert_eq!(bench.chosen(ask).await, "closed");
         assert_ne!(bench.chosen(ask).await, "");
-        let verdict = bench.ask(ask).await;
+        let verdict = bench.ask_for(ask).await;
         assert_eq!(verdict.code, Code::OverLimit);
         assert_eq!(verdict.statuses[0].limit.as_ref().unwrap().amount, 2);
     }
@@ -449,7 +425,7 @@ descriptors:
     async fn without_a_store_latency_and_price_decide() {
         // Nobody runs the connector, so the store stays out.
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
-        let bench = bench_on(AnyStore::Redis(redis));
+        let bench = testing::bench_on(AnyStore::Redis(redis), POLICY, ModeSettings::default());
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
         bench.tell("near", 400.0);
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");
@@ -458,9 +434,63 @@ descriptors:
     #[tokio::test]
     async fn who_names_a_provider_is_told_nothing_of_choices() {
         let bench = bench();
-        let verdict = bench.ask(&["provider=far,op=search"]).await;
+        let verdict = bench.ask_for(&["provider=far,op=search"]).await;
         let metadata = verdict.metadata.unwrap();
         assert!(!metadata.contains_key("choice") && !metadata.contains_key("provider"));
         assert!(verdict.request_headers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_only_when_nobody_else_can_serve_it() {
+        let bench = Bench::timed(Clock::runtime(START));
+        bench.put_in_force(
+            "
+domain: d
+choices: [{ key: provider, value: any, among: { slow: {}, quick: {} } }]
+descriptors:
+- { key: provider, value: slow, limits: [{ rate: 1/minute, wait: { up_to: 5s } }] }
+- { key: provider, value: quick, limits: [{ rate: 1/second, wait: { up_to: 5s } }] }",
+        );
+        let waited = async || {
+            let metadata = bench.ask_for(&["provider=any"]).await.metadata.unwrap();
+            (metadata["provider"].clone(), metadata.get("waited_ms").cloned())
+        };
+        assert_eq!(waited().await, (json!("slow"), None));
+        assert_eq!(waited().await, (json!("quick"), None));
+        let mut third = Box::pin(waited());
+        assert!(poll!(third.as_mut()).is_pending());
+        advance(Duration::from_millis(1_000)).await;
+        assert_eq!(third.await, (json!("quick"), Some(json!(1_000))));
+    }
+
+    #[tokio::test]
+    async fn who_must_stand_back_from_a_pressed_candidate_gets_another() {
+        let pressed = "
+domain: d
+tiers: [free, premium]
+caller: { key: user, tier: { key: tier } }
+choices: [{ key: provider, value: any, among: { a: { price: 1 }, b: { price: 9 } }, weights: { capacity: 0 } }]
+descriptors:
+- key: provider
+  value: a
+  limits: [10/minute]
+  capacity:
+    reserve: { premium: 20% }
+    pressure: [{ above: 50%, scale: { free: 0.5 } }]
+- { key: provider, value: b, limits: [100/minute] }
+- { key: user, limits: [4/day] }";
+        let bench = testing::bench(pressed, ModeSettings::default());
+        for user in ["user=1", "user=2", "user=3"] {
+            for _ in 0..2 {
+                assert_eq!(bench.named(&["provider=any", user]).await, "a");
+            }
+        }
+        // `a` presses: its free callers keep two of their four, which are spent.
+        assert_eq!(bench.named(&["provider=any", "user=1"]).await, "b");
+        assert_eq!(bench.named(&["provider=any", "user=4"]).await, "a");
+        assert_eq!(bench.named(&["provider=any", "user=5"]).await, "a");
+        // The last two of `a` are kept for premium callers.
+        assert_eq!(bench.named(&["provider=any", "user=6"]).await, "b");
+        assert_eq!(bench.named(&["provider=any", "user=7", "tier=premium"]).await, "a");
     }
 }

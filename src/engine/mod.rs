@@ -7,17 +7,20 @@
 mod answer;
 mod asker;
 mod choice;
+mod decide;
 mod headers;
 mod latencies;
 mod live;
 mod peek;
 mod plan;
 pub mod protocol;
+mod queue;
 mod readiness;
 mod reason;
 mod request;
 mod store;
 mod verdict;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -39,8 +42,10 @@ use answer::Happened;
 use answer::Judgement;
 use asker::Asker;
 use choice::Scene;
+use decide::Decided;
 use live::Live;
 use plan::Plan;
+use waiting::WaitingRoom;
 
 pub use latencies::LatencyError;
 pub use plan::ModeSettings;
@@ -74,6 +79,7 @@ pub struct EngineSettings {
 #[derive(Debug)]
 pub struct Engine {
     live: ArcSwap<Live>,
+    room: WaitingRoom,
     settings: EngineSettings,
 }
 
@@ -82,7 +88,7 @@ impl Engine {
     pub fn new(settings: EngineSettings) -> Self {
         let live = Live::new(PolicySet::empty(), &settings.metrics);
         settings.metrics.store_up.set(i64::from(matches!(settings.store, AnyStore::Memory(_))));
-        Self { live: ArcSwap::from_pointee(live), settings }
+        Self { live: ArcSwap::from_pointee(live), room: WaitingRoom::default(), settings }
     }
 
     /// Puts other policies in force. Requests that are under way end under those they began with, and
@@ -132,11 +138,11 @@ impl Engine {
                 let lineage = self.lineage(domain, request).await;
                 let asker = Asker::new(&domain.classes, request, lineage);
                 let plan = Plan::new(domain, request, &asker, modes);
-                let outcome = match plan.denial {
-                    Some(_) => None,
-                    None => self.charge(&plan.batch).await,
+                let decided = match plan.denial {
+                    Some(_) => Decided::default(),
+                    None => self.decide(&plan, &asker).await,
                 };
-                let happened = Happened { plan: &plan, asker: &asker, outcome: outcome.as_ref() };
+                let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
                 let judgement = Judgement::new(domain, happened, modes);
                 live.count(domain, &judgement);
                 judgement.verdict()
@@ -190,55 +196,14 @@ pub mod testing;
 mod tests {
     use std::time::Duration;
 
+    use super::testing::bench;
+    use super::testing::bench_on;
+    use super::testing::descriptor;
     use super::*;
     use crate::limit::Hits;
-    use crate::policy::CompileOptions;
-    use crate::policy::Source;
     use crate::policy::Unit;
-    use crate::policy::compile;
-    use crate::store::memory::Memory;
     use crate::store::redis::Redis;
     use crate::store::redis::RedisSettings;
-
-    struct Bench {
-        engine: Engine,
-        clock: Clock,
-    }
-
-    fn bench(policy: &str, modes: ModeSettings) -> Bench {
-        bench_on(AnyStore::Memory(Memory::new(1_000)), policy, modes)
-    }
-
-    fn bench_on(store: AnyStore, policy: &str, modes: ModeSettings) -> Bench {
-        let clock = Clock::manual(Timestamp::from_ms(1_700_000_000_000));
-        let metrics = Arc::new(Metrics::new());
-        let directory = Directory::None;
-
-        let engine =
-            Engine::new(EngineSettings { store, directory, clock: clock.clone(), modes, metrics });
-        let source = Source { path: "policy.yaml".to_owned(), text: policy.to_owned() };
-        engine.replace(compile(&[source], CompileOptions::default()).unwrap());
-        Bench { engine, clock }
-    }
-
-    /// A descriptor from `k=v,k=v` with one hit.
-    fn descriptor(text: &str) -> Descriptor<'_> {
-        let entries = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
-        Descriptor { entries, hits: Hits::Spend(1), limit: None }
-    }
-
-    impl Bench {
-        async fn ask(&self, descriptors: Vec<Descriptor<'_>>) -> Verdict {
-            self.engine.check(&Request::try_new("d", descriptors).unwrap()).await
-        }
-
-        /// The overall code and what remains of each descriptor.
-        async fn check(&self, descriptors: &[&str], code: Code, remaining: &[u32]) {
-            let verdict = self.ask(descriptors.iter().map(|text| descriptor(text)).collect()).await;
-            let left: Vec<u32> = verdict.statuses.iter().map(|status| status.remaining).collect();
-            assert_eq!((verdict.code, left.as_slice()), (code, remaining), "{descriptors:?}");
-        }
-    }
 
     #[tokio::test]
     async fn a_refused_request_spends_nothing_anywhere() {
@@ -359,9 +324,7 @@ descriptors: [{key: a, limits: [{rate: 0/day, name: none}], metadata: {plan: gol
         let bench =
             bench("{domain: d, descriptors: [{key: a, limits: [5/day]}]}", ModeSettings::default());
         bench.check(&["a=1"], Code::Ok, &[4]).await;
-        let text = "{domain: d, descriptors: [{key: a, limits: [3/day, 7/hour]}]}".to_owned();
-        let source = Source { path: "policy.yaml".to_owned(), text };
-        bench.engine.replace(compile(&[source], CompileOptions::default()).unwrap());
+        bench.put_in_force("{domain: d, descriptors: [{key: a, limits: [3/day, 7/hour]}]}");
         bench.check(&["a=1"], Code::Ok, &[1]).await;
     }
 

@@ -1,30 +1,109 @@
-//! An engine for the tests of those who ask one.
+//! Engines for the tests of the engine and of those who ask one.
 
 use std::sync::Arc;
 
 use super::AnyStore;
+use super::Code;
+use super::Descriptor;
 use super::Engine;
 use super::EngineSettings;
 use super::ModeSettings;
+use super::Request;
+use super::Verdict;
 use crate::clock::Clock;
+use crate::clock::Timestamp;
+use crate::limit::Hits;
 use crate::metrics::Metrics;
 use crate::policy::CompileOptions;
 use crate::policy::Source;
 use crate::policy::compile;
+use crate::policy::compile_callers;
 use crate::store::Directory;
 use crate::store::memory::Memory;
 
+/// When the clocks of the tests begin.
+pub const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
+
+/// An engine with a policy of the domain `d`, and its clock.
+pub struct Bench {
+    pub engine: Engine,
+    pub clock: Clock,
+}
+
 /// Lets one request an hour pass for each `user` of the domain `edges`.
 pub fn one_an_hour() -> Engine {
-    let engine = Engine::new(EngineSettings {
-        store: AnyStore::Memory(Memory::new(1_000)),
-        directory: Directory::None,
-        clock: Clock::system(),
-        modes: ModeSettings::default(),
-        metrics: Arc::new(Metrics::new()),
-    });
-    let text = "{domain: edges, descriptors: [{key: user, limits: [1/hour]}]}".to_owned();
-    let source = Source { path: "edges.yaml".to_owned(), text };
-    engine.replace(compile(&[source], CompileOptions::default()).expect("the policy is right"));
-    engine
+    let bench = Bench::timed(Clock::system());
+    bench.put_in_force("{domain: edges, descriptors: [{key: user, limits: [1/hour]}]}");
+    bench.engine
+}
+
+/// An engine in memory, whose clock is moved by hand.
+pub fn bench(policy: &str, modes: ModeSettings) -> Bench {
+    bench_on(AnyStore::Memory(Memory::new(1_000)), policy, modes)
+}
+
+/// An engine on a store, whose clock is moved by hand.
+pub fn bench_on(store: AnyStore, policy: &str, modes: ModeSettings) -> Bench {
+    let bench = Bench::new(store, Clock::manual(START), modes, Directory::None);
+    bench.put_in_force(policy);
+    bench
+}
+
+/// A descriptor from `k=v,k=v` with one hit.
+pub fn descriptor(text: &str) -> Descriptor<'_> {
+    let entries = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
+    Descriptor { entries, hits: Hits::Spend(1), limit: None }
+}
+
+impl Bench {
+    fn new(store: AnyStore, clock: Clock, modes: ModeSettings, directory: Directory) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let settings = EngineSettings { store, directory, clock: clock.clone(), modes, metrics };
+        Self { engine: Engine::new(settings), clock }
+    }
+
+    /// An engine in memory that goes by that clock, without a policy.
+    pub fn timed(clock: Clock) -> Self {
+        let store = AnyStore::Memory(Memory::new(1_000));
+        Self::new(store, clock, ModeSettings::default(), Directory::None)
+    }
+
+    /// An engine in memory that knows these callers.
+    pub fn knowing(policy: &str, callers: &str) -> Self {
+        let store = AnyStore::Memory(Memory::new(1_000));
+        let clock = Clock::manual(START);
+        let bench = Self::new(store, clock, ModeSettings::default(), Directory::files());
+        bench.put_in_force(policy);
+        bench.know(callers);
+        bench
+    }
+
+    /// Puts a policy in force.
+    pub fn put_in_force(&self, policy: &str) {
+        let source = Source { path: "policy.yaml".to_owned(), text: policy.to_owned() };
+        self.engine.replace(compile(&[source], CompileOptions::default()).unwrap());
+    }
+
+    /// Lets the directory know these callers and nobody else.
+    pub fn know(&self, callers: &str) {
+        let source = Source { path: "callers.yaml".to_owned(), text: callers.to_owned() };
+        self.engine.directory().replace(compile_callers(&[source]).unwrap());
+    }
+
+    /// Asks.
+    pub async fn ask(&self, descriptors: Vec<Descriptor<'_>>) -> Verdict {
+        self.engine.check(&Request::try_new("d", descriptors).unwrap()).await
+    }
+
+    /// Asks with one hit each.
+    pub async fn ask_for(&self, descriptors: &[&str]) -> Verdict {
+        self.ask(descriptors.iter().map(|text| descriptor(text)).collect()).await
+    }
+
+    /// The overall code and what remains of each descriptor.
+    pub async fn check(&self, descriptors: &[&str], code: Code, remaining: &[u32]) {
+        let verdict = self.ask_for(descriptors).await;
+        let left: Vec<u32> = verdict.statuses.iter().map(|status| status.remaining).collect();
+        assert_eq!((verdict.code, left.as_slice()), (code, remaining), "{descriptors:?}");
+    }
 }

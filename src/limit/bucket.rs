@@ -14,8 +14,11 @@ pub struct Bucket {
     burst: u64,
 }
 
-/// The largest debt: Lua numbers and their sums stay exact below 2^53.
+/// The debt of the largest burst: Lua numbers and their sums stay exact up to 2^53.
 pub const DEBT_MAX: u64 = 1 << 52;
+
+/// The largest debt, which only overdraft reaches.
+pub const OWED_MAX: u64 = 2 * DEBT_MAX;
 
 impl Bucket {
     /// A bucket of `burst` hits that refills `amount` hits in `window_ms` (at least 1). None if its
@@ -56,33 +59,33 @@ impl Bucket {
 
     /// The units of so many hits, cut where they exceed any debt.
     pub fn units(&self, hits: u64) -> u64 {
-        hits.saturating_mul(self.window_ms).min(DEBT_MAX)
+        hits.saturating_mul(self.window_ms).min(OWED_MAX)
+    }
+
+    /// The units that a millisecond pays back. A bucket of none pays what it owes from a time when it had
+    /// some as slowly as a bucket of one.
+    pub fn paid_per_ms(&self) -> u64 {
+        self.amount.max(1)
     }
 
     /// What is left at `now_ms` of a debt at `at_ms`.
     pub fn debt(&self, at_ms: u64, debt: u64, now_ms: u64) -> u64 {
         let elapsed_ms = now_ms.saturating_sub(at_ms);
-        debt.saturating_sub(elapsed_ms.saturating_mul(self.amount))
+        debt.saturating_sub(elapsed_ms.saturating_mul(self.paid_per_ms()))
     }
 
-    /// The whole hits that pass on a debt.
-    pub fn remaining(&self, debt: u64) -> u64 {
-        self.units(self.burst).saturating_sub(debt) / self.window_ms
+    /// The whole hits that a debt keeps from passing.
+    pub fn used(&self, debt: u64) -> u64 {
+        debt.div_ceil(self.window_ms)
     }
 
-    /// Milliseconds until `hits` (at most the burst) pass on a debt.
-    pub fn wait_ms(&self, debt: u64, hits: u64) -> u64 {
-        let excess = (debt + self.units(hits)).saturating_sub(self.units(self.burst));
-        self.paid_ms(excess)
+    /// Milliseconds until at most `used_max` hits of a debt are in use.
+    pub fn falls_to_ms(&self, debt: u64, used_max: u64) -> u64 {
+        debt.saturating_sub(self.units(used_max)).div_ceil(self.paid_per_ms())
     }
 
     /// Milliseconds until a debt is paid.
     pub fn drained_ms(&self, debt: u64) -> u64 {
-        self.paid_ms(debt)
-    }
-
-    fn paid_ms(&self, debt: u64) -> u64 {
-        // An amount of zero comes with a burst of zero, and then there is no debt.
-        debt.div_ceil(self.amount.max(1))
+        self.falls_to_ms(debt, 0)
     }
 }

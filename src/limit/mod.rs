@@ -3,17 +3,19 @@
 //! Everything here is pure: the same limit, state, hits and time always give the same answer. A store
 //! keeps one [`State`] for each limit under each key and uses it in this order: [`Limit::settle`] brings
 //! it to the present, [`Limit::fit`] asks, [`Limit::charge`] spends once every limit of the request has
-//! agreed, [`Limit::standing`] reports. `store/redis/charge.lua` mirrors these four functions.
+//! agreed, [`Limit::standing`] reports. Where a request may not spend all of a limit, or more than it, its
+//! [`Means`] stand before these. `store/redis/charge.lua` mirrors all of them.
 
 mod bonus;
 mod bucket;
 mod calendar;
 mod fixed;
+mod means;
 #[cfg(test)]
 mod properties;
 mod sliding;
+mod text;
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
@@ -23,10 +25,20 @@ pub use bucket::Bucket;
 pub use calendar::Calendar;
 pub use calendar::CalendarUnit;
 pub use fixed::Fixed;
+pub use means::BonusLeft;
+pub use means::Means;
+pub use means::Opening;
 pub use sliding::Sliding;
 
 /// The largest amount of a limit: sums of a few of them stay exact in a Lua number (2^53).
 pub const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
+
+/// The largest count of a state. Overdraft lets one pass the amount, but the sums of counts and amounts
+/// stay exact.
+pub const COUNT_MAX: u64 = 4 * AMOUNT_MAX;
+
+/// The latest instant that is told: Lua's numbers are exact up to it.
+const FAR_MS: u64 = (1 << 53) - 1;
 
 /// The longest window that slides, fills a bucket or is fixed: 366 days.
 pub const WINDOW_MS_MAX: u64 = 366 * 86_400_000;
@@ -217,7 +229,7 @@ impl Limit {
         }
     }
 
-    /// Whether `hits` would pass on a settled state.
+    /// Whether `hits` would pass on a settled state, if all of the capacity is open and nothing else.
     pub fn fit(&self, state: &State, hits: Hits, now: Timestamp) -> Fit {
         let Hits::Spend(_) = hits else {
             return Fit::Now;
@@ -226,21 +238,43 @@ impl Limit {
         if hits <= self.remaining(state, now) {
             return Fit::Now;
         }
-        if self.capacity() < hits {
-            return Fit::Never;
+        let used_max = self.capacity().checked_sub(hits);
+        match used_max.and_then(|used_max| self.falls_to_ms(state, used_max, now)) {
+            Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(now.as_ms())),
+            None => Fit::Never,
         }
+    }
+
+    /// The hits that a settled state has spent, a bucket's debt rounded up. Overdraft and a lowered amount
+    /// let them exceed the capacity.
+    pub fn used(&self, state: &State, now: Timestamp) -> u64 {
+        match (&self.algorithm, state) {
+            (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
+                bucket.used(bucket.debt(*at_ms, *debt, now.as_ms()))
+            }
+            _ => self.spent(state),
+        }
+    }
+
+    /// When at most `used_max` of a settled state will be in use if nobody spends, in milliseconds since
+    /// the Unix epoch. None if time alone doesn't bring it there.
+    pub fn falls_to_ms(&self, state: &State, used_max: u64, now: Timestamp) -> Option<u64> {
         let now_ms = now.as_ms();
+        let excess = self.used(state, now).saturating_sub(used_max);
+        if excess == 0 {
+            return Some(now_ms);
+        }
         match (&self.algorithm, state) {
             (Algorithm::Sliding(sliding), State::Sliding(slots)) => {
-                let excess = (slots.total() + hits).saturating_sub(self.amount);
-                Fit::AfterMs(sliding.freed_at_ms(slots, excess).saturating_sub(now_ms))
+                Some(sliding.freed_at_ms(slots, excess))
             }
             (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
                 let debt = bucket.debt(*at_ms, *debt, now_ms);
-                Fit::AfterMs(at_ms.saturating_sub(now_ms) + bucket.wait_ms(debt, hits))
+                let at_ms = now_ms.max(*at_ms) + bucket.falls_to_ms(debt, used_max);
+                Some(at_ms.min(FAR_MS))
             }
-            (_, State::Window { end_ms, .. }) => Fit::AfterMs(end_ms.saturating_sub(now_ms)),
-            _ => Fit::Never,
+            (_, State::Window { end_ms, .. }) => Some(*end_ms),
+            _ => None,
         }
     }
 
@@ -270,7 +304,7 @@ impl Limit {
                 };
                 let owed = bucket.debt(*at_ms, *debt, now_ms);
                 *debt = match hits {
-                    Hits::Spend(_) => owed + bucket.units(amount),
+                    Hits::Spend(_) => (owed + bucket.units(amount)).min(bucket::OWED_MAX),
                     Hits::GiveBack(_) => owed.saturating_sub(bucket.units(amount)),
                 };
                 *at_ms = now_ms.max(*at_ms);
@@ -304,7 +338,7 @@ impl Limit {
             }
             (_, State::Window { end_ms, .. }) => Some(*end_ms),
             (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
-                Some(at_ms + bucket.drained_ms(*debt))
+                Some((at_ms + bucket.drained_ms(*debt)).min(FAR_MS))
             }
             _ => None,
         }
@@ -349,72 +383,6 @@ impl Limit {
     }
 
     fn remaining(&self, state: &State, now: Timestamp) -> u64 {
-        match (&self.algorithm, state) {
-            (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
-                bucket.remaining(bucket.debt(*at_ms, *debt, now.as_ms()))
-            }
-            _ => self.capacity().saturating_sub(self.spent(state)),
-        }
+        self.capacity().saturating_sub(self.used(state, now))
     }
-}
-
-impl fmt::Display for Limit {
-    /// As a policy would write it: `10/1m`, `500/month`, `3/total`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/", self.amount)?;
-        match &self.algorithm {
-            Algorithm::Sliding(sliding) => write_window(f, sliding.window_ms()),
-            Algorithm::Fixed(fixed) => write_window(f, fixed.window_ms()),
-            Algorithm::Bucket(bucket) => write_window(f, bucket.window_ms()),
-            Algorithm::Calendar(calendar) => write!(f, "{}", calendar.unit()),
-            Algorithm::Total => f.write_str("total"),
-        }
-    }
-}
-
-impl fmt::Display for Overdraft {
-    /// As a policy names it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Allow => "allow",
-            Self::Clip => "clip",
-        })
-    }
-}
-
-impl fmt::Display for Algorithm {
-    /// As a policy names it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sliding(_) => "sliding_window",
-            Self::Fixed(_) => "fixed_window",
-            Self::Bucket(_) => "token_bucket",
-            Self::Calendar(_) => "calendar",
-            Self::Total => "total",
-        })
-    }
-}
-
-/// Units of a window, longest first, with their names in the policy language.
-const WINDOW_UNITS: [(u64, &str, &str); 6] = [
-    (604_800_000, "week", "w"),
-    (86_400_000, "day", "d"),
-    (3_600_000, "hour", "h"),
-    (60_000, "minute", "m"),
-    (1_000, "second", "s"),
-    (1, "millisecond", "ms"),
-];
-
-fn write_window(f: &mut fmt::Formatter<'_>, window_ms: u64) -> fmt::Result {
-    for (unit_ms, word, short) in WINDOW_UNITS {
-        match window_ms / unit_ms {
-            1 if window_ms == unit_ms && 1 < unit_ms => return f.write_str(word),
-            count if 0 < count && window_ms.is_multiple_of(unit_ms) => {
-                return write!(f, "{count}{short}");
-            }
-            _ => {}
-        }
-    }
-    write!(f, "{window_ms}ms")
 }

@@ -9,6 +9,7 @@ use crate::limit::Bonus;
 use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Limit;
+use crate::limit::Overdraft;
 use crate::limit::Standing;
 use crate::policy::Key;
 use crate::policy::Mode;
@@ -18,6 +19,9 @@ pub const FEW: usize = 4;
 
 /// Levels of a gauge.
 pub const LEVELS_MAX: u8 = 4;
+
+/// Bytes of a bonus's id.
+pub const BONUS_ID_LEN_MAX: usize = 32;
 
 /// All the charges of one request. They are made together or not at all. No two of them have both key and
 /// tag in common: whoever builds the batch adds up what meets on one counter.
@@ -44,7 +48,8 @@ pub struct Charge {
     pub hits: Hits,
     /// How much of the limit's capacity is open to this request.
     pub open: Open,
-    /// Hits on top of it, the soonest to end first; spent when what is open has none left.
+    /// Hits on top of it, the soonest to end first; spent when what is open has none left. No two have the
+    /// same id, and an id has at most [`BONUS_ID_LEN_MAX`] bytes.
     pub bonuses: Vec<Bonus>,
 }
 
@@ -68,7 +73,7 @@ pub struct Pressed {
 
 /// A level that follows how much of a counter is used, for all sidecars alike: it stands in the record
 /// under its key. It rises when a mark of a higher level is passed, and falls when all marks of its level
-/// are back at a lower point, so that it does not flap.
+/// are back at a lower point, so that it does not flap. A key has at most one gauge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gauge {
     /// Which of the batch's keys.
@@ -116,6 +121,16 @@ impl Outcome {
     /// The answer to a batch without charges.
     pub fn nothing(at: Timestamp) -> Self {
         Self { admitted: true, at, decisions: SmallVec::new(), levels: SmallVec::new() }
+    }
+}
+
+impl Charge {
+    /// Whether all of the limit's capacity is open to it, whatever any gauge says, and nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.limit.capacity() <= self.open.hits
+            && self.open.pressed.is_empty()
+            && self.bonuses.is_empty()
+            && self.limit.overdraft() == Overdraft::None
     }
 }
 

@@ -4,7 +4,6 @@
 //! a circle, decides, and lets go; nothing awaits meanwhile. Expired counters go as a hand moves over the
 //! shard, a few places with each charge and with each [`Memory::sweep`], so no sweep ever stops a shard.
 
-use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -16,17 +15,14 @@ use indexmap::IndexMap;
 use smallvec::SmallVec;
 
 use super::Batch;
-use super::Charge;
-use super::Decision;
 use super::FEW;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
-use super::Tally;
+use super::decide::decide;
+use super::record::Record;
 use crate::clock::Now;
 use crate::clock::Timestamp;
-use crate::limit::Fit;
-use crate::limit::State;
 use crate::policy::Key;
 
 /// Shards; a power of two well above the cores of any sidecar.
@@ -51,20 +47,6 @@ struct Shard {
     records: IndexMap<Key, Record, RandomState>,
     keys_max: usize,
     hand: usize,
-}
-
-/// The states of one rule's limits for one path.
-#[derive(Debug, Default)]
-struct Record {
-    states: Vec<Entry>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    tag: Arc<str>,
-    state: State,
-    /// When the state is empty by itself; None for one that never is.
-    expiry_ms: Option<u64>,
 }
 
 impl Memory {
@@ -161,7 +143,7 @@ impl Shard {
     /// Puts a record back, and says how many live ones had to go for it.
     fn put(&mut self, key: &Key, record: Record, now_ms: u64) -> u64 {
         let mut evicted = 0;
-        match (self.records.get_mut(key), record.states.is_empty()) {
+        match (self.records.get_mut(key), record.is_empty()) {
             (Some(place), false) => *place = record,
             (Some(_), true) => {
                 self.records.swap_remove(key);
@@ -210,82 +192,4 @@ impl Shard {
             self.records.shrink_to(self.records.len() * 2);
         }
     }
-}
-
-impl Entry {
-    fn has_expired(&self, now: Timestamp) -> bool {
-        self.expiry_ms.is_some_and(|end_ms| end_ms <= now.as_ms())
-    }
-}
-
-impl Record {
-    /// When the whole record is empty by itself; None if it never is.
-    fn expiry_ms(&self) -> Option<u64> {
-        self.states.iter().try_fold(0, |latest, entry| Some(entry.expiry_ms?.max(latest)))
-    }
-
-    /// The state under `tag`, new if it wasn't there.
-    fn state(&mut self, tag: &Arc<str>) -> &mut Entry {
-        let known = self.states.iter().position(|entry| entry.tag == *tag);
-        let index = known.unwrap_or_else(|| {
-            self.states.push(Entry { tag: tag.clone(), state: State::Empty, expiry_ms: Some(0) });
-            self.states.len() - 1
-        });
-        &mut self.states[index]
-    }
-}
-
-/// Decides a batch on its records, which end up as the outcome says, without empty or expired states.
-fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
-    let mut decisions: SmallVec<[Decision; FEW]> = batch
-        .charges
-        .iter()
-        .map(|charge| {
-            let entry = records[charge.key_index].state(charge.limit.tag());
-            // What was written to be gone by now is gone, whatever a changed limit would make of it.
-            if entry.has_expired(at) {
-                entry.state = State::Empty;
-            }
-            charge.limit.settle(&mut entry.state, at);
-            let fit = charge.limit.fit(&entry.state, charge.hits, at);
-            Decision { fit, standing: charge.limit.standing(&entry.state, at) }
-        })
-        .collect();
-
-    let mut tally = Tally::default();
-    let mut first = 0;
-    for charges in batch.groups() {
-        let group = &decisions[first..first + charges.len()];
-        tally.count(charges[0].mode, all_fit(group));
-        first += charges.len();
-    }
-    let admitted = tally.admitted();
-    first = 0;
-    for charges in batch.groups().take_while(|_| admitted) {
-        let group = &mut decisions[first..first + charges.len()];
-        if all_fit(group) {
-            spend(charges, group, records, at);
-        }
-        first += charges.len();
-    }
-    for record in records {
-        record.states.retain(|entry| entry.state != State::Empty && !entry.has_expired(at));
-    }
-    Outcome { admitted, at, decisions, levels: SmallVec::new() }
-}
-
-/// Makes the charges of a group, and tells how their limits stand then.
-fn spend(charges: &[Charge], decisions: &mut [Decision], records: &mut [Record], at: Timestamp) {
-    for (charge, decision) in charges.iter().zip(decisions) {
-        let entry = records[charge.key_index].state(charge.limit.tag());
-        if charge.hits.amount() != 0 {
-            charge.limit.charge(&mut entry.state, charge.hits, at);
-            entry.expiry_ms = charge.limit.expiry_ms(&entry.state);
-            decision.standing = charge.limit.standing(&entry.state, at);
-        }
-    }
-}
-
-fn all_fit(decisions: &[Decision]) -> bool {
-    decisions.iter().all(|decision| decision.fit == Fit::Now)
 }

@@ -4,14 +4,17 @@
 //! agrees, or nothing is spent. Every store passes the same contract suite.
 
 mod batch;
+mod decide;
 mod directory;
 pub mod memory;
+mod record;
 pub mod redis;
 
 use std::time::Duration;
 
 use crate::clock::Now;
 
+pub use batch::BONUS_ID_LEN_MAX;
 pub use batch::Batch;
 pub use batch::Charge;
 pub use batch::Decision;

@@ -6,18 +6,23 @@ use jiff::tz::TimeZone;
 use tollgate::clock::Now;
 use tollgate::clock::Timestamp;
 use tollgate::limit::Algorithm;
+use tollgate::limit::Bonus;
 use tollgate::limit::Bucket;
 use tollgate::limit::Calendar;
 use tollgate::limit::CalendarUnit;
 use tollgate::limit::Fixed;
 use tollgate::limit::Hits;
 use tollgate::limit::Limit;
+use tollgate::limit::Overdraft;
 use tollgate::limit::Sliding;
 use tollgate::policy::Key;
 use tollgate::policy::Mode;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
+use tollgate::store::Gauge;
+use tollgate::store::Mark;
 use tollgate::store::Open;
+use tollgate::store::Pressed;
 
 /// A time at which tests begin: no window's edge, in the summer of 2025.
 pub const START_MS: u64 = 1_750_000_000_123;
@@ -89,4 +94,38 @@ pub fn batch(charges: &[(&str, usize, Mode, &Arc<Limit>, Hits)]) -> Batch {
         });
     }
     batch
+}
+
+/// The same batch, with so much of each limit's capacity open.
+pub fn opened(mut batch: Batch, hits: u64) -> Batch {
+    batch.charges.iter_mut().for_each(|charge| charge.open.hits = hits);
+    batch
+}
+
+/// The same batch, with bonuses on each limit: id, amount, end in milliseconds after the beginning.
+pub fn with_bonuses(mut batch: Batch, bonuses: &[(&str, u64, u64)]) -> Batch {
+    let bonus = |&(id, amount, ms): &(&str, u64, u64)| Bonus {
+        id: id.into(),
+        amount,
+        until: after(ms).timestamp(),
+    };
+    for charge in &mut batch.charges {
+        charge.bonuses = bonuses.iter().map(bonus).collect();
+    }
+    batch
+}
+
+/// The same batch, with a gauge by the use of its first charge, of marks: level, rise, fall. It leaves so
+/// much open to that charge at each level.
+pub fn pressed(mut batch: Batch, marks: &[(u8, u64, u64)], hits: &[u64]) -> Batch {
+    let mark = |&(level, rise, fall): &(u8, u64, u64)| Mark { charge: 0, level, rise, fall };
+    let (gauge, key_index) = (batch.gauges.len(), batch.charges[0].key_index);
+    batch.gauges.push(Gauge { key_index, marks: marks.iter().map(mark).collect() });
+    batch.charges[0].open.pressed.push(Pressed { gauge, hits: hits.into() });
+    batch
+}
+
+/// The same limit with an overdraft.
+pub fn overdrawn(limit: &Limit, overdraft: Overdraft) -> Arc<Limit> {
+    Arc::new(limit.clone().overdrawn(overdraft))
 }

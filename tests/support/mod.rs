@@ -3,6 +3,7 @@
 //! Nothing here reaches into Tollgate. A test waits for conditions, never for time to pass.
 
 pub mod batch;
+pub mod claims;
 pub mod client;
 pub mod envoy;
 pub mod gateway;

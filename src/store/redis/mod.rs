@@ -32,6 +32,7 @@ use crate::clock::Timestamp;
 
 pub use connection::Connector;
 use connection::Link;
+pub use reply::Asked;
 pub use reply::Reply;
 pub use reply::parse_reply;
 pub use settings::CONNECT_TIMEOUT_DEFAULT;
@@ -91,9 +92,10 @@ impl Redis {
     }
 
     async fn decide(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+        let asked = Asked { charges: batch.charges.len(), gauges: batch.gauges.len() };
         for _ in 0..ATTEMPTS_MAX {
             let value = self.call(batch, now).await?;
-            match parse_reply(&value, batch.charges.len())? {
+            match parse_reply(&value, asked)? {
                 Reply::Decided(outcome) => {
                     self.set_clock(now, outcome.at);
                     return Ok(outcome);

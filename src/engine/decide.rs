@@ -1,0 +1,341 @@
+//! Has the store decide, and holds requests that may wait for capacity.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::monotonic_now;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::policy::Mode;
+use crate::policy::RuleLimit;
+use crate::policy::Wait;
+use crate::store::Batch;
+use crate::store::Outcome;
+
+use super::Engine;
+use super::asker::Asker;
+use super::plan::Plan;
+use super::queue::Who;
+use super::waiting::Line;
+use super::waiting::Ticket;
+use super::waiting::Turn;
+
+/// What came of asking the store.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// None if the store was not asked, or is out.
+    pub outcome: Option<Outcome>,
+    /// How long the request was held.
+    pub waited: Duration,
+    /// For a refusal of a request that might have waited on.
+    pub queued: Option<Queued>,
+}
+
+/// Where a request stood, or would have stood, in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// From 1.
+    pub place: usize,
+    /// When its turn would come at the rate of the limit; None if the limit has no rate.
+    pub expected: Option<Duration>,
+}
+
+/// A charge whose limit lets requests wait.
+#[derive(Clone, Copy, Debug)]
+struct Waitable {
+    charge: usize,
+    wait: Wait,
+    spot: u64,
+}
+
+impl Engine {
+    /// Has the store decide a plan.
+    pub(super) async fn decide(&self, plan: &Plan<'_>, asker: &Asker<'_>) -> Decided {
+        let waits = plan.limits.iter().any(|limit| limit.wait.is_some());
+        if !waits || self.settings.modes.shadow {
+            return Decided { outcome: self.charge(&plan.batch).await, ..Decided::default() };
+        }
+        // Boxed, because it is large and seldom.
+        let (batch, limits) = (&plan.batch, plan.limits.as_slice());
+        Box::pin(Holding { engine: self, batch, limits, asker }.decide()).await
+    }
+}
+
+/// A request that may be held.
+struct Holding<'h> {
+    engine: &'h Engine,
+    batch: &'h Batch,
+    /// The limit of each charge of the batch.
+    limits: &'h [Arc<RuleLimit>],
+    asker: &'h Asker<'h>,
+}
+
+impl<'h> Holding<'h> {
+    async fn decide(&self) -> Decided {
+        let busy = self.waitables().find(|one| self.engine.room.is_busy(one.spot));
+        // Whoever came before asks before.
+        let (first, outcome, wait) = match busy {
+            Some(first) => (first, None, None),
+            None => {
+                let outcome = self.engine.charge(self.batch).await;
+                match self.bottleneck(outcome.as_ref()) {
+                    Some((first, wait)) if wait <= first.wait.up_to => (first, outcome, Some(wait)),
+                    _ => return Decided { outcome, ..Decided::default() },
+                }
+            }
+        };
+        let started = monotonic_now();
+        let deadline = started + first.wait.up_to;
+        let mut last = outcome;
+        let who = self.who(last.as_ref());
+        let mut decided = match self.join(first, who, wait) {
+            Err(place) => self.refused(last, (first, place)).await,
+            Ok(ticket) => self.hold((ticket, first), &mut last, deadline).await,
+        };
+        decided.waited = monotonic_now() - started;
+        decided
+    }
+
+    /// Waits with a ticket, and asks whenever it is its turn.
+    async fn hold(
+        &self,
+        (mut ticket, mut at): (Ticket<'h>, Waitable),
+        last: &mut Option<Outcome>,
+        deadline: Instant,
+    ) -> Decided {
+        loop {
+            if let Turn::Stop { place } = ticket.turn(deadline).await {
+                drop(ticket);
+                return self.refused(last.take(), (at, place)).await;
+            }
+            let outcome = self.engine.charge(self.batch).await;
+            let Some((next, wait)) = self.bottleneck(outcome.as_ref()) else {
+                if outcome.as_ref().is_some_and(|outcome| outcome.admitted) {
+                    ticket.serve();
+                }
+                return Decided { outcome, ..Decided::default() };
+            };
+            let who = self.who(outcome.as_ref());
+            *last = outcome;
+            if next.spot == at.spot {
+                ticket.ask_after(wait);
+                continue;
+            }
+            // Another counter has become the one to wait for.
+            at = next;
+            drop(ticket);
+            ticket = match self.join(at, who, Some(wait)) {
+                Ok(ticket) => ticket,
+                Err(place) => return self.refused(last.take(), (at, place)).await,
+            };
+        }
+    }
+
+    fn join(&self, at: Waitable, who: Who, wait: Option<Duration>) -> Result<Ticket<'h>, usize> {
+        let line = Line { spot: at.spot, len_max: at.wait.queue };
+        self.engine.room.join(line, who, wait)
+    }
+
+    /// A refusal of a request that has waited, or could not. Where the store was not asked because others
+    /// wait, it is only asked how the limits stand.
+    async fn refused(&self, last: Option<Outcome>, (at, place): (Waitable, usize)) -> Decided {
+        let queued = Queued { place, expected: self.expected(at, place) };
+        let outcome = match last {
+            Some(outcome) => Some(outcome),
+            None => {
+                let mut batch = self.batch.clone();
+                batch.charges.iter_mut().for_each(|charge| charge.hits = Hits::Spend(0));
+                let told = self.engine.charge(&batch).await;
+                told.map(|told| behind_others(told, at.charge, queued.expected))
+            }
+        };
+        Decided { outcome, queued: Some(queued), ..Decided::default() }
+    }
+
+    /// When a place's turn would come, if all before it asked for as much and the limit's whole rate
+    /// served them: place x hits x window / amount.
+    fn expected(&self, at: Waitable, place: usize) -> Option<Duration> {
+        let charge = &self.batch.charges[at.charge];
+        let window_ms = u128::from(self.limits[at.charge].window.nominal_ms()?);
+        let hits = u128::from(charge.hits.amount());
+        let place = u128::try_from(place).unwrap_or(u128::MAX);
+        let ms = place.saturating_mul(hits).saturating_mul(window_ms);
+        let ms = ms.div_ceil(u128::from(charge.limit.amount().max(1)));
+        Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
+    }
+
+    fn who(&self, outcome: Option<&Outcome>) -> Who {
+        let level = outcome.and_then(|outcome| outcome.levels.iter().copied().max());
+        let caller = self.asker.name.unwrap_or_default();
+        Who {
+            priority: self.asker.priority(level.unwrap_or_default()),
+            caller: self.engine.room.caller(caller),
+        }
+    }
+
+    /// The charges whose limits let the request wait.
+    fn waitables(&self) -> impl Iterator<Item = Waitable> {
+        let charges = self.batch.charges.iter().zip(self.limits).enumerate();
+        charges.filter_map(|(index, (charge, limit))| {
+            let wait = limit.wait.filter(|_| charge.mode == Mode::Enforce)?;
+            let key = self.batch.keys[charge.key_index].as_str();
+            let spot = self.engine.room.spot(key, charge.limit.tag());
+            Some(Waitable { charge: index, wait, spot })
+        })
+    }
+
+    /// The charge that makes a refused request wait longest, if all that refuse it let it wait and time
+    /// helps with each.
+    fn bottleneck(&self, outcome: Option<&Outcome>) -> Option<(Waitable, Duration)> {
+        let outcome = outcome.filter(|outcome| !outcome.admitted)?;
+        let mut longest: Option<(Waitable, Duration)> = None;
+        let charges = self.batch.charges.iter().zip(&outcome.decisions).enumerate();
+        for (index, (charge, decision)) in charges {
+            let wait = match (charge.mode, decision.fit) {
+                (Mode::Shadow, _) | (_, Fit::Now) => continue,
+                (Mode::Enforce, Fit::AfterMs(ms)) => Duration::from_millis(ms),
+                (Mode::Quota, _) | (_, Fit::Never) => return None,
+            };
+            let waitable = self.waitables().find(|one| one.charge == index)?;
+            if longest.is_none_or(|(_, known)| known < wait) {
+                longest = Some((waitable, wait));
+            }
+        }
+        longest
+    }
+}
+
+/// The outcome for a request that did not ask because others wait before it: refused by the limit that
+/// they wait for.
+fn behind_others(mut told: Outcome, charge: usize, expected: Option<Duration>) -> Outcome {
+    told.admitted = false;
+    if let Some(decision) = told.decisions.get_mut(charge) {
+        let ms = expected.map(|expected| u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));
+        decision.fit = ms.map_or(Fit::Never, Fit::AfterMs);
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Poll;
+    use std::time::Duration;
+
+    use futures_util::FutureExt;
+    use futures_util::poll;
+    use tokio::time::advance;
+
+    use super::super::Code;
+    use super::super::Verdict;
+    use super::super::testing::Bench;
+    use super::super::testing::START;
+    use crate::clock::Clock;
+
+    const ONE_A_SECOND: &str = "
+domain: d
+caller: { key: user, priority: { key: priority } }
+descriptors:
+- key: shared
+  limits: [{ rate: 1/second, wait: { up_to: 2500ms, queue: 3 } }]
+- key: user
+  limits: [100/day]";
+
+    fn bench() -> Bench {
+        let bench = Bench::timed(Clock::runtime(START));
+        bench.put_in_force(ONE_A_SECOND);
+        bench
+    }
+
+    fn waited_ms(verdict: &Verdict) -> Option<u64> {
+        verdict.metadata.as_ref()?.get("waited_ms")?.as_u64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_held_until_there_is_capacity() {
+        let bench = bench();
+        let first = bench.ask_for(&["shared=x"]).await;
+        assert_eq!((first.code, waited_ms(&first)), (Code::Ok, None));
+        advance(Duration::from_millis(300)).await;
+        let held = bench.ask_for(&["shared=x"]).await;
+        assert_eq!((held.code, waited_ms(&held)), (Code::Ok, Some(700)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_would_wait_too_long_is_refused_at_once() {
+        let bench = bench();
+        bench.ask_for(&["shared=x"]).await;
+        let never = super::super::testing::descriptor("shared=x");
+        let never = super::super::Descriptor { hits: crate::limit::Hits::Spend(2), ..never };
+        let refused = bench.ask(vec![never]).await;
+        assert_eq!((refused.code, waited_ms(&refused)), (Code::OverLimit, None));
+        assert_eq!(bench.engine.now(), START, "nobody waited");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_highest_priority_comes_first_and_callers_take_turns() {
+        let bench = bench();
+        bench.ask_for(&["shared=x"]).await;
+        let asks = ["user=a,priority=1", "user=a,priority=1", "user=b,priority=4"];
+        let mut asks: Vec<_> = asks
+            .iter()
+            .map(|ask| Box::pin(async { bench.ask_for(&["shared=x", ask]).await }))
+            .collect();
+        for ask in &mut asks {
+            assert!(poll!(ask.as_mut()).is_pending());
+        }
+        let mut done = Vec::new();
+        for second in 1..=2 {
+            advance(Duration::from_secs(1)).await;
+            for (index, ask) in asks.iter_mut().enumerate() {
+                if done.iter().any(|(_, known)| *known == index) {
+                    continue;
+                }
+                if let Poll::Ready(verdict) = poll!(ask.as_mut()) {
+                    assert_eq!(verdict.code, Code::Ok);
+                    done.push((second, index));
+                }
+            }
+        }
+        assert_eq!(done, [(1, 2), (2, 0)]);
+        // The third's two and a half seconds end before the third second.
+        let last = asks.swap_remove(1).await;
+        assert_eq!((last.code, waited_ms(&last)), (Code::OverLimit, Some(2_500)));
+        let queue = &last.metadata.unwrap()["queue"];
+        assert_eq!(queue["place"], 1);
+        assert_eq!(queue["expected_wait_ms"], 1_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_refuses_and_tells_the_place() {
+        let bench = bench();
+        bench.ask_for(&["shared=x"]).await;
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(bench.ask_for(&["shared=x"]))).collect();
+        for ask in &mut waiting {
+            assert!(poll!(ask.as_mut()).is_pending());
+        }
+        let refused = bench.ask_for(&["shared=x"]).await;
+        assert_eq!(refused.code, Code::OverLimit);
+        assert_eq!(refused.metadata.unwrap()["queue"]["place"], 4);
+        assert_eq!(refused.statuses[0].reset, Some(Duration::from_secs(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_costs_nothing_and_makes_room() {
+        let bench = bench();
+        bench.ask_for(&["shared=x", "user=a"]).await;
+        let mut patient = pin!(bench.ask_for(&["shared=x", "user=a"]));
+        {
+            let mut impatient = Box::pin(bench.ask_for(&["shared=x", "user=b"]));
+            assert!(poll!(impatient.as_mut()).is_pending());
+            assert!(poll!(patient.as_mut()).is_pending());
+        }
+        let verdict = patient.await;
+        assert_eq!((verdict.code, waited_ms(&verdict)), (Code::Ok, Some(1_000)));
+        let left = bench.ask_for(&["user=b"]).now_or_never().unwrap();
+        assert_eq!(left.statuses[0].remaining, 99);
+        assert!(!bench.engine.room.is_busy_anywhere(), "queues go with those who waited");
+    }
+}

@@ -1,0 +1,194 @@
+//! The order in which requests wait for one counter: the highest priority first; within a priority callers
+//! take turns, and each caller's requests come in the order of their arrival.
+//!
+//! Turns are counted in rounds: a caller's first request joins the round that is being served, each further
+//! one the round after its last. So a caller with a hundred requests in the queue delays another one's first
+//! by one request, not by a hundred.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+/// A place in the order; the least is served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank {
+    priority: Reverse<u8>,
+    round: u64,
+    arrival: u64,
+}
+
+/// Who wants to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// 1 to 4.
+    pub priority: u8,
+    /// A hash of the caller's name.
+    pub caller: u64,
+}
+
+/// Requests that wait for one counter.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiters: BTreeMap<Rank, Waiter>,
+    /// The last round of each caller that waits, and how many of its requests do.
+    turns: HashMap<Who, Turns>,
+    /// The round that is being served, by priority.
+    served: HashMap<u8, u64>,
+    arrivals: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    who: Who,
+    wake: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Turns {
+    last: u64,
+    waiting: usize,
+}
+
+impl std::hash::Hash for Who {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u8(self.priority);
+        state.write_u64(self.caller);
+    }
+}
+
+impl Queue {
+    /// Lets a request wait, to be woken through `wake`. A full queue of `len_max` gives up the last in
+    /// the order for it, unless that is the request itself: then it can't wait, and this is the place
+    /// that it would have had, from 1.
+    ///
+    /// # Errors
+    /// The place that the request would have had.
+    pub fn join(&mut self, who: Who, wake: Arc<Notify>, len_max: usize) -> Result<Rank, usize> {
+        let served = self.served.get(&who.priority).copied().unwrap_or_default();
+        let round = match self.turns.get(&who) {
+            Some(turns) => (turns.last + 1).max(served),
+            None => served,
+        };
+        let rank = Rank { priority: Reverse(who.priority), round, arrival: self.arrivals };
+        if len_max <= self.waiters.len() {
+            match self.waiters.last_key_value().map(|(last, _)| *last) {
+                Some(last) if rank < last => self.give_up(last),
+                _ => return Err(self.waiters.len() + 1),
+            }
+        }
+        self.arrivals += 1;
+        let turns = self.turns.entry(who).or_default();
+        turns.last = round;
+        turns.waiting += 1;
+        self.waiters.insert(rank, Waiter { who, wake });
+        Ok(rank)
+    }
+
+    /// Takes a request out; `served` if its turn came and it passed. Whoever comes first then is woken.
+    pub fn leave(&mut self, rank: Rank, served: bool) {
+        if served {
+            let Reverse(priority) = rank.priority;
+            let round = self.served.entry(priority).or_default();
+            *round = rank.round.max(*round);
+        }
+        self.remove(rank);
+        self.wake_first();
+    }
+
+    /// The request's place, from 1: the first is the next to be served. None if it was given up for
+    /// another.
+    pub fn place(&self, rank: Rank) -> Option<usize> {
+        self.waiters.contains_key(&rank).then(|| self.waiters.range(..=rank).count())
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.waiters.len()
+    }
+
+    /// Has the first look again whether its time has come.
+    pub fn wake_first(&self) {
+        if let Some((_, waiter)) = self.waiters.first_key_value() {
+            waiter.wake.notify_one();
+        }
+    }
+
+    fn give_up(&mut self, rank: Rank) {
+        if let Some(waiter) = self.remove(rank) {
+            waiter.wake.notify_one();
+        }
+    }
+
+    fn remove(&mut self, rank: Rank) -> Option<Waiter> {
+        let waiter = self.waiters.remove(&rank)?;
+        if let Some(turns) = self.turns.get_mut(&waiter.who) {
+            turns.waiting -= 1;
+            if turns.waiting == 0 {
+                self.turns.remove(&waiter.who);
+            }
+        }
+        Some(waiter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets (priority, caller) join in order, and tells in which order they are served.
+    fn check(joining: &[(u8, u64)], expected: &[usize]) {
+        let mut queue = Queue::default();
+        let mut ranks: Vec<Rank> = Vec::new();
+        for (priority, caller) in joining {
+            let who = Who { priority: *priority, caller: *caller };
+            ranks.push(queue.join(who, Arc::default(), 100).unwrap());
+        }
+        let mut served = Vec::new();
+        while let Some(first) = ranks.iter().position(|rank| queue.place(*rank) == Some(1)) {
+            queue.leave(ranks[first], true);
+            served.push(first);
+        }
+        assert_eq!(served, expected, "{joining:?}");
+        assert!(queue.turns.is_empty(), "nobody is remembered who doesn't wait");
+    }
+
+    #[test]
+    fn the_highest_priority_is_served_first() {
+        check(&[(2, 1), (4, 2), (1, 3), (4, 4)], &[1, 3, 0, 2]);
+    }
+
+    #[test]
+    fn callers_take_turns_within_a_priority() {
+        check(&[(2, 1), (2, 1), (2, 1), (2, 2), (2, 3), (2, 2)], &[0, 3, 4, 1, 5, 2]);
+    }
+
+    #[test]
+    fn a_full_queue_gives_up_its_last_for_one_before_it() {
+        let mut queue = Queue::default();
+        let flooder = Who { priority: 2, caller: 1 };
+        let first = queue.join(flooder, Arc::default(), 2).unwrap();
+        let second = queue.join(flooder, Arc::default(), 2).unwrap();
+        assert_eq!(queue.join(flooder, Arc::default(), 2), Err(3));
+        let other = queue.join(Who { caller: 2, ..flooder }, Arc::default(), 2).unwrap();
+        assert_eq!((queue.place(first), queue.place(other)), (Some(1), Some(2)));
+        assert_eq!(queue.place(second), None);
+        assert_eq!(queue.len(), 2);
+        queue.leave(second, false);
+        assert_eq!(queue.len(), 2, "who was given up leaves nothing behind");
+    }
+
+    #[test]
+    fn who_joins_later_waits_for_the_round_that_is_served() {
+        let mut queue = Queue::default();
+        let one = Who { priority: 2, caller: 1 };
+        let first: Vec<Rank> =
+            (0..3).map(|_| queue.join(one, Arc::default(), 10).unwrap()).collect();
+        queue.leave(first[0], true);
+        queue.leave(first[1], true);
+        let newcomer = queue.join(Who { caller: 2, ..one }, Arc::default(), 10).unwrap();
+        assert_eq!(queue.place(newcomer), Some(1), "the round of the last one begins later");
+    }
+}

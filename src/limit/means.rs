@@ -1,0 +1,141 @@
+//! What one request may spend of a limit: the part of its capacity that is open to the request, the bonuses
+//! on top, and what becomes of the rest.
+//!
+//! While nobody spends, use only falls, the openings only widen, and bonuses only end. So the earliest time
+//! at which hits fit is the earliest one for some opening and some of the bonuses, those that end last.
+
+use smallvec::SmallVec;
+
+use super::AMOUNT_MAX;
+use super::Bonus;
+use super::COUNT_MAX;
+use super::Fit;
+use super::Hits;
+use super::Limit;
+use super::Overdraft;
+use super::State;
+use crate::clock::Timestamp;
+
+/// What a request may spend of a limit, and from when on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Means {
+    /// What is open of the capacity: now, and at later times. Each is at least what is open then.
+    pub openings: SmallVec<[Opening; 1]>,
+    /// The bonuses that haven't ended, the soonest to end first.
+    pub bonuses: SmallVec<[BonusLeft; 1]>,
+}
+
+/// So much of a limit's capacity is open from a time on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// In milliseconds since the Unix epoch.
+    pub from_ms: u64,
+    /// At most the capacity.
+    pub hits: u64,
+}
+
+/// A bonus that hasn't ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BonusLeft {
+    /// When it ends, in milliseconds since the Unix epoch.
+    pub until_ms: u64,
+    /// What it gives in all.
+    pub amount: u64,
+    /// What of it has been spent; more than the amount if that was lowered.
+    pub spent: u64,
+}
+
+impl BonusLeft {
+    /// `bonus` with so much of it spent.
+    pub fn new(bonus: &Bonus, spent: u64) -> Self {
+        Self { until_ms: bonus.until.as_ms(), amount: bonus.amount.min(AMOUNT_MAX), spent }
+    }
+
+    fn left(&self) -> u64 {
+        self.amount.saturating_sub(self.spent)
+    }
+}
+
+impl Means {
+    /// Whether `hits` pass now, on a settled state.
+    pub fn suffice(&self, limit: &Limit, state: &State, hits: Hits, now: Timestamp) -> bool {
+        need(limit, hits) <= self.remaining(limit, state, now)
+    }
+
+    /// When `hits` that don't pass now will.
+    pub fn wait(&self, limit: &Limit, state: &State, hits: Hits, now: Timestamp) -> Fit {
+        let need = need(limit, hits);
+        let mut earliest_ms: Option<u64> = None;
+        let mut kept = 0;
+        // The kept bonuses are the last ones to end: first none, then one more at a time.
+        for first in (0..=self.bonuses.len()).rev() {
+            let first = self.bonuses.get(first);
+            kept = first.map_or(0, |bonus| COUNT_MAX.min(kept + bonus.left()));
+            let base = need.saturating_sub(kept);
+            for opening in self.openings.iter().filter(|opening| base <= opening.hits) {
+                let falls_ms = limit.falls_to_ms(state, opening.hits - base, now);
+                let Some(at_ms) = falls_ms.map(|falls_ms| falls_ms.max(opening.from_ms)) else {
+                    continue;
+                };
+                if first.is_none_or(|bonus| at_ms < bonus.until_ms) {
+                    earliest_ms = Some(earliest_ms.map_or(at_ms, |earliest| earliest.min(at_ms)));
+                }
+            }
+        }
+        match earliest_ms {
+            Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(now.as_ms())),
+            None => Fit::Never,
+        }
+    }
+
+    /// The hits that a limit without overdraft would let pass now.
+    pub fn remaining(&self, limit: &Limit, state: &State, now: Timestamp) -> u64 {
+        let base = self.base_left(limit, state, now);
+        self.bonuses.iter().fold(base, |sum, bonus| COUNT_MAX.min(sum + bonus.left()))
+    }
+
+    /// Divides `hits` that pass between bonuses, whose counts change here, and the limit itself, for which
+    /// it returns its share. The base is spent first and then what ends soonest; what comes back goes where
+    /// it was taken last.
+    pub fn divide(&mut self, limit: &Limit, state: &State, hits: Hits, now: Timestamp) -> Hits {
+        let mut rest = hits.amount();
+        if let Hits::GiveBack(_) = hits {
+            for bonus in self.bonuses.iter_mut().rev() {
+                let back = rest.min(bonus.spent);
+                bonus.spent -= back;
+                rest -= back;
+            }
+            return Hits::GiveBack(rest);
+        }
+        let base = rest.min(self.base_left(limit, state, now));
+        rest -= base;
+        for bonus in &mut self.bonuses {
+            let taken = rest.min(bonus.left());
+            bonus.spent += taken;
+            rest -= taken;
+        }
+        match limit.overdraft() {
+            Overdraft::Allow => {
+                let room = COUNT_MAX.saturating_sub(limit.used(state, now) + base);
+                Hits::Spend(base + rest.min(room))
+            }
+            Overdraft::None | Overdraft::Clip => Hits::Spend(base),
+        }
+    }
+
+    /// What is left of what is open now.
+    fn base_left(&self, limit: &Limit, state: &State, now: Timestamp) -> u64 {
+        let open = self.openings.first().map_or(0, |opening| opening.hits);
+        open.saturating_sub(limit.used(state, now))
+    }
+}
+
+/// How much must be left for `hits` to pass.
+fn need(limit: &Limit, hits: Hits) -> u64 {
+    match (hits, limit.overdraft()) {
+        (Hits::GiveBack(_), _) => 0,
+        (Hits::Spend(_), Overdraft::None) => hits.amount(),
+        // A peek asks whether anything would pass.
+        (Hits::Spend(_), Overdraft::Allow | Overdraft::Clip) => 1,
+    }
+}

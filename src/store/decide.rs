@@ -1,0 +1,248 @@
+//! The decision of the embedded store on a batch, once it holds the records. `charge.lua` mirrors it.
+//!
+//! All states are brought to the present, then the gauges read them, then every limit is asked; only when
+//! the request passes is anything spent. Whatever happens, gauges keep the level that they have risen or fallen to.
+
+use smallvec::SmallVec;
+
+use super::Batch;
+use super::Charge;
+use super::Decision;
+use super::FEW;
+use super::Gauge;
+use super::Outcome;
+use super::Tally;
+use super::record::Entry;
+use super::record::Record;
+use crate::clock::Timestamp;
+use crate::limit::BonusLeft;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::limit::Means;
+use crate::limit::Opening;
+use crate::limit::Standing;
+use crate::limit::State;
+
+/// Decides a batch on its records, which end up as the outcome says, without empty or expired states.
+pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
+    let mut decider = Decider::new(batch, records, at);
+    decider.read_gauges();
+    let mut decisions: SmallVec<[Decision; FEW]> = SmallVec::new();
+    for index in 0..batch.charges.len() {
+        decisions.push(decider.ask(index));
+    }
+
+    let mut tally = Tally::default();
+    let mut first = 0;
+    for charges in batch.groups() {
+        let group = &decisions[first..first + charges.len()];
+        tally.count(charges[0].mode, all_fit(group));
+        first += charges.len();
+    }
+    let admitted = tally.admitted();
+    first = 0;
+    for charges in batch.groups().take_while(|_| admitted) {
+        let group = first..first + charges.len();
+        if all_fit(&decisions[group.clone()]) {
+            group.for_each(|index| decider.spend(index, &mut decisions[index].standing));
+        }
+        first += charges.len();
+    }
+    let levels = decider.levels;
+    for record in records {
+        record.forget(at);
+    }
+    Outcome { admitted, at, decisions, levels }
+}
+
+fn all_fit(decisions: &[Decision]) -> bool {
+    decisions.iter().all(|decision| decision.fit == Fit::Now)
+}
+
+/// A batch on its records, all settled.
+struct Decider<'a> {
+    batch: &'a Batch,
+    records: &'a mut [Record],
+    /// Where in its record each charge's state stands.
+    places: SmallVec<[usize; FEW]>,
+    levels: SmallVec<[u8; 1]>,
+    now: Timestamp,
+}
+
+impl<'a> Decider<'a> {
+    fn new(batch: &'a Batch, records: &'a mut [Record], now: Timestamp) -> Self {
+        // What was written to be gone by now is gone, whatever a changed limit would make of it.
+        records.iter_mut().for_each(|record| record.forget(now));
+        let mut places = SmallVec::new();
+        for charge in &batch.charges {
+            let record = &mut records[charge.key_index];
+            let place = record.place(charge.limit.tag());
+            charge.limit.settle(&mut record.states[place].state, now);
+            places.push(place);
+        }
+        Self { batch, records, places, levels: SmallVec::new(), now }
+    }
+
+    fn state(&self, index: usize) -> &State {
+        let record = &self.records[self.batch.charges[index].key_index];
+        &record.states[self.places[index]].state
+    }
+
+    fn entry(&mut self, index: usize) -> &mut Entry {
+        let record = &mut self.records[self.batch.charges[index].key_index];
+        &mut record.states[self.places[index]]
+    }
+
+    /// Finds the level of each gauge, and keeps it.
+    fn read_gauges(&mut self) {
+        for gauge in &self.batch.gauges {
+            let known = self.records[gauge.key_index].level();
+            let passed = gauge.marks.iter().filter(|mark| {
+                let limit = &self.batch.charges[mark.charge].limit;
+                let point = if mark.level <= known { mark.fall } else { mark.rise };
+                point < limit.used(self.state(mark.charge), self.now)
+            });
+            let level = passed.map(|mark| mark.level).max().unwrap_or(0);
+            self.records[gauge.key_index].set_level(level);
+            self.levels.push(level);
+        }
+    }
+
+    /// Whether the limit of a charge has the hits, and how it stands.
+    fn ask(&mut self, index: usize) -> Decision {
+        let charge = &self.batch.charges[index];
+        let (limit, hits, now) = (&charge.limit, charge.hits, self.now);
+        if charge.is_plain() {
+            let state = self.state(index);
+            let fit = limit.fit(state, hits, now);
+            return Decision { fit, standing: limit.standing(state, now) };
+        }
+        let mut means = self.means(charge);
+        let fit = if means.suffice(limit, self.state(index), hits, now) {
+            Fit::Now
+        } else {
+            means.openings.extend(self.later_openings(charge));
+            means.wait(limit, self.state(index), hits, now)
+        };
+        Decision { fit, standing: self.standing(index, &means) }
+    }
+
+    /// Makes a charge, and tells how its limit stands then.
+    fn spend(&mut self, index: usize, standing: &mut Standing) {
+        let charge = &self.batch.charges[index];
+        let (limit, now) = (&charge.limit, self.now);
+        if charge.hits.amount() == 0 {
+            return;
+        }
+        if charge.is_plain() {
+            self.spend_base(index, charge.hits);
+            *standing = limit.standing(self.state(index), now);
+            return;
+        }
+        let mut means = self.means(charge);
+        let base = means.divide(limit, self.state(index), charge.hits, now);
+        self.spend_base(index, base);
+        self.keep_bonuses(charge, &means);
+        *standing = self.standing(index, &means);
+    }
+
+    fn spend_base(&mut self, index: usize, hits: Hits) {
+        let (limit, now) = (&self.batch.charges[index].limit, self.now);
+        if hits.amount() != 0 {
+            let entry = self.entry(index);
+            limit.charge(&mut entry.state, hits, now);
+            entry.expiry_ms = limit.expiry_ms(&entry.state);
+        }
+    }
+
+    fn standing(&self, index: usize, means: &Means) -> Standing {
+        let (limit, state) = (&self.batch.charges[index].limit, self.state(index));
+        let remaining = means.remaining(limit, state, self.now);
+        Standing { remaining, ..limit.standing(state, self.now) }
+    }
+
+    /// What a charge may spend now.
+    fn means(&mut self, charge: &Charge) -> Means {
+        let now_ms = self.now.as_ms();
+        let record = &mut self.records[charge.key_index];
+        let live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);
+        let bonuses = live.map(|bonus| {
+            let spent = match record.bonus(charge.limit.tag(), &bonus.id) {
+                Some(spent) => {
+                    // A bonus that was prolonged is not given anew.
+                    spent.until_ms = spent.until_ms.max(bonus.until.as_ms());
+                    spent.count
+                }
+                None => 0,
+            };
+            BonusLeft::new(bonus, spent)
+        });
+        let bonuses = bonuses.collect();
+        let levels = |gauge: usize| self.levels[gauge];
+        let opening = Opening { from_ms: now_ms, hits: open(charge, levels) };
+        Means { openings: SmallVec::from_elem(opening, 1), bonuses }
+    }
+
+    /// Writes down what has been spent of a charge's bonuses.
+    fn keep_bonuses(&mut self, charge: &Charge, means: &Means) {
+        let record = &mut self.records[charge.key_index];
+        let live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);
+        for (bonus, left) in live.zip(&means.bonuses) {
+            match record.bonus(charge.limit.tag(), &bonus.id) {
+                Some(known) => {
+                    known.count = left.spent;
+                    known.until_ms = known.until_ms.max(left.until_ms);
+                }
+                None if 0 < left.spent => {
+                    record.add_bonus(charge.limit.tag(), &bonus.id, (left.spent, bonus.until));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// What is open to a charge each time that a gauge falls.
+    fn later_openings(&self, charge: &Charge) -> SmallVec<[Opening; FEW]> {
+        let mut openings = SmallVec::new();
+        for pressed in &charge.open.pressed {
+            for level in 1..=self.levels[pressed.gauge] {
+                if let Some(from_ms) = self.falls_below_ms(pressed.gauge, level) {
+                    let hits = open(charge, |gauge| self.level_at(gauge, from_ms));
+                    openings.push(Opening { from_ms, hits });
+                }
+            }
+        }
+        openings
+    }
+
+    /// The level of a gauge at a time from now on, if nobody spends until then.
+    fn level_at(&self, gauge: usize, at_ms: u64) -> u8 {
+        let stands = |level: &u8| {
+            let falls_ms = self.falls_below_ms(gauge, *level);
+            falls_ms.is_none_or(|falls_ms| at_ms < falls_ms)
+        };
+        (1..=self.levels[gauge]).rev().find(stands).unwrap_or(0)
+    }
+
+    /// When a gauge will stand below a level that it has now; None if time alone doesn't bring it there.
+    fn falls_below_ms(&self, gauge: usize, level: u8) -> Option<u64> {
+        let Gauge { marks, .. } = &self.batch.gauges[gauge];
+        let holding = level..=self.levels[gauge];
+        let mut marks = marks.iter().filter(|mark| holding.contains(&mark.level));
+        marks.try_fold(self.now.as_ms(), |latest, mark| {
+            let limit = &self.batch.charges[mark.charge].limit;
+            let falls_ms = limit.falls_to_ms(self.state(mark.charge), mark.fall, self.now)?;
+            Some(latest.max(falls_ms))
+        })
+    }
+}
+
+/// How much of the capacity is open to a charge when gauges have these levels.
+fn open(charge: &Charge, level_of: impl Fn(usize) -> u8) -> u64 {
+    let whole = charge.open.hits.min(charge.limit.capacity());
+    charge.open.pressed.iter().fold(whole, |open, pressed| {
+        let level = usize::from(level_of(pressed.gauge)).min(pressed.hits.len());
+        let hits = level.checked_sub(1).and_then(|index| pressed.hits.get(index));
+        hits.map_or(open, |hits| open.min(*hits))
+    })
+}

@@ -1,0 +1,106 @@
+//! What the embedded store keeps under one key: the states of one rule's limits for one path.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::limit::State;
+
+/// The states of one rule's limits for one path.
+#[derive(Debug, Default)]
+pub struct Record {
+    pub states: Vec<Entry>,
+    /// What few records have.
+    extra: Option<Box<Extra>>,
+}
+
+/// The state of one limit.
+#[derive(Debug)]
+pub struct Entry {
+    tag: Arc<str>,
+    pub state: State,
+    /// When the state is empty by itself; None for one that never is.
+    pub expiry_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Extra {
+    /// The level of the record's gauge. It lives as long as anything else here.
+    level: u8,
+    bonuses: Vec<BonusSpent>,
+}
+
+/// What has been spent of one bonus on one limit.
+#[derive(Debug)]
+pub struct BonusSpent {
+    limit_tag: Arc<str>,
+    id: Arc<str>,
+    pub count: u64,
+    /// When the count is forgotten: the latest end that the bonus has had.
+    pub until_ms: u64,
+}
+
+impl Entry {
+    fn lives(&self, now: Timestamp) -> bool {
+        self.state != State::Empty && self.expiry_ms.is_none_or(|end_ms| now.as_ms() < end_ms)
+    }
+}
+
+impl Record {
+    /// Whether there is nothing to keep.
+    pub fn is_empty(&self) -> bool {
+        self.states.is_empty() && self.extra.is_none()
+    }
+
+    /// When the whole record is empty by itself; None if it never is.
+    pub fn expiry_ms(&self) -> Option<u64> {
+        let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
+        let latest = bonuses.map(|bonus| bonus.until_ms).max().unwrap_or(0);
+        self.states.iter().try_fold(latest, |latest, entry| Some(entry.expiry_ms?.max(latest)))
+    }
+
+    /// The place of the state under `tag`, which is new if it wasn't there.
+    pub fn place(&mut self, tag: &Arc<str>) -> usize {
+        let known = self.states.iter().position(|entry| entry.tag == *tag);
+        known.unwrap_or_else(|| {
+            self.states.push(Entry { tag: tag.clone(), state: State::Empty, expiry_ms: Some(0) });
+            self.states.len() - 1
+        })
+    }
+
+    /// The level of the record's gauge.
+    pub fn level(&self) -> u8 {
+        self.extra.as_ref().map_or(0, |extra| extra.level)
+    }
+
+    /// Keeps the level of the record's gauge.
+    pub fn set_level(&mut self, level: u8) {
+        if level != self.level() {
+            self.extra.get_or_insert_default().level = level;
+        }
+    }
+
+    /// What has been spent of a bonus on a limit; None if that is nothing.
+    pub fn bonus(&mut self, limit_tag: &str, id: &str) -> Option<&mut BonusSpent> {
+        let mut bonuses = self.extra.as_mut()?.bonuses.iter_mut();
+        bonuses.find(|bonus| *bonus.limit_tag == *limit_tag && *bonus.id == *id)
+    }
+
+    /// Counts for the first time what has been spent of a bonus.
+    pub fn add_bonus(&mut self, limit_tag: &Arc<str>, id: &Arc<str>, spent: (u64, Timestamp)) {
+        let (count, until) = spent;
+        let (limit_tag, id) = (limit_tag.clone(), id.clone());
+        let spent = BonusSpent { limit_tag, id, count, until_ms: until.as_ms() };
+        self.extra.get_or_insert_default().bonuses.push(spent);
+    }
+
+    /// Drops what is empty or was written to be gone by `now`.
+    pub fn forget(&mut self, now: Timestamp) {
+        self.states.retain(|entry| entry.lives(now));
+        if let Some(extra) = &mut self.extra {
+            extra.bonuses.retain(|bonus| 0 < bonus.count && now.as_ms() < bonus.until_ms);
+            if extra.bonuses.is_empty() && (extra.level == 0 || self.states.is_empty()) {
+                self.extra = None;
+            }
+        }
+    }
+}

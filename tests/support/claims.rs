@@ -1,0 +1,69 @@
+//! What claims about every store are made with.
+
+use std::sync::Arc;
+
+use tollgate::clock::Now;
+use tollgate::limit::Fit;
+use tollgate::limit::Hits::Spend;
+use tollgate::limit::Limit;
+use tollgate::store::Batch;
+use tollgate::store::Outcome;
+use tollgate::store::Store;
+
+use super::batch::after;
+use super::batch::one;
+
+/// Makes each claim a test of each store.
+macro_rules! of_every_store {
+    ($($claim:ident)*) => {
+        mod memory {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $claim() {
+                    super::$claim(std::sync::Arc::new(tollgate::store::memory::Memory::new(1_000))).await;
+                }
+            )*
+        }
+
+        mod redis {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $claim() {
+                    let Some(server) = crate::support::redis::Server::start(&[]) else {
+                        return;
+                    };
+                    let connected = crate::support::redis::Connected::open(&server.url()).await;
+                    super::$claim(connected.store.clone()).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use of_every_store;
+
+pub async fn charge(store: &impl Store, batch: &Batch, now: Now) -> Outcome {
+    store.charge(batch, now).await.unwrap()
+}
+
+/// Whether a batch is admitted so many milliseconds after the beginning.
+pub async fn passes(store: &impl Store, batch: &Batch, ms: u64) -> bool {
+    charge(store, batch, after(ms)).await.admitted
+}
+
+/// What remains of a limit under a key.
+pub async fn remaining(store: &impl Store, name: &str, limit: &Arc<Limit>, ms: u64) -> u64 {
+    let outcome = charge(store, &one(name, limit, Spend(0)), after(ms)).await;
+    outcome.decisions[0].standing.remaining
+}
+
+/// Asks, expects a refusal with a wait, and tells the wait once it has shown to be exact.
+pub async fn exact_wait(store: &impl Store, ask: &Batch, ms: u64) -> u64 {
+    let outcome = charge(store, ask, after(ms)).await;
+    let Fit::AfterMs(wait_ms) = outcome.decisions[0].fit else {
+        panic!("{outcome:?}");
+    };
+    assert!(!outcome.admitted);
+    assert!(!passes(store, ask, ms + wait_ms - 1).await, "after {wait_ms} ms");
+    assert!(passes(store, ask, ms + wait_ms).await, "after {wait_ms} ms");
+    wait_ms
+}
