@@ -17,6 +17,8 @@ Tollgate, a rate-limit and quota sidecar for Envoy
 
 POST /json         ask as over gRPC: {\"domain\": ..., \"descriptors\": [{\"entries\": [...]}]}
 GET  /policy       the policies in force
+POST /v1/latencies tell how long providers take, in ms: {\"NAME\": 120, ...}
+GET  /v1/latencies what was told
 GET  /metrics      metrics, for Prometheus
 GET  /livez        200 while the process runs
 GET  /readyz       200 while requests should come here

@@ -2,10 +2,13 @@
 //! there may be, and how long one may take to say what it wants.
 
 use std::mem;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::Router;
+use axum::extract::ConnectInfo;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
@@ -38,8 +41,9 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            stream = accept(&listener, &mut failing), if connections.len() < CONNECTIONS_MAX => {
-                connections.spawn(serve_connection(stream, router.clone(), ending.clone()));
+            (stream, peer) = accept(&listener, &mut failing), if connections.len() < CONNECTIONS_MAX => {
+                let router = router.clone().layer(Extension(ConnectInfo(peer)));
+                connections.spawn(serve_connection(stream, router, ending.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -50,12 +54,12 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 }
 
 /// The next connection; `failing` says whether the last attempt failed.
-async fn accept(listener: &TcpListener, failing: &mut bool) -> TcpStream {
+async fn accept(listener: &TcpListener, failing: &mut bool) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok(accepted) => {
                 *failing = false;
-                return stream;
+                return accepted;
             }
             Err(error) => {
                 // Told once: the want may last.
