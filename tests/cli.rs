@@ -111,6 +111,32 @@ fn schema_is_a_json_schema() {
     let told = check(Path::new("."), &["schema"], 0, Told::Out(&["$schema"]));
     let schema: Value = serde_json::from_str(&told).unwrap();
     assert!(schema["properties"]["domain"].is_object());
+    let told = check(Path::new("."), &["schema", "--callers"], 0, Told::Out(&["$schema"]));
+    let schema: Value = serde_json::from_str(&told).unwrap();
+    assert!(schema["properties"]["callers"].is_object());
+}
+
+#[test]
+fn a_token_is_made_for_a_name_and_a_role() {
+    let token = |name| ["token", name, "--role", "viewer"];
+    let here = Path::new(".");
+    let told = check(here, &token("ci"), 0, Told::Out(&["Bearer", "  ci:viewer:"]));
+    assert_ne!(told, check(here, &token("ci"), 0, Told::Out(&[])));
+    for name in ["", "a b", "a:b", "loopback"] {
+        check(here, &token(name), 2, Told::Err(&["is not a name"]));
+    }
+    check(here, &["token", "ci", "--role", "root"], 2, Told::Err(&["viewer, operator, admin"]));
+    check(here, &["token", "ci"], 2, Told::Err(&["--role"]));
+}
+
+#[test]
+fn callers_that_are_wrong_stop_the_start() {
+    let folder = folder(&[("a.yaml", GOOD), ("callers.yaml", "callers: {a: {teir: gold}}")]);
+    let files = ["serve", "--policies", "a.yaml", "--callers", "callers.yaml"];
+    let listen = ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--log-level"];
+    let arguments = [&files[..], &listen, &["error"]].concat();
+    let told = ["--> callers.yaml:1:15", "did you mean `tier`?", "there are no callers to begin"];
+    check(folder.path(), &arguments, 1, Told::Err(&told));
 }
 
 #[test]
@@ -150,6 +176,6 @@ fn policies_that_are_wrong_stop_the_start() {
     let folder = folder(&[("a.yaml", BAD)]);
     let arguments = ["serve", "--policies", "a.yaml", "--grpc-address", "127.0.0.1:0"];
     let http = ["--http-address", "127.0.0.1:0"];
-    let told = ["--> a.yaml:2:1", "--> a.yaml:5:", "there is no policy to begin with"];
+    let told = ["--> a.yaml:2:1", "--> a.yaml:5:", "there are no policies to begin with"];
     check(folder.path(), &[&arguments[..], &http].concat(), 1, Told::Err(&told));
 }

@@ -9,11 +9,13 @@ use tempfile::TempDir;
 
 use crate::support::client;
 use crate::support::find_program;
+use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tollgate;
 use crate::support::tollgate::Tollgate;
 
 const POLICIES: &str = "config/policies";
+const CALLERS_PAGE: &str = "config/callers.md";
 
 /// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.
 type Ask<'a> = (&'a [&'a str], u32);
@@ -65,6 +67,45 @@ fn every_example_of_the_reference_page_passes_the_check() {
         fs::write(folder.path().join(format!("{index}.yaml")), example).unwrap();
     }
     check_clean(folder.path().to_str().unwrap());
+}
+
+#[test]
+fn every_example_of_callers_passes_the_check() {
+    let page = fs::read_to_string(CALLERS_PAGE).unwrap();
+    let example = fenced(&page, "yaml");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("page.yaml");
+    fs::write(&file, example).unwrap();
+    for path in ["config/callers.yaml", file.to_str().unwrap()] {
+        let output = tollgate::command().args(["check", "--callers", path]).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success() && said.contains("5 callers"), "{path}\n{said}");
+    }
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_on_callers_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let Some(server) = Server::start(&[]) else { return };
+    let store = Store::Redis(server);
+    let tollgate = Tollgate::serve("{domain: d, descriptors: []}", &store).await;
+    let page = fs::read_to_string(CALLERS_PAGE).unwrap();
+    let commands = fenced(&page, "bash");
+    let address = tollgate.http_address.to_string();
+    let strict = "set -e; curl() { command curl -sS --fail-with-body \"$@\"; echo; }\n";
+    let script = strict.to_owned() + &commands.replace("localhost:8080", &address);
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains(r#"{"parent":"acme","share":"20%"}"#), "{said}");
+}
+
+/// The first example of a page in a language.
+fn fenced<'a>(page: &'a str, language: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("```{language}\n")).unwrap();
+    rest.split("```").next().unwrap()
 }
 
 #[tokio::test]

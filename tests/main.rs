@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod choice;
+mod callers;
 mod cli;
 mod config;
 mod deploy;
+mod directory;
 mod gateway;
 mod parity;
 mod policies;

@@ -1,5 +1,7 @@
 //! Every broken policy in `policies/bad` is refused with the message beside it.
 //!
+//! So is every broken file of callers in `callers/bad`.
+//!
 //! `UPDATE_EXPECTED=1 cargo test policies` writes the messages anew; read them before you commit them.
 
 use std::env;
@@ -14,10 +16,19 @@ const FOLDER: &str = "tests/policies/bad";
 
 #[test]
 fn a_broken_policy_is_refused_with_the_message_beside_it() {
+    check_folder(FOLDER, &["check"]);
+}
+
+#[test]
+fn a_broken_file_of_callers_is_refused_with_the_message_beside_it() {
+    check_folder("tests/callers/bad", &["check", "--callers"]);
+}
+
+fn check_folder(folder: &str, arguments: &[&str]) {
     let mut wrong = Vec::new();
-    for policy in broken_policies() {
+    for policy in broken(folder) {
         let name = policy.file_name().unwrap().to_string_lossy().into_owned();
-        let output = check(&name);
+        let output = command().args(arguments).arg(&name).current_dir(folder).output().unwrap();
         let printed = printed(&output);
         let expected = policy.with_extension("expected");
         if env::var_os("UPDATE_EXPECTED").is_some() {
@@ -36,16 +47,16 @@ fn a_broken_policy_is_refused_with_the_message_beside_it() {
 
 /// The files, and the folders that are a broken set of files.
 pub fn broken_policies() -> Vec<PathBuf> {
-    let entries = fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
+    broken(FOLDER)
+}
+
+fn broken(folder: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let expected = |path: &Path| path.extension().is_some_and(|extension| extension == "expected");
     let mut policies: Vec<PathBuf> = entries.filter(|path| !expected(path)).collect();
     policies.sort();
     assert!(!policies.is_empty());
     policies
-}
-
-fn check(name: &str) -> Output {
-    command().arg("check").arg(name).current_dir(FOLDER).output().unwrap()
 }
 
 fn printed(output: &Output) -> String {

@@ -1,27 +1,25 @@
-//! Makes a policy set of the files, or tells why it can't.
+//! Makes of files what they say, or tells why it can't.
 
 use sha2::Digest;
 use sha2::Sha256;
 
-use super::policy_files::Places;
-use super::policy_files::PolicyFiles;
-use super::policy_files::PolicyFilesError;
-use super::policy_files::Reading;
+use super::source_files::Places;
+use super::source_files::Reading;
+use super::source_files::SourceFiles;
+use super::source_files::SourceFilesError;
+use super::subject::Subject;
 use super::watch::Watch;
-use crate::policy::CompileOptions;
-use crate::policy::PolicySet;
 use crate::policy::Problem;
 use crate::policy::Source;
-use crate::policy::compile;
 
 /// Readings in a row that find new places to watch. Each but the first costs a change meanwhile.
 const READINGS_MAX: usize = 3;
 
-/// Reads and compiles the policy files.
+/// Reads and compiles the files of a subject.
 #[derive(Debug)]
-pub struct Loader {
-    files: PolicyFiles,
-    options: CompileOptions,
+pub struct Loader<S> {
+    files: SourceFiles,
+    subject: S,
     watch: Watch,
     /// What was read last, in force or refused.
     seen: Option<Fingerprint>,
@@ -36,33 +34,33 @@ enum Fingerprint {
 
 /// What loading came to.
 #[derive(Debug)]
-pub enum Loaded {
-    /// A policy set that isn't in force yet.
-    Policies(Box<PolicySet>),
+pub enum Loaded<T> {
+    /// What the files say, not in force yet.
+    New(Box<T>),
     /// The files say what they said the last time.
     Unchanged,
 }
 
-/// Why there is no policy set.
+/// Why nothing was made of the files.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("can't read the policies")]
-    Files(#[from] PolicyFilesError),
-    #[error("{} problems in the policies", problems.len())]
-    Policies { problems: Vec<Problem>, sources: Vec<Source> },
+    #[error("can't read the files")]
+    Files(#[from] SourceFilesError),
+    #[error("{} problems in the files", problems.len())]
+    Problems { problems: Vec<Problem>, sources: Vec<Source> },
 }
 
-impl Loader {
+impl<S: Subject> Loader<S> {
     /// Loads `files`, and has their places watched.
-    pub fn new(files: PolicyFiles, options: CompileOptions, watch: Watch) -> Self {
-        Self { files, options, watch, seen: None }
+    pub fn new(files: SourceFiles, subject: S, watch: Watch) -> Self {
+        Self { files, subject, watch, seen: None }
     }
 
     /// Loads what there is now, unless it is what was there the last time.
     ///
     /// # Errors
-    /// When the files can't be read, or are no policies.
-    pub fn load(&mut self) -> Result<Loaded, LoadError> {
+    /// When the files can't be read, or don't hold what they should.
+    pub fn load(&mut self) -> Result<Loaded<S::Compiled>, LoadError> {
         let sources = self.read();
         let fingerprint = Fingerprint::of(&sources);
         if self.seen.as_ref() == Some(&fingerprint) {
@@ -70,10 +68,15 @@ impl Loader {
         }
         self.seen = Some(fingerprint);
         let sources = sources?;
-        match compile(&sources, self.options) {
-            Ok(policies) => Ok(Loaded::Policies(Box::new(policies))),
-            Err(problems) => Err(LoadError::Policies { problems, sources }),
+        match self.subject.compile(&sources) {
+            Ok(compiled) => Ok(Loaded::New(Box::new(compiled))),
+            Err(problems) => Err(LoadError::Problems { problems, sources }),
         }
+    }
+
+    /// What the files are about.
+    pub fn subject(&self) -> &S {
+        &self.subject
     }
 
     /// Whether every change of the files is noticed.
@@ -81,7 +84,7 @@ impl Loader {
         self.watch.is_complete()
     }
 
-    fn read(&mut self) -> Result<Vec<Source>, PolicyFilesError> {
+    fn read(&mut self) -> Result<Vec<Source>, SourceFilesError> {
         self.watch.renew();
         settled(|| self.files.read(), |places| self.watch.arm(places)).sources
     }
@@ -102,7 +105,7 @@ fn settled(mut read: impl FnMut() -> Reading, mut arm: impl FnMut(&Places) -> bo
 }
 
 impl Fingerprint {
-    fn of(sources: &Result<Vec<Source>, PolicyFilesError>) -> Self {
+    fn of(sources: &Result<Vec<Source>, SourceFilesError>) -> Self {
         let sources = match sources {
             Ok(sources) => sources,
             Err(error) => return Self::Error(error.to_string()),

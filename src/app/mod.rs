@@ -7,18 +7,21 @@
 mod greeting;
 mod listen;
 mod load;
-mod policy_files;
+mod source_files;
 mod reload;
 mod signals;
 mod store;
+mod subject;
 mod upkeep;
 mod watch;
 
 use std::io;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use anyhow::anyhow;
 use anyhow::bail;
 use tokio::select;
@@ -39,13 +42,15 @@ use crate::engine::ModeSettings;
 use crate::engine::Readiness;
 use crate::grpc;
 use crate::http;
+use crate::http::Api;
 use crate::metrics::Metrics;
+use crate::observe::audit::Audit;
 use crate::observe::logs;
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
 use crate::settings::Settings;
-use crate::store::Directory;
 use crate::store::redis::Connector;
+use crate::store::redis::Subscriber;
 
 use greeting::Greeting;
 use greeting::Trial;
@@ -54,11 +59,14 @@ use load::Loader;
 use reload::Reloader;
 use signals::Cause;
 use signals::Signals;
+use subject::CallerFiles;
+use subject::Policies;
+use subject::Subject;
 use upkeep::Upkeep;
 use watch::Watch;
 
-pub use policy_files::PolicyFiles;
-pub use policy_files::PolicyFilesError;
+pub use source_files::SourceFiles;
+pub use source_files::SourceFilesError;
 
 /// How long helpers may take to end; none of them waits for anything.
 const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -73,8 +81,10 @@ struct Process {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     traces: Option<Arc<Traces>>,
+    audit: Audit,
     /// Until it is spawned.
     connector: Option<Connector>,
+    subscriber: Option<Subscriber>,
     /// One for each listener. Like `helpers`, they go on until the stage says to end.
     servers: Tasks,
     /// What runs beside the servers, and must outlive their last request.
@@ -114,10 +124,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 impl Process {
     fn new(settings: Settings) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let (store, connector) = store::build(&settings)?;
+        let audit = Audit::open(settings.audit_log.as_deref()).context("can't write audit_log")?;
+        let stores = store::build(&settings)?;
         let engine = Arc::new(Engine::new(EngineSettings {
-            store,
-            directory: Directory::None,
+            store: stores.store,
+            directory: stores.directory,
             clock: Clock::system(),
             modes: ModeSettings { shadow: settings.shadow_mode, quota: settings.quota_mode },
             metrics: metrics.clone(),
@@ -134,7 +145,9 @@ impl Process {
             metrics,
             readiness,
             traces,
-            connector,
+            audit,
+            connector: stores.connector,
+            subscriber: stores.subscriber,
             servers: Tasks::new(),
             helpers: Tasks::new(),
             stage,
@@ -155,9 +168,16 @@ impl Process {
         if let Some(connector) = self.connector.take() {
             spawn(&mut self.helpers, connector.run(closed()));
         }
-        let reloader = self.load().await?;
+        if let Some(subscriber) = self.subscriber.take() {
+            spawn(&mut self.helpers, subscriber.run(closed()));
+        }
+        let policies = self.load_policies().await?;
+        let callers = self.load_callers().await?;
         let listeners = Listeners::bind(&self.settings).await?;
-        self.helpers.spawn(reloader.run(closed()));
+        self.helpers.spawn(policies.run(closed()));
+        if let Some(callers) = callers {
+            self.helpers.spawn(callers.run(closed()));
+        }
         let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
         spawn(&mut self.helpers, upkeep.run(closed()));
         store::connected(self.engine.store()).await;
@@ -169,16 +189,19 @@ impl Process {
     }
 
     /// Puts the first policies in force.
-    async fn load(&self) -> anyhow::Result<Reloader> {
-        let files = PolicyFiles::new(self.settings.policies.clone());
+    async fn load_policies(&self) -> anyhow::Result<Reloader<Policies>> {
         let options = CompileOptions { merge_domains: self.settings.merge_domains };
-        let (watch, changes) = Watch::start();
-        let loader = Loader::new(files, options, watch);
-        let reloader = Reloader::new(loader, changes, self.engine.clone(), self.metrics.clone());
-        reloader.start().await.map_err(|error| {
-            reload::report(&error);
-            anyhow!("there is no policy to begin with")
-        })
+        let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
+        load(&self.settings.policies, Policies { engine, metrics, options }).await
+    }
+
+    /// Puts the first callers in force, if files are the directory.
+    async fn load_callers(&self) -> anyhow::Result<Option<Reloader<CallerFiles>>> {
+        if self.settings.callers.is_empty() {
+            return Ok(None);
+        }
+        let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
+        load(&self.settings.callers, CallerFiles { engine, metrics }).await.map(Some)
     }
 
     /// Serves each listener.
@@ -202,8 +225,9 @@ impl Process {
                 Ok(())
             });
         }
-        let router =
-            http::router(self.engine.clone(), self.metrics.clone(), self.readiness.clone());
+        let api = Api { tokens: self.settings.api_tokens.clone(), audit: self.audit.clone() };
+        let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
+        let router = http::router(engine, metrics, self.readiness.clone(), api);
         spawn(&mut self.servers, http::serve(listeners.http, router, closing()));
     }
 
@@ -269,6 +293,16 @@ impl Process {
         tracing::info!("ended");
         served.unwrap_or(Ok(())).and(helped.unwrap_or(Ok(())))
     }
+}
+
+/// Puts in force what the files at `roots` say, and watches them from then on.
+async fn load<S: Subject>(roots: &[PathBuf], subject: S) -> anyhow::Result<Reloader<S>> {
+    let (watch, changes) = Watch::start();
+    let loader = Loader::new(SourceFiles::new(roots.to_owned()), subject, watch);
+    Reloader::new(loader, changes).start().await.map_err(|error| {
+        reload::report(&error);
+        anyhow!("there are no {} to begin with", S::NAME)
+    })
 }
 
 /// Ends when the process has come to `stage`.

@@ -1,11 +1,10 @@
-//! Puts edited policies in force.
+//! Puts edited files in force.
 //!
 //! A change is awaited, then quiet, so that an editor or a `git pull` is read once and whole. What can't be
 //! used is told with every problem and changes nothing. Where a change goes unnoticed, a network file
 //! system say, a slow poll finds it, and SIGHUP asks at once.
 
 use std::slice;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -21,10 +20,8 @@ use tokio::time::timeout;
 use super::load::LoadError;
 use super::load::Loaded;
 use super::load::Loader;
-use crate::engine::Engine;
-use crate::metrics::Metrics;
+use super::subject::Subject;
 use crate::metrics::Reload;
-use crate::policy::PolicySet;
 use crate::policy::Problem;
 use crate::policy::Severity;
 use crate::policy::Source;
@@ -42,35 +39,28 @@ const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// How often to look where they are not.
 const POLL_INTERVAL_UNWATCHED: Duration = Duration::from_millis(500);
 
-/// Reloads policies.
+/// Reloads the files of a subject.
 #[derive(Debug)]
-pub struct Reloader {
-    loader: Loader,
+pub struct Reloader<S> {
+    loader: Loader<S>,
     changes: mpsc::Receiver<()>,
-    engine: Arc<Engine>,
-    metrics: Arc<Metrics>,
 }
 
-impl Reloader {
-    /// Loads policies with `loader` whenever `changes` says so.
-    pub fn new(
-        loader: Loader,
-        changes: mpsc::Receiver<()>,
-        engine: Arc<Engine>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { loader, changes, engine, metrics }
+impl<S: Subject> Reloader<S> {
+    /// Loads with `loader` whenever `changes` says so.
+    pub fn new(loader: Loader<S>, changes: mpsc::Receiver<()>) -> Self {
+        Self { loader, changes }
     }
 
-    /// Puts the first policies in force.
+    /// Puts in force what the files say first.
     ///
     /// # Errors
-    /// When there are none that can be used.
+    /// When they can't be used.
     pub async fn start(mut self) -> Result<Self, LoadError> {
         let (loader, loaded) = load(self.loader).await;
         self.loader = loader;
         match loaded {
-            Ok(Loaded::Policies(policies)) => self.put_in_force(*policies),
+            Ok(Loaded::New(compiled)) => self.loader.subject().put_in_force(*compiled),
             Ok(Loaded::Unchanged) => {}
             Err(error) => return Err(error),
         }
@@ -110,44 +100,25 @@ impl Reloader {
         let (loader, loaded) = load(self.loader).await;
         self.loader = loader;
         match loaded {
-            Ok(Loaded::Unchanged) => self.metrics.reload(Reload::Unchanged),
-            Ok(Loaded::Policies(policies)) => {
-                self.metrics.reload(Reload::Ok);
-                self.put_in_force(*policies);
+            Ok(Loaded::Unchanged) => self.loader.subject().count(Reload::Unchanged),
+            Ok(Loaded::New(compiled)) => {
+                self.loader.subject().count(Reload::Ok);
+                self.loader.subject().put_in_force(*compiled);
             }
             Err(error) => {
-                self.metrics.reload(Reload::Error);
-                self.metrics.policy_rejected.set(1);
+                self.loader.subject().count(Reload::Error);
                 report(&error);
-                tracing::error!("the policies were not reloaded; those before stay in force");
+                tracing::error!("the {} were not reloaded; those before stay in force", S::NAME);
             }
         }
         self
     }
-
-    fn put_in_force(&self, policies: PolicySet) {
-        for warning in policies.warnings() {
-            tracing::warn!(
-                file = warning.path,
-                line = warning.line,
-                column = warning.column,
-                "{}",
-                warning.message
-            );
-        }
-        let at_s = self.engine.now().as_ms() / 1_000;
-        self.metrics.policy_loaded(policies.hash(), at_s);
-        tracing::info!(
-            policy.hash = policies.hash(),
-            policy.domains = policies.domains().len(),
-            "policies are in force"
-        );
-        self.engine.replace(policies);
-    }
 }
 
 /// Loads on a thread that may block.
-async fn load(mut loader: Loader) -> (Loader, Result<Loaded, LoadError>) {
+async fn load<S: Subject>(
+    mut loader: Loader<S>,
+) -> (Loader<S>, Result<Loaded<S::Compiled>, LoadError>) {
     let loading = spawn_blocking(move || {
         let loaded = loader.load();
         (loader, loaded)
@@ -159,7 +130,7 @@ async fn load(mut loader: Loader) -> (Loader, Result<Loaded, LoadError>) {
 pub fn report(error: &LoadError) {
     match error {
         LoadError::Files(error) => tracing::error!("{error}"),
-        LoadError::Policies { problems, sources } => {
+        LoadError::Problems { problems, sources } => {
             problems.iter().for_each(|problem| report_problem(problem, sources));
         }
     }

@@ -9,27 +9,49 @@ use tokio::time::timeout;
 
 use crate::engine::AnyStore;
 use crate::settings::Settings;
+use crate::store::Directory;
 use crate::store::memory::Memory;
 use crate::store::redis::CONNECT_TIMEOUT_DEFAULT;
 use crate::store::redis::Connector;
 use crate::store::redis::IdentityFiles;
 use crate::store::redis::Redis;
 use crate::store::redis::RedisSettings;
+use crate::store::redis::Subscriber;
 use crate::store::redis::TlsSettings;
 
 /// How often to look whether the connection stands.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The store of these settings, and what connects it if it must be connected.
+/// Where counters and callers live, and the tasks that keep the connections to there.
+#[derive(Debug)]
+pub struct Stores {
+    pub store: AnyStore,
+    pub directory: Directory,
+    pub connector: Option<Connector>,
+    pub subscriber: Option<Subscriber>,
+}
+
+/// The stores of these settings. Where there are files of callers, those are the directory.
 ///
 /// # Errors
 /// When the settings of Redis can't be used. That it is out is no error.
-pub fn build(settings: &Settings) -> anyhow::Result<(AnyStore, Option<Connector>)> {
-    let Some(redis) = redis_settings(settings)? else {
-        return Ok((AnyStore::Memory(Memory::new(settings.memory_keys_max)), None));
+pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
+    let files = (!settings.callers.is_empty()).then(Directory::files);
+    let Some(redis_settings) = redis_settings(settings)? else {
+        let store = AnyStore::Memory(Memory::new(settings.memory_keys_max));
+        let directory = files.unwrap_or_default();
+        return Ok(Stores { store, directory, connector: None, subscriber: None });
     };
-    let (redis, connector) = Redis::try_new(&redis)?;
-    Ok((AnyStore::Redis(redis), Some(connector)))
+    let (redis, connector) = Redis::try_new(&redis_settings)?;
+    let (directory, subscriber) = match files {
+        Some(files) => (files, None),
+        None => {
+            let (redis, subscriber) = redis.directory(&redis_settings, settings.callers_cache)?;
+            (Directory::Redis(redis), Some(subscriber))
+        }
+    };
+    let store = AnyStore::Redis(redis);
+    Ok(Stores { store, directory, connector: Some(connector), subscriber })
 }
 
 /// Waits for the connection, so that the first requests are not answered by `on_outage`; but not for long.
@@ -102,8 +124,19 @@ mod tests {
 
     #[test]
     fn without_a_redis_counters_live_in_the_process() {
-        let (store, connector) = build(&Settings::default()).unwrap();
-        assert!(matches!(store, AnyStore::Memory(_)) && connector.is_none());
+        let stores = build(&Settings::default()).unwrap();
+        assert!(matches!(stores.store, AnyStore::Memory(_)) && stores.connector.is_none());
+        assert!(matches!(stores.directory, Directory::None));
+    }
+
+    #[test]
+    fn callers_live_in_files_if_there_are_any_and_else_in_redis() {
+        let redis = ("redis_url", "redis://host");
+        let files = ("callers", "callers.yaml");
+        let directory = |texts: &[(&str, &str)]| build(&settings(texts)).unwrap().directory;
+        assert!(matches!(directory(&[redis]), Directory::Redis(_)));
+        assert!(matches!(directory(&[redis, files]), Directory::Files(_)));
+        assert!(matches!(directory(&[files]), Directory::Files(_)));
     }
 
     #[test]

@@ -12,9 +12,13 @@ use tokio::time::interval;
 use crate::engine::AnyStore;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
+use crate::store::Directory;
 
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often to read the levels of pressure: a level is known everywhere within a second.
+const PRESSURE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Places of each shard to look at each time: a million counters are passed in less than a minute.
 const PLACES: usize = 64;
@@ -31,16 +35,29 @@ impl Upkeep {
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut readings = interval(PRESSURE_INTERVAL);
+        readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pin!(shutdown);
         loop {
             select! {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => self.look(),
+                _ = readings.tick() => self.engine.read_pressure().await,
             }
         }
     }
 
     fn look(&self) {
+        self.look_at_store();
+        if let Directory::Redis(redis) = self.engine.directory() {
+            let callers = &self.metrics.callers;
+            callers.known.set(u64::try_from(redis.cached_len()).unwrap_or(u64::MAX));
+            callers.subscribed.set(i64::from(redis.is_subscribed()));
+            callers.fetches.inc_by(redis.fetches().saturating_sub(callers.fetches.get()));
+        }
+    }
+
+    fn look_at_store(&self) {
         match self.engine.store() {
             AnyStore::Memory(memory) => {
                 memory.sweep(self.engine.now(), PLACES);

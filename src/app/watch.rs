@@ -1,4 +1,4 @@
-//! Notices that something changed where the policies are.
+//! Notices that something changed where the files are.
 //!
 //! Directories are watched, never files: a file that is replaced, as editors and Kubernetes do it, takes
 //! its watch with it.
@@ -18,7 +18,7 @@ use notify::RecursiveMode;
 use notify::Watcher;
 use tokio::sync::mpsc;
 
-use super::policy_files::Places;
+use super::source_files::Places;
 
 /// Watches places.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Watch {
             }
         });
         let watcher = watcher
-            .inspect_err(|error| tracing::warn!(%error, "can't watch policy files; polling them"))
+            .inspect_err(|error| tracing::warn!(%error, "can't watch files; polling them"))
             .ok();
         (Self { watcher, places, watched: BTreeSet::new(), is_complete: false }, changes)
     }

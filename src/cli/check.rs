@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::PROBLEMS;
+use super::callers_arg;
 use super::complain;
 use super::format_arg;
 use super::is_json;
@@ -22,12 +23,14 @@ use crate::policy::Problem;
 use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::compile;
+use crate::policy::compile_callers;
 use crate::policy::render;
 
 const EXAMPLES: &str = "\
 Examples:
   tollgate check config/policies                  A directory, as `tollgate serve` reads it
   tollgate check --deny-warnings a.yaml b.yaml    In CI: stricter, and for several files together
+  tollgate check --callers config/callers.yaml    Files of callers
   kubectl get configmap policies -o jsonpath='{.data.shop\\.yaml}' | tollgate check /dev/stdin
 
 The exit status is 0 if the policies can be used, 1 if not.";
@@ -38,6 +41,7 @@ pub fn command() -> Command {
         .after_help(EXAMPLES)
         .arg(path_arg().num_args(1..).action(ArgAction::Append))
         .arg(merge_domains_arg())
+        .arg(callers_arg().help("Check files of callers instead").conflicts_with("merge_domains"))
         .arg(
             Arg::new("deny_warnings")
                 .long("deny-warnings")
@@ -51,8 +55,8 @@ pub fn command() -> Command {
 struct Report {
     problems: Vec<Problem>,
     sources: Vec<Source>,
-    /// Of policies that can be used.
-    domains: usize,
+    /// What there is, if it can be used.
+    found: String,
     is_fine: bool,
 }
 
@@ -70,7 +74,10 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         }
     };
     let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
-    let report = Report::new(sources, options, matches.get_flag("deny_warnings"));
+    let report = match matches.get_flag("callers") {
+        true => Report::of_callers(sources),
+        false => Report::new(sources, options, matches.get_flag("deny_warnings")),
+    };
     let printed = if is_json(matches) { report.print_json() } else { report.print_text() };
     if report.is_fine { printed } else { ExitCode::from(PROBLEMS) }
 }
@@ -81,10 +88,25 @@ impl Report {
             Ok(policies) => {
                 let problems = policies.warnings().to_vec();
                 let is_fine = problems.is_empty() || !deny_warnings;
-                Self { problems, sources, domains: policies.domains().len(), is_fine }
+                let found = counted(policies.domains().len(), "domain");
+                Self { problems, sources, found, is_fine }
             }
-            Err(problems) => Self { problems, sources, domains: 0, is_fine: false },
+            Err(problems) => Self::of_problems(problems, sources),
         }
+    }
+
+    fn of_callers(sources: Vec<Source>) -> Self {
+        match compile_callers(&sources) {
+            Ok(callers) => {
+                let found = counted(callers.len(), "caller");
+                Self { problems: Vec::new(), sources, found, is_fine: true }
+            }
+            Err(problems) => Self::of_problems(problems, sources),
+        }
+    }
+
+    fn of_problems(problems: Vec<Problem>, sources: Vec<Source>) -> Self {
+        Self { problems, sources, found: String::new(), is_fine: false }
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -100,8 +122,7 @@ impl Report {
         let warnings = counted(self.count(Severity::Warning), "warning");
         let files = counted(self.sources.len(), "file");
         if self.is_fine {
-            let domains = counted(self.domains, "domain");
-            return print(&format_args!("{files}, {domains}: no errors, {warnings}"));
+            return print(&format_args!("{files}, {}: no errors, {warnings}", self.found));
         }
         complain(&format_args!("{files}: {errors}, {warnings}"));
         ExitCode::SUCCESS

@@ -4,6 +4,7 @@
 mod check;
 mod explain;
 mod serve;
+mod token;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,8 +20,8 @@ use clap::Command;
 use clap::builder::PossibleValuesParser;
 use clap::value_parser;
 
-use crate::app::PolicyFiles;
-use crate::app::PolicyFilesError;
+use crate::app::SourceFiles;
+use crate::app::SourceFilesError;
 use crate::policy;
 use crate::policy::Source;
 
@@ -47,6 +48,7 @@ Examples:
   tollgate check config/policies                  Find what is wrong with policies
   tollgate explain config/policies basic 'user_id=alice'
   tollgate schema > tollgate.schema.json          For editors that complete and check YAML
+  tollgate token ci --role operator               Make a token for the API
 
 Policies: a file is one domain, and a limit is written as 10/second, 250/15m or 500/month. See config/.";
 
@@ -67,8 +69,9 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("check", matches)) => check::run(matches),
         Some(("explain", matches)) => explain::run(matches),
-        Some(("schema", _)) => print(&format_args!("{:#}", policy::schema())),
+        Some(("schema", matches)) => schema(matches),
         Some(("serve", matches)) => serve::run(matches),
+        Some(("token", matches)) => token::run(matches),
         _ => serve::run(matches),
     }
 }
@@ -86,7 +89,12 @@ fn command() -> Command {
         )
         .subcommand(check::command())
         .subcommand(explain::command())
-        .subcommand(Command::new("schema").about("Print the JSON Schema of the policy language"))
+        .subcommand(
+            Command::new("schema")
+                .about("Print the JSON Schema of the policy language")
+                .arg(callers_arg().help("Of files of callers instead")),
+        )
+        .subcommand(token::command())
 }
 
 /// `--format text` or `--format json`.
@@ -118,10 +126,23 @@ fn is_json(matches: &ArgMatches) -> bool {
     matches.get_one::<String>("format").is_some_and(|format| format == "json")
 }
 
-/// The policy files at the paths that were given.
-fn sources(matches: &ArgMatches) -> Result<Vec<Source>, PolicyFilesError> {
+/// `--callers`, for files of callers in the place of policies.
+fn callers_arg() -> Arg {
+    Arg::new("callers").long("callers").action(ArgAction::SetTrue)
+}
+
+fn schema(matches: &ArgMatches) -> ExitCode {
+    let schema = match matches.get_flag("callers") {
+        true => policy::callers_schema(),
+        false => policy::schema(),
+    };
+    print(&format_args!("{schema:#}"))
+}
+
+/// The files at the paths that were given.
+fn sources(matches: &ArgMatches) -> Result<Vec<Source>, SourceFilesError> {
     let paths = matches.get_many::<PathBuf>("path").unwrap_or_default();
-    PolicyFiles::new(paths.cloned().collect()).read().sources
+    SourceFiles::new(paths.cloned().collect()).read().sources
 }
 
 /// Prints a result. That nobody reads it any more is fine.

@@ -112,6 +112,9 @@ impl Engine {
                 }
             }
             scene.live.count(scene.domain, &judgement);
+            if let Some(outcome) = &decided.outcome {
+                scene.live.press(scene.domain, &plan, outcome);
+            }
             let mut verdict = judgement.verdict();
             rankings.iter().for_each(|ranking| ranking.name_chosen(scene, &mut verdict));
             if judgement.tells_metadata() {

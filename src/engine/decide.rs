@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::clock::monotonic_now;
 use crate::limit::Fit;
 use crate::limit::Hits;
+use crate::metrics::Gauge;
 use crate::policy::Mode;
 use crate::policy::RuleLimit;
 use crate::policy::Wait;
@@ -86,6 +87,8 @@ impl<'h> Holding<'h> {
                 }
             }
         };
+        let sharing = &self.engine.settings.metrics.sharing;
+        let _waiting = Waiting::new(&sharing.waiting);
         let started = monotonic_now();
         let deadline = started + first.wait.up_to;
         let mut last = outcome;
@@ -95,6 +98,7 @@ impl<'h> Holding<'h> {
             Ok(ticket) => self.hold((ticket, first), &mut last, deadline).await,
         };
         decided.waited = monotonic_now() - started;
+        sharing.wait_duration.observe(decided.waited);
         decided
     }
 
@@ -204,6 +208,22 @@ impl<'h> Holding<'h> {
             }
         }
         longest
+    }
+}
+
+/// A request that is counted as held until this goes, also if nobody waits for it any more.
+struct Waiting<'m>(&'m Gauge);
+
+impl<'m> Waiting<'m> {
+    fn new(waiting: &'m Gauge) -> Self {
+        waiting.inc();
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

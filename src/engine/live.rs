@@ -5,18 +5,23 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::metrics::ChosenMetrics;
+use crate::metrics::Counter;
 use crate::metrics::DomainMetrics;
+use crate::metrics::Gauge;
 use crate::metrics::LimitMetrics;
 use crate::metrics::Metrics;
 use crate::policy::Domain;
 use crate::policy::OVERRIDE_LABEL;
 use crate::policy::PolicySet;
+use crate::policy::Rule;
+use crate::store::Outcome;
 
 use super::Code;
+use super::Reason;
 use super::answer::Charged;
 use super::answer::Judgement;
 use super::latencies::Latencies;
+use super::plan::Plan;
 
 /// The label of requests for domains without a policy, whose names callers choose.
 const UNKNOWN_DOMAIN: &str = "";
@@ -40,7 +45,20 @@ struct LiveDomain {
     /// By the limit's index; the last is for limits that requests bring along.
     limits: Vec<LimitMetrics>,
     /// By the name that a choice may choose.
-    chosen: BTreeMap<Box<str>, ChosenMetrics>,
+    chosen: BTreeMap<Box<str>, Counter>,
+    /// By [`Reason`], in its order.
+    refusals: Vec<Counter>,
+    /// By the paths of the rules that can come under pressure.
+    pressure: BTreeMap<String, Gauge>,
+}
+
+/// The level of pressure of one rule, as last seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pressure {
+    pub domain: String,
+    /// The rule's path.
+    pub rule: String,
+    pub level: i64,
 }
 
 impl Live {
@@ -51,12 +69,25 @@ impl Live {
             limits.iter().for_each(|limit| labels[limit.index] = &limit.label);
             let limit = |label| metrics.limit(&domain.name, label);
             let limits = labels.into_iter().map(limit).collect();
-            let chosen = domain.choices.iter().flat_map(|choice| &choice.candidates);
-            let chosen = chosen
-                .map(|one| (one.name.clone(), metrics.chosen(&domain.name, &one.name)))
-                .collect();
-            let requests = metrics.domain(&domain.name);
-            (domain.name.clone(), LiveDomain { requests, limits, chosen })
+            let refusals = Reason::ALL.iter();
+            let refusals = refusals.map(|one| metrics.sharing.refusals(&domain.name, one.name()));
+            let pressed = domain.pressed_rules().into_iter();
+            let gauge = |rule: &Rule| {
+                (rule.path.clone(), metrics.sharing.pressure(&domain.name, &rule.path))
+            };
+            let candidates = domain.choices.iter().flat_map(|choice| &choice.candidates);
+            let chosen = candidates.map(|candidate| {
+                let name = &candidate.name;
+                (name.clone(), metrics.sharing.chosen(&domain.name, name))
+            });
+            let live = LiveDomain {
+                requests: metrics.domain(&domain.name),
+                limits,
+                refusals: refusals.collect(),
+                pressure: pressed.map(gauge).collect(),
+                chosen: chosen.collect(),
+            };
+            (domain.name.clone(), live)
         };
         let domains = policies.domains().into_iter().map(live).collect();
         let latencies = Latencies::new(&policies);
@@ -68,6 +99,7 @@ impl Live {
     pub fn retain_metrics(&self, metrics: &Metrics) {
         let mut domains = BTreeSet::from([UNKNOWN_DOMAIN.to_owned()]);
         let mut limits = BTreeSet::new();
+        let mut rules = BTreeSet::new();
         for domain in self.policies.domains() {
             domains.insert(domain.name.clone());
             limits.insert((domain.name.clone(), OVERRIDE_LABEL.to_owned()));
@@ -75,11 +107,14 @@ impl Live {
                 (domain.name.clone(), limit.label.to_string())
             };
             limits.extend(domain.limits().into_iter().map(label));
+            let name = |rule: &Rule| (domain.name.clone(), rule.path.clone());
+            rules.extend(domain.pressed_rules().into_iter().map(name));
         }
         let chosen = self.domains.iter().flat_map(|(domain, live)| {
             live.chosen.keys().map(|name| (domain.clone(), name.to_string()))
         });
-        metrics.retain_chosen(&chosen.collect());
+        metrics.sharing.retain_chosen(&chosen.collect());
+        metrics.sharing.retain(&domains, &rules);
         metrics.retain_domains(&domains);
         metrics.retain_limits(&limits);
     }
@@ -97,13 +132,40 @@ impl Live {
     pub fn count_chosen(&self, domain: &str, name: &str) {
         let live = self.domains.get(domain);
         if let Some(chosen) = live.and_then(|domain| domain.chosen.get(name)) {
-            chosen.requests.inc();
+            chosen.inc();
         }
+    }
+
+    /// Takes down the levels of pressure that a request met.
+    pub fn press(&self, domain: &Domain, plan: &Plan<'_>, outcome: &Outcome) {
+        let Some(live) = self.domains.get(&domain.name) else { return };
+        for (rule, level) in plan.gauges.iter().zip(&outcome.levels) {
+            live.pressure.get(&rule.path).map(|gauge| gauge.set(i64::from(*level)));
+        }
+    }
+
+    /// The levels of pressure, as last seen.
+    pub fn pressure(&self) -> Vec<Pressure> {
+        let mut all = Vec::new();
+        for domain in self.policies.domains() {
+            let rules = self.domains.get(&domain.name).into_iter().flat_map(|live| &live.pressure);
+            all.extend(rules.map(|(rule, gauge)| Pressure {
+                domain: domain.name.clone(),
+                rule: rule.clone(),
+                level: gauge.get(),
+            }));
+        }
+        all
     }
 
     /// Counts the decisions of a request.
     pub fn count(&self, domain: &Domain, judgement: &Judgement<'_>) {
         let Some(live) = self.domains.get(&domain.name) else { return };
+        if !judgement.admitted() {
+            let reason = judgement.reason();
+            let index = Reason::ALL.iter().position(|one| *one == reason);
+            index.and_then(|index| live.refusals.get(index)).map(Counter::inc);
+        }
         for charged in judgement.charges() {
             let Some(metrics) = live.limits.get(charged.limit.index) else { continue };
             match charged {

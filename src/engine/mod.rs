@@ -29,6 +29,7 @@ use arc_swap::ArcSwap;
 use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::clock::Timestamp;
+use crate::limit::Hits;
 use crate::metrics::Metrics;
 use crate::policy::Domain;
 use crate::policy::Lineage;
@@ -48,6 +49,7 @@ use plan::Plan;
 use waiting::WaitingRoom;
 
 pub use latencies::LatencyError;
+pub use live::Pressure;
 pub use plan::ModeSettings;
 pub use readiness::Phase;
 pub use readiness::Readiness;
@@ -120,6 +122,29 @@ impl Engine {
         self.settings.clock.now().timestamp()
     }
 
+    /// The levels of pressure, as last seen.
+    pub fn pressure(&self) -> Vec<Pressure> {
+        self.live.load().pressure()
+    }
+
+    /// Reads the levels of pressure of all rules that have one counter, also of those that nobody asks for
+    /// here: other processes may.
+    pub async fn read_pressure(&self) {
+        let live = self.live.load_full();
+        for domain in live.policies.domains() {
+            let peek = |entries| Descriptor { entries, hits: Hits::Spend(0), limit: None };
+            let peeks: Vec<Descriptor<'_>> = domain.pressed_paths().into_iter().map(peek).collect();
+            for peeks in peeks.chunks(DESCRIPTORS_MAX) {
+                let Ok(request) = Request::try_new(&domain.name, peeks.to_vec()) else { continue };
+                let asker = Asker::new(&domain.classes, &request, Lineage::default());
+                let plan = Plan::new(domain, &request, &asker, self.settings.modes);
+                if let Some(outcome) = self.charge(&plan.batch).await {
+                    live.press(domain, &plan, &outcome);
+                }
+            }
+        }
+    }
+
     /// Decides a request.
     pub async fn check(&self, request: &Request<'_>) -> Verdict {
         let metrics = &self.settings.metrics;
@@ -145,6 +170,10 @@ impl Engine {
                 let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
                 let judgement = Judgement::new(domain, happened, modes);
                 live.count(domain, &judgement);
+                if let Some(outcome) = decided.outcome.as_ref().filter(|_| !plan.gauges.is_empty())
+                {
+                    live.press(domain, &plan, outcome);
+                }
                 judgement.verdict()
             }
         };
@@ -190,6 +219,8 @@ impl Engine {
 }
 
 #[cfg(test)]
+mod sharing;
+#[cfg(test)]
 pub mod testing;
 
 #[cfg(test)]
@@ -200,7 +231,6 @@ mod tests {
     use super::testing::bench_on;
     use super::testing::descriptor;
     use super::*;
-    use crate::limit::Hits;
     use crate::policy::Unit;
     use crate::store::redis::Redis;
     use crate::store::redis::RedisSettings;

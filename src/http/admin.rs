@@ -8,7 +8,10 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 
+use serde_json::json;
+
 use super::Edge;
+use crate::engine::Pressure;
 use crate::metrics;
 
 /// What `/` answers.
@@ -17,8 +20,8 @@ Tollgate, a rate-limit and quota sidecar for Envoy
 
 POST /json         ask as over gRPC: {\"domain\": ..., \"descriptors\": [{\"entries\": [...]}]}
 GET  /policy       the policies in force
-POST /v1/latencies tell how long providers take, in ms: {\"NAME\": 120, ...}
-GET  /v1/latencies what was told
+/v1/callers        what is known of callers; GET /v1/openapi.json tells more
+/v1/latencies      how long those take that a choice may choose
 GET  /metrics      metrics, for Prometheus
 GET  /livez        200 while the process runs
 GET  /readyz       200 while requests should come here
@@ -35,15 +38,21 @@ pub async fn metrics(State(edge): State<Edge>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], edge.metrics.encode()).into_response()
 }
 
-/// Tells what is in force, or that it is what the asker has already.
+/// Tells what is in force and under which pressure, or that it is what the asker has already.
 pub async fn policy(State(edge): State<Edge>, headers: HeaderMap) -> Response {
     let policies = edge.engine.policies();
-    let tag = format!("\"{}\"", policies.hash());
+    let pressure = edge.engine.pressure();
+    let levels: String = pressure.iter().map(|one| format!("-{}", one.level)).collect();
+    let tag = format!("\"{}{levels}\"", policies.hash());
     let known =
         headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let etag = [(header::ETAG, tag)];
     if known {
         return (StatusCode::NOT_MODIFIED, etag).into_response();
     }
-    (etag, Json(policies.describe())).into_response()
+    let told =
+        |one: &Pressure| json!({ "domain": one.domain, "rule": one.rule, "level": one.level });
+    let mut body = policies.describe();
+    body["pressure"] = pressure.iter().map(told).collect();
+    (etag, Json(body)).into_response()
 }

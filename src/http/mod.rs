@@ -4,13 +4,19 @@
 //! document that says why.
 
 mod admin;
+mod api;
+mod bonuses;
+mod callers;
+mod change;
 mod health;
 mod json;
 mod latencies;
+mod openapi;
 mod problem;
 mod request;
 mod response;
 mod serve;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +38,12 @@ use crate::engine::Engine;
 use crate::engine::Readiness;
 use crate::metrics::Metrics;
 
+pub use api::Api;
 pub use json::answer_bytes;
 pub use problem::Problem;
 pub use serve::serve;
+pub use tokens::ApiToken;
+pub use tokens::Role;
 
 /// The largest body of a request: several times the headers that a gateway takes from a client.
 pub const BODY_LEN_MAX: usize = 256 * 1024;
@@ -43,29 +52,36 @@ pub const BODY_LEN_MAX: usize = 256 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the handlers look at.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Edge {
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    api: Arc<Api>,
 }
 
 /// The paths and what answers them.
-pub fn router(engine: Arc<Engine>, metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+pub fn router(
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+    api: Api,
+) -> Router {
+    let edge = Edge { engine, metrics, readiness, api: Arc::new(api) };
     Router::new()
         .route("/", get(admin::index))
         .route("/json", post(json::handle))
         .route("/policy", get(admin::policy))
         .route("/metrics", get(admin::metrics))
-        .route("/v1/latencies", get(latencies::list).post(latencies::note))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/healthcheck", get(health::ready))
+        .merge(api::routes(&edge))
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(REQUEST_TIMEOUT, in_time))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
-        .with_state(Edge { engine, metrics, readiness })
+        .with_state(edge)
 }
 
 async fn unknown_path(uri: Uri) -> Problem {
@@ -122,7 +138,7 @@ mod tests {
     fn edge() -> (Router, Readiness) {
         let readiness = Readiness::default();
         let engine = Arc::new(testing::one_an_hour());
-        (router(engine, Arc::new(Metrics::new()), readiness.clone()), readiness)
+        (router(engine, Arc::new(Metrics::new()), readiness.clone(), Api::default()), readiness)
     }
 
     async fn send(router: &Router, request: Request) -> Answer {
@@ -215,7 +231,8 @@ mod tests {
             ModeSettings::default(),
         );
         let readiness = Readiness::default();
-        let router = router(Arc::new(bench.engine), Arc::new(Metrics::new()), readiness);
+        let router =
+            router(Arc::new(bench.engine), Arc::new(Metrics::new()), readiness, Api::default());
         let from = |address: &str| {
             let peer: SocketAddr = address.parse().unwrap();
             router.clone().layer(Extension(ConnectInfo(peer)))

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// Why a request gets no other answer.
@@ -16,8 +17,10 @@ pub struct Problem {
     pub detail: String,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// A problem as it is written.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub struct Document<'a> {
     r#type: &'a str,
     title: &'a str,
     status: u16,

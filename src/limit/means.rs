@@ -45,6 +45,26 @@ pub struct BonusLeft {
     pub spent: u64,
 }
 
+/// A limit's settled state, and the time that it was settled for.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled<'a> {
+    pub limit: &'a Limit,
+    pub state: &'a State,
+    pub now: Timestamp,
+}
+
+impl Settled<'_> {
+    /// See [`Limit::used`].
+    pub fn used(&self) -> u64 {
+        self.limit.used(self.state, self.now)
+    }
+
+    /// See [`Limit::falls_to_ms`].
+    pub fn falls_to_ms(&self, used_max: u64) -> Option<u64> {
+        self.limit.falls_to_ms(self.state, used_max, self.now)
+    }
+}
+
 impl BonusLeft {
     /// `bonus` with so much of it spent.
     pub fn new(bonus: &Bonus, spent: u64) -> Self {
@@ -58,13 +78,13 @@ impl BonusLeft {
 
 impl Means {
     /// Whether `hits` pass now, on a settled state.
-    pub fn suffice(&self, limit: &Limit, state: &State, hits: Hits, now: Timestamp) -> bool {
-        need(limit, hits) <= self.remaining(limit, state, now)
+    pub fn suffice(&self, on: &Settled<'_>, hits: Hits) -> bool {
+        need(on.limit, hits) <= self.remaining(on)
     }
 
     /// When `hits` that don't pass now will.
-    pub fn wait(&self, limit: &Limit, state: &State, hits: Hits, now: Timestamp) -> Fit {
-        let need = need(limit, hits);
+    pub fn wait(&self, on: &Settled<'_>, hits: Hits) -> Fit {
+        let need = need(on.limit, hits);
         let mut earliest_ms: Option<u64> = None;
         let mut kept = 0;
         // The kept bonuses are the last ones to end: first none, then one more at a time.
@@ -73,7 +93,7 @@ impl Means {
             kept = first.map_or(0, |bonus| COUNT_MAX.min(kept + bonus.left()));
             let base = need.saturating_sub(kept);
             for opening in self.openings.iter().filter(|opening| base <= opening.hits) {
-                let falls_ms = limit.falls_to_ms(state, opening.hits - base, now);
+                let falls_ms = on.falls_to_ms(opening.hits - base);
                 let Some(at_ms) = falls_ms.map(|falls_ms| falls_ms.max(opening.from_ms)) else {
                     continue;
                 };
@@ -83,21 +103,21 @@ impl Means {
             }
         }
         match earliest_ms {
-            Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(now.as_ms())),
+            Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(on.now.as_ms())),
             None => Fit::Never,
         }
     }
 
     /// The hits that a limit without overdraft would let pass now.
-    pub fn remaining(&self, limit: &Limit, state: &State, now: Timestamp) -> u64 {
-        let base = self.base_left(limit, state, now);
+    pub fn remaining(&self, on: &Settled<'_>) -> u64 {
+        let base = self.base_left(on);
         self.bonuses.iter().fold(base, |sum, bonus| COUNT_MAX.min(sum + bonus.left()))
     }
 
     /// Divides `hits` that pass between bonuses, whose counts change here, and the limit itself, for which
     /// it returns its share. The base is spent first and then what ends soonest; what comes back goes where
     /// it was taken last.
-    pub fn divide(&mut self, limit: &Limit, state: &State, hits: Hits, now: Timestamp) -> Hits {
+    pub fn divide(&mut self, on: &Settled<'_>, hits: Hits) -> Hits {
         let mut rest = hits.amount();
         if let Hits::GiveBack(_) = hits {
             for bonus in self.bonuses.iter_mut().rev() {
@@ -107,16 +127,16 @@ impl Means {
             }
             return Hits::GiveBack(rest);
         }
-        let base = rest.min(self.base_left(limit, state, now));
+        let base = rest.min(self.base_left(on));
         rest -= base;
         for bonus in &mut self.bonuses {
             let taken = rest.min(bonus.left());
             bonus.spent += taken;
             rest -= taken;
         }
-        match limit.overdraft() {
+        match on.limit.overdraft() {
             Overdraft::Allow => {
-                let room = COUNT_MAX.saturating_sub(limit.used(state, now) + base);
+                let room = COUNT_MAX.saturating_sub(on.used() + base);
                 Hits::Spend(base + rest.min(room))
             }
             Overdraft::None | Overdraft::Clip => Hits::Spend(base),
@@ -124,9 +144,9 @@ impl Means {
     }
 
     /// What is left of what is open now.
-    fn base_left(&self, limit: &Limit, state: &State, now: Timestamp) -> u64 {
+    fn base_left(&self, on: &Settled<'_>) -> u64 {
         let open = self.openings.first().map_or(0, |opening| opening.hits);
-        open.saturating_sub(limit.used(state, now))
+        open.saturating_sub(on.used())
     }
 }
 

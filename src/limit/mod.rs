@@ -4,7 +4,7 @@
 //! keeps one [`State`] for each limit under each key and uses it in this order: [`Limit::settle`] brings
 //! it to the present, [`Limit::fit`] asks, [`Limit::charge`] spends once every limit of the request has
 //! agreed, [`Limit::standing`] reports. Where a request may not spend all of a limit, or more than it, its
-//! [`Means`] stand before these. `store/redis/charge.lua` mirrors all of them.
+//! [`Means`] stand before these. `store/redis/charge.lua` and `special.lua` mirror all of them.
 
 mod bonus;
 mod bucket;
@@ -28,6 +28,7 @@ pub use fixed::Fixed;
 pub use means::BonusLeft;
 pub use means::Means;
 pub use means::Opening;
+pub use means::Settled;
 pub use sliding::Sliding;
 
 /// The largest amount of a limit: sums of a few of them stay exact in a Lua number (2^53).

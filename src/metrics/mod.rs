@@ -4,8 +4,10 @@
 //! from the policy and from this program, never from a request, so the number of series is bounded by what
 //! the operator wrote; the series of a limit go when the limit does.
 
+mod callers;
 mod latency;
 mod process;
+mod sharing;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -15,15 +17,17 @@ use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use process::Process;
 
+pub use callers::CallerMetrics;
 pub use latency::Latency;
+pub use prometheus_client::metrics::counter::Counter;
+pub use prometheus_client::metrics::gauge::Gauge;
+pub use sharing::SharingMetrics;
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,10 +50,13 @@ pub struct Metrics {
     pub memory_evictions: Counter,
     /// 1 while the policy files say something else than the policy in force, because they can't be used.
     pub policy_rejected: Gauge,
+    /// Of callers and providers that share limits.
+    pub sharing: SharingMetrics,
+    /// Of the directory of callers.
+    pub callers: CallerMetrics,
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
-    chosen: Family<ChosenLabels, Counter>,
     store_errors: Family<KindLabel, Counter>,
     reloads: Family<ReloadLabel, Counter>,
     policy: Family<PolicyLabel, Gauge>,
@@ -65,7 +72,6 @@ pub struct Metrics {
 struct Live {
     limits: BTreeSet<(String, String)>,
     domains: BTreeSet<String>,
-    chosen: BTreeSet<(String, String)>,
 }
 
 /// The counters of one limit, looked up when a policy is loaded and kept beside it.
@@ -90,13 +96,6 @@ pub struct DomainMetrics {
     pub ok: Counter,
     /// Requests that did not.
     pub over_limit: Counter,
-}
-
-/// The counter of one name that a choice may choose, looked up when a policy is loaded and kept beside it.
-#[derive(Clone, Debug, Default)]
-pub struct ChosenMetrics {
-    /// Requests that passed as one for it.
-    pub requests: Counter,
 }
 
 /// How a reload ended.
@@ -140,12 +139,6 @@ struct RequestLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ChosenLabels {
-    domain: String,
-    provider: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabel {
     kind: &'static str,
 }
@@ -186,10 +179,11 @@ impl Metrics {
             memory_keys: Gauge::default(),
             memory_evictions: Counter::default(),
             policy_rejected: Gauge::default(),
+            sharing: SharingMetrics::default(),
+            callers: CallerMetrics::default(),
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
-            chosen: Family::default(),
             store_errors: Family::default(),
             reloads: Family::default(),
             policy: Family::default(),
@@ -224,23 +218,6 @@ impl Metrics {
         self.live().domains.insert(domain.to_owned());
         let request = |code| self.requests.get_or_create_owned(&request_labels(domain, code));
         DomainMetrics { ok: request(OK), over_limit: request(OVER_LIMIT) }
-    }
-
-    /// The counter of a name that a choice of the domain may choose.
-    pub fn chosen(&self, domain: &str, name: &str) -> ChosenMetrics {
-        self.live().chosen.insert((domain.to_owned(), name.to_owned()));
-        ChosenMetrics { requests: self.chosen.get_or_create_owned(&chosen_labels(domain, name)) }
-    }
-
-    /// Forgets the names to choose, as (domain, name), that are not in `live`.
-    pub fn retain_chosen(&self, live: &BTreeSet<(String, String)>) {
-        self.live().chosen.retain(|name| {
-            let keep = live.contains(name);
-            if !keep {
-                self.chosen.remove(&chosen_labels(&name.0, &name.1));
-            }
-            keep
-        });
     }
 
     /// Forgets the limits, as (domain, limit), that are not in `live`.
@@ -317,6 +294,8 @@ impl Metrics {
         self.register_decisions(registry);
         self.register_store(registry);
         self.register_policy(registry);
+        self.sharing.register(registry);
+        self.callers.register(registry);
         root
     }
 
@@ -335,11 +314,6 @@ impl Metrics {
             "requests",
             "Requests by answer; the domain is empty where no policy knows it",
             self.requests.clone(),
-        );
-        registry.register(
-            "chosen",
-            "Requests that passed as one for a provider that a choice found best",
-            self.chosen.clone(),
         );
         registry.register("in_flight_requests", "Requests under way", self.in_flight.clone());
         registry.register(
@@ -403,10 +377,6 @@ fn limit_labels(domain: &str, limit: &str) -> LimitLabels {
     LimitLabels { domain: domain.to_owned(), limit: limit.to_owned() }
 }
 
-fn chosen_labels(domain: &str, name: &str) -> ChosenLabels {
-    ChosenLabels { domain: domain.to_owned(), provider: name.to_owned() }
-}
-
 fn request_labels(domain: &str, code: &'static str) -> RequestLabels {
     RequestLabels { domain: domain.to_owned(), code }
 }
@@ -434,7 +404,6 @@ mod tests {
         let limit = metrics.limit("shop", "daily");
         limit.admitted.inc();
         limit.near.inc();
-        metrics.chosen("shop", "acme").requests.inc();
         metrics.domain("").over_limit.inc();
         metrics.check_duration.observe(Duration::from_micros(3));
         metrics.store_error("late");
@@ -447,7 +416,6 @@ mod tests {
             r#"tollgate_decisions_total{domain="shop",limit="daily",outcome="admitted"} 1"#,
         );
         check(&metrics, r#"tollgate_near_limit_total{domain="shop",limit="daily"} 1"#);
-        check(&metrics, r#"tollgate_chosen_total{domain="shop",provider="acme"} 1"#);
         check(&metrics, r#"tollgate_requests_total{domain="",code="over_limit"} 1"#);
         check(&metrics, r#"tollgate_check_duration_seconds_bucket{le="0.000002"} 0"#);
         check(&metrics, r#"tollgate_check_duration_seconds_bucket{le="0.000005"} 1"#);

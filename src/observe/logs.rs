@@ -11,6 +11,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::audit;
+
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -26,7 +28,9 @@ pub fn start(level: LevelFilter, format: Format) {
         .with_default(level.min(LevelFilter::WARN))
         // It warns of each connection of an attacker: his flood must not become one of lines.
         .with_target("h2", level.min(LevelFilter::ERROR))
-        .with_target(env!("CARGO_PKG_NAME"), level);
+        .with_target(env!("CARGO_PKG_NAME"), level)
+        // A change without a line is what the audit log is there to rule out.
+        .with_target(audit::TARGET, LevelFilter::INFO);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {

@@ -1,4 +1,5 @@
-//! What operators see of Tollgate's work: logs, and traces if they ask for them.
+//! What operators see of Tollgate's work: logs, the audit log, and traces if they ask for them.
 
+pub mod audit;
 pub mod logs;
 pub mod traces;

@@ -47,6 +47,22 @@ pub struct Lineage {
     pub members: SmallVec<[Member; 2]>,
 }
 
+impl Lineage {
+    /// The parent that comes next; None at the end, where parents go round in a circle, and where there are
+    /// too many.
+    pub fn next(&self) -> Option<&str> {
+        let parent = self.members.last()?.caller.parent.as_deref()?;
+        let is_known = self.members.iter().any(|member| *member.name == *parent);
+        (self.members.len() <= PARENTS_MAX && !is_known).then_some(parent)
+    }
+
+    /// The next of a lineage that begins with `caller`.
+    pub fn next_or(&self, caller: &str) -> Option<String> {
+        let next = if self.members.is_empty() { Some(caller) } else { self.next() };
+        next.map(str::to_owned)
+    }
+}
+
 /// A caller with its name.
 #[derive(Clone, Debug)]
 pub struct Member {

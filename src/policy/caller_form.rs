@@ -197,7 +197,10 @@ impl CallerForm {
             let id = form.id.clone().unwrap_or_else(|| form.digest());
             flaws.take(&path("id"), check_id(&id));
             let is_known = !ids.insert(id.clone());
-            flaws.note_if(is_known, &path("id"), || format!("the id `{id}` occurs twice"));
+            flaws.note_if(is_known, &path("id"), || match &form.id {
+                Some(id) => format!("the id `{id}` occurs twice"),
+                None => "there is such a bonus already; give each an `id`".to_owned(),
+            });
             if let Some(until) = flaws.take(&path("until"), parse_until(&form.until)) {
                 let bonus = Bonus { id: id.into(), amount: form.amount, until };
                 bonuses.push(CallerBonus { limit: form.limit.clone(), bonus });

@@ -119,11 +119,10 @@ impl Callers {
     /// A caller and those it belongs to, the nearest first.
     pub fn lineage(&self, name: &str) -> Lineage {
         let mut lineage = Lineage::default();
-        let mut next = Some(name);
-        while let Some((name, caller)) = next.and_then(|name| self.by_name.get_key_value(name)) {
+        let mut found = self.by_name.get_key_value(name);
+        while let Some((name, caller)) = found {
             lineage.members.push(Member { name: name.clone(), caller: caller.clone() });
-            // Compiled callers have no circles, and no more parents than that.
-            next = caller.parent.as_deref();
+            found = lineage.next().and_then(|name| self.by_name.get_key_value(name));
         }
         lineage
     }

@@ -202,6 +202,11 @@ impl Rule {
         }
     }
 
+    /// Whether its capacity can come under pressure.
+    fn is_pressed(&self) -> bool {
+        self.capacity.as_ref().is_some_and(|capacity| !capacity.levels.is_empty())
+    }
+
     /// The rules for the next entry, in the order of the file.
     pub fn rules(&self) -> &[Rule] {
         &self.below.rules
@@ -254,6 +259,22 @@ impl Level {
         for rule in &self.rules {
             visit(rule);
             rule.below.each(visit);
+        }
+    }
+
+    fn pressed_paths<'a>(
+        &'a self,
+        above: &[(&'a str, &'a str)],
+        paths: &mut Vec<Vec<(&'a str, &'a str)>>,
+    ) {
+        for rule in &self.rules {
+            let RuleValue::Exact(value) = &rule.value else { continue };
+            let mut path = above.to_vec();
+            path.push((&rule.key, value));
+            rule.below.pressed_paths(&path, paths);
+            if rule.is_pressed() {
+                paths.push(path);
+            }
         }
     }
 
@@ -333,6 +354,25 @@ impl Domain {
             mode: Mode::Enforce,
             on_outage: OnOutage::default(),
         }
+    }
+
+    /// The rules whose capacity can come under pressure.
+    pub fn pressed_rules(&self) -> Vec<&Rule> {
+        let mut rules = Vec::new();
+        self.rules.each(&mut |rule| {
+            if rule.is_pressed() {
+                rules.push(rule);
+            }
+        });
+        rules
+    }
+
+    /// The entries that lead to each rule whose capacity can come under pressure, where the rules say them
+    /// all: that is, where the rule has one counter.
+    pub fn pressed_paths(&self) -> Vec<Vec<(&str, &str)>> {
+        let mut paths = Vec::new();
+        self.rules.pressed_paths(&[], &mut paths);
+        paths
     }
 
     /// How many limits the domain has; their indexes are below.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use super::FILE_VARIABLE;
 use super::Setting;
 use super::TABLE;
-use super::table::VARIABLE_PREFIX;
+use super::setting::VARIABLE_PREFIX;
 use crate::policy::Problem;
 use crate::policy::Severity;
 use crate::policy::Source;

@@ -4,6 +4,7 @@
 //! gathered and told at once, each with its place.
 
 mod given;
+mod setting;
 mod table;
 mod value;
 
@@ -15,11 +16,12 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::http::ApiToken;
 use crate::observe::logs;
 use crate::policy::Source;
 
 pub use given::SettingsError;
-pub use table::Setting;
+pub use setting::Setting;
 pub use table::TABLE;
 
 /// The variable that names the settings file.
@@ -33,6 +35,13 @@ pub struct Settings {
     pub merge_domains: bool,
     pub shadow_mode: bool,
     pub quota_mode: bool,
+    /// Files and directories. Empty: no files.
+    pub callers: Vec<PathBuf>,
+    pub callers_cache: usize,
+    /// Empty: only this machine is served.
+    pub api_tokens: Vec<ApiToken>,
+    /// None: the log of the process.
+    pub audit_log: Option<PathBuf>,
     /// None: no TCP.
     pub grpc_address: Option<SocketAddr>,
     pub grpc_unix_socket: Option<PathBuf>,

@@ -7,71 +7,25 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::Settings;
+use super::setting::Setting;
 use super::value;
 use super::value::optional;
 use super::value::put;
 use crate::observe::logs;
 
-/// What every variable of ours starts with.
-pub const VARIABLE_PREFIX: &str = "TOLLGATE_";
-
-/// One setting. Its variable is `TOLLGATE_` and the name in capitals, its flag the name with dashes.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// In the settings file.
-    pub name: &'static str,
-    /// What it belongs to, as a heading.
-    pub group: &'static str,
-    /// A word for the value.
-    pub value: &'static str,
-    /// As it would be written; empty if there is none.
-    pub default: &'static str,
-    /// What a value must be, after "is not".
-    pub expected: &'static str,
-    /// What it does.
-    pub help: &'static str,
-    /// Reads a text into its place; false if it is not what is expected.
-    pub set: fn(&mut Settings, &str) -> bool,
-}
-
-impl Setting {
-    /// The variable of the environment.
-    pub fn variable(&self) -> String {
-        format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase())
-    }
-
-    /// The flag, without the leading dashes.
-    pub fn flag(&self) -> String {
-        self.name.replace('_', "-")
-    }
-
-    /// Whether its value is `true` or `false`.
-    pub fn is_switch(&self) -> bool {
-        self.expected == BOOLEAN
-    }
-
-    /// Whether its value is several.
-    pub fn is_list(&self) -> bool {
-        self.expected == PATHS
-    }
-
-    /// Whether its values must not be shown.
-    pub fn is_secret(&self) -> bool {
-        self.name == "redis_password" || self.name == "redis_url"
-    }
-}
-
 const POLICIES: &str = "Policies";
+const CALLERS: &str = "Callers";
 const LISTENING: &str = "Listening";
 const STORE: &str = "Store";
 const OBSERVING: &str = "Logs and traces";
 const PROCESS: &str = "Process";
 
-const BOOLEAN: &str = "true or false";
+pub const BOOLEAN: &str = "true or false";
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080";
 const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
 const PATH: &str = "a path";
-const PATHS: &str = "a list of paths";
+pub const PATHS: &str = "a list of paths";
+pub const TOKENS: &str = "a list of NAME:ROLE:SHA256, as `tollgate token` prints them";
 const TEXT: &str = "a text";
 
 /// All settings, by group, in the order of the help.
@@ -113,6 +67,51 @@ pub const TABLE: &[Setting] = &[
         set: |settings, text| put(&mut settings.quota_mode, value::boolean(text)),
     },
     Setting {
+        name: "callers",
+        group: CALLERS,
+        value: "PATH,...",
+        default: "",
+        expected: PATHS,
+        help: "Files of callers, and directories of them (*.yaml, *.yml), separated by commas. \
+               Without them Redis is the directory of callers, if there is one",
+        set: |settings, text| {
+            let paths = optional(text, value::paths).map(Option::unwrap_or_default);
+            put(&mut settings.callers, paths)
+        },
+    },
+    Setting {
+        name: "callers_cache",
+        group: CALLERS,
+        value: "NUMBER",
+        default: "10000",
+        expected: "a whole number from 1 to 10000000",
+        help: "Callers of Redis that are kept in memory, unknown ones included",
+        set: |settings, text| put(&mut settings.callers_cache, value::number(text, 1..=10_000_000)),
+    },
+    Setting {
+        name: "api_tokens",
+        group: CALLERS,
+        value: "NAME:ROLE:SHA256,...",
+        default: "",
+        expected: TOKENS,
+        help: "Who may use /v1, and as what: viewer, operator or admin. \
+               Without tokens it serves this machine alone",
+        set: |settings, text| {
+            let tokens = optional(text, value::tokens).map(Option::unwrap_or_default);
+            put(&mut settings.api_tokens, tokens)
+        },
+    },
+    Setting {
+        name: "audit_log",
+        group: CALLERS,
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "A file to which every change of a caller is added as a line of JSON. \
+               Without it the changes are logged",
+        set: |settings, text| put(&mut settings.audit_log, optional(text, value::path)),
+    },
+    Setting {
         name: "grpc_address",
         group: LISTENING,
         value: "ADDRESS",
@@ -136,7 +135,7 @@ pub const TABLE: &[Setting] = &[
         value: "ADDRESS",
         default: "0.0.0.0:8080",
         expected: ADDRESS,
-        help: "Where HTTP listens: /json, health, /metrics and /policy",
+        help: "Where HTTP listens: /json, health, /metrics, /policy and /v1",
         set: |settings, text| put(&mut settings.http_address, value::address(text)),
     },
     Setting {
@@ -325,6 +324,10 @@ impl Default for Settings {
             merge_domains: false,
             shadow_mode: false,
             quota_mode: false,
+            callers: Vec::new(),
+            callers_cache: 0,
+            api_tokens: Vec::new(),
+            audit_log: None,
             grpc_address: None,
             grpc_unix_socket: None,
             http_address: nowhere,

@@ -1,5 +1,6 @@
 //! Reads the text of one setting. None: it is not what the setting expects.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::Secret;
+use crate::http::ApiToken;
 use crate::observe::logs;
 
 /// The word that turns something off that is on otherwise.
@@ -84,6 +86,14 @@ pub fn path(text: &str) -> Option<PathBuf> {
 
 pub fn paths(text: &str) -> Option<Vec<PathBuf>> {
     text.split(',').map(|part| path(part.trim())).collect()
+}
+
+/// Tokens of the API, each of another name.
+pub fn tokens(text: &str) -> Option<Vec<ApiToken>> {
+    let tokens: Vec<ApiToken> =
+        text.split(',').map(|part| ApiToken::parse(part.trim())).collect::<Option<_>>()?;
+    let names: BTreeSet<&str> = tokens.iter().map(ApiToken::name).collect();
+    (names.len() == tokens.len()).then_some(tokens)
 }
 
 /// A URL of one of the `schemes` that names something.

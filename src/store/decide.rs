@@ -1,7 +1,8 @@
-//! The decision of the embedded store on a batch, once it holds the records. `charge.lua` mirrors it.
+//! The decision of the embedded store on a batch, once it holds the records.
 //!
 //! All states are brought to the present, then the gauges read them, then every limit is asked; only when
-//! the request passes is anything spent. Whatever happens, gauges keep the level that they have risen or fallen to.
+//! the request passes is anything spent. Gauges keep the level that they have risen or fallen to even when it
+//! is refused. `redis/decide.lua` and `redis/special.lua` mirror this file.
 
 use smallvec::SmallVec;
 
@@ -20,6 +21,7 @@ use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Means;
 use crate::limit::Opening;
+use crate::limit::Settled;
 use crate::limit::Standing;
 use crate::limit::State;
 
@@ -88,6 +90,11 @@ impl<'a> Decider<'a> {
         &record.states[self.places[index]].state
     }
 
+    fn settled(&self, index: usize) -> Settled<'_> {
+        let limit = &*self.batch.charges[index].limit;
+        Settled { limit, state: self.state(index), now: self.now }
+    }
+
     fn entry(&mut self, index: usize) -> &mut Entry {
         let record = &mut self.records[self.batch.charges[index].key_index];
         &mut record.states[self.places[index]]
@@ -98,9 +105,8 @@ impl<'a> Decider<'a> {
         for gauge in &self.batch.gauges {
             let known = self.records[gauge.key_index].level();
             let passed = gauge.marks.iter().filter(|mark| {
-                let limit = &self.batch.charges[mark.charge].limit;
                 let point = if mark.level <= known { mark.fall } else { mark.rise };
-                point < limit.used(self.state(mark.charge), self.now)
+                point < self.settled(mark.charge).used()
             });
             let level = passed.map(|mark| mark.level).max().unwrap_or(0);
             self.records[gauge.key_index].set_level(level);
@@ -118,11 +124,11 @@ impl<'a> Decider<'a> {
             return Decision { fit, standing: limit.standing(state, now) };
         }
         let mut means = self.means(charge);
-        let fit = if means.suffice(limit, self.state(index), hits, now) {
+        let fit = if means.suffice(&self.settled(index), hits) {
             Fit::Now
         } else {
             means.openings.extend(self.later_openings(charge));
-            means.wait(limit, self.state(index), hits, now)
+            means.wait(&self.settled(index), hits)
         };
         Decision { fit, standing: self.standing(index, &means) }
     }
@@ -140,7 +146,7 @@ impl<'a> Decider<'a> {
             return;
         }
         let mut means = self.means(charge);
-        let base = means.divide(limit, self.state(index), charge.hits, now);
+        let base = means.divide(&self.settled(index), charge.hits);
         self.spend_base(index, base);
         self.keep_bonuses(charge, &means);
         *standing = self.standing(index, &means);
@@ -156,9 +162,8 @@ impl<'a> Decider<'a> {
     }
 
     fn standing(&self, index: usize, means: &Means) -> Standing {
-        let (limit, state) = (&self.batch.charges[index].limit, self.state(index));
-        let remaining = means.remaining(limit, state, self.now);
-        Standing { remaining, ..limit.standing(state, self.now) }
+        let on = self.settled(index);
+        Standing { remaining: means.remaining(&on), ..on.limit.standing(on.state, on.now) }
     }
 
     /// What a charge may spend now.
@@ -230,8 +235,7 @@ impl<'a> Decider<'a> {
         let holding = level..=self.levels[gauge];
         let mut marks = marks.iter().filter(|mark| holding.contains(&mark.level));
         marks.try_fold(self.now.as_ms(), |latest, mark| {
-            let limit = &self.batch.charges[mark.charge].limit;
-            let falls_ms = limit.falls_to_ms(self.state(mark.charge), mark.fall, self.now)?;
+            let falls_ms = self.settled(mark.charge).falls_to_ms(mark.fall)?;
             Some(latest.max(falls_ms))
         })
     }

@@ -1,4 +1,4 @@
-//! Where callers are known from: files, or nowhere.
+//! Where callers are known from: files, Redis, or nowhere.
 //!
 //! The engine asks for lineages. What is at hand is answered at once, without waiting and by shared
 //! pointers; what isn't, is fetched within the store's deadline. A directory that does not answer knows
@@ -8,8 +8,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::StoreError;
+use super::redis::RedisDirectory;
+use crate::policy::Caller;
 use crate::policy::Callers;
 use crate::policy::Lineage;
+use crate::policy::Member;
 
 /// What knows callers.
 #[derive(Debug, Default)]
@@ -19,6 +23,48 @@ pub enum Directory {
     None,
     /// Files, as they were last read.
     Files(ArcSwap<Callers>),
+    /// Redis, through a cache.
+    Redis(RedisDirectory),
+}
+
+/// What is known of a caller, and since which change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub caller: Arc<Caller>,
+    /// Of Redis: no two changes make the same. 0 for files, which are not changed from here.
+    pub revision: u64,
+}
+
+/// Some callers, in the order of their names.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub callers: Vec<(String, Record)>,
+    /// After whom the next page begins; None at the end.
+    pub next: Option<String>,
+}
+
+/// A change of one caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    pub name: &'a str,
+    /// The revision that the writer saw; 0: there was no record.
+    pub seen: u64,
+    /// What is known from now on; None: nothing.
+    pub caller: Option<&'a Caller>,
+}
+
+/// Why a directory did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// There is none.
+    #[error("there is no directory of callers: give `callers` or `redis_url` in the settings")]
+    None,
+    /// It is not changed from here.
+    #[error("the directory lives in files, which are edited where they are")]
+    Files,
+    /// The store is out, or late; a late change may have been made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Directory {
@@ -39,13 +85,80 @@ impl Directory {
         match self {
             Self::None => Some(Lineage::default()),
             Self::Files(files) => Some(files.load().lineage(caller)),
+            Self::Redis(redis) => redis.cached(caller),
         }
     }
 
     /// A caller and those it belongs to, the nearest first; nobody if the directory doesn't know the caller,
     /// or doesn't answer in time.
-    #[expect(clippy::unused_async, reason = "what is not at hand will be fetched")]
     pub async fn lineage(&self, caller: &str) -> Lineage {
-        self.cached(caller).unwrap_or_default()
+        match self {
+            Self::None => Lineage::default(),
+            Self::Files(files) => files.load().lineage(caller),
+            // Boxed, because it is rarely waited for, and would make every request larger.
+            Self::Redis(redis) => Box::pin(redis.lineage(caller)).await,
+        }
+    }
+
+    /// Says that the directory is not changed from here, if so.
+    ///
+    /// # Errors
+    /// When there is none, or it lives in files.
+    pub fn writable(&self) -> Result<(), DirectoryError> {
+        match self {
+            Self::None => Err(DirectoryError::None),
+            Self::Files(_) => Err(DirectoryError::Files),
+            Self::Redis(_) => Ok(()),
+        }
+    }
+
+    /// The record of a caller as it is now, past any cache.
+    ///
+    /// # Errors
+    /// When there is no directory, or it does not answer.
+    pub async fn read(&self, name: &str) -> Result<Option<Record>, DirectoryError> {
+        match self {
+            Self::None => Err(DirectoryError::None),
+            Self::Files(files) => Ok(files.load().get(name).cloned().map(Record::of_file)),
+            Self::Redis(redis) => Ok(redis.read(name).await?),
+        }
+    }
+
+    /// The next `limit` callers after the name, in order.
+    ///
+    /// # Errors
+    /// When there is no directory, or it does not answer.
+    pub async fn page(&self, after: &str, limit: usize) -> Result<Page, DirectoryError> {
+        match self {
+            Self::None => Err(DirectoryError::None),
+            Self::Files(files) => {
+                let named =
+                    |member: Member| (member.name.to_string(), Record::of_file(member.caller));
+                let callers: Vec<_> =
+                    files.load().page(after, limit).into_iter().map(named).collect();
+                let last = callers.last().map(|(name, _)| name.clone());
+                let next = last.filter(|_| limit <= callers.len());
+                Ok(Page { callers, next })
+            }
+            Self::Redis(redis) => Ok(redis.page(after, limit).await?),
+        }
+    }
+
+    /// Makes a change and tells its revision, or nothing if the record is another one than its writer saw.
+    ///
+    /// # Errors
+    /// When the directory is not changed from here, or does not answer.
+    pub async fn write(&self, change: Change<'_>) -> Result<Option<u64>, DirectoryError> {
+        match self {
+            Self::None => Err(DirectoryError::None),
+            Self::Files(_) => Err(DirectoryError::Files),
+            Self::Redis(redis) => Ok(redis.write(change).await?),
+        }
+    }
+}
+
+impl Record {
+    fn of_file(caller: Arc<Caller>) -> Self {
+        Self { caller, revision: 0 }
     }
 }

@@ -26,7 +26,11 @@ pub use batch::Open;
 pub use batch::Outcome;
 pub use batch::Pressed;
 pub use batch::Tally;
+pub use directory::Change;
 pub use directory::Directory;
+pub use directory::DirectoryError;
+pub use directory::Page;
+pub use directory::Record;
 
 /// Keeps counters.
 pub trait Store: Send + Sync {

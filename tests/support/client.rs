@@ -70,6 +70,17 @@ impl Http {
         self.try_get(url, headers).await.unwrap_or_else(|error| panic!("GET {url}: {error:?}"))
     }
 
+    /// Sends a request with a body, which must be answered.
+    pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
+        let what = format!("{} {}", request.method(), request.uri());
+        let answer = tokio::time::timeout(PATIENCE, self.client.request(request)).await;
+        let response = answer.unwrap_or_else(|_| panic!("{what}: no answer within {PATIENCE:?}"));
+        let (head, body) =
+            response.unwrap_or_else(|error| panic!("{what}: {error:?}")).into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer { status: head.status.as_u16(), headers: head.headers, body }
+    }
+
     /// Gets `url`.
     pub async fn try_get(&self, url: &str, headers: &[(&str, &str)]) -> Result<Answer, HttpError> {
         let mut request = Request::builder().method(Method::GET).uri(url);
@@ -87,6 +98,11 @@ impl Http {
 }
 
 impl Answer {
+    /// The body as JSON; null if there is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
     /// The header's value; empty if there is none.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())

@@ -1,10 +1,15 @@
 -- Charges all the limits of one request, or none of them, and says how each stands.
--- Mirrors store/decide.rs, and for each algorithm Limit::settle, Limit::fit, Limit::charge,
--- Limit::standing and Limit::expiry_ms in limit/mod.rs, line by line where it can, and limit/means.rs.
+-- Mirrors store/decide.rs, and for each algorithm Limit::settle, Limit::falls_to_ms, Limit::charge,
+-- Limit::standing and Limit::expiry_ms in limit/mod.rs, line by line where it can.
+--
+-- script.rs puts three files together: this one knows records and algorithms, special.lua knows special
+-- charges and gauges, decide.lua decides. A script makes all its functions anew in each call, and that is
+-- a large part of what a call costs; so batches without special charges and gauges are sent to a script
+-- without special.lua.
 --
 -- KEYS[n]    the record of one rule and path: the states of all its limits.
 -- ARGV[1]    the time in milliseconds since the Unix epoch; empty: this server's clock decides.
--- ARGV[2]    gauges, each a GAUGE below and for each of its marks a MARK; mostly empty:
+-- ARGV[2]    gauges, each a GAUGE of special.lua and for each of its marks a MARK; mostly empty:
 --            key       which of KEYS keeps its level
 --            charge    which of the charges tells the use
 --            level, rise, fall: it stands at this level once more than `rise` is in use, and does until
@@ -21,9 +26,10 @@
 --                      (a bucket's amount is at least 1: one of none pays debts as slowly as one of 1)
 --            tag       names the limit's state in its record; its first letter says the algorithm:
 --                      (s)liding, (f)ixed, (b)ucket, (c)alendar, (t)otal
---            A special charge goes on as SPECIAL: how much of the capacity is open to it, how many gauges press
---            it and how many bonuses it has; for each of those gauges a PRESSED: which, how many levels, and
---            as ONE what is open at each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
+--            A special charge goes on as SPECIAL of special.lua: how much of the capacity is open to it,
+--            how many gauges press it and how many bonuses it has; for each of those gauges a PRESSED:
+--            which, how many levels, and as ONE what is open at each; for each bonus, the soonest to end
+--            first, a BONUS: amount, end, id.
 --
 -- Reply      {1 or 0: admitted or not, time, then for each charge: fit, remaining, reset, then the level of
 --            each gauge}
@@ -32,19 +38,15 @@
 --            or {2, time}: a calendar period was worked out for another time than this server's.
 --
 -- A record is a byte VERSION and for each limit an ENTRY: tag, expiry (0: never), and a body that only
--- the algorithm reads: sliding: total, then the last millisecond and the count of each slot, oldest first; fixed and
--- calendar: end, count; bucket: at, debt; total: count. All are unsigned integers of seven bytes, which
--- a Lua number holds exactly as far as limit/mod.rs lets them grow. An entry `+`, tag, `|`, id counts what is
--- spent of a bonus; the entry LEVEL holds the level of the record's gauge and lives as long as any other. Bytes that are no record count as
--- none; an entry that no charge asks for (a newer policy's, say) is kept as it is until it expires.
+-- the algorithm reads: sliding: total, then the last millisecond and the count of each slot, oldest
+-- first; fixed and calendar: end, count; bucket: at, debt; total: count. All are unsigned integers of
+-- seven bytes, which a Lua number holds exactly as far as limit/mod.rs lets them grow. An entry named `+`,
+-- tag, `|`, id counts what is spent of a bonus; the entry LEVEL holds the level of the record's gauge in one
+-- byte, and lives as long as any other. Bytes that are no record count as none; an entry that no charge asks
+-- for (a newer policy's, say) is kept as it is until it expires.
 
 local VERSION = '\1'
 local CHARGE = '<I2I2Bi8I7I7I7I7Bc0'
-local SPECIAL = '<I7BB'
-local PRESSED = '<I2B'
-local BONUS = '<I7I7Bc0'
-local GAUGE = '<I2B'
-local MARK = '<I2BI7I7'
 local ENTRY = '<Bc0I7I2c0'
 local ONE = '<I7'
 local PAIR = '<I7I7'
@@ -52,14 +54,10 @@ local ONE_LEN = 7
 local PAIR_LEN = 14
 
 local LEVEL = '!'
-local MODES = 4
-local ALLOW = 2
-local CLIP = 3
 
 -- As in limit/bucket.rs and limit/mod.rs.
 local OWED_MAX = 9007199254740992
 local FAR_MS = 9007199254740991
-local COUNT_MAX = 4000000000000000
 local NEVER = math.huge
 
 -- A given time has nothing to do with the server's, by which records expire: they stay so much longer.
@@ -102,11 +100,6 @@ local function load(key)
   return { entries = {} }
 end
 
--- What was written to be gone by now is gone, whatever a changed limit would make of it.
-local function lives(entry)
-  return entry.expiry == 0 or now < entry.expiry
-end
-
 -- The entry under a tag, new if there is none.
 local function entry_of(record, tag)
   local entry = record.entries[tag]
@@ -115,7 +108,8 @@ local function entry_of(record, tag)
     record.entries[#record.entries + 1] = entry
     record.entries[tag] = entry
   end
-  if not lives(entry) then entry.body = '' end
+  -- What was written to be gone by now is gone, whatever a changed limit would make of it.
+  if entry.expiry ~= 0 and entry.expiry <= now then entry.body = '' end
   return entry
 end
 
@@ -191,12 +185,6 @@ local function falls_to(charge, entry, used_max)
     return math.min(entry.at + math.ceil(debt / charge.a), FAR_MS)
   end
   return charge.kind == 't' and NEVER or entry.ends
-end
-
--- Milliseconds until hits fit that don't fit now, on a limit of which all is open. Mirrors Limit::fit.
-local function wait(charge, entry)
-  if charge.capacity < charge.hits or charge.kind == 't' then return -1 end
-  return falls_to(charge, entry, charge.capacity - charge.hits) - now
 end
 
 -- The end of the fixed window or calendar period that holds the present; 0 where there is none.
@@ -281,14 +269,14 @@ end
 local function store(key, record)
   local parts, last = { VERSION }, 1
   for _, entry in ipairs(record.entries) do
-    if entry.body ~= '' and lives(entry) and entry.tag ~= LEVEL then
+    if entry.body ~= '' and (entry.expiry == 0 or now < entry.expiry) and entry.tag ~= LEVEL then
       parts[#parts + 1] =
         pack(ENTRY, #entry.tag, entry.tag, entry.expiry, #entry.body, entry.body)
       last = later(last, entry.expiry)
     end
   end
   local level = record.entries[LEVEL]
-  if level and level.body ~= '' and lives(level) and 1 < #parts then
+  if level and level.body ~= '' and (level.expiry == 0 or now < level.expiry) and 1 < #parts then
     parts[#parts + 1] = pack(ENTRY, #LEVEL, LEVEL, last, #level.body, level.body)
   end
   if #parts == 1 then
@@ -301,262 +289,3 @@ local function store(key, record)
     redis.call('SET', key, table.concat(parts), 'PX', last - now + grace_ms)
   end
 end
-
--- What only special charges and gauges need, which most batches don't have: functions that are made when the first
--- one turns up, so that other calls don't pay for them.
-local function specials()
-  local special = {}
-
-  -- Reads what stands in a special charge after its tag, and what is spent of its bonuses.
-  function special.read(charge, bytes, at)
-    local pressed, bonuses
-    charge.overdraft = math.floor(charge.mode / MODES)
-    charge.mode = charge.mode % MODES
-    charge.open, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
-    charge.pressed, charge.bonuses = {}, {}
-    for n = 1, pressed do
-      local press, levels = { hits = {} }
-      press.gauge, levels, at = unpack(PRESSED, bytes, at)
-      for level = 1, levels do
-        press.hits[level], at = unpack(ONE, bytes, at)
-      end
-      charge.pressed[n] = press
-    end
-    for _ = 1, bonuses do
-      local bonus = {}
-      bonus.amount, bonus.ends, bonus.id, at = unpack(BONUS, bytes, at)
-      if now < bonus.ends then
-        local entry = entry_of(charge.record, '+' .. charge.tag .. '|' .. bonus.id)
-        bonus.entry, bonus.spent = entry, #entry.body == ONE_LEN and unpack(ONE, entry.body) or 0
-        -- A bonus that was prolonged is not given anew.
-        if 0 < bonus.spent and entry.expiry < bonus.ends then
-          entry.expiry, charge.record.written = bonus.ends, true
-        end
-        charge.bonuses[#charge.bonuses + 1] = bonus
-      end
-    end
-  end
-
-  -- Finds the level of each gauge, and keeps it. Mirrors Decider::read_gauges.
-  function special.read_gauges(bytes, charges, record_of)
-    local gauges, at = {}, 1
-    while at <= #bytes do
-      local gauge, marks, key = { level = 0, marks = {} }
-      key, marks, at = unpack(GAUGE, bytes, at)
-      local record = record_of(key)
-      local entry = entry_of(record, LEVEL)
-      local known = entry.body:byte() or 0
-      for n = 1, marks do
-        local mark, index = {}
-        index, mark.level, mark.rise, mark.fall, at = unpack(MARK, bytes, at)
-        mark.charge = charges[index]
-        local point = mark.level <= known and mark.fall or mark.rise
-        if point < used(mark.charge, mark.charge.entry) then
-          gauge.level = math.max(gauge.level, mark.level)
-        end
-        gauge.marks[n] = mark
-      end
-      if gauge.level ~= known then
-        entry.body = gauge.level == 0 and '' or string.char(gauge.level)
-        entry.expiry, record.written = 0, true
-      end
-      gauges[#gauges + 1] = gauge
-    end
-    return gauges
-  end
-
-  -- When a gauge will stand below a level that it has now. Mirrors Decider::falls_below_ms.
-  local function falls_below(gauge, level)
-    local latest = now
-    for _, mark in ipairs(gauge.marks) do
-      if level <= mark.level and mark.level <= gauge.level then
-        latest = math.max(latest, falls_to(mark.charge, mark.charge.entry, mark.fall))
-      end
-    end
-    return latest
-  end
-
-  -- What is open to a charge at a time from now on, if nobody spends until then.
-  local function open_at(charge, gauges, time)
-    local open = charge.open
-    for _, press in ipairs(charge.pressed) do
-      local gauge = gauges[press.gauge]
-      local level = gauge.level
-      while now < time and 0 < level and falls_below(gauge, level) <= time do level = level - 1 end
-      level = math.min(level, #press.hits)
-      if 0 < level then open = math.min(open, press.hits[level]) end
-    end
-    return open
-  end
-
-  local function bonus_left(bonus)
-    return math.max(bonus.amount - bonus.spent, 0)
-  end
-
-  local function base_left(charge)
-    return math.max(charge.open_now - used(charge, charge.entry), 0)
-  end
-
-  -- Mirrors Means::remaining.
-  function special.remaining(charge)
-    local sum = base_left(charge)
-    for _, bonus in ipairs(charge.bonuses) do
-      sum = math.min(sum + bonus_left(bonus), COUNT_MAX)
-    end
-    return sum
-  end
-
-  -- Mirrors Means::wait.
-  local function earliest(charge, gauges, need)
-    local openings = { { from = now, hits = charge.open_now } }
-    for _, press in ipairs(charge.pressed) do
-      for level = 1, gauges[press.gauge].level do
-        local from = falls_below(gauges[press.gauge], level)
-        openings[#openings + 1] = { from = from, hits = open_at(charge, gauges, from) }
-      end
-    end
-    local found, kept = NEVER, 0
-    for first = #charge.bonuses + 1, 1, -1 do
-      local bonus = charge.bonuses[first]
-      kept = bonus and math.min(kept + bonus_left(bonus), COUNT_MAX) or 0
-      local base = math.max(need - kept, 0)
-      for _, opening in ipairs(openings) do
-        if base <= opening.hits then
-          local falls = falls_to(charge, charge.entry, opening.hits - base)
-          local at = math.max(falls, opening.from)
-          if not bonus or at < bonus.ends then found = math.min(found, at) end
-        end
-      end
-    end
-    return found
-  end
-
-  -- Mirrors Decider::ask.
-  function special.fit(charge, gauges)
-    charge.open_now = open_at(charge, gauges, now)
-    if charge.hits < 0 then return 0 end
-    local overdrawn = charge.overdraft == ALLOW or charge.overdraft == CLIP
-    local need = overdrawn and 1 or charge.hits
-    if need <= special.remaining(charge) then return 0 end
-    local at = earliest(charge, gauges, need)
-    return at == NEVER and -1 or at - now
-  end
-
-  local function keep(charge, bonus, spent)
-    if spent ~= bonus.spent then
-      local entry = bonus.entry
-      bonus.spent = spent
-      entry.expiry = math.max(entry.expiry, bonus.ends)
-      entry.body = spent == 0 and '' or pack(ONE, spent)
-      charge.record.written = true
-    end
-  end
-
-  -- Divides the hits of a charge between its bonuses, and returns what is for the limit itself. Mirrors
-  -- Means::divide.
-  function special.divide(charge)
-    local bonuses, rest = charge.bonuses, math.abs(charge.hits)
-    if charge.hits < 0 then
-      for n = #bonuses, 1, -1 do
-        local back = math.min(rest, bonuses[n].spent)
-        keep(charge, bonuses[n], bonuses[n].spent - back)
-        rest = rest - back
-      end
-      return -rest
-    end
-    local base = math.min(rest, base_left(charge))
-    rest = rest - base
-    for _, bonus in ipairs(bonuses) do
-      local taken = math.min(rest, bonus_left(bonus))
-      keep(charge, bonus, bonus.spent + taken)
-      rest = rest - taken
-    end
-    if charge.overdraft == ALLOW then
-      local room = math.max(COUNT_MAX - used(charge, charge.entry) - base, 0)
-      base = base + math.min(rest, room)
-    end
-    return base
-  end
-
-  return special
-end
-
-local charges, records, fits, modes = {}, {}, {}, {}
-local special = ARGV[2] ~= '' and specials() or nil
-local function record_of(key)
-  local record = records[key] or load(KEYS[key])
-  records[key] = record
-  return record
-end
-
-for n = 3, #ARGV do
-  local charge, rest = {}
-  charge.key, charge.group, charge.mode, charge.hits, charge.capacity,
-    charge.a, charge.b, charge.c, charge.tag, rest = unpack(CHARGE, ARGV[n])
-  charge.kind = charge.tag:sub(1, 1)
-  if charge.kind == 'c' and (now < charge.a or charge.c <= now) then
-    return { 2, now }
-  end
-  local record = record_of(charge.key)
-  local entry = entry_of(record, charge.tag)
-  charge.record, charge.entry = record, entry
-  settle(charge, entry)
-  if MODES <= charge.mode then
-    special = special or specials()
-    special.read(charge, ARGV[n], rest)
-  end
-  modes[charge.group] = charge.mode
-  charges[n - 2] = charge
-end
-
-local gauges = special and special.read_gauges(ARGV[2], charges, record_of) or {}
-for _, charge in ipairs(charges) do
-  if charge.overdraft then
-    charge.fit = special.fit(charge, gauges)
-    charge.remaining = special.remaining(charge)
-  else
-    charge.remaining = math.max(charge.capacity - used(charge, charge.entry), 0)
-    charge.fit = charge.hits <= charge.remaining and 0 or wait(charge, charge.entry)
-  end
-  fits[charge.group] = fits[charge.group] ~= false and charge.fit == 0
-end
-
--- Mirrors Tally.
-local refused, quotas, quotas_over = false, 0, 0
-for group, fitting in ipairs(fits) do
-  if modes[group] == 0 then
-    refused = refused or not fitting
-  elseif modes[group] == 1 then
-    quotas = quotas + 1
-    quotas_over = quotas_over + (fitting and 0 or 1)
-  end
-end
-local admitted = not refused and (quotas == 0 or quotas_over < quotas)
-
-for _, charge in ipairs(charges) do
-  if admitted and fits[charge.group] and charge.hits ~= 0 then
-    local entry, hits = charge.entry, charge.hits
-    if charge.overdraft then hits = special.divide(charge) end
-    if 0 < hits or hits < 0 and entry.body ~= '' then
-      spend(charge, entry, hits)
-      entry.expiry = expiry(charge, entry)
-      charge.record.written = true
-    end
-    charge.remaining = charge.overdraft and special.remaining(charge)
-      or math.max(charge.capacity - used(charge, entry), 0)
-  end
-end
-
-local reply = { admitted and 1 or 0, now }
-for _, charge in ipairs(charges) do
-  reply[#reply + 1] = charge.fit
-  reply[#reply + 1] = charge.remaining
-  reply[#reply + 1] = reset(charge, charge.entry)
-end
-for _, gauge in ipairs(gauges) do
-  reply[#reply + 1] = gauge.level
-end
-for key, record in pairs(records) do
-  if record.written then store(KEYS[key], record) end
-end
-return reply

@@ -152,14 +152,7 @@ impl Connector {
         // Another part of the process may have chosen the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = settings.client()?;
-        let mut config = AsyncConnectionConfig::new()
-            .set_pipeline_buffer_size(PIPELINE_LEN_MAX)
-            // Each call has a deadline of its own; two timers would be one too many.
-            .set_response_timeout(None)
-            .set_connection_timeout(None);
-        if let (Some(_), Some(host)) = (&settings.tls.server_name, settings.host()?) {
-            config = config.set_dns_resolver(HostOf(host));
-        }
+        let config = config(settings)?;
         let link = Arc::new(Link {
             address: client.get_connection_info().addr().to_string(),
             state: ArcSwap::from_pointee(State::Down("not connected yet".to_owned())),
@@ -204,7 +197,9 @@ impl Connector {
             let mut connection =
                 self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
             // Loaded here, the script costs no request a second round trip.
-            connection.send_packed_command(&script::load()).await?.extract_error()?;
+            for load in script::loads() {
+                connection.send_packed_command(&load).await?.extract_error()?;
+            }
             Ok::<_, RedisError>(connection)
         };
         match time::timeout(self.connect_timeout, connecting).await {
@@ -237,13 +232,26 @@ impl Connector {
     }
 }
 
+/// How to connect to the server of the settings.
+pub fn config(settings: &RedisSettings) -> Result<AsyncConnectionConfig, RedisSettingsError> {
+    let config = AsyncConnectionConfig::new()
+        .set_pipeline_buffer_size(PIPELINE_LEN_MAX)
+        // Each call has a deadline of its own; two timers would be one too many.
+        .set_response_timeout(None)
+        .set_connection_timeout(None);
+    Ok(match (&settings.tls.server_name, settings.host()?) {
+        (Some(_), Some(host)) => config.set_dns_resolver(HostOf(host)),
+        _ => config,
+    })
+}
+
 /// Whether the server itself answered so, in which case the connection is good.
 fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 /// How long to wait after so many failed attempts before the next.
-fn pause(failures: u32) -> Duration {
+pub fn pause(failures: u32) -> Duration {
     let whole = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(failures)).min(PAUSE_MAX);
     // Each RandomState hashes differently: chance enough to part sidecars that failed together.
     let chance = RandomState::new().hash_one(failures) % 1_000;

@@ -7,10 +7,13 @@
 //! Every call ends by the deadline. Late means unknown: the charge may have been made, and is not asked
 //! for again, because the hits would then count twice.
 
+mod cache;
 mod connection;
+mod directory;
 mod reply;
 mod script;
 mod settings;
+mod subscription;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -30,8 +33,10 @@ use super::StoreError;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 
+use cache::CallerCache;
 pub use connection::Connector;
 use connection::Link;
+pub use directory::RedisDirectory;
 pub use reply::Asked;
 pub use reply::Reply;
 pub use reply::parse_reply;
@@ -41,6 +46,7 @@ pub use settings::IdentityFiles;
 pub use settings::RedisSettings;
 pub use settings::RedisSettingsError;
 pub use settings::TlsSettings;
+pub use subscription::Subscriber;
 
 /// Attempts at a batch with calendar periods: one by the clock as it was known, one by the clock as the
 /// server then says it is.
@@ -64,6 +70,21 @@ impl Redis {
         let (connector, link) = Connector::try_new(settings)?;
         let deadline = settings.deadline;
         Ok((Self { link, deadline, clock_ahead_ms: AtomicI64::new(0) }, connector))
+    }
+
+    /// The directory of callers in the same Redis, and the task that hears of changes; `cached_max` callers
+    /// are kept in memory.
+    ///
+    /// # Errors
+    /// When the settings can't be used.
+    pub fn directory(
+        &self,
+        settings: &RedisSettings,
+        cached_max: usize,
+    ) -> Result<(RedisDirectory, Subscriber), RedisSettingsError> {
+        let cache = Arc::new(CallerCache::new(cached_max));
+        let subscriber = Subscriber::try_new(settings, cache.clone())?;
+        Ok((RedisDirectory::new(self.link.clone(), self.deadline, cache), subscriber))
     }
 
     /// Host and port of the server, or the path of its socket.
@@ -119,7 +140,9 @@ impl Redis {
                 if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {}
             answer => return answer,
         }
-        self.link.send(&script::load()).await?;
+        for load in script::loads() {
+            self.link.send(&load).await?;
+        }
         self.link.send(&command).await
     }
 

@@ -15,6 +15,10 @@ const HEAD_LEN: usize = 2;
 const DECISION_LEN: usize = 3;
 
 /// What the script replied.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every reply is the large one, and none is kept"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The batch was decided.

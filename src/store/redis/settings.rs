@@ -12,6 +12,7 @@ use ::redis::ClientTlsConfig;
 use ::redis::ConnectionAddr;
 use ::redis::ConnectionInfo;
 use ::redis::IntoConnectionInfo;
+use ::redis::ProtocolVersion;
 use ::redis::RedisError;
 use ::redis::TlsCertificates;
 use ::redis::io::tcp::TcpSettings;
@@ -89,7 +90,17 @@ impl RedisSettings {
 
     /// A client that has not connected yet.
     pub(super) fn client(&self) -> Result<Client, RedisSettingsError> {
-        let mut connection = self.connection()?;
+        self.client_of(self.connection()?)
+    }
+
+    /// A client that has not connected yet, whose server may tell things between its answers.
+    pub(super) fn listening_client(&self) -> Result<Client, RedisSettingsError> {
+        let connection = self.connection()?;
+        let login = connection.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        self.client_of(connection.set_redis_settings(login))
+    }
+
+    fn client_of(&self, mut connection: ConnectionInfo) -> Result<Client, RedisSettingsError> {
         let ConnectionAddr::TcpTls { port, insecure, .. } = *connection.addr() else {
             return match self.tls.is_default() {
                 true => Client::open(connection).map_err(RedisSettingsError::Unusable),

@@ -1,4 +1,4 @@
-//! Reads policy files and trees of them, and says which places to watch for changes.
+//! Reads YAML files and trees of them, and says which places to watch for changes.
 //!
 //! A directory gives every `*.yaml` and `*.yml` in it and below, in the order of their names; names that
 //! start with a dot are passed over, so a Kubernetes ConfigMap gives each file once, not once more through
@@ -15,28 +15,28 @@ use std::path::PathBuf;
 
 use crate::policy::Source;
 
-/// The largest policy file; about 100,000 rules.
+/// The largest file; about 100,000 rules of a policy.
 const FILE_LEN_MAX: u64 = 16 * 1024 * 1024;
 
-/// Files in a policy set: one is a domain.
+/// Files in one set: in a policy set, one is a domain.
 const FILES_MAX: usize = 10_000;
 
-/// Directories in a policy set, and with it the watches on them.
+/// Directories in one set, and with it the watches on them.
 const DIRECTORIES_MAX: usize = 1_000;
 
 /// Symlinks on the way to one file; the kernel's own bound.
 const SYMLINKS_MAX: usize = 40;
 
-/// The files and directories that hold the policies.
+/// The files and directories that hold policies, or callers.
 #[derive(Clone, Debug)]
-pub struct PolicyFiles {
+pub struct SourceFiles {
     roots: Vec<PathBuf>,
 }
 
 /// What was found.
 #[derive(Debug)]
 pub struct Reading {
-    pub sources: Result<Vec<Source>, PolicyFilesError>,
+    pub sources: Result<Vec<Source>, SourceFilesError>,
     pub places: Places,
 }
 
@@ -49,24 +49,22 @@ pub struct Places {
     pub names: BTreeSet<PathBuf>,
 }
 
-/// Why policies can't be read.
+/// Why files can't be read.
 #[derive(Debug, thiserror::Error)]
-pub enum PolicyFilesError {
+pub enum SourceFilesError {
     #[error("can't read {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("{} is no file", path.display())]
     NoFile { path: PathBuf },
     #[error("{} is larger than {FILE_LEN_MAX} bytes", path.display())]
     TooLarge { path: PathBuf },
-    #[error(
-        "there are more than {FILES_MAX} policy files or {DIRECTORIES_MAX} directories of them"
-    )]
+    #[error("there are more than {FILES_MAX} files or {DIRECTORIES_MAX} directories of them")]
     TooMany,
-    #[error("there is no policy file (*.yaml, *.yml) in {roots}")]
+    #[error("there is no file (*.yaml, *.yml) in {roots}")]
     None { roots: String },
 }
 
-impl PolicyFiles {
+impl SourceFiles {
     /// The files and directory trees at `roots`.
     pub fn new(roots: Vec<PathBuf>) -> Self {
         Self { roots }
@@ -78,7 +76,7 @@ impl PolicyFiles {
         let read = self.roots.iter().try_for_each(|root| walk.root(root));
         let sources = match read {
             Ok(()) if walk.sources.is_empty() => {
-                Err(PolicyFilesError::None { roots: self.names() })
+                Err(SourceFilesError::None { roots: self.names() })
             }
             Ok(()) => Ok(walk.sources),
             Err(error) => Err(error),
@@ -162,20 +160,20 @@ struct Walk {
 }
 
 impl Walk {
-    fn root(&mut self, root: &Path) -> Result<(), PolicyFilesError> {
+    fn root(&mut self, root: &Path) -> Result<(), SourceFilesError> {
         self.places.trace(root);
         let metadata = fs::metadata(root).map_err(|source| unreadable(root, source))?;
         if metadata.is_dir() { self.directory(root) } else { self.file(root) }
     }
 
-    fn directory(&mut self, path: &Path) -> Result<(), PolicyFilesError> {
+    fn directory(&mut self, path: &Path) -> Result<(), SourceFilesError> {
         let real = fs::canonicalize(path).map_err(|source| unreadable(path, source))?;
         // A directory that is met again may contain itself.
         if !self.places.directories.insert(real) {
             return Ok(());
         }
         if DIRECTORIES_MAX < self.places.directories.len() {
-            return Err(PolicyFilesError::TooMany);
+            return Err(SourceFilesError::TooMany);
         }
         for path in entries(path)? {
             let is_symlink = path.is_symlink();
@@ -184,30 +182,30 @@ impl Walk {
             }
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.directory(&path)?,
-                Ok(metadata) if is_policy(&path) => {
+                Ok(metadata) if is_yaml(&path) => {
                     // A pipe, whose reader would wait for somebody to write.
                     if !metadata.is_file() {
-                        return Err(PolicyFilesError::NoFile { path });
+                        return Err(SourceFilesError::NoFile { path });
                     }
                     self.file(&path)?;
                 }
-                Err(source) if is_policy(&path) => return Err(unreadable(&path, source)),
+                Err(source) if is_yaml(&path) => return Err(unreadable(&path, source)),
                 Ok(_) | Err(_) => {}
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, path: &Path) -> Result<(), PolicyFilesError> {
+    fn file(&mut self, path: &Path) -> Result<(), SourceFilesError> {
         if self.sources.len() == FILES_MAX {
-            return Err(PolicyFilesError::TooMany);
+            return Err(SourceFilesError::TooMany);
         }
         let mut text = String::new();
         let file = fs::File::open(path).map_err(|source| unreadable(path, source))?;
         let read = file.take(FILE_LEN_MAX + 1).read_to_string(&mut text);
         let len = read.map_err(|source| unreadable(path, source))?;
         if u64::try_from(len).is_ok_and(|len| FILE_LEN_MAX < len) {
-            return Err(PolicyFilesError::TooLarge { path: path.to_owned() });
+            return Err(SourceFilesError::TooLarge { path: path.to_owned() });
         }
         self.sources.push(Source { path: path.display().to_string(), text });
         Ok(())
@@ -215,7 +213,7 @@ impl Walk {
 }
 
 /// What is in a directory and not hidden, by name.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, PolicyFilesError> {
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, SourceFilesError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(|source| unreadable(directory, source))? {
         let entry = entry.map_err(|source| unreadable(directory, source))?;
@@ -227,13 +225,13 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, PolicyFilesError> {
     Ok(paths)
 }
 
-fn is_policy(path: &Path) -> bool {
+fn is_yaml(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str);
     matches!(extension, Some("yaml" | "yml"))
 }
 
-fn unreadable(path: &Path, source: io::Error) -> PolicyFilesError {
-    PolicyFilesError::Unreadable { path: path.to_owned(), source }
+fn unreadable(path: &Path, source: io::Error) -> SourceFilesError {
+    SourceFilesError::Unreadable { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -256,7 +254,7 @@ mod tests {
     }
 
     fn read(root: &Path) -> Reading {
-        PolicyFiles::new(vec![root.to_owned()]).read()
+        SourceFiles::new(vec![root.to_owned()]).read()
     }
 
     #[track_caller]
@@ -272,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_gives_its_policies_by_name() {
+    fn a_tree_gives_its_files_by_name() {
         let files = ["b.yml", "a/z.yaml", "a.yaml", "notes.txt", ".hidden.yaml", ".git/x.yaml"];
         check(tree(&files).path(), &["a/z.yaml", "a.yaml", "b.yml"]);
     }
@@ -328,11 +326,11 @@ mod tests {
         let told = error(&root);
         assert!(told.contains("gone/policies: No such file"), "{told}");
         assert!(read(&root).places.concern(&fs::canonicalize(files.path()).unwrap().join("gone")));
-        assert!(error(files.path()).contains("there is no policy file (*.yaml, *.yml) in /"));
+        assert!(error(files.path()).contains("there is no file (*.yaml, *.yml) in /"));
     }
 
     #[test]
-    fn what_can_not_be_text_of_a_policy_is_named() {
+    fn what_can_not_be_a_text_is_named() {
         let files = tree(&["p.yaml"]);
         let path = files.path().join("p.yaml");
         fs::write(&path, [0xff, 0xfe]).unwrap();

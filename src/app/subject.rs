@@ -1,0 +1,108 @@
+//! What files are about, and what becomes of what they say: policies and callers.
+
+use std::sync::Arc;
+
+use crate::engine::Engine;
+use crate::metrics::Metrics;
+use crate::metrics::Reload;
+use crate::policy::Callers;
+use crate::policy::CompileOptions;
+use crate::policy::PolicySet;
+use crate::policy::Problem;
+use crate::policy::Source;
+use crate::policy::compile;
+use crate::policy::compile_callers;
+
+/// What files are about. Each subject has its own files, and is reloaded by itself.
+pub trait Subject: Send + 'static {
+    /// What the files say.
+    type Compiled: Send + 'static;
+
+    /// What people call it.
+    const NAME: &'static str;
+
+    /// Reads the files' texts.
+    ///
+    /// # Errors
+    /// Every problem of every file.
+    fn compile(&self, sources: &[Source]) -> Result<Self::Compiled, Vec<Problem>>;
+
+    /// Puts in force what the files say.
+    fn put_in_force(&self, compiled: Self::Compiled);
+
+    /// Counts a reload.
+    fn count(&self, reload: Reload);
+}
+
+/// The policies in force.
+#[derive(Debug)]
+pub struct Policies {
+    pub engine: Arc<Engine>,
+    pub metrics: Arc<Metrics>,
+    pub options: CompileOptions,
+}
+
+/// The callers of files, where those are the directory.
+#[derive(Debug)]
+pub struct CallerFiles {
+    pub engine: Arc<Engine>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Subject for Policies {
+    type Compiled = PolicySet;
+
+    const NAME: &'static str = "policies";
+
+    fn compile(&self, sources: &[Source]) -> Result<PolicySet, Vec<Problem>> {
+        compile(sources, self.options)
+    }
+
+    fn put_in_force(&self, policies: PolicySet) {
+        for warning in policies.warnings() {
+            tracing::warn!(
+                file = warning.path,
+                line = warning.line,
+                column = warning.column,
+                "{}",
+                warning.message
+            );
+        }
+        let at_s = self.engine.now().as_ms() / 1_000;
+        self.metrics.policy_loaded(policies.hash(), at_s);
+        tracing::info!(
+            policy.hash = policies.hash(),
+            policy.domains = policies.domains().len(),
+            "policies are in force"
+        );
+        self.engine.replace(policies);
+    }
+
+    fn count(&self, reload: Reload) {
+        self.metrics.reload(reload);
+        if reload == Reload::Error {
+            self.metrics.policy_rejected.set(1);
+        }
+    }
+}
+
+impl Subject for CallerFiles {
+    type Compiled = Callers;
+
+    const NAME: &'static str = "callers";
+
+    fn compile(&self, sources: &[Source]) -> Result<Callers, Vec<Problem>> {
+        compile_callers(sources)
+    }
+
+    fn put_in_force(&self, callers: Callers) {
+        let count = callers.len();
+        self.engine.directory().replace(callers);
+        self.metrics.callers.loaded(count);
+        tracing::info!(callers = count, "callers are in force");
+    }
+
+    fn count(&self, reload: Reload) {
+        self.metrics.callers.reload(reload);
+    }
+}

@@ -1,0 +1,70 @@
+//! `tollgate token`: makes a token for the API.
+
+use std::process::ExitCode;
+
+use clap::Arg;
+use clap::ArgMatches;
+use clap::Command;
+use clap::builder::PossibleValuesParser;
+
+use super::PROBLEMS;
+use super::USAGE;
+use super::complain;
+use super::print;
+use crate::http::ApiToken;
+use crate::http::Role;
+
+/// Random bytes of a token.
+const TOKEN_LEN: usize = 32;
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate token ci --role operator               May change callers, give and take bonuses
+  tollgate token dashboard --role viewer          May look
+
+The token is shown once; the settings hold its hash alone.";
+
+pub fn command() -> Command {
+    Command::new("token")
+        .about("Make a token for the API under /v1")
+        .after_help(EXAMPLES)
+        .arg(
+            Arg::new("name")
+                .value_name("NAME")
+                .required(true)
+                .help("Who will have it, for the audit log"),
+        )
+        .arg(
+            Arg::new("role")
+                .long("role")
+                .value_name("ROLE")
+                .required(true)
+                .value_parser(PossibleValuesParser::new(Role::NAMES.map(|(name, _)| name)))
+                .help("What its owner may do"),
+        )
+}
+
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    let text = |name: &str| matches.get_one::<String>(name).map_or("", String::as_str);
+    let (name, role) = (text("name"), text("role"));
+    let Some((_, role)) = Role::NAMES.iter().find(|(word, _)| *word == role) else {
+        return ExitCode::from(USAGE);
+    };
+    if !ApiToken::is_name(name) {
+        complain(&format_args!(
+            "error: `{name}` is not a name of letters, digits, `-`, `_` and `.`, nor may it be loopback"
+        ));
+        return ExitCode::from(USAGE);
+    }
+    let mut bytes = [0; TOKEN_LEN];
+    if let Err(error) = getrandom::fill(&mut bytes) {
+        complain(&format_args!("error: the system gives no random bytes: {error}"));
+        return ExitCode::from(PROBLEMS);
+    }
+    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let line = ApiToken::new(name, *role, &token);
+    print(&format_args!(
+        "The token, which is not kept anywhere: send it as `Authorization: Bearer TOKEN`\n  {token}\n\n\
+         For the settings of each Tollgate, in the list `api_tokens`\n  {line}"
+    ))
+}

@@ -1,0 +1,191 @@
+//! A change of a caller over HTTP: read, decide, check, tell the audit log, write.
+//!
+//! What is written is only what was read, with the change: if somebody else was faster, all of it is done
+//! anew. So two changes never make one of them undone, and a condition that held when it was looked at
+//! still holds when the change is made.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+use axum::http::HeaderName;
+use axum::http::StatusCode;
+use axum::http::header;
+
+use super::api::Asked;
+use super::problem::Problem;
+use crate::observe::audit;
+use crate::observe::audit::Entry;
+use crate::policy::Caller;
+use crate::policy::CallerForm;
+use crate::policy::PARENTS_MAX;
+use crate::policy::check_caller_name;
+use crate::policy::check_parents;
+use crate::store::Change;
+use crate::store::DirectoryError;
+use crate::store::Record;
+
+/// How often a change is tried while others are faster.
+const ATTEMPTS_MAX: usize = 5;
+
+/// What is to be changed, and by whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Edit<'a> {
+    pub asked: &'a Asked,
+    /// A word for the audit log.
+    pub what: &'static str,
+    pub name: &'a str,
+}
+
+/// A change that was made, or that changed nothing.
+#[derive(Clone, Debug)]
+pub struct Made {
+    pub before: Option<Record>,
+    /// None: it is gone.
+    pub after: Option<Record>,
+}
+
+impl Edit<'_> {
+    /// Makes the change that `decide` says, given what is known now: the caller as it shall be, or None for
+    /// its end.
+    pub async fn make(
+        &self,
+        decide: impl Fn(Option<&Caller>) -> Result<Option<CallerForm>, Problem> + Send + Sync,
+    ) -> Result<Made, Problem> {
+        check_name(self.name)?;
+        let directory = self.asked.edge.engine.directory();
+        directory.writable()?;
+        for _ in 0..ATTEMPTS_MAX {
+            let before = directory.read(self.name).await?;
+            check_conditions(&self.asked.headers, before.as_ref())?;
+            let after = match decide(before.as_ref().map(|record| &*record.caller))? {
+                Some(form) => Some(Arc::new(self.checked(&form).await?)),
+                None => None,
+            };
+            let known = before.as_ref().map(|record| &record.caller);
+            if known == after.as_ref() {
+                return Ok(Made { after: before.clone(), before });
+            }
+            if let Some(revision) = self.write(before.as_ref(), after.as_deref()).await? {
+                let after = after.map(|caller| Record { caller, revision });
+                return Ok(Made { before, after });
+            }
+        }
+        let detail = format!("`{}` is being changed by others all the time", self.name);
+        Err(Problem::new(StatusCode::CONFLICT, detail))
+    }
+
+    /// The caller that a form tells of.
+    async fn checked(&self, form: &CallerForm) -> Result<Caller, Problem> {
+        let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        let caller = form.check().map_err(|flaws| {
+            wrong(flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        if let Some(parent) = &caller.parent {
+            let parents = self.parents(parent).await?;
+            check_parents(self.name, parent, |name| parents.get(name).cloned())
+                .map_err(|error| wrong(format!("parent: {error}")))?;
+        }
+        Ok(caller)
+    }
+
+    /// The parents of `parent` and those above, as far as they matter.
+    async fn parents(&self, parent: &str) -> Result<HashMap<Arc<str>, Option<Arc<str>>>, Problem> {
+        let mut parents = HashMap::new();
+        let mut next: Option<Arc<str>> = Some(parent.into());
+        while let Some(name) = next.filter(|name| !parents.contains_key(name)) {
+            if PARENTS_MAX < parents.len() {
+                break;
+            }
+            let Some(record) = self.asked.edge.engine.directory().read(&name).await? else { break };
+            next = record.caller.parent.as_deref().map(Arc::from);
+            parents.insert(name, next.clone());
+        }
+        Ok(parents)
+    }
+
+    /// The revision of the change, or None if somebody else was faster. It is told before it is made.
+    async fn write(
+        &self,
+        before: Option<&Record>,
+        after: Option<&Caller>,
+    ) -> Result<Option<u64>, Problem> {
+        let mut entry = self.entry(before.map(|record| &*record.caller), after);
+        self.tell(&entry).await?;
+        let seen = before.map_or(0, |record| record.revision);
+        let change = Change { name: self.name, seen, caller: after };
+        let written = self.asked.edge.engine.directory().write(change).await;
+        entry.failed = match &written {
+            Ok(Some(_)) => return Ok(written?),
+            Ok(None) => Some("another change came first".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        self.tell(&entry).await?;
+        Ok(written?)
+    }
+
+    fn entry(&self, before: Option<&Caller>, after: Option<&Caller>) -> Entry {
+        Entry {
+            at: audit::instant(self.asked.edge.engine.now()),
+            who: self.asked.origin.asker.name.clone(),
+            peer: self.asked.origin.peer.map(|peer| peer.ip()),
+            what: self.what,
+            caller: self.name.to_owned(),
+            before: before.map(CallerForm::from),
+            after: after.map(CallerForm::from),
+            failed: None,
+        }
+    }
+
+    async fn tell(&self, entry: &Entry) -> Result<(), Problem> {
+        self.asked.edge.api.audit.write(entry).await.map_err(|error| {
+            tracing::error!(%error, "the audit log can't be written; no caller is changed");
+            let detail = "the audit log can't be written, so nothing is changed";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })
+    }
+}
+
+/// Says that a name can't be a caller's.
+pub fn check_name(name: &str) -> Result<(), Problem> {
+    check_caller_name(name).map_err(|reason| Problem::new(StatusCode::BAD_REQUEST, reason))
+}
+
+/// The tag of a record; those of files have none.
+pub fn etag(record: &Record) -> Option<String> {
+    (record.revision != 0).then(|| format!("\"{}\"", record.revision))
+}
+
+/// Whether a header of tags names the record's.
+pub fn names(headers: &HeaderMap, header: HeaderName, record: Option<&Record>) -> Option<bool> {
+    let mut values = headers.get_all(header).iter().peekable();
+    values.peek()?;
+    let tag = record.and_then(etag);
+    let matches = |item: &str| (item == "*" && record.is_some()) || Some(item) == tag.as_deref();
+    Some(values.any(|value| {
+        value.to_str().unwrap_or_default().split(',').any(|item| matches(item.trim()))
+    }))
+}
+
+/// Looks at `If-Match` and `If-None-Match`.
+fn check_conditions(headers: &HeaderMap, record: Option<&Record>) -> Result<(), Problem> {
+    let failed = |detail: &str| Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail));
+    if names(headers, header::IF_MATCH, record) == Some(false) {
+        return failed("the caller is not as If-Match says; it was changed, or is not there");
+    }
+    if names(headers, header::IF_NONE_MATCH, record) == Some(true) {
+        return failed("the caller is as If-None-Match says it must not be");
+    }
+    Ok(())
+}
+
+impl From<DirectoryError> for Problem {
+    fn from(error: DirectoryError) -> Self {
+        let status = match &error {
+            DirectoryError::None => StatusCode::NOT_FOUND,
+            DirectoryError::Files => StatusCode::CONFLICT,
+            DirectoryError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, error.to_string())
+    }
+}

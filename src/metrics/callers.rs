@@ -1,0 +1,68 @@
+//! What is counted of the directory of callers.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Level;
+use super::Reload;
+use super::ReloadLabel;
+
+/// What is counted of the directory of callers.
+#[derive(Debug, Default)]
+pub struct CallerMetrics {
+    /// Callers whose record is in memory: all of the files, or those of Redis that are in the cache,
+    /// unknown ones included.
+    pub known: Level,
+    /// Callers that Redis was asked for.
+    pub fetches: Counter,
+    /// 1 while changes in Redis are sure to be heard of, so that the cache is used.
+    pub subscribed: Gauge,
+    /// 1 while the files say something else than what is in force, because they can't be used.
+    rejected: Gauge,
+    reloads: Family<ReloadLabel, Counter>,
+}
+
+impl CallerMetrics {
+    /// So many callers of files are in force.
+    pub fn loaded(&self, count: usize) {
+        self.known.set(u64::try_from(count).unwrap_or(u64::MAX));
+        self.rejected.set(0);
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, result: Reload) {
+        self.reloads.get_or_create(&ReloadLabel { result: result.as_str() }).inc();
+        if result == Reload::Error {
+            self.rejected.set(1);
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        for result in [Reload::Ok, Reload::Error, Reload::Unchanged] {
+            self.reloads.get_or_create_owned(&ReloadLabel { result: result.as_str() });
+        }
+        registry.register("callers", "Callers whose record is in memory", self.known.clone());
+        registry.register(
+            "caller_fetches",
+            "Callers that Redis was asked for",
+            self.fetches.clone(),
+        );
+        registry.register(
+            "callers_subscribed",
+            "Whether changes of callers in Redis are sure to be heard of",
+            self.subscribed.clone(),
+        );
+        registry.register(
+            "callers_rejected",
+            "Whether the files of callers can't be used, so that older ones are in force",
+            self.rejected.clone(),
+        );
+        registry.register(
+            "caller_reloads",
+            "Reloads of the files of callers",
+            self.reloads.clone(),
+        );
+    }
+}

@@ -1,0 +1,178 @@
+//! What is counted of callers and providers that share limits: refusals by reason, pressure, waiting.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Latency;
+
+/// What is counted of sharing.
+#[derive(Debug, Default)]
+pub struct SharingMetrics {
+    /// Requests that are held until there is capacity.
+    pub waiting: Gauge,
+    /// How long requests were held.
+    pub wait_duration: Latency,
+    refusals: Family<RefusalLabels, Counter>,
+    pressure: Family<PressureLabels, Gauge>,
+    chosen: Family<ChosenLabels, Counter>,
+    /// What the families hold now; they can't be asked.
+    live: Mutex<Live>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    refusals: BTreeSet<(String, &'static str)>,
+    rules: BTreeSet<(String, String)>,
+    chosen: BTreeSet<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    domain: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PressureLabels {
+    domain: String,
+    rule: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChosenLabels {
+    domain: String,
+    provider: String,
+}
+
+impl SharingMetrics {
+    /// The counter of a domain's refusals for one of a few reasons; the same one for the same names.
+    pub fn refusals(&self, domain: &str, reason: &'static str) -> Counter {
+        self.live().refusals.insert((domain.to_owned(), reason));
+        self.refusals.get_or_create_owned(&refusal_labels(domain, reason))
+    }
+
+    /// The level of pressure of a rule; the same one for the same names.
+    pub fn pressure(&self, domain: &str, rule: &str) -> Gauge {
+        self.live().rules.insert((domain.to_owned(), rule.to_owned()));
+        self.pressure.get_or_create_owned(&pressure_labels(domain, rule))
+    }
+
+    /// The counter of a name that a choice of the domain may choose; the same one for the same names.
+    pub fn chosen(&self, domain: &str, name: &str) -> Counter {
+        self.live().chosen.insert((domain.to_owned(), name.to_owned()));
+        self.chosen.get_or_create_owned(&chosen_labels(domain, name))
+    }
+
+    /// Forgets the names to choose, as (domain, name), that are not in `names`.
+    pub fn retain_chosen(&self, names: &BTreeSet<(String, String)>) {
+        self.live().chosen.retain(|name| {
+            let keep = names.contains(name);
+            if !keep {
+                self.chosen.remove(&chosen_labels(&name.0, &name.1));
+            }
+            keep
+        });
+    }
+
+    /// Forgets domains that are not in `domains` and rules, as (domain, rule), that are not in `rules`.
+    pub fn retain(&self, domains: &BTreeSet<String>, rules: &BTreeSet<(String, String)>) {
+        let mut live = self.live();
+        live.refusals.retain(|(domain, reason)| {
+            let keep = domains.contains(domain);
+            if !keep {
+                self.refusals.remove(&refusal_labels(domain, reason));
+            }
+            keep
+        });
+        live.rules.retain(|name| {
+            let keep = rules.contains(name);
+            if !keep {
+                self.pressure.remove(&pressure_labels(&name.0, &name.1));
+            }
+            keep
+        });
+    }
+
+    /// Shows them under the names that the world sees.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("refusals", "Refused requests by reason", self.refusals.clone());
+        registry.register(
+            "pressure_level",
+            "The level of pressure of a rule's capacity, as last seen",
+            self.pressure.clone(),
+        );
+        registry.register(
+            "chosen",
+            "Requests that passed as one for the provider that a choice found best",
+            self.chosen.clone(),
+        );
+        registry.register(
+            "waiting_requests",
+            "Requests that are held until there is capacity",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "wait_duration_seconds",
+            "Time that requests were held, those that were refused then included",
+            self.wait_duration.clone(),
+        );
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // Sets of names stay sets of names wherever a panic struck.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refusal_labels(domain: &str, reason: &'static str) -> RefusalLabels {
+    RefusalLabels { domain: domain.to_owned(), reason }
+}
+
+fn chosen_labels(domain: &str, name: &str) -> ChosenLabels {
+    ChosenLabels { domain: domain.to_owned(), provider: name.to_owned() }
+}
+
+fn pressure_labels(domain: &str, rule: &str) -> PressureLabels {
+    PressureLabels { domain: domain.to_owned(), rule: rule.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::*;
+
+    #[test]
+    fn what_is_gone_leaves_no_series() {
+        let metrics = Metrics::new();
+        metrics.sharing.refusals("stale", "disabled").inc();
+        metrics.sharing.refusals("shop", "disabled").inc();
+        metrics.sharing.chosen("shop", "acme").inc();
+        metrics.sharing.chosen("shop", "stale").inc();
+        metrics.sharing.retain_chosen(&BTreeSet::from([("shop".to_owned(), "acme".to_owned())]));
+        metrics.sharing.pressure("shop", "provider=a").set(2);
+        metrics.sharing.pressure("shop", "provider=b").set(1);
+        metrics.sharing.retain(
+            &BTreeSet::from(["shop".to_owned()]),
+            &BTreeSet::from([("shop".to_owned(), "provider=a".to_owned())]),
+        );
+        let text = metrics.encode();
+        assert!(!text.contains("stale") && !text.contains("provider=b"), "{text}");
+        for line in [
+            r#"tollgate_refusals_total{domain="shop",reason="disabled"} 1"#,
+            r#"tollgate_chosen_total{domain="shop",provider="acme"} 1"#,
+            r#"tollgate_pressure_level{domain="shop",rule="provider=a"} 2"#,
+            "tollgate_waiting_requests 0",
+            "tollgate_wait_duration_seconds_count 0",
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The callers of Redis that are in memory: a bounded number of them, unknown names included.
+//!
+//! What is here is trusted only while every change is sure to be heard of (`subscription.rs`). A change
+//! that is heard of while a caller is being fetched must not be undone by what the fetch brings: a fetch
+//! notes first how many changes there were, and what it brought goes again if there was one since. The
+//! change counts first and removes then, the fetch keeps first and looks then, so one of them sees the
+//! other.
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use foldhash::fast::RandomState;
+use quick_cache::UnitWeighter;
+use quick_cache::sync::Cache;
+use quick_cache::sync::DefaultLifecycle;
+
+use crate::policy::Member;
+
+/// Changes are counted by so many parts of the names, so that those of others rarely matter to a fetch.
+const PARTS: usize = 256;
+
+/// A caller; None: there is none of this name.
+type Entry = Option<Member>;
+
+/// Callers in memory.
+pub struct CallerCache {
+    entries: Cache<Arc<str>, Entry, UnitWeighter, RandomState>,
+    changes: [AtomicU64; PARTS],
+    parts: RandomState,
+    is_trusted: AtomicBool,
+}
+
+/// How many changes there were when a fetch began.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(u64);
+
+impl CallerCache {
+    /// A cache of at most `entries_max`, which is not trusted yet.
+    pub fn new(entries_max: usize) -> Self {
+        let weight_max = u64::try_from(entries_max).unwrap_or(u64::MAX);
+        let lifecycle = DefaultLifecycle::default();
+        let hasher = RandomState::default();
+        Self {
+            entries: Cache::with(entries_max, weight_max, UnitWeighter, hasher, lifecycle),
+            changes: std::array::from_fn(|_| AtomicU64::new(0)),
+            parts: RandomState::default(),
+            is_trusted: AtomicBool::new(false),
+        }
+    }
+
+    /// What is known of a name for sure.
+    pub fn get(&self, name: &str) -> Option<Entry> {
+        if self.is_trusted() { self.last_known(name) } else { None }
+    }
+
+    /// What was known of a name, be it out of date: better than nothing while Redis does not answer.
+    pub fn last_known(&self, name: &str) -> Option<Entry> {
+        self.entries.get(name)
+    }
+
+    /// Whether every change is sure to be heard of.
+    pub fn is_trusted(&self) -> bool {
+        self.is_trusted.load(Ordering::SeqCst)
+    }
+
+    /// How many names are in memory.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// To be asked for before a fetch of `name`.
+    pub fn mark(&self, name: &str) -> Mark {
+        Mark(self.part(name).load(Ordering::SeqCst))
+    }
+
+    /// Keeps what a fetch brought, unless there was a change since its mark.
+    pub fn keep(&self, name: &str, entry: Entry, mark: Mark) {
+        self.entries.insert(name.into(), entry);
+        if self.mark(name).0 != mark.0 {
+            self.entries.remove(name);
+        }
+    }
+
+    /// Forgets a name, because it was changed.
+    pub fn changed(&self, name: &str) {
+        self.part(name).fetch_add(1, Ordering::SeqCst);
+        self.entries.remove(name);
+    }
+
+    /// Trusts what comes from now on, and nothing that came before.
+    pub fn trust(&self) {
+        self.forget();
+        self.is_trusted.store(true, Ordering::SeqCst);
+    }
+
+    /// Forgets everything.
+    pub fn forget(&self) {
+        self.changes.iter().for_each(|count| {
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        self.entries.clear();
+    }
+
+    /// Trusts nothing any more.
+    pub fn distrust(&self) {
+        self.is_trusted.store(false, Ordering::SeqCst);
+    }
+
+    fn part(&self, name: &str) -> &AtomicU64 {
+        let hash =
+            usize::try_from(self.parts.hash_one(name) % PARTS as u64).expect("it is below PARTS");
+        &self.changes[hash]
+    }
+}
+
+impl fmt::Debug for CallerCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallerCache")
+            .field("len", &self.len())
+            .field("is_trusted", &self.is_trusted())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Caller;
+
+    fn member(name: &str) -> Entry {
+        Some(Member { name: name.into(), caller: Arc::new(Caller::default()) })
+    }
+
+    fn fetched(cache: &CallerCache, name: &str) {
+        let mark = cache.mark(name);
+        cache.keep(name, member(name), mark);
+    }
+
+    #[test]
+    fn nothing_is_known_for_sure_until_changes_are_heard_of() {
+        let cache = CallerCache::new(10);
+        fetched(&cache, "a");
+        assert!(cache.get("a").is_none() && cache.last_known("a").is_some());
+        cache.trust();
+        assert!(cache.last_known("a").is_none(), "what came before may be out of date");
+        fetched(&cache, "a");
+        assert!(cache.get("a").unwrap().is_some());
+        cache.distrust();
+        assert!(cache.get("a").is_none() && cache.last_known("a").is_some());
+    }
+
+    #[test]
+    fn a_fetch_does_not_bring_back_what_was_changed_meanwhile() {
+        let cache = CallerCache::new(10);
+        cache.trust();
+        let mark = cache.mark("a");
+        cache.changed("a");
+        cache.keep("a", member("a"), mark);
+        assert!(cache.get("a").is_none());
+        let mark = cache.mark("a");
+        cache.trust();
+        cache.keep("a", member("a"), mark);
+        assert!(cache.get("a").is_none());
+    }
+
+    #[test]
+    fn a_flood_of_unknown_names_stays_within_the_bound() {
+        let cache = CallerCache::new(100);
+        cache.trust();
+        for index in 0..10_000 {
+            let name = format!("{index}");
+            let mark = cache.mark(&name);
+            cache.keep(&name, None, mark);
+        }
+        assert!((50..=100).contains(&cache.len()), "{}", cache.len());
+    }
+}

@@ -1,0 +1,29 @@
+-- Changes what is known of one caller, if it still is what the writer saw, and tells every sidecar.
+-- Called by `write` in directory.rs, whose `Record` is what stands under KEYS[1].
+--
+-- KEYS[1]  the caller's record; absent if there is none
+-- KEYS[2]  the index: a sorted set of all names, each with the score 0
+-- KEYS[3]  how many changes there were, so that no revision comes twice, not even after a deletion
+-- ARGV[1]  the caller's name
+-- ARGV[2]  the revision that the writer saw; 0: none
+-- ARGV[3]  the caller as JSON; empty: it goes
+-- ARGV[4]  the channel that tells the names of changed callers
+--
+-- Reply    the new revision; 0: nothing was done, the record is another one by now
+
+local found = redis.call('GET', KEYS[1])
+local revision = found and string.match(found, '^{"version":1,"revision":(%d+),') or '0'
+if revision ~= ARGV[2] then
+  return 0
+end
+local new = redis.call('INCR', KEYS[3])
+if ARGV[3] == '' then
+  redis.call('DEL', KEYS[1])
+  redis.call('ZREM', KEYS[2], ARGV[1])
+else
+  local head = string.format('{"version":1,"revision":%.0f,"caller":', new)
+  redis.call('SET', KEYS[1], head .. ARGV[3] .. '}')
+  redis.call('ZADD', KEYS[2], 0, ARGV[1])
+end
+redis.call('PUBLISH', ARGV[4], ARGV[1])
+return new

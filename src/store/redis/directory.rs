@@ -1,0 +1,229 @@
+//! Callers in Redis: reads them through the cache, writes them by `change.lua`.
+//!
+//! Requests read within the store's deadline. While Redis does not answer, what was known last is taken,
+//! however old: nobody can change it meanwhile either.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ::redis::Cmd;
+use ::redis::Value;
+use serde::Deserialize;
+use tokio::time;
+
+use super::cache::CallerCache;
+use super::connection::Link;
+use crate::policy::CallerForm;
+use crate::policy::Lineage;
+use crate::policy::Member;
+use crate::policy::NAME_LEN_MAX;
+use crate::store::Change;
+use crate::store::Page;
+use crate::store::Record;
+use crate::store::StoreError;
+
+/// The prefix of a caller's key, with the version of what is stored under it.
+const PREFIX: &str = "tgc1|";
+const INDEX: &str = "tgc1-index";
+const REVISIONS: &str = "tgc1-revisions";
+
+/// Where the names of changed callers are told.
+pub const CHANNEL: &str = "tgc1-changes";
+
+/// How long reading and writing may take that no request waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Sent whole each time: changes are rare.
+const CHANGE: &str = include_str!("change.lua");
+
+/// Callers in Redis.
+#[derive(Debug)]
+pub struct RedisDirectory {
+    link: Arc<Link>,
+    deadline: Duration,
+    cache: Arc<CallerCache>,
+    fetches: AtomicU64,
+}
+
+/// A caller as Redis keeps it; `change.lua` writes the first two fields.
+#[derive(Deserialize)]
+struct Stored {
+    #[serde(rename = "version")]
+    _version: u32,
+    revision: u64,
+    caller: CallerForm,
+}
+
+impl RedisDirectory {
+    pub(super) fn new(link: Arc<Link>, deadline: Duration, cache: Arc<CallerCache>) -> Self {
+        Self { link, deadline, cache, fetches: AtomicU64::new(0) }
+    }
+
+    /// A caller and those it belongs to, if all of them are at hand.
+    pub fn cached(&self, caller: &str) -> Option<Lineage> {
+        let mut lineage = Lineage::default();
+        if NAME_LEN_MAX < caller.len() {
+            // No record has such a name.
+            return Some(lineage);
+        }
+        let mut entry = self.cache.get(caller)?;
+        while let Some(member) = entry {
+            lineage.members.push(member);
+            let Some(next) = lineage.next() else { return Some(lineage) };
+            entry = self.cache.get(next)?;
+        }
+        Some(lineage)
+    }
+
+    /// A caller and those it belongs to, as far as they can be known by the deadline.
+    pub async fn lineage(&self, caller: &str) -> Lineage {
+        if let Some(lineage) = self.cached(caller) {
+            return lineage;
+        }
+        let mut lineage = Lineage::default();
+        if time::timeout(self.deadline, self.follow(caller, &mut lineage)).await.is_err() {
+            self.link.doubt();
+            // Time is up; the rest is what was known last.
+            let mut next = lineage.next_or(caller);
+            while let Some(member) = next.and_then(|name| self.cache.last_known(&name).flatten()) {
+                lineage.members.push(member);
+                next = lineage.next().map(str::to_owned);
+            }
+        }
+        lineage
+    }
+
+    async fn follow(&self, caller: &str, lineage: &mut Lineage) {
+        while let Some(name) = lineage.next_or(caller) {
+            let entry = match self.cache.get(&name) {
+                Some(entry) => entry,
+                None => self.fetch(&name).await,
+            };
+            match entry {
+                Some(member) => lineage.members.push(member),
+                None => return,
+            }
+        }
+    }
+
+    async fn fetch(&self, name: &str) -> Option<Member> {
+        self.fetches.fetch_add(1, Ordering::Relaxed);
+        let mark = self.cache.mark(name);
+        let member = |record: Record| Member { name: name.into(), caller: record.caller };
+        match self.get(name).await {
+            Ok(record) => {
+                let entry = record.map(member);
+                self.cache.keep(name, entry.clone(), mark);
+                entry
+            }
+            Err(_) => self.cache.last_known(name).flatten(),
+        }
+    }
+
+    /// The record of a caller, as it is now.
+    ///
+    /// # Errors
+    /// When Redis does not answer as it should.
+    pub async fn read(&self, name: &str) -> Result<Option<Record>, StoreError> {
+        in_time(self.get(name)).await
+    }
+
+    /// The next `limit` callers after the name, in order.
+    ///
+    /// # Errors
+    /// When Redis does not answer as it should.
+    pub async fn page(&self, after: &str, limit: usize) -> Result<Page, StoreError> {
+        in_time(async {
+            let start = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
+            let mut command = Cmd::new();
+            command.arg("ZRANGEBYLEX").arg(INDEX).arg(start).arg("+");
+            command.arg("LIMIT").arg(0).arg(limit);
+            let names: Vec<String> = read(self.send(&command).await?)?;
+            if names.is_empty() {
+                return Ok(Page::default());
+            }
+            let last = names.last().cloned();
+            let next = last.filter(|_| limit <= names.len());
+            let mut command = Cmd::new();
+            command.arg("MGET");
+            names.iter().for_each(|name| {
+                command.arg(key(name));
+            });
+            let records: Vec<Option<Vec<u8>>> = read(self.send(&command).await?)?;
+            let both = names.into_iter().zip(records);
+            // One that was deleted meanwhile has no record.
+            let found = both.filter_map(|(name, bytes)| Some((name, parse(&bytes?)?)));
+            Ok(Page { callers: found.collect(), next })
+        })
+        .await
+    }
+
+    /// Makes a change, unless the record is another one than its writer saw: then None.
+    ///
+    /// # Errors
+    /// When Redis does not answer as it should; a late one may have been made.
+    pub async fn write(&self, change: Change<'_>) -> Result<Option<u64>, StoreError> {
+        let form = change.caller.map(CallerForm::from);
+        let json = form.map(|form| serde_json::to_string(&form).expect("a form is JSON"));
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(CHANGE).arg(3);
+        command.arg(key(change.name)).arg(INDEX).arg(REVISIONS);
+        command.arg(change.name).arg(change.seen).arg(json.unwrap_or_default()).arg(CHANNEL);
+        let written = in_time(self.send(&command)).await;
+        // Whoever asked for it sees it here at once, and so does everybody if it is not known to be made.
+        self.cache.changed(change.name);
+        let revision: u64 = read(written?)?;
+        Ok(Some(revision).filter(|revision| *revision != 0))
+    }
+
+    /// How many callers are in memory, unknown ones included.
+    pub fn cached_len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// How often Redis was asked for a caller, since the start.
+    pub fn fetches(&self) -> u64 {
+        self.fetches.load(Ordering::Relaxed)
+    }
+
+    /// Whether changes are sure to be heard of.
+    pub fn is_subscribed(&self) -> bool {
+        self.cache.is_trusted()
+    }
+
+    async fn get(&self, name: &str) -> Result<Option<Record>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("GET").arg(key(name));
+        let bytes: Option<Vec<u8>> = read(self.send(&command).await?)?;
+        Ok(bytes.as_deref().and_then(parse))
+    }
+
+    async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.link.send(command).await?.extract_error().map_err(StoreError::Refused)
+    }
+}
+
+/// The key of a caller's record. A name is short, and the rest of the key is the same for all: there is
+/// nothing to escape.
+fn key(name: &str) -> String {
+    format!("{PREFIX}{name}")
+}
+
+fn read<T: ::redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
+    T::from_redis_value(value).map_err(|error| StoreError::Garbled { reason: error.to_string() })
+}
+
+/// Reads a record. One that makes no sense is none: a request must not fail of it, and whoever writes over
+/// it repairs it.
+fn parse(bytes: &[u8]) -> Option<Record> {
+    let stored: Stored = serde_json::from_slice(bytes).ok()?;
+    let caller = stored.caller.check().ok()?;
+    Some(Record { caller: Arc::new(caller), revision: stored.revision })
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = |_| StoreError::Late { deadline: PATIENCE };
+    time::timeout(PATIENCE, call).await.map_err(late).flatten()
+}

@@ -1,0 +1,147 @@
+//! Hears of changed callers, and says whether it is sure to.
+//!
+//! A connection of its own is subscribed to the names of changed callers. It is pinged all the time, and
+//! answers come in order: whoever has the answer to a ping has heard of every change before it. So a
+//! change is known to every sidecar at once, and one whose connection is gone trusts its cache for less
+//! than a second, then reads through until it is subscribed again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::AsyncConnectionConfig;
+use ::redis::Client;
+use ::redis::Cmd;
+use ::redis::PushInfo;
+use ::redis::PushKind;
+use ::redis::RedisError;
+use ::redis::Value;
+use ::redis::aio::MultiplexedConnection;
+use tokio::select;
+use tokio::sync::Notify;
+use tokio::time;
+
+use super::cache::CallerCache;
+use super::connection;
+use super::directory::CHANNEL;
+use super::settings::RedisSettings;
+use super::settings::RedisSettingsError;
+
+/// How often the connection is asked for a sign of life, and how long that may take: together less than the
+/// second in which a change is in force everywhere.
+const PING_INTERVAL: Duration = Duration::from_millis(250);
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Keeps the subscription up: the task behind a [`super::RedisDirectory`].
+#[derive(Debug)]
+pub struct Subscriber {
+    client: Client,
+    config: AsyncConnectionConfig,
+    connect_timeout: Duration,
+    cache: Arc<CallerCache>,
+}
+
+/// A connection that is subscribed, and a sign when it is closed.
+struct Subscribed {
+    connection: MultiplexedConnection,
+    closed: Arc<Notify>,
+}
+
+impl Subscriber {
+    pub(super) fn try_new(
+        settings: &RedisSettings,
+        cache: Arc<CallerCache>,
+    ) -> Result<Self, RedisSettingsError> {
+        let client = settings.listening_client()?;
+        let config = connection::config(settings)?;
+        Ok(Self { client, config, connect_timeout: settings.connect_timeout, cache })
+    }
+
+    /// Subscribes, and subscribes again, until `shutdown`.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        select! {
+            () = shutdown => {}
+            () = self.keep_up() => {}
+        }
+        self.cache.distrust();
+    }
+
+    async fn keep_up(&self) {
+        let mut failures = 0;
+        loop {
+            let reason = match self.subscribe().await {
+                Ok(subscribed) => {
+                    failures = 0;
+                    self.cache.trust();
+                    tracing::info!("subscribed to changes of callers");
+                    self.watch(subscribed).await
+                }
+                Err(reason) => reason,
+            };
+            self.cache.distrust();
+            if failures == 0 {
+                tracing::warn!(reason, "changes of callers are not heard of; each is asked for");
+            }
+            time::sleep(connection::pause(failures)).await;
+            failures += 1;
+        }
+    }
+
+    async fn subscribe(&self) -> Result<Subscribed, String> {
+        let closed = Arc::new(Notify::new());
+        let config = self.config.clone().set_push_sender(self.listener(closed.clone()));
+        let subscribing = async {
+            let mut connection =
+                self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            connection.subscribe(CHANNEL).await?;
+            Ok::<_, RedisError>(Subscribed { connection, closed })
+        };
+        match time::timeout(self.connect_timeout, subscribing).await {
+            Ok(subscribed) => subscribed.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("it took over {} ms", self.connect_timeout.as_millis())),
+        }
+    }
+
+    /// What the connection does with what it is told. It does so at once: there is no queue.
+    fn listener(&self, closed: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), RedisError> + use<> {
+        let cache = self.cache.clone();
+        move |info| {
+            match info.kind {
+                PushKind::Message => hear(&cache, info.data.get(1)),
+                PushKind::Disconnection => closed.notify_one(),
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+
+    /// Asks for signs of life until there is none, and says why.
+    async fn watch(&self, mut subscribed: Subscribed) -> String {
+        loop {
+            select! {
+                () = subscribed.closed.notified() => return "the connection was closed".to_owned(),
+                () = time::sleep(PING_INTERVAL) => {}
+            }
+            let mut ping = Cmd::new();
+            ping.arg("PING");
+            let answer = subscribed.connection.send_packed_command(&ping);
+            match time::timeout(PING_TIMEOUT, answer).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return error.to_string(),
+                Err(_) => return "it does not answer".to_owned(),
+            }
+        }
+    }
+}
+
+fn hear(cache: &CallerCache, name: Option<&Value>) {
+    let name = match name {
+        Some(Value::BulkString(bytes)) => str::from_utf8(bytes).ok(),
+        Some(Value::SimpleString(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    match name {
+        Some(name) => cache.changed(name),
+        // Whatever it means, it is safe to forget everything.
+        None => cache.forget(),
+    }
+}
