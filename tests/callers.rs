@@ -384,7 +384,7 @@ async fn the_openapi_document_tells_what_is_served() {
     let Some((api, _store)) = Api::on_redis(&[]).await else { return };
     let document = api.check("GET /v1/openapi.json", "", 200).await.json();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 5);
+    assert_eq!(paths.len(), 6);
     for (path, operations) in paths {
         for method in operations.as_object().unwrap().keys() {
             let line = format!("{} {path}", method.to_uppercase());

@@ -3,6 +3,7 @@
 // A test fails by panicking, and says on stderr why it could not run.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod choice;
 mod callers;
 mod cli;
 mod config;

@@ -96,6 +96,11 @@ impl Charged<'_> {
         self.mode == Mode::Shadow
     }
 
+    /// Why it would refuse.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
     /// How long until the same request would pass, if it doesn't and ever would.
     pub fn wait(&self) -> Option<Duration> {
         match self.decision?.fit {
@@ -263,15 +268,19 @@ impl<'p> Judgement<'p> {
         Some(json!({ "tier": tier, "priority": priority, "roles": self.asker.roles() }))
     }
 
-    /// The limits in numbers, and what the rules of passing descriptors carry.
-    fn metadata(&self) -> Option<Map<String, Value>> {
-        let mut map = Map::new();
-        let wanted = match self.domain.answer.metadata {
+    /// Whether the answer carries metadata on its limits.
+    pub fn tells_metadata(&self) -> bool {
+        match self.domain.answer.metadata {
             AnswerMetadata::Always => true,
             AnswerMetadata::Refused => self.code == Code::OverLimit,
             AnswerMetadata::Never => false,
-        };
-        if wanted {
+        }
+    }
+
+    /// The limits in numbers, and what the rules of passing descriptors carry.
+    fn metadata(&self) -> Option<Map<String, Value>> {
+        let mut map = Map::new();
+        if self.tells_metadata() {
             map.insert("domain".to_owned(), self.domain.name.as_str().into());
             map.insert("limits".to_owned(), self.charges.iter().map(describe).collect());
             if self.fallback {

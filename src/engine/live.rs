@@ -20,6 +20,7 @@ use super::Code;
 use super::Reason;
 use super::answer::Charged;
 use super::answer::Judgement;
+use super::latencies::Latencies;
 use super::plan::Plan;
 
 /// The label of requests for domains without a policy, whose names callers choose.
@@ -32,6 +33,8 @@ const NEAR_PART: u64 = 5;
 #[derive(Debug)]
 pub struct Live {
     pub policies: Arc<PolicySet>,
+    /// Of those that the policies may choose.
+    pub latencies: Latencies,
     domains: HashMap<String, LiveDomain, foldhash::fast::RandomState>,
     unknown: DomainMetrics,
 }
@@ -41,6 +44,8 @@ struct LiveDomain {
     requests: DomainMetrics,
     /// By the limit's index; the last is for limits that requests bring along.
     limits: Vec<LimitMetrics>,
+    /// By the name that a choice may choose.
+    chosen: BTreeMap<Box<str>, Counter>,
     /// By [`Reason`], in its order.
     refusals: Vec<Counter>,
     /// By the paths of the rules that can come under pressure.
@@ -70,16 +75,24 @@ impl Live {
             let gauge = |rule: &Rule| {
                 (rule.path.clone(), metrics.sharing.pressure(&domain.name, &rule.path))
             };
+            let candidates = domain.choices.iter().flat_map(|choice| &choice.candidates);
+            let chosen = candidates.map(|candidate| {
+                let name = &candidate.name;
+                (name.clone(), metrics.sharing.chosen(&domain.name, name))
+            });
             let live = LiveDomain {
                 requests: metrics.domain(&domain.name),
                 limits,
                 refusals: refusals.collect(),
                 pressure: pressed.map(gauge).collect(),
+                chosen: chosen.collect(),
             };
             (domain.name.clone(), live)
         };
         let domains = policies.domains().into_iter().map(live).collect();
-        Self { policies: Arc::new(policies), domains, unknown: metrics.domain(UNKNOWN_DOMAIN) }
+        let latencies = Latencies::new(&policies);
+        let unknown = metrics.domain(UNKNOWN_DOMAIN);
+        Self { policies: Arc::new(policies), latencies, domains, unknown }
     }
 
     /// Forgets the metrics of limits and domains that are no longer there.
@@ -97,6 +110,10 @@ impl Live {
             let name = |rule: &Rule| (domain.name.clone(), rule.path.clone());
             rules.extend(domain.pressed_rules().into_iter().map(name));
         }
+        let chosen = self.domains.iter().flat_map(|(domain, live)| {
+            live.chosen.keys().map(|name| (domain.clone(), name.to_string()))
+        });
+        metrics.sharing.retain_chosen(&chosen.collect());
         metrics.sharing.retain(&domains, &rules);
         metrics.retain_domains(&domains);
         metrics.retain_limits(&limits);
@@ -109,6 +126,14 @@ impl Live {
             Code::Ok => requests.ok.inc(),
             Code::OverLimit => requests.over_limit.inc(),
         };
+    }
+
+    /// Counts a request of a domain that was passed on to the chosen one.
+    pub fn count_chosen(&self, domain: &str, name: &str) {
+        let live = self.domains.get(domain);
+        if let Some(chosen) = live.and_then(|domain| domain.chosen.get(name)) {
+            chosen.inc();
+        }
     }
 
     /// Takes down the levels of pressure that a request met.

@@ -6,9 +6,12 @@
 
 mod answer;
 mod asker;
+mod choice;
 mod decide;
 mod headers;
+mod latencies;
 mod live;
+mod peek;
 mod plan;
 pub mod protocol;
 mod queue;
@@ -39,11 +42,13 @@ use crate::store::Store;
 use answer::Happened;
 use answer::Judgement;
 use asker::Asker;
+use choice::Scene;
 use decide::Decided;
 use live::Live;
 use plan::Plan;
 use waiting::WaitingRoom;
 
+pub use latencies::LatencyError;
 pub use live::Pressure;
 pub use plan::ModeSettings;
 pub use readiness::Phase;
@@ -91,7 +96,8 @@ impl Engine {
     /// Puts other policies in force. Requests that are under way end under those they began with, and
     /// counters stay where they are.
     pub fn replace(&self, policies: PolicySet) {
-        let live = Live::new(policies, &self.settings.metrics);
+        let mut live = Live::new(policies, &self.settings.metrics);
+        live.latencies.share(&self.live.load().latencies);
         live.retain_metrics(&self.settings.metrics);
         self.live.store(Arc::new(live));
     }
@@ -147,6 +153,11 @@ impl Engine {
         let live = self.live.load_full();
         let verdict = match live.policies.domain(request.domain()) {
             None => Verdict::without_policy(request.descriptors().len()),
+            Some(domain) if choice::leaves_choice(domain, request) => {
+                let lineage = &self.lineage(domain, request).await;
+                // Boxed, because it is large and seldom.
+                Box::pin(self.choose(Scene { live: &live, domain, lineage }, request)).await
+            }
             Some(domain) => {
                 let modes = self.settings.modes;
                 let lineage = self.lineage(domain, request).await;

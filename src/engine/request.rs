@@ -76,6 +76,16 @@ impl<'a> Request<'a> {
         Ok(Self { domain, descriptors })
     }
 
+    /// The same request with `name` in place of `value` in every entry of that key.
+    pub fn replaced(&self, key: &str, value: &str, name: &'a str) -> Self {
+        let mut request = self.clone();
+        let entries = request.descriptors.iter_mut().flat_map(|part| &mut part.entries);
+        for entry in entries.filter(|entry| **entry == (key, value)) {
+            entry.1 = name;
+        }
+        request
+    }
+
     /// The policy that is asked.
     pub fn domain(&self) -> &'a str {
         self.domain

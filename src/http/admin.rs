@@ -21,6 +21,7 @@ Tollgate, a rate-limit and quota sidecar for Envoy
 POST /json         ask as over gRPC: {\"domain\": ..., \"descriptors\": [{\"entries\": [...]}]}
 GET  /policy       the policies in force
 /v1/callers        what is known of callers; GET /v1/openapi.json tells more
+/v1/latencies      how long those take that a choice may choose
 GET  /metrics      metrics, for Prometheus
 GET  /livez        200 while the process runs
 GET  /readyz       200 while requests should come here

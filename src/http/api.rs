@@ -22,6 +22,7 @@ use axum::routing::post;
 use super::Edge;
 use super::bonuses;
 use super::callers;
+use super::latencies;
 use super::openapi;
 use super::tokens::ApiToken;
 use super::tokens::Asker;
@@ -34,6 +35,7 @@ pub const CALLERS: &str = "/v1/callers";
 pub const CALLER: &str = "/v1/callers/{name}";
 pub const BONUSES: &str = "/v1/callers/{name}/bonuses";
 pub const BONUS: &str = "/v1/callers/{name}/bonuses/{id}";
+pub const LATENCIES: &str = "/v1/latencies";
 pub const OPENAPI: &str = "/v1/openapi.json";
 
 /// Who may use the API, and where its changes are told.
@@ -79,6 +81,7 @@ pub fn routes(edge: &Edge) -> Router<Edge> {
         )
         .route(BONUSES, post(bonuses::give))
         .route(BONUS, delete(bonuses::take))
+        .route(LATENCIES, get(latencies::list).post(latencies::note))
         .route(OPENAPI, get(openapi::document))
         .route_layer(middleware::from_fn_with_state(edge.clone(), admit))
 }

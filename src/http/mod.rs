@@ -10,6 +10,7 @@ mod callers;
 mod change;
 mod health;
 mod json;
+mod latencies;
 mod openapi;
 mod problem;
 mod request;
@@ -105,7 +106,11 @@ async fn in_time(
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
+    use axum::Extension;
     use axum::body::Body;
+    use axum::extract::ConnectInfo;
     use axum::http::HeaderMap;
     use axum::http::header;
     use http_body_util::BodyExt;
@@ -117,6 +122,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+    use crate::engine::ModeSettings;
     use crate::engine::testing;
 
     const ASK: &str =
@@ -216,6 +222,36 @@ mod tests {
         let request = Request::get("/policy").header(header::IF_NONE_MATCH, tag);
         let again = send(&router, request.body(Body::empty()).unwrap()).await;
         assert_eq!((again.status, again.body.as_str()), (304, ""));
+    }
+
+    #[tokio::test]
+    async fn latencies_are_noted_for_this_machine_alone() {
+        let bench = testing::bench(
+            "{domain: d, choices: [{key: p, value: any, among: {a: {}, b: {}}}]}",
+            ModeSettings::default(),
+        );
+        let readiness = Readiness::default();
+        let router =
+            router(Arc::new(bench.engine), Arc::new(Metrics::new()), readiness, Api::default());
+        let from = |address: &str| {
+            let peer: SocketAddr = address.parse().unwrap();
+            router.clone().layer(Extension(ConnectInfo(peer)))
+        };
+        let local = from("127.0.0.1:7");
+        let tell = async |router: &Router, body: &'static str| {
+            send(router, Request::post("/v1/latencies").body(body.into()).unwrap()).await
+        };
+        assert_eq!(tell(&local, r#"{"a": 12.5}"#).await.status, 204);
+        let json = "application/json";
+        check(&get(&local, "/v1/latencies").await, 200, json, r#"{"a":12.5,"b":null}"#);
+        check(&tell(&local, "[]").await, 400, PROBLEM, "expected a map");
+        check(&tell(&local, r#"{"b": 1, "x": 1}"#).await, 422, PROBLEM, "names `x`");
+        check(&tell(&local, r#"{"b": -1}"#).await, 422, PROBLEM, "-1 is no latency of `b`");
+        for other in [&from("192.0.2.1:7"), &router] {
+            check(&tell(other, r#"{"a": 1}"#).await, 403, PROBLEM, "only this machine");
+            check(&get(other, "/v1/latencies").await, 403, PROBLEM, "only this machine");
+        }
+        check(&get(&local, "/v1/latencies").await, 200, json, r#"{"a":12.5,"b":null}"#);
     }
 
     #[tokio::test]

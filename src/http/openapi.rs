@@ -15,8 +15,10 @@ use super::api::BONUS;
 use super::api::BONUSES;
 use super::api::CALLER;
 use super::api::CALLERS;
+use super::api::LATENCIES;
 use super::api::OPENAPI;
 use super::callers::PageBody;
+use super::latencies::LatenciesBody;
 use super::problem::Document;
 use super::tokens::Role;
 use crate::policy::BonusForm;
@@ -37,7 +39,7 @@ pub struct Operation {
 }
 
 /// All that the API does. What is not here is not served.
-pub static OPERATIONS: [Operation; 8] = [
+pub static OPERATIONS: [Operation; 10] = [
     Operation {
         method: Method::GET,
         path: CALLERS,
@@ -103,6 +105,24 @@ pub static OPERATIONS: [Operation; 8] = [
     },
     Operation {
         method: Method::GET,
+        path: LATENCIES,
+        role: Role::Viewer,
+        id: "listLatencies",
+        summary: "How long those take that a choice may choose",
+        body: None,
+        answer: (200, Some("Latencies")),
+    },
+    Operation {
+        method: Method::POST,
+        path: LATENCIES,
+        role: Role::Operator,
+        id: "noteLatencies",
+        summary: "Tell how long they take: all of it is noted or nothing",
+        body: Some("Latencies"),
+        answer: (204, None),
+    },
+    Operation {
+        method: Method::GET,
         path: OPENAPI,
         role: Role::Viewer,
         id: "getOpenApi",
@@ -155,6 +175,7 @@ fn schemas() -> Value {
     generator.subschema_for::<CallerForm>();
     generator.subschema_for::<BonusForm>();
     generator.subschema_for::<PageBody>();
+    generator.subschema_for::<LatenciesBody>();
     generator.subschema_for::<Document<'_>>();
     Value::Object(generator.take_definitions(true))
 }
@@ -204,7 +225,7 @@ impl Operation {
         if self.path == CALLER {
             parameters.push(parameter("header", "If-None-Match", "string"));
         }
-        if self.method != Method::GET {
+        if self.method != Method::GET && self.path != LATENCIES {
             parameters.push(parameter("header", "If-Match", "string"));
         }
         parameters

@@ -22,6 +22,7 @@ pub struct SharingMetrics {
     pub wait_duration: Latency,
     refusals: Family<RefusalLabels, Counter>,
     pressure: Family<PressureLabels, Gauge>,
+    chosen: Family<ChosenLabels, Counter>,
     /// What the families hold now; they can't be asked.
     live: Mutex<Live>,
 }
@@ -30,6 +31,7 @@ pub struct SharingMetrics {
 struct Live {
     refusals: BTreeSet<(String, &'static str)>,
     rules: BTreeSet<(String, String)>,
+    chosen: BTreeSet<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,6 +46,12 @@ struct PressureLabels {
     rule: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChosenLabels {
+    domain: String,
+    provider: String,
+}
+
 impl SharingMetrics {
     /// The counter of a domain's refusals for one of a few reasons; the same one for the same names.
     pub fn refusals(&self, domain: &str, reason: &'static str) -> Counter {
@@ -55,6 +63,23 @@ impl SharingMetrics {
     pub fn pressure(&self, domain: &str, rule: &str) -> Gauge {
         self.live().rules.insert((domain.to_owned(), rule.to_owned()));
         self.pressure.get_or_create_owned(&pressure_labels(domain, rule))
+    }
+
+    /// The counter of a name that a choice of the domain may choose; the same one for the same names.
+    pub fn chosen(&self, domain: &str, name: &str) -> Counter {
+        self.live().chosen.insert((domain.to_owned(), name.to_owned()));
+        self.chosen.get_or_create_owned(&chosen_labels(domain, name))
+    }
+
+    /// Forgets the names to choose, as (domain, name), that are not in `names`.
+    pub fn retain_chosen(&self, names: &BTreeSet<(String, String)>) {
+        self.live().chosen.retain(|name| {
+            let keep = names.contains(name);
+            if !keep {
+                self.chosen.remove(&chosen_labels(&name.0, &name.1));
+            }
+            keep
+        });
     }
 
     /// Forgets domains that are not in `domains` and rules, as (domain, rule), that are not in `rules`.
@@ -85,6 +110,11 @@ impl SharingMetrics {
             self.pressure.clone(),
         );
         registry.register(
+            "chosen",
+            "Requests that passed as one for the provider that a choice found best",
+            self.chosen.clone(),
+        );
+        registry.register(
             "waiting_requests",
             "Requests that are held until there is capacity",
             self.waiting.clone(),
@@ -106,6 +136,10 @@ fn refusal_labels(domain: &str, reason: &'static str) -> RefusalLabels {
     RefusalLabels { domain: domain.to_owned(), reason }
 }
 
+fn chosen_labels(domain: &str, name: &str) -> ChosenLabels {
+    ChosenLabels { domain: domain.to_owned(), provider: name.to_owned() }
+}
+
 fn pressure_labels(domain: &str, rule: &str) -> PressureLabels {
     PressureLabels { domain: domain.to_owned(), rule: rule.to_owned() }
 }
@@ -120,6 +154,9 @@ mod tests {
         let metrics = Metrics::new();
         metrics.sharing.refusals("stale", "disabled").inc();
         metrics.sharing.refusals("shop", "disabled").inc();
+        metrics.sharing.chosen("shop", "acme").inc();
+        metrics.sharing.chosen("shop", "stale").inc();
+        metrics.sharing.retain_chosen(&BTreeSet::from([("shop".to_owned(), "acme".to_owned())]));
         metrics.sharing.pressure("shop", "provider=a").set(2);
         metrics.sharing.pressure("shop", "provider=b").set(1);
         metrics.sharing.retain(
@@ -130,6 +167,7 @@ mod tests {
         assert!(!text.contains("stale") && !text.contains("provider=b"), "{text}");
         for line in [
             r#"tollgate_refusals_total{domain="shop",reason="disabled"} 1"#,
+            r#"tollgate_chosen_total{domain="shop",provider="acme"} 1"#,
             r#"tollgate_pressure_level{domain="shop",rule="provider=a"} 2"#,
             "tollgate_waiting_requests 0",
             "tollgate_wait_duration_seconds_count 0",

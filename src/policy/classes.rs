@@ -85,7 +85,10 @@ impl Classes {
             classes.priority = classes.priority(reader, priority);
         }
         let listed = file.qualifiers.iter().flat_map(|names| &names.value);
-        classes.qualifiers = listed.map(|name| name.value.as_str().into()).collect();
+        let choices = file.choices.iter().flat_map(|choices| &choices.value);
+        let latencies = choices.filter_map(|choice| choice.latency_key.as_ref());
+        classes.qualifiers =
+            listed.chain(latencies).map(|name| name.value.as_str().into()).collect();
         let own = [&classes.tier_key, &classes.priority.key];
         let own: Vec<Box<str>> = own.into_iter().flatten().cloned().collect();
         classes.qualifiers.extend(own);

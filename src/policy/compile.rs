@@ -15,6 +15,8 @@ use super::PolicySet;
 use super::answer::Answer;
 use super::capacity::Capacity;
 use super::capacity::Only;
+use super::choice::Choice;
+use super::choice::unruled;
 use super::classes::Classes;
 use super::cost::Cost;
 use super::fields::Reader;
@@ -54,14 +56,23 @@ pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet,
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
     let mut problems = Vec::new();
     let mut replacers = Vec::new();
+    let mut choosers = Vec::new();
     for source in sources {
         let (file, form) = read(source);
         problems.extend(form);
         let mut compiler = Compiler::new(source, &file);
         compiler.domain(&file, &mut domains, options);
-        let domain = file.domain.map(|domain| domain.value).unwrap_or_default();
-        replacers.push(Replacer { source, domain, replaced: compiler.replaced });
+        let replaced = compiler.replaced;
         problems.extend(compiler.reader.into_problems());
+        let domain = file.domain.map(|domain| domain.value).unwrap_or_default();
+        choosers.push((source, domain.clone(), file.choices));
+        replacers.push(Replacer { source, domain, replaced });
+    }
+    for (source, domain, choices) in &choosers {
+        let domain = domains.get(domain);
+        problems.extend(choices.iter().zip(domain).flat_map(|(choices, domain)| {
+            choices.value.iter().flat_map(|file| unruled(source, domain, file))
+        }));
     }
     problems.extend(replacers.into_iter().flat_map(|replacer| replacer.unnamed(&domains)));
     problems
@@ -173,6 +184,7 @@ impl<'a> Compiler<'a> {
             name: name.value.clone(),
             answer: Answer::default(),
             classes: self.defaults.classes.clone(),
+            choices: Vec::new(),
             zone: self.defaults.zone.clone(),
             rules: Level::default(),
             limit_count: 0,
@@ -194,6 +206,13 @@ impl<'a> Compiler<'a> {
                 name.value
             );
             self.reader.error(name.span.clone(), message);
+        }
+        let choices = Choice::all(&mut self.reader, &domain.classes, file);
+        if domain.choices.is_empty() {
+            domain.choices = choices;
+        } else if let Some(said) = file.choices.as_ref().filter(|_| domain.choices != choices) {
+            let message = format!("the domain `{}` has other `choices` already", name.value);
+            self.reader.error(said.span.clone(), message);
         }
         self.limit_count = domain.limit_count;
         self.rules(file, &mut domain.rules);

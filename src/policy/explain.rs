@@ -6,6 +6,7 @@ use serde_json::Value;
 use serde_json::json;
 
 use super::Key;
+use super::choice::Choice;
 use super::classes::Classes;
 use super::rule::Domain;
 use super::rule::Rule;
@@ -19,6 +20,8 @@ pub struct Explanation {
     steps: Vec<Step>,
     /// Entries that are no part of the path.
     qualifying: Vec<String>,
+    /// What entries stand for.
+    choices: Vec<String>,
     met: Vec<Met>,
     /// Why the descriptor meets no limit at its end; None if it meets some.
     without: Option<String>,
@@ -56,6 +59,8 @@ pub(super) fn explain(
     };
     let qualifying = entries.iter().filter(|(key, _)| domain.classes.qualifies(key));
     let qualifying = qualifying.map(|(key, value)| format!("{key}={value}")).collect();
+    let choices = domain.choices.iter().filter(|choice| choice.is_left_by(entries));
+    let choices = choices.map(Choice::explain).collect();
     let path = domain.path(entries);
     let entries = &*path;
     let walk = domain.walk(entries);
@@ -89,7 +94,7 @@ pub(super) fn explain(
     let end = walk.end().filter(|rule| !rule.limits.is_empty());
     let met = cascading.chain(end.map(|rule| met(entries.len(), rule))).collect();
     let without = without(walk.end(), entries.len(), walk.steps().len());
-    Explanation { steps, qualifying, met, without }
+    Explanation { steps, qualifying, choices, met, without }
 }
 
 /// Why the descriptor meets no limit at its end.
@@ -147,6 +152,7 @@ impl Explanation {
         };
         json!({
             "qualifying": self.qualifying,
+            "choices": self.choices,
             "steps": self.steps.iter().map(step).collect::<Value>(),
             "met": self.met.iter().map(met).collect::<Value>(),
             "without_limit": self.without,
@@ -156,6 +162,9 @@ impl Explanation {
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for choice in &self.choices {
+            writeln!(f, "{choice}")?;
+        }
         for step in &self.steps {
             match &step.rule {
                 Some(rule) => writeln!(f, "{} meets {rule}", step.entry)?,

@@ -6,6 +6,7 @@
 mod answer;
 mod caller;
 mod capacity;
+mod choice;
 mod classes;
 mod caller_form;
 mod callers;
@@ -53,6 +54,9 @@ pub use capacity::Capacity;
 pub use capacity::Level;
 pub use capacity::Only;
 pub use capacity::PRESSURE_LEVELS_MAX;
+pub use choice::Choice;
+pub use choice::LATENCY_MS_MAX;
+pub use choice::Seen;
 pub use classes::Classes;
 pub use classes::parse_priority;
 pub use compile::CompileOptions;

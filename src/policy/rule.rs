@@ -17,6 +17,7 @@ use super::Mode;
 use super::answer::Answer;
 use super::capacity::Capacity;
 use super::capacity::Only;
+use super::choice::Choice;
 use super::classes::Classes;
 use super::cost::Cost;
 use super::level::Level;
@@ -35,6 +36,8 @@ pub struct Domain {
     pub answer: Answer,
     /// Who is asking, and as what.
     pub classes: Arc<Classes>,
+    /// Entries that stand for the best of several values.
+    pub choices: Vec<Choice>,
     /// The time zone of calendar windows.
     pub(super) zone: TimeZone,
     pub(super) rules: Level,

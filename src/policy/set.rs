@@ -11,6 +11,7 @@ use sha2::Sha256;
 use crate::limit::Algorithm;
 use crate::limit::Overdraft;
 
+use super::choice::Choice;
 use super::classes::Classes;
 use super::explain::Explanation;
 use super::explain::explain;
@@ -84,6 +85,9 @@ impl PolicySet {
             });
             if let Some(classes) = domain.classes.describe() {
                 told["caller"] = classes;
+            }
+            if !domain.choices.is_empty() {
+                told["choices"] = domain.choices.iter().map(Choice::describe).collect();
             }
             told
         };

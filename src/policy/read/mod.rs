@@ -1,5 +1,6 @@
 //! Reads a policy file: from a text to `schema.rs`, with every problem of form on the way.
 
+mod choice;
 mod sharing;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ const POLICY: Shape = Shape {
         "tiers",
         "qualifiers",
         "costs",
+        "choices",
         "defaults",
         "answer",
         "descriptors",
@@ -133,6 +135,7 @@ fn policy(reader: &mut Reader<'_>, node: &Node) -> PolicyFile {
             .get("qualifiers")
             .map(|node| sharing::names(reader, node, "`qualifiers`")),
         costs: fields.get("costs").map(|node| sharing::costs(reader, node)),
+        choices: fields.get("choices").map(|node| choice::choices(reader, node)),
         defaults: fields.get("defaults").map(|node| defaults(reader, node)),
         answer: fields.get("answer").map(|node| answer(reader, node)),
         descriptors: rules(reader, &fields),

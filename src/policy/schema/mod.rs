@@ -1,6 +1,7 @@
 //! What a policy file may hold. The editor's JSON Schema is generated from these types; `read.rs` fills
 //! them, so that every problem is found and not only the first.
 
+mod choice;
 mod sharing;
 
 use std::borrow::Cow;
@@ -11,6 +12,9 @@ use schemars::JsonSchema;
 use schemars::Schema;
 use schemars::SchemaGenerator;
 
+pub use choice::CandidateFile;
+pub use choice::ChoiceFile;
+pub use choice::WeightsFile;
 pub use sharing::CallerFile;
 pub use sharing::CapacityFile;
 pub use sharing::CostFile;
@@ -61,6 +65,8 @@ pub struct PolicyFile {
     /// What requests cost, as tables that limits name.
     #[schemars(with = "Option<BTreeMap<String, Vec<CostFile>>>")]
     pub costs: Option<Named<Vec<CostFile>>>,
+    /// Entries that stand for the best of several values, such as of several providers.
+    pub choices: Option<Spot<Vec<ChoiceFile>>>,
     /// What holds for every limit of the file that does not say otherwise.
     pub defaults: Option<DefaultsFile>,
     /// What goes back with each answer; nothing if absent.

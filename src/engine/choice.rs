@@ -1,0 +1,499 @@
+//! Requests that leave a choice to us: which candidate is the best one, and the answer that names it.
+//!
+//! A look at what all candidates have left ranks them; then the request is decided as one for the best. If its
+//! limits have meanwhile run out, the next best is asked.
+
+use std::cmp::Reverse;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+use smallvec::SmallVec;
+
+use crate::policy::Choice;
+use crate::policy::Domain;
+use crate::policy::Lineage;
+use crate::policy::Seen;
+use crate::store::FEW;
+
+use super::Code;
+use super::Engine;
+use super::Request;
+use super::Verdict;
+use super::answer::Charged;
+use super::answer::Happened;
+use super::answer::Judgement;
+use super::asker::Asker;
+use super::asker::entry;
+use super::decide::Decided;
+use super::live::Live;
+use super::peek::Peek;
+use super::peek::Stand;
+use super::plan::Plan;
+use super::reason::Reason;
+
+/// What a request is decided under.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'p> {
+    pub live: &'p Live,
+    pub domain: &'p Domain,
+    /// What the directory knows of the caller.
+    pub lineage: &'p Lineage,
+}
+
+/// A choice that a request leaves to us.
+#[derive(Debug)]
+struct Left<'p> {
+    choice: &'p Choice,
+    /// The descriptors that do, by index; at least one.
+    parts: SmallVec<[usize; FEW]>,
+}
+
+/// The candidates of a choice, ranked for one request.
+#[derive(Debug)]
+struct Ranking<'p> {
+    choice: &'p Choice,
+    /// The descriptors that leave the choice to us.
+    parts: SmallVec<[usize; FEW]>,
+    peek: Peek,
+    /// Candidates by index, the best first, with their scores.
+    running: SmallVec<[(usize, f64); FEW]>,
+    /// The one that is asked if none is in the running: whose refusal tells the shortest wait.
+    last_resort: usize,
+    /// How many of those in the running have been asked in vain.
+    tried: usize,
+}
+
+/// Whether a request leaves a choice to us.
+pub fn leaves_choice(domain: &Domain, request: &Request<'_>) -> bool {
+    domain.choices.iter().any(|choice| Left::new(choice, request).is_some())
+}
+
+impl<'p> Left<'p> {
+    /// None if the request doesn't leave the choice to us.
+    fn new(choice: &'p Choice, request: &Request<'_>) -> Option<Self> {
+        let descriptors = request.descriptors().iter().enumerate();
+        let left = descriptors.filter(|(_, descriptor)| choice.is_left_by(&descriptor.entries));
+        let parts: SmallVec<[usize; FEW]> = left.map(|(index, _)| index).collect();
+        (!parts.is_empty()).then_some(Self { choice, parts })
+    }
+}
+
+impl Engine {
+    /// Decides a request that leaves choices to us.
+    pub(super) async fn choose(&self, scene: Scene<'_>, request: &Request<'_>) -> Verdict {
+        let modes = self.settings.modes;
+        let mut rankings: SmallVec<[Ranking<'_>; 1]> = SmallVec::new();
+        for choice in &scene.domain.choices {
+            if let Some(left) = Left::new(choice, request) {
+                let request = filled(request, &rankings);
+                rankings.push(self.rank(scene, &request, left).await);
+            }
+        }
+        // Waiting is for when no other candidate can be asked.
+        let mut waits = false;
+        loop {
+            let request = filled(request, &rankings);
+            let asker = Asker::new(&scene.domain.classes, &request, scene.lineage.clone());
+            let plan = Plan::new(scene.domain, &request, &asker, modes);
+            waits |= !rankings.iter().any(Ranking::has_next);
+            let decided = match plan.denial {
+                Some(_) => Decided::default(),
+                None if waits => self.decide(&plan, &asker).await,
+                None => Decided { outcome: self.charge(&plan.batch).await, ..Decided::default() },
+            };
+            let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
+            let judgement = Judgement::new(scene.domain, happened, modes);
+            if !judgement.admitted() && !waits {
+                let turned = turn(&mut rankings, &plan, &judgement);
+                waits = !turned && plan.limits.iter().any(|limit| limit.wait.is_some());
+                if turned || waits {
+                    continue;
+                }
+            }
+            scene.live.count(scene.domain, &judgement);
+            if let Some(outcome) = &decided.outcome {
+                scene.live.press(scene.domain, &plan, outcome);
+            }
+            let mut verdict = judgement.verdict();
+            rankings.iter().for_each(|ranking| ranking.name_chosen(scene, &mut verdict));
+            if judgement.tells_metadata() {
+                tell(&rankings, &mut verdict);
+            }
+            return verdict;
+        }
+    }
+
+    /// Ranks the candidates of a choice that `request` leaves to us.
+    async fn rank<'p>(
+        &self,
+        scene: Scene<'p>,
+        request: &Request<'_>,
+        Left { choice, parts }: Left<'p>,
+    ) -> Ranking<'p> {
+        let modes = self.settings.modes;
+        let mut peek = Peek::default();
+        for candidate in &choice.candidates {
+            let request = request.replaced(&choice.key, &choice.value, &candidate.name);
+            let asker = Asker::new(&scene.domain.classes, &request, scene.lineage.clone());
+            peek.add(&Plan::new(scene.domain, &request, &asker, modes), &parts, modes);
+        }
+        let outcome = self.charge(&peek.batch).await;
+        let stands = peek.stands(outcome.as_ref());
+        let told = choice.latency_key.as_deref().and_then(|key| entry(request, key));
+        let now = self.settings.clock.now().timestamp();
+        let latency = |index: usize| {
+            let candidate = &choice.candidates[index];
+            told.and_then(|text| choice.told_latency(text, index))
+                .or_else(|| scene.live.latencies.of(&candidate.name, now))
+                .or(candidate.latency_ms)
+        };
+        let seen = stands.iter().enumerate().filter_map(|(candidate, stand)| match stand {
+            Stand::Passes(free) => {
+                Some(Seen { candidate, free: *free, latency_ms: latency(candidate) })
+            }
+            Stand::Waits(_) | Stand::Never | Stand::Denied => None,
+        });
+        let seen: SmallVec<[Seen; FEW]> = seen.collect();
+        let scores = choice.scores(&seen);
+        let mut running: SmallVec<[(usize, f64); FEW]> =
+            seen.iter().map(|one| one.candidate).zip(scores).collect();
+        // The sort is stable: of equals the first of the file stays first.
+        running.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        Ranking { choice, parts, last_resort: last_resort(&stands), peek, running, tried: 0 }
+    }
+}
+
+/// The candidate whose refusal tells the shortest wait.
+fn last_resort(stands: &[Stand]) -> usize {
+    let hope = |stand: &Stand| match stand {
+        Stand::Passes(_) => Reverse((3, 0)),
+        Stand::Waits(ms) => Reverse((2, u64::MAX - *ms)),
+        Stand::Never => Reverse((1, 0)),
+        Stand::Denied => Reverse((0, 0)),
+    };
+    let first = stands.iter().enumerate().min_by_key(|(_, stand)| hope(stand));
+    first.map_or(0, |(index, _)| index)
+}
+
+/// The request with the chosen names in place of what leaves the choice to us.
+fn filled<'a>(request: &Request<'a>, rankings: &[Ranking<'a>]) -> Request<'a> {
+    rankings.iter().fold(request.clone(), |request, ranking| {
+        let choice = ranking.choice;
+        request.replaced(&choice.key, &choice.value, ranking.chosen())
+    })
+}
+
+/// Turns to the next candidate, if the refusal is about the present one alone and there is another.
+fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, judgement: &Judgement<'_>) -> bool {
+    let charges = judgement.charges().iter().enumerate();
+    let refusing = charges.filter(|(_, charged)| charged.over() && !charged.is_shadow());
+    let refusing: SmallVec<[(usize, &Charged<'_>); FEW]> = refusing.collect();
+    // Another candidate presses the caller's own limits less, it may be.
+    let about = |ranking: &Ranking<'_>, (index, charged): &(usize, &Charged<'_>)| {
+        charged.reason() == Reason::Pressure || ranking.owns(plan, *index)
+    };
+    let all = refusing.iter().all(|one| rankings.iter().any(|ranking| about(ranking, one)));
+    if refusing.is_empty() || !all {
+        return false;
+    }
+    let turnable = rankings
+        .iter_mut()
+        .find(|ranking| ranking.has_next() && refusing.iter().any(|one| about(ranking, one)));
+    turnable.map(|ranking| ranking.tried += 1).is_some()
+}
+
+/// Adds how each choice was made.
+fn tell(rankings: &[Ranking<'_>], verdict: &mut Verdict) {
+    let told = rankings.iter().map(|ranking| {
+        let name = |index: &usize| ranking.choice.candidates[*index].name.to_string();
+        let rounded = |score: &f64| Value::from((score * 1_000.0).round() / 1_000.0);
+        let scores = ranking.running.iter().map(|(index, score)| (name(index), rounded(score)));
+        let told = json!({ "chosen": ranking.chosen(), "scores": scores.collect::<Value>() });
+        (ranking.choice.key.to_string(), told)
+    });
+    let told: Map<String, Value> = told.collect();
+    verdict.metadata.get_or_insert_default().insert("choice".to_owned(), told.into());
+}
+
+impl<'p> Ranking<'p> {
+    /// The index of the candidate as which the request is decided.
+    fn index(&self) -> usize {
+        self.running.get(self.tried).map_or(self.last_resort, |(index, _)| *index)
+    }
+
+    /// The name of the candidate as which the request is decided.
+    fn chosen(&self) -> &'p str {
+        &self.choice.candidates[self.index()].name
+    }
+
+    /// Whether there is another candidate in the running.
+    fn has_next(&self) -> bool {
+        self.tried + 1 < self.running.len()
+    }
+
+    /// Whether a charge is about the candidate, and not what the request meets with every one.
+    fn owns(&self, plan: &Plan<'_>, index: usize) -> bool {
+        let charge = &plan.batch.charges[index];
+        let key = &plan.batch.keys[charge.key_index];
+        let met = self.parts.iter().any(|part| plan.descriptors[*part].charges.contains(&index));
+        met && !self.peek.is_common(key, charge)
+    }
+
+    /// Has a passing request go to the chosen one.
+    fn name_chosen(&self, scene: Scene<'_>, verdict: &mut Verdict) {
+        if verdict.code != Code::Ok {
+            return;
+        }
+        let name = self.chosen();
+        let metadata = verdict.metadata.get_or_insert_default();
+        metadata.insert(self.choice.key.to_string(), name.into());
+        if let Some(header) = &self.choice.header {
+            verdict.request_headers.push((header.to_string(), name.to_owned()));
+        }
+        scene.live.count_chosen(&scene.domain.name, name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use futures_util::poll;
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::engine::AnyStore;
+    use crate::engine::LatencyError;
+    use crate::engine::ModeSettings;
+    use crate::engine::testing;
+    use crate::engine::testing::Bench;
+    use crate::engine::testing::START;
+    use crate::store::redis::Redis;
+    use crate::store::redis::RedisSettings;
+
+    /// Three providers: `near` is fast and dear, `far` slow and cheap, and `closed` not for free callers.
+    const POLICY: &str = "
+domain: d
+tiers: [free, premium]
+caller: { key: user, tier: { key: tier } }
+answer: { metadata: always }
+costs: { bookings: [{ when: { provider: far }, hits: 3 }] }
+choices:
+  - key: provider
+    value: any
+    among:
+      near: { price: 2.00 EUR, latency: 100ms }
+      far: { price: 1.00 EUR, latency: 200ms }
+      closed: { price: 1.00 EUR, latency: 50ms }
+    latency_key: latencies
+    header: X-Provider
+descriptors:
+  - key: provider
+    value: near
+    descriptors: [{ key: op, value: search, limits: [10/minute] }]
+  - key: provider
+    value: far
+    descriptors: [{ key: op, value: search, limits: [4/hour] }]
+  - { key: provider, value: closed, only: { tier: [premium] }, descriptors: [{ key: op, limits: [10/minute] }] }
+  - { key: budget, limits: [{ rate: 5/day, cost: bookings }] }
+  - { key: user, cascade: true, limits: [2/day], descriptors: [{ key: provider, limits: [99/day] }] }";
+
+    fn bench() -> Bench {
+        testing::bench(POLICY, ModeSettings::default())
+    }
+
+    impl Bench {
+        /// Whom the metadata names; empty if it names nobody.
+        async fn named(&self, descriptors: &[&str]) -> String {
+            let metadata = self.ask_for(descriptors).await.metadata.unwrap_or_default();
+            metadata.get("provider").map_or("", |name| name.as_str().unwrap()).to_owned()
+        }
+
+        /// Whom the request goes to; empty if it is refused.
+        async fn chosen(&self, descriptors: &[&str]) -> String {
+            let verdict = self.ask_for(descriptors).await;
+            let named = verdict.metadata.as_ref().and_then(|map| map.get("provider"));
+            let named = named.map_or("", |name| name.as_str().unwrap()).to_owned();
+            let header = verdict.request_headers.iter().find(|(name, _)| name == "x-provider");
+            assert_eq!(header.map_or("", |(_, value)| value), named, "{verdict:?}");
+            assert_eq!(verdict.code == Code::Ok, !named.is_empty(), "{verdict:?}");
+            named
+        }
+
+        fn tell(&self, name: &str, ms: f64) {
+            self.engine.note_latencies(&BTreeMap::from([(name.to_owned(), ms)])).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_best_is_named_and_charged_alone() {
+        let bench = bench();
+        let verdict = bench.ask_for(&["provider=any,op=search"]).await;
+        let metadata = verdict.metadata.unwrap();
+        // Both free; `near` has latency 1 and price 1/2, `far` the other way round: the first wins.
+        let told =
+            json!({ "provider": { "chosen": "near", "scores": { "near": 0.833, "far": 0.833 } } });
+        assert_eq!((&metadata["provider"], &metadata["choice"]), (&json!("near"), &told));
+        assert_eq!(verdict.statuses[0].remaining, 9);
+        assert_eq!(bench.ask_for(&["provider=far,op=search"]).await.statuses[0].remaining, 3);
+        // Now `near` has 9 of 10 left and `far` 3 of 4.
+        assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
+        let counted = bench.engine.settings.metrics.encode();
+        assert!(
+            counted.contains(r#"tollgate_chosen_total{domain="d",provider="near"} 2"#),
+            "{counted}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_used_up_is_left_out_and_at_last_the_shortest_wait_is_told() {
+        let bench = bench();
+        let mut chosen = Vec::new();
+        for _ in 0..14 {
+            chosen.push(bench.chosen(&["provider=any,op=search"]).await);
+        }
+        let count = |name: &str| chosen.iter().filter(|chosen| *chosen == name).count();
+        assert_eq!((count("near"), count("far")), (10, 4), "{chosen:?}");
+        let verdict = bench.ask_for(&["provider=any,op=search"]).await;
+        assert_eq!((verdict.code, verdict.request_headers.len()), (Code::OverLimit, 0));
+        assert_eq!(verdict.statuses[0].reset, Some(Duration::from_secs(60)));
+        let metadata = verdict.metadata.unwrap();
+        assert!(!metadata.contains_key("provider"), "{metadata:?}");
+        assert_eq!(metadata["choice"]["provider"]["scores"], json!({}));
+    }
+
+    #[tokio::test]
+    async fn who_may_not_use_one_gets_another() {
+        let bench = bench();
+        assert_eq!(bench.chosen(&["provider=any,op=search", "tier=premium"]).await, "closed");
+        assert_eq!(bench.chosen(&["provider=any,op=search", "tier=free"]).await, "near");
+    }
+
+    #[tokio::test]
+    async fn latencies_turn_the_choice_and_are_forgotten() {
+        let bench = bench();
+        let ask = &["provider=any,op=search"];
+        bench.tell("near", 400.0);
+        assert_eq!(bench.chosen(ask).await, "far");
+        bench.clock.advance(Duration::from_secs(299));
+        assert_eq!(bench.chosen(ask).await, "far");
+        bench.clock.advance(Duration::from_secs(1));
+        assert_eq!(bench.chosen(ask).await, "near");
+        // What the request tells comes first.
+        assert_eq!(bench.chosen(&[ask[0], "latencies=near=400,far=5"]).await, "far");
+    }
+
+    #[tokio::test]
+    async fn latencies_move_by_a_quarter_and_outlive_a_new_policy() {
+        let bench = bench();
+        bench.tell("near", 100.0);
+        bench.tell("near", 200.0);
+        bench.put_in_force(&POLICY.replace("100ms", "7ms"));
+        let known = bench.engine.latencies();
+        assert_eq!((known["near"], known["far"]), (Some(125.0), None));
+        let wrong = |name: &str, ms| {
+            bench.engine.note_latencies(&BTreeMap::from([(name.to_owned(), ms)])).unwrap_err()
+        };
+        assert!(matches!(wrong("other", 1.0), LatencyError::UnknownName { .. }));
+        for ms in [-1.0, f64::NAN, f64::INFINITY, 1e12] {
+            assert!(matches!(wrong("near", ms), LatencyError::OutOfRange { .. }), "{ms}");
+        }
+    }
+
+    #[tokio::test]
+    async fn costs_are_those_of_the_chosen_one() {
+        let bench = bench();
+        let ask = &["provider=any,op=search", "budget=b", "latencies=near=400,far=5"];
+        let verdict = bench.ask_for(ask).await;
+        assert_eq!((verdict.code, verdict.statuses[1].remaining), (Code::Ok, 2));
+        // `far` would cost 3 of 2, but the budget is not the choice's.
+        assert_eq!(bench.ask_for(ask).await.code, Code::OverLimit);
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_all_candidates_meet_decides_alone() {
+        let bench = bench();
+        let ask = &["user=u,provider=any"];
+        assert_eq!(bench.chosen(ask).await, "closed");
+        assert_ne!(bench.chosen(ask).await, "");
+        let verdict = bench.ask_for(ask).await;
+        assert_eq!(verdict.code, Code::OverLimit);
+        assert_eq!(verdict.statuses[0].limit.as_ref().unwrap().amount, 2);
+    }
+
+    #[tokio::test]
+    async fn without_a_store_latency_and_price_decide() {
+        // Nobody runs the connector, so the store stays out.
+        let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
+        let bench = testing::bench_on(AnyStore::Redis(redis), POLICY, ModeSettings::default());
+        assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
+        bench.tell("near", 400.0);
+        assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");
+    }
+
+    #[tokio::test]
+    async fn who_names_a_provider_is_told_nothing_of_choices() {
+        let bench = bench();
+        let verdict = bench.ask_for(&["provider=far,op=search"]).await;
+        let metadata = verdict.metadata.unwrap();
+        assert!(!metadata.contains_key("choice") && !metadata.contains_key("provider"));
+        assert!(verdict.request_headers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_waits_only_when_nobody_else_can_serve_it() {
+        let bench = Bench::timed(Clock::runtime(START));
+        bench.put_in_force(
+            "
+domain: d
+choices: [{ key: provider, value: any, among: { slow: {}, quick: {} } }]
+descriptors:
+- { key: provider, value: slow, limits: [{ rate: 1/minute, wait: { up_to: 5s } }] }
+- { key: provider, value: quick, limits: [{ rate: 1/second, wait: { up_to: 5s } }] }",
+        );
+        let waited = async || {
+            let metadata = bench.ask_for(&["provider=any"]).await.metadata.unwrap();
+            (metadata["provider"].clone(), metadata.get("waited_ms").cloned())
+        };
+        assert_eq!(waited().await, (json!("slow"), None));
+        assert_eq!(waited().await, (json!("quick"), None));
+        let mut third = Box::pin(waited());
+        assert!(poll!(third.as_mut()).is_pending());
+        advance(Duration::from_millis(1_000)).await;
+        assert_eq!(third.await, (json!("quick"), Some(json!(1_000))));
+    }
+
+    #[tokio::test]
+    async fn who_must_stand_back_from_a_pressed_candidate_gets_another() {
+        let pressed = "
+domain: d
+tiers: [free, premium]
+caller: { key: user, tier: { key: tier } }
+choices: [{ key: provider, value: any, among: { a: { price: 1 }, b: { price: 9 } }, weights: { capacity: 0 } }]
+descriptors:
+- key: provider
+  value: a
+  limits: [10/minute]
+  capacity:
+    reserve: { premium: 20% }
+    pressure: [{ above: 50%, scale: { free: 0.5 } }]
+- { key: provider, value: b, limits: [100/minute] }
+- { key: user, limits: [4/day] }";
+        let bench = testing::bench(pressed, ModeSettings::default());
+        for user in ["user=1", "user=2", "user=3"] {
+            for _ in 0..2 {
+                assert_eq!(bench.named(&["provider=any", user]).await, "a");
+            }
+        }
+        // `a` presses: its free callers keep two of their four, which are spent.
+        assert_eq!(bench.named(&["provider=any", "user=1"]).await, "b");
+        assert_eq!(bench.named(&["provider=any", "user=4"]).await, "a");
+        assert_eq!(bench.named(&["provider=any", "user=5"]).await, "a");
+        // The last two of `a` are kept for premium callers.
+        assert_eq!(bench.named(&["provider=any", "user=6"]).await, "b");
+        assert_eq!(bench.named(&["provider=any", "user=7", "tier=premium"]).await, "a");
+    }
+}

@@ -1,0 +1,118 @@
+//! How long those that a policy may choose take to answer, as somebody tells who measures it.
+//!
+//! Only names of the policy in force are kept, so callers can't fill the memory. What nobody has told for some time
+//! is forgotten: a name that is not chosen any more because it was slow gets another chance.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use crate::clock::Timestamp;
+use crate::policy::LATENCY_MS_MAX;
+use crate::policy::PolicySet;
+
+use super::Engine;
+
+/// How much of the difference a new value closes: `mean += GAIN * (value - mean)`, an exponentially weighted moving
+/// average as in RFC 6298, section 2, whose gain is an eighth. What is told here is often a mean already.
+const GAIN: f64 = 0.25;
+
+/// How long what was told holds.
+const HOLDS_MS: u64 = 5 * 60_000;
+
+/// Latencies by name.
+#[derive(Debug, Default)]
+pub struct Latencies {
+    by_name: BTreeMap<Box<str>, Arc<Mutex<Option<Told>>>>,
+}
+
+/// What was told of one name.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    mean_ms: f64,
+    at: Timestamp,
+}
+
+/// Why latencies can't be noted.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum LatencyError {
+    #[error("no choice of the policies in force names `{name}`")]
+    UnknownName { name: String },
+    #[error("{ms} is no latency of `{name}`; it is in milliseconds, up to a day")]
+    OutOfRange { name: String, ms: f64 },
+}
+
+impl Latencies {
+    /// Nothing is known of any name that `policies` may choose.
+    pub fn new(policies: &PolicySet) -> Self {
+        let domains = policies.domains();
+        let choices = domains.iter().flat_map(|domain| &domain.choices);
+        let candidates = choices.flat_map(|choice| &choice.candidates);
+        let by_name =
+            candidates.map(|candidate| (candidate.name.clone(), Arc::default())).collect();
+        Self { by_name }
+    }
+
+    /// Shares what `other` knows of the names that both have, also what it is yet to be told.
+    pub fn share(&mut self, other: &Self) {
+        for (name, told) in &mut self.by_name {
+            if let Some(known) = other.by_name.get(name) {
+                *told = known.clone();
+            }
+        }
+    }
+
+    /// The latency of a name in milliseconds, if somebody has told it lately.
+    pub fn of(&self, name: &str, now: Timestamp) -> Option<f64> {
+        let told = *lock(self.by_name.get(name)?);
+        told.filter(|told| told.holds(now)).map(|told| told.mean_ms)
+    }
+
+    /// Notes a latency of a name.
+    fn note(&self, name: &str, ms: f64, now: Timestamp) {
+        let Some(told) = self.by_name.get(name) else { return };
+        let mut told = lock(told);
+        let known = told.filter(|told| told.holds(now));
+        let mean_ms = known.map_or(ms, |known| known.mean_ms + GAIN * (ms - known.mean_ms));
+        *told = Some(Told { mean_ms, at: now });
+    }
+}
+
+impl Told {
+    fn holds(self, now: Timestamp) -> bool {
+        now.as_ms().saturating_sub(self.at.as_ms()) < HOLDS_MS
+    }
+}
+
+/// Locks for as long as it takes to copy a few words; a panic can't strike in between.
+fn lock(told: &Mutex<Option<Told>>) -> std::sync::MutexGuard<'_, Option<Told>> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    /// The names that the policies in force may choose, each with its latency in milliseconds if it is known.
+    pub fn latencies(&self) -> BTreeMap<String, Option<f64>> {
+        let (live, now) = (self.live.load(), self.now());
+        let names = live.latencies.by_name.keys();
+        names.map(|name| (name.to_string(), live.latencies.of(name, now))).collect()
+    }
+
+    /// Notes latencies in milliseconds by name: all of them or none.
+    ///
+    /// # Errors
+    /// When a name is none that a policy may choose, or a number is no latency.
+    pub fn note_latencies(&self, told: &BTreeMap<String, f64>) -> Result<(), LatencyError> {
+        let (live, now) = (self.live.load(), self.now());
+        for (name, ms) in told {
+            if !live.latencies.by_name.contains_key(name.as_str()) {
+                return Err(LatencyError::UnknownName { name: name.clone() });
+            }
+            if !(0.0..=LATENCY_MS_MAX).contains(ms) {
+                return Err(LatencyError::OutOfRange { name: name.clone(), ms: *ms });
+            }
+        }
+        told.iter().for_each(|(name, ms)| live.latencies.note(name, *ms, now));
+        Ok(())
+    }
+}

@@ -1,0 +1,205 @@
+//! A look at what the candidates of a choice have left, without spending anything.
+//!
+//! Every candidate's plan asks for other counters. They are looked at together, in one batch, so that one step
+//! of the store tells how all of them stand.
+
+use smallvec::SmallVec;
+
+use crate::limit::Hits;
+use crate::limit::Overdraft;
+use crate::policy::Key;
+use crate::policy::Mode;
+use crate::store::Batch;
+use crate::store::Charge;
+use crate::store::FEW;
+use crate::store::Gauge;
+use crate::store::Mark;
+use crate::store::Open;
+use crate::store::Outcome;
+use crate::store::Pressed;
+use crate::store::Tally;
+
+use super::ModeSettings;
+use super::plan::Plan;
+
+/// What all candidates ask the store.
+#[derive(Debug, Default)]
+pub struct Peek {
+    pub batch: Batch,
+    candidates: SmallVec<[Looked; FEW]>,
+}
+
+/// What one candidate would ask for.
+#[derive(Debug, Default)]
+struct Looked {
+    denied: bool,
+    wants: SmallVec<[Want; FEW]>,
+}
+
+/// One charge of a candidate's plan.
+#[derive(Clone, Copy, Debug)]
+struct Want {
+    /// The charge of the peek's batch that looks at the same counter.
+    charge: usize,
+    hits: Hits,
+    mode: Mode,
+    group: usize,
+}
+
+/// How a candidate stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stand {
+    /// A request would pass; the least part of its limits that is free, from 0 to 1, unless the store is out.
+    Passes(Option<f64>),
+    /// It wouldn't, but after at most so many milliseconds.
+    Waits(u64),
+    /// It wouldn't, however long one waits.
+    Never,
+    /// The caller may not use it.
+    Denied,
+}
+
+impl Peek {
+    /// Adds a candidate, as which the request's descriptors numbered `parts` meet what `plan` says.
+    pub fn add(&mut self, plan: &Plan<'_>, parts: &[usize], modes: ModeSettings) {
+        let charges = parts.iter().flat_map(|part| &plan.descriptors[*part].charges);
+        let mut indexes: SmallVec<[usize; FEW]> = charges.copied().collect();
+        indexes.sort_unstable();
+        indexes.dedup();
+        let first = self.batch.charges.len();
+        let mut looked = Looked { denied: plan.denial.is_some(), ..Looked::default() };
+        let mut places: SmallVec<[Option<usize>; FEW]> = SmallVec::new();
+        places.resize(plan.batch.charges.len(), None);
+        for index in indexes {
+            let charge = &plan.batch.charges[index];
+            let place = self.place(&plan.batch.keys[charge.key_index], charge);
+            places[index] = Some(place);
+            looked.wants.push(Want {
+                charge: place,
+                hits: charge.hits,
+                mode: modes.judged(plan.limits[index].mode),
+                group: charge.group,
+            });
+        }
+        let gauges = plan.batch.gauges.iter().map(|gauge| self.gauge(plan, gauge, &places));
+        let gauges: SmallVec<[Option<usize>; FEW]> = gauges.collect();
+        for (charge, place) in plan.batch.charges.iter().zip(&places) {
+            let Some(place) = place.filter(|place| first <= *place) else { continue };
+            let pressed = charge.open.pressed.iter().filter_map(|pressed| {
+                Some(Pressed { gauge: gauges[pressed.gauge]?, hits: pressed.hits.clone() })
+            });
+            self.batch.charges[place].open.pressed.extend(pressed);
+        }
+        self.candidates.push(looked);
+    }
+
+    /// How each candidate stands.
+    pub fn stands(&self, outcome: Option<&Outcome>) -> SmallVec<[Stand; FEW]> {
+        self.candidates.iter().map(|looked| self.stand(looked, outcome)).collect()
+    }
+
+    /// Whether all candidates ask for the counter of `charge` under `key`, so that none is better there.
+    pub fn is_common(&self, key: &Key, charge: &Charge) -> bool {
+        self.find(key, charge).is_some_and(|place| self.all_want(place))
+    }
+
+    fn all_want(&self, charge: usize) -> bool {
+        let wants = |looked: &Looked| looked.wants.iter().any(|want| want.charge == charge);
+        self.candidates.iter().all(wants)
+    }
+
+    fn find(&self, key: &Key, charge: &Charge) -> Option<usize> {
+        let key_index = self.batch.keys.iter().position(|known| known == key)?;
+        let same = |known: &Charge| {
+            known.key_index == key_index && known.limit.tag() == charge.limit.tag()
+        };
+        self.batch.charges.iter().position(same)
+    }
+
+    /// The place of the charge that looks at the same counter as `charge` does under `key`.
+    fn place(&mut self, key: &Key, charge: &Charge) -> usize {
+        if let Some(known) = self.find(key, charge) {
+            return known;
+        }
+        let key_index = self.batch.key_index(key.clone());
+        self.batch.charges.push(Charge {
+            key_index,
+            group: self.batch.charges.len(),
+            // Nothing is asked for, so nothing can be refused.
+            mode: Mode::Shadow,
+            limit: charge.limit.clone(),
+            hits: Hits::Spend(0),
+            open: Open { hits: charge.open.hits, pressed: Vec::new() },
+            bonuses: charge.bonuses.clone(),
+        });
+        self.batch.charges.len() - 1
+    }
+
+    /// The place of a gauge whose charges have all been placed.
+    fn gauge(&mut self, plan: &Plan<'_>, gauge: &Gauge, places: &[Option<usize>]) -> Option<usize> {
+        let key = &plan.batch.keys[gauge.key_index];
+        let key_index = self.batch.keys.iter().position(|known| known == key)?;
+        let known = self.batch.gauges.iter().position(|known| known.key_index == key_index);
+        if known.is_some() {
+            return known;
+        }
+        let mark = |mark: &Mark| Some(Mark { charge: places[mark.charge]?, ..*mark });
+        let marks = gauge.marks.iter().map(mark).collect::<Option<_>>()?;
+        self.batch.gauges.push(Gauge { key_index, marks });
+        Some(self.batch.gauges.len() - 1)
+    }
+
+    fn stand(&self, looked: &Looked, outcome: Option<&Outcome>) -> Stand {
+        let Some(outcome) = outcome.filter(|_| !looked.denied) else {
+            return if looked.denied { Stand::Denied } else { Stand::Passes(None) };
+        };
+        let own: SmallVec<[&Want; FEW]> = looked
+            .wants
+            .iter()
+            .filter(|want| want.mode != Mode::Shadow && !self.all_want(want.charge))
+            .collect();
+        let mut tally = Tally::default();
+        for group in own.chunk_by(|one, next| one.group == next.group) {
+            tally.count(group[0].mode, group.iter().all(|want| self.fits(want, outcome)));
+        }
+        if tally.admitted() {
+            let free = own.iter().map(|want| self.free(want, outcome));
+            return Stand::Passes(Some(free.fold(1.0, f64::min)));
+        }
+        let lacking = own.iter().filter(|want| !self.fits(want, outcome));
+        let waits = lacking.map(|want| self.wait_ms(want, outcome));
+        let wait_ms = waits.reduce(|one, other| Some(one?.max(other?))).flatten();
+        wait_ms.map_or(Stand::Never, Stand::Waits)
+    }
+
+    fn fits(&self, want: &Want, outcome: &Outcome) -> bool {
+        let remaining = outcome.decisions[want.charge].standing.remaining;
+        match (want.hits, self.batch.charges[want.charge].limit.overdraft()) {
+            (Hits::Spend(0) | Hits::GiveBack(_), _) => true,
+            (hits, Overdraft::None) => hits.amount() <= remaining,
+            (_, Overdraft::Allow | Overdraft::Clip) => 0 < remaining,
+        }
+    }
+
+    /// The part of a limit that is free.
+    fn free(&self, want: &Want, outcome: &Outcome) -> f64 {
+        let capacity = self.batch.charges[want.charge].limit.capacity();
+        let remaining = outcome.decisions[want.charge].standing.remaining.min(capacity);
+        if capacity == 0 { 0.0 } else { part(remaining, capacity) }
+    }
+
+    /// When the limit is whole again, which is no sooner than that it has the hits; None if it never has.
+    fn wait_ms(&self, want: &Want, outcome: &Outcome) -> Option<u64> {
+        let charge = &self.batch.charges[want.charge];
+        let open = charge.limit.capacity().min(charge.open.hits);
+        let standing = outcome.decisions[want.charge].standing;
+        standing.reset_ms.filter(|_| want.hits.amount() <= open)
+    }
+}
+
+/// `part` of `whole` from 0 to 1, to a millionth.
+fn part(part: u64, whole: u64) -> f64 {
+    const MILLION: u32 = 1_000_000;
+    let millionths = u128::from(part) * u128::from(MILLION) / u128::from(whole);
+    f64::from(u32::try_from(millionths).unwrap_or(MILLION)) / f64::from(MILLION)
+}
