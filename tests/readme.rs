@@ -19,14 +19,30 @@ fn blocks(language: &str) -> Vec<String> {
 }
 
 #[test]
+fn every_policy_passes_the_check() {
+    let policies = blocks("yaml").into_iter().filter(|text| text.starts_with("domain:"));
+    let folder = TempDir::new().unwrap();
+    for (number, policy) in policies.enumerate() {
+        fs::write(folder.path().join(format!("{number}.yaml")), policy).unwrap();
+    }
+    // As a reader would: beside the policies that are there.
+    let output = tollgate::command()
+        .args(["check", "--deny-warnings", "config/policies"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn the_first_policy_passes_the_check_and_its_mistake_is_shown_as_printed() {
     let policy = blocks("yaml").into_iter().find(|text| text.starts_with("domain:")).unwrap();
     let folder = TempDir::new().unwrap();
-    let path = folder.path().join("travel.yaml");
+    let path = folder.path().join("hotels.yaml");
     fs::write(&path, &policy).unwrap();
     let check = || {
         let mut command = tollgate::command();
-        command.args(["check", "--deny-warnings", "travel.yaml"]).current_dir(folder.path());
+        command.args(["check", "--deny-warnings", "hotels.yaml"]).current_dir(folder.path());
         command.output().unwrap()
     };
     assert!(check().status.success());

@@ -23,8 +23,10 @@ use tollgate::policy::CompileOptions;
 use tollgate::policy::Mode;
 use tollgate::policy::Source;
 use tollgate::policy::compile;
+use tollgate::policy::compile_callers;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
+use tollgate::store::Directory;
 use tollgate::store::Open;
 use tollgate::store::memory::Memory;
 
@@ -51,11 +53,15 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn engine(policy: &str) -> Engine {
+    engine_knowing(policy, Directory::None)
+}
+
+fn engine_knowing(policy: &str, directory: Directory) -> Engine {
     let source = Source { path: "bench.yaml".to_owned(), text: policy.to_owned() };
     let policies = compile(&[source], CompileOptions::default()).expect("the policy is right");
     let engine = Engine::new(EngineSettings {
         store: AnyStore::Memory(Memory::new(100_000)),
-        directory: tollgate::store::Directory::None,
+        directory,
         clock: Clock::system(),
         modes: ModeSettings::default(),
         metrics: Arc::new(Metrics::new()),
@@ -136,5 +142,71 @@ fn compile_policies(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, match_and_charge, decide, many_keys, compile_policies);
+/// Callers that the directory knows in [`sharing`].
+const CALLERS: usize = 1_000_000;
+
+/// A policy of a thousand rules for callers of three tiers and the providers that they share.
+fn thousand_rules() -> String {
+    let mut policy = "
+domain: d
+tiers: [free, premium, enterprise]
+caller: { key: user, tier: { key: tier, default: free }, priority: { default: 1, add: { tier: { enterprise: 2 } } } }
+descriptors:
+- key: user
+  limits: [{ name: daily, by_tier: { free: 1_000_000_000/day, premium: 2_000_000_000/day, enterprise: 3_000_000_000/day } }]
+"
+    .to_owned();
+    for provider in 0..999 {
+        policy.push_str(&format!(
+            "- key: provider
+  value: provider-{provider}
+  limits: [1_000_000_000/minute]
+  capacity:
+    reserve: {{ enterprise: 20%, premium: 10% }}
+    pressure: [{{ above: 80%, scale: {{ free: 0.8 }} }}, {{ above: 95%, only: {{ tier: [enterprise], priority: 4 }} }}]
+"
+        ));
+    }
+    policy
+}
+
+/// What a large policy and a large directory cost beside a policy of one rule.
+fn sharing(criterion: &mut Criterion) {
+    let tiers = ["free", "premium", "enterprise"];
+    let mut text = "callers:\n".to_owned();
+    for caller in 0..CALLERS {
+        text.push_str(&format!("  caller-{caller}: {{ tier: {} }}\n", tiers[caller % 3]));
+    }
+    let source = Source { path: "callers.yaml".to_owned(), text };
+    let callers = compile_callers(&[source]).expect("the callers are right");
+    let directory = Directory::files();
+    directory.replace(callers);
+    let names: Vec<String> =
+        (0..CALLERS).step_by(19).map(|caller| format!("caller-{caller}")).collect();
+    let small = engine(ONE_LIMIT);
+    let large = engine_knowing(&thousand_rules(), directory);
+    let provider: &[(&str, &str)] = &[("provider", "provider-500")];
+    for (name, engine, provider) in [
+        ("one rule", &small, &[][..]),
+        ("1,000 rules, 1,000,000 callers", &large, &[][..]),
+        ("the same, and a provider's capacity", &large, provider),
+    ] {
+        let mut next = names.iter().cycle();
+        criterion.bench_function(&format!("sharing/{name}"), |bencher| {
+            bencher.iter(|| {
+                let user = next.next().expect("a cycle does not end");
+                let descriptor =
+                    |entries| Descriptor { entries, hits: Hits::Spend(1), limit: None };
+                let mut descriptors = vec![descriptor(vec![("user", user.as_str())])];
+                if !provider.is_empty() {
+                    descriptors.push(descriptor(provider.to_vec()));
+                }
+                let request = Request::try_new("d", descriptors).expect("the request is right");
+                ready(engine.check(black_box(&request)))
+            });
+        });
+    }
+}
+
+criterion_group!(benches, match_and_charge, decide, many_keys, compile_policies, sharing);
 criterion_main!(benches);
