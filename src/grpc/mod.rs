@@ -42,8 +42,9 @@ const STREAMS_MAX: u32 = 4_096;
 /// Bytes of a request's headers: Envoy sends a handful, and tracing adds a few.
 const HEADERS_LEN_MAX: u32 = 16 * 1024;
 
-/// How long a request may take to arrive and be answered: far more than any gateway waits.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request may take to arrive and be answered: far more than any gateway waits, and than any policy
+/// holds it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// When a silent connection is asked whether it lives, and how long it has to say so.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);

@@ -48,8 +48,8 @@ pub use tokens::Role;
 /// The largest body of a request: several times the headers that a gateway takes from a client.
 pub const BODY_LEN_MAX: usize = 256 * 1024;
 
-/// How long a request may take to arrive and be answered.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a request may take to arrive and be answered: more than any policy holds it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What the handlers look at.
 #[derive(Clone, Debug)]

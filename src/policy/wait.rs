@@ -6,8 +6,8 @@ use super::fields::Reader;
 use super::rate::parse_length_ms;
 use super::schema::WaitFile;
 
-/// The longest wait that a policy may ask for: a gateway gives up long before.
-const UP_TO_MS_MAX: u64 = 60_000;
+/// The longest wait that a policy may ask for. The edges give a request half as much again to be answered.
+const UP_TO_MS_MAX: u64 = 10_000;
 
 /// Requests that may wait for one counter if nothing says it, and at most.
 const QUEUE_DEFAULT: u64 = 1_000;
@@ -29,7 +29,7 @@ impl Wait {
         let ms = match parse_length_ms(&up_to.value) {
             Ok(ms) if ms <= UP_TO_MS_MAX => ms,
             Ok(_) => {
-                let message = format!("a wait of `{}` is longer than a minute", up_to.value);
+                let message = format!("a wait of `{}` is longer than 10s", up_to.value);
                 reader.error(up_to.span.clone(), message);
                 return None;
             }
