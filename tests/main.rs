@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod deploy;
 mod gateway;
+mod model;
 mod parity;
 mod policies;
 mod readme;
