@@ -65,6 +65,8 @@ struct Case<'c, 'w> {
     model: &'c mut Model,
     who: &'c Who<'w>,
     charges: &'c [Charge<'w>],
+    /// One for each charge.
+    ledgers: Vec<Ledger>,
     gauges: Vec<Gauge<'w>>,
     now: u64,
 }
@@ -87,19 +89,20 @@ impl Model {
             return told::denied(world, &who, &plan, denial);
         }
         let charges = &plan.charges;
-        let mut case = Case { model: self, who: &who, charges, gauges: Vec::new(), now };
+        let take = |charge| self.ledgers.remove(&counter(charge)).unwrap_or_default();
+        let ledgers = charges.iter().map(take).collect();
+        let mut case = Case { model: self, who: &who, charges, ledgers, gauges: Vec::new(), now };
         let (admitted, decisions) = case.decide();
         let level = case.gauges.iter().map(|gauge| gauge.level).max().unwrap_or(0);
+        let kept = charges.iter().map(counter).zip(case.ledgers);
+        self.ledgers.extend(kept);
         told::decided(world, &who, &plan, (admitted, &decisions, level))
     }
 }
 
 impl<'w> Case<'_, 'w> {
     fn decide(&mut self) -> (bool, Vec<Decision>) {
-        for charge in self.charges {
-            let ledger = self.model.ledgers.entry(counter(charge)).or_default();
-            ledger.tidy(self.now);
-        }
+        self.ledgers.iter_mut().for_each(|ledger| ledger.tidy(self.now));
         self.read_gauges();
         let mut decisions: Vec<Decision> = Vec::new();
         for charge in self.charges {
@@ -126,7 +129,7 @@ impl<'w> Case<'_, 'w> {
         }
         for (charge, decision) in self.charges.iter().zip(&mut decisions) {
             decision.remaining = self.left(charge, self.now);
-            let ledger = &self.model.ledgers[&counter(charge)];
+            let ledger = &self.ledgers[charge.index];
             decision.reset_ms = ledger.reset(&charge.form, &mut self.model.periods, self.now);
         }
         (admitted, decisions)
@@ -163,7 +166,7 @@ impl<'w> Case<'_, 'w> {
     }
 
     fn used(&self, charge: &Charge<'_>, at: u64) -> u64 {
-        self.model.ledgers[&counter(charge)].used(&charge.form, at)
+        self.ledgers[charge.index].used(&charge.form, at)
     }
 
     /// How much of a limit is open to the caller's tier: all but what is reserved for those above.
@@ -244,7 +247,7 @@ impl<'w> Case<'_, 'w> {
         }
         let all = self.charges.iter();
         let mut instants: Vec<u64> = all
-            .flat_map(|one| self.model.ledgers[&counter(one)].falls(&one.form, self.now))
+            .flat_map(|one| self.ledgers[one.index].falls(&one.form, self.now))
             .filter(|at| self.now < *at)
             .collect();
         instants.sort_unstable();
@@ -298,7 +301,7 @@ impl<'w> Case<'_, 'w> {
             *known = if gone == 0 { (0, 0) } else { (gone, until) };
         }
         let periods = &mut self.model.periods;
-        let ledger = self.model.ledgers.get_mut(&counter(charge)).unwrap();
+        let ledger = &mut self.ledgers[charge.index];
         if charge.hits < 0 {
             ledger.give_back(&charge.form, (rest, self.now));
             return;

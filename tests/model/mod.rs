@@ -54,7 +54,7 @@ use world::AskPart;
 use world::People;
 use world::World;
 
-const WORLDS: u64 = 60;
+const WORLDS: u64 = 32;
 
 /// Counters that the embedded store may keep: more than any history makes.
 const KEYS_MAX: usize = 1_000_000;

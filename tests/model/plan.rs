@@ -17,6 +17,8 @@ use super::world::World;
 
 /// A limit that a request meets.
 pub struct Charge<'w> {
+    /// Its place among those of the request.
+    pub index: usize,
     /// Names the counter, with `tag`.
     pub path: String,
     pub tag: String,
@@ -190,6 +192,7 @@ impl<'w> Plan<'w> {
             let place = known.unwrap_or(self.charges.len());
             if known.is_none() {
                 self.charges.push(Charge {
+                    index: place,
                     path: path.clone(),
                     tag,
                     rule: met.rule,
