@@ -14,6 +14,7 @@ mod readme;
 mod redis_store;
 mod reference;
 mod reload;
+mod sharing_races;
 mod store_contract;
 mod store_means;
 mod support;

@@ -18,33 +18,17 @@ mod world;
 mod yaml;
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tollgate::clock::Clock;
 use tollgate::clock::Timestamp;
-use tollgate::engine::AnyStore;
 use tollgate::engine::Descriptor;
-use tollgate::engine::Engine;
-use tollgate::engine::EngineSettings;
-use tollgate::engine::ModeSettings;
 use tollgate::engine::Request;
 use tollgate::limit::Hits;
-use tollgate::metrics::Metrics;
-use tollgate::policy::CompileOptions;
-use tollgate::policy::Source;
-use tollgate::policy::compile;
-use tollgate::policy::compile_callers;
-use tollgate::store::Directory;
-use tollgate::store::memory::Memory;
-use tollgate::store::redis::Redis;
-use tollgate::store::redis::RedisSettings;
 
-use crate::support::PATIENCE;
 use crate::support::batch::START_MS;
+use crate::support::engine::Bench;
 use crate::support::redis::Server;
-use crate::support::redis::until;
 
 use draw::Draw;
 use judge::Model;
@@ -56,16 +40,13 @@ use world::World;
 
 const WORLDS: u64 = 32;
 
-/// Counters that the embedded store may keep: more than any history makes.
-const KEYS_MAX: usize = 1_000_000;
-
 /// A world, what knows it, and what has happened.
 struct Round {
     world: World,
     people: People,
     now_ms: u64,
     model: Model,
-    engines: Vec<(&'static str, Engine)>,
+    benches: Vec<(&'static str, Bench)>,
     clock: Clock,
     history: String,
 }
@@ -92,18 +73,15 @@ async fn run(seed: u64, server: Option<&Server>) {
     let mut draw = Draw::new(seed);
     let now_ms = START_MS + draw.between(0, 40_000_000_000);
     let clock = Clock::manual(Timestamp::from_ms(now_ms));
-    let mut engines = vec![("memory", engine(AnyStore::Memory(Memory::new(KEYS_MAX)), &clock))];
-    let mut tasks = Vec::new();
+    let mut benches = vec![("memory", Bench::in_memory(&clock))];
     if let Some(server) = server {
-        let (redis, task) = connect(server).await;
-        engines.push(("redis", engine(redis, &clock)));
-        tasks.push(task);
+        benches.push(("Redis", Bench::on_redis(server, &clock).await));
     }
     let world = policies::world(&mut draw);
     let people = histories::people(&mut draw, now_ms);
     let model = Model::new(&world.zone);
     let history = format!("TOLLGATE_TEST_SEED={seed} begins with this world.\n");
-    let mut round = Round { world, people, now_ms, model, engines, clock, history };
+    let mut round = Round { world, people, now_ms, model, benches, clock, history };
     round.put_policy_in_force();
     round.put_people_in_force();
     for _ in 0..draw.between(100, 300) {
@@ -120,49 +98,24 @@ async fn run(seed: u64, server: Option<&Server>) {
         round.clock.advance(Duration::from_millis(step_ms));
         round.ask(&histories::ask(&mut draw)).await;
     }
-    tasks.iter().for_each(JoinHandle::abort);
-}
-
-fn engine(store: AnyStore, clock: &Clock) -> Engine {
-    Engine::new(EngineSettings {
-        store,
-        directory: Directory::files(),
-        clock: clock.clone(),
-        modes: ModeSettings::default(),
-        metrics: Arc::new(Metrics::new()),
-    })
-}
-
-async fn connect(server: &Server) -> (AnyStore, JoinHandle<()>) {
-    let settings = RedisSettings { deadline: PATIENCE, ..RedisSettings::new(&server.url()) };
-    let (redis, connector) = Redis::try_new(&settings).unwrap();
-    let task = tokio::spawn(connector.run(std::future::pending()));
-    until("the store is connected", || redis.is_connected()).await;
-    (AnyStore::Redis(redis), task)
 }
 
 impl Round {
     fn put_policy_in_force(&mut self) {
         let text = yaml::policy(&self.world);
         writeln!(self.history, "\n# policy.yaml\n{text}").unwrap();
-        for (_, engine) in &self.engines {
-            let source = Source { path: "policy.yaml".to_owned(), text: text.clone() };
-            match compile(&[source], CompileOptions::default()) {
-                Ok(policies) => engine.replace(policies),
-                Err(problems) => panic!("{problems:#?}\n{}", self.history),
-            }
+        for (_, bench) in &self.benches {
+            let problems = bench.put_in_force(&text).err();
+            assert!(problems.is_none(), "{problems:#?}\n{}", self.history);
         }
     }
 
     fn put_people_in_force(&mut self) {
         let text = yaml::directory(&self.people);
         writeln!(self.history, "\n# callers.yaml\n{text}").unwrap();
-        for (_, engine) in &self.engines {
-            let source = Source { path: "callers.yaml".to_owned(), text: text.clone() };
-            match compile_callers(&[source]) {
-                Ok(callers) => engine.directory().replace(callers),
-                Err(problems) => panic!("{problems:#?}\n{}", self.history),
-            }
+        for (_, bench) in &self.benches {
+            let problems = bench.know(&text).err();
+            assert!(problems.is_none(), "{problems:#?}\n{}", self.history);
         }
     }
 
@@ -172,9 +125,9 @@ impl Round {
         let descriptors = || ask.parts.iter().map(descriptor).collect();
         let shown: Vec<String> = ask.parts.iter().map(show).collect();
         writeln!(self.history, "{}: {}", self.now_ms, shown.join("; ")).unwrap();
-        for (store, engine) in &self.engines {
+        for (store, bench) in &self.benches {
             let request = Request::try_new(&self.world.domain, descriptors()).unwrap();
-            let verdict = engine.check(&request).await;
+            let verdict = bench.engine.check(&request).await;
             let told = Told {
                 code: verdict.code,
                 statuses: verdict.statuses,
