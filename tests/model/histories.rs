@@ -27,8 +27,21 @@ const LINES: [(&str, &[&str]); 6] = [
     ("group", &[]),
 ];
 
-/// Who asks: some of those, and one whom no directory knows.
-const CALLERS: [&str; 8] = ["ann", "ann", "ann", "bob", "bob", "cat", "team", "eve"];
+/// Who may ask: some of those, and one whom no directory knows.
+const CALLERS: [&str; 6] = ["ann", "ann", "bob", "cat", "team", "eve"];
+
+/// Who asks in one history, for whose offers: few, so that they spend from the same counters.
+pub struct Cast {
+    callers: Vec<String>,
+    providers: Vec<String>,
+}
+
+impl Cast {
+    pub fn new(draw: &mut Draw) -> Self {
+        let callers = draw.several((1, 4), |draw| draw.name(&CALLERS));
+        Self { callers, providers: draw.several((1, 3), |draw| draw.name(&PROVIDERS)) }
+    }
+}
 
 /// What happens between two requests.
 const STEPS: [(u64, u64); 10] = [
@@ -67,7 +80,7 @@ pub fn people(draw: &mut Draw, now_ms: u64) -> People {
             tier: draw.maybe(50, tier),
             parent,
             share: draw.maybe(40, |draw| draw.between(0, WHOLE)).filter(|_| has_parent),
-            pool: draw.chance(50) && has_parent,
+            pool: draw.chance(60) && has_parent,
             roles: draw.several((0, 2), |draw| draw.name(&ROLES)),
             overrides: draw.several((0, 1), override_).into_iter().collect(),
             bonuses: Vec::new(),
@@ -107,12 +120,12 @@ pub fn edit(draw: &mut Draw, world: &mut World, people: &mut People, now_ms: u64
         1 => person.overrides = draw.several((0, 2), override_).into_iter().collect(),
         2 | 3 => add_bonus(draw, person, now_ms),
         4 => {
-            let kept = draw.chance(50);
             for bonus in &mut person.bonuses {
                 bonus.amount = draw.between(1, 15);
+                bonus.until_ms = now_ms + draw.between(1, 900_000_000);
             }
-            person.bonuses.retain(|_| kept);
         }
+        5 if draw.chance(30) => person.bonuses.clear(),
         5 => person.disabled = draw.chance(25),
         6 => person.pool = person.parent.is_some() && draw.chance(50),
         // A share would make buckets of different rates.
@@ -131,27 +144,21 @@ fn override_(draw: &mut Draw) -> (String, u64) {
 }
 
 fn add_bonus(draw: &mut Draw, person: &mut Person, now_ms: u64) {
-    let number = person.bonuses.len();
-    // As long as an id may be, now and then.
-    let id = if draw.chance(30) {
-        format!("{number}-{:0>29}", now_ms)
-    } else {
-        format!("b{number}-{now_ms}")
-    };
-    let id: String = id.chars().take(32).collect();
+    // Some ids are as long as they may be.
+    let id = draw.name(&["a", "b", "c", "d", "bonus-whose-id-has-no-room-to-go"]);
     if person.bonuses.iter().any(|bonus| bonus.id == id) {
         return;
     }
-    let lasts_ms = draw.pick(&[500, 60_000, 5_000_000, 400_000_000, 40_000_000_000]);
+    let lasts_ms = draw.pick(&[500, 60_000, 90_000_000, 900_000_000, 40_000_000_000]);
     let until_ms = now_ms + draw.between(lasts_ms / 10, lasts_ms);
     let bonus = Bonus { id, limit: draw.name(&LIMIT_NAMES), amount: draw.between(1, 12), until_ms };
     person.bonuses.push(bonus);
 }
 
 /// A request.
-pub fn ask(draw: &mut Draw) -> Ask {
-    let caller = draw.name(&CALLERS);
-    let provider = draw.name(&PROVIDERS);
+pub fn ask(draw: &mut Draw, cast: &Cast) -> Ask {
+    let caller = draw.pick(&cast.callers);
+    let provider = draw.pick(&cast.providers);
     let operation = draw.name(&OPERATIONS);
     let names: BTreeMap<&str, &str> =
         BTreeMap::from([("user", caller.as_str()), ("provider", &provider), ("op", &operation)]);

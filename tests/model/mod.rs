@@ -79,6 +79,7 @@ async fn run(seed: u64, server: Option<&Server>) {
     }
     let world = policies::world(&mut draw);
     let people = histories::people(&mut draw, now_ms);
+    let cast = histories::Cast::new(&mut draw);
     let model = Model::new(&world.zone);
     let history = format!("TOLLGATE_TEST_SEED={seed} begins with this world.\n");
     let mut round = Round { world, people, now_ms, model, benches, clock, history };
@@ -96,7 +97,7 @@ async fn run(seed: u64, server: Option<&Server>) {
         let step_ms = histories::step(&mut draw);
         round.now_ms += step_ms;
         round.clock.advance(Duration::from_millis(step_ms));
-        round.ask(&histories::ask(&mut draw)).await;
+        round.ask(&histories::ask(&mut draw, &cast)).await;
     }
 }
 

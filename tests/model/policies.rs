@@ -23,7 +23,7 @@ use super::world::World;
 
 pub const TIERS: [&str; 4] = ["free", "basic", "premium", "enterprise"];
 pub const ROLES: [&str; 2] = ["partner", "staff"];
-pub const LIMIT_NAMES: [&str; 4] = ["daily", "burst", "search", "balance"];
+pub const LIMIT_NAMES: [&str; 4] = ["daily", "daily", "burst", "balance"];
 pub const OPERATIONS: [&str; 3] = ["search", "book", "pay"];
 pub const PROVIDERS: [&str; 4] = ["hotelbeds", "amadeus", "airline", "expedia"];
 
@@ -100,8 +100,11 @@ fn caller_block(draw: &mut Draw, world: &World) -> CallerBlock {
 fn priority(draw: &mut Draw, world: &World) -> Priority {
     let mut add = BTreeMap::new();
     let table = |draw: &mut Draw, names: &[&str]| {
-        let names = names.iter().filter(|_| true).map(ToString::to_string);
-        names.map(|name| (name, draw.addend(2))).collect::<BTreeMap<_, _>>()
+        names
+            .iter()
+            .map(ToString::to_string)
+            .map(|name| (name, draw.addend(2)))
+            .collect::<BTreeMap<_, _>>()
     };
     let tiers: Vec<&str> = world.tiers.iter().map(String::as_str).collect();
     if draw.chance(50) && !tiers.is_empty() {
@@ -231,7 +234,7 @@ fn limit(draw: &mut Draw, world: &World) -> Limit {
     let is_bucket = algorithm == Algorithm::Bucket;
     let mut limit = Limit {
         // Overrides are by name, and would make buckets of different rates.
-        name: draw.maybe(60, |draw| draw.name(&LIMIT_NAMES)).filter(|_| !is_bucket),
+        name: draw.maybe(75, |draw| draw.name(&LIMIT_NAMES)).filter(|_| !is_bucket),
         rate: Some(amount(draw)),
         by_tier: Vec::new(),
         window,
