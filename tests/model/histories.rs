@@ -34,12 +34,15 @@ const CALLERS: [&str; 6] = ["ann", "ann", "bob", "cat", "team", "eve"];
 pub struct Cast {
     callers: Vec<String>,
     providers: Vec<String>,
+    /// Whether nothing but callers' own limits is asked for.
+    alone: bool,
 }
 
 impl Cast {
-    pub fn new(draw: &mut Draw) -> Self {
+    pub fn new(draw: &mut Draw, world: &World) -> Self {
         let callers = draw.several((1, 4), |draw| draw.name(&CALLERS));
-        Self { callers, providers: draw.several((1, 3), |draw| draw.name(&PROVIDERS)) }
+        let providers = draw.several((1, 3), |draw| draw.name(&PROVIDERS));
+        Self { callers, providers, alone: world.rules.len() == 1 }
     }
 }
 
@@ -68,13 +71,13 @@ pub fn people(draw: &mut Draw, now_ms: u64) -> People {
     let mut people = People::new();
     // From the top down, so that parents are there.
     for (name, parents) in LINES.into_iter().rev() {
-        if !draw.chance(85) {
+        if !draw.chance(90) {
             continue;
         }
         let parents: Vec<&str> =
             parents.iter().copied().filter(|parent| may_be_above(&people, parent)).collect();
         let parent =
-            if parents.is_empty() { None } else { draw.maybe(75, |draw| draw.name(&parents)) };
+            if parents.is_empty() { None } else { draw.maybe(85, |draw| draw.name(&parents)) };
         let has_parent = parent.is_some();
         let person = Person {
             tier: draw.maybe(50, tier),
@@ -87,7 +90,7 @@ pub fn people(draw: &mut Draw, now_ms: u64) -> People {
             disabled: draw.chance(3),
         };
         people.insert(name.to_owned(), person);
-        for _ in 0..draw.between(0, 3) {
+        for _ in 0..draw.between(0, 5) {
             add_bonus(draw, people.get_mut(name).unwrap(), now_ms);
         }
     }
@@ -149,7 +152,7 @@ fn add_bonus(draw: &mut Draw, person: &mut Person, now_ms: u64) {
     if person.bonuses.iter().any(|bonus| bonus.id == id) {
         return;
     }
-    let lasts_ms = draw.pick(&[500, 60_000, 90_000_000, 900_000_000, 40_000_000_000]);
+    let lasts_ms = draw.pick(&[60_000, 90_000_000, 900_000_000, 900_000_000, 40_000_000_000]);
     let until_ms = now_ms + draw.between(lasts_ms / 10, lasts_ms);
     let bonus = Bonus { id, limit: draw.name(&LIMIT_NAMES), amount: draw.between(1, 12), until_ms };
     person.bonuses.push(bonus);
@@ -162,7 +165,7 @@ pub fn ask(draw: &mut Draw, cast: &Cast) -> Ask {
     let operation = draw.name(&OPERATIONS);
     let names: BTreeMap<&str, &str> =
         BTreeMap::from([("user", caller.as_str()), ("provider", &provider), ("op", &operation)]);
-    let mut parts = draw.several((1, 3), |draw| part(draw, &names));
+    let mut parts = draw.several((1, 3), |draw| part(draw, cast, &names));
     for (key, values) in [
         ("tier", ["free", "premium", "enterprise", "silver"].as_slice()),
         ("priority", ["1", "2", "3", "4", "5", "low"].as_slice()),
@@ -178,7 +181,7 @@ pub fn ask(draw: &mut Draw, cast: &Cast) -> Ask {
     Ask { parts }
 }
 
-fn part(draw: &mut Draw, names: &BTreeMap<&str, &str>) -> AskPart {
+fn part(draw: &mut Draw, cast: &Cast, names: &BTreeMap<&str, &str>) -> AskPart {
     const WAYS: [&[&str]; 12] = [
         &["user"],
         &["user"],
@@ -193,7 +196,7 @@ fn part(draw: &mut Draw, names: &BTreeMap<&str, &str>) -> AskPart {
         &["api", "user"],
         &["nothing"],
     ];
-    let way = draw.pick(&WAYS);
+    let way = if cast.alone { WAYS[0] } else { draw.pick(&WAYS) };
     let entry = |key: &&str| {
         let value = names.get(key).copied().unwrap_or("x");
         (key.to_string(), value.to_owned())

@@ -79,7 +79,7 @@ async fn run(seed: u64, server: Option<&Server>) {
     }
     let world = policies::world(&mut draw);
     let people = histories::people(&mut draw, now_ms);
-    let cast = histories::Cast::new(&mut draw);
+    let cast = histories::Cast::new(&mut draw, &world);
     let model = Model::new(&world.zone);
     let history = format!("TOLLGATE_TEST_SEED={seed} begins with this world.\n");
     let mut round = Round { world, people, now_ms, model, benches, clock, history };

@@ -23,7 +23,7 @@ use super::world::World;
 
 pub const TIERS: [&str; 4] = ["free", "basic", "premium", "enterprise"];
 pub const ROLES: [&str; 2] = ["partner", "staff"];
-pub const LIMIT_NAMES: [&str; 4] = ["daily", "daily", "burst", "balance"];
+pub const LIMIT_NAMES: [&str; 4] = ["daily", "daily", "daily", "balance"];
 pub const OPERATIONS: [&str; 3] = ["search", "book", "pay"];
 pub const PROVIDERS: [&str; 4] = ["hotelbeds", "amadeus", "airline", "expedia"];
 
@@ -61,6 +61,10 @@ pub fn world(draw: &mut Draw) -> World {
     world.caller = draw.maybe(92, |draw| caller_block(draw, &world));
     world.qualifiers = draw.several((0, 1), |_| "operation".to_owned());
     world.costs = costs(draw);
+    if draw.chance(30) {
+        world.rules = vec![lone_rule(draw, &world)];
+        return world;
+    }
     let mut rules = caller_rules(draw, &world);
     rules.extend(provider_rules(draw, &world));
     world.rules = rules;
@@ -144,10 +148,27 @@ fn costs(draw: &mut Draw) -> Vec<CostTable> {
     tables
 }
 
+/// A rule of callers alone with few hits for a long time, so that bonuses and pools come to bear.
+fn lone_rule(draw: &mut Draw, world: &World) -> Rule {
+    let mut user = rule(draw, world, ("user", Value::Any, (1, 2)));
+    (user.mode, user.only) = (None, None);
+    let windows = [("day", 86_400_000), ("month", 2_592_000_000)];
+    for limit in &mut user.limits {
+        let (text, ms) = draw.pick(&windows);
+        limit.name = Some("daily".to_owned());
+        limit.window = Window { text, ms: Some(ms) };
+        limit.algorithm = Algorithm::Calendar;
+        limit.burst = None;
+        limit.rate = limit.rate.map(|_| draw.between(0, 6));
+        limit.mode = None;
+    }
+    user
+}
+
 /// Rules whose limits are the callers' own.
 fn caller_rules(draw: &mut Draw, world: &World) -> Vec<Rule> {
     let mut rules = Vec::new();
-    let mut user = rule(draw, world, ("user", Value::Any, (0, 3)));
+    let mut user = rule(draw, world, ("user", Value::Any, (1, 3)));
     user.below = nested(draw, world);
     rules.push(user);
     if draw.chance(30) {
@@ -234,7 +255,7 @@ fn limit(draw: &mut Draw, world: &World) -> Limit {
     let is_bucket = algorithm == Algorithm::Bucket;
     let mut limit = Limit {
         // Overrides are by name, and would make buckets of different rates.
-        name: draw.maybe(75, |draw| draw.name(&LIMIT_NAMES)).filter(|_| !is_bucket),
+        name: draw.maybe(80, |draw| draw.name(&LIMIT_NAMES)).filter(|_| !is_bucket),
         rate: Some(amount(draw)),
         by_tier: Vec::new(),
         window,
