@@ -328,7 +328,6 @@ fn charges<'p>(
     outcome: Option<&Outcome>,
     modes: ModeSettings,
 ) -> SmallVec<[Charged<'p>; FEW]> {
-    let levels = outcome.map_or(&[][..], |outcome| &outcome.levels);
     let decisions = outcome.into_iter().flat_map(|outcome| &outcome.decisions);
     let mut decisions = decisions.copied().map(Some).chain(std::iter::repeat(None));
     let charges = plan.limits.iter().zip(&plan.batch.charges);
@@ -338,7 +337,7 @@ fn charges<'p>(
             charge,
             decision: decisions.next().flatten(),
             mode: modes.judged(limit.mode),
-            reason: Reason::of(charge, levels),
+            reason: Reason::of(charge, outcome),
         })
         .collect()
 }

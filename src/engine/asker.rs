@@ -235,6 +235,21 @@ descriptors:
     }
 
     #[tokio::test]
+    async fn a_limit_of_zero_is_no_access_again_when_its_bonus_has_ended() {
+        let bench = Bench::knowing(
+            POLICY,
+            "callers: {ann: {overrides: {daily: 0}, bonuses: [
+               {limit: daily, amount: 1, until: 2023-11-14}]}}",
+        );
+        check(&bench, "user=ann", Code::Ok, 0).await;
+        let spent = check(&bench, "user=ann", Code::OverLimit, 0).await;
+        assert_eq!(reason(&spent), "over_limit");
+        bench.clock.advance(Duration::from_secs(2 * 3_600));
+        let ended = check(&bench, "user=ann", Code::OverLimit, 0).await;
+        assert_eq!(reason(&ended), "no_access");
+    }
+
+    #[tokio::test]
     async fn a_disabled_caller_is_refused_for_that_and_with_its_children() {
         let bench =
             Bench::knowing(POLICY, "callers: {acme: {disabled: true}, ann: {parent: acme}}");

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use crate::limit::Bonus;
 use crate::store::Charge;
+use crate::store::Outcome;
 
 /// Why a request is refused, from what waiting helps most to what it never helps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,8 +47,10 @@ impl Reason {
         }
     }
 
-    /// Why a charge would be refused, when gauges stand at `levels`.
-    pub(super) fn of(charge: &Charge, levels: &[u8]) -> Self {
+    /// Why a charge would be refused, when the store decided so; None while it is out.
+    pub(super) fn of(charge: &Charge, outcome: Option<&Outcome>) -> Self {
+        let levels = outcome.map_or(&[][..], |outcome| &outcome.levels);
+        let ended = |bonus: &Bonus| outcome.is_some_and(|outcome| bonus.until <= outcome.at);
         let whole = charge.limit.capacity();
         let open = charge.open.hits.min(whole);
         let pressed = charge.open.pressed.iter().any(|pressed| {
@@ -55,7 +59,7 @@ impl Reason {
             hits.is_some_and(|hits| *hits < open)
         });
         match (whole, pressed) {
-            (0, _) if charge.bonuses.is_empty() => Self::NoAccess,
+            (0, _) if charge.bonuses.iter().all(ended) => Self::NoAccess,
             (_, true) => Self::Pressure,
             _ if open < whole => Self::Reserved,
             _ => Self::OverLimit,

@@ -1,0 +1,213 @@
+//! Draws directories, their edits, and requests.
+
+use std::collections::BTreeMap;
+
+use super::draw::Draw;
+use super::policies::LIMIT_NAMES;
+use super::policies::OPERATIONS;
+use super::policies::PROVIDERS;
+use super::policies::ROLES;
+use super::policies::TIERS;
+use super::world::Algorithm;
+use super::world::Ask;
+use super::world::AskPart;
+use super::world::Bonus;
+use super::world::People;
+use super::world::Person;
+use super::world::WHOLE;
+use super::world::World;
+
+/// Who may be in the directory, each with who may be its parent.
+const LINES: [(&str, &[&str]); 6] = [
+    ("cat", &["ann", "corp"]),
+    ("ann", &["team"]),
+    ("bob", &["team", "corp"]),
+    ("team", &["corp"]),
+    ("corp", &["group"]),
+    ("group", &[]),
+];
+
+/// Who may ask: some of those, and one whom no directory knows.
+const CALLERS: [&str; 6] = ["ann", "ann", "bob", "cat", "team", "eve"];
+
+/// Who asks in one history, for whose offers: few, so that they spend from the same counters.
+pub struct Cast {
+    callers: Vec<String>,
+    providers: Vec<String>,
+    /// Whether nothing but callers' own limits is asked for.
+    alone: bool,
+}
+
+impl Cast {
+    pub fn new(draw: &mut Draw, world: &World) -> Self {
+        let callers = draw.several((1, 4), |draw| draw.name(&CALLERS));
+        let providers = draw.several((1, 3), |draw| draw.name(&PROVIDERS));
+        Self { callers, providers, alone: world.rules.len() == 1 }
+    }
+}
+
+/// What happens between two requests.
+const STEPS: [(u64, u64); 10] = [
+    (0, 0),
+    (0, 2),
+    (0, 2),
+    (1, 60),
+    (1, 60),
+    (1, 2_000),
+    (1, 2_000),
+    (1_000, 90_000),
+    (1, 4_000_000),
+    (1, 200_000_000),
+];
+
+/// Milliseconds until the next request.
+pub fn step(draw: &mut Draw) -> u64 {
+    let (low, high) = draw.pick(&STEPS);
+    draw.between(low, high)
+}
+
+/// A directory.
+pub fn people(draw: &mut Draw, now_ms: u64) -> People {
+    let mut people = People::new();
+    // From the top down, so that parents are there.
+    for (name, parents) in LINES.into_iter().rev() {
+        if !draw.chance(90) {
+            continue;
+        }
+        let parents: Vec<&str> =
+            parents.iter().copied().filter(|parent| may_be_above(&people, parent)).collect();
+        let parent =
+            if parents.is_empty() { None } else { draw.maybe(85, |draw| draw.name(&parents)) };
+        let has_parent = parent.is_some();
+        let person = Person {
+            tier: draw.maybe(50, tier),
+            parent,
+            share: draw.maybe(40, |draw| draw.between(0, WHOLE)).filter(|_| has_parent),
+            pool: draw.chance(60) && has_parent,
+            roles: draw.several((0, 2), |draw| draw.name(&ROLES)),
+            overrides: draw.several((0, 1), override_).into_iter().collect(),
+            bonuses: Vec::new(),
+            disabled: draw.chance(3),
+        };
+        people.insert(name.to_owned(), person);
+        for _ in 0..draw.between(0, 5) {
+            add_bonus(draw, people.get_mut(name).unwrap(), now_ms);
+        }
+    }
+    people
+}
+
+/// Whether somebody is there and may have one more below.
+fn may_be_above(people: &People, name: &str) -> bool {
+    let mut length = 0;
+    let mut next = Some(name);
+    while let Some(person) = next.map(|name| people.get(name)) {
+        let Some(person) = person else { return false };
+        next = person.parent.as_deref();
+        length += 1;
+    }
+    length <= 3
+}
+
+/// One change of somebody's.
+pub fn edit(draw: &mut Draw, world: &mut World, people: &mut People, now_ms: u64) {
+    let mut buckets = false;
+    world.each_limit(&mut |limit, own| buckets |= own && limit.algorithm == Algorithm::Bucket);
+    let names: Vec<String> = people.keys().cloned().collect();
+    if names.is_empty() {
+        return;
+    }
+    let person = people.get_mut(&draw.pick(&names)).unwrap();
+    match draw.between(0, 7) {
+        0 => person.tier = draw.maybe(80, tier),
+        1 => person.overrides = draw.several((0, 2), override_).into_iter().collect(),
+        2 | 3 => add_bonus(draw, person, now_ms),
+        4 => {
+            for bonus in &mut person.bonuses {
+                bonus.amount = draw.between(1, 15);
+                bonus.until_ms = now_ms + draw.between(1, 900_000_000);
+            }
+        }
+        5 if draw.chance(30) => person.bonuses.clear(),
+        5 => person.disabled = draw.chance(25),
+        6 => person.pool = person.parent.is_some() && draw.chance(50),
+        // A share would make buckets of different rates.
+        _ if buckets => person.roles = draw.several((0, 2), |draw| draw.name(&ROLES)),
+        _ => person.share = person.parent.as_ref().map(|_| draw.between(0, WHOLE)),
+    }
+}
+
+fn tier(draw: &mut Draw) -> String {
+    if draw.chance(10) { "gold".to_owned() } else { draw.name(&TIERS) }
+}
+
+fn override_(draw: &mut Draw) -> (String, u64) {
+    let amount = if draw.chance(10) { 0 } else { draw.between(1, 90) };
+    (draw.name(&LIMIT_NAMES), amount)
+}
+
+fn add_bonus(draw: &mut Draw, person: &mut Person, now_ms: u64) {
+    // Some ids are as long as they may be.
+    let id = draw.name(&["a", "b", "c", "d", "bonus-whose-id-has-no-room-to-go"]);
+    if person.bonuses.iter().any(|bonus| bonus.id == id) {
+        return;
+    }
+    let lasts_ms = draw.pick(&[60_000, 90_000_000, 900_000_000, 900_000_000, 40_000_000_000]);
+    let until_ms = now_ms + draw.between(lasts_ms / 10, lasts_ms);
+    let bonus = Bonus { id, limit: draw.name(&LIMIT_NAMES), amount: draw.between(1, 12), until_ms };
+    person.bonuses.push(bonus);
+}
+
+/// A request.
+pub fn ask(draw: &mut Draw, cast: &Cast) -> Ask {
+    let caller = draw.pick(&cast.callers);
+    let provider = draw.pick(&cast.providers);
+    let operation = draw.name(&OPERATIONS);
+    let names: BTreeMap<&str, &str> =
+        BTreeMap::from([("user", caller.as_str()), ("provider", &provider), ("op", &operation)]);
+    let mut parts = draw.several((1, 3), |draw| part(draw, cast, &names));
+    for (key, values) in [
+        ("tier", ["free", "premium", "enterprise", "silver"].as_slice()),
+        ("priority", ["1", "2", "3", "4", "5", "low"].as_slice()),
+        ("operation", OPERATIONS.as_slice()),
+    ] {
+        if draw.chance(25) {
+            let index = draw.index(parts.len());
+            let entries = &mut parts[index].entries;
+            let place = draw.index(entries.len() + 1);
+            entries.insert(place, (key.to_owned(), draw.name(values)));
+        }
+    }
+    Ask { parts }
+}
+
+fn part(draw: &mut Draw, cast: &Cast, names: &BTreeMap<&str, &str>) -> AskPart {
+    const WAYS: [&[&str]; 12] = [
+        &["user"],
+        &["user"],
+        &["user", "op"],
+        &["user", "op"],
+        &["user", "op", "size"],
+        &["provider"],
+        &["provider"],
+        &["provider"],
+        &["provider", "endpoint"],
+        &["provider", "endpoint"],
+        &["api", "user"],
+        &["nothing"],
+    ];
+    let way = if cast.alone { WAYS[0] } else { draw.pick(&WAYS) };
+    let entry = |key: &&str| {
+        let value = names.get(key).copied().unwrap_or("x");
+        (key.to_string(), value.to_owned())
+    };
+    let entries = way.iter().map(entry).collect();
+    let hits = match draw.between(0, 19) {
+        0 => 0,
+        1..=11 => 1,
+        12..=16 => i64::try_from(draw.between(2, 6)).unwrap(),
+        17 | 18 => i64::try_from(draw.between(5, 120)).unwrap(),
+        _ => -i64::try_from(draw.between(1, 12)).unwrap(),
+    };
+    AskPart { entries, hits }
+}

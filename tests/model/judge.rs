@@ -1,0 +1,325 @@
+//! The plain model: decides requests from lists of what was spent, by trying every instant there is.
+
+use std::collections::HashMap;
+
+use super::ledger::Ledger;
+use super::ledger::Periods;
+use super::plan::Charge;
+use super::plan::Gift;
+use super::plan::Plan;
+use super::told;
+use super::told::Told;
+use super::who::Who;
+use super::who::part_of;
+use super::world::Ask;
+use super::world::Capacity;
+use super::world::Level;
+use super::world::Mode;
+use super::world::Only;
+use super::world::Overdraft;
+use super::world::People;
+use super::world::WHOLE;
+use super::world::World;
+
+/// How far below its beginning a level of pressure ends, if nothing says it.
+const HYSTERESIS: u64 = 500;
+
+/// Whether hits pass, and if not, when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Now,
+    AfterMs(u64),
+    Never,
+}
+
+/// How one limit decided.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    pub fit: Fit,
+    pub remaining: u64,
+    pub reset_ms: Option<u64>,
+    /// Why it would refuse.
+    pub reason: &'static str,
+}
+
+/// All that is remembered.
+pub struct Model {
+    /// By path and tag.
+    ledgers: HashMap<(String, String), Ledger>,
+    /// What was spent of bonuses, by path, tag, owner and id; and until when that is remembered.
+    gifts: HashMap<(String, String, String, String), (u64, u64)>,
+    /// Levels of pressure, by path.
+    levels: HashMap<String, usize>,
+    periods: Periods,
+}
+
+/// A path whose rule knows pressure, with the level at which it stands.
+struct Gauge<'w> {
+    path: String,
+    capacity: &'w Capacity,
+    level: usize,
+}
+
+/// One request on its way.
+struct Case<'c, 'w> {
+    model: &'c mut Model,
+    who: &'c Who<'w>,
+    charges: &'c [Charge<'w>],
+    /// One for each charge.
+    ledgers: Vec<Ledger>,
+    gauges: Vec<Gauge<'w>>,
+    now: u64,
+}
+
+impl Model {
+    pub fn new(zone: &str) -> Self {
+        Self {
+            ledgers: HashMap::new(),
+            gifts: HashMap::new(),
+            levels: HashMap::new(),
+            periods: Periods::new(zone),
+        }
+    }
+
+    /// The answer to a request.
+    pub fn answer(&mut self, (world, people): (&World, &People), ask: &Ask, now: u64) -> Told {
+        let who = Who::new(world, people, ask);
+        let plan = Plan::new(world, ask, &who);
+        if let Some(denial) = plan.denial() {
+            return told::denied(world, &who, &plan, denial);
+        }
+        let charges = &plan.charges;
+        let take = |charge| self.ledgers.remove(&counter(charge)).unwrap_or_default();
+        let ledgers = charges.iter().map(take).collect();
+        let mut case = Case { model: self, who: &who, charges, ledgers, gauges: Vec::new(), now };
+        let (admitted, decisions) = case.decide();
+        let level = case.gauges.iter().map(|gauge| gauge.level).max().unwrap_or(0);
+        let kept = charges.iter().map(counter).zip(case.ledgers);
+        self.ledgers.extend(kept);
+        told::decided(world, &who, &plan, (admitted, &decisions, level))
+    }
+}
+
+impl<'w> Case<'_, 'w> {
+    fn decide(&mut self) -> (bool, Vec<Decision>) {
+        self.ledgers.iter_mut().for_each(|ledger| ledger.tidy(self.now));
+        self.read_gauges();
+        let mut decisions: Vec<Decision> = Vec::new();
+        for charge in self.charges {
+            self.remember_gifts(charge);
+            let (fit, reason) = (self.fit(charge), self.reason(charge));
+            decisions.push(Decision { fit, remaining: 0, reset_ms: None, reason });
+        }
+        // The limits of one rule in one mode stand or fall together.
+        let group = |charge: &Charge<'_>| (charge.path.clone(), charge.mode);
+        let fits = |one: &Charge<'_>| {
+            let all = self.charges.iter().zip(&decisions);
+            all.filter(|(other, _)| group(other) == group(one))
+                .all(|(_, made)| made.fit == Fit::Now)
+        };
+        let of_mode = |mode| self.charges.iter().filter(move |charge| charge.mode == mode);
+        let enforced = of_mode(Mode::Enforce).all(fits);
+        let quotas = of_mode(Mode::Quota).count() == 0 || of_mode(Mode::Quota).any(fits);
+        let admitted = enforced && quotas;
+        let spending: Vec<bool> = self.charges.iter().map(|one| admitted && fits(one)).collect();
+        for (charge, spends) in self.charges.iter().zip(spending) {
+            if spends {
+                self.spend(charge);
+            }
+        }
+        for (charge, decision) in self.charges.iter().zip(&mut decisions) {
+            decision.remaining = self.left(charge, self.now);
+            let ledger = &self.ledgers[charge.index];
+            decision.reset_ms = ledger.reset(&charge.form, &mut self.model.periods, self.now);
+        }
+        (admitted, decisions)
+    }
+
+    /// Finds how high pressure is on each path of the request whose rule knows some.
+    fn read_gauges(&mut self) {
+        for charge in self.charges {
+            let Some(capacity) = &charge.rule.capacity else { continue };
+            let is_known = self.gauges.iter().any(|gauge| gauge.path == charge.path);
+            if is_known || capacity.pressure.is_empty() {
+                continue;
+            }
+            let known = self.model.levels.get(&charge.path).copied().unwrap_or(0);
+            let mut gauge = Gauge { path: charge.path.clone(), capacity, level: known };
+            gauge.level = self.level_at(&gauge, self.now);
+            self.model.levels.insert(gauge.path.clone(), gauge.level);
+            self.gauges.push(gauge);
+        }
+    }
+
+    /// The level at which a gauge stands at a time, if nobody spends until then: the highest that any
+    /// limit's use is above. One that held before holds until the use is down at its end.
+    fn level_at(&self, gauge: &Gauge<'_>, at: u64) -> usize {
+        let levels =
+            gauge.capacity.pressure.iter().enumerate().map(|(index, level)| (index + 1, level));
+        let holds = |(number, level): &(usize, &Level)| {
+            let until = level.until.unwrap_or(level.above.saturating_sub(HYSTERESIS));
+            let point = if *number <= gauge.level { until } else { level.above };
+            let mut own = self.charges.iter().filter(|charge| charge.path == gauge.path);
+            own.any(|charge| part_of(point, charge.form.capacity()) < self.used(charge, at))
+        };
+        levels.filter(holds).map(|(number, _)| number).max().unwrap_or(0)
+    }
+
+    fn used(&self, charge: &Charge<'_>, at: u64) -> u64 {
+        self.ledgers[charge.index].used(&charge.form, at)
+    }
+
+    /// How much of a limit is open to the caller's tier: all but what is reserved for those above.
+    fn unreserved(&self, charge: &Charge<'_>) -> u64 {
+        let tiers = self.who.tiers_above();
+        let reserved = charge
+            .rule
+            .capacity
+            .iter()
+            .flat_map(|capacity| tiers.iter().filter_map(|tier| capacity.reserve.get(tier)));
+        part_of(WHOLE - reserved.sum::<u64>(), charge.form.capacity())
+    }
+
+    /// The same at a time, with what pressure leaves of it then.
+    fn open(&self, charge: &Charge<'_>, at: u64) -> u64 {
+        let unreserved = self.unreserved(charge);
+        let mut open = unreserved;
+        for gauge in &self.gauges {
+            // A request is decided, and told of, by the level that it finds.
+            let level = if at == self.now { gauge.level } else { self.level_at(gauge, at) };
+            let mut only: Option<&Only> = None;
+            for (index, level) in gauge.capacity.pressure.iter().take(level).enumerate() {
+                // What a level says, holds above it until another says something else; but nobody whom
+                // a level keeps out gets in again further up.
+                only = level.only.as_ref().or(only);
+                if charge.path == gauge.path {
+                    let is_out = only.is_some_and(|only| !self.who.is_among(only, index + 1));
+                    open = if is_out { 0 } else { open };
+                } else if charge.of_caller {
+                    let tier = self.who.tier_name().and_then(|tier| level.scale.get(tier));
+                    open = open.min(part_of(*tier.unwrap_or(&WHOLE), unreserved));
+                }
+            }
+        }
+        open
+    }
+
+    /// What is left of the bonuses that hold at a time.
+    fn given(&self, charge: &Charge<'_>, at: u64) -> u64 {
+        let live = charge.gifts.iter().filter(|gift| at < gift.until_ms);
+        live.map(|gift| gift.amount.saturating_sub(self.gone(charge, gift))).sum()
+    }
+
+    /// What has been spent of a bonus.
+    fn gone(&self, charge: &Charge<'_>, gift: &Gift) -> u64 {
+        let known = self.model.gifts.get(&gift_key(charge, gift));
+        known.filter(|(_, until)| self.now < *until).map_or(0, |(spent, _)| *spent)
+    }
+
+    /// Whoever prolongs a bonus does not give it anew.
+    fn remember_gifts(&mut self, charge: &Charge<'_>) {
+        for gift in charge.gifts.iter().filter(|gift| self.now < gift.until_ms) {
+            let known = self.model.gifts.get_mut(&gift_key(charge, gift));
+            if let Some((_, until)) = known.filter(|(_, until)| self.now < *until) {
+                *until = gift.until_ms.max(*until);
+            }
+        }
+    }
+
+    fn left(&self, charge: &Charge<'_>, at: u64) -> u64 {
+        self.open(charge, at).saturating_sub(self.used(charge, at)) + self.given(charge, at)
+    }
+
+    fn fits_at(&self, charge: &Charge<'_>, at: u64) -> bool {
+        let need = match (u64::try_from(charge.hits), charge.form.overdraft) {
+            (Err(_), _) => 0,
+            (Ok(hits), Overdraft::None) => hits,
+            // Something must be left, whatever is asked for.
+            (Ok(_), Overdraft::Allow | Overdraft::Clip) => 1,
+        };
+        need <= self.left(charge, at)
+    }
+
+    /// When a charge fits: now, or at the first instant of all at which anything changes.
+    fn fit(&self, charge: &Charge<'_>) -> Fit {
+        if self.fits_at(charge, self.now) {
+            return Fit::Now;
+        }
+        let all = self.charges.iter();
+        let mut instants: Vec<u64> = all
+            .flat_map(|one| self.ledgers[one.index].falls(&one.form, self.now))
+            .filter(|at| self.now < *at)
+            .collect();
+        instants.sort_unstable();
+        instants.dedup();
+        match instants.into_iter().find(|at| self.fits_at(charge, *at)) {
+            None => Fit::Never,
+            Some(at) => {
+                assert!(!self.fits_at(charge, at - 1), "the model has overlooked an instant");
+                Fit::AfterMs(at - self.now)
+            }
+        }
+    }
+
+    fn reason(&self, charge: &Charge<'_>) -> &'static str {
+        let capacity = charge.form.capacity();
+        let unreserved = self.unreserved(charge);
+        let has_gifts = charge.gifts.iter().any(|gift| self.now < gift.until_ms);
+        if capacity == 0 && !has_gifts {
+            "no_access"
+        } else if self.open(charge, self.now) < unreserved {
+            "pressure"
+        } else if unreserved < capacity {
+            "reserved"
+        } else {
+            "over_limit"
+        }
+    }
+
+    /// Spends first what is open, then the bonuses, the soonest to end first; gives back the other way.
+    fn spend(&mut self, charge: &Charge<'_>) {
+        let mut rest = charge.hits.unsigned_abs();
+        let mut base = 0;
+        let mut gifts: Vec<&Gift> =
+            charge.gifts.iter().filter(|gift| self.now < gift.until_ms).collect();
+        if charge.hits < 0 {
+            gifts.reverse();
+        } else {
+            let open = self.open(charge, self.now);
+            base = rest.min(open.saturating_sub(self.used(charge, self.now)));
+            rest -= base;
+        }
+        for gift in gifts {
+            let gone = self.gone(charge, gift);
+            let known = self.model.gifts.entry(gift_key(charge, gift)).or_insert((0, 0));
+            // What was forgotten starts anew.
+            let until = if self.now < known.1 { known.1.max(gift.until_ms) } else { gift.until_ms };
+            let left = if charge.hits < 0 { gone } else { gift.amount.saturating_sub(gone) };
+            let part = rest.min(left);
+            rest -= part;
+            let gone = if charge.hits < 0 { gone - part } else { gone + part };
+            *known = if gone == 0 { (0, 0) } else { (gone, until) };
+        }
+        let periods = &mut self.model.periods;
+        let ledger = &mut self.ledgers[charge.index];
+        if charge.hits < 0 {
+            ledger.give_back(&charge.form, (rest, self.now));
+            return;
+        }
+        if charge.form.overdraft == Overdraft::Allow {
+            base += rest;
+        }
+        if 0 < base {
+            ledger.spend(&charge.form, periods, (base, self.now));
+        }
+    }
+}
+
+fn counter(charge: &Charge<'_>) -> (String, String) {
+    (charge.path.clone(), charge.tag.clone())
+}
+
+fn gift_key(charge: &Charge<'_>, gift: &Gift) -> (String, String, String, String) {
+    let (path, tag) = counter(charge);
+    (path, tag, gift.owner.clone(), gift.id.clone())
+}

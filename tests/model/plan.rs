@@ -1,0 +1,286 @@
+//! Which limits a request meets, by the documentation.
+
+use super::ledger::Form;
+use super::who::Allowance;
+use super::who::Who;
+use super::who::base;
+use super::who::of_tier;
+use super::who::value_of;
+use super::world::Ask;
+use super::world::AskPart;
+use super::world::CostTable;
+use super::world::Limit;
+use super::world::Mode;
+use super::world::Rule;
+use super::world::Value;
+use super::world::World;
+
+/// A limit that a request meets.
+pub struct Charge<'w> {
+    /// Its place among those of the request.
+    pub index: usize,
+    /// Names the counter, with `tag`.
+    pub path: String,
+    pub tag: String,
+    pub rule: &'w Rule,
+    pub limit: &'w Limit,
+    pub label: String,
+    pub mode: Mode,
+    pub form: Form,
+    /// Bonuses, the soonest to end first.
+    pub gifts: Vec<Gift>,
+    /// Whether it is the caller's own.
+    pub of_caller: bool,
+    /// What to spend, or, below zero, to give back.
+    pub hits: i64,
+    /// By descriptors that end there; spent and given back.
+    ending: (i64, i64),
+    /// By those that pass through.
+    passing: (i64, i64),
+}
+
+/// A bonus that somebody in the line has on a limit.
+#[derive(Clone, Debug)]
+pub struct Gift {
+    pub owner: String,
+    pub id: String,
+    pub amount: u64,
+    pub until_ms: u64,
+}
+
+/// What one descriptor meets.
+#[derive(Default)]
+pub struct Part {
+    pub charges: Vec<usize>,
+    pub denied: bool,
+    /// It ends at limits, none of which is one for the caller.
+    pub unlimited: bool,
+}
+
+pub struct Plan<'w> {
+    world: &'w World,
+    ask: &'w Ask,
+    who: &'w Who<'w>,
+    pub charges: Vec<Charge<'w>>,
+    pub parts: Vec<Part>,
+}
+
+/// A rule on the way of a descriptor.
+struct Met<'w> {
+    rule: &'w Rule,
+    /// The rule's place in the policy.
+    place: String,
+    /// Entries that lead there, as what they count under.
+    steps: Vec<(String, String)>,
+    passing: bool,
+}
+
+impl<'w> Plan<'w> {
+    pub fn new(world: &'w World, ask: &'w Ask, who: &'w Who<'w>) -> Self {
+        let mut plan = Self { world, ask, who, charges: Vec::new(), parts: Vec::new() };
+        for part in &ask.parts {
+            let part = plan.part(part);
+            plan.parts.push(part);
+        }
+        for charge in &mut plan.charges {
+            let spent = charge.ending.0.max(charge.passing.0);
+            charge.hits = spent - charge.ending.1.max(charge.passing.1);
+        }
+        plan
+    }
+
+    /// Why nothing is asked of any limit, if so.
+    pub fn denial(&self) -> Option<&'static str> {
+        let spends = self.ask.parts.iter().any(|part| 0 <= part.hits);
+        if self.who.is_disabled() && spends {
+            return Some("disabled");
+        }
+        self.parts.iter().any(|part| part.denied).then_some("no_access")
+    }
+
+    fn part(&mut self, asked: &AskPart) -> Part {
+        let mut part = Part::default();
+        let path: Vec<&(String, String)> =
+            asked.entries.iter().filter(|(key, _)| !self.is_qualifier(key)).collect();
+        let mut way: Vec<Met<'w>> = Vec::new();
+        let mut level = &self.world.rules;
+        for (key, value) in path.iter().copied() {
+            let Some(rule) = find(level, key, value) else { break };
+            let (place, step) = match &rule.value {
+                Value::Any => (key.clone(), value.clone()),
+                Value::Exact(value) => (format!("{key}={value}"), value.clone()),
+                Value::Prefix { prefix, shared: false } => {
+                    (format!("{key}={prefix}*"), value.clone())
+                }
+                Value::Prefix { prefix, shared: true } => {
+                    (format!("{key}={prefix}*"), format!("{prefix}*"))
+                }
+            };
+            let (place, mut steps) = match way.last() {
+                None => (place, Vec::new()),
+                Some(above) => (format!("{}/{place}", above.place), above.steps.clone()),
+            };
+            steps.push((key.clone(), step));
+            let passing = steps.len() < path.len();
+            way.push(Met { rule, place, steps, passing });
+            level = &rule.below;
+        }
+        for met in &way {
+            let is_out = met.rule.only.as_ref().is_some_and(|only| !self.who.is_among(only, 0));
+            part.denied |= is_out && 0 <= asked.hits;
+        }
+        for met in way.iter().filter(|met| met.rule.cascade || !met.passing) {
+            self.meet(&mut part, met, asked.hits);
+            part.unlimited |= !met.passing && !met.rule.limits.is_empty();
+        }
+        part.unlimited &= part.charges.is_empty();
+        part
+    }
+
+    fn is_qualifier(&self, key: &str) -> bool {
+        let caller = self.world.caller.as_ref();
+        let of_tier = caller.and_then(|caller| caller.tier_key.as_deref());
+        let priority = caller.and_then(|caller| caller.priority.as_ref());
+        let of_priority = priority.and_then(|priority| priority.key.as_deref());
+        self.world.qualifiers.iter().any(|name| name == key)
+            || [of_tier, of_priority].contains(&Some(key))
+    }
+
+    /// Meets a rule on each counter that it has for the caller.
+    fn meet(&mut self, part: &mut Part, met: &Met<'w>, hits: i64) {
+        let key = self.world.caller.as_ref().map(|caller| caller.key.as_str());
+        let is_name = |(name, _): &(String, String)| Some(name.as_str()) == key;
+        let of_caller = met.steps.iter().any(is_name);
+        if !of_caller || self.who.line.is_empty() {
+            return self.meet_on(part, met, (None, hits));
+        }
+        for member in 0..self.who.accounts() {
+            self.meet_on(part, met, (Some(member), hits));
+        }
+    }
+
+    fn meet_on(&mut self, part: &mut Part, met: &Met<'w>, (member, hits): (Option<usize>, i64)) {
+        let key = self.world.caller.as_ref().map(|caller| caller.key.as_str());
+        let of_caller = met.steps.iter().any(|(name, _)| Some(name.as_str()) == key);
+        let step = |(name, value): &(String, String)| match member {
+            Some(member) if Some(name.as_str()) == key => {
+                format!("{name}={}", self.who.line[member].0)
+            }
+            _ => format!("{name}={value}"),
+        };
+        let path: Vec<String> = met.steps.iter().map(step).collect();
+        let path = path.join("|");
+        let mut limits: Vec<usize> = (0..met.rule.limits.len()).collect();
+        limits.sort_by_key(|index| mode(met.rule, &met.rule.limits[*index]));
+        for index in limits {
+            let limit = &met.rule.limits[index];
+            let mode = mode(met.rule, limit);
+            let allowance = match member {
+                None => of_tier(limit, self.who.tier),
+                Some(member) => self.who.allowance(member, limit),
+            };
+            let form = match allowance {
+                Allowance::Counted(form) => form,
+                Allowance::Elsewhere | Allowance::Unlimited => continue,
+                Allowance::None => {
+                    part.denied |= mode != Mode::Shadow && 0 <= hits;
+                    continue;
+                }
+            };
+            let tag = tag(met.rule, index);
+            let known = self.charges.iter().position(|one| one.path == path && one.tag == tag);
+            let place = known.unwrap_or(self.charges.len());
+            if known.is_none() {
+                self.charges.push(Charge {
+                    index: place,
+                    path: path.clone(),
+                    tag,
+                    rule: met.rule,
+                    limit,
+                    label: label(&met.place, limit),
+                    mode,
+                    form,
+                    gifts: member.map_or(Vec::new(), |member| gifts(self.who, member, limit)),
+                    of_caller,
+                    hits: 0,
+                    ending: (0, 0),
+                    passing: (0, 0),
+                });
+            }
+            part.charges.push(place);
+            let costs = limit.cost.map(|cost| &self.world.costs[cost]);
+            let cost = costs.map_or(hits.abs(), |table| cost(table, self.ask, hits.abs()));
+            let charge = &mut self.charges[place];
+            // Descriptors that end there add up; those that pass through are one request.
+            let sums = if met.passing { &mut charge.passing } else { &mut charge.ending };
+            let sum = if hits < 0 { &mut sums.1 } else { &mut sums.0 };
+            *sum = if met.passing { cost.max(*sum) } else { cost + *sum };
+        }
+    }
+}
+
+/// The rule for an entry: exact, else the first prefix, else any.
+fn find<'w>(level: &'w [Rule], key: &str, value: &str) -> Option<&'w Rule> {
+    let rules = || level.iter().filter(|rule| rule.key == key);
+    let exact = rules().find(|rule| matches!(&rule.value, Value::Exact(own) if own == value));
+    let prefix = || {
+        rules().find(
+            |rule| matches!(&rule.value, Value::Prefix { prefix, .. } if value.starts_with(prefix)),
+        )
+    };
+    exact.or_else(prefix).or_else(|| rules().find(|rule| rule.value == Value::Any))
+}
+
+fn mode(rule: &Rule, limit: &Limit) -> Mode {
+    limit.mode.or(rule.mode).unwrap_or(Mode::Enforce)
+}
+
+/// Names a limit on a path by what an edit of its amount leaves alone: algorithm, window, and which of
+/// the rule's twins it is.
+fn tag(rule: &Rule, index: usize) -> String {
+    let shape = |limit: &Limit| format!("{:?} {}", limit.algorithm, limit.window.text);
+    let own = shape(&rule.limits[index]);
+    let twins = rule.limits[..index].iter().filter(|twin| shape(twin) == own).count();
+    format!("{own} {twins}")
+}
+
+/// What answers call a limit.
+fn label(place: &str, limit: &Limit) -> String {
+    let window = limit.window.text;
+    match &limit.name {
+        Some(name) => name.clone(),
+        None if !limit.by_tier.is_empty() => format!("{place} by_tier/{window}"),
+        None => format!("{place} {}/{window}", base(limit).amount),
+    }
+}
+
+/// The bonuses of a member and of those below it in the line.
+fn gifts(who: &Who<'_>, member: usize, limit: &Limit) -> Vec<Gift> {
+    let mut gifts = Vec::new();
+    for (owner, person) in &who.line[..=member] {
+        let of_limit =
+            person.bonuses.iter().filter(|bonus| Some(&bonus.limit) == limit.name.as_ref());
+        gifts.extend(of_limit.map(|bonus| Gift {
+            owner: (*owner).to_owned(),
+            id: bonus.id.clone(),
+            amount: bonus.amount,
+            until_ms: bonus.until_ms,
+        }));
+    }
+    gifts.sort_by_key(|gift| gift.until_ms);
+    gifts
+}
+
+fn cost(table: &CostTable, ask: &Ask, asked: i64) -> i64 {
+    let fits = |when: (&String, &String)| value_of(ask, when.0) == Some(when.1);
+    let Some(line) = table.lines.iter().find(|line| line.when.iter().all(fits)) else {
+        return asked;
+    };
+    let asked = u64::try_from(asked).unwrap();
+    let cost = match line.per {
+        _ if asked == 0 => 0,
+        None => line.hits,
+        Some(per) => (asked * line.hits).div_ceil(per),
+    };
+    i64::try_from(cost).unwrap()
+}

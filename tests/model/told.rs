@@ -1,0 +1,160 @@
+//! What the model says to a request, in the words of an answer.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use serde_json::json;
+use tollgate::engine::Code;
+use tollgate::engine::Status;
+use tollgate::engine::StatusLimit;
+use tollgate::policy::Unit;
+
+use super::judge::Decision;
+use super::judge::Fit;
+use super::plan::Charge;
+use super::plan::Part;
+use super::plan::Plan;
+use super::who::Who;
+use super::world::Mode;
+use super::world::Window;
+use super::world::World;
+
+/// An answer, as far as the model has a say in it.
+#[derive(Debug, PartialEq)]
+pub struct Told {
+    pub code: Code,
+    pub statuses: Vec<Status>,
+    pub metadata: Json,
+}
+
+/// Reasons, from what waiting helps most to what it never helps.
+const REASONS: [&str; 4] = ["over_limit", "reserved", "pressure", "no_access"];
+
+/// The answer to a request that may not pass whatever the limits say.
+pub fn denied(world: &World, who: &Who<'_>, plan: &Plan<'_>, denial: &str) -> Told {
+    let status = |part: &Part| {
+        let is_over = part.denied || denial == "disabled";
+        let code = if is_over { Code::OverLimit } else { Code::Ok };
+        Status { code, limit: None, remaining: 0, reset: None }
+    };
+    let mut metadata = json!({ "domain": world.domain, "limits": [], "reason": denial });
+    tell_caller(&mut metadata, who, 0);
+    let statuses = plan.parts.iter().map(status).collect();
+    Told { code: Code::OverLimit, statuses, metadata }
+}
+
+/// The answer to a request that its limits decided at a level of pressure.
+pub fn decided(
+    world: &World,
+    who: &Who<'_>,
+    plan: &Plan<'_>,
+    (admitted, decisions, level): (bool, &[Decision], usize),
+) -> Told {
+    let all: Vec<(&Charge<'_>, &Decision)> = plan.charges.iter().zip(decisions).collect();
+    let limits: Json = all.iter().map(|(charge, decision)| describe(charge, decision)).collect();
+    let mut metadata = json!({ "domain": world.domain, "limits": limits });
+    tell_caller(&mut metadata, who, level);
+    if 0 < level {
+        metadata["pressure"] = json!(level);
+    }
+    if !admitted {
+        let refusing = all
+            .iter()
+            .filter(|(charge, decision)| charge.mode != Mode::Shadow && decision.fit != Fit::Now);
+        let rank = |reason: &str| REASONS.iter().position(|known| *known == reason);
+        let worst = refusing.map(|(_, decision)| decision.reason).max_by_key(|one| rank(one));
+        metadata["reason"] = json!(worst);
+    }
+    let status = |part: &Part| {
+        let met: Vec<_> = part.charges.iter().map(|index| all[*index]).collect();
+        status(part, &met)
+    };
+    let statuses = plan.parts.iter().map(status).collect();
+    Told { code: if admitted { Code::Ok } else { Code::OverLimit }, statuses, metadata }
+}
+
+fn tell_caller(metadata: &mut Json, who: &Who<'_>, level: usize) {
+    if let Some(tier) = who.tier_name() {
+        let priority = who.priority(level);
+        metadata["caller"] = json!({ "tier": tier, "priority": priority, "roles": who.roles() });
+    }
+}
+
+fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
+    let mode = match charge.mode {
+        Mode::Enforce => "enforce",
+        Mode::Quota => "quota",
+        Mode::Shadow => "shadow",
+    };
+    let mut limit = json!({
+        "name": charge.label,
+        "mode": mode,
+        "over": decision.fit != Fit::Now,
+        "amount": charge.form.amount,
+        "remaining": decision.remaining,
+    });
+    if let Fit::AfterMs(wait_ms) = decision.fit {
+        limit["wait_ms"] = json!(wait_ms);
+    }
+    if let Some(reset_ms) = decision.reset_ms {
+        limit["reset_ms"] = json!(reset_ms);
+    }
+    limit
+}
+
+/// Tells of the limit that refuses longest, else of the one with the least left; of equals, the one that
+/// resets last; a shadow only if there is nothing else.
+fn status(part: &Part, met: &[(&Charge<'_>, &Decision)]) -> Status {
+    let enforced = met.iter().filter(|(charge, _)| charge.mode != Mode::Shadow);
+    let told = enforced.min_by_key(tightness).or_else(|| met.iter().min_by_key(tightness));
+    let Some((charge, decision)) = told else {
+        let remaining = if part.unlimited { u32::MAX } else { 0 };
+        return Status { code: Code::Ok, limit: None, remaining, reset: None };
+    };
+    let is_over = charge.mode != Mode::Shadow && decision.fit != Fit::Now;
+    let name = charge.limit.name.clone().unwrap_or_default();
+    let limit = StatusLimit {
+        name: name.into(),
+        amount: u32::try_from(charge.form.amount).unwrap(),
+        unit: unit(charge.limit.window),
+    };
+    let until_whole = decision.reset_ms;
+    let ms = match decision.fit {
+        _ if !is_over => until_whole,
+        Fit::AfterMs(wait_ms) => Some(wait_ms),
+        // What never passes has at most the window.
+        _ => until_whole.filter(|ms| 0 < *ms).or(charge.limit.window.ms),
+    };
+    Status {
+        code: if is_over { Code::OverLimit } else { Code::Ok },
+        limit: Some(limit),
+        remaining: u32::try_from(decision.remaining).unwrap(),
+        reset: ms.map(Duration::from_millis),
+    }
+}
+
+/// What is smallest comes first.
+fn tightness(met: &&(&Charge<'_>, &Decision)) -> impl Ord + use<> {
+    let (_, decision) = met;
+    let resets = Reverse(decision.reset_ms);
+    match decision.fit {
+        Fit::Never => (0, 0, resets),
+        Fit::AfterMs(wait_ms) => (1, u64::MAX - wait_ms, resets),
+        Fit::Now => (2, decision.remaining, resets),
+    }
+}
+
+/// The protocol's unit of a window, if it has one.
+fn unit(window: Window) -> Option<Unit> {
+    match window.text {
+        "second" => Some(Unit::Second),
+        "minute" => Some(Unit::Minute),
+        "hour" => Some(Unit::Hour),
+        "day" => Some(Unit::Day),
+        "week" => Some(Unit::Week),
+        "month" => Some(Unit::Month),
+        "year" => Some(Unit::Year),
+        _ => None,
+    }
+}

@@ -1,0 +1,95 @@
+//! Engines, put together as the process does it.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+use tollgate::clock::Clock;
+use tollgate::engine::AnyStore;
+use tollgate::engine::Descriptor;
+use tollgate::engine::Engine;
+use tollgate::engine::EngineSettings;
+use tollgate::engine::ModeSettings;
+use tollgate::limit::Hits;
+use tollgate::metrics::Metrics;
+use tollgate::policy::CompileOptions;
+use tollgate::policy::Problem;
+use tollgate::policy::Source;
+use tollgate::policy::compile;
+use tollgate::policy::compile_callers;
+use tollgate::store::Directory;
+use tollgate::store::memory::Memory;
+use tollgate::store::redis::Redis;
+use tollgate::store::redis::RedisSettings;
+
+use super::PATIENCE;
+use super::redis::Server;
+use super::redis::until;
+
+/// Counters that the embedded store may keep: more than any test makes.
+const KEYS_MAX: usize = 1_000_000;
+
+/// An engine with a directory of files, and what keeps its store connected.
+pub struct Bench {
+    pub engine: Arc<Engine>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Bench {
+    /// An engine in memory.
+    pub fn in_memory(clock: &Clock) -> Self {
+        Self { engine: engine(AnyStore::Memory(Memory::new(KEYS_MAX)), clock), task: None }
+    }
+
+    /// An engine with a connection of its own to a server, whose calls may take their time.
+    pub async fn on_redis(server: &Server, clock: &Clock) -> Self {
+        let settings = RedisSettings { deadline: PATIENCE, ..RedisSettings::new(&server.url()) };
+        let (redis, connector) = Redis::try_new(&settings).unwrap();
+        let task = tokio::spawn(connector.run(std::future::pending()));
+        until("the store is connected", || redis.is_connected()).await;
+        Self { engine: engine(AnyStore::Redis(redis), clock), task: Some(task) }
+    }
+
+    /// Puts a policy in force.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn put_in_force(&self, policy: &str) -> Result<(), Vec<Problem>> {
+        let source = Source { path: "policy.yaml".to_owned(), text: policy.to_owned() };
+        self.engine.replace(compile(&[source], CompileOptions::default())?);
+        Ok(())
+    }
+
+    /// Lets the directory know these callers and nobody else.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn know(&self, callers: &str) -> Result<(), Vec<Problem>> {
+        let source = Source { path: "callers.yaml".to_owned(), text: callers.to_owned() };
+        self.engine.directory().replace(compile_callers(&[source])?);
+        Ok(())
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+fn engine(store: AnyStore, clock: &Clock) -> Arc<Engine> {
+    Arc::new(Engine::new(EngineSettings {
+        store,
+        directory: Directory::files(),
+        clock: clock.clone(),
+        modes: ModeSettings::default(),
+        metrics: Arc::new(Metrics::new()),
+    }))
+}
+
+/// A descriptor from `k=v,k=v`.
+pub fn descriptor(text: &str, hits: u64) -> Descriptor<'_> {
+    let entries = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
+    Descriptor { entries, hits: Hits::Spend(hits), limit: None }
+}
