@@ -50,7 +50,7 @@ use world::AskPart;
 use world::People;
 use world::World;
 
-const WORLDS: u64 = 32;
+const WORLDS: u64 = 24;
 
 /// A world, what knows it, and what has happened.
 struct Round {
