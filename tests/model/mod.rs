@@ -5,6 +5,18 @@
 //! `told.rs`, `ledger.rs`) reads the words. All three must say the same to every request, to the last
 //! number. The model knows nothing of Tollgate's arithmetic: what was spent are lines in a list, and when
 //! something would fit is found by trying every instant at which anything changes.
+//!
+//! What the documentation leaves open, as the model reads it:
+//! - A request is decided by the level of pressure that it finds, and what remains is told by that level too,
+//!   even if the request itself brings about the next one.
+//! - Whom a level of pressure keeps out, the levels above it keep out too, whatever their own `only` says.
+//! - The level follows the limits as they are for whoever asks; a tier without one of them does not read it.
+//! - A refusal under pressure or under a reserve is called so even if the whole limit is used up.
+//! - A limit with `overdraft` refuses also what costs nothing once it has nothing left.
+//! - What was spent of a bonus is remembered until the latest end that a request has seen of it.
+//! - A limit that never resets counts as the one that resets first where limits are equally tight.
+//! - A bucket's rate stays within a history: when a debt that another rate has paid is forgotten, depends on
+//!   when a store looks. No request names two callers.
 
 mod draw;
 mod histories;
@@ -38,7 +50,7 @@ use world::AskPart;
 use world::People;
 use world::World;
 
-const WORLDS: u64 = 32;
+const WORLDS: u64 = 24;
 
 /// A world, what knows it, and what has happened.
 struct Round {

@@ -122,10 +122,10 @@ fn priority(draw: &mut Draw, world: &World) -> Priority {
         add.insert(key, table(draw, &OPERATIONS));
     }
     Priority {
-        key: draw.maybe(60, |_| "priority".to_owned()),
+        key: draw.maybe(40, |_| "priority".to_owned()),
         default: draw.maybe(50, |draw| i64::try_from(draw.between(1, 4)).unwrap()),
         add,
-        under_pressure: draw.maybe(40, |draw| draw.addend(2)),
+        under_pressure: draw.maybe(75, |draw| draw.addend(2)),
     }
 }
 
@@ -329,7 +329,7 @@ fn capacity(draw: &mut Draw, world: &World) -> Capacity {
     let mut pressure: Vec<Level> = Vec::new();
     let mut above = draw.between(500, 7_000);
     let mut kept: BTreeMap<String, u64> = BTreeMap::new();
-    for _ in 0..draw.between(0, 4) {
+    for _ in 0..draw.between(1, 4) {
         if WHOLE < above {
             break;
         }
@@ -341,7 +341,7 @@ fn capacity(draw: &mut Draw, world: &World) -> Capacity {
                 scale.insert(tier.clone(), share);
             }
         }
-        let only = if scale.is_empty() || draw.chance(40) { Some(only(draw, world)) } else { None };
+        let only = if scale.is_empty() || draw.chance(60) { Some(only(draw, world)) } else { None };
         let until = draw.maybe(60, |draw| draw.between(0, above));
         pressure.push(Level { above, until, scale, only });
         above += draw.between(1, 3_000);
