@@ -4,14 +4,10 @@
 //! pure; reading files and noticing their changes is the application's.
 
 mod answer;
-mod caller;
 mod capacity;
 mod choice;
 mod classes;
-mod caller_form;
 mod callers;
-mod callers_read;
-mod callers_schema;
 mod compile;
 mod cost;
 mod explain;
@@ -34,20 +30,20 @@ mod wait;
 
 pub use answer::Answer;
 pub use answer::AnswerMetadata;
-pub use caller::Caller;
-pub use caller::CallerBonus;
-pub use caller::Lineage;
-pub use caller::Member;
-pub use caller::PARENTS_MAX;
-pub use caller::Share;
-pub use caller_form::BonusForm;
-pub use caller_form::CallerForm;
-pub use caller_form::Flaw;
-pub use caller_form::NAME_LEN_MAX;
-pub use caller_form::check_caller_name;
+pub use callers::BonusForm;
+pub use callers::Caller;
+pub use callers::CallerBonus;
+pub use callers::CallerForm;
 pub use callers::Callers;
+pub use callers::Flaw;
+pub use callers::Lineage;
+pub use callers::Member;
+pub use callers::NAME_LEN_MAX;
+pub use callers::PARENTS_MAX;
 pub use callers::ParentError;
+pub use callers::Share;
 pub use callers::callers_schema;
+pub use callers::check_caller_name;
 pub use callers::check_parents;
 pub use callers::compile_callers;
 pub use capacity::Capacity;

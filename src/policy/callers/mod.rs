@@ -1,5 +1,10 @@
 //! The callers of files: all that a directory in YAML knows.
 
+mod caller;
+mod form;
+mod read;
+mod schema;
+
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,17 +12,26 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use serde_json::Value;
 
-use super::caller::Caller;
-use super::caller::Lineage;
-use super::caller::Member;
-use super::caller::PARENTS_MAX;
-use super::callers_read::Read;
-use super::callers_read::read;
-use super::callers_schema::CallersFile;
 use super::fields::Reader;
 use super::problem::Problem;
 use super::problem::Severity;
 use super::problem::Source;
+
+use read::Read;
+use read::read;
+use schema::CallersFile;
+
+pub use caller::Caller;
+pub use caller::CallerBonus;
+pub use caller::Lineage;
+pub use caller::Member;
+pub use caller::PARENTS_MAX;
+pub use caller::Share;
+pub use form::BonusForm;
+pub use form::CallerForm;
+pub use form::Flaw;
+pub use form::NAME_LEN_MAX;
+pub use form::check_caller_name;
 
 /// Callers by name.
 #[derive(Debug, Default)]

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::caller::Caller;
-use super::caller_form::BonusForm;
-use super::caller_form::CallerForm;
-use super::caller_form::check_caller_name;
-use super::fields::Reader;
-use super::fields::Shape;
-use super::problem::Source;
-use super::schema::Spot;
-use super::tree::Node;
-use super::tree::Value;
+use super::form::BonusForm;
+use super::form::CallerForm;
+use super::form::check_caller_name;
 use crate::limit::AMOUNT_MAX;
+use crate::policy::fields::Reader;
+use crate::policy::fields::Shape;
+use crate::policy::problem::Source;
+use crate::policy::schema::Spot;
+use crate::policy::tree::Node;
+use crate::policy::tree::Value;
 
 const CALLERS: Shape = Shape { what: "a file of callers", keys: &["callers"], later: &[] };
 const CALLER: Shape = Shape {

@@ -1,10 +1,10 @@
-//! What a file of callers may hold, for its JSON Schema; `callers_read.rs` reads it.
+//! What a file of callers may hold, for its JSON Schema; `read.rs` reads it.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use super::caller_form::CallerForm;
+use super::form::CallerForm;
 
 /// What is known of callers.
 #[derive(Debug, JsonSchema)]
