@@ -14,11 +14,13 @@ use crate::policy::Member;
 use crate::policy::RuleLimit;
 use crate::policy::TierLimit;
 use crate::policy::parse_priority;
+use crate::store::BONUS_ID_LEN_MAX;
 
 use super::Request;
 
-/// Bytes of a hash that tell the bonuses of one caller from those of another on a shared counter.
-const NAME_HASH_LEN: usize = 8;
+/// Bytes of a hash that tell the bonuses of one caller from those of another on a shared counter: in
+/// hexadecimal digits as long as an id may be.
+const FOREIGN_ID_LEN: usize = BONUS_ID_LEN_MAX / 2;
 
 /// Who asks.
 #[derive(Debug)]
@@ -167,10 +169,17 @@ fn accounts(lineage: &Lineage) -> SmallVec<[Account; 2]> {
     accounts
 }
 
+/// The id of a member's bonus on a counter that is not its own: other members may have one of the same id
+/// there.
 fn foreign_id(member: &Member, id: &str) -> Arc<str> {
-    let hash = Sha256::digest(member.name.as_bytes());
-    let hex: String = hash[..NAME_HASH_LEN].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{hex}.{id}").into()
+    let mut hash = Sha256::new();
+    // With its length, so that no name can pass for a longer one's beginning.
+    hash.update(member.name.len().to_le_bytes());
+    hash.update(member.name.as_bytes());
+    hash.update(id.as_bytes());
+    let hash = hash.finalize();
+    let hex: String = hash[..FOREIGN_ID_LEN].iter().map(|byte| format!("{byte:02x}")).collect();
+    hex.into()
 }
 
 #[cfg(test)]

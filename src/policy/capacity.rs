@@ -159,10 +159,15 @@ impl Level {
             }
             scale[tier] = keeps;
         }
-        let only = match &file.only {
-            Some(only) => Some(Only::new(reader, classes, only)),
-            None => below.and_then(|below| below.only.clone()),
-        };
+        let below = below.and_then(|below| below.only.as_ref());
+        let only = file.only.as_ref().map(|only| Only::new(reader, classes, only));
+        if let (Some(only), Some(below)) = (&only, below)
+            && only.admits_more_than(below)
+        {
+            let message = "a higher level of pressure lets others pass than the one below";
+            reader.error(file.span.clone(), message);
+        }
+        let only = only.or_else(|| below.cloned());
         Some(Self { above, until, scale, only })
     }
 
@@ -195,6 +200,17 @@ impl Only {
     pub fn admits(&self, tier: usize, priority: u8) -> bool {
         let by_tier = self.tiers.get(tier).copied().unwrap_or_default();
         by_tier || self.priority.is_some_and(|least| least <= priority)
+    }
+
+    /// Whether somebody passes here whom `other` keeps out.
+    fn admits_more_than(&self, other: &Self) -> bool {
+        let tiers = self.tiers.iter().zip(&other.tiers).any(|(here, there)| *here && !*there);
+        let priority = match (self.priority, other.priority) {
+            (Some(here), Some(there)) => here < there,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        tiers || priority
     }
 
     /// In the words of the policy.

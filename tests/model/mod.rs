@@ -9,10 +9,9 @@
 //! What the documentation leaves open, as the model reads it:
 //! - A request is decided by the level of pressure that it finds, and what remains is told by that level too,
 //!   even if the request itself brings about the next one.
-//! - Whom a level of pressure keeps out, the levels above it keep out too, whatever their own `only` says.
 //! - The level follows the limits as they are for whoever asks; a tier without one of them does not read it.
 //! - A refusal under pressure or under a reserve is called so even if the whole limit is used up.
-//! - A limit with `overdraft` refuses also what costs nothing once it has nothing left.
+//! - A limit with `overdraft` refuses also what costs nothing once it has nothing left, but for what gives back.
 //! - What was spent of a bonus is remembered until the latest end that a request has seen of it.
 //! - A limit that never resets counts as the one that resets first where limits are equally tight.
 //! - A bucket's rate stays within a history: when a debt that another rate has paid is forgotten, depends on

@@ -33,6 +33,8 @@ pub struct Charge<'w> {
     pub of_caller: bool,
     /// What to spend, or, below zero, to give back.
     pub hits: i64,
+    /// Whether any descriptor asks, and doesn't only give back.
+    pub asks: bool,
     /// By descriptors that end there; spent and given back.
     ending: (i64, i64),
     /// By those that pass through.
@@ -203,6 +205,7 @@ impl<'w> Plan<'w> {
                     gifts: member.map_or(Vec::new(), |member| gifts(self.who, member, limit)),
                     of_caller,
                     hits: 0,
+                    asks: false,
                     ending: (0, 0),
                     passing: (0, 0),
                 });
@@ -211,6 +214,7 @@ impl<'w> Plan<'w> {
             let costs = limit.cost.map(|cost| &self.world.costs[cost]);
             let cost = costs.map_or(hits.abs(), |table| cost(table, self.ask, hits.abs()));
             let charge = &mut self.charges[place];
+            charge.asks |= 0 <= hits;
             // Descriptors that end there add up; those that pass through are one request.
             let sums = if met.passing { &mut charge.passing } else { &mut charge.ending };
             let sum = if hits < 0 { &mut sums.1 } else { &mut sums.0 };

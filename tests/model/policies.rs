@@ -316,6 +316,13 @@ fn only(draw: &mut Draw, world: &World) -> Only {
     Only { tiers, priority: priority.map(|one| i64::try_from(one).unwrap()) }
 }
 
+/// Whom both let pass: a level that lets pass whom the one below keeps out is a mistake.
+fn narrower(mut only: Only, below: &Only) -> Only {
+    only.tiers.retain(|tier| below.tiers.contains(tier));
+    only.priority = only.priority.zip(below.priority).map(|(one, other)| one.max(other));
+    if only.tiers.is_empty() && only.priority.is_none() { below.clone() } else { only }
+}
+
 fn capacity(draw: &mut Draw, world: &World) -> Capacity {
     let mut reserve = BTreeMap::new();
     let mut open = WHOLE;
@@ -342,6 +349,8 @@ fn capacity(draw: &mut Draw, world: &World) -> Capacity {
             }
         }
         let only = if scale.is_empty() || draw.chance(60) { Some(only(draw, world)) } else { None };
+        let below = pressure.iter().rev().find_map(|level| level.only.as_ref());
+        let only = only.map(|only| below.map_or(only.clone(), |below| narrower(only, below)));
         let until = draw.maybe(60, |draw| draw.between(0, above));
         pressure.push(Level { above, until, scale, only });
         above += draw.between(1, 3_000);

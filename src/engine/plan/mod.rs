@@ -72,6 +72,8 @@ struct Asked {
     /// By descriptors that pass through a cascading rule; together they are one request, so the most
     /// of them counts, and only what exceeds the rule's own.
     inherited: Sum,
+    /// Whether any of them asks, if only for a look.
+    spends: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -84,6 +86,7 @@ impl Asked {
     fn add(&mut self, hits: Hits, inherited: bool) {
         let sum = if inherited { &mut self.inherited } else { &mut self.own };
         let amount = hits.amount();
+        self.spends |= matches!(hits, Hits::Spend(_));
         let total = match hits {
             Hits::Spend(_) => &mut sum.spent,
             Hits::GiveBack(_) => &mut sum.given_back,
@@ -95,7 +98,8 @@ impl Asked {
         let spent = self.own.spent.max(self.inherited.spent);
         let given_back = self.own.given_back.max(self.inherited.given_back);
         match spent.checked_sub(given_back) {
-            Some(hits) => Hits::Spend(hits),
+            Some(hits) if self.spends => Hits::Spend(hits),
+            Some(_) => Hits::GiveBack(0),
             None => Hits::GiveBack(given_back - spent),
         }
     }

@@ -59,7 +59,7 @@ pub struct CapacityFile {
     pub pressure: Option<Spot<Vec<PressureFile>>>,
 }
 
-/// A level of pressure. What a level says holds at the levels above it too, unless they say otherwise.
+/// A level of pressure. What a level says holds at the levels above it too, unless they ask for more still.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct PressureFile {
