@@ -18,7 +18,7 @@ const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
 
 /// What the policy language is explained on.
-const PAGES: [&str; 2] = ["config/README.md", "config/sharing.md"];
+const PAGES: [&str; 3] = ["config/README.md", "config/sharing.md", "config/choice.md"];
 
 /// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.
 type Ask<'a> = (&'a [&'a str], u32);
@@ -64,7 +64,7 @@ fn every_example_of_the_language_pages_passes_the_check() {
 
 #[test]
 fn every_link_between_the_pages_leads_somewhere() {
-    for page in PAGES.into_iter().chain(["deploy/README.md"]) {
+    for page in PAGES.into_iter().chain([CALLERS_PAGE, "deploy/README.md"]) {
         let text = fs::read_to_string(page).unwrap();
         let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
         for link in links.filter(|link| !link.contains("://")) {

@@ -43,6 +43,13 @@ pub struct Queued {
     pub expected: Option<Duration>,
 }
 
+impl Queued {
+    /// Nobody waits, and it would take so long.
+    fn first(wait: Duration) -> Self {
+        Self { place: 1, expected: Some(wait) }
+    }
+}
+
 /// A charge whose limit lets requests wait.
 #[derive(Clone, Copy, Debug)]
 struct Waitable {
@@ -83,7 +90,10 @@ impl<'h> Holding<'h> {
                 let outcome = self.engine.charge(self.batch).await;
                 match self.bottleneck(outcome.as_ref()) {
                     Some((first, wait)) if wait <= first.wait.up_to => (first, outcome, Some(wait)),
-                    _ => return Decided { outcome, ..Decided::default() },
+                    longer => {
+                        let queued = longer.map(|(_, wait)| Queued::first(wait));
+                        return Decided { outcome, queued, ..Decided::default() };
+                    }
                 }
             }
         };
@@ -145,7 +155,11 @@ impl<'h> Holding<'h> {
     /// A refusal of a request that has waited, or could not. Where the store was not asked because others
     /// wait, it is only asked how the limits stand.
     async fn refused(&self, last: Option<Outcome>, (at, place): (Waitable, usize)) -> Decided {
-        let queued = Queued { place, expected: self.expected(at, place) };
+        let known = last.as_ref().and_then(|outcome| match outcome.decisions.get(at.charge)?.fit {
+            Fit::AfterMs(ms) => Some(Duration::from_millis(ms)),
+            Fit::Now | Fit::Never => None,
+        });
+        let queued = Queued { place, expected: self.expected(at, place).max(known) };
         let outcome = match last {
             Some(outcome) => Some(outcome),
             None => {
@@ -179,13 +193,14 @@ impl<'h> Holding<'h> {
         }
     }
 
-    /// The charges whose limits let the request wait.
+    /// The charges whose limits let the request wait, if they spend: peeks, and hits that come back, are answered at once.
     fn waitables(&self) -> impl Iterator<Item = Waitable> {
         let charges = self.batch.charges.iter().zip(self.limits).enumerate();
         charges.filter_map(|(index, (charge, limit))| {
-            let wait = limit.wait.filter(|_| charge.mode == Mode::Enforce)?;
+            let spends = matches!(charge.hits, Hits::Spend(1..));
+            let wait = limit.wait.filter(|_| charge.mode == Mode::Enforce && spends)?;
             let key = self.batch.keys[charge.key_index].as_str();
-            let spot = self.engine.room.spot(key, charge.limit.tag());
+            let spot = self.engine.room.spot(key, charge);
             Some(Waitable { charge: index, wait, spot })
         })
     }
@@ -253,6 +268,7 @@ mod tests {
     use super::super::testing::Bench;
     use super::super::testing::START;
     use crate::clock::Clock;
+    use crate::limit::Hits;
 
     const ONE_A_SECOND: &str = "
 domain: d
@@ -288,9 +304,10 @@ descriptors:
         let bench = bench();
         bench.ask_for(&["shared=x"]).await;
         let never = super::super::testing::descriptor("shared=x");
-        let never = super::super::Descriptor { hits: crate::limit::Hits::Spend(2), ..never };
+        let never = super::super::Descriptor { hits: Hits::Spend(2), ..never };
         let refused = bench.ask(vec![never]).await;
         assert_eq!((refused.code, waited_ms(&refused)), (Code::OverLimit, None));
+        assert!(refused.metadata.unwrap().get("queue").is_none(), "no wait would help");
         assert_eq!(bench.engine.now(), START, "nobody waited");
     }
 
@@ -326,6 +343,59 @@ descriptors:
         let queue = &last.metadata.unwrap()["queue"];
         assert_eq!(queue["place"], 1);
         assert_eq!(queue["expected_wait_ms"], 1_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_peeks_or_gives_back_is_answered_while_others_wait() {
+        let bench = bench();
+        bench.ask_for(&["shared=x"]).await;
+        let mut held = pin!(bench.ask_for(&["shared=x"]));
+        assert!(poll!(held.as_mut()).is_pending());
+        for hits in [Hits::Spend(0), Hits::GiveBack(1)] {
+            let descriptor = super::super::testing::descriptor("shared=x");
+            let asked = bench.ask(vec![super::super::Descriptor { hits, ..descriptor }]);
+            let verdict = asked.now_or_never().expect("it doesn't wait");
+            assert_eq!((verdict.code, waited_ms(&verdict)), (Code::Ok, None));
+        }
+        assert_eq!(held.await.code, Code::Ok);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_refused_at_once_is_told_the_wait_to_expect() {
+        let bench = bench();
+        bench.put_in_force(&ONE_A_SECOND.replace("1/second", "1/minute"));
+        bench.ask_for(&["shared=x"]).await;
+        let refused = bench.ask_for(&["shared=x"]).now_or_never().expect("nobody waits");
+        let metadata = refused.metadata.unwrap();
+        assert_eq!(metadata.get("waited_ms"), None);
+        assert_eq!(
+            metadata["queue"],
+            serde_json::json!({ "place": 1, "expected_wait_ms": 60_000 })
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_reserved_is_open_while_lower_tiers_wait() {
+        let bench = Bench::timed(Clock::runtime(START));
+        bench.put_in_force(
+            "
+domain: d
+tiers: [free, enterprise]
+caller: { key: user, tier: { key: tier } }
+descriptors:
+- key: shared
+  limits: [{ rate: 10/second, wait: { up_to: 2s } }]
+  capacity: { reserve: { enterprise: 20% } }",
+        );
+        for _ in 0..8 {
+            bench.ask_for(&["shared=x"]).await;
+        }
+        let mut free = pin!(bench.ask_for(&["shared=x"]));
+        assert!(poll!(free.as_mut()).is_pending());
+        let mut enterprise = bench.ask_for(&["shared=x,tier=enterprise"]).now_or_never();
+        let verdict = enterprise.take().expect("it doesn't wait behind free callers");
+        assert_eq!((verdict.code, waited_ms(&verdict)), (Code::Ok, None));
+        assert_eq!(free.await.code, Code::Ok);
     }
 
     #[tokio::test(start_paused = true)]

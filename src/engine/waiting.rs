@@ -1,6 +1,7 @@
 //! Holds requests until there is capacity, instead of refusing them.
 //!
-//! A request that a waitable limit refuses joins the queue of the counter that makes it wait longest. Only
+//! A request that a waitable limit refuses joins the queue of the counter that makes it wait longest, beside
+//! those to whom as much of the counter is open. Only
 //! the first of a queue asks the store, when the store has said that it would fit; all others sleep until
 //! they come first. So the store is asked once for each that passes and once for each that must go on
 //! waiting, however many wait. Whoever comes while others wait joins them and doesn't ask.
@@ -14,6 +15,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 use tokio::select;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -24,6 +26,7 @@ use crate::clock::monotonic_now;
 use super::queue::Queue;
 use super::queue::Rank;
 use super::queue::Who;
+use crate::store::Charge;
 
 /// Requests that may wait in all queues together: each holds a connection's stream and its message.
 const WAITING_MAX: usize = 100_000;
@@ -31,7 +34,7 @@ const WAITING_MAX: usize = 100_000;
 /// Where requests wait.
 #[derive(Debug, Default)]
 pub struct WaitingRoom {
-    /// By a hash of the counter's key and the limit's tag; only those where somebody waits. A collision
+    /// By a hash of the counter and of what is open of it; only those where somebody waits. A collision
     /// would let two counters share a queue, which costs time and nothing else.
     queues: Mutex<Queues>,
     hasher: RandomState,
@@ -44,7 +47,7 @@ struct Queues {
     waiting: usize,
 }
 
-/// The queue of one counter.
+/// The queue of those who use one counter alike.
 #[derive(Debug)]
 struct Spot {
     queue: Queue,
@@ -80,9 +83,15 @@ pub enum Turn {
 }
 
 impl WaitingRoom {
-    /// Names the queue of a counter.
-    pub fn spot(&self, key: &str, tag: &str) -> u64 {
-        self.hasher.hash_one((key, tag))
+    /// Names the queue in which a charge waits: one for those who use a counter alike. To whom more of it
+    /// is open, as by a reserve, doesn't wait behind those to whom less is, and is let in before them,
+    /// because the use falls to its opening first.
+    pub fn spot(&self, key: &str, charge: &Charge) -> u64 {
+        let (limit, open) = (&charge.limit, &charge.open);
+        let pressed: SmallVec<[&[u64]; 1]> =
+            open.pressed.iter().map(|pressed| pressed.hits.as_slice()).collect();
+        let capacity = limit.capacity();
+        self.hasher.hash_one((key, limit.tag(), capacity, open.hits.min(capacity), pressed))
     }
 
     /// A number for a caller's name.

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::limit::AMOUNT_MAX;
 
 use super::fields::Reader;
+use super::rate::currency;
 use super::rate::parse_amount;
 use super::schema::CostFile;
 
@@ -13,6 +14,8 @@ use super::schema::CostFile;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     lines: Vec<Line>,
+    /// What the lines are in, if it is money.
+    currency: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +30,23 @@ struct Line {
 impl Cost {
     /// What the file says.
     pub(super) fn new(reader: &mut Reader<'_>, files: &[CostFile]) -> Self {
-        Self { lines: files.iter().filter_map(|file| Line::new(reader, file)).collect() }
+        let mut known: Option<&str> = None;
+        for text in files.iter().filter_map(|file| file.hits.as_ref()) {
+            let Some(own) = currency(&text.value) else { continue };
+            let first = *known.get_or_insert(own);
+            if first != own {
+                let message =
+                    format!("a table of costs has one currency, but {own} follows {first}");
+                reader.error(text.span.clone(), message);
+            }
+        }
+        let lines = files.iter().filter_map(|file| Line::new(reader, file)).collect();
+        Self { lines, currency: known.map(Into::into) }
+    }
+
+    /// What it is in, if that is money.
+    pub(super) fn currency(&self) -> Option<&str> {
+        self.currency.as_deref()
     }
 
     /// The cost of a request that asks for so many hits and whose entries `entry` tells by key: that of the
@@ -94,6 +113,7 @@ mod tests {
     #[test]
     fn the_first_line_that_fits_says_the_cost() {
         let cost = Cost {
+            currency: None,
             lines: vec![
                 line(&[("op", "translate")], 5, Some(1_000)),
                 line(&[("op", "book"), ("provider", "amadeus")], 35, None),

@@ -21,6 +21,7 @@ use super::fields::nearest;
 use super::problem::Severity;
 use super::rate::Rate;
 use super::rate::Window;
+use super::rate::currency;
 use super::rule::OnOutage;
 use super::rule::RuleLimit;
 use super::rule::TierLimit;
@@ -88,6 +89,7 @@ impl RuleLimits<'_> {
         siblings: &[Arc<RuleLimit>],
     ) -> Option<RuleLimit> {
         let by_tier = self.by_tier(reader, draft);
+        self.one_currency(reader, draft);
         let rate = draft.rate.or_else(|| by_tier.iter().find_map(TierRate::rate))?;
         let base = Limit::new(rate.amount, self.algorithm(reader, draft, rate)?);
         // The siblings of one window are told apart by their order.
@@ -130,6 +132,7 @@ impl RuleLimits<'_> {
         let mut rates: Vec<Option<TierRate>> =
             vec![draft.rate.map(TierRate::Rate); classes.tiers.len()];
         let mut window = draft.rate.map(|rate| rate.window);
+        let mut malformed = false;
         for (name, text) in &by_tier.value {
             let Some(tier) = classes.tier_named(reader, name) else { continue };
             let rate = match TierRate::parse(&text.value) {
@@ -138,6 +141,7 @@ impl RuleLimits<'_> {
                     reader.error(text.span.clone(), message);
                     // One problem is enough: what the tier has is said, if wrongly.
                     rates[tier] = Some(TierRate::Unlimited);
+                    malformed = true;
                     continue;
                 }
             };
@@ -156,7 +160,7 @@ impl RuleLimits<'_> {
         }
         let rates: Vec<TierRate> =
             rates.into_iter().map(|rate| rate.unwrap_or(TierRate::None)).collect();
-        if !rates.is_empty() && rates.iter().all(|rate| rate.rate().is_none()) {
+        if !malformed && !rates.is_empty() && rates.iter().all(|rate| rate.rate().is_none()) {
             let message = "no tier has a rate; write `only` on the rule to say who may pass";
             reader.error(by_tier.span.clone(), message);
         }
@@ -243,6 +247,23 @@ impl RuleLimits<'_> {
             reader.error(name.span.clone(), message);
         }
         cost.cloned()
+    }
+
+    /// Notes rates that are in another currency than those before them, or than the costs.
+    fn one_currency(&self, reader: &mut Reader<'_>, draft: &Draft) {
+        let map = &draft.file.map;
+        let cost = map.cost.as_ref().and_then(|name| self.defaults.costs.get(&name.value));
+        let mut known = cost.and_then(|cost| cost.currency());
+        let of_tiers = map.by_tier.iter().flat_map(|by_tier| &by_tier.value).map(|(_, text)| text);
+        for text in map.rate.iter().chain(of_tiers) {
+            let Some(own) = currency(&text.value) else { continue };
+            let first = *known.get_or_insert(own);
+            if first != own {
+                let message =
+                    format!("a limit and its costs have one currency, not {first} and {own}");
+                reader.error(text.span.clone(), message);
+            }
+        }
     }
 
     fn wait(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Wait> {

@@ -70,6 +70,13 @@ pub fn parse_amount(text: &str) -> Result<u64, String> {
     })
 }
 
+/// The currency of an amount or a rate; None for a plain number.
+pub fn currency(text: &str) -> Option<&str> {
+    let amount = text.split_once('/').map_or(text, |(amount, _)| amount);
+    let (_, currency) = amount.trim().split_once(' ')?;
+    Some(currency.trim()).filter(|currency| is_currency(currency))
+}
+
 fn is_currency(text: &str) -> bool {
     text.len() == CURRENCY_LEN && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }

@@ -145,6 +145,9 @@ fn compile_policies(criterion: &mut Criterion) {
 /// Callers that the directory knows in [`sharing`].
 const CALLERS: usize = 1_000_000;
 
+/// Callers in a file: one may hold 250,000, as long as they say as little as these.
+const CALLERS_A_FILE: usize = 200_000;
+
 /// A policy of a thousand rules for callers of three tiers and the providers that they share.
 fn thousand_rules() -> String {
     let mut policy = "
@@ -173,12 +176,15 @@ descriptors:
 /// What a large policy and a large directory cost beside a policy of one rule.
 fn sharing(criterion: &mut Criterion) {
     let tiers = ["free", "premium", "enterprise"];
-    let mut text = "callers:\n".to_owned();
-    for caller in 0..CALLERS {
-        text.push_str(&format!("  caller-{caller}: {{ tier: {} }}\n", tiers[caller % 3]));
-    }
-    let source = Source { path: "callers.yaml".to_owned(), text };
-    let callers = compile_callers(&[source]).expect("the callers are right");
+    let file = |file: usize| {
+        let mut text = "callers:\n".to_owned();
+        for caller in file * CALLERS_A_FILE..(file + 1) * CALLERS_A_FILE {
+            text.push_str(&format!("  caller-{caller}: {{ tier: {} }}\n", tiers[caller % 3]));
+        }
+        Source { path: format!("{file}.yaml"), text }
+    };
+    let sources: Vec<Source> = (0..CALLERS / CALLERS_A_FILE).map(file).collect();
+    let callers = compile_callers(&sources).expect("the callers are right");
     let directory = Directory::files();
     directory.replace(callers);
     let names: Vec<String> =

@@ -148,12 +148,14 @@ async fn the_last_part_of_a_provider_is_kept_for_higher_tiers() {
     on_every_store(&hundred_a_day(), async |asker| {
         let provider = "provider=hotelbeds,endpoint=search";
         let of = |tier| format!("{provider},tier={tier}");
-        asker.spend_exactly(&[&of("free")], 70).await;
+        asker.spend_exactly(&[&of("free")], 90).await;
         let free = asker.ask(&[&of("free")], 1).await;
         assert_eq!((free.reason(), free.violated()), ("reserved", vec!["hundred"]), "{free:?}");
-        asker.spend_exactly(&[&of("premium")], 10).await;
-        assert_eq!(asker.ask(&[&of("premium")], 1).await.reason(), "reserved");
-        asker.spend_exactly(&[&of("enterprise")], 20).await;
+        // Urgent, because pressure would shut out others by now.
+        let urgent = of("premium,priority=4");
+        asker.spend_exactly(&[&urgent], 8).await;
+        assert_eq!(asker.ask(&[&urgent], 1).await.reason(), "reserved");
+        asker.spend_exactly(&[&of("enterprise")], 2).await;
         assert_eq!(asker.ask(&[&of("enterprise")], 1).await.reason(), "over_limit");
     })
     .await;
@@ -172,13 +174,17 @@ async fn a_provider_under_pressure_takes_from_free_callers_first() {
         assert_eq!(free.reason(), "pressure", "{free:?}");
         assert!(free.violated().contains(&"search"), "{free:?}");
         assert_eq!(free.metadata["pressure"], json!(1.0), "{free:?}");
-        // Elsewhere nothing presses.
+        let other = "user_id=another,request_type=search,tier=free";
+        asker.spend_exactly(&[other, provider], 8).await;
+        // Premium callers keep all, and elsewhere nothing presses.
+        assert!(asker.ask(&[&search("premium"), provider], 6).await.passed);
         assert!(asker.ask(&[&search("free"), "provider=amadeus,endpoint=search"], 2).await.passed);
-        // More than 95 % is used: enterprise passes, and nobody else.
-        assert!(asker.ask(&[enterprise, provider], 15).await.passed);
+        // More than 95 % is used, though more is open to premium callers: enterprise passes, and what is urgent.
+        assert!(asker.ask(&[enterprise, provider], 1).await.passed);
         let premium = asker.ask(&[&search("premium"), provider], 1).await;
         assert_eq!(premium.reason(), "pressure", "{premium:?}");
         assert_eq!(premium.metadata["pressure"], json!(2.0), "{premium:?}");
+        assert!(asker.ask(&[&search("premium,priority=4"), provider], 1).await.passed);
         assert!(asker.ask(&[enterprise, provider], 1).await.passed);
     })
     .await;
