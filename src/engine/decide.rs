@@ -104,7 +104,7 @@ impl<'h> Holding<'h> {
         let mut last = outcome;
         let who = self.who(last.as_ref());
         let mut decided = match self.join(first, who, wait) {
-            Err(place) => self.refused(last, (first, place)).await,
+            Err(place) => self.refused(last, first, self.queued(first, place)).await,
             Ok(ticket) => self.hold((ticket, first), &mut last, deadline).await,
         };
         decided.waited = monotonic_now() - started;
@@ -121,8 +121,9 @@ impl<'h> Holding<'h> {
     ) -> Decided {
         loop {
             if let Turn::Stop { place } = ticket.turn(deadline).await {
+                let queued = self.queued(at, place);
                 drop(ticket);
-                return self.refused(last.take(), (at, place)).await;
+                return self.refused(last.take(), at, queued).await;
             }
             let outcome = self.engine.charge(self.batch).await;
             let Some((next, wait)) = self.bottleneck(outcome.as_ref()) else {
@@ -142,7 +143,9 @@ impl<'h> Holding<'h> {
             drop(ticket);
             ticket = match self.join(at, who, Some(wait)) {
                 Ok(ticket) => ticket,
-                Err(place) => return self.refused(last.take(), (at, place)).await,
+                Err(place) => {
+                    return self.refused(last.take(), at, self.queued(at, place)).await;
+                }
             };
         }
     }
@@ -154,12 +157,7 @@ impl<'h> Holding<'h> {
 
     /// A refusal of a request that has waited, or could not. Where the store was not asked because others
     /// wait, it is only asked how the limits stand.
-    async fn refused(&self, last: Option<Outcome>, (at, place): (Waitable, usize)) -> Decided {
-        let known = last.as_ref().and_then(|outcome| match outcome.decisions.get(at.charge)?.fit {
-            Fit::AfterMs(ms) => Some(Duration::from_millis(ms)),
-            Fit::Now | Fit::Never => None,
-        });
-        let queued = Queued { place, expected: self.expected(at, place).max(known) };
+    async fn refused(&self, last: Option<Outcome>, at: Waitable, queued: Queued) -> Decided {
         let outcome = match last {
             Some(outcome) => Some(outcome),
             None => {
@@ -172,16 +170,21 @@ impl<'h> Holding<'h> {
         Decided { outcome, queued: Some(queued), ..Decided::default() }
     }
 
-    /// When a place's turn would come, if all before it asked for as much and the limit's whole rate
-    /// served them: place x hits x window / amount.
-    fn expected(&self, at: Waitable, place: usize) -> Option<Duration> {
-        let charge = &self.batch.charges[at.charge];
-        let window_ms = u128::from(self.limits[at.charge].window.nominal_ms()?);
-        let hits = u128::from(charge.hits.amount());
-        let place = u128::try_from(place).unwrap_or(u128::MAX);
-        let ms = place.saturating_mul(hits).saturating_mul(window_ms);
-        let ms = ms.div_ceil(u128::from(charge.limit.amount().max(1)));
-        Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
+    /// A place, and when its turn would come if all before it asked for as much: not before the first
+    /// asks, and not faster than the limit's whole rate, at place x hits x window / amount.
+    fn queued(&self, at: Waitable, place: usize) -> Queued {
+        let pace = |places: usize| {
+            let charge = &self.batch.charges[at.charge];
+            let window_ms = u128::from(self.limits[at.charge].window.nominal_ms()?);
+            let hits = u128::from(charge.hits.amount());
+            let places = u128::try_from(places).unwrap_or(u128::MAX);
+            let ms = places.saturating_mul(hits).saturating_mul(window_ms);
+            let ms = ms.div_ceil(u128::from(charge.limit.amount().max(1)));
+            Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
+        };
+        let first = self.engine.room.first_asks_in(at.spot);
+        let behind = pace(place.saturating_sub(1)).map(|rest| first.saturating_add(rest));
+        Queued { place, expected: pace(place).max(behind) }
     }
 
     fn who(&self, outcome: Option<&Outcome>) -> Who {
@@ -410,6 +413,24 @@ descriptors:
         assert_eq!(refused.code, Code::OverLimit);
         assert_eq!(refused.metadata.unwrap()["queue"]["place"], 4);
         assert_eq!(refused.statuses[0].reset, Some(Duration::from_secs(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_to_expect_is_no_shorter_than_the_firsts() {
+        let bench = bench();
+        bench.put_in_force(&ONE_A_SECOND.replace("1/second", "10/10s"));
+        for _ in 0..10 {
+            bench.ask_for(&["shared=x"]).await;
+        }
+        advance(Duration::from_secs(8)).await;
+        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(bench.ask_for(&["shared=x"]))).collect();
+        for ask in &mut waiting {
+            assert!(poll!(ask.as_mut()).is_pending());
+        }
+        let refused = bench.ask_for(&["shared=x"]).await;
+        // The first may pass after two seconds; three more follow at one a second.
+        let queue = serde_json::json!({ "place": 4, "expected_wait_ms": 5_000 });
+        assert_eq!(refused.metadata.unwrap()["queue"], queue);
     }
 
     #[tokio::test(start_paused = true)]

@@ -104,6 +104,13 @@ impl WaitingRoom {
         self.lock().spots.contains_key(&spot)
     }
 
+    /// How long until the first there asks the store, as far as it has said.
+    pub fn first_asks_in(&self, spot: u64) -> Duration {
+        let queues = self.lock();
+        let ask_at = queues.spots.get(&spot).map(|spot| spot.ask_at);
+        ask_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(monotonic_now()))
+    }
+
     /// Whether anybody waits anywhere.
     #[cfg(test)]
     pub fn is_busy_anywhere(&self) -> bool {
