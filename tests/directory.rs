@@ -182,10 +182,23 @@ async fn a_record_that_makes_no_sense_is_none_and_can_be_written_over() {
     {
         cmd("SET").arg(&["tgc1|alice", nonsense]).exec(&mut raw).unwrap();
         assert!(sidecar.directory.read("alice").await.unwrap().is_none(), "{nonsense}");
+        sidecar.put("alice", "free", None).await;
+        assert_eq!(sidecar.tiers("alice").await, ["free"]);
     }
-    cmd("SET").arg(&["tgc1|alice", "{"]).exec(&mut raw).unwrap();
-    sidecar.put("alice", "free", None).await;
-    assert_eq!(sidecar.tiers("alice").await, ["free"]);
+}
+
+#[tokio::test]
+async fn a_change_that_can_not_be_told_is_not_made() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut raw = server.raw().await;
+    let sidecar = Sidecar::start(&server, PATIENCE).await;
+    let refuse = ["SETUSER", "default", "on", "nopass", "~*", "+@all", "resetchannels"];
+    cmd("ACL").arg(&refuse).exec(&mut raw).unwrap();
+    let caller = Caller::default();
+    let change = Change { name: "alice", seen: 0, caller: Some(&caller) };
+    let error = sidecar.directory.write(change).await.unwrap_err();
+    assert_eq!(error.kind(), "refused");
+    assert!(sidecar.directory.read("alice").await.unwrap().is_none());
 }
 
 #[tokio::test]

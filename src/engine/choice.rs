@@ -27,6 +27,7 @@ use super::asker::Asker;
 use super::asker::entry;
 use super::decide::Decided;
 use super::live::Live;
+use super::patience::Patience;
 use super::peek::Peek;
 use super::peek::Stand;
 use super::plan::Plan;
@@ -39,6 +40,7 @@ pub struct Scene<'p> {
     pub domain: &'p Domain,
     /// What the directory knows of the caller.
     pub lineage: &'p Lineage,
+    pub patience: &'p Patience,
 }
 
 /// A choice that a request leaves to us.
@@ -99,8 +101,11 @@ impl Engine {
             waits |= !rankings.iter().any(Ranking::has_next);
             let decided = match plan.denial {
                 Some(_) => Decided::default(),
-                None if waits => self.decide(&plan, &asker).await,
-                None => Decided { outcome: self.charge(&plan.batch).await, ..Decided::default() },
+                None if waits => self.decide(&plan, &asker, scene.patience).await,
+                None => {
+                    let outcome = self.charge(&plan.batch, scene.patience).await;
+                    Decided { outcome, ..Decided::default() }
+                }
             };
             let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
             let judgement = Judgement::new(scene.domain, happened, modes);
@@ -138,7 +143,7 @@ impl Engine {
             let asker = Asker::new(&scene.domain.classes, &request, scene.lineage.clone());
             peek.add(&Plan::new(scene.domain, &request, &asker, modes), &parts, modes);
         }
-        let outcome = self.charge(&peek.batch).await;
+        let outcome = self.charge(&peek.batch, scene.patience).await;
         let stands = peek.stands(outcome.as_ref());
         let told = choice.latency_key.as_deref().and_then(|key| entry(request, key));
         let now = self.settings.clock.now().timestamp();

@@ -17,6 +17,7 @@ use crate::store::Outcome;
 
 use super::Engine;
 use super::asker::Asker;
+use super::patience::Patience;
 use super::plan::Plan;
 use super::queue::Who;
 use super::waiting::Line;
@@ -60,14 +61,20 @@ struct Waitable {
 
 impl Engine {
     /// Has the store decide a plan.
-    pub(super) async fn decide(&self, plan: &Plan<'_>, asker: &Asker<'_>) -> Decided {
+    pub(super) async fn decide(
+        &self,
+        plan: &Plan<'_>,
+        asker: &Asker<'_>,
+        patience: &Patience,
+    ) -> Decided {
         let waits = plan.limits.iter().any(|limit| limit.wait.is_some());
         if !waits || self.settings.modes.shadow {
-            return Decided { outcome: self.charge(&plan.batch).await, ..Decided::default() };
+            let outcome = self.charge(&plan.batch, patience).await;
+            return Decided { outcome, ..Decided::default() };
         }
         // Boxed, because it is large and seldom.
         let (batch, limits) = (&plan.batch, plan.limits.as_slice());
-        Box::pin(Holding { engine: self, batch, limits, asker }.decide()).await
+        Box::pin(Holding { engine: self, batch, limits, asker, patience }.decide()).await
     }
 }
 
@@ -78,6 +85,8 @@ struct Holding<'h> {
     /// The limit of each charge of the batch.
     limits: &'h [Arc<RuleLimit>],
     asker: &'h Asker<'h>,
+    /// Of the request before it is held.
+    patience: &'h Patience,
 }
 
 impl<'h> Holding<'h> {
@@ -87,7 +96,7 @@ impl<'h> Holding<'h> {
         let (first, outcome, wait) = match busy {
             Some(first) => (first, None, None),
             None => {
-                let outcome = self.engine.charge(self.batch).await;
+                let outcome = self.engine.charge(self.batch, self.patience).await;
                 match self.bottleneck(outcome.as_ref()) {
                     Some((first, wait)) if wait <= first.wait.up_to => (first, outcome, Some(wait)),
                     longer => {
@@ -125,7 +134,7 @@ impl<'h> Holding<'h> {
                 drop(ticket);
                 return self.refused(last.take(), at, queued).await;
             }
-            let outcome = self.engine.charge(self.batch).await;
+            let outcome = self.engine.charge(self.batch, &Patience::default()).await;
             let Some((next, wait)) = self.bottleneck(outcome.as_ref()) else {
                 if outcome.as_ref().is_some_and(|outcome| outcome.admitted) {
                     ticket.serve();
@@ -163,7 +172,7 @@ impl<'h> Holding<'h> {
             None => {
                 let mut batch = self.batch.clone();
                 batch.charges.iter_mut().for_each(|charge| charge.hits = Hits::Spend(0));
-                let told = self.engine.charge(&batch).await;
+                let told = self.engine.charge(&batch, self.patience).await;
                 told.map(|told| behind_others(told, at.charge, queued.expected))
             }
         };

@@ -11,6 +11,7 @@ mod decide;
 mod headers;
 mod latencies;
 mod live;
+mod patience;
 mod peek;
 mod plan;
 pub mod protocol;
@@ -37,7 +38,6 @@ use crate::policy::PolicySet;
 use crate::store::Batch;
 use crate::store::Directory;
 use crate::store::Outcome;
-use crate::store::Store;
 
 use answer::Happened;
 use answer::Judgement;
@@ -45,6 +45,7 @@ use asker::Asker;
 use choice::Scene;
 use decide::Decided;
 use live::Live;
+use patience::Patience;
 use plan::Plan;
 use waiting::WaitingRoom;
 
@@ -138,7 +139,7 @@ impl Engine {
                 let Ok(request) = Request::try_new(&domain.name, peeks.to_vec()) else { continue };
                 let asker = Asker::new(&domain.classes, &request, Lineage::default());
                 let plan = Plan::new(domain, &request, &asker, self.settings.modes);
-                if let Some(outcome) = self.charge(&plan.batch).await {
+                if let Some(outcome) = self.charge(&plan.batch, &Patience::default()).await {
                     live.press(domain, &plan, &outcome);
                 }
             }
@@ -150,22 +151,24 @@ impl Engine {
         let metrics = &self.settings.metrics;
         let _in_flight = metrics.enter();
         let stopwatch = Stopwatch::start();
+        let patience = &Patience::default();
         let live = self.live.load_full();
         let verdict = match live.policies.domain(request.domain()) {
             None => Verdict::without_policy(request.descriptors().len()),
             Some(domain) if choice::leaves_choice(domain, request) => {
-                let lineage = &self.lineage(domain, request).await;
+                let lineage = &self.lineage(domain, request, patience).await;
+                let scene = Scene { live: &live, domain, lineage, patience };
                 // Boxed, because it is large and seldom.
-                Box::pin(self.choose(Scene { live: &live, domain, lineage }, request)).await
+                Box::pin(self.choose(scene, request)).await
             }
             Some(domain) => {
                 let modes = self.settings.modes;
-                let lineage = self.lineage(domain, request).await;
+                let lineage = self.lineage(domain, request, patience).await;
                 let asker = Asker::new(&domain.classes, request, lineage);
                 let plan = Plan::new(domain, request, &asker, modes);
                 let decided = match plan.denial {
                     Some(_) => Decided::default(),
-                    None => self.decide(&plan, &asker).await,
+                    None => self.decide(&plan, &asker, patience).await,
                 };
                 let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
                 let judgement = Judgement::new(domain, happened, modes);
@@ -183,7 +186,12 @@ impl Engine {
     }
 
     /// What the directory knows of the caller that a request names.
-    async fn lineage(&self, domain: &Domain, request: &Request<'_>) -> Lineage {
+    async fn lineage(
+        &self,
+        domain: &Domain,
+        request: &Request<'_>,
+        patience: &Patience,
+    ) -> Lineage {
         let key = domain.classes.caller_key.as_deref();
         let Some(name) = key.and_then(|key| asker::entry(request, key)) else {
             return Lineage::default();
@@ -191,13 +199,18 @@ impl Engine {
         let directory = &self.settings.directory;
         match directory.cached(name) {
             Some(lineage) => lineage,
-            // Boxed, because it is large and seldom.
-            None => Box::pin(directory.lineage(name)).await,
+            None => {
+                let stopwatch = Stopwatch::start();
+                // Boxed, because it is large and seldom.
+                let lineage = Box::pin(directory.lineage(name)).await;
+                patience.spend(stopwatch.elapsed());
+                lineage
+            }
         }
     }
 
-    /// Has the store charge a batch. None if it could not.
-    async fn charge(&self, batch: &Batch) -> Option<Outcome> {
+    /// Has the store charge a batch. None if it could not while the request has patience.
+    async fn charge(&self, batch: &Batch, patience: &Patience) -> Option<Outcome> {
         let metrics = &self.settings.metrics;
         let now = self.settings.clock.now();
         if batch.charges.is_empty() {
@@ -209,8 +222,10 @@ impl Engine {
             AnyStore::Redis(redis) => {
                 let stopwatch = Stopwatch::start();
                 // Boxed, because it is ten times as large as all the rest, and every request would be.
-                let outcome = Box::pin(redis.charge(batch, now)).await;
-                metrics.store_duration.observe(stopwatch.elapsed());
+                let outcome = Box::pin(redis.charge_after(batch, now, patience.spent())).await;
+                let elapsed = stopwatch.elapsed();
+                patience.spend(elapsed);
+                metrics.store_duration.observe(elapsed);
                 metrics.store_up.set(i64::from(outcome.is_ok()));
                 outcome.map_err(|error| metrics.store_error(error.kind())).ok()
             }

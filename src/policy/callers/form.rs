@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::Deserializer;
 use serde::Serialize;
 use sha2::Digest;
 use sha2::Sha256;
@@ -52,7 +53,8 @@ pub struct CallerForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
     /// So much of the parent's limits, such as 20% or 0.2.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "share")]
+    #[schemars(with = "Option<ShareForm>")]
     pub share: Option<String>,
     /// Spends from the parent's counters; with a share, at most so much of them.
     #[serde(skip_serializing_if = "is_default")]
@@ -72,6 +74,15 @@ pub struct CallerForm {
     /// For people.
     #[serde(skip_serializing_if = "is_default")]
     pub notes: String,
+}
+
+/// A share as it may be written; it is kept as a text.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "a share is a text or a number, such as 20% or 0.2")]
+#[schemars(inline)]
+enum ShareForm {
+    Text(String),
+    Fraction(f64),
 }
 
 /// Hits on top of a limit.
@@ -262,6 +273,14 @@ impl Flaws {
     }
 }
 
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let share = Option::<ShareForm>::deserialize(deserializer)?;
+    Ok(share.map(|share| match share {
+        ShareForm::Text(text) => text,
+        ShareForm::Fraction(fraction) => fraction.to_string(),
+    }))
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -331,6 +350,21 @@ mod tests {
         let nothing = serde_json::json!({});
         let caller = form(nothing.clone()).check().unwrap();
         assert_eq!(serde_json::to_value(CallerForm::from(&caller)).unwrap(), nothing);
+    }
+
+    #[test]
+    fn a_share_is_a_text_or_a_number() {
+        let check = |share: serde_json::Value, shown: &str| {
+            let caller = form(serde_json::json!({ "parent": "a", "share": share })).check();
+            assert_eq!(caller.unwrap().share.unwrap().to_string(), shown);
+        };
+        check("20%".into(), "20%");
+        check(0.2.into(), "20%");
+        check(1.into(), "100%");
+        let flaws = form(serde_json::json!({ "parent": "a", "share": 20 })).check().unwrap_err();
+        assert!(flaws[0].to_string().starts_with("share: `20` is no share"), "{}", flaws[0]);
+        let wrong = serde_json::from_value::<CallerForm>(serde_json::json!({ "share": true }));
+        assert!(wrong.unwrap_err().to_string().contains("a share is a text or a number"));
     }
 
     #[test]

@@ -17,13 +17,15 @@ if revision ~= ARGV[2] then
   return 0
 end
 local new = redis.call('INCR', KEYS[3])
+-- First what may be refused, by an ACL or because a key is of another type: what was done before an error stays
+-- done. Nobody can ask for the record before the script ends.
+redis.call('PUBLISH', ARGV[4], ARGV[1])
 if ARGV[3] == '' then
-  redis.call('DEL', KEYS[1])
   redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('DEL', KEYS[1])
 else
   local head = string.format('{"version":1,"revision":%.0f,"caller":', new)
-  redis.call('SET', KEYS[1], head .. ARGV[3] .. '}')
   redis.call('ZADD', KEYS[2], 0, ARGV[1])
+  redis.call('SET', KEYS[1], head .. ARGV[3] .. '}')
 end
-redis.call('PUBLISH', ARGV[4], ARGV[1])
 return new

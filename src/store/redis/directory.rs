@@ -167,11 +167,18 @@ impl RedisDirectory {
     pub async fn write(&self, change: Change<'_>) -> Result<Option<u64>, StoreError> {
         let form = change.caller.map(CallerForm::from);
         let json = form.map(|form| serde_json::to_string(&form).expect("a form is JSON"));
-        let mut command = Cmd::new();
-        command.arg("EVAL").arg(CHANGE).arg(3);
-        command.arg(key(change.name)).arg(INDEX).arg(REVISIONS);
-        command.arg(change.name).arg(change.seen).arg(json.unwrap_or_default()).arg(CHANNEL);
-        let written = in_time(self.send(&command)).await;
+        let written = in_time(async {
+            let seen = match change.seen {
+                0 => self.unreadable(change.name).await?,
+                seen => seen,
+            };
+            let mut command = Cmd::new();
+            command.arg("EVAL").arg(CHANGE).arg(3);
+            command.arg(key(change.name)).arg(INDEX).arg(REVISIONS);
+            command.arg(change.name).arg(seen).arg(json.unwrap_or_default()).arg(CHANNEL);
+            self.send(&command).await
+        })
+        .await;
         // Whoever asked for it sees it here at once, and so does everybody if it is not known to be made.
         self.cache.changed(change.name);
         let revision: u64 = read(written?)?;
@@ -194,10 +201,19 @@ impl RedisDirectory {
     }
 
     async fn get(&self, name: &str) -> Result<Option<Record>, StoreError> {
+        Ok(self.bytes(name).await?.as_deref().and_then(parse))
+    }
+
+    /// The revision of a record that is there but makes no sense, which its writer could not see; else 0.
+    async fn unreadable(&self, name: &str) -> Result<u64, StoreError> {
+        let bytes = self.bytes(name).await?.filter(|bytes| parse(bytes).is_none());
+        Ok(bytes.as_deref().and_then(revision).unwrap_or(0))
+    }
+
+    async fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let mut command = Cmd::new();
         command.arg("GET").arg(key(name));
-        let bytes: Option<Vec<u8>> = read(self.send(&command).await?)?;
-        Ok(bytes.as_deref().and_then(parse))
+        read(self.send(&command).await?)
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
@@ -221,6 +237,13 @@ fn parse(bytes: &[u8]) -> Option<Record> {
     let stored: Stored = serde_json::from_slice(bytes).ok()?;
     let caller = stored.caller.check().ok()?;
     Some(Record { caller: Arc::new(caller), revision: stored.revision })
+}
+
+/// The revision of a record as `change.lua` finds it, whatever else the record holds.
+fn revision(bytes: &[u8]) -> Option<u64> {
+    let rest = bytes.strip_prefix(br#"{"version":1,"revision":"#)?;
+    let len = rest.iter().position(|byte| *byte == b',')?;
+    str::from_utf8(&rest[..len]).ok()?.parse().ok()
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {

@@ -109,7 +109,31 @@ impl Redis {
     pub async fn ping(&self) -> Result<(), StoreError> {
         let mut command = Cmd::new();
         command.arg("PING");
-        self.in_time(self.link.send(&command)).await.map(|_| ())
+        self.in_time(self.deadline, self.link.send(&command)).await.map(|_| ())
+    }
+
+    /// Charges as [`Store::charge`] does, for a request that has waited for the store before: it waits for
+    /// what is left of the deadline. If nothing is, nothing is sent.
+    ///
+    /// # Errors
+    /// As those of [`Store::charge`].
+    pub async fn charge_after(
+        &self,
+        batch: &Batch,
+        now: Now,
+        waited: Duration,
+    ) -> Result<Outcome, StoreError> {
+        let left = self.deadline.saturating_sub(waited);
+        if left.is_zero() {
+            return Err(StoreError::Late { deadline: self.deadline });
+        }
+        let outcome = self.in_time(left, self.decide(batch, now)).await;
+        match &outcome {
+            Ok(_) => self.link.accepted(),
+            Err(StoreError::Refused(reason)) => self.link.refused(reason),
+            Err(_) => {}
+        }
+        outcome
     }
 
     async fn decide(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
@@ -166,9 +190,10 @@ impl Redis {
 
     async fn in_time<T>(
         &self,
+        left: Duration,
         call: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        match time::timeout(self.deadline, call).await {
+        match time::timeout(left, call).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.link.doubt();
@@ -180,12 +205,6 @@ impl Redis {
 
 impl Store for Redis {
     async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
-        let outcome = self.in_time(self.decide(batch, now)).await;
-        match &outcome {
-            Ok(_) => self.link.accepted(),
-            Err(StoreError::Refused(reason)) => self.link.refused(reason),
-            Err(_) => {}
-        }
-        outcome
+        self.charge_after(batch, now, Duration::ZERO).await
     }
 }

@@ -1,0 +1,41 @@
+//! How long one request has waited for the store, so that all its waits together keep the store's deadline.
+//!
+//! A request may ask more than once: for its caller, for the candidates of a choice, for the decision. A store
+//! that stalls would cost a deadline each time. A request that is held for capacity begins anew whenever it
+//! asks again: it was not the store that it waited for.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What one request has waited for the store. Shared by the parts of a request, which ask one after another.
+#[derive(Debug, Default)]
+pub struct Patience {
+    spent_ns: AtomicU64,
+}
+
+impl Patience {
+    /// The waits so far.
+    pub fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
+    }
+
+    /// Adds a wait.
+    pub fn spend(&self, waited: Duration) {
+        let ns = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
+        self.spent_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_add_up() {
+        let patience = Patience::default();
+        patience.spend(Duration::from_millis(2));
+        patience.spend(Duration::from_micros(3));
+        assert_eq!(patience.spent(), Duration::from_micros(2_003));
+    }
+}
