@@ -133,6 +133,13 @@ async fn no_access_is_told_apart_from_over_limit_and_costs_nothing() {
 }
 
 #[tokio::test]
+async fn who_may_pass_can_be_tried_out_in_the_shadow() {
+    let bench = Bench::timed(Clock::manual(super::testing::START));
+    bench.put_in_force(&POLICY.replace("value: b\n", "value: b\n  shadow_mode: true\n"));
+    check(&bench.ask_for(&["provider=b"]).await, Code::Ok, 8);
+}
+
+#[tokio::test]
 async fn the_priority_is_said_or_summed_up() {
     let bench = bench();
     for (ask, priority) in [

@@ -294,12 +294,19 @@ impl<'a> Compiler<'a> {
             cascade,
             of_caller,
             only: file.only.as_ref().map(|only| Only::new(&mut self.reader, &classes, only)),
+            shadow: self.is_shadow(file),
             capacity: self.capacity(file, &classes),
             replaces: self.replaces(file),
             metadata: file.metadata.clone(),
             place: self.place(&file.span),
             below,
         }
+    }
+
+    /// Whether the rule is only told, as a whole.
+    fn is_shadow(&self, file: &RuleFile) -> bool {
+        let said = file.shadow_mode.as_ref().map(|shadow| shadow.value);
+        said.unwrap_or(self.defaults.mode == Some(Mode::Shadow))
     }
 
     fn capacity(&mut self, file: &RuleFile, classes: &Classes) -> Option<Box<Capacity>> {

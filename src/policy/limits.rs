@@ -118,7 +118,7 @@ impl RuleLimits<'_> {
             limit: Arc::new(base),
             by_tier,
             cost: self.cost(reader, draft),
-            wait: self.wait(reader, draft),
+            wait: self.wait(reader, draft, rate.window),
             window: rate.window,
             mode: self.mode(reader, draft),
             on_outage: self.on_outage(draft),
@@ -266,10 +266,17 @@ impl RuleLimits<'_> {
         }
     }
 
-    fn wait(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Wait> {
-        match &draft.file.map.wait {
-            Some(file) => Wait::new(reader, file),
-            None => self.defaults.wait,
+    fn wait(&self, reader: &mut Reader<'_>, draft: &Draft, window: Window) -> Option<Wait> {
+        match (&draft.file.map.wait, window) {
+            (Some(file), Window::Total) => {
+                if let Some(up_to) = &file.up_to {
+                    let message = "a total has no `wait`: time brings nothing back";
+                    reader.error(up_to.span.clone(), message);
+                }
+                None
+            }
+            (Some(file), _) => Wait::new(reader, file),
+            (None, _) => self.defaults.wait,
         }
     }
 

@@ -115,10 +115,11 @@ impl Window {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (count, unit) = text.split_at(digits);
         let unit_ms = SHORT_UNITS.iter().find(|(name, _)| *name == unit.trim());
-        let (Ok(count), Some((_, unit_ms))) = (count.parse::<u64>(), unit_ms) else {
+        let count = if count.is_empty() { Ok(1) } else { count.parse::<u64>() };
+        let (Ok(count), Some((_, unit_ms))) = (count, unit_ms) else {
             return Err(format!(
                 "`{text}` is no window; write second, minute, hour, day, week, month, year or total, \
-                 or a number with ms, s, m, h, d or w, such as 15m"
+                 or a length in ms, s, m, h, d or w, such as 15m"
             ));
         };
         match count.checked_mul(*unit_ms) {
@@ -190,6 +191,7 @@ mod tests {
         check("10/second", 10, Window::Length(1_000));
         check(" 1_000 / Day ", 1_000, Window::Length(86_400_000));
         check("250/15m", 250, Window::Length(900_000));
+        check("10/s", 10, Window::Length(1_000));
         check("1/250ms", 1, Window::Length(250));
         check("0/2w", 0, Window::Length(1_209_600_000));
         check("500/month", 500, Window::Calendar(CalendarUnit::Month));

@@ -59,6 +59,8 @@ pub struct Rule {
     pub of_caller: bool,
     /// Who passes at all; everybody if None.
     pub only: Option<Only>,
+    /// Who doesn't is let pass all the same.
+    pub shadow: bool,
     /// How much of the limits is open to whom; all to everybody if None.
     pub capacity: Option<Box<Capacity>>,
     /// Names of limits that don't count in a request that meets this rule.

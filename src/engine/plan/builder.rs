@@ -84,7 +84,8 @@ impl<'p> Builder<'_, 'p, '_> {
         for rule in way.walk.steps() {
             let spends = matches!(way.hits, Hits::Spend(_));
             let outside = |only: &Only| !only.admits(self.asker.tier, self.asker.priority(0));
-            part.denied |= spends && rule.only.as_ref().is_some_and(outside);
+            let enforced = spends && !rule.shadow;
+            part.denied |= enforced && rule.only.as_ref().is_some_and(outside);
         }
         for (depth, rule) in way.walk.cascading() {
             self.rule(&mut part, way, (depth, rule));
