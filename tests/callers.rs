@@ -18,6 +18,8 @@ use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 use crate::support::tollgate::command;
 
+mod hostile;
+
 const POLICY: &str = "domain: d\ndescriptors: [{key: user, limits: [1/day]}]\n";
 
 /// A Tollgate with an API, and whoever asks it.

@@ -202,6 +202,17 @@ async fn a_change_that_can_not_be_told_is_not_made() {
 }
 
 #[tokio::test]
+async fn what_goes_when_redis_is_emptied_is_forgotten() {
+    let Some(server) = Server::start(&[]) else { return };
+    Sidecar::start(&server, PATIENCE).await.put("alice", "premium", None).await;
+    let sidecar = Sidecar::start(&server, PATIENCE).await;
+    assert_eq!(sidecar.tiers("alice").await, ["premium"]);
+    let mut raw = server.raw().await;
+    cmd("FLUSHALL").exec(&mut raw).unwrap();
+    sidecar.wait_for("alice", &[]).await;
+}
+
+#[tokio::test]
 async fn of_two_writers_that_saw_the_same_only_the_first_writes() {
     let Some(server) = Server::start(&[]) else { return };
     let sidecar = Sidecar::start(&server, PATIENCE).await;

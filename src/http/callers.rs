@@ -97,7 +97,7 @@ pub async fn read(
     let name = part(name)?;
     check_name(&name)?;
     let record = edge.engine.directory().read(&name).await?.ok_or_else(|| absent(&name))?;
-    if names(&headers, header::IF_NONE_MATCH, Some(&record)) == Some(true) {
+    if names(&headers, &header::IF_NONE_MATCH, Some(&record)) == Some(true) {
         return Ok((StatusCode::NOT_MODIFIED, tagged(&record)).into_response());
     }
     Ok(shown(StatusCode::OK, &record))
@@ -143,9 +143,13 @@ pub fn part<T>(path: Parts<T>) -> Result<T, Problem> {
     path.map(|Path(part)| part).map_err(|wrong| Problem::new(wrong.status(), wrong.body_text()))
 }
 
-/// Reads a body as JSON, whatever type it is declared as.
+/// Reads a body as a JSON object, whatever type it is declared as. Without a look at its beginning, a list
+/// would be read too: as the fields in their order.
 pub fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
     let body = body.map_err(|wrong| Problem::new(wrong.status(), wrong.body_text()))?;
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(bad_request("the body is not a JSON object"));
+    }
     serde_json::from_slice(&body).map_err(|error| bad_request(&error.to_string()))
 }
 

@@ -5,7 +5,9 @@
 //! still holds when the change is made.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
@@ -26,7 +28,11 @@ use crate::store::DirectoryError;
 use crate::store::Record;
 
 /// How often a change is tried while others are faster.
-const ATTEMPTS_MAX: usize = 5;
+const ATTEMPTS_MAX: u32 = 8;
+
+/// The longest pause before the second attempt; it grows with each, and up to all of it goes by chance, so
+/// that many writers of one caller part.
+const PAUSE_MAX: Duration = Duration::from_millis(32);
 
 /// What is to be changed, and by whom.
 #[derive(Clone, Copy, Debug)]
@@ -55,11 +61,12 @@ impl Edit<'_> {
         check_name(self.name)?;
         let directory = self.asked.edge.engine.directory();
         directory.writable()?;
-        for _ in 0..ATTEMPTS_MAX {
+        for attempt in 0..ATTEMPTS_MAX {
+            tokio::time::sleep(pause(attempt)).await;
             let before = directory.read(self.name).await?;
             check_conditions(&self.asked.headers, before.as_ref())?;
             let after = match decide(before.as_ref().map(|record| &*record.caller))? {
-                Some(form) => Some(Arc::new(self.checked(&form).await?)),
+                Some(form) => Some(Arc::new(self.checked(&form, before.as_ref()).await?)),
                 None => None,
             };
             let known = before.as_ref().map(|record| &record.caller);
@@ -75,13 +82,15 @@ impl Edit<'_> {
         Err(Problem::new(StatusCode::CONFLICT, detail))
     }
 
-    /// The caller that a form tells of.
-    async fn checked(&self, form: &CallerForm) -> Result<Caller, Problem> {
+    /// The caller that a form tells of. A parent that it had before may have gone: that is no reason not to
+    /// change the rest.
+    async fn checked(&self, form: &CallerForm, before: Option<&Record>) -> Result<Caller, Problem> {
         let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
         let caller = form.check().map_err(|flaws| {
             wrong(flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
-        if let Some(parent) = &caller.parent {
+        let known = before.and_then(|record| record.caller.parent.as_ref());
+        if let Some(parent) = caller.parent.as_ref().filter(|parent| known != Some(parent)) {
             let parents = self.parents(parent).await?;
             check_parents(self.name, parent, |name| parents.get(name).cloned())
                 .map_err(|error| wrong(format!("parent: {error}")))?;
@@ -118,7 +127,7 @@ impl Edit<'_> {
         entry.failed = match &written {
             Ok(Some(_)) => return Ok(written?),
             Ok(None) => Some("another change came first".to_owned()),
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(reason(error)),
         };
         self.tell(&entry).await?;
         Ok(written?)
@@ -157,11 +166,16 @@ pub fn etag(record: &Record) -> Option<String> {
 }
 
 /// Whether a header of tags names the record's.
-pub fn names(headers: &HeaderMap, header: HeaderName, record: Option<&Record>) -> Option<bool> {
+pub fn names(headers: &HeaderMap, header: &HeaderName, record: Option<&Record>) -> Option<bool> {
     let mut values = headers.get_all(header).iter().peekable();
     values.peek()?;
     let tag = record.and_then(etag);
-    let matches = |item: &str| (item == "*" && record.is_some()) || Some(item) == tag.as_deref();
+    // A weak tag, as a proxy that compresses makes of ours, is good enough not to match.
+    let is_weak_fine = *header == header::IF_NONE_MATCH;
+    let matches = |item: &str| {
+        let weak = item.strip_prefix("W/").filter(|_| is_weak_fine);
+        (item == "*" && record.is_some()) || Some(weak.unwrap_or(item)) == tag.as_deref()
+    };
     Some(values.any(|value| {
         value.to_str().unwrap_or_default().split(',').any(|item| matches(item.trim()))
     }))
@@ -170,10 +184,10 @@ pub fn names(headers: &HeaderMap, header: HeaderName, record: Option<&Record>) -
 /// Looks at `If-Match` and `If-None-Match`.
 fn check_conditions(headers: &HeaderMap, record: Option<&Record>) -> Result<(), Problem> {
     let failed = |detail: &str| Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail));
-    if names(headers, header::IF_MATCH, record) == Some(false) {
+    if names(headers, &header::IF_MATCH, record) == Some(false) {
         return failed("the caller is not as If-Match says; it was changed, or is not there");
     }
-    if names(headers, header::IF_NONE_MATCH, record) == Some(true) {
+    if names(headers, &header::IF_NONE_MATCH, record) == Some(true) {
         return failed("the caller is as If-None-Match says it must not be");
     }
     Ok(())
@@ -186,6 +200,22 @@ impl From<DirectoryError> for Problem {
             DirectoryError::Files => StatusCode::CONFLICT,
             DirectoryError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Self::new(status, error.to_string())
+        Self::new(status, reason(&error))
     }
+}
+
+/// What went wrong, with its cause: that Redis is a replica, say.
+fn reason(error: &DirectoryError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// The pause before an attempt; none before the first.
+fn pause(attempt: u32) -> Duration {
+    let mut chance = [0];
+    // Without random bytes there is no pause, and the attempts are used up sooner.
+    let _ = getrandom::fill(&mut chance);
+    (PAUSE_MAX * attempt).mul_f64(f64::from(chance[0]) / 256.0)
 }

@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(tell(&local, r#"{"a": 12.5}"#).await.status, 204);
         let json = "application/json";
         check(&get(&local, "/v1/latencies").await, 200, json, r#"{"a":12.5,"b":null}"#);
-        check(&tell(&local, "[]").await, 400, PROBLEM, "expected a map");
+        check(&tell(&local, "[]").await, 400, PROBLEM, "not a JSON object");
         check(&tell(&local, r#"{"b": 1, "x": 1}"#).await, 422, PROBLEM, "names `x`");
         check(&tell(&local, r#"{"b": -1}"#).await, 422, PROBLEM, "-1 is no latency of `b`");
         for other in [&from("192.0.2.1:7"), &router] {

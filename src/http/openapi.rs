@@ -24,6 +24,9 @@ use super::tokens::Role;
 use crate::policy::BonusForm;
 use crate::policy::CallerForm;
 
+/// The schema of a merge patch of a caller.
+const PATCH: &str = "CallerPatch";
+
 /// A method of a path.
 #[derive(Debug)]
 pub struct Operation {
@@ -73,7 +76,7 @@ pub static OPERATIONS: [Operation; 10] = [
         role: Role::Operator,
         id: "patchCaller",
         summary: "Change some of what is known of a caller, by a JSON merge patch (RFC 7396)",
-        body: Some("Caller"),
+        body: Some(PATCH),
         answer: (200, Some("Caller")),
     },
     Operation {
@@ -177,7 +180,19 @@ fn schemas() -> Value {
     generator.subschema_for::<PageBody>();
     generator.subschema_for::<LatenciesBody>();
     generator.subschema_for::<Document<'_>>();
-    Value::Object(generator.take_definitions(true))
+    let mut schemas = generator.take_definitions(true);
+    let patch = nullable(schemas["Caller"].clone());
+    schemas.insert(PATCH.to_owned(), patch);
+    Value::Object(schemas)
+}
+
+/// The schema of an object whose fields may each be null, which in a merge patch takes one away.
+fn nullable(mut schema: Value) -> Value {
+    let fields = schema["properties"].as_object_mut().into_iter().flatten();
+    for (_, field) in fields {
+        *field = json!({ "anyOf": [field.take(), { "type": "null" }] });
+    }
+    schema
 }
 
 impl Operation {
@@ -195,6 +210,12 @@ impl Operation {
         let mut answer = json!({ "description": self.summary });
         if let Some(body) = body {
             answer["content"] = content("application/json", body);
+        }
+        if self.method == Method::PUT {
+            described["responses"]["201"] = answer.clone();
+        }
+        if self.method == Method::GET && self.path == CALLER {
+            described["responses"]["304"] = json!({ "description": "It is as If-None-Match says" });
         }
         described["responses"][status.to_string()] = answer;
         if let Some(body) = self.body {

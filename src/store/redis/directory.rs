@@ -27,7 +27,7 @@ use crate::store::StoreError;
 /// The prefix of a caller's key, with the version of what is stored under it.
 const PREFIX: &str = "tgc1|";
 const INDEX: &str = "tgc1-index";
-const REVISIONS: &str = "tgc1-revisions";
+pub const REVISIONS: &str = "tgc1-revisions";
 
 /// Where the names of changed callers are told.
 pub const CHANNEL: &str = "tgc1-changes";

@@ -3,7 +3,8 @@
 //! A connection of its own is subscribed to the names of changed callers. It is pinged all the time, and
 //! answers come in order: whoever has the answer to a ping has heard of every change before it. So a
 //! change is known to every sidecar at once, and one whose connection is gone trusts its cache for less
-//! than a second, then reads through until it is subscribed again.
+//! than a second, then reads through until it is subscribed again. The ping asks how many changes there were:
+//! if there are fewer than before, Redis was emptied, which nobody tells, and all is forgotten.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use ::redis::AsyncConnectionConfig;
 use ::redis::Client;
 use ::redis::Cmd;
+use ::redis::FromRedisValue;
 use ::redis::PushInfo;
 use ::redis::PushKind;
 use ::redis::RedisError;
@@ -23,6 +25,7 @@ use tokio::time;
 use super::cache::CallerCache;
 use super::connection;
 use super::directory::CHANNEL;
+use super::directory::REVISIONS;
 use super::settings::RedisSettings;
 use super::settings::RedisSettingsError;
 
@@ -44,6 +47,8 @@ pub struct Subscriber {
 struct Subscribed {
     connection: MultiplexedConnection,
     closed: Arc<Notify>,
+    /// How many there were when they were last asked for.
+    changes: u64,
 }
 
 impl Subscriber {
@@ -93,7 +98,9 @@ impl Subscriber {
             let mut connection =
                 self.client.get_multiplexed_async_connection_with_config(&config).await?;
             connection.subscribe(CHANNEL).await?;
-            Ok::<_, RedisError>(Subscribed { connection, closed })
+            // Before anything is trusted, so that what is lost later is sure to be missed.
+            let changes = count(&mut connection).await?;
+            Ok::<_, RedisError>(Subscribed { connection, closed, changes })
         };
         match time::timeout(self.connect_timeout, subscribing).await {
             Ok(subscribed) => subscribed.map_err(|error| error.to_string()),
@@ -121,16 +128,28 @@ impl Subscriber {
                 () = subscribed.closed.notified() => return "the connection was closed".to_owned(),
                 () = time::sleep(PING_INTERVAL) => {}
             }
-            let mut ping = Cmd::new();
-            ping.arg("PING");
-            let answer = subscribed.connection.send_packed_command(&ping);
-            match time::timeout(PING_TIMEOUT, answer).await {
-                Ok(Ok(_)) => {}
+            let counting = count(&mut subscribed.connection);
+            match time::timeout(PING_TIMEOUT, counting).await {
+                Ok(Ok(changes)) => {
+                    if changes < subscribed.changes {
+                        tracing::warn!("Redis was emptied; no caller is known any more");
+                        self.cache.forget();
+                    }
+                    subscribed.changes = changes;
+                }
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) => return "it does not answer".to_owned(),
             }
         }
     }
+}
+
+/// How many changes of callers there were; 0 too if the server answers with an error.
+async fn count(connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
+    let mut command = Cmd::new();
+    command.arg("GET").arg(REVISIONS);
+    let answer = connection.send_packed_command(&command).await?;
+    Ok(Option::<u64>::from_redis_value(answer).ok().flatten().unwrap_or(0))
 }
 
 fn hear(cache: &CallerCache, name: Option<&Value>) {
