@@ -303,10 +303,11 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Whether the rule is only told, as a whole.
+    /// Whether the rule is only told, as its limits are that don't say otherwise.
     fn is_shadow(&self, file: &RuleFile) -> bool {
-        let said = file.shadow_mode.as_ref().map(|shadow| shadow.value);
-        said.unwrap_or(self.defaults.mode == Some(Mode::Shadow))
+        let on = |flag: &Option<Spot<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        let by_default = self.defaults.mode == Some(Mode::Shadow) && !on(&file.quota_mode);
+        on(&file.shadow_mode) || by_default
     }
 
     fn capacity(&mut self, file: &RuleFile, classes: &Classes) -> Option<Box<Capacity>> {

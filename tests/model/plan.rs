@@ -129,11 +129,13 @@ impl<'w> Plan<'w> {
         }
         for met in &way {
             let is_out = met.rule.only.as_ref().is_some_and(|only| !self.who.is_among(only, 0));
-            part.denied |= is_out && 0 <= asked.hits;
+            let enforced = met.rule.mode != Some(Mode::Shadow) && 0 <= asked.hits;
+            part.denied |= is_out && enforced;
         }
         for met in way.iter().filter(|met| met.rule.cascade || !met.passing) {
             self.meet(&mut part, met, asked.hits);
-            part.unlimited |= !met.passing && !met.rule.limits.is_empty();
+            // Only what the rule at the end says of the caller counts.
+            part.unlimited &= !met.passing;
         }
         part.unlimited &= part.charges.is_empty();
         part
@@ -183,7 +185,11 @@ impl<'w> Plan<'w> {
             };
             let form = match allowance {
                 Allowance::Counted(form) => form,
-                Allowance::Elsewhere | Allowance::Unlimited => continue,
+                Allowance::Elsewhere => continue,
+                Allowance::Unlimited => {
+                    part.unlimited = true;
+                    continue;
+                }
                 Allowance::None => {
                     part.denied |= mode != Mode::Shadow && 0 <= hits;
                     continue;
