@@ -163,9 +163,9 @@ impl<'w> Plan<'w> {
         }
     }
 
-    fn meet_on(&mut self, part: &mut Part, met: &Met<'w>, (member, hits): (Option<usize>, i64)) {
+    /// Names a counter: the way to it, with the member's name for the caller's.
+    fn path(&self, met: &Met<'w>, member: Option<usize>) -> String {
         let key = self.world.caller.as_ref().map(|caller| caller.key.as_str());
-        let of_caller = met.steps.iter().any(|(name, _)| Some(name.as_str()) == key);
         let step = |(name, value): &(String, String)| match member {
             Some(member) if Some(name.as_str()) == key => {
                 format!("{name}={}", self.who.line[member].0)
@@ -173,7 +173,13 @@ impl<'w> Plan<'w> {
             _ => format!("{name}={value}"),
         };
         let path: Vec<String> = met.steps.iter().map(step).collect();
-        let path = path.join("|");
+        path.join("|")
+    }
+
+    fn meet_on(&mut self, part: &mut Part, met: &Met<'w>, (member, hits): (Option<usize>, i64)) {
+        let key = self.world.caller.as_ref().map(|caller| caller.key.as_str());
+        let of_caller = met.steps.iter().any(|(name, _)| Some(name.as_str()) == key);
+        let path = self.path(met, member);
         let mut limits: Vec<usize> = (0..met.rule.limits.len()).collect();
         limits.sort_by_key(|index| mode(met.rule, &met.rule.limits[*index]));
         for index in limits {
