@@ -1,9 +1,8 @@
 //! Holds requests until there is capacity, instead of refusing them.
 //!
 //! A request that a waitable limit refuses joins the queue of the counter that makes it wait longest, beside
-//! those to whom as much of the counter is open. Only
-//! the first of a queue asks the store, when the store has said that it would fit; all others sleep until
-//! they come first. So the store is asked once for each that passes and once for each that must go on
+//! those to whom as much of the counter is open. Only the first of a queue asks the store, when the store has
+//! said that it would fit; all others sleep until they come first. So the store is asked once for each that passes and once for each that must go on
 //! waiting, however many wait. Whoever comes while others wait joins them and doesn't ask.
 
 use std::collections::HashMap;
@@ -22,11 +21,11 @@ use tokio::time::Instant;
 use tokio::time::sleep_until;
 
 use crate::clock::monotonic_now;
+use crate::store::Charge;
 
 use super::queue::Queue;
 use super::queue::Rank;
 use super::queue::Who;
-use crate::store::Charge;
 
 /// Requests that may wait in all queues together: each holds a connection's stream and its message.
 const WAITING_MAX: usize = 100_000;
@@ -118,8 +117,7 @@ impl WaitingRoom {
         0 < queues.waiting || !queues.spots.is_empty()
     }
 
-    /// Lets a request wait in a line; the first asks the store after `wait`,
-    /// or when it was to ask anyway.
+    /// Lets a request wait in a line; the first asks the store after `wait`, or when it was to ask anyway.
     ///
     /// # Errors
     /// The place that the request would have had, if there is none for it.

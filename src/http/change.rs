@@ -62,6 +62,7 @@ impl Edit<'_> {
         let directory = self.asked.edge.engine.directory();
         directory.writable()?;
         for attempt in 0..ATTEMPTS_MAX {
+            // Somebody else was faster; the first attempt has no pause.
             tokio::time::sleep(pause(attempt)).await;
             let before = directory.read(self.name).await?;
             check_conditions(&self.asked.headers, before.as_ref())?;

@@ -175,11 +175,6 @@ impl Level {
     pub fn keeps(&self, tier: usize) -> Share {
         self.scale.get(tier).copied().unwrap_or(Share::ALL)
     }
-
-    /// Whether the level leaves every caller all of their own limits.
-    pub fn keeps_all(&self) -> bool {
-        self.scale.iter().all(|share| *share == Share::ALL)
-    }
 }
 
 impl Only {
