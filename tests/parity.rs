@@ -171,8 +171,12 @@ async fn run(redis: &Connected, name: &str, mut history: History) {
 fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
     let outcome = memory.charge_at(batch, Timestamp::from_ms(now_ms));
     let waits = batch.charges.iter().zip(&outcome.decisions).enumerate();
+    // An overdraft can take a bucket longer to pay back than clocks go on.
+    let told_ms = Timestamp::MAX.as_ms() - now_ms;
     let mut waits = waits.filter_map(|(index, (charge, decision))| match decision.fit {
-        Fit::AfterMs(wait_ms) if charge.mode == Mode::Enforce => Some((index, wait_ms)),
+        Fit::AfterMs(wait_ms) if charge.mode == Mode::Enforce && wait_ms <= told_ms => {
+            Some((index, wait_ms))
+        }
         _ => None,
     });
     let Some((index, wait_ms)) = waits.next() else {
