@@ -208,19 +208,19 @@ impl Process {
     fn listen(&mut self, listeners: Listeners) {
         let stage = self.stage.subscribe();
         let closing = || reached(stage.clone(), Stage::Closing);
-        let routes = grpc::routes(self.engine.clone(), self.readiness.clone(), self.traces.clone());
+        let (readiness, traces) = (self.readiness.clone(), self.traces.clone());
+        let services = grpc::services(self.engine.clone(), readiness, traces);
         if let Some(listener) = listeners.grpc {
             // Answers are small; waiting for more to send would only delay them.
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            let serving = grpc::serve(routes.clone(), incoming, closing());
-            self.servers.spawn(async move { Ok(serving.await?) });
+            spawn(&mut self.servers, grpc::serve(services.clone(), incoming, closing()));
         }
         if let Some(socket) = listeners.unix {
             let incoming = UnixListenerStream::new(socket.listener);
-            let serving = grpc::serve(routes, incoming, closing());
+            let serving = grpc::serve(services, incoming, closing());
             let file = socket.file;
             self.servers.spawn(async move {
-                serving.await?;
+                serving.await;
                 drop(file);
                 Ok(())
             });

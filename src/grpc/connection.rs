@@ -1,8 +1,7 @@
 //! A connection that counts against a maximum for as long as it lives, and must soon say that it speaks
-//! HTTP/2; tonic itself sets neither bound, and its keep-alive begins only after the preface. Without the
+//! HTTP/2; hyper itself sets neither bound, and its keep-alive begins only after the preface. Without the
 //! second, a few silent connections would take all places for ever.
 
-use std::error::Error;
 use std::io;
 use std::io::IoSlice;
 use std::mem;
@@ -21,7 +20,8 @@ use tokio::time::Sleep;
 use tokio::time::sleep;
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
-use tonic::transport::server::Connected;
+
+use super::BoxError;
 
 /// The bytes with which every client of HTTP/2 begins (RFC 9113, section 3.4).
 const PREFACE_LEN: usize = 24;
@@ -32,8 +32,6 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A pause after the system refused a connection for want of something, such as file descriptors; tonic
 /// would ask again at once, and for ever.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// A connection and its place among the others.
 pub struct Counted<IO> {
@@ -82,14 +80,6 @@ pub fn counted<IO, IE: Into<BoxError>>(
             }
         }
     })
-}
-
-impl<IO: Connected> Connected for Counted<IO> {
-    type ConnectInfo = IO::ConnectInfo;
-
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.io.connect_info()
-    }
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {

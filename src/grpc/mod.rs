@@ -1,7 +1,8 @@
 //! Serves gRPC: the rate limit service, health and reflection.
 //!
-//! Everything of protobuf stays in this folder. [`routes`] are what is served; [`serve`] serves them
-//! on one listener, and may run on several at once: a TCP port and a Unix socket.
+//! Everything of protobuf stays in this folder. [`services`] are what is served; [`serve`] serves them
+//! on one listener, and may run on several at once: a TCP port and a Unix socket. The rate limit service is
+//! written for what it costs, straight on HTTP/2; the others are tonic's.
 
 mod connection;
 mod health;
@@ -9,83 +10,79 @@ mod reflection;
 mod request;
 mod response;
 mod schema;
+mod serve;
 mod service;
+mod streams;
+mod unary;
+mod wire;
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio_stream::Stream;
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use tonic::Status;
+use tonic::codegen::Service as _;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::Connected;
 use tonic_health::pb::health_server::HealthServer;
 
 use crate::engine::Engine;
 use crate::engine::Readiness;
 use crate::observe::traces::Traces;
 
+use service::Service;
+use unary::ReplyBody;
+
+pub use serve::serve;
 pub use service::answer_bytes;
 
 /// The largest message: several times the headers that Envoy takes from a client (60 KiB).
 pub const MESSAGE_LEN_MAX: usize = 256 * 1024;
 
-/// Connections at once on one listener; Envoy opens one for each of its workers.
-const CONNECTIONS_MAX: usize = 1_024;
-
-/// Requests at once on one connection. Envoy keeps at most 1,024 in flight to a cluster unless
-/// it is told otherwise.
-const STREAMS_MAX: u32 = 4_096;
-
-/// Bytes of a request's headers: Envoy sends a handful, and tracing adds a few.
-const HEADERS_LEN_MAX: u32 = 16 * 1024;
-
 /// How long a request may take to arrive and be answered: far more than any gateway waits, and than any policy
 /// holds it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// When a silent connection is asked whether it lives, and how long it has to say so.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The services. Requests for limits are traced if there are `traces`.
-pub fn routes(engine: Arc<Engine>, readiness: Readiness, traces: Option<Arc<Traces>>) -> Routes {
-    let rate_limit = RateLimitServiceServer::new(service::Service::new(engine, traces))
-        .max_decoding_message_size(MESSAGE_LEN_MAX);
-    let health = HealthServer::new(health::Health::new(readiness))
-        .max_decoding_message_size(MESSAGE_LEN_MAX);
-    Routes::new(rate_limit)
-        .add_service(health)
-        .add_service(reflection::v1())
-        .add_service(reflection::v1alpha())
-        .prepare()
+/// The services.
+#[derive(Clone)]
+pub struct Services {
+    rate_limit: Service,
+    others: Routes,
 }
 
-/// Serves `routes` to those who connect, until `shutdown` is done and what is in flight is answered.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve<I, IO, IE>(
-    routes: Routes,
-    incoming: I,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error>
-where
-    I: Stream<Item = Result<IO, IE>>,
-    IO: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-    IE: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADERS_LEN_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .timeout(REQUEST_TIMEOUT)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(connection::counted(incoming, CONNECTIONS_MAX), shutdown)
-        .await
+/// The services. Requests for limits are traced if there are `traces`.
+pub fn services(
+    engine: Arc<Engine>,
+    readiness: Readiness,
+    traces: Option<Arc<Traces>>,
+) -> Services {
+    let health = HealthServer::new(health::Health::new(readiness))
+        .max_decoding_message_size(MESSAGE_LEN_MAX);
+    let others = Routes::new(health)
+        .add_service(reflection::v1())
+        .add_service(reflection::v1alpha())
+        .prepare();
+    Services { rate_limit: Service::new(engine, traces), others }
+}
+
+impl Services {
+    /// Answers a call of any service.
+    async fn answer(&self, call: Request<Incoming>) -> Response<ReplyBody> {
+        let limit = unary::client_timeout(call.headers());
+        let limit = limit.map_or(REQUEST_TIMEOUT, |limit| limit.min(REQUEST_TIMEOUT));
+        let answer = if call.uri().path() == Service::PATH {
+            unary::within(limit, self.rate_limit.answer(call)).await
+        } else {
+            let answer = Box::pin(self.others.clone().call(call));
+            let Ok(answer) = unary::within(limit, answer).await.transpose();
+            answer.map(|answer| answer.map(ReplyBody::Other))
+        };
+        answer.unwrap_or_else(|| Status::cancelled("Timeout expired").into_http())
+    }
 }
 
 #[cfg(test)]
@@ -126,16 +123,16 @@ mod tests {
         channel: Channel,
         readiness: Readiness,
         stop: oneshot::Sender<()>,
-        server: JoinHandle<Result<(), tonic::transport::Error>>,
+        server: JoinHandle<()>,
     }
 
     async fn run() -> Running {
         let readiness = Readiness::default();
-        let routes = routes(Arc::new(testing::one_an_hour()), readiness.clone(), None);
+        let services = services(Arc::new(testing::one_an_hour()), readiness.clone(), None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(serve(routes, TcpListenerStream::new(listener), async move {
+        let server = tokio::spawn(serve(services, TcpListenerStream::new(listener), async move {
             stopped.await.unwrap();
         }));
         let channel = Endpoint::try_from(format!("http://{address}")).unwrap();
@@ -161,15 +158,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_and_a_socket_are_served_at_once() {
-        let routes = routes(Arc::new(testing::one_an_hour()), Readiness::default(), None);
+        let services = services(Arc::new(testing::one_an_hour()), Readiness::default(), None);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tollgate.sock");
         let socket = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = port.local_addr().unwrap();
         let port = TcpListenerStream::new(port);
-        tokio::spawn(serve(routes.clone(), socket, std::future::pending()));
-        tokio::spawn(serve(routes, port, std::future::pending()));
+        tokio::spawn(serve(services.clone(), socket, std::future::pending()));
+        tokio::spawn(serve(services, port, std::future::pending()));
 
         let connector = tower::service_fn(move |_| {
             let path = path.clone();
@@ -253,7 +250,7 @@ mod tests {
         assert_eq!(next().await, Some(ServingStatus::NotServing));
         assert_eq!(next().await, None);
         running.stop.send(()).unwrap();
-        running.server.await.unwrap().unwrap();
+        running.server.await.unwrap();
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
-//! The floor: an empty tonic handler that always says OK, served just as Tollgate serves its own.
+//! The floor: an empty tonic handler that always says OK, as tonic serves it.
 //!
-//! It reads the whole request, as tonic does before any handler sees it, and decides nothing. What
-//! Tollgate costs beyond it is what deciding costs.
+//! It reads the whole request, as tonic does before any handler sees it, and decides nothing. Tollgate
+//! serves without tonic's transport, so what it gains there stands against what deciding costs.
 
-use std::future::pending;
+use std::time::Duration;
 
 use anyhow::Result;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
@@ -13,12 +13,17 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::R
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tollgate::grpc;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::service::Routes;
+use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+
+/// The same settings as Tollgate's.
+const STREAMS_MAX: u32 = 4_096;
+const HEADERS_LEN_MAX: u32 = 16 * 1024;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 struct Floor;
 
@@ -40,6 +45,10 @@ pub fn serve() -> Result<()> {
         println!("  gRPC  {}", listener.local_addr()?);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let routes = Routes::new(RateLimitServiceServer::new(Floor)).prepare();
-        Ok(grpc::serve(routes, incoming, pending()).await?)
+        let server = Server::builder()
+            .max_concurrent_streams(STREAMS_MAX)
+            .http2_max_header_list_size(HEADERS_LEN_MAX)
+            .timeout(REQUEST_TIMEOUT);
+        Ok(server.add_routes(routes).serve_with_incoming(incoming).await?)
     })
 }
