@@ -213,8 +213,9 @@ impl<'p> Judgement<'p> {
     /// How long until the same request would pass: the longest wait of the limits that refuse. None if it
     /// never would, or nobody knows.
     pub fn wait(&self) -> Option<Duration> {
-        let waits = self.refusing().map(Charged::wait);
-        waits.collect::<Option<Vec<Duration>>>()?.into_iter().max()
+        let mut waits = self.refusing().map(Charged::wait);
+        let first = waits.next()??;
+        waits.try_fold(first, |longest, wait| Some(longest.max(wait?)))
     }
 
     /// Why the request is refused; of several reasons the one that waiting helps least.

@@ -1,6 +1,5 @@
 //! Has the store decide, and holds requests that may wait for capacity.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,7 +9,6 @@ use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::metrics::Gauge;
 use crate::policy::Mode;
-use crate::policy::RuleLimit;
 use crate::policy::Wait;
 use crate::store::Batch;
 use crate::store::Outcome;
@@ -18,6 +16,7 @@ use crate::store::Outcome;
 use super::Engine;
 use super::asker::Asker;
 use super::patience::Patience;
+use super::plan::MetLimit;
 use super::plan::Plan;
 use super::queue::Who;
 use super::waiting::Line;
@@ -83,7 +82,7 @@ struct Holding<'h> {
     engine: &'h Engine,
     batch: &'h Batch,
     /// The limit of each charge of the batch.
-    limits: &'h [Arc<RuleLimit>],
+    limits: &'h [MetLimit<'h>],
     asker: &'h Asker<'h>,
     /// Of the request before it is held.
     patience: &'h Patience,

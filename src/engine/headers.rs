@@ -3,6 +3,7 @@
 //! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10, the names without a
 //! `-Policy` its versions up to 06. All times are whole seconds, rounded up: never too early.
 
+use std::fmt;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use super::answer::Judgement;
 use super::protocol::whole_seconds;
 
 type Headers = Vec<(String, String)>;
+
+/// Bytes of what most limits say in a header: so many take one allocation.
+const ITEM_LEN: usize = 64;
 
 /// The problem type that the draft registers for a refusal.
 const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
@@ -79,49 +83,49 @@ pub fn problem_body(judgement: &Judgement<'_>) -> Vec<u8> {
     problem.to_string().into_bytes()
 }
 
-fn list(limits: &[&Charged<'_>], item: fn(&Charged<'_>) -> String) -> String {
-    let items: Vec<String> = limits.iter().map(|charged| item(charged)).collect();
-    items.join(", ")
+/// Writes one limit at the end of a header's value.
+type Item = fn(&mut String, &Charged<'_>) -> fmt::Result;
+
+fn list(limits: &[&Charged<'_>], item: Item) -> String {
+    let mut value = String::with_capacity(limits.len() * ITEM_LEN);
+    for (index, charged) in limits.iter().enumerate() {
+        value.push_str(if index == 0 { "" } else { ", " });
+        item(&mut value, charged).expect("writing to a String does not fail");
+    }
+    value
 }
 
 /// `"daily";q=1000;w=86400`: the quota and its window.
-fn policy_item(charged: &Charged<'_>) -> String {
-    let mut item = format!("{};q={}", name(charged), charged.amount());
-    if let Some(window_s) = window_s(charged) {
-        write!(item, ";w={window_s}").expect("writing to a String does not fail");
-    }
-    item
+fn policy_item(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
+    push_name(value, charged);
+    write!(value, ";q={}", charged.amount())?;
+    window_s(charged).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
 }
 
 /// `"daily";r=12;t=3600`: what remains and until when.
-fn limit_item(charged: &Charged<'_>) -> String {
-    let mut item = format!("{};r={}", name(charged), charged.remaining());
-    if let Some(time) = charged.told_time() {
-        write!(item, ";t={}", whole_seconds(time)).expect("writing to a String does not fail");
-    }
-    item
+fn limit_item(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
+    push_name(value, charged);
+    write!(value, ";r={}", charged.remaining())?;
+    charged.told_time().map_or(Ok(()), |time| write!(value, ";t={}", whole_seconds(time)))
 }
 
 /// `1000;w=86400`: the same in the older way.
-fn quota_policy(charged: &Charged<'_>) -> String {
-    let amount = charged.amount();
-    window_s(charged)
-        .map_or_else(|| amount.to_string(), |window_s| format!("{amount};w={window_s}"))
+fn quota_policy(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
+    write!(value, "{}", charged.amount())?;
+    window_s(charged).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
 }
 
-/// The limit's name as a string of structured fields (RFC 9651), which has only printable ASCII.
-fn name(charged: &Charged<'_>) -> String {
-    let escaped: String = charged
-        .limit
-        .label
-        .chars()
-        .flat_map(|character| match character {
-            '"' | '\\' => vec!['\\', character],
-            ' '..='~' => vec![character],
-            _ => vec!['?'],
-        })
-        .collect();
-    format!("\"{escaped}\"")
+/// Adds the limit's name as a string of structured fields (RFC 9651), which has only printable ASCII.
+fn push_name(value: &mut String, charged: &Charged<'_>) {
+    value.push('"');
+    for character in charged.limit.label.chars() {
+        match character {
+            '"' | '\\' => value.extend(['\\', character]),
+            ' '..='~' => value.push(character),
+            _ => value.push('?'),
+        }
+    }
+    value.push('"');
 }
 
 /// The window in seconds; None for a total and for what whole seconds can't say.

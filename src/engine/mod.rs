@@ -152,7 +152,7 @@ impl Engine {
         let _in_flight = metrics.enter();
         let stopwatch = Stopwatch::start();
         let patience = &Patience::default();
-        let live = self.live.load_full();
+        let live = self.live.load();
         let verdict = match live.policies.domain(request.domain()) {
             None => Verdict::without_policy(request.descriptors().len()),
             Some(domain) if choice::leaves_choice(domain, request) => {

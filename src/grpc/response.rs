@@ -3,6 +3,7 @@
 use serde_json::Map;
 use serde_json::Value;
 
+use super::wire::Buffer;
 use super::wire::Writer;
 use crate::engine::Code;
 use crate::engine::Status;
@@ -12,7 +13,7 @@ use crate::engine::protocol;
 use crate::policy::Unit;
 
 /// Writes the `RateLimitResponse` that says what the verdict says at the end of `bytes`.
-pub fn write(bytes: &mut Vec<u8>, verdict: &Verdict) {
+pub fn write(bytes: &mut Buffer, verdict: &Verdict) {
     let mut message = Writer::new(bytes);
     message.number(1, code_number(verdict.code));
     for status in &verdict.statuses {
@@ -117,7 +118,7 @@ mod tests {
 
     /// What generated code reads of what is written.
     fn written(verdict: &Verdict) -> RateLimitResponse {
-        let mut bytes = Vec::new();
+        let mut bytes = Buffer::new();
         write(&mut bytes, verdict);
         RateLimitResponse::decode(bytes.as_slice()).unwrap()
     }

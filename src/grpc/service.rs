@@ -14,6 +14,7 @@ use super::request;
 use super::response;
 use super::unary;
 use super::unary::ReplyBody;
+use super::wire::Buffer;
 use crate::engine::Engine;
 use crate::engine::Verdict;
 use crate::observe::traces::Span;
@@ -85,9 +86,9 @@ impl Service {
 /// When the bytes are no message, or the message can't be decided.
 pub async fn answer_bytes(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Status> {
     let request = request::read(bytes).map_err(refusal)?;
-    let mut answer = Vec::new();
+    let mut answer = Buffer::new();
     response::write(&mut answer, &engine.check(&request).await);
-    Ok(answer)
+    Ok(answer.into_vec())
 }
 
 // By value, because it is what `map_err` hands over.

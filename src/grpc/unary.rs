@@ -26,12 +26,10 @@ use tonic::Status;
 
 use super::BoxError;
 use super::MESSAGE_LEN_MAX;
+use super::wire::Buffer;
 
 /// What stands before a message: whether it is compressed, and its length in four bytes.
 const PREFIX_LEN: usize = 5;
-
-/// Bytes of most answers: so many take one allocation.
-const ANSWER_LEN: usize = 120;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -93,13 +91,12 @@ impl Body for ReplyBody {
 }
 
 /// The answer with the message that `write` writes.
-pub fn reply(write: impl FnOnce(&mut Vec<u8>)) -> Response<ReplyBody> {
-    let mut bytes = Vec::with_capacity(ANSWER_LEN);
-    bytes.resize(PREFIX_LEN, 0);
+pub fn reply(write: impl FnOnce(&mut Buffer)) -> Response<ReplyBody> {
+    let mut bytes = Buffer::from_elem(0, PREFIX_LEN);
     write(&mut bytes);
     let len = u32::try_from(bytes.len() - PREFIX_LEN).expect("an answer is far below 4 GiB");
     bytes[1..PREFIX_LEN].copy_from_slice(&len.to_be_bytes());
-    let mut response = Response::new(ReplyBody::Message(bytes.into()));
+    let mut response = Response::new(ReplyBody::Message(Bytes::copy_from_slice(&bytes)));
     *response.headers_mut() = one(CONTENT_TYPE, GRPC);
     response
 }

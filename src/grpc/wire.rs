@@ -11,9 +11,8 @@ use prost::encoding::DecodeContext;
 use prost::encoding::WireType;
 use prost::encoding::decode_key;
 use prost::encoding::decode_varint;
-use prost::encoding::encode_key;
-use prost::encoding::encode_varint;
 use prost::encoding::skip_field;
+use smallvec::SmallVec;
 
 /// Why bytes are no message.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -125,20 +124,23 @@ impl<'a> Field<'a> {
     }
 }
 
+/// A message that is being written; most take no allocation.
+pub type Buffer = SmallVec<[u8; 256]>;
+
 /// Writes a message.
 #[derive(Debug)]
-pub struct Writer<'w>(&'w mut Vec<u8>);
+pub struct Writer<'w>(&'w mut Buffer);
 
 impl<'w> Writer<'w> {
     /// Writes a message at the end of `bytes`.
-    pub fn new(bytes: &'w mut Vec<u8>) -> Self {
+    pub fn new(bytes: &'w mut Buffer) -> Self {
         Self(bytes)
     }
 
     /// A number or a bool.
     pub fn number(&mut self, tag: u32, number: u64) {
-        encode_key(tag, WireType::Varint, self.0);
-        encode_varint(number, self.0);
+        self.key(tag, WireType::Varint);
+        push_varint(self.0, number);
     }
 
     /// The same, but for zero, which is what a reader takes a missing one for.
@@ -150,14 +152,14 @@ impl<'w> Writer<'w> {
 
     /// A number with a fraction.
     pub fn double(&mut self, tag: u32, number: f64) {
-        encode_key(tag, WireType::SixtyFourBit, self.0);
+        self.key(tag, WireType::SixtyFourBit);
         self.0.extend_from_slice(&number.to_le_bytes());
     }
 
     /// Bytes or a text.
     pub fn bytes(&mut self, tag: u32, bytes: &[u8]) {
-        encode_key(tag, WireType::LengthDelimited, self.0);
-        encode_varint(u64::try_from(bytes.len()).unwrap_or(u64::MAX), self.0);
+        self.key(tag, WireType::LengthDelimited);
+        push_varint(self.0, bytes.len() as u64);
         self.0.extend_from_slice(bytes);
     }
 
@@ -170,7 +172,7 @@ impl<'w> Writer<'w> {
 
     /// A message within the message.
     pub fn message(&mut self, tag: u32, write: impl FnOnce(&mut Writer<'_>)) {
-        encode_key(tag, WireType::LengthDelimited, self.0);
+        self.key(tag, WireType::LengthDelimited);
         // Room for the length of most; a longer one makes way.
         let at = self.0.len();
         self.0.push(0);
@@ -179,10 +181,25 @@ impl<'w> Writer<'w> {
         match u8::try_from(len) {
             Ok(short @ ..0x80) => self.0[at] = short,
             _ => {
-                let mut prefix = Vec::new();
-                encode_varint(u64::try_from(len).unwrap_or(u64::MAX), &mut prefix);
-                self.0.splice(at..=at, prefix);
+                let mut prefix = Buffer::new();
+                push_varint(&mut prefix, len as u64);
+                self.0[at] = prefix[0];
+                self.0.insert_from_slice(at + 1, &prefix[1..]);
             }
         }
     }
+
+    fn key(&mut self, tag: u32, wire_type: WireType) {
+        push_varint(self.0, u64::from(tag) << 3 | wire_type as u64);
+    }
+}
+
+/// A number in groups of seven bits, the lowest first; all but the last are marked.
+fn push_varint(bytes: &mut Buffer, mut number: u64) {
+    const MARK: u8 = 0x80;
+    while u64::from(MARK) <= number {
+        bytes.push(number.to_le_bytes()[0] | MARK);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
 }

@@ -5,7 +5,7 @@
 //! interval can only be over-counted, never under-counted, and capacity comes back at most one slot late.
 //! A limit so small that its log can't grow long has slots of a millisecond: an exact log.
 
-use std::collections::VecDeque;
+use smallvec::SmallVec;
 
 /// Slots in a window.
 const SLOTS: u64 = 60;
@@ -49,12 +49,10 @@ impl Sliding {
 
     /// Drops the slots that have left the window.
     pub fn settle(&self, slots: &mut Slots, now_ms: u64) {
-        while let Some(&(last_ms, count)) = slots.log.front() {
-            if now_ms < last_ms + self.window_ms {
-                break;
-            }
-            slots.total -= count;
-            slots.log.pop_front();
+        let lives = |&(last_ms, _): &(u64, u64)| now_ms < last_ms + self.window_ms;
+        let left = slots.log.iter().position(lives).unwrap_or(slots.log.len());
+        if left != 0 {
+            slots.total -= slots.log.drain(..left).map(|(_, count)| count).sum::<u64>();
         }
     }
 
@@ -75,7 +73,8 @@ impl Sliding {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots {
     total: u64,
-    log: VecDeque<(u64, u64)>,
+    /// A counter that is used now and then has one, which takes no allocation.
+    log: SmallVec<[(u64, u64); 1]>,
 }
 
 impl Slots {
@@ -92,16 +91,16 @@ impl Slots {
 
     /// The last millisecond of the youngest slot.
     pub fn newest_ms(&self) -> Option<u64> {
-        self.log.back().map(|&(last_ms, _)| last_ms)
+        self.log.last().map(|&(last_ms, _)| last_ms)
     }
 
     /// Adds hits to the slot whose last millisecond is `last_ms`. If a later slot exists (the clock went back, or the
     /// slots were wider), they join that one and so count longer, never shorter.
     pub fn add(&mut self, last_ms: u64, hits: u64) {
         self.total += hits;
-        match self.log.back_mut() {
+        match self.log.last_mut() {
             Some((newest_ms, count)) if last_ms <= *newest_ms => *count += hits,
-            _ => self.log.push_back((last_ms, hits)),
+            _ => self.log.push((last_ms, hits)),
         }
     }
 
@@ -110,13 +109,15 @@ impl Slots {
     pub fn give_back(&mut self, hits: u64) {
         let mut left = hits.min(self.total);
         self.total -= left;
-        while let Some((_, count)) = self.log.front_mut() {
+        let mut emptied = 0;
+        for (_, count) in &mut self.log {
             if left < *count {
                 *count -= left;
                 break;
             }
             left -= *count;
-            self.log.pop_front();
+            emptied += 1;
         }
+        self.log.drain(..emptied);
     }
 }

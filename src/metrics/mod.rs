@@ -249,9 +249,9 @@ impl Metrics {
     }
 
     /// Counts a request as in flight until the guard goes, also if nobody waits for it any more.
-    pub fn enter(&self) -> InFlight {
+    pub fn enter(&self) -> InFlight<'_> {
         self.in_flight.inc();
-        InFlight(self.in_flight.clone())
+        InFlight(&self.in_flight)
     }
 
     /// Counts a store's failure; `kind` is one of a few words.
@@ -361,9 +361,9 @@ impl Metrics {
 
 /// A request under way.
 #[derive(Debug)]
-pub struct InFlight(Gauge);
+pub struct InFlight<'m>(&'m Gauge);
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -80,9 +80,11 @@ impl Key {
         if TEXT_LEN_MAX < text.len() {
             return self.push_hash(text);
         }
+        if text.bytes().all(is_plain) {
+            return self.0.push_str(text);
+        }
         for byte in text.bytes() {
-            // Braces would choose a Redis Cluster's slot, the others would be read as structure.
-            if byte.is_ascii_graphic() && !b"|=~!#%{}".contains(&byte) {
+            if is_plain(byte) {
                 self.0.push(char::from(byte));
             } else {
                 self.0.push('%');
@@ -100,6 +102,13 @@ impl Key {
     fn push_hex(&mut self, byte: u8) {
         write!(self.0, "{byte:02x}").expect("writing to a String does not fail");
     }
+}
+
+/// Whether a byte stands for itself. Braces would choose a Redis Cluster's slot, the others would be read as
+/// structure.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_graphic()
+        && !matches!(byte, b'|' | b'=' | b'~' | b'!' | b'#' | b'%' | b'{' | b'}')
 }
 
 impl fmt::Display for Key {

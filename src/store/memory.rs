@@ -4,6 +4,8 @@
 //! a circle, decides, and lets go; nothing awaits meanwhile. Expired counters go as a hand moves over the
 //! shard, a few places with each charge and with each [`Memory::sweep`], so no sweep ever stops a shard.
 
+use std::hash::BuildHasher;
+use std::mem;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -12,6 +14,8 @@ use std::sync::atomic::Ordering;
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
+use indexmap::map::raw_entry_v1::RawEntryApiV1;
+use indexmap::map::raw_entry_v1::RawEntryMut;
 use smallvec::SmallVec;
 
 use super::Batch;
@@ -53,10 +57,12 @@ impl Memory {
     /// A store of at most about `keys_max` counters (rounded up to a multiple of its shards).
     pub fn new(keys_max: usize) -> Self {
         let keys_max = keys_max.div_ceil(SHARDS).max(1);
-        let shard = || Shard { records: IndexMap::default(), keys_max, hand: 0 };
+        let hasher = RandomState::default();
+        let records = || IndexMap::with_hasher(hasher.clone());
+        let shard = || Shard { records: records(), keys_max, hand: 0 };
         Self {
             shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
-            hasher: RandomState::default(),
+            hasher,
             evicted: AtomicU64::new(0),
         }
     }
@@ -80,33 +86,33 @@ impl Memory {
 
     /// Decides a request now.
     pub fn charge_at(&self, batch: &Batch, at: Timestamp) -> Outcome {
-        let indexes: SmallVec<[usize; FEW]> =
-            batch.keys.iter().map(|key| self.shard_index(key)).collect();
-        let mut shards = self.lock_all(&indexes);
-        let mut records: SmallVec<[Record; FEW]> = batch
-            .keys
-            .iter()
-            .zip(&indexes)
-            .map(|(key, index)| shards.of(*index).take(key))
-            .collect();
+        let mut places: SmallVec<[Place<'_>; FEW]> =
+            batch.keys.iter().map(|key| self.place(key)).collect();
+        let mut shards = self.lock_all(&places);
+        let mut records: SmallVec<[Record; FEW]> =
+            places.iter_mut().map(|place| shards.of(place.shard).take(place)).collect();
 
         let outcome = decide(batch, &mut records, at);
 
-        for ((key, index), record) in batch.keys.iter().zip(&indexes).zip(records) {
-            let evicted = shards.of(*index).put(key, record, at.as_ms());
+        let mut evicted = 0;
+        for (place, record) in places.iter().zip(records) {
+            evicted += shards.of(place.shard).put(place, record, at.as_ms());
+        }
+        if evicted != 0 {
             self.evicted.fetch_add(evicted, Ordering::Relaxed);
         }
         outcome
     }
 
-    fn shard_index(&self, key: &Key) -> usize {
-        use std::hash::BuildHasher;
-        let hash = self.hasher.hash_one(key.as_str());
-        usize::try_from(hash % SHARDS as u64).expect("less than SHARDS")
+    fn place<'k>(&self, key: &'k Key) -> Place<'k> {
+        let hash = self.hasher.hash_one(key);
+        // Bits that the map's own table doesn't look at, or its places would all be neighbours.
+        let shard = usize::try_from((hash >> 40) % SHARDS as u64).expect("less than SHARDS");
+        Place { key, hash, shard, index: None }
     }
 
-    fn lock_all(&self, indexes: &[usize]) -> Locked<'_> {
-        let mut order: SmallVec<[usize; FEW]> = indexes.into();
+    fn lock_all(&self, places: &[Place<'_>]) -> Locked<'_> {
+        let mut order: SmallVec<[usize; FEW]> = places.iter().map(|place| place.shard).collect();
         order.sort_unstable();
         order.dedup();
         Locked(order.into_iter().map(|index| (index, lock(&self.shards[index]))).collect())
@@ -117,6 +123,15 @@ impl Store for Memory {
     async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
         Ok(self.charge_at(batch, now.timestamp()))
     }
+}
+
+/// Where the record of a key is, if it is anywhere.
+struct Place<'k> {
+    key: &'k Key,
+    hash: u64,
+    shard: usize,
+    /// In its shard, when it was looked up; other records may have moved it since.
+    index: Option<usize>,
 }
 
 /// The shards of one request, by index, ascending.
@@ -136,28 +151,51 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl Shard {
     /// Takes a key's record out; [`Shard::put`] brings it back before the lock is let go.
-    fn take(&mut self, key: &Key) -> Record {
-        self.records.get_mut(key).map(std::mem::take).unwrap_or_default()
+    fn take(&mut self, place: &mut Place<'_>) -> Record {
+        place.index = self.find(place);
+        let record = place.index.and_then(|index| self.records.get_index_mut(index));
+        record.map(|(_, record)| mem::take(record)).unwrap_or_default()
+    }
+
+    fn find(&self, place: &Place<'_>) -> Option<usize> {
+        self.records.raw_entry_v1().index_from_hash(place.hash, |key| key == place.key)
+    }
+
+    /// Where a record that was looked up is now.
+    fn index(&self, place: &Place<'_>) -> Option<usize> {
+        let index = place.index?;
+        let stayed = self.records.get_index(index).is_some_and(|(key, _)| key == place.key);
+        if stayed { Some(index) } else { self.find(place) }
     }
 
     /// Puts a record back, and says how many live ones had to go for it.
-    fn put(&mut self, key: &Key, record: Record, now_ms: u64) -> u64 {
+    fn put(&mut self, place: &Place<'_>, record: Record, now_ms: u64) -> u64 {
         let mut evicted = 0;
-        match (self.records.get_mut(key), record.is_empty()) {
-            (Some(place), false) => *place = record,
-            (Some(_), true) => {
-                self.records.swap_remove(key);
+        match (self.index(place), record.is_empty()) {
+            (Some(index), false) => self.records[index] = record,
+            (Some(index), true) => {
+                self.records.swap_remove_index(index);
             }
             (None, true) => {}
             (None, false) => {
                 if self.keys_max <= self.records.len() {
                     evicted = self.evict(now_ms);
                 }
-                self.records.insert(key.clone(), record);
+                self.insert(place, record);
             }
         }
         self.sweep(now_ms, HAND_STEPS);
         evicted
+    }
+
+    fn insert(&mut self, place: &Place<'_>, record: Record) {
+        let is_key = |key: &Key| key == place.key;
+        match self.records.raw_entry_mut_v1().from_hash(place.hash, is_key) {
+            RawEntryMut::Occupied(mut known) => *known.get_mut() = record,
+            RawEntryMut::Vacant(vacant) => {
+                vacant.insert_hashed_nocheck(place.hash, place.key.clone(), record);
+            }
+        }
     }
 
     /// Removes the counter that is nearest to its end among the next few, and says whether it lived.

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::clock::Timestamp;
 use crate::limit::State;
 
 /// The states of one rule's limits for one path.
 #[derive(Debug, Default)]
 pub struct Record {
-    pub states: Vec<Entry>,
+    /// Most records have one, which takes no allocation.
+    pub states: SmallVec<[Entry; 1]>,
     /// What few records have.
     extra: Option<Box<Extra>>,
 }

@@ -1,6 +1,5 @@
 //! Adds up what the descriptors of a request meet.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -23,6 +22,7 @@ use crate::store::Charge;
 use crate::store::FEW;
 
 use super::Asked;
+use super::MetLimit;
 use super::ModeSettings;
 use super::Part;
 use super::Plan;
@@ -47,8 +47,8 @@ pub struct Builder<'b, 'p, 'r> {
     pub domain: &'p Domain,
     pub request: &'r Request<'r>,
     pub asker: &'r Asker<'r>,
-    /// Names of limits that don't count in this request.
-    pub replaced: HashSet<&'p str>,
+    /// Names of limits that don't count in this request, sorted.
+    pub replaced: SmallVec<[&'p str; FEW]>,
     pub modes: ModeSettings,
 }
 
@@ -57,7 +57,7 @@ pub struct Builder<'b, 'p, 'r> {
 struct Met<'a, 'p> {
     /// None for a limit that the request brings along.
     rule: Option<&'p Rule>,
-    limits: &'a [Arc<RuleLimit>],
+    limits: &'a [MetLimit<'p>],
     /// Whose counter it is, if it is the caller's own and a directory knows the caller.
     account: Option<Account>,
     hits: Hits,
@@ -77,7 +77,7 @@ impl<'p> Builder<'_, 'p, '_> {
         if let Some(brought) = descriptor.limit {
             let limit = Arc::new(self.domain.override_limit(brought.amount, brought.unit));
             let key = override_key(self.domain, way.path);
-            let limits = &[limit];
+            let limits = &[MetLimit::Brought(limit)];
             let met = Met { rule: None, limits, account: None, hits: way.hits, inherited: false };
             self.meet(&mut part, key, met);
         }
@@ -102,7 +102,8 @@ impl<'p> Builder<'_, 'p, '_> {
     /// those of the accounts that a caller's limits are spent from.
     fn rule(&mut self, part: &mut Part<'p>, way: &Way<'_, 'p>, (depth, rule): (usize, &'p Rule)) {
         let inherited = depth < way.path.len();
-        let limits = rule.limits.as_slice();
+        let limits = rule.limits.iter().map(|limit| MetLimit::OfPolicy(limit));
+        let limits: &SmallVec<[MetLimit<'p>; FEW]> = &limits.collect();
         if limits.is_empty() {
             return;
         }
@@ -151,9 +152,8 @@ impl<'p> Builder<'_, 'p, '_> {
 
     /// Adds charges for the limits of one rule, those of one mode side by side as one group.
     fn charge(&mut self, part: &mut Part<'p>, key_index: usize, met: Met<'_, 'p>) {
-        let counts = |limit: &&Arc<RuleLimit>| !self.replaced.contains(&*limit.name);
-        let mut limits: SmallVec<[&Arc<RuleLimit>; FEW]> =
-            met.limits.iter().filter(counts).collect();
+        let counts = |limit: &&MetLimit<'_>| self.replaced.binary_search(&&*limit.name).is_err();
+        let mut limits: SmallVec<[&MetLimit<'p>; FEW]> = met.limits.iter().filter(counts).collect();
         limits.sort_by_key(|limit| limit.mode);
         let last = self.plan.batch.charges.last();
         let mut group = last.map_or(0, |charge| charge.group + 1);
@@ -208,13 +208,12 @@ impl<'p> Builder<'_, 'p, '_> {
                 *known = limit.clone();
             }
         }
-        let tags = |limit: &&Arc<RuleLimit>| {
+        let tags = |limit: &&MetLimit<'_>| {
             let charges = self.plan.batch.charges.iter();
             let mut of_key = charges.filter(|charge| charge.key_index == key_index);
             !of_key.any(|charge| charge.limit.tag() == limit.limit.tag())
         };
-        let new: SmallVec<[Arc<RuleLimit>; FEW]> =
-            met.limits.iter().filter(tags).cloned().collect();
+        let new: SmallVec<[MetLimit<'p>; FEW]> = met.limits.iter().filter(tags).cloned().collect();
         if !new.is_empty() {
             self.charge(part, key_index, Met { rule: None, limits: &new, ..met });
         }

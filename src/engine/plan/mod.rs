@@ -3,6 +3,7 @@
 mod builder;
 mod press;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -29,7 +30,7 @@ use builder::Way;
 pub struct Plan<'p> {
     pub batch: Batch,
     /// The limit of each charge of the batch.
-    pub limits: SmallVec<[Arc<RuleLimit>; FEW]>,
+    pub limits: SmallVec<[MetLimit<'p>; FEW]>,
     /// The rule of each gauge of the batch.
     pub gauges: SmallVec<[&'p Rule; 1]>,
     /// One for each descriptor, in order.
@@ -40,6 +41,26 @@ pub struct Plan<'p> {
     asked: SmallVec<[Asked; FEW]>,
     /// Whether each charge is of a limit of the caller's own.
     of_caller: SmallVec<[bool; FEW]>,
+}
+
+/// A limit that a request meets. Those of the policy are borrowed: counting references to them would have all
+/// cores write to one place.
+#[derive(Clone, Debug)]
+pub enum MetLimit<'p> {
+    OfPolicy(&'p RuleLimit),
+    /// The request brings it along.
+    Brought(Arc<RuleLimit>),
+}
+
+impl Deref for MetLimit<'_> {
+    type Target = RuleLimit;
+
+    fn deref(&self) -> &RuleLimit {
+        match self {
+            Self::OfPolicy(limit) => limit,
+            Self::Brought(limit) => limit,
+        }
+    }
 }
 
 /// Why a caller may not pass.
@@ -147,7 +168,9 @@ impl<'p> Plan<'p> {
             })
             .collect();
         let ends = walks.iter().filter_map(|walk| walk.end());
-        let replaced = ends.flat_map(|rule| rule.replaces.iter().map(String::as_str)).collect();
+        let mut replaced: SmallVec<[&str; FEW]> =
+            ends.flat_map(|rule| rule.replaces.iter().map(String::as_str)).collect();
+        replaced.sort_unstable();
 
         let mut plan = Self::default();
         let mut builder = Builder { plan: &mut plan, domain, request, asker, replaced, modes };
