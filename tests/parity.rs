@@ -16,6 +16,7 @@ use tollgate::limit::Fit;
 use tollgate::limit::Hits;
 use tollgate::limit::Limit;
 use tollgate::limit::Overdraft;
+use tollgate::policy::Lease;
 use tollgate::policy::Mode;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
@@ -230,6 +231,9 @@ impl History {
                 hits: asked.hits,
                 open,
                 bonuses,
+                lease: Lease::Off,
+                ahead: 0,
+                until: None,
             });
         }
         if request.looks {

@@ -20,6 +20,7 @@ use tollgate::engine::Request;
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
+use tollgate::policy::Lease;
 use tollgate::policy::Mode;
 use tollgate::policy::Source;
 use tollgate::policy::compile;
@@ -113,6 +114,9 @@ fn match_and_charge(criterion: &mut Criterion) {
                 hits: Hits::Spend(1),
                 open: Open::all(),
                 bonuses: Vec::new(),
+                lease: Lease::Off,
+                ahead: 0,
+                until: None,
             });
             memory.charge_at(&batch, clock.now().timestamp())
         });

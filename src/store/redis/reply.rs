@@ -86,7 +86,8 @@ fn decision(numbers: &[Value]) -> Result<Decision, StoreError> {
         -1 => None,
         _ => Some(natural(reset)?),
     };
-    Ok(Decision { fit, standing: Standing { remaining: natural(remaining)?, reset_ms } })
+    let standing = Standing { remaining: natural(remaining)?, reset_ms };
+    Ok(Decision { fit, standing, ahead: 0 })
 }
 
 fn natural(value: &Value) -> Result<u64, StoreError> {
@@ -117,7 +118,8 @@ mod tests {
     }
 
     fn decided(admitted: bool, fit: Fit, reset_ms: Option<u64>) -> Reply {
-        leveled(admitted, Decision { fit, standing: Standing { remaining: 8, reset_ms } }, &[])
+        let standing = Standing { remaining: 8, reset_ms };
+        leveled(admitted, Decision { fit, standing, ahead: 0 }, &[])
     }
 
     fn leveled(admitted: bool, decision: Decision, levels: &[u8]) -> Reply {
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn levels_of_gauges_follow_the_decisions() {
         let standing = Standing { remaining: 8, reset_ms: Some(9) };
-        let expected = leveled(true, Decision { fit: Fit::Now, standing }, &[0, 4]);
+        let expected = leveled(true, Decision { fit: Fit::Now, standing, ahead: 0 }, &[0, 4]);
         check(2, &[1, 7, 0, 8, 9, 0, 4], Some(&expected));
         check(2, &[1, 7, 0, 8, 9, 0], None);
         check(1, &[1, 7, 0, 8, 9, -1], None);
