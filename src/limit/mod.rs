@@ -321,10 +321,10 @@ impl Limit {
     }
 
     /// The most hits that one request may take ahead of a settled state: a part of what remains, so that a
-    /// lease gets smaller the nearer the limit is. Only sliding windows lend any.
+    /// lease gets smaller the nearer the limit is. Only sliding windows that have spent something lend any.
     pub fn lends(&self, state: &State, now: Timestamp) -> u64 {
-        match &self.algorithm {
-            Algorithm::Sliding(_) => self.remaining(state, now) / LENT_SHARE,
+        match state {
+            State::Sliding(_) => self.remaining(state, now) / LENT_SHARE,
             _ => 0,
         }
     }

@@ -149,7 +149,7 @@ impl<'a> Decider<'a> {
         let base = means.divide(&self.settled(index), charge.hits);
         self.spend_base(index, base);
         self.keep_bonuses(charge, &means);
-        if charge.ahead != 0 {
+        if charge.ahead != 0 && matches!(charge.hits, Hits::Spend(_)) {
             decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
             let entry = self.entry(index);
             limit.charge_ahead(&mut entry.state, decision.ahead, now);
