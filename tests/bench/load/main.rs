@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 mod floor;
+mod gateway;
 mod options;
 mod servers;
 #[path = "../support/mod.rs"]
@@ -47,6 +48,12 @@ async fn measure(options: &Options) -> Result<()> {
         "{rounds} rounds of {requests} decisions, {} connections with {} in flight",
         shape.connections, shape.streams
     );
+    if let Some(envoy) = &options.envoy {
+        for server in servers.iter().filter(|server| server.kind == Kind::Exact) {
+            gateway::measure(envoy, server, options).await?;
+        }
+        return Ok(());
+    }
     for workload in &options.workloads {
         let mut servers: Vec<&mut Server> =
             servers.iter_mut().filter(|server| server.knows(*workload)).collect();

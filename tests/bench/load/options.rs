@@ -24,6 +24,8 @@ pub struct Options {
     pub rounds: usize,
     pub shape: Shape,
     pub with_leases: bool,
+    /// The Envoy to go through, instead of asking the servers themselves.
+    pub envoy: Option<PathBuf>,
     pub markdown: bool,
     /// Other builds of Tollgate.
     pub builds: Vec<Build>,
@@ -68,6 +70,7 @@ impl Options {
                 streams: number(&matches, "streams"),
             },
             with_leases: matches.get_flag("leases"),
+            envoy: matches.get_one("envoy").cloned(),
             markdown: matches.get_flag("markdown"),
             builds: matches.get_many("tollgate").into_iter().flatten().cloned().collect(),
             peers: matches.get_many("peer").into_iter().flatten().cloned().collect(),
@@ -94,6 +97,10 @@ fn command() -> Command {
         "Another RLS server, with the process whose CPU time counts and the address of the Redis that is its own \
          (HOST:PORT or a socket's path); may be repeated",
     );
+    let envoy =
+        list("envoy", "PATH").action(ArgAction::Set).value_parser(value_parser!(PathBuf)).help(
+            "Measure what asking our servers adds to the way through this Envoy, and nothing else",
+        );
     Command::new("load")
         .about("Drives rate-limit servers in turns and prints what a decision costs each of them")
         .arg(workload)
@@ -104,6 +111,7 @@ fn command() -> Command {
         .arg(flag("leases").help("Run Tollgate on Redis with `lease: auto` too"))
         .arg(flag("markdown").help("Print the tables as Markdown"))
         .arg(build)
+        .arg(envoy)
         .arg(peer)
         .arg(
             list("only", "TEXT")

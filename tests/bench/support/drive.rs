@@ -24,6 +24,7 @@ use http::Uri;
 use http::Version;
 use http::header::CONTENT_TYPE;
 use http::header::TE;
+use http::response::Parts;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::task::LocalSet;
@@ -68,14 +69,43 @@ pub struct Client {
 
 /// Sends `requests` to the server. Each must be answered as its question says.
 ///
-/// Must run inside a [`LocalSet`].
+/// Must run inside [`block_on`].
 pub async fn run(
     address: &str,
     shape: Shape,
     requests: usize,
     questions: Rc<dyn Questions>,
 ) -> Result<Run> {
-    let next = Rc::new(Cell::new(0));
+    spread(address, shape, requests, async move |client, number| {
+        let (frame, expected) = questions.question(number);
+        let start = Instant::now();
+        let answer = client.send(frame).await?;
+        let latency = start.elapsed();
+        let code = message::code(&answer);
+        ensure!(code == Some(expected), "{code:?} instead of {expected:?} for request {number}");
+        Ok(latency)
+    })
+    .await
+}
+
+/// Sends `requests` without a body through a gateway. Each must be passed on.
+pub async fn get(address: &str, shape: Shape, requests: usize) -> Result<Run> {
+    spread(address, shape, requests, async |client, _| {
+        let start = Instant::now();
+        client.get().await?;
+        Ok(start.elapsed())
+    })
+    .await
+}
+
+/// Does `one` for each number, as many at a time as the shape says.
+async fn spread(
+    address: &str,
+    shape: Shape,
+    requests: usize,
+    one: impl AsyncFn(&mut Client, usize) -> Result<Duration> + 'static,
+) -> Result<Run> {
+    let (next, one) = (Rc::new(Cell::new(0)), Rc::new(one));
     let mut clients = Vec::new();
     for _ in 0..shape.connections {
         clients.push(Client::connect(address).await?);
@@ -83,8 +113,15 @@ pub async fn run(
     let mut streams = JoinSet::new();
     let start = Instant::now();
     for client in clients.iter().flat_map(|client| vec![client; shape.streams]) {
-        let take = Take { next: next.clone(), end: requests };
-        streams.spawn_local(stream(client.clone(), take, questions.clone()));
+        let (mut client, one) = (client.clone(), one.clone());
+        let numbers = Take { next: next.clone(), end: requests };
+        streams.spawn_local(async move {
+            let mut latencies = Vec::new();
+            for number in numbers {
+                latencies.push(one(&mut client, number).await?);
+            }
+            anyhow::Ok(latencies)
+        });
     }
     let mut latencies = Vec::with_capacity(requests);
     while let Some(ended) = streams.join_next().await {
@@ -115,24 +152,6 @@ impl Iterator for Take {
     }
 }
 
-/// Asks one question after the other until all have been asked.
-async fn stream(
-    mut client: Client,
-    numbers: Take,
-    questions: Rc<dyn Questions>,
-) -> Result<Vec<Duration>> {
-    let mut latencies = Vec::new();
-    for number in numbers {
-        let (frame, expected) = questions.question(number);
-        let start = Instant::now();
-        let answer = client.send(frame).await?;
-        latencies.push(start.elapsed());
-        let code = message::code(&answer);
-        ensure!(code == Some(expected), "{code:?} instead of {expected:?} for request {number}");
-    }
-    Ok(latencies)
-}
-
 impl Client {
     /// Connects to `HOST:PORT`. The connection lives on a task of its own.
     pub async fn connect(address: &str) -> Result<Self> {
@@ -157,17 +176,41 @@ impl Client {
 
     /// The frame that answers, if gRPC says that all is well.
     async fn send(&mut self, frame: Bytes) -> Result<Bytes> {
+        let mut request = self.request(Method::POST);
+        *request.headers_mut() = self.headers.clone();
+        let (head, answer, trailers) = self.exchange(request, Some(frame)).await?;
+        let Some(status) = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status") else {
+            bail!("an answer without grpc-status");
+        };
+        ensure!(status == "0", "grpc-status {status:?}: {trailers:?}");
+        Ok(answer)
+    }
+
+    /// Asks a gateway, which must pass the request on.
+    pub async fn get(&mut self) -> Result<()> {
+        self.exchange(self.request(Method::GET), None).await.map(|_| ())
+    }
+
+    fn request(&self, method: Method) -> Request<()> {
         let mut request = Request::new(());
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.version_mut() = Version::HTTP_2;
         *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        let sender = self.sender.clone();
-        let mut sender = sender.ready().await?;
-        let (response, mut body) = sender.send_request(request, false)?;
-        body.send_data(frame, true)?;
-        let response = response.await?;
-        let (head, mut body) = response.into_parts();
+        request
+    }
+
+    /// The head, the body and the trailers of an answer with status 200.
+    async fn exchange(
+        &mut self,
+        request: Request<()>,
+        body: Option<Bytes>,
+    ) -> Result<(Parts, Bytes, Option<HeaderMap>)> {
+        let mut sender = self.sender.clone().ready().await?;
+        let (response, mut stream) = sender.send_request(request, body.is_none())?;
+        if let Some(body) = body {
+            stream.send_data(body, true)?;
+        }
+        let (head, mut body) = response.await?.into_parts();
         ensure!(head.status == 200, "status {}", head.status);
         let mut answer = Bytes::new();
         while let Some(chunk) = body.data().await {
@@ -175,12 +218,7 @@ impl Client {
             body.flow_control().release_capacity(chunk.len())?;
             answer = joined(answer, chunk);
         }
-        let trailers = body.trailers().await?;
-        let Some(status) = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status") else {
-            bail!("an answer without grpc-status");
-        };
-        ensure!(status == "0", "grpc-status {status:?}: {trailers:?}");
-        Ok(answer)
+        Ok((head, answer, body.trailers().await?))
     }
 }
 

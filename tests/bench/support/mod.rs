@@ -5,6 +5,7 @@
 
 pub mod children;
 pub mod drive;
+pub mod engine;
 pub mod latencies;
 pub mod message;
 pub mod redis;

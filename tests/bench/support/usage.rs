@@ -29,6 +29,11 @@ impl CpuTimes {
         Ok(Self(times))
     }
 
+    /// All of it.
+    pub fn total(&self) -> Duration {
+        Duration::from_nanos(self.0.values().sum())
+    }
+
     /// What was used since `before`.
     pub fn since(&self, before: &Self) -> Duration {
         let used = self.0.iter().map(|(thread, time)| {
