@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::IsCa;
@@ -101,12 +102,69 @@ async fn a_request_is_one_round_trip() {
     for _ in 0..25 {
         assert!(redis.store.charge(&ask, Clock::system().now()).await.unwrap().admitted);
     }
-    assert_eq!(calls(&mut raw, "evalsha"), 25);
+    assert_eq!(calls(&mut raw, "fcall"), 25);
     // One read and one write for each record, whatever the number of its limits.
     assert_eq!((calls(&mut raw, "get"), calls(&mut raw, "set")), (50, 50));
     let peek = one("a", &slow, Spend(0));
     redis.store.charge(&peek, Clock::system().now()).await.unwrap();
     assert_eq!(calls(&mut raw, "set"), 50, "a peek writes nothing");
+}
+
+#[tokio::test]
+async fn requests_that_come_together_share_a_call() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let mut raw = server.raw().await;
+    let limit = sliding(30, 60_000);
+    let ask = one("k", &limit, Spend(1));
+    let asked = (0..50).map(|_| redis.store.charge(&ask, Clock::system().now()));
+    let outcomes = join_all(asked).await;
+    let admitted = outcomes.iter().filter(|outcome| outcome.as_ref().unwrap().admitted).count();
+    assert_eq!(admitted, 30, "each is decided by itself");
+    assert_eq!(calls(&mut raw, "fcall"), 1);
+    assert_eq!((calls(&mut raw, "get"), calls(&mut raw, "set")), (1, 1), "and all share a record");
+}
+
+#[tokio::test]
+async fn a_key_that_holds_something_else_fails_its_request_alone() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::open(&server.url()).await;
+    let mut raw = server.raw().await;
+    query::<()>(&mut raw, &format!("LPUSH {} x", key("list").as_str()));
+    let limit = sliding(5, 60_000);
+    let (bad, good) = (one("list", &limit, Spend(1)), one("k", &limit, Spend(1)));
+    let now = Clock::system().now();
+    let asked = [&good, &bad, &good].map(|batch| redis.store.charge(batch, now));
+    let outcomes = join_all(asked).await;
+    assert!(outcomes[0].as_ref().unwrap().admitted && outcomes[2].as_ref().unwrap().admitted);
+    let error = outcomes[1].as_ref().unwrap_err();
+    assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    assert_eq!(query::<String>(&mut raw, &format!("LINDEX {} 0", key("list").as_str())), "x");
+}
+
+#[tokio::test]
+async fn who_waits_no_longer_is_not_charged_and_crowds_are_bounded() {
+    let Some(server) = Server::start(&[]) else { return };
+    let redis = Connected::begin(&quick(&server));
+    redis.ready().await;
+    let limit = sliding(1_000_000, 60_000);
+    let ask = one("k", &limit, Spend(1));
+    assert!(spend(&redis, "k", &limit).await);
+    server.signal("STOP");
+    let asked = (0..5_000).map(|_| redis.store.charge(&ask, Clock::system().now()));
+    let outcomes = join_all(asked).await;
+    let errors: Vec<&str> =
+        outcomes.iter().filter_map(|one| Some(one.as_ref().err()?.kind())).collect();
+    let of = |kind| errors.iter().filter(|one| **one == kind).count();
+    assert!(0 < of("late") && 0 < of("crowded"), "late {}, crowded {}", of("late"), of("crowded"));
+    assert_eq!(of("late") + of("crowded"), 5_000);
+    server.signal("CONT");
+    recovers(&redis, &limit).await;
+    let left =
+        redis.store.charge(&one("k", &limit, Spend(0)), Clock::system().now()).await.unwrap();
+    // Two groups may have been under way.
+    let charged = 1_000_000 - left.decisions[0].standing.remaining;
+    assert!(charged <= 1 + 2 * 64, "{charged} were charged");
 }
 
 #[tokio::test]
@@ -269,9 +327,9 @@ async fn a_calendar_follows_the_servers_clock() {
     let off = outcome.at.since(Clock::system().now().timestamp());
     assert!(outcome.admitted && off < Duration::from_secs(60));
     let mut raw = server.raw().await;
-    let before = calls(&mut raw, "evalsha");
+    let before = calls(&mut raw, "fcall");
     redis.store.charge(&ask, Now::Local(wrong)).await.unwrap();
-    assert_eq!(calls(&mut raw, "evalsha") - before, 1, "the clock is known by now");
+    assert_eq!(calls(&mut raw, "fcall") - before, 1, "the clock is known by now");
 }
 
 #[tokio::test]

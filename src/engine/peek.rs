@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::limit::Hits;
 use crate::limit::Overdraft;
 use crate::policy::Key;
+use crate::policy::Lease;
 use crate::policy::Mode;
 use crate::store::Batch;
 use crate::store::Charge;
@@ -131,6 +132,9 @@ impl Peek {
             hits: Hits::Spend(0),
             open: Open { hits: charge.open.hits, pressed: Vec::new() },
             bonuses: charge.bonuses.clone(),
+            lease: Lease::Off,
+            ahead: 0,
+            until: None,
         });
         self.batch.charges.len() - 1
     }

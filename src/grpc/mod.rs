@@ -1,8 +1,8 @@
 //! Serves gRPC: the rate limit service, health and reflection.
 //!
 //! Everything of protobuf stays in this folder. [`services`] are what is served; [`serve`] serves them
-//! on one listener, and may run on several at once: a TCP port and a Unix socket. The rate limit service is
-//! written for what it costs, straight on HTTP/2; the others are tonic's.
+//! on one listener, and may run on several at once: a TCP port and a Unix socket. The services are tonic's, the
+//! connections hyper's.
 
 mod connection;
 mod health;
@@ -13,17 +13,18 @@ mod schema;
 mod serve;
 mod service;
 mod streams;
-mod unary;
-mod wire;
+mod timeout;
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use http::Request;
 use http::Response;
 use hyper::body::Incoming;
 use tonic::Status;
+use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -33,7 +34,6 @@ use crate::engine::Readiness;
 use crate::observe::traces::Traces;
 
 use service::Service;
-use unary::ReplyBody;
 
 pub use serve::serve;
 pub use service::answer_bytes;
@@ -45,12 +45,15 @@ pub const MESSAGE_LEN_MAX: usize = 256 * 1024;
 /// holds it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How the paths of the rate limit service's methods begin.
+const RATE_LIMIT_PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
+
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The services.
 #[derive(Clone)]
 pub struct Services {
-    rate_limit: Service,
+    rate_limit: RateLimitServiceServer<Service>,
     others: Routes,
 }
 
@@ -60,27 +63,29 @@ pub fn services(
     readiness: Readiness,
     traces: Option<Arc<Traces>>,
 ) -> Services {
+    let rate_limit = RateLimitServiceServer::new(Service::new(engine, traces))
+        .max_decoding_message_size(MESSAGE_LEN_MAX);
     let health = HealthServer::new(health::Health::new(readiness))
         .max_decoding_message_size(MESSAGE_LEN_MAX);
     let others = Routes::new(health)
         .add_service(reflection::v1())
         .add_service(reflection::v1alpha())
         .prepare();
-    Services { rate_limit: Service::new(engine, traces), others }
+    Services { rate_limit, others }
 }
 
 impl Services {
     /// Answers a call of any service.
-    async fn answer(&self, call: Request<Incoming>) -> Response<ReplyBody> {
-        let limit = unary::client_timeout(call.headers());
+    async fn answer(&self, call: Request<Incoming>) -> Response<Body> {
+        let limit = timeout::client_timeout(call.headers());
         let limit = limit.map_or(REQUEST_TIMEOUT, |limit| limit.min(REQUEST_TIMEOUT));
-        let answer = if call.uri().path() == Service::PATH {
-            unary::within(limit, self.rate_limit.answer(call)).await
+        // Nearly all calls are of one service: the router is for the others.
+        let answer = if call.uri().path().starts_with(RATE_LIMIT_PATH) {
+            timeout::within(limit, self.rate_limit.clone().call(call)).await.transpose()
         } else {
-            let answer = Box::pin(self.others.clone().call(call));
-            let Ok(answer) = unary::within(limit, answer).await.transpose();
-            answer.map(|answer| answer.map(ReplyBody::Other))
+            timeout::within(limit, self.others.clone().call(call)).await.transpose()
         };
+        let Ok(answer) = answer;
         answer.unwrap_or_else(|| Status::cancelled("Timeout expired").into_http())
     }
 }

@@ -38,6 +38,9 @@ pub const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
 /// stay exact.
 pub const COUNT_MAX: u64 = 4 * AMOUNT_MAX;
 
+/// A request takes at most one hit in so many of what remains ahead.
+const LENT_SHARE: u64 = 8;
+
 /// The latest instant that is told: Lua's numbers are exact up to it.
 const FAR_MS: u64 = (1 << 53) - 1;
 
@@ -314,6 +317,26 @@ impl Limit {
         }
         if self.spent(state) == 0 {
             *state = State::Empty;
+        }
+    }
+
+    /// The most hits that one request may take ahead of a settled state: a part of what remains, so that a
+    /// lease gets smaller the nearer the limit is. Only sliding windows that have spent something lend any.
+    pub fn lends(&self, state: &State, now: Timestamp) -> u64 {
+        match state {
+            State::Sliding(_) => self.remaining(state, now) / LENT_SHARE,
+            _ => 0,
+        }
+    }
+
+    /// Takes hits ahead on a settled state, at most what [`Limit::lends`] says. They count in the slot after
+    /// the present one, so that whoever spends them until the end of that has them counted long enough.
+    pub fn charge_ahead(&self, state: &mut State, hits: u64, now: Timestamp) {
+        let Algorithm::Sliding(sliding) = &self.algorithm else {
+            return;
+        };
+        if let (State::Sliding(slots), 1..) = (state, hits) {
+            slots.add(sliding.slot_last_ms(now.as_ms()) + sliding.slot_ms(), hits);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::limit::Limit;
 use crate::limit::Overdraft;
 use crate::limit::Standing;
 use crate::policy::Key;
+use crate::policy::Lease;
 use crate::policy::Mode;
 
 /// Charges of most requests: so many of anything take no allocation.
@@ -51,6 +52,14 @@ pub struct Charge {
     /// Hits on top of it, the soonest to end first; spent when what is open has none left. No two have the
     /// same id, and an id has at most [`BONUS_ID_LEN_MAX`] bytes.
     pub bonuses: Vec<Bonus>,
+    /// Whether hits of it may be taken ahead.
+    pub lease: Lease,
+    /// Hits to take on top when the request passes, for a lease; zero for none. Only a charge of a sliding
+    /// limit that is plain otherwise asks for any.
+    pub ahead: u64,
+    /// The charge is made only before this time. For hits of a lease that come back: from then on they have
+    /// left the window by themselves, and what would be taken out are the hits of others.
+    pub until: Option<Timestamp>,
 }
 
 /// How much of a limit's capacity is open to one request: all of it unless something says less.
@@ -115,6 +124,8 @@ pub struct Decision {
     pub fit: Fit,
     /// How the limit stands after the request.
     pub standing: Standing,
+    /// Hits that were taken ahead, which the standing has as spent.
+    pub ahead: u64,
 }
 
 impl Outcome {
@@ -127,7 +138,9 @@ impl Outcome {
 impl Charge {
     /// Whether all of the limit's capacity is open to it, whatever any gauge says, and nothing else.
     pub fn is_plain(&self) -> bool {
-        self.limit.capacity() <= self.open.hits
+        self.ahead == 0
+            && self.until.is_none()
+            && self.limit.capacity() <= self.open.hits
             && self.open.pressed.is_empty()
             && self.bonuses.is_empty()
             && self.limit.overdraft() == Overdraft::None

@@ -46,7 +46,7 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     for charges in batch.groups().take_while(|_| admitted) {
         let group = first..first + charges.len();
         if all_fit(&decisions[group.clone()]) {
-            group.for_each(|index| decider.spend(index, &mut decisions[index].standing));
+            group.for_each(|index| decider.spend(index, &mut decisions[index]));
         }
         first += charges.len();
     }
@@ -121,7 +121,7 @@ impl<'a> Decider<'a> {
         if charge.is_plain() {
             let state = self.state(index);
             let fit = limit.fit(state, hits, now);
-            return Decision { fit, standing: limit.standing(state, now) };
+            return Decision { fit, standing: limit.standing(state, now), ahead: 0 };
         }
         let mut means = self.means(charge);
         let fit = if means.suffice(&self.settled(index), hits) {
@@ -130,26 +130,32 @@ impl<'a> Decider<'a> {
             means.openings.extend(self.later_openings(charge));
             means.wait(&self.settled(index), hits)
         };
-        Decision { fit, standing: self.standing(index, &means) }
+        Decision { fit, standing: self.standing(index, &means), ahead: 0 }
     }
 
     /// Makes a charge, and tells how its limit stands then.
-    fn spend(&mut self, index: usize, standing: &mut Standing) {
+    fn spend(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
         let (limit, now) = (&charge.limit, self.now);
-        if charge.hits.amount() == 0 {
+        if charge.hits.amount() == 0 || charge.until.is_some_and(|until| until <= now) {
             return;
         }
         if charge.is_plain() {
             self.spend_base(index, charge.hits);
-            *standing = limit.standing(self.state(index), now);
+            decision.standing = limit.standing(self.state(index), now);
             return;
         }
         let mut means = self.means(charge);
         let base = means.divide(&self.settled(index), charge.hits);
         self.spend_base(index, base);
         self.keep_bonuses(charge, &means);
-        *standing = self.standing(index, &means);
+        if charge.ahead != 0 && matches!(charge.hits, Hits::Spend(_)) {
+            decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
+            let entry = self.entry(index);
+            limit.charge_ahead(&mut entry.state, decision.ahead, now);
+            entry.expiry_ms = limit.expiry_ms(&entry.state);
+        }
+        decision.standing = self.standing(index, &means);
     }
 
     fn spend_base(&mut self, index: usize, hits: Hits) {
@@ -249,4 +255,95 @@ fn open(charge: &Charge, level_of: impl Fn(usize) -> u8) -> u64 {
         let hits = level.checked_sub(1).and_then(|index| pressed.hits.get(index));
         hits.map_or(open, |hits| open.min(*hits))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Open;
+    use super::*;
+    use crate::limit::Algorithm;
+    use crate::limit::Fixed;
+    use crate::limit::Limit;
+    use crate::limit::Sliding;
+    use crate::policy::Key;
+    use crate::policy::Lease;
+    use crate::policy::Mode;
+
+    const WINDOW_MS: u64 = 60_000;
+    const SLOT_MS: u64 = 1_000;
+
+    fn sliding(amount: u64) -> Limit {
+        Limit::new(amount, Algorithm::Sliding(Sliding::new(WINDOW_MS, amount)))
+    }
+
+    fn batch(limit: Limit, hits: Hits) -> Batch {
+        let mut batch = Batch::default();
+        let key_index = batch.key_index(Key::of_domain("d"));
+        batch.charges.push(Charge {
+            key_index,
+            group: 0,
+            mode: Mode::Enforce,
+            limit: Arc::new(limit),
+            hits,
+            open: Open::all(),
+            bonuses: Vec::new(),
+            lease: Lease::Auto,
+            ahead: 0,
+            until: None,
+        });
+        batch
+    }
+
+    /// What a request that spends one and asks for `ahead` gets on a new counter, and the record then.
+    fn ask(limit: Limit, hits: u64, ahead: u64) -> (Outcome, [Record; 1]) {
+        let mut records = [Record::default()];
+        let mut asking = batch(limit, Hits::Spend(hits));
+        asking.charges[0].ahead = ahead;
+        (decide(&asking, &mut records, Timestamp::from_ms(0)), records)
+    }
+
+    #[test]
+    fn hits_are_lent_out_of_what_remains_of_a_sliding_window() {
+        let ahead = |limit, hits, ahead| {
+            let (outcome, _) = ask(limit, hits, ahead);
+            let decision = outcome.decisions[0];
+            (outcome.admitted, decision.ahead, decision.standing.remaining)
+        };
+        assert_eq!(ahead(sliding(1_000), 200, 50), (true, 50, 750));
+        assert_eq!(ahead(sliding(1_000), 200, 500), (true, 100, 700));
+        assert_eq!(ahead(sliding(1_000), 993, 500), (true, 0, 7));
+        assert_eq!(ahead(sliding(1_000), 1_001, 500), (false, 0, 1_000));
+        let fixed = Limit::new(1_000, Algorithm::Fixed(Fixed::new(WINDOW_MS)));
+        assert_eq!(ahead(fixed, 200, 50), (true, 0, 800));
+    }
+
+    #[test]
+    fn hits_that_are_lent_count_one_slot_longer() {
+        let (_, mut records) = ask(sliding(1_000), 200, 50);
+        let mut remaining = |at_ms| {
+            let peek = batch(sliding(1_000), Hits::Spend(0));
+            let outcome = decide(&peek, &mut records, Timestamp::from_ms(at_ms));
+            outcome.decisions[0].standing.remaining
+        };
+        // The slots of 0 to 999 ms and of 1,000 to 1,999 ms.
+        assert_eq!(remaining(SLOT_MS - 1 + WINDOW_MS - 1), 750);
+        assert_eq!(remaining(SLOT_MS - 1 + WINDOW_MS), 950);
+        assert_eq!(remaining(2 * SLOT_MS - 1 + WINDOW_MS - 1), 950);
+        assert_eq!(remaining(2 * SLOT_MS - 1 + WINDOW_MS), 1_000);
+    }
+
+    #[test]
+    fn what_comes_back_too_late_takes_no_hits_of_others() {
+        let (_, mut records) = ask(sliding(1_000), 200, 50);
+        let mut give_back = |at_ms| {
+            let mut back = batch(sliding(1_000), Hits::GiveBack(30));
+            back.charges[0].until = Some(Timestamp::from_ms(500));
+            let outcome = decide(&back, &mut records, Timestamp::from_ms(at_ms));
+            (outcome.admitted, outcome.decisions[0].standing.remaining)
+        };
+        assert_eq!(give_back(499), (true, 780));
+        assert_eq!(give_back(500), (true, 780));
+    }
 }

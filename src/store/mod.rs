@@ -46,7 +46,7 @@ pub trait Store: Send + Sync {
 }
 
 /// Why a store did not decide.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no connection now; one is being sought.
     #[error("the store at {address} is not connected: {reason}")]
@@ -54,6 +54,9 @@ pub enum StoreError {
     /// The deadline passed. The charge may have been made or not.
     #[error("the store did not answer within {} ms", deadline.as_millis())]
     Late { deadline: Duration },
+    /// So many requests wait for the store that this one would in vain.
+    #[error("too many requests wait for the store")]
+    Crowded,
     /// The store answered with an error.
     #[error("the store refused")]
     Refused(#[source] ::redis::RedisError),
@@ -68,6 +71,7 @@ impl StoreError {
         match self {
             Self::Disconnected { .. } => "disconnected",
             Self::Late { .. } => "late",
+            Self::Crowded => "crowded",
             Self::Refused(_) => "refused",
             Self::Garbled { .. } => "garbled",
         }

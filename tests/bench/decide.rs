@@ -10,6 +10,11 @@ use std::task::Waker;
 use criterion::Criterion;
 use criterion::criterion_group;
 use criterion::criterion_main;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use prost::Message;
 use tollgate::clock::Clock;
 use tollgate::engine::AnyStore;
 use tollgate::engine::Descriptor;
@@ -17,10 +22,13 @@ use tollgate::engine::Engine;
 use tollgate::engine::EngineSettings;
 use tollgate::engine::ModeSettings;
 use tollgate::engine::Request;
+use tollgate::grpc::answer_bytes;
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
+use tollgate::policy::Lease;
 use tollgate::policy::Mode;
+use tollgate::policy::PolicySet;
 use tollgate::policy::Source;
 use tollgate::policy::compile;
 use tollgate::policy::compile_callers;
@@ -91,32 +99,62 @@ fn decide(criterion: &mut Criterion) {
     }
 }
 
-/// What the engine is built around: find the limit, name its counter, charge it.
-fn match_and_charge(criterion: &mut Criterion) {
+/// What a decision goes through, one after the other, and then the whole of it.
+fn stages(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("stages");
+    let message = message();
+    let engine = engine(ONE_LIMIT);
+    let answer = ready(answer_bytes(&engine, &message)).expect("the message is right");
+    let answer = RateLimitResponse::decode(answer.as_slice()).expect("an answer");
+    group.bench_function("parse", |bencher| {
+        bencher.iter(|| RateLimitRequest::decode(black_box(message.as_slice())));
+    });
     let source = Source { path: "bench.yaml".to_owned(), text: ONE_LIMIT.to_owned() };
     let policies = compile(&[source], CompileOptions::default()).expect("the policy is right");
     let memory = Memory::new(100_000);
-    let clock = Clock::system();
-    criterion.bench_function("match and charge/one descriptor", |bencher| {
-        bencher.iter(|| {
-            let entries = black_box([("user", "alice")]);
-            let domain = policies.domain("d").expect("it is in the policy");
-            let walk = domain.walk(&entries);
-            let rule = walk.end().expect("it has a rule for users");
-            let mut batch = Batch::default();
-            let key_index = batch.key_index(domain.key(&walk, &entries, 1));
-            batch.charges.push(Charge {
-                key_index,
-                group: 0,
-                mode: Mode::Enforce,
-                limit: rule.limits[0].limit.clone(),
-                hits: Hits::Spend(1),
-                open: Open::all(),
-                bonuses: Vec::new(),
-            });
-            memory.charge_at(&batch, clock.now().timestamp())
-        });
+    let at = Clock::system().now().timestamp();
+    group.bench_function("match", |bencher| bencher.iter(|| batch(black_box(&policies))));
+    let batch = batch(&policies);
+    group.bench_function("decide", |bencher| {
+        bencher.iter(|| memory.charge_at(black_box(&batch), at));
     });
+    group.bench_function("encode", |bencher| {
+        bencher.iter(|| black_box(&answer).encode_to_vec());
+    });
+    group.bench_function("whole", |bencher| {
+        bencher.iter(|| ready(answer_bytes(&engine, black_box(&message))));
+    });
+}
+
+/// What Envoy sends for one descriptor.
+fn message() -> Vec<u8> {
+    let entry = Entry { key: "user".to_owned(), value: "alice".to_owned() };
+    let descriptor = RateLimitDescriptor { entries: vec![entry], ..RateLimitDescriptor::default() };
+    RateLimitRequest { domain: "d".to_owned(), descriptors: vec![descriptor], hits_addend: 0 }
+        .encode_to_vec()
+}
+
+/// The batch of a request that meets one limit: find the limit, name its counter.
+fn batch(policies: &PolicySet) -> Batch {
+    let entries = black_box([("user", "alice")]);
+    let domain = policies.domain("d").expect("it is in the policy");
+    let walk = domain.walk(&entries);
+    let rule = walk.end().expect("it has a rule for users");
+    let mut batch = Batch::default();
+    let key_index = batch.key_index(domain.key(&walk, &entries, 1));
+    batch.charges.push(Charge {
+        key_index,
+        group: 0,
+        mode: Mode::Enforce,
+        limit: rule.limits[0].limit.clone(),
+        hits: Hits::Spend(1),
+        open: Open::all(),
+        bonuses: Vec::new(),
+        lease: Lease::Off,
+        ahead: 0,
+        until: None,
+    });
+    batch
 }
 
 fn many_keys(criterion: &mut Criterion) {
@@ -214,5 +252,5 @@ fn sharing(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, match_and_charge, decide, many_keys, compile_policies, sharing);
+criterion_group!(benches, stages, decide, many_keys, compile_policies, sharing);
 criterion_main!(benches);

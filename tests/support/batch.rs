@@ -16,6 +16,7 @@ use tollgate::limit::Limit;
 use tollgate::limit::Overdraft;
 use tollgate::limit::Sliding;
 use tollgate::policy::Key;
+use tollgate::policy::Lease;
 use tollgate::policy::Mode;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
@@ -91,6 +92,9 @@ pub fn batch(charges: &[(&str, usize, Mode, &Arc<Limit>, Hits)]) -> Batch {
             hits,
             open: Open::all(),
             bonuses: Vec::new(),
+            lease: Lease::Off,
+            ahead: 0,
+            until: None,
         });
     }
     batch

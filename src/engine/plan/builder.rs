@@ -12,6 +12,7 @@ use crate::engine::asker::entry;
 use crate::limit::Hits;
 use crate::policy::Domain;
 use crate::policy::Key;
+use crate::policy::Lease;
 use crate::policy::Mode;
 use crate::policy::Only;
 use crate::policy::Rule;
@@ -183,6 +184,9 @@ impl<'p> Builder<'_, 'p, '_> {
                 limit,
                 hits: Hits::Spend(0),
                 bonuses: bonuses.unwrap_or_default(),
+                lease: Lease::Off,
+                ahead: 0,
+                until: None,
             });
             self.plan.limits.push(rule_limit.clone());
             self.plan.of_caller.push(met.rule.is_some_and(|rule| rule.of_caller));

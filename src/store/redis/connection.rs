@@ -1,6 +1,6 @@
-//! The connection to the server: one that all requests share, and a task that keeps it up.
+//! The connection to the server: one that all requests share, and a task that keeps it up and sends their groups.
 //!
-//! Requests never connect. They take the connection that stands, or are told that there is none; when an
+//! Requests never connect. They join a group that the task sends, or are told that there is no connection; when an
 //! answer fails to come they raise a doubt and go. The task pings a doubted connection (and, now and
 //! then, an idle one) and replaces it if the ping fails. So one place decides what is broken, a stalled
 //! peer is found as surely as a closed one, and a slow moment of a healthy server costs no reconnect.
@@ -19,6 +19,7 @@ use ::redis::Cmd;
 use ::redis::ErrorKind;
 use ::redis::RedisError;
 use ::redis::RedisFuture;
+use ::redis::ServerErrorKind;
 use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
 use ::redis::io::AsyncDNSResolver;
@@ -27,7 +28,11 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio::time;
 
-use super::script;
+use super::group::Asking;
+use super::group::Group;
+use super::group::Queue;
+use super::reply::Reply;
+use super::script::Dialect;
 use super::settings::RedisSettings;
 use super::settings::RedisSettingsError;
 use crate::store::StoreError;
@@ -51,6 +56,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct Link {
     address: String,
     state: ArcSwap<State>,
+    /// Requests that wait to be sent.
+    queue: Queue,
     doubt: Notify,
     /// Why the server refused a charge, until it takes one.
     refusal: ArcSwapOption<String>,
@@ -121,6 +128,15 @@ impl Link {
         refusal.is_some()
     }
 
+    /// Charges a request together with others.
+    pub async fn charge(&self, asking: &Asking<'_>) -> Result<Reply, StoreError> {
+        if let State::Down(reason) = &**self.state.load() {
+            return Err(self.disconnected(reason.clone()));
+        }
+        let told = self.queue.join(asking)?;
+        told.await.unwrap_or_else(|_| Err(self.disconnected("the connection is gone".to_owned())))
+    }
+
     /// Sends a command and returns what the server answers, be it an error.
     pub async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
         let mut connection = match &**self.state.load() {
@@ -156,6 +172,7 @@ impl Connector {
         let link = Arc::new(Link {
             address: client.get_connection_info().addr().to_string(),
             state: ArcSwap::from_pointee(State::Down("not connected yet".to_owned())),
+            queue: Queue::default(),
             doubt: Notify::new(),
             refusal: ArcSwapOption::empty(),
             connects: AtomicU64::new(0),
@@ -177,9 +194,9 @@ impl Connector {
         let mut failures = 0;
         loop {
             let reason = match self.connect().await {
-                Ok(connection) => {
+                Ok((connection, dialect)) => {
                     failures = 0;
-                    self.watch(connection).await
+                    self.serve(connection, dialect).await
                 }
                 Err(reason) => reason,
             };
@@ -187,20 +204,20 @@ impl Connector {
                 tracing::warn!(store.address = self.link.address, reason, "no connection to Redis");
             }
             self.link.set_down(reason);
+            self.link.queue.clear();
             time::sleep(pause(failures)).await;
             failures += 1;
         }
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection, String> {
+    /// A connection whose server knows the code, and how it does.
+    async fn connect(&self) -> Result<(MultiplexedConnection, Dialect), String> {
         let connecting = async {
             let mut connection =
                 self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
-            // Loaded here, the script costs no request a second round trip.
-            for load in script::loads() {
-                connection.send_packed_command(&load).await?.extract_error()?;
-            }
-            Ok::<_, RedisError>(connection)
+            // Told here, the code costs no request a second round trip.
+            let dialect = tell_code(&mut connection).await?;
+            Ok::<_, RedisError>((connection, dialect))
         };
         match time::timeout(self.connect_timeout, connecting).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
@@ -209,10 +226,21 @@ impl Connector {
     }
 
     /// Serves a connection until it is broken, and says why it is.
-    async fn watch(&self, mut connection: MultiplexedConnection) -> String {
+    async fn serve(&self, connection: MultiplexedConnection, dialect: Dialect) -> String {
         tracing::info!(store.address = self.link.address, "connected to Redis");
         self.link.state.store(Arc::new(State::Up(connection.clone())));
         self.link.connects.fetch_add(1, Ordering::Relaxed);
+        let sender = || Sender { link: &self.link, connection: connection.clone(), dialect };
+        tokio::select! {
+            reason = self.watch(connection.clone()) => reason,
+            // Two, so that whoever comes while one is under way need not wait for its end.
+            () = sender().run() => "nobody sends".to_owned(),
+            () = sender().run() => "nobody sends".to_owned(),
+        }
+    }
+
+    /// Looks at a connection until it is broken, and says why it is.
+    async fn watch(&self, mut connection: MultiplexedConnection) -> String {
         let mut told = false;
         loop {
             // Either a doubt or a heartbeat: both are answered by a ping.
@@ -232,6 +260,66 @@ impl Connector {
     }
 }
 
+/// Tells the server the code, in the best way that it takes.
+async fn tell_code(connection: &mut MultiplexedConnection) -> Result<Dialect, RedisError> {
+    let answer = connection.send_packed_command(&Dialect::Library.load()).await;
+    match answer.and_then(Value::extract_error) {
+        Ok(_) => Ok(Dialect::Library),
+        Err(error) if is_known_already(&error) => Ok(Dialect::Library),
+        Err(error) if is_answer(&error) => {
+            let load = Dialect::Script.load();
+            connection.send_packed_command(&load).await?.extract_error()?;
+            Ok(Dialect::Script)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends groups of requests, one after the other.
+struct Sender<'c> {
+    link: &'c Link,
+    connection: MultiplexedConnection,
+    dialect: Dialect,
+}
+
+impl Sender<'_> {
+    async fn run(mut self) {
+        loop {
+            let group = self.link.queue.next().await;
+            match self.send(&group).await {
+                Ok(Value::BulkString(bytes)) => {
+                    self.link.accepted();
+                    group.answer(Ok(&bytes));
+                }
+                Ok(_) => {
+                    let reason = "it is no string of bytes".to_owned();
+                    group.answer(Err(StoreError::Garbled { reason }));
+                }
+                Err(error) if is_answer(&error) => {
+                    self.link.refused(&error);
+                    group.answer(Err(StoreError::Refused(error)));
+                }
+                Err(error) => {
+                    self.link.doubt();
+                    group.answer(Err(self.link.disconnected(error.to_string())));
+                }
+            }
+        }
+    }
+
+    /// Has the server decide a group. A server that was restarted or flushed is told the code again.
+    async fn send(&mut self, group: &Group) -> Result<Value, RedisError> {
+        let call = self.dialect.call(group);
+        match self.connection.send_packed_command(&call).await.and_then(Value::extract_error) {
+            Err(error) if is_unknown_code(&error) => {}
+            answer => return answer,
+        }
+        self.dialect = tell_code(&mut self.connection).await?;
+        let call = self.dialect.call(group);
+        self.connection.send_packed_command(&call).await.and_then(Value::extract_error)
+    }
+}
+
 /// How to connect to the server of the settings.
 pub fn config(settings: &RedisSettings) -> Result<AsyncConnectionConfig, RedisSettingsError> {
     let config = AsyncConnectionConfig::new()
@@ -243,6 +331,17 @@ pub fn config(settings: &RedisSettings) -> Result<AsyncConnectionConfig, RedisSe
         (Some(_), Some(host)) => config.set_dns_resolver(HostOf(host)),
         _ => config,
     })
+}
+
+/// Whether the server has a library of that name, whose hash says that it is the same one.
+fn is_known_already(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("already exists"))
+}
+
+/// Whether the server doesn't know the code that it was asked to run, and ran nothing.
+fn is_unknown_code(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+        || error.detail().is_some_and(|detail| detail.contains("Function not found"))
 }
 
 /// Whether the server itself answered so, in which case the connection is good.

@@ -1,84 +1,134 @@
--- Decides the batch, after charge.lua and special.lua, without which `special` is nil. Mirrors `decide` in
--- store/decide.rs.
+-- Decides requests, after charge.lua and special.lua. Mirrors `decide` in store/decide.rs.
 
-local charges, records, fits, modes = {}, {}, {}, {}
-for n = 3, #ARGV do
-  local charge, rest = {}
-  charge.key, charge.group, charge.mode, charge.hits, charge.capacity,
-    charge.a, charge.b, charge.c, charge.tag, rest = unpack(CHARGE, ARGV[n])
-  charge.kind = charge.tag:sub(1, 1)
-  if charge.kind == 'c' and (now < charge.a or charge.c <= now) then
-    return { 2, now }
+-- As in pack.rs.
+local MODES = 4
+local ENFORCE, QUOTA, SHADOW = 0, 1, 2
+
+-- What a request begins with that has one plain charge; others begin with the number of their gauges.
+local ONE_PLAIN = 255
+
+-- Whether so many hits fit in what is used of a limit, or when they would.
+local function fit_of(entry, hits, capacity, a, b)
+  if hits <= max(capacity - (entry.used or 0), 0) then return 0 end
+  local at = hits <= capacity and falls_to(entry, capacity - hits, a, b) or NEVER
+  return at == NEVER and -1 or at - now
+end
+
+-- Spends hits, or gives them back, and notes that there is something to write.
+local function charge(record, entry, hits, a, b, c)
+  if 0 < hits or hits < 0 and entry.used then
+    spend(entry, hits, a, b, c)
+    entry.body, entry.expiry, record.written = false, expiry(entry, a), true
   end
-  local record = records[charge.key] or load(KEYS[charge.key])
-  records[charge.key] = record
-  local entry = entry_of(record, charge.tag)
-  charge.record, charge.entry = record, entry
-  settle(charge, entry)
-  if special then special.read(charge, ARGV[n], rest) end
-  if not charge.overdraft then
-    local left, fit = math.max(charge.capacity - used(charge, entry), 0), 0
-    if left < charge.hits then
-      local at = charge.hits <= charge.capacity
-        and falls_to(charge, entry, charge.capacity - charge.hits) or NEVER
-      fit = at == NEVER and -1 or at - now
+end
+
+-- A request of one plain charge, as most are: what all of this file comes to for it, without a table.
+local function decide_one(records, keys, bytes)
+  local key, _, mode, kind, hits, capacity, a, b, c, tag = unpack(CHARGE, bytes, 2)
+  if kind == CALENDAR and (now < a or c <= now) then return pack('<B', OTHER_TIME) end
+  local record, failure = record_of(records, keys, key)
+  if not record then return failure end
+  local entry = entry_of(record, tag)
+  if entry.kind == RAW then settle(entry, kind, a, b) end
+  local fit = fit_of(entry, hits, capacity, a, b)
+  if fit == 0 then charge(record, entry, hits, a, b, c) end
+  local admitted = (fit == 0 or mode == SHADOW) and ADMITTED or REFUSED
+  local remaining = max(capacity - (entry.used or 0), 0)
+  return pack(ONE_ANSWER, admitted, fit, remaining, reset(entry, a, b, c), 0)
+end
+
+-- Reads the charges of a request, and brings their states to the present. If that can't be, nil and the reply.
+local function read_charges(records, keys, bytes, at)
+  local charges, special = {}, false
+  while at <= #bytes do
+    local key, group, mode, kind, hits, capacity, a, b, c, tag
+    key, group, mode, kind, hits, capacity, a, b, c, tag, at = unpack(CHARGE, bytes, at)
+    if kind == CALENDAR and (now < a or c <= now) then return nil, pack('<B', OTHER_TIME) end
+    local record, failure = record_of(records, keys, key)
+    if not record then return nil, failure end
+    local entry = entry_of(record, tag)
+    if entry.kind == RAW then settle(entry, kind, a, b) end
+    local one = {
+      record = record, entry = entry, group = group, mode = mode % MODES, hits = hits,
+      capacity = capacity, a = a, b = b, c = c, fit = 0, special = false,
+    }
+    if MODES <= mode then
+      at, special = read_special(one, bytes, at, (mode - one.mode) / MODES), true
     end
-    charge.fit, charge.remaining = fit, left
-    fits[charge.group] = fits[charge.group] ~= false and fit == 0
+    charges[#charges + 1] = one
   end
-  modes[charge.group] = charge.mode
-  charges[n - 2] = charge
+  return charges, special
 end
 
-local gauges
-if special then
-  gauges = special.read_gauges(ARGV[2], charges, records)
-  for _, charge in ipairs(charges) do
-    if charge.overdraft then
-      charge.fit, charge.remaining = special.fit(charge, gauges), special.remaining(charge)
-      fits[charge.group] = fits[charge.group] ~= false and charge.fit == 0
+-- Whether the request passes, and which groups have all their hits. Mirrors Tally.
+local function tally(charges)
+  local fits, refused, quotas, quotas_over = {}, false, 0, 0
+  for n = 1, #charges do
+    local one = charges[n]
+    local group, over = one.group, one.fit ~= 0
+    if fits[group] == nil then
+      fits[group] = true
+      if one.mode == QUOTA then quotas = quotas + 1 end
+    end
+    if over and fits[group] then
+      fits[group] = false
+      if one.mode == ENFORCE then refused = true end
+      if one.mode == QUOTA then quotas_over = quotas_over + 1 end
     end
   end
+  return not refused and (quotas == 0 or quotas_over < quotas), fits
 end
 
--- Mirrors Tally.
-local refused, quotas, quotas_over = false, 0, 0
-for group, fitting in ipairs(fits) do
-  if modes[group] == 0 then
-    refused = refused or not fitting
-  elseif modes[group] == 1 then
-    quotas = quotas + 1
-    quotas_over = quotas_over + (fitting and 0 or 1)
+local function answer(one)
+  local entry, special = one.entry, one.special
+  local remaining = special and special_remaining(one)
+    or max(one.capacity - (entry.used or 0), 0)
+  local reset_ms = reset(entry, one.a, one.b, one.c)
+  return pack(ANSWER, one.fit, remaining, reset_ms, special and special.taken or 0)
+end
+
+-- A request of any kind.
+local function decide_all(records, keys, bytes)
+  local gauges, at, failure = read_gauges(records, keys, bytes)
+  if not gauges then return at end
+  local charges, special = read_charges(records, keys, bytes, at)
+  if not charges then return special end
+  find_levels(gauges, charges)
+  for n = 1, #charges do
+    local one = charges[n]
+    one.fit = one.special and special_fit(one, gauges)
+      or fit_of(one.entry, one.hits, one.capacity, one.a, one.b)
   end
-end
-local admitted = not refused and (quotas == 0 or quotas_over < quotas)
-
-for _, charge in ipairs(charges) do
-  if admitted and fits[charge.group] and charge.hits ~= 0 then
-    local entry, hits = charge.entry, charge.hits
-    if charge.overdraft then hits = special.divide(charge) end
-    if 0 < hits or hits < 0 and entry.body ~= '' then
-      spend(charge, entry, hits)
-      entry.expiry = expiry(charge, entry)
-      charge.record.written = true
+  local admitted, fits = tally(charges)
+  local reply = pack('<B', admitted and ADMITTED or REFUSED)
+  for n = 1, admitted and #charges or 0 do
+    local one = charges[n]
+    if fits[one.group] and not (one.special and one.special.is_late) then
+      local hits = one.special and special_divide(one) or one.hits
+      charge(one.record, one.entry, hits, one.a, one.b, one.c)
+      if one.special then take_ahead(one) end
     end
-    charge.remaining = charge.overdraft and special.remaining(charge)
-      or math.max(charge.capacity - used(charge, entry), 0)
   end
+  for n = 1, #charges do
+    reply = reply .. answer(charges[n])
+  end
+  for n = 1, #gauges do
+    reply = reply .. pack('<B', gauges[n].level)
+  end
+  return reply
 end
 
-local reply = { admitted and 1 or 0, now }
-for _, charge in ipairs(charges) do
-  reply[#reply + 1] = charge.fit
-  reply[#reply + 1] = charge.remaining
-  reply[#reply + 1] = reset(charge, charge.entry)
-end
-if gauges then
-  for _, gauge in ipairs(gauges) do
-    reply[#reply + 1] = gauge.level
+-- Decides the requests of a call, one after the other, and then writes what they have changed.
+local function decide(keys, args)
+  begin(args[1])
+  local records, replies = {}, { pack(ONE, now) }
+  for n = 2, #args do
+    local bytes = args[n]
+    local decided = bytes:byte() == ONE_PLAIN and decide_one or decide_all
+    replies[n] = decided(records, keys, bytes)
   end
+  for key, record in pairs(records) do
+    if record.written then store(keys[key], record) end
+  end
+  return concat(replies)
 end
-for key, record in pairs(records) do
-  if record.written then store(KEYS[key], record) end
-end
-return reply

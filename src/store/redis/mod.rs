@@ -1,8 +1,9 @@
 //! Counters in a Redis that several sidecars share.
 //!
-//! A request is one round trip: a script reads the records of the request's rules, decides by the server's
-//! clock and writes them, in one atomic step. The calendar is the one thing that a script can't know; its
-//! periods come with the charge, worked out for what the server's clock said last.
+//! A request is one round trip, which it shares with others that come at the same time: code in the server reads the
+//! records of the request's rules, decides by the server's clock and writes them, in one atomic step. The calendar is
+//! the one thing that it can't know there; its periods come with the charge, worked out for what the server's
+//! clock said last.
 //!
 //! Every call ends by the deadline. Late means unknown: the charge may have been made, and is not asked
 //! for again, because the hits would then count twice.
@@ -10,6 +11,8 @@
 mod cache;
 mod connection;
 mod directory;
+mod group;
+mod pack;
 mod reply;
 mod script;
 mod settings;
@@ -21,9 +24,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::redis::Cmd;
-use ::redis::ErrorKind;
-use ::redis::ServerErrorKind;
-use ::redis::Value;
 use tokio::time;
 
 use super::Batch;
@@ -37,9 +37,10 @@ use cache::CallerCache;
 pub use connection::Connector;
 use connection::Link;
 pub use directory::RedisDirectory;
+use group::Asking;
 pub use reply::Asked;
+pub use reply::Replies;
 pub use reply::Reply;
-pub use reply::parse_reply;
 pub use settings::CONNECT_TIMEOUT_DEFAULT;
 pub use settings::DEADLINE_DEFAULT;
 pub use settings::IdentityFiles;
@@ -127,20 +128,17 @@ impl Redis {
         if left.is_zero() {
             return Err(StoreError::Late { deadline: self.deadline });
         }
-        let outcome = self.in_time(left, self.decide(batch, now)).await;
-        match &outcome {
-            Ok(_) => self.link.accepted(),
-            Err(StoreError::Refused(reason)) => self.link.refused(reason),
-            Err(_) => {}
-        }
-        outcome
+        self.in_time(left, self.decide(batch, now)).await
     }
 
     async fn decide(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
-        let asked = Asked { charges: batch.charges.len(), gauges: batch.gauges.len() };
+        let given = match now {
+            Now::Given(at) => Some(at),
+            Now::Local(_) => None,
+        };
         for _ in 0..ATTEMPTS_MAX {
-            let value = self.call(batch, now).await?;
-            match parse_reply(&value, asked)? {
+            let estimate = self.server_time(now);
+            match self.link.charge(&Asking { batch, given, estimate }).await? {
                 Reply::Decided(outcome) => {
                     self.set_clock(now, outcome.at);
                     return Ok(outcome);
@@ -149,25 +147,6 @@ impl Redis {
             }
         }
         Err(StoreError::Garbled { reason: "its clock does not stand still".to_owned() })
-    }
-
-    /// Calls the script, which a server that was restarted or flushed may have to be told again.
-    async fn call(&self, batch: &Batch, now: Now) -> Result<Value, StoreError> {
-        let given = match now {
-            Now::Given(at) => Some(at),
-            Now::Local(_) => None,
-        };
-        let command = script::command(batch, given, self.server_time(now));
-        match self.link.send(&command).await {
-            Ok(Value::ServerError(error)) if error.kind() == Some(ServerErrorKind::NoScript) => {}
-            Err(StoreError::Refused(error))
-                if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {}
-            answer => return answer,
-        }
-        for load in script::loads() {
-            self.link.send(&load).await?;
-        }
-        self.link.send(&command).await
     }
 
     /// The time by the server's clock, as far as it is known.

@@ -1,6 +1,9 @@
-//! Reads what the script replied, whatever it is.
+//! Reads what the code in the server replied, whatever it is.
 
-use ::redis::Value;
+use ::redis::ErrorKind;
+use ::redis::RedisError;
+use ::redis::ServerErrorKind;
+use bytes::Buf;
 
 use crate::clock::Timestamp;
 use crate::limit::Fit;
@@ -10,11 +13,10 @@ use crate::store::LEVELS_MAX;
 use crate::store::Outcome;
 use crate::store::StoreError;
 
-/// Numbers of a reply before its decisions, and in each of those.
-const HEAD_LEN: usize = 2;
-const DECISION_LEN: usize = 3;
+/// Bytes of a time.
+const TIME_LEN: usize = 7;
 
-/// What the script replied.
+/// What was replied to one request.
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly every reply is the large one, and none is kept"
@@ -35,70 +37,84 @@ pub struct Asked {
     pub gauges: usize,
 }
 
-/// Reads the reply to a batch that `asked` so much.
-///
-/// # Errors
-/// When the server answered with an error, or with something that is no such reply.
-pub fn parse_reply(value: &Value, asked: Asked) -> Result<Reply, StoreError> {
-    let numbers = match value {
-        Value::Array(numbers) => numbers,
-        Value::ServerError(error) => return Err(StoreError::Refused(error.clone().into())),
-        _ => return Err(garbled("it is no array")),
-    };
-    let (head, rest) = numbers.split_at_checked(HEAD_LEN).ok_or_else(|| garbled("too short"))?;
-    let at = Timestamp::from_ms(natural(&head[1])?);
-    let admitted = match integer(&head[0])? {
-        0 => false,
-        1 => true,
-        2 => return Ok(Reply::OtherTime(at)),
-        other => return Err(garbled(&format!("it begins with {other}"))),
-    };
-    if rest.len() != asked.charges * DECISION_LEN + asked.gauges {
-        let reason = format!("{} numbers for {asked:?}", rest.len());
-        return Err(garbled(&reason));
+/// The replies to a group of requests, in order.
+#[derive(Clone, Copy, Debug)]
+pub struct Replies<'a> {
+    at: Timestamp,
+    left: &'a [u8],
+}
+
+impl<'a> Replies<'a> {
+    /// The replies in these bytes.
+    ///
+    /// # Errors
+    /// When they don't even tell the time.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, StoreError> {
+        let (mut time, left) =
+            bytes.split_at_checked(TIME_LEN).ok_or_else(|| garbled("too short"))?;
+        Ok(Self { at: Timestamp::from_ms(time.get_uint_le(TIME_LEN)), left })
     }
-    let (decisions, levels) = rest.split_at(asked.charges * DECISION_LEN);
-    let decisions = decisions.chunks_exact(DECISION_LEN).map(decision);
-    Ok(Reply::Decided(Outcome {
-        admitted,
-        at,
-        decisions: decisions.collect::<Result<_, _>>()?,
-        levels: levels.iter().map(level).collect::<Result<_, _>>()?,
-    }))
+
+    /// The reply to the next request, which `asked` so much. After an error there is no other one.
+    ///
+    /// # Errors
+    /// When a key of the request holds something else, or the bytes are no such reply.
+    pub fn next(&mut self, asked: Asked) -> Result<Reply, StoreError> {
+        let admitted = match self.byte()? {
+            0 => false,
+            1 => true,
+            2 => return Ok(Reply::OtherTime(self.at)),
+            3 => return Err(self.failure()?),
+            other => return Err(garbled(&format!("it begins with {other}"))),
+        };
+        let decisions = (0..asked.charges).map(|_| self.decision()).collect::<Result<_, _>>()?;
+        let levels = (0..asked.gauges).map(|_| self.level()).collect::<Result<_, _>>()?;
+        Ok(Reply::Decided(Outcome { admitted, at: self.at, decisions, levels }))
+    }
+
+    fn failure(&mut self) -> Result<StoreError, StoreError> {
+        let len = usize::from(self.left.try_get_u16_le().map_err(|_| garbled("it ends early"))?);
+        let (reason, left) =
+            self.left.split_at_checked(len).ok_or_else(|| garbled("it ends early"))?;
+        self.left = left;
+        let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
+        let reason = String::from_utf8_lossy(reason).into_owned();
+        Ok(StoreError::Refused(RedisError::from((kind, "a key can't be read", reason))))
+    }
+
+    fn level(&mut self) -> Result<u8, StoreError> {
+        match self.byte()? {
+            level if level <= LEVELS_MAX => Ok(level),
+            other => Err(garbled(&format!("no gauge has a level {other}"))),
+        }
+    }
+
+    fn decision(&mut self) -> Result<Decision, StoreError> {
+        let fit = match self.integer()? {
+            -1 => Fit::Never,
+            0 => Fit::Now,
+            number => Fit::AfterMs(natural(number)?),
+        };
+        let remaining = natural(self.integer()?)?;
+        let reset_ms = match self.integer()? {
+            -1 => None,
+            number => Some(natural(number)?),
+        };
+        let ahead = natural(self.integer()?)?;
+        Ok(Decision { fit, standing: Standing { remaining, reset_ms }, ahead })
+    }
+
+    fn byte(&mut self) -> Result<u8, StoreError> {
+        self.left.try_get_u8().map_err(|_| garbled("it ends early"))
+    }
+
+    fn integer(&mut self) -> Result<i64, StoreError> {
+        self.left.try_get_i64_le().map_err(|_| garbled("it ends early"))
+    }
 }
 
-fn level(value: &Value) -> Result<u8, StoreError> {
-    let number = integer(value)?;
-    let level = u8::try_from(number).ok().filter(|level| *level <= LEVELS_MAX);
-    level.ok_or_else(|| garbled(&format!("no gauge has a level {number}")))
-}
-
-fn decision(numbers: &[Value]) -> Result<Decision, StoreError> {
-    let [fit, remaining, reset] = numbers else {
-        return Err(garbled("a decision has three numbers"));
-    };
-    let fit = match integer(fit)? {
-        -1 => Fit::Never,
-        0 => Fit::Now,
-        _ => Fit::AfterMs(natural(fit)?),
-    };
-    let reset_ms = match integer(reset)? {
-        -1 => None,
-        _ => Some(natural(reset)?),
-    };
-    Ok(Decision { fit, standing: Standing { remaining: natural(remaining)?, reset_ms } })
-}
-
-fn natural(value: &Value) -> Result<u64, StoreError> {
-    let number = integer(value)?;
+fn natural(number: i64) -> Result<u64, StoreError> {
     u64::try_from(number).map_err(|_| garbled(&format!("{number} is below zero")))
-}
-
-fn integer(value: &Value) -> Result<i64, StoreError> {
-    match value {
-        Value::Int(number) => Ok(*number),
-        _ => Err(garbled("it holds something that is no integer")),
-    }
 }
 
 fn garbled(reason: &str) -> StoreError {
@@ -109,62 +125,58 @@ fn garbled(reason: &str) -> StoreError {
 mod tests {
     use super::*;
 
-    /// What numbers come to as the reply to one charge and so many gauges.
-    fn check(gauges: usize, numbers: &[i64], expected: Option<&Reply>) {
-        let value = Value::Array(numbers.iter().copied().map(Value::Int).collect());
-        let reply = parse_reply(&value, Asked { charges: 1, gauges }).ok();
-        assert_eq!(reply.as_ref(), expected, "{numbers:?}");
+    /// What a status and numbers come to as the reply to one charge and so many gauges.
+    fn check(status: u8, numbers: &[i64], levels: &[u8], expected: Option<&Reply>) {
+        let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let bytes = [&[7, 0, 0, 0, 0, 0, 0, status], numbers.as_slice(), levels].concat();
+        let asked = Asked { charges: 1, gauges: levels.len() };
+        let reply = Replies::read(&bytes).unwrap().next(asked).ok();
+        assert_eq!(reply.as_ref(), expected, "{status} {numbers:?} {levels:?}");
     }
 
-    fn decided(admitted: bool, fit: Fit, reset_ms: Option<u64>) -> Reply {
-        leveled(admitted, Decision { fit, standing: Standing { remaining: 8, reset_ms } }, &[])
-    }
-
-    fn leveled(admitted: bool, decision: Decision, levels: &[u8]) -> Reply {
+    fn decided(admitted: bool, fit: Fit, reset_ms: Option<u64>, levels: &[u8]) -> Reply {
+        let standing = Standing { remaining: 8, reset_ms };
+        let decisions = [Decision { fit, standing, ahead: 6 }].into_iter().collect();
         let at = Timestamp::from_ms(7);
-        let decisions = [decision].into_iter().collect();
         Reply::Decided(Outcome { admitted, at, decisions, levels: levels.into() })
     }
 
     #[test]
     fn a_reply_is_an_outcome_or_an_error() {
-        check(0, &[1, 7, 0, 8, 9], Some(&decided(true, Fit::Now, Some(9))));
-        check(0, &[0, 7, 5, 8, 9], Some(&decided(false, Fit::AfterMs(5), Some(9))));
-        check(0, &[0, 7, -1, 8, -1], Some(&decided(false, Fit::Never, None)));
-        check(0, &[2, 7], Some(&Reply::OtherTime(Timestamp::from_ms(7))));
-        check(0, &[], None);
-        check(0, &[1], None);
-        check(0, &[3, 7, 0, 8, 9], None);
-        check(0, &[1, -7, 0, 8, 9], None);
-        check(0, &[1, 7, 0, 8], None);
-        check(0, &[1, 7, 0, 8, 9, 0], None);
-        check(0, &[1, 7, 0, -8, 9], None);
-        check(0, &[1, 7, -2, 8, 9], None);
-        check(0, &[1, 7, 0, 8, -2], None);
+        check(1, &[0, 8, 9, 6], &[], Some(&decided(true, Fit::Now, Some(9), &[])));
+        check(0, &[5, 8, 9, 6], &[], Some(&decided(false, Fit::AfterMs(5), Some(9), &[])));
+        check(0, &[-1, 8, -1, 6], &[], Some(&decided(false, Fit::Never, None, &[])));
+        check(2, &[], &[], Some(&Reply::OtherTime(Timestamp::from_ms(7))));
+        check(3, &[], &[], None);
+        check(4, &[0, 8, 9, 6], &[], None);
+        check(1, &[0, 8, 9], &[], None);
+        check(1, &[-2, 8, 9, 6], &[], None);
+        check(1, &[0, -8, 9, 6], &[], None);
+        check(1, &[0, 8, -2, 6], &[], None);
+        check(1, &[0, 8, 9, -6], &[], None);
     }
 
     #[test]
     fn levels_of_gauges_follow_the_decisions() {
-        let standing = Standing { remaining: 8, reset_ms: Some(9) };
-        let expected = leveled(true, Decision { fit: Fit::Now, standing }, &[0, 4]);
-        check(2, &[1, 7, 0, 8, 9, 0, 4], Some(&expected));
-        check(2, &[1, 7, 0, 8, 9, 0], None);
-        check(1, &[1, 7, 0, 8, 9, -1], None);
-        check(1, &[1, 7, 0, 8, 9, 5], None);
+        let numbers = [0, 8, 9, 6];
+        check(1, &numbers, &[0, 4], Some(&decided(true, Fit::Now, Some(9), &[0, 4])));
+        check(1, &numbers, &[5], None);
     }
 
     #[test]
-    fn no_value_is_a_panic() {
-        for value in [
-            Value::Nil,
-            Value::Okay,
-            Value::Int(1),
-            Value::SimpleString("OK".to_owned()),
-            Value::Array(vec![Value::Nil, Value::Nil]),
-            Value::Array(vec![Value::Int(1), Value::BulkString(b"1".to_vec())]),
-            Value::Map(vec![(Value::Int(1), Value::Int(1))]),
-        ] {
-            assert!(parse_reply(&value, Asked::default()).is_err(), "{value:?}");
+    fn a_request_that_failed_leaves_the_next_ones_alone() {
+        let bytes = [7, 0, 0, 0, 0, 0, 0, 3, 2, 0, b'n', b'o', 1];
+        let mut replies = Replies::read(&bytes).unwrap();
+        let failed = replies.next(Asked { charges: 5, gauges: 0 }).unwrap_err();
+        assert!(matches!(failed, StoreError::Refused(_)), "{failed}");
+        assert!(matches!(replies.next(Asked::default()).unwrap(), Reply::Decided(_)));
+    }
+
+    #[test]
+    fn no_bytes_are_a_panic() {
+        for bytes in [&b""[..], b"123456", b"1234567", b"1234567\x03", b"1234567\x03\xff\xff"] {
+            let reply = Replies::read(bytes).and_then(|mut all| all.next(Asked::default()));
+            assert!(reply.is_err(), "{bytes:?}");
         }
     }
 }

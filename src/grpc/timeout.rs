@@ -1,0 +1,76 @@
+//! How long a call may take: as long as the client says that it waits, within a bound.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::HeaderMap;
+use tokio::time::timeout;
+
+/// In which gRPC's clients say how long they wait.
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+/// Digits of the number in it.
+const DIGITS_MAX: usize = 8;
+
+/// How long the client waits for an answer, if it says so: a number and its unit.
+pub fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let is_number = (1..=DIGITS_MAX).contains(&digits.len());
+    let number: u64 = digits.parse().ok().filter(|_| is_number)?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3_600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+/// What a future answers within a time; None if it doesn't. One that answers at once needs no timer.
+pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        Poll::Ready(answer) => Some(answer),
+        Poll::Pending => timeout(limit, future).await.ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_client_says_how_long_it_waits() {
+        let check = |text, expected| {
+            let mut headers = HeaderMap::new();
+            headers.insert(GRPC_TIMEOUT, HeaderValue::from_static(text));
+            assert_eq!(client_timeout(&headers), expected, "{text}");
+        };
+        check("20m", Some(Duration::from_millis(20)));
+        check("2H", Some(Duration::from_secs(7_200)));
+        check("3M", Some(Duration::from_secs(180)));
+        check("4S", Some(Duration::from_secs(4)));
+        check("5u", Some(Duration::from_micros(5)));
+        check("99999999n", Some(Duration::from_nanos(99_999_999)));
+        for text in ["", "m", "1", "1x", "-1m", "123456789m"] {
+            check(text, None);
+        }
+        assert_eq!(client_timeout(&HeaderMap::new()), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_takes_longer_than_its_time() {
+        let limit = Duration::from_secs(1);
+        assert_eq!(within(limit, async { 1 }).await, Some(1));
+        let sleep = |ms| tokio::time::sleep(Duration::from_millis(ms));
+        assert_eq!(within(limit, sleep(999)).await, Some(()));
+        assert_eq!(within(limit, sleep(1_001)).await, None);
+    }
+}

@@ -1,0 +1,163 @@
+//! Packs requests for the code in the server; `charge.lua` says what each part means.
+//!
+//! Numbers travel as little-endian bytes, because the server then reads a whole charge with one call.
+
+use crate::clock::Timestamp;
+use crate::limit::AMOUNT_MAX;
+use crate::limit::Algorithm;
+use crate::limit::COUNT_MAX;
+use crate::limit::Hits;
+use crate::limit::Limit;
+use crate::limit::Overdraft;
+use crate::policy::Mode;
+use crate::store::Batch;
+use crate::store::Charge;
+use crate::store::Gauge;
+
+/// Bytes of a packed charge without its tag.
+const CHARGE_LEN: usize = 43;
+
+/// How many modes there are: the byte of a mode tells in multiples of it whether a charge is special.
+const MODES: u8 = 4;
+
+/// What a request begins with that has one plain charge; others begin with the number of their gauges.
+const ONE_PLAIN: u8 = 255;
+
+/// A request whose calendar periods are those of `estimate`, packed for a group that has its keys under `indexes`.
+pub fn pack_request(bytes: &mut Vec<u8>, batch: &Batch, indexes: &[usize], estimate: Timestamp) {
+    match batch.charges.as_slice() {
+        [one] if one.is_plain() && batch.gauges.is_empty() => bytes.push(ONE_PLAIN),
+        _ => pack_gauges(bytes, &batch.gauges, indexes),
+    }
+    for (index, group) in batch.groups().enumerate() {
+        for charge in group {
+            push_short(bytes, indexes[charge.key_index]);
+            pack(bytes, charge, index + 1, estimate);
+        }
+    }
+}
+
+/// A charge as bytes after its key: `<I2BBi8I7I7I7I7Bc0` in the words of Lua's `struct`, and what is special about it.
+fn pack(bytes: &mut Vec<u8>, charge: &Charge, group: usize, estimate: Timestamp) {
+    let tag = charge.limit.tag().as_bytes();
+    bytes.reserve(CHARGE_LEN + tag.len());
+    push_short(bytes, group);
+    let special = if charge.is_plain() { 0 } else { special_code(charge) };
+    bytes.push(special * MODES + mode_code(charge.mode));
+    bytes.push(kind_code(&charge.limit));
+    bytes.extend(signed(charge.hits).to_le_bytes());
+    push_long(bytes, charge.limit.capacity());
+    for number in shape(&charge.limit, estimate) {
+        push_long(bytes, number);
+    }
+    push_text(bytes, tag);
+    if special != 0 {
+        pack_special(bytes, charge);
+    }
+}
+
+/// What only a charge has that is not plain: `<I7I7I7BB`, then `<I2B` and `I7`s for each gauge that presses,
+/// then `<I7I7Bc0` for each bonus.
+fn pack_special(bytes: &mut Vec<u8>, charge: &Charge) {
+    let open = &charge.open;
+    push_long(bytes, open.hits.min(charge.limit.capacity()));
+    push_long(bytes, charge.ahead.min(AMOUNT_MAX));
+    push_long(bytes, charge.until.map_or(0, Timestamp::as_ms));
+    bytes.push(byte(open.pressed.len()));
+    bytes.push(byte(charge.bonuses.len()));
+    for pressed in &open.pressed {
+        push_short(bytes, pressed.gauge + 1);
+        bytes.push(byte(pressed.hits.len()));
+        pressed.hits.iter().for_each(|hits| push_long(bytes, (*hits).min(AMOUNT_MAX)));
+    }
+    for bonus in &charge.bonuses {
+        push_long(bytes, bonus.amount.min(AMOUNT_MAX));
+        push_long(bytes, bonus.until.as_ms());
+        push_text(bytes, bonus.id.as_bytes());
+    }
+}
+
+/// Gauges as bytes: how many, `<I2B` for each, and `<I2BI7I7` for each of its marks.
+fn pack_gauges(bytes: &mut Vec<u8>, gauges: &[Gauge], indexes: &[usize]) {
+    bytes.push(byte(gauges.len()));
+    for gauge in gauges {
+        push_short(bytes, indexes[gauge.key_index]);
+        bytes.push(byte(gauge.marks.len()));
+        for mark in &gauge.marks {
+            push_short(bytes, mark.charge + 1);
+            bytes.push(mark.level);
+            push_long(bytes, mark.rise.min(COUNT_MAX));
+            push_long(bytes, mark.fall.min(COUNT_MAX));
+        }
+    }
+}
+
+/// What the limit's algorithm needs beside its capacity, as the script's legend lists it.
+fn shape(limit: &Limit, estimate: Timestamp) -> [u64; 3] {
+    match limit.algorithm() {
+        Algorithm::Sliding(sliding) => [sliding.window_ms(), sliding.slot_ms(), 0],
+        Algorithm::Fixed(fixed) => [fixed.window_ms(), 0, 0],
+        Algorithm::Bucket(bucket) => [bucket.paid_per_ms(), bucket.window_ms(), 0],
+        Algorithm::Calendar(calendar) => {
+            let end = calendar.end_after(estimate);
+            [calendar.start_of(estimate).as_ms(), end.as_ms(), calendar.end_after(end).as_ms()]
+        }
+        Algorithm::Total => [0, 0, 0],
+    }
+}
+
+fn kind_code(limit: &Limit) -> u8 {
+    match limit.algorithm() {
+        Algorithm::Sliding(_) => 1,
+        Algorithm::Fixed(_) => 2,
+        Algorithm::Bucket(_) => 3,
+        Algorithm::Calendar(_) => 4,
+        Algorithm::Total => 5,
+    }
+}
+
+fn mode_code(mode: Mode) -> u8 {
+    match mode {
+        Mode::Enforce => 0,
+        Mode::Quota => 1,
+        Mode::Shadow => 2,
+    }
+}
+
+/// Overdraft is a matter of spending: what gives back, be it nothing, always fits.
+fn special_code(charge: &Charge) -> u8 {
+    match (charge.hits, charge.limit.overdraft()) {
+        (Hits::GiveBack(_), _) | (_, Overdraft::None) => 1,
+        (_, Overdraft::Allow) => 2,
+        (_, Overdraft::Clip) => 3,
+    }
+}
+
+/// Hits to spend, or below zero those to give back.
+fn signed(hits: Hits) -> i64 {
+    let amount = i64::try_from(hits.amount()).expect("hits are cut to AMOUNT_MAX + 1");
+    match hits {
+        Hits::Spend(_) => amount,
+        Hits::GiveBack(_) => -amount,
+    }
+}
+
+fn push_short(bytes: &mut Vec<u8>, number: usize) {
+    let number = u16::try_from(number).expect("a request's charges are bounded by its descriptors");
+    bytes.extend(number.to_le_bytes());
+}
+
+/// Seven bytes hold every number that the limits' arithmetic is exact for.
+fn push_long(bytes: &mut Vec<u8>, number: u64) {
+    bytes.extend(&number.to_le_bytes()[..7]);
+}
+
+/// A tag is a window or a zone's name; the ids of bonuses are as short.
+fn push_text(bytes: &mut Vec<u8>, text: &[u8]) {
+    bytes.push(byte(text.len()));
+    bytes.extend(text);
+}
+
+fn byte(len: usize) -> u8 {
+    u8::try_from(len).expect("whoever builds a batch bounds what a charge has")
+}

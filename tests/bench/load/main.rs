@@ -1,0 +1,169 @@
+//! Rate-limit servers under load, side by side: `cargo bench --bench load`.
+//!
+//! The machine may be busy with other things, so the servers take turns, round by round, and what counts
+//! is CPU time by the operating system's accounting, as a ratio to the floor's in the same round.
+
+// A benchmark's product is what it prints.
+#![allow(clippy::print_stdout)]
+
+mod floor;
+mod gateway;
+mod options;
+mod servers;
+#[path = "../support/mod.rs"]
+mod support;
+mod table;
+mod workload;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::ensure;
+
+use options::Options;
+use servers::Kind;
+use servers::Server;
+use support::drive;
+use support::drive::Client;
+use support::redis::State;
+use support::usage;
+use support::usage::CpuTimes;
+use table::RedisSample;
+use table::Row;
+use table::Sample;
+use workload::Workload;
+
+fn main() -> Result<()> {
+    let options = Options::read();
+    if options.serves_floor {
+        return floor::serve();
+    }
+    drive::block_on(measure(&options))
+}
+
+async fn measure(options: &Options) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut servers = Server::start(folder.path(), options)?;
+    let Options { requests, rounds, shape, .. } = options;
+    println!(
+        "{rounds} rounds of {requests} decisions, {} connections with {} in flight",
+        shape.connections, shape.streams
+    );
+    if let Some(envoy) = &options.envoy {
+        for server in servers.iter().filter(|server| server.kind == Kind::Exact) {
+            gateway::measure(envoy, server, options).await?;
+        }
+        return Ok(());
+    }
+    for workload in &options.workloads {
+        let mut servers: Vec<&mut Server> =
+            servers.iter_mut().filter(|server| server.knows(*workload)).collect();
+        let rows = rows(*workload, &mut servers, options).await?;
+        table::print(workload.name(), &rows, options.markdown);
+    }
+    Ok(())
+}
+
+/// What the rounds of a workload give.
+async fn rows(
+    workload: Workload,
+    servers: &mut [&mut Server],
+    options: &Options,
+) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut states = Vec::new();
+    for server in &mut *servers {
+        prepare(workload, server).await.with_context(|| server.name.clone())?;
+        states.push(server.redis_state()?);
+        rows.push(Row { name: server.name.clone(), ..Row::default() });
+    }
+    // Each server's first turn warms it up.
+    for round in 0..=options.rounds {
+        for (server, row) in servers.iter_mut().zip(&mut rows) {
+            let sample = sample(workload, server, options, round).await;
+            let sample = sample.with_context(|| format!("{}, {workload:?}", server.name))?;
+            if 0 < round {
+                row.samples.push(sample);
+            }
+        }
+    }
+    if workload == Workload::Zipf {
+        for ((server, row), before) in servers.iter_mut().zip(&mut rows).zip(states) {
+            row.redis_key_bytes = before.zip(server.redis_state()?).map(key_bytes);
+        }
+    }
+    Ok(rows)
+}
+
+/// What came into a Redis, for each key that came.
+fn key_bytes((before, after): (State, State)) -> f64 {
+    let bytes = after.memory_bytes.saturating_sub(before.memory_bytes);
+    bytes as f64 / after.keys.saturating_sub(before.keys) as f64
+}
+
+async fn prepare(workload: Workload, server: &Server) -> Result<()> {
+    let mut client = Client::connect(&server.address).await?;
+    for frame in workload.preparation() {
+        client.ask(frame).await?;
+    }
+    Ok(())
+}
+
+/// One turn of one server.
+async fn sample(
+    workload: Workload,
+    server: &mut Server,
+    options: &Options,
+    round: usize,
+) -> Result<Sample> {
+    let questions = workload.questions(options.requests, round, server.refusal());
+    let remaining = remaining(server).await?;
+    let before = Counts::of(server)?;
+    let run = drive::run(&server.address, options.shape, options.requests, questions).await?;
+    let after = Counts::of(server)?;
+    if server.kind == Kind::Exact && workload == Workload::OneKey {
+        // The second question for what remains spends one too.
+        let remaining_after = self::remaining(server).await?;
+        let spent = remaining.zip(remaining_after).map(|(before, after)| before - after);
+        let expected = u32::try_from(options.requests + 1)?;
+        ensure!(spent == Some(expected), "{spent:?} hits were spent, not {expected}");
+    }
+    let requests = options.requests as f64;
+    Ok(Sample {
+        decisions_per_second: requests / run.duration.as_secs_f64(),
+        latencies: run.latencies,
+        cpu_us: after.cpu.since(&before.cpu).as_secs_f64() * 1e6 / requests,
+        redis: before.redis.zip(after.redis).map(|(before, after)| RedisSample {
+            cpu_us: after.0.since(&before.0).as_secs_f64() * 1e6 / requests,
+            calls: (after.1.calls - before.1.calls) as f64 / requests,
+        }),
+        resident_kib: usage::resident_kib(server.process)?,
+    })
+}
+
+/// What a server and its Redis have done so far.
+struct Counts {
+    cpu: CpuTimes,
+    redis: Option<(CpuTimes, State)>,
+}
+
+impl Counts {
+    fn of(server: &mut Server) -> Result<Self> {
+        let redis = match (server.redis_state()?, &server.redis) {
+            (Some(state), Some(redis)) => Some((CpuTimes::of(redis.process)?, state)),
+            _ => None,
+        };
+        Ok(Self { cpu: CpuTimes::of(server.process)?, redis })
+    }
+}
+
+impl Server {
+    fn redis_state(&mut self) -> Result<Option<State>> {
+        self.redis.as_mut().map(|redis| redis.state()).transpose()
+    }
+}
+
+/// How much of the hot key's limit remains after one more request, if the server tells.
+async fn remaining(server: &Server) -> Result<Option<u32>> {
+    let answer = Client::connect(&server.address).await?.ask(workload::hot()).await?;
+    Ok(answer.statuses.first().map(|status| status.limit_remaining))
+}

@@ -1,0 +1,166 @@
+//! The servers under test: child processes that end with this one, and peers that somebody started.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Context;
+use anyhow::Result;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+
+use super::options::Build;
+use super::options::Options;
+use super::options::Peer;
+use super::workload;
+use super::workload::Workload;
+use crate::support::children;
+use crate::support::children::Running;
+use crate::support::children::TOLLGATE;
+use crate::support::redis::Redis;
+
+/// What a policy says to have its hits leased.
+const LEASES: &str = "defaults: { lease: auto }\n";
+
+/// A server that answers.
+#[derive(Debug)]
+pub struct Server {
+    pub name: String,
+    pub address: String,
+    pub process: u32,
+    /// The Redis that it counts in, if it has one of its own.
+    pub redis: Option<Redis>,
+    pub kind: Kind,
+    children: Vec<Running>,
+}
+
+/// How far a server is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It always says OK.
+    Floor,
+    /// Its answers tell how much of the limit remains, exactly.
+    Exact,
+    /// What remains is known in Redis only.
+    Leasing,
+    /// Somebody else's.
+    Peer,
+}
+
+/// Where the policies are.
+struct Policies {
+    folder: PathBuf,
+    exact: PathBuf,
+    leasing: PathBuf,
+}
+
+impl Server {
+    /// All that are asked for, the floor first. Their files are in `folder`.
+    pub fn start(folder: &Path, options: &Options) -> Result<Vec<Self>> {
+        let policies = Policies::write(folder)?;
+        let own = Build { name: "tollgate".to_owned(), program: TOLLGATE.into() };
+        let mut starts: Vec<(String, Box<dyn Fn(&str) -> Result<Self> + '_>)> = Vec::new();
+        for build in [&own].into_iter().chain(&options.builds) {
+            let Build { name, program } = build;
+            let policies = &policies;
+            starts.push((
+                format!("{name}, embedded"),
+                Box::new(|name| Self::embedded(name, program, policies)),
+            ));
+            starts.push((
+                format!("{name}, Redis"),
+                Box::new(|name| Self::on_redis(name, program, policies)),
+            ));
+            if options.with_leases {
+                starts.push((
+                    format!("{name}, leases"),
+                    Box::new(|name| Self::leasing(name, program, policies)),
+                ));
+            }
+        }
+        for peer in &options.peers {
+            starts.push((peer.name.clone(), Box::new(|_| Self::peer(peer))));
+        }
+        let only = &options.only;
+        starts.retain(|(name, _)| only.is_empty() || only.iter().any(|text| name.contains(text)));
+        let mut servers = vec![Self::floor()?];
+        for (name, start) in starts {
+            servers.push(start(&name).with_context(|| format!("can't start {name}"))?);
+        }
+        Ok(servers)
+    }
+
+    /// What it answers where a limit is spent.
+    pub fn refusal(&self) -> Code {
+        if self.kind == Kind::Floor { Code::Ok } else { Code::OverLimit }
+    }
+
+    /// Whether it knows the rules that the workload is about.
+    pub fn knows(&self, workload: Workload) -> bool {
+        self.kind != Kind::Peer || workload != Workload::Travel
+    }
+
+    fn floor() -> Result<Self> {
+        let mut command = Command::new(env::current_exe()?);
+        Self::launch("floor", Kind::Floor, command.arg("--serve-floor"))
+    }
+
+    fn embedded(name: &str, program: &Path, policies: &Policies) -> Result<Self> {
+        Self::launch(name, Kind::Exact, &mut children::tollgate(program, &policies.exact))
+    }
+
+    fn on_redis(name: &str, program: &Path, policies: &Policies) -> Result<Self> {
+        let command = children::tollgate(program, &policies.exact);
+        Self::with_redis(name, Kind::Exact, &policies.folder, command)
+    }
+
+    fn leasing(name: &str, program: &Path, policies: &Policies) -> Result<Self> {
+        let command = children::tollgate(program, &policies.leasing);
+        Self::with_redis(name, Kind::Leasing, &policies.folder, command)
+    }
+
+    fn with_redis(name: &str, kind: Kind, folder: &Path, mut command: Command) -> Result<Self> {
+        let socket = tempfile::Builder::new().prefix("redis-").tempdir_in(folder)?.keep();
+        let socket = socket.join("redis.sock");
+        let (redis, connection) = children::redis(&socket)?;
+        // On a busy machine, the usual 10 ms would turn some decisions into outages.
+        let url = format!("unix://{}", socket.display());
+        command.args(["--store-deadline", "1s", "--redis-url", &url]);
+        let mut server = Self::launch(name, kind, &mut command)?;
+        server.redis = Some(connection);
+        server.children.push(redis);
+        Ok(server)
+    }
+
+    fn peer(peer: &Peer) -> Result<Self> {
+        let Peer { name, address, process, redis } = peer.clone();
+        let redis = redis.map(|address| Redis::connect(&address)).transpose()?;
+        Ok(Self { name, address, process, redis, kind: Kind::Peer, children: Vec::new() })
+    }
+
+    /// Starts a server that says where it serves.
+    fn launch(name: &str, kind: Kind, command: &mut Command) -> Result<Self> {
+        let mut child = Running::start(command)?;
+        let address = child.address("gRPC")?;
+        let process = child.id();
+        let name = name.to_owned();
+        Ok(Self { name, address, process, redis: None, kind, children: vec![child] })
+    }
+}
+
+impl Policies {
+    fn write(folder: &Path) -> Result<Self> {
+        let (exact, leasing) = (folder.join("exact"), folder.join("leasing"));
+        let folder = folder.to_owned();
+        for (name, policy) in
+            [("bench.yaml", workload::POLICY), ("travel.yaml", &workload::travel_policy())]
+        {
+            for (folder, more) in [(&exact, ""), (&leasing, LEASES)] {
+                fs::create_dir_all(folder)?;
+                fs::write(folder.join(name), format!("{policy}{more}"))?;
+            }
+        }
+        Ok(Self { folder, exact, leasing })
+    }
+}

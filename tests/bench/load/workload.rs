@@ -1,0 +1,191 @@
+//! What is asked of the servers, and the policies that it is asked of.
+
+use std::iter;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+
+use crate::support::drive::Questions;
+use crate::support::message;
+use crate::support::message::Numbered;
+
+/// Limits that no run can spend, and that `limit_remaining` (32 bits) can tell; and one that is spent at once.
+/// Were the store out, the refusals would show.
+pub const POLICY: &str = "
+domain: bench
+descriptors:
+- key: user
+  limits: [{rate: 4_000_000_000/day}]
+  on_outage: deny
+- key: search
+  limits: [4_000_000_000/second, 4_000_000_000/minute, 4_000_000_000/hour, 4_000_000_000/day]
+  on_outage: deny
+- key: spent
+  limits: [{rate: 1/day}]
+  on_outage: deny
+";
+
+/// The policy that the travel workload raises the limits of.
+const TRAVEL: &str = include_str!("../../../config/policies/travel.yaml");
+
+/// Keys of the Zipf workload.
+const KEYS: u32 = 1_000_000;
+
+/// Callers of the half-refused workload whose limit is spent.
+const SPENT_KEYS: u32 = 100;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// Every request spends of one key.
+    OneKey,
+    /// A few keys are asked for often, most of them seldom: the n-th most frequent one n times less than the first.
+    Zipf,
+    /// Every request spends of four windows of a rule.
+    FourLimits,
+    /// Every other request meets a limit that is spent.
+    HalfRefused,
+    /// Two descriptors, with tiers, priorities and a provider's capacity.
+    Travel,
+}
+
+impl Workload {
+    /// All, in the order of the tables.
+    pub const ALL: [Self; 5] =
+        [Self::OneKey, Self::Zipf, Self::FourLimits, Self::HalfRefused, Self::Travel];
+
+    /// What the tables and the command line call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::OneKey => "one key",
+            Self::Zipf => "zipf",
+            Self::FourLimits => "four limits",
+            Self::HalfRefused => "half refused",
+            Self::Travel => "travel",
+        }
+    }
+
+    /// The questions of one turn, the same for every server. Where a limit is spent, the answer is `refusal`.
+    pub fn questions(self, requests: usize, round: usize, refusal: Code) -> Rc<dyn Questions> {
+        match self {
+            Self::OneKey => Turns::passing(&[hot()]),
+            Self::Zipf => Rc::new(Drawn::new(requests, round)),
+            Self::FourLimits => Turns::passing(&[message::frame("bench", &["search=all"])]),
+            Self::HalfRefused => {
+                let spent = spent().into_iter().map(|frame| (frame, refusal));
+                Rc::new(Turns(spent.flat_map(|refused| [(hot(), Code::Ok), refused]).collect()))
+            }
+            Self::Travel => Turns::passing(&travellers()),
+        }
+    }
+
+    /// What is to be asked before the first turn, whatever is answered.
+    pub fn preparation(self) -> Vec<Bytes> {
+        if self == Self::HalfRefused { spent() } else { Vec::new() }
+    }
+}
+
+/// The request of the hot-key workload.
+pub fn hot() -> Bytes {
+    message::frame("bench", &["user=alice"])
+}
+
+/// The travel policy with amounts that no run can spend.
+pub fn travel_policy() -> String {
+    let mut policy = String::new();
+    let mut rest = TRAVEL;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(at);
+        let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+        let (digits, after) = number.split_at(end);
+        policy.push_str(before);
+        policy.push_str(if is_rate(after) { "4_000_000_000" } else { digits });
+        rest = after;
+    }
+    policy.push_str(rest);
+    policy
+}
+
+/// Whether a number is the amount of a rate by what follows it.
+fn is_rate(after: &str) -> bool {
+    ["/second", "/minute", "/hour", "/day"].iter().any(|unit| after.starts_with(unit))
+}
+
+fn spent() -> Vec<Bytes> {
+    let numbered = Numbered::new("bench", "spent=user-");
+    (0..SPENT_KEYS).map(|number| numbered.frame(number)).collect()
+}
+
+/// Callers of each tier, at two providers. What is closed to free callers is not asked by one.
+fn travellers() -> Vec<Bytes> {
+    let ask = |(tier, provider)| {
+        let caller = format!("user_id=one-of-{tier},request_type=search,tier={tier}");
+        let provider = format!("provider={provider},endpoint=search");
+        message::frame("travel", &[&caller, &provider])
+    };
+    let asked = [
+        ("free", "hotelbeds"),
+        ("premium", "amadeus"),
+        ("enterprise", "hotelbeds"),
+        ("premium", "hotelbeds"),
+    ];
+    asked.into_iter().map(ask).collect()
+}
+
+/// Questions in turns.
+struct Turns(Vec<(Bytes, Code)>);
+
+impl Turns {
+    fn passing(frames: &[Bytes]) -> Rc<dyn Questions> {
+        Rc::new(Self(frames.iter().map(|frame| (frame.clone(), Code::Ok)).collect()))
+    }
+}
+
+impl Questions for Turns {
+    fn question(&self, number: usize) -> (Bytes, Code) {
+        self.0[number % self.0.len()].clone()
+    }
+}
+
+/// Questions for keys that were drawn before the run.
+struct Drawn {
+    frames: Numbered,
+    numbers: Vec<u32>,
+}
+
+impl Drawn {
+    /// The same keys for the same round, whatever server is asked.
+    fn new(requests: usize, round: usize) -> Self {
+        let weights = (1..=KEYS).map(|rank| 1.0 / f64::from(rank));
+        let sums: Vec<f64> = weights
+            .scan(0.0, |sum, weight| {
+                *sum += weight;
+                Some(*sum)
+            })
+            .collect();
+        let total = sums.last().copied().unwrap_or_default();
+        let draw = |random: f64| sums.partition_point(|sum| *sum < random * total);
+        let numbers = randoms(round as u64).map(draw).take(requests);
+        let numbers = numbers.map(|number| u32::try_from(number).expect("one of KEYS"));
+        Self { frames: Numbered::new("bench", "user=user-"), numbers: numbers.collect() }
+    }
+}
+
+impl Questions for Drawn {
+    fn question(&self, number: usize) -> (Bytes, Code) {
+        (self.frames.frame(self.numbers[number]), Code::Ok)
+    }
+}
+
+/// Numbers from 0 to 1, by SplitMix64: the same for the same seed on every machine.
+fn randoms(seed: u64) -> impl Iterator<Item = f64> {
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut state = seed.wrapping_mul(STEP);
+    iter::repeat_with(move || {
+        state = state.wrapping_add(STEP);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+    })
+}

@@ -1,0 +1,78 @@
+//! Child processes that end with this one: Tollgate, Redis, whatever says on its output that it serves.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::Path;
+use std::process::Child;
+use std::process::ChildStdout;
+use std::process::Command;
+use std::process::Stdio;
+
+use anyhow::Context;
+use anyhow::Result;
+
+use super::redis::Redis;
+
+/// A child process, killed when this goes.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// Kept open: the child may still have something to say.
+    output: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Starts it and reads what it says.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let output = child.stdout.take().expect("it is piped");
+        Ok(Self { child, output: BufReader::new(output) })
+    }
+
+    /// Its number in the operating system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What `read` finds in the first line that holds it.
+    pub fn line<T>(&mut self, read: impl Fn(&str) -> Option<T>) -> Result<T> {
+        let mut lines = (&mut self.output).lines().map_while(Result::ok);
+        lines.find_map(|line| read(&line)).context("it ended before it served")
+    }
+
+    /// The address behind `label` in Tollgate's greeting.
+    pub fn address(&mut self, label: &str) -> Result<String> {
+        self.line(|line| Some(line.trim().strip_prefix(label)?.trim().to_owned()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if the process has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The Tollgate that was built with this benchmark.
+pub const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
+
+/// `tollgate serve` with these policies, on ports that the system chooses.
+pub fn tollgate(program: &Path, policies: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["serve", "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"])
+        .args(["--log-level", "warn", "--policies"])
+        .arg(policies);
+    command
+}
+
+/// Starts a Redis that keeps nothing on disk and serves on `socket` alone.
+pub fn redis(socket: &Path) -> Result<(Running, Redis)> {
+    let mut command = Command::new("redis-server");
+    command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]);
+    let mut running = Running::start(command.arg(socket))
+        .context("redis-server does not start (Debian's package: redis-server)")?;
+    running.line(|line| line.contains("ready to accept connections").then_some(()))?;
+    Ok((running, Redis::connect(&socket.display().to_string())?))
+}

@@ -1,0 +1,233 @@
+//! Drives a server: many requests in flight on a few connections, each answer checked.
+//!
+//! It stands on `h2` alone, with bodies encoded before, on one thread: so it leaves the machine to the server, and
+//! still sees every answer.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+use std::time::Instant;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+use anyhow::ensure;
+use bytes::Bytes;
+use bytes::BytesMut;
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use h2::client::SendRequest;
+use http::HeaderMap;
+use http::Method;
+use http::Request;
+use http::Uri;
+use http::Version;
+use http::header::CONTENT_TYPE;
+use http::header::TE;
+use http::response::Parts;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::task::LocalSet;
+
+use super::latencies::Latencies;
+use super::message;
+
+/// The method, as it is called on the wire.
+const METHOD: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// Bytes that a server may send before it waits for us: it never waits.
+const WINDOW_LEN: u32 = 1 << 24;
+
+/// How many requests are in flight, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub connections: usize,
+    /// Requests in flight on one connection.
+    pub streams: usize,
+}
+
+/// What is asked, and what must be answered.
+pub trait Questions {
+    /// The frame of the request of this number, and the code that its answer must have.
+    fn question(&self, number: usize) -> (Bytes, Code);
+}
+
+/// How a run went.
+#[derive(Debug)]
+pub struct Run {
+    pub duration: Duration,
+    pub latencies: Latencies,
+}
+
+/// A connection, and the request but for its body.
+#[derive(Clone)]
+pub struct Client {
+    sender: SendRequest<Bytes>,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+/// Sends `requests` to the server. Each must be answered as its question says.
+///
+/// Must run inside [`block_on`].
+pub async fn run(
+    address: &str,
+    shape: Shape,
+    requests: usize,
+    questions: Rc<dyn Questions>,
+) -> Result<Run> {
+    spread(address, shape, requests, async move |client, number| {
+        let (frame, expected) = questions.question(number);
+        let start = Instant::now();
+        let answer = client.send(frame).await?;
+        let latency = start.elapsed();
+        let code = message::code(&answer);
+        ensure!(code == Some(expected), "{code:?} instead of {expected:?} for request {number}");
+        Ok(latency)
+    })
+    .await
+}
+
+/// Sends `requests` without a body through a gateway. Each must be passed on.
+pub async fn get(address: &str, shape: Shape, requests: usize) -> Result<Run> {
+    spread(address, shape, requests, async |client, _| {
+        let start = Instant::now();
+        client.get().await?;
+        Ok(start.elapsed())
+    })
+    .await
+}
+
+/// Does `one` for each number, as many at a time as the shape says.
+async fn spread(
+    address: &str,
+    shape: Shape,
+    requests: usize,
+    one: impl AsyncFn(&mut Client, usize) -> Result<Duration> + 'static,
+) -> Result<Run> {
+    let (next, one) = (Rc::new(Cell::new(0)), Rc::new(one));
+    let mut clients = Vec::new();
+    for _ in 0..shape.connections {
+        clients.push(Client::connect(address).await?);
+    }
+    let mut streams = JoinSet::new();
+    let start = Instant::now();
+    for client in clients.iter().flat_map(|client| vec![client; shape.streams]) {
+        let (mut client, one) = (client.clone(), one.clone());
+        let numbers = Take { next: next.clone(), end: requests };
+        streams.spawn_local(async move {
+            let mut latencies = Vec::new();
+            for number in numbers {
+                latencies.push(one(&mut client, number).await?);
+            }
+            anyhow::Ok(latencies)
+        });
+    }
+    let mut latencies = Vec::with_capacity(requests);
+    while let Some(ended) = streams.join_next().await {
+        latencies.extend(ended??);
+    }
+    Ok(Run { duration: start.elapsed(), latencies: Latencies::new(latencies) })
+}
+
+/// Runs what uses [`run`], on this thread alone.
+pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work)
+}
+
+/// Gives each number once.
+struct Take {
+    next: Rc<Cell<usize>>,
+    end: usize,
+}
+
+impl Iterator for Take {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let number = self.next.get();
+        self.next.set(number + 1);
+        (number < self.end).then_some(number)
+    }
+}
+
+impl Client {
+    /// Connects to `HOST:PORT`. The connection lives on a task of its own.
+    pub async fn connect(address: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.with_context(|| address.to_owned())?;
+        stream.set_nodelay(true)?;
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(WINDOW_LEN).initial_connection_window_size(WINDOW_LEN);
+        let (sender, connection) = builder.enable_push(false).handshake(stream).await?;
+        // What ends it early shows in the request that it ends.
+        tokio::task::spawn_local(async { connection.await.ok() });
+        let uri = format!("http://{address}/{METHOD}").parse()?;
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "application/grpc".parse()?);
+        headers.insert(TE, "trailers".parse()?);
+        Ok(Self { sender, uri, headers })
+    }
+
+    /// The whole answer to one request.
+    pub async fn ask(&mut self, frame: Bytes) -> Result<RateLimitResponse> {
+        message::answer(&self.send(frame).await?)
+    }
+
+    /// The frame that answers, if gRPC says that all is well.
+    async fn send(&mut self, frame: Bytes) -> Result<Bytes> {
+        let mut request = self.request(Method::POST);
+        *request.headers_mut() = self.headers.clone();
+        let (head, answer, trailers) = self.exchange(request, Some(frame)).await?;
+        let Some(status) = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status") else {
+            bail!("an answer without grpc-status");
+        };
+        ensure!(status == "0", "grpc-status {status:?}: {trailers:?}");
+        Ok(answer)
+    }
+
+    /// Asks a gateway, which must pass the request on.
+    pub async fn get(&mut self) -> Result<()> {
+        self.exchange(self.request(Method::GET), None).await.map(|_| ())
+    }
+
+    fn request(&self, method: Method) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.uri.clone();
+        request
+    }
+
+    /// The head, the body and the trailers of an answer with status 200.
+    async fn exchange(
+        &mut self,
+        request: Request<()>,
+        body: Option<Bytes>,
+    ) -> Result<(Parts, Bytes, Option<HeaderMap>)> {
+        let mut sender = self.sender.clone().ready().await?;
+        let (response, mut stream) = sender.send_request(request, body.is_none())?;
+        if let Some(body) = body {
+            stream.send_data(body, true)?;
+        }
+        let (head, mut body) = response.await?.into_parts();
+        ensure!(head.status == 200, "status {}", head.status);
+        let mut answer = Bytes::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk?;
+            body.flow_control().release_capacity(chunk.len())?;
+            answer = joined(answer, chunk);
+        }
+        Ok((head, answer, body.trailers().await?))
+    }
+}
+
+/// Both, without a copy where one is empty.
+fn joined(start: Bytes, end: Bytes) -> Bytes {
+    if start.is_empty() {
+        return end;
+    }
+    let mut whole = BytesMut::from(start);
+    whole.extend_from_slice(&end);
+    whole.freeze()
+}

@@ -1,0 +1,56 @@
+//! Engines, put together as the process does it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use anyhow::anyhow;
+use tollgate::clock::Clock;
+use tollgate::engine::AnyStore;
+use tollgate::engine::Engine;
+use tollgate::engine::EngineSettings;
+use tollgate::engine::ModeSettings;
+use tollgate::metrics::Metrics;
+use tollgate::policy::CompileOptions;
+use tollgate::policy::Source;
+use tollgate::policy::compile;
+use tollgate::store::Directory;
+use tollgate::store::memory::Memory;
+use tollgate::store::redis::Redis;
+use tollgate::store::redis::RedisSettings;
+
+/// How long a charge may take: as long as a busy machine makes it.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// An engine that counts in memory, `keys_max` counters at most.
+pub fn in_memory(policy: &str, clock: &Clock, keys_max: usize) -> Result<Engine> {
+    engine(AnyStore::Memory(Memory::new(keys_max)), policy, clock)
+}
+
+/// An engine that counts in the Redis behind a socket. Its connection lives on a task of this runtime.
+pub async fn on_redis(policy: &str, clock: &Clock, socket: &Path) -> Result<Engine> {
+    let url = format!("unix://{}", socket.display());
+    let settings = RedisSettings { deadline: DEADLINE, ..RedisSettings::new(&url) };
+    let (redis, connector) = Redis::try_new(&settings)?;
+    tokio::task::spawn(connector.run(std::future::pending()));
+    while !redis.is_connected() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    engine(AnyStore::Redis(redis), policy, clock)
+}
+
+fn engine(store: AnyStore, policy: &str, clock: &Clock) -> Result<Engine> {
+    let source = Source { path: "bench.yaml".to_owned(), text: policy.to_owned() };
+    let policies = compile(&[source], CompileOptions::default())
+        .map_err(|problems| anyhow!("{problems:?}"))?;
+    let engine = Engine::new(EngineSettings {
+        store,
+        directory: Directory::None,
+        clock: clock.clone(),
+        modes: ModeSettings::default(),
+        metrics: Arc::new(Metrics::new()),
+    });
+    engine.replace(policies);
+    Ok(engine)
+}

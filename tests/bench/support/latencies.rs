@@ -1,0 +1,36 @@
+//! How long answers took.
+
+use std::time::Duration;
+
+/// The latencies of a run, the shortest first.
+#[derive(Clone, Debug, Default)]
+pub struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// Sorts what was measured.
+    pub fn new(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        Self(latencies)
+    }
+
+    /// What a share of the answers doesn't exceed, in microseconds; zero if there were none.
+    pub fn quantile_us(&self, share: f64) -> f64 {
+        let Some(last) = self.0.len().checked_sub(1) else { return 0.0 };
+        // Both casts are of small positive numbers.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let index = (last as f64 * share).round() as usize;
+        self.0[index].as_secs_f64() * 1e6
+    }
+
+    /// The longest of all, in microseconds.
+    pub fn max_us(&self) -> f64 {
+        self.quantile_us(1.0)
+    }
+}
+
+/// The value in the middle; of an even count, the upper one. Zero if there is none.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}

@@ -1,0 +1,108 @@
+//! What a Redis says of itself.
+
+use std::fmt::Debug;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+use anyhow::Context;
+use anyhow::Result;
+use anyhow::bail;
+
+/// Calls that run a script. What the script does inside is no call of a client's.
+const SCRIPT_CALLS: [&str; 6] = [
+    "cmdstat_eval:",
+    "cmdstat_evalsha:",
+    "cmdstat_fcall:",
+    "cmdstat_eval_ro:",
+    "cmdstat_evalsha_ro:",
+    "cmdstat_fcall_ro:",
+];
+
+/// Calls that this benchmark makes, or that come with a connection.
+const OTHER_CALLS: [&str; 9] =
+    ["info:", "dbsize:", "ping:", "hello:", "client|", "script|", "command:", "auth:", "select:"];
+
+/// A connection to a Redis.
+#[derive(Debug)]
+pub struct Redis {
+    connection: BufReader<Box<dyn Connection>>,
+    /// Its number in the operating system.
+    pub process: u32,
+}
+
+trait Connection: Read + Write + Debug {}
+
+impl<T: Read + Write + Debug> Connection for T {}
+
+/// What it has done so far, and what it holds.
+#[derive(Clone, Copy, Debug)]
+pub struct State {
+    /// Calls of its clients: of scripts, if there were any, else of commands.
+    pub calls: u64,
+    pub memory_bytes: u64,
+    pub keys: u64,
+}
+
+impl Redis {
+    /// Connects to a socket, if there is a slash in its address, or to `HOST:PORT`.
+    pub fn connect(address: &str) -> Result<Self> {
+        let connection: Box<dyn Connection> = match address.contains('/') {
+            true => Box::new(UnixStream::connect(address).with_context(|| address.to_owned())?),
+            false => Box::new(TcpStream::connect(address).with_context(|| address.to_owned())?),
+        };
+        let mut redis = Self { connection: BufReader::new(connection), process: 0 };
+        let server = redis.ask("INFO server")?;
+        redis.process = number(&server, "process_id:").context("a Redis without process_id")?;
+        Ok(redis)
+    }
+
+    /// How it stands.
+    pub fn state(&mut self) -> Result<State> {
+        let stats = self.ask("INFO commandstats")?;
+        let memory = self.ask("INFO memory")?;
+        let memory_bytes = number(&memory, "used_memory:").context("no used_memory")?;
+        let keys = self.ask("DBSIZE")?.parse()?;
+        Ok(State { calls: calls(&stats), memory_bytes, keys })
+    }
+
+    /// The answer to a command without blanks in its arguments.
+    pub fn ask(&mut self, command: &str) -> Result<String> {
+        write!(self.connection.get_mut(), "{command}\r\n")?;
+        let mut head = String::new();
+        self.connection.read_line(&mut head)?;
+        let text = head.get(1..).unwrap_or_default().trim_end();
+        match head.as_bytes().first() {
+            Some(b'$') => {
+                let mut bytes = vec![0; text.parse::<usize>()? + "\r\n".len()];
+                self.connection.read_exact(&mut bytes)?;
+                Ok(String::from_utf8(bytes)?)
+            }
+            Some(b'+' | b':') => Ok(text.to_owned()),
+            _ => bail!("Redis answers {command} with {head:?}"),
+        }
+    }
+}
+
+/// `cmdstat_evalsha:calls=12,usec=...` for each command.
+fn calls(stats: &str) -> u64 {
+    let of = |counts: &dyn Fn(&str) -> bool| {
+        let lines = stats.lines().filter(|line| line.starts_with("cmdstat_") && counts(line));
+        lines.filter_map(|line| number::<u64>(line.split_once(':')?.1, "calls=")).sum()
+    };
+    let scripts: u64 = of(&|line| SCRIPT_CALLS.iter().any(|call| line.starts_with(call)));
+    match scripts {
+        0 => of(&|line| !OTHER_CALLS.iter().any(|call| line["cmdstat_".len()..].starts_with(call))),
+        scripts => scripts,
+    }
+}
+
+/// The number behind `name` at the start of a line.
+fn number<T: std::str::FromStr>(text: &str, name: &str) -> Option<T> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
+}
