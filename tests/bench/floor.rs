@@ -45,7 +45,7 @@ pub fn serve() -> Result<()> {
         println!("  gRPC  {}", listener.local_addr()?);
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let routes = Routes::new(RateLimitServiceServer::new(Floor)).prepare();
-        let server = Server::builder()
+        let mut server = Server::builder()
             .max_concurrent_streams(STREAMS_MAX)
             .http2_max_header_list_size(HEADERS_LEN_MAX)
             .timeout(REQUEST_TIMEOUT);
