@@ -59,12 +59,7 @@ impl<S: Subject> Reloader<S> {
     pub async fn start(mut self) -> Result<Self, LoadError> {
         let (loader, loaded) = load(self.loader).await;
         self.loader = loader;
-        match loaded {
-            Ok(Loaded::New(compiled)) => self.loader.subject().put_in_force(*compiled),
-            Ok(Loaded::Unchanged) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(self)
+        loaded.map(|_| self)
     }
 
     /// Reloads until `shutdown`.
@@ -100,11 +95,7 @@ impl<S: Subject> Reloader<S> {
         let (loader, loaded) = load(self.loader).await;
         self.loader = loader;
         match loaded {
-            Ok(Loaded::Unchanged) => self.loader.subject().count(Reload::Unchanged),
-            Ok(Loaded::New(compiled)) => {
-                self.loader.subject().count(Reload::Ok);
-                self.loader.subject().put_in_force(*compiled);
-            }
+            Ok(reload) => self.loader.subject().count(reload),
             Err(error) => {
                 self.loader.subject().count(Reload::Error);
                 report(&error);
@@ -115,12 +106,19 @@ impl<S: Subject> Reloader<S> {
     }
 }
 
-/// Loads on a thread that may block.
-async fn load<S: Subject>(
-    mut loader: Loader<S>,
-) -> (Loader<S>, Result<Loaded<S::Compiled>, LoadError>) {
+/// Loads, and puts in force what is new, on a thread that may block.
+///
+/// With thousands of rules both take many milliseconds, as does dropping those before; the requests in line behind
+/// them would wait for that.
+async fn load<S: Subject>(mut loader: Loader<S>) -> (Loader<S>, Result<Reload, LoadError>) {
     let loading = spawn_blocking(move || {
-        let loaded = loader.load();
+        let loaded = loader.load().map(|loaded| match loaded {
+            Loaded::Unchanged => Reload::Unchanged,
+            Loaded::New(compiled) => {
+                loader.subject().put_in_force(*compiled);
+                Reload::Ok
+            }
+        });
         (loader, loaded)
     });
     loading.await.expect("reading and compiling don't panic, and nobody aborts them")

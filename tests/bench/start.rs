@@ -10,9 +10,6 @@
 mod support;
 
 use std::fs;
-use std::io::Read;
-use std::io::Write;
-use std::net::TcpStream;
 use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -21,7 +18,6 @@ use std::time::Instant;
 
 use anyhow::Context;
 use anyhow::Result;
-use anyhow::ensure;
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tokio::task::spawn_local;
@@ -31,8 +27,10 @@ use support::children;
 use support::children::Running;
 use support::children::TOLLGATE;
 use support::drive;
+use support::drive::Client;
 use support::drive::Questions;
 use support::drive::Shape;
+use support::latencies::Latencies;
 use support::latencies::median;
 use support::message;
 use support::usage::CpuTimes;
@@ -46,8 +44,11 @@ const START_RULES: [usize; 3] = [1, 1_000, 10_000];
 /// Rules of the policy that is reloaded.
 const RELOAD_RULES: usize = 10_000;
 
-/// Requests of a run beside reloads, and how many runs there are of each kind.
-const REQUESTS: usize = 20_000;
+/// The amount of the limits of an edition is this and the edition's number.
+const FIRST_EDITION: usize = 1_000_000;
+
+/// Requests between two looks whether an edition is in force, and how many editions there are.
+const REQUESTS: usize = 2_000;
 const RUNS: usize = 5;
 
 /// Few at a time: the machine must have room for a reload, as that of a sidecar has.
@@ -71,8 +72,9 @@ fn main() -> Result<()> {
 fn text(rules: usize, edition: usize) -> String {
     let mut text = "domain: bench\ndescriptors:\n".to_owned();
     text.push_str("- { key: user, limits: [4_000_000_000/day] }\n");
-    for rule in 1..rules {
-        let amount = 1_000 + edition;
+    let amount = FIRST_EDITION + edition;
+    text.push_str(&format!("- {{ key: edition, limits: [{amount}/day] }}\n"));
+    for rule in 2..rules {
         text.push_str(&format!(
             "- {{ key: path, value: /v1/resource-{rule}, limits: [{amount}/second, {amount}0/hour] }}\n"
         ));
@@ -99,67 +101,66 @@ fn print_start(rules: usize, policy: &Path) -> Result<()> {
 async fn reloads(policy: &Path) -> Result<()> {
     fs::write(policy, text(RELOAD_RULES, 0))?;
     let mut running = Running::start(&mut children::tollgate(TOLLGATE.as_ref(), policy))?;
-    let grpc = running.address("gRPC")?;
-    let http = running.address("HTTP")?;
+    let address = running.address("gRPC")?;
+    let mut client = Client::connect(&address).await?;
     println!();
     println!(
-        "{:24} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
+        "{:24} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
         format!("{RELOAD_RULES} rules"),
         "p50 µs",
         "p99 µs",
         "p99.9 µs",
         "max µs",
-        "reloads",
+        "requests",
         "CPU ms"
     );
-    let user = message::frame("bench", &["user=alice"]);
-    // The first run warms up.
-    for run in 0..=RUNS {
-        for edits in [false, true] {
-            let before = (reload_count(&http)?, CpuTimes::of(running.id())?);
-            let editing = edits.then(|| spawn_local(edit(policy.to_owned(), run + 1)));
-            let asked = drive::run(&grpc, SHAPE, REQUESTS, Rc::new(Same(user.clone()))).await?;
-            if let Some(editing) = editing {
-                editing.await??;
-            }
-            let reloads = reload_count(&http)? - before.0;
-            if run == 0 {
-                continue;
-            }
-            ensure!(reloads == u64::from(edits), "{reloads} reloads while requests came");
-            let cpu = CpuTimes::of(running.id())?.since(&before.1);
-            println!(
-                "{:24} {:>9.0} {:>9.0} {:>9.0} {:>9.0} {reloads:>9} {:>10.0}",
-                if edits { "with a reload" } else { "without" },
-                asked.latencies.quantile_us(0.5),
-                asked.latencies.quantile_us(0.99),
-                asked.latencies.quantile_us(0.999),
-                asked.latencies.max_us(),
-                cpu.as_secs_f64() * 1e3,
-            );
+    for edition in 1..=RUNS {
+        let other = policy.with_extension("new");
+        fs::write(&other, text(RELOAD_RULES, edition))?;
+        let before = CpuTimes::of(running.id())?;
+        let editing = spawn_local(replace(policy.to_owned(), other));
+        let mut with = Vec::new();
+        while self::edition(&mut client).await? != edition {
+            with.extend(ask(&address, REQUESTS).await?);
         }
+        editing.await??;
+        // What is dropped of the policy before falls into this run too.
+        with.extend(ask(&address, REQUESTS).await?);
+        let between = CpuTimes::of(running.id())?;
+        let without = ask(&address, with.len()).await?;
+        let after = CpuTimes::of(running.id())?;
+        print("with a reload", with, between.since(&before));
+        print("without", without, after.since(&between));
     }
     Ok(())
 }
 
-/// Puts another edition in the policy's place, at once, some time after the run began.
-async fn edit(policy: PathBuf, edition: usize) -> Result<()> {
-    sleep(EDIT_DELAY).await;
-    let other = policy.with_extension("new");
-    fs::write(&other, text(RELOAD_RULES, edition))?;
-    Ok(fs::rename(&other, &policy)?)
+fn print(name: &str, latencies: Vec<Duration>, cpu: Duration) {
+    let requests = latencies.len();
+    let latencies = Latencies::new(latencies);
+    let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|share| latencies.quantile_us(share));
+    let cpu = cpu.as_secs_f64() * 1e3;
+    println!("{name:24} {p50:>9.0} {p99:>9.0} {p999:>9.0} {max:>9.0} {requests:>9} {cpu:>9.0}");
 }
 
-/// How many edits have been put in force.
-fn reload_count(http: &str) -> Result<u64> {
-    let address = http.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect(address).with_context(|| address.to_owned())?;
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let name = "tollgate_reloads_total{result=\"ok\"} ";
-    let line = answer.lines().find_map(|line| line.strip_prefix(name));
-    Ok(line.context("metrics without reloads")?.trim().parse()?)
+/// The latencies of so many requests.
+async fn ask(address: &str, requests: usize) -> Result<Vec<Duration>> {
+    let same = Rc::new(Same(message::frame("bench", &["user=alice"])));
+    Ok(drive::run(address, SHAPE, requests, same).await?.latencies.into_inner())
+}
+
+/// Puts another file in the policy's place, some time after the run began.
+async fn replace(policy: PathBuf, other: PathBuf) -> Result<()> {
+    sleep(EDIT_DELAY).await;
+    Ok(fs::rename(other, policy)?)
+}
+
+/// The edition of the policy that is in force.
+async fn edition(client: &mut Client) -> Result<usize> {
+    let answer = client.ask(message::frame("bench", &["edition=which"])).await?;
+    let limit = answer.statuses.first().and_then(|status| status.current_limit.as_ref());
+    let amount = limit.context("no limit tells the edition")?.requests_per_unit;
+    Ok(usize::try_from(amount)? - FIRST_EDITION)
 }
 
 /// One question again and again.

@@ -13,6 +13,11 @@ impl Latencies {
         Self(latencies)
     }
 
+    /// All of them.
+    pub fn into_inner(self) -> Vec<Duration> {
+        self.0
+    }
+
     /// What a share of the answers doesn't exceed, in microseconds; zero if there were none.
     pub fn quantile_us(&self, share: f64) -> f64 {
         let Some(last) = self.0.len().checked_sub(1) else { return 0.0 };
@@ -20,11 +25,6 @@ impl Latencies {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let index = (last as f64 * share).round() as usize;
         self.0[index].as_secs_f64() * 1e6
-    }
-
-    /// The longest of all, in microseconds.
-    pub fn max_us(&self) -> f64 {
-        self.quantile_us(1.0)
     }
 }
 
