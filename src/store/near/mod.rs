@@ -10,6 +10,8 @@ mod leases;
 mod moment;
 mod pool;
 mod refusals;
+#[cfg(test)]
+mod simulation;
 
 use std::hash::BuildHasher;
 use std::sync::atomic::AtomicU64;
