@@ -58,8 +58,8 @@ pub struct Charge {
     /// limit that is plain otherwise asks for any.
     pub ahead: u64,
     /// For hits of a lease that come back: when the slot in which they count leaves the window. They are taken
-    /// out of that slot or of those before it, the youngest first, and no more from then on: what would be
-    /// taken out then are the hits of others. None for all other charges.
+    /// out of that slot or of those before it, the youngest first; so from then on nothing is taken, and
+    /// never the hits of others. None for all other charges.
     pub until: Option<Timestamp>,
 }
 

@@ -141,12 +141,10 @@ impl<'a> Decider<'a> {
             return;
         }
         if let Some(until) = charge.until {
-            if now < until {
-                let entry = self.entry(index);
-                limit.take_back(&mut entry.state, charge.hits.amount(), until);
-                entry.expiry_ms = limit.expiry_ms(&entry.state);
-                decision.standing = limit.standing(self.state(index), now);
-            }
+            let entry = self.entry(index);
+            limit.take_back(&mut entry.state, charge.hits.amount(), until);
+            entry.expiry_ms = limit.expiry_ms(&entry.state);
+            decision.standing = limit.standing(self.state(index), now);
             return;
         }
         if charge.is_plain() {

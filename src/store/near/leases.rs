@@ -5,6 +5,7 @@
 //! another request is on its way that does. A shard's lock is held for the charges of one key at a time;
 //! nothing awaits meanwhile. A request that finds a later pool too low puts back what it spent of those before.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -13,6 +14,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
@@ -57,6 +59,7 @@ pub struct Leases {
     heat: Heat,
     /// Keys that have pools, so that a sidecar without leases need not look.
     spots: AtomicUsize,
+    hasher: RandomState,
     answered: AtomicU64,
 }
 
@@ -97,6 +100,7 @@ impl Leases {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             heat: Heat::new(),
             spots: AtomicUsize::new(0),
+            hasher: RandomState::default(),
             answered: AtomicU64::new(0),
         }
     }
@@ -107,12 +111,7 @@ impl Leases {
     }
 
     /// Decides a batch for which [`Leases::may_serve`] by the hits that are here, if there are enough.
-    pub fn spend(
-        &self,
-        batch: &Batch,
-        hash_of: impl Fn(&Key) -> u64,
-        now: Moment,
-    ) -> Option<Outcome> {
+    pub fn spend(&self, batch: &Batch, now: Moment) -> Option<Outcome> {
         if self.is_empty() {
             return None;
         }
@@ -121,9 +120,10 @@ impl Leases {
         let mut at = Timestamp::default();
         for charges in by_key(batch) {
             let key = &batch.keys[charges[0].key_index];
-            let spent = self.shard(hash_of(key)).spend(charges, (key, hash_of(key)), now);
+            let hash = self.hash(key);
+            let spent = self.shard(hash).spend(charges, (key, hash), now);
             let Some(spent) = spent else {
-                self.unspend(batch, &paid, hash_of);
+                self.unspend(batch, &paid);
                 return None;
             };
             for (charge, Spent { standing, at: told, until }) in charges.iter().zip(spent) {
@@ -136,10 +136,10 @@ impl Leases {
         Some(Outcome { admitted: true, at, decisions, levels: SmallVec::new() })
     }
 
-    fn unspend(&self, batch: &Batch, paid: &[Paid<'_>], hash_of: impl Fn(&Key) -> u64) {
+    fn unspend(&self, batch: &Batch, paid: &[Paid<'_>]) {
         for Paid { charge, until } in paid {
             let key = &batch.keys[charge.key_index];
-            let hash = hash_of(key);
+            let hash = self.hash(key);
             if let Some(pool) = self.shard(hash).pool(key, hash, &charge.limit) {
                 pool.unspend(charge.hits.amount(), *until);
             }
@@ -148,18 +148,13 @@ impl Leases {
 
     /// How many hits to take ahead with each charge of a batch for which [`Leases::may_serve`]; None if it
     /// takes none.
-    pub fn ask(
-        &self,
-        batch: &Batch,
-        hash_of: impl Fn(&Key) -> u64,
-        now: Moment,
-    ) -> Option<SmallVec<[u64; FEW]>> {
+    pub fn ask(&self, batch: &Batch, now: Moment) -> Option<SmallVec<[u64; FEW]>> {
         let mut wants = SmallVec::new();
         let mut marked: SmallVec<[(&Key, u64); FEW]> = SmallVec::new();
         let mut all = true;
         for charges in by_key(batch) {
             let key = &batch.keys[charges[0].key_index];
-            let hash = hash_of(key);
+            let hash = self.hash(key);
             let mut shard = self.shard(hash);
             let known = shard.spot(key, hash).is_some();
             if !known && (!self.heat.touch(hash, now) || SPOTS_MAX <= shard.spots.len()) {
@@ -187,20 +182,14 @@ impl Leases {
     }
 
     /// Learns what the store answered; what remains of limits comes to include what this sidecar has.
-    pub fn learn(
-        &self,
-        batch: &Batch,
-        hash_of: impl Fn(&Key) -> u64,
-        outcome: &mut Outcome,
-        call: Call,
-    ) {
+    pub fn learn(&self, batch: &Batch, outcome: &mut Outcome, call: Call) {
         if self.is_empty() {
             return;
         }
         let has_asked = batch.charges.iter().any(|charge| charge.ahead != 0);
         for (charge, decision) in batch.charges.iter().zip(&mut outcome.decisions) {
             let key = &batch.keys[charge.key_index];
-            let hash = hash_of(key);
+            let hash = self.hash(key);
             let mut shard = self.shard(hash);
             let Some(spot) = shard.spot(key, hash) else { continue };
             if has_asked {
@@ -213,13 +202,7 @@ impl Leases {
     }
 
     /// Takes out all hits of the counters that refused a batch: they may be what it was refused for.
-    pub fn take_refused(
-        &self,
-        batch: &Batch,
-        hash_of: impl Fn(&Key) -> u64,
-        outcome: &Outcome,
-        now: Moment,
-    ) -> Vec<Return> {
+    pub fn take_refused(&self, batch: &Batch, outcome: &Outcome, now: Moment) -> Vec<Return> {
         let mut returns = Vec::new();
         if self.is_empty() {
             return returns;
@@ -227,7 +210,7 @@ impl Leases {
         let refusing = |(_, decision): &(&Charge, &Decision)| decision.fit != Fit::Now;
         for (charge, _) in batch.charges.iter().zip(&outcome.decisions).filter(refusing) {
             let key = &batch.keys[charge.key_index];
-            let hash = hash_of(key);
+            let hash = self.hash(key);
             let mut shard = self.shard(hash);
             let Some(spot) = shard.spot(key, hash) else { continue };
             let same = |pool: &&mut Pool| pool.limit.tag() == charge.limit.tag();
@@ -271,6 +254,10 @@ impl Leases {
     /// Requests that were decided here, since the start.
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
+    }
+
+    fn hash(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key.as_str())
     }
 
     fn is_empty(&self) -> bool {

@@ -75,6 +75,8 @@ pub struct Call {
     pub sent: Moment,
     pub received: Moment,
     pub at: Timestamp,
+    /// Milliseconds by which its clock may have been ahead of that.
+    pub lead_ms: u64,
 }
 
 /// Hits that were spent without the store.
@@ -260,4 +262,90 @@ impl Pace {
 
 fn later(at: Timestamp, ms: u64) -> Timestamp {
     Timestamp::from_ms(at.as_ms().saturating_add(ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Fit;
+    use crate::limit::Sliding;
+
+    /// A limit with slots of a second.
+    fn pool() -> Pool {
+        let limit = Limit::new(6_400, Algorithm::Sliding(Sliding::new(60_000, 6_400)));
+        Pool::new(Arc::new(limit), 1, moment(0))
+    }
+
+    fn moment(ms: u64) -> Moment {
+        Moment::default().after_ms(ms)
+    }
+
+    /// The store lends hits at its time `at_ms`, between two moments.
+    fn lend(pool: &mut Pool, hits: u64, (sent, at_ms, received): (u64, u64, u64)) {
+        let standing = Standing { remaining: 1_000, reset_ms: Some(60_000) };
+        let mut decision = Decision { fit: Fit::Now, standing, ahead: hits };
+        let at = Timestamp::from_ms(at_ms);
+        pool.learn(
+            &mut decision,
+            Call { sent: moment(sent), received: moment(received), at, lead_ms: 1 },
+        );
+    }
+
+    #[test]
+    fn hits_are_spent_until_the_stores_slot_ends_at_the_latest() {
+        let mut pool = pool();
+        // By the store's clock the call was made somewhere between 5,300 and 5,300 + 20 ms.
+        lend(&mut pool, 10, (100, 5_300, 120));
+        assert_eq!(pool.spend(1, moment(200)).unwrap().at.as_ms(), 5_380);
+        assert!(pool.spend(1, moment(100 + 698)).is_some());
+        assert!(pool.spend(1, moment(100 + 699)).is_none());
+        let left = pool.take(false, moment(100 + 699)).unwrap();
+        assert_eq!((left.hits, left.until.as_ms()), (8, 6_999 + 60_000));
+        assert_eq!(pool.take(true, moment(100 + 699)), None, "they go back once");
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_late_lends_nothing() {
+        let mut pool = pool();
+        lend(&mut pool, 10, (100, 5_990, 110));
+        assert_eq!(pool.left(moment(110)), 0);
+        assert_eq!(pool.take(false, moment(110)).map(|left| left.hits), Some(10));
+    }
+
+    #[test]
+    fn leases_of_one_slot_join_and_those_of_others_follow() {
+        let mut pool = pool();
+        lend(&mut pool, 10, (100, 5_300, 101));
+        lend(&mut pool, 5, (200, 5_400, 201));
+        assert_eq!(pool.left(moment(300)), 15);
+        let spent = pool.spend(2, moment(300)).unwrap();
+        lend(&mut pool, 7, (700, 6_000, 701));
+        assert_eq!(pool.left(moment(701)), 7);
+        pool.unspend(2, spent.until);
+        assert_eq!(pool.left(moment(701)), 7, "it was of the lease before");
+        let left = pool.take(false, moment(701)).unwrap();
+        assert_eq!((left.hits, left.until.as_ms()), (15, 6_999 + 60_000));
+    }
+
+    #[test]
+    fn so_much_is_taken_as_will_be_spent_and_never_much_of_a_limit() {
+        let mut pool = pool();
+        lend(&mut pool, 0, (0, 5_000, 0));
+        // One hit in two milliseconds, over a stretch and a half.
+        for ms in (0..375).step_by(2) {
+            pool.touch(1, moment(ms));
+        }
+        // The slot ends after 624 ms more, but more is not to be held.
+        assert_eq!(pool.wants(1, moment(375)), Some(100));
+        lend(&mut pool, 0, (375, 5_975, 375));
+        assert_eq!(pool.wants(1, moment(375)), Some(15), "24 ms, and a quarter");
+        lend(&mut pool, 10, (375, 5_975, 375));
+        assert_eq!(pool.wants(1, moment(375)), Some(5));
+        lend(&mut pool, 0, (375, 5_998, 375));
+        assert_eq!(pool.wants(20, moment(375)), None, "it would serve nobody");
+        // Half a second later nobody asks any more.
+        pool.touch(1, moment(1_000));
+        lend(&mut pool, 0, (1_000, 7_000, 1_000));
+        assert_eq!(pool.wants(1, moment(1_250)), None);
+    }
 }

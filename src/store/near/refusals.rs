@@ -22,7 +22,6 @@ use quick_cache::sync::Cache;
 
 use super::moment::Moment;
 use super::pool::Call;
-use crate::clock::Now;
 use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::policy::Key;
@@ -97,16 +96,11 @@ impl Refusals {
     }
 
     /// Holds the refusal of a batch, unless hits came back since the mark.
-    pub fn keep(&self, batch: &Batch, mark: Mark, outcome: &Outcome, call: Call, now: Now) {
+    pub fn keep(&self, batch: &Batch, outcome: &Outcome, (mark, call): (Mark, Call)) {
         if outcome.admitted || !may_hold(batch) {
             return;
         }
-        // The store's clock is told in whole milliseconds: it may be almost one ahead of what it told.
-        let lead_ms = match now {
-            Now::Local(_) => 1,
-            Now::Given(_) => 0,
-        };
-        let hold_ms = holds_ms(outcome).saturating_sub(lead_ms).min(HOLD_MS_MAX);
+        let hold_ms = holds_ms(outcome).saturating_sub(call.lead_ms).min(HOLD_MS_MAX);
         let ends = call.sent.after_ms(hold_ms);
         if ends <= call.received {
             return;

@@ -35,7 +35,7 @@ use crate::store::memory::Memory;
 
 const START_MS: u64 = 1_750_000_000_123;
 const SIDECARS: u64 = 3;
-const RUN_MS: u64 = 6_000;
+const RUN_MS: u64 = 5_000;
 const TEND_MS: u64 = 200;
 const DEADLINE_MS: u64 = 50;
 const KEYS: [&str; 3] = ["a", "b", "c"];
@@ -54,6 +54,10 @@ impl Draw {
 
     fn below(&mut self, end: u64) -> u64 {
         self.next() % end
+    }
+
+    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+        values[usize::try_from(self.below(values.len() as u64)).unwrap()]
     }
 
     fn one_in(&mut self, of: u64) -> bool {
@@ -109,8 +113,8 @@ impl World {
             Arc::new(Limit::new(amount, Algorithm::Sliding(Sliding::new(window_ms, amount))))
         };
         let mut limits = |_| {
-            let burst = sliding(100 + draw.below(900), [100, 500, 1_000][draw.below(3) as usize]);
-            let long = sliding(500 + draw.below(2_500), 3_000);
+            let burst = sliding(200 + draw.below(1_800), draw.of(&[100, 500, 1_000]));
+            let long = sliding(1_000 + draw.below(5_000), 3_000);
             if draw.one_in(2) { vec![burst] } else { vec![burst, long] }
         };
         let limits = KEYS.iter().map(&mut limits).collect();
@@ -138,7 +142,7 @@ impl World {
     fn batch(&self) -> Batch {
         let (first, both, hits) = self.draw(|draw| {
             let hits = if draw.one_in(10) { 1 + draw.below(5) } else { 1 };
-            (draw.below(KEYS.len() as u64 - 1) as usize, draw.one_in(3), hits)
+            (draw.of(&[0, 1]), draw.one_in(3), hits)
         });
         let keys = if both { first..first + 2 } else { first..first + 1 };
         let mut batch = Batch::default();
@@ -164,8 +168,7 @@ impl World {
                 truth.returned.push(event(batch, charge, (at_ms, hits)));
             }
         }
-        let returning = truth.returning;
-        truth.refuse(batch, &outcome, returning);
+        truth.refuse(batch, &outcome, 0);
         outcome
     }
 
@@ -181,45 +184,51 @@ impl World {
             }
         } else if is_local {
             truth.held += 1;
-            let recent = truth.returned.iter().filter(|back| at_ms - HOLD_MS_MAX <= back.at_ms);
-            let slack = truth.returning + recent.map(|back| back.hits).sum::<u64>();
-            truth.refuse(
-                batch,
-                &Outcome { at: Timestamp::from_ms(at_ms), ..outcome.clone() },
-                slack,
-            );
+            let outcome = Outcome { at: Timestamp::from_ms(at_ms), ..outcome.clone() };
+            truth.refuse(batch, &outcome, HOLD_MS_MAX);
         }
     }
 }
 
 impl Truth {
-    fn refuse(&mut self, batch: &Batch, outcome: &Outcome, slack: u64) {
+    /// Notes a refusal; of what came back within the last `unseen_ms` it need not know.
+    fn refuse(&mut self, batch: &Batch, outcome: &Outcome, unseen_ms: u64) {
         let at_ms = outcome.at.as_ms();
         for (charge, decision) in batch.charges.iter().zip(&outcome.decisions) {
             if decision.fit != Fit::Now {
                 let event = event(batch, charge, (at_ms, charge.hits.amount()));
+                let latest = self.returned.iter().rev();
+                let unseen = latest
+                    .take_while(|back| at_ms < back.at_ms + unseen_ms)
+                    .filter(|back| back.counter == event.counter)
+                    .map(|back| back.hits);
+                let slack = self.returning + unseen.sum::<u64>();
                 self.refused.push(Refused { event, limit: charge.limit.clone(), slack });
             }
         }
     }
 
-    /// The hits of one counter that were admitted, by time.
-    fn of_counter(&self, key: &str, limit: &Limit) -> Vec<(u64, u64)> {
+    fn history(&self, key: &str, limit: &Limit) -> History {
         let events = self.admitted.iter();
         let same = events.filter(|event| {
             event.counter.1 == *limit.tag() && event.counter.0.as_str().ends_with(key)
         });
         let mut hits: Vec<(u64, u64)> = same.map(|event| (event.at_ms, event.hits)).collect();
         hits.sort_unstable();
-        hits
+        let sums = hits.iter().scan(0, |sum, (_, hits)| {
+            *sum += hits;
+            Some(*sum)
+        });
+        let sums = std::iter::once(0).chain(sums).collect();
+        History { times: hits.into_iter().map(|(at_ms, _)| at_ms).collect(), sums }
     }
 
     fn check(&self, world: &World, name: &str) {
         for (key, limits) in KEYS.iter().zip(&world.limits) {
             for limit in limits {
                 let Algorithm::Sliding(sliding) = limit.algorithm() else { continue };
-                let admitted = self.of_counter(key, limit);
-                check_never_over(&admitted, (limit, sliding), name);
+                let admitted = self.history(key, limit);
+                admitted.check_never_over((limit, sliding), name);
                 if !world.is_faulty {
                     let refused = self.refused.iter().filter(|refused| {
                         Arc::ptr_eq(&refused.limit, limit)
@@ -232,26 +241,35 @@ impl Truth {
     }
 }
 
-/// The sum of hits by time after one time and until another.
-fn sum(hits: &[(u64, u64)], after_ms: u64, until_ms: u64) -> u64 {
-    let first = hits.partition_point(|(at_ms, _)| *at_ms <= after_ms);
-    let within = hits[first..].iter().take_while(|(at_ms, _)| *at_ms <= until_ms);
-    within.map(|(_, hits)| hits).sum()
+/// The hits of one counter that were admitted, by time.
+struct History {
+    times: Vec<u64>,
+    /// Of the first so many.
+    sums: Vec<u64>,
 }
 
-fn check_never_over(admitted: &[(u64, u64)], (limit, sliding): (&Limit, &Sliding), name: &str) {
-    for (at_ms, _) in admitted {
-        let spent = sum(admitted, at_ms - sliding.window_ms(), *at_ms);
-        assert!(spent <= limit.amount(), "{name}: {spent} of {limit} at {} ms", at_ms - START_MS);
+impl History {
+    /// Hits after one time and until another.
+    fn hits(&self, after_ms: u64, until_ms: u64) -> u64 {
+        let sum = |end_ms| self.sums[self.times.partition_point(|at_ms| *at_ms <= end_ms)];
+        sum(until_ms) - sum(after_ms)
+    }
+
+    fn check_never_over(&self, (limit, sliding): (&Limit, &Sliding), name: &str) {
+        for at_ms in &self.times {
+            let spent = self.hits(at_ms - sliding.window_ms(), *at_ms);
+            let at_ms = at_ms - START_MS;
+            assert!(spent <= limit.amount(), "{name}: {spent} of {limit} at {at_ms} ms");
+        }
     }
 }
 
 impl Refused {
-    fn check(&self, admitted: &[(u64, u64)], sliding: &Sliding, name: &str) {
+    fn check(&self, admitted: &History, sliding: &Sliding, name: &str) {
         let Self { event, limit, slack } = self;
         // What the store counts for slots that have not left the window, and for leases one slot longer.
         let counted_ms = sliding.window_ms() + 2 * sliding.slot_ms();
-        let spent = sum(admitted, event.at_ms - counted_ms, event.at_ms);
+        let spent = admitted.hits(event.at_ms - counted_ms, event.at_ms);
         let held_max = SIDECARS * (limit.amount() / HELD_SHARE);
         let accounted = spent + held_max + slack + event.hits;
         assert!(limit.amount() < accounted, "{name}: {event:?} of {limit}, {spent} spent, {slack}");
@@ -364,9 +382,9 @@ async fn sidecar(world: Arc<World>) {
     let (mut pause_ms, mut at_once, mut tended_ms) = (1, 1, 0);
     while world.store_ms() < START_MS + RUN_MS {
         let (changes, rests, crashes) =
-            world.draw(|draw| (draw.one_in(200), draw.one_in(400), draw.one_in(600)));
+            world.draw(|draw| (draw.one_in(100), draw.one_in(60), draw.one_in(600)));
         if changes {
-            (pause_ms, at_once) = world.draw(|draw| (1 + draw.below(6), 1 + draw.below(4)));
+            (pause_ms, at_once) = world.draw(|draw| (1 + draw.below(12), 1 + draw.below(6)));
         }
         if crashes && world.is_faulty {
             near = Arc::new(Near::new(Distant(world.clone())));
@@ -379,7 +397,12 @@ async fn sidecar(world: Arc<World>) {
             let near = near.clone();
             requests.spawn(async move { near.tend(now).await });
         }
-        let rest_ms = if rests { world.draw(|draw| draw.below(1_500)) } else { pause_ms };
+        let rest_ms = match rests {
+            false => pause_ms,
+            true => {
+                world.draw(|draw| if draw.one_in(10) { draw.below(1_500) } else { draw.below(150) })
+            }
+        };
         sleep(Duration::from_millis(rest_ms)).await;
         while requests.try_join_next().is_some() {}
     }
@@ -406,7 +429,7 @@ async fn run(seed: u64, is_faulty: bool) -> (usize, usize) {
 /// Seeds from 0 on; more with `SIMULATION_SEEDS`.
 fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..count.unwrap_or(20)
+    0..count.unwrap_or(6)
 }
 
 #[tokio::test(start_paused = true)]
@@ -416,7 +439,7 @@ async fn with_any_fault_no_window_sees_more_than_its_limit() {
         let (more_leased, more_held) = run(seed, true).await;
         (leased, held) = (leased + more_leased, held + more_held);
     }
-    assert!(10_000 < leased && 1_000 < held, "{leased} by leases, {held} held");
+    assert!(2_000 < leased && 2_000 < held, "{leased} by leases, {held} held");
 }
 
 #[tokio::test(start_paused = true)]
