@@ -71,6 +71,9 @@ pub use source_files::SourceFilesError;
 /// How long helpers may take to end; none of them waits for anything.
 const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long it may take to give leases back.
+const LEASES_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long the last traces may take to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -284,6 +287,11 @@ impl Process {
         if served.is_err() {
             tracing::warn!("requests were still in flight after shutdown_grace; they are dropped");
             self.servers.shutdown().await;
+        }
+        if timeout(LEASES_TIMEOUT, self.engine.close_leases()).await.is_err() {
+            tracing::warn!(
+                "the store was too slow to take leases back; they count until their windows end"
+            );
         }
         self.stage.send_replace(Stage::Closed);
         let helped = timeout(HELPERS_TIMEOUT, finish(&mut self.helpers)).await;

@@ -50,15 +50,16 @@ pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
             (Directory::Redis(redis), Some(subscriber))
         }
     };
-    let store = AnyStore::Redis(redis);
+    let store = AnyStore::redis(redis);
     Ok(Stores { store, directory, connector: Some(connector), subscriber })
 }
 
 /// Waits for the connection, so that the first requests are not answered by `on_outage`; but not for long.
 pub async fn connected(store: &AnyStore) {
-    let AnyStore::Redis(redis) = store else {
+    let AnyStore::Redis(near) = store else {
         return;
     };
+    let redis = near.store();
     let connected = async {
         let mut ticks = interval(PROBE_INTERVAL);
         while !redis.is_connected() {
@@ -75,7 +76,7 @@ pub async fn connected(store: &AnyStore) {
 pub fn name(store: &AnyStore) -> String {
     match store {
         AnyStore::Memory(_) => "counting in memory".to_owned(),
-        AnyStore::Redis(redis) => format!("counting in Redis at {}", redis.address()),
+        AnyStore::Redis(near) => format!("counting in Redis at {}", near.store().address()),
     }
 }
 

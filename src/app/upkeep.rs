@@ -1,5 +1,5 @@
-//! What a store needs between requests: the embedded one forgets expired counters, whichever it is says how
-//! it does.
+//! What a store needs between requests: the embedded one forgets expired counters, what was taken ahead of a
+//! shared one goes back, whichever it is says how it does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,10 @@ impl Upkeep {
         loop {
             select! {
                 () = &mut shutdown => return,
-                _ = ticks.tick() => self.look(),
+                _ = ticks.tick() => {
+                    self.look();
+                    self.engine.tend_leases().await;
+                }
                 _ = readings.tick() => self.engine.read_pressure().await,
             }
         }
@@ -66,8 +69,9 @@ impl Upkeep {
                 self.metrics.memory_evictions.inc_by(memory.evicted().saturating_sub(told));
                 self.metrics.store_up.set(1);
             }
-            AnyStore::Redis(redis) => {
-                self.metrics.store_up.set(i64::from(redis.is_connected()));
+            AnyStore::Redis(near) => {
+                self.metrics.store_up.set(i64::from(near.store().is_connected()));
+                self.engine.count_near();
             }
         }
     }

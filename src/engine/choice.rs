@@ -433,7 +433,7 @@ descriptors:
     async fn without_a_store_latency_and_price_decide() {
         // Nobody runs the connector, so the store stays out.
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
-        let bench = testing::bench_on(AnyStore::Redis(redis), POLICY, ModeSettings::default());
+        let bench = testing::bench_on(AnyStore::redis(redis), POLICY, ModeSettings::default());
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
         bench.tell("near", 400.0);
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");

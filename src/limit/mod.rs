@@ -340,6 +340,20 @@ impl Limit {
         }
     }
 
+    /// Takes back hits on a settled state that [`Limit::charge_ahead`] added and nobody has spent; `until` is when
+    /// their slot leaves the window.
+    pub fn take_back(&self, state: &mut State, hits: u64, until: Timestamp) {
+        let Algorithm::Sliding(sliding) = &self.algorithm else {
+            return;
+        };
+        if let State::Sliding(slots) = state {
+            slots.take_back(until.as_ms().saturating_sub(sliding.window_ms()), hits);
+        }
+        if self.spent(state) == 0 {
+            *state = State::Empty;
+        }
+    }
+
     /// What remains on a settled state, and when it resets.
     pub fn standing(&self, state: &State, now: Timestamp) -> Standing {
         let now_ms = now.as_ms();

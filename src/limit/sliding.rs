@@ -104,6 +104,20 @@ impl Slots {
         }
     }
 
+    /// Takes hits out that were added to a slot whose last millisecond is `last_ms`, or to a later one that there
+    /// was then, and that nobody has spent: out of that slot, and if they are not there out of the ones before it.
+    /// So the slot comes to hold what was spent, and capacity comes back when that leaves the window.
+    pub fn take_back(&mut self, last_ms: u64, hits: u64) {
+        let mut left = hits;
+        for (_, count) in self.log.iter_mut().rev().filter(|(known_ms, _)| *known_ms <= last_ms) {
+            let taken = left.min(*count);
+            *count -= taken;
+            self.total -= taken;
+            left -= taken;
+        }
+        self.log.retain(|(_, count)| 0 < *count);
+    }
+
     /// Takes hits out, the oldest first: the younger ones stay and count the longest, so giving back
     /// can't let more through in any interval than the limit allows.
     pub fn give_back(&mut self, hits: u64) {

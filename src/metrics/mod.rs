@@ -6,6 +6,7 @@
 
 mod callers;
 mod latency;
+mod near;
 mod process;
 mod sharing;
 
@@ -25,6 +26,7 @@ use process::Process;
 
 pub use callers::CallerMetrics;
 pub use latency::Latency;
+pub use near::NearMetrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use sharing::SharingMetrics;
@@ -54,6 +56,8 @@ pub struct Metrics {
     pub sharing: SharingMetrics,
     /// Of the directory of callers.
     pub callers: CallerMetrics,
+    /// Of requests that are decided without asking the store.
+    pub near: NearMetrics,
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -181,6 +185,7 @@ impl Metrics {
             policy_rejected: Gauge::default(),
             sharing: SharingMetrics::default(),
             callers: CallerMetrics::default(),
+            near: NearMetrics::default(),
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
@@ -296,6 +301,7 @@ impl Metrics {
         self.register_policy(registry);
         self.sharing.register(registry);
         self.callers.register(registry);
+        self.near.register(registry);
         root
     }
 
@@ -424,6 +430,10 @@ mod tests {
         check(&metrics, "tollgate_store_up 0");
         check(&metrics, "tollgate_memory_keys 0");
         check(&metrics, "tollgate_memory_evictions_total 0");
+        check(&metrics, "tollgate_near_refused_total 0");
+        check(&metrics, "tollgate_near_leased_total 0");
+        check(&metrics, "tollgate_lease_hits_returned_total 0");
+        check(&metrics, "tollgate_leases 0");
         check(&metrics, r#"tollgate_reloads_total{result="unchanged"} 1"#);
         check(&metrics, r#"tollgate_policy_info{hash="abc"} 1"#);
         check(&metrics, "tollgate_policy_loaded_timestamp_seconds 1700000000");

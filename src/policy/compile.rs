@@ -20,6 +20,7 @@ use super::choice::unruled;
 use super::classes::Classes;
 use super::cost::Cost;
 use super::fields::Reader;
+use super::lease::Lease;
 use super::level::Level;
 use super::level::Obstacle;
 use super::limits::Defaults;
@@ -150,6 +151,9 @@ impl<'a> Compiler<'a> {
             wait: said
                 .and_then(|file| file.wait.as_ref())
                 .and_then(|file| Wait::new(&mut reader, file)),
+            lease: said
+                .and_then(|file| file.lease.as_ref())
+                .map_or_else(Lease::default, |word| word.value.into()),
             classes: Arc::new(Classes::new(&mut reader, file)),
             costs,
         };

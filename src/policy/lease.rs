@@ -1,11 +1,22 @@
 //! Whether hits of a limit may be taken ahead.
 
+use super::schema::LeaseFile;
+
 /// Whether a sidecar may take hits of a limit ahead and spend them by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lease {
     /// Every hit is charged when it is spent.
     #[default]
     Off,
-    /// Hits are taken ahead where it pays.
+    /// Hits are taken ahead where that is possible and pays.
     Auto,
+}
+
+impl From<LeaseFile> for Lease {
+    fn from(word: LeaseFile) -> Self {
+        match word {
+            LeaseFile::Auto => Self::Auto,
+            LeaseFile::Off => Self::Off,
+        }
+    }
 }

@@ -18,6 +18,7 @@ use super::classes::Classes;
 use super::cost::Cost;
 use super::fields::Reader;
 use super::fields::nearest;
+use super::lease::Lease;
 use super::problem::Severity;
 use super::rate::Rate;
 use super::rate::Window;
@@ -46,6 +47,7 @@ pub struct Defaults {
     pub on_outage: Option<OnOutage>,
     pub overdraft: Overdraft,
     pub wait: Option<Wait>,
+    pub lease: Lease,
     pub classes: Arc<Classes>,
     /// By name.
     pub costs: BTreeMap<String, Arc<Cost>>,
@@ -119,6 +121,12 @@ impl RuleLimits<'_> {
             by_tier,
             cost: self.cost(reader, draft),
             wait: self.wait(reader, draft, rate.window),
+            lease: draft
+                .file
+                .map
+                .lease
+                .as_ref()
+                .map_or(self.defaults.lease, |said| said.value.into()),
             window: rate.window,
             mode: self.mode(reader, draft),
             on_outage: self.on_outage(draft),

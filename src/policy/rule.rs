@@ -20,6 +20,7 @@ use super::capacity::Only;
 use super::choice::Choice;
 use super::classes::Classes;
 use super::cost::Cost;
+use super::lease::Lease;
 use super::level::Level;
 use super::pattern::Pattern;
 use super::rate::Window;
@@ -105,6 +106,8 @@ pub struct RuleLimit {
     pub cost: Option<Arc<Cost>>,
     /// Whether to wait for capacity.
     pub wait: Option<Wait>,
+    /// Whether hits may be taken ahead where they can.
+    pub lease: Lease,
     pub window: Window,
     pub mode: Mode,
     pub on_outage: OnOutage,
@@ -244,6 +247,7 @@ impl Domain {
             by_tier: [].into(),
             cost: None,
             wait: None,
+            lease: Lease::Off,
             window,
             mode: Mode::Enforce,
             on_outage: OnOutage::default(),

@@ -15,6 +15,7 @@ use super::choice::Choice;
 use super::classes::Classes;
 use super::explain::Explanation;
 use super::explain::explain;
+use super::lease::Lease;
 use super::problem::Problem;
 use super::rule::Domain;
 use super::rule::Rule;
@@ -157,6 +158,9 @@ pub(super) fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     if let Some(wait) = limit.wait {
         let up_to_ms = u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX);
         map.insert("wait".to_owned(), json!({ "up_to_ms": up_to_ms, "queue": wait.queue }));
+    }
+    if limit.lease == Lease::Auto {
+        map.insert("lease".to_owned(), "auto".into());
     }
     map.into()
 }

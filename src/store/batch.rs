@@ -57,8 +57,9 @@ pub struct Charge {
     /// Hits to take on top when the request passes, for a lease; zero for none. Only a charge of a sliding
     /// limit that is plain otherwise asks for any.
     pub ahead: u64,
-    /// The charge is made only before this time. For hits of a lease that come back: from then on they have
-    /// left the window by themselves, and what would be taken out are the hits of others.
+    /// For hits of a lease that come back: when the slot in which they count leaves the window. They are taken
+    /// out of that slot or of those before it, the youngest first; so from then on nothing is taken, and
+    /// never the hits of others. None for all other charges.
     pub until: Option<Timestamp>,
 }
 

@@ -137,7 +137,14 @@ impl<'a> Decider<'a> {
     fn spend(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
         let (limit, now) = (&charge.limit, self.now);
-        if charge.hits.amount() == 0 || charge.until.is_some_and(|until| until <= now) {
+        if charge.hits.amount() == 0 {
+            return;
+        }
+        if let Some(until) = charge.until {
+            let entry = self.entry(index);
+            limit.take_back(&mut entry.state, charge.hits.amount(), until);
+            entry.expiry_ms = limit.expiry_ms(&entry.state);
+            decision.standing = limit.standing(self.state(index), now);
             return;
         }
         if charge.is_plain() {
@@ -339,11 +346,33 @@ mod tests {
         let (_, mut records) = ask(sliding(1_000), 200, 50);
         let mut give_back = |at_ms| {
             let mut back = batch(sliding(1_000), Hits::GiveBack(30));
-            back.charges[0].until = Some(Timestamp::from_ms(500));
+            back.charges[0].until = Some(Timestamp::from_ms(2 * SLOT_MS - 1 + WINDOW_MS));
             let outcome = decide(&back, &mut records, Timestamp::from_ms(at_ms));
             (outcome.admitted, outcome.decisions[0].standing.remaining)
         };
         assert_eq!(give_back(499), (true, 780));
-        assert_eq!(give_back(500), (true, 780));
+        // The 200 have left by then; of the 50, 20 are there still.
+        assert_eq!(give_back(2 * SLOT_MS - 2 + WINDOW_MS), (true, 1_000));
+    }
+
+    #[test]
+    fn what_comes_back_was_in_the_slot_of_the_lease() {
+        let (_, mut records) = ask(sliding(1_000), 200, 50);
+        let mut spend = |hits, at_ms, until_ms: Option<u64>| {
+            let mut back = batch(sliding(1_000), hits);
+            back.charges[0].until = until_ms.map(Timestamp::from_ms);
+            let outcome = decide(&back, &mut records, Timestamp::from_ms(at_ms));
+            outcome.decisions[0].standing.remaining
+        };
+        let (leased_ms, later_ms) = (2 * SLOT_MS - 1, 2 * SLOT_MS);
+        assert_eq!(spend(Hits::Spend(100), later_ms, None), 650);
+        assert_eq!(spend(Hits::GiveBack(30), later_ms, Some(leased_ms + WINDOW_MS)), 680);
+        let peek = Hits::Spend(0);
+        assert_eq!(spend(peek, SLOT_MS - 1 + WINDOW_MS, None), 880, "the first 200 have left");
+        assert_eq!(spend(peek, leased_ms + WINDOW_MS, None), 900, "the 20 that were spent, too");
+        assert_eq!(
+            spend(Hits::GiveBack(5), leased_ms + WINDOW_MS, Some(leased_ms + WINDOW_MS)),
+            900
+        );
     }
 }

@@ -7,6 +7,7 @@ mod batch;
 mod decide;
 mod directory;
 pub mod memory;
+pub mod near;
 mod record;
 pub mod redis;
 

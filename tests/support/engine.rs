@@ -46,7 +46,7 @@ impl Bench {
         let (redis, connector) = Redis::try_new(&settings).unwrap();
         let task = tokio::spawn(connector.run(std::future::pending()));
         until("the store is connected", || redis.is_connected()).await;
-        Self { engine: engine(AnyStore::Redis(redis), clock), task: Some(task) }
+        Self { engine: engine(AnyStore::redis(redis), clock), task: Some(task) }
     }
 
     /// Puts a policy in force.

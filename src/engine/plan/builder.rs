@@ -176,6 +176,7 @@ impl<'p> Builder<'_, 'p, '_> {
             group += usize::from(previous.is_some_and(|previous| previous != rule_limit.mode));
             previous = Some(rule_limit.mode);
             let bonuses = met.account.map(|account| self.asker.bonuses(account, rule_limit));
+            let is_shared_out = met.rule.is_some_and(|rule| rule.capacity.is_some());
             self.plan.batch.charges.push(Charge {
                 key_index,
                 group,
@@ -184,7 +185,7 @@ impl<'p> Builder<'_, 'p, '_> {
                 limit,
                 hits: Hits::Spend(0),
                 bonuses: bonuses.unwrap_or_default(),
-                lease: Lease::Off,
+                lease: if is_shared_out { Lease::Off } else { rule_limit.lease },
                 ahead: 0,
                 until: None,
             });

@@ -20,6 +20,7 @@ use crate::policy::schema::AnswerLimitsFile;
 use crate::policy::schema::AnswerMetadataFile;
 use crate::policy::schema::DefaultsFile;
 use crate::policy::schema::HeaderSetFile;
+use crate::policy::schema::LeaseFile;
 use crate::policy::schema::LimitFile;
 use crate::policy::schema::LimitMapFile;
 use crate::policy::schema::ModeFile;
@@ -51,8 +52,8 @@ const POLICY: Shape = Shape {
 };
 const DEFAULTS: Shape = Shape {
     what: "`defaults`",
-    keys: &["algorithm", "mode", "on_outage", "overdraft", "wait"],
-    later: &["grace", "lease"],
+    keys: &["algorithm", "mode", "on_outage", "overdraft", "wait", "lease"],
+    later: &["grace"],
 };
 const ANSWER: Shape = Shape {
     what: "`answer`",
@@ -100,8 +101,9 @@ const LIMIT: Shape = Shape {
         "cost",
         "overdraft",
         "wait",
+        "lease",
     ],
-    later: &["grace", "lease", "when"],
+    later: &["grace", "when"],
 };
 
 /// Where a key that stands at the wrong place may belong.
@@ -150,6 +152,7 @@ fn defaults(reader: &mut Reader<'_>, node: &Node) -> DefaultsFile {
         on_outage: on_outage(reader, &fields),
         overdraft: overdraft(reader, &fields),
         wait: fields.get("wait").map(|node| sharing::wait(reader, node)),
+        lease: lease(reader, &fields),
     }
 }
 
@@ -269,6 +272,7 @@ fn limit(reader: &mut Reader<'_>, node: &Node) -> LimitFile {
         cost: fields.get("cost").and_then(|node| reader.text(node, "`cost`")),
         overdraft: overdraft(reader, &fields),
         wait: fields.get("wait").map(|node| sharing::wait(reader, node)),
+        lease: lease(reader, &fields),
     };
     LimitFile { map, span: start_of(node) }
 }
@@ -283,6 +287,10 @@ fn mode(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<ModeFile>> 
 
 fn overdraft(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<OverdraftFile>> {
     reader.word(fields.get("overdraft")?, "`overdraft`", OverdraftFile::WORDS)
+}
+
+fn lease(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<LeaseFile>> {
+    reader.word(fields.get("lease")?, "`lease`", LeaseFile::WORDS)
 }
 
 fn on_outage(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<OutageFile>> {

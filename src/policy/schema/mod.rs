@@ -84,6 +84,7 @@ pub struct DefaultsFile {
     pub on_outage: Option<Spot<OutageFile>>,
     pub overdraft: Option<Spot<OverdraftFile>>,
     pub wait: Option<WaitFile>,
+    pub lease: Option<Spot<LeaseFile>>,
 }
 
 /// A rule: what holds for a descriptor whose entry has this key, and this value if one is given.
@@ -203,6 +204,8 @@ pub struct LimitMapFile {
     pub overdraft: Option<Spot<OverdraftFile>>,
     /// Wait for capacity instead of refusing.
     pub wait: Option<WaitFile>,
+    /// Whether each sidecar may take hits ahead and spend them by itself; off if absent.
+    pub lease: Option<Spot<LeaseFile>>,
 }
 
 /// What goes back with each answer.
@@ -274,6 +277,16 @@ words! {
         Allow = "allow",
         /// They pass, and what the limit does not have is forgiven.
         Clip = "clip",
+    }
+}
+
+words! {
+    /// Whether a sidecar may take hits ahead and spend them by itself.
+    LeaseFile {
+        /// Where it pays.
+        Auto = "auto",
+        /// Never.
+        Off = "off",
     }
 }
 

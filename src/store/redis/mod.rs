@@ -30,6 +30,7 @@ use super::Batch;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
+use super::near::SharedStore;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 
@@ -179,6 +180,17 @@ impl Redis {
                 Err(StoreError::Late { deadline: self.deadline })
             }
         }
+    }
+}
+
+impl SharedStore for Redis {
+    async fn charge_after(
+        &self,
+        batch: &Batch,
+        now: Now,
+        waited: Duration,
+    ) -> Result<Outcome, StoreError> {
+        Self::charge_after(self, batch, now, waited).await
     }
 }
 

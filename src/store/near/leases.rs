@@ -1,0 +1,373 @@
+//! The leases of this sidecar: by key, in shards, bounded, and forgotten when nobody asks for them.
+//!
+//! A request is decided here if this sidecar has the hits for all of its charges. Else it goes to the store
+//! and is charged there exactly; if all its keys are hot it takes hits ahead for those that follow, unless
+//! another request is on its way that does. A shard's lock is held for the charges of one key at a time;
+//! nothing awaits meanwhile. A request that finds a later pool too low puts back what it spent of those before.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use smallvec::SmallVec;
+
+use super::heat::Heat;
+use super::moment::Moment;
+use super::pool::Call;
+use super::pool::HELD_SHARE;
+use super::pool::Leftover;
+use super::pool::Pool;
+use super::pool::Spent;
+use crate::clock::Timestamp;
+use crate::limit::Algorithm;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::limit::Limit;
+use crate::policy::Key;
+use crate::policy::Lease;
+use crate::policy::Mode;
+use crate::store::Batch;
+use crate::store::Charge;
+use crate::store::Decision;
+use crate::store::FEW;
+use crate::store::Outcome;
+
+/// Shards; a power of two well above the cores of any sidecar.
+const SHARDS: usize = 64;
+
+/// Keys of one shard that may have pools: a hot key that finds no room is charged exactly.
+const SPOTS_MAX: usize = 128;
+
+/// Pools of one key: limits of one rule, each of as many amounts as tiers ask for.
+const POOLS_MAX: usize = 32;
+
+/// How long the hits that a request asked for are waited for, before another asks; in milliseconds.
+const ASKING_MS: u64 = 100;
+
+/// The hits that this sidecar has taken ahead.
+#[derive(Debug)]
+pub struct Leases {
+    shards: Box<[Mutex<Shard>]>,
+    heat: Heat,
+    /// Keys that have pools, so that a sidecar without leases need not look.
+    spots: AtomicUsize,
+    hasher: RandomState,
+    answered: AtomicU64,
+}
+
+/// The pools of some keys, by the hash of the key.
+#[derive(Debug, Default)]
+struct Shard {
+    spots: HashTable<Spot>,
+}
+
+/// The pools of one key.
+#[derive(Debug)]
+struct Spot {
+    key: Key,
+    hash: u64,
+    pools: Vec<Pool>,
+    /// Since when a request is on its way that takes hits ahead.
+    asking: Option<Moment>,
+}
+
+/// Hits that go back to the store.
+#[derive(Clone, Debug)]
+pub struct Return {
+    pub key: Key,
+    pub limit: Arc<Limit>,
+    pub left: Leftover,
+}
+
+/// What was spent of one charge's pool, to be put back if another pool is too low.
+struct Paid<'b> {
+    charge: &'b Charge,
+    until: Timestamp,
+}
+
+impl Leases {
+    /// None yet.
+    pub fn new() -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            heat: Heat::new(),
+            spots: AtomicUsize::new(0),
+            hasher: RandomState::default(),
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether all of a batch could be decided here.
+    pub fn may_serve(batch: &Batch) -> bool {
+        batch.gauges.is_empty() && batch.charges.iter().all(can_lease)
+    }
+
+    /// Decides a batch for which [`Leases::may_serve`] by the hits that are here, if there are enough.
+    pub fn spend(&self, batch: &Batch, now: Moment) -> Option<Outcome> {
+        if self.is_empty() {
+            return None;
+        }
+        let mut paid: SmallVec<[Paid<'_>; FEW]> = SmallVec::new();
+        let mut decisions = SmallVec::new();
+        let mut at = Timestamp::default();
+        for charges in by_key(batch) {
+            let key = &batch.keys[charges[0].key_index];
+            let hash = self.hash(key);
+            let spent = self.shard(hash).spend(charges, (key, hash), now);
+            let Some(spent) = spent else {
+                self.unspend(batch, &paid);
+                return None;
+            };
+            for (charge, Spent { standing, at: told, until }) in charges.iter().zip(spent) {
+                paid.push(Paid { charge, until });
+                decisions.push(Decision { fit: Fit::Now, standing, ahead: 0 });
+                at = at.max(told);
+            }
+        }
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        Some(Outcome { admitted: true, at, decisions, levels: SmallVec::new() })
+    }
+
+    fn unspend(&self, batch: &Batch, paid: &[Paid<'_>]) {
+        for Paid { charge, until } in paid {
+            let key = &batch.keys[charge.key_index];
+            let hash = self.hash(key);
+            if let Some(pool) = self.shard(hash).pool(key, hash, &charge.limit) {
+                pool.unspend(charge.hits.amount(), *until);
+            }
+        }
+    }
+
+    /// How many hits to take ahead with each charge of a batch for which [`Leases::may_serve`]; None if it
+    /// takes none.
+    pub fn ask(&self, batch: &Batch, now: Moment) -> Option<SmallVec<[u64; FEW]>> {
+        let mut wants = SmallVec::new();
+        let mut marked: SmallVec<[(&Key, u64); FEW]> = SmallVec::new();
+        let mut all = true;
+        for charges in by_key(batch) {
+            let key = &batch.keys[charges[0].key_index];
+            let hash = self.hash(key);
+            let mut shard = self.shard(hash);
+            let known = shard.spot(key, hash).is_some();
+            if !known && (!self.heat.touch(hash, now) || SPOTS_MAX <= shard.spots.len()) {
+                all = false;
+                continue;
+            }
+            self.spots.fetch_add(usize::from(!known), Ordering::Relaxed);
+            match shard.spot_or_new(key, hash).ask(charges, now) {
+                Some(of_key) => {
+                    wants.extend(of_key);
+                    marked.push((key, hash));
+                }
+                None => all = false,
+            }
+        }
+        if all && wants.iter().any(|hits| 0 < *hits) {
+            return Some(wants);
+        }
+        for (key, hash) in marked {
+            if let Some(spot) = self.shard(hash).spot(key, hash) {
+                spot.asking = None;
+            }
+        }
+        None
+    }
+
+    /// Learns what the store answered; what remains of limits comes to include what this sidecar has.
+    pub fn learn(&self, batch: &Batch, outcome: &mut Outcome, call: Call) {
+        if self.is_empty() {
+            return;
+        }
+        let has_asked = batch.charges.iter().any(|charge| charge.ahead != 0);
+        for (charge, decision) in batch.charges.iter().zip(&mut outcome.decisions) {
+            let key = &batch.keys[charge.key_index];
+            let hash = self.hash(key);
+            let mut shard = self.shard(hash);
+            let Some(spot) = shard.spot(key, hash) else { continue };
+            if has_asked {
+                spot.asking = None;
+            }
+            if let Some(pool) = spot.pool(&charge.limit) {
+                pool.learn(decision, call);
+            }
+        }
+    }
+
+    /// Takes out all hits of the counters that refused a batch: they may be what it was refused for.
+    pub fn take_refused(&self, batch: &Batch, outcome: &Outcome, now: Moment) -> Vec<Return> {
+        let mut returns = Vec::new();
+        if self.is_empty() {
+            return returns;
+        }
+        let refusing = |(_, decision): &(&Charge, &Decision)| decision.fit != Fit::Now;
+        for (charge, _) in batch.charges.iter().zip(&outcome.decisions).filter(refusing) {
+            let key = &batch.keys[charge.key_index];
+            let hash = self.hash(key);
+            let mut shard = self.shard(hash);
+            let Some(spot) = shard.spot(key, hash) else { continue };
+            let same = |pool: &&mut Pool| pool.limit.tag() == charge.limit.tag();
+            for pool in spot.pools.iter_mut().filter(same) {
+                let left = pool.take(true, now);
+                let back = |left| Return { key: key.clone(), limit: pool.limit.clone(), left };
+                returns.extend(left.map(back));
+            }
+        }
+        returns
+    }
+
+    /// Takes out what is left of ended leases, or with `all` of every lease, and forgets idle pools.
+    pub fn take_ended(&self, all: bool, now: Moment) -> Vec<Return> {
+        let mut returns = Vec::new();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let known = shard.spots.len();
+            shard.spots.retain(|spot| {
+                for pool in &mut spot.pools {
+                    if let Some(left) = pool.take(all, now) {
+                        let (key, limit) = (spot.key.clone(), pool.limit.clone());
+                        returns.push(Return { key, limit, left });
+                    }
+                }
+                spot.pools.retain(|pool| !pool.is_idle(now));
+                !spot.pools.is_empty()
+            });
+            self.spots.fetch_sub(known - shard.spots.len(), Ordering::Relaxed);
+        }
+        returns
+    }
+
+    /// Leases that may be spent now.
+    pub fn live(&self, now: Moment) -> usize {
+        let live = |spot: &Spot| spot.pools.iter().filter(|pool| 0 < pool.left(now)).count();
+        let of_shard = |shard| lock(shard).spots.iter().map(live).sum::<usize>();
+        self.shards.iter().map(of_shard).sum()
+    }
+
+    /// Requests that were decided here, since the start.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn hash(&self, key: &Key) -> u64 {
+        self.hasher.hash_one(key.as_str())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.spots.load(Ordering::Relaxed) == 0
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        // The table takes the lowest and the highest bits.
+        let place = usize::try_from((hash >> 32) % SHARDS as u64).expect("less than SHARDS");
+        lock(&self.shards[place])
+    }
+}
+
+impl Shard {
+    fn spot(&mut self, key: &Key, hash: u64) -> Option<&mut Spot> {
+        self.spots.find_mut(hash, |spot| spot.key == *key)
+    }
+
+    fn spot_or_new(&mut self, key: &Key, hash: u64) -> &mut Spot {
+        let entry = self.spots.entry(hash, |spot| spot.key == *key, |spot| spot.hash);
+        match entry {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let spot = Spot { key: key.clone(), hash, pools: Vec::new(), asking: None };
+                entry.insert(spot).into_mut()
+            }
+        }
+    }
+
+    fn pool(&mut self, key: &Key, hash: u64, limit: &Limit) -> Option<&mut Pool> {
+        self.spot(key, hash)?.pool(limit)
+    }
+
+    /// Spends of the pools of one key, if they have enough for all of the charges.
+    fn spend(
+        &mut self,
+        charges: &[Charge],
+        (key, hash): (&Key, u64),
+        now: Moment,
+    ) -> Option<SmallVec<[Spent; FEW]>> {
+        let spot = self.spot(key, hash)?;
+        let mut has = charges.iter().map(|charge| {
+            spot.pool(&charge.limit).is_some_and(|pool| charge.hits.amount() <= pool.left(now))
+        });
+        if !has.all(|has| has) {
+            return None;
+        }
+        let mut spent = SmallVec::new();
+        for charge in charges {
+            let pool = spot.pool(&charge.limit)?;
+            pool.touch(charge.hits.amount(), now);
+            spent.push(pool.spend(charge.hits.amount(), now)?);
+        }
+        Some(spent)
+    }
+}
+
+impl Spot {
+    fn pool(&mut self, limit: &Limit) -> Option<&mut Pool> {
+        let mut pools = self.pools.iter_mut();
+        pools.find(|pool| is_same(&pool.limit, limit))
+    }
+
+    /// Counts a request, and says how much its charges take ahead; None if nothing pays.
+    fn ask(&mut self, charges: &[Charge], now: Moment) -> Option<SmallVec<[u64; FEW]>> {
+        let mut wants: Option<SmallVec<[u64; FEW]>> = Some(SmallVec::new());
+        for charge in charges {
+            let hits = charge.hits.amount();
+            if self.pool(&charge.limit).is_none() && self.pools.len() < POOLS_MAX {
+                self.pools.push(Pool::new(charge.limit.clone(), hits, now));
+            }
+            let want = self.pool(&charge.limit).and_then(|pool| {
+                pool.touch(hits, now);
+                pool.wants(hits, now)
+            });
+            match (want, &mut wants) {
+                (Some(want), Some(wants)) => wants.push(want),
+                _ => wants = None,
+            }
+        }
+        if self.asking.is_some_and(|since| now.ms_since(since) < ASKING_MS) {
+            return None;
+        }
+        self.asking = wants.is_some().then_some(now);
+        wants
+    }
+}
+
+/// Whether hits of a charge's limit could be taken ahead for it.
+fn can_lease(charge: &Charge) -> bool {
+    charge.lease == Lease::Auto
+        && charge.mode == Mode::Enforce
+        && charge.is_plain()
+        && matches!(charge.hits, Hits::Spend(1..))
+        && matches!(charge.limit.algorithm(), Algorithm::Sliding(_))
+        && HELD_SHARE <= charge.limit.capacity()
+}
+
+/// Whether hits of one limit may be spent for the other: those of another amount may not.
+fn is_same(one: &Arc<Limit>, other: &Limit) -> bool {
+    std::ptr::eq(&raw const **one, other)
+        || (one.capacity() == other.capacity() && one.tag() == other.tag())
+}
+
+/// The charges of a batch, those of one key side by side.
+fn by_key(batch: &Batch) -> impl Iterator<Item = &[Charge]> {
+    batch.charges.chunk_by(|one, next| one.key_index == next.key_index)
+}
+
+/// Locks a shard. One that a panic left has at worst hits that nobody spends.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,514 @@
+//! What a sidecar answers without asking the store that it shares with others.
+//!
+//! Two things are known here for a while: refusals that hold until a certain time (`refusals.rs`), and hits
+//! that were taken ahead (`leases.rs`). What neither knows goes to the store and is decided there exactly. A
+//! request that the store refuses while this sidecar has hits of the counter gives those back and is asked
+//! for once more, so that nobody is refused for what its own sidecar holds.
+
+mod heat;
+mod leases;
+mod moment;
+mod pool;
+mod refusals;
+#[cfg(test)]
+mod simulation;
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Batch;
+use super::Charge;
+use super::Open;
+use super::Outcome;
+use super::Store;
+use super::StoreError;
+use crate::clock::Now;
+use crate::clock::Stopwatch;
+use crate::limit::Hits;
+use crate::policy::Lease;
+use crate::policy::Mode;
+
+use leases::Leases;
+use leases::Return;
+use moment::Moment;
+use moment::Watch;
+use pool::Call;
+use refusals::Refusals;
+
+/// Charges of one batch that gives leases back.
+const RETURNS_MAX: usize = 16;
+
+/// A store that several sidecars share.
+pub trait SharedStore: Send + Sync {
+    /// Charges as [`Store::charge`] does, for a request that has waited for the store before: it waits for
+    /// what is left of its deadline.
+    fn charge_after(
+        &self,
+        batch: &Batch,
+        now: Now,
+        waited: Duration,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
+}
+
+/// A shared store, and what is known of it here.
+#[derive(Debug)]
+pub struct Near<S> {
+    store: S,
+    watch: Watch,
+    refusals: Refusals,
+    leases: Leases,
+    returned: AtomicU64,
+}
+
+/// What was done here since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NearCounts {
+    /// Requests that were refused because a refusal was known to hold.
+    pub refused: u64,
+    /// Requests that passed by hits that were taken ahead.
+    pub leased: u64,
+    /// Hits that were taken ahead and went back.
+    pub returned: u64,
+    /// Leases that may be spent now.
+    pub live: usize,
+}
+
+impl<S> Near<S> {
+    /// Nothing is known yet.
+    pub fn new(store: S) -> Self {
+        Self {
+            store,
+            watch: Watch::start(),
+            refusals: Refusals::new(),
+            leases: Leases::new(),
+            returned: AtomicU64::new(0),
+        }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// What was done here.
+    pub fn counts(&self, now: Now) -> NearCounts {
+        NearCounts {
+            refused: self.refusals.answered(),
+            leased: self.leases.answered(),
+            returned: self.returned.load(Ordering::Relaxed),
+            live: self.leases.live(self.watch.moment(now)),
+        }
+    }
+
+    /// Decides a batch by what is known here; None if that is not enough.
+    pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
+        let moment = self.watch.moment(now);
+        let leased = Leases::may_serve(batch).then(|| self.leases.spend(batch, moment)).flatten();
+        leased.or_else(|| self.refusals.find(batch, moment))
+    }
+
+    fn moment(&self, now: Now) -> Moment {
+        self.watch.moment(now)
+    }
+}
+
+impl<S: SharedStore> Near<S> {
+    /// Has the store decide a batch for which there is no [`Near::answer`].
+    ///
+    /// # Errors
+    /// As those of [`SharedStore::charge_after`].
+    pub async fn charge_after(
+        &self,
+        batch: &Batch,
+        now: Now,
+        waited: Duration,
+    ) -> Result<Outcome, StoreError> {
+        let stopwatch = Stopwatch::start();
+        let outcome = self.ask(batch, now, waited).await?;
+        if outcome.admitted {
+            return Ok(outcome);
+        }
+        let moment = self.moment(now);
+        let returns = self.leases.take_refused(batch, &outcome, moment);
+        if returns.is_empty() {
+            return Ok(outcome);
+        }
+        // Boxed, because it is large and seldom.
+        let again = Box::pin(async {
+            self.give_back(&returns, now).await;
+            self.ask(batch, now, waited + stopwatch.elapsed()).await
+        });
+        Ok(again.await.unwrap_or(outcome))
+    }
+
+    /// Gives back what is left of leases that have ended, and forgets what nobody asks for any more. To be
+    /// called a few times a second.
+    pub async fn tend(&self, now: Now) {
+        let returns = self.leases.take_ended(false, self.moment(now));
+        self.give_back(&returns, now).await;
+    }
+
+    /// Gives back what is left of all leases, because nobody will ask here any more.
+    pub async fn close(&self, now: Now) {
+        let returns = self.leases.take_ended(true, self.moment(now));
+        self.give_back(&returns, now).await;
+    }
+
+    /// Asks the store, for hits ahead too if that pays, and learns what it answers.
+    async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Result<Outcome, StoreError> {
+        let mark = self.refusals.mark();
+        self.refusals.give_back(batch);
+        let sent = self.moment(now);
+        let wants = Leases::may_serve(batch).then(|| self.leases.ask(batch, sent));
+        let asking = wants.flatten().map(|wants| {
+            let mut asking = batch.clone();
+            let charges = asking.charges.iter_mut().zip(wants);
+            charges.for_each(|(charge, hits)| charge.ahead = hits);
+            asking
+        });
+        let batch = asking.as_ref().unwrap_or(batch);
+        let outcome = self.store.charge_after(batch, now, waited).await;
+        self.refusals.give_back(batch);
+        let mut outcome = outcome?;
+        let (received, lead_ms) = (self.moment(now), lead_ms(now));
+        let call = Call { sent, received, at: outcome.at, lead_ms };
+        self.leases.learn(batch, &mut outcome, call);
+        self.refusals.keep(batch, &outcome, (mark, call));
+        Ok(outcome)
+    }
+
+    /// Gives hits back, each once: whether a call that failed was made is not known, and hits that stay
+    /// counted only wait until their slot leaves the window.
+    async fn give_back(&self, returns: &[Return], now: Now) {
+        for batch in batches(returns) {
+            self.refusals.give_back(&batch);
+            let outcome = self.store.charge_after(&batch, now, Duration::ZERO).await;
+            self.refusals.give_back(&batch);
+            if outcome.is_ok() {
+                let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
+                self.returned.fetch_add(hits, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl<S: SharedStore> Store for Near<S> {
+    async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+        match self.answer(batch, now) {
+            Some(outcome) => Ok(outcome),
+            None => self.charge_after(batch, now, Duration::ZERO).await,
+        }
+    }
+}
+
+/// How far a store's clock may be ahead of what it tells of it, which is whole milliseconds.
+fn lead_ms(now: Now) -> u64 {
+    match now {
+        Now::Local(_) => 1,
+        Now::Given(_) => 0,
+    }
+}
+
+/// Batches that give hits back, in each of which a counter stands once.
+fn batches(returns: &[Return]) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for Return { key, limit, left } in returns {
+        let fits = |batch: &&mut Batch| {
+            let mut charges = batch.charges.iter();
+            let tag = |charge: &Charge| charge.limit.tag() == limit.tag();
+            batch.charges.len() < RETURNS_MAX
+                && !charges.any(|known| tag(known) && batch.keys[known.key_index] == *key)
+        };
+        if batches.last_mut().filter(fits).is_none() {
+            batches.push(Batch::default());
+        }
+        let batch = batches.last_mut().expect("one was pushed if there was none");
+        let key_index = batch.key_index(key.clone());
+        batch.charges.push(Charge {
+            key_index,
+            group: batch.charges.len(),
+            mode: Mode::Enforce,
+            limit: limit.clone(),
+            hits: Hits::GiveBack(left.hits),
+            open: Open::all(),
+            bonuses: Vec::new(),
+            lease: Lease::Off,
+            ahead: 0,
+            until: Some(left.until),
+        });
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::limit::Algorithm;
+    use crate::limit::Bonus;
+    use crate::limit::Fit;
+    use crate::limit::Limit;
+    use crate::limit::Sliding;
+    use crate::policy::Key;
+    use crate::store::Gauge;
+    use crate::store::memory::Memory;
+
+    const WINDOW_MS: u64 = 60_000;
+    const SLOT_MS: u64 = 1_000;
+
+    /// A store in this process that counts how often it is asked.
+    struct Counting {
+        memory: Memory,
+        calls: AtomicU64,
+    }
+
+    impl SharedStore for Counting {
+        async fn charge_after(
+            &self,
+            batch: &Batch,
+            now: Now,
+            _waited: Duration,
+        ) -> Result<Outcome, StoreError> {
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            Ok(self.memory.charge_at(batch, now.timestamp()))
+        }
+    }
+
+    struct Bench(Near<Counting>);
+
+    impl Bench {
+        fn new() -> Self {
+            let (memory, calls) = (Memory::new(1_000), AtomicU64::new(0));
+            Self(Near::new(Counting { memory, calls }))
+        }
+
+        fn calls(&self) -> u64 {
+            self.0.store().calls.swap(0, Ordering::Relaxed)
+        }
+
+        async fn ask(&self, batch: &Batch, at_ms: u64) -> Outcome {
+            self.0.charge(batch, at(at_ms)).await.unwrap()
+        }
+
+        /// Whether a batch is refused, and by how many calls that was found out.
+        async fn refused(&self, batch: &Batch, at_ms: u64) -> (bool, u64) {
+            let refused = !self.ask(batch, at_ms).await.admitted;
+            (refused, self.calls())
+        }
+
+        /// What the store itself says that remains.
+        fn remaining(&self, batch: &Batch, at_ms: u64) -> u64 {
+            let mut peek = batch.clone();
+            peek.charges.iter_mut().for_each(|charge| charge.hits = Hits::Spend(0));
+            let memory = &self.0.store().memory;
+            memory.charge_at(&peek, at(at_ms).timestamp()).decisions[0].standing.remaining
+        }
+
+        /// Asks for one hit a millisecond until some are here, and says how many were asked for.
+        async fn heat(&self, batch: &Batch, from_ms: u64) -> u64 {
+            for asked in 0..100 {
+                if 0 < self.0.counts(at(from_ms + asked)).live {
+                    return asked;
+                }
+                self.ask(batch, from_ms + asked).await;
+            }
+            panic!("no lease");
+        }
+    }
+
+    fn at(ms: u64) -> Now {
+        Now::Given(Timestamp::from_ms(ms))
+    }
+
+    fn sliding(amount: u64) -> Limit {
+        Limit::new(amount, Algorithm::Sliding(Sliding::new(WINDOW_MS, amount)))
+    }
+
+    fn batch(key: &str, limit: Limit, hits: Hits) -> Batch {
+        let mut batch = Batch::default();
+        add(&mut batch, key, limit, hits);
+        batch
+    }
+
+    fn add(batch: &mut Batch, key: &str, limit: Limit, hits: Hits) {
+        let mut name = Key::of_domain("d");
+        name.push_value("key", key);
+        let key_index = batch.key_index(name);
+        batch.charges.push(Charge {
+            key_index,
+            group: key_index,
+            mode: Mode::Enforce,
+            limit: Arc::new(limit),
+            hits,
+            open: Open::all(),
+            bonuses: Vec::new(),
+            lease: Lease::Auto,
+            ahead: 0,
+            until: None,
+        });
+    }
+
+    fn wait_ms(outcome: &Outcome) -> u64 {
+        match outcome.decisions[0].fit {
+            Fit::AfterMs(ms) => ms,
+            fit => panic!("{fit:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_known_until_the_request_would_pass() {
+        let bench = Bench::new();
+        let limit = Limit::new(1, Algorithm::Sliding(Sliding::new(100, 1)));
+        let one = batch("a", limit, Hits::Spend(1));
+        assert_eq!(bench.refused(&one, 1_000).await, (false, 1));
+        assert_eq!(bench.refused(&one, 1_010).await, (true, 1));
+        let known = bench.ask(&one, 1_060).await;
+        assert_eq!((known.admitted, known.at.as_ms(), wait_ms(&known)), (false, 1_060, 40));
+        assert_eq!(known.decisions[0].standing.reset_ms, Some(40));
+        assert_eq!(bench.refused(&one, 1_099).await, (true, 0));
+        assert_eq!(bench.refused(&one, 1_100).await, (false, 1));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_asked_for_anew_after_a_quarter_of_a_second() {
+        let bench = Bench::new();
+        for (amount, first) in [(1, false), (0, true)] {
+            let one = batch(&format!("of {amount}"), sliding(amount), Hits::Spend(1));
+            assert_eq!(bench.refused(&one, 1_000).await, (first, 1));
+            assert_eq!(bench.refused(&one, 1_000).await, (true, u64::from(!first)));
+            assert_eq!(bench.refused(&one, 1_249).await, (true, 0));
+            assert_eq!(bench.refused(&one, 1_250).await, (true, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_back_ends_a_refusal_at_once() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(1), Hits::Spend(1));
+        bench.ask(&one, 1_000).await;
+        bench.ask(&one, 1_000).await;
+        bench.ask(&batch("a", sliding(1), Hits::GiveBack(1)), 1_001).await;
+        assert!(bench.ask(&one, 1_002).await.admitted);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_known_of_the_same_request_only() {
+        let bench = Bench::new();
+        let ask = |key, amount, hits| batch(key, sliding(amount), Hits::Spend(hits));
+        bench.ask(&ask("a", 9, 8), 1_000).await;
+        bench.ask(&ask("a", 9, 2), 1_000).await;
+        bench.calls();
+        assert_eq!(bench.refused(&ask("a", 9, 2), 1_001).await, (true, 0));
+        assert_eq!(bench.refused(&ask("a", 9, 3), 1_001).await, (true, 1));
+        assert_eq!(bench.refused(&ask("a", 10, 2), 1_001).await, (false, 1), "another amount");
+        assert_eq!(bench.refused(&ask("b", 9, 2), 1_001).await, (false, 1), "another key");
+        let mut reserved = ask("a", 9, 2);
+        reserved.charges[0].open.hits = 8;
+        assert_eq!(bench.refused(&reserved, 1_001).await, (true, 1), "less is open");
+    }
+
+    #[tokio::test]
+    async fn what_depends_on_more_than_counters_is_asked_for_each_time() {
+        let bench = Bench::new();
+        let mut gauged = batch("a", sliding(0), Hits::Spend(1));
+        gauged.gauges.push(Gauge { key_index: 0, marks: [].into_iter().collect() });
+        let mut gifted = batch("a", sliding(0), Hits::Spend(2));
+        let bonus = Bonus { id: "b".into(), amount: 1, until: Timestamp::from_ms(9_000) };
+        gifted.charges[0].bonuses.push(bonus);
+        let mut both = batch("a", sliding(0), Hits::Spend(1));
+        add(&mut both, "b", sliding(9), Hits::GiveBack(1));
+        for batch in [gauged, gifted, both] {
+            assert_eq!(bench.refused(&batch, 1_000).await, (true, 1));
+            assert_eq!(bench.refused(&batch, 1_000).await, (true, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hot_key_is_served_here_and_what_remains_is_told_as_it_is() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(6_400), Hits::Spend(1));
+        let mut local = 0;
+        for asked in 0..400 {
+            let outcome = bench.ask(&one, 10_000 + asked).await;
+            assert_eq!(outcome.at.as_ms(), 10_000 + asked);
+            assert_eq!(outcome.decisions[0].standing.remaining, 6_400 - 1 - asked);
+            local += u64::from(bench.calls() == 0);
+        }
+        assert!(380 <= local, "{local}");
+        bench.0.close(at(10_400)).await;
+        assert_eq!(bench.remaining(&one, 10_400), 6_000);
+    }
+
+    #[tokio::test]
+    async fn a_lease_ends_with_its_slot_and_what_is_left_comes_back() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(6_400), Hits::Spend(1));
+        let asked = bench.heat(&one, 10_000).await;
+        assert!(bench.remaining(&one, 10_100) < 6_400 - asked);
+        bench.calls();
+        assert_eq!(bench.refused(&one, 10_000 + SLOT_MS - 2).await, (false, 0));
+        bench.0.tend(at(10_000 + SLOT_MS - 2)).await;
+        assert_eq!(bench.calls(), 0, "there is no hurry");
+        assert_eq!(bench.0.counts(at(10_000 + SLOT_MS - 1)).live, 0);
+        bench.0.tend(at(10_000 + SLOT_MS - 1)).await;
+        assert_eq!(bench.calls(), 1);
+        assert_eq!(bench.remaining(&one, 10_000 + SLOT_MS), 6_400 - asked - 1);
+        assert_eq!(bench.refused(&one, 10_000 + SLOT_MS).await, (false, 1));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_refused_for_what_his_own_sidecar_holds() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(640), Hits::Spend(1));
+        let asked = bench.heat(&one, 10_000).await;
+        let rest = batch("a", sliding(640), Hits::Spend(640 - asked));
+        assert!(bench.ask(&rest, 10_100).await.admitted, "{asked}");
+        assert!(!bench.ask(&one, 10_100).await.admitted);
+    }
+
+    #[tokio::test]
+    async fn another_amount_does_not_spend_what_was_taken_of_one() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(6_400), Hits::Spend(1));
+        bench.heat(&one, 10_000).await;
+        bench.calls();
+        let edited = batch("a", sliding(3_200), Hits::Spend(1));
+        assert_eq!(bench.refused(&edited, 10_100).await, (false, 1));
+    }
+
+    #[tokio::test]
+    async fn a_request_is_decided_here_as_a_whole_or_not() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(6_400), Hits::Spend(1));
+        bench.heat(&one, 10_000).await;
+        let told = bench.ask(&one, 10_100).await.decisions[0].standing.remaining;
+        let mut both = one.clone();
+        add(&mut both, "b", sliding(6_400), Hits::Spend(1));
+        bench.calls();
+        assert_eq!(bench.refused(&both, 10_100).await, (false, 1));
+        let then = bench.ask(&one, 10_100).await.decisions[0].standing.remaining;
+        assert_eq!(then, told - 2, "what was spent here for both came back");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_leased_is_charged_exactly() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(6_400), Hits::Spend(1));
+        let mut off = one.clone();
+        off.charges[0].lease = Lease::Off;
+        let mut shadow = one.clone();
+        shadow.charges[0].mode = Mode::Shadow;
+        let mut reserved = one.clone();
+        reserved.charges[0].open.hits = 6_000;
+        for batch in [off, shadow, reserved, batch("b", sliding(63), Hits::Spend(1))] {
+            bench.calls();
+            for ms in 0..50 {
+                bench.ask(&batch, 10_000 + ms).await;
+            }
+            assert_eq!(bench.calls(), 50, "{batch:?}");
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The hits that one sidecar has taken ahead of one limit under one key: how many are left, how long they
+//! may be spent, and how many to take next.
+//!
+//! Everything here is arithmetic on moments that are given. The store counts hits that are taken ahead in
+//! the slot after the one in which it grants them (`Limit::charge_ahead`). They may be spent until the end of
+//! the slot in which they were granted: measured from before the store was asked, so that wherever between
+//! asking and answer it decided, its clock has not passed that end. So every hit counts from its time on for
+//! at least the window's length, with a slot to spare. What is left then comes back.
+
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::limit::Algorithm;
+use crate::limit::Limit;
+use crate::limit::Standing;
+use crate::store::Decision;
+
+use super::heat::HOT_REQUESTS;
+use super::moment::Moment;
+
+/// The longest time that hits are kept to be spent, in milliseconds.
+pub const LEASE_MAX_MS: u64 = 1_000;
+
+/// One sidecar holds at most one hit in so many of a limit's capacity, those on their way back included.
+pub const HELD_SHARE: u64 = 64;
+
+/// A lease has to be expected to serve so many requests.
+const WORTH_REQUESTS: u64 = 4;
+
+/// The time over which requests are counted to know the rate, in milliseconds.
+const PACE_MS: u64 = 250;
+
+/// A pool that nobody asks for so long is forgotten, in milliseconds.
+const IDLE_MS: u64 = 2_000;
+
+/// Hits of one limit under one key that this sidecar has taken ahead.
+#[derive(Debug)]
+pub struct Pool {
+    pub limit: Arc<Limit>,
+    lease: Option<Lease>,
+    /// What is left of leases that have ended.
+    ended: Option<Leftover>,
+    told: Option<Told>,
+    pace: Pace,
+}
+
+/// Hits that may be spent.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    left: u64,
+    /// They may be spent before this moment.
+    ends: Moment,
+    until: Timestamp,
+}
+
+/// Hits that were not spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    pub hits: u64,
+    /// When the store drops them by itself.
+    pub until: Timestamp,
+}
+
+/// What the store said last.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    standing: Standing,
+    at: Timestamp,
+    received: Moment,
+}
+
+/// When the store was asked and when it answered, as this process saw it, and by which time it decided.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub sent: Moment,
+    pub received: Moment,
+    pub at: Timestamp,
+    /// Milliseconds by which its clock may have been ahead of that.
+    pub lead_ms: u64,
+}
+
+/// Hits that were spent without the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    pub standing: Standing,
+    /// About the store's time.
+    pub at: Timestamp,
+    /// Names the lease that they are of: it is this time at which the store drops it.
+    pub until: Timestamp,
+}
+
+impl Pool {
+    /// The empty pool of a limit of which a hot key has begun to ask for so many `hits`.
+    pub fn new(limit: Arc<Limit>, hits: u64, now: Moment) -> Self {
+        let pace = Pace { since: now, hits: 0, last: HOT_REQUESTS.saturating_mul(hits) };
+        Self { limit, lease: None, ended: None, told: None, pace }
+    }
+
+    /// Spends hits, if there are enough.
+    pub fn spend(&mut self, hits: u64, now: Moment) -> Option<Spent> {
+        let told = self.told?;
+        let lease = self.lease.as_mut().filter(|lease| now < lease.ends && hits <= lease.left)?;
+        lease.left -= hits;
+        let until = lease.until;
+        let elapsed_ms = now.ms_since(told.received);
+        let reset_ms = told.standing.reset_ms.map(|reset_ms| reset_ms.saturating_sub(elapsed_ms));
+        let remaining = told.standing.remaining.saturating_add(lease.left);
+        Some(Spent {
+            standing: Standing { remaining, reset_ms },
+            at: later(told.at, elapsed_ms),
+            until,
+        })
+    }
+
+    /// Puts hits back that were spent of the lease that `until` names.
+    pub fn unspend(&mut self, hits: u64, until: Timestamp) {
+        match &mut self.lease {
+            Some(lease) if lease.until == until => lease.left += hits,
+            _ => self.leave(Leftover { hits, until }),
+        }
+    }
+
+    /// Counts hits that were asked for.
+    pub fn touch(&mut self, hits: u64, now: Moment) {
+        self.pace.touch(hits, now);
+    }
+
+    /// How many hits to take ahead with a request for `hits`; None if a lease doesn't pay.
+    pub fn wants(&mut self, hits: u64, now: Moment) -> Option<u64> {
+        self.end(now);
+        let (told, Algorithm::Sliding(sliding)) = (self.told?, self.limit.algorithm()) else {
+            return None;
+        };
+        let at_ms = later(told.at, now.ms_since(told.received)).as_ms();
+        let left_ms = (sliding.slot_last_ms(at_ms) - at_ms).min(LEASE_MAX_MS);
+        let expected = self.pace.expected(left_ms, now);
+        if expected < hits.saturating_mul(WORTH_REQUESTS) {
+            return None;
+        }
+        let held_max = self.limit.capacity() / HELD_SHARE;
+        let left = self.left(now);
+        let free = held_max.saturating_sub(left + self.ended.map_or(0, |ended| ended.hits));
+        let wanted = expected.saturating_sub(left).min(free);
+        (hits <= left.saturating_add(wanted)).then_some(wanted)
+    }
+
+    /// Learns what the store answered to a charge, and adds what this sidecar has to what remains.
+    pub fn learn(&mut self, decision: &mut Decision, call: Call) {
+        self.end(call.received);
+        self.told =
+            Some(Told { standing: decision.standing, at: call.at, received: call.received });
+        if let (hits @ 1.., Algorithm::Sliding(sliding)) = (decision.ahead, self.limit.algorithm())
+        {
+            let at_ms = call.at.as_ms();
+            let last_ms = sliding.slot_last_ms(at_ms);
+            let lease = Lease {
+                left: hits,
+                ends: call.sent.after_ms((last_ms - at_ms).min(LEASE_MAX_MS)),
+                until: Timestamp::from_ms(last_ms + sliding.slot_ms() + sliding.window_ms()),
+            };
+            if lease.ends <= call.received {
+                self.leave(Leftover { hits, until: lease.until });
+            } else {
+                self.add(lease);
+            }
+        }
+        let left = self.left(call.received);
+        decision.standing.remaining = decision.standing.remaining.saturating_add(left);
+    }
+
+    /// Takes out what has to go back: what is left of ended leases, or with `all` of every lease.
+    pub fn take(&mut self, all: bool, now: Moment) -> Option<Leftover> {
+        self.end(now);
+        if all && let Some(lease) = self.lease.take() {
+            self.leave(Leftover { hits: lease.left, until: lease.until });
+        }
+        self.ended.take()
+    }
+
+    /// Whether nobody has asked for long, and nothing is left.
+    pub fn is_idle(&self, now: Moment) -> bool {
+        let is_empty = self.lease.is_none() && self.ended.is_none();
+        is_empty && IDLE_MS <= now.ms_since(self.pace.since)
+    }
+
+    /// Hits that may be spent now.
+    pub fn left(&self, now: Moment) -> u64 {
+        self.lease.filter(|lease| now < lease.ends).map_or(0, |lease| lease.left)
+    }
+
+    /// Adds a lease. One of the same slot joins the one that there is; both bounds of their end are right.
+    fn add(&mut self, new: Lease) {
+        match &mut self.lease {
+            Some(lease) if lease.until == new.until => {
+                lease.left += new.left;
+                lease.ends = lease.ends.max(new.ends);
+            }
+            _ => {
+                if let Some(old) = self.lease.replace(new) {
+                    self.leave(Leftover { hits: old.left, until: old.until });
+                }
+            }
+        }
+    }
+
+    /// Ends the lease if its time is over.
+    fn end(&mut self, now: Moment) {
+        if let Some(lease) = self.lease.take_if(|lease| lease.ends <= now) {
+            self.leave(Leftover { hits: lease.left, until: lease.until });
+        }
+    }
+
+    fn leave(&mut self, left: Leftover) {
+        if left.hits == 0 {
+            return;
+        }
+        self.ended = Some(match self.ended {
+            None => left,
+            // What goes too early stays counted, so the earlier end is right for both.
+            Some(ended) => {
+                Leftover { hits: ended.hits + left.hits, until: ended.until.min(left.until) }
+            }
+        });
+    }
+}
+
+/// How many hits are asked for in a time.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// When the present stretch began.
+    since: Moment,
+    hits: u64,
+    /// The hits of the stretch before.
+    last: u64,
+}
+
+impl Pace {
+    fn touch(&mut self, hits: u64, now: Moment) {
+        let elapsed_ms = now.ms_since(self.since);
+        if PACE_MS <= elapsed_ms {
+            self.last = if elapsed_ms < 2 * PACE_MS { self.hits } else { 0 };
+            self.hits = 0;
+            self.since = self.since.after_ms(elapsed_ms - elapsed_ms % PACE_MS);
+        }
+        self.hits = self.hits.saturating_add(hits);
+    }
+
+    /// Hits to expect within `ms`, with a quarter on top: what is too much comes back, what is too little
+    /// has to be asked for again.
+    fn expected(&self, ms: u64, now: Moment) -> u64 {
+        let elapsed_ms = now.ms_since(self.since).min(PACE_MS);
+        let of_last =
+            u128::from(self.last) * u128::from(PACE_MS - elapsed_ms) / u128::from(PACE_MS);
+        let slid = of_last + u128::from(self.hits);
+        // What is new is seen before the stretch is over, but not in its first moments.
+        let new =
+            u128::from(self.hits) * u128::from(PACE_MS) / u128::from(elapsed_ms.max(PACE_MS / 4));
+        let expected = slid.max(new) * u128::from(ms) * 5 / (u128::from(PACE_MS) * 4);
+        u64::try_from(expected).unwrap_or(u64::MAX)
+    }
+}
+
+fn later(at: Timestamp, ms: u64) -> Timestamp {
+    Timestamp::from_ms(at.as_ms().saturating_add(ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Fit;
+    use crate::limit::Sliding;
+
+    /// A limit with slots of a second.
+    fn pool() -> Pool {
+        let limit = Limit::new(6_400, Algorithm::Sliding(Sliding::new(60_000, 6_400)));
+        Pool::new(Arc::new(limit), 1, moment(0))
+    }
+
+    fn moment(ms: u64) -> Moment {
+        Moment::default().after_ms(ms)
+    }
+
+    /// The store lends hits at its time `at_ms`, between two moments.
+    fn lend(pool: &mut Pool, hits: u64, (sent, at_ms, received): (u64, u64, u64)) {
+        let standing = Standing { remaining: 1_000, reset_ms: Some(60_000) };
+        let mut decision = Decision { fit: Fit::Now, standing, ahead: hits };
+        let at = Timestamp::from_ms(at_ms);
+        pool.learn(
+            &mut decision,
+            Call { sent: moment(sent), received: moment(received), at, lead_ms: 1 },
+        );
+    }
+
+    #[test]
+    fn hits_are_spent_until_the_stores_slot_ends_at_the_latest() {
+        let mut pool = pool();
+        // By the store's clock the call was made somewhere between 5,300 and 5,300 + 20 ms.
+        lend(&mut pool, 10, (100, 5_300, 120));
+        assert_eq!(pool.spend(1, moment(200)).unwrap().at.as_ms(), 5_380);
+        assert!(pool.spend(1, moment(100 + 698)).is_some());
+        assert!(pool.spend(1, moment(100 + 699)).is_none());
+        let left = pool.take(false, moment(100 + 699)).unwrap();
+        assert_eq!((left.hits, left.until.as_ms()), (8, 6_999 + 60_000));
+        assert_eq!(pool.take(true, moment(100 + 699)), None, "they go back once");
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_late_lends_nothing() {
+        let mut pool = pool();
+        lend(&mut pool, 10, (100, 5_990, 110));
+        assert_eq!(pool.left(moment(110)), 0);
+        assert_eq!(pool.take(false, moment(110)).map(|left| left.hits), Some(10));
+    }
+
+    #[test]
+    fn leases_of_one_slot_join_and_those_of_others_follow() {
+        let mut pool = pool();
+        lend(&mut pool, 10, (100, 5_300, 101));
+        lend(&mut pool, 5, (200, 5_400, 201));
+        assert_eq!(pool.left(moment(300)), 15);
+        let spent = pool.spend(2, moment(300)).unwrap();
+        lend(&mut pool, 7, (700, 6_000, 701));
+        assert_eq!(pool.left(moment(701)), 7);
+        pool.unspend(2, spent.until);
+        assert_eq!(pool.left(moment(701)), 7, "it was of the lease before");
+        let left = pool.take(false, moment(701)).unwrap();
+        assert_eq!((left.hits, left.until.as_ms()), (15, 6_999 + 60_000));
+    }
+
+    #[test]
+    fn so_much_is_taken_as_will_be_spent_and_never_much_of_a_limit() {
+        let mut pool = pool();
+        lend(&mut pool, 0, (0, 5_000, 0));
+        // One hit in two milliseconds, over a stretch and a half.
+        for ms in (0..375).step_by(2) {
+            pool.touch(1, moment(ms));
+        }
+        // The slot ends after 624 ms more, but more is not to be held.
+        assert_eq!(pool.wants(1, moment(375)), Some(100));
+        lend(&mut pool, 0, (375, 5_975, 375));
+        assert_eq!(pool.wants(1, moment(375)), Some(15), "24 ms, and a quarter");
+        lend(&mut pool, 10, (375, 5_975, 375));
+        assert_eq!(pool.wants(1, moment(375)), Some(5));
+        lend(&mut pool, 0, (375, 5_998, 375));
+        assert_eq!(pool.wants(20, moment(375)), None, "it would serve nobody");
+        // Half a second later nobody asks any more.
+        pool.touch(1, moment(1_000));
+        lend(&mut pool, 0, (1_000, 7_000, 1_000));
+        assert_eq!(pool.wants(1, moment(1_250)), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! Refusals that are known to hold for a while.
+//!
+//! A store that refuses says when the request would pass if nobody else spends. Others that spend only make it
+//! later, so until then the same request is refused whatever happens, unless hits come back. Those that come
+//! back through this sidecar are known here; of those that come back through another one it hears as soon as
+//! the refusal is asked for anew, which is after [`HOLD_MS_MAX`] at the latest.
+//!
+//! A give-back counts itself before its call and after: a refusal that was asked for before or during it is
+//! not kept, or not found.
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use quick_cache::sync::Cache;
+
+use super::moment::Moment;
+use super::pool::Call;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::policy::Key;
+use crate::store::Batch;
+use crate::store::Charge;
+use crate::store::Outcome;
+
+/// The longest time that a refusal is held, in milliseconds: so late a give-back of another sidecar is seen.
+pub const HOLD_MS_MAX: u64 = 250;
+
+/// Refusals that are held at once. One that finds no room is asked for anew.
+const REFUSALS_MAX: usize = 8_192;
+
+/// Give-backs are counted by so many parts of the keys, so that those of others rarely matter.
+const PARTS: usize = 1_024;
+
+/// Refusals that hold.
+pub struct Refusals {
+    held: Cache<u128, Arc<Held>>,
+    /// When the last of them ends, so that nobody looks for one in vain.
+    last_ends: AtomicU64,
+    /// Give-backs by part, and of all.
+    returns: Box<[AtomicU64]>,
+    all_returns: AtomicU64,
+    hashers: [RandomState; 2],
+    answered: AtomicU64,
+}
+
+/// A refusal that holds.
+struct Held {
+    outcome: Outcome,
+    received: Moment,
+    from: Moment,
+    ends: Moment,
+    /// The give-backs under the keys of its batch.
+    returns: u64,
+}
+
+/// How many give-backs there were when a request was sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(u64);
+
+impl Refusals {
+    /// None yet.
+    pub fn new() -> Self {
+        Self {
+            held: Cache::new(REFUSALS_MAX),
+            last_ends: AtomicU64::new(0),
+            returns: (0..PARTS).map(|_| AtomicU64::new(0)).collect(),
+            all_returns: AtomicU64::new(0),
+            hashers: [RandomState::default(), RandomState::default()],
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// The refusal of a batch, if one is known that still holds.
+    pub fn find(&self, batch: &Batch, now: Moment) -> Option<Outcome> {
+        if self.last_ends.load(Ordering::Relaxed) <= now.as_us() || !may_hold(batch) {
+            return None;
+        }
+        let held = self.held.get(&self.name(batch))?;
+        if now < held.from || held.ends <= now || held.returns != self.returns(batch) {
+            return None;
+        }
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        Some(moved_on(&held.outcome, now.ms_since(held.received)))
+    }
+
+    /// To be asked for before a batch is sent.
+    pub fn mark(&self) -> Mark {
+        Mark(self.all_returns.load(Ordering::SeqCst))
+    }
+
+    /// Holds the refusal of a batch, unless hits came back since the mark.
+    pub fn keep(&self, batch: &Batch, outcome: &Outcome, (mark, call): (Mark, Call)) {
+        if outcome.admitted || !may_hold(batch) {
+            return;
+        }
+        let hold_ms = holds_ms(outcome).saturating_sub(call.lead_ms).min(HOLD_MS_MAX);
+        let ends = call.sent.after_ms(hold_ms);
+        if ends <= call.received {
+            return;
+        }
+        let returns = self.returns(batch);
+        if mark.0 != self.all_returns.load(Ordering::SeqCst) {
+            return;
+        }
+        let (outcome, from, received) = (outcome.clone(), call.sent, call.received);
+        let held = Held { outcome, received, from, ends, returns };
+        self.held.insert(self.name(batch), Arc::new(held));
+        self.last_ends.fetch_max(ends.as_us(), Ordering::Relaxed);
+    }
+
+    /// Drops what is held of the keys under which a batch gives back. To be called before it is sent, and
+    /// when it has been.
+    pub fn give_back(&self, batch: &Batch) {
+        let gives = |charge: &&Charge| matches!(charge.hits, Hits::GiveBack(_));
+        for charge in batch.charges.iter().filter(gives) {
+            self.part(&batch.keys[charge.key_index]).fetch_add(1, Ordering::SeqCst);
+            self.all_returns.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Requests that were refused here, since the start.
+    pub fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// How many give-backs there were under the keys of a batch. They only grow, and so does the sum.
+    fn returns(&self, batch: &Batch) -> u64 {
+        let of_key = |key| self.part(key).load(Ordering::SeqCst);
+        batch.keys.iter().map(of_key).fold(0, u64::wrapping_add)
+    }
+
+    fn part(&self, key: &Key) -> &AtomicU64 {
+        let hash = self.hashers[0].hash_one(key.as_str());
+        &self.returns[usize::try_from(hash % PARTS as u64).expect("less than PARTS")]
+    }
+
+    /// A number for all that the store's answer to a batch depends on; by two hashes, so that no two batches
+    /// share one by chance.
+    fn name(&self, batch: &Batch) -> u128 {
+        let [high, low] = self.hashers.each_ref().map(|hasher| {
+            let mut hasher = hasher.build_hasher();
+            for key in &batch.keys {
+                key.as_str().hash(&mut hasher);
+            }
+            for charge in &batch.charges {
+                hash_charge(charge, &mut hasher);
+            }
+            u128::from(hasher.finish())
+        });
+        high << 64 | low
+    }
+}
+
+impl fmt::Debug for Refusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refusals").field("held", &self.held.len()).finish_non_exhaustive()
+    }
+}
+
+/// Whether refusals of a batch depend on nothing but its counters and the time. One that moves gauges has to
+/// be decided by the store each time, and so has one that gives back.
+fn may_hold(batch: &Batch) -> bool {
+    let depends_on_counters = |charge: &Charge| {
+        charge.bonuses.is_empty()
+            && charge.open.pressed.is_empty()
+            && matches!(charge.hits, Hits::Spend(_))
+    };
+    batch.gauges.is_empty() && batch.charges.iter().all(depends_on_counters)
+}
+
+/// For how long nothing about a refusal changes by time alone: until the first charge that doesn't fit would,
+/// and the first that fits begins anew.
+fn holds_ms(outcome: &Outcome) -> u64 {
+    let changes = outcome.decisions.iter().filter_map(|decision| match decision.fit {
+        Fit::AfterMs(ms) => Some(ms),
+        Fit::Now => decision.standing.reset_ms.filter(|ms| 0 < *ms),
+        Fit::Never => None,
+    });
+    changes.min().unwrap_or(u64::MAX)
+}
+
+/// The same refusal so many milliseconds later.
+fn moved_on(outcome: &Outcome, ms: u64) -> Outcome {
+    let mut outcome = outcome.clone();
+    outcome.at = outcome.at.after(Duration::from_millis(ms));
+    for decision in &mut outcome.decisions {
+        if let Fit::AfterMs(wait_ms) = &mut decision.fit {
+            *wait_ms = wait_ms.saturating_sub(ms);
+        }
+        let reset_ms = decision.standing.reset_ms;
+        decision.standing.reset_ms = reset_ms.map(|reset_ms| reset_ms.saturating_sub(ms));
+    }
+    outcome
+}
+
+fn hash_charge(charge: &Charge, hasher: &mut impl Hasher) {
+    let Charge { key_index, group, mode, limit, hits, open, .. } = charge;
+    let numbers = (limit.amount(), limit.capacity(), limit.capacity().min(open.hits));
+    (key_index, group, *mode as u8, limit.overdraft() as u8).hash(hasher);
+    (numbers, hits.amount(), limit.tag()).hash(hasher);
+}

@@ -1,0 +1,450 @@
+//! Several sidecars on one store, with what goes wrong between them: late answers, lost calls and answers,
+//! calls that the store makes long after they were given up, pauses and sudden ends. Each run follows from
+//! its seed. Whatever happens, no window sees more hits than its limit; where nothing goes wrong, nobody is
+//! refused while more is unspent than the sidecars may hold.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio::time::sleep;
+
+use super::Near;
+use super::SharedStore;
+use super::pool::HELD_SHARE;
+use super::refusals::HOLD_MS_MAX;
+use crate::clock::Now;
+use crate::clock::Timestamp;
+use crate::clock::monotonic_now;
+use crate::limit::Algorithm;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::limit::Limit;
+use crate::limit::Sliding;
+use crate::policy::Key;
+use crate::policy::Lease;
+use crate::policy::Mode;
+use crate::store::Batch;
+use crate::store::Charge;
+use crate::store::Open;
+use crate::store::Outcome;
+use crate::store::StoreError;
+use crate::store::memory::Memory;
+
+const START_MS: u64 = 1_750_000_000_123;
+const SIDECARS: u64 = 3;
+const RUN_MS: u64 = 5_000;
+const TEND_MS: u64 = 200;
+const DEADLINE_MS: u64 = 50;
+const KEYS: [&str; 3] = ["a", "b", "c"];
+
+/// Numbers that follow from a seed (splitmix64).
+#[derive(Clone, Debug)]
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn of<T: Copy>(&mut self, values: &[T]) -> T {
+        values[usize::try_from(self.below(values.len() as u64)).unwrap()]
+    }
+
+    fn one_in(&mut self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+}
+
+/// The store, its clock, and what truly happened.
+struct World {
+    memory: Memory,
+    started: Instant,
+    /// How far the store's milliseconds begin after the sidecars'.
+    phase: Duration,
+    is_faulty: bool,
+    limits: Vec<Vec<Arc<Limit>>>,
+    draw: Mutex<Draw>,
+    truth: Mutex<Truth>,
+}
+
+/// What happened on each counter, by the store's clock.
+#[derive(Default)]
+struct Truth {
+    admitted: Vec<Event>,
+    refused: Vec<Refused>,
+    /// Hits that arrived back at the store.
+    returned: Vec<Event>,
+    /// Hits that are on their way back.
+    returning: u64,
+    leased: usize,
+    held: usize,
+}
+
+/// Hits of a counter: key and tag.
+#[derive(Clone, Debug)]
+struct Event {
+    counter: (Key, Arc<str>),
+    at_ms: u64,
+    hits: u64,
+}
+
+#[derive(Debug)]
+struct Refused {
+    event: Event,
+    limit: Arc<Limit>,
+    /// Hits that may be there all the same.
+    slack: u64,
+}
+
+impl World {
+    fn new(seed: u64, is_faulty: bool) -> Arc<Self> {
+        let mut draw = Draw(seed);
+        let sliding = |amount: u64, window_ms: u64| {
+            Arc::new(Limit::new(amount, Algorithm::Sliding(Sliding::new(window_ms, amount))))
+        };
+        let mut limits = |_| {
+            let burst = sliding(200 + draw.below(1_800), draw.of(&[100, 500, 1_000]));
+            let long = sliding(1_000 + draw.below(5_000), 3_000);
+            if draw.one_in(2) { vec![burst] } else { vec![burst, long] }
+        };
+        let limits = KEYS.iter().map(&mut limits).collect();
+        Arc::new(Self {
+            memory: Memory::new(1_000),
+            started: monotonic_now(),
+            phase: Duration::from_micros(draw.below(1_000)),
+            is_faulty,
+            limits,
+            draw: Mutex::new(draw),
+            truth: Mutex::default(),
+        })
+    }
+
+    fn store_ms(&self) -> u64 {
+        let elapsed = monotonic_now() - self.started + self.phase;
+        START_MS + u64::try_from(elapsed.as_millis()).unwrap()
+    }
+
+    fn draw<T>(&self, draws: impl FnOnce(&mut Draw) -> T) -> T {
+        draws(&mut self.draw.lock().unwrap())
+    }
+
+    /// A request for some hits of all limits of one key or two.
+    fn batch(&self) -> Batch {
+        let (first, both, hits) = self.draw(|draw| {
+            let hits = if draw.one_in(10) { 1 + draw.below(5) } else { 1 };
+            (draw.of(&[0, 1]), draw.one_in(3), hits)
+        });
+        let keys = if both { first..first + 2 } else { first..first + 1 };
+        let mut batch = Batch::default();
+        for index in keys {
+            let mut key = Key::of_domain("d");
+            key.push_value("key", KEYS[index]);
+            let key_index = batch.key_index(key);
+            for limit in &self.limits[index] {
+                let charge = charge(limit.clone(), Hits::Spend(hits));
+                batch.charges.push(Charge { key_index, group: index, ..charge });
+            }
+        }
+        batch
+    }
+
+    /// The store decides.
+    fn decide(&self, batch: &Batch) -> Outcome {
+        let at_ms = self.store_ms();
+        let outcome = self.memory.charge_at(batch, Timestamp::from_ms(at_ms));
+        let mut truth = self.truth.lock().unwrap();
+        for charge in &batch.charges {
+            if let Hits::GiveBack(hits) = charge.hits {
+                truth.returned.push(event(batch, charge, (at_ms, hits)));
+            }
+        }
+        truth.refuse(batch, &outcome, 0);
+        outcome
+    }
+
+    /// A sidecar has let a request pass or not, without asking the store or by what it said.
+    fn answered(&self, batch: &Batch, outcome: &Outcome, is_local: bool) {
+        let at_ms = if is_local { self.store_ms() } else { outcome.at.as_ms() };
+        let mut truth = self.truth.lock().unwrap();
+        if outcome.admitted {
+            truth.leased += usize::from(is_local);
+            for charge in &batch.charges {
+                let event = event(batch, charge, (at_ms, charge.hits.amount()));
+                truth.admitted.push(event);
+            }
+        } else if is_local {
+            truth.held += 1;
+            let outcome = Outcome { at: Timestamp::from_ms(at_ms), ..outcome.clone() };
+            truth.refuse(batch, &outcome, HOLD_MS_MAX);
+        }
+    }
+}
+
+impl Truth {
+    /// Notes a refusal; of what came back within the last `unseen_ms` it need not know.
+    fn refuse(&mut self, batch: &Batch, outcome: &Outcome, unseen_ms: u64) {
+        let at_ms = outcome.at.as_ms();
+        for (charge, decision) in batch.charges.iter().zip(&outcome.decisions) {
+            if decision.fit != Fit::Now {
+                let event = event(batch, charge, (at_ms, charge.hits.amount()));
+                let latest = self.returned.iter().rev();
+                let unseen = latest
+                    .take_while(|back| at_ms < back.at_ms + unseen_ms)
+                    .filter(|back| back.counter == event.counter)
+                    .map(|back| back.hits);
+                let slack = self.returning + unseen.sum::<u64>();
+                self.refused.push(Refused { event, limit: charge.limit.clone(), slack });
+            }
+        }
+    }
+
+    fn history(&self, key: &str, limit: &Limit) -> History {
+        let events = self.admitted.iter();
+        let same = events.filter(|event| {
+            event.counter.1 == *limit.tag() && event.counter.0.as_str().ends_with(key)
+        });
+        let mut hits: Vec<(u64, u64)> = same.map(|event| (event.at_ms, event.hits)).collect();
+        hits.sort_unstable();
+        let sums = hits.iter().scan(0, |sum, (_, hits)| {
+            *sum += hits;
+            Some(*sum)
+        });
+        let sums = std::iter::once(0).chain(sums).collect();
+        History { times: hits.into_iter().map(|(at_ms, _)| at_ms).collect(), sums }
+    }
+
+    fn check(&self, world: &World, name: &str) {
+        for (key, limits) in KEYS.iter().zip(&world.limits) {
+            for limit in limits {
+                let Algorithm::Sliding(sliding) = limit.algorithm() else { continue };
+                let admitted = self.history(key, limit);
+                admitted.check_never_over((limit, sliding), name);
+                if !world.is_faulty {
+                    let refused = self.refused.iter().filter(|refused| {
+                        Arc::ptr_eq(&refused.limit, limit)
+                            && refused.event.counter.0.as_str().ends_with(key)
+                    });
+                    refused.for_each(|refused| refused.check(&admitted, sliding, name));
+                }
+            }
+        }
+    }
+}
+
+/// The hits of one counter that were admitted, by time.
+struct History {
+    times: Vec<u64>,
+    /// Of the first so many.
+    sums: Vec<u64>,
+}
+
+impl History {
+    /// Hits after one time and until another.
+    fn hits(&self, after_ms: u64, until_ms: u64) -> u64 {
+        let sum = |end_ms| self.sums[self.times.partition_point(|at_ms| *at_ms <= end_ms)];
+        sum(until_ms) - sum(after_ms)
+    }
+
+    fn check_never_over(&self, (limit, sliding): (&Limit, &Sliding), name: &str) {
+        for at_ms in &self.times {
+            let spent = self.hits(at_ms - sliding.window_ms(), *at_ms);
+            let at_ms = at_ms - START_MS;
+            assert!(spent <= limit.amount(), "{name}: {spent} of {limit} at {at_ms} ms");
+        }
+    }
+}
+
+impl Refused {
+    fn check(&self, admitted: &History, sliding: &Sliding, name: &str) {
+        let Self { event, limit, slack } = self;
+        // What the store counts for slots that have not left the window, and for leases one slot longer.
+        let counted_ms = sliding.window_ms() + 2 * sliding.slot_ms();
+        let spent = admitted.hits(event.at_ms - counted_ms, event.at_ms);
+        let held_max = SIDECARS * (limit.amount() / HELD_SHARE);
+        let accounted = spent + held_max + slack + event.hits;
+        assert!(limit.amount() < accounted, "{name}: {event:?} of {limit}, {spent} spent, {slack}");
+    }
+}
+
+fn charge(limit: Arc<Limit>, hits: Hits) -> Charge {
+    Charge {
+        key_index: 0,
+        group: 0,
+        mode: Mode::Enforce,
+        limit,
+        hits,
+        open: Open::all(),
+        bonuses: Vec::new(),
+        lease: Lease::Auto,
+        ahead: 0,
+        until: None,
+    }
+}
+
+fn event(batch: &Batch, charge: &Charge, (at_ms, hits): (u64, u64)) -> Event {
+    let counter = (batch.keys[charge.key_index].clone(), charge.limit.tag().clone());
+    Event { counter, at_ms, hits }
+}
+
+/// One sidecar's way to the store.
+struct Distant(Arc<World>);
+
+/// What becomes of one call, in milliseconds.
+struct Passage {
+    there_ms: u64,
+    back_ms: u64,
+    is_lost: bool,
+}
+
+impl Passage {
+    fn draw(draw: &mut Draw, is_faulty: bool) -> Self {
+        let (mut there_ms, mut back_ms) = (draw.below(3), draw.below(3));
+        if is_faulty {
+            match draw.below(40) {
+                0 => there_ms = draw.below(DEADLINE_MS),
+                1 => back_ms = draw.below(2 * DEADLINE_MS),
+                // A store that stalls makes the call when its caller has long given up.
+                2 => there_ms = draw.below(4_000),
+                _ => {}
+            }
+        }
+        Self { there_ms, back_ms, is_lost: is_faulty && draw.one_in(50) }
+    }
+}
+
+impl SharedStore for Distant {
+    async fn charge_after(
+        &self,
+        batch: &Batch,
+        _now: Now,
+        _waited: Duration,
+    ) -> Result<Outcome, StoreError> {
+        let Self(world) = self;
+        let deadline = Duration::from_millis(DEADLINE_MS);
+        let passage = world.draw(|draw| Passage::draw(draw, world.is_faulty));
+        let returning = batch.charges.iter().map(|charge| match charge.hits {
+            Hits::GiveBack(hits) => hits,
+            Hits::Spend(_) => 0,
+        });
+        let returning: u64 = returning.sum();
+        world.truth.lock().unwrap().returning += returning;
+        if passage.is_lost || DEADLINE_MS <= passage.there_ms {
+            if !passage.is_lost {
+                let (world, batch) = (world.clone(), batch.clone());
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(passage.there_ms)).await;
+                    world.decide(&batch);
+                });
+            }
+            sleep(deadline).await;
+            return Err(StoreError::Late { deadline });
+        }
+        sleep(Duration::from_millis(passage.there_ms)).await;
+        let outcome = world.decide(batch);
+        world.truth.lock().unwrap().returning -= returning;
+        let left_ms = DEADLINE_MS - passage.there_ms;
+        sleep(Duration::from_millis(passage.back_ms.min(left_ms))).await;
+        if left_ms <= passage.back_ms { Err(StoreError::Late { deadline }) } else { Ok(outcome) }
+    }
+}
+
+/// One request to a sidecar.
+async fn request(near: Arc<Near<Distant>>) {
+    let world = near.store().0.clone();
+    let batch = world.batch();
+    // Their clocks are hours apart.
+    let now = Now::Local(Timestamp::from_ms(START_MS + 10_000_000));
+    match near.answer(&batch, now) {
+        Some(outcome) => world.answered(&batch, &outcome, true),
+        None => {
+            if let Ok(outcome) = near.charge_after(&batch, now, Duration::ZERO).await {
+                world.answered(&batch, &outcome, false);
+            }
+        }
+    }
+}
+
+/// One sidecar that serves requests at changing rates, and with faults ends suddenly now and then.
+async fn sidecar(world: Arc<World>) {
+    let now = Now::Local(Timestamp::from_ms(START_MS));
+    let mut near = Arc::new(Near::new(Distant(world.clone())));
+    let mut requests = JoinSet::new();
+    let (mut pause_ms, mut at_once, mut tended_ms) = (1, 1, 0);
+    while world.store_ms() < START_MS + RUN_MS {
+        let (changes, rests, crashes) =
+            world.draw(|draw| (draw.one_in(100), draw.one_in(60), draw.one_in(600)));
+        if changes {
+            (pause_ms, at_once) = world.draw(|draw| (1 + draw.below(12), 1 + draw.below(6)));
+        }
+        if crashes && world.is_faulty {
+            near = Arc::new(Near::new(Distant(world.clone())));
+        }
+        for _ in 0..at_once {
+            requests.spawn(request(near.clone()));
+        }
+        if tended_ms + TEND_MS <= world.store_ms() {
+            tended_ms = world.store_ms();
+            let near = near.clone();
+            requests.spawn(async move { near.tend(now).await });
+        }
+        let rest_ms = match rests {
+            false => pause_ms,
+            true => {
+                world.draw(|draw| if draw.one_in(10) { draw.below(1_500) } else { draw.below(150) })
+            }
+        };
+        sleep(Duration::from_millis(rest_ms)).await;
+        while requests.try_join_next().is_some() {}
+    }
+    near.close(now).await;
+    while requests.join_next().await.is_some() {}
+}
+
+/// A run, and the requests that passed by leases and were refused by what is held.
+async fn run(seed: u64, is_faulty: bool) -> (usize, usize) {
+    let world = World::new(seed, is_faulty);
+    let mut sidecars = JoinSet::new();
+    for _ in 0..SIDECARS {
+        sidecars.spawn(sidecar(world.clone()));
+    }
+    while let Some(ended) = sidecars.join_next().await {
+        ended.unwrap();
+    }
+    let truth = world.truth.lock().unwrap();
+    let name = format!("seed {seed}");
+    truth.check(&world, &name);
+    (truth.leased, truth.held)
+}
+
+/// Seeds from 0 on; more with `SIMULATION_SEEDS`.
+fn seeds() -> std::ops::Range<u64> {
+    let count = std::env::var("SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok());
+    0..count.unwrap_or(6)
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_any_fault_no_window_sees_more_than_its_limit() {
+    let (mut leased, mut held) = (0, 0);
+    for seed in seeds() {
+        let (more_leased, more_held) = run(seed, true).await;
+        (leased, held) = (leased + more_leased, held + more_held);
+    }
+    assert!(2_000 < leased && 2_000 < held, "{leased} by leases, {held} held");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_refused_while_more_is_unspent_than_sidecars_may_hold() {
+    for seed in seeds() {
+        run(seed, false).await;
+    }
+}
