@@ -48,6 +48,27 @@ pub enum Kind {
     Peer,
 }
 
+/// Where and how a Tollgate counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counting {
+    Embedded,
+    Redis,
+    Leases,
+}
+
+impl Counting {
+    const ALL: [Self; 3] = [Self::Embedded, Self::Redis, Self::Leases];
+
+    /// What the tables call it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Embedded => "embedded",
+            Self::Redis => "Redis",
+            Self::Leases => "leases",
+        }
+    }
+}
+
 /// Where the policies are.
 struct Policies {
     folder: PathBuf,
@@ -59,34 +80,22 @@ impl Server {
     /// All that are asked for, the floor first. Their files are in `folder`.
     pub fn start(folder: &Path, options: &Options) -> Result<Vec<Self>> {
         let policies = Policies::write(folder)?;
+        let only = &options.only;
+        let wanted = |name: &str| only.is_empty() || only.iter().any(|text| name.contains(text));
         let own = Build { name: "tollgate".to_owned(), program: TOLLGATE.into() };
-        let mut starts: Vec<(String, Box<dyn Fn(&str) -> Result<Self> + '_>)> = Vec::new();
+        let mut servers = vec![Self::floor()?];
         for build in [&own].into_iter().chain(&options.builds) {
-            let Build { name, program } = build;
-            let policies = &policies;
-            starts.push((
-                format!("{name}, embedded"),
-                Box::new(|name| Self::embedded(name, program, policies)),
-            ));
-            starts.push((
-                format!("{name}, Redis"),
-                Box::new(|name| Self::on_redis(name, program, policies)),
-            ));
-            if options.with_leases {
-                starts.push((
-                    format!("{name}, leases"),
-                    Box::new(|name| Self::leasing(name, program, policies)),
-                ));
+            for counts in Counting::ALL {
+                let name = format!("{}, {}", build.name, counts.name());
+                let is_asked = options.with_leases || counts != Counting::Leases;
+                if is_asked && wanted(&name) {
+                    let server = Self::own(&name, &build.program, counts, &policies);
+                    servers.push(server.with_context(|| format!("can't start {name}"))?);
+                }
             }
         }
-        for peer in &options.peers {
-            starts.push((peer.name.clone(), Box::new(|_| Self::peer(peer))));
-        }
-        let only = &options.only;
-        starts.retain(|(name, _)| only.is_empty() || only.iter().any(|text| name.contains(text)));
-        let mut servers = vec![Self::floor()?];
-        for (name, start) in starts {
-            servers.push(start(&name).with_context(|| format!("can't start {name}"))?);
+        for peer in options.peers.iter().filter(|peer| wanted(&peer.name)) {
+            servers.push(Self::peer(peer)?);
         }
         Ok(servers)
     }
@@ -106,18 +115,14 @@ impl Server {
         Self::launch("floor", Kind::Floor, command.arg("--serve-floor"))
     }
 
-    fn embedded(name: &str, program: &Path, policies: &Policies) -> Result<Self> {
-        Self::launch(name, Kind::Exact, &mut children::tollgate(program, &policies.exact))
-    }
-
-    fn on_redis(name: &str, program: &Path, policies: &Policies) -> Result<Self> {
-        let command = children::tollgate(program, &policies.exact);
-        Self::with_redis(name, Kind::Exact, &policies.folder, command)
-    }
-
-    fn leasing(name: &str, program: &Path, policies: &Policies) -> Result<Self> {
-        let command = children::tollgate(program, &policies.leasing);
-        Self::with_redis(name, Kind::Leasing, &policies.folder, command)
+    fn own(name: &str, program: &Path, counts: Counting, policies: &Policies) -> Result<Self> {
+        let exact = || children::tollgate(program, &policies.exact);
+        let leasing = || children::tollgate(program, &policies.leasing);
+        match counts {
+            Counting::Embedded => Self::launch(name, Kind::Exact, &mut exact()),
+            Counting::Redis => Self::with_redis(name, Kind::Exact, &policies.folder, exact()),
+            Counting::Leases => Self::with_redis(name, Kind::Leasing, &policies.folder, leasing()),
+        }
     }
 
     fn with_redis(name: &str, kind: Kind, folder: &Path, mut command: Command) -> Result<Self> {
