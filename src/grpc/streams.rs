@@ -18,6 +18,7 @@ use std::task::Poll;
 use std::task::Waker;
 
 use hyper::rt::Executor;
+use hyper_util::rt::TokioExecutor;
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -61,7 +62,7 @@ fn begin(mut stream: Stream) {
     // A panic ends this stream, as it would end a task, and not its connection.
     let polled = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(&mut idle)));
     if polled.is_ok_and(|polled| polled.is_pending()) {
-        tokio::spawn(stream);
+        TokioExecutor::new().execute(stream);
     }
 }
 
