@@ -11,6 +11,7 @@ use proptest::test_runner::TestRunner;
 use smallvec::SmallVec;
 use tollgate::clock::Now;
 use tollgate::clock::Timestamp;
+use tollgate::limit::Algorithm;
 use tollgate::limit::Bonus;
 use tollgate::limit::CalendarUnit;
 use tollgate::limit::Fit;
@@ -92,7 +93,7 @@ struct Special {
     bonuses: Vec<(bool, u64, i64)>,
     /// To take ahead.
     ahead: u64,
-    /// Before which it is made, in milliseconds from now.
+    /// When the slot that it takes hits back from leaves the window, in milliseconds from a window's length from now.
     until: Option<i64>,
 }
 
@@ -245,6 +246,7 @@ impl History {
                 .special
                 .as_ref()
                 .map_or(Vec::new(), |special| special.bonuses(&limit, now_ms));
+            let until = asked.special.as_ref().and_then(|special| special.until(&limit, now_ms));
             let open = Open::all();
             batch.charges.push(Charge {
                 key_index,
@@ -256,7 +258,7 @@ impl History {
                 bonuses,
                 lease: Lease::Off,
                 ahead: asked.special.as_ref().map_or(0, |special| special.ahead),
-                until: asked.special.as_ref().and_then(|special| special.until(now_ms)),
+                until,
             });
         }
         if request.looks {
@@ -294,8 +296,12 @@ impl History {
 }
 
 impl Special {
-    fn until(&self, now_ms: u64) -> Option<Timestamp> {
-        self.until.map(|ms| Timestamp::from_ms(now_ms.saturating_add_signed(ms)))
+    fn until(&self, limit: &Limit, now_ms: u64) -> Option<Timestamp> {
+        let window_ms = match limit.algorithm() {
+            Algorithm::Sliding(sliding) => sliding.window_ms(),
+            _ => 0,
+        };
+        self.until.map(|ms| Timestamp::from_ms((now_ms + window_ms).saturating_add_signed(ms)))
     }
 
     fn open(&self, limit: &Limit, gauges: usize) -> Open {
@@ -372,7 +378,7 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
     let bonus = (any::<bool>(), 0_u64..800, ends);
     let bonuses = prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(bonus, 3)];
     let ahead = prop_oneof![2 => Just(0_u64), 1 => 0_u64..100];
-    let until = prop_oneof![3 => Just(None), 1 => (-2_i64..3).prop_map(Some)];
+    let until = prop_oneof![3 => Just(None), 1 => (-3_000_i64..3_000).prop_map(Some)];
     (open, pressed, bonuses, ahead, until).prop_map(|(open, pressed, bonuses, ahead, until)| {
         Special { open, pressed, bonuses, ahead, until }
     })

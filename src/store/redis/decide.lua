@@ -81,7 +81,7 @@ end
 
 local function answer(one)
   local entry, special = one.entry, one.special
-  local remaining = special and special_remaining(one)
+  local remaining = special and not special.is_back and special_remaining(one)
     or max(one.capacity - (entry.used or 0), 0)
   local reset_ms = reset(entry, one.a, one.b, one.c)
   return pack(ANSWER, one.fit, remaining, reset_ms, special and special.taken or 0)
@@ -103,10 +103,13 @@ local function decide_all(records, keys, bytes)
   local reply = pack('<B', admitted and ADMITTED or REFUSED)
   for n = 1, admitted and #charges or 0 do
     local one = charges[n]
-    if fits[one.group] and not (one.special and one.special.is_late) then
-      local hits = one.special and special_divide(one) or one.hits
+    local special = one.special
+    if fits[one.group] and special and special.leaves then
+      take_back(one)
+    elseif fits[one.group] then
+      local hits = special and special_divide(one) or one.hits
       charge(one.record, one.entry, hits, one.a, one.b, one.c)
-      if one.special then take_ahead(one) end
+      if special then take_ahead(one) end
     end
   end
   for n = 1, #charges do

@@ -2,9 +2,9 @@
 -- is taken ahead. Mirrors limit/means.rs, and of store/decide.rs what reads gauges.
 --
 -- A special charge goes on after its CHARGE as SPECIAL: how much of the capacity is open to it, how many hits
--- to take ahead, before which time it is made (0: at any), how many gauges press it and how many bonuses it has; for
--- each of those gauges a PRESSED: which, how many levels, and as ONE what is open at each; for each bonus, the soonest
--- to end first, a BONUS: amount, end, id.
+-- to take ahead, for hits of a lease that come back when their slot leaves the window (else 0), how many gauges press it
+-- and how many bonuses it has; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
+-- each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
 --
 -- A GAUGE says which of the keys keeps its level, and how many MARKs follow. A MARK is:
 --            charge    which of the charges tells the use
@@ -25,11 +25,11 @@ local LENT_SHARE = 8
 
 -- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends.
 local function read_special(one, bytes, at, overdraft)
-  local open, ahead, before, pressed, bonuses
-  open, ahead, before, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
+  local open, ahead, leaves, pressed, bonuses
+  open, ahead, leaves, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
   one.special = {
     overdraft = overdraft, open = open, open_now = open, ahead = ahead, taken = 0,
-    is_late = before ~= 0 and before <= now, pressed = {}, bonuses = {},
+    leaves = leaves ~= 0 and leaves, is_back = false, pressed = {}, bonuses = {},
   }
   for n = 1, pressed do
     local press, levels = { gauge = 0, hits = {} }
@@ -215,6 +215,40 @@ local function take_ahead(one)
   special.taken = min(special.ahead, lends)
   if 0 < special.taken then
     add(entry, special.taken, slot_last(one.b) + one.b)
+    entry.body, entry.expiry, one.record.written = false, expiry(entry, one.a), true
+  end
+end
+
+-- Takes hits out of the slot of a sliding window that ends then or of those before it, the youngest first. Mirrors
+-- Slots::take_back.
+local function take_out(entry, hits, last)
+  local left, log = hits, ''
+  local function less(ends, count)
+    local taken = ends <= last and min(left, count) or 0
+    left, entry.used = left - taken, entry.used - taken
+    return count - taken
+  end
+  entry.count = less(entry.ends, entry.count)
+  for at = #entry.log - PAIR_LEN + 1, 1, -PAIR_LEN do
+    local ends, count = unpack(PAIR, entry.log, at)
+    count = less(ends, count)
+    if 0 < count then log = pack(PAIR, ends, count) .. log end
+  end
+  if entry.count == 0 and log ~= '' then
+    local tail = #log - PAIR_LEN + 1
+    entry.ends, entry.count = unpack(PAIR, log, tail)
+    log = log:sub(1, tail - 1)
+  end
+  entry.log, entry.used = log, 0 < entry.used and entry.used
+end
+
+-- Takes hits of a lease back that nobody has spent. Mirrors Limit::take_back.
+local function take_back(one)
+  local entry, hits = one.entry, one.hits
+  if hits == 0 then return end
+  one.special.is_back = true
+  if entry.kind == SLIDING and entry.used then
+    take_out(entry, hits < 0 and -hits or hits, one.special.leaves - one.a)
     entry.body, entry.expiry, one.record.written = false, expiry(entry, one.a), true
   end
 end

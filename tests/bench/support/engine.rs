@@ -37,7 +37,7 @@ pub async fn on_redis(policy: &str, clock: &Clock, socket: &Path) -> Result<Engi
     while !redis.is_connected() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    engine(AnyStore::Redis(redis), policy, clock)
+    engine(AnyStore::redis(redis), policy, clock)
 }
 
 fn engine(store: AnyStore, policy: &str, clock: &Clock) -> Result<Engine> {
