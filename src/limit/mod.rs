@@ -10,6 +10,7 @@ mod bonus;
 mod bucket;
 mod calendar;
 mod fixed;
+mod lending;
 mod means;
 #[cfg(test)]
 mod properties;
@@ -37,9 +38,6 @@ pub const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
 /// The largest count of a state. Overdraft lets one pass the amount, but the sums of counts and amounts
 /// stay exact.
 pub const COUNT_MAX: u64 = 4 * AMOUNT_MAX;
-
-/// A request takes at most one hit in so many of what remains ahead.
-const LENT_SHARE: u64 = 8;
 
 /// The latest instant that is told: Lua's numbers are exact up to it.
 const FAR_MS: u64 = (1 << 53) - 1;
@@ -314,40 +312,6 @@ impl Limit {
                 *at_ms = now_ms.max(*at_ms);
             }
             (Hits::Spend(_), State::Empty) => *state = self.first(amount, now),
-        }
-        if self.spent(state) == 0 {
-            *state = State::Empty;
-        }
-    }
-
-    /// The most hits that one request may take ahead of a settled state: a part of what remains, so that a
-    /// lease gets smaller the nearer the limit is. Only sliding windows that have spent something lend any.
-    pub fn lends(&self, state: &State, now: Timestamp) -> u64 {
-        match state {
-            State::Sliding(_) => self.remaining(state, now) / LENT_SHARE,
-            _ => 0,
-        }
-    }
-
-    /// Takes hits ahead on a settled state, at most what [`Limit::lends`] says. They count in the slot after
-    /// the present one, so that whoever spends them until the end of that has them counted long enough.
-    pub fn charge_ahead(&self, state: &mut State, hits: u64, now: Timestamp) {
-        let Algorithm::Sliding(sliding) = &self.algorithm else {
-            return;
-        };
-        if let (State::Sliding(slots), 1..) = (state, hits) {
-            slots.add(sliding.slot_last_ms(now.as_ms()) + sliding.slot_ms(), hits);
-        }
-    }
-
-    /// Takes back hits on a settled state that [`Limit::charge_ahead`] added and nobody has spent; `until` is when
-    /// their slot leaves the window.
-    pub fn take_back(&self, state: &mut State, hits: u64, until: Timestamp) {
-        let Algorithm::Sliding(sliding) = &self.algorithm else {
-            return;
-        };
-        if let State::Sliding(slots) = state {
-            slots.take_back(until.as_ms().saturating_sub(sliding.window_ms()), hits);
         }
         if self.spent(state) == 0 {
             *state = State::Empty;

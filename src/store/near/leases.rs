@@ -215,15 +215,16 @@ impl Leases {
             let Some(spot) = shard.spot(key, hash) else { continue };
             let same = |pool: &&mut Pool| pool.limit.tag() == charge.limit.tag();
             for pool in spot.pools.iter_mut().filter(same) {
-                let left = pool.take(true, now);
-                let back = |left| Return { key: key.clone(), limit: pool.limit.clone(), left };
-                returns.extend(left.map(back));
+                while let Some(left) = pool.take(true, now) {
+                    returns.push(Return { key: key.clone(), limit: pool.limit.clone(), left });
+                }
             }
         }
         returns
     }
 
-    /// Takes out what is left of ended leases, or with `all` of every lease, and forgets idle pools.
+    /// Takes out what is left of leases that have ended, of one slot of each pool, or with `all` of every lease,
+    /// and forgets idle pools.
     pub fn take_ended(&self, all: bool, now: Moment) -> Vec<Return> {
         let mut returns = Vec::new();
         for shard in &self.shards {

@@ -34,10 +34,14 @@ use leases::Return;
 use moment::Moment;
 use moment::Watch;
 use pool::Call;
+use pool::ENDED_MAX;
 use refusals::Refusals;
 
 /// Charges of one batch that gives leases back.
 const RETURNS_MAX: usize = 16;
+
+/// Batches that a give-back may join.
+const RECENT_MAX: usize = 8;
 
 /// A store that several sidecars share.
 pub trait SharedStore: Send + Sync {
@@ -145,14 +149,23 @@ impl<S: SharedStore> Near<S> {
     /// Gives back what is left of leases that have ended, and forgets what nobody asks for any more. To be
     /// called a few times a second.
     pub async fn tend(&self, now: Now) {
-        let returns = self.leases.take_ended(false, self.moment(now));
-        self.give_back(&returns, now).await;
+        self.give_back_ended(false, now).await;
     }
 
     /// Gives back what is left of all leases, because nobody will ask here any more.
     pub async fn close(&self, now: Now) {
-        let returns = self.leases.take_ended(true, self.moment(now));
-        self.give_back(&returns, now).await;
+        self.give_back_ended(true, now).await;
+    }
+
+    /// What has ended stays a part of what this sidecar holds until it goes.
+    async fn give_back_ended(&self, all: bool, now: Now) {
+        for _ in 0..=ENDED_MAX {
+            let returns = self.leases.take_ended(all, self.moment(now));
+            if returns.is_empty() {
+                return;
+            }
+            self.give_back(&returns, now).await;
+        }
     }
 
     /// Asks the store, for hits ahead too if that pays, and learns what it answers.
@@ -214,16 +227,22 @@ fn lead_ms(now: Now) -> u64 {
 fn batches(returns: &[Return]) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     for Return { key, limit, left } in returns {
-        let fits = |batch: &&mut Batch| {
+        let fits = |batch: &Batch| {
             let mut charges = batch.charges.iter();
             let tag = |charge: &Charge| charge.limit.tag() == limit.tag();
             batch.charges.len() < RETURNS_MAX
                 && !charges.any(|known| tag(known) && batch.keys[known.key_index] == *key)
         };
-        if batches.last_mut().filter(fits).is_none() {
-            batches.push(Batch::default());
-        }
-        let batch = batches.last_mut().expect("one was pushed if there was none");
+        // Those of one counter stand side by side, so few batches have to be looked at.
+        let recent = batches.len().saturating_sub(RECENT_MAX);
+        let place = match batches[recent..].iter().position(fits) {
+            Some(place) => recent + place,
+            None => {
+                batches.push(Batch::default());
+                batches.len() - 1
+            }
+        };
+        let batch = &mut batches[place];
         let key_index = batch.key_index(key.clone());
         batch.charges.push(Charge {
             key_index,

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::clock::Timestamp;
 use crate::limit::Algorithm;
 use crate::limit::Limit;
@@ -30,6 +32,9 @@ const WORTH_REQUESTS: u64 = 4;
 /// The time over which requests are counted to know the rate, in milliseconds.
 const PACE_MS: u64 = 250;
 
+/// Leases of so many slots may have ended without having gone back.
+pub const ENDED_MAX: usize = 8;
+
 /// A pool that nobody asks for so long is forgotten, in milliseconds.
 const IDLE_MS: u64 = 2_000;
 
@@ -38,8 +43,8 @@ const IDLE_MS: u64 = 2_000;
 pub struct Pool {
     pub limit: Arc<Limit>,
     lease: Option<Lease>,
-    /// What is left of leases that have ended.
-    ended: Option<Leftover>,
+    /// What is left of leases that have ended, by their slots.
+    ended: SmallVec<[Leftover; 2]>,
     told: Option<Told>,
     pace: Pace,
 }
@@ -93,7 +98,7 @@ impl Pool {
     /// The empty pool of a limit of which a hot key has begun to ask for so many `hits`.
     pub fn new(limit: Arc<Limit>, hits: u64, now: Moment) -> Self {
         let pace = Pace { since: now, hits: 0, last: HOT_REQUESTS.saturating_mul(hits) };
-        Self { limit, lease: None, ended: None, told: None, pace }
+        Self { limit, lease: None, ended: SmallVec::new(), told: None, pace }
     }
 
     /// Spends hits, if there are enough.
@@ -139,8 +144,11 @@ impl Pool {
         }
         let held_max = self.limit.capacity() / HELD_SHARE;
         let left = self.left(now);
-        let free = held_max.saturating_sub(left + self.ended.map_or(0, |ended| ended.hits));
-        let wanted = expected.saturating_sub(left).min(free);
+        let ended: u64 = self.ended.iter().map(|ended| ended.hits).sum();
+        let free = held_max.saturating_sub(left + ended);
+        // What lasts for a while is not filled up: each question for hits costs the store something.
+        let lasts = hits.saturating_mul(WORTH_REQUESTS) <= left;
+        let wanted = if lasts { 0 } else { expected.saturating_sub(left).min(free) };
         (hits <= left.saturating_add(wanted)).then_some(wanted)
     }
 
@@ -168,18 +176,18 @@ impl Pool {
         decision.standing.remaining = decision.standing.remaining.saturating_add(left);
     }
 
-    /// Takes out what has to go back: what is left of ended leases, or with `all` of every lease.
+    /// Takes out what has to go back of one slot: what is left of ended leases, or with `all` of every lease.
     pub fn take(&mut self, all: bool, now: Moment) -> Option<Leftover> {
         self.end(now);
         if all && let Some(lease) = self.lease.take() {
             self.leave(Leftover { hits: lease.left, until: lease.until });
         }
-        self.ended.take()
+        self.ended.pop()
     }
 
     /// Whether nobody has asked for long, and nothing is left.
     pub fn is_idle(&self, now: Moment) -> bool {
-        let is_empty = self.lease.is_none() && self.ended.is_none();
+        let is_empty = self.lease.is_none() && self.ended.is_empty();
         is_empty && IDLE_MS <= now.ms_since(self.pace.since)
     }
 
@@ -214,13 +222,17 @@ impl Pool {
         if left.hits == 0 {
             return;
         }
-        self.ended = Some(match self.ended {
-            None => left,
-            // What goes too early stays counted, so the earlier end is right for both.
-            Some(ended) => {
-                Leftover { hits: ended.hits + left.hits, until: ended.until.min(left.until) }
-            }
-        });
+        if let Some(ended) = self.ended.iter_mut().find(|ended| ended.until == left.until) {
+            ended.hits += left.hits;
+        } else if self.ended.len() < ENDED_MAX {
+            self.ended.push(left);
+        } else {
+            // What comes back out of an earlier slot leaves that of its own counted for longer, never shorter.
+            let earliest = self.ended.iter_mut().min_by_key(|ended| ended.until);
+            let earliest = earliest.expect("there are as many as there may be");
+            earliest.hits += left.hits;
+            earliest.until = earliest.until.min(left.until);
+        }
     }
 }
 
@@ -309,7 +321,7 @@ mod tests {
         let mut pool = pool();
         lend(&mut pool, 10, (100, 5_990, 110));
         assert_eq!(pool.left(moment(110)), 0);
-        assert_eq!(pool.take(false, moment(110)).map(|left| left.hits), Some(10));
+        assert_eq!(pool.take(false, moment(110)).unwrap().hits, 10);
     }
 
     #[test]
@@ -339,11 +351,13 @@ mod tests {
         assert_eq!(pool.wants(1, moment(375)), Some(100));
         lend(&mut pool, 0, (375, 5_975, 375));
         assert_eq!(pool.wants(1, moment(375)), Some(15), "24 ms, and a quarter");
-        lend(&mut pool, 10, (375, 5_975, 375));
-        assert_eq!(pool.wants(1, moment(375)), Some(5));
+        lend(&mut pool, 3, (375, 5_975, 375));
+        assert_eq!(pool.wants(1, moment(375)), Some(12));
+        lend(&mut pool, 1, (375, 5_975, 375));
+        assert_eq!(pool.wants(1, moment(375)), Some(0), "it lasts for a while");
         lend(&mut pool, 0, (375, 5_998, 375));
         assert_eq!(pool.wants(20, moment(375)), None, "it would serve nobody");
-        // Half a second later nobody asks any more.
+        // More than half a second later nobody asks any more.
         pool.touch(1, moment(1_000));
         lend(&mut pool, 0, (1_000, 7_000, 1_000));
         assert_eq!(pool.wants(1, moment(1_250)), None);

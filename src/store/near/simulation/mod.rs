@@ -3,6 +3,8 @@
 //! its seed. Whatever happens, no window sees more hits than its limit; where nothing goes wrong, nobody is
 //! refused while more is unspent than the sidecars may hold.
 
+mod truth;
+
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -13,13 +15,11 @@ use tokio::time::sleep;
 
 use super::Near;
 use super::SharedStore;
-use super::pool::HELD_SHARE;
 use super::refusals::HOLD_MS_MAX;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
 use crate::limit::Algorithm;
-use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Limit;
 use crate::limit::Sliding;
@@ -33,10 +33,15 @@ use crate::store::Outcome;
 use crate::store::StoreError;
 use crate::store::memory::Memory;
 
+use truth::Truth;
+use truth::event;
+
 const START_MS: u64 = 1_750_000_000_123;
 const SIDECARS: u64 = 3;
 const RUN_MS: u64 = 5_000;
 const TEND_MS: u64 = 200;
+/// Seeds from 0 on.
+const SEEDS: u64 = 6;
 const DEADLINE_MS: u64 = 50;
 const KEYS: [&str; 3] = ["a", "b", "c"];
 
@@ -75,35 +80,8 @@ struct World {
     limits: Vec<Vec<Arc<Limit>>>,
     draw: Mutex<Draw>,
     truth: Mutex<Truth>,
-}
-
-/// What happened on each counter, by the store's clock.
-#[derive(Default)]
-struct Truth {
-    admitted: Vec<Event>,
-    refused: Vec<Refused>,
-    /// Hits that arrived back at the store.
-    returned: Vec<Event>,
-    /// Hits that are on their way back.
-    returning: u64,
-    leased: usize,
-    held: usize,
-}
-
-/// Hits of a counter: key and tag.
-#[derive(Clone, Debug)]
-struct Event {
-    counter: (Key, Arc<str>),
-    at_ms: u64,
-    hits: u64,
-}
-
-#[derive(Debug)]
-struct Refused {
-    event: Event,
-    limit: Arc<Limit>,
-    /// Hits that may be there all the same.
-    slack: u64,
+    /// Calls whose callers have given them up.
+    late: Mutex<JoinSet<()>>,
 }
 
 impl World {
@@ -126,6 +104,7 @@ impl World {
             limits,
             draw: Mutex::new(draw),
             truth: Mutex::default(),
+            late: Mutex::default(),
         })
     }
 
@@ -190,92 +169,6 @@ impl World {
     }
 }
 
-impl Truth {
-    /// Notes a refusal; of what came back within the last `unseen_ms` it need not know.
-    fn refuse(&mut self, batch: &Batch, outcome: &Outcome, unseen_ms: u64) {
-        let at_ms = outcome.at.as_ms();
-        for (charge, decision) in batch.charges.iter().zip(&outcome.decisions) {
-            if decision.fit != Fit::Now {
-                let event = event(batch, charge, (at_ms, charge.hits.amount()));
-                let latest = self.returned.iter().rev();
-                let unseen = latest
-                    .take_while(|back| at_ms < back.at_ms + unseen_ms)
-                    .filter(|back| back.counter == event.counter)
-                    .map(|back| back.hits);
-                let slack = self.returning + unseen.sum::<u64>();
-                self.refused.push(Refused { event, limit: charge.limit.clone(), slack });
-            }
-        }
-    }
-
-    fn history(&self, key: &str, limit: &Limit) -> History {
-        let events = self.admitted.iter();
-        let same = events.filter(|event| {
-            event.counter.1 == *limit.tag() && event.counter.0.as_str().ends_with(key)
-        });
-        let mut hits: Vec<(u64, u64)> = same.map(|event| (event.at_ms, event.hits)).collect();
-        hits.sort_unstable();
-        let sums = hits.iter().scan(0, |sum, (_, hits)| {
-            *sum += hits;
-            Some(*sum)
-        });
-        let sums = std::iter::once(0).chain(sums).collect();
-        History { times: hits.into_iter().map(|(at_ms, _)| at_ms).collect(), sums }
-    }
-
-    fn check(&self, world: &World, name: &str) {
-        for (key, limits) in KEYS.iter().zip(&world.limits) {
-            for limit in limits {
-                let Algorithm::Sliding(sliding) = limit.algorithm() else { continue };
-                let admitted = self.history(key, limit);
-                admitted.check_never_over((limit, sliding), name);
-                if !world.is_faulty {
-                    let refused = self.refused.iter().filter(|refused| {
-                        Arc::ptr_eq(&refused.limit, limit)
-                            && refused.event.counter.0.as_str().ends_with(key)
-                    });
-                    refused.for_each(|refused| refused.check(&admitted, sliding, name));
-                }
-            }
-        }
-    }
-}
-
-/// The hits of one counter that were admitted, by time.
-struct History {
-    times: Vec<u64>,
-    /// Of the first so many.
-    sums: Vec<u64>,
-}
-
-impl History {
-    /// Hits after one time and until another.
-    fn hits(&self, after_ms: u64, until_ms: u64) -> u64 {
-        let sum = |end_ms| self.sums[self.times.partition_point(|at_ms| *at_ms <= end_ms)];
-        sum(until_ms) - sum(after_ms)
-    }
-
-    fn check_never_over(&self, (limit, sliding): (&Limit, &Sliding), name: &str) {
-        for at_ms in &self.times {
-            let spent = self.hits(at_ms - sliding.window_ms(), *at_ms);
-            let at_ms = at_ms - START_MS;
-            assert!(spent <= limit.amount(), "{name}: {spent} of {limit} at {at_ms} ms");
-        }
-    }
-}
-
-impl Refused {
-    fn check(&self, admitted: &History, sliding: &Sliding, name: &str) {
-        let Self { event, limit, slack } = self;
-        // What the store counts for slots that have not left the window, and for leases one slot longer.
-        let counted_ms = sliding.window_ms() + 2 * sliding.slot_ms();
-        let spent = admitted.hits(event.at_ms - counted_ms, event.at_ms);
-        let held_max = SIDECARS * (limit.amount() / HELD_SHARE);
-        let accounted = spent + held_max + slack + event.hits;
-        assert!(limit.amount() < accounted, "{name}: {event:?} of {limit}, {spent} spent, {slack}");
-    }
-}
-
 fn charge(limit: Arc<Limit>, hits: Hits) -> Charge {
     Charge {
         key_index: 0,
@@ -289,11 +182,6 @@ fn charge(limit: Arc<Limit>, hits: Hits) -> Charge {
         ahead: 0,
         until: None,
     }
-}
-
-fn event(batch: &Batch, charge: &Charge, (at_ms, hits): (u64, u64)) -> Event {
-    let counter = (batch.keys[charge.key_index].clone(), charge.limit.tag().clone());
-    Event { counter, at_ms, hits }
 }
 
 /// One sidecar's way to the store.
@@ -340,10 +228,10 @@ impl SharedStore for Distant {
         world.truth.lock().unwrap().returning += returning;
         if passage.is_lost || DEADLINE_MS <= passage.there_ms {
             if !passage.is_lost {
-                let (world, batch) = (world.clone(), batch.clone());
-                tokio::spawn(async move {
+                let (late, batch) = (world.clone(), batch.clone());
+                world.late.lock().unwrap().spawn(async move {
                     sleep(Duration::from_millis(passage.there_ms)).await;
-                    world.decide(&batch);
+                    late.decide(&batch);
                 });
             }
             sleep(deadline).await;
@@ -404,10 +292,14 @@ async fn sidecar(world: Arc<World>) {
             }
         };
         sleep(Duration::from_millis(rest_ms)).await;
-        while requests.try_join_next().is_some() {}
+        while let Some(ended) = requests.try_join_next() {
+            ended.unwrap();
+        }
     }
     near.close(now).await;
-    while requests.join_next().await.is_some() {}
+    while let Some(ended) = requests.join_next().await {
+        ended.unwrap();
+    }
 }
 
 /// A run, and the requests that passed by leases and were refused by what is held.
@@ -426,16 +318,10 @@ async fn run(seed: u64, is_faulty: bool) -> (usize, usize) {
     (truth.leased, truth.held)
 }
 
-/// Seeds from 0 on; more with `SIMULATION_SEEDS`.
-fn seeds() -> std::ops::Range<u64> {
-    let count = std::env::var("SIMULATION_SEEDS").ok().and_then(|text| text.parse().ok());
-    0..count.unwrap_or(6)
-}
-
 #[tokio::test(start_paused = true)]
 async fn with_any_fault_no_window_sees_more_than_its_limit() {
     let (mut leased, mut held) = (0, 0);
-    for seed in seeds() {
+    for seed in 0..SEEDS {
         let (more_leased, more_held) = run(seed, true).await;
         (leased, held) = (leased + more_leased, held + more_held);
     }
@@ -444,7 +330,7 @@ async fn with_any_fault_no_window_sees_more_than_its_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn nobody_is_refused_while_more_is_unspent_than_sidecars_may_hold() {
-    for seed in seeds() {
+    for seed in 0..SEEDS {
         run(seed, false).await;
     }
 }

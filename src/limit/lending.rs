@@ -1,0 +1,48 @@
+//! Hits of a sliding window that are taken ahead, for whoever spends them without asking.
+//!
+//! They count in the slot after the present one, so that whoever spends them in the present one has them
+//! counted for longer than the window; those that nobody spends come back out of that slot.
+
+use super::Algorithm;
+use super::Limit;
+use super::State;
+use crate::clock::Timestamp;
+
+/// A request takes at most one hit in so many of what remains ahead.
+const LENT_SHARE: u64 = 8;
+
+impl Limit {
+    /// The most hits that one request may take ahead of a settled state: a part of what remains, so that a
+    /// lease gets smaller the nearer the limit is. Only sliding windows that have spent something lend any.
+    pub fn lends(&self, state: &State, now: Timestamp) -> u64 {
+        match state {
+            State::Sliding(_) => self.remaining(state, now) / LENT_SHARE,
+            _ => 0,
+        }
+    }
+
+    /// Takes hits ahead on a settled state, at most what [`Limit::lends`] says. They count in the slot after
+    /// the present one, so that whoever spends them until the end of that has them counted long enough.
+    pub fn charge_ahead(&self, state: &mut State, hits: u64, now: Timestamp) {
+        let Algorithm::Sliding(sliding) = &self.algorithm else {
+            return;
+        };
+        if let (State::Sliding(slots), 1..) = (state, hits) {
+            slots.add(sliding.slot_last_ms(now.as_ms()) + sliding.slot_ms(), hits);
+        }
+    }
+
+    /// Takes back hits on a settled state that [`Limit::charge_ahead`] added and nobody has spent; `until` is when
+    /// their slot leaves the window.
+    pub fn take_back(&self, state: &mut State, hits: u64, until: Timestamp) {
+        let Algorithm::Sliding(sliding) = &self.algorithm else {
+            return;
+        };
+        if let State::Sliding(slots) = state {
+            slots.take_back(until.as_ms().saturating_sub(sliding.window_ms()), hits);
+        }
+        if self.spent(state) == 0 {
+            *state = State::Empty;
+        }
+    }
+}
