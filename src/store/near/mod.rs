@@ -187,7 +187,11 @@ impl<S: SharedStore> Near<S> {
         let (received, lead_ms) = (self.moment(now), lead_ms(now));
         let call = Call { sent, received, at: outcome.at, lead_ms };
         self.leases.learn(batch, &mut outcome, call);
-        self.refusals.keep(batch, &outcome, (mark, call));
+        if outcome.admitted {
+            self.refusals.pass(batch, call.received);
+        } else {
+            self.refusals.keep(batch, &outcome, (mark, call));
+        }
         Ok(outcome)
     }
 
@@ -411,6 +415,16 @@ mod tests {
         bench.ask(&one, 1_000).await;
         bench.ask(&batch("a", sliding(1), Hits::GiveBack(1)), 1_001).await;
         assert!(bench.ask(&one, 1_002).await.admitted);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_tells_what_remains_after_those_that_passed_here() {
+        let bench = Bench::new();
+        let ask = |hits| batch("a", sliding(9), Hits::Spend(hits));
+        bench.ask(&ask(7), 1_000).await;
+        assert!(!bench.ask(&ask(3), 1_000).await.admitted);
+        bench.ask(&ask(1), 1_001).await;
+        assert_eq!(bench.ask(&ask(3), 1_002).await.decisions[0].standing.remaining, 1);
     }
 
     #[tokio::test]

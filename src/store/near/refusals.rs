@@ -5,6 +5,8 @@
 //! back through this sidecar are known here; of those that come back through another one it hears as soon as
 //! the refusal is asked for anew, which is after [`HOLD_MS_MAX`] at the latest.
 //!
+//! What is told of the limits with a refusal is as old as it is, but for requests that have passed here since.
+//!
 //! A give-back counts itself before its call and after: a refusal that was asked for before or during it is
 //! not kept, or not found.
 
@@ -35,17 +37,18 @@ pub const HOLD_MS_MAX: u64 = 250;
 /// Refusals that are held at once. One that finds no room is asked for anew.
 const REFUSALS_MAX: usize = 8_192;
 
-/// Give-backs are counted by so many parts of the keys, so that those of others rarely matter.
-const PARTS: usize = 1_024;
+/// Changes are counted by so many parts of the keys, so that those of others rarely matter.
+const PARTS: usize = 16_384;
 
 /// Refusals that hold.
 pub struct Refusals {
     held: Cache<u128, Arc<Held>>,
     /// When the last of them ends, so that nobody looks for one in vain.
     last_ends: AtomicU64,
-    /// Give-backs by part, and of all.
-    returns: Box<[AtomicU64]>,
-    all_returns: AtomicU64,
+    /// Give-backs and requests that passed, by part.
+    changes: Box<[AtomicU64]>,
+    /// Give-backs.
+    returns: AtomicU64,
     hashers: [RandomState; 2],
     answered: AtomicU64,
 }
@@ -56,8 +59,8 @@ struct Held {
     received: Moment,
     from: Moment,
     ends: Moment,
-    /// The give-backs under the keys of its batch.
-    returns: u64,
+    /// The changes under the keys of its batch.
+    changes: u64,
 }
 
 /// How many give-backs there were when a request was sent.
@@ -70,8 +73,8 @@ impl Refusals {
         Self {
             held: Cache::new(REFUSALS_MAX),
             last_ends: AtomicU64::new(0),
-            returns: (0..PARTS).map(|_| AtomicU64::new(0)).collect(),
-            all_returns: AtomicU64::new(0),
+            changes: (0..PARTS).map(|_| AtomicU64::new(0)).collect(),
+            returns: AtomicU64::new(0),
             hashers: [RandomState::default(), RandomState::default()],
             answered: AtomicU64::new(0),
         }
@@ -79,11 +82,11 @@ impl Refusals {
 
     /// The refusal of a batch, if one is known that still holds.
     pub fn find(&self, batch: &Batch, now: Moment) -> Option<Outcome> {
-        if self.last_ends.load(Ordering::Relaxed) <= now.as_us() || !may_hold(batch) {
+        if !self.may_know(now) || !may_hold(batch) {
             return None;
         }
         let held = self.held.get(&self.name(batch))?;
-        if now < held.from || held.ends <= now || held.returns != self.returns(batch) {
+        if now < held.from || held.ends <= now || held.changes != self.changes(batch) {
             return None;
         }
         self.answered.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +95,7 @@ impl Refusals {
 
     /// To be asked for before a batch is sent.
     pub fn mark(&self) -> Mark {
-        Mark(self.all_returns.load(Ordering::SeqCst))
+        Mark(self.returns.load(Ordering::SeqCst))
     }
 
     /// Holds the refusal of a batch, unless hits came back since the mark.
@@ -105,12 +108,12 @@ impl Refusals {
         if ends <= call.received {
             return;
         }
-        let returns = self.returns(batch);
-        if mark.0 != self.all_returns.load(Ordering::SeqCst) {
+        let changes = self.changes(batch);
+        if mark.0 != self.returns.load(Ordering::SeqCst) {
             return;
         }
         let (outcome, from, received) = (outcome.clone(), call.sent, call.received);
-        let held = Held { outcome, received, from, ends, returns };
+        let held = Held { outcome, received, from, ends, changes };
         self.held.insert(self.name(batch), Arc::new(held));
         self.last_ends.fetch_max(ends.as_us(), Ordering::Relaxed);
     }
@@ -121,7 +124,16 @@ impl Refusals {
         let gives = |charge: &&Charge| matches!(charge.hits, Hits::GiveBack(_));
         for charge in batch.charges.iter().filter(gives) {
             self.part(&batch.keys[charge.key_index]).fetch_add(1, Ordering::SeqCst);
-            self.all_returns.fetch_add(1, Ordering::SeqCst);
+            self.returns.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Drops what is held of the keys of a batch that has passed: it would hold on, but less remains now.
+    pub fn pass(&self, batch: &Batch, now: Moment) {
+        if self.may_know(now) {
+            batch.keys.iter().for_each(|key| {
+                self.part(key).fetch_add(1, Ordering::Relaxed);
+            });
         }
     }
 
@@ -130,15 +142,20 @@ impl Refusals {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// How many give-backs there were under the keys of a batch. They only grow, and so does the sum.
-    fn returns(&self, batch: &Batch) -> u64 {
+    /// Whether anything may be held.
+    fn may_know(&self, now: Moment) -> bool {
+        now.as_us() < self.last_ends.load(Ordering::Relaxed)
+    }
+
+    /// How many changes there were under the keys of a batch. They only grow, and so does the sum.
+    fn changes(&self, batch: &Batch) -> u64 {
         let of_key = |key| self.part(key).load(Ordering::SeqCst);
         batch.keys.iter().map(of_key).fold(0, u64::wrapping_add)
     }
 
     fn part(&self, key: &Key) -> &AtomicU64 {
         let hash = self.hashers[0].hash_one(key.as_str());
-        &self.returns[usize::try_from(hash % PARTS as u64).expect("less than PARTS")]
+        &self.changes[usize::try_from(hash % PARTS as u64).expect("less than PARTS")]
     }
 
     /// A number for all that the store's answer to a batch depends on; by two hashes, so that no two batches
@@ -175,15 +192,16 @@ fn may_hold(batch: &Batch) -> bool {
     batch.gauges.is_empty() && batch.charges.iter().all(depends_on_counters)
 }
 
-/// For how long nothing about a refusal changes by time alone: until the first charge that doesn't fit would,
-/// and the first that fits begins anew.
+/// How long a refusal holds: until the first charge that doesn't fit would, or the first limit begins anew.
 fn holds_ms(outcome: &Outcome) -> u64 {
-    let changes = outcome.decisions.iter().filter_map(|decision| match decision.fit {
-        Fit::AfterMs(ms) => Some(ms),
-        Fit::Now => decision.standing.reset_ms.filter(|ms| 0 < *ms),
-        Fit::Never => None,
+    let changes = outcome.decisions.iter().flat_map(|decision| {
+        let fits_ms = match decision.fit {
+            Fit::AfterMs(ms) => Some(ms),
+            Fit::Now | Fit::Never => None,
+        };
+        [fits_ms, decision.standing.reset_ms.filter(|ms| 0 < *ms)]
     });
-    changes.min().unwrap_or(u64::MAX)
+    changes.flatten().min().unwrap_or(u64::MAX)
 }
 
 /// The same refusal so many milliseconds later.
