@@ -10,6 +10,7 @@ mod config;
 mod deploy;
 mod directory;
 mod gateway;
+mod leases;
 mod model;
 mod parity;
 mod policies;

@@ -40,6 +40,8 @@ use crate::support::client;
 use crate::support::eventually;
 use crate::support::redis::Connected;
 use crate::support::redis::Server;
+use crate::support::redis::calls;
+use crate::support::redis::query;
 use crate::support::redis::until;
 use crate::support::tollgate::Tollgate;
 
@@ -68,24 +70,6 @@ async fn recovers(redis: &Connected, limit: &Arc<Limit>) {
 
 fn quick(server: &Server) -> RedisSettings {
     RedisSettings { deadline: DEADLINE, ..RedisSettings::new(&server.url()) }
-}
-
-fn query<T: redis::FromRedisValue>(connection: &mut redis::Connection, command: &str) -> T {
-    let mut words = command.split(' ');
-    let mut built = redis::cmd(words.next().unwrap());
-    words.for_each(|word| {
-        built.arg(word);
-    });
-    built.query(connection).unwrap()
-}
-
-/// How often the server has run a command.
-fn calls(connection: &mut redis::Connection, command: &str) -> u64 {
-    let report: String = query(connection, "INFO commandstats");
-    let line = report.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
-    line.map_or(0, |line| {
-        line.split_once("calls=").unwrap().1.split(',').next().unwrap().parse().unwrap()
-    })
 }
 
 #[tokio::test]

@@ -28,6 +28,22 @@ pub struct Told {
     pub metadata: Json,
 }
 
+impl Told {
+    /// Whether both refuse, for the same reason and as long. What remains of limits isn't looked at: a refusal
+    /// that is held tells it as it was up to a quarter of a second before.
+    pub fn refuses_like(&self, other: &Self) -> bool {
+        let refusal = |told: &Self| {
+            let limits = told.metadata["limits"].as_array().cloned().unwrap_or_default();
+            let waits: Vec<(Json, Json)> = limits
+                .iter()
+                .map(|limit| (limit["over"].clone(), limit["wait_ms"].clone()))
+                .collect();
+            (told.code, told.metadata["reason"].clone(), waits)
+        };
+        self.code == Code::OverLimit && refusal(self) == refusal(other)
+    }
+}
+
 /// Reasons, from what waiting helps most to what it never helps.
 const REASONS: [&str; 4] = ["over_limit", "reserved", "pressure", "no_access"];
 

@@ -125,6 +125,25 @@ impl Drop for Connected {
     }
 }
 
+/// What the server answers to a command without spaces in its words.
+pub fn query<T: redis::FromRedisValue>(connection: &mut redis::Connection, command: &str) -> T {
+    let mut words = command.split(' ');
+    let mut built = redis::cmd(words.next().unwrap());
+    words.for_each(|word| {
+        built.arg(word);
+    });
+    built.query(connection).unwrap()
+}
+
+/// How often the server has run a command.
+pub fn calls(connection: &mut redis::Connection, command: &str) -> u64 {
+    let report: String = query(connection, "INFO commandstats");
+    let line = report.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
+    line.map_or(0, |line| {
+        line.split_once("calls=").unwrap().1.split(',').next().unwrap().parse().unwrap()
+    })
+}
+
 /// Waits until a condition holds; fails when it takes unreasonably long.
 pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     eventually(what, async || condition().then_some(())).await;
