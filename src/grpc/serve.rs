@@ -1,7 +1,6 @@
 //! Serves HTTP/2 to those who connect, with bounds on connections, streams, headers and time.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,10 +91,11 @@ where
         let services = services.clone();
         async move { Ok::<_, Infallible>(services.answer(request).await) }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let connection = builder.serve_connection(TokioIo::new(io), service);
+    let mut answering = streams.of(Box::pin(connection));
     tokio::select! {
-        _ = poll_fn(|cx| streams.poll(connection.as_mut(), cx)) => return,
-        _ = ending.changed() => connection.as_mut().graceful_shutdown(),
+        _ = &mut answering => return,
+        _ = ending.changed() => answering.connection().as_mut().graceful_shutdown(),
     }
-    let _ = poll_fn(|cx| streams.poll(connection.as_mut(), cx)).await;
+    let _ = answering.await;
 }

@@ -1,13 +1,12 @@
-//! The streams of one connection, begun together in the connection's own task.
+//! The streams of one connection, answered in the connection's own task.
 //!
-//! hyper hands over a future for each stream, to be run as a task. Most answer at once: for them a task is
-//! only a detour over the scheduler, often to another core, which then waits for the connection's lock. So
-//! streams gather here while the connection reads what has come, are polled once, and their answers leave
-//! in one write. What does not answer at once becomes a task.
+//! hyper hands over a future for each stream, to be run as a task. Most answer at once, or together with
+//! others that wait for the same round trip: as tasks they would be woken on any core, and there wait for the
+//! connection's lock. So streams gather here while the connection reads what has come, those that can go on
+//! do, and their answers leave in one write.
 
 use std::mem;
 use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -15,39 +14,36 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
-use std::task::Waker;
 
+use futures_util::FutureExt;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hyper::rt::Executor;
-use hyper_util::rt::TokioExecutor;
 
 type Stream = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where the streams of a connection gather.
+/// Where hyper leaves the streams of a connection.
 #[derive(Clone, Default)]
 pub struct Streams(Arc<Mutex<Vec<Stream>>>);
 
+/// A connection with its streams.
+pub struct Answering<C> {
+    connection: C,
+    streams: Streams,
+    open: FuturesUnordered<Stream>,
+}
+
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        self.lock().push(Box::pin(stream));
+        // A panic ends this stream, as it would end a task, and not its connection.
+        self.lock().push(Box::pin(AssertUnwindSafe(stream).catch_unwind().map(drop)));
     }
 }
 
 impl Streams {
-    /// Polls a connection, and begins the streams that it has brought, until nothing more has come.
-    pub fn poll<C: Future>(
-        &self,
-        mut connection: Pin<&mut C>,
-        cx: &mut Context<'_>,
-    ) -> Poll<C::Output> {
-        let mut begun = Vec::new();
-        loop {
-            let polled = connection.as_mut().poll(cx);
-            mem::swap(&mut *self.lock(), &mut begun);
-            if polled.is_ready() || begun.is_empty() {
-                return polled;
-            }
-            begun.drain(..).for_each(begin);
-        }
+    /// The connection that leaves its streams here, with them. What is open when it ends is dropped.
+    pub fn of<C>(self, connection: C) -> Answering<C> {
+        Answering { connection, streams: self, open: FuturesUnordered::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Stream>> {
@@ -56,73 +52,87 @@ impl Streams {
     }
 }
 
-/// Polls a stream once, and makes it a task if that is not all.
-fn begin(mut stream: Stream) {
-    let mut idle = Context::from_waker(Waker::noop());
-    // A panic ends this stream, as it would end a task, and not its connection.
-    let polled = catch_unwind(AssertUnwindSafe(|| stream.as_mut().poll(&mut idle)));
-    if polled.is_ok_and(|polled| polled.is_pending()) {
-        TokioExecutor::new().execute(stream);
+impl<C> Answering<C> {
+    /// The connection.
+    pub fn connection(&mut self) -> &mut C {
+        &mut self.connection
+    }
+}
+
+impl<C: Future + Unpin> Future for Answering<C> {
+    type Output = C::Output;
+
+    /// Polls the connection and the streams that it has brought, until neither goes on.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        loop {
+            let polled = self.connection.poll_unpin(cx);
+            if polled.is_ready() {
+                return polled;
+            }
+            let begun = mem::take(&mut *self.streams.lock());
+            self.open.extend(begun);
+            let mut has_answered = false;
+            while let Poll::Ready(Some(())) = self.open.poll_next_unpin(cx) {
+                has_answered = true;
+            }
+            if !has_answered {
+                return polled;
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
     use std::future::pending;
     use std::future::poll_fn;
-    use std::pin::pin;
+    use std::task::Waker;
 
     use tokio::sync::oneshot;
 
     use super::*;
 
-    fn poll<C: Future>(streams: &Streams, connection: Pin<&mut C>) -> Poll<C::Output> {
-        streams.poll(connection, &mut Context::from_waker(Waker::noop()))
+    fn poll<C: Future + Unpin>(answering: &mut Answering<C>) -> Poll<C::Output> {
+        answering.poll_unpin(&mut Context::from_waker(Waker::noop()))
     }
 
     #[tokio::test]
-    async fn a_stream_that_answers_at_once_is_no_task() {
+    async fn a_stream_answers_when_it_can() {
         let streams = Streams::default();
-        let (answer, mut answered) = oneshot::channel();
-        streams.execute(async { answer.send(1).unwrap() });
-        assert!(poll(&streams, pin!(pending::<()>())).is_pending());
-        assert_eq!(answered.try_recv(), Ok(1));
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_waits_goes_on_as_a_task() {
-        let streams = Streams::default();
+        let mut answering = streams.clone().of(pending::<()>());
         let (question, asked) = oneshot::channel::<u8>();
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
         streams.execute(async { answer.send(asked.await.unwrap()).unwrap() });
-        assert!(poll(&streams, pin!(pending::<()>())).is_pending());
+        assert!(poll(&mut answering).is_pending() && answered.try_recv().is_err());
         question.send(2).unwrap();
-        assert_eq!(answered.await, Ok(2));
+        assert!(poll(&mut answering).is_pending());
+        assert_eq!(answered.try_recv(), Ok(2));
     }
 
     #[tokio::test]
     async fn a_connection_is_polled_again_after_its_streams() {
         let streams = Streams::default();
-        let polls = Cell::new(0);
-        let connection = pin!(poll_fn(|_| {
-            polls.set(polls.get() + 1);
-            if polls.get() < 3 {
-                streams.execute(async {});
+        let brings = streams.clone();
+        let mut polls = 0;
+        let connection = poll_fn(|_| {
+            polls += 1;
+            match polls {
+                1 | 2 => brings.execute(async {}),
+                _ => return Poll::Ready(polls),
             }
-            Poll::<()>::Pending
-        }));
-        assert!(poll(&streams, connection).is_pending());
-        assert_eq!(polls.get(), 3);
+            Poll::Pending
+        });
+        assert_eq!(poll(&mut streams.of(connection)), Poll::Ready(3));
     }
 
     #[tokio::test]
     async fn a_panic_ends_no_more_than_its_stream() {
         let streams = Streams::default();
+        let mut answering = streams.clone().of(pending::<()>());
         let (answer, mut answered) = oneshot::channel();
         streams.execute(async { panic!("on purpose") });
         streams.execute(async { answer.send(1).unwrap() });
-        assert!(poll(&streams, pin!(pending::<()>())).is_pending());
+        assert!(poll(&mut answering).is_pending());
         assert_eq!(answered.try_recv(), Ok(1));
     }
 }
