@@ -39,7 +39,7 @@ end
 
 -- Reads the charges of a request, and brings their states to the present. If that can't be, nil and the reply.
 local function read_charges(records, keys, bytes, at)
-  local charges, special = {}, false
+  local charges = {}
   while at <= #bytes do
     local key, group, mode, kind, hits, capacity, a, b, c, tag
     key, group, mode, kind, hits, capacity, a, b, c, tag, at = unpack(CHARGE, bytes, at)
@@ -53,11 +53,11 @@ local function read_charges(records, keys, bytes, at)
       capacity = capacity, a = a, b = b, c = c, fit = 0, special = false,
     }
     if MODES <= mode then
-      at, special = read_special(one, bytes, at, (mode - one.mode) / MODES), true
+      at = read_special(one, bytes, at, (mode - one.mode) / MODES)
     end
     charges[#charges + 1] = one
   end
-  return charges, special
+  return charges
 end
 
 -- Whether the request passes, and which groups have all their hits. Mirrors Tally.
@@ -89,10 +89,10 @@ end
 
 -- A request of any kind.
 local function decide_all(records, keys, bytes)
-  local gauges, at, failure = read_gauges(records, keys, bytes)
+  local gauges, at = read_gauges(records, keys, bytes)
   if not gauges then return at end
-  local charges, special = read_charges(records, keys, bytes, at)
-  if not charges then return special end
+  local charges, failure = read_charges(records, keys, bytes, at)
+  if not charges then return failure end
   find_levels(gauges, charges)
   for n = 1, #charges do
     local one = charges[n]

@@ -97,6 +97,7 @@ async fn wait_until_served(address: &str) -> Result<()> {
         {
             return Ok(());
         }
+        // Envoy doesn't tell when it listens.
         sleep(TRY_INTERVAL).await;
     }
     Client::connect(address).await?.get().await.context("Envoy does not pass a request")

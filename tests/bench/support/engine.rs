@@ -35,6 +35,7 @@ pub async fn on_redis(policy: &str, clock: &Clock, socket: &Path) -> Result<Engi
     let (redis, connector) = Redis::try_new(&settings)?;
     tokio::task::spawn(connector.run(std::future::pending()));
     while !redis.is_connected() {
+        // Nothing tells; the connection comes within milliseconds.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     engine(AnyStore::redis(redis), policy, clock)

@@ -230,6 +230,7 @@ impl SharedStore for Distant {
             if !passage.is_lost {
                 let (late, batch) = (world.clone(), batch.clone());
                 world.late.lock().unwrap().spawn(async move {
+                    // As all sleeps here, in the runtime's paused time, which passes at once.
                     sleep(Duration::from_millis(passage.there_ms)).await;
                     late.decide(&batch);
                 });
