@@ -46,7 +46,7 @@ const RECENT_MAX: usize = 8;
 /// A store that several sidecars share.
 pub trait SharedStore: Send + Sync {
     /// Charges as [`Store::charge`] does, for a request that has waited for the store before: it waits for
-    /// what is left of its deadline.
+    /// what is left of the store's deadline. If nothing is, nothing is sent.
     fn charge_after(
         &self,
         batch: &Batch,

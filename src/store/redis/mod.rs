@@ -114,24 +114,6 @@ impl Redis {
         self.in_time(self.deadline, self.link.send(&command)).await.map(|_| ())
     }
 
-    /// Charges as [`Store::charge`] does, for a request that has waited for the store before: it waits for
-    /// what is left of the deadline. If nothing is, nothing is sent.
-    ///
-    /// # Errors
-    /// As those of [`Store::charge`].
-    pub async fn charge_after(
-        &self,
-        batch: &Batch,
-        now: Now,
-        waited: Duration,
-    ) -> Result<Outcome, StoreError> {
-        let left = self.deadline.saturating_sub(waited);
-        if left.is_zero() {
-            return Err(StoreError::Late { deadline: self.deadline });
-        }
-        self.in_time(left, self.decide(batch, now)).await
-    }
-
     async fn decide(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
         let given = match now {
             Now::Given(at) => Some(at),
@@ -190,7 +172,11 @@ impl SharedStore for Redis {
         now: Now,
         waited: Duration,
     ) -> Result<Outcome, StoreError> {
-        Self::charge_after(self, batch, now, waited).await
+        let left = self.deadline.saturating_sub(waited);
+        if left.is_zero() {
+            return Err(StoreError::Late { deadline: self.deadline });
+        }
+        self.in_time(left, self.decide(batch, now)).await
     }
 }
 
