@@ -29,12 +29,12 @@ impl Sidecar {
     async fn start(server: &Server, deadline: Duration) -> Self {
         let settings = RedisSettings { deadline, ..RedisSettings::new(&server.url()) };
         let (redis, connector) = Redis::try_new(&settings).unwrap();
-        let (directory, subscriber) = redis.directory(&settings, CACHED_MAX).unwrap();
+        let (directory, subscriber) = redis.directory(&settings, CACHED_MAX);
         let tasks = [
             tokio::spawn(connector.run(std::future::pending())),
             tokio::spawn(subscriber.run(std::future::pending())),
         ];
-        until("the store is connected", || redis.is_connected()).await;
+        until("the store is connected", || redis.breaker().is_healthy()).await;
         let sidecar = Self { directory, tasks };
         sidecar.subscribed().await;
         sidecar

@@ -20,6 +20,7 @@ use tollgate::limit::Limit;
 use tollgate::limit::Overdraft;
 use tollgate::policy::Lease;
 use tollgate::policy::Mode;
+use tollgate::policy::OnOutage;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
 use tollgate::store::Gauge;
@@ -257,6 +258,7 @@ impl History {
                 open,
                 bonuses,
                 lease: Lease::Off,
+                on_outage: OnOutage::default(),
                 ahead: asked.special.as_ref().map_or(0, |special| special.ahead),
                 until,
             });
@@ -339,7 +341,8 @@ fn history(
     ends: BoxedStrategy<i64>,
 ) -> impl Strategy<Value = History> {
     let overdraft = prop_oneof![
-        3 => Just(Overdraft::None), 1 => Just(Overdraft::Allow), 1 => Just(Overdraft::Clip)
+        3 => Just(Overdraft::None), 1 => Just(Overdraft::Allow), 1 => Just(Overdraft::Clip),
+        1 => Just(Overdraft::Owed)
     ];
     let limit = (limit, overdraft)
         .prop_map(|(limit, overdraft)| Arc::new(Limit::clone(&limit).overdrawn(overdraft)));

@@ -22,6 +22,7 @@ use tollgate::limit::Limit;
 use tollgate::policy::Mode::Enforce;
 use tollgate::store::Store;
 use tollgate::store::StoreError;
+use tollgate::store::redis::Password;
 use tollgate::store::redis::RedisSettings;
 use tollgate::store::redis::TlsSettings;
 
@@ -122,7 +123,7 @@ async fn a_key_that_holds_something_else_fails_its_request_alone() {
     let outcomes = join_all(asked).await;
     assert!(outcomes[0].as_ref().unwrap().admitted && outcomes[2].as_ref().unwrap().admitted);
     let error = outcomes[1].as_ref().unwrap_err();
-    assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
     assert_eq!(query::<String>(&mut raw, &format!("LINDEX {} 0", key("list").as_str())), "x");
 }
 
@@ -228,7 +229,7 @@ async fn another_type_under_the_key_is_told_and_breaks_nothing_else() {
     let limit = sliding(5, 60_000);
     let ask = batch(&[("fine", 0, Enforce, &limit, Spend(1)), ("k", 1, Enforce, &limit, Spend(1))]);
     let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Refused(_)), "{error}");
+    assert!(matches!(error, StoreError::Foreign { .. }), "{error}");
     assert_eq!(query::<i64>(&mut raw, &format!("EXISTS {}", key("fine"))), 0);
     assert!(spend(&redis, "fine", &limit).await);
 }
@@ -260,12 +261,10 @@ async fn a_killed_server_is_told_in_time_and_found_again() {
     let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
     assert!(matches!(error, StoreError::Disconnected { .. }), "{error}");
     assert!(started.elapsed() < DEADLINE + GRACE);
-    until("the loss is known", || !redis.store.is_connected()).await;
-    assert!(redis.store.ping().await.is_err());
+    until("the loss is known", || !redis.store.breaker().is_healthy()).await;
     server.launch();
     recovers(&redis, &limit).await;
-    assert_eq!(redis.store.reconnects(), 1);
-    redis.store.ping().await.unwrap();
+    assert_eq!((redis.store.reconnects(), redis.store.breaker().breaks()), (1, 1));
 }
 
 #[tokio::test]
@@ -281,7 +280,7 @@ async fn a_stalled_server_is_late_and_found_again() {
     let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
     assert!(matches!(error, StoreError::Late { .. }), "{error}");
     assert!(started.elapsed() < DEADLINE + GRACE);
-    until("it is given up", || !redis.store.is_connected()).await;
+    until("it is given up", || !redis.store.breaker().is_healthy()).await;
     server.signal("CONT");
     recovers(&redis, &limit).await;
     assert_eq!(redis.store.reconnects(), 1);
@@ -325,7 +324,7 @@ async fn logins_and_databases_are_used() {
     let limit = total(1);
     let mut settings = RedisSettings::new(&server.url());
     settings.deadline = PATIENCE;
-    settings.password = Some("secret".to_owned());
+    settings.password = Some(Password::Text("secret".to_owned()));
     let default = Connected::begin(&settings);
     default.ready().await;
     assert!(spend(&default, "k", &limit).await);
@@ -334,12 +333,12 @@ async fn logins_and_databases_are_used() {
     third.ready().await;
     assert!(spend(&third, "k", &limit).await, "another database holds other counters");
     settings.username = Some("gate".to_owned());
-    settings.password = Some("hush".to_owned());
+    settings.password = Some(Password::Text("hush".to_owned()));
     let user = Connected::begin(&settings);
     user.ready().await;
     assert!(!spend(&user, "k", &limit).await);
 
-    settings.password = Some("wrong-hush".to_owned());
+    settings.password = Some(Password::Text("wrong-hush".to_owned()));
     let stranger = Connected::begin(&settings);
     let reason = reason_of(&stranger).await;
     assert!(reason.contains("authentication failed"), "{reason}");
@@ -347,22 +346,28 @@ async fn logins_and_databases_are_used() {
 }
 
 #[tokio::test]
-async fn why_redis_refuses_is_logged_once() {
-    let Some(server) = Server::start(&["--maxmemory", "1"]) else { return };
+async fn a_server_without_memory_is_left_alone_until_it_has_some() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut raw = server.raw().await;
     let store = support::store::Store::Redis(server);
     let policy = "{domain: full, descriptors: [{key: user, limits: [9/day]}]}";
     let tollgate = Tollgate::serve(policy, &store).await;
     let mut client = tollgate.client().await;
-    for _ in 0..3 {
+    query::<()>(&mut raw, "CONFIG SET maxmemory 1");
+    let out = "Redis is out";
+    eventually(out, async || {
         let asked = client::request("full", &[&[("user", "carol")]]);
         let answer = client.should_rate_limit(asked).await.unwrap().into_inner();
         assert_eq!(answer.overall_code, 1, "`on_outage` allows");
-    }
-    let logged = "Redis refuses charges";
-    eventually(logged, async || tollgate.output().contains(logged).then_some(())).await;
+        tollgate.output().contains(out).then_some(())
+    })
+    .await;
+    query::<()>(&mut raw, "CONFIG SET maxmemory 0");
+    let back = "Redis answers again";
+    eventually(back, async || tollgate.output().contains(back).then_some(())).await;
     let output = tollgate.output();
     assert!(output.contains("OOM") && !output.contains("carol"), "{output}");
-    assert_eq!(output.matches(logged).count(), 1, "{output}");
+    assert_eq!((output.matches(out).count(), output.matches(back).count()), (1, 1), "{output}");
 }
 
 /// Writes a CA, a certificate of it for `redis.test`, and that one's key; the names of the files.

@@ -1,19 +1,19 @@
 //! Chooses the store that the settings ask for.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::time::interval;
 use tokio::time::timeout;
 
 use crate::engine::AnyStore;
 use crate::settings::Settings;
 use crate::store::Directory;
+use crate::store::Fallback;
 use crate::store::memory::Memory;
 use crate::store::redis::CONNECT_TIMEOUT_DEFAULT;
 use crate::store::redis::Connector;
 use crate::store::redis::IdentityFiles;
+use crate::store::redis::Password;
 use crate::store::redis::Redis;
 use crate::store::redis::RedisSettings;
 use crate::store::redis::Subscriber;
@@ -37,7 +37,7 @@ pub struct Stores {
 /// When the settings of Redis can't be used. That it is out is no error.
 pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
     let files = (!settings.callers.is_empty()).then(Directory::files);
-    let Some(redis_settings) = redis_settings(settings)? else {
+    let Some(redis_settings) = redis_settings(settings) else {
         let store = AnyStore::Memory(Memory::new(settings.memory_keys_max));
         let directory = files.unwrap_or_default();
         return Ok(Stores { store, directory, connector: None, subscriber: None });
@@ -46,23 +46,24 @@ pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
     let (directory, subscriber) = match files {
         Some(files) => (files, None),
         None => {
-            let (redis, subscriber) = redis.directory(&redis_settings, settings.callers_cache)?;
+            let (redis, subscriber) = redis.directory(&redis_settings, settings.callers_cache);
             (Directory::Redis(redis), Some(subscriber))
         }
     };
-    let store = AnyStore::redis(redis);
+    let fallback = Fallback::new(settings.memory_keys_max, settings.outage_sidecars);
+    let store = AnyStore::redis(redis, fallback);
     Ok(Stores { store, directory, connector: Some(connector), subscriber })
 }
 
 /// Waits for the connection, so that the first requests are not answered by `on_outage`; but not for long.
 pub async fn connected(store: &AnyStore) {
-    let AnyStore::Redis(near) = store else {
+    let AnyStore::Redis(shared) = store else {
         return;
     };
-    let redis = near.store();
+    let redis = shared.near.store();
     let connected = async {
         let mut ticks = interval(PROBE_INTERVAL);
-        while !redis.is_connected() {
+        while !redis.breaker().is_healthy() {
             ticks.tick().await;
         }
     };
@@ -76,26 +77,24 @@ pub async fn connected(store: &AnyStore) {
 pub fn name(store: &AnyStore) -> String {
     match store {
         AnyStore::Memory(_) => "counting in memory".to_owned(),
-        AnyStore::Redis(near) => format!("counting in Redis at {}", near.store().address()),
+        AnyStore::Redis(shared) => {
+            format!("counting in Redis at {}", shared.near.store().address())
+        }
     }
 }
 
-fn redis_settings(settings: &Settings) -> anyhow::Result<Option<RedisSettings>> {
-    let Some(url) = &settings.redis_url else {
-        return Ok(None);
-    };
+fn redis_settings(settings: &Settings) -> Option<RedisSettings> {
+    let url = settings.redis_url.as_ref()?;
+    let text = || settings.redis_password.as_ref().map(|password| password.expose().to_owned());
     let password = match &settings.redis_password_file {
-        Some(path) => {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("can't read {} (redis_password_file)", path.display()))?;
-            // Editors end a file with a newline, which is no part of the password.
-            Some(text.trim_end_matches(['\r', '\n']).to_owned())
-        }
-        None => settings.redis_password.as_ref().map(|password| password.expose().to_owned()),
+        Some(path) => Some(Password::File(path.clone())),
+        None => text().map(Password::Text),
     };
+    let sentinels = settings.redis_sentinels.iter().map(|url| url.expose().to_owned());
     let files = settings.redis_tls_cert_file.clone().zip(settings.redis_tls_key_file.clone());
-    Ok(Some(RedisSettings {
+    Some(RedisSettings {
         url: url.expose().to_owned(),
+        sentinels: sentinels.collect(),
         username: settings.redis_username.clone(),
         password,
         database: settings.redis_database,
@@ -106,11 +105,13 @@ fn redis_settings(settings: &Settings) -> anyhow::Result<Option<RedisSettings>> 
         },
         deadline: settings.store_deadline,
         connect_timeout: CONNECT_TIMEOUT_DEFAULT,
-    }))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::settings::TABLE;
 
@@ -142,13 +143,11 @@ mod tests {
 
     #[test]
     fn every_setting_of_redis_reaches_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("password");
-        fs::write(&file, "hunter2\n").unwrap();
         let settings = settings(&[
             ("redis_url", "rediss://host"),
             ("redis_username", "user"),
-            ("redis_password_file", file.to_str().unwrap()),
+            ("redis_sentinels", "redis://a:26379, rediss://b:26379"),
+            ("redis_password_file", "password.txt"),
             ("redis_database", "3"),
             ("redis_tls_ca_file", "ca.pem"),
             ("redis_tls_server_name", "name"),
@@ -156,10 +155,12 @@ mod tests {
             ("redis_tls_key_file", "key.pem"),
             ("store_deadline", "7ms"),
         ]);
-        let redis = redis_settings(&settings).unwrap().unwrap();
+        let redis = redis_settings(&settings).unwrap();
         assert_eq!(redis.url, "rediss://host");
         assert_eq!(redis.username.as_deref(), Some("user"));
-        assert_eq!(redis.password.as_deref(), Some("hunter2"));
+        assert_eq!(redis.sentinels, ["redis://a:26379", "rediss://b:26379"]);
+        let file = |path: &Path| path == "password.txt";
+        assert!(matches!(redis.password, Some(Password::File(path)) if file(&path)));
         assert_eq!(redis.database, Some(3));
         assert_eq!(redis.deadline, Duration::from_millis(7));
         assert_eq!(redis.tls.ca_file.unwrap().to_str(), Some("ca.pem"));

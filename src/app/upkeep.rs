@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const PRESSURE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Places of each shard to look at each time: a million counters are passed in less than a minute.
-const PLACES: usize = 64;
+const PLACES: usize = 16;
 
 /// Looks after the store.
 #[derive(Debug)]
@@ -43,6 +43,7 @@ impl Upkeep {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => {
                     self.look();
+                    self.engine.pay_debts().await;
                     self.engine.tend_leases().await;
                 }
                 _ = readings.tick() => self.engine.read_pressure().await,
@@ -69,9 +70,10 @@ impl Upkeep {
                 self.metrics.memory_evictions.inc_by(memory.evicted().saturating_sub(told));
                 self.metrics.store_up.set(1);
             }
-            AnyStore::Redis(near) => {
-                self.metrics.store_up.set(i64::from(near.store().is_connected()));
-                self.engine.count_near();
+            AnyStore::Redis(shared) => {
+                let healthy = shared.near.store().breaker().is_healthy();
+                self.metrics.store_up.set(i64::from(healthy));
+                self.engine.count_shared();
             }
         }
     }

@@ -8,11 +8,9 @@ use serde_json::json;
 use smallvec::SmallVec;
 
 use crate::limit::Fit;
-use crate::limit::Hits;
 use crate::policy::AnswerMetadata;
 use crate::policy::Domain;
 use crate::policy::Mode;
-use crate::policy::OnOutage;
 use crate::policy::RuleLimit;
 use crate::store::Charge;
 use crate::store::Decision;
@@ -62,8 +60,7 @@ pub struct Happened<'p, 'r> {
 pub struct Charged<'p> {
     pub limit: &'p RuleLimit,
     charge: &'p Charge,
-    /// None while the store is out.
-    pub decision: Option<Decision>,
+    pub decision: Decision,
     /// The mode by which the request is judged.
     mode: Mode,
     reason: Reason,
@@ -80,15 +77,9 @@ impl Charged<'_> {
         self.charge.limit.capacity()
     }
 
-    /// Whether the limit did not have the hits, or would be answered so while the store is out.
+    /// Whether the limit did not have the hits, or denies them while the store is out.
     pub fn over(&self) -> bool {
-        match self.decision {
-            Some(decision) => decision.fit != Fit::Now,
-            None => match self.charge.hits {
-                Hits::Spend(hits) => 0 < hits && self.limit.on_outage == OnOutage::Deny,
-                Hits::GiveBack(_) => false,
-            },
-        }
+        self.decision.fit != Fit::Now
     }
 
     /// Whether it is only told.
@@ -103,24 +94,20 @@ impl Charged<'_> {
 
     /// How long until the same request would pass, if it doesn't and ever would.
     pub fn wait(&self) -> Option<Duration> {
-        match self.decision?.fit {
+        match self.decision.fit {
             Fit::AfterMs(ms) => Some(Duration::from_millis(ms)),
             Fit::Now | Fit::Never => None,
         }
     }
 
-    /// Hits that would still pass. While the store is out: all or none.
+    /// Hits that would still pass.
     pub fn remaining(&self) -> u64 {
-        match self.decision {
-            Some(decision) => decision.standing.remaining,
-            None if self.over() => 0,
-            None => self.capacity(),
-        }
+        self.decision.standing.remaining
     }
 
     /// How long until the limit is whole again.
     pub fn reset(&self) -> Option<Duration> {
-        self.decision?.standing.reset_ms.map(Duration::from_millis)
+        self.decision.standing.reset_ms.map(Duration::from_millis)
     }
 
     /// The wait of a refusal, or else the reset: the one time that the protocol has room for. What never
@@ -139,12 +126,9 @@ impl<'p> Judgement<'p> {
     pub fn new(domain: &'p Domain, happened: Happened<'p, '_>, modes: ModeSettings) -> Self {
         let Happened { plan, asker, decided } = happened;
         let outcome = decided.outcome.as_ref();
-        let fallback = outcome.is_none() && plan.denial.is_none();
+        let fallback = outcome.is_some_and(|outcome| outcome.fallback);
         let levels = outcome.map_or(&[][..], |outcome| &outcome.levels);
-        let charges = match plan.denial {
-            Some(_) => SmallVec::new(),
-            None => charges(plan, outcome, modes),
-        };
+        let charges = outcome.map(|outcome| charges(plan, outcome, modes)).unwrap_or_default();
         let mut tally = Tally::default();
         let mut left = charges.as_slice();
         for group in plan.batch.groups().take_while(|_| plan.denial.is_none()) {
@@ -171,6 +155,11 @@ impl<'p> Judgement<'p> {
     /// Every limit of the request, each once.
     pub fn charges(&self) -> &[Charged<'p>] {
         &self.charges
+    }
+
+    /// Whether the store was out, and the limits said what to answer then.
+    pub fn is_fallback(&self) -> bool {
+        self.fallback
     }
 
     /// Whether the request passes.
@@ -326,17 +315,15 @@ impl<'p> Judgement<'p> {
 /// Each charge of a plan with its decision.
 fn charges<'p>(
     plan: &'p Plan<'_>,
-    outcome: Option<&Outcome>,
+    outcome: &Outcome,
     modes: ModeSettings,
 ) -> SmallVec<[Charged<'p>; FEW]> {
-    let decisions = outcome.into_iter().flat_map(|outcome| &outcome.decisions);
-    let mut decisions = decisions.copied().map(Some).chain(std::iter::repeat(None));
-    let charges = plan.limits.iter().zip(&plan.batch.charges);
+    let charges = plan.limits.iter().zip(&plan.batch.charges).zip(&outcome.decisions);
     charges
-        .map(|(limit, charge)| Charged {
+        .map(|((limit, charge), decision)| Charged {
             limit,
             charge,
-            decision: decisions.next().flatten(),
+            decision: *decision,
             mode: modes.judged(limit.mode),
             reason: Reason::of(charge, outcome),
         })

@@ -103,7 +103,7 @@ impl Engine {
                 Some(_) => Decided::default(),
                 None if waits => self.decide(&plan, &asker, scene.patience).await,
                 None => {
-                    let outcome = self.charge(&plan.batch, scene.patience).await;
+                    let outcome = Some(self.charge(&plan.batch, scene.patience).await);
                     Decided { outcome, ..Decided::default() }
                 }
             };
@@ -144,7 +144,7 @@ impl Engine {
             peek.add(&Plan::new(scene.domain, &request, &asker, modes), &parts, modes);
         }
         let outcome = self.charge(&peek.batch, scene.patience).await;
-        let stands = peek.stands(outcome.as_ref());
+        let stands = peek.stands(&outcome);
         let told = choice.latency_key.as_deref().and_then(|key| entry(request, key));
         let now = self.settings.clock.now().timestamp();
         let latency = |index: usize| {
@@ -276,6 +276,7 @@ mod tests {
     use crate::engine::testing;
     use crate::engine::testing::Bench;
     use crate::engine::testing::START;
+    use crate::store::Fallback;
     use crate::store::redis::Redis;
     use crate::store::redis::RedisSettings;
 
@@ -433,7 +434,11 @@ descriptors:
     async fn without_a_store_latency_and_price_decide() {
         // Nobody runs the connector, so the store stays out.
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
-        let bench = testing::bench_on(AnyStore::redis(redis), POLICY, ModeSettings::default());
+        let bench = testing::bench_on(
+            AnyStore::redis(redis, Fallback::new(1_000, None)),
+            POLICY,
+            ModeSettings::default(),
+        );
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
         bench.tell("near", 400.0);
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");

@@ -26,7 +26,7 @@ use super::waiting::Turn;
 /// What came of asking the store.
 #[derive(Debug, Default)]
 pub struct Decided {
-    /// None if the store was not asked, or is out.
+    /// None if the store was not asked.
     pub outcome: Option<Outcome>,
     /// How long the request was held.
     pub waited: Duration,
@@ -69,7 +69,7 @@ impl Engine {
         let waits = plan.limits.iter().any(|limit| limit.wait.is_some());
         if !waits || self.settings.modes.shadow {
             let outcome = self.charge(&plan.batch, patience).await;
-            return Decided { outcome, ..Decided::default() };
+            return Decided { outcome: Some(outcome), ..Decided::default() };
         }
         // Boxed, because it is large and seldom.
         let (batch, limits) = (&plan.batch, plan.limits.as_slice());
@@ -96,11 +96,13 @@ impl<'h> Holding<'h> {
             Some(first) => (first, None, None),
             None => {
                 let outcome = self.engine.charge(self.batch, self.patience).await;
-                match self.bottleneck(outcome.as_ref()) {
-                    Some((first, wait)) if wait <= first.wait.up_to => (first, outcome, Some(wait)),
+                match self.bottleneck(&outcome) {
+                    Some((first, wait)) if wait <= first.wait.up_to => {
+                        (first, Some(outcome), Some(wait))
+                    }
                     longer => {
                         let queued = longer.map(|(_, wait)| Queued::first(wait));
-                        return Decided { outcome, queued, ..Decided::default() };
+                        return Decided { outcome: Some(outcome), queued, ..Decided::default() };
                     }
                 }
             }
@@ -134,14 +136,14 @@ impl<'h> Holding<'h> {
                 return self.refused(last.take(), at, queued).await;
             }
             let outcome = self.engine.charge(self.batch, &Patience::default()).await;
-            let Some((next, wait)) = self.bottleneck(outcome.as_ref()) else {
-                if outcome.as_ref().is_some_and(|outcome| outcome.admitted) {
+            let Some((next, wait)) = self.bottleneck(&outcome) else {
+                if outcome.admitted {
                     ticket.serve();
                 }
-                return Decided { outcome, ..Decided::default() };
+                return Decided { outcome: Some(outcome), ..Decided::default() };
             };
-            let who = self.who(outcome.as_ref());
-            *last = outcome;
+            let who = self.who(Some(&outcome));
+            *last = Some(outcome);
             if deadline < monotonic_now() + wait {
                 // It would hold its place in vain.
                 drop(ticket);
@@ -172,15 +174,15 @@ impl<'h> Holding<'h> {
     /// wait, it is only asked how the limits stand.
     async fn refused(&self, last: Option<Outcome>, at: Waitable, queued: Queued) -> Decided {
         let outcome = match last {
-            Some(outcome) => Some(outcome),
+            Some(outcome) => outcome,
             None => {
                 let mut batch = self.batch.clone();
                 batch.charges.iter_mut().for_each(|charge| charge.hits = Hits::Spend(0));
                 let told = self.engine.charge(&batch, self.patience).await;
-                told.map(|told| behind_others(told, at.charge, queued.expected))
+                behind_others(told, at.charge, queued.expected)
             }
         };
-        Decided { outcome, queued: Some(queued), ..Decided::default() }
+        Decided { outcome: Some(outcome), queued: Some(queued), ..Decided::default() }
     }
 
     /// A place, and when its turn would come if all before it asked for as much: not before the first
@@ -223,8 +225,10 @@ impl<'h> Holding<'h> {
 
     /// The charge that makes a refused request wait longest, if all that refuse it let it wait and time
     /// helps with each.
-    fn bottleneck(&self, outcome: Option<&Outcome>) -> Option<(Waitable, Duration)> {
-        let outcome = outcome.filter(|outcome| !outcome.admitted)?;
+    fn bottleneck(&self, outcome: &Outcome) -> Option<(Waitable, Duration)> {
+        if outcome.admitted {
+            return None;
+        }
         let mut longest: Option<(Waitable, Duration)> = None;
         let charges = self.batch.charges.iter().zip(&outcome.decisions).enumerate();
         for (index, (charge, decision)) in charges {

@@ -18,7 +18,6 @@ use crate::store::Outcome;
 
 use super::Code;
 use super::Reason;
-use super::answer::Charged;
 use super::answer::Judgement;
 use super::latencies::Latencies;
 use super::plan::Plan;
@@ -138,7 +137,8 @@ impl Live {
 
     /// Takes down the levels of pressure that a request met.
     pub fn press(&self, domain: &Domain, plan: &Plan<'_>, outcome: &Outcome) {
-        let Some(live) = self.domains.get(&domain.name) else { return };
+        let live = self.domains.get(&domain.name).filter(|_| !outcome.fallback);
+        let Some(live) = live else { return };
         for (rule, level) in plan.gauges.iter().zip(&outcome.levels) {
             live.pressure.get(&rule.path).map(|gauge| gauge.set(i64::from(*level)));
         }
@@ -169,7 +169,7 @@ impl Live {
         for charged in judgement.charges() {
             let Some(metrics) = live.limits.get(charged.limit.index) else { continue };
             match charged {
-                Charged { decision: None, .. } => metrics.fallback.inc(),
+                _ if judgement.is_fallback() => metrics.fallback.inc(),
                 charged if charged.over() && charged.is_shadow() => metrics.shadow_refused.inc(),
                 charged if charged.over() => metrics.refused.inc(),
                 _ if judgement.admitted() => metrics.admitted.inc(),
@@ -179,7 +179,7 @@ impl Live {
             let near = |standing: crate::limit::Standing| {
                 standing.remaining < charged.capacity().div_ceil(NEAR_PART)
             };
-            if charged.decision.is_some_and(|decision| near(decision.standing)) {
+            if !judgement.is_fallback() && near(charged.decision.standing) {
                 metrics.near.inc();
             }
         }

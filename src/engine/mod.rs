@@ -62,6 +62,7 @@ pub use request::Override;
 pub use request::Request;
 pub use request::RequestError;
 pub use store::AnyStore;
+pub use store::Shared;
 pub use verdict::Code;
 pub use verdict::Status;
 pub use verdict::StatusLimit;
@@ -139,9 +140,8 @@ impl Engine {
                 let Ok(request) = Request::try_new(&domain.name, peeks.to_vec()) else { continue };
                 let asker = Asker::new(&domain.classes, &request, Lineage::default());
                 let plan = Plan::new(domain, &request, &asker, self.settings.modes);
-                if let Some(outcome) = self.charge(&plan.batch, &Patience::default()).await {
-                    live.press(domain, &plan, &outcome);
-                }
+                let outcome = self.charge(&plan.batch, &Patience::default()).await;
+                live.press(domain, &plan, &outcome);
             }
         }
     }
@@ -209,19 +209,20 @@ impl Engine {
         }
     }
 
-    /// Has the store charge a batch. None if it could not while the request has patience.
-    async fn charge(&self, batch: &Batch, patience: &Patience) -> Option<Outcome> {
+    /// Has the store charge a batch; what the limits say of outages, if it could not while the request has
+    /// patience.
+    async fn charge(&self, batch: &Batch, patience: &Patience) -> Outcome {
         let metrics = &self.settings.metrics;
         let now = self.settings.clock.now();
         if batch.charges.is_empty() {
-            return Some(Outcome::nothing(now.timestamp()));
+            return Outcome::nothing(now.timestamp());
         }
         match &self.settings.store {
             // Its answer is a part of the check's time, and never fails.
-            AnyStore::Memory(memory) => Some(memory.charge_at(batch, now.timestamp())),
-            AnyStore::Redis(near) => {
-                let known = near.answer(batch, now);
-                if known.is_some() {
+            AnyStore::Memory(memory) => memory.charge_at(batch, now.timestamp()),
+            AnyStore::Redis(shared) => {
+                let Shared { near, fallback } = &**shared;
+                if let Some(known) = near.answer(batch, now) {
                     return known;
                 }
                 let stopwatch = Stopwatch::start();
@@ -230,8 +231,16 @@ impl Engine {
                 let elapsed = stopwatch.elapsed();
                 patience.spend(elapsed);
                 metrics.store_duration.observe(elapsed);
-                metrics.store_up.set(i64::from(outcome.is_ok()));
-                outcome.map_err(|error| metrics.store_error(error.kind())).ok()
+                match outcome {
+                    Ok(outcome) => {
+                        fallback.learn(batch, &outcome, now.timestamp());
+                        outcome
+                    }
+                    Err(error) => {
+                        metrics.store_error(error.kind());
+                        fallback.decide(batch, now.timestamp())
+                    }
+                }
             }
         }
     }
@@ -251,6 +260,7 @@ mod tests {
     use super::testing::descriptor;
     use super::*;
     use crate::policy::Unit;
+    use crate::store::Fallback;
     use crate::store::redis::Redis;
     use crate::store::redis::RedisSettings;
 
@@ -386,7 +396,11 @@ descriptors:
 - {key: b, limits: [5/day], on_outage: deny}";
         // Nobody runs the connector, so the store stays out.
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
-        let bench = bench_on(AnyStore::redis(redis), policy, ModeSettings::default());
+        let bench = bench_on(
+            AnyStore::redis(redis, Fallback::new(1_000, None)),
+            policy,
+            ModeSettings::default(),
+        );
         bench.check(&["a=1"], Code::Ok, &[5]).await;
         bench.check(&["a=1", "b=1"], Code::OverLimit, &[5, 0]).await;
         // A peek asks for nothing, so there is nothing to deny.

@@ -95,7 +95,7 @@ impl Peek {
     }
 
     /// How each candidate stands.
-    pub fn stands(&self, outcome: Option<&Outcome>) -> SmallVec<[Stand; FEW]> {
+    pub fn stands(&self, outcome: &Outcome) -> SmallVec<[Stand; FEW]> {
         self.candidates.iter().map(|looked| self.stand(looked, outcome)).collect()
     }
 
@@ -133,6 +133,7 @@ impl Peek {
             open: Open { hits: charge.open.hits, pressed: Vec::new() },
             bonuses: charge.bonuses.clone(),
             lease: Lease::Off,
+            on_outage: charge.on_outage,
             ahead: 0,
             until: None,
         });
@@ -153,10 +154,10 @@ impl Peek {
         Some(self.batch.gauges.len() - 1)
     }
 
-    fn stand(&self, looked: &Looked, outcome: Option<&Outcome>) -> Stand {
-        let Some(outcome) = outcome.filter(|_| !looked.denied) else {
-            return if looked.denied { Stand::Denied } else { Stand::Passes(None) };
-        };
+    fn stand(&self, looked: &Looked, outcome: &Outcome) -> Stand {
+        if looked.denied {
+            return Stand::Denied;
+        }
         let own: SmallVec<[&Want; FEW]> = looked
             .wants
             .iter()
@@ -168,7 +169,8 @@ impl Peek {
         }
         if tally.admitted() {
             let free = own.iter().map(|want| self.free(want, outcome));
-            return Stand::Passes(Some(free.fold(1.0, f64::min)));
+            let free = free.fold(1.0, f64::min);
+            return Stand::Passes(Some(free).filter(|_| !outcome.fallback));
         }
         let lacking = own.iter().filter(|want| !self.fits(want, outcome));
         let waits = lacking.map(|want| self.wait_ms(want, outcome));
@@ -181,7 +183,7 @@ impl Peek {
         match (want.hits, self.batch.charges[want.charge].limit.overdraft()) {
             (Hits::Spend(0) | Hits::GiveBack(_), _) => true,
             (hits, Overdraft::None) => hits.amount() <= remaining,
-            (_, Overdraft::Allow | Overdraft::Clip) => 0 < remaining,
+            (_, Overdraft::Allow | Overdraft::Clip | Overdraft::Owed) => 0 < remaining,
         }
     }
 

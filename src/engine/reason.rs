@@ -47,14 +47,13 @@ impl Reason {
         }
     }
 
-    /// Why a charge would be refused, when the store decided so; None while it is out.
-    pub(super) fn of(charge: &Charge, outcome: Option<&Outcome>) -> Self {
-        let levels = outcome.map_or(&[][..], |outcome| &outcome.levels);
-        let ended = |bonus: &Bonus| outcome.is_some_and(|outcome| bonus.until <= outcome.at);
+    /// Why a charge would be refused, when it was decided so.
+    pub(super) fn of(charge: &Charge, outcome: &Outcome) -> Self {
+        let ended = |bonus: &Bonus| bonus.until <= outcome.at;
         let whole = charge.limit.capacity();
         let open = charge.open.hits.min(whole);
         let pressed = charge.open.pressed.iter().any(|pressed| {
-            let level = levels.get(pressed.gauge).copied().map_or(0, usize::from);
+            let level = outcome.levels.get(pressed.gauge).copied().map_or(0, usize::from);
             let hits = level.checked_sub(1).and_then(|index| pressed.hits.get(index));
             hits.is_some_and(|hits| *hits < open)
         });

@@ -135,7 +135,7 @@ impl Means {
             rest -= taken;
         }
         match on.limit.overdraft() {
-            Overdraft::Allow => {
+            Overdraft::Allow | Overdraft::Owed => {
                 let room = COUNT_MAX.saturating_sub(on.used() + base);
                 Hits::Spend(base + rest.min(room))
             }
@@ -153,7 +153,7 @@ impl Means {
 /// How much must be left for `hits` to pass.
 fn need(limit: &Limit, hits: Hits) -> u64 {
     match (hits, limit.overdraft()) {
-        (Hits::GiveBack(_), _) => 0,
+        (Hits::GiveBack(_), _) | (_, Overdraft::Owed) => 0,
         (Hits::Spend(_), Overdraft::None) => hits.amount(),
         // A peek asks whether anything would pass.
         (Hits::Spend(_), Overdraft::Allow | Overdraft::Clip) => 1,

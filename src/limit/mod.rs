@@ -89,6 +89,8 @@ pub enum Overdraft {
     Allow,
     /// They pass; what the limit does not have is forgiven.
     Clip,
+    /// They have passed already, while the store was out, and count in full though the limit has none.
+    Owed,
 }
 
 /// One allowance: an amount, and how it comes back.

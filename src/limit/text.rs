@@ -27,6 +27,7 @@ impl fmt::Display for Overdraft {
             Self::None => "none",
             Self::Allow => "allow",
             Self::Clip => "clip",
+            Self::Owed => "owed",
         })
     }
 }

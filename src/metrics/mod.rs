@@ -8,6 +8,7 @@ mod callers;
 mod latency;
 mod near;
 mod process;
+mod shared;
 mod sharing;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ pub use latency::Latency;
 pub use near::NearMetrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
+pub use shared::SharedMetrics;
 pub use sharing::SharingMetrics;
 
 /// The media type of [`Metrics::encode`].
@@ -58,6 +60,8 @@ pub struct Metrics {
     pub callers: CallerMetrics,
     /// Of requests that are decided without asking the store.
     pub near: NearMetrics,
+    /// Of a store that several sidecars share.
+    pub shared: SharedMetrics,
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -186,6 +190,7 @@ impl Metrics {
             sharing: SharingMetrics::default(),
             callers: CallerMetrics::default(),
             near: NearMetrics::default(),
+            shared: SharedMetrics::default(),
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
@@ -302,6 +307,7 @@ impl Metrics {
         self.sharing.register(registry);
         self.callers.register(registry);
         self.near.register(registry);
+        self.shared.register(registry);
         root
     }
 

@@ -371,6 +371,7 @@ impl From<OutageFile> for OnOutage {
         match word {
             OutageFile::Allow => Self::Allow,
             OutageFile::Deny => Self::Deny,
+            OutageFile::Local => Self::Local,
         }
     }
 }

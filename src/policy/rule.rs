@@ -152,6 +152,8 @@ pub enum OnOutage {
     Allow,
     /// Refuse.
     Deny,
+    /// Decide by this sidecar's share of the limit.
+    Local,
 }
 
 impl fmt::Display for OnOutage {
@@ -159,6 +161,7 @@ impl fmt::Display for OnOutage {
         f.write_str(match self {
             Self::Allow => "allow",
             Self::Deny => "deny",
+            Self::Local => "local",
         })
     }
 }

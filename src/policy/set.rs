@@ -36,10 +36,22 @@ impl PolicySet {
     pub(super) fn new(domains: impl Iterator<Item = Domain>, warnings: Vec<Problem>) -> Self {
         let domains = domains.map(|domain| (domain.name.as_str().into(), domain)).collect();
         let mut set = Self { domains, warnings, hash: String::new() };
-        let digest = Sha256::digest(set.describe().to_string().as_bytes());
-        set.hash = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        set.hash.truncate(HASH_LEN);
+        set.hash = set.digest();
         set
+    }
+
+    /// A hash of all that [`PolicySet::describe`] tells, made a rule at a time: a large set's description is many
+    /// times as large as the set.
+    fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        let mut add = |told: &Value| hasher.update(told.to_string().as_bytes());
+        for domain in self.domains() {
+            add(&describe_domain(domain));
+            domain.rules().iter().for_each(|rule| add(&describe_rule(&domain.classes, rule)));
+        }
+        let mut hash: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        hash.truncate(HASH_LEN);
+        hash
     }
 
     /// A set without any domain: every request passes.
@@ -78,22 +90,28 @@ impl PolicySet {
     pub fn describe(&self) -> Value {
         let domain = |domain: &Domain| {
             let rules = domain.rules().iter().map(|rule| describe_rule(&domain.classes, rule));
-            let mut told = json!({
-                "domain": domain.name,
-                "timezone": domain.zone.iana_name(),
-                "answer": domain.answer.describe(),
-                "descriptors": rules.collect::<Value>(),
-            });
-            if let Some(classes) = domain.classes.describe() {
-                told["caller"] = classes;
-            }
-            if !domain.choices.is_empty() {
-                told["choices"] = domain.choices.iter().map(Choice::describe).collect();
-            }
+            let mut told = describe_domain(domain);
+            told["descriptors"] = rules.collect();
             told
         };
         json!({ "hash": self.hash, "domains": self.domains().into_iter().map(domain).collect::<Value>() })
     }
+}
+
+/// All but the rules.
+fn describe_domain(domain: &Domain) -> Value {
+    let mut told = json!({
+        "domain": domain.name,
+        "timezone": domain.zone.iana_name(),
+        "answer": domain.answer.describe(),
+    });
+    if let Some(classes) = domain.classes.describe() {
+        told["caller"] = classes;
+    }
+    if !domain.choices.is_empty() {
+        told["choices"] = domain.choices.iter().map(Choice::describe).collect();
+    }
+    told
 }
 
 fn describe_rule(classes: &Classes, rule: &Rule) -> Value {

@@ -48,8 +48,12 @@ pub struct Settings {
     pub http_address: SocketAddr,
     pub store_deadline: Duration,
     pub memory_keys_max: usize,
+    /// None: as many as are heard of.
+    pub outage_sidecars: Option<u32>,
     /// None: the embedded store. It may hold a password.
     pub redis_url: Option<Secret>,
+    /// Empty: the URL's host is the server itself.
+    pub redis_sentinels: Vec<Secret>,
     pub redis_username: Option<String>,
     pub redis_password: Option<Secret>,
     pub redis_password_file: Option<PathBuf>,
@@ -130,6 +134,8 @@ impl Settings {
         let has_cert = self.redis_tls_cert_file.is_some();
         let has_key = self.redis_tls_key_file.is_some();
         let needs_redis = [
+            ("outage_sidecars", self.outage_sidecars.is_some()),
+            ("redis_sentinels", !self.redis_sentinels.is_empty()),
             ("redis_username", self.redis_username.is_some()),
             ("redis_password", self.redis_password.is_some()),
             ("redis_password_file", self.redis_password_file.is_some()),

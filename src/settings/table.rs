@@ -154,9 +154,23 @@ pub const TABLE: &[Setting] = &[
         value: "NUMBER",
         default: "1000000",
         expected: "a whole number from 1 to 1000000000",
-        help: "Counters that the embedded store keeps before it gives up those nearest to their end",
+        help: "Counters that are kept in memory, by the embedded store or while Redis is out, before those \
+               nearest to their end are given up",
         set: |settings, text| {
             put(&mut settings.memory_keys_max, value::number(text, 1..=1_000_000_000))
+        },
+    },
+    Setting {
+        name: "outage_sidecars",
+        group: STORE,
+        value: "NUMBER",
+        default: "",
+        expected: "a whole number from 1 to 1000000",
+        help: "Among how many processes a limit with on_outage: local is shared while Redis is out. \
+               Unless set, they are counted by their heartbeats while it is there",
+        set: |settings, text| {
+            let sidecars = optional(text, |text| value::number(text, 1..=1_000_000));
+            put(&mut settings.outage_sidecars, sidecars)
         },
     },
     Setting {
@@ -167,6 +181,18 @@ pub const TABLE: &[Setting] = &[
         expected: "a URL such as redis://host:6379, rediss://host:6380 (TLS) or unix:///path",
         help: "Where counters are shared. Without it each process counts by itself, in memory",
         set: |settings, text| put(&mut settings.redis_url, optional(text, value::redis_url)),
+    },
+    Setting {
+        name: "redis_sentinels",
+        group: STORE,
+        value: "URL,...",
+        default: "",
+        expected: "a list of URLs such as redis://host:26379",
+        help: "Sentinels that know where the master is; redis_url then has the master's name as its host",
+        set: |settings, text| {
+            let sentinels = optional(text, value::redis_urls).map(Option::unwrap_or_default);
+            put(&mut settings.redis_sentinels, sentinels)
+        },
     },
     Setting {
         name: "redis_username",
@@ -192,7 +218,7 @@ pub const TABLE: &[Setting] = &[
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "A file that holds the password",
+        help: "A file that holds the password; it is read again for each connection",
         set: |settings, text| put(&mut settings.redis_password_file, optional(text, value::path)),
     },
     Setting {
@@ -333,7 +359,9 @@ impl Default for Settings {
             http_address: nowhere,
             store_deadline: Duration::ZERO,
             memory_keys_max: 0,
+            outage_sidecars: None,
             redis_url: None,
+            redis_sentinels: Vec::new(),
             redis_username: None,
             redis_password: None,
             redis_password_file: None,

@@ -106,6 +106,12 @@ pub fn redis_url(text: &str) -> Option<Secret> {
     url(text, &["redis", "rediss", "redis+unix", "unix"]).map(Secret)
 }
 
+/// URLs of servers that are found by host and port.
+pub fn redis_urls(text: &str) -> Option<Vec<Secret>> {
+    let one = |part: &str| url(part.trim(), &["redis", "rediss"]).map(Secret);
+    text.split(',').map(one).collect()
+}
+
 pub fn level(text: &str) -> Option<LevelFilter> {
     match text {
         OFF => Some(LevelFilter::OFF),

@@ -14,6 +14,7 @@ use crate::limit::Standing;
 use crate::policy::Key;
 use crate::policy::Lease;
 use crate::policy::Mode;
+use crate::policy::OnOutage;
 
 /// Charges of most requests: so many of anything take no allocation.
 pub const FEW: usize = 4;
@@ -54,6 +55,8 @@ pub struct Charge {
     pub bonuses: Vec<Bonus>,
     /// Whether hits of it may be taken ahead.
     pub lease: Lease,
+    /// What to answer while the store is out.
+    pub on_outage: OnOutage,
     /// Hits to take on top when the request passes, for a lease; zero for none. Only a charge of a sliding
     /// limit that is plain otherwise asks for any.
     pub ahead: u64,
@@ -116,6 +119,8 @@ pub struct Outcome {
     pub decisions: SmallVec<[Decision; FEW]>,
     /// The level by which the store decided, one for each gauge, in order.
     pub levels: SmallVec<[u8; 1]>,
+    /// The store was out, and this process decided by what the charges say of that.
+    pub fallback: bool,
 }
 
 /// The answer to one charge.
@@ -132,7 +137,8 @@ pub struct Decision {
 impl Outcome {
     /// The answer to a batch without charges.
     pub fn nothing(at: Timestamp) -> Self {
-        Self { admitted: true, at, decisions: SmallVec::new(), levels: SmallVec::new() }
+        let (decisions, levels) = (SmallVec::new(), SmallVec::new());
+        Self { admitted: true, at, decisions, levels, fallback: false }
     }
 }
 

@@ -54,7 +54,7 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     for record in records {
         record.forget(at);
     }
-    Outcome { admitted, at, decisions, levels }
+    Outcome { admitted, at, decisions, levels, fallback: false }
 }
 
 fn all_fit(decisions: &[Decision]) -> bool {
@@ -78,7 +78,7 @@ impl<'a> Decider<'a> {
         let mut places = SmallVec::new();
         for charge in &batch.charges {
             let record = &mut records[charge.key_index];
-            let place = record.place(charge.limit.tag());
+            let place = record.place(&charge.limit);
             charge.limit.settle(&mut record.states[place].state, now);
             places.push(place);
         }
@@ -277,6 +277,7 @@ mod tests {
     use crate::policy::Key;
     use crate::policy::Lease;
     use crate::policy::Mode;
+    use crate::policy::OnOutage;
 
     const WINDOW_MS: u64 = 60_000;
     const SLOT_MS: u64 = 1_000;
@@ -297,6 +298,7 @@ mod tests {
             open: Open::all(),
             bonuses: Vec::new(),
             lease: Lease::Auto,
+            on_outage: OnOutage::default(),
             ahead: 0,
             until: None,
         });

@@ -6,6 +6,7 @@
 
 use std::hash::BuildHasher;
 use std::mem;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -27,10 +28,12 @@ use super::decide::decide;
 use super::record::Record;
 use crate::clock::Now;
 use crate::clock::Timestamp;
+use crate::limit::Limit;
 use crate::policy::Key;
 
-/// Shards; a power of two well above the cores of any sidecar.
-const SHARDS: usize = 64;
+/// Shards: well above the cores of any sidecar, and so many that one which grows, and moves its counters meanwhile,
+/// keeps nobody waiting for long. A power of two.
+const SHARDS: usize = 256;
 
 /// Places that the hand passes with each charge: more than the one that a charge can add.
 const HAND_STEPS: usize = 2;
@@ -44,6 +47,14 @@ pub struct Memory {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     evicted: AtomicU64,
+}
+
+/// What is in use of a limit under a key.
+#[derive(Clone, Debug)]
+pub struct Spent {
+    pub key: Key,
+    pub limit: Arc<Limit>,
+    pub hits: u64,
 }
 
 #[derive(Debug)]
@@ -102,6 +113,39 @@ impl Memory {
             self.evicted.fetch_add(evicted, Ordering::Relaxed);
         }
         outcome
+    }
+
+    /// Takes out what up to about `max` live counters have in use at a time, each of another limit or key.
+    pub fn drain(&self, max: usize, at: Timestamp) -> Vec<Spent> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            while all.len() < max {
+                let Some((key, record)) = shard.records.pop() else { break };
+                for mut entry in record.states {
+                    let limit = entry.limit;
+                    limit.settle(&mut entry.state, at);
+                    let hits = limit.used(&entry.state, at);
+                    if 0 < hits {
+                        all.push(Spent { key: key.clone(), limit, hits });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// How much of a limit is in use under a key.
+    pub fn used(&self, key: &Key, limit: &Arc<Limit>, at: Timestamp) -> u64 {
+        let place = self.place(key);
+        let shard = lock(&self.shards[place.shard]);
+        let record = shard.find(&place).and_then(|index| shard.records.get_index(index));
+        let entry = record.and_then(|(_, record)| Some(&record.states[record.find(limit)?]));
+        entry.map_or(0, |entry| {
+            let mut state = entry.state.clone();
+            limit.settle(&mut state, at);
+            limit.used(&state, at)
+        })
     }
 
     fn place<'k>(&self, key: &'k Key) -> Place<'k> {

@@ -4,8 +4,10 @@
 //! agrees, or nothing is spent. Every store passes the same contract suite.
 
 mod batch;
+mod breaker;
 mod decide;
 mod directory;
+mod fallback;
 pub mod memory;
 pub mod near;
 mod record;
@@ -27,11 +29,14 @@ pub use batch::Open;
 pub use batch::Outcome;
 pub use batch::Pressed;
 pub use batch::Tally;
+pub use breaker::Breaker;
+pub use breaker::Health;
 pub use directory::Change;
 pub use directory::Directory;
 pub use directory::DirectoryError;
 pub use directory::Page;
 pub use directory::Record;
+pub use fallback::Fallback;
 
 /// Keeps counters.
 pub trait Store: Send + Sync {
@@ -58,9 +63,12 @@ pub enum StoreError {
     /// So many requests wait for the store that this one would in vain.
     #[error("too many requests wait for the store")]
     Crowded,
-    /// The store answered with an error.
-    #[error("the store refused")]
-    Refused(#[source] ::redis::RedisError),
+    /// The store answered with an error: it takes nobody's charges now.
+    #[error("the store refused: {0}")]
+    Refused(::redis::RedisError),
+    /// Something that is no counter stands under a key of the request.
+    #[error("a key of the request can't be read: {reason}")]
+    Foreign { reason: String },
     /// The store answered with something that is no outcome.
     #[error("the store's answer makes no sense: {reason}")]
     Garbled { reason: String },
@@ -74,6 +82,7 @@ impl StoreError {
             Self::Late { .. } => "late",
             Self::Crowded => "crowded",
             Self::Refused(_) => "refused",
+            Self::Foreign { .. } => "foreign",
             Self::Garbled { .. } => "garbled",
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
+use crate::limit::Limit;
 use crate::limit::State;
 
 /// The states of one rule's limits for one path.
@@ -19,7 +20,8 @@ pub struct Record {
 /// The state of one limit.
 #[derive(Debug)]
 pub struct Entry {
-    tag: Arc<str>,
+    /// The limit as it was when something was first spent of it: its tag tells which one it is.
+    pub limit: Arc<Limit>,
     pub state: State,
     /// When the state is empty by itself; None for one that never is.
     pub expiry_ms: Option<u64>,
@@ -61,13 +63,19 @@ impl Record {
         self.states.iter().try_fold(latest, |latest, entry| Some(entry.expiry_ms?.max(latest)))
     }
 
-    /// The place of the state under `tag`, which is new if it wasn't there.
-    pub fn place(&mut self, tag: &Arc<str>) -> usize {
-        let known = self.states.iter().position(|entry| entry.tag == *tag);
-        known.unwrap_or_else(|| {
-            self.states.push(Entry { tag: tag.clone(), state: State::Empty, expiry_ms: Some(0) });
+    /// The place of a limit's state, which is new if it wasn't there.
+    pub fn place(&mut self, limit: &Arc<Limit>) -> usize {
+        self.find(limit).unwrap_or_else(|| {
+            let (limit, state) = (limit.clone(), State::Empty);
+            self.states.push(Entry { limit, state, expiry_ms: Some(0) });
             self.states.len() - 1
         })
+    }
+
+    /// The place of a limit's state.
+    pub fn find(&self, limit: &Arc<Limit>) -> Option<usize> {
+        let same = |known: &Arc<Limit>| Arc::ptr_eq(known, limit) || known.tag() == limit.tag();
+        self.states.iter().position(|entry| same(&entry.limit))
     }
 
     /// The level of the record's gauge.

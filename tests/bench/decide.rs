@@ -28,6 +28,7 @@ use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
 use tollgate::policy::Lease;
 use tollgate::policy::Mode;
+use tollgate::policy::OnOutage;
 use tollgate::policy::PolicySet;
 use tollgate::policy::Source;
 use tollgate::policy::compile;
@@ -151,6 +152,7 @@ fn batch(policies: &PolicySet) -> Batch {
         open: Open::all(),
         bonuses: Vec::new(),
         lease: Lease::Off,
+        on_outage: OnOutage::default(),
         ahead: 0,
         until: None,
     });

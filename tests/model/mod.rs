@@ -162,8 +162,8 @@ impl Round {
     fn held_refusals(&self, bench: &Bench) -> u64 {
         match bench.engine.store() {
             AnyStore::Memory(_) => 0,
-            AnyStore::Redis(near) => {
-                near.counts(Now::Given(Timestamp::from_ms(self.now_ms))).refused
+            AnyStore::Redis(shared) => {
+                shared.near.counts(Now::Given(Timestamp::from_ms(self.now_ms))).refused
             }
         }
     }

@@ -18,6 +18,7 @@ use tollgate::limit::Sliding;
 use tollgate::policy::Key;
 use tollgate::policy::Lease;
 use tollgate::policy::Mode;
+use tollgate::policy::OnOutage;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
 use tollgate::store::Gauge;
@@ -93,6 +94,7 @@ pub fn batch(charges: &[(&str, usize, Mode, &Arc<Limit>, Hits)]) -> Batch {
             open: Open::all(),
             bonuses: Vec::new(),
             lease: Lease::Off,
+            on_outage: OnOutage::default(),
             ahead: 0,
             until: None,
         });

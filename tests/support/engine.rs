@@ -17,6 +17,7 @@ use tollgate::policy::Source;
 use tollgate::policy::compile;
 use tollgate::policy::compile_callers;
 use tollgate::store::Directory;
+use tollgate::store::Fallback;
 use tollgate::store::memory::Memory;
 use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisSettings;
@@ -45,8 +46,11 @@ impl Bench {
         let settings = RedisSettings { deadline: PATIENCE, ..RedisSettings::new(&server.url()) };
         let (redis, connector) = Redis::try_new(&settings).unwrap();
         let task = tokio::spawn(connector.run(std::future::pending()));
-        until("the store is connected", || redis.is_connected()).await;
-        Self { engine: engine(AnyStore::redis(redis), clock), task: Some(task) }
+        until("the store is connected", || redis.breaker().is_healthy()).await;
+        Self {
+            engine: engine(AnyStore::redis(redis, Fallback::new(1_000, None)), clock),
+            task: Some(task),
+        }
     }
 
     /// Puts a policy in force.

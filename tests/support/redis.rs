@@ -115,7 +115,7 @@ impl Connected {
     }
 
     pub async fn ready(&self) {
-        until("the store is connected", || self.store.is_connected()).await;
+        until("the store is connected", || self.store.breaker().is_healthy()).await;
     }
 }
 

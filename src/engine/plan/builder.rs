@@ -186,6 +186,7 @@ impl<'p> Builder<'_, 'p, '_> {
                 hits: Hits::Spend(0),
                 bonuses: bonuses.unwrap_or_default(),
                 lease: if is_shared_out { Lease::Off } else { rule_limit.lease },
+                on_outage: rule_limit.on_outage,
                 ahead: 0,
                 until: None,
             });

@@ -154,7 +154,9 @@ proptest! {
         prop_assert_eq!(after, before.saturating_sub(asked));
         let spent: u64 = means.bonuses.iter().map(|bonus| bonus.spent).sum();
         match finds.overdraft {
-            Overdraft::None | Overdraft::Allow => prop_assert_eq!(base.amount() + spent, asked),
+            Overdraft::None | Overdraft::Allow | Overdraft::Owed => {
+                prop_assert_eq!(base.amount() + spent, asked);
+            }
             Overdraft::Clip => prop_assert_eq!(base.amount() + spent, asked.min(before)),
         }
         for bonus in &means.bonuses {

@@ -294,12 +294,7 @@ fn lease(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<LeaseFile>
 }
 
 fn on_outage(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<OutageFile>> {
-    let node = fields.get("on_outage")?;
-    if node.scalar() == Some("local") {
-        reader.error(node.span.clone(), "`on_outage: local` is not supported by this version");
-        return None;
-    }
-    reader.word(node, "`on_outage`", OutageFile::WORDS)
+    reader.word(fields.get("on_outage")?, "`on_outage`", OutageFile::WORDS)
 }
 
 fn answer(reader: &mut Reader<'_>, node: &Node) -> AnswerFile {

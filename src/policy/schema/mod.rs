@@ -297,6 +297,8 @@ words! {
         Allow = "allow",
         /// Refuse.
         Deny = "deny",
+        /// Enforce this sidecar's share of the limit, and charge what was spent once the store is back.
+        Local = "local",
     }
 }
 

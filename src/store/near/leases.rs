@@ -133,7 +133,7 @@ impl Leases {
             }
         }
         self.answered.fetch_add(1, Ordering::Relaxed);
-        Some(Outcome { admitted: true, at, decisions, levels: SmallVec::new() })
+        Some(Outcome { decisions, ..Outcome::nothing(at) })
     }
 
     fn unspend(&self, batch: &Batch, paid: &[Paid<'_>]) {

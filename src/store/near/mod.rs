@@ -28,6 +28,7 @@ use crate::clock::Stopwatch;
 use crate::limit::Hits;
 use crate::policy::Lease;
 use crate::policy::Mode;
+use crate::policy::OnOutage;
 
 use leases::Leases;
 use leases::Return;
@@ -257,6 +258,7 @@ fn batches(returns: &[Return]) -> Vec<Batch> {
             open: Open::all(),
             bonuses: Vec::new(),
             lease: Lease::Off,
+            on_outage: OnOutage::default(),
             ahead: 0,
             until: Some(left.until),
         });
@@ -369,6 +371,7 @@ mod tests {
             open: Open::all(),
             bonuses: Vec::new(),
             lease: Lease::Auto,
+            on_outage: OnOutage::default(),
             ahead: 0,
             until: None,
         });

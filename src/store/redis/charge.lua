@@ -14,8 +14,8 @@
 --            ONE_PLAIN), each with its MARKs; then its charges, packed by pack.rs as CHARGE below:
 --            key       which of keys
 --            group     charges of one group stand or fall together; counted from 1
---            mode      0 enforce, 1 quota, 2 shadow; and MODES times 1, 2 or 3 if it is special: with an
---                      overdraft of none, allow or clip
+--            mode      0 enforce, 1 quota, 2 shadow; and MODES times 1, 2, 3 or 4 if it is special: with an
+--                      overdraft of none, allow, clip or owed
 --            kind      the algorithm, one of those below
 --            hits      to spend; below zero: to give back; zero: a peek
 --            capacity  the most that can be spent at once

@@ -1,50 +1,47 @@
 //! The connection to the server: one that all requests share, and a task that keeps it up and sends their groups.
 //!
-//! Requests never connect. They join a group that the task sends, or are told that there is no connection; when an
-//! answer fails to come they raise a doubt and go. The task pings a doubted connection (and, now and
-//! then, an idle one) and replaces it if the ping fails. So one place decides what is broken, a stalled
-//! peer is found as surely as a closed one, and a slow moment of a healthy server costs no reconnect.
+//! Requests never connect. They join a group that the task sends, or are told that the server is left alone; when an
+//! answer fails to come they raise a doubt and go. The task looks at a doubted connection (and, now and
+//! then, at an idle one) by a heartbeat, and replaces it if there is no answer, or if the server has become a
+//! replica. So one place decides what is broken, a stalled peer is found as surely as a closed one, and a slow
+//! moment of a healthy server costs no reconnect.
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::redis::AsyncConnectionConfig;
-use ::redis::Client;
 use ::redis::Cmd;
 use ::redis::ErrorKind;
 use ::redis::RedisError;
-use ::redis::RedisFuture;
 use ::redis::ServerErrorKind;
 use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
-use ::redis::io::AsyncDNSResolver;
 use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 use tokio::time;
 
+use super::connect::ConnectError;
+use super::connect::connect;
 use super::group::Asking;
 use super::group::Group;
 use super::group::Queue;
+use super::heart;
+use super::heart::Heart;
 use super::reply::Reply;
 use super::script::Dialect;
+use super::settings::Login;
 use super::settings::RedisSettings;
 use super::settings::RedisSettingsError;
+use crate::clock::Stopwatch;
+use crate::store::Breaker;
 use crate::store::StoreError;
 
-/// Requests that may wait to be written; more wait for their turn until their deadline.
-const PIPELINE_LEN_MAX: usize = 1_024;
-
-/// How often an idle connection is looked at.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// A doubted connection that has no answer to a ping for so long is given up: a hundred deadlines, so that
-/// a server that is merely slow keeps its connection, and short against an outage.
+/// A connection that has no answer to a look for so long is given up: a hundred deadlines, so that a server that is
+/// merely slow keeps its connection, and short against an outage.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The pause after a failed attempt: it doubles from the first to the last, less up to half by chance.
@@ -55,28 +52,24 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Link {
     address: String,
-    state: ArcSwap<State>,
+    /// How long a request waits.
+    deadline: Duration,
+    connection: ArcSwapOption<MultiplexedConnection>,
+    breaker: Breaker,
+    /// Why the server was last left alone.
+    reason: ArcSwap<String>,
     /// Requests that wait to be sent.
     queue: Queue,
     doubt: Notify,
-    /// Why the server refused a charge, until it takes one.
-    refusal: ArcSwapOption<String>,
+    /// Who the server was when it was last connected to.
+    heart: Heart,
     connects: AtomicU64,
-}
-
-#[derive(Debug)]
-enum State {
-    Up(MultiplexedConnection),
-    /// The reason.
-    Down(String),
 }
 
 /// Keeps the connection up: the task behind a [`super::Redis`].
 #[derive(Debug)]
 pub struct Connector {
-    client: Client,
-    config: AsyncConnectionConfig,
-    connect_timeout: Duration,
+    settings: RedisSettings,
     link: Arc<Link>,
 }
 
@@ -86,9 +79,14 @@ impl Link {
         &self.address
     }
 
-    /// Whether there is a connection that was good when it was last looked at.
-    pub fn is_up(&self) -> bool {
-        matches!(**self.state.load(), State::Up(_))
+    /// How the server is.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// What is known of the sidecars that share the server.
+    pub fn heart(&self) -> &Heart {
+        &self.heart
     }
 
     /// How often a connection was made, the first time included.
@@ -96,69 +94,79 @@ impl Link {
         self.connects.load(Ordering::Relaxed)
     }
 
-    /// Asks the task to look at the connection at once.
-    pub fn doubt(&self) {
-        self.doubt.notify_one();
-    }
-
-    /// Notes that the server refused a charge, as a replica does or one without memory.
-    pub fn refused(&self, reason: &RedisError) {
-        self.refusal.store(Some(Arc::new(reason.to_string())));
-    }
-
-    /// Notes that the server took a charge.
-    pub fn accepted(&self) {
-        if self.refusal.load().is_some() {
-            self.refusal.store(None);
+    /// Waits for a call until the request's time is up, and learns from it how the server is.
+    ///
+    /// # Errors
+    /// As the call, or when the server is left alone, or late.
+    pub async fn in_time<T>(
+        &self,
+        left: Duration,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if !self.breaker.is_healthy() {
+            return Err(self.unavailable());
         }
-    }
-
-    /// Logs that the server has begun or ceased to refuse charges, if that was not `told`, and says whether
-    /// it refuses them. Not for the requests themselves: one bad record among good ones would flood.
-    fn tell_refusal(&self, told: bool) -> bool {
-        let address = self.address.as_str();
-        let refusal = self.refusal.load_full();
-        match refusal.as_deref() {
-            Some(reason) if !told => {
-                tracing::warn!(store.address = address, reason, "Redis refuses charges");
+        let late = |_| StoreError::Late { deadline: self.deadline };
+        let answer = time::timeout(left, call).await.map_err(late).flatten();
+        match &answer {
+            Ok(_) => self.breaker.answered(),
+            Err(error) => {
+                if self.breaker.failed(error) {
+                    self.tell_broken(&error.to_string());
+                }
+                self.doubt.notify_one();
             }
-            None if told => tracing::info!(store.address = address, "Redis takes charges again"),
-            Some(_) | None => {}
         }
-        refusal.is_some()
+        answer
     }
 
     /// Charges a request together with others.
     pub async fn charge(&self, asking: &Asking<'_>) -> Result<Reply, StoreError> {
-        if let State::Down(reason) = &**self.state.load() {
-            return Err(self.disconnected(reason.clone()));
-        }
         let told = self.queue.join(asking)?;
-        told.await.unwrap_or_else(|_| Err(self.disconnected("the connection is gone".to_owned())))
+        told.await.unwrap_or_else(|_| Err(self.unavailable()))
     }
 
     /// Sends a command and returns what the server answers, be it an error.
     pub async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let mut connection = match &**self.state.load() {
-            State::Up(connection) => connection.clone(),
-            State::Down(reason) => return Err(self.disconnected(reason.clone())),
+        let connection = self.connection.load_full().filter(|_| self.breaker.is_healthy());
+        let Some(connection) = connection else {
+            return Err(self.unavailable());
         };
-        match connection.send_packed_command(command).await {
+        match MultiplexedConnection::clone(&connection).send_packed_command(command).await {
             Ok(value) => Ok(value),
-            Err(error) if is_answer(&error) => Err(StoreError::Refused(error)),
-            Err(error) => {
-                self.doubt();
-                Err(self.disconnected(error.to_string()))
+            Err(error) if is_of_key(&error) => {
+                Err(StoreError::Foreign { reason: error.to_string() })
             }
+            Err(error) if is_answer(&error) => Err(StoreError::Refused(error)),
+            Err(error) => Err(self.disconnected(error.to_string())),
         }
+    }
+
+    fn unavailable(&self) -> StoreError {
+        self.disconnected(String::clone(&self.reason.load()))
     }
 
     fn disconnected(&self, reason: String) -> StoreError {
         StoreError::Disconnected { address: self.address.clone(), reason }
     }
 
-    fn set_down(&self, reason: String) {
-        self.state.store(Arc::new(State::Down(reason)));
+    /// Leaves the server alone.
+    fn break_down(&self, reason: &str) {
+        if self.breaker.break_down() {
+            self.tell_broken(reason);
+        }
+    }
+
+    fn tell_broken(&self, reason: &str) {
+        self.reason.store(Arc::new(reason.to_owned()));
+        tracing::warn!(store.address = self.address, reason, "Redis is out and left alone");
+    }
+
+    /// Has the server be asked, because it was found well.
+    fn recover(&self, news: &str) {
+        if self.breaker.found_well() {
+            tracing::info!(store.address = self.address, "{news}");
+        }
     }
 }
 
@@ -167,18 +175,19 @@ impl Connector {
     pub fn try_new(settings: &RedisSettings) -> Result<(Self, Arc<Link>), RedisSettingsError> {
         // Another part of the process may have chosen the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = settings.client()?;
-        let config = config(settings)?;
+        settings.check()?;
         let link = Arc::new(Link {
-            address: client.get_connection_info().addr().to_string(),
-            state: ArcSwap::from_pointee(State::Down("not connected yet".to_owned())),
+            address: settings.address()?,
+            deadline: settings.deadline,
+            connection: ArcSwapOption::empty(),
+            breaker: Breaker::default(),
+            reason: ArcSwap::from_pointee("not connected yet".to_owned()),
             queue: Queue::default(),
             doubt: Notify::new(),
-            refusal: ArcSwapOption::empty(),
+            heart: Heart::new(),
             connects: AtomicU64::new(0),
         });
-        let connect_timeout = settings.connect_timeout;
-        Ok((Self { client, config, connect_timeout, link: link.clone() }, link))
+        Ok((Self { settings: settings.clone(), link: link.clone() }, link))
     }
 
     /// Connects and reconnects until `shutdown`.
@@ -187,12 +196,20 @@ impl Connector {
             () = shutdown => {}
             () = self.keep_up() => {}
         }
-        self.link.set_down("shutting down".to_owned());
+        if let Some(connection) = self.link.connection.swap(None) {
+            let mut connection = MultiplexedConnection::clone(&connection);
+            // Whoever doesn't hear of it knows it a few heartbeats later.
+            let _ = time::timeout(PROBE_TIMEOUT, self.link.heart.stop(&mut connection)).await;
+        }
+        self.link.reason.store(Arc::new("shutting down".to_owned()));
+        self.link.breaker.break_down();
     }
 
     async fn keep_up(&self) {
+        let link = &self.link;
         let mut failures = 0;
         loop {
+            link.breaker.probe();
             let reason = match self.connect().await {
                 Ok((connection, dialect)) => {
                     failures = 0;
@@ -200,36 +217,41 @@ impl Connector {
                 }
                 Err(reason) => reason,
             };
-            if failures == 0 {
-                tracing::warn!(store.address = self.link.address, reason, "no connection to Redis");
+            link.breaker.found_broken();
+            link.connection.store(None);
+            if failures == 0 && !link.breaker.break_down() {
+                // It was left alone before: this is another reason, or the first one.
+                link.reason.store(Arc::new(reason));
+            } else if failures == 0 {
+                link.tell_broken(&reason);
             }
-            self.link.set_down(reason);
-            self.link.queue.clear();
+            link.queue.clear();
             time::sleep(pause(failures)).await;
             failures += 1;
         }
     }
 
-    /// A connection whose server knows the code, and how it does.
+    /// A connection to a server that knows the code and takes charges, and how it knows it.
     async fn connect(&self) -> Result<(MultiplexedConnection, Dialect), String> {
         let connecting = async {
-            let mut connection =
-                self.client.get_multiplexed_async_connection_with_config(&self.config).await?;
+            let mut connection = connect(&self.settings, Login::Charges).await?;
             // Told here, the code costs no request a second round trip.
             let dialect = tell_code(&mut connection).await?;
-            Ok::<_, RedisError>((connection, dialect))
+            self.link.heart.beat(&mut connection).await?;
+            Ok::<_, ConnectError>((connection, dialect))
         };
-        match time::timeout(self.connect_timeout, connecting).await {
+        let timeout = self.settings.connect_timeout;
+        match time::timeout(timeout, connecting).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("connecting took over {} ms", self.connect_timeout.as_millis())),
+            Err(_) => Err(format!("connecting took over {} ms", timeout.as_millis())),
         }
     }
 
     /// Serves a connection until it is broken, and says why it is.
     async fn serve(&self, connection: MultiplexedConnection, dialect: Dialect) -> String {
-        tracing::info!(store.address = self.link.address, "connected to Redis");
-        self.link.state.store(Arc::new(State::Up(connection.clone())));
+        self.link.connection.store(Some(Arc::new(connection.clone())));
         self.link.connects.fetch_add(1, Ordering::Relaxed);
+        self.link.recover("connected to Redis");
         let sender = || Sender { link: &self.link, connection: connection.clone(), dialect };
         tokio::select! {
             reason = self.watch(connection.clone()) => reason,
@@ -241,18 +263,28 @@ impl Connector {
 
     /// Looks at a connection until it is broken, and says why it is.
     async fn watch(&self, mut connection: MultiplexedConnection) -> String {
-        let mut told = false;
+        let link = &self.link;
         loop {
-            // Either a doubt or a heartbeat: both are answered by a ping.
-            if time::timeout(HEARTBEAT, self.link.doubt.notified()).await.is_err() {
-                told = self.link.tell_refusal(told);
+            match link.breaker.is_healthy() {
+                // Whatever ends the wait, a heartbeat is due.
+                true => drop(time::timeout(heart::INTERVAL, link.doubt.notified()).await),
+                false => {
+                    link.queue.clear();
+                    time::sleep(link.breaker.pause()).await;
+                }
             }
-            let mut ping = Cmd::new();
-            ping.arg("PING");
-            let answer = connection.send_packed_command(&ping);
-            match time::timeout(PROBE_TIMEOUT, answer).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) if is_answer(&error) => {}
+            link.breaker.probe();
+            let stopwatch = Stopwatch::start();
+            match time::timeout(PROBE_TIMEOUT, link.heart.beat(&mut connection)).await {
+                Ok(Ok(())) if stopwatch.elapsed() <= link.deadline => {
+                    link.recover("Redis answers again");
+                }
+                // Slow, but there; requests find out themselves whether it is too slow.
+                Ok(Ok(())) => link.breaker.found_broken(),
+                Ok(Err(error)) if is_answer(&error) && !is_of_replica(&error) => {
+                    link.break_down(&error.to_string());
+                    link.breaker.found_broken();
+                }
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) => return "it does not answer".to_owned(),
             }
@@ -266,7 +298,7 @@ async fn tell_code(connection: &mut MultiplexedConnection) -> Result<Dialect, Re
     match answer.and_then(Value::extract_error) {
         Ok(_) => Ok(Dialect::Library),
         Err(error) if is_known_already(&error) => Ok(Dialect::Library),
-        Err(error) if is_answer(&error) => {
+        Err(error) if has_no_functions(&error) => {
             let load = Dialect::Script.load();
             connection.send_packed_command(&load).await?.extract_error()?;
             Ok(Dialect::Script)
@@ -288,21 +320,14 @@ impl Sender<'_> {
             let group = self.link.queue.next().await;
             match self.send(&group).await {
                 Ok(Value::BulkString(bytes)) => {
-                    self.link.accepted();
                     group.answer(Ok(&bytes));
                 }
                 Ok(_) => {
                     let reason = "it is no string of bytes".to_owned();
                     group.answer(Err(StoreError::Garbled { reason }));
                 }
-                Err(error) if is_answer(&error) => {
-                    self.link.refused(&error);
-                    group.answer(Err(StoreError::Refused(error)));
-                }
-                Err(error) => {
-                    self.link.doubt();
-                    group.answer(Err(self.link.disconnected(error.to_string())));
-                }
+                Err(error) if is_answer(&error) => group.answer(Err(StoreError::Refused(error))),
+                Err(error) => group.answer(Err(self.link.disconnected(error.to_string()))),
             }
         }
     }
@@ -320,19 +345,6 @@ impl Sender<'_> {
     }
 }
 
-/// How to connect to the server of the settings.
-pub fn config(settings: &RedisSettings) -> Result<AsyncConnectionConfig, RedisSettingsError> {
-    let config = AsyncConnectionConfig::new()
-        .set_pipeline_buffer_size(PIPELINE_LEN_MAX)
-        // Each call has a deadline of its own; two timers would be one too many.
-        .set_response_timeout(None)
-        .set_connection_timeout(None);
-    Ok(match (&settings.tls.server_name, settings.host()?) {
-        (Some(_), Some(host)) => config.set_dns_resolver(HostOf(host)),
-        _ => config,
-    })
-}
-
 /// Whether the server has a library of that name, whose hash says that it is the same one.
 fn is_known_already(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("already exists"))
@@ -342,6 +354,25 @@ fn is_known_already(error: &RedisError) -> bool {
 fn is_unknown_code(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
         || error.detail().is_some_and(|detail| detail.contains("Function not found"))
+}
+
+/// Whether the server has no functions, or none for us.
+fn has_no_functions(error: &RedisError) -> bool {
+    use ServerErrorKind::NoPerm;
+    use ServerErrorKind::ResponseError;
+    matches!(error.kind(), ErrorKind::Server(ResponseError | NoPerm))
+}
+
+/// Whether the server has something against the key, and not against us.
+fn is_of_key(error: &RedisError) -> bool {
+    error.code() == Some("WRONGTYPE")
+}
+
+/// Whether the server is a replica, which takes no charges: its master is to be found.
+fn is_of_replica(error: &RedisError) -> bool {
+    use ServerErrorKind::MasterDown;
+    use ServerErrorKind::ReadOnly;
+    matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown))
 }
 
 /// Whether the server itself answered so, in which case the connection is good.
@@ -358,37 +389,9 @@ pub fn pause(failures: u32) -> Duration {
     whole - less
 }
 
-/// Resolves every name to the addresses of one host: the server is asked for by the name on its
-/// certificate, and found by another.
-struct HostOf(String);
-
-impl AsyncDNSResolver for HostOf {
-    fn resolve<'a, 'b: 'a>(
-        &'a self,
-        _name: &'b str,
-        port: u16,
-    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((self.0.as_str(), port)).await?;
-            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Box<_>)
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_refusal_is_told_until_a_charge_is_taken() {
-        let (_, link) = Connector::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
-        assert!(!link.tell_refusal(false));
-        link.refused(&RedisError::from((ErrorKind::Client, "READONLY")));
-        assert!(link.tell_refusal(false));
-        assert!(link.tell_refusal(true));
-        link.accepted();
-        assert!(!link.tell_refusal(true));
-    }
 
     #[test]
     fn pauses_grow_to_their_bound() {

@@ -83,9 +83,9 @@ impl RedisDirectory {
             return lineage;
         }
         let mut lineage = Lineage::default();
-        if time::timeout(self.deadline, self.follow(caller, &mut lineage)).await.is_err() {
-            self.link.doubt();
-            // Time is up; the rest is what was known last.
+        let following = self.follow(caller, &mut lineage);
+        if self.link.in_time(self.deadline, following).await.is_err() {
+            // Redis is out, or time is up; the rest is what was known last.
             let mut next = lineage.next_or(caller);
             while let Some(member) = next.and_then(|name| self.cache.last_known(&name).flatten()) {
                 lineage.members.push(member);
@@ -95,31 +95,27 @@ impl RedisDirectory {
         lineage
     }
 
-    async fn follow(&self, caller: &str, lineage: &mut Lineage) {
+    async fn follow(&self, caller: &str, lineage: &mut Lineage) -> Result<(), StoreError> {
         while let Some(name) = lineage.next_or(caller) {
             let entry = match self.cache.get(&name) {
                 Some(entry) => entry,
-                None => self.fetch(&name).await,
+                None => self.fetch(&name).await?,
             };
             match entry {
                 Some(member) => lineage.members.push(member),
-                None => return,
+                None => return Ok(()),
             }
         }
+        Ok(())
     }
 
-    async fn fetch(&self, name: &str) -> Option<Member> {
+    async fn fetch(&self, name: &str) -> Result<Option<Member>, StoreError> {
         self.fetches.fetch_add(1, Ordering::Relaxed);
         let mark = self.cache.mark(name);
         let member = |record: Record| Member { name: name.into(), caller: record.caller };
-        match self.get(name).await {
-            Ok(record) => {
-                let entry = record.map(member);
-                self.cache.keep(name, entry.clone(), mark);
-                entry
-            }
-            Err(_) => self.cache.last_known(name).flatten(),
-        }
+        let entry = self.get(name).await?.map(member);
+        self.cache.keep(name, entry.clone(), mark);
+        Ok(entry)
     }
 
     /// The record of a caller, as it is now.

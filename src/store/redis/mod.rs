@@ -9,9 +9,11 @@
 //! for again, because the hits would then count twice.
 
 mod cache;
+mod connect;
 mod connection;
 mod directory;
 mod group;
+mod heart;
 mod pack;
 mod reply;
 mod script;
@@ -23,10 +25,8 @@ use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::redis::Cmd;
-use tokio::time;
-
 use super::Batch;
+use super::Breaker;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
@@ -45,6 +45,7 @@ pub use reply::Reply;
 pub use settings::CONNECT_TIMEOUT_DEFAULT;
 pub use settings::DEADLINE_DEFAULT;
 pub use settings::IdentityFiles;
+pub use settings::Password;
 pub use settings::RedisSettings;
 pub use settings::RedisSettingsError;
 pub use settings::TlsSettings;
@@ -76,17 +77,14 @@ impl Redis {
 
     /// The directory of callers in the same Redis, and the task that hears of changes; `cached_max` callers
     /// are kept in memory.
-    ///
-    /// # Errors
-    /// When the settings can't be used.
     pub fn directory(
         &self,
         settings: &RedisSettings,
         cached_max: usize,
-    ) -> Result<(RedisDirectory, Subscriber), RedisSettingsError> {
+    ) -> (RedisDirectory, Subscriber) {
         let cache = Arc::new(CallerCache::new(cached_max));
-        let subscriber = Subscriber::try_new(settings, cache.clone())?;
-        Ok((RedisDirectory::new(self.link.clone(), self.deadline, cache), subscriber))
+        let subscriber = Subscriber::new(settings.clone(), cache.clone());
+        (RedisDirectory::new(self.link.clone(), self.deadline, cache), subscriber)
     }
 
     /// Host and port of the server, or the path of its socket.
@@ -94,24 +92,19 @@ impl Redis {
         self.link.address()
     }
 
-    /// Whether there is a connection; at most a second behind the truth.
-    pub fn is_connected(&self) -> bool {
-        self.link.is_up()
+    /// How the server is, and how often it broke.
+    pub fn breaker(&self) -> &Breaker {
+        self.link.breaker()
+    }
+
+    /// How many sidecars share the server, this one included, as far as was last known; 0 if it never was.
+    pub fn sidecars(&self) -> u32 {
+        self.link.heart().sidecars()
     }
 
     /// How often the connection was made anew, since the start.
     pub fn reconnects(&self) -> u64 {
         self.link.connects().saturating_sub(1)
-    }
-
-    /// Asks the server for a sign of life.
-    ///
-    /// # Errors
-    /// When there was none within the deadline.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        let mut command = Cmd::new();
-        command.arg("PING");
-        self.in_time(self.deadline, self.link.send(&command)).await.map(|_| ())
     }
 
     async fn decide(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
@@ -149,20 +142,6 @@ impl Redis {
             self.clock_ahead_ms.store(ms(server) - ms(at), Ordering::Relaxed);
         }
     }
-
-    async fn in_time<T>(
-        &self,
-        left: Duration,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        match time::timeout(left, call).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.link.doubt();
-                Err(StoreError::Late { deadline: self.deadline })
-            }
-        }
-    }
 }
 
 impl SharedStore for Redis {
@@ -176,7 +155,7 @@ impl SharedStore for Redis {
         if left.is_zero() {
             return Err(StoreError::Late { deadline: self.deadline });
         }
-        self.in_time(left, self.decide(batch, now)).await
+        self.link.in_time(left, self.decide(batch, now)).await
     }
 }
 

@@ -130,6 +130,7 @@ fn special_code(charge: &Charge) -> u8 {
         (Hits::GiveBack(_), _) | (_, Overdraft::None) => 1,
         (_, Overdraft::Allow) => 2,
         (_, Overdraft::Clip) => 3,
+        (_, Overdraft::Owed) => 4,
     }
 }
 

@@ -1,8 +1,5 @@
 //! Reads what the code in the server replied, whatever it is.
 
-use ::redis::ErrorKind;
-use ::redis::RedisError;
-use ::redis::ServerErrorKind;
 use bytes::Buf;
 
 use crate::clock::Timestamp;
@@ -69,7 +66,8 @@ impl<'a> Replies<'a> {
         };
         let decisions = (0..asked.charges).map(|_| self.decision()).collect::<Result<_, _>>()?;
         let levels = (0..asked.gauges).map(|_| self.level()).collect::<Result<_, _>>()?;
-        Ok(Reply::Decided(Outcome { admitted, at: self.at, decisions, levels }))
+        let at = self.at;
+        Ok(Reply::Decided(Outcome { admitted, at, decisions, levels, fallback: false }))
     }
 
     fn failure(&mut self) -> Result<StoreError, StoreError> {
@@ -77,9 +75,7 @@ impl<'a> Replies<'a> {
         let (reason, left) =
             self.left.split_at_checked(len).ok_or_else(|| garbled("it ends early"))?;
         self.left = left;
-        let kind = ErrorKind::Server(ServerErrorKind::ResponseError);
-        let reason = String::from_utf8_lossy(reason).into_owned();
-        Ok(StoreError::Refused(RedisError::from((kind, "a key can't be read", reason))))
+        Ok(StoreError::Foreign { reason: String::from_utf8_lossy(reason).into_owned() })
     }
 
     fn level(&mut self) -> Result<u8, StoreError> {
@@ -138,7 +134,8 @@ mod tests {
         let standing = Standing { remaining: 8, reset_ms };
         let decisions = [Decision { fit, standing, ahead: 6 }].into_iter().collect();
         let at = Timestamp::from_ms(7);
-        Reply::Decided(Outcome { admitted, at, decisions, levels: levels.into() })
+        let levels = levels.into();
+        Reply::Decided(Outcome { admitted, at, decisions, levels, fallback: false })
     }
 
     #[test]
@@ -168,7 +165,7 @@ mod tests {
         let bytes = [7, 0, 0, 0, 0, 0, 0, 3, 2, 0, b'n', b'o', 1];
         let mut replies = Replies::read(&bytes).unwrap();
         let failed = replies.next(Asked { charges: 5, gauges: 0 }).unwrap_err();
-        assert!(matches!(failed, StoreError::Refused(_)), "{failed}");
+        assert!(matches!(failed, StoreError::Foreign { .. }), "{failed}");
         assert!(matches!(replies.next(Asked::default()).unwrap(), Reply::Decided(_)));
     }
 

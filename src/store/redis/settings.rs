@@ -28,15 +28,34 @@ pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 pub struct RedisSettings {
     /// `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database if wanted.
     pub url: String,
+    /// URLs of Sentinels; then the URL's host is the name of the master that they know.
+    pub sentinels: Vec<String>,
     /// Stands above the URL's, as do the password and the database.
     pub username: Option<String>,
-    pub password: Option<String>,
+    pub password: Option<Password>,
     pub database: Option<u32>,
     pub tls: TlsSettings,
     /// How long a charge may take, retries included.
     pub deadline: Duration,
     /// How long one attempt to connect may take.
     pub connect_timeout: Duration,
+}
+
+/// A password.
+#[derive(Clone)]
+pub enum Password {
+    Text(String),
+    /// It stands in a file, which is read again for each connection.
+    File(PathBuf),
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// Commands and their answers.
+    Charges,
+    /// The server may tell things between its answers.
+    Changes,
 }
 
 /// How to know a `rediss://` server, and how to be known by it.
@@ -79,6 +98,7 @@ impl RedisSettings {
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
+            sentinels: Vec::new(),
             username: None,
             password: None,
             database: None,
@@ -88,19 +108,61 @@ impl RedisSettings {
         }
     }
 
-    /// A client that has not connected yet.
-    pub(super) fn client(&self) -> Result<Client, RedisSettingsError> {
-        self.client_of(self.connection()?)
-    }
-
-    /// A client that has not connected yet, whose server may tell things between its answers.
-    pub(super) fn listening_client(&self) -> Result<Client, RedisSettingsError> {
+    /// Host and port of the server, or the path of its socket, for people.
+    pub(super) fn address(&self) -> Result<String, RedisSettingsError> {
         let connection = self.connection()?;
-        let login = connection.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        self.client_of(connection.set_redis_settings(login))
+        Ok(match self.sentinels.as_slice() {
+            [] => connection.addr().to_string(),
+            sentinels => {
+                format!("{}, by {} Sentinels", self.host()?.unwrap_or_default(), sentinels.len())
+            }
+        })
     }
 
-    fn client_of(&self, mut connection: ConnectionInfo) -> Result<Client, RedisSettingsError> {
+    /// Whether a client can be made of all that the settings and their files say.
+    pub(super) fn check(&self) -> Result<(), RedisSettingsError> {
+        self.client(Login::Charges)?;
+        self.sentinels.iter().try_for_each(|url| self.sentinel(url).map(drop))
+    }
+
+    /// The same settings for a server that is somewhere else.
+    pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, RedisSettingsError> {
+        let connection = self.connection()?;
+        let scheme = match connection.addr() {
+            ConnectionAddr::TcpTls { .. } => "rediss",
+            _ => "redis",
+        };
+        let login = connection.redis_settings();
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        Ok(Self {
+            url: format!("{scheme}://{host}:{port}/{}", login.db()),
+            sentinels: Vec::new(),
+            username: login.username().map(str::to_owned),
+            password: login.password().map(|password| Password::Text(password.to_owned())),
+            ..self.clone()
+        })
+    }
+
+    /// A client for a Sentinel, that has not connected yet. It says who it is by its own URL.
+    pub(super) fn sentinel(&self, url: &str) -> Result<Client, RedisSettingsError> {
+        let connection = url.into_connection_info().map_err(RedisSettingsError::Unusable)?;
+        if let ConnectionAddr::TcpTls { insecure, .. } = connection.addr() {
+            return match insecure {
+                true => Err(RedisSettingsError::Insecure),
+                false => Client::build_with_tls(connection, self.tls.certificates()?)
+                    .map_err(RedisSettingsError::Unusable),
+            };
+        }
+        Client::open(connection).map_err(RedisSettingsError::Unusable)
+    }
+
+    /// A client that has not connected yet.
+    pub(super) fn client(&self, login: Login) -> Result<Client, RedisSettingsError> {
+        let mut connection = self.connection()?;
+        if login == Login::Changes {
+            let login = connection.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+            connection = connection.set_redis_settings(login);
+        }
         let ConnectionAddr::TcpTls { port, insecure, .. } = *connection.addr() else {
             return match self.tls.is_default() {
                 true => Client::open(connection).map_err(RedisSettingsError::Unusable),
@@ -111,7 +173,7 @@ impl RedisSettings {
             return Err(RedisSettingsError::Insecure);
         }
         if let Some(name) = &self.tls.server_name {
-            // The name is checked on the certificate; the resolver in connection.rs leads it to the host.
+            // The name is checked on the certificate; the resolver in connect.rs leads it to the host.
             connection = connection.set_addr(ConnectionAddr::TcpTls {
                 host: name.clone(),
                 port,
@@ -141,8 +203,10 @@ impl RedisSettings {
         if let Some(username) = &self.username {
             login = login.set_username(username);
         }
-        if let Some(password) = &self.password {
-            login = login.set_password(password);
+        match &self.password {
+            Some(Password::Text(password)) => login = login.set_password(password),
+            Some(Password::File(path)) => login = login.set_password(Password::read(path)?),
+            None => {}
         }
         if let Some(database) = self.database {
             login = login.set_db(database.into());
@@ -150,6 +214,14 @@ impl RedisSettings {
         // A charge is one small packet, which must not wait for the next one.
         let tcp = TcpSettings::default().set_nodelay(true);
         Ok(connection.set_redis_settings(login).set_tcp_settings(tcp))
+    }
+}
+
+impl Password {
+    fn read(path: &Path) -> Result<String, RedisSettingsError> {
+        let text = String::from_utf8_lossy(&read(path)?).into_owned();
+        // Editors end a file with a newline, which is no part of the password.
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 }
 
@@ -194,8 +266,8 @@ mod tests {
 
     /// Whether a client can be made of the settings, or else the error's beginning.
     fn check(settings: &RedisSettings, expected: Result<(), &str>) {
-        match (settings.client(), expected) {
-            (Ok(_), Ok(())) => {}
+        match (settings.check(), expected) {
+            (Ok(()), Ok(())) => {}
             (Err(error), Err(start)) => assert!(error.to_string().starts_with(start), "{error}"),
             (got, _) => panic!("{got:?}, but expected {expected:?}"),
         }
@@ -228,12 +300,32 @@ mod tests {
     }
 
     #[test]
+    fn a_master_that_was_found_is_reached_as_the_url_says() {
+        let password = Some(Password::Text("b:/@c".to_owned()));
+        let settings =
+            RedisSettings { password, ..RedisSettings::new("rediss://user:a@mymaster/3") };
+        for (host, address) in [("10.0.0.7", "10.0.0.7:7000"), ("::1", "::1:7000")] {
+            let found = settings.at(host, 7000).unwrap();
+            let connection = found.connection().unwrap();
+            assert_eq!(connection.addr().to_string(), address);
+            assert!(matches!(connection.addr(), ConnectionAddr::TcpTls { .. }));
+            let login = connection.redis_settings();
+            assert_eq!((login.username(), login.password()), (Some("user"), Some("b:/@c")));
+            assert_eq!(login.db(), 3);
+        }
+        let sentinels = vec!["redis://a:26379".to_owned(), "redis://b:26379".to_owned()];
+        let by_name = RedisSettings { sentinels, ..settings };
+        assert_eq!(by_name.address().unwrap(), "mymaster, by 2 Sentinels");
+    }
+
+    #[test]
     fn no_secret_is_ever_shown() {
         let mut settings = RedisSettings::new("redis://user:hush@localhost:0x/1");
-        settings.password = Some("hush".to_owned());
-        let error = settings.client().unwrap_err();
+        settings.password = Some(Password::Text("hush".to_owned()));
+        let error = settings.check().unwrap_err();
         assert!(!format!("{settings:?} {error} {error:?}").contains("hush"));
-        let client = RedisSettings::new("redis://user:hush@localhost/1").client().unwrap();
+        let client = RedisSettings::new("redis://user:hush@localhost/1");
+        let client = client.client(Login::Charges).unwrap();
         assert!(!format!("{client:?}").contains("hush"));
     }
 }

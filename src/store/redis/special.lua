@@ -17,7 +17,7 @@ local BONUS = '<I7I7Bc0'
 local GAUGE = '<I2B'
 local MARK = '<I2BI7I7'
 
-local ALLOW, CLIP = 2, 3
+local ALLOW, CLIP, OWED = 2, 3, 4
 
 -- As in limit/mod.rs.
 local COUNT_MAX = 4000000000000000
@@ -163,7 +163,7 @@ end
 local function special_fit(one, gauges)
   local special = one.special
   special.open_now = open_at(special, gauges, now)
-  if one.hits < 0 then return 0 end
+  if one.hits < 0 or special.overdraft == OWED then return 0 end
   local overdrawn = special.overdraft == ALLOW or special.overdraft == CLIP
   local need = overdrawn and 1 or one.hits
   if need <= special_remaining(one) then return 0 end
@@ -200,7 +200,7 @@ local function special_divide(one)
     keep(one, bonus, bonus.spent + taken)
     rest = rest - taken
   end
-  if one.special.overdraft == ALLOW then
+  if one.special.overdraft == ALLOW or one.special.overdraft == OWED then
     local room = max(COUNT_MAX - (one.entry.used or 0) - base, 0)
     base = base + min(rest, room)
   end

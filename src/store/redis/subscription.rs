@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::AsyncConnectionConfig;
-use ::redis::Client;
 use ::redis::Cmd;
 use ::redis::FromRedisValue;
 use ::redis::PushInfo;
@@ -23,11 +22,13 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use super::cache::CallerCache;
+use super::connect::ConnectError;
+use super::connect::connect_with;
 use super::connection;
 use super::directory::CHANNEL;
 use super::directory::REVISIONS;
+use super::settings::Login;
 use super::settings::RedisSettings;
-use super::settings::RedisSettingsError;
 
 /// How often the connection is asked for a sign of life, and how long that may take: together less than the
 /// second in which a change is in force everywhere.
@@ -37,9 +38,7 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// Keeps the subscription up: the task behind a [`super::RedisDirectory`].
 #[derive(Debug)]
 pub struct Subscriber {
-    client: Client,
-    config: AsyncConnectionConfig,
-    connect_timeout: Duration,
+    settings: RedisSettings,
     cache: Arc<CallerCache>,
 }
 
@@ -52,13 +51,8 @@ struct Subscribed {
 }
 
 impl Subscriber {
-    pub(super) fn try_new(
-        settings: &RedisSettings,
-        cache: Arc<CallerCache>,
-    ) -> Result<Self, RedisSettingsError> {
-        let client = settings.listening_client()?;
-        let config = connection::config(settings)?;
-        Ok(Self { client, config, connect_timeout: settings.connect_timeout, cache })
+    pub(super) fn new(settings: RedisSettings, cache: Arc<CallerCache>) -> Self {
+        Self { settings, cache }
     }
 
     /// Subscribes, and subscribes again, until `shutdown`.
@@ -93,18 +87,19 @@ impl Subscriber {
 
     async fn subscribe(&self) -> Result<Subscribed, String> {
         let closed = Arc::new(Notify::new());
-        let config = self.config.clone().set_push_sender(self.listener(closed.clone()));
+        let listener = self.listener(closed.clone());
+        let config = AsyncConnectionConfig::new().set_push_sender(listener);
         let subscribing = async {
-            let mut connection =
-                self.client.get_multiplexed_async_connection_with_config(&config).await?;
+            let mut connection = connect_with(&self.settings, Login::Changes, config).await?;
             connection.subscribe(CHANNEL).await?;
             // Before anything is trusted, so that what is lost later is sure to be missed.
             let changes = count(&mut connection).await?;
-            Ok::<_, RedisError>(Subscribed { connection, closed, changes })
+            Ok::<_, ConnectError>(Subscribed { connection, closed, changes })
         };
-        match time::timeout(self.connect_timeout, subscribing).await {
+        let timeout = self.settings.connect_timeout;
+        match time::timeout(timeout, subscribing).await {
             Ok(subscribed) => subscribed.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("it took over {} ms", self.connect_timeout.as_millis())),
+            Err(_) => Err(format!("it took over {} ms", timeout.as_millis())),
         }
     }
 

@@ -16,6 +16,7 @@ use tollgate::policy::CompileOptions;
 use tollgate::policy::Source;
 use tollgate::policy::compile;
 use tollgate::store::Directory;
+use tollgate::store::Fallback;
 use tollgate::store::memory::Memory;
 use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisSettings;
@@ -34,11 +35,11 @@ pub async fn on_redis(policy: &str, clock: &Clock, socket: &Path) -> Result<Engi
     let settings = RedisSettings { deadline: DEADLINE, ..RedisSettings::new(&url) };
     let (redis, connector) = Redis::try_new(&settings)?;
     tokio::task::spawn(connector.run(std::future::pending()));
-    while !redis.is_connected() {
+    while !redis.breaker().is_healthy() {
         // Nothing tells; the connection comes within milliseconds.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    engine(AnyStore::redis(redis), policy, clock)
+    engine(AnyStore::redis(redis, Fallback::new(1_000, None)), policy, clock)
 }
 
 fn engine(store: AnyStore, policy: &str, clock: &Clock) -> Result<Engine> {

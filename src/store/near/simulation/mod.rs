@@ -26,6 +26,7 @@ use crate::limit::Sliding;
 use crate::policy::Key;
 use crate::policy::Lease;
 use crate::policy::Mode;
+use crate::policy::OnOutage;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Open;
@@ -179,6 +180,7 @@ fn charge(limit: Arc<Limit>, hits: Hits) -> Charge {
         open: Open::all(),
         bonuses: Vec::new(),
         lease: Lease::Auto,
+        on_outage: OnOutage::default(),
         ahead: 0,
         until: None,
     }

@@ -1,0 +1,66 @@
+//! What is counted of a store that several sidecars share.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What is counted of a store that several sidecars share.
+#[derive(Debug, Default)]
+pub struct SharedMetrics {
+    health: Family<HealthLabel, Gauge>,
+    /// How often the store broke: failed requests in a row, or lost its connection.
+    pub breaks: Counter,
+    /// How often the connection was made anew.
+    pub reconnects: Counter,
+    /// Hits that were spent while the store was out, and charged since.
+    pub paid: Counter,
+    /// Among how many a limit is shared while the store is out.
+    pub sidecars: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HealthLabel {
+    state: &'static str,
+}
+
+/// How a store can be.
+const STATES: [&str; 3] = ["healthy", "broken", "probing"];
+
+impl SharedMetrics {
+    /// Takes down how the store is.
+    pub fn set_health(&self, name: &str) {
+        for state in STATES {
+            self.health.get_or_create(&HealthLabel { state }).set(i64::from(state == name));
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "store_health",
+            "How the shared store is: 1 for the present state; it is asked only while healthy",
+            self.health.clone(),
+        );
+        registry.register(
+            "store_breaks",
+            "How often the shared store broke, and was left alone",
+            self.breaks.clone(),
+        );
+        registry.register(
+            "store_reconnects",
+            "How often the connection to the shared store was made anew",
+            self.reconnects.clone(),
+        );
+        registry.register(
+            "fallback_hits_paid",
+            "Hits that were spent while the shared store was out, and charged to it since",
+            self.paid.clone(),
+        );
+        registry.register(
+            "sidecars",
+            "Among how many a limit is shared while the shared store is out",
+            self.sidecars.clone(),
+        );
+    }
+}

@@ -1,0 +1,544 @@
+//! What a sidecar decides while the store that it shares is out: for each charge what its limit says of outages.
+//!
+//! `allow` and `deny` are answers. `local` is a decision: this sidecar has its share of what was last known to be free
+//! of the limit, and counts here what it spends. That is owed to the store, and charged there when it is back, whatever
+//! the limit has left by then: an outage resets nobody's quota.
+//!
+//! A share is not a smaller limit: each hit counts as often here as there are sidecars. So windows, slots and buckets are
+//! those of the limit itself, and what all sidecars together let pass is at most what the limit allows (but for limits
+//! of less than a hit for each).
+
+use std::hash::BuildHasher;
+use std::mem;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use foldhash::fast::RandomState;
+use indexmap::IndexMap;
+use quick_cache::sync::Cache;
+use smallvec::SmallVec;
+use smallvec::smallvec;
+
+use super::Batch;
+use super::Charge;
+use super::Decision;
+use super::FEW;
+use super::Open;
+use super::Outcome;
+use super::memory::Memory;
+use crate::clock::Timestamp;
+use crate::limit::Algorithm;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::limit::Limit;
+use crate::limit::Overdraft;
+use crate::limit::Standing;
+use crate::policy::Key;
+use crate::policy::Lease;
+use crate::policy::Mode;
+use crate::policy::OnOutage;
+
+/// Debts that are taken at a time.
+const DEBTS_MAX: usize = 1_024;
+
+/// How often in a row fewer sidecars must be heard of before that is believed: after a store was emptied, each is
+/// alone in it at first.
+const FEWER_MAX: u32 = 16;
+
+/// Decides while a store is out, and knows what is owed to it.
+#[derive(Debug)]
+pub struct Fallback {
+    /// What was spent here, each hit as often as there are sidecars.
+    counts: Memory,
+    /// How limits stood when the store was last heard of.
+    known: Cache<u64, Known>,
+    hasher: RandomState,
+    /// What came back and had not been spent here.
+    credits: Mutex<IndexMap<(Key, Arc<str>), Credit>>,
+    credits_max: usize,
+    sidecars: Sidecars,
+    paid: AtomicU64,
+}
+
+/// How many sidecars there are to share a limit.
+#[derive(Debug)]
+enum Sidecars {
+    Set(u32),
+    Heard(Mutex<Heard>),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    sidecars: u32,
+    /// How often fewer were heard of since.
+    fewer: u32,
+}
+
+/// How a limit stood.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    used: u64,
+    at: Timestamp,
+    /// When it would be whole again.
+    until: Timestamp,
+}
+
+/// Hits that are to be given back to the store.
+#[derive(Clone, Debug)]
+struct Credit {
+    limit: Arc<Limit>,
+    hits: u64,
+}
+
+impl Fallback {
+    /// Nothing is known yet. At most about `keys_max` counters are kept, and as much of how others stood;
+    /// `sidecars` share a limit, or as many as are heard of.
+    pub fn new(keys_max: usize, sidecars: Option<u32>) -> Self {
+        let heard = Heard { sidecars: 1, fewer: 0 };
+        Self {
+            counts: Memory::new(keys_max),
+            known: Cache::new(keys_max),
+            hasher: RandomState::default(),
+            credits: Mutex::default(),
+            credits_max: keys_max,
+            sidecars: match sidecars {
+                Some(sidecars) => Sidecars::Set(sidecars.max(1)),
+                None => Sidecars::Heard(Mutex::new(heard)),
+            },
+            paid: AtomicU64::new(0),
+        }
+    }
+
+    /// Hears from the store how many sidecars there are. While something is owed, their number stays as it was
+    /// when it was spent.
+    pub fn hear(&self, sidecars: u32) {
+        let Sidecars::Heard(heard) = &self.sidecars else { return };
+        if sidecars == 0 || self.owes() {
+            return;
+        }
+        let mut heard = lock(heard);
+        heard.fewer = if sidecars < heard.sidecars { heard.fewer + 1 } else { 0 };
+        if heard.sidecars <= sidecars || FEWER_MAX <= heard.fewer {
+            *heard = Heard { sidecars, fewer: 0 };
+        }
+    }
+
+    /// How many sidecars share a limit.
+    pub fn sidecars(&self) -> u32 {
+        match &self.sidecars {
+            Sidecars::Set(sidecars) => *sidecars,
+            Sidecars::Heard(heard) => lock(heard).sidecars,
+        }
+    }
+
+    /// Learns from the store's answer how limits stand.
+    pub fn learn(&self, batch: &Batch, outcome: &Outcome, now: Timestamp) {
+        for (charge, decision) in batch.charges.iter().zip(&outcome.decisions) {
+            if charge.on_outage == OnOutage::Local {
+                let name = self.name(&batch.keys[charge.key_index], &charge.limit);
+                let used = open(charge).saturating_sub(decision.standing.remaining);
+                let reset_ms = decision.standing.reset_ms.unwrap_or(u64::MAX);
+                let until = Timestamp::from_ms(now.as_ms().saturating_add(reset_ms));
+                self.known.insert(name, Known { used, at: now, until });
+            }
+        }
+    }
+
+    /// Decides a batch without the store. Bonuses are the store's to count, and no gauge presses.
+    pub fn decide(&self, batch: &Batch, now: Timestamp) -> Outcome {
+        let known: SmallVec<[Option<Known>; FEW]> =
+            batch.charges.iter().map(|charge| self.known(batch, charge, now)).collect();
+        let charges = batch.charges.iter().zip(&known);
+        let own = Batch {
+            keys: batch.keys.clone(),
+            charges: charges.map(|(charge, known)| self.own(charge, *known)).collect(),
+            gauges: Vec::new(),
+        };
+        let credits = self.credits_of(batch, now);
+        let mut outcome = self.counts.charge_at(&own, now);
+        if outcome.admitted {
+            credits.into_iter().for_each(|(key, credit)| self.credit(key, credit));
+        }
+        let decided = own.charges.iter().zip(&mut outcome.decisions);
+        for ((charge, known), (own, decision)) in batch.charges.iter().zip(known).zip(decided) {
+            match charge.on_outage {
+                OnOutage::Local => self.tell(own, known, decision, now),
+                OnOutage::Allow | OnOutage::Deny => {
+                    let fits = decision.fit == Fit::Now;
+                    let remaining = if fits { charge.limit.capacity() } else { 0 };
+                    decision.standing = Standing { remaining, reset_ms: None };
+                }
+            }
+        }
+        outcome.levels = SmallVec::from_elem(0, batch.gauges.len());
+        outcome.fallback = true;
+        outcome
+    }
+
+    /// Whether anything is owed to the store, or it has to take something back.
+    pub fn owes(&self) -> bool {
+        self.counts.keys() != 0 || !lock(&self.credits).is_empty()
+    }
+
+    /// Hits that the store took, late.
+    pub fn paid(&self) -> u64 {
+        self.paid.load(Ordering::Relaxed)
+    }
+
+    /// Counts hits that the store took.
+    pub fn pay(&self, batch: &Batch) {
+        let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
+        self.paid.fetch_add(hits, Ordering::Relaxed);
+    }
+
+    /// Takes out some of what is owed to the store, a batch for each counter. Whoever can't bring it there has
+    /// to [`Fallback::owe_again`].
+    pub fn take_debts(&self, now: Timestamp) -> Vec<Batch> {
+        let debts = self.counts.drain(DEBTS_MAX, now).into_iter().map(|spent| {
+            let hits = Hits::Spend(spent.hits.div_ceil(self.times(&spent.limit)));
+            payment(spent.key, &spent.limit, hits)
+        });
+        // What came back was spent before it.
+        let credits = mem::take(&mut *lock(&self.credits)).into_iter();
+        let credits = credits
+            .map(|((key, _), credit)| payment(key, &credit.limit, Hits::GiveBack(credit.hits)));
+        debts.chain(credits).collect()
+    }
+
+    /// Owes the store again what a batch of debts would have brought.
+    pub fn owe_again(&self, batch: &Batch, now: Timestamp) {
+        for charge in &batch.charges {
+            let key = batch.keys[charge.key_index].clone();
+            let limit = charge.limit.clone();
+            match charge.hits {
+                Hits::GiveBack(hits) => self.credit(key, Credit { limit, hits }),
+                Hits::Spend(hits) => {
+                    let hits = Hits::Spend(hits.saturating_mul(self.times(&limit)));
+                    self.counts.charge_at(&payment(key, &limit, hits), now);
+                }
+            }
+        }
+    }
+
+    /// A charge as it is made here.
+    fn own(&self, charge: &Charge, known: Option<Known>) -> Charge {
+        let asks_nothing = charge.hits.amount() == 0;
+        let own = Charge {
+            open: Open::all(),
+            bonuses: Vec::new(),
+            lease: Lease::Off,
+            ahead: 0,
+            ..charge.clone()
+        };
+        match (charge.on_outage, charge.hits) {
+            (OnOutage::Deny, Hits::Spend(_)) if !asks_nothing => {
+                Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..own }
+            }
+            (OnOutage::Deny | OnOutage::Allow, _) => Charge { hits: Hits::Spend(0), ..own },
+            (OnOutage::Local, hits) => {
+                let used = known.map_or(0, |known| known.used);
+                let hits_open = open(charge).saturating_sub(used);
+                let open = Open { hits: hits_open, pressed: Vec::new() };
+                let times = self.times(&charge.limit);
+                let hits = match hits {
+                    Hits::Spend(hits) => Hits::Spend(hits.saturating_mul(times)),
+                    Hits::GiveBack(hits) => Hits::GiveBack(hits.saturating_mul(times)),
+                };
+                Charge { open, hits, ..own }
+            }
+        }
+    }
+
+    /// Turns what was decided here into what the caller is told.
+    fn tell(&self, own: &Charge, known: Option<Known>, decision: &mut Decision, now: Timestamp) {
+        decision.standing.remaining /= self.times(&own.limit);
+        let Some(known) = known else { return };
+        let whole_ms = known.until.since(now);
+        let whole_ms = u64::try_from(whole_ms.as_millis()).unwrap_or(u64::MAX);
+        let ever = own.hits.amount() <= own.limit.capacity() && known.until < Timestamp::MAX;
+        if decision.fit == Fit::Never && ever {
+            decision.fit = Fit::AfterMs(whole_ms);
+        }
+        decision.standing.reset_ms = decision.standing.reset_ms.map(|ms| ms.max(whole_ms));
+    }
+
+    /// How often a hit counts here: once for each sidecar, but a limit lets each have one at least.
+    fn times(&self, limit: &Limit) -> u64 {
+        u64::from(self.sidecars()).min(limit.capacity()).max(1)
+    }
+
+    /// How the limit of a charge stood, if that still matters.
+    fn known(&self, batch: &Batch, charge: &Charge, now: Timestamp) -> Option<Known> {
+        if charge.on_outage != OnOutage::Local {
+            return None;
+        }
+        let name = self.name(&batch.keys[charge.key_index], &charge.limit);
+        let known = self.known.get(&name).filter(|known| now < known.until)?;
+        let Algorithm::Bucket(_) = charge.limit.algorithm() else { return Some(known) };
+        // A bucket fills steadily; of the others nothing is sure to come back before all is.
+        let ms = |from| known.until.since(from).as_millis();
+        let left = (u128::from(known.used) * ms(now)).div_ceil(ms(known.at).max(1));
+        let used = u64::try_from(left).unwrap_or(u64::MAX).min(known.used);
+        Some(Known { used, ..known })
+    }
+
+    /// What a batch gives back that was not spent here.
+    fn credits_of(&self, batch: &Batch, now: Timestamp) -> Vec<(Key, Credit)> {
+        let local = batch.charges.iter().filter(|charge| charge.on_outage == OnOutage::Local);
+        let back = local.filter(|charge| matches!(charge.hits, Hits::GiveBack(1..)));
+        let credits = back.map(|charge| {
+            let key = &batch.keys[charge.key_index];
+            let here = self.counts.used(key, &charge.limit, now) / self.times(&charge.limit);
+            let hits = charge.hits.amount().saturating_sub(here);
+            (key.clone(), Credit { limit: charge.limit.clone(), hits })
+        });
+        credits.filter(|(_, credit)| 0 < credit.hits).collect()
+    }
+
+    /// Notes that the store has to take hits back. What there is no room for stays counted there.
+    fn credit(&self, key: Key, credit: Credit) {
+        let mut credits = lock(&self.credits);
+        let name = (key, credit.limit.tag().clone());
+        if let Some(known) = credits.get_mut(&name) {
+            known.hits = known.hits.saturating_add(credit.hits);
+        } else if credits.len() < self.credits_max {
+            credits.insert(name, credit);
+        }
+    }
+
+    fn name(&self, key: &Key, limit: &Limit) -> u64 {
+        self.hasher.hash_one((key, limit.tag()))
+    }
+}
+
+/// How much of a charge's limit is open to it while no gauge presses.
+fn open(charge: &Charge) -> u64 {
+    charge.open.hits.min(charge.limit.capacity())
+}
+
+/// A batch that brings the store what is owed to it, or has it take something back.
+fn payment(key: Key, limit: &Arc<Limit>, hits: Hits) -> Batch {
+    let limit = match hits {
+        Hits::Spend(_) => Arc::new(Limit::clone(limit).overdrawn(Overdraft::Owed)),
+        Hits::GiveBack(_) => limit.clone(),
+    };
+    let charge = Charge {
+        key_index: 0,
+        group: 0,
+        mode: Mode::Enforce,
+        limit,
+        hits,
+        open: Open::all(),
+        bonuses: Vec::new(),
+        lease: Lease::Off,
+        on_outage: OnOutage::Allow,
+        ahead: 0,
+        until: None,
+    };
+    Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
+}
+
+/// Locks what a panic leaves whole: numbers that are written at once.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Bucket;
+    use crate::limit::Sliding;
+
+    const MINUTE_MS: u64 = 60_000;
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::from_ms(1_700_000_040_000 + ms)
+    }
+
+    fn sliding(amount: u64) -> Arc<Limit> {
+        let sliding = Sliding::new(MINUTE_MS, amount);
+        Arc::new(Limit::new(amount, Algorithm::Sliding(sliding)))
+    }
+
+    fn ask(limit: &Arc<Limit>, hits: Hits) -> Batch {
+        let mut batch = payment(Key::of_domain("d"), limit, hits);
+        batch.charges[0].limit = limit.clone();
+        batch.charges[0].on_outage = OnOutage::Local;
+        batch
+    }
+
+    fn shared_by(sidecars: u32) -> Fallback {
+        Fallback::new(1_000, Some(sidecars))
+    }
+
+    /// How many single hits pass before one doesn't.
+    fn passing(fallback: &Fallback, limit: &Arc<Limit>, ms: u64) -> usize {
+        let passes = |_: &usize| fallback.decide(&ask(limit, Hits::Spend(1)), at(ms)).admitted;
+        (0..1_000).take_while(passes).count()
+    }
+
+    /// A store in which the limit is charged so often, and what this sidecar knows of it.
+    fn store_with(fallback: &Fallback, limit: &Arc<Limit>, hits: u64) -> Memory {
+        let store = Memory::new(1_000);
+        let batch = ask(limit, Hits::Spend(hits));
+        let outcome = store.charge_at(&batch, at(0));
+        fallback.learn(&batch, &outcome, at(0));
+        store
+    }
+
+    fn pay(fallback: &Fallback, store: &Memory, ms: u64) {
+        for debt in fallback.take_debts(at(ms)) {
+            assert!(store.charge_at(&debt, at(ms)).admitted, "a debt always fits");
+        }
+        assert!(!fallback.owes());
+    }
+
+    fn used(store: &Memory, limit: &Arc<Limit>, ms: u64) -> u64 {
+        store.used(&Key::of_domain("d"), limit, at(ms))
+    }
+
+    #[test]
+    fn each_sidecar_has_its_share_of_what_was_free() {
+        let limit = sliding(100);
+        assert_eq!(passing(&shared_by(1), &limit, 0), 100);
+        assert_eq!(passing(&shared_by(3), &limit, 0), 33);
+        let fallback = shared_by(4);
+        store_with(&fallback, &limit, 60);
+        assert_eq!(passing(&fallback, &limit, 10), 10);
+        // What was in use then is free by now, and what was spent here since isn't.
+        assert_eq!(passing(&fallback, &limit, MINUTE_MS + 2_000), 25);
+    }
+
+    #[test]
+    fn a_limit_lets_each_sidecar_have_one_hit_at_least() {
+        assert_eq!(passing(&shared_by(50), &sliding(10), 0), 1);
+        assert_eq!(passing(&shared_by(50), &sliding(0), 0), 0);
+    }
+
+    #[test]
+    fn a_refusal_tells_what_remains_and_how_long_to_wait() {
+        let limit = sliding(100);
+        let fallback = shared_by(2);
+        store_with(&fallback, &limit, 90);
+        let first = fallback.decide(&ask(&limit, Hits::Spend(1)), at(10));
+        assert_eq!((first.decisions[0].standing.remaining, first.fallback), (4, true));
+        let refused = fallback.decide(&ask(&limit, Hits::Spend(20)), at(10)).decisions[0];
+        let Fit::AfterMs(wait_ms) = refused.fit else { panic!("{refused:?}") };
+        assert!(!fallback.decide(&ask(&limit, Hits::Spend(20)), at(9 + wait_ms)).admitted);
+        assert!(fallback.decide(&ask(&limit, Hits::Spend(20)), at(10 + wait_ms)).admitted);
+        let never = fallback.decide(&ask(&limit, Hits::Spend(101)), at(10)).decisions[0];
+        assert_eq!(never.fit, Fit::Never);
+    }
+
+    #[test]
+    fn what_was_spent_meanwhile_is_charged_though_the_limit_is_full() {
+        let limit = sliding(100);
+        let fallback = shared_by(2);
+        let store = store_with(&fallback, &limit, 50);
+        assert_eq!(passing(&fallback, &limit, 10), 25);
+        assert_eq!(used(&store, &limit, 20), 50);
+        // Others were quicker.
+        store.charge_at(&ask(&limit, Hits::Spend(50)), at(20));
+        pay(&fallback, &store, 20);
+        assert_eq!(used(&store, &limit, 20), 125);
+    }
+
+    #[test]
+    fn a_debt_that_was_not_taken_is_owed_as_before() {
+        let limit = sliding(100);
+        let fallback = shared_by(3);
+        assert_eq!(passing(&fallback, &limit, 0), 33);
+        for debt in fallback.take_debts(at(5)) {
+            fallback.owe_again(&debt, at(5));
+        }
+        assert_eq!(passing(&fallback, &limit, 5), 0);
+        let store = Memory::new(10);
+        pay(&fallback, &store, 6);
+        assert_eq!(used(&store, &limit, 6), 33);
+    }
+
+    #[test]
+    fn what_has_left_the_window_is_owed_no_more() {
+        let limit = sliding(100);
+        let fallback = shared_by(1);
+        fallback.decide(&ask(&limit, Hits::Spend(40)), at(0));
+        fallback.decide(&ask(&limit, Hits::Spend(2)), at(30_000));
+        let store = Memory::new(10);
+        pay(&fallback, &store, MINUTE_MS + 1_000);
+        assert_eq!(used(&store, &limit, MINUTE_MS + 1_000), 2);
+    }
+
+    #[test]
+    fn what_comes_back_frees_here_what_was_spent_here_and_there_what_was_spent_there() {
+        let limit = Arc::new(Limit::new(4, Algorithm::Total));
+        let fallback = shared_by(2);
+        let store = store_with(&fallback, &limit, 2);
+        assert_eq!(passing(&fallback, &limit, 0), 1);
+        let back = ask(&limit, Hits::GiveBack(2));
+        assert!(fallback.decide(&back, at(1)).admitted);
+        assert_eq!(passing(&fallback, &limit, 1), 1);
+        pay(&fallback, &store, 2);
+        assert_eq!(used(&store, &limit, 2), 2 + 1 - 1);
+    }
+
+    #[test]
+    fn a_bucket_fills_at_its_share_of_the_rate() {
+        let bucket = Bucket::new(60, MINUTE_MS, 20).unwrap();
+        let limit = Arc::new(Limit::new(60, Algorithm::Bucket(bucket)));
+        let fallback = shared_by(2);
+        store_with(&fallback, &limit, 10);
+        assert_eq!(passing(&fallback, &limit, 0), 5);
+        assert_eq!(passing(&fallback, &limit, 4_000), 4);
+    }
+
+    #[test]
+    fn limits_that_allow_or_deny_answer_so_and_count_nothing() {
+        let limit = sliding(5);
+        let fallback = shared_by(2);
+        let asked = |on_outage, hits| {
+            let mut batch = ask(&limit, hits);
+            batch.charges[0].on_outage = on_outage;
+            let outcome = fallback.decide(&batch, at(0));
+            (outcome.admitted, outcome.decisions[0].standing.remaining)
+        };
+        assert_eq!(asked(OnOutage::Allow, Hits::Spend(9)), (true, 5));
+        assert_eq!(asked(OnOutage::Deny, Hits::Spend(1)), (false, 0));
+        assert_eq!(asked(OnOutage::Deny, Hits::Spend(0)), (true, 5));
+        assert_eq!(asked(OnOutage::Deny, Hits::GiveBack(1)), (true, 5));
+        assert!(!fallback.owes());
+    }
+
+    #[test]
+    fn a_request_that_another_limit_denies_costs_nothing() {
+        let limit = sliding(5);
+        let fallback = shared_by(1);
+        let mut batch = ask(&limit, Hits::Spend(1));
+        let denied = Charge { group: 1, on_outage: OnOutage::Deny, ..batch.charges[0].clone() };
+        batch.charges.push(denied);
+        assert!(!fallback.decide(&batch, at(0)).admitted);
+        assert_eq!(passing(&fallback, &limit, 0), 5);
+    }
+
+    #[test]
+    fn fewer_sidecars_are_believed_late_and_not_while_something_is_owed() {
+        let fallback = Fallback::new(10, None);
+        let hear = |sidecars, times| (0..times).for_each(|_| fallback.hear(sidecars));
+        assert_eq!(fallback.sidecars(), 1);
+        hear(0, 100);
+        hear(7, 1);
+        assert_eq!(fallback.sidecars(), 7);
+        hear(2, FEWER_MAX - 1);
+        hear(7, 1);
+        hear(2, FEWER_MAX - 1);
+        assert_eq!(fallback.sidecars(), 7);
+        hear(2, 1);
+        assert_eq!(fallback.sidecars(), 2);
+        fallback.decide(&ask(&sliding(5), Hits::Spend(1)), at(0));
+        hear(9, 1);
+        assert_eq!(fallback.sidecars(), 2);
+    }
+}

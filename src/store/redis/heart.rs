@@ -1,0 +1,85 @@
+//! The heartbeat of this sidecar: a write that tells the others that it lives, and this one that the server takes
+//! writes, and how many sidecars there are.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ::redis::Cmd;
+use ::redis::FromRedisValue;
+use ::redis::RedisError;
+use ::redis::aio::MultiplexedConnection;
+
+/// How often it beats.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a sidecar counts that is not heard of: a few heartbeats.
+const LIFE: Duration = Duration::from_secs(5);
+
+/// Who lives. The prefix is that of all keys of counters, whose names go on differently.
+const KEY: &str = "tg1!sidecars";
+
+const BEAT: &str = include_str!("heartbeat.lua");
+
+/// Bytes of chance in a sidecar's name: enough that no two have the same.
+const NAME_LEN: usize = 16;
+
+/// What this sidecar is called, and how many there are.
+#[derive(Debug)]
+pub struct Heart {
+    name: String,
+    /// As of the last beat; 0 before the first.
+    sidecars: AtomicU32,
+}
+
+impl Heart {
+    /// That of a new sidecar.
+    pub fn new() -> Self {
+        let mut bytes = [0; NAME_LEN];
+        // Without chance the name is that of every other sidecar without, and each takes itself for the only one.
+        let _ = getrandom::fill(&mut bytes);
+        let name = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { name, sidecars: AtomicU32::new(0) }
+    }
+
+    /// How many sidecars lived at the last beat, this one included; 0 if there was none yet.
+    pub fn sidecars(&self) -> u32 {
+        self.sidecars.load(Ordering::Relaxed)
+    }
+
+    /// Beats once. What a server that takes no such commands from us says is no error: it answered.
+    ///
+    /// # Errors
+    /// When there is no connection, or the server takes no writes.
+    pub async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(BEAT).arg(1).arg(KEY);
+        command.arg(&self.name).arg(LIFE.as_millis().to_string());
+        let answer = connection.send_packed_command(&command).await;
+        match answer.and_then(|value| value.extract_error()) {
+            Ok(value) => {
+                if let Ok(sidecars) = u32::from_redis_value(value) {
+                    self.sidecars.store(sidecars, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(error) if is_about_us(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells the others that this sidecar ends.
+    ///
+    /// # Errors
+    /// When there is no connection.
+    pub async fn stop(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        let mut command = Cmd::new();
+        command.arg("ZREM").arg(KEY).arg(&self.name);
+        connection.send_packed_command(&command).await.map(|_| ())
+    }
+}
+
+/// Whether the server has something against us, and not everything that writes.
+fn is_about_us(error: &RedisError) -> bool {
+    matches!(error.code(), Some("NOPERM" | "WRONGTYPE"))
+}
