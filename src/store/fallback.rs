@@ -87,6 +87,16 @@ struct Known {
     until: Timestamp,
 }
 
+/// A charge as it is made here.
+#[derive(Debug)]
+struct Own {
+    charge: Charge,
+    /// Of its limit.
+    capacity: u64,
+    /// How that limit stood.
+    known: Option<Known>,
+}
+
 /// Hits that are to be given back to the store.
 #[derive(Clone, Debug)]
 struct Credit {
@@ -150,29 +160,23 @@ impl Fallback {
 
     /// Decides a batch without the store. Bonuses are the store's to count, and no gauge presses.
     pub fn decide(&self, batch: &Batch, now: Timestamp) -> Outcome {
-        let known: SmallVec<[Option<Known>; FEW]> =
-            batch.charges.iter().map(|charge| self.known(batch, charge, now)).collect();
-        let charges = batch.charges.iter().zip(&known);
-        let own = Batch {
-            keys: batch.keys.clone(),
-            charges: charges.map(|(charge, known)| self.own(charge, *known)).collect(),
-            gauges: Vec::new(),
-        };
+        let own = |charge| self.own(charge, self.known(batch, charge, now));
+        let own: SmallVec<[Own; FEW]> = batch.charges.iter().map(own).collect();
+        let charges = own.iter().map(|own| own.charge.clone()).collect();
+        let asked = Batch { keys: batch.keys.clone(), charges, gauges: Vec::new() };
         let credits = self.credits_of(batch, now);
-        let mut outcome = self.counts.charge_at(&own, now);
+        let mut outcome = self.counts.charge_at(&asked, now);
         if outcome.admitted {
             credits.into_iter().for_each(|(key, credit)| self.credit(key, credit));
         }
-        let decided = own.charges.iter().zip(&mut outcome.decisions);
-        for ((charge, known), (own, decision)) in batch.charges.iter().zip(known).zip(decided) {
-            match charge.on_outage {
-                OnOutage::Local => self.tell(own, known, decision, now),
+        for (own, decision) in own.iter().zip(&mut outcome.decisions) {
+            *decision = match own.charge.on_outage {
+                OnOutage::Local => self.told(own, *decision, now),
                 OnOutage::Allow | OnOutage::Deny => {
-                    let fits = decision.fit == Fit::Now;
-                    let remaining = if fits { charge.limit.capacity() } else { 0 };
-                    decision.standing = Standing { remaining, reset_ms: None };
+                    let remaining = if decision.fit == Fit::Now { own.capacity } else { 0 };
+                    Decision { standing: Standing { remaining, reset_ms: None }, ..*decision }
                 }
-            }
+            };
         }
         outcome.levels = SmallVec::from_elem(0, batch.gauges.len());
         outcome.fallback = true;
@@ -225,45 +229,48 @@ impl Fallback {
     }
 
     /// A charge as it is made here.
-    fn own(&self, charge: &Charge, known: Option<Known>) -> Charge {
-        let asks_nothing = charge.hits.amount() == 0;
-        let own = Charge {
+    fn own(&self, charge: &Charge, known: Option<Known>) -> Own {
+        let capacity = charge.limit.capacity();
+        let plain = Charge {
             open: Open::all(),
             bonuses: Vec::new(),
             lease: Lease::Off,
             ahead: 0,
             ..charge.clone()
         };
-        match (charge.on_outage, charge.hits) {
-            (OnOutage::Deny, Hits::Spend(_)) if !asks_nothing => {
-                Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..own }
+        let charge = match (charge.on_outage, charge.hits) {
+            (OnOutage::Deny, Hits::Spend(1..)) => {
+                Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..plain }
             }
-            (OnOutage::Deny | OnOutage::Allow, _) => Charge { hits: Hits::Spend(0), ..own },
+            (OnOutage::Deny | OnOutage::Allow, _) => Charge { hits: Hits::Spend(0), ..plain },
             (OnOutage::Local, hits) => {
                 let used = known.map_or(0, |known| known.used);
-                let hits_open = open(charge).saturating_sub(used);
-                let open = Open { hits: hits_open, pressed: Vec::new() };
+                let open = Open { hits: open(charge).saturating_sub(used), pressed: Vec::new() };
                 let times = self.times(&charge.limit);
                 let hits = match hits {
                     Hits::Spend(hits) => Hits::Spend(hits.saturating_mul(times)),
                     Hits::GiveBack(hits) => Hits::GiveBack(hits.saturating_mul(times)),
                 };
-                Charge { open, hits, ..own }
+                Charge { open, hits, ..plain }
             }
-        }
+        };
+        Own { charge, capacity, known }
     }
 
-    /// Turns what was decided here into what the caller is told.
-    fn tell(&self, own: &Charge, known: Option<Known>, decision: &mut Decision, now: Timestamp) {
-        decision.standing.remaining /= self.times(&own.limit);
-        let Some(known) = known else { return };
-        let whole_ms = known.until.since(now);
-        let whole_ms = u64::try_from(whole_ms.as_millis()).unwrap_or(u64::MAX);
-        let ever = own.hits.amount() <= own.limit.capacity() && known.until < Timestamp::MAX;
-        if decision.fit == Fit::Never && ever {
-            decision.fit = Fit::AfterMs(whole_ms);
-        }
-        decision.standing.reset_ms = decision.standing.reset_ms.map(|ms| ms.max(whole_ms));
+    /// What the caller is told of a charge that was decided here.
+    fn told(&self, own: &Own, decision: Decision, now: Timestamp) -> Decision {
+        let remaining = decision.standing.remaining / self.times(&own.charge.limit);
+        let standing = Standing { remaining, ..decision.standing };
+        let Some(known) = own.known else { return Decision { standing, ..decision } };
+        let whole_ms = known.until.as_ms().saturating_sub(now.as_ms());
+        let capacity = own.charge.limit.capacity();
+        let ever = own.charge.hits.amount() <= capacity && known.until < Timestamp::MAX;
+        let fit = match decision.fit {
+            Fit::Never if ever => Fit::AfterMs(whole_ms),
+            fit => fit,
+        };
+        let reset_ms = standing.reset_ms.map(|ms| ms.max(whole_ms));
+        Decision { fit, standing: Standing { reset_ms, ..standing }, ..decision }
     }
 
     /// How often a hit counts here: once for each sidecar, but a limit lets each have one at least.
