@@ -64,7 +64,8 @@ impl Asker {
 }
 
 impl Told {
-    fn new(response: &RateLimitResponse) -> Self {
+    /// What a response says.
+    pub fn new(response: &RateLimitResponse) -> Self {
         let statuses = response.statuses.iter();
         Self {
             passed: response.overall_code() == Code::Ok,

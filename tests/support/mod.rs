@@ -10,6 +10,7 @@ pub mod engine;
 pub mod envoy;
 pub mod gateway;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod store;
 pub mod tollgate;

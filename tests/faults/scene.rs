@@ -1,0 +1,199 @@
+//! Two sidecars on one Redis under steady load, while something breaks; and what the clients saw of it.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+
+use crate::support::ask;
+use crate::support::ask::Told;
+use crate::support::client::Grpc;
+use crate::support::eventually;
+use crate::support::proxy::Proxy;
+use crate::support::redis::Server;
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
+
+/// The limit of every scene, in each [`WINDOW`].
+pub const LIMIT: usize = 200;
+const WINDOW: Duration = Duration::from_secs(2);
+
+/// How long a request waits for Redis.
+const DEADLINE: Duration = Duration::from_millis(100);
+
+/// What an answer may take beyond that on a busy machine.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How soon Redis is used again once it is well. The pauses between looks are a second at most.
+const RECOVERY_MAX: Duration = Duration::from_secs(5);
+
+/// Clients of each sidecar, and how often each asks: as often as several windows have room for.
+const CLIENTS: usize = 4;
+const ASK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Answers that a stretch of a scene takes.
+const STRETCH: usize = 300;
+
+/// What a scene is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Promise {
+    /// What breaks.
+    pub fault: &'static str,
+    /// Whether the sidecars notice that Redis is out.
+    pub is_outage: bool,
+    /// Hits over the limit of a window that the fault may cost: what Redis has forgotten.
+    pub over_max: usize,
+}
+
+/// Two sidecars on one Redis, and their load.
+pub struct Scene {
+    pub server: Server,
+    pub proxy: Proxy,
+    _sidecars: Vec<Tollgate>,
+    clients: JoinSet<()>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// One request, as its client saw it.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    sent: Instant,
+    answered: Instant,
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Admitted,
+    Refused,
+    /// By `on_outage`.
+    Fallback,
+    Failed,
+}
+
+impl Scene {
+    /// A scene whose limit denies while Redis is out. None where there is no Redis.
+    pub async fn start() -> Option<Self> {
+        let server = Server::start(&[])?;
+        let proxy = Proxy::start(&server.socket()).await;
+        let policy = format!(
+            "{{domain: faults, answer: {{metadata: always}}, descriptors: [{{key: user, \
+             limits: [{{rate: {LIMIT}/{}s, on_outage: deny}}]}}]}}",
+            WINDOW.as_secs()
+        );
+        let deadline = format!("{}ms", DEADLINE.as_millis());
+        let flags = ["--redis-url", &proxy.url(), "--store-deadline", &deadline];
+        let mut scene = Self {
+            server,
+            proxy,
+            _sidecars: Vec::new(),
+            clients: JoinSet::new(),
+            seen: Arc::default(),
+        };
+        for _ in 0..2 {
+            let sidecar = Tollgate::serve_with(&policy, &Store::Embedded, &flags).await;
+            for _ in 0..CLIENTS {
+                let client = sidecar.client().await;
+                scene.clients.spawn(ask_on(client, scene.seen.clone()));
+            }
+            scene._sidecars.push(sidecar);
+        }
+        scene.stretch(Instant::now(), |answer| answer == Answer::Admitted).await;
+        Some(scene)
+    }
+
+    /// Waits for a number of such answers to requests sent since then; tells when the first was.
+    async fn stretch(&self, since: Instant, is_one: impl Fn(Answer) -> bool) -> Instant {
+        let what = "enough answers of the kind";
+        eventually(what, async || {
+            let seen = self.seen.lock().unwrap();
+            let counts = |one: &&Seen| since <= one.sent && is_one(one.answer);
+            let first = seen.iter().filter(counts).map(|one| one.answered).min()?;
+            let enough = STRETCH.min(LIMIT) <= seen.iter().filter(counts).count();
+            enough.then_some(first)
+        })
+        .await
+    }
+
+    /// Breaks something, lets it be for a while, mends it, and checks what was promised.
+    pub async fn check(
+        mut self,
+        promise: Promise,
+        inject: impl AsyncFnOnce(&mut Self),
+        heal: impl AsyncFnOnce(&mut Self),
+    ) {
+        let broken = Instant::now();
+        inject(&mut self).await;
+        let since = Instant::now();
+        match promise.is_outage {
+            true => self.stretch(since, |answer| answer == Answer::Fallback).await,
+            false => self.stretch(since, |_| true).await,
+        };
+        heal(&mut self).await;
+        let healed = Instant::now();
+        let decided = |answer| matches!(answer, Answer::Admitted | Answer::Refused);
+        let recovered = self.stretch(healed, decided).await - healed;
+        self.stretch(Instant::now(), |answer| answer == Answer::Admitted).await;
+        self.clients.shutdown().await;
+
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap());
+        let count = |answer| seen.iter().filter(|one| one.answer == answer).count();
+        let late = seen.iter().filter(|one| broken <= one.answered);
+        let longest = late.map(|one| one.answered - one.sent).max().unwrap();
+        let over = over(&seen);
+        println!(
+            "| {} | {} | {} | {} | {over} | {} ms | {} ms |",
+            promise.fault,
+            seen.len(),
+            count(Answer::Failed),
+            count(Answer::Fallback),
+            longest.as_millis(),
+            recovered.as_millis(),
+        );
+        assert_eq!(count(Answer::Failed), 0, "{}: every request is answered", promise.fault);
+        assert!(over <= promise.over_max, "{}: {over} over the limit", promise.fault);
+        assert!(longest <= DEADLINE + GRACE, "{}: an answer took {longest:?}", promise.fault);
+        assert!(recovered <= RECOVERY_MAX, "{}: {recovered:?} to recover", promise.fault);
+        if !promise.is_outage {
+            assert_eq!(count(Answer::Fallback), 0, "{}: it is no outage", promise.fault);
+        }
+    }
+}
+
+/// Asks in a steady rhythm until it is dropped.
+async fn ask_on(mut client: Grpc, seen: Arc<Mutex<Vec<Seen>>>) {
+    let mut ticks = interval(ASK_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let sent = Instant::now();
+        let answer = client.should_rate_limit(ask::request("faults", &["user=alice"], 1)).await;
+        let answered = Instant::now();
+        let answer = match answer {
+            Err(_) => Answer::Failed,
+            Ok(response) => {
+                let told = Told::new(&response.into_inner());
+                match told.metadata["fallback"].as_bool() {
+                    Some(true) => Answer::Fallback,
+                    _ if told.passed => Answer::Admitted,
+                    _ => Answer::Refused,
+                }
+            }
+        };
+        seen.lock().unwrap().push(Seen { sent, answered, answer });
+    }
+}
+
+/// By how much the busiest window was over the limit for certain: what was both asked and answered within it.
+fn over(seen: &[Seen]) -> usize {
+    let admitted: Vec<&Seen> = seen.iter().filter(|one| one.answer == Answer::Admitted).collect();
+    let within = |first: &Seen| {
+        let end = first.sent + WINDOW;
+        admitted.iter().filter(|one| first.sent <= one.sent && one.answered < end).count()
+    };
+    admitted.iter().map(|first| within(first)).max().unwrap_or(0).saturating_sub(LIMIT)
+}

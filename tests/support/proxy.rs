@@ -1,0 +1,107 @@
+//! A network that can be broken: TCP on one side, a Unix socket on the other.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::net::UnixStream;
+use tokio::select;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// Bytes that are passed on at a time.
+const CHUNK_LEN: usize = 16 * 1024;
+
+/// What becomes of the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// They arrive.
+    Through,
+    /// They arrive, but so much later.
+    Late(Duration),
+    /// They are kept until the way is another one, as a network keeps them that has lost them and sends them again.
+    Nowhere,
+    /// Connections end, and new ones too.
+    Cut,
+}
+
+/// A proxy that ends with its test.
+pub struct Proxy {
+    address: SocketAddr,
+    way: watch::Sender<Way>,
+    task: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Passes connections on to a Unix socket.
+    pub async fn start(socket: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (way, ways) = watch::channel(Way::Through);
+        let task = tokio::spawn(listen(listener, PathBuf::from(socket), ways));
+        Self { address, way, task }
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub fn set(&self, way: Way) {
+        self.way.send_replace(way);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn listen(listener: TcpListener, socket: PathBuf, ways: watch::Receiver<Way>) {
+    loop {
+        let (client, _) = listener.accept().await.unwrap();
+        client.set_nodelay(true).unwrap();
+        tokio::spawn(pass(client, socket.clone(), ways.clone()));
+    }
+}
+
+/// Passes a connection on until either side ends it, or the way is cut.
+async fn pass(client: TcpStream, socket: PathBuf, mut ways: watch::Receiver<Way>) {
+    if ways.wait_for(|way| *way != Way::Nowhere).await.is_err() {
+        return;
+    }
+    let Ok(server) = UnixStream::connect(socket).await else { return };
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    select! {
+        () = copy(from_client, to_server, ways.clone()) => {}
+        () = copy(from_server, to_client, ways.clone()) => {}
+        _ = ways.wait_for(|way| *way == Way::Cut) => {}
+    }
+}
+
+async fn copy(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    mut ways: watch::Receiver<Way>,
+) {
+    let mut bytes = vec![0; CHUNK_LEN];
+    loop {
+        let Ok(len @ 1..) = from.read(&mut bytes).await else { return };
+        let way = match ways.wait_for(|way| *way != Way::Nowhere).await {
+            Ok(way) => *way,
+            Err(_) => return,
+        };
+        if let Way::Late(delay) = way {
+            sleep(delay).await;
+        }
+        if to.write_all(&bytes[..len]).await.is_err() {
+            return;
+        }
+    }
+}
