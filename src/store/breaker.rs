@@ -118,7 +118,7 @@ impl Breaker {
         let _ = self.health.compare_exchange(broken, probing, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Notes that a look found the store broken.
+    /// Notes that a look found the store broken, or that it is.
     pub fn found_broken(&self) {
         self.looks.fetch_add(1, Ordering::Relaxed);
         let (probing, broken) = (Health::Probing as u8, Health::Broken as u8);

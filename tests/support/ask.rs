@@ -4,6 +4,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::google::protobuf::Struct;
+use envoy_types::pb::google::protobuf::UInt64Value;
 use envoy_types::pb::google::protobuf::value::Kind;
 use serde_json::Value;
 use serde_json::json;
@@ -39,6 +40,14 @@ impl Asker {
     /// Asks for so many hits, with descriptors written as `key=value,key=value`.
     pub async fn ask(&mut self, descriptors: &[&str], hits: u32) -> Told {
         self.send(request(self.domain, descriptors, hits)).await
+    }
+
+    /// Asks what remains of each descriptor's limit.
+    pub async fn remaining(&mut self, descriptors: &[&str]) -> Vec<u32> {
+        let mut request = request(self.domain, descriptors, 0);
+        let none = Some(UInt64Value { value: 0 });
+        request.descriptors.iter_mut().for_each(|one| one.hits_addend = none);
+        self.send(request).await.remaining
     }
 
     /// Gives so many hits back.

@@ -150,13 +150,16 @@ impl Link {
         StoreError::Disconnected { address: self.address.clone(), reason }
     }
 
-    /// Leaves the server alone.
+    /// Leaves the server alone, for a reason that it is still left alone for or begins to be.
     fn break_down(&self, reason: &str) {
-        if self.breaker.break_down() {
+        let was_healthy = self.breaker.break_down();
+        self.breaker.found_broken();
+        if was_healthy || **self.reason.load() != reason {
             self.tell_broken(reason);
         }
     }
 
+    /// Tells why the server is left alone; each reason once.
     fn tell_broken(&self, reason: &str) {
         self.reason.store(Arc::new(reason.to_owned()));
         tracing::warn!(store.address = self.address, reason, "Redis is out and left alone");
@@ -217,14 +220,8 @@ impl Connector {
                 }
                 Err(reason) => reason,
             };
-            link.breaker.found_broken();
             link.connection.store(None);
-            if failures == 0 && !link.breaker.break_down() {
-                // It was left alone before: this is another reason, or the first one.
-                link.reason.store(Arc::new(reason));
-            } else if failures == 0 {
-                link.tell_broken(&reason);
-            }
+            link.break_down(&reason);
             link.queue.clear();
             time::sleep(pause(failures)).await;
             failures += 1;
@@ -283,7 +280,6 @@ impl Connector {
                 Ok(Ok(())) => link.breaker.found_broken(),
                 Ok(Err(error)) if is_answer(&error) && !is_of_replica(&error) => {
                     link.break_down(&error.to_string());
-                    link.breaker.found_broken();
                 }
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) => return "it does not answer".to_owned(),

@@ -1,0 +1,108 @@
+//! Masters that change, and passwords: found without a restart.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::support::ask::Asker;
+use crate::support::eventually;
+use crate::support::find_program;
+use crate::support::process::Process;
+use crate::support::redis::Server;
+use crate::support::redis::query;
+use crate::support::redis::until;
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
+
+const POLICY: &str = "
+domain: d
+answer: { metadata: always }
+descriptors:
+- { key: user, limits: [{ rate: 100/hour, on_outage: deny }] }";
+
+const ALICE: &[&str] = &["user=alice"];
+
+/// A port that nobody listens on. Sentinels name servers by their ports, so those have to be known before.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Asks until Redis decides, and says what remains.
+async fn remaining_when_decided(asker: &mut Asker) -> u32 {
+    eventually("a decision of Redis", async || {
+        let told = asker.ask(ALICE, 1).await;
+        told.metadata["fallback"].is_null().then(|| told.remaining[0])
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_by_sentinel_is_followed() {
+    let (first, second, third) = (free_port(), free_port(), free_port());
+    let Some(mut master) = Server::start(&["--port", &first.to_string()]) else { return };
+    let replica_of = format!("127.0.0.1 {first}");
+    let replica = ["--port", &second.to_string(), "--replicaof", &replica_of];
+    let Some(replica) = Server::start(&replica) else { return };
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("sentinel.conf");
+    let lines = [
+        format!("port {third}"),
+        format!("dir {}", folder.path().display()),
+        format!("sentinel monitor mymaster 127.0.0.1 {first} 1"),
+        "sentinel down-after-milliseconds mymaster 300".to_owned(),
+        "sentinel failover-timeout mymaster 3000".to_owned(),
+    ];
+    fs::write(&file, lines.join("\n")).unwrap();
+    let program = find_program("redis-server", "REDIS_SERVER", None).unwrap();
+    let _sentinel = Process::start("sentinel", Command::new(program).arg(&file).arg("--sentinel"));
+    let mut behind = replica.raw().await;
+    let linked = || query::<String>(&mut behind, "INFO replication").contains("link_status:up");
+    until("the replica follows", linked).await;
+
+    let sentinel = format!("redis://127.0.0.1:{third}");
+    let flags = [
+        "--redis-url",
+        "redis://mymaster",
+        "--redis-sentinels",
+        &sentinel,
+        "--store-deadline",
+        "1s",
+    ];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    let mut asker = Asker::new(&tollgate, "d").await;
+    assert_eq!(remaining_when_decided(&mut asker).await, 99);
+    assert!(asker.ask(ALICE, 39).await.passed);
+    assert_eq!(query::<u32>(&mut master.raw().await, "WAIT 1 10000"), 1, "the replica knows");
+
+    master.kill();
+    assert_eq!(remaining_when_decided(&mut asker).await, 59);
+    let role: String = query(&mut replica.raw().await, "INFO replication");
+    assert!(role.contains("role:master"), "{role}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_password_is_read_from_its_file() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut raw = server.raw().await;
+    query::<()>(&mut raw, "CONFIG SET requirepass first");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, "first\n").unwrap();
+    let (url, path) = (server.url(), file.display().to_string());
+    let flags = ["--redis-url", &url, "--redis-password-file", &path, "--store-deadline", "1s"];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    let mut asker = Asker::new(&tollgate, "d").await;
+    assert_eq!(remaining_when_decided(&mut asker).await, 99);
+
+    query::<()>(&mut raw, "CONFIG SET requirepass second");
+    query::<()>(&mut raw, "CLIENT KILL TYPE normal");
+    let wrong = "Password authentication failed";
+    eventually(wrong, async || tollgate.output().contains(wrong).then_some(())).await;
+    assert_eq!(asker.ask(ALICE, 1).await.metadata["fallback"], true);
+    fs::write(&file, "second\n").unwrap();
+    assert_eq!(remaining_when_decided(&mut asker).await, 98);
+    let output = tollgate.output();
+    assert!(!output.contains("second") && !output.contains("first"), "{output}");
+}
