@@ -212,3 +212,32 @@ async fn one_of_two_ends_under_load_without_a_failed_request() {
         assert_eq!((counts.refused, counts.other), (0, Vec::new()));
     }
 }
+
+/// Killed, a sidecar answers nobody: Envoy refuses what it had asked it for (`failure_mode_deny`), as many as were
+/// under way, and asks the other. Nothing is over: what the killed one has charged stays charged.
+#[tokio::test]
+async fn one_of_two_is_killed_under_load() {
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
+    let store = Store::Redis(server);
+    let killed = Tollgate::serve(HUNDRED, &store).await;
+    let staying = Tollgate::serve(HUNDRED, &store).await;
+    let sidecars = [tcp(killed.grpc_address), tcp(staying.grpc_address)];
+    let Some(gateway) = Gateway::start(&sidecars).await else {
+        return;
+    };
+    let load = gateway.caller.load("alice");
+    assert_eq!(gateway.caller.crowd("bob", 50).await, Counts::new(50, 0));
+    drop(killed);
+    // Envoy may still send some of these to the one that is gone.
+    let after = gateway.caller.crowd("bob", 100).await;
+    gateway.caller.gets("alice", 429).await;
+    let counts = load.stop().await;
+    assert!(after.passed <= 50, "{after:?}");
+    assert!(counts.passed <= 100, "{counts:?}");
+    println!(
+        "| a sidecar is killed under load | {} failed |",
+        counts.other.len() + after.other.len()
+    );
+}

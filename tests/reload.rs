@@ -154,6 +154,24 @@ async fn a_deleted_directory_keeps_the_policy_and_is_found_when_it_returns() {
 }
 
 #[tokio::test]
+async fn a_directory_of_garbage_keeps_the_policy() {
+    let served = served().await;
+    fs::remove_dir_all(&served.policies).unwrap();
+    fs::write(&served.policies, [0xff, 0x00, 0xfe, b'{']).unwrap();
+    served.wait_for_rejection(true).await;
+    served.wait_for_rate(1).await;
+    fs::remove_file(&served.policies).unwrap();
+    fs::create_dir_all(served.policies.join("policy.yaml")).unwrap();
+    fs::write(served.policies.join("other.yaml"), vec![b'['; 1_000_000]).unwrap();
+    served.wait_for_rate(1).await;
+    fs::remove_file(served.policies.join("other.yaml")).unwrap();
+    fs::remove_dir(served.policies.join("policy.yaml")).unwrap();
+    fs::write(served.file(), rate("first", 2)).unwrap();
+    served.wait_for_rate(2).await;
+    served.wait_for_rejection(false).await;
+}
+
+#[tokio::test]
 async fn counters_survive_an_edit() {
     let served = served().await;
     let mut client = served.tollgate.client().await;
