@@ -71,8 +71,8 @@ pub use source_files::SourceFilesError;
 /// How long helpers may take to end; none of them waits for anything.
 const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long it may take to give leases back.
-const LEASES_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take to give leases back, and to pay debts.
+const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the last traces may take to be sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -288,9 +288,9 @@ impl Process {
             tracing::warn!("requests were still in flight after shutdown_grace; they are dropped");
             self.servers.shutdown().await;
         }
-        if timeout(LEASES_TIMEOUT, self.engine.close_leases()).await.is_err() {
+        if timeout(STORE_TIMEOUT, self.engine.close_store()).await.is_err() {
             tracing::warn!(
-                "the store was too slow to take leases back; they count until their windows end"
+                "the store was too slow at the end; leases count until their windows end, and debts are lost"
             );
         }
         self.stage.send_replace(Stage::Closed);

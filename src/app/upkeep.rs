@@ -43,8 +43,7 @@ impl Upkeep {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => {
                     self.look();
-                    self.engine.pay_debts().await;
-                    self.engine.tend_leases().await;
+                    self.engine.tend_store().await;
                 }
                 _ = readings.tick() => self.engine.read_pressure().await,
             }

@@ -62,7 +62,6 @@ pub use request::Override;
 pub use request::Request;
 pub use request::RequestError;
 pub use store::AnyStore;
-pub use store::Shared;
 pub use verdict::Code;
 pub use verdict::Status;
 pub use verdict::StatusLimit;
@@ -221,26 +220,19 @@ impl Engine {
             // Its answer is a part of the check's time, and never fails.
             AnyStore::Memory(memory) => memory.charge_at(batch, now.timestamp()),
             AnyStore::Redis(shared) => {
-                let Shared { near, fallback } = &**shared;
-                if let Some(known) = near.answer(batch, now) {
+                if let Some(known) = shared.answer(batch, now) {
                     return known;
                 }
                 let stopwatch = Stopwatch::start();
                 // Boxed, because it is ten times as large as all the rest, and every request would be.
-                let outcome = Box::pin(near.charge_after(batch, now, patience.spent())).await;
+                let asked = Box::pin(shared.ask(batch, now, patience.spent())).await;
                 let elapsed = stopwatch.elapsed();
                 patience.spend(elapsed);
                 metrics.store_duration.observe(elapsed);
-                match outcome {
-                    Ok(outcome) => {
-                        fallback.learn(batch, &outcome, now.timestamp());
-                        outcome
-                    }
-                    Err(error) => {
-                        metrics.store_error(error.kind());
-                        fallback.decide(batch, now.timestamp())
-                    }
+                if let Some(error) = asked.error {
+                    metrics.store_error(error.kind());
                 }
+                asked.outcome
             }
         }
     }

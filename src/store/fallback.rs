@@ -29,6 +29,7 @@ use super::Decision;
 use super::FEW;
 use super::Open;
 use super::Outcome;
+use super::StoreError;
 use super::memory::Memory;
 use crate::clock::Timestamp;
 use crate::limit::Algorithm;
@@ -158,13 +159,16 @@ impl Fallback {
         }
     }
 
-    /// Decides a batch without the store. Bonuses are the store's to count, and no gauge presses.
-    pub fn decide(&self, batch: &Batch, now: Timestamp) -> Outcome {
-        let own = |charge| self.own(charge, self.known(batch, charge, now));
+    /// Decides a batch that the store has failed by `error`. Bonuses are the store's to count, and no gauge
+    /// presses. Where the store may have made the charges all the same, hits are spent here too, and none come back: what
+    /// counts twice lets nobody pass who shouldn't, what comes back twice would.
+    pub fn decide(&self, batch: &Batch, error: &StoreError, now: Timestamp) -> Outcome {
+        let returns = error.is_unmade();
+        let own = |charge| self.own(charge, self.known(batch, charge, now), returns);
         let own: SmallVec<[Own; FEW]> = batch.charges.iter().map(own).collect();
         let charges = own.iter().map(|own| own.charge.clone()).collect();
         let asked = Batch { keys: batch.keys.clone(), charges, gauges: Vec::new() };
-        let credits = self.credits_of(batch, now);
+        let credits = if returns { self.credits_of(batch, now) } else { Vec::new() };
         let mut outcome = self.counts.charge_at(&asked, now);
         if outcome.admitted {
             credits.into_iter().for_each(|(key, credit)| self.credit(key, credit));
@@ -203,8 +207,15 @@ impl Fallback {
     /// to [`Fallback::owe_again`].
     pub fn take_debts(&self, now: Timestamp) -> Vec<Batch> {
         let debts = self.counts.drain(DEBTS_MAX, now).into_iter().map(|spent| {
-            let hits = Hits::Spend(spent.hits.div_ceil(self.times(&spent.limit)));
-            payment(spent.key, &spent.limit, hits)
+            let hits = spent.hits.div_ceil(self.times(&spent.limit));
+            // The store may go out again before it has said how the limit stands then.
+            let known = self.known_of(&spent.key, &spent.limit, now);
+            let known = known.unwrap_or(Known { used: 0, at: now, until: now });
+            let until = known.until.max(spent.until.unwrap_or(Timestamp::MAX));
+            let used = known.used.saturating_add(hits);
+            let name = self.name(&spent.key, &spent.limit);
+            self.known.insert(name, Known { used, at: now, until });
+            payment(spent.key, &spent.limit, Hits::Spend(hits))
         });
         // What came back was spent before it.
         let credits = mem::take(&mut *lock(&self.credits)).into_iter();
@@ -213,14 +224,20 @@ impl Fallback {
         debts.chain(credits).collect()
     }
 
-    /// Owes the store again what a batch of debts would have brought.
-    pub fn owe_again(&self, batch: &Batch, now: Timestamp) {
+    /// Owes the store again what a batch of debts would have brought, which failed by `error`.
+    pub fn owe_again(&self, batch: &Batch, error: &StoreError, now: Timestamp) {
         for charge in &batch.charges {
             let key = batch.keys[charge.key_index].clone();
             let limit = charge.limit.clone();
             match charge.hits {
+                Hits::GiveBack(_) if !error.is_unmade() => {}
                 Hits::GiveBack(hits) => self.credit(key, Credit { limit, hits }),
                 Hits::Spend(hits) => {
+                    let name = self.name(&key, &limit);
+                    if let Some(known) = self.known.get(&name) {
+                        let used = known.used.saturating_sub(hits);
+                        self.known.insert(name, Known { used, ..known });
+                    }
                     let hits = Hits::Spend(hits.saturating_mul(self.times(&limit)));
                     self.counts.charge_at(&payment(key, &limit, hits), now);
                 }
@@ -229,7 +246,7 @@ impl Fallback {
     }
 
     /// A charge as it is made here.
-    fn own(&self, charge: &Charge, known: Option<Known>) -> Own {
+    fn own(&self, charge: &Charge, known: Option<Known>, returns: bool) -> Own {
         let capacity = charge.limit.capacity();
         let plain = Charge {
             open: Open::all(),
@@ -243,6 +260,7 @@ impl Fallback {
                 Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..plain }
             }
             (OnOutage::Deny | OnOutage::Allow, _) => Charge { hits: Hits::Spend(0), ..plain },
+            (_, Hits::GiveBack(_)) if !returns => Charge { hits: Hits::Spend(0), ..plain },
             (OnOutage::Local, hits) => {
                 let used = known.map_or(0, |known| known.used);
                 let open = Open { hits: open(charge).saturating_sub(used), pressed: Vec::new() };
@@ -280,12 +298,15 @@ impl Fallback {
 
     /// How the limit of a charge stood, if that still matters.
     fn known(&self, batch: &Batch, charge: &Charge, now: Timestamp) -> Option<Known> {
-        if charge.on_outage != OnOutage::Local {
-            return None;
+        match charge.on_outage {
+            OnOutage::Local => self.known_of(&batch.keys[charge.key_index], &charge.limit, now),
+            OnOutage::Allow | OnOutage::Deny => None,
         }
-        let name = self.name(&batch.keys[charge.key_index], &charge.limit);
-        let known = self.known.get(&name).filter(|known| now < known.until)?;
-        let Algorithm::Bucket(_) = charge.limit.algorithm() else { return Some(known) };
+    }
+
+    fn known_of(&self, key: &Key, limit: &Limit, now: Timestamp) -> Option<Known> {
+        let known = self.known.get(&self.name(key, limit)).filter(|known| now < known.until)?;
+        let Algorithm::Bucket(_) = limit.algorithm() else { return Some(known) };
         // A bucket fills steadily; of the others nothing is sure to come back before all is.
         let ms = |from| known.until.since(from).as_millis();
         let left = (u128::from(known.used) * ms(now)).div_ceil(ms(known.at).max(1));
@@ -342,7 +363,7 @@ fn payment(key: Key, limit: &Arc<Limit>, hits: Hits) -> Batch {
         open: Open::all(),
         bonuses: Vec::new(),
         lease: Lease::Off,
-        on_outage: OnOutage::Allow,
+        on_outage: OnOutage::Local,
         ahead: 0,
         until: None,
     };
@@ -378,13 +399,18 @@ mod tests {
         batch
     }
 
+    fn out() -> StoreError {
+        StoreError::Disconnected { address: "here".to_owned(), reason: "gone".to_owned() }
+    }
+
     fn shared_by(sidecars: u32) -> Fallback {
         Fallback::new(1_000, Some(sidecars))
     }
 
     /// How many single hits pass before one doesn't.
     fn passing(fallback: &Fallback, limit: &Arc<Limit>, ms: u64) -> usize {
-        let passes = |_: &usize| fallback.decide(&ask(limit, Hits::Spend(1)), at(ms)).admitted;
+        let passes =
+            |_: &usize| fallback.decide(&ask(limit, Hits::Spend(1)), &out(), at(ms)).admitted;
         (0..1_000).take_while(passes).count()
     }
 
@@ -431,13 +457,13 @@ mod tests {
         let limit = sliding(100);
         let fallback = shared_by(2);
         store_with(&fallback, &limit, 90);
-        let first = fallback.decide(&ask(&limit, Hits::Spend(1)), at(10));
+        let first = fallback.decide(&ask(&limit, Hits::Spend(1)), &out(), at(10));
         assert_eq!((first.decisions[0].standing.remaining, first.fallback), (4, true));
-        let refused = fallback.decide(&ask(&limit, Hits::Spend(20)), at(10)).decisions[0];
+        let refused = fallback.decide(&ask(&limit, Hits::Spend(20)), &out(), at(10)).decisions[0];
         let Fit::AfterMs(wait_ms) = refused.fit else { panic!("{refused:?}") };
-        assert!(!fallback.decide(&ask(&limit, Hits::Spend(20)), at(9 + wait_ms)).admitted);
-        assert!(fallback.decide(&ask(&limit, Hits::Spend(20)), at(10 + wait_ms)).admitted);
-        let never = fallback.decide(&ask(&limit, Hits::Spend(101)), at(10)).decisions[0];
+        assert!(!fallback.decide(&ask(&limit, Hits::Spend(20)), &out(), at(9 + wait_ms)).admitted);
+        assert!(fallback.decide(&ask(&limit, Hits::Spend(20)), &out(), at(10 + wait_ms)).admitted);
+        let never = fallback.decide(&ask(&limit, Hits::Spend(101)), &out(), at(10)).decisions[0];
         assert_eq!(never.fit, Fit::Never);
     }
 
@@ -460,7 +486,7 @@ mod tests {
         let fallback = shared_by(3);
         assert_eq!(passing(&fallback, &limit, 0), 33);
         for debt in fallback.take_debts(at(5)) {
-            fallback.owe_again(&debt, at(5));
+            fallback.owe_again(&debt, &out(), at(5));
         }
         assert_eq!(passing(&fallback, &limit, 5), 0);
         let store = Memory::new(10);
@@ -472,8 +498,8 @@ mod tests {
     fn what_has_left_the_window_is_owed_no_more() {
         let limit = sliding(100);
         let fallback = shared_by(1);
-        fallback.decide(&ask(&limit, Hits::Spend(40)), at(0));
-        fallback.decide(&ask(&limit, Hits::Spend(2)), at(30_000));
+        fallback.decide(&ask(&limit, Hits::Spend(40)), &out(), at(0));
+        fallback.decide(&ask(&limit, Hits::Spend(2)), &out(), at(30_000));
         let store = Memory::new(10);
         pay(&fallback, &store, MINUTE_MS + 1_000);
         assert_eq!(used(&store, &limit, MINUTE_MS + 1_000), 2);
@@ -486,10 +512,21 @@ mod tests {
         let store = store_with(&fallback, &limit, 2);
         assert_eq!(passing(&fallback, &limit, 0), 1);
         let back = ask(&limit, Hits::GiveBack(2));
-        assert!(fallback.decide(&back, at(1)).admitted);
+        assert!(fallback.decide(&back, &out(), at(1)).admitted);
         assert_eq!(passing(&fallback, &limit, 1), 1);
         pay(&fallback, &store, 2);
         assert_eq!(used(&store, &limit, 2), 2 + 1 - 1);
+    }
+
+    #[test]
+    fn what_may_have_come_back_already_does_not_come_back_again() {
+        let limit = Arc::new(Limit::new(4, Algorithm::Total));
+        let fallback = shared_by(1);
+        let store = store_with(&fallback, &limit, 2);
+        let late = StoreError::Late { deadline: std::time::Duration::from_millis(1) };
+        assert!(fallback.decide(&ask(&limit, Hits::GiveBack(1)), &late, at(1)).admitted);
+        pay(&fallback, &store, 2);
+        assert_eq!(used(&store, &limit, 2), 2);
     }
 
     #[test]
@@ -509,7 +546,7 @@ mod tests {
         let asked = |on_outage, hits| {
             let mut batch = ask(&limit, hits);
             batch.charges[0].on_outage = on_outage;
-            let outcome = fallback.decide(&batch, at(0));
+            let outcome = fallback.decide(&batch, &out(), at(0));
             (outcome.admitted, outcome.decisions[0].standing.remaining)
         };
         assert_eq!(asked(OnOutage::Allow, Hits::Spend(9)), (true, 5));
@@ -526,7 +563,7 @@ mod tests {
         let mut batch = ask(&limit, Hits::Spend(1));
         let denied = Charge { group: 1, on_outage: OnOutage::Deny, ..batch.charges[0].clone() };
         batch.charges.push(denied);
-        assert!(!fallback.decide(&batch, at(0)).admitted);
+        assert!(!fallback.decide(&batch, &out(), at(0)).admitted);
         assert_eq!(passing(&fallback, &limit, 0), 5);
     }
 
@@ -544,7 +581,7 @@ mod tests {
         assert_eq!(fallback.sidecars(), 7);
         hear(2, 1);
         assert_eq!(fallback.sidecars(), 2);
-        fallback.decide(&ask(&sliding(5), Hits::Spend(1)), at(0));
+        fallback.decide(&ask(&sliding(5), Hits::Spend(1)), &out(), at(0));
         hear(9, 1);
         assert_eq!(fallback.sidecars(), 2);
     }

@@ -55,6 +55,8 @@ pub struct Spent {
     pub key: Key,
     pub limit: Arc<Limit>,
     pub hits: u64,
+    /// When time alone will have brought all of it back; None if it never does.
+    pub until: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -127,7 +129,8 @@ impl Memory {
                     limit.settle(&mut entry.state, at);
                     let hits = limit.used(&entry.state, at);
                     if 0 < hits {
-                        all.push(Spent { key: key.clone(), limit, hits });
+                        let until = limit.expiry_ms(&entry.state).map(Timestamp::from_ms);
+                        all.push(Spent { key: key.clone(), limit, hits, until });
                     }
                 }
             }

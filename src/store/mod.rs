@@ -12,6 +12,7 @@ pub mod memory;
 pub mod near;
 mod record;
 pub mod redis;
+pub mod shared;
 
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ pub enum StoreError {
     /// There is no connection now; one is being sought.
     #[error("the store at {address} is not connected: {reason}")]
     Disconnected { address: String, reason: String },
+    /// The connection was lost while the store was asked. The charge may have been made or not.
+    #[error("the store at {address} was lost: {reason}")]
+    Lost { address: String, reason: String },
     /// The deadline passed. The charge may have been made or not.
     #[error("the store did not answer within {} ms", deadline.as_millis())]
     Late { deadline: Duration },
@@ -75,10 +79,21 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether nothing was charged for certain.
+    pub fn is_unmade(&self) -> bool {
+        match self {
+            Self::Disconnected { .. } | Self::Crowded | Self::Refused(_) | Self::Foreign { .. } => {
+                true
+            }
+            Self::Lost { .. } | Self::Late { .. } | Self::Garbled { .. } => false,
+        }
+    }
+
     /// A word for each kind of trouble, for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Disconnected { .. } => "disconnected",
+            Self::Lost { .. } => "lost",
             Self::Late { .. } => "late",
             Self::Crowded => "crowded",
             Self::Refused(_) => "refused",

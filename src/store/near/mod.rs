@@ -54,6 +54,12 @@ pub trait SharedStore: Send + Sync {
         now: Now,
         waited: Duration,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
+
+    /// Whether it is asked now.
+    fn is_healthy(&self) -> bool;
+
+    /// How many sidecars share it, this one included, as far as was last known; 0 if it never was.
+    fn sidecars(&self) -> u32;
 }
 
 /// A shared store, and what is known of it here.
@@ -299,6 +305,14 @@ mod tests {
         ) -> Result<Outcome, StoreError> {
             self.calls.fetch_add(1, Ordering::Relaxed);
             Ok(self.memory.charge_at(batch, now.timestamp()))
+        }
+
+        fn is_healthy(&self) -> bool {
+            true
+        }
+
+        fn sidecars(&self) -> u32 {
+            1
         }
     }
 

@@ -123,7 +123,7 @@ impl Link {
     /// Charges a request together with others.
     pub async fn charge(&self, asking: &Asking<'_>) -> Result<Reply, StoreError> {
         let told = self.queue.join(asking)?;
-        told.await.unwrap_or_else(|_| Err(self.unavailable()))
+        told.await.unwrap_or_else(|_| Err(self.lost("the connection is gone".to_owned())))
     }
 
     /// Sends a command and returns what the server answers, be it an error.
@@ -138,16 +138,17 @@ impl Link {
                 Err(StoreError::Foreign { reason: error.to_string() })
             }
             Err(error) if is_answer(&error) => Err(StoreError::Refused(error)),
-            Err(error) => Err(self.disconnected(error.to_string())),
+            Err(error) => Err(self.lost(error.to_string())),
         }
     }
 
     fn unavailable(&self) -> StoreError {
-        self.disconnected(String::clone(&self.reason.load()))
+        let reason = String::clone(&self.reason.load());
+        StoreError::Disconnected { address: self.address.clone(), reason }
     }
 
-    fn disconnected(&self, reason: String) -> StoreError {
-        StoreError::Disconnected { address: self.address.clone(), reason }
+    fn lost(&self, reason: String) -> StoreError {
+        StoreError::Lost { address: self.address.clone(), reason }
     }
 
     /// Leaves the server alone, for a reason that it is still left alone for or begins to be.
@@ -323,7 +324,7 @@ impl Sender<'_> {
                     group.answer(Err(StoreError::Garbled { reason }));
                 }
                 Err(error) if is_answer(&error) => group.answer(Err(StoreError::Refused(error))),
-                Err(error) => group.answer(Err(self.link.disconnected(error.to_string()))),
+                Err(error) => group.answer(Err(self.link.lost(error.to_string()))),
             }
         }
     }

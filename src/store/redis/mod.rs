@@ -97,11 +97,6 @@ impl Redis {
         self.link.breaker()
     }
 
-    /// How many sidecars share the server, this one included, as far as was last known; 0 if it never was.
-    pub fn sidecars(&self) -> u32 {
-        self.link.heart().sidecars()
-    }
-
     /// How often the connection was made anew, since the start.
     pub fn reconnects(&self) -> u64 {
         self.link.connects().saturating_sub(1)
@@ -156,6 +151,14 @@ impl SharedStore for Redis {
             return Err(StoreError::Late { deadline: self.deadline });
         }
         self.link.in_time(left, self.decide(batch, now)).await
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.link.breaker().is_healthy()
+    }
+
+    fn sidecars(&self) -> u32 {
+        self.link.heart().sidecars()
     }
 }
 

@@ -247,6 +247,14 @@ impl SharedStore for Distant {
         sleep(Duration::from_millis(passage.back_ms.min(left_ms))).await;
         if left_ms <= passage.back_ms { Err(StoreError::Late { deadline }) } else { Ok(outcome) }
     }
+
+    fn is_healthy(&self) -> bool {
+        true
+    }
+
+    fn sidecars(&self) -> u32 {
+        0
+    }
 }
 
 /// One request to a sidecar.

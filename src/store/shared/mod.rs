@@ -1,0 +1,137 @@
+//! A store that several sidecars share, with all that a sidecar does beside it: what it knows without asking
+//! (`near/`), and what it decides while the store is out (`fallback.rs`).
+
+#[cfg(test)]
+mod simulation;
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::Batch;
+use super::Fallback;
+use super::Outcome;
+use super::StoreError;
+use super::near::Near;
+use super::near::SharedStore;
+use crate::clock::Now;
+use crate::clock::Timestamp;
+use crate::clock::monotonic_now;
+
+/// Debts that are brought to the store at a time: as many as share a call.
+const DEBTS_AT_ONCE: usize = 64;
+
+/// A store that several sidecars share, and what is done here without it.
+#[derive(Debug)]
+pub struct Shared<S> {
+    /// The store, and what is known of it here.
+    pub near: Near<S>,
+    /// What decides while it is out.
+    pub fallback: Fallback,
+    steady: Mutex<Steady>,
+}
+
+/// A clock that goes on whatever becomes of the system's: a step during an outage would free what is owed, or hold it.
+#[derive(Clone, Copy, Debug)]
+struct Steady {
+    /// What the system's clock said then.
+    at: Timestamp,
+    since: Instant,
+}
+
+/// The answer to a batch that the store was asked for.
+#[derive(Debug)]
+pub struct Asked {
+    pub outcome: Outcome,
+    /// Why the store did not decide, if it didn't.
+    pub error: Option<StoreError>,
+}
+
+impl<S: SharedStore> Shared<S> {
+    /// A store of which nothing is known here yet.
+    pub fn new(store: S, fallback: Fallback) -> Self {
+        let steady = Steady { at: Timestamp::default(), since: monotonic_now() };
+        Self { near: Near::new(store), fallback, steady: Mutex::new(steady) }
+    }
+
+    /// The time by which this sidecar decides: the system's clock's as of when nothing was owed last, and what has passed
+    /// since.
+    fn time(&self, now: Now) -> Timestamp {
+        let Now::Local(at) = now else { return now.timestamp() };
+        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
+        if steady.at == Timestamp::default() {
+            *steady = Steady { at, since: monotonic_now() };
+        }
+        steady.at.after(monotonic_now() - steady.since)
+    }
+
+    /// Sets the steady clock by the system's.
+    fn set_clock(&self, now: Now) {
+        let at = now.timestamp();
+        let steady = Steady { at, since: monotonic_now() };
+        *self.steady.lock().unwrap_or_else(PoisonError::into_inner) = steady;
+    }
+
+    /// Decides a batch by what is known here; None if that is not enough.
+    pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
+        self.near.answer(batch, now)
+    }
+
+    /// Has the store decide a batch for which there is no [`Shared::answer`], for a request that has waited for it
+    /// before; if it can't, what the charges say of outages does.
+    pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Asked {
+        match self.near.charge_after(batch, now, waited).await {
+            Ok(outcome) => {
+                self.fallback.learn(batch, &outcome, self.time(now));
+                Asked { outcome, error: None }
+            }
+            Err(error) => {
+                let outcome = self.fallback.decide(batch, &error, self.time(now));
+                Asked { outcome, error: Some(error) }
+            }
+        }
+    }
+
+    /// Does what is due between requests: charges what was spent while the store was out, if it is back, and gives
+    /// back what is left of leases that have ended. To be called a few times a second.
+    pub async fn tend(&self, now: Now) {
+        self.pay_debts(now).await;
+        self.fallback.hear(self.near.store().sidecars());
+        self.near.tend(now).await;
+    }
+
+    /// Does what is due before the end, because nobody will ask here any more.
+    pub async fn close(&self, now: Now) {
+        self.pay_debts(now).await;
+        self.near.close(now).await;
+    }
+
+    async fn pay_debts(&self, now: Now) {
+        if !self.near.store().is_healthy() {
+            return;
+        }
+        if !self.fallback.owes() {
+            return self.set_clock(now);
+        }
+        for debts in self.fallback.take_debts(self.time(now)).chunks(DEBTS_AT_ONCE) {
+            join_all(debts.iter().map(|batch| self.pay(batch, now))).await;
+        }
+    }
+
+    /// Pays one debt. Where it is not known whether a call was made, hits are charged again, twice rather than not at
+    /// all, and hits that come back are not.
+    async fn pay(&self, batch: &Batch, now: Now) {
+        match self.near.store().charge_after(batch, now, Duration::ZERO).await {
+            Ok(outcome) => {
+                self.fallback.learn(batch, &outcome, self.time(now));
+                self.fallback.pay(batch);
+            }
+            // Something else stands where the counter was: there is nothing to charge.
+            Err(StoreError::Foreign { .. }) => {}
+            Err(error) => self.fallback.owe_again(batch, &error, self.time(now)),
+        }
+    }
+}
