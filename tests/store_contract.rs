@@ -318,11 +318,11 @@ fn the_embedded_store_forgets_what_has_expired() {
 
 #[test]
 fn the_embedded_store_stays_within_its_bound() {
-    let store = Memory::new(512);
+    let store = Memory::new(64);
     for number in 0..10_000 {
         let ask = one(&number.to_string(), &total(5), Spend(1));
         assert!(store.charge_at(&ask, after(0).timestamp()).admitted);
-        assert!(store.keys() <= 512);
+        assert!(store.keys() <= 64);
     }
     assert_eq!(store.evicted(), 10_000 - u64::try_from(store.keys()).unwrap());
 }

@@ -12,6 +12,7 @@ use tollgate::limit::Overdraft;
 use tollgate::policy::Mode::Enforce;
 use tollgate::store::Gauge;
 use tollgate::store::Mark;
+use tollgate::store::Pressed;
 use tollgate::store::Store;
 
 use crate::support::batch::START_MS;
@@ -47,6 +48,7 @@ of_every_store! {
     a_gauge_does_not_flap_between_its_points
     a_refused_request_moves_a_gauge_too
     a_gauge_reads_all_its_limits
+    a_request_may_meet_many_gauges
     an_overdraft_counts_in_full_and_is_paid_back
     a_clipped_overdraft_forgives_the_rest
     the_wait_for_an_overdraft_is_exact
@@ -273,6 +275,27 @@ async fn a_gauge_reads_all_its_limits(store: Arc<impl Store>) {
     for (ms, level) in [(0, 0), (500, 1), (1_000, 0), (2_000, 2)] {
         let outcome = charge(&*store, &ask, after(ms)).await;
         assert_eq!(outcome.levels.as_slice(), [level], "{ms}");
+    }
+}
+
+async fn a_request_may_meet_many_gauges(store: Arc<impl Store>) {
+    let limit = sliding(10, 60_000);
+    for gauges in [254, 255, 256, 300] {
+        let names: Vec<String> = (0..gauges).map(|n| format!("{gauges}-{n}")).collect();
+        let charges = names.iter().map(|name| (name.as_str(), 0, Enforce, &limit, Spend(9)));
+        let mut ask = batch(&charges.collect::<Vec<_>>());
+        for index in 0..gauges {
+            let mark = Mark { charge: index, level: 1, rise: 8, fall: 8 };
+            ask.gauges.push(Gauge { key_index: index, marks: std::iter::once(mark).collect() });
+        }
+        // All of them press the last one, and open less of it than it has.
+        let pressed = |gauge| Pressed { gauge, hits: std::iter::once(5).collect() };
+        ask.charges[gauges - 1].open.pressed = (0..gauges).map(pressed).collect();
+        let first = charge(&*store, &ask, after(0)).await;
+        assert!(first.admitted && first.levels.iter().all(|level| *level == 0), "{gauges}");
+        let second = charge(&*store, &ask, after(1)).await;
+        assert!(!second.admitted && second.levels.iter().all(|level| *level == 1), "{gauges}");
+        assert_eq!(second.decisions[gauges - 1].standing.remaining, 0, "{gauges}");
     }
 }
 

@@ -159,11 +159,11 @@ impl Fallback {
         }
     }
 
-    /// Decides a batch that the store has failed by `error`. Bonuses are the store's to count, and no gauge
+    /// Decides a batch that the store has failed by `error`, or was not asked for. Bonuses are the store's to count, and no gauge
     /// presses. Where the store may have made the charges all the same, hits are spent here too, and none come back: what
     /// counts twice lets nobody pass who shouldn't, what comes back twice would.
-    pub fn decide(&self, batch: &Batch, error: &StoreError, now: Timestamp) -> Outcome {
-        let returns = error.is_unmade();
+    pub fn decide(&self, batch: &Batch, error: Option<&StoreError>, now: Timestamp) -> Outcome {
+        let returns = error.is_none_or(StoreError::is_unmade);
         let own = |charge| self.own(charge, self.known(batch, charge, now), returns);
         let own: SmallVec<[Own; FEW]> = batch.charges.iter().map(own).collect();
         let charges = own.iter().map(|own| own.charge.clone()).collect();
@@ -203,8 +203,9 @@ impl Fallback {
         self.paid.fetch_add(hits, Ordering::Relaxed);
     }
 
-    /// Takes out some of what is owed to the store, a batch for each counter. Whoever can't bring it there has
-    /// to [`Fallback::owe_again`].
+    /// Takes out some of what is owed to the store, a batch for each counter; once that is paid, what the store has to
+    /// take back, which would else find nothing to take. Whoever can't bring it there has to
+    /// [`Fallback::owe_again`].
     pub fn take_debts(&self, now: Timestamp) -> Vec<Batch> {
         let debts = self.counts.drain(DEBTS_MAX, now).into_iter().map(|spent| {
             let hits = spent.hits.div_ceil(self.times(&spent.limit));
@@ -217,11 +218,14 @@ impl Fallback {
             self.known.insert(name, Known { used, at: now, until });
             payment(spent.key, &spent.limit, Hits::Spend(hits))
         });
-        // What came back was spent before it.
+        let debts: Vec<Batch> = debts.collect();
+        if !debts.is_empty() {
+            return debts;
+        }
         let credits = mem::take(&mut *lock(&self.credits)).into_iter();
-        let credits = credits
-            .map(|((key, _), credit)| payment(key, &credit.limit, Hits::GiveBack(credit.hits)));
-        debts.chain(credits).collect()
+        credits
+            .map(|((key, _), credit)| payment(key, &credit.limit, Hits::GiveBack(credit.hits)))
+            .collect()
     }
 
     /// Owes the store again what a batch of debts would have brought, which failed by `error`.
@@ -410,7 +414,7 @@ mod tests {
     /// How many single hits pass before one doesn't.
     fn passing(fallback: &Fallback, limit: &Arc<Limit>, ms: u64) -> usize {
         let passes =
-            |_: &usize| fallback.decide(&ask(limit, Hits::Spend(1)), &out(), at(ms)).admitted;
+            |_: &usize| fallback.decide(&ask(limit, Hits::Spend(1)), None, at(ms)).admitted;
         (0..1_000).take_while(passes).count()
     }
 
@@ -424,10 +428,11 @@ mod tests {
     }
 
     fn pay(fallback: &Fallback, store: &Memory, ms: u64) {
-        for debt in fallback.take_debts(at(ms)) {
-            assert!(store.charge_at(&debt, at(ms)).admitted, "a debt always fits");
+        while fallback.owes() {
+            for debt in fallback.take_debts(at(ms)) {
+                assert!(store.charge_at(&debt, at(ms)).admitted, "a debt always fits");
+            }
         }
-        assert!(!fallback.owes());
     }
 
     fn used(store: &Memory, limit: &Arc<Limit>, ms: u64) -> u64 {
@@ -457,13 +462,13 @@ mod tests {
         let limit = sliding(100);
         let fallback = shared_by(2);
         store_with(&fallback, &limit, 90);
-        let first = fallback.decide(&ask(&limit, Hits::Spend(1)), &out(), at(10));
+        let first = fallback.decide(&ask(&limit, Hits::Spend(1)), None, at(10));
         assert_eq!((first.decisions[0].standing.remaining, first.fallback), (4, true));
-        let refused = fallback.decide(&ask(&limit, Hits::Spend(20)), &out(), at(10)).decisions[0];
+        let refused = fallback.decide(&ask(&limit, Hits::Spend(20)), None, at(10)).decisions[0];
         let Fit::AfterMs(wait_ms) = refused.fit else { panic!("{refused:?}") };
-        assert!(!fallback.decide(&ask(&limit, Hits::Spend(20)), &out(), at(9 + wait_ms)).admitted);
-        assert!(fallback.decide(&ask(&limit, Hits::Spend(20)), &out(), at(10 + wait_ms)).admitted);
-        let never = fallback.decide(&ask(&limit, Hits::Spend(101)), &out(), at(10)).decisions[0];
+        assert!(!fallback.decide(&ask(&limit, Hits::Spend(20)), None, at(9 + wait_ms)).admitted);
+        assert!(fallback.decide(&ask(&limit, Hits::Spend(20)), None, at(10 + wait_ms)).admitted);
+        let never = fallback.decide(&ask(&limit, Hits::Spend(101)), None, at(10)).decisions[0];
         assert_eq!(never.fit, Fit::Never);
     }
 
@@ -498,8 +503,8 @@ mod tests {
     fn what_has_left_the_window_is_owed_no_more() {
         let limit = sliding(100);
         let fallback = shared_by(1);
-        fallback.decide(&ask(&limit, Hits::Spend(40)), &out(), at(0));
-        fallback.decide(&ask(&limit, Hits::Spend(2)), &out(), at(30_000));
+        fallback.decide(&ask(&limit, Hits::Spend(40)), None, at(0));
+        fallback.decide(&ask(&limit, Hits::Spend(2)), None, at(30_000));
         let store = Memory::new(10);
         pay(&fallback, &store, MINUTE_MS + 1_000);
         assert_eq!(used(&store, &limit, MINUTE_MS + 1_000), 2);
@@ -512,7 +517,7 @@ mod tests {
         let store = store_with(&fallback, &limit, 2);
         assert_eq!(passing(&fallback, &limit, 0), 1);
         let back = ask(&limit, Hits::GiveBack(2));
-        assert!(fallback.decide(&back, &out(), at(1)).admitted);
+        assert!(fallback.decide(&back, None, at(1)).admitted);
         assert_eq!(passing(&fallback, &limit, 1), 1);
         pay(&fallback, &store, 2);
         assert_eq!(used(&store, &limit, 2), 2 + 1 - 1);
@@ -524,7 +529,7 @@ mod tests {
         let fallback = shared_by(1);
         let store = store_with(&fallback, &limit, 2);
         let late = StoreError::Late { deadline: std::time::Duration::from_millis(1) };
-        assert!(fallback.decide(&ask(&limit, Hits::GiveBack(1)), &late, at(1)).admitted);
+        assert!(fallback.decide(&ask(&limit, Hits::GiveBack(1)), Some(&late), at(1)).admitted);
         pay(&fallback, &store, 2);
         assert_eq!(used(&store, &limit, 2), 2);
     }
@@ -546,7 +551,7 @@ mod tests {
         let asked = |on_outage, hits| {
             let mut batch = ask(&limit, hits);
             batch.charges[0].on_outage = on_outage;
-            let outcome = fallback.decide(&batch, &out(), at(0));
+            let outcome = fallback.decide(&batch, None, at(0));
             (outcome.admitted, outcome.decisions[0].standing.remaining)
         };
         assert_eq!(asked(OnOutage::Allow, Hits::Spend(9)), (true, 5));
@@ -563,7 +568,7 @@ mod tests {
         let mut batch = ask(&limit, Hits::Spend(1));
         let denied = Charge { group: 1, on_outage: OnOutage::Deny, ..batch.charges[0].clone() };
         batch.charges.push(denied);
-        assert!(!fallback.decide(&batch, &out(), at(0)).admitted);
+        assert!(!fallback.decide(&batch, None, at(0)).admitted);
         assert_eq!(passing(&fallback, &limit, 0), 5);
     }
 
@@ -581,7 +586,7 @@ mod tests {
         assert_eq!(fallback.sidecars(), 7);
         hear(2, 1);
         assert_eq!(fallback.sidecars(), 2);
-        fallback.decide(&ask(&sliding(5), Hits::Spend(1)), &out(), at(0));
+        fallback.decide(&ask(&sliding(5), Hits::Spend(1)), None, at(0));
         hear(9, 1);
         assert_eq!(fallback.sidecars(), 2);
     }

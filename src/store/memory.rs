@@ -32,8 +32,11 @@ use crate::limit::Limit;
 use crate::policy::Key;
 
 /// Shards: well above the cores of any sidecar, and so many that one which grows, and moves its counters meanwhile,
-/// keeps nobody waiting for long. A power of two.
-const SHARDS: usize = 256;
+/// keeps nobody waiting for long.
+const SHARDS_MAX: usize = 256;
+
+/// A store too small for so many counters in each has fewer shards: they fill unevenly.
+const SHARD_KEYS_MIN: usize = 1_024;
 
 /// Places that the hand passes with each charge: more than the one that a charge can add.
 const HAND_STEPS: usize = 2;
@@ -69,12 +72,13 @@ struct Shard {
 impl Memory {
     /// A store of at most about `keys_max` counters (rounded up to a multiple of its shards).
     pub fn new(keys_max: usize) -> Self {
-        let keys_max = keys_max.div_ceil(SHARDS).max(1);
+        let shards = (keys_max / SHARD_KEYS_MIN).clamp(1, SHARDS_MAX);
+        let keys_max = keys_max.div_ceil(shards).max(1);
         let hasher = RandomState::default();
         let records = || IndexMap::with_hasher(hasher.clone());
         let shard = || Shard { records: records(), keys_max, hand: 0 };
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::new(shard())).collect(),
+            shards: (0..shards).map(|_| Mutex::new(shard())).collect(),
             hasher,
             evicted: AtomicU64::new(0),
         }
@@ -154,7 +158,8 @@ impl Memory {
     fn place<'k>(&self, key: &'k Key) -> Place<'k> {
         let hash = self.hasher.hash_one(key);
         // Bits that the map's own table doesn't look at, or its places would all be neighbours.
-        let shard = usize::try_from((hash >> 40) % SHARDS as u64).expect("less than SHARDS");
+        let shards = self.shards.len() as u64;
+        let shard = usize::try_from((hash >> 40) % shards).expect("less than the shards");
         Place { key, hash, shard, index: None }
     }
 

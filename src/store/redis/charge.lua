@@ -10,8 +10,8 @@
 --
 -- keys[n]    the record of one rule and path: the states of all its limits.
 -- args[1]    the time in milliseconds since the Unix epoch; empty: this server's clock decides.
--- args[1+n]  a request, decided after those before it: a byte that says how many GAUGEs of special.lua follow (or
---            ONE_PLAIN), each with its MARKs; then its charges, packed by pack.rs as CHARGE below:
+-- args[1+n]  a request, decided after those before it: the byte ONE_PLAIN, or another one and the number of GAUGEs
+--            of special.lua that follow, each with its MARKs; then its charges, packed by pack.rs as CHARGE below:
 --            key       which of keys
 --            group     charges of one group stand or fall together; counted from 1
 --            mode      0 enforce, 1 quota, 2 shadow; and MODES times 1, 2, 3 or 4 if it is special: with an

@@ -4,8 +4,8 @@
 local MODES = 4
 local ENFORCE, QUOTA, SHADOW = 0, 1, 2
 
--- What a request begins with that has one plain charge; others begin with the number of their gauges.
-local ONE_PLAIN = 255
+-- What a request begins with that has one plain charge; others go on with the number of their gauges.
+local ONE_PLAIN = 1
 
 -- Whether so many hits fit in what is used of a limit, or when they would.
 local function fit_of(entry, hits, capacity, a, b)

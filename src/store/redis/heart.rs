@@ -79,7 +79,10 @@ impl Heart {
     }
 }
 
-/// Whether the server has something against us, and not everything that writes.
+/// Whether the server has something against us, and not everything that writes. What a user may not call within a
+/// script is told in words alone.
 fn is_about_us(error: &RedisError) -> bool {
+    let within = "executing the script can't";
     matches!(error.code(), Some("NOPERM" | "WRONGTYPE"))
+        || error.detail().is_some_and(|detail| detail.contains(within))
 }

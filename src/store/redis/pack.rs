@@ -20,14 +20,18 @@ const CHARGE_LEN: usize = 43;
 /// How many modes there are: the byte of a mode tells in multiples of it whether a charge is special.
 const MODES: u8 = 4;
 
-/// What a request begins with that has one plain charge; others begin with the number of their gauges.
-const ONE_PLAIN: u8 = 255;
+/// What a request begins with that has one plain charge, and what others begin with.
+const ONE_PLAIN: u8 = 1;
+const ANY: u8 = 2;
 
 /// A request whose calendar periods are those of `estimate`, packed for a group that has its keys under `indexes`.
 pub fn pack_request(bytes: &mut Vec<u8>, batch: &Batch, indexes: &[usize], estimate: Timestamp) {
     match batch.charges.as_slice() {
         [one] if one.is_plain() && batch.gauges.is_empty() => bytes.push(ONE_PLAIN),
-        _ => pack_gauges(bytes, &batch.gauges, indexes),
+        _ => {
+            bytes.push(ANY);
+            pack_gauges(bytes, &batch.gauges, indexes);
+        }
     }
     for (index, group) in batch.groups().enumerate() {
         for charge in group {
@@ -56,14 +60,14 @@ fn pack(bytes: &mut Vec<u8>, charge: &Charge, group: usize, estimate: Timestamp)
     }
 }
 
-/// What only a charge has that is not plain: `<I7I7I7BB`, then `<I2B` and `I7`s for each gauge that presses,
+/// What only a charge has that is not plain: `<I7I7I7I2B`, then `<I2B` and `I7`s for each gauge that presses,
 /// then `<I7I7Bc0` for each bonus.
 fn pack_special(bytes: &mut Vec<u8>, charge: &Charge) {
     let open = &charge.open;
     push_long(bytes, open.hits.min(charge.limit.capacity()));
     push_long(bytes, charge.ahead.min(AMOUNT_MAX));
     push_long(bytes, charge.until.map_or(0, Timestamp::as_ms));
-    bytes.push(byte(open.pressed.len()));
+    push_short(bytes, open.pressed.len());
     bytes.push(byte(charge.bonuses.len()));
     for pressed in &open.pressed {
         push_short(bytes, pressed.gauge + 1);
@@ -77,12 +81,12 @@ fn pack_special(bytes: &mut Vec<u8>, charge: &Charge) {
     }
 }
 
-/// Gauges as bytes: how many, `<I2B` for each, and `<I2BI7I7` for each of its marks.
+/// Gauges as bytes: `<I2` for how many, `<I2I2` for each, and `<I2BI7I7` for each of its marks.
 fn pack_gauges(bytes: &mut Vec<u8>, gauges: &[Gauge], indexes: &[usize]) {
-    bytes.push(byte(gauges.len()));
+    push_short(bytes, gauges.len());
     for gauge in gauges {
         push_short(bytes, indexes[gauge.key_index]);
-        bytes.push(byte(gauge.marks.len()));
+        push_short(bytes, gauge.marks.len());
         for mark in &gauge.marks {
             push_short(bytes, mark.charge + 1);
             bytes.push(mark.level);

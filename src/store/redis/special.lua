@@ -11,10 +11,11 @@
 --            level, rise, fall: it stands at this level once more than `rise` is in use, and does until
 --                      each mark of this level or above has at most `fall` in use
 
-local SPECIAL = '<I7I7I7BB'
+local SPECIAL = '<I7I7I7I2B'
 local PRESSED = '<I2B'
 local BONUS = '<I7I7Bc0'
-local GAUGE = '<I2B'
+local GAUGES = '<I2'
+local GAUGE = '<I2I2'
 local MARK = '<I2BI7I7'
 
 local ALLOW, CLIP, OWED = 2, 3, 4
@@ -57,8 +58,8 @@ end
 
 -- Reads the gauges of a request; returns them and where they end. If that can't be, nil and the reply.
 local function read_gauges(records, keys, bytes)
-  local gauges, at = {}, 2
-  for n = 1, bytes:byte() do
+  local gauges, count, at = {}, unpack(GAUGES, bytes, 2)
+  for n = 1, count do
     local key, marks
     key, marks, at = unpack(GAUGE, bytes, at)
     local record, failure = record_of(records, keys, key)

@@ -6,12 +6,15 @@ mod simulation;
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::Batch;
+use super::Charge;
 use super::Fallback;
 use super::Outcome;
 use super::StoreError;
@@ -20,6 +23,8 @@ use super::near::SharedStore;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
+use crate::limit::Hits;
+use crate::policy::OnOutage;
 
 /// Debts that are brought to the store at a time: as many as share a call.
 const DEBTS_AT_ONCE: usize = 64;
@@ -32,6 +37,8 @@ pub struct Shared<S> {
     /// What decides while it is out.
     pub fallback: Fallback,
     steady: Mutex<Steady>,
+    /// Debts are on their way to the store.
+    paying: AtomicBool,
 }
 
 /// A clock that goes on whatever becomes of the system's: a step during an outage would free what is owed, or hold it.
@@ -54,7 +61,12 @@ impl<S: SharedStore> Shared<S> {
     /// A store of which nothing is known here yet.
     pub fn new(store: S, fallback: Fallback) -> Self {
         let steady = Steady { at: Timestamp::default(), since: monotonic_now() };
-        Self { near: Near::new(store), fallback, steady: Mutex::new(steady) }
+        Self {
+            near: Near::new(store),
+            fallback,
+            steady: Mutex::new(steady),
+            paying: AtomicBool::new(false),
+        }
     }
 
     /// The time by which this sidecar decides: the system's clock's as of when nothing was owed last, and what has passed
@@ -83,13 +95,18 @@ impl<S: SharedStore> Shared<S> {
     /// Has the store decide a batch for which there is no [`Shared::answer`], for a request that has waited for it
     /// before; if it can't, what the charges say of outages does.
     pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Asked {
+        if self.is_paying() && batch.charges.iter().all(may_come_back_later) {
+            // They may be owed themselves, and the store have nothing yet that it could take back.
+            let outcome = self.fallback.decide(batch, None, self.time(now));
+            return Asked { outcome, error: None };
+        }
         match self.near.charge_after(batch, now, waited).await {
             Ok(outcome) => {
                 self.fallback.learn(batch, &outcome, self.time(now));
                 Asked { outcome, error: None }
             }
             Err(error) => {
-                let outcome = self.fallback.decide(batch, &error, self.time(now));
+                let outcome = self.fallback.decide(batch, Some(&error), self.time(now));
                 Asked { outcome, error: Some(error) }
             }
         }
@@ -113,12 +130,19 @@ impl<S: SharedStore> Shared<S> {
         if !self.near.store().is_healthy() {
             return;
         }
-        if !self.fallback.owes() {
+        if !self.is_paying() {
             return self.set_clock(now);
         }
+        self.paying.store(true, Ordering::Release);
         for debts in self.fallback.take_debts(self.time(now)).chunks(DEBTS_AT_ONCE) {
             join_all(debts.iter().map(|batch| self.pay(batch, now))).await;
         }
+        self.paying.store(false, Ordering::Release);
+    }
+
+    /// Whether something is owed, or on its way.
+    fn is_paying(&self) -> bool {
+        self.fallback.owes() || self.paying.load(Ordering::Acquire)
     }
 
     /// Pays one debt. Where it is not known whether a call was made, hits are charged again, twice rather than not at
@@ -134,4 +158,9 @@ impl<S: SharedStore> Shared<S> {
             Err(error) => self.fallback.owe_again(batch, &error, self.time(now)),
         }
     }
+}
+
+/// Whether hits come back that the fallback can bring to the store later.
+fn may_come_back_later(charge: &Charge) -> bool {
+    matches!(charge.hits, Hits::GiveBack(1..)) && charge.on_outage == OnOutage::Local
 }

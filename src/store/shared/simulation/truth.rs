@@ -1,0 +1,69 @@
+//! What truly happened in a simulation, and what must hold of it.
+
+use std::sync::Arc;
+
+use super::KEYS;
+use super::SIDECARS;
+use super::Sidecar;
+use super::world::WINDOW_MS;
+use super::world::World;
+use super::world::key;
+use crate::store::near::SharedStore;
+
+/// What truly happened.
+#[derive(Default)]
+pub struct Truth {
+    pub admitted: Vec<Admitted>,
+    /// Hits of requests that were admitted, less those that came back.
+    pub ledger: u64,
+    /// Hits of charges whose answer was lost.
+    pub unknown: u64,
+    /// Hits that were to come back, in calls that were lost: whether they were made nobody knows, so they aren't made
+    /// again.
+    pub stuck: u64,
+    pub decided: usize,
+    pub fallback: usize,
+}
+
+pub struct Admitted {
+    pub key: usize,
+    pub at_ms: u64,
+    pub hits: u64,
+    /// The sidecar, if it decided by itself, and how often it had heard of the store before.
+    pub by: Option<(u32, u64)>,
+}
+
+/// Checks what must hold of a run.
+pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
+    let truth = world.truth.lock().unwrap();
+    for sidecar in sidecars {
+        assert!(sidecar.shared.near.store().is_healthy(), "{name}: the store is used again");
+        assert!(!sidecar.shared.fallback.owes(), "{name}: all debts are paid");
+    }
+    let now = world.now();
+    let used = world.memory.used(&key("ledger"), &world.ledger, now);
+    assert!(truth.ledger <= used, "{name}: {used} counted, {} admitted", truth.ledger);
+    // A charge whose answer was lost may be made twice; a refused one never.
+    let (ledger, slack) = (truth.ledger + truth.stuck, truth.unknown);
+    assert!(used <= ledger + slack, "{name}: {used} counted, {ledger} and {slack} unknown");
+    if !world.loses_answers {
+        assert_eq!(used, ledger, "{name}: every hit is counted once");
+    }
+    for (index, limit) in world.limits.iter().enumerate() {
+        let share = (limit.amount() / u64::from(SIDECARS)).max(1);
+        // As long as it hears nothing of the store, a sidecar has one share.
+        let alone = truth.admitted.iter().filter(|one| one.key == index && one.by.is_some());
+        let alone: Vec<&Admitted> = alone.collect();
+        for last in &alone {
+            let window = alone.iter().filter(|one| {
+                one.by == last.by && one.at_ms <= last.at_ms && last.at_ms < one.at_ms + WINDOW_MS
+            });
+            let hits: u64 = window.map(|one| one.hits).sum();
+            assert!(hits <= share, "{name}: {hits} by itself, of a share of {share}");
+        }
+        let lately = |one: &&Admitted| one.key == index && world.ms() < one.at_ms + WINDOW_MS;
+        let lately: u64 = truth.admitted.iter().filter(lately).map(|one| one.hits).sum();
+        let used = world.memory.used(&key(KEYS[index]), limit, now);
+        assert!(lately <= used, "{name}: {used} counted of {lately} in the window");
+    }
+}
