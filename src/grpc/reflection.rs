@@ -26,17 +26,22 @@ use super::schema::Kind;
 use super::schema::Message;
 use super::schema::Service;
 
+/// Bytes of a question, which is a name.
+const MESSAGE_LEN_MAX: usize = 4 * 1024;
+
 static DESCRIPTORS: LazyLock<FileDescriptorSet> =
     LazyLock::new(|| FileDescriptorSet { file: FILES.iter().map(describe_file).collect() });
 
 /// The service that newer clients ask.
 pub fn v1() -> v1::ServerReflectionServer<impl v1::ServerReflection> {
-    builder().build_v1().expect("a test builds this very table")
+    let server = builder().build_v1().expect("a test builds this very table");
+    server.max_decoding_message_size(MESSAGE_LEN_MAX)
 }
 
 /// The service that older clients ask.
 pub fn v1alpha() -> v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection> {
-    builder().build_v1alpha().expect("a test builds this very table")
+    let server = builder().build_v1alpha().expect("a test builds this very table");
+    server.max_decoding_message_size(MESSAGE_LEN_MAX)
 }
 
 fn builder() -> Builder<'static> {
