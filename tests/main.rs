@@ -23,6 +23,7 @@ mod store_contract;
 mod store_means;
 mod support;
 mod tidy;
+mod tls;
 mod tokens;
 mod travel;
 mod upgrade;

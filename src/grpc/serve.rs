@@ -1,6 +1,7 @@
 //! Serves HTTP/2 to those who connect, with bounds on connections, streams, headers and time.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,18 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
 
 use super::BoxError;
 use super::Services;
+use super::connection::Arrival;
 use super::connection::counted;
 use super::streams::Streams;
 
-/// Connections at once on one listener; Envoy opens one for each of its workers.
+/// Connections at once on one listener, those that are still shaking hands included; Envoy opens one for each of its
+/// workers.
 const CONNECTIONS_MAX: usize = 1_024;
 
 /// Requests at once on one connection. Envoy keeps at most 1,024 in flight to a cluster unless
@@ -36,11 +40,25 @@ const HEADERS_LEN_MAX: u32 = 16 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves `services` to those who connect, until `shutdown` is done and what is in flight is answered.
-/// Whoever drops it drops the connections too.
-pub async fn serve<I, IO, IE>(services: Services, incoming: I, shutdown: impl Future<Output = ()>)
-where
-    I: Stream<Item = Result<IO, IE>>,
+/// How long a connection may last that is to end. All requests have been answered by then; what remains are streams
+/// without an end, such as a watch of health, and clients that don't read.
+const ENDING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// By how much of its age a connection ends early or late, so that those that came together don't all come again
+/// together. gRPC's own implementations do the same.
+const AGE_SPREAD: f64 = 0.1;
+
+/// Serves `services` to those who connect, until `shutdown` is done and what is in flight is answered. A connection is
+/// `incoming` when it is accepted, and opened in its own task: a handshake holds up nobody else. It ends at
+/// `age_max`, if there is one. Whoever drops this drops the connections too.
+pub async fn serve<I, O, IO, IE>(
+    services: Services,
+    incoming: I,
+    age_max: Option<Duration>,
+    shutdown: impl Future<Output = ()>,
+) where
+    I: Stream<Item = Result<O, IE>>,
+    O: Future<Output = io::Result<IO>> + Send + 'static,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     IE: Into<BoxError>,
 {
@@ -54,10 +72,11 @@ where
             tokio::select! {
                 () = &mut shutdown => break,
                 next = incoming.next() => match next {
-                    Some(Ok(io)) => {
+                    Some(Ok(arrival)) => {
                         // Its own copy, so that cores don't count references in one place.
                         let services = Arc::new(services.clone());
-                        connections.spawn(serve_connection(io, services, ending.clone()));
+                        let ending = until_end(ending.clone(), age_max);
+                        connections.spawn(serve_connection(arrival, services, ending));
                     }
                     // It has been told.
                     Some(Err(_)) => {}
@@ -71,14 +90,60 @@ where
     while connections.join_next().await.is_some() {}
 }
 
-/// Serves one connection until either side ends it, or `ending` has lost its sender and all requests in
-/// flight are answered. How it ends is the client's affair.
-async fn serve_connection<IO>(io: IO, services: Arc<Services>, mut ending: watch::Receiver<()>)
-where
+/// Ends when connections are to: with the sender, or at the age that this one is to reach.
+async fn until_end(mut ending: watch::Receiver<()>, age_max: Option<Duration>) {
+    let Some(age_max) = age_max else {
+        let _ = ending.changed().await;
+        return;
+    };
+    // It has ended, if not for its age.
+    let _ = timeout(age_max.mul_f64(spread()), ending.changed()).await;
+}
+
+/// A number about 1, by chance.
+fn spread() -> f64 {
+    let mut chance = [0; 4];
+    // Without chance all are as old as each other, which is no error.
+    let _ = getrandom::fill(&mut chance);
+    let chance = f64::from(u32::from_le_bytes(chance)) / f64::from(u32::MAX);
+    1.0 + AGE_SPREAD * (2.0 * chance - 1.0)
+}
+
+/// Serves one connection until either side ends it, or `ending` is done and all requests in flight are answered. How it
+/// ends is the client's affair.
+async fn serve_connection<O, IO>(
+    arrival: Arrival<O>,
+    services: Arc<Services>,
+    ending: impl Future<Output = ()>,
+) where
+    O: Future<Output = io::Result<IO>>,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut ending = pin!(ending);
+    let io = tokio::select! {
+        opened = arrival.open() => match opened {
+            Ok(io) => io,
+            Err(_) => return,
+        },
+        () = &mut ending => return,
+    };
     let streams = Streams::default();
-    let mut builder = Builder::new(streams.clone());
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let services = services.clone();
+        async move { Ok::<_, Infallible>(services.answer(request).await) }
+    });
+    let connection = builder(streams.clone()).serve_connection(TokioIo::new(io), service);
+    let mut answering = streams.of(Box::pin(connection));
+    tokio::select! {
+        _ = &mut answering => return,
+        () = &mut ending => answering.connection().as_mut().graceful_shutdown(),
+    }
+    let _ = timeout(ENDING_TIMEOUT, answering).await;
+}
+
+/// HTTP/2 within our bounds.
+fn builder(streams: Streams) -> Builder<Streams> {
+    let mut builder = Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
@@ -87,15 +152,83 @@ where
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         // gRPC has no use for it.
         .auto_date_header(false);
-    let service = service_fn(|request: http::Request<Incoming>| {
-        let services = services.clone();
-        async move { Ok::<_, Infallible>(services.answer(request).await) }
-    });
-    let connection = builder.serve_connection(TokioIo::new(io), service);
-    let mut answering = streams.of(Box::pin(connection));
-    tokio::select! {
-        _ = &mut answering => return,
-        _ = ending.changed() => answering.connection().as_mut().graceful_shutdown(),
+    builder
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::future::ready;
+
+    use tokio::io::DuplexStream;
+    use tokio::io::duplex;
+    use tokio::time::Instant;
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::engine::Readiness;
+    use crate::engine::testing;
+    use crate::grpc::services;
+
+    /// What a client may write before anybody reads.
+    const PIPE_LEN: usize = 1024 * 1024;
+
+    const AGE_MAX: Duration = Duration::from_secs(5);
+
+    /// The clients' ends of connections that are served.
+    fn connections<const N: usize>(age_max: Option<Duration>) -> [DuplexStream; N] {
+        let services = services(Arc::new(testing::one_an_hour()), Readiness::default(), None);
+        let (clients, servers): (Vec<_>, Vec<_>) = (0..N).map(|_| duplex(PIPE_LEN)).unzip();
+        let servers = servers.into_iter().map(|server| Ok::<_, Infallible>(ready(Ok(server))));
+        let incoming =
+            tokio_stream::iter(servers.collect::<Vec<_>>()).chain(tokio_stream::pending());
+        tokio::spawn(serve(services, incoming, age_max, pending()));
+        clients.try_into().unwrap()
     }
-    let _ = answering.await;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_at_its_age_and_without_one_never() {
+        let [client] = connections(Some(AGE_MAX));
+        let (_client, connection) = h2::client::handshake(client).await.unwrap();
+        let begun = Instant::now();
+        connection.await.unwrap();
+        let age = begun.elapsed().as_secs_f64() / AGE_MAX.as_secs_f64();
+        assert!((0.9..=1.11).contains(&age), "{age}");
+
+        let [client] = connections(None);
+        let (_client, connection) = h2::client::handshake(client).await.unwrap();
+        assert!(timeout(Duration::from_secs(36_000), connection).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_in_flight_is_answered_though_its_connection_is_old() {
+        let [client] = connections(Some(AGE_MAX));
+        let (mut client, connection) = h2::client::handshake(client).await.unwrap();
+        let connection = tokio::spawn(connection);
+        sleep(AGE_MAX.mul_f64(0.85)).await;
+        let request = http::Request::post("http://x/grpc.health.v1.Health/Check");
+        let request = request.header("content-type", "application/grpc").body(()).unwrap();
+        let (answer, mut body) = client.send_request(request, false).unwrap();
+        sleep(AGE_MAX.mul_f64(0.3)).await;
+        assert!(client.clone().ready().await.is_err(), "no new request is taken");
+        body.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
+        assert_eq!(answer.await.unwrap().status(), 200);
+        drop((client, body));
+        connection.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_leaves_its_request_unfinished_does_not_outlive_its_age() {
+        let [client] = connections(Some(AGE_MAX));
+        let (mut client, connection) = h2::client::handshake(client).await.unwrap();
+        let request = http::Request::post("http://x/grpc.health.v1.Health/Watch");
+        let request = request.header("content-type", "application/grpc").body(()).unwrap();
+        let (answer, mut body) = client.send_request(request, false).unwrap();
+        body.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
+        let begun = Instant::now();
+        // The watch goes on until the connection is cut.
+        let (_ended, answer) = tokio::join!(connection, answer);
+        assert_eq!(answer.unwrap().status(), 200);
+        assert!(begun.elapsed() < AGE_MAX * 2 + ENDING_TIMEOUT, "{:?}", begun.elapsed());
+    }
 }

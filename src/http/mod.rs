@@ -106,6 +106,8 @@ async fn in_time(
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::io;
     use std::net::SocketAddr;
 
     use axum::Extension;
@@ -260,7 +262,7 @@ mod tests {
         let router = Router::new()
             .route("/json", axum::routing::post(async |_: axum::body::Bytes| "never"))
             .layer(middleware::from_fn_with_state(deadline, in_time));
-        let never = tokio_stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+        let never = tokio_stream::pending::<Result<axum::body::Bytes, io::Error>>();
         let answer = post(&router, Body::from_stream(never)).await;
         check(&answer, 408, PROBLEM, "the request took longer than 1ms");
     }
@@ -271,7 +273,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, router, async move { stopped.await.unwrap() }));
+        let open = |stream| ready(Ok::<TcpStream, io::Error>(stream));
+        let stopped = async move { stopped.await.unwrap() };
+        let server = tokio::spawn(serve(listener, open, router, stopped));
 
         let mut idle = TcpStream::connect(address).await.unwrap();
         let mut busy = TcpStream::connect(address).await.unwrap();

@@ -1,6 +1,7 @@
 //! Serves HTTP/1.1 on a listener, with bounds that `axum::serve` does not have: how many connections
 //! there may be, and how long one may take to say what it wants.
 
+use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -14,6 +15,8 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -31,9 +34,17 @@ const BUFFER_LEN_MAX: usize = 64 * 1024;
 /// A pause after the system refused a connection for want of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` to those who connect, until `shutdown` is done and what is in flight is answered.
-/// Whoever drops it drops the connections too.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
+/// Serves `router` to those who connect, until `shutdown` is done and what is in flight is answered. A connection is
+/// opened by `open` in its own task: a handshake holds up nobody else. Whoever drops this drops the connections too.
+pub async fn serve<O, IO>(
+    listener: TcpListener,
+    open: impl Fn(TcpStream) -> O,
+    router: Router,
+    shutdown: impl Future<Output = ()>,
+) where
+    O: Future<Output = io::Result<IO>> + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (end, ending) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -43,7 +54,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
             () = &mut shutdown => break,
             (stream, peer) = accept(&listener, &mut failing), if connections.len() < CONNECTIONS_MAX => {
                 let router = router.clone().layer(Extension(ConnectInfo(peer)));
-                connections.spawn(serve_connection(stream, router, ending.clone()));
+                connections.spawn(serve_connection(open(stream), router, ending.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -74,7 +85,18 @@ async fn accept(listener: &TcpListener, failing: &mut bool) -> (TcpStream, Socke
 
 /// Serves one connection until either side ends it, or `ending` has lost its sender and the request
 /// in flight is answered. How it ends is the client's affair.
-async fn serve_connection(stream: TcpStream, router: Router, mut ending: watch::Receiver<()>) {
+async fn serve_connection<O, IO>(opening: O, router: Router, mut ending: watch::Receiver<()>)
+where
+    O: Future<Output = io::Result<IO>>,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = tokio::select! {
+        opened = opening => match opened {
+            Ok(io) => io,
+            Err(_) => return,
+        },
+        _ = ending.changed() => return,
+    };
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
@@ -82,7 +104,7 @@ async fn serve_connection(stream: TcpStream, router: Router, mut ending: watch::
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(BUFFER_LEN_MAX);
     let service = TowerToHyperService::new(router);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         _ = connection.as_mut() => return,
         _ = ending.changed() => connection.as_mut().graceful_shutdown(),

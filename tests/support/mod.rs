@@ -12,6 +12,7 @@ pub mod gateway;
 pub mod process;
 pub mod redis;
 pub mod store;
+pub mod tls;
 pub mod tollgate;
 pub mod upstream;
 
