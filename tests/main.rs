@@ -9,6 +9,7 @@ mod cli;
 mod config;
 mod deploy;
 mod directory;
+mod flood;
 mod gateway;
 mod leases;
 mod model;

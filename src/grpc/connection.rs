@@ -23,8 +23,9 @@ use tokio_stream::StreamExt;
 
 use super::BoxError;
 
-/// The bytes with which every client of HTTP/2 begins (RFC 9113, section 3.4).
-const PREFACE_LEN: usize = 24;
+/// The bytes with which every client of HTTP/2 begins (RFC 9113, section 3.4): the 24 of the preface, and the head of
+/// the SETTINGS that must follow.
+const PREFACE_LEN: usize = 24 + 9;
 
 /// How long a client may take over them.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -225,6 +225,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_message_that_is_packed_is_not_unpacked() {
+        let running = run().await;
+        let mut client = RateLimitServiceClient::new(running.channel);
+        let mut request = tonic::Request::new(ask());
+        request.metadata_mut().insert("grpc-encoding", "gzip".parse().unwrap());
+        let status = client.should_rate_limit(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{status}");
+    }
+
+    #[tokio::test]
     async fn bytes_are_answered_as_the_service_answers_them() {
         let engine = testing::one_an_hour();
         assert!(answer_bytes(&engine, &ask().encode_to_vec()).await.is_ok());

@@ -36,6 +36,28 @@ const STREAMS_MAX: u32 = 4_096;
 /// Bytes of a request's headers: Envoy sends a handful, and tracing adds a few.
 const HEADERS_LEN_MAX: u32 = 16 * 1024;
 
+/// Bytes of one frame, the least that HTTP/2 allows: a request of Envoy is smaller, and what is not whole is kept.
+const FRAME_LEN_MAX: u32 = 16 * 1024;
+
+/// Bytes of one request that may come before we have read what came: most requests whole. A larger one waits for
+/// windows on its way to [`super::MESSAGE_LEN_MAX`].
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// The same for all requests of a connection together: what unread messages may cost of memory, however many there
+/// are. A thousand requests of Envoy fit.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes of one answer that may wait for a client that doesn't read: answers but reflection's are far smaller.
+const ANSWER_LEN_MAX: usize = 64 * 1024;
+
+/// Requests that their client took back before we have looked at them. More are a flood (CVE-2023-44487), and end the
+/// connection. h2's own 20 are too few: an Envoy whose timeout passes while we get no CPU for a moment takes
+/// back all that it asked meanwhile, and the end of the connection would fail all others on it.
+const TAKEN_BACK_MAX: usize = 1_024;
+
+/// Requests that we have ended because they broke the protocol; a client with more of them does it on purpose.
+const BROKEN_MAX: usize = 256;
+
 /// When a silent connection is asked whether it lives, and how long it has to say so.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -148,6 +170,12 @@ fn builder(streams: Streams) -> Builder<Streams> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADERS_LEN_MAX)
+        .max_frame_size(FRAME_LEN_MAX)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(ANSWER_LEN_MAX)
+        .max_pending_accept_reset_streams(TAKEN_BACK_MAX)
+        .max_local_error_reset_streams(BROKEN_MAX)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         // gRPC has no use for it.
@@ -160,6 +188,9 @@ mod tests {
     use std::future::pending;
     use std::future::ready;
 
+    use h2::client::SendRequest;
+    use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
     use tokio::io::DuplexStream;
     use tokio::io::duplex;
     use tokio::time::Instant;
@@ -184,6 +215,15 @@ mod tests {
             tokio_stream::iter(servers.collect::<Vec<_>>()).chain(tokio_stream::pending());
         tokio::spawn(serve(services, incoming, age_max, pending()));
         clients.try_into().unwrap()
+    }
+
+    /// Sends the head of a request, whose body may follow.
+    fn head(
+        client: &mut SendRequest<bytes::Bytes>,
+        end: bool,
+    ) -> (h2::client::ResponseFuture, h2::SendStream<bytes::Bytes>) {
+        let request = http::Request::post("http://x/nothing").body(()).unwrap();
+        client.send_request(request, end).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
@@ -230,5 +270,51 @@ mod tests {
         let (_ended, answer) = tokio::join!(connection, answer);
         assert_eq!(answer.unwrap().status(), 200);
         assert!(begun.elapsed() < AGE_MAX * 2 + ENDING_TIMEOUT, "{:?}", begun.elapsed());
+    }
+
+    /// A frame of HTTP/2.
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// Whether a connection goes on whose client takes back `count` requests before anybody has looked at them; another
+    /// one does in any case.
+    async fn check_taken_back(count: u32, goes_on: bool) {
+        const GO_AWAY: u8 = 7;
+        const PING: u8 = 6;
+        let [mut client, other] = connections(None);
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(4, 0, 0, &[]));
+        for stream in (0..count).map(|index| 2 * index + 1) {
+            // POST, http and / of HPACK's table, and the end of the headers.
+            bytes.extend(frame(1, 4, stream, &[0x83, 0x86, 0x84]));
+            bytes.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+        }
+        bytes.extend(frame(PING, 0, 0, b"are you?"));
+        client.write_all(&bytes).await.unwrap();
+
+        let answered = loop {
+            let mut head = [0; 9];
+            client.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            client.read_exact(&mut payload).await.unwrap();
+            match head[3] {
+                PING if payload == b"are you?" => break true,
+                GO_AWAY => break false,
+                _ => {}
+            }
+        };
+        assert_eq!(answered, goes_on, "{count}");
+        let (mut other, connection) = h2::client::handshake(other).await.unwrap();
+        tokio::spawn(connection);
+        assert!(head(&mut other, true).0.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_requests_taken_back_ends_its_connection_and_no_other() {
+        let max = u32::try_from(TAKEN_BACK_MAX).unwrap();
+        check_taken_back(max - 1, true).await;
+        check_taken_back(2 * max, false).await;
     }
 }
