@@ -272,6 +272,21 @@ mod tests {
         assert!(begun.elapsed() < AGE_MAX * 2 + ENDING_TIMEOUT, "{:?}", begun.elapsed());
     }
 
+    #[tokio::test]
+    async fn more_headers_than_are_taken_are_refused_and_the_connection_goes_on() {
+        let [client] = connections(None);
+        let (mut client, connection) = h2::client::handshake(client).await.unwrap();
+        tokio::spawn(connection);
+        assert!(head(&mut client, true).0.await.is_ok());
+        // The server's settings have come with the answer.
+        assert_eq!(client.current_max_send_streams(), usize::try_from(STREAMS_MAX).unwrap());
+        let large = "x".repeat(usize::try_from(HEADERS_LEN_MAX).unwrap());
+        let request = http::Request::post("http://x/nothing").header("x-large", large);
+        let (refused, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+        assert_eq!(refused.await.unwrap().status(), 431);
+        assert!(head(&mut client, true).0.await.is_ok());
+    }
+
     /// A frame of HTTP/2.
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let len = u32::try_from(payload.len()).unwrap().to_be_bytes();

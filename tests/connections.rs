@@ -1,4 +1,4 @@
-//! Clients that mean harm, beside one that doesn't.
+//! Connections that are flooded, and connections that end for their age.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,8 +9,12 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::support::PATIENCE;
 use crate::support::client::request;
 use crate::support::eventually;
+use crate::support::gateway::Counts;
+use crate::support::gateway::Gateway;
+use crate::support::gateway::tcp;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
@@ -67,4 +71,20 @@ async fn a_flood_of_requests_that_are_taken_back_starves_nobody() {
     .await;
     flooding.abort();
     assert!(tollgate.client().await.should_rate_limit(ask()).await.is_ok());
+}
+
+#[tokio::test]
+async fn connections_that_end_for_their_age_cost_envoy_no_request() {
+    let policy = "{domain: gate, descriptors: [{key: user, limits: [1000/day]}]}";
+    let flags = ["--grpc-connection-age-max=20ms"];
+    let tollgate = Tollgate::serve_with(policy, &Store::Embedded, &flags).await;
+    let address = tollgate.grpc_address;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (_client, connection) = h2::client::handshake(stream).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, connection).await.expect("it ends");
+    ended.expect("and not with an error");
+
+    let Some(gateway) = Gateway::start(&[tcp(address)]).await else { return };
+    // It refuses what it could not ask about.
+    assert_eq!(gateway.caller.crowd("alice", 1_500).await, Counts::new(1_000, 500));
 }
