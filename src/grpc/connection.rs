@@ -27,7 +27,7 @@ use super::BoxError;
 /// the SETTINGS that must follow.
 const PREFACE_LEN: usize = 24 + 9;
 
-/// How long a client may take over them.
+/// How long a client may take over them, from when it was accepted: a handshake is no time gained.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pause after the system refused a connection for want of something, such as file descriptors; tonic
@@ -37,6 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection that was accepted, with its place among the others, and isn't open yet.
 pub struct Arrival<O> {
     opening: O,
+    preface: Preface,
     place: OwnedSemaphorePermit,
 }
 
@@ -50,7 +51,7 @@ where
     /// When its client doesn't do its part.
     pub async fn open(self) -> io::Result<Counted<IO>> {
         let io = self.opening.await?;
-        Ok(Counted { io, preface: Some(Preface::new(PREFACE_TIMEOUT)), _place: self.place })
+        Ok(Counted { io, preface: Some(self.preface), _place: self.place })
     }
 }
 
@@ -88,7 +89,7 @@ pub fn counted<O, IE: Into<BoxError>>(
             match opening {
                 Ok(opening) => {
                     let place = places.acquire_owned().await.expect("nobody closes the semaphore");
-                    Ok(Arrival { opening, place })
+                    Ok(Arrival { opening, preface: Preface::new(PREFACE_TIMEOUT), place })
                 }
                 Err(error) => {
                     let error = error.into();
