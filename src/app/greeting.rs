@@ -8,6 +8,7 @@ use crate::policy::Mode;
 use crate::policy::PolicySet;
 use crate::policy::Rule;
 use crate::policy::RuleValue;
+use crate::settings::TlsFiles;
 
 /// The largest limit to try out by hand.
 const TRIED_AMOUNT_MAX: u64 = 20;
@@ -19,8 +20,41 @@ pub struct Greeting {
     pub grpc: Option<SocketAddr>,
     pub unix: Option<PathBuf>,
     pub http: SocketAddr,
+    /// Of gRPC's port.
+    pub grpc_tls: Security,
+    pub http_tls: Security,
     pub domains: usize,
     pub trial: Option<Trial>,
+}
+
+/// Who may connect to a port, and who may listen in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    Plain,
+    Tls,
+    /// Both sides show a certificate.
+    MutualTls,
+}
+
+impl Security {
+    /// What these files make of a port.
+    pub fn of(files: &TlsFiles) -> Self {
+        match (&files.cert_file, &files.client_ca_file) {
+            (None, _) => Self::Plain,
+            (Some(_), None) => Self::Tls,
+            (Some(_), Some(_)) => Self::MutualTls,
+        }
+    }
+}
+
+impl fmt::Display for Security {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "plain",
+            Self::Tls => "TLS",
+            Self::MutualTls => "mutual TLS",
+        })
+    }
 }
 
 /// A request that is refused when it is repeated.
@@ -71,12 +105,13 @@ impl fmt::Display for Greeting {
         let plural = if self.domains == 1 { "" } else { "s" };
         writeln!(f, "Tollgate {version}: {} domain{plural}, {}", self.domains, self.store)?;
         if let Some(address) = self.grpc {
-            writeln!(f, "  gRPC  {address}")?;
+            writeln!(f, "  gRPC  {address}{}", aside(self.grpc_tls))?;
         }
         if let Some(path) = &self.unix {
             writeln!(f, "  gRPC  unix:{}", path.display())?;
         }
-        writeln!(f, "  HTTP  http://{}", reachable(self.http))?;
+        let scheme = if self.http_tls == Security::Plain { "http" } else { "https" };
+        writeln!(f, "  HTTP  {scheme}://{}{}", reachable(self.http), aside(self.http_tls))?;
         if let Some(trial) = &self.trial {
             let Trial { domain, key, value, passing } = trial;
             let requests = passing + 1;
@@ -90,6 +125,11 @@ impl fmt::Display for Greeting {
         }
         Ok(())
     }
+}
+
+/// What is to be said behind an address.
+fn aside(security: Security) -> String {
+    if security == Security::Plain { String::new() } else { format!(" ({security})") }
 }
 
 /// The address to ask from here: nobody can connect to "all of them".

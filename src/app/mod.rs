@@ -7,11 +7,13 @@
 mod greeting;
 mod listen;
 mod load;
+mod ports;
 mod source_files;
 mod reload;
 mod signals;
 mod store;
 mod subject;
+mod tls;
 mod upkeep;
 mod watch;
 
@@ -24,6 +26,7 @@ use std::time::Duration;
 use anyhow::Context;
 use anyhow::anyhow;
 use anyhow::bail;
+use tokio::net::TcpListener;
 use tokio::select;
 use tokio::sync::watch::Receiver;
 use tokio::sync::watch::Sender;
@@ -31,8 +34,6 @@ use tokio::task::JoinSet;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio::time::timeout;
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::server::TcpIncoming;
 use tracing::field::display;
 
 use crate::clock::Clock;
@@ -49,19 +50,24 @@ use crate::observe::logs;
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
 use crate::settings::Settings;
+use crate::settings::TlsFiles;
 use crate::store::redis::Connector;
 use crate::store::redis::Subscriber;
 
 use greeting::Greeting;
+use greeting::Security;
 use greeting::Trial;
 use listen::Listeners;
 use load::Loader;
+use ports::GrpcPorts;
+use ports::plain;
 use reload::Reloader;
 use signals::Cause;
 use signals::Signals;
 use subject::CallerFiles;
 use subject::Policies;
 use subject::Subject;
+use tls::Tls;
 use upkeep::Upkeep;
 use watch::Watch;
 
@@ -93,6 +99,12 @@ struct Process {
     /// What runs beside the servers, and must outlive their last request.
     helpers: Tasks,
     stage: Sender<Stage>,
+}
+
+/// What the ports shake hands by. None: they are plain.
+struct PortsTls {
+    grpc: Option<Arc<Tls>>,
+    http: Option<Arc<Tls>>,
 }
 
 type Tasks = JoinSet<anyhow::Result<()>>;
@@ -176,6 +188,7 @@ impl Process {
         }
         let policies = self.load_policies().await?;
         let callers = self.load_callers().await?;
+        let tls = self.load_tls()?;
         let listeners = Listeners::bind(&self.settings).await?;
         self.helpers.spawn(policies.run(closed()));
         if let Some(callers) = callers {
@@ -185,7 +198,13 @@ impl Process {
         spawn(&mut self.helpers, upkeep.run(closed()));
         store::connected(self.engine.store()).await;
         let greeting = self.greeting(&listeners)?;
-        self.listen(listeners);
+        self.listen_grpc(GrpcPorts {
+            tcp: listeners.grpc,
+            unix: listeners.unix,
+            tls: tls.grpc,
+            age_max: self.settings.grpc_connection_age_max,
+        });
+        self.listen_http(listeners.http, tls.http);
         self.readiness.set_ready();
         self.greet(&greeting);
         Ok(())
@@ -207,57 +226,72 @@ impl Process {
         load(&self.settings.callers, CallerFiles { engine, metrics }).await.map(Some)
     }
 
-    /// Serves each listener.
-    fn listen(&mut self, listeners: Listeners) {
+    /// What the ports shake hands by, and has it renewed.
+    fn load_tls(&mut self) -> anyhow::Result<PortsTls> {
         let stage = self.stage.subscribe();
-        let closing = || reached(stage.clone(), Stage::Closing);
+        let mut load = |port, files: &TlsFiles, protocol| {
+            let loaded = Tls::load(port, files, protocol)?;
+            anyhow::Ok(loaded.map(|(tls, renewal)| {
+                spawn(&mut self.helpers, renewal.run(reached(stage.clone(), Stage::Closed)));
+                tls
+            }))
+        };
+        let grpc = load("grpc", &self.settings.grpc_tls, tls::HTTP_2)?;
+        let http = load("http", &self.settings.http_tls, tls::HTTP_1)?;
+        Ok(PortsTls { grpc, http })
+    }
+
+    /// Serves gRPC on its port and its socket.
+    fn listen_grpc(&mut self, ports: GrpcPorts) {
+        let stage = self.stage.subscribe();
         let (readiness, traces) = (self.readiness.clone(), self.traces.clone());
         let services = grpc::services(self.engine.clone(), readiness, traces);
-        if let Some(listener) = listeners.grpc {
-            // Answers are small; waiting for more to send would only delay them.
-            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            spawn(&mut self.servers, grpc::serve(services.clone(), incoming, closing()));
-        }
-        if let Some(socket) = listeners.unix {
-            let incoming = UnixListenerStream::new(socket.listener);
-            let serving = grpc::serve(services, incoming, closing());
-            let file = socket.file;
-            self.servers.spawn(async move {
-                serving.await;
-                drop(file);
-                Ok(())
-            });
-        }
+        ports.serve(services, &mut self.servers, || reached(stage.clone(), Stage::Closing));
+    }
+
+    /// Serves HTTP on its port.
+    fn listen_http(&mut self, port: TcpListener, tls: Option<Arc<Tls>>) {
+        let closing = reached(self.stage.subscribe(), Stage::Closing);
         let api = Api { tokens: self.settings.api_tokens.clone(), audit: self.audit.clone() };
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         let router = http::router(engine, metrics, self.readiness.clone(), api);
-        spawn(&mut self.servers, http::serve(listeners.http, router, closing()));
+        match tls {
+            Some(tls) => {
+                let serving = http::serve(port, move |tcp| tls.open(tcp), router, closing);
+                spawn(&mut self.servers, serving);
+            }
+            None => spawn(&mut self.servers, http::serve(port, plain, router, closing)),
+        }
     }
 
     fn greeting(&self, listeners: &Listeners) -> anyhow::Result<Greeting> {
         let policies = self.engine.policies();
         let grpc = listeners.grpc.as_ref().map(|listener| listener.local_addr()).transpose()?;
+        // To try a port that speaks TLS takes certificates that we don't know the places of.
+        let is_plain = self.settings.http_tls.cert_file.is_none();
         let may_refuse = !self.settings.shadow_mode;
         Ok(Greeting {
             store: store::name(self.engine.store()),
             grpc,
             unix: listeners.unix.as_ref().map(|socket| socket.file.path().to_owned()),
             http: listeners.http.local_addr()?,
+            grpc_tls: Security::of(&self.settings.grpc_tls),
+            http_tls: Security::of(&self.settings.http_tls),
             domains: policies.domains().len(),
-            trial: may_refuse.then(|| Trial::of(&policies)).flatten(),
+            trial: (may_refuse && is_plain).then(|| Trial::of(&policies)).flatten(),
         })
     }
 
     /// Says where the process listens: to a person if the logs are for one, else in the logs.
     fn greet(&self, greeting: &Greeting) {
-        let Greeting { grpc, unix, http, store, .. } = greeting;
+        let Greeting { grpc, unix, http, grpc_tls, http_tls, store, .. } = greeting;
         match self.settings.log_format {
             // Whoever started us may have closed the stream; the lines are not worth more than that.
             logs::Format::Text => write!(io::stdout(), "{greeting}").unwrap_or_default(),
             logs::Format::Json => {
                 let grpc = grpc.map(display);
                 let unix = unix.as_ref().map(|path| display(path.display()));
-                tracing::info!(grpc, unix, %http, store, "Tollgate is ready");
+                tracing::info!(grpc, unix, %http, %grpc_tls, %http_tls, store, "Tollgate is ready");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A connection that counts against a maximum for as long as it lives, and must soon say that it speaks
-//! HTTP/2; hyper itself sets neither bound, and its keep-alive begins only after the preface. Without the
+//! A connection that counts against a maximum from when it is accepted until it is gone, and must soon say that it
+//! speaks HTTP/2; hyper itself sets neither bound, and its keep-alive begins only after the preface. Without the
 //! second, a few silent connections would take all places for ever.
 
 use std::io;
@@ -23,15 +23,37 @@ use tokio_stream::StreamExt;
 
 use super::BoxError;
 
-/// The bytes with which every client of HTTP/2 begins (RFC 9113, section 3.4).
-const PREFACE_LEN: usize = 24;
+/// The bytes with which every client of HTTP/2 begins (RFC 9113, section 3.4): the 24 of the preface, and the head of
+/// the SETTINGS that must follow.
+const PREFACE_LEN: usize = 24 + 9;
 
-/// How long a client may take over them.
+/// How long a client may take over them, from when it was accepted: a handshake is no time gained.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A pause after the system refused a connection for want of something, such as file descriptors; tonic
 /// would ask again at once, and for ever.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection that was accepted, with its place among the others, and isn't open yet.
+pub struct Arrival<O> {
+    opening: O,
+    preface: Preface,
+    place: OwnedSemaphorePermit,
+}
+
+impl<O, IO> Arrival<O>
+where
+    O: Future<Output = io::Result<IO>>,
+{
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When its client doesn't do its part.
+    pub async fn open(self) -> io::Result<Counted<IO>> {
+        let io = self.opening.await?;
+        Ok(Counted { io, preface: Some(self.preface), _place: self.place })
+    }
+}
 
 /// A connection and its place among the others.
 pub struct Counted<IO> {
@@ -54,20 +76,20 @@ impl Preface {
 }
 
 /// The same connections, at most `connections_max` of them alive; the next one waits for a place.
-pub fn counted<IO, IE: Into<BoxError>>(
-    incoming: impl Stream<Item = Result<IO, IE>>,
+pub fn counted<O, IE: Into<BoxError>>(
+    incoming: impl Stream<Item = Result<O, IE>>,
     connections_max: usize,
-) -> impl Stream<Item = Result<Counted<IO>, BoxError>> {
+) -> impl Stream<Item = Result<Arrival<O>, BoxError>> {
     let places = Arc::new(Semaphore::new(connections_max));
     let mut failing = false;
-    incoming.then(move |io| {
+    incoming.then(move |opening| {
         let places = places.clone();
-        let failed_before = mem::replace(&mut failing, io.is_err());
+        let failed_before = mem::replace(&mut failing, opening.is_err());
         async move {
-            match io {
-                Ok(io) => {
+            match opening {
+                Ok(opening) => {
                     let place = places.acquire_owned().await.expect("nobody closes the semaphore");
-                    Ok(Counted { io, preface: Some(Preface::new(PREFACE_TIMEOUT)), _place: place })
+                    Ok(Arrival { opening, preface: Preface::new(PREFACE_TIMEOUT), place })
                 }
                 Err(error) => {
                     let error = error.into();
@@ -136,6 +158,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Counted<IO> {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::future::ready;
     use std::pin::pin;
     use std::task::Waker;
 
@@ -150,12 +173,12 @@ mod tests {
         let incoming = tokio_stream::iter([1, 2].map(Ok::<_, Infallible>));
         let mut incoming = pin!(counted(incoming, 1));
         let first = incoming.next().await.unwrap().unwrap();
-        assert_eq!(first.io, 1);
+        assert_eq!(first.opening, 1);
         let mut next = pin!(incoming.next());
         let mut idle = Context::from_waker(Waker::noop());
         assert!(next.as_mut().poll(&mut idle).is_pending());
         drop(first);
-        assert_eq!(next.await.unwrap().unwrap().io, 2);
+        assert_eq!(next.await.unwrap().unwrap().opening, 2);
     }
 
     #[tokio::test]
@@ -170,15 +193,14 @@ mod tests {
     /// A client's end of a connection, and the server's.
     async fn connection() -> (DuplexStream, Counted<DuplexStream>) {
         let (client, server) = tokio::io::duplex(64);
-        let incoming = tokio_stream::iter([Ok::<_, Infallible>(server)]);
-        let counted = pin!(counted(incoming, 1)).next().await.unwrap().unwrap();
-        (client, counted)
+        let incoming = tokio_stream::iter([Ok::<_, Infallible>(ready(Ok(server)))]);
+        let arrival = pin!(counted(incoming, 1)).next().await.unwrap().unwrap();
+        (client, arrival.open().await.unwrap())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_client_that_does_not_begin_in_time_loses_its_place() {
         let (mut client, mut server) = connection().await;
-        server.preface = Some(Preface::new(Duration::from_millis(1)));
         client.write_all(&[0; PREFACE_LEN - 1]).await.unwrap();
         let late = server.read_to_end(&mut Vec::new()).await.unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);

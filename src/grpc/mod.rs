@@ -92,6 +92,10 @@ impl Services {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Ready;
+    use std::future::pending;
+    use std::future::ready;
+    use std::io;
     use std::net::SocketAddr;
 
     use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
@@ -106,6 +110,8 @@ mod tests {
     use tokio::net::UnixStream;
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
+    use tokio_stream::Stream;
+    use tokio_stream::StreamExt;
     use tokio_stream::wrappers::TcpListenerStream;
     use tokio_stream::wrappers::UnixListenerStream;
     use tonic::Code;
@@ -131,15 +137,22 @@ mod tests {
         server: JoinHandle<()>,
     }
 
+    /// Connections that need no handshake.
+    fn plain<IO>(
+        incoming: impl Stream<Item = io::Result<IO>>,
+    ) -> impl Stream<Item = io::Result<Ready<io::Result<IO>>>> {
+        incoming.map(|io| io.map(|io| ready(Ok(io))))
+    }
+
     async fn run() -> Running {
         let readiness = Readiness::default();
         let services = services(Arc::new(testing::one_an_hour()), readiness.clone(), None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(serve(services, TcpListenerStream::new(listener), async move {
-            stopped.await.unwrap();
-        }));
+        let incoming = plain(TcpListenerStream::new(listener));
+        let stopped = async move { stopped.await.unwrap() };
+        let server = tokio::spawn(serve(services, incoming, None, stopped));
         let channel = Endpoint::try_from(format!("http://{address}")).unwrap();
         Running { channel: channel.connect().await.unwrap(), readiness, stop, server }
     }
@@ -170,8 +183,8 @@ mod tests {
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = port.local_addr().unwrap();
         let port = TcpListenerStream::new(port);
-        tokio::spawn(serve(services.clone(), socket, std::future::pending()));
-        tokio::spawn(serve(services, port, std::future::pending()));
+        tokio::spawn(serve(services.clone(), plain(socket), None, pending()));
+        tokio::spawn(serve(services, plain(port), None, pending()));
 
         let connector = tower::service_fn(move |_| {
             let path = path.clone();
@@ -209,6 +222,16 @@ mod tests {
         let message = RateLimitRequest { domain: "d".repeat(MESSAGE_LEN_MAX), ..ask() };
         let status = client.should_rate_limit(message).await.unwrap_err();
         assert_eq!(status.code(), Code::OutOfRange, "{status}");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_packed_is_not_unpacked() {
+        let running = run().await;
+        let mut client = RateLimitServiceClient::new(running.channel);
+        let mut request = tonic::Request::new(ask());
+        request.metadata_mut().insert("grpc-encoding", "gzip".parse().unwrap());
+        let status = client.should_rate_limit(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unimplemented, "{status}");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod health;
 mod json;
 mod latencies;
 mod openapi;
+mod places;
 mod problem;
 mod request;
 mod response;
@@ -106,10 +107,14 @@ async fn in_time(
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::future::ready;
+    use std::io;
     use std::net::SocketAddr;
 
     use axum::Extension;
     use axum::body::Body;
+    use axum::body::Bytes;
     use axum::extract::ConnectInfo;
     use axum::http::HeaderMap;
     use axum::http::header;
@@ -118,6 +123,7 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
     use tokio::net::TcpStream;
+    use tokio::sync::mpsc;
     use tokio::sync::oneshot;
     use tower::ServiceExt;
 
@@ -258,9 +264,9 @@ mod tests {
     async fn a_request_that_does_not_arrive_is_given_up() {
         let deadline = Duration::from_millis(1);
         let router = Router::new()
-            .route("/json", axum::routing::post(async |_: axum::body::Bytes| "never"))
+            .route("/json", axum::routing::post(async |_: Bytes| "never"))
             .layer(middleware::from_fn_with_state(deadline, in_time));
-        let never = tokio_stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+        let never = tokio_stream::pending::<Result<Bytes, io::Error>>();
         let answer = post(&router, Body::from_stream(never)).await;
         check(&answer, 408, PROBLEM, "the request took longer than 1ms");
     }
@@ -271,7 +277,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, router, async move { stopped.await.unwrap() }));
+        let open = |stream| ready(Ok::<TcpStream, io::Error>(stream));
+        let stopped = async move { stopped.await.unwrap() };
+        let server = tokio::spawn(serve(listener, open, router, stopped));
 
         let mut idle = TcpStream::connect(address).await.unwrap();
         let mut busy = TcpStream::connect(address).await.unwrap();
@@ -290,5 +298,70 @@ mod tests {
         busy.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         server.await.unwrap();
+    }
+
+    /// Begins to serve without an end; `/held` is never answered, and says when it has a request.
+    async fn served() -> (SocketAddr, mpsc::Receiver<()>) {
+        let (router, _) = edge();
+        let (holds, held) = mpsc::channel(1);
+        let hold = async move |_: Bytes| {
+            holds.send(()).await.unwrap();
+            pending::<()>().await;
+        };
+        let router = router.route("/held", axum::routing::post(hold));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let open = |stream| ready(Ok::<TcpStream, io::Error>(stream));
+        tokio::spawn(serve(listener, open, router, pending()));
+        (address, held)
+    }
+
+    /// A connection on which that was sent.
+    async fn sent(address: SocketAddr, text: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stream
+    }
+
+    const LIVE: &str = "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+
+    #[tokio::test]
+    async fn who_holds_places_without_asking_makes_way_for_those_who_ask() {
+        let (address, _) = served().await;
+        let begun = format!("POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", ASK.len());
+        // Silent, in the middle of a head, and in the middle of a body.
+        let beginnings = ["", &begun, &format!("{begun}\r\n{{")];
+        let mut held = Vec::new();
+        for beginning in beginnings.into_iter().cycle().take(12) {
+            held.push(sent(address, beginning).await);
+        }
+        let mut answer = String::new();
+        sent(address, LIVE).await.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        // Those who came first have gone first. That they are reset is fine too.
+        for gone in &mut held[..8] {
+            assert_eq!(gone.read(&mut [0]).await.unwrap_or(0), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_being_answered_keeps_the_place() {
+        let (address, mut asked) = served().await;
+        let whole = "POST /held HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx";
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(sent(address, whole).await);
+            asked.recv().await.unwrap();
+        }
+        for _ in 0..8 {
+            let _silent = sent(address, "").await;
+            let mut answer = String::new();
+            sent(address, LIVE).await.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        }
+        for stream in &held {
+            let quiet = stream.try_read(&mut [0]).unwrap_err();
+            assert_eq!(quiet.kind(), io::ErrorKind::WouldBlock, "it is still there");
+        }
     }
 }

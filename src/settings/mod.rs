@@ -4,8 +4,10 @@
 //! gathered and told at once, each with its place.
 
 mod given;
+mod listening;
 mod setting;
 mod table;
+mod tls_files;
 mod value;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use crate::policy::Source;
 pub use given::SettingsError;
 pub use setting::Setting;
 pub use table::TABLE;
+pub use tls_files::TlsFiles;
 
 /// The variable that names the settings file.
 pub const FILE_VARIABLE: &str = "TOLLGATE_CONFIG";
@@ -45,7 +48,11 @@ pub struct Settings {
     /// None: no TCP.
     pub grpc_address: Option<SocketAddr>,
     pub grpc_unix_socket: Option<PathBuf>,
+    /// None: a connection lives as long as its ends like.
+    pub grpc_connection_age_max: Option<Duration>,
+    pub grpc_tls: TlsFiles,
     pub http_address: SocketAddr,
+    pub http_tls: TlsFiles,
     pub store_deadline: Duration,
     pub memory_keys_max: usize,
     /// None: as many as are heard of.
@@ -132,7 +139,6 @@ impl Settings {
     /// What can't hold together, though each is right by itself.
     fn contradictions(&self) -> impl Iterator<Item = SettingsError> + use<> {
         let has_cert = self.redis_tls_cert_file.is_some();
-        let has_key = self.redis_tls_key_file.is_some();
         let needs_redis = [
             ("outage_sidecars", self.outage_sidecars.is_some()),
             ("redis_sentinels", !self.redis_sentinels.is_empty()),
@@ -155,13 +161,15 @@ impl Settings {
         let no_grpc = (self.grpc_address.is_none() && self.grpc_unix_socket.is_none()).then_some(
             SettingsError::Needs { name: "grpc_address: off", other: "grpc_unix_socket" },
         );
-        let half = match (has_cert, has_key) {
-            (true, false) => Some(("redis_tls_cert_file", "redis_tls_key_file")),
-            (false, true) => Some(("redis_tls_key_file", "redis_tls_cert_file")),
-            _ => None,
-        };
-        let half = half.map(|(name, other)| SettingsError::Needs { name, other });
-        without_redis.chain(both).chain(no_grpc).chain(half)
+        let half = tls_files::half(
+            ("redis_tls_cert_file", has_cert),
+            ("redis_tls_key_file", self.redis_tls_key_file.is_some()),
+        );
+        let nowhere = (self.grpc_address.is_none() && self.grpc_tls.cert_file.is_some())
+            .then_some(SettingsError::Needs { name: "grpc_tls_cert_file", other: "grpc_address" });
+        let tls = self.grpc_tls.contradictions(tls_files::GRPC).into_iter();
+        let tls = tls.chain(self.http_tls.contradictions(tls_files::HTTP));
+        without_redis.chain(both).chain(no_grpc).chain(half).chain(nowhere).chain(tls)
     }
 }
 
@@ -267,6 +275,21 @@ mod tests {
         let excludes = ["redis_password and redis_password_file exclude each other"];
         check_refused("redis_url: redis://host", &[], &passwords, &excludes);
         check_refused("grpc_address: off", &[], &[], &["grpc_address: off needs grpc_unix_socket"]);
+        let halves = [("grpc_tls_cert_file", "a.pem"), ("http_tls_key_file", "b.pem")];
+        let needs = [
+            "grpc_tls_cert_file needs grpc_tls_key_file",
+            "http_tls_key_file needs http_tls_cert_file",
+        ];
+        check_refused("", &[], &halves, &needs);
+        let orphans = [("grpc_tls_client_ca_file", "a.pem"), ("http_tls_client_ca_file", "b.pem")];
+        let needs = [
+            "grpc_tls_client_ca_file needs grpc_tls_cert_file",
+            "http_tls_client_ca_file needs http_tls_cert_file",
+        ];
+        check_refused("", &[], &orphans, &needs);
+        let nowhere = "grpc_address: off\ngrpc_unix_socket: t.sock";
+        let whole = [("grpc_tls_cert_file", "a.pem"), ("grpc_tls_key_file", "b.pem")];
+        check_refused(nowhere, &[], &whole, &["grpc_tls_cert_file needs grpc_address"]);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::Settings;
+use super::TlsFiles;
+use super::listening;
 use super::setting::Setting;
 use super::value;
 use super::value::optional;
@@ -15,15 +17,13 @@ use crate::observe::logs;
 
 const POLICIES: &str = "Policies";
 const CALLERS: &str = "Callers";
-const LISTENING: &str = "Listening";
 const STORE: &str = "Store";
 const OBSERVING: &str = "Logs and traces";
 const PROCESS: &str = "Process";
 
 pub const BOOLEAN: &str = "true or false";
-const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080";
 const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
-const PATH: &str = "a path";
+pub const PATH: &str = "a path";
 pub const PATHS: &str = "a list of paths";
 pub const TOKENS: &str = "a list of NAME:ROLE:SHA256, as `tollgate token` prints them";
 const TEXT: &str = "a text";
@@ -111,33 +111,16 @@ pub const TABLE: &[Setting] = &[
                Without it the changes are logged",
         set: |settings, text| put(&mut settings.audit_log, optional(text, value::path)),
     },
-    Setting {
-        name: "grpc_address",
-        group: LISTENING,
-        value: "ADDRESS",
-        default: "0.0.0.0:8081",
-        expected: "an IP address and a port, such as 127.0.0.1:8081 or [::]:8081, nor off",
-        help: "Where gRPC listens; off for a Unix socket alone",
-        set: |settings, text| put(&mut settings.grpc_address, value::address_or_off(text)),
-    },
-    Setting {
-        name: "grpc_unix_socket",
-        group: LISTENING,
-        value: "PATH",
-        default: "",
-        expected: PATH,
-        help: "A Unix socket on which gRPC listens too; it is made, and removed at the end",
-        set: |settings, text| put(&mut settings.grpc_unix_socket, optional(text, value::path)),
-    },
-    Setting {
-        name: "http_address",
-        group: LISTENING,
-        value: "ADDRESS",
-        default: "0.0.0.0:8080",
-        expected: ADDRESS,
-        help: "Where HTTP listens: /json, health, /metrics, /policy and /v1",
-        set: |settings, text| put(&mut settings.http_address, value::address(text)),
-    },
+    listening::GRPC_ADDRESS,
+    listening::GRPC_UNIX_SOCKET,
+    listening::GRPC_CONNECTION_AGE_MAX,
+    listening::GRPC_TLS_CERT_FILE,
+    listening::GRPC_TLS_KEY_FILE,
+    listening::GRPC_TLS_CLIENT_CA_FILE,
+    listening::HTTP_ADDRESS,
+    listening::HTTP_TLS_CERT_FILE,
+    listening::HTTP_TLS_KEY_FILE,
+    listening::HTTP_TLS_CLIENT_CA_FILE,
     Setting {
         name: "store_deadline",
         group: STORE,
@@ -356,7 +339,10 @@ impl Default for Settings {
             audit_log: None,
             grpc_address: None,
             grpc_unix_socket: None,
+            grpc_connection_age_max: None,
+            grpc_tls: TlsFiles::default(),
             http_address: nowhere,
+            http_tls: TlsFiles::default(),
             store_deadline: Duration::ZERO,
             memory_keys_max: 0,
             outage_sidecars: None,

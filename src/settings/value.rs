@@ -64,6 +64,11 @@ pub fn some_time(text: &str) -> Option<Duration> {
     duration(text).filter(|duration| !duration.is_zero())
 }
 
+/// A [`some_time`], or that there is none.
+pub fn some_time_or_off(text: &str) -> Option<Option<Duration>> {
+    if text == OFF { Some(None) } else { some_time(text).map(Some) }
+}
+
 pub fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }
@@ -153,6 +158,9 @@ mod tests {
             check_duration(wrong, None);
         }
         assert_eq!(some_time("0ms"), None);
+        assert_eq!(some_time_or_off("30m"), Some(Some(Duration::from_secs(1_800))));
+        assert_eq!(some_time_or_off("off"), Some(None));
+        assert_eq!(some_time_or_off("0s"), None);
     }
 
     #[test]

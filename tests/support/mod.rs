@@ -13,6 +13,7 @@ pub mod process;
 pub mod proxy;
 pub mod redis;
 pub mod store;
+pub mod tls;
 pub mod tollgate;
 pub mod upstream;
 

@@ -66,11 +66,14 @@ impl Tollgate {
             if !store.is_used(&output) {
                 return None;
             }
-            Some((address_in(&output, "gRPC ")?, address_in(&output, "HTTP  http://")?))
+            Some((address_in(&output, "gRPC ")?, address_in(&output, "HTTP ")?))
         })
         .await;
         let mut tollgate = Self { process, folder, grpc_address, http_address };
-        tollgate.ready().await;
+        // Who speaks TLS there has a client that knows whom to trust.
+        if !tollgate.output().contains("HTTP  https://") {
+            tollgate.ready().await;
+        }
         tollgate
     }
 
@@ -122,8 +125,11 @@ fn socket_in(folder: &Path) -> PathBuf {
     folder.join("grpc.sock")
 }
 
-/// The address on the line of the greeting that begins so.
+/// The address on the line of the greeting that begins so, without its scheme.
 fn address_in(output: &str, beginning: &str) -> Option<SocketAddr> {
     let mut lines = output.lines().filter_map(|line| line.trim().strip_prefix(beginning));
-    lines.find_map(|rest| rest.trim().parse().ok())
+    lines.find_map(|rest| {
+        let word = rest.split_whitespace().next()?;
+        word.split_once("://").map_or(word, |(_, address)| address).parse().ok()
+    })
 }

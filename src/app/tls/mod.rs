@@ -1,0 +1,91 @@
+//! TLS on a port: the handshake with whoever connects, by the certificate that is in force then.
+
+mod certificate;
+mod renewal;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::settings::TlsFiles;
+
+use certificate::Certificate;
+
+pub use renewal::Renewal;
+
+/// What the ports speak, as ALPN names it. A client that names something else is turned away; one that names nothing
+/// is believed to know.
+pub const HTTP_2: &[u8] = b"h2";
+pub const HTTP_1: &[u8] = b"http/1.1";
+
+/// How long a handshake may take: two round trips and a signature, so far more than any client needs.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The certificate in force on a port.
+#[derive(Debug)]
+pub struct Tls {
+    config: ArcSwap<rustls::ServerConfig>,
+}
+
+impl Tls {
+    /// TLS for `port`, `grpc` or `http`, with the task that renews it; None if the settings want none.
+    ///
+    /// # Errors
+    /// When the files can't be used; it names them and their settings.
+    pub fn load(
+        port: &'static str,
+        files: &TlsFiles,
+        protocol: &'static [u8],
+    ) -> anyhow::Result<Option<(Arc<Self>, Renewal)>> {
+        let Some(certificate) = Certificate::of(port, files, protocol) else {
+            return Ok(None);
+        };
+        let contents = certificate.read()?;
+        let config = ArcSwap::from_pointee(certificate.config(&contents)?);
+        let tls = Arc::new(Self { config });
+        Ok(Some((tls.clone(), Renewal::new(certificate, &contents, tls))))
+    }
+
+    /// A connection once its handshake is done. It may fail, which is the client's affair.
+    pub fn open(
+        &self,
+        tcp: TcpStream,
+    ) -> impl Future<Output = io::Result<TlsStream<TcpStream>>> + Send + use<> {
+        let accepting = TlsAcceptor::from(self.config.load_full()).accept(tcp);
+        async move {
+            let opened = timeout(HANDSHAKE_TIMEOUT, accepting).await;
+            let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            opened.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed"))
+        }
+    }
+
+    /// Has new connections shake hands by `config`.
+    fn replace(&self, config: rustls::ServerConfig) {
+        self.config.store(Arc::new(config));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use certificate::testing;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_takes_too_long_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tls, _) = Tls::load("grpc", &testing::files(folder.path()), HTTP_2).unwrap().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let late = tls.open(accepted).await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+    }
+}

@@ -1,0 +1,127 @@
+//! Puts a certificate in force when its files change.
+//!
+//! It looks every few seconds and compares what the files hold: a certificate lives for days, so there is no haste, and
+//! no mount, symlink or clock can hide a change. The certificate and its key are two files, so a change is taken when two
+//! looks in a row find the same. What can't be used is told once and changes nothing.
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::pin;
+use tokio::select;
+use tokio::task::spawn_blocking;
+use tokio::time::MissedTickBehavior;
+use tokio::time::interval;
+
+use super::Tls;
+use super::certificate::Certificate;
+use super::certificate::Contents;
+
+/// How often to look.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Renews the certificate of one port.
+#[derive(Debug)]
+pub struct Renewal {
+    certificate: Certificate,
+    tls: Arc<Tls>,
+    /// What the last look found.
+    found: Found,
+    /// What was put in force or refused last.
+    settled: Found,
+}
+
+/// What the files hold, or why they can't be read.
+type Found = Result<[u8; 32], String>;
+
+impl Renewal {
+    /// Renews `certificate`, of which `contents` are in force.
+    pub fn new(certificate: Certificate, contents: &Contents, tls: Arc<Tls>) -> Self {
+        let found = Ok(contents.fingerprint());
+        Self { certificate, tls, settled: found.clone(), found }
+    }
+
+    /// Looks until `shutdown`.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pin!(shutdown);
+        loop {
+            select! {
+                () = &mut shutdown => return,
+                _ = ticks.tick() => {}
+            }
+            // Reading may block, and so does the arithmetic of keys.
+            let looking = spawn_blocking(move || {
+                self.look();
+                self
+            });
+            self = looking.await.expect("reading and parsing don't panic, and nobody aborts them");
+        }
+    }
+
+    /// Puts in force what the files hold, if it is new and no longer changing.
+    fn look(&mut self) {
+        let read = self.certificate.read();
+        let found = match &read {
+            Ok(contents) => Ok(contents.fingerprint()),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        let before = mem::replace(&mut self.found, found);
+        if self.found != before || self.found == self.settled {
+            return;
+        }
+        self.settled = before;
+        let port = self.certificate.port();
+        match read.and_then(|contents| self.certificate.config(&contents)) {
+            Ok(config) => {
+                self.tls.replace(config);
+                tracing::info!(port, "a new certificate is in force");
+            }
+            Err(error) => tracing::error!(
+                port,
+                "the certificate can't be renewed; the one before stays in force: {error:#}"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustls::ServerConfig;
+
+    use super::super::HTTP_2;
+    use super::super::certificate::testing;
+    use super::*;
+
+    #[test]
+    fn what_two_looks_find_is_in_force_unless_it_is_bad() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = testing::files(folder.path());
+        let (tls, mut renewal) = Tls::load("grpc", &files, HTTP_2).unwrap().unwrap();
+        let mut now: Arc<ServerConfig> = tls.config.load_full();
+        // Looks `looks` times, and then it is another certificate or not.
+        let mut check = |looks: u8, is_new: bool| {
+            (0..looks).for_each(|_| renewal.look());
+            let before = mem::replace(&mut now, tls.config.load_full());
+            assert_eq!(!Arc::ptr_eq(&before, &now), is_new);
+        };
+        check(3, false);
+        testing::files(folder.path());
+        check(1, false);
+        check(1, true);
+        check(2, false);
+
+        let key = folder.path().join("key.pem");
+        let good = fs::read(&key).unwrap();
+        fs::write(&key, "no key").unwrap();
+        check(3, false);
+        fs::remove_file(&key).unwrap();
+        check(3, false);
+        fs::write(&key, good).unwrap();
+        check(2, true);
+    }
+}

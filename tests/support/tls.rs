@@ -1,0 +1,144 @@
+//! Certificates, and clients that show and check them.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use hyper_util::rt::TokioIo;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::DnType;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::Endpoint;
+
+use super::PATIENCE;
+use super::client::Grpc;
+
+/// Whom all certificates here are for.
+pub const NAME: &str = "tollgate.internal";
+
+/// An authority that signs certificates.
+pub struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate with its key, both in PEM.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    pub pem: String,
+    pub key_pem: String,
+}
+
+/// A client that trusts an authority.
+#[derive(Clone)]
+pub struct Client(Arc<ClientConfig>);
+
+impl Authority {
+    /// A new one.
+    pub fn new() -> Self {
+        let mut authority = CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Envoy takes a certificate for self-signed whose own name is its authority's.
+        authority.distinguished_name.push(DnType::CommonName, "authority");
+        let key = KeyPair::generate().unwrap();
+        let pem = authority.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(authority, key) }
+    }
+
+    /// Its own certificate.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A new certificate of it for [`NAME`].
+    pub fn sign(&self) -> Certificate {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let pem = certificate.signed_by(&key, &self.issuer).unwrap().pem();
+        Certificate { pem, key_pem: key.serialize_pem() }
+    }
+
+    /// A client that trusts it, and shows a certificate if it has one.
+    pub fn client(&self, own: Option<&Certificate>) -> Client {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_root_certificates(roots);
+        let config = match own {
+            Some(own) => builder.with_client_auth_cert(vec![own.der()], own.key()).unwrap(),
+            None => builder.with_no_client_auth(),
+        };
+        Client(Arc::new(config))
+    }
+}
+
+impl Certificate {
+    /// Puts it into `folder`, by the names that Kubernetes' secrets have.
+    pub fn write(&self, folder: &Path) {
+        fs::write(folder.join("tls.crt"), &self.pem).unwrap();
+        fs::write(folder.join("tls.key"), &self.key_pem).unwrap();
+    }
+
+    /// Its bytes.
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()
+    }
+
+    fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).unwrap()
+    }
+}
+
+impl Client {
+    /// Connects, and shakes hands for a protocol.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        protocol: &str,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let mut config = (*self.0).clone();
+        config.alpn_protocols = vec![protocol.into()];
+        let name = ServerName::try_from(NAME).unwrap();
+        let stream = TcpStream::connect(address).await?;
+        TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    }
+
+    /// A client of the rate-limit service.
+    pub async fn grpc(&self, address: SocketAddr) -> Result<Grpc, tonic::transport::Error> {
+        let client = self.clone();
+        let connector = tower::service_fn(move |_| {
+            let client = client.clone();
+            async move { client.connect(address, "h2").await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://tollgate.internal").timeout(PATIENCE);
+        endpoint.connect_with_connector(connector).await.map(Grpc::new)
+    }
+
+    /// Gets a path over HTTPS: all that comes back, head included.
+    pub async fn get(&self, address: SocketAddr, path: &str) -> io::Result<String> {
+        let mut stream = self.connect(address, "http/1.1").await?;
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {NAME}\r\nconnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+}
