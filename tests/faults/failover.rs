@@ -55,12 +55,12 @@ async fn a_failover_by_sentinel_is_followed() {
         "sentinel failover-timeout mymaster 3000".to_owned(),
     ];
     fs::write(&file, lines.join("\n")).unwrap();
-    let program = find_program("redis-server", "REDIS_SERVER", None).unwrap();
-    let _sentinel = Process::start("sentinel", Command::new(program).arg(&file).arg("--sentinel"));
     let mut behind = replica.raw().await;
     let linked = || query::<String>(&mut behind, "INFO replication").contains("link_status:up");
     until("the replica follows", linked).await;
-
+    // It looks for replicas every ten seconds, the first time when it starts.
+    let program = find_program("redis-server", "REDIS_SERVER", None).unwrap();
+    let _sentinel = Process::start("sentinel", Command::new(program).arg(&file).arg("--sentinel"));
     let sentinel = format!("redis://127.0.0.1:{third}");
     let flags = [
         "--redis-url",
