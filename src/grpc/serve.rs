@@ -29,9 +29,9 @@ use super::streams::Streams;
 /// workers.
 const CONNECTIONS_MAX: usize = 1_024;
 
-/// Requests at once on one connection. Envoy keeps at most 1,024 in flight to a cluster unless
-/// it is told otherwise.
-const STREAMS_MAX: u32 = 4_096;
+/// Requests at once on one connection: as many as Envoy keeps in flight to a cluster unless it is told otherwise. One that
+/// has more opens another connection.
+const STREAMS_MAX: u32 = 1_024;
 
 /// Bytes of a request's headers: Envoy sends a handful, and tracing adds a few.
 const HEADERS_LEN_MAX: u32 = 16 * 1024;

@@ -21,7 +21,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 /// The same settings as Tollgate's.
-const STREAMS_MAX: u32 = 4_096;
+const STREAMS_MAX: u32 = 1_024;
 const HEADERS_LEN_MAX: u32 = 16 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
