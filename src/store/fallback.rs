@@ -209,11 +209,11 @@ impl Fallback {
     pub fn take_debts(&self, now: Timestamp) -> Vec<Batch> {
         let debts = self.counts.drain(DEBTS_MAX, now).into_iter().map(|spent| {
             let hits = spent.hits.div_ceil(self.times(&spent.limit));
-            // The store may go out again before it has said how the limit stands then.
+            // Until the store has said how the limit stands then, they take as much of the share as before.
             let known = self.known_of(&spent.key, &spent.limit, now);
             let known = known.unwrap_or(Known { used: 0, at: now, until: now });
             let until = known.until.max(spent.until.unwrap_or(Timestamp::MAX));
-            let used = known.used.saturating_add(hits);
+            let used = known.used.saturating_add(spent.hits);
             let name = self.name(&spent.key, &spent.limit);
             self.known.insert(name, Known { used, at: now, until });
             payment(spent.key, &spent.limit, Hits::Spend(hits))
@@ -237,13 +237,13 @@ impl Fallback {
                 Hits::GiveBack(_) if !error.is_unmade() => {}
                 Hits::GiveBack(hits) => self.credit(key, Credit { limit, hits }),
                 Hits::Spend(hits) => {
+                    let hits = hits.saturating_mul(self.times(&limit));
                     let name = self.name(&key, &limit);
                     if let Some(known) = self.known.get(&name) {
                         let used = known.used.saturating_sub(hits);
                         self.known.insert(name, Known { used, ..known });
                     }
-                    let hits = Hits::Spend(hits.saturating_mul(self.times(&limit)));
-                    self.counts.charge_at(&payment(key, &limit, hits), now);
+                    self.counts.charge_at(&payment(key, &limit, Hits::Spend(hits)), now);
                 }
             }
         }

@@ -61,7 +61,7 @@ pub struct Link {
     /// Requests that wait to be sent.
     queue: Queue,
     doubt: Notify,
-    /// Who the server was when it was last connected to.
+    /// What is known of the sidecars that share it.
     heart: Heart,
     connects: AtomicU64,
 }
