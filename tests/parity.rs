@@ -11,21 +11,19 @@ use proptest::test_runner::TestRunner;
 use smallvec::SmallVec;
 use tollgate::clock::Now;
 use tollgate::clock::Timestamp;
-use tollgate::limit::Algorithm;
 use tollgate::limit::Bonus;
 use tollgate::limit::CalendarUnit;
 use tollgate::limit::Fit;
 use tollgate::limit::Hits;
 use tollgate::limit::Limit;
 use tollgate::limit::Overdraft;
-use tollgate::policy::Lease;
 use tollgate::policy::Mode;
-use tollgate::policy::OnOutage;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
 use tollgate::store::Gauge;
 use tollgate::store::LEVELS_MAX;
 use tollgate::store::Mark;
+use tollgate::store::Once;
 use tollgate::store::Open;
 use tollgate::store::Pressed;
 use tollgate::store::Store;
@@ -94,8 +92,9 @@ struct Special {
     bonuses: Vec<(bool, u64, i64)>,
     /// To take ahead.
     ahead: u64,
-    /// When the slot that it takes hits back from leaves the window, in milliseconds from a window's length from now.
+    /// Until when the hits that it takes back count, in milliseconds from when those spent now do.
     until: Option<i64>,
+    once: Option<Once>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -248,19 +247,14 @@ impl History {
                 .as_ref()
                 .map_or(Vec::new(), |special| special.bonuses(&limit, now_ms));
             let until = asked.special.as_ref().and_then(|special| special.until(&limit, now_ms));
-            let open = Open::all();
             batch.charges.push(Charge {
-                key_index,
                 group,
                 mode,
-                limit,
-                hits: asked.hits,
-                open,
                 bonuses,
-                lease: Lease::Off,
-                on_outage: OnOutage::default(),
                 ahead: asked.special.as_ref().map_or(0, |special| special.ahead),
-                until,
+                until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
+                once: asked.special.as_ref().and_then(|special| special.once),
+                ..Charge::plain(key_index, limit, asked.hits)
             });
         }
         if request.looks {
@@ -299,11 +293,8 @@ impl History {
 
 impl Special {
     fn until(&self, limit: &Limit, now_ms: u64) -> Option<Timestamp> {
-        let window_ms = match limit.algorithm() {
-            Algorithm::Sliding(sliding) => sliding.window_ms(),
-            _ => 0,
-        };
-        self.until.map(|ms| Timestamp::from_ms((now_ms + window_ms).saturating_add_signed(ms)))
+        let until = limit.counts_until(1, Timestamp::from_ms(now_ms));
+        self.until.map(|ms| Timestamp::from_ms(until.as_ms().saturating_add_signed(ms)))
     }
 
     fn open(&self, limit: &Limit, gauges: usize) -> Open {
@@ -381,10 +372,21 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
     let bonus = (any::<bool>(), 0_u64..800, ends);
     let bonuses = prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(bonus, 3)];
     let ahead = prop_oneof![2 => Just(0_u64), 1 => 0_u64..100];
-    let until = prop_oneof![3 => Just(None), 1 => (-3_000_i64..3_000).prop_map(Some)];
-    (open, pressed, bonuses, ahead, until).prop_map(|(open, pressed, bonuses, ahead, until)| {
-        Special { open, pressed, bonuses, ahead, until }
-    })
+    let until = prop_oneof![
+        2 => Just(None), 1 => Just(Some(0)), 1 => (-3_000_i64..3_000).prop_map(Some)
+    ];
+    let once = (0_u64..3, 1_u64..20).prop_map(|(by, number)| Once { by, number });
+    let once = prop_oneof![3 => Just(None), 1 => once.prop_map(Some)];
+    (open, pressed, bonuses, ahead, until, once).prop_map(
+        |(open, pressed, bonuses, ahead, until, once)| Special {
+            open,
+            pressed,
+            bonuses,
+            ahead,
+            until,
+            once,
+        },
+    )
 }
 
 fn hits() -> impl Strategy<Value = Hits> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tollgate::clock::Clock;
 use tollgate::clock::Now;
 use tollgate::clock::Timestamp;
+use tollgate::limit::Algorithm;
 use tollgate::limit::CalendarUnit;
 use tollgate::limit::Fit;
 use tollgate::limit::Hits::GiveBack;
@@ -12,6 +13,7 @@ use tollgate::limit::Hits::Spend;
 use tollgate::policy::Mode::Enforce;
 use tollgate::policy::Mode::Quota;
 use tollgate::policy::Mode::Shadow;
+use tollgate::store::Once;
 use tollgate::store::Store;
 use tollgate::store::memory::Memory;
 
@@ -39,6 +41,8 @@ of_every_store! {
     giving_back_never_goes_below_zero
     giving_back_takes_the_oldest_first
     a_peek_always_fits_and_changes_nothing
+    a_charge_that_is_made_once_is_made_once
+    hits_that_come_back_late_come_back_as_far_as_they_count
     more_hits_than_any_limit_never_fit
     a_changed_amount_keeps_the_count
     a_changed_window_starts_anew
@@ -113,6 +117,54 @@ async fn giving_back_never_goes_below_zero(store: Arc<impl Store>) {
         assert_eq!(remaining(&*store, name, &limit, 0).await, 6, "{limit}");
         assert!(passes(&*store, &one(name, &limit, GiveBack(u64::MAX)), 0).await, "{limit}");
         assert_eq!(remaining(&*store, name, &limit, 0).await, 10, "{limit}");
+    }
+}
+
+async fn a_charge_that_is_made_once_is_made_once(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let name = limit.tag();
+        let once = |hits, by, number| {
+            let mut batch = one(name, &limit, hits);
+            batch.charges[0].once = Some(Once { by, number });
+            batch
+        };
+        let asks = [
+            (Spend(2), 1, 5, 8),
+            (Spend(2), 1, 5, 8),
+            (Spend(2), 1, 4, 8),
+            (Spend(2), 2, 4, 6),
+            (GiveBack(3), 1, 6, 9),
+            (GiveBack(3), 1, 6, 9),
+            (Spend(8), 2, 4, 9),
+        ];
+        for (hits, by, number, left) in asks {
+            let outcome = charge(&*store, &once(hits, by, number), after(0)).await;
+            assert!(outcome.admitted, "{limit}");
+            assert_eq!(outcome.decisions[0].standing.remaining, left, "{limit} {hits:?} {number}");
+        }
+        assert!(!passes(&*store, &once(Spend(10), 2, 5), 0).await, "{limit}");
+        assert!(passes(&*store, &once(Spend(9), 2, 5), 0).await, "{limit}, which it had refused");
+    }
+}
+
+async fn hits_that_come_back_late_come_back_as_far_as_they_count(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let name = limit.tag();
+        assert!(passes(&*store, &one(name, &limit, Spend(3)), 0).await, "{limit}");
+        let mut back = one(name, &limit, GiveBack(3));
+        let until = limit.counts_until(3, after(0).timestamp());
+        back.charges[0].until = Some(until);
+        let at_ms = until.as_ms().min(START_MS + 7_200_000) - START_MS;
+        let is_total = limit.algorithm() == &Algorithm::Total;
+        assert!(passes(&*store, &one(name, &limit, Spend(4)), at_ms).await, "{limit}");
+        assert!(passes(&*store, &back, at_ms).await, "{limit}");
+        assert_eq!(remaining(&*store, name, &limit, at_ms).await, 6, "{limit}");
+        if !is_total {
+            let until = limit.counts_until(4, after(at_ms).timestamp());
+            back.charges[0].until = Some(until);
+            assert!(passes(&*store, &back, at_ms).await, "{limit}");
+            assert_eq!(remaining(&*store, name, &limit, at_ms).await, 9, "{limit}");
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use crate::limit::Hits;
 use crate::limit::Overdraft;
 use crate::policy::Key;
-use crate::policy::Lease;
 use crate::policy::Mode;
 use crate::store::Batch;
 use crate::store::Charge;
@@ -124,18 +123,13 @@ impl Peek {
         }
         let key_index = self.batch.key_index(key.clone());
         self.batch.charges.push(Charge {
-            key_index,
             group: self.batch.charges.len(),
             // Nothing is asked for, so nothing can be refused.
             mode: Mode::Shadow,
-            limit: charge.limit.clone(),
-            hits: Hits::Spend(0),
             open: Open { hits: charge.open.hits, pressed: Vec::new() },
             bonuses: charge.bonuses.clone(),
-            lease: Lease::Off,
             on_outage: charge.on_outage,
-            ahead: 0,
-            until: None,
+            ..Charge::plain(key_index, charge.limit.clone(), Hits::Spend(0))
         });
         self.batch.charges.len() - 1
     }

@@ -31,18 +31,4 @@ impl Limit {
             slots.add(sliding.slot_last_ms(now.as_ms()) + sliding.slot_ms(), hits);
         }
     }
-
-    /// Takes back hits on a settled state that [`Limit::charge_ahead`] added and nobody has spent; `until` is when
-    /// their slot leaves the window.
-    pub fn take_back(&self, state: &mut State, hits: u64, until: Timestamp) {
-        let Algorithm::Sliding(sliding) = &self.algorithm else {
-            return;
-        };
-        if let State::Sliding(slots) = state {
-            slots.take_back(until.as_ms().saturating_sub(sliding.window_ms()), hits);
-        }
-        if self.spent(state) == 0 {
-            *state = State::Empty;
-        }
-    }
 }

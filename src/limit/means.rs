@@ -115,9 +115,9 @@ impl Means {
     }
 
     /// Divides `hits` that pass between bonuses, whose counts change here, and the limit itself, for which
-    /// it returns its share. The base is spent first and then what ends soonest; what comes back goes where
-    /// it was taken last.
-    pub fn divide(&mut self, on: &Settled<'_>, hits: Hits) -> Hits {
+    /// it returns its share, and how many are forgiven. The base is spent first and then what ends soonest; what comes
+    /// back goes where it was taken last.
+    pub fn divide(&mut self, on: &Settled<'_>, hits: Hits) -> (Hits, u64) {
         let mut rest = hits.amount();
         if let Hits::GiveBack(_) = hits {
             for bonus in self.bonuses.iter_mut().rev() {
@@ -125,7 +125,7 @@ impl Means {
                 bonus.spent -= back;
                 rest -= back;
             }
-            return Hits::GiveBack(rest);
+            return (Hits::GiveBack(rest), 0);
         }
         let base = rest.min(self.base_left(on));
         rest -= base;
@@ -137,9 +137,10 @@ impl Means {
         match on.limit.overdraft() {
             Overdraft::Allow | Overdraft::Owed => {
                 let room = COUNT_MAX.saturating_sub(on.used() + base);
-                Hits::Spend(base + rest.min(room))
+                (Hits::Spend(base + rest.min(room)), 0)
             }
-            Overdraft::None | Overdraft::Clip => Hits::Spend(base),
+            Overdraft::Clip => (Hits::Spend(base), rest),
+            Overdraft::None => (Hits::Spend(base), 0),
         }
     }
 

@@ -14,6 +14,7 @@ mod lending;
 mod means;
 #[cfg(test)]
 mod properties;
+mod refund;
 mod sliding;
 mod text;
 

@@ -22,6 +22,9 @@ pub const FEW: usize = 4;
 /// Levels of a gauge.
 pub const LEVELS_MAX: u8 = 4;
 
+/// How long a record remembers the charges that are made once, in milliseconds: far longer than anybody sends one again.
+pub const ONCE_MS: u64 = 3_600_000;
+
 /// Bytes of a bonus's id.
 pub const BONUS_ID_LEN_MAX: usize = 32;
 
@@ -60,10 +63,21 @@ pub struct Charge {
     /// Hits to take on top when the request passes, for a lease; zero for none. Only a charge of a sliding
     /// limit that is plain otherwise asks for any.
     pub ahead: u64,
-    /// For hits of a lease that come back: when the slot in which they count leaves the window. They are taken
-    /// out of that slot or of those before it, the youngest first; so from then on nothing is taken, and
-    /// never the hits of others. None for all other charges.
+    /// For hits that come back because they were spent in vain: until when they count (`limit/refund.rs`). From
+    /// then on nothing is taken, and never the hits of others. None for all other charges.
     pub until: Option<Timestamp>,
+    /// For charges that are sent again when no answer comes: they are made once, however often they arrive.
+    pub once: Option<Once>,
+}
+
+/// Names a charge among those of one sidecar on one counter. The record of the counter remembers the greatest number that
+/// it has seen of each sidecar, for [`ONCE_MS`]; a charge with that or a lower one has been made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Once {
+    /// Which sidecar.
+    pub by: u64,
+    /// Greater than those before it on the same counter, and no other is under way there.
+    pub number: u64,
 }
 
 /// How much of a limit's capacity is open to one request: all of it unless something says less.
@@ -132,6 +146,15 @@ pub struct Decision {
     pub standing: Standing,
     /// Hits that were taken ahead, which the standing has as spent.
     pub ahead: u64,
+    /// Hits that passed and don't count, because the limit's overdraft clips them.
+    pub clipped: u64,
+}
+
+impl Decision {
+    /// Nothing but this.
+    pub fn new(fit: Fit, standing: Standing) -> Self {
+        Self { fit, standing, ahead: 0, clipped: 0 }
+    }
 }
 
 impl Outcome {
@@ -143,10 +166,29 @@ impl Outcome {
 }
 
 impl Charge {
+    /// A plain charge that is enforced, in a group of its own if it is the batch's first.
+    pub fn plain(key_index: usize, limit: Arc<Limit>, hits: Hits) -> Self {
+        Self {
+            key_index,
+            group: 0,
+            mode: Mode::Enforce,
+            limit,
+            hits,
+            open: Open::all(),
+            bonuses: Vec::new(),
+            lease: Lease::Off,
+            on_outage: OnOutage::default(),
+            ahead: 0,
+            until: None,
+            once: None,
+        }
+    }
+
     /// Whether all of the limit's capacity is open to it, whatever any gauge says, and nothing else.
     pub fn is_plain(&self) -> bool {
         self.ahead == 0
             && self.until.is_none()
+            && self.once.is_none()
             && self.limit.capacity() <= self.open.hits
             && self.open.pressed.is_empty()
             && self.bonuses.is_empty()

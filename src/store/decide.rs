@@ -121,7 +121,10 @@ impl<'a> Decider<'a> {
         if charge.is_plain() {
             let state = self.state(index);
             let fit = limit.fit(state, hits, now);
-            return Decision { fit, standing: limit.standing(state, now), ahead: 0 };
+            return Decision::new(fit, limit.standing(state, now));
+        }
+        if self.has_seen(charge) {
+            return Decision::new(Fit::Now, limit.standing(self.state(index), now));
         }
         let mut means = self.means(charge);
         let fit = if means.suffice(&self.settled(index), hits) {
@@ -130,22 +133,24 @@ impl<'a> Decider<'a> {
             means.openings.extend(self.later_openings(charge));
             means.wait(&self.settled(index), hits)
         };
-        Decision { fit, standing: self.standing(index, &means), ahead: 0 }
+        Decision::new(fit, self.standing(index, &means))
+    }
+
+    /// Whether a charge that is made once has been made.
+    fn has_seen(&self, charge: &Charge) -> bool {
+        let record = &self.records[charge.key_index];
+        charge.once.is_some_and(|once| record.has_seen(charge.limit.tag(), once))
     }
 
     /// Makes a charge, and tells how its limit stands then.
     fn spend(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
         let (limit, now) = (&charge.limit, self.now);
-        if charge.hits.amount() == 0 {
+        if charge.hits.amount() == 0 || self.has_seen(charge) {
             return;
         }
-        if let Some(until) = charge.until {
-            let entry = self.entry(index);
-            limit.take_back(&mut entry.state, charge.hits.amount(), until);
-            entry.expiry_ms = limit.expiry_ms(&entry.state);
-            decision.standing = limit.standing(self.state(index), now);
-            return;
+        if let Some(once) = charge.once {
+            self.records[charge.key_index].see(limit.tag(), once, now);
         }
         if charge.is_plain() {
             self.spend_base(index, charge.hits);
@@ -153,10 +158,19 @@ impl<'a> Decider<'a> {
             return;
         }
         let mut means = self.means(charge);
-        let base = means.divide(&self.settled(index), charge.hits);
-        self.spend_base(index, base);
+        let base;
+        (base, decision.clipped) = means.divide(&self.settled(index), charge.hits);
         self.keep_bonuses(charge, &means);
-        if charge.ahead != 0 && matches!(charge.hits, Hits::Spend(_)) {
+        if let Some(until) = charge.until {
+            let entry = self.entry(index);
+            limit.take_back(&mut entry.state, base.amount(), until, now);
+            entry.expiry_ms = limit.expiry_ms(&entry.state);
+            decision.standing = limit.standing(self.state(index), now);
+            return;
+        }
+        self.spend_base(index, base);
+        let takes = charge.ahead != 0 && decision.clipped == 0;
+        if takes && matches!(charge.hits, Hits::Spend(_)) {
             decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
             let entry = self.entry(index);
             limit.charge_ahead(&mut entry.state, decision.ahead, now);
@@ -268,7 +282,6 @@ fn open(charge: &Charge, level_of: impl Fn(usize) -> u8) -> u64 {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::Open;
     use super::*;
     use crate::limit::Algorithm;
     use crate::limit::Fixed;
@@ -276,8 +289,6 @@ mod tests {
     use crate::limit::Sliding;
     use crate::policy::Key;
     use crate::policy::Lease;
-    use crate::policy::Mode;
-    use crate::policy::OnOutage;
 
     const WINDOW_MS: u64 = 60_000;
     const SLOT_MS: u64 = 1_000;
@@ -289,19 +300,9 @@ mod tests {
     fn batch(limit: Limit, hits: Hits) -> Batch {
         let mut batch = Batch::default();
         let key_index = batch.key_index(Key::of_domain("d"));
-        batch.charges.push(Charge {
-            key_index,
-            group: 0,
-            mode: Mode::Enforce,
-            limit: Arc::new(limit),
-            hits,
-            open: Open::all(),
-            bonuses: Vec::new(),
-            lease: Lease::Auto,
-            on_outage: OnOutage::default(),
-            ahead: 0,
-            until: None,
-        });
+        batch
+            .charges
+            .push(Charge { lease: Lease::Auto, ..Charge::plain(key_index, Arc::new(limit), hits) });
         batch
     }
 

@@ -40,7 +40,6 @@ use crate::limit::Overdraft;
 use crate::limit::Standing;
 use crate::policy::Key;
 use crate::policy::Lease;
-use crate::policy::Mode;
 use crate::policy::OnOutage;
 
 /// Debts that are taken at a time.
@@ -257,6 +256,7 @@ impl Fallback {
             bonuses: Vec::new(),
             lease: Lease::Off,
             ahead: 0,
+            once: None,
             ..charge.clone()
         };
         let charge = match (charge.on_outage, charge.hits) {
@@ -358,19 +358,7 @@ fn payment(key: Key, limit: &Arc<Limit>, hits: Hits) -> Batch {
         Hits::Spend(_) => Arc::new(Limit::clone(limit).overdrawn(Overdraft::Owed)),
         Hits::GiveBack(_) => limit.clone(),
     };
-    let charge = Charge {
-        key_index: 0,
-        group: 0,
-        mode: Mode::Enforce,
-        limit,
-        hits,
-        open: Open::all(),
-        bonuses: Vec::new(),
-        lease: Lease::Off,
-        on_outage: OnOutage::Local,
-        ahead: 0,
-        until: None,
-    };
+    let charge = Charge { on_outage: OnOutage::Local, ..Charge::plain(0, limit, hits) };
     Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
 }
 

@@ -26,6 +26,8 @@ pub use batch::FEW;
 pub use batch::Gauge;
 pub use batch::LEVELS_MAX;
 pub use batch::Mark;
+pub use batch::ONCE_MS;
+pub use batch::Once;
 pub use batch::Open;
 pub use batch::Outcome;
 pub use batch::Pressed;

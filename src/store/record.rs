@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::ONCE_MS;
+use super::Once;
 use crate::clock::Timestamp;
 use crate::limit::Limit;
 use crate::limit::State;
@@ -32,6 +34,15 @@ struct Extra {
     /// The level of the record's gauge. It lives as long as anything else here.
     level: u8,
     bonuses: Vec<BonusSpent>,
+    seen: Vec<Seen>,
+}
+
+/// The greatest number that was seen of a sidecar's charges on one limit that are made once.
+#[derive(Debug)]
+struct Seen {
+    limit_tag: Arc<str>,
+    once: Once,
+    until_ms: u64,
 }
 
 /// What has been spent of one bonus on one limit.
@@ -59,7 +70,9 @@ impl Record {
     /// When the whole record is empty by itself; None if it never is.
     pub fn expiry_ms(&self) -> Option<u64> {
         let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
-        let latest = bonuses.map(|bonus| bonus.until_ms).max().unwrap_or(0);
+        let seen = self.extra.iter().flat_map(|extra| &extra.seen);
+        let ends = bonuses.map(|bonus| bonus.until_ms).chain(seen.map(|seen| seen.until_ms));
+        let latest = ends.max().unwrap_or(0);
         self.states.iter().try_fold(latest, |latest, entry| Some(entry.expiry_ms?.max(latest)))
     }
 
@@ -104,12 +117,32 @@ impl Record {
         self.extra.get_or_insert_default().bonuses.push(spent);
     }
 
+    /// Whether a charge on a limit that is made once has been made.
+    pub fn has_seen(&self, limit_tag: &str, once: Once) -> bool {
+        let mut seen = self.extra.iter().flat_map(|extra| &extra.seen);
+        seen.any(|seen| {
+            *seen.limit_tag == *limit_tag
+                && seen.once.by == once.by
+                && once.number <= seen.once.number
+        })
+    }
+
+    /// Remembers that a charge on a limit has been made.
+    pub fn see(&mut self, limit_tag: &Arc<str>, once: Once, now: Timestamp) {
+        let seen = &mut self.extra.get_or_insert_default().seen;
+        seen.retain(|known| known.limit_tag != *limit_tag || known.once.by != once.by);
+        let until_ms = now.as_ms() + ONCE_MS;
+        seen.push(Seen { limit_tag: limit_tag.clone(), once, until_ms });
+    }
+
     /// Drops what is empty or was written to be gone by `now`.
     pub fn forget(&mut self, now: Timestamp) {
         self.states.retain(|entry| entry.lives(now));
         if let Some(extra) = &mut self.extra {
             extra.bonuses.retain(|bonus| 0 < bonus.count && now.as_ms() < bonus.until_ms);
-            if extra.bonuses.is_empty() && (extra.level == 0 || self.states.is_empty()) {
+            extra.seen.retain(|seen| now.as_ms() < seen.until_ms);
+            let level = if self.states.is_empty() { 0 } else { extra.level };
+            if extra.bonuses.is_empty() && extra.seen.is_empty() && level == 0 {
                 self.extra = None;
             }
         }

@@ -143,19 +143,7 @@ fn batch(policies: &PolicySet) -> Batch {
     let rule = walk.end().expect("it has a rule for users");
     let mut batch = Batch::default();
     let key_index = batch.key_index(domain.key(&walk, &entries, 1));
-    batch.charges.push(Charge {
-        key_index,
-        group: 0,
-        mode: Mode::Enforce,
-        limit: rule.limits[0].limit.clone(),
-        hits: Hits::Spend(1),
-        open: Open::all(),
-        bonuses: Vec::new(),
-        lease: Lease::Off,
-        on_outage: OnOutage::default(),
-        ahead: 0,
-        until: None,
-    });
+    batch.charges.push(Charge::plain(key_index, rule.limits[0].limit.clone(), Hits::Spend(1)));
     batch
 }
 

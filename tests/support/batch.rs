@@ -16,14 +16,11 @@ use tollgate::limit::Limit;
 use tollgate::limit::Overdraft;
 use tollgate::limit::Sliding;
 use tollgate::policy::Key;
-use tollgate::policy::Lease;
 use tollgate::policy::Mode;
-use tollgate::policy::OnOutage;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
 use tollgate::store::Gauge;
 use tollgate::store::Mark;
-use tollgate::store::Open;
 use tollgate::store::Pressed;
 
 /// A time at which tests begin: no window's edge, in the summer of 2025.
@@ -85,19 +82,7 @@ pub fn batch(charges: &[(&str, usize, Mode, &Arc<Limit>, Hits)]) -> Batch {
     for (name, group, mode, limit, hits) in charges {
         let key_index = batch.key_index(key(name));
         let (group, mode, hits, limit) = (*group, *mode, *hits, Arc::clone(limit));
-        batch.charges.push(Charge {
-            key_index,
-            group,
-            mode,
-            limit,
-            hits,
-            open: Open::all(),
-            bonuses: Vec::new(),
-            lease: Lease::Off,
-            on_outage: OnOutage::default(),
-            ahead: 0,
-            until: None,
-        });
+        batch.charges.push(Charge { group, mode, ..Charge::plain(key_index, limit, hits) });
     }
     batch
 }

@@ -178,17 +178,13 @@ impl<'p> Builder<'_, 'p, '_> {
             let bonuses = met.account.map(|account| self.asker.bonuses(account, rule_limit));
             let is_shared_out = met.rule.is_some_and(|rule| rule.capacity.is_some());
             self.plan.batch.charges.push(Charge {
-                key_index,
                 group,
                 mode: self.modes.charged(rule_limit.mode),
                 open: self.open(met.rule, &limit),
-                limit,
-                hits: Hits::Spend(0),
                 bonuses: bonuses.unwrap_or_default(),
                 lease: if is_shared_out { Lease::Off } else { rule_limit.lease },
                 on_outage: rule_limit.on_outage,
-                ahead: 0,
-                until: None,
+                ..Charge::plain(key_index, limit, Hits::Spend(0))
             });
             self.plan.limits.push(rule_limit.clone());
             self.plan.of_caller.push(met.rule.is_some_and(|rule| rule.of_caller));

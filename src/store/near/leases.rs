@@ -128,7 +128,7 @@ impl Leases {
             };
             for (charge, Spent { standing, at: told, until }) in charges.iter().zip(spent) {
                 paid.push(Paid { charge, until });
-                decisions.push(Decision { fit: Fit::Now, standing, ahead: 0 });
+                decisions.push(Decision::new(Fit::Now, standing));
                 at = at.max(told);
             }
         }

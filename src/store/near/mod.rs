@@ -19,16 +19,12 @@ use std::time::Duration;
 
 use super::Batch;
 use super::Charge;
-use super::Open;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
 use crate::clock::Now;
 use crate::clock::Stopwatch;
 use crate::limit::Hits;
-use crate::policy::Lease;
-use crate::policy::Mode;
-use crate::policy::OnOutage;
 
 use leases::Leases;
 use leases::Return;
@@ -256,17 +252,9 @@ fn batches(returns: &[Return]) -> Vec<Batch> {
         let batch = &mut batches[place];
         let key_index = batch.key_index(key.clone());
         batch.charges.push(Charge {
-            key_index,
             group: batch.charges.len(),
-            mode: Mode::Enforce,
-            limit: limit.clone(),
-            hits: Hits::GiveBack(left.hits),
-            open: Open::all(),
-            bonuses: Vec::new(),
-            lease: Lease::Off,
-            on_outage: OnOutage::default(),
-            ahead: 0,
             until: Some(left.until),
+            ..Charge::plain(key_index, limit.clone(), Hits::GiveBack(left.hits))
         });
     }
     batches
@@ -284,6 +272,8 @@ mod tests {
     use crate::limit::Limit;
     use crate::limit::Sliding;
     use crate::policy::Key;
+    use crate::policy::Lease;
+    use crate::policy::Mode;
     use crate::store::Gauge;
     use crate::store::memory::Memory;
 
@@ -377,17 +367,9 @@ mod tests {
         name.push_value("key", key);
         let key_index = batch.key_index(name);
         batch.charges.push(Charge {
-            key_index,
             group: key_index,
-            mode: Mode::Enforce,
-            limit: Arc::new(limit),
-            hits,
-            open: Open::all(),
-            bonuses: Vec::new(),
             lease: Lease::Auto,
-            on_outage: OnOutage::default(),
-            ahead: 0,
-            until: None,
+            ..Charge::plain(key_index, Arc::new(limit), hits)
         });
     }
 

@@ -295,7 +295,7 @@ mod tests {
     /// The store lends hits at its time `at_ms`, between two moments.
     fn lend(pool: &mut Pool, hits: u64, (sent, at_ms, received): (u64, u64, u64)) {
         let standing = Standing { remaining: 1_000, reset_ms: Some(60_000) };
-        let mut decision = Decision { fit: Fit::Now, standing, ahead: hits };
+        let mut decision = Decision { ahead: hits, ..Decision::new(Fit::Now, standing) };
         let at = Timestamp::from_ms(at_ms);
         pool.learn(
             &mut decision,

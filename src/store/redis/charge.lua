@@ -26,10 +26,12 @@
 --            A special charge goes on as SPECIAL of special.lua.
 --
 -- Reply      The time, as ONE, and for each request a byte, and what follows it:
---            0, 1      refused, admitted: for each charge an ANSWER: fit, remaining, reset, and what was taken ahead;
---                      then a byte for the level of each gauge
+--            0, 1      refused, admitted: for each charge an ANSWER: fit, remaining, reset, taken; then a byte
+--                      for the level of each gauge
 --                      fit       0 it fits; n it would after n milliseconds; -1 never
 --                      reset     in milliseconds; -1 time alone brings nothing back
+--                      taken     ahead; -n if n hits passed that are forgiven
+--                      taken     ahead; below zero: how many were forgiven
 --            2         nothing was done: a calendar period was worked out for another time than this server's
 --            3         nothing was done: a key holds something else; two bytes of length, and the reason
 --
@@ -37,7 +39,8 @@
 -- the algorithm reads: sliding: total, then the last millisecond and the count of each slot, oldest
 -- first; fixed and calendar: end, count; bucket: at, debt; total: count. All are unsigned integers of
 -- seven bytes, which a Lua number holds exactly as far as limit/mod.rs lets them grow. An entry named `+`,
--- tag, `|`, id counts what is spent of a bonus; the entry LEVEL holds the level of the record's gauge in one
+-- tag, `|`, id counts what is spent of a bonus; one named `*`, eight bytes that name a sidecar, tag holds the greatest
+-- number of its charges that are made once; the entry LEVEL holds the level of the record's gauge in one
 -- byte, and lives as long as any other. Bytes that are no record count as none; an entry that no charge asks
 -- for (a newer policy's, say) is kept as it is until it expires.
 

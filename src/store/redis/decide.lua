@@ -37,6 +37,17 @@ local function decide_one(records, keys, bytes)
   return pack(ONE_ANSWER, admitted, fit, remaining, reset(entry, a, b, c), 0)
 end
 
+-- Makes a special charge. Mirrors Decider::spend.
+local function spend_special(one)
+  local special = one.special
+  if one.hits == 0 or special.is_made then return end
+  if special.seen then see(one) end
+  local hits = special_divide(one)
+  if special.ends then return take_back(one, -hits) end
+  charge(one.record, one.entry, hits, one.a, one.b, one.c)
+  take_ahead(one)
+end
+
 -- Reads the charges of a request, and brings their states to the present. If that can't be, nil and the reply.
 local function read_charges(records, keys, bytes, at)
   local charges = {}
@@ -81,7 +92,7 @@ end
 
 local function answer(one)
   local entry, special = one.entry, one.special
-  local remaining = special and not special.is_back and special_remaining(one)
+  local remaining = special and not special.is_base and special_remaining(one)
     or max(one.capacity - (entry.used or 0), 0)
   local reset_ms = reset(entry, one.a, one.b, one.c)
   return pack(ANSWER, one.fit, remaining, reset_ms, special and special.taken or 0)
@@ -104,12 +115,10 @@ local function decide_all(records, keys, bytes)
   for n = 1, admitted and #charges or 0 do
     local one = charges[n]
     local special = one.special
-    if fits[one.group] and special and special.leaves then
-      take_back(one)
+    if fits[one.group] and special then
+      spend_special(one)
     elseif fits[one.group] then
-      local hits = special and special_divide(one) or one.hits
-      charge(one.record, one.entry, hits, one.a, one.b, one.c)
-      if special then take_ahead(one) end
+      charge(one.record, one.entry, one.hits, one.a, one.b, one.c)
     end
   end
   for n = 1, #charges do

@@ -60,15 +60,19 @@ fn pack(bytes: &mut Vec<u8>, charge: &Charge, group: usize, estimate: Timestamp)
     }
 }
 
-/// What only a charge has that is not plain: `<I7I7I7I2B`, then `<I2B` and `I7`s for each gauge that presses,
-/// then `<I7I7Bc0` for each bonus.
+/// What only a charge has that is not plain: `<I7I7I7I7I2B`, and `c8` if it is made once; then `<I2B` and `I7`s for each
+/// gauge that presses, then `<I7I7Bc0` for each bonus.
 fn pack_special(bytes: &mut Vec<u8>, charge: &Charge) {
     let open = &charge.open;
     push_long(bytes, open.hits.min(charge.limit.capacity()));
     push_long(bytes, charge.ahead.min(AMOUNT_MAX));
     push_long(bytes, charge.until.map_or(0, Timestamp::as_ms));
+    push_long(bytes, charge.once.map_or(0, |once| once.number));
     push_short(bytes, open.pressed.len());
     bytes.push(byte(charge.bonuses.len()));
+    if let Some(once) = charge.once {
+        bytes.extend(once.by.to_le_bytes());
+    }
     for pressed in &open.pressed {
         push_short(bytes, pressed.gauge + 1);
         bytes.push(byte(pressed.hits.len()));

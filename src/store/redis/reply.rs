@@ -96,8 +96,11 @@ impl<'a> Replies<'a> {
             -1 => None,
             number => Some(natural(number)?),
         };
-        let ahead = natural(self.integer()?)?;
-        Ok(Decision { fit, standing: Standing { remaining, reset_ms }, ahead })
+        let (ahead, clipped) = match self.integer()? {
+            taken @ 0.. => (natural(taken)?, 0),
+            forgiven => (0, forgiven.unsigned_abs()),
+        };
+        Ok(Decision { fit, standing: Standing { remaining, reset_ms }, ahead, clipped })
     }
 
     fn byte(&mut self) -> Result<u8, StoreError> {
@@ -132,7 +135,7 @@ mod tests {
 
     fn decided(admitted: bool, fit: Fit, reset_ms: Option<u64>, levels: &[u8]) -> Reply {
         let standing = Standing { remaining: 8, reset_ms };
-        let decisions = [Decision { fit, standing, ahead: 6 }].into_iter().collect();
+        let decisions = [Decision { fit, standing, ahead: 6, clipped: 0 }].into_iter().collect();
         let at = Timestamp::from_ms(7);
         let levels = levels.into();
         Reply::Decided(Outcome { admitted, at, decisions, levels, fallback: false })
@@ -150,7 +153,6 @@ mod tests {
         check(1, &[-2, 8, 9, 6], &[], None);
         check(1, &[0, -8, 9, 6], &[], None);
         check(1, &[0, 8, -2, 6], &[], None);
-        check(1, &[0, 8, 9, -6], &[], None);
     }
 
     #[test]

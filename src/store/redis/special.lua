@@ -2,8 +2,9 @@
 -- is taken ahead. Mirrors limit/means.rs, and of store/decide.rs what reads gauges.
 --
 -- A special charge goes on after its CHARGE as SPECIAL: how much of the capacity is open to it, how many hits
--- to take ahead, for hits of a lease that come back when their slot leaves the window (else 0), how many gauges press it
--- and how many bonuses it has; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
+-- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), for a charge that
+-- is made once its number (else 0), how many gauges press it and how many bonuses it has; for a charge that is made once the
+-- NAME of who makes it; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
 -- each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
 --
 -- A GAUGE says which of the keys keeps its level, and how many MARKs follow. A MARK is:
@@ -11,7 +12,8 @@
 --            level, rise, fall: it stands at this level once more than `rise` is in use, and does until
 --                      each mark of this level or above has at most `fall` in use
 
-local SPECIAL = '<I7I7I7I2B'
+local SPECIAL = '<I7I7I7I7I2B'
+local NAME = 'c8'
 local PRESSED = '<I2B'
 local BONUS = '<I7I7Bc0'
 local GAUGES = '<I2'
@@ -20,18 +22,39 @@ local MARK = '<I2BI7I7'
 
 local ALLOW, CLIP, OWED = 2, 3, 4
 
--- As in limit/mod.rs.
+-- As in limit/mod.rs, limit/lending.rs and store/batch.rs.
 local COUNT_MAX = 4000000000000000
 local LENT_SHARE = 8
+local ONCE_MS = 3600000
+
+-- Finds whether a charge that is made once has been made. Mirrors Record::has_seen.
+local function find_seen(one, name)
+  local special, entry = one.special, entry_of(one.record, '*' .. name .. one.entry.tag)
+  special.seen = entry
+  special.is_made = #entry.body == ONE_LEN and special.number <= unpack(ONE, entry.body)
+  special.is_base = special.is_made
+end
+
+-- Remembers that a charge that is made once has been made. Mirrors Record::see.
+local function see(one)
+  local entry = one.special.seen
+  entry.body, entry.expiry, one.record.written = pack(ONE, one.special.number), now + ONCE_MS, true
+end
 
 -- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends.
 local function read_special(one, bytes, at, overdraft)
-  local open, ahead, leaves, pressed, bonuses
-  open, ahead, leaves, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
+  local open, ahead, ends, number, pressed, bonuses
+  open, ahead, ends, number, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
   one.special = {
     overdraft = overdraft, open = open, open_now = open, ahead = ahead, taken = 0,
-    leaves = leaves ~= 0 and leaves, is_back = false, pressed = {}, bonuses = {},
+    ends = ends ~= 0 and ends, number = number, seen = false, is_made = false, is_base = false,
+    pressed = {}, bonuses = {},
   }
+  if number ~= 0 then
+    local name
+    name, at = unpack(NAME, bytes, at)
+    find_seen(one, name)
+  end
   for n = 1, pressed do
     local press, levels = { gauge = 0, hits = {} }
     press.gauge, levels, at = unpack(PRESSED, bytes, at)
@@ -164,7 +187,7 @@ end
 local function special_fit(one, gauges)
   local special = one.special
   special.open_now = open_at(special, gauges, now)
-  if one.hits < 0 or special.overdraft == OWED then return 0 end
+  if one.hits < 0 or special.overdraft == OWED or special.is_made then return 0 end
   local overdrawn = special.overdraft == ALLOW or special.overdraft == CLIP
   local need = overdrawn and 1 or one.hits
   if need <= special_remaining(one) then return 0 end
@@ -204,6 +227,8 @@ local function special_divide(one)
   if one.special.overdraft == ALLOW or one.special.overdraft == OWED then
     local room = max(COUNT_MAX - (one.entry.used or 0) - base, 0)
     base = base + min(rest, room)
+  elseif one.special.overdraft == CLIP then
+    one.special.taken = -rest
   end
   return base
 end
@@ -211,7 +236,7 @@ end
 -- Takes hits ahead, for a lease: they count one slot longer. Mirrors Limit::lends and Limit::charge_ahead.
 local function take_ahead(one)
   local special, entry = one.special, one.entry
-  if one.hits <= 0 or entry.kind ~= SLIDING or not entry.used then return end
+  if one.hits <= 0 or special.taken ~= 0 or entry.kind ~= SLIDING or not entry.used then return end
   local lends = floor(max(one.capacity - entry.used, 0) / LENT_SHARE)
   special.taken = min(special.ahead, lends)
   if 0 < special.taken then
@@ -243,13 +268,21 @@ local function take_out(entry, hits, last)
   entry.log, entry.used = log, 0 < entry.used and entry.used
 end
 
--- Takes hits of a lease back that nobody has spent. Mirrors Limit::take_back.
-local function take_back(one)
-  local entry, hits = one.entry, one.hits
-  if hits == 0 then return end
-  one.special.is_back = true
-  if entry.kind == SLIDING and entry.used then
-    take_out(entry, hits < 0 and -hits or hits, one.special.leaves - one.a)
-    entry.body, entry.expiry, one.record.written = false, expiry(entry, one.a), true
+-- Takes hits back that were spent in vain. Mirrors Limit::take_back.
+local function take_back(one, hits)
+  local entry, ends, a, b = one.entry, one.special.ends, one.a, one.b
+  local kind, used = entry.kind, entry.used
+  one.special.is_base = true
+  if not used then return end
+  if kind == SLIDING then
+    take_out(entry, hits, ends - a)
+  elseif kind == BUCKET then
+    local left = max(ends - now, 0) * a
+    entry.count = max(entry.count - min(units(hits, b), left), 0)
+    entry.used = entry.count ~= 0 and ceil(entry.count / b)
+  elseif kind == TOTAL or entry.ends == ends then
+    local count = max(used - hits, 0)
+    entry.used = count ~= 0 and count
   end
+  entry.body, entry.expiry, one.record.written = false, expiry(entry, a), true
 end

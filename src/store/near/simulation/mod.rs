@@ -25,11 +25,8 @@ use crate::limit::Limit;
 use crate::limit::Sliding;
 use crate::policy::Key;
 use crate::policy::Lease;
-use crate::policy::Mode;
-use crate::policy::OnOutage;
 use crate::store::Batch;
 use crate::store::Charge;
-use crate::store::Open;
 use crate::store::Outcome;
 use crate::store::StoreError;
 use crate::store::memory::Memory;
@@ -171,19 +168,7 @@ impl World {
 }
 
 fn charge(limit: Arc<Limit>, hits: Hits) -> Charge {
-    Charge {
-        key_index: 0,
-        group: 0,
-        mode: Mode::Enforce,
-        limit,
-        hits,
-        open: Open::all(),
-        bonuses: Vec::new(),
-        lease: Lease::Auto,
-        on_outage: OnOutage::default(),
-        ahead: 0,
-        until: None,
-    }
+    Charge { lease: Lease::Auto, ..Charge::plain(0, limit, hits) }
 }
 
 /// One sidecar's way to the store.

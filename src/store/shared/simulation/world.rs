@@ -22,13 +22,10 @@ use crate::limit::Hits;
 use crate::limit::Limit;
 use crate::limit::Sliding;
 use crate::policy::Key;
-use crate::policy::Lease;
-use crate::policy::Mode;
 use crate::policy::OnOutage;
 use crate::store::Batch;
 use crate::store::Breaker;
 use crate::store::Charge;
-use crate::store::Open;
 use crate::store::Outcome;
 use crate::store::StoreError;
 use crate::store::memory::Memory;
@@ -129,19 +126,7 @@ pub fn key(name: &str) -> Key {
 }
 
 pub fn charge(index: usize, limit: &Arc<Limit>, hits: Hits) -> Charge {
-    Charge {
-        key_index: index,
-        group: index,
-        mode: Mode::Enforce,
-        limit: limit.clone(),
-        hits,
-        open: Open::all(),
-        bonuses: Vec::new(),
-        lease: Lease::Off,
-        on_outage: OnOutage::Local,
-        ahead: 0,
-        until: None,
-    }
+    Charge { group: index, on_outage: OnOutage::Local, ..Charge::plain(index, limit.clone(), hits) }
 }
 
 /// One sidecar's way to the store.
