@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::Once;
 use crate::clock::Timestamp;
 use crate::limit::Bonus;
 use crate::limit::Fit;
@@ -21,9 +22,6 @@ pub const FEW: usize = 4;
 
 /// Levels of a gauge.
 pub const LEVELS_MAX: u8 = 4;
-
-/// How long a record remembers the charges that are made once, in milliseconds: far longer than anybody sends one again.
-pub const ONCE_MS: u64 = 3_600_000;
 
 /// Bytes of a bonus's id.
 pub const BONUS_ID_LEN_MAX: usize = 32;
@@ -68,16 +66,6 @@ pub struct Charge {
     pub until: Option<Timestamp>,
     /// For charges that are sent again when no answer comes: they are made once, however often they arrive.
     pub once: Option<Once>,
-}
-
-/// Names a charge among those of one sidecar on one counter. The record of the counter remembers the greatest number that
-/// it has seen of each sidecar, for [`ONCE_MS`]; a charge with that or a lower one has been made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Once {
-    /// Which sidecar.
-    pub by: u64,
-    /// Greater than those before it on the same counter, and no other is under way there.
-    pub number: u64,
 }
 
 /// How much of a limit's capacity is open to one request: all of it unless something says less.

@@ -27,6 +27,7 @@ use super::Batch;
 use super::Charge;
 use super::Decision;
 use super::FEW;
+use super::Numbers;
 use super::Open;
 use super::Outcome;
 use super::StoreError;
@@ -60,8 +61,19 @@ pub struct Fallback {
     /// What came back and had not been spent here.
     credits: Mutex<IndexMap<(Key, Arc<str>), Credit>>,
     credits_max: usize,
+    /// Debts that may have been paid: nobody said so.
+    unsure: Mutex<Vec<Debt>>,
+    numbers: Numbers,
     sidecars: Sidecars,
     paid: AtomicU64,
+}
+
+/// A batch that brings the store what is owed to it, or has it take something back. It may be sent again.
+#[derive(Debug)]
+pub struct Debt {
+    pub batch: Batch,
+    /// When time alone will have brought all of it back; None if it never does.
+    until: Option<Timestamp>,
 }
 
 /// How many sidecars there are to share a limit.
@@ -115,6 +127,8 @@ impl Fallback {
             hasher: RandomState::default(),
             credits: Mutex::default(),
             credits_max: keys_max,
+            unsure: Mutex::default(),
+            numbers: Numbers::new(),
             sidecars: match sidecars {
                 Some(sidecars) => Sidecars::Set(sidecars.max(1)),
                 None => Sidecars::Heard(Mutex::new(heard)),
@@ -188,7 +202,7 @@ impl Fallback {
 
     /// Whether anything is owed to the store, or it has to take something back.
     pub fn owes(&self) -> bool {
-        self.counts.keys() != 0 || !lock(&self.credits).is_empty()
+        self.counts.keys() != 0 || !lock(&self.credits).is_empty() || !lock(&self.unsure).is_empty()
     }
 
     /// Hits that the store took, late.
@@ -202,10 +216,15 @@ impl Fallback {
         self.paid.fetch_add(hits, Ordering::Relaxed);
     }
 
-    /// Takes out some of what is owed to the store, a batch for each counter; once that is paid, what the store has to
-    /// take back, which would else find nothing to take. Whoever can't bring it there has to
-    /// [`Fallback::owe_again`].
-    pub fn take_debts(&self, now: Timestamp) -> Vec<Batch> {
+    /// Takes out some of what is owed to the store, one debt for each counter: those that may have been paid, or else new
+    /// ones, or else what the store has to take back, which would find nothing to take before. Whoever doesn't hear
+    /// from the store has to [`Fallback::owe_again`].
+    pub fn take_debts(&self, now: Timestamp) -> Vec<Debt> {
+        let mut unsure = mem::take(&mut *lock(&self.unsure));
+        unsure.retain(|debt| debt.until.is_none_or(|until| now < until));
+        if !unsure.is_empty() {
+            return unsure;
+        }
         let debts = self.counts.drain(DEBTS_MAX, now).into_iter().map(|spent| {
             let hits = spent.hits.div_ceil(self.times(&spent.limit));
             // Until the store has said how the limit stands then, they take as much of the share as before.
@@ -215,37 +234,36 @@ impl Fallback {
             let used = known.used.saturating_add(spent.hits);
             let name = self.name(&spent.key, &spent.limit);
             self.known.insert(name, Known { used, at: now, until });
-            payment(spent.key, &spent.limit, Hits::Spend(hits))
+            let batch = self.payment(spent.key, &spent.limit, Hits::Spend(hits));
+            Debt { batch, until: spent.until }
         });
-        let debts: Vec<Batch> = debts.collect();
+        let debts: Vec<Debt> = debts.collect();
         if !debts.is_empty() {
             return debts;
         }
         let credits = mem::take(&mut *lock(&self.credits)).into_iter();
         credits
-            .map(|((key, _), credit)| payment(key, &credit.limit, Hits::GiveBack(credit.hits)))
+            .map(|((key, _), Credit { limit, hits })| {
+                let batch = self.payment(key, &limit, Hits::GiveBack(hits));
+                Debt { batch, until: None }
+            })
             .collect()
     }
 
-    /// Owes the store again what a batch of debts would have brought, which failed by `error`.
-    pub fn owe_again(&self, batch: &Batch, error: &StoreError, now: Timestamp) {
-        for charge in &batch.charges {
-            let key = batch.keys[charge.key_index].clone();
-            let limit = charge.limit.clone();
-            match charge.hits {
-                Hits::GiveBack(_) if !error.is_unmade() => {}
-                Hits::GiveBack(hits) => self.credit(key, Credit { limit, hits }),
-                Hits::Spend(hits) => {
-                    let hits = hits.saturating_mul(self.times(&limit));
-                    let name = self.name(&key, &limit);
-                    if let Some(known) = self.known.get(&name) {
-                        let used = known.used.saturating_sub(hits);
-                        self.known.insert(name, Known { used, ..known });
-                    }
-                    self.counts.charge_at(&payment(key, &limit, Hits::Spend(hits)), now);
-                }
-            }
-        }
+    /// Owes the store again what it has not said that it took.
+    pub fn owe_again(&self, debt: Debt) {
+        lock(&self.unsure).push(debt);
+    }
+
+    /// A batch that brings the store what is owed to it, or has it take something back.
+    fn payment(&self, key: Key, limit: &Arc<Limit>, hits: Hits) -> Batch {
+        let limit = match hits {
+            Hits::Spend(_) => Arc::new(Limit::clone(limit).overdrawn(Overdraft::Owed)),
+            Hits::GiveBack(_) => limit.clone(),
+        };
+        let once = Some(self.numbers.next());
+        let charge = Charge { on_outage: OnOutage::Local, once, ..Charge::plain(0, limit, hits) };
+        Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
     }
 
     /// A charge as it is made here.
@@ -352,16 +370,6 @@ fn open(charge: &Charge) -> u64 {
     charge.open.hits.min(charge.limit.capacity())
 }
 
-/// A batch that brings the store what is owed to it, or has it take something back.
-fn payment(key: Key, limit: &Arc<Limit>, hits: Hits) -> Batch {
-    let limit = match hits {
-        Hits::Spend(_) => Arc::new(Limit::clone(limit).overdrawn(Overdraft::Owed)),
-        Hits::GiveBack(_) => limit.clone(),
-    };
-    let charge = Charge { on_outage: OnOutage::Local, ..Charge::plain(0, limit, hits) };
-    Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
-}
-
 /// Locks what a panic leaves whole: numbers that are written at once.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -385,14 +393,10 @@ mod tests {
     }
 
     fn ask(limit: &Arc<Limit>, hits: Hits) -> Batch {
-        let mut batch = payment(Key::of_domain("d"), limit, hits);
-        batch.charges[0].limit = limit.clone();
-        batch.charges[0].on_outage = OnOutage::Local;
-        batch
-    }
-
-    fn out() -> StoreError {
-        StoreError::Disconnected { address: "here".to_owned(), reason: "gone".to_owned() }
+        let on_outage = OnOutage::Local;
+        let charge = Charge { on_outage, ..Charge::plain(0, limit.clone(), hits) };
+        let keys = smallvec![Key::of_domain("d")];
+        Batch { keys, charges: smallvec![charge], gauges: Vec::new() }
     }
 
     fn shared_by(sidecars: u32) -> Fallback {
@@ -418,7 +422,7 @@ mod tests {
     fn pay(fallback: &Fallback, store: &Memory, ms: u64) {
         while fallback.owes() {
             for debt in fallback.take_debts(at(ms)) {
-                assert!(store.charge_at(&debt, at(ms)).admitted, "a debt always fits");
+                assert!(store.charge_at(&debt.batch, at(ms)).admitted, "a debt always fits");
             }
         }
     }
@@ -478,13 +482,45 @@ mod tests {
         let limit = sliding(100);
         let fallback = shared_by(3);
         assert_eq!(passing(&fallback, &limit, 0), 33);
-        for debt in fallback.take_debts(at(5)) {
-            fallback.owe_again(&debt, &out(), at(5));
-        }
+        fallback.take_debts(at(5)).into_iter().for_each(|debt| fallback.owe_again(debt));
         assert_eq!(passing(&fallback, &limit, 5), 0);
         let store = Memory::new(10);
         pay(&fallback, &store, 6);
         assert_eq!(used(&store, &limit, 6), 33);
+    }
+
+    #[test]
+    fn a_debt_that_may_have_been_taken_is_taken_once() {
+        let limit = Arc::new(Limit::new(100, Algorithm::Total));
+        let fallback = shared_by(1);
+        let store = store_with(&fallback, &limit, 50);
+        for hits in [Hits::Spend(7), Hits::GiveBack(20)] {
+            fallback.decide(&ask(&limit, hits), None, at(0));
+        }
+        while fallback.owes() {
+            let debts = fallback.take_debts(at(5));
+            for debt in debts {
+                // The answer to the first is lost.
+                let before = used(&store, &limit, 5);
+                store.charge_at(&debt.batch, at(5));
+                let after = used(&store, &limit, 5);
+                if before != after {
+                    fallback.owe_again(debt);
+                }
+            }
+        }
+        assert_eq!(used(&store, &limit, 6), 50 + 7 - 20);
+    }
+
+    #[test]
+    fn a_debt_that_was_not_taken_is_owed_as_long_as_it_counts() {
+        let limit = sliding(100);
+        let fallback = shared_by(1);
+        assert_eq!(passing(&fallback, &limit, 0), 100);
+        fallback.take_debts(at(5)).into_iter().for_each(|debt| fallback.owe_again(debt));
+        let store = Memory::new(10);
+        pay(&fallback, &store, 2 * MINUTE_MS);
+        assert_eq!(used(&store, &limit, 2 * MINUTE_MS), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod directory;
 mod fallback;
 pub mod memory;
 pub mod near;
+mod once;
 mod record;
 pub mod redis;
 pub mod shared;
@@ -26,8 +27,6 @@ pub use batch::FEW;
 pub use batch::Gauge;
 pub use batch::LEVELS_MAX;
 pub use batch::Mark;
-pub use batch::ONCE_MS;
-pub use batch::Once;
 pub use batch::Open;
 pub use batch::Outcome;
 pub use batch::Pressed;
@@ -39,7 +38,11 @@ pub use directory::Directory;
 pub use directory::DirectoryError;
 pub use directory::Page;
 pub use directory::Record;
+pub use fallback::Debt;
 pub use fallback::Fallback;
+pub use once::Numbers;
+pub use once::ONCE_MS;
+pub use once::Once;
 
 /// Keeps counters.
 pub trait Store: Send + Sync {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::Batch;
 use super::Charge;
+use super::Debt;
 use super::Fallback;
 use super::Outcome;
 use super::StoreError;
@@ -134,8 +135,9 @@ impl<S: SharedStore> Shared<S> {
             return self.set_clock(now);
         }
         self.paying.store(true, Ordering::Release);
-        for debts in self.fallback.take_debts(self.time(now)).chunks(DEBTS_AT_ONCE) {
-            join_all(debts.iter().map(|batch| self.pay(batch, now))).await;
+        let mut debts = self.fallback.take_debts(self.time(now)).into_iter();
+        while debts.len() != 0 {
+            join_all(debts.by_ref().take(DEBTS_AT_ONCE).map(|debt| self.pay(debt, now))).await;
         }
         self.paying.store(false, Ordering::Release);
     }
@@ -145,9 +147,9 @@ impl<S: SharedStore> Shared<S> {
         self.fallback.owes() || self.paying.load(Ordering::Acquire)
     }
 
-    /// Pays one debt. Where it is not known whether a call was made, hits are charged again, twice rather than not at
-    /// all, and hits that come back are not.
-    async fn pay(&self, batch: &Batch, now: Now) {
+    /// Pays one debt.
+    async fn pay(&self, debt: Debt, now: Now) {
+        let batch = &debt.batch;
         match self.near.store().charge_after(batch, now, Duration::ZERO).await {
             Ok(outcome) => {
                 self.fallback.learn(batch, &outcome, self.time(now));
@@ -155,7 +157,7 @@ impl<S: SharedStore> Shared<S> {
             }
             // Something else stands where the counter was: there is nothing to charge.
             Err(StoreError::Foreign { .. }) => {}
-            Err(error) => self.fallback.owe_again(batch, &error, self.time(now)),
+            Err(_) => self.fallback.owe_again(debt),
         }
     }
 }

@@ -144,9 +144,10 @@ impl Distant {
             world.draw(|draw| (draw.below(3), draw.below(3), draw.one_in(50)));
         sleep(Duration::from_millis(there_ms)).await;
         if !world.reaches(self.sidecar) {
-            let hits = batch.charges.iter().map(|charge| match charge.hits {
-                Hits::GiveBack(hits) => hits,
-                Hits::Spend(_) => 0,
+            // What is made once is sent again.
+            let hits = batch.charges.iter().map(|charge| match (charge.hits, charge.once) {
+                (Hits::GiveBack(hits), None) => hits,
+                _ => 0,
             });
             world.truth.lock().unwrap().stuck += hits.sum::<u64>();
             sleep(Duration::from_millis(DEADLINE_MS - there_ms)).await;
@@ -157,7 +158,8 @@ impl Distant {
         if world.loses_answers && (is_lost || !world.reaches(self.sidecar)) {
             if outcome.admitted {
                 let spends = batch.charges.iter().filter(|one| matches!(one.hits, Hits::Spend(_)));
-                let ledger = spends.filter(|one| *one.limit.tag() == *world.ledger.tag());
+                let ledger = spends.filter(|one| one.once.is_none());
+                let ledger = ledger.filter(|one| *one.limit.tag() == *world.ledger.tag());
                 let hits: u64 = ledger.map(|charge| charge.hits.amount()).sum();
                 world.truth.lock().unwrap().unknown += hits;
             }
