@@ -25,6 +25,7 @@ use super::StoreError;
 use crate::clock::Now;
 use crate::clock::Stopwatch;
 use crate::limit::Hits;
+use crate::policy::Key;
 
 use leases::Leases;
 use leases::Return;
@@ -32,6 +33,7 @@ use moment::Moment;
 use moment::Watch;
 use pool::Call;
 use pool::ENDED_MAX;
+use refusals::Mark;
 use refusals::Refusals;
 
 /// Charges of one batch that gives leases back.
@@ -51,6 +53,11 @@ pub trait SharedStore: Send + Sync {
         waited: Duration,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
+    /// The place of a key: those of one place are charged in one step, those of several are not.
+    fn place(&self, _key: &Key) -> u32 {
+        0
+    }
+
     /// Whether it is asked now.
     fn is_healthy(&self) -> bool;
 
@@ -66,6 +73,13 @@ pub struct Near<S> {
     refusals: Refusals,
     leases: Leases,
     returned: AtomicU64,
+}
+
+/// When a batch was sent, and what came back by then.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    mark: Mark,
+    sent: Moment,
 }
 
 /// What was done here since the start.
@@ -115,6 +129,21 @@ impl<S> Near<S> {
         leased.or_else(|| self.refusals.find(batch, moment))
     }
 
+    /// To be asked for before a batch is decided by several stores, for [`Near::keep`].
+    pub fn question(&self, now: Now) -> Question {
+        Question { mark: self.refusals.mark(), sent: self.moment(now) }
+    }
+
+    /// Keeps the refusal of a batch that was decided by several stores, as long as it holds.
+    pub fn keep(&self, batch: &Batch, outcome: &Outcome, question: Question, now: Now) {
+        let call = self.call(question.sent, now, outcome);
+        self.refusals.keep(batch, outcome, (question.mark, call));
+    }
+
+    fn call(&self, sent: Moment, now: Now, outcome: &Outcome) -> Call {
+        Call { sent, received: self.moment(now), at: outcome.at, lead_ms: lead_ms(now) }
+    }
+
     fn moment(&self, now: Now) -> Moment {
         self.watch.moment(now)
     }
@@ -143,7 +172,7 @@ impl<S: SharedStore> Near<S> {
         }
         // Boxed, because it is large and seldom.
         let again = Box::pin(async {
-            self.give_back(&returns, now).await;
+            self.give_leases_back(&returns, now).await;
             self.ask(batch, now, waited + stopwatch.elapsed()).await
         });
         Ok(again.await.unwrap_or(outcome))
@@ -167,15 +196,14 @@ impl<S: SharedStore> Near<S> {
             if returns.is_empty() {
                 return;
             }
-            self.give_back(&returns, now).await;
+            self.give_leases_back(&returns, now).await;
         }
     }
 
     /// Asks the store, for hits ahead too if that pays, and learns what it answers.
     async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Result<Outcome, StoreError> {
-        let mark = self.refusals.mark();
+        let Question { mark, sent } = self.question(now);
         self.refusals.give_back(batch);
-        let sent = self.moment(now);
         let wants = Leases::may_serve(batch).then(|| self.leases.ask(batch, sent));
         let asking = wants.flatten().map(|wants| {
             let mut asking = batch.clone();
@@ -187,8 +215,7 @@ impl<S: SharedStore> Near<S> {
         let outcome = self.store.charge_after(batch, now, waited).await;
         self.refusals.give_back(batch);
         let mut outcome = outcome?;
-        let (received, lead_ms) = (self.moment(now), lead_ms(now));
-        let call = Call { sent, received, at: outcome.at, lead_ms };
+        let call = self.call(sent, now, &outcome);
         self.leases.learn(batch, &mut outcome, call);
         if outcome.admitted {
             self.refusals.pass(batch, call.received);
@@ -198,14 +225,22 @@ impl<S: SharedStore> Near<S> {
         Ok(outcome)
     }
 
+    /// Has the store make a batch that gives back.
+    ///
+    /// # Errors
+    /// As those of [`SharedStore::charge_after`].
+    pub async fn give_back(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+        self.refusals.give_back(batch);
+        let outcome = self.store.charge_after(batch, now, Duration::ZERO).await;
+        self.refusals.give_back(batch);
+        outcome
+    }
+
     /// Gives hits back, each once: whether a call that failed was made is not known, and hits that stay
     /// counted only wait until their slot leaves the window.
-    async fn give_back(&self, returns: &[Return], now: Now) {
+    async fn give_leases_back(&self, returns: &[Return], now: Now) {
         for batch in batches(returns) {
-            self.refusals.give_back(&batch);
-            let outcome = self.store.charge_after(&batch, now, Duration::ZERO).await;
-            self.refusals.give_back(&batch);
-            if outcome.is_ok() {
+            if self.give_back(&batch, now).await.is_ok() {
                 let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
                 self.returned.fetch_add(hits, Ordering::Relaxed);
             }

@@ -1,6 +1,8 @@
 //! A store that several sidecars share, with all that a sidecar does beside it: what it knows without asking
 //! (`near/`), and what it decides while the store is out (`fallback.rs`).
 
+mod parts;
+mod returns;
 #[cfg(test)]
 mod simulation;
 
@@ -22,13 +24,23 @@ use super::StoreError;
 use super::near::Near;
 use super::near::SharedStore;
 use crate::clock::Now;
+use crate::clock::Stopwatch;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
 use crate::limit::Hits;
 use crate::policy::OnOutage;
 
+use parts::Part;
+use parts::join;
+use parts::parts_of;
+use returns::Returns;
+use returns::batch_of;
+
 /// Debts that are brought to the store at a time: as many as share a call.
 const DEBTS_AT_ONCE: usize = 64;
+
+/// How often what is on its way back is sent at the end.
+const RETURNS_AT_THE_END: usize = 16;
 
 /// A store that several sidecars share, and what is done here without it.
 #[derive(Debug)]
@@ -40,6 +52,8 @@ pub struct Shared<S> {
     steady: Mutex<Steady>,
     /// Debts are on their way to the store.
     paying: AtomicBool,
+    /// What parts of requests charged in vain.
+    returns: Returns,
 }
 
 /// A clock that goes on whatever becomes of the system's: a step during an outage would free what is owed, or hold it.
@@ -67,6 +81,7 @@ impl<S: SharedStore> Shared<S> {
             fallback,
             steady: Mutex::new(steady),
             paying: AtomicBool::new(false),
+            returns: Returns::new(),
         }
     }
 
@@ -94,8 +109,75 @@ impl<S: SharedStore> Shared<S> {
     }
 
     /// Has the store decide a batch for which there is no [`Shared::answer`], for a request that has waited for it
-    /// before; if it can't, what the charges say of outages does.
+    /// before; where it can't, what the charges say of outages does.
     pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Asked {
+        match parts_of(batch, |key| self.near.store().place(key)) {
+            None => self.ask_one(batch, now, waited).await,
+            // Boxed, because it is large.
+            Some(parts) => Box::pin(self.ask_parts(batch, parts, now, waited)).await,
+        }
+    }
+
+    /// Has each place of the store decide its part.
+    async fn ask_parts(
+        &self,
+        batch: &Batch,
+        mut parts: Vec<Part>,
+        now: Now,
+        waited: Duration,
+    ) -> Asked {
+        let stopwatch = Stopwatch::start();
+        let question = self.near.question(now);
+        parts.sort_by_key(|part| !part.is_first());
+        let first = parts.partition_point(Part::is_first);
+        let (first, others) = parts.split_at_mut(first);
+        let ask = |part: &Part, waited| self.ask_part(part.batch.clone(), now, waited);
+        let mut asked = join_all(first.iter().map(|part| ask(part, waited))).await;
+        let level = |gauge: usize| {
+            let mut told = first.iter().zip(&asked);
+            told.find_map(|(part, asked)| part.level(gauge, &asked.outcome)).unwrap_or(0)
+        };
+        others.iter_mut().for_each(|part| part.follow(level));
+        let waited = waited + stopwatch.elapsed();
+        asked.extend(join_all(others.iter().map(|part| ask(part, waited))).await);
+
+        let error = asked.iter_mut().find_map(|asked| asked.error.take());
+        let outcomes: Vec<Outcome> = asked.into_iter().map(|asked| asked.outcome).collect();
+        let outcome = join(batch, &parts, &outcomes);
+        let all = || parts.iter().zip(&outcomes);
+        if outcome.admitted {
+            let back = parts.iter().map(|part| part.comes_back(batch));
+            let back = back.filter(|back| !back.charges.is_empty());
+            join_all(back.map(|back| self.ask_part(back, now, waited))).await;
+        } else {
+            join_all(all().map(|(part, outcome)| self.give_back(part, outcome, now))).await;
+            if error.is_none() && !outcome.fallback {
+                self.near.keep(batch, &outcome, question, now);
+            }
+        }
+        Asked { outcome, error }
+    }
+
+    async fn ask_part(&self, batch: Batch, now: Now, waited: Duration) -> Asked {
+        match self.answer(&batch, now) {
+            Some(outcome) => Asked { outcome, error: None },
+            None => self.ask_one(&batch, now, waited).await,
+        }
+    }
+
+    /// Gives back what a part has charged, because the request does not pass.
+    async fn give_back(&self, part: &Part, outcome: &Outcome, now: Now) {
+        for (key, backs) in part.charged(outcome) {
+            if outcome.fallback {
+                self.fallback.decide(&batch_of(key.clone(), backs), None, self.time(now));
+            } else {
+                self.returns.give_back(&self.near, (key, backs), now).await;
+            }
+        }
+    }
+
+    /// Has one place of the store decide.
+    async fn ask_one(&self, batch: &Batch, now: Now, waited: Duration) -> Asked {
         if self.is_paying() && batch.charges.iter().all(may_come_back_later) {
             // They may be owed themselves, and the store have nothing yet that it could take back.
             let outcome = self.fallback.decide(batch, None, self.time(now));
@@ -118,12 +200,18 @@ impl<S: SharedStore> Shared<S> {
     pub async fn tend(&self, now: Now) {
         self.pay_debts(now).await;
         self.fallback.hear(self.near.store().sidecars());
+        self.returns.tend(&self.near, now).await;
         self.near.tend(now).await;
     }
 
     /// Does what is due before the end, because nobody will ask here any more.
     pub async fn close(&self, now: Now) {
         self.pay_debts(now).await;
+        for _ in 0..RETURNS_AT_THE_END {
+            if !self.returns.is_empty() {
+                self.returns.tend(&self.near, now).await;
+            }
+        }
         self.near.close(now).await;
     }
 

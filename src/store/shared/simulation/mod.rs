@@ -1,5 +1,5 @@
-//! Several sidecars on one store, which they lose and find again: outages for all, partitions for one, answers that are lost
-//! though the charge was made, clocks that jump. Each run follows from its seed. Whatever happens: what was admitted is
+//! Several sidecars on one store of up to three places, which they lose and find again: outages for all, partitions for one,
+//! answers that are lost though the charge was made, clocks that jump. Each run follows from its seed. Whatever happens: what was admitted is
 //! counted in the store in the end, no sidecar lets more pass by itself than its share, a refusal costs nothing,
 //! and once all is well again nothing is owed.
 //!
@@ -22,7 +22,7 @@ use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::limit::Hits;
 use crate::store::Batch;
-use crate::store::Breaker;
+use crate::store::Charge;
 use crate::store::Fallback;
 
 use truth::Admitted;
@@ -68,7 +68,7 @@ impl Sidecar {
         });
         let keys = [key(KEYS[index]), key("ledger")];
         let spends = [
-            charge(0, &world.limits[index], Hits::Spend(hits)),
+            Charge { lease: world.lease, ..charge(0, &world.limits[index], Hits::Spend(hits)) },
             charge(1, &world.ledger, Hits::Spend(hits)),
         ];
         let batch = Batch {
@@ -139,7 +139,7 @@ async fn run(seed: u64) -> (usize, usize) {
     let mut tasks = JoinSet::new();
     let mut watches = JoinSet::new();
     for sidecar in 0..SIDECARS {
-        let store = Distant { world: world.clone(), sidecar, breaker: Breaker::default() };
+        let store = Distant::new(&world, sidecar);
         let shared = Shared::new(store, Fallback::new(1_000, Some(SIDECARS)));
         let sidecar = Arc::new(Sidecar {
             shared,
@@ -147,8 +147,10 @@ async fn run(seed: u64) -> (usize, usize) {
             heard: AtomicU64::new(0),
             open: AtomicU64::new(0),
         });
-        let watched = sidecar.clone();
-        watches.spawn(async move { watched.shared.near.store().watch().await });
+        for place in 0..world.places {
+            let watched = sidecar.clone();
+            watches.spawn(async move { watched.shared.near.store().watch(place).await });
+        }
         tasks.spawn(sidecar.clone().serve());
         sidecars.push(sidecar);
     }

@@ -22,6 +22,7 @@ use crate::limit::Hits;
 use crate::limit::Limit;
 use crate::limit::Sliding;
 use crate::policy::Key;
+use crate::policy::Lease;
 use crate::policy::OnOutage;
 use crate::store::Batch;
 use crate::store::Breaker;
@@ -34,6 +35,7 @@ use crate::store::near::SharedStore;
 pub const START_MS: u64 = 1_750_000_000_123;
 const DEADLINE_MS: u64 = 10;
 pub const WINDOW_MS: u64 = 1_000;
+const PLACES_MAX: u32 = 3;
 
 /// Numbers that follow from a seed (splitmix64).
 #[derive(Clone, Debug)]
@@ -51,6 +53,10 @@ impl Draw {
         self.below(of) == 0
     }
 
+    fn number(&mut self, end: u32) -> u32 {
+        u32::try_from(self.below(u64::from(end))).unwrap()
+    }
+
     fn span(&mut self, length_max: u64) -> Range<u64> {
         let start = self.below(TROUBLE_MS);
         start..(start + self.below(length_max)).min(TROUBLE_MS)
@@ -61,10 +67,14 @@ impl Draw {
 pub struct World {
     pub memory: Memory,
     pub started: Instant,
-    /// When nobody reaches the store.
-    pub outages: Vec<Range<u64>>,
+    /// In how many places it decides.
+    pub places: u32,
+    /// When nobody reaches one of them.
+    pub outages: Vec<(u32, Range<u64>)>,
     /// When one sidecar doesn't.
-    pub partitions: Vec<(u32, Range<u64>)>,
+    pub partitions: Vec<(u32, u32, Range<u64>)>,
+    /// Whether hits are taken ahead.
+    pub lease: Lease,
     /// Answers get lost whose charges are made.
     pub loses_answers: bool,
     /// Limits slide, each under its key; the ledger counts everything and never resets.
@@ -82,14 +92,18 @@ impl World {
             let amount = 1 + draw.below(120);
             Arc::new(Limit::new(amount, Algorithm::Sliding(Sliding::new(WINDOW_MS, amount))))
         });
-        let outages = (0..draw.below(3)).map(|_| draw.span(2_000)).collect();
+        let places = 1 + draw.number(PLACES_MAX);
+        let outages = (0..draw.below(3)).map(|_| (draw.number(places), draw.span(2_000)));
+        let outages = outages.collect();
         let partitions = (0..draw.below(4))
-            .map(|_| (u32::try_from(draw.below(u64::from(SIDECARS))).unwrap(), draw.span(2_000)));
+            .map(|_| (draw.number(SIDECARS), draw.number(places), draw.span(2_000)));
         Arc::new(Self {
+            places,
             memory: Memory::new(1_000),
             started: monotonic_now(),
             outages,
             partitions: partitions.collect(),
+            lease: if draw.one_in(2) { Lease::Auto } else { Lease::Off },
             loses_answers: draw.one_in(2),
             limits: limits.into(),
             ledger: Arc::new(Limit::new(1_000_000_000, Algorithm::Total)),
@@ -111,11 +125,34 @@ impl World {
         draws(&mut self.draw.lock().unwrap())
     }
 
-    fn reaches(&self, sidecar: u32) -> bool {
+    /// Whether the store always decides.
+    pub fn is_calm(&self) -> bool {
+        self.outages.is_empty() && self.partitions.is_empty() && !self.loses_answers
+    }
+
+    fn reaches(&self, sidecar: u32, place: u32) -> bool {
         let now_ms = self.ms();
-        let cut_off = |(one, span): &(u32, Range<u64>)| *one == sidecar && span.contains(&now_ms);
-        !self.outages.iter().any(|span| span.contains(&now_ms))
-            && !self.partitions.iter().any(cut_off)
+        let out = |(at, span): &(u32, Range<u64>)| *at == place && span.contains(&now_ms);
+        let cut_off = |(one, at, span): &(u32, u32, Range<u64>)| {
+            (*one, *at) == (sidecar, place) && span.contains(&now_ms)
+        };
+        !self.outages.iter().any(out) && !self.partitions.iter().any(cut_off)
+    }
+
+    /// Hits that a batch spends of the ledger, and those that it gives back, but for those that are sent again until they
+    /// arrive.
+    fn of_ledger(&self, batch: &Batch) -> (u64, u64) {
+        let charges = batch.charges.iter().filter(|charge| charge.once.is_none());
+        let of_ledger = charges.filter(|charge| *charge.limit.tag() == *self.ledger.tag());
+        of_ledger.fold((0, 0), |(spent, back), charge| match charge.hits {
+            Hits::Spend(hits) => (spent + hits, back),
+            Hits::GiveBack(hits) => (spent, back + hits),
+        })
+    }
+
+    fn place(&self, key: &Key) -> u32 {
+        let last = key.as_str().bytes().last().unwrap();
+        u32::from(last) % self.places
     }
 }
 
@@ -133,35 +170,32 @@ pub fn charge(index: usize, limit: &Arc<Limit>, hits: Hits) -> Charge {
 pub struct Distant {
     pub world: Arc<World>,
     pub sidecar: u32,
-    pub breaker: Breaker,
+    /// Of each place.
+    pub breakers: Vec<Breaker>,
 }
 
 impl Distant {
-    async fn call(&self, batch: &Batch) -> Result<Outcome, StoreError> {
+    pub fn new(world: &Arc<World>, sidecar: u32) -> Self {
+        let breakers = (0..world.places).map(|_| Breaker::default());
+        Self { world: world.clone(), sidecar, breakers: breakers.collect() }
+    }
+
+    async fn call(&self, batch: &Batch, place: u32) -> Result<Outcome, StoreError> {
         let late = StoreError::Late { deadline: Duration::from_millis(DEADLINE_MS) };
         let world = &self.world;
         let (there_ms, back_ms, is_lost) =
             world.draw(|draw| (draw.below(3), draw.below(3), draw.one_in(50)));
         sleep(Duration::from_millis(there_ms)).await;
-        if !world.reaches(self.sidecar) {
-            // What is made once is sent again.
-            let hits = batch.charges.iter().map(|charge| match (charge.hits, charge.once) {
-                (Hits::GiveBack(hits), None) => hits,
-                _ => 0,
-            });
-            world.truth.lock().unwrap().stuck += hits.sum::<u64>();
+        if !world.reaches(self.sidecar, place) {
+            world.truth.lock().unwrap().stuck += world.of_ledger(batch).1;
             sleep(Duration::from_millis(DEADLINE_MS - there_ms)).await;
             return Err(late);
         }
         let outcome = world.memory.charge_at(batch, world.now());
         let is_lost = is_lost && world.ms() < TROUBLE_MS;
-        if world.loses_answers && (is_lost || !world.reaches(self.sidecar)) {
+        if world.loses_answers && (is_lost || !world.reaches(self.sidecar, place)) {
             if outcome.admitted {
-                let spends = batch.charges.iter().filter(|one| matches!(one.hits, Hits::Spend(_)));
-                let ledger = spends.filter(|one| one.once.is_none());
-                let ledger = ledger.filter(|one| *one.limit.tag() == *world.ledger.tag());
-                let hits: u64 = ledger.map(|charge| charge.hits.amount()).sum();
-                world.truth.lock().unwrap().unknown += hits;
+                world.truth.lock().unwrap().unknown += world.of_ledger(batch).0;
             }
             sleep(Duration::from_millis(DEADLINE_MS - there_ms)).await;
             return Err(late);
@@ -170,14 +204,15 @@ impl Distant {
         Ok(outcome)
     }
 
-    /// Looks at the store as the connection's task does.
-    pub async fn watch(&self) {
+    /// Looks at a place of the store as the connection's task does.
+    pub async fn watch(&self, place: u32) {
+        let breaker = &self.breakers[place as usize];
         while !self.world.over.load(Ordering::Relaxed) {
-            sleep(self.breaker.pause()).await;
-            self.breaker.probe();
-            match self.world.reaches(self.sidecar) {
-                true => drop(self.breaker.found_well()),
-                false => self.breaker.found_broken(),
+            sleep(breaker.pause()).await;
+            breaker.probe();
+            match self.world.reaches(self.sidecar, place) {
+                true => drop(breaker.found_well()),
+                false => breaker.found_broken(),
             }
         }
     }
@@ -190,20 +225,27 @@ impl SharedStore for Distant {
         _now: Now,
         _waited: Duration,
     ) -> Result<Outcome, StoreError> {
-        if !self.breaker.is_healthy() {
+        let place = self.place(&batch.keys[0]);
+        assert!(batch.keys.iter().all(|key| self.place(key) == place), "one place at a time");
+        let breaker = &self.breakers[place as usize];
+        if !breaker.is_healthy() {
             let (address, reason) = (String::new(), String::new());
             return Err(StoreError::Disconnected { address, reason });
         }
-        let answer = self.call(batch).await;
+        let answer = self.call(batch, place).await;
         match &answer {
-            Ok(_) => self.breaker.answered(),
-            Err(error) => drop(self.breaker.failed(error)),
+            Ok(_) => breaker.answered(),
+            Err(error) => drop(breaker.failed(error)),
         }
         answer
     }
 
+    fn place(&self, key: &Key) -> u32 {
+        self.world.place(key)
+    }
+
     fn is_healthy(&self) -> bool {
-        self.breaker.is_healthy()
+        self.breakers.iter().any(Breaker::is_healthy)
     }
 
     fn sidecars(&self) -> u32 {
