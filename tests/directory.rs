@@ -7,6 +7,7 @@ use redis::cmd;
 use tokio::task::JoinHandle;
 use tollgate::policy::Caller;
 use tollgate::store::Change;
+use tollgate::store::Health;
 use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisDirectory;
 use tollgate::store::redis::RedisSettings;
@@ -29,12 +30,12 @@ impl Sidecar {
     async fn start(server: &Server, deadline: Duration) -> Self {
         let settings = RedisSettings { deadline, ..RedisSettings::new(&server.url()) };
         let (redis, connector) = Redis::try_new(&settings).unwrap();
-        let (directory, subscriber) = redis.directory(&settings, CACHED_MAX);
+        let (directory, subscriber) = redis.directory(CACHED_MAX);
         let tasks = [
             tokio::spawn(connector.run(std::future::pending())),
             tokio::spawn(subscriber.run(std::future::pending())),
         ];
-        until("the store is connected", || redis.breaker().is_healthy()).await;
+        until("the store is connected", || redis.health() == Health::Healthy).await;
         let sidecar = Self { directory, tasks };
         sidecar.subscribed().await;
         sidecar

@@ -6,6 +6,7 @@
 mod choice;
 mod callers;
 mod cli;
+mod cluster;
 mod config;
 mod connections;
 mod deploy;

@@ -20,6 +20,7 @@ use tollgate::limit::Hits::GiveBack;
 use tollgate::limit::Hits::Spend;
 use tollgate::limit::Limit;
 use tollgate::policy::Mode::Enforce;
+use tollgate::store::Health;
 use tollgate::store::Store;
 use tollgate::store::StoreError;
 use tollgate::store::redis::Password;
@@ -261,10 +262,10 @@ async fn a_killed_server_is_told_in_time_and_found_again() {
     let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
     assert!(matches!(error, StoreError::Lost { .. } | StoreError::Disconnected { .. }), "{error}");
     assert!(started.elapsed() < DEADLINE + GRACE);
-    until("the loss is known", || !redis.store.breaker().is_healthy()).await;
+    until("the loss is known", || redis.store.health() != Health::Healthy).await;
     server.launch();
     recovers(&redis, &limit).await;
-    assert_eq!((redis.store.reconnects(), redis.store.breaker().breaks()), (1, 1));
+    assert_eq!((redis.store.reconnects(), redis.store.breaks()), (1, 1));
 }
 
 #[tokio::test]
@@ -280,7 +281,7 @@ async fn a_stalled_server_is_late_and_found_again() {
     let error = redis.store.charge(&ask, Clock::system().now()).await.unwrap_err();
     assert!(matches!(error, StoreError::Late { .. }), "{error}");
     assert!(started.elapsed() < DEADLINE + GRACE);
-    until("it is given up", || !redis.store.breaker().is_healthy()).await;
+    until("it is given up", || redis.store.health() != Health::Healthy).await;
     server.signal("CONT");
     recovers(&redis, &limit).await;
     assert_eq!(redis.store.reconnects(), 1);

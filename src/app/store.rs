@@ -9,6 +9,7 @@ use crate::engine::AnyStore;
 use crate::settings::Settings;
 use crate::store::Directory;
 use crate::store::Fallback;
+use crate::store::Health;
 use crate::store::memory::Memory;
 use crate::store::redis::CONNECT_TIMEOUT_DEFAULT;
 use crate::store::redis::Connector;
@@ -46,7 +47,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
     let (directory, subscriber) = match files {
         Some(files) => (files, None),
         None => {
-            let (redis, subscriber) = redis.directory(&redis_settings, settings.callers_cache);
+            let (redis, subscriber) = redis.directory(settings.callers_cache);
             (Directory::Redis(redis), Some(subscriber))
         }
     };
@@ -63,7 +64,7 @@ pub async fn connected(store: &AnyStore) {
     let redis = shared.near.store();
     let connected = async {
         let mut ticks = interval(PROBE_INTERVAL);
-        while !redis.breaker().is_healthy() {
+        while redis.health() != Health::Healthy {
             ticks.tick().await;
         }
     };
@@ -95,6 +96,7 @@ fn redis_settings(settings: &Settings) -> Option<RedisSettings> {
     Some(RedisSettings {
         url: url.expose().to_owned(),
         sentinels: sentinels.collect(),
+        cluster_nodes: settings.redis_cluster_nodes.clone(),
         username: settings.redis_username.clone(),
         password,
         database: settings.redis_database,
@@ -147,6 +149,7 @@ mod tests {
             ("redis_url", "rediss://host"),
             ("redis_username", "user"),
             ("redis_sentinels", "redis://a:26379, rediss://b:26379"),
+            ("redis_cluster_nodes", "a:7000, b:7000"),
             ("redis_password_file", "password.txt"),
             ("redis_database", "3"),
             ("redis_tls_ca_file", "ca.pem"),
@@ -159,6 +162,7 @@ mod tests {
         assert_eq!(redis.url, "rediss://host");
         assert_eq!(redis.username.as_deref(), Some("user"));
         assert_eq!(redis.sentinels, ["redis://a:26379", "rediss://b:26379"]);
+        assert_eq!(redis.cluster_nodes, [("a".to_owned(), 7000), ("b".to_owned(), 7000)]);
         let file = |path: &Path| path == "password.txt";
         assert!(matches!(redis.password, Some(Password::File(path)) if file(&path)));
         assert_eq!(redis.database, Some(3));

@@ -13,6 +13,7 @@ use crate::engine::AnyStore;
 use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::store::Directory;
+use crate::store::Health;
 
 /// How often to look.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -70,7 +71,7 @@ impl Upkeep {
                 self.metrics.store_up.set(1);
             }
             AnyStore::Redis(shared) => {
-                let healthy = shared.near.store().breaker().is_healthy();
+                let healthy = shared.near.store().health() == Health::Healthy;
                 self.metrics.store_up.set(i64::from(healthy));
                 self.engine.count_shared();
             }

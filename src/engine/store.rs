@@ -44,8 +44,8 @@ impl Engine {
         if let AnyStore::Redis(shared) = self.store() {
             let Shared { near, fallback, .. } = &**shared;
             let (store, metrics) = (near.store(), &self.settings.metrics.shared);
-            metrics.set_health(store.breaker().health().name());
-            catch_up(&metrics.breaks, store.breaker().breaks());
+            metrics.set_health(store.health().name());
+            catch_up(&metrics.breaks, store.breaks());
             catch_up(&metrics.reconnects, store.reconnects());
             catch_up(&metrics.paid, fallback.paid());
             metrics.sidecars.set(i64::from(fallback.sidecars()));

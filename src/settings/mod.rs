@@ -61,6 +61,7 @@ pub struct Settings {
     pub redis_url: Option<Secret>,
     /// Empty: the URL's host is the server itself.
     pub redis_sentinels: Vec<Secret>,
+    pub redis_cluster_nodes: Vec<(String, u16)>,
     pub redis_username: Option<String>,
     pub redis_password: Option<Secret>,
     pub redis_password_file: Option<PathBuf>,
@@ -142,6 +143,7 @@ impl Settings {
         let needs_redis = [
             ("outage_sidecars", self.outage_sidecars.is_some()),
             ("redis_sentinels", !self.redis_sentinels.is_empty()),
+            ("redis_cluster_nodes", !self.redis_cluster_nodes.is_empty()),
             ("redis_username", self.redis_username.is_some()),
             ("redis_password", self.redis_password.is_some()),
             ("redis_password_file", self.redis_password_file.is_some()),
@@ -158,6 +160,12 @@ impl Settings {
         let both = (self.redis_password.is_some() && self.redis_password_file.is_some()).then_some(
             SettingsError::Excludes { name: "redis_password", other: "redis_password_file" },
         );
+        let is_cluster = !self.redis_cluster_nodes.is_empty();
+        let kinds =
+            (is_cluster && !self.redis_sentinels.is_empty()).then_some(SettingsError::Excludes {
+                name: "redis_sentinels",
+                other: "redis_cluster_nodes",
+            });
         let no_grpc = (self.grpc_address.is_none() && self.grpc_unix_socket.is_none()).then_some(
             SettingsError::Needs { name: "grpc_address: off", other: "grpc_unix_socket" },
         );
@@ -169,7 +177,7 @@ impl Settings {
             .then_some(SettingsError::Needs { name: "grpc_tls_cert_file", other: "grpc_address" });
         let tls = self.grpc_tls.contradictions(tls_files::GRPC).into_iter();
         let tls = tls.chain(self.http_tls.contradictions(tls_files::HTTP));
-        without_redis.chain(both).chain(no_grpc).chain(half).chain(nowhere).chain(tls)
+        without_redis.chain(both).chain(kinds).chain(no_grpc).chain(half).chain(nowhere).chain(tls)
     }
 }
 

@@ -178,6 +178,18 @@ pub const TABLE: &[Setting] = &[
         },
     },
     Setting {
+        name: "redis_cluster_nodes",
+        group: STORE,
+        value: "HOST:PORT,...",
+        default: "",
+        expected: "a list of nodes such as host:6379",
+        help: "Nodes of a Redis Cluster that know the others, beside the one of redis_url, which says how to log in",
+        set: |settings, text| {
+            let nodes = optional(text, value::nodes).map(Option::unwrap_or_default);
+            put(&mut settings.redis_cluster_nodes, nodes)
+        },
+    },
+    Setting {
         name: "redis_username",
         group: STORE,
         value: "TEXT",
@@ -348,6 +360,7 @@ impl Default for Settings {
             outage_sidecars: None,
             redis_url: None,
             redis_sentinels: Vec::new(),
+            redis_cluster_nodes: Vec::new(),
             redis_username: None,
             redis_password: None,
             redis_password_file: None,

@@ -117,6 +117,19 @@ pub fn redis_urls(text: &str) -> Option<Vec<Secret>> {
     text.split(',').map(one).collect()
 }
 
+/// Hosts and ports.
+pub fn nodes(text: &str) -> Option<Vec<(String, u16)>> {
+    let one = |part: &str| {
+        let (host, port) = part.trim().rsplit_once(':')?;
+        let host = match host.strip_prefix('[') {
+            Some(bracketed) => bracketed.strip_suffix(']')?,
+            None => host,
+        };
+        (!host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
+    };
+    text.split(',').map(one).collect()
+}
+
 pub fn level(text: &str) -> Option<LevelFilter> {
     match text {
         OFF => Some(LevelFilter::OFF),

@@ -84,6 +84,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// There is a cluster at this address, and it isn't known which of its nodes would have the answer.
+    pub(crate) fn unexplored(address: &str) -> Self {
+        let reason = "it is not known which node has the slot".to_owned();
+        Self::Disconnected { address: address.to_owned(), reason }
+    }
+
     /// Whether nothing was charged for certain.
     pub fn is_unmade(&self) -> bool {
         match self {

@@ -18,6 +18,7 @@ use tollgate::policy::compile;
 use tollgate::policy::compile_callers;
 use tollgate::store::Directory;
 use tollgate::store::Fallback;
+use tollgate::store::Health;
 use tollgate::store::memory::Memory;
 use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisSettings;
@@ -46,7 +47,7 @@ impl Bench {
         let settings = RedisSettings { deadline: PATIENCE, ..RedisSettings::new(&server.url()) };
         let (redis, connector) = Redis::try_new(&settings).unwrap();
         let task = tokio::spawn(connector.run(std::future::pending()));
-        until("the store is connected", || redis.breaker().is_healthy()).await;
+        until("the store is connected", || redis.health() == Health::Healthy).await;
         Self {
             engine: engine(AnyStore::redis(redis, Fallback::new(1_000, None)), clock),
             task: Some(task),

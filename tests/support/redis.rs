@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
+use tollgate::store::Health;
 use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisSettings;
 
@@ -115,7 +116,7 @@ impl Connected {
     }
 
     pub async fn ready(&self) {
-        until("the store is connected", || self.store.breaker().is_healthy()).await;
+        until("the store is connected", || self.store.health() == Health::Healthy).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! may be replaced while the process runs.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ::redis::AsyncConnectionConfig;
 use ::redis::Client;
@@ -32,6 +33,12 @@ pub enum ConnectError {
     /// No Sentinel tells where the master is; what the last of them said.
     #[error("no Sentinel knows the master `{master}`: {reason}")]
     Sentinels { master: String, reason: Box<ConnectError> },
+    /// A node of a cluster that tells nothing of its slots.
+    #[error("it tells of no slots")]
+    NoSlots,
+    /// It took too long.
+    #[error("it took over {} ms", timeout.as_millis())]
+    Late { timeout: Duration },
     /// The Sentinel knows no such master.
     #[error("it is unknown to them")]
     Unknown,

@@ -8,13 +8,17 @@
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
+use std::slice;
 use std::sync::Arc;
+use std::sync::Weak;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ::redis::Cmd;
 use ::redis::ErrorKind;
+use ::redis::Pipeline;
 use ::redis::RedisError;
 use ::redis::ServerErrorKind;
 use ::redis::Value;
@@ -31,6 +35,7 @@ use super::group::Group;
 use super::group::Queue;
 use super::heart;
 use super::heart::Heart;
+use super::nodes::Nodes;
 use super::reply::Reply;
 use super::script::Dialect;
 use super::settings::Login;
@@ -51,9 +56,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// What the requests see of the connection.
 #[derive(Debug)]
 pub struct Link {
+    settings: RedisSettings,
     address: String,
-    /// How long a request waits.
-    deadline: Duration,
     connection: ArcSwapOption<MultiplexedConnection>,
     breaker: Breaker,
     /// Why the server was last left alone.
@@ -64,16 +68,24 @@ pub struct Link {
     /// What is known of the sidecars that share it.
     heart: Heart,
     connects: AtomicU64,
+    /// How far the server's clock is ahead of this process's, as of its last answer.
+    clock_ahead_ms: AtomicI64,
+    /// The masters of its cluster; none of a server by itself.
+    nodes: Weak<Nodes>,
 }
 
 /// Keeps the connection up: the task behind a [`super::Redis`].
 #[derive(Debug)]
 pub struct Connector {
-    settings: RedisSettings,
     link: Arc<Link>,
 }
 
 impl Link {
+    /// How it is reached.
+    pub fn settings(&self) -> &RedisSettings {
+        &self.settings
+    }
+
     /// Host and port, or the path of the socket.
     pub fn address(&self) -> &str {
         &self.address
@@ -89,9 +101,19 @@ impl Link {
         &self.heart
     }
 
-    /// How often a connection was made, the first time included.
-    pub fn connects(&self) -> u64 {
-        self.connects.load(Ordering::Relaxed)
+    /// How often the connection was made anew.
+    pub fn reconnects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// How far the server's clock is ahead of this process's, in milliseconds.
+    pub fn clock_ahead_ms(&self) -> i64 {
+        self.clock_ahead_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes how far it is ahead.
+    pub fn set_clock_ahead_ms(&self, ahead_ms: i64) {
+        self.clock_ahead_ms.store(ahead_ms, Ordering::Relaxed);
     }
 
     /// Waits for a call until the request's time is up, and learns from it how the server is.
@@ -106,7 +128,7 @@ impl Link {
         if !self.breaker.is_healthy() {
             return Err(self.unavailable());
         }
-        let late = |_| StoreError::Late { deadline: self.deadline };
+        let late = |_| StoreError::Late { deadline: self.settings.deadline };
         let answer = time::timeout(left, call).await.map_err(late).flatten();
         match &answer {
             Ok(_) => self.breaker.answered(),
@@ -140,6 +162,25 @@ impl Link {
             Err(error) if is_answer(&error) => Err(StoreError::Refused(error)),
             Err(error) => Err(self.lost(error.to_string())),
         }
+    }
+
+    /// Sends a group to the server that this one named.
+    fn send_on(&self, mut group: Group, error: RedisError) {
+        let is_asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
+        let nodes = self.nodes.upgrade();
+        let Some(nodes) = nodes.filter(|_| group.moves(is_asking)) else {
+            return group.answer(Err(StoreError::Refused(error)));
+        };
+        match error.redirect_node().and_then(|(named, _)| nodes.link_at(named, self)) {
+            Some(link) => link.queue.put_first(group),
+            None => group.answer(Err(StoreError::Refused(error))),
+        }
+        nodes.doubt();
+    }
+
+    /// Has the cluster be asked where its slots are; false if there is none.
+    fn doubt_nodes(&self) -> bool {
+        self.nodes.upgrade().inspect(|nodes| nodes.doubt()).is_some()
     }
 
     fn unavailable(&self) -> StoreError {
@@ -176,13 +217,16 @@ impl Link {
 
 impl Connector {
     /// A connector that has not begun, and the link that it will serve.
-    pub fn try_new(settings: &RedisSettings) -> Result<(Self, Arc<Link>), RedisSettingsError> {
+    pub fn try_new(
+        settings: &RedisSettings,
+        nodes: Weak<Nodes>,
+    ) -> Result<(Self, Arc<Link>), RedisSettingsError> {
         // Another part of the process may have chosen the same provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         settings.check()?;
         let link = Arc::new(Link {
+            settings: settings.clone(),
             address: settings.address()?,
-            deadline: settings.deadline,
             connection: ArcSwapOption::empty(),
             breaker: Breaker::default(),
             reason: ArcSwap::from_pointee("not connected yet".to_owned()),
@@ -190,8 +234,10 @@ impl Connector {
             doubt: Notify::new(),
             heart: Heart::new(),
             connects: AtomicU64::new(0),
+            clock_ahead_ms: AtomicI64::new(0),
+            nodes,
         });
-        Ok((Self { settings: settings.clone(), link: link.clone() }, link))
+        Ok((Self { link: link.clone() }, link))
     }
 
     /// Connects and reconnects until `shutdown`.
@@ -232,13 +278,13 @@ impl Connector {
     /// A connection to a server that knows the code and takes charges, and how it knows it.
     async fn connect(&self) -> Result<(MultiplexedConnection, Dialect), String> {
         let connecting = async {
-            let mut connection = connect(&self.settings, Login::Charges).await?;
+            let mut connection = connect(&self.link.settings, Login::Charges).await?;
             // Told here, the code costs no request a second round trip.
             let dialect = tell_code(&mut connection).await?;
             self.link.heart.beat(&mut connection).await?;
             Ok::<_, ConnectError>((connection, dialect))
         };
-        let timeout = self.settings.connect_timeout;
+        let timeout = self.link.settings.connect_timeout;
         match time::timeout(timeout, connecting).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
             Err(_) => Err(format!("connecting took over {} ms", timeout.as_millis())),
@@ -274,11 +320,15 @@ impl Connector {
             link.breaker.probe();
             let stopwatch = Stopwatch::start();
             match time::timeout(PROBE_TIMEOUT, link.heart.beat(&mut connection)).await {
-                Ok(Ok(())) if stopwatch.elapsed() <= link.deadline => {
+                Ok(Ok(())) if stopwatch.elapsed() <= link.settings.deadline => {
                     link.recover("Redis answers again");
                 }
                 // Slow, but there; requests find out themselves whether it is too slow.
                 Ok(Ok(())) => link.breaker.found_broken(),
+                // The heartbeat's slot went elsewhere: the server is well, and the map is out of date.
+                Ok(Err(error)) if is_of_slot(&error) && link.doubt_nodes() => {
+                    link.recover("Redis answers again");
+                }
                 Ok(Err(error)) if is_answer(&error) && !is_of_replica(&error) => {
                     link.break_down(&error.to_string());
                 }
@@ -314,31 +364,78 @@ struct Sender<'c> {
 impl Sender<'_> {
     async fn run(mut self) {
         loop {
-            let group = self.link.queue.next().await;
-            match self.send(&group).await {
-                Ok(Value::BulkString(bytes)) => {
-                    group.answer(Ok(&bytes));
-                }
-                Ok(_) => {
-                    let reason = "it is no string of bytes".to_owned();
-                    group.answer(Err(StoreError::Garbled { reason }));
-                }
-                Err(error) if is_answer(&error) => group.answer(Err(StoreError::Refused(error))),
-                Err(error) => group.answer(Err(self.link.lost(error.to_string()))),
+            let groups = self.link.queue.next().await;
+            for (group, answer) in self.send(groups).await {
+                self.settle(group, answer);
             }
         }
     }
 
-    /// Has the server decide a group. A server that was restarted or flushed is told the code again.
-    async fn send(&mut self, group: &Group) -> Result<Value, RedisError> {
-        let call = self.dialect.call(group);
-        match self.connection.send_packed_command(&call).await.and_then(Value::extract_error) {
-            Err(error) if is_unknown_code(&error) => {}
-            answer => return answer,
+    /// Has the server decide groups. One that was restarted or flushed is told the code again.
+    async fn send(&mut self, groups: Vec<Group>) -> Vec<(Group, Result<Value, RedisError>)> {
+        let mut answers = self.call(&groups).await;
+        let is_unknown =
+            |answer: &Result<Value, RedisError>| answer.as_ref().is_err_and(is_unknown_code);
+        if answers.iter().any(is_unknown) {
+            match tell_code(&mut self.connection).await {
+                Ok(dialect) => self.dialect = dialect,
+                Err(error) => {
+                    return groups.into_iter().map(|group| (group, Err(error.clone()))).collect();
+                }
+            }
+            for (group, answer) in groups.iter().zip(&mut answers) {
+                if is_unknown(answer) {
+                    let again = self.call(slice::from_ref(group)).await;
+                    *answer = again.into_iter().next().unwrap_or_else(|| Ok(Value::Nil));
+                }
+            }
         }
-        self.dialect = tell_code(&mut self.connection).await?;
-        let call = self.dialect.call(group);
-        self.connection.send_packed_command(&call).await.and_then(Value::extract_error)
+        groups.into_iter().zip(answers).collect()
+    }
+
+    /// Calls the code for groups, in one write; an answer for each.
+    async fn call(&mut self, groups: &[Group]) -> Vec<Result<Value, RedisError>> {
+        if let [group] = groups
+            && !group.is_asking()
+        {
+            let answer = self.connection.send_packed_command(&self.dialect.call(group)).await;
+            return vec![answer.and_then(Value::extract_error)];
+        }
+        let mut pipeline = Pipeline::new();
+        for group in groups {
+            if group.is_asking() {
+                pipeline.cmd("ASKING");
+            }
+            pipeline.add_command(self.dialect.call(group));
+        }
+        let answers = self.connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+        match answers {
+            Ok(values) => {
+                let mut values = values.into_iter();
+                let answer = |group: &Group| {
+                    if group.is_asking() {
+                        values.next();
+                    }
+                    values.next().unwrap_or(Value::Nil).extract_error()
+                };
+                groups.iter().map(answer).collect()
+            }
+            Err(error) => groups.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Tells a group what the server answered, or sends it to where the server said.
+    fn settle(&self, group: Group, answer: Result<Value, RedisError>) {
+        match answer {
+            Ok(Value::BulkString(bytes)) => group.answer(Ok(&bytes)),
+            Ok(_) => {
+                let reason = "it is no string of bytes".to_owned();
+                group.answer(Err(StoreError::Garbled { reason }));
+            }
+            Err(error) if is_of_slot(&error) => self.link.send_on(group, error),
+            Err(error) if is_answer(&error) => group.answer(Err(StoreError::Refused(error))),
+            Err(error) => group.answer(Err(self.link.lost(error.to_string()))),
+        }
     }
 }
 
@@ -370,6 +467,13 @@ fn is_of_replica(error: &RedisError) -> bool {
     use ServerErrorKind::MasterDown;
     use ServerErrorKind::ReadOnly;
     matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown))
+}
+
+/// Whether another server is to be asked; this one has done nothing.
+pub fn is_of_slot(error: &RedisError) -> bool {
+    use ServerErrorKind::Ask;
+    use ServerErrorKind::Moved;
+    matches!(error.kind(), ErrorKind::Server(Ask | Moved))
 }
 
 /// Whether the server itself answered so, in which case the connection is good.

@@ -13,8 +13,10 @@ use ::redis::Value;
 use serde::Deserialize;
 use tokio::time;
 
+use super::Route;
 use super::cache::CallerCache;
 use super::connection::Link;
+use super::slot::slot_of;
 use crate::policy::CallerForm;
 use crate::policy::Lineage;
 use crate::policy::Member;
@@ -24,10 +26,8 @@ use crate::store::Page;
 use crate::store::Record;
 use crate::store::StoreError;
 
-/// The prefix of a caller's key, with the version of what is stored under it.
-const PREFIX: &str = "tgc1|";
-const INDEX: &str = "tgc1-index";
-pub const REVISIONS: &str = "tgc1-revisions";
+/// What all keys of callers begin with, with the version of what is stored under them.
+const PREFIX: &str = "tgc1";
 
 /// Where the names of changed callers are told.
 pub const CHANNEL: &str = "tgc1-changes";
@@ -41,10 +41,43 @@ const CHANGE: &str = include_str!("change.lua");
 /// Callers in Redis.
 #[derive(Debug)]
 pub struct RedisDirectory {
-    link: Arc<Link>,
+    route: Route,
+    names: Names,
     deadline: Duration,
     cache: Arc<CallerCache>,
     fetches: AtomicU64,
+}
+
+/// What the keys are called. In a cluster all of them have one slot, because a change is one step.
+#[derive(Clone, Debug)]
+pub struct Names {
+    prefix: &'static str,
+    pub slot: u16,
+}
+
+impl Names {
+    pub(super) fn new(route: &Route) -> Self {
+        match route {
+            Route::One(_) => Self { prefix: PREFIX, slot: 0 },
+            Route::Cluster(_) => Self { prefix: "{tgc1}", slot: slot_of(PREFIX) },
+        }
+    }
+
+    /// The key of a caller's record. A name is short, and the rest of the key is the same for all: there is
+    /// nothing to escape.
+    fn caller(&self, name: &str) -> String {
+        format!("{}|{name}", self.prefix)
+    }
+
+    /// That of the index of all names.
+    fn index(&self) -> String {
+        format!("{}-index", self.prefix)
+    }
+
+    /// That of the number of changes.
+    pub(super) fn revisions(&self) -> String {
+        format!("{}-revisions", self.prefix)
+    }
 }
 
 /// A caller as Redis keeps it; `change.lua` writes the first two fields.
@@ -57,8 +90,18 @@ struct Stored {
 }
 
 impl RedisDirectory {
-    pub(super) fn new(link: Arc<Link>, deadline: Duration, cache: Arc<CallerCache>) -> Self {
-        Self { link, deadline, cache, fetches: AtomicU64::new(0) }
+    pub(super) fn new(
+        route: Route,
+        names: Names,
+        deadline: Duration,
+        cache: Arc<CallerCache>,
+    ) -> Self {
+        Self { route, names, deadline, cache, fetches: AtomicU64::new(0) }
+    }
+
+    fn link(&self) -> Result<Arc<Link>, StoreError> {
+        let link = self.route.link(self.names.slot);
+        link.ok_or_else(|| StoreError::unexplored("the callers' slot"))
     }
 
     /// A caller and those it belongs to, if all of them are at hand.
@@ -83,8 +126,11 @@ impl RedisDirectory {
             return lineage;
         }
         let mut lineage = Lineage::default();
-        let following = self.follow(caller, &mut lineage);
-        if self.link.in_time(self.deadline, following).await.is_err() {
+        let followed = match self.link() {
+            Ok(link) => link.in_time(self.deadline, self.follow(caller, &mut lineage)).await,
+            Err(error) => Err(error),
+        };
+        if followed.is_err() {
             // Redis is out, or time is up; the rest is what was known last.
             let mut next = lineage.next_or(caller);
             while let Some(member) = next.and_then(|name| self.cache.last_known(&name).flatten()) {
@@ -134,7 +180,7 @@ impl RedisDirectory {
         in_time(async {
             let start = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
             let mut command = Cmd::new();
-            command.arg("ZRANGEBYLEX").arg(INDEX).arg(start).arg("+");
+            command.arg("ZRANGEBYLEX").arg(self.names.index()).arg(start).arg("+");
             command.arg("LIMIT").arg(0).arg(limit);
             let names: Vec<String> = read(self.send(&command).await?)?;
             if names.is_empty() {
@@ -145,7 +191,7 @@ impl RedisDirectory {
             let mut command = Cmd::new();
             command.arg("MGET");
             names.iter().for_each(|name| {
-                command.arg(key(name));
+                command.arg(self.names.caller(name));
             });
             let records: Vec<Option<Vec<u8>>> = read(self.send(&command).await?)?;
             let both = names.into_iter().zip(records);
@@ -170,7 +216,8 @@ impl RedisDirectory {
             };
             let mut command = Cmd::new();
             command.arg("EVAL").arg(CHANGE).arg(3);
-            command.arg(key(change.name)).arg(INDEX).arg(REVISIONS);
+            let names = &self.names;
+            command.arg(names.caller(change.name)).arg(names.index()).arg(names.revisions());
             command.arg(change.name).arg(seen).arg(json.unwrap_or_default()).arg(CHANNEL);
             self.send(&command).await
         })
@@ -208,19 +255,13 @@ impl RedisDirectory {
 
     async fn bytes(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let mut command = Cmd::new();
-        command.arg("GET").arg(key(name));
+        command.arg("GET").arg(self.names.caller(name));
         read(self.send(&command).await?)
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.link.send(command).await?.extract_error().map_err(StoreError::Refused)
+        self.link()?.send(command).await?.extract_error().map_err(StoreError::Refused)
     }
-}
-
-/// The key of a caller's record. A name is short, and the rest of the key is the same for all: there is
-/// nothing to escape.
-fn key(name: &str) -> String {
-    format!("{PREFIX}{name}")
 }
 
 fn read<T: ::redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {

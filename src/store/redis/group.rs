@@ -1,6 +1,9 @@
 //! Requests that share a round trip: while one is under way, those that come wait in a group, and the next
 //! takes them all. A lone request is sent at once.
 //!
+//! In a Redis Cluster the keys of a call have one slot. So a group is of one slot there, and groups of several slots go
+//! together, each as a call of its own.
+//!
 //! Whoever comes packs its request under the lock, so that what goes over the wire stands ready. Requests that meet
 //! on one key share its record in the server. Each is decided by itself, all or nothing.
 
@@ -31,8 +34,14 @@ const GROUP_LEN_MAX: usize = 64;
 /// Keys of one group, unless its first request alone has more.
 const GROUP_KEYS_MAX: usize = 256;
 
-/// Groups that may wait; a server that has so much before it answers nobody in time.
-const GROUPS_MAX: usize = 32;
+/// Requests that may wait; a server that has so many before it answers nobody in time.
+const REQUESTS_MAX: usize = 2_048;
+
+/// Groups at the end that a request may join.
+const JOINED_MAX: usize = 8;
+
+/// How often a group may be sent elsewhere: a cluster that moves slots sends it on once or twice.
+const MOVES_MAX: u8 = 5;
 
 /// What a request is told.
 type Answer = Result<Reply, StoreError>;
@@ -40,6 +49,12 @@ type Answer = Result<Reply, StoreError>;
 /// Requests that are sent together.
 #[derive(Debug)]
 pub struct Group {
+    /// Of all keys; 0 where there are no slots.
+    slot: u16,
+    /// It is sent to where its slot moves to.
+    is_asking: bool,
+    /// How often it was sent elsewhere.
+    moves: u8,
     /// The time of all of them; None for the server's clock.
     given: Option<Timestamp>,
     keys: IndexSet<Key, RandomState>,
@@ -60,6 +75,8 @@ struct Member {
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
     pub batch: &'a Batch,
+    /// Of all its keys; 0 where there are no slots.
+    pub slot: u16,
     /// None for the server's clock.
     pub given: Option<Timestamp>,
     /// The time by the server's clock, as far as it is known.
@@ -67,8 +84,33 @@ pub struct Asking<'a> {
 }
 
 impl Group {
-    fn new(given: Option<Timestamp>) -> Self {
-        Self { given, keys: IndexSet::default(), packed: Vec::new(), members: Vec::new() }
+    fn new(asking: &Asking<'_>) -> Self {
+        Self {
+            slot: asking.slot,
+            is_asking: false,
+            moves: 0,
+            given: asking.given,
+            keys: IndexSet::default(),
+            packed: Vec::new(),
+            members: Vec::new(),
+        }
+    }
+
+    /// How many requests it has.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether the server has to be told that it is asked for keys that only move to it.
+    pub fn is_asking(&self) -> bool {
+        self.is_asking
+    }
+
+    /// Has it be sent elsewhere: to where its slot is, or `is_asking`, where it moves to. False if it was too often.
+    pub fn moves(&mut self, is_asking: bool) -> bool {
+        self.is_asking = is_asking;
+        self.moves += 1;
+        self.moves <= MOVES_MAX
     }
 
     /// The time of all requests; None for the server's clock.
@@ -87,7 +129,8 @@ impl Group {
     }
 
     fn takes(&self, asking: &Asking<'_>) -> bool {
-        self.given == asking.given
+        (self.slot, self.given) == (asking.slot, asking.given)
+            && !self.is_asking
             && self.members.len() < GROUP_LEN_MAX
             && self.keys.len() + asking.batch.keys.len() <= GROUP_KEYS_MAX
     }
@@ -135,62 +178,93 @@ impl Group {
 /// Groups that wait to be sent.
 #[derive(Debug, Default)]
 pub struct Queue {
-    groups: Mutex<VecDeque<Group>>,
-    waiting: Notify,
+    waiting: Mutex<Waiting>,
+    came: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    groups: VecDeque<Group>,
+    /// Of all groups.
+    requests: usize,
 }
 
 impl Queue {
-    /// Joins the youngest group that has room.
+    /// Joins one of the youngest groups that has room.
     ///
     /// # Errors
-    /// When there is room in none.
+    /// When too many wait.
     pub fn join(&self, asking: &Asking<'_>) -> Result<oneshot::Receiver<Answer>, StoreError> {
-        let mut groups = self.lock();
-        if !groups.back().is_some_and(|group| group.takes(asking)) {
-            if GROUPS_MAX <= groups.len() {
-                return Err(StoreError::Crowded);
-            }
-            groups.push_back(Group::new(asking.given));
+        let mut waiting = self.lock();
+        if REQUESTS_MAX <= waiting.requests {
+            return Err(StoreError::Crowded);
         }
-        let told = groups.back_mut().expect("there is at least the new one").add(asking);
-        drop(groups);
-        self.waiting.notify_one();
+        waiting.requests += 1;
+        let mut young = waiting.groups.iter_mut().rev().take(JOINED_MAX);
+        let told = match young.find(|group| group.takes(asking)) {
+            Some(group) => group.add(asking),
+            None => {
+                let mut group = Group::new(asking);
+                let told = group.add(asking);
+                waiting.groups.push_back(group);
+                told
+            }
+        };
+        drop(waiting);
+        self.came.notify_one();
         Ok(told)
     }
 
-    /// The group that has waited longest, once there is one.
-    pub async fn next(&self) -> Group {
+    /// Has a group that was sent elsewhere go next.
+    pub fn put_first(&self, group: Group) {
+        let mut waiting = self.lock();
+        waiting.requests += group.len();
+        waiting.groups.push_front(group);
+        drop(waiting);
+        self.came.notify_one();
+    }
+
+    /// The groups that have waited longest, as many as go together, once there are any.
+    pub async fn next(&self) -> Vec<Group> {
         loop {
-            if let Some(group) = self.take() {
-                return group;
+            let groups = self.take();
+            if !groups.is_empty() {
+                return groups;
             }
-            self.waiting.notified().await;
+            self.came.notified().await;
         }
     }
 
     /// Drops all groups: there is nobody to send them to.
     pub fn clear(&self) {
-        self.lock().clear();
+        *self.lock() = Waiting::default();
     }
 
-    fn take(&self) -> Option<Group> {
-        let mut groups = self.lock();
-        while let Some(mut group) = groups.pop_front() {
+    fn take(&self) -> Vec<Group> {
+        let mut waiting = self.lock();
+        let (mut taken, mut requests) = (Vec::new(), 0);
+        while let Some(mut group) = waiting.groups.pop_front() {
+            if requests != 0 && GROUP_LEN_MAX < requests + group.len() {
+                waiting.groups.push_front(group);
+                break;
+            }
+            waiting.requests -= group.len();
             group.forget_the_late();
-            if !group.members.is_empty() {
-                return Some(group);
+            requests += group.len();
+            if group.len() != 0 {
+                taken.push(group);
             }
         }
-        None
+        taken
     }
 
-    /// Locks the groups. A panic may have left half a request in one: then all are dropped, and who waits is told so.
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Group>> {
-        self.groups.lock().unwrap_or_else(|poisoned| {
-            self.groups.clear_poison();
-            let mut groups = poisoned.into_inner();
-            groups.clear();
-            groups
+    /// Locks what waits. A panic may have left half a request in a group: then all are dropped, and who waits is told so.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(|poisoned| {
+            self.waiting.clear_poison();
+            let mut waiting = poisoned.into_inner();
+            *waiting = Waiting::default();
+            waiting
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The heartbeat of this sidecar: a write that tells the others that it lives, and this one that the server takes
 //! writes, and how many sidecars there are.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ::redis::Cmd;
 use ::redis::FromRedisValue;
 use ::redis::RedisError;
 use ::redis::aio::MultiplexedConnection;
+use arc_swap::ArcSwapOption;
 
 /// How often it beats.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -28,6 +30,8 @@ const NAME_LEN: usize = 16;
 #[derive(Debug)]
 pub struct Heart {
     name: String,
+    /// What leads the key to the server, in a cluster.
+    tag: ArcSwapOption<String>,
     /// As of the last beat; 0 before the first.
     sidecars: AtomicU32,
 }
@@ -39,7 +43,19 @@ impl Heart {
         // Without chance the name is that of every other sidecar without, and each takes itself for the only one.
         let _ = getrandom::fill(&mut bytes);
         let name = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { name, sidecars: AtomicU32::new(0) }
+        Self { name, tag: ArcSwapOption::empty(), sidecars: AtomicU32::new(0) }
+    }
+
+    /// Has it beat under a key whose slot is that of `tag`.
+    pub fn beat_at(&self, tag: String) {
+        self.tag.store(Some(Arc::new(tag)));
+    }
+
+    fn key(&self) -> String {
+        match &*self.tag.load() {
+            Some(tag) => format!("{KEY}{{{tag}}}"),
+            None => KEY.to_owned(),
+        }
     }
 
     /// How many sidecars lived at the last beat, this one included; 0 if there was none yet.
@@ -53,7 +69,7 @@ impl Heart {
     /// When there is no connection, or the server takes no writes.
     pub async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(BEAT).arg(1).arg(KEY);
+        command.arg("EVAL").arg(BEAT).arg(1).arg(self.key());
         command.arg(&self.name).arg(LIFE.as_millis().to_string());
         let answer = connection.send_packed_command(&command).await;
         match answer.and_then(|value| value.extract_error()) {
@@ -74,7 +90,7 @@ impl Heart {
     /// When there is no connection.
     pub async fn stop(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let mut command = Cmd::new();
-        command.arg("ZREM").arg(KEY).arg(&self.name);
+        command.arg("ZREM").arg(self.key()).arg(&self.name);
         connection.send_packed_command(&command).await.map(|_| ())
     }
 }

@@ -14,31 +14,35 @@ mod connection;
 mod directory;
 mod group;
 mod heart;
+mod nodes;
 mod pack;
 mod reply;
 mod script;
 mod settings;
+mod slot;
 mod subscription;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
-use std::sync::atomic::Ordering;
+use std::sync::Weak;
 use std::time::Duration;
 
 use super::Batch;
-use super::Breaker;
+use super::Health;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
 use super::near::SharedStore;
 use crate::clock::Now;
 use crate::clock::Timestamp;
+use crate::policy::Key;
 
 use cache::CallerCache;
-pub use connection::Connector;
 use connection::Link;
+use directory::Names;
 pub use directory::RedisDirectory;
 use group::Asking;
+use nodes::Explorer;
+use nodes::Nodes;
 pub use reply::Asked;
 pub use reply::Replies;
 pub use reply::Reply;
@@ -49,19 +53,64 @@ pub use settings::Password;
 pub use settings::RedisSettings;
 pub use settings::RedisSettingsError;
 pub use settings::TlsSettings;
+use slot::slot_of;
 pub use subscription::Subscriber;
 
 /// Attempts at a batch with calendar periods: one by the clock as it was known, one by the clock as the
 /// server then says it is.
 const ATTEMPTS_MAX: usize = 2;
 
-/// Keeps counters in Redis (6.0 or newer).
+/// Keeps counters in Redis (6.0 or newer): a server by itself, or a cluster.
 #[derive(Debug)]
 pub struct Redis {
-    link: Arc<Link>,
+    route: Route,
+    address: String,
     deadline: Duration,
-    /// How far the server's clock is ahead of this process's, as of its last answer.
-    clock_ahead_ms: AtomicI64,
+}
+
+/// The way to the server that has a key.
+#[derive(Clone, Debug)]
+enum Route {
+    One(Arc<Link>),
+    Cluster(Arc<Nodes>),
+}
+
+/// Keeps the connections up: the task behind a [`Redis`].
+#[derive(Debug)]
+pub struct Connector(Task);
+
+#[derive(Debug)]
+enum Task {
+    One(connection::Connector),
+    Cluster(Explorer),
+}
+
+impl Connector {
+    /// Connects and reconnects until `shutdown`.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        match self.0 {
+            Task::One(connector) => connector.run(shutdown).await,
+            Task::Cluster(explorer) => explorer.run(shutdown).await,
+        }
+    }
+}
+
+impl Route {
+    /// The link to the server that has a slot; None if that is not known.
+    fn link(&self, slot: u16) -> Option<Arc<Link>> {
+        match self {
+            Self::One(link) => Some(link.clone()),
+            Self::Cluster(nodes) => nodes.link(slot),
+        }
+    }
+
+    /// The slot of a key; 0 where there are no slots.
+    fn slot(&self, key: &str) -> u16 {
+        match self {
+            Self::One(_) => 0,
+            Self::Cluster(_) => slot_of(key),
+        }
+    }
 }
 
 impl Redis {
@@ -70,76 +119,99 @@ impl Redis {
     /// # Errors
     /// When the settings name no server, or files that can't be used.
     pub fn try_new(settings: &RedisSettings) -> Result<(Self, Connector), RedisSettingsError> {
-        let (connector, link) = Connector::try_new(settings)?;
-        let deadline = settings.deadline;
-        Ok((Self { link, deadline, clock_ahead_ms: AtomicI64::new(0) }, connector))
+        let (route, task) = if settings.cluster_nodes.is_empty() {
+            let (connector, link) = connection::Connector::try_new(settings, Weak::new())?;
+            (Route::One(link), Task::One(connector))
+        } else {
+            let (explorer, nodes) = Explorer::try_new(settings)?;
+            (Route::Cluster(nodes), Task::Cluster(explorer))
+        };
+        let (address, deadline) = (settings.address()?, settings.deadline);
+        Ok((Self { route, address, deadline }, Connector(task)))
     }
 
     /// The directory of callers in the same Redis, and the task that hears of changes; `cached_max` callers
     /// are kept in memory.
-    pub fn directory(
-        &self,
-        settings: &RedisSettings,
-        cached_max: usize,
-    ) -> (RedisDirectory, Subscriber) {
+    pub fn directory(&self, cached_max: usize) -> (RedisDirectory, Subscriber) {
         let cache = Arc::new(CallerCache::new(cached_max));
-        let subscriber = Subscriber::new(settings.clone(), cache.clone());
-        (RedisDirectory::new(self.link.clone(), self.deadline, cache), subscriber)
+        let (route, names) = (self.route.clone(), Names::new(&self.route));
+        let subscriber = Subscriber::new(route, names.clone(), cache.clone());
+        (RedisDirectory::new(self.route.clone(), names, self.deadline, cache), subscriber)
     }
 
-    /// Host and port of the server, or the path of its socket.
+    /// Host and port of the server, or the path of its socket; of a cluster, of one of its nodes.
     pub fn address(&self) -> &str {
-        self.link.address()
+        &self.address
     }
 
-    /// How the server is, and how often it broke.
-    pub fn breaker(&self) -> &Breaker {
-        self.link.breaker()
+    /// How the server is; of a cluster, the one that is worst.
+    pub fn health(&self) -> Health {
+        match &self.route {
+            Route::One(link) => link.breaker().health(),
+            Route::Cluster(nodes) => nodes.health(),
+        }
     }
 
-    /// How often the connection was made anew, since the start.
+    /// How often a server broke, since the start.
+    pub fn breaks(&self) -> u64 {
+        match &self.route {
+            Route::One(link) => link.breaker().breaks(),
+            Route::Cluster(nodes) => nodes.breaks(),
+        }
+    }
+
+    /// How often a connection was made anew, since the start.
     pub fn reconnects(&self) -> u64 {
-        self.link.connects().saturating_sub(1)
+        match &self.route {
+            Route::One(link) => link.reconnects(),
+            Route::Cluster(nodes) => nodes.reconnects(),
+        }
     }
 
-    async fn decide(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+    async fn decide(
+        &self,
+        link: &Link,
+        slot: u16,
+        batch: &Batch,
+        now: Now,
+    ) -> Result<Outcome, StoreError> {
         let given = match now {
             Now::Given(at) => Some(at),
             Now::Local(_) => None,
         };
         for _ in 0..ATTEMPTS_MAX {
-            let estimate = self.server_time(now);
-            match self.link.charge(&Asking { batch, given, estimate }).await? {
+            let estimate = server_time(link, now);
+            match link.charge(&Asking { batch, slot, given, estimate }).await? {
                 Reply::Decided(outcome) => {
-                    self.set_clock(now, outcome.at);
+                    set_clock(link, now, outcome.at);
                     return Ok(outcome);
                 }
-                Reply::OtherTime(at) => self.set_clock(now, at),
+                Reply::OtherTime(at) => set_clock(link, now, at),
             }
         }
         Err(StoreError::Garbled { reason: "its clock does not stand still".to_owned() })
     }
+}
 
-    /// The time by the server's clock, as far as it is known.
-    fn server_time(&self, now: Now) -> Timestamp {
-        match now {
-            Now::Given(at) => at,
-            Now::Local(at) => {
-                let ahead_ms = self.clock_ahead_ms.load(Ordering::Relaxed);
-                Timestamp::from_ms(at.as_ms().saturating_add_signed(ahead_ms))
-            }
-        }
-    }
-
-    fn set_clock(&self, now: Now, server: Timestamp) {
-        if let Now::Local(at) = now {
-            let ms = |at: Timestamp| i64::try_from(at.as_ms()).expect("at most Timestamp::MAX");
-            self.clock_ahead_ms.store(ms(server) - ms(at), Ordering::Relaxed);
+/// The time by the server's clock, as far as it is known.
+fn server_time(link: &Link, now: Now) -> Timestamp {
+    match now {
+        Now::Given(at) => at,
+        Now::Local(at) => {
+            Timestamp::from_ms(at.as_ms().saturating_add_signed(link.clock_ahead_ms()))
         }
     }
 }
 
+fn set_clock(link: &Link, now: Now, server: Timestamp) {
+    if let Now::Local(at) = now {
+        let ms = |at: Timestamp| i64::try_from(at.as_ms()).expect("at most Timestamp::MAX");
+        link.set_clock_ahead_ms(ms(server) - ms(at));
+    }
+}
+
 impl SharedStore for Redis {
+    /// Charges a batch whose keys have one slot, if this is a cluster.
     async fn charge_after(
         &self,
         batch: &Batch,
@@ -150,15 +222,29 @@ impl SharedStore for Redis {
         if left.is_zero() {
             return Err(StoreError::Late { deadline: self.deadline });
         }
-        self.link.in_time(left, self.decide(batch, now)).await
+        let slot = batch.keys.first().map_or(0, |key| self.route.slot(key.as_str()));
+        let Some(link) = self.route.link(slot) else {
+            return Err(StoreError::unexplored(&self.address));
+        };
+        link.in_time(left, self.decide(&link, slot, batch, now)).await
+    }
+
+    fn place(&self, key: &Key) -> u32 {
+        self.route.slot(key.as_str()).into()
     }
 
     fn is_healthy(&self) -> bool {
-        self.link.breaker().is_healthy()
+        match &self.route {
+            Route::One(link) => link.breaker().is_healthy(),
+            Route::Cluster(nodes) => nodes.is_any_healthy(),
+        }
     }
 
     fn sidecars(&self) -> u32 {
-        self.link.heart().sidecars()
+        match &self.route {
+            Route::One(link) => link.heart().sidecars(),
+            Route::Cluster(nodes) => nodes.sidecars(),
+        }
     }
 }
 

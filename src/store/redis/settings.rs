@@ -30,6 +30,9 @@ pub struct RedisSettings {
     pub url: String,
     /// URLs of Sentinels; then the URL's host is the name of the master that they know.
     pub sentinels: Vec<String>,
+    /// Nodes of a cluster, by host and port, that know where the others are; the URL's host is one too, and the rest of the
+    /// URL holds for all.
+    pub cluster_nodes: Vec<(String, u16)>,
     /// Stands above the URL's, as do the password and the database.
     pub username: Option<String>,
     pub password: Option<Password>,
@@ -88,6 +91,12 @@ pub enum RedisSettingsError {
     /// TLS settings for a connection without TLS.
     #[error("TLS settings need a URL that begins with rediss://")]
     PlainUrl,
+    /// Nodes of a cluster tell each other's hosts and ports.
+    #[error("a Redis Cluster is not reached by a Unix socket")]
+    ClusterBySocket,
+    /// A cluster has one database.
+    #[error("a Redis Cluster has no databases but 0")]
+    ClusterDatabase,
     /// A certificate that nobody checks is no certificate.
     #[error("#insecure is not supported: name the server's authority with a CA file")]
     Insecure,
@@ -99,6 +108,7 @@ impl RedisSettings {
         Self {
             url: url.to_owned(),
             sentinels: Vec::new(),
+            cluster_nodes: Vec::new(),
             username: None,
             password: None,
             database: None,
@@ -122,7 +132,27 @@ impl RedisSettings {
     /// Whether a client can be made of all that the settings and their files say.
     pub(super) fn check(&self) -> Result<(), RedisSettingsError> {
         self.client(Login::Charges)?;
+        self.seeds()?;
         self.sentinels.iter().try_for_each(|url| self.sentinel(url).map(drop))
+    }
+
+    /// Where a cluster is asked for its nodes; nothing if there is none.
+    pub(super) fn seeds(&self) -> Result<Vec<(String, u16)>, RedisSettingsError> {
+        if self.cluster_nodes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let connection = self.connection()?;
+        let (ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }) =
+            connection.addr()
+        else {
+            return Err(RedisSettingsError::ClusterBySocket);
+        };
+        if connection.redis_settings().db() != 0 {
+            return Err(RedisSettingsError::ClusterDatabase);
+        }
+        let mut seeds = vec![(host.clone(), *port)];
+        seeds.extend(self.cluster_nodes.iter().cloned());
+        Ok(seeds)
     }
 
     /// The same settings for a server that is somewhere else.
@@ -137,8 +167,13 @@ impl RedisSettings {
         Ok(Self {
             url: format!("{scheme}://{host}:{port}/{}", login.db()),
             sentinels: Vec::new(),
+            cluster_nodes: Vec::new(),
             username: login.username().map(str::to_owned),
-            password: login.password().map(|password| Password::Text(password.to_owned())),
+            password: match &self.password {
+                // It may be another one by the next connection.
+                Some(Password::File(path)) => Some(Password::File(path.clone())),
+                _ => login.password().map(|password| Password::Text(password.to_owned())),
+            },
             ..self.clone()
         })
     }

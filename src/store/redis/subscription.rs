@@ -21,14 +21,14 @@ use tokio::select;
 use tokio::sync::Notify;
 use tokio::time;
 
+use super::Route;
 use super::cache::CallerCache;
 use super::connect::ConnectError;
 use super::connect::connect_with;
 use super::connection;
 use super::directory::CHANNEL;
-use super::directory::REVISIONS;
+use super::directory::Names;
 use super::settings::Login;
-use super::settings::RedisSettings;
 
 /// How often the connection is asked for a sign of life, and how long that may take: together less than the
 /// second in which a change is in force everywhere.
@@ -38,7 +38,8 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// Keeps the subscription up: the task behind a [`super::RedisDirectory`].
 #[derive(Debug)]
 pub struct Subscriber {
-    settings: RedisSettings,
+    route: Route,
+    names: Names,
     cache: Arc<CallerCache>,
 }
 
@@ -51,8 +52,8 @@ struct Subscribed {
 }
 
 impl Subscriber {
-    pub(super) fn new(settings: RedisSettings, cache: Arc<CallerCache>) -> Self {
-        Self { settings, cache }
+    pub(super) fn new(route: Route, names: Names, cache: Arc<CallerCache>) -> Self {
+        Self { route, names, cache }
     }
 
     /// Subscribes, and subscribes again, until `shutdown`.
@@ -89,14 +90,16 @@ impl Subscriber {
         let closed = Arc::new(Notify::new());
         let listener = self.listener(closed.clone());
         let config = AsyncConnectionConfig::new().set_push_sender(listener);
+        // Of a cluster, where changes are made: nobody else is sure to hear of them.
+        let link = self.route.link(self.names.slot).ok_or("no node has the callers' slot yet")?;
         let subscribing = async {
-            let mut connection = connect_with(&self.settings, Login::Changes, config).await?;
+            let mut connection = connect_with(link.settings(), Login::Changes, config).await?;
             connection.subscribe(CHANNEL).await?;
             // Before anything is trusted, so that what is lost later is sure to be missed.
-            let changes = count(&mut connection).await?;
+            let changes = self.count(&mut connection).await?;
             Ok::<_, ConnectError>(Subscribed { connection, closed, changes })
         };
-        let timeout = self.settings.connect_timeout;
+        let timeout = link.settings().connect_timeout;
         match time::timeout(timeout, subscribing).await {
             Ok(subscribed) => subscribed.map_err(|error| error.to_string()),
             Err(_) => Err(format!("it took over {} ms", timeout.as_millis())),
@@ -123,7 +126,7 @@ impl Subscriber {
                 () = subscribed.closed.notified() => return "the connection was closed".to_owned(),
                 () = time::sleep(PING_INTERVAL) => {}
             }
-            let counting = count(&mut subscribed.connection);
+            let counting = self.count(&mut subscribed.connection);
             match time::timeout(PING_TIMEOUT, counting).await {
                 Ok(Ok(changes)) => {
                     if changes < subscribed.changes {
@@ -137,14 +140,20 @@ impl Subscriber {
             }
         }
     }
-}
 
-/// How many changes of callers there were; 0 too if the server answers with an error.
-async fn count(connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
-    let mut command = Cmd::new();
-    command.arg("GET").arg(REVISIONS);
-    let answer = connection.send_packed_command(&command).await?;
-    Ok(Option::<u64>::from_redis_value(answer).ok().flatten().unwrap_or(0))
+    /// How many changes of callers there were; 0 too if the server answers with an error, unless changes are made elsewhere.
+    async fn count(&self, connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
+        let mut command = Cmd::new();
+        command.arg("GET").arg(self.names.revisions());
+        let answer = connection.send_packed_command(&command).await?;
+        match answer.extract_error() {
+            Err(error) if connection::is_of_slot(&error) => Err(error),
+            answer => {
+                let count = answer.and_then(|count| Ok(Option::<u64>::from_redis_value(count)?));
+                Ok(count.ok().flatten().unwrap_or(0))
+            }
+        }
+    }
 }
 
 fn hear(cache: &CallerCache, name: Option<&Value>) {

@@ -17,6 +17,7 @@ use tollgate::policy::Source;
 use tollgate::policy::compile;
 use tollgate::store::Directory;
 use tollgate::store::Fallback;
+use tollgate::store::Health;
 use tollgate::store::memory::Memory;
 use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisSettings;
@@ -35,7 +36,7 @@ pub async fn on_redis(policy: &str, clock: &Clock, socket: &Path) -> Result<Engi
     let settings = RedisSettings { deadline: DEADLINE, ..RedisSettings::new(&url) };
     let (redis, connector) = Redis::try_new(&settings)?;
     tokio::task::spawn(connector.run(std::future::pending()));
-    while !redis.breaker().is_healthy() {
+    while redis.health() != Health::Healthy {
         // Nothing tells; the connection comes within milliseconds.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

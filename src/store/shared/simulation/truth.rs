@@ -61,9 +61,10 @@ pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
         let share = (limit.amount() / u64::from(SIDECARS)).max(1);
         // As long as it hears nothing of the store, a sidecar has one share.
         // Where there are several places, it is not told which of them a sidecar decided for.
-        let alone = truth.admitted.iter().filter(|one| {
-            one.key == index && one.by.is_some() && world.places == 1
-        });
+        let alone = truth
+            .admitted
+            .iter()
+            .filter(|one| one.key == index && one.by.is_some() && world.places == 1);
         let alone: Vec<&Admitted> = alone.collect();
         for last in &alone {
             let window = alone.iter().filter(|one| {
@@ -83,9 +84,8 @@ pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
                 assert!(hits <= limit.amount(), "{name}: {hits} of {limit} in a window");
             }
         }
-        let lately = |one: &&Admitted| {
-            one.key == index && world.ms() + TOLD_MS < one.at_ms + WINDOW_MS
-        };
+        let lately =
+            |one: &&Admitted| one.key == index && world.ms() + TOLD_MS < one.at_ms + WINDOW_MS;
         let lately: u64 = truth.admitted.iter().filter(lately).map(|one| one.hits).sum();
         let used = world.memory.used(&key(KEYS[index]), limit, now);
         assert!(lately <= used, "{name}: {used} counted of {lately} in the window");

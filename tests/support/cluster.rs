@@ -1,0 +1,169 @@
+//! A real Redis Cluster for a test.
+
+use std::net::TcpListener;
+use std::ops::RangeInclusive;
+
+use redis::Connection;
+use tollgate::store::redis::RedisSettings;
+
+use super::redis::Server;
+use super::redis::query;
+use super::redis::until;
+
+/// A node's port for other nodes is so much above its own, unless it is told otherwise.
+const BUS: u16 = 10_000;
+
+/// Slots of every cluster.
+const SLOTS: u16 = 16_384;
+
+/// Masters with the same number of slots, and replicas of them.
+pub struct Cluster {
+    pub nodes: Vec<Server>,
+    ports: Vec<u16>,
+    masters: usize,
+}
+
+impl Cluster {
+    /// A cluster of so many masters, with a replica for each if `replicated`. None where there is no Redis.
+    pub async fn start(masters: usize, replicated: bool) -> Option<Self> {
+        let count = if replicated { 2 * masters } else { masters };
+        let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
+        let nodes: Option<Vec<Server>> = ports.iter().map(|port| node(*port)).collect();
+        let cluster = Self { nodes: nodes?, ports, masters };
+        cluster.form().await;
+        Some(cluster)
+    }
+
+    async fn form(&self) {
+        let mut nodes = Vec::new();
+        for node in &self.nodes {
+            nodes.push(node.raw().await);
+        }
+        for (index, node) in nodes.iter_mut().enumerate() {
+            query::<()>(node, &format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1));
+            if index < self.masters {
+                let slots = self.slots(index);
+                let slots = format!("{} {}", slots.start(), slots.end());
+                query::<()>(node, &format!("CLUSTER ADDSLOTSRANGE {slots}"));
+            }
+        }
+        for port in &self.ports[1..] {
+            query::<()>(&mut nodes[0], &format!("CLUSTER MEET 127.0.0.1 {port}"));
+        }
+        let known = format!("cluster_known_nodes:{}\r", self.nodes.len());
+        until("the nodes know each other", || {
+            nodes.iter_mut().all(|node| {
+                let info: String = query(node, "CLUSTER INFO");
+                info.contains("cluster_state:ok") && info.contains(&known)
+            })
+        })
+        .await;
+        for index in self.masters..self.nodes.len() {
+            let id: String = query(&mut nodes[index - self.masters], "CLUSTER MYID");
+            query::<()>(&mut nodes[index], &format!("CLUSTER REPLICATE {id}"));
+        }
+        for replica in &mut nodes[self.masters..] {
+            let follows =
+                || query::<String>(replica, "INFO replication").contains("link_status:up");
+            until("a replica follows", follows).await;
+        }
+        for node in &mut nodes {
+            let replicas = self.nodes.len() - self.masters;
+            let told = || query::<String>(node, "CLUSTER NODES").matches("slave").count();
+            let mut told = told;
+            until("all know of the replicas", || told() == replicas).await;
+        }
+    }
+
+    /// The slots that a master has at the beginning.
+    pub fn slots(&self, master: usize) -> RangeInclusive<u16> {
+        let bound =
+            |index: usize| u16::try_from(usize::from(SLOTS) * index / self.masters).unwrap();
+        bound(master)..=bound(master + 1) - 1
+    }
+
+    /// A connection to a node, for looking behind the store's back.
+    pub async fn raw(&self, node: usize) -> Connection {
+        self.nodes[node].raw().await
+    }
+
+    /// Where a node is.
+    pub fn address(&self, node: usize) -> String {
+        format!("127.0.0.1:{}", self.ports[node])
+    }
+
+    /// The flags that make `tollgate serve` use it.
+    pub fn flags(&self) -> Vec<String> {
+        let url = format!("redis://{}", self.address(0));
+        let nodes = [self.address(1), self.address(2)].join(",");
+        ["--redis-url", &url, "--redis-cluster-nodes", &nodes].map(str::to_owned).into()
+    }
+
+    pub fn settings(&self) -> RedisSettings {
+        let cluster_nodes = vec![("127.0.0.1".to_owned(), self.ports[1])];
+        RedisSettings {
+            cluster_nodes,
+            ..RedisSettings::new(&format!("redis://{}", self.address(0)))
+        }
+    }
+
+    /// Forgets all counters.
+    pub async fn clear(&self) {
+        for node in 0..self.masters {
+            query::<()>(&mut self.raw(node).await, "FLUSHALL");
+        }
+    }
+
+    /// Moves a slot with all its keys from one master to another, as `redis-cli --cluster reshard` does; `between` runs
+    /// while the slot is on its way, before its keys go.
+    pub async fn move_slot(&self, slot: u16, from: usize, to: usize, between: impl AsyncFnOnce()) {
+        let (mut source, mut target) = (self.raw(from).await, self.raw(to).await);
+        let from_id: String = query(&mut source, "CLUSTER MYID");
+        let to_id: String = query(&mut target, "CLUSTER MYID");
+        query::<()>(&mut target, &format!("CLUSTER SETSLOT {slot} IMPORTING {from_id}"));
+        query::<()>(&mut source, &format!("CLUSTER SETSLOT {slot} MIGRATING {to_id}"));
+        between().await;
+        loop {
+            let keys: Vec<String> = query(&mut source, &format!("CLUSTER GETKEYSINSLOT {slot} 10"));
+            if keys.is_empty() {
+                break;
+            }
+            for key in keys {
+                let mut migrate = redis::cmd("MIGRATE");
+                migrate.arg("127.0.0.1").arg(self.ports[to]).arg(key).arg(0).arg(5_000);
+                migrate.exec(&mut source).unwrap();
+            }
+        }
+        query::<()>(&mut target, &format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
+        query::<()>(&mut source, &format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
+    }
+}
+
+fn node(port: u16) -> Option<Server> {
+    let port = port.to_string();
+    Server::start(&[
+        "--port",
+        &port,
+        "--cluster-enabled",
+        "yes",
+        "--cluster-node-timeout",
+        "1000",
+        "--cluster-require-full-coverage",
+        "no",
+        "--repl-diskless-sync-delay",
+        "0",
+    ])
+}
+
+/// A port that nobody listens on, with room for the one that nodes talk to each other by.
+fn free_port() -> u16 {
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if let Some(bus) = port.checked_add(BUS)
+            && TcpListener::bind(("127.0.0.1", bus)).is_ok()
+        {
+            return port;
+        }
+    }
+}
