@@ -1,73 +1,39 @@
-//! Counters in a real Redis Cluster.
+//! Counters in a real Redis Cluster: over several slots, while slots move, and when a master is lost.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
-use tollgate::clock::Now;
+use tokio::task::JoinSet;
 use tollgate::limit::Hits::Spend;
 use tollgate::policy::Mode::Enforce;
-use tollgate::store::Batch;
-use tollgate::store::Fallback;
-use tollgate::store::Outcome;
 use tollgate::store::Store;
-use tollgate::store::StoreError;
-use tollgate::store::redis::Redis;
-use tollgate::store::shared::Shared;
 
-use crate::support::PATIENCE;
+use crate::support::ask::Asker;
 use crate::support::batch::after;
 use crate::support::batch::batch;
+use crate::support::batch::key;
+use crate::support::batch::one;
 use crate::support::batch::sliding;
+use crate::support::batch::total;
 use crate::support::claims::remaining;
 use crate::support::cluster::Cluster;
-use crate::support::redis::until;
-
-/// What a sidecar has of a cluster, as a store that never fails.
-pub struct OnCluster {
-    shared: Shared<Redis>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl OnCluster {
-    pub async fn open(cluster: &Cluster) -> Arc<Self> {
-        let settings =
-            tollgate::store::redis::RedisSettings { deadline: PATIENCE, ..cluster.settings() };
-        let (redis, connector) = Redis::try_new(&settings).unwrap();
-        let task = tokio::spawn(connector.run(std::future::pending()));
-        let store = Self { shared: Shared::new(redis, Fallback::new(100, Some(1))), task };
-        let healthy = || store.shared.near.store().health() == tollgate::store::Health::Healthy;
-        until("all masters are connected", healthy).await;
-        Arc::new(store)
-    }
-}
-
-impl Drop for OnCluster {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Store for OnCluster {
-    async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
-        if let Some(known) = self.shared.answer(batch, now) {
-            return Ok(known);
-        }
-        let asked = self.shared.ask(batch, now, Duration::ZERO).await;
-        asked.error.map_or(Ok(asked.outcome), Err)
-    }
-}
+use crate::support::cluster::Sidecar;
+use crate::support::eventually;
+use crate::support::redis::query;
+use crate::support::store;
+use crate::support::tollgate::Tollgate;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_on_several_slots_is_charged_whole_or_not_at_all() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
-    let store = OnCluster::open(&cluster).await;
+    let store = Sidecar::open(&cluster).await;
     let (wide, narrow) = (sliding(1_000, 60_000), sliding(3, 60_000));
     let names: Vec<String> = (0..8).map(|name| format!("wide {name}")).collect();
-    let mut charges: Vec<_> = names
-        .iter()
-        .enumerate()
-        .map(|(group, name)| (name.as_str(), group, Enforce, &wide, Spend(1)))
-        .collect();
+    let wides = names.iter().enumerate();
+    let mut charges: Vec<_> =
+        wides.map(|(group, name)| (name.as_str(), group, Enforce, &wide, Spend(1))).collect();
     charges.push(("narrow", 8, Enforce, &narrow, Spend(1)));
     let ask = batch(&charges);
     for passes in [true, true, true, false, false, false] {
@@ -75,5 +41,128 @@ async fn a_request_on_several_slots_is_charged_whole_or_not_at_all() {
     }
     for name in &names {
         assert_eq!(remaining(&*store, name, &wide, 1).await, 997, "{name}");
+    }
+}
+
+/// Two sidecars ask for one narrow and one wide limit, on slots of two masters, from many tasks at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_never_exceed_and_what_was_refused_comes_back() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let (wide, narrow) = (total(1_000), total(37));
+    let ask = Arc::new(batch(&[
+        ("wide", 0, Enforce, &wide, Spend(1)),
+        ("narrow", 1, Enforce, &narrow, Spend(1)),
+    ]));
+    let admitted = Arc::<AtomicUsize>::default();
+    let mut tasks = JoinSet::new();
+    for _ in 0..2 {
+        let store = Sidecar::open(&cluster).await;
+        for _ in 0..20 {
+            let (store, ask, admitted) = (store.clone(), ask.clone(), admitted.clone());
+            tasks.spawn(async move {
+                for _ in 0..20 {
+                    let outcome = store.charge(&ask, after(0)).await.unwrap();
+                    admitted.fetch_add(usize::from(outcome.admitted), Ordering::Relaxed);
+                }
+            });
+        }
+    }
+    tasks.join_all().await;
+    let admitted = admitted.load(Ordering::Relaxed);
+    assert!((1..=37).contains(&admitted), "{admitted}");
+    let store = Sidecar::open(&cluster).await;
+    for (name, limit) in [("wide", &wide), ("narrow", &narrow)] {
+        eventually("what was refused is back", async || {
+            let left = remaining(&*store, name, limit, 0).await;
+            (limit.amount() - left == u64::try_from(admitted).unwrap()).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_move_under_load_and_no_request_notices() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let store = Sidecar::open(&cluster).await;
+    let limit = total(1_000_000);
+    let names: Vec<String> = (0..6).map(|name| format!("name {name}")).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::<AtomicUsize>::default();
+    let mut tasks = JoinSet::new();
+    for name in names.clone() {
+        let (store, limit, stop, asked) =
+            (store.clone(), limit.clone(), stop.clone(), asked.clone());
+        tasks.spawn(async move {
+            let mut hits = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let outcome = store.charge(&one(&name, &limit, Spend(1)), after(0)).await;
+                assert!(outcome.expect("a moving slot is no outage").admitted);
+                asked.fetch_add(1, Ordering::Relaxed);
+                hits += 1;
+            }
+            (name, hits)
+        });
+    }
+    let some_more = async || {
+        let before = asked.load(Ordering::Relaxed);
+        eventually("requests go on", async || {
+            (before + 100 < asked.load(Ordering::Relaxed)).then_some(())
+        })
+        .await;
+    };
+    let mut raw = cluster.raw(0).await;
+    for name in &names {
+        let slot: u16 =
+            redis::cmd("CLUSTER").arg("KEYSLOT").arg(key(name).as_str()).query(&mut raw).unwrap();
+        let from = (0..3).find(|master| cluster.slots(*master).contains(&slot)).unwrap();
+        cluster.move_slot(slot, from, (from + 1) % 3, some_more).await;
+        some_more().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for (name, hits) in tasks.join_all().await {
+        let left = remaining(&*store, &name, &limit, 0).await;
+        assert_eq!(1_000_000 - left, hits, "{name}");
+    }
+}
+
+const POLICY: &str = "
+domain: d
+answer: { metadata: always }
+descriptors:
+- { key: user, limits: [{ rate: 1000000/day, on_outage: deny }] }
+- { key: provider, limits: [{ rate: 1000000/day, on_outage: allow }] }";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_master_costs_its_own_slots_alone_and_its_replica_takes_over() {
+    let Some(mut cluster) = Cluster::start(3, true).await else { return };
+    let mut flags = cluster.flags();
+    flags.extend(["--store-deadline".to_owned(), "1s".to_owned()]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let tollgate = Tollgate::serve_with(POLICY, &store::Store::Embedded, &flags).await;
+    let mut asker = Asker::new(&tollgate, "d").await;
+    let users: Vec<String> = (0..30).map(|user| format!("user=u{user}")).collect();
+    for user in &users {
+        eventually("all masters are found", async || {
+            asker.ask(&[user], 1).await.metadata["fallback"].is_null().then_some(())
+        })
+        .await;
+    }
+    for master in 0..3 {
+        let acknowledged: u32 = query(&mut cluster.raw(master).await, "WAIT 1 10000");
+        assert_eq!(acknowledged, 1);
+    }
+    cluster.nodes[0].kill();
+    let mut out = 0;
+    for user in &users {
+        out += usize::from(!asker.ask(&[user], 1).await.passed);
+    }
+    assert!((1..users.len()).contains(&out), "{out}: those of one master");
+    for user in &users {
+        let left = eventually("a replica has taken over", async || {
+            let told = asker.ask(&[user], 1).await;
+            told.metadata["fallback"].is_null().then(|| told.remaining[0])
+        })
+        .await;
+        assert!((999_990..=999_998).contains(&left), "{user}: {left}");
     }
 }

@@ -37,6 +37,18 @@ macro_rules! of_every_store {
                 }
             )*
         }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn all_of_it_holds_on_a_cluster() {
+            let Some(cluster) = crate::support::cluster::Cluster::start(3, false).await else {
+                return;
+            };
+            $(
+                // It has not heard of what was counted for the claim before.
+                $claim(crate::support::cluster::Sidecar::open(&cluster).await).await;
+                cluster.clear().await;
+            )*
+        }
     };
 }
 pub(crate) use of_every_store;

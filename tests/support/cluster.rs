@@ -1,11 +1,25 @@
 //! A real Redis Cluster for a test.
 
+use std::future::pending;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
 
 use redis::Connection;
+use tokio::task::JoinHandle;
+use tollgate::clock::Now;
+use tollgate::store::Batch;
+use tollgate::store::Fallback;
+use tollgate::store::Health;
+use tollgate::store::Outcome;
+use tollgate::store::Store;
+use tollgate::store::StoreError;
+use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisSettings;
+use tollgate::store::shared::Shared;
 
+use super::PATIENCE;
 use super::redis::Server;
 use super::redis::query;
 use super::redis::until;
@@ -67,10 +81,9 @@ impl Cluster {
                 || query::<String>(replica, "INFO replication").contains("link_status:up");
             until("a replica follows", follows).await;
         }
+        let replicas = self.nodes.len() - self.masters;
         for node in &mut nodes {
-            let replicas = self.nodes.len() - self.masters;
-            let told = || query::<String>(node, "CLUSTER NODES").matches("slave").count();
-            let mut told = told;
+            let mut told = || query::<String>(node, "CLUSTER NODES").matches("slave").count();
             until("all know of the replicas", || told() == replicas).await;
         }
     }
@@ -136,6 +149,40 @@ impl Cluster {
         }
         query::<()>(&mut target, &format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
         query::<()>(&mut source, &format!("CLUSTER SETSLOT {slot} NODE {to_id}"));
+    }
+}
+
+/// What a sidecar has of a cluster, as a store that never fails.
+pub struct Sidecar {
+    shared: Shared<Redis>,
+    task: JoinHandle<()>,
+}
+
+impl Sidecar {
+    pub async fn open(cluster: &Cluster) -> Arc<Self> {
+        let settings = RedisSettings { deadline: PATIENCE, ..cluster.settings() };
+        let (redis, connector) = Redis::try_new(&settings).unwrap();
+        let task = tokio::spawn(connector.run(pending()));
+        let store = Self { shared: Shared::new(redis, Fallback::new(100, Some(1))), task };
+        let healthy = || store.shared.near.store().health() == Health::Healthy;
+        until("all masters are connected", healthy).await;
+        Arc::new(store)
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Store for Sidecar {
+    async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+        if let Some(known) = self.shared.answer(batch, now) {
+            return Ok(known);
+        }
+        let asked = self.shared.ask(batch, now, Duration::ZERO).await;
+        asked.error.map_or(Ok(asked.outcome), Err)
     }
 }
 
