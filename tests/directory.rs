@@ -13,8 +13,10 @@ use tollgate::store::redis::RedisDirectory;
 use tollgate::store::redis::RedisSettings;
 
 use crate::support::PATIENCE;
+use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::redis::Server;
+use crate::support::redis::query;
 use crate::support::redis::until;
 
 /// More than the few callers of a test, less than its flood.
@@ -28,7 +30,10 @@ struct Sidecar {
 
 impl Sidecar {
     async fn start(server: &Server, deadline: Duration) -> Self {
-        let settings = RedisSettings { deadline, ..RedisSettings::new(&server.url()) };
+        Self::on(RedisSettings { deadline, ..RedisSettings::new(&server.url()) }).await
+    }
+
+    async fn on(settings: RedisSettings) -> Self {
         let (redis, connector) = Redis::try_new(&settings).unwrap();
         let (directory, subscriber) = redis.directory(CACHED_MAX);
         let tasks = [
@@ -243,4 +248,28 @@ async fn a_fetch_beside_a_change_leaves_nothing_stale_behind() {
         // No other change comes to the rescue: what stays behind would stay for good.
         other.wait_for("alice", &[&tier]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_of_a_cluster_are_at_hand_wherever_their_slot_goes() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let settings = RedisSettings { deadline: PATIENCE, ..cluster.settings() };
+    let (one, other) = (Sidecar::on(settings.clone()).await, Sidecar::on(settings).await);
+    one.put("acme", "enterprise", None).await;
+    one.put("alice", "free", Some("acme")).await;
+    assert_eq!(other.tiers("alice").await, ["free", "enterprise"]);
+    one.put("alice", "premium", Some("acme")).await;
+    other.wait_for("alice", &["premium", "enterprise"]).await;
+
+    let slot = query(&mut cluster.raw(0).await, "CLUSTER KEYSLOT tgc1");
+    let from = (0..3).find(|master| cluster.slots(*master).contains(&slot)).unwrap();
+    cluster.move_slot(slot, from, (from + 1) % 3, async || {}).await;
+    eventually("the callers are found again", async || {
+        let read = other.directory.read("alice").await;
+        read.is_ok().then_some(())
+    })
+    .await;
+    one.put("alice", "free", None).await;
+    other.wait_for("alice", &["free"]).await;
+    other.subscribed().await;
 }

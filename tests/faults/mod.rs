@@ -11,20 +11,22 @@ mod scene;
 
 use std::time::Duration;
 
+use scene::Alone;
 use scene::LIMIT;
 use scene::Promise;
 use scene::Scene;
 
+use crate::support::cluster::Cluster;
 use crate::support::proxy::Way;
 use crate::support::redis::query;
 
-const OUTAGE: Promise = Promise { fault: "", is_outage: true, over_max: 0 };
+const OUTAGE: Promise = Promise { fault: "", is_outage: true, over_max: 0, mends_itself: false };
 
 /// Nobody is denied, and nobody waits.
-const NO_OUTAGE: Promise = Promise { fault: "", is_outage: false, over_max: 0 };
+const NO_OUTAGE: Promise = Promise { is_outage: false, ..OUTAGE };
 
-async fn tell(scene: &Scene, commands: &[&str]) {
-    let mut raw = scene.server.raw().await;
+async fn tell(scene: &Scene<Alone>, commands: &[&str]) {
+    let mut raw = scene.stage.server.raw().await;
     for command in commands {
         query::<()>(&mut raw, command);
     }
@@ -35,23 +37,23 @@ async fn redis_is_killed_and_comes_back_empty() {
     let Some(scene) = Scene::start().await else { return };
     let promise =
         Promise { fault: "Redis is killed, and restarted empty", over_max: LIMIT, ..OUTAGE };
-    let kill = async |scene: &mut Scene| scene.server.kill();
-    scene.check(promise, kill, async |scene| scene.server.launch()).await;
+    let kill = async |scene: &mut Scene<Alone>| scene.stage.server.kill();
+    scene.check(promise, kill, async |scene| scene.stage.server.launch()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_stalls() {
     let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "Redis is stopped (SIGSTOP), and goes on", ..OUTAGE };
-    let stop = async |scene: &mut Scene| scene.server.signal("STOP");
-    scene.check(promise, stop, async |scene| scene.server.signal("CONT")).await;
+    let stop = async |scene: &mut Scene<Alone>| scene.stage.server.signal("STOP");
+    scene.check(promise, stop, async |scene| scene.stage.server.signal("CONT")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_emptied() {
     let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "FLUSHALL", over_max: LIMIT, ..NO_OUTAGE };
-    let flush = async |scene: &mut Scene| tell(scene, &["FLUSHALL"]).await;
+    let flush = async |scene: &mut Scene<Alone>| tell(scene, &["FLUSHALL"]).await;
     scene.check(promise, flush, async |_| {}).await;
 }
 
@@ -59,7 +61,8 @@ async fn redis_is_emptied() {
 async fn redis_forgets_the_code() {
     let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "FUNCTION FLUSH and SCRIPT FLUSH", ..NO_OUTAGE };
-    let flush = async |scene: &mut Scene| tell(scene, &["FUNCTION FLUSH", "SCRIPT FLUSH"]).await;
+    let flush =
+        async |scene: &mut Scene<Alone>| tell(scene, &["FUNCTION FLUSH", "SCRIPT FLUSH"]).await;
     scene.check(promise, flush, async |_| {}).await;
 }
 
@@ -68,7 +71,7 @@ async fn redis_becomes_a_replica() {
     let Some(scene) = Scene::start().await else { return };
     let promise =
         Promise { fault: "Redis becomes a replica (READONLY), and a master again", ..OUTAGE };
-    let demote = async |scene: &mut Scene| tell(scene, &["REPLICAOF 127.0.0.1 1"]).await;
+    let demote = async |scene: &mut Scene<Alone>| tell(scene, &["REPLICAOF 127.0.0.1 1"]).await;
     scene.check(promise, demote, async |scene| tell(scene, &["REPLICAOF NO ONE"]).await).await;
 }
 
@@ -76,8 +79,8 @@ async fn redis_becomes_a_replica() {
 async fn redis_is_out_of_memory() {
     let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "Redis is out of memory (noeviction)", ..OUTAGE };
-    let fill = async |scene: &mut Scene| tell(scene, &["CONFIG SET maxmemory 1"]).await;
-    let empty = async |scene: &mut Scene| tell(scene, &["CONFIG SET maxmemory 0"]).await;
+    let fill = async |scene: &mut Scene<Alone>| tell(scene, &["CONFIG SET maxmemory 1"]).await;
+    let empty = async |scene: &mut Scene<Alone>| tell(scene, &["CONFIG SET maxmemory 0"]).await;
     scene.check(promise, fill, empty).await;
 }
 
@@ -85,8 +88,8 @@ async fn redis_is_out_of_memory() {
 async fn the_network_drops_everything() {
     let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "the network drops every packet", ..OUTAGE };
-    let drop = async |scene: &mut Scene| scene.proxy.set(Way::Nowhere);
-    scene.check(promise, drop, async |scene| scene.proxy.set(Way::Through)).await;
+    let drop = async |scene: &mut Scene<Alone>| scene.stage.proxy.set(Way::Nowhere);
+    scene.check(promise, drop, async |scene| scene.stage.proxy.set(Way::Through)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,14 +97,55 @@ async fn the_network_is_slower_than_the_deadline() {
     let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "the network delays by 300 ms", ..OUTAGE };
     let delay = Way::Late(Duration::from_millis(300));
-    let slow = async |scene: &mut Scene| scene.proxy.set(delay);
-    scene.check(promise, slow, async |scene| scene.proxy.set(Way::Through)).await;
+    let slow = async |scene: &mut Scene<Alone>| scene.stage.proxy.set(delay);
+    scene.check(promise, slow, async |scene| scene.stage.proxy.set(Way::Through)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_cut() {
     let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "connections are cut, and refused", ..OUTAGE };
-    let cut = async |scene: &mut Scene| scene.proxy.set(Way::Cut);
-    scene.check(promise, cut, async |scene| scene.proxy.set(Way::Through)).await;
+    let cut = async |scene: &mut Scene<Alone>| scene.stage.proxy.set(Way::Cut);
+    scene.check(promise, cut, async |scene| scene.stage.proxy.set(Way::Through)).await;
+}
+
+/// The master whose counters are those of the scene's narrow limit, and their slot.
+async fn narrow(cluster: &Cluster) -> (usize, u16) {
+    for master in 0..3 {
+        let mut raw = cluster.raw(master).await;
+        let keys: Vec<String> = query(&mut raw, "KEYS tg1|*alice*");
+        if let Some(key) = keys.first() {
+            let slot = redis::cmd("CLUSTER").arg("KEYSLOT").arg(key).query(&mut raw).unwrap();
+            return (master, slot);
+        }
+    }
+    panic!("the limit is counted nowhere");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_moves_to_another_master() {
+    let Some(scene) = Scene::on_cluster().await else { return };
+    let promise = Promise { fault: "a slot moves to another master of a cluster", ..NO_OUTAGE };
+    let resharded = async |scene: &mut Scene<Cluster>| {
+        let (master, slot) = narrow(&scene.stage).await;
+        scene.stage.move_slot(slot, master, (master + 1) % 3, async || {}).await;
+    };
+    scene.check(promise, resharded, async |_| {}).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_of_a_cluster_is_lost() {
+    let Some(scene) = Scene::on_cluster().await else { return };
+    let promise = Promise {
+        fault: "a master of a cluster is killed, and its replica takes over",
+        // What it had not told its replica.
+        over_max: LIMIT,
+        mends_itself: true,
+        ..OUTAGE
+    };
+    let lost = async |scene: &mut Scene<Cluster>| {
+        let (master, _) = narrow(&scene.stage).await;
+        scene.stage.nodes[master].kill();
+    };
+    scene.check(promise, lost, async |_| {}).await;
 }

@@ -1,4 +1,4 @@
-//! Two sidecars on one Redis under steady load, while something breaks; and what the clients saw of it.
+//! Two sidecars on one Redis, or on one cluster, under steady load, while something breaks; and what the clients saw of it.
 
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,6 +12,7 @@ use tokio::time::interval;
 use crate::support::ask;
 use crate::support::ask::Told;
 use crate::support::client::Grpc;
+use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::redis::Server;
@@ -28,8 +29,9 @@ const DEADLINE: Duration = Duration::from_millis(100);
 /// What an answer may take beyond that on a busy machine.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How soon Redis is used again once it is well. The pauses between looks are a second at most.
-const RECOVERY_MAX: Duration = Duration::from_secs(5);
+/// How soon Redis is used again once it is well. The pauses between looks are a second at most; a cluster takes a second or
+/// two to find that a master is lost and to choose another.
+const RECOVERY_MAX: Duration = Duration::from_secs(10);
 
 /// Clients of each sidecar, and how often each asks: as often as several windows have room for.
 const CLIENTS: usize = 4;
@@ -47,15 +49,22 @@ pub struct Promise {
     pub is_outage: bool,
     /// Hits over the limit of a window that the fault may cost: what Redis has forgotten.
     pub over_max: usize,
+    /// Whether it mends itself, in which case the time to recover begins with the fault.
+    pub mends_itself: bool,
 }
 
-/// Two sidecars on one Redis, and their load.
-pub struct Scene {
-    pub server: Server,
-    pub proxy: Proxy,
+/// Two sidecars, what they keep their counters in, and their load.
+pub struct Scene<S> {
+    pub stage: S,
     _sidecars: Vec<Tollgate>,
     clients: JoinSet<()>,
     seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+/// A server by itself, and the way to it.
+pub struct Alone {
+    pub server: Server,
+    pub proxy: Proxy,
 }
 
 /// One request, as its client saw it.
@@ -75,25 +84,39 @@ enum Answer {
     Failed,
 }
 
-impl Scene {
-    /// A scene whose limit denies while Redis is out. None where there is no Redis.
+impl Scene<Alone> {
+    /// A scene on one server. None where there is no Redis.
     pub async fn start() -> Option<Self> {
         let server = Server::start(&[])?;
         let proxy = Proxy::start(&server.socket()).await;
+        let flags = vec!["--redis-url".to_owned(), proxy.url()];
+        Some(Self::on(Alone { server, proxy }, flags).await)
+    }
+}
+
+impl Scene<Cluster> {
+    /// A scene on three masters with a replica each. None where there is no Redis.
+    pub async fn on_cluster() -> Option<Self> {
+        let cluster = Cluster::start(3, true).await?;
+        let flags = cluster.flags();
+        Some(Self::on(cluster, flags).await)
+    }
+}
+
+impl<S> Scene<S> {
+    /// A scene whose limits deny while Redis is out. Each request meets two of them, of which one is narrow; their
+    /// counters are on two slots.
+    async fn on(stage: S, flags: Vec<String>) -> Self {
         let policy = format!(
-            "{{domain: faults, answer: {{metadata: always}}, descriptors: [{{key: user, \
-             limits: [{{rate: {LIMIT}/{}s, on_outage: deny}}]}}]}}",
+            "{{domain: faults, answer: {{metadata: always}}, defaults: {{on_outage: deny}}, descriptors: [\
+             {{key: user, limits: [{LIMIT}/{}s]}}, {{key: plan, limits: [1000000/hour]}}]}}",
             WINDOW.as_secs()
         );
-        let deadline = format!("{}ms", DEADLINE.as_millis());
-        let flags = ["--redis-url", &proxy.url(), "--store-deadline", &deadline];
-        let mut scene = Self {
-            server,
-            proxy,
-            _sidecars: Vec::new(),
-            clients: JoinSet::new(),
-            seen: Arc::default(),
-        };
+        let deadline = format!("--store-deadline={}ms", DEADLINE.as_millis());
+        let flags = flags.iter().map(String::as_str).chain([deadline.as_str()]);
+        let flags: Vec<&str> = flags.collect();
+        let (clients, seen) = (JoinSet::new(), Arc::default());
+        let mut scene = Self { stage, _sidecars: Vec::new(), clients, seen };
         for _ in 0..2 {
             let sidecar = Tollgate::serve_with(&policy, &Store::Embedded, &flags).await;
             for _ in 0..CLIENTS {
@@ -103,7 +126,7 @@ impl Scene {
             scene._sidecars.push(sidecar);
         }
         scene.stretch(Instant::now(), |answer| answer == Answer::Admitted).await;
-        Some(scene)
+        scene
     }
 
     /// Waits for a number of such answers to requests sent since then; tells when the first was.
@@ -136,7 +159,8 @@ impl Scene {
         heal(&mut self).await;
         let healed = Instant::now();
         let decided = |answer| matches!(answer, Answer::Admitted | Answer::Refused);
-        let recovered = self.stretch(healed, decided).await - healed;
+        let decides = self.stretch(healed, decided).await;
+        let recovered = decides - if promise.mends_itself { broken } else { healed };
         self.stretch(Instant::now(), |answer| answer == Answer::Admitted).await;
         self.clients.shutdown().await;
 
@@ -171,7 +195,8 @@ async fn ask_on(mut client: Grpc, seen: Arc<Mutex<Vec<Seen>>>) {
     loop {
         ticks.tick().await;
         let sent = Instant::now();
-        let answer = client.should_rate_limit(ask::request("faults", &["user=alice"], 1)).await;
+        let answer =
+            client.should_rate_limit(ask::request("faults", &["user=alice", "plan=gold"], 1)).await;
         let answered = Instant::now();
         let answer = match answer {
             Err(_) => Answer::Failed,
