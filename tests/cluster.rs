@@ -115,7 +115,7 @@ async fn slots_move_under_load_and_no_request_notices() {
         let slot: u16 =
             redis::cmd("CLUSTER").arg("KEYSLOT").arg(key(name).as_str()).query(&mut raw).unwrap();
         let from = (0..3).find(|master| cluster.slots(*master).contains(&slot)).unwrap();
-        cluster.move_slot(slot, from, (from + 1) % 3, some_more).await;
+        cluster.move_slot(slot, (from, (from + 1) % 3), some_more).await;
         some_more().await;
     }
     stop.store(true, Ordering::Relaxed);

@@ -263,7 +263,7 @@ async fn callers_of_a_cluster_are_at_hand_wherever_their_slot_goes() {
 
     let slot = query(&mut cluster.raw(0).await, "CLUSTER KEYSLOT tgc1");
     let from = (0..3).find(|master| cluster.slots(*master).contains(&slot)).unwrap();
-    cluster.move_slot(slot, from, (from + 1) % 3, async || {}).await;
+    cluster.move_slot(slot, (from, (from + 1) % 3), async || {}).await;
     eventually("the callers are found again", async || {
         let read = other.directory.read("alice").await;
         read.is_ok().then_some(())

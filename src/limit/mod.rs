@@ -31,6 +31,7 @@ pub use means::BonusLeft;
 pub use means::Means;
 pub use means::Opening;
 pub use means::Settled;
+pub use refund::Refund;
 pub use sliding::Sliding;
 
 /// The largest amount of a limit: sums of a few of them stay exact in a Lua number (2^53).

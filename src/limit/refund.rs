@@ -8,6 +8,15 @@ use super::Limit;
 use super::State;
 use crate::clock::Timestamp;
 
+/// Hits that come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refund {
+    pub hits: u64,
+    /// Until when they count, as [`Limit::counts_until`] says, or for those that [`Limit::charge_ahead`] added when
+    /// their slot leaves the window.
+    pub until: Timestamp,
+}
+
 impl Limit {
     /// Until when `hits` that are spent at `at` count, at least in part; the latest time there is for those that
     /// time alone doesn't bring back.
@@ -27,10 +36,10 @@ impl Limit {
         }
     }
 
-    /// Takes back `hits` on a settled state that count until `until`, as [`Limit::counts_until`] says, or for those
-    /// that [`Limit::charge_ahead`] added when their slot leaves the window. Of a sliding window they come out of that
-    /// slot or those before it, the youngest first.
-    pub fn take_back(&self, state: &mut State, hits: u64, until: Timestamp, now: Timestamp) {
+    /// Takes back hits on a settled state. Of a sliding window they come out of the slot in which they count or those
+    /// before it, the youngest first.
+    pub fn take_back(&self, state: &mut State, refund: Refund, now: Timestamp) {
+        let Refund { hits, until } = refund;
         let (until_ms, now_ms) = (until.as_ms(), now.as_ms());
         match (&self.algorithm, &mut *state) {
             (Algorithm::Sliding(sliding), State::Sliding(slots)) => {
@@ -92,7 +101,7 @@ mod tests {
         let until = limit.counts_until(3, at(0));
         limit.settle(&mut state, at(ms));
         limit.charge(&mut state, Hits::Spend(2), at(ms));
-        limit.take_back(&mut state, 3, until, at(ms));
+        limit.take_back(&mut state, Refund { hits: 3, until }, at(ms));
         limit.used(&state, at(ms))
     }
 

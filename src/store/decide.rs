@@ -21,6 +21,7 @@ use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Means;
 use crate::limit::Opening;
+use crate::limit::Refund;
 use crate::limit::Settled;
 use crate::limit::Standing;
 use crate::limit::State;
@@ -163,7 +164,8 @@ impl<'a> Decider<'a> {
         self.keep_bonuses(charge, &means);
         if let Some(until) = charge.until {
             let entry = self.entry(index);
-            limit.take_back(&mut entry.state, base.amount(), until, now);
+            let refund = Refund { hits: base.amount(), until };
+            limit.take_back(&mut entry.state, refund, now);
             entry.expiry_ms = limit.expiry_ms(&entry.state);
             decision.standing = limit.standing(self.state(index), now);
             return;

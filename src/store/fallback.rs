@@ -128,7 +128,7 @@ impl Fallback {
             credits: Mutex::default(),
             credits_max: keys_max,
             unsure: Mutex::default(),
-            numbers: Numbers::new(),
+            numbers: Numbers::default(),
             sidecars: match sidecars {
                 Some(sidecars) => Sidecars::Set(sidecars.max(1)),
                 None => Sidecars::Heard(Mutex::new(heard)),

@@ -3,6 +3,7 @@
 //! A store charges all the limits of a request in one atomic step: either every rule that must agree
 //! agrees, or nothing is spent. Every store passes the same contract suite.
 
+mod arrival;
 mod batch;
 mod breaker;
 mod decide;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use crate::clock::Now;
 
+pub use arrival::Arrival;
 pub use batch::BONUS_ID_LEN_MAX;
 pub use batch::Batch;
 pub use batch::Charge;

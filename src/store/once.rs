@@ -23,15 +23,17 @@ pub struct Numbers {
     last: AtomicU64,
 }
 
-impl Numbers {
+impl Default for Numbers {
     /// Those of somebody new.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let mut by = [0; 8];
         // Without chance its name is that of every other without, and some of their charges are taken for made.
         let _ = getrandom::fill(&mut by);
         Self { by: u64::from_le_bytes(by), last: AtomicU64::new(0) }
     }
+}
 
+impl Numbers {
     /// The next.
     pub fn next(&self) -> Once {
         Once { by: self.by, number: 1 + self.last.fetch_add(1, Ordering::Relaxed) }

@@ -26,9 +26,6 @@ use tollgate::grpc::answer_bytes;
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
-use tollgate::policy::Lease;
-use tollgate::policy::Mode;
-use tollgate::policy::OnOutage;
 use tollgate::policy::PolicySet;
 use tollgate::policy::Source;
 use tollgate::policy::compile;
@@ -36,7 +33,6 @@ use tollgate::policy::compile_callers;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
 use tollgate::store::Directory;
-use tollgate::store::Open;
 use tollgate::store::memory::Memory;
 
 const ONE_LIMIT: &str = "{domain: d, descriptors: [{key: user, limits: [1_000_000_000/minute]}]}";

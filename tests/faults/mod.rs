@@ -128,7 +128,7 @@ async fn a_slot_moves_to_another_master() {
     let promise = Promise { fault: "a slot moves to another master of a cluster", ..NO_OUTAGE };
     let resharded = async |scene: &mut Scene<Cluster>| {
         let (master, slot) = narrow(&scene.stage).await;
-        scene.stage.move_slot(slot, master, (master + 1) % 3, async || {}).await;
+        scene.stage.move_slot(slot, (master, (master + 1) % 3), async || {}).await;
     };
     scene.check(promise, resharded, async |_| {}).await;
 }

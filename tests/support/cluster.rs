@@ -129,7 +129,12 @@ impl Cluster {
 
     /// Moves a slot with all its keys from one master to another, as `redis-cli --cluster reshard` does; `between` runs
     /// while the slot is on its way, before its keys go.
-    pub async fn move_slot(&self, slot: u16, from: usize, to: usize, between: impl AsyncFnOnce()) {
+    pub async fn move_slot(
+        &self,
+        slot: u16,
+        (from, to): (usize, usize),
+        between: impl AsyncFnOnce(),
+    ) {
         let (mut source, mut target) = (self.raw(from).await, self.raw(to).await);
         let from_id: String = query(&mut source, "CLUSTER MYID");
         let to_id: String = query(&mut target, "CLUSTER MYID");

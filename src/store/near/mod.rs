@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::Arrival;
 use super::Batch;
 use super::Charge;
 use super::Outcome;
@@ -135,7 +136,7 @@ impl<S> Near<S> {
     }
 
     /// Keeps the refusal of a batch that was decided by several stores, as long as it holds.
-    pub fn keep(&self, batch: &Batch, outcome: &Outcome, question: Question, now: Now) {
+    pub fn keep(&self, batch: &Batch, outcome: &Outcome, (question, now): (Question, Now)) {
         let call = self.call(question.sent, now, outcome);
         self.refusals.keep(batch, outcome, (question.mark, call));
     }
@@ -225,13 +226,13 @@ impl<S: SharedStore> Near<S> {
         Ok(outcome)
     }
 
-    /// Has the store make a batch that gives back.
+    /// Has the store make a batch that gives back, for a request that has waited for the store before.
     ///
     /// # Errors
     /// As those of [`SharedStore::charge_after`].
-    pub async fn give_back(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+    pub async fn give_back(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
         self.refusals.give_back(batch);
-        let outcome = self.store.charge_after(batch, now, Duration::ZERO).await;
+        let outcome = self.store.charge_after(batch, arrival.now, arrival.waited()).await;
         self.refusals.give_back(batch);
         outcome
     }
@@ -240,7 +241,7 @@ impl<S: SharedStore> Near<S> {
     /// counted only wait until their slot leaves the window.
     async fn give_leases_back(&self, returns: &[Return], now: Now) {
         for batch in batches(returns) {
-            if self.give_back(&batch, now).await.is_ok() {
+            if self.give_back(&batch, Arrival::whole(now)).await.is_ok() {
                 let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
                 self.returned.fetch_add(hits, Ordering::Relaxed);
             }

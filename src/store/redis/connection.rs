@@ -205,6 +205,8 @@ impl Link {
     fn tell_broken(&self, reason: &str) {
         self.reason.store(Arc::new(reason.to_owned()));
         tracing::warn!(store.address = self.address, reason, "Redis is out and left alone");
+        // Its slots may be somewhere else soon.
+        self.doubt_nodes();
     }
 
     /// Has the server be asked, because it was found well.

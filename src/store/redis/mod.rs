@@ -82,7 +82,7 @@ pub struct Connector(Task);
 #[derive(Debug)]
 enum Task {
     One(connection::Connector),
-    Cluster(Explorer),
+    Cluster(Box<Explorer>),
 }
 
 impl Connector {
@@ -124,7 +124,7 @@ impl Redis {
             (Route::One(link), Task::One(connector))
         } else {
             let (explorer, nodes) = Explorer::try_new(settings)?;
-            (Route::Cluster(nodes), Task::Cluster(explorer))
+            (Route::Cluster(nodes), Task::Cluster(Box::new(explorer)))
         };
         let (address, deadline) = (settings.address()?, settings.deadline);
         Ok((Self { route, address, deadline }, Connector(task)))
@@ -170,8 +170,7 @@ impl Redis {
 
     async fn decide(
         &self,
-        link: &Link,
-        slot: u16,
+        (link, slot): (&Link, u16),
         batch: &Batch,
         now: Now,
     ) -> Result<Outcome, StoreError> {
@@ -226,7 +225,7 @@ impl SharedStore for Redis {
         let Some(link) = self.route.link(slot) else {
             return Err(StoreError::unexplored(&self.address));
         };
-        link.in_time(left, self.decide(&link, slot, batch, now)).await
+        link.in_time(left, self.decide((&link, slot), batch, now)).await
     }
 
     fn place(&self, key: &Key) -> u32 {

@@ -82,7 +82,7 @@ type Told = (RangeInclusive<u16>, Address);
 
 impl Default for Map {
     fn default() -> Self {
-        Self { masters: Vec::new(), slots: vec![NOWHERE; SLOTS] }
+        Self { masters: Vec::new(), slots: vec![NOWHERE; SLOTS.into()] }
     }
 }
 
@@ -259,7 +259,7 @@ impl Explorer {
                 }
             };
             let place = u16::try_from(place).unwrap_or(NOWHERE);
-            range.clone().for_each(|slot| map.slots[usize::from(slot) % SLOTS] = place);
+            range.clone().for_each(|slot| map.slots[usize::from(slot % SLOTS)] = place);
         }
         for master in &map.masters {
             let of_master = told.iter().filter(|(_, address)| *address == master.address);

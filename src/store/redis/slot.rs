@@ -6,7 +6,7 @@ use crc::CRC_16_XMODEM;
 use crc::Crc;
 
 /// Slots of a cluster, whatever its size.
-pub const SLOTS: usize = 16_384;
+pub const SLOTS: u16 = 16_384;
 
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
@@ -15,7 +15,7 @@ const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 pub fn slot_of(key: &str) -> u16 {
     let braced = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
     let hashed = braced.map(|(tag, _)| tag).filter(|tag| !tag.is_empty()).unwrap_or(key);
-    CRC.checksum(hashed.as_bytes()) % SLOTS as u16
+    CRC.checksum(hashed.as_bytes()) % SLOTS
 }
 
 /// The same text in every process that leads to one of these slots, between braces in a key; None if there are none.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::Arrival;
 use super::Batch;
 use super::Charge;
 use super::Debt;
@@ -24,7 +25,6 @@ use super::StoreError;
 use super::near::Near;
 use super::near::SharedStore;
 use crate::clock::Now;
-use crate::clock::Stopwatch;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
 use crate::limit::Hits;
@@ -112,34 +112,29 @@ impl<S: SharedStore> Shared<S> {
     /// before; where it can't, what the charges say of outages does.
     pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Asked {
         match parts_of(batch, |key| self.near.store().place(key)) {
-            None => self.ask_one(batch, now, waited).await,
+            None => self.ask_one(batch, Arrival::after(now, waited)).await,
             // Boxed, because it is large.
-            Some(parts) => Box::pin(self.ask_parts(batch, parts, now, waited)).await,
+            Some(parts) => {
+                let arrival = Arrival::after(now, waited);
+                Box::pin(self.ask_parts(batch, parts, arrival)).await
+            }
         }
     }
 
     /// Has each place of the store decide its part.
-    async fn ask_parts(
-        &self,
-        batch: &Batch,
-        mut parts: Vec<Part>,
-        now: Now,
-        waited: Duration,
-    ) -> Asked {
-        let stopwatch = Stopwatch::start();
-        let question = self.near.question(now);
+    async fn ask_parts(&self, batch: &Batch, mut parts: Vec<Part>, arrival: Arrival) -> Asked {
+        let question = self.near.question(arrival.now);
         parts.sort_by_key(|part| !part.is_first());
         let first = parts.partition_point(Part::is_first);
         let (first, others) = parts.split_at_mut(first);
-        let ask = |part: &Part, waited| self.ask_part(part.batch.clone(), now, waited);
-        let mut asked = join_all(first.iter().map(|part| ask(part, waited))).await;
+        let ask = |part: &Part| self.ask_part(part.batch.clone(), arrival);
+        let mut asked = join_all(first.iter().map(ask)).await;
         let level = |gauge: usize| {
             let mut told = first.iter().zip(&asked);
             told.find_map(|(part, asked)| part.level(gauge, &asked.outcome)).unwrap_or(0)
         };
         others.iter_mut().for_each(|part| part.follow(level));
-        let waited = waited + stopwatch.elapsed();
-        asked.extend(join_all(others.iter().map(|part| ask(part, waited))).await);
+        asked.extend(join_all(others.iter().map(ask)).await);
 
         let error = asked.iter_mut().find_map(|asked| asked.error.take());
         let outcomes: Vec<Outcome> = asked.into_iter().map(|asked| asked.outcome).collect();
@@ -148,42 +143,44 @@ impl<S: SharedStore> Shared<S> {
         if outcome.admitted {
             let back = parts.iter().map(|part| part.comes_back(batch));
             let back = back.filter(|back| !back.charges.is_empty());
-            join_all(back.map(|back| self.ask_part(back, now, waited))).await;
+            join_all(back.map(|back| self.ask_part(back, arrival))).await;
         } else {
-            join_all(all().map(|(part, outcome)| self.give_back(part, outcome, now))).await;
+            let give_back = |(part, outcome)| self.give_back(part, outcome, arrival);
+            join_all(all().map(give_back)).await;
             if error.is_none() && !outcome.fallback {
-                self.near.keep(batch, &outcome, question, now);
+                self.near.keep(batch, &outcome, (question, arrival.now));
             }
         }
         Asked { outcome, error }
     }
 
-    async fn ask_part(&self, batch: Batch, now: Now, waited: Duration) -> Asked {
-        match self.answer(&batch, now) {
+    async fn ask_part(&self, batch: Batch, arrival: Arrival) -> Asked {
+        match self.answer(&batch, arrival.now) {
             Some(outcome) => Asked { outcome, error: None },
-            None => self.ask_one(&batch, now, waited).await,
+            None => self.ask_one(&batch, arrival).await,
         }
     }
 
     /// Gives back what a part has charged, because the request does not pass.
-    async fn give_back(&self, part: &Part, outcome: &Outcome, now: Now) {
+    async fn give_back(&self, part: &Part, outcome: &Outcome, arrival: Arrival) {
         for (key, backs) in part.charged(outcome) {
             if outcome.fallback {
-                self.fallback.decide(&batch_of(key.clone(), backs), None, self.time(now));
+                self.fallback.decide(&batch_of(key.clone(), backs), None, self.time(arrival.now));
             } else {
-                self.returns.give_back(&self.near, (key, backs), now).await;
+                self.returns.give_back(&self.near, (key, backs), arrival).await;
             }
         }
     }
 
     /// Has one place of the store decide.
-    async fn ask_one(&self, batch: &Batch, now: Now, waited: Duration) -> Asked {
+    async fn ask_one(&self, batch: &Batch, arrival: Arrival) -> Asked {
+        let now = arrival.now;
         if self.is_paying() && batch.charges.iter().all(may_come_back_later) {
             // They may be owed themselves, and the store have nothing yet that it could take back.
             let outcome = self.fallback.decide(batch, None, self.time(now));
             return Asked { outcome, error: None };
         }
-        match self.near.charge_after(batch, now, waited).await {
+        match self.near.charge_after(batch, now, arrival.waited()).await {
             Ok(outcome) => {
                 self.fallback.learn(batch, &outcome, self.time(now));
                 Asked { outcome, error: None }

@@ -10,6 +10,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
@@ -23,6 +24,7 @@ use crate::limit::Hits;
 use crate::limit::Limit;
 use crate::policy::Key;
 use crate::policy::OnOutage;
+use crate::store::Arrival;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Numbers;
@@ -100,7 +102,7 @@ pub fn batch_of(key: Key, backs: Vec<Back>) -> Batch {
 impl Returns {
     /// Nothing is on its way yet.
     pub fn new() -> Self {
-        Self { numbers: Numbers::new(), keys: Mutex::default() }
+        Self { numbers: Numbers::default(), keys: Mutex::default() }
     }
 
     /// Whether nothing is on its way.
@@ -108,16 +110,17 @@ impl Returns {
         self.lock().is_empty()
     }
 
-    /// Gives hits back under a key; if somebody is just doing so, he does it after.
+    /// Gives hits back under a key, as long as a request may wait; if somebody is just doing so, he does it
+    /// after. What the request's time is too short for is left to [`Returns::tend`].
     pub async fn give_back<S: SharedStore>(
         &self,
         near: &Near<S>,
         (key, backs): (&Key, Vec<Back>),
-        now: Now,
+        arrival: Arrival,
     ) {
         self.add(key, backs);
         for _ in 0..CALLS_MAX {
-            if !self.send(near, key, now).await {
+            if !self.send(near, key, arrival).await {
                 return;
             }
         }
@@ -126,7 +129,7 @@ impl Returns {
     /// Sends what is left: calls whose answers were lost, and what came when their senders were done.
     pub async fn tend<S: SharedStore>(&self, near: &Near<S>, now: Now) {
         let keys: Vec<Key> = self.lock().keys().take(TENDED_MAX).cloned().collect();
-        futures_util::future::join_all(keys.iter().map(|key| self.send(near, key, now))).await;
+        join_all(keys.iter().map(|key| self.send(near, key, Arrival::whole(now)))).await;
     }
 
     fn add(&self, key: &Key, backs: Vec<Back>) {
@@ -144,11 +147,11 @@ impl Returns {
     }
 
     /// Makes one call for a key, and says whether it arrived.
-    async fn send<S: SharedStore>(&self, near: &Near<S>, key: &Key, now: Now) -> bool {
+    async fn send<S: SharedStore>(&self, near: &Near<S>, key: &Key, arrival: Arrival) -> bool {
         let Some(batch) = self.begin(key) else { return false };
         let mut sending = Sending { returns: self, key, arrived: false };
         // Where something else stands than the counter, nothing can be given back.
-        let answer = near.give_back(&batch, now).await;
+        let answer = near.give_back(&batch, arrival).await;
         sending.arrived = matches!(answer, Ok(_) | Err(StoreError::Foreign { .. }));
         sending.arrived
     }
