@@ -282,6 +282,9 @@ mod tests {
         let passwords = [("redis_password", "a"), ("redis_password_file", "b")];
         let excludes = ["redis_password and redis_password_file exclude each other"];
         check_refused("redis_url: redis://host", &[], &passwords, &excludes);
+        let kinds = [("redis_sentinels", "redis://a"), ("redis_cluster_nodes", "b:1")];
+        let excludes = ["redis_sentinels and redis_cluster_nodes exclude each other"];
+        check_refused("redis_url: redis://host", &[], &kinds, &excludes);
         check_refused("grpc_address: off", &[], &[], &["grpc_address: off needs grpc_unix_socket"]);
         let halves = [("grpc_tls_cert_file", "a.pem"), ("http_tls_key_file", "b.pem")];
         let needs = [

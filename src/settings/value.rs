@@ -159,6 +159,16 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_a_host_and_a_port() {
+        let pair = |host: &str, port| (host.to_owned(), port);
+        let all = [pair("a", 1), pair("::1", 7000)];
+        assert_eq!(nodes("a:1, [::1]:7000").as_deref(), Some(&all[..]));
+        for text in ["", "a", "a:", ":1", "a:70000", "[a:1", "a:1,"] {
+            assert_eq!(nodes(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn durations_have_a_unit_and_a_bound() {
         check_duration("10ms", Some(10));
         check_duration("2s", Some(2_000));

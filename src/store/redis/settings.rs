@@ -335,6 +335,24 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_has_hosts_and_one_database() {
+        let cluster_nodes = vec![("b".to_owned(), 7000)];
+        let with =
+            |url| RedisSettings { cluster_nodes: cluster_nodes.clone(), ..RedisSettings::new(url) };
+        let seeds = with("rediss://user:a@a:7001").seeds().unwrap();
+        assert_eq!(seeds, [("a".to_owned(), 7001), ("b".to_owned(), 7000)]);
+        check(&with("unix:///run/redis.sock"), Err("a Redis Cluster is not reached by a Unix"));
+        check(&with("redis://a/3"), Err("a Redis Cluster has no databases"));
+    }
+
+    #[test]
+    fn a_password_of_a_file_is_read_again_for_each_node() {
+        let password = Some(Password::File(PathBuf::from("/absent")));
+        let settings = RedisSettings { password, ..RedisSettings::new("redis://a") };
+        assert!(settings.at("b", 1).is_err(), "it is read to see that it can be");
+    }
+
+    #[test]
     fn a_master_that_was_found_is_reached_as_the_url_says() {
         let password = Some(Password::Text("b:/@c".to_owned()));
         let settings =
