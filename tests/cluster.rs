@@ -6,8 +6,11 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 use tokio::task::JoinSet;
+use tollgate::limit::Fit;
+use tollgate::limit::Hits::GiveBack;
 use tollgate::limit::Hits::Spend;
 use tollgate::policy::Mode::Enforce;
+use tollgate::store::Pressed;
 use tollgate::store::Store;
 
 use crate::support::ask::Asker;
@@ -15,6 +18,7 @@ use crate::support::batch::after;
 use crate::support::batch::batch;
 use crate::support::batch::key;
 use crate::support::batch::one;
+use crate::support::batch::pressed;
 use crate::support::batch::sliding;
 use crate::support::batch::total;
 use crate::support::claims::remaining;
@@ -122,6 +126,49 @@ async fn slots_move_under_load_and_no_request_notices() {
     for (name, hits) in tasks.join_all().await {
         let left = remaining(&*store, &name, &limit, 0).await;
         assert_eq!(1_000_000 - left, hits, "{name}");
+    }
+}
+
+/// A provider's gauge presses a caller's limit, and the two are on slots of their own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gauge_presses_limits_of_other_slots() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let store = Sidecar::open(&cluster).await;
+    let (provider, caller) = (total(10), total(100));
+    let ask = batch(&[
+        ("provider", 0, Enforce, &provider, Spend(1)),
+        ("caller", 1, Enforce, &caller, Spend(1)),
+    ]);
+    let mut ask = pressed(ask, &[(1, 4, 2)], &[10]);
+    let press = Pressed { gauge: 0, hits: [5].into_iter().collect() };
+    ask.charges[1].open.pressed.push(press);
+    for _ in 0..5 {
+        let outcome = store.charge(&ask, after(0)).await.unwrap();
+        assert!(outcome.admitted);
+    }
+    for _ in 0..3 {
+        let outcome = store.charge(&ask, after(0)).await.unwrap();
+        assert!(!outcome.admitted, "five are in use, which is all that is open under pressure");
+        assert_eq!(outcome.levels.as_slice(), [1]);
+        assert_eq!(outcome.decisions[1].fit, Fit::Never);
+    }
+    assert_eq!(remaining(&*store, "provider", &provider, 0).await, 5);
+}
+
+/// What a request gives back comes back only if it passes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hits_come_back_with_a_request_that_passes_and_with_no_other() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let store = Sidecar::open(&cluster).await;
+    let (slots, narrow) = (total(10), total(1));
+    assert!(store.charge(&one("slots", &slots, Spend(4)), after(0)).await.unwrap().admitted);
+    let ask = batch(&[
+        ("slots", 0, Enforce, &slots, GiveBack(1)),
+        ("narrow", 1, Enforce, &narrow, Spend(1)),
+    ]);
+    for (passes, left) in [(true, 7), (false, 7)] {
+        assert_eq!(store.charge(&ask, after(0)).await.unwrap().admitted, passes);
+        assert_eq!(remaining(&*store, "slots", &slots, 0).await, left);
     }
 }
 

@@ -34,33 +34,33 @@ async fn tell(scene: &Scene<Alone>, commands: &[&str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_killed_and_comes_back_empty() {
-    let Some(scene) = Scene::start().await else { return };
     let promise =
         Promise { fault: "Redis is killed, and restarted empty", over_max: LIMIT, ..OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let kill = async |scene: &mut Scene<Alone>| scene.stage.server.kill();
     scene.check(promise, kill, async |scene| scene.stage.server.launch()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_stalls() {
-    let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "Redis is stopped (SIGSTOP), and goes on", ..OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let stop = async |scene: &mut Scene<Alone>| scene.stage.server.signal("STOP");
     scene.check(promise, stop, async |scene| scene.stage.server.signal("CONT")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_emptied() {
-    let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "FLUSHALL", over_max: LIMIT, ..NO_OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let flush = async |scene: &mut Scene<Alone>| tell(scene, &["FLUSHALL"]).await;
     scene.check(promise, flush, async |_| {}).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_forgets_the_code() {
-    let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "FUNCTION FLUSH and SCRIPT FLUSH", ..NO_OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let flush =
         async |scene: &mut Scene<Alone>| tell(scene, &["FUNCTION FLUSH", "SCRIPT FLUSH"]).await;
     scene.check(promise, flush, async |_| {}).await;
@@ -68,17 +68,17 @@ async fn redis_forgets_the_code() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_becomes_a_replica() {
-    let Some(scene) = Scene::start().await else { return };
     let promise =
         Promise { fault: "Redis becomes a replica (READONLY), and a master again", ..OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let demote = async |scene: &mut Scene<Alone>| tell(scene, &["REPLICAOF 127.0.0.1 1"]).await;
     scene.check(promise, demote, async |scene| tell(scene, &["REPLICAOF NO ONE"]).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_is_out_of_memory() {
-    let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "Redis is out of memory (noeviction)", ..OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let fill = async |scene: &mut Scene<Alone>| tell(scene, &["CONFIG SET maxmemory 1"]).await;
     let empty = async |scene: &mut Scene<Alone>| tell(scene, &["CONFIG SET maxmemory 0"]).await;
     scene.check(promise, fill, empty).await;
@@ -86,16 +86,16 @@ async fn redis_is_out_of_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_network_drops_everything() {
-    let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "the network drops every packet", ..OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let drop = async |scene: &mut Scene<Alone>| scene.stage.proxy.set(Way::Nowhere);
     scene.check(promise, drop, async |scene| scene.stage.proxy.set(Way::Through)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_network_is_slower_than_the_deadline() {
-    let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "the network delays by 300 ms", ..OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let delay = Way::Late(Duration::from_millis(300));
     let slow = async |scene: &mut Scene<Alone>| scene.stage.proxy.set(delay);
     scene.check(promise, slow, async |scene| scene.stage.proxy.set(Way::Through)).await;
@@ -103,8 +103,8 @@ async fn the_network_is_slower_than_the_deadline() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_cut() {
-    let Some(scene) = Scene::start().await else { return };
     let promise = Promise { fault: "connections are cut, and refused", ..OUTAGE };
+    let Some(scene) = Scene::start(&promise).await else { return };
     let cut = async |scene: &mut Scene<Alone>| scene.stage.proxy.set(Way::Cut);
     scene.check(promise, cut, async |scene| scene.stage.proxy.set(Way::Through)).await;
 }
@@ -124,8 +124,8 @@ async fn narrow(cluster: &Cluster) -> (usize, u16) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_moves_to_another_master() {
-    let Some(scene) = Scene::on_cluster().await else { return };
     let promise = Promise { fault: "a slot moves to another master of a cluster", ..NO_OUTAGE };
+    let Some(scene) = Scene::on_cluster(&promise).await else { return };
     let resharded = async |scene: &mut Scene<Cluster>| {
         let (master, slot) = narrow(&scene.stage).await;
         scene.stage.move_slot(slot, (master, (master + 1) % 3), async || {}).await;
@@ -135,7 +135,6 @@ async fn a_slot_moves_to_another_master() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_of_a_cluster_is_lost() {
-    let Some(scene) = Scene::on_cluster().await else { return };
     let promise = Promise {
         fault: "a master of a cluster is killed, and its replica takes over",
         // What it had not told its replica.
@@ -143,6 +142,7 @@ async fn a_master_of_a_cluster_is_lost() {
         mends_itself: true,
         ..OUTAGE
     };
+    let Some(scene) = Scene::on_cluster(&promise).await else { return };
     let lost = async |scene: &mut Scene<Cluster>| {
         let (master, _) = narrow(&scene.stage).await;
         scene.stage.nodes[master].kill();

@@ -8,7 +8,6 @@
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
-use std::slice;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::AtomicI64;
@@ -18,7 +17,6 @@ use std::time::Duration;
 
 use ::redis::Cmd;
 use ::redis::ErrorKind;
-use ::redis::Pipeline;
 use ::redis::RedisError;
 use ::redis::ServerErrorKind;
 use ::redis::Value;
@@ -30,6 +28,7 @@ use tokio::time;
 
 use super::connect::ConnectError;
 use super::connect::connect;
+use super::fault;
 use super::group::Asking;
 use super::group::Group;
 use super::group::Queue;
@@ -38,6 +37,8 @@ use super::heart::Heart;
 use super::nodes::Nodes;
 use super::reply::Reply;
 use super::script::Dialect;
+use super::sender::Sender;
+use super::sender::tell_code;
 use super::settings::Login;
 use super::settings::RedisSettings;
 use super::settings::RedisSettingsError;
@@ -156,16 +157,21 @@ impl Link {
         };
         match MultiplexedConnection::clone(&connection).send_packed_command(command).await {
             Ok(value) => Ok(value),
-            Err(error) if is_of_key(&error) => {
+            Err(error) if fault::is_of_key(&error) => {
                 Err(StoreError::Foreign { reason: error.to_string() })
             }
-            Err(error) if is_answer(&error) => Err(StoreError::Refused(error)),
+            Err(error) if fault::is_answer(&error) => Err(StoreError::Refused(error)),
             Err(error) => Err(self.lost(error.to_string())),
         }
     }
 
+    /// The requests that wait to be sent.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
     /// Sends a group to the server that this one named.
-    fn send_on(&self, mut group: Group, error: RedisError) {
+    pub fn send_on(&self, mut group: Group, error: RedisError) {
         let is_asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
         let nodes = self.nodes.upgrade();
         let Some(nodes) = nodes.filter(|_| group.moves(is_asking)) else {
@@ -188,7 +194,8 @@ impl Link {
         StoreError::Disconnected { address: self.address.clone(), reason }
     }
 
-    fn lost(&self, reason: String) -> StoreError {
+    /// The error of a call that was under way when the connection was lost.
+    pub fn lost(&self, reason: String) -> StoreError {
         StoreError::Lost { address: self.address.clone(), reason }
     }
 
@@ -328,10 +335,10 @@ impl Connector {
                 // Slow, but there; requests find out themselves whether it is too slow.
                 Ok(Ok(())) => link.breaker.found_broken(),
                 // The heartbeat's slot went elsewhere: the server is well, and the map is out of date.
-                Ok(Err(error)) if is_of_slot(&error) && link.doubt_nodes() => {
+                Ok(Err(error)) if fault::is_of_slot(&error) && link.doubt_nodes() => {
                     link.recover("Redis answers again");
                 }
-                Ok(Err(error)) if is_answer(&error) && !is_of_replica(&error) => {
+                Ok(Err(error)) if fault::is_answer(&error) && !fault::is_of_replica(&error) => {
                     link.break_down(&error.to_string());
                 }
                 Ok(Err(error)) => return error.to_string(),
@@ -339,148 +346,6 @@ impl Connector {
             }
         }
     }
-}
-
-/// Tells the server the code, in the best way that it takes.
-async fn tell_code(connection: &mut MultiplexedConnection) -> Result<Dialect, RedisError> {
-    let answer = connection.send_packed_command(&Dialect::Library.load()).await;
-    match answer.and_then(Value::extract_error) {
-        Ok(_) => Ok(Dialect::Library),
-        Err(error) if is_known_already(&error) => Ok(Dialect::Library),
-        Err(error) if has_no_functions(&error) => {
-            let load = Dialect::Script.load();
-            connection.send_packed_command(&load).await?.extract_error()?;
-            Ok(Dialect::Script)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Sends groups of requests, one after the other.
-struct Sender<'c> {
-    link: &'c Link,
-    connection: MultiplexedConnection,
-    dialect: Dialect,
-}
-
-impl Sender<'_> {
-    async fn run(mut self) {
-        loop {
-            let groups = self.link.queue.next().await;
-            for (group, answer) in self.send(groups).await {
-                self.settle(group, answer);
-            }
-        }
-    }
-
-    /// Has the server decide groups. One that was restarted or flushed is told the code again.
-    async fn send(&mut self, groups: Vec<Group>) -> Vec<(Group, Result<Value, RedisError>)> {
-        let mut answers = self.call(&groups).await;
-        let is_unknown =
-            |answer: &Result<Value, RedisError>| answer.as_ref().is_err_and(is_unknown_code);
-        if answers.iter().any(is_unknown) {
-            match tell_code(&mut self.connection).await {
-                Ok(dialect) => self.dialect = dialect,
-                Err(error) => {
-                    return groups.into_iter().map(|group| (group, Err(error.clone()))).collect();
-                }
-            }
-            for (group, answer) in groups.iter().zip(&mut answers) {
-                if is_unknown(answer) {
-                    let again = self.call(slice::from_ref(group)).await;
-                    *answer = again.into_iter().next().unwrap_or_else(|| Ok(Value::Nil));
-                }
-            }
-        }
-        groups.into_iter().zip(answers).collect()
-    }
-
-    /// Calls the code for groups, in one write; an answer for each.
-    async fn call(&mut self, groups: &[Group]) -> Vec<Result<Value, RedisError>> {
-        if let [group] = groups
-            && !group.is_asking()
-        {
-            let answer = self.connection.send_packed_command(&self.dialect.call(group)).await;
-            return vec![answer.and_then(Value::extract_error)];
-        }
-        let mut pipeline = Pipeline::new();
-        for group in groups {
-            if group.is_asking() {
-                pipeline.cmd("ASKING");
-            }
-            pipeline.add_command(self.dialect.call(group));
-        }
-        let answers = self.connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
-        match answers {
-            Ok(values) => {
-                let mut values = values.into_iter();
-                let answer = |group: &Group| {
-                    if group.is_asking() {
-                        values.next();
-                    }
-                    values.next().unwrap_or(Value::Nil).extract_error()
-                };
-                groups.iter().map(answer).collect()
-            }
-            Err(error) => groups.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
-    /// Tells a group what the server answered, or sends it to where the server said.
-    fn settle(&self, group: Group, answer: Result<Value, RedisError>) {
-        match answer {
-            Ok(Value::BulkString(bytes)) => group.answer(Ok(&bytes)),
-            Ok(_) => {
-                let reason = "it is no string of bytes".to_owned();
-                group.answer(Err(StoreError::Garbled { reason }));
-            }
-            Err(error) if is_of_slot(&error) => self.link.send_on(group, error),
-            Err(error) if is_answer(&error) => group.answer(Err(StoreError::Refused(error))),
-            Err(error) => group.answer(Err(self.link.lost(error.to_string()))),
-        }
-    }
-}
-
-/// Whether the server has a library of that name, whose hash says that it is the same one.
-fn is_known_already(error: &RedisError) -> bool {
-    error.detail().is_some_and(|detail| detail.contains("already exists"))
-}
-
-/// Whether the server doesn't know the code that it was asked to run, and ran nothing.
-fn is_unknown_code(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-        || error.detail().is_some_and(|detail| detail.contains("Function not found"))
-}
-
-/// Whether the server has no functions, or none for us.
-fn has_no_functions(error: &RedisError) -> bool {
-    use ServerErrorKind::NoPerm;
-    use ServerErrorKind::ResponseError;
-    matches!(error.kind(), ErrorKind::Server(ResponseError | NoPerm))
-}
-
-/// Whether the server has something against the key, and not against us.
-fn is_of_key(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE")
-}
-
-/// Whether the server is a replica, which takes no charges: its master is to be found.
-fn is_of_replica(error: &RedisError) -> bool {
-    use ServerErrorKind::MasterDown;
-    use ServerErrorKind::ReadOnly;
-    matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown))
-}
-
-/// Whether another server is to be asked; this one has done nothing.
-pub fn is_of_slot(error: &RedisError) -> bool {
-    use ServerErrorKind::Ask;
-    use ServerErrorKind::Moved;
-    matches!(error.kind(), ErrorKind::Server(Ask | Moved))
-}
-
-/// Whether the server itself answered so, in which case the connection is good.
-fn is_answer(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 /// How long to wait after so many failed attempts before the next.

@@ -28,6 +28,7 @@ use super::connect::connect_with;
 use super::connection;
 use super::directory::CHANNEL;
 use super::directory::Names;
+use super::fault;
 use super::settings::Login;
 
 /// How often the connection is asked for a sign of life, and how long that may take: together less than the
@@ -147,7 +148,7 @@ impl Subscriber {
         command.arg("GET").arg(self.names.revisions());
         let answer = connection.send_packed_command(&command).await?;
         match answer.extract_error() {
-            Err(error) if connection::is_of_slot(&error) => Err(error),
+            Err(error) if fault::is_of_slot(&error) => Err(error),
             answer => {
                 let count = answer.and_then(|count| Ok(Option::<u64>::from_redis_value(count)?));
                 Ok(count.ok().flatten().unwrap_or(0))

@@ -1,0 +1,115 @@
+//! Sends groups of requests over a connection, and tells them what the server answered.
+
+use std::slice;
+
+use ::redis::Pipeline;
+use ::redis::RedisError;
+use ::redis::Value;
+use ::redis::aio::MultiplexedConnection;
+
+use super::connection::Link;
+use super::fault;
+use super::group::Group;
+use super::script::Dialect;
+use crate::store::StoreError;
+
+/// Tells the server the code, in the best way that it takes.
+pub async fn tell_code(connection: &mut MultiplexedConnection) -> Result<Dialect, RedisError> {
+    let answer = connection.send_packed_command(&Dialect::Library.load()).await;
+    match answer.and_then(Value::extract_error) {
+        Ok(_) => Ok(Dialect::Library),
+        Err(error) if fault::is_known_already(&error) => Ok(Dialect::Library),
+        Err(error) if fault::has_no_functions(&error) => {
+            let load = Dialect::Script.load();
+            connection.send_packed_command(&load).await?.extract_error()?;
+            Ok(Dialect::Script)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends groups of requests, one after the other.
+pub struct Sender<'c> {
+    pub link: &'c Link,
+    pub connection: MultiplexedConnection,
+    pub dialect: Dialect,
+}
+
+impl Sender<'_> {
+    /// Sends, one after the other, as long as it is polled.
+    pub async fn run(mut self) {
+        loop {
+            let groups = self.link.queue().next().await;
+            for (group, answer) in self.send(groups).await {
+                self.settle(group, answer);
+            }
+        }
+    }
+
+    /// Has the server decide groups. One that was restarted or flushed is told the code again.
+    async fn send(&mut self, groups: Vec<Group>) -> Vec<(Group, Result<Value, RedisError>)> {
+        let mut answers = self.call(&groups).await;
+        let is_unknown =
+            |answer: &Result<Value, RedisError>| answer.as_ref().is_err_and(fault::is_unknown_code);
+        if answers.iter().any(is_unknown) {
+            match tell_code(&mut self.connection).await {
+                Ok(dialect) => self.dialect = dialect,
+                Err(error) => {
+                    return groups.into_iter().map(|group| (group, Err(error.clone()))).collect();
+                }
+            }
+            for (group, answer) in groups.iter().zip(&mut answers) {
+                if is_unknown(answer) {
+                    let again = self.call(slice::from_ref(group)).await;
+                    *answer = again.into_iter().next().unwrap_or_else(|| Ok(Value::Nil));
+                }
+            }
+        }
+        groups.into_iter().zip(answers).collect()
+    }
+
+    /// Calls the code for groups, in one write; an answer for each.
+    async fn call(&mut self, groups: &[Group]) -> Vec<Result<Value, RedisError>> {
+        if let [group] = groups
+            && !group.is_asking()
+        {
+            let answer = self.connection.send_packed_command(&self.dialect.call(group)).await;
+            return vec![answer.and_then(Value::extract_error)];
+        }
+        let mut pipeline = Pipeline::new();
+        for group in groups {
+            if group.is_asking() {
+                pipeline.cmd("ASKING");
+            }
+            pipeline.add_command(self.dialect.call(group));
+        }
+        let answers = self.connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
+        match answers {
+            Ok(values) => {
+                let mut values = values.into_iter();
+                let answer = |group: &Group| {
+                    if group.is_asking() {
+                        values.next();
+                    }
+                    values.next().unwrap_or(Value::Nil).extract_error()
+                };
+                groups.iter().map(answer).collect()
+            }
+            Err(error) => groups.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// Tells a group what the server answered, or sends it to where the server said.
+    fn settle(&self, group: Group, answer: Result<Value, RedisError>) {
+        match answer {
+            Ok(Value::BulkString(bytes)) => group.answer(Ok(&bytes)),
+            Ok(_) => {
+                let reason = "it is no string of bytes".to_owned();
+                group.answer(Err(StoreError::Garbled { reason }));
+            }
+            Err(error) if fault::is_of_slot(&error) => self.link.send_on(group, error),
+            Err(error) if fault::is_answer(&error) => group.answer(Err(StoreError::Refused(error))),
+            Err(error) => group.answer(Err(self.link.lost(error.to_string()))),
+        }
+    }
+}
