@@ -1,5 +1,5 @@
 //! Several sidecars on one store of up to three places, which they lose and find again: outages for all, partitions for one,
-//! answers that are lost though the charge was made, clocks that jump. Each run follows from its seed. Whatever happens: what was admitted is
+//! answers that are lost though the charge was made, calls that arrive again, clocks that jump. Each run follows from its seed. Whatever happens: what was admitted is
 //! counted in the store in the end, no sidecar lets more pass by itself than its share, a refusal costs nothing,
 //! and once all is well again nothing is owed.
 //!

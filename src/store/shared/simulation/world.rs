@@ -80,6 +80,8 @@ pub struct World {
     /// Limits slide, each under its key; the ledger counts everything and never resets.
     pub limits: Vec<Arc<Limit>>,
     pub ledger: Arc<Limit>,
+    /// Calls that carry a number, any of which may arrive once more.
+    sent: Mutex<Vec<Batch>>,
     pub draw: Mutex<Draw>,
     pub truth: Mutex<Truth>,
     pub over: AtomicBool,
@@ -107,6 +109,7 @@ impl World {
             loses_answers: draw.one_in(2),
             limits: limits.into(),
             ledger: Arc::new(Limit::new(1_000_000_000, Algorithm::Total)),
+            sent: Mutex::default(),
             draw: Mutex::new(draw),
             truth: Mutex::default(),
             over: AtomicBool::new(false),
@@ -150,6 +153,20 @@ impl World {
         })
     }
 
+    /// Has a call be made, and calls that carry a number again and again.
+    fn make(&self, batch: &Batch) -> Outcome {
+        let outcome = self.memory.charge_at(batch, self.now());
+        let mut sent = self.sent.lock().unwrap();
+        if batch.charges.iter().all(|charge| charge.once.is_some()) {
+            sent.push(batch.clone());
+        }
+        if !sent.is_empty() && self.draw(|draw| draw.one_in(3)) {
+            let again = self.draw(|draw| draw.below(sent.len() as u64));
+            self.memory.charge_at(&sent[usize::try_from(again).unwrap()], self.now());
+        }
+        outcome
+    }
+
     fn place(&self, key: &Key) -> u32 {
         let last = key.as_str().bytes().last().unwrap();
         u32::from(last) % self.places
@@ -191,7 +208,7 @@ impl Distant {
             sleep(Duration::from_millis(DEADLINE_MS - there_ms)).await;
             return Err(late);
         }
-        let outcome = world.memory.charge_at(batch, world.now());
+        let outcome = world.make(batch);
         let is_lost = is_lost && world.ms() < TROUBLE_MS;
         if world.loses_answers && (is_lost || !world.reaches(self.sidecar, place)) {
             if outcome.admitted {
