@@ -4,6 +4,7 @@
 //! that failed, those that `on_outage` answered, hits over the limit of any window, the longest answer, and the time
 //! from the end of the fault to the first decision of Redis.
 
+mod clock;
 mod disk;
 mod failover;
 mod local;

@@ -24,3 +24,5 @@ fuzz() {
 fuzz policy -dict=tests/fuzz/policy.dict config/policies tests/policies/bad
 fuzz request tests/fuzz/corpus/request
 fuzz reply tests/fuzz/corpus/reply
+fuzz json tests/fuzz/corpus/json
+fuzz callers -dict=tests/fuzz/policy.dict config

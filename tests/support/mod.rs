@@ -6,6 +6,7 @@ pub mod ask;
 pub mod batch;
 pub mod claims;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod engine;
 pub mod envoy;

@@ -46,11 +46,20 @@ impl Tollgate {
 
     /// Serves one policy with more flags.
     pub async fn serve_with(policy: &str, store: &Store, flags: &[&str]) -> Self {
+        Self::serve_by(command(), policy, store, flags).await
+    }
+
+    /// The same by a command that may see another environment.
+    pub async fn serve_by(
+        mut command: Command,
+        policy: &str,
+        store: &Store,
+        flags: &[&str],
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         let policies = folder.path().join("policies");
         fs::create_dir(&policies).unwrap();
         fs::write(policies.join("policy.yaml"), policy).unwrap();
-        let mut command = command();
         command
             .args(["serve", "--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"])
             .arg("--policies")

@@ -1,0 +1,18 @@
+//! Any text as a file of callers: it is taken, or every problem has a place in it and can be shown.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tollgate::policy::Source;
+use tollgate::policy::compile_callers;
+use tollgate::policy::render;
+
+fuzz_target!(|text: &str| {
+    let sources = [Source { path: "callers.yaml".to_owned(), text: text.to_owned() }];
+    if let Err(problems) = compile_callers(&sources) {
+        assert!(!problems.is_empty());
+        for problem in &problems {
+            assert!(problem.span.end <= text.len(), "{problem:?}");
+        }
+        let _ = render(&problems, &sources);
+    }
+});

@@ -1,0 +1,40 @@
+//! What decides the requests of several targets: the embedded store under a policy that has everything.
+
+use std::sync::LazyLock;
+
+use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
+use tollgate::clock::Clock;
+use tollgate::engine::AnyStore;
+use tollgate::engine::Engine;
+use tollgate::engine::EngineSettings;
+use tollgate::engine::ModeSettings;
+use tollgate::metrics::Metrics;
+use tollgate::policy::CompileOptions;
+use tollgate::policy::Source;
+use tollgate::policy::compile;
+use tollgate::store::memory::Memory;
+
+/// Each algorithm, mode and way to match.
+const POLICY: &str = include_str!("../policy.yaml");
+
+/// Counters kept, so that hours of fuzzing don't fill the memory.
+const KEYS_MAX: usize = 1_000;
+
+pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    Builder::new_current_thread().build().expect("a runtime without IO needs nothing")
+});
+
+pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
+    let source = Source { path: "policy.yaml".to_owned(), text: POLICY.to_owned() };
+    let policies = compile(&[source], CompileOptions::default()).expect("the policy is right");
+    let engine = Engine::new(EngineSettings {
+        store: AnyStore::Memory(Memory::new(KEYS_MAX)),
+        directory: tollgate::store::Directory::None,
+        clock: Clock::system(),
+        modes: ModeSettings::default(),
+        metrics: Metrics::default().into(),
+    });
+    engine.replace(policies);
+    engine
+});
