@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
@@ -64,6 +65,8 @@ pub struct Fallback {
     /// Debts that may have been paid: nobody said so.
     unsure: Mutex<Vec<Debt>>,
     numbers: Numbers,
+    /// Whether there may be anything of all this: every request asks.
+    may_owe: AtomicBool,
     sidecars: Sidecars,
     paid: AtomicU64,
 }
@@ -129,6 +132,7 @@ impl Fallback {
             credits_max: keys_max,
             unsure: Mutex::default(),
             numbers: Numbers::default(),
+            may_owe: AtomicBool::new(false),
             sidecars: match sidecars {
                 Some(sidecars) => Sidecars::Set(sidecars.max(1)),
                 None => Sidecars::Heard(Mutex::new(heard)),
@@ -186,6 +190,9 @@ impl Fallback {
         if outcome.admitted {
             credits.into_iter().for_each(|(key, credit)| self.credit(key, credit));
         }
+        if batch.charges.iter().any(|charge| charge.on_outage == OnOutage::Local) {
+            self.may_owe.store(true, Ordering::SeqCst);
+        }
         for (own, decision) in own.iter().zip(&mut outcome.decisions) {
             *decision = match own.charge.on_outage {
                 OnOutage::Local => self.told(own, *decision, now),
@@ -200,9 +207,22 @@ impl Fallback {
         outcome
     }
 
-    /// Whether anything is owed to the store, or it has to take something back.
+    /// Whether anything is owed to the store, or it has to take something back. Once all is paid, that is known after
+    /// [`Fallback::look`].
     pub fn owes(&self) -> bool {
-        self.counts.keys() != 0 || !lock(&self.credits).is_empty() || !lock(&self.unsure).is_empty()
+        self.may_owe.load(Ordering::SeqCst)
+    }
+
+    /// Looks whether anything is still owed.
+    pub fn look(&self) {
+        // What is owed from now on says so after it was written down, and what was written before is seen here.
+        self.may_owe.store(false, Ordering::SeqCst);
+        let owes = self.counts.keys() != 0
+            || !lock(&self.credits).is_empty()
+            || !lock(&self.unsure).is_empty();
+        if owes {
+            self.may_owe.store(true, Ordering::SeqCst);
+        }
     }
 
     /// Hits that the store took, late.
@@ -253,6 +273,7 @@ impl Fallback {
     /// Owes the store again what it has not said that it took.
     pub fn owe_again(&self, debt: Debt) {
         lock(&self.unsure).push(debt);
+        self.may_owe.store(true, Ordering::SeqCst);
     }
 
     /// A batch that brings the store what is owed to it, or has it take something back.
@@ -424,6 +445,7 @@ mod tests {
             for debt in fallback.take_debts(at(ms)) {
                 assert!(store.charge_at(&debt.batch, at(ms)).admitted, "a debt always fits");
             }
+            fallback.look();
         }
     }
 
@@ -508,6 +530,7 @@ mod tests {
                     fallback.owe_again(debt);
                 }
             }
+            fallback.look();
         }
         assert_eq!(used(&store, &limit, 6), 50 + 7 - 20);
     }

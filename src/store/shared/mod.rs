@@ -182,7 +182,9 @@ impl<S: SharedStore> Shared<S> {
         }
         match self.near.charge_after(batch, now, arrival.waited()).await {
             Ok(outcome) => {
-                self.fallback.learn(batch, &outcome, self.time(now));
+                if batch.charges.iter().any(|charge| charge.on_outage == OnOutage::Local) {
+                    self.fallback.learn(batch, &outcome, self.time(now));
+                }
                 Asked { outcome, error: None }
             }
             Err(error) => {
@@ -224,6 +226,7 @@ impl<S: SharedStore> Shared<S> {
         while debts.len() != 0 {
             join_all(debts.by_ref().take(DEBTS_AT_ONCE).map(|debt| self.pay(debt, now))).await;
         }
+        self.fallback.look();
         self.paying.store(false, Ordering::Release);
     }
 
