@@ -230,7 +230,7 @@ impl Process {
     fn load_tls(&mut self) -> anyhow::Result<PortsTls> {
         let stage = self.stage.subscribe();
         let mut load = |port, files: &TlsFiles, protocol| {
-            let loaded = Tls::load(port, files, protocol)?;
+            let loaded = Tls::load(port, files, protocol, &self.metrics)?;
             anyhow::Ok(loaded.map(|(tls, renewal)| {
                 spawn(&mut self.helpers, renewal.run(reached(stage.clone(), Stage::Closed)));
                 tls

@@ -5,6 +5,7 @@
 //! the operator wrote; the series of a limit go when the limit does.
 
 mod callers;
+mod certificates;
 mod latency;
 mod near;
 mod process;
@@ -29,6 +30,7 @@ use process::Process;
 use reload::ReloadLabel;
 
 pub use callers::CallerMetrics;
+pub use certificates::CertificateMetrics;
 pub use latency::Latency;
 pub use near::NearMetrics;
 pub use prometheus_client::metrics::counter::Counter;
@@ -70,6 +72,8 @@ pub struct Metrics {
     pub shared: SharedMetrics,
     /// Of gRPC requests that are not answered at once, and of those that are shed.
     pub shed: ShedMetrics,
+    /// Of the certificates of the ports.
+    pub certificates: CertificateMetrics,
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -174,6 +178,7 @@ impl Metrics {
             near: NearMetrics::default(),
             shared: SharedMetrics::default(),
             shed: ShedMetrics::default(),
+            certificates: CertificateMetrics::default(),
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
@@ -292,6 +297,7 @@ impl Metrics {
         self.near.register(registry);
         self.shared.register(registry);
         self.shed.register(registry);
+        self.certificates.register(registry);
         root
     }
 
@@ -405,6 +411,7 @@ mod tests {
         metrics.store_error("late");
         metrics.reload(Reload::Unchanged);
         metrics.policy_loaded("abc", 1_700_000_000);
+        metrics.certificates.in_force("grpc", 1_800_000_000);
         let version = env!("CARGO_PKG_VERSION");
 
         check(
@@ -424,6 +431,8 @@ mod tests {
         check(&metrics, "tollgate_near_leased_total 0");
         check(&metrics, "tollgate_lease_hits_returned_total 0");
         check(&metrics, "tollgate_leases 0");
+        check(&metrics, r#"tollgate_certificate_expiry_timestamp_seconds{port="grpc"} 1800000000"#);
+        check(&metrics, r#"tollgate_certificate_rejections_total{port="grpc"} 0"#);
         check(&metrics, r#"tollgate_shed_requests_total{reason="slow"} 0"#);
         check(&metrics, "tollgate_held_requests_bytes 0");
         check(&metrics, r#"tollgate_reloads_total{result="unchanged"} 1"#);
