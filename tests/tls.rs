@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use crate::support::PATIENCE;
 use crate::support::client;
 use crate::support::client::Grpc;
+use crate::support::client::Http;
 use crate::support::client::request;
 use crate::support::eventually;
 use crate::support::gateway::Counts;
@@ -46,6 +47,12 @@ impl Served {
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
         Self { tollgate, authority, folder }
+    }
+
+    /// What is counted, of a Tollgate whose HTTP is plain.
+    async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.tollgate.http_address);
+        String::from_utf8(Http::new().get(&url, &[]).await.body.to_vec()).unwrap()
     }
 
     /// The certificate that whoever connects to gRPC's port is shown.
@@ -167,6 +174,12 @@ async fn a_new_certificate_is_shown_to_new_connections_and_a_bad_one_to_none() {
     let told = "the certificate can't be renewed";
     eventually(told, async || served.tollgate.output().contains(told).then_some(())).await;
     assert_eq!(served.shown().await, next.der());
+    let metrics = served.metrics().await;
+    // What is made without an end has that of the format.
+    let until = r#"tollgate_certificate_expiry_timestamp_seconds{port="grpc"} 67090118400"#;
+    assert!(metrics.contains(until), "{metrics}");
+    assert!(metrics.contains(r#"tollgate_certificate_rejections_total{port="grpc"} 1"#));
+    assert!(!metrics.contains(r#"port="http""#), "it has none");
 
     let last = served.authority.sign();
     mount(served.folder.path(), "..2026_4", |version| last.write(version));

@@ -230,7 +230,7 @@ impl Process {
     fn load_tls(&mut self) -> anyhow::Result<PortsTls> {
         let stage = self.stage.subscribe();
         let mut load = |port, files: &TlsFiles, protocol| {
-            let loaded = Tls::load(port, files, protocol)?;
+            let loaded = Tls::load(port, files, protocol, &self.metrics)?;
             anyhow::Ok(loaded.map(|(tls, renewal)| {
                 spawn(&mut self.helpers, renewal.run(reached(stage.clone(), Stage::Closed)));
                 tls
@@ -245,7 +245,8 @@ impl Process {
     fn listen_grpc(&mut self, ports: GrpcPorts) {
         let stage = self.stage.subscribe();
         let (readiness, traces) = (self.readiness.clone(), self.traces.clone());
-        let services = grpc::services(self.engine.clone(), readiness, traces);
+        let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
+        let services = grpc::services(engine, readiness, metrics, traces);
         ports.serve(services, &mut self.servers, || reached(stage.clone(), Stage::Closing));
     }
 

@@ -18,6 +18,9 @@ use crate::policy::Source;
 /// The largest file; about 100,000 rules of a policy.
 const FILE_LEN_MAX: u64 = 16 * 1024 * 1024;
 
+/// Bytes of all files of one set: what is made of them takes several times as much while it is read.
+const TOTAL_LEN_MAX: u64 = 64 * 1024 * 1024;
+
 /// Files in one set: in a policy set, one is a domain.
 const FILES_MAX: usize = 10_000;
 
@@ -58,6 +61,8 @@ pub enum SourceFilesError {
     NoFile { path: PathBuf },
     #[error("{} is larger than {FILE_LEN_MAX} bytes", path.display())]
     TooLarge { path: PathBuf },
+    #[error("{} and the files before it are larger than {TOTAL_LEN_MAX} bytes together", path.display())]
+    TooMuch { path: PathBuf },
     #[error("there are more than {FILES_MAX} files or {DIRECTORIES_MAX} directories of them")]
     TooMany,
     #[error("there is no file (*.yaml, *.yml) in {roots}")]
@@ -157,6 +162,7 @@ impl Places {
 struct Walk {
     sources: Vec<Source>,
     places: Places,
+    total_len: u64,
 }
 
 impl Walk {
@@ -206,6 +212,10 @@ impl Walk {
         let len = read.map_err(|source| unreadable(path, source))?;
         if u64::try_from(len).is_ok_and(|len| FILE_LEN_MAX < len) {
             return Err(SourceFilesError::TooLarge { path: path.to_owned() });
+        }
+        self.total_len += u64::try_from(len).unwrap_or(u64::MAX);
+        if TOTAL_LEN_MAX < self.total_len {
+            return Err(SourceFilesError::TooMuch { path: path.to_owned() });
         }
         self.sources.push(Source { path: path.display().to_string(), text });
         Ok(())
@@ -337,6 +347,16 @@ mod tests {
         assert!(error(files.path()).contains("p.yaml: stream did not contain valid UTF-8"));
         fs::File::create(&path).unwrap().set_len(FILE_LEN_MAX + 1).unwrap();
         assert!(error(files.path()).contains("p.yaml is larger than 16777216 bytes"));
+        for name in ["1.yaml", "2.yaml", "3.yaml", "4.yaml", "5.yaml"] {
+            let file = fs::File::create(files.path().join(name)).unwrap();
+            file.set_len(FILE_LEN_MAX - 1_000_000).unwrap();
+        }
+        let told = error(files.path());
+        let expected = "5.yaml and the files before it are larger than 67108864 bytes together";
+        assert!(told.ends_with(expected), "{told}");
+        for name in ["1.yaml", "2.yaml", "3.yaml", "4.yaml", "5.yaml"] {
+            fs::remove_file(files.path().join(name)).unwrap();
+        }
         fs::remove_file(&path).unwrap();
         let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
         assert!(error(files.path()).contains("p.yaml is no file"));

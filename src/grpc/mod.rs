@@ -4,11 +4,13 @@
 //! on one listener, and may run on several at once: a TCP port and a Unix socket. The services are tonic's, the
 //! connections hyper's.
 
+mod arriving;
 mod connection;
 mod health;
 mod reflection;
 mod request;
 mod response;
+mod room;
 mod schema;
 mod serve;
 mod service;
@@ -16,13 +18,19 @@ mod streams;
 mod timeout;
 
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
+use http::HeaderMap;
 use http::Request;
 use http::Response;
+use hyper::body::Body as _;
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
@@ -31,8 +39,13 @@ use tonic_health::pb::health_server::HealthServer;
 
 use crate::engine::Engine;
 use crate::engine::Readiness;
+use crate::metrics::Metrics;
+use crate::metrics::Shed;
 use crate::observe::traces::Traces;
 
+use arriving::Arriving;
+use room::Place;
+use room::Room;
 use service::Service;
 
 pub use serve::serve;
@@ -45,6 +58,9 @@ pub const MESSAGE_LEN_MAX: usize = 256 * 1024;
 /// holds it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// Bytes of a header beside its name and its value.
+const HEADER_COST: usize = 100;
+
 /// How the paths of the rate limit service's methods begin.
 const RATE_LIMIT_PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
 
@@ -53,6 +69,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// The services.
 #[derive(Clone)]
 pub struct Services {
+    room: Room,
     rate_limit: RateLimitServiceServer<Service>,
     others: Routes,
 }
@@ -61,6 +78,7 @@ pub struct Services {
 pub fn services(
     engine: Arc<Engine>,
     readiness: Readiness,
+    metrics: Arc<Metrics>,
     traces: Option<Arc<Traces>>,
 ) -> Services {
     let rate_limit = RateLimitServiceServer::new(Service::new(engine, traces))
@@ -71,23 +89,69 @@ pub fn services(
         .add_service(reflection::v1())
         .add_service(reflection::v1alpha())
         .prepare();
-    Services { rate_limit, others }
+    Services { room: Room::new(metrics), rate_limit, others }
 }
 
 impl Services {
-    /// Answers a call of any service.
-    async fn answer(&self, call: Request<Incoming>) -> Response<Body> {
-        let limit = timeout::client_timeout(call.headers());
-        let limit = limit.map_or(REQUEST_TIMEOUT, |limit| limit.min(REQUEST_TIMEOUT));
+    /// Answers a call of any service, which was read at that time.
+    async fn answer(&self, call: Request<Incoming>, read_at: Instant) -> Response<Body> {
+        let place = Place::here();
+        // Until then it may turn out that it was taken back.
+        poll_fn(|_| if place.is_new() { Poll::Pending } else { Poll::Ready(()) }).await;
+        let limit = match timeout::client_timeout(call.headers()) {
+            Some(limit) => limit.saturating_sub(read_at.elapsed()).min(REQUEST_TIMEOUT),
+            None => REQUEST_TIMEOUT,
+        };
+        place.grow(headers_len(call.headers()));
+        if limit.is_zero() {
+            place.room().shed(Shed::Late);
+            let reading = place.unless_sent_away(read_out(call.into_body(), &place));
+            timeout::within(REQUEST_TIMEOUT, reading, || place.lingers()).await;
+            place.is_answered();
+            return late().into_http();
+        }
+        let answer = timeout::within(limit, self.call(call, &place), || place.lingers()).await;
+        place.is_answered();
+        answer.unwrap_or_else(|| late().into_http())
+    }
+
+    /// Has a service answer, unless the call is sent away.
+    async fn call(&self, call: Request<Incoming>, place: &Arc<Place>) -> Response<Body> {
         // Nearly all calls are of one service: the router is for the others.
-        let answer = if call.uri().path().starts_with(RATE_LIMIT_PATH) {
-            timeout::within(limit, self.rate_limit.clone().call(call)).await.transpose()
+        let is_rate_limit = call.uri().path().starts_with(RATE_LIMIT_PATH);
+        let answer = if is_rate_limit {
+            let call = call.map(|body| Arriving::new(body, place.clone()));
+            place.unless_sent_away(self.rate_limit.clone().call(call)).await.transpose()
         } else {
-            timeout::within(limit, self.others.clone().call(call)).await.transpose()
+            place.is_endless();
+            place.unless_sent_away(self.others.clone().call(call)).await.transpose()
         };
         let Ok(answer) = answer;
-        answer.unwrap_or_else(|| Status::cancelled("Timeout expired").into_http())
+        answer.unwrap_or_else(|| room::no_room().into_http())
     }
+}
+
+/// Reads a message that nobody wants any more. What comes of it after the answer would be held against its
+/// client, and in the end against the whole connection.
+async fn read_out(body: Incoming, place: &Arc<Place>) {
+    let mut body = Arriving::new(body, place.clone());
+    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+}
+
+/// Bytes that headers take, at least.
+fn headers_len(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| HEADER_COST + name.as_str().len() + value.len()).sum()
+}
+
+fn late() -> Status {
+    Status::deadline_exceeded("it took longer than the request may take")
+}
+
+/// The services on an engine that lets one request an hour pass.
+#[cfg(test)]
+fn testing_services(readiness: Readiness) -> Services {
+    let engine = crate::engine::testing::one_an_hour();
+    services(Arc::new(engine), readiness, Arc::default(), None)
 }
 
 #[cfg(test)]
@@ -146,7 +210,7 @@ mod tests {
 
     async fn run() -> Running {
         let readiness = Readiness::default();
-        let services = services(Arc::new(testing::one_an_hour()), readiness.clone(), None);
+        let services = testing_services(readiness.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -176,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_and_a_socket_are_served_at_once() {
-        let services = services(Arc::new(testing::one_an_hour()), Readiness::default(), None);
+        let services = testing_services(Readiness::default());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tollgate.sock");
         let socket = UnixListenerStream::new(UnixListener::bind(&path).unwrap());

@@ -24,6 +24,7 @@ use super::Services;
 use super::connection::Arrival;
 use super::connection::counted;
 use super::streams::Streams;
+use crate::clock::monotonic_now;
 
 /// Connections at once on one listener, those that are still shaking hands included; Envoy opens one for each of its
 /// workers.
@@ -149,10 +150,10 @@ async fn serve_connection<O, IO>(
         },
         () = &mut ending => return,
     };
-    let streams = Streams::default();
+    let streams = Streams::new(&services.room);
     let service = service_fn(|request: http::Request<Incoming>| {
-        let services = services.clone();
-        async move { Ok::<_, Infallible>(services.answer(request).await) }
+        let (services, read_at) = (services.clone(), monotonic_now());
+        async move { Ok::<_, Infallible>(services.answer(request, read_at).await) }
     });
     let connection = builder(streams.clone()).serve_connection(TokioIo::new(io), service);
     let mut answering = streams.of(Box::pin(connection));
@@ -188,27 +189,39 @@ mod tests {
     use std::future::pending;
     use std::future::ready;
 
+    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
+    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+    use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
     use h2::client::SendRequest;
+    use prost::Message;
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
     use tokio::io::DuplexStream;
     use tokio::io::duplex;
     use tokio::time::Instant;
     use tokio::time::sleep;
+    use tonic::Code;
 
     use super::*;
     use crate::engine::Readiness;
-    use crate::engine::testing;
-    use crate::grpc::services;
+    use crate::grpc::testing_services;
 
     /// What a client may write before anybody reads.
     const PIPE_LEN: usize = 1024 * 1024;
 
     const AGE_MAX: Duration = Duration::from_secs(5);
 
+    const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
     /// The clients' ends of connections that are served.
     fn connections<const N: usize>(age_max: Option<Duration>) -> [DuplexStream; N] {
-        let services = services(Arc::new(testing::one_an_hour()), Readiness::default(), None);
+        connections_of(testing_services(Readiness::default()), age_max)
+    }
+
+    fn connections_of<const N: usize>(
+        services: Services,
+        age_max: Option<Duration>,
+    ) -> [DuplexStream; N] {
         let (clients, servers): (Vec<_>, Vec<_>) = (0..N).map(|_| duplex(PIPE_LEN)).unzip();
         let servers = servers.into_iter().map(|server| Ok::<_, Infallible>(ready(Ok(server))));
         let incoming =
@@ -293,14 +306,127 @@ mod tests {
         [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
     }
 
+    /// What begins a connection.
+    fn preface() -> Vec<u8> {
+        [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[])].concat()
+    }
+
+    /// The message that asks for the one hit that alice has.
+    fn message() -> Vec<u8> {
+        let entry = Entry { key: "user".to_owned(), value: "alice".to_owned() };
+        let descriptor = RateLimitDescriptor { entries: vec![entry], ..Default::default() };
+        let domain = "edges".to_owned();
+        let message = RateLimitRequest { domain, descriptors: vec![descriptor], hits_addend: 0 };
+        let message = message.encode_to_vec();
+        let len = u32::try_from(message.len()).unwrap().to_be_bytes();
+        [&[0], len.as_slice(), &message].concat()
+    }
+
+    /// The status that a body is answered with, and which code of the answer, if there is one.
+    async fn ask(
+        client: &mut SendRequest<bytes::Bytes>,
+        timeout: &str,
+        body: &[u8],
+        end: bool,
+    ) -> (Code, Option<u8>) {
+        let request = http::Request::post(format!("http://x{PATH}"));
+        let request = request.header("content-type", "application/grpc");
+        let request = request.header("grpc-timeout", timeout).body(()).unwrap();
+        let (answer, mut stream) = client.send_request(request, false).unwrap();
+        stream.send_data(bytes::Bytes::copy_from_slice(body), end).unwrap();
+        let (head, mut answer) = answer.await.unwrap().into_parts();
+        let code = |headers: &http::HeaderMap| {
+            Some(Code::from_bytes(headers.get("grpc-status")?.as_bytes()))
+        };
+        if let Some(code) = code(&head.headers) {
+            return (code, None);
+        }
+        // After the prefix, and the tag of its first field.
+        let verdict = answer.data().await.unwrap().unwrap()[6];
+        (code(&answer.trailers().await.unwrap().unwrap()).unwrap(), Some(verdict))
+    }
+
+    const OK: (Code, Option<u8>) = (Code::Ok, Some(1));
+
+    #[tokio::test]
+    async fn requests_that_are_taken_back_before_their_turn_spend_nothing() {
+        let [mut raw, other] = connections(None);
+        let mut bytes = preface();
+        let path_len = u8::try_from(PATH.len()).unwrap();
+        // POST, http, the path, the content type and the end of the headers.
+        let head =
+            [&[0x83, 0x86, 0x04, path_len], PATH.as_bytes(), b"\x0f\x10\x10application/grpc"];
+        for stream in (0..100).map(|index| 2 * index + 1) {
+            bytes.extend(frame(1, 4, stream, &head.concat()));
+            bytes.extend(frame(0, 1, stream, &message()));
+            bytes.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+        }
+        bytes.extend(frame(6, 0, 0, b"are you?"));
+        raw.write_all(&bytes).await.unwrap();
+        // All has been read when that is answered.
+        let mut answer = Vec::new();
+        while !answer.windows(8).any(|bytes| bytes == b"are you?") {
+            raw.read_buf(&mut answer).await.unwrap();
+        }
+        let (mut client, connection) = h2::client::handshake(other).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(ask(&mut client, "1S", &message(), true).await, OK);
+        assert_eq!(ask(&mut client, "1S", &message(), true).await, (Code::Ok, Some(2)));
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_time_is_up_spends_nothing() {
+        let [client] = connections(None);
+        let (mut client, connection) = h2::client::handshake(client).await.unwrap();
+        tokio::spawn(connection);
+        let late = (Code::DeadlineExceeded, None);
+        assert_eq!(ask(&mut client, "1n", &message(), true).await, late);
+        assert_eq!(ask(&mut client, "20m", &message()[..9], false).await, late);
+        assert_eq!(ask(&mut client, "1S", &message(), true).await, OK);
+    }
+
+    #[tokio::test]
+    async fn a_request_has_one_message() {
+        let [client] = connections(None);
+        let (mut client, connection) = h2::client::handshake(client).await.unwrap();
+        tokio::spawn(connection);
+        let more = [message(), message()].concat();
+        let refused = (Code::InvalidArgument, None);
+        assert_eq!(ask(&mut client, "1S", &more, true).await, refused);
+        assert_eq!(ask(&mut client, "1S", &message(), true).await, OK);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_stays_takes_room_until_it_is_gone() {
+        let services = testing_services(Readiness::default());
+        let metrics = services.room.metrics();
+        let [client] = connections_of(services, None);
+        let (mut client, connection) = h2::client::handshake(client).await.unwrap();
+        tokio::spawn(connection);
+        assert_eq!(ask(&mut client, "1S", &message(), true).await, OK);
+        assert_eq!(metrics.shed.held.get(), 0, "it did not stay");
+        let mut announced = vec![0; 9];
+        announced[2] = 3;
+        let (late, held) = tokio::join!(ask(&mut client, "100m", &announced, false), async {
+            while metrics.shed.held.get() == 0 {
+                tokio::task::yield_now().await;
+            }
+            metrics.shed.held.get()
+        });
+        assert_eq!(late.0, Code::DeadlineExceeded);
+        assert!(3 * 65_536 < held && held < 4 * 65_536, "{held}");
+        while 0 < metrics.shed.held.get() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Whether a connection goes on whose client takes back `count` requests before anybody has looked at them; another
     /// one does in any case.
     async fn check_taken_back(count: u32, goes_on: bool) {
         const GO_AWAY: u8 = 7;
         const PING: u8 = 6;
         let [mut client, other] = connections(None);
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        bytes.extend(frame(4, 0, 0, &[]));
+        let mut bytes = preface();
         for stream in (0..count).map(|index| 2 * index + 1) {
             // POST, http and / of HPACK's table, and the end of the headers.
             bytes.extend(frame(1, 4, stream, &[0x83, 0x86, 0x84]));

@@ -11,6 +11,9 @@ use tokio::time::timeout;
 /// In which gRPC's clients say how long they wait.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
+/// After so long it isn't a store that a call waits for: its deadline is a tenth of it, unless it was set.
+const LINGERING: Duration = Duration::from_millis(100);
+
 /// Digits of the number in it.
 const DIGITS_MAX: usize = 8;
 
@@ -31,13 +34,26 @@ pub fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// What a future answers within a time; None if it doesn't. One that answers at once needs no timer.
-pub async fn within<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+/// What a future answers within a time; None if it doesn't. One that answers at once needs no timer. One that takes longer than
+/// [`LINGERING`] is told of.
+pub async fn within<T>(
+    limit: Duration,
+    future: impl Future<Output = T>,
+    lingers: impl FnOnce(),
+) -> Option<T> {
     let mut future = pin!(future);
-    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
-        Poll::Ready(answer) => Some(answer),
-        Poll::Pending => timeout(limit, future).await.ok(),
+    if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        return Some(answer);
     }
+    if let Ok(answer) = timeout(limit.min(LINGERING), &mut future).await {
+        return Some(answer);
+    }
+    let left = limit.saturating_sub(LINGERING);
+    if left.is_zero() {
+        return None;
+    }
+    lingers();
+    timeout(left, future).await.ok()
 }
 
 #[cfg(test)]
@@ -67,10 +83,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_takes_longer_than_its_time() {
-        let limit = Duration::from_secs(1);
-        assert_eq!(within(limit, async { 1 }).await, Some(1));
-        let sleep = |ms| tokio::time::sleep(Duration::from_millis(ms));
-        assert_eq!(within(limit, sleep(999)).await, Some(()));
-        assert_eq!(within(limit, sleep(1_001)).await, None);
+        let check = async |limit_ms, takes_ms, answers: bool, lingers: bool| {
+            let limit = Duration::from_millis(limit_ms);
+            let sleep = tokio::time::sleep(Duration::from_millis(takes_ms));
+            let mut lingered = false;
+            let answer = within(limit, sleep, || lingered = true).await;
+            assert_eq!((answer.is_some(), lingered), (answers, lingers), "{limit_ms} {takes_ms}");
+        };
+        assert_eq!(within(Duration::ZERO, async { 1 }, || ()).await, Some(1));
+        check(1_000, 99, true, false).await;
+        check(1_000, 999, true, true).await;
+        check(1_000, 1_001, false, true).await;
+        check(50, 51, false, false).await;
+        check(100, 101, false, false).await;
     }
 }

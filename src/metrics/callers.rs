@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 
 use super::Level;
 use super::Reload;
-use super::ReloadLabel;
+use super::reload::ReloadLabel;
 
 /// What is counted of the directory of callers.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl CallerMetrics {
 
     /// Counts a reload.
     pub fn reload(&self, result: Reload) {
-        self.reloads.get_or_create(&ReloadLabel { result: result.as_str() }).inc();
+        self.reloads.get_or_create(&ReloadLabel::from(result)).inc();
         if result == Reload::Error {
             self.rejected.set(1);
         }
@@ -41,7 +41,7 @@ impl CallerMetrics {
 
     pub(super) fn register(&self, registry: &mut Registry) {
         for result in [Reload::Ok, Reload::Error, Reload::Unchanged] {
-            self.reloads.get_or_create_owned(&ReloadLabel { result: result.as_str() });
+            self.reloads.get_or_create_owned(&ReloadLabel::from(result));
         }
         registry.register("callers", "Callers whose record is in memory", self.known.clone());
         registry.register(

@@ -5,11 +5,14 @@
 //! the operator wrote; the series of a limit go when the limit does.
 
 mod callers;
+mod certificates;
 mod latency;
 mod near;
 mod process;
+mod reload;
 mod shared;
 mod sharing;
+mod shed;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -24,14 +27,19 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use process::Process;
+use reload::ReloadLabel;
 
 pub use callers::CallerMetrics;
+pub use certificates::CertificateMetrics;
 pub use latency::Latency;
 pub use near::NearMetrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
+pub use reload::Reload;
 pub use shared::SharedMetrics;
 pub use sharing::SharingMetrics;
+pub use shed::Shed;
+pub use shed::ShedMetrics;
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -62,6 +70,10 @@ pub struct Metrics {
     pub near: NearMetrics,
     /// Of a store that several sidecars share.
     pub shared: SharedMetrics,
+    /// Of gRPC requests that are not answered at once, and of those that are shed.
+    pub shed: ShedMetrics,
+    /// Of the certificates of the ports.
+    pub certificates: CertificateMetrics,
     decisions: Family<DecisionLabels, Counter>,
     near_limit: Family<LimitLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
@@ -106,17 +118,6 @@ pub struct DomainMetrics {
     pub over_limit: Counter,
 }
 
-/// How a reload ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reload {
-    /// A new policy is in force.
-    Ok,
-    /// The files can't be used; the old policy stays.
-    Error,
-    /// The files say what they said before.
-    Unchanged,
-}
-
 const ADMITTED: &str = "admitted";
 const REFUSED: &str = "refused";
 const SHADOW_REFUSED: &str = "shadow_refused";
@@ -152,23 +153,8 @@ struct KindLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabel {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PolicyLabel {
     hash: String,
-}
-
-impl Reload {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Error => "error",
-            Self::Unchanged => "unchanged",
-        }
-    }
 }
 
 impl Default for Metrics {
@@ -191,6 +177,8 @@ impl Metrics {
             callers: CallerMetrics::default(),
             near: NearMetrics::default(),
             shared: SharedMetrics::default(),
+            shed: ShedMetrics::default(),
+            certificates: CertificateMetrics::default(),
             decisions: Family::default(),
             near_limit: Family::default(),
             requests: Family::default(),
@@ -203,7 +191,7 @@ impl Metrics {
             registry: Registry::default(),
         };
         for result in [Reload::Ok, Reload::Error, Reload::Unchanged] {
-            metrics.reloads.get_or_create_owned(&ReloadLabel { result: result.as_str() });
+            metrics.reloads.get_or_create_owned(&ReloadLabel::from(result));
         }
         metrics.registry = metrics.registry();
         metrics
@@ -271,7 +259,7 @@ impl Metrics {
 
     /// Counts a reload.
     pub fn reload(&self, result: Reload) {
-        self.reloads.get_or_create(&ReloadLabel { result: result.as_str() }).inc();
+        self.reloads.get_or_create(&ReloadLabel::from(result)).inc();
     }
 
     /// A policy of this hash is in force since `at_s`, in seconds since the Unix epoch.
@@ -308,6 +296,8 @@ impl Metrics {
         self.callers.register(registry);
         self.near.register(registry);
         self.shared.register(registry);
+        self.shed.register(registry);
+        self.certificates.register(registry);
         root
     }
 
@@ -421,6 +411,7 @@ mod tests {
         metrics.store_error("late");
         metrics.reload(Reload::Unchanged);
         metrics.policy_loaded("abc", 1_700_000_000);
+        metrics.certificates.in_force("grpc", 1_800_000_000);
         let version = env!("CARGO_PKG_VERSION");
 
         check(
@@ -440,6 +431,10 @@ mod tests {
         check(&metrics, "tollgate_near_leased_total 0");
         check(&metrics, "tollgate_lease_hits_returned_total 0");
         check(&metrics, "tollgate_leases 0");
+        check(&metrics, r#"tollgate_certificate_expiry_timestamp_seconds{port="grpc"} 1800000000"#);
+        check(&metrics, r#"tollgate_certificate_rejections_total{port="grpc"} 0"#);
+        check(&metrics, r#"tollgate_shed_requests_total{reason="slow"} 0"#);
+        check(&metrics, "tollgate_held_requests_bytes 0");
         check(&metrics, r#"tollgate_reloads_total{result="unchanged"} 1"#);
         check(&metrics, r#"tollgate_policy_info{hash="abc"} 1"#);
         check(&metrics, "tollgate_policy_loaded_timestamp_seconds 1700000000");

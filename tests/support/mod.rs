@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod engine;
 pub mod envoy;
 pub mod gateway;
+pub mod http2;
 pub mod process;
 pub mod proxy;
 pub mod redis;

@@ -1,5 +1,6 @@
 //! A child process: its output is kept and shown when the test fails, and it dies with the test.
 
+use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
@@ -50,6 +51,13 @@ impl Process {
     pub async fn exit(&mut self) -> ExitStatus {
         let what = format!("the end of {}", self.name);
         eventually(&what, async || self.child.try_wait().unwrap()).await
+    }
+
+    /// The most memory that the program has had at a time, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
+        line.unwrap().trim().parse::<u64>().unwrap() * 1024
     }
 
     /// Fails when the program has ended, which whoever waits for it to do something should not wait out.

@@ -108,6 +108,11 @@ impl Tollgate {
         self.process.output()
     }
 
+    /// The most memory that it has had at a time, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        self.process.memory_peak()
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.process.terminate();

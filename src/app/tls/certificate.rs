@@ -23,6 +23,7 @@ use rustls::server::danger::ClientCertVerifier;
 use sha2::Digest;
 use sha2::Sha256;
 
+use super::expiry::expiry_s;
 use crate::settings::TlsFiles;
 
 /// The largest file: all the well-known authorities take a quarter of it.
@@ -85,6 +86,12 @@ impl Certificate {
             None => None,
         };
         Ok(Contents { cert, key, client_ca })
+    }
+
+    /// Until when it holds, in seconds since the Unix epoch; None if it doesn't say so in a way that we can read.
+    pub fn expiry_s(&self, contents: &Contents) -> Option<u64> {
+        let first = CertificateDer::pem_slice_iter(&contents.cert).next()?.ok()?;
+        expiry_s(&first)
     }
 
     /// How connections are to shake hands by it.

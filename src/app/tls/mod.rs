@@ -1,6 +1,7 @@
 //! TLS on a port: the handshake with whoever connects, by the certificate that is in force then.
 
 mod certificate;
+mod expiry;
 mod renewal;
 
 use std::io;
@@ -13,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::metrics::Metrics;
 use crate::settings::TlsFiles;
 
 use certificate::Certificate;
@@ -42,6 +44,7 @@ impl Tls {
         port: &'static str,
         files: &TlsFiles,
         protocol: &'static [u8],
+        metrics: &Arc<Metrics>,
     ) -> anyhow::Result<Option<(Arc<Self>, Renewal)>> {
         let Some(certificate) = Certificate::of(port, files, protocol) else {
             return Ok(None);
@@ -49,7 +52,8 @@ impl Tls {
         let contents = certificate.read()?;
         let config = ArcSwap::from_pointee(certificate.config(&contents)?);
         let tls = Arc::new(Self { config });
-        Ok(Some((tls.clone(), Renewal::new(certificate, &contents, tls))))
+        let renewal = Renewal::new(certificate, &contents, tls.clone(), metrics.clone());
+        Ok(Some((tls, renewal)))
     }
 
     /// A connection once its handshake is done. It may fail, which is the client's affair.
@@ -81,7 +85,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handshake_that_takes_too_long_is_given_up() {
         let folder = tempfile::tempdir().unwrap();
-        let (tls, _) = Tls::load("grpc", &testing::files(folder.path()), HTTP_2).unwrap().unwrap();
+        let files = testing::files(folder.path());
+        let (tls, _) = Tls::load("grpc", &files, HTTP_2, &Arc::default()).unwrap().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, _) = listener.accept().await.unwrap();

@@ -17,6 +17,7 @@ use tokio::time::interval;
 use super::Tls;
 use super::certificate::Certificate;
 use super::certificate::Contents;
+use crate::metrics::Metrics;
 
 /// How often to look.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -26,6 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 pub struct Renewal {
     certificate: Certificate,
     tls: Arc<Tls>,
+    metrics: Arc<Metrics>,
     /// What the last look found.
     found: Found,
     /// What was put in force or refused last.
@@ -37,9 +39,16 @@ type Found = Result<[u8; 32], String>;
 
 impl Renewal {
     /// Renews `certificate`, of which `contents` are in force.
-    pub fn new(certificate: Certificate, contents: &Contents, tls: Arc<Tls>) -> Self {
+    pub fn new(
+        certificate: Certificate,
+        contents: &Contents,
+        tls: Arc<Tls>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let found = Ok(contents.fingerprint());
-        Self { certificate, tls, settled: found.clone(), found }
+        let renewal = Self { certificate, tls, metrics, settled: found.clone(), found };
+        renewal.tell(contents);
+        renewal
     }
 
     /// Looks until `shutdown`.
@@ -74,16 +83,28 @@ impl Renewal {
         }
         self.settled = before;
         let port = self.certificate.port();
-        match read.and_then(|contents| self.certificate.config(&contents)) {
-            Ok(config) => {
+        let config = read.and_then(|read| Ok((self.certificate.config(&read)?, read)));
+        match config {
+            Ok((config, contents)) => {
                 self.tls.replace(config);
+                self.tell(&contents);
                 tracing::info!(port, "a new certificate is in force");
             }
-            Err(error) => tracing::error!(
-                port,
-                "the certificate can't be renewed; the one before stays in force: {error:#}"
-            ),
+            Err(error) => {
+                self.metrics.certificates.rejected(port);
+                tracing::error!(
+                    port,
+                    "the certificate can't be renewed; the one before stays in force: {error:#}"
+                );
+            }
         }
+    }
+
+    /// Takes down until when what is in force holds.
+    fn tell(&self, contents: &Contents) {
+        // A gauge of 0 shows that it can't be read, and raises an alarm.
+        let until_s = self.certificate.expiry_s(contents).unwrap_or_default();
+        self.metrics.certificates.in_force(self.certificate.port(), until_s);
     }
 }
 
@@ -101,7 +122,8 @@ mod tests {
     fn what_two_looks_find_is_in_force_unless_it_is_bad() {
         let folder = tempfile::tempdir().unwrap();
         let files = testing::files(folder.path());
-        let (tls, mut renewal) = Tls::load("grpc", &files, HTTP_2).unwrap().unwrap();
+        let (tls, mut renewal) =
+            Tls::load("grpc", &files, HTTP_2, &Arc::default()).unwrap().unwrap();
         let mut now: Arc<ServerConfig> = tls.config.load_full();
         // Looks `looks` times, and then it is another certificate or not.
         let mut check = |looks: u8, is_new: bool| {

@@ -1,0 +1,441 @@
+//! Room for requests that are not answered at once, all connections together.
+//!
+//! A request that has come whole and is decided at once takes none. One that stays takes what it may cost of memory: for
+//! itself, for its headers, and for its message as long as it says that it will be. When there is none left, the
+//! one is sent away that has owed for longest: whose message isn't whole, or whose answer isn't read. If none owes,
+//! it is the one that has lingered for longest, as those do that a policy holds; and only if there is none either, the
+//! one that came last. So many messages that are sent by halves cost those nothing that come whole.
+//!
+//! hyper runs a request as a stream that knows nothing of its place. So the place goes with the stream's
+//! task-local state, where who answers it finds it.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
+use tonic::Status;
+
+use crate::metrics::Metrics;
+use crate::metrics::Shed;
+
+/// Bytes for all of them: some 8,000 requests of Envoy that wait, or 250 of the largest.
+const HELD_MAX: u64 = 64 * 1024 * 1024;
+
+/// How far above those who were sent away and have not gone yet may take it before a large message that isn't whole goes
+/// itself, which frees its memory at once; and before any that isn't whole does. So large ones can't keep small ones out.
+const HELD_BY_LARGE_MAX: u64 = HELD_MAX / 4 * 5;
+const HELD_BY_ANY_MAX: u64 = HELD_MAX / 2 * 3;
+
+/// A request that costs more is large: ten times as much as one of Envoy.
+const LARGE: u64 = 96 * 1024;
+
+/// Bytes of a request without its message: the stream, its task and the buffer into which it is read.
+const REQUEST_COST: u64 = 8 * 1024;
+
+/// Bytes of a call that may go on without an end, such as a watch of health or reflection: what may come of
+/// it unread is a stream's window.
+const ENDLESS_COST: u64 = 64 * 1024;
+
+tokio::task_local! {
+    static PLACE: Arc<Place>;
+}
+
+/// What requests hold that are not answered at once. A copy is the same room.
+#[derive(Clone, Debug)]
+pub struct Room {
+    metrics: Arc<Metrics>,
+    /// What is held by those who were sent away.
+    leaving: Arc<AtomicU64>,
+    /// Who may be sent away, the first of them first.
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last_number: u64,
+    places: BTreeMap<Ticket, Arc<Place>>,
+}
+
+/// Who is sent away before whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Ticket {
+    why: Why,
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    Owes,
+    Lingers,
+}
+
+/// The place of one request. Its connection's task alone moves it on; others may only send it away.
+#[derive(Debug)]
+pub struct Place {
+    room: Arc<Room>,
+    cost: AtomicU64,
+    phase: AtomicU8,
+    is_taken: AtomicBool,
+    waiter: Mutex<Waiter>,
+    waker: AtomicWaker,
+}
+
+/// What is known of a request that stays.
+#[derive(Debug, Default)]
+struct Waiter {
+    ticket: Option<Ticket>,
+    /// What it held when it was sent away.
+    sent_away: Option<u64>,
+}
+
+/// Nobody has begun with it.
+const NEW: u8 = 0;
+/// Its message isn't whole yet.
+const ARRIVING: u8 = 1;
+/// It is up to us.
+const WHOLE: u8 = 2;
+/// Its client is to read the answer.
+const ANSWERED: u8 = 3;
+
+impl Room {
+    /// Room that nobody has taken yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, leaving: Arc::default(), waiting: Arc::default() }
+    }
+
+    /// What is counted of it.
+    #[cfg(test)]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
+    }
+
+    /// Counts a request that nobody decided.
+    pub fn shed(&self, why: Shed) {
+        self.metrics.shed.shed(why);
+    }
+
+    /// Sends requests away until the others have room; false if there is nobody left to send.
+    fn make_room(&self) -> bool {
+        let held = &self.metrics.shed.held;
+        while HELD_MAX < held.get().saturating_sub(self.leaving.load(Relaxed)) {
+            let first = lock(&self.waiting).places.pop_first();
+            let Some((ticket, place)) = first else { return false };
+            place.send_away(match ticket.why {
+                Why::Owes => Shed::Slow,
+                Why::Lingers => Shed::Crowded,
+            });
+        }
+        true
+    }
+}
+
+impl Place {
+    /// The place of a new request.
+    pub fn new(room: Arc<Room>) -> Arc<Self> {
+        Arc::new(Self {
+            room,
+            cost: AtomicU64::new(REQUEST_COST),
+            phase: AtomicU8::new(NEW),
+            is_taken: AtomicBool::new(false),
+            waiter: Mutex::default(),
+            waker: AtomicWaker::new(),
+        })
+    }
+
+    /// That of the stream that asks.
+    pub fn here() -> Arc<Self> {
+        PLACE.with(Arc::clone)
+    }
+
+    /// The stream of the request, which finds its place [`Place::here`].
+    pub fn around<F: Future>(self: Arc<Self>, stream: F) -> impl Future<Output = F::Output> {
+        PLACE.scope(self, stream)
+    }
+
+    /// The room that it is in.
+    pub fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// Nobody has begun with the request.
+    pub fn is_new(&self) -> bool {
+        self.phase.load(Relaxed) == NEW
+    }
+
+    /// Its turn has come.
+    pub fn begins(&self) {
+        self.phase.store(ARRIVING, Relaxed);
+    }
+
+    /// The request has turned out to cost so many bytes more.
+    pub fn grow(self: &Arc<Self>, len: usize) {
+        let len = u64::try_from(len).unwrap_or(u64::MAX);
+        self.cost.fetch_add(len, Relaxed);
+        if self.is_taken.load(Relaxed) {
+            self.take(len);
+        }
+    }
+
+    /// The call may go on without an end.
+    pub fn is_endless(&self) {
+        self.cost.fetch_add(ENDLESS_COST, Relaxed);
+    }
+
+    /// All of the message has come.
+    pub fn is_whole(&self) {
+        self.phase.store(WHOLE, Relaxed);
+    }
+
+    /// The answer is there.
+    pub fn is_answered(&self) {
+        self.phase.store(ANSWERED, Relaxed);
+    }
+
+    /// The request is not done yet, and its stream is woken when it has to go. True: its answer isn't read, and
+    /// there is nothing more to say.
+    pub fn stays(self: &Arc<Self>, waker: &Waker) -> bool {
+        self.waker.register(waker);
+        let phase = self.phase.load(Relaxed);
+        let owes = phase != WHOLE;
+        let mut waiter = lock(&self.waiter);
+        if waiter.sent_away.is_some() {
+            return phase == ANSWERED;
+        }
+        match waiter.ticket {
+            Some(ticket) if ticket.why == Why::Owes && !owes => self.put_back(&mut waiter),
+            Some(ticket) if ticket.why == Why::Lingers && owes => {
+                self.put_back(&mut waiter);
+                self.draw(&mut waiter, Why::Owes);
+            }
+            None if owes => self.draw(&mut waiter, Why::Owes),
+            Some(_) | None => {}
+        }
+        drop(waiter);
+        if !self.is_taken.swap(true, Relaxed) {
+            self.take(self.cost.load(Relaxed));
+        }
+        false
+    }
+
+    /// The request has waited for longer than a store takes.
+    pub fn lingers(self: &Arc<Self>) {
+        let mut waiter = lock(&self.waiter);
+        if waiter.ticket.is_none() && waiter.sent_away.is_none() {
+            self.draw(&mut waiter, Why::Lingers);
+        }
+    }
+
+    /// Whether it has to go.
+    pub fn is_sent_away(&self) -> bool {
+        // Nobody sends away who has taken nothing.
+        self.is_taken.load(Relaxed) && lock(&self.waiter).sent_away.is_some()
+    }
+
+    /// What a future answers; None if the request has to go before that. The stream is woken then.
+    pub async fn unless_sent_away<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match self.is_sent_away() {
+            true => Poll::Ready(None),
+            false => future.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Gives back what it holds.
+    pub fn leave(&self) {
+        if !self.is_taken.swap(false, Relaxed) {
+            return;
+        }
+        let mut waiter = lock(&self.waiter);
+        self.put_back(&mut waiter);
+        let left = waiter.sent_away.unwrap_or_default();
+        self.room.metrics.shed.held.dec_by(self.cost.load(Relaxed));
+        self.room.leaving.fetch_sub(left, Relaxed);
+    }
+
+    fn take(self: &Arc<Self>, len: u64) {
+        let before = self.room.metrics.shed.held.inc_by(len);
+        if before + len <= HELD_MAX {
+            return;
+        }
+        let has_room = self.room.make_room();
+        let cost = self.cost.load(Relaxed);
+        let held_max = if LARGE < cost { HELD_BY_LARGE_MAX } else { HELD_BY_ANY_MAX };
+        let owes = self.phase.load(Relaxed) != WHOLE;
+        if !has_room {
+            self.send_away(Shed::Crowded);
+        } else if owes && held_max < self.room.metrics.shed.held.get() {
+            self.send_away(Shed::Slow);
+        }
+    }
+
+    fn send_away(&self, why: Shed) {
+        let mut waiter = lock(&self.waiter);
+        // It may have gone by itself meanwhile.
+        if !self.is_taken.load(Relaxed) || waiter.sent_away.is_some() {
+            return;
+        }
+        self.put_back(&mut waiter);
+        let held = self.cost.load(Relaxed);
+        waiter.sent_away = Some(held);
+        self.room.leaving.fetch_add(held, Relaxed);
+        drop(waiter);
+        self.room.shed(why);
+        self.waker.wake();
+    }
+
+    /// Draws a ticket, the last of its kind.
+    fn draw(self: &Arc<Self>, waiter: &mut Waiter, why: Why) {
+        let mut waiting = lock(&self.room.waiting);
+        waiting.last_number += 1;
+        let ticket = Ticket { why, number: waiting.last_number };
+        waiting.places.insert(ticket, self.clone());
+        waiter.ticket = Some(ticket);
+    }
+
+    fn put_back(&self, waiter: &mut Waiter) {
+        if let Some(ticket) = waiter.ticket.take() {
+            lock(&self.room.waiting).places.remove(&ticket);
+        }
+    }
+}
+
+/// What is answered to a request that is sent away.
+pub fn no_room() -> Status {
+    Status::resource_exhausted("there is no room for more requests that wait")
+}
+
+/// Locks what is whole wherever a panic struck: nothing here panics between two steps. Of a place and its room the
+/// place comes first.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUARTER: usize = 16 * 1024 * 1024;
+
+    fn room() -> Arc<Room> {
+        Arc::new(Room::new(Arc::new(Metrics::new())))
+    }
+
+    /// A request that stays, of a quarter of the room and a little.
+    fn large(room: &Arc<Room>, set: impl Fn(&Arc<Place>)) -> Arc<Place> {
+        let place = Place::new(room.clone());
+        place.begins();
+        place.grow(QUARTER);
+        set(&place);
+        assert!(!place.stays(Waker::noop()));
+        place
+    }
+
+    fn arriving(_: &Arc<Place>) {}
+
+    fn whole(place: &Arc<Place>) {
+        place.is_whole();
+    }
+
+    #[track_caller]
+    fn check(places: &[&Arc<Place>], sent_away: &[bool]) {
+        let told: Vec<bool> = places.iter().map(|place| place.is_sent_away()).collect();
+        assert_eq!(told, sent_away);
+    }
+
+    #[test]
+    fn who_has_owed_for_longest_makes_room() {
+        let room = room();
+        let first = large(&room, whole);
+        let second = large(&room, arriving);
+        let third = large(&room, |place| place.is_answered());
+        let fourth = large(&room, whole);
+        let all = [&first, &second, &third, &fourth];
+        check(&all, &[false, true, false, false]);
+        assert!(!second.stays(Waker::noop()), "it has not been told");
+        second.leave();
+        let fifth = large(&room, whole);
+        check(&all, &[false, false, true, false]);
+        assert!(third.stays(Waker::noop()), "nobody would hear it");
+        third.leave();
+        let _more = large(&room, whole);
+        check(&[&first, &fourth, &fifth], &[false; 3]);
+    }
+
+    #[test]
+    fn who_has_lingered_makes_room_if_none_owes() {
+        let room = room();
+        let places: Vec<_> = (0..3).map(|_| large(&room, whole)).collect();
+        places[1].lingers();
+        places[2].lingers();
+        let last = large(&room, whole);
+        check(&[&places[0], &places[1], &places[2], &last], &[false, true, false, false]);
+    }
+
+    #[test]
+    fn the_last_goes_if_there_is_nobody_else() {
+        let room = room();
+        let places: Vec<_> = (0..3).map(|_| large(&room, whole)).collect();
+        let last = large(&room, whole);
+        check(&[&places[0], &places[1], &places[2], &last], &[false, false, false, true]);
+        last.leave();
+        check(&[&large(&room, whole)], &[true]);
+    }
+
+    #[test]
+    fn those_who_are_slow_to_leave_hold_up_new_ones() {
+        let room = room();
+        let places: Vec<_> = (0..5).map(|_| large(&room, arriving)).collect();
+        let all: Vec<&Arc<Place>> = places.iter().collect();
+        check(&all, &[true, true, false, false, true]);
+    }
+
+    #[test]
+    fn large_messages_that_are_slow_to_leave_do_not_keep_small_ones_out() {
+        let room = room();
+        let _large: Vec<_> = (0..5).map(|_| large(&room, arriving)).collect();
+        let small = Place::new(room);
+        small.begins();
+        assert!(!small.stays(Waker::noop()));
+        check(&[&small], &[false]);
+    }
+
+    #[test]
+    fn who_leaves_gives_all_back_and_is_not_remembered() {
+        let room = room();
+        for set in [arriving, whole] {
+            let place = large(&room, set);
+            place.grow(7);
+            place.lingers();
+            place.leave();
+            place.leave();
+        }
+        large(&room, arriving).leave();
+        let places: Vec<_> = (0..9).map(|_| large(&room, arriving)).collect();
+        places.iter().for_each(|place| place.leave());
+        assert_eq!(room.metrics.shed.held.get(), 0);
+        assert_eq!(room.leaving.load(Relaxed), 0);
+        assert!(lock(&room.waiting).places.is_empty());
+    }
+
+    #[test]
+    fn who_does_not_stay_takes_nothing() {
+        let room = room();
+        let place = Place::new(room.clone());
+        place.grow(QUARTER);
+        place.is_whole();
+        place.leave();
+        assert_eq!(room.metrics.shed.held.get(), 0);
+    }
+}

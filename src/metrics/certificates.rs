@@ -1,0 +1,47 @@
+//! What is counted of the certificates of the ports.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::Level;
+
+/// What is counted of the certificates of the ports. A port without TLS has none.
+#[derive(Debug, Default)]
+pub struct CertificateMetrics {
+    expiry: Family<PortLabel, Level>,
+    rejected: Family<PortLabel, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PortLabel {
+    port: &'static str,
+}
+
+impl CertificateMetrics {
+    /// The certificate in force on a port holds until `at_s`, in seconds since the Unix epoch.
+    pub fn in_force(&self, port: &'static str, at_s: u64) {
+        self.expiry.get_or_create(&PortLabel { port }).set(at_s);
+        // So that it is there before anything goes wrong.
+        self.rejected.get_or_create_owned(&PortLabel { port });
+    }
+
+    /// New files of a port can't be used, and the old ones stay in force.
+    pub fn rejected(&self, port: &'static str) {
+        self.rejected.get_or_create(&PortLabel { port }).inc();
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "Until when the certificate in force on a port holds",
+            self.expiry.clone(),
+        );
+        registry.register(
+            "certificate_rejections",
+            "New certificates that can't be used, so that an older one stays in force",
+            self.rejected.clone(),
+        );
+    }
+}
