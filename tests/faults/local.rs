@@ -18,6 +18,7 @@ descriptors:
 - { key: slot, limits: [4/total] }";
 
 const HOUR_MS: f64 = 3_600_000.0;
+const SLOT_MS: f64 = 60_000.0;
 
 const ALICE: &[&str] = &["user=alice"];
 const SLOT: &[&str] = &["slot=x"];
@@ -110,5 +111,6 @@ async fn a_debt_is_paid_though_the_limit_is_full() {
     let refused = other_asker.ask(ALICE, 1).await;
     assert!(!refused.passed);
     let wait_ms = refused.metadata["limits"][0]["wait_ms"].as_f64().unwrap();
-    assert!(HOUR_MS <= wait_ms, "{refused:?}");
+    // A slot may have ended meanwhile.
+    assert!(HOUR_MS - SLOT_MS <= wait_ms, "{refused:?}");
 }

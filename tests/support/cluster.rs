@@ -175,6 +175,13 @@ impl Sidecar {
     }
 }
 
+impl Sidecar {
+    /// Does what a process does a few times a second.
+    pub async fn tend(&self, now: Now) {
+        self.shared.tend(now).await;
+    }
+}
+
 impl Drop for Sidecar {
     fn drop(&mut self) {
         self.task.abort();

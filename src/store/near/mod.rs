@@ -34,7 +34,6 @@ use moment::Moment;
 use moment::Watch;
 use pool::Call;
 use pool::ENDED_MAX;
-use refusals::Mark;
 use refusals::Refusals;
 
 /// Charges of one batch that gives leases back.
@@ -74,13 +73,6 @@ pub struct Near<S> {
     refusals: Refusals,
     leases: Leases,
     returned: AtomicU64,
-}
-
-/// When a batch was sent, and what came back by then.
-#[derive(Clone, Copy, Debug)]
-pub struct Question {
-    mark: Mark,
-    sent: Moment,
 }
 
 /// What was done here since the start.
@@ -130,19 +122,9 @@ impl<S> Near<S> {
         leased.or_else(|| self.refusals.find(batch, moment))
     }
 
-    /// To be asked for before a batch is decided by several stores, for [`Near::keep`].
-    pub fn question(&self, now: Now) -> Question {
-        Question { mark: self.refusals.mark(), sent: self.moment(now) }
-    }
-
-    /// Keeps the refusal of a batch that was decided by several stores, as long as it holds.
-    pub fn keep(&self, batch: &Batch, outcome: &Outcome, (question, now): (Question, Now)) {
-        let call = self.call(question.sent, now, outcome);
-        self.refusals.keep(batch, outcome, (question.mark, call));
-    }
-
-    fn call(&self, sent: Moment, now: Now, outcome: &Outcome) -> Call {
-        Call { sent, received: self.moment(now), at: outcome.at, lead_ms: lead_ms(now) }
+    /// The refusal of a batch, if one is known that still holds.
+    pub fn refusal(&self, batch: &Batch, now: Now) -> Option<Outcome> {
+        self.refusals.find(batch, self.watch.moment(now))
     }
 
     fn moment(&self, now: Now) -> Moment {
@@ -203,7 +185,8 @@ impl<S: SharedStore> Near<S> {
 
     /// Asks the store, for hits ahead too if that pays, and learns what it answers.
     async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Result<Outcome, StoreError> {
-        let Question { mark, sent } = self.question(now);
+        let mark = self.refusals.mark();
+        let sent = self.moment(now);
         self.refusals.give_back(batch);
         let wants = Leases::may_serve(batch).then(|| self.leases.ask(batch, sent));
         let asking = wants.flatten().map(|wants| {
@@ -216,7 +199,8 @@ impl<S: SharedStore> Near<S> {
         let outcome = self.store.charge_after(batch, now, waited).await;
         self.refusals.give_back(batch);
         let mut outcome = outcome?;
-        let call = self.call(sent, now, &outcome);
+        let (received, lead_ms) = (self.moment(now), lead_ms(now));
+        let call = Call { sent, received, at: outcome.at, lead_ms };
         self.leases.learn(batch, &mut outcome, call);
         if outcome.admitted {
             self.refusals.pass(batch, call.received);

@@ -123,11 +123,16 @@ impl<S: SharedStore> Shared<S> {
 
     /// Has each place of the store decide its part.
     async fn ask_parts(&self, batch: &Batch, mut parts: Vec<Part>, arrival: Arrival) -> Asked {
-        let question = self.near.question(arrival.now);
+        parts.iter_mut().for_each(|part| {
+            part.refusal = self.near.refusal(&part.batch, arrival.now);
+        });
+        if parts.iter().any(|part| part.refusal.is_some()) {
+            parts.iter_mut().filter(|part| part.refusal.is_none()).for_each(Part::look);
+        }
         parts.sort_by_key(|part| !part.is_first());
         let first = parts.partition_point(Part::is_first);
         let (first, others) = parts.split_at_mut(first);
-        let ask = |part: &Part| self.ask_part(part.batch.clone(), arrival);
+        let ask = |part: &Part| self.ask_part(part.refusal.clone(), part.batch.clone(), arrival);
         let mut asked = join_all(first.iter().map(ask)).await;
         let level = |gauge: usize| {
             let mut told = first.iter().zip(&asked);
@@ -139,23 +144,19 @@ impl<S: SharedStore> Shared<S> {
         let error = asked.iter_mut().find_map(|asked| asked.error.take());
         let outcomes: Vec<Outcome> = asked.into_iter().map(|asked| asked.outcome).collect();
         let outcome = join(batch, &parts, &outcomes);
-        let all = || parts.iter().zip(&outcomes);
         if outcome.admitted {
             let back = parts.iter().map(|part| part.comes_back(batch));
             let back = back.filter(|back| !back.charges.is_empty());
-            join_all(back.map(|back| self.ask_part(back, arrival))).await;
+            join_all(back.map(|back| self.ask_part(None, back, arrival))).await;
         } else {
             let give_back = |(part, outcome)| self.give_back(part, outcome, arrival);
-            join_all(all().map(give_back)).await;
-            if error.is_none() && !outcome.fallback {
-                self.near.keep(batch, &outcome, (question, arrival.now));
-            }
+            join_all(parts.iter().zip(&outcomes).map(give_back)).await;
         }
         Asked { outcome, error }
     }
 
-    async fn ask_part(&self, batch: Batch, arrival: Arrival) -> Asked {
-        match self.answer(&batch, arrival.now) {
+    async fn ask_part(&self, known: Option<Outcome>, batch: Batch, arrival: Arrival) -> Asked {
+        match known.or_else(|| self.answer(&batch, arrival.now)) {
             Some(outcome) => Asked { outcome, error: None },
             None => self.ask_one(&batch, arrival).await,
         }

@@ -5,17 +5,23 @@
 //! part refuses for a reason that others may outweigh, quotas refuse nothing there; and hits come back only when
 //! the whole request is known to pass, because somebody else might spend them meanwhile.
 //!
+//! Where one part is known to be refused, the others are looked at and charge nothing.
+//!
 //! A charge that a gauge of another place presses is decided after it, by the level that it had then.
 
 use std::mem;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::returns::Back;
+use crate::limit::Algorithm;
 use crate::limit::Fit;
 use crate::limit::Hits;
+use crate::limit::Limit;
 use crate::policy::Key;
 use crate::policy::Mode;
+use crate::policy::OnOutage;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::FEW;
@@ -24,6 +30,9 @@ use crate::store::Mark;
 use crate::store::Outcome;
 use crate::store::Pressed;
 use crate::store::Tally;
+
+/// Tells the limit of nothing from others under the same key, of which there are fewer.
+const LOOKING: usize = usize::MAX;
 
 /// What of a request is decided in one place.
 #[derive(Debug, Default)]
@@ -37,6 +46,8 @@ pub struct Part {
     follows: Vec<(usize, Pressed)>,
     /// Whether charges elsewhere follow a gauge that is here.
     leads: bool,
+    /// Its refusal, if one is known that holds.
+    pub refusal: Option<Outcome>,
 }
 
 /// The parts of a request; None if there is but one.
@@ -96,6 +107,15 @@ impl Part {
     /// Whether it is to be decided before others.
     pub fn is_first(&self) -> bool {
         self.leads || self.follows.is_empty()
+    }
+
+    /// Has it be looked at and not charged: another part is refused for certain.
+    pub fn look(&mut self) {
+        let nothing = Limit::new(0, Algorithm::Total).numbered(LOOKING);
+        let group = self.batch.charges.last().map_or(0, |last| last.group + 1);
+        let on_outage = OnOutage::Deny;
+        let refuses = Charge::plain(0, Arc::new(nothing), Hits::Spend(1));
+        self.batch.charges.push(Charge { group, on_outage, ..refuses });
     }
 
     /// The gauges elsewhere that its charges follow.
