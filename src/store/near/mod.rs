@@ -224,7 +224,7 @@ impl<S: SharedStore> Near<S> {
     /// Gives hits back, each once: whether a call that failed was made is not known, and hits that stay
     /// counted only wait until their slot leaves the window.
     async fn give_leases_back(&self, returns: &[Return], now: Now) {
-        for batch in batches(returns) {
+        for batch in batches(returns, |key| self.store.place(key)) {
             if self.give_back(&batch, Arrival::whole(now)).await.is_ok() {
                 let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
                 self.returned.fetch_add(hits, Ordering::Relaxed);
@@ -250,14 +250,15 @@ fn lead_ms(now: Now) -> u64 {
     }
 }
 
-/// Batches that give hits back, in each of which a counter stands once.
-fn batches(returns: &[Return]) -> Vec<Batch> {
+/// Batches that give hits back, each in one place, in each of which a counter stands once.
+fn batches(returns: &[Return], place: impl Fn(&Key) -> u32) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     for Return { key, limit, left } in returns {
         let fits = |batch: &Batch| {
             let mut charges = batch.charges.iter();
             let tag = |charge: &Charge| charge.limit.tag() == limit.tag();
             batch.charges.len() < RETURNS_MAX
+                && batch.keys.first().is_none_or(|first| place(first) == place(key))
                 && !charges.any(|known| tag(known) && batch.keys[known.key_index] == *key)
         };
         // Those of one counter stand side by side, so few batches have to be looked at.
