@@ -41,9 +41,6 @@ struct Prefix {
 impl<B: Body<Data = Bytes>> Arriving<B> {
     /// The body of a request in that place.
     pub fn new(body: B, place: Arc<Place>) -> Self {
-        if body.is_end_stream() {
-            place.is_whole();
-        }
         Self { body, place, prefix: Prefix::default(), missing_len: None }
     }
 
@@ -107,9 +104,6 @@ where
         };
         if let Some(Err(error)) = frame.data_ref().map(|bytes| self.count(bytes)) {
             return Poll::Ready(Some(Err(error.into())));
-        }
-        if self.body.is_end_stream() {
-            self.place.is_whole();
         }
         Poll::Ready(Some(Ok(frame)))
     }

@@ -17,6 +17,7 @@ mod service;
 mod streams;
 mod timeout;
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -33,6 +34,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codegen::BoxFuture;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -58,11 +60,18 @@ pub const MESSAGE_LEN_MAX: usize = 256 * 1024;
 /// holds it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// A call is late when so many times as long as it has waited for its turn is all the time that its client gives: what
+/// is left of that is for deciding it, and for the way back. Without it, those that are answered when there are too many
+/// would be just those whose clients have given up.
+const LATE_FACTOR: u32 = 2;
+
 /// Bytes of a header beside its name and its value.
 const HEADER_COST: usize = 100;
 
 /// How the paths of the rate limit service's methods begin.
 const RATE_LIMIT_PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
+
+type Answer = BoxFuture<Response<Body>, Infallible>;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -94,48 +103,52 @@ pub fn services(
 
 impl Services {
     /// Answers a call of any service, which was read at that time.
+    ///
+    /// What runs for each call is kept small: hyper moves it more than once, and the service's own future is in a box.
     async fn answer(&self, call: Request<Incoming>, read_at: Instant) -> Response<Body> {
         let place = Place::here();
+        place.grow(headers_len(call.headers()));
         // Until then it may turn out that it was taken back.
         poll_fn(|_| if place.is_new() { Poll::Pending } else { Poll::Ready(()) }).await;
-        let limit = match timeout::client_timeout(call.headers()) {
-            Some(limit) => limit.saturating_sub(read_at.elapsed()).min(REQUEST_TIMEOUT),
-            None => REQUEST_TIMEOUT,
-        };
-        place.grow(headers_len(call.headers()));
-        if limit.is_zero() {
+        let waited = read_at.elapsed();
+        let timeout = timeout::client_timeout(call.headers()).unwrap_or(REQUEST_TIMEOUT);
+        let is_late = timeout <= waited * LATE_FACTOR;
+        let (limit, answer) = if is_late {
             place.room().shed(Shed::Late);
-            let reading = place.unless_sent_away(read_out(call.into_body(), &place));
-            timeout::within(REQUEST_TIMEOUT, reading, || place.lingers()).await;
-            place.is_answered();
-            return late().into_http();
-        }
-        let answer = timeout::within(limit, self.call(call, &place), || place.lingers()).await;
+            (REQUEST_TIMEOUT, late_answer(call.into_body(), &place))
+        } else {
+            (timeout.min(REQUEST_TIMEOUT).saturating_sub(waited), self.call(call, &place))
+        };
+        let answer = place.unless_sent_away(answer);
+        let answer = timeout::within(limit, answer, || place.lingers()).await;
         place.is_answered();
-        answer.unwrap_or_else(|| late().into_http())
+        match answer {
+            Some(Some(Ok(answer))) => answer,
+            Some(None) => room::no_room().into_http(),
+            None => late().into_http(),
+        }
     }
 
-    /// Has a service answer, unless the call is sent away.
-    async fn call(&self, call: Request<Incoming>, place: &Arc<Place>) -> Response<Body> {
+    /// What a service answers.
+    fn call(&self, call: Request<Incoming>, place: &Arc<Place>) -> Answer {
         // Nearly all calls are of one service: the router is for the others.
-        let is_rate_limit = call.uri().path().starts_with(RATE_LIMIT_PATH);
-        let answer = if is_rate_limit {
-            let call = call.map(|body| Arriving::new(body, place.clone()));
-            place.unless_sent_away(self.rate_limit.clone().call(call)).await.transpose()
+        if call.uri().path().starts_with(RATE_LIMIT_PATH) {
+            self.rate_limit.clone().call(call.map(|body| Arriving::new(body, place.clone())))
         } else {
             place.is_endless();
-            place.unless_sent_away(self.others.clone().call(call)).await.transpose()
-        };
-        let Ok(answer) = answer;
-        answer.unwrap_or_else(|| room::no_room().into_http())
+            Box::pin(self.others.clone().call(call))
+        }
     }
 }
 
-/// Reads a message that nobody wants any more. What comes of it after the answer would be held against its
-/// client, and in the end against the whole connection.
-async fn read_out(body: Incoming, place: &Arc<Place>) {
+/// What is answered to a call that nobody waits for any more, once its message is read. What came of that after the
+/// answer would be held against its client, and in the end against the whole connection.
+fn late_answer(body: Incoming, place: &Arc<Place>) -> Answer {
     let mut body = Arriving::new(body, place.clone());
-    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+    Box::pin(async move {
+        while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
+        Ok(late().into_http())
+    })
 }
 
 /// Bytes that headers take, at least.

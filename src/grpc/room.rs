@@ -3,15 +3,15 @@
 //! A request that has come whole and is decided at once takes none. One that stays takes what it may cost of memory: for
 //! itself, for its headers, and for its message as long as it says that it will be. When there is none left, the
 //! one is sent away that has owed for longest: whose message isn't whole, or whose answer isn't read. If none owes,
-//! it is the one that has lingered for longest, as those do that a policy holds; and only if there is none either, the
-//! one that came last. So many messages that are sent by halves cost those nothing that come whole.
+//! it is the one that has lingered for longest, as those do that a policy holds and those that wait for their turn; and
+//! only if there is none either, the one that came last. So many messages that are sent by halves cost those nothing
+//! that come whole.
 //!
 //! hyper runs a request as a stream that knows nothing of its place. So the place goes with the stream's
 //! task-local state, where who answers it finds it.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -23,6 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::task::Waker;
 
+use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 use tonic::Status;
 
@@ -207,19 +208,23 @@ impl Place {
     pub fn stays(self: &Arc<Self>, waker: &Waker) -> bool {
         self.waker.register(waker);
         let phase = self.phase.load(Relaxed);
-        let owes = phase != WHOLE;
+        let why = match phase {
+            NEW => Some(Why::Lingers),
+            WHOLE => None,
+            _ => Some(Why::Owes),
+        };
         let mut waiter = lock(&self.waiter);
         if waiter.sent_away.is_some() {
             return phase == ANSWERED;
         }
-        match waiter.ticket {
-            Some(ticket) if ticket.why == Why::Owes && !owes => self.put_back(&mut waiter),
-            Some(ticket) if ticket.why == Why::Lingers && owes => {
+        match (waiter.ticket.map(|ticket| ticket.why), why) {
+            (Some(Why::Owes), None) => self.put_back(&mut waiter),
+            (Some(Why::Lingers), Some(Why::Owes)) => {
                 self.put_back(&mut waiter);
                 self.draw(&mut waiter, Why::Owes);
             }
-            None if owes => self.draw(&mut waiter, Why::Owes),
-            Some(_) | None => {}
+            (None, Some(why)) => self.draw(&mut waiter, why),
+            _ => {}
         }
         drop(waiter);
         if !self.is_taken.swap(true, Relaxed) {
@@ -243,13 +248,14 @@ impl Place {
     }
 
     /// What a future answers; None if the request has to go before that. The stream is woken then.
-    pub async fn unless_sent_away<T>(&self, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
-        poll_fn(|cx| match self.is_sent_away() {
+    pub fn unless_sent_away<T>(
+        &self,
+        mut future: impl Future<Output = T> + Unpin,
+    ) -> impl Future<Output = Option<T>> + Unpin {
+        poll_fn(move |cx| match self.is_sent_away() {
             true => Poll::Ready(None),
-            false => future.as_mut().poll(cx).map(Some),
+            false => future.poll_unpin(cx).map(Some),
         })
-        .await
     }
 
     /// Gives back what it holds.
@@ -272,11 +278,11 @@ impl Place {
         let has_room = self.room.make_room();
         let cost = self.cost.load(Relaxed);
         let held_max = if LARGE < cost { HELD_BY_LARGE_MAX } else { HELD_BY_ANY_MAX };
-        let owes = self.phase.load(Relaxed) != WHOLE;
+        let phase = self.phase.load(Relaxed);
         if !has_room {
             self.send_away(Shed::Crowded);
-        } else if owes && held_max < self.room.metrics.shed.held.get() {
-            self.send_away(Shed::Slow);
+        } else if phase != WHOLE && held_max < self.room.metrics.shed.held.get() {
+            self.send_away(if phase == NEW { Shed::Crowded } else { Shed::Slow });
         }
     }
 
@@ -381,6 +387,21 @@ mod tests {
         places[2].lingers();
         let last = large(&room, whole);
         check(&[&places[0], &places[1], &places[2], &last], &[false, true, false, false]);
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_makes_room_after_those_who_owe() {
+        let room = room();
+        let first = Place::new(room.clone());
+        first.grow(QUARTER);
+        assert!(!first.stays(Waker::noop()));
+        let owes = large(&room, arriving);
+        let decided = large(&room, whole);
+        let _fourth = large(&room, whole);
+        check(&[&first, &owes, &decided], &[false, true, false]);
+        owes.leave();
+        let _fifth = large(&room, whole);
+        check(&[&first, &decided], &[true, false]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! connection's lock. So streams gather here while the connection reads what has come, those that can go on
 //! do, and their answers leave in one write.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -24,9 +25,21 @@ use super::room::Place;
 use super::room::Room;
 use crate::metrics::Shed;
 
-/// So many new streams at once show that the connection has been waiting for us, and some may have been taken back
-/// meanwhile. Less are not worth the look.
-const BACKLOG_MIN: usize = 8;
+/// How many streams a connection begins with before others have their turn.
+///
+/// So one that has a thousand costs those with few no more than some tenths of a millisecond, however many such ones
+/// there are beside it. Most are those that came last, as their clients still wait; some those that came first, which
+/// may be too late by now, but are to be told.
+struct Turn {
+    newest: usize,
+    oldest: usize,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self { newest: 32, oldest: 8 }
+    }
+}
 
 /// Where hyper leaves the streams of a connection.
 #[derive(Clone)]
@@ -45,6 +58,8 @@ struct Stream {
 pub struct Answering<C> {
     connection: C,
     streams: Streams,
+    /// Those that wait for a turn, the first that came first.
+    waiting: VecDeque<Stream>,
     open: FuturesUnordered<Stream>,
 }
 
@@ -67,7 +82,12 @@ impl Streams {
 
     /// The connection that leaves its streams here, with them. What is open when it ends is dropped.
     pub fn of<C>(self, connection: C) -> Answering<C> {
-        Answering { connection, streams: self, open: FuturesUnordered::new() }
+        Answering {
+            connection,
+            streams: self,
+            waiting: VecDeque::new(),
+            open: FuturesUnordered::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Stream>> {
@@ -116,28 +136,70 @@ impl<C> Answering<C> {
     pub fn connection(&mut self) -> &mut C {
         &mut self.connection
     }
+
+    /// Begins with as many streams as the turn has left, and with all that have to go. The others wait, and
+    /// take room.
+    fn begin(&mut self, turn: &mut Turn, cx: &mut Context<'_>) {
+        let mut begun = mem::take(&mut *self.streams.lock());
+        if turn.newest < begun.len() {
+            // They have waited for us, and some may not be wanted any more.
+            begun.retain_mut(|stream| !stream.is_taken_back(cx));
+        }
+        let newest = begun.split_off(begun.len().saturating_sub(turn.newest));
+        turn.newest -= newest.len();
+        self.open.extend(newest);
+        for stream in begun {
+            stream.place.stays(cx.waker());
+            match stream.place.is_sent_away() {
+                true => self.open.push(stream),
+                false => self.waiting.push_back(stream),
+            }
+        }
+        while 0 < turn.newest
+            && let Some(newest) = self.waiting.pop_back()
+        {
+            turn.newest -= usize::from(self.begin_with(newest, cx));
+        }
+        let is_sent_away = |oldest: &Stream| oldest.place.is_sent_away();
+        while (0 < turn.oldest || self.waiting.front().is_some_and(is_sent_away))
+            && let Some(oldest) = self.waiting.pop_front()
+        {
+            let has_begun = self.begin_with(oldest, cx);
+            turn.oldest = turn.oldest.saturating_sub(usize::from(has_begun));
+        }
+    }
+
+    /// Begins with a stream that has waited, if it is still wanted.
+    fn begin_with(&mut self, mut stream: Stream, cx: &mut Context<'_>) -> bool {
+        let is_wanted = !stream.is_taken_back(cx);
+        if is_wanted {
+            self.open.push(stream);
+        }
+        is_wanted
+    }
 }
 
 impl<C: Future + Unpin> Future for Answering<C> {
     type Output = C::Output;
 
-    /// Polls the connection and the streams that it has brought, until neither goes on.
+    /// Polls the connection and the streams that it has brought, until neither goes on or the turn is over.
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let mut turn = Turn::default();
         loop {
             let polled = self.connection.poll_unpin(cx);
             if polled.is_ready() {
                 return polled;
             }
-            let mut begun = mem::take(&mut *self.streams.lock());
-            if BACKLOG_MIN <= begun.len() {
-                begun.retain_mut(|stream| !stream.is_taken_back(cx));
-            }
-            self.open.extend(begun);
+            self.begin(&mut turn, cx);
             let mut has_answered = false;
             while let Poll::Ready(Some(())) = self.open.poll_next_unpin(cx) {
                 has_answered = true;
             }
             if !has_answered {
+                if !self.waiting.is_empty() {
+                    // The next turn, after those of others.
+                    cx.waker().wake_by_ref();
+                }
                 return polled;
             }
         }
@@ -148,6 +210,8 @@ impl<C: Future + Unpin> Future for Answering<C> {
 mod tests {
     use std::future::pending;
     use std::future::poll_fn;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
     use std::task::Waker;
 
     use tokio::sync::oneshot;
@@ -185,6 +249,86 @@ mod tests {
             Poll::Pending
         });
         assert_eq!(poll(&mut streams.of(connection)), Poll::Ready(3));
+    }
+
+    /// Streams that note their numbers in their turn. They don't wait for it if they are `taken_back`.
+    fn begin_many(streams: &Streams, count: usize) -> (Arc<Mutex<Vec<usize>>>, Arc<AtomicUsize>) {
+        let noted = Arc::<Mutex<Vec<usize>>>::default();
+        let taken_back = Arc::<AtomicUsize>::default();
+        for number in 0..count {
+            let (noted, taken_back) = (noted.clone(), taken_back.clone());
+            streams.execute(async move {
+                let place = Place::here();
+                let is_kept = || taken_back.load(Relaxed) <= number;
+                poll_fn(|_| match place.is_new() && is_kept() {
+                    true => Poll::Pending,
+                    false => Poll::Ready(()),
+                })
+                .await;
+                if is_kept() {
+                    noted.lock().unwrap().push(number);
+                }
+            });
+        }
+        (noted, taken_back)
+    }
+
+    #[tokio::test]
+    async fn who_came_last_has_the_first_turn_and_who_waits_takes_room() {
+        const COUNT: usize = 100;
+        let room = Room::new(Arc::default());
+        let streams = Streams::new(&room);
+        let mut answering = streams.clone().of(pending::<()>());
+        let (noted, _) = begin_many(&streams, COUNT);
+        let Turn { newest, oldest } = Turn::default();
+        let last = COUNT - newest;
+        let mut check = |expected: &mut dyn Iterator<Item = usize>, is_held| {
+            noted.lock().unwrap().clear();
+            assert!(poll(&mut answering).is_pending());
+            assert_eq!(*noted.lock().unwrap(), expected.collect::<Vec<_>>());
+            assert_eq!(0 < room.metrics().shed.held.get(), is_held);
+        };
+        check(&mut (last..COUNT).chain(0..oldest), true);
+        check(&mut (last - newest..last).rev().chain(oldest..2 * oldest), true);
+        check(&mut (2 * oldest..last - newest).rev(), false);
+        check(&mut (0..0), false);
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_back_while_it_waits_costs_no_turn() {
+        const COUNT: usize = 400;
+        let room = Room::new(Arc::default());
+        let streams = Streams::new(&room);
+        let mut answering = streams.clone().of(pending::<()>());
+        let (noted, taken_back) = begin_many(&streams, COUNT);
+        let Turn { newest, oldest } = Turn::default();
+        assert!(poll(&mut answering).is_pending());
+        assert_eq!(noted.lock().unwrap().len(), newest + oldest);
+        taken_back.store(COUNT - newest - 1, Relaxed);
+        assert!(poll(&mut answering).is_pending());
+        assert_eq!(noted.lock().unwrap().last(), Some(&(COUNT - newest - 1)));
+        assert_eq!(noted.lock().unwrap().len(), newest + oldest + 1);
+        assert_eq!(room.metrics().shed.held.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_sent_away_is_told_before_its_turn() {
+        const COUNT: usize = 1_000;
+        let room = Room::new(Arc::default());
+        let streams = Streams::new(&room);
+        let mut answering = streams.clone().of(pending::<()>());
+        let (noted, _) = begin_many(&streams, COUNT);
+        let Turn { newest, oldest } = Turn::default();
+        assert!(poll(&mut answering).is_pending());
+        assert_eq!(noted.lock().unwrap().len(), newest + oldest);
+        // All of the room goes to somebody else, who owes nothing.
+        let other = Place::new(Arc::new(room));
+        other.begins();
+        other.is_whole();
+        other.grow(64 * 1024 * 1024);
+        assert!(!other.stays(Waker::noop()));
+        assert!(poll(&mut answering).is_pending());
+        assert_eq!(noted.lock().unwrap().len(), COUNT);
     }
 
     #[tokio::test]

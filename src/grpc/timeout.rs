@@ -1,10 +1,10 @@
 //! How long a call may take: as long as the client says that it waits, within a bound.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::HeaderMap;
 use tokio::time::timeout;
 
@@ -38,11 +38,10 @@ pub fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
 /// [`LINGERING`] is told of.
 pub async fn within<T>(
     limit: Duration,
-    future: impl Future<Output = T>,
+    mut future: impl Future<Output = T> + Unpin,
     lingers: impl FnOnce(),
 ) -> Option<T> {
-    let mut future = pin!(future);
-    if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+    if let Poll::Ready(answer) = poll_fn(|cx| Poll::Ready(future.poll_unpin(cx))).await {
         return Some(answer);
     }
     if let Ok(answer) = timeout(limit.min(LINGERING), &mut future).await {
@@ -58,6 +57,8 @@ pub async fn within<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use http::HeaderValue;
 
     use super::*;
@@ -85,12 +86,12 @@ mod tests {
     async fn nothing_takes_longer_than_its_time() {
         let check = async |limit_ms, takes_ms, answers: bool, lingers: bool| {
             let limit = Duration::from_millis(limit_ms);
-            let sleep = tokio::time::sleep(Duration::from_millis(takes_ms));
+            let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(takes_ms)));
             let mut lingered = false;
             let answer = within(limit, sleep, || lingered = true).await;
             assert_eq!((answer.is_some(), lingered), (answers, lingers), "{limit_ms} {takes_ms}");
         };
-        assert_eq!(within(Duration::ZERO, async { 1 }, || ()).await, Some(1));
+        assert_eq!(within(Duration::ZERO, ready(1), || ()).await, Some(1));
         check(1_000, 99, true, false).await;
         check(1_000, 999, true, true).await;
         check(1_000, 1_001, false, true).await;

@@ -6,6 +6,7 @@
 // A benchmark's product is what it prints.
 #![allow(clippy::print_stdout)]
 
+mod flood;
 mod floor;
 mod gateway;
 mod options;
@@ -48,6 +49,9 @@ async fn measure(options: &Options) -> Result<()> {
         "{rounds} rounds of {requests} decisions, {} connections with {} in flight",
         shape.connections, shape.streams
     );
+    if let Some(timeout) = options.flood {
+        return flood::measure(&servers, timeout, options).await;
+    }
     if let Some(envoy) = &options.envoy {
         for server in servers.iter().filter(|server| server.kind == Kind::Exact) {
             gateway::measure(envoy, server, options).await?;

@@ -1,6 +1,7 @@
 //! What the load run is asked to do.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use anyhow::Error;
@@ -26,6 +27,8 @@ pub struct Options {
     pub with_leases: bool,
     /// The Envoy to go through, instead of asking the servers themselves.
     pub envoy: Option<PathBuf>,
+    /// How long a client waits that asks far more than can be answered, if that is to be measured.
+    pub flood: Option<Duration>,
     pub markdown: bool,
     /// Other builds of Tollgate.
     pub builds: Vec<Build>,
@@ -71,6 +74,7 @@ impl Options {
             },
             with_leases: matches.get_flag("leases"),
             envoy: matches.get_one("envoy").cloned(),
+            flood: matches.get_one("flood").copied().map(Duration::from_millis),
             markdown: matches.get_flag("markdown"),
             builds: matches.get_many("tollgate").into_iter().flatten().cloned().collect(),
             peers: matches.get_many("peer").into_iter().flatten().cloned().collect(),
@@ -101,6 +105,10 @@ fn command() -> Command {
         list("envoy", "PATH").action(ArgAction::Set).value_parser(value_parser!(PathBuf)).help(
             "Measure what asking our servers adds to the way through this Envoy, and nothing else",
         );
+    let flood = list("flood", "MS").action(ArgAction::Set).value_parser(value_parser!(u64)).help(
+        "Measure what a client is answered that waits so many milliseconds and has far too much in flight, and nothing \
+         else",
+    );
     Command::new("load")
         .about("Drives rate-limit servers in turns and prints what a decision costs each of them")
         .arg(workload)
@@ -109,6 +117,7 @@ fn command() -> Command {
         .arg(count("connections", "2", "Connections to a server"))
         .arg(count("streams", "16", "Requests in flight on a connection"))
         .arg(flag("leases").help("Run Tollgate on Redis with `lease: auto` too"))
+        .arg(flood)
         .arg(flag("markdown").help("Print the tables as Markdown"))
         .arg(build)
         .arg(envoy)

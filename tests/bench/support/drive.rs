@@ -18,6 +18,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use h2::client::SendRequest;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Uri;
@@ -34,6 +35,14 @@ use super::message;
 
 /// The method, as it is called on the wire.
 const METHOD: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// How long a client waits.
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+/// What gRPC says. tonic's own servers say the second where ours say the third.
+const OK: &[u8] = b"0";
+const CANCELLED: &[u8] = b"1";
+const DEADLINE_EXCEEDED: &[u8] = b"4";
 
 /// Bytes that a server may send before it waits for us: it never waits.
 const WINDOW_LEN: u32 = 1 << 24;
@@ -59,6 +68,25 @@ pub struct Run {
     pub latencies: Latencies,
 }
 
+/// A request, and how long its client waits for an answer.
+#[derive(Clone, Debug)]
+pub struct Impatient {
+    pub frame: Bytes,
+    pub timeout: Duration,
+}
+
+/// How a run went in which not all could be answered.
+#[derive(Debug, Default)]
+pub struct Flood {
+    pub duration: Duration,
+    /// Of those that were answered OK.
+    pub latencies: Latencies,
+    /// Those that were answered OVER_LIMIT: the store has too much to do, and the limit says so.
+    pub refused: usize,
+    /// Those that were told that it is too late.
+    pub late: usize,
+}
+
 /// A connection, and the request but for its body.
 #[derive(Clone)]
 pub struct Client {
@@ -76,7 +104,7 @@ pub async fn run(
     requests: usize,
     questions: Rc<dyn Questions>,
 ) -> Result<Run> {
-    spread(address, shape, requests, async move |client, number| {
+    let (duration, latencies) = spread(address, shape, requests, async move |client, number| {
         let (frame, expected) = questions.question(number);
         let start = Instant::now();
         let answer = client.send(frame).await?;
@@ -85,26 +113,61 @@ pub async fn run(
         ensure!(code == Some(expected), "{code:?} instead of {expected:?} for request {number}");
         Ok(latency)
     })
-    .await
+    .await?;
+    Ok(Run { duration, latencies: Latencies::new(latencies) })
+}
+
+/// Sends the same request so often to the server. Each must be answered with a verdict, or that it is too late.
+pub async fn flood(
+    address: &str,
+    shape: Shape,
+    requests: usize,
+    Impatient { frame, timeout }: Impatient,
+) -> Result<Flood> {
+    let timeout = HeaderValue::from_str(&format!("{}m", timeout.as_millis()))?;
+    let (duration, answers) = spread(address, shape, requests, async move |client, _| {
+        client.headers.insert(GRPC_TIMEOUT, timeout.clone());
+        let start = Instant::now();
+        let (status, answer) = client.send_for_status(frame.clone()).await?;
+        let latency = start.elapsed();
+        match status.as_bytes() {
+            OK => Ok(Some((message::code(&answer).context("an answer without a code")?, latency))),
+            CANCELLED | DEADLINE_EXCEEDED => Ok(None),
+            _ => bail!("grpc-status {status:?}"),
+        }
+    })
+    .await?;
+    let mut flood = Flood { duration, ..Flood::default() };
+    let mut latencies = Vec::new();
+    for answer in answers {
+        match answer {
+            Some((Code::Ok, latency)) => latencies.push(latency),
+            Some(_) => flood.refused += 1,
+            None => flood.late += 1,
+        }
+    }
+    flood.latencies = Latencies::new(latencies);
+    Ok(flood)
 }
 
 /// Sends `requests` without a body through a gateway. Each must be passed on.
 pub async fn get(address: &str, shape: Shape, requests: usize) -> Result<Run> {
-    spread(address, shape, requests, async |client, _| {
+    let (duration, latencies) = spread(address, shape, requests, async |client, _| {
         let start = Instant::now();
         client.get().await?;
         Ok(start.elapsed())
     })
-    .await
+    .await?;
+    Ok(Run { duration, latencies: Latencies::new(latencies) })
 }
 
-/// Does `one` for each number, as many at a time as the shape says.
-async fn spread(
+/// Does `one` for each number, as many at a time as the shape says: how long that took in all, and what each gave.
+async fn spread<T: 'static>(
     address: &str,
     shape: Shape,
     requests: usize,
-    one: impl AsyncFn(&mut Client, usize) -> Result<Duration> + 'static,
-) -> Result<Run> {
+    one: impl AsyncFn(&mut Client, usize) -> Result<T> + 'static,
+) -> Result<(Duration, Vec<T>)> {
     let (next, one) = (Rc::new(Cell::new(0)), Rc::new(one));
     let mut clients = Vec::new();
     for _ in 0..shape.connections {
@@ -116,18 +179,18 @@ async fn spread(
         let (mut client, one) = (client.clone(), one.clone());
         let numbers = Take { next: next.clone(), end: requests };
         streams.spawn_local(async move {
-            let mut latencies = Vec::new();
+            let mut given = Vec::new();
             for number in numbers {
-                latencies.push(one(&mut client, number).await?);
+                given.push(one(&mut client, number).await?);
             }
-            anyhow::Ok(latencies)
+            anyhow::Ok(given)
         });
     }
-    let mut latencies = Vec::with_capacity(requests);
+    let mut given = Vec::with_capacity(requests);
     while let Some(ended) = streams.join_next().await {
-        latencies.extend(ended??);
+        given.extend(ended??);
     }
-    Ok(Run { duration: start.elapsed(), latencies: Latencies::new(latencies) })
+    Ok((start.elapsed(), given))
 }
 
 /// Runs what uses [`run`], on this thread alone.
@@ -176,14 +239,18 @@ impl Client {
 
     /// The frame that answers, if gRPC says that all is well.
     async fn send(&mut self, frame: Bytes) -> Result<Bytes> {
+        let (status, answer) = self.send_for_status(frame).await?;
+        ensure!(status.as_bytes() == OK, "grpc-status {status:?}");
+        Ok(answer)
+    }
+
+    /// What gRPC says, and the frame that answers.
+    async fn send_for_status(&mut self, frame: Bytes) -> Result<(HeaderValue, Bytes)> {
         let mut request = self.request(Method::POST);
         *request.headers_mut() = self.headers.clone();
         let (head, answer, trailers) = self.exchange(request, Some(frame)).await?;
-        let Some(status) = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status") else {
-            bail!("an answer without grpc-status");
-        };
-        ensure!(status == "0", "grpc-status {status:?}: {trailers:?}");
-        Ok(answer)
+        let status = trailers.as_ref().unwrap_or(&head.headers).get("grpc-status");
+        Ok((status.context("an answer without grpc-status")?.clone(), answer))
     }
 
     /// Asks a gateway, which must pass the request on.

@@ -18,6 +18,17 @@ impl Latencies {
         self.0
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The share that took no longer; zero if there are none.
+    pub fn share_within(&self, limit: Duration) -> f64 {
+        let within = self.0.partition_point(|latency| *latency <= limit);
+        within as f64 / self.0.len().max(1) as f64
+    }
+
     /// What a share of the answers doesn't exceed, in microseconds; zero if there were none.
     pub fn quantile_us(&self, share: f64) -> f64 {
         let Some(last) = self.0.len().checked_sub(1) else { return 0.0 };
