@@ -16,7 +16,6 @@ use tollgate::store::Store;
 use crate::support::ask::Asker;
 use crate::support::batch::after;
 use crate::support::batch::batch;
-use crate::support::batch::key;
 use crate::support::batch::one;
 use crate::support::batch::pressed;
 use crate::support::batch::sliding;
@@ -25,7 +24,6 @@ use crate::support::claims::remaining;
 use crate::support::cluster::Cluster;
 use crate::support::cluster::Sidecar;
 use crate::support::eventually;
-use crate::support::redis::query;
 use crate::support::store;
 use crate::support::tollgate::Tollgate;
 
@@ -45,6 +43,26 @@ async fn a_request_on_several_slots_is_charged_whole_or_not_at_all() {
     }
     for name in &names {
         assert_eq!(remaining(&*store, name, &wide, 1).await, 997, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_speaks_tls_alone_is_used_and_its_slots_move() {
+    let Some(cluster) = Cluster::start_with_tls(3).await else { return };
+    let store = Sidecar::open(&cluster).await;
+    let limit = sliding(5, 60_000);
+    let names: Vec<String> = (0..6).map(|name| format!("name {name}")).collect();
+    let charges = names.iter().enumerate();
+    let charges: Vec<_> =
+        charges.map(|(group, name)| (name.as_str(), group, Enforce, &limit, Spend(1))).collect();
+    let ask = batch(&charges);
+    assert!(store.charge(&ask, after(0)).await.unwrap().admitted);
+    let slot = cluster.slot(&names[0]).await;
+    let from = (0..3).find(|master| cluster.slots(*master).contains(&slot)).unwrap();
+    cluster.move_slot(slot, (from, (from + 1) % 3), async || ()).await;
+    assert!(store.charge(&ask, after(0)).await.unwrap().admitted);
+    for name in &names {
+        assert_eq!(remaining(&*store, name, &limit, 1).await, 3, "{name}");
     }
 }
 
@@ -115,10 +133,8 @@ async fn slots_move_under_load_and_no_request_notices() {
         })
         .await;
     };
-    let mut raw = cluster.raw(0).await;
     for name in &names {
-        let slot: u16 =
-            redis::cmd("CLUSTER").arg("KEYSLOT").arg(key(name).as_str()).query(&mut raw).unwrap();
+        let slot = cluster.slot(name).await;
         let from = (0..3).find(|master| cluster.slots(*master).contains(&slot)).unwrap();
         cluster.move_slot(slot, (from, (from + 1) % 3), some_more).await;
         some_more().await;
@@ -195,10 +211,7 @@ async fn a_lost_master_costs_its_own_slots_alone_and_its_replica_takes_over() {
         })
         .await;
     }
-    for master in 0..3 {
-        let acknowledged: u32 = query(&mut cluster.raw(master).await, "WAIT 1 10000");
-        assert_eq!(acknowledged, 1);
-    }
+    cluster.nodes[0].replicated().await;
     cluster.nodes[0].kill();
     let mut out = 0;
     for user in &users {

@@ -1,18 +1,11 @@
 //! What only a store on a network must stand: restarts, stalls, logins, encryption, foreign records.
 
-use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use futures_util::future::join_all;
-use rcgen::BasicConstraints;
-use rcgen::CertificateParams;
-use rcgen::IsCa;
-use rcgen::Issuer;
-use rcgen::KeyPair;
 use tollgate::clock::Clock;
 use tollgate::clock::Now;
 use tollgate::limit::CalendarUnit;
@@ -25,7 +18,6 @@ use tollgate::store::Store;
 use tollgate::store::StoreError;
 use tollgate::store::redis::Password;
 use tollgate::store::redis::RedisSettings;
-use tollgate::store::redis::TlsSettings;
 
 use crate::support;
 use crate::support::PATIENCE;
@@ -42,6 +34,7 @@ use crate::support::client;
 use crate::support::eventually;
 use crate::support::redis::Connected;
 use crate::support::redis::Server;
+use crate::support::redis::Tls;
 use crate::support::redis::calls;
 use crate::support::redis::query;
 use crate::support::redis::until;
@@ -376,25 +369,6 @@ async fn a_server_without_memory_is_left_alone_until_it_has_some() {
     assert_eq!((output.matches(out).count(), output.matches(back).count()), (1, 1), "{output}");
 }
 
-/// Writes a CA, a certificate of it for `redis.test`, and that one's key; the names of the files.
-fn write_certificates(dir: &Path) -> [String; 3] {
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().unwrap();
-    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().unwrap();
-    let server = CertificateParams::new(vec!["redis.test".to_owned()]).unwrap();
-    let server_pem = server.signed_by(&key, &issuer).unwrap().pem();
-    let files =
-        [("ca.pem", authority_pem), ("server.pem", server_pem), ("key.pem", key.serialize_pem())];
-    files.map(|(name, text)| {
-        let path = dir.join(name);
-        fs::write(&path, text).unwrap();
-        path.display().to_string()
-    })
-}
-
 /// Why a store that can't connect says it can't.
 async fn reason_of(stranger: &Connected) -> String {
     let ask = one("k", &total(1), Spend(1));
@@ -413,30 +387,14 @@ async fn reason_of(stranger: &Connected) -> String {
 
 #[tokio::test]
 async fn tls_checks_the_servers_certificate() {
-    let dir = tempfile::tempdir().unwrap();
-    let [ca, certificate, certificate_key] = write_certificates(dir.path());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let Some(server) = Server::start(&[
-        "--bind",
-        "127.0.0.1",
-        "--tls-port",
-        &port,
-        "--tls-auth-clients",
-        "no",
-        "--tls-ca-cert-file",
-        &ca,
-        "--tls-cert-file",
-        &certificate,
-        "--tls-key-file",
-        &certificate_key,
-    ]) else {
-        return;
-    };
+    let tls = Tls::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let flags = tls.flags(port);
+    let Some(server) = Server::start(&flags.each_ref().map(String::as_str)) else { return };
     let _ = server.raw().await;
     let mut settings = RedisSettings::new(&format!("rediss://127.0.0.1:{port}"));
     settings.deadline = PATIENCE;
-    settings.tls = TlsSettings { ca_file: Some(ca.into()), ..TlsSettings::default() };
-    settings.tls.server_name = Some("redis.test".to_owned());
+    settings.tls = tls.settings();
     let trusted = Connected::begin(&settings);
     trusted.ready().await;
     assert!(spend(&trusted, "k", &total(1)).await);

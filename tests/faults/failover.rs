@@ -74,7 +74,7 @@ async fn a_failover_by_sentinel_is_followed() {
     let mut asker = Asker::new(&tollgate, "d").await;
     assert_eq!(remaining_when_decided(&mut asker).await, 99);
     assert!(asker.ask(ALICE, 39).await.passed);
-    assert_eq!(query::<u32>(&mut master.raw().await, "WAIT 1 10000"), 1, "the replica knows");
+    master.replicated().await;
 
     master.kill();
     assert_eq!(remaining_when_decided(&mut asker).await, 59);

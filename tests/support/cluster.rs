@@ -20,7 +20,9 @@ use tollgate::store::redis::RedisSettings;
 use tollgate::store::shared::Shared;
 
 use super::PATIENCE;
+use super::batch::key;
 use super::redis::Server;
+use super::redis::Tls;
 use super::redis::query;
 use super::redis::until;
 
@@ -35,15 +37,26 @@ pub struct Cluster {
     pub nodes: Vec<Server>,
     ports: Vec<u16>,
     masters: usize,
+    tls: Option<Tls>,
 }
 
 impl Cluster {
     /// A cluster of so many masters, with a replica for each if `replicated`. None where there is no Redis.
     pub async fn start(masters: usize, replicated: bool) -> Option<Self> {
         let count = if replicated { 2 * masters } else { masters };
+        Self::of_nodes(masters, count, None).await
+    }
+
+    /// A cluster of so many masters that speak nothing but TLS. None where there is no Redis.
+    pub async fn start_with_tls(masters: usize) -> Option<Self> {
+        Self::of_nodes(masters, masters, Some(Tls::new())).await
+    }
+
+    async fn of_nodes(masters: usize, count: usize, tls: Option<Tls>) -> Option<Self> {
         let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
-        let nodes: Option<Vec<Server>> = ports.iter().map(|port| node(*port)).collect();
-        let cluster = Self { nodes: nodes?, ports, masters };
+        let node = |port: &u16| node(*port, tls.as_ref());
+        let nodes: Option<Vec<Server>> = ports.iter().map(node).collect();
+        let cluster = Self { nodes: nodes?, ports, masters, tls };
         cluster.form().await;
         Some(cluster)
     }
@@ -95,6 +108,12 @@ impl Cluster {
         bound(master)..=bound(master + 1) - 1
     }
 
+    /// The slot of a counter by its name.
+    pub async fn slot(&self, name: &str) -> u16 {
+        let mut ask = redis::cmd("CLUSTER");
+        ask.arg("KEYSLOT").arg(key(name).as_str()).query(&mut self.raw(0).await).unwrap()
+    }
+
     /// A connection to a node, for looking behind the store's back.
     pub async fn raw(&self, node: usize) -> Connection {
         self.nodes[node].raw().await
@@ -114,10 +133,10 @@ impl Cluster {
 
     pub fn settings(&self) -> RedisSettings {
         let cluster_nodes = vec![("127.0.0.1".to_owned(), self.ports[1])];
-        RedisSettings {
-            cluster_nodes,
-            ..RedisSettings::new(&format!("redis://{}", self.address(0)))
-        }
+        let scheme = if self.tls.is_some() { "rediss" } else { "redis" };
+        let tls = self.tls.as_ref().map(Tls::settings).unwrap_or_default();
+        let url = format!("{scheme}://{}", self.address(0));
+        RedisSettings { cluster_nodes, tls, ..RedisSettings::new(&url) }
     }
 
     /// Forgets all counters.
@@ -198,11 +217,12 @@ impl Store for Sidecar {
     }
 }
 
-fn node(port: u16) -> Option<Server> {
-    let port = port.to_string();
-    Server::start(&[
-        "--port",
-        &port,
+fn node(port: u16, tls: Option<&Tls>) -> Option<Server> {
+    let listening = match tls {
+        Some(tls) => [tls.flags(port).to_vec(), strings(["--tls-cluster", "yes"])].concat(),
+        None => strings(["--port", &port.to_string()]),
+    };
+    let clustered = strings([
         "--cluster-enabled",
         "yes",
         "--cluster-node-timeout",
@@ -211,7 +231,13 @@ fn node(port: u16) -> Option<Server> {
         "no",
         "--repl-diskless-sync-delay",
         "0",
-    ])
+    ]);
+    let arguments = [listening, clustered].concat();
+    Server::start(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(str::to_owned).into()
 }
 
 /// A port that nobody listens on, with room for the one that nodes talk to each other by.

@@ -1,5 +1,6 @@
 //! A real redis-server for a test, as a child process that ends with it.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -11,11 +12,14 @@ use tokio::task::JoinHandle;
 use tollgate::store::Health;
 use tollgate::store::redis::Redis;
 use tollgate::store::redis::RedisSettings;
+use tollgate::store::redis::TlsSettings;
 
 use super::PATIENCE;
 use super::eventually;
 use super::find_program;
 use super::process::signal;
+use super::tls::Authority;
+use super::tls::NAME;
 
 /// A redis-server in a directory of its own, on a Unix socket.
 pub struct Server {
@@ -23,6 +27,11 @@ pub struct Server {
     arguments: Vec<String>,
     child: Option<Child>,
     pub dir: TempDir,
+}
+
+/// What servers need that speak TLS, and those who trust them.
+pub struct Tls {
+    dir: TempDir,
 }
 
 /// A store with the task that connects it.
@@ -93,9 +102,58 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Waits until its replica has all that it has itself. `WAIT` is about what its own connection has written.
+    pub async fn replicated(&self) {
+        let mut raw = self.raw().await;
+        until("the replica has all", || {
+            let told: String = query(&mut raw, "INFO replication");
+            let number = |name: &str| {
+                let (_, after) = told.split_once(name)?;
+                after.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
+            };
+            let offset = number("master_repl_offset:");
+            offset.is_some() && number(",offset=") == offset
+        })
+        .await;
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+impl Tls {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::new();
+        authority.sign().write(dir.path());
+        fs::write(dir.path().join("ca.crt"), authority.pem()).unwrap();
+        Self { dir }
+    }
+
+    /// The arguments of a server that speaks TLS on a port.
+    pub fn flags(&self, port: u16) -> [String; 10] {
+        let file = |name| self.dir.path().join(name).display().to_string();
+        [
+            "--tls-port".to_owned(),
+            port.to_string(),
+            "--tls-auth-clients".to_owned(),
+            "no".to_owned(),
+            "--tls-ca-cert-file".to_owned(),
+            file("ca.crt"),
+            "--tls-cert-file".to_owned(),
+            file("tls.crt"),
+            "--tls-key-file".to_owned(),
+            file("tls.key"),
+        ]
+    }
+
+    pub fn settings(&self) -> TlsSettings {
+        let ca_file = Some(self.dir.path().join("ca.crt"));
+        TlsSettings { ca_file, server_name: Some(NAME.to_owned()), ..TlsSettings::default() }
     }
 }
 

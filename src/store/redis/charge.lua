@@ -31,7 +31,6 @@
 --                      fit       0 it fits; n it would after n milliseconds; -1 never
 --                      reset     in milliseconds; -1 time alone brings nothing back
 --                      taken     ahead; -n if n hits passed that are forgiven
---                      taken     ahead; below zero: how many were forgiven
 --            2         nothing was done: a calendar period was worked out for another time than this server's
 --            3         nothing was done: a key holds something else; two bytes of length, and the reason
 --

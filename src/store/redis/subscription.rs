@@ -6,6 +6,7 @@
 //! than a second, then reads through until it is subscribed again. The ping asks how many changes there were:
 //! if there are fewer than before, Redis was emptied, which nobody tells, and all is forgotten.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,18 +69,22 @@ impl Subscriber {
 
     async fn keep_up(&self) {
         let mut failures = 0;
+        let mut is_told = false;
         loop {
             let reason = match self.subscribe().await {
                 Ok(subscribed) => {
                     failures = 0;
+                    is_told = false;
                     self.cache.trust();
                     tracing::info!("subscribed to changes of callers");
-                    self.watch(subscribed).await
+                    Some(self.watch(subscribed).await)
                 }
                 Err(reason) => reason,
             };
             self.cache.distrust();
-            if failures == 0 {
+            if let Some(reason) = reason
+                && !mem::replace(&mut is_told, true)
+            {
                 tracing::warn!(reason, "changes of callers are not heard of; each is asked for");
             }
             time::sleep(connection::pause(failures)).await;
@@ -87,12 +92,13 @@ impl Subscriber {
         }
     }
 
-    async fn subscribe(&self) -> Result<Subscribed, String> {
+    /// Fails without a reason where no node of a cluster is known to have the callers, which who looks for nodes tells of.
+    async fn subscribe(&self) -> Result<Subscribed, Option<String>> {
         let closed = Arc::new(Notify::new());
         let listener = self.listener(closed.clone());
         let config = AsyncConnectionConfig::new().set_push_sender(listener);
         // Of a cluster, where changes are made: nobody else is sure to hear of them.
-        let link = self.route.link(self.names.slot).ok_or("no node has the callers' slot yet")?;
+        let link = self.route.link(self.names.slot).ok_or(None)?;
         let subscribing = async {
             let mut connection = connect_with(link.settings(), Login::Changes, config).await?;
             connection.subscribe(CHANNEL).await?;
@@ -102,8 +108,8 @@ impl Subscriber {
         };
         let timeout = link.settings().connect_timeout;
         match time::timeout(timeout, subscribing).await {
-            Ok(subscribed) => subscribed.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("it took over {} ms", timeout.as_millis())),
+            Ok(subscribed) => subscribed.map_err(|error| Some(error.to_string())),
+            Err(_) => Err(Some(format!("it took over {} ms", timeout.as_millis()))),
         }
     }
 

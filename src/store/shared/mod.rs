@@ -13,12 +13,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::Arrival;
 use super::Batch;
 use super::Charge;
 use super::Debt;
+use super::FEW;
 use super::Fallback;
 use super::Outcome;
 use super::StoreError;
@@ -28,6 +30,7 @@ use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
 use crate::limit::Hits;
+use crate::policy::Key;
 use crate::policy::OnOutage;
 
 use parts::Part;
@@ -162,15 +165,20 @@ impl<S: SharedStore> Shared<S> {
         }
     }
 
-    /// Gives back what a part has charged, because the request does not pass.
+    /// Gives back what a part has charged, because the request does not pass. It is noted before anything is sent, so it comes
+    /// back although nobody waits for the request any more.
     async fn give_back(&self, part: &Part, outcome: &Outcome, arrival: Arrival) {
+        let mut keys: SmallVec<[&Key; FEW]> = SmallVec::new();
         for (key, backs) in part.charged(outcome) {
             if outcome.fallback {
                 self.fallback.decide(&batch_of(key.clone(), backs), None, self.time(arrival.now));
             } else {
-                self.returns.give_back(&self.near, (key, backs), arrival).await;
+                self.returns.add(key, backs);
+                keys.push(key);
             }
         }
+        join_all(keys.into_iter().map(|key| self.returns.give_back(&self.near, key, arrival)))
+            .await;
     }
 
     /// Has one place of the store decide.

@@ -110,15 +110,9 @@ impl Returns {
         self.lock().is_empty()
     }
 
-    /// Gives hits back under a key, as long as a request may wait; if somebody is just doing so, he does it
-    /// after. What the request's time is too short for is left to [`Returns::tend`].
-    pub async fn give_back<S: SharedStore>(
-        &self,
-        near: &Near<S>,
-        (key, backs): (&Key, Vec<Back>),
-        arrival: Arrival,
-    ) {
-        self.add(key, backs);
+    /// Sends what was [added](Returns::add) under a key, as long as a request may wait; if somebody is just doing so, he does
+    /// it after. What the request's time is too short for is left to [`Returns::tend`].
+    pub async fn give_back<S: SharedStore>(&self, near: &Near<S>, key: &Key, arrival: Arrival) {
         for _ in 0..CALLS_MAX {
             if !self.send(near, key, arrival).await {
                 return;
@@ -132,7 +126,8 @@ impl Returns {
         join_all(keys.iter().map(|key| self.send(near, key, Arrival::whole(now)))).await;
     }
 
-    fn add(&self, key: &Key, backs: Vec<Back>) {
+    /// Notes hits that come back. From now on they do, whatever becomes of the request that spent them.
+    pub fn add(&self, key: &Key, backs: Vec<Back>) {
         let mut keys = self.lock();
         if KEYS_MAX <= keys.len() && !keys.contains_key(key) {
             return;
