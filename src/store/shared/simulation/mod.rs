@@ -1,7 +1,8 @@
 //! Several sidecars on one store of up to three places, which they lose and find again: outages for all, partitions for one,
-//! answers that are lost though the charge was made, calls that arrive again, clocks that jump. Each run follows from its seed. Whatever happens: what was admitted is
-//! counted in the store in the end, no sidecar lets more pass by itself than its share, a refusal costs nothing,
-//! and once all is well again nothing is owed.
+//! answers that are lost though the charge was made, calls that arrive again, clocks that jump. Each run follows from its
+//! seed. Whatever happens: what was admitted is counted in the store in the end, no sidecar lets more pass by itself than
+//! its share, a refusal costs nothing, and once all is well again nothing is owed, and what is refused passes to the
+//! millisecond when it is told to.
 //!
 //! `TOLLGATE_SEED=17 cargo test --lib shared::simulation` runs one seed, `TOLLGATE_SEEDS=5000` more of them.
 
@@ -27,6 +28,7 @@ use crate::store::Fallback;
 
 use truth::Admitted;
 use truth::check;
+use truth::check_promises;
 use world::Distant;
 use world::START_MS;
 use world::World;
@@ -155,7 +157,9 @@ async fn run(seed: u64) -> (usize, usize) {
         sidecars.push(sidecar);
     }
     tasks.join_all().await;
-    check(&world, &sidecars, &format!("seed {seed}"));
+    let name = format!("seed {seed}");
+    check(&world, &sidecars, &name);
+    check_promises(&world, &sidecars[0], &name).await;
     world.over.store(true, Ordering::Relaxed);
     watches.join_all().await;
     let truth = world.truth.lock().unwrap();

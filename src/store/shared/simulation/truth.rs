@@ -1,13 +1,18 @@
 //! What truly happened in a simulation, and what must hold of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::KEYS;
 use super::SIDECARS;
 use super::Sidecar;
 use super::world::WINDOW_MS;
 use super::world::World;
+use super::world::charge;
 use super::world::key;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::store::Batch;
 use crate::store::Breaker;
 
 /// By when every sidecar has found the store.
@@ -37,6 +42,37 @@ pub struct Admitted {
     pub hits: u64,
     /// The sidecar, if it decided by itself, and how often it had heard of the store before.
     pub by: Option<(u32, u64)>,
+}
+
+/// Spends all that is left after a run, and checks that what is refused then passes when it is told to, and not a
+/// millisecond earlier.
+pub async fn check_promises(world: &World, sidecar: &Sidecar, name: &str) {
+    for (index, limit) in world.limits.iter().enumerate() {
+        let hits = 1 + world.draw(|draw| draw.below(limit.amount()));
+        let batch = Batch {
+            keys: std::iter::once(key(KEYS[index])).collect(),
+            charges: std::iter::once(charge(0, limit, Hits::Spend(hits))).collect(),
+            gauges: Vec::new(),
+        };
+        let refused = loop {
+            let outcome = match sidecar.shared.answer(&batch, sidecar.now()) {
+                Some(outcome) => outcome,
+                None => sidecar.shared.ask(&batch, sidecar.now(), Duration::ZERO).await.outcome,
+            };
+            assert!(!outcome.fallback, "{name}: the store decides");
+            if !outcome.admitted {
+                break outcome;
+            }
+        };
+        let Fit::AfterMs(wait_ms) = refused.decisions[0].fit else {
+            panic!("{name}: {:?}", refused.decisions)
+        };
+        for (later_ms, passes) in [(wait_ms - 1, false), (wait_ms, true)] {
+            let at = refused.at.after(Duration::from_millis(later_ms));
+            let outcome = world.memory.charge_at(&batch, at);
+            assert_eq!(outcome.admitted, passes, "{name}: {hits} of {limit} after {later_ms} ms");
+        }
+    }
 }
 
 /// Checks what must hold of a run.
