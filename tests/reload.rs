@@ -171,6 +171,29 @@ async fn a_directory_of_garbage_keeps_the_policy() {
     served.wait_for_rejection(false).await;
 }
 
+/// Links to themselves, because permissions are nothing to root, as whom CI may run.
+#[tokio::test]
+async fn what_can_not_be_read_keeps_the_policy() {
+    let served = served().await;
+    let file = served.file();
+    for path in [&file, &served.policies] {
+        fs::remove_dir_all(path).or_else(|_| fs::remove_file(path)).unwrap();
+        symlink(path, path).unwrap();
+        served.wait_for_rejection(true).await;
+        served.wait_for_rate(1).await;
+        eventually("what can't be read is named", async || {
+            let output = served.tollgate.output();
+            output.contains(&format!("{}: ", path.display())).then_some(())
+        })
+        .await;
+    }
+    fs::remove_file(&served.policies).unwrap();
+    fs::create_dir(&served.policies).unwrap();
+    fs::write(file, rate("first", 2)).unwrap();
+    served.wait_for_rate(2).await;
+    served.wait_for_rejection(false).await;
+}
+
 #[tokio::test]
 async fn counters_survive_an_edit() {
     let served = served().await;

@@ -100,9 +100,7 @@ impl Server {
         .await;
         connection.unwrap()
     }
-}
 
-impl Server {
     /// Waits until its replica has all that it has itself. `WAIT` is about what its own connection has written.
     pub async fn replicated(&self) {
         let mut raw = self.raw().await;
