@@ -174,9 +174,16 @@ impl Place {
         self.phase.load(Relaxed) == NEW
     }
 
-    /// Its turn has come.
+    /// Its turn has come. To say so again changes nothing.
     pub fn begins(&self) {
+        if !self.is_new() {
+            return;
+        }
         self.phase.store(ARRIVING, Relaxed);
+        if self.is_taken.load(Relaxed) {
+            // It lingers no more.
+            self.put_back(&mut lock(&self.waiter));
+        }
     }
 
     /// The request has turned out to cost so many bytes more.
@@ -402,6 +409,27 @@ mod tests {
         owes.leave();
         let _fifth = large(&room, whole);
         check(&[&first, &decided], &[true, false]);
+    }
+
+    #[test]
+    fn who_is_whole_owes_nothing_and_does_not_linger_though_it_waited_for_its_turn() {
+        let room = room();
+        let first = Place::new(room.clone());
+        first.grow(QUARTER);
+        assert!(!first.stays(Waker::noop()));
+        first.begins();
+        first.is_whole();
+        assert!(!first.stays(Waker::noop()));
+        // Each time that its stream is polled.
+        first.begins();
+        assert!(!first.stays(Waker::noop()));
+        let owes = large(&room, arriving);
+        let _third = large(&room, whole);
+        let _fourth = large(&room, whole);
+        check(&[&first, &owes], &[false, true]);
+        owes.leave();
+        let last = large(&room, whole);
+        check(&[&first, &last], &[false, true]);
     }
 
     #[test]
