@@ -12,6 +12,7 @@ use tollgate::limit::Overdraft;
 use tollgate::policy::Mode::Enforce;
 use tollgate::store::Gauge;
 use tollgate::store::Mark;
+use tollgate::store::Once;
 use tollgate::store::Pressed;
 use tollgate::store::Store;
 
@@ -42,6 +43,7 @@ of_every_store! {
     a_bonus_ends_at_its_time_whatever_it_has_left
     what_is_given_back_goes_to_the_last_bonus_first
     a_bonus_that_changes_keeps_its_count
+    a_charge_that_was_made_before_prolongs_no_bonus
     limits_of_one_key_have_bonuses_of_one_name_each
     the_wait_is_exact_when_bonuses_end_first
     the_wait_is_exact_when_pressure_falls
@@ -163,6 +165,18 @@ async fn a_bonus_that_changes_keeps_its_count(store: Arc<impl Store>) {
     // It is prolonged, and not given anew when it would have ended.
     assert_eq!(left(0, 6, 5_000, 999).await, 2);
     assert_eq!(left(0, 6, 5_000, 4_999).await, 2);
+}
+
+async fn a_charge_that_was_made_before_prolongs_no_bonus(store: Arc<impl Store>) {
+    let limit = total(0);
+    let ask = |hits, until| with_bonuses(one("k", &limit, Spend(hits)), &[("b", 6, until)]);
+    for (until, ms) in [(1_000, 0), (5_000, 999)] {
+        let mut ask = ask(4, until);
+        ask.charges[0].once = Some(Once { by: 1, number: 1 });
+        assert!(passes(&*store, &ask, ms).await);
+    }
+    let left = charge(&*store, &ask(0, 5_000), after(1_000)).await.decisions[0].standing.remaining;
+    assert_eq!(left, 6, "it has ended, and is given anew");
 }
 
 async fn limits_of_one_key_have_bonuses_of_one_name_each(store: Arc<impl Store>) {

@@ -69,8 +69,8 @@ local function read_special(one, bytes, at, overdraft)
     if now < bonus.ends then
       local entry = entry_of(one.record, '+' .. one.entry.tag .. '|' .. bonus.id)
       bonus.entry, bonus.spent = entry, #entry.body == ONE_LEN and unpack(ONE, entry.body) or 0
-      -- A bonus that was prolonged is not given anew.
-      if 0 < bonus.spent and entry.expiry < bonus.ends then
+      -- A bonus that was prolonged is not given anew. What has been made before changes nothing.
+      if 0 < bonus.spent and entry.expiry < bonus.ends and not one.special.is_made then
         entry.expiry, one.record.written = bonus.ends, true
       end
       one.special.bonuses[#one.special.bonuses + 1] = bonus
