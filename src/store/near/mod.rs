@@ -36,6 +36,9 @@ use pool::Call;
 use pool::ENDED_MAX;
 use refusals::Refusals;
 
+#[cfg(test)]
+pub use refusals::HOLD_MS_MAX;
+
 /// Charges of one batch that gives leases back.
 const RETURNS_MAX: usize = 16;
 

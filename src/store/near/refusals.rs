@@ -5,7 +5,8 @@
 //! back through this sidecar are known here; of those that come back through another one it hears as soon as
 //! the refusal is asked for anew, which is after [`HOLD_MS_MAX`] at the latest.
 //!
-//! What is told of the limits with a refusal is as old as it is, but for requests that have passed here since.
+//! What is told of the limits with a refusal is as old as it is, but for requests that have passed here since. So is the
+//! time at which the request would pass: what others have spent through other sidecars since may make it later.
 //!
 //! A give-back counts itself before its call and after: a refusal that was asked for before or during it is
 //! not kept, or not found.
