@@ -117,6 +117,9 @@ async fn what_can_not_be_answered_in_time_is_not_decided() {
         (0 < late).then_some(())
     })
     .await;
+    let half = connection.send(ask.slice(..9), false, &[("grpc-timeout", b"5m")]).await;
+    assert_eq!(half.told().await.code, Code::DeadlineExceeded, "it never comes whole");
+    late += 1;
     println!("{answered} answered, {late} too late");
     let left = left_to_alice(&mut tollgate.client().await).await;
     assert_eq!(left, 1_000_000 - answered - 1, "only what was answered is spent");

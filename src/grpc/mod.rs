@@ -121,6 +121,9 @@ impl Services {
         };
         let answer = place.unless_sent_away(answer);
         let answer = timeout::within(limit, answer, || place.lingers()).await;
+        if answer.is_none() && !is_late && !place.has_come() {
+            place.room().shed(Shed::Late);
+        }
         place.is_answered();
         match answer {
             Some(Some(Ok(answer))) => answer,

@@ -205,6 +205,11 @@ impl Place {
         self.phase.store(WHOLE, Relaxed);
     }
 
+    /// Whether all of the message has come, and the request may have been decided.
+    pub fn has_come(&self) -> bool {
+        self.phase.load(Relaxed) == WHOLE
+    }
+
     /// The answer is there.
     pub fn is_answered(&self) {
         self.phase.store(ANSWERED, Relaxed);

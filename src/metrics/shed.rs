@@ -18,7 +18,7 @@ pub struct ShedMetrics {
 /// Why a request was shed: nobody decided it, and it spent nothing unless it was held by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
-    /// Its caller's time was up before anybody looked at it.
+    /// Half of its caller's time was up before its turn came, or all of it before its message was whole.
     Late,
     /// Its caller took it back before anybody looked at it.
     TakenBack,
