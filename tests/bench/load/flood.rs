@@ -16,6 +16,7 @@ use anyhow::anyhow;
 
 use super::options::Options;
 use super::servers::Server;
+use super::table::NAME_LEN;
 use super::workload;
 use crate::support::drive;
 use crate::support::drive::Client;
@@ -36,9 +37,6 @@ const COLUMNS: [&str; 9] = [
     "calm p99 ms",
     "RSS MiB",
 ];
-
-/// Columns that the names of servers may take.
-const NAME_LEN: usize = 24;
 
 /// One turn of a server.
 struct Sample {

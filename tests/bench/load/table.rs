@@ -18,7 +18,7 @@ const COLUMNS: [&str; 10] = [
 ];
 
 /// Columns that the names of servers may take.
-const NAME_LEN: usize = 24;
+pub const NAME_LEN: usize = 24;
 
 /// What one run of one server gave.
 #[derive(Clone, Debug)]

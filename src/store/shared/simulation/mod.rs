@@ -25,6 +25,7 @@ use crate::limit::Hits;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Fallback;
+use crate::store::Outcome;
 
 use truth::Admitted;
 use truth::check;
@@ -60,6 +61,14 @@ impl Sidecar {
         Now::Local(Timestamp::from_ms(world.now().as_ms() + *self.ahead_ms.lock().unwrap()))
     }
 
+    /// Decides a batch as a process does.
+    async fn decide(&self, batch: &Batch) -> Outcome {
+        match self.shared.answer(batch, self.now()) {
+            Some(outcome) => outcome,
+            None => self.shared.ask(batch, self.now(), Duration::ZERO).await.outcome,
+        }
+    }
+
     /// One request: hits of a key's limit and of the ledger, or some of the ledger's back.
     async fn request(&self) {
         let store = self.shared.near.store();
@@ -78,10 +87,7 @@ impl Sidecar {
             charges: spends.into_iter().collect(),
             gauges: Vec::new(),
         };
-        let outcome = match self.shared.answer(&batch, self.now()) {
-            Some(outcome) => outcome,
-            None => self.shared.ask(&batch, self.now(), Duration::ZERO).await.outcome,
-        };
+        let outcome = self.decide(&batch).await;
         {
             let mut truth = world.truth.lock().unwrap();
             truth.decided += 1;

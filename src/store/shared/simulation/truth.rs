@@ -60,10 +60,7 @@ pub async fn check_promises(world: &World, sidecar: &Sidecar, name: &str) {
             gauges: Vec::new(),
         };
         let refused = loop {
-            let outcome = match sidecar.shared.answer(&batch, sidecar.now()) {
-                Some(outcome) => outcome,
-                None => sidecar.shared.ask(&batch, sidecar.now(), Duration::ZERO).await.outcome,
-            };
+            let outcome = sidecar.decide(&batch).await;
             assert!(!outcome.fallback, "{name}: the store decides");
             if !outcome.admitted {
                 break outcome;
