@@ -49,6 +49,7 @@ of_every_store! {
     the_wait_is_exact_when_pressure_falls
     a_gauge_does_not_flap_between_its_points
     a_refused_request_moves_a_gauge_too
+    a_level_goes_with_the_last_of_its_record
     a_gauge_reads_all_its_limits
     a_request_may_meet_many_gauges
     an_overdraft_counts_in_full_and_is_paid_back
@@ -275,6 +276,24 @@ async fn a_refused_request_moves_a_gauge_too(store: Arc<impl Store>) {
     assert_eq!(charge(&*store, &gauge(Spend(0)), after(3)).await.levels.as_slice(), [1]);
     assert!(passes(&*store, &one("k", &limit, GiveBack(2)), 4).await);
     assert_eq!(charge(&*store, &gauge(Spend(0)), after(5)).await.levels.as_slice(), [0]);
+}
+
+async fn a_level_goes_with_the_last_of_its_record(store: Arc<impl Store>) {
+    for limit in lasting(10) {
+        let ask = |hits| one(limit.tag(), &limit, hits);
+        let gauge = |hits| pressed(ask(hits), &[(1, 8, 0)], &[10]);
+        assert!(passes(&*store, &gauge(Spend(9)), 0).await);
+        assert_eq!(charge(&*store, &gauge(Spend(0)), after(0)).await.levels.as_slice(), [1]);
+        // In Redis these share a call.
+        let (back, spend, peek) = (ask(GiveBack(9)), ask(Spend(1)), gauge(Spend(0)));
+        let (back, spend, peek) = tokio::join!(
+            charge(&*store, &back, after(0)),
+            charge(&*store, &spend, after(0)),
+            charge(&*store, &peek, after(0)),
+        );
+        assert!(back.admitted && spend.admitted);
+        assert_eq!(peek.levels.as_slice(), [0], "{limit}");
+    }
 }
 
 async fn a_gauge_reads_all_its_limits(store: Arc<impl Store>) {

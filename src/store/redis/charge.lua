@@ -314,13 +314,33 @@ local function body_of(entry)
   return pack(PAIR, entry.ends, used)
 end
 
+-- What lives of an entry; nothing of one that is empty or has expired. Mirrors Entry::lives.
+local function rest_of(entry)
+  local ends = entry.expiry
+  return (ends == 0 or now < ends) and body_of(entry) or ''
+end
+
+-- Drops the level of a record in which hits that were given back have left nothing else. Mirrors Record::forget.
+local function forget_level(record)
+  local level
+  for n = 1, #record do
+    local entry = record[n]
+    if entry.tag == LEVEL then
+      level = entry
+    elseif rest_of(entry) ~= '' then
+      return
+    end
+  end
+  if level then level.body = '' end
+end
+
 -- Writes a record without what is empty or has expired.
 local function store(key, record)
   local bytes, last, level = VERSION, 1
   for n = 1, #record do
     local entry = record[n]
-    local tag, ends, body = entry.tag, entry.expiry, body_of(entry)
-    if body ~= '' and (ends == 0 or now < ends) then
+    local tag, ends, body = entry.tag, entry.expiry, rest_of(entry)
+    if body ~= '' then
       if tag == LEVEL then
         level = body
       else

@@ -34,6 +34,7 @@ local function decide_one(records, keys, bytes)
   if fit == 0 then charge(record, entry, hits, a, b, c) end
   local admitted = (fit == 0 or mode == SHADOW) and ADMITTED or REFUSED
   local remaining = max(capacity - (entry.used or 0), 0)
+  if hits < 0 then forget_level(record) end
   return pack(ONE_ANSWER, admitted, fit, remaining, reset(entry, a, b, c), 0)
 end
 
@@ -122,7 +123,9 @@ local function decide_all(records, keys, bytes)
     end
   end
   for n = 1, #charges do
-    reply = reply .. answer(charges[n])
+    local one = charges[n]
+    reply = reply .. answer(one)
+    if one.hits < 0 then forget_level(one.record) end
   end
   for n = 1, #gauges do
     reply = reply .. pack('<B', gauges[n].level)
