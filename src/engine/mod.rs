@@ -6,6 +6,7 @@
 
 mod answer;
 mod asker;
+mod backlog;
 mod choice;
 mod decide;
 mod headers;
@@ -49,6 +50,8 @@ use patience::Patience;
 use plan::Plan;
 use waiting::WaitingRoom;
 
+pub use backlog::Backlog;
+pub use backlog::Entrance;
 pub use latencies::LatencyError;
 pub use live::Pressure;
 pub use plan::ModeSettings;
@@ -83,6 +86,7 @@ pub struct EngineSettings {
 pub struct Engine {
     live: ArcSwap<Live>,
     room: WaitingRoom,
+    backlog: Arc<Backlog>,
     settings: EngineSettings,
 }
 
@@ -91,7 +95,12 @@ impl Engine {
     pub fn new(settings: EngineSettings) -> Self {
         let live = Live::new(PolicySet::empty(), &settings.metrics);
         settings.metrics.store_up.set(i64::from(matches!(settings.store, AnyStore::Memory(_))));
-        Self { live: ArcSwap::from_pointee(live), room: WaitingRoom::default(), settings }
+        Self {
+            live: ArcSwap::from_pointee(live),
+            room: WaitingRoom::default(),
+            backlog: Arc::default(),
+            settings,
+        }
     }
 
     /// Puts other policies in force. Requests that are under way end under those they began with, and
@@ -111,6 +120,11 @@ impl Engine {
     /// The store that keeps the counters.
     pub fn store(&self) -> &AnyStore {
         &self.settings.store
+    }
+
+    /// The requests that wait for the store.
+    pub fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
     }
 
     /// What knows callers.
@@ -200,6 +214,7 @@ impl Engine {
             Some(lineage) => lineage,
             None => {
                 let stopwatch = Stopwatch::start();
+                let _asking = self.backlog.enter();
                 // Boxed, because it is large and seldom.
                 let lineage = Box::pin(directory.lineage(name)).await;
                 patience.spend(stopwatch.elapsed());
@@ -224,6 +239,7 @@ impl Engine {
                     return known;
                 }
                 let stopwatch = Stopwatch::start();
+                let _asking = self.backlog.enter();
                 // Boxed, because it is ten times as large as all the rest, and every request would be.
                 let asked = Box::pin(shared.ask(batch, now, patience.spent())).await;
                 let elapsed = stopwatch.elapsed();

@@ -39,6 +39,7 @@ use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
+use crate::engine::Backlog;
 use crate::engine::Engine;
 use crate::engine::Readiness;
 use crate::metrics::Metrics;
@@ -79,6 +80,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone)]
 pub struct Services {
     room: Room,
+    backlog: Arc<Backlog>,
     rate_limit: RateLimitServiceServer<Service>,
     others: Routes,
 }
@@ -90,6 +92,7 @@ pub fn services(
     metrics: Arc<Metrics>,
     traces: Option<Arc<Traces>>,
 ) -> Services {
+    let backlog = engine.backlog().clone();
     let rate_limit = RateLimitServiceServer::new(Service::new(engine, traces))
         .max_decoding_message_size(MESSAGE_LEN_MAX);
     let health = HealthServer::new(health::Health::new(readiness))
@@ -98,7 +101,7 @@ pub fn services(
         .add_service(reflection::v1())
         .add_service(reflection::v1alpha())
         .prepare();
-    Services { room: Room::new(metrics), rate_limit, others }
+    Services { room: Room::new(metrics), backlog, rate_limit, others }
 }
 
 impl Services {

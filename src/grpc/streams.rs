@@ -23,9 +23,11 @@ use hyper::rt::Executor;
 
 use super::room::Place;
 use super::room::Room;
+use crate::engine::Backlog;
+use crate::engine::Entrance;
 use crate::metrics::Shed;
 
-/// How many streams a connection begins with before others have their turn.
+/// How many streams a connection begins with before others have their turn, if so many may begin at all.
 ///
 /// So one that has a thousand costs those with few no more than some tenths of a millisecond, however many such ones
 /// there are beside it. Most are those that came last, as their clients still wait; some those that came first, which
@@ -46,6 +48,7 @@ impl Default for Turn {
 pub struct Streams {
     begun: Arc<Mutex<Vec<Stream>>>,
     room: Arc<Room>,
+    backlog: Arc<Backlog>,
 }
 
 /// One of them.
@@ -61,6 +64,23 @@ pub struct Answering<C> {
     /// Those that wait for a turn, the first that came first.
     waiting: VecDeque<Stream>,
     open: FuturesUnordered<Stream>,
+    entrance: Entrance,
+}
+
+impl Turn {
+    /// Takes as much of each as there is room for.
+    fn take(&mut self, room: usize) -> Self {
+        let taken = Self { newest: self.newest.min(room), oldest: self.oldest.min(room) };
+        self.newest -= taken.newest;
+        self.oldest -= taken.oldest;
+        taken
+    }
+
+    /// Puts back what is left of what was taken.
+    fn put_back(&mut self, rest: &Self) {
+        self.newest += rest.newest;
+        self.oldest += rest.oldest;
+    }
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
@@ -75,15 +95,16 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 
 impl Streams {
     /// Streams of one connection, which stay in `room` while they are not answered.
-    pub fn new(room: &Room) -> Self {
+    pub fn new(room: &Room, backlog: Arc<Backlog>) -> Self {
         // Its own copy, so that cores don't count references in one place.
-        Self { begun: Arc::default(), room: Arc::new(room.clone()) }
+        Self { begun: Arc::default(), room: Arc::new(room.clone()), backlog }
     }
 
     /// The connection that leaves its streams here, with them. What is open when it ends is dropped.
     pub fn of<C>(self, connection: C) -> Answering<C> {
         Answering {
             connection,
+            entrance: Entrance::new(self.backlog.clone()),
             streams: self,
             waiting: VecDeque::new(),
             open: FuturesUnordered::new(),
@@ -135,6 +156,12 @@ impl<C> Answering<C> {
     /// The connection.
     pub fn connection(&mut self) -> &mut C {
         &mut self.connection
+    }
+
+    /// How many streams there is room for, if there are any; if there is none, the connection is woken when there is.
+    fn room(&self, cx: &Context<'_>) -> usize {
+        let is_idle = self.waiting.is_empty() && self.streams.lock().is_empty();
+        if is_idle { 0 } else { self.entrance.room(cx.waker()) }
     }
 
     /// Begins with as many streams as the turn has left, and with all that have to go. The others wait, and
@@ -190,16 +217,20 @@ impl<C: Future + Unpin> Future for Answering<C> {
             if polled.is_ready() {
                 return polled;
             }
-            self.begin(&mut turn, cx);
+            let room = self.room(cx);
+            let mut part = turn.take(room);
+            self.begin(&mut part, cx);
+            turn.put_back(&part);
             let mut has_answered = false;
             while let Poll::Ready(Some(())) = self.open.poll_next_unpin(cx) {
                 has_answered = true;
             }
             if !has_answered {
-                if !self.waiting.is_empty() {
+                if !self.waiting.is_empty() && room != 0 {
                     // The next turn, after those of others.
                     cx.waker().wake_by_ref();
                 }
+                self.entrance.pass_on();
                 return polled;
             }
         }
@@ -210,8 +241,10 @@ impl<C: Future + Unpin> Future for Answering<C> {
 mod tests {
     use std::future::pending;
     use std::future::poll_fn;
+    use std::sync::atomic::AtomicBool;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering::Relaxed;
+    use std::task::Wake;
     use std::task::Waker;
 
     use tokio::sync::oneshot;
@@ -224,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_answers_when_it_can() {
-        let streams = Streams::new(&Room::new(Arc::default()));
+        let streams = Streams::new(&Room::new(Arc::default()), Arc::default());
         let mut answering = streams.clone().of(pending::<()>());
         let (question, asked) = oneshot::channel::<u8>();
         let (answer, mut answered) = oneshot::channel();
@@ -237,7 +270,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_is_polled_again_after_its_streams() {
-        let streams = Streams::new(&Room::new(Arc::default()));
+        let streams = Streams::new(&Room::new(Arc::default()), Arc::default());
         let brings = streams.clone();
         let mut polls = 0;
         let connection = poll_fn(|_| {
@@ -277,7 +310,7 @@ mod tests {
     async fn who_came_last_has_the_first_turn_and_who_waits_takes_room() {
         const COUNT: usize = 100;
         let room = Room::new(Arc::default());
-        let streams = Streams::new(&room);
+        let streams = Streams::new(&room, Arc::default());
         let mut answering = streams.clone().of(pending::<()>());
         let (noted, _) = begin_many(&streams, COUNT);
         let Turn { newest, oldest } = Turn::default();
@@ -298,7 +331,7 @@ mod tests {
     async fn what_is_taken_back_while_it_waits_costs_no_turn() {
         const COUNT: usize = 400;
         let room = Room::new(Arc::default());
-        let streams = Streams::new(&room);
+        let streams = Streams::new(&room, Arc::default());
         let mut answering = streams.clone().of(pending::<()>());
         let (noted, taken_back) = begin_many(&streams, COUNT);
         let Turn { newest, oldest } = Turn::default();
@@ -315,7 +348,7 @@ mod tests {
     async fn who_is_sent_away_is_told_before_its_turn() {
         const COUNT: usize = 1_000;
         let room = Room::new(Arc::default());
-        let streams = Streams::new(&room);
+        let streams = Streams::new(&room, Arc::default());
         let mut answering = streams.clone().of(pending::<()>());
         let (noted, _) = begin_many(&streams, COUNT);
         let Turn { newest, oldest } = Turn::default();
@@ -332,8 +365,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn streams_wait_while_enough_wait_for_the_store() {
+        let backlog = Arc::<Backlog>::default();
+        let streams = Streams::new(&Room::new(Arc::default()), backlog.clone());
+        let mut answering = streams.clone().of(pending::<()>());
+        let (noted, _) = begin_many(&streams, 3);
+        let mut asking = Vec::new();
+        let others = Entrance::new(backlog.clone());
+        while others.room(Waker::noop()) != 0 {
+            asking.push(backlog.enter());
+        }
+        drop(others);
+        let woken = Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        let mut poll = || answering.poll_unpin(&mut Context::from_waker(&waker));
+        assert!(poll().is_pending());
+        assert_eq!((noted.lock().unwrap().len(), woken.0.load(Relaxed)), (0, false));
+        asking.pop();
+        assert!(woken.0.load(Relaxed) && poll().is_pending());
+        assert_eq!(*noted.lock().unwrap(), [2, 0, 1]);
+    }
+
+    /// Whether it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    #[tokio::test]
     async fn a_panic_ends_no_more_than_its_stream() {
-        let streams = Streams::new(&Room::new(Arc::default()));
+        let streams = Streams::new(&Room::new(Arc::default()), Arc::default());
         let mut answering = streams.clone().of(pending::<()>());
         let (answer, mut answered) = oneshot::channel();
         streams.execute(async { panic!("on purpose") });

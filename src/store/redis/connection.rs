@@ -8,11 +8,13 @@
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use ::redis::Cmd;
@@ -23,7 +25,9 @@ use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
 use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
+use futures_util::poll;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time;
 
 use super::connect::ConnectError;
@@ -49,6 +53,10 @@ use crate::store::StoreError;
 /// A connection that has no answer to a look for so long is given up: a hundred deadlines, so that a server that is
 /// merely slow keeps its connection, and short against an outage.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often a request whose time is up looks once more whether its answer has come: most that are there after all are
+/// at the second time.
+const LOOKS: usize = 4;
 
 /// The pause after a failed attempt: it doubles from the first to the last, less up to half by chance.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -129,8 +137,12 @@ impl Link {
         if !self.breaker.is_healthy() {
             return Err(self.unavailable());
         }
-        let late = |_| StoreError::Late { deadline: self.settings.deadline };
-        let answer = time::timeout(left, call).await.map_err(late).flatten();
+        let mut call = pin!(call);
+        let late = Err(StoreError::Late { deadline: self.settings.deadline });
+        let answer = match time::timeout(left, &mut call).await {
+            Ok(answer) => answer,
+            Err(_) => look_again(call).await.unwrap_or(late),
+        };
         match &answer {
             Ok(_) => self.breaker.answered(),
             Err(error) => {
@@ -357,9 +369,33 @@ pub fn pause(failures: u32) -> Duration {
     whole - less
 }
 
+/// What a call answers whose time is up, once the runtime has read what has come meanwhile; None if that isn't its answer.
+/// In a process that is short of CPU it is the reading that is late, and not the server. In any other this takes no time.
+async fn look_again<F: Future + Unpin>(mut call: F) -> Option<F::Output> {
+    for _ in 0..LOOKS {
+        yield_now().await;
+        if let Poll::Ready(answer) = poll!(&mut call) {
+            return Some(answer);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
+    use tokio::sync::oneshot;
+
     use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_had_time_to_read_is_found() {
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async { answer.send(1).unwrap() });
+        assert_eq!(look_again(answered).await, Some(Ok(1)));
+        assert_eq!(look_again(pending::<u8>()).await, None);
+    }
 
     #[test]
     fn pauses_grow_to_their_bound() {
