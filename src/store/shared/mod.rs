@@ -263,3 +263,74 @@ impl<S: SharedStore> Shared<S> {
 fn may_come_back_later(charge: &Charge) -> bool {
     matches!(charge.hits, Hits::GiveBack(1..)) && charge.on_outage == OnOutage::Local
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::limit::Algorithm;
+    use crate::limit::Limit;
+    use crate::store::memory::Memory;
+
+    const NOW: Now = Now::Given(Timestamp::from_ms(1_750_000_000_000));
+
+    /// A store of two places, one of which has those keys that end in a `c`. For a while it takes nothing back.
+    struct Places {
+        memory: Memory,
+        takes_back: AtomicBool,
+    }
+
+    impl SharedStore for Places {
+        async fn charge_after(
+            &self,
+            batch: &Batch,
+            now: Now,
+            _waited: Duration,
+        ) -> Result<Outcome, StoreError> {
+            let comes_back = |charge: &Charge| matches!(charge.hits, Hits::GiveBack(_));
+            if batch.charges.iter().any(comes_back) && !self.takes_back.load(Ordering::Relaxed) {
+                return pending().await;
+            }
+            Ok(self.memory.charge_at(batch, now.timestamp()))
+        }
+
+        fn place(&self, key: &Key) -> u32 {
+            u32::from(key.as_str().ends_with('c'))
+        }
+
+        fn is_healthy(&self) -> bool {
+            true
+        }
+
+        fn sidecars(&self) -> u32 {
+            1
+        }
+    }
+
+    #[tokio::test]
+    async fn all_that_was_charged_in_vain_comes_back_though_nobody_waits_for_it() {
+        let store = Places { memory: Memory::new(1_000), takes_back: AtomicBool::new(false) };
+        let shared = Shared::new(store, Fallback::new(1_000, None));
+        let limits = [5, 5, 0].map(|amount| Arc::new(Limit::new(amount, Algorithm::Total)));
+        let mut batch = Batch::default();
+        for (name, limit) in ["a", "b", "c"].into_iter().zip(&limits) {
+            let key_index = batch.key_index(Key::of_domain(name));
+            batch.charges.push(Charge::plain(key_index, limit.clone(), Hits::Spend(1)));
+        }
+        let asked = shared.ask(&batch, NOW, Duration::ZERO).now_or_never();
+        assert!(asked.is_none(), "it waits for what it gives back");
+        let used = || {
+            let keys = batch.keys.iter().zip(&limits);
+            keys.map(|(key, limit)| shared.near.store().memory.used(key, limit, NOW.timestamp()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(used(), [1, 1, 0]);
+        shared.near.store().takes_back.store(true, Ordering::Relaxed);
+        shared.tend(NOW).await;
+        assert_eq!(used(), [0, 0, 0]);
+    }
+}
