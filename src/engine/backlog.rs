@@ -12,7 +12,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Waker;
 
@@ -29,6 +28,8 @@ const FREE: u8 = 0;
 const QUEUES: u8 = 1;
 /// It was the first of the queue when there was room.
 const LET_IN: u8 = 2;
+/// Nobody comes through it any more.
+const GONE: u8 = 3;
 
 /// The requests that wait for the store.
 #[derive(Debug, Default)]
@@ -77,8 +78,7 @@ impl Backlog {
             self.queued.store(queue.len(), SeqCst);
             drop(queue);
             // An entrance that is gone has left its spot behind.
-            if let Some(spot) = first.filter(|spot| 1 < Arc::strong_count(spot)) {
-                spot.state.store(LET_IN, SeqCst);
+            if let Some(spot) = first.filter(|spot| spot.moves(QUEUES, LET_IN)) {
                 spot.waker.wake();
                 return;
             }
@@ -100,7 +100,16 @@ impl Drop for Asking<'_> {
 
 impl Drop for Entrance {
     fn drop(&mut self) {
-        self.pass_on();
+        if self.spot.state.swap(GONE, SeqCst) == LET_IN {
+            self.backlog.let_in();
+        }
+    }
+}
+
+impl Spot {
+    /// Moves on from one state to another; false if it was in none such.
+    fn moves(&self, from: u8, to: u8) -> bool {
+        self.state.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
 }
 
@@ -134,8 +143,7 @@ impl Entrance {
 
     /// Says that all that could begin has begun. If there is room left, it is for the next.
     pub fn pass_on(&self) {
-        if self.spot.state.load(Relaxed) == LET_IN {
-            self.spot.state.store(FREE, SeqCst);
+        if self.spot.moves(LET_IN, FREE) {
             self.backlog.let_in();
         }
     }
