@@ -16,6 +16,8 @@ use crate::support::tollgate::Tollgate;
 
 const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
+const FAULTS_PAGE: &str = "tests/faults/README.md";
+const BENCH_PAGE: &str = "tests/bench/README.md";
 
 /// What the policy language is explained on.
 const PAGES: [&str; 3] = ["config/README.md", "config/sharing.md", "config/choice.md"];
@@ -64,7 +66,8 @@ fn every_example_of_the_language_pages_passes_the_check() {
 
 #[test]
 fn every_link_between_the_pages_leads_somewhere() {
-    for page in PAGES.into_iter().chain([CALLERS_PAGE, "deploy/README.md"]) {
+    let others = [CALLERS_PAGE, "README.md", "deploy/README.md", FAULTS_PAGE, BENCH_PAGE];
+    for page in PAGES.into_iter().chain(others) {
         let text = fs::read_to_string(page).unwrap();
         let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
         for link in links.filter(|link| !link.contains("://")) {

@@ -1,14 +1,18 @@
 //! What README.md shows is what happens.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::support::client::Http;
+use crate::support::envoy::Envoy;
 use crate::support::find_program;
 use crate::support::store::Store;
 use crate::support::tollgate;
 use crate::support::tollgate::Tollgate;
+use crate::support::upstream::Upstream;
 
 /// The fenced blocks of README.md in a language.
 fn blocks(language: &str) -> Vec<String> {
@@ -22,10 +26,10 @@ fn blocks(language: &str) -> Vec<String> {
 fn every_policy_passes_the_check() {
     let policies = blocks("yaml").into_iter().filter(|text| text.starts_with("domain:"));
     let folder = TempDir::new().unwrap();
-    for (number, policy) in policies.enumerate() {
+    for (number, policy) in policies.skip(1).enumerate() {
         fs::write(folder.path().join(format!("{number}.yaml")), policy).unwrap();
     }
-    // As a reader would: beside the policies that are there.
+    // As a reader would: beside the policies that are there, of which the first one is.
     let output = tollgate::command()
         .args(["check", "--deny-warnings", "config/policies"])
         .arg(folder.path())
@@ -36,7 +40,7 @@ fn every_policy_passes_the_check() {
 
 #[test]
 fn the_first_policy_passes_the_check_and_its_mistake_is_shown_as_printed() {
-    let policy = blocks("yaml").into_iter().find(|text| text.starts_with("domain:")).unwrap();
+    let policy = first_policy();
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("hotels.yaml");
     fs::write(&path, &policy).unwrap();
@@ -61,13 +65,116 @@ async fn the_first_commands_are_refused_at_the_eleventh_time() {
     if find_program("curl", "CURL", None).is_none() {
         return;
     }
-    let policy = fs::read_to_string("config/policies/basic.yaml").unwrap();
-    let tollgate = Tollgate::serve(&policy, &Store::Embedded).await;
-    let command = blocks("sh").into_iter().find(|text| text.contains("curl")).unwrap();
-    let command = command.replace("localhost:8080", &tollgate.http_address.to_string());
-    let output = Command::new("bash").args(["-c", &command]).output().unwrap();
-    let codes = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(codes, "200 ".repeat(10) + "429 ", "{command}");
+    let tollgate = Tollgate::serve(&first_policy(), &Store::Embedded).await;
+    let codes = run("localhost:8080", tollgate.http_address).await;
+    assert_eq!(codes, "200 ".repeat(10) + "429 ");
+}
+
+/// The policy and the Envoy that README.md begins with, with other ports.
+#[tokio::test]
+async fn the_first_envoy_lets_fifty_searches_pass_and_tells_the_rest_as_printed() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&first_policy(), &store).await;
+        let upstream = Upstream::start().await;
+        let Some(envoy) = Envoy::start(&first_envoy(&tollgate, &upstream)).await else { return };
+        let ingress = envoy.listener("ingress").await;
+        let http = Http::new();
+        let ask = async |path: &str, user: &str| {
+            let url = format!("http://{ingress}{path}");
+            http.get(&url, &[("x-user-id", user)]).await
+        };
+
+        // The diagram: what passes, by which limits, and with which header.
+        let passed = ask("/search", "bob").await;
+        assert_eq!((passed.status, passed.header("x-ratelimit-remaining")), (200, "49"));
+        assert_eq!(passed.header("x-ratelimit-limit"), "50, 50;w=60, 1000;w=86400");
+        // The command, and the refusal that is printed.
+        let codes = run("localhost:10000", ingress).await;
+        assert_eq!(codes, "200 ".repeat(50) + "429 ");
+        let refused = ask("//search", "alice").await;
+        let printed = blocks("console").into_iter().find(|text| text.contains("curl -i")).unwrap();
+        let mut lines = printed.lines().skip(1);
+        assert_eq!(lines.next().unwrap(), format!("HTTP/1.1 {} Too Many Requests", refused.status));
+        for (name, value) in lines.map(|line| line.split_once(": ").unwrap()) {
+            let told = refused.header(name);
+            if ["x-ratelimit-reset", "retry-after"].contains(&name) {
+                assert!((1..=60).contains(&told.parse().unwrap()), "{name}: {told}");
+            } else {
+                assert_eq!(told, value, "{name}");
+            }
+        }
+        // Bookings and users have counters of their own, and other paths the day's alone.
+        assert_eq!(ask("/booking", "alice").await.header("x-ratelimit-remaining"), "9");
+        assert_eq!(ask("/", "alice").await.header("x-ratelimit-remaining"), "948");
+        assert_eq!(ask("/", "").await.status, 200);
+        // Without a name there is no descriptor, and nothing is limited.
+        let nameless = http.get(&format!("http://{ingress}/search"), &[]).await;
+        assert_eq!((nameless.status, nameless.header("x-ratelimit-limit")), (200, ""));
+        let stand_in = envoy.listener("upstream").await;
+        assert_eq!(http.get(&format!("http://{stand_in}/"), &[]).await.body, "served\n");
+    }
+}
+
+#[test]
+fn the_first_policy_and_the_first_filter_are_those_of_the_files() {
+    assert_eq!(first_policy(), fs::read_to_string("config/policies/hotels.yaml").unwrap());
+    let shown = blocks("yaml").into_iter().find(|text| text.contains("rate_limits:")).unwrap();
+    let file = fs::read_to_string("deploy/envoy/first.yaml").unwrap();
+    let file: Vec<&str> = file.lines().map(str::trim).collect();
+    let shown: Vec<&str> =
+        shown.lines().map(str::trim).filter(|line| !line.contains('…')).collect();
+    assert!(file.windows(shown.len()).any(|lines| lines == shown), "{shown:#?}");
+}
+
+#[test]
+fn the_diagram_shows_the_descriptor_and_the_limits_that_it_meets() {
+    let diagram = blocks("text").into_iter().find(|text| text.contains("descriptor")).unwrap();
+    let descriptor = diagram.split(['[', ']']).nth(1).unwrap().replace(' ', "");
+    let mut explain = tollgate::command();
+    explain.args(["explain", "config/policies/hotels.yaml", "hotels", &descriptor]);
+    let said = String::from_utf8(explain.output().unwrap().stdout).unwrap();
+    for text in ["1000/day", "50/minute", "request_type=search", "cascade"] {
+        assert!(said.contains(text) && diagram.contains(text), "{text}\n{diagram}\n{said}");
+    }
+}
+
+fn first_policy() -> String {
+    blocks("yaml").into_iter().find(|text| text.starts_with("domain:")).unwrap()
+}
+
+/// `deploy/envoy/first.yaml` with ports of the system, more patience, and an upstream that counts.
+fn first_envoy(tollgate: &Tollgate, upstream: &Upstream) -> String {
+    let mut config = fs::read_to_string("deploy/envoy/first.yaml").unwrap();
+    // The listener comes before the cluster that sends to it.
+    let upstream = upstream.address.port().to_string();
+    let grpc = tollgate.grpc_address.port().to_string();
+    let ports =
+        [("9901", "0"), ("10000", "0"), ("8000", "0"), ("8000", &upstream), ("8081", &grpc)];
+    let ports = ports
+        .map(|(port, other)| (format!("port_value: {port} }}"), format!("port_value: {other} }}")));
+    let words = [
+        ("timeout: 0.050s", "timeout: 10s"),
+        ("failure_mode_deny: false", "failure_mode_deny: true"),
+    ];
+    let words = words.map(|(word, other)| (word.to_owned(), other.to_owned()));
+    for (word, other) in words.into_iter().chain(ports) {
+        assert!(config.contains(&word), "`{word}` is not in\n{config}");
+        config = config.replacen(&word, &other, 1);
+    }
+    config
+}
+
+/// What the command of README.md that asks `place` prints when it asks `address`.
+async fn run(place: &str, address: SocketAddr) -> String {
+    let command = blocks("sh").into_iter().find(|text| text.contains(place)).unwrap();
+    let command = command.replace(place, &address.to_string());
+    // On a thread of its own, because the upstream lives in this one.
+    let output = move || Command::new("bash").args(["-c", &command]).output().unwrap();
+    let output = tokio::task::spawn_blocking(output).await.unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
