@@ -19,6 +19,7 @@ use crate::support::tollgate::Tollgate;
 use crate::support::tollgate::command;
 
 mod hostile;
+mod races;
 
 const POLICY: &str = "domain: d\ndescriptors: [{key: user, limits: [1/day]}]\n";
 

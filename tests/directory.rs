@@ -58,7 +58,7 @@ impl Sidecar {
             parent: parent.map(str::to_owned),
             ..Caller::default()
         };
-        let change = Change { name, seen, caller: Some(&caller) };
+        let change = Change { name, seen, depends_on: &[], caller: Some(&caller) };
         assert!(self.directory.write(change).await.unwrap().is_some());
     }
 
@@ -114,7 +114,7 @@ async fn an_unknown_name_is_at_hand_too_until_it_is_known() {
     other.put("alice", "free", None).await;
     sidecar.wait_for("alice", &["free"]).await;
     let seen = other.directory.read("alice").await.unwrap().unwrap().revision;
-    let gone = Change { name: "alice", seen, caller: None };
+    let gone = Change { name: "alice", seen, depends_on: &[], caller: None };
     assert!(other.directory.write(gone).await.unwrap().is_some());
     sidecar.wait_for("alice", &[]).await;
 }
@@ -202,7 +202,7 @@ async fn a_change_that_can_not_be_told_is_not_made() {
     let refuse = ["SETUSER", "default", "on", "nopass", "~*", "+@all", "resetchannels"];
     cmd("ACL").arg(&refuse).exec(&mut raw).unwrap();
     let caller = Caller::default();
-    let change = Change { name: "alice", seen: 0, caller: Some(&caller) };
+    let change = Change { name: "alice", seen: 0, depends_on: &[], caller: Some(&caller) };
     let error = sidecar.directory.write(change).await.unwrap_err();
     assert_eq!(error.kind(), "refused");
     assert!(sidecar.directory.read("alice").await.unwrap().is_none());
@@ -224,13 +224,46 @@ async fn of_two_writers_that_saw_the_same_only_the_first_writes() {
     let Some(server) = Server::start(&[]) else { return };
     let sidecar = Sidecar::start(&server, PATIENCE).await;
     let caller = Arc::new(Caller::default());
-    let change = |seen| Change { name: "alice", seen, caller: Some(&caller) };
+    let change = |seen| Change { name: "alice", seen, depends_on: &[], caller: Some(&caller) };
     let first = sidecar.directory.write(change(0)).await.unwrap().unwrap();
     assert_eq!(sidecar.directory.write(change(0)).await.unwrap(), None);
-    let gone = Change { name: "alice", seen: first, caller: None };
+    let gone = Change { name: "alice", seen: first, depends_on: &[], caller: None };
     assert!(sidecar.directory.write(gone).await.unwrap().is_some());
     let again = sidecar.directory.write(change(0)).await.unwrap().unwrap();
     assert!(first < again, "no revision comes twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_is_made_only_while_what_it_depends_on_is_as_it_was() {
+    let caller = Caller { parent: Some("b".to_owned()), ..Caller::default() };
+    let check = async |one: &Sidecar, other: &Sidecar| {
+        for name in ["b", "c"] {
+            one.put(name, "free", None).await;
+        }
+        let revision = async |name| one.directory.read(name).await.unwrap().unwrap().revision;
+        let depends_on = [("b".into(), revision("b").await), ("c".into(), revision("c").await)];
+        let child = Change { name: "a", seen: 0, depends_on: &depends_on, caller: Some(&caller) };
+        let written = async || one.directory.write(child).await.unwrap().is_some();
+        other.put("c", "premium", None).await;
+        assert!(!written().await, "one above has changed");
+        let depends_on = [depends_on[0].clone(), ("c".into(), revision("c").await)];
+        let child = Change { depends_on: &depends_on, ..child };
+        let seen = depends_on[0].1;
+        let gone = Change { name: "b", seen, depends_on: &[], caller: None };
+        assert!(other.directory.write(gone).await.unwrap().is_some());
+        assert!(one.directory.write(child).await.unwrap().is_none(), "the parent is gone");
+        assert!(one.directory.read("a").await.unwrap().is_none());
+        one.put("b", "free", None).await;
+        assert!(one.directory.write(child).await.unwrap().is_none(), "it is another one");
+        let depends_on = [("b".into(), revision("b").await), depends_on[1].clone()];
+        let child = Change { depends_on: &depends_on, ..child };
+        assert!(one.directory.write(child).await.unwrap().is_some());
+    };
+    let Some(server) = Server::start(&[]) else { return };
+    check(&Sidecar::start(&server, PATIENCE).await, &Sidecar::start(&server, PATIENCE).await).await;
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let settings = RedisSettings { deadline: PATIENCE, ..cluster.settings() };
+    check(&Sidecar::on(settings.clone()).await, &Sidecar::on(settings).await).await;
 }
 
 #[tokio::test]

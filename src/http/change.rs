@@ -2,7 +2,8 @@
 //!
 //! What is written is only what was read, with the change: if somebody else was faster, all of it is done
 //! anew. So two changes never make one of them undone, and a condition that held when it was looked at
-//! still holds when the change is made.
+//! still holds when the change is made. The same goes for the parents that a check has read: if one of them is
+//! another one when the change is made, the check is done anew.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -43,6 +44,12 @@ pub struct Edit<'a> {
     pub name: &'a str,
 }
 
+/// A caller that may be written, and the records by which that was found: names and revisions.
+struct Checked {
+    caller: Arc<Caller>,
+    depends_on: Vec<(Arc<str>, u64)>,
+}
+
 /// A change that was made, or that changed nothing.
 #[derive(Clone, Debug)]
 pub struct Made {
@@ -67,15 +74,15 @@ impl Edit<'_> {
             let before = directory.read(self.name).await?;
             check_conditions(&self.asked.headers, before.as_ref())?;
             let after = match decide(before.as_ref().map(|record| &*record.caller))? {
-                Some(form) => Some(Arc::new(self.checked(&form, before.as_ref()).await?)),
+                Some(form) => Some(self.checked(&form, before.as_ref()).await?),
                 None => None,
             };
             let known = before.as_ref().map(|record| &record.caller);
-            if known == after.as_ref() {
+            if known == after.as_ref().map(|checked| &checked.caller) {
                 return Ok(Made { after: before.clone(), before });
             }
-            if let Some(revision) = self.write(before.as_ref(), after.as_deref()).await? {
-                let after = after.map(|caller| Record { caller, revision });
+            if let Some(revision) = self.write(before.as_ref(), after.as_ref()).await? {
+                let after = after.map(|checked| Record { caller: checked.caller, revision });
                 return Ok(Made { before, after });
             }
         }
@@ -85,22 +92,32 @@ impl Edit<'_> {
 
     /// The caller that a form tells of. A parent that it had before may have gone: that is no reason not to
     /// change the rest.
-    async fn checked(&self, form: &CallerForm, before: Option<&Record>) -> Result<Caller, Problem> {
+    async fn checked(
+        &self,
+        form: &CallerForm,
+        before: Option<&Record>,
+    ) -> Result<Checked, Problem> {
         let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
         let caller = form.check().map_err(|flaws| {
             wrong(flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         let known = before.and_then(|record| record.caller.parent.as_ref());
+        let mut depends_on = Vec::new();
         if let Some(parent) = caller.parent.as_ref().filter(|parent| known != Some(parent)) {
             let parents = self.parents(parent).await?;
-            check_parents(self.name, parent, |name| parents.get(name).cloned())
+            let parent_of = |name: &str| {
+                parents.get(name).map(|record| record.caller.parent.as_deref().map(Arc::from))
+            };
+            check_parents(self.name, parent, parent_of)
                 .map_err(|error| wrong(format!("parent: {error}")))?;
+            depends_on =
+                parents.into_iter().map(|(name, record)| (name, record.revision)).collect();
         }
-        Ok(caller)
+        Ok(Checked { caller: Arc::new(caller), depends_on })
     }
 
-    /// The parents of `parent` and those above, as far as they matter.
-    async fn parents(&self, parent: &str) -> Result<HashMap<Arc<str>, Option<Arc<str>>>, Problem> {
+    /// The records of `parent` and those above, as far as they matter.
+    async fn parents(&self, parent: &str) -> Result<HashMap<Arc<str>, Record>, Problem> {
         let mut parents = HashMap::new();
         let mut next: Option<Arc<str>> = Some(parent.into());
         while let Some(name) = next.filter(|name| !parents.contains_key(name)) {
@@ -109,7 +126,7 @@ impl Edit<'_> {
             }
             let Some(record) = self.asked.edge.engine.directory().read(&name).await? else { break };
             next = record.caller.parent.as_deref().map(Arc::from);
-            parents.insert(name, next.clone());
+            parents.insert(name, record);
         }
         Ok(parents)
     }
@@ -118,12 +135,14 @@ impl Edit<'_> {
     async fn write(
         &self,
         before: Option<&Record>,
-        after: Option<&Caller>,
+        after: Option<&Checked>,
     ) -> Result<Option<u64>, Problem> {
-        let mut entry = self.entry(before.map(|record| &*record.caller), after);
+        let caller = after.map(|checked| &*checked.caller);
+        let depends_on = after.map_or(&[][..], |checked| &checked.depends_on);
+        let mut entry = self.entry(before.map(|record| &*record.caller), caller);
         self.tell(&entry).await?;
         let seen = before.map_or(0, |record| record.revision);
-        let change = Change { name: self.name, seen, caller: after };
+        let change = Change { name: self.name, seen, depends_on, caller };
         let written = self.asked.edge.engine.directory().write(change).await;
         entry.failed = match &written {
             Ok(Some(_)) => return Ok(written?),

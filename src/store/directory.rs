@@ -49,6 +49,8 @@ pub struct Change<'a> {
     pub name: &'a str,
     /// The revision that the writer saw; 0: there was no record.
     pub seen: u64,
+    /// Records of others that the change depends on, by name and revision: the parents that were checked.
+    pub depends_on: &'a [(Arc<str>, u64)],
     /// What is known from now on; None: nothing.
     pub caller: Option<&'a Caller>,
 }
@@ -144,7 +146,8 @@ impl Directory {
         }
     }
 
-    /// Makes a change and tells its revision, or nothing if the record is another one than its writer saw.
+    /// Makes a change and tells its revision, or nothing if the record, or one that it depends on, is another one
+    /// than its writer saw.
     ///
     /// # Errors
     /// When the directory is not changed from here, or does not answer.

@@ -202,7 +202,7 @@ impl RedisDirectory {
         .await
     }
 
-    /// Makes a change, unless the record is another one than its writer saw: then None.
+    /// Makes a change, unless the record, or one that it depends on, is another one than its writer saw: then None.
     ///
     /// # Errors
     /// When Redis does not answer as it should; a late one may have been made.
@@ -215,10 +215,16 @@ impl RedisDirectory {
                 seen => seen,
             };
             let mut command = Cmd::new();
-            command.arg("EVAL").arg(CHANGE).arg(3);
+            command.arg("EVAL").arg(CHANGE).arg(3 + change.depends_on.len());
             let names = &self.names;
             command.arg(names.caller(change.name)).arg(names.index()).arg(names.revisions());
+            for (other, _) in change.depends_on {
+                command.arg(names.caller(other));
+            }
             command.arg(change.name).arg(seen).arg(json.unwrap_or_default()).arg(CHANNEL);
+            for (_, revision) in change.depends_on {
+                command.arg(revision);
+            }
             self.send(&command).await
         })
         .await;
