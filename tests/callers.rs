@@ -21,7 +21,15 @@ use crate::support::tollgate::command;
 mod hostile;
 mod races;
 
-const POLICY: &str = "domain: d\ndescriptors: [{key: user, limits: [1/day]}]\n";
+const POLICY: &str = "
+domain: d
+caller: {key: user}
+tiers: [free, premium, enterprise]
+descriptors:
+- key: user
+  limits: [{name: daily, rate: 1/day}, {name: booking, rate: 100/day}]
+- {key: provider, limits: [{name: search, rate: 9/day}]}
+";
 
 /// A Tollgate with an API, and whoever asks it.
 struct Api {
@@ -122,10 +130,55 @@ async fn what_is_wrong_is_told_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn names_that_no_policy_in_force_has_are_refused_unless_forced() {
+    let Some((api, _store)) = Api::on_redis(&[]).await else { return };
+    let tier = |tier: &str| json!({ "tier": tier });
+    let limit = |limit: &str| json!({ "overrides": { limit: 5 } });
+    let bonus = |limit: &str| json!({ "limit": limit, "amount": 1, "until": "2099-01-01" });
+    let refused = async |line: &str, body: Value, told: &str| {
+        let before = api.caller("acme").await;
+        let detail = api.check(line, body, 422).await.json()["detail"].to_string();
+        assert!(detail.contains(told) && detail.contains("?force=true"), "{line}: {detail}");
+        assert_eq!(api.caller("acme").await, before, "{line}");
+    };
+    api.check("PUT /v1/callers/acme", json!({ "notes": "x" }), 201).await;
+    let meant = "tier: no policy has the tier `premiun`; did you mean `premium`?";
+    refused("PATCH /v1/callers/acme", tier("premiun"), meant).await;
+    refused("PUT /v1/callers/acme", tier("premiun"), meant).await;
+    refused("PATCH /v1/callers/acme", limit("dayly"), "did you mean `daily`?").await;
+    refused("PATCH /v1/callers/acme", limit("search"), "`search` is no caller's own").await;
+    refused("POST /v1/callers/acme/bonuses", bonus("bookings"), "did you mean `booking`?").await;
+    refused("PATCH /v1/callers/acme?force=false", tier("premiun"), meant).await;
+
+    api.check("PATCH /v1/callers/acme?force=true", tier("premiun"), 200).await;
+    api.check("PATCH /v1/callers/acme?force=true", limit("dayly"), 200).await;
+    api.check("POST /v1/callers/acme/bonuses?force=true", bonus("bookings"), 201).await;
+    assert_eq!(api.caller("acme").await["tier"], "premiun");
+    api.check("PATCH /v1/callers/acme", json!({ "disabled": true }), 200).await;
+    refused("PATCH /v1/callers/acme", tier("gold"), "`gold`; there are enterprise, free").await;
+    api.check("PATCH /v1/callers/acme", tier("premium"), 200).await;
+    api.check("PATCH /v1/callers/acme?force=yes", "{}", 400).await;
+    api.check("PATCH /v1/callers/acme?forced=true", "{}", 400).await;
+}
+
+#[tokio::test]
+async fn names_that_a_policy_has_after_an_edit_are_taken() {
+    let Some((api, _store)) = Api::on_redis(&[]).await else { return };
+    api.check("PUT /v1/callers/a", json!({ "tier": "gold" }), 422).await;
+    api.tollgate.edit(&POLICY.replace("enterprise]", "gold]"));
+    eventually("the policy with the tier", async || {
+        let answer = api.ask("PUT /v1/callers/a", &[], json!({ "tier": "gold" })).await;
+        (answer.status == 201).then_some(())
+    })
+    .await;
+    api.check("PUT /v1/callers/b", json!({ "tier": "enterprise" }), 422).await;
+}
+
+#[tokio::test]
 async fn a_condition_on_the_revision_holds_or_nothing_is_changed() {
     let Some((api, _store)) = Api::on_redis(&[]).await else { return };
     let check = async |line: &str, header: (&str, &str), status: u16| {
-        let answer = api.ask(line, &[header], r#"{"tier":"x"}"#).await;
+        let answer = api.ask(line, &[header], r#"{"tier":"free"}"#).await;
         assert_eq!(answer.status, status, "{line} {header:?}");
         answer.header("etag").to_owned()
     };
@@ -214,7 +267,7 @@ async fn two_sidecars_write_beside_each_other_and_lose_nothing() {
     one.check("PUT /v1/callers/a", "{}", 201).await;
     let give = async |api: &Api, id: usize| {
         let bonus =
-            json!({ "id": id.to_string(), "limit": "x", "amount": 1, "until": "2099-01-01" });
+            json!({ "id": id.to_string(), "limit": "daily", "amount": 1, "until": "2099-01-01" });
         api.check("POST /v1/callers/a/bonuses", bonus, 201).await;
     };
     for id in 0..10 {
@@ -380,6 +433,7 @@ async fn files_are_read_and_live_when_edited_but_not_written() {
     .await;
     write("callers: {a: {tier: gold}}");
     tier("gold").await;
+    assert!(api.tollgate.output().contains("no policy has the tier `gold`"), "a warning");
 }
 
 #[tokio::test]
@@ -392,6 +446,10 @@ async fn the_openapi_document_tells_what_is_served() {
         for method in operations.as_object().unwrap().keys() {
             let line = format!("{} {path}", method.to_uppercase());
             let line = line.replace("{name}", "a").replace("{id}", "b");
+            let forced = ["PUT", "PATCH", "POST"].iter().any(|method| line.starts_with(method))
+                && line.starts_with(&format!("{} /v1/callers", method.to_uppercase()));
+            let told = operations[method]["parameters"].to_string();
+            assert_eq!(told.contains(r#""name":"force""#), forced, "{line}");
             let answer = api.ask(&line, &[], "{}").await;
             let detail = answer.json()["detail"].to_string();
             assert!(answer.status != 405 && !detail.contains("there is nothing"), "{line}");

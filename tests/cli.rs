@@ -79,6 +79,36 @@ fn check_tells_problems_as_json() {
 }
 
 #[test]
+fn check_tells_which_names_of_callers_no_policy_has() {
+    let policy = GOOD.replace("shop\n", "shop\ncaller: {key: user}\ntiers: [free, premium]\n");
+    let callers = "callers:\n  a: { tier: premiun }\n  b:\n    overrides: { daily: 1, dayly: 2 }\n    bonuses:\n    - { limit: day, amount: 1, until: 2099-01-01 }\n";
+    let good = callers.replace("premiun", "premium").replace(", dayly: 2", "");
+    let good = good.replace("limit: day,", "limit: daily,");
+    let files =
+        [("p.yaml", policy.as_str()), ("c.yaml", callers), ("good.yaml", &good), ("bad.yaml", BAD)];
+    let folder = folder(&files);
+    let against = |callers, policies| ["check", "--callers", callers, "--policies", policies];
+    let told = [
+        "no policy has the tier `premiun`; did you mean `premium`?",
+        "--> c.yaml:2:14",
+        "no policy has a limit with the name `dayly`; did you mean `daily`?",
+        "--> c.yaml:4:28",
+        "no policy has a limit with the name `day`; did you mean `daily`?",
+        "--> c.yaml:6:16",
+        "^^^",
+        "3 errors",
+    ];
+    check(folder.path(), &against("c.yaml", "p.yaml"), 1, Told::Err(&told));
+    let fine = ["1 file, 2 callers: no errors"];
+    check(folder.path(), &against("good.yaml", "p.yaml"), 0, Told::Out(&fine));
+    check(folder.path(), &["check", "--callers", "c.yaml"], 0, Told::Out(&fine));
+    check(folder.path(), &against("good.yaml", "bad.yaml"), 1, Told::Err(&["--> bad.yaml:2:1"]));
+    check(folder.path(), &against("good.yaml", "gone"), 1, Told::Err(&["can't read gone"]));
+    let alone = ["check", "p.yaml", "--policies", "p.yaml"];
+    check(folder.path(), &alone, 2, Told::Err(&["--callers"]));
+}
+
+#[test]
 fn check_joins_domains_only_on_request() {
     let folder = folder(&[("a.yaml", GOOD), ("b.yaml", &GOOD.replace("user", "team"))]);
     check(folder.path(), &["check", "a.yaml", "b.yaml"], 1, Told::Err(&["shop"]));

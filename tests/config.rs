@@ -99,7 +99,8 @@ fn every_example_of_callers_passes_the_check() {
     let file = folder.path().join("page.yaml");
     fs::write(&file, example).unwrap();
     for path in ["config/callers.yaml", file.to_str().unwrap()] {
-        let output = tollgate::command().args(["check", "--callers", path]).output().unwrap();
+        let check = ["check", "--callers", path, "--policies", POLICIES];
+        let output = tollgate::command().args(check).output().unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(output.status.success() && said.contains("5 callers"), "{path}\n{said}");
     }
@@ -112,7 +113,8 @@ async fn the_commands_of_the_page_on_callers_work() {
     }
     let Some(server) = Server::start(&[]) else { return };
     let store = Store::Redis(server);
-    let tollgate = Tollgate::serve("{domain: d, descriptors: []}", &store).await;
+    let policy = fs::read_to_string(format!("{POLICIES}/travel.yaml")).unwrap();
+    let tollgate = Tollgate::serve(&policy, &store).await;
     let page = fs::read_to_string(CALLERS_PAGE).unwrap();
     let commands = fenced(&page, "bash");
     let address = tollgate.http_address.to_string();

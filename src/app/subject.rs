@@ -6,12 +6,14 @@ use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::metrics::Reload;
 use crate::policy::Callers;
+use crate::policy::CallersFor;
 use crate::policy::CompileOptions;
 use crate::policy::PolicySet;
 use crate::policy::Problem;
+use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::compile;
-use crate::policy::compile_callers;
+use crate::policy::compile_callers_for;
 
 /// What files are about. Each subject has its own files, and is reloaded by itself.
 pub trait Subject: Send + 'static {
@@ -59,15 +61,7 @@ impl Subject for Policies {
     }
 
     fn put_in_force(&self, policies: PolicySet) {
-        for warning in policies.warnings() {
-            tracing::warn!(
-                file = warning.path,
-                line = warning.line,
-                column = warning.column,
-                "{}",
-                warning.message
-            );
-        }
+        warn(policies.warnings());
         let at_s = self.engine.now().as_ms() / 1_000;
         self.metrics.policy_loaded(policies.hash(), at_s);
         tracing::info!(
@@ -92,10 +86,14 @@ impl Subject for CallerFiles {
     const NAME: &'static str = "callers";
 
     fn compile(&self, sources: &[Source]) -> Result<Callers, Vec<Problem>> {
-        compile_callers(sources)
+        // A warning: the policies and the callers are edited one after the other.
+        let policies = self.engine.policies();
+        let whom = CallersFor { policies: &policies, severity: Severity::Warning };
+        compile_callers_for(sources, Some(whom))
     }
 
     fn put_in_force(&self, callers: Callers) {
+        warn(callers.warnings());
         let count = callers.len();
         self.engine.directory().replace(callers);
         self.metrics.callers.loaded(count);
@@ -104,5 +102,11 @@ impl Subject for CallerFiles {
 
     fn count(&self, reload: Reload) {
         self.metrics.callers.reload(reload);
+    }
+}
+
+fn warn(warnings: &[Problem]) {
+    for Problem { path, line, column, message, .. } in warnings {
+        tracing::warn!(file = path, line, column, "{message}");
     }
 }

@@ -1,11 +1,13 @@
 //! `tollgate check`: everything that is wrong with policies, each with its place and carets.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Arg;
 use clap::ArgAction;
 use clap::ArgMatches;
 use clap::Command;
+use clap::value_parser;
 use serde_json::Value;
 use serde_json::json;
 
@@ -18,12 +20,16 @@ use super::merge_domains_arg;
 use super::path_arg;
 use super::print;
 use super::sources;
+use super::sources_of;
+use crate::app::SourceFilesError;
+use crate::policy::CallersFor;
 use crate::policy::CompileOptions;
+use crate::policy::PolicySet;
 use crate::policy::Problem;
 use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::compile;
-use crate::policy::compile_callers;
+use crate::policy::compile_callers_for;
 use crate::policy::render;
 
 const EXAMPLES: &str = "\
@@ -31,6 +37,8 @@ Examples:
   tollgate check config/policies                  A directory, as `tollgate serve` reads it
   tollgate check --deny-warnings a.yaml b.yaml    In CI: stricter, and for several files together
   tollgate check --callers config/callers.yaml    Files of callers
+  tollgate check --callers callers.yaml --policies policies
+                                                  And whether policies have their tiers and limits
   kubectl get configmap policies -o jsonpath='{.data.shop\\.yaml}' | tollgate check /dev/stdin
 
 The exit status is 0 if the policies can be used, 1 if not.";
@@ -41,7 +49,16 @@ pub fn command() -> Command {
         .after_help(EXAMPLES)
         .arg(path_arg().num_args(1..).action(ArgAction::Append))
         .arg(merge_domains_arg())
-        .arg(callers_arg().help("Check files of callers instead").conflicts_with("merge_domains"))
+        .arg(callers_arg().help("Check files of callers instead"))
+        .arg(
+            Arg::new("policies")
+                .long("policies")
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .action(ArgAction::Append)
+                .requires("callers")
+                .help("With --callers: the policies whose tiers and limits they may name"),
+        )
         .arg(
             Arg::new("deny_warnings")
                 .long("deny-warnings")
@@ -61,8 +78,8 @@ struct Report {
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    let sources = match sources(matches) {
-        Ok(sources) => sources,
+    let report = match report(matches) {
+        Ok(report) => report,
         Err(error) => {
             if is_json(matches) {
                 let problem = json!({ "severity": "error", "message": error.to_string() });
@@ -73,13 +90,24 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(PROBLEMS);
         }
     };
-    let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
-    let report = match matches.get_flag("callers") {
-        true => Report::of_callers(sources),
-        false => Report::new(sources, options, matches.get_flag("deny_warnings")),
-    };
     let printed = if is_json(matches) { report.print_json() } else { report.print_text() };
     if report.is_fine { printed } else { ExitCode::from(PROBLEMS) }
+}
+
+fn report(matches: &ArgMatches) -> Result<Report, SourceFilesError> {
+    let sources = sources(matches)?;
+    let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
+    if !matches.get_flag("callers") {
+        return Ok(Report::new(sources, options, matches.get_flag("deny_warnings")));
+    }
+    if !matches.contains_id("policies") {
+        return Ok(Report::of_callers(sources, None));
+    }
+    let policies = sources_of(matches, "policies")?;
+    Ok(match compile(&policies, options) {
+        Ok(policies) => Report::of_callers(sources, Some(&policies)),
+        Err(problems) => Report::of_problems(problems, policies),
+    })
 }
 
 impl Report {
@@ -95,8 +123,10 @@ impl Report {
         }
     }
 
-    fn of_callers(sources: Vec<Source>) -> Self {
-        match compile_callers(&sources) {
+    fn of_callers(sources: Vec<Source>, policies: Option<&PolicySet>) -> Self {
+        // An error: whoever names the policies asks whether the callers are for them.
+        let whom = policies.map(|policies| CallersFor { policies, severity: Severity::Error });
+        match compile_callers_for(&sources, whom) {
             Ok(callers) => {
                 let found = counted(callers.len(), "caller");
                 Self { problems: Vec::new(), sources, found, is_fine: true }

@@ -141,7 +141,12 @@ fn schema(matches: &ArgMatches) -> ExitCode {
 
 /// The files at the paths that were given.
 fn sources(matches: &ArgMatches) -> Result<Vec<Source>, SourceFilesError> {
-    let paths = matches.get_many::<PathBuf>("path").unwrap_or_default();
+    sources_of(matches, "path")
+}
+
+/// The files at the paths that the argument of that name gives.
+fn sources_of(matches: &ArgMatches, name: &str) -> Result<Vec<Source>, SourceFilesError> {
+    let paths = matches.get_many::<PathBuf>(name).unwrap_or_default();
     SourceFiles::new(paths.cloned().collect()).read().sources
 }
 

@@ -10,6 +10,8 @@ use super::callers::absent;
 use super::callers::json;
 use super::callers::part;
 use super::change::Edit;
+use super::change::Force;
+use super::change::NewNames;
 use super::problem::Problem;
 use crate::policy::BonusForm;
 use crate::policy::CallerForm;
@@ -21,14 +23,15 @@ const ID_LEN: usize = 6;
 pub async fn give(
     asked: Asked,
     name: Parts<String>,
+    force: Force,
     body: Body,
 ) -> Result<(StatusCode, Json<BonusForm>), Problem> {
-    let name = part(name)?;
+    let (name, names) = (part(name)?, NewNames::of(force)?);
     let mut bonus: BonusForm = json(body)?;
     let id = bonus.id.take().map_or_else(random_id, Ok)?;
     bonus.id = Some(id.clone());
     let what = "give bonus";
-    let edit = Edit { asked: &asked, what, name: &name };
+    let edit = Edit { asked: &asked, names, what, name: &name };
     let made = edit.make(|caller| {
         let mut form = CallerForm::from(caller.ok_or_else(|| absent(&name))?);
         if form.bonuses.iter().any(|known| known.id == bonus.id) {
@@ -48,7 +51,7 @@ pub async fn give(
 pub async fn take(asked: Asked, path: Parts<(String, String)>) -> Result<StatusCode, Problem> {
     let (name, id) = part(path)?;
     let what = "take bonus";
-    let edit = Edit { asked: &asked, what, name: &name };
+    let edit = Edit { asked: &asked, names: NewNames::OfPolicies, what, name: &name };
     edit.make(|caller| {
         let mut form = CallerForm::from(caller.ok_or_else(|| absent(&name))?);
         let before = form.bonuses.len();

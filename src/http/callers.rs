@@ -23,6 +23,8 @@ use serde_json::Value;
 use super::Edge;
 use super::api::Asked;
 use super::change::Edit;
+use super::change::Force;
+use super::change::NewNames;
 use super::change::check_name;
 use super::change::etag;
 use super::change::names;
@@ -104,10 +106,15 @@ pub async fn read(
 }
 
 /// Says all that is known of a caller from now on.
-pub async fn put(asked: Asked, name: Parts<String>, body: Body) -> Result<Response, Problem> {
-    let name = part(name)?;
+pub async fn put(
+    asked: Asked,
+    name: Parts<String>,
+    force: Force,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (name, names) = (part(name)?, NewNames::of(force)?);
     let form: CallerForm = json(body)?;
-    let edit = Edit { asked: &asked, what: "put", name: &name };
+    let edit = Edit { asked: &asked, names, what: "put", name: &name };
     let made = edit.make(|_| Ok(Some(form.clone()))).await?;
     let status = if made.before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let record = made.after.ok_or_else(|| absent(&name))?;
@@ -115,10 +122,15 @@ pub async fn put(asked: Asked, name: Parts<String>, body: Body) -> Result<Respon
 }
 
 /// Changes some of what is known of a caller, by a JSON merge patch (RFC 7396).
-pub async fn patch(asked: Asked, name: Parts<String>, body: Body) -> Result<Response, Problem> {
-    let name = part(name)?;
+pub async fn patch(
+    asked: Asked,
+    name: Parts<String>,
+    force: Force,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (name, names) = (part(name)?, NewNames::of(force)?);
     let patch: Value = json(body)?;
-    let edit = Edit { asked: &asked, what: "patch", name: &name };
+    let edit = Edit { asked: &asked, names, what: "patch", name: &name };
     let made = edit.make(|caller| {
         let caller = caller.ok_or_else(|| absent(&name))?;
         let mut form = serde_json::to_value(CallerForm::from(caller)).expect("a form is JSON");
@@ -133,7 +145,7 @@ pub async fn patch(asked: Asked, name: Parts<String>, body: Body) -> Result<Resp
 /// Forgets a caller.
 pub async fn remove(asked: Asked, name: Parts<String>) -> Result<StatusCode, Problem> {
     let name = part(name)?;
-    let edit = Edit { asked: &asked, what: "delete", name: &name };
+    let edit = Edit { asked: &asked, names: NewNames::OfPolicies, what: "delete", name: &name };
     edit.make(|caller| caller.map(|_| None).ok_or_else(|| absent(&name))).await?;
     Ok(StatusCode::NO_CONTENT)
 }

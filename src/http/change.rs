@@ -10,10 +10,13 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Query;
+use axum::extract::rejection::QueryRejection;
 use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::StatusCode;
 use axum::http::header;
+use serde::Deserialize;
 
 use super::api::Asked;
 use super::problem::Problem;
@@ -21,6 +24,8 @@ use crate::observe::audit;
 use crate::observe::audit::Entry;
 use crate::policy::Caller;
 use crate::policy::CallerForm;
+use crate::policy::CallerNames;
+use crate::policy::Flaw;
 use crate::policy::PARENTS_MAX;
 use crate::policy::check_caller_name;
 use crate::policy::check_parents;
@@ -39,9 +44,39 @@ const PAUSE_MAX: Duration = Duration::from_millis(32);
 #[derive(Clone, Copy, Debug)]
 pub struct Edit<'a> {
     pub asked: &'a Asked,
+    pub names: NewNames,
     /// A word for the audit log.
     pub what: &'static str,
     pub name: &'a str,
+}
+
+/// Which tiers and limits a change may name that the caller did not name before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NewNames {
+    /// Those of the policies in force.
+    OfPolicies,
+    /// Any: a policy that has them may come later.
+    Any,
+}
+
+/// What the path of a change says after its question mark.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForceQuery {
+    #[serde(default)]
+    force: bool,
+}
+
+/// A [`ForceQuery`] that may not make sense.
+pub type Force = Result<Query<ForceQuery>, QueryRejection>;
+
+impl NewNames {
+    /// What a query says.
+    pub fn of(query: Force) -> Result<Self, Problem> {
+        let Query(ForceQuery { force }) =
+            query.map_err(|wrong| Problem::new(wrong.status(), wrong.body_text()))?;
+        Ok(if force { Self::Any } else { Self::OfPolicies })
+    }
 }
 
 /// A caller that may be written, and the records by which that was found: names and revisions.
@@ -98,9 +133,18 @@ impl Edit<'_> {
         before: Option<&Record>,
     ) -> Result<Checked, Problem> {
         let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
-        let caller = form.check().map_err(|flaws| {
-            wrong(flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-        })?;
+        let caller = form.check().map_err(|flaws| wrong(joined(&flaws)))?;
+        if self.names == NewNames::OfPolicies {
+            let policies = self.asked.edge.engine.policies();
+            let names = CallerNames::of(&policies);
+            let flaws = names.check(&caller, before.map(|record| &*record.caller));
+            if !flaws.is_empty() {
+                let all = joined(&flaws);
+                return Err(wrong(format!(
+                    "{all}; `?force=true` writes it before a policy has it"
+                )));
+            }
+        }
         let known = before.and_then(|record| record.caller.parent.as_ref());
         let mut depends_on = Vec::new();
         if let Some(parent) = caller.parent.as_ref().filter(|parent| known != Some(parent)) {
@@ -222,6 +266,10 @@ impl From<DirectoryError> for Problem {
         };
         Self::new(status, reason(&error))
     }
+}
+
+fn joined(flaws: &[Flaw]) -> String {
+    flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// What went wrong, with its cause: that Redis is a replica, say.

@@ -218,6 +218,11 @@ impl Operation {
             described["responses"]["304"] = json!({ "description": "It is as If-None-Match says" });
         }
         described["responses"][status.to_string()] = answer;
+        if self.names_anything() {
+            let told = "Something is wrong with the caller, such as a tier or a limit that no policy in force has";
+            let content = content("application/problem+json", "Problem");
+            described["responses"]["422"] = json!({ "description": told, "content": content });
+        }
         if let Some(body) = self.body {
             let media_type = match self.method {
                 Method::PATCH => "application/merge-patch+json",
@@ -227,6 +232,11 @@ impl Operation {
             described["requestBody"] = json!({ "required": true, "content": content });
         }
         described
+    }
+
+    /// Whether it may give a caller tiers and limits by their names.
+    fn names_anything(&self) -> bool {
+        self.path == CALLER && self.body.is_some() || self.path == BONUSES
     }
 
     fn parameters(&self) -> Vec<Value> {
@@ -242,6 +252,12 @@ impl Operation {
         if self.path == CALLERS {
             parameters.push(parameter("query", "after", "string"));
             parameters.push(parameter("query", "limit", "integer"));
+        }
+        if self.names_anything() {
+            let mut force = parameter("query", "force", "boolean");
+            force["description"] =
+                "Write a tier, an override or a bonus that no policy in force has".into();
+            parameters.push(force);
         }
         if self.path == CALLER {
             parameters.push(parameter("header", "If-None-Match", "string"));

@@ -234,7 +234,9 @@ fn any_of(words: &[&str]) -> String {
 
 /// The name that is nearest to what was written, if any is near.
 pub fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
-    let near = names.iter().map(|name| (edits(written, name), *name)).min()?;
+    // Lengths alone make others too far away, and the rest few: a name that somebody sends may be long.
+    let near = names.iter().filter(|name| name.len().abs_diff(written.len()) <= EDITS_MAX);
+    let near = near.map(|name| (edits(written, name), *name)).min()?;
     (near.0 <= EDITS_MAX && near.0 < written.len()).then_some(near.1)
 }
 

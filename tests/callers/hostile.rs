@@ -32,7 +32,7 @@ async fn who_has_lost_a_parent_can_be_changed_all_the_same() {
     api.check("PUT /v1/callers/alice", json!({ "parent": "acme" }), 201).await;
     api.check("DELETE /v1/callers/acme", "", 204).await;
     api.check("PATCH /v1/callers/alice", json!({ "disabled": true }), 200).await;
-    let bonus = json!({ "limit": "x", "amount": 1, "until": "2099-01-01" });
+    let bonus = json!({ "limit": "daily", "amount": 1, "until": "2099-01-01" });
     api.check("POST /v1/callers/alice/bonuses", bonus, 201).await;
     api.check("PATCH /v1/callers/alice", json!({ "parent": "nobody" }), 422).await;
 }
@@ -57,7 +57,7 @@ async fn many_writers_of_one_caller_all_have_their_turn() {
     api.check("PUT /v1/callers/a", "{}", 201).await;
     let give = async |id: usize| {
         let bonus =
-            json!({ "id": id.to_string(), "limit": "x", "amount": 1, "until": "2099-01-01" });
+            json!({ "id": id.to_string(), "limit": "daily", "amount": 1, "until": "2099-01-01" });
         api.check("POST /v1/callers/a/bonuses", bonus, 201).await;
     };
     let half = async |first: usize| {

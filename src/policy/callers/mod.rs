@@ -2,6 +2,7 @@
 
 mod caller;
 mod form;
+mod names;
 mod read;
 mod schema;
 
@@ -16,6 +17,7 @@ use super::fields::Reader;
 use super::problem::Problem;
 use super::problem::Severity;
 use super::problem::Source;
+use super::set::PolicySet;
 
 use read::Read;
 use read::read;
@@ -32,6 +34,7 @@ pub use form::CallerForm;
 pub use form::Flaw;
 pub use form::NAME_LEN_MAX;
 pub use form::check_caller_name;
+pub use names::CallerNames;
 
 /// Callers by name.
 #[derive(Debug, Default)]
@@ -39,6 +42,15 @@ pub struct Callers {
     by_name: HashMap<Arc<str>, Arc<Caller>, RandomState>,
     /// In order, for pages.
     names: Vec<Arc<str>>,
+    warnings: Vec<Problem>,
+}
+
+/// The policies that callers are for.
+#[derive(Clone, Copy, Debug)]
+pub struct CallersFor<'p> {
+    pub policies: &'p PolicySet,
+    /// How much it matters that they name a tier or a limit that no policy has.
+    pub severity: Severity,
 }
 
 /// Why a caller can't have the parents that it names.
@@ -52,15 +64,27 @@ pub enum ParentError {
     Depth(String),
 }
 
-/// Reads callers from files.
+/// Reads callers from files, whatever the policies are.
 ///
 /// # Errors
 /// Every problem of every file.
 pub fn compile_callers(sources: &[Source]) -> Result<Callers, Vec<Problem>> {
+    compile_callers_for(sources, None)
+}
+
+/// Reads callers from files, and looks whether the policies have the tiers and the limits that they name.
+///
+/// # Errors
+/// Every problem of every file.
+pub fn compile_callers_for(
+    sources: &[Source],
+    whom: Option<CallersFor<'_>>,
+) -> Result<Callers, Vec<Problem>> {
     let mut compiler = Compiler::default();
+    let names = whom.map(|whom| (CallerNames::of(whom.policies), whom.severity));
     for (index, source) in sources.iter().enumerate() {
         let mut reader = Reader::new(source);
-        for caller in read(&mut reader, source) {
+        for caller in read(&mut reader, source, names.as_ref()) {
             compiler.add(&mut reader, caller, index);
         }
         compiler.readers.push(reader);
@@ -73,7 +97,7 @@ pub fn compile_callers(sources: &[Source]) -> Result<Callers, Vec<Problem>> {
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
-    Ok(Callers::new(compiler.callers))
+    Ok(Callers::new(compiler.callers, problems))
 }
 
 /// The JSON Schema of a file of callers, for editors.
@@ -108,11 +132,16 @@ pub fn check_parents(
 }
 
 impl Callers {
-    fn new(callers: HashMap<Arc<str>, Place>) -> Self {
+    fn new(callers: HashMap<Arc<str>, Place>, warnings: Vec<Problem>) -> Self {
         let mut names: Vec<Arc<str>> = callers.keys().cloned().collect();
         names.sort_unstable();
         let by_name = callers.into_iter().map(|(name, place)| (name, place.caller)).collect();
-        Self { by_name, names }
+        Self { by_name, names, warnings }
+    }
+
+    /// What works but has no effect.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 
     /// How many there are.

@@ -7,9 +7,11 @@ use super::caller::Caller;
 use super::form::BonusForm;
 use super::form::CallerForm;
 use super::form::check_caller_name;
+use super::names::CallerNames;
 use crate::limit::AMOUNT_MAX;
 use crate::policy::fields::Reader;
 use crate::policy::fields::Shape;
+use crate::policy::problem::Severity;
 use crate::policy::problem::Source;
 use crate::policy::schema::Spot;
 use crate::policy::tree::Node;
@@ -46,8 +48,11 @@ pub struct Read {
     pub parent: Range<usize>,
 }
 
+/// The names that policies have, and how much it matters that a caller uses another one.
+type Names<'p> = (CallerNames<'p>, Severity);
+
 /// Reads a source. A caller with a problem is left out, or comes without what is wrong.
-pub fn read(reader: &mut Reader<'_>, source: &Source) -> Vec<Read> {
+pub fn read(reader: &mut Reader<'_>, source: &Source, names: Option<&Names<'_>>) -> Vec<Read> {
     let node = match Node::parse(&source.text) {
         Ok(node) => node,
         Err(error) => {
@@ -62,7 +67,17 @@ pub fn read(reader: &mut Reader<'_>, source: &Source) -> Vec<Read> {
     let fields = reader.fields(&node, &CALLERS, ELSEWHERE);
     let Some(callers) = fields.get("callers") else { return Vec::new() };
     let entries = entries(reader, callers, "`callers` is a map of names");
-    entries.iter().filter_map(|(name, node)| caller(reader, name, node)).collect()
+    let mut read = Vec::new();
+    for (name, node) in entries {
+        let Some(caller) = caller(reader, name, node) else { continue };
+        if let Some((names, severity)) = names {
+            for flaw in names.check(&caller.caller, None) {
+                reader.note(*severity, name_span(node, &flaw.path), flaw.message);
+            }
+        }
+        read.push(caller);
+    }
+    read
 }
 
 fn caller(reader: &mut Reader<'_>, name: &Node, node: &Node) -> Option<Read> {
@@ -151,6 +166,21 @@ fn entries<'n>(reader: &mut Reader<'_>, node: &'n Node, what: &str) -> &'n [(Nod
             &[]
         }
     }
+}
+
+/// Where a name stands that a place of the form gives: an override is named by its key.
+fn name_span(node: &Node, path: &[String]) -> Range<usize> {
+    let keyed = path.split_last().filter(|(_, above)| *above == ["overrides"]);
+    let Some((name, above)) = keyed else { return span_of(node, path) };
+    let Value::Map(fields) = &node.value else { return span_of(node, path) };
+    let overrides =
+        fields.iter().find(|(key, _)| key.scalar() == above.first().map(String::as_str));
+    let entries = overrides.and_then(|(_, node)| match &node.value {
+        Value::Map(entries) => Some(entries),
+        _ => None,
+    });
+    let key = entries.into_iter().flatten().find(|(key, _)| key.scalar() == Some(name));
+    key.map_or_else(|| span_of(node, path), |(key, _)| key.span.clone())
 }
 
 /// Where a place of the caller's form stands in the file, or what is nearest around it.
