@@ -17,6 +17,7 @@ mod hostile;
 mod leases;
 mod model;
 mod overload;
+mod pages;
 mod parity;
 mod policies;
 mod readme;

@@ -4,6 +4,7 @@
 mod check;
 mod explain;
 mod serve;
+mod settings;
 mod token;
 
 use std::ffi::OsString;
@@ -71,6 +72,7 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
         Some(("explain", matches)) => explain::run(matches),
         Some(("schema", matches)) => schema(matches),
         Some(("serve", matches)) => serve::run(matches),
+        Some(("settings", _)) => settings::run(),
         Some(("token", matches)) => token::run(matches),
         _ => serve::run(matches),
     }
@@ -94,6 +96,7 @@ fn command() -> Command {
                 .about("Print the JSON Schema of the policy language")
                 .arg(callers_arg().help("Of files of callers instead")),
         )
+        .subcommand(settings::command())
         .subcommand(token::command())
 }
 
