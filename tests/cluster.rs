@@ -196,6 +196,15 @@ descriptors:
 - { key: user, limits: [{ rate: 1000000/day, on_outage: deny }] }
 - { key: provider, limits: [{ rate: 1000000/day, on_outage: allow }] }";
 
+/// One limit of each request is decided by another master than the other, it may be.
+const PAIRS: &str = "
+domain: d
+answer: { metadata: always }
+caller: { key: account }
+descriptors:
+- { key: user, limits: [1000000/day] }
+- { key: account, limits: [1000000/day] }";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_master_costs_its_own_slots_alone_and_its_replica_takes_over() {
     let Some(mut cluster) = Cluster::start(3, true).await else { return };
@@ -225,5 +234,44 @@ async fn a_lost_master_costs_its_own_slots_alone_and_its_replica_takes_over() {
         })
         .await;
         assert!((999_990..=999_998).contains(&left), "{user}: {left}");
+    }
+}
+
+/// A request of which one master could not decide its part fails, and the other masters get back what they have counted.
+/// So does one of a caller of whom the lost master alone would know.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_meets_a_lost_master_fails_and_costs_nothing_elsewhere() {
+    let Some(mut cluster) = Cluster::start(3, false).await else { return };
+    let mut flags = cluster.flags();
+    flags.extend(["--store-deadline".to_owned(), "1s".to_owned()]);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let tollgate = Tollgate::serve_with(PAIRS, &store::Store::Embedded, &flags).await;
+    let mut asker = Asker::new(&tollgate, "d").await;
+    let users: Vec<String> = (0..20).map(|user| format!("user=u{user}")).collect();
+    for user in &users {
+        eventually("all masters are found", async || asker.try_ask(&[user], 1).await.ok()).await;
+    }
+    cluster.kill_master_of("tgc1").await;
+    let (mut lost, mut well) = (Vec::new(), Vec::new());
+    for user in &users {
+        match asker.try_ask(&[user], 1).await {
+            Ok(_) => well.push(user.as_str()),
+            Err(_) => lost.push(user.as_str()),
+        }
+    }
+    assert!(!lost.is_empty() && !well.is_empty(), "{lost:?} {well:?}");
+    for user in well {
+        let status = asker.try_ask(&[lost[0], user], 1).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+        eventually("what the others have counted is back", async || {
+            let left = asker.try_ask(&[user], 0).await.ok()?.remaining[0];
+            (left == 999_998).then_some(())
+        })
+        .await;
+    }
+    for account in 0..10 {
+        let account = format!("account=a{account}");
+        let status = asker.try_ask(&[&account], 1).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::support::client::Http;
 use crate::support::gateway::Counts;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::pipe;
@@ -56,6 +57,8 @@ domain: gate
 descriptors:
   - { key: user, value: optimist, limits: [{ rate: 5/day, on_outage: allow }] }
   - { key: user, value: pessimist, limits: [{ rate: 5/day, on_outage: deny }] }
+  - { key: user, value: undecided, limits: [5/day] }
+  - { key: user, value: watched, limits: [{ rate: 5/day, mode: shadow }] }
 ";
 
 /// Edits of which one must be live in time: a busy machine may hold up the others.
@@ -166,6 +169,49 @@ async fn an_outage_is_answered_as_the_policy_says_and_ends_by_itself() {
     gateway.caller.gets("pessimist", 200).await;
     // It came back empty, and one of five is spent.
     assert_eq!(gateway.caller.crowd("pessimist", 20).await, Counts::new(4, 16));
+}
+
+/// A limit that says nothing of outages leaves them to Envoy.
+#[tokio::test]
+async fn while_the_store_is_out_envoys_failure_mode_decides() {
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
+    let mut store = Store::Redis(server);
+    let tollgate = Tollgate::serve(OUTAGE, &store).await;
+    let sidecar = [tcp(tollgate.grpc_address)];
+    let Some(closed) = Gateway::start(&sidecar).await else {
+        return;
+    };
+    let open = Gateway::failing_open(&sidecar).await.expect("there is an Envoy");
+    assert_eq!(open.caller.crowd("undecided", 2).await, Counts::new(2, 0));
+    let Store::Redis(server) = &mut store else {
+        unreachable!("it was put there");
+    };
+    server.kill();
+    assert_eq!(open.caller.crowd("undecided", 20).await, Counts::new(20, 0));
+    let failed = closed.caller.crowd("undecided", 20).await;
+    assert_eq!((failed.passed, failed.refused, failed.other), (0, 0, vec![500; 20]));
+    assert_eq!(closed.caller.crowd("watched", 20).await, Counts::new(20, 0));
+    assert_eq!(closed.caller.crowd("nobody", 20).await, Counts::new(20, 0));
+    assert_eq!(open.caller.crowd("pessimist", 20).await, Counts::new(0, 20));
+
+    let http = Http::new();
+    let url = format!("http://{}/json", tollgate.http_address);
+    let asked = r#"{"domain": "gate", "descriptors": [{"entries": [{"key": "user", "value": "undecided"}]}]}"#;
+    let told = http.post(&url, &[], asked).await;
+    assert_eq!((told.status, told.header("content-type")), (503, "application/problem+json"));
+    let problem: Value = serde_json::from_slice(&told.body).unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("on_outage: error"), "{problem}");
+    let metrics = http.get(&format!("http://{}/metrics", tollgate.http_address), &[]).await;
+    let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+    let count = "tollgate_requests_total{domain=\"gate\",code=\"error\"} 41";
+    assert!(metrics.contains(count), "{metrics}");
+
+    server.launch();
+    closed.caller.gets("undecided", 200).await;
+    // It came back empty, and one of five is spent: what failed cost nothing.
+    assert_eq!(closed.caller.crowd("undecided", 20).await, Counts::new(4, 16));
 }
 
 #[tokio::test]

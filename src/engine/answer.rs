@@ -15,6 +15,7 @@ use crate::policy::RuleLimit;
 use crate::store::Charge;
 use crate::store::Decision;
 use crate::store::FEW;
+use crate::store::GroupFit;
 use crate::store::Outcome;
 use crate::store::Tally;
 
@@ -43,7 +44,6 @@ pub struct Judgement<'p> {
     level: u8,
     denial: Option<Denial>,
     code: Code,
-    admitted: bool,
     fallback: bool,
 }
 
@@ -80,6 +80,11 @@ impl Charged<'_> {
     /// Whether the limit did not have the hits, or denies them while the store is out.
     pub fn over(&self) -> bool {
         self.decision.fit != Fit::Now
+    }
+
+    /// Whether it is unknown if the limit had the hits.
+    pub fn failed(&self) -> bool {
+        self.decision.failed
     }
 
     /// Whether it is only told.
@@ -135,9 +140,15 @@ impl<'p> Judgement<'p> {
             let (group, rest) = left.split_at(group.len());
             left = rest;
             let mode = group.first().map_or(Mode::Shadow, |charged| charged.mode);
-            tally.count(mode, !group.iter().any(Charged::over));
+            tally.count(mode, GroupFit::of(group.iter().map(|charged| &charged.decision)));
         }
-        let passes = (tally.admitted() && plan.denial.is_none()) || modes.shadow;
+        let code = match plan.denial {
+            _ if modes.shadow => Code::Ok,
+            Some(_) => Code::OverLimit,
+            None if tally.refused() => Code::OverLimit,
+            None if tally.failed() => Code::Unavailable,
+            None => Code::Ok,
+        };
         Self {
             domain,
             asker,
@@ -146,8 +157,7 @@ impl<'p> Judgement<'p> {
             decided,
             level: levels.iter().copied().max().unwrap_or_default(),
             denial: plan.denial,
-            code: if passes { Code::Ok } else { Code::OverLimit },
-            admitted: passes,
+            code,
             fallback,
         }
     }
@@ -162,9 +172,9 @@ impl<'p> Judgement<'p> {
         self.fallback
     }
 
-    /// Whether the request passes.
-    pub fn admitted(&self) -> bool {
-        self.admitted
+    /// Whether the request passes, is refused, or neither is known.
+    pub fn code(&self) -> Code {
+        self.code
     }
 
     /// The answer.
@@ -227,7 +237,11 @@ impl<'p> Judgement<'p> {
 
     fn status(&self, part: &Part<'_>) -> Status {
         if self.denial.is_some() {
-            let code = if part.denied && !self.admitted { Code::OverLimit } else { Code::Ok };
+            let code = if part.denied && self.code == Code::OverLimit {
+                Code::OverLimit
+            } else {
+                Code::Ok
+            };
             return Status { code, limit: None, remaining: 0, reset: None };
         }
         let unlimited = part.unlimited || part.rule.is_some_and(|rule| rule.unlimited);

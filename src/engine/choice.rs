@@ -109,7 +109,7 @@ impl Engine {
             };
             let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
             let judgement = Judgement::new(scene.domain, happened, modes);
-            if !judgement.admitted() && !waits {
+            if judgement.code() != Code::Ok && !waits {
                 let turned = turn(&mut rankings, &plan, &judgement);
                 waits = !turned && plan.limits.iter().any(|limit| limit.wait.is_some());
                 if turned || waits {
@@ -157,7 +157,7 @@ impl Engine {
             Stand::Passes(free) => {
                 Some(Seen { candidate, free: *free, latency_ms: latency(candidate) })
             }
-            Stand::Waits(_) | Stand::Never | Stand::Denied => None,
+            Stand::Failed | Stand::Waits(_) | Stand::Never | Stand::Denied => None,
         });
         let seen: SmallVec<[Seen; FEW]> = seen.collect();
         let scores = choice.scores(&seen);
@@ -169,10 +169,11 @@ impl Engine {
     }
 }
 
-/// The candidate whose refusal tells the shortest wait.
+/// The candidate whose refusal tells the shortest wait; rather one of which nobody knows whether it would refuse.
 fn last_resort(stands: &[Stand]) -> usize {
     let hope = |stand: &Stand| match stand {
-        Stand::Passes(_) => Reverse((3, 0)),
+        Stand::Passes(_) => Reverse((4, 0)),
+        Stand::Failed => Reverse((3, 0)),
         Stand::Waits(ms) => Reverse((2, u64::MAX - *ms)),
         Stand::Never => Reverse((1, 0)),
         Stand::Denied => Reverse((0, 0)),
@@ -192,7 +193,8 @@ fn filled<'a>(request: &Request<'a>, rankings: &[Ranking<'a>]) -> Request<'a> {
 /// Turns to the next candidate, if the refusal is about the present one alone and there is another.
 fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, judgement: &Judgement<'_>) -> bool {
     let charges = judgement.charges().iter().enumerate();
-    let refusing = charges.filter(|(_, charged)| charged.over() && !charged.is_shadow());
+    let refusing =
+        charges.filter(|(_, charged)| (charged.over() || charged.failed()) && !charged.is_shadow());
     let refusing: SmallVec<[(usize, &Charged<'_>); FEW]> = refusing.collect();
     // Another candidate presses the caller's own limits less, it may be.
     let about = |ranking: &Ranking<'_>, (index, charged): &(usize, &Charged<'_>)| {
@@ -436,12 +438,20 @@ descriptors:
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
         let bench = testing::bench_on(
             AnyStore::redis(redis, Fallback::new(1_000, None)),
-            POLICY,
+            &format!("{POLICY}\ndefaults: {{ on_outage: allow }}"),
             ModeSettings::default(),
         );
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
         bench.tell("near", 400.0);
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");
+        // Those of whom nobody knows whether they have room are chosen last, and then nobody is.
+        let far = "value: far\n    descriptors: [{ key: op, value: search, ";
+        let fails = POLICY.replace(far, &format!("{far}on_outage: allow, "));
+        bench.put_in_force(&fails);
+        assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");
+        bench.put_in_force(POLICY);
+        let verdict = bench.ask_for(&["provider=any,op=search"]).await;
+        assert_eq!((verdict.code, verdict.request_headers), (Code::Unavailable, Vec::new()));
     }
 
     #[tokio::test]

@@ -135,7 +135,7 @@ impl<'h> Holding<'h> {
                 drop(ticket);
                 return self.refused(last.take(), at, queued).await;
             }
-            let outcome = self.engine.charge(self.batch, &Patience::default()).await;
+            let outcome = self.engine.charge(self.batch, &self.patience.renewed()).await;
             let Some((next, wait)) = self.bottleneck(&outcome) else {
                 if outcome.admitted {
                     ticket.serve();
@@ -265,6 +265,9 @@ impl Drop for Waiting<'_> {
 /// The outcome for a request that did not ask because others wait before it: refused by the limit that
 /// they wait for.
 fn behind_others(mut told: Outcome, charge: usize, expected: Option<Duration>) -> Outcome {
+    if !told.admitted && told.decisions.iter().any(|decision| decision.failed) {
+        return told;
+    }
     told.admitted = false;
     if let Some(decision) = told.decisions.get_mut(charge) {
         let ms = expected.map(|expected| u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));

@@ -124,6 +124,7 @@ impl Live {
         match code {
             Code::Ok => requests.ok.inc(),
             Code::OverLimit => requests.over_limit.inc(),
+            Code::Unavailable => requests.error.inc(),
         };
     }
 
@@ -161,7 +162,7 @@ impl Live {
     /// Counts the decisions of a request.
     pub fn count(&self, domain: &Domain, judgement: &Judgement<'_>) {
         let Some(live) = self.domains.get(&domain.name) else { return };
-        if !judgement.admitted() {
+        if judgement.code() == Code::OverLimit {
             let reason = judgement.reason();
             let index = Reason::ALL.iter().position(|one| *one == reason);
             index.and_then(|index| live.refusals.get(index)).map(Counter::inc);
@@ -172,7 +173,7 @@ impl Live {
                 _ if judgement.is_fallback() => metrics.fallback.inc(),
                 charged if charged.over() && charged.is_shadow() => metrics.shadow_refused.inc(),
                 charged if charged.over() => metrics.refused.inc(),
-                _ if judgement.admitted() => metrics.admitted.inc(),
+                _ if judgement.code() == Code::Ok => metrics.admitted.inc(),
                 // Another limit refused the request: this one was not asked to spend anything.
                 _ => 0,
             };

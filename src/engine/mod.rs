@@ -218,6 +218,9 @@ impl Engine {
                 // Boxed, because it is large and seldom.
                 let lineage = Box::pin(directory.lineage(name)).await;
                 patience.spend(stopwatch.elapsed());
+                if lineage.is_incomplete {
+                    patience.lose();
+                }
                 lineage
             }
         }
@@ -234,6 +237,8 @@ impl Engine {
         match &self.settings.store {
             // Its answer is a part of the check's time, and never fails.
             AnyStore::Memory(memory) => memory.charge_at(batch, now.timestamp()),
+            // Which limits and amounts hold is unknown, so the limits say what to answer.
+            AnyStore::Redis(shared) if patience.is_lost() => shared.decide_alone(batch, now),
             AnyStore::Redis(shared) => {
                 if let Some(known) = shared.answer(batch, now) {
                     return known;
@@ -401,7 +406,12 @@ descriptors: [{key: a, limits: [{rate: 0/day, name: none}], metadata: {plan: gol
 domain: d
 descriptors:
 - {key: a, limits: [5/day], on_outage: allow}
-- {key: b, limits: [5/day], on_outage: deny}";
+- {key: b, limits: [5/day], on_outage: deny}
+- {key: c, limits: [5/day]}
+- {key: d, limits: [{rate: 5/day, mode: shadow}]}
+- {key: e, limits: [{rate: 5/day, mode: quota}]}
+- {key: f, limits: [5/day], on_outage: local}
+- {key: g, limits: [{rate: 5/day, wait: {up_to: 1s}}]}";
         // Nobody runs the connector, so the store stays out.
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
         let bench = bench_on(
@@ -411,9 +421,67 @@ descriptors:
         );
         bench.check(&["a=1"], Code::Ok, &[5]).await;
         bench.check(&["a=1", "b=1"], Code::OverLimit, &[5, 0]).await;
+        // What says nothing fails, unless another limit refuses for certain.
+        bench.check(&["c=1"], Code::Unavailable, &[5]).await;
+        bench.check(&["a=1", "c=1", "f=1"], Code::Unavailable, &[5, 5, 5]).await;
+        bench.check(&["b=1", "c=1"], Code::OverLimit, &[0, 5]).await;
+        bench.check(&["d=1"], Code::Ok, &[5]).await;
+        bench.check(&["e=1"], Code::Unavailable, &[5]).await;
+        bench.check(&["g=1"], Code::Unavailable, &[5]).await;
+        bench.check(&["unlimited=1"], Code::Ok, &[0]).await;
+        // The failures before have cost it nothing.
+        for left in (0..5).rev() {
+            bench.check(&["f=1"], Code::Ok, &[left]).await;
+        }
+        bench.check(&["c=1", "f=1"], Code::OverLimit, &[5, 0]).await;
+        for hits in [Hits::Spend(0), Hits::GiveBack(1)] {
+            let verdict = bench.ask(vec![Descriptor { hits, ..descriptor("c=1") }]).await;
+            assert_eq!((verdict.code, verdict.fallback), (Code::Unavailable, true), "{hits:?}");
+        }
         // A peek asks for nothing, so there is nothing to deny.
         let peek = Descriptor { hits: Hits::Spend(0), ..descriptor("b=1") };
         let verdict = bench.ask(vec![peek]).await;
         assert_eq!((verdict.code, verdict.fallback), (Code::Ok, true));
+    }
+
+    #[tokio::test]
+    async fn a_process_in_shadow_mode_fails_no_request() {
+        let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
+        let store = AnyStore::redis(redis, Fallback::new(1_000, None));
+        let modes = ModeSettings { shadow: true, ..ModeSettings::default() };
+        let bench = bench_on(store, "{domain: d, descriptors: [{key: a, limits: [5/day]}]}", modes);
+        bench.check(&["a=1"], Code::Ok, &[5]).await;
+    }
+
+    /// The directory is out, or its part of a cluster. Then nobody knows what holds for a caller who isn't in memory.
+    #[tokio::test]
+    async fn a_caller_of_whom_nothing_can_be_known_is_answered_by_on_outage() {
+        let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
+        let (directory, _) = redis.directory(10);
+        let lineage = Directory::Redis(directory).lineage("alice").await;
+        assert!(lineage.is_incomplete && lineage.members.is_empty());
+        let policy = "
+domain: d
+caller: {key: user}
+descriptors:
+- {key: user, limits: [5/day]}
+- {key: a, limits: [5/day], on_outage: allow}";
+        let store = AnyStore::redis(redis, Fallback::new(1_000, None));
+        let bench = bench_on(store, policy, ModeSettings::default());
+        let live = bench.engine.live.load();
+        let domain = live.policies.domain("d").unwrap();
+        for (text, code) in [("user=alice", Code::Unavailable), ("a=1", Code::Ok)] {
+            let request = Request::try_new("d", vec![descriptor(text)]).unwrap();
+            let asker = Asker::new(&domain.classes, &request, lineage.clone());
+            let plan = Plan::new(domain, &request, &asker, ModeSettings::default());
+            let patience = Patience::default();
+            patience.lose();
+            let outcome = bench.engine.charge(&plan.batch, &patience).await;
+            assert!(outcome.fallback);
+            let decided = Decided { outcome: Some(outcome), ..Decided::default() };
+            let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
+            let judgement = Judgement::new(domain, happened, ModeSettings::default());
+            assert_eq!(judgement.code(), code, "{text}");
+        }
     }
 }

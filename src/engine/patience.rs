@@ -4,17 +4,34 @@
 //! that stalls would cost a deadline each time. A request that is held for capacity begins anew whenever it
 //! asks again: it was not the store that it waited for.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What one request has waited for the store. Shared by the parts of a request, which ask one after another.
+/// What one request has waited for the store, and whether it may ask it. Shared by the parts of a request, which ask one after another.
 #[derive(Debug, Default)]
 pub struct Patience {
     spent_ns: AtomicU64,
+    is_lost: AtomicBool,
 }
 
 impl Patience {
+    /// For asking anew, after a wait that was not for the store.
+    pub fn renewed(&self) -> Self {
+        Self { spent_ns: AtomicU64::new(0), is_lost: AtomicBool::new(self.is_lost()) }
+    }
+
+    /// Has the request not ask any more: the store did not tell what the question depends on.
+    pub fn lose(&self) {
+        self.is_lost.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the store is not to be asked.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
+    }
+
     /// The waits so far.
     pub fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))

@@ -13,6 +13,7 @@ use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::FEW;
 use crate::store::Gauge;
+use crate::store::GroupFit;
 use crate::store::Mark;
 use crate::store::Open;
 use crate::store::Outcome;
@@ -51,6 +52,8 @@ struct Want {
 pub enum Stand {
     /// A request would pass; the least part of its limits that is free, from 0 to 1, unless the store is out.
     Passes(Option<f64>),
+    /// Nobody knows: the store is out, and a limit says that this is an error.
+    Failed,
     /// It wouldn't, but after at most so many milliseconds.
     Waits(u64),
     /// It wouldn't, however long one waits.
@@ -159,7 +162,17 @@ impl Peek {
             .collect();
         let mut tally = Tally::default();
         for group in own.chunk_by(|one, next| one.group == next.group) {
-            tally.count(group[0].mode, group.iter().all(|want| self.fits(want, outcome)));
+            let group_fit = match group {
+                group if !group.iter().all(|want| self.fits(want, outcome)) => GroupFit::Over,
+                group if group.iter().any(|want| outcome.decisions[want.charge].failed) => {
+                    GroupFit::Failed
+                }
+                _ => GroupFit::Fits,
+            };
+            tally.count(group[0].mode, group_fit);
+        }
+        if tally.failed() {
+            return Stand::Failed;
         }
         if tally.admitted() {
             let free = own.iter().map(|want| self.free(want, outcome));

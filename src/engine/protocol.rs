@@ -16,6 +16,10 @@ const OVERRIDE_UNITS: [(i32, Unit); 6] = [
     (6, Unit::Year),
 ];
 
+/// What is told of a request that nobody could decide.
+pub const UNAVAILABLE: &str =
+    "the store of the counters is unavailable, and a limit of the request has `on_outage: error`";
+
 /// The hits of a descriptor: its own if it says so, where none is a peek; else the request's, where
 /// none means that it doesn't say.
 pub fn hits(own: Option<u64>, of_request: u32, gives_back: bool) -> Hits {

@@ -10,6 +10,9 @@ use crate::policy::Unit;
 pub enum Code {
     Ok,
     OverLimit,
+    /// Nobody knows: the store is out, and a limit that the request meets says that this is an error. Of a request
+    /// alone, never of one of its descriptors.
+    Unavailable,
 }
 
 /// The answer to a request.

@@ -21,8 +21,14 @@ use crate::engine::protocol;
 use crate::policy::Unit;
 
 /// The message that says what the verdict says.
-pub fn write(verdict: Verdict) -> RateLimitResponse {
-    RateLimitResponse {
+///
+/// # Errors
+/// When nobody could decide: a failed call is left to Envoy's `failure_mode_deny`.
+pub fn write(verdict: Verdict) -> Result<RateLimitResponse, tonic::Status> {
+    if verdict.code == Code::Unavailable {
+        return Err(tonic::Status::unavailable(protocol::UNAVAILABLE));
+    }
+    Ok(RateLimitResponse {
         overall_code: write_code(verdict.code),
         statuses: verdict.statuses.iter().map(write_status).collect(),
         response_headers_to_add: write_headers(verdict.response_headers),
@@ -31,13 +37,14 @@ pub fn write(verdict: Verdict) -> RateLimitResponse {
         dynamic_metadata: verdict.metadata.map(write_struct),
         // A grant for clients that count by themselves; Envoy does not read it.
         quota: None,
-    }
+    })
 }
 
 fn write_code(code: Code) -> i32 {
     let code = match code {
         Code::Ok => rate_limit_response::Code::Ok,
         Code::OverLimit => rate_limit_response::Code::OverLimit,
+        Code::Unavailable => rate_limit_response::Code::Unknown,
     };
     code.into()
 }
@@ -121,16 +128,18 @@ mod tests {
     #[test]
     fn a_bare_verdict_is_a_bare_message() {
         let expected = RateLimitResponse { overall_code: 1, ..RateLimitResponse::default() };
-        assert_eq!(write(verdict()), expected);
+        assert_eq!(write(verdict()).unwrap(), expected);
         let over = Verdict { code: Code::OverLimit, ..verdict() };
-        assert_eq!(write(over).overall_code, 2);
+        assert_eq!(write(over).unwrap().overall_code, 2);
+        let unknown = write(Verdict { code: Code::Unavailable, ..verdict() }).unwrap_err();
+        assert_eq!(unknown.code(), tonic::Code::Unavailable, "{unknown}");
     }
 
     #[test]
     fn a_status_goes_out_in_full() {
         let unmet = Status { code: Code::Ok, limit: None, remaining: u32::MAX, reset: None };
         let statuses = vec![status(Some(Unit::Day)), unmet];
-        let message = write(Verdict { statuses, ..verdict() });
+        let message = write(Verdict { statuses, ..verdict() }).unwrap();
         let limit = RateLimit { name: "daily".to_owned(), requests_per_unit: 100, unit: 4 };
         let expected = [
             DescriptorStatus {
@@ -161,7 +170,8 @@ mod tests {
             response_headers: headers(&["x-b", ":status", "x-a"]),
             request_headers: headers(&["Host", "x-tier"]),
             ..verdict()
-        });
+        })
+        .unwrap();
         let names = |headers: &[HeaderValue]| -> Vec<String> {
             headers.iter().map(|header| format!("{}={}", header.key, header.value)).collect()
         };
@@ -176,7 +186,8 @@ mod tests {
             body: b"slow down".to_vec(),
             metadata: metadata.as_object().cloned(),
             ..verdict()
-        });
+        })
+        .unwrap();
         assert_eq!(message.raw_body, b"slow down");
 
         let value = |kind| Value { kind: Some(kind) };

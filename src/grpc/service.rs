@@ -53,7 +53,7 @@ impl RateLimitService for Service {
             let known = policies.domain(&request.get_ref().domain);
             span.end(known.map(|domain| domain.name.as_str()), &verdict);
         }
-        Ok(Response::new(response::write(verdict)))
+        Ok(Response::new(response::write(verdict)?))
     }
 }
 
@@ -64,7 +64,7 @@ impl RateLimitService for Service {
 pub async fn answer_bytes(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Status> {
     let message = RateLimitRequest::decode(bytes)
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Ok(response::write(decide(engine, &message).await?).encode_to_vec())
+    Ok(response::write(decide(engine, &message).await?)?.encode_to_vec())
 }
 
 async fn decide(engine: &Engine, message: &RateLimitRequest) -> Result<Verdict, Status> {

@@ -42,12 +42,16 @@ pub async fn answer_bytes(engine: &Engine, body: &[u8]) -> Result<Response, Prob
     let bad_request = |reason: String| Problem::new(StatusCode::BAD_REQUEST, reason);
     let message = RateLimitRequest::parse(body).map_err(|error| bad_request(error.to_string()))?;
     let request = message.read().map_err(|error| bad_request(error.to_string()))?;
-    Ok(answer(&engine.check(&request).await))
+    answer(&engine.check(&request).await)
 }
 
-fn answer(verdict: &Verdict) -> Response {
+fn answer(verdict: &Verdict) -> Result<Response, Problem> {
+    let status = status(verdict);
+    if verdict.code == Code::Unavailable {
+        return Err(Problem::new(status, protocol::UNAVAILABLE));
+    }
     let body = Json(RateLimitResponse::write(verdict));
-    (status(verdict), headers(verdict), body).into_response()
+    Ok((status, headers(verdict), body).into_response())
 }
 
 /// An outage that is answered by letting the request pass is a pass.
@@ -55,7 +59,7 @@ fn status(verdict: &Verdict) -> StatusCode {
     match (verdict.code, verdict.fallback) {
         (Code::Ok, _) => StatusCode::OK,
         (Code::OverLimit, false) => StatusCode::TOO_MANY_REQUESTS,
-        (Code::OverLimit, true) => StatusCode::SERVICE_UNAVAILABLE,
+        (Code::OverLimit, true) | (Code::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -88,12 +92,16 @@ mod tests {
     #[test]
     fn the_status_says_the_verdict() {
         let check = |code, fallback, expected: u16| {
-            assert_eq!(answer(&verdict(code, fallback)).status().as_u16(), expected);
+            let answer = answer(&verdict(code, fallback)).into_response();
+            assert_eq!(answer.status().as_u16(), expected);
+            let is_problem = answer.headers()["content-type"] == "application/problem+json";
+            assert_eq!(is_problem, code == Code::Unavailable);
         };
         check(Code::Ok, false, 200);
         check(Code::Ok, true, 200);
         check(Code::OverLimit, false, 429);
         check(Code::OverLimit, true, 503);
+        check(Code::Unavailable, true, 503);
     }
 
     #[test]
@@ -111,7 +119,8 @@ mod tests {
             ("x-b", "no\nvalue"),
         ];
         let response_headers = all.map(header).to_vec();
-        let answer = answer(&Verdict { response_headers, ..verdict(Code::Ok, false) });
+        let verdict = Verdict { response_headers, ..verdict(Code::Ok, false) };
+        let answer = answer(&verdict).unwrap();
         let headers: Vec<(&str, &str)> = answer
             .headers()
             .iter()

@@ -77,6 +77,7 @@ fn write_code(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::OverLimit => "OVER_LIMIT",
+        Code::Unavailable => "UNKNOWN",
     }
 }
 

@@ -116,6 +116,8 @@ pub struct DomainMetrics {
     pub ok: Counter,
     /// Requests that did not.
     pub over_limit: Counter,
+    /// Requests that failed, because the store was out and `on_outage` is `error`.
+    pub error: Counter,
 }
 
 const ADMITTED: &str = "admitted";
@@ -126,7 +128,8 @@ const OUTCOMES: [&str; 4] = [ADMITTED, REFUSED, SHADOW_REFUSED, FALLBACK];
 
 const OK: &str = "ok";
 const OVER_LIMIT: &str = "over_limit";
-const CODES: [&str; 2] = [OK, OVER_LIMIT];
+const ERROR: &str = "error";
+const CODES: [&str; 3] = [OK, OVER_LIMIT, ERROR];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
@@ -215,7 +218,7 @@ impl Metrics {
     pub fn domain(&self, domain: &str) -> DomainMetrics {
         self.live().domains.insert(domain.to_owned());
         let request = |code| self.requests.get_or_create_owned(&request_labels(domain, code));
-        DomainMetrics { ok: request(OK), over_limit: request(OVER_LIMIT) }
+        DomainMetrics { ok: request(OK), over_limit: request(OVER_LIMIT), error: request(ERROR) }
     }
 
     /// Forgets the limits, as (domain, limit), that are not in `live`.

@@ -12,6 +12,7 @@ use opentelemetry::propagation::Extractor;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::Span as _;
 use opentelemetry::trace::SpanKind;
+use opentelemetry::trace::Status;
 use opentelemetry::trace::Tracer;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::ExporterBuildError;
@@ -27,6 +28,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 
 use crate::engine::Code;
 use crate::engine::Verdict;
+use crate::engine::protocol;
 
 /// The method that is traced.
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
@@ -139,8 +141,12 @@ impl Span {
         let code = match verdict.code {
             Code::Ok => "ok",
             Code::OverLimit => "over_limit",
+            Code::Unavailable => "error",
         };
         self.0.set_attribute(KeyValue::new("tollgate.code", code));
+        if verdict.code == Code::Unavailable {
+            self.0.set_status(Status::error(protocol::UNAVAILABLE));
+        }
         self.0.set_attribute(KeyValue::new("tollgate.fallback", verdict.fallback));
         self.0.end();
     }

@@ -369,6 +369,7 @@ impl<'a> Compiler<'a> {
 impl From<OutageFile> for OnOutage {
     fn from(word: OutageFile) -> Self {
         match word {
+            OutageFile::Error => Self::Error,
             OutageFile::Allow => Self::Allow,
             OutageFile::Deny => Self::Deny,
             OutageFile::Local => Self::Local,

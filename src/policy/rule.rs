@@ -147,8 +147,10 @@ impl RuleLimit {
 /// What to answer while the store is out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOutage {
-    /// Pass.
+    /// Fail: whoever asks has to decide. Envoy does by its `failure_mode_deny`.
     #[default]
+    Error,
+    /// Pass.
     Allow,
     /// Refuse.
     Deny,
@@ -159,6 +161,7 @@ pub enum OnOutage {
 impl fmt::Display for OnOutage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Error => "error",
             Self::Allow => "allow",
             Self::Deny => "deny",
             Self::Local => "local",

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::Once;
 use crate::clock::Timestamp;
+use crate::limit::Algorithm;
 use crate::limit::Bonus;
 use crate::limit::Fit;
 use crate::limit::Hits;
@@ -22,6 +23,9 @@ pub const FEW: usize = 4;
 
 /// Levels of a gauge.
 pub const LEVELS_MAX: u8 = 4;
+
+/// Tells the limit of a look from others under the same key, of which there are fewer.
+const LOOKING: usize = usize::MAX;
 
 /// Bytes of a bonus's id.
 pub const BONUS_ID_LEN_MAX: usize = 32;
@@ -136,12 +140,14 @@ pub struct Decision {
     pub ahead: u64,
     /// Hits that passed and don't count, because the limit's overdraft clips them.
     pub clipped: u64,
+    /// The store was out and the limit's `on_outage` is `error`: it is unknown whether it had the hits.
+    pub failed: bool,
 }
 
 impl Decision {
     /// Nothing but this.
     pub fn new(fit: Fit, standing: Standing) -> Self {
-        Self { fit, standing, ahead: 0, clipped: 0 }
+        Self { fit, standing, ahead: 0, clipped: 0, failed: false }
     }
 }
 
@@ -203,6 +209,14 @@ impl Batch {
         }
     }
 
+    /// Has it only be looked at: adds a charge that is refused, so nothing is spent. Its decision comes last.
+    pub fn look(&mut self) {
+        let nothing = Limit::new(0, Algorithm::Total).numbered(LOOKING);
+        let group = self.charges.last().map_or(0, |last| last.group + 1);
+        let refused = Charge::plain(0, Arc::new(nothing), Hits::Spend(1));
+        self.charges.push(Charge { group, on_outage: OnOutage::Deny, ..refused });
+    }
+
     /// The charges by group.
     pub fn groups(&self) -> impl Iterator<Item = &[Charge]> {
         self.charges.chunk_by(|one, next| one.group == next.group)
@@ -213,25 +227,64 @@ impl Batch {
 #[derive(Debug, Default)]
 pub struct Tally {
     refused: bool,
+    failed: bool,
     quotas: usize,
     quotas_over: usize,
 }
 
+/// How the charges of one group were decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupFit {
+    /// All limits had the hits.
+    Fits,
+    /// One of them did not.
+    Over,
+    /// All that are known did; of one it is unknown ([`Decision::failed`]).
+    Failed,
+}
+
+impl GroupFit {
+    /// Of these decisions.
+    pub fn of<'d>(decisions: impl IntoIterator<Item = &'d Decision>) -> Self {
+        let mut group = Self::Fits;
+        for decision in decisions {
+            match decision {
+                decision if decision.fit != Fit::Now => return Self::Over,
+                decision if decision.failed => group = Self::Failed,
+                _ => {}
+            }
+        }
+        group
+    }
+}
+
 impl Tally {
-    /// Counts a group of `mode` whose limits had all the hits (`fits`) or not.
-    pub fn count(&mut self, mode: Mode, fits: bool) {
+    /// Counts a group of `mode`.
+    pub fn count(&mut self, mode: Mode, group: GroupFit) {
+        let is_over = group == GroupFit::Over;
         match mode {
-            Mode::Enforce => self.refused |= !fits,
+            Mode::Enforce => self.refused |= is_over,
             Mode::Quota => {
                 self.quotas += 1;
-                self.quotas_over += usize::from(!fits);
+                self.quotas_over += usize::from(is_over);
             }
-            Mode::Shadow => {}
+            Mode::Shadow => return,
         }
+        self.failed |= group == GroupFit::Failed;
     }
 
-    /// Whether no enforced group is over, and not all quotas are.
+    /// Whether an enforced group is over, or all quotas are.
+    pub fn refused(&self) -> bool {
+        self.refused || (self.quotas != 0 && self.quotas_over == self.quotas)
+    }
+
+    /// Whether it is unknown if the request passes: nothing refuses it, and a limit could not be asked.
+    pub fn failed(&self) -> bool {
+        self.failed && !self.refused()
+    }
+
+    /// Whether the request passes.
     pub fn admitted(&self) -> bool {
-        !self.refused && (self.quotas == 0 || self.quotas_over < self.quotas)
+        !self.failed && !self.refused()
     }
 }

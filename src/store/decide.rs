@@ -11,6 +11,7 @@ use super::Charge;
 use super::Decision;
 use super::FEW;
 use super::Gauge;
+use super::GroupFit;
 use super::Outcome;
 use super::Tally;
 use super::record::Entry;
@@ -39,14 +40,14 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     let mut first = 0;
     for charges in batch.groups() {
         let group = &decisions[first..first + charges.len()];
-        tally.count(charges[0].mode, all_fit(group));
+        tally.count(charges[0].mode, GroupFit::of(group));
         first += charges.len();
     }
     let admitted = tally.admitted();
     first = 0;
     for charges in batch.groups().take_while(|_| admitted) {
         let group = first..first + charges.len();
-        if all_fit(&decisions[group.clone()]) {
+        if GroupFit::of(&decisions[group.clone()]) == GroupFit::Fits {
             group.for_each(|index| decider.spend(index, &mut decisions[index]));
         }
         first += charges.len();
@@ -56,10 +57,6 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
         record.forget(at);
     }
     Outcome { admitted, at, decisions, levels, fallback: false }
-}
-
-fn all_fit(decisions: &[Decision]) -> bool {
-    decisions.iter().all(|decision| decision.fit == Fit::Now)
 }
 
 /// A batch on its records, all settled.

@@ -1,8 +1,8 @@
 //! Where callers are known from: files, Redis, or nowhere.
 //!
 //! The engine asks for lineages. What is at hand is answered at once, without waiting and by shared
-//! pointers; what isn't, is fetched within the store's deadline. A directory that does not answer knows
-//! nobody: limits then hold as for callers without a record.
+//! pointers; what isn't, is fetched within the store's deadline. What a directory that does not answer was last known
+//! to hold is taken; a caller of whom nothing is known is one whom the store can't decide about.
 
 use std::sync::Arc;
 
@@ -91,8 +91,8 @@ impl Directory {
         }
     }
 
-    /// A caller and those it belongs to, the nearest first; nobody if the directory doesn't know the caller,
-    /// or doesn't answer in time.
+    /// A caller and those it belongs to, the nearest first; nobody if the directory doesn't know the caller;
+    /// incomplete if it doesn't answer in time.
     pub async fn lineage(&self, caller: &str) -> Lineage {
         match self {
             Self::None => Lineage::default(),

@@ -1,6 +1,7 @@
 //! What a sidecar decides while the store that it shares is out: for each charge what its limit says of outages.
 //!
-//! `allow` and `deny` are answers. `local` is a decision: this sidecar has its share of what was last known to be free
+//! `allow` and `deny` are answers. `error` is none: the request fails unless another limit refuses it, and nothing is
+//! spent. `local` is a decision: this sidecar has its share of what was last known to be free
 //! of the limit, and counts here what it spends. That is owed to the store, and charged there when it is back, whatever
 //! the limit has left by then: an outage resets nobody's quota.
 //!
@@ -33,6 +34,7 @@ use super::Open;
 use super::Outcome;
 use super::StoreError;
 use super::memory::Memory;
+use super::sidecars::Sidecars;
 use crate::clock::Timestamp;
 use crate::limit::Algorithm;
 use crate::limit::Fit;
@@ -42,14 +44,11 @@ use crate::limit::Overdraft;
 use crate::limit::Standing;
 use crate::policy::Key;
 use crate::policy::Lease;
+use crate::policy::Mode;
 use crate::policy::OnOutage;
 
 /// Debts that are taken at a time.
 const DEBTS_MAX: usize = 1_024;
-
-/// How often in a row fewer sidecars must be heard of before that is believed: after a store was emptied, each is
-/// alone in it at first.
-const FEWER_MAX: u32 = 16;
 
 /// Decides while a store is out, and knows what is owed to it.
 #[derive(Debug)]
@@ -77,20 +76,6 @@ pub struct Debt {
     pub batch: Batch,
     /// When time alone will have brought all of it back; None if it never does.
     until: Option<Timestamp>,
-}
-
-/// How many sidecars there are to share a limit.
-#[derive(Debug)]
-enum Sidecars {
-    Set(u32),
-    Heard(Mutex<Heard>),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Heard {
-    sidecars: u32,
-    /// How often fewer were heard of since.
-    fewer: u32,
 }
 
 /// How a limit stood.
@@ -123,7 +108,6 @@ impl Fallback {
     /// Nothing is known yet. At most about `keys_max` counters are kept, and as much of how others stood;
     /// `sidecars` share a limit, or as many as are heard of.
     pub fn new(keys_max: usize, sidecars: Option<u32>) -> Self {
-        let heard = Heard { sidecars: 1, fewer: 0 };
         Self {
             counts: Memory::new(keys_max),
             known: Cache::new(keys_max),
@@ -133,10 +117,7 @@ impl Fallback {
             unsure: Mutex::default(),
             numbers: Numbers::default(),
             may_owe: AtomicBool::new(false),
-            sidecars: match sidecars {
-                Some(sidecars) => Sidecars::Set(sidecars.max(1)),
-                None => Sidecars::Heard(Mutex::new(heard)),
-            },
+            sidecars: Sidecars::new(sidecars),
             paid: AtomicU64::new(0),
         }
     }
@@ -144,23 +125,14 @@ impl Fallback {
     /// Hears from the store how many sidecars there are. While something is owed, their number stays as it was
     /// when it was spent.
     pub fn hear(&self, sidecars: u32) {
-        let Sidecars::Heard(heard) = &self.sidecars else { return };
-        if sidecars == 0 || self.owes() {
-            return;
-        }
-        let mut heard = lock(heard);
-        heard.fewer = if sidecars < heard.sidecars { heard.fewer + 1 } else { 0 };
-        if heard.sidecars <= sidecars || FEWER_MAX <= heard.fewer {
-            *heard = Heard { sidecars, fewer: 0 };
+        if !self.owes() {
+            self.sidecars.hear(sidecars);
         }
     }
 
     /// How many sidecars share a limit.
     pub fn sidecars(&self) -> u32 {
-        match &self.sidecars {
-            Sidecars::Set(sidecars) => *sidecars,
-            Sidecars::Heard(heard) => lock(heard).sidecars,
-        }
+        self.sidecars.number()
     }
 
     /// Learns from the store's answer how limits stand.
@@ -184,7 +156,10 @@ impl Fallback {
         let own = |charge| self.own(charge, self.known(batch, charge, now), returns);
         let own: SmallVec<[Own; FEW]> = batch.charges.iter().map(own).collect();
         let charges = own.iter().map(|own| own.charge.clone()).collect();
-        let asked = Batch { keys: batch.keys.clone(), charges, gauges: Vec::new() };
+        let mut asked = Batch { keys: batch.keys.clone(), charges, gauges: Vec::new() };
+        if batch.charges.iter().any(|charge| fails(charge) && charge.mode != Mode::Shadow) {
+            asked.look();
+        }
         let credits = if returns { self.credits_of(batch, now) } else { Vec::new() };
         let mut outcome = self.counts.charge_at(&asked, now);
         if outcome.admitted {
@@ -193,12 +168,14 @@ impl Fallback {
         if batch.charges.iter().any(|charge| charge.on_outage == OnOutage::Local) {
             self.may_owe.store(true, Ordering::SeqCst);
         }
+        outcome.decisions.truncate(own.len());
         for (own, decision) in own.iter().zip(&mut outcome.decisions) {
             *decision = match own.charge.on_outage {
                 OnOutage::Local => self.told(own, *decision, now),
-                OnOutage::Allow | OnOutage::Deny => {
+                OnOutage::Allow | OnOutage::Deny | OnOutage::Error => {
                     let remaining = if decision.fit == Fit::Now { own.capacity } else { 0 };
-                    Decision { standing: Standing { remaining, reset_ms: None }, ..*decision }
+                    let standing = Standing { remaining, reset_ms: None };
+                    Decision { standing, failed: fails(&own.charge), ..*decision }
                 }
             };
         }
@@ -302,7 +279,9 @@ impl Fallback {
             (OnOutage::Deny, Hits::Spend(1..)) => {
                 Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..plain }
             }
-            (OnOutage::Deny | OnOutage::Allow, _) => Charge { hits: Hits::Spend(0), ..plain },
+            (OnOutage::Deny | OnOutage::Allow | OnOutage::Error, _) => {
+                Charge { hits: Hits::Spend(0), ..plain }
+            }
             (_, Hits::GiveBack(_)) if !returns => Charge { hits: Hits::Spend(0), ..plain },
             (OnOutage::Local, hits) => {
                 let used = known.map_or(0, |known| known.used);
@@ -343,7 +322,7 @@ impl Fallback {
     fn known(&self, batch: &Batch, charge: &Charge, now: Timestamp) -> Option<Known> {
         match charge.on_outage {
             OnOutage::Local => self.known_of(&batch.keys[charge.key_index], &charge.limit, now),
-            OnOutage::Allow | OnOutage::Deny => None,
+            OnOutage::Allow | OnOutage::Deny | OnOutage::Error => None,
         }
     }
 
@@ -386,6 +365,11 @@ impl Fallback {
     }
 }
 
+/// Whether a charge can't be decided without the store.
+fn fails(charge: &Charge) -> bool {
+    charge.on_outage == OnOutage::Error
+}
+
 /// How much of a charge's limit is open to it while no gauge presses.
 fn open(charge: &Charge) -> u64 {
     charge.open.hits.min(charge.limit.capacity())
@@ -401,6 +385,7 @@ mod tests {
     use super::*;
     use crate::limit::Bucket;
     use crate::limit::Sliding;
+    use crate::store::GroupFit;
 
     const MINUTE_MS: u64 = 60_000;
 
@@ -620,21 +605,48 @@ mod tests {
     }
 
     #[test]
-    fn fewer_sidecars_are_believed_late_and_not_while_something_is_owed() {
+    fn the_number_of_sidecars_stays_while_something_is_owed() {
         let fallback = Fallback::new(10, None);
-        let hear = |sidecars, times| (0..times).for_each(|_| fallback.hear(sidecars));
-        assert_eq!(fallback.sidecars(), 1);
-        hear(0, 100);
-        hear(7, 1);
-        assert_eq!(fallback.sidecars(), 7);
-        hear(2, FEWER_MAX - 1);
-        hear(7, 1);
-        hear(2, FEWER_MAX - 1);
-        assert_eq!(fallback.sidecars(), 7);
-        hear(2, 1);
-        assert_eq!(fallback.sidecars(), 2);
+        fallback.hear(7);
         fallback.decide(&ask(&sliding(5), Hits::Spend(1)), None, at(0));
-        hear(9, 1);
-        assert_eq!(fallback.sidecars(), 2);
+        fallback.hear(9);
+        assert_eq!(fallback.sidecars(), 7);
+    }
+
+    /// What is charged of a limit that decides by itself beside one that fails, in every mode of that one.
+    #[test]
+    fn a_limit_that_fails_has_the_request_fail_and_nothing_is_spent() {
+        let limit = sliding(5);
+        let check = |mode, hits, failed: bool, used: usize| {
+            let fallback = shared_by(1);
+            let mut batch = ask(&limit, Hits::Spend(1));
+            let other = Charge { group: 1, mode, hits, ..batch.charges[0].clone() };
+            let key_index = batch.key_index(Key::of_domain("other"));
+            batch.charges.push(Charge { key_index, on_outage: OnOutage::Error, ..other });
+            let outcome = fallback.decide(&batch, None, at(0));
+            let told: Vec<_> = outcome.decisions.iter().map(|one| (one.fit, one.failed)).collect();
+            assert_eq!(told, [(Fit::Now, false), (Fit::Now, true)], "{mode}");
+            assert_eq!((outcome.admitted, outcome.fallback), (!failed, true), "{mode}");
+            let left = passing(&fallback, &limit, 1);
+            assert_eq!(left, 5 - used, "{mode}");
+        };
+        check(Mode::Enforce, Hits::Spend(1), true, 0);
+        check(Mode::Enforce, Hits::Spend(0), true, 0);
+        check(Mode::Enforce, Hits::GiveBack(1), true, 0);
+        check(Mode::Quota, Hits::Spend(1), true, 0);
+        check(Mode::Shadow, Hits::Spend(1), false, 1);
+    }
+
+    #[test]
+    fn a_refusal_is_known_though_another_limit_fails() {
+        let limit = sliding(5);
+        let fallback = shared_by(1);
+        let mut batch = ask(&limit, Hits::Spend(6));
+        let failing = Charge { on_outage: OnOutage::Error, group: 1, ..batch.charges[0].clone() };
+        let key_index = batch.key_index(Key::of_domain("other"));
+        batch.charges.push(Charge { key_index, ..failing });
+        let decisions = fallback.decide(&batch, None, at(0)).decisions;
+        assert_eq!(GroupFit::of(&decisions[..1]), GroupFit::Over);
+        assert_eq!(GroupFit::of(&decisions[1..]), GroupFit::Failed);
     }
 }

@@ -15,6 +15,7 @@ mod once;
 mod record;
 pub mod redis;
 pub mod shared;
+mod sidecars;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub use batch::Charge;
 pub use batch::Decision;
 pub use batch::FEW;
 pub use batch::Gauge;
+pub use batch::GroupFit;
 pub use batch::LEVELS_MAX;
 pub use batch::Mark;
 pub use batch::Open;

@@ -8,6 +8,7 @@ use envoy_types::pb::google::protobuf::UInt64Value;
 use envoy_types::pb::google::protobuf::value::Kind;
 use serde_json::Value;
 use serde_json::json;
+use tonic::Status;
 
 use super::client;
 use super::client::Grpc;
@@ -40,6 +41,17 @@ impl Asker {
     /// Asks for so many hits, with descriptors written as `key=value,key=value`.
     pub async fn ask(&mut self, descriptors: &[&str], hits: u32) -> Told {
         self.send(request(self.domain, descriptors, hits)).await
+    }
+
+    /// Asks for so many hits; the status if the call fails.
+    pub async fn try_ask(&mut self, descriptors: &[&str], hits: u32) -> Result<Told, Status> {
+        let mut request = request(self.domain, descriptors, hits);
+        if hits == 0 {
+            let none = Some(UInt64Value { value: 0 });
+            request.descriptors.iter_mut().for_each(|one| one.hits_addend = none);
+        }
+        let answer = self.client.should_rate_limit(request).await?;
+        Ok(Told::new(&answer.into_inner()))
     }
 
     /// Asks what remains of each descriptor's limit.

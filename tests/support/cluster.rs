@@ -114,6 +114,14 @@ impl Cluster {
         ask.arg("KEYSLOT").arg(key(name).as_str()).query(&mut self.raw(0).await).unwrap()
     }
 
+    /// Ends the master that has the slot of a key.
+    pub async fn kill_master_of(&mut self, key: &str) {
+        let mut ask = redis::cmd("CLUSTER");
+        let slot: u16 = ask.arg("KEYSLOT").arg(key).query(&mut self.raw(0).await).unwrap();
+        let master = (0..self.masters).find(|master| self.slots(*master).contains(&slot)).unwrap();
+        self.nodes[master].kill();
+    }
+
     /// A connection to a node, for looking behind the store's back.
     pub async fn raw(&self, node: usize) -> Connection {
         self.nodes[node].raw().await

@@ -55,9 +55,21 @@ pub struct Counts {
 impl Gateway {
     /// Starts an Envoy that asks the Tollgates at `sidecars`; None if there is no Envoy here.
     pub async fn start(sidecars: &[Value]) -> Option<Self> {
+        Self::start_with(include_str!("../cases/gateway.yaml"), sidecars).await
+    }
+
+    /// The same, but what Envoy could not ask about passes.
+    pub async fn failing_open(sidecars: &[Value]) -> Option<Self> {
+        let config = include_str!("../cases/gateway.yaml");
+        let open = config.replace("failure_mode_deny: true", "failure_mode_deny: false");
+        assert_ne!(open, config);
+        Self::start_with(&open, sidecars).await
+    }
+
+    async fn start_with(config: &str, sidecars: &[Value]) -> Option<Self> {
         let upstream = Upstream::start().await;
         let hosts = sidecars.iter().map(|address| json!({ "endpoint": { "address": address } }));
-        let config = include_str!("../cases/gateway.yaml")
+        let config = config
             .replace("SIDECARS", &hosts.collect::<Value>().to_string())
             .replace("UPSTREAM", &tcp(upstream.address).to_string());
         let envoy = Envoy::start(&config).await?;

@@ -45,6 +45,8 @@ pub struct CallerBonus {
 #[derive(Clone, Debug, Default)]
 pub struct Lineage {
     pub members: SmallVec<[Member; 2]>,
+    /// The directory did not answer, so the next of them is unknown.
+    pub is_incomplete: bool,
 }
 
 impl Lineage {

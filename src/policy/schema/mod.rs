@@ -293,6 +293,8 @@ words! {
 words! {
     /// The answer while the store is out.
     OutageFile {
+        /// The call fails (UNAVAILABLE, 503): the gateway decides, Envoy by its `failure_mode_deny`.
+        Error = "error",
         /// Pass.
         Allow = "allow",
         /// Refuse.

@@ -120,7 +120,7 @@ impl RedisDirectory {
         Some(lineage)
     }
 
-    /// A caller and those it belongs to, as far as they can be known by the deadline.
+    /// A caller and those it belongs to; incomplete if they can't be known by the deadline.
     pub async fn lineage(&self, caller: &str) -> Lineage {
         if let Some(lineage) = self.cached(caller) {
             return lineage;
@@ -133,9 +133,15 @@ impl RedisDirectory {
         if followed.is_err() {
             // Redis is out, or time is up; the rest is what was known last.
             let mut next = lineage.next_or(caller);
-            while let Some(member) = next.and_then(|name| self.cache.last_known(&name).flatten()) {
-                lineage.members.push(member);
-                next = lineage.next().map(str::to_owned);
+            while let Some(name) = next.take() {
+                match self.cache.last_known(&name) {
+                    Some(Some(member)) => {
+                        lineage.members.push(member);
+                        next = lineage.next().map(str::to_owned);
+                    }
+                    Some(None) => {}
+                    None => lineage.is_incomplete = true,
+                }
             }
         }
         lineage

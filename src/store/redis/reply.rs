@@ -100,7 +100,8 @@ impl<'a> Replies<'a> {
             taken @ 0.. => (natural(taken)?, 0),
             forgiven => (0, forgiven.unsigned_abs()),
         };
-        Ok(Decision { fit, standing: Standing { remaining, reset_ms }, ahead, clipped })
+        let standing = Standing { remaining, reset_ms };
+        Ok(Decision { ahead, clipped, ..Decision::new(fit, standing) })
     }
 
     fn byte(&mut self) -> Result<u8, StoreError> {
@@ -135,7 +136,8 @@ mod tests {
 
     fn decided(admitted: bool, fit: Fit, reset_ms: Option<u64>, levels: &[u8]) -> Reply {
         let standing = Standing { remaining: 8, reset_ms };
-        let decisions = [Decision { fit, standing, ahead: 6, clipped: 0 }].into_iter().collect();
+        let decisions =
+            [Decision { ahead: 6, ..Decision::new(fit, standing) }].into_iter().collect();
         let at = Timestamp::from_ms(7);
         let levels = levels.into();
         Reply::Decided(Outcome { admitted, at, decisions, levels, fallback: false })

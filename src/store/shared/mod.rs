@@ -124,13 +124,19 @@ impl<S: SharedStore> Shared<S> {
         }
     }
 
+    /// Decides a batch that the store can't be asked for, by what the charges say of outages.
+    pub fn decide_alone(&self, batch: &Batch, now: Now) -> Outcome {
+        self.fallback.decide(batch, None, self.time(now))
+    }
+
     /// Has each place of the store decide its part.
     async fn ask_parts(&self, batch: &Batch, mut parts: Vec<Part>, arrival: Arrival) -> Asked {
         parts.iter_mut().for_each(|part| {
             part.refusal = self.near.refusal(&part.batch, arrival.now);
         });
         if parts.iter().any(|part| part.refusal.is_some()) {
-            parts.iter_mut().filter(|part| part.refusal.is_none()).for_each(Part::look);
+            let others = parts.iter_mut().filter(|part| part.refusal.is_none());
+            others.for_each(|part| part.batch.look());
         }
         parts.sort_by_key(|part| !part.is_first());
         let first = parts.partition_point(Part::is_first);

@@ -10,29 +10,22 @@
 //! A charge that a gauge of another place presses is decided after it, by the level that it had then.
 
 use std::mem;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::returns::Back;
-use crate::limit::Algorithm;
-use crate::limit::Fit;
 use crate::limit::Hits;
-use crate::limit::Limit;
 use crate::policy::Key;
 use crate::policy::Mode;
-use crate::policy::OnOutage;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::FEW;
 use crate::store::Gauge;
+use crate::store::GroupFit;
 use crate::store::Mark;
 use crate::store::Outcome;
 use crate::store::Pressed;
 use crate::store::Tally;
-
-/// Tells the limit of nothing from others under the same key, of which there are fewer.
-const LOOKING: usize = usize::MAX;
 
 /// What of a request is decided in one place.
 #[derive(Debug, Default)]
@@ -109,15 +102,6 @@ impl Part {
         self.leads || self.follows.is_empty()
     }
 
-    /// Has it be looked at and not charged: another part is refused for certain.
-    pub fn look(&mut self) {
-        let nothing = Limit::new(0, Algorithm::Total).numbered(LOOKING);
-        let group = self.batch.charges.last().map_or(0, |last| last.group + 1);
-        let on_outage = OnOutage::Deny;
-        let refuses = Charge::plain(0, Arc::new(nothing), Hits::Spend(1));
-        self.batch.charges.push(Charge { group, on_outage, ..refuses });
-    }
-
     /// The gauges elsewhere that its charges follow.
     fn followed(&self) -> impl Iterator<Item = usize> {
         self.follows.iter().map(|(_, pressed)| pressed.gauge)
@@ -176,11 +160,13 @@ impl Part {
             for charges in self.batch.groups() {
                 let decisions = &outcome.decisions[first..first + charges.len()];
                 first += charges.len();
-                if !outcome.admitted || decisions.iter().any(|one| one.fit != Fit::Now) {
+                if !outcome.admitted || GroupFit::of(decisions) == GroupFit::Over {
                     continue;
                 }
                 let here = charges.iter().zip(decisions).filter(|(charge, decision)| {
-                    charge.key_index == key_index && decision.clipped < charge.hits.amount()
+                    charge.key_index == key_index
+                        && !decision.failed
+                        && decision.clipped < charge.hits.amount()
                 });
                 backs.extend(here.map(|(charge, decision)| {
                     let hits = charge.hits.amount() - decision.clipped;
@@ -217,7 +203,7 @@ pub fn join(batch: &Batch, parts: &[Part], outcomes: &[Outcome]) -> Outcome {
     let mut first = 0;
     for charges in batch.groups() {
         let decisions = &joined.decisions[first..first + charges.len()];
-        tally.count(charges[0].mode, decisions.iter().all(|one| one.fit == Fit::Now));
+        tally.count(charges[0].mode, GroupFit::of(decisions));
         first += charges.len();
     }
     joined.admitted = tally.admitted();
