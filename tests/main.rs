@@ -10,6 +10,7 @@ mod cluster;
 mod config;
 mod connections;
 mod deploy;
+mod descriptors;
 mod directory;
 mod faults;
 mod gateway;

@@ -11,7 +11,6 @@ mod reflection;
 mod request;
 mod response;
 mod room;
-mod schema;
 mod serve;
 mod service;
 mod streams;
