@@ -1,75 +1,30 @@
-//! Until when a certificate holds, read from its DER (RFC 5280, section 4.1).
+//! Until when a certificate holds.
 //!
-//! Whoever shakes hands by it reads the rest. What can't be read here has no known end, and is served all the same.
+//! rustls reads that and does not tell it, except when it finds that the time has passed. So it is asked whether the
+//! certificate holds at the end of all time. Its validity is the first thing that is checked; a test fails if that changes.
 
-use jiff::civil::Date;
-use jiff::civil::DateTime;
-use jiff::civil::Time;
-use jiff::tz::TimeZone;
+use std::time::Duration;
 
-const SEQUENCE: u8 = 0x30;
-/// What the version is in, which the oldest certificates don't have.
-const VERSION: u8 = 0xa0;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
+use rustls::CertificateError;
+use rustls::Error;
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::UnixTime;
+use rustls::server::ParsedCertificate;
 
-/// When a certificate ends, in seconds since the Unix epoch.
-pub fn expiry_s(der: &[u8]) -> Option<u64> {
-    let (_, certificate, _) = element(der)?;
-    let (_, mut fields, _) = element(certificate)?;
-    if fields.first() == Some(&VERSION) {
-        (_, _, fields) = element(fields)?;
-    }
-    // The number, the algorithm and the issuer.
-    for _ in 0..3 {
-        (_, _, fields) = element(fields)?;
-    }
-    let (tag, validity, _) = element(fields)?;
-    let (_, _, rest) = element(validity)?;
-    let (kind, end, _) = element(rest)?;
-    let end = (tag == SEQUENCE).then(|| time(kind, end))??;
-    let second = end.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second();
-    u64::try_from(second).ok()
-}
-
-/// The first element: its tag, what is in it, and what comes after it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (tag, rest) = der.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (len, rest) = match first.checked_sub(0x80) {
-        None => (usize::from(*first), rest),
-        Some(count @ 1..=4) => {
-            let (len, rest) = rest.split_at_checked(usize::from(count))?;
-            (len.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), rest)
+/// When a certificate ends, in seconds since the Unix epoch; None if it is none that rustls can read, and so none that it
+/// serves.
+pub fn expiry_s(der: &CertificateDer<'_>) -> Option<u64> {
+    let certificate = ParsedCertificate::try_from(der).ok()?;
+    let end = UnixTime::since_unix_epoch(Duration::MAX);
+    let roots = RootCertStore::empty();
+    match verify_server_cert_signed_by_trust_anchor(&certificate, &roots, &[], end, &[]) {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(not_after.as_secs())
         }
-        Some(_) => return None,
-    };
-    let (content, rest) = rest.split_at_checked(len)?;
-    Some((*tag, content, rest))
-}
-
-/// `YYMMDDHHMMSSZ`, of 1950 to 2049, or `YYYYMMDDHHMMSSZ`.
-fn time(kind: u8, text: &[u8]) -> Option<DateTime> {
-    let text = str::from_utf8(text).ok()?.strip_suffix('Z')?;
-    let (year, rest) = match kind {
-        UTC_TIME => {
-            let (year, rest) = text.split_at_checked(2)?;
-            let year: i16 = year.parse().ok()?;
-            (if year < 50 { 2_000 + year } else { 1_900 + year }, rest)
-        }
-        GENERALIZED_TIME => {
-            let (year, rest) = text.split_at_checked(4)?;
-            (year.parse().ok()?, rest)
-        }
-        _ => return None,
-    };
-    let part = |at: usize| rest.get(at..at + 2)?.parse::<i8>().ok();
-    if rest.len() != 10 || !(1..=9_999).contains(&year) {
-        return None;
+        _ => None,
     }
-    let day = Date::new(year, part(0)?, part(2)?).ok()?;
-    let time = Time::new(part(4)?, part(6)?, part(8)?, 0).ok()?;
-    Some(day.to_datetime(time))
 }
 
 #[cfg(test)]
@@ -80,10 +35,10 @@ mod tests {
 
     use super::*;
 
-    fn made(year: i32) -> Vec<u8> {
+    fn made(year: i32) -> CertificateDer<'static> {
         let mut params = CertificateParams::new(vec!["tollgate.test".to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, 2, 28);
-        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
 
     #[test]
@@ -97,12 +52,12 @@ mod tests {
     fn what_is_cut_off_or_changed_has_no_end_and_does_no_harm() {
         let whole = made(2_030);
         for len in 0..whole.len() {
-            assert_eq!(expiry_s(&whole[..len]), None, "{len}");
+            assert_eq!(expiry_s(&CertificateDer::from(&whole[..len])), None, "{len}");
         }
         for index in 0..whole.len() {
-            let mut changed = whole.clone();
+            let mut changed = whole.to_vec();
             changed[index] ^= 0xff;
-            let _ = expiry_s(&changed);
+            let _ = expiry_s(&changed.into());
         }
     }
 }
