@@ -9,8 +9,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use notify::Event;
 use notify::RecommendedWatcher;
@@ -19,11 +17,13 @@ use notify::Watcher;
 use tokio::sync::mpsc;
 
 use super::source_files::Places;
+use crate::lock::lock;
 
 /// Watches places.
 #[derive(Debug)]
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
+    /// Replaced as a whole, so that a panic leaves one of the two.
     places: Arc<Mutex<Places>>,
     watched: BTreeSet<PathBuf>,
     is_complete: bool,
@@ -84,9 +84,4 @@ fn matters(event: &Event, places: &Places) -> bool {
     // Reading the files makes accesses, which must not make us read them again.
     !event.kind.is_access()
         && (event.need_rescan() || event.paths.iter().any(|path| places.concern(path)))
-}
-
-/// Locks the places, which are whole wherever a panic struck: they are only ever replaced.
-fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
-    places.lock().unwrap_or_else(PoisonError::into_inner)
 }

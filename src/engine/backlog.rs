@@ -8,14 +8,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
+
+use crate::lock::lock;
 
 /// Requests that wait for the store: as many as its two calls take, and as many again for the calls after them. With
 /// fewer, those that are left would wait for longer though the store keeps up; with more, a process that is short of CPU
@@ -73,7 +73,7 @@ impl Backlog {
     /// Wakes the first of the queue, if there is room for it.
     fn let_in(&self) {
         while self.queued.load(SeqCst) != 0 && self.room() != 0 {
-            let mut queue = self.lock();
+            let mut queue = lock(&self.queue);
             let first = queue.pop_front();
             self.queued.store(queue.len(), SeqCst);
             drop(queue);
@@ -83,11 +83,6 @@ impl Backlog {
                 return;
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Spot>>> {
-        // A queue stays one wherever a panic struck.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,7 +124,7 @@ impl Entrance {
         match self.spot.state.load(SeqCst) {
             FREE => {
                 self.spot.state.store(QUEUES, SeqCst);
-                let mut queue = self.backlog.lock();
+                let mut queue = lock(&self.backlog.queue);
                 queue.push_back(self.spot.clone());
                 self.backlog.queued.store(queue.len(), SeqCst);
                 drop(queue);

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use crate::clock::Timestamp;
+use crate::lock::lock;
 use crate::policy::LATENCY_MS_MAX;
 use crate::policy::PolicySet;
 
@@ -24,6 +24,7 @@ const HOLDS_MS: u64 = 5 * 60_000;
 /// Latencies by name.
 #[derive(Debug, Default)]
 pub struct Latencies {
+    /// Each is locked for as long as it takes to copy a few words.
     by_name: BTreeMap<Box<str>, Arc<Mutex<Option<Told>>>>,
 }
 
@@ -83,11 +84,6 @@ impl Told {
     fn holds(self, now: Timestamp) -> bool {
         now.as_ms().saturating_sub(self.at.as_ms()) < HOLDS_MS
     }
-}
-
-/// Locks for as long as it takes to copy a few words; a panic can't strike in between.
-fn lock(told: &Mutex<Option<Told>>) -> std::sync::MutexGuard<'_, Option<Told>> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine {

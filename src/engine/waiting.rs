@@ -9,8 +9,6 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -21,6 +19,7 @@ use tokio::time::Instant;
 use tokio::time::sleep_until;
 
 use crate::clock::monotonic_now;
+use crate::lock::lock;
 use crate::store::Charge;
 
 use super::queue::Queue;
@@ -100,12 +99,12 @@ impl WaitingRoom {
 
     /// Whether anybody waits there.
     pub fn is_busy(&self, spot: u64) -> bool {
-        self.lock().spots.contains_key(&spot)
+        lock(&self.queues).spots.contains_key(&spot)
     }
 
     /// How long until the first there asks the store, as far as it has said.
     pub fn first_asks_in(&self, spot: u64) -> Duration {
-        let queues = self.lock();
+        let queues = lock(&self.queues);
         let ask_at = queues.spots.get(&spot).map(|spot| spot.ask_at);
         ask_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(monotonic_now()))
     }
@@ -113,7 +112,7 @@ impl WaitingRoom {
     /// Whether anybody waits anywhere.
     #[cfg(test)]
     pub fn is_busy_anywhere(&self) -> bool {
-        let queues = self.lock();
+        let queues = lock(&self.queues);
         0 < queues.waiting || !queues.spots.is_empty()
     }
 
@@ -124,7 +123,7 @@ impl WaitingRoom {
     pub fn join(&self, line: Line, who: Who, wait: Option<Duration>) -> Result<Ticket<'_>, usize> {
         let Line { spot, len_max } = line;
         let wake = Arc::new(Notify::new());
-        let mut queues = self.lock();
+        let mut queues = lock(&self.queues);
         let ask_at = monotonic_now() + wait.unwrap_or_default();
         let free = WAITING_MAX.saturating_sub(queues.waiting);
         let place =
@@ -141,11 +140,6 @@ impl WaitingRoom {
         }
         Ok(Ticket { room: self, spot, rank: joined?, wake, served: false })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Queues> {
-        // Queues stay queues wherever a panic struck.
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Ticket<'_> {
@@ -153,7 +147,7 @@ impl Ticket<'_> {
     pub async fn turn(&self, deadline: Instant) -> Turn {
         loop {
             let ask_at = {
-                let queues = self.room.lock();
+                let queues = lock(&self.room.queues);
                 let Some(spot) = queues.spots.get(&self.spot) else {
                     return Turn::Stop { place: 1 };
                 };
@@ -179,7 +173,7 @@ impl Ticket<'_> {
 
     /// The store said that the first would pass after so long.
     pub fn ask_after(&self, wait: Duration) {
-        if let Some(spot) = self.room.lock().spots.get_mut(&self.spot) {
+        if let Some(spot) = lock(&self.room.queues).spots.get_mut(&self.spot) {
             spot.ask_at = monotonic_now() + wait;
             spot.queue.wake_first();
         }
@@ -193,7 +187,7 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut queues = self.room.lock();
+        let mut queues = lock(&self.room.queues);
         let Some(spot) = queues.spots.get_mut(&self.spot) else { return };
         if self.served {
             spot.ask_at = monotonic_now();
