@@ -109,6 +109,27 @@ fn check_tells_which_names_of_callers_no_policy_has() {
 }
 
 #[test]
+fn check_against_tells_which_limits_would_start_a_new_count() {
+    let other = GOOD.replace("5/day", "5/hour");
+    let folder =
+        folder(&[("old.yaml", GOOD), ("same.yaml", &GOOD.replace("5", "6")), ("new.yaml", &other)]);
+    let told = "domain `shop`, rule `user`: `daily` starts a new count: its window was `day`";
+    let run = |new: &'static str| ["check", new, "--against", "old.yaml"];
+    check(folder.path(), &run("same.yaml"), 0, Told::Out(&["no errors, no warnings"]));
+    let output = tollgate(folder.path(), &run("new.yaml"));
+    assert!(output.status.success());
+    assert!(String::from_utf8(output.stderr).unwrap().contains(told));
+    let strict = ["check", "new.yaml", "--against", "old.yaml", "--deny-warnings"];
+    check(folder.path(), &strict, 1, Told::Err(&[told, "1 warning"]));
+    let json = ["check", "new.yaml", "--against", "old.yaml", "--format", "json"];
+    let report: Value =
+        serde_json::from_str(&check(folder.path(), &json, 0, Told::Out(&[]))).unwrap();
+    assert_eq!(report["restarts"][0]["limit"], "daily");
+    let bad = ["check", "old.yaml", "--against", "nowhere.yaml"];
+    check(folder.path(), &bad, 1, Told::Err(&["nowhere.yaml"]));
+}
+
+#[test]
 fn check_joins_domains_only_on_request() {
     let folder = folder(&[("a.yaml", GOOD), ("b.yaml", &GOOD.replace("user", "team"))]);
     check(folder.path(), &["check", "a.yaml", "b.yaml"], 1, Told::Err(&["shop"]));

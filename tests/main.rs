@@ -12,6 +12,7 @@ mod connections;
 mod deploy;
 mod descriptors;
 mod directory;
+mod edits;
 mod faults;
 mod gateway;
 mod hostile;

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tokio::time::timeout;
 
+use crate::support::client::Grpc;
 use crate::support::client::Http;
 use crate::support::client::request;
 use crate::support::eventually;
@@ -204,6 +206,52 @@ async fn counters_survive_an_edit() {
     served.wait_for_rate(3).await;
     let answer = client.should_rate_limit(ask()).await.unwrap().into_inner();
     assert_eq!(answer.statuses[0].limit_remaining, 1);
+}
+
+/// Asks for a user until it is refused, and says how often it passed.
+async fn passing(client: &mut Grpc) -> usize {
+    for passed in 0..100 {
+        let asked = client.should_rate_limit(request("first", &[&[("user", "alice")]])).await;
+        if asked.unwrap().into_inner().overall_code() == Code::OverLimit {
+            return passed;
+        }
+    }
+    panic!("nothing is refused");
+}
+
+#[tokio::test]
+async fn an_edit_keeps_the_counts_of_limits_that_stay_and_tells_of_those_that_start_anew() {
+    let policy = |limits: &str| {
+        format!("domain: first\ndescriptors: [{{ key: user, limits: [{limits}] }}]\n")
+    };
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&policy("10/minute"), &store).await;
+        let mut client = tollgate.client().await;
+        assert_eq!(passing(&mut client).await, 10);
+        let edits = ["{ name: trial, rate: 5/minute, mode: shadow }, 10/minute", "13/minute"];
+        for (edit, passes) in edits.into_iter().zip([0, 3]) {
+            tollgate.edit(&policy(edit));
+            in_force(&tollgate, edit).await;
+            assert_eq!(passing(&mut client).await, passes, "{edit}");
+        }
+        assert!(!tollgate.output().contains("starts a new count"), "{}", tollgate.output());
+        tollgate.edit(&policy("7/hour"));
+        in_force(&tollgate, "7/hour").await;
+        assert_eq!(passing(&mut client).await, 7);
+        let told = "a limit starts a new count: its window was `minute`";
+        assert!(tollgate.output().contains(told), "{}", tollgate.output());
+    }
+}
+
+/// Waits until the limit that comes last in an edit is in force.
+async fn in_force(tollgate: &Tollgate, edit: &str) {
+    let rate = edit.rsplit(' ').next().unwrap();
+    let http = Http::new();
+    eventually(&format!("{rate} is in force"), async || {
+        let answer = http.get(&format!("http://{}/policy", tollgate.http_address), &[]).await;
+        String::from_utf8(answer.body.to_vec()).unwrap().contains(rate).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

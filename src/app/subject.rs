@@ -10,10 +10,15 @@ use crate::policy::CallersFor;
 use crate::policy::CompileOptions;
 use crate::policy::PolicySet;
 use crate::policy::Problem;
+use crate::policy::Restart;
 use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::compile;
 use crate::policy::compile_callers_for;
+use crate::policy::restarts;
+
+/// Limits that start a new count of which a reload tells one by one.
+const RESTARTS_TOLD_MAX: usize = 50;
 
 /// What files are about. Each subject has its own files, and is reloaded by itself.
 pub trait Subject: Send + 'static {
@@ -62,6 +67,7 @@ impl Subject for Policies {
 
     fn put_in_force(&self, policies: PolicySet) {
         warn(policies.warnings());
+        self.tell_restarts(&policies);
         let at_s = self.engine.now().as_ms() / 1_000;
         self.metrics.policy_loaded(policies.hash(), at_s);
         tracing::info!(
@@ -76,6 +82,20 @@ impl Subject for Policies {
         self.metrics.reload(reload);
         if reload == Reload::Error {
             self.metrics.policy_rejected.set(1);
+        }
+    }
+}
+
+impl Policies {
+    /// Tells which counts an edit doesn't keep.
+    fn tell_restarts(&self, policies: &PolicySet) {
+        let found = restarts(&self.engine.policies(), policies);
+        for restart in found.iter().take(RESTARTS_TOLD_MAX) {
+            let Restart { domain, rule, limit, reason } = restart;
+            tracing::warn!(domain, rule, limit, "a limit starts a new count: {reason}");
+        }
+        if let Some(more) = found.len().checked_sub(RESTARTS_TOLD_MAX).filter(|more| 0 < *more) {
+            tracing::warn!(limits = more, "more limits start a new count");
         }
     }
 }

@@ -26,11 +26,13 @@ use crate::policy::CallersFor;
 use crate::policy::CompileOptions;
 use crate::policy::PolicySet;
 use crate::policy::Problem;
+use crate::policy::Restart;
 use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::compile;
 use crate::policy::compile_callers_for;
 use crate::policy::render;
+use crate::policy::restarts;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -39,6 +41,7 @@ Examples:
   tollgate check --callers config/callers.yaml    Files of callers
   tollgate check --callers callers.yaml --policies policies
                                                   And whether policies have their tiers and limits
+  tollgate check new.yaml --against old.yaml      Before an edit: which limits would start a new count
   kubectl get configmap policies -o jsonpath='{.data.shop\\.yaml}' | tollgate check /dev/stdin
 
 The exit status is 0 if the policies can be used, 1 if not.";
@@ -65,6 +68,14 @@ pub fn command() -> Command {
                 .action(ArgAction::SetTrue)
                 .help("Take a warning for an error"),
         )
+        .arg(
+            Arg::new("against")
+                .long("against")
+                .value_name("OLD")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with("callers")
+                .help("Tell which limits would start a new count where the policies at OLD are in force"),
+        )
         .arg(format_arg())
 }
 
@@ -74,11 +85,13 @@ struct Report {
     sources: Vec<Source>,
     /// What there is, if it can be used.
     found: String,
+    /// The limits that would start a new count.
+    restarts: Vec<Restart>,
     is_fine: bool,
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
-    let report = match report(matches) {
+    let mut report = match report(matches) {
         Ok(report) => report,
         Err(error) => {
             if is_json(matches) {
@@ -90,6 +103,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             return ExitCode::from(PROBLEMS);
         }
     };
+    report.is_fine &= report.is_quiet() || !matches.get_flag("deny_warnings");
     let printed = if is_json(matches) { report.print_json() } else { report.print_text() };
     if report.is_fine { printed } else { ExitCode::from(PROBLEMS) }
 }
@@ -98,7 +112,8 @@ fn report(matches: &ArgMatches) -> Result<Report, SourceFilesError> {
     let sources = sources(matches)?;
     let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
     if !matches.get_flag("callers") {
-        return Ok(Report::new(sources, options, matches.get_flag("deny_warnings")));
+        let old = matches.contains_id("against").then(|| sources_of(matches, "against"));
+        return Ok(Report::new(sources, old.transpose()?, options));
     }
     if !matches.contains_id("policies") {
         return Ok(Report::of_callers(sources, None));
@@ -111,15 +126,21 @@ fn report(matches: &ArgMatches) -> Result<Report, SourceFilesError> {
 }
 
 impl Report {
-    fn new(sources: Vec<Source>, options: CompileOptions, deny_warnings: bool) -> Self {
-        match compile(&sources, options) {
-            Ok(policies) => {
-                let problems = policies.warnings().to_vec();
-                let is_fine = problems.is_empty() || !deny_warnings;
-                let found = counted(policies.domains().len(), "domain");
-                Self { problems, sources, found, is_fine }
-            }
-            Err(problems) => Self::of_problems(problems, sources),
+    fn new(new: Vec<Source>, old: Option<Vec<Source>>, options: CompileOptions) -> Self {
+        let old = old.map(|old| compile(&old, options).map_err(|problems| (problems, old)));
+        let old = match old.transpose() {
+            Ok(old) => old,
+            Err((problems, sources)) => return Self::of_problems(problems, sources),
+        };
+        match compile(&new, options) {
+            Ok(policies) => Self {
+                problems: policies.warnings().to_vec(),
+                sources: new,
+                found: counted(policies.domains().len(), "domain"),
+                restarts: old.map_or_else(Vec::new, |old| restarts(&old, &policies)),
+                is_fine: true,
+            },
+            Err(problems) => Self::of_problems(problems, new),
         }
     }
 
@@ -129,14 +150,20 @@ impl Report {
         match compile_callers_for(&sources, whom) {
             Ok(callers) => {
                 let found = counted(callers.len(), "caller");
-                Self { problems: Vec::new(), sources, found, is_fine: true }
+                Self { problems: Vec::new(), sources, found, restarts: Vec::new(), is_fine: true }
             }
             Err(problems) => Self::of_problems(problems, sources),
         }
     }
 
     fn of_problems(problems: Vec<Problem>, sources: Vec<Source>) -> Self {
-        Self { problems, sources, found: String::new(), is_fine: false }
+        let (found, restarts) = (String::new(), Vec::new());
+        Self { problems, sources, found, restarts, is_fine: false }
+    }
+
+    /// Whether there is nothing to warn of.
+    fn is_quiet(&self) -> bool {
+        self.problems.is_empty() && self.restarts.is_empty()
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -148,8 +175,12 @@ impl Report {
             complain(&render(&self.problems, &self.sources));
             complain(&"");
         }
+        for restart in &self.restarts {
+            complain(&format_args!("warning: {restart}"));
+        }
         let errors = counted(self.count(Severity::Error), "error");
-        let warnings = counted(self.count(Severity::Warning), "warning");
+        let warnings = self.count(Severity::Warning) + self.restarts.len();
+        let warnings = counted(warnings, "warning");
         let files = counted(self.sources.len(), "file");
         if self.is_fine {
             return print(&format_args!("{files}, {}: no errors, {warnings}", self.found));
@@ -160,7 +191,9 @@ impl Report {
 
     fn print_json(&self) -> ExitCode {
         let problems: Value = self.problems.iter().map(problem_json).collect();
-        print(&format_args!("{:#}", json!({ "ok": self.is_fine, "problems": problems })))
+        let restarts: Value = self.restarts.iter().map(restart_json).collect();
+        let told = json!({ "ok": self.is_fine, "problems": problems, "restarts": restarts });
+        print(&format_args!("{told:#}"))
     }
 }
 
@@ -170,6 +203,11 @@ fn counted(count: usize, noun: &str) -> String {
         1 => format!("1 {noun}"),
         _ => format!("{count} {noun}s"),
     }
+}
+
+fn restart_json(restart: &Restart) -> Value {
+    let Restart { domain, rule, limit, reason } = restart;
+    json!({ "domain": domain, "rule": rule, "limit": limit, "reason": reason })
 }
 
 fn problem_json(problem: &Problem) -> Value {

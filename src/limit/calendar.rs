@@ -125,13 +125,6 @@ fn as_ms(at: &Zoned) -> u64 {
     u64::try_from(at.timestamp().as_second()).unwrap_or(0) * 1_000
 }
 
-impl fmt::Display for Calendar {
-    /// The unit and the zone, such as `month@Europe/Madrid`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.unit, self.zone_name())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

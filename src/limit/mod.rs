@@ -148,7 +148,8 @@ impl Limit {
             Algorithm::Sliding(sliding) => format!("s{}", sliding.window_ms()),
             Algorithm::Fixed(fixed) => format!("f{}", fixed.window_ms()),
             Algorithm::Bucket(bucket) => format!("b{}", bucket.window_ms()),
-            Algorithm::Calendar(calendar) => format!("c{calendar}"),
+            // Without the time zone: another one keeps the count of the period that is under way.
+            Algorithm::Calendar(calendar) => format!("c{}", calendar.unit()),
             Algorithm::Total => "t".to_owned(),
         };
         let overdraft = Overdraft::None;
@@ -173,12 +174,10 @@ impl Limit {
         Self { amount, algorithm, ..self.clone() }
     }
 
-    /// The same limit, told apart from `ordinal` others of the same window in one rule.
-    pub fn numbered(self, ordinal: usize) -> Self {
-        if ordinal == 0 {
-            return self;
-        }
-        Self { tag: format!("{}#{ordinal}", self.tag).into(), ..self }
+    /// The same limit with a counter of its own among those of the same window in one rule. A mark begins with
+    /// a character that is no letter, digit or `_`.
+    pub fn marked(self, mark: &str) -> Self {
+        Self { tag: format!("{}{mark}", self.tag).into(), ..self }
     }
 
     /// How much is allowed in a window (for a bucket: how much refills in one).
@@ -196,7 +195,7 @@ impl Limit {
         self.overdraft
     }
 
-    /// Names this limit's state among those of its rule. It holds the algorithm and the window but
+    /// Names this limit's state among those of its rule. It holds the algorithm, the window and the mark, but
     /// not the amount: a changed amount keeps the count, a changed window starts a new one.
     pub fn tag(&self) -> &Arc<str> {
         &self.tag

@@ -137,7 +137,8 @@ impl<'a> Compiler<'a> {
             })
         });
         let costs = file.costs.iter().flatten();
-        let costs = costs.map(|(name, lines)| (name.value.clone(), Cost::new(&mut reader, lines)));
+        let costs = costs
+            .map(|(name, lines)| (name.value.clone(), Cost::new(&mut reader, &name.value, lines)));
         let costs = costs.map(|(name, cost)| (name, Arc::new(cost))).collect();
         let said = file.defaults.as_ref();
         let defaults = Defaults {
@@ -424,12 +425,16 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_one_window_have_counters_of_their_own() {
-        let set = compiled(
-            "domain: d\ndescriptors: [{key: a, limits: [9/day, {rate: 5/day, shadow: true}]}]",
-        );
-        let limits = set.domain("d").unwrap().limits();
-        assert_ne!(limits[0].limit.tag(), limits[1].limit.tag());
+    fn limits_of_one_window_have_counters_of_their_own_whatever_their_order() {
+        let tags = |limits: &str| {
+            let limits = format!("domain: d\ndescriptors: [{{key: a, limits: [{limits}]}}]");
+            let set = compiled(&limits);
+            let limits = set.domain("d").unwrap().limits();
+            limits.iter().map(|limit| limit.limit.tag().to_string()).collect::<Vec<_>>()
+        };
+        let named = "{name: x, rate: 5/day, shadow: true}";
+        assert_eq!(tags(&format!("9/day, {named}")), ["s86400000", "s86400000=x"]);
+        assert_eq!(tags(&format!("{named}, 9/day")), ["s86400000=x", "s86400000"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::schema::CostFile;
 /// A table of costs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
+    name: Box<str>,
     lines: Vec<Line>,
     /// What the lines are in, if it is money.
     currency: Option<Box<str>>,
@@ -29,7 +30,7 @@ struct Line {
 
 impl Cost {
     /// What the file says.
-    pub(super) fn new(reader: &mut Reader<'_>, files: &[CostFile]) -> Self {
+    pub(super) fn new(reader: &mut Reader<'_>, name: &str, files: &[CostFile]) -> Self {
         let mut known: Option<&str> = None;
         for text in files.iter().filter_map(|file| file.hits.as_ref()) {
             let Some(own) = currency(&text.value) else { continue };
@@ -41,7 +42,12 @@ impl Cost {
             }
         }
         let lines = files.iter().filter_map(|file| Line::new(reader, file)).collect();
-        Self { lines, currency: known.map(Into::into) }
+        Self { name: name.into(), lines, currency: known.map(Into::into) }
+    }
+
+    /// What limits call it.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// What it is in, if that is money.
@@ -113,6 +119,7 @@ mod tests {
     #[test]
     fn the_first_line_that_fits_says_the_cost() {
         let cost = Cost {
+            name: "".into(),
             currency: None,
             lines: vec![
                 line(&[("op", "translate")], 5, Some(1_000)),

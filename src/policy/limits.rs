@@ -16,10 +16,10 @@ use crate::limit::Sliding;
 use super::Mode;
 use super::classes::Classes;
 use super::cost::Cost;
+use super::draft::Draft;
 use super::fields::Reader;
 use super::fields::nearest;
 use super::lease::Lease;
-use super::problem::Severity;
 use super::rate::Rate;
 use super::rate::Window;
 use super::rate::currency;
@@ -27,16 +27,10 @@ use super::rule::OnOutage;
 use super::rule::RuleLimit;
 use super::rule::TierLimit;
 use super::schema::AlgorithmFile;
-use super::schema::LimitFile;
 use super::schema::OverdraftFile;
-use super::schema::RateLimitFile;
 use super::schema::RuleFile;
 use super::schema::Spot;
-use super::unit::Unit;
 use super::wait::Wait;
-
-/// Limits in one rule: they share one record, which must stay small.
-const LIMITS_MAX: usize = 16;
 
 /// What holds for every limit of a file that does not say otherwise.
 #[derive(Debug)]
@@ -66,45 +60,31 @@ pub struct RuleLimits<'a> {
 impl RuleLimits<'_> {
     /// The limits; what has a problem is noted and left out.
     pub fn build(&self, reader: &mut Reader<'_>) -> Vec<Arc<RuleLimit>> {
-        let RuleFile { rate_limit, limits, .. } = self.file;
-        if let (Some(rate_limit), Some(limits)) = (rate_limit, limits) {
-            let message = "a rule has `rate_limit` or `limits`, not both";
-            let start = limits.span.start.max(rate_limit.span.start);
-            reader.error(start..limits.span.end, message);
-        }
-        let mut drafts = Vec::new();
-        drafts.extend(rate_limit.as_ref().and_then(|file| from_rate_limit(reader, file)));
-        drafts.extend(limits.iter().flat_map(|file| from_limits(reader, file)));
+        let drafts = Draft::all(reader, self.file);
         let mut limits: Vec<Arc<RuleLimit>> = Vec::new();
         for draft in &drafts {
-            if let Some(limit) = self.limit(reader, draft, &limits) {
-                limits.push(Arc::new(limit));
+            let Some(limit) = self.limit(reader, draft, limits.len()) else { continue };
+            if limits.iter().any(|known| known.limit.tag() == limit.limit.tag()) {
+                not_told_apart(reader, draft);
             }
+            limits.push(Arc::new(limit));
         }
         limits
     }
 
-    fn limit(
-        &self,
-        reader: &mut Reader<'_>,
-        draft: &Draft,
-        siblings: &[Arc<RuleLimit>],
-    ) -> Option<RuleLimit> {
+    fn limit(&self, reader: &mut Reader<'_>, draft: &Draft, siblings: usize) -> Option<RuleLimit> {
         let by_tier = self.by_tier(reader, draft);
         self.one_currency(reader, draft);
         let rate = draft.rate.or_else(|| by_tier.iter().find_map(TierRate::rate))?;
         let base = Limit::new(rate.amount, self.algorithm(reader, draft, rate)?);
-        // The siblings of one window are told apart by their order.
-        let window = |limit: &Limit| limit.tag().split('#').next().map(str::to_owned);
-        let twins = siblings.iter().filter(|twin| window(&twin.limit) == window(&base)).count();
-        let base = base.numbered(twins).overdrawn(self.overdraft(draft));
+        let base = draft.identity().of(base).overdrawn(self.overdraft(draft));
         let of_tier = |rate: &TierRate| match rate {
             TierRate::Rate(rate) => TierLimit::Limit(Arc::new(base.with_amount(rate.amount))),
             TierRate::None => TierLimit::None,
             TierRate::Unlimited => TierLimit::Unlimited,
         };
         let by_tier: Box<[TierLimit]> = by_tier.iter().map(of_tier).collect();
-        let name = draft.file.map.name.as_ref().map_or("", |name| name.value.as_str());
+        let name = draft.name().unwrap_or_default();
         let shown = base.to_string();
         let label = match (name, shown.split_once('/')) {
             ("", Some((_, window))) if !by_tier.is_empty() => {
@@ -114,7 +94,7 @@ impl RuleLimits<'_> {
             (name, _) => name.to_owned(),
         };
         Some(RuleLimit {
-            index: self.first_index + siblings.len(),
+            index: self.first_index + siblings,
             name: name.into(),
             label: label.into(),
             limit: Arc::new(base),
@@ -294,6 +274,25 @@ impl RuleLimits<'_> {
     }
 }
 
+/// Notes a limit that has the counter of another one in its rule.
+fn not_told_apart(reader: &mut Reader<'_>, draft: &Draft) {
+    let (span, message) = match &draft.file.map.name {
+        Some(name) if draft.name().is_some() => {
+            let message = format!(
+                "two limits of this rule are named `{}` and have one window; name one differently",
+                name.value
+            );
+            (name.span.clone(), message)
+        }
+        _ => {
+            let message = "nothing tells this limit apart from another one of this rule; give it a \
+                           `name`, by which its count is kept when the rule is edited";
+            (draft.file.span.clone(), message.to_owned())
+        }
+    };
+    reader.error(span, message);
+}
+
 /// What a limit says of one tier.
 #[derive(Clone, Copy, Debug)]
 enum TierRate {
@@ -329,41 +328,6 @@ impl From<OverdraftFile> for Overdraft {
     }
 }
 
-/// A limit as written, either way.
-#[derive(Debug, Default)]
-struct Draft {
-    rate: Option<Rate>,
-    file: LimitFile,
-}
-
-fn from_rate_limit(reader: &mut Reader<'_>, file: &Spot<RateLimitFile>) -> Option<Draft> {
-    let RateLimitFile { requests_per_unit, unit, unlimited, name, .. } = &file.value;
-    if unlimited.as_ref().is_some_and(|unlimited| unlimited.value) {
-        if let Some(unit) = unit {
-            reader.error(unit.span.clone(), "an `unlimited` rate limit has no `unit`");
-        }
-        if let Some(amount) = requests_per_unit {
-            let message = "an `unlimited` rate limit does not look at `requests_per_unit`";
-            reader.note(Severity::Warning, amount.span.clone(), message);
-        }
-        return None;
-    }
-    // What is missing or malformed has been noted by the reader.
-    let unit = unit.as_ref()?;
-    let Some(window) = Unit::parse(&unit.value) else {
-        let message = format!(
-            "`{}` is no unit; it is second, minute, hour, day, week, month or year",
-            unit.value
-        );
-        reader.error(unit.span.clone(), message);
-        return None;
-    };
-    let rate = Rate { amount: requests_per_unit.as_ref()?.value, window: window.into() };
-    let mut limit = LimitFile { span: file.span.clone(), ..LimitFile::default() };
-    limit.map.name.clone_from(name);
-    Some(Draft { rate: Some(rate), file: limit })
-}
-
 /// A bucket, or why it would be none.
 fn bucket(amount: u64, window_ms: u64, burst: u64) -> Result<Algorithm, String> {
     match Bucket::new(amount, window_ms, burst) {
@@ -372,24 +336,4 @@ fn bucket(amount: u64, window_ms: u64, burst: u64) -> Result<Algorithm, String> 
         None if amount == 0 => Err("a bucket of 0 in a window never refills".to_owned()),
         None => Err("the burst times the window is too large to count exactly".to_owned()),
     }
-}
-
-fn from_limits(reader: &mut Reader<'_>, limits: &Spot<Vec<LimitFile>>) -> Vec<Draft> {
-    if limits.value.is_empty() {
-        reader.error(limits.span.clone(), "`limits` is empty");
-    }
-    if LIMITS_MAX < limits.value.len() {
-        let message = format!("a rule has at most {LIMITS_MAX} limits");
-        reader.error(limits.span.clone(), message);
-    }
-    let mut drafts = Vec::new();
-    for file in limits.value.iter().take(LIMITS_MAX) {
-        let rate = file.map.rate.as_ref().and_then(|text| {
-            Rate::parse(&text.value)
-                .map_err(|message| reader.error(text.span.clone(), message))
-                .ok()
-        });
-        drafts.push(Draft { rate, file: file.clone() });
-    }
-    drafts
 }

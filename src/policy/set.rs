@@ -169,6 +169,7 @@ pub(super) fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     }
     if let Some(cost) = &limit.cost {
         map.insert("cost".to_owned(), cost.describe());
+        map.insert("cost_table".to_owned(), cost.name().into());
     }
     if limit.limit.overdraft() != Overdraft::None {
         map.insert("overdraft".to_owned(), limit.limit.overdraft().to_string().into());

@@ -25,7 +25,7 @@ pub const FEW: usize = 4;
 pub const LEVELS_MAX: u8 = 4;
 
 /// Tells the limit of a look from others under the same key, of which there are fewer.
-const LOOKING: usize = usize::MAX;
+const LOOKING: &str = "#looking";
 
 /// Bytes of a bonus's id.
 pub const BONUS_ID_LEN_MAX: usize = 32;
@@ -211,7 +211,7 @@ impl Batch {
 
     /// Has it only be looked at: adds a charge that is refused, so nothing is spent. Its decision comes last.
     pub fn look(&mut self) {
-        let nothing = Limit::new(0, Algorithm::Total).numbered(LOOKING);
+        let nothing = Limit::new(0, Algorithm::Total).marked(LOOKING);
         let group = self.charges.last().map_or(0, |last| last.group + 1);
         let refused = Charge::plain(0, Arc::new(nothing), Hits::Spend(1));
         self.charges.push(Charge { group, on_outage: OnOutage::Deny, ..refused });

@@ -201,7 +201,7 @@ impl<'w> Plan<'w> {
                     continue;
                 }
             };
-            let tag = tag(met.rule, index);
+            let tag = tag(limit);
             let known = self.charges.iter().position(|one| one.path == path && one.tag == tag);
             let place = known.unwrap_or(self.charges.len());
             if known.is_none() {
@@ -251,13 +251,14 @@ fn mode(rule: &Rule, limit: &Limit) -> Mode {
     limit.mode.or(rule.mode).unwrap_or(Mode::Enforce)
 }
 
-/// Names a limit on a path by what an edit of its amount leaves alone: algorithm, window, and which of
-/// the rule's twins it is.
-fn tag(rule: &Rule, index: usize) -> String {
-    let shape = |limit: &Limit| format!("{:?} {}", limit.algorithm, limit.window.text);
-    let own = shape(&rule.limits[index]);
-    let twins = rule.limits[..index].iter().filter(|twin| shape(twin) == own).count();
-    format!("{own} {twins}")
+/// Names a limit on a path by what an edit of its amount leaves alone: algorithm, window, and its name or else
+/// its costs.
+pub fn tag(limit: &Limit) -> String {
+    let Limit { algorithm, window, name, cost, .. } = limit;
+    match name {
+        Some(name) => format!("{algorithm:?} {} {name}", window.text),
+        None => format!("{algorithm:?} {} {cost:?}", window.text),
+    }
 }
 
 /// What answers call a limit.

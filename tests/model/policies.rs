@@ -1,8 +1,10 @@
 //! Draws policies, and the amounts of edited ones.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::draw::Draw;
+use super::plan::tag;
 use super::world::Algorithm;
 use super::world::CallerBlock;
 use super::world::Capacity;
@@ -162,6 +164,7 @@ fn lone_rule(draw: &mut Draw, world: &World) -> Rule {
         limit.rate = limit.rate.map(|_| draw.between(0, 6));
         limit.mode = None;
     }
+    tell_apart(&mut user.limits);
     user
 }
 
@@ -228,7 +231,8 @@ fn provider_rules(draw: &mut Draw, world: &World) -> Vec<Rule> {
 }
 
 fn rule(draw: &mut Draw, world: &World, (key, value, limits): (&str, Value, (u64, u64))) -> Rule {
-    let limits = draw.several(limits, |draw| limit(draw, world));
+    let mut limits = draw.several(limits, |draw| limit(draw, world));
+    tell_apart(&mut limits);
     Rule {
         key: key.to_owned(),
         value,
@@ -239,6 +243,12 @@ fn rule(draw: &mut Draw, world: &World, (key, value, limits): (&str, Value, (u64
         capacity: None,
         below: Vec::new(),
     }
+}
+
+/// Leaves out limits that nothing tells apart from one before them, which is a mistake.
+fn tell_apart(limits: &mut Vec<Limit>) {
+    let mut known = BTreeSet::new();
+    limits.retain(|limit| known.insert(tag(limit)));
 }
 
 fn limit(draw: &mut Draw, world: &World) -> Limit {

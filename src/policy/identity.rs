@@ -1,0 +1,76 @@
+//! What tells a limit apart from the others of its rule, whatever their order, so that an edit keeps its count.
+
+use std::fmt::Write;
+
+use sha2::Digest;
+use sha2::Sha256;
+
+use crate::limit::Limit;
+
+/// A longer text appears as a hash: every record holds the marks of its limits.
+const TEXT_LEN_MAX: usize = 32;
+
+/// Bytes of SHA-256 kept of a long text.
+const HASH_LEN: usize = 16;
+
+/// What tells a limit apart from others of the same algorithm and window in its rule.
+#[derive(Clone, Copy, Debug)]
+pub enum Identity<'a> {
+    /// Nothing: its rule has no other, as with `rate_limit`, or it is the one without name and cost.
+    Window,
+    /// The table of its costs, because it counts something else than the requests' own hits.
+    Cost(&'a str),
+    /// Its name. A named limit keeps its count when its cost changes.
+    Name(&'a str),
+}
+
+impl Identity<'_> {
+    /// The limit with the counter that is its own.
+    pub fn of(self, limit: Limit) -> Limit {
+        match self {
+            Self::Window => limit,
+            Self::Cost(table) => limit.marked(&mark('$', table)),
+            Self::Name(name) => limit.marked(&mark('=', name)),
+        }
+    }
+}
+
+/// A sign and a text. No short text is as long as a hash with its own sign, so no two texts make one mark.
+fn mark(sign: char, text: &str) -> String {
+    if text.len() <= TEXT_LEN_MAX {
+        return format!("{sign}{text}");
+    }
+    let mut mark = format!("{sign}#");
+    for byte in &Sha256::digest(text.as_bytes())[..HASH_LEN] {
+        write!(mark, "{byte:02x}").expect("writing to a String does not fail");
+    }
+    mark
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Algorithm;
+
+    fn check(identity: Identity<'_>, expected: &str) {
+        assert_eq!(&**identity.of(Limit::new(1, Algorithm::Total)).tag(), expected);
+    }
+
+    #[test]
+    fn marks_are_short_and_different() {
+        check(Identity::Window, "t");
+        check(Identity::Name("daily"), "t=daily");
+        check(Identity::Cost("daily"), "t$daily");
+        check(Identity::Name(&"x".repeat(32)), &format!("t={}", "x".repeat(32)));
+        let hash = "t=#1ce1b6d0bd5d5d3a2fef2cb8dd15be3d";
+        let long = Identity::Name(&"x".repeat(33)).of(Limit::new(1, Algorithm::Total));
+        assert_eq!(long.tag().len(), hash.len());
+        let other = Identity::Name(&"y".repeat(33)).of(Limit::new(1, Algorithm::Total));
+        assert_ne!(long.tag(), other.tag());
+        let pretended = long.tag()[2..].to_owned();
+        assert_ne!(
+            Identity::Name(&pretended).of(Limit::new(1, Algorithm::Total)).tag(),
+            long.tag()
+        );
+    }
+}

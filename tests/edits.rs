@@ -1,0 +1,129 @@
+//! What an edit of a policy does to counts: it keeps them wherever a limit stays the same one, in every store.
+
+use tollgate::clock::Clock;
+use tollgate::clock::Timestamp;
+use tollgate::engine::Code;
+use tollgate::engine::Request;
+
+use crate::support::batch::START_MS;
+use crate::support::engine::Bench;
+use crate::support::engine::descriptor;
+use crate::support::redis::Server;
+
+/// A policy with these limits for each user, and a table of costs.
+fn policy(limits: &str) -> String {
+    format!(
+        "domain: d\ncaller: {{key: user}}\ntiers: [free, paid]\n\
+         costs: {{ tokens: [{{ hits: 7, per: 1 }}] }}\n\
+         descriptors: [{{ key: user, limits: [{limits}] }}]"
+    )
+}
+
+/// An engine on each store, and the Redis of one of them.
+async fn benches() -> (Vec<Bench>, Option<Server>) {
+    let clock = || Clock::manual(Timestamp::from_ms(START_MS));
+    let mut benches = vec![Bench::in_memory(&clock())];
+    let server = Server::start(&[]);
+    if let Some(server) = &server {
+        benches.push(Bench::on_redis(server, &clock()).await);
+    }
+    (benches, server)
+}
+
+/// How many single hits of a user pass before one is refused.
+async fn passing(bench: &Bench) -> usize {
+    for passed in 0..100 {
+        let request = Request::try_new("d", vec![descriptor("user=alice", 1)]).unwrap();
+        if bench.engine.check(&request).await.code == Code::OverLimit {
+            return passed;
+        }
+    }
+    panic!("nothing is refused");
+}
+
+/// Spends all under one policy and then all that is left under another: how much each lets pass.
+async fn check(before: &str, after: &str, expected: (usize, usize)) {
+    let (benches, _server) = benches().await;
+    for bench in benches {
+        bench.put_in_force(before).unwrap();
+        let first = passing(&bench).await;
+        bench.put_in_force(after).unwrap();
+        assert_eq!((first, passing(&bench).await), expected, "{before}\n->\n{after}");
+    }
+}
+
+async fn check_limits(before: &str, after: &str, expected: (usize, usize)) {
+    check(&policy(before), &policy(after), expected).await;
+}
+
+#[tokio::test]
+async fn a_limit_before_another_takes_nothing_of_its_count() {
+    check_limits("10/minute", "{name: trial, rate: 5/minute, mode: shadow}, 10/minute", (10, 0))
+        .await;
+}
+
+#[tokio::test]
+async fn named_limits_that_change_places_keep_their_own_counts() {
+    let reqs = "{name: reqs, rate: 10/day}";
+    let tokens = "{name: tokens, rate: 700/day, cost: tokens}";
+    let more = "{name: tokens, rate: 1000/day, cost: tokens}, {name: reqs, rate: 12/day}";
+    check_limits(&format!("{reqs}, {tokens}"), &format!("{tokens}, {reqs}"), (10, 0)).await;
+    check_limits(&format!("{reqs}, {tokens}"), more, (10, 2)).await;
+}
+
+#[tokio::test]
+async fn edits_that_leave_a_limit_what_it_is_keep_its_count() {
+    for after in [
+        "{rate: 10/24h, overdraft: clip}",
+        "{rate: 10/day, lease: auto}",
+        "{by_tier: {free: 10/day, paid: 99/day}}",
+        "{rate: 10/day, wait: {up_to: 1ms}}",
+        "{name: other, rate: 99/day}, 10/day",
+    ] {
+        check_limits("10/day", after, (10, 0)).await;
+        check_limits(after, "10/day", (10, 0)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_rate_limit_keeps_its_count_when_it_is_named_or_becomes_a_list() {
+    let rule = |rule: &str| format!("domain: d\ndescriptors: [{{ key: user, {rule} }}]");
+    let plain = rule("rate_limit: {unit: day, requests_per_unit: 10}");
+    let named = rule("rate_limit: {unit: day, requests_per_unit: 10, name: daily}");
+    check(&plain, &named, (10, 0)).await;
+    check(&named, &plain, (10, 0)).await;
+    check(&plain, &rule("limits: [11/day]"), (10, 1)).await;
+    check(&plain, &rule("cascade: true, limits: [10/day]"), (10, 0)).await;
+}
+
+#[tokio::test]
+async fn another_time_zone_keeps_the_count_of_the_period() {
+    let zoned = |zone: &str| {
+        format!("domain: d\ntimezone: {zone}\ndescriptors: [{{ key: user, limits: [10/month] }}]")
+    };
+    check(&zoned("UTC"), &zoned("Asia/Tokyo"), (10, 0)).await;
+    check(&zoned("Asia/Tokyo"), &zoned("America/New_York"), (10, 0)).await;
+}
+
+#[tokio::test]
+async fn what_counts_something_else_starts_a_new_count() {
+    check_limits("10/day", "{rate: 10/day, cost: tokens}", (10, 1)).await;
+    check_limits("{name: a, rate: 10/day}", "{name: b, rate: 10/day}", (10, 10)).await;
+    check_limits("10/day", "10/hour", (10, 10)).await;
+}
+
+#[tokio::test]
+async fn a_bonus_follows_the_name_of_its_limit() {
+    let limits = ["{name: a, rate: 1/day}", "{name: b, rate: 50/day, cost: tokens}"];
+    let callers =
+        "callers: { alice: { bonuses: [{ id: x, limit: a, amount: 4, until: 2099-01-01 }] } }";
+    let (benches, _server) = benches().await;
+    for bench in benches {
+        bench.know(callers).unwrap();
+        bench.put_in_force(&policy(&limits.join(", "))).unwrap();
+        assert_eq!(passing(&bench).await, 5);
+        let turned = format!("{}, 99/day, {}", limits[1], limits[0]);
+        bench.put_in_force(&policy(&turned)).unwrap();
+        assert_eq!(passing(&bench).await, 0, "the bonus is spent");
+    }
+}
