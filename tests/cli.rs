@@ -4,9 +4,17 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use std::net::Ipv6Addr;
+use std::net::TcpListener;
+
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::client::Http;
+use crate::support::client::grpc;
+use crate::support::client::request;
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
 use crate::support::tollgate::command;
 
 const GOOD: &str =
@@ -219,6 +227,24 @@ fn settings_that_are_wrong_are_told_at_once() {
         ["t.yaml:1:17", "did you mean `redis_url`?", "TOLLGATE_LOG_LEVEL", "--worker-threads"]
     {
         assert!(told.contains(text), "no {text:?} in\n{told}");
+    }
+}
+
+#[tokio::test]
+async fn addresses_of_ipv6_are_listened_on() {
+    if let Err(error) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
+        eprintln!("skipped what needs IPv6, which is absent: {error}");
+        return;
+    }
+    for (address, hosts) in [("[::1]:0", &["[::1]"][..]), ("[::]:0", &["[::1]", "127.0.0.1"])] {
+        let flags = ["--grpc-address", address, "--http-address", address];
+        let tollgate = Tollgate::serve_with(GOOD, &Store::Embedded, &flags).await;
+        for host in hosts {
+            let url = format!("http://{host}:{}/readyz", tollgate.http_address.port());
+            assert_eq!(Http::new().get(&url, &[]).await.status, 200, "{url}");
+            let mut client = grpc(&format!("http://{host}:{}", tollgate.grpc_address.port())).await;
+            client.should_rate_limit(request("shop", &[&[("user", "a")]])).await.unwrap();
+        }
     }
 }
 

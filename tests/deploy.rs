@@ -102,6 +102,36 @@ fn every_policy_in_a_manifest_passes_the_check() {
     }
 }
 
+/// A variable of the container; None if the container doesn't set it.
+fn variable(container: &Value, name: &str) -> Option<String> {
+    let mut variables = container["env"].as_array().into_iter().flatten();
+    let found = variables.find(|variable| variable["name"] == name)?;
+    Some(found["value"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn every_file_says_itself_where_tollgate_listens() {
+    let dockerfile = fs::read_to_string("deploy/Dockerfile").unwrap();
+    for address in ["TOLLGATE_GRPC_ADDRESS=0.0.0.0:8081", "TOLLGATE_HTTP_ADDRESS=0.0.0.0:8080"] {
+        assert!(dockerfile.contains(address), "{address}");
+    }
+    let compose: Value = documents("deploy/compose.yaml").remove(0);
+    let environment = &compose["services"]["tollgate"]["environment"];
+    // Envoy's network is its own, and one's own ports are published from it.
+    assert_eq!(environment["TOLLGATE_GRPC_ADDRESS"], "127.0.0.1:8081");
+    assert_eq!(environment["TOLLGATE_HTTP_ADDRESS"], "0.0.0.0:8080");
+    for manifest in MANIFESTS {
+        let all = containers(manifest);
+        let (tollgate, _) = all.iter().find(|(one, _)| one["name"] == "tollgate").unwrap();
+        let ports = tollgate["ports"].as_array().unwrap();
+        let is_open = |port: u16| ports.iter().any(|open| open["containerPort"] == port);
+        let grpc = variable(tollgate, "TOLLGATE_GRPC_ADDRESS").unwrap();
+        assert_eq!(grpc, if is_open(8081) { "0.0.0.0:8081" } else { "off" }, "{manifest}");
+        let http = variable(tollgate, "TOLLGATE_HTTP_ADDRESS").unwrap();
+        assert!(is_open(8080) && http == "0.0.0.0:8080", "{manifest}");
+    }
+}
+
 #[test]
 fn every_container_is_confined_and_bounded() {
     for manifest in MANIFESTS {

@@ -12,9 +12,10 @@ pub const GRPC_ADDRESS: Setting = Setting {
     name: "grpc_address",
     group: GROUP,
     value: "ADDRESS",
-    default: "0.0.0.0:8081",
+    default: "127.0.0.1:8081",
     expected: "an IP address and a port, such as 127.0.0.1:8081 or [::]:8081, nor off",
-    help: "Where gRPC listens; off for a Unix socket alone",
+    help: "Where gRPC listens: this machine alone unless told, 0.0.0.0:8081 or [::]:8081 for others too; \
+           off for a Unix socket alone",
     set: |settings, text| put(&mut settings.grpc_address, value::address_or_off(text)),
 };
 
@@ -74,9 +75,9 @@ pub const HTTP_ADDRESS: Setting = Setting {
     name: "http_address",
     group: GROUP,
     value: "ADDRESS",
-    default: "0.0.0.0:8080",
+    default: "127.0.0.1:8080",
     expected: "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080",
-    help: "Where HTTP listens: /json, health, /metrics, /policy and /v1",
+    help: "Where HTTP listens: /json, health, /metrics, /policy and /v1; this machine alone unless told",
     set: |settings, text| put(&mut settings.http_address, value::address(text)),
 };
 

@@ -318,6 +318,14 @@ mod tests {
     }
 
     #[test]
+    fn nobody_but_this_machine_is_served_unless_told() {
+        let settings = Settings::default();
+        for address in [settings.grpc_address.unwrap(), settings.http_address] {
+            assert!(address.ip().is_loopback(), "{address}");
+        }
+    }
+
+    #[test]
     fn an_empty_variable_of_a_setting_without_default_is_none() {
         assert!(resolve("", &[("TOLLGATE_REDIS_URL", "")], &[]).unwrap().redis_url.is_none());
     }

@@ -144,6 +144,8 @@ fn address_in(output: &str, beginning: &str) -> Option<SocketAddr> {
     let mut lines = output.lines().filter_map(|line| line.trim().strip_prefix(beginning));
     lines.find_map(|rest| {
         let word = rest.split_whitespace().next()?;
-        word.split_once("://").map_or(word, |(_, address)| address).parse().ok()
+        let address = word.split_once("://").map_or(word, |(_, address)| address);
+        // So the greeting calls every interface.
+        address.replace("localhost", "127.0.0.1").parse().ok()
     })
 }
