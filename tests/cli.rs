@@ -231,6 +231,38 @@ fn settings_that_are_wrong_are_told_at_once() {
 }
 
 #[tokio::test]
+async fn variables_of_the_reference_that_are_still_set_are_told_once_each() {
+    let mut command = command();
+    let set = [
+        ("REDIS_URL", "redis:6379"),
+        ("REDIS_AUTH", "hunter2"),
+        ("USE_STATSD", "false"),
+        // No text, and covered by --policies and --log-format.
+        ("REDIS_TYPE", ""),
+        ("RUNTIME_ROOT", "/data"),
+        ("LOG_FORMAT", "json"),
+    ];
+    command.envs(set);
+    let flags = ["--log-format", "text"];
+    let tollgate = Tollgate::serve_by(command, GOOD, &Store::Embedded, &flags).await;
+    let output = tollgate.output();
+    let told =
+        |name: &str| output.matches(&format!("{name} of envoyproxy/ratelimit is set")).count();
+    let counts = set.map(|(name, _)| (name, told(name)));
+    let expected = [
+        ("REDIS_URL", 1),
+        ("REDIS_AUTH", 1),
+        ("USE_STATSD", 1),
+        ("REDIS_TYPE", 0),
+        ("RUNTIME_ROOT", 0),
+        ("LOG_FORMAT", 0),
+    ];
+    assert_eq!(counts, expected, "{output}");
+    assert!(output.contains("use TOLLGATE_REDIS_URL: a URL such as redis://host:6379"), "{output}");
+    assert!(!output.contains("hunter2"), "{output}");
+}
+
+#[tokio::test]
 async fn addresses_of_ipv6_are_listened_on() {
     if let Err(error) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) {
         eprintln!("skipped what needs IPv6, which is absent: {error}");

@@ -16,6 +16,7 @@ use super::complain;
 use crate::app;
 use crate::observe::logs;
 use crate::settings::FILE_VARIABLE;
+use crate::settings::Loaded;
 use crate::settings::Setting;
 use crate::settings::Settings;
 use crate::settings::TABLE;
@@ -62,7 +63,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         TABLE.iter().filter_map(|setting| Some((setting, text(setting, matches)?))).collect();
     let file = matches.get_one::<PathBuf>("config");
     match Settings::load(file.map(PathBuf::as_path), &flags) {
-        Ok(settings) => serve(settings),
+        Ok(loaded) => serve(loaded),
         Err(errors) => {
             errors.iter().for_each(|error| complain(error));
             ExitCode::from(USAGE)
@@ -76,8 +77,11 @@ fn text(setting: &Setting, matches: &ArgMatches) -> Option<String> {
     if setting.is_list() { Some(texts.collect::<Vec<_>>().join(",")) } else { texts.next_back() }
 }
 
-fn serve(settings: Settings) -> ExitCode {
+fn serve(Loaded { settings, unread }: Loaded) -> ExitCode {
     logs::start(settings.log_level, settings.log_format);
+    for variable in unread {
+        tracing::warn!(variable = variable.name, "{variable}");
+    }
     let ended = runtime(&settings).map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(app::run(settings));
         // A policy that is being compiled is of no use any more.

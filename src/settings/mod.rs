@@ -5,6 +5,7 @@
 
 mod given;
 mod listening;
+mod reference;
 mod setting;
 mod table;
 mod tls_files;
@@ -23,6 +24,7 @@ use crate::observe::logs;
 use crate::policy::Source;
 
 pub use given::SettingsError;
+pub use reference::ReferenceVariable;
 pub use setting::Setting;
 pub use table::TABLE;
 pub use tls_files::TlsFiles;
@@ -82,6 +84,14 @@ pub struct Settings {
     pub worker_threads: Option<usize>,
 }
 
+/// Settings as they were given, and what may have been meant for them.
+#[derive(Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    /// Variables of envoyproxy/ratelimit that no setting covers.
+    pub unread: Vec<ReferenceVariable>,
+}
+
 /// A text that is never printed.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
@@ -108,33 +118,39 @@ impl Settings {
     pub fn load(
         file: Option<&Path>,
         flags: &[(&'static Setting, String)],
-    ) -> Result<Self, Vec<SettingsError>> {
+    ) -> Result<Loaded, Vec<SettingsError>> {
         let mut errors = Vec::new();
         let variables = given::variables(&mut errors);
         let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
         let file = file.or(named.map(|(_, path)| Path::new(path.as_str())));
         let source = file.and_then(|path| given::source(path, &mut errors));
-        Self::resolve(source.as_ref(), variables, flags, errors)
+        let reference = ReferenceVariable::in_environment();
+        Self::resolve(source.as_ref(), variables, flags, errors).map(|(settings, given)| Loaded {
+            settings,
+            unread: reference.into_iter().filter(|one| !one.is_covered(&given)).collect(),
+        })
     }
 
+    /// The settings, and the names of those that were given.
     fn resolve(
         file: Option<&Source>,
         variables: Vec<(String, String)>,
         flags: &[(&'static Setting, String)],
         mut errors: Vec<SettingsError>,
-    ) -> Result<Self, Vec<SettingsError>> {
+    ) -> Result<(Self, Vec<&'static str>), Vec<SettingsError>> {
         let mut all = file.map_or_else(Vec::new, |source| given::in_file(source, &mut errors));
         all.extend(given::in_variables(variables, &mut errors));
         all.extend(given::in_flags(flags));
 
         let mut settings = Self::default();
+        let names = all.iter().map(|given| given.setting.name).collect();
         for given in all {
             if !(given.setting.set)(&mut settings, &given.text) {
                 errors.push(given.wrong());
             }
         }
         errors.extend(settings.contradictions());
-        if errors.is_empty() { Ok(settings) } else { Err(errors) }
+        if errors.is_empty() { Ok((settings, names)) } else { Err(errors) }
     }
 
     /// What can't hold together, though each is right by itself.
@@ -200,6 +216,7 @@ mod tests {
         let variables = variables.iter().map(owned).collect();
         let resolved = Settings::resolve(Some(&source), variables, &flags, Vec::new());
         resolved
+            .map(|(settings, _)| settings)
             .map_err(|errors| errors.iter().map(|error| format!("{error}\n")).collect::<String>())
     }
 

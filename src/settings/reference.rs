@@ -1,0 +1,254 @@
+//! Variables of envoyproxy/ratelimit, and the settings to use in their place.
+//!
+//! They are not read. Whoever comes from there and leaves some set is told of each at the start, unless the setting
+//! is given: else Tollgate would count in memory although `REDIS_URL` is there, without a word.
+
+use std::env;
+use std::fmt;
+
+use super::Setting;
+use super::TABLE;
+
+const XDS: &str = "policies are read from files";
+const METRICS: &str = "metrics are at /metrics on the port of http_address, for Prometheus";
+const RUNTIME: &str = "name the folder of the YAML files itself";
+const HEADERS: &str = "a policy asks for them, by `answer: {headers: [ratelimit-legacy]}`";
+const GROUPS: &str = "requests that come together share a round trip";
+const PER_SECOND: &str = "the limits of a second are counted beside the others";
+const STARTUP: &str = "it starts without Redis, and connects as soon as Redis is there";
+const MEMCACHE: &str = "counters are in Redis or in memory";
+const SERVICE: &str = "the service's name is tollgate";
+
+/// All variables of its settings.go as of f2fb157, in that order, and the one that Envoy Gateway sets besides.
+const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
+    row("HOST", &["http_address"], ""),
+    row("PORT", &["http_address"], ""),
+    row("DEBUG_HOST", &["http_address"], "/metrics and /policy are served there"),
+    row("DEBUG_PORT", &["http_address"], "/metrics and /policy are served there"),
+    row("GRPC_UDS", &["grpc_unix_socket"], ""),
+    row("GRPC_HOST", &["grpc_address"], ""),
+    row("GRPC_PORT", &["grpc_address"], ""),
+    row("GRPC_MAX_CONNECTION_AGE", &["grpc_connection_age_max"], ""),
+    row("GRPC_MAX_CONNECTION_AGE_GRACE", &[], "a connection ends once its requests are answered"),
+    row("GRPC_SERVER_USE_TLS", &["grpc_tls_cert_file"], ""),
+    row("GRPC_SERVER_TLS_CERT", &["grpc_tls_cert_file"], ""),
+    row("GRPC_SERVER_TLS_KEY", &["grpc_tls_key_file"], ""),
+    row("GRPC_SERVER_TLS_CA_CERT", &["grpc_tls_client_ca_file"], ""),
+    row("GRPC_CLIENT_TLS_CACERT", &["grpc_tls_client_ca_file"], ""),
+    row("GRPC_CLIENT_TLS_SAN", &[], "every certificate of grpc_tls_client_ca_file is accepted"),
+    row("LOG_LEVEL", &["log_level"], ""),
+    row("LOG_FORMAT", &["log_format"], ""),
+    row("CONFIG_TYPE", &["policies"], "policies are read from files"),
+    row("FORCE_START_WITHOUT_INITIAL_CONFIG", &[], "the start fails without valid policies"),
+    row("CONFIG_GRPC_XDS_NODE_ID", &[], XDS),
+    row("CONFIG_GRPC_XDS_NODE_METADATA", &[], XDS),
+    row("CONFIG_GRPC_XDS_SERVER_URL", &[], XDS),
+    row("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", &[], XDS),
+    row("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", &[], XDS),
+    row("CONFIG_GRPC_XDS_SERVER_USE_TLS", &[], XDS),
+    row("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", &[], XDS),
+    row("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", &[], XDS),
+    row("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", &[], XDS),
+    row("CONFIG_GRPC_XDS_SERVER_TLS_SAN", &[], XDS),
+    row("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", &[], XDS),
+    row("XDS_CLIENT_BACKOFF_MAX_INTERVAL", &[], XDS),
+    row("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", &[], XDS),
+    row("XDS_CLIENT_BACKOFF_JITTER", &[], XDS),
+    row("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", &[], XDS),
+    row("USE_DOG_STATSD", &[], METRICS),
+    row("USE_DOG_STATSD_MOGRIFIERS", &[], METRICS),
+    row("USE_STATSD", &[], METRICS),
+    row("STATSD_HOST", &[], METRICS),
+    row("STATSD_PORT", &[], METRICS),
+    row("EXTRA_TAGS", &[], METRICS),
+    row("STATS_FLUSH_INTERVAL", &[], METRICS),
+    row("DISABLE_STATS", &[], METRICS),
+    row("USE_PROMETHEUS", &[], METRICS),
+    row("PROMETHEUS_PATH", &[], METRICS),
+    row("PROMETHEUS_MAPPER_YAML", &[], METRICS),
+    row("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", &[], METRICS),
+    row("PROMETHEUS_ADDR", &["http_address"], METRICS),
+    row("RUNTIME_ROOT", &["policies"], RUNTIME),
+    row("RUNTIME_SUBDIRECTORY", &["policies"], RUNTIME),
+    row("RUNTIME_APPDIRECTORY", &["policies"], RUNTIME),
+    row("RUNTIME_IGNOREDOTFILES", &[], "names that begin with a dot are always ignored"),
+    row("RUNTIME_WATCH_ROOT", &[], "every change of the files is noticed, links included"),
+    row("EXPIRATION_JITTER_MAX_SECONDS", &[], "keys expire when their counters no longer matter"),
+    row("LOCAL_CACHE_SIZE_IN_BYTES", &[], "refusals are always cached in memory"),
+    row("NEAR_LIMIT_RATIO", &[], "tollgate_near_limit_total counts from 80 %"),
+    row("CACHE_KEY_PREFIX", &["redis_database"], "keys begin with tg1 and tgc1"),
+    row("BACKEND_TYPE", &["redis_url"], "counters are in Redis, or in memory without it"),
+    row("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", &[], "a refused request never costs anything"),
+    row("LIMIT_RESPONSE_HEADERS_ENABLED", &[], HEADERS),
+    row("LIMIT_LIMIT_HEADER", &[], HEADERS),
+    row("LIMIT_REMAINING_HEADER", &[], HEADERS),
+    row("LIMIT_RESET_HEADER", &[], HEADERS),
+    row("RESPONSE_DYNAMIC_METADATA", &[], "a policy asks for it, by `answer: {metadata: always}`"),
+    row(
+        "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
+        &[],
+        "it is ready as soon as policies are in force",
+    ),
+    row("REDIS_SOCKET_TYPE", &["redis_url"], "the URL's scheme says it: redis, rediss or unix"),
+    row("REDIS_TYPE", &["redis_sentinels", "redis_cluster_nodes", "redis_url"], ""),
+    row("REDIS_URL", &["redis_url"], "a URL such as redis://host:6379"),
+    row("REDIS_POOL_SIZE", &[], "one connection carries all requests"),
+    row(
+        "REDIS_AUTH",
+        &["redis_password_file", "redis_password"],
+        "a user's name goes to redis_username",
+    ),
+    row("REDIS_TLS", &["redis_url"], "rediss:// speaks TLS"),
+    row("REDIS_TLS_CLIENT_CERT", &["redis_tls_cert_file"], ""),
+    row("REDIS_TLS_CLIENT_KEY", &["redis_tls_key_file"], ""),
+    row("REDIS_TLS_CACERT", &["redis_tls_ca_file"], ""),
+    row(
+        "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
+        &["redis_tls_server_name"],
+        "the name on the certificate instead of none",
+    ),
+    row("REDIS_PIPELINE_WINDOW", &[], GROUPS),
+    row("REDIS_PIPELINE_LIMIT", &[], GROUPS),
+    row("REDIS_CLUSTER_PIPELINE_PARALLELISM", &[], GROUPS),
+    row("REDIS_PERSECOND", &[], PER_SECOND),
+    row("REDIS_PERSECOND_SOCKET_TYPE", &[], PER_SECOND),
+    row("REDIS_PERSECOND_TYPE", &[], PER_SECOND),
+    row("REDIS_PERSECOND_URL", &[], PER_SECOND),
+    row("REDIS_PERSECOND_POOL_SIZE", &[], PER_SECOND),
+    row("REDIS_PERSECOND_AUTH", &[], PER_SECOND),
+    row("REDIS_PERSECOND_TLS", &[], PER_SECOND),
+    row("REDIS_PERSECOND_SENTINEL_AUTH", &[], PER_SECOND),
+    row("REDIS_PERSECOND_PIPELINE_WINDOW", &[], PER_SECOND),
+    row("REDIS_PERSECOND_PIPELINE_LIMIT", &[], PER_SECOND),
+    row("REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", &[], PER_SECOND),
+    row("REDIS_PERSECOND_TIMEOUT", &[], PER_SECOND),
+    row("REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", &[], PER_SECOND),
+    row("REDIS_SENTINEL_AUTH", &["redis_sentinels"], "the password stands in each URL"),
+    row(
+        "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
+        &[],
+        "a policy's on_outage answers while Redis is out",
+    ),
+    row("REDIS_TIMEOUT", &["store_deadline"], ""),
+    row("REDIS_POOL_ON_EMPTY_BEHAVIOR", &[], "one connection carries all requests"),
+    row("REDIS_STARTUP_INITIAL_INTERVAL", &[], STARTUP),
+    row("REDIS_STARTUP_MAX_INTERVAL", &[], STARTUP),
+    row("REDIS_STARTUP_MAX_ELAPSED_TIME", &[], STARTUP),
+    row("MEMCACHE_HOST_PORT", &[], MEMCACHE),
+    row("MEMCACHE_MAX_IDLE_CONNS", &[], MEMCACHE),
+    row("MEMCACHE_SRV", &[], MEMCACHE),
+    row("MEMCACHE_SRV_REFRESH", &[], MEMCACHE),
+    row("MEMCACHE_TLS", &[], MEMCACHE),
+    row("MEMCACHE_TLS_CLIENT_CERT", &[], MEMCACHE),
+    row("MEMCACHE_TLS_CLIENT_KEY", &[], MEMCACHE),
+    row("MEMCACHE_TLS_CACERT", &[], MEMCACHE),
+    row("MEMCACHE_TLS_SKIP_HOSTNAME_VERIFICATION", &[], MEMCACHE),
+    row("SHADOW_MODE", &["shadow_mode"], ""),
+    row("QUOTA_MODE", &["quota_mode"], ""),
+    row("MERGE_DOMAIN_CONFIG", &["merge_domains"], ""),
+    row("TRACING_ENABLED", &["otlp_endpoint"], ""),
+    row("TRACING_EXPORTER_PROTOCOL", &["otlp_endpoint"], "traces go by OTLP over gRPC"),
+    row("TRACING_SAMPLING_RATE", &["otlp_sample_ratio"], ""),
+    row("TRACING_SERVICE_NAME", &[], SERVICE),
+    row("TRACING_SERVICE_NAMESPACE", &[], SERVICE),
+    row("TRACING_SERVICE_INSTANCE_ID", &[], SERVICE),
+];
+
+/// A variable of envoyproxy/ratelimit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReferenceVariable {
+    pub name: &'static str,
+    /// Any of these does the same; empty: there is none.
+    settings: &'static [&'static str],
+    /// What else is to be known, or why there is none.
+    advice: &'static str,
+}
+
+const fn row(
+    name: &'static str,
+    settings: &'static [&'static str],
+    advice: &'static str,
+) -> ReferenceVariable {
+    ReferenceVariable { name, settings, advice }
+}
+
+impl ReferenceVariable {
+    /// Those of the environment that are not empty.
+    pub fn in_environment() -> Vec<Self> {
+        let is_set =
+            |variable: &&Self| env::var_os(variable.name).is_some_and(|text| !text.is_empty());
+        TABLE_OF_REFERENCE.iter().filter(is_set).copied().collect()
+    }
+
+    /// Whether one of the settings that do the same is `given`.
+    pub fn is_covered(&self, given: &[&str]) -> bool {
+        self.settings.iter().any(|setting| given.contains(setting))
+    }
+
+    /// The variables to use instead, the best one first.
+    fn instead(&self) -> Vec<String> {
+        let named = |name: &&&str| TABLE.iter().find(|setting| setting.name == **name);
+        self.settings.iter().filter_map(|name| named(&name)).map(Setting::variable).collect()
+    }
+}
+
+impl fmt::Display for ReferenceVariable {
+    /// What to do about it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, advice, .. } = self;
+        write!(f, "{name} of envoyproxy/ratelimit is set, and is not read here; ")?;
+        match (self.settings.is_empty(), advice.is_empty()) {
+            (true, _) => write!(f, "there is no such setting: {advice}"),
+            (false, true) => write!(f, "use {}", self.instead().join(" or ")),
+            (false, false) => write!(f, "use {}: {advice}", self.instead().join(" or ")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn variable(name: &str) -> ReferenceVariable {
+        *TABLE_OF_REFERENCE.iter().find(|variable| variable.name == name).unwrap()
+    }
+
+    #[test]
+    fn every_variable_is_there_once_and_leads_to_a_setting_or_says_why_not() {
+        let names: BTreeSet<&str> =
+            TABLE_OF_REFERENCE.iter().map(|variable| variable.name).collect();
+        assert_eq!((names.len(), TABLE_OF_REFERENCE.len()), (115, 115));
+        for variable in TABLE_OF_REFERENCE {
+            assert_eq!(variable.instead().len(), variable.settings.len(), "{variable:?}");
+            let told = variable.to_string();
+            assert!(told.starts_with(&format!("{} of ", variable.name)), "{told}");
+            assert!(!variable.settings.is_empty() || !variable.advice.is_empty(), "{variable:?}");
+            assert!(told.contains("use TOLLGATE_") || told.contains("there is no such"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_warning_names_what_to_use() {
+        let check = |name: &str, told: &str| {
+            let all = variable(name).to_string();
+            assert!(all.ends_with(&format!("is not read here; {told}")), "{all}");
+        };
+        check("REDIS_URL", "use TOLLGATE_REDIS_URL: a URL such as redis://host:6379");
+        check("RUNTIME_ROOT", "use TOLLGATE_POLICIES: name the folder of the YAML files itself");
+        check("PORT", "use TOLLGATE_HTTP_ADDRESS");
+        check(
+            "USE_STATSD",
+            "there is no such setting: metrics are at /metrics on the port of http_address, for Prometheus",
+        );
+    }
+
+    #[test]
+    fn a_variable_is_covered_by_any_of_its_settings() {
+        let auth = variable("REDIS_AUTH");
+        assert!(auth.is_covered(&["redis_url", "redis_password"]));
+        assert!(!auth.is_covered(&["redis_url"]) && !auth.is_covered(&[]));
+        assert!(!variable("USE_STATSD").is_covered(&["http_address"]));
+    }
+}
