@@ -140,7 +140,7 @@ fn report_problem(problem: &Problem, sources: &[Source]) {
     let excerpt = excerpt.trim_start_matches("error: ").trim_start_matches("warning: ");
     let Problem { path, line, column, .. } = problem;
     match problem.severity {
-        Severity::Error => tracing::error!(file = path, line, column, "{excerpt}\n"),
-        Severity::Warning => tracing::warn!(file = path, line, column, "{excerpt}\n"),
+        Severity::Error => tracing::error!(file = path, line, column, "{excerpt}"),
+        Severity::Warning => tracing::warn!(file = path, line, column, "{excerpt}"),
     }
 }

@@ -12,6 +12,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::audit;
+use super::text::TextFields;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,11 +32,14 @@ pub fn start(level: LevelFilter, format: Format) {
         .with_target(env!("CARGO_PKG_NAME"), level)
         // A change without a line is what the audit log is there to rule out.
         .with_target(audit::TARGET, LevelFilter::INFO);
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    let lines = || tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
-        Format::Text => registry.with(lines.with_ansi(io::stderr().is_terminal())).try_init(),
-        Format::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+        Format::Text => {
+            let lines = lines().with_ansi(io::stderr().is_terminal()).fmt_fields(TextFields);
+            registry.with(lines).try_init()
+        }
+        Format::Json => registry.with(lines().json().flatten_event(true)).try_init(),
     };
     if started.is_err() {
         tracing::debug!("logging was started before");

@@ -3,3 +3,5 @@
 pub mod audit;
 pub mod logs;
 pub mod traces;
+
+mod text;
