@@ -441,10 +441,21 @@ async fn the_openapi_document_tells_what_is_served() {
     let Some((api, _store)) = Api::on_redis(&[]).await else { return };
     let document = api.check("GET /v1/openapi.json", "", 200).await.json();
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 6);
+    assert_eq!(paths.len(), 7);
+    let listed = api.check("GET /v1", "", 200).await.json();
+    assert_eq!(listed["openapi"], "/v1/openapi.json");
+    let listed: Vec<String> = listed["operations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("{} {}", one["method"].as_str().unwrap(), one["path"].as_str().unwrap()))
+        .collect();
+    let operations = paths.values().map(|operations| operations.as_object().unwrap().len());
+    assert_eq!(listed.len(), operations.sum::<usize>());
     for (path, operations) in paths {
         for method in operations.as_object().unwrap().keys() {
             let line = format!("{} {path}", method.to_uppercase());
+            assert!(listed.contains(&line), "{line}");
             let line = line.replace("{name}", "a").replace("{id}", "b");
             let forced = ["PUT", "PATCH", "POST"].iter().any(|method| line.starts_with(method))
                 && line.starts_with(&format!("{} /v1/callers", method.to_uppercase()));

@@ -20,7 +20,8 @@ Tollgate, a rate-limit and quota sidecar for Envoy
 
 POST /json         ask as over gRPC: {\"domain\": ..., \"descriptors\": [{\"entries\": [...]}]}
 GET  /policy       the policies in force
-/v1/callers        what is known of callers; GET /v1/openapi.json tells more
+GET  /v1           what the API does; GET /v1/openapi.json tells all of it
+/v1/callers        what is known of callers
 /v1/latencies      how long those take that a choice may choose
 GET  /metrics      metrics, for Prometheus
 GET  /livez        200 while the process runs

@@ -31,6 +31,7 @@ use super::tokens::Role;
 use super::tokens::identify;
 use crate::observe::audit::Audit;
 
+pub const ROOT: &str = "/v1";
 pub const CALLERS: &str = "/v1/callers";
 pub const CALLER: &str = "/v1/callers/{name}";
 pub const BONUSES: &str = "/v1/callers/{name}/bonuses";
@@ -74,6 +75,7 @@ impl FromRequestParts<Edge> for Asked {
 /// The paths of the API.
 pub fn routes(edge: &Edge) -> Router<Edge> {
     Router::new()
+        .route(ROOT, get(openapi::list))
         .route(CALLERS, get(callers::list))
         .route(
             CALLER,

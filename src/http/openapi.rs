@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 
 use axum::Json;
 use axum::http::Method;
+use schemars::JsonSchema;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
+use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -17,6 +19,7 @@ use super::api::CALLER;
 use super::api::CALLERS;
 use super::api::LATENCIES;
 use super::api::OPENAPI;
+use super::api::ROOT;
 use super::callers::PageBody;
 use super::latencies::LatenciesBody;
 use super::problem::Document;
@@ -42,7 +45,16 @@ pub struct Operation {
 }
 
 /// All that the API does. What is not here is not served.
-pub static OPERATIONS: [Operation; 10] = [
+pub static OPERATIONS: [Operation; 11] = [
+    Operation {
+        method: Method::GET,
+        path: ROOT,
+        role: Role::Viewer,
+        id: "listOperations",
+        summary: "List what the API does",
+        body: None,
+        answer: (200, Some("Operations")),
+    },
     Operation {
         method: Method::GET,
         path: CALLERS,
@@ -144,6 +156,37 @@ pub fn operation(method: &Method, path: &str) -> Option<&'static Operation> {
     OPERATIONS.iter().find(|operation| operation.method == *method && operation.path == path)
 }
 
+/// What the API does, for whoever looks around.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Operations")]
+pub struct OperationsBody {
+    /// Where the OpenAPI document is, which tells all of it.
+    openapi: &'static str,
+    operations: Vec<OperationItem>,
+}
+
+/// A method of a path.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Operation")]
+pub struct OperationItem {
+    method: &'static str,
+    path: &'static str,
+    /// Who may do it, with those above: viewer, operator or admin.
+    role: String,
+    summary: &'static str,
+}
+
+/// Tells what the API does, in short.
+pub async fn list() -> Json<OperationsBody> {
+    let item = |operation: &'static Operation| OperationItem {
+        method: operation.method.as_str(),
+        path: operation.path,
+        role: operation.role.to_string(),
+        summary: operation.summary,
+    };
+    Json(OperationsBody { openapi: OPENAPI, operations: OPERATIONS.iter().map(item).collect() })
+}
+
 /// Tells the document.
 pub async fn document() -> Json<&'static Value> {
     Json(&DOCUMENT)
@@ -179,6 +222,7 @@ fn schemas() -> Value {
     generator.subschema_for::<BonusForm>();
     generator.subschema_for::<PageBody>();
     generator.subschema_for::<LatenciesBody>();
+    generator.subschema_for::<OperationsBody>();
     generator.subschema_for::<Document<'_>>();
     let mut schemas = generator.take_definitions(true);
     let patch = nullable(schemas["Caller"].clone());
