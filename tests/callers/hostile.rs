@@ -86,8 +86,7 @@ async fn a_redis_that_refuses_to_write_is_told_with_its_reason() {
 
 #[tokio::test]
 async fn a_request_of_an_unknown_caller_waits_one_deadline_and_not_two() {
-    const POLICY: &str =
-        "domain: d\ncaller: {key: user}\ndescriptors: [{key: user, limits: [1/day]}]\n";
+    const POLICY: &str = "domain: d\ncaller: {key: user}\ndescriptors: [{key: user, limits: [{rate: 1/day, on_outage: allow}]}]\n";
     let Some(server) = Server::start(&[]) else { return };
     let store = Store::Redis(server);
     let tollgate = Tollgate::serve_with(POLICY, &store, &["--store-deadline", "400ms"]).await;
