@@ -2,6 +2,7 @@
 //!
 //! The modules stand in reading order; each uses only those before it.
 
+pub mod version;
 pub mod lock;
 pub mod clock;
 pub mod metrics;

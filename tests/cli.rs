@@ -212,7 +212,59 @@ fn help_teaches_every_setting() {
         let variable = format!("TOLLGATE_{}", name.to_uppercase());
         assert!(help.contains(&flag) && help.contains(&variable), "{name} is not in\n{help}");
     }
-    check(Path::new("."), &["--version"], 0, Told::Out(&[env!("CARGO_PKG_VERSION")]));
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let told = check(Path::new("."), &["--version"], 0, Told::Out(&[env!("CARGO_PKG_VERSION")]));
+    let git = |arguments: &[&str]| {
+        let output = std::process::Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        output.status.success().then_some(text)
+    };
+    let root = git(&["rev-parse", "--show-toplevel"]);
+    let is_repository =
+        root.is_some_and(|root| Path::new(&root) == Path::new(env!("CARGO_MANIFEST_DIR")));
+    // Who builds with another one asks for it; without a repository there is none to name.
+    if is_repository && option_env!("BUILD_COMMIT").is_none_or(str::is_empty) {
+        let commit = git(&["rev-parse", "--short=7", "HEAD"]).unwrap();
+        assert_eq!(told, format!("tollgate {} ({commit})\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    let here = Path::new(".");
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        check(here, &["completions", shell], 0, Told::Out(&["explain", "redis-url"]));
+    }
+    check(here, &["completions", "tcl"], 2, Told::Err(&["bash", "zsh"]));
+    check(here, &["completions"], 2, Told::Err(&["SHELL"]));
+    let script = check(here, &["completions", "bash"], 0, Told::Out(&[]));
+    let completed = |words: &str| {
+        let index = words.split(' ').count() - 1;
+        let asking = format!(
+            "{script}\nCOMP_WORDS=({words}); COMP_CWORD={index}; _tollgate tollgate \"${{COMP_WORDS[-1]}}\"; \
+             echo \"${{COMPREPLY[@]}}\""
+        );
+        let output = std::process::Command::new("bash").args(["-c", &asking]).output().unwrap();
+        assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(completed("tollgate expl"), "explain");
+    assert_eq!(completed("tollgate --redis-ur"), "--redis-url");
+    assert_eq!(completed("tollgate check --deny"), "--deny-warnings");
+}
+
+#[test]
+fn the_man_pages_are_printed() {
+    let here = Path::new(".");
+    let texts =
+        [".TH tollgate 1", "tollgate\\-check(1)", "\\-\\-redis\\-url", "TOLLGATE_REDIS_URL"];
+    check(here, &["man"], 0, Told::Out(&texts));
+    let texts = [".TH tollgate-check 1", "\\-\\-deny\\-warnings", "kubectl get configmap"];
+    check(here, &["man", "check"], 0, Told::Out(&texts));
+    check(here, &["man", "chekc"], 2, Told::Err(&["there is no command `chekc`"]));
 }
 
 #[test]
@@ -285,6 +337,11 @@ fn policies_that_are_wrong_stop_the_start() {
     let folder = folder(&[("a.yaml", BAD)]);
     let arguments = ["serve", "--policies", "a.yaml", "--grpc-address", "127.0.0.1:0"];
     let http = ["--http-address", "127.0.0.1:0"];
-    let told = ["--> a.yaml:2:1", "--> a.yaml:5:", "there are no policies to begin with"];
+    let told = [
+        // The fields stand beside the message, and the excerpt below both.
+        "file=\"a.yaml\" line=2 column=1\n --> a.yaml:2:1\n  |\n2 | answr: {}\n  | ^^^^^",
+        "file=\"a.yaml\" line=5 column=12\n --> a.yaml:5:12\n",
+        "there are no policies to begin with",
+    ];
     check(folder.path(), &[&arguments[..], &http].concat(), 1, Told::Err(&told));
 }

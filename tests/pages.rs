@@ -27,8 +27,8 @@ const GENERATED: &str =
     "<!-- From /metrics. Do not edit from here on: UPDATE_EXPECTED=1 cargo test pages -->\n";
 
 /// Labels whose values come from policies, builds, or what went wrong.
-const OPEN_LABELS: [&str; 8] =
-    ["domain", "limit", "rule", "provider", "hash", "version", "kind", "le"];
+const OPEN_LABELS: [&str; 9] =
+    ["domain", "limit", "rule", "provider", "hash", "version", "commit", "kind", "le"];
 
 /// A metric as `/metrics` tells it.
 #[derive(Default)]

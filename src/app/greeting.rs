@@ -9,6 +9,7 @@ use crate::policy::PolicySet;
 use crate::policy::Rule;
 use crate::policy::RuleValue;
 use crate::settings::TlsFiles;
+use crate::version::VERSION;
 
 /// The largest limit to try out by hand.
 const TRIED_AMOUNT_MAX: u64 = 20;
@@ -101,9 +102,8 @@ impl Trial {
 
 impl fmt::Display for Greeting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = env!("CARGO_PKG_VERSION");
         let plural = if self.domains == 1 { "" } else { "s" };
-        writeln!(f, "Tollgate {version}: {} domain{plural}, {}", self.domains, self.store)?;
+        writeln!(f, "Tollgate {VERSION}: {} domain{plural}, {}", self.domains, self.store)?;
         if let Some(address) = self.grpc {
             writeln!(f, "  gRPC  {address}{}", aside(self.grpc_tls))?;
         }

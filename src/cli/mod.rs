@@ -2,6 +2,7 @@
 //! exit status is 0 if all is well, 1 if not, and 2 if the command can't be understood.
 
 mod check;
+mod completions;
 mod explain;
 mod serve;
 mod settings;
@@ -25,6 +26,7 @@ use crate::app::SourceFiles;
 use crate::app::SourceFilesError;
 use crate::policy;
 use crate::policy::Source;
+use crate::version::VERSION;
 
 /// The exit status when something is wrong.
 const PROBLEMS: u8 = 1;
@@ -50,6 +52,7 @@ Examples:
   tollgate explain config/policies basic 'user_id=alice'
   tollgate schema > tollgate.schema.json          For editors that complete and check YAML
   tollgate token ci --role operator               Make a token for the API
+  tollgate completions bash                       For a shell; `tollgate man` is for man
 
 Policies: a file is one domain, and a limit is written as 10/second, 250/15m or 500/month. See config/.";
 
@@ -69,7 +72,9 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn dispatch(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
         Some(("check", matches)) => check::run(matches),
+        Some(("completions", matches)) => completions::complete(matches, command()),
         Some(("explain", matches)) => explain::run(matches),
+        Some(("man", matches)) => completions::man(matches, command()),
         Some(("schema", matches)) => schema(matches),
         Some(("serve", matches)) => serve::run(matches),
         Some(("settings", _)) => settings::run(),
@@ -80,7 +85,7 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
 
 fn command() -> Command {
     Command::new(env!("CARGO_PKG_NAME"))
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(VERSION)
         .about(ABOUT)
         .long_about(LONG_ABOUT)
         .after_long_help(EXAMPLES)
@@ -98,6 +103,8 @@ fn command() -> Command {
         )
         .subcommand(settings::command())
         .subcommand(token::command())
+        .subcommand(completions::completions_command())
+        .subcommand(completions::man_command())
 }
 
 /// `--format text` or `--format json`.

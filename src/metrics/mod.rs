@@ -8,6 +8,7 @@ mod callers;
 mod certificates;
 mod latency;
 mod near;
+mod order;
 mod process;
 mod reload;
 mod shared;
@@ -26,6 +27,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::version::COMMIT;
+
+use order::ordered;
 use process::Process;
 use reload::ReloadLabel;
 
@@ -277,7 +281,7 @@ impl Metrics {
     pub fn encode(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String can't fail");
-        text
+        ordered(&text)
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
@@ -290,7 +294,7 @@ impl Metrics {
         let mut root = Registry::default();
         root.register_collector(Box::new(Process));
         let registry = root.sub_registry_with_prefix("tollgate");
-        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        let version = vec![("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)];
         registry.register("build", "The program that runs", Info::new(version));
         self.register_decisions(registry);
         self.register_store(registry);
@@ -442,11 +446,27 @@ mod tests {
         check(&metrics, r#"tollgate_policy_info{hash="abc"} 1"#);
         check(&metrics, "tollgate_policy_loaded_timestamp_seconds 1700000000");
         check(&metrics, "tollgate_policy_rejected 0");
-        check(&metrics, &format!(r#"tollgate_build_info{{version="{version}"}} 1"#));
+        let build = format!(r#"tollgate_build_info{{version="{version}",commit="{COMMIT}"}} 1"#);
+        check(&metrics, &build);
         for name in ["cpu_seconds_total", "resident_memory_bytes", "open_fds", "start_time_seconds"]
         {
             assert!(line(&metrics, &format!("process_{name} ")).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_order_is_the_same_whatever_the_order_of_counting() {
+        let names: Vec<String> = (0..40).map(|index| format!("limit {index}")).collect();
+        let text = |names: &mut dyn Iterator<Item = &String>| {
+            let metrics = Metrics::new();
+            for name in names {
+                metrics.limit("shop", name).admitted.inc();
+            }
+            let all = metrics.encode();
+            let ours = all.lines().filter(|line| line.contains("tollgate_"));
+            ours.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(text(&mut names.iter()), text(&mut names.iter().rev()));
     }
 
     #[test]

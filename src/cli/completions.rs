@@ -1,0 +1,82 @@
+//! `tollgate completions` and `tollgate man`: what shells and `man` want to know of the command line.
+
+use std::process::ExitCode;
+
+use clap::Arg;
+use clap::ArgMatches;
+use clap::Command;
+use clap::builder::EnumValueParser;
+use clap_complete::Shell;
+use clap_mangen::Man;
+
+use super::PROBLEMS;
+use super::USAGE;
+use super::complain;
+use super::print;
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  tollgate completions bash > /etc/bash_completion.d/tollgate
+  tollgate completions zsh > \"${fpath[1]}/_tollgate\"
+  tollgate completions fish > ~/.config/fish/completions/tollgate.fish";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  tollgate man > /usr/local/share/man/man1/tollgate.1
+  tollgate man check > /usr/local/share/man/man1/tollgate-check.1
+  tollgate man | man -l -                         Read it at once";
+
+pub fn completions_command() -> Command {
+    Command::new("completions")
+        .about("Print what a shell needs to complete commands and flags")
+        .after_help(COMPLETIONS_EXAMPLES)
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(EnumValueParser::<Shell>::new())
+                .help("Which shell"),
+        )
+}
+
+pub fn man_command() -> Command {
+    Command::new("man")
+        .about("Print the man page of tollgate, or of one of its commands")
+        .after_help(MAN_EXAMPLES)
+        .arg(
+            Arg::new("command").value_name("COMMAND").help("Which command; all of it unless named"),
+        )
+}
+
+/// Prints the script for a shell.
+pub fn complete(matches: &ArgMatches, mut command: Command) -> ExitCode {
+    let Some(shell) = matches.get_one::<Shell>("shell") else { return ExitCode::from(USAGE) };
+    let name = command.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(*shell, &mut command, name, &mut script);
+    print(&String::from_utf8_lossy(&script).trim_end())
+}
+
+/// Prints a page.
+pub fn man(matches: &ArgMatches, mut command: Command) -> ExitCode {
+    // Only then do the commands know what they are called together: `tollgate-check`.
+    command.build();
+    let page = match matches.get_one::<String>("command") {
+        None => command,
+        Some(name) => match command.find_subcommand(name) {
+            Some(found) => found.clone(),
+            None => {
+                complain(&format_args!("error: there is no command `{name}`"));
+                return ExitCode::from(USAGE);
+            }
+        },
+    };
+    let mut text = Vec::new();
+    match Man::new(page).render(&mut text) {
+        Ok(()) => print(&String::from_utf8_lossy(&text).trim_end()),
+        Err(error) => {
+            complain(&format_args!("error: the page can't be written: {error}"));
+            ExitCode::from(PROBLEMS)
+        }
+    }
+}
