@@ -18,10 +18,12 @@ const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 7] = [
+const OTHER_PAGES: [&str; 9] = [
     CALLERS_PAGE,
     "README.md",
+    "config/glossary.md",
     "config/metrics.md",
+    "config/recipes.md",
     "config/settings.md",
     "deploy/README.md",
     "tests/bench/README.md",

@@ -23,6 +23,7 @@ mod pages;
 mod parity;
 mod policies;
 mod readme;
+mod recipes;
 mod redis_store;
 mod reference;
 mod reload;

@@ -1,0 +1,143 @@
+//! The resources for Istio and Envoy Gateway: no field that these don't know, and the Envoy configuration in
+//! them limits what it should. Neither of the two runs here.
+
+use std::fs;
+
+use serde_json::Value;
+use serde_json::json;
+
+use super::PAGE;
+use super::TITLES;
+use super::blocks;
+use super::scene;
+use super::scene::Parts;
+use super::scene::Scene;
+use super::scene::get;
+use super::section;
+use super::yaml;
+use crate::support::store::Store;
+
+const ISTIO: &str = "deploy/istio/envoyfilter.yaml";
+const ENVOY_GATEWAY: &str = "deploy/envoy-gateway/patch.yaml";
+
+/// The recipes for which Envoy Gateway needs no limit.
+const WITHOUT_RULES: [&str; 1] = ["Health checks"];
+
+/// Checks that a resource has only fields that there are, and values that these may have.
+fn check_fields(resource: &Value) {
+    let kind = resource["kind"].as_str().unwrap();
+    let known = fs::read_to_string("tests/cases/kubernetes_fields.txt").unwrap();
+    let known: Vec<(&str, &str)> = known
+        .lines()
+        .filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))
+        .map(|line| line.split_once(' ').unwrap_or((line, "")))
+        .collect();
+    assert!(!known.is_empty(), "no fields of {kind} are known");
+    let mut fields = Vec::new();
+    leaves(resource, String::new(), &mut fields);
+    for (path, value) in fields {
+        if ["kind", "metadata.name", "metadata.namespace"].contains(&path.as_str()) {
+            continue;
+        }
+        let is_path = |name: &str| match name.strip_suffix('*') {
+            Some(parent) => path.starts_with(parent),
+            None => path == name,
+        };
+        let (_, values) = known
+            .iter()
+            .find(|(name, _)| is_path(name))
+            .unwrap_or_else(|| panic!("{kind} has no {path}"));
+        let is_fine = values.is_empty() || values.split('|').any(|one| value == one);
+        assert!(is_fine, "{kind} {path}: {value} is none of {values}");
+    }
+}
+
+/// The fields of a value that have no fields themselves, by their paths. What Envoy is to read counts as one.
+fn leaves(value: &Value, path: String, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(fields) if !path.ends_with(".value") => {
+            for (name, value) in fields {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                leaves(value, path, found);
+            }
+        }
+        Value::Array(items) => {
+            items.iter().for_each(|item| leaves(item, format!("{path}[]"), found));
+        }
+        _ => found.push((path, value.clone())),
+    }
+}
+
+fn documents(path: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// Runs a filter and a cluster with `config/policies/hotels.yaml`, and a route whose configuration is given.
+async fn scene(filter: &Value, cluster: &Value, booking: &Value) -> Option<Scene> {
+    let policy = fs::read_to_string("config/policies/hotels.yaml").unwrap();
+    let mut filter = filter.clone();
+    scene::be_patient(&mut filter);
+    let mut route =
+        json!({ "match": { "prefix": "/booking" }, "route": { "cluster": "upstream" } });
+    for (name, value) in booking.as_object().into_iter().flatten() {
+        route[name] = value.clone();
+    }
+    let routes = json!([route, scene::every_path()[0]]);
+    let virtual_host = scene::virtual_host(&routes);
+    let parts = Parts { filters: vec![filter], virtual_host, cluster: cluster.clone() };
+    Scene::start(&policy, &Store::Embedded, parts).await
+}
+
+#[test]
+fn the_rules_for_envoy_gateway_have_fields_that_there_are() {
+    let page = fs::read_to_string(PAGE).unwrap();
+    let frame = blocks(&page).into_iter().find(|block| block.contains("BackendTrafficPolicy"));
+    let frame = yaml(&frame.unwrap());
+    check_fields(&frame);
+    for title in TITLES {
+        let rules = blocks(&section(title)).into_iter().find(|block| block.starts_with("rules:"));
+        assert_eq!(rules.is_none(), WITHOUT_RULES.contains(&title), "{title}");
+        let Some(rules) = rules else { continue };
+        let mut policy = frame.clone();
+        policy["spec"]["rateLimit"]["global"]["rules"] = yaml(&rules)["rules"].clone();
+        check_fields(&policy);
+    }
+}
+
+#[tokio::test]
+async fn istios_filter_and_route_limit_as_the_policy_says() {
+    let documents = documents(ISTIO);
+    documents.iter().for_each(check_fields);
+    let patch = |document: usize, applied: &str| {
+        let patches = documents[document]["spec"]["configPatches"].as_array().unwrap();
+        let patch = patches.iter().find(|patch| patch["applyTo"] == applied).unwrap();
+        patch["patch"]["value"].clone()
+    };
+    let (filter, cluster) = (patch(0, "HTTP_FILTER"), patch(0, "CLUSTER"));
+    let Some(scene) = scene(&filter, &cluster, &patch(1, "HTTP_ROUTE")).await else { return };
+    scene.check(&get("/booking", &[("x-user-id", "ann")], 10, 11)).await;
+    let other = scene.send(&get("/", &[("x-user-id", "ann")], 1, 1)).await;
+    assert_eq!((other.status, other.header("x-ratelimit-remaining")), (200, "989"));
+}
+
+#[tokio::test]
+async fn the_patch_of_envoy_gateway_limits_as_the_policy_says() {
+    let documents = documents(ENVOY_GATEWAY);
+    documents.iter().for_each(check_fields);
+    let value =
+        |index: usize| documents[0]["spec"]["jsonPatches"][index]["operation"]["value"].clone();
+    let Some(scene) = scene(&value(0), &value(1), &Value::Null).await else { return };
+    let answer = scene.send(&get("/", &[("x-user-id", "ann")], 1, 1)).await;
+    assert_eq!((answer.status, answer.header("x-ratelimit-remaining")), (200, "999"));
+}
+
+#[test]
+fn a_field_that_there_is_not_is_found() {
+    let policy = json!({
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "BackendTrafficPolicy",
+        "spec": { "rateLimit": { "global": { "rules": [{ "limit": { "request": 1 } }] } } },
+    });
+    let found = std::panic::catch_unwind(|| check_fields(&policy));
+    assert!(found.is_err());
+}
