@@ -29,10 +29,14 @@ fn of_repository() -> Option<String> {
     if root != Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().ok()? {
         return None;
     }
-    // It gets a line with every commit and checkout.
-    let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
-    if Path::new(&log).is_file() {
-        println!("cargo:rerun-if-changed={log}");
+    // The first gets a line with every commit and checkout, if there are reflogs; else the others say where HEAD is.
+    let branch = git(&["symbolic-ref", "--quiet", "HEAD"]).unwrap_or_default();
+    for name in ["logs/HEAD", "HEAD", &branch, "packed-refs"] {
+        let path = git(&["rev-parse", "--git-path", name]).unwrap_or_default();
+        // One that isn't there would have cargo build anew each time.
+        if Path::new(&path).is_file() {
+            println!("cargo:rerun-if-changed={path}");
+        }
     }
     git(&["rev-parse", "--short=7", "HEAD"])
 }
