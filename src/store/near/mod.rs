@@ -303,6 +303,10 @@ mod tests {
 
     const WINDOW_MS: u64 = 60_000;
     const SLOT_MS: u64 = 1_000;
+    const START_MS: u64 = 1_750_000_000_000;
+
+    /// By the process's clock.
+    const LOCAL: Now = Now::Local(Timestamp::from_ms(START_MS));
 
     /// A store in this process that counts how often it is asked.
     struct Counting {
@@ -319,6 +323,43 @@ mod tests {
         ) -> Result<Outcome, StoreError> {
             self.calls.fetch_add(1, Ordering::Relaxed);
             Ok(self.memory.charge_at(batch, now.timestamp()))
+        }
+
+        fn is_healthy(&self) -> bool {
+            true
+        }
+
+        fn sidecars(&self) -> u32 {
+            1
+        }
+    }
+
+    /// A store at the end of a way that takes the same time whenever it is asked.
+    struct Distant {
+        memory: Memory,
+        watch: Watch,
+        there: Duration,
+        back: Duration,
+    }
+
+    impl Distant {
+        fn at(&self) -> Timestamp {
+            Timestamp::from_ms(START_MS + self.watch.moment(LOCAL).as_us() / 1_000)
+        }
+    }
+
+    impl SharedStore for Distant {
+        async fn charge_after(
+            &self,
+            batch: &Batch,
+            _now: Now,
+            _waited: Duration,
+        ) -> Result<Outcome, StoreError> {
+            // In the runtime's paused time, which passes at once.
+            tokio::time::sleep(self.there).await;
+            let outcome = self.memory.charge_at(batch, self.at());
+            tokio::time::sleep(self.back).await;
+            Ok(outcome)
         }
 
         fn is_healthy(&self) -> bool {
@@ -416,6 +457,38 @@ mod tests {
         assert_eq!(known.decisions[0].standing.reset_ms, Some(40));
         assert_eq!(bench.refused(&one, 1_099).await, (true, 0));
         assert_eq!(bench.refused(&one, 1_100).await, (false, 1));
+    }
+
+    /// Whoever tells it, and whenever.
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_is_exact_from_when_it_is_asked_for_however_far_the_store_is() {
+        const DELAYS_MS: [u64; 4] = [0, 1, 4, 20];
+        let delays = DELAYS_MS.iter().flat_map(|there| DELAYS_MS.map(|back| (*there, back)));
+        for (there_ms, back_ms) in delays {
+            let (memory, watch) = (Memory::new(10), Watch::start());
+            let (there, back) = (Duration::from_millis(there_ms), Duration::from_millis(back_ms));
+            let near = Near::new(Distant { memory, watch, there, back });
+            let limit = Limit::new(1, Algorithm::Sliding(Sliding::new(200, 1)));
+            let one = batch("a", limit, Hits::Spend(1));
+            assert!(near.charge(&one, LOCAL).await.unwrap().admitted);
+            let asked = near.store().at();
+            let told = near.charge(&one, LOCAL).await.unwrap();
+            let passes = asked.after(Duration::from_millis(wait_ms(&told)));
+            let mut held = 0;
+            while let Some(told) = near.answer(&one, LOCAL) {
+                let promised = near.store().at().after(Duration::from_millis(wait_ms(&told)));
+                assert_eq!(promised, passes, "{there_ms} ms there, {back_ms} back");
+                tokio::time::advance(Duration::from_millis(1)).await;
+                held += 1;
+            }
+            assert!(100 < held, "{held}");
+            for (soon_ms, admitted) in [(1, false), (0, true)] {
+                let later_ms = wait_ms(&told) + there_ms - soon_ms;
+                let at = asked.after(Duration::from_millis(later_ms));
+                let decided = near.store().memory.charge_at(&one, at);
+                assert_eq!(decided.admitted, admitted, "{there_ms} ms there, {back_ms} back");
+            }
+        }
     }
 
     #[tokio::test]

@@ -8,6 +8,10 @@
 //! What is told of the limits with a refusal is as old as it is, but for requests that have passed here since. So is the
 //! time at which the request would pass: what others have spent through other sidecars since may make it later.
 //!
+//! That time counts from when the store was asked, and not from its answer. The store decided at some time between, which is not
+//! known. But a request that is sent the promised wait after another is decided so much later too, if its way is as
+//! long: it passes, and one that is sent a millisecond sooner doesn't.
+//!
 //! A give-back counts itself before its call and after: a refusal that was asked for before or during it is
 //! not kept, or not found.
 
@@ -57,7 +61,7 @@ pub struct Refusals {
 /// A refusal that holds.
 struct Held {
     outcome: Outcome,
-    received: Moment,
+    /// When it was asked for. What it says of the time to come counts from then.
     from: Moment,
     ends: Moment,
     /// The changes under the keys of its batch.
@@ -91,7 +95,7 @@ impl Refusals {
             return None;
         }
         self.answered.fetch_add(1, Ordering::Relaxed);
-        Some(moved_on(&held.outcome, now.ms_since(held.received)))
+        Some(moved_on(&held.outcome, now.ms_since(held.from)))
     }
 
     /// To be asked for before a batch is sent.
@@ -113,8 +117,7 @@ impl Refusals {
         if mark.0 != self.returns.load(Ordering::SeqCst) {
             return;
         }
-        let (outcome, from, received) = (outcome.clone(), call.sent, call.received);
-        let held = Held { outcome, received, from, ends, changes };
+        let held = Held { outcome: outcome.clone(), from: call.sent, ends, changes };
         self.held.insert(self.name(batch), Arc::new(held));
         self.last_ends.fetch_max(ends.as_us(), Ordering::Relaxed);
     }
