@@ -172,6 +172,25 @@ async fn a_gauge_presses_limits_of_other_slots() {
     assert_eq!(remaining(&*store, "provider", &provider, 0).await, 5);
 }
 
+/// Also to the first who is refused, for whom the others have counted before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_tells_nothing_as_spent_that_was_not() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let store = Sidecar::open(&cluster).await;
+    let (wide, closed) = (sliding(10, 60_000), total(0));
+    for name in 0..6 {
+        let name = format!("wide {name}");
+        let ask = batch(&[
+            (name.as_str(), 0, Enforce, &wide, Spend(1)),
+            ("closed", 1, Enforce, &closed, Spend(1)),
+        ]);
+        for round in 0..2 {
+            let standing = store.charge(&ask, after(0)).await.unwrap().decisions[0].standing;
+            assert_eq!((standing.remaining, standing.reset_ms), (10, Some(0)), "{name} {round}");
+        }
+    }
+}
+
 /// What a request gives back comes back only if it passes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hits_come_back_with_a_request_that_passes_and_with_no_other() {

@@ -36,6 +36,7 @@ use crate::policy::OnOutage;
 use parts::Part;
 use parts::join;
 use parts::parts_of;
+use returns::Returned;
 use returns::Returns;
 use returns::batch_of;
 
@@ -152,14 +153,22 @@ impl<S: SharedStore> Shared<S> {
 
         let error = asked.iter_mut().find_map(|asked| asked.error.take());
         let outcomes: Vec<Outcome> = asked.into_iter().map(|asked| asked.outcome).collect();
-        let outcome = join(batch, &parts, &outcomes);
+        let mut outcome = join(batch, &parts, &outcomes);
         if outcome.admitted {
-            let back = parts.iter().map(|part| part.comes_back(batch));
-            let back = back.filter(|back| !back.charges.is_empty());
-            join_all(back.map(|back| self.ask_part(None, back, arrival))).await;
+            let come_back = |part: &Part| !part.comes_back(batch).charges.is_empty();
+            let parts: SmallVec<[&Part; FEW]> =
+                parts.iter().filter(|part| come_back(part)).collect();
+            let ask = |part: &&Part| self.ask_part(None, part.comes_back(batch), arrival);
+            let asked = join_all(parts.iter().map(ask)).await;
+            for (part, asked) in parts.iter().zip(asked) {
+                part.came_back(batch, &asked.outcome, &mut outcome);
+            }
         } else {
             let give_back = |(part, outcome)| self.give_back(part, outcome, arrival);
-            join_all(parts.iter().zip(&outcomes).map(give_back)).await;
+            let returned = join_all(parts.iter().zip(&outcomes).map(give_back)).await;
+            for ((part, decided), returned) in parts.iter().zip(&outcomes).zip(returned) {
+                part.unspend(decided, &returned, &mut outcome);
+            }
         }
         Asked { outcome, error }
     }
@@ -173,18 +182,37 @@ impl<S: SharedStore> Shared<S> {
 
     /// Gives back what a part has charged, because the request does not pass. It is noted before anything is sent, so it comes
     /// back although nobody waits for the request any more.
-    async fn give_back(&self, part: &Part, outcome: &Outcome, arrival: Arrival) {
+    async fn give_back(&self, part: &Part, outcome: &Outcome, arrival: Arrival) -> Vec<Returned> {
         let mut keys: SmallVec<[&Key; FEW]> = SmallVec::new();
+        let mut returned = Vec::new();
         for (key, backs) in part.charged(outcome) {
             if outcome.fallback {
-                self.fallback.decide(&batch_of(key.clone(), backs), None, self.time(arrival.now));
+                let back = batch_of(key.clone(), backs);
+                let told = self.fallback.decide(&back, None, self.time(arrival.now));
+                returned.push((back, told));
             } else {
                 self.returns.add(key, backs);
                 keys.push(key);
             }
         }
-        join_all(keys.into_iter().map(|key| self.returns.give_back(&self.near, key, arrival)))
-            .await;
+        let sending = keys.into_iter();
+        let sending = sending.map(|key| self.returns.give_back(&self.near, key, arrival));
+        for back in join_all(sending).await.into_iter().flatten() {
+            self.learn_returned(&back, arrival.now);
+            returned.push(back);
+        }
+        returned
+    }
+
+    /// Learns how limits stand that hits have come back to.
+    fn learn_returned(&self, (batch, outcome): &Returned, now: Now) {
+        self.fallback.learn(batch, outcome, self.time(now));
+    }
+
+    /// Brings on their way what is left of hits that come back.
+    async fn tend_returns(&self, now: Now) {
+        let returned = self.returns.tend(&self.near, now).await;
+        returned.iter().for_each(|back| self.learn_returned(back, now));
     }
 
     /// Has one place of the store decide.
@@ -214,7 +242,7 @@ impl<S: SharedStore> Shared<S> {
     pub async fn tend(&self, now: Now) {
         self.pay_debts(now).await;
         self.fallback.hear(self.near.store().sidecars());
-        self.returns.tend(&self.near, now).await;
+        self.tend_returns(now).await;
         self.near.tend(now).await;
     }
 
@@ -223,7 +251,7 @@ impl<S: SharedStore> Shared<S> {
         self.pay_debts(now).await;
         for _ in 0..RETURNS_AT_THE_END {
             if !self.returns.is_empty() {
-                self.returns.tend(&self.near, now).await;
+                self.tend_returns(now).await;
             }
         }
         self.near.close(now).await;
@@ -279,7 +307,11 @@ mod tests {
 
     use super::*;
     use crate::limit::Algorithm;
+    use crate::limit::Bucket;
+    use crate::limit::Fixed;
     use crate::limit::Limit;
+    use crate::limit::Overdraft;
+    use crate::limit::Sliding;
     use crate::store::memory::Memory;
 
     const NOW: Now = Now::Given(Timestamp::from_ms(1_750_000_000_000));
@@ -338,5 +370,72 @@ mod tests {
         shared.near.store().takes_back.store(true, Ordering::Relaxed);
         shared.tend(NOW).await;
         assert_eq!(used(), [0, 0, 0]);
+    }
+
+    /// As a store does that has all of it in one place.
+    #[tokio::test]
+    async fn a_refusal_tells_how_limits_stand_as_if_nothing_had_been_spent() {
+        let sliding = Algorithm::Sliding(Sliding::new(60_000, 10));
+        let bucket = Algorithm::Bucket(Bucket::new(10, 60_000, 10).unwrap());
+        let fixed = Algorithm::Fixed(Fixed::new(60_000));
+        for algorithm in [sliding, bucket, fixed, Algorithm::Total] {
+            for (overdraft, spent) in [
+                (Overdraft::None, 0),
+                (Overdraft::None, 4),
+                (Overdraft::Allow, 0),
+                (Overdraft::Allow, 9),
+            ] {
+                let limit = Arc::new(Limit::new(10, algorithm.clone()).overdrawn(overdraft));
+                let nothing = Arc::new(Limit::new(0, Algorithm::Total));
+                let ask = |name, limit: &Arc<Limit>, hits| {
+                    let plain = Charge::plain(0, limit.clone(), hits);
+                    let charge = Charge { on_outage: OnOutage::Local, ..plain };
+                    let keys = std::iter::once(Key::of_domain(name)).collect();
+                    Batch { keys, charges: std::iter::once(charge).collect(), gauges: Vec::new() }
+                };
+                let mut refused = ask("a", &limit, Hits::Spend(2));
+                let key_index = refused.key_index(Key::of_domain("c"));
+                refused
+                    .charges
+                    .push(Charge { group: 1, ..Charge::plain(key_index, nothing, Hits::Spend(1)) });
+                let whole = Memory::new(10);
+                let store = Places { memory: Memory::new(10), takes_back: AtomicBool::new(true) };
+                let shared = Shared::new(store, Fallback::new(10, Some(1)));
+                let before = ask("a", &limit, Hits::Spend(spent));
+                whole.charge_at(&before, NOW.timestamp());
+                shared.ask(&before, NOW, Duration::ZERO).await;
+                let later = Now::Given(NOW.timestamp().after(Duration::from_millis(1_500)));
+                let expected = whole.charge_at(&refused, later.timestamp());
+                let asked = shared.ask(&refused, later, Duration::ZERO).await.outcome;
+                let name = format!("{algorithm} {overdraft:?} {spent}");
+                assert_eq!(asked.decisions, expected.decisions, "{name}");
+                // What is known of it for an outage is the same too.
+                let peek = ask("a", &limit, Hits::Spend(0));
+                let left = |outcome: Outcome| outcome.decisions[0].standing.remaining;
+                let alone = left(shared.decide_alone(&peek, later));
+                assert_eq!(alone, left(whole.charge_at(&peek, later.timestamp())), "{name}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_back_beside_another_place_is_told_as_it_is_then() {
+        let store = Places { memory: Memory::new(10), takes_back: AtomicBool::new(true) };
+        let shared = Shared::new(store, Fallback::new(10, Some(1)));
+        let limit = Arc::new(Limit::new(5, Algorithm::Total));
+        let mut batch = Batch::default();
+        for (group, (name, hits)) in
+            [("a", Hits::Spend(3)), ("c", Hits::Spend(1))].into_iter().enumerate()
+        {
+            let key_index = batch.key_index(Key::of_domain(name));
+            let plain = Charge::plain(key_index, limit.clone(), hits);
+            batch.charges.push(Charge { group, ..plain });
+        }
+        let left = |outcome: Outcome| {
+            outcome.decisions.iter().map(|one| one.standing.remaining).collect::<Vec<_>>()
+        };
+        assert_eq!(left(shared.ask(&batch, NOW, Duration::ZERO).await.outcome), [2, 4]);
+        batch.charges[0].hits = Hits::GiveBack(2);
+        assert_eq!(left(shared.ask(&batch, NOW, Duration::ZERO).await.outcome), [4, 3]);
     }
 }

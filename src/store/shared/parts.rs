@@ -5,6 +5,8 @@
 //! part refuses for a reason that others may outweigh, quotas refuse nothing there; and hits come back only when
 //! the whole request is known to pass, because somebody else might spend them meanwhile.
 //!
+//! A refused request is told how its limits stand without what it has spent for a moment.
+//!
 //! Where one part is known to be refused, the others are looked at and charge nothing.
 //!
 //! A charge that a gauge of another place presses is decided after it, by the level that it had then.
@@ -14,7 +16,10 @@ use std::mem;
 use smallvec::SmallVec;
 
 use super::returns::Back;
+use super::returns::Returned;
 use crate::limit::Hits;
+use crate::limit::Overdraft;
+use crate::limit::Standing;
 use crate::policy::Key;
 use crate::policy::Mode;
 use crate::store::Batch;
@@ -139,14 +144,74 @@ impl Part {
     /// What the request gives back here once it passes.
     pub fn comes_back(&self, batch: &Batch) -> Batch {
         let mut back = Batch::default();
-        for index in &self.charges {
-            let charge = &batch.charges[*index];
-            if matches!(charge.hits, Hits::GiveBack(1..)) {
-                let key_index = back.key_index(batch.keys[charge.key_index].clone());
-                back.charges.push(Charge { key_index, ..charge.clone() });
-            }
+        for index in self.giving_back(batch) {
+            let charge = &batch.charges[index];
+            let key_index = back.key_index(batch.keys[charge.key_index].clone());
+            back.charges.push(Charge { key_index, ..charge.clone() });
         }
         back
+    }
+
+    /// Tells how the limits stand to which hits came back by [`Part::comes_back`], in what the request is told.
+    pub fn came_back(&self, batch: &Batch, back: &Outcome, told: &mut Outcome) {
+        for (index, decision) in self.giving_back(batch).zip(&back.decisions) {
+            if !decision.failed
+                && let Some(told) = told.decisions.get_mut(index)
+            {
+                told.standing = decision.standing;
+            }
+        }
+    }
+
+    /// The request's charges that give back here.
+    fn giving_back(&self, batch: &Batch) -> impl Iterator<Item = usize> {
+        let gives_back = |index: &usize| matches!(batch.charges[*index].hits, Hits::GiveBack(1..));
+        self.charges.iter().copied().filter(gives_back)
+    }
+
+    /// Tells how the limits stand of which it charged in vain, in what the request is told, as if nothing had been spent:
+    /// `outcome` is its own, and `returned` brought back what it has spent, as far as there was time.
+    pub fn unspend(&self, outcome: &Outcome, returned: &[Returned], told: &mut Outcome) {
+        for (place, spent) in self.spent(outcome) {
+            let (Some(charge), Some(decision)) = (
+                self.batch.charges.get(place),
+                self.charges.get(place).and_then(|index| told.decisions.get_mut(*index)),
+            ) else {
+                continue;
+            };
+            let key = &self.batch.keys[charge.key_index];
+            let now = returned.iter().rev().find_map(|back| standing_of(back, key, charge));
+            let standing = &mut decision.standing;
+            // Overdrawn, less was left than was spent. Only the store knows how much.
+            standing.remaining = match (charge.limit.overdraft(), now) {
+                (Overdraft::None, _) => standing.remaining.saturating_add(spent),
+                (_, Some(now)) => {
+                    let closed = charge.limit.capacity().saturating_sub(charge.open.hits);
+                    now.remaining.saturating_sub(closed)
+                }
+                (_, None) => standing.remaining,
+            };
+            standing.reset_ms = now.map_or(standing.reset_ms, |now| now.reset_ms);
+        }
+    }
+
+    /// The charges that spent hits here although the request is refused, by place, and how many.
+    fn spent(&self, outcome: &Outcome) -> SmallVec<[(usize, u64); FEW]> {
+        let mut all = SmallVec::new();
+        let mut first = 0;
+        for charges in self.batch.groups().take_while(|_| outcome.admitted) {
+            let decisions = &outcome.decisions[first..first + charges.len()];
+            if GroupFit::of(decisions) != GroupFit::Over {
+                let both = charges.iter().zip(decisions).enumerate();
+                let spent = both.filter(|(_, (_, decision))| !decision.failed);
+                let spent = spent.map(|(index, (charge, decision))| {
+                    (first + index, charge.hits.amount().saturating_sub(decision.clipped))
+                });
+                all.extend(spent.filter(|(_, hits)| *hits != 0));
+            }
+            first += charges.len();
+        }
+        all
     }
 
     /// What was charged here in vain, by key.
@@ -154,34 +219,30 @@ impl Part {
         &'a self,
         outcome: &'a Outcome,
     ) -> impl Iterator<Item = (&'a Key, Vec<Back>)> {
-        self.batch.keys.iter().enumerate().filter_map(|(key_index, key)| {
-            let mut backs = Vec::new();
-            let mut first = 0;
-            for charges in self.batch.groups() {
-                let decisions = &outcome.decisions[first..first + charges.len()];
-                first += charges.len();
-                if !outcome.admitted || GroupFit::of(decisions) == GroupFit::Over {
-                    continue;
-                }
-                let here = charges.iter().zip(decisions).filter(|(charge, decision)| {
-                    charge.key_index == key_index
-                        && !decision.failed
-                        && decision.clipped < charge.hits.amount()
-                });
-                backs.extend(here.map(|(charge, decision)| {
-                    let hits = charge.hits.amount() - decision.clipped;
-                    Back {
-                        limit: charge.limit.clone(),
-                        hits,
-                        until: charge.limit.counts_until(hits, outcome.at),
-                        bonuses: charge.bonuses.clone(),
-                        on_outage: charge.on_outage,
-                    }
-                }));
-            }
+        let spent = self.spent(outcome);
+        self.batch.keys.iter().enumerate().filter_map(move |(key_index, key)| {
+            let spent = spent.iter().map(|(place, hits)| (&self.batch.charges[*place], *hits));
+            let here = spent.filter(|(charge, _)| charge.key_index == key_index);
+            let backs = here.map(|(charge, hits)| Back {
+                limit: charge.limit.clone(),
+                hits,
+                until: charge.limit.counts_until(hits, outcome.at),
+                bonuses: charge.bonuses.clone(),
+                on_outage: charge.on_outage,
+            });
+            let backs: Vec<Back> = backs.collect();
             (!backs.is_empty()).then_some((key, backs))
         })
     }
+}
+
+/// How the limit of a charge stood when hits had come back to it.
+fn standing_of((batch, outcome): &Returned, key: &Key, charge: &Charge) -> Option<Standing> {
+    let mut both = batch.charges.iter().zip(&outcome.decisions);
+    let same = |known: &Charge| {
+        known.limit.tag() == charge.limit.tag() && batch.keys[known.key_index] == *key
+    };
+    both.find(|(known, _)| same(known)).map(|(_, decision)| decision.standing)
 }
 
 /// The outcome of a request whose parts were decided so.

@@ -28,6 +28,7 @@ use crate::store::Arrival;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Numbers;
+use crate::store::Outcome;
 use crate::store::StoreError;
 
 /// Keys of which hits may be on their way. What finds no room stays charged, as long as it counts.
@@ -61,6 +62,9 @@ pub struct Returns {
     numbers: Numbers,
     keys: Mutex<IndexMap<Key, OfKey>>,
 }
+
+/// A call that brought hits back, and what the store said of it.
+pub type Returned = (Batch, Outcome);
 
 /// Those of one key. No two have the same tag.
 #[derive(Debug, Default)]
@@ -111,19 +115,33 @@ impl Returns {
     }
 
     /// Sends what was [added](Returns::add) under a key, as long as a request may wait; if somebody is just doing so, he does
-    /// it after. What the request's time is too short for is left to [`Returns::tend`].
-    pub async fn give_back<S: SharedStore>(&self, near: &Near<S>, key: &Key, arrival: Arrival) {
+    /// it after. What the request's time is too short for is left to [`Returns::tend`]. Tells the calls that arrived.
+    pub async fn give_back<S: SharedStore>(
+        &self,
+        near: &Near<S>,
+        key: &Key,
+        arrival: Arrival,
+    ) -> Vec<Returned> {
+        let mut all = Vec::new();
         for _ in 0..CALLS_MAX {
-            if !self.send(near, key, arrival).await {
-                return;
+            match self.send(near, key, arrival).await {
+                Sent::No => break,
+                Sent::InVain => {}
+                Sent::Returned(returned) => all.push(*returned),
             }
         }
+        all
     }
 
-    /// Sends what is left: calls whose answers were lost, and what came when their senders were done.
-    pub async fn tend<S: SharedStore>(&self, near: &Near<S>, now: Now) {
+    /// Sends what is left: calls whose answers were lost, and what came when their senders were done. Tells those that arrived.
+    pub async fn tend<S: SharedStore>(&self, near: &Near<S>, now: Now) -> Vec<Returned> {
         let keys: Vec<Key> = self.lock().keys().take(TENDED_MAX).cloned().collect();
-        join_all(keys.iter().map(|key| self.send(near, key, Arrival::whole(now)))).await;
+        let sent = join_all(keys.iter().map(|key| self.send(near, key, Arrival::whole(now)))).await;
+        let returned = sent.into_iter().filter_map(|sent| match sent {
+            Sent::No | Sent::InVain => None,
+            Sent::Returned(returned) => Some(*returned),
+        });
+        returned.collect()
     }
 
     /// Notes hits that come back. From now on they do, whatever becomes of the request that spent them.
@@ -141,14 +159,18 @@ impl Returns {
         }
     }
 
-    /// Makes one call for a key, and says whether it arrived.
-    async fn send<S: SharedStore>(&self, near: &Near<S>, key: &Key, arrival: Arrival) -> bool {
-        let Some(batch) = self.begin(key) else { return false };
+    /// Makes one call for a key.
+    async fn send<S: SharedStore>(&self, near: &Near<S>, key: &Key, arrival: Arrival) -> Sent {
+        let Some(batch) = self.begin(key) else { return Sent::No };
         let mut sending = Sending { returns: self, key, arrived: false };
         // Where something else stands than the counter, nothing can be given back.
         let answer = near.give_back(&batch, arrival).await;
         sending.arrived = matches!(answer, Ok(_) | Err(StoreError::Foreign { .. }));
-        sending.arrived
+        match answer {
+            Ok(outcome) => Sent::Returned(Box::new((batch, outcome))),
+            Err(StoreError::Foreign { .. }) => Sent::InVain,
+            Err(_) => Sent::No,
+        }
     }
 
     /// What is to be sent now for a key; None if there is nothing, or somebody does so.
@@ -178,6 +200,15 @@ impl Returns {
     fn lock(&self) -> MutexGuard<'_, IndexMap<Key, OfKey>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What became of a call.
+enum Sent {
+    /// There was nothing to send, or it did not arrive.
+    No,
+    /// It arrived, and there was nothing that could take hits back.
+    InVain,
+    Returned(Box<Returned>),
 }
 
 /// Somebody who sends, until this goes, also if nobody waits for the answer any more.
