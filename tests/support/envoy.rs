@@ -15,7 +15,7 @@ use super::find_program;
 use super::process::Process;
 
 /// Where `tests/run.sh` puts Envoy if there is none on the PATH.
-const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/envoy/_bin/envoy");
+pub const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/envoy/_bin/envoy");
 
 /// A running Envoy.
 #[derive(Debug)]
