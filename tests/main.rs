@@ -13,6 +13,7 @@ mod deploy;
 mod descriptors;
 mod directory;
 mod edits;
+mod explain;
 mod faults;
 mod gateway;
 mod hostile;

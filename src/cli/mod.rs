@@ -107,10 +107,12 @@ fn command() -> Command {
         .subcommand(completions::man_command())
 }
 
-/// `--format text` or `--format json`.
+/// `--output text` or `--output json`, or `--format` in its place.
 fn format_arg() -> Arg {
     Arg::new("format")
-        .long("format")
+        .long("output")
+        .short('o')
+        .visible_alias("format")
         .value_name("FORMAT")
         .value_parser(PossibleValuesParser::new(["text", "json"]))
         .default_value("text")

@@ -12,6 +12,7 @@ use crate::policy::Classes;
 use crate::policy::Lineage;
 use crate::policy::Member;
 use crate::policy::RuleLimit;
+use crate::policy::Share;
 use crate::policy::TierLimit;
 use crate::policy::parse_priority;
 use crate::store::BONUS_ID_LEN_MAX;
@@ -31,6 +32,7 @@ pub struct Asker<'a> {
     lineage: Lineage,
     /// The index of the caller's tier.
     pub tier: usize,
+    pub tier_source: TierSource,
     /// What an entry says of the priority.
     said_priority: Option<u8>,
     /// What the policy's table makes of it.
@@ -45,6 +47,28 @@ pub struct Account {
     member: usize,
     /// Only limits with an amount of the member's own count here: the rest are the pool's.
     own_only: bool,
+}
+
+/// Where a caller's tier comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierSource {
+    /// An entry of the request.
+    Request,
+    /// The directory.
+    Directory,
+    /// The policy's default.
+    Default,
+}
+
+/// Where the amount of a caller's own limit comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmountSource {
+    /// The policy, by tier or for all.
+    Policy,
+    /// The directory says it.
+    Override(u64),
+    /// So much of the parent's.
+    Share(Share),
 }
 
 /// The first value of an entry with that key, in any descriptor.
@@ -63,13 +87,17 @@ impl<'a> Asker<'a> {
             classes,
             name: said(&classes.caller_key),
             tier: said_tier.unwrap_or(classes.default_tier),
+            tier_source: TierSource::Request,
             said_priority: said(&priority.key).and_then(parse_priority),
             priority_sum: 0,
             accounts: accounts(&lineage),
             lineage,
         };
         if said_tier.is_none() {
-            asker.tier = asker.directory_tier(0);
+            let known = asker.directory_tier(0);
+            asker.tier = known.unwrap_or(classes.default_tier);
+            let source = known.map(|_| TierSource::Directory);
+            asker.tier_source = source.unwrap_or(TierSource::Default);
         }
         asker.priority_sum = priority.sum(asker.tier, asker.roles(), |key| entry(request, key));
         asker
@@ -107,6 +135,16 @@ impl<'a> Asker<'a> {
         (own || !account.own_only).then(|| self.member_limit(account.member, rule))
     }
 
+    /// Where the amount of a limit comes from at an account.
+    pub fn amount_source(&self, account: Account, rule: &RuleLimit) -> AmountSource {
+        self.member_amount(account.member, rule)
+    }
+
+    /// What the directory knows of the caller.
+    pub fn lineage(&self) -> &Lineage {
+        &self.lineage
+    }
+
     /// The bonuses that add to a limit at an account, the soonest to end first: the member's own, and those
     /// of the members below it that spend from it.
     pub fn bonuses(&self, account: Account, rule: &RuleLimit) -> Vec<Bonus> {
@@ -124,19 +162,19 @@ impl<'a> Asker<'a> {
     }
 
     fn member_limit(&self, index: usize, rule: &RuleLimit) -> TierLimit {
-        let caller = &self.lineage.members[index].caller;
-        let tier = if index == 0 { self.tier } else { self.directory_tier(index) };
+        let of_directory = || self.directory_tier(index).unwrap_or(self.classes.default_tier);
+        let tier = if index == 0 { self.tier } else { of_directory() };
         let of_tier = rule.of_tier(tier);
-        if let Some(amount) = caller.overrides.get(&*rule.name) {
-            let base: &Limit = match &of_tier {
-                TierLimit::Limit(limit) => limit,
-                TierLimit::None | TierLimit::Unlimited => &rule.limit,
-            };
-            return TierLimit::Limit(Arc::new(base.with_amount(*amount)));
-        }
-        match caller.share.filter(|_| index + 1 < self.lineage.members.len()) {
-            None => of_tier,
-            Some(share) => match self.member_limit(index + 1, rule) {
+        match self.member_amount(index, rule) {
+            AmountSource::Policy => of_tier,
+            AmountSource::Override(amount) => {
+                let base: &Limit = match &of_tier {
+                    TierLimit::Limit(limit) => limit,
+                    TierLimit::None | TierLimit::Unlimited => &rule.limit,
+                };
+                TierLimit::Limit(Arc::new(base.with_amount(amount)))
+            }
+            AmountSource::Share(share) => match self.member_limit(index + 1, rule) {
                 TierLimit::Limit(limit) => {
                     TierLimit::Limit(Arc::new(limit.with_amount(share.of(limit.amount()))))
                 }
@@ -145,12 +183,20 @@ impl<'a> Asker<'a> {
         }
     }
 
+    fn member_amount(&self, index: usize, rule: &RuleLimit) -> AmountSource {
+        let caller = &self.lineage.members[index].caller;
+        let of_directory = caller.overrides.get(&*rule.name).copied().map(AmountSource::Override);
+        let share = caller.share.filter(|_| index + 1 < self.lineage.members.len());
+        let of_parent = share.map(AmountSource::Share);
+        of_directory.or(of_parent).unwrap_or(AmountSource::Policy)
+    }
+
     /// The tier that the directory gives a member: its own, or that of the nearest above it.
-    fn directory_tier(&self, index: usize) -> usize {
+    fn directory_tier(&self, index: usize) -> Option<usize> {
         let members = self.lineage.members.iter().skip(index);
         let mut tiers =
             members.filter_map(|member| self.classes.tier(member.caller.tier.as_ref()?));
-        tiers.next().unwrap_or(self.classes.default_tier)
+        tiers.next()
     }
 }
 

@@ -53,13 +53,17 @@ struct Left<'p> {
 
 /// The candidates of a choice, ranked for one request.
 #[derive(Debug)]
-struct Ranking<'p> {
-    choice: &'p Choice,
+pub struct Ranking<'p> {
+    pub choice: &'p Choice,
     /// The descriptors that leave the choice to us.
     parts: SmallVec<[usize; FEW]>,
     peek: Peek,
+    /// How each candidate stands, by index.
+    pub stands: SmallVec<[Stand; FEW]>,
+    /// What is known of those that are in the running.
+    pub seen: SmallVec<[Seen; FEW]>,
     /// Candidates by index, the best first, with their scores.
-    running: SmallVec<[(usize, f64); FEW]>,
+    pub running: SmallVec<[(usize, f64); FEW]>,
     /// The one that is asked if none is in the running: whose refusal tells the shortest wait.
     last_resort: usize,
     /// How many of those in the running have been asked in vain.
@@ -85,13 +89,7 @@ impl Engine {
     /// Decides a request that leaves choices to us.
     pub(super) async fn choose(&self, scene: Scene<'_>, request: &Request<'_>) -> Verdict {
         let modes = self.settings.modes;
-        let mut rankings: SmallVec<[Ranking<'_>; 1]> = SmallVec::new();
-        for choice in &scene.domain.choices {
-            if let Some(left) = Left::new(choice, request) {
-                let request = filled(request, &rankings);
-                rankings.push(self.rank(scene, &request, left).await);
-            }
-        }
+        let mut rankings = self.rankings(scene, request).await;
         // Waiting is for when no other candidate can be asked.
         let mut waits = false;
         loop {
@@ -127,6 +125,22 @@ impl Engine {
             }
             return verdict;
         }
+    }
+
+    /// Ranks the candidates of each choice that `request` leaves to us.
+    pub(super) async fn rankings<'p>(
+        &self,
+        scene: Scene<'p>,
+        request: &Request<'p>,
+    ) -> SmallVec<[Ranking<'p>; 1]> {
+        let mut rankings = SmallVec::new();
+        for choice in &scene.domain.choices {
+            if let Some(left) = Left::new(choice, request) {
+                let request = filled(request, &rankings);
+                rankings.push(self.rank(scene, &request, left).await);
+            }
+        }
+        rankings
     }
 
     /// Ranks the candidates of a choice that `request` leaves to us.
@@ -165,7 +179,8 @@ impl Engine {
             seen.iter().map(|one| one.candidate).zip(scores).collect();
         // The sort is stable: of equals the first of the file stays first.
         running.sort_by(|(_, one), (_, other)| other.total_cmp(one));
-        Ranking { choice, parts, last_resort: last_resort(&stands), peek, running, tried: 0 }
+        let last_resort = last_resort(&stands);
+        Ranking { choice, parts, peek, stands, seen, running, last_resort, tried: 0 }
     }
 }
 
@@ -183,7 +198,7 @@ fn last_resort(stands: &[Stand]) -> usize {
 }
 
 /// The request with the chosen names in place of what leaves the choice to us.
-fn filled<'a>(request: &Request<'a>, rankings: &[Ranking<'a>]) -> Request<'a> {
+pub fn filled<'a>(request: &Request<'a>, rankings: &[Ranking<'a>]) -> Request<'a> {
     rankings.iter().fold(request.clone(), |request, ranking| {
         let choice = ranking.choice;
         request.replaced(&choice.key, &choice.value, ranking.chosen())
@@ -230,7 +245,7 @@ impl<'p> Ranking<'p> {
     }
 
     /// The name of the candidate as which the request is decided.
-    fn chosen(&self) -> &'p str {
+    pub fn chosen(&self) -> &'p str {
         &self.choice.candidates[self.index()].name
     }
 

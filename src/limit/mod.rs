@@ -12,6 +12,7 @@ mod calendar;
 mod fixed;
 mod lending;
 mod means;
+mod period;
 #[cfg(test)]
 mod properties;
 mod refund;
@@ -31,6 +32,7 @@ pub use means::BonusLeft;
 pub use means::Means;
 pub use means::Opening;
 pub use means::Settled;
+pub use period::Period;
 pub use refund::Refund;
 pub use sliding::Sliding;
 

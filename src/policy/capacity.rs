@@ -193,8 +193,17 @@ impl Only {
 
     /// Whether a request of that tier and priority passes.
     pub fn admits(&self, tier: usize, priority: u8) -> bool {
-        let by_tier = self.tiers.get(tier).copied().unwrap_or_default();
-        by_tier || self.priority.is_some_and(|least| least <= priority)
+        self.admits_tier(tier) || self.priority.is_some_and(|least| least <= priority)
+    }
+
+    /// Whether every request of that tier passes.
+    pub fn admits_tier(&self, tier: usize) -> bool {
+        self.tiers.get(tier).copied().unwrap_or_default()
+    }
+
+    /// The priority from which on others pass too; None if they don't.
+    pub fn priority(&self) -> Option<u8> {
+        self.priority
     }
 
     /// Whether somebody passes here whom `other` keeps out.

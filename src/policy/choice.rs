@@ -57,24 +57,24 @@ pub struct Choice {
     pub latency_key: Option<Box<str>>,
     /// The header that carries the chosen name to the upstream.
     pub header: Option<Box<str>>,
-    weights: Weights,
+    pub weights: Weights,
 }
 
 /// A name to choose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     pub name: Box<str>,
-    price: Option<f64>,
+    pub price: Option<f64>,
     /// Until something else is known.
     pub latency_ms: Option<f64>,
 }
 
 /// What counts how much.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Weights {
-    capacity: f64,
-    latency: f64,
-    price: f64,
+pub struct Weights {
+    pub capacity: f64,
+    pub latency: f64,
+    pub price: f64,
 }
 
 /// What is known of a candidate while a request is decided.
@@ -186,12 +186,6 @@ impl Choice {
         let mut pairs = text.split(',').filter_map(|pair| pair.split_once('='));
         let (_, ms) = pairs.find(|(told, _)| told.trim() == name)?;
         ms.trim().parse().ok().filter(|ms| (0.0..=LATENCY_MS_MAX).contains(ms))
-    }
-
-    /// What `tollgate explain` says of it.
-    pub(super) fn explain(&self) -> String {
-        let names: Vec<&str> = self.candidates.iter().map(|one| &*one.name).collect();
-        format!("{}={} stands for the best of {}", self.key, self.value, names.join(", "))
     }
 
     /// In the words of the policy.

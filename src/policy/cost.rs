@@ -51,7 +51,7 @@ impl Cost {
     }
 
     /// What it is in, if that is money.
-    pub(super) fn currency(&self) -> Option<&str> {
+    pub fn currency(&self) -> Option<&str> {
         self.currency.as_deref()
     }
 

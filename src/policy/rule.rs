@@ -237,6 +237,11 @@ impl Domain {
         &self.rules.rules
     }
 
+    /// The time zone of calendar windows.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
     /// The limit that a request brings along. Its number is one past those of the domain's own.
     pub fn override_limit(&self, amount: u64, unit: Unit) -> RuleLimit {
         let window = Window::from(unit);

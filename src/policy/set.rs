@@ -13,8 +13,6 @@ use crate::limit::Overdraft;
 
 use super::choice::Choice;
 use super::classes::Classes;
-use super::explain::Explanation;
-use super::explain::explain;
 use super::lease::Lease;
 use super::problem::Problem;
 use super::rule::Domain;
@@ -81,11 +79,6 @@ impl PolicySet {
         &self.hash
     }
 
-    /// Which rules and limits a descriptor meets, and why not others.
-    pub fn explain(&self, domain: &str, entries: &[(&str, &str)]) -> Explanation {
-        explain(self.domain(domain), domain, entries)
-    }
-
     /// The whole set as JSON, domains by name and rules in the order of their files.
     pub fn describe(&self) -> Value {
         let domain = |domain: &Domain| {
@@ -146,7 +139,7 @@ fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
 }
 
 /// A limit as JSON: what it allows, how, and what happens when it is over or can't be asked.
-pub(super) fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
+fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     let mut map = serde_json::Map::new();
     let mut text = |name: &str, value: String| map.insert(name.to_owned(), value.into());
     text("rate", limit.limit.to_string());

@@ -25,8 +25,11 @@ use crate::store::FEW;
 use super::Asked;
 use super::MetLimit;
 use super::ModeSettings;
+use super::Notes;
+use super::Origin;
 use super::Part;
 use super::Plan;
+use super::Uncharged;
 
 /// A descriptor's way through the policy.
 pub struct Way<'w, 'p> {
@@ -45,6 +48,8 @@ fn override_key(domain: &Domain, path: &[(&str, &str)]) -> Key {
 /// Adds up what the descriptors of a request meet.
 pub struct Builder<'b, 'p, 'r> {
     pub plan: &'b mut Plan<'p>,
+    /// None while requests are decided.
+    pub notes: Option<&'b mut Notes<'p>>,
     pub domain: &'p Domain,
     pub request: &'r Request<'r>,
     pub asker: &'r Asker<'r>,
@@ -86,7 +91,11 @@ impl<'p> Builder<'_, 'p, '_> {
             let spends = matches!(way.hits, Hits::Spend(_));
             let outside = |only: &Only| !only.admits(self.asker.tier, self.asker.priority(0));
             let enforced = spends && !rule.shadow;
-            part.denied |= enforced && rule.only.as_ref().is_some_and(outside);
+            let closed = enforced && rule.only.as_ref().is_some_and(outside);
+            part.denied |= closed;
+            if let Some(notes) = self.notes.as_mut().filter(|_| closed) {
+                notes.closed.push((self.plan.descriptors.len(), rule));
+            }
         }
         for (depth, rule) in way.walk.cascading() {
             self.rule(&mut part, way, (depth, rule));
@@ -153,8 +162,13 @@ impl<'p> Builder<'_, 'p, '_> {
 
     /// Adds charges for the limits of one rule, those of one mode side by side as one group.
     fn charge(&mut self, part: &mut Part<'p>, key_index: usize, met: Met<'_, 'p>) {
+        let origin = Origin { rule: met.rule, account: met.account };
         let counts = |limit: &&MetLimit<'_>| self.replaced.binary_search(&&*limit.name).is_err();
         let mut limits: SmallVec<[&MetLimit<'p>; FEW]> = met.limits.iter().filter(counts).collect();
+        if let Some(notes) = &mut self.notes {
+            let replaced = met.limits.iter().filter(|limit| !counts(limit));
+            replaced.for_each(|limit| notes.uncharged(origin, limit, Uncharged::Replaced));
+        }
         limits.sort_by_key(|limit| limit.mode);
         let last = self.plan.batch.charges.last();
         let mut group = last.map_or(0, |charge| charge.group + 1);
@@ -164,12 +178,14 @@ impl<'p> Builder<'_, 'p, '_> {
                 Some(TierLimit::Limit(limit)) => limit,
                 Some(TierLimit::Unlimited) => {
                     part.unlimited = true;
+                    self.note(origin, rule_limit, Uncharged::Unlimited);
                     continue;
                 }
                 None => continue,
                 Some(TierLimit::None) => {
                     let enforced = rule_limit.mode != Mode::Shadow;
                     part.denied |= enforced && matches!(met.hits, Hits::Spend(_));
+                    self.note(origin, rule_limit, Uncharged::NoAccess);
                     continue;
                 }
             };
@@ -188,8 +204,17 @@ impl<'p> Builder<'_, 'p, '_> {
             });
             self.plan.limits.push(rule_limit.clone());
             self.plan.of_caller.push(met.rule.is_some_and(|rule| rule.of_caller));
+            if let Some(notes) = &mut self.notes {
+                notes.origins.push(origin);
+            }
         }
         self.gauge(key_index, met.rule);
+    }
+
+    fn note(&mut self, origin: Origin<'p>, limit: &MetLimit<'p>, why: Uncharged) {
+        if let Some(notes) = &mut self.notes {
+            notes.uncharged(origin, limit, why);
+        }
     }
 
     /// A limit as it is for who asks; None if it isn't counted at the account.

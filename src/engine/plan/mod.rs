@@ -1,6 +1,7 @@
 //! What a request asks of the store: which limits it meets, under which keys, for how many hits.
 
 mod builder;
+mod notes;
 mod press;
 
 use std::ops::Deref;
@@ -24,6 +25,10 @@ use super::asker::Asker;
 
 use builder::Builder;
 use builder::Way;
+
+pub use notes::Notes;
+pub use notes::Origin;
+pub use notes::Uncharged;
 
 /// What a request asks of the store, and what each part of it is for.
 #[derive(Debug, Default)]
@@ -147,6 +152,15 @@ impl ModeSettings {
     }
 }
 
+/// What a plan is made for.
+#[derive(Clone, Copy)]
+struct Question<'p, 'r> {
+    domain: &'p Domain,
+    request: &'r Request<'r>,
+    asker: &'r Asker<'r>,
+    modes: ModeSettings,
+}
+
 impl<'p> Plan<'p> {
     /// What `request` asks of the store under the policy of its domain.
     pub fn new(
@@ -155,6 +169,23 @@ impl<'p> Plan<'p> {
         asker: &Asker<'_>,
         modes: ModeSettings,
     ) -> Self {
+        Self::build(Question { domain, request, asker, modes }, None)
+    }
+
+    /// The same, with notes on it.
+    pub fn noted(
+        domain: &'p Domain,
+        request: &Request<'_>,
+        asker: &Asker<'_>,
+        modes: ModeSettings,
+    ) -> (Self, Notes<'p>) {
+        let mut notes = Notes::default();
+        let plan = Self::build(Question { domain, request, asker, modes }, Some(&mut notes));
+        (plan, notes)
+    }
+
+    fn build(question: Question<'p, '_>, notes: Option<&mut Notes<'p>>) -> Self {
+        let Question { domain, request, asker, modes } = question;
         let descriptors = request.descriptors().iter();
         let paths: SmallVec<[Path<'_>; FEW]> =
             descriptors.map(|descriptor| domain.path(&descriptor.entries)).collect();
@@ -173,7 +204,8 @@ impl<'p> Plan<'p> {
         replaced.sort_unstable();
 
         let mut plan = Self::default();
-        let mut builder = Builder { plan: &mut plan, domain, request, asker, replaced, modes };
+        let mut builder =
+            Builder { plan: &mut plan, notes, domain, request, asker, replaced, modes };
         for ((descriptor, path), walk) in request.descriptors().iter().zip(&paths).zip(&walks) {
             let way = Way { walk, path, hits: descriptor.hits };
             builder.descriptor(descriptor, &way);

@@ -1,0 +1,358 @@
+//! From an explanation to the report that is printed.
+
+use crate::clock::Timestamp;
+use crate::engine::AmountSource;
+use crate::engine::ExplainedChoice;
+use crate::engine::ExplainedDescriptor;
+use crate::engine::ExplainedLimit;
+use crate::engine::ExplainedPressure;
+use crate::engine::Explanation;
+use crate::engine::Reason;
+use crate::engine::RuleName;
+use crate::engine::Stand;
+use crate::engine::TierSource;
+use crate::engine::Uncharged;
+use crate::limit::Hits;
+use crate::policy::Domain;
+use crate::policy::Lease;
+use crate::policy::Only;
+use crate::policy::Share;
+use crate::policy::TraceEnd;
+
+use super::at::stamp;
+use super::report::AmountReport;
+use super::report::BonusReport;
+use super::report::CallerReport;
+use super::report::CandidateReport;
+use super::report::ChoiceReport;
+use super::report::ClosedReport;
+use super::report::DescriptorReport;
+use super::report::EntryReport;
+use super::report::LevelReport;
+use super::report::LimitReport;
+use super::report::MarkReport;
+use super::report::MemberReport;
+use super::report::NotChargedReport;
+use super::report::OnlyReport;
+use super::report::OpenReport;
+use super::report::OtherReport;
+use super::report::PeriodReport;
+use super::report::PressedReport;
+use super::report::PressureReport;
+use super::report::Report;
+use super::report::RuleReport;
+use super::report::StepReport;
+use super::report::TierReport;
+use super::report::WaitReport;
+use super::report::WeightsReport;
+
+/// What an explanation is reported with.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting<'a> {
+    pub domain: &'a Domain,
+    pub at: Timestamp,
+    /// What each descriptor asks for.
+    pub hits: Hits,
+    pub has_directory: bool,
+}
+
+impl Report {
+    pub fn new(explanation: &Explanation, setting: Setting<'_>) -> Self {
+        let Setting { domain, at, .. } = setting;
+        let limits: Vec<LimitReport> = (1..)
+            .zip(&explanation.limits)
+            .map(|(number, limit)| setting.limit(explanation, number, limit))
+            .collect();
+        let unlimited = |part: &ExplainedDescriptor| matches!(part.trace.end, TraceEnd::Unlimited);
+        Self {
+            domain: domain.name.clone(),
+            at: stamp(domain.zone(), at),
+            timezone: domain.zone().iana_name().unwrap_or("UTC").to_owned(),
+            hits: count(setting.hits),
+            passes: explanation.refusal.is_none(),
+            reason: explanation.refusal.map(Reason::name),
+            matched: !limits.is_empty()
+                || !explanation.uncharged.is_empty()
+                || explanation.refusal.is_some()
+                || explanation.descriptors.iter().any(unlimited),
+            caller: setting.caller(explanation),
+            choices: explanation.choices.iter().map(choice).collect(),
+            descriptors: explanation
+                .descriptors
+                .iter()
+                .map(|descriptor| setting.descriptor(descriptor))
+                .collect(),
+            limits,
+            not_charged: explanation
+                .uncharged
+                .iter()
+                .map(|limit| NotChargedReport {
+                    label: limit.label.to_string(),
+                    rule: limit.rule.as_ref().map(rule),
+                    why: match limit.why {
+                        Uncharged::Replaced => "replaced",
+                        Uncharged::Unlimited => "unlimited",
+                        Uncharged::NoAccess => "no_access",
+                    },
+                })
+                .collect(),
+            pressure: (1..)
+                .zip(&explanation.pressure)
+                .map(|(number, one)| setting.pressure(number, one))
+                .collect(),
+        }
+    }
+}
+
+impl Setting<'_> {
+    fn tiers(&self) -> impl Iterator<Item = (usize, String)> {
+        let tiers = self.domain.classes.tiers.iter().enumerate();
+        tiers.map(|(index, tier)| (index, tier.to_string()))
+    }
+
+    fn caller(&self, explanation: &Explanation) -> CallerReport {
+        let classes = &self.domain.classes;
+        let caller = &explanation.caller;
+        let members = &caller.lineage.members;
+        let knows = self.has_directory && caller.name.is_some();
+        CallerReport {
+            key: classes.caller_key.as_deref().map(str::to_owned),
+            name: caller.name.clone(),
+            known: knows.then_some(!members.is_empty()),
+            tier: classes.tiers.get(caller.tier).map(|tier| tier.to_string()),
+            tier_from: match caller.tier_source {
+                TierSource::Request => "request",
+                TierSource::Directory => "directory",
+                TierSource::Default => "default",
+            },
+            unknown_tier: self.unknown_tier(explanation),
+            priority: caller.priority,
+            lineage: members
+                .iter()
+                .map(|member| MemberReport {
+                    name: member.name.to_string(),
+                    tier: member.caller.tier.clone(),
+                    roles: member.caller.roles.clone(),
+                    share: member.caller.share.map(|share| share.to_string()),
+                    pool: member.caller.pool,
+                    disabled: member.caller.disabled,
+                })
+                .collect(),
+        }
+    }
+
+    fn unknown_tier(&self, explanation: &Explanation) -> Option<String> {
+        let classes = &self.domain.classes;
+        let key = classes.tier_key.as_deref()?;
+        let mut entries = explanation.descriptors.iter().flat_map(|part| &part.trace.entries);
+        let (_, said) = entries.find(|(name, _)| name == key)?;
+        classes.tier(said).is_none().then(|| said.clone())
+    }
+
+    fn descriptor(&self, descriptor: &ExplainedDescriptor) -> DescriptorReport {
+        let trace = &descriptor.trace;
+        let steps = trace.steps.iter().map(|step| StepReport {
+            entry: entry(&(step.key.clone(), step.value.clone())),
+            rule: step.rule.as_ref().map(|(path, place)| RuleReport {
+                path: path.clone(),
+                file: place.file.to_string(),
+                line: place.line,
+            }),
+            others: step
+                .others
+                .iter()
+                .map(|(rule, why_not)| OtherReport { rule: rule.clone(), why_not: why_not.clone() })
+                .collect(),
+        });
+        let closed = descriptor.closed.iter();
+        DescriptorReport {
+            entries: trace.entries.iter().map(entry).collect(),
+            qualifiers: trace.qualifying.iter().map(entry).collect(),
+            steps: steps.collect(),
+            end: match trace.end {
+                TraceEnd::Limits => "limits",
+                TraceEnd::Unlimited => "unlimited",
+                TraceEnd::NoLimit => "no_limit",
+                TraceEnd::NoRule => "no_rule",
+                TraceEnd::NoPath => "no_path",
+            },
+            limits: descriptor.limits.iter().map(|index| index + 1).collect(),
+            closed_by: closed
+                .map(|(name, only)| ClosedReport { rule: rule(name), only: self.only(only) })
+                .collect(),
+        }
+    }
+
+    fn only(&self, only: &Only) -> OnlyReport {
+        let tiers = self.tiers().filter(|(tier, _)| only.admits_tier(*tier));
+        OnlyReport { tiers: tiers.map(|(_, name)| name).collect(), priority: only.priority() }
+    }
+
+    fn limit(
+        &self,
+        explanation: &Explanation,
+        number: usize,
+        explained: &ExplainedLimit,
+    ) -> LimitReport {
+        let ExplainedLimit { limit, charge, .. } = explained;
+        let own = &charge.limit;
+        let descriptors = (1..).zip(&explanation.descriptors);
+        let meets = |(_, part): &(usize, &ExplainedDescriptor)| part.limits.contains(&(number - 1));
+        let by_tier = self.tiers().zip(&limit.by_tier);
+        let capacity = explained.capacity.iter().flat_map(|capacity| {
+            self.tiers().map(|(tier, name)| OpenReport {
+                tier: name,
+                open: capacity.open(tier, own.capacity()),
+            })
+        });
+        let pressed = charge.open.pressed.iter().flat_map(|pressed| {
+            (1..).zip(&pressed.hits).map(|(level, open)| PressedReport {
+                pressure: pressed.gauge + 1,
+                level,
+                open: *open,
+            })
+        });
+        LimitReport {
+            number,
+            name: Some(limit.name.to_string()).filter(|name| !name.is_empty()),
+            label: limit.label.to_string(),
+            rule: explained.rule.as_ref().map(rule),
+            cascade: explained.rule.as_ref().is_some_and(|rule| rule.cascade),
+            descriptors: descriptors.filter(meets).map(|(number, _)| number).collect(),
+            rate: own.to_string(),
+            by_tier: by_tier
+                .map(|((_, tier), rate)| TierReport { tier, rate: rate.to_string() })
+                .collect(),
+            amount_from: amount(explained),
+            currency: limit.cost.as_ref().and_then(|cost| cost.currency()).map(str::to_owned),
+            algorithm: own.algorithm().to_string(),
+            burst: Some(own.capacity()).filter(|burst| *burst != own.amount()),
+            period: self.period(explained),
+            key: explained.key.clone(),
+            cost: count(charge.hits),
+            has_cost_table: limit.cost.is_some(),
+            fits: explained.fits,
+            capacity: own.capacity(),
+            open: charge.open.hits.min(own.capacity()),
+            open_by_tier: capacity.collect(),
+            open_under_pressure: pressed.collect(),
+            bonuses: self.bonuses(explained),
+            mode: charge.mode.to_string(),
+            on_outage: charge.on_outage.to_string(),
+            overdraft: own.overdraft().to_string(),
+            wait: limit.wait.map(|wait| WaitReport {
+                up_to_ms: u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX),
+                queue: wait.queue,
+            }),
+            lease: match charge.lease {
+                Lease::Off => "off",
+                Lease::Auto => "auto",
+            },
+        }
+    }
+
+    fn period(&self, explained: &ExplainedLimit) -> Option<PeriodReport> {
+        let period = explained.charge.limit.algorithm().period(self.at)?;
+        let zone = self.domain.zone();
+        Some(PeriodReport {
+            start: stamp(zone, period.start),
+            end: stamp(zone, period.end),
+            ends_in_ms: period.end.as_ms().saturating_sub(self.at.as_ms()),
+        })
+    }
+
+    /// Those that haven't ended.
+    fn bonuses(&self, explained: &ExplainedLimit) -> Vec<BonusReport> {
+        let bonuses = explained.charge.bonuses.iter().filter(|bonus| self.at < bonus.until);
+        let report = bonuses.map(|bonus| BonusReport {
+            id: bonus.id.to_string(),
+            amount: bonus.amount,
+            until: stamp(self.domain.zone(), bonus.until),
+        });
+        report.collect()
+    }
+
+    fn pressure(&self, number: usize, explained: &ExplainedPressure) -> PressureReport {
+        let levels = (1..).zip(&explained.capacity.levels);
+        let levels = levels.map(|(level, one)| {
+            let scale = self.tiers().map(|(tier, name)| (name, one.keeps(tier)));
+            let scale = scale.filter(|(_, keeps)| *keeps != Share::ALL);
+            let marks = explained.marks.iter().filter(|mark| usize::from(mark.level) == level);
+            LevelReport {
+                level,
+                above: one.above.to_string(),
+                until: one.until.to_string(),
+                scale: scale
+                    .map(|(tier, keeps)| TierReport { tier, rate: keeps.to_string() })
+                    .collect(),
+                only: one.only.as_ref().map(|only| self.only(only)),
+                marks: marks
+                    .map(|mark| MarkReport {
+                        limit: mark.charge + 1,
+                        rise: mark.rise,
+                        fall: mark.fall,
+                    })
+                    .collect(),
+            }
+        });
+        PressureReport { number, rule: rule(&explained.rule), levels: levels.collect() }
+    }
+}
+
+fn entry((key, value): &(String, String)) -> EntryReport {
+    EntryReport { key: key.clone(), value: value.clone() }
+}
+
+fn rule(name: &RuleName) -> RuleReport {
+    RuleReport { path: name.path.clone(), file: name.place.file.to_string(), line: name.place.line }
+}
+
+fn choice(explained: &ExplainedChoice) -> ChoiceReport {
+    let choice = &explained.choice;
+    let candidates = choice.candidates.iter().zip(&explained.candidates);
+    ChoiceReport {
+        key: choice.key.to_string(),
+        value: choice.value.to_string(),
+        chosen: explained.chosen.clone(),
+        weights: WeightsReport {
+            capacity: choice.weights.capacity,
+            latency: choice.weights.latency,
+            price: choice.weights.price,
+        },
+        candidates: candidates
+            .map(|(candidate, stands)| CandidateReport {
+                name: candidate.name.to_string(),
+                score: stands.score.map(|score| (score * 1_000.0).round() / 1_000.0),
+                price: candidate.price,
+                latency_ms: stands.latency_ms.or(candidate.latency_ms),
+                denied: stands.stand == Stand::Denied,
+            })
+            .collect(),
+    }
+}
+
+fn amount(explained: &ExplainedLimit) -> AmountReport {
+    let account = explained.account.as_ref();
+    let source = account.map(|(_, source)| *source).unwrap_or(AmountSource::Policy);
+    AmountReport {
+        source: match source {
+            AmountSource::Policy => "policy",
+            AmountSource::Override(_) => "override",
+            AmountSource::Share(_) => "share",
+        },
+        account: account.map(|(name, _)| name.to_string()),
+        share: match source {
+            AmountSource::Share(share) => Some(share.to_string()),
+            AmountSource::Policy | AmountSource::Override(_) => None,
+        },
+    }
+}
+
+/// Below zero it gives back.
+fn count(hits: Hits) -> i64 {
+    let amount = i64::try_from(hits.amount()).unwrap_or(i64::MAX);
+    match hits {
+        Hits::Spend(_) => amount,
+        Hits::GiveBack(_) => -amount,
+    }
+}

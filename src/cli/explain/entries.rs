@@ -1,0 +1,148 @@
+//! Descriptors as the command line writes them: `key=value,key=value`, with escapes for what would be read as
+//! structure.
+
+/// What escapes look like, for messages.
+const ESCAPES: &str = r"`\,` `\=` `\\` or a byte in hexadecimal digits such as `\x2c`";
+
+/// Why a text is no descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntriesError {
+    #[error("`{entry}` is no entry; a descriptor is a list like key=value,key=value")]
+    NoEntry { entry: String },
+    #[error("`{escape}` is no escape; write {ESCAPES}")]
+    NoEscape { escape: String },
+    #[error("`{entry}` is not UTF-8")]
+    NotUtf8 { entry: String },
+}
+
+/// Reads a descriptor. A value may be empty, and hold further equals signs.
+///
+/// # Errors
+/// What is wrong with its first wrong entry.
+pub fn parse_entries(text: &str) -> Result<Vec<(String, String)>, EntriesError> {
+    split(text).into_iter().map(parse_entry).collect()
+}
+
+/// Cuts a text at its commas, but for those that are escaped. Escapes stay.
+fn split(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let mut start = 0;
+    let mut is_escaped = false;
+    for (index, byte) in text.bytes().enumerate() {
+        if byte == b',' && !is_escaped {
+            parts.push(&text[start..index]);
+            start = index + 1;
+        }
+        is_escaped = byte == b'\\' && !is_escaped;
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn parse_entry(entry: &str) -> Result<(String, String), EntriesError> {
+    let mut is_escaped = false;
+    let equals = entry.bytes().position(|byte| {
+        let found = byte == b'=' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        found
+    });
+    let no_entry = || EntriesError::NoEntry { entry: entry.to_owned() };
+    let equals = equals.filter(|index| 0 < *index).ok_or_else(no_entry)?;
+    let text = |part: &str| {
+        let not_utf8 = |_| EntriesError::NotUtf8 { entry: entry.to_owned() };
+        String::from_utf8(unescape(part)?).map_err(not_utf8)
+    };
+    Ok((text(&entry[..equals])?, text(&entry[equals + 1..])?))
+}
+
+/// The bytes that a part of an entry stands for.
+fn unescape(part: &str) -> Result<Vec<u8>, EntriesError> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part;
+    while let Some(at) = rest.find('\\') {
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
+        let escape = &rest[at + 1..];
+        let hex = || u8::from_str_radix(escape.get(1..3)?, 16).ok();
+        let (byte, len) = match escape.as_bytes().first() {
+            Some(byte @ (b',' | b'=' | b'\\')) => (Some(*byte), 1),
+            Some(b'x') => (hex(), 3),
+            _ => (None, 1),
+        };
+        let Some(byte) = byte else {
+            let shown: String = escape.chars().take(len).collect();
+            return Err(EntriesError::NoEscape { escape: format!("\\{shown}") });
+        };
+        bytes.push(byte);
+        rest = &escape[len..];
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    Ok(bytes)
+}
+
+/// An entry as it would be written here.
+pub fn entry_text(key: &str, value: &str) -> String {
+    format!("{}={}", escaped(key, &[',', '=', '\\']), escaped(value, &[',', '\\']))
+}
+
+fn escaped(text: &str, special: &[char]) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            let mut bytes = [0; 4];
+            let bytes = character.encode_utf8(&mut bytes).bytes();
+            bytes.for_each(|byte| shown.push_str(&format!("\\x{byte:02x}")));
+            continue;
+        }
+        if special.contains(&character) {
+            shown.push('\\');
+        }
+        shown.push(character);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_read_with_their_escapes() {
+        let check = |text: &str, expected: &[(&str, &str)]| {
+            let read = parse_entries(text).unwrap();
+            let read: Vec<(&str, &str)> = read.iter().map(|(k, v)| (&**k, &**v)).collect();
+            assert_eq!(read, expected, "{text}");
+            let written: Vec<String> = read.iter().map(|(k, v)| entry_text(k, v)).collect();
+            let again = parse_entries(&written.join(",")).unwrap();
+            let again: Vec<(&str, &str)> = again.iter().map(|(k, v)| (&**k, &**v)).collect();
+            assert_eq!(again, expected, "{text} as {written:?}");
+        };
+        check("a=1", &[("a", "1")]);
+        check("a=1,b=", &[("a", "1"), ("b", "")]);
+        check("q=x=y==", &[("q", "x=y==")]);
+        check(r"name=Doe\, John,b=2", &[("name", "Doe, John"), ("b", "2")]);
+        check(r"a\=b=c", &[("a=b", "c")]);
+        check(r"path=c:\\dir", &[("path", r"c:\dir")]);
+        check(r"a=\\,b=2", &[("a", r"\"), ("b", "2")]);
+        check(r"a=\x2c\xc3\xa9", &[("a", ",é")]);
+        check("a=line\nbreak", &[("a", "line\nbreak")]);
+        check("é=ü", &[("é", "ü")]);
+    }
+
+    #[test]
+    fn what_is_no_descriptor_is_named() {
+        let check = |text: &str, expected: &str| {
+            let error = parse_entries(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        };
+        check("user", "`user` is no entry; a descriptor is a list like key=value");
+        check("", "`` is no entry");
+        check("=x", "`=x` is no entry");
+        check("a=1,", "`` is no entry");
+        check(r"a\=1", r"`a\=1` is no entry");
+        check(r"a=\d", r"`\d` is no escape");
+        check(r"a=1\", r"`\` is no escape");
+        check(r"a=\x2", r"`\x2` is no escape");
+        check(r"a=\xé", r"`\xé` is no escape");
+        check(r"a=\xff", "is not UTF-8");
+    }
+}

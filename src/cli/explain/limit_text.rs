@@ -1,0 +1,231 @@
+//! What `tollgate explain` tells of limits, for people.
+
+use std::fmt;
+
+use super::report::LimitReport;
+use super::report::Report;
+use super::report::RuleReport;
+
+/// Columns of the names in front of what is told of a limit.
+const NAME_WIDTH: usize = 11;
+
+/// Something that is told of a limit, after its name.
+type Line = (&'static str, String);
+
+/// Writes the limits of one counter: first what is told of all of them.
+pub fn write_limits(
+    f: &mut fmt::Formatter<'_>,
+    limits: &[LimitReport],
+    report: &Report,
+) -> fmt::Result {
+    let lines: Vec<Vec<Line>> = limits.iter().map(|limit| limit.lines(report)).collect();
+    let [first, ..] = limits else { return Ok(()) };
+    let cascade = if first.cascade { ", which cascades" } else { "" };
+    let of = of_rule(first.rule.as_ref());
+    let is_common =
+        |line: &Line| 1 < limits.len() && lines.iter().all(|other| other.contains(line));
+    let write =
+        |f: &mut fmt::Formatter<'_>, (name, told): &Line| writeln!(f, "  {name:NAME_WIDTH$}{told}");
+    if 1 < limits.len() {
+        let (from, to) = (first.number, first.number + limits.len() - 1);
+        writeln!(f, "\nlimits {from} to {to}{of}{cascade}")?;
+        lines[0].iter().filter(|line| is_common(line)).try_for_each(|line| write(f, line))?;
+    }
+    for (limit, lines) in limits.iter().zip(&lines) {
+        match limits.len() {
+            1 => writeln!(f, "\n{}{of}{cascade}", limit.title())?,
+            _ => writeln!(f, "  {}", limit.title())?,
+        }
+        let indent = if limits.len() == 1 { "" } else { "  " };
+        for line in lines.iter().filter(|line| !is_common(line)) {
+            f.write_str(indent)?;
+            write(f, line)?;
+        }
+    }
+    Ok(())
+}
+
+impl LimitReport {
+    pub(super) fn is_shadow(&self) -> bool {
+        self.mode == "shadow"
+    }
+
+    /// What an amount is in money.
+    fn money(&self, amount: u64) -> Option<String> {
+        let currency = self.currency.as_deref()?;
+        Some(format!("{}.{:02} {currency}", amount / 100, amount % 100))
+    }
+
+    fn algorithm(&self) -> String {
+        let how = match self.algorithm.as_str() {
+            "sliding_window" => "at most that many hits in any interval of that length".to_owned(),
+            "fixed_window" => "counts from 0 in each window".to_owned(),
+            "calendar" => "counts from 0 in each period".to_owned(),
+            "token_bucket" => format!("at most {} at once, refilled steadily", self.capacity),
+            _ => "comes back only when it is given back".to_owned(),
+        };
+        format!("{}: {how}", self.algorithm)
+    }
+
+    fn cost(&self, asked: i64) -> String {
+        let amount = self.cost.unsigned_abs();
+        let mut told = match self.cost {
+            i64::MIN..=-1 => format!("gives back {amount}"),
+            1 => "1 hit".to_owned(),
+            _ => format!("{amount} hits"),
+        };
+        if let Some(money) = self.money(amount) {
+            told.push_str(&format!(" ({money})"));
+        }
+        if self.has_cost_table {
+            told.push_str(&format!(" for {asked} asked, by its cost table"));
+        }
+        match self.descriptors.as_slice() {
+            [] | [_] => told,
+            several => format!("{told}, in one charge for descriptors {}", list(several)),
+        }
+    }
+
+    fn open(&self) -> Option<String> {
+        let all = self.open_by_tier.iter().all(|one| one.open == self.capacity);
+        if self.open_by_tier.is_empty() || all {
+            return None;
+        }
+        let by_tier = self.open_by_tier.iter().map(|one| format!("{} {}", one.tier, one.open));
+        let by_tier = by_tier.collect::<Vec<_>>().join(", ");
+        Some(format!("{} of {} to this caller; by tier: {by_tier}", self.open, self.capacity))
+    }
+
+    /// What pressure leaves of it, where that is less.
+    fn pressed(&self) -> Option<String> {
+        let pressed = self.open_under_pressure.iter().filter(|one| one.open < self.open);
+        let told = pressed.map(|one| match one.open {
+            0 => format!("nothing is open at level {} of pressure {}", one.level, one.pressure),
+            open => format!("{open} are open at level {} of pressure {}", one.level, one.pressure),
+        });
+        let told: Vec<String> = told.collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+
+    /// Whose counter it is and where its amount comes from, where that is the directory's doing.
+    fn account(&self, caller: Option<&str>) -> Option<String> {
+        let account = self.amount_from.account.as_deref()?;
+        let amount = match (self.amount_from.source, &self.amount_from.share) {
+            ("override", _) => Some("the amount is an override of the directory".to_owned()),
+            ("share", Some(share)) => Some(format!("the amount is {share} of its parent's")),
+            _ => None,
+        };
+        let whose =
+            (caller != Some(account)).then(|| "whose counter this caller shares".to_owned());
+        let told: Vec<String> = whose.into_iter().chain(amount).collect();
+        (!told.is_empty()).then(|| format!("{account}: {}", told.join(", ")))
+    }
+
+    /// What is told of it, each with its name.
+    fn lines(&self, report: &Report) -> Vec<Line> {
+        let mut lines = vec![("counter", self.key.clone()), ("cost", self.cost(report.hits))];
+        let account = self.account(report.caller.name.as_deref());
+        lines.extend(account.map(|told| ("account", told)));
+        let tiers = self.by_tier.iter().map(|one| format!("{} {}", one.tier, one.rate));
+        let tiers: Vec<String> = tiers.collect();
+        lines.extend((!tiers.is_empty()).then(|| ("by_tier", tiers.join(", "))));
+        lines.push(("algorithm", self.algorithm()));
+        let money = self.money(self.capacity);
+        lines.extend(money.map(|told| ("amount", format!("{} ({told})", self.capacity))));
+        lines.extend(self.period.as_ref().map(|period| {
+            let ends_in = duration(period.ends_in_ms);
+            ("period", format!("{} to {}, ends in {ends_in}", period.start, period.end))
+        }));
+        lines.extend(self.open().map(|told| ("open", told)));
+        lines.extend(self.pressed().map(|told| ("pressure", told)));
+        lines.extend(self.bonuses.iter().map(|bonus| {
+            ("bonus", format!("{} more until {} ({})", bonus.amount, bonus.until, bonus.id))
+        }));
+        lines.extend(self.wait.as_ref().map(|wait| {
+            let up_to = duration(wait.up_to_ms);
+            ("wait", format!("up to {up_to} for its hits, {} requests at most", wait.queue))
+        }));
+        let overdraft = match self.overdraft.as_str() {
+            "none" => None,
+            "allow" => Some("allow: while anything is left, all hits pass and count"),
+            "clip" => Some("clip: while anything is left, all hits pass; the excess is forgiven"),
+            other => Some(other),
+        };
+        lines.extend(overdraft.map(|told| ("overdraft", told.to_owned())));
+        let lease = (self.lease == "auto").then_some("auto: hits of a hot counter are taken ahead");
+        lines.extend(lease.map(|told| ("lease", told.to_owned())));
+        let mode = match self.mode.as_str() {
+            "enforce" => "enforce: without its hits the request is refused",
+            "quota" => "quota: refused when no quota of the request has its hits",
+            _ => "shadow: decided and recorded, never refused",
+        };
+        lines.push(("mode", mode.to_owned()));
+        let on_outage = match self.on_outage.as_str() {
+            "error" => "error: the call fails, and Envoy's failure_mode_deny decides",
+            "allow" => "allow: the request passes",
+            "deny" => "deny: the request is refused",
+            "local" => "local: this sidecar's share of the limit decides",
+            other => other,
+        };
+        lines.push(("on_outage", on_outage.to_owned()));
+        lines
+    }
+
+    fn title(&self) -> String {
+        let name = self.name.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
+        format!("limit {}: {name}{}", self.number, self.rate)
+    }
+}
+
+/// A rule with its place.
+pub fn rule_text(rule: &RuleReport) -> String {
+    format!("{} ({}:{})", rule.path, rule.file, rule.line)
+}
+
+/// The same after what belongs to it.
+pub fn of_rule(rule: Option<&RuleReport>) -> String {
+    rule.map(|rule| format!(" of {}", rule_text(rule))).unwrap_or_default()
+}
+
+/// Numbers in a row.
+pub fn list(numbers: &[usize]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    numbers.join(", ")
+}
+
+/// The two largest units of a time, such as `3d 14h`.
+fn duration(ms: u64) -> String {
+    const UNITS: [(u64, &str); 5] =
+        [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    let largest = UNITS.iter().position(|(unit, _)| *unit <= ms).unwrap_or(UNITS.len() - 1);
+    let mut rest = ms;
+    let mut parts = Vec::new();
+    for (unit, name) in UNITS.iter().skip(largest).take(2) {
+        let count = rest / unit;
+        rest %= unit;
+        if 0 < count {
+            parts.push(format!("{count}{name}"));
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_two_units() {
+        for (ms, expected) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (2_000, "2s"),
+            (61_000, "1m 1s"),
+            (86_400_000, "1d"),
+            (309_600_000, "3d 14h"),
+            (90_061_001, "1d 1h"),
+        ] {
+            assert_eq!(duration(ms), expected);
+        }
+    }
+}

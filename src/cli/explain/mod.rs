@@ -1,0 +1,297 @@
+//! `tollgate explain`: what a request meets, what it would be charged, and why not otherwise.
+
+mod at;
+mod build;
+mod entries;
+mod limit_text;
+mod report;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Arg;
+use clap::ArgAction;
+use clap::ArgMatches;
+use clap::Command;
+use clap::value_parser;
+use serde_json::json;
+
+use super::PROBLEMS;
+use super::USAGE;
+use super::complain;
+use super::format_arg;
+use super::is_json;
+use super::merge_domains_arg;
+use super::path_arg;
+use super::print;
+use super::sources;
+use crate::app::SourceFiles;
+use crate::clock::Clock;
+use crate::clock::Timestamp;
+use crate::engine::AnyStore;
+use crate::engine::Descriptor;
+use crate::engine::Engine;
+use crate::engine::EngineSettings;
+use crate::engine::ModeSettings;
+use crate::engine::Request;
+use crate::limit::Hits;
+use crate::metrics::Metrics;
+use crate::policy::CompileOptions;
+use crate::policy::Domain;
+use crate::policy::PolicySet;
+use crate::policy::compile;
+use crate::policy::compile_callers;
+use crate::policy::nearest;
+use crate::policy::render;
+use crate::store::Directory;
+use crate::store::memory::Memory;
+
+use at::At;
+use build::Setting;
+use entries::parse_entries;
+use report::Report;
+
+/// Counters of the store that candidates of choices are looked at in; it stays empty.
+const COUNTERS_MAX: usize = 1;
+
+/// Nobody reads more of the present time.
+const SECOND_MS: u64 = 1_000;
+
+const EXAMPLES: &str = r"Examples:
+  tollgate explain config/policies basic 'user_id=alice'
+  tollgate explain config/policies travel 'provider=any,endpoint=search' 'user_id=alice'
+  tollgate explain config/policies travel --caller carol --callers config/callers.yaml
+  tollgate explain config/policies tokens user_id=u operation=translate --hits 1500
+  tollgate explain config/policies tokens user_id=u --at 2026-11-30T23:59
+  tollgate explain config/policies basic 'user_id=Doe\, John' -o json | jq '.limits[].key'
+
+The order of the entries counts: Envoy sends them in the order of the `actions` in its
+`rate_limits`. Several descriptors are one request.
+
+In an entry `\,` `\=` `\` stand for a comma, an equals sign and a backslash, and `\x2c` for the
+byte with that number. A value may hold equals signs without an escape.
+
+Exit status: 0 if the policy says something of the request; 1 if not (no such domain, or no limit
+is met), or if the files can't be used; 2 if the command can't be understood.";
+
+pub fn command() -> Command {
+    Command::new("explain")
+        .about("Tell which rules and limits a request meets, what it costs, and why not others")
+        .after_help(EXAMPLES)
+        .arg(path_arg())
+        .arg(
+            Arg::new("domain")
+                .value_name("DOMAIN")
+                .required(true)
+                .help("The domain, as Envoy's rate limit filter names it"),
+        )
+        .arg(
+            Arg::new("descriptor")
+                .value_name("DESCRIPTOR")
+                .required_unless_present("caller")
+                .num_args(1..)
+                .action(ArgAction::Append)
+                .help("Its entries in order, such as 'user_id=alice,request_type=search'"),
+        )
+        .arg(
+            Arg::new("hits")
+                .long("hits")
+                .value_name("N")
+                .default_value("1")
+                .allow_negative_numbers(true)
+                .value_parser(value_parser!(i64))
+                .help("The hits that each descriptor asks for; 0 looks, less than 0 gives back"),
+        )
+        .arg(Arg::new("caller").long("caller").value_name("NAME").help(
+            "The caller, if no descriptor names it: adds a descriptor of the policy's `caller.key`",
+        ))
+        .arg(
+            Arg::new("callers")
+                .long("callers")
+                .value_name("PATH")
+                .action(ArgAction::Append)
+                .value_delimiter(',')
+                .value_parser(value_parser!(PathBuf))
+                .help("The directory: files of callers, and directories of them"),
+        )
+        .arg(
+            Arg::new("at")
+                .long("at")
+                .value_name("TIME")
+                .value_parser(value_parser!(At))
+                .help("The time to explain for, such as 2026-11-27T10:00:00Z, or 2026-11-27 in the policy's time zone [default: now]"),
+        )
+        .arg(merge_domains_arg())
+        .arg(format_arg())
+}
+
+/// Why nothing is explained.
+enum Failure {
+    /// What was asked makes no sense.
+    Usage(String),
+    /// The files can't be used.
+    Files(String),
+    /// The policy can't answer. `domains` are those that there are, if the one that was asked is not.
+    Policy { message: String, domains: Option<Vec<String>> },
+}
+
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    match explain(matches) {
+        Ok(report) => {
+            let printed = if is_json(matches) {
+                print_json(&report)
+            } else {
+                print(&report.to_string().trim_end())
+            };
+            if report.matched { printed } else { ExitCode::from(PROBLEMS) }
+        }
+        Err(Failure::Usage(message)) => {
+            complain(&format_args!("error: {message}"));
+            ExitCode::from(USAGE)
+        }
+        Err(Failure::Files(message)) => {
+            complain(&message);
+            ExitCode::from(PROBLEMS)
+        }
+        Err(Failure::Policy { message, domains }) => {
+            if is_json(matches) {
+                print(&format_args!("{:#}", json!({ "error": message, "domains": domains })));
+            } else {
+                complain(&format_args!("error: {message}"));
+            }
+            ExitCode::from(PROBLEMS)
+        }
+    }
+}
+
+fn explain(matches: &ArgMatches) -> Result<Report, Failure> {
+    let usage = |error: &dyn ToString| Failure::Usage(error.to_string());
+    let texts = matches.get_many::<String>("descriptor").unwrap_or_default();
+    let parsed = texts.map(|text| parse_entries(text)).collect::<Result<Vec<_>, _>>();
+    let mut descriptors = parsed.map_err(|error| usage(&error))?;
+    let name = matches.get_one::<String>("domain").map_or("", String::as_str);
+    let policies = policies(matches)?;
+    let directory = directory(matches)?;
+    let has_directory = !matches!(directory, Directory::None);
+    let domain = policies.domain(name).ok_or_else(|| unknown(name, &policies))?;
+    if let Some(caller) = matches.get_one::<String>("caller") {
+        add_caller(&mut descriptors, caller, domain)?;
+    }
+    let now = now(matches, domain)?;
+    let hits = match matches.get_one::<i64>("hits").copied().unwrap_or(1) {
+        hits @ 0.. => Hits::Spend(hits.unsigned_abs()),
+        hits => Hits::GiveBack(hits.unsigned_abs()),
+    };
+    let asked = descriptors.iter().map(|entries| Descriptor {
+        entries: entries.iter().map(|(key, value)| (&**key, &**value)).collect(),
+        hits,
+        limit: None,
+    });
+    let request = Request::try_new(name, asked.collect()).map_err(|error| usage(&error))?;
+    let engine = Engine::new(EngineSettings {
+        store: AnyStore::Memory(Memory::new(COUNTERS_MAX)),
+        directory,
+        clock: Clock::manual(now),
+        modes: ModeSettings::default(),
+        metrics: Arc::new(Metrics::new()),
+    });
+    engine.replace(policies);
+    let policies = engine.policies();
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| Failure::Files(format!("error: {error}")))?;
+    let explanation = runtime.block_on(engine.explain(&request));
+    let (Some(explanation), Some(domain)) = (explanation, policies.domain(name)) else {
+        return Err(unknown(name, &policies));
+    };
+    Ok(Report::new(&explanation, Setting { domain, at: now, hits, has_directory }))
+}
+
+fn print_json(report: &Report) -> ExitCode {
+    match serde_json::to_string_pretty(report) {
+        Ok(text) => print(&text),
+        Err(error) => {
+            complain(&format_args!("error: {error}"));
+            ExitCode::from(PROBLEMS)
+        }
+    }
+}
+
+/// The time to explain for.
+fn now(matches: &ArgMatches, domain: &Domain) -> Result<Timestamp, Failure> {
+    match matches.get_one::<At>("at") {
+        None => {
+            let now_ms = Clock::system().now().timestamp().as_ms();
+            Ok(Timestamp::from_ms(now_ms - now_ms % SECOND_MS))
+        }
+        Some(at) => {
+            let at = at.timestamp(domain.zone());
+            at.ok_or_else(|| Failure::Usage(at::AtError.to_string()))
+        }
+    }
+}
+
+fn policies(matches: &ArgMatches) -> Result<PolicySet, Failure> {
+    let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
+    let sources = sources(matches).map_err(|error| Failure::Files(format!("error: {error}")))?;
+    compile(&sources, options).map_err(|problems| Failure::Files(render(&problems, &sources)))
+}
+
+/// The directory of the files that `--callers` names.
+fn directory(matches: &ArgMatches) -> Result<Directory, Failure> {
+    let Some(paths) = matches.get_many::<PathBuf>("callers") else { return Ok(Directory::None) };
+    let sources = SourceFiles::new(paths.cloned().collect()).read().sources;
+    let sources = sources.map_err(|error| Failure::Files(format!("error: {error}")))?;
+    let callers = compile_callers(&sources)
+        .map_err(|problems| Failure::Files(render(&problems, &sources)))?;
+    let directory = Directory::files();
+    directory.replace(callers);
+    Ok(directory)
+}
+
+fn unknown(name: &str, policies: &PolicySet) -> Failure {
+    let names: Vec<&str> =
+        policies.domains().into_iter().map(|domain| domain.name.as_str()).collect();
+    let there_are = match names.as_slice() {
+        [] => "there is none".to_owned(),
+        [only] => format!("there is `{only}`"),
+        names => format!("there are {}", quoted(names)),
+    };
+    let meant = nearest(name, &names).map(|meant| format!("; did you mean `{meant}`?"));
+    let message = format!(
+        "no policy is for the domain `{name}`, so its requests pass unlimited; {there_are}{}",
+        meant.unwrap_or_default()
+    );
+    let domains = names.into_iter().map(str::to_owned).collect();
+    Failure::Policy { message, domains: Some(domains) }
+}
+
+fn quoted(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
+}
+
+/// Adds a descriptor that names the caller, unless one does.
+fn add_caller(
+    descriptors: &mut Vec<Vec<(String, String)>>,
+    caller: &str,
+    domain: &Domain,
+) -> Result<(), Failure> {
+    let Some(key) = domain.classes.caller_key.as_deref() else {
+        let message = format!(
+            "`--caller {caller}` says nothing to the domain `{}`: its policy has no `caller: {{ key: ... }}`",
+            domain.name
+        );
+        return Err(Failure::Policy { message, domains: None });
+    };
+    match descriptors.iter().flatten().find(|(name, _)| name == key) {
+        None => descriptors.push(vec![(key.to_owned(), caller.to_owned())]),
+        Some((_, named)) if named == caller => {}
+        Some((_, named)) => {
+            let message = format!("`--caller {caller}`, but a descriptor says {key}={named}");
+            return Err(Failure::Usage(message));
+        }
+    }
+    Ok(())
+}

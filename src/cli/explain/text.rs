@@ -1,0 +1,241 @@
+//! What `tollgate explain` tells, for people.
+
+use std::fmt;
+
+use super::entries::entry_text;
+use super::limit_text::list;
+use super::limit_text::of_rule;
+use super::limit_text::rule_text;
+use super::limit_text::write_limits;
+use super::report::CallerReport;
+use super::report::ChoiceReport;
+use super::report::DescriptorReport;
+use super::report::EntryReport;
+use super::report::LevelReport;
+use super::report::LimitReport;
+use super::report::OnlyReport;
+use super::report::PressureReport;
+use super::report::Report;
+use super::report::StepReport;
+
+/// Rules that are told of at one level, beside the one that is met.
+const OTHERS_MAX: usize = 20;
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "domain {} at {} ({})", self.domain, self.at, self.timezone)?;
+        write_caller(f, &self.caller)?;
+        for choice in &self.choices {
+            write_choice(f, choice)?;
+        }
+        for (number, descriptor) in (1..).zip(&self.descriptors) {
+            write_descriptor(f, number, descriptor)?;
+        }
+        let same = |one: &LimitReport, next: &LimitReport| one.key == next.key;
+        for limits in self.limits.chunk_by(same) {
+            write_limits(f, limits, self)?;
+        }
+        if !self.not_charged.is_empty() {
+            writeln!(f, "\nnot charged")?;
+        }
+        for limit in &self.not_charged {
+            let why = match limit.why {
+                "replaced" => "another rule of this request replaces it",
+                "unlimited" => "it doesn't limit the caller's tier",
+                _ => "`none` for the caller's tier: the request is refused",
+            };
+            writeln!(f, "  {}{}: {why}", limit.label, of_rule(limit.rule.as_ref()))?;
+        }
+        for pressure in &self.pressure {
+            write_pressure(f, pressure)?;
+        }
+        writeln!(f, "\n{}", self.conclusion())
+    }
+}
+
+impl Report {
+    /// What it comes to.
+    fn conclusion(&self) -> String {
+        match self.reason {
+            Some("disabled") => {
+                "refused: the directory says that the caller is disabled; nothing is charged"
+                    .to_owned()
+            }
+            Some("no_access") => {
+                let mut closed = self.descriptors.iter().flat_map(|part| &part.closed_by);
+                match closed.next() {
+                    Some(closed) => format!(
+                        "refused: {} lets only {} pass; nothing is charged",
+                        rule_text(&closed.rule),
+                        only_text(&closed.only)
+                    ),
+                    None => "refused: a limit is `none` or 0 for this caller; nothing is charged"
+                        .to_owned(),
+                }
+            }
+            Some(reason) => {
+                let numbers = self.limits.iter().filter(|limit| !limit.fits && !limit.is_shadow());
+                let numbers: Vec<String> = numbers.map(|limit| limit.number.to_string()).collect();
+                let numbers = numbers.join(", ");
+                format!(
+                    "refused even if nothing has been spent ({reason}): it asks for more than limit {numbers} ever has"
+                )
+            }
+            None if !self.matched => "passes: the policy says nothing of it".to_owned(),
+            None if self.limits.is_empty() => "passes: nothing limits it".to_owned(),
+            None => {
+                let has = |mode: &str| self.limits.iter().any(|limit| limit.mode == mode);
+                match (has("enforce"), has("quota")) {
+                    (true, true) => "passes while every enforced limit above has its hits, and one of the quotas".to_owned(),
+                    (true, false) => "passes while every enforced limit above has its hits; they are charged in one step, or none is".to_owned(),
+                    (false, true) => "passes while one of the quotas above has its hits".to_owned(),
+                    (false, false) => "passes: its limits are shadows".to_owned(),
+                }
+            }
+        }
+    }
+}
+
+fn write_caller(f: &mut fmt::Formatter<'_>, caller: &CallerReport) -> fmt::Result {
+    if caller.key.is_none() && caller.tier.is_none() {
+        return Ok(());
+    }
+    match (&caller.name, &caller.key) {
+        (Some(name), _) => write!(f, "caller {name}")?,
+        (None, Some(key)) => write!(f, "no caller: no entry `{key}`")?,
+        (None, None) => write!(f, "no caller")?,
+    }
+    if let Some(tier) = &caller.tier {
+        let from = match caller.tier_from {
+            "request" => "by its entry",
+            "directory" => "by the directory",
+            _ => "the policy's default",
+        };
+        write!(f, ", tier {tier} ({from}), priority {}", caller.priority)?;
+    }
+    writeln!(f)?;
+    if let Some(tier) = &caller.unknown_tier {
+        writeln!(f, "  the policy has no tier `{tier}`")?;
+    }
+    if caller.known == Some(false) {
+        writeln!(f, "  not in the directory")?;
+    }
+    for member in &caller.lineage {
+        let mut told = vec![member.name.clone()];
+        told.extend(member.tier.iter().map(|tier| format!("tier {tier}")));
+        told.extend(member.share.iter().map(|share| format!("{share} of its parent's limits")));
+        told.extend(member.pool.then(|| "spends from its parent's counters".to_owned()));
+        if !member.roles.is_empty() {
+            told.push(format!("roles {}", member.roles.join(", ")));
+        }
+        told.extend(member.disabled.then(|| "disabled".to_owned()));
+        writeln!(f, "  in the directory: {}", told.join(", "))?;
+    }
+    Ok(())
+}
+
+fn write_choice(f: &mut fmt::Formatter<'_>, choice: &ChoiceReport) -> fmt::Result {
+    let ChoiceReport { key, value, chosen, weights, .. } = choice;
+    writeln!(f, "\nchoice {}: {chosen}, if nothing has been spent", entry_text(key, value))?;
+    let width = choice.candidates.iter().map(|one| one.name.len()).max().unwrap_or_default();
+    for candidate in &choice.candidates {
+        let mut told = Vec::new();
+        match candidate.score {
+            Some(score) => told.push(format!("score {score}")),
+            None if candidate.denied => told.push("out: the caller may not use it".to_owned()),
+            None => told.push("out: it has too little open".to_owned()),
+        }
+        told.extend(candidate.price.map(|price| format!("price {price}")));
+        told.extend(candidate.latency_ms.map(|ms| format!("latency {ms} ms")));
+        writeln!(f, "  {:width$}  {}", candidate.name, told.join(", "))?;
+    }
+    writeln!(
+        f,
+        "  weights: capacity {}, latency {}, price {}; it changes with what is spent and how fast they answer",
+        weights.capacity, weights.latency, weights.price
+    )
+}
+
+fn write_descriptor(
+    f: &mut fmt::Formatter<'_>,
+    number: usize,
+    descriptor: &DescriptorReport,
+) -> fmt::Result {
+    let entries: Vec<String> = descriptor.entries.iter().map(entry).collect();
+    writeln!(f, "\ndescriptor {number}: {}", entries.join(","))?;
+    descriptor.steps.iter().try_for_each(|step| write_step(f, step))?;
+    for qualifier in &descriptor.qualifiers {
+        writeln!(f, "  {} qualifies the request, and is no part of the path", entry(qualifier))?;
+    }
+    for closed in &descriptor.closed_by {
+        let only = only_text(&closed.only);
+        writeln!(f, "  refused: {} lets only {only} pass", rule_text(&closed.rule))?;
+    }
+    let numbers = list(&descriptor.limits);
+    let meets = match descriptor.limits.as_slice() {
+        [] if descriptor.end == "limits" => "meets no limit that is charged".to_owned(),
+        [] => "meets no limit".to_owned(),
+        [_] => format!("meets limit {numbers}"),
+        _ => format!("meets limits {numbers}"),
+    };
+    match descriptor.end {
+        "unlimited" => writeln!(f, "  {meets}: its rule is unlimited"),
+        "no_limit" => writeln!(f, "  {meets}: the rule at its end has none of its own"),
+        "no_rule" => writeln!(f, "  {meets}: no rule is for its entry {}", descriptor.steps.len()),
+        "no_path" => writeln!(f, "  {meets}: it has no entry that a rule could be for"),
+        _ => writeln!(f, "  {meets}"),
+    }
+}
+
+fn write_step(f: &mut fmt::Formatter<'_>, step: &StepReport) -> fmt::Result {
+    match &step.rule {
+        Some(rule) => writeln!(f, "  {} meets {}", entry(&step.entry), rule_text(rule))?,
+        None => writeln!(f, "  {} meets no rule", entry(&step.entry))?,
+    }
+    let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
+    for other in step.others.iter().take(OTHERS_MAX) {
+        match told.iter_mut().find(|(why_not, _)| *why_not == other.why_not) {
+            Some((_, rules)) => rules.push(&other.rule),
+            None => told.push((&other.why_not, vec![&other.rule])),
+        }
+    }
+    for (why_not, rules) in told {
+        writeln!(f, "    not {}: {why_not}", rules.join(", "))?;
+    }
+    match step.others.len().saturating_sub(OTHERS_MAX) {
+        0 => Ok(()),
+        more => writeln!(f, "    nor {more} others; --output json has them all"),
+    }
+}
+
+fn write_pressure(f: &mut fmt::Formatter<'_>, pressure: &PressureReport) -> fmt::Result {
+    writeln!(f, "\npressure {}, of {}", pressure.number, rule_text(&pressure.rule))?;
+    for level in &pressure.levels {
+        writeln!(f, "  {}", level_text(level))?;
+    }
+    Ok(())
+}
+
+fn level_text(level: &LevelReport) -> String {
+    let scale = level
+        .scale
+        .iter()
+        .map(|one| format!("{} callers keep {} of their own limits", one.tier, one.rate));
+    let mut told: Vec<String> = scale.collect();
+    told.extend(level.only.as_ref().map(|only| format!("only {} passes", only_text(only))));
+    let LevelReport { level, above, until, .. } = level;
+    format!("level {level}, above {above} of any of its limits until {until}: {}", told.join("; "))
+}
+
+fn only_text(only: &OnlyReport) -> String {
+    let mut told = Vec::new();
+    if !only.tiers.is_empty() {
+        told.push(format!("tier {}", only.tiers.join(", ")));
+    }
+    told.extend(only.priority.map(|priority| format!("priority {priority} and above")));
+    told.join(" or ")
+}
+
+fn entry(entry: &EntryReport) -> String {
+    entry_text(&entry.key, &entry.value)
+}
