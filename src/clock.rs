@@ -1,9 +1,11 @@
-//! Points in time, and the one place that reads the system's clock.
+//! Points in time, the pauses between attempts, and the one place that reads the system's clock.
 //!
 //! Deciding takes a [`Timestamp`]; only the engine holds a [`Clock`]. A manual clock moves by hand, so
 //! that tests need not sleep.
 
 use std::fmt;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -138,9 +140,49 @@ impl Stopwatch {
     }
 }
 
+/// The pauses between attempts: each twice as long as the one before, up to a bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    first: Duration,
+    max: Duration,
+}
+
+impl Backoff {
+    /// Pauses from `first` to `max`.
+    pub const fn new(first: Duration, max: Duration) -> Self {
+        Self { first, max }
+    }
+
+    /// The pause after `doublings` pauses before it.
+    pub fn pause(self, doublings: u32) -> Duration {
+        self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(self.max)
+    }
+
+    /// The same, less up to half of it by chance, so that processes that failed together do not retry together.
+    pub fn jittered(self, doublings: u32) -> Duration {
+        let pause = self.pause(doublings);
+        // Each RandomState hashes differently, which is chance enough.
+        let chance = RandomState::new().hash_one(doublings) % 1_000;
+        pause - pause.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 2_000.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pauses_double_up_to_their_bound() {
+        let (first, max) = (Duration::from_millis(20), Duration::from_secs(1));
+        let backoff = Backoff::new(first, max);
+        for (doublings, expected) in
+            [(0, first), (1, first * 2), (5, first * 32), (6, max), (32, max), (u32::MAX, max)]
+        {
+            assert_eq!(backoff.pause(doublings), expected, "{doublings}");
+            let jittered = backoff.jittered(doublings);
+            assert!(expected / 2 <= jittered && jittered <= expected, "{jittered:?}");
+        }
+    }
 
     #[test]
     fn a_manual_clock_moves_only_by_hand() {

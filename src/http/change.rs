@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::api::Asked;
 use super::problem::Problem;
+use crate::clock::Backoff;
 use crate::observe::audit;
 use crate::observe::audit::Entry;
 use crate::policy::Caller;
@@ -36,9 +37,8 @@ use crate::store::Record;
 /// How often a change is tried while others are faster.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// The longest pause before the second attempt; it grows with each, and up to all of it goes by chance, so
-/// that many writers of one caller part.
-const PAUSE_MAX: Duration = Duration::from_millis(32);
+/// The pauses between them, so that many writers of one caller part.
+const RETRY: Backoff = Backoff::new(Duration::from_millis(32), Duration::from_millis(256));
 
 /// What is to be changed, and by whom.
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +104,10 @@ impl Edit<'_> {
         let directory = self.asked.edge.engine.directory();
         directory.writable()?;
         for attempt in 0..ATTEMPTS_MAX {
-            // Somebody else was faster; the first attempt has no pause.
-            tokio::time::sleep(pause(attempt)).await;
+            if let Some(failures) = attempt.checked_sub(1) {
+                // Somebody else was faster.
+                tokio::time::sleep(RETRY.jittered(failures)).await;
+            }
             let before = directory.read(self.name).await?;
             check_conditions(&self.asked.headers, before.as_ref())?;
             let after = match decide(before.as_ref().map(|record| &*record.caller))? {
@@ -278,12 +280,4 @@ fn reason(error: &DirectoryError) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
-}
-
-/// The pause before an attempt; none before the first.
-fn pause(attempt: u32) -> Duration {
-    let mut chance = [0];
-    // Without random bytes there is no pause, and the attempts are used up sooner.
-    let _ = getrandom::fill(&mut chance);
-    (PAUSE_MAX * attempt).mul_f64(f64::from(chance[0]) / 256.0)
 }

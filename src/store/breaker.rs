@@ -12,14 +12,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::StoreError;
+use crate::clock::Backoff;
 
 /// Failures in a row after which the store is left alone: more than a moment's bad luck, and so few that a stalled
 /// store is known as one within a deadline or two.
 const FAILURES_MAX: u32 = 5;
 
-/// The pause before a look at a broken store: it doubles from the first to the last.
+/// The pause before a look at a broken store.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+const LOOK: Backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
 
 /// How a store is, as far as is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,8 +144,7 @@ impl Breaker {
     /// How long to wait before the next look at a broken store. One that breaks again right after it was found well
     /// is looked at less and less often too.
     pub fn pause(&self) -> Duration {
-        let doublings = self.looks.load(Ordering::Relaxed);
-        PAUSE_MIN.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX)
+        LOOK.pause(self.looks.load(Ordering::Relaxed))
     }
 }
 

@@ -6,8 +6,6 @@
 //! replica. So one place decides what is broken, a stalled peer is found as surely as a closed one, and a slow
 //! moment of a healthy server costs no reconnect.
 
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -46,6 +44,7 @@ use super::sender::tell_code;
 use super::settings::Login;
 use super::settings::RedisSettings;
 use super::settings::RedisSettingsError;
+use crate::clock::Backoff;
 use crate::clock::Stopwatch;
 use crate::store::Breaker;
 use crate::store::StoreError;
@@ -58,9 +57,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// at the second time.
 const LOOKS: usize = 4;
 
-/// The pause after a failed attempt: it doubles from the first to the last, less up to half by chance.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Between attempts to connect.
+pub const RECONNECT: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
 /// What the requests see of the connection.
 #[derive(Debug)]
@@ -291,7 +289,7 @@ impl Connector {
             link.connection.store(None);
             link.break_down(&reason);
             link.queue.clear();
-            time::sleep(pause(failures)).await;
+            time::sleep(RECONNECT.jittered(failures)).await;
             failures += 1;
         }
     }
@@ -360,15 +358,6 @@ impl Connector {
     }
 }
 
-/// How long to wait after so many failed attempts before the next.
-pub fn pause(failures: u32) -> Duration {
-    let whole = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(failures)).min(PAUSE_MAX);
-    // Each RandomState hashes differently: chance enough to part sidecars that failed together.
-    let chance = RandomState::new().hash_one(failures) % 1_000;
-    let less = whole.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 2_000.0);
-    whole - less
-}
-
 /// What a call answers whose time is up, once the runtime has read what has come meanwhile; None if that isn't its answer.
 /// In a process that is short of CPU it is the reading that is late, and not the server. In any other this takes no time.
 async fn look_again<F: Future + Unpin>(mut call: F) -> Option<F::Output> {
@@ -395,14 +384,5 @@ mod tests {
         tokio::spawn(async { answer.send(1).unwrap() });
         assert_eq!(look_again(answered).await, Some(Ok(1)));
         assert_eq!(look_again(pending::<u8>()).await, None);
-    }
-
-    #[test]
-    fn pauses_grow_to_their_bound() {
-        for failures in [0, 1, 5, 31, 32, u32::MAX] {
-            let whole = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(failures)).min(PAUSE_MAX);
-            let pause = pause(failures);
-            assert!(whole / 2 <= pause && pause <= whole, "{pause:?} after {failures}");
-        }
     }
 }

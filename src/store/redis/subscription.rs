@@ -26,7 +26,7 @@ use super::Route;
 use super::cache::CallerCache;
 use super::connect::ConnectError;
 use super::connect::connect_with;
-use super::connection;
+use super::connection::RECONNECT;
 use super::directory::CHANNEL;
 use super::directory::Names;
 use super::fault;
@@ -87,7 +87,7 @@ impl Subscriber {
             {
                 tracing::warn!(reason, "changes of callers are not heard of; each is asked for");
             }
-            time::sleep(connection::pause(failures)).await;
+            time::sleep(RECONNECT.jittered(failures)).await;
             failures += 1;
         }
     }
