@@ -138,6 +138,20 @@ fn check_against_tells_which_limits_would_start_a_new_count() {
 }
 
 #[test]
+fn check_warns_of_files_that_are_passed_over() {
+    let folder = folder(&[("a.yaml", GOOD), ("basic", GOOD), ("a.yaml~", BAD), ("README.md", BAD)]);
+    let told = "basic is not read: its name ends in neither .yaml nor .yml";
+    let output = tollgate(folder.path(), &["check", "."]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.contains(told), "{stderr}");
+    assert_eq!(stderr.matches("warning").count(), 1, "{stderr}");
+    check(folder.path(), &["check", ".", "--deny-warnings"], 1, Told::Err(&[told, "1 warning"]));
+    let json = check(folder.path(), &["check", ".", "--format", "json"], 0, Told::Out(&[]));
+    let report: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(report["problems"][0]["severity"], "warning");
+}
+
+#[test]
 fn check_joins_domains_only_on_request() {
     let folder = folder(&[("a.yaml", GOOD), ("b.yaml", &GOOD.replace("user", "team"))]);
     check(folder.path(), &["check", "a.yaml", "b.yaml"], 1, Told::Err(&["shop"]));

@@ -110,6 +110,18 @@ async fn a_new_file_is_live_and_a_removed_one_is_not() {
 }
 
 #[tokio::test]
+async fn a_file_of_another_name_is_told_of_once() {
+    let served = served().await;
+    fs::write(served.policies.join("basic"), rate("second", 2)).unwrap();
+    let told = "a file is not read, because its name ends in neither .yaml nor .yml";
+    eventually("a warning", async || served.tollgate.output().contains(told).then_some(())).await;
+    fs::write(served.file(), rate("first", 3)).unwrap();
+    served.wait_for_rate(3).await;
+    assert_eq!(served.tollgate.output().matches(told).count(), 1);
+    served.wait("/policy", "second", false).await;
+}
+
+#[tokio::test]
 async fn a_config_map_is_live_after_each_swap() {
     let served = served().await;
     served.swap_config_map("..2026_1", 2);

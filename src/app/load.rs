@@ -1,5 +1,7 @@
 //! Makes of files what they say, or tells why it can't.
 
+use std::path::PathBuf;
+
 use sha2::Digest;
 use sha2::Sha256;
 
@@ -23,6 +25,8 @@ pub struct Loader<S> {
     watch: Watch,
     /// What was read last, in force or refused.
     seen: Option<Fingerprint>,
+    /// Files that have been told of as passed over.
+    skipped: Vec<PathBuf>,
 }
 
 /// The texts that were read, or why they couldn't be.
@@ -53,7 +57,7 @@ pub enum LoadError {
 impl<S: Subject> Loader<S> {
     /// Loads `files`, and has their places watched.
     pub fn new(files: SourceFiles, subject: S, watch: Watch) -> Self {
-        Self { files, subject, watch, seen: None }
+        Self { files, subject, watch, seen: None, skipped: Vec::new() }
     }
 
     /// Loads what there is now, unless it is what was there the last time.
@@ -86,7 +90,13 @@ impl<S: Subject> Loader<S> {
 
     fn read(&mut self) -> Result<Vec<Source>, SourceFilesError> {
         self.watch.renew();
-        settled(|| self.files.read(), |places| self.watch.arm(places)).sources
+        let reading = settled(|| self.files.read(), |places| self.watch.arm(places));
+        for path in reading.skipped.iter().filter(|path| !self.skipped.contains(path)) {
+            let file = path.display();
+            tracing::warn!(%file, "a file is not read, because its name ends in neither .yaml nor .yml");
+        }
+        self.skipped = reading.skipped;
+        reading.sources
     }
 }
 
@@ -130,7 +140,7 @@ mod tests {
         let (mut reads, mut arms) = (0, 0);
         let read = || {
             reads += 1;
-            Reading { sources: Ok(Vec::new()), places: Places::default() }
+            Reading { sources: Ok(Vec::new()), places: Places::default(), skipped: Vec::new() }
         };
         let arm = |_: &Places| {
             arms += 1;

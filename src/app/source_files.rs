@@ -3,6 +3,7 @@
 //! A directory gives every `*.yaml` and `*.yml` in it and below, in the order of their names; names that
 //! start with a dot are passed over, so a Kubernetes ConfigMap gives each file once, not once more through
 //! its `..data`. A file that is named by itself counts whatever it is called. Symlinks are followed.
+//! Files of other names are told of, but for hidden ones, for what editors leave behind and for Markdown.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -41,6 +42,8 @@ pub struct SourceFiles {
 pub struct Reading {
     pub sources: Result<Vec<Source>, SourceFilesError>,
     pub places: Places,
+    /// Files that were passed over because of their names, though they may be meant.
+    pub skipped: Vec<PathBuf>,
 }
 
 /// What to watch. Each path goes through no symlink, save perhaps its last part.
@@ -65,8 +68,8 @@ pub enum SourceFilesError {
     TooMuch { path: PathBuf },
     #[error("there are more than {FILES_MAX} files or {DIRECTORIES_MAX} directories of them")]
     TooMany,
-    #[error("there is no file (*.yaml, *.yml) in {roots}")]
-    None { roots: String },
+    #[error("there is no file (*.yaml, *.yml) in {roots}{}", others(skipped))]
+    None { roots: String, skipped: Vec<PathBuf> },
 }
 
 impl SourceFiles {
@@ -81,12 +84,13 @@ impl SourceFiles {
         let read = self.roots.iter().try_for_each(|root| walk.root(root));
         let sources = match read {
             Ok(()) if walk.sources.is_empty() => {
-                Err(SourceFilesError::None { roots: self.names() })
+                let (roots, skipped) = (self.names(), walk.skipped.clone());
+                Err(SourceFilesError::None { roots, skipped })
             }
             Ok(()) => Ok(walk.sources),
             Err(error) => Err(error),
         };
-        Reading { sources, places: walk.places }
+        Reading { sources, places: walk.places, skipped: walk.skipped }
     }
 
     fn names(&self) -> String {
@@ -162,6 +166,7 @@ impl Places {
 struct Walk {
     sources: Vec<Source>,
     places: Places,
+    skipped: Vec<PathBuf>,
     total_len: u64,
 }
 
@@ -196,6 +201,11 @@ impl Walk {
                     self.file(&path)?;
                 }
                 Err(source) if is_yaml(&path) => return Err(unreadable(&path, source)),
+                Ok(metadata) if metadata.is_file() && may_be_meant(&path) => {
+                    if self.skipped.len() < FILES_MAX {
+                        self.skipped.push(path);
+                    }
+                }
                 Ok(_) | Err(_) => {}
             }
         }
@@ -238,6 +248,28 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, SourceFilesError> {
 fn is_yaml(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str);
     matches!(extension, Some("yaml" | "yml"))
+}
+
+/// Whether a file of another name may be one that somebody wants to be read: envoyproxy/ratelimit reads files of
+/// all names. Not so what editors and merges leave behind, and what is for people.
+fn may_be_meant(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let is_backup = name.ends_with(b"~") || (name.starts_with(b"#") && name.ends_with(b"#"));
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    !is_backup && !["md", "bak", "orig", "rej", "swp", "tmp"].contains(&extension)
+}
+
+/// What there is instead of the files that were looked for.
+fn others(skipped: &[PathBuf]) -> String {
+    match skipped {
+        [] => String::new(),
+        [first, rest @ ..] => {
+            let (first, more) = (first.display(), rest.len());
+            format!(
+                "; {first} and {more} more files have other names: rename them, or name them one by one"
+            )
+        }
+    }
 }
 
 fn unreadable(path: &Path, source: io::Error) -> SourceFilesError {
@@ -283,6 +315,31 @@ mod tests {
     fn a_tree_gives_its_files_by_name() {
         let files = ["b.yml", "a/z.yaml", "a.yaml", "notes.txt", ".hidden.yaml", ".git/x.yaml"];
         check(tree(&files).path(), &["a/z.yaml", "a.yaml", "b.yml"]);
+    }
+
+    #[test]
+    fn files_of_other_names_are_told_of_if_they_may_be_meant() {
+        let files = tree(&[
+            "p.yaml",
+            "basic",
+            "json.json",
+            "a/notes.txt",
+            ".hidden",
+            "p.yaml~",
+            "#p.yaml#",
+            "README.md",
+            "p.yaml.orig",
+            "..data/p",
+            ".git/config",
+        ]);
+        let skipped = read(files.path()).skipped;
+        let names: Vec<_> = skipped
+            .iter()
+            .map(|path| path.strip_prefix(files.path()).unwrap().to_str().unwrap())
+            .collect();
+        assert_eq!(names, ["a/notes.txt", "basic", "json.json"]);
+        let told = error(tree(&["basic"]).path());
+        assert!(told.contains("basic and 0 more files have other names"), "{told}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `tollgate check`: everything that is wrong with policies, each with its place and carets.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,12 +15,12 @@ use serde_json::json;
 use super::PROBLEMS;
 use super::callers_arg;
 use super::complain;
+use super::files_of;
 use super::format_arg;
 use super::is_json;
 use super::merge_domains_arg;
 use super::path_arg;
 use super::print;
-use super::sources;
 use super::sources_of;
 use crate::app::SourceFilesError;
 use crate::policy::CallersFor;
@@ -87,6 +88,8 @@ struct Report {
     found: String,
     /// The limits that would start a new count.
     restarts: Vec<Restart>,
+    /// Files that were passed over because of their names.
+    skipped: Vec<PathBuf>,
     is_fine: bool,
 }
 
@@ -109,7 +112,12 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 fn report(matches: &ArgMatches) -> Result<Report, SourceFilesError> {
-    let sources = sources(matches)?;
+    let reading = files_of(matches, "path").read();
+    let report = report_of(matches, reading.sources?)?;
+    Ok(Report { skipped: reading.skipped, ..report })
+}
+
+fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, SourceFilesError> {
     let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
     if !matches.get_flag("callers") {
         let old = matches.contains_id("against").then(|| sources_of(matches, "against"));
@@ -138,6 +146,7 @@ impl Report {
                 sources: new,
                 found: counted(policies.domains().len(), "domain"),
                 restarts: old.map_or_else(Vec::new, |old| restarts(&old, &policies)),
+                skipped: Vec::new(),
                 is_fine: true,
             },
             Err(problems) => Self::of_problems(problems, new),
@@ -150,20 +159,20 @@ impl Report {
         match compile_callers_for(&sources, whom) {
             Ok(callers) => {
                 let found = counted(callers.len(), "caller");
-                Self { problems: Vec::new(), sources, found, restarts: Vec::new(), is_fine: true }
+                Self { found, is_fine: true, ..Self::of_problems(Vec::new(), sources) }
             }
             Err(problems) => Self::of_problems(problems, sources),
         }
     }
 
     fn of_problems(problems: Vec<Problem>, sources: Vec<Source>) -> Self {
-        let (found, restarts) = (String::new(), Vec::new());
-        Self { problems, sources, found, restarts, is_fine: false }
+        let (found, restarts, skipped) = (String::new(), Vec::new(), Vec::new());
+        Self { problems, sources, found, restarts, skipped, is_fine: false }
     }
 
     /// Whether there is nothing to warn of.
     fn is_quiet(&self) -> bool {
-        self.problems.is_empty() && self.restarts.is_empty()
+        self.problems.is_empty() && self.restarts.is_empty() && self.skipped.is_empty()
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -179,7 +188,10 @@ impl Report {
             complain(&format_args!("warning: {restart}"));
         }
         let errors = counted(self.count(Severity::Error), "error");
-        let warnings = self.count(Severity::Warning) + self.restarts.len();
+        for path in &self.skipped {
+            complain(&format_args!("warning: {}", skipped(path)));
+        }
+        let warnings = self.count(Severity::Warning) + self.restarts.len() + self.skipped.len();
         let warnings = counted(warnings, "warning");
         let files = counted(self.sources.len(), "file");
         if self.is_fine {
@@ -190,7 +202,11 @@ impl Report {
     }
 
     fn print_json(&self) -> ExitCode {
-        let problems: Value = self.problems.iter().map(problem_json).collect();
+        let skipped = self.skipped.iter().map(|path| {
+            let file = path.display().to_string();
+            json!({ "severity": "warning", "file": file, "message": skipped(path) })
+        });
+        let problems: Value = self.problems.iter().map(problem_json).chain(skipped).collect();
         let restarts: Value = self.restarts.iter().map(restart_json).collect();
         let told = json!({ "ok": self.is_fine, "problems": problems, "restarts": restarts });
         print(&format_args!("{told:#}"))
@@ -203,6 +219,10 @@ fn counted(count: usize, noun: &str) -> String {
         1 => format!("1 {noun}"),
         _ => format!("{count} {noun}s"),
     }
+}
+
+fn skipped(path: &Path) -> String {
+    format!("{} is not read: its name ends in neither .yaml nor .yml", path.display())
 }
 
 fn restart_json(restart: &Restart) -> Value {

@@ -158,8 +158,12 @@ fn sources(matches: &ArgMatches) -> Result<Vec<Source>, SourceFilesError> {
 
 /// The files at the paths that the argument of that name gives.
 fn sources_of(matches: &ArgMatches, name: &str) -> Result<Vec<Source>, SourceFilesError> {
+    files_of(matches, name).read().sources
+}
+
+fn files_of(matches: &ArgMatches, name: &str) -> SourceFiles {
     let paths = matches.get_many::<PathBuf>(name).unwrap_or_default();
-    SourceFiles::new(paths.cloned().collect()).read().sources
+    SourceFiles::new(paths.cloned().collect())
 }
 
 /// Prints a result. That nobody reads it any more is fine.

@@ -320,8 +320,8 @@ pub(super) fn unruled(source: &Source, domain: &Domain, file: &ChoiceFile) -> Ve
 
 /// A name goes into a header and into a path.
 fn check_name(reader: &mut Reader<'_>, name: &Spot<String>, placeholder: &str) {
-    if name.value.is_empty() || name.value.chars().any(char::is_control) {
-        reader.error(name.span.clone(), "a name to choose is empty or holds a control character");
+    if name.value.is_empty() {
+        reader.error(name.span.clone(), "a name to choose is empty");
     } else if name.value == placeholder {
         let message = format!("`{placeholder}` stands for the choice; it can't be chosen");
         reader.error(name.span.clone(), message);

@@ -120,7 +120,11 @@ impl Classes {
         if index.is_none() {
             let names: Vec<&str> = self.tiers.iter().map(|tier| &**tier).collect();
             let message = match (names.as_slice(), nearest(&name.value, &names)) {
-                ([], _) => format!("`{}` is no tier; the policy has no `tiers`", name.value),
+                ([], _) => {
+                    let message = format!("`{}` is no tier; the policy has no `tiers`", name.value);
+                    reader.error_once(name.span.clone(), "no `tiers`", message);
+                    return None;
+                }
                 (_, Some(meant)) => {
                     format!("`{}` is no tier; did you mean `{meant}`?", name.value)
                 }

@@ -280,7 +280,7 @@ impl<'a> Compiler<'a> {
             RuleLimits { file, path: &path, first_index, defaults }.build(&mut self.reader);
         self.limit_count += limits.len();
         let cascade = file.cascade.as_ref().is_some_and(|cascade| cascade.value);
-        if let Some(span) = file.cascade.as_ref().filter(|_| cascade && limits.is_empty()) {
+        if let Some(span) = file.cascade.as_ref().filter(|_| cascade && has_no_limit(file)) {
             let message = "a rule without limits has nothing to cascade";
             self.reader.error(span.span.clone(), message);
         }
@@ -365,6 +365,13 @@ impl<'a> Compiler<'a> {
         let line = self.line_starts.partition_point(|start| *start <= span.start);
         Place { file: self.file_name.clone(), line }
     }
+}
+
+/// Whether a rule is written without any limit. One that has a mistake is one.
+fn has_no_limit(file: &RuleFile) -> bool {
+    let unlimited = file.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
+    let is_unlimited = unlimited.is_some_and(|unlimited| unlimited.value);
+    file.limits.is_none() && (file.rate_limit.is_none() || is_unlimited)
 }
 
 impl From<OutageFile> for OnOutage {

@@ -23,6 +23,8 @@ const PROBLEMS_MAX: usize = 100;
 pub struct Reader<'a> {
     source: &'a Source,
     problems: Vec<Problem>,
+    /// Mistakes that have been told and need not be told again.
+    told: Vec<&'static str>,
 }
 
 /// The keys that a map may hold.
@@ -52,7 +54,7 @@ impl<'a> Fields<'a> {
 impl<'a> Reader<'a> {
     /// A reader of `source` that has met no problem yet.
     pub fn new(source: &'a Source) -> Self {
-        Self { source, problems: Vec::new() }
+        Self { source, problems: Vec::new(), told: Vec::new() }
     }
 
     /// The problems met, in order of appearance.
@@ -63,6 +65,14 @@ impl<'a> Reader<'a> {
     /// Notes an error.
     pub fn error(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.note(Severity::Error, span, message);
+    }
+
+    /// Notes an error that one mistake would make in many places, once.
+    pub fn error_once(&mut self, span: Range<usize>, mistake: &'static str, message: String) {
+        if !self.told.contains(&mistake) {
+            self.told.push(mistake);
+            self.error(span, message);
+        }
     }
 
     /// Notes a problem, unless there are plenty already.
@@ -117,8 +127,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A scalar's text as the file spells it.
+    /// A scalar's text as the file spells it. It may reach a header, a log or a metric, so it holds no control
+    /// character; nor would a request's value that does.
     pub fn text(&mut self, node: &Node, what: &str) -> Option<Spot<String>> {
+        let text = self.free_text(node, what)?;
+        if let Some(character) = text.value.chars().find(|character| is_control(*character)) {
+            // A text that is folded (`>`) or literal (`|`) ends in a line break.
+            let hint = match text.value.trim_end_matches('\n').chars().any(is_control) {
+                true => "",
+                false => {
+                    "; write it in quotes, or with `>-` in place of `>` and `|-` in place of `|`"
+                }
+            };
+            let code = u32::from(character);
+            let message = format!("{what} holds a control character (U+{code:04X}){hint}");
+            self.error(text.span.clone(), message);
+        }
+        Some(text)
+    }
+
+    /// A scalar's text as the file spells it, whatever it holds.
+    pub fn free_text(&mut self, node: &Node, what: &str) -> Option<Spot<String>> {
         match node.scalar() {
             Some(text) => Some(Spot { value: text.to_owned(), span: node.span.clone() }),
             None => {
@@ -201,6 +230,11 @@ impl<'a> Reader<'a> {
         };
         self.error(node.span.clone(), format!("{expected}, but this is {found}"));
     }
+}
+
+/// Whether a character would break a line, or act on a terminal.
+pub fn is_control(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 /// Says what is wrong with a key that a map must not hold.

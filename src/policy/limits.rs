@@ -20,6 +20,7 @@ use super::draft::Draft;
 use super::fields::Reader;
 use super::fields::nearest;
 use super::lease::Lease;
+use super::problem::Severity;
 use super::rate::Rate;
 use super::rate::Window;
 use super::rate::currency;
@@ -120,15 +121,19 @@ impl RuleLimits<'_> {
         let mut rates: Vec<Option<TierRate>> =
             vec![draft.rate.map(TierRate::Rate); classes.tiers.len()];
         let mut window = draft.rate.map(|rate| rate.window);
-        let mut malformed = false;
+        let mut named = 0;
+        // A mistake that has been told; what is missing because of it is not another one.
+        let mut malformed = draft.file.map.rate.is_some() && draft.rate.is_none();
+        malformed |= by_tier.value.is_empty();
         for (name, text) in &by_tier.value {
-            let Some(tier) = classes.tier_named(reader, name) else { continue };
+            let Some(tier) = classes.tier_named(reader, name) else {
+                malformed = true;
+                continue;
+            };
             let rate = match TierRate::parse(&text.value) {
                 Ok(rate) => rate,
                 Err(message) => {
                     reader.error(text.span.clone(), message);
-                    // One problem is enough: what the tier has is said, if wrongly.
-                    rates[tier] = Some(TierRate::Unlimited);
                     malformed = true;
                     continue;
                 }
@@ -141,10 +146,16 @@ impl RuleLimits<'_> {
                 reader.error(text.span.clone(), message);
             }
             rates[tier] = Some(rate);
+            named += 1;
         }
-        for (tier, _) in classes.tiers.iter().zip(&rates).filter(|(_, rate)| rate.is_none()) {
+        let unsaid = classes.tiers.iter().zip(&rates).filter(|(_, rate)| rate.is_none());
+        for (tier, _) in unsaid.filter(|_| !malformed) {
             let message = format!("`{tier}` has no rate; add it, or a `rate` for those not named");
             reader.error(by_tier.span.clone(), message);
+        }
+        if let Some(rate) = draft.file.map.rate.as_ref().filter(|_| classes.tiers.len() == named) {
+            let message = "every tier has a rate of its own: this one has no effect";
+            reader.note(Severity::Warning, rate.span.clone(), message);
         }
         let rates: Vec<TierRate> =
             rates.into_iter().map(|rate| rate.unwrap_or(TierRate::None)).collect();

@@ -18,8 +18,9 @@ use serde_saphyr::options::DuplicateKeyPolicy;
 /// Values in one file: some 60,000 rules. More is taken for an attack.
 const NODES_MAX: usize = 1_000_000;
 
-/// Values that aliases may repeat in one file.
-const ALIASED_NODES_MAX: usize = 50_000;
+/// Values that come of aliases in one file, however often each is used: some 40,000 uses of a `rate_limit`. It bounds what a
+/// few lines can make of memory, and nothing else does.
+const ALIASED_NODES_MAX: usize = 250_000;
 
 /// Values within values in one file.
 const DEPTH_MAX: usize = 128;
@@ -52,7 +53,7 @@ pub struct SyntaxError {
 }
 
 impl Node {
-    /// Reads a text as one YAML document.
+    /// Reads a text as one YAML document. Empty ones before and after it are none.
     ///
     /// # Errors
     /// When it is not YAML, or larger or deeper than any policy.
@@ -63,14 +64,35 @@ impl Node {
                 max_nodes: NODES_MAX,
                 max_events: NODES_MAX * 4,
                 max_depth: DEPTH_MAX,
+                max_aliases: NODES_MAX,
+                max_anchors: NODES_MAX,
+                max_merge_keys: NODES_MAX,
+                enforce_alias_anchor_ratio: false,
             },
             alias_limits: serde_saphyr::alias_limits! {
                 max_total_replayed_events: ALIASED_NODES_MAX,
             },
         };
-        match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
-            Ok(raw) => Ok(node(raw, text)),
-            Err(error) => Err(syntax_error(&error, text)),
+        let read = serde_saphyr::from_multiple_with_options::<Spanned<Raw>>(text, options);
+        let mut documents = read.map_err(|error| syntax_error(&error, text))?.into_iter();
+        match (documents.next(), documents.next()) {
+            (None, _) => Ok(Self { value: Value::Null, span: 0..0 }),
+            (Some(raw), None) => Ok(node(raw, text)),
+            (Some(_), Some(second)) => {
+                let message = "a file holds one YAML document, but here a second one begins";
+                let start = node(second, text).start();
+                Err(SyntaxError { message: message.to_owned(), span: start..start })
+            }
+        }
+    }
+
+    /// Where the value begins for a reader. YAML locates a map by what comes before it.
+    fn start(&self) -> usize {
+        match &self.value {
+            Value::Map(entries) => {
+                entries.first().map_or(self.span.start, |(key, _)| key.span.start)
+            }
+            _ => self.span.start,
         }
     }
 
@@ -235,8 +257,40 @@ mod tests {
     fn a_syntax_error_says_where() {
         check_refused("a: [", "[", "unclosed bracket");
         check_refused("é: 1\nb: c: d", ": d", "mapping values are not allowed");
-        check_refused("a: 1\n---\nb: 2", "b: 2", "multiple YAML documents");
+        check_refused("a: 1\n---\nb: 2", "b: 2", "a file holds one YAML document");
         check_refused("'", "'", "unclosed quote");
+    }
+
+    #[test]
+    fn empty_documents_are_none() {
+        let text = "a: 1\n";
+        for whole in [
+            format!("{text}---\n"),
+            format!("{text}...\n"),
+            format!("---\n{text}---\n# nothing\n"),
+            format!("{text}---\n---\n"),
+            format!("{text}...\n---\n...\n"),
+            format!("---\n---\n{text}"),
+            format!("{text}--- null\n"),
+        ] {
+            let Value::Map(entries) = Node::parse(&whole).unwrap().value else { panic!("{whole}") };
+            assert_eq!(entries[0].1.scalar(), Some("1"), "{whole}");
+        }
+        assert!(matches!(Node::parse("").unwrap().value, Value::Null));
+        assert!(matches!(Node::parse("---\n---\n").unwrap().value, Value::Null));
+    }
+
+    #[test]
+    fn an_alias_may_be_used_as_often_as_a_policy_needs() {
+        let limit = "- key: k0\n  rate_limit: &rl { unit: day, requests_per_unit: 1 }\n";
+        for (uses, what) in [(20_000, "*rl\n"), (20_000, "{ <<: *rl, name: n }\n")] {
+            let rules: String =
+                (1..=uses).map(|rule| format!("- key: k{rule}\n  rate_limit: {what}")).collect();
+            let Value::List(rules) = Node::parse(&format!("{limit}{rules}")).unwrap().value else {
+                panic!("no list")
+            };
+            assert_eq!(rules.len(), uses + 1);
+        }
     }
 
     #[test]

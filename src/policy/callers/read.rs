@@ -81,7 +81,7 @@ pub fn read(reader: &mut Reader<'_>, source: &Source, names: Option<&Names<'_>>)
 }
 
 fn caller(reader: &mut Reader<'_>, name: &Node, node: &Node) -> Option<Read> {
-    let text = reader.text(name, "the name of a caller")?;
+    let text = reader.free_text(name, "the name of a caller")?;
     if let Err(message) = check_caller_name(&text.value) {
         reader.error(text.span, message);
         return None;
@@ -103,7 +103,7 @@ fn form(reader: &mut Reader<'_>, node: &Node) -> CallerForm {
     }
     let fields = reader.fields(node, &CALLER, ELSEWHERE);
     let mut text = |name: &str| {
-        let text = reader.text(fields.get(name)?, &format!("`{name}`"));
+        let text = reader.free_text(fields.get(name)?, &format!("`{name}`"));
         text.map(|text| text.value)
     };
     let (tier, parent, share) = (text("tier"), text("parent"), text("share"));
@@ -114,7 +114,7 @@ fn form(reader: &mut Reader<'_>, node: &Node) -> CallerForm {
     };
     let (pool, disabled) = (flag("pool"), flag("disabled"));
     let roles = fields.get("roles").map_or(&[][..], |node| reader.list(node, "`roles`"));
-    let roles = roles.iter().filter_map(|node| reader.text(node, "a role"));
+    let roles = roles.iter().filter_map(|node| reader.free_text(node, "a role"));
     let roles = roles.map(|role| role.value).collect();
     let bonuses = fields.get("bonuses").map_or(&[][..], |node| reader.list(node, "`bonuses`"));
     let bonuses = bonuses.iter().filter_map(|node| bonus(reader, node)).collect();
@@ -125,7 +125,7 @@ fn form(reader: &mut Reader<'_>, node: &Node) -> CallerForm {
 fn overrides(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u64> {
     let mut amounts = BTreeMap::new();
     for (key, value) in entries(reader, node, "`overrides` is a map of limits' names and amounts") {
-        let name = reader.text(key, "the name of a limit");
+        let name = reader.free_text(key, "the name of a limit");
         let amount = reader.number(value, "an amount", AMOUNT_MAX);
         if let (Some(name), Some(amount)) = (name, amount)
             && amounts.insert(name.value.clone(), amount.value).is_some()
@@ -148,7 +148,7 @@ fn bonus(reader: &mut Reader<'_>, node: &Node) -> Option<BonusForm> {
         }
     }
     let mut text = |name: &str| {
-        let text = reader.text(fields.get(name)?, &format!("`{name}`"));
+        let text = reader.free_text(fields.get(name)?, &format!("`{name}`"));
         text.map(|text| text.value)
     };
     let (id, limit, until) = (text("id"), text("limit"), text("until"));

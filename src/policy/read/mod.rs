@@ -256,9 +256,11 @@ fn limit(reader: &mut Reader<'_>, node: &Node) -> LimitFile {
     if matches!(node.value, Value::Map(_)) && fields.get("by_tier").is_none() {
         missing(reader, node, &fields, &["rate"]);
     }
-    let by_tier = |reader: &mut Reader<'_>, node: &Node| Spot {
-        value: sharing::texts(reader, node, "`by_tier`"),
-        span: start_of(node),
+    let by_tier = |reader: &mut Reader<'_>, node: &Node| {
+        if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
+            reader.error(node.span.clone(), "`by_tier` is empty; write only a `rate`");
+        }
+        Spot { value: sharing::texts(reader, node, "`by_tier`"), span: start_of(node) }
     };
     let map = LimitMapFile {
         rate: fields.get("rate").and_then(|node| reader.text(node, "`rate`")),
@@ -335,12 +337,10 @@ fn headers_map(
         let name = key.scalar().unwrap_or_default().to_ascii_lowercase();
         if !is_header_name(&name) {
             reader.error(key.span.clone(), format!("`{name}` is no name of a header to add"));
-        } else if let Some(text) = reader.text(value, "a header") {
-            if text.value.chars().any(char::is_control) {
-                reader.error(text.span, format!("the header `{name}` holds a control character"));
-            } else if headers.insert(name.clone(), text).is_some() {
-                reader.error(key.span.clone(), format!("the header `{name}` occurs twice"));
-            }
+        } else if let Some(text) = reader.text(value, &format!("the header `{name}`"))
+            && headers.insert(name.clone(), text).is_some()
+        {
+            reader.error(key.span.clone(), format!("the header `{name}` occurs twice"));
         }
     }
     Some(headers)
