@@ -11,8 +11,7 @@ use super::PROBLEMS;
 use super::USAGE;
 use super::complain;
 use super::print;
-use crate::http::ApiToken;
-use crate::http::Role;
+use crate::api_token::{ApiToken, Role};
 
 /// Random bytes of a token.
 const TOKEN_LEN: usize = 32;

@@ -10,7 +10,7 @@ use axum::response::Response;
 
 use serde_json::json;
 
-use super::Edge;
+use super::edge::Edge;
 use crate::engine::Pressure;
 use crate::metrics;
 

@@ -1,76 +1,18 @@
 //! The API under `/v1`: its paths, and who is let in to them.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::extract::FromRequestParts;
-use axum::extract::MatchedPath;
-use axum::extract::Request;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::http::request::Parts as HttpParts;
-use axum::middleware;
-use axum::middleware::Next;
-use axum::response::IntoResponse;
-use axum::response::Response;
-use axum::routing::delete;
-use axum::routing::get;
-use axum::routing::post;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
 
-use super::Edge;
-use super::bonuses;
-use super::callers;
-use super::latencies;
-use super::openapi;
-use super::tokens::ApiToken;
-use super::tokens::Asker;
-use super::tokens::Refusal;
-use super::tokens::Role;
-use super::tokens::identify;
-use crate::observe::audit::Audit;
-
-pub const ROOT: &str = "/v1";
-pub const CALLERS: &str = "/v1/callers";
-pub const CALLER: &str = "/v1/callers/{name}";
-pub const BONUSES: &str = "/v1/callers/{name}/bonuses";
-pub const BONUS: &str = "/v1/callers/{name}/bonuses/{id}";
-pub const LATENCIES: &str = "/v1/latencies";
-pub const OPENAPI: &str = "/v1/openapi.json";
-
-/// Who may use the API, and where its changes are told.
-#[derive(Clone, Debug, Default)]
-pub struct Api {
-    /// Empty: who asks from this machine.
-    pub tokens: Vec<ApiToken>,
-    pub audit: Audit,
-}
-
-/// Who asks, and from where.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    pub asker: Asker,
-    pub peer: Option<SocketAddr>,
-}
-
-/// What a request to change something says besides its path and body.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    pub edge: Edge,
-    pub origin: Origin,
-    /// With the conditions of the request.
-    pub headers: HeaderMap,
-}
-
-impl FromRequestParts<Edge> for Asked {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut HttpParts, edge: &Edge) -> Result<Self, Infallible> {
-        let origin = parts.extensions.get().cloned().expect("nobody comes here but by `admit`");
-        Ok(Self { edge: edge.clone(), origin, headers: parts.headers.clone() })
-    }
-}
+use super::edge::{Edge, Origin};
+use super::openapi::{self, BONUS, BONUSES, CALLER, CALLERS, LATENCIES, OPENAPI, ROOT};
+use super::tokens::{Refusal, identify};
+use super::{bonuses, callers, latencies};
+use crate::api_token::Role;
 
 /// The paths of the API.
 pub fn routes(edge: &Edge) -> Router<Edge> {

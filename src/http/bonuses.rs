@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::http::StatusCode;
 
-use super::api::Asked;
 use super::callers::Body;
 use super::callers::Parts;
 use super::callers::absent;
@@ -12,6 +11,7 @@ use super::callers::part;
 use super::change::Edit;
 use super::change::Force;
 use super::change::NewNames;
+use super::edge::Asked;
 use super::problem::Problem;
 use crate::policy::BonusForm;
 use crate::policy::CallerForm;

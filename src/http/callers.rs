@@ -20,14 +20,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Edge;
-use super::api::Asked;
 use super::change::Edit;
 use super::change::Force;
 use super::change::NewNames;
 use super::change::check_name;
 use super::change::etag;
 use super::change::names;
+use super::edge::Asked;
+use super::edge::Edge;
 use super::problem::Problem;
 use crate::policy::CallerForm;
 use crate::store::Record;

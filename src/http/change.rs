@@ -18,7 +18,7 @@ use axum::http::StatusCode;
 use axum::http::header;
 use serde::Deserialize;
 
-use super::api::Asked;
+use super::edge::Asked;
 use super::problem::Problem;
 use crate::clock::Backoff;
 use crate::observe::audit;

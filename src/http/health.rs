@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::Edge;
+use super::edge::Edge;
 use super::problem::Problem;
 
 /// The process runs, or it would not say so.

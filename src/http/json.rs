@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::IntoResponse;
 use axum::response::Response;
 
-use super::Edge;
+use super::edge::Edge;
 use super::problem::Problem;
 use super::request::RateLimitRequest;
 use super::response::RateLimitResponse;

@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Edge;
 use super::callers::Body;
 use super::callers::json;
+use super::edge::Edge;
 use super::problem::Problem;
 
 /// Latencies in milliseconds by name; null where nobody has told one lately.

@@ -8,6 +8,7 @@ mod api;
 mod bonuses;
 mod callers;
 mod change;
+mod edge;
 mod health;
 mod json;
 mod latencies;
@@ -38,28 +39,18 @@ use axum::routing::post;
 use crate::engine::Engine;
 use crate::engine::Readiness;
 use crate::metrics::Metrics;
+use edge::Edge;
 
-pub use api::Api;
+pub use edge::Api;
 pub use json::answer_bytes;
 pub use problem::Problem;
 pub use serve::serve;
-pub use tokens::ApiToken;
-pub use tokens::Role;
 
 /// The largest body of a request: several times the headers that a gateway takes from a client.
 pub const BODY_LEN_MAX: usize = 256 * 1024;
 
 /// How long a request may take to arrive and be answered: more than any policy holds it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// What the handlers look at.
-#[derive(Clone, Debug)]
-struct Edge {
-    engine: Arc<Engine>,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    api: Arc<Api>,
-}
 
 /// The paths and what answers them.
 pub fn router(

@@ -13,19 +13,19 @@ use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
 
-use super::api::BONUS;
-use super::api::BONUSES;
-use super::api::CALLER;
-use super::api::CALLERS;
-use super::api::LATENCIES;
-use super::api::OPENAPI;
-use super::api::ROOT;
 use super::callers::PageBody;
 use super::latencies::LatenciesBody;
 use super::problem::Document;
-use super::tokens::Role;
-use crate::policy::BonusForm;
-use crate::policy::CallerForm;
+use crate::api_token::Role;
+use crate::policy::{BonusForm, CallerForm};
+
+pub const ROOT: &str = "/v1";
+pub const CALLERS: &str = "/v1/callers";
+pub const CALLER: &str = "/v1/callers/{name}";
+pub const BONUSES: &str = "/v1/callers/{name}/bonuses";
+pub const BONUS: &str = "/v1/callers/{name}/bonuses/{id}";
+pub const LATENCIES: &str = "/v1/latencies";
+pub const OPENAPI: &str = "/v1/openapi.json";
 
 /// The schema of a merge patch of a caller.
 const PATCH: &str = "CallerPatch";

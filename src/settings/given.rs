@@ -1,44 +1,21 @@
 //! What was given, and where: the file, the environment, the flags.
 
-use std::env;
-use std::fs;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::Path;
-use std::path::PathBuf;
+use std::{env, fs};
 
-use super::FILE_VARIABLE;
-use super::Setting;
-use super::TABLE;
-use super::setting::VARIABLE_PREFIX;
-use crate::policy::Problem;
-use crate::policy::Severity;
-use crate::policy::Source;
-use crate::policy::nearest;
-use crate::policy::tree::Node;
-use crate::policy::tree::Value;
+use super::error::SettingsError;
+use super::setting::{Setting, VARIABLE_PREFIX};
+use super::table::TABLE;
+use crate::policy::tree::{Node, Value};
+use crate::policy::{Problem, Severity, Source, nearest};
+
+/// The variable that names the settings file.
+pub const FILE_VARIABLE: &str = "TOLLGATE_CONFIG";
 
 /// The largest settings file; the commented one of all defaults has a few thousand bytes.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
-
-/// Something that is wrong with the settings.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    #[error("error: can't read the settings file {}: {source}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
-    /// The place alone, without an excerpt: the line may hold a password.
-    #[error("error: {place}: {message}")]
-    InFile { place: String, message: String },
-    #[error("error: {place}: {shown} is not {expected}")]
-    Wrong { place: String, shown: String, expected: &'static str },
-    #[error("error: {name}: there is no such setting{suggestion}")]
-    Unknown { name: String, suggestion: String },
-    #[error("error: {name} needs {other}")]
-    Needs { name: &'static str, other: &'static str },
-    #[error("error: {name} and {other} exclude each other")]
-    Excludes { name: &'static str, other: &'static str },
-}
 
 /// A setting's text and its place.
 #[derive(Debug)]

@@ -1,10 +1,7 @@
 //! The settings of what is listened on.
 
-use super::setting::Setting;
-use super::table::PATH;
-use super::value;
-use super::value::optional;
-use super::value::put;
+use super::setting::{PATH, Setting};
+use super::value::{self, optional, put};
 
 const GROUP: &str = "Listening";
 

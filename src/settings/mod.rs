@@ -3,6 +3,7 @@
 //! One [`TABLE`] drives all three, the defaults and the help, so they can't disagree. All that is wrong is
 //! gathered and told at once, each with its place.
 
+mod error;
 mod given;
 mod listening;
 mod reference;
@@ -19,18 +20,16 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use crate::http::ApiToken;
+use crate::api_token::ApiToken;
 use crate::observe::logs;
 use crate::policy::Source;
 
-pub use given::SettingsError;
+pub use error::SettingsError;
+pub use given::FILE_VARIABLE;
 pub use reference::ReferenceVariable;
 pub use setting::Setting;
 pub use table::TABLE;
 pub use tls_files::TlsFiles;
-
-/// The variable that names the settings file.
-pub const FILE_VARIABLE: &str = "TOLLGATE_CONFIG";
 
 /// How this process is set up.
 #[derive(Clone, Debug)]

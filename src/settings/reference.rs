@@ -6,8 +6,8 @@
 use std::env;
 use std::fmt;
 
-use super::Setting;
-use super::TABLE;
+use super::setting::Setting;
+use super::table::TABLE;
 
 const XDS: &str = "policies are read from files";
 const METRICS: &str = "metrics are at /metrics on the port of http_address, for Prometheus";

@@ -1,12 +1,15 @@
 //! One setting: its names, what it expects, and how it is read.
 
 use super::Settings;
-use super::table::BOOLEAN;
-use super::table::PATHS;
-use super::table::TOKENS;
 
 /// What every variable of ours starts with.
 pub const VARIABLE_PREFIX: &str = "TOLLGATE_";
+
+// What several settings expect.
+pub const BOOLEAN: &str = "true or false";
+pub const PATH: &str = "a path";
+pub const PATHS: &str = "a list of paths";
+pub const TOKENS: &str = "a list of NAME:ROLE:SHA256, as `tollgate token` prints them";
 
 /// One setting. Its variable is `TOLLGATE_` and the name in capitals, its flag the name with dashes.
 #[derive(Clone, Copy, Debug)]

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::Settings;
-use super::TlsFiles;
 use super::listening;
-use super::setting::Setting;
+use super::setting::{BOOLEAN, PATH, PATHS, Setting, TOKENS};
+use super::tls_files::TlsFiles;
 use super::value;
 use super::value::optional;
 use super::value::put;
@@ -21,11 +21,7 @@ const STORE: &str = "Store";
 const OBSERVING: &str = "Logs and traces";
 const PROCESS: &str = "Process";
 
-pub const BOOLEAN: &str = "true or false";
 const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
-pub const PATH: &str = "a path";
-pub const PATHS: &str = "a list of paths";
-pub const TOKENS: &str = "a list of NAME:ROLE:SHA256, as `tollgate token` prints them";
 const TEXT: &str = "a text";
 
 /// All settings, by group, in the order of the help.

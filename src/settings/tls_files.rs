@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::SettingsError;
+use super::error::SettingsError;
 
 /// What the files of a port are called, in the order of [`TlsFiles`]: certificate, key, authorities of clients.
 pub type Names = [&'static str; 3];

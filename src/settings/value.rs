@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::Secret;
-use crate::http::ApiToken;
+use crate::api_token::ApiToken;
 use crate::observe::logs;
 
 /// The word that turns something off that is on otherwise.

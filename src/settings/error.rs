@@ -1,0 +1,22 @@
+//! What can be wrong with the settings.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A problem of the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("error: can't read the settings file {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    /// The place alone, without an excerpt: the line may hold a password.
+    #[error("error: {place}: {message}")]
+    InFile { place: String, message: String },
+    #[error("error: {place}: {shown} is not {expected}")]
+    Wrong { place: String, shown: String, expected: &'static str },
+    #[error("error: {name}: there is no such setting{suggestion}")]
+    Unknown { name: String, suggestion: String },
+    #[error("error: {name} needs {other}")]
+    Needs { name: &'static str, other: &'static str },
+    #[error("error: {name} and {other} exclude each other")]
+    Excludes { name: &'static str, other: &'static str },
+}
