@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::report::LimitReport;
+use super::report::PressedReport;
 use super::report::Report;
 use super::report::RuleReport;
 
@@ -98,10 +99,19 @@ impl LimitReport {
 
     /// What pressure leaves of it, where that is less.
     fn pressed(&self) -> Option<String> {
-        let pressed = self.open_under_pressure.iter().filter(|one| one.open < self.open);
-        let told = pressed.map(|one| match one.open {
-            0 => format!("nothing is open at level {} of pressure {}", one.level, one.pressure),
-            open => format!("{open} are open at level {} of pressure {}", one.level, one.pressure),
+        let before = |one: &PressedReport| {
+            let mut levels = self.open_under_pressure.iter();
+            let before = (one.pressure, one.level - 1);
+            let known = levels.find(|other| (other.pressure, other.level) == before);
+            known.map_or(self.open, |known| known.open)
+        };
+        let less = self.open_under_pressure.iter().filter(|one| one.open < before(one));
+        let told = less.map(|one| {
+            let open = match one.open {
+                0 => "nothing is open".to_owned(),
+                open => format!("{open} are open"),
+            };
+            format!("{open} from level {} of pressure {} on", one.level, one.pressure)
         });
         let told: Vec<String> = told.collect();
         (!told.is_empty()).then(|| told.join(", "))
