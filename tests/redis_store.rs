@@ -405,3 +405,84 @@ async fn tls_checks_the_servers_certificate() {
     let reason = reason_of(&misnamed).await;
     assert!(reason.contains("certificate"), "{reason}");
 }
+
+#[tokio::test]
+async fn a_certificate_that_signs_itself_is_trusted_if_it_is_the_one_in_the_ca_file() {
+    let (tls, other) = (Tls::self_signed(), Tls::self_signed());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let flags = tls.flags(port);
+    let Some(server) = Server::start(&flags.each_ref().map(String::as_str)) else { return };
+    let _ = server.raw().await;
+    let mut settings = RedisSettings::new(&format!("rediss://127.0.0.1:{port}"));
+    settings.deadline = PATIENCE;
+    settings.tls = tls.settings();
+    let trusted = Connected::begin(&settings);
+    trusted.ready().await;
+    assert!(spend(&trusted, "k", &total(1)).await);
+
+    settings.tls.server_name = Some("other.test".to_owned());
+    let misnamed = reason_of(&Connected::begin(&settings)).await;
+    assert!(misnamed.contains("not valid for name"), "{misnamed}");
+    settings.tls = other.settings();
+    let stranger = reason_of(&Connected::begin(&settings)).await;
+    assert!(stranger.contains("CaUsedAsEndEntity"), "{stranger}");
+}
+
+/// Half of what a heartbeat would take to notice it.
+const SOON: Duration = Duration::from_millis(500);
+
+/// As servers do by their `timeout`, and operators by hand.
+#[tokio::test]
+async fn a_connection_that_is_closed_while_idle_is_replaced_at_once() {
+    let tls = Tls::new();
+    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (plain, encrypted) = (free().to_string(), free());
+    let flags = tls.flags(encrypted);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["--port", &plain]).collect();
+    let Some(server) = Server::start(&flags) else { return };
+    let mut raw = server.raw().await;
+    let tcp = RedisSettings::new(&format!("redis://127.0.0.1:{plain}"));
+    let mut with_tls = RedisSettings::new(&format!("rediss://127.0.0.1:{encrypted}"));
+    with_tls.tls = tls.settings();
+    for settings in [RedisSettings::new(&server.url()), tcp, with_tls] {
+        let redis = Connected::begin(&RedisSettings { deadline: PATIENCE, ..settings });
+        redis.ready().await;
+        let mut fastest = Duration::MAX;
+        for _ in 0..5 {
+            // One that is closed sooner than a tenth of a second is taken for a server that closes all.
+            let mut quiet = tokio::time::interval(Duration::from_millis(200));
+            quiet.tick().await;
+            quiet.tick().await;
+            let before = redis.store.reconnects();
+            query::<u64>(&mut raw, "CLIENT KILL TYPE normal");
+            let closed = Instant::now();
+            until("there is a connection again", || before < redis.store.reconnects()).await;
+            fastest = fastest.min(closed.elapsed());
+            assert!(spend(&redis, "k", &total(1_000)).await);
+        }
+        assert!(fastest < SOON, "{fastest:?}");
+        assert_eq!(redis.store.breaks(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_request_after_a_closed_connection_is_decided_by_redis() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut raw = server.raw().await;
+    let store = support::store::Store::Redis(server);
+    let policy = "{domain: d, caller: {key: user}, descriptors: [{key: user, limits: [99/day]}]}";
+    let tollgate = Tollgate::serve(policy, &store).await;
+    let mut client = tollgate.client().await;
+    let mut quiet = tokio::time::interval(Duration::from_millis(400));
+    quiet.tick().await;
+    for left in (94..99).rev() {
+        quiet.tick().await;
+        query::<u64>(&mut raw, "CLIENT KILL TYPE normal");
+        quiet.tick().await;
+        let asked = client::request("d", &[&[("user", "alice")]]);
+        let answer = client.should_rate_limit(asked).await.unwrap().into_inner();
+        assert_eq!((answer.overall_code, answer.statuses[0].limit_remaining), (1, left));
+    }
+    let output = tollgate.output();
+    assert!(!output.contains("Redis is out"), "{output}");
+}

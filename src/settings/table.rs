@@ -230,7 +230,7 @@ pub const TABLE: &[Setting] = &[
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Certificates of the authorities to trust, in PEM, instead of the well-known ones",
+        help: "Certificates to trust, in PEM, instead of the well-known authorities: of authorities, or the server's own",
         set: |settings, text| put(&mut settings.redis_tls_ca_file, optional(text, value::path)),
     },
     Setting {

@@ -19,6 +19,7 @@ use super::eventually;
 use super::find_program;
 use super::process::signal;
 use super::tls::Authority;
+use super::tls::Certificate;
 use super::tls::NAME;
 
 /// A redis-server in a directory of its own, on a Unix socket.
@@ -129,6 +130,15 @@ impl Tls {
         let authority = Authority::new();
         authority.sign().write(dir.path());
         fs::write(dir.path().join("ca.crt"), authority.pem()).unwrap();
+        Self { dir }
+    }
+
+    /// A server whose certificate signs itself, and those who trust this one.
+    pub fn self_signed() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let certificate = Certificate::self_signed();
+        certificate.write(dir.path());
+        fs::write(dir.path().join("ca.crt"), certificate.pem).unwrap();
         Self { dir }
     }
 

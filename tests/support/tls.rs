@@ -91,6 +91,15 @@ impl Authority {
 }
 
 impl Certificate {
+    /// One for [`NAME`] that signs itself and says that it is an authority, as `openssl req -x509` makes it.
+    pub fn self_signed() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, key_pem: key.serialize_pem() }
+    }
+
     /// Puts it into `folder`, by the names that Kubernetes' secrets have.
     pub fn write(&self, folder: &Path) {
         fs::write(folder.join("tls.crt"), &self.pem).unwrap();

@@ -1,22 +1,23 @@
 //! Finds the server and connects to it, each time by what the settings' files say then: passwords and certificates
 //! may be replaced while the process runs.
 
-use std::net::SocketAddr;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::AsyncConnectionConfig;
-use ::redis::Client;
 use ::redis::Cmd;
 use ::redis::FromRedisValue;
 use ::redis::RedisError;
-use ::redis::RedisFuture;
 use ::redis::aio::MultiplexedConnection;
-use ::redis::io::AsyncDNSResolver;
 use futures_util::future::select_ok;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::settings::Login;
 use super::settings::RedisSettings;
 use super::settings::RedisSettingsError;
+use super::socket::Target;
 
 /// Requests that may wait to be written; more wait for their turn until their deadline.
 const PIPELINE_LEN_MAX: usize = 1_024;
@@ -27,6 +28,9 @@ pub enum ConnectError {
     /// The settings have become unusable.
     #[error(transparent)]
     Settings(#[from] RedisSettingsError),
+    /// There is nobody, or not whom the certificate should name.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
     /// The server does not answer, or not as it should.
     #[error(transparent)]
     Server(#[from] RedisError),
@@ -48,10 +52,7 @@ pub enum ConnectError {
 ///
 /// # Errors
 /// When there is none. It takes as long as it takes; whoever calls has a deadline.
-pub async fn connect(
-    settings: &RedisSettings,
-    login: Login,
-) -> Result<MultiplexedConnection, ConnectError> {
+pub async fn connect(settings: &RedisSettings, login: Login) -> Result<Connected, ConnectError> {
     connect_with(settings, login, AsyncConnectionConfig::new()).await
 }
 
@@ -63,30 +64,47 @@ pub async fn connect_with(
     settings: &RedisSettings,
     login: Login,
     config: AsyncConnectionConfig,
-) -> Result<MultiplexedConnection, ConnectError> {
+) -> Result<Connected, ConnectError> {
     if settings.sentinels.is_empty() {
-        return open(settings, login, config).await;
+        return Connected::open(&settings.target(login)?, config).await;
     }
     let (host, port) = master(settings).await?;
-    open(&settings.at(&host, port)?, login, config).await
+    Connected::open(&settings.at(&host, port)?.target(login)?, config).await
 }
 
-async fn open(
-    settings: &RedisSettings,
-    login: Login,
-    config: AsyncConnectionConfig,
-) -> Result<MultiplexedConnection, ConnectError> {
-    let config = config
-        .set_pipeline_buffer_size(PIPELINE_LEN_MAX)
-        // Each call has a deadline of its own; two timers would be one too many.
-        .set_response_timeout(None)
-        .set_connection_timeout(None);
-    let config = match (&settings.tls.server_name, settings.host()?) {
-        (Some(_), Some(host)) => config.set_dns_resolver(HostOf(host)),
-        _ => config,
-    };
-    let client = settings.client(login)?;
-    Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+/// A connection, and the task that reads and writes for it as long as this lives.
+#[derive(Debug)]
+pub struct Connected {
+    pub connection: MultiplexedConnection,
+    closed: Arc<Notify>,
+    _driver: JoinSet<()>,
+}
+
+impl Connected {
+    async fn open(target: &Target, config: AsyncConnectionConfig) -> Result<Self, ConnectError> {
+        let config = config
+            .set_pipeline_buffer_size(PIPELINE_LEN_MAX)
+            // Each call has a deadline of its own; two timers would be one too many.
+            .set_response_timeout(None)
+            .set_connection_timeout(None);
+        let (login, socket) = (target.connection.redis_settings(), target.open().await?);
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(login, socket, config).await?;
+        let closed = Arc::new(Notify::new());
+        let told = closed.clone();
+        // A task of its own, as the library itself would begin; that one would not say when it ends.
+        let mut drivers = JoinSet::new();
+        drivers.spawn(async move {
+            driver.await;
+            told.notify_one();
+        });
+        Ok(Self { connection, closed, _driver: drivers })
+    }
+
+    /// Waits until the server has closed it, be it idle. One may wait.
+    pub async fn closed(&self) {
+        self.closed.notified().await;
+    }
 }
 
 /// Where the master is, by the first Sentinel that knows. One that is behind the others may name the old master, which
@@ -106,29 +124,12 @@ async fn ask(
     url: &str,
     master: &str,
 ) -> Result<(String, u16), ConnectError> {
-    let client: Client = settings.sentinel(url)?;
-    let mut connection = client.get_multiplexed_async_connection().await?;
+    let target = settings.sentinel(url)?;
+    let mut connected = Connected::open(&target, AsyncConnectionConfig::new()).await?;
     let mut command = Cmd::new();
     command.arg("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let answer = connection.send_packed_command(&command).await?.extract_error()?;
+    let answer = connected.connection.send_packed_command(&command).await?.extract_error()?;
     let address: Option<(String, u16)> =
         Option::from_redis_value(answer).map_err(RedisError::from)?;
     address.ok_or(ConnectError::Unknown)
-}
-
-/// Resolves every name to the addresses of one host: the server is asked for by the name on its
-/// certificate, and found by another.
-struct HostOf(String);
-
-impl AsyncDNSResolver for HostOf {
-    fn resolve<'a, 'b: 'a>(
-        &'a self,
-        _name: &'b str,
-        port: u16,
-    ) -> RedisFuture<'a, Box<dyn Iterator<Item = SocketAddr> + Send + 'a>> {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((self.0.as_str(), port)).await?;
-            Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Box<_>)
-        })
-    }
 }

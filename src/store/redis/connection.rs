@@ -4,7 +4,8 @@
 //! answer fails to come they raise a doubt and go. The task looks at a doubted connection (and, now and
 //! then, at an idle one) by a heartbeat, and replaces it if there is no answer, or if the server has become a
 //! replica. So one place decides what is broken, a stalled peer is found as surely as a closed one, and a slow
-//! moment of a healthy server costs no reconnect.
+//! moment of a healthy server costs no reconnect. A connection that the server closes, be it idle, is replaced at once;
+//! requests wait for the next one as they would for the server, and only if there is none the server is left alone.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use std::sync::Weak;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use ::redis::Cmd;
@@ -23,12 +23,11 @@ use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
 use arc_swap::ArcSwap;
 use arc_swap::ArcSwapOption;
-use futures_util::poll;
 use tokio::sync::Notify;
-use tokio::task::yield_now;
 use tokio::time;
 
 use super::connect::ConnectError;
+use super::connect::Connected;
 use super::connect::connect;
 use super::fault;
 use super::group::Asking;
@@ -36,6 +35,7 @@ use super::group::Group;
 use super::group::Queue;
 use super::heart;
 use super::heart::Heart;
+use super::late::look_again;
 use super::nodes::Nodes;
 use super::reply::Reply;
 use super::script::Dialect;
@@ -53,19 +53,20 @@ use crate::store::StoreError;
 /// merely slow keeps its connection, and short against an outage.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often a request whose time is up looks once more whether its answer has come: most that are there after all are
-/// at the second time.
-const LOOKS: usize = 4;
-
 /// Between attempts to connect.
 pub const RECONNECT: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+
+/// A connection that was closed sooner is not replaced at once: a server that closes each would be asked without end.
+const LIFE_MIN: Duration = Duration::from_millis(100);
 
 /// What the requests see of the connection.
 #[derive(Debug)]
 pub struct Link {
     settings: RedisSettings,
     address: String,
-    connection: ArcSwapOption<MultiplexedConnection>,
+    connection: ArcSwapOption<Connected>,
+    /// There is a connection again, or the server is left alone.
+    changed: Notify,
     breaker: Breaker,
     /// Why the server was last left alone.
     reason: ArcSwap<String>,
@@ -79,6 +80,14 @@ pub struct Link {
     clock_ahead_ms: AtomicI64,
     /// The masters of its cluster; none of a server by itself.
     nodes: Weak<Nodes>,
+}
+
+/// How a connection ended.
+enum End {
+    /// The server closed it, or the network did.
+    Closed,
+    /// The server is to be left alone, for this reason.
+    Broken(String),
 }
 
 /// Keeps the connection up: the task behind a [`super::Redis`].
@@ -161,17 +170,31 @@ impl Link {
 
     /// Sends a command and returns what the server answers, be it an error.
     pub async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let connection = self.connection.load_full().filter(|_| self.breaker.is_healthy());
-        let Some(connection) = connection else {
+        let Some(connected) = self.connected().await else {
             return Err(self.unavailable());
         };
-        match MultiplexedConnection::clone(&connection).send_packed_command(command).await {
+        match connected.connection.clone().send_packed_command(command).await {
             Ok(value) => Ok(value),
             Err(error) if fault::is_of_key(&error) => {
                 Err(StoreError::Foreign { reason: error.to_string() })
             }
             Err(error) if fault::is_answer(&error) => Err(StoreError::Refused(error)),
             Err(error) => Err(self.lost(error.to_string())),
+        }
+    }
+
+    /// The connection, once there is one again if the server has just closed it; None if the server is left alone.
+    async fn connected(&self) -> Option<Arc<Connected>> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if !self.breaker.is_healthy() {
+                return None;
+            }
+            match self.connection.load_full() {
+                Some(connected) => return Some(connected),
+                None => changed.await,
+            }
         }
     }
 
@@ -213,6 +236,7 @@ impl Link {
     fn break_down(&self, reason: &str) {
         let was_healthy = self.breaker.break_down();
         self.breaker.found_broken();
+        self.changed.notify_waiters();
         if was_healthy || **self.reason.load() != reason {
             self.tell_broken(reason);
         }
@@ -240,13 +264,12 @@ impl Connector {
         settings: &RedisSettings,
         nodes: Weak<Nodes>,
     ) -> Result<(Self, Arc<Link>), RedisSettingsError> {
-        // Another part of the process may have chosen the same provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         settings.check()?;
         let link = Arc::new(Link {
             settings: settings.clone(),
             address: settings.address()?,
             connection: ArcSwapOption::empty(),
+            changed: Notify::new(),
             breaker: Breaker::default(),
             reason: ArcSwap::from_pointee("not connected yet".to_owned()),
             queue: Queue::default(),
@@ -265,8 +288,8 @@ impl Connector {
             () = shutdown => {}
             () = self.keep_up() => {}
         }
-        if let Some(connection) = self.link.connection.swap(None) {
-            let mut connection = MultiplexedConnection::clone(&connection);
+        if let Some(connected) = self.link.connection.swap(None) {
+            let mut connection = connected.connection.clone();
             // Whoever doesn't hear of it knows it a few heartbeats later.
             let _ = time::timeout(PROBE_TIMEOUT, self.link.heart.stop(&mut connection)).await;
         }
@@ -279,14 +302,24 @@ impl Connector {
         let mut failures = 0;
         loop {
             link.breaker.probe();
-            let reason = match self.connect().await {
-                Ok((connection, dialect)) => {
+            let stopwatch = Stopwatch::start();
+            let end = match self.connect().await {
+                Ok((connected, dialect)) => {
                     failures = 0;
-                    self.serve(connection, dialect).await
+                    self.serve(&Arc::new(connected), dialect).await
                 }
-                Err(reason) => reason,
+                Err(reason) => End::Broken(reason),
             };
             link.connection.store(None);
+            let reason = match end {
+                // Servers close what is idle. What comes meanwhile waits for the next connection.
+                End::Closed if LIFE_MIN <= stopwatch.elapsed() && link.breaker.is_healthy() => {
+                    tracing::info!(store.address = link.address, "Redis closed the connection");
+                    continue;
+                }
+                End::Closed => "it closed the connection".to_owned(),
+                End::Broken(reason) => reason,
+            };
             link.break_down(&reason);
             link.queue.clear();
             time::sleep(RECONNECT.jittered(failures)).await;
@@ -295,13 +328,13 @@ impl Connector {
     }
 
     /// A connection to a server that knows the code and takes charges, and how it knows it.
-    async fn connect(&self) -> Result<(MultiplexedConnection, Dialect), String> {
+    async fn connect(&self) -> Result<(Connected, Dialect), String> {
         let connecting = async {
-            let mut connection = connect(&self.link.settings, Login::Charges).await?;
+            let mut connected = connect(&self.link.settings, Login::Charges).await?;
             // Told here, the code costs no request a second round trip.
-            let dialect = tell_code(&mut connection).await?;
-            self.link.heart.beat(&mut connection).await?;
-            Ok::<_, ConnectError>((connection, dialect))
+            let dialect = tell_code(&mut connected.connection).await?;
+            self.link.heart.beat(&mut connected.connection).await?;
+            Ok::<_, ConnectError>((connected, dialect))
         };
         let timeout = self.link.settings.connect_timeout;
         match time::timeout(timeout, connecting).await {
@@ -310,22 +343,25 @@ impl Connector {
         }
     }
 
-    /// Serves a connection until it is broken, and says why it is.
-    async fn serve(&self, connection: MultiplexedConnection, dialect: Dialect) -> String {
-        self.link.connection.store(Some(Arc::new(connection.clone())));
+    /// Serves a connection until its end.
+    async fn serve(&self, connected: &Arc<Connected>, dialect: Dialect) -> End {
+        self.link.connection.store(Some(connected.clone()));
         self.link.connects.fetch_add(1, Ordering::Relaxed);
         self.link.recover("connected to Redis");
+        self.link.changed.notify_waiters();
+        let connection = &connected.connection;
         let sender = || Sender { link: &self.link, connection: connection.clone(), dialect };
         tokio::select! {
-            reason = self.watch(connection.clone()) => reason,
+            end = self.watch(connection.clone()) => end,
+            () = connected.closed() => End::Closed,
             // Two, so that whoever comes while one is under way need not wait for its end.
-            () = sender().run() => "nobody sends".to_owned(),
-            () = sender().run() => "nobody sends".to_owned(),
+            () = sender().run() => End::Closed,
+            () = sender().run() => End::Closed,
         }
     }
 
-    /// Looks at a connection until it is broken, and says why it is.
-    async fn watch(&self, mut connection: MultiplexedConnection) -> String {
+    /// Looks at a connection until its end.
+    async fn watch(&self, mut connection: MultiplexedConnection) -> End {
         let link = &self.link;
         loop {
             match link.breaker.is_healthy() {
@@ -351,38 +387,12 @@ impl Connector {
                 Ok(Err(error)) if fault::is_answer(&error) && !fault::is_of_replica(&error) => {
                     link.break_down(&error.to_string());
                 }
-                Ok(Err(error)) => return error.to_string(),
-                Err(_) => return "it does not answer".to_owned(),
+                Ok(Err(error)) if fault::is_answer(&error) => {
+                    return End::Broken(error.to_string());
+                }
+                Ok(Err(_)) => return End::Closed,
+                Err(_) => return End::Broken("it does not answer".to_owned()),
             }
         }
-    }
-}
-
-/// What a call answers whose time is up, once the runtime has read what has come meanwhile; None if that isn't its answer.
-/// In a process that is short of CPU it is the reading that is late, and not the server. In any other this takes no time.
-async fn look_again<F: Future + Unpin>(mut call: F) -> Option<F::Output> {
-    for _ in 0..LOOKS {
-        yield_now().await;
-        if let Poll::Ready(answer) = poll!(&mut call) {
-            return Some(answer);
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use tokio::sync::oneshot;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn an_answer_that_nobody_had_time_to_read_is_found() {
-        let (answer, answered) = oneshot::channel();
-        tokio::spawn(async { answer.send(1).unwrap() });
-        assert_eq!(look_again(answered).await, Some(Ok(1)));
-        assert_eq!(look_again(pending::<u8>()).await, None);
     }
 }

@@ -15,6 +15,7 @@ mod directory;
 mod fault;
 mod group;
 mod heart;
+mod late;
 mod nodes;
 mod pack;
 mod reply;
@@ -22,7 +23,9 @@ mod script;
 mod sender;
 mod settings;
 mod slot;
+mod socket;
 mod subscription;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::Weak;
@@ -50,13 +53,14 @@ pub use reply::Replies;
 pub use reply::Reply;
 pub use settings::CONNECT_TIMEOUT_DEFAULT;
 pub use settings::DEADLINE_DEFAULT;
-pub use settings::IdentityFiles;
 pub use settings::Password;
 pub use settings::RedisSettings;
 pub use settings::RedisSettingsError;
-pub use settings::TlsSettings;
 use slot::slot_of;
 pub use subscription::Subscriber;
+pub use tls::IdentityFiles;
+pub use tls::TlsError;
+pub use tls::TlsSettings;
 
 /// Attempts at a batch with calendar periods: one by the clock as it was known, one by the clock as the
 /// server then says it is.

@@ -232,8 +232,9 @@ impl Explorer {
     async fn ask_anew(&self, (host, port): Address) -> Result<Vec<Told>, ConnectError> {
         let asking = async {
             let settings = self.settings.at(&host, port)?;
-            let mut connection = connect(&settings, Login::Charges).await?;
-            let answer = connection.send_packed_command(&question()).await?.extract_error()?;
+            let mut connected = connect(&settings, Login::Charges).await?;
+            let answer =
+                connected.connection.send_packed_command(&question()).await?.extract_error()?;
             read(answer, &host).ok_or(ConnectError::NoSlots)
         };
         let late = |_| ConnectError::Late { timeout: self.settings.connect_timeout };

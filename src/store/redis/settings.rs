@@ -7,15 +7,15 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::redis::Client;
-use ::redis::ClientTlsConfig;
 use ::redis::ConnectionAddr;
 use ::redis::ConnectionInfo;
 use ::redis::IntoConnectionInfo;
 use ::redis::ProtocolVersion;
 use ::redis::RedisError;
-use ::redis::TlsCertificates;
-use ::redis::io::tcp::TcpSettings;
+
+use super::socket::Target;
+use super::tls::TlsError;
+use super::tls::TlsSettings;
 
 /// How long a charge may take, if the settings don't say otherwise.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_millis(10);
@@ -61,33 +61,18 @@ pub enum Login {
     Changes,
 }
 
-/// How to know a `rediss://` server, and how to be known by it.
-#[derive(Clone, Debug, Default)]
-pub struct TlsSettings {
-    /// Certificate authorities (PEM) to trust instead of the public ones.
-    pub ca_file: Option<PathBuf>,
-    /// This client's certificate and key (PEM), for servers that ask for one.
-    pub identity: Option<IdentityFiles>,
-    /// The name on the server's certificate, if it isn't the URL's host.
-    pub server_name: Option<String>,
-}
-
-/// The files of a client certificate.
-#[derive(Clone, Debug)]
-pub struct IdentityFiles {
-    pub certificate: PathBuf,
-    pub key: PathBuf,
-}
-
 /// What is wrong with the settings of a Redis.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisSettingsError {
-    /// The URL is none, or TLS can't use what the files hold.
+    /// The URL is none.
     #[error("the Redis settings are unusable: {0}")]
     Unusable(#[source] RedisError),
     /// A file can't be read.
     #[error("can't read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    /// TLS can't use the files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// TLS settings for a connection without TLS.
     #[error("TLS settings need a URL that begins with rediss://")]
     PlainUrl,
@@ -129,9 +114,9 @@ impl RedisSettings {
         })
     }
 
-    /// Whether a client can be made of all that the settings and their files say.
+    /// Whether a server can be reached by all that the settings and their files say.
     pub(super) fn check(&self) -> Result<(), RedisSettingsError> {
-        self.client(Login::Charges)?;
+        self.target(Login::Charges)?;
         self.seeds()?;
         self.sentinels.iter().try_for_each(|url| self.sentinel(url).map(drop))
     }
@@ -178,46 +163,35 @@ impl RedisSettings {
         })
     }
 
-    /// A client for a Sentinel, that has not connected yet. It says who it is by its own URL.
-    pub(super) fn sentinel(&self, url: &str) -> Result<Client, RedisSettingsError> {
+    /// A Sentinel. It says who it is by its own URL.
+    pub(super) fn sentinel(&self, url: &str) -> Result<Target, RedisSettingsError> {
         let connection = url.into_connection_info().map_err(RedisSettingsError::Unusable)?;
-        if let ConnectionAddr::TcpTls { insecure, .. } = connection.addr() {
-            return match insecure {
-                true => Err(RedisSettingsError::Insecure),
-                false => Client::build_with_tls(connection, self.tls.certificates()?)
-                    .map_err(RedisSettingsError::Unusable),
-            };
-        }
-        Client::open(connection).map_err(RedisSettingsError::Unusable)
+        let tls = match connection.addr() {
+            ConnectionAddr::TcpTls { insecure: true, .. } => {
+                return Err(RedisSettingsError::Insecure);
+            }
+            ConnectionAddr::TcpTls { .. } => Some(self.tls.client()?.by_host()),
+            _ => None,
+        };
+        Ok(Target { connection, tls })
     }
 
-    /// A client that has not connected yet.
-    pub(super) fn client(&self, login: Login) -> Result<Client, RedisSettingsError> {
+    /// The server, as the settings and their files have it now.
+    pub(super) fn target(&self, login: Login) -> Result<Target, RedisSettingsError> {
         let mut connection = self.connection()?;
         if login == Login::Changes {
             let login = connection.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
             connection = connection.set_redis_settings(login);
         }
-        let ConnectionAddr::TcpTls { port, insecure, .. } = *connection.addr() else {
-            return match self.tls.is_default() {
-                true => Client::open(connection).map_err(RedisSettingsError::Unusable),
-                false => Err(RedisSettingsError::PlainUrl),
-            };
+        let tls = match connection.addr() {
+            ConnectionAddr::TcpTls { insecure: true, .. } => {
+                return Err(RedisSettingsError::Insecure);
+            }
+            ConnectionAddr::TcpTls { .. } => Some(self.tls.client()?),
+            _ if !self.tls.is_default() => return Err(RedisSettingsError::PlainUrl),
+            _ => None,
         };
-        if insecure {
-            return Err(RedisSettingsError::Insecure);
-        }
-        if let Some(name) = &self.tls.server_name {
-            // The name is checked on the certificate; the resolver in connect.rs leads it to the host.
-            connection = connection.set_addr(ConnectionAddr::TcpTls {
-                host: name.clone(),
-                port,
-                insecure,
-                tls_params: None,
-            });
-        }
-        Client::build_with_tls(connection, self.tls.certificates()?)
-            .map_err(RedisSettingsError::Unusable)
+        Ok(Target { connection, tls })
     }
 
     /// The host that the URL names, if it names one.
@@ -246,9 +220,7 @@ impl RedisSettings {
         if let Some(database) = self.database {
             login = login.set_db(database.into());
         }
-        // A charge is one small packet, which must not wait for the next one.
-        let tcp = TcpSettings::default().set_nodelay(true);
-        Ok(connection.set_redis_settings(login).set_tcp_settings(tcp))
+        Ok(connection.set_redis_settings(login))
     }
 }
 
@@ -257,24 +229,6 @@ impl Password {
         let text = String::from_utf8_lossy(&read(path)?).into_owned();
         // Editors end a file with a newline, which is no part of the password.
         Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-    }
-}
-
-impl TlsSettings {
-    fn is_default(&self) -> bool {
-        self.ca_file.is_none() && self.identity.is_none() && self.server_name.is_none()
-    }
-
-    fn certificates(&self) -> Result<TlsCertificates, RedisSettingsError> {
-        let root_cert = self.ca_file.as_deref().map(read).transpose()?;
-        let client_tls = match &self.identity {
-            Some(files) => Some(ClientTlsConfig {
-                client_cert: read(&files.certificate)?,
-                client_key: read(&files.key)?,
-            }),
-            None => None,
-        };
-        Ok(TlsCertificates { client_tls, root_cert })
     }
 }
 
@@ -378,7 +332,7 @@ mod tests {
         let error = settings.check().unwrap_err();
         assert!(!format!("{settings:?} {error} {error:?}").contains("hush"));
         let client = RedisSettings::new("redis://user:hush@localhost/1");
-        let client = client.client(Login::Charges).unwrap();
+        let client = client.target(Login::Charges).unwrap();
         assert!(!format!("{client:?}").contains("hush"));
     }
 }

@@ -19,12 +19,12 @@ use ::redis::RedisError;
 use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
 use tokio::select;
-use tokio::sync::Notify;
 use tokio::time;
 
 use super::Route;
 use super::cache::CallerCache;
 use super::connect::ConnectError;
+use super::connect::Connected;
 use super::connect::connect_with;
 use super::connection::RECONNECT;
 use super::directory::CHANNEL;
@@ -45,10 +45,9 @@ pub struct Subscriber {
     cache: Arc<CallerCache>,
 }
 
-/// A connection that is subscribed, and a sign when it is closed.
+/// A connection that is subscribed.
 struct Subscribed {
-    connection: MultiplexedConnection,
-    closed: Arc<Notify>,
+    connected: Connected,
     /// How many there were when they were last asked for.
     changes: u64,
 }
@@ -94,17 +93,15 @@ impl Subscriber {
 
     /// Fails without a reason where no node of a cluster is known to have the callers, which who looks for nodes tells of.
     async fn subscribe(&self) -> Result<Subscribed, Option<String>> {
-        let closed = Arc::new(Notify::new());
-        let listener = self.listener(closed.clone());
-        let config = AsyncConnectionConfig::new().set_push_sender(listener);
+        let config = AsyncConnectionConfig::new().set_push_sender(self.listener());
         // Of a cluster, where changes are made: nobody else is sure to hear of them.
         let link = self.route.link(self.names.slot).ok_or(None)?;
         let subscribing = async {
-            let mut connection = connect_with(link.settings(), Login::Changes, config).await?;
-            connection.subscribe(CHANNEL).await?;
+            let mut connected = connect_with(link.settings(), Login::Changes, config).await?;
+            connected.connection.subscribe(CHANNEL).await?;
             // Before anything is trusted, so that what is lost later is sure to be missed.
-            let changes = self.count(&mut connection).await?;
-            Ok::<_, ConnectError>(Subscribed { connection, closed, changes })
+            let changes = self.count(&mut connected.connection).await?;
+            Ok::<_, ConnectError>(Subscribed { connected, changes })
         };
         let timeout = link.settings().connect_timeout;
         match time::timeout(timeout, subscribing).await {
@@ -114,13 +111,11 @@ impl Subscriber {
     }
 
     /// What the connection does with what it is told. It does so at once: there is no queue.
-    fn listener(&self, closed: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), RedisError> + use<> {
+    fn listener(&self) -> impl Fn(PushInfo) -> Result<(), RedisError> + use<> {
         let cache = self.cache.clone();
         move |info| {
-            match info.kind {
-                PushKind::Message => hear(&cache, info.data.get(1)),
-                PushKind::Disconnection => closed.notify_one(),
-                _ => {}
+            if info.kind == PushKind::Message {
+                hear(&cache, info.data.get(1));
             }
             Ok(())
         }
@@ -130,10 +125,10 @@ impl Subscriber {
     async fn watch(&self, mut subscribed: Subscribed) -> String {
         loop {
             select! {
-                () = subscribed.closed.notified() => return "the connection was closed".to_owned(),
+                () = subscribed.connected.closed() => return "the connection was closed".to_owned(),
                 () = time::sleep(PING_INTERVAL) => {}
             }
-            let counting = self.count(&mut subscribed.connection);
+            let counting = self.count(&mut subscribed.connected.connection);
             match time::timeout(PING_TIMEOUT, counting).await {
                 Ok(Ok(changes)) => {
                     if changes < subscribed.changes {

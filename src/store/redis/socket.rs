@@ -1,0 +1,63 @@
+//! A stream of bytes to a server: over TCP, TLS or a Unix socket.
+
+use std::io;
+
+use ::redis::ConnectionAddr;
+use ::redis::ConnectionInfo;
+use futures_util::future::select_ok;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::net::UnixStream;
+use tokio::net::lookup_host;
+
+use super::tls::TlsClient;
+
+/// What goes over the wire.
+pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
+
+/// A server, and all that is needed to reach it.
+#[derive(Debug)]
+pub struct Target {
+    pub connection: ConnectionInfo,
+    /// None without TLS.
+    pub tls: Option<TlsClient>,
+}
+
+impl Target {
+    /// Opens a stream. It takes as long as it takes; whoever calls has a deadline.
+    ///
+    /// # Errors
+    /// When nobody listens there, or TLS finds the wrong server.
+    pub async fn open(&self) -> io::Result<Box<dyn Socket>> {
+        match self.connection.addr() {
+            ConnectionAddr::Tcp(host, port) => Ok(Box::new(tcp(host, *port).await?)),
+            ConnectionAddr::TcpTls { host, port, .. } => {
+                let Some(tls) = &self.tls else {
+                    return Err(io::ErrorKind::Unsupported.into());
+                };
+                let stream = tcp(host, *port).await?;
+                Ok(Box::new(tls.shake_hands(host, stream).await?))
+            }
+            ConnectionAddr::Unix(path) => Ok(Box::new(UnixStream::connect(path).await?)),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+}
+
+/// Connects to the first address of a host that answers: one of them may lead nowhere.
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let connecting: Vec<_> = lookup_host((host, port))
+        .await?
+        .map(|address| Box::pin(TcpStream::connect(address)))
+        .collect();
+    if connecting.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address"));
+    }
+    let (stream, _) = select_ok(connecting).await?;
+    // A charge is one small packet, which must not wait for the next one.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
