@@ -1,5 +1,6 @@
 //! A disk without room: logs are lost, requests are not.
 
+use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -40,7 +41,8 @@ async fn logs_that_can_t_be_written_cost_no_request() {
         .stdout(full())
         .stderr(full());
     let mut process = command.spawn().unwrap();
-    eventually("the socket", async || socket.exists().then_some(())).await;
+    // It is there before anybody listens.
+    eventually("the socket", async || UnixStream::connect(&socket).ok().map(drop)).await;
     let mut client = client::grpc(&format!("unix://{}", socket.display())).await;
     let mut codes = Vec::new();
     for _ in 0..6 {
