@@ -167,6 +167,45 @@ impl Backoff {
     }
 }
 
+/// Lets something happen at most once in an interval, such as a line of the log.
+#[derive(Debug)]
+pub struct Throttle {
+    interval_ms: u64,
+    since: Instant,
+    /// From when on the next may pass, in milliseconds.
+    next_ms: AtomicU64,
+    held_back: AtomicU64,
+}
+
+impl Throttle {
+    /// The first may pass at once.
+    pub fn new(interval: Duration) -> Self {
+        let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        let (next_ms, held_back) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { interval_ms, since: Instant::now(), next_ms, held_back }
+    }
+
+    /// How many were held back since the last that passed, if this one may pass.
+    pub fn pass(&self) -> Option<u64> {
+        self.pass_at(self.since.elapsed())
+    }
+
+    fn pass_at(&self, elapsed: Duration) -> Option<u64> {
+        let now_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let next_ms = self.next_ms.load(Ordering::Relaxed);
+        let after_ms = now_ms.saturating_add(self.interval_ms);
+        let relaxed = Ordering::Relaxed;
+        // Of several that come together one passes.
+        let passes = next_ms <= now_ms
+            && self.next_ms.compare_exchange(next_ms, after_ms, relaxed, relaxed).is_ok();
+        if !passes {
+            self.held_back.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.held_back.swap(0, Ordering::Relaxed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,6 +221,20 @@ mod tests {
             let jittered = backoff.jittered(doublings);
             assert!(expected / 2 <= jittered && jittered <= expected, "{jittered:?}");
         }
+    }
+
+    #[test]
+    fn a_throttle_lets_one_pass_in_each_interval() {
+        let throttle = Throttle::new(Duration::from_secs(10));
+        let check = |ms, expected| {
+            assert_eq!(throttle.pass_at(Duration::from_millis(ms)), expected, "{ms}");
+        };
+        check(3, Some(0));
+        check(4, None);
+        check(10_002, None);
+        check(10_003, Some(2));
+        check(10_004, None);
+        check(60_000, Some(1));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::client::Http;
@@ -130,6 +131,82 @@ async fn a_request_refused_for_one_descriptor_costs_the_others_nothing() {
         assert_eq!(searches, Counts::new(3, 2));
         assert_eq!(gateway.caller.crowd("alice", 12).await, Counts::new(7, 5));
         assert_eq!(gateway.caller.ask("bob", "book").await.status, 200);
+    }
+}
+
+/// Envoy sends the bytes that callers put into paths and headers as they are.
+#[tokio::test]
+async fn a_caller_is_limited_whatever_bytes_it_sends() {
+    const POLICY: &str =
+        "{domain: gate, descriptors: [{key: q, limits: [2/day]}, {key: h, limits: [2/day]}]}";
+    let query = json!({ "query_parameter_name": "api_key", "descriptor_key": "q" });
+    let header = json!({ "header_name": "x-key", "descriptor_key": "h" });
+    let rate_limits = json!([
+        { "actions": [{ "query_parameters": query }] },
+        { "actions": [{ "request_headers": header }] },
+    ]);
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let sidecars = [tcp(tollgate.grpc_address)];
+        let Some(gateway) = Gateway::limiting(&rate_limits, &sidecars).await else {
+            return;
+        };
+        for key in ["k%ff", "k%fe", "k", "k%f4%8f%bf%bfff", "%80%80", "k%c3"] {
+            let path = format!("/?api_key={key}");
+            for status in [200, 200, 429, 429] {
+                assert_eq!(gateway.caller.get(&path, &[]).await.status, status, "{key}");
+            }
+        }
+        for key in [b"k\xff".as_slice(), b"k\xfe", b"\xe2\x82", "caf\u{e9}".as_bytes()] {
+            for status in [200, 200, 429, 429] {
+                let answer = gateway.caller.get_with_bytes("/", "x-key", key).await;
+                assert_eq!(answer.status, status, "{key:?}");
+            }
+        }
+    }
+}
+
+/// Envoy shows the status with the least remaining, and that has to be the one that refuses.
+#[tokio::test]
+async fn the_headers_of_a_refusal_tell_of_the_limit_that_refuses() {
+    const POLICY: &str = "
+domain: gate
+answer: { headers: [ratelimit-legacy, retry-after] }
+descriptors:
+  - { key: u, limits: [60/day] }
+  - { key: spend, limits: [{ name: spend, rate: 1000/week }] }
+  - { key: quiet, limits: [{ rate: 0/day, mode: shadow }] }
+";
+    let user = json!({ "request_headers": { "header_name": "x-user", "descriptor_key": "u" } });
+    let quiet = json!({ "generic_key": { "descriptor_key": "quiet", "descriptor_value": "x" } });
+    let spend =
+        json!({ "request_headers": { "header_name": "x-user", "descriptor_key": "spend" } });
+    let hits = json!({ "format": "%REQ(x-hits)%" });
+    let rate_limits = json!([
+        { "actions": [user] },
+        { "actions": [quiet] },
+        { "actions": [spend], "hits_addend": hits },
+    ]);
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let sidecars = [tcp(tollgate.grpc_address)];
+        let Some(gateway) = Gateway::limiting(&rate_limits, &sidecars).await else {
+            return;
+        };
+        let ask =
+            async |hits| gateway.caller.get("/", &[("x-user", "alice"), ("x-hits", hits)]).await;
+        assert_eq!(ask("900").await.status, 200);
+        let refused = ask("500").await;
+        let header = |name| refused.header(name);
+        assert_eq!(refused.status, 429);
+        assert!(header("x-ratelimit-limit").starts_with("1000, "), "{refused:?}");
+        assert_eq!(header("x-ratelimit-remaining"), "0");
+        // Our own may tell what a smaller request could have.
+        assert_eq!((header("ratelimit-limit"), header("ratelimit-remaining")), ("1000", "100"));
+        for name in ["x-ratelimit-reset", "ratelimit-reset", "retry-after"] {
+            let seconds: u64 = header(name).parse().unwrap();
+            assert!((500_000..=620_000).contains(&seconds), "{name}: {seconds}");
+        }
     }
 }
 

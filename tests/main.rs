@@ -9,6 +9,7 @@ mod cli;
 mod cluster;
 mod config;
 mod connections;
+mod counted;
 mod deploy;
 mod descriptors;
 mod directory;

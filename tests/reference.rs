@@ -78,6 +78,50 @@ async fn every_case_passes_on_redis() {
     }
 }
 
+/// `QUOTA_MODE` makes a quota of every descriptor, also of one that meets no limit. A rule's own `quota_mode` doesn't.
+#[tokio::test]
+async fn in_quota_mode_a_descriptor_without_a_limit_is_a_quota_that_is_left() {
+    const POLICY: &str = "
+domain: d
+descriptors:
+  - { key: one, rate_limit: { unit: day, requests_per_unit: 1 } }
+  - { key: quota, rate_limit: { unit: day, requests_per_unit: 1 }, quota_mode: true }
+  - { key: free, rate_limit: { unlimited: true } }
+  - { key: quiet, rate_limit: { unit: day, requests_per_unit: 1 }, shadow_mode: true }
+";
+    for store in Store::every() {
+        let global = Tollgate::serve_with(POLICY, &store, &["--quota-mode=true"]).await;
+        let mut client = global.client().await;
+        let one: &[(&str, &str)] = &[("one", "v")];
+        let mut check = async |descriptors: &[&[(&str, &str)]], expected: &[Code]| {
+            let asked = client.should_rate_limit(client::request("d", descriptors)).await;
+            let told = asked.unwrap().into_inner();
+            let codes = told.statuses.iter().map(|status| status.code());
+            let codes: Vec<Code> = [told.overall_code()].into_iter().chain(codes).collect();
+            assert_eq!(codes, expected, "{descriptors:?}");
+        };
+        let (ok, over) = (Code::Ok, Code::OverLimit);
+        check(&[one], &[ok, ok]).await;
+        check(&[one], &[over, over]).await;
+        check(&[one, &[("unknown", "v")]], &[ok, over, ok]).await;
+        check(&[one, &[("quiet", "v")]], &[ok, over, ok]).await;
+        // What is unlimited is no quota.
+        check(&[one, &[("free", "v")]], &[over, over, ok]).await;
+        check(&[one, one], &[over, over, over]).await;
+        drop(global);
+
+        store.clear().await;
+        let own = Tollgate::serve(POLICY, &store).await;
+        client = own.client().await;
+        let quota: &[(&str, &str)] = &[("quota", "v")];
+        for code in [ok, over] {
+            let ask = client::request("d", &[quota, &[("unknown", "v")]]);
+            let told = client.should_rate_limit(ask).await.unwrap().into_inner();
+            assert_eq!(told.overall_code(), code);
+        }
+    }
+}
+
 #[test]
 fn every_file_that_it_refuses_is_among_the_broken_policies() {
     let files = broken_policies().into_iter().flat_map(|path| match path.is_dir() {

@@ -40,6 +40,7 @@ use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::engine::EngineSettings;
 use crate::engine::ModeSettings;
+use crate::engine::NearLimit;
 use crate::engine::Readiness;
 use crate::grpc;
 use crate::http;
@@ -146,6 +147,7 @@ impl Process {
             directory: stores.directory,
             clock: Clock::system(),
             modes: ModeSettings { shadow: settings.shadow_mode, quota: settings.quota_mode },
+            near: NearLimit(settings.near_limit_ratio),
             metrics: metrics.clone(),
         }));
         let (stage, _) = tokio::sync::watch::channel(Stage::Serving);

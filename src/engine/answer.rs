@@ -1,14 +1,12 @@
 //! From the store's outcome to the answer: who is over, which limit is told of, and what goes with it.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
 use smallvec::SmallVec;
 
 use crate::limit::Fit;
-use crate::policy::AnswerMetadata;
+use crate::limit::Hits;
 use crate::policy::Domain;
 use crate::policy::Mode;
 use crate::policy::RuleLimit;
@@ -35,16 +33,18 @@ use super::reason::Reason;
 /// A request's plan and what came of it.
 #[derive(Debug)]
 pub struct Judgement<'p> {
-    domain: &'p Domain,
-    asker: &'p Asker<'p>,
-    parts: &'p [Part<'p>],
-    charges: SmallVec<[Charged<'p>; FEW]>,
-    decided: &'p Decided,
+    pub(super) domain: &'p Domain,
+    pub(super) asker: &'p Asker<'p>,
+    pub(super) parts: &'p [Part<'p>],
+    pub(super) charges: SmallVec<[Charged<'p>; FEW]>,
+    pub(super) decided: &'p Decided,
     /// The highest level of pressure that the request met.
-    level: u8,
-    denial: Option<Denial>,
-    code: Code,
-    fallback: bool,
+    pub(super) level: u8,
+    pub(super) denial: Option<Denial>,
+    pub(super) code: Code,
+    /// There are quotas, and all are over.
+    no_quota_left: bool,
+    pub(super) fallback: bool,
 }
 
 /// What happened to a request.
@@ -62,7 +62,7 @@ pub struct Charged<'p> {
     charge: &'p Charge,
     pub decision: Decision,
     /// The mode by which the request is judged.
-    mode: Mode,
+    pub(super) mode: Mode,
     reason: Reason,
 }
 
@@ -85,6 +85,11 @@ impl Charged<'_> {
     /// Whether it is unknown if the limit had the hits.
     pub fn failed(&self) -> bool {
         self.decision.failed
+    }
+
+    /// What was asked of it.
+    pub fn hits(&self) -> Hits {
+        self.charge.hits
     }
 
     /// Whether it is only told.
@@ -135,6 +140,9 @@ impl<'p> Judgement<'p> {
         let levels = outcome.map_or(&[][..], |outcome| &outcome.levels);
         let charges = outcome.map(|outcome| charges(plan, outcome, modes)).unwrap_or_default();
         let mut tally = Tally::default();
+        if plan.quota_left {
+            tally.count(Mode::Quota, GroupFit::Fits);
+        }
         let mut left = charges.as_slice();
         for group in plan.batch.groups().take_while(|_| plan.denial.is_none()) {
             let (group, rest) = left.split_at(group.len());
@@ -158,6 +166,7 @@ impl<'p> Judgement<'p> {
             level: levels.iter().copied().max().unwrap_or_default(),
             denial: plan.denial,
             code,
+            no_quota_left: tally.no_quota_left(),
             fallback,
         }
     }
@@ -183,7 +192,7 @@ impl<'p> Judgement<'p> {
         let mut response_headers = answer.response_headers.clone();
         let told: SmallVec<[&Charged<'_>; FEW]> =
             self.charges.iter().filter(|one| !one.is_shadow()).collect();
-        let tightest = tightest(told.iter().copied());
+        let tightest = self.tightest(told.iter().copied());
         let refused = self.code == Code::OverLimit;
         if let Some(tightest) = tightest {
             let limits = if answer.all_limits { told.as_slice() } else { &[tightest] };
@@ -200,7 +209,7 @@ impl<'p> Judgement<'p> {
         };
         Verdict {
             code: self.code,
-            statuses: self.parts.iter().map(|part| self.status(part)).collect(),
+            statuses: self.statuses(),
             response_headers,
             request_headers: answer.request_headers.clone(),
             body,
@@ -209,12 +218,27 @@ impl<'p> Judgement<'p> {
         }
     }
 
-    /// How long until the same request would pass: the longest wait of the limits that refuse. None if it
-    /// never would, or nobody knows.
+    /// How long until the same request would pass: when all limits that refuse have the hits, and of quotas the first.
+    /// None if it never would, or nobody knows.
     pub fn wait(&self) -> Option<Duration> {
-        let mut waits = self.refusing().map(Charged::wait);
-        let first = waits.next()??;
-        waits.try_fold(first, |longest, wait| Some(longest.max(wait?)))
+        self.refusing().next()?;
+        let groups = self.charges.chunk_by(|one, next| one.charge.group == next.charge.group);
+        let mut longest = Duration::ZERO;
+        let mut first_quota = None;
+        for group in groups {
+            let mut refusing = group.iter().filter(|charged| self.refuses(charged)).peekable();
+            let Some(mode) = refusing.peek().map(|charged| charged.mode) else { continue };
+            let wait = refusing
+                .try_fold(Duration::ZERO, |longest, charged| Some(longest.max(charged.wait()?)));
+            match mode {
+                Mode::Quota => first_quota = first_quota.into_iter().chain(wait).min(),
+                Mode::Enforce | Mode::Shadow => longest = longest.max(wait?),
+            }
+        }
+        match self.no_quota_left {
+            true => first_quota.map(|first| first.max(longest)),
+            false => Some(longest),
+        }
     }
 
     /// Why the request is refused; of several reasons the one that waiting helps least.
@@ -226,16 +250,53 @@ impl<'p> Judgement<'p> {
         }
     }
 
-    /// The limits that don't have the hits.
+    /// The limits for which the request is refused, or would be.
     pub fn refusing(&self) -> impl Iterator<Item = &Charged<'p>> {
-        self.charges.iter().filter(|charged| charged.over() && !charged.is_shadow())
+        self.charges.iter().filter(|charged| self.refuses(charged))
     }
 
-    fn of<'a>(&'a self, part: &'a Part<'_>) -> impl Iterator<Item = &'a Charged<'p>> + Clone {
+    /// Whether the request is refused, or would be, for this limit: a quota that is over doesn't refuse while another is
+    /// left.
+    fn refuses(&self, charged: &Charged<'_>) -> bool {
+        charged.over()
+            && match charged.mode {
+                Mode::Enforce => true,
+                Mode::Quota => self.no_quota_left,
+                Mode::Shadow => false,
+            }
+    }
+
+    pub(super) fn of<'a>(
+        &'a self,
+        part: &'a Part<'_>,
+    ) -> impl Iterator<Item = &'a Charged<'p>> + Clone {
         part.charges.iter().map(|index| &self.charges[*index])
     }
 
-    fn status(&self, part: &Part<'_>) -> Status {
+    /// One status for each descriptor. Envoy's own headers show the limit of the first with the least remaining, so in
+    /// front of the one that refuses no other has none left and a limit to show.
+    fn statuses(&self) -> Vec<Status> {
+        let mut refuses = self.code != Code::OverLimit;
+        let status = |part| {
+            let told = self.told(part);
+            let mut status = self.status(part, told);
+            refuses |= told.is_some_and(|told| self.refuses(told));
+            status.limit = status.limit.filter(|_| refuses || status.remaining != 0);
+            status
+        };
+        self.parts.iter().map(status).collect()
+    }
+
+    /// The limit that the status of a descriptor tells of. Where the caller may not pass, no limit was asked.
+    fn told<'a>(&'a self, part: &'a Part<'_>) -> Option<&'a Charged<'p>> {
+        if self.denial.is_some() {
+            return None;
+        }
+        self.tightest(self.of(part).filter(|charged| !charged.is_shadow()))
+            .or_else(|| self.tightest(self.of(part)))
+    }
+
+    fn status(&self, part: &Part<'_>, told: Option<&Charged<'_>>) -> Status {
         if self.denial.is_some() {
             let code = if part.denied && self.code == Code::OverLimit {
                 Code::OverLimit
@@ -244,10 +305,8 @@ impl<'p> Judgement<'p> {
             };
             return Status { code, limit: None, remaining: 0, reset: None };
         }
-        let unlimited = part.unlimited || part.rule.is_some_and(|rule| rule.unlimited);
-        let told = tightest(self.of(part).filter(|charged| !charged.is_shadow()))
-            .or_else(|| tightest(self.of(part)));
         let Some(told) = told else {
+            let unlimited = part.unlimited || part.rule.is_some_and(|rule| rule.unlimited);
             let unlimited = unlimited && part.charges.is_empty();
             let remaining = if unlimited { u32::MAX } else { 0 };
             return Status { code: Code::Ok, limit: None, remaining, reset: None };
@@ -260,69 +319,29 @@ impl<'p> Judgement<'p> {
                 amount: saturate(told.amount()),
                 unit: told.limit.window.unit(),
             }),
-            remaining: saturate(told.remaining()),
+            // As in the reference; what is left for a smaller request is told by our own headers.
+            remaining: if over { 0 } else { saturate(told.remaining()) },
             reset: if over { told.told_time() } else { told.reset() },
         }
     }
 
-    /// As what the caller was told apart, if the policy does.
-    fn caller(&self) -> Option<Value> {
-        let tier = self.asker.tier_name()?;
-        let priority = self.asker.priority(self.level);
-        Some(json!({ "tier": tier, "priority": priority, "roles": self.asker.roles() }))
-    }
-
-    /// Whether the answer carries metadata on its limits.
-    pub fn tells_metadata(&self) -> bool {
-        match self.domain.answer.metadata {
-            AnswerMetadata::Always => true,
-            AnswerMetadata::Refused => self.code == Code::OverLimit,
-            AnswerMetadata::Never => false,
-        }
-    }
-
-    /// The limits in numbers, and what the rules of passing descriptors carry.
-    fn metadata(&self) -> Option<Map<String, Value>> {
-        let mut map = Map::new();
-        if self.tells_metadata() {
-            map.insert("domain".to_owned(), self.domain.name.as_str().into());
-            map.insert("limits".to_owned(), self.charges.iter().map(describe).collect());
-            if self.fallback {
-                map.insert("fallback".to_owned(), true.into());
-            }
-            if self.code == Code::OverLimit {
-                map.insert("reason".to_owned(), self.reason().to_string().into());
-            }
-            if let Some(caller) = self.caller() {
-                map.insert("caller".to_owned(), caller);
-            }
-            if 0 < self.level {
-                map.insert("pressure".to_owned(), self.level.into());
-            }
-        }
-        let ms = |time: Duration| Value::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-        if !self.decided.waited.is_zero() {
-            map.insert("waited_ms".to_owned(), ms(self.decided.waited));
-        }
-        if let Some(queued) = self.decided.queued.filter(|_| self.code == Code::OverLimit) {
-            let expected = queued.expected.map(ms);
-            let told = json!({ "place": queued.place, "expected_wait_ms": expected });
-            map.insert("queue".to_owned(), told);
-        }
-        let mut carried = Map::new();
-        for part in self.parts.iter().filter(|_| self.denial.is_none()) {
-            let passes = !self.of(part).any(|charged| charged.over() && !charged.is_shadow());
-            // As in the reference, what is unlimited carries none.
-            let rule = part.rule.filter(|rule| !rule.unlimited);
-            let metadata = rule.and_then(|rule| rule.metadata.as_ref());
-            if let Some(metadata) = metadata.filter(|_| passes) {
-                merge(&mut carried, metadata);
-            }
-        }
-        if !carried.is_empty() {
-            map.insert("metadata".to_owned(), carried.into());
-        }
-        (!map.is_empty()).then_some(map)
+    /// The limit that refuses longest, else one that is over, else the one with the least left; of equals, the one that
+    /// resets last.
+    fn tightest<'a>(
+        &self,
+        charges: impl Iterator<Item = &'a Charged<'p>>,
+    ) -> Option<&'a Charged<'p>>
+    where
+        'p: 'a,
+    {
+        charges.min_by_key(|charged| {
+            let (refuses, over) = (self.refuses(charged), charged.over());
+            let never = charged.wait().is_none();
+            let wait = charged.wait().unwrap_or_default();
+            let by_wait = if over { (never, wait) } else { (false, Duration::ZERO) };
+            let left = if over { 0 } else { charged.remaining() };
+            (!refuses, !over, Reverse(by_wait), left, Reverse(charged.reset()))
+        })
     }
 }
 
@@ -342,49 +361,6 @@ fn charges<'p>(
             reason: Reason::of(charge, outcome),
         })
         .collect()
-}
-
-/// The limit that refuses longest, or else the one with the least left; of equals, the one that resets
-/// last.
-fn tightest<'a, 'p: 'a>(charges: impl Iterator<Item = &'a Charged<'p>>) -> Option<&'a Charged<'p>> {
-    charges.min_by_key(|charged| {
-        let over = charged.over();
-        let never = charged.wait().is_none();
-        let wait = charged.wait().unwrap_or_default();
-        let by_wait = if over { (never, wait) } else { (false, Duration::ZERO) };
-        let left = if over { 0 } else { charged.remaining() };
-        (!over, std::cmp::Reverse(by_wait), left, std::cmp::Reverse(charged.reset()))
-    })
-}
-
-fn describe(charged: &Charged<'_>) -> Value {
-    let mut map = Map::new();
-    map.insert("name".to_owned(), (&*charged.limit.label).into());
-    map.insert("mode".to_owned(), charged.mode.to_string().into());
-    map.insert("over".to_owned(), charged.over().into());
-    map.insert("amount".to_owned(), charged.amount().into());
-    map.insert("remaining".to_owned(), charged.remaining().into());
-    let ms = |time: Duration| Value::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
-    if let Some(wait) = charged.wait() {
-        map.insert("wait_ms".to_owned(), ms(wait));
-    }
-    if let Some(reset) = charged.reset() {
-        map.insert("reset_ms".to_owned(), ms(reset));
-    }
-    map.into()
-}
-
-/// Adds what is new; maps within maps are merged, else what came first stays, as in the reference.
-fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
-    for (name, value) in from {
-        match (into.get_mut(name), value) {
-            (Some(Value::Object(known)), Value::Object(more)) => merge(known, more),
-            (Some(_), _) => {}
-            (None, value) => {
-                into.insert(name.clone(), value.clone());
-            }
-        }
-    }
 }
 
 fn saturate(number: u64) -> u32 {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::clock::Throttle;
+use crate::limit::Hits;
 use crate::metrics::Counter;
 use crate::metrics::DomainMetrics;
 use crate::metrics::Gauge;
@@ -18,15 +21,40 @@ use crate::store::Outcome;
 
 use super::Code;
 use super::Reason;
+use super::answer::Charged;
 use super::answer::Judgement;
 use super::latencies::Latencies;
 use super::plan::Plan;
+use super::text::Shown;
 
 /// The label of requests for domains without a policy, whose names callers choose.
 const UNKNOWN_DOMAIN: &str = "";
 
-/// A limit is near its end when less than one part in so many remains.
-const NEAR_PART: u64 = 5;
+/// The least time between two lines of the log about domains without a policy.
+const UNKNOWN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Domains that such a line names.
+const DOMAINS_SHOWN_MAX: usize = 16;
+
+/// When a limit is near its end: when more than this part of it is in use, from 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NearLimit(pub f64);
+
+impl NearLimit {
+    /// Whether a limit of that capacity is near its end when so many hits remain. As in the reference, the part is
+    /// rounded down.
+    fn is_near(self, capacity: u64, remaining: u64) -> bool {
+        let used = capacity.saturating_sub(remaining);
+        (capacity as f64 * self.0).floor() < used as f64
+    }
+}
+
+impl Default for NearLimit {
+    /// 0.8, as in the reference.
+    fn default() -> Self {
+        Self(0.8)
+    }
+}
 
 /// The policies in force.
 #[derive(Debug)]
@@ -36,6 +64,8 @@ pub struct Live {
     pub latencies: Latencies,
     domains: HashMap<String, LiveDomain, foldhash::fast::RandomState>,
     unknown: DomainMetrics,
+    unknown_throttle: Throttle,
+    near: NearLimit,
 }
 
 #[derive(Debug)]
@@ -61,12 +91,12 @@ pub struct Pressure {
 }
 
 impl Live {
-    pub fn new(policies: PolicySet, metrics: &Metrics) -> Self {
+    pub fn new(policies: PolicySet, near: NearLimit, metrics: &Metrics) -> Self {
         let live = |domain: &Domain| {
             let mut labels = vec![OVERRIDE_LABEL; domain.limit_count() + 1];
             let limits = domain.limits();
             limits.iter().for_each(|limit| labels[limit.index] = &limit.label);
-            let limit = |label| metrics.limit(&domain.name, label);
+            let limit = |label| metrics.limits.limit(&domain.name, label);
             let limits = labels.into_iter().map(limit).collect();
             let refusals = Reason::ALL.iter();
             let refusals = refusals.map(|one| metrics.sharing.refusals(&domain.name, one.name()));
@@ -91,7 +121,9 @@ impl Live {
         let domains = policies.domains().into_iter().map(live).collect();
         let latencies = Latencies::new(&policies);
         let unknown = metrics.domain(UNKNOWN_DOMAIN);
-        Self { policies: Arc::new(policies), latencies, domains, unknown }
+        let unknown_throttle = Throttle::new(UNKNOWN_INTERVAL);
+        let policies = Arc::new(policies);
+        Self { policies, latencies, domains, unknown, unknown_throttle, near }
     }
 
     /// Forgets the metrics of limits and domains that are no longer there.
@@ -115,7 +147,7 @@ impl Live {
         metrics.sharing.retain_chosen(&chosen.collect());
         metrics.sharing.retain(&domains, &rules);
         metrics.retain_domains(&domains);
-        metrics.retain_limits(&limits);
+        metrics.limits.retain(&limits);
     }
 
     /// Counts a request of a domain.
@@ -168,21 +200,54 @@ impl Live {
             index.and_then(|index| live.refusals.get(index)).map(Counter::inc);
         }
         for charged in judgement.charges() {
-            let Some(metrics) = live.limits.get(charged.limit.index) else { continue };
-            match charged {
-                _ if judgement.is_fallback() => metrics.fallback.inc(),
-                charged if charged.over() && charged.is_shadow() => metrics.shadow_refused.inc(),
-                charged if charged.over() => metrics.refused.inc(),
-                _ if judgement.code() == Code::Ok => metrics.admitted.inc(),
-                // Another limit refused the request: this one was not asked to spend anything.
-                _ => 0,
-            };
-            let near = |standing: crate::limit::Standing| {
-                standing.remaining < charged.capacity().div_ceil(NEAR_PART)
-            };
-            if !judgement.is_fallback() && near(charged.decision.standing) {
-                metrics.near.inc();
+            if let Some(metrics) = live.limits.get(charged.limit.index) {
+                self.count_charge(metrics, judgement, charged);
             }
         }
+    }
+
+    fn count_charge(
+        &self,
+        metrics: &LimitMetrics,
+        judgement: &Judgement<'_>,
+        charged: &Charged<'_>,
+    ) {
+        let outcome = match charged {
+            _ if judgement.is_fallback() => &metrics.fallback,
+            charged if charged.over() && charged.is_shadow() => &metrics.shadow_refused,
+            charged if charged.over() => &metrics.refused,
+            _ if judgement.code() == Code::Ok => &metrics.admitted,
+            // Another limit refused the request: this one was not asked to spend anything.
+            _ => return,
+        };
+        outcome.charges.inc();
+        let Hits::Spend(hits) = charged.hits() else { return };
+        outcome.hits.inc_by(hits);
+        let spends = hits != 0 && !charged.over() && !judgement.is_fallback();
+        let remaining = charged.decision.standing.remaining;
+        if spends && self.near.is_near(charged.capacity(), remaining) {
+            metrics.near.inc();
+        }
+    }
+
+    /// Tells of a request for a domain without a policy, which passes whatever its limits were meant to be.
+    pub fn tell_of_unknown(&self, domain: &str, metrics: &Metrics) {
+        metrics.unknown_domains.inc();
+        let Some(unlogged) = self.unknown_throttle.pass() else { return };
+        let known = self.policies.domains();
+        let mut names: Vec<String> = known
+            .iter()
+            .take(DOMAINS_SHOWN_MAX)
+            .map(|domain| Shown::new(&domain.name).to_string())
+            .collect();
+        if names.len() < known.len() {
+            names.push(format!("and {} more", known.len() - names.len()));
+        }
+        tracing::warn!(
+            domain = %Shown::new(domain),
+            known = names.join(", "),
+            unlogged,
+            "no policy has the domain of a request, so the request passes without a limit",
+        );
     }
 }

@@ -13,6 +13,7 @@ mod explain;
 mod headers;
 mod latencies;
 mod live;
+mod metadata;
 mod patience;
 mod peek;
 mod plan;
@@ -22,6 +23,7 @@ mod readiness;
 mod reason;
 mod request;
 mod store;
+pub mod text;
 mod verdict;
 mod waiting;
 
@@ -65,6 +67,7 @@ pub use explain::Explanation;
 pub use explain::RuleName;
 pub use explain::UnchargedLimit;
 pub use latencies::LatencyError;
+pub use live::NearLimit;
 pub use live::Pressure;
 pub use peek::Stand;
 pub use plan::ModeSettings;
@@ -92,6 +95,8 @@ pub struct EngineSettings {
     pub directory: Directory,
     pub clock: Clock,
     pub modes: ModeSettings,
+    /// What is near a limit.
+    pub near: NearLimit,
     pub metrics: Arc<Metrics>,
 }
 
@@ -104,10 +109,16 @@ pub struct Engine {
     settings: EngineSettings,
 }
 
+impl EngineSettings {
+    fn live(&self, policies: PolicySet) -> Live {
+        Live::new(policies, self.near, &self.metrics)
+    }
+}
+
 impl Engine {
     /// An engine without policies: every request passes until [`Engine::replace`] brings some.
     pub fn new(settings: EngineSettings) -> Self {
-        let live = Live::new(PolicySet::empty(), &settings.metrics);
+        let live = settings.live(PolicySet::empty());
         settings.metrics.store_up.set(i64::from(matches!(settings.store, AnyStore::Memory(_))));
         Self {
             live: ArcSwap::from_pointee(live),
@@ -120,7 +131,7 @@ impl Engine {
     /// Puts other policies in force. Requests that are under way end under those they began with, and
     /// counters stay where they are.
     pub fn replace(&self, policies: PolicySet) {
-        let mut live = Live::new(policies, &self.settings.metrics);
+        let mut live = self.settings.live(policies);
         live.latencies.share(&self.live.load().latencies);
         live.retain_metrics(&self.settings.metrics);
         self.live.store(Arc::new(live));
@@ -181,7 +192,10 @@ impl Engine {
         let patience = &Patience::default();
         let live = self.live.load();
         let verdict = match live.policies.domain(request.domain()) {
-            None => Verdict::without_policy(request.descriptors().len()),
+            None => {
+                live.tell_of_unknown(request.domain(), metrics);
+                Verdict::without_policy(request.descriptors().len())
+            }
             Some(domain) if choice::leaves_choice(domain, request) => {
                 let lineage = &self.lineage(domain, request, patience).await;
                 let scene = Scene { live: &live, domain, lineage, patience };
@@ -322,7 +336,7 @@ descriptors:
         let bench =
             bench("{domain: d, descriptors: [{key: a, limits: [3/day]}]}", ModeSettings::default());
         bench.check(&["a=1", "a=1"], Code::Ok, &[1, 1]).await;
-        bench.check(&["a=1", "a=1"], Code::OverLimit, &[1, 1]).await;
+        bench.check(&["a=1", "a=1"], Code::OverLimit, &[0, 0]).await;
         bench.check(&["a=1"], Code::Ok, &[0]).await;
     }
 
@@ -403,6 +417,77 @@ descriptors: [{key: a, limits: [{rate: 0/day, name: none}], metadata: {plan: gol
         let metadata = verdict.metadata.unwrap();
         assert_eq!(metadata["limits"][0]["over"], true);
         assert!(!metadata.contains_key("metadata"), "only passing descriptors carry theirs");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_tells_no_metadata_tells_none_of_the_rules_either() {
+        let policy = |word: &str| {
+            format!(
+                "{{domain: d, answer: {{metadata: {word}}}, \
+                 descriptors: [{{key: a, limits: [1/day], metadata: {{plan: gold}}}}]}}"
+            )
+        };
+        for (word, passed, refused) in
+            [("never", false, false), ("refused", true, true), ("always", true, true)]
+        {
+            let bench = bench(&policy(word), ModeSettings::default());
+            for tells in [passed, refused] {
+                let verdict = bench.ask_for(&["a=1"]).await;
+                assert_eq!(verdict.metadata.is_some(), tells, "{word} {:?}", verdict.code);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_status_that_refuses_has_nothing_remaining_and_comes_before_all_that_have_as_little()
+    {
+        let policy = "
+domain: d
+answer: {headers: [ratelimit-legacy]}
+descriptors:
+- {key: quiet, limits: [{rate: 0/day, mode: shadow}]}
+- {key: a, limits: [9/day]}
+- {key: b, limits: [5/hour]}";
+        let bench = bench(policy, ModeSettings::default());
+        let two = |text| Descriptor { hits: Hits::Spend(3), ..descriptor(text) };
+        let told = |verdict: &Verdict| -> Vec<(Code, u32, Option<u32>)> {
+            let statuses = verdict.statuses.iter();
+            let amount = |status: &Status| status.limit.as_ref().map(|limit| limit.amount);
+            statuses.map(|status| (status.code, status.remaining, amount(status))).collect()
+        };
+        let passed = bench.ask(vec![two("quiet=1"), two("a=1"), two("b=1")]).await;
+        let (ok, over) = (Code::Ok, Code::OverLimit);
+        assert_eq!(told(&passed), [(ok, 0, Some(0)), (ok, 6, Some(9)), (ok, 2, Some(5))]);
+        let refused = bench.ask(vec![two("quiet=1"), two("a=1"), two("b=1")]).await;
+        assert_eq!(told(&refused), [(ok, 0, None), (ok, 6, Some(9)), (over, 0, Some(5))]);
+        assert_eq!(refused.response_headers[0], ("ratelimit-limit".to_owned(), "5".to_owned()));
+        let refused = bench.ask(vec![two("b=1"), two("quiet=1")]).await;
+        assert_eq!(told(&refused), [(over, 0, Some(5)), (ok, 0, Some(0))]);
+    }
+
+    #[tokio::test]
+    async fn a_quota_that_is_over_beside_one_that_is_left_makes_nobody_wait() {
+        let policy = "
+domain: d
+descriptors:
+- {key: day, limits: [{rate: 1/day, mode: quota}]}
+- {key: hour, limits: [{rate: 1/hour, mode: quota}]}
+- {key: minute, limits: [1/minute]}";
+        let bench = bench(policy, ModeSettings::default());
+        bench.ask_for(&["day=1", "minute=1"]).await;
+        bench.put_in_force(
+            &policy.replace("domain: d", "domain: d\nanswer: {headers: [retry-after]}"),
+        );
+        let retry = async |asks: &[&str]| {
+            let verdict = bench.ask_for(asks).await;
+            (verdict.code, verdict.response_headers.first().map(|(_, value)| value.clone()))
+        };
+        let refused = |seconds: &str| (Code::OverLimit, Some(seconds.to_owned()));
+        assert_eq!(retry(&["day=1", "hour=1", "minute=1"]).await, refused("60"));
+        assert_eq!(retry(&["day=1"]).await, refused("86400"));
+        assert_eq!(retry(&["hour=1"]).await.0, Code::Ok);
+        assert_eq!(retry(&["day=1", "hour=1"]).await, refused("3600"));
+        assert_eq!(retry(&["day=1", "hour=1", "minute=1"]).await, refused("3600"));
     }
 
     #[tokio::test]

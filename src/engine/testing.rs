@@ -8,6 +8,7 @@ use super::Descriptor;
 use super::Engine;
 use super::EngineSettings;
 use super::ModeSettings;
+use super::NearLimit;
 use super::Request;
 use super::Verdict;
 use crate::clock::Clock;
@@ -58,7 +59,9 @@ pub fn descriptor(text: &str) -> Descriptor<'_> {
 impl Bench {
     fn new(store: AnyStore, clock: Clock, modes: ModeSettings, directory: Directory) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let settings = EngineSettings { store, directory, clock: clock.clone(), modes, metrics };
+        let near = NearLimit::default();
+        let settings =
+            EngineSettings { store, directory, clock: clock.clone(), modes, near, metrics };
         Self { engine: Engine::new(settings), clock }
     }
 

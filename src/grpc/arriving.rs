@@ -16,8 +16,11 @@ use hyper::body::SizeHint;
 use tonic::Status;
 
 use super::BoxError;
-use super::MESSAGE_LEN_MAX;
 use super::room::Place;
+
+/// The largest message: several times the headers that Envoy takes from a client (60 KiB), of which a client may fill a
+/// descriptor of every action. A larger one is an error, so it must not be in the hands of a client to send one.
+pub const MESSAGE_LEN_MAX: usize = 1024 * 1024;
 
 /// Bytes before a message: a flag, and its length.
 const PREFIX_LEN: usize = 5;

@@ -75,10 +75,13 @@ impl Stream for Watch {
     }
 }
 
-/// There is the process as a whole, called `""`, and its one service.
+/// The name by which envoyproxy/ratelimit tells its health, and its users' probes ask for it.
+const REFERENCE_NAME: &str = "ratelimit";
+
+/// There is the process as a whole, called `""` or [`REFERENCE_NAME`], and its one service.
 fn ensure_known(request: &HealthCheckRequest) -> Result<(), Status> {
     match request.service.as_str() {
-        "" | SERVICE_NAME => Ok(()),
+        "" | REFERENCE_NAME | SERVICE_NAME => Ok(()),
         other => Err(Status::not_found(format!("there is no service {other:?}"))),
     }
 }

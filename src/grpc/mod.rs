@@ -5,9 +5,11 @@
 //! connections hyper's.
 
 mod arriving;
+mod codec;
 mod connection;
 mod health;
 mod reflection;
+mod repair;
 mod request;
 mod response;
 mod room;
@@ -16,7 +18,6 @@ mod service;
 mod streams;
 mod timeout;
 
-use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,16 +25,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitServiceServer;
 use http::HeaderMap;
 use http::Request;
 use http::Response;
 use hyper::body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
+use tonic::Code;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::BoxFuture;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
@@ -41,20 +41,22 @@ use tonic_health::pb::health_server::HealthServer;
 use crate::engine::Backlog;
 use crate::engine::Engine;
 use crate::engine::Readiness;
+use crate::metrics::Invalid;
 use crate::metrics::Metrics;
+use crate::metrics::Port;
 use crate::metrics::Shed;
+use crate::observe::invalid::InvalidRequests;
 use crate::observe::traces::Traces;
 
 use arriving::Arriving;
+use arriving::MESSAGE_LEN_MAX;
 use room::Place;
 use room::Room;
+use service::Answer;
 use service::Service;
 
 pub use serve::serve;
 pub use service::answer_bytes;
-
-/// The largest message: several times the headers that Envoy takes from a client (60 KiB).
-pub const MESSAGE_LEN_MAX: usize = 256 * 1024;
 
 /// How long a request may take to arrive and be answered: far more than any gateway waits, and than any policy
 /// holds it.
@@ -68,11 +70,6 @@ const LATE_FACTOR: u32 = 2;
 /// Bytes of a header beside its name and its value.
 const HEADER_COST: usize = 100;
 
-/// How the paths of the rate limit service's methods begin.
-const RATE_LIMIT_PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/";
-
-type Answer = BoxFuture<Response<Body>, Infallible>;
-
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The services.
@@ -80,8 +77,9 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub struct Services {
     room: Room,
     backlog: Arc<Backlog>,
-    rate_limit: RateLimitServiceServer<Service>,
+    rate_limit: Service,
     others: Routes,
+    invalid: InvalidRequests,
 }
 
 /// The services. Requests for limits are traced if there are `traces`.
@@ -92,15 +90,15 @@ pub fn services(
     traces: Option<Arc<Traces>>,
 ) -> Services {
     let backlog = engine.backlog().clone();
-    let rate_limit = RateLimitServiceServer::new(Service::new(engine, traces))
-        .max_decoding_message_size(MESSAGE_LEN_MAX);
+    let rate_limit = Service::new(engine, traces);
+    let invalid = InvalidRequests::new(Port::Grpc, metrics.clone());
     let health = HealthServer::new(health::Health::new(readiness))
         .max_decoding_message_size(MESSAGE_LEN_MAX);
     let others = Routes::new(health)
         .add_service(reflection::v1())
         .add_service(reflection::v1alpha())
         .prepare();
-    Services { room: Room::new(metrics), backlog, rate_limit, others }
+    Services { room: Room::new(metrics), backlog, rate_limit, others, invalid }
 }
 
 impl Services {
@@ -113,6 +111,7 @@ impl Services {
         // Until then it may turn out that it was taken back.
         poll_fn(|_| if place.is_new() { Poll::Pending } else { Poll::Ready(()) }).await;
         let waited = read_at.elapsed();
+        let is_check = call.uri().path() == service::PATH;
         let timeout = timeout::client_timeout(call.headers()).unwrap_or(REQUEST_TIMEOUT);
         let is_late = timeout <= waited * LATE_FACTOR;
         let (limit, answer) = if is_late {
@@ -128,21 +127,46 @@ impl Services {
         }
         place.is_answered();
         match answer {
-            Some(Some(Ok(answer))) => answer,
+            Some(Some(Ok(answer))) => {
+                self.tell_of_invalid(is_check, answer.headers());
+                answer
+            }
             Some(None) => room::no_room().into_http(),
             None => late().into_http(),
+        }
+    }
+
+    /// Tells of an answer that is an error because of what was asked. Such an answer has its status in its head, and all
+    /// others at their end.
+    fn tell_of_invalid(&self, is_check: bool, head: &HeaderMap) {
+        let Some(error) = Status::from_header_map(head) else { return };
+        if let Some(why) = invalid(is_check, &error) {
+            self.invalid.note(why, error.message());
         }
     }
 
     /// What a service answers.
     fn call(&self, call: Request<Incoming>, place: &Arc<Place>) -> Answer {
         // Nearly all calls are of one service: the router is for the others.
-        if call.uri().path().starts_with(RATE_LIMIT_PATH) {
-            self.rate_limit.clone().call(call.map(|body| Arriving::new(body, place.clone())))
+        if call.uri().path() == service::PATH {
+            self.rate_limit.call(call.map(|body| Arriving::new(body, place.clone())))
         } else {
             place.is_endless();
             Box::pin(self.others.clone().call(call))
         }
+    }
+}
+
+/// Why a call was answered by an error, if that is because of what it is. `is_check`: it asked for a decision.
+fn invalid(is_check: bool, error: &Status) -> Option<Invalid> {
+    match error.code() {
+        Code::Unimplemented if is_check => Some(Invalid::Compressed),
+        Code::Unimplemented => Some(Invalid::UnknownMethod),
+        _ if !is_check => None,
+        Code::OutOfRange => Some(Invalid::TooLarge),
+        Code::InvalidArgument => Some(Invalid::Undecidable),
+        Code::Internal => Some(Invalid::Malformed),
+        _ => None,
     }
 }
 
@@ -196,7 +220,6 @@ mod tests {
     use tokio_stream::StreamExt;
     use tokio_stream::wrappers::TcpListenerStream;
     use tokio_stream::wrappers::UnixListenerStream;
-    use tonic::Code;
     use tonic::transport::Channel;
     use tonic::transport::Endpoint;
     use tonic_health::pb::HealthCheckRequest;
@@ -320,6 +343,8 @@ mod tests {
     async fn bytes_are_answered_as_the_service_answers_them() {
         let engine = testing::one_an_hour();
         assert!(answer_bytes(&engine, &ask().encode_to_vec()).await.is_ok());
+        let bytes = b"\x0a\x01\xff\x12\x06\x0a\x04\x0a\x02\xff\xfe";
+        assert!(answer_bytes(&engine, bytes).await.is_ok());
         for bytes in [b"".as_slice(), b"\x0a", b"\xff\xff"] {
             let status = answer_bytes(&engine, bytes).await.unwrap_err();
             assert_eq!(status.code(), Code::InvalidArgument);
@@ -331,7 +356,7 @@ mod tests {
         let running = run().await;
         let mut client = HealthClient::new(running.channel);
         let mut check = async |expected: ServingStatus| {
-            for service in ["", RLS] {
+            for service in ["", "ratelimit", RLS] {
                 let request = HealthCheckRequest { service: service.to_owned() };
                 let answer = client.check(request).await.unwrap().into_inner();
                 assert_eq!(answer.status(), expected, "{service:?}");

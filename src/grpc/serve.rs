@@ -41,7 +41,7 @@ const HEADERS_LEN_MAX: u32 = 16 * 1024;
 const FRAME_LEN_MAX: u32 = 16 * 1024;
 
 /// Bytes of one request that may come before we have read what came: most requests whole. A larger one waits for
-/// windows on its way to [`super::MESSAGE_LEN_MAX`].
+/// windows on its way to [`super::arriving::MESSAGE_LEN_MAX`].
 const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// The same for all requests of a connection together: what unread messages may cost of memory, however many there

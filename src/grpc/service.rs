@@ -1,16 +1,28 @@
 //! Envoy's `RateLimitService`: reads a message, asks the engine, writes the answer.
+//!
+//! The server is tonic's; it is put together here and not by generated code, because that has a codec of its own,
+//! which refuses texts that are not UTF-8.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::RateLimitService;
+use http::Request;
+use hyper::body::Incoming;
 use prost::Message;
-use tonic::Request;
 use tonic::Response;
 use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::BoxFuture;
 use tonic::metadata::MetadataMap;
+use tonic::server::Grpc;
+use tonic::server::UnaryService;
 
+use super::arriving::Arriving;
+use super::arriving::MESSAGE_LEN_MAX;
+use super::codec::Codec;
+use super::repair;
 use super::request;
 use super::response;
 use crate::engine::Engine;
@@ -19,9 +31,17 @@ use crate::observe::traces::Span;
 use crate::observe::traces::TraceHeaders;
 use crate::observe::traces::Traces;
 
+/// The path of the one method.
+pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// What a service answers to a call.
+pub type Answer = BoxFuture<http::Response<Body>, Infallible>;
+
 /// Answers `ShouldRateLimit`.
 #[derive(Clone)]
-pub struct Service {
+pub struct Service(Arc<Method>);
+
+struct Method {
     engine: Arc<Engine>,
     traces: Option<Arc<Traces>>,
 }
@@ -29,22 +49,34 @@ pub struct Service {
 impl Service {
     /// Answers what `engine` decides, and traces it if there are `traces`.
     pub fn new(engine: Arc<Engine>, traces: Option<Arc<Traces>>) -> Self {
-        Self { engine, traces }
+        Self(Arc::new(Method { engine, traces }))
     }
 
-    fn span(&self, metadata: &MetadataMap) -> Option<Span> {
-        let traces = self.traces.as_ref()?;
-        let header = |name| metadata.get(name)?.to_str().ok();
-        let (traceparent, tracestate) = (header("traceparent"), header("tracestate"));
-        traces.span(TraceHeaders { traceparent, tracestate })
+    /// Answers a call.
+    pub fn call(&self, call: Request<Arriving<Incoming>>) -> Answer {
+        let method = self.clone();
+        Box::pin(async move {
+            let mut grpc =
+                Grpc::new(Codec).apply_max_message_size_config(Some(MESSAGE_LEN_MAX), None);
+            Ok(grpc.unary(method, call).await)
+        })
     }
 }
 
-#[tonic::async_trait]
-impl RateLimitService for Service {
-    async fn should_rate_limit(
+impl UnaryService<RateLimitRequest> for Service {
+    type Response = RateLimitResponse;
+    type Future = BoxFuture<Response<RateLimitResponse>, Status>;
+
+    fn call(&mut self, request: tonic::Request<RateLimitRequest>) -> Self::Future {
+        let method = self.0.clone();
+        Box::pin(async move { method.answer(&request).await })
+    }
+}
+
+impl Method {
+    async fn answer(
         &self,
-        request: Request<RateLimitRequest>,
+        request: &tonic::Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let span = self.span(request.metadata());
         let verdict = decide(&self.engine, request.get_ref()).await?;
@@ -55,6 +87,13 @@ impl RateLimitService for Service {
         }
         Ok(Response::new(response::write(verdict)?))
     }
+
+    fn span(&self, metadata: &MetadataMap) -> Option<Span> {
+        let traces = self.traces.as_ref()?;
+        let header = |name| metadata.get(name)?.to_str().ok();
+        let (traceparent, tracestate) = (header("traceparent"), header("tracestate"));
+        traces.span(TraceHeaders { traceparent, tracestate })
+    }
 }
 
 /// Answers a message as the wire brings it, bytes for bytes: what a fuzzer feeds.
@@ -62,8 +101,8 @@ impl RateLimitService for Service {
 /// # Errors
 /// When the bytes are no message, or the message can't be decided.
 pub async fn answer_bytes(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Status> {
-    let message = RateLimitRequest::decode(bytes)
-        .map_err(|error| Status::invalid_argument(error.to_string()))?;
+    let (message, _) =
+        repair::decode(bytes).map_err(|error| Status::invalid_argument(error.to_string()))?;
     Ok(response::write(decide(engine, &message).await?)?.encode_to_vec())
 }
 

@@ -13,6 +13,7 @@ use crate::api_token::ApiToken;
 use crate::engine::{Engine, Readiness};
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
+use crate::observe::invalid::InvalidRequests;
 
 /// What the handlers look at.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
     pub api: Arc<Api>,
+    /// Tells of requests for a decision that can't be decided.
+    pub invalid: InvalidRequests,
 }
 
 /// Who may use the API, and where its changes are told.

@@ -1,5 +1,7 @@
 //! `POST /json`: the rate limit service for those who can't speak gRPC, as the reference has it.
 
+use std::fmt::Display;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -20,6 +22,7 @@ use crate::engine::Code;
 use crate::engine::Engine;
 use crate::engine::Verdict;
 use crate::engine::protocol;
+use crate::metrics::Invalid;
 
 /// Headers that say how this very answer travels. The verdict's are meant for the caller's.
 const OWN_HEADERS: [HeaderName; 4] =
@@ -30,8 +33,37 @@ pub async fn handle(
     State(edge): State<Edge>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let body = body.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-    answer_bytes(&edge.engine, &body).await
+    let answered = match body {
+        Ok(body) => decide(&edge.engine, &body).await,
+        Err(rejection) => Err(Refusal::of(&rejection)),
+    };
+    answered.map_err(|Refusal { why, problem }| {
+        if let Some(why) = why {
+            edge.invalid.note(why, &problem.detail);
+        }
+        problem
+    })
+}
+
+/// Why a body is answered by an error, and by which.
+struct Refusal {
+    /// None if that is not the body's fault.
+    why: Option<Invalid>,
+    problem: Problem,
+}
+
+impl Refusal {
+    fn of(rejection: &BytesRejection) -> Self {
+        let why = match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Invalid::TooLarge,
+            _ => Invalid::Malformed,
+        };
+        Self { why: Some(why), problem: Problem::new(rejection.status(), rejection.body_text()) }
+    }
+
+    fn new(why: Invalid, error: &dyn Display) -> Self {
+        Self { why: Some(why), problem: Problem::new(StatusCode::BAD_REQUEST, error.to_string()) }
+    }
 }
 
 /// Answers a body as the wire brings it: what a fuzzer feeds.
@@ -39,10 +71,14 @@ pub async fn handle(
 /// # Errors
 /// When the body is no request, or one that can't be decided.
 pub async fn answer_bytes(engine: &Engine, body: &[u8]) -> Result<Response, Problem> {
-    let bad_request = |reason: String| Problem::new(StatusCode::BAD_REQUEST, reason);
-    let message = RateLimitRequest::parse(body).map_err(|error| bad_request(error.to_string()))?;
-    let request = message.read().map_err(|error| bad_request(error.to_string()))?;
-    answer(&engine.check(&request).await)
+    decide(engine, body).await.map_err(|refusal| refusal.problem)
+}
+
+async fn decide(engine: &Engine, body: &[u8]) -> Result<Response, Refusal> {
+    let message =
+        RateLimitRequest::parse(body).map_err(|error| Refusal::new(Invalid::Malformed, &error))?;
+    let request = message.read().map_err(|error| Refusal::new(Invalid::Undecidable, &error))?;
+    answer(&engine.check(&request).await).map_err(|problem| Refusal { why: None, problem })
 }
 
 fn answer(verdict: &Verdict) -> Result<Response, Problem> {

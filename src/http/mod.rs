@@ -39,6 +39,9 @@ use axum::routing::post;
 use crate::engine::Engine;
 use crate::engine::Readiness;
 use crate::metrics::Metrics;
+use crate::metrics::Port;
+use crate::observe::invalid::InvalidRequests;
+
 use edge::Edge;
 
 pub use edge::Api;
@@ -59,7 +62,8 @@ pub fn router(
     readiness: Readiness,
     api: Api,
 ) -> Router {
-    let edge = Edge { engine, metrics, readiness, api: Arc::new(api) };
+    let invalid = InvalidRequests::new(Port::Http, metrics.clone());
+    let edge = Edge { engine, metrics, readiness, api: Arc::new(api), invalid };
     Router::new()
         .route("/", get(admin::index))
         .route("/json", post(json::handle))

@@ -5,15 +5,20 @@
 //! misspelt one would otherwise change what is asked without a word.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::fmt::Display;
 
 use serde::Deserialize;
+use serde::Deserializer;
+use serde::de;
+use serde::de::Visitor;
 
 use crate::engine::Descriptor;
 use crate::engine::Override;
 use crate::engine::Request;
 use crate::engine::RequestError;
 use crate::engine::protocol;
+use crate::engine::text;
 
 /// `envoy.service.ratelimit.v3.RateLimitRequest`.
 #[derive(Debug, Deserialize)]
@@ -58,9 +63,9 @@ struct RateLimitOverride<'a> {
     unit: Option<UnitWord<'a>>,
 }
 
-/// A text, borrowed unless it has escapes.
-#[derive(Debug, Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+/// A text, borrowed unless it has escapes. Its bytes may be any, as in the protocol's other wire.
+#[derive(Debug)]
+struct Text<'a>(Cow<'a, str>);
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "a unit is a name or a number")]
@@ -68,6 +73,38 @@ enum UnitWord<'a> {
     Number(i32),
     #[serde(borrow)]
     Name(Text<'a>),
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(TextVisitor).map(Text)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_bytes<E: de::Error>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(text::escaped(bytes))
+    }
+
+    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        Ok(text::escaped(bytes).into_owned().into())
+    }
+
+    fn visit_borrowed_str<E: de::Error>(self, text: &'de str) -> Result<Self::Value, E> {
+        self.visit_borrowed_bytes(text.as_bytes())
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        self.visit_bytes(text.as_bytes())
+    }
 }
 
 /// A whole number, bare or in quotes.
@@ -116,7 +153,7 @@ impl<'a> RateLimitRequest<'a> {
         let descriptors = descriptors
             .map(|(index, descriptor)| descriptor.read(index, hits_of_request))
             .collect::<Result<Vec<_>, _>>()?;
-        Request::try_new(text(self.domain.as_ref()), descriptors)
+        Request::try_new(plain(self.domain.as_ref()), descriptors)
     }
 }
 
@@ -127,7 +164,7 @@ impl RateLimitDescriptor<'_> {
         let entries = self.entries.iter().flatten();
         Ok(Descriptor {
             entries: entries
-                .map(|entry| (text(entry.key.as_ref()), text(entry.value.as_ref())))
+                .map(|entry| (plain(entry.key.as_ref()), plain(entry.value.as_ref())))
                 .collect(),
             hits: protocol::hits(own_hits, hits_of_request, gives_back),
             limit: self.limit.as_ref().map(|limit| limit.read(index)).transpose()?,
@@ -152,7 +189,7 @@ impl RateLimitOverride<'_> {
     }
 }
 
-fn text<'a>(text: Option<&'a Text<'_>>) -> &'a str {
+fn plain<'a>(text: Option<&'a Text<'_>>) -> &'a str {
     text.map_or("", |text| &text.0)
 }
 
@@ -193,6 +230,22 @@ mod tests {
         assert!(json.as_bytes().as_ptr_range().contains(&request.domain().as_ptr()));
         assert_eq!(request.descriptors()[0].entries, [("user", "alice"), ("op", "")]);
         assert_eq!(request.descriptors()[1].entries, []);
+    }
+
+    #[test]
+    fn texts_may_hold_any_bytes() {
+        let check = |value: &[u8], expected: &[u8]| {
+            let start = br#"{"domain":"d","descriptors":[{"entries":[{"key":"k","value":""#;
+            let json = [start, value, br#""}]}]}"#].concat();
+            let message = RateLimitRequest::parse(&json).unwrap();
+            let request = message.read().unwrap();
+            assert_eq!(request.descriptors()[0].entries[0].1, text::escaped(expected));
+        };
+        check(b"k\xff", b"k\xff");
+        check(b"\\n\xff", b"\n\xff");
+        check(b"\\udbff\\udfff", "\u{10ffff}".as_bytes());
+        check("\u{10ffff}".as_bytes(), "\u{10ffff}".as_bytes());
+        check(b"\\ud800", b"\xed\xa0\x80");
     }
 
     #[test]

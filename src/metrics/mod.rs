@@ -6,7 +6,9 @@
 
 mod callers;
 mod certificates;
+mod invalid;
 mod latency;
+mod limits;
 mod near;
 mod order;
 mod process;
@@ -17,8 +19,6 @@ mod shed;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -29,13 +29,20 @@ use prometheus_client::registry::Registry;
 
 use crate::version::COMMIT;
 
+use crate::lock::lock;
 use order::ordered;
+
 use process::Process;
 use reload::ReloadLabel;
 
 pub use callers::CallerMetrics;
 pub use certificates::CertificateMetrics;
+pub use invalid::Invalid;
+pub use invalid::InvalidMetrics;
+pub use invalid::Port;
 pub use latency::Latency;
+pub use limits::LimitMetrics;
+pub use limits::LimitsMetrics;
 pub use near::NearMetrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
@@ -66,6 +73,8 @@ pub struct Metrics {
     pub memory_evictions: Counter,
     /// 1 while the policy files say something else than the policy in force, because they can't be used.
     pub policy_rejected: Gauge,
+    /// Of limits.
+    pub limits: LimitsMetrics,
     /// Of callers and providers that share limits.
     pub sharing: SharingMetrics,
     /// Of the directory of callers.
@@ -76,41 +85,21 @@ pub struct Metrics {
     pub shared: SharedMetrics,
     /// Of gRPC requests that are not answered at once, and of those that are shed.
     pub shed: ShedMetrics,
+    /// Of requests that can't be decided, because of what they are.
+    pub invalid: InvalidMetrics,
     /// Of the certificates of the ports.
     pub certificates: CertificateMetrics,
-    decisions: Family<DecisionLabels, Counter>,
-    near_limit: Family<LimitLabels, Counter>,
+    /// Requests for domains without a policy.
+    pub unknown_domains: Counter,
     requests: Family<RequestLabels, Counter>,
     store_errors: Family<KindLabel, Counter>,
     reloads: Family<ReloadLabel, Counter>,
     policy: Family<PolicyLabel, Gauge>,
     policy_loaded: Level,
     in_flight: Gauge,
-    /// What the families hold now; they can't be asked.
-    live: Mutex<Live>,
+    /// The domains of `requests`, which can't be asked.
+    domains: Mutex<BTreeSet<String>>,
     registry: Registry,
-}
-
-/// The label sets that come from the policy.
-#[derive(Debug, Default)]
-struct Live {
-    limits: BTreeSet<(String, String)>,
-    domains: BTreeSet<String>,
-}
-
-/// The counters of one limit, looked up when a policy is loaded and kept beside it.
-#[derive(Clone, Debug, Default)]
-pub struct LimitMetrics {
-    /// Charges that the limit had the hits for, in requests that passed.
-    pub admitted: Counter,
-    /// Charges that the limit did not have the hits for and refused.
-    pub refused: Counter,
-    /// Charges that a shadow limit would have refused.
-    pub shadow_refused: Counter,
-    /// Charges after which less than a fifth of the limit remained.
-    pub near: Counter,
-    /// Charges that `on_outage` decided because the store was out.
-    pub fallback: Counter,
 }
 
 /// The counters of one domain, looked up when a policy is loaded and kept beside it.
@@ -124,29 +113,10 @@ pub struct DomainMetrics {
     pub error: Counter,
 }
 
-const ADMITTED: &str = "admitted";
-const REFUSED: &str = "refused";
-const SHADOW_REFUSED: &str = "shadow_refused";
-const FALLBACK: &str = "fallback";
-const OUTCOMES: [&str; 4] = [ADMITTED, REFUSED, SHADOW_REFUSED, FALLBACK];
-
 const OK: &str = "ok";
 const OVER_LIMIT: &str = "over_limit";
 const ERROR: &str = "error";
 const CODES: [&str; 3] = [OK, OVER_LIMIT, ERROR];
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DecisionLabels {
-    domain: String,
-    limit: String,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabels {
-    domain: String,
-    limit: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -180,21 +150,22 @@ impl Metrics {
             memory_keys: Gauge::default(),
             memory_evictions: Counter::default(),
             policy_rejected: Gauge::default(),
+            limits: LimitsMetrics::default(),
             sharing: SharingMetrics::default(),
             callers: CallerMetrics::default(),
             near: NearMetrics::default(),
             shared: SharedMetrics::default(),
             shed: ShedMetrics::default(),
+            invalid: InvalidMetrics::default(),
             certificates: CertificateMetrics::default(),
-            decisions: Family::default(),
-            near_limit: Family::default(),
+            unknown_domains: Counter::default(),
             requests: Family::default(),
             store_errors: Family::default(),
             reloads: Family::default(),
             policy: Family::default(),
             policy_loaded: Gauge::default(),
             in_flight: Gauge::default(),
-            live: Mutex::default(),
+            domains: Mutex::default(),
             registry: Registry::default(),
         };
         for result in [Reload::Ok, Reload::Error, Reload::Unchanged] {
@@ -204,45 +175,16 @@ impl Metrics {
         metrics
     }
 
-    /// The counters of a limit; the same ones for the same names.
-    pub fn limit(&self, domain: &str, limit: &str) -> LimitMetrics {
-        self.live().limits.insert((domain.to_owned(), limit.to_owned()));
-        let labels = |outcome| decision_labels(domain, limit, outcome);
-        let decision = |outcome| self.decisions.get_or_create_owned(&labels(outcome));
-        LimitMetrics {
-            admitted: decision(ADMITTED),
-            refused: decision(REFUSED),
-            shadow_refused: decision(SHADOW_REFUSED),
-            fallback: decision(FALLBACK),
-            near: self.near_limit.get_or_create_owned(&limit_labels(domain, limit)),
-        }
-    }
-
     /// The counters of a domain; the empty name is for all domains that no policy knows.
     pub fn domain(&self, domain: &str) -> DomainMetrics {
-        self.live().domains.insert(domain.to_owned());
+        lock(&self.domains).insert(domain.to_owned());
         let request = |code| self.requests.get_or_create_owned(&request_labels(domain, code));
         DomainMetrics { ok: request(OK), over_limit: request(OVER_LIMIT), error: request(ERROR) }
     }
 
-    /// Forgets the limits, as (domain, limit), that are not in `live`.
-    pub fn retain_limits(&self, live: &BTreeSet<(String, String)>) {
-        self.live().limits.retain(|name| {
-            let keep = live.contains(name);
-            if !keep {
-                let (domain, limit) = name;
-                for outcome in OUTCOMES {
-                    self.decisions.remove(&decision_labels(domain, limit, outcome));
-                }
-                self.near_limit.remove(&limit_labels(domain, limit));
-            }
-            keep
-        });
-    }
-
     /// Forgets the domains that are not in `live`; the empty one stays.
     pub fn retain_domains(&self, live: &BTreeSet<String>) {
-        self.live().domains.retain(|domain| {
+        lock(&self.domains).retain(|domain| {
             let keep = domain.is_empty() || live.contains(domain);
             if !keep {
                 for code in CODES {
@@ -284,11 +226,6 @@ impl Metrics {
         ordered(&text)
     }
 
-    fn live(&self) -> MutexGuard<'_, Live> {
-        // Sets of names stay sets of names wherever a panic struck.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A registry of these metrics, each by the name that the world sees.
     fn registry(&self) -> Registry {
         let mut root = Registry::default();
@@ -304,20 +241,17 @@ impl Metrics {
         self.near.register(registry);
         self.shared.register(registry);
         self.shed.register(registry);
+        self.invalid.register(registry);
         self.certificates.register(registry);
         root
     }
 
     fn register_decisions(&self, registry: &mut Registry) {
+        self.limits.register(registry);
         registry.register(
-            "decisions",
-            "Charges by what the limit answered",
-            self.decisions.clone(),
-        );
-        registry.register(
-            "near_limit",
-            "Charges after which less than a fifth of the limit remained",
-            self.near_limit.clone(),
+            "unknown_domains",
+            "Requests that passed because no policy has their domain",
+            self.unknown_domains.clone(),
         );
         registry.register(
             "requests",
@@ -378,14 +312,6 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn decision_labels(domain: &str, limit: &str, outcome: &'static str) -> DecisionLabels {
-    DecisionLabels { domain: domain.to_owned(), limit: limit.to_owned(), outcome }
-}
-
-fn limit_labels(domain: &str, limit: &str) -> LimitLabels {
-    LimitLabels { domain: domain.to_owned(), limit: limit.to_owned() }
-}
-
 fn request_labels(domain: &str, code: &'static str) -> RequestLabels {
     RequestLabels { domain: domain.to_owned(), code }
 }
@@ -410,8 +336,9 @@ mod tests {
     #[test]
     fn every_metric_goes_by_its_documented_name() {
         let metrics = Metrics::new();
-        let limit = metrics.limit("shop", "daily");
-        limit.admitted.inc();
+        let limit = metrics.limits.limit("shop", "daily");
+        limit.admitted.charges.inc();
+        limit.admitted.hits.inc_by(7);
         limit.near.inc();
         metrics.domain("").over_limit.inc();
         metrics.check_duration.observe(Duration::from_micros(3));
@@ -425,6 +352,9 @@ mod tests {
             &metrics,
             r#"tollgate_decisions_total{domain="shop",limit="daily",outcome="admitted"} 1"#,
         );
+        check(&metrics, r#"tollgate_hits_total{domain="shop",limit="daily",outcome="admitted"} 7"#);
+        check(&metrics, r#"tollgate_hits_total{domain="shop",limit="daily",outcome="refused"} 0"#);
+        check(&metrics, "tollgate_unknown_domains_total 0");
         check(&metrics, r#"tollgate_near_limit_total{domain="shop",limit="daily"} 1"#);
         check(&metrics, r#"tollgate_requests_total{domain="",code="over_limit"} 1"#);
         check(&metrics, r#"tollgate_check_duration_seconds_bucket{le="0.000002"} 0"#);
@@ -442,6 +372,8 @@ mod tests {
         check(&metrics, r#"tollgate_certificate_rejections_total{port="grpc"} 0"#);
         check(&metrics, r#"tollgate_shed_requests_total{reason="slow"} 0"#);
         check(&metrics, "tollgate_held_requests_bytes 0");
+        let invalid = r#"tollgate_invalid_requests_total{port="http",reason="malformed"} 0"#;
+        check(&metrics, invalid);
         check(&metrics, r#"tollgate_reloads_total{result="unchanged"} 1"#);
         check(&metrics, r#"tollgate_policy_info{hash="abc"} 1"#);
         check(&metrics, "tollgate_policy_loaded_timestamp_seconds 1700000000");
@@ -460,7 +392,7 @@ mod tests {
         let text = |names: &mut dyn Iterator<Item = &String>| {
             let metrics = Metrics::new();
             for name in names {
-                metrics.limit("shop", name).admitted.inc();
+                metrics.limits.limit("shop", name).admitted.charges.inc();
             }
             let all = metrics.encode();
             let ours = all.lines().filter(|line| line.contains("tollgate_"));
@@ -472,11 +404,11 @@ mod tests {
     #[test]
     fn a_limit_that_is_gone_leaves_no_series() {
         let metrics = Metrics::new();
-        metrics.limit("shop", "stale").refused.inc();
-        metrics.limit("shop", "new").refused.inc();
+        metrics.limits.limit("shop", "stale").refused.charges.inc();
+        metrics.limits.limit("shop", "new").refused.charges.inc();
         metrics.domain("shop");
         metrics.domain("gone");
-        metrics.retain_limits(&BTreeSet::from([("shop".to_owned(), "new".to_owned())]));
+        metrics.limits.retain(&BTreeSet::from([("shop".to_owned(), "new".to_owned())]));
         metrics.retain_domains(&BTreeSet::from(["shop".to_owned()]));
 
         let text = metrics.encode();

@@ -6,6 +6,7 @@
 mod error;
 mod given;
 mod listening;
+mod observing;
 mod reference;
 mod setting;
 mod table;
@@ -74,6 +75,8 @@ pub struct Settings {
     pub log_level: LevelFilter,
     pub log_format: logs::Format,
     /// None: no traces.
+    /// How much of a limit is in use when it is near its end.
+    pub near_limit_ratio: f64,
     pub otlp_endpoint: Option<String>,
     /// Of the requests whose caller doesn't say.
     pub otlp_sample_ratio: f64,

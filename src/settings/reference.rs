@@ -75,7 +75,7 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("RUNTIME_WATCH_ROOT", &[], "every change of the files is noticed, links included"),
     row("EXPIRATION_JITTER_MAX_SECONDS", &[], "keys expire when their counters no longer matter"),
     row("LOCAL_CACHE_SIZE_IN_BYTES", &[], "refusals are always cached in memory"),
-    row("NEAR_LIMIT_RATIO", &[], "tollgate_near_limit_total counts from 80 %"),
+    row("NEAR_LIMIT_RATIO", &["near_limit_ratio"], ""),
     row("CACHE_KEY_PREFIX", &["redis_database"], "keys begin with tg1 and tgc1"),
     row("BACKEND_TYPE", &["redis_url"], "counters are in Redis, or in memory without it"),
     row("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", &[], "a refused request never costs anything"),

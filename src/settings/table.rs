@@ -8,6 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::Settings;
 use super::listening;
+use super::observing;
 use super::setting::{BOOLEAN, PATH, PATHS, Setting, TOKENS};
 use super::tls_files::TlsFiles;
 use super::value;
@@ -18,7 +19,6 @@ use crate::observe::logs;
 const POLICIES: &str = "Policies";
 const CALLERS: &str = "Callers";
 const STORE: &str = "Store";
-const OBSERVING: &str = "Logs and traces";
 const PROCESS: &str = "Process";
 
 const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
@@ -59,7 +59,8 @@ pub const TABLE: &[Setting] = &[
         value: "BOOL",
         default: "false",
         expected: BOOLEAN,
-        help: "Treat every limit as a quota: a request is refused only if all of them refuse",
+        help: "Treat every limit as a quota: a request is refused only if all of them refuse, and none of its \
+               descriptors meets no limit",
         set: |settings, text| put(&mut settings.quota_mode, value::boolean(text)),
     },
     Setting {
@@ -262,7 +263,7 @@ pub const TABLE: &[Setting] = &[
     },
     Setting {
         name: "log_level",
-        group: OBSERVING,
+        group: observing::GROUP,
         value: "LEVEL",
         default: "info",
         expected: "one of off, error, warn, info, debug and trace",
@@ -271,34 +272,16 @@ pub const TABLE: &[Setting] = &[
     },
     Setting {
         name: "log_format",
-        group: OBSERVING,
+        group: observing::GROUP,
         value: "FORMAT",
         default: "text",
         expected: "one of text and json",
         help: "text for people or json for machines",
         set: |settings, text| put(&mut settings.log_format, value::log_format(text)),
     },
-    Setting {
-        name: "otlp_endpoint",
-        group: OBSERVING,
-        value: "URL",
-        default: "",
-        expected: "a URL such as http://localhost:4317",
-        help: "Where traces go, by OTLP over gRPC. Without it there are none",
-        set: |settings, text| {
-            let endpoint = optional(text, |text| value::url(text, &["http"]));
-            put(&mut settings.otlp_endpoint, endpoint)
-        },
-    },
-    Setting {
-        name: "otlp_sample_ratio",
-        group: OBSERVING,
-        value: "RATIO",
-        default: "0.01",
-        expected: "a number from 0 to 1",
-        help: "How many of the requests are traced whose caller doesn't say",
-        set: |settings, text| put(&mut settings.otlp_sample_ratio, value::number(text, 0.0..=1.0)),
-    },
+    observing::NEAR_LIMIT_RATIO,
+    observing::OTLP_ENDPOINT,
+    observing::OTLP_SAMPLE_RATIO,
     Setting {
         name: "drain_delay",
         group: PROCESS,
@@ -367,6 +350,7 @@ impl Default for Settings {
             redis_tls_key_file: None,
             log_level: LevelFilter::OFF,
             log_format: logs::Format::Text,
+            near_limit_ratio: 0.0,
             otlp_endpoint: None,
             otlp_sample_ratio: 0.0,
             drain_delay: Duration::ZERO,

@@ -275,7 +275,7 @@ impl Tally {
 
     /// Whether an enforced group is over, or all quotas are.
     pub fn refused(&self) -> bool {
-        self.refused || (self.quotas != 0 && self.quotas_over == self.quotas)
+        self.refused || self.no_quota_left()
     }
 
     /// Whether it is unknown if the request passes: nothing refuses it, and a limit could not be asked.
@@ -286,5 +286,10 @@ impl Tally {
     /// Whether the request passes.
     pub fn admitted(&self) -> bool {
         !self.failed && !self.refused()
+    }
+
+    /// Whether there are quotas, and all are over.
+    pub fn no_quota_left(&self) -> bool {
+        self.quotas != 0 && self.quotas_over == self.quotas
     }
 }

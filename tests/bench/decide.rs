@@ -21,6 +21,7 @@ use tollgate::engine::Descriptor;
 use tollgate::engine::Engine;
 use tollgate::engine::EngineSettings;
 use tollgate::engine::ModeSettings;
+use tollgate::engine::NearLimit;
 use tollgate::engine::Request;
 use tollgate::grpc::answer_bytes;
 use tollgate::limit::Hits;
@@ -69,6 +70,7 @@ fn engine_knowing(policy: &str, directory: Directory) -> Engine {
         directory,
         clock: Clock::system(),
         modes: ModeSettings::default(),
+        near: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
     });
     engine.replace(policies);

@@ -74,20 +74,57 @@ pub fn decided(
     if 0 < level {
         metadata["pressure"] = json!(level);
     }
+    let quota_left = has_quota_left(&all);
+    let all: Vec<Met<'_>> = all
+        .into_iter()
+        .map(|(charge, decision)| {
+            let over = decision.fit != Fit::Now;
+            let refuses = match charge.mode {
+                Mode::Enforce => over,
+                Mode::Quota => over && !quota_left,
+                Mode::Shadow => false,
+            };
+            Met { charge, decision, refuses }
+        })
+        .collect();
     if !admitted {
-        let refusing = all
-            .iter()
-            .filter(|(charge, decision)| charge.mode != Mode::Shadow && decision.fit != Fit::Now);
+        let refusing = all.iter().filter(|met| met.refuses);
         let rank = |reason: &str| REASONS.iter().position(|known| *known == reason);
-        let worst = refusing.map(|(_, decision)| decision.reason).max_by_key(|one| rank(one));
+        let worst = refusing.map(|met| met.decision.reason).max_by_key(|one| rank(one));
         metadata["reason"] = json!(worst);
     }
+    // Before the first that refuses none is shown that has as little left.
+    let mut has_refused = admitted;
     let status = |part: &Part| {
-        let met: Vec<_> = part.charges.iter().map(|index| all[*index]).collect();
-        status(part, &met)
+        let met: Vec<Met<'_>> = part.charges.iter().map(|index| all[*index]).collect();
+        let (mut status, refuses) = status(part, &met);
+        has_refused |= refuses;
+        if !has_refused && status.remaining == 0 {
+            status.limit = None;
+        }
+        status
     };
     let statuses = plan.parts.iter().map(status).collect();
     Told { code: if admitted { Code::Ok } else { Code::OverLimit }, statuses, metadata }
+}
+
+/// A limit that a request meets, and how it decided.
+#[derive(Clone, Copy)]
+struct Met<'m> {
+    charge: &'m Charge<'m>,
+    decision: &'m Decision,
+    /// The request is refused for it, or would be.
+    refuses: bool,
+}
+
+/// Whether the limits of one rule that are quotas have all their hits.
+fn has_quota_left(all: &[(&Charge<'_>, &Decision)]) -> bool {
+    let quotas = || all.iter().filter(|(charge, _)| charge.mode == Mode::Quota);
+    quotas().any(|(one, _)| {
+        quotas()
+            .filter(|(other, _)| other.path == one.path)
+            .all(|(_, decision)| decision.fit == Fit::Now)
+    })
 }
 
 fn tell_caller(metadata: &mut Json, who: &Who<'_>, level: usize) {
@@ -119,14 +156,14 @@ fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
     limit
 }
 
-/// Tells of the limit that refuses longest, else of the one with the least left; of equals, the one that
-/// resets last; a shadow only if there is nothing else.
-fn status(part: &Part, met: &[(&Charge<'_>, &Decision)]) -> Status {
-    let enforced = met.iter().filter(|(charge, _)| charge.mode != Mode::Shadow);
+/// Tells of the limit that refuses longest, else of one that is over, else of the one with the least left; of equals, the
+/// one that resets last; a shadow only if there is nothing else. And whether that limit refuses.
+fn status(part: &Part, met: &[Met<'_>]) -> (Status, bool) {
+    let enforced = met.iter().filter(|met| met.charge.mode != Mode::Shadow);
     let told = enforced.min_by_key(tightness).or_else(|| met.iter().min_by_key(tightness));
-    let Some((charge, decision)) = told else {
+    let Some(Met { charge, decision, refuses }) = told else {
         let remaining = if part.unlimited { u32::MAX } else { 0 };
-        return Status { code: Code::Ok, limit: None, remaining, reset: None };
+        return (Status { code: Code::Ok, limit: None, remaining, reset: None }, false);
     };
     let is_over = charge.mode != Mode::Shadow && decision.fit != Fit::Now;
     let name = charge.limit.name.clone().unwrap_or_default();
@@ -142,23 +179,25 @@ fn status(part: &Part, met: &[(&Charge<'_>, &Decision)]) -> Status {
         // What never passes has at most the window.
         _ => until_whole.filter(|ms| 0 < *ms).or(charge.limit.window.ms),
     };
-    Status {
+    let status = Status {
         code: if is_over { Code::OverLimit } else { Code::Ok },
         limit: Some(limit),
-        remaining: u32::try_from(decision.remaining).unwrap(),
+        remaining: if is_over { 0 } else { u32::try_from(decision.remaining).unwrap() },
         reset: ms.map(Duration::from_millis),
-    }
+    };
+    (status, *refuses)
 }
 
 /// What is smallest comes first.
-fn tightness(met: &&(&Charge<'_>, &Decision)) -> impl Ord + use<> {
-    let (_, decision) = met;
+fn tightness(met: &&Met<'_>) -> impl Ord + use<> {
+    let Met { decision, refuses, .. } = met;
     let resets = Reverse(decision.reset_ms);
-    match decision.fit {
+    let by_wait = match decision.fit {
         Fit::Never => (0, 0, resets),
         Fit::AfterMs(wait_ms) => (1, u64::MAX - wait_ms, resets),
         Fit::Now => (2, decision.remaining, resets),
-    }
+    };
+    (!refuses, by_wait)
 }
 
 /// The protocol's unit of a window, if it has one.

@@ -9,6 +9,7 @@ use tollgate::engine::Descriptor;
 use tollgate::engine::Engine;
 use tollgate::engine::EngineSettings;
 use tollgate::engine::ModeSettings;
+use tollgate::engine::NearLimit;
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
@@ -89,6 +90,7 @@ fn engine(store: AnyStore, clock: &Clock) -> Arc<Engine> {
         directory: Directory::files(),
         clock: clock.clone(),
         modes: ModeSettings::default(),
+        near: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
     }))
 }

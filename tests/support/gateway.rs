@@ -8,6 +8,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use axum::http::Request;
+use http_body_util::Full;
 use serde_json::Value;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -17,6 +19,8 @@ use super::client::Http;
 use super::envoy::Envoy;
 use super::eventually;
 use super::upstream::Upstream;
+
+const CONFIG: &str = include_str!("../cases/gateway.yaml");
 
 /// Callers that ask at the same time.
 const CALLERS: usize = 4;
@@ -53,23 +57,29 @@ pub struct Counts {
 }
 
 impl Gateway {
-    /// Starts an Envoy that asks the Tollgates at `sidecars`; None if there is no Envoy here.
+    /// Starts an Envoy that asks the Tollgates at `sidecars` about `user`, and about `user` and `operation`; None if
+    /// there is no Envoy here.
     pub async fn start(sidecars: &[Value]) -> Option<Self> {
-        Self::start_with(include_str!("../cases/gateway.yaml"), sidecars).await
+        Self::start_with(CONFIG, &users(), sidecars).await
     }
 
     /// The same, but what Envoy could not ask about passes.
     pub async fn failing_open(sidecars: &[Value]) -> Option<Self> {
-        let config = include_str!("../cases/gateway.yaml");
-        let open = config.replace("failure_mode_deny: true", "failure_mode_deny: false");
-        assert_ne!(open, config);
-        Self::start_with(&open, sidecars).await
+        let open = CONFIG.replace("failure_mode_deny: true", "failure_mode_deny: false");
+        assert_ne!(open, CONFIG);
+        Self::start_with(&open, &users(), sidecars).await
     }
 
-    async fn start_with(config: &str, sidecars: &[Value]) -> Option<Self> {
+    /// Starts an Envoy with that list of `rate_limits`, which asks the Tollgates at `sidecars`.
+    pub async fn limiting(rate_limits: &Value, sidecars: &[Value]) -> Option<Self> {
+        Self::start_with(CONFIG, rate_limits, sidecars).await
+    }
+
+    async fn start_with(config: &str, rate_limits: &Value, sidecars: &[Value]) -> Option<Self> {
         let upstream = Upstream::start().await;
         let hosts = sidecars.iter().map(|address| json!({ "endpoint": { "address": address } }));
         let config = config
+            .replace("RATE_LIMITS", &rate_limits.to_string())
             .replace("SIDECARS", &hosts.collect::<Value>().to_string())
             .replace("UPSTREAM", &tcp(upstream.address).to_string());
         let envoy = Envoy::start(&config).await?;
@@ -136,6 +146,12 @@ impl Caller {
     /// Gets a path.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.http.get(&format!("http://{}{path}", self.gateway), headers).await
+    }
+
+    /// Gets a path with a header of any bytes.
+    pub async fn get_with_bytes(&self, path: &str, name: &str, value: &[u8]) -> Answer {
+        let request = Request::get(format!("http://{}{path}", self.gateway)).header(name, value);
+        self.http.send(request.body(Full::default()).unwrap()).await
     }
 
     /// Posts a text to a path.
@@ -228,6 +244,13 @@ impl Counts {
 
 async fn total(callers: JoinSet<Counts>) -> Counts {
     callers.join_all().await.into_iter().fold(Counts::default(), Counts::and)
+}
+
+/// What Envoy asks about unless it is told otherwise.
+fn users() -> Value {
+    let header = |name: &str, key: &str| json!({ "request_headers": { "header_name": name, "descriptor_key": key } });
+    let (user, operation) = (header("x-user", "user"), header("x-operation", "operation"));
+    json!([{ "actions": [user] }, { "actions": [user, operation] }])
 }
 
 /// An address as Envoy's configuration writes it.

@@ -35,6 +35,7 @@ use crate::engine::Descriptor;
 use crate::engine::Engine;
 use crate::engine::EngineSettings;
 use crate::engine::ModeSettings;
+use crate::engine::NearLimit;
 use crate::engine::Request;
 use crate::limit::Hits;
 use crate::metrics::Metrics;
@@ -195,6 +196,7 @@ fn explain(matches: &ArgMatches) -> Result<Report, Failure> {
         directory,
         clock: Clock::manual(now),
         modes: ModeSettings::default(),
+        near: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
     });
     engine.replace(policies);

@@ -42,6 +42,9 @@ pub struct Plan<'p> {
     pub descriptors: SmallVec<[Part<'p>; FEW]>,
     /// Nothing is to be charged, because the caller may not pass whatever the limits say.
     pub denial: Option<Denial>,
+    /// Every limit is a quota, and one of the descriptors meets none: it counts as a quota that is left, whatever those
+    /// of the others say.
+    pub quota_left: bool,
     /// What is asked of each charge of the batch.
     asked: SmallVec<[Asked; FEW]>,
     /// Whether each charge is of a limit of the caller's own.
@@ -211,6 +214,9 @@ impl<'p> Plan<'p> {
             builder.descriptor(descriptor, &way);
         }
         builder.press();
+        if modes.quota && plan.has_free_descriptor() {
+            plan.leave_quota();
+        }
         let spends = |part: &Descriptor<'_>| matches!(part.hits, Hits::Spend(_));
         let denied = plan.descriptors.iter().any(|part| part.denied);
         plan.denial = if asker.is_disabled() && request.descriptors().iter().any(spends) {
@@ -223,5 +229,21 @@ impl<'p> Plan<'p> {
             charge.hits = asked.hits();
         }
         plan
+    }
+
+    /// Whether one of the descriptors meets no limit, or none that may refuse.
+    fn has_free_descriptor(&self) -> bool {
+        let only_told = |charge: &usize| self.limits[*charge].mode == Mode::Shadow;
+        self.descriptors.iter().any(|part| {
+            let unlimited = part.unlimited || part.rule.is_some_and(|rule| rule.unlimited);
+            !unlimited && !part.denied && part.charges.iter().all(only_told)
+        })
+    }
+
+    /// Has quotas charged that are left and refuse nothing, as those do that are only told.
+    fn leave_quota(&mut self) {
+        self.quota_left = true;
+        let quotas = self.batch.charges.iter_mut().filter(|charge| charge.mode == Mode::Quota);
+        quotas.for_each(|charge| charge.mode = Mode::Shadow);
     }
 }

@@ -11,6 +11,7 @@ use tollgate::engine::AnyStore;
 use tollgate::engine::Engine;
 use tollgate::engine::EngineSettings;
 use tollgate::engine::ModeSettings;
+use tollgate::engine::NearLimit;
 use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
 use tollgate::policy::Source;
@@ -52,6 +53,7 @@ fn engine(store: AnyStore, policy: &str, clock: &Clock) -> Result<Engine> {
         directory: Directory::None,
         clock: clock.clone(),
         modes: ModeSettings::default(),
+        near: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
     });
     engine.replace(policies);

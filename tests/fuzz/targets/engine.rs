@@ -9,6 +9,7 @@ use tollgate::engine::AnyStore;
 use tollgate::engine::Engine;
 use tollgate::engine::EngineSettings;
 use tollgate::engine::ModeSettings;
+use tollgate::engine::NearLimit;
 use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
 use tollgate::policy::Source;
@@ -33,6 +34,7 @@ pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
         directory: tollgate::store::Directory::None,
         clock: Clock::system(),
         modes: ModeSettings::default(),
+        near: NearLimit::default(),
         metrics: Metrics::default().into(),
     });
     engine.replace(policies);

@@ -1,0 +1,62 @@
+//! Reads the service's messages from the wire and writes them, whatever bytes their texts hold.
+
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use prost::Message;
+use prost::bytes::Buf;
+use tonic::Status;
+use tonic::codec::DecodeBuf;
+use tonic::codec::Decoder;
+use tonic::codec::EncodeBuf;
+use tonic::codec::Encoder;
+
+use super::repair;
+use super::room::Place;
+
+/// The codec of `ShouldRateLimit`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Codec;
+
+impl tonic::codec::Codec for Codec {
+    type Encode = RateLimitResponse;
+    type Decode = RateLimitRequest;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Codec {
+    type Item = RateLimitResponse;
+    type Error = Status;
+
+    fn encode(&mut self, item: RateLimitResponse, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        item.encode(to).map_err(|error| Status::internal(error.to_string()))
+    }
+}
+
+impl Decoder for Codec {
+    type Item = RateLimitRequest;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<RateLimitRequest>, Status> {
+        // tonic has the message in one piece, so nothing is copied.
+        let (len, bytes) = (from.remaining(), from.chunk());
+        let decoded = repair::decode(&bytes[..len.min(bytes.len())]);
+        from.advance(len);
+        match decoded {
+            Ok((message, 0)) => Ok(Some(message)),
+            Ok((message, longer)) => {
+                Place::here().grow(longer);
+                Ok(Some(message))
+            }
+            Err(error) => Err(Status::internal(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What is counted of each limit: charges and hits by what the limit answered.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use crate::lock::lock;
+
+/// What is counted of each limit.
+#[derive(Debug, Default)]
+pub struct LimitsMetrics {
+    decisions: Family<DecisionLabels, Counter>,
+    hits: Family<DecisionLabels, Counter>,
+    near: Family<LimitLabels, Counter>,
+    /// What the families hold now, as (domain, limit); they can't be asked.
+    live: Mutex<BTreeSet<(String, String)>>,
+}
+
+/// The counters of one limit, looked up when a policy is loaded and kept beside it.
+#[derive(Clone, Debug, Default)]
+pub struct LimitMetrics {
+    /// What the limit had the hits for, in requests that passed.
+    pub admitted: OutcomeMetrics,
+    /// What the limit did not have the hits for and refused.
+    pub refused: OutcomeMetrics,
+    /// What a shadow limit would have refused.
+    pub shadow_refused: OutcomeMetrics,
+    /// What `on_outage` decided because the store was out.
+    pub fallback: OutcomeMetrics,
+    /// Charges that passed and left the limit near its end.
+    pub near: Counter,
+}
+
+/// The counters of what a limit answered in one way.
+#[derive(Clone, Debug, Default)]
+pub struct OutcomeMetrics {
+    pub charges: Counter,
+    /// What the charges asked to spend.
+    pub hits: Counter,
+}
+
+const ADMITTED: &str = "admitted";
+const REFUSED: &str = "refused";
+const SHADOW_REFUSED: &str = "shadow_refused";
+const FALLBACK: &str = "fallback";
+const OUTCOMES: [&str; 4] = [ADMITTED, REFUSED, SHADOW_REFUSED, FALLBACK];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DecisionLabels {
+    domain: String,
+    limit: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    domain: String,
+    limit: String,
+}
+
+impl LimitsMetrics {
+    /// The counters of a limit; the same ones for the same names.
+    pub fn limit(&self, domain: &str, limit: &str) -> LimitMetrics {
+        lock(&self.live).insert((domain.to_owned(), limit.to_owned()));
+        let decision = |outcome| {
+            let labels = decision_labels(domain, limit, outcome);
+            OutcomeMetrics {
+                charges: self.decisions.get_or_create_owned(&labels),
+                hits: self.hits.get_or_create_owned(&labels),
+            }
+        };
+        LimitMetrics {
+            admitted: decision(ADMITTED),
+            refused: decision(REFUSED),
+            shadow_refused: decision(SHADOW_REFUSED),
+            fallback: decision(FALLBACK),
+            near: self.near.get_or_create_owned(&limit_labels(domain, limit)),
+        }
+    }
+
+    /// Forgets the limits, as (domain, limit), that are not in `names`.
+    pub fn retain(&self, names: &BTreeSet<(String, String)>) {
+        lock(&self.live).retain(|name| {
+            let keep = names.contains(name);
+            if !keep {
+                let (domain, limit) = name;
+                for outcome in OUTCOMES {
+                    self.decisions.remove(&decision_labels(domain, limit, outcome));
+                    self.hits.remove(&decision_labels(domain, limit, outcome));
+                }
+                self.near.remove(&limit_labels(domain, limit));
+            }
+            keep
+        });
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "decisions",
+            "Charges by what the limit answered",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "hits",
+            "Hits that charges asked to spend, by what the limit answered",
+            self.hits.clone(),
+        );
+        registry.register(
+            "near_limit",
+            "Charges that passed and left more than near_limit_ratio of the limit in use",
+            self.near.clone(),
+        );
+    }
+}
+
+fn decision_labels(domain: &str, limit: &str, outcome: &'static str) -> DecisionLabels {
+    DecisionLabels { domain: domain.to_owned(), limit: limit.to_owned(), outcome }
+}
+
+fn limit_labels(domain: &str, limit: &str) -> LimitLabels {
+    LimitLabels { domain: domain.to_owned(), limit: limit.to_owned() }
+}
