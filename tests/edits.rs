@@ -3,7 +3,10 @@
 use tollgate::clock::Clock;
 use tollgate::clock::Timestamp;
 use tollgate::engine::Code;
+use tollgate::engine::Descriptor;
+use tollgate::engine::Override;
 use tollgate::engine::Request;
+use tollgate::policy::Unit;
 
 use crate::support::batch::START_MS;
 use crate::support::engine::Bench;
@@ -110,6 +113,50 @@ async fn what_counts_something_else_starts_a_new_count() {
     check_limits("10/day", "{rate: 10/day, cost: tokens}", (10, 1)).await;
     check_limits("{name: a, rate: 10/day}", "{name: b, rate: 10/day}", (10, 10)).await;
     check_limits("10/day", "10/hour", (10, 10)).await;
+}
+
+#[tokio::test]
+async fn a_wildcard_in_a_key_has_a_counter_for_each_value_or_one_for_each_key() {
+    let rule =
+        |more: &str| format!("domain: d\ndescriptors: [{{ key: 'user*', {more}limits: [3/day] }}]");
+    let (benches, _server) = benches().await;
+    for bench in benches {
+        let pass = async |entry: &str| {
+            let request = Request::try_new("d", vec![descriptor(entry, 1)]).unwrap();
+            bench.engine.check(&request).await.code == Code::Ok
+        };
+        bench.put_in_force(&rule("")).unwrap();
+        assert_eq!(passing(&bench).await, 3);
+        assert!(pass("user=bob").await && pass("user_id=alice").await);
+        bench.put_in_force(&rule("share_threshold: true, ")).unwrap();
+        assert_eq!(passing(&bench).await, 3);
+        assert!(!pass("user=bob").await && pass("user_id=alice").await);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_a_request_brings_follows_the_defaults_of_the_file() {
+    let policy = "domain: d\ndefaults: { algorithm: fixed_window }\n\
+                  descriptors: [{ key: user, limits: [{ name: daily, rate: 9/hour, shadow: true }] }]";
+    let (benches, _server) = benches().await;
+    for bench in benches {
+        bench.put_in_force(policy).unwrap();
+        let ask = async || {
+            let limit = Some(Override { amount: 2, unit: Unit::Hour });
+            let brought = Descriptor { limit, ..descriptor("user=alice", 1) };
+            let request = Request::try_new("d", vec![brought]).unwrap();
+            bench.engine.check(&request).await
+        };
+        assert_eq!(ask().await.code, Code::Ok);
+        assert_eq!(ask().await.code, Code::Ok);
+        let verdict = ask().await;
+        assert_eq!(verdict.code, Code::OverLimit, "the rule's shadow is not the request's");
+        let told = verdict.statuses[0].limit.as_ref().unwrap();
+        assert_eq!(&*told.name, "daily");
+        let left_ms = 3_600_000 - START_MS % 3_600_000;
+        let reset = verdict.statuses[0].reset.unwrap().as_millis();
+        assert_eq!(reset, u128::from(left_ms), "the hour's end");
+    }
 }
 
 #[tokio::test]

@@ -71,6 +71,11 @@ impl Capacity {
         Self { ceilings, levels }
     }
 
+    /// Whether a share is the whole.
+    pub(super) fn is_all(share: &str) -> bool {
+        Share::parse(share) == Ok(Share::ALL)
+    }
+
     /// How much of a limit's `capacity` is open to a tier while nothing presses.
     pub fn open(&self, tier: usize, capacity: u64) -> u64 {
         self.ceilings.get(tier).map_or(capacity, |share| share.of(capacity))

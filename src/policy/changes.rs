@@ -104,7 +104,9 @@ fn counterpart<'a>(old: &'a Level, new: &Level, rule: &Rule) -> Option<&'a Rule>
 fn text(value: &RuleValue) -> Option<(bool, &str)> {
     match value {
         RuleValue::Exact(value) => Some((false, value)),
-        RuleValue::Pattern { pattern, .. } => Some((true, pattern.as_str())),
+        RuleValue::Pattern { pattern, .. } | RuleValue::Joined { pattern, .. } => {
+            Some((true, pattern.as_str()))
+        }
         RuleValue::Any => None,
     }
 }

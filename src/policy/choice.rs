@@ -296,11 +296,15 @@ pub(super) fn unruled(source: &Source, domain: &Domain, file: &ChoiceFile) -> Ve
         return Vec::new();
     };
     let mut rules = Vec::new();
-    domain.rules.each(&mut |rule| rules.extend((rule.key == key.value).then_some(&rule.value)));
+    domain.rules.each(&mut |rule| {
+        let is_joined = matches!(rule.value, RuleValue::Joined { .. });
+        rules.extend((is_joined || rule.key == key.value).then_some(&rule.value));
+    });
     let meets = |name: &str| {
         rules.iter().any(|value| match value {
             RuleValue::Exact(exact) => exact == name,
             RuleValue::Pattern { pattern, .. } => pattern.matches(name),
+            RuleValue::Joined { pattern, .. } => pattern.matches(&format!("{}_{name}", key.value)),
             RuleValue::Any => true,
         })
     };

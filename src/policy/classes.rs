@@ -203,6 +203,18 @@ impl Priority {
         i16::from(self.default) + i16::from(by_tier) + added.sum::<i16>()
     }
 
+    /// The highest priority that any request can have at a level of pressure.
+    pub(super) fn most(&self, level: u8) -> u8 {
+        let tables = self.by_entry.iter().map(|(_, table)| table.values().copied().max());
+        let by_entry = tables.map(|most| i16::from(most.unwrap_or_default().max(0)));
+        // A caller has as many roles as it is given.
+        let by_role = self.by_role.values().map(|add| i16::from((*add).max(0)));
+        let by_tier = self.by_tier.iter().copied().max().unwrap_or_default();
+        let sum =
+            i16::from(self.default) + i16::from(by_tier) + by_entry.chain(by_role).sum::<i16>();
+        if self.key.is_some() { PRIORITY_MAX } else { self.under(sum, level) }
+    }
+
     /// The priority at a level of pressure, from 1 to 4.
     pub fn under(&self, sum: i16, level: u8) -> u8 {
         let sum = sum + i16::from(self.under_pressure) * i16::from(level);

@@ -1,7 +1,6 @@
 //! From policy files to what requests meet, or to every problem that they have.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use crate::limit::Overdraft;
 use super::Mode;
 use super::PolicySet;
 use super::answer::Answer;
+use super::brought::Brought;
 use super::capacity::Capacity;
 use super::capacity::Only;
 use super::choice::Choice;
@@ -20,6 +20,8 @@ use super::choice::unruled;
 use super::classes::Classes;
 use super::cost::Cost;
 use super::fields::Reader;
+use super::idle;
+use super::idle::Replacer;
 use super::lease::Lease;
 use super::level::Level;
 use super::level::Obstacle;
@@ -31,12 +33,9 @@ use super::problem::Severity;
 use super::problem::Source;
 use super::read::read;
 use super::rule::Domain;
-use super::rule::OnOutage;
 use super::rule::Place;
 use super::rule::Rule;
 use super::rule::RuleValue;
-use super::schema::ModeFile;
-use super::schema::OutageFile;
 use super::schema::PolicyFile;
 use super::schema::RuleFile;
 use super::schema::Spot;
@@ -82,27 +81,6 @@ pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet,
         return Err(problems);
     }
     Ok(PolicySet::new(domains.into_values(), problems))
-}
-
-/// The names in a file's `replaces`.
-struct Replacer<'a> {
-    source: &'a Source,
-    domain: String,
-    replaced: Vec<Spot<String>>,
-}
-
-impl Replacer<'_> {
-    /// Names that no limit of the domain has. The reference accepts them, so they are no errors.
-    fn unnamed(self, domains: &BTreeMap<String, Domain>) -> Vec<Problem> {
-        let limits = domains.get(&self.domain).into_iter().flat_map(Domain::limits);
-        let names: BTreeSet<&str> = limits.map(|limit| &*limit.name).collect();
-        let unnamed = self.replaced.into_iter().filter(|name| !names.contains(name.value.as_str()));
-        let problem = |name: Spot<String>| {
-            let message = format!("no limit is named `{}`", name.value);
-            Problem::at(self.source, Severity::Warning, name.span, message)
-        };
-        unnamed.map(problem).collect()
-    }
 }
 
 /// Compiles one file.
@@ -192,6 +170,7 @@ impl<'a> Compiler<'a> {
             choices: Vec::new(),
             zone: self.defaults.zone.clone(),
             rules: Level::default(),
+            brought: Brought::new(&self.defaults),
             limit_count: 0,
         });
         if let Some(answer) = file.answer.as_ref().map(Answer::new) {
@@ -220,6 +199,7 @@ impl<'a> Compiler<'a> {
             self.reader.error(said.span.clone(), message);
         }
         self.limit_count = domain.limit_count;
+        idle::warn(&mut self.reader, &domain.classes, file);
         self.rules(file, &mut domain.rules);
         domain.limit_count = self.limit_count;
     }
@@ -246,6 +226,12 @@ impl<'a> Compiler<'a> {
                     let message = format!("a rule for `{what}` stands in {place} already");
                     self.reader.error(file.span.clone(), message);
                 }
+                Err(Obstacle::Hides(place, key)) => {
+                    let message = format!(
+                        "`{what}` takes all values of `{key}`: the rule for it in {place} is never met"
+                    );
+                    self.reader.note(unreachable, file.span.clone(), message);
+                }
                 Err(Obstacle::Covered(place, pattern)) => {
                     let message = format!(
                         "`{what}` is never met: `{pattern}` in {place} takes all its values"
@@ -266,7 +252,12 @@ impl<'a> Compiler<'a> {
         let of_caller = above.of_caller || classes.caller_key.as_deref() == Some(&key);
         let parent = above.path;
         let value = self.value(file);
+        let of_caller = of_caller || self.is_of_caller(&value);
         let path = match &value {
+            RuleValue::Joined { .. } => match &file.value {
+                Some(value) => format!("{parent}{key}={}", value.value),
+                None => format!("{parent}{key}"),
+            },
             RuleValue::Exact(value) => format!("{parent}{key}={value}"),
             RuleValue::Pattern { pattern, .. } => format!("{parent}{key}={}", pattern.as_str()),
             RuleValue::Any => format!("{parent}{key}"),
@@ -327,6 +318,16 @@ impl<'a> Compiler<'a> {
     fn value(&mut self, file: &RuleFile) -> RuleValue {
         let shared = file.share_threshold.as_ref().filter(|shared| shared.value);
         let value = file.value.as_ref().filter(|value| !value.value.is_empty());
+        let key = file.key.as_ref().map_or("", |key| key.value.as_str());
+        if key.contains('*') {
+            let joined = match value {
+                Some(value) => format!("{key}_{}", value.value),
+                None => key.to_owned(),
+            };
+            let shared = shared.is_some();
+            let pattern = Pattern::parse(&joined).expect("the key has a `*`");
+            return RuleValue::Joined { pattern, shared };
+        }
         let pattern = value.and_then(|value| Pattern::parse(&value.value));
         if let (Some(shared), None) = (shared, &pattern) {
             let message = "`share_threshold` needs a `value` with a `*`";
@@ -336,6 +337,15 @@ impl<'a> Compiler<'a> {
             (Some(pattern), _) => RuleValue::Pattern { pattern, shared: shared.is_some() },
             (None, Some(value)) => RuleValue::Exact(value.value.clone()),
             (None, None) => RuleValue::Any,
+        }
+    }
+
+    /// Whether a pattern of keys takes every entry that names a caller.
+    fn is_of_caller(&self, value: &RuleValue) -> bool {
+        let caller = self.defaults.classes.caller_key.as_deref();
+        match (value, caller) {
+            (RuleValue::Joined { pattern, .. }, Some(key)) => pattern.matches(&format!("{key}_*")),
+            _ => false,
         }
     }
 
@@ -372,27 +382,6 @@ fn has_no_limit(file: &RuleFile) -> bool {
     let unlimited = file.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
     let is_unlimited = unlimited.is_some_and(|unlimited| unlimited.value);
     file.limits.is_none() && (file.rate_limit.is_none() || is_unlimited)
-}
-
-impl From<OutageFile> for OnOutage {
-    fn from(word: OutageFile) -> Self {
-        match word {
-            OutageFile::Error => Self::Error,
-            OutageFile::Allow => Self::Allow,
-            OutageFile::Deny => Self::Deny,
-            OutageFile::Local => Self::Local,
-        }
-    }
-}
-
-impl From<ModeFile> for Mode {
-    fn from(word: ModeFile) -> Self {
-        match word {
-            ModeFile::Enforce => Self::Enforce,
-            ModeFile::Quota => Self::Quota,
-            ModeFile::Shadow => Self::Shadow,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -81,6 +81,10 @@ impl Domain {
 
 fn why_not(rule: &Rule, key: &str, value: &str) -> String {
     match &rule.value {
+        RuleValue::Joined { pattern, .. } if !pattern.matches(&format!("{key}_{value}")) => {
+            format!("`{}` does not match `{key}_{value}`", pattern.as_str())
+        }
+        RuleValue::Joined { .. } => "an exact value or an earlier pattern comes first".to_owned(),
         _ if rule.key != key => format!("the key is `{}`", rule.key),
         RuleValue::Exact(exact) => format!("the value is `{exact}`"),
         RuleValue::Pattern { pattern, .. } if !pattern.matches(value) => {

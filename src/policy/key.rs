@@ -1,7 +1,7 @@
 //! The name of one counter: short, versioned, and different for different (domain, path)s.
 //!
 //! `tg1|domain|key=value|key~pattern`: `=` precedes a value of the request, `~` a wildcard whose values
-//! share one counter; a path that a request's own limit counts under starts with `!`. Bytes that would be
+//! share one counter, `~~` one of key and value together; a path that a request's own limit counts under starts with `!`. Bytes that would be
 //! ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and a hash of it, and a
 //! path that is long all the same by `tg1#` and a hash of the whole.
 
@@ -52,6 +52,14 @@ impl Key {
     /// Adds an entry whose values all share the counter of `pattern`.
     pub fn push_shared(&mut self, key: &str, pattern: &str) {
         self.push_step(key, '~', pattern);
+    }
+
+    /// The same for a pattern of key and value together.
+    pub fn push_joined(&mut self, key: &str, pattern: &str) {
+        self.0.push('|');
+        self.push_text(key);
+        self.0.push_str("~~");
+        self.push_text(pattern);
     }
 
     /// The key that counts for the path that was pushed.

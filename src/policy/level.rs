@@ -14,6 +14,8 @@ pub struct Level {
     /// In the order of the file.
     pub(super) rules: Vec<Rule>,
     keys: HashMap<Box<str>, KeyRules, RandomState>,
+    /// Those whose key has a `*`, in the order of the file.
+    joined: Vec<usize>,
 }
 
 /// The rules for one key of an entry, by index.
@@ -29,10 +31,15 @@ impl Level {
     /// Adds a rule, and says which one stands in its way: one for the same value, or a pattern before it
     /// that matches all that it would.
     pub(super) fn push(&mut self, rule: Rule) -> Result<(), Obstacle> {
+        if let Some(obstacle) = self.covered(&rule) {
+            return Err(obstacle);
+        }
+        let hidden = self.hidden(&rule);
         let keys = self.keys.entry(rule.key.as_str().into()).or_default();
         let index = self.rules.len();
         let earlier = |found: &usize| self.rules[*found].place.clone();
         match &rule.value {
+            RuleValue::Joined { .. } => self.joined.push(index),
             RuleValue::Exact(value) => {
                 if let Some(found) = keys.exact.get(value.as_str()) {
                     return Err(Obstacle::Same(earlier(found)));
@@ -63,7 +70,45 @@ impl Level {
             }
         }
         self.rules.push(rule);
-        Ok(())
+        hidden.map_or(Ok(()), Err)
+    }
+
+    /// The pattern before a rule that takes all that it would, beside those of its own kind: one of keys, or one of
+    /// all values of the key.
+    fn covered(&self, rule: &Rule) -> Option<Obstacle> {
+        let text = joined(rule)?;
+        let patterns = |index: &&usize| match &self.rules[**index].value {
+            RuleValue::Joined { pattern, .. } => pattern.matches(&text),
+            _ => false,
+        };
+        let found = self.joined.iter().find(patterns);
+        let whole =
+            self.keys.get(rule.key.as_str()).filter(|_| matches!(rule.value, RuleValue::Any));
+        let all = whole.and_then(|keys| keys.patterns.iter().find(|index| self.takes_all(**index)));
+        let found = &self.rules[*found.or(all)?];
+        match found.key == rule.key && same_value(&found.value, &rule.value) {
+            true => Some(Obstacle::Same(found.place.clone())),
+            false => {
+                Some(Obstacle::Covered(found.place.clone(), joined(found).unwrap_or_default()))
+            }
+        }
+    }
+
+    /// The rule before a pattern for the key alone that is out of reach from now on.
+    fn hidden(&self, rule: &Rule) -> Option<Obstacle> {
+        let mut known = self.rules.iter().filter(|known| matches!(known.value, RuleValue::Any));
+        let found = known.find(|known| match &rule.value {
+            RuleValue::Joined { pattern, .. } => {
+                joined(known).is_some_and(|text| pattern.matches(&text))
+            }
+            RuleValue::Pattern { pattern, .. } => rule.key == known.key && pattern.matches_all(),
+            RuleValue::Exact(_) | RuleValue::Any => false,
+        });
+        found.map(|known| Obstacle::Hides(known.place.clone(), known.key.clone()))
+    }
+
+    fn takes_all(&self, index: usize) -> bool {
+        matches!(&self.rules[index].value, RuleValue::Pattern { pattern, .. } if pattern.matches_all())
     }
 
     /// Visits every rule of this level and below.
@@ -92,25 +137,129 @@ impl Level {
 
     /// The rule for an entry: an exact value beats the first pattern, which beats the key alone.
     pub(super) fn find(&self, key: &str, value: &str) -> Option<&Rule> {
-        let keys = self.keys.get(key)?;
+        let keys = self.keys.get(key);
+        if let Some(index) = keys.and_then(|keys| keys.exact.get(value)) {
+            return self.rules.get(*index);
+        }
         let matches = |index: &&usize| match &self.rules[**index].value {
             RuleValue::Pattern { pattern, .. } => pattern.matches(value),
-            RuleValue::Exact(_) | RuleValue::Any => false,
+            _ => false,
         };
-        let index = keys
-            .exact
-            .get(value)
-            .or_else(|| keys.patterns.iter().find(matches))
-            .or(keys.any.as_ref())?;
-        self.rules.get(*index)
+        let pattern = keys.and_then(|keys| keys.patterns.iter().find(matches)).copied();
+        let pattern = match self.joined.is_empty() {
+            true => pattern,
+            false => earlier(pattern, self.find_joined(key, value)),
+        };
+        let index = pattern.or_else(|| keys.and_then(|keys| keys.any))?;
+        self.rules.get(index)
+    }
+
+    /// The first rule whose pattern matches key and value together. Only levels with such a rule join them.
+    fn find_joined(&self, key: &str, value: &str) -> Option<usize> {
+        let text = format!("{key}_{value}");
+        let matches = |index: &&usize| match &self.rules[**index].value {
+            RuleValue::Joined { pattern, .. } => pattern.matches(&text),
+            _ => false,
+        };
+        self.joined.iter().find(matches).copied()
     }
 }
 
-/// Why a rule can never be met.
+fn earlier(one: Option<usize>, other: Option<usize>) -> Option<usize> {
+    one.into_iter().chain(other).min()
+}
+
+/// A rule's key and value as a pattern of both would have to take them; None for a value that is sought before all
+/// patterns.
+fn joined(rule: &Rule) -> Option<String> {
+    match &rule.value {
+        RuleValue::Exact(_) => None,
+        RuleValue::Any => Some(format!("{}_*", rule.key)),
+        RuleValue::Pattern { pattern, .. } => Some(format!("{}_{}", rule.key, pattern.as_str())),
+        RuleValue::Joined { pattern, .. } => Some(pattern.as_str().to_owned()),
+    }
+}
+
+fn same_value(one: &RuleValue, other: &RuleValue) -> bool {
+    match (one, other) {
+        (RuleValue::Joined { pattern, .. }, RuleValue::Joined { pattern: other, .. }) => {
+            pattern == other
+        }
+        _ => false,
+    }
+}
+
+/// Why a rule can never be met, or what it makes so.
 #[derive(Debug)]
 pub enum Obstacle {
     /// A rule for the same entries stands there.
     Same(Place),
     /// This pattern before it takes all that it would match.
     Covered(Place, String),
+    /// It takes all that the rule for this key alone would be met by.
+    Hides(Place, String),
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::CompileOptions;
+    use crate::policy::PolicySet;
+    use crate::policy::Source;
+    use crate::policy::compile;
+
+    fn compiled(rules: &str) -> PolicySet {
+        let text = format!("domain: d\ndescriptors: [{rules}]");
+        compile(&[Source { path: "a.yaml".to_owned(), text }], CompileOptions::default()).unwrap()
+    }
+
+    /// The path of the rule that each entry meets.
+    #[track_caller]
+    fn check(rules: &str, met: &[(&str, &str, &str)]) {
+        let set = compiled(rules);
+        for (key, value, expected) in met {
+            let walk = set.domain("d").unwrap().walk(&[(key, value)]);
+            let path = walk.end().map_or("", |rule| &rule.path);
+            assert_eq!(path, *expected, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_in_a_key_matches_key_and_value_together_as_in_the_reference() {
+        let rules = "{key: 'hdr_*'}, {key: hdr, value: exact}, {key: 'x*', value: y}, {key: xa}";
+        check(
+            rules,
+            &[
+                ("hdr_a", "b", "hdr_*"),
+                ("hdr", "b", "hdr_*"),
+                ("hdr", "exact", "hdr=exact"),
+                ("hd", "r_", ""),
+                ("xa", "y", "x*=y"),
+                ("xa", "z", "xa"),
+                ("xb", "y", "x*=y"),
+                ("xb", "z", ""),
+            ],
+        );
+        // The first in the file wins, whether the `*` is in the key or in the value.
+        check("{key: a, value: 'b*'}, {key: 'a*'}", &[("a", "bc", "a=b*"), ("a", "c", "a*")]);
+        check(
+            "{key: 'a*', value: c}, {key: a, value: '*c'}",
+            &[("a", "b_c", "a*=c"), ("a", "bc", "a=*c")],
+        );
+    }
+
+    #[test]
+    fn rules_behind_a_wildcard_are_told() {
+        for (rules, told) in [
+            ("{key: 'hdr*'}, {key: 'hdr_*'}", "`hdr_*` is never met: `hdr*`"),
+            ("{key: 'hdr*'}, {key: hdr, value: 'a*'}", "`hdr=a*` is never met: `hdr*`"),
+            ("{key: 'hdr*'}, {key: hdr}", "`hdr` is never met: `hdr*`"),
+            ("{key: a, value: '*'}, {key: a}", "`a` is never met: `a_*`"),
+            ("{key: a}, {key: a, value: '*'}", "`a=*` takes all values of `a`"),
+            ("{key: hdr}, {key: 'hdr*'}", "`hdr*` takes all values of `hdr`"),
+        ] {
+            let set = compiled(rules);
+            let warnings: Vec<_> = set.warnings().iter().map(|one| one.message.as_str()).collect();
+            assert!(warnings.len() == 1 && warnings[0].starts_with(told), "{rules}: {warnings:?}");
+        }
+    }
 }

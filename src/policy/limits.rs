@@ -28,6 +28,7 @@ use super::rule::OnOutage;
 use super::rule::RuleLimit;
 use super::rule::TierLimit;
 use super::schema::AlgorithmFile;
+use super::schema::OutageFile;
 use super::schema::OverdraftFile;
 use super::schema::RuleFile;
 use super::schema::Spot;
@@ -325,6 +326,17 @@ impl TierRate {
         match self {
             Self::Rate(rate) => Some(*rate),
             Self::None | Self::Unlimited => None,
+        }
+    }
+}
+
+impl From<OutageFile> for OnOutage {
+    fn from(word: OutageFile) -> Self {
+        match word {
+            OutageFile::Error => Self::Error,
+            OutageFile::Allow => Self::Allow,
+            OutageFile::Deny => Self::Deny,
+            OutageFile::Local => Self::Local,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! pure; reading files and noticing their changes is the application's.
 
 mod answer;
+mod brought;
 mod capacity;
 mod choice;
 mod classes;
@@ -15,6 +16,7 @@ mod draft;
 mod explain;
 mod fields;
 mod identity;
+mod idle;
 mod key;
 mod lease;
 mod level;
@@ -34,6 +36,7 @@ mod wait;
 
 pub use answer::Answer;
 pub use answer::AnswerMetadata;
+pub use brought::OVERRIDE_LABEL;
 pub use callers::BonusForm;
 pub use callers::Caller;
 pub use callers::CallerBonus;
@@ -81,7 +84,6 @@ pub use problem::Source;
 pub use rate::Window;
 pub use render::render;
 pub use rule::Domain;
-pub use rule::OVERRIDE_LABEL;
 pub use rule::OnOutage;
 pub use rule::Path;
 pub use rule::Place;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::schema::ModeFile;
+
 /// What it means for a request when a limit does not have the hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
@@ -21,5 +23,15 @@ impl fmt::Display for Mode {
             Self::Quota => "quota",
             Self::Shadow => "shadow",
         })
+    }
+}
+
+impl From<ModeFile> for Mode {
+    fn from(word: ModeFile) -> Self {
+        match word {
+            ModeFile::Enforce => Self::Enforce,
+            ModeFile::Quota => Self::Quota,
+            ModeFile::Shadow => Self::Shadow,
+        }
     }
 }

@@ -35,6 +35,11 @@ impl Pattern {
         true
     }
 
+    /// Whether every value matches.
+    pub fn matches_all(&self) -> bool {
+        self.text.bytes().all(|byte| byte == b'*')
+    }
+
     /// Whether every value that `other` matches matches this pattern too. A `*` of the other's text can
     /// only be taken up by a `*` of ours, so what it stands for makes no difference.
     pub fn covers(&self, other: &Self) -> bool {

@@ -7,14 +7,12 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
-use crate::limit::Algorithm;
-use crate::limit::Calendar;
 use crate::limit::Limit;
-use crate::limit::Sliding;
 
 use super::Key;
 use super::Mode;
 use super::answer::Answer;
+use super::brought::Brought;
 use super::capacity::Capacity;
 use super::capacity::Only;
 use super::choice::Choice;
@@ -26,9 +24,6 @@ use super::pattern::Pattern;
 use super::rate::Window;
 use super::unit::Unit;
 use super::wait::Wait;
-
-/// What metrics and answers call the limits that requests bring along.
-pub const OVERRIDE_LABEL: &str = "override";
 
 /// The policy of one domain.
 #[derive(Debug)]
@@ -42,6 +37,8 @@ pub struct Domain {
     /// The time zone of calendar windows.
     pub(super) zone: TimeZone,
     pub(super) rules: Level,
+    /// What holds for limits that requests bring along.
+    pub(super) brought: Brought,
     /// Limits of all its rules.
     pub(super) limit_count: usize,
 }
@@ -78,6 +75,9 @@ pub enum RuleValue {
     Exact(String),
     /// Those that match; `shared`: all on one counter.
     Pattern { pattern: Pattern, shared: bool },
+    /// Key and value, joined by `_`, match, as the reference has it for keys with a `*`; `shared`: all values of
+    /// one key on one counter.
+    Joined { pattern: Pattern, shared: bool },
     /// Any, each with counters of its own.
     Any,
 }
@@ -190,7 +190,8 @@ impl Rule {
     /// Whether the rule has a wildcard whose values share one counter.
     pub(super) fn shared_pattern(&self) -> Option<&Pattern> {
         match &self.value {
-            RuleValue::Pattern { pattern, shared: true } => Some(pattern),
+            RuleValue::Pattern { pattern, shared: true }
+            | RuleValue::Joined { pattern, shared: true } => Some(pattern),
             _ => None,
         }
     }
@@ -242,27 +243,10 @@ impl Domain {
         &self.zone
     }
 
-    /// The limit that a request brings along. Its number is one past those of the domain's own.
-    pub fn override_limit(&self, amount: u64, unit: Unit) -> RuleLimit {
-        let window = Window::from(unit);
-        let algorithm = match window {
-            Window::Length(window_ms) => Algorithm::Sliding(Sliding::new(window_ms, amount)),
-            Window::Calendar(unit) => Algorithm::Calendar(Calendar::new(unit, self.zone.clone())),
-            Window::Total => Algorithm::Total,
-        };
-        RuleLimit {
-            index: self.limit_count,
-            name: "".into(),
-            label: OVERRIDE_LABEL.into(),
-            limit: Arc::new(Limit::new(amount, algorithm)),
-            by_tier: [].into(),
-            cost: None,
-            wait: None,
-            lease: Lease::Off,
-            window,
-            mode: Mode::Enforce,
-            on_outage: OnOutage::default(),
-        }
+    /// The limit that a request brings along with a descriptor of this path. Its number is one past those of the
+    /// domain's own.
+    pub fn override_limit(&self, rate: (u64, Unit), path: &[(&str, &str)]) -> RuleLimit {
+        self.brought.limit(self.limit_count, rate, self.walk(path).end())
     }
 
     /// The rules whose capacity can come under pressure.
@@ -300,9 +284,14 @@ impl Domain {
     pub fn key(&self, walk: &Walk<'_>, entries: &[(&str, &str)], depth: usize) -> Key {
         let mut key = Key::of_domain(&self.name);
         for (rule, (name, value)) in walk.steps[..depth].iter().zip(entries) {
-            match rule.shared_pattern() {
-                Some(pattern) => key.push_shared(name, pattern.as_str()),
-                None => key.push_value(name, value),
+            match &rule.value {
+                RuleValue::Pattern { pattern, shared: true } => {
+                    key.push_shared(name, pattern.as_str());
+                }
+                RuleValue::Joined { pattern, shared: true } => {
+                    key.push_joined(name, pattern.as_str());
+                }
+                _ => key.push_value(name, value),
             }
         }
         key.finish()

@@ -197,7 +197,7 @@ async fn a_booking_at_amadeus_waits_for_its_turn_if_that_is_near() {
     let policy = policy();
     assert!(policy.contains(&start));
     let near = "{ rate: 3/second, wait: { up_to: 2s } }";
-    let far = "{ rate: 3/hour, wait: { up_to: 2s } }";
+    let far = "{ name: far, rate: 3/hour, wait: { up_to: 2s } }";
     for (limit, passed) in [(near, true), (far, false)] {
         on_every_store(&policy.replace(&start, limit), async |asker| {
             let booking = "provider=amadeus,endpoint=booking,tier=enterprise";

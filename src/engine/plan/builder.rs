@@ -81,7 +81,8 @@ impl<'p> Builder<'_, 'p, '_> {
     fn part(&mut self, descriptor: &Descriptor<'_>, way: &Way<'_, 'p>) -> Part<'p> {
         let mut part = Part { rule: way.walk.end(), ..Part::default() };
         if let Some(brought) = descriptor.limit {
-            let limit = Arc::new(self.domain.override_limit(brought.amount, brought.unit));
+            let limit =
+                Arc::new(self.domain.override_limit((brought.amount, brought.unit), way.path));
             let key = override_key(self.domain, way.path);
             let limits = &[MetLimit::Brought(limit)];
             let met = Met { rule: None, limits, account: None, hits: way.hits, inherited: false };
@@ -163,7 +164,11 @@ impl<'p> Builder<'_, 'p, '_> {
     /// Adds charges for the limits of one rule, those of one mode side by side as one group.
     fn charge(&mut self, part: &mut Part<'p>, key_index: usize, met: Met<'_, 'p>) {
         let origin = Origin { rule: met.rule, account: met.account };
-        let counts = |limit: &&MetLimit<'_>| self.replaced.binary_search(&&*limit.name).is_err();
+        // What a request brings along has taken the place of a limit itself.
+        let counts = |limit: &&MetLimit<'_>| match limit {
+            MetLimit::OfPolicy(limit) => self.replaced.binary_search(&&*limit.name).is_err(),
+            MetLimit::Brought(_) => true,
+        };
         let mut limits: SmallVec<[&MetLimit<'p>; FEW]> = met.limits.iter().filter(counts).collect();
         if let Some(notes) = &mut self.notes {
             let replaced = met.limits.iter().filter(|limit| !counts(limit));

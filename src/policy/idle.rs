@@ -1,0 +1,207 @@
+//! Warns of what a policy file says without any effect.
+//!
+//! Rules out of reach are told where rules are joined (`level.rs`), names that name nothing where they are looked up.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use super::capacity::Capacity;
+use super::classes::Classes;
+use super::fields::Reader;
+use super::problem::Problem;
+use super::problem::Severity;
+use super::problem::Source;
+use super::rule::Domain;
+use super::schema::CostFile;
+use super::schema::OnlyFile;
+use super::schema::OverdraftFile;
+use super::schema::PolicyFile;
+use super::schema::PressureFile;
+use super::schema::RuleFile;
+use super::schema::Spot;
+
+/// Warns of what has no effect in a file.
+pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
+    if let Some(tiers) = file.tiers.as_ref().filter(|_| classes.caller_key.is_none()) {
+        let message = "without `caller`, every request is of the first tier";
+        reader.note(Severity::Warning, tiers.span.clone(), message);
+    }
+    let mut costs = BTreeSet::new();
+    let rules = file.descriptors.as_deref().unwrap_or_default();
+    let defaults = file.defaults.as_ref().and_then(|defaults| defaults.overdraft.as_ref());
+    let mut idle = Idle { reader, classes, overdraft: defaults, costs: &mut costs };
+    rules.iter().for_each(|rule| idle.rule(rule));
+    for (name, lines) in file.costs.iter().flatten() {
+        if !costs.contains(&name.value) {
+            let message = format!("no limit has the cost `{}`", name.value);
+            reader.note(Severity::Warning, name.span.clone(), message);
+        }
+        unreached(reader, lines);
+    }
+}
+
+struct Idle<'i, 'r> {
+    reader: &'i mut Reader<'r>,
+    classes: &'i Classes,
+    /// Of the file's `defaults`.
+    overdraft: Option<&'i Spot<OverdraftFile>>,
+    /// Those that limits name.
+    costs: &'i mut BTreeSet<String>,
+}
+
+impl Idle<'_, '_> {
+    fn note<T>(&mut self, said: &Spot<T>, message: &str) {
+        self.reader.note(Severity::Warning, said.span.clone(), message);
+    }
+
+    fn rule(&mut self, rule: &RuleFile) {
+        let limits = || rule.limits.iter().flat_map(|limits| &limits.value);
+        self.costs
+            .extend(limits().filter_map(|limit| Some(limit.map.cost.as_ref()?.value.clone())));
+        let on = |flag: &Option<Spot<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        if let Some(quota) = rule.quota_mode.as_ref().filter(|_| on(&rule.quota_mode)) {
+            if on(&rule.shadow_mode) {
+                self.note(quota, "`shadow_mode` comes first: this has no effect");
+            } else if rule.limits.is_none() && rule.rate_limit.is_none() {
+                self.note(quota, "a rule without limits has nothing that could be a quota");
+            }
+        }
+        if let Some(only) = &rule.only {
+            self.only(only, 0);
+        }
+        if let Some(capacity) = &rule.capacity {
+            let levels = capacity.value.pressure.as_ref().map_or(&[][..], |levels| &levels.value);
+            if levels.is_empty() && capacity.value.reserve.as_ref().is_none_or(Vec::is_empty) {
+                self.note(capacity, "nothing is reserved, and no pressure changes anything");
+            }
+            let overdrawn = |said: &Spot<OverdraftFile>| said.value == OverdraftFile::Allow;
+            let can_be_passed = limits().any(|limit| {
+                limit.map.overdraft.as_ref().or(self.overdraft).is_some_and(overdrawn)
+            });
+            for (number, level) in (1..).zip(levels) {
+                self.level(level, number, can_be_passed);
+            }
+        }
+        rule.descriptors.iter().flatten().for_each(|below| self.rule(below));
+    }
+
+    fn level(&mut self, level: &PressureFile, number: u8, can_be_passed: bool) {
+        let above = level.above.as_ref().filter(|above| Capacity::is_all(&above.value));
+        if let Some(above) = above.filter(|_| !can_be_passed) {
+            self.note(above, "never more than all of a limit is used: this level is never reached");
+        }
+        if let Some(only) = &level.only {
+            self.only(only, number);
+        }
+    }
+
+    /// Warns of a priority that no request can have, where no tier passes either.
+    fn only(&mut self, only: &OnlyFile, level: u8) {
+        let is_by_tier = only.tier.as_ref().is_some_and(|tiers| !tiers.is_empty());
+        let most = self.classes.priority.most(level);
+        let out_of_reach = |least: &&Spot<u64>| u64::from(most) < least.value;
+        if let Some(least) = only.priority.as_ref().filter(out_of_reach) {
+            let so = if is_by_tier { "this lets nobody else pass" } else { "nobody passes" };
+            let message = format!("no request has a priority above {most} here: {so}");
+            self.note(least, &message);
+        }
+    }
+}
+
+/// Warns of lines that a line before them always forestalls.
+fn unreached(reader: &mut Reader<'_>, lines: &[CostFile]) {
+    let entries = |line: &CostFile| -> BTreeSet<(String, String)> {
+        let when = line.when.iter().flatten();
+        when.map(|(key, value)| (key.value.clone(), value.value.clone())).collect()
+    };
+    let mut known: Vec<BTreeSet<(String, String)>> = Vec::new();
+    for line in lines {
+        let own = entries(line);
+        if known.iter().any(|before| before.is_subset(&own))
+            && let Some(hits) = &line.hits
+        {
+            let message = "a line before this one fits whenever it does: it is never reached";
+            reader.note(Severity::Warning, hits.span.clone(), message);
+        }
+        known.push(own);
+    }
+}
+
+/// The names in a file's `replaces`.
+pub struct Replacer<'a> {
+    pub source: &'a Source,
+    pub domain: String,
+    pub replaced: Vec<Spot<String>>,
+}
+
+impl Replacer<'_> {
+    /// Names that no limit of the domain has. The reference accepts them, so they are no errors.
+    pub fn unnamed(self, domains: &BTreeMap<String, Domain>) -> Vec<Problem> {
+        let limits = domains.get(&self.domain).into_iter().flat_map(Domain::limits);
+        let names: BTreeSet<&str> = limits.map(|limit| &*limit.name).collect();
+        let unnamed = self.replaced.into_iter().filter(|name| !names.contains(name.value.as_str()));
+        let problem = |name: Spot<String>| {
+            let message = format!("no limit is named `{}`", name.value);
+            Problem::at(self.source, Severity::Warning, name.span, message)
+        };
+        unnamed.map(problem).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::CompileOptions;
+    use crate::policy::Source;
+    use crate::policy::compile;
+
+    /// The warnings of a policy whose texts without effect are these, in order.
+    #[track_caller]
+    fn check(head: &str, rules: &str, places: &[(&str, &str)]) {
+        let text = format!("domain: d\n{head}\ndescriptors: [{rules}]");
+        let source = Source { path: "a.yaml".to_owned(), text: text.clone() };
+        let set = compile(&[source], CompileOptions::default()).unwrap();
+        let told: Vec<_> = set
+            .warnings()
+            .iter()
+            .map(|one| (&text[one.span.clone()], one.message.as_str()))
+            .collect();
+        assert_eq!(told.len(), places.len(), "{told:?}");
+        for ((place, message), (expected_place, expected)) in told.iter().zip(places) {
+            assert!(place.starts_with(expected_place) && message.contains(expected), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told_where_it_stands() {
+        let user = "{key: user, limits: [1/day]}";
+        check("tiers: [a, b]", user, &[("[", "every request is of the first tier")]);
+        check("costs: {x: [{hits: 2}]}", user, &[("x", "no limit has the cost `x`")]);
+        check(
+            "costs: {x: [{when: {op: a}, hits: 2}, {hits: 3}, {when: {op: b}, hits: 4}]}",
+            "{key: user, limits: [{rate: 1/day, cost: x}]}",
+            &[("4", "it is never reached")],
+        );
+        check(
+            "",
+            "{key: user, shadow_mode: true, quota_mode: true, limits: [1/day]}",
+            &[("true", "`shadow_mode` comes first")],
+        );
+        check("", "{key: user, quota_mode: true}", &[("true", "nothing that could be a quota")]);
+        check("", "{key: user, limits: [1/day], capacity: {}}", &[("{", "nothing is reserved")]);
+    }
+
+    #[test]
+    fn what_nobody_can_reach_is_told_where_it_stands() {
+        let only = "{key: user, only: {priority: 3}, limits: [1/day]}";
+        check("", only, &[("3", "no request has a priority above 2 here: nobody passes")]);
+        check("caller: {key: user, priority: {key: p}}", only, &[]);
+        check("caller: {key: user, priority: {add: {role: {boss: 1}}}}", only, &[]);
+        let pressed = |limit: &str, level: &str| {
+            format!("{{key: p, limits: [{limit}], capacity: {{pressure: [{level}]}}}}")
+        };
+        let four = "{above: 100%, only: {priority: 4}}";
+        let under = "caller: {key: user, priority: {under_pressure: 2}}";
+        check(under, &pressed("9/day", four), &[("100%", "never reached")]);
+        check(under, &pressed("{rate: 9/day, overdraft: allow}", four), &[]);
+    }
+}
