@@ -448,7 +448,12 @@ async fn the_openapi_document_tells_what_is_served() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|one| format!("{} {}", one["method"].as_str().unwrap(), one["path"].as_str().unwrap()))
+        .map(|one| {
+            let (method, path) = (one["method"].as_str().unwrap(), one["path"].as_str().unwrap());
+            let described = &document["paths"][path][method.to_lowercase()];
+            assert_eq!(described["security"][0]["token"][0], one["role"], "{method} {path}");
+            format!("{method} {path}")
+        })
         .collect();
     let operations = paths.values().map(|operations| operations.as_object().unwrap().len());
     assert_eq!(listed.len(), operations.sum::<usize>());

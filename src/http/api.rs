@@ -1,53 +1,80 @@
-//! The API under `/v1`: its paths, and who is let in to them.
+//! The API under `/v1`: all its operations, and the two that describe it.
 
-use std::net::SocketAddr;
+use std::sync::LazyLock;
 
-use axum::Router;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
 
-use super::edge::{Edge, Origin};
-use super::openapi::{self, BONUS, BONUSES, CALLER, CALLERS, LATENCIES, OPENAPI, ROOT};
-use super::tokens::{Refusal, identify};
+use super::auth::{Authorized, Viewer};
+use super::edge::Edge;
+use super::openapi::{self, Operation};
 use super::{bonuses, callers, latencies};
-use crate::api_token::Role;
 
-/// The paths of the API.
-pub fn routes(edge: &Edge) -> Router<Edge> {
-    Router::new()
-        .route(ROOT, get(openapi::list))
-        .route(CALLERS, get(callers::list))
-        .route(
-            CALLER,
-            get(callers::read).put(callers::put).patch(callers::patch).delete(callers::remove),
-        )
-        .route(BONUSES, post(bonuses::give))
-        .route(BONUS, delete(bonuses::take))
-        .route(LATENCIES, get(latencies::list).post(latencies::note))
-        .route(OPENAPI, get(openapi::document))
-        .route_layer(middleware::from_fn_with_state(edge.clone(), admit))
+const OPENAPI: &str = "/v1/openapi.json";
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi::document(&operations()));
+static LIST: LazyLock<OperationsBody> = LazyLock::new(|| OperationsBody {
+    openapi: OPENAPI,
+    operations: operations().iter().map(OperationItem::from).collect(),
+});
+
+/// All that the API does. Each resource lists its operations beside their handlers.
+fn operations() -> Vec<Operation> {
+    let list = [openapi::get("/v1", "listOperations", "List the operations of the API", list)];
+    let document = [openapi::get(OPENAPI, "getOpenApi", "This document", document)];
+    list.into_iter()
+        .chain(callers::operations())
+        .chain(bonuses::operations())
+        .chain(latencies::operations())
+        .chain(document)
+        .collect()
 }
 
-/// Lets in who may do what is asked.
-async fn admit(
-    State(edge): State<Edge>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Refusal> {
-    let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
-    let ip = peer.map(|peer| peer.ip());
-    let asker = identify(&edge.api.tokens, ip, request.uri(), request.headers())?;
-    let path = request.extensions().get().map_or("", MatchedPath::as_str);
-    // What the table does not know is none of the API; the safe role, should it be served all the same.
-    let operation = openapi::operation(request.method(), path);
-    let needed = operation.map_or(Role::Admin, |operation| operation.role);
-    if asker.role < needed {
-        let reason =
-            format!("this needs the role {needed}, and `{}` is {}", asker.name, asker.role);
-        return Err(Refusal::Forbidden(reason));
+/// The paths of the API, and their handlers.
+pub fn routes() -> Router<Edge> {
+    let add = |router: Router<Edge>, one: Operation| router.route(one.path, one.route);
+    operations().into_iter().fold(Router::new(), add)
+}
+
+/// What the API does, in short.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Operations")]
+struct OperationsBody {
+    /// The path of the OpenAPI document, which describes all of it.
+    openapi: &'static str,
+    operations: Vec<OperationItem>,
+}
+
+/// A method of a path.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Operation")]
+struct OperationItem {
+    method: String,
+    path: &'static str,
+    /// The least role that may use it: viewer, operator or admin.
+    role: String,
+    summary: &'static str,
+}
+
+impl From<&Operation> for OperationItem {
+    fn from(operation: &Operation) -> Self {
+        Self {
+            method: operation.method.to_string(),
+            path: operation.path,
+            role: operation.role.to_string(),
+            summary: operation.summary,
+        }
     }
-    request.extensions_mut().insert(Origin { asker, peer });
-    Ok(next.run(request).await.into_response())
+}
+
+/// Lists the operations.
+async fn list(_: Authorized<Viewer>) -> Json<&'static OperationsBody> {
+    Json(&LIST)
+}
+
+/// Shows the OpenAPI document.
+async fn document(_: Authorized<Viewer>) -> Json<&'static Value> {
+    Json(&DOCUMENT)
 }

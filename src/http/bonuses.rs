@@ -1,39 +1,43 @@
 //! `/v1/callers/{name}/bonuses`: gives and takes bonuses one by one.
 
-use axum::Json;
 use axum::http::StatusCode;
 
-use super::callers::Body;
-use super::callers::Parts;
-use super::callers::absent;
-use super::callers::json;
-use super::callers::part;
-use super::change::Edit;
-use super::change::Force;
-use super::change::NewNames;
-use super::edge::Asked;
+use super::auth::Operator;
+use super::callers::{form_of, unknown_caller};
+use super::change::{ChangeBy, Edit, NewNames};
+use super::extract::{JsonObject, UrlPath};
+use super::openapi::{self, Operation};
 use super::problem::Problem;
+use super::reply::{Created, NoContent};
 use crate::policy::BonusForm;
-use crate::policy::CallerForm;
 
-/// Random bytes of an id that is made here.
+/// Random bytes of a generated id.
 const ID_LEN: usize = 6;
 
-/// Gives a caller a bonus, and tells it with its id.
-pub async fn give(
-    asked: Asked,
-    name: Parts<String>,
-    force: Force,
-    body: Body,
-) -> Result<(StatusCode, Json<BonusForm>), Problem> {
-    let (name, names) = (part(name)?, NewNames::of(force)?);
-    let mut bonus: BonusForm = json(body)?;
+pub fn operations() -> [Operation; 2] {
+    [
+        openapi::post(
+            "/v1/callers/{name}/bonuses",
+            "giveBonus",
+            "Give a caller a bonus; an id is generated if none is given",
+            give,
+        ),
+        openapi::delete("/v1/callers/{name}/bonuses/{id}", "takeBonus", "Take a bonus away", take),
+    ]
+}
+
+/// Gives a caller a bonus, and returns it with its id.
+async fn give(
+    by: ChangeBy<Operator>,
+    UrlPath(name): UrlPath<String>,
+    names: NewNames,
+    JsonObject(mut bonus): JsonObject<BonusForm>,
+) -> Result<Created<BonusForm>, Problem> {
     let id = bonus.id.take().map_or_else(random_id, Ok)?;
     bonus.id = Some(id.clone());
-    let what = "give bonus";
-    let edit = Edit { asked: &asked, names, what, name: &name };
-    let made = edit.make(|caller| {
-        let mut form = CallerForm::from(caller.ok_or_else(|| absent(&name))?);
+    let edit = Edit { request: &by.request, names, action: "give bonus", name: &name };
+    let edited = edit.apply(|caller| {
+        let mut form = form_of(caller, &name)?;
         if form.bonuses.iter().any(|known| known.id == bonus.id) {
             let detail = format!("`{name}` has a bonus `{id}` already");
             return Err(Problem::new(StatusCode::CONFLICT, detail));
@@ -41,19 +45,21 @@ pub async fn give(
         form.bonuses.push(bonus.clone());
         Ok(Some(form))
     });
-    let record = made.await?.after.ok_or_else(|| absent(&name))?;
+    let record = edited.await?.after.ok_or_else(|| unknown_caller(&name))?;
     let given =
         record.caller.bonuses.iter().map(BonusForm::from).find(|given| given.id == bonus.id);
-    Ok((StatusCode::CREATED, Json(given.unwrap_or(bonus))))
+    Ok(Created(given.unwrap_or(bonus)))
 }
 
 /// Takes a bonus away.
-pub async fn take(asked: Asked, path: Parts<(String, String)>) -> Result<StatusCode, Problem> {
-    let (name, id) = part(path)?;
-    let what = "take bonus";
-    let edit = Edit { asked: &asked, names: NewNames::OfPolicies, what, name: &name };
-    edit.make(|caller| {
-        let mut form = CallerForm::from(caller.ok_or_else(|| absent(&name))?);
+async fn take(
+    by: ChangeBy<Operator>,
+    UrlPath((name, id)): UrlPath<(String, String)>,
+) -> Result<NoContent, Problem> {
+    let names = NewNames::OfPolicies;
+    let edit = Edit { request: &by.request, names, action: "take bonus", name: &name };
+    edit.apply(|caller| {
+        let mut form = form_of(caller, &name)?;
         let before = form.bonuses.len();
         form.bonuses.retain(|bonus| bonus.id.as_ref() != Some(&id));
         if form.bonuses.len() == before {
@@ -63,7 +69,7 @@ pub async fn take(asked: Asked, path: Parts<(String, String)>) -> Result<StatusC
         Ok(Some(form))
     })
     .await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }
 
 fn random_id() -> Result<String, Problem> {

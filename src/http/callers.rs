@@ -1,63 +1,77 @@
-//! `/v1/callers`: what is known of callers, as JSON in the form that files have.
+//! `/v1/callers`: callers as JSON, in the same form as in files.
+
+use std::convert::Infallible;
 
 use axum::Json;
-use axum::body::Bytes;
-use axum::extract::Path;
-use axum::extract::Query;
-use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::rejection::PathRejection;
-use axum::extract::rejection::QueryRejection;
-use axum::http::HeaderMap;
-use axum::http::HeaderValue;
-use axum::http::StatusCode;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::response::Response;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
 
-use super::change::Edit;
-use super::change::Force;
-use super::change::NewNames;
-use super::change::check_name;
-use super::change::etag;
-use super::change::names;
-use super::edge::Asked;
+use super::auth::{Admin, Authorized, Operator, Viewer};
+use super::change::{ChangeBy, Edit, NewNames, check_name, etag, matches_etag};
 use super::edge::Edge;
+use super::extract::{JsonObject, UrlPath, UrlQuery};
+use super::merge_patch::MergePatch;
+use super::openapi::{self, Description, Input, Operation};
 use super::problem::Problem;
-use crate::policy::CallerForm;
+use super::reply::{Conditional, NoContent, Stored, Tagged};
+use crate::policy::{Caller, CallerForm};
 use crate::store::Record;
 
 /// Callers on a page.
 const PAGE_LEN_MAX: usize = 1_000;
 const PAGE_LEN_DEFAULT: usize = 100;
 
-/// Which page is asked for.
-#[derive(Debug, Deserialize)]
+const CALLERS: &str = "/v1/callers";
+const CALLER: &str = "/v1/callers/{name}";
+
+pub fn operations() -> [Operation; 5] {
+    [
+        openapi::get(CALLERS, "listCallers", "List callers by name, page by page", list),
+        openapi::get(CALLER, "getCaller", "Show a caller", read),
+        openapi::put(CALLER, "putCaller", "Create a caller, or replace all of it", put),
+        openapi::patch(
+            CALLER,
+            "patchCaller",
+            "Change some fields of a caller, by a JSON merge patch (RFC 7396)",
+            patch,
+        ),
+        openapi::delete(CALLER, "deleteCaller", "Delete a caller", remove),
+    ]
+}
+
+/// The query of a page.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PageQuery {
+struct PageQuery {
+    /// Start after this name; the `next` of the page before.
     #[serde(default)]
     after: String,
-    limit: Option<usize>,
+    /// Callers on the page.
+    #[serde(default = "page_len_default")]
+    #[schemars(range(min = 1, max = PAGE_LEN_MAX))]
+    limit: usize,
+}
+
+fn page_len_default() -> usize {
+    PAGE_LEN_DEFAULT
 }
 
 /// Some callers, in the order of their names.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Page")]
-pub struct PageBody {
+struct PageBody {
     items: Vec<Item>,
-    /// What to ask for `after` to get the next page; absent at the end.
+    /// The `after` of the next page; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
 }
 
 /// A caller with its name.
 #[derive(Debug, Serialize, JsonSchema)]
-pub struct Item {
+struct Item {
     name: String,
     /// The caller's `ETag`; absent where files are the directory.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,24 +79,34 @@ pub struct Item {
     caller: CallerForm,
 }
 
-/// A body that may not have arrived.
-pub type Body = Result<Bytes, BytesRejection>;
+/// The headers of a request, of which `If-None-Match` is read.
+struct IfNoneMatch(HeaderMap);
 
-/// What a path holds, if it is UTF-8.
-pub type Parts<T> = Result<Path<T>, PathRejection>;
+impl FromRequestParts<Edge> for IfNoneMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Edge) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.clone()))
+    }
+}
+
+impl Input for IfNoneMatch {
+    fn describe(description: &mut Description<'_>) {
+        description.header("If-None-Match", "Answer 304 if the caller's ETag is one of these");
+    }
+}
 
 /// Lists callers by page.
-pub async fn list(
+async fn list(
+    _: Authorized<Viewer>,
     State(edge): State<Edge>,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    UrlQuery(PageQuery { after, limit }): UrlQuery<PageQuery>,
 ) -> Result<Json<PageBody>, Problem> {
-    let Query(query) = query.map_err(|wrong| Problem::new(wrong.status(), wrong.body_text()))?;
-    let limit = query.limit.unwrap_or(PAGE_LEN_DEFAULT);
     if !(1..=PAGE_LEN_MAX).contains(&limit) {
         let detail = format!("`limit` is a number from 1 to {PAGE_LEN_MAX}");
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     }
-    let page = edge.engine.directory().page(&query.after, limit).await?;
+    let page = edge.engine.directory().page(&after, limit).await?;
     let item = |(name, record): (String, Record)| {
         let etag = etag(&record);
         Item { name, etag, caller: CallerForm::from(&*record.caller) }
@@ -90,149 +114,69 @@ pub async fn list(
     Ok(Json(PageBody { items: page.callers.into_iter().map(item).collect(), next: page.next }))
 }
 
-/// Tells what is known of a caller.
-pub async fn read(
+/// Shows a caller, unless the client has it already.
+async fn read(
+    _: Authorized<Viewer>,
     State(edge): State<Edge>,
-    name: Parts<String>,
-    headers: HeaderMap,
-) -> Result<Response, Problem> {
-    let name = part(name)?;
+    UrlPath(name): UrlPath<String>,
+    IfNoneMatch(headers): IfNoneMatch,
+) -> Result<Conditional<CallerForm>, Problem> {
     check_name(&name)?;
-    let record = edge.engine.directory().read(&name).await?.ok_or_else(|| absent(&name))?;
-    if names(&headers, &header::IF_NONE_MATCH, Some(&record)) == Some(true) {
-        return Ok((StatusCode::NOT_MODIFIED, tagged(&record)).into_response());
+    let record = edge.engine.directory().read(&name).await?;
+    let record = record.ok_or_else(|| unknown_caller(&name))?;
+    if matches_etag(&headers, &header::IF_NONE_MATCH, Some(&record)) == Some(true) {
+        return Ok(Conditional::NotModified { etag: etag(&record) });
     }
-    Ok(shown(StatusCode::OK, &record))
+    Ok(Conditional::Modified(tagged(&record)))
 }
 
-/// Says all that is known of a caller from now on.
-pub async fn put(
-    asked: Asked,
-    name: Parts<String>,
-    force: Force,
-    body: Body,
-) -> Result<Response, Problem> {
-    let (name, names) = (part(name)?, NewNames::of(force)?);
-    let form: CallerForm = json(body)?;
-    let edit = Edit { asked: &asked, names, what: "put", name: &name };
-    let made = edit.make(|_| Ok(Some(form.clone()))).await?;
-    let status = if made.before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-    let record = made.after.ok_or_else(|| absent(&name))?;
-    Ok(shown(status, &record))
+/// Creates a caller, or replaces all of it.
+async fn put(
+    by: ChangeBy<Admin>,
+    UrlPath(name): UrlPath<String>,
+    names: NewNames,
+    JsonObject(form): JsonObject<CallerForm>,
+) -> Result<Stored<CallerForm>, Problem> {
+    let edit = Edit { request: &by.request, names, action: "put", name: &name };
+    let edited = edit.apply(|_| Ok(Some(form.clone()))).await?;
+    let record = edited.after.ok_or_else(|| unknown_caller(&name))?;
+    Ok(match edited.before {
+        Some(_) => Stored::Replaced(tagged(&record)),
+        None => Stored::Created(tagged(&record)),
+    })
 }
 
-/// Changes some of what is known of a caller, by a JSON merge patch (RFC 7396).
-pub async fn patch(
-    asked: Asked,
-    name: Parts<String>,
-    force: Force,
-    body: Body,
-) -> Result<Response, Problem> {
-    let (name, names) = (part(name)?, NewNames::of(force)?);
-    let patch: Value = json(body)?;
-    let edit = Edit { asked: &asked, names, what: "patch", name: &name };
-    let made = edit.make(|caller| {
-        let caller = caller.ok_or_else(|| absent(&name))?;
-        let mut form = serde_json::to_value(CallerForm::from(caller)).expect("a form is JSON");
-        merge(&mut form, &patch);
-        let wrong = |error: serde_json::Error| bad_request(&error.to_string());
-        serde_json::from_value(form).map(Some).map_err(wrong)
-    });
-    let record = made.await?.after.ok_or_else(|| absent(&name))?;
-    Ok(shown(StatusCode::OK, &record))
+/// Changes some fields of a caller.
+async fn patch(
+    by: ChangeBy<Operator>,
+    UrlPath(name): UrlPath<String>,
+    names: NewNames,
+    patch: MergePatch<CallerForm>,
+) -> Result<Tagged<CallerForm>, Problem> {
+    let edit = Edit { request: &by.request, names, action: "patch", name: &name };
+    let edited = edit.apply(|caller| patch.apply(&form_of(caller, &name)?).map(Some)).await?;
+    let record = edited.after.ok_or_else(|| unknown_caller(&name))?;
+    Ok(tagged(&record))
 }
 
-/// Forgets a caller.
-pub async fn remove(asked: Asked, name: Parts<String>) -> Result<StatusCode, Problem> {
-    let name = part(name)?;
-    let edit = Edit { asked: &asked, names: NewNames::OfPolicies, what: "delete", name: &name };
-    edit.make(|caller| caller.map(|_| None).ok_or_else(|| absent(&name))).await?;
-    Ok(StatusCode::NO_CONTENT)
+/// Deletes a caller.
+async fn remove(by: ChangeBy<Admin>, UrlPath(name): UrlPath<String>) -> Result<NoContent, Problem> {
+    let names = NewNames::OfPolicies;
+    let edit = Edit { request: &by.request, names, action: "delete", name: &name };
+    edit.apply(|caller| form_of(caller, &name).map(|_| None)).await?;
+    Ok(NoContent)
 }
 
-/// What a path holds.
-pub fn part<T>(path: Parts<T>) -> Result<T, Problem> {
-    path.map(|Path(part)| part).map_err(|wrong| Problem::new(wrong.status(), wrong.body_text()))
+/// The form of a caller that has to be there.
+pub fn form_of(caller: Option<&Caller>, name: &str) -> Result<CallerForm, Problem> {
+    caller.map(CallerForm::from).ok_or_else(|| unknown_caller(name))
 }
 
-/// Reads a body as a JSON object, whatever type it is declared as. Without a look at its beginning, a list
-/// would be read too: as the fields in their order.
-pub fn json<T: DeserializeOwned>(body: Body) -> Result<T, Problem> {
-    let body = body.map_err(|wrong| Problem::new(wrong.status(), wrong.body_text()))?;
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(bad_request("the body is not a JSON object"));
-    }
-    serde_json::from_slice(&body).map_err(|error| bad_request(&error.to_string()))
-}
-
-/// Says that there is no such caller.
-pub fn absent(name: &str) -> Problem {
+/// A problem: there is no such caller.
+pub fn unknown_caller(name: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("there is no caller `{name}`"))
 }
 
-fn bad_request(detail: &str) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, detail)
-}
-
-fn shown(status: StatusCode, record: &Record) -> Response {
-    (status, tagged(record), Json(CallerForm::from(&*record.caller))).into_response()
-}
-
-/// The headers that say which revision it is.
-fn tagged(record: &Record) -> HeaderMap {
-    let tag = etag(record).and_then(|tag| HeaderValue::try_from(tag).ok());
-    tag.into_iter().map(|tag| (header::ETAG, tag)).collect()
-}
-
-/// Applies a merge patch: null takes a field away, a map goes into a map, anything else replaces.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        target.clone_from(patch);
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(serde_json::Map::new());
-    }
-    let Value::Object(fields) = target else { return };
-    for (name, change) in changes {
-        if change.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name).or_insert(Value::Null), change);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_merge_patch_does_as_the_standard_says() {
-        let check = |mut target: Value, patch: Value, expected: Value| {
-            merge(&mut target, &patch);
-            assert_eq!(target, expected, "{patch}");
-        };
-        // The examples of RFC 7396, appendix A.
-        check(json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"}));
-        check(json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"}));
-        check(json!({"a": "b"}), json!({"a": null}), json!({}));
-        check(json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"}));
-        check(json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"}));
-        check(json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]}));
-        check(
-            json!({"a": {"b": "c"}}),
-            json!({"a": {"b": "d", "c": null}}),
-            json!({"a": {"b": "d"}}),
-        );
-        check(json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]}));
-        check(json!(["a", "b"]), json!(["c", "d"]), json!(["c", "d"]));
-        check(json!({"a": "b"}), json!(["c"]), json!(["c"]));
-        check(json!({"a": "foo"}), json!(null), json!(null));
-        check(json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1}));
-        check(json!([1, 2]), json!({"a": "b", "c": null}), json!({"a": "b"}));
-        check(json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}}));
-    }
+fn tagged(record: &Record) -> Tagged<CallerForm> {
+    Tagged { etag: etag(record), body: CallerForm::from(&*record.caller) }
 }

@@ -1,38 +1,33 @@
-//! A change of a caller over HTTP: read, decide, check, tell the audit log, write.
+//! A change of a caller over HTTP: read, decide, check, record in the audit log, write.
 //!
-//! What is written is only what was read, with the change: if somebody else was faster, all of it is done
-//! anew. So two changes never make one of them undone, and a condition that held when it was looked at
-//! still holds when the change is made. The same goes for the parents that a check has read: if one of them is
-//! another one when the change is made, the check is done anew.
+//! A change is written only over the record that it was decided for. If another change came first, all of it is done
+//! again: so no change undoes another one, and a condition still holds when the change is made. The same goes for
+//! the parents that a check has read.
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Query;
-use axum::extract::rejection::QueryRejection;
-use axum::http::HeaderMap;
-use axum::http::HeaderName;
-use axum::http::StatusCode;
-use axum::http::header;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::edge::Asked;
+use super::auth::{Authorized, Principal, Refusal, RequiredRole};
+use super::edge::Edge;
+use super::extract::UrlQuery;
+use super::openapi::{Description, Guard, Input};
 use super::problem::Problem;
+use crate::api_token::Role;
 use crate::clock::Backoff;
-use crate::observe::audit;
-use crate::observe::audit::Entry;
-use crate::policy::Caller;
-use crate::policy::CallerForm;
-use crate::policy::CallerNames;
-use crate::policy::Flaw;
-use crate::policy::PARENTS_MAX;
-use crate::policy::check_caller_name;
-use crate::policy::check_parents;
-use crate::store::Change;
-use crate::store::DirectoryError;
-use crate::store::Record;
+use crate::observe::audit::{self, Entry};
+use crate::policy::{
+    Caller, CallerForm, CallerNames, Flaw, PARENTS_MAX, check_caller_name, check_parents,
+};
+use crate::store::{Change, DirectoryError, Record};
 
 /// How often a change is tried while others are faster.
 const ATTEMPTS_MAX: u32 = 8;
@@ -40,13 +35,30 @@ const ATTEMPTS_MAX: u32 = 8;
 /// The pauses between them, so that many writers of one caller part.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(32), Duration::from_millis(256));
 
-/// What is to be changed, and by whom.
+/// A request to change a caller, without its path and body.
+#[derive(Debug)]
+pub struct ChangeRequest {
+    edge: Edge,
+    principal: Principal,
+    /// With its conditions: `If-Match` and `If-None-Match`.
+    headers: HeaderMap,
+}
+
+/// A [`ChangeRequest`] of a principal that has the role `R` or a higher one.
+#[derive(Debug)]
+pub struct ChangeBy<R> {
+    pub request: ChangeRequest,
+    role: PhantomData<R>,
+}
+
+/// A change to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct Edit<'a> {
-    pub asked: &'a Asked,
+    pub request: &'a ChangeRequest,
     pub names: NewNames,
-    /// A word for the audit log.
-    pub what: &'static str,
+    /// The action, for the audit log.
+    pub action: &'static str,
+    /// The caller's name.
     pub name: &'a str,
 }
 
@@ -59,49 +71,77 @@ pub enum NewNames {
     Any,
 }
 
-/// What the path of a change says after its question mark.
-#[derive(Debug, Deserialize)]
+/// The query of a change.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ForceQuery {
+struct ForceQuery {
+    /// Write a tier, an override or a bonus that no policy in force has.
     #[serde(default)]
     force: bool,
 }
 
-/// A [`ForceQuery`] that may not make sense.
-pub type Force = Result<Query<ForceQuery>, QueryRejection>;
+impl<R: RequiredRole> FromRequestParts<Edge> for ChangeBy<R> {
+    type Rejection = Refusal;
 
-impl NewNames {
-    /// What a query says.
-    pub fn of(query: Force) -> Result<Self, Problem> {
-        let Query(ForceQuery { force }) =
-            query.map_err(|wrong| Problem::new(wrong.status(), wrong.body_text()))?;
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Refusal> {
+        let Authorized { principal, .. } = Authorized::<R>::from_request_parts(parts, edge).await?;
+        let (edge, headers) = (edge.clone(), parts.headers.clone());
+        Ok(Self { request: ChangeRequest { edge, principal, headers }, role: PhantomData })
+    }
+}
+
+impl<R: RequiredRole> Guard for ChangeBy<R> {
+    const ROLE: Role = R::ROLE;
+
+    fn describe(description: &mut Description<'_>) {
+        description.header("If-Match", "Change the caller only if its ETag is one of these");
+        description.header("If-None-Match", "Change the caller only if its ETag is none of these");
+        description
+            .problem("412", "A condition does not hold: the caller was changed, or is not there");
+    }
+}
+
+impl FromRequestParts<Edge> for NewNames {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let UrlQuery(ForceQuery { force }) = UrlQuery::from_request_parts(parts, edge).await?;
         Ok(if force { Self::Any } else { Self::OfPolicies })
     }
 }
 
-/// A caller that may be written, and the records by which that was found: names and revisions.
+impl Input for NewNames {
+    fn describe(description: &mut Description<'_>) {
+        description.query::<ForceQuery>();
+        description.problem(
+            "422",
+            "The caller is invalid: it names a tier or a limit that no policy in force has, for example",
+        );
+    }
+}
+
+/// A valid caller, and the records that its check has read: names and revisions.
 struct Checked {
     caller: Arc<Caller>,
     depends_on: Vec<(Arc<str>, u64)>,
 }
 
-/// A change that was made, or that changed nothing.
+/// What an edit changed; before and after may be the same.
 #[derive(Clone, Debug)]
-pub struct Made {
+pub struct Edited {
     pub before: Option<Record>,
-    /// None: it is gone.
+    /// None: it was deleted.
     pub after: Option<Record>,
 }
 
 impl Edit<'_> {
-    /// Makes the change that `decide` says, given what is known now: the caller as it shall be, or None for
-    /// its end.
-    pub async fn make(
+    /// Replaces the caller by what `decide` returns for the present one; None deletes it.
+    pub async fn apply(
         &self,
         decide: impl Fn(Option<&Caller>) -> Result<Option<CallerForm>, Problem> + Send + Sync,
-    ) -> Result<Made, Problem> {
+    ) -> Result<Edited, Problem> {
         check_name(self.name)?;
-        let directory = self.asked.edge.engine.directory();
+        let directory = self.request.edge.engine.directory();
         directory.writable()?;
         for attempt in 0..ATTEMPTS_MAX {
             if let Some(failures) = attempt.checked_sub(1) {
@@ -109,40 +149,40 @@ impl Edit<'_> {
                 tokio::time::sleep(RETRY.jittered(failures)).await;
             }
             let before = directory.read(self.name).await?;
-            check_conditions(&self.asked.headers, before.as_ref())?;
+            check_conditions(&self.request.headers, before.as_ref())?;
             let after = match decide(before.as_ref().map(|record| &*record.caller))? {
                 Some(form) => Some(self.checked(&form, before.as_ref()).await?),
                 None => None,
             };
             let known = before.as_ref().map(|record| &record.caller);
             if known == after.as_ref().map(|checked| &checked.caller) {
-                return Ok(Made { after: before.clone(), before });
+                return Ok(Edited { after: before.clone(), before });
             }
             if let Some(revision) = self.write(before.as_ref(), after.as_ref()).await? {
                 let after = after.map(|checked| Record { caller: checked.caller, revision });
-                return Ok(Made { before, after });
+                return Ok(Edited { before, after });
             }
         }
         let detail = format!("`{}` is being changed by others all the time", self.name);
         Err(Problem::new(StatusCode::CONFLICT, detail))
     }
 
-    /// The caller that a form tells of. A parent that it had before may have gone: that is no reason not to
-    /// change the rest.
+    /// The caller of a form, if it is valid. A parent that it had before may be gone: the rest can be changed all the
+    /// same.
     async fn checked(
         &self,
         form: &CallerForm,
         before: Option<&Record>,
     ) -> Result<Checked, Problem> {
-        let wrong = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
-        let caller = form.check().map_err(|flaws| wrong(joined(&flaws)))?;
+        let invalid = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        let caller = form.check().map_err(|flaws| invalid(joined(&flaws)))?;
         if self.names == NewNames::OfPolicies {
-            let policies = self.asked.edge.engine.policies();
+            let policies = self.request.edge.engine.policies();
             let names = CallerNames::of(&policies);
             let flaws = names.check(&caller, before.map(|record| &*record.caller));
             if !flaws.is_empty() {
                 let all = joined(&flaws);
-                return Err(wrong(format!(
+                return Err(invalid(format!(
                     "{all}; `?force=true` writes it before a policy has it"
                 )));
             }
@@ -155,14 +195,14 @@ impl Edit<'_> {
                 parents.get(name).map(|record| record.caller.parent.as_deref().map(Arc::from))
             };
             check_parents(self.name, parent, parent_of)
-                .map_err(|error| wrong(format!("parent: {error}")))?;
+                .map_err(|error| invalid(format!("parent: {error}")))?;
             depends_on =
                 parents.into_iter().map(|(name, record)| (name, record.revision)).collect();
         }
         Ok(Checked { caller: Arc::new(caller), depends_on })
     }
 
-    /// The records of `parent` and those above, as far as they matter.
+    /// The records of `parent` and its parents, up to the most that a caller may have.
     async fn parents(&self, parent: &str) -> Result<HashMap<Arc<str>, Record>, Problem> {
         let mut parents = HashMap::new();
         let mut next: Option<Arc<str>> = Some(parent.into());
@@ -170,14 +210,16 @@ impl Edit<'_> {
             if PARENTS_MAX < parents.len() {
                 break;
             }
-            let Some(record) = self.asked.edge.engine.directory().read(&name).await? else { break };
+            let Some(record) = self.request.edge.engine.directory().read(&name).await? else {
+                break;
+            };
             next = record.caller.parent.as_deref().map(Arc::from);
             parents.insert(name, record);
         }
         Ok(parents)
     }
 
-    /// The revision of the change, or None if somebody else was faster. It is told before it is made.
+    /// The revision of the change, or None if another one came first. The audit log has it before it is made.
     async fn write(
         &self,
         before: Option<&Record>,
@@ -186,25 +228,25 @@ impl Edit<'_> {
         let caller = after.map(|checked| &*checked.caller);
         let depends_on = after.map_or(&[][..], |checked| &checked.depends_on);
         let mut entry = self.entry(before.map(|record| &*record.caller), caller);
-        self.tell(&entry).await?;
+        self.record(&entry).await?;
         let seen = before.map_or(0, |record| record.revision);
         let change = Change { name: self.name, seen, depends_on, caller };
-        let written = self.asked.edge.engine.directory().write(change).await;
+        let written = self.request.edge.engine.directory().write(change).await;
         entry.failed = match &written {
             Ok(Some(_)) => return Ok(written?),
             Ok(None) => Some("another change came first".to_owned()),
             Err(error) => Some(reason(error)),
         };
-        self.tell(&entry).await?;
+        self.record(&entry).await?;
         Ok(written?)
     }
 
     fn entry(&self, before: Option<&Caller>, after: Option<&Caller>) -> Entry {
         Entry {
-            at: audit::instant(self.asked.edge.engine.now()),
-            who: self.asked.origin.asker.name.clone(),
-            peer: self.asked.origin.peer.map(|peer| peer.ip()),
-            what: self.what,
+            at: audit::instant(self.request.edge.engine.now()),
+            who: self.request.principal.name.clone(),
+            peer: self.request.principal.peer,
+            what: self.action,
             caller: self.name.to_owned(),
             before: before.map(CallerForm::from),
             after: after.map(CallerForm::from),
@@ -212,8 +254,8 @@ impl Edit<'_> {
         }
     }
 
-    async fn tell(&self, entry: &Entry) -> Result<(), Problem> {
-        self.asked.edge.api.audit.write(entry).await.map_err(|error| {
+    async fn record(&self, entry: &Entry) -> Result<(), Problem> {
+        self.request.edge.api.audit.write(entry).await.map_err(|error| {
             tracing::error!(%error, "the audit log can't be written; no caller is changed");
             let detail = "the audit log can't be written, so nothing is changed";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
@@ -221,25 +263,29 @@ impl Edit<'_> {
     }
 }
 
-/// Says that a name can't be a caller's.
+/// Refuses a name that no caller can have.
 pub fn check_name(name: &str) -> Result<(), Problem> {
     check_caller_name(name).map_err(|reason| Problem::new(StatusCode::BAD_REQUEST, reason))
 }
 
-/// The tag of a record; those of files have none.
+/// The `ETag` of a record; those of files have none.
 pub fn etag(record: &Record) -> Option<String> {
     (record.revision != 0).then(|| format!("\"{}\"", record.revision))
 }
 
-/// Whether a header of tags names the record's.
-pub fn names(headers: &HeaderMap, header: &HeaderName, record: Option<&Record>) -> Option<bool> {
+/// Whether a header of tags has the record's; None without such a header.
+pub fn matches_etag(
+    headers: &HeaderMap,
+    header: &HeaderName,
+    record: Option<&Record>,
+) -> Option<bool> {
     let mut values = headers.get_all(header).iter().peekable();
     values.peek()?;
     let tag = record.and_then(etag);
-    // A weak tag, as a proxy that compresses makes of ours, is good enough not to match.
-    let is_weak_fine = *header == header::IF_NONE_MATCH;
+    // A proxy that compresses makes our tag weak; `If-None-Match` compares weakly.
+    let compares_weakly = *header == header::IF_NONE_MATCH;
     let matches = |item: &str| {
-        let weak = item.strip_prefix("W/").filter(|_| is_weak_fine);
+        let weak = item.strip_prefix("W/").filter(|_| compares_weakly);
         (item == "*" && record.is_some()) || Some(weak.unwrap_or(item)) == tag.as_deref()
     };
     Some(values.any(|value| {
@@ -247,13 +293,13 @@ pub fn names(headers: &HeaderMap, header: &HeaderName, record: Option<&Record>) 
     }))
 }
 
-/// Looks at `If-Match` and `If-None-Match`.
+/// Checks `If-Match` and `If-None-Match`.
 fn check_conditions(headers: &HeaderMap, record: Option<&Record>) -> Result<(), Problem> {
     let failed = |detail: &str| Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail));
-    if names(headers, &header::IF_MATCH, record) == Some(false) {
+    if matches_etag(headers, &header::IF_MATCH, record) == Some(false) {
         return failed("the caller is not as If-Match says; it was changed, or is not there");
     }
-    if names(headers, &header::IF_NONE_MATCH, record) == Some(true) {
+    if matches_etag(headers, &header::IF_NONE_MATCH, record) == Some(true) {
         return failed("the caller is as If-None-Match says it must not be");
     }
     Ok(())
@@ -274,7 +320,7 @@ fn joined(flaws: &[Flaw]) -> String {
     flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// What went wrong, with its cause: that Redis is a replica, say.
+/// The error with its cause: Redis is a replica, for example.
 fn reason(error: &DirectoryError) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),

@@ -1,4 +1,4 @@
-//! `/v1/latencies`: how long those that a policy may choose take to answer, told by whoever measures it.
+//! `/v1/latencies`: latencies of the providers that a choice selects from, reported by whoever measures them.
 
 use std::collections::BTreeMap;
 
@@ -8,27 +8,46 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::callers::Body;
-use super::callers::json;
+use super::auth::{Authorized, Operator, Viewer};
 use super::edge::Edge;
+use super::extract::JsonObject;
+use super::openapi::{self, Operation};
 use super::problem::Problem;
+use super::reply::NoContent;
 
-/// Latencies in milliseconds by name; null where nobody has told one lately.
+const LATENCIES: &str = "/v1/latencies";
+
+pub fn operations() -> [Operation; 2] {
+    [
+        openapi::get(LATENCIES, "listLatencies", "List the latencies of providers", list),
+        openapi::post(
+            LATENCIES,
+            "noteLatencies",
+            "Report latencies of providers in milliseconds: all of them are taken, or none",
+            note,
+        ),
+    ]
+}
+
+/// Latencies in milliseconds by name; null where none was reported lately.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(rename = "Latencies")]
 pub struct LatenciesBody(BTreeMap<String, Option<f64>>);
 
-/// Tells the latency of every name.
-pub async fn list(State(edge): State<Edge>) -> Json<LatenciesBody> {
+/// Lists the latency of every provider.
+async fn list(_: Authorized<Viewer>, State(edge): State<Edge>) -> Json<LatenciesBody> {
     Json(LatenciesBody(edge.engine.latencies()))
 }
 
-/// Notes latencies by name: `{"hotelbeds": 123.4, "amadeus": 80}`; all of them or none.
-pub async fn note(State(edge): State<Edge>, body: Body) -> Result<StatusCode, Problem> {
-    let told: BTreeMap<String, f64> = json(body)?;
+/// Takes latencies by name: `{"hotelbeds": 123.4, "amadeus": 80}`; all of them or none.
+async fn note(
+    _: Authorized<Operator>,
+    State(edge): State<Edge>,
+    JsonObject(latencies): JsonObject<BTreeMap<String, f64>>,
+) -> Result<NoContent, Problem> {
     edge.engine
-        .note_latencies(&told)
+        .note_latencies(&latencies)
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(NoContent)
 }

@@ -5,20 +5,23 @@
 
 mod admin;
 mod api;
+mod auth;
 mod bonuses;
 mod callers;
 mod change;
 mod edge;
+mod extract;
 mod health;
 mod json;
 mod latencies;
+mod merge_patch;
 mod openapi;
 mod places;
 mod problem;
+mod reply;
 mod request;
 mod response;
 mod serve;
-mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +75,7 @@ pub fn router(
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/healthcheck", get(health::ready))
-        .merge(api::routes(&edge))
+        .merge(api::routes())
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(REQUEST_TIMEOUT, in_time))

@@ -1,318 +1,274 @@
-//! The API as an OpenAPI document: made of the same table that says who may do what, and of the types
-//! that are read and written.
-
-use std::sync::LazyLock;
+//! The operations of the API, each registered by one typed call, and the OpenAPI document that follows from them.
+//!
+//! The types of a handler describe its operation: each extractor adds what it reads, and the answer adds its statuses
+//! and bodies. The first extractor is a [`Guard`], so a handler without a role does not compile.
 
 use axum::Json;
+use axum::handler::Handler;
 use axum::http::Method;
-use schemars::JsonSchema;
-use schemars::SchemaGenerator;
+use axum::routing::{MethodFilter, MethodRouter, on};
 use schemars::generate::SchemaSettings;
-use serde::Serialize;
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
 
-use super::callers::PageBody;
-use super::latencies::LatenciesBody;
-use super::problem::Document;
+use super::edge::Edge;
+use super::problem::{Document, Problem};
 use crate::api_token::Role;
-use crate::policy::{BonusForm, CallerForm};
 
-pub const ROOT: &str = "/v1";
-pub const CALLERS: &str = "/v1/callers";
-pub const CALLER: &str = "/v1/callers/{name}";
-pub const BONUSES: &str = "/v1/callers/{name}/bonuses";
-pub const BONUS: &str = "/v1/callers/{name}/bonuses/{id}";
-pub const LATENCIES: &str = "/v1/latencies";
-pub const OPENAPI: &str = "/v1/openapi.json";
-
-/// The schema of a merge patch of a caller.
-const PATCH: &str = "CallerPatch";
-
-/// A method of a path.
+/// An operation of the API: a method of a path.
 #[derive(Debug)]
 pub struct Operation {
     pub method: Method,
     pub path: &'static str,
-    /// Who may do it, with those above.
+    /// The least role that may use it.
     pub role: Role,
+    pub summary: &'static str,
+    /// Its handler.
+    pub route: MethodRouter<Edge>,
     id: &'static str,
-    summary: &'static str,
-    body: Option<&'static str>,
-    /// The status of success, and what comes with it.
-    answer: (u16, Option<&'static str>),
+    describe: fn(&mut Description<'_>),
 }
 
-/// All that the API does. What is not here is not served.
-pub static OPERATIONS: [Operation; 11] = [
-    Operation {
-        method: Method::GET,
-        path: ROOT,
-        role: Role::Viewer,
-        id: "listOperations",
-        summary: "List what the API does",
-        body: None,
-        answer: (200, Some("Operations")),
-    },
-    Operation {
-        method: Method::GET,
-        path: CALLERS,
-        role: Role::Viewer,
-        id: "listCallers",
-        summary: "List callers by name, page by page",
-        body: None,
-        answer: (200, Some("Page")),
-    },
-    Operation {
-        method: Method::GET,
-        path: CALLER,
-        role: Role::Viewer,
-        id: "getCaller",
-        summary: "What is known of a caller",
-        body: None,
-        answer: (200, Some("Caller")),
-    },
-    Operation {
-        method: Method::PUT,
-        path: CALLER,
-        role: Role::Admin,
-        id: "putCaller",
-        summary: "Say all that is known of a caller; 201 if it is a new one",
-        body: Some("Caller"),
-        answer: (200, Some("Caller")),
-    },
-    Operation {
-        method: Method::PATCH,
-        path: CALLER,
-        role: Role::Operator,
-        id: "patchCaller",
-        summary: "Change some of what is known of a caller, by a JSON merge patch (RFC 7396)",
-        body: Some(PATCH),
-        answer: (200, Some("Caller")),
-    },
-    Operation {
-        method: Method::DELETE,
-        path: CALLER,
-        role: Role::Admin,
-        id: "deleteCaller",
-        summary: "Forget a caller",
-        body: None,
-        answer: (204, None),
-    },
-    Operation {
-        method: Method::POST,
-        path: BONUSES,
-        role: Role::Operator,
-        id: "giveBonus",
-        summary: "Give a caller a bonus; an id is made if none is given",
-        body: Some("Bonus"),
-        answer: (201, Some("Bonus")),
-    },
-    Operation {
-        method: Method::DELETE,
-        path: BONUS,
-        role: Role::Operator,
-        id: "takeBonus",
-        summary: "Take a bonus away",
-        body: None,
-        answer: (204, None),
-    },
-    Operation {
-        method: Method::GET,
-        path: LATENCIES,
-        role: Role::Viewer,
-        id: "listLatencies",
-        summary: "How long those take that a choice may choose",
-        body: None,
-        answer: (200, Some("Latencies")),
-    },
-    Operation {
-        method: Method::POST,
-        path: LATENCIES,
-        role: Role::Operator,
-        id: "noteLatencies",
-        summary: "Tell how long they take: all of it is noted or nothing",
-        body: Some("Latencies"),
-        answer: (204, None),
-    },
-    Operation {
-        method: Method::GET,
-        path: OPENAPI,
-        role: Role::Viewer,
-        id: "getOpenApi",
-        summary: "This document",
-        body: None,
-        answer: (200, None),
-    },
-];
+/// The first extractor of each handler: it authorizes the request.
+pub trait Guard {
+    /// The least role that passes.
+    const ROLE: Role;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(describe);
-
-/// The operation of a path as the router knows it.
-pub fn operation(method: &Method, path: &str) -> Option<&'static Operation> {
-    // The router answers HEAD as it does GET.
-    let method = if *method == Method::HEAD { &Method::GET } else { method };
-    OPERATIONS.iter().find(|operation| operation.method == *method && operation.path == path)
+    /// Adds what it reads besides.
+    fn describe(_: &mut Description<'_>) {}
 }
 
-/// What the API does, for whoever looks around.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Operations")]
-pub struct OperationsBody {
-    /// Where the OpenAPI document is, which tells all of it.
-    openapi: &'static str,
-    operations: Vec<OperationItem>,
+/// An extractor that knows what it reads.
+pub trait Input {
+    /// Adds it to the operation.
+    fn describe(description: &mut Description<'_>);
 }
 
-/// A method of a path.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Operation")]
-pub struct OperationItem {
-    method: &'static str,
-    path: &'static str,
-    /// Who may do it, with those above: viewer, operator or admin.
-    role: String,
-    summary: &'static str,
+/// An answer that knows its statuses and bodies.
+pub trait Output {
+    /// Adds them to the operation.
+    fn describe(description: &mut Description<'_>);
 }
 
-/// Tells what the API does, in short.
-pub async fn list() -> Json<OperationsBody> {
-    let item = |operation: &'static Operation| OperationItem {
-        method: operation.method.as_str(),
-        path: operation.path,
-        role: operation.role.to_string(),
-        summary: operation.summary,
+/// A handler whose types describe an operation; `T` are those of its extractors, `O` is that of its answer.
+pub trait Described<T, O>: Handler<T, Edge> {
+    /// The least role that may use it.
+    const ROLE: Role;
+
+    /// Adds what the types tell.
+    fn describe(description: &mut Description<'_>);
+}
+
+macro_rules! described {
+    ($($input:ident),*) => {
+        impl<F, Fut, O, M, G, $($input),*> Described<(M, G, $($input,)*), O> for F
+        where
+            F: Handler<(M, G, $($input,)*), Edge> + FnOnce(G, $($input),*) -> Fut,
+            Fut: Future<Output = O>,
+            G: Guard,
+            $($input: Input,)*
+            O: Output,
+        {
+            const ROLE: Role = G::ROLE;
+
+            fn describe(description: &mut Description<'_>) {
+                G::describe(description);
+                $($input::describe(description);)*
+                O::describe(description);
+            }
+        }
     };
-    Json(OperationsBody { openapi: OPENAPI, operations: OPERATIONS.iter().map(item).collect() })
 }
 
-/// Tells the document.
-pub async fn document() -> Json<&'static Value> {
-    Json(&DOCUMENT)
+described!();
+described!(I1);
+described!(I1, I2);
+described!(I1, I2, I3);
+described!(I1, I2, I3, I4);
+
+macro_rules! methods {
+    ($($name:ident $method:ident)*) => {$(
+        #[doc = concat!("An operation: ", stringify!($method), " of `path`.")]
+        pub fn $name<T: 'static, O, H: Described<T, O>>(
+            path: &'static str,
+            id: &'static str,
+            summary: &'static str,
+            handler: H,
+        ) -> Operation {
+            Operation {
+                method: Method::$method,
+                path,
+                role: H::ROLE,
+                summary,
+                route: on(MethodFilter::$method, handler),
+                id,
+                describe: H::describe,
+            }
+        }
+    )*};
 }
 
-fn describe() -> Value {
+methods! { get GET put PUT post POST patch PATCH delete DELETE }
+
+/// The description of an operation, while the types of its handler add to it.
+#[derive(Debug)]
+pub struct Description<'a> {
+    schemas: &'a mut SchemaGenerator,
+    summary: &'static str,
+    parameters: Vec<Value>,
+    body: Option<Value>,
+    responses: Map<String, Value>,
+}
+
+impl Description<'_> {
+    /// Adds a header of the request.
+    pub fn header(&mut self, name: &str, description: &str) {
+        self.parameters.push(json!({
+            "in": "header",
+            "name": name,
+            "required": false,
+            "description": description,
+            "schema": { "type": "string" },
+        }));
+    }
+
+    /// Adds the fields of `T` as parameters of the query.
+    pub fn query<T: JsonSchema>(&mut self) {
+        let mut schema = T::json_schema(self.schemas).to_value();
+        let required = schema["required"].take();
+        let fields = schema["properties"].as_object_mut().into_iter().flatten();
+        for (name, field) in fields {
+            let is_required =
+                required.as_array().into_iter().flatten().any(|required| required == name);
+            let mut parameter = json!({ "in": "query", "name": name, "required": is_required });
+            if let Some(text) = field.as_object_mut().and_then(|field| field.remove("description"))
+            {
+                parameter["description"] = text;
+            }
+            parameter["schema"] = field.take();
+            self.parameters.push(parameter);
+        }
+    }
+
+    /// Adds a body of JSON.
+    pub fn body<T: JsonSchema>(&mut self) {
+        let content = json!({ "application/json": { "schema": self.schema::<T>() } });
+        self.body = Some(json!({ "required": true, "content": content }));
+    }
+
+    /// Adds a JSON merge patch of a `T` as the body: its fields may each be null, which removes one.
+    pub fn merge_patch<T: JsonSchema>(&mut self) {
+        self.schemas.subschema_for::<T>();
+        let mut patch = self.schemas.definitions()[&*T::schema_name()].clone();
+        for (_, field) in patch["properties"].as_object_mut().into_iter().flatten() {
+            *field = json!({ "anyOf": [field.take(), { "type": "null" }] });
+        }
+        let name = format!("{}Patch", T::schema_name());
+        let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+        self.schemas.definitions_mut().insert(name, patch);
+        let content = json!({ "application/merge-patch+json": { "schema": schema } });
+        self.body = Some(json!({ "required": true, "content": content }));
+    }
+
+    /// Adds an answer with a body of JSON; its fields may be added to.
+    pub fn answer<T: JsonSchema>(&mut self, status: u16) -> &mut Value {
+        let schema = self.schema::<T>();
+        let answer = self.empty_answer(status, "");
+        answer["content"] = json!({ "application/json": { "schema": schema } });
+        answer
+    }
+
+    /// Adds an answer without a body. Unless described, it is what the summary says.
+    pub fn empty_answer(&mut self, status: u16, description: &str) -> &mut Value {
+        let description = if description.is_empty() { self.summary } else { description };
+        let status = status.to_string();
+        self.responses.insert(status.clone(), json!({ "description": description }));
+        &mut self.responses[&status]
+    }
+
+    /// Adds a problem.
+    pub fn problem(&mut self, status: &str, description: &str) {
+        let schema = self.schema::<Document<'static>>();
+        let content = json!({ "application/problem+json": { "schema": schema } });
+        let answer = json!({ "description": description, "content": content });
+        self.responses.insert(status.to_owned(), answer);
+    }
+
+    /// Of anything at all, an empty schema: not all tools know that `true` is one too.
+    fn schema<T: JsonSchema>(&mut self) -> Value {
+        let mut schema = self.schemas.subschema_for::<T>();
+        schema.ensure_object();
+        schema.to_value()
+    }
+}
+
+impl Operation {
+    fn describe(&self, schemas: &mut SchemaGenerator) -> Value {
+        let mut description = Description {
+            schemas,
+            summary: self.summary,
+            parameters: path_parameters(self.path),
+            body: None,
+            responses: Map::new(),
+        };
+        description.problem("default", "A problem");
+        (self.describe)(&mut description);
+        let Description { parameters, body, responses, .. } = description;
+        let mut described = json!({
+            "operationId": self.id,
+            "summary": self.summary,
+            "description": format!("Needs the role {}.", self.role),
+            "security": [{ "token": [self.role.to_string()] }, {}],
+            "parameters": parameters,
+            "responses": responses,
+        });
+        if let Some(body) = body {
+            described["requestBody"] = body;
+        }
+        described
+    }
+}
+
+/// The OpenAPI document of `operations`.
+pub fn document(operations: &[Operation]) -> Value {
+    let settings = SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut schemas = SchemaGenerator::new(settings);
     let mut paths: Map<String, Value> = Map::new();
-    for operation in &OPERATIONS {
+    for operation in operations {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
-        path[operation.method.as_str().to_lowercase()] = operation.describe();
+        path[operation.method.as_str().to_lowercase()] = operation.describe(&mut schemas);
     }
     json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Tollgate",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What is known of callers: tiers, parents, overrides and bonuses.",
+            "description": "Callers (tiers, parents, overrides and bonuses) and the latencies of providers.",
         },
-        "security": [{ "token": [] }, {}],
         "paths": paths,
         "components": {
-            "schemas": schemas(),
+            "schemas": schemas.take_definitions(true),
             "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
         },
     })
 }
 
-fn schemas() -> Value {
-    let settings = SchemaSettings::draft2020_12()
-        .with(|settings| settings.definitions_path = "/components/schemas".into());
-    let mut generator = SchemaGenerator::new(settings);
-    generator.subschema_for::<CallerForm>();
-    generator.subschema_for::<BonusForm>();
-    generator.subschema_for::<PageBody>();
-    generator.subschema_for::<LatenciesBody>();
-    generator.subschema_for::<OperationsBody>();
-    generator.subschema_for::<Document<'_>>();
-    let mut schemas = generator.take_definitions(true);
-    let patch = nullable(schemas["Caller"].clone());
-    schemas.insert(PATCH.to_owned(), patch);
-    Value::Object(schemas)
+/// The parameters in the braces of a path.
+fn path_parameters(path: &str) -> Vec<Value> {
+    let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let parameter = |name: &str| json!({ "in": "path", "name": name, "required": true, "schema": { "type": "string" } });
+    names.map(parameter).collect()
 }
 
-/// The schema of an object whose fields may each be null, which in a merge patch takes one away.
-fn nullable(mut schema: Value) -> Value {
-    let fields = schema["properties"].as_object_mut().into_iter().flatten();
-    for (_, field) in fields {
-        *field = json!({ "anyOf": [field.take(), { "type": "null" }] });
-    }
-    schema
-}
-
-impl Operation {
-    fn describe(&self) -> Value {
-        let mut described = json!({
-            "operationId": self.id,
-            "summary": self.summary,
-            "description": format!("Needs the role {}.", self.role),
-            "parameters": self.parameters(),
-            "responses": {
-                "default": { "description": "A problem", "content": content("application/problem+json", "Problem") },
-            },
-        });
-        let (status, body) = self.answer;
-        let mut answer = json!({ "description": self.summary });
-        if let Some(body) = body {
-            answer["content"] = content("application/json", body);
-        }
-        if self.method == Method::PUT {
-            described["responses"]["201"] = answer.clone();
-        }
-        if self.method == Method::GET && self.path == CALLER {
-            described["responses"]["304"] = json!({ "description": "It is as If-None-Match says" });
-        }
-        described["responses"][status.to_string()] = answer;
-        if self.names_anything() {
-            let told = "Something is wrong with the caller, such as a tier or a limit that no policy in force has";
-            let content = content("application/problem+json", "Problem");
-            described["responses"]["422"] = json!({ "description": told, "content": content });
-        }
-        if let Some(body) = self.body {
-            let media_type = match self.method {
-                Method::PATCH => "application/merge-patch+json",
-                _ => "application/json",
-            };
-            let content = content(media_type, body);
-            described["requestBody"] = json!({ "required": true, "content": content });
-        }
-        described
-    }
-
-    /// Whether it may give a caller tiers and limits by their names.
-    fn names_anything(&self) -> bool {
-        self.path == CALLER && self.body.is_some() || self.path == BONUSES
-    }
-
-    fn parameters(&self) -> Vec<Value> {
-        let parameter = |place: &str, name: &str, kind: &str| {
-            let required = place == "path";
-            json!({ "in": place, "name": name, "required": required, "schema": { "type": kind } })
-        };
-        let mut parameters: Vec<Value> = ["name", "id"]
-            .into_iter()
-            .filter(|name| self.path.contains(&format!("{{{name}}}")))
-            .map(|name| parameter("path", name, "string"))
-            .collect();
-        if self.path == CALLERS {
-            parameters.push(parameter("query", "after", "string"));
-            parameters.push(parameter("query", "limit", "integer"));
-        }
-        if self.names_anything() {
-            let mut force = parameter("query", "force", "boolean");
-            force["description"] =
-                "Write a tier, an override or a bonus that no policy in force has".into();
-            parameters.push(force);
-        }
-        if self.path == CALLER {
-            parameters.push(parameter("header", "If-None-Match", "string"));
-        }
-        if self.method != Method::GET && self.path != LATENCIES {
-            parameters.push(parameter("header", "If-Match", "string"));
-        }
-        parameters
+impl<O: Output> Output for Result<O, Problem> {
+    fn describe(description: &mut Description<'_>) {
+        O::describe(description);
     }
 }
 
-fn content(media_type: &str, schema: &str) -> Value {
-    json!({ media_type: { "schema": { "$ref": format!("#/components/schemas/{schema}") } } })
+impl<T: JsonSchema> Output for Json<T> {
+    fn describe(description: &mut Description<'_>) {
+        description.answer::<T>(200);
+    }
 }

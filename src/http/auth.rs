@@ -1,34 +1,77 @@
-//! Who may use the API, and as what.
+//! Authentication and authorization of the API: by a token, or by a connection from this machine.
 //!
-//! Without tokens the API serves who asks from this machine, by its own name and for itself:
-//! a browser that was led here by another site's name or page is not that, nor is what a proxy passed on.
+//! Without tokens the API serves this machine alone, under its own name and for itself. A browser that another site's
+//! name or page led here is refused, and so is a request that a proxy passed on.
 
-use std::net::IpAddr;
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
 
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
+use super::edge::Edge;
+use super::openapi::Guard;
 use super::problem::Problem;
 use crate::api_token::{ApiToken, LOOPBACK, Role};
 
-/// Headers that say that a request was passed on.
+/// Headers that a proxy adds.
 const FORWARDED: [HeaderName; 2] = [header::FORWARDED, header::VIA];
 const FORWARDED_PREFIXES: [&str; 3] = ["x-forwarded-", "x-envoy-", "x-real-ip"];
 
-/// Who asks, as far as is known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// The token's name, or a word for who needs none.
-    pub name: String,
-    pub role: Role,
+/// A role as a type, for [`Authorized`].
+pub trait RequiredRole {
+    const ROLE: Role;
 }
 
-/// Why somebody isn't let in.
+/// At least [`Role::Viewer`].
+#[derive(Debug)]
+pub struct Viewer;
+
+/// At least [`Role::Operator`].
+#[derive(Debug)]
+pub struct Operator;
+
+/// [`Role::Admin`].
+#[derive(Debug)]
+pub struct Admin;
+
+impl RequiredRole for Viewer {
+    const ROLE: Role = Role::Viewer;
+}
+
+impl RequiredRole for Operator {
+    const ROLE: Role = Role::Operator;
+}
+
+impl RequiredRole for Admin {
+    const ROLE: Role = Role::Admin;
+}
+
+/// A request from a principal that has the role `R` or a higher one.
+#[derive(Debug)]
+pub struct Authorized<R> {
+    pub principal: Principal,
+    role: PhantomData<R>,
+}
+
+/// The sender of a request, as far as is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The token's name, or [`LOOPBACK`].
+    pub name: String,
+    pub role: Role,
+    /// Its address, or that of the last proxy.
+    pub peer: Option<IpAddr>,
+}
+
+/// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// There is no token in the request, or none that is known.
+    /// The token is missing or unknown.
     Unknown(&'static str),
-    /// The asker may not do this.
+    /// The principal must not do this.
     Forbidden(String),
 }
 
@@ -44,24 +87,41 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Says who asks: by a token if there are `tokens`, else by coming from this machine.
-///
-/// # Errors
-/// When nobody of that kind is let in.
-pub fn identify(
+impl<R: RequiredRole> Guard for Authorized<R> {
+    const ROLE: Role = R::ROLE;
+}
+
+impl<R: RequiredRole> FromRequestParts<Edge> for Authorized<R> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Refusal> {
+        let peer = parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
+        let peer = peer.map(|peer| peer.ip());
+        let principal = authenticate(&edge.api.tokens, peer, &parts.uri, &parts.headers)?;
+        if principal.role < R::ROLE {
+            let (needed, Principal { name, role, .. }) = (R::ROLE, principal);
+            let reason = format!("this needs the role {needed}, and `{name}` is {role}");
+            return Err(Refusal::Forbidden(reason));
+        }
+        Ok(Self { principal, role: PhantomData })
+    }
+}
+
+/// The principal: by a token if there are `tokens`, else by a connection from this machine.
+fn authenticate(
     tokens: &[ApiToken],
     peer: Option<IpAddr>,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Asker, Refusal> {
+) -> Result<Principal, Refusal> {
     if tokens.is_empty() {
         check_local(peer, uri, headers).map_err(|reason| Refusal::Forbidden(reason.to_owned()))?;
-        return Ok(Asker { name: LOOPBACK.to_owned(), role: Role::Admin });
+        return Ok(Principal { name: LOOPBACK.to_owned(), role: Role::Admin, peer });
     }
     let text = bearer(headers).ok_or(Refusal::Unknown("a bearer token is needed"))?;
     let token = ApiToken::find(tokens, text)
         .ok_or(Refusal::Unknown("the bearer token is not known here"))?;
-    Ok(Asker { name: token.name().to_owned(), role: token.role() })
+    Ok(Principal { name: token.name().to_owned(), role: token.role(), peer })
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -122,7 +182,8 @@ mod tests {
         let ask = |authorization: &str| {
             let headers = headers(&[("authorization", authorization)]);
             let tokens = [ApiToken::new("other", Role::Admin, "x"), token.clone()];
-            identify(&tokens, None, &Uri::from_static("/"), &headers).map(|asker| asker.role)
+            authenticate(&tokens, None, &Uri::from_static("/"), &headers)
+                .map(|principal| principal.role)
         };
         assert_eq!(ask("Bearer secret"), Ok(Role::Operator));
         assert_eq!(ask("bearer  secret"), Ok(Role::Operator));
@@ -135,8 +196,9 @@ mod tests {
     fn without_tokens_only_this_machine_itself_is_served() {
         let check = |peer: &str, pairs: &[(&'static str, &str)], is_served: bool| {
             let peer = Some(peer.parse().unwrap());
-            let asked = identify(&[], peer, &Uri::from_static("/v1/callers"), &headers(pairs));
-            assert_eq!(asked.is_ok(), is_served, "{peer:?} {pairs:?}");
+            let principal =
+                authenticate(&[], peer, &Uri::from_static("/v1/callers"), &headers(pairs));
+            assert_eq!(principal.is_ok(), is_served, "{peer:?} {pairs:?}");
         };
         let here = ("host", "localhost:8080");
         check("127.0.0.1", &[here], true);
@@ -154,7 +216,7 @@ mod tests {
         check("127.0.0.1", &[here, ("origin", "null")], false);
         let uri = Uri::from_static("http://evil.example/v1/callers");
         let peer = Some("127.0.0.1".parse().unwrap());
-        assert!(identify(&[], peer, &uri, &headers(&[here])).is_err());
-        assert!(identify(&[], None, &Uri::from_static("/"), &headers(&[here])).is_err());
+        assert!(authenticate(&[], peer, &uri, &headers(&[here])).is_err());
+        assert!(authenticate(&[], None, &Uri::from_static("/"), &headers(&[here])).is_err());
     }
 }

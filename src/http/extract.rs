@@ -1,0 +1,102 @@
+//! What handlers of the API read from a request: the path, the query and a body of JSON. What can't be read is a problem.
+
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::edge::Edge;
+use super::openapi::{Description, Input};
+use super::problem::Problem;
+
+/// The parameters of the path.
+#[derive(Debug)]
+pub struct UrlPath<T>(pub T);
+
+/// The parameters of the query.
+#[derive(Debug)]
+pub struct UrlQuery<T>(pub T);
+
+/// A body that is a JSON object, whatever type it is declared as.
+#[derive(Debug)]
+pub struct JsonObject<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Edge> for UrlPath<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let Path(path) = Path::from_request_parts(parts, edge).await?;
+        Ok(Self(path))
+    }
+}
+
+impl<T> Input for UrlPath<T> {
+    /// The path itself names its parameters.
+    fn describe(_: &mut Description<'_>) {}
+}
+
+impl<T: DeserializeOwned> FromRequestParts<Edge> for UrlQuery<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, edge: &Edge) -> Result<Self, Problem> {
+        let Query(query) = Query::from_request_parts(parts, edge).await?;
+        Ok(Self(query))
+    }
+}
+
+impl<T: JsonSchema> Input for UrlQuery<T> {
+    fn describe(description: &mut Description<'_>) {
+        description.query::<T>();
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Edge> for JsonObject<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, edge: &Edge) -> Result<Self, Problem> {
+        let body = Bytes::from_request(request, edge).await?;
+        // Without this a list would be read too: as the fields in their order.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is not a JSON object"));
+        }
+        Ok(Self(serde_json::from_slice(&body)?))
+    }
+}
+
+impl<T: JsonSchema> Input for JsonObject<T> {
+    fn describe(description: &mut Description<'_>) {
+        description.body::<T>();
+    }
+}
+
+impl Input for State<Edge> {
+    fn describe(_: &mut Description<'_>) {}
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+/// A body that is no JSON, or not of the type that is read.
+impl From<serde_json::Error> for Problem {
+    fn from(error: serde_json::Error) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, error.to_string())
+    }
+}
