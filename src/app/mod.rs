@@ -4,7 +4,7 @@
 //! gets a right one. It ends from the outside in: readiness first, then the listeners, then what runs
 //! beside them.
 
-mod greeting;
+mod banner;
 mod listen;
 mod load;
 mod ports;
@@ -55,9 +55,9 @@ use crate::settings::TlsFiles;
 use crate::store::redis::Connector;
 use crate::store::redis::Subscriber;
 
-use greeting::Greeting;
-use greeting::Security;
-use greeting::Trial;
+use banner::Banner;
+use banner::Security;
+use banner::Trial;
 use listen::Listeners;
 use load::Loader;
 use ports::GrpcPorts;
@@ -199,7 +199,7 @@ impl Process {
         let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
         spawn(&mut self.helpers, upkeep.run(closed()));
         store::connected(self.engine.store()).await;
-        let greeting = self.greeting(&listeners)?;
+        let banner = self.banner(&listeners)?;
         self.listen_grpc(GrpcPorts {
             tcp: listeners.grpc,
             unix: listeners.unix,
@@ -208,7 +208,7 @@ impl Process {
         });
         self.listen_http(listeners.http, tls.http);
         self.readiness.set_ready();
-        self.greet(&greeting);
+        self.show(&banner);
         Ok(())
     }
 
@@ -267,13 +267,13 @@ impl Process {
         }
     }
 
-    fn greeting(&self, listeners: &Listeners) -> anyhow::Result<Greeting> {
+    fn banner(&self, listeners: &Listeners) -> anyhow::Result<Banner> {
         let policies = self.engine.policies();
         let grpc = listeners.grpc.as_ref().map(|listener| listener.local_addr()).transpose()?;
         // To try a port that speaks TLS takes certificates that we don't know the places of.
         let is_plain = self.settings.http_tls.cert_file.is_none();
         let may_refuse = !self.settings.shadow_mode;
-        Ok(Greeting {
+        Ok(Banner {
             store: store::name(self.engine.store()),
             grpc,
             unix: listeners.unix.as_ref().map(|socket| socket.file.path().to_owned()),
@@ -286,11 +286,11 @@ impl Process {
     }
 
     /// Says where the process listens: to a person if the logs are for one, else in the logs.
-    fn greet(&self, greeting: &Greeting) {
-        let Greeting { grpc, unix, http, grpc_tls, http_tls, store, .. } = greeting;
+    fn show(&self, banner: &Banner) {
+        let Banner { grpc, unix, http, grpc_tls, http_tls, store, .. } = banner;
         match self.settings.log_format {
             // Whoever started us may have closed the stream; the lines are not worth more than that.
-            logs::Format::Text => write!(io::stdout(), "{greeting}").unwrap_or_default(),
+            logs::Format::Text => write!(io::stdout(), "{banner}").unwrap_or_default(),
             logs::Format::Json => {
                 let grpc = grpc.map(display);
                 let unix = unix.as_ref().map(|path| display(path.display()));

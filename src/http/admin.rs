@@ -1,45 +1,41 @@
-//! What a person or a scraper may see of the process: its paths, its metrics and its policies.
+//! The index, the metrics and the policies in force.
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::http::StatusCode;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::response::Response;
-
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::edge::Edge;
 use crate::engine::Pressure;
 use crate::metrics;
 
-/// What `/` answers.
+/// The answer of `/`.
 const INDEX: &str = "\
 Tollgate, a rate-limit and quota sidecar for Envoy
 
-POST /json         ask as over gRPC: {\"domain\": ..., \"descriptors\": [{\"entries\": [...]}]}
+POST /json         the rate limit service as JSON: {\"domain\": ..., \"descriptors\": [{\"entries\": [...]}]}
 GET  /policy       the policies in force
-GET  /v1           what the API does; GET /v1/openapi.json tells all of it
-/v1/callers        what is known of callers
-/v1/latencies      how long those take that a choice may choose
+GET  /v1           the operations of the API; GET /v1/openapi.json describes them
+/v1/callers        callers: tiers, parents, overrides and bonuses
+/v1/latencies      latencies of the providers that choices select from
 GET  /metrics      metrics, for Prometheus
 GET  /livez        200 while the process runs
-GET  /readyz       200 while requests should come here
-GET  /healthcheck  the same, under the name that envoyproxy/ratelimit gives it
+GET  /readyz       200 while the process accepts requests
+GET  /healthcheck  the same, under envoyproxy/ratelimit's name
 ";
 
-/// Tells the paths.
+/// Lists the paths.
 pub async fn index() -> &'static str {
     INDEX
 }
 
-/// Tells the metrics.
+/// Shows the metrics.
 pub async fn metrics(State(edge): State<Edge>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], edge.metrics.encode()).into_response()
 }
 
-/// Tells what is in force and under which pressure, or that it is what the asker has already.
+/// Shows the policies in force and their levels of pressure, unless the client has them already.
 pub async fn policy(State(edge): State<Edge>, headers: HeaderMap) -> Response {
     let policies = edge.engine.policies();
     let pressure = edge.engine.pressure();
@@ -51,9 +47,9 @@ pub async fn policy(State(edge): State<Edge>, headers: HeaderMap) -> Response {
     if known {
         return (StatusCode::NOT_MODIFIED, etag).into_response();
     }
-    let told =
+    let level =
         |one: &Pressure| json!({ "domain": one.domain, "rule": one.rule, "level": one.level });
     let mut body = policies.describe();
-    body["pressure"] = pressure.iter().map(told).collect();
+    body["pressure"] = pressure.iter().map(level).collect();
     (etag, Json(body)).into_response()
 }

@@ -6,12 +6,12 @@ use axum::http::StatusCode;
 use super::edge::Edge;
 use super::problem::Problem;
 
-/// The process runs, or it would not say so.
+/// OK: the process runs.
 pub async fn live() -> &'static str {
     "OK"
 }
 
-/// Whether requests should come here; if not, why.
+/// OK while the process accepts requests; otherwise a problem with the reason.
 pub async fn ready(State(edge): State<Edge>) -> Result<&'static str, Problem> {
     match edge.readiness.phase().objection() {
         None => Ok("OK"),

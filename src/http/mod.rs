@@ -1,7 +1,6 @@
-//! Serves HTTP: the rate limit service as JSON, health, metrics and what is in force.
+//! Serves HTTP: the rate limit service as JSON, the API, health, metrics and the policies in force.
 //!
-//! HTTP's statuses are chosen in this folder alone. A request that gets no answer gets a problem
-//! document that says why.
+//! HTTP's statuses are chosen in this folder alone. A request that fails is answered with a problem document.
 
 mod admin;
 mod api;
@@ -10,13 +9,13 @@ mod bonuses;
 mod callers;
 mod change;
 mod edge;
+mod eviction;
 mod extract;
 mod health;
 mod json;
 mod latencies;
 mod merge_patch;
 mod openapi;
-mod places;
 mod problem;
 mod reply;
 mod request;
@@ -27,24 +26,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::extract::Request;
-use axum::extract::State;
-use axum::http::Method;
-use axum::http::StatusCode;
-use axum::http::Uri;
-use axum::middleware;
-use axum::middleware::Next;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
-use axum::routing::post;
+use axum::routing::{get, post};
 
-use crate::engine::Engine;
-use crate::engine::Readiness;
-use crate::metrics::Metrics;
-use crate::metrics::Port;
+use crate::engine::{Engine, Readiness};
+use crate::metrics::{Metrics, Port};
 use crate::observe::invalid::InvalidRequests;
-
 use edge::Edge;
 
 pub use edge::Api;
@@ -52,13 +42,13 @@ pub use json::answer_bytes;
 pub use problem::Problem;
 pub use serve::serve;
 
-/// The largest body of a request: several times the headers that a gateway takes from a client.
+/// The largest body of a request: several times the headers that a gateway accepts from a client.
 pub const BODY_LEN_MAX: usize = 256 * 1024;
 
-/// How long a request may take to arrive and be answered: more than any policy holds it.
+/// The timeout of a request, from its head to its answer: longer than any policy lets it wait.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The paths and what answers them.
+/// The paths and their handlers.
 pub fn router(
     engine: Arc<Engine>,
     metrics: Arc<Metrics>,
@@ -105,29 +95,22 @@ async fn in_time(
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-    use std::future::ready;
+    use std::future::{pending, ready};
     use std::io;
     use std::net::SocketAddr;
 
     use axum::Extension;
-    use axum::body::Body;
-    use axum::body::Bytes;
+    use axum::body::{Body, Bytes};
     use axum::extract::ConnectInfo;
-    use axum::http::HeaderMap;
-    use axum::http::header;
+    use axum::http::{HeaderMap, header};
     use http_body_util::BodyExt;
-    use tokio::io::AsyncReadExt;
-    use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
-    use tokio::net::TcpStream;
-    use tokio::sync::mpsc;
-    use tokio::sync::oneshot;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::{mpsc, oneshot};
     use tower::ServiceExt;
 
     use super::*;
-    use crate::engine::ModeSettings;
-    use crate::engine::testing;
+    use crate::engine::{ModeSettings, testing};
 
     const ASK: &str =
         r#"{"domain":"edges","descriptors":[{"entries":[{"key":"user","value":"alice"}]}]}"#;
@@ -176,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_request_is_told_why() {
+    async fn an_invalid_request_is_a_problem() {
         let (router, _) = edge();
         check(&post(&router, "").await, 400, PROBLEM, "EOF while parsing");
         check(&post(&router, "{").await, 400, PROBLEM, r#""status":400"#);
@@ -196,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readiness_is_told_with_its_reason() {
+    async fn readiness_has_a_reason() {
         let (router, readiness) = edge();
         let text = "text/plain; charset=utf-8";
         for path in ["/readyz", "/healthcheck"] {
@@ -214,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_policies_and_paths_are_told() {
+    async fn metrics_policies_and_paths_are_served() {
         let (router, _) = edge();
         let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         check(&get(&router, "/metrics").await, 200, open_metrics, "# EOF");
@@ -229,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn latencies_are_noted_for_this_machine_alone() {
+    async fn only_this_machine_may_report_latencies() {
         let bench = testing::bench(
             "{domain: d, choices: [{key: p, value: any, among: {a: {}, b: {}}}]}",
             ModeSettings::default(),
@@ -259,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_does_not_arrive_is_given_up() {
+    async fn a_request_that_does_not_arrive_times_out() {
         let deadline = Duration::from_millis(1);
         let router = Router::new()
             .route("/json", axum::routing::post(async |_: Bytes| "never"))
@@ -298,7 +281,7 @@ mod tests {
         server.await.unwrap();
     }
 
-    /// Begins to serve without an end; `/held` is never answered, and says when it has a request.
+    /// Serves without an end; `/held` is never answered, and reports each request.
     async fn served() -> (SocketAddr, mpsc::Receiver<()>) {
         let (router, _) = edge();
         let (holds, held) = mpsc::channel(1);
@@ -314,7 +297,7 @@ mod tests {
         (address, held)
     }
 
-    /// A connection on which that was sent.
+    /// A connection on which `text` was sent.
     async fn sent(address: SocketAddr, text: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
@@ -324,7 +307,7 @@ mod tests {
     const LIVE: &str = "GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
 
     #[tokio::test]
-    async fn who_holds_places_without_asking_makes_way_for_those_who_ask() {
+    async fn idle_and_slow_connections_are_evicted_for_new_ones() {
         let (address, _) = served().await;
         let begun = format!("POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", ASK.len());
         // Silent, in the middle of a head, and in the middle of a body.
@@ -336,14 +319,14 @@ mod tests {
         let mut answer = String::new();
         sent(address, LIVE).await.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        // Those who came first have gone first. That they are reset is fine too.
+        // The oldest were closed first; a reset is fine too.
         for gone in &mut held[..8] {
             assert_eq!(gone.read(&mut [0]).await.unwrap_or(0), 0);
         }
     }
 
     #[tokio::test]
-    async fn who_is_being_answered_keeps_the_place() {
+    async fn a_connection_with_a_request_in_flight_is_never_evicted() {
         let (address, mut asked) = served().await;
         let whole = "POST /held HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx";
         let mut held = Vec::new();

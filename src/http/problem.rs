@@ -1,19 +1,16 @@
-//! What goes wrong with a request, told as a problem document (RFC 9457).
+//! Problem documents (RFC 9457): the answers of requests that fail.
 
 use axum::Json;
-use axum::http::HeaderValue;
-use axum::http::StatusCode;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::response::Response;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// Why a request gets no other answer.
+/// Why a request failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub status: StatusCode,
-    /// A clause for the person who sent the request.
+    /// The reason, as a clause.
     pub detail: String,
 }
 
@@ -37,7 +34,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let document = Document {
-            // The status says all that there is to say about the kind of problem.
+            // The status alone is the kind of problem.
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),

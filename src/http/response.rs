@@ -5,11 +5,7 @@
 
 use serde::Serialize;
 
-use crate::engine::Code;
-use crate::engine::Status;
-use crate::engine::StatusLimit;
-use crate::engine::Verdict;
-use crate::engine::protocol;
+use crate::engine::{Code, Status, StatusLimit, Verdict, protocol};
 
 /// `envoy.service.ratelimit.v3.RateLimitResponse`.
 #[derive(Debug, Serialize)]

@@ -1,52 +1,43 @@
-//! Serves HTTP/1.1 on a listener, with bounds that `axum::serve` does not have: how many connections
-//! there may be, how long one may take to say what it wants, and which goes when there are too many.
+//! Serves HTTP/1.1 on a listener, with bounds that `axum::serve` lacks: on the number of connections, with eviction
+//! of the slowest client, and on the time that a request's head may take.
 
-use std::io;
-use std::mem;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, mem};
 
-use axum::Extension;
-use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
+use axum::{Extension, Router};
 use hyper::body::Incoming;
-use hyper::service::Service;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::places::Arriving;
-use super::places::Place;
-use super::places::Places;
+use super::eviction::{Evictable, EvictionQueue, TrackedBody};
 
-/// Connections at once: half of the files that a process may usually have open, so that gRPC keeps the other half. When
-/// there are as many, a new one takes the place of one whose client keeps us waiting; if all are being answered, it
-/// waits in the listener's backlog. Tests have fewer files still.
+/// Open connections: half of the files that a process may usually have open, so that gRPC keeps the other half. When all
+/// are in use, a new one replaces the one that has waited for its client longest; if all are being answered, it waits in
+/// the listener's backlog. Tests have fewer files still.
 const CONNECTIONS_MAX: usize = if cfg!(test) { 4 } else { 512 };
 
-/// How long a connection may take over the head of a request, silence before it included.
+/// The time from the end of an answer, or from the connection, to the end of the next request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes that a connection keeps of what was not read yet: a head has to fit.
+/// Bytes buffered for a connection: a head has to fit.
 const BUFFER_LEN_MAX: usize = 64 * 1024;
 
-/// A pause after the system refused a connection for want of something, such as file descriptors.
+/// The pause after a failed accept: without file descriptors, for example, the next one fails too.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` to those who connect, until `shutdown` is done and what is in flight is answered. A connection is
-/// opened by `open` in its own task: a handshake holds up nobody else. Whoever drops this drops the connections too.
+/// Serves `router` until `shutdown` is done and the requests in flight are answered. `open` does the handshake in the
+/// connection's own task, so a slow one delays no other connection. Dropping this drops the connections too.
 pub async fn serve<O, IO>(
     listener: TcpListener,
     open: impl Fn(TcpStream) -> O,
@@ -58,36 +49,36 @@ pub async fn serve<O, IO>(
 {
     let (end, ending) = watch::channel(());
     let mut connections = JoinSet::new();
-    let places = Arc::<Places>::default();
+    let queue = Arc::<EvictionQueue>::default();
     let mut shutdown = pin!(shutdown);
     let mut failing = false;
     loop {
         let is_full = CONNECTIONS_MAX <= connections.len();
-        let may_come = !is_full || places.has_owing();
+        let has_room = !is_full || queue.has_waiting();
         tokio::select! {
             () = &mut shutdown => break,
-            (stream, peer) = accept(&listener, &mut failing), if may_come => {
+            (stream, peer) = accept(&listener, &mut failing), if has_room => {
                 if is_full {
-                    if !places.take() {
-                        // The last that owed has paid meanwhile, and nobody else has to go.
+                    if !queue.evict() {
+                        // The last one that waited has its request meanwhile, and no other may be closed.
                         continue;
                     }
-                    // It goes at once, unless another was faster.
+                    // The evicted one ends at once, unless another one did before.
                     connections.join_next().await;
                 }
                 let router = router.clone().layer(Extension(ConnectInfo(peer)));
-                let place = places.place();
+                let connection = queue.connection();
                 let ending = ending.clone();
-                let serving = serve_connection(open(stream), router, place.clone(), ending);
+                let serving = serve_connection(open(stream), router, connection.clone(), ending);
                 connections.spawn(async move {
                     tokio::select! {
                         () = serving => {}
-                        () = place.taken() => {}
+                        () = connection.evicted() => {}
                     }
                 });
             }
             Some(_) = connections.join_next() => {}
-            () = places.owing_came(), if !may_come => {}
+            () = queue.waiting_added(), if !has_room => {}
         }
     }
     drop(listener);
@@ -104,9 +95,9 @@ async fn accept(listener: &TcpListener, failing: &mut bool) -> (TcpStream, Socke
                 return accepted;
             }
             Err(error) => {
-                // Told once: the want may last.
+                // Logged once: it may go on failing.
                 if !mem::replace(failing, true) {
-                    tracing::warn!(%error, "an HTTP connection could not be accepted");
+                    tracing::warn!(%error, "accepting an HTTP connection failed");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
@@ -114,12 +105,12 @@ async fn accept(listener: &TcpListener, failing: &mut bool) -> (TcpStream, Socke
     }
 }
 
-/// Serves one connection until either side ends it, or `ending` has lost its sender and the request
-/// in flight is answered. How it ends is the client's affair.
+/// Serves one connection until either side closes it, or `ending` has lost its sender and the request in flight is
+/// answered. Errors of the connection are the client's, and are not logged.
 async fn serve_connection<O, IO>(
     opening: O,
     router: Router,
-    place: Arc<Place>,
+    evictable: Arc<Evictable>,
     mut ending: watch::Receiver<()>,
 ) where
     O: Future<Output = io::Result<IO>>,
@@ -140,11 +131,11 @@ async fn serve_connection<O, IO>(
         .max_buf_size(BUFFER_LEN_MAX);
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
-        let answering = router.call(request.map(|body| Arriving::new(body, place.clone())));
-        let place = place.clone();
+        let answering = router.call(request.map(|body| TrackedBody::new(body, evictable.clone())));
+        let evictable = evictable.clone();
         async move {
             let answer = answering.await;
-            place.owes();
+            evictable.wait_for_client();
             answer
         }
     });

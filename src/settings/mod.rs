@@ -1,22 +1,21 @@
-//! How this process is set up: from a file, then the environment, then flags; the later one wins.
+//! The settings of the process: from a file, then the environment, then flags; the later one wins.
 //!
-//! One [`TABLE`] drives all three, the defaults and the help, so they can't disagree. All that is wrong is
-//! gathered and told at once, each with its place.
+//! One [`TABLE`] drives all three, the defaults and the help, so they can't disagree. All problems are collected and
+//! reported at once, each with its place.
 
 mod error;
-mod given;
 mod listening;
 mod observing;
 mod reference;
 mod setting;
+mod sources;
 mod table;
 mod tls_files;
 mod value;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -26,13 +25,13 @@ use crate::observe::logs;
 use crate::policy::Source;
 
 pub use error::SettingsError;
-pub use given::FILE_VARIABLE;
 pub use reference::ReferenceVariable;
 pub use setting::Setting;
+pub use sources::FILE_VARIABLE;
 pub use table::TABLE;
 pub use tls_files::TlsFiles;
 
-/// How this process is set up.
+/// The settings of the process.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Files and directories.
@@ -86,7 +85,7 @@ pub struct Settings {
     pub worker_threads: Option<usize>,
 }
 
-/// Settings as they were given, and what may have been meant for them.
+/// The settings, and variables that may have been meant as settings.
 #[derive(Debug)]
 pub struct Loaded {
     pub settings: Settings,
@@ -94,12 +93,12 @@ pub struct Loaded {
     pub unread: Vec<ReferenceVariable>,
 }
 
-/// A text that is never printed.
+/// A text that is never printed or logged.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text, for whoever must send it.
+    /// The text, to be sent where it belongs.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -122,10 +121,10 @@ impl Settings {
         flags: &[(&'static Setting, String)],
     ) -> Result<Loaded, Vec<SettingsError>> {
         let mut errors = Vec::new();
-        let variables = given::variables(&mut errors);
+        let variables = sources::variables(&mut errors);
         let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
         let file = file.or(named.map(|(_, path)| Path::new(path.as_str())));
-        let source = file.and_then(|path| given::source(path, &mut errors));
+        let source = file.and_then(|path| sources::source(path, &mut errors));
         let reference = ReferenceVariable::in_environment();
         Self::resolve(source.as_ref(), variables, flags, errors).map(|(settings, given)| Loaded {
             settings,
@@ -140,22 +139,22 @@ impl Settings {
         flags: &[(&'static Setting, String)],
         mut errors: Vec<SettingsError>,
     ) -> Result<(Self, Vec<&'static str>), Vec<SettingsError>> {
-        let mut all = file.map_or_else(Vec::new, |source| given::in_file(source, &mut errors));
-        all.extend(given::in_variables(variables, &mut errors));
-        all.extend(given::in_flags(flags));
+        let mut all = file.map_or_else(Vec::new, |source| sources::from_file(source, &mut errors));
+        all.extend(sources::from_variables(variables, &mut errors));
+        all.extend(sources::from_flags(flags));
 
         let mut settings = Self::default();
-        let names = all.iter().map(|given| given.setting.name).collect();
-        for given in all {
-            if !(given.setting.set)(&mut settings, &given.text) {
-                errors.push(given.wrong());
+        let names = all.iter().map(|assignment| assignment.setting.name).collect();
+        for assignment in all {
+            if !(assignment.setting.set)(&mut settings, &assignment.text) {
+                errors.push(assignment.invalid());
             }
         }
         errors.extend(settings.contradictions());
         if errors.is_empty() { Ok((settings, names)) } else { Err(errors) }
     }
 
-    /// What can't hold together, though each is right by itself.
+    /// Settings that contradict each other, though each is valid by itself.
     fn contradictions(&self) -> impl Iterator<Item = SettingsError> + use<> {
         let has_cert = self.redis_tls_cert_file.is_some();
         let needs_redis = [

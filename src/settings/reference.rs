@@ -3,8 +3,7 @@
 //! They are not read. Whoever comes from there and leaves some set is told of each at the start, unless the setting
 //! is given: else Tollgate would count in memory although `REDIS_URL` is there, without a word.
 
-use std::env;
-use std::fmt;
+use std::{env, fmt};
 
 use super::setting::Setting;
 use super::table::TABLE;

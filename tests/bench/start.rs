@@ -1,6 +1,6 @@
 //! How soon Tollgate serves, and whether callers notice a reload: `cargo bench --bench start`.
 //!
-//! The start is timed from before the process is made until its greeting, which comes when it listens and is ready.
+//! The start is timed from before the process is made until its banner, which comes when it listens and is ready.
 //! A reload is of a large policy, edited while requests come in, beside a run of the same length without one.
 
 // A benchmark's product is what it prints.

@@ -69,7 +69,7 @@ impl Tollgate {
             .args(store.flags())
             .args(flags);
         let mut process = Process::start("tollgate", &mut command);
-        let (grpc_address, http_address) = eventually("tollgate's greeting", async || {
+        let (grpc_address, http_address) = eventually("tollgate's banner", async || {
             process.assert_runs();
             let output = process.output();
             if !store.is_used(&output) {
@@ -139,13 +139,13 @@ fn socket_in(folder: &Path) -> PathBuf {
     folder.join("grpc.sock")
 }
 
-/// The address on the line of the greeting that begins so, without its scheme.
+/// The address on the line of the banner that begins so, without its scheme.
 fn address_in(output: &str, beginning: &str) -> Option<SocketAddr> {
     let mut lines = output.lines().filter_map(|line| line.trim().strip_prefix(beginning));
     lines.find_map(|rest| {
         let word = rest.split_whitespace().next()?;
         let address = word.split_once("://").map_or(word, |(_, address)| address);
-        // So the greeting calls every interface.
+        // So the banner names every interface.
         address.replace("localhost", "127.0.0.1").parse().ok()
     })
 }

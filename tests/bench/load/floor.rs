@@ -38,7 +38,7 @@ impl RateLimitService for Floor {
     }
 }
 
-/// Serves until the process is killed, and says where in the words of Tollgate's greeting.
+/// Serves until the process is killed, and says where in the words of Tollgate's banner.
 pub fn serve() -> Result<()> {
     Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;

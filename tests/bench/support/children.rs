@@ -40,7 +40,7 @@ impl Running {
         lines.find_map(|line| read(&line)).context("it ended before it served")
     }
 
-    /// The address behind `label` in Tollgate's greeting.
+    /// The address behind `label` in Tollgate's banner.
     pub fn address(&mut self, label: &str) -> Result<String> {
         self.line(|line| Some(line.trim().strip_prefix(label)?.trim().to_owned()))
     }

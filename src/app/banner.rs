@@ -1,4 +1,4 @@
-//! The first lines for whoever starts Tollgate by hand: where it listens, and what to try.
+//! The first lines on a terminal: where Tollgate listens, and a request to try.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ const TRIED_AMOUNT_MAX: u64 = 20;
 
 /// Where the process listens, and a request to try.
 #[derive(Debug)]
-pub struct Greeting {
+pub struct Banner {
     pub store: String,
     pub grpc: Option<SocketAddr>,
     pub unix: Option<PathBuf>,
@@ -28,12 +28,12 @@ pub struct Greeting {
     pub trial: Option<Trial>,
 }
 
-/// Who may connect to a port, and who may listen in.
+/// The security of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Security {
     Plain,
     Tls,
-    /// Both sides show a certificate.
+    /// Clients need a certificate too.
     MutualTls,
 }
 
@@ -100,7 +100,7 @@ impl Trial {
     }
 }
 
-impl fmt::Display for Greeting {
+impl fmt::Display for Banner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.domains == 1 { "" } else { "s" };
         writeln!(f, "Tollgate {VERSION}: {} domain{plural}, {}", self.domains, self.store)?;

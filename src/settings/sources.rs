@@ -1,4 +1,4 @@
-//! What was given, and where: the file, the environment, the flags.
+//! The sources of settings: the file, the environment and the flags.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -17,44 +17,44 @@ pub const FILE_VARIABLE: &str = "TOLLGATE_CONFIG";
 /// The largest settings file; the commented one of all defaults has a few thousand bytes.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
 
-/// A setting's text and its place.
+/// The text of a setting in one source.
 #[derive(Debug)]
-pub struct Given<'a> {
+pub struct Assignment<'a> {
     pub setting: &'static Setting,
     pub text: String,
-    pub place: Place<'a>,
+    pub origin: Origin<'a>,
 }
 
-/// Where a text was given.
+/// The source of a text.
 #[derive(Debug)]
-pub enum Place<'a> {
+pub enum Origin<'a> {
     File(&'a Source, Range<usize>),
     Variable,
     Flag,
 }
 
-impl Given<'_> {
-    /// Says that the text is not what the setting expects.
-    pub fn wrong(&self) -> SettingsError {
+impl Assignment<'_> {
+    /// The error: the text is not what the setting expects.
+    pub fn invalid(&self) -> SettingsError {
         let expected = self.setting.expected;
         let shown = match (self.setting.is_secret(), self.text.as_str()) {
             (true, _) => "what is given".to_owned(),
             (false, "") => "nothing".to_owned(),
             (false, text) => format!("`{}`", text.escape_debug()),
         };
-        let place = match &self.place {
-            Place::File(source, span) => {
+        let place = match &self.origin {
+            Origin::File(source, span) => {
                 let message = format!("{}: {shown} is not {expected}", self.setting.name);
                 return in_source(source, span.clone(), message);
             }
-            Place::Variable => self.setting.variable(),
-            Place::Flag => format!("--{}", self.setting.flag()),
+            Origin::Variable => self.setting.variable(),
+            Origin::Flag => format!("--{}", self.setting.flag()),
         };
         SettingsError::Wrong { place, shown, expected }
     }
 }
 
-/// The variables that may be ours.
+/// The variables that begin with our prefix, by name.
 pub fn variables(errors: &mut Vec<SettingsError>) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for (name, text) in env::vars_os() {
@@ -96,7 +96,7 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 /// The settings of the file.
-pub fn in_file<'a>(source: &'a Source, errors: &mut Vec<SettingsError>) -> Vec<Given<'a>> {
+pub fn from_file<'a>(source: &'a Source, errors: &mut Vec<SettingsError>) -> Vec<Assignment<'a>> {
     let entries = match Node::parse(&source.text) {
         Ok(Node { value: Value::Map(entries), .. }) => entries,
         // A file whose every line is a comment.
@@ -111,35 +111,37 @@ pub fn in_file<'a>(source: &'a Source, errors: &mut Vec<SettingsError>) -> Vec<G
             Vec::new()
         }
     };
-    let mut all: Vec<Given<'a>> = Vec::new();
+    let mut all: Vec<Assignment<'a>> = Vec::new();
     for (key, value) in entries {
-        match in_entry(source, &key, &value, &all) {
-            Ok(given) => all.push(given),
+        match from_entry(source, &key, &value, &all) {
+            Ok(assignment) => all.push(assignment),
             Err(error) => errors.push(error),
         }
     }
     all
 }
 
-fn in_entry<'a>(
+fn from_entry<'a>(
     source: &'a Source,
     key: &Node,
     value: &Node,
-    before: &[Given<'_>],
-) -> Result<Given<'a>, SettingsError> {
+    before: &[Assignment<'_>],
+) -> Result<Assignment<'a>, SettingsError> {
     let name = key.scalar().unwrap_or_default();
-    let wrong = |node: &Node, message: String| in_source(source, node.span.clone(), message);
+    let error = |node: &Node, message: String| in_source(source, node.span.clone(), message);
     let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
         let names: Vec<&str> = TABLE.iter().map(|setting| setting.name).collect();
         let suggestion = suggestion(nearest(name, &names));
-        return Err(wrong(key, format!("there is no setting `{name}`{suggestion}")));
+        return Err(error(key, format!("there is no setting `{name}`{suggestion}")));
     };
-    if before.iter().any(|given| given.setting.name == name) {
-        return Err(wrong(key, format!("`{name}` is given twice")));
+    if before.iter().any(|earlier| earlier.setting.name == name) {
+        return Err(error(key, format!("`{name}` is given twice")));
     }
     match text(value) {
-        Some(text) => Ok(Given { setting, text, place: Place::File(source, value.span.clone()) }),
-        None => Err(wrong(value, format!("{name}: {} is not {}", value.kind(), setting.expected))),
+        Some(text) => {
+            Ok(Assignment { setting, text, origin: Origin::File(source, value.span.clone()) })
+        }
+        None => Err(error(value, format!("{name}: {} is not {}", value.kind(), setting.expected))),
     }
 }
 
@@ -156,25 +158,25 @@ fn text(value: &Node) -> Option<String> {
 }
 
 /// The settings of the environment.
-pub fn in_variables(
+pub fn from_variables(
     variables: Vec<(String, String)>,
     errors: &mut Vec<SettingsError>,
-) -> Vec<Given<'static>> {
+) -> Vec<Assignment<'static>> {
     let mut all = Vec::new();
     for (name, text) in variables {
         if name == FILE_VARIABLE || is_service_link(&name, &text) {
             continue;
         }
         match TABLE.iter().find(|setting| setting.variable() == name) {
-            Some(setting) => all.push(Given { setting, text, place: Place::Variable }),
+            Some(setting) => all.push(Assignment { setting, text, origin: Origin::Variable }),
             None => errors.push(unknown_variable(name)),
         }
     }
     all
 }
 
-/// Whether Kubernetes set the variable. It sets some for each service of the namespace, and one called
-/// `tollgate` or `tollgate-redis` is likely: `TOLLGATE_SERVICE_HOST`, `TOLLGATE_PORT_8081_TCP_ADDR`, ...
+/// Whether Kubernetes has set the variable. It sets some for each service of the namespace, and one named `tollgate` or
+/// `tollgate-redis` is likely: `TOLLGATE_SERVICE_HOST`, `TOLLGATE_PORT_8081_TCP_ADDR`, ...
 fn is_service_link(name: &str, text: &str) -> bool {
     let is_numbered = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
     name.contains("_SERVICE_HOST")
@@ -195,13 +197,13 @@ fn suggestion(nearest: Option<&str>) -> String {
 }
 
 /// The settings of the flags.
-pub fn in_flags(flags: &[(&'static Setting, String)]) -> Vec<Given<'static>> {
-    let given = |(setting, text): &(&'static Setting, String)| Given {
+pub fn from_flags(flags: &[(&'static Setting, String)]) -> Vec<Assignment<'static>> {
+    let assignment = |(setting, text): &(&'static Setting, String)| Assignment {
         setting,
         text: text.clone(),
-        place: Place::Flag,
+        origin: Origin::Flag,
     };
-    flags.iter().map(given).collect()
+    flags.iter().map(assignment).collect()
 }
 
 fn in_source(source: &Source, span: Range<usize>, message: String) -> SettingsError {
