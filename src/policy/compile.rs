@@ -12,7 +12,6 @@ use crate::limit::Overdraft;
 use super::Mode;
 use super::PolicySet;
 use super::answer::Answer;
-use super::brought::Brought;
 use super::capacity::Capacity;
 use super::capacity::Only;
 use super::choice::Choice;
@@ -170,7 +169,7 @@ impl<'a> Compiler<'a> {
             choices: Vec::new(),
             zone: self.defaults.zone.clone(),
             rules: Level::default(),
-            brought: Brought::new(&self.defaults),
+            brought: self.defaults.brought(),
             limit_count: 0,
         });
         if let Some(answer) = file.answer.as_ref().map(Answer::new) {

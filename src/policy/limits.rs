@@ -14,17 +14,18 @@ use crate::limit::Overdraft;
 use crate::limit::Sliding;
 
 use super::Mode;
+use super::brought::Brought;
 use super::classes::Classes;
 use super::cost::Cost;
 use super::draft::Draft;
 use super::fields::Reader;
 use super::fields::nearest;
 use super::lease::Lease;
+use super::outage::OnOutage;
 use super::problem::Severity;
 use super::rate::Rate;
 use super::rate::Window;
 use super::rate::currency;
-use super::rule::OnOutage;
 use super::rule::RuleLimit;
 use super::rule::TierLimit;
 use super::schema::AlgorithmFile;
@@ -47,6 +48,21 @@ pub struct Defaults {
     pub classes: Arc<Classes>,
     /// By name.
     pub costs: BTreeMap<String, Arc<Cost>>,
+}
+
+impl Defaults {
+    /// What holds for limits that requests bring along.
+    pub fn brought(&self) -> Brought {
+        Brought {
+            zone: self.zone.clone(),
+            algorithm: self.algorithm,
+            mode: self.mode.unwrap_or_default(),
+            on_outage: self.on_outage.unwrap_or_default(),
+            overdraft: self.overdraft,
+            wait: self.wait,
+            lease: self.lease,
+        }
+    }
 }
 
 /// Makes the limits of one rule.

@@ -13,6 +13,7 @@ use super::Key;
 use super::Mode;
 use super::answer::Answer;
 use super::brought::Brought;
+use super::brought::OVERRIDE_LABEL;
 use super::capacity::Capacity;
 use super::capacity::Only;
 use super::choice::Choice;
@@ -20,6 +21,7 @@ use super::classes::Classes;
 use super::cost::Cost;
 use super::lease::Lease;
 use super::level::Level;
+use super::outage::OnOutage;
 use super::pattern::Pattern;
 use super::rate::Window;
 use super::unit::Unit;
@@ -144,31 +146,6 @@ impl RuleLimit {
     }
 }
 
-/// What to answer while the store is out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnOutage {
-    /// Fail: whoever asks has to decide. Envoy does by its `failure_mode_deny`.
-    #[default]
-    Error,
-    /// Pass.
-    Allow,
-    /// Refuse.
-    Deny,
-    /// Decide by this sidecar's share of the limit.
-    Local,
-}
-
-impl fmt::Display for OnOutage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Error => "error",
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Local => "local",
-        })
-    }
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
@@ -194,6 +171,13 @@ impl Rule {
             | RuleValue::Joined { pattern, shared: true } => Some(pattern),
             _ => None,
         }
+    }
+
+    /// The limit whose place one takes that a request brings along: that of the same window, or the only one.
+    fn limit_of(&self, window: Window) -> Option<&RuleLimit> {
+        let same = self.limits.iter().find(|limit| limit.window == window);
+        let only = || self.limits.first().filter(|_| self.limits.len() == 1);
+        same.or_else(only).map(|limit| &**limit)
     }
 
     /// Whether its capacity can come under pressure.
@@ -246,7 +230,26 @@ impl Domain {
     /// The limit that a request brings along with a descriptor of this path. Its number is one past those of the
     /// domain's own.
     pub fn override_limit(&self, rate: (u64, Unit), path: &[(&str, &str)]) -> RuleLimit {
-        self.brought.limit(self.limit_count, rate, self.walk(path).end())
+        let (amount, unit) = rate;
+        let Brought { mode, on_outage, overdraft, wait, lease, .. } = self.brought;
+        let window = Window::from(unit);
+        let rule = self.walk(path).end();
+        let named = rule.and_then(|rule| rule.limit_of(window)).map(|limit| limit.name.clone());
+        let name = named.unwrap_or_default();
+        let limit = Limit::new(amount, self.brought.algorithm(amount, window));
+        RuleLimit {
+            index: self.limit_count,
+            label: if name.is_empty() { OVERRIDE_LABEL.into() } else { name.clone() },
+            name,
+            limit: Arc::new(limit.overdrawn(overdraft)),
+            by_tier: [].into(),
+            cost: None,
+            wait,
+            lease,
+            window,
+            mode,
+            on_outage,
+        }
     }
 
     /// The rules whose capacity can come under pressure.
