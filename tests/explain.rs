@@ -244,6 +244,18 @@ fn what_would_be_structure_can_be_escaped() {
 }
 
 #[test]
+fn bytes_that_are_no_text_have_counters_of_their_own() {
+    let told = told(0, &[r"user=k\xff", r"user=k\xfe"]);
+    assert_eq!(told["descriptors"][0]["entries"][0]["value"], r"k\xff");
+    let keys = each(&told, "key");
+    assert_eq!(keys.len(), 4);
+    assert_ne!(keys[0], keys[2]);
+    let folder = folder();
+    let (_, out, _) = run(folder.path(), &["policy.yaml", "d", r"user=k\xff"]);
+    assert!(out.contains("descriptor 1: user=k\\xff\n") && out.contains("caller k\\xff,"), "{out}");
+}
+
+#[test]
 fn the_exit_status_says_whether_the_policy_says_anything() {
     let folder = folder();
     let check = |arguments: &[&str], status: i32, text: &str| {

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Stands before the two digits of an escaped byte: a code point that Unicode keeps free of characters.
-const MARK: char = '\u{10ffff}';
+pub const MARK: char = '\u{10ffff}';
 
 /// The same in UTF-8.
 const MARK_BYTES: [u8; 4] = [0xf4, 0x8f, 0xbf, 0xbf];

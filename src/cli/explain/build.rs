@@ -20,6 +20,7 @@ use crate::policy::Share;
 use crate::policy::TraceEnd;
 
 use super::at::stamp;
+use super::entries::shown;
 use super::report::AmountReport;
 use super::report::BonusReport;
 use super::report::CallerReport;
@@ -117,7 +118,7 @@ impl Setting<'_> {
         let knows = self.has_directory && caller.name.is_some();
         CallerReport {
             key: classes.caller_key.as_deref().map(str::to_owned),
-            name: caller.name.clone(),
+            name: caller.name.as_deref().map(shown),
             known: knows.then_some(!members.is_empty()),
             tier: classes.tiers.get(caller.tier).map(|tier| tier.to_string()),
             tier_from: match caller.tier_source {
@@ -146,7 +147,7 @@ impl Setting<'_> {
         let key = classes.tier_key.as_deref()?;
         let mut entries = explanation.descriptors.iter().flat_map(|part| &part.trace.entries);
         let (_, said) = entries.find(|(name, _)| name == key)?;
-        classes.tier(said).is_none().then(|| said.clone())
+        classes.tier(said).is_none().then(|| shown(said))
     }
 
     fn descriptor(&self, descriptor: &ExplainedDescriptor) -> DescriptorReport {
@@ -161,7 +162,7 @@ impl Setting<'_> {
             others: step
                 .others
                 .iter()
-                .map(|(rule, why_not)| OtherReport { rule: rule.clone(), why_not: why_not.clone() })
+                .map(|(rule, why_not)| OtherReport { rule: rule.clone(), why_not: shown(why_not) })
                 .collect(),
         });
         let closed = descriptor.closed.iter();

@@ -1,6 +1,9 @@
 //! Descriptors as the command line writes them: `key=value,key=value`, with escapes for what would be read as
 //! structure.
 
+use crate::engine::text::MARK;
+use crate::engine::text::escaped;
+
 /// What escapes look like, for messages.
 const ESCAPES: &str = r"`\,` `\=` `\\` or a byte in hexadecimal digits such as `\x2c`";
 
@@ -11,8 +14,6 @@ pub enum EntriesError {
     NoEntry { entry: String },
     #[error("`{escape}` is no escape; write {ESCAPES}")]
     NoEscape { escape: String },
-    #[error("`{entry}` is not UTF-8")]
-    NotUtf8 { entry: String },
 }
 
 /// Reads a descriptor. A value may be empty, and hold further equals signs.
@@ -48,10 +49,7 @@ fn parse_entry(entry: &str) -> Result<(String, String), EntriesError> {
     });
     let no_entry = || EntriesError::NoEntry { entry: entry.to_owned() };
     let equals = equals.filter(|index| 0 < *index).ok_or_else(no_entry)?;
-    let text = |part: &str| {
-        let not_utf8 = |_| EntriesError::NotUtf8 { entry: entry.to_owned() };
-        String::from_utf8(unescape(part)?).map_err(not_utf8)
-    };
+    let text = |part| Ok(escaped(&unescape(part)?).into_owned());
     Ok((text(&entry[..equals])?, text(&entry[equals + 1..])?))
 }
 
@@ -81,24 +79,32 @@ fn unescape(part: &str) -> Result<Vec<u8>, EntriesError> {
 
 /// An entry as it would be written here.
 pub fn entry_text(key: &str, value: &str) -> String {
-    format!("{}={}", escaped(key, &[',', '=', '\\']), escaped(value, &[',', '\\']))
+    format!("{}={}", written(key, &[',', '=', '\\']), written(value, &[',', '\\']))
 }
 
-fn escaped(text: &str, special: &[char]) -> String {
-    let mut shown = String::with_capacity(text.len());
+fn written(text: &str, special: &[char]) -> String {
+    let mut written = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if character == MARK {
+            // The byte's digits follow.
+            written.push_str("\\x");
+        } else if character.is_control() {
             let mut bytes = [0; 4];
             let bytes = character.encode_utf8(&mut bytes).bytes();
-            bytes.for_each(|byte| shown.push_str(&format!("\\x{byte:02x}")));
-            continue;
+            bytes.for_each(|byte| written.push_str(&format!("\\x{byte:02x}")));
+        } else {
+            if special.contains(&character) {
+                written.push('\\');
+            }
+            written.push(character);
         }
-        if special.contains(&character) {
-            shown.push('\\');
-        }
-        shown.push(character);
     }
-    shown
+    written
+}
+
+/// A text for people, with bytes that are not UTF-8 as `\xff`.
+pub fn shown(text: &str) -> String {
+    text.replace(MARK, "\\x")
 }
 
 #[cfg(test)]
@@ -126,6 +132,7 @@ mod tests {
         check(r"a=\x2c\xc3\xa9", &[("a", ",é")]);
         check("a=line\nbreak", &[("a", "line\nbreak")]);
         check("é=ü", &[("é", "ü")]);
+        check(r"a=k\xff", &[("a", "k\u{10ffff}ff")]);
     }
 
     #[test]
@@ -143,6 +150,5 @@ mod tests {
         check(r"a=1\", r"`\` is no escape");
         check(r"a=\x2", r"`\x2` is no escape");
         check(r"a=\xé", r"`\xé` is no escape");
-        check(r"a=\xff", "is not UTF-8");
     }
 }

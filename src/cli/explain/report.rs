@@ -3,6 +3,9 @@
 //! Scripts read it: fields may be added, and none is removed or renamed. `config/README.md` lists them.
 
 use serde::Serialize;
+use serde::Serializer;
+
+use super::entries::shown;
 
 /// What a request meets.
 #[derive(Debug, Serialize)]
@@ -14,7 +17,7 @@ pub struct Report {
     pub hits: i64,
     /// Whether it passes if nothing has been spent.
     pub passes: bool,
-    /// Why it doesn't.
+    /// Why it doesn't pass.
     pub reason: Option<&'static str>,
     /// Whether the policy says anything of it.
     pub matched: bool,
@@ -96,7 +99,9 @@ pub struct DescriptorReport {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct EntryReport {
+    #[serde(serialize_with = "serialize_shown")]
     pub key: String,
+    #[serde(serialize_with = "serialize_shown")]
     pub value: String,
 }
 
@@ -257,4 +262,8 @@ pub struct MarkReport {
     pub rise: u64,
     /// until no more than this is.
     pub fall: u64,
+}
+
+fn serialize_shown<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&shown(text))
 }
