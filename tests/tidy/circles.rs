@@ -18,8 +18,6 @@ const KNOWN: &[(&str, &str)] = &[
     ("engine/plan/builder.rs", "engine/plan/mod.rs"),
     ("engine/plan/notes.rs", "engine/plan/mod.rs"),
     ("grpc/arriving.rs", "grpc/mod.rs"),
-    ("policy/brought.rs", "policy/limits.rs"),
-    ("policy/brought.rs", "policy/rule.rs"),
     ("policy/choice.rs", "policy/rule.rs"),
     ("policy/level.rs", "policy/rule.rs"),
     ("store/directory.rs", "store/redis/directory.rs"),
