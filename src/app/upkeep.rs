@@ -11,6 +11,7 @@ use tokio::time::interval;
 
 use crate::engine::AnyStore;
 use crate::engine::Engine;
+use crate::limit::LimitName;
 use crate::metrics::Metrics;
 use crate::store::Directory;
 use crate::store::Health;
@@ -65,9 +66,13 @@ impl Upkeep {
         match self.engine.store() {
             AnyStore::Memory(memory) => {
                 memory.sweep(self.engine.now(), PLACES);
-                self.metrics.memory_keys.set(u64::try_from(memory.keys()).unwrap_or(u64::MAX));
-                let told = self.metrics.memory_evictions.get();
-                self.metrics.memory_evictions.inc_by(memory.evicted().saturating_sub(told));
+                self.metrics.memory.keys.set(u64::try_from(memory.keys()).unwrap_or(u64::MAX));
+                let told = self.metrics.memory.evictions.get();
+                self.metrics.memory.evictions.inc_by(memory.evicted().saturating_sub(told));
+                for (lost, count) in memory.take_lost() {
+                    let LimitName { domain, label } = &*lost.limit;
+                    self.metrics.memory.lose(domain, label, (lost.exhausted, count));
+                }
                 self.metrics.store_up.set(1);
             }
             AnyStore::Redis(shared) => {

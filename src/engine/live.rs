@@ -148,6 +148,7 @@ impl Live {
         metrics.sharing.retain(&domains, &rules);
         metrics.retain_domains(&domains);
         metrics.limits.retain(&limits);
+        metrics.memory.retain(&limits);
     }
 
     /// Counts a request of a domain.

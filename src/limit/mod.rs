@@ -12,6 +12,7 @@ mod calendar;
 mod fixed;
 mod lending;
 mod means;
+mod name;
 mod period;
 #[cfg(test)]
 mod properties;
@@ -32,6 +33,7 @@ pub use means::BonusLeft;
 pub use means::Means;
 pub use means::Opening;
 pub use means::Settled;
+pub use name::LimitName;
 pub use period::Period;
 pub use refund::Refund;
 pub use sliding::Sliding;
@@ -104,6 +106,7 @@ pub struct Limit {
     algorithm: Algorithm,
     overdraft: Overdraft,
     tag: Arc<str>,
+    name: Option<Arc<LimitName>>,
 }
 
 /// What a store keeps of one limit under one key. A new one has spent nothing.
@@ -155,7 +158,7 @@ impl Limit {
             Algorithm::Total => "t".to_owned(),
         };
         let overdraft = Overdraft::None;
-        Self { amount: amount.min(AMOUNT_MAX), algorithm, overdraft, tag: tag.into() }
+        Self { amount: amount.min(AMOUNT_MAX), algorithm, overdraft, tag: tag.into(), name: None }
     }
 
     /// The same limit with that overdraft.

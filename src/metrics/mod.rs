@@ -9,6 +9,7 @@ mod certificates;
 mod invalid;
 mod latency;
 mod limits;
+mod memory;
 mod near;
 mod order;
 mod process;
@@ -43,6 +44,7 @@ pub use invalid::Port;
 pub use latency::Latency;
 pub use limits::LimitMetrics;
 pub use limits::LimitsMetrics;
+pub use memory::MemoryMetrics;
 pub use near::NearMetrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
@@ -67,10 +69,8 @@ pub struct Metrics {
     pub store_duration: Latency,
     /// 1 while the store answers, 0 while it is out.
     pub store_up: Gauge,
-    /// Counters in the embedded store.
-    pub memory_keys: Level,
-    /// Live counters that the embedded store gave up because it was full.
-    pub memory_evictions: Counter,
+    /// Of the embedded store.
+    pub memory: MemoryMetrics,
     /// 1 while the policy files say something else than the policy in force, because they can't be used.
     pub policy_rejected: Gauge,
     /// Of limits.
@@ -147,8 +147,7 @@ impl Metrics {
             check_duration: Latency::default(),
             store_duration: Latency::default(),
             store_up: Gauge::default(),
-            memory_keys: Gauge::default(),
-            memory_evictions: Counter::default(),
+            memory: MemoryMetrics::default(),
             policy_rejected: Gauge::default(),
             limits: LimitsMetrics::default(),
             sharing: SharingMetrics::default(),
@@ -237,6 +236,7 @@ impl Metrics {
         self.register_store(registry);
         self.register_policy(registry);
         self.sharing.register(registry);
+        self.memory.register(registry);
         self.callers.register(registry);
         self.near.register(registry);
         self.shared.register(registry);
@@ -274,16 +274,6 @@ impl Metrics {
         );
         registry.register("store_errors", "Failures of the store", self.store_errors.clone());
         registry.register("store_up", "Whether the store answers", self.store_up.clone());
-        registry.register(
-            "memory_keys",
-            "Counters in the embedded store",
-            self.memory_keys.clone(),
-        );
-        registry.register(
-            "memory_evictions",
-            "Live counters that the embedded store gave up because it was full",
-            self.memory_evictions.clone(),
-        );
     }
 
     fn register_policy(&self, registry: &mut Registry) {

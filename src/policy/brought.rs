@@ -3,12 +3,15 @@
 //! Envoy may send a limit with a descriptor. It has an amount and a unit; all else is as the file's `defaults` say. As in the
 //! reference it is neither a shadow nor a quota because the rule is one.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 
 use crate::limit::Algorithm;
 use crate::limit::Bucket;
 use crate::limit::Calendar;
 use crate::limit::Fixed;
+use crate::limit::LimitName;
 use crate::limit::Overdraft;
 use crate::limit::Sliding;
 
@@ -25,6 +28,8 @@ pub const OVERRIDE_LABEL: &str = "override";
 /// What holds for the limits that requests bring along.
 #[derive(Debug)]
 pub struct Brought {
+    /// What their counters are counted as.
+    pub name: Arc<LimitName>,
     pub zone: TimeZone,
     /// As `defaults` say.
     pub algorithm: Option<AlgorithmFile>,

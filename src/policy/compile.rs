@@ -119,6 +119,7 @@ impl<'a> Compiler<'a> {
         let costs = costs.map(|(name, cost)| (name, Arc::new(cost))).collect();
         let said = file.defaults.as_ref();
         let defaults = Defaults {
+            domain: file.domain.as_ref().map_or("", |domain| &domain.value).into(),
             zone,
             algorithm: said.and_then(|file| file.algorithm.as_ref()).map(|word| word.value),
             mode: said.and_then(|file| file.mode.as_ref()).map(|word| word.value.into()),

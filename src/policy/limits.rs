@@ -10,11 +10,13 @@ use crate::limit::Bucket;
 use crate::limit::Calendar;
 use crate::limit::Fixed;
 use crate::limit::Limit;
+use crate::limit::LimitName;
 use crate::limit::Overdraft;
 use crate::limit::Sliding;
 
 use super::Mode;
 use super::brought::Brought;
+use super::brought::OVERRIDE_LABEL;
 use super::classes::Classes;
 use super::cost::Cost;
 use super::draft::Draft;
@@ -38,6 +40,7 @@ use super::wait::Wait;
 /// What holds for every limit of a file that does not say otherwise.
 #[derive(Debug)]
 pub struct Defaults {
+    pub domain: Box<str>,
     pub zone: TimeZone,
     pub algorithm: Option<AlgorithmFile>,
     pub mode: Option<Mode>,
@@ -53,7 +56,10 @@ pub struct Defaults {
 impl Defaults {
     /// What holds for limits that requests bring along.
     pub fn brought(&self) -> Brought {
+        let domain = self.domain.clone();
+        let label = OVERRIDE_LABEL.into();
         Brought {
+            name: Arc::new(LimitName { domain, label }),
             zone: self.zone.clone(),
             algorithm: self.algorithm,
             mode: self.mode.unwrap_or_default(),
@@ -96,12 +102,6 @@ impl RuleLimits<'_> {
         let rate = draft.rate.or_else(|| by_tier.iter().find_map(TierRate::rate))?;
         let base = Limit::new(rate.amount, self.algorithm(reader, draft, rate)?);
         let base = draft.identity().of(base).overdrawn(self.overdraft(draft));
-        let of_tier = |rate: &TierRate| match rate {
-            TierRate::Rate(rate) => TierLimit::Limit(Arc::new(base.with_amount(rate.amount))),
-            TierRate::None => TierLimit::None,
-            TierRate::Unlimited => TierLimit::Unlimited,
-        };
-        let by_tier: Box<[TierLimit]> = by_tier.iter().map(of_tier).collect();
         let name = draft.name().unwrap_or_default();
         let shown = base.to_string();
         let label = match (name, shown.split_once('/')) {
@@ -111,6 +111,14 @@ impl RuleLimits<'_> {
             ("", _) => format!("{} {base}", self.path),
             (name, _) => name.to_owned(),
         };
+        let domain = self.defaults.domain.clone();
+        let base = base.named(Arc::new(LimitName { domain, label: label.as_str().into() }));
+        let of_tier = |rate: &TierRate| match rate {
+            TierRate::Rate(rate) => TierLimit::Limit(Arc::new(base.with_amount(rate.amount))),
+            TierRate::None => TierLimit::None,
+            TierRate::Unlimited => TierLimit::Unlimited,
+        };
+        let by_tier: Box<[TierLimit]> = by_tier.iter().map(of_tier).collect();
         Some(RuleLimit {
             index: self.first_index + siblings,
             name: name.into(),

@@ -237,6 +237,7 @@ impl Domain {
         let named = rule.and_then(|rule| rule.limit_of(window)).map(|limit| limit.name.clone());
         let name = named.unwrap_or_default();
         let limit = Limit::new(amount, self.brought.algorithm(amount, window));
+        let limit = limit.named(Arc::clone(&self.brought.name));
         RuleLimit {
             index: self.limit_count,
             label: if name.is_empty() { OVERRIDE_LABEL.into() } else { name.clone() },

@@ -3,7 +3,11 @@
 //! A request locks the shards of its keys in ascending order, so that requests can't block each other in
 //! a circle, decides, and lets go; nothing awaits meanwhile. Expired counters go as a hand moves over the
 //! shard, a few places with each charge and with each [`Memory::sweep`], so no sweep ever stops a shard.
+//!
+//! Where a new counter finds no room, one goes that is near its end. Those whose limit has nothing left go last: to
+//! forget one lets its caller begin anew, which a flood of names would be sent for.
 
+use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::mem;
 use std::sync::Arc;
@@ -29,6 +33,7 @@ use super::record::Record;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::limit::Limit;
+use crate::limit::LimitName;
 use crate::policy::Key;
 
 /// Shards: well above the cores of any sidecar, and so many that one which grows, and moves its counters meanwhile,
@@ -43,6 +48,12 @@ const HAND_STEPS: usize = 2;
 
 /// Places that an eviction looks at for the counter that is nearest to its end.
 const EVICTION_SAMPLE: usize = 16;
+
+/// Places that it looks at to find one of a limit that has something left.
+const EVICTION_SAMPLE_MAX: usize = 128;
+
+/// Limits by which a shard tells what it has lost, until that is taken out.
+const LOST_MAX: usize = 1_024;
 
 /// Keeps counters in this process.
 #[derive(Debug)]
@@ -67,6 +78,15 @@ struct Shard {
     records: IndexMap<Key, Record, RandomState>,
     keys_max: usize,
     hand: usize,
+    lost: HashMap<LostOf, u64, RandomState>,
+}
+
+/// What counters are told apart by that had to go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LostOf {
+    pub limit: Arc<LimitName>,
+    /// Whether the limit had nothing left, so that its caller begins anew.
+    pub exhausted: bool,
 }
 
 impl Memory {
@@ -76,7 +96,8 @@ impl Memory {
         let keys_max = keys_max.div_ceil(shards).max(1);
         let hasher = RandomState::default();
         let records = || IndexMap::with_hasher(hasher.clone());
-        let shard = || Shard { records: records(), keys_max, hand: 0 };
+        let lost = || HashMap::with_hasher(hasher.clone());
+        let shard = || Shard { records: records(), keys_max, hand: 0, lost: lost() };
         Self {
             shards: (0..shards).map(|_| Mutex::new(shard())).collect(),
             hasher,
@@ -92,6 +113,12 @@ impl Memory {
     /// Live counters that had to go because the store was full, since the start.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Takes out how many live counters of which limits had to go since that was asked before.
+    pub fn take_lost(&self) -> Vec<(LostOf, u64)> {
+        let shards = self.shards.iter();
+        shards.flat_map(|shard| mem::take(&mut lock(shard).lost)).collect()
     }
 
     /// Moves every shard's hand over `places` of its counters and forgets the expired ones.
@@ -250,18 +277,48 @@ impl Shard {
         }
     }
 
-    /// Removes the counter that is nearest to its end among the next few, and says whether it lived.
+    /// Removes the counter that is nearest to its end among the next few, of those whose limits have something left if
+    /// there are any, and says whether it lived.
     fn evict(&mut self, now_ms: u64) -> u64 {
+        let now = Timestamp::from_ms(now_ms);
         let len = self.records.len();
-        let sample = (0..EVICTION_SAMPLE.min(len)).map(|step| (self.hand + step) % len);
-        let end_ms = |index: &usize| self.records[*index].expiry_ms().unwrap_or(u64::MAX);
-        let Some(victim) = sample.min_by_key(end_ms) else {
+        let mut victim: Option<((bool, u64), usize)> = None;
+        for step in 0..EVICTION_SAMPLE_MAX.min(len) {
+            let is_found = victim.is_some_and(|((exhausted, _), _)| !exhausted);
+            if EVICTION_SAMPLE <= step && is_found {
+                break;
+            }
+            let index = (self.hand + step) % len;
+            let record = &self.records[index];
+            let end_ms = record.expiry_ms().unwrap_or(u64::MAX);
+            let rank = (now_ms < end_ms && record.is_exhausted(now), end_ms);
+            if victim.is_none_or(|(known, _)| rank < known) {
+                victim = Some((rank, index));
+            }
+        }
+        let Some(((_, end_ms), index)) = victim else {
             return 0;
         };
-        let lived = now_ms < end_ms(&victim);
-        self.records.swap_remove_index(victim);
-        self.hand = victim;
-        u64::from(lived)
+        self.hand = index;
+        let Some((_, record)) = self.records.swap_remove_index(index) else {
+            return 0;
+        };
+        self.lose(&record, now);
+        u64::from(now_ms < end_ms)
+    }
+
+    /// Counts what goes with a record.
+    fn lose(&mut self, record: &Record, now: Timestamp) {
+        for entry in record.states.iter().filter(|entry| entry.lives(now)) {
+            let Some(limit) = entry.limit.name() else { continue };
+            let exhausted = entry.limit.capacity() <= entry.limit.used(&entry.state, now);
+            let lost = LostOf { limit: Arc::clone(limit), exhausted };
+            if let Some(count) = self.lost.get_mut(&lost) {
+                *count += 1;
+            } else if self.lost.len() < LOST_MAX {
+                self.lost.insert(lost, 1);
+            }
+        }
     }
 
     fn sweep(&mut self, now_ms: u64, places: usize) {
@@ -281,5 +338,82 @@ impl Shard {
         if self.records.len() < self.records.capacity() / 4 {
             self.records.shrink_to(self.records.len() * 2);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limit::Algorithm;
+    use crate::limit::Bucket;
+    use crate::limit::Fixed;
+    use crate::limit::Hits;
+    use crate::limit::Sliding;
+    use crate::store::Charge;
+
+    const KEYS_MAX: usize = 20_000;
+    const NAMES: usize = 100_000;
+    const HOUR_MS: u64 = 3_600_000;
+    const AT: Timestamp = Timestamp::from_ms(1_750_000_000_000);
+
+    fn spend(memory: &Memory, limit: &Arc<Limit>, name: &str) -> bool {
+        let mut key = Key::of_domain("d");
+        key.push_value("name", name);
+        let mut batch = Batch::default();
+        let key_index = batch.key_index(key);
+        batch.charges.push(Charge::plain(key_index, limit.clone(), Hits::Spend(1)));
+        memory.charge_at(&batch, AT).admitted
+    }
+
+    fn of_each_algorithm() -> [Arc<Limit>; 4] {
+        let limit = |algorithm| {
+            let name = LimitName { domain: "d".into(), label: "ten".into() };
+            Arc::new(Limit::new(10, algorithm).named(Arc::new(name)))
+        };
+        [
+            limit(Algorithm::Sliding(Sliding::new(HOUR_MS, 10))),
+            limit(Algorithm::Fixed(Fixed::new(HOUR_MS))),
+            limit(Algorithm::Bucket(Bucket::new(10, HOUR_MS, 10).unwrap())),
+            limit(Algorithm::Total),
+        ]
+    }
+
+    #[test]
+    fn a_flood_of_names_frees_nobody_who_is_over() {
+        for limit in of_each_algorithm() {
+            let memory = Memory::new(KEYS_MAX);
+            let over: Vec<String> = (0..100).map(|number| format!("over {number}")).collect();
+            for name in &over {
+                let passed = (0..11).filter(|_| spend(&memory, &limit, name)).count();
+                assert_eq!(passed, 10, "{limit}");
+            }
+            for number in 0..NAMES {
+                assert!(spend(&memory, &limit, &format!("name {number}")), "{limit}");
+            }
+            let passed = over.iter().filter(|name| spend(&memory, &limit, name)).count();
+            assert_eq!(passed, 0, "{limit}: of those who were over");
+            assert!(memory.keys() <= KEYS_MAX + SHARDS_MAX, "{limit}");
+            let lost = memory.take_lost();
+            assert_eq!(lost.iter().map(|(_, count)| count).sum::<u64>(), memory.evicted());
+            assert!(lost.iter().all(|(lost, _)| !lost.exhausted && &*lost.limit.label == "ten"));
+            assert!(memory.take_lost().is_empty(), "it is told once");
+        }
+    }
+
+    /// Where nobody has anything left, somebody has to go all the same, and it is told.
+    #[test]
+    fn what_is_lost_of_those_who_are_over_is_told() {
+        let [limit, ..] = of_each_algorithm();
+        let memory = Memory::new(100);
+        for number in 0..200 {
+            (0..10).for_each(|_| {
+                spend(&memory, &limit, &format!("name {number}"));
+            });
+        }
+        assert_eq!(memory.keys(), 100);
+        let lost = memory.take_lost();
+        let exhausted = lost.iter().filter(|(lost, _)| lost.exhausted).map(|(_, count)| count);
+        assert_eq!(exhausted.sum::<u64>(), memory.evicted());
+        assert_ne!(memory.evicted(), 0);
     }
 }

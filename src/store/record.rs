@@ -56,7 +56,7 @@ pub struct BonusSpent {
 }
 
 impl Entry {
-    fn lives(&self, now: Timestamp) -> bool {
+    pub fn lives(&self, now: Timestamp) -> bool {
         self.state != State::Empty && self.expiry_ms.is_none_or(|end_ms| now.as_ms() < end_ms)
     }
 }
@@ -65,6 +65,12 @@ impl Record {
     /// Whether there is nothing to keep.
     pub fn is_empty(&self) -> bool {
         self.states.is_empty() && self.extra.is_none()
+    }
+
+    /// Whether any of its limits has nothing left.
+    pub fn is_exhausted(&self, now: Timestamp) -> bool {
+        let mut live = self.states.iter().filter(|entry| entry.lives(now));
+        live.any(|entry| entry.limit.capacity() <= entry.limit.used(&entry.state, now))
     }
 
     /// When the whole record is empty by itself; None if it never is.

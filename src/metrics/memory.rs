@@ -1,0 +1,99 @@
+//! What is counted of the embedded store: its counters, and those that it has lost because it was full, by limit.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use super::Level;
+
+/// What is counted of the embedded store.
+#[derive(Debug, Default)]
+pub struct MemoryMetrics {
+    /// Counters in it.
+    pub keys: Level,
+    /// Live counters that it gave up because it was full.
+    pub evictions: Counter,
+    lost: Family<LostLabels, Counter>,
+    /// Limits as (domain, limit) that may have any.
+    limits: Mutex<BTreeSet<(String, String)>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LostLabels {
+    domain: String,
+    limit: String,
+    exhausted: &'static str,
+}
+
+impl MemoryMetrics {
+    /// Counts live counters of a limit whose callers begin anew; `exhausted`: it had nothing left for them. What is lost of a
+    /// limit that is gone matters to nobody.
+    pub fn lose(&self, domain: &str, limit: &str, (exhausted, count): (bool, u64)) {
+        let name = (domain.to_owned(), limit.to_owned());
+        if self.limits.lock().unwrap_or_else(PoisonError::into_inner).contains(&name) {
+            self.lost.get_or_create(&labels(&name, exhausted)).inc_by(count);
+        }
+    }
+
+    /// Forgets the limits, as (domain, limit), that are not in `limits`, and counts those that are.
+    pub fn retain(&self, limits: &BTreeSet<(String, String)>) {
+        let mut known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in known.difference(limits) {
+            for exhausted in [false, true] {
+                self.lost.remove(&labels(gone, exhausted));
+            }
+        }
+        for new in limits.difference(&known) {
+            for exhausted in [false, true] {
+                self.lost.get_or_create(&labels(new, exhausted)).inc_by(0);
+            }
+        }
+        known.clone_from(limits);
+    }
+
+    /// Shows them under the names that the world sees.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("memory_keys", "Counters in the embedded store", self.keys.clone());
+        registry.register(
+            "memory_evictions",
+            "Live counters that the embedded store gave up because it was full",
+            self.evictions.clone(),
+        );
+        registry.register(
+            "memory_lost",
+            "Live counters of a limit that the embedded store gave up because it was full; exhausted: nothing was left of it",
+            self.lost.clone(),
+        );
+    }
+}
+
+fn labels((domain, limit): &(String, String), exhausted: bool) -> LostLabels {
+    let exhausted = if exhausted { "true" } else { "false" };
+    LostLabels { domain: domain.clone(), limit: limit.clone(), exhausted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Metrics;
+    use super::*;
+
+    #[test]
+    fn limits_of_the_policy_alone_are_counted() {
+        let metrics = Metrics::new();
+        let limits = |name: &str| BTreeSet::from([("shop".to_owned(), name.to_owned())]);
+        metrics.memory.retain(&limits("stale"));
+        metrics.memory.lose("shop", "stale", (true, 2));
+        metrics.memory.retain(&limits("daily"));
+        metrics.memory.lose("shop", "stale", (true, 2));
+        metrics.memory.lose("shop", "daily", (true, 2));
+        metrics.memory.lose("shop", "daily", (true, 1));
+        let text = metrics.encode();
+        let line = r#"tollgate_memory_lost_total{domain="shop",limit="daily",exhausted="true"} 3"#;
+        assert!(text.contains(line) && !text.contains("stale"), "{text}");
+    }
+}
