@@ -10,6 +10,7 @@ use tollgate::limit::Fit;
 use tollgate::limit::Hits::GiveBack;
 use tollgate::limit::Hits::Spend;
 use tollgate::policy::Mode::Enforce;
+use tollgate::policy::Refused;
 use tollgate::store::Pressed;
 use tollgate::store::Store;
 
@@ -44,6 +45,36 @@ async fn a_request_on_several_slots_is_charged_whole_or_not_at_all() {
     for name in &names {
         assert_eq!(remaining(&*store, name, &wide, 1).await, 997, "{name}");
     }
+}
+
+/// What was spent was spent on every slot; what any other limit refuses costs nothing on any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn debits_on_several_slots_count_each_by_itself() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let store = Sidecar::open(&cluster).await;
+    let (wide, narrow, closed) = (sliding(1_000, 60_000), sliding(100, 60_000), total(0));
+    let names: Vec<String> = (0..8).map(|name| format!("wide {name}")).collect();
+    let wides = names.iter().enumerate();
+    let mut charges: Vec<_> =
+        wides.map(|(group, name)| (name.as_str(), group, Enforce, &wide, Spend(31))).collect();
+    charges.push(("narrow", 8, Enforce, &narrow, Spend(31)));
+    let mut debit = batch(&charges);
+    debit.charges.iter_mut().for_each(|charge| charge.refused = Refused::Counted);
+    for (number, passes) in [(1, true), (2, true), (3, true), (4, false), (5, false)] {
+        let outcome = store.charge(&debit, after(0)).await.unwrap();
+        assert_eq!(outcome.admitted, passes, "{number}");
+        let counted = outcome.decisions.iter().filter(|decision| decision.counted).count();
+        assert_eq!(counted, [0, 0, 0, 9, 8][number - 1], "{number}");
+    }
+    charges.push(("closed", 9, Enforce, &closed, Spend(1)));
+    let mut refused = batch(&charges);
+    refused.charges.iter_mut().take(9).for_each(|charge| charge.refused = Refused::Counted);
+    assert!(!store.charge(&refused, after(0)).await.unwrap().is_charged());
+    for name in &names {
+        assert_eq!(remaining(&*store, name, &wide, 1).await, 1_000 - 5 * 31, "{name}");
+    }
+    let wider = sliding(1_000, 60_000);
+    assert_eq!(remaining(&*store, "narrow", &wider, 1).await, 1_000 - 4 * 31);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

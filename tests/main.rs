@@ -5,6 +5,7 @@
 
 mod choice;
 mod callers;
+mod charging;
 mod cli;
 mod cluster;
 mod config;
@@ -31,6 +32,7 @@ mod reference;
 mod reload;
 mod sharing_races;
 mod store_contract;
+mod store_debits;
 mod store_means;
 mod support;
 mod tidy;

@@ -18,6 +18,7 @@ use tollgate::limit::Hits;
 use tollgate::limit::Limit;
 use tollgate::limit::Overdraft;
 use tollgate::policy::Mode;
+use tollgate::policy::Refused;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
 use tollgate::store::Gauge;
@@ -79,6 +80,7 @@ struct Asked {
     mode: Mode,
     limit: usize,
     hits: Hits,
+    refused: Refused,
     special: Option<Special>,
 }
 
@@ -194,6 +196,10 @@ async fn run(redis: &Connected, name: &str, mut history: History) {
 
 /// A wait is exact: the hits don't fit a millisecond earlier, and then they do. Says whether there was one.
 fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
+    if batch.charges.iter().any(Charge::is_debit) {
+        // It would count again with each question.
+        return false;
+    }
     let outcome = memory.charge_at(batch, Timestamp::from_ms(now_ms));
     let waits = batch.charges.iter().zip(&outcome.decisions).enumerate();
     // An overdraft can take a bucket longer to pay back than clocks go on.
@@ -259,10 +265,13 @@ impl History {
                 .as_ref()
                 .map_or(Vec::new(), |special| special.bonuses(&limit, now_ms));
             let until = asked.special.as_ref().and_then(|special| special.until(&limit, now_ms));
+            let counts = limit.overdraft() == Overdraft::None;
+            let counts = counts && matches!(asked.hits, Hits::Spend(_));
             batch.charges.push(Charge {
                 group,
                 mode,
                 bonuses,
+                refused: if counts { asked.refused } else { Refused::Free },
                 ahead: asked.special.as_ref().map_or(0, |special| special.ahead),
                 until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
                 once: asked.special.as_ref().and_then(|special| special.once),
@@ -363,13 +372,15 @@ fn asked(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Asked> {
     let mode =
         prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Quota), 1 => Just(Mode::Shadow)];
     let special = prop::option::of(special(ends));
-    (0..KEYS, any::<bool>(), mode, 0..LIMITS, hits(), special).prop_map(
-        |(key, new_group, mode, limit, hits, special)| Asked {
+    let refused = prop_oneof![2 => Just(Refused::Free), 1 => Just(Refused::Counted)];
+    (0..KEYS, any::<bool>(), mode, 0..LIMITS, (hits(), refused), special).prop_map(
+        |(key, new_group, mode, limit, (hits, refused), special)| Asked {
             key,
             new_group,
             mode,
             limit,
             hits,
+            refused,
             special,
         },
     )

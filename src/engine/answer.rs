@@ -61,6 +61,8 @@ pub struct Charged<'p> {
     pub limit: &'p RuleLimit,
     charge: &'p Charge,
     pub decision: Decision,
+    /// A descriptor only asks how the limit stands.
+    pub peeks: bool,
     /// The mode by which the request is judged.
     pub(super) mode: Mode,
     reason: Reason,
@@ -351,12 +353,13 @@ fn charges<'p>(
     outcome: &Outcome,
     modes: ModeSettings,
 ) -> SmallVec<[Charged<'p>; FEW]> {
-    let charges = plan.limits.iter().zip(&plan.batch.charges).zip(&outcome.decisions);
+    let charges = plan.limits.iter().zip(&plan.batch.charges).zip(&outcome.decisions).enumerate();
     charges
-        .map(|((limit, charge), decision)| Charged {
+        .map(|(index, ((limit, charge), decision))| Charged {
             limit,
             charge,
             decision: *decision,
+            peeks: plan.peeks(index),
             mode: modes.judged(limit.mode),
             reason: Reason::of(charge, outcome),
         })

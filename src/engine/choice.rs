@@ -15,6 +15,7 @@ use crate::policy::Domain;
 use crate::policy::Lineage;
 use crate::policy::Seen;
 use crate::store::FEW;
+use crate::store::Outcome;
 
 use super::Code;
 use super::Engine;
@@ -107,7 +108,9 @@ impl Engine {
             };
             let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
             let judgement = Judgement::new(scene.domain, happened, modes);
-            if judgement.code() != Code::Ok && !waits {
+            // What has counted all the same counts once.
+            let is_charged = decided.outcome.as_ref().is_some_and(Outcome::is_charged);
+            if judgement.code() != Code::Ok && !waits && !is_charged {
                 let turned = turn(&mut rankings, &plan, &judgement);
                 waits = !turned && plan.limits.iter().any(|limit| limit.wait.is_some());
                 if turned || waits {

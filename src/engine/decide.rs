@@ -9,6 +9,7 @@ use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::metrics::Gauge;
 use crate::policy::Mode;
+use crate::policy::Refused;
 use crate::policy::Wait;
 use crate::store::Batch;
 use crate::store::Outcome;
@@ -177,7 +178,10 @@ impl<'h> Holding<'h> {
             Some(outcome) => outcome,
             None => {
                 let mut batch = self.batch.clone();
-                batch.charges.iter_mut().for_each(|charge| charge.hits = Hits::Spend(0));
+                for charge in &mut batch.charges {
+                    charge.hits = Hits::Spend(0);
+                    charge.refused = Refused::Free;
+                }
                 let told = self.engine.charge(&batch, self.patience).await;
                 behind_others(told, at.charge, queued.expected)
             }
@@ -211,11 +215,12 @@ impl<'h> Holding<'h> {
         }
     }
 
-    /// The charges whose limits let the request wait, if they spend: peeks, and hits that come back, are answered at once.
+    /// The charges whose limits let the request wait, if they spend: peeks, hits that come back, and those that count
+    /// although they are refused, are answered at once.
     fn waitables(&self) -> impl Iterator<Item = Waitable> {
         let charges = self.batch.charges.iter().zip(self.limits).enumerate();
         charges.filter_map(|(index, (charge, limit))| {
-            let spends = matches!(charge.hits, Hits::Spend(1..));
+            let spends = matches!(charge.hits, Hits::Spend(1..)) && !charge.is_debit();
             let wait = limit.wait.filter(|_| charge.mode == Mode::Enforce && spends)?;
             let key = self.batch.keys[charge.key_index].as_str();
             let spot = self.engine.room.spot(key, charge);

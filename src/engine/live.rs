@@ -23,6 +23,7 @@ use super::Code;
 use super::Reason;
 use super::answer::Charged;
 use super::answer::Judgement;
+use super::debits::DebitWatch;
 use super::latencies::Latencies;
 use super::plan::Plan;
 use super::text::Shown;
@@ -73,6 +74,8 @@ struct LiveDomain {
     requests: DomainMetrics,
     /// By the limit's index; the last is for limits that requests bring along.
     limits: Vec<LimitMetrics>,
+    /// The same.
+    debits: Vec<DebitWatch>,
     /// By the name that a choice may choose.
     chosen: BTreeMap<Box<str>, Counter>,
     /// By [`Reason`], in its order.
@@ -96,6 +99,8 @@ impl Live {
             let mut labels = vec![OVERRIDE_LABEL; domain.limit_count() + 1];
             let limits = domain.limits();
             limits.iter().for_each(|limit| labels[limit.index] = &limit.label);
+            let debits = labels.iter().map(|label| metrics.debits.refused(&domain.name, label));
+            let debits = debits.map(DebitWatch::new).collect();
             let limit = |label| metrics.limits.limit(&domain.name, label);
             let limits = labels.into_iter().map(limit).collect();
             let refusals = Reason::ALL.iter();
@@ -112,6 +117,7 @@ impl Live {
             let live = LiveDomain {
                 requests: metrics.domain(&domain.name),
                 limits,
+                debits,
                 refusals: refusals.collect(),
                 pressure: pressed.map(gauge).collect(),
                 chosen: chosen.collect(),
@@ -147,6 +153,7 @@ impl Live {
         metrics.sharing.retain_chosen(&chosen.collect());
         metrics.sharing.retain(&domains, &rules);
         metrics.retain_domains(&domains);
+        metrics.debits.retain(&limits);
         metrics.limits.retain(&limits);
         metrics.memory.retain(&limits);
     }
@@ -203,6 +210,11 @@ impl Live {
         for charged in judgement.charges() {
             if let Some(metrics) = live.limits.get(charged.limit.index) {
                 self.count_charge(metrics, judgement, charged);
+            }
+            if let Some(debits) = live.debits.get(charged.limit.index)
+                && !judgement.is_fallback()
+            {
+                debits.see(&domain.name, charged);
             }
         }
     }

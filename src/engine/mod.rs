@@ -8,6 +8,7 @@ mod answer;
 mod asker;
 mod backlog;
 mod choice;
+mod debits;
 mod decide;
 mod explain;
 mod headers;
@@ -78,6 +79,7 @@ pub use reason::Reason;
 pub use request::DESCRIPTORS_MAX;
 pub use request::Descriptor;
 pub use request::ENTRIES_MAX;
+pub use request::HitsSource;
 pub use request::Override;
 pub use request::Request;
 pub use request::RequestError;
@@ -172,7 +174,8 @@ impl Engine {
     pub async fn read_pressure(&self) {
         let live = self.live.load_full();
         for domain in live.policies.domains() {
-            let peek = |entries| Descriptor { entries, hits: Hits::Spend(0), limit: None };
+            let (hits, hits_source) = (Hits::Spend(0), HitsSource::Request);
+            let peek = |entries| Descriptor { entries, hits, hits_source, limit: None };
             let peeks: Vec<Descriptor<'_>> = domain.pressed_paths().into_iter().map(peek).collect();
             for peeks in peeks.chunks(DESCRIPTORS_MAX) {
                 let Ok(request) = Request::try_new(&domain.name, peeks.to_vec()) else { continue };

@@ -5,6 +5,8 @@ use std::time::Duration;
 use crate::limit::Hits;
 use crate::policy::Unit;
 
+use super::HitsSource;
+
 /// The units of a limit that a request brings along, by their numbers (`envoy.type.v3.RateLimitUnit`).
 /// The protocol has no week there.
 const OVERRIDE_UNITS: [(i32, Unit); 6] = [
@@ -25,6 +27,11 @@ pub const UNAVAILABLE: &str =
 pub fn hits(own: Option<u64>, of_request: u32, gives_back: bool) -> Hits {
     let hits = own.unwrap_or(u64::from(of_request.max(1)));
     if gives_back { Hits::GiveBack(hits) } else { Hits::Spend(hits) }
+}
+
+/// What says the hits of a descriptor.
+pub fn hits_source(own: Option<u64>) -> HitsSource {
+    if own.is_some() { HitsSource::Descriptor } else { HitsSource::Request }
 }
 
 /// The unit of that number in a limit that a request brings along.

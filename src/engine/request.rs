@@ -22,8 +22,20 @@ pub struct Descriptor<'a> {
     /// Keys and values, in order.
     pub entries: Vec<(&'a str, &'a str)>,
     pub hits: Hits,
+    /// Who says so many.
+    pub hits_source: HitsSource,
     /// The limit that the request brings along, instead of the policy's.
     pub limit: Option<Override>,
+}
+
+/// What says how many hits a descriptor asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HitsSource {
+    /// The request, for all its descriptors; or nothing does, and it is one.
+    #[default]
+    Request,
+    /// The descriptor itself. So Envoy sends what a response cost, and a peek.
+    Descriptor,
 }
 
 /// A limit that a request brings along.

@@ -7,6 +7,7 @@ use super::Code;
 use super::Descriptor;
 use super::Engine;
 use super::EngineSettings;
+use super::HitsSource;
 use super::ModeSettings;
 use super::NearLimit;
 use super::Request;
@@ -53,7 +54,7 @@ pub fn bench_on(store: AnyStore, policy: &str, modes: ModeSettings) -> Bench {
 /// A descriptor from `k=v,k=v` with one hit.
 pub fn descriptor(text: &str) -> Descriptor<'_> {
     let entries = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
-    Descriptor { entries, hits: Hits::Spend(1), limit: None }
+    Descriptor { entries, hits: Hits::Spend(1), hits_source: HitsSource::Request, limit: None }
 }
 
 impl Bench {

@@ -32,6 +32,7 @@ fn read_descriptor(
     Ok(Descriptor {
         entries: entries.map(|entry| (entry.key.as_str(), entry.value.as_str())).collect(),
         hits: protocol::hits(own_hits, hits_of_request, descriptor.is_negative_hits),
+        hits_source: protocol::hits_source(own_hits),
         limit: descriptor.limit.map(|limit| read_override(index, limit)).transpose()?,
     })
 }

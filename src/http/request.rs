@@ -167,6 +167,7 @@ impl RateLimitDescriptor<'_> {
                 .map(|entry| (plain(entry.key.as_ref()), plain(entry.value.as_ref())))
                 .collect(),
             hits: protocol::hits(own_hits, hits_of_request, gives_back),
+            hits_source: protocol::hits_source(own_hits),
             limit: self.limit.as_ref().map(|limit| limit.read(index)).transpose()?,
         })
     }

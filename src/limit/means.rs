@@ -77,6 +77,11 @@ impl BonusLeft {
 }
 
 impl Means {
+    /// Whether more is in use than is open, and no bonus has anything left.
+    pub fn is_overdrawn(&self, on: &Settled<'_>) -> bool {
+        self.open_now() < on.used() && self.remaining(on) == 0
+    }
+
     /// Whether `hits` pass now, on a settled state.
     pub fn suffice(&self, on: &Settled<'_>, hits: Hits) -> bool {
         need(on.limit, hits) <= self.remaining(on)
@@ -115,9 +120,9 @@ impl Means {
     }
 
     /// Divides `hits` that pass between bonuses, whose counts change here, and the limit itself, for which
-    /// it returns its share, and how many are forgiven. The base is spent first and then what ends soonest; what comes
-    /// back goes where it was taken last.
-    pub fn divide(&mut self, on: &Settled<'_>, hits: Hits) -> (Hits, u64) {
+    /// it returns its share, and how many are forgiven; `overdraft` says what becomes of those that there is no room for.
+    /// The base is spent first and then what ends soonest; what comes back goes where it was taken last.
+    pub fn divide(&mut self, on: &Settled<'_>, hits: Hits, overdraft: Overdraft) -> (Hits, u64) {
         let mut rest = hits.amount();
         if let Hits::GiveBack(_) = hits {
             for bonus in self.bonuses.iter_mut().rev() {
@@ -134,7 +139,7 @@ impl Means {
             bonus.spent += taken;
             rest -= taken;
         }
-        match on.limit.overdraft() {
+        match overdraft {
             Overdraft::Allow | Overdraft::Owed => {
                 let room = COUNT_MAX.saturating_sub(on.used() + base);
                 (Hits::Spend(base + rest.min(room)), 0)
@@ -146,17 +151,19 @@ impl Means {
 
     /// What is left of what is open now.
     fn base_left(&self, on: &Settled<'_>) -> u64 {
-        let open = self.openings.first().map_or(0, |opening| opening.hits);
-        open.saturating_sub(on.used())
+        self.open_now().saturating_sub(on.used())
+    }
+
+    fn open_now(&self) -> u64 {
+        self.openings.first().map_or(0, |opening| opening.hits)
     }
 }
 
-/// How much must be left for `hits` to pass.
+/// How much must be left for `hits` to pass. None need anything, whatever the limit owes.
 fn need(limit: &Limit, hits: Hits) -> u64 {
     match (hits, limit.overdraft()) {
-        (Hits::GiveBack(_), _) | (_, Overdraft::Owed) => 0,
+        (Hits::GiveBack(_) | Hits::Spend(0), _) | (_, Overdraft::Owed) => 0,
         (Hits::Spend(_), Overdraft::None) => hits.amount(),
-        // A peek asks whether anything would pass.
         (Hits::Spend(_), Overdraft::Allow | Overdraft::Clip) => 1,
     }
 }

@@ -6,6 +6,7 @@
 
 mod callers;
 mod certificates;
+mod debits;
 mod invalid;
 mod latency;
 mod limits;
@@ -38,6 +39,7 @@ use reload::ReloadLabel;
 
 pub use callers::CallerMetrics;
 pub use certificates::CertificateMetrics;
+pub use debits::DebitMetrics;
 pub use invalid::Invalid;
 pub use invalid::InvalidMetrics;
 pub use invalid::Port;
@@ -77,6 +79,8 @@ pub struct Metrics {
     pub limits: LimitsMetrics,
     /// Of callers and providers that share limits.
     pub sharing: SharingMetrics,
+    /// Of what is charged after the response.
+    pub debits: DebitMetrics,
     /// Of the directory of callers.
     pub callers: CallerMetrics,
     /// Of requests that are decided without asking the store.
@@ -151,6 +155,7 @@ impl Metrics {
             policy_rejected: Gauge::default(),
             limits: LimitsMetrics::default(),
             sharing: SharingMetrics::default(),
+            debits: DebitMetrics::default(),
             callers: CallerMetrics::default(),
             near: NearMetrics::default(),
             shared: SharedMetrics::default(),
@@ -237,6 +242,7 @@ impl Metrics {
         self.register_policy(registry);
         self.sharing.register(registry);
         self.memory.register(registry);
+        self.debits.register(registry);
         self.callers.register(registry);
         self.near.register(registry);
         self.shared.register(registry);

@@ -28,6 +28,7 @@ use super::problem::Severity;
 use super::rate::Rate;
 use super::rate::Window;
 use super::rate::currency;
+use super::rule::Refused;
 use super::rule::RuleLimit;
 use super::rule::TierLimit;
 use super::schema::AlgorithmFile;
@@ -136,6 +137,7 @@ impl RuleLimits<'_> {
             window: rate.window,
             mode: self.mode(reader, draft),
             on_outage: self.on_outage(draft),
+            refused: self.refused(draft),
         })
     }
 
@@ -258,6 +260,14 @@ impl RuleLimits<'_> {
     fn overdraft(&self, draft: &Draft) -> Overdraft {
         let said = draft.file.map.overdraft.as_ref().map(|word| word.value.into());
         said.unwrap_or(self.defaults.overdraft)
+    }
+
+    /// In the reference's words, unless an overdraft says what becomes of hits.
+    fn refused(&self, draft: &Draft) -> Refused {
+        match &self.file.rate_limit {
+            Some(_) => Refused::in_reference(self.overdraft(draft)),
+            None => Refused::Free,
+        }
     }
 
     fn cost(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Arc<Cost>> {

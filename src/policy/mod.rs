@@ -88,6 +88,7 @@ pub use render::render;
 pub use rule::Domain;
 pub use rule::Path;
 pub use rule::Place;
+pub use rule::Refused;
 pub use rule::Rule;
 pub use rule::RuleLimit;
 pub use rule::RuleValue;

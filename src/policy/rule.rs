@@ -8,6 +8,7 @@ use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
 use crate::limit::Limit;
+use crate::limit::Overdraft;
 
 use super::Key;
 use super::Mode;
@@ -113,6 +114,7 @@ pub struct RuleLimit {
     pub window: Window,
     pub mode: Mode,
     pub on_outage: OnOutage,
+    pub refused: Refused,
 }
 
 /// A limit as it is for callers of one tier.
@@ -143,6 +145,25 @@ impl RuleLimit {
             Some(limit) => limit.clone(),
             None => TierLimit::Limit(self.limit.clone()),
         }
+    }
+}
+
+/// What becomes of hits that a descriptor names and that the limit does not have. They may have been spent before anybody
+/// could ask: Envoy names what a response cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refused {
+    /// They cost nothing.
+    #[default]
+    Free,
+    /// They count all the same, unless the limit is overdrawn already; then a peek is refused until it no longer is. So it
+    /// is for limits in the words of envoyproxy/ratelimit.
+    Counted,
+}
+
+impl Refused {
+    /// For a limit in the reference's words, unless an overdraft says what becomes of hits.
+    pub fn in_reference(overdraft: Overdraft) -> Self {
+        if overdraft == Overdraft::None { Self::Counted } else { Self::Free }
     }
 }
 
@@ -250,6 +271,7 @@ impl Domain {
             window,
             mode,
             on_outage,
+            refused: Refused::in_reference(overdraft),
         }
     }
 

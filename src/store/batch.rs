@@ -17,6 +17,7 @@ use crate::policy::Key;
 use crate::policy::Lease;
 use crate::policy::Mode;
 use crate::policy::OnOutage;
+use crate::policy::Refused;
 
 /// Charges of most requests: so many of anything take no allocation.
 pub const FEW: usize = 4;
@@ -62,6 +63,8 @@ pub struct Charge {
     pub lease: Lease,
     /// What to answer while the store is out.
     pub on_outage: OnOutage,
+    /// What becomes of its hits when the limit does not have them. Not for a limit with an overdraft.
+    pub refused: Refused,
     /// Hits to take on top when the request passes, for a lease; zero for none. Only a charge of a sliding
     /// limit that is plain otherwise asks for any.
     pub ahead: u64,
@@ -117,7 +120,7 @@ pub struct Mark {
 /// The store's answer to a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether the request passes. If not, nothing was spent.
+    /// Whether the request passes. If not, nothing was spent but what was counted all the same.
     pub admitted: bool,
     /// The time by which the store decided.
     pub at: Timestamp,
@@ -142,16 +145,23 @@ pub struct Decision {
     pub clipped: u64,
     /// The store was out and the limit's `on_outage` is `error`: it is unknown whether it had the hits.
     pub failed: bool,
+    /// The hits count although the request, or the charge's group, was refused: see [`Refused::Counted`].
+    pub counted: bool,
 }
 
 impl Decision {
     /// Nothing but this.
     pub fn new(fit: Fit, standing: Standing) -> Self {
-        Self { fit, standing, ahead: 0, clipped: 0, failed: false }
+        Self { fit, standing, ahead: 0, clipped: 0, failed: false, counted: false }
     }
 }
 
 impl Outcome {
+    /// Whether anything was spent, or may have been.
+    pub fn is_charged(&self) -> bool {
+        self.admitted || self.decisions.iter().any(|decision| decision.counted)
+    }
+
     /// The answer to a batch without charges.
     pub fn nothing(at: Timestamp) -> Self {
         let (decisions, levels) = (SmallVec::new(), SmallVec::new());
@@ -172,6 +182,7 @@ impl Charge {
             bonuses: Vec::new(),
             lease: Lease::Off,
             on_outage: OnOutage::default(),
+            refused: Refused::Free,
             ahead: 0,
             until: None,
             once: None,
@@ -187,6 +198,25 @@ impl Charge {
             && self.open.pressed.is_empty()
             && self.bonuses.is_empty()
             && self.limit.overdraft() == Overdraft::None
+            && self.refused == Refused::Free
+    }
+
+    /// Whether it looks whether its limit is overdrawn.
+    pub fn is_peek(&self) -> bool {
+        self.refused == Refused::Counted && self.hits == Hits::Spend(0)
+    }
+
+    /// Whether its hits may count although the limit does not have them.
+    pub fn is_debit(&self) -> bool {
+        self.refused == Refused::Counted && matches!(self.hits, Hits::Spend(1..))
+    }
+
+    /// What becomes of hits that count and that the limit does not have.
+    pub fn overdraft(&self) -> Overdraft {
+        match self.refused {
+            Refused::Counted => Overdraft::Allow,
+            Refused::Free => self.limit.overdraft(),
+        }
     }
 }
 
@@ -217,10 +247,27 @@ impl Batch {
         self.charges.push(Charge { group, on_outage: OnOutage::Deny, ..refused });
     }
 
+    /// Whether hits of a request that these decisions refuse count all the same: only debits are refused. What any other
+    /// limit refuses costs nothing.
+    pub fn counts_refused(&self, decisions: &[Decision]) -> bool {
+        let mut left = decisions;
+        self.groups().all(|charges| {
+            let (group, rest) = left.split_at(charges.len());
+            left = rest;
+            charges[0].mode == Mode::Shadow || lacks_debits_only(charges, group)
+        })
+    }
+
     /// The charges by group.
     pub fn groups(&self) -> impl Iterator<Item = &[Charge]> {
         self.charges.chunk_by(|one, next| one.group == next.group)
     }
+}
+
+/// Whether a group's limits have all hits that are no debits.
+pub fn lacks_debits_only(charges: &[Charge], decisions: &[Decision]) -> bool {
+    let mut all = charges.iter().zip(decisions);
+    all.all(|(charge, decision)| decision.fit == Fit::Now || charge.is_debit())
 }
 
 /// Counts groups as they are decided, and says whether the request passes.

@@ -1,7 +1,7 @@
 //! The decision of the embedded store on a batch, once it holds the records.
 //!
 //! All states are brought to the present, then the gauges read them, then every limit is asked; only when
-//! the request passes is anything spent. Gauges keep the level that they have risen or fallen to even when it
+//! the request passes is anything spent, but for debits that count all the same. Gauges keep the level that they have risen or fallen to even when it
 //! is refused. `redis/decide.lua` and `redis/special.lua` mirror this file.
 
 use smallvec::SmallVec;
@@ -14,6 +14,7 @@ use super::Gauge;
 use super::GroupFit;
 use super::Outcome;
 use super::Tally;
+use super::batch::lacks_debits_only;
 use super::record::Entry;
 use super::record::Record;
 use crate::clock::Timestamp;
@@ -44,11 +45,14 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
         first += charges.len();
     }
     let admitted = tally.admitted();
+    let counts = admitted || batch.counts_refused(&decisions);
     first = 0;
-    for charges in batch.groups().take_while(|_| admitted) {
+    for charges in batch.groups().take_while(|_| counts) {
         let group = first..first + charges.len();
-        if GroupFit::of(&decisions[group.clone()]) == GroupFit::Fits {
+        if admitted && GroupFit::of(&decisions[group.clone()]) == GroupFit::Fits {
             group.for_each(|index| decider.spend(index, &mut decisions[index]));
+        } else if lacks_debits_only(charges, &decisions[group.clone()]) {
+            group.for_each(|index| decider.count(index, &mut decisions[index]));
         }
         first += charges.len();
     }
@@ -125,13 +129,40 @@ impl<'a> Decider<'a> {
             return Decision::new(Fit::Now, limit.standing(self.state(index), now));
         }
         let mut means = self.means(charge);
-        let fit = if means.suffice(&self.settled(index), hits) {
-            Fit::Now
-        } else {
-            means.openings.extend(self.later_openings(charge));
-            means.wait(&self.settled(index), hits)
-        };
+        let fit = self.fit(index, &mut means);
         Decision::new(fit, self.standing(index, &means))
+    }
+
+    /// Whether a charge's limit has the hits.
+    fn fit(&self, index: usize, means: &mut Means) -> Fit {
+        let charge = &self.batch.charges[index];
+        let on = self.settled(index);
+        let fits = match charge.is_peek() {
+            true => !means.is_overdrawn(&on),
+            false => means.suffice(&on, charge.hits),
+        };
+        if fits {
+            return Fit::Now;
+        }
+        means.openings.extend(self.later_openings(charge));
+        means.wait(&on, charge.hits)
+    }
+
+    /// Makes a debit although it is refused, unless its limit is overdrawn already, and tells how the limit stands then.
+    fn count(&mut self, index: usize, decision: &mut Decision) {
+        let charge = &self.batch.charges[index];
+        let fits = decision.fit == Fit::Now;
+        let on = self.settled(index);
+        let overdrawn = on.limit.capacity() < on.used();
+        if !charge.is_debit() || self.has_seen(charge) || (overdrawn && !fits) {
+            return;
+        }
+        self.spend(index, decision);
+        decision.counted = true;
+        if !fits {
+            let mut means = self.means(charge);
+            decision.fit = self.fit(index, &mut means);
+        }
     }
 
     /// Whether a charge that is made once has been made.
@@ -157,7 +188,8 @@ impl<'a> Decider<'a> {
         }
         let mut means = self.means(charge);
         let base;
-        (base, decision.clipped) = means.divide(&self.settled(index), charge.hits);
+        (base, decision.clipped) =
+            means.divide(&self.settled(index), charge.hits, charge.overdraft());
         self.keep_bonuses(charge, &means);
         if let Some(until) = charge.until {
             let entry = self.entry(index);
@@ -168,7 +200,7 @@ impl<'a> Decider<'a> {
             return;
         }
         self.spend_base(index, base);
-        let takes = charge.ahead != 0 && decision.clipped == 0;
+        let takes = charge.ahead != 0 && decision.clipped == 0 && !charge.is_debit();
         if takes && matches!(charge.hits, Hits::Spend(_)) {
             decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
             let entry = self.entry(index);

@@ -46,6 +46,7 @@ use crate::policy::Key;
 use crate::policy::Lease;
 use crate::policy::Mode;
 use crate::policy::OnOutage;
+use crate::policy::Refused;
 
 /// Debts that are taken at a time.
 const DEBTS_MAX: usize = 1_024;
@@ -271,10 +272,12 @@ impl Fallback {
             open: Open::all(),
             bonuses: Vec::new(),
             lease: Lease::Off,
+            refused: Refused::Free,
             ahead: 0,
             once: None,
             ..charge.clone()
         };
+        let refused = charge.refused;
         let charge = match (charge.on_outage, charge.hits) {
             (OnOutage::Deny, Hits::Spend(1..)) => {
                 Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..plain }
@@ -291,7 +294,7 @@ impl Fallback {
                     Hits::Spend(hits) => Hits::Spend(hits.saturating_mul(times)),
                     Hits::GiveBack(hits) => Hits::GiveBack(hits.saturating_mul(times)),
                 };
-                Charge { open, hits, ..plain }
+                Charge { open, hits, refused, ..plain }
             }
         };
         Own { charge, capacity, known }
@@ -436,6 +439,25 @@ mod tests {
 
     fn used(store: &Memory, limit: &Arc<Limit>, ms: u64) -> u64 {
         store.used(&Key::of_domain("d"), limit, at(ms))
+    }
+
+    /// A debit has been spent, outage or not: it is owed in full, and peeks are refused here meanwhile.
+    #[test]
+    fn a_debit_that_a_share_does_not_have_is_owed_all_the_same() {
+        let limit = sliding(100);
+        let fallback = shared_by(2);
+        let store = store_with(&fallback, &limit, 60);
+        let named = |hits| {
+            let mut batch = ask(&limit, Hits::Spend(hits));
+            batch.charges[0].refused = Refused::Counted;
+            fallback.decide(&batch, None, at(10))
+        };
+        assert!(named(0).admitted);
+        let outcome = named(31);
+        assert!(!outcome.admitted && outcome.decisions[0].counted);
+        assert!(!named(0).admitted);
+        pay(&fallback, &store, 20);
+        assert_eq!(used(&store, &limit, 20), 91);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use prost::Message;
 use tollgate::clock::Clock;
 use tollgate::engine::Descriptor;
 use tollgate::engine::Engine;
+use tollgate::engine::HitsSource;
 use tollgate::engine::Request;
 use tollgate::grpc;
 use tollgate::limit::Hits;
@@ -89,8 +90,12 @@ async fn print(store: &str, engine: &Engine) -> Result<()> {
         let (read, _) = read.await?;
         let (key, value) = descriptor.split_once('=').unwrap_or_default();
         let (check, _) = counted(async || {
-            let descriptor =
-                Descriptor { entries: vec![(key, value)], hits: Hits::Spend(1), limit: None };
+            let descriptor = Descriptor {
+                entries: vec![(key, value)],
+                hits: Hits::Spend(1),
+                hits_source: HitsSource::Request,
+                limit: None,
+            };
             engine.check(&Request::try_new("bench", vec![descriptor])?).await;
             Ok(())
         })

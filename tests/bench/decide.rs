@@ -20,6 +20,7 @@ use tollgate::engine::AnyStore;
 use tollgate::engine::Descriptor;
 use tollgate::engine::Engine;
 use tollgate::engine::EngineSettings;
+use tollgate::engine::HitsSource;
 use tollgate::engine::ModeSettings;
 use tollgate::engine::NearLimit;
 use tollgate::engine::Request;
@@ -78,7 +79,12 @@ fn engine_knowing(policy: &str, directory: Directory) -> Engine {
 }
 
 fn request<'a>(entries: &[(&'a str, &'a str)]) -> Request<'a> {
-    let descriptor = Descriptor { entries: entries.to_vec(), hits: Hits::Spend(1), limit: None };
+    let descriptor = Descriptor {
+        entries: entries.to_vec(),
+        hits: Hits::Spend(1),
+        hits_source: HitsSource::Request,
+        limit: None,
+    };
     Request::try_new("d", vec![descriptor]).expect("the request is right")
 }
 
@@ -227,8 +233,12 @@ fn sharing(criterion: &mut Criterion) {
         criterion.bench_function(&format!("sharing/{name}"), |bencher| {
             bencher.iter(|| {
                 let user = next.next().expect("a cycle does not end");
-                let descriptor =
-                    |entries| Descriptor { entries, hits: Hits::Spend(1), limit: None };
+                let descriptor = |entries| Descriptor {
+                    entries,
+                    hits: Hits::Spend(1),
+                    hits_source: HitsSource::Request,
+                    limit: None,
+                };
                 let mut descriptors = vec![descriptor(vec![("user", user.as_str())])];
                 if !provider.is_empty() {
                     descriptors.push(descriptor(provider.to_vec()));

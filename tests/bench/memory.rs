@@ -24,6 +24,7 @@ use tollgate::engine::AnyStore;
 use tollgate::engine::Code;
 use tollgate::engine::Descriptor;
 use tollgate::engine::Engine;
+use tollgate::engine::HitsSource;
 use tollgate::engine::Request;
 use tollgate::limit::Hits;
 
@@ -126,7 +127,8 @@ fn name(key: usize) -> String {
 
 async fn ask(engine: &Engine, user: &str) -> Result<()> {
     let entries = vec![("user", user)];
-    let descriptor = Descriptor { entries, hits: Hits::Spend(1), limit: None };
+    let descriptor =
+        Descriptor { entries, hits: Hits::Spend(1), hits_source: HitsSource::Request, limit: None };
     let request = Request::try_new("bench", vec![descriptor])?;
     let verdict = engine.check(&request).await;
     ensure!(verdict.code == Code::Ok, "{user} should pass: {verdict:?}");

@@ -234,6 +234,7 @@ impl<'w> Case<'_, 'w> {
         let need = match (u64::try_from(charge.hits), charge.form.overdraft) {
             (Err(_), _) => 0,
             _ if !charge.asks => 0,
+            (Ok(0), _) => 0,
             (Ok(hits), Overdraft::None) => hits,
             // Something must be left, whatever is asked for.
             (Ok(_), Overdraft::Allow | Overdraft::Clip) => 1,

@@ -11,7 +11,6 @@
 //!   even if the request itself brings about the next one.
 //! - The level follows the limits as they are for whoever asks; a tier without one of them does not read it.
 //! - A refusal under pressure or under a reserve is called so even if the whole limit is used up.
-//! - A limit with `overdraft` refuses also what costs nothing once it has nothing left, but for what gives back.
 //! - What was spent of a bonus is remembered until the latest end that a request has seen of it.
 //! - A limit that never resets counts as the one that resets first where limits are equally tight.
 //! - A bucket's rate stays within a history: when a debt that another rate has paid is forgotten, depends on
@@ -36,6 +35,7 @@ use tollgate::clock::Now;
 use tollgate::clock::Timestamp;
 use tollgate::engine::AnyStore;
 use tollgate::engine::Descriptor;
+use tollgate::engine::HitsSource;
 use tollgate::engine::Request;
 use tollgate::limit::Hits;
 
@@ -175,7 +175,7 @@ fn descriptor(part: &AskPart) -> Descriptor<'_> {
         hits if hits < 0 => Hits::GiveBack(hits.unsigned_abs()),
         hits => Hits::Spend(hits.unsigned_abs()),
     };
-    Descriptor { entries: entries.collect(), hits, limit: None }
+    Descriptor { entries: entries.collect(), hits, hits_source: HitsSource::Request, limit: None }
 }
 
 /// A descriptor as the history shows it.

@@ -62,6 +62,14 @@ impl Asker {
         self.send(request).await.remaining
     }
 
+    /// Charges so many hits as Envoy does after a response: each descriptor names them.
+    pub async fn debit(&mut self, descriptors: &[&str], hits: u64) -> Told {
+        let mut request = request(self.domain, descriptors, 0);
+        let named = Some(UInt64Value { value: hits });
+        request.descriptors.iter_mut().for_each(|one| one.hits_addend = named);
+        self.send(request).await
+    }
+
     /// Gives so many hits back.
     pub async fn give_back(&mut self, descriptors: &[&str], hits: u32) -> Told {
         let mut request = request(self.domain, descriptors, hits);

@@ -8,6 +8,7 @@ use tollgate::engine::AnyStore;
 use tollgate::engine::Descriptor;
 use tollgate::engine::Engine;
 use tollgate::engine::EngineSettings;
+use tollgate::engine::HitsSource;
 use tollgate::engine::ModeSettings;
 use tollgate::engine::NearLimit;
 use tollgate::limit::Hits;
@@ -98,5 +99,5 @@ fn engine(store: AnyStore, clock: &Clock) -> Arc<Engine> {
 /// A descriptor from `k=v,k=v`.
 pub fn descriptor(text: &str, hits: u64) -> Descriptor<'_> {
     let entries = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();
-    Descriptor { entries, hits: Hits::Spend(hits), limit: None }
+    Descriptor { entries, hits: Hits::Spend(hits), hits_source: HitsSource::Request, limit: None }
 }

@@ -1,4 +1,4 @@
-//! What stands behind the gateway: a server that says what reached it.
+//! What stands behind the gateway: a server that says what reached it, or what it was told to say.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,10 +10,13 @@ use axum::Json;
 use axum::Router;
 use axum::http::HeaderMap;
 use axum::http::HeaderValue;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A server that answers every request with the request's headers as a JSON object.
+/// A server that answers a request with the request's headers as a JSON object.
 #[derive(Debug)]
 pub struct Upstream {
     pub address: SocketAddr,
@@ -48,7 +51,18 @@ impl Drop for Upstream {
     }
 }
 
-fn echo(headers: &HeaderMap) -> Json<BTreeMap<String, String>> {
+/// The headers as they came; or for a request that says how many tokens it costs, that, in the answer's body or in its header.
+fn echo(headers: &HeaderMap) -> Response {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into();
-    Json(headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect())
+    if let Some(tokens) = headers.get("x-total-tokens") {
+        let tokens: u64 = tokens.to_str().unwrap().parse().unwrap();
+        return Json(json!({ "usage": { "total_tokens": tokens } })).into_response();
+    }
+    let said: BTreeMap<String, String> =
+        headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
+    let mut response = Json(said).into_response();
+    if let Some(tokens) = headers.get("x-tokens") {
+        response.headers_mut().insert("x-tokens", tokens.clone());
+    }
+    response
 }

@@ -34,6 +34,7 @@ use crate::engine::AnyStore;
 use crate::engine::Descriptor;
 use crate::engine::Engine;
 use crate::engine::EngineSettings;
+use crate::engine::HitsSource;
 use crate::engine::ModeSettings;
 use crate::engine::NearLimit;
 use crate::engine::Request;
@@ -188,6 +189,7 @@ fn explain(matches: &ArgMatches) -> Result<Report, Failure> {
     let asked = descriptors.iter().map(|entries| Descriptor {
         entries: entries.iter().map(|(key, value)| (&**key, &**value)).collect(),
         hits,
+        hits_source: HitsSource::Request,
         limit: None,
     });
     let request = Request::try_new(name, asked.collect()).map_err(|error| usage(&error))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::engine::Descriptor;
+use crate::engine::HitsSource;
 use crate::engine::Request;
 use crate::engine::asker::Account;
 use crate::engine::asker::Asker;
@@ -36,6 +37,7 @@ pub struct Way<'w, 'p> {
     pub walk: &'w Walk<'p>,
     pub path: &'w [(&'w str, &'w str)],
     pub hits: Hits,
+    pub hits_source: HitsSource,
 }
 
 /// The key of the limit that a descriptor brings along.
@@ -67,6 +69,7 @@ struct Met<'a, 'p> {
     /// Whose counter it is, if it is the caller's own and a directory knows the caller.
     account: Option<Account>,
     hits: Hits,
+    hits_source: HitsSource,
     /// The descriptor passes through the rule on its way.
     inherited: bool,
 }
@@ -85,7 +88,9 @@ impl<'p> Builder<'_, 'p, '_> {
                 Arc::new(self.domain.override_limit((brought.amount, brought.unit), way.path));
             let key = override_key(self.domain, way.path);
             let limits = &[MetLimit::Brought(limit)];
-            let met = Met { rule: None, limits, account: None, hits: way.hits, inherited: false };
+            let Way { hits, hits_source, .. } = *way;
+            let met =
+                Met { rule: None, limits, account: None, hits, hits_source, inherited: false };
             self.meet(&mut part, key, met);
         }
         for rule in way.walk.steps() {
@@ -118,7 +123,8 @@ impl<'p> Builder<'_, 'p, '_> {
         if limits.is_empty() {
             return;
         }
-        let met = Met { rule: Some(rule), limits, account: None, hits: way.hits, inherited };
+        let Way { hits, hits_source, .. } = *way;
+        let met = Met { rule: Some(rule), limits, account: None, hits, hits_source, inherited };
         let asker = self.asker;
         let caller_key = self.domain.classes.caller_key.as_deref();
         let names_caller =
@@ -156,7 +162,9 @@ impl<'p> Builder<'_, 'p, '_> {
             if charge.key_index == key_index {
                 part.charges.push(index);
                 let hits = cost(limit, self.request, met.hits);
-                self.plan.asked[index].add(hits, met.inherited);
+                let asked = &mut self.plan.asked[index];
+                asked.peeks |= met.hits == Hits::Spend(0);
+                asked.add((hits, met.hits_source), met.inherited);
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::store::Batch;
 use crate::store::FEW;
 
 use super::Descriptor;
+use super::HitsSource;
 use super::Request;
 use super::asker::Asker;
 
@@ -103,6 +104,10 @@ struct Asked {
     inherited: Sum,
     /// Whether any of them asks, if only for a look.
     spends: bool,
+    /// Whether any of them doesn't say itself for how many.
+    unnamed: bool,
+    /// Whether any of them only asks how the limit stands.
+    peeks: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,8 +117,9 @@ struct Sum {
 }
 
 impl Asked {
-    fn add(&mut self, hits: Hits, inherited: bool) {
+    fn add(&mut self, (hits, source): (Hits, HitsSource), inherited: bool) {
         let sum = if inherited { &mut self.inherited } else { &mut self.own };
+        self.unnamed |= source == HitsSource::Request;
         let amount = hits.amount();
         self.spends |= matches!(hits, Hits::Spend(_));
         let total = match hits {
@@ -165,6 +171,11 @@ struct Question<'p, 'r> {
 }
 
 impl<'p> Plan<'p> {
+    /// Whether a descriptor of a charge only asks how its limit stands, whatever that would cost.
+    pub fn peeks(&self, charge: usize) -> bool {
+        self.asked.get(charge).is_some_and(|asked| asked.peeks)
+    }
+
     /// What `request` asks of the store under the policy of its domain.
     pub fn new(
         domain: &'p Domain,
@@ -210,7 +221,8 @@ impl<'p> Plan<'p> {
         let mut builder =
             Builder { plan: &mut plan, notes, domain, request, asker, replaced, modes };
         for ((descriptor, path), walk) in request.descriptors().iter().zip(&paths).zip(&walks) {
-            let way = Way { walk, path, hits: descriptor.hits };
+            let Descriptor { hits, hits_source, .. } = *descriptor;
+            let way = Way { walk, path, hits, hits_source };
             builder.descriptor(descriptor, &way);
         }
         builder.press();
@@ -225,8 +237,12 @@ impl<'p> Plan<'p> {
         } else {
             denied.then_some(Denial::NoAccess)
         };
-        for (charge, asked) in plan.batch.charges.iter_mut().zip(&plan.asked) {
+        let charges = plan.batch.charges.iter_mut().zip(&plan.limits).zip(&plan.asked);
+        for ((charge, limit), asked) in charges {
             charge.hits = asked.hits();
+            if !asked.unnamed && matches!(charge.hits, Hits::Spend(_)) {
+                charge.refused = limit.refused;
+            }
         }
         plan
     }

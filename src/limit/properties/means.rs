@@ -148,7 +148,7 @@ proptest! {
         let bonuses = means.bonuses.clone();
         let asked = Size::Share(share).of(counter.limit.capacity());
         prop_assume!(means.suffice(&counter.settled(), Hits::Spend(asked)));
-        let (base, _) = means.divide(&counter.settled(), Hits::Spend(asked));
+        let (base, _) = means.divide(&counter.settled(), Hits::Spend(asked), finds.overdraft);
         counter.limit.charge(&mut counter.state, base, now);
         let after = means.remaining(&counter.settled());
         prop_assert_eq!(after, before.saturating_sub(asked));
@@ -164,7 +164,7 @@ proptest! {
         }
         // Giving back never brings more than there was.
         let back = Hits::GiveBack(Size::Share(back).of(counter.limit.capacity()));
-        let (base, _) = means.divide(&counter.settled(), back);
+        let (base, _) = means.divide(&counter.settled(), back, finds.overdraft);
         counter.limit.charge(&mut counter.state, base, now);
         let given = means.remaining(&counter.settled());
         prop_assert!(given <= after + back.amount());

@@ -156,6 +156,11 @@ impl<S: SharedStore> Near<S> {
         if returns.is_empty() {
             return Ok(outcome);
         }
+        if outcome.is_charged() {
+            // Its debits count already, and would count again.
+            Box::pin(self.give_leases_back(&returns, now)).await;
+            return Ok(outcome);
+        }
         // Boxed, because it is large and seldom.
         let again = Box::pin(async {
             self.give_leases_back(&returns, now).await;
@@ -205,7 +210,7 @@ impl<S: SharedStore> Near<S> {
         let (received, lead_ms) = (self.moment(now), lead_ms(now));
         let call = Call { sent, received, at: outcome.at, lead_ms };
         self.leases.learn(batch, &mut outcome, call);
-        if outcome.admitted {
+        if outcome.is_charged() {
             self.refusals.pass(batch, call.received);
         } else {
             self.refusals.keep(batch, &outcome, (mark, call));
@@ -298,6 +303,7 @@ mod tests {
     use crate::policy::Key;
     use crate::policy::Lease;
     use crate::policy::Mode;
+    use crate::policy::Refused;
     use crate::store::Gauge;
     use crate::store::memory::Memory;
 
@@ -596,6 +602,29 @@ mod tests {
         let rest = batch("a", sliding(640), Hits::Spend(640 - asked));
         assert!(bench.ask(&rest, 10_100).await.admitted, "{asked}");
         assert!(!bench.ask(&one, 10_100).await.admitted);
+    }
+
+    /// A debit that was refused counts already: what this sidecar holds goes back, and the debit isn't made again.
+    #[tokio::test]
+    async fn a_debit_counts_once_though_this_sidecar_holds_hits() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(640), Hits::Spend(1));
+        let asked = bench.heat(&one, 10_000).await;
+        let mut debit = batch("a", sliding(640), Hits::Spend(641));
+        debit.charges[0].refused = Refused::Counted;
+        let outcome = bench.ask(&debit, 10_100).await;
+        assert!(!outcome.admitted && outcome.decisions[0].counted);
+        let wide = batch("a", sliding(10_000), Hits::Spend(1));
+        assert_eq!(bench.remaining(&wide, 10_100), 10_000 - asked - 641);
+        assert_eq!(bench.0.counts(at(10_100)).live, 0);
+        let mut peek = debit.clone();
+        peek.charges[0].hits = Hits::Spend(0);
+        bench.calls();
+        assert_eq!(bench.refused(&peek, 10_100).await, (true, 1));
+        assert_eq!(bench.refused(&peek, 10_101).await, (true, 0), "that refusal is known");
+        // And a debit is never answered from what is known.
+        bench.ask(&debit, 10_102).await;
+        assert_eq!(bench.calls(), 1);
     }
 
     #[tokio::test]

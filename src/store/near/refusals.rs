@@ -186,12 +186,13 @@ impl fmt::Debug for Refusals {
 }
 
 /// Whether refusals of a batch depend on nothing but its counters and the time. One that moves gauges has to
-/// be decided by the store each time, and so has one that gives back.
+/// be decided by the store each time, and so has one that gives back or that may count although it is refused.
 fn may_hold(batch: &Batch) -> bool {
     let depends_on_counters = |charge: &Charge| {
         charge.bonuses.is_empty()
             && charge.open.pressed.is_empty()
             && matches!(charge.hits, Hits::Spend(_))
+            && !charge.is_debit()
     };
     batch.gauges.is_empty() && batch.charges.iter().all(depends_on_counters)
 }
@@ -223,8 +224,8 @@ fn moved_on(outcome: &Outcome, ms: u64) -> Outcome {
 }
 
 fn hash_charge(charge: &Charge, hasher: &mut impl Hasher) {
-    let Charge { key_index, group, mode, limit, hits, open, .. } = charge;
+    let Charge { key_index, group, mode, limit, hits, open, refused, .. } = charge;
     let numbers = (limit.amount(), limit.capacity(), limit.capacity().min(open.hits));
-    (key_index, group, *mode as u8, limit.overdraft() as u8).hash(hasher);
+    (key_index, group, *mode as u8, limit.overdraft() as u8, *refused as u8).hash(hasher);
     (numbers, hits.amount(), limit.tag()).hash(hasher);
 }

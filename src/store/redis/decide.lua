@@ -49,6 +49,21 @@ local function spend_special(one)
   take_ahead(one)
 end
 
+-- Whether the hits of a charge may count although its limit does not have them. Mirrors Charge::is_debit.
+local function is_debit(one)
+  return one.special and one.special.overdraft == COUNTED and 0 < one.hits
+end
+
+-- Makes a debit although it is refused, unless its limit is overdrawn already. Mirrors Decider::count.
+local function count(one, gauges)
+  local fits = one.fit == 0
+  local overdrawn = one.capacity < (one.entry.used or 0)
+  if not is_debit(one) or one.special.is_made or overdrawn and not fits then return end
+  spend_special(one)
+  one.special.taken = MARK_COUNTED
+  if not fits then one.fit = special_fit(one, gauges) end
+end
+
 -- Reads the charges of a request, and brings their states to the present. If that can't be, nil and the reply.
 local function read_charges(records, keys, bytes, at)
   local charges = {}
@@ -72,9 +87,11 @@ local function read_charges(records, keys, bytes, at)
   return charges
 end
 
--- Whether the request passes, and which groups have all their hits. Mirrors Tally.
+-- Whether the request passes, which groups have all their hits, which lack hits that are no debits, and whether debits
+-- count. Mirrors Tally, Batch::counts_refused and lacks_debits_only.
 local function tally(charges)
   local fits, refused, quotas, quotas_over = {}, false, 0, 0
+  local lacks, counts = {}, true
   for n = 1, #charges do
     local one = charges[n]
     local group, over = one.group, one.fit ~= 0
@@ -82,13 +99,18 @@ local function tally(charges)
       fits[group] = true
       if one.mode == QUOTA then quotas = quotas + 1 end
     end
+    if over and not is_debit(one) then
+      lacks[group] = true
+      if one.mode ~= SHADOW then counts = false end
+    end
     if over and fits[group] then
       fits[group] = false
       if one.mode == ENFORCE then refused = true end
       if one.mode == QUOTA then quotas_over = quotas_over + 1 end
     end
   end
-  return not refused and (quotas == 0 or quotas_over < quotas), fits
+  local admitted = not refused and (quotas == 0 or quotas_over < quotas)
+  return admitted, fits, lacks, counts or admitted
 end
 
 local function answer(one)
@@ -111,15 +133,17 @@ local function decide_all(records, keys, bytes)
     one.fit = one.special and special_fit(one, gauges)
       or fit_of(one.entry, one.hits, one.capacity, one.a, one.b)
   end
-  local admitted, fits = tally(charges)
+  local admitted, fits, lacks, counts = tally(charges)
   local reply = pack('<B', admitted and ADMITTED or REFUSED)
-  for n = 1, admitted and #charges or 0 do
+  for n = 1, counts and #charges or 0 do
     local one = charges[n]
-    local special = one.special
-    if fits[one.group] and special then
+    local passes = admitted and fits[one.group]
+    if passes and one.special then
       spend_special(one)
-    elseif fits[one.group] then
+    elseif passes then
       charge(one.record, one.entry, one.hits, one.a, one.b, one.c)
+    elseif not lacks[one.group] then
+      count(one, gauges)
     end
   end
   for n = 1, #charges do

@@ -134,6 +134,9 @@ fn mode_code(mode: Mode) -> u8 {
 
 /// Overdraft is a matter of spending: what gives back, be it nothing, always fits.
 fn special_code(charge: &Charge) -> u8 {
+    if charge.is_peek() || charge.is_debit() {
+        return 5;
+    }
     match (charge.hits, charge.limit.overdraft()) {
         (Hits::GiveBack(_), _) | (_, Overdraft::None) => 1,
         (_, Overdraft::Allow) => 2,

@@ -10,6 +10,10 @@ use crate::store::LEVELS_MAX;
 use crate::store::Outcome;
 use crate::store::StoreError;
 
+/// What stands for hits that were taken ahead where a debit counts although it was refused, as in special.lua: more than
+/// any limit has.
+const COUNTED: i64 = 1 << 52;
+
 /// Bytes of a time.
 const TIME_LEN: usize = 7;
 
@@ -96,12 +100,15 @@ impl<'a> Replies<'a> {
             -1 => None,
             number => Some(natural(number)?),
         };
-        let (ahead, clipped) = match self.integer()? {
+        let taken = self.integer()?;
+        let counted = taken == COUNTED;
+        let (ahead, clipped) = match taken {
+            COUNTED => (0, 0),
             taken @ 0.. => (natural(taken)?, 0),
             forgiven => (0, forgiven.unsigned_abs()),
         };
         let standing = Standing { remaining, reset_ms };
-        Ok(Decision { ahead, clipped, ..Decision::new(fit, standing) })
+        Ok(Decision { ahead, clipped, counted, ..Decision::new(fit, standing) })
     }
 
     fn byte(&mut self) -> Result<u8, StoreError> {

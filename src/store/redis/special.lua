@@ -20,7 +20,10 @@ local GAUGES = '<I2'
 local GAUGE = '<I2I2'
 local MARK = '<I2BI7I7'
 
-local ALLOW, CLIP, OWED = 2, 3, 4
+local ALLOW, CLIP, OWED, COUNTED = 2, 3, 4, 5
+
+-- As in reply.rs.
+local MARK_COUNTED = 4503599627370496
 
 -- As in limit/mod.rs, limit/lending.rs and store/batch.rs.
 local COUNT_MAX = 4000000000000000
@@ -188,9 +191,15 @@ local function special_fit(one, gauges)
   local special = one.special
   special.open_now = open_at(special, gauges, now)
   if one.hits < 0 or special.overdraft == OWED or special.is_made then return 0 end
-  local overdrawn = special.overdraft == ALLOW or special.overdraft == CLIP
-  local need = overdrawn and 1 or one.hits
-  if need <= special_remaining(one) then return 0 end
+  local need, remaining = one.hits, special_remaining(one)
+  if need == 0 then
+    -- Nothing always fits, but a peek finds out whether more is in use than is open.
+    local over = special.overdraft == COUNTED and special.open_now < (one.entry.used or 0)
+    if not over or 0 < remaining then return 0 end
+  else
+    if special.overdraft == ALLOW or special.overdraft == CLIP then need = 1 end
+    if need <= remaining then return 0 end
+  end
   local at = earliest(one, gauges, need)
   return at == NEVER and -1 or at - now
 end
@@ -224,10 +233,11 @@ local function special_divide(one)
     keep(one, bonus, bonus.spent + taken)
     rest = rest - taken
   end
-  if one.special.overdraft == ALLOW or one.special.overdraft == OWED then
+  local overdraft = one.special.overdraft
+  if overdraft == ALLOW or overdraft == OWED or overdraft == COUNTED then
     local room = max(COUNT_MAX - (one.entry.used or 0) - base, 0)
     base = base + min(rest, room)
-  elseif one.special.overdraft == CLIP then
+  elseif overdraft == CLIP then
     one.special.taken = -rest
   end
   return base
@@ -236,7 +246,7 @@ end
 -- Takes hits ahead, for a lease: they count one slot longer. Mirrors Limit::lends and Limit::charge_ahead.
 local function take_ahead(one)
   local special, entry = one.special, one.entry
-  if one.hits <= 0 or special.taken ~= 0 or entry.kind ~= SLIDING or not entry.used then return end
+  if one.hits <= 0 or special.taken ~= 0 or special.overdraft == COUNTED or entry.kind ~= SLIDING or not entry.used then return end
   local lends = floor(max(one.capacity - entry.used, 0) / LENT_SHARE)
   special.taken = min(special.ahead, lends)
   if 0 < special.taken then

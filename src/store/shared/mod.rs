@@ -164,6 +164,8 @@ impl<S: SharedStore> Shared<S> {
                 part.came_back(batch, &asked.outcome, &mut outcome);
             }
         } else {
+            let keeps_debits = outcome.decisions.iter().any(|decision| decision.counted);
+            parts.iter_mut().for_each(|part| part.keeps_debits = keeps_debits);
             let give_back = |(part, outcome)| self.give_back(part, outcome, arrival);
             let returned = join_all(parts.iter().zip(&outcomes).map(give_back)).await;
             for ((part, decided), returned) in parts.iter().zip(&outcomes).zip(returned) {

@@ -6,6 +6,7 @@
 //! the whole request is known to pass, because somebody else might spend them meanwhile.
 //!
 //! A refused request is told how its limits stand without what it has spent for a moment.
+//! Debits that count although they are refused (`Refused::Counted`) stay charged where no other limit refuses the request.
 //!
 //! Where one part is known to be refused, the others are looked at and charge nothing.
 //!
@@ -17,6 +18,7 @@ use smallvec::SmallVec;
 
 use super::returns::Back;
 use super::returns::Returned;
+use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Overdraft;
 use crate::limit::Standing;
@@ -44,6 +46,8 @@ pub struct Part {
     follows: Vec<(usize, Pressed)>,
     /// Whether charges elsewhere follow a gauge that is here.
     leads: bool,
+    /// Whether its debits stay charged, though the request is refused.
+    pub keeps_debits: bool,
     /// Its refusal, if one is known that holds.
     pub refusal: Option<Outcome>,
 }
@@ -183,7 +187,7 @@ impl Part {
             let now = returned.iter().rev().find_map(|back| standing_of(back, key, charge));
             let standing = &mut decision.standing;
             // Overdrawn, less was left than was spent. Only the store knows how much.
-            standing.remaining = match (charge.limit.overdraft(), now) {
+            standing.remaining = match (charge.overdraft(), now) {
                 (Overdraft::None, _) => standing.remaining.saturating_add(spent),
                 (_, Some(now)) => {
                     let closed = charge.limit.capacity().saturating_sub(charge.open.hits);
@@ -199,16 +203,18 @@ impl Part {
     fn spent(&self, outcome: &Outcome) -> SmallVec<[(usize, u64); FEW]> {
         let mut all = SmallVec::new();
         let mut first = 0;
-        for charges in self.batch.groups().take_while(|_| outcome.admitted) {
+        for charges in self.batch.groups() {
             let decisions = &outcome.decisions[first..first + charges.len()];
-            if GroupFit::of(decisions) != GroupFit::Over {
-                let both = charges.iter().zip(decisions).enumerate();
-                let spent = both.filter(|(_, (_, decision))| !decision.failed);
-                let spent = spent.map(|(index, (charge, decision))| {
-                    (first + index, charge.hits.amount().saturating_sub(decision.clipped))
-                });
-                all.extend(spent.filter(|(_, hits)| *hits != 0));
-            }
+            let passes = outcome.admitted && GroupFit::of(decisions) != GroupFit::Over;
+            let both = charges.iter().zip(decisions).enumerate();
+            let spent = both.filter(|(_, (charge, decision))| {
+                let stays = self.keeps_debits && charge.is_debit();
+                (passes || decision.counted) && !decision.failed && !stays
+            });
+            let spent = spent.map(|(index, (charge, decision))| {
+                (first + index, charge.hits.amount().saturating_sub(decision.clipped))
+            });
+            all.extend(spent.filter(|(_, hits)| *hits != 0));
             first += charges.len();
         }
         all
@@ -268,5 +274,21 @@ pub fn join(batch: &Batch, parts: &[Part], outcomes: &[Outcome]) -> Outcome {
         first += charges.len();
     }
     joined.admitted = tally.admitted();
+    if tally.refused() {
+        settle_debits(batch, &mut joined, parts, outcomes);
+    }
     joined
+}
+
+/// Says which debits of a refused request count: where other limits refuse it too, they come back; else those count too
+/// that a part charged because all of it passed.
+fn settle_debits(batch: &Batch, joined: &mut Outcome, parts: &[Part], outcomes: &[Outcome]) {
+    let counts = batch.counts_refused(&joined.decisions);
+    for (part, outcome) in parts.iter().zip(outcomes) {
+        for index in &part.charges {
+            let decision = &mut joined.decisions[*index];
+            let charged = decision.counted || (outcome.admitted && decision.fit == Fit::Now);
+            decision.counted = counts && charged && batch.charges[*index].is_debit();
+        }
+    }
 }

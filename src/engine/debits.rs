@@ -1,0 +1,54 @@
+//! Notices debits that are lost: a gateway peeks before it passes a request on and charges what the response cost, and
+//! the limit refuses that charge, which then costs nothing.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use crate::limit::Hits;
+use crate::metrics::Counter;
+use crate::policy::Refused;
+
+use super::answer::Charged;
+
+/// Watches one limit.
+#[derive(Debug, Default)]
+pub struct DebitWatch {
+    refused: Counter,
+    peeked: AtomicBool,
+    warned: AtomicBool,
+}
+
+impl DebitWatch {
+    /// One that has seen nothing, and counts there.
+    pub fn new(refused: Counter) -> Self {
+        Self { refused, ..Self::default() }
+    }
+
+    /// Sees a decision of the limit. The usual one costs a comparison.
+    pub fn see(&self, domain: &str, charged: &Charged<'_>) {
+        if charged.peeks && !self.peeked.load(Ordering::Relaxed) {
+            self.peeked.store(true, Ordering::Relaxed);
+        }
+        if !charged.over() || !self.loses(charged) {
+            return;
+        }
+        self.refused.inc();
+        if !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                domain,
+                limit = &*charged.limit.label,
+                hits = charged.hits().amount(),
+                "a charge after a peek was refused and cost nothing; for charges after the response set `overdraft: allow` \
+                 on the limit"
+            );
+        }
+    }
+
+    /// Whether the refused hits were probably spent already. Those of a limit that counts what it refuses are not lost.
+    fn loses(&self, charged: &Charged<'_>) -> bool {
+        matches!(charged.hits(), Hits::Spend(2..))
+            && !charged.is_shadow()
+            && charged.limit.refused == Refused::Free
+            && self.peeked.load(Ordering::Relaxed)
+    }
+}

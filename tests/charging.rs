@@ -1,0 +1,139 @@
+//! What a response costs is charged when it has been sent: through a real Envoy, and as it reaches Tollgate.
+
+use std::fs;
+
+use crate::support::ask::Asker;
+use crate::support::client::Http;
+use crate::support::eventually;
+use crate::support::gateway::Gateway;
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
+
+/// The policy of the documentation, with limits that a test can reach.
+fn policy() -> String {
+    let policy = fs::read_to_string("config/policies/llm.yaml").unwrap();
+    assert_eq!(policy.matches("100000").count(), 2);
+    policy.replace("100000", "100")
+}
+
+/// Asks at `path` for an answer of 31 tokens, which `header` has the upstream tell; after each answer waits until so much is
+/// left. Then the next request is refused.
+async fn spends(path: &str, header: &str, key: &str, left: &[u32]) {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&policy(), &store).await;
+        let ports = [(8081, tollgate.grpc_address)];
+        let Some(gateway) = Gateway::deployed("llm.yaml", &ports).await else { return };
+        let mut asker = Asker::new(&tollgate, "llm").await;
+        let headers = [("x-user-id", "ann"), (header, "31")];
+        for left in left {
+            let answer = gateway.caller.get(path, &headers).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let descriptor = &[&*format!("{key}=ann")];
+            eventually(&format!("{left} tokens left"), async || {
+                (asker.remaining(descriptor).await == [*left]).then_some(())
+            })
+            .await;
+        }
+        let refused = gateway.caller.get(path, &headers).await;
+        assert_eq!((refused.status, refused.header("x-ratelimit-remaining")), (429, "0"));
+        assert_ne!(refused.header("retry-after"), "", "{refused:?}");
+        assert_eq!(gateway.upstream.served(), left.len());
+        let other = [("x-user-id", "bob"), (header, "31")];
+        assert_eq!(gateway.caller.get(path, &other).await.status, 200);
+    }
+}
+
+/// As envoyproxy/ratelimit does: 31, 62, 93 and 124 of 100.
+#[tokio::test]
+async fn an_envoy_that_peeks_and_charges_what_the_body_says_is_refused_once_it_is_overdrawn() {
+    spends("/v1/chat/completions", "x-total-tokens", "chat_user", &[69, 38, 7, 0]).await;
+}
+
+/// 32, 64, 96 and 128 of 100.
+#[tokio::test]
+async fn an_envoy_that_asks_for_one_and_charges_what_a_header_says_overdraws_but_once() {
+    spends("/v1/embeddings", "x-tokens", "embeddings_user", &[68, 36, 4, 0]).await;
+}
+
+#[tokio::test]
+async fn peeks_and_debits_pass_as_often_as_in_the_reference() {
+    const POLICY: &str = "
+domain: ref
+descriptors:
+  - { key: hundred, rate_limit: { unit: day, requests_per_unit: 100 } }
+  - { key: three, rate_limit: { unit: day, requests_per_unit: 3 } }
+  - { key: free, limits: [3/day] }";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let mut asker = Asker::new(&tollgate, "ref").await;
+        for (descriptor, hits, passing) in
+            [("hundred=a", 31, 4), ("three=a", 1, 4), ("free=a", 1, 12)]
+        {
+            let mut passed = 0;
+            while passed < 12 && asker.debit(&[descriptor], 0).await.passed {
+                passed += 1;
+                asker.debit(&[descriptor], hits).await;
+            }
+            assert_eq!(passed, passing, "{descriptor}");
+        }
+        // Hits that the request names cost nothing when they are refused.
+        assert!(asker.ask(&["hundred=b"], 80).await.passed);
+        assert!(!asker.ask(&["hundred=b"], 30).await.passed);
+        assert!(asker.ask(&["hundred=b"], 20).await.passed);
+        assert!(asker.debit(&["hundred=b"], 0).await.passed);
+    }
+}
+
+#[tokio::test]
+async fn what_costs_nothing_passes_whatever_is_owed() {
+    const POLICY: &str = "
+domain: free
+qualifiers: [op]
+costs: { calls: [{ when: { op: pay }, hits: 5, per: 1 }, { hits: 0 }] }
+descriptors:
+  - key: user
+    limits: [{ rate: 10/day, cost: calls, overdraft: allow }]";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let mut asker = Asker::new(&tollgate, "free").await;
+        assert!(asker.ask(&["user=ann,op=pay"], 1).await.passed);
+        assert!(asker.ask(&["user=ann,op=pay"], 2).await.passed);
+        assert!(!asker.ask(&["user=ann,op=pay"], 1).await.passed);
+        assert!(asker.ask(&["user=ann,op=look"], 1).await.passed);
+        assert!(asker.debit(&["user=ann,op=pay"], 0).await.passed);
+    }
+}
+
+#[tokio::test]
+async fn charges_that_are_lost_are_counted_and_one_warning_says_what_to_do() {
+    const POLICY: &str = "
+domain: lost
+descriptors:
+  - { key: user, limits: [{ name: tokens, rate: 100/day }] }
+  - { key: kept, rate_limit: { name: kept, unit: day, requests_per_unit: 100 } }
+  - { key: asked, limits: [{ name: asked, rate: 100/day }] }";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let mut asker = Asker::new(&tollgate, "lost").await;
+        for key in ["user", "kept"] {
+            for _ in 0..6 {
+                asker.debit(&[&format!("{key}=ann")], 0).await;
+                asker.debit(&[&format!("{key}=ann")], 31).await;
+            }
+        }
+        // Nobody peeks here: such requests are refused before anything is spent.
+        for _ in 0..6 {
+            asker.ask(&["asked=ann"], 31).await;
+        }
+        let url = format!("http://{}/metrics", tollgate.http_address);
+        let metrics = Http::new().get(&url, &[]).await;
+        let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
+        for (limit, count) in [("tokens", 3), ("kept", 0), ("asked", 0)] {
+            let name = "tollgate_refused_debits_total";
+            let line = format!("{name}{{domain=\"lost\",limit=\"{limit}\"}} {count}\n");
+            assert!(metrics.contains(&line), "{line}{metrics}");
+        }
+        let warnings = tollgate.output().matches("a charge after a peek was refused").count();
+        assert_eq!(warnings, 1, "{}", tollgate.output());
+    }
+}

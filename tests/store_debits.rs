@@ -1,0 +1,283 @@
+//! What every store promises of peeks, and of charges for what has been spent already.
+
+use std::sync::Arc;
+
+use tollgate::limit::Fit;
+use tollgate::limit::Hits::GiveBack;
+use tollgate::limit::Hits::Spend;
+use tollgate::limit::Limit;
+use tollgate::limit::Overdraft;
+use tollgate::policy::Mode::Enforce;
+use tollgate::policy::Mode::Quota;
+use tollgate::policy::Mode::Shadow;
+use tollgate::policy::Refused;
+use tollgate::store::Batch;
+use tollgate::store::Store;
+
+use crate::support::batch::after;
+use crate::support::batch::batch;
+use crate::support::batch::bucket;
+use crate::support::batch::fixed;
+use crate::support::batch::one;
+use crate::support::batch::one_of_each;
+use crate::support::batch::opened;
+use crate::support::batch::overdrawn;
+use crate::support::batch::sliding;
+use crate::support::batch::total;
+use crate::support::claims::charge;
+use crate::support::claims::exact_wait;
+use crate::support::claims::of_every_store;
+use crate::support::claims::passes;
+use crate::support::claims::remaining;
+
+of_every_store! {
+    nothing_always_fits_whatever_is_owed
+    a_debit_that_does_not_fit_counts_and_the_next_peek_is_refused
+    a_full_limit_lets_peeks_pass_until_a_debit_overdraws_it
+    hits_that_no_descriptor_names_cost_nothing_when_refused
+    the_wait_is_exact_while_a_limit_is_overdrawn
+    debits_count_each_by_itself
+    what_another_limit_refuses_costs_no_debit
+    a_shadow_counts_a_debit_as_it_would_enforced
+    a_quota_that_is_over_counts_a_debit_too
+    a_peek_looks_at_what_is_open_to_it
+    no_debit_overflows
+}
+
+/// The same batch as for hits that its descriptors name.
+fn named(mut batch: Batch) -> Batch {
+    batch.charges.iter_mut().for_each(|charge| charge.refused = Refused::Counted);
+    batch
+}
+
+/// How much of a limit of 1,000,000 more than `limit` is in use: its counter is the same.
+async fn used(store: &impl Store, name: &str, limit: &Limit, ms: u64) -> u64 {
+    let wide = Arc::new(limit.with_amount(1_000_000));
+    1_000_000 - remaining(store, name, &wide, ms).await
+}
+
+async fn nothing_always_fits_whatever_is_owed(store: Arc<impl Store>) {
+    for plain in one_of_each(10) {
+        let name = plain.tag();
+        let owing = overdrawn(&plain, Overdraft::Owed);
+        assert!(passes(&*store, &one(name, &owing, Spend(25)), 0).await, "{plain}");
+        for overdraft in [Overdraft::None, Overdraft::Allow, Overdraft::Clip, Overdraft::Owed] {
+            let limit = overdrawn(&plain, overdraft);
+            for mode in [Enforce, Quota, Shadow] {
+                for hits in [Spend(0), GiveBack(0)] {
+                    let ask = batch(&[(name, 0, mode, &limit, hits)]);
+                    let outcome = charge(&*store, &ask, after(1)).await;
+                    let decision = outcome.decisions[0];
+                    let told = (outcome.admitted, decision.fit, decision.standing.remaining);
+                    assert_eq!(told, (true, Fit::Now, 0), "{limit} {overdraft} {mode:?} {hits:?}");
+                    assert!(passes(&*store, &opened(ask, 0), 1).await, "{limit}: none is open");
+                }
+            }
+        }
+    }
+}
+
+async fn a_debit_that_does_not_fit_counts_and_the_next_peek_is_refused(store: Arc<impl Store>) {
+    for limit in one_of_each(100) {
+        let name = limit.tag();
+        let (peek, debit) =
+            (named(one(name, &limit, Spend(0))), named(one(name, &limit, Spend(31))));
+        for (fits, counted) in [(true, false), (true, false), (true, false), (false, true)] {
+            assert!(passes(&*store, &peek, 0).await, "{limit}");
+            let outcome = charge(&*store, &debit, after(0)).await;
+            assert_eq!(
+                (outcome.admitted, outcome.decisions[0].counted),
+                (fits, counted),
+                "{limit}"
+            );
+        }
+        let refused = charge(&*store, &peek, after(0)).await;
+        assert!(!refused.admitted && !refused.decisions[0].counted, "{limit}");
+        assert_eq!(refused.decisions[0].standing.remaining, 0, "{limit}");
+        // A limit that is overdrawn already counts no more.
+        let again = charge(&*store, &debit, after(0)).await;
+        assert!(!again.admitted && !again.decisions[0].counted, "{limit}");
+        assert!(!passes(&*store, &one(name, &limit, Spend(1)), 0).await, "{limit}");
+        // 124 were counted: 24 more than there are.
+        assert!(passes(&*store, &one(name, &limit, GiveBack(23)), 0).await, "{limit}");
+        assert!(!passes(&*store, &peek, 0).await, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, GiveBack(1)), 0).await, "{limit}");
+        assert!(passes(&*store, &peek, 0).await, "{limit}");
+        assert!(!passes(&*store, &one(name, &limit, Spend(1)), 0).await, "{limit}");
+    }
+}
+
+/// As in the reference: three of an hour, a peek before and one hit after each request.
+async fn a_full_limit_lets_peeks_pass_until_a_debit_overdraws_it(store: Arc<impl Store>) {
+    for limit in one_of_each(3) {
+        let (peek, debit) =
+            (one(limit.tag(), &limit, Spend(0)), one(limit.tag(), &limit, Spend(1)));
+        let (peek, debit) = (named(peek), named(debit));
+        let mut passed = 0;
+        while passed < 10 && passes(&*store, &peek, 0).await {
+            passed += 1;
+            charge(&*store, &debit, after(0)).await;
+        }
+        assert_eq!(passed, 4, "{limit}");
+    }
+}
+
+async fn hits_that_no_descriptor_names_cost_nothing_when_refused(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let ask = |hits| one(limit.tag(), &limit, Spend(hits));
+        assert!(passes(&*store, &ask(8), 0).await, "{limit}");
+        let refused = charge(&*store, &ask(5), after(0)).await;
+        assert!(!refused.admitted && !refused.is_charged(), "{limit}");
+        assert_eq!(remaining(&*store, limit.tag(), &limit, 0).await, 2, "{limit}");
+    }
+}
+
+async fn the_wait_is_exact_while_a_limit_is_overdrawn(store: Arc<impl Store>) {
+    let overdraw = async |name: &str, limit: &Arc<Limit>| {
+        assert!(passes(&*store, &named(one(name, limit, Spend(6))), 0).await);
+        let late = charge(&*store, &named(one(name, limit, Spend(7))), after(3_000)).await;
+        assert!(late.decisions[0].counted, "{limit}");
+    };
+    let sliding = sliding(10, 10_000);
+    overdraw("s", &sliding).await;
+    // Thirteen are in use: six leave at ten seconds, the others at thirteen.
+    assert_eq!(exact_wait(&*store, &named(one("s", &sliding, Spend(0))), 4_000).await, 6_000);
+    assert_eq!(exact_wait(&*store, &one("s", &sliding, Spend(4)), 10_000).await, 3_000);
+    let bucket = bucket(10, 10_000, 10);
+    // One is paid back in a second.
+    assert!(passes(&*store, &named(one("b", &bucket, Spend(6))), 0).await);
+    let late = charge(&*store, &named(one("b", &bucket, Spend(9))), after(3_000)).await;
+    assert!(late.decisions[0].counted);
+    assert_eq!(exact_wait(&*store, &named(one("b", &bucket, Spend(0))), 3_500).await, 1_500);
+    assert_eq!(exact_wait(&*store, &one("b", &bucket, Spend(1)), 5_000).await, 1_000);
+    let window = fixed(10, 10_000_000);
+    overdraw("f", &window).await;
+    exact_wait(&*store, &named(one("f", &window, Spend(0))), 4_000).await;
+    let ever = total(10);
+    overdraw("t", &ever).await;
+    let peek = charge(&*store, &named(one("t", &ever, Spend(0))), after(4_000)).await;
+    assert_eq!((peek.admitted, peek.decisions[0].fit), (false, Fit::Never));
+}
+
+/// Both are debits of one response: what was spent of the second was spent, whatever the first has left.
+async fn debits_count_each_by_itself(store: Arc<impl Store>) {
+    for limit in one_of_each(100) {
+        let (user, company) = (format!("user {}", limit.tag()), format!("all {}", limit.tag()));
+        let wide = Arc::new(limit.with_amount(200));
+        let debit = named(batch(&[
+            (&user, 0, Enforce, &limit, Spend(31)),
+            (&company, 1, Enforce, &wide, Spend(31)),
+        ]));
+        for (admitted, counted) in [
+            (true, [false, false]),
+            (true, [false, false]),
+            (true, [false, false]),
+            (false, [true, true]),
+            (false, [false, true]),
+            (false, [false, true]),
+            (false, [false, true]),
+            (false, [false, false]),
+        ] {
+            let outcome = charge(&*store, &debit, after(0)).await;
+            let told: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
+            assert_eq!((outcome.admitted, told.as_slice()), (admitted, &counted[..]), "{limit}");
+        }
+        assert_eq!(used(&*store, &user, &limit, 0).await, 4 * 31, "{limit}");
+        assert_eq!(used(&*store, &company, &limit, 0).await, 7 * 31, "{limit}");
+    }
+}
+
+async fn what_another_limit_refuses_costs_no_debit(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let closed = total(0);
+        let (late, fits) = (format!("late {}", limit.tag()), format!("fits {}", limit.tag()));
+        let mut ask = named(batch(&[
+            (&late, 0, Enforce, &limit, Spend(31)),
+            (&fits, 1, Enforce, &limit, Spend(3)),
+            ("closed", 2, Enforce, &closed, Spend(1)),
+        ]));
+        ask.charges[2].refused = Refused::Free;
+        for _ in 0..2 {
+            let outcome = charge(&*store, &ask, after(0)).await;
+            assert!(!outcome.admitted && !outcome.is_charged(), "{limit}");
+        }
+        // A peek that is refused is no debit either.
+        ask.charges[2].limit = overdrawn(&closed, Overdraft::None);
+        let owing = overdrawn(&closed, Overdraft::Owed);
+        assert!(passes(&*store, &one("closed", &owing, Spend(1)), 0).await);
+        ask.charges[2].hits = Spend(0);
+        ask.charges[2].refused = Refused::Counted;
+        let outcome = charge(&*store, &ask, after(0)).await;
+        assert!(!outcome.admitted && !outcome.is_charged(), "{limit}");
+        assert!(passes(&*store, &one("closed", &closed, GiveBack(1)), 0).await);
+        for name in [&late, &fits] {
+            assert_eq!(used(&*store, name, &limit, 0).await, 0, "{limit}");
+        }
+    }
+}
+
+async fn a_shadow_counts_a_debit_as_it_would_enforced(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let name = limit.tag();
+        let ask = |hits| named(batch(&[(name, 0, Shadow, &limit, Spend(hits))]));
+        for (hits, fits, counted) in [(9, true, false), (9, false, true), (9, false, false)] {
+            let outcome = charge(&*store, &ask(hits), after(0)).await;
+            let decision = outcome.decisions[0];
+            let told = (outcome.admitted, decision.fit == Fit::Now, decision.counted);
+            assert_eq!(told, (true, fits, counted), "{limit}");
+        }
+        assert_eq!(used(&*store, name, &limit, 0).await, 18, "{limit}");
+    }
+}
+
+async fn a_quota_that_is_over_counts_a_debit_too(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let (first, second) = (format!("first {}", limit.tag()), format!("second {}", limit.tag()));
+        let wide = Arc::new(limit.with_amount(20));
+        let debit = named(batch(&[
+            (&first, 0, Quota, &limit, Spend(9)),
+            (&second, 1, Quota, &wide, Spend(9)),
+        ]));
+        for (admitted, counted) in [
+            (true, [false, false]),
+            (true, [true, false]),
+            (false, [false, true]),
+            (false, [false, false]),
+        ] {
+            let outcome = charge(&*store, &debit, after(0)).await;
+            let told: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
+            assert_eq!((outcome.admitted, told.as_slice()), (admitted, &counted[..]), "{limit}");
+        }
+        assert_eq!(used(&*store, &first, &limit, 0).await, 18, "{limit}");
+        assert_eq!(used(&*store, &second, &limit, 0).await, 27, "{limit}");
+    }
+}
+
+async fn a_peek_looks_at_what_is_open_to_it(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let name = limit.tag();
+        let peek = named(one(name, &limit, Spend(0)));
+        assert!(passes(&*store, &one(name, &limit, Spend(7)), 0).await, "{limit}");
+        assert!(!passes(&*store, &opened(peek.clone(), 6), 0).await, "{limit}");
+        assert!(passes(&*store, &opened(peek.clone(), 7), 0).await, "{limit}");
+        assert!(passes(&*store, &peek, 0).await, "{limit}");
+        // The whole limit is not overdrawn: what was spent counts.
+        let debit = opened(named(one(name, &limit, Spend(2))), 6);
+        assert!(charge(&*store, &debit, after(0)).await.decisions[0].counted, "{limit}");
+        assert_eq!(used(&*store, name, &limit, 0).await, 9, "{limit}");
+    }
+}
+
+async fn no_debit_overflows(store: Arc<impl Store>) {
+    let most = tollgate::limit::AMOUNT_MAX;
+    for limit in [sliding(most, 600_000), total(most), bucket(1_000_000, 600_000, 1_000_000)] {
+        let name = limit.tag();
+        let debit = named(one(name, &limit, Spend(u64::MAX)));
+        assert!(charge(&*store, &debit, after(0)).await.decisions[0].counted, "{limit}");
+        assert!(!charge(&*store, &debit, after(0)).await.is_charged(), "{limit}");
+        for _ in 0..3 {
+            assert!(passes(&*store, &one(name, &limit, GiveBack(u64::MAX)), 0).await, "{limit}");
+        }
+        assert_eq!(remaining(&*store, name, &limit, 0).await, limit.capacity(), "{limit}");
+    }
+}
