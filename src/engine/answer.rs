@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
+use crate::clock::Timestamp;
 use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::policy::Domain;
@@ -63,6 +64,8 @@ pub struct Charged<'p> {
     pub decision: Decision,
     /// A descriptor only asks how the limit stands.
     pub peeks: bool,
+    /// When it was decided.
+    at: Timestamp,
     /// The mode by which the request is judged.
     pub(super) mode: Mode,
     reason: Reason,
@@ -77,6 +80,13 @@ impl Charged<'_> {
     /// The most that can be spent at once when nothing has been, for who asks.
     pub fn capacity(&self) -> u64 {
         self.charge.limit.capacity()
+    }
+
+    /// What remains counts against this: all that can be spent at once when nothing has been. That is a bucket's burst and not
+    /// its rate, and includes the bonuses that hold.
+    pub fn quota(&self) -> u64 {
+        let live = self.charge.bonuses.iter().filter(|bonus| self.at < bonus.until);
+        live.fold(self.capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
     }
 
     /// Whether the limit did not have the hits, or denies them while the store is out.
@@ -318,7 +328,7 @@ impl<'p> Judgement<'p> {
             code: if over { Code::OverLimit } else { Code::Ok },
             limit: Some(StatusLimit {
                 name: told.limit.name.clone(),
-                amount: saturate(told.amount()),
+                amount: saturate(told.quota()),
                 unit: told.limit.window.unit(),
             }),
             // As in the reference; what is left for a smaller request is told by our own headers.
@@ -360,6 +370,7 @@ fn charges<'p>(
             charge,
             decision: *decision,
             peeks: plan.peeks(index),
+            at: outcome.at,
             mode: modes.judged(limit.mode),
             reason: Reason::of(charge, outcome),
         })

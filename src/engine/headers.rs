@@ -37,7 +37,7 @@ pub fn push_limits(
     }
     let sets = [("ratelimit", answer.ratelimit_legacy), ("x-ratelimit", answer.x_ratelimit)];
     for (prefix, _) in sets.into_iter().filter(|(_, wanted)| *wanted) {
-        let amount = tightest.amount();
+        let amount = tightest.quota();
         let policies = if answer.all_limits {
             format!("{amount}, {}", list(limits, quota_policy))
         } else {
@@ -98,7 +98,7 @@ fn list(limits: &[&Charged<'_>], item: Item) -> String {
 /// `"daily";q=1000;w=86400`: the quota and its window.
 fn policy_item(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
     push_name(value, charged);
-    write!(value, ";q={}", charged.amount())?;
+    write!(value, ";q={}", charged.quota())?;
     window_s(charged).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
 }
 
@@ -111,7 +111,7 @@ fn limit_item(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
 
 /// `1000;w=86400`: the same in the older way.
 fn quota_policy(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
-    write!(value, "{}", charged.amount())?;
+    write!(value, "{}", charged.quota())?;
     window_s(charged).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
 }
 

@@ -83,6 +83,9 @@ fn describe(charged: &Charged<'_>) -> Value {
     map.insert("mode".to_owned(), charged.mode.to_string().into());
     map.insert("over".to_owned(), charged.over().into());
     map.insert("amount".to_owned(), charged.amount().into());
+    if charged.capacity() != charged.amount() {
+        map.insert("burst".to_owned(), charged.capacity().into());
+    }
     map.insert("remaining".to_owned(), charged.remaining().into());
     let ms = |time: Duration| Value::from(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
     if let Some(wait) = charged.wait() {

@@ -406,6 +406,33 @@ descriptors:
         assert_eq!(all[2], "ratelimit-limit: 9, 9;w=60, 20;w=86400");
     }
 
+    /// What remains of a bucket counts against its burst, not its rate.
+    #[tokio::test]
+    async fn a_buckets_quota_is_its_burst() {
+        let policy = "
+domain: d
+answer: {headers: [ratelimit, ratelimit-legacy, x-ratelimit], limits: all, metadata: always}
+descriptors: [{key: a, limits: [{rate: 100/minute, name: b, algorithm: token_bucket, burst: 200}]}]";
+        let bench = bench(policy, ModeSettings::default());
+        let verdict = bench.ask(vec![descriptor("a=1")]).await;
+        let lines = verdict.response_headers.iter().map(|(name, value)| format!("{name}: {value}"));
+        let lines: Vec<String> = lines.collect();
+        for line in [
+            "ratelimit-policy: \"b\";q=200;w=60",
+            "ratelimit: \"b\";r=199;t=1",
+            "ratelimit-limit: 200, 200;w=60",
+            "x-ratelimit-limit: 200, 200;w=60",
+            "x-ratelimit-remaining: 199",
+        ] {
+            assert!(lines.iter().any(|known| known == line), "{line}: {lines:?}");
+        }
+        let status = &verdict.statuses[0];
+        assert_eq!((status.limit.as_ref().unwrap().amount, status.remaining), (200, 199));
+        let told = &verdict.metadata.unwrap()["limits"][0];
+        let told = ["amount", "burst", "remaining"].map(|name| told[name].as_u64());
+        assert_eq!(told, [Some(100), Some(200), Some(199)]);
+    }
+
     #[tokio::test]
     async fn a_refusal_explains_itself_in_body_and_metadata() {
         let policy = "

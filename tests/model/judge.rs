@@ -96,7 +96,7 @@ impl Model {
         let level = case.gauges.iter().map(|gauge| gauge.level).max().unwrap_or(0);
         let kept = charges.iter().map(counter).zip(case.ledgers);
         self.ledgers.extend(kept);
-        told::decided(world, &who, &plan, (admitted, &decisions, level))
+        told::decided(world, &who, &plan, (admitted, &decisions, level, now))
     }
 }
 

@@ -65,7 +65,7 @@ pub fn decided(
     world: &World,
     who: &Who<'_>,
     plan: &Plan<'_>,
-    (admitted, decisions, level): (bool, &[Decision], usize),
+    (admitted, decisions, level, now): (bool, &[Decision], usize, u64),
 ) -> Told {
     let all: Vec<(&Charge<'_>, &Decision)> = plan.charges.iter().zip(decisions).collect();
     let limits: Json = all.iter().map(|(charge, decision)| describe(charge, decision)).collect();
@@ -97,7 +97,7 @@ pub fn decided(
     let mut has_refused = admitted;
     let status = |part: &Part| {
         let met: Vec<Met<'_>> = part.charges.iter().map(|index| all[*index]).collect();
-        let (mut status, refuses) = status(part, &met);
+        let (mut status, refuses) = status(part, &met, now);
         has_refused |= refuses;
         if !has_refused && status.remaining == 0 {
             status.limit = None;
@@ -147,6 +147,9 @@ fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
         "amount": charge.form.amount,
         "remaining": decision.remaining,
     });
+    if charge.form.capacity() != charge.form.amount {
+        limit["burst"] = json!(charge.form.capacity());
+    }
     if let Fit::AfterMs(wait_ms) = decision.fit {
         limit["wait_ms"] = json!(wait_ms);
     }
@@ -158,7 +161,7 @@ fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
 
 /// Tells of the limit that refuses longest, else of one that is over, else of the one with the least left; of equals, the
 /// one that resets last; a shadow only if there is nothing else. And whether that limit refuses.
-fn status(part: &Part, met: &[Met<'_>]) -> (Status, bool) {
+fn status(part: &Part, met: &[Met<'_>], now: u64) -> (Status, bool) {
     let enforced = met.iter().filter(|met| met.charge.mode != Mode::Shadow);
     let told = enforced.min_by_key(tightness).or_else(|| met.iter().min_by_key(tightness));
     let Some(Met { charge, decision, refuses }) = told else {
@@ -169,7 +172,7 @@ fn status(part: &Part, met: &[Met<'_>]) -> (Status, bool) {
     let name = charge.limit.name.clone().unwrap_or_default();
     let limit = StatusLimit {
         name: name.into(),
-        amount: u32::try_from(charge.form.amount).unwrap(),
+        amount: u32::try_from(quota(charge, now)).unwrap(),
         unit: unit(charge.limit.window),
     };
     let until_whole = decision.reset_ms;
@@ -186,6 +189,12 @@ fn status(part: &Part, met: &[Met<'_>]) -> (Status, bool) {
         reset: ms.map(Duration::from_millis),
     };
     (status, *refuses)
+}
+
+/// All that could be spent at once: of a bucket its burst, and of gifts those that hold.
+fn quota(charge: &Charge<'_>, now: u64) -> u64 {
+    let gifts = charge.gifts.iter().filter(|gift| now < gift.until_ms);
+    charge.form.capacity() + gifts.map(|gift| gift.amount).sum::<u64>()
 }
 
 /// What is smallest comes first.
