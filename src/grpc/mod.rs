@@ -7,6 +7,7 @@
 mod arriving;
 mod codec;
 mod connection;
+mod departures;
 mod health;
 mod reflection;
 mod repair;

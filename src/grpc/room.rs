@@ -4,13 +4,12 @@
 //! itself, for its headers, and for its message as long as it says that it will be. When there is none left, the
 //! one is sent away that has owed for longest: whose message isn't whole, or whose answer isn't read. If none owes,
 //! it is the one that has lingered for longest, as those do that a policy holds and those that wait for their turn; and
-//! only if there is none either, the one that came last. So many messages that are sent by halves cost those nothing
-//! that come whole.
+//! only if there is none either, the one that came last. The connection gives it that owes most (`departures.rs`), and
+//! each may always hold a little. So many messages that are sent by halves cost others nothing.
 //!
 //! hyper runs a request as a stream that knows nothing of its place. So the place goes with the stream's
 //! task-local state, where who answers it finds it.
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -27,6 +26,9 @@ use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 use tonic::Status;
 
+use super::departures::Departures;
+use super::departures::Ticket;
+use super::departures::Why;
 use crate::metrics::Metrics;
 use crate::metrics::Shed;
 
@@ -35,8 +37,12 @@ const HELD_MAX: u64 = 64 * 1024 * 1024;
 
 /// How far above those who were sent away and have not gone yet may take it before a large message that isn't whole goes
 /// itself, which frees its memory at once; and before any that isn't whole does. So large ones can't keep small ones out.
-const HELD_BY_LARGE_MAX: u64 = HELD_MAX / 4 * 5;
-const HELD_BY_ANY_MAX: u64 = HELD_MAX / 2 * 3;
+const HELD_BY_LARGE_MAX: u64 = HELD_MAX / 8 * 9;
+const HELD_BY_ANY_MAX: u64 = HELD_MAX / 8 * 11;
+
+/// What each connection may hold all the same: a machine without CPU lets those who were sent away go late, and that is not
+/// the fault of who asks for little. All connections together may hold as much as [`HELD_MAX`] by it.
+const CONNECTION_SHARE: u64 = 64 * 1024;
 
 /// A request that costs more is large: ten times as much as one of Envoy.
 const LARGE: u64 = 96 * 1024;
@@ -58,27 +64,11 @@ pub struct Room {
     metrics: Arc<Metrics>,
     /// What is held by those who were sent away.
     leaving: Arc<AtomicU64>,
-    /// Who may be sent away, the first of them first.
-    waiting: Arc<Mutex<Waiting>>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    last_number: u64,
-    places: BTreeMap<Ticket, Arc<Place>>,
-}
-
-/// Who is sent away before whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Ticket {
-    why: Why,
-    number: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Why {
-    Owes,
-    Lingers,
+    departures: Arc<Mutex<Departures<Arc<Place>>>>,
+    connections: Arc<AtomicU64>,
+    /// Which connection this is the room of, and what its requests hold.
+    connection: u64,
+    held: Arc<AtomicU64>,
 }
 
 /// The place of one request. Its connection's task alone moves it on; others may only send it away.
@@ -112,7 +102,20 @@ const ANSWERED: u8 = 3;
 impl Room {
     /// Room that nobody has taken yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, leaving: Arc::default(), waiting: Arc::default() }
+        Self {
+            metrics,
+            leaving: Arc::default(),
+            departures: Arc::default(),
+            connections: Arc::default(),
+            connection: 0,
+            held: Arc::default(),
+        }
+    }
+
+    /// The same room for the requests of another connection.
+    pub fn of_connection(&self) -> Self {
+        let connection = 1 + self.connections.fetch_add(1, Relaxed);
+        Self { connection, held: Arc::default(), ..self.clone() }
     }
 
     /// What is counted of it.
@@ -130,9 +133,9 @@ impl Room {
     fn make_room(&self) -> bool {
         let held = &self.metrics.shed.held;
         while HELD_MAX < held.get().saturating_sub(self.leaving.load(Relaxed)) {
-            let first = lock(&self.waiting).places.pop_first();
-            let Some((ticket, place)) = first else { return false };
-            place.send_away(match ticket.why {
+            let first = lock(&self.departures).pop();
+            let Some((why, place)) = first else { return false };
+            place.send_away(match why {
                 Why::Owes => Shed::Slow,
                 Why::Lingers => Shed::Crowded,
             });
@@ -191,6 +194,11 @@ impl Place {
         let len = u64::try_from(len).unwrap_or(u64::MAX);
         self.cost.fetch_add(len, Relaxed);
         if self.is_taken.load(Relaxed) {
+            let waiter = lock(&self.waiter);
+            if let Some(ticket) = waiter.ticket {
+                lock(&self.room.departures).grow(ticket, len);
+            }
+            drop(waiter);
             self.take(len);
         }
     }
@@ -278,11 +286,14 @@ impl Place {
         let mut waiter = lock(&self.waiter);
         self.put_back(&mut waiter);
         let left = waiter.sent_away.unwrap_or_default();
-        self.room.metrics.shed.held.dec_by(self.cost.load(Relaxed));
+        let cost = self.cost.load(Relaxed);
+        self.room.held.fetch_sub(cost, Relaxed);
+        self.room.metrics.shed.held.dec_by(cost);
         self.room.leaving.fetch_sub(left, Relaxed);
     }
 
     fn take(self: &Arc<Self>, len: u64) {
+        let of_connection = len + self.room.held.fetch_add(len, Relaxed);
         let before = self.room.metrics.shed.held.inc_by(len);
         if before + len <= HELD_MAX {
             return;
@@ -291,9 +302,10 @@ impl Place {
         let cost = self.cost.load(Relaxed);
         let held_max = if LARGE < cost { HELD_BY_LARGE_MAX } else { HELD_BY_ANY_MAX };
         let phase = self.phase.load(Relaxed);
+        let is_crowded = || held_max < self.room.metrics.shed.held.get();
         if !has_room {
             self.send_away(Shed::Crowded);
-        } else if phase != WHOLE && held_max < self.room.metrics.shed.held.get() {
+        } else if phase != WHOLE && CONNECTION_SHARE < of_connection && is_crowded() {
             self.send_away(if phase == NEW { Shed::Crowded } else { Shed::Slow });
         }
     }
@@ -315,16 +327,14 @@ impl Place {
 
     /// Draws a ticket, the last of its kind.
     fn draw(self: &Arc<Self>, waiter: &mut Waiter, why: Why) {
-        let mut waiting = lock(&self.room.waiting);
-        waiting.last_number += 1;
-        let ticket = Ticket { why, number: waiting.last_number };
-        waiting.places.insert(ticket, self.clone());
+        let asks = (self.cost.load(Relaxed), self.clone());
+        let ticket = lock(&self.room.departures).add(why, self.room.connection, asks);
         waiter.ticket = Some(ticket);
     }
 
     fn put_back(&self, waiter: &mut Waiter) {
         if let Some(ticket) = waiter.ticket.take() {
-            lock(&self.room.waiting).places.remove(&ticket);
+            lock(&self.room.departures).remove(ticket);
         }
     }
 }
@@ -455,6 +465,51 @@ mod tests {
         check(&all, &[true, true, false, false, true]);
     }
 
+    /// A request of a usual size on a connection of its own, whose message isn't whole.
+    fn small(room: &Room) -> Arc<Place> {
+        let place = Place::new(Arc::new(room.of_connection()));
+        place.begins();
+        assert!(!place.stays(Waker::noop()));
+        place
+    }
+
+    #[test]
+    fn who_owes_little_stays_however_many_come_that_owe_much() {
+        let room = room();
+        let small = small(&room);
+        for _ in 0..100 {
+            let other = Arc::new(room.of_connection());
+            let place = large(&other, arriving);
+            if place.is_sent_away() {
+                place.leave();
+            }
+        }
+        check(&[&small], &[false]);
+        small.is_whole();
+        assert!(!small.stays(Waker::noop()));
+        check(&[&small], &[false]);
+    }
+
+    #[test]
+    fn who_asks_for_little_has_room_though_all_of_it_is_taken_by_those_who_are_slow_to_leave() {
+        let room = room();
+        let others: Vec<_> = (0..6)
+            .map(|_| {
+                let other = Place::new(Arc::new(room.of_connection()));
+                assert!(!other.stays(Waker::noop()));
+                other.grow(QUARTER);
+                other
+            })
+            .collect();
+        assert!(HELD_BY_ANY_MAX < room.metrics.shed.held.get());
+        let little = small(&room);
+        check(&[&little], &[false]);
+        // Not for more than a little.
+        little.grow(usize::try_from(CONNECTION_SHARE).unwrap());
+        check(&[&little], &[true]);
+        drop(others);
+    }
+
     #[test]
     fn large_messages_that_are_slow_to_leave_do_not_keep_small_ones_out() {
         let room = room();
@@ -480,7 +535,8 @@ mod tests {
         places.iter().for_each(|place| place.leave());
         assert_eq!(room.metrics.shed.held.get(), 0);
         assert_eq!(room.leaving.load(Relaxed), 0);
-        assert!(lock(&room.waiting).places.is_empty());
+        assert!(lock(&room.departures).is_empty());
+        assert_eq!(room.held.load(Relaxed), 0);
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Streams {
     /// Streams of one connection, which stay in `room` while they are not answered.
     pub fn new(room: &Room, backlog: Arc<Backlog>) -> Self {
         // Its own copy, so that cores don't count references in one place.
-        Self { begun: Arc::default(), room: Arc::new(room.clone()), backlog }
+        Self { begun: Arc::default(), room: Arc::new(room.of_connection()), backlog }
     }
 
     /// The connection that leaves its streams here, with them. What is open when it ends is dropped.

@@ -26,7 +26,7 @@ pub struct Connection(SendRequest<Bytes>);
 pub struct Sent {
     answer: ResponseFuture,
     // A request whose stream goes is taken back.
-    _stream: h2::SendStream<Bytes>,
+    stream: h2::SendStream<Bytes>,
 }
 
 /// What came back: the status, its text, and the verdict if it is OK.
@@ -60,11 +60,16 @@ impl Connection {
             headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         let (answer, mut stream) = self.0.send_request(request.body(()).unwrap(), false).unwrap();
         stream.send_data(body, end).unwrap();
-        Sent { answer, _stream: stream }
+        Sent { answer, stream }
     }
 }
 
 impl Sent {
+    /// Sends the rest of the body.
+    pub fn rest(&mut self, body: Bytes) {
+        self.stream.send_data(body, true).unwrap();
+    }
+
     /// The answer.
     pub async fn told(self) -> Told {
         let (head, mut body) = self.answer.await.unwrap().into_parts();
