@@ -1,20 +1,13 @@
 //! Opens what Tollgate listens on: TCP ports, and a Unix socket whose file comes and goes with it.
 
-use std::fs;
-use std::fs::Permissions;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-use anyhow::bail;
-use tokio::net::TcpListener;
-use tokio::net::UnixListener;
-use tokio::net::UnixStream;
+use anyhow::{Context, bail};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::settings::Settings;
 
@@ -49,12 +42,12 @@ impl Listeners {
     /// # Errors
     /// When an address or a path can't be had.
     pub async fn bind(settings: &Settings) -> anyhow::Result<Self> {
-        let http = tcp("http_address", settings.http_address).await?;
-        let grpc = match settings.grpc_address {
+        let http = tcp("http_address", settings.listening.http_address).await?;
+        let grpc = match settings.listening.grpc_address {
             Some(address) => Some(tcp("grpc_address", address).await?),
             None => None,
         };
-        let unix = match &settings.grpc_unix_socket {
+        let unix = match &settings.listening.grpc_unix_socket {
             Some(path) => Some(UnixSocket::bind(path).await?),
             None => None,
         };

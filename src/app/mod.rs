@@ -140,20 +140,26 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 impl Process {
     fn new(settings: Settings) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let audit = Audit::open(settings.audit_log.as_deref()).context("can't write audit_log")?;
+        let audit =
+            Audit::open(settings.callers.audit_log.as_deref()).context("can't write audit_log")?;
         let stores = store::build(&settings)?;
         let engine = Arc::new(Engine::new(EngineSettings {
             store: stores.store,
             directory: stores.directory,
             clock: Clock::system(),
-            modes: ModeSettings { shadow: settings.shadow_mode, quota: settings.quota_mode },
-            near: NearLimit(settings.near_limit_ratio),
+            modes: ModeSettings {
+                shadow: settings.policies.shadow_mode,
+                quota: settings.policies.quota_mode,
+            },
+            near: NearLimit(settings.observing.near_limit_ratio),
             metrics: metrics.clone(),
         }));
         let (stage, _) = tokio::sync::watch::channel(Stage::Serving);
         let readiness = Readiness::default();
-        let traces = match &settings.otlp_endpoint {
-            Some(endpoint) => Some(Arc::new(Traces::start(endpoint, settings.otlp_sample_ratio)?)),
+        let traces = match &settings.observing.otlp_endpoint {
+            Some(endpoint) => {
+                Some(Arc::new(Traces::start(endpoint, settings.observing.otlp_sample_ratio)?))
+            }
             None => None,
         };
         Ok(Self {
@@ -204,7 +210,7 @@ impl Process {
             tcp: listeners.grpc,
             unix: listeners.unix,
             tls: tls.grpc,
-            age_max: self.settings.grpc_connection_age_max,
+            age_max: self.settings.listening.grpc_connection_age_max,
         });
         self.listen_http(listeners.http, tls.http);
         self.readiness.set_ready();
@@ -214,18 +220,18 @@ impl Process {
 
     /// Puts the first policies in force.
     async fn load_policies(&self) -> anyhow::Result<Reloader<Policies>> {
-        let options = CompileOptions { merge_domains: self.settings.merge_domains };
+        let options = CompileOptions { merge_domains: self.settings.policies.merge_domains };
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        load(&self.settings.policies, Policies { engine, metrics, options }).await
+        load(&self.settings.policies.paths, Policies { engine, metrics, options }).await
     }
 
     /// Puts the first callers in force, if files are the directory.
     async fn load_callers(&self) -> anyhow::Result<Option<Reloader<CallerFiles>>> {
-        if self.settings.callers.is_empty() {
+        if self.settings.callers.files.is_empty() {
             return Ok(None);
         }
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        load(&self.settings.callers, CallerFiles { engine, metrics }).await.map(Some)
+        load(&self.settings.callers.files, CallerFiles { engine, metrics }).await.map(Some)
     }
 
     /// What the ports shake hands by, and has it renewed.
@@ -238,8 +244,8 @@ impl Process {
                 tls
             }))
         };
-        let grpc = load("grpc", &self.settings.grpc_tls, tls::HTTP_2)?;
-        let http = load("http", &self.settings.http_tls, tls::HTTP_1)?;
+        let grpc = load("grpc", &self.settings.listening.grpc_tls(), tls::HTTP_2)?;
+        let http = load("http", &self.settings.listening.http_tls(), tls::HTTP_1)?;
         Ok(PortsTls { grpc, http })
     }
 
@@ -255,7 +261,8 @@ impl Process {
     /// Serves HTTP on its port.
     fn listen_http(&mut self, port: TcpListener, tls: Option<Arc<Tls>>) {
         let closing = reached(self.stage.subscribe(), Stage::Closing);
-        let api = Api { tokens: self.settings.api_tokens.clone(), audit: self.audit.clone() };
+        let api =
+            Api { tokens: self.settings.callers.api_tokens.clone(), audit: self.audit.clone() };
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         let router = http::router(engine, metrics, self.readiness.clone(), api);
         match tls {
@@ -271,15 +278,15 @@ impl Process {
         let policies = self.engine.policies();
         let grpc = listeners.grpc.as_ref().map(|listener| listener.local_addr()).transpose()?;
         // To try a port that speaks TLS takes certificates that we don't know the places of.
-        let is_plain = self.settings.http_tls.cert_file.is_none();
-        let may_refuse = !self.settings.shadow_mode;
+        let is_plain = self.settings.listening.http_tls_cert_file.is_none();
+        let may_refuse = !self.settings.policies.shadow_mode;
         Ok(Banner {
             store: store::name(self.engine.store()),
             grpc,
             unix: listeners.unix.as_ref().map(|socket| socket.file.path().to_owned()),
             http: listeners.http.local_addr()?,
-            grpc_tls: Security::of(&self.settings.grpc_tls),
-            http_tls: Security::of(&self.settings.http_tls),
+            grpc_tls: Security::of(&self.settings.listening.grpc_tls()),
+            http_tls: Security::of(&self.settings.listening.http_tls()),
             domains: policies.domains().len(),
             trial: (may_refuse && is_plain).then(|| Trial::of(&policies)).flatten(),
         })
@@ -288,7 +295,7 @@ impl Process {
     /// Says where the process listens: to a person if the logs are for one, else in the logs.
     fn show(&self, banner: &Banner) {
         let Banner { grpc, unix, http, grpc_tls, http_tls, store, .. } = banner;
-        match self.settings.log_format {
+        match self.settings.observing.log_format {
             // Whoever started us may have closed the stream; the lines are not worth more than that.
             logs::Format::Text => write!(io::stdout(), "{banner}").unwrap_or_default(),
             logs::Format::Json => {
@@ -314,13 +321,13 @@ impl Process {
     async fn end(&mut self, cause: Cause) -> anyhow::Result<()> {
         self.readiness.drain();
         let delay = match cause {
-            Cause::Terminate => self.settings.drain_delay,
+            Cause::Terminate => self.settings.process.drain_delay,
             Cause::Interrupt => Duration::ZERO,
         };
         tracing::info!(?cause, delay_ms = delay.as_millis(), "draining");
         sleep(delay).await;
         self.stage.send_replace(Stage::Closing);
-        let served = timeout(self.settings.shutdown_grace, finish(&mut self.servers)).await;
+        let served = timeout(self.settings.process.shutdown_grace, finish(&mut self.servers)).await;
         if served.is_err() {
             tracing::warn!("requests were still in flight after shutdown_grace; they are dropped");
             self.servers.shutdown().await;

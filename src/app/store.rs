@@ -2,23 +2,16 @@
 
 use std::time::Duration;
 
-use tokio::time::interval;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 
 use crate::engine::AnyStore;
 use crate::settings::Settings;
-use crate::store::Directory;
-use crate::store::Fallback;
-use crate::store::Health;
 use crate::store::memory::Memory;
-use crate::store::redis::CONNECT_TIMEOUT_DEFAULT;
-use crate::store::redis::Connector;
-use crate::store::redis::IdentityFiles;
-use crate::store::redis::Password;
-use crate::store::redis::Redis;
-use crate::store::redis::RedisSettings;
-use crate::store::redis::Subscriber;
-use crate::store::redis::TlsSettings;
+use crate::store::redis::{
+    CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisSettings, Subscriber,
+    TlsSettings,
+};
+use crate::store::{Directory, Fallback, Health};
 
 /// How often to look whether the connection stands.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
@@ -37,9 +30,9 @@ pub struct Stores {
 /// # Errors
 /// When the settings of Redis can't be used. That it is out is no error.
 pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
-    let files = (!settings.callers.is_empty()).then(Directory::files);
+    let files = (!settings.callers.files.is_empty()).then(Directory::files);
     let Some(redis_settings) = redis_settings(settings) else {
-        let store = AnyStore::Memory(Memory::new(settings.memory_keys_max));
+        let store = AnyStore::Memory(Memory::new(settings.store.memory_keys_max));
         let directory = files.unwrap_or_default();
         return Ok(Stores { store, directory, connector: None, subscriber: None });
     };
@@ -47,11 +40,11 @@ pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
     let (directory, subscriber) = match files {
         Some(files) => (files, None),
         None => {
-            let (redis, subscriber) = redis.directory(settings.callers_cache);
+            let (redis, subscriber) = redis.directory(settings.callers.cache_len);
             (Directory::Redis(redis), Some(subscriber))
         }
     };
-    let fallback = Fallback::new(settings.memory_keys_max, settings.outage_sidecars);
+    let fallback = Fallback::new(settings.store.memory_keys_max, settings.store.outage_sidecars);
     let store = AnyStore::redis(redis, fallback);
     Ok(Stores { store, directory, connector: Some(connector), subscriber })
 }
@@ -85,27 +78,27 @@ pub fn name(store: &AnyStore) -> String {
 }
 
 fn redis_settings(settings: &Settings) -> Option<RedisSettings> {
-    let url = settings.redis_url.as_ref()?;
-    let text = || settings.redis_password.as_ref().map(|password| password.expose().to_owned());
-    let password = match &settings.redis_password_file {
+    let url = settings.redis.url.as_ref()?;
+    let text = || settings.redis.password.as_ref().map(|password| password.expose().to_owned());
+    let password = match &settings.redis.password_file {
         Some(path) => Some(Password::File(path.clone())),
         None => text().map(Password::Text),
     };
-    let sentinels = settings.redis_sentinels.iter().map(|url| url.expose().to_owned());
-    let files = settings.redis_tls_cert_file.clone().zip(settings.redis_tls_key_file.clone());
+    let sentinels = settings.redis.sentinels.iter().map(|url| url.expose().to_owned());
+    let files = settings.redis.tls_cert_file.clone().zip(settings.redis.tls_key_file.clone());
     Some(RedisSettings {
         url: url.expose().to_owned(),
         sentinels: sentinels.collect(),
-        cluster_nodes: settings.redis_cluster_nodes.clone(),
-        username: settings.redis_username.clone(),
+        cluster_nodes: settings.redis.cluster_nodes.clone(),
+        username: settings.redis.username.clone(),
         password,
-        database: settings.redis_database,
+        database: settings.redis.database,
         tls: TlsSettings {
-            ca_file: settings.redis_tls_ca_file.clone(),
+            ca_file: settings.redis.tls_ca_file.clone(),
             identity: files.map(|(certificate, key)| IdentityFiles { certificate, key }),
-            server_name: settings.redis_tls_server_name.clone(),
+            server_name: settings.redis.tls_server_name.clone(),
         },
-        deadline: settings.store_deadline,
+        deadline: settings.store.deadline,
         connect_timeout: CONNECT_TIMEOUT_DEFAULT,
     })
 }
@@ -115,13 +108,11 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::settings::TABLE;
 
     fn settings(texts: &[(&str, &str)]) -> Settings {
         let mut settings = Settings::default();
         for (name, text) in texts {
-            let setting = TABLE.iter().find(|setting| setting.name == *name).unwrap();
-            assert!((setting.set)(&mut settings, text), "{name}: {text}");
+            assert!(settings.set(name, text), "{name}: {text}");
         }
         settings
     }

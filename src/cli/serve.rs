@@ -3,23 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Arg;
-use clap::ArgAction;
-use clap::ArgMatches;
-use clap::value_parser;
-use tokio::runtime::Builder;
-use tokio::runtime::Runtime;
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use tokio::runtime::{Builder, Runtime};
 
-use super::PROBLEMS;
-use super::USAGE;
-use super::complain;
+use super::{PROBLEMS, USAGE, complain};
 use crate::app;
 use crate::observe::logs;
-use crate::settings::FILE_VARIABLE;
-use crate::settings::Loaded;
-use crate::settings::Setting;
-use crate::settings::Settings;
-use crate::settings::TABLE;
+use crate::settings::{FILE_VARIABLE, Loaded, Setting, Settings, table};
 
 /// Bytes of a thread's stack, of which only those cost memory that are used. The deepest YAML that is read takes half of
 /// the usual 2 MiB, and more than all of it where nothing is optimised.
@@ -35,7 +25,7 @@ pub fn args() -> Vec<Arg> {
         .help(format!(
             "A file of settings, as config/tollgate.yaml shows them [env: {FILE_VARIABLE}]"
         ));
-    [config].into_iter().chain(TABLE.iter().map(arg)).collect()
+    [config].into_iter().chain(table().map(arg)).collect()
 }
 
 fn arg(setting: &'static Setting) -> Arg {
@@ -60,7 +50,7 @@ fn arg(setting: &'static Setting) -> Arg {
 /// Serves until a signal says to end.
 pub fn run(matches: &ArgMatches) -> ExitCode {
     let flags: Vec<(&'static Setting, String)> =
-        TABLE.iter().filter_map(|setting| Some((setting, text(setting, matches)?))).collect();
+        table().filter_map(|setting| Some((setting, text(setting, matches)?))).collect();
     let file = matches.get_one::<PathBuf>("config");
     match Settings::load(file.map(PathBuf::as_path), &flags) {
         Ok(loaded) => serve(loaded),
@@ -78,7 +68,7 @@ fn text(setting: &Setting, matches: &ArgMatches) -> Option<String> {
 }
 
 fn serve(Loaded { settings, unread }: Loaded) -> ExitCode {
-    logs::start(settings.log_level, settings.log_format);
+    logs::start(settings.observing.log_level, settings.observing.log_format);
     for variable in unread {
         tracing::warn!(variable = variable.name, "{variable}");
     }
@@ -103,7 +93,7 @@ const EVENT_INTERVAL: u32 = 8;
 
 fn runtime(settings: &Settings) -> std::io::Result<Runtime> {
     let mut builder = Builder::new_multi_thread();
-    if let Some(threads) = settings.worker_threads {
+    if let Some(threads) = settings.process.worker_threads {
         builder.worker_threads(threads);
     }
     builder.event_interval(EVENT_INTERVAL);

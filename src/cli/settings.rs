@@ -6,8 +6,7 @@ use std::process::ExitCode;
 use clap::Command;
 
 use super::print;
-use crate::settings::Setting;
-use crate::settings::TABLE;
+use crate::settings::{Setting, table};
 
 const INTRODUCTION: &str = "\
 # Settings
@@ -40,7 +39,7 @@ pub fn run() -> ExitCode {
 fn reference() -> String {
     let mut page = INTRODUCTION.to_owned();
     let mut group = "";
-    for setting in TABLE {
+    for setting in table() {
         if setting.group != group {
             group = setting.group;
             let heading = "| setting | value | default | meaning |\n|---|---|---|---|\n";

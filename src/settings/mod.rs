@@ -1,89 +1,34 @@
 //! The settings of the process: from a file, then the environment, then flags; the later one wins.
 //!
-//! One [`TABLE`] drives all three, the defaults and the help, so they can't disagree. All problems are collected and
+//! One declaration of each drives all three, the defaults and the help, so they can't disagree. All problems are collected and
 //! reported at once, each with its place.
 
+mod callers;
 mod error;
 mod listening;
 mod observing;
+mod policies;
+mod process;
+mod redis;
 mod reference;
 mod setting;
 mod sources;
+mod store;
 mod table;
-mod tls_files;
 mod value;
 
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use tracing::level_filters::LevelFilter;
-
-use crate::api_token::ApiToken;
-use crate::observe::logs;
 use crate::policy::Source;
 
 pub use error::SettingsError;
+pub use listening::TlsFiles;
 pub use reference::ReferenceVariable;
 pub use setting::Setting;
 pub use sources::FILE_VARIABLE;
-pub use table::TABLE;
-pub use tls_files::TlsFiles;
-
-/// The settings of the process.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Files and directories.
-    pub policies: Vec<PathBuf>,
-    pub merge_domains: bool,
-    pub shadow_mode: bool,
-    pub quota_mode: bool,
-    /// Files and directories. Empty: no files.
-    pub callers: Vec<PathBuf>,
-    pub callers_cache: usize,
-    /// Empty: only this machine is served.
-    pub api_tokens: Vec<ApiToken>,
-    /// None: the log of the process.
-    pub audit_log: Option<PathBuf>,
-    /// None: no TCP.
-    pub grpc_address: Option<SocketAddr>,
-    pub grpc_unix_socket: Option<PathBuf>,
-    /// None: a connection lives as long as its ends like.
-    pub grpc_connection_age_max: Option<Duration>,
-    pub grpc_tls: TlsFiles,
-    pub http_address: SocketAddr,
-    pub http_tls: TlsFiles,
-    pub store_deadline: Duration,
-    pub memory_keys_max: usize,
-    /// None: as many as are heard of.
-    pub outage_sidecars: Option<u32>,
-    /// None: the embedded store. It may hold a password.
-    pub redis_url: Option<Secret>,
-    /// Empty: the URL's host is the server itself.
-    pub redis_sentinels: Vec<Secret>,
-    pub redis_cluster_nodes: Vec<(String, u16)>,
-    pub redis_username: Option<String>,
-    pub redis_password: Option<Secret>,
-    pub redis_password_file: Option<PathBuf>,
-    pub redis_database: Option<u32>,
-    pub redis_tls_ca_file: Option<PathBuf>,
-    pub redis_tls_server_name: Option<String>,
-    pub redis_tls_cert_file: Option<PathBuf>,
-    pub redis_tls_key_file: Option<PathBuf>,
-    pub log_level: LevelFilter,
-    pub log_format: logs::Format,
-    /// None: no traces.
-    /// How much of a limit is in use when it is near its end.
-    pub near_limit_ratio: f64,
-    pub otlp_endpoint: Option<String>,
-    /// Of the requests whose caller doesn't say.
-    pub otlp_sample_ratio: f64,
-    pub drain_delay: Duration,
-    pub shutdown_grace: Duration,
-    /// None: one for each core.
-    pub worker_threads: Option<usize>,
-}
+pub use table::{Settings, table};
+pub use value::Secret;
 
 /// The settings, and variables that may have been meant as settings.
 #[derive(Debug)]
@@ -91,23 +36,6 @@ pub struct Loaded {
     pub settings: Settings,
     /// Variables of envoyproxy/ratelimit that no setting covers.
     pub unread: Vec<ReferenceVariable>,
-}
-
-/// A text that is never printed or logged.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text, to be sent where it belongs.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 impl Settings {
@@ -144,62 +72,41 @@ impl Settings {
         all.extend(sources::from_flags(flags));
 
         let mut settings = Self::default();
-        let names = all.iter().map(|assignment| assignment.setting.name).collect();
-        for assignment in all {
-            if !(assignment.setting.set)(&mut settings, &assignment.text) {
+        let mut texts = BTreeMap::new();
+        for assignment in &all {
+            let name = assignment.setting.name;
+            if !settings.set(name, &assignment.text) {
                 errors.push(assignment.invalid());
             }
+            texts.insert(name, assignment.text.as_str());
         }
-        errors.extend(settings.contradictions());
+        errors.extend(contradictions(&texts));
+        errors.extend(settings.listening.contradictions());
+        let names = texts.into_keys().collect();
         if errors.is_empty() { Ok((settings, names)) } else { Err(errors) }
     }
+}
 
-    /// Settings that contradict each other, though each is valid by itself.
-    fn contradictions(&self) -> impl Iterator<Item = SettingsError> + use<> {
-        let has_cert = self.redis_tls_cert_file.is_some();
-        let needs_redis = [
-            ("outage_sidecars", self.outage_sidecars.is_some()),
-            ("redis_sentinels", !self.redis_sentinels.is_empty()),
-            ("redis_cluster_nodes", !self.redis_cluster_nodes.is_empty()),
-            ("redis_username", self.redis_username.is_some()),
-            ("redis_password", self.redis_password.is_some()),
-            ("redis_password_file", self.redis_password_file.is_some()),
-            ("redis_database", self.redis_database.is_some()),
-            ("redis_tls_ca_file", self.redis_tls_ca_file.is_some()),
-            ("redis_tls_server_name", self.redis_tls_server_name.is_some()),
-            ("redis_tls_cert_file", has_cert),
-        ];
-        let no_redis = self.redis_url.is_none();
-        let without_redis = needs_redis
-            .into_iter()
-            .filter(move |(_, given)| no_redis && *given)
-            .map(|(name, _)| SettingsError::Needs { name, other: "redis_url" });
-        let both = (self.redis_password.is_some() && self.redis_password_file.is_some()).then_some(
-            SettingsError::Excludes { name: "redis_password", other: "redis_password_file" },
-        );
-        let is_cluster = !self.redis_cluster_nodes.is_empty();
-        let kinds =
-            (is_cluster && !self.redis_sentinels.is_empty()).then_some(SettingsError::Excludes {
-                name: "redis_sentinels",
-                other: "redis_cluster_nodes",
-            });
-        let no_grpc = (self.grpc_address.is_none() && self.grpc_unix_socket.is_none()).then_some(
-            SettingsError::Needs { name: "grpc_address: off", other: "grpc_unix_socket" },
-        );
-        let half = tls_files::half(
-            ("redis_tls_cert_file", has_cert),
-            ("redis_tls_key_file", self.redis_tls_key_file.is_some()),
-        );
-        let nowhere = (self.grpc_address.is_none() && self.grpc_tls.cert_file.is_some())
-            .then_some(SettingsError::Needs { name: "grpc_tls_cert_file", other: "grpc_address" });
-        let tls = self.grpc_tls.contradictions(tls_files::GRPC).into_iter();
-        let tls = tls.chain(self.http_tls.contradictions(tls_files::HTTP));
-        without_redis.chain(both).chain(kinds).chain(no_grpc).chain(half).chain(nowhere).chain(tls)
+/// Settings that need others, or exclude them, by what was given.
+fn contradictions(texts: &BTreeMap<&str, &str>) -> Vec<SettingsError> {
+    let is_given = |name: &str| texts.get(name).is_some_and(|text| !text.is_empty());
+    let mut errors = Vec::new();
+    for setting in table().filter(|setting| is_given(setting.name)) {
+        let name = setting.name;
+        let needed = setting.needs.iter().copied().filter(|other| !is_given(other));
+        errors.extend(needed.map(|other| SettingsError::Needs { name, other }));
+        let excluded = setting.excludes.iter().copied().filter(|other| is_given(other));
+        errors.extend(excluded.map(|other| SettingsError::Excludes { name, other }));
     }
+    errors
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tracing::level_filters::LevelFilter;
+
     use super::*;
 
     fn resolve(
@@ -210,7 +117,7 @@ mod tests {
         let source = Source { path: "tollgate.yaml".to_owned(), text: file.to_owned() };
         let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
         let flag = |(name, text): &(&str, &str)| {
-            let setting = TABLE.iter().find(|setting| setting.name == *name).unwrap();
+            let setting = table().find(|setting| setting.name == *name).unwrap();
             (setting, (*text).to_owned())
         };
         let flags: Vec<_> = flags.iter().map(flag).collect();
@@ -240,9 +147,9 @@ mod tests {
         let file = "store_deadline: 1ms\nmemory_keys_max: 1\nlog_level: debug";
         let variables = [("TOLLGATE_STORE_DEADLINE", "2ms"), ("TOLLGATE_MEMORY_KEYS_MAX", "2")];
         let settings = resolve(file, &variables, &[("store_deadline", "3ms")]).unwrap();
-        assert_eq!(settings.store_deadline, Duration::from_millis(3));
-        assert_eq!(settings.memory_keys_max, 2);
-        assert_eq!(settings.log_level, LevelFilter::DEBUG);
+        assert_eq!(settings.store.deadline, Duration::from_millis(3));
+        assert_eq!(settings.store.memory_keys_max, 2);
+        assert_eq!(settings.observing.log_level, LevelFilter::DEBUG);
     }
 
     #[test]
@@ -283,6 +190,7 @@ mod tests {
             "redis_pasword: hunter2",
             "redis_password: a\nredis_password: hunter2",
             "redis_password: \"hunter2",
+            "redis_url: redis://host\nredis_sentinels: http://:hunter2@host",
         ] {
             let told = resolve(file, &[], &[]).unwrap_err();
             assert!(told.contains("tollgate.yaml:") && !told.contains("hunter2"), "{told}");
@@ -338,14 +246,14 @@ mod tests {
     #[test]
     fn nobody_but_this_machine_is_served_unless_told() {
         let settings = Settings::default();
-        for address in [settings.grpc_address.unwrap(), settings.http_address] {
+        for address in [settings.listening.grpc_address.unwrap(), settings.listening.http_address] {
             assert!(address.ip().is_loopback(), "{address}");
         }
     }
 
     #[test]
     fn an_empty_variable_of_a_setting_without_default_is_none() {
-        assert!(resolve("", &[("TOLLGATE_REDIS_URL", "")], &[]).unwrap().redis_url.is_none());
+        assert!(resolve("", &[("TOLLGATE_REDIS_URL", "")], &[]).unwrap().redis.url.is_none());
     }
 
     #[test]
@@ -356,8 +264,7 @@ mod tests {
             .filter_map(|line| line.strip_prefix('#'))
             .filter(|line| !line.is_empty() && !line.starts_with(' '))
             .collect();
-        let table: Vec<String> = TABLE
-            .iter()
+        let table: Vec<String> = table()
             .map(|setting| format!("{}: {}", setting.name, setting.default).trim_end().to_owned())
             .collect();
         assert_eq!(told, table, "a line `#name: default` for each setting, in order");

@@ -1,44 +1,60 @@
-//! The settings of metrics and traces.
+//! The settings of logs, metrics and traces.
 
-use super::setting::Setting;
-use super::value;
-use super::value::optional;
-use super::value::put;
+use tracing::level_filters::LevelFilter;
 
-/// The group of these, and of the settings of logs.
-pub const GROUP: &str = "Logs, metrics and traces";
+use super::setting::{RATIO, component};
+use super::value::{self, optional};
+use crate::observe::logs;
 
-const RATIO: &str = "a number from 0 to 1";
+component! {
+    /// Logs, metrics and traces.
+    pub struct ObservingSettings in "Logs, metrics and traces";
 
-pub const NEAR_LIMIT_RATIO: Setting = Setting {
-    name: "near_limit_ratio",
-    group: GROUP,
-    value: "RATIO",
-    default: "0.8",
-    expected: RATIO,
-    help: "How much of a limit is in use when tollgate_near_limit_total counts",
-    set: |settings, text| put(&mut settings.near_limit_ratio, value::number(text, 0.0..=1.0)),
-};
+    log_level: LevelFilter {
+        name: "log_level",
+        value: "LEVEL",
+        default: "info",
+        expected: "one of off, error, warn, info, debug and trace",
+        help: "Minimum log level",
+        read: value::level,
+    }
 
-pub const OTLP_ENDPOINT: Setting = Setting {
-    name: "otlp_endpoint",
-    group: GROUP,
-    value: "URL",
-    default: "",
-    expected: "a URL such as http://localhost:4317",
-    help: "Where traces go, by OTLP over gRPC. Without it there are none",
-    set: |settings, text| {
-        let endpoint = optional(text, |text| value::url(text, &["http"]));
-        put(&mut settings.otlp_endpoint, endpoint)
-    },
-};
+    log_format: logs::Format {
+        name: "log_format",
+        value: "FORMAT",
+        default: "text",
+        expected: "one of text and json",
+        help: "text for people or json for machines",
+        read: value::log_format,
+    }
 
-pub const OTLP_SAMPLE_RATIO: Setting = Setting {
-    name: "otlp_sample_ratio",
-    group: GROUP,
-    value: "RATIO",
-    default: "0.01",
-    expected: RATIO,
-    help: "How many of the requests are traced whose caller doesn't say",
-    set: |settings, text| put(&mut settings.otlp_sample_ratio, value::number(text, 0.0..=1.0)),
-};
+    /// How much of a limit is in use when it is near its end.
+    near_limit_ratio: f64 {
+        name: "near_limit_ratio",
+        value: "RATIO",
+        default: "0.8",
+        expected: RATIO,
+        help: "How much of a limit is in use when tollgate_near_limit_total counts",
+        read: |text| value::number(text, 0.0..=1.0),
+    }
+
+    /// None: no traces.
+    otlp_endpoint: Option<String> {
+        name: "otlp_endpoint",
+        value: "URL",
+        default: "",
+        expected: "a URL such as http://localhost:4317",
+        help: "Where traces go, by OTLP over gRPC. Without it there are none",
+        read: optional(|text| value::url(text, &["http"])),
+    }
+
+    /// Of the requests whose caller does not decide it.
+    otlp_sample_ratio: f64 {
+        name: "otlp_sample_ratio",
+        value: "RATIO",
+        default: "0.01",
+        expected: RATIO,
+        help: "Share of the requests without a sampling decision of their own that is traced",
+        read: |text| value::number(text, 0.0..=1.0),
+    }
+}

@@ -6,7 +6,7 @@
 use std::{env, fmt};
 
 use super::setting::Setting;
-use super::table::TABLE;
+use super::table::table;
 
 const XDS: &str = "policies are read from files";
 const METRICS: &str = "metrics are at /metrics on the port of http_address, for Prometheus";
@@ -186,7 +186,7 @@ impl ReferenceVariable {
 
     /// The variables to use instead, the best one first.
     fn instead(&self) -> Vec<String> {
-        let named = |name: &&&str| TABLE.iter().find(|setting| setting.name == **name);
+        let named = |name: &&&str| table().find(|setting| setting.name == **name);
         self.settings.iter().filter_map(|name| named(&name)).map(Setting::variable).collect()
     }
 }

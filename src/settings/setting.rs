@@ -1,37 +1,125 @@
-//! One setting: its names, what it expects, and how it is read.
+//! One setting, and the macro that declares all of a component.
 
-use super::Settings;
-
-/// What every variable of ours starts with.
+/// The prefix of our environment variables.
 pub const VARIABLE_PREFIX: &str = "TOLLGATE_";
 
 // What several settings expect.
 pub const BOOLEAN: &str = "true or false";
+pub const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
 pub const PATH: &str = "a path";
 pub const PATHS: &str = "a list of paths";
-pub const TOKENS: &str = "a list of NAME:ROLE:SHA256, as `tollgate token` prints them";
+pub const RATIO: &str = "a number from 0 to 1";
+pub const TEXT: &str = "a text";
 
 /// One setting. Its variable is `TOLLGATE_` and the name in capitals, its flag the name with dashes.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
-    /// In the settings file.
+    /// The name in the settings file.
     pub name: &'static str,
-    /// What it belongs to, as a heading.
+    /// The heading in the help.
     pub group: &'static str,
-    /// A word for the value.
+    /// A word for the value; that of a list ends with `,...`.
     pub value: &'static str,
-    /// As it would be written; empty if there is none.
+    /// As written in a settings file; empty if there is none.
     pub default: &'static str,
-    /// What a value must be, after "is not".
+    /// A description of valid values, after "is not".
     pub expected: &'static str,
-    /// What it does.
     pub help: &'static str,
-    /// Reads a text into its place; false if it is not what is expected.
-    pub set: fn(&mut Settings, &str) -> bool,
+    /// Settings without which it makes no sense.
+    pub needs: &'static [&'static str],
+    /// Settings with which it makes no sense.
+    pub excludes: &'static [&'static str],
+    /// Whether its values must not be shown.
+    pub secret: bool,
 }
 
+/// The settings of one part of the process.
+pub trait Component {
+    /// Their declarations, in the order of the help.
+    const TABLE: &'static [Setting];
+
+    /// Reads the text of the setting `name`. False: it is not what the setting expects, or there is no such setting here.
+    fn set(&mut self, name: &str, text: &str) -> bool;
+}
+
+/// Declares a component: for each setting a field, its texts for people, and how its value is read.
+macro_rules! component {
+    (
+        $(#[$doc:meta])*
+        pub struct $component:ident in $group:literal;
+        $(
+            $(#[$field_doc:meta])*
+            $field:ident: $type:ty {
+                name: $name:literal,
+                value: $value:literal,
+                default: $default:literal,
+                expected: $expected:expr,
+                help: $help:literal,
+                read: $read:expr,
+                $($key:ident: $more:expr,)*
+            }
+        )*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $component {
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+
+        impl $crate::settings::setting::Component for $component {
+            const TABLE: &'static [$crate::settings::setting::Setting] = &[
+                $($crate::settings::setting::Setting {
+                    name: $name,
+                    value: $value,
+                    default: $default,
+                    expected: $expected,
+                    help: $help,
+                    $($key: $more,)*
+                    ..$crate::settings::setting::Setting::in_group($group)
+                },)*
+            ];
+
+            fn set(&mut self, name: &str, text: &str) -> bool {
+                match name {
+                    $($name => match ($read)(text) {
+                        Some(value) => {
+                            self.$field = value;
+                            true
+                        }
+                        None => false,
+                    },)*
+                    _ => false,
+                }
+            }
+        }
+
+        impl Default for $component {
+            fn default() -> Self {
+                Self { $($field: ($read)($default).expect("the default is valid"),)* }
+            }
+        }
+    };
+}
+
+pub(super) use component;
+
 impl Setting {
-    /// The variable of the environment.
+    /// What a declaration says nothing of.
+    pub const fn in_group(group: &'static str) -> Self {
+        Self {
+            name: "",
+            group,
+            value: "",
+            default: "",
+            expected: "",
+            help: "",
+            needs: &[],
+            excludes: &[],
+            secret: false,
+        }
+    }
+
+    /// The environment variable.
     pub fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.name.to_uppercase())
     }
@@ -46,13 +134,8 @@ impl Setting {
         self.expected == BOOLEAN
     }
 
-    /// Whether its value is several.
+    /// Whether its value is a list.
     pub fn is_list(&self) -> bool {
-        self.expected == PATHS || self.expected == TOKENS
-    }
-
-    /// Whether its values must not be shown.
-    pub fn is_secret(&self) -> bool {
-        matches!(self.name, "redis_password" | "redis_url" | "api_tokens")
+        self.value.ends_with(",...")
     }
 }

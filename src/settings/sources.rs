@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use super::error::SettingsError;
 use super::setting::{Setting, VARIABLE_PREFIX};
-use super::table::TABLE;
+use super::table::table;
 use crate::policy::tree::{Node, Value};
 use crate::policy::{Problem, Severity, Source, nearest};
 
@@ -37,7 +37,7 @@ impl Assignment<'_> {
     /// The error: the text is not what the setting expects.
     pub fn invalid(&self) -> SettingsError {
         let expected = self.setting.expected;
-        let shown = match (self.setting.is_secret(), self.text.as_str()) {
+        let shown = match (self.setting.secret, self.text.as_str()) {
             (true, _) => "what is given".to_owned(),
             (false, "") => "nothing".to_owned(),
             (false, text) => format!("`{}`", text.escape_debug()),
@@ -129,8 +129,8 @@ fn from_entry<'a>(
 ) -> Result<Assignment<'a>, SettingsError> {
     let name = key.scalar().unwrap_or_default();
     let error = |node: &Node, message: String| in_source(source, node.span.clone(), message);
-    let Some(setting) = TABLE.iter().find(|setting| setting.name == name) else {
-        let names: Vec<&str> = TABLE.iter().map(|setting| setting.name).collect();
+    let Some(setting) = table().find(|setting| setting.name == name) else {
+        let names: Vec<&str> = table().map(|setting| setting.name).collect();
         let suggestion = suggestion(nearest(name, &names));
         return Err(error(key, format!("there is no setting `{name}`{suggestion}")));
     };
@@ -167,7 +167,7 @@ pub fn from_variables(
         if name == FILE_VARIABLE || is_service_link(&name, &text) {
             continue;
         }
-        match TABLE.iter().find(|setting| setting.variable() == name) {
+        match table().find(|setting| setting.variable() == name) {
             Some(setting) => all.push(Assignment { setting, text, origin: Origin::Variable }),
             None => errors.push(unknown_variable(name)),
         }
@@ -186,7 +186,7 @@ fn is_service_link(name: &str, text: &str) -> bool {
 }
 
 fn unknown_variable(name: String) -> SettingsError {
-    let known: Vec<String> = TABLE.iter().map(Setting::variable).collect();
+    let known: Vec<String> = table().map(Setting::variable).collect();
     let names: Vec<&str> = known.iter().map(String::as_str).chain([FILE_VARIABLE]).collect();
     let suggestion = suggestion(nearest(&name, &names));
     SettingsError::Unknown { name, suggestion }

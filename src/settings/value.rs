@@ -1,6 +1,7 @@
 //! Reads the text of one setting. None: it is not what the setting expects.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -9,25 +10,37 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::Secret;
 use crate::api_token::ApiToken;
 use crate::observe::logs;
 
 /// The word that turns something off that is on otherwise.
 const OFF: &str = "off";
 
-/// Writes what was read, if it could be.
-pub fn put<T>(place: &mut T, value: Option<T>) -> bool {
-    let is_read = value.is_some();
-    if let Some(value) = value {
-        *place = value;
+/// A text that is never printed or logged.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, to be sent where it belongs.
+    pub fn expose(&self) -> &str {
+        &self.0
     }
-    is_read
 }
 
-/// What `read` says, or nothing for an empty text.
-pub fn optional<T>(text: &str, read: impl Fn(&str) -> Option<T>) -> Option<Option<T>> {
-    if text.is_empty() { Some(None) } else { read(text).map(Some) }
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Reads as `read` does, and nothing from an empty text.
+pub fn optional<T>(read: impl Fn(&str) -> Option<T>) -> impl Fn(&str) -> Option<Option<T>> {
+    move |text| if text.is_empty() { Some(None) } else { read(text).map(Some) }
+}
+
+/// Reads as `read` does, and the default from an empty text.
+pub fn or_default<T: Default>(read: impl Fn(&str) -> Option<T>) -> impl Fn(&str) -> Option<T> {
+    move |text| if text.is_empty() { Some(T::default()) } else { read(text) }
 }
 
 pub fn boolean(text: &str) -> Option<bool> {

@@ -1,0 +1,55 @@
+//! The settings of callers, and of the API that changes them.
+
+use std::path::PathBuf;
+
+use super::setting::{PATH, PATHS, component};
+use super::value::{self, optional, or_default};
+use crate::api_token::ApiToken;
+
+component! {
+    /// The directory of callers, and the API that changes it.
+    pub struct CallerSettings in "Callers";
+
+    /// Files and directories. Empty: Redis is the directory, if there is one.
+    files: Vec<PathBuf> {
+        name: "callers",
+        value: "PATH,...",
+        default: "",
+        expected: PATHS,
+        help: "Files of callers, and directories of them (*.yaml, *.yml), separated by commas. \
+               Without them Redis is the directory of callers, if there is one",
+        read: or_default(value::paths),
+    }
+
+    cache_len: usize {
+        name: "callers_cache",
+        value: "NUMBER",
+        default: "10000",
+        expected: "a whole number from 1 to 10000000",
+        help: "Callers of Redis that are kept in memory, unknown ones included",
+        read: |text| value::number(text, 1..=10_000_000),
+    }
+
+    /// Empty: only this machine is served.
+    api_tokens: Vec<ApiToken> {
+        name: "api_tokens",
+        value: "NAME:ROLE:SHA256,...",
+        default: "",
+        expected: "a list of NAME:ROLE:SHA256, as `tollgate token` prints them",
+        help: "Who may use /v1, and as what: viewer, operator or admin. \
+               Without tokens it serves this machine alone",
+        read: or_default(value::tokens),
+        secret: true,
+    }
+
+    /// None: the log of the process.
+    audit_log: Option<PathBuf> {
+        name: "audit_log",
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "A file to which every change of a caller is added as a line of JSON. \
+               Without it the changes are logged",
+        read: optional(value::path),
+    }
+}

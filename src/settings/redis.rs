@@ -1,0 +1,127 @@
+//! The settings of Redis.
+
+use std::path::PathBuf;
+
+use super::setting::{PATH, TEXT, component};
+use super::value::{self, Secret, optional, or_default};
+
+component! {
+    /// Redis, if it is the store.
+    pub struct RedisServerSettings in "Store";
+
+    /// None: the embedded store. It may hold a password.
+    url: Option<Secret> {
+        name: "redis_url",
+        value: "URL",
+        default: "",
+        expected: "a URL such as redis://host:6379, rediss://host:6380 (TLS) or unix:///path",
+        help: "Where counters are shared. Without it each process counts by itself, in memory",
+        read: optional(value::redis_url),
+        secret: true,
+    }
+
+    /// Empty: the URL's host is the server itself.
+    sentinels: Vec<Secret> {
+        name: "redis_sentinels",
+        value: "URL,...",
+        default: "",
+        expected: "a list of URLs such as redis://host:26379",
+        help: "Sentinels that know where the master is; redis_url then has the master's name as its host",
+        read: or_default(value::redis_urls),
+        needs: &["redis_url"],
+        excludes: &["redis_cluster_nodes"],
+        secret: true,
+    }
+
+    cluster_nodes: Vec<(String, u16)> {
+        name: "redis_cluster_nodes",
+        value: "HOST:PORT,...",
+        default: "",
+        expected: "a list of nodes such as host:6379",
+        help: "Nodes of a Redis Cluster that know the others, beside the one of redis_url, which says how to log in",
+        read: or_default(value::nodes),
+        needs: &["redis_url"],
+    }
+
+    username: Option<String> {
+        name: "redis_username",
+        value: "TEXT",
+        default: "",
+        expected: TEXT,
+        help: "The ACL user",
+        read: optional(value::text),
+        needs: &["redis_url"],
+    }
+
+    password: Option<Secret> {
+        name: "redis_password",
+        value: "TEXT",
+        default: "",
+        expected: TEXT,
+        help: "The password; everyone who may list processes can read flags, so prefer the file",
+        read: optional(value::secret),
+        needs: &["redis_url"],
+        excludes: &["redis_password_file"],
+        secret: true,
+    }
+
+    password_file: Option<PathBuf> {
+        name: "redis_password_file",
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "A file that holds the password; it is read again for each connection",
+        read: optional(value::path),
+        needs: &["redis_url"],
+    }
+
+    database: Option<u32> {
+        name: "redis_database",
+        value: "NUMBER",
+        default: "",
+        expected: "a whole number from 0 to 65535",
+        help: "The database's number, instead of the URL's",
+        read: optional(|text| value::number(text, 0..=65_535)),
+        needs: &["redis_url"],
+    }
+
+    tls_ca_file: Option<PathBuf> {
+        name: "redis_tls_ca_file",
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "Certificates to trust, in PEM, instead of the well-known authorities: of authorities, or the server's own",
+        read: optional(value::path),
+        needs: &["redis_url"],
+    }
+
+    tls_server_name: Option<String> {
+        name: "redis_tls_server_name",
+        value: "NAME",
+        default: "",
+        expected: TEXT,
+        help: "The name on the server's certificate, if it isn't the URL's host",
+        read: optional(value::text),
+        needs: &["redis_url"],
+    }
+
+    tls_cert_file: Option<PathBuf> {
+        name: "redis_tls_cert_file",
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "The client's certificate, in PEM",
+        read: optional(value::path),
+        needs: &["redis_url", "redis_tls_key_file"],
+    }
+
+    tls_key_file: Option<PathBuf> {
+        name: "redis_tls_key_file",
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "The client's key, in PEM",
+        read: optional(value::path),
+        needs: &["redis_tls_cert_file"],
+    }
+}
