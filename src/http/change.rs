@@ -65,7 +65,7 @@ pub struct Edit<'a> {
 /// Which tiers and limits a change may name that the caller did not name before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewNames {
-    /// Those of the policies in force.
+    /// The names of the policies in force.
     OfPolicies,
     /// Any: a policy that has them may come later.
     Any,

@@ -15,11 +15,11 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     pub readiness: Readiness,
     pub api: Arc<Api>,
-    /// Tells of requests for a decision that can't be decided.
+    /// Counts and logs invalid requests for a decision.
     pub invalid: InvalidRequests,
 }
 
-/// Who may use the API, and where its changes are recorded.
+/// The tokens of the API, and the audit log of its changes.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
     /// Empty: only this machine is served.

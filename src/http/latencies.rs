@@ -1,4 +1,4 @@
-//! `/v1/latencies`: latencies of the providers that a choice selects from, reported by whoever measures them.
+//! `/v1/latencies`: latencies of the providers that a choice selects from, as reported from outside.
 
 use std::collections::BTreeMap;
 

@@ -74,7 +74,7 @@ pub fn router(
 }
 
 async fn unknown_path(uri: Uri) -> Problem {
-    let detail = format!("there is nothing at {}; / tells what there is", uri.path());
+    let detail = format!("there is nothing at {}; see / for the paths", uri.path());
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
@@ -225,17 +225,17 @@ mod tests {
             router.clone().layer(Extension(ConnectInfo(peer)))
         };
         let local = from("127.0.0.1:7");
-        let tell = async |router: &Router, body: &'static str| {
+        let report = async |router: &Router, body: &'static str| {
             send(router, Request::post("/v1/latencies").body(body.into()).unwrap()).await
         };
-        assert_eq!(tell(&local, r#"{"a": 12.5}"#).await.status, 204);
+        assert_eq!(report(&local, r#"{"a": 12.5}"#).await.status, 204);
         let json = "application/json";
         check(&get(&local, "/v1/latencies").await, 200, json, r#"{"a":12.5,"b":null}"#);
-        check(&tell(&local, "[]").await, 400, PROBLEM, "not a JSON object");
-        check(&tell(&local, r#"{"b": 1, "x": 1}"#).await, 422, PROBLEM, "names `x`");
-        check(&tell(&local, r#"{"b": -1}"#).await, 422, PROBLEM, "-1 is no latency of `b`");
+        check(&report(&local, "[]").await, 400, PROBLEM, "not a JSON object");
+        check(&report(&local, r#"{"b": 1, "x": 1}"#).await, 422, PROBLEM, "names `x`");
+        check(&report(&local, r#"{"b": -1}"#).await, 422, PROBLEM, "-1 is no latency of `b`");
         for other in [&from("192.0.2.1:7"), &router] {
-            check(&tell(other, r#"{"a": 1}"#).await, 403, PROBLEM, "only this machine");
+            check(&report(other, r#"{"a": 1}"#).await, 403, PROBLEM, "only this machine");
             check(&get(other, "/v1/latencies").await, 403, PROBLEM, "only this machine");
         }
         check(&get(&local, "/v1/latencies").await, 200, json, r#"{"a":12.5,"b":null}"#);
@@ -327,12 +327,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_with_a_request_in_flight_is_never_evicted() {
-        let (address, mut asked) = served().await;
+        let (address, mut received) = served().await;
         let whole = "POST /held HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx";
         let mut held = Vec::new();
         for _ in 0..3 {
             held.push(sent(address, whole).await);
-            asked.recv().await.unwrap();
+            received.recv().await.unwrap();
         }
         for _ in 0..8 {
             let _silent = sent(address, "").await;

@@ -50,12 +50,12 @@ pub trait Output {
     fn describe(description: &mut Description<'_>);
 }
 
-/// A handler whose types describe an operation; `T` are those of its extractors, `O` is that of its answer.
+/// A handler whose types describe an operation: `T`, its extractors, and `O`, its answer.
 pub trait Described<T, O>: Handler<T, Edge> {
     /// The least role that may use it.
     const ROLE: Role;
 
-    /// Adds what the types tell.
+    /// Adds what the types read and answer.
     fn describe(description: &mut Description<'_>);
 }
 

@@ -1,4 +1,4 @@
-//! Answers of the API, with the statuses and bodies that the OpenAPI document tells of them.
+//! Answers of the API, with their statuses and bodies for the OpenAPI document.
 
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::openapi::{Description, Output};
 
-/// Done; there is nothing to tell.
+/// Success without a body.
 #[derive(Clone, Copy, Debug)]
 pub struct NoContent;
 

@@ -17,7 +17,7 @@ component! {
         default: "",
         expected: PATHS,
         help: "Files of callers, and directories of them (*.yaml, *.yml), separated by commas. \
-               Without them Redis is the directory of callers, if there is one",
+               Without them, callers are read from Redis if redis_url is set",
         read: or_default(value::paths),
     }
 
@@ -26,7 +26,7 @@ component! {
         value: "NUMBER",
         default: "10000",
         expected: "a whole number from 1 to 10000000",
-        help: "Callers of Redis that are kept in memory, unknown ones included",
+        help: "Maximum number of callers of Redis cached in memory, unknown ones included",
         read: |text| value::number(text, 1..=10_000_000),
     }
 
@@ -36,8 +36,8 @@ component! {
         value: "NAME:ROLE:SHA256,...",
         default: "",
         expected: "a list of NAME:ROLE:SHA256, as `tollgate token` prints them",
-        help: "Who may use /v1, and as what: viewer, operator or admin. \
-               Without tokens it serves this machine alone",
+        help: "Tokens of the API under /v1, each with the role viewer, operator or admin. \
+               Without tokens the API serves this machine alone",
         read: or_default(value::tokens),
         secret: true,
     }
@@ -48,8 +48,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "A file to which every change of a caller is added as a line of JSON. \
-               Without it the changes are logged",
+        help: "File to which each change of a caller is appended as a line of JSON. \
+               Without it, changes go to the log",
         read: optional(value::path),
     }
 }

@@ -18,8 +18,8 @@ component! {
         value: "ADDRESS",
         default: "127.0.0.1:8081",
         expected: "an IP address and a port, such as 127.0.0.1:8081 or [::]:8081, nor off",
-        help: "Where gRPC listens: this machine alone unless told, 0.0.0.0:8081 or [::]:8081 for others too; \
-               off for a Unix socket alone",
+        help: "Address of gRPC. The default serves this machine alone, 0.0.0.0:8081 or [::]:8081 every interface; \
+               off listens on the Unix socket alone",
         read: value::address_or_off,
     }
 
@@ -28,7 +28,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "A Unix socket on which gRPC listens too; it is made, and removed at the end",
+        help: "Unix socket for gRPC, besides the address; created at the start and removed at the end",
         read: optional(value::path),
     }
 
@@ -38,8 +38,8 @@ component! {
         value: "DURATION",
         default: "off",
         expected: "a duration up to an hour, such as 30m, nor off",
-        help: "When a gRPC connection is ended, give or take a tenth, once its requests are answered: \
-               clients of several Tollgates behind one address then spread anew",
+        help: "Maximum age of a gRPC connection, give or take a tenth; it is closed when its requests are answered. \
+               Clients of several Tollgates behind one address then spread again",
         read: value::some_time_or_off,
     }
 
@@ -48,8 +48,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "The certificate of gRPC's port, in PEM, with those between it and its authority. \
-               Given, the port speaks TLS alone; the Unix socket never does",
+        help: "Certificate of gRPC's port, in PEM, with the intermediate certificates. \
+               With it the port accepts TLS only; the Unix socket never uses TLS",
         read: optional(value::path),
         needs: &["grpc_tls_key_file"],
     }
@@ -69,7 +69,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Authorities, in PEM: only who has a certificate of one of them may connect to gRPC's port",
+        help: "Authorities of client certificates, in PEM: gRPC's port then requires a certificate of one of them",
         read: optional(value::path),
         needs: &["grpc_tls_cert_file"],
     }
@@ -79,7 +79,7 @@ component! {
         value: "ADDRESS",
         default: "127.0.0.1:8080",
         expected: "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080",
-        help: "Where HTTP listens: /json, health, /metrics, /policy and /v1; this machine alone unless told",
+        help: "Address of HTTP: /json, health, /metrics, /policy and /v1. The default serves this machine alone",
         read: value::address,
     }
 
@@ -88,8 +88,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "The certificate of HTTP's port, in PEM, with those between it and its authority. \
-               Given, the port speaks HTTPS alone",
+        help: "Certificate of HTTP's port, in PEM, with the intermediate certificates. \
+               With it the port accepts HTTPS only",
         read: optional(value::path),
         needs: &["http_tls_key_file"],
     }
@@ -109,7 +109,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Authorities, in PEM: only who has a certificate of one of them may connect to HTTP's port, \
+        help: "Authorities of client certificates, in PEM: HTTP's port then requires a certificate of one of them, \
                for health and metrics too",
         read: optional(value::path),
         needs: &["http_tls_cert_file"],

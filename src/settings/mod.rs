@@ -128,18 +128,18 @@ mod tests {
             .map_err(|errors| errors.iter().map(|error| format!("{error}\n")).collect::<String>())
     }
 
-    /// Checks that each of `expected` is told, and nothing besides.
+    /// Checks that each of `expected` is reported, and nothing else.
     fn check_refused(
         file: &str,
         variables: &[(&str, &str)],
         flags: &[(&str, &str)],
         expected: &[&str],
     ) {
-        let told = resolve(file, variables, flags).unwrap_err();
+        let messages = resolve(file, variables, flags).unwrap_err();
         for text in expected {
-            assert!(told.contains(text), "{text:?} is not in\n{told}");
+            assert!(messages.contains(text), "{text:?} is not in\n{messages}");
         }
-        assert_eq!(told.matches("error: ").count(), expected.len(), "{told}");
+        assert_eq!(messages.matches("error: ").count(), expected.len(), "{messages}");
     }
 
     #[test]
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_wrong_is_told_at_once_with_its_place() {
+    fn all_problems_are_reported_at_once_with_their_places() {
         check_refused(
             "shadow_mod: true\nstore_deadline: soon\npolicies: {a: b}\nlog_level: info\nlog_level: info",
             &[("TOLLGATE_LOG_FORMAT", "xml"), ("TOLLGATE_LOG_LEVLE", "info")],
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_map_is_told() {
+    fn a_file_that_is_no_map_is_a_problem() {
         check_refused("- policies", &[], &[], &["a list instead of settings"]);
         check_refused("policies: [", &[], &[], &["tollgate.yaml:1:11"]);
         assert!(resolve("# nothing but this", &[], &[]).is_ok());
@@ -181,9 +181,9 @@ mod tests {
     #[test]
     fn a_secret_is_never_shown() {
         let url = [("TOLLGATE_REDIS_URL", "user:hunter2@host")];
-        let told = resolve("", &url, &[]).unwrap_err();
-        assert!(told.contains("TOLLGATE_REDIS_URL: what is given is not a URL"), "{told}");
-        assert!(!told.contains("hunter2"), "{told}");
+        let messages = resolve("", &url, &[]).unwrap_err();
+        assert!(messages.contains("TOLLGATE_REDIS_URL: what is given is not a URL"), "{messages}");
+        assert!(!messages.contains("hunter2"), "{messages}");
         for file in [
             "redis_url: user:hunter2@host",
             "redis_password: [{a: hunter2}]",
@@ -192,15 +192,18 @@ mod tests {
             "redis_password: \"hunter2",
             "redis_url: redis://host\nredis_sentinels: http://:hunter2@host",
         ] {
-            let told = resolve(file, &[], &[]).unwrap_err();
-            assert!(told.contains("tollgate.yaml:") && !told.contains("hunter2"), "{told}");
+            let messages = resolve(file, &[], &[]).unwrap_err();
+            assert!(
+                messages.contains("tollgate.yaml:") && !messages.contains("hunter2"),
+                "{messages}"
+            );
         }
         let settings = resolve("redis_url: redis://:hunter2@host", &[], &[]).unwrap();
         assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
     }
 
     #[test]
-    fn settings_that_contradict_each_other_are_told() {
+    fn settings_that_contradict_each_other_are_problems() {
         let orphan = [("redis_database", "1"), ("redis_tls_key_file", "key.pem")];
         let needs =
             ["redis_database needs redis_url", "redis_tls_key_file needs redis_tls_cert_file"];
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_this_machine_is_served_unless_told() {
+    fn only_this_machine_is_served_by_default() {
         let settings = Settings::default();
         for address in [settings.listening.grpc_address.unwrap(), settings.listening.http_address] {
             assert!(address.ip().is_loopback(), "{address}");
@@ -257,9 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn the_example_file_tells_every_default() {
+    fn the_example_file_has_every_default() {
         let text = std::fs::read_to_string("config/tollgate.yaml").unwrap();
-        let told: Vec<&str> = text
+        let messages: Vec<&str> = text
             .lines()
             .filter_map(|line| line.strip_prefix('#'))
             .filter(|line| !line.is_empty() && !line.starts_with(' '))
@@ -267,9 +270,9 @@ mod tests {
         let table: Vec<String> = table()
             .map(|setting| format!("{}: {}", setting.name, setting.default).trim_end().to_owned())
             .collect();
-        assert_eq!(told, table, "a line `#name: default` for each setting, in order");
+        assert_eq!(messages, table, "a line `#name: default` for each setting, in order");
         let defaults = format!("{:?}", Settings::default());
         assert_eq!(format!("{:?}", resolve(&text, &[], &[]).unwrap()), defaults);
-        assert_eq!(format!("{:?}", resolve(&told.join("\n"), &[], &[]).unwrap()), defaults);
+        assert_eq!(format!("{:?}", resolve(&messages.join("\n"), &[], &[]).unwrap()), defaults);
     }
 }

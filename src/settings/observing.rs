@@ -34,7 +34,7 @@ component! {
         value: "RATIO",
         default: "0.8",
         expected: RATIO,
-        help: "How much of a limit is in use when tollgate_near_limit_total counts",
+        help: "Share of a limit in use from which tollgate_near_limit_total counts",
         read: |text| value::number(text, 0.0..=1.0),
     }
 
@@ -44,7 +44,7 @@ component! {
         value: "URL",
         default: "",
         expected: "a URL such as http://localhost:4317",
-        help: "Where traces go, by OTLP over gRPC. Without it there are none",
+        help: "Destination of traces, by OTLP over gRPC. Without it no traces are sent",
         read: optional(|text| value::url(text, &["http"])),
     }
 

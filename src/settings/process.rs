@@ -14,8 +14,8 @@ component! {
         value: "DURATION",
         default: "5s",
         expected: DURATION,
-        help: "How long to go on answering after SIGTERM while health says no more, \
-               so that gateways learn of it. An interrupt from the keyboard doesn't wait",
+        help: "Time after SIGTERM in which requests are still answered while health reports not ready, \
+               so that gateways notice. An interrupt from the keyboard skips it",
         read: value::duration,
     }
 
@@ -24,7 +24,7 @@ component! {
         value: "DURATION",
         default: "15s",
         expected: DURATION,
-        help: "How long requests in flight may take to end after that",
+        help: "Time for the requests in flight to end after that",
         read: value::duration,
     }
 
@@ -34,7 +34,7 @@ component! {
         value: "NUMBER",
         default: "",
         expected: "a whole number from 1 to 1024",
-        help: "Threads that serve; one for each core unless set",
+        help: "Threads that serve; by default one per core",
         read: optional(|text| value::number(text, 1..=1024)),
     }
 }

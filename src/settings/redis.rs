@@ -15,7 +15,7 @@ component! {
         value: "URL",
         default: "",
         expected: "a URL such as redis://host:6379, rediss://host:6380 (TLS) or unix:///path",
-        help: "Where counters are shared. Without it each process counts by itself, in memory",
+        help: "The Redis that shares counters between processes. Without it each process counts alone, in memory",
         read: optional(value::redis_url),
         secret: true,
     }
@@ -26,7 +26,7 @@ component! {
         value: "URL,...",
         default: "",
         expected: "a list of URLs such as redis://host:26379",
-        help: "Sentinels that know where the master is; redis_url then has the master's name as its host",
+        help: "Sentinels to ask for the master; the host of redis_url is then the master's name",
         read: or_default(value::redis_urls),
         needs: &["redis_url"],
         excludes: &["redis_cluster_nodes"],
@@ -38,7 +38,7 @@ component! {
         value: "HOST:PORT,...",
         default: "",
         expected: "a list of nodes such as host:6379",
-        help: "Nodes of a Redis Cluster that know the others, beside the one of redis_url, which says how to log in",
+        help: "Nodes of a Redis Cluster, besides the one of redis_url; the login of redis_url applies to all",
         read: or_default(value::nodes),
         needs: &["redis_url"],
     }
@@ -58,7 +58,7 @@ component! {
         value: "TEXT",
         default: "",
         expected: TEXT,
-        help: "The password; everyone who may list processes can read flags, so prefer the file",
+        help: "The password. Flags are visible in the list of processes, so prefer the file",
         read: optional(value::secret),
         needs: &["redis_url"],
         excludes: &["redis_password_file"],
@@ -70,7 +70,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "A file that holds the password; it is read again for each connection",
+        help: "File with the password; it is read again for each connection",
         read: optional(value::path),
         needs: &["redis_url"],
     }
@@ -90,7 +90,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Certificates to trust, in PEM, instead of the well-known authorities: of authorities, or the server's own",
+        help: "Certificates to trust, in PEM, instead of the well-known authorities: those of authorities, or the server's own",
         read: optional(value::path),
         needs: &["redis_url"],
     }

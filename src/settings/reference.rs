@@ -1,6 +1,6 @@
 //! Variables of envoyproxy/ratelimit, and the settings to use in their place.
 //!
-//! They are not read. Whoever comes from there and leaves some set is told of each at the start, unless the setting
+//! They are not read. Each one that is set is logged as a warning at the start, unless the setting
 //! is given: else Tollgate would count in memory although `REDIS_URL` is there, without a word.
 
 use std::{env, fmt};
@@ -172,7 +172,7 @@ const fn row(
 }
 
 impl ReferenceVariable {
-    /// Those of the environment that are not empty.
+    /// The ones that are set in the environment and not empty.
     pub fn in_environment() -> Vec<Self> {
         let is_set =
             |variable: &&Self| env::var_os(variable.name).is_some_and(|text| !text.is_empty());

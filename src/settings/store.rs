@@ -14,8 +14,8 @@ component! {
         value: "DURATION",
         default: "10ms",
         expected: DURATION,
-        help: "How long a request waits for Redis before the policy's on_outage answers. \
-               Envoy itself waits 20ms unless told otherwise",
+        help: "Maximum time that a request waits for Redis; after it the policy's on_outage answers. \
+               Envoy's own timeout is 20ms by default",
         read: value::some_time,
     }
 
@@ -24,8 +24,8 @@ component! {
         value: "NUMBER",
         default: "1000000",
         expected: "a whole number from 1 to 1000000000",
-        help: "Counters that are kept in memory, by the embedded store or while Redis is out, before those \
-               nearest to their end are given up",
+        help: "Maximum number of counters in memory, in the embedded store or while Redis is unavailable; beyond it \
+               the counters nearest to their end are evicted",
         read: |text| value::number(text, 1..=1_000_000_000),
     }
 
@@ -35,8 +35,8 @@ component! {
         value: "NUMBER",
         default: "",
         expected: "a whole number from 1 to 1000000",
-        help: "Among how many processes a limit with on_outage: local is shared while Redis is out. \
-               Unless set, they are counted by their heartbeats while it is there",
+        help: "Number of processes that share a limit with on_outage: local while Redis is unavailable. \
+               By default they are counted by their heartbeats while it is available",
         read: optional(|text| value::number(text, 1..=1_000_000)),
         needs: &["redis_url"],
     }
