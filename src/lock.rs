@@ -1,4 +1,4 @@
-//! Locks a mutex after a panic too.
+//! Locks a mutex, even if a thread has panicked with it.
 //!
 //! std's mutex refuses after a thread has panicked while it held the lock, so that one panic would fail every later
 //! request. Here a lock is held for a few steps that leave its value usable wherever they stop; a value of which that

@@ -1,4 +1,4 @@
-//! The program.
+//! The program: runs the command line.
 
 use std::env;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Which Tollgate this is; `build.rs` finds it out.
+//! The version of this build; `build.rs` finds it out.
 
 /// As people are told: `0.1.0 (b3ff179)`, without the commit where it isn't known.
 pub const VERSION: &str = env!("BUILT_VERSION");

@@ -1,4 +1,4 @@
-//! Makes of files what they say, or tells why it can't.
+//! Reads and compiles a set of files; unchanged files are not compiled again.
 
 use std::path::PathBuf;
 

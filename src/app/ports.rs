@@ -1,4 +1,4 @@
-//! Serves gRPC on what it listens on: a port, plain or with TLS, and a socket.
+//! Serves gRPC on its TCP port, plain or with TLS, and on its Unix socket.
 
 use std::future::Ready;
 use std::future::ready;

@@ -1,4 +1,4 @@
-//! Puts edited files in force.
+//! Puts edited files in force, or reports why they are not used.
 //!
 //! A change is awaited, then quiet, so that an editor or a `git pull` is read once and whole. What can't be
 //! used is told with every problem and changes nothing. Where a change goes unnoticed, a network file

@@ -1,4 +1,4 @@
-//! What the outside asks of the process: to end, and how soon.
+//! The signals that end the process: SIGTERM and SIGINT.
 
 use anyhow::Context;
 use tokio::select;

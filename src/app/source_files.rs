@@ -1,4 +1,4 @@
-//! Reads YAML files and trees of them, and says which places to watch for changes.
+//! Reads YAML files and directories of them, and finds the places to watch for changes.
 //!
 //! A directory gives every `*.yaml` and `*.yml` in it and below, in the order of their names; names that
 //! start with a dot are passed over, so a Kubernetes ConfigMap gives each file once, not once more through

@@ -1,4 +1,4 @@
-//! What files are about, and what becomes of what they say: policies and callers.
+//! The two kinds of files, policies and callers: how each is compiled and put in force.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What a store needs between requests: the embedded one forgets expired counters, what was taken ahead of a
-//! shared one goes back, whichever it is says how it does.
+//! Does what a store needs between requests: expires counters of the embedded store, gives unused leases back
+//! to Redis, and updates the metrics of either.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Notices that something changed where the files are.
+//! Watches the directories of policies and callers for changes.
 //!
 //! Directories are watched, never files: a file that is replaced, as editors and Kubernetes do it, takes
 //! its watch with it.

@@ -1,4 +1,4 @@
-//! `tollgate completions` and `tollgate man`: what shells and `man` want to know of the command line.
+//! `tollgate completions` and `tollgate man`: shell completions and the manual page.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! From the store's outcome to the answer: who is over, which limit is told of, and what goes with it.
+//! Makes the verdict from the store's outcome: which limits are over, which one is reported, and what goes with it.
 
 use std::cmp::Reverse;
 use std::time::Duration;

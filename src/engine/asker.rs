@@ -1,4 +1,4 @@
-//! Who asks, and as what: the caller with its tier and priority, and what its limits are.
+//! The caller of a request: its tier, its priority and its limits.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! How many requests wait for the store, so that no more begin than it soon decides.
+//! Admission control: counts the requests that wait for the store, so that no more begin than it soon decides.
 //!
 //! Requests that have begun and wait are served in the order in which they came, and all that can be done about one that
 //! comes too late is to have spent its time in vain. So while enough wait to keep the store busy, no more begin; they stay

@@ -1,4 +1,4 @@
-//! Requests that leave a choice to us: which candidate is the best one, and the answer that names it.
+//! Chooses among the values, such as providers, that could serve a request, and names the choice in the answer.
 //!
 //! A look at what all candidates have left ranks them; then the request is decided as one for the best. If its
 //! limits have meanwhile run out, the next best is asked.

@@ -1,4 +1,4 @@
-//! How long those that a policy may choose take to answer, as somebody tells who measures it.
+//! The latencies of providers that a choice selects from, as reported over `/v1/latencies`.
 //!
 //! Only names of the policy in force are kept, so callers can't fill the memory. What nobody has told for some time
 //! is forgotten: a name that is not chosen any more because it was slow gets another chance.

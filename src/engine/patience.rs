@@ -1,4 +1,4 @@
-//! How long one request has waited for the store, so that all its waits together keep the store's deadline.
+//! The deadline budget of one request: all its waits for the store together keep the store's deadline.
 //!
 //! A request may ask more than once: for its caller, for the candidates of a choice, for the decision. A store
 //! that stalls would cost a deadline each time. A request that is held for capacity begins anew whenever it

@@ -1,4 +1,4 @@
-//! A look at what the candidates of a choice have left, without spending anything.
+//! A dry run for the candidates of a choice: what each has left, without spending anything.
 //!
 //! Every candidate's plan asks for other counters. They are looked at together, in one batch, so that one step
 //! of the store tells how all of them stand.

@@ -1,4 +1,4 @@
-//! Whether this process should be asked: one phase that every health answer reads.
+//! The readiness of this process: one phase that every health check reports.
 //!
 //! gRPC health, `/readyz` and `/healthcheck` all look here, so they can't disagree. The store is not part of
 //! it: while it is out, the policy's `on_outage` answers, and a restart or another endpoint would not help.

@@ -1,4 +1,4 @@
-//! What callers of different worth get of what they share: reserves, pressure, access, costs (tests).
+//! Tests of limits that callers of several tiers share: reserves, pressure, access, costs.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The store of an engine: one of those there are, chosen when the process starts.
+//! The store of an engine, embedded or Redis, with its upkeep and its metrics.
 
 use crate::metrics::Counter;
 use crate::store::Fallback;

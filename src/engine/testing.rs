@@ -1,4 +1,4 @@
-//! Engines for the tests of the engine and of those who ask one.
+//! Engines for the tests of this layer and of the edges.
 
 use std::sync::Arc;
 

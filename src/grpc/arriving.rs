@@ -1,4 +1,4 @@
-//! The message of a request as it arrives, one and no more.
+//! Reads the body of a request: exactly one message, counted against the memory budget while it arrives.
 //!
 //! tonic makes room for a message as soon as its length is told, and reads on after it for others, which no method of
 //! the service takes. So the length counts when it is told, and what follows the message is an error.

@@ -1,4 +1,4 @@
-//! Who is sent away first when there is no room: of the connection that keeps us waiting for most, who has for longest.
+//! The order of eviction when the memory budget is used up: the oldest request of the connection that owes most.
 //!
 //! What one connection owes is no reason to send another one's request away. So however fast a few clients bring
 //! messages by halves, a message of somebody else that comes in two pieces has the time to come.

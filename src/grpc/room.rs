@@ -1,4 +1,4 @@
-//! Room for requests that are not answered at once, all connections together.
+//! The memory budget of requests that are not answered at once, over all connections.
 //!
 //! A request that has come whole and is decided at once takes none. One that stays takes what it may cost of memory: for
 //! itself, for its headers, and for its message as long as it says that it will be. When there is none left, the

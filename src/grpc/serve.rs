@@ -1,4 +1,4 @@
-//! Serves HTTP/2 to those who connect, with bounds on connections, streams, headers and time.
+//! Serves HTTP/2 connections, with bounds on connections, streams, headers and time.
 
 use std::convert::Infallible;
 use std::io;

@@ -1,4 +1,4 @@
-//! How long a call may take: as long as the client says that it waits, within a bound.
+//! The deadline of a call: the client's `grpc-timeout`, within a bound.
 
 use std::future::poll_fn;
 use std::task::Poll;

@@ -1,4 +1,4 @@
-//! `POST /json`: the rate limit service for those who can't speak gRPC, as the reference has it.
+//! `POST /json`: the rate limit service for clients without gRPC, as in envoyproxy/ratelimit.
 
 use std::fmt::Display;
 

@@ -1,4 +1,4 @@
-//! Hits of a sliding window that are taken ahead, for whoever spends them without asking.
+//! Leased hits of a sliding window: taken ahead, to be spent without asking the store.
 //!
 //! They count in the slot after the present one, so that whoever spends them in the present one has them
 //! counted for longer than the window; those that nobody spends come back out of that slot.

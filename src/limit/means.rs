@@ -1,5 +1,5 @@
-//! What one request may spend of a limit: the part of its capacity that is open to the request, the bonuses
-//! on top, and what becomes of the rest.
+//! The capacity of a limit that one request may spend: the part that is open to it, the bonuses on top, and
+//! how much an overdraft adds.
 //!
 //! While nobody spends, use only falls, the openings only widen, and bonuses only end. So the earliest time
 //! at which hits fit is the earliest one for some opening and some of the bonuses, those that end last.

@@ -1,4 +1,4 @@
-//! What limits are called where they are counted.
+//! The name of a limit in metrics: its domain and its label.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The window or calendar period that holds a point in time, of limits that have one at all.
+//! The window or calendar period of a limit at a point in time, if the limit has one.
 
 use super::Algorithm;
 use crate::clock::Timestamp;

@@ -1,4 +1,4 @@
-//! Limits as a policy would write them.
+//! Writes limits in the form of a policy, such as `10/minute`.
 
 use std::fmt;
 

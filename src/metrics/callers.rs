@@ -1,4 +1,4 @@
-//! What is counted of the directory of callers.
+//! Metrics of the directory of callers.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

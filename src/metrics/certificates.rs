@@ -1,4 +1,4 @@
-//! What is counted of the certificates of the ports.
+//! Metrics of the certificates of the ports.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

@@ -1,4 +1,4 @@
-//! What is counted of hits that are charged after the response, once somebody has found out what it cost.
+//! Metrics of debits: hits that are charged after the response, when its cost is known.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! What is counted of requests that can't be decided, because of what they are.
+//! Metrics of invalid requests, which can't be decided.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

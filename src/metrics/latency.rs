@@ -1,4 +1,4 @@
-//! A histogram of durations that no two threads wait for each other over.
+//! A histogram of durations without a lock.
 //!
 //! The library's histogram locks a mutex for each observation. Every request makes one, on every core, so
 //! here each bucket is an atomic number of its own. A scrape that reads them meanwhile may miss the latest.

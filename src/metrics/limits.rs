@@ -1,4 +1,4 @@
-//! What is counted of each limit: charges and hits by what the limit answered.
+//! Metrics of each limit: charges and hits, by the limit's answer.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

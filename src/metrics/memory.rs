@@ -1,4 +1,4 @@
-//! What is counted of the embedded store: its counters, and those that it has lost because it was full, by limit.
+//! Metrics of the embedded store: its counters, and the counters that it evicted because it was full, by limit.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! What is counted of requests that are decided without asking the store.
+//! Metrics of the local cache: requests that are decided without asking the store.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;

@@ -1,4 +1,4 @@
-//! What the operating system says of this process, under the names that all Prometheus clients use.
+//! Metrics of the process from the operating system, under the names that all Prometheus clients use.
 //!
 //! It is read from `/proc` when somebody asks. What can't be read there is left out.
 

@@ -1,4 +1,4 @@
-//! How reloads of files end.
+//! The results of a reload of files, as a label of its metrics.
 
 use prometheus_client::encoding::EncodeLabelSet;
 

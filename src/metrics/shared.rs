@@ -1,4 +1,4 @@
-//! What is counted of a store that several sidecars share.
+//! Metrics of a store that several sidecars share.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

@@ -1,4 +1,4 @@
-//! What is counted of callers and providers that share limits: refusals by reason, pressure, waiting.
+//! Metrics of limits that callers share: refusals by reason, pressure, waiting.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! What is counted of gRPC requests that are not answered at once, and of those that are shed.
+//! Metrics of gRPC requests that are not answered at once, and of load shedding.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

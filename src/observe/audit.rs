@@ -1,4 +1,4 @@
-//! Who changed which caller, when, from what to what: a line of JSON for each change.
+//! The audit log: a line of JSON for each change of a caller, with its author, time, and values before and after.
 //!
 //! The line is written before the change is made, so that no change goes without one; a change that then
 //! fails gets a second line, with the reason in `failed`. The file is opened for each line: whoever

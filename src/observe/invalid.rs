@@ -1,4 +1,4 @@
-//! Tells of requests that can't be decided: in metrics each, in the logs now and then.
+//! Reports invalid requests: each in the metrics, some in the logs.
 //!
 //! A gateway treats an error as it is set up to, and by default lets the request pass. So somebody has to hear of it, and a
 //! flood of such requests must not become one of lines.

@@ -1,4 +1,4 @@
-//! The message and the fields of a log line for people.
+//! Formats log lines as text for people.
 //!
 //! A message may have an excerpt of a file below its first line. The fields stand on the first line all the same, where
 //! whoever looks for one finds the whole event, and not torn off behind the excerpt.

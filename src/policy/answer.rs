@@ -1,4 +1,4 @@
-//! What goes back with each answer of a domain.
+//! The `answer:` of a domain: which headers, body and metadata go back with each answer.
 
 use std::collections::BTreeMap;
 

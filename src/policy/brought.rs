@@ -1,4 +1,4 @@
-//! Limits that requests bring along in the place of the policy's own.
+//! Limits that requests bring along (`limit` of a descriptor), in place of the policy's own.
 //!
 //! Envoy may send a limit with a descriptor. It has an amount and a unit; all else is as the file's `defaults` say. As in the
 //! reference it is neither a shadow nor a quota because the rule is one.

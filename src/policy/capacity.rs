@@ -1,4 +1,4 @@
-//! How much of a shared limit is open to whom, and what pressure changes.
+//! The `capacity:` of a rule: how much of a shared limit is open to each tier, and how pressure changes it.
 
 use serde_json::Value;
 use serde_json::json;

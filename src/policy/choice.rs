@@ -1,4 +1,4 @@
-//! Which of several names is the best one for a request, such as a provider among those that could serve it.
+//! The `choices:` of a policy: how the best of several values, such as providers, is found for a request.
 //!
 //! A score is a weighted mean of three parts, each from 0 to 1: simple additive weighting with ratios to
 //! the best (Hwang and Yoon, Multiple Attribute Decision Making, 1981). It needs no scale that somebody

@@ -1,4 +1,4 @@
-//! Who is asking, and as what: callers, their tiers, and the priority of a request.
+//! The classes of callers: the entries that name a caller, its tier, and the priority of a request.
 
 use std::collections::BTreeMap;
 

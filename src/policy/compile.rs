@@ -1,4 +1,4 @@
-//! From policy files to what requests meet, or to every problem that they have.
+//! Compiles policy files to a policy set, or to every problem that they have.
 
 use std::collections::BTreeMap;
 use std::collections::HashSet;

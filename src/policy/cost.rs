@@ -1,4 +1,4 @@
-//! What a request costs: from its own hits, and from what it is for, to the hits that a limit is asked for.
+//! Cost tables: from a request's own hits and entries to the hits that a limit is charged.
 
 use serde_json::Value;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Limits as they are written, in either way, before they are compiled.
+//! Limits as written, by `limits` or by `rate_limit`, before they are compiled.
 
 use super::fields::Reader;
 use super::identity::Identity;

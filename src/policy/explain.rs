@@ -1,4 +1,4 @@
-//! Which rules a descriptor was held against, and why it met the one and not the others.
+//! Explains matching: which rules a descriptor was compared with, and why it matched one and not the others.
 
 use super::rule::Domain;
 use super::rule::Place;

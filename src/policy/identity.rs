@@ -1,4 +1,4 @@
-//! What tells a limit apart from the others of its rule, whatever their order, so that an edit keeps its count.
+//! The identity of a limit within its rule, whatever its place there, so that an edit keeps its count.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Warns of what a policy file says without any effect.
+//! Warns of parts of a policy file that have no effect.
 //!
 //! Rules out of reach are told where rules are joined (`level.rs`), names that name nothing where they are looked up.
 

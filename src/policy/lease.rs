@@ -1,4 +1,4 @@
-//! Whether hits of a limit may be taken ahead.
+//! The `lease:` of a limit: whether sidecars may take its hits ahead.
 
 use super::schema::LeaseFile;
 

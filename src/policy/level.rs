@@ -1,4 +1,4 @@
-//! Rules that stand side by side, and which of them an entry meets.
+//! The rules of one level of the tree, and which of them an entry matches.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! The limits of one rule, from either way of writing them.
+//! Compiles the limits of one rule.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a limit does to a request that it does not have the hits for.
+//! The modes of a limit: whether a request that does not fit is refused (`enforce`, `quota`, `shadow`).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a limit answers while the store is out.
+//! The `on_outage:` of a limit: what it answers while the store is unavailable.
 
 use std::fmt;
 

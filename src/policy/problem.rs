@@ -1,4 +1,4 @@
-//! What is wrong with a policy: the place, the value, and how to show both.
+//! A problem of a policy: its place, its message, and its severity.
 
 use std::ops::Range;
 

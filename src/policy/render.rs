@@ -1,4 +1,4 @@
-//! Shows problems with the lines that they stand in.
+//! Renders problems with excerpts of the lines that they are in.
 
 use annotate_snippets::AnnotationKind;
 use annotate_snippets::Group;

@@ -1,4 +1,4 @@
-//! The compiled policy: what a request meets.
+//! The compiled policy: the rules and limits that a request meets.
 
 use std::borrow::Cow;
 use std::fmt;

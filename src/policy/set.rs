@@ -1,4 +1,4 @@
-//! All the domains that are in force together.
+//! All domains that are in force together, and their JSON for `/policy`.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Waiting for capacity instead of refusing.
+//! The `wait:` of a limit: requests are held until there is capacity, instead of refused.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with the settings.
+//! The errors of settings.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Whether a shared store is asked at all: one that fails time after time is left alone, and looked at now and
-//! then until it is well.
+//! The circuit breaker of a shared store: after failures in a row it is not asked any more, only probed now
+//! and then until it is healthy.
 //!
 //! A stalled store costs each request its deadline. So after a few failures in a row nobody asks any more, and a
 //! request is answered at once by what its policy says of outages. Who keeps the connection up looks at the store:

@@ -1,4 +1,4 @@
-//! Where callers are known from: files, Redis, or nowhere.
+//! The directory of callers: files, Redis, or none.
 //!
 //! The engine asks for lineages. What is at hand is answered at once, without waiting and by shared
 //! pointers; what isn't, is fetched within the store's deadline. What a directory that does not answer was last known

@@ -1,4 +1,4 @@
-//! What a sidecar decides while the store that it shares is out: for each charge what its limit says of outages.
+//! Decides while the shared store is unavailable: each charge by its limit's `on_outage`.
 //!
 //! `allow` and `deny` are answers. `error` is none: the request fails unless another limit refuses it, and nothing is
 //! spent. `local` is a decision: this sidecar has its share of what was last known to be free

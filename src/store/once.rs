@@ -1,4 +1,4 @@
-//! Names charges that are made once, however often they arrive.
+//! Idempotency tokens: names of charges that are made once, however often they arrive.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! How many sidecars share the limits of a store, as set or as heard of.
+//! The number of sidecars that share a store, as set or as known from their heartbeats.
 
 use std::sync::Mutex;
 use std::sync::MutexGuard;

@@ -1,4 +1,4 @@
-//! The files of a port's certificate, read and understood. What is in them is never shown.
+//! Reads and checks the files of a port's certificate. Their contents appear in no message.
 
 use std::fs::File;
 use std::io;

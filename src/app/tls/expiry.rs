@@ -1,4 +1,4 @@
-//! Until when a certificate holds.
+//! Finds the time at which a certificate expires.
 //!
 //! rustls reads that and does not tell it, except when it finds that the time has passed. So it is asked whether the
 //! certificate holds at the end of all time. Its validity is the first thing that is checked; a test fails if that changes.

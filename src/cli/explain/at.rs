@@ -1,4 +1,4 @@
-//! The time that a request is explained for.
+//! Reads `--at`, the time that a request is explained for.
 
 use std::str::FromStr;
 

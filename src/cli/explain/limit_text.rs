@@ -1,4 +1,4 @@
-//! What `tollgate explain` tells of limits, for people.
+//! Writes the limits in the report of `tollgate explain` as text for people.
 
 use std::fmt;
 

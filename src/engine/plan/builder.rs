@@ -1,4 +1,4 @@
-//! Adds up what the descriptors of a request meet.
+//! Builds the plan of a request: adds up the charges of all its descriptors.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What is noted while a plan is made, for those who explain it. Requests that are decided note nothing.
+//! Notes on how a plan was made, for `explain`. Requests that are decided note nothing.
 
 use crate::engine::asker::Account;
 use crate::policy::Rule;

@@ -1,4 +1,4 @@
-//! What is open of each limit to who asks, and what pressure leaves of it.
+//! How much of each limit is open to the caller of a request, and how much pressure leaves of it.
 
 use smallvec::SmallVec;
 

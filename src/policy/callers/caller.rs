@@ -1,4 +1,4 @@
-//! What is known of callers, whichever directory knows it.
+//! A caller as a directory knows it: its tier, parent, share, amounts and bonuses.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The callers of files: all that a directory in YAML knows.
+//! The callers of files: a directory of callers in YAML.
 
 mod caller;
 mod form;

@@ -1,4 +1,4 @@
-//! The names that policies give to tiers and limits: what a caller says of any other has no effect.
+//! Checks callers against the policies: a tier or a limit that no policy names has no effect.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Reads a policy file: from a text to `schema.rs`, with every problem of form on the way.
+//! Reads the text of a policy file into the types of `schema/`, and notes every problem of form.
 
 mod choice;
 mod sharing;

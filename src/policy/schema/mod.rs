@@ -1,5 +1,5 @@
-//! What a policy file may hold. The editor's JSON Schema is generated from these types; `read.rs` fills
-//! them, so that every problem is found and not only the first.
+//! The types of a policy file, from which the editor's JSON Schema is generated. `read/` fills them, so that
+//! every problem is found and not only the first.
 
 mod choice;
 mod sharing;

@@ -1,4 +1,4 @@
-//! Which keys are asked for so often that a lease may pay.
+//! Finds hot keys: those that are asked for so often that a lease may pay.
 //!
 //! A fixed number of cells count requests by a hash of the key, so that a million cold keys cost no memory.
 //! Keys that share a cell can make each other look hot; then a lease is asked for in vain, and no more.

@@ -1,4 +1,4 @@
-//! What a sidecar answers without asking the store that it shares with others.
+//! The local cache of a sidecar: answers by leases and known refusals, without asking the shared store.
 //!
 //! Two things are known here for a while: refusals that hold until a certain time (`refusals.rs`), and hits
 //! that were taken ahead (`leases.rs`). What neither knows goes to the store and is decided there exactly. A

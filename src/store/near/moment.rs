@@ -1,4 +1,4 @@
-//! Points in time as this process sees them go by, in microseconds.
+//! Monotonic time of this process, in microseconds.
 //!
 //! What is kept from a store's answer is kept for a length of time, and that is measured here: by the
 //! runtime's clock, which never goes back, or by the times that are given with requests.

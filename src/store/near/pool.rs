@@ -1,5 +1,5 @@
-//! The hits that one sidecar has taken ahead of one limit under one key: how many are left, how long they
-//! may be spent, and how many to take next.
+//! The leased hits of one limit under one key: how many are left, how long they may be spent, and how many to
+//! take next.
 //!
 //! Everything here is arithmetic on moments that are given. The store counts hits that are taken ahead in
 //! the slot after the one in which it grants them (`Limit::charge_ahead`). They may be spent until the end of

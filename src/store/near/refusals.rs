@@ -1,4 +1,4 @@
-//! Refusals that are known to hold for a while.
+//! Known refusals: each is held for as long as the store says that it holds.
 //!
 //! A store that refuses says when the request would pass if nobody else spends. Others that spend only make it
 //! later, so until then the same request is refused whatever happens, unless hits come back. Those that come

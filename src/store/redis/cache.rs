@@ -1,4 +1,4 @@
-//! The callers of Redis that are in memory: a bounded number of them, unknown names included.
+//! A bounded cache of the callers in Redis, unknown names included.
 //!
 //! What is here is trusted only while every change is sure to be heard of (`subscription.rs`). A change
 //! that is heard of while a caller is being fetched must not be undone by what the fetch brings: a fetch

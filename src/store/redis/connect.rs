@@ -1,4 +1,4 @@
-//! Finds the server and connects to it, each time by what the settings' files say then: passwords and certificates
+//! Finds the server and connects to it. Passwords and certificates are read from their files each time, so they
 //! may be replaced while the process runs.
 
 use std::io;

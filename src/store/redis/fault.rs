@@ -1,4 +1,4 @@
-//! What an error of the server means.
+//! Classifies the errors of a server.
 
 use ::redis::ErrorKind;
 use ::redis::RedisError;

@@ -1,5 +1,5 @@
-//! The heartbeat of this sidecar: a write that tells the others that it lives, and this one that the server takes
-//! writes, and how many sidecars there are.
+//! The heartbeat of this sidecar: a write that tells the other sidecars that it lives, checks that the server takes
+//! writes, and counts the sidecars.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;

@@ -1,4 +1,4 @@
-//! Answers that have come in time and are read late, because the process is short of CPU.
+//! Replies that have arrived in time and are read late, because the process is short of CPU.
 
 use std::task::Poll;
 

@@ -1,4 +1,4 @@
-//! Reads what the code in the server replied, whatever it is.
+//! Reads the replies of the Lua code, whatever bytes they hold.
 
 use bytes::Buf;
 

@@ -1,4 +1,4 @@
-//! The code that charges groups of requests in the server, and the commands that tell and call it.
+//! The Lua code that charges groups of requests in the server, and the commands that load and call it.
 //!
 //! Where the server has functions (Redis 7.0, Valkey), the code is a library of them: its functions are made once.
 //! Elsewhere it is a script, which makes them anew in each call.

@@ -1,4 +1,4 @@
-//! Sends groups of requests over a connection, and tells them what the server answered.
+//! Sends groups of requests over a connection, and hands each request its reply.
 
 use std::slice;
 

@@ -1,4 +1,4 @@
-//! Hears of changed callers, and says whether it is sure to.
+//! Subscribes to changes of callers, and knows whether every change is sure to arrive.
 //!
 //! A connection of its own is subscribed to the names of changed callers. It is pinged all the time, and
 //! answers come in order: whoever has the answer to a ping has heard of every change before it. So a

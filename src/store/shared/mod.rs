@@ -1,5 +1,5 @@
-//! A store that several sidecars share, with all that a sidecar does beside it: what it knows without asking
-//! (`near/`), and what it decides while the store is out (`fallback.rs`).
+//! A store that several sidecars share, with what a sidecar does without it: the local cache
+//! (`near/`), and decisions while the store is unavailable (`fallback.rs`).
 
 mod parts;
 mod returns;

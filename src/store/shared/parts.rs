@@ -1,4 +1,4 @@
-//! A request whose counters lie in several places of a store, each of which decides by itself.
+//! Splits a request whose keys lie in several places of a store into parts, and joins their outcomes.
 //!
 //! The request is divided into parts, one for each place. Each is decided there in one step, all at the same time, and
 //! where one of them refuses, what the others have charged is given back: never over, at worst briefly under. So that no
