@@ -4,6 +4,10 @@
 //! last millisecond. It counts in full until its last instant has left the window, so what passes in any
 //! interval can only be over-counted, never under-counted, and capacity comes back at most one slot late.
 //! A limit so small that its log can't grow long has slots of a millisecond: an exact log.
+//!
+//! Time comes in whole milliseconds, of which a hit may have been at the end and the next one at the beginning: so "any
+//! interval" is exact to a millisecond. To count the millisecond in would close that, and every answer of a small limit of a
+//! minute would promise 61 seconds; finer times would change every counter that is kept.
 
 use smallvec::SmallVec;
 

@@ -185,6 +185,26 @@ proptest! {
         }
     }
 
+    /// Limits count in whole milliseconds: hits of one millisecond are as near to those of another as its beginning and its
+    /// end. So what holds of any interval of the window's length holds to a millisecond for clocks that are finer.
+    #[test]
+    fn between_milliseconds_no_interval_of_a_window_less_one_sees_more_than_the_amount(
+        amount in amount(), window_ms in 2_u64..100, steps_us in prop::collection::vec(0_u64..20_000, 1..200),
+    ) {
+        let mut counter = Counter::new(sliding(amount, window_ms));
+        let mut now_us = START_MS * 1_000;
+        let mut log = Vec::new();
+        for step_us in steps_us {
+            now_us += step_us;
+            counter.now_ms = now_us / 1_000;
+            log.push((now_us, u64::from(counter.ask(Hits::Spend(1)))));
+            let length_us = (window_ms - 1) * 1_000;
+            let seen = log.iter().filter(|(at_us, _)| now_us <= at_us + length_us);
+            let seen: u64 = seen.map(|(_, hits)| hits).sum();
+            prop_assert!(seen <= amount, "{} hits of {}", seen, amount);
+        }
+    }
+
     #[test]
     fn capacity_is_back_at_most_a_slot_late(
         amount in amount(), window_ms in window_ms(), history in spends(),
