@@ -42,8 +42,8 @@ component! {
         value: "BOOL",
         default: "false",
         expected: BOOLEAN,
-        help: "Treat every limit as a quota: a request is refused only if all of them refuse, and none of its \
-               descriptors meets no limit",
+        help: "Treat every limit as a quota: a request is refused only if each of its descriptors meets a \
+               limit, and all those limits refuse",
         read: value::boolean,
     }
 }

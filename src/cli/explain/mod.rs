@@ -72,7 +72,7 @@ const EXAMPLES: &str = r"Examples:
 The order of the entries counts: Envoy sends them in the order of the `actions` in its
 `rate_limits`. Several descriptors are one request.
 
-In an entry `\,` `\=` `\` stand for a comma, an equals sign and a backslash, and `\x2c` for the
+In an entry `\,` `\=` `\\` stand for a comma, an equals sign and a backslash, and `\x2c` for the
 byte with that number. A value may hold equals signs without an escape.
 
 Exit status: 0 if the policy says something of the request; 1 if not (no such domain, or no limit
