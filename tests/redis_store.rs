@@ -386,12 +386,11 @@ async fn reason_of(stranger: &Connected) -> String {
     tokio::time::timeout(PATIENCE, told).await.expect("an attempt ends")
 }
 
-#[tokio::test]
-async fn tls_checks_the_servers_certificate() {
-    let tls = Tls::new();
+/// A server with that certificate, and the settings by which it is trusted and has decided a request.
+async fn trusting(tls: &Tls) -> Option<(Server, RedisSettings)> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let flags = tls.flags(port);
-    let Some(server) = Server::start(&flags.each_ref().map(String::as_str)) else { return };
+    let server = Server::start(&flags.each_ref().map(String::as_str))?;
     let _ = server.raw().await;
     let mut settings = RedisSettings::new(&format!("rediss://127.0.0.1:{port}"));
     settings.deadline = PATIENCE;
@@ -399,6 +398,13 @@ async fn tls_checks_the_servers_certificate() {
     let trusted = Connected::begin(&settings);
     trusted.ready().await;
     assert!(spend(&trusted, "k", &total(1)).await);
+    Some((server, settings))
+}
+
+#[tokio::test]
+async fn tls_checks_the_servers_certificate() {
+    let tls = Tls::new();
+    let Some((_server, mut settings)) = trusting(&tls).await else { return };
 
     settings.tls.server_name = Some("other.test".to_owned());
     let misnamed = Connected::begin(&settings);
@@ -409,16 +415,7 @@ async fn tls_checks_the_servers_certificate() {
 #[tokio::test]
 async fn a_certificate_that_signs_itself_is_trusted_if_it_is_the_one_in_the_ca_file() {
     let (tls, other) = (Tls::self_signed(), Tls::self_signed());
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let flags = tls.flags(port);
-    let Some(server) = Server::start(&flags.each_ref().map(String::as_str)) else { return };
-    let _ = server.raw().await;
-    let mut settings = RedisSettings::new(&format!("rediss://127.0.0.1:{port}"));
-    settings.deadline = PATIENCE;
-    settings.tls = tls.settings();
-    let trusted = Connected::begin(&settings);
-    trusted.ready().await;
-    assert!(spend(&trusted, "k", &total(1)).await);
+    let Some((_server, mut settings)) = trusting(&tls).await else { return };
 
     settings.tls.server_name = Some("other.test".to_owned());
     let misnamed = reason_of(&Connected::begin(&settings)).await;

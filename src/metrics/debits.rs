@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+
+use crate::lock::lock;
 
 /// What is counted of debits.
 #[derive(Debug, Default)]
@@ -27,14 +28,14 @@ impl DebitMetrics {
     /// The counter of charges of more than one hit that a limit refused, so that they cost nothing, although the limit is
     /// asked by peeks too; the same one for the same names.
     pub fn refused(&self, domain: &str, limit: &str) -> Counter {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = lock(&self.live);
         live.insert((domain.to_owned(), limit.to_owned()));
         self.refused.get_or_create_owned(&labels(domain, limit))
     }
 
     /// Forgets the limits, as (domain, limit), that are not in `limits`.
     pub fn retain(&self, limits: &BTreeSet<(String, String)>) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = lock(&self.live);
         live.retain(|name| {
             let keep = limits.contains(name);
             if !keep {

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+
+use crate::lock::lock;
 
 use super::Level;
 
@@ -35,14 +36,14 @@ impl MemoryMetrics {
     /// limit that is gone matters to nobody.
     pub fn lose(&self, domain: &str, limit: &str, (exhausted, count): (bool, u64)) {
         let name = (domain.to_owned(), limit.to_owned());
-        if self.limits.lock().unwrap_or_else(PoisonError::into_inner).contains(&name) {
+        if lock(&self.limits).contains(&name) {
             self.lost.get_or_create(&labels(&name, exhausted)).inc_by(count);
         }
     }
 
     /// Forgets the limits, as (domain, limit), that are not in `limits`, and counts those that are.
     pub fn retain(&self, limits: &BTreeSet<(String, String)>) {
-        let mut known = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.limits);
         for gone in known.difference(limits) {
             for exhausted in [false, true] {
                 self.lost.remove(&labels(gone, exhausted));
