@@ -116,6 +116,17 @@ async fn what_counts_something_else_starts_a_new_count() {
 }
 
 #[tokio::test]
+async fn hits_and_money_and_each_currency_are_counts_of_their_own() {
+    let named = |rate: &str| format!("{{name: spend, rate: {rate}/day}}");
+    check_limits(&named("10"), &named("0.10 EUR"), (10, 10)).await;
+    check_limits(&named("0.10 EUR"), &named("10"), (10, 10)).await;
+    check_limits(&named("0.10 EUR"), &named("0.12 USD"), (10, 12)).await;
+    check_limits(&named("0.10 EUR"), &named("0.12 EUR"), (10, 2)).await;
+    check_limits("0.10 EUR/day", "0.10 USD/day", (10, 10)).await;
+    check_limits("0.10 EUR/day, 4 USD/day", "1 USD/day, 0.11 EUR/day", (10, 1)).await;
+}
+
+#[tokio::test]
 async fn a_wildcard_in_a_key_has_a_counter_for_each_value_or_one_for_each_key() {
     let rule =
         |more: &str| format!("domain: d\ndescriptors: [{{ key: 'user*', {more}limits: [3/day] }}]");

@@ -154,6 +154,12 @@ fn difference(old: &RuleLimit, new: &RuleLimit) -> String {
             Some(table) => format!("its cost was `{table}`"),
         });
     }
+    if old.currency != new.currency {
+        parts.push(match &old.currency {
+            None => "it counted hits".to_owned(),
+            Some(currency) => format!("it counted {currency}"),
+        });
+    }
     if parts.is_empty() {
         // Only `rate_limit` has a name that doesn't count.
         parts.push("`rate_limit` is counted without its name, `limits` by it".to_owned());
@@ -174,7 +180,7 @@ mod tests {
     use crate::policy::compile;
 
     fn set(descriptors: &str) -> PolicySet {
-        let costs = "costs: {tokens: [{hits: 2}], words: [{hits: 3}]}";
+        let costs = "costs: {tokens: [{hits: 2}], words: [{hits: 3}], prices: [{hits: 0.35 EUR}]}";
         let tiers = "caller: {key: u}\ntiers: [free, paid]";
         let text = format!("domain: d\n{costs}\n{tiers}\ndescriptors: {descriptors}");
         let source = Source { path: "a.yaml".to_owned(), text };
@@ -246,6 +252,35 @@ mod tests {
             "rate_limit: {unit: day, requests_per_unit: 3, name: x}",
             "limits: [{name: x, rate: 3/day}]",
             &["u x: `rate_limit` is counted without its name, `limits` by it"],
+        );
+    }
+
+    #[test]
+    fn another_unit_of_what_is_counted_is_told() {
+        check_limits(
+            "limits: [{name: spend, rate: 1000/day}]",
+            "limits: [{name: spend, rate: 10 EUR/day}]",
+            &["u spend: it counted hits"],
+        );
+        check_limits(
+            "limits: [10 EUR/day]",
+            "limits: [10 USD/day]",
+            &["u u 1000/day: it counted EUR"],
+        );
+        check_limits(
+            "limits: [{name: spend, rate: 10/day, cost: prices}]",
+            "limits: [{name: spend, rate: 10/day, cost: tokens}]",
+            &["u spend: it counted EUR"],
+        );
+        check_limits(
+            "limits: [{name: x, rate: 10 EUR/day}]",
+            "limits: [{name: x, rate: 9 EUR/day}]",
+            &[],
+        );
+        check_limits(
+            "limits: [{name: x, rate: 10 EUR/day}]",
+            "limits: [{name: x, rate: 999/day, cost: prices}]",
+            &[],
         );
     }
 

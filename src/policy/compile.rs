@@ -414,6 +414,7 @@ mod tests {
         assert_eq!(one.hash(), same.hash());
         for other in [
             "domain: d\ndescriptors: [{key: a, limits: [61/minute]}]",
+            "domain: d\ndescriptors: [{key: a, limits: [0.60 EUR/minute]}]",
             "domain: d\ntimezone: Europe/Madrid\ndescriptors: [{key: a, limits: [60/minute]}]",
         ] {
             assert_ne!(one.hash(), compiled(other).hash(), "{other}");

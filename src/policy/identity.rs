@@ -25,12 +25,18 @@ pub enum Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// The limit with the counter that is its own.
-    pub fn of(self, limit: Limit) -> Limit {
-        match self {
-            Self::Window => limit,
-            Self::Cost(table) => limit.marked(&mark('$', table)),
-            Self::Name(name) => limit.marked(&mark('=', name)),
+    /// The limit with the counter that is its own. Money is another unit than hits, and each currency one of its own, so
+    /// none goes on with the count of another.
+    pub fn of(self, limit: Limit, currency: Option<&str>) -> Limit {
+        let unit = currency.map_or_else(String::new, |currency| format!("@{currency}"));
+        let mark = match self {
+            Self::Window => String::new(),
+            Self::Cost(table) => mark('$', table),
+            Self::Name(name) => mark('=', name),
+        };
+        match format!("{unit}{mark}") {
+            mark if mark.is_empty() => limit,
+            mark => limit.marked(&mark),
         }
     }
 }
@@ -52,8 +58,12 @@ mod tests {
     use super::*;
     use crate::limit::Algorithm;
 
+    fn tag(identity: Identity<'_>, currency: Option<&str>) -> String {
+        identity.of(Limit::new(1, Algorithm::Total), currency).tag().to_string()
+    }
+
     fn check(identity: Identity<'_>, expected: &str) {
-        assert_eq!(&**identity.of(Limit::new(1, Algorithm::Total)).tag(), expected);
+        assert_eq!(tag(identity, None), expected);
     }
 
     #[test]
@@ -63,14 +73,18 @@ mod tests {
         check(Identity::Cost("daily"), "t$daily");
         check(Identity::Name(&"x".repeat(32)), &format!("t={}", "x".repeat(32)));
         let hash = "t=#1ce1b6d0bd5d5d3a2fef2cb8dd15be3d";
-        let long = Identity::Name(&"x".repeat(33)).of(Limit::new(1, Algorithm::Total));
-        assert_eq!(long.tag().len(), hash.len());
-        let other = Identity::Name(&"y".repeat(33)).of(Limit::new(1, Algorithm::Total));
-        assert_ne!(long.tag(), other.tag());
-        let pretended = long.tag()[2..].to_owned();
-        assert_ne!(
-            Identity::Name(&pretended).of(Limit::new(1, Algorithm::Total)).tag(),
-            long.tag()
-        );
+        let long = tag(Identity::Name(&"x".repeat(33)), None);
+        assert_eq!(long.len(), hash.len());
+        assert_ne!(tag(Identity::Name(&"y".repeat(33)), None), long);
+        assert_ne!(tag(Identity::Name(&long[2..]), None), long);
+    }
+
+    #[test]
+    fn money_has_marks_of_its_own_in_each_currency() {
+        let eur = Some("EUR");
+        assert_eq!(tag(Identity::Window, eur), "t@EUR");
+        assert_eq!(tag(Identity::Name("daily"), eur), "t@EUR=daily");
+        assert_eq!(tag(Identity::Cost("daily"), Some("USD")), "t@USD$daily");
+        assert_ne!(tag(Identity::Name("@EUR"), None), tag(Identity::Window, eur));
     }
 }

@@ -99,10 +99,10 @@ impl RuleLimits<'_> {
 
     fn limit(&self, reader: &mut Reader<'_>, draft: &Draft, siblings: usize) -> Option<RuleLimit> {
         let by_tier = self.by_tier(reader, draft);
-        self.one_currency(reader, draft);
+        let currency = self.currency(reader, draft);
         let rate = draft.rate.or_else(|| by_tier.iter().find_map(TierRate::rate))?;
         let base = Limit::new(rate.amount, self.algorithm(reader, draft, rate)?);
-        let base = draft.identity().of(base).overdrawn(self.overdraft(draft));
+        let base = draft.identity().of(base, currency).overdrawn(self.overdraft(draft));
         let name = draft.name().unwrap_or_default();
         let shown = base.to_string();
         let label = match (name, shown.split_once('/')) {
@@ -127,6 +127,7 @@ impl RuleLimits<'_> {
             limit: Arc::new(base),
             by_tier,
             cost: self.cost(reader, draft),
+            currency: currency.map(Into::into),
             wait: self.wait(reader, draft, rate.window),
             lease: draft
                 .file
@@ -283,8 +284,9 @@ impl RuleLimits<'_> {
         cost.cloned()
     }
 
-    /// Notes rates that are in another currency than those before them, or than the costs.
-    fn one_currency(&self, reader: &mut Reader<'_>, draft: &Draft) {
+    /// What the limit is counted in if that is money. Notes rates that are in another currency than those before them, or
+    /// than the costs.
+    fn currency<'d>(&'d self, reader: &mut Reader<'_>, draft: &'d Draft) -> Option<&'d str> {
         let map = &draft.file.map;
         let cost = map.cost.as_ref().and_then(|name| self.defaults.costs.get(&name.value));
         let mut known = cost.and_then(|cost| cost.currency());
@@ -298,6 +300,7 @@ impl RuleLimits<'_> {
                 reader.error(text.span.clone(), message);
             }
         }
+        known
     }
 
     fn wait(&self, reader: &mut Reader<'_>, draft: &Draft, window: Window) -> Option<Wait> {

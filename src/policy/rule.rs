@@ -107,6 +107,8 @@ pub struct RuleLimit {
     pub by_tier: Box<[TierLimit]>,
     /// What a request costs; what it asks for if None.
     pub cost: Option<Arc<Cost>>,
+    /// What it is counted in, if that is money; hits if None.
+    pub currency: Option<Box<str>>,
     /// Whether to wait for capacity.
     pub wait: Option<Wait>,
     /// Whether hits may be taken ahead where they can.
@@ -266,6 +268,7 @@ impl Domain {
             limit: Arc::new(limit.overdrawn(overdraft)),
             by_tier: [].into(),
             cost: None,
+            currency: None,
             wait,
             lease,
             window,

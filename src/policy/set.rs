@@ -164,6 +164,9 @@ fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
         map.insert("cost".to_owned(), cost.describe());
         map.insert("cost_table".to_owned(), cost.name().into());
     }
+    if let Some(currency) = &limit.currency {
+        map.insert("currency".to_owned(), (&**currency).into());
+    }
     if limit.limit.overdraft() != Overdraft::None {
         map.insert("overdraft".to_owned(), limit.limit.overdraft().to_string().into());
     }

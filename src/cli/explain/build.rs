@@ -225,7 +225,7 @@ impl Setting<'_> {
                 .map(|((_, tier), rate)| TierReport { tier, rate: rate.to_string() })
                 .collect(),
             amount_from: amount(explained),
-            currency: limit.cost.as_ref().and_then(|cost| cost.currency()).map(str::to_owned),
+            currency: limit.currency.as_deref().map(str::to_owned),
             algorithm: own.algorithm().to_string(),
             burst: Some(own.capacity()).filter(|burst| *burst != own.amount()),
             period: self.period(explained),
