@@ -25,7 +25,7 @@ component! {
         default: "1000000",
         expected: "a whole number from 1 to 1000000000",
         help: "Maximum number of counters in memory, in the embedded store or while Redis is unavailable; beyond it \
-               the counters nearest to their end are evicted",
+               the counters that cost least to forget are evicted",
         read: |text| value::number(text, 1..=1_000_000_000),
     }
 

@@ -4,8 +4,9 @@
 //! a circle, decides, and lets go; nothing awaits meanwhile. Expired counters go as a hand moves over the
 //! shard, a few places with each charge and with each [`Memory::sweep`], so no sweep ever stops a shard.
 //!
-//! Where a new counter finds no room, one goes that is near its end. Those whose limit has nothing left go last: to
-//! forget one lets its caller begin anew, which a flood of names would be sent for.
+//! Where a new counter finds no room, the one of a random sample goes that costs least to forget ([`Record::weight`]): an
+//! expired one, or else one of a small share of its limit, for a short time. A counter that was charged only once weighs next
+//! to nothing, because a flood of names consists of them, on whatever limit its sender likes best.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -46,10 +47,10 @@ const SHARD_KEYS_MIN: usize = 1_024;
 /// Places that the hand passes with each charge: more than the one that a charge can add.
 const HAND_STEPS: usize = 2;
 
-/// Places that an eviction looks at for the counter that is nearest to its end.
+/// Places that an eviction looks at for the counter that weighs least.
 const EVICTION_SAMPLE: usize = 16;
 
-/// Places that it looks at to find one of a limit that has something left.
+/// Places that it looks at to find one that has expired or was charged only once.
 const EVICTION_SAMPLE_MAX: usize = 128;
 
 /// Limits by which a shard tells what it has lost, until that is taken out.
@@ -78,6 +79,8 @@ struct Shard {
     records: IndexMap<Key, Record, RandomState>,
     keys_max: usize,
     hand: usize,
+    /// The last random number.
+    random: u64,
     lost: HashMap<LostOf, u64, RandomState>,
 }
 
@@ -97,7 +100,7 @@ impl Memory {
         let hasher = RandomState::default();
         let records = || IndexMap::with_hasher(hasher.clone());
         let lost = || HashMap::with_hasher(hasher.clone());
-        let shard = || Shard { records: records(), keys_max, hand: 0, lost: lost() };
+        let shard = || Shard { records: records(), keys_max, hand: 0, random: 0, lost: lost() };
         Self {
             shards: (0..shards).map(|_| Mutex::new(shard())).collect(),
             hasher,
@@ -233,7 +236,8 @@ impl Shard {
     fn take(&mut self, place: &mut Place<'_>) -> Record {
         place.index = self.find(place);
         let record = place.index.and_then(|index| self.records.get_index_mut(index));
-        record.map(|(_, record)| mem::take(record)).unwrap_or_default()
+        let record = record.map(|(_, record)| mem::take(record));
+        record.map(Record::charged_again).unwrap_or_default()
     }
 
     fn find(&self, place: &Place<'_>) -> Option<usize> {
@@ -277,34 +281,42 @@ impl Shard {
         }
     }
 
-    /// Removes the counter that is nearest to its end among the next few, of those whose limits have something left if
-    /// there are any, and says whether it lived.
+    /// Removes the counter that weighs least of a sample, and says whether it lived.
     fn evict(&mut self, now_ms: u64) -> u64 {
         let now = Timestamp::from_ms(now_ms);
         let len = self.records.len();
-        let mut victim: Option<((bool, u64), usize)> = None;
+        let mut victim: Option<(u128, usize)> = None;
         for step in 0..EVICTION_SAMPLE_MAX.min(len) {
-            let is_found = victim.is_some_and(|((exhausted, _), _)| !exhausted);
-            if EVICTION_SAMPLE <= step && is_found {
+            let is_cheap = victim.is_some_and(|(_, index)| !self.records[index].is_charged_again());
+            if victim.is_some_and(|(weight, _)| weight == 0) || EVICTION_SAMPLE <= step && is_cheap
+            {
                 break;
             }
-            let index = (self.hand + step) % len;
-            let record = &self.records[index];
-            let end_ms = record.expiry_ms().unwrap_or(u64::MAX);
-            let rank = (now_ms < end_ms && record.is_exhausted(now), end_ms);
-            if victim.is_none_or(|(known, _)| rank < known) {
-                victim = Some((rank, index));
+            let index = self.sample(step);
+            let weight = self.records[index].weight(now);
+            if victim.is_none_or(|(known, _)| weight < known) {
+                victim = Some((weight, index));
             }
         }
-        let Some(((_, end_ms), index)) = victim else {
-            return 0;
-        };
-        self.hand = index;
-        let Some((_, record)) = self.records.swap_remove_index(index) else {
+        let Some((_, record)) = victim.and_then(|(_, index)| self.records.swap_remove_index(index))
+        else {
             return 0;
         };
         self.lose(&record, now);
-        u64::from(now_ms < end_ms)
+        u64::from(record.expiry_ms().is_none_or(|end_ms| now_ms < end_ms))
+    }
+
+    /// A place to look at: anywhere, because counters that came together stand side by side. Few are looked at in a row, each
+    /// once.
+    fn sample(&mut self, step: usize) -> usize {
+        let len = self.records.len();
+        if len <= EVICTION_SAMPLE_MAX {
+            return (self.hand + step) % len;
+        }
+        // Knuth's linear congruential generator, whose upper bits are good enough.
+        let random = self.random.wrapping_mul(6_364_136_223_846_793_005);
+        self.random = random.wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.random >> 33).unwrap_or(usize::MAX) % len
     }
 
     /// Counts what goes with a record.
@@ -366,15 +378,11 @@ mod tests {
     }
 
     fn of_each_algorithm() -> [Arc<Limit>; 4] {
-        let limit = |algorithm| {
-            let name = LimitName { domain: "d".into(), label: "ten".into() };
-            Arc::new(Limit::new(10, algorithm).named(Arc::new(name)))
-        };
         [
-            limit(Algorithm::Sliding(Sliding::new(HOUR_MS, 10))),
-            limit(Algorithm::Fixed(Fixed::new(HOUR_MS))),
-            limit(Algorithm::Bucket(Bucket::new(10, HOUR_MS, 10).unwrap())),
-            limit(Algorithm::Total),
+            sliding(10, HOUR_MS),
+            limit(10, Algorithm::Fixed(Fixed::new(HOUR_MS))),
+            limit(10, Algorithm::Bucket(Bucket::new(10, HOUR_MS, 10).unwrap())),
+            limit(10, Algorithm::Total),
         ]
     }
 
@@ -398,6 +406,68 @@ mod tests {
             assert!(lost.iter().all(|(lost, _)| !lost.exhausted && &*lost.limit.label == "ten"));
             assert!(memory.take_lost().is_empty(), "it is told once");
         }
+    }
+
+    fn limit(amount: u64, algorithm: Algorithm) -> Arc<Limit> {
+        let name = LimitName { domain: "d".into(), label: "ten".into() };
+        Arc::new(Limit::new(amount, algorithm).named(Arc::new(name)))
+    }
+
+    fn sliding(amount: u64, window_ms: u64) -> Arc<Limit> {
+        limit(amount, Algorithm::Sliding(Sliding::new(window_ms, amount)))
+    }
+
+    /// How many of 20 requests pass for each of those who have spent `spent` hits of ten, after a flood of names on another
+    /// limit.
+    fn passing_after_flood(
+        spent: u64,
+        victim: &Arc<Limit>,
+        (flood, each): (&Arc<Limit>, usize),
+    ) -> Vec<usize> {
+        const VICTIMS: usize = 300;
+        let memory = Memory::new(2_000);
+        let victims: Vec<String> = (0..VICTIMS).map(|number| format!("victim {number}")).collect();
+        for name in &victims {
+            assert!((0..spent).all(|_| spend(&memory, victim, name)), "{victim}");
+        }
+        for number in 0..6_000 {
+            (0..each).for_each(|_| assert!(spend(&memory, flood, &format!("name {number}"))));
+        }
+        let passing = |name| (0..20).filter(|_| spend(&memory, victim, name)).count();
+        victims.iter().map(|name| passing(name)).collect()
+    }
+
+    #[test]
+    fn a_flood_of_names_on_any_other_limit_frees_nobody() {
+        let floods = [
+            sliding(1, 1_000),
+            sliding(1, 60_000),
+            sliding(1, 24 * HOUR_MS),
+            limit(1, Algorithm::Total),
+            limit(10, Algorithm::Total),
+        ];
+        let limits = [sliding(10, 60_000), sliding(10, HOUR_MS), limit(10, Algorithm::Total)];
+        for victim in &limits {
+            let free_after = |spent, flood| passing_after_flood(spent, victim, (flood, 1));
+            for flood in &floods {
+                let passing = free_after(9, flood);
+                assert!(passing.iter().all(|passed| *passed == 1), "9 of {victim}, {flood}");
+            }
+            let passing = free_after(10, &floods[0]);
+            assert!(passing.iter().all(|passed| *passed == 0), "10 of {victim}");
+        }
+    }
+
+    /// Counters that are gone in a second by themselves shield nothing, though they are exhausted and were charged again.
+    #[test]
+    fn what_ends_by_itself_soon_goes_before_what_stays() {
+        for victim in [sliding(10, HOUR_MS), limit(10, Algorithm::Total)] {
+            let passing = passing_after_flood(9, &victim, (&sliding(2, 1_000), 2));
+            assert!(passing.iter().all(|passed| *passed == 1), "{victim}");
+        }
+        let once = limit(1, Algorithm::Total);
+        let passing = passing_after_flood(1, &once, (&sliding(2, 1_000), 2));
+        assert!(passing.iter().all(|passed| *passed == 0), "charged only once, but for good");
     }
 
     /// Where nobody has anything left, somebody has to go all the same, and it is told.

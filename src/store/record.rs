@@ -10,6 +10,14 @@ use crate::clock::Timestamp;
 use crate::limit::Limit;
 use crate::limit::State;
 
+/// All of a limit, as weights have its share.
+const WHOLE: u128 = 1 << 32;
+
+/// What a record weighs more that was charged again.
+const CHARGED_AGAIN: u128 = 1_000_000;
+
+const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
+
 /// The states of one rule's limits for one path.
 #[derive(Debug, Default)]
 pub struct Record {
@@ -17,6 +25,7 @@ pub struct Record {
     pub states: SmallVec<[Entry; 1]>,
     /// What few records have.
     extra: Option<Box<Extra>>,
+    is_charged_again: bool,
 }
 
 /// The state of one limit.
@@ -67,10 +76,33 @@ impl Record {
         self.states.is_empty() && self.extra.is_none()
     }
 
-    /// Whether any of its limits has nothing left.
-    pub fn is_exhausted(&self, now: Timestamp) -> bool {
-        let mut live = self.states.iter().filter(|entry| entry.lives(now));
-        live.any(|entry| entry.limit.capacity() <= entry.limit.used(&entry.state, now))
+    /// The record as one that another request has met.
+    pub fn charged_again(mut self) -> Self {
+        self.is_charged_again = true;
+        self
+    }
+
+    /// Whether more than one request has met it.
+    pub fn is_charged_again(&self) -> bool {
+        self.is_charged_again
+    }
+
+    /// How much is lost with it: the greatest share of a limit that is spent, times how long it stays so, where a limit
+    /// without end counts as a year. A millionth of that if it was charged only once. 0 for one that has expired.
+    pub fn weight(&self, now: Timestamp) -> u128 {
+        let states = self.states.iter().map(|entry| {
+            let capacity = entry.limit.capacity().max(1);
+            let used = entry.limit.used(&entry.state, now).min(capacity);
+            let share = u128::from(used) * WHOLE / u128::from(capacity);
+            let left_ms = entry.expiry_ms.unwrap_or(u64::MAX).saturating_sub(now.as_ms());
+            share * u128::from(left_ms.min(YEAR_MS))
+        });
+        let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
+        let bonuses = bonuses.map(|bonus| {
+            WHOLE * u128::from(bonus.until_ms.saturating_sub(now.as_ms()).min(YEAR_MS))
+        });
+        let weight = states.chain(bonuses).max().unwrap_or(0);
+        if self.is_charged_again { weight * CHARGED_AGAIN } else { weight }
     }
 
     /// When the whole record is empty by itself; None if it never is.
