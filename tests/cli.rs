@@ -133,8 +133,38 @@ fn check_against_tells_which_limits_would_start_a_new_count() {
     let report: Value =
         serde_json::from_str(&check(folder.path(), &json, 0, Told::Out(&[]))).unwrap();
     assert_eq!(report["restarts"][0]["limit"], "daily");
+    assert_eq!(report["counts_kept"], false);
     let bad = ["check", "old.yaml", "--against", "nowhere.yaml"];
     check(folder.path(), &bad, 1, Told::Err(&["nowhere.yaml"]));
+}
+
+#[test]
+fn check_against_says_that_all_counts_are_kept_or_that_the_old_policies_are_broken() {
+    let new = GOOD.replace("5/day", "9/day");
+    let folder = folder(&[("old.yaml", GOOD), ("new.yaml", &new), ("bad.yaml", BAD)]);
+    let run = |new: &'static str, old: &'static str| ["check", new, "--against", old];
+    let kept = "all limits that were there before keep their counts";
+    check(folder.path(), &run("new.yaml", "old.yaml"), 0, Told::Out(&["no warnings", kept]));
+    let json = ["check", "new.yaml", "--against", "old.yaml", "-o", "json"];
+    check(folder.path(), &json, 0, Told::Out(&["\"counts_kept\": true"]));
+    let blamed = "error: the policies of `--against bad.yaml` can't be used";
+    let told = ["--> bad.yaml:2:1", blamed, "2 files: 2 errors"];
+    check(folder.path(), &run("new.yaml", "bad.yaml"), 1, Told::Err(&told));
+    let stdout = check(folder.path(), &["check", "new.yaml"], 0, Told::Out(&["no errors"]));
+    assert!(!stdout.contains(kept), "{stdout}");
+}
+
+#[test]
+fn check_against_finds_counts_that_a_rule_before_another_takes_over() {
+    let rule = |value: &str| {
+        format!("- key: f\n  value: {value}\n  share_threshold: true\n  limits: [5/day]\n")
+    };
+    let old = format!("domain: shop\ndescriptors:\n{}", rule("a*"));
+    let new = format!("domain: shop\ndescriptors:\n{}{}", rule("'*z'"), rule("a*"));
+    let folder = folder(&[("old.yaml", &old), ("new.yaml", &new)]);
+    let strict = ["check", "new.yaml", "--against", "old.yaml", "--deny-warnings"];
+    let told = "rule `f=*z`: `f=*z 5/day` starts a new count for requests that met rule `f=a*` before: its values shared the counter of `a*`";
+    check(folder.path(), &strict, 1, Told::Err(&[told]));
 }
 
 #[test]

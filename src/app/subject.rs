@@ -8,6 +8,7 @@ use crate::metrics::Reload;
 use crate::policy::Callers;
 use crate::policy::CallersFor;
 use crate::policy::CompileOptions;
+use crate::policy::NOT_ALL_COMPARED;
 use crate::policy::PolicySet;
 use crate::policy::Problem;
 use crate::policy::Restart;
@@ -90,11 +91,16 @@ impl Policies {
     /// Tells which counts an edit doesn't keep.
     fn tell_restarts(&self, policies: &PolicySet) {
         let found = restarts(&self.engine.policies(), policies);
-        for restart in found.iter().take(RESTARTS_TOLD_MAX) {
-            let Restart { domain, rule, limit, reason } = restart;
-            tracing::warn!(domain, rule, limit, "a limit starts a new count: {reason}");
+        for restart in found.limits.iter().take(RESTARTS_TOLD_MAX) {
+            let Restart { domain, rule, limit, .. } = restart;
+            tracing::warn!(domain, rule, limit, "a limit starts a new count{}", restart.told());
         }
-        if let Some(more) = found.len().checked_sub(RESTARTS_TOLD_MAX).filter(|more| 0 < *more) {
+        if found.is_cut {
+            tracing::warn!("{NOT_ALL_COMPARED}");
+        }
+        if let Some(more) =
+            found.limits.len().checked_sub(RESTARTS_TOLD_MAX).filter(|more| 0 < *more)
+        {
             tracing::warn!(limits = more, "more limits start a new count");
         }
     }

@@ -25,9 +25,11 @@ use super::sources_of;
 use crate::app::SourceFilesError;
 use crate::policy::CallersFor;
 use crate::policy::CompileOptions;
+use crate::policy::NOT_ALL_COMPARED;
 use crate::policy::PolicySet;
 use crate::policy::Problem;
 use crate::policy::Restart;
+use crate::policy::Restarts;
 use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::compile;
@@ -80,6 +82,12 @@ pub fn command() -> Command {
         .arg(format_arg())
 }
 
+/// The policies that are in force.
+struct Old<'a> {
+    path: &'a Path,
+    sources: Vec<Source>,
+}
+
 /// What was found.
 struct Report {
     problems: Vec<Problem>,
@@ -87,7 +95,10 @@ struct Report {
     /// What there is, if it can be used.
     found: String,
     /// The limits that would start a new count.
-    restarts: Vec<Restart>,
+    /// The limits that would start a new count, where that was asked.
+    restarts: Option<Restarts>,
+    /// Why that can't be told.
+    incomparable: Option<String>,
     /// Files that were passed over because of their names.
     skipped: Vec<PathBuf>,
     is_fine: bool,
@@ -120,8 +131,13 @@ fn report(matches: &ArgMatches) -> Result<Report, SourceFilesError> {
 fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, SourceFilesError> {
     let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
     if !matches.get_flag("callers") {
-        let old = matches.contains_id("against").then(|| sources_of(matches, "against"));
-        return Ok(Report::new(sources, old.transpose()?, options));
+        return match matches.get_one::<PathBuf>("against") {
+            None => Ok(Report::of_policies(sources, options, None)),
+            Some(path) => {
+                let old = Old { path, sources: sources_of(matches, "against")? };
+                Ok(Report::of_edit(sources, options, old))
+            }
+        };
     }
     if !matches.contains_id("policies") {
         return Ok(Report::of_callers(sources, None));
@@ -134,23 +150,33 @@ fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, Sourc
 }
 
 impl Report {
-    fn new(new: Vec<Source>, old: Option<Vec<Source>>, options: CompileOptions) -> Self {
-        let old = old.map(|old| compile(&old, options).map_err(|problems| (problems, old)));
-        let old = match old.transpose() {
-            Ok(old) => old,
-            Err((problems, sources)) => return Self::of_problems(problems, sources),
+    fn of_policies(sources: Vec<Source>, options: CompileOptions, old: Option<&PolicySet>) -> Self {
+        let policies = match compile(&sources, options) {
+            Ok(policies) => policies,
+            Err(problems) => return Self::of_problems(problems, sources),
         };
-        match compile(&new, options) {
-            Ok(policies) => Self {
-                problems: policies.warnings().to_vec(),
-                sources: new,
-                found: counted(policies.domains().len(), "domain"),
-                restarts: old.map_or_else(Vec::new, |old| restarts(&old, &policies)),
-                skipped: Vec::new(),
-                is_fine: true,
-            },
-            Err(problems) => Self::of_problems(problems, new),
+        Self {
+            found: counted(policies.domains().len(), "domain"),
+            restarts: old.map(|old| restarts(old, &policies)),
+            is_fine: true,
+            ..Self::of_problems(policies.warnings().to_vec(), sources)
         }
+    }
+
+    /// The new policies, and what becomes of counts. If the old ones can't be used, both are told all the same.
+    fn of_edit(new: Vec<Source>, options: CompileOptions, old: Old<'_>) -> Self {
+        let problems = match compile(&old.sources, options) {
+            Ok(policies) => return Self::of_policies(new, options, Some(&policies)),
+            Err(problems) => problems,
+        };
+        let mut report = Self::of_policies(new, options, None);
+        report.problems.splice(0..0, problems);
+        report.sources.extend(old.sources);
+        let path = old.path.display();
+        report.incomparable = Some(format!(
+            "the policies of `--against {path}` can't be used: what becomes of counts is unknown"
+        ));
+        Self { is_fine: false, ..report }
     }
 
     fn of_callers(sources: Vec<Source>, policies: Option<&PolicySet>) -> Self {
@@ -166,13 +192,34 @@ impl Report {
     }
 
     fn of_problems(problems: Vec<Problem>, sources: Vec<Source>) -> Self {
-        let (found, restarts, skipped) = (String::new(), Vec::new(), Vec::new());
-        Self { problems, sources, found, restarts, skipped, is_fine: false }
+        Self {
+            problems,
+            sources,
+            found: String::new(),
+            restarts: None,
+            incomparable: None,
+            skipped: Vec::new(),
+            is_fine: false,
+        }
     }
 
     /// Whether there is nothing to warn of.
     fn is_quiet(&self) -> bool {
-        self.problems.is_empty() && self.restarts.is_empty() && self.skipped.is_empty()
+        self.problems.is_empty() && self.warnings().is_empty()
+    }
+
+    /// Warnings beside those of problems.
+    fn warnings(&self) -> Vec<String> {
+        let restarts = self.restarts.iter();
+        let limits = restarts.clone().flat_map(|restarts| &restarts.limits);
+        let cut = restarts.filter(|restarts| restarts.is_cut).map(|_| NOT_ALL_COMPARED.to_owned());
+        let skipped = self.skipped.iter().map(|path| skipped(path));
+        limits.map(Restart::to_string).chain(cut).chain(skipped).collect()
+    }
+
+    /// Whether all counts are kept, if that was asked and can be told.
+    fn keeps_counts(&self) -> Option<bool> {
+        self.restarts.as_ref().map(|restarts| restarts.limits.is_empty() && !restarts.is_cut)
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -184,21 +231,23 @@ impl Report {
             complain(&render(&self.problems, &self.sources));
             complain(&"");
         }
-        for restart in &self.restarts {
-            complain(&format_args!("warning: {restart}"));
+        let others = self.warnings();
+        others.iter().for_each(|warning| complain(&format_args!("warning: {warning}")));
+        if let Some(message) = &self.incomparable {
+            complain(&format_args!("error: {message}"));
         }
         let errors = counted(self.count(Severity::Error), "error");
-        for path in &self.skipped {
-            complain(&format_args!("warning: {}", skipped(path)));
-        }
-        let warnings = self.count(Severity::Warning) + self.restarts.len() + self.skipped.len();
-        let warnings = counted(warnings, "warning");
+        let warnings = counted(self.count(Severity::Warning) + others.len(), "warning");
         let files = counted(self.sources.len(), "file");
-        if self.is_fine {
-            return print(&format_args!("{files}, {}: no errors, {warnings}", self.found));
+        if !self.is_fine {
+            complain(&format_args!("{files}: {errors}, {warnings}"));
+            return ExitCode::SUCCESS;
         }
-        complain(&format_args!("{files}: {errors}, {warnings}"));
-        ExitCode::SUCCESS
+        let kept = match self.keeps_counts() {
+            Some(true) => "\nall limits that were there before keep their counts",
+            Some(false) | None => "",
+        };
+        print(&format_args!("{files}, {}: no errors, {warnings}{kept}", self.found))
     }
 
     fn print_json(&self) -> ExitCode {
@@ -206,9 +255,18 @@ impl Report {
             let file = path.display().to_string();
             json!({ "severity": "warning", "file": file, "message": skipped(path) })
         });
-        let problems: Value = self.problems.iter().map(problem_json).chain(skipped).collect();
-        let restarts: Value = self.restarts.iter().map(restart_json).collect();
-        let told = json!({ "ok": self.is_fine, "problems": problems, "restarts": restarts });
+        let incomparable = self
+            .incomparable
+            .iter()
+            .map(|message| json!({ "severity": "error", "message": message }));
+        let problems = self.problems.iter().map(problem_json);
+        let problems: Value = problems.chain(skipped).chain(incomparable).collect();
+        let restarts = self.restarts.iter().flat_map(|restarts| &restarts.limits);
+        let restarts: Value = restarts.map(restart_json).collect();
+        let mut told = json!({ "ok": self.is_fine, "problems": problems, "restarts": restarts });
+        if let Some(kept) = self.keeps_counts() {
+            told["counts_kept"] = kept.into();
+        }
         print(&format_args!("{told:#}"))
     }
 }
@@ -226,8 +284,12 @@ fn skipped(path: &Path) -> String {
 }
 
 fn restart_json(restart: &Restart) -> Value {
-    let Restart { domain, rule, limit, reason } = restart;
-    json!({ "domain": domain, "rule": rule, "limit": limit, "reason": reason })
+    let Restart { domain, rule, limit, rule_before, reason } = restart;
+    let mut told = json!({ "domain": domain, "rule": rule, "limit": limit, "reason": reason });
+    if let Some(before) = rule_before {
+        told["rule_before"] = before.as_str().into();
+    }
+    told
 }
 
 fn problem_json(problem: &Problem) -> Value {

@@ -1,17 +1,36 @@
 //! Which limits start a new count when one policy set takes the place of another.
 //!
-//! A count is kept under the path of values that a request has and the tag of its limit. So rules are compared by
-//! their paths, and the limits of a rule by their tags. A limit that has no counterpart is new, and of no concern
-//! here; one that stands where another limit has gone has taken its place without its count.
+//! A count is kept under the key of a path and the tag of a limit. So requests that stand for all others
+//! (`samples.rs`) are led through both sets, and the counters that they meet at their ends are compared. A limit that
+//! has no counterpart is new, and of no concern here; one that stands where another limit has gone has taken its place
+//! without its count.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::ptr;
 
+use super::key::Key;
 use super::level::Level;
-use super::rule::Domain;
 use super::rule::Rule;
 use super::rule::RuleLimit;
-use super::rule::RuleValue;
+use super::samples::Samples;
 use super::set::PolicySet;
+
+/// Requests by which two sets are compared; more take too long for an edit that is to be live within a second.
+const COMPARISONS_MAX: usize = 200_000;
+
+/// A warning for [`Restarts::is_cut`].
+pub const NOT_ALL_COMPARED: &str =
+    "too many rules to compare all: more limits may start a new count";
+
+/// What an edit does to the counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restarts {
+    /// In the order of domains and rules.
+    pub limits: Vec<Restart>,
+    /// Whether there were too many rules to compare them all.
+    pub is_cut: bool,
+}
 
 /// A limit that starts a new count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,105 +40,118 @@ pub struct Restart {
     pub rule: String,
     /// What metrics and answers call the limit.
     pub limit: String,
+    /// The path of the rule that the requests met before, if it is another one: only these requests are concerned.
+    pub rule_before: Option<String>,
     /// What has changed, as a clause.
     pub reason: String,
 }
 
-impl fmt::Display for Restart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { domain, rule, limit, reason } = self;
-        write!(f, "domain `{domain}`, rule `{rule}`: `{limit}` starts a new count: {reason}")
+impl Restart {
+    /// The reason, and which requests are concerned.
+    pub fn told(&self) -> String {
+        match &self.rule_before {
+            Some(before) => {
+                format!(" for requests that met rule `{before}` before: {}", self.reason)
+            }
+            None => format!(": {}", self.reason),
+        }
     }
 }
 
-/// The limits of `new` that start a new count where `old` was in force, in the order of domains and rules.
-pub fn restarts(old: &PolicySet, new: &PolicySet) -> Vec<Restart> {
-    let mut found = Vec::new();
-    for domain in new.domains() {
-        if let Some(before) = old.domain(&domain.name) {
-            let mut changes = Changes { domain, found: &mut found };
-            changes.level(&before.rules, &domain.rules, None);
-        }
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { domain, rule, limit, .. } = self;
+        write!(f, "domain `{domain}`, rule `{rule}`: `{limit}` starts a new count{}", self.told())
     }
-    found
+}
+
+/// The limits of `new` that start a new count where `old` was in force.
+pub fn restarts(old: &PolicySet, new: &PolicySet) -> Restarts {
+    let mut all = Restarts::default();
+    let mut left = COMPARISONS_MAX;
+    for domain in new.domains() {
+        let Some(before) = old.domain(&domain.name) else { continue };
+        let (found, told, is_cut) = (Vec::new(), HashSet::new(), false);
+        let mut changes = Changes { domain: &domain.name, found, told, left, is_cut };
+        let key = Key::of_domain(&domain.name);
+        changes.level((&before.rules, &key), (&domain.rules, &key), None);
+        left = changes.left;
+        all.is_cut |= changes.is_cut;
+        changes.found.sort_by_key(|(index, _)| *index);
+        all.limits.extend(changes.found.into_iter().map(|(_, restart)| restart));
+    }
+    all
 }
 
 struct Changes<'a> {
-    domain: &'a Domain,
-    found: &'a mut Vec<Restart>,
+    domain: &'a str,
+    /// Each with the number of its limit in the domain.
+    found: Vec<(usize, Restart)>,
+    /// The numbers of their limits, and the rules that the requests met before.
+    told: HashSet<(usize, *const Rule)>,
+    /// Comparisons that may still be made.
+    left: usize,
+    is_cut: bool,
 }
 
 impl Changes<'_> {
-    /// Compares the rules of a level; `moved` says why the paths above have other counters than before.
-    fn level(&mut self, old: &Level, new: &Level, moved: Option<&str>) {
-        for rule in &new.rules {
-            if let Some(before) = counterpart(old, new, rule) {
-                let other = other_counters(before, rule);
-                let moved = moved.or(other.as_deref());
-                self.rule(before, rule, moved);
-                self.level(&before.below, &rule.below, moved);
+    /// Compares the rules of a level that the same requests reach, by the keys of their paths; `moved` says why these
+    /// are others than before.
+    fn level(&mut self, old: (&Level, &Key), new: (&Level, &Key), moved: Option<&str>) {
+        let mut compared = HashSet::new();
+        let samples = Samples::of(old.0, new.0, self.left);
+        self.is_cut |= samples.is_cut;
+        self.left -= samples.entries.len();
+        for (key, value) in samples.entries {
+            let rules = (old.0.find(&key, &value), new.0.find(&key, &value));
+            let (Some(before), Some(now)) = rules else { continue };
+            if !compared.insert((ptr::from_ref(before), ptr::from_ref(now))) {
+                continue;
             }
+            let step = |rule: &Rule, path: &Key| {
+                let mut path = path.clone();
+                rule.push_step(&mut path, &key, &value);
+                path
+            };
+            let paths = (step(before, old.1), step(now, new.1));
+            let other = (paths.0 != paths.1).then(|| other_counters(before, now));
+            let moved = moved.or(other.as_deref());
+            self.rule(before, now, moved);
+            self.level((&before.below, &paths.0), (&now.below, &paths.1), moved);
         }
     }
 
     fn rule(&mut self, old: &Rule, new: &Rule, moved: Option<&str>) {
         let is_kept = |limit: &RuleLimit, others: &Rule| {
-            others.limits.iter().any(|other| other.limit.tag() == limit.limit.tag())
+            let mut others = others.limits.iter();
+            moved.is_none() && others.any(|other| other.limit.tag() == limit.limit.tag())
         };
         let mut gone: Vec<&RuleLimit> = old.limits.iter().map(|limit| &**limit).collect();
-        gone.retain(|limit| moved.is_some() || !is_kept(limit, new));
-        let counted = new.limits.iter().filter(|limit| moved.is_some() || !is_kept(limit, old));
-        for limit in counted {
+        gone.retain(|limit| !is_kept(limit, new));
+        for limit in new.limits.iter().filter(|limit| !is_kept(limit, old)) {
             let Some(before) = nearest(&gone, limit) else { continue };
-            let reason = moved.map_or_else(|| difference(before, limit), str::to_owned);
-            self.found.push(Restart {
-                domain: self.domain.name.clone(),
+            if !self.told.insert((limit.index, ptr::from_ref(old))) {
+                continue;
+            }
+            let restart = Restart {
+                domain: self.domain.to_owned(),
                 rule: new.path.clone(),
                 limit: limit.label.to_string(),
-                reason,
-            });
+                rule_before: (old.path != new.path).then(|| old.path.clone()),
+                reason: moved.map_or_else(|| difference(before, limit), str::to_owned),
+            };
+            self.found.push((limit.index, restart));
         }
-    }
-}
-
-/// The rule that the requests of `rule` met before: the one for the same entry, or else the one that took its
-/// value, or the only one of its key that has gone.
-fn counterpart<'a>(old: &'a Level, new: &Level, rule: &Rule) -> Option<&'a Rule> {
-    let same = |other: &&Rule| other.key == rule.key && text(&other.value) == text(&rule.value);
-    if let Some(found) = old.rules.iter().find(same) {
-        return Some(found);
-    }
-    if let RuleValue::Exact(value) = &rule.value {
-        return old.find(&rule.key, value);
-    }
-    let is_gone = |other: &&Rule| {
-        let mut rules = new.rules.iter();
-        !rules.any(|rule| rule.key == other.key && text(&rule.value) == text(&other.value))
-    };
-    let mut gone = old.rules.iter().filter(|other| other.key == rule.key).filter(is_gone);
-    let first = gone.next().filter(|other| !matches!(other.value, RuleValue::Exact(_)));
-    first.filter(|_| gone.next().is_none())
-}
-
-fn text(value: &RuleValue) -> Option<(bool, &str)> {
-    match value {
-        RuleValue::Exact(value) => Some((false, value)),
-        RuleValue::Pattern { pattern, .. } | RuleValue::Joined { pattern, .. } => {
-            Some((true, pattern.as_str()))
-        }
-        RuleValue::Any => None,
     }
 }
 
 /// Why the values of a rule have other counters than before.
-fn other_counters(old: &Rule, new: &Rule) -> Option<String> {
+fn other_counters(old: &Rule, new: &Rule) -> String {
     match (old.shared_pattern(), new.shared_pattern()) {
-        (None, None) => None,
-        (Some(before), Some(now)) if before == now => None,
-        (None, Some(_)) => Some("its values share one counter now".to_owned()),
-        (Some(_), None) => Some("its values share no counter any more".to_owned()),
+        (None, _) => "its values share one counter now".to_owned(),
+        (Some(_), None) => "its values share no counter any more".to_owned(),
         (Some(before), Some(_)) => {
-            Some(format!("its values shared the counter of `{}`", before.as_str()))
+            format!("its values shared the counter of `{}`", before.as_str())
         }
     }
 }
@@ -174,6 +206,13 @@ fn window(limit: &RuleLimit) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::collection::vec;
+    use proptest::prelude::any;
+    use proptest::prop_assert;
+    use proptest::proptest;
+
     use super::*;
     use crate::policy::CompileOptions;
     use crate::policy::Source;
@@ -191,8 +230,9 @@ mod tests {
     #[track_caller]
     fn check(old: &str, new: &str, expected: &[&str]) {
         let found = restarts(&set(old), &set(new));
-        let told: Vec<_> =
-            found.iter().map(|one| format!("{} {}: {}", one.rule, one.limit, one.reason)).collect();
+        assert!(!found.is_cut);
+        let told = |one: &Restart| format!("{} {}{}", one.rule, one.limit, one.told());
+        let told: Vec<_> = found.limits.iter().map(told).collect();
         assert_eq!(told, expected, "{old} -> {new}");
     }
 
@@ -302,8 +342,8 @@ mod tests {
             &shared,
             &rule("value: ab*, limits: [1/hour], share_threshold: true"),
             &[
-                "f=ab* f=ab* 1/hour: its values shared the counter of `a*`",
-                "f=ab*/k f=ab*/k 1/day: its values shared the counter of `a*`",
+                "f=ab* f=ab* 1/hour for requests that met rule `f=a*` before: its values shared the counter of `a*`",
+                "f=ab*/k f=ab*/k 1/day for requests that met rule `f=a*/k` before: its values shared the counter of `a*`",
             ],
         );
         // A rule of its own for a value goes on with the value's count if window and name are those.
@@ -315,7 +355,138 @@ mod tests {
         check(
             "[{key: u, limits: [1/day]}]",
             "[{key: u, limits: [1/day]}, {key: u, value: a, limits: [9/hour]}]",
-            &["u=a u=a 9/hour: its window was `day`"],
+            &["u=a u=a 9/hour for requests that met rule `u` before: its window was `day`"],
         );
+        check(
+            "[{key: u, limits: [1/day]}, {key: u, value: a, limits: [9/hour]}]",
+            "[{key: u, limits: [1/day]}]",
+            &["u u 1/day for requests that met rule `u=a` before: its window was `hour`"],
+        );
+    }
+
+    #[test]
+    fn a_rule_that_takes_over_values_of_another_is_told() {
+        check(
+            "[{key: f, value: 'a*', share_threshold: true, limits: [1/day]}]",
+            "[{key: f, value: '*z', share_threshold: true, limits: [1/day]},
+              {key: f, value: 'a*', share_threshold: true, limits: [1/day]}]",
+            &[
+                "f=*z f=*z 1/day for requests that met rule `f=a*` before: its values shared the counter of `a*`",
+            ],
+        );
+        // Values that each have a counter go on with it, whichever rule they meet.
+        check(
+            "[{key: f, value: 'a*', limits: [1/day]}]",
+            "[{key: f, value: '*z', limits: [2/day]}, {key: f, value: 'a*', limits: [1/day]}]",
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_wildcard_in_a_key_is_told_where_it_moves_counters() {
+        let shared =
+            |key: &str| format!("[{{key: '{key}', share_threshold: true, limits: [1/day]}}]");
+        check("[{key: u, limits: [1/day]}]", "[{key: 'u*', limits: [1/day]}]", &[]);
+        check(
+            "[{key: u, limits: [1/day]}]",
+            &shared("u*"),
+            &[
+                "u* u* 1/day for requests that met rule `u` before: its values share one counter now",
+            ],
+        );
+        check(
+            &shared("h_*"),
+            &shared("h_a*"),
+            &[
+                "h_a* h_a* 1/day for requests that met rule `h_*` before: its values shared the counter of `h_*`",
+            ],
+        );
+        check(
+            &shared("h_*"),
+            "[{key: 'h_*', limits: [1/day]}]",
+            &["h_* h_* 1/day: its values share no counter any more"],
+        );
+    }
+
+    #[test]
+    fn more_rules_than_can_be_compared_are_told() {
+        let rules: Vec<String> = (0..2_100)
+            .map(|number| format!("{{key: f, value: 'v{number}_*', limits: [1/day]}}"))
+            .collect();
+        let many = set(&format!("[{}]", rules.join(", ")));
+        let told = restarts(&many, &many);
+        assert!(told.is_cut && told.limits.is_empty(), "{told:?}");
+    }
+
+    const KEYS: [&str; 4] = ["a", "ab", "a*", "*b"];
+    const VALUES: [&str; 7] = ["", "x", "xy", "x*", "*y", "x*y", "*x*"];
+    const LIMITS: [&str; 3] = [
+        "",
+        "rate_limit: {unit: day, requests_per_unit: 1}",
+        "limits: [1/day, {name: n, rate: 1/hour}]",
+    ];
+
+    /// Rules by their numbers in these lists, and whether their values share counters.
+    fn rules(numbers: &[(usize, usize, usize, bool)]) -> Option<PolicySet> {
+        let rule = |(key, value, limits, shared): &(usize, usize, usize, bool)| {
+            let shared = *shared && (KEYS[*key].contains('*') || VALUES[*value].contains('*'));
+            let (key, value, limits) = (KEYS[*key], VALUES[*value], LIMITS[*limits]);
+            format!("{{key: '{key}', value: '{value}', share_threshold: {shared}, {limits}}}")
+        };
+        let rules: Vec<String> = numbers.iter().map(rule).collect();
+        let text = format!("domain: d\ndescriptors: [{}]", rules.join(", "));
+        let source = Source { path: "a.yaml".to_owned(), text };
+        compile(&[source], CompileOptions::default()).ok()
+    }
+
+    /// The limits that start anew as requests with these entries find it, each with the rules before and now.
+    fn found_by_requests(old: &PolicySet, new: &PolicySet) -> BTreeSet<(String, String, String)> {
+        let mut texts = vec![String::new()];
+        for len in 0..3 {
+            let longest: Vec<String> =
+                texts.iter().filter(|text| text.len() == len).cloned().collect();
+            texts.extend(
+                longest.iter().flat_map(|text| ["x", "y", "z"].map(|end| format!("{text}{end}"))),
+            );
+        }
+        let keys = ["a", "b", "ab", "az", "zb", "azb"];
+        let entries =
+            keys.iter().flat_map(|key| texts.iter().map(move |value| (*key, value.as_str())));
+        let met = |set: &PolicySet, entry: (&str, &str)| {
+            let domain = set.domain("d")?;
+            let walk = domain.walk(&[entry]);
+            let rule = walk.end()?;
+            let key = domain.key(&walk, &[entry], 1);
+            let counters = rule.limits.iter().map(|limit| (key.clone(), limit.limit.tag().clone()));
+            let labels = rule.limits.iter().map(|limit| limit.label.to_string());
+            Some((rule.path.clone(), counters.collect::<Vec<_>>(), labels.collect::<Vec<_>>()))
+        };
+        let mut found = BTreeSet::new();
+        for entry in entries {
+            let (Some(before), Some(now)) = (met(old, entry), met(new, entry)) else { continue };
+            if before.1.iter().all(|counter| now.1.contains(counter)) {
+                continue;
+            }
+            let fresh = now.1.iter().zip(&now.2).filter(|(counter, _)| !before.1.contains(counter));
+            found.extend(fresh.map(|(_, label)| (before.0.clone(), now.0.clone(), label.clone())));
+        }
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn no_count_that_requests_find_lost_is_missed(
+            old in vec((0..4usize, 0..7usize, 0..3usize, any::<bool>()), 1..4),
+            new in vec((0..4usize, 0..7usize, 0..3usize, any::<bool>()), 1..4),
+        ) {
+            if let (Some(old), Some(new)) = (rules(&old), rules(&new)) {
+                let told = restarts(&old, &new).limits.into_iter().map(|one| {
+                    (one.rule_before.unwrap_or_else(|| one.rule.clone()), one.rule, one.limit)
+                });
+                let told: BTreeSet<_> = told.collect();
+                let missed: Vec<_> = found_by_requests(&old, &new).difference(&told).cloned().collect();
+                prop_assert!(missed.is_empty(), "missed {:?}", missed);
+            }
+        }
     }
 }

@@ -171,7 +171,7 @@ fn earlier(one: Option<usize>, other: Option<usize>) -> Option<usize> {
 
 /// A rule's key and value as a pattern of both would have to take them; None for a value that is sought before all
 /// patterns.
-fn joined(rule: &Rule) -> Option<String> {
+pub(super) fn joined(rule: &Rule) -> Option<String> {
     match &rule.value {
         RuleValue::Exact(_) => None,
         RuleValue::Any => Some(format!("{}_*", rule.key)),

@@ -35,6 +35,26 @@ impl Pattern {
         true
     }
 
+    /// A pattern of values that both match; None if there are none.
+    pub fn and(&self, other: &Self) -> Option<Self> {
+        let longer = |one, other| if str::len(one) < str::len(other) { other } else { one };
+        let prefix: &str = longer(&self.prefix, &other.prefix);
+        let suffix: &str = longer(&self.suffix, &other.suffix);
+        let both = [self, other];
+        if !both.iter().all(|one| prefix.starts_with(&one.prefix) && suffix.ends_with(&one.suffix))
+        {
+            return None;
+        }
+        let parts = both.iter().flat_map(|one| &one.middle).map(String::as_str);
+        let parts: Vec<&str> = [prefix].into_iter().chain(parts).chain([suffix]).collect();
+        Self::parse(&parts.join("*"))
+    }
+
+    /// A value that matches, with `filler` for each `*`.
+    pub fn sample(&self, filler: &str) -> String {
+        self.text.replace('*', filler)
+    }
+
     /// Whether every value matches.
     pub fn matches_all(&self) -> bool {
         self.text.bytes().all(|byte| byte == b'*')
@@ -69,6 +89,24 @@ mod tests {
         check("foo*bar*baz", &["foobarbaz", "foo1bar2baz"], &["foobaz", "foobarba", "foobaz bar"]);
         check("a*a*a", &["aaa"], &["aa", "a"]);
         check("a**b", &["ab", "axb"], &["a"]);
+    }
+
+    #[test]
+    fn what_two_patterns_have_in_common_both_match() {
+        let check = |one: &str, other: &str, expected: Option<&str>| {
+            let (one, other) = (Pattern::parse(one).unwrap(), Pattern::parse(other).unwrap());
+            let both = one.and(&other);
+            assert_eq!(both.as_ref().map(Pattern::as_str), expected);
+            for sample in both.iter().flat_map(|both| [both.sample(""), both.sample("x")]) {
+                assert!(one.matches(&sample) && other.matches(&sample), "{sample}");
+            }
+        };
+        check("a*", "ab*", Some("ab*"));
+        check("a*", "*b", Some("a*b"));
+        check("a*m*c", "ab*n*", Some("ab*m*n*c"));
+        check("*", "*", Some("*"));
+        check("a*", "b*", None);
+        check("*a", "*b", None);
     }
 
     #[test]

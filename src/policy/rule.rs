@@ -196,6 +196,15 @@ impl Rule {
         }
     }
 
+    /// Adds an entry that meets this rule to the key of its counters.
+    pub(super) fn push_step(&self, key: &mut Key, name: &str, value: &str) {
+        match &self.value {
+            RuleValue::Pattern { pattern, shared: true } => key.push_shared(name, pattern.as_str()),
+            RuleValue::Joined { pattern, shared: true } => key.push_joined(name, pattern.as_str()),
+            _ => key.push_value(name, value),
+        }
+    }
+
     /// The limit whose place one takes that a request brings along: that of the same window, or the only one.
     fn limit_of(&self, window: Window) -> Option<&RuleLimit> {
         let same = self.limits.iter().find(|limit| limit.window == window);
@@ -313,15 +322,7 @@ impl Domain {
     pub fn key(&self, walk: &Walk<'_>, entries: &[(&str, &str)], depth: usize) -> Key {
         let mut key = Key::of_domain(&self.name);
         for (rule, (name, value)) in walk.steps[..depth].iter().zip(entries) {
-            match &rule.value {
-                RuleValue::Pattern { pattern, shared: true } => {
-                    key.push_shared(name, pattern.as_str());
-                }
-                RuleValue::Joined { pattern, shared: true } => {
-                    key.push_joined(name, pattern.as_str());
-                }
-                _ => key.push_value(name, value),
-            }
+            rule.push_step(&mut key, name, value);
         }
         key.finish()
     }
