@@ -85,6 +85,39 @@ descriptors:
 }
 
 #[tokio::test]
+async fn a_debit_on_an_overdraft_limit_counts_whatever_the_others_say() {
+    const POLICY: &str = "
+domain: both
+descriptors:
+  - { key: tokens, limits: [{ rate: 100/day, overdraft: allow }] }
+  - { key: bought, limits: [{ name: bought, rate: 100/total }, { name: daily, rate: 100/day, overdraft: allow }] }
+  - { key: reference, rate_limit: { unit: day, requests_per_unit: 10 } }
+  - { key: company, limits: [10/day] }";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let mut asker = Asker::new(&tollgate, "both").await;
+        assert!(!asker.debit(&["reference=full"], 31).await.passed);
+        for other in ["reference=full", "company=a"] {
+            let tokens = &*format!("tokens={}", other.replace("=", " "));
+            for left in [69, 38, 7, 0] {
+                assert!(!asker.debit(&[tokens, other], 31).await.passed, "{other}");
+                assert_eq!(asker.remaining(&[tokens]).await, [left], "{other}");
+            }
+        }
+        assert_eq!(asker.remaining(&["company=a"]).await, [10]);
+        // A limit that is asked for the request's own hits, or by a peek, is asked before anything was spent.
+        for hits in [None, Some(0)] {
+            let told = asker.mixed(("tokens=ann", 31), ("reference=full", hits)).await;
+            assert!(!told.passed, "{hits:?}");
+        }
+        assert_eq!(asker.remaining(&["tokens=ann"]).await, [100]);
+        // So is a rule, all of whose limits have to have the hits.
+        assert!(!asker.debit(&["bought=ann"], 101).await.passed);
+        assert_eq!(asker.remaining(&["bought=ann"]).await, [100]);
+    }
+}
+
+#[tokio::test]
 async fn what_costs_nothing_passes_whatever_is_owed() {
     const POLICY: &str = "
 domain: free

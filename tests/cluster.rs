@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tollgate::limit::Fit;
 use tollgate::limit::Hits::GiveBack;
 use tollgate::limit::Hits::Spend;
+use tollgate::limit::Overdraft;
 use tollgate::policy::Mode::Enforce;
 use tollgate::policy::Refused;
 use tollgate::store::Pressed;
@@ -18,6 +19,7 @@ use crate::support::ask::Asker;
 use crate::support::batch::after;
 use crate::support::batch::batch;
 use crate::support::batch::one;
+use crate::support::batch::overdrawn;
 use crate::support::batch::pressed;
 use crate::support::batch::sliding;
 use crate::support::batch::total;
@@ -71,6 +73,17 @@ async fn debits_on_several_slots_count_each_by_itself() {
     refused.charges.iter_mut().take(9).for_each(|charge| charge.refused = Refused::Counted);
     assert!(!store.charge(&refused, after(0)).await.unwrap().is_charged());
     for name in &names {
+        assert_eq!(remaining(&*store, name, &wide, 1).await, 1_000 - 5 * 31, "{name}");
+    }
+    // On a limit with an overdraft it counts whatever the others say.
+    refused.charges[0].limit = overdrawn(&wide, Overdraft::Allow);
+    refused.charges[0].refused = Refused::Booked;
+    let outcome = store.charge(&refused, after(0)).await.unwrap();
+    let told: Vec<bool> = outcome.decisions.iter().map(|decision| decision.counted).collect();
+    assert_eq!(told, [vec![true], vec![false; 9]].concat());
+    assert_eq!(outcome.decisions[0].standing.remaining, 1_000 - 6 * 31);
+    assert_eq!(remaining(&*store, &names[0], &wide, 1).await, 1_000 - 6 * 31);
+    for name in &names[1..] {
         assert_eq!(remaining(&*store, name, &wide, 1).await, 1_000 - 5 * 31, "{name}");
     }
     let wider = sliding(1_000, 60_000);

@@ -265,7 +265,7 @@ impl History {
                 .as_ref()
                 .map_or(Vec::new(), |special| special.bonuses(&limit, now_ms));
             let until = asked.special.as_ref().and_then(|special| special.until(&limit, now_ms));
-            let counts = limit.overdraft() == Overdraft::None;
+            let counts = limit.overdraft() != Overdraft::Owed;
             let counts = counts && matches!(asked.hits, Hits::Spend(_));
             batch.charges.push(Charge {
                 group,
@@ -372,7 +372,9 @@ fn asked(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Asked> {
     let mode =
         prop_oneof![4 => Just(Mode::Enforce), 1 => Just(Mode::Quota), 1 => Just(Mode::Shadow)];
     let special = prop::option::of(special(ends));
-    let refused = prop_oneof![2 => Just(Refused::Free), 1 => Just(Refused::Counted)];
+    let refused = prop_oneof![
+        2 => Just(Refused::Free), 1 => Just(Refused::Counted), 1 => Just(Refused::Booked)
+    ];
     (0..KEYS, any::<bool>(), mode, 0..LIMITS, (hits(), refused), special).prop_map(
         |(key, new_group, mode, limit, (hits, refused), special)| Asked {
             key,

@@ -12,6 +12,7 @@ use tollgate::policy::Mode::Quota;
 use tollgate::policy::Mode::Shadow;
 use tollgate::policy::Refused;
 use tollgate::store::Batch;
+use tollgate::store::Charge;
 use tollgate::store::Store;
 
 use crate::support::batch::after;
@@ -38,6 +39,8 @@ of_every_store! {
     the_wait_is_exact_while_a_limit_is_overdrawn
     debits_count_each_by_itself
     what_another_limit_refuses_costs_no_debit
+    a_debit_on_an_overdraft_limit_counts_whatever_other_limits_say
+    a_debit_on_an_overdraft_limit_counts_no_further_than_that_allows
     a_shadow_counts_a_debit_as_it_would_enforced
     a_quota_that_is_over_counts_a_debit_too
     a_peek_looks_at_what_is_open_to_it
@@ -213,6 +216,77 @@ async fn what_another_limit_refuses_costs_no_debit(store: Arc<impl Store>) {
         for name in [&late, &fits] {
             assert_eq!(used(&*store, name, &limit, 0).await, 0, "{limit}");
         }
+    }
+}
+
+/// A debit of 4 on `limit`, with an overdraft, beside `others` that refuse or let pass.
+fn booked(name: &str, limit: &Arc<Limit>, others: &[Batch]) -> Batch {
+    let mut ask = one(name, limit, Spend(4));
+    ask.charges[0].refused = Refused::Booked;
+    for (group, other) in others.iter().enumerate() {
+        let key_index = ask.key_index(other.keys[0].clone());
+        let charge = other.charges[0].clone();
+        ask.charges.push(Charge { key_index, group: group + 1, ..charge });
+    }
+    ask
+}
+
+async fn a_debit_on_an_overdraft_limit_counts_whatever_other_limits_say(store: Arc<impl Store>) {
+    let closed = total(0);
+    let owing = overdrawn(&closed, Overdraft::Owed);
+    assert!(passes(&*store, &one("closed", &owing, Spend(1)), 0).await);
+    let refusing = [
+        named(one("closed", &closed, Spend(31))),
+        one("closed", &closed, Spend(1)),
+        named(one("closed", &closed, Spend(0))),
+    ];
+    for plain in one_of_each(10) {
+        for (overdraft, used_then) in
+            [(Overdraft::Allow, [4, 8, 12]), (Overdraft::Clip, [4, 8, 10])]
+        {
+            let limit = overdrawn(&plain, overdraft);
+            let name = format!("{overdraft} {}", limit.tag());
+            for (other, used_then) in refusing.iter().zip(used_then) {
+                let outcome =
+                    charge(&*store, &booked(&name, &limit, std::slice::from_ref(other)), after(0))
+                        .await;
+                let told: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
+                assert_eq!((outcome.admitted, &told[..]), (false, &[true, false][..]), "{name}");
+                assert_eq!(outcome.decisions[0].fit, Fit::Now, "{name}");
+                assert_eq!(
+                    outcome.decisions[0].standing.remaining,
+                    10 - used_then.min(10),
+                    "{name}"
+                );
+                assert_eq!(used(&*store, &name, &limit, 0).await, used_then, "{name}");
+            }
+            let told = charge(&*store, &booked(&name, &limit, &refusing[..1]), after(0)).await;
+            assert!(!told.is_charged(), "{name}: none is left");
+            assert_eq!(used(&*store, &name, &limit, 0).await, used_then[2], "{name}");
+        }
+    }
+}
+
+/// Limits of one rule stand or fall together, and what an overdraft does not let pass is no debit of the others' either.
+async fn a_debit_on_an_overdraft_limit_counts_no_further_than_that_allows(store: Arc<impl Store>) {
+    for plain in one_of_each(10) {
+        let limit = overdrawn(&plain, Overdraft::Allow);
+        let (name, narrow) = (format!("allow {}", limit.tag()), total(3));
+        let mut rule = booked(&name, &limit, &[one("narrow", &narrow, Spend(4))]);
+        rule.charges[1].group = 0;
+        assert!(!charge(&*store, &rule, after(0)).await.is_charged(), "{limit}");
+        let reserved = opened(booked(&name, &limit, &[]), 0);
+        assert!(!charge(&*store, &reserved, after(0)).await.is_charged(), "{limit}");
+        // Its own refusal leaves the debits of others alone.
+        let late = format!("late {}", limit.tag());
+        let other = named(one(&late, &plain, Spend(31)));
+        let mut both = booked(&name, &limit, &[other]);
+        both.charges[0].open.hits = 0;
+        let outcome = charge(&*store, &both, after(0)).await;
+        let told: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
+        assert_eq!((outcome.admitted, &told[..]), (false, &[false, true][..]), "{limit}");
+        assert_eq!(used(&*store, &name, &limit, 0).await, 0, "{limit}");
+        assert_eq!(used(&*store, &late, &plain, 0).await, 31, "{limit}");
     }
 }
 

@@ -1,5 +1,5 @@
 //! Notices lost debits: a gateway peeks, passes the request on, and charges what the response cost; but a
-//! limit refuses that charge, which then costs nothing.
+//! limit without overdraft refuses that charge, which then costs nothing.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;

@@ -12,6 +12,7 @@ use crate::policy::Mode;
 use crate::policy::Refused;
 use crate::policy::Wait;
 use crate::store::Batch;
+use crate::store::Charge;
 use crate::store::Outcome;
 
 use super::Engine;
@@ -216,11 +217,13 @@ impl<'h> Holding<'h> {
     }
 
     /// The charges whose limits let the request wait, if they spend: peeks, hits that come back, and those that count
-    /// although they are refused, are answered at once.
+    /// although they are refused, are answered at once. So is a request with hits that are booked, or each question would
+    /// book them.
     fn waitables(&self) -> impl Iterator<Item = Waitable> {
+        let books = self.batch.charges.iter().any(Charge::is_booked);
         let charges = self.batch.charges.iter().zip(self.limits).enumerate();
-        charges.filter_map(|(index, (charge, limit))| {
-            let spends = matches!(charge.hits, Hits::Spend(1..)) && !charge.is_debit();
+        charges.filter_map(move |(index, (charge, limit))| {
+            let spends = matches!(charge.hits, Hits::Spend(1..)) && !charge.is_debit() && !books;
             let wait = limit.wait.filter(|_| charge.mode == Mode::Enforce && spends)?;
             let key = self.batch.keys[charge.key_index].as_str();
             let spot = self.engine.room.spot(key, charge);

@@ -263,12 +263,8 @@ impl RuleLimits<'_> {
         said.unwrap_or(self.defaults.overdraft)
     }
 
-    /// In the reference's words, unless an overdraft says what becomes of hits.
     fn refused(&self, draft: &Draft) -> Refused {
-        match &self.file.rate_limit {
-            Some(_) => Refused::in_reference(self.overdraft(draft)),
-            None => Refused::Free,
-        }
+        Refused::of(self.overdraft(draft), self.file.rate_limit.is_some())
     }
 
     fn cost(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Arc<Cost>> {

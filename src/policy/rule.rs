@@ -150,8 +150,8 @@ impl RuleLimit {
     }
 }
 
-/// What becomes of hits that a descriptor names and that the limit does not have. They may have been spent before anybody
-/// could ask: Envoy names what a response cost.
+/// What becomes of hits that a descriptor names when the request is refused. They may have been spent before anybody could
+/// ask: Envoy names what a response cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refused {
     /// They cost nothing.
@@ -160,12 +160,24 @@ pub enum Refused {
     /// They count all the same, unless the limit is overdrawn already; then a peek is refused until it no longer is. So it
     /// is for limits in the words of envoyproxy/ratelimit.
     Counted,
+    /// They count as far as the limit's overdraft lets them pass, whatever the limits of other rules say.
+    Booked,
 }
 
 impl Refused {
-    /// For a limit in the reference's words, unless an overdraft says what becomes of hits.
-    pub fn in_reference(overdraft: Overdraft) -> Self {
-        if overdraft == Overdraft::None { Self::Counted } else { Self::Free }
+    /// For a limit with that overdraft, in the reference's words or in ours.
+    pub fn of(overdraft: Overdraft, in_reference: bool) -> Self {
+        match overdraft {
+            Overdraft::Allow | Overdraft::Clip => Self::Booked,
+            Overdraft::None if in_reference => Self::Counted,
+            Overdraft::None | Overdraft::Owed => Self::Free,
+        }
+    }
+
+    /// The same in one request. Unless all its descriptors name hits, as after a response, a limit that refuses the request's
+    /// own hits, or a peek, may have refused it before anything was spent.
+    pub fn in_request(self, all_named: bool) -> Self {
+        if self == Self::Booked && !all_named { Self::Counted } else { self }
     }
 }
 
@@ -283,7 +295,7 @@ impl Domain {
             window,
             mode,
             on_outage,
-            refused: Refused::in_reference(overdraft),
+            refused: Refused::of(overdraft, true),
         }
     }
 

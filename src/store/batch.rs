@@ -63,7 +63,7 @@ pub struct Charge {
     pub lease: Lease,
     /// What to answer while the store is out.
     pub on_outage: OnOutage,
-    /// What becomes of its hits when the limit does not have them. Not for a limit with an overdraft.
+    /// What becomes of its hits when the request is refused.
     pub refused: Refused,
     /// Hits to take on top when the request passes, for a lease; zero for none. Only a charge of a sliding
     /// limit that is plain otherwise asks for any.
@@ -203,19 +203,26 @@ impl Charge {
 
     /// Whether it looks whether its limit is overdrawn.
     pub fn is_peek(&self) -> bool {
-        self.refused == Refused::Counted && self.hits == Hits::Spend(0)
+        self.refused == Refused::Counted
+            && self.limit.overdraft() == Overdraft::None
+            && self.hits == Hits::Spend(0)
     }
 
-    /// Whether its hits may count although the limit does not have them.
+    /// Whether its hits may count although the request is refused.
     pub fn is_debit(&self) -> bool {
-        self.refused == Refused::Counted && matches!(self.hits, Hits::Spend(1..))
+        self.refused != Refused::Free && matches!(self.hits, Hits::Spend(1..))
+    }
+
+    /// Whether its hits count although the limits of other rules refuse the request.
+    pub fn is_booked(&self) -> bool {
+        self.refused == Refused::Booked && self.is_debit()
     }
 
     /// What becomes of hits that count and that the limit does not have.
     pub fn overdraft(&self) -> Overdraft {
-        match self.refused {
-            Refused::Counted => Overdraft::Allow,
-            Refused::Free => self.limit.overdraft(),
+        match self.limit.overdraft() {
+            Overdraft::None if self.refused != Refused::Free => Overdraft::Allow,
+            overdraft => overdraft,
         }
     }
 }
@@ -247,8 +254,8 @@ impl Batch {
         self.charges.push(Charge { group, on_outage: OnOutage::Deny, ..refused });
     }
 
-    /// Whether hits of a request that these decisions refuse count all the same: only debits are refused. What any other
-    /// limit refuses costs nothing.
+    /// Whether all debits of a request that these decisions refuse count all the same: only debits are refused. What any
+    /// other limit refuses costs nothing but what is booked ([`Charge::is_booked`]).
     pub fn counts_refused(&self, decisions: &[Decision]) -> bool {
         let mut left = decisions;
         self.groups().all(|charges| {

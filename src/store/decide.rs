@@ -1,8 +1,8 @@
 //! The decision of the embedded store on a batch, once it holds the records.
 //!
 //! All states are brought to the present, then the gauges read them, then every limit is asked; only when
-//! the request passes is anything spent, but for debits that count all the same. Gauges keep the level that they have risen or fallen to even when it
-//! is refused. `redis/decide.lua` and `redis/special.lua` mirror this file.
+//! the request passes is anything spent, but for debits that count all the same. Gauges keep the level that they have
+//! risen or fallen to even when it is refused. `redis/decide.lua` and `redis/special.lua` mirror this file.
 
 use smallvec::SmallVec;
 
@@ -23,6 +23,7 @@ use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Means;
 use crate::limit::Opening;
+use crate::limit::Overdraft;
 use crate::limit::Refund;
 use crate::limit::Settled;
 use crate::limit::Standing;
@@ -47,12 +48,13 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     let admitted = tally.admitted();
     let counts = admitted || batch.counts_refused(&decisions);
     first = 0;
-    for charges in batch.groups().take_while(|_| counts) {
+    for charges in batch.groups() {
         let group = first..first + charges.len();
         if admitted && GroupFit::of(&decisions[group.clone()]) == GroupFit::Fits {
             group.for_each(|index| decider.spend(index, &mut decisions[index]));
         } else if lacks_debits_only(charges, &decisions[group.clone()]) {
-            group.for_each(|index| decider.count(index, &mut decisions[index]));
+            let counting = group.filter(|index| counts || batch.charges[*index].is_booked());
+            counting.for_each(|index| decider.count(index, &mut decisions[index]));
         }
         first += charges.len();
     }
@@ -148,13 +150,15 @@ impl<'a> Decider<'a> {
         means.wait(&on, charge.hits)
     }
 
-    /// Makes a debit although it is refused, unless its limit is overdrawn already, and tells how the limit stands then.
+    /// Makes a debit although the request is refused, and tells how the limit stands then. A limit with an overdraft has to
+    /// have the hits; without one it must not be overdrawn already.
     fn count(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
         let fits = decision.fit == Fit::Now;
         let on = self.settled(index);
-        let overdrawn = on.limit.capacity() < on.used();
-        if !charge.is_debit() || self.has_seen(charge) || (overdrawn && !fits) {
+        let may_overdraw =
+            on.limit.overdraft() == Overdraft::None && on.used() <= on.limit.capacity();
+        if !charge.is_debit() || self.has_seen(charge) || !(fits || may_overdraw) {
             return;
         }
         self.spend(index, decision);

@@ -70,6 +70,14 @@ impl Asker {
         self.send(request).await
     }
 
+    /// Asks with a descriptor that names `hits`, and another one that names `others`, or for 1 hit of the request's own.
+    pub async fn mixed(&mut self, named: (&str, u64), other: (&str, Option<u64>)) -> Told {
+        let mut request = request(self.domain, &[named.0, other.0], 0);
+        request.descriptors[0].hits_addend = Some(UInt64Value { value: named.1 });
+        request.descriptors[1].hits_addend = other.1.map(|value| UInt64Value { value });
+        self.send(request).await
+    }
+
     /// Gives so many hits back.
     pub async fn give_back(&mut self, descriptors: &[&str], hits: u32) -> Told {
         let mut request = request(self.domain, descriptors, hits);

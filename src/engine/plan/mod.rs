@@ -237,11 +237,15 @@ impl<'p> Plan<'p> {
         } else {
             denied.then_some(Denial::NoAccess)
         };
+        let named = |part: &Descriptor<'_>| {
+            part.hits_source == HitsSource::Descriptor && part.hits != Hits::Spend(0)
+        };
+        let all_named = request.descriptors().iter().all(named);
         let charges = plan.batch.charges.iter_mut().zip(&plan.limits).zip(&plan.asked);
         for ((charge, limit), asked) in charges {
             charge.hits = asked.hits();
             if !asked.unnamed && matches!(charge.hits, Hits::Spend(_)) {
-                charge.refused = limit.refused;
+                charge.refused = limit.refused.in_request(all_named);
             }
         }
         plan

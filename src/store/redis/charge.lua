@@ -14,8 +14,9 @@
 --            of special.lua that follow, each with its MARKs; then its charges, packed by pack.rs as CHARGE below:
 --            key       which of keys
 --            group     charges of one group stand or fall together; counted from 1
---            mode      0 enforce, 1 quota, 2 shadow; and MODES times 1 to 5 if it is special: with an
---                      overdraft of none, allow, clip or owed, or with hits that count when they are refused
+--            mode      0 enforce, 1 quota, 2 shadow; and MODES times 1 to 12 if it is special: 1 to 4 for an
+--                      overdraft of none, allow, clip or owed; OVERDRAFTS more if its hits count when they are
+--                      refused, and twice as many more if they do whatever other groups lack
 --            kind      the algorithm, one of those below
 --            hits      to spend; below zero: to give back; zero: a peek
 --            capacity  the most that can be spent at once
@@ -30,8 +31,8 @@
 --                      for the level of each gauge
 --                      fit       0 it fits; n it would after n milliseconds; -1 never
 --                      reset     in milliseconds; -1 time alone brings nothing back
---                      taken     ahead; -n if n hits passed that are forgiven; MARK_COUNTED if the hits count
---                                although they were refused
+--                      taken     ahead; -n if n hits passed that are forgiven; MARK_COUNTED + n if the hits count
+--                                although the request was refused, but for n that are forgiven
 --            2         nothing was done: a calendar period was worked out for another time than this server's
 --            3         nothing was done: a key holds something else; two bytes of length, and the reason
 --

@@ -49,18 +49,24 @@ local function spend_special(one)
   take_ahead(one)
 end
 
--- Whether the hits of a charge may count although its limit does not have them. Mirrors Charge::is_debit.
+-- Whether the hits of a charge may count although the request is refused. Mirrors Charge::is_debit.
 local function is_debit(one)
-  return one.special and one.special.overdraft == COUNTED and 0 < one.hits
+  return one.special and one.special.debit ~= 0 and 0 < one.hits
 end
 
--- Makes a debit although it is refused, unless its limit is overdrawn already. Mirrors Decider::count.
+-- Whether the hits of a charge count although other groups lack theirs. Mirrors Charge::is_booked.
+local function is_booked(one)
+  return is_debit(one) and one.special.debit == BOOKED
+end
+
+-- Makes a debit although the request is refused. Mirrors Decider::count.
 local function count(one, gauges)
+  if not is_debit(one) or one.special.is_made then return end
   local fits = one.fit == 0
-  local overdrawn = one.capacity < (one.entry.used or 0)
-  if not is_debit(one) or one.special.is_made or overdrawn and not fits then return end
+  local may_overdraw = one.special.overdraft == NONE and (one.entry.used or 0) <= one.capacity
+  if not fits and not may_overdraw then return end
   spend_special(one)
-  one.special.taken = MARK_COUNTED
+  one.special.taken = MARK_COUNTED - one.special.taken
   if not fits then one.fit = special_fit(one, gauges) end
 end
 
@@ -87,7 +93,7 @@ local function read_charges(records, keys, bytes, at)
   return charges
 end
 
--- Whether the request passes, which groups have all their hits, which lack hits that are no debits, and whether debits
+-- Whether the request passes, which groups have all their hits, which lack hits that are no debits, and whether all debits
 -- count. Mirrors Tally, Batch::counts_refused and lacks_debits_only.
 local function tally(charges)
   local fits, refused, quotas, quotas_over = {}, false, 0, 0
@@ -135,14 +141,14 @@ local function decide_all(records, keys, bytes)
   end
   local admitted, fits, lacks, counts = tally(charges)
   local reply = pack('<B', admitted and ADMITTED or REFUSED)
-  for n = 1, counts and #charges or 0 do
+  for n = 1, #charges do
     local one = charges[n]
     local passes = admitted and fits[one.group]
     if passes and one.special then
       spend_special(one)
     elseif passes then
       charge(one.record, one.entry, one.hits, one.a, one.b, one.c)
-    elseif not lacks[one.group] then
+    elseif not lacks[one.group] and (counts or is_booked(one)) then
       count(one, gauges)
     end
   end

@@ -10,6 +10,7 @@ use crate::limit::Hits;
 use crate::limit::Limit;
 use crate::limit::Overdraft;
 use crate::policy::Mode;
+use crate::policy::Refused;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Gauge;
@@ -19,6 +20,9 @@ const CHARGE_LEN: usize = 43;
 
 /// How many modes there are: the byte of a mode tells in multiples of it whether a charge is special.
 const MODES: u8 = 4;
+
+/// How many overdrafts there are: what is special tells in multiples of it whether hits count when they are refused.
+const OVERDRAFTS: u8 = 4;
 
 /// What a request begins with that has one plain charge, and what others begin with.
 const ONE_PLAIN: u8 = 1;
@@ -134,15 +138,18 @@ fn mode_code(mode: Mode) -> u8 {
 
 /// Overdraft is a matter of spending: what gives back, be it nothing, always fits.
 fn special_code(charge: &Charge) -> u8 {
-    if charge.is_peek() || charge.is_debit() {
-        return 5;
-    }
-    match (charge.hits, charge.limit.overdraft()) {
+    let overdraft = match (charge.hits, charge.limit.overdraft()) {
         (Hits::GiveBack(_), _) | (_, Overdraft::None) => 1,
         (_, Overdraft::Allow) => 2,
         (_, Overdraft::Clip) => 3,
         (_, Overdraft::Owed) => 4,
-    }
+    };
+    let debit = match charge.refused {
+        Refused::Counted if charge.is_peek() || charge.is_debit() => 1,
+        Refused::Booked if charge.is_debit() => 2,
+        _ => 0,
+    };
+    overdraft + debit * OVERDRAFTS
 }
 
 /// Hits to spend, or below zero those to give back.

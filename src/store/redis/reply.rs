@@ -10,8 +10,8 @@ use crate::store::LEVELS_MAX;
 use crate::store::Outcome;
 use crate::store::StoreError;
 
-/// What stands for hits that were taken ahead where a debit counts although it was refused, as in special.lua: more than
-/// any limit has.
+/// What stands for hits that were taken ahead where a debit counts although the request was refused, as in special.lua:
+/// more than any limit has. Hits that are forgiven are added to it.
 const COUNTED: i64 = 1 << 52;
 
 /// Bytes of a time.
@@ -101,9 +101,9 @@ impl<'a> Replies<'a> {
             number => Some(natural(number)?),
         };
         let taken = self.integer()?;
-        let counted = taken == COUNTED;
+        let counted = COUNTED <= taken;
         let (ahead, clipped) = match taken {
-            COUNTED => (0, 0),
+            COUNTED.. => (0, natural(taken - COUNTED)?),
             taken @ 0.. => (natural(taken)?, 0),
             forgiven => (0, forgiven.unsigned_abs()),
         };

@@ -20,7 +20,11 @@ local GAUGES = '<I2'
 local GAUGE = '<I2I2'
 local MARK = '<I2BI7I7'
 
-local ALLOW, CLIP, OWED, COUNTED = 2, 3, 4, 5
+local NONE, ALLOW, CLIP, OWED = 1, 2, 3, 4
+
+-- As in pack.rs.
+local OVERDRAFTS = 4
+local COUNTED, BOOKED = 1, 2
 
 -- As in reply.rs.
 local MARK_COUNTED = 4503599627370496
@@ -45,11 +49,11 @@ local function see(one)
 end
 
 -- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends.
-local function read_special(one, bytes, at, overdraft)
+local function read_special(one, bytes, at, code)
   local open, ahead, ends, number, pressed, bonuses
   open, ahead, ends, number, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
   one.special = {
-    overdraft = overdraft, open = open, open_now = open, ahead = ahead, taken = 0,
+    overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS), open = open, open_now = open, ahead = ahead, taken = 0,
     ends = ends ~= 0 and ends, number = number, seen = false, is_made = false, is_base = false,
     pressed = {}, bonuses = {},
   }
@@ -194,7 +198,7 @@ local function special_fit(one, gauges)
   local need, remaining = one.hits, special_remaining(one)
   if need == 0 then
     -- Nothing always fits, but a peek finds out whether more is in use than is open.
-    local over = special.overdraft == COUNTED and special.open_now < (one.entry.used or 0)
+    local over = special.debit == COUNTED and special.open_now < (one.entry.used or 0)
     if not over or 0 < remaining then return 0 end
   else
     if special.overdraft == ALLOW or special.overdraft == CLIP then need = 1 end
@@ -234,11 +238,11 @@ local function special_divide(one)
     rest = rest - taken
   end
   local overdraft = one.special.overdraft
-  if overdraft == ALLOW or overdraft == OWED or overdraft == COUNTED then
+  if overdraft == CLIP then
+    one.special.taken = -rest
+  elseif overdraft ~= NONE or one.special.debit ~= 0 then
     local room = max(COUNT_MAX - (one.entry.used or 0) - base, 0)
     base = base + min(rest, room)
-  elseif overdraft == CLIP then
-    one.special.taken = -rest
   end
   return base
 end
@@ -246,7 +250,7 @@ end
 -- Takes hits ahead, for a lease: they count one slot longer. Mirrors Limit::lends and Limit::charge_ahead.
 local function take_ahead(one)
   local special, entry = one.special, one.entry
-  if one.hits <= 0 or special.taken ~= 0 or special.overdraft == COUNTED or entry.kind ~= SLIDING or not entry.used then return end
+  if one.hits <= 0 or special.taken ~= 0 or special.debit ~= 0 or entry.kind ~= SLIDING or not entry.used then return end
   local lends = floor(max(one.capacity - entry.used, 0) / LENT_SHARE)
   special.taken = min(special.ahead, lends)
   if 0 < special.taken then

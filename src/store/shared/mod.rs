@@ -164,9 +164,8 @@ impl<S: SharedStore> Shared<S> {
                 part.came_back(batch, &asked.outcome, &mut outcome);
             }
         } else {
-            let keeps_debits = outcome.decisions.iter().any(|decision| decision.counted);
-            parts.iter_mut().for_each(|part| part.keeps_debits = keeps_debits);
-            let give_back = |(part, outcome)| self.give_back(part, outcome, arrival);
+            let told = &outcome;
+            let give_back = |(part, decided)| self.give_back(part, (decided, told), arrival);
             let returned = join_all(parts.iter().zip(&outcomes).map(give_back)).await;
             for ((part, decided), returned) in parts.iter().zip(&outcomes).zip(returned) {
                 part.unspend(decided, &returned, &mut outcome);
@@ -184,14 +183,19 @@ impl<S: SharedStore> Shared<S> {
 
     /// Gives back what a part has charged, because the request does not pass. It is noted before anything is sent, so it comes
     /// back although nobody waits for the request any more.
-    async fn give_back(&self, part: &Part, outcome: &Outcome, arrival: Arrival) -> Vec<Returned> {
+    async fn give_back(
+        &self,
+        part: &Part,
+        (outcome, told): (&Outcome, &Outcome),
+        arrival: Arrival,
+    ) -> Vec<Returned> {
         let mut keys: SmallVec<[&Key; FEW]> = SmallVec::new();
         let mut returned = Vec::new();
-        for (key, backs) in part.charged(outcome) {
+        for (key, backs) in part.charged(outcome, told) {
             if outcome.fallback {
                 let back = batch_of(key.clone(), backs);
-                let told = self.fallback.decide(&back, None, self.time(arrival.now));
-                returned.push((back, told));
+                let taken = self.fallback.decide(&back, None, self.time(arrival.now));
+                returned.push((back, taken));
             } else {
                 self.returns.add(key, backs);
                 keys.push(key);

@@ -6,7 +6,7 @@
 //! the whole request is known to pass, because somebody else might spend them meanwhile.
 //!
 //! A refused request is told how its limits stand without what it has spent for a moment.
-//! Debits that count although they are refused (`Refused::Counted`) stay charged where no other limit refuses the request.
+//! Debits that count although the request is refused (`Refused::Counted`, `Refused::Booked`) stay charged.
 //!
 //! Where one part is known to be refused, the others are looked at and charge nothing.
 //!
@@ -33,6 +33,7 @@ use crate::store::Mark;
 use crate::store::Outcome;
 use crate::store::Pressed;
 use crate::store::Tally;
+use crate::store::batch::lacks_debits_only;
 
 /// What of a request is decided in one place.
 #[derive(Debug, Default)]
@@ -46,8 +47,6 @@ pub struct Part {
     follows: Vec<(usize, Pressed)>,
     /// Whether charges elsewhere follow a gauge that is here.
     leads: bool,
-    /// Whether its debits stay charged, though the request is refused.
-    pub keeps_debits: bool,
     /// Its refusal, if one is known that holds.
     pub refusal: Option<Outcome>,
 }
@@ -176,7 +175,7 @@ impl Part {
     /// Tells how the limits stand of which it charged in vain, in what the request is told, as if nothing had been spent:
     /// `outcome` is its own, and `returned` brought back what it has spent, as far as there was time.
     pub fn unspend(&self, outcome: &Outcome, returned: &[Returned], told: &mut Outcome) {
-        for (place, spent) in self.spent(outcome) {
+        for (place, spent) in self.spent(outcome, told) {
             let (Some(charge), Some(decision)) = (
                 self.batch.charges.get(place),
                 self.charges.get(place).and_then(|index| told.decisions.get_mut(*index)),
@@ -199,16 +198,18 @@ impl Part {
         }
     }
 
-    /// The charges that spent hits here although the request is refused, by place, and how many.
-    fn spent(&self, outcome: &Outcome) -> SmallVec<[(usize, u64); FEW]> {
+    /// The charges that spent hits here in vain, by place, and how many: the request is refused as `told`.
+    fn spent(&self, outcome: &Outcome, told: &Outcome) -> SmallVec<[(usize, u64); FEW]> {
         let mut all = SmallVec::new();
         let mut first = 0;
         for charges in self.batch.groups() {
             let decisions = &outcome.decisions[first..first + charges.len()];
             let passes = outcome.admitted && GroupFit::of(decisions) != GroupFit::Over;
             let both = charges.iter().zip(decisions).enumerate();
-            let spent = both.filter(|(_, (charge, decision))| {
-                let stays = self.keeps_debits && charge.is_debit();
+            let spent = both.filter(|(index, (_, decision))| {
+                let whole = self.charges.get(first + index);
+                let stays = whole.and_then(|index| told.decisions.get(*index));
+                let stays = stays.is_some_and(|told| told.counted);
                 (passes || decision.counted) && !decision.failed && !stays
             });
             let spent = spent.map(|(index, (charge, decision))| {
@@ -220,12 +221,13 @@ impl Part {
         all
     }
 
-    /// What was charged here in vain, by key.
+    /// What was charged here in vain, by key: the request is refused as `told`.
     pub fn charged<'a>(
         &'a self,
         outcome: &'a Outcome,
+        told: &Outcome,
     ) -> impl Iterator<Item = (&'a Key, Vec<Back>)> {
-        let spent = self.spent(outcome);
+        let spent = self.spent(outcome, told);
         self.batch.keys.iter().enumerate().filter_map(move |(key_index, key)| {
             let spent = spent.iter().map(|(place, hits)| (&self.batch.charges[*place], *hits));
             let here = spent.filter(|(charge, _)| charge.key_index == key_index);
@@ -274,21 +276,35 @@ pub fn join(batch: &Batch, parts: &[Part], outcomes: &[Outcome]) -> Outcome {
         first += charges.len();
     }
     joined.admitted = tally.admitted();
-    if tally.refused() {
-        settle_debits(batch, &mut joined, parts, outcomes);
+    if !joined.admitted {
+        let counts = tally.refused() && batch.counts_refused(&joined.decisions);
+        let passed = |index| {
+            let mut parts = all().filter(|(part, _)| part.charges.contains(&index));
+            parts.next().is_some_and(|(_, outcome)| outcome.admitted)
+        };
+        settle_debits(batch, &mut joined, counts, passed);
     }
     joined
 }
 
-/// Says which debits of a refused request count: where other limits refuse it too, they come back; else those count too
-/// that a part charged because all of it passed.
-fn settle_debits(batch: &Batch, joined: &mut Outcome, parts: &[Part], outcomes: &[Outcome]) {
-    let counts = batch.counts_refused(&joined.decisions);
-    for (part, outcome) in parts.iter().zip(outcomes) {
-        for index in &part.charges {
-            let decision = &mut joined.decisions[*index];
-            let charged = decision.counted || (outcome.admitted && decision.fit == Fit::Now);
-            decision.counted = counts && charged && batch.charges[*index].is_debit();
+/// Says which debits count of a request that doesn't pass: all if `counts`, else those that are booked. Those count too that
+/// a part charged because it `passed`.
+fn settle_debits(
+    batch: &Batch,
+    joined: &mut Outcome,
+    counts: bool,
+    passed: impl Fn(usize) -> bool,
+) {
+    let mut first = 0;
+    for charges in batch.groups() {
+        let group = first..first + charges.len();
+        let own = lacks_debits_only(charges, &joined.decisions[group.clone()]);
+        for (index, charge) in group.zip(charges) {
+            let decision = &mut joined.decisions[index];
+            let charged = decision.counted || (passed(index) && decision.fit == Fit::Now);
+            let counts = own && (counts || charge.is_booked());
+            decision.counted = counts && charged && !decision.failed && charge.is_debit();
         }
+        first += charges.len();
     }
 }
