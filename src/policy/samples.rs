@@ -30,6 +30,7 @@ pub struct Samples {
     pub entries: Vec<(String, String)>,
     /// Whether there are more, or may be.
     pub is_cut: bool,
+    max: usize,
 }
 
 impl Samples {
@@ -51,20 +52,14 @@ impl Samples {
                 };
             }
         }
-        let mut samples = Self::default();
+        let mut samples = Self { max, ..Self::default() };
         for (key, values) in &keys {
-            samples.push(key, values, &wide, max);
+            samples.push(key, values, &wide);
         }
         samples
     }
 
-    fn push(
-        &mut self,
-        key: &str,
-        values: &Values<'_>,
-        wide: &BTreeMap<String, Pattern>,
-        max: usize,
-    ) {
+    fn push(&mut self, key: &str, values: &Values<'_>, wide: &BTreeMap<String, Pattern>) {
         let prefix = format!("{key}_");
         let Some(own) = Pattern::parse(&format!("{prefix}*")) else { return };
         let patterns = values.patterns.values().chain(wide.values());
@@ -77,9 +72,9 @@ impl Samples {
         let texts = texts.chain(pairs.map(|both| both.sample(FILLER)));
         let wild = texts.filter_map(|text| text.strip_prefix(&prefix).map(str::to_owned));
         let values = values.exact.iter().map(|value| (*value).to_owned()).chain(wild);
-        let room = max - self.entries.len();
+        let room = self.max - self.entries.len();
         self.entries.extend(values.take(room).map(|value| (key.to_owned(), value)));
-        self.is_cut |= self.entries.len() == max || paired.len() < patterns.len();
+        self.is_cut |= self.entries.len() == self.max || paired.len() < patterns.len();
     }
 }
 
