@@ -443,6 +443,7 @@ async fn the_openapi_document_tells_what_is_served() {
     let paths = document["paths"].as_object().unwrap();
     assert_eq!(paths.len(), 7);
     let listed = api.check("GET /v1", "", 200).await.json();
+    assert_eq!(api.check("GET /v1/", "", 200).await.json(), listed);
     assert_eq!(listed["openapi"], "/v1/openapi.json");
     let listed: Vec<String> = listed["operations"]
         .as_array()

@@ -242,6 +242,15 @@ async fn an_outage_is_answered_as_the_policy_says_and_ends_by_itself() {
     server.kill();
     assert_eq!(gateway.caller.crowd("optimist", 20).await, Counts::new(20, 0));
     assert_eq!(gateway.caller.crowd("pessimist", 20).await, Counts::new(0, 20));
+    // A refusal is no error over HTTP either.
+    let url = format!("http://{}/json", tollgate.http_address);
+    for (user, status, code) in [("optimist", 200, "OK"), ("pessimist", 429, "OVER_LIMIT")] {
+        let asked = json!({
+            "domain": "gate", "descriptors": [{ "entries": [{ "key": "user", "value": user }] }]
+        });
+        let told = Http::new().post(&url, &[], &asked.to_string()).await;
+        assert_eq!((told.status, &told.json()["overallCode"]), (status, &json!(code)), "{told:?}");
+    }
     server.launch();
     gateway.caller.gets("pessimist", 200).await;
     // It came back empty, and one of five is spent.

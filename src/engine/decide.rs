@@ -295,9 +295,12 @@ mod tests {
     use tokio::time::advance;
 
     use super::super::Code;
+    use super::super::Descriptor;
+    use super::super::HitsSource;
     use super::super::Verdict;
     use super::super::testing::Bench;
     use super::super::testing::START;
+    use super::super::testing::descriptor;
     use crate::clock::Clock;
     use crate::limit::Hits;
 
@@ -334,8 +337,7 @@ descriptors:
     async fn what_would_wait_too_long_is_refused_at_once() {
         let bench = bench();
         bench.ask_for(&["shared=x"]).await;
-        let never = super::super::testing::descriptor("shared=x");
-        let never = super::super::Descriptor { hits: Hits::Spend(2), ..never };
+        let never = Descriptor { hits: Hits::Spend(2), ..descriptor("shared=x") };
         let refused = bench.ask(vec![never]).await;
         assert_eq!((refused.code, waited_ms(&refused)), (Code::OverLimit, None));
         assert!(refused.metadata.unwrap().get("queue").is_none(), "no wait would help");
@@ -384,12 +386,33 @@ descriptors:
         let mut held = pin!(bench.ask_for(&["shared=x"]));
         assert!(poll!(held.as_mut()).is_pending());
         for hits in [Hits::Spend(0), Hits::GiveBack(1)] {
-            let descriptor = super::super::testing::descriptor("shared=x");
-            let asked = bench.ask(vec![super::super::Descriptor { hits, ..descriptor }]);
+            let descriptor = descriptor("shared=x");
+            let asked = bench.ask(vec![Descriptor { hits, ..descriptor }]);
             let verdict = asked.now_or_never().expect("it doesn't wait");
             assert_eq!((verdict.code, waited_ms(&verdict)), (Code::Ok, None));
         }
         assert_eq!(held.await.code, Code::Ok);
+    }
+
+    /// Each question would count what has been spent once.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_whose_debit_counts_is_not_held() {
+        let bench = Bench::timed(Clock::runtime(START));
+        bench.put_in_force(
+            "
+domain: d
+descriptors:
+- { key: tokens, limits: [{ rate: 100/day, overdraft: allow }] }
+- { key: shared, limits: [{ rate: 1/second, wait: { up_to: 2500ms, queue: 3 } }] }",
+        );
+        let debit = |text, hits| {
+            let hits_source = HitsSource::Descriptor;
+            Descriptor { hits: Hits::Spend(hits), hits_source, ..descriptor(text) }
+        };
+        bench.ask_for(&["shared=x"]).await;
+        let refused = bench.ask(vec![debit("tokens=x", 31), debit("shared=x", 1)]).await;
+        assert_eq!((refused.code, bench.engine.now()), (Code::OverLimit, START));
+        bench.check(&["tokens=x"], Code::Ok, &[68]).await;
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use axum::routing::get;
 use axum::{Json, Router};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -32,10 +33,11 @@ fn operations() -> Vec<Operation> {
         .collect()
 }
 
-/// The paths of the API, and their handlers.
+/// The paths of the API, and their handlers. The list also stands where a client puts a slash behind its path.
 pub fn routes() -> Router<Edge> {
     let add = |router: Router<Edge>, one: Operation| router.route(one.path, one.route);
-    operations().into_iter().fold(Router::new(), add)
+    let router = Router::new().route("/v1/", get(list));
+    operations().into_iter().fold(router, add)
 }
 
 /// What the API does, in short.

@@ -81,22 +81,17 @@ async fn decide(engine: &Engine, body: &[u8]) -> Result<Response, Refusal> {
     answer(&engine.check(&request).await).map_err(|problem| Refusal { why: None, problem })
 }
 
+/// The answer of an outage is that of its verdict: only where the policy makes it an error, the status is one.
 fn answer(verdict: &Verdict) -> Result<Response, Problem> {
-    let status = status(verdict);
-    if verdict.code == Code::Unavailable {
-        return Err(Problem::new(status, protocol::UNAVAILABLE));
-    }
+    let status = match verdict.code {
+        Code::Ok => StatusCode::OK,
+        Code::OverLimit => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable => {
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, protocol::UNAVAILABLE));
+        }
+    };
     let body = Json(RateLimitResponse::write(verdict));
     Ok((status, headers(verdict), body).into_response())
-}
-
-/// An outage that is answered by letting the request pass is a pass.
-fn status(verdict: &Verdict) -> StatusCode {
-    match (verdict.code, verdict.fallback) {
-        (Code::Ok, _) => StatusCode::OK,
-        (Code::OverLimit, false) => StatusCode::TOO_MANY_REQUESTS,
-        (Code::OverLimit, true) | (Code::Unavailable, _) => StatusCode::SERVICE_UNAVAILABLE,
-    }
 }
 
 /// The verdict's headers for the caller, but for those that no HTTP answer can carry.
@@ -136,7 +131,7 @@ mod tests {
         check(Code::Ok, false, 200);
         check(Code::Ok, true, 200);
         check(Code::OverLimit, false, 429);
-        check(Code::OverLimit, true, 503);
+        check(Code::OverLimit, true, 429);
         check(Code::Unavailable, true, 503);
     }
 
