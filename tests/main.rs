@@ -14,6 +14,7 @@ mod counted;
 mod deploy;
 mod descriptors;
 mod directory;
+mod edges;
 mod edits;
 mod explain;
 mod faults;

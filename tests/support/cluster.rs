@@ -249,7 +249,7 @@ fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
 }
 
 /// A port that nobody listens on, with room for the one that nodes talk to each other by.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -75,6 +75,20 @@ impl Gateway {
         Self::start_with(CONFIG, rate_limits, sidecars).await
     }
 
+    /// The same with another filter before that of the limits.
+    pub async fn filtering(
+        filter: &Value,
+        rate_limits: &Value,
+        sidecars: &[Value],
+    ) -> Option<Self> {
+        let place = "- name: envoy.filters.http.ratelimit\n";
+        assert_eq!(CONFIG.matches(place).count(), 1);
+        let (before, after) = CONFIG.split_once(place).unwrap();
+        let indent = before.rsplit('\n').next().unwrap();
+        let config = format!("{before}- {filter}\n{indent}{place}{after}");
+        Self::start_with(&config, rate_limits, sidecars).await
+    }
+
     async fn start_with(config: &str, rate_limits: &Value, sidecars: &[Value]) -> Option<Self> {
         let upstream = Upstream::start().await;
         let hosts = sidecars.iter().map(|address| json!({ "endpoint": { "address": address } }));

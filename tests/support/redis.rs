@@ -159,8 +159,13 @@ impl Tls {
         ]
     }
 
+    /// The file of the certificate that those trust who connect.
+    pub fn authority(&self) -> PathBuf {
+        self.dir.path().join("ca.crt")
+    }
+
     pub fn settings(&self) -> TlsSettings {
-        let ca_file = Some(self.dir.path().join("ca.crt"));
+        let ca_file = Some(self.authority());
         TlsSettings { ca_file, server_name: Some(NAME.to_owned()), ..TlsSettings::default() }
     }
 }
