@@ -11,6 +11,7 @@ pub mod limit;
 pub mod policy;
 pub mod store;
 pub mod engine;
+pub mod answer;
 pub mod observe;
 pub mod grpc;
 pub mod http;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::Barrier;
+use tollgate::answer::Answer;
 use tollgate::clock::Clock;
 use tollgate::engine::Code;
 use tollgate::engine::Engine;
 use tollgate::engine::Request;
-use tollgate::engine::Verdict;
 
+use crate::support::engine;
 use crate::support::engine::Bench;
 use crate::support::engine::descriptor;
 use crate::support::redis::Server;
@@ -34,7 +35,7 @@ struct Fleet {
 struct Answered {
     ask: &'static [&'static str],
     hits: u64,
-    verdict: Verdict,
+    answer: Answer,
 }
 
 impl Fleet {
@@ -73,27 +74,27 @@ impl Fleet {
 
     /// What remains of the limits of each descriptor.
     async fn remaining(&self, ask: &[&str]) -> Vec<u32> {
-        let verdict = check(&self.benches[0].engine, ask, 0).await;
-        verdict.statuses.iter().map(|status| status.remaining).collect()
+        let answer = check(&self.benches[0].engine, ask, 0).await;
+        answer.statuses.iter().map(|status| status.remaining).collect()
     }
 }
 
-async fn check(engine: &Engine, ask: &[&str], hits: u64) -> Verdict {
+async fn check(engine: &Engine, ask: &[&str], hits: u64) -> Answer {
     let descriptors = ask.iter().map(|text| descriptor(text, hits)).collect();
-    let verdict = engine.check(&Request::try_new("races", descriptors).unwrap()).await;
-    assert!(!verdict.fallback, "the store decides");
-    verdict
+    let answer = engine::ask(engine, &Request::try_new("races", descriptors).unwrap()).await;
+    assert!(!answer.fallback, "the store decides");
+    answer
 }
 
 async fn ask_until_refused(engine: &Engine, ask: &'static [&'static str]) -> Vec<Answered> {
     let mut admitted = Vec::new();
     for hits in HITS {
         loop {
-            let verdict = check(engine, ask, hits).await;
-            if verdict.code == Code::OverLimit {
+            let answer = check(engine, ask, hits).await;
+            if answer.code == Code::OverLimit {
                 break;
             }
-            admitted.push(Answered { ask, hits, verdict });
+            admitted.push(Answered { ask, hits, answer });
         }
     }
     admitted
@@ -197,7 +198,7 @@ descriptors:
     assert_eq!(hits_of(&admitted, ""), 500);
     for one in admitted.iter().filter(|one| one.ask == FREE) {
         // It found at most 60 % in use.
-        let used = 500 - u64::from(one.verdict.statuses[0].remaining);
+        let used = 500 - u64::from(one.answer.statuses[0].remaining);
         assert!(used - one.hits <= 300, "{} hits went in at {used}", one.hits);
     }
 

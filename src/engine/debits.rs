@@ -8,7 +8,7 @@ use crate::limit::Hits;
 use crate::metrics::Counter;
 use crate::policy::Refused;
 
-use super::answer::Charged;
+use super::verdict::ChargeDecision;
 
 /// Watches one limit.
 #[derive(Debug, Default)]
@@ -25,19 +25,19 @@ impl DebitWatch {
     }
 
     /// Sees a decision of the limit. The usual one costs a comparison.
-    pub fn see(&self, domain: &str, charged: &Charged<'_>) {
-        if charged.peeks && !self.peeked.load(Ordering::Relaxed) {
+    pub fn see(&self, domain: &str, charge: &ChargeDecision<'_>) {
+        if charge.peeks && !self.peeked.load(Ordering::Relaxed) {
             self.peeked.store(true, Ordering::Relaxed);
         }
-        if !charged.over() || !self.loses(charged) {
+        if !charge.is_over() || !self.loses(charge) {
             return;
         }
         self.refused.inc();
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 domain,
-                limit = &*charged.limit.label,
-                hits = charged.hits().amount(),
+                limit = &*charge.limit.label,
+                hits = charge.hits.amount(),
                 "a charge after a peek was refused and cost nothing; for charges after the response set `overdraft: allow` \
                  on the limit"
             );
@@ -45,10 +45,10 @@ impl DebitWatch {
     }
 
     /// Whether the refused hits were probably spent already. Those of a limit that counts what it refuses are not lost.
-    fn loses(&self, charged: &Charged<'_>) -> bool {
-        matches!(charged.hits(), Hits::Spend(2..))
-            && !charged.is_shadow()
-            && charged.limit.refused == Refused::Free
+    fn loses(&self, charge: &ChargeDecision<'_>) -> bool {
+        matches!(charge.hits, Hits::Spend(2..))
+            && !charge.is_shadow()
+            && charge.limit.refused == Refused::Free
             && self.peeked.load(Ordering::Relaxed)
     }
 }

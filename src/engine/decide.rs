@@ -1,504 +1,158 @@
-//! Has the store decide, and holds requests that may wait for capacity.
+//! The pipeline: a request becomes a verdict.
+//!
+//! Find the caller, rank the candidates of the choices that the request leaves open, plan what to charge, have the
+//! store charge it in one step, judge the outcome. A refusal by the chosen candidate alone goes round again with the
+//! next one. A dry run goes the same way, but against a store without counts, and notes how the plan was made.
 
-use std::time::Duration;
+use std::mem;
 
-use tokio::time::Instant;
-
-use crate::clock::monotonic_now;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::metrics::Gauge;
-use crate::policy::Mode;
-use crate::policy::Refused;
-use crate::policy::Wait;
-use crate::store::Batch;
-use crate::store::Charge;
+use crate::clock::Now;
 use crate::store::Outcome;
+use crate::store::memory::Memory;
 
-use super::Engine;
-use super::asker::Asker;
-use super::patience::Patience;
-use super::plan::MetLimit;
+use super::caller::CallerContext;
+use super::deadline::DeadlineBudget;
+use super::decider::Decider;
+use super::hold::Hold;
+use super::plan::Notes;
 use super::plan::Plan;
-use super::queue::Who;
-use super::waiting::Line;
-use super::waiting::Ticket;
-use super::waiting::Turn;
+use super::plan::Question;
+use super::provider_choice;
+use super::provider_choice::Ranking;
+use super::provider_choice::Scene;
+use super::request::Request;
+use super::snapshot::Snapshot;
+use super::verdict::Code;
+use super::verdict::Decided;
+use super::verdict::Verdict;
 
-/// What came of asking the store.
+/// How a dry run came to its verdict.
 #[derive(Debug, Default)]
-pub struct Decided {
-    /// None if the store was not asked.
-    pub outcome: Option<Outcome>,
-    /// How long the request was held.
-    pub waited: Duration,
-    /// For a refusal of a request that might have waited on.
-    pub queued: Option<Queued>,
+pub struct Trace<'v> {
+    pub plan: Plan<'v>,
+    pub notes: Notes<'v>,
+    pub rankings: Vec<Ranking<'v>>,
 }
 
-/// Where a request stood, or would have stood, in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Queued {
-    /// From 1.
-    pub place: usize,
-    /// When its turn would come at the rate of the limit; None if the limit has no rate.
-    pub expected: Option<Duration>,
+/// A way through the pipeline.
+struct Run<'t, 'v> {
+    now: Now,
+    /// For a dry run.
+    trace: Option<&'t mut Trace<'v>>,
 }
 
-impl Queued {
-    /// Nobody waits, and it would take so long.
-    fn first(wait: Duration) -> Self {
-        Self { place: 1, expected: Some(wait) }
-    }
+/// When and within which time a request asks the store.
+#[derive(Clone, Copy)]
+struct Attempt<'a> {
+    now: Now,
+    budget: &'a DeadlineBudget,
+    /// Whether the request may be held for capacity.
+    may_hold: bool,
 }
 
-/// A charge whose limit lets requests wait.
-#[derive(Clone, Copy, Debug)]
-struct Waitable {
-    charge: usize,
-    wait: Wait,
-    spot: u64,
-}
-
-impl Engine {
-    /// Has the store decide a plan.
-    pub(super) async fn decide(
+impl Decider {
+    /// Decides a request under a snapshot.
+    pub async fn decide<'v>(
         &self,
-        plan: &Plan<'_>,
-        asker: &Asker<'_>,
-        patience: &Patience,
-    ) -> Decided {
-        let waits = plan.limits.iter().any(|limit| limit.wait.is_some());
-        if !waits || self.settings.modes.shadow {
-            let outcome = self.charge(&plan.batch, patience).await;
-            return Decided { outcome: Some(outcome), ..Decided::default() };
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+        now: Now,
+    ) -> Verdict<'v> {
+        self.run(snapshot, request, Run { now, trace: None }).await
+    }
+
+    /// What a request would be answered if nothing had been spent, and how that comes. Nothing is charged.
+    pub async fn dry_run<'v>(
+        &self,
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+        now: Now,
+    ) -> (Verdict<'v>, Trace<'v>) {
+        let mut trace = Trace::default();
+        let verdict = self.run(snapshot, request, Run { now, trace: Some(&mut trace) }).await;
+        (verdict, trace)
+    }
+
+    async fn run<'v>(
+        &self,
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+        Run { now, mut trace }: Run<'_, 'v>,
+    ) -> Verdict<'v> {
+        let Some(domain) = snapshot.policies.domain(request.domain()) else {
+            return Verdict::without_policy(request, now.timestamp());
+        };
+        let (modes, budget) = (self.settings.modes, &DeadlineBudget::default());
+        let mut lineage = self.lineage(domain, request, budget).await;
+        let mut rankings = Vec::new();
+        if provider_choice::is_open(domain, request) {
+            let scene = Scene { snapshot, domain, lineage: &lineage, budget, now };
+            // Boxed, because it is large and seldom.
+            rankings = Box::pin(self.rankings(scene, request)).await;
         }
-        // Boxed, because it is large and seldom.
-        let (batch, limits) = (&plan.batch, plan.limits.as_slice());
-        Box::pin(Holding { engine: self, batch, limits, asker, patience }.decide()).await
-    }
-}
-
-/// A request that may be held.
-struct Holding<'h> {
-    engine: &'h Engine,
-    batch: &'h Batch,
-    /// The limit of each charge of the batch.
-    limits: &'h [MetLimit<'h>],
-    asker: &'h Asker<'h>,
-    /// Of the request before it is held.
-    patience: &'h Patience,
-}
-
-impl<'h> Holding<'h> {
-    async fn decide(&self) -> Decided {
-        let busy = self.waitables().find(|one| self.engine.room.is_busy(one.spot));
-        // Whoever came before asks before.
-        let (first, outcome, wait) = match busy {
-            Some(first) => (first, None, None),
-            None => {
-                let outcome = self.engine.charge(self.batch, self.patience).await;
-                match self.bottleneck(&outcome) {
-                    Some((first, wait)) if wait <= first.wait.up_to => {
-                        (first, Some(outcome), Some(wait))
-                    }
-                    longer => {
-                        let queued = longer.map(|(_, wait)| Queued::first(wait));
-                        return Decided { outcome: Some(outcome), queued, ..Decided::default() };
-                    }
-                }
-            }
-        };
-        let sharing = &self.engine.settings.metrics.sharing;
-        let _waiting = Waiting::new(&sharing.waiting);
-        let started = monotonic_now();
-        let deadline = started + first.wait.up_to;
-        let mut last = outcome;
-        let who = self.who(last.as_ref());
-        let mut decided = match self.join(first, who, wait) {
-            Err(place) => self.refused(last, first, self.queued(first, place)).await,
-            Ok(ticket) => self.hold((ticket, first), &mut last, deadline).await,
-        };
-        decided.waited = monotonic_now() - started;
-        sharing.wait_duration.observe(decided.waited);
-        decided
-    }
-
-    /// Waits with a ticket, and asks whenever it is its turn.
-    async fn hold(
-        &self,
-        (mut ticket, mut at): (Ticket<'h>, Waitable),
-        last: &mut Option<Outcome>,
-        deadline: Instant,
-    ) -> Decided {
+        // A request is held only when no other candidate can be asked.
+        let mut may_hold = false;
         loop {
-            if let Turn::Stop { place } = ticket.turn(deadline).await {
-                let queued = self.queued(at, place);
-                drop(ticket);
-                return self.refused(last.take(), at, queued).await;
-            }
-            let outcome = self.engine.charge(self.batch, &self.patience.renewed()).await;
-            let Some((next, wait)) = self.bottleneck(&outcome) else {
-                if outcome.admitted {
-                    ticket.serve();
-                }
-                return Decided { outcome: Some(outcome), ..Decided::default() };
+            let request = provider_choice::filled(request, &rankings);
+            // Only a request with choices needs it again.
+            let known = if rankings.is_empty() { mem::take(&mut lineage) } else { lineage.clone() };
+            let caller = CallerContext::new(&domain.classes, &request, known);
+            let question = Question {
+                domain,
+                request: &request,
+                caller: &caller,
+                modes,
+                now: now.timestamp(),
             };
-            let who = self.who(Some(&outcome));
-            *last = Some(outcome);
-            if deadline < monotonic_now() + wait {
-                // It would hold its place in vain.
-                drop(ticket);
-                return self.refused(last.take(), next, self.queued(next, 1)).await;
-            }
-            if next.spot == at.spot {
-                ticket.ask_after(wait);
-                continue;
-            }
-            // Another counter has become the one to wait for.
-            at = next;
-            drop(ticket);
-            ticket = match self.join(at, who, Some(wait)) {
-                Ok(ticket) => ticket,
-                Err(place) => {
-                    return self.refused(last.take(), at, self.queued(at, place)).await;
-                }
+            let plan = Plan::new(question, trace.as_mut().map(|trace| &mut trace.notes));
+            may_hold |= !rankings.iter().any(Ranking::has_next);
+            let decided = match trace {
+                Some(_) => untouched(&plan),
+                None => self.ask(&plan, &caller, Attempt { now, budget, may_hold }).await,
             };
-        }
-    }
-
-    fn join(&self, at: Waitable, who: Who, wait: Option<Duration>) -> Result<Ticket<'h>, usize> {
-        let line = Line { spot: at.spot, len_max: at.wait.queue };
-        self.engine.room.join(line, who, wait)
-    }
-
-    /// A refusal of a request that has waited, or could not. Where the store was not asked because others
-    /// wait, it is only asked how the limits stand.
-    async fn refused(&self, last: Option<Outcome>, at: Waitable, queued: Queued) -> Decided {
-        let outcome = match last {
-            Some(outcome) => outcome,
-            None => {
-                let mut batch = self.batch.clone();
-                for charge in &mut batch.charges {
-                    charge.hits = Hits::Spend(0);
-                    charge.refused = Refused::Free;
-                }
-                let told = self.engine.charge(&batch, self.patience).await;
-                behind_others(told, at.charge, queued.expected)
-            }
-        };
-        Decided { outcome: Some(outcome), queued: Some(queued), ..Decided::default() }
-    }
-
-    /// A place, and when its turn would come if all before it asked for as much: not before the first
-    /// asks, and not faster than the limit's whole rate, at place x hits x window / amount.
-    fn queued(&self, at: Waitable, place: usize) -> Queued {
-        let pace = |places: usize| {
-            let charge = &self.batch.charges[at.charge];
-            let window_ms = u128::from(self.limits[at.charge].window.nominal_ms()?);
-            let hits = u128::from(charge.hits.amount());
-            let places = u128::try_from(places).unwrap_or(u128::MAX);
-            let ms = places.saturating_mul(hits).saturating_mul(window_ms);
-            let ms = ms.div_ceil(u128::from(charge.limit.amount().max(1)));
-            Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
-        };
-        let first = self.engine.room.first_asks_in(at.spot);
-        let behind = pace(place.saturating_sub(1)).map(|rest| first.saturating_add(rest));
-        Queued { place, expected: pace(place).max(behind) }
-    }
-
-    fn who(&self, outcome: Option<&Outcome>) -> Who {
-        let level = outcome.and_then(|outcome| outcome.levels.iter().copied().max());
-        let caller = self.asker.name.unwrap_or_default();
-        Who {
-            priority: self.asker.priority(level.unwrap_or_default()),
-            caller: self.engine.room.caller(caller),
-        }
-    }
-
-    /// The charges whose limits let the request wait, if they spend: peeks, hits that come back, and those that count
-    /// although they are refused, are answered at once. So is a request with hits that are booked, or each question would
-    /// book them.
-    fn waitables(&self) -> impl Iterator<Item = Waitable> {
-        let books = self.batch.charges.iter().any(Charge::is_booked);
-        let charges = self.batch.charges.iter().zip(self.limits).enumerate();
-        charges.filter_map(move |(index, (charge, limit))| {
-            let spends = matches!(charge.hits, Hits::Spend(1..)) && !charge.is_debit() && !books;
-            let wait = limit.wait.filter(|_| charge.mode == Mode::Enforce && spends)?;
-            let key = self.batch.keys[charge.key_index].as_str();
-            let spot = self.engine.room.spot(key, charge);
-            Some(Waitable { charge: index, wait, spot })
-        })
-    }
-
-    /// The charge that makes a refused request wait longest, if all that refuse it let it wait and time
-    /// helps with each.
-    fn bottleneck(&self, outcome: &Outcome) -> Option<(Waitable, Duration)> {
-        if outcome.admitted {
-            return None;
-        }
-        let mut longest: Option<(Waitable, Duration)> = None;
-        let charges = self.batch.charges.iter().zip(&outcome.decisions).enumerate();
-        for (index, (charge, decision)) in charges {
-            let wait = match (charge.mode, decision.fit) {
-                (Mode::Shadow, _) | (_, Fit::Now) => continue,
-                (Mode::Enforce, Fit::AfterMs(ms)) => Duration::from_millis(ms),
-                (Mode::Quota, _) | (_, Fit::Never) => return None,
-            };
-            let waitable = self.waitables().find(|one| one.charge == index)?;
-            if longest.is_none_or(|(_, known)| known < wait) {
-                longest = Some((waitable, wait));
-            }
-        }
-        longest
-    }
-}
-
-/// A request that is counted as held until this goes, also if nobody waits for it any more.
-struct Waiting<'m>(&'m Gauge);
-
-impl<'m> Waiting<'m> {
-    fn new(waiting: &'m Gauge) -> Self {
-        waiting.inc();
-        Self(waiting)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
-/// The outcome for a request that did not ask because others wait before it: refused by the limit that
-/// they wait for.
-fn behind_others(mut told: Outcome, charge: usize, expected: Option<Duration>) -> Outcome {
-    if !told.admitted && told.decisions.iter().any(|decision| decision.failed) {
-        return told;
-    }
-    told.admitted = false;
-    if let Some(decision) = told.decisions.get_mut(charge) {
-        let ms = expected.map(|expected| u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));
-        decision.fit = ms.map_or(Fit::Never, Fit::AfterMs);
-    }
-    told
-}
-
-#[cfg(test)]
-mod tests {
-    use std::pin::pin;
-    use std::task::Poll;
-    use std::time::Duration;
-
-    use futures_util::FutureExt;
-    use futures_util::poll;
-    use tokio::time::advance;
-
-    use super::super::Code;
-    use super::super::Descriptor;
-    use super::super::HitsSource;
-    use super::super::Verdict;
-    use super::super::testing::Bench;
-    use super::super::testing::START;
-    use super::super::testing::descriptor;
-    use crate::clock::Clock;
-    use crate::limit::Hits;
-
-    const ONE_A_SECOND: &str = "
-domain: d
-caller: { key: user, priority: { key: priority } }
-descriptors:
-- key: shared
-  limits: [{ rate: 1/second, wait: { up_to: 2500ms, queue: 3 } }]
-- key: user
-  limits: [100/day]";
-
-    fn bench() -> Bench {
-        let bench = Bench::timed(Clock::runtime(START));
-        bench.put_in_force(ONE_A_SECOND);
-        bench
-    }
-
-    fn waited_ms(verdict: &Verdict) -> Option<u64> {
-        verdict.metadata.as_ref()?.get("waited_ms")?.as_u64()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_is_held_until_there_is_capacity() {
-        let bench = bench();
-        let first = bench.ask_for(&["shared=x"]).await;
-        assert_eq!((first.code, waited_ms(&first)), (Code::Ok, None));
-        advance(Duration::from_millis(300)).await;
-        let held = bench.ask_for(&["shared=x"]).await;
-        assert_eq!((held.code, waited_ms(&held)), (Code::Ok, Some(700)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_would_wait_too_long_is_refused_at_once() {
-        let bench = bench();
-        bench.ask_for(&["shared=x"]).await;
-        let never = Descriptor { hits: Hits::Spend(2), ..descriptor("shared=x") };
-        let refused = bench.ask(vec![never]).await;
-        assert_eq!((refused.code, waited_ms(&refused)), (Code::OverLimit, None));
-        assert!(refused.metadata.unwrap().get("queue").is_none(), "no wait would help");
-        assert_eq!(bench.engine.now(), START, "nobody waited");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_highest_priority_comes_first_and_callers_take_turns() {
-        let bench = bench();
-        bench.ask_for(&["shared=x"]).await;
-        let asks = ["user=a,priority=1", "user=a,priority=1", "user=b,priority=4"];
-        let mut asks: Vec<_> = asks
-            .iter()
-            .map(|ask| Box::pin(async { bench.ask_for(&["shared=x", ask]).await }))
-            .collect();
-        for ask in &mut asks {
-            assert!(poll!(ask.as_mut()).is_pending());
-        }
-        let (mut done, mut verdicts) = (Vec::new(), Vec::new());
-        for second in 1..=2 {
-            advance(Duration::from_secs(1)).await;
-            for (index, ask) in asks.iter_mut().enumerate() {
-                if done.iter().any(|(_, known)| *known == index) {
+            // Hits that count although the request is refused count once.
+            let is_charged = decided.outcome.as_ref().is_some_and(Outcome::is_charged);
+            let mut verdict = Verdict::new(domain, caller, &plan, decided);
+            let is_final = verdict.code() == Code::Ok || may_hold || is_charged || trace.is_some();
+            if !is_final {
+                let turned = provider_choice::turn(&mut rankings, &plan, &verdict);
+                may_hold = !turned && plan.limits.iter().any(|limit| limit.wait.is_some());
+                if turned || may_hold {
                     continue;
                 }
-                if let Poll::Ready(verdict) = poll!(ask.as_mut()) {
-                    verdicts.push(verdict);
-                    done.push((second, index));
-                }
             }
+            verdict.choices = rankings.iter().map(Ranking::choice).collect();
+            if let Some(trace) = trace {
+                (trace.plan, trace.rankings) = (plan, rankings);
+            }
+            return verdict;
         }
-        assert_eq!(done, [(1, 2), (2, 0), (2, 1)]);
-        assert_eq!((verdicts[0].code, verdicts[1].code), (Code::Ok, Code::Ok));
-        // The third's two and a half seconds end before the third second: it need not wait for that.
-        let last = verdicts.swap_remove(2);
-        assert_eq!((last.code, waited_ms(&last)), (Code::OverLimit, Some(2_000)));
-        let queue = &last.metadata.unwrap()["queue"];
-        assert_eq!(queue["place"], 1);
-        assert_eq!(queue["expected_wait_ms"], 1_000);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_peeks_or_gives_back_is_answered_while_others_wait() {
-        let bench = bench();
-        bench.ask_for(&["shared=x"]).await;
-        let mut held = pin!(bench.ask_for(&["shared=x"]));
-        assert!(poll!(held.as_mut()).is_pending());
-        for hits in [Hits::Spend(0), Hits::GiveBack(1)] {
-            let descriptor = descriptor("shared=x");
-            let asked = bench.ask(vec![Descriptor { hits, ..descriptor }]);
-            let verdict = asked.now_or_never().expect("it doesn't wait");
-            assert_eq!((verdict.code, waited_ms(&verdict)), (Code::Ok, None));
+    /// Has the store decide a plan.
+    async fn ask(
+        &self,
+        plan: &Plan<'_>,
+        caller: &CallerContext<'_>,
+        attempt: Attempt<'_>,
+    ) -> Decided {
+        let Attempt { now, budget, may_hold } = attempt;
+        if plan.denial.is_some() {
+            return Decided::default();
         }
-        assert_eq!(held.await.code, Code::Ok);
-    }
-
-    /// Each question would count what has been spent once.
-    #[tokio::test(start_paused = true)]
-    async fn a_request_whose_debit_counts_is_not_held() {
-        let bench = Bench::timed(Clock::runtime(START));
-        bench.put_in_force(
-            "
-domain: d
-descriptors:
-- { key: tokens, limits: [{ rate: 100/day, overdraft: allow }] }
-- { key: shared, limits: [{ rate: 1/second, wait: { up_to: 2500ms, queue: 3 } }] }",
-        );
-        let debit = |text, hits| {
-            let hits_source = HitsSource::Descriptor;
-            Descriptor { hits: Hits::Spend(hits), hits_source, ..descriptor(text) }
-        };
-        bench.ask_for(&["shared=x"]).await;
-        let refused = bench.ask(vec![debit("tokens=x", 31), debit("shared=x", 1)]).await;
-        assert_eq!((refused.code, bench.engine.now()), (Code::OverLimit, START));
-        bench.check(&["tokens=x"], Code::Ok, &[68]).await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_is_refused_at_once_is_told_the_wait_to_expect() {
-        let bench = bench();
-        bench.put_in_force(&ONE_A_SECOND.replace("1/second", "1/minute"));
-        bench.ask_for(&["shared=x"]).await;
-        let refused = bench.ask_for(&["shared=x"]).now_or_never().expect("nobody waits");
-        let metadata = refused.metadata.unwrap();
-        assert_eq!(metadata.get("waited_ms"), None);
-        assert_eq!(
-            metadata["queue"],
-            serde_json::json!({ "place": 1, "expected_wait_ms": 60_000 })
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_reserved_is_open_while_lower_tiers_wait() {
-        let bench = Bench::timed(Clock::runtime(START));
-        bench.put_in_force(
-            "
-domain: d
-tiers: [free, enterprise]
-caller: { key: user, tier: { key: tier } }
-descriptors:
-- key: shared
-  limits: [{ rate: 10/second, wait: { up_to: 2s } }]
-  capacity: { reserve: { enterprise: 20% } }",
-        );
-        for _ in 0..8 {
-            bench.ask_for(&["shared=x"]).await;
+        let waits = || plan.limits.iter().any(|limit| limit.wait.is_some());
+        if may_hold && !self.settings.modes.shadow && waits() {
+            // Boxed, because it is large and seldom.
+            return Box::pin(Hold { decider: self, plan, caller, budget }.decide()).await;
         }
-        let mut free = pin!(bench.ask_for(&["shared=x"]));
-        assert!(poll!(free.as_mut()).is_pending());
-        let mut enterprise = bench.ask_for(&["shared=x,tier=enterprise"]).now_or_never();
-        let verdict = enterprise.take().expect("it doesn't wait behind free callers");
-        assert_eq!((verdict.code, waited_ms(&verdict)), (Code::Ok, None));
-        assert_eq!(free.await.code, Code::Ok);
+        let outcome = self.charge(&plan.batch, budget, self.time(now, budget)).await;
+        Decided { outcome: Some(outcome), ..Decided::default() }
     }
+}
 
-    #[tokio::test(start_paused = true)]
-    async fn a_full_queue_refuses_and_tells_the_place() {
-        let bench = bench();
-        bench.ask_for(&["shared=x"]).await;
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(bench.ask_for(&["shared=x"]))).collect();
-        for ask in &mut waiting {
-            assert!(poll!(ask.as_mut()).is_pending());
-        }
-        let refused = bench.ask_for(&["shared=x"]).await;
-        assert_eq!(refused.code, Code::OverLimit);
-        assert_eq!(refused.metadata.unwrap()["queue"]["place"], 4);
-        assert_eq!(refused.statuses[0].reset, Some(Duration::from_secs(4)));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_wait_to_expect_is_no_shorter_than_the_firsts() {
-        let bench = bench();
-        bench.put_in_force(&ONE_A_SECOND.replace("1/second", "10/10s"));
-        for _ in 0..10 {
-            bench.ask_for(&["shared=x"]).await;
-        }
-        advance(Duration::from_secs(8)).await;
-        let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(bench.ask_for(&["shared=x"]))).collect();
-        for ask in &mut waiting {
-            assert!(poll!(ask.as_mut()).is_pending());
-        }
-        let refused = bench.ask_for(&["shared=x"]).await;
-        // The first may pass after two seconds; three more follow at one a second.
-        let queue = serde_json::json!({ "place": 4, "expected_wait_ms": 5_000 });
-        assert_eq!(refused.metadata.unwrap()["queue"], queue);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_gives_up_costs_nothing_and_makes_room() {
-        let bench = bench();
-        bench.ask_for(&["shared=x", "user=a"]).await;
-        let mut patient = pin!(bench.ask_for(&["shared=x", "user=a"]));
-        {
-            let mut impatient = Box::pin(bench.ask_for(&["shared=x", "user=b"]));
-            assert!(poll!(impatient.as_mut()).is_pending());
-            assert!(poll!(patient.as_mut()).is_pending());
-        }
-        let verdict = patient.await;
-        assert_eq!((verdict.code, waited_ms(&verdict)), (Code::Ok, Some(1_000)));
-        let left = bench.ask_for(&["user=b"]).now_or_never().unwrap();
-        assert_eq!(left.statuses[0].remaining, 99);
-        assert!(!bench.engine.room.is_busy_anywhere(), "queues go with those who waited");
-    }
+/// How a plan would be decided if nothing had been spent.
+fn untouched(plan: &Plan<'_>) -> Decided {
+    let store = Memory::new(plan.batch.keys.len().max(1));
+    let outcome = plan.denial.is_none().then(|| store.charge_at(&plan.batch, plan.at));
+    Decided { outcome, ..Decided::default() }
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::clock::Timestamp;
 use crate::policy::Capacity;
 use crate::policy::Choice;
 use crate::policy::Domain;
@@ -15,28 +14,23 @@ use crate::policy::RuleLimit;
 use crate::policy::RuleTrace;
 use crate::store::Charge;
 use crate::store::Mark;
-use crate::store::memory::Memory;
 
-use super::Code;
 use super::Engine;
-use super::Reason;
-use super::Request;
-use super::answer::Happened;
-use super::answer::Judgement;
-use super::asker::Account;
-use super::asker::AmountSource;
-use super::asker::Asker;
-use super::asker::TierSource;
-use super::choice::Ranking;
-use super::choice::Scene;
-use super::choice::filled;
-use super::decide::Decided;
-use super::patience::Patience;
-use super::peek::Stand;
+use super::caller::Account;
+use super::caller::AmountSource;
+use super::caller::CallerContext;
+use super::caller::TierSource;
+use super::decide::Trace;
+use super::dry_run::Stand;
 use super::plan::Notes;
 use super::plan::Origin;
 use super::plan::Plan;
 use super::plan::Uncharged;
+use super::provider_choice::Ranking;
+use super::provider_choice::filled;
+use super::reason::Reason;
+use super::request::Request;
+use super::verdict::Code;
 
 /// What a request meets, and what it would be charged.
 #[derive(Clone, Debug)]
@@ -144,44 +138,35 @@ pub struct ExplainedPressure {
 impl Engine {
     /// What a request meets and would be charged; None if there is no policy for its domain.
     pub async fn explain(&self, request: &Request<'_>) -> Option<Explanation> {
-        let live = self.live.load_full();
-        let domain = live.policies.domain(request.domain())?;
-        let patience = &Patience::default();
-        let lineage = &self.lineage(domain, request, patience).await;
-        let scene = Scene { live: &live, domain, lineage, patience };
+        let snapshot = &*self.snapshot();
         // Boxed, because it is large.
-        let rankings = Box::pin(self.rankings(scene, request)).await;
-        let request = filled(request, &rankings);
-        let asker = Asker::new(&domain.classes, &request, lineage.clone());
-        let modes = self.settings.modes;
-        let (plan, notes) = Plan::noted(domain, &request, &asker, modes);
-        let decided = untouched(&plan, self.now());
-        let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
-        let judgement = Judgement::new(domain, happened, modes);
-        let mut limits = limits(&plan, &notes, &asker);
-        for (limit, charged) in limits.iter_mut().zip(judgement.charges()) {
-            limit.fits = !charged.over();
+        let dry_run = self.decider.dry_run(snapshot, request, self.decider.settings.clock.now());
+        let (verdict, Trace { plan, notes, rankings }) = Box::pin(dry_run).await;
+        let (domain, caller) = (verdict.policy?, verdict.caller.as_ref()?);
+        let mut limits = limits(&plan, &notes, caller);
+        for (limit, charge) in limits.iter_mut().zip(verdict.charges()) {
+            limit.fits = !charge.is_over();
         }
         Some(Explanation {
-            caller: ExplainedCaller::new(&asker),
+            caller: ExplainedCaller::new(caller),
             choices: rankings.iter().map(ExplainedChoice::new).collect(),
-            descriptors: descriptors(domain, &request, &plan, &notes),
+            descriptors: descriptors(domain, &filled(request, &rankings), &plan, &notes),
             limits,
             uncharged: uncharged(&notes),
             pressure: pressure(&plan),
-            refusal: (judgement.code() != Code::Ok).then(|| judgement.reason()),
+            refusal: (verdict.code() != Code::Ok).then(|| verdict.reason()),
         })
     }
 }
 
 impl ExplainedCaller {
-    fn new(asker: &Asker<'_>) -> Self {
+    fn new(caller: &CallerContext<'_>) -> Self {
         Self {
-            name: asker.name.map(str::to_owned),
-            tier: asker.tier,
-            tier_source: asker.tier_source,
-            priority: asker.priority(0),
-            lineage: asker.lineage().clone(),
+            name: caller.name.map(str::to_owned),
+            tier: caller.tier,
+            tier_source: caller.tier_source,
+            priority: caller.priority(0),
+            lineage: caller.lineage().clone(),
         }
     }
 }
@@ -215,13 +200,6 @@ impl RuleName {
     }
 }
 
-/// How a plan would be decided if nothing had been spent.
-fn untouched(plan: &Plan<'_>, now: Timestamp) -> Decided {
-    let store = Memory::new(plan.batch.keys.len().max(1));
-    let outcome = plan.denial.is_none().then(|| store.charge_at(&plan.batch, now));
-    Decided { outcome, ..Decided::default() }
-}
-
 fn descriptors(
     domain: &Domain,
     request: &Request<'_>,
@@ -241,11 +219,11 @@ fn descriptors(
     explained.collect()
 }
 
-fn limits(plan: &Plan<'_>, notes: &Notes<'_>, asker: &Asker<'_>) -> Vec<ExplainedLimit> {
+fn limits(plan: &Plan<'_>, notes: &Notes<'_>, caller: &CallerContext<'_>) -> Vec<ExplainedLimit> {
     let charges = plan.batch.charges.iter().zip(&plan.limits).zip(&notes.origins);
     let explained = charges.map(|((charge, limit), origin)| {
         let account = |account: Account| {
-            (asker.account_name(account).into(), asker.amount_source(account, limit))
+            (caller.account_name(account).into(), caller.amount_source(account, limit))
         };
         let capacity = origin.rule.and_then(|rule| rule.capacity.as_deref());
         ExplainedLimit {

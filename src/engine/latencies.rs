@@ -1,6 +1,6 @@
 //! The latencies of providers that a choice selects from, as reported over `/v1/latencies`.
 //!
-//! Only names of the policy in force are kept, so callers can't fill the memory. What nobody has told for some time
+//! Only names of the policy in force are kept, so callers can't fill the memory. What nobody has reported for some time
 //! is forgotten: a name that is not chosen any more because it was slow gets another chance.
 
 use std::collections::BTreeMap;
@@ -12,25 +12,23 @@ use crate::lock::lock;
 use crate::policy::LATENCY_MS_MAX;
 use crate::policy::PolicySet;
 
-use super::Engine;
-
 /// How much of the difference a new value closes: `mean += GAIN * (value - mean)`, an exponentially weighted moving
-/// average as in RFC 6298, section 2, whose gain is an eighth. What is told here is often a mean already.
+/// average as in RFC 6298, section 2, whose gain is an eighth. What is reported here is often a mean already.
 const GAIN: f64 = 0.25;
 
-/// How long what was told holds.
+/// How long what was reported holds.
 const HOLDS_MS: u64 = 5 * 60_000;
 
 /// Latencies by name.
 #[derive(Debug, Default)]
 pub struct Latencies {
     /// Each is locked for as long as it takes to copy a few words.
-    by_name: BTreeMap<Box<str>, Arc<Mutex<Option<Told>>>>,
+    by_name: BTreeMap<Box<str>, Arc<Mutex<Option<Reported>>>>,
 }
 
-/// What was told of one name.
+/// What was reported of one name.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Reported {
     mean_ms: f64,
     at: Timestamp,
 }
@@ -55,60 +53,59 @@ impl Latencies {
         Self { by_name }
     }
 
-    /// Shares what `other` knows of the names that both have, also what it is yet to be told.
+    /// Shares what `other` knows of the names that both have, also what it is yet to be reported.
     pub fn share(&mut self, other: &Self) {
-        for (name, told) in &mut self.by_name {
+        for (name, reported) in &mut self.by_name {
             if let Some(known) = other.by_name.get(name) {
-                *told = known.clone();
+                *reported = known.clone();
             }
         }
     }
 
-    /// The latency of a name in milliseconds, if somebody has told it lately.
+    /// The latency of a name in milliseconds, if somebody has reported it lately.
     pub fn of(&self, name: &str, now: Timestamp) -> Option<f64> {
-        let told = *lock(self.by_name.get(name)?);
-        told.filter(|told| told.holds(now)).map(|told| told.mean_ms)
+        let reported = *lock(self.by_name.get(name)?);
+        reported.filter(|reported| reported.holds(now)).map(|reported| reported.mean_ms)
     }
 
-    /// Notes a latency of a name.
-    fn note(&self, name: &str, ms: f64, now: Timestamp) {
-        let Some(told) = self.by_name.get(name) else { return };
-        let mut told = lock(told);
-        let known = told.filter(|told| told.holds(now));
-        let mean_ms = known.map_or(ms, |known| known.mean_ms + GAIN * (ms - known.mean_ms));
-        *told = Some(Told { mean_ms, at: now });
-    }
-}
-
-impl Told {
-    fn holds(self, now: Timestamp) -> bool {
-        now.as_ms().saturating_sub(self.at.as_ms()) < HOLDS_MS
-    }
-}
-
-impl Engine {
-    /// The names that the policies in force may choose, each with its latency in milliseconds if it is known.
-    pub fn latencies(&self) -> BTreeMap<String, Option<f64>> {
-        let (live, now) = (self.live.load(), self.now());
-        let names = live.latencies.by_name.keys();
-        names.map(|name| (name.to_string(), live.latencies.of(name, now))).collect()
+    /// The names, each with its latency in milliseconds if it is known.
+    pub fn known(&self, now: Timestamp) -> BTreeMap<String, Option<f64>> {
+        self.by_name.keys().map(|name| (name.to_string(), self.of(name, now))).collect()
     }
 
     /// Notes latencies in milliseconds by name: all of them or none.
     ///
     /// # Errors
     /// When a name is none that a policy may choose, or a number is no latency.
-    pub fn note_latencies(&self, told: &BTreeMap<String, f64>) -> Result<(), LatencyError> {
-        let (live, now) = (self.live.load(), self.now());
-        for (name, ms) in told {
-            if !live.latencies.by_name.contains_key(name.as_str()) {
+    pub fn note_all(
+        &self,
+        reported: &BTreeMap<String, f64>,
+        now: Timestamp,
+    ) -> Result<(), LatencyError> {
+        for (name, ms) in reported {
+            if !self.by_name.contains_key(name.as_str()) {
                 return Err(LatencyError::UnknownName { name: name.clone() });
             }
             if !(0.0..=LATENCY_MS_MAX).contains(ms) {
                 return Err(LatencyError::OutOfRange { name: name.clone(), ms: *ms });
             }
         }
-        told.iter().for_each(|(name, ms)| live.latencies.note(name, *ms, now));
+        reported.iter().for_each(|(name, ms)| self.note(name, *ms, now));
         Ok(())
+    }
+
+    /// Notes a latency of a name.
+    fn note(&self, name: &str, ms: f64, now: Timestamp) {
+        let Some(reported) = self.by_name.get(name) else { return };
+        let mut reported = lock(reported);
+        let known = reported.filter(|reported| reported.holds(now));
+        let mean_ms = known.map_or(ms, |known| known.mean_ms + GAIN * (ms - known.mean_ms));
+        *reported = Some(Reported { mean_ms, at: now });
+    }
+}
+
+impl Reported {
+    fn holds(self, now: Timestamp) -> bool {
+        now.as_ms().saturating_sub(self.at.as_ms()) < HOLDS_MS
     }
 }

@@ -1,63 +1,56 @@
-//! Joins policy and store: what a request asks, which limits it meets, and what the answer is.
+//! Joins policy and store: what a request asks, which limits it meets, and what the verdict is.
 //!
-//! A check takes one snapshot of the policy and keeps it to its end: it plans what to charge
-//! (`plan.rs`), has the store charge it in one step, and puts the answer together (`answer.rs`). It never
-//! fails: being over a limit and a store that is out are answers.
+//! A check takes one snapshot of the policy and keeps it to its end: the pipeline (`decide.rs`) makes a verdict, which
+//! is counted and handed back as a value. It never fails: over a limit and an unavailable store are verdicts.
 
-mod answer;
-mod asker;
-mod backlog;
-mod choice;
+mod admission;
+mod caller;
+mod deadline;
 mod debits;
 mod decide;
+mod decider;
+mod dry_run;
 mod explain;
-mod headers;
+mod fair_queue;
+mod hold;
 mod latencies;
-mod live;
-mod metadata;
-mod patience;
-mod peek;
 mod plan;
-pub mod protocol;
-mod queue;
+mod provider_choice;
 mod readiness;
 mod reason;
 mod request;
+mod snapshot;
 mod store;
 pub mod text;
 mod verdict;
-mod waiting;
+mod wait_queues;
 
+use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use arc_swap::Guard;
 
-use crate::clock::Clock;
 use crate::clock::Stopwatch;
 use crate::clock::Timestamp;
 use crate::limit::Hits;
-use crate::metrics::Metrics;
-use crate::policy::Domain;
 use crate::policy::Lineage;
 use crate::policy::PolicySet;
-use crate::store::Batch;
 use crate::store::Directory;
-use crate::store::Outcome;
 
-use answer::Happened;
-use answer::Judgement;
-use asker::Asker;
-use choice::Scene;
-use decide::Decided;
-use live::Live;
-use patience::Patience;
+use caller::CallerContext;
+use deadline::DeadlineBudget;
+use decider::Decider;
 use plan::Plan;
-use waiting::WaitingRoom;
+use plan::Question;
 
-pub use asker::AmountSource;
-pub use asker::TierSource;
-pub use backlog::Backlog;
-pub use backlog::Entrance;
+pub use admission::AdmissionControl;
+pub use admission::AdmissionGate;
+pub use caller::AmountSource;
+pub use caller::TierSource;
+pub use decider::EngineSettings;
+pub use dry_run::Stand;
 pub use explain::ExplainedCaller;
 pub use explain::ExplainedCandidate;
 pub use explain::ExplainedChoice;
@@ -68,9 +61,7 @@ pub use explain::Explanation;
 pub use explain::RuleName;
 pub use explain::UnchargedLimit;
 pub use latencies::LatencyError;
-pub use live::NearLimit;
-pub use live::Pressure;
-pub use peek::Stand;
+pub use plan::DescriptorMatch;
 pub use plan::ModeSettings;
 pub use plan::Uncharged;
 pub use readiness::Phase;
@@ -83,215 +74,153 @@ pub use request::HitsSource;
 pub use request::Override;
 pub use request::Request;
 pub use request::RequestError;
+pub use snapshot::NearLimit;
+pub use snapshot::Pressure;
+pub use snapshot::Snapshot;
 pub use store::AnyStore;
+pub use verdict::ChargeDecision;
 pub use verdict::Code;
-pub use verdict::Status;
-pub use verdict::StatusLimit;
+pub use verdict::ProviderChoice;
+pub use verdict::Queued;
 pub use verdict::Verdict;
-
-/// What an engine is made of.
-#[derive(Debug)]
-pub struct EngineSettings {
-    pub store: AnyStore,
-    /// What knows callers.
-    pub directory: Directory,
-    pub clock: Clock,
-    pub modes: ModeSettings,
-    /// What is near a limit.
-    pub near: NearLimit,
-    pub metrics: Arc<Metrics>,
-}
 
 /// Answers requests under the policies in force.
 #[derive(Debug)]
 pub struct Engine {
-    live: ArcSwap<Live>,
-    room: WaitingRoom,
-    backlog: Arc<Backlog>,
-    settings: EngineSettings,
+    snapshot: ArcSwap<Snapshot>,
+    decider: Decider,
 }
 
-impl EngineSettings {
-    fn live(&self, policies: PolicySet) -> Live {
-        Live::new(policies, self.near, &self.metrics)
+/// Keeps a snapshot of the policies in force, for as long as a request and its verdict need it.
+pub struct SnapshotGuard(Guard<Arc<Snapshot>>);
+
+impl Deref for SnapshotGuard {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
     }
 }
 
 impl Engine {
     /// An engine without policies: every request passes until [`Engine::replace`] brings some.
     pub fn new(settings: EngineSettings) -> Self {
-        let live = settings.live(PolicySet::empty());
+        let snapshot = Snapshot::new(PolicySet::empty(), settings.near, &settings.metrics);
         settings.metrics.store_up.set(i64::from(matches!(settings.store, AnyStore::Memory(_))));
-        Self {
-            live: ArcSwap::from_pointee(live),
-            room: WaitingRoom::default(),
-            backlog: Arc::default(),
-            settings,
-        }
+        Self { snapshot: ArcSwap::from_pointee(snapshot), decider: Decider::new(settings) }
     }
 
     /// Puts other policies in force. Requests that are under way end under those they began with, and
     /// counters stay where they are.
     pub fn replace(&self, policies: PolicySet) {
-        let mut live = self.settings.live(policies);
-        live.latencies.share(&self.live.load().latencies);
-        live.retain_metrics(&self.settings.metrics);
-        self.live.store(Arc::new(live));
+        let EngineSettings { near, metrics, .. } = &self.decider.settings;
+        let mut snapshot = Snapshot::new(policies, *near, metrics);
+        snapshot.latencies.share(&self.snapshot.load().latencies);
+        snapshot.retain_metrics(metrics);
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// The policies in force, as a request keeps them from its start to its end.
+    pub fn snapshot(&self) -> SnapshotGuard {
+        SnapshotGuard(self.snapshot.load())
     }
 
     /// The policies in force.
     pub fn policies(&self) -> Arc<PolicySet> {
-        self.live.load().policies.clone()
+        self.snapshot.load().policies.clone()
     }
 
     /// The store that keeps the counters.
     pub fn store(&self) -> &AnyStore {
-        &self.settings.store
+        &self.decider.settings.store
     }
 
-    /// The requests that wait for the store.
-    pub fn backlog(&self) -> &Arc<Backlog> {
-        &self.backlog
+    /// What bounds the requests that wait for the store.
+    pub fn admission(&self) -> &Arc<AdmissionControl> {
+        &self.decider.admission
     }
 
     /// What knows callers.
     pub fn directory(&self) -> &Directory {
-        &self.settings.directory
+        &self.decider.settings.directory
     }
 
     /// The time by the engine's clock.
     pub fn now(&self) -> Timestamp {
-        self.settings.clock.now().timestamp()
+        self.decider.settings.clock.now().timestamp()
     }
 
     /// The levels of pressure, as last seen.
     pub fn pressure(&self) -> Vec<Pressure> {
-        self.live.load().pressure()
+        self.snapshot.load().pressure()
     }
 
-    /// Reads the levels of pressure of all rules that have one counter, also of those that nobody asks for
-    /// here: other processes may.
+    /// The names that the policies in force may choose, each with its latency in milliseconds if it is known.
+    pub fn latencies(&self) -> BTreeMap<String, Option<f64>> {
+        self.snapshot.load().latencies.known(self.now())
+    }
+
+    /// Notes latencies in milliseconds by name: all of them or none.
+    ///
+    /// # Errors
+    /// When a name is none that a policy may choose, or a number is no latency.
+    pub fn note_latencies(&self, reported: &BTreeMap<String, f64>) -> Result<(), LatencyError> {
+        self.snapshot.load().latencies.note_all(reported, self.now())
+    }
+
+    /// Reads the levels of pressure of all rules that have one counter, also of those that no request meets
+    /// here: other processes may have such requests.
     pub async fn read_pressure(&self) {
-        let live = self.live.load_full();
-        for domain in live.policies.domains() {
+        let snapshot = self.snapshot.load_full();
+        let EngineSettings { clock, modes, .. } = &self.decider.settings;
+        for domain in snapshot.policies.domains() {
             let (hits, hits_source) = (Hits::Spend(0), HitsSource::Request);
             let peek = |entries| Descriptor { entries, hits, hits_source, limit: None };
             let peeks: Vec<Descriptor<'_>> = domain.pressed_paths().into_iter().map(peek).collect();
             for peeks in peeks.chunks(DESCRIPTORS_MAX) {
-                let Ok(request) = Request::try_new(&domain.name, peeks.to_vec()) else { continue };
-                let asker = Asker::new(&domain.classes, &request, Lineage::default());
-                let plan = Plan::new(domain, &request, &asker, self.settings.modes);
-                let outcome = self.charge(&plan.batch, &Patience::default()).await;
-                live.press(domain, &plan, &outcome);
+                let Ok(request) = &Request::try_new(&domain.name, peeks.to_vec()) else { continue };
+                let caller = &CallerContext::new(&domain.classes, request, Lineage::default());
+                let (now, modes) = (clock.now(), *modes);
+                let question = Question { domain, request, caller, modes, now: now.timestamp() };
+                let plan = Plan::new(question, None);
+                let budget = DeadlineBudget::default();
+                let outcome = self.decider.charge(&plan.batch, &budget, now).await;
+                if !outcome.fallback {
+                    let levels = outcome.levels.iter().copied();
+                    snapshot.note_levels(&domain.name, plan.gauges.iter().copied().zip(levels));
+                }
             }
         }
     }
 
-    /// Decides a request.
-    pub async fn check(&self, request: &Request<'_>) -> Verdict {
-        let metrics = &self.settings.metrics;
+    /// Decides a request under a snapshot, and counts the verdict.
+    pub async fn check<'v>(&self, snapshot: &'v Snapshot, request: &Request<'v>) -> Verdict<'v> {
+        let EngineSettings { clock, metrics, .. } = &self.decider.settings;
         let _in_flight = metrics.enter();
         let stopwatch = Stopwatch::start();
-        let patience = &Patience::default();
-        let live = self.live.load();
-        let verdict = match live.policies.domain(request.domain()) {
-            None => {
-                live.tell_of_unknown(request.domain(), metrics);
-                Verdict::without_policy(request.descriptors().len())
-            }
-            Some(domain) if choice::leaves_choice(domain, request) => {
-                let lineage = &self.lineage(domain, request, patience).await;
-                let scene = Scene { live: &live, domain, lineage, patience };
-                // Boxed, because it is large and seldom.
-                Box::pin(self.choose(scene, request)).await
-            }
-            Some(domain) => {
-                let modes = self.settings.modes;
-                let lineage = self.lineage(domain, request, patience).await;
-                let asker = Asker::new(&domain.classes, request, lineage);
-                let plan = Plan::new(domain, request, &asker, modes);
-                let decided = match plan.denial {
-                    Some(_) => Decided::default(),
-                    None => self.decide(&plan, &asker, patience).await,
-                };
-                let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
-                let judgement = Judgement::new(domain, happened, modes);
-                live.count(domain, &judgement);
-                if let Some(outcome) = decided.outcome.as_ref().filter(|_| !plan.gauges.is_empty())
-                {
-                    live.press(domain, &plan, outcome);
-                }
-                judgement.verdict()
-            }
-        };
-        live.count_request(request.domain(), verdict.code);
+        let verdict = self.decider.decide(snapshot, request, clock.now()).await;
+        snapshot.count(&verdict, metrics);
         metrics.check_duration.observe(stopwatch.elapsed());
         verdict
     }
 
-    /// What the directory knows of the caller that a request names.
-    async fn lineage(
-        &self,
-        domain: &Domain,
-        request: &Request<'_>,
-        patience: &Patience,
-    ) -> Lineage {
-        let key = domain.classes.caller_key.as_deref();
-        let Some(name) = key.and_then(|key| asker::entry(request, key)) else {
-            return Lineage::default();
-        };
-        let directory = &self.settings.directory;
-        match directory.cached(name) {
-            Some(lineage) => lineage,
-            None => {
-                let stopwatch = Stopwatch::start();
-                let _asking = self.backlog.enter();
-                // Boxed, because it is large and seldom.
-                let lineage = Box::pin(directory.lineage(name)).await;
-                patience.spend(stopwatch.elapsed());
-                if lineage.is_incomplete {
-                    patience.lose();
-                }
-                lineage
-            }
-        }
+    /// Does what the store needs between requests. To be called a few times a second.
+    pub async fn tend_store(&self) {
+        self.store().tend(self.decider.settings.clock.now()).await;
     }
 
-    /// Has the store charge a batch; what the limits say of outages, if it could not while the request has
-    /// patience.
-    async fn charge(&self, batch: &Batch, patience: &Patience) -> Outcome {
-        let metrics = &self.settings.metrics;
-        let now = self.settings.clock.now();
-        if batch.charges.is_empty() {
-            return Outcome::nothing(now.timestamp());
-        }
-        match &self.settings.store {
-            // Its answer is a part of the check's time, and never fails.
-            AnyStore::Memory(memory) => memory.charge_at(batch, now.timestamp()),
-            // Which limits and amounts hold is unknown, so the limits say what to answer.
-            AnyStore::Redis(shared) if patience.is_lost() => shared.decide_alone(batch, now),
-            AnyStore::Redis(shared) => {
-                if let Some(known) = shared.answer(batch, now) {
-                    return known;
-                }
-                let stopwatch = Stopwatch::start();
-                let _asking = self.backlog.enter();
-                // Boxed, because it is ten times as large as all the rest, and every request would be.
-                let asked = Box::pin(shared.ask(batch, now, patience.spent())).await;
-                let elapsed = stopwatch.elapsed();
-                patience.spend(elapsed);
-                metrics.store_duration.observe(elapsed);
-                if let Some(error) = asked.error {
-                    metrics.store_error(error.kind());
-                }
-                asked.outcome
-            }
-        }
+    /// Does what the store needs before the end, because no more requests will come.
+    pub async fn close_store(&self) {
+        self.store().close(self.decider.settings.clock.now()).await;
+    }
+
+    /// Counts how the store is, and what was decided without it.
+    pub fn count_shared(&self) {
+        let EngineSettings { clock, metrics, .. } = &self.decider.settings;
+        self.store().count(metrics, clock.now());
     }
 }
 
-#[cfg(test)]
-mod sharing;
 #[cfg(test)]
 pub mod testing;
 
@@ -299,10 +228,15 @@ pub mod testing;
 mod tests {
     use std::time::Duration;
 
+    use super::testing::START;
     use super::testing::bench;
     use super::testing::bench_on;
     use super::testing::descriptor;
+    use super::verdict::Decided;
     use super::*;
+    use crate::answer::Answer;
+    use crate::answer::Status;
+    use crate::clock::Clock;
     use crate::policy::Unit;
     use crate::store::Fallback;
     use crate::store::redis::Redis;
@@ -480,7 +414,7 @@ descriptors:
 - {key: b, limits: [5/hour]}";
         let bench = bench(policy, ModeSettings::default());
         let two = |text| Descriptor { hits: Hits::Spend(3), ..descriptor(text) };
-        let told = |verdict: &Verdict| -> Vec<(Code, u32, Option<u32>)> {
+        let told = |verdict: &Answer| -> Vec<(Code, u32, Option<u32>)> {
             let statuses = verdict.statuses.iter();
             let amount = |status: &Status| status.limit.as_ref().map(|limit| limit.amount);
             statuses.map(|status| (status.code, status.remaining, amount(status))).collect()
@@ -597,20 +531,27 @@ descriptors:
 - {key: a, limits: [5/day], on_outage: allow}";
         let store = AnyStore::redis(redis, Fallback::new(1_000, None));
         let bench = bench_on(store, policy, ModeSettings::default());
-        let live = bench.engine.live.load();
-        let domain = live.policies.domain("d").unwrap();
+        let snapshot = bench.engine.snapshot();
+        let domain = snapshot.policies.domain("d").unwrap();
         for (text, code) in [("user=alice", Code::Unavailable), ("a=1", Code::Ok)] {
             let request = Request::try_new("d", vec![descriptor(text)]).unwrap();
-            let asker = Asker::new(&domain.classes, &request, lineage.clone());
-            let plan = Plan::new(domain, &request, &asker, ModeSettings::default());
-            let patience = Patience::default();
-            patience.lose();
-            let outcome = bench.engine.charge(&plan.batch, &patience).await;
+            let caller = CallerContext::new(&domain.classes, &request, lineage.clone());
+            let (modes, now) = (ModeSettings::default(), Clock::manual(START).now());
+            let question = Question {
+                domain,
+                request: &request,
+                caller: &caller,
+                modes,
+                now: now.timestamp(),
+            };
+            let plan = Plan::new(question, None);
+            let budget = DeadlineBudget::default();
+            budget.lose();
+            let outcome = bench.engine.decider.charge(&plan.batch, &budget, now).await;
             assert!(outcome.fallback);
             let decided = Decided { outcome: Some(outcome), ..Decided::default() };
-            let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
-            let judgement = Judgement::new(domain, happened, ModeSettings::default());
-            assert_eq!(judgement.code(), code, "{text}");
+            let verdict = Verdict::new(domain, caller, &plan, decided);
+            assert_eq!(verdict.code(), code, "{text}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! The store of an engine, embedded or Redis, with its upkeep and its metrics.
 
+use crate::clock::Now;
 use crate::metrics::Counter;
+use crate::metrics::Metrics;
 use crate::store::Fallback;
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
 use crate::store::shared::Shared;
-
-use super::Engine;
 
 /// One of the stores.
 #[derive(Debug)]
@@ -22,35 +22,33 @@ impl AnyStore {
     pub fn redis(redis: Redis, fallback: Fallback) -> Self {
         Self::Redis(Box::new(Shared::new(redis, fallback)))
     }
-}
 
-impl Engine {
     /// Does what the store needs between requests. To be called a few times a second.
-    pub async fn tend_store(&self) {
-        if let AnyStore::Redis(shared) = self.store() {
-            shared.tend(self.settings.clock.now()).await;
+    pub async fn tend(&self, now: Now) {
+        if let Self::Redis(shared) = self {
+            shared.tend(now).await;
         }
     }
 
     /// Does what the store needs before the end, because no more requests will come.
-    pub async fn close_store(&self) {
-        if let AnyStore::Redis(shared) = self.store() {
-            shared.close(self.settings.clock.now()).await;
+    pub async fn close(&self, now: Now) {
+        if let Self::Redis(shared) = self {
+            shared.close(now).await;
         }
     }
 
-    /// Takes down how the store is, and what was decided without it.
-    pub fn count_shared(&self) {
-        if let AnyStore::Redis(shared) = self.store() {
+    /// Counts how the store is, and what was decided without it.
+    pub fn count(&self, metrics: &Metrics, now: Now) {
+        if let Self::Redis(shared) = self {
             let Shared { near, fallback, .. } = &**shared;
-            let (store, metrics) = (near.store(), &self.settings.metrics.shared);
-            metrics.set_health(store.health().name());
-            catch_up(&metrics.breaks, store.breaks());
-            catch_up(&metrics.reconnects, store.reconnects());
-            catch_up(&metrics.paid, fallback.paid());
-            metrics.sidecars.set(i64::from(fallback.sidecars()));
-            let counts = near.counts(self.settings.clock.now());
-            let metrics = &self.settings.metrics.near;
+            let store = near.store();
+            metrics.shared.set_health(store.health().name());
+            catch_up(&metrics.shared.breaks, store.breaks());
+            catch_up(&metrics.shared.reconnects, store.reconnects());
+            catch_up(&metrics.shared.paid, fallback.paid());
+            metrics.shared.sidecars.set(i64::from(fallback.sidecars()));
+            let counts = near.counts(now);
+            let metrics = &metrics.near;
             catch_up(&metrics.refused, counts.refused);
             catch_up(&metrics.leased, counts.leased);
             catch_up(&metrics.returned, counts.returned);

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 
 use super::AnyStore;
-use super::Code;
 use super::Descriptor;
 use super::Engine;
 use super::EngineSettings;
 use super::HitsSource;
 use super::ModeSettings;
 use super::NearLimit;
-use super::Request;
-use super::Verdict;
 use crate::clock::Clock;
 use crate::clock::Timestamp;
 use crate::limit::Hits;
@@ -92,22 +89,5 @@ impl Bench {
     pub fn know(&self, callers: &str) {
         let source = Source { path: "callers.yaml".to_owned(), text: callers.to_owned() };
         self.engine.directory().replace(compile_callers(&[source]).unwrap());
-    }
-
-    /// Asks.
-    pub async fn ask(&self, descriptors: Vec<Descriptor<'_>>) -> Verdict {
-        self.engine.check(&Request::try_new("d", descriptors).unwrap()).await
-    }
-
-    /// Asks with one hit each.
-    pub async fn ask_for(&self, descriptors: &[&str]) -> Verdict {
-        self.ask(descriptors.iter().map(|text| descriptor(text)).collect()).await
-    }
-
-    /// The overall code and what remains of each descriptor.
-    pub async fn check(&self, descriptors: &[&str], code: Code, remaining: &[u32]) {
-        let verdict = self.ask_for(descriptors).await;
-        let left: Vec<u32> = verdict.statuses.iter().map(|status| status.remaining).collect();
-        assert_eq!((verdict.code, left.as_slice()), (code, remaining), "{descriptors:?}");
     }
 }

@@ -1,75 +1,332 @@
-//! The answer to a request, without the wire that it goes by.
+//! The verdict: the answer to one request as a value, with the decision on each of its charges.
+//!
+//! It holds no text of any protocol; the layer `answer` renders it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::policy::Unit;
+use smallvec::SmallVec;
+
+use crate::clock::Timestamp;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::policy::Choice;
+use crate::policy::Domain;
+use crate::policy::Mode;
+use crate::policy::Rule;
+use crate::store::Charge;
+use crate::store::Decision;
+use crate::store::GroupFit;
+use crate::store::INLINE_CAP;
+use crate::store::Outcome;
+use crate::store::Tally;
+
+use super::caller::CallerContext;
+use super::plan::Denial;
+use super::plan::DescriptorMatch;
+use super::plan::MetLimit;
+use super::plan::Plan;
+use super::reason::Reason;
+use super::request::Request;
 
 /// Whether something may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     Ok,
     OverLimit,
-    /// Nobody knows: the store is out, and a limit that the request meets says that this is an error. Of a request
-    /// alone, never of one of its descriptors.
+    /// Unknown: the store is unavailable, and a limit of the request says that this is an error. Of a request alone,
+    /// never of one of its descriptors.
     Unavailable,
 }
 
-/// The answer to a request.
+/// The answer to a request. It borrows from the policy snapshot and from the request.
 #[derive(Clone, Debug)]
-pub struct Verdict {
-    pub code: Code,
+pub struct Verdict<'v> {
+    /// The domain that the request names.
+    pub domain: &'v str,
+    /// None if no policy has the domain: the request passes.
+    pub policy: Option<&'v Domain>,
+    /// None without a policy.
+    pub caller: Option<CallerContext<'v>>,
+    /// When it was decided: by the store's clock, if the store was asked.
+    pub at: Timestamp,
     /// One for each descriptor, in order.
-    pub statuses: Vec<Status>,
-    /// To be added to the answer that the caller gets, whether it passes or not.
-    pub response_headers: Vec<(String, String)>,
-    /// To be added to the request that the upstream gets.
-    pub request_headers: Vec<(String, String)>,
-    /// The body of a refusal; empty for the gateway's own.
-    pub body: Vec<u8>,
-    /// For the gateway's logs and later filters; None if there is nothing to say.
-    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// The store was out and the policy's `on_outage` decided.
+    pub descriptors: SmallVec<[DescriptorMatch<'v>; INLINE_CAP]>,
+    /// Each rule of the request whose utilization has levels, with its level.
+    pub levels: SmallVec<[(&'v Rule, u8); 1]>,
+    /// The provider choices that the request left open.
+    pub choices: Vec<ProviderChoice<'v>>,
+    /// How long the request was held for capacity.
+    pub waited: Duration,
+    /// For a refusal of a request that might have waited on.
+    pub queued: Option<Queued>,
+    /// The request may not pass, whatever its limits say.
+    pub denial: Option<Denial>,
+    /// The store was unavailable and the policy's `on_outage` decided.
     pub fallback: bool,
+    charges: SmallVec<[ChargeDecision<'v>; INLINE_CAP]>,
+    code: Code,
+    /// There are quotas, and all are over.
+    no_quota_left: bool,
 }
 
-/// How one descriptor stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    pub code: Code,
-    /// The limit that is nearest to refusing, or that made the caller wait longest; None if the
-    /// descriptor meets none.
-    pub limit: Option<StatusLimit>,
-    /// Hits that would still pass. The protocol has 32 bits for it: `u32::MAX` may be more.
-    pub remaining: u32,
-    /// For a refusal, how long until the same request would pass; else until the limit is whole again.
-    /// None where time alone changes nothing.
-    pub reset: Option<Duration>,
+/// What came of asking the store.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// None if the store was not asked.
+    pub outcome: Option<Outcome>,
+    /// How long the request was held.
+    pub waited: Duration,
+    /// For a refusal of a request that might have waited on.
+    pub queued: Option<Queued>,
 }
 
-/// A limit as the protocol can say it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusLimit {
-    /// The name that the policy gives it; empty if it gives none.
-    pub name: Arc<str>,
-    /// Hits in a window.
-    pub amount: u32,
-    /// The window; None if the protocol has no unit for it.
-    pub unit: Option<Unit>,
+/// The position of a request in its queue, or the one that it would have had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    /// From 1.
+    pub position: usize,
+    /// When its turn would come at the rate of the limit; None if the limit has no rate.
+    pub expected: Option<Duration>,
 }
 
-impl Verdict {
-    /// The answer where no policy says anything: everything passes.
-    pub fn without_policy(descriptors: usize) -> Self {
-        let status = Status { code: Code::Ok, limit: None, remaining: 0, reset: None };
+/// A provider, or another value, that was chosen for a request.
+#[derive(Clone, Debug)]
+pub struct ProviderChoice<'v> {
+    pub choice: &'v Choice,
+    /// The name of the chosen candidate.
+    pub chosen: &'v str,
+    /// The candidates that were in the running, by index, the best first, with their scores.
+    pub scores: SmallVec<[(usize, f64); INLINE_CAP]>,
+}
+
+/// The decision on one limit of a request.
+#[derive(Clone, Debug)]
+pub struct ChargeDecision<'v> {
+    /// None for a limit that the request brings along.
+    pub rule: Option<&'v Rule>,
+    pub limit: MetLimit<'v>,
+    /// What the request asked of it.
+    pub hits: Hits,
+    /// A descriptor only asks how the limit stands.
+    pub peeks: bool,
+    /// How much is allowed in a window, for this caller.
+    pub amount: u64,
+    /// The most that can be spent at once when nothing has been, for this caller.
+    pub capacity: u64,
+    /// What remains counts against this: the capacity, and the bonuses that are valid.
+    pub quota: u64,
+    /// The store's decision: fit, what remains, hits taken ahead for a lease, and whether it failed.
+    pub decision: Decision,
+    /// The mode by which the request is judged.
+    pub mode: Mode,
+    /// Why it would refuse.
+    pub reason: Reason,
+    /// Limits of one group are decided together.
+    group: usize,
+}
+
+impl<'v> Verdict<'v> {
+    /// The verdict where no policy has the request's domain: it passes.
+    pub fn without_policy(request: &Request<'v>, at: Timestamp) -> Self {
+        let descriptors = request.descriptors().iter().map(|_| DescriptorMatch::default());
         Self {
-            code: Code::Ok,
-            statuses: vec![status; descriptors],
-            response_headers: Vec::new(),
-            request_headers: Vec::new(),
-            body: Vec::new(),
-            metadata: None,
+            domain: request.domain(),
+            policy: None,
+            caller: None,
+            at,
+            descriptors: descriptors.collect(),
+            levels: SmallVec::new(),
+            choices: Vec::new(),
+            waited: Duration::ZERO,
+            queued: None,
+            denial: None,
             fallback: false,
+            charges: SmallVec::new(),
+            code: Code::Ok,
+            no_quota_left: false,
         }
     }
+
+    /// The verdict on what `plan` asked of the store.
+    pub fn new(
+        policy: &'v Domain,
+        caller: CallerContext<'v>,
+        plan: &Plan<'v>,
+        decided: Decided,
+    ) -> Self {
+        let Decided { outcome, waited, queued } = decided;
+        let charges = outcome.as_ref().map(|outcome| charges(plan, outcome));
+        let charges = charges.unwrap_or_default();
+        let tally = tally(plan, &charges);
+        let code = match plan.denial {
+            _ if plan.modes.shadow => Code::Ok,
+            Some(_) => Code::OverLimit,
+            None if tally.refused() => Code::OverLimit,
+            None if tally.failed() => Code::Unavailable,
+            None => Code::Ok,
+        };
+        let levels = outcome.iter().flat_map(|outcome| outcome.levels.iter().copied());
+        Self {
+            domain: &policy.name,
+            policy: Some(policy),
+            caller: Some(caller),
+            at: outcome.as_ref().map_or(plan.at, |outcome| outcome.at),
+            descriptors: plan.descriptors.clone(),
+            levels: plan.gauges.iter().copied().zip(levels).collect(),
+            choices: Vec::new(),
+            waited,
+            queued,
+            denial: plan.denial,
+            fallback: outcome.is_some_and(|outcome| outcome.fallback),
+            charges,
+            code,
+            no_quota_left: tally.no_quota_left(),
+        }
+    }
+
+    /// Whether the request passes, is refused, or neither is known.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The decisions on all limits of the request, each once. None if it was denied.
+    pub fn charges(&self) -> &[ChargeDecision<'v>] {
+        &self.charges
+    }
+
+    /// The decisions on the limits that a descriptor meets.
+    pub fn of<'a>(
+        &'a self,
+        descriptor: &'a DescriptorMatch<'v>,
+    ) -> impl Iterator<Item = &'a ChargeDecision<'v>> + Clone {
+        descriptor.charges.iter().filter_map(|index| self.charges.get(*index))
+    }
+
+    /// The highest utilization level that the request met.
+    pub fn level(&self) -> u8 {
+        self.levels.iter().map(|(_, level)| *level).max().unwrap_or_default()
+    }
+
+    /// Why the request is refused; of several reasons the one that waiting helps least.
+    pub fn reason(&self) -> Reason {
+        match self.denial {
+            Some(Denial::Disabled) => Reason::Disabled,
+            Some(Denial::NoAccess) => Reason::NoAccess,
+            None => self.refusing().map(|charge| charge.reason).max().unwrap_or_default(),
+        }
+    }
+
+    /// The limits for which the request is refused, or would be.
+    pub fn refusing(&self) -> impl Iterator<Item = &ChargeDecision<'v>> {
+        self.charges.iter().filter(|charge| self.refuses(charge))
+    }
+
+    /// Whether the request is refused, or would be, for this limit: a quota that is over doesn't refuse while another is
+    /// left.
+    pub fn refuses(&self, charge: &ChargeDecision<'_>) -> bool {
+        charge.is_over()
+            && match charge.mode {
+                Mode::Enforce => true,
+                Mode::Quota => self.no_quota_left,
+                Mode::Shadow => false,
+            }
+    }
+
+    /// How long until the same request would pass: when all limits that refuse have the hits, and of quotas the first.
+    /// None if it never would, or that is unknown.
+    pub fn wait(&self) -> Option<Duration> {
+        self.refusing().next()?;
+        let groups = self.charges.chunk_by(|one, next| one.group == next.group);
+        let mut longest = Duration::ZERO;
+        let mut first_quota = None;
+        for group in groups {
+            let mut refusing = group.iter().filter(|charge| self.refuses(charge)).peekable();
+            let Some(mode) = refusing.peek().map(|charge| charge.mode) else { continue };
+            let wait = refusing
+                .try_fold(Duration::ZERO, |longest, charge| Some(longest.max(charge.wait()?)));
+            match mode {
+                Mode::Quota => first_quota = first_quota.into_iter().chain(wait).min(),
+                Mode::Enforce | Mode::Shadow => longest = longest.max(wait?),
+            }
+        }
+        match self.no_quota_left {
+            true => first_quota.map(|first| first.max(longest)),
+            false => Some(longest),
+        }
+    }
+}
+
+impl ChargeDecision<'_> {
+    /// Whether the limit did not have the hits, or denies them while the store is unavailable.
+    pub fn is_over(&self) -> bool {
+        self.decision.fit != Fit::Now
+    }
+
+    /// Whether it is unknown if the limit had the hits.
+    pub fn is_failed(&self) -> bool {
+        self.decision.failed
+    }
+
+    /// Whether it is recorded and not enforced.
+    pub fn is_shadow(&self) -> bool {
+        self.mode == Mode::Shadow
+    }
+
+    /// How long until the same request would pass, if it doesn't and ever would.
+    pub fn wait(&self) -> Option<Duration> {
+        match self.decision.fit {
+            Fit::AfterMs(ms) => Some(Duration::from_millis(ms)),
+            Fit::Now | Fit::Never => None,
+        }
+    }
+
+    /// Hits that would still pass.
+    pub fn remaining(&self) -> u64 {
+        self.decision.standing.remaining
+    }
+
+    /// How long until the limit is whole again.
+    pub fn reset(&self) -> Option<Duration> {
+        self.decision.standing.reset_ms.map(Duration::from_millis)
+    }
+}
+
+/// Counts the groups of a plan as they were decided.
+fn tally(plan: &Plan<'_>, charges: &[ChargeDecision<'_>]) -> Tally {
+    let mut tally = Tally::default();
+    if plan.quota_left {
+        tally.count(Mode::Quota, GroupFit::Fits);
+    }
+    for group in charges.chunk_by(|one, next| one.group == next.group) {
+        let mode = group.first().map_or(Mode::Shadow, |charge| charge.mode);
+        tally.count(mode, GroupFit::of(group.iter().map(|charge| &charge.decision)));
+    }
+    tally
+}
+
+/// Each charge of a plan with its decision.
+fn charges<'v>(plan: &Plan<'v>, outcome: &Outcome) -> SmallVec<[ChargeDecision<'v>; INLINE_CAP]> {
+    let charges = plan.batch.charges.iter().zip(&outcome.decisions).enumerate();
+    let met = plan.limits.iter().zip(&plan.rules);
+    let decided =
+        charges.zip(met).map(|((index, (charge, decision)), (limit, rule))| ChargeDecision {
+            rule: *rule,
+            limit: limit.clone(),
+            hits: charge.hits,
+            peeks: plan.peeks(index),
+            amount: charge.limit.amount(),
+            capacity: charge.limit.capacity(),
+            quota: quota(charge, outcome.at),
+            decision: *decision,
+            mode: plan.modes.judged(limit.mode),
+            reason: Reason::of(charge, outcome),
+            group: charge.group,
+        });
+    decided.collect()
+}
+
+/// All that can be spent at once when nothing has been: a bucket's burst and not its rate, and the bonuses that are valid.
+fn quota(charge: &Charge, at: Timestamp) -> u64 {
+    let valid = charge.bonuses.iter().filter(|bonus| at < bonus.until);
+    valid.fold(charge.limit.capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
 }

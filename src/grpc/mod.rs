@@ -39,7 +39,7 @@ use tonic::codegen::Service as _;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
-use crate::engine::Backlog;
+use crate::engine::AdmissionControl;
 use crate::engine::Engine;
 use crate::engine::Readiness;
 use crate::metrics::Invalid;
@@ -77,7 +77,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone)]
 pub struct Services {
     room: Room,
-    backlog: Arc<Backlog>,
+    admission: Arc<AdmissionControl>,
     rate_limit: Service,
     others: Routes,
     invalid: InvalidRequests,
@@ -90,7 +90,7 @@ pub fn services(
     metrics: Arc<Metrics>,
     traces: Option<Arc<Traces>>,
 ) -> Services {
-    let backlog = engine.backlog().clone();
+    let admission = engine.admission().clone();
     let rate_limit = Service::new(engine, traces);
     let invalid = InvalidRequests::new(Port::Grpc, metrics.clone());
     let health = HealthServer::new(health::Health::new(readiness))
@@ -99,7 +99,7 @@ pub fn services(
         .add_service(reflection::v1())
         .add_service(reflection::v1alpha())
         .prepare();
-    Services { room: Room::new(metrics), backlog, rate_limit, others, invalid }
+    Services { room: Room::new(metrics), admission, rate_limit, others, invalid }
 }
 
 impl Services {

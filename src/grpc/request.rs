@@ -4,11 +4,11 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescript
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 
+use crate::answer::protocol;
 use crate::engine::Descriptor;
 use crate::engine::Override;
 use crate::engine::Request;
 use crate::engine::RequestError;
-use crate::engine::protocol;
 
 /// What the message asks.
 ///

@@ -1,4 +1,4 @@
-//! Writes a verdict as a gRPC message.
+//! Writes an answer as a gRPC message.
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
@@ -13,28 +13,28 @@ use envoy_types::pb::google::protobuf::Struct;
 use envoy_types::pb::google::protobuf::Value;
 use envoy_types::pb::google::protobuf::value::Kind;
 
+use crate::answer::Answer;
+use crate::answer::Status;
+use crate::answer::StatusLimit;
+use crate::answer::protocol;
 use crate::engine::Code;
-use crate::engine::Status;
-use crate::engine::StatusLimit;
-use crate::engine::Verdict;
-use crate::engine::protocol;
 use crate::policy::Unit;
 
-/// The message that says what the verdict says.
+/// The message that says what the answer says.
 ///
 /// # Errors
 /// When nobody could decide: a failed call is left to Envoy's `failure_mode_deny`.
-pub fn write(verdict: Verdict) -> Result<RateLimitResponse, tonic::Status> {
-    if verdict.code == Code::Unavailable {
+pub fn write(answer: Answer) -> Result<RateLimitResponse, tonic::Status> {
+    if answer.code == Code::Unavailable {
         return Err(tonic::Status::unavailable(protocol::UNAVAILABLE));
     }
     Ok(RateLimitResponse {
-        overall_code: write_code(verdict.code),
-        statuses: verdict.statuses.iter().map(write_status).collect(),
-        response_headers_to_add: write_headers(verdict.response_headers),
-        request_headers_to_add: write_headers(verdict.request_headers),
-        raw_body: verdict.body,
-        dynamic_metadata: verdict.metadata.map(write_struct),
+        overall_code: write_code(answer.code),
+        statuses: answer.statuses.iter().map(write_status).collect(),
+        response_headers_to_add: write_headers(answer.response_headers),
+        request_headers_to_add: write_headers(answer.request_headers),
+        raw_body: answer.body,
+        dynamic_metadata: answer.metadata.map(write_struct),
         // A grant for clients that count by themselves; Envoy does not read it.
         quota: None,
     })
@@ -112,8 +112,8 @@ fn write_value(value: serde_json::Value) -> Value {
 mod tests {
     use super::*;
 
-    fn verdict() -> Verdict {
-        Verdict::without_policy(0)
+    fn answer() -> Answer {
+        Answer::new(Code::Ok)
     }
 
     fn status(unit: Option<Unit>) -> Status {
@@ -126,12 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_verdict_is_a_bare_message() {
+    fn a_bare_answer_is_a_bare_message() {
         let expected = RateLimitResponse { overall_code: 1, ..RateLimitResponse::default() };
-        assert_eq!(write(verdict()).unwrap(), expected);
-        let over = Verdict { code: Code::OverLimit, ..verdict() };
+        assert_eq!(write(answer()).unwrap(), expected);
+        let over = Answer { code: Code::OverLimit, ..answer() };
         assert_eq!(write(over).unwrap().overall_code, 2);
-        let unknown = write(Verdict { code: Code::Unavailable, ..verdict() }).unwrap_err();
+        let unknown = write(Answer { code: Code::Unavailable, ..answer() }).unwrap_err();
         assert_eq!(unknown.code(), tonic::Code::Unavailable, "{unknown}");
     }
 
@@ -139,7 +139,7 @@ mod tests {
     fn a_status_goes_out_in_full() {
         let unmet = Status { code: Code::Ok, limit: None, remaining: u32::MAX, reset: None };
         let statuses = vec![status(Some(Unit::Day)), unmet];
-        let message = write(Verdict { statuses, ..verdict() }).unwrap();
+        let message = write(Answer { statuses, ..answer() }).unwrap();
         let limit = RateLimit { name: "daily".to_owned(), requests_per_unit: 100, unit: 4 };
         let expected = [
             DescriptorStatus {
@@ -166,10 +166,10 @@ mod tests {
         let headers = |names: &[&str]| -> Vec<(String, String)> {
             names.iter().map(|name| ((*name).to_owned(), "v".to_owned())).collect()
         };
-        let message = write(Verdict {
+        let message = write(Answer {
             response_headers: headers(&["x-b", ":status", "x-a"]),
             request_headers: headers(&["Host", "x-tier"]),
-            ..verdict()
+            ..answer()
         })
         .unwrap();
         let names = |headers: &[HeaderValue]| -> Vec<String> {
@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn body_and_metadata_go_out() {
         let metadata = serde_json::json!({ "a": [null, true, 1.5, "s", { "b": 2 }] });
-        let message = write(Verdict {
+        let message = write(Answer {
             body: b"slow down".to_vec(),
             metadata: metadata.as_object().cloned(),
-            ..verdict()
+            ..answer()
         })
         .unwrap();
         assert_eq!(message.raw_body, b"slow down");

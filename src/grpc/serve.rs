@@ -150,7 +150,7 @@ async fn serve_connection<O, IO>(
         },
         () = &mut ending => return,
     };
-    let streams = Streams::new(&services.room, services.backlog.clone());
+    let streams = Streams::new(&services.room, services.admission.clone());
     let service = service_fn(|request: http::Request<Incoming>| {
         let (services, read_at) = (services.clone(), monotonic_now());
         async move { Ok::<_, Infallible>(services.answer(request, read_at).await) }

@@ -25,8 +25,8 @@ use super::codec::Codec;
 use super::repair;
 use super::request;
 use super::response;
+use crate::answer::render;
 use crate::engine::Engine;
-use crate::engine::Verdict;
 use crate::observe::traces::Span;
 use crate::observe::traces::TraceHeaders;
 use crate::observe::traces::Traces;
@@ -79,13 +79,7 @@ impl Method {
         request: &tonic::Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
         let span = self.span(request.metadata());
-        let verdict = decide(&self.engine, request.get_ref()).await?;
-        if let Some(span) = span {
-            let policies = self.engine.policies();
-            let known = policies.domain(&request.get_ref().domain);
-            span.end(known.map(|domain| domain.name.as_str()), &verdict);
-        }
-        Ok(Response::new(response::write(verdict)?))
+        Ok(Response::new(answer(&self.engine, request.get_ref(), span).await?))
     }
 
     fn span(&self, metadata: &MetadataMap) -> Option<Span> {
@@ -103,11 +97,20 @@ impl Method {
 pub async fn answer_bytes(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Status> {
     let (message, _) =
         repair::decode(bytes).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Ok(response::write(decide(engine, &message).await?)?.encode_to_vec())
+    Ok(answer(engine, &message, None).await?.encode_to_vec())
 }
 
-async fn decide(engine: &Engine, message: &RateLimitRequest) -> Result<Verdict, Status> {
+async fn answer(
+    engine: &Engine,
+    message: &RateLimitRequest,
+    span: Option<Span>,
+) -> Result<RateLimitResponse, Status> {
     let request =
         request::read(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    Ok(engine.check(&request).await)
+    let snapshot = engine.snapshot();
+    let verdict = engine.check(&snapshot, &request).await;
+    if let Some(span) = span {
+        span.end(&verdict);
+    }
+    response::write(render(&verdict))
 }

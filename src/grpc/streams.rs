@@ -23,8 +23,8 @@ use hyper::rt::Executor;
 
 use super::room::Place;
 use super::room::Room;
-use crate::engine::Backlog;
-use crate::engine::Entrance;
+use crate::engine::AdmissionControl;
+use crate::engine::AdmissionGate;
 use crate::metrics::Shed;
 
 /// How many streams a connection begins with before others have their turn, if so many may begin at all.
@@ -48,7 +48,7 @@ impl Default for Turn {
 pub struct Streams {
     begun: Arc<Mutex<Vec<Stream>>>,
     room: Arc<Room>,
-    backlog: Arc<Backlog>,
+    admission: Arc<AdmissionControl>,
 }
 
 /// One of them.
@@ -64,7 +64,7 @@ pub struct Answering<C> {
     /// Those that wait for a turn, the first that came first.
     waiting: VecDeque<Stream>,
     open: FuturesUnordered<Stream>,
-    entrance: Entrance,
+    gate: AdmissionGate,
 }
 
 impl Turn {
@@ -95,16 +95,16 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 
 impl Streams {
     /// Streams of one connection, which stay in `room` while they are not answered.
-    pub fn new(room: &Room, backlog: Arc<Backlog>) -> Self {
+    pub fn new(room: &Room, admission: Arc<AdmissionControl>) -> Self {
         // Its own copy, so that cores don't count references in one place.
-        Self { begun: Arc::default(), room: Arc::new(room.of_connection()), backlog }
+        Self { begun: Arc::default(), room: Arc::new(room.of_connection()), admission }
     }
 
     /// The connection that leaves its streams here, with them. What is open when it ends is dropped.
     pub fn of<C>(self, connection: C) -> Answering<C> {
         Answering {
             connection,
-            entrance: Entrance::new(self.backlog.clone()),
+            gate: AdmissionGate::new(self.admission.clone()),
             streams: self,
             waiting: VecDeque::new(),
             open: FuturesUnordered::new(),
@@ -161,7 +161,7 @@ impl<C> Answering<C> {
     /// How many streams there is room for, if there are any; if there is none, the connection is woken when there is.
     fn room(&self, cx: &Context<'_>) -> usize {
         let is_idle = self.waiting.is_empty() && self.streams.lock().is_empty();
-        if is_idle { 0 } else { self.entrance.room(cx.waker()) }
+        if is_idle { 0 } else { self.gate.room(cx.waker()) }
     }
 
     /// Begins with as many streams as the turn has left, and with all that have to go. The others wait, and
@@ -230,7 +230,7 @@ impl<C: Future + Unpin> Future for Answering<C> {
                     // The next turn, after those of others.
                     cx.waker().wake_by_ref();
                 }
-                self.entrance.pass_on();
+                self.gate.pass_on();
                 return polled;
             }
         }
@@ -366,14 +366,14 @@ mod tests {
 
     #[tokio::test]
     async fn streams_wait_while_enough_wait_for_the_store() {
-        let backlog = Arc::<Backlog>::default();
-        let streams = Streams::new(&Room::new(Arc::default()), backlog.clone());
+        let admission = Arc::<AdmissionControl>::default();
+        let streams = Streams::new(&Room::new(Arc::default()), admission.clone());
         let mut answering = streams.clone().of(pending::<()>());
         let (noted, _) = begin_many(&streams, 3);
         let mut asking = Vec::new();
-        let others = Entrance::new(backlog.clone());
+        let others = AdmissionGate::new(admission.clone());
         while others.room(Waker::noop()) != 0 {
-            asking.push(backlog.enter());
+            asking.push(admission.permit());
         }
         drop(others);
         let woken = Arc::<Woken>::default();

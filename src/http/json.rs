@@ -18,13 +18,14 @@ use super::edge::Edge;
 use super::problem::Problem;
 use super::request::RateLimitRequest;
 use super::response::RateLimitResponse;
+use crate::answer;
+use crate::answer::Answer;
+use crate::answer::protocol;
 use crate::engine::Code;
 use crate::engine::Engine;
-use crate::engine::Verdict;
-use crate::engine::protocol;
 use crate::metrics::Invalid;
 
-/// Headers that say how this very answer travels. The verdict's are meant for the caller's.
+/// Headers that say how this very response travels. The answer's are meant for the caller's.
 const OWN_HEADERS: [HeaderName; 4] =
     [header::CONNECTION, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TRANSFER_ENCODING];
 
@@ -78,26 +79,28 @@ async fn decide(engine: &Engine, body: &[u8]) -> Result<Response, Refusal> {
     let message =
         RateLimitRequest::parse(body).map_err(|error| Refusal::new(Invalid::Malformed, &error))?;
     let request = message.read().map_err(|error| Refusal::new(Invalid::Undecidable, &error))?;
-    answer(&engine.check(&request).await).map_err(|problem| Refusal { why: None, problem })
+    let snapshot = engine.snapshot();
+    let answer = answer::render(&engine.check(&snapshot, &request).await);
+    write(&answer).map_err(|problem| Refusal { why: None, problem })
 }
 
 /// The answer of an outage is that of its verdict: only where the policy makes it an error, the status is one.
-fn answer(verdict: &Verdict) -> Result<Response, Problem> {
-    let status = match verdict.code {
+fn write(answer: &Answer) -> Result<Response, Problem> {
+    let status = match answer.code {
         Code::Ok => StatusCode::OK,
         Code::OverLimit => StatusCode::TOO_MANY_REQUESTS,
         Code::Unavailable => {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, protocol::UNAVAILABLE));
         }
     };
-    let body = Json(RateLimitResponse::write(verdict));
-    Ok((status, headers(verdict), body).into_response())
+    let body = Json(RateLimitResponse::write(answer));
+    Ok((status, headers(answer), body).into_response())
 }
 
-/// The verdict's headers for the caller, but for those that no HTTP answer can carry.
-fn headers(verdict: &Verdict) -> HeaderMap {
+/// The answer's headers for the caller, but for those that no HTTP answer can carry.
+fn headers(answer: &Answer) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    for (name, value) in &verdict.response_headers {
+    for (name, value) in &answer.response_headers {
         let (Ok(parsed), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value))
         else {
             continue;
@@ -116,16 +119,16 @@ mod tests {
 
     use super::*;
 
-    fn verdict(code: Code, fallback: bool) -> Verdict {
-        Verdict { code, fallback, ..Verdict::without_policy(0) }
+    fn answer(code: Code, fallback: bool) -> Answer {
+        Answer { fallback, ..Answer::new(code) }
     }
 
     #[test]
-    fn the_status_says_the_verdict() {
+    fn the_status_says_the_answer() {
         let check = |code, fallback, expected: u16| {
-            let answer = answer(&verdict(code, fallback)).into_response();
-            assert_eq!(answer.status().as_u16(), expected);
-            let is_problem = answer.headers()["content-type"] == "application/problem+json";
+            let response = write(&answer(code, fallback)).into_response();
+            assert_eq!(response.status().as_u16(), expected);
+            let is_problem = response.headers()["content-type"] == "application/problem+json";
             assert_eq!(is_problem, code == Code::Unavailable);
         };
         check(Code::Ok, false, 200);
@@ -136,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verdicts_headers_are_the_answers_but_for_its_own() {
+    fn the_answers_headers_are_the_responses_but_for_its_own() {
         let header = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         let all = [
             ("retry-after", "12"),
@@ -150,9 +153,9 @@ mod tests {
             ("x-b", "no\nvalue"),
         ];
         let response_headers = all.map(header).to_vec();
-        let verdict = Verdict { response_headers, ..verdict(Code::Ok, false) };
-        let answer = answer(&verdict).unwrap();
-        let headers: Vec<(&str, &str)> = answer
+        let answer = Answer { response_headers, ..answer(Code::Ok, false) };
+        let response = write(&answer).unwrap();
+        let headers: Vec<(&str, &str)> = response
             .headers()
             .iter()
             .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))

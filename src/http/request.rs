@@ -13,11 +13,11 @@ use serde::Deserializer;
 use serde::de;
 use serde::de::Visitor;
 
+use crate::answer::protocol;
 use crate::engine::Descriptor;
 use crate::engine::Override;
 use crate::engine::Request;
 use crate::engine::RequestError;
-use crate::engine::protocol;
 use crate::engine::text;
 
 /// `envoy.service.ratelimit.v3.RateLimitRequest`.

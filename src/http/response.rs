@@ -5,7 +5,8 @@
 
 use serde::Serialize;
 
-use crate::engine::{Code, Status, StatusLimit, Verdict, protocol};
+use crate::answer::{Answer, Status, StatusLimit, protocol};
+use crate::engine::Code;
 
 /// `envoy.service.ratelimit.v3.RateLimitResponse`.
 #[derive(Debug, Serialize)]
@@ -56,15 +57,15 @@ struct Header<'a> {
 }
 
 impl<'a> RateLimitResponse<'a> {
-    /// The message that says what the verdict says.
-    pub fn write(verdict: &'a Verdict) -> Self {
+    /// The message that says what the answer says.
+    pub fn write(answer: &'a Answer) -> Self {
         Self {
-            overall_code: write_code(verdict.code),
-            statuses: verdict.statuses.iter().map(write_status).collect(),
-            response_headers_to_add: write_headers(&verdict.response_headers),
-            request_headers_to_add: write_headers(&verdict.request_headers),
-            raw_body: base64(&verdict.body),
-            dynamic_metadata: verdict.metadata.as_ref(),
+            overall_code: write_code(answer.code),
+            statuses: answer.statuses.iter().map(write_status).collect(),
+            response_headers_to_add: write_headers(&answer.response_headers),
+            request_headers_to_add: write_headers(&answer.request_headers),
+            raw_body: base64(&answer.body),
+            dynamic_metadata: answer.metadata.as_ref(),
         }
     }
 }
@@ -127,21 +128,21 @@ mod tests {
     use super::*;
     use crate::policy::Unit;
 
-    fn verdict() -> Verdict {
-        Verdict::without_policy(0)
+    fn answer() -> Answer {
+        Answer::new(Code::Ok)
     }
 
-    fn check(verdict: &Verdict, expected: &str) {
-        let json = serde_json::to_string(&RateLimitResponse::write(verdict)).unwrap();
+    fn check(answer: &Answer, expected: &str) {
+        let json = serde_json::to_string(&RateLimitResponse::write(answer)).unwrap();
         assert_eq!(json, expected);
     }
 
     #[test]
     fn defaults_are_left_out() {
-        check(&verdict(), r#"{"overallCode":"OK"}"#);
+        check(&answer(), r#"{"overallCode":"OK"}"#);
         let unmet = Status { code: Code::Ok, limit: None, remaining: 0, reset: None };
         check(
-            &Verdict { statuses: vec![unmet], ..verdict() },
+            &Answer { statuses: vec![unmet], ..answer() },
             r#"{"overallCode":"OK","statuses":[{"code":"OK"}]}"#,
         );
     }
@@ -156,7 +157,7 @@ mod tests {
         };
         let statuses = vec![status(Some(Unit::Minute), "daily"), status(None, "")];
         check(
-            &Verdict { code: Code::OverLimit, statuses, ..verdict() },
+            &Answer { code: Code::OverLimit, statuses, ..answer() },
             concat!(
                 r#"{"overallCode":"OVER_LIMIT","statuses":[{"code":"OVER_LIMIT","#,
                 r#""currentLimit":{"name":"daily","requestsPerUnit":100,"unit":"MINUTE"},"#,
@@ -172,12 +173,12 @@ mod tests {
         let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let metadata = serde_json::json!({ "tier": "free" });
         check(
-            &Verdict {
+            &Answer {
                 response_headers: vec![header("x-a", "1"), header(":status", "200")],
                 request_headers: vec![header("x-b", ""), header("host", "evil")],
                 body: b"no".to_vec(),
                 metadata: metadata.as_object().cloned(),
-                ..verdict()
+                ..answer()
             },
             concat!(
                 r#"{"overallCode":"OK","responseHeadersToAdd":[{"key":"x-a","value":"1"}],"#,

@@ -26,9 +26,9 @@ use opentelemetry_sdk::trace::Sampler;
 use opentelemetry_sdk::trace::SdkTracer;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 
+use crate::answer::protocol;
 use crate::engine::Code;
 use crate::engine::Verdict;
-use crate::engine::protocol;
 
 /// The method that is traced.
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
@@ -132,19 +132,19 @@ impl Traces {
 }
 
 impl Span {
-    /// Ends the span with the answer. `domain` is told if a policy knows it: its name is the operator's
-    /// then, not the caller's.
-    pub fn end(mut self, domain: Option<&str>, verdict: &Verdict) {
-        if let Some(domain) = domain {
-            self.0.set_attribute(KeyValue::new("tollgate.domain", domain.to_owned()));
+    /// Ends the span with the verdict. It names the domain if a policy has it: then the name is the operator's and not
+    /// the caller's.
+    pub fn end(mut self, verdict: &Verdict<'_>) {
+        if let Some(policy) = verdict.policy {
+            self.0.set_attribute(KeyValue::new("tollgate.domain", policy.name.clone()));
         }
-        let code = match verdict.code {
+        let code = match verdict.code() {
             Code::Ok => "ok",
             Code::OverLimit => "over_limit",
             Code::Unavailable => "error",
         };
         self.0.set_attribute(KeyValue::new("tollgate.code", code));
-        if verdict.code == Code::Unavailable {
+        if verdict.code() == Code::Unavailable {
             self.0.set_status(Status::error(protocol::UNAVAILABLE));
         }
         self.0.set_attribute(KeyValue::new("tollgate.fallback", verdict.fallback));
@@ -176,6 +176,11 @@ mod tests {
     use tonic::transport::server::TcpIncoming;
 
     use super::*;
+    use crate::clock::Clock;
+    use crate::engine;
+    use crate::engine::testing::Bench;
+    use crate::engine::testing::START;
+    use crate::engine::testing::descriptor;
 
     const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const NOT_SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
@@ -216,7 +221,12 @@ mod tests {
     async fn a_span_continues_the_callers_trace_and_reaches_the_collector() {
         let (endpoint, mut received) = collector().await;
         let traces = Traces::start(&endpoint, 0.0).unwrap();
-        traced(&traces, Some(SAMPLED)).unwrap().end(Some("shop"), &Verdict::without_policy(1));
+        let bench = Bench::timed(Clock::manual(START));
+        bench.put_in_force("{domain: shop, descriptors: []}");
+        let request = engine::Request::try_new("shop", vec![descriptor("a=1")]).unwrap();
+        let snapshot = bench.engine.snapshot();
+        let verdict = bench.engine.check(&snapshot, &request).await;
+        traced(&traces, Some(SAMPLED)).unwrap().end(&verdict);
         spawn_blocking(move || traces.flush(DEADLINE)).await.unwrap();
 
         let sent = timeout(DEADLINE, received.recv()).await.unwrap().unwrap();

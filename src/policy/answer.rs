@@ -14,7 +14,7 @@ use super::schema::Spot;
 
 /// What goes back with each answer of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct AnswerSettings {
     /// `RateLimit` and `RateLimit-Policy`.
     pub ratelimit: bool,
     /// `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`.
@@ -43,7 +43,7 @@ pub enum AnswerMetadata {
     Never,
 }
 
-impl Answer {
+impl AnswerSettings {
     /// What the file asks for.
     pub(super) fn new(file: &AnswerFile) -> Self {
         let has = |set| file.headers.iter().flatten().any(|header| header.value == set);

@@ -11,7 +11,7 @@ use crate::limit::Overdraft;
 
 use super::Mode;
 use super::PolicySet;
-use super::answer::Answer;
+use super::answer::AnswerSettings;
 use super::capacity::Capacity;
 use super::capacity::Only;
 use super::choice::Choice;
@@ -165,7 +165,7 @@ impl<'a> Compiler<'a> {
         }
         let domain = domains.entry(name.value.clone()).or_insert_with(|| Domain {
             name: name.value.clone(),
-            answer: Answer::default(),
+            answer: AnswerSettings::default(),
             classes: self.defaults.classes.clone(),
             choices: Vec::new(),
             zone: self.defaults.zone.clone(),
@@ -173,8 +173,8 @@ impl<'a> Compiler<'a> {
             brought: self.defaults.brought(),
             limit_count: 0,
         });
-        if let Some(answer) = file.answer.as_ref().map(Answer::new) {
-            if known && domain.answer != Answer::default() && domain.answer != answer {
+        if let Some(answer) = file.answer.as_ref().map(AnswerSettings::new) {
+            if known && domain.answer != AnswerSettings::default() && domain.answer != answer {
                 let message = format!("the domain `{}` has another `answer` already", name.value);
                 self.reader.error(name.span.clone(), message);
             }

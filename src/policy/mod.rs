@@ -36,8 +36,8 @@ pub mod tree;
 mod unit;
 mod wait;
 
-pub use answer::Answer;
 pub use answer::AnswerMetadata;
+pub use answer::AnswerSettings;
 pub use brought::OVERRIDE_LABEL;
 pub use callers::BonusForm;
 pub use callers::Caller;

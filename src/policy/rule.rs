@@ -12,7 +12,7 @@ use crate::limit::Overdraft;
 
 use super::Key;
 use super::Mode;
-use super::answer::Answer;
+use super::answer::AnswerSettings;
 use super::brought::Brought;
 use super::brought::OVERRIDE_LABEL;
 use super::capacity::Capacity;
@@ -32,7 +32,7 @@ use super::wait::Wait;
 #[derive(Debug)]
 pub struct Domain {
     pub name: String,
-    pub answer: Answer,
+    pub answer: AnswerSettings,
     /// Who is asking, and as what.
     pub classes: Arc<Classes>,
     /// Entries that stand for the best of several values.

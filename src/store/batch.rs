@@ -20,7 +20,7 @@ use crate::policy::OnOutage;
 use crate::policy::Refused;
 
 /// Charges of most requests: so many of anything take no allocation.
-pub const FEW: usize = 4;
+pub const INLINE_CAP: usize = 4;
 
 /// Levels of a gauge.
 pub const LEVELS_MAX: u8 = 4;
@@ -36,9 +36,9 @@ pub const BONUS_ID_LEN_MAX: usize = 32;
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// The counters that the charges use; each stands here once.
-    pub keys: SmallVec<[Key; FEW]>,
+    pub keys: SmallVec<[Key; INLINE_CAP]>,
     /// The charges, those of one group side by side.
-    pub charges: SmallVec<[Charge; FEW]>,
+    pub charges: SmallVec<[Charge; INLINE_CAP]>,
     /// What follows how much of a counter is used; mostly nothing.
     pub gauges: Vec<Gauge>,
 }
@@ -101,7 +101,7 @@ pub struct Gauge {
     /// Which of the batch's keys.
     pub key_index: usize,
     /// What makes it rise and fall.
-    pub marks: SmallVec<[Mark; FEW]>,
+    pub marks: SmallVec<[Mark; INLINE_CAP]>,
 }
 
 /// Two points of a limit's use, in hits.
@@ -125,7 +125,7 @@ pub struct Outcome {
     /// The time by which the store decided.
     pub at: Timestamp,
     /// One for each charge, in order.
-    pub decisions: SmallVec<[Decision; FEW]>,
+    pub decisions: SmallVec<[Decision; INLINE_CAP]>,
     /// The level by which the store decided, one for each gauge, in order.
     pub levels: SmallVec<[u8; 1]>,
     /// The store was out, and this process decided by what the charges say of that.

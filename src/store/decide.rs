@@ -9,9 +9,9 @@ use smallvec::SmallVec;
 use super::Batch;
 use super::Charge;
 use super::Decision;
-use super::FEW;
 use super::Gauge;
 use super::GroupFit;
+use super::INLINE_CAP;
 use super::Outcome;
 use super::Tally;
 use super::batch::lacks_debits_only;
@@ -33,7 +33,7 @@ use crate::limit::State;
 pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     let mut decider = Decider::new(batch, records, at);
     decider.read_gauges();
-    let mut decisions: SmallVec<[Decision; FEW]> = SmallVec::new();
+    let mut decisions: SmallVec<[Decision; INLINE_CAP]> = SmallVec::new();
     for index in 0..batch.charges.len() {
         decisions.push(decider.ask(index));
     }
@@ -70,7 +70,7 @@ struct Decider<'a> {
     batch: &'a Batch,
     records: &'a mut [Record],
     /// Where in its record each charge's state stands.
-    places: SmallVec<[usize; FEW]>,
+    places: SmallVec<[usize; INLINE_CAP]>,
     levels: SmallVec<[u8; 1]>,
     now: Timestamp,
 }
@@ -269,7 +269,7 @@ impl<'a> Decider<'a> {
     }
 
     /// What is open to a charge each time that a gauge falls.
-    fn later_openings(&self, charge: &Charge) -> SmallVec<[Opening; FEW]> {
+    fn later_openings(&self, charge: &Charge) -> SmallVec<[Opening; INLINE_CAP]> {
         let mut openings = SmallVec::new();
         for pressed in &charge.open.pressed {
             for level in 1..=self.levels[pressed.gauge] {

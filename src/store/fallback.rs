@@ -28,7 +28,7 @@ use smallvec::smallvec;
 use super::Batch;
 use super::Charge;
 use super::Decision;
-use super::FEW;
+use super::INLINE_CAP;
 use super::Numbers;
 use super::Open;
 use super::Outcome;
@@ -155,7 +155,7 @@ impl Fallback {
     pub fn decide(&self, batch: &Batch, error: Option<&StoreError>, now: Timestamp) -> Outcome {
         let returns = error.is_none_or(StoreError::is_unmade);
         let own = |charge| self.own(charge, self.known(batch, charge, now), returns);
-        let own: SmallVec<[Own; FEW]> = batch.charges.iter().map(own).collect();
+        let own: SmallVec<[Own; INLINE_CAP]> = batch.charges.iter().map(own).collect();
         let charges = own.iter().map(|own| own.charge.clone()).collect();
         let mut asked = Batch { keys: batch.keys.clone(), charges, gauges: Vec::new() };
         if batch.charges.iter().any(|charge| fails(charge) && charge.mode != Mode::Shadow) {

@@ -25,7 +25,7 @@ use indexmap::map::raw_entry_v1::RawEntryMut;
 use smallvec::SmallVec;
 
 use super::Batch;
-use super::FEW;
+use super::INLINE_CAP;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
@@ -133,10 +133,10 @@ impl Memory {
 
     /// Decides a request now.
     pub fn charge_at(&self, batch: &Batch, at: Timestamp) -> Outcome {
-        let mut places: SmallVec<[Place<'_>; FEW]> =
+        let mut places: SmallVec<[Place<'_>; INLINE_CAP]> =
             batch.keys.iter().map(|key| self.place(key)).collect();
         let mut shards = self.lock_all(&places);
-        let mut records: SmallVec<[Record; FEW]> =
+        let mut records: SmallVec<[Record; INLINE_CAP]> =
             places.iter_mut().map(|place| shards.of(place.shard).take(place)).collect();
 
         let outcome = decide(batch, &mut records, at);
@@ -194,7 +194,8 @@ impl Memory {
     }
 
     fn lock_all(&self, places: &[Place<'_>]) -> Locked<'_> {
-        let mut order: SmallVec<[usize; FEW]> = places.iter().map(|place| place.shard).collect();
+        let mut order: SmallVec<[usize; INLINE_CAP]> =
+            places.iter().map(|place| place.shard).collect();
         order.sort_unstable();
         order.dedup();
         Locked(order.into_iter().map(|index| (index, lock(&self.shards[index]))).collect())
@@ -217,7 +218,7 @@ struct Place<'k> {
 }
 
 /// The shards of one request, by index, ascending.
-struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); FEW]>);
+struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); INLINE_CAP]>);
 
 impl Locked<'_> {
     fn of(&mut self, index: usize) -> &mut Shard {

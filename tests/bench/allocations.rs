@@ -18,6 +18,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use prost::Message;
+use tollgate::answer;
 use tollgate::clock::Clock;
 use tollgate::engine::Descriptor;
 use tollgate::engine::Engine;
@@ -96,7 +97,9 @@ async fn print(store: &str, engine: &Engine) -> Result<()> {
                 hits_source: HitsSource::Request,
                 limit: None,
             };
-            engine.check(&Request::try_new("bench", vec![descriptor])?).await;
+            let (snapshot, request) =
+                (engine.snapshot(), Request::try_new("bench", vec![descriptor])?);
+            answer::render(&engine.check(&snapshot, &request).await);
             Ok(())
         })
         .await?;

@@ -15,6 +15,8 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descri
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use prost::Message;
+use tollgate::answer::Answer;
+use tollgate::answer::render;
 use tollgate::clock::Clock;
 use tollgate::engine::AnyStore;
 use tollgate::engine::Descriptor;
@@ -59,6 +61,12 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+/// Decides, and renders the verdict.
+async fn answer(engine: &Engine, request: &Request<'_>) -> Answer {
+    let snapshot = engine.snapshot();
+    render(&engine.check(&snapshot, request).await)
+}
+
 fn engine(policy: &str) -> Engine {
     engine_knowing(policy, Directory::None)
 }
@@ -99,7 +107,7 @@ fn decide(criterion: &mut Criterion) {
     ] {
         let engine = engine(policy);
         criterion.bench_function(&format!("decide/{name}"), |bencher| {
-            bencher.iter(|| ready(engine.check(black_box(&request(entries)))));
+            bencher.iter(|| ready(answer(&engine, black_box(&request(entries)))));
         });
     }
 }
@@ -158,7 +166,7 @@ fn many_keys(criterion: &mut Criterion) {
     criterion.bench_function("decide/50,000 keys in turn", |bencher| {
         bencher.iter(|| {
             let user = next.next().expect("a cycle does not end");
-            ready(engine.check(black_box(&request(&[("user", user)]))))
+            ready(answer(&engine, black_box(&request(&[("user", user)]))))
         });
     });
 }
@@ -244,7 +252,7 @@ fn sharing(criterion: &mut Criterion) {
                     descriptors.push(descriptor(provider.to_vec()));
                 }
                 let request = Request::try_new("d", descriptors).expect("the request is right");
-                ready(engine.check(black_box(&request)))
+                ready(answer(engine, black_box(&request)))
             });
         });
     }

@@ -130,8 +130,9 @@ async fn ask(engine: &Engine, user: &str) -> Result<()> {
     let descriptor =
         Descriptor { entries, hits: Hits::Spend(1), hits_source: HitsSource::Request, limit: None };
     let request = Request::try_new("bench", vec![descriptor])?;
-    let verdict = engine.check(&request).await;
-    ensure!(verdict.code == Code::Ok, "{user} should pass: {verdict:?}");
+    let snapshot = engine.snapshot();
+    let verdict = engine.check(&snapshot, &request).await;
+    ensure!(verdict.code() == Code::Ok, "{user} should pass: {verdict:?}");
     Ok(())
 }
 

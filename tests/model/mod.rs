@@ -40,6 +40,7 @@ use tollgate::engine::Request;
 use tollgate::limit::Hits;
 
 use crate::support::batch::START_MS;
+use crate::support::engine;
 use crate::support::engine::Bench;
 use crate::support::redis::Server;
 
@@ -142,12 +143,12 @@ impl Round {
         for (store, bench) in &self.benches {
             let request = Request::try_new(&self.world.domain, descriptors()).unwrap();
             let held = self.held_refusals(bench);
-            let verdict = bench.engine.check(&request).await;
+            let answer = engine::ask(&bench.engine, &request).await;
             let is_held = held < self.held_refusals(bench);
             let told = Told {
-                code: verdict.code,
-                statuses: verdict.statuses,
-                metadata: verdict.metadata.map(Into::into).unwrap_or_default(),
+                code: answer.code,
+                statuses: answer.statuses,
+                metadata: answer.metadata.map(Into::into).unwrap_or_default(),
             };
             let agrees = if is_held { told.refuses_like(&expected) } else { told == expected };
             if !agrees {

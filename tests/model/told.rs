@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 use serde_json::json;
+use tollgate::answer::Status;
+use tollgate::answer::StatusLimit;
 use tollgate::engine::Code;
-use tollgate::engine::Status;
-use tollgate::engine::StatusLimit;
 use tollgate::policy::Unit;
 
 use super::judge::Decision;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use tollgate::answer::Answer;
+use tollgate::answer::render;
 use tollgate::clock::Clock;
 use tollgate::engine::AnyStore;
 use tollgate::engine::Descriptor;
@@ -11,6 +13,7 @@ use tollgate::engine::EngineSettings;
 use tollgate::engine::HitsSource;
 use tollgate::engine::ModeSettings;
 use tollgate::engine::NearLimit;
+use tollgate::engine::Request;
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
 use tollgate::policy::CompileOptions;
@@ -75,6 +78,12 @@ impl Bench {
         self.engine.directory().replace(compile_callers(&[source])?);
         Ok(())
     }
+}
+
+/// What an engine answers to a request.
+pub async fn ask(engine: &Engine, request: &Request<'_>) -> Answer {
+    let snapshot = engine.snapshot();
+    render(&engine.check(&snapshot, request).await)
 }
 
 impl Drop for Bench {

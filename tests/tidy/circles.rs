@@ -11,12 +11,6 @@ use std::path::Path;
 /// gone, so that it is deleted here too.
 const KNOWN: &[(&str, &str)] = &[
     ("app/ports.rs", "app/mod.rs"),
-    ("engine/choice.rs", "engine/mod.rs"),
-    ("engine/decide.rs", "engine/mod.rs"),
-    ("engine/headers.rs", "engine/answer.rs"),
-    ("engine/latencies.rs", "engine/mod.rs"),
-    ("engine/plan/builder.rs", "engine/plan/mod.rs"),
-    ("engine/plan/notes.rs", "engine/plan/mod.rs"),
     ("grpc/arriving.rs", "grpc/mod.rs"),
     ("policy/choice.rs", "policy/rule.rs"),
     ("policy/level.rs", "policy/rule.rs"),

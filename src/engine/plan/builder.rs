@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::engine::Descriptor;
-use crate::engine::HitsSource;
-use crate::engine::Request;
-use crate::engine::asker::Account;
-use crate::engine::asker::Asker;
-use crate::engine::asker::entry;
+use crate::engine::caller::Account;
+use crate::engine::caller::CallerContext;
+use crate::engine::caller::entry;
+use crate::engine::request::Descriptor;
+use crate::engine::request::HitsSource;
+use crate::engine::request::Request;
 use crate::limit::Hits;
 use crate::policy::Domain;
 use crate::policy::Key;
@@ -21,16 +21,15 @@ use crate::policy::RuleLimit;
 use crate::policy::TierLimit;
 use crate::policy::Walk;
 use crate::store::Charge;
-use crate::store::FEW;
+use crate::store::INLINE_CAP;
 
-use super::Asked;
-use super::MetLimit;
-use super::ModeSettings;
-use super::Notes;
-use super::Origin;
-use super::Part;
-use super::Plan;
-use super::Uncharged;
+use super::asked::Asked;
+use super::model::DescriptorMatch;
+use super::model::MetLimit;
+use super::model::Plan;
+use super::notes::Notes;
+use super::notes::Origin;
+use super::notes::Uncharged;
 
 /// A descriptor's way through the policy.
 pub struct Way<'w, 'p> {
@@ -54,10 +53,9 @@ pub struct Builder<'b, 'p, 'r> {
     pub notes: Option<&'b mut Notes<'p>>,
     pub domain: &'p Domain,
     pub request: &'r Request<'r>,
-    pub asker: &'r Asker<'r>,
+    pub caller: &'r CallerContext<'r>,
     /// Names of limits that don't count in this request, sorted.
-    pub replaced: SmallVec<[&'p str; FEW]>,
-    pub modes: ModeSettings,
+    pub replaced: SmallVec<[&'p str; INLINE_CAP]>,
 }
 
 /// Limits of one rule that a descriptor meets.
@@ -81,8 +79,8 @@ impl<'p> Builder<'_, 'p, '_> {
         self.plan.descriptors.push(part);
     }
 
-    fn part(&mut self, descriptor: &Descriptor<'_>, way: &Way<'_, 'p>) -> Part<'p> {
-        let mut part = Part { rule: way.walk.end(), ..Part::default() };
+    fn part(&mut self, descriptor: &Descriptor<'_>, way: &Way<'_, 'p>) -> DescriptorMatch<'p> {
+        let mut part = DescriptorMatch { rule: way.walk.end(), ..DescriptorMatch::default() };
         if let Some(brought) = descriptor.limit {
             let limit =
                 Arc::new(self.domain.override_limit((brought.amount, brought.unit), way.path));
@@ -95,7 +93,7 @@ impl<'p> Builder<'_, 'p, '_> {
         }
         for rule in way.walk.steps() {
             let spends = matches!(way.hits, Hits::Spend(_));
-            let outside = |only: &Only| !only.admits(self.asker.tier, self.asker.priority(0));
+            let outside = |only: &Only| !only.admits(self.caller.tier, self.caller.priority(0));
             let enforced = spends && !rule.shadow;
             let closed = enforced && rule.only.as_ref().is_some_and(outside);
             part.denied |= closed;
@@ -116,34 +114,39 @@ impl<'p> Builder<'_, 'p, '_> {
 
     /// Notes that a descriptor meets a rule at a depth of its way: under the request's own key, or under
     /// those of the accounts that a caller's limits are spent from.
-    fn rule(&mut self, part: &mut Part<'p>, way: &Way<'_, 'p>, (depth, rule): (usize, &'p Rule)) {
+    fn rule(
+        &mut self,
+        part: &mut DescriptorMatch<'p>,
+        way: &Way<'_, 'p>,
+        (depth, rule): (usize, &'p Rule),
+    ) {
         let inherited = depth < way.path.len();
         let limits = rule.limits.iter().map(|limit| MetLimit::OfPolicy(limit));
-        let limits: &SmallVec<[MetLimit<'p>; FEW]> = &limits.collect();
+        let limits: &SmallVec<[MetLimit<'p>; INLINE_CAP]> = &limits.collect();
         if limits.is_empty() {
             return;
         }
         let Way { hits, hits_source, .. } = *way;
         let met = Met { rule: Some(rule), limits, account: None, hits, hits_source, inherited };
-        let asker = self.asker;
+        let caller = self.caller;
         let caller_key = self.domain.classes.caller_key.as_deref();
         let names_caller =
-            |(key, value): &(&str, &str)| Some(*key) == caller_key && Some(*value) == asker.name;
+            |(key, value): &(&str, &str)| Some(*key) == caller_key && Some(*value) == caller.name;
         let place = way.path[..depth].iter().position(names_caller);
-        let Some(place) = place.filter(|_| rule.of_caller && !asker.accounts.is_empty()) else {
+        let Some(place) = place.filter(|_| rule.of_caller && !caller.accounts.is_empty()) else {
             let key = self.domain.key(way.walk, way.path, depth);
             return self.meet(part, key, met);
         };
-        let mut path: SmallVec<[(&str, &str); FEW]> = way.path.into();
-        for account in asker.accounts.iter().copied() {
-            path[place].1 = asker.account_name(account);
+        let mut path: SmallVec<[(&str, &str); INLINE_CAP]> = way.path.into();
+        for account in caller.accounts.iter().copied() {
+            path[place].1 = caller.account_name(account);
             let key = self.domain.key(way.walk, &path, depth);
             self.meet(part, key, Met { account: Some(account), ..met });
         }
     }
 
     /// Notes that a descriptor meets limits under `key`.
-    fn meet(&mut self, part: &mut Part<'p>, key: Key, met: Met<'_, 'p>) {
+    fn meet(&mut self, part: &mut DescriptorMatch<'p>, key: Key, met: Met<'_, 'p>) {
         let known = self.plan.batch.keys.len();
         let key_index = self.plan.batch.key_index(key);
         let first = self.plan.batch.charges.len();
@@ -170,14 +173,15 @@ impl<'p> Builder<'_, 'p, '_> {
     }
 
     /// Adds charges for the limits of one rule, those of one mode side by side as one group.
-    fn charge(&mut self, part: &mut Part<'p>, key_index: usize, met: Met<'_, 'p>) {
+    fn charge(&mut self, part: &mut DescriptorMatch<'p>, key_index: usize, met: Met<'_, 'p>) {
         let origin = Origin { rule: met.rule, account: met.account };
         // What a request brings along has taken the place of a limit itself.
         let counts = |limit: &&MetLimit<'_>| match limit {
             MetLimit::OfPolicy(limit) => self.replaced.binary_search(&&*limit.name).is_err(),
             MetLimit::Brought(_) => true,
         };
-        let mut limits: SmallVec<[&MetLimit<'p>; FEW]> = met.limits.iter().filter(counts).collect();
+        let mut limits: SmallVec<[&MetLimit<'p>; INLINE_CAP]> =
+            met.limits.iter().filter(counts).collect();
         if let Some(notes) = &mut self.notes {
             let replaced = met.limits.iter().filter(|limit| !counts(limit));
             replaced.for_each(|limit| notes.uncharged(origin, limit, Uncharged::Replaced));
@@ -204,11 +208,11 @@ impl<'p> Builder<'_, 'p, '_> {
             };
             group += usize::from(previous.is_some_and(|previous| previous != rule_limit.mode));
             previous = Some(rule_limit.mode);
-            let bonuses = met.account.map(|account| self.asker.bonuses(account, rule_limit));
+            let bonuses = met.account.map(|account| self.caller.bonuses(account, rule_limit));
             let is_shared_out = met.rule.is_some_and(|rule| rule.capacity.is_some());
             self.plan.batch.charges.push(Charge {
                 group,
-                mode: self.modes.charged(rule_limit.mode),
+                mode: self.plan.modes.charged(rule_limit.mode),
                 open: self.open(met.rule, &limit),
                 bonuses: bonuses.unwrap_or_default(),
                 lease: if is_shared_out { Lease::Off } else { rule_limit.lease },
@@ -216,7 +220,7 @@ impl<'p> Builder<'_, 'p, '_> {
                 ..Charge::plain(key_index, limit, Hits::Spend(0))
             });
             self.plan.limits.push(rule_limit.clone());
-            self.plan.of_caller.push(met.rule.is_some_and(|rule| rule.of_caller));
+            self.plan.rules.push(met.rule);
             if let Some(notes) = &mut self.notes {
                 notes.origins.push(origin);
             }
@@ -233,13 +237,13 @@ impl<'p> Builder<'_, 'p, '_> {
     /// A limit as it is for who asks; None if it isn't counted at the account.
     fn limit(&self, rule_limit: &RuleLimit, account: Option<Account>) -> Option<TierLimit> {
         match account {
-            Some(account) => self.asker.limit(account, rule_limit),
-            None => Some(rule_limit.of_tier(self.asker.tier)),
+            Some(account) => self.caller.limit(account, rule_limit),
+            None => Some(rule_limit.of_tier(self.caller.tier)),
         }
     }
 
     /// Two descriptors of one path that bring different amounts along: the smaller one holds.
-    fn tighten(&mut self, part: &mut Part<'p>, key_index: usize, met: Met<'_, 'p>) {
+    fn tighten(&mut self, part: &mut DescriptorMatch<'p>, key_index: usize, met: Met<'_, 'p>) {
         let charges = self.plan.batch.charges.iter_mut().zip(&mut self.plan.limits);
         for (charge, known) in charges.filter(|(charge, _)| charge.key_index == key_index) {
             let same = met.limits.iter().find(|limit| limit.limit.tag() == charge.limit.tag());
@@ -253,7 +257,8 @@ impl<'p> Builder<'_, 'p, '_> {
             let mut of_key = charges.filter(|charge| charge.key_index == key_index);
             !of_key.any(|charge| charge.limit.tag() == limit.limit.tag())
         };
-        let new: SmallVec<[MetLimit<'p>; FEW]> = met.limits.iter().filter(tags).cloned().collect();
+        let new: SmallVec<[MetLimit<'p>; INLINE_CAP]> =
+            met.limits.iter().filter(tags).cloned().collect();
         if !new.is_empty() {
             self.charge(part, key_index, Met { rule: None, limits: &new, ..met });
         }

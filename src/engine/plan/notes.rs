@@ -1,9 +1,9 @@
 //! Notes on how a plan was made, for `explain`. Requests that are decided note nothing.
 
-use crate::engine::asker::Account;
+use crate::engine::caller::Account;
 use crate::policy::Rule;
 
-use super::MetLimit;
+use super::model::MetLimit;
 
 /// What is noted beside a plan.
 #[derive(Debug, Default)]

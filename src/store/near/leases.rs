@@ -37,7 +37,7 @@ use crate::policy::Mode;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Decision;
-use crate::store::FEW;
+use crate::store::INLINE_CAP;
 use crate::store::Outcome;
 
 /// Shards; a power of two well above the cores of any sidecar.
@@ -115,7 +115,7 @@ impl Leases {
         if self.is_empty() {
             return None;
         }
-        let mut paid: SmallVec<[Paid<'_>; FEW]> = SmallVec::new();
+        let mut paid: SmallVec<[Paid<'_>; INLINE_CAP]> = SmallVec::new();
         let mut decisions = SmallVec::new();
         let mut at = Timestamp::default();
         for charges in by_key(batch) {
@@ -148,9 +148,9 @@ impl Leases {
 
     /// How many hits to take ahead with each charge of a batch for which [`Leases::may_serve`]; None if it
     /// takes none.
-    pub fn ask(&self, batch: &Batch, now: Moment) -> Option<SmallVec<[u64; FEW]>> {
+    pub fn ask(&self, batch: &Batch, now: Moment) -> Option<SmallVec<[u64; INLINE_CAP]>> {
         let mut wants = SmallVec::new();
-        let mut marked: SmallVec<[(&Key, u64); FEW]> = SmallVec::new();
+        let mut marked: SmallVec<[(&Key, u64); INLINE_CAP]> = SmallVec::new();
         let mut all = true;
         for charges in by_key(batch) {
             let key = &batch.keys[charges[0].key_index];
@@ -298,7 +298,7 @@ impl Shard {
         charges: &[Charge],
         (key, hash): (&Key, u64),
         now: Moment,
-    ) -> Option<SmallVec<[Spent; FEW]>> {
+    ) -> Option<SmallVec<[Spent; INLINE_CAP]>> {
         let spot = self.spot(key, hash)?;
         let mut has = charges.iter().map(|charge| {
             spot.pool(&charge.limit).is_some_and(|pool| charge.hits.amount() <= pool.left(now))
@@ -323,8 +323,8 @@ impl Spot {
     }
 
     /// Counts a request, and says how much its charges take ahead; None if nothing pays.
-    fn ask(&mut self, charges: &[Charge], now: Moment) -> Option<SmallVec<[u64; FEW]>> {
-        let mut wants: Option<SmallVec<[u64; FEW]>> = Some(SmallVec::new());
+    fn ask(&mut self, charges: &[Charge], now: Moment) -> Option<SmallVec<[u64; INLINE_CAP]>> {
+        let mut wants: Option<SmallVec<[u64; INLINE_CAP]>> = Some(SmallVec::new());
         for charge in charges {
             let hits = charge.hits.amount();
             if self.pool(&charge.limit).is_none() && self.pools.len() < POOLS_MAX {

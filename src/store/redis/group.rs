@@ -25,7 +25,7 @@ use super::reply::Reply;
 use crate::clock::Timestamp;
 use crate::policy::Key;
 use crate::store::Batch;
-use crate::store::FEW;
+use crate::store::INLINE_CAP;
 use crate::store::StoreError;
 
 /// Requests of one group: so many take the server a few hundred microseconds, in which it serves nobody else.
@@ -138,7 +138,7 @@ impl Group {
     fn add(&mut self, asking: &Asking<'_>) -> oneshot::Receiver<Answer> {
         let Asking { batch, estimate, .. } = asking;
         // The server counts from 1.
-        let indexes: SmallVec<[usize; FEW]> =
+        let indexes: SmallVec<[usize; INLINE_CAP]> =
             batch.keys.iter().map(|key| self.index(key) + 1).collect();
         let start = self.packed.len();
         pack_request(&mut self.packed, batch, &indexes, *estimate);

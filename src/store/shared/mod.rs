@@ -20,8 +20,8 @@ use super::Arrival;
 use super::Batch;
 use super::Charge;
 use super::Debt;
-use super::FEW;
 use super::Fallback;
+use super::INLINE_CAP;
 use super::Outcome;
 use super::StoreError;
 use super::near::Near;
@@ -156,7 +156,7 @@ impl<S: SharedStore> Shared<S> {
         let mut outcome = join(batch, &parts, &outcomes);
         if outcome.admitted {
             let come_back = |part: &Part| !part.comes_back(batch).charges.is_empty();
-            let parts: SmallVec<[&Part; FEW]> =
+            let parts: SmallVec<[&Part; INLINE_CAP]> =
                 parts.iter().filter(|part| come_back(part)).collect();
             let ask = |part: &&Part| self.ask_part(None, part.comes_back(batch), arrival);
             let asked = join_all(parts.iter().map(ask)).await;
@@ -189,7 +189,7 @@ impl<S: SharedStore> Shared<S> {
         (outcome, told): (&Outcome, &Outcome),
         arrival: Arrival,
     ) -> Vec<Returned> {
-        let mut keys: SmallVec<[&Key; FEW]> = SmallVec::new();
+        let mut keys: SmallVec<[&Key; INLINE_CAP]> = SmallVec::new();
         let mut returned = Vec::new();
         for (key, backs) in part.charged(outcome, told) {
             if outcome.fallback {

@@ -26,9 +26,9 @@ use crate::policy::Key;
 use crate::policy::Mode;
 use crate::store::Batch;
 use crate::store::Charge;
-use crate::store::FEW;
 use crate::store::Gauge;
 use crate::store::GroupFit;
+use crate::store::INLINE_CAP;
 use crate::store::Mark;
 use crate::store::Outcome;
 use crate::store::Pressed;
@@ -41,7 +41,7 @@ pub struct Part {
     /// As it is asked for.
     pub batch: Batch,
     /// Which of the request's charges and gauges these are.
-    charges: SmallVec<[usize; FEW]>,
+    charges: SmallVec<[usize; INLINE_CAP]>,
     gauges: SmallVec<[usize; 1]>,
     /// Which of its charges are pressed by which of the request's gauges that are elsewhere.
     follows: Vec<(usize, Pressed)>,
@@ -58,7 +58,7 @@ pub fn parts_of(batch: &Batch, place: impl Fn(&Key) -> u32) -> Option<Vec<Part>>
     if others.iter().all(|key| place(key) == first) {
         return None;
     }
-    let mut places: SmallVec<[u32; FEW]> = SmallVec::new();
+    let mut places: SmallVec<[u32; INLINE_CAP]> = SmallVec::new();
     let part_of = batch.keys.iter().map(|key| {
         let place = place(key);
         places.iter().position(|known| *known == place).unwrap_or_else(|| {
@@ -66,7 +66,7 @@ pub fn parts_of(batch: &Batch, place: impl Fn(&Key) -> u32) -> Option<Vec<Part>>
             places.len() - 1
         })
     });
-    let part_of: SmallVec<[usize; FEW]> = part_of.collect();
+    let part_of: SmallVec<[usize; INLINE_CAP]> = part_of.collect();
     let mut parts: Vec<Part> = places.iter().map(|_| Part::default()).collect();
     for (index, gauge) in batch.gauges.iter().enumerate() {
         parts[part_of[gauge.key_index]].gauges.push(index);
@@ -199,7 +199,7 @@ impl Part {
     }
 
     /// The charges that spent hits here in vain, by place, and how many: the request is refused as `told`.
-    fn spent(&self, outcome: &Outcome, told: &Outcome) -> SmallVec<[(usize, u64); FEW]> {
+    fn spent(&self, outcome: &Outcome, told: &Outcome) -> SmallVec<[(usize, u64); INLINE_CAP]> {
         let mut all = SmallVec::new();
         let mut first = 0;
         for charges in self.batch.groups() {

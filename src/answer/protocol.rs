@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
+use crate::engine::HitsSource;
 use crate::limit::Hits;
 use crate::policy::Unit;
-
-use super::HitsSource;
 
 /// The units of a limit that a request brings along, by their numbers (`envoy.type.v3.RateLimitUnit`).
 /// The protocol has no week there.

@@ -22,16 +22,16 @@ use crate::clock::monotonic_now;
 use crate::lock::lock;
 use crate::store::Charge;
 
-use super::queue::Queue;
-use super::queue::Rank;
-use super::queue::Who;
+use super::fair_queue::FairQueue;
+use super::fair_queue::Flow;
+use super::fair_queue::Rank;
 
 /// Requests that may wait in all queues together: each holds a connection's stream and its message.
 const WAITING_MAX: usize = 100_000;
 
-/// Where requests wait.
+/// The queues of requests that wait for capacity.
 #[derive(Debug, Default)]
-pub struct WaitingRoom {
+pub struct WaitQueues {
     /// By a hash of the counter and of what is open of it; only those where somebody waits. A collision
     /// would let two counters share a queue, which costs time and nothing else.
     queues: Mutex<Queues>,
@@ -40,25 +40,24 @@ pub struct WaitingRoom {
 
 #[derive(Debug, Default)]
 struct Queues {
-    spots: HashMap<u64, Spot, RandomState>,
+    by_id: HashMap<u64, WaitQueue, RandomState>,
     /// Requests in all of them.
     waiting: usize,
 }
 
 /// The queue of those who use one counter alike.
 #[derive(Debug)]
-struct Spot {
-    queue: Queue,
+struct WaitQueue {
+    waiters: FairQueue,
     /// When the first is to ask the store.
     ask_at: Instant,
 }
 
-/// A request's place in a queue. It is left when the ticket goes, also if nobody waits for the answer any
-/// more.
+/// A request in a queue. It leaves the queue when this is dropped, also if its client has gone.
 #[derive(Debug)]
-pub struct Ticket<'r> {
-    room: &'r WaitingRoom,
-    spot: u64,
+pub struct QueueEntry<'r> {
+    queues: &'r WaitQueues,
+    id: u64,
     rank: Rank,
     wake: Arc<Notify>,
     served: bool,
@@ -66,8 +65,8 @@ pub struct Ticket<'r> {
 
 /// A queue, and how many it holds.
 #[derive(Clone, Copy, Debug)]
-pub struct Line {
-    pub spot: u64,
+pub struct QueueRef {
+    pub id: u64,
     pub len_max: usize,
 }
 
@@ -76,15 +75,15 @@ pub struct Line {
 pub enum Turn {
     /// Ask the store.
     Ask,
-    /// Stop waiting: its time is up, or it was given up for another; this was its place.
-    Stop { place: usize },
+    /// Stop waiting: its time is up, or it was given up for another; this was its position.
+    Stop { position: usize },
 }
 
-impl WaitingRoom {
+impl WaitQueues {
     /// Names the queue in which a charge waits: one for those who use a counter alike. To whom more of it
     /// is open, as by a reserve, doesn't wait behind those to whom less is, and is let in before them,
     /// because the use falls to its opening first.
-    pub fn spot(&self, key: &str, charge: &Charge) -> u64 {
+    pub fn id(&self, key: &str, charge: &Charge) -> u64 {
         let (limit, open) = (&charge.limit, &charge.open);
         let pressed: SmallVec<[&[u64]; 1]> =
             open.pressed.iter().map(|pressed| pressed.hits.as_slice()).collect();
@@ -98,14 +97,14 @@ impl WaitingRoom {
     }
 
     /// Whether anybody waits there.
-    pub fn is_busy(&self, spot: u64) -> bool {
-        lock(&self.queues).spots.contains_key(&spot)
+    pub fn is_busy(&self, id: u64) -> bool {
+        lock(&self.queues).by_id.contains_key(&id)
     }
 
     /// How long until the first there asks the store, as far as it has said.
-    pub fn first_asks_in(&self, spot: u64) -> Duration {
+    pub fn first_asks_in(&self, id: u64) -> Duration {
         let queues = lock(&self.queues);
-        let ask_at = queues.spots.get(&spot).map(|spot| spot.ask_at);
+        let ask_at = queues.by_id.get(&id).map(|queue| queue.ask_at);
         ask_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(monotonic_now()))
     }
 
@@ -113,55 +112,62 @@ impl WaitingRoom {
     #[cfg(test)]
     pub fn is_busy_anywhere(&self) -> bool {
         let queues = lock(&self.queues);
-        0 < queues.waiting || !queues.spots.is_empty()
+        0 < queues.waiting || !queues.by_id.is_empty()
     }
 
     /// Lets a request wait in a line; the first asks the store after `wait`, or when it was to ask anyway.
     ///
     /// # Errors
-    /// The place that the request would have had, if there is none for it.
-    pub fn join(&self, line: Line, who: Who, wait: Option<Duration>) -> Result<Ticket<'_>, usize> {
-        let Line { spot, len_max } = line;
+    /// The position that the request would have had, if there is none for it.
+    pub fn join(
+        &self,
+        to: QueueRef,
+        flow: Flow,
+        wait: Option<Duration>,
+    ) -> Result<QueueEntry<'_>, usize> {
+        let QueueRef { id, len_max } = to;
         let wake = Arc::new(Notify::new());
         let mut queues = lock(&self.queues);
         let ask_at = monotonic_now() + wait.unwrap_or_default();
         let free = WAITING_MAX.saturating_sub(queues.waiting);
-        let place =
-            queues.spots.entry(spot).or_insert_with(|| Spot { queue: Queue::default(), ask_at });
+        let queue = queues
+            .by_id
+            .entry(id)
+            .or_insert_with(|| WaitQueue { waiters: FairQueue::default(), ask_at });
         if wait.is_some() {
-            place.ask_at = ask_at;
+            queue.ask_at = ask_at;
         }
-        let before = place.queue.len();
-        let joined = place.queue.join(who, wake.clone(), len_max.min(before + free));
-        let after = place.queue.len();
+        let before = queue.waiters.len();
+        let joined = queue.waiters.join(flow, wake.clone(), len_max.min(before + free));
+        let after = queue.waiters.len();
         queues.waiting += after - before;
         if after == 0 {
-            queues.spots.remove(&spot);
+            queues.by_id.remove(&id);
         }
-        Ok(Ticket { room: self, spot, rank: joined?, wake, served: false })
+        Ok(QueueEntry { queues: self, id, rank: joined?, wake, served: false })
     }
 }
 
-impl Ticket<'_> {
+impl QueueEntry<'_> {
     /// Waits until the request has to ask, or to stop at `deadline`.
     pub async fn turn(&self, deadline: Instant) -> Turn {
         loop {
             let ask_at = {
-                let queues = lock(&self.room.queues);
-                let Some(spot) = queues.spots.get(&self.spot) else {
-                    return Turn::Stop { place: 1 };
+                let queues = lock(&self.queues.queues);
+                let Some(queue) = queues.by_id.get(&self.id) else {
+                    return Turn::Stop { position: 1 };
                 };
-                let Some(place) = spot.queue.place(self.rank) else {
-                    return Turn::Stop { place: spot.queue.len() + 1 };
+                let Some(position) = queue.waiters.position(self.rank) else {
+                    return Turn::Stop { position: queue.waiters.len() + 1 };
                 };
                 let now = monotonic_now();
                 if deadline <= now {
-                    return Turn::Stop { place };
+                    return Turn::Stop { position };
                 }
-                if place == 1 && spot.ask_at <= now {
+                if position == 1 && queue.ask_at <= now {
                     return Turn::Ask;
                 }
-                (place == 1).then_some(spot.ask_at)
+                (position == 1).then_some(queue.ask_at)
             };
             let until = ask_at.map_or(deadline, |ask_at| ask_at.min(deadline));
             select! {
@@ -173,9 +179,9 @@ impl Ticket<'_> {
 
     /// The store said that the first would pass after so long.
     pub fn ask_after(&self, wait: Duration) {
-        if let Some(spot) = lock(&self.room.queues).spots.get_mut(&self.spot) {
-            spot.ask_at = monotonic_now() + wait;
-            spot.queue.wake_first();
+        if let Some(queue) = lock(&self.queues.queues).by_id.get_mut(&self.id) {
+            queue.ask_at = monotonic_now() + wait;
+            queue.waiters.wake_first();
         }
     }
 
@@ -185,19 +191,19 @@ impl Ticket<'_> {
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for QueueEntry<'_> {
     fn drop(&mut self) {
-        let mut queues = lock(&self.room.queues);
-        let Some(spot) = queues.spots.get_mut(&self.spot) else { return };
+        let mut queues = lock(&self.queues.queues);
+        let Some(queue) = queues.by_id.get_mut(&self.id) else { return };
         if self.served {
-            spot.ask_at = monotonic_now();
+            queue.ask_at = monotonic_now();
         }
-        let before = spot.queue.len();
-        spot.queue.leave(self.rank, self.served);
-        let after = spot.queue.len();
+        let before = queue.waiters.len();
+        queue.waiters.leave(self.rank, self.served);
+        let after = queue.waiters.len();
         queues.waiting -= before - after;
         if after == 0 {
-            queues.spots.remove(&self.spot);
+            queues.by_id.remove(&self.id);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Headers and bodies that tell callers how their limits stand.
+//! Headers that tell callers how their limits stand.
 //!
 //! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10, the names without a
 //! `-Policy` its versions up to 06. All times are whole seconds, rounded up: never too early.
@@ -7,28 +7,24 @@ use std::fmt;
 use std::fmt::Write;
 use std::time::Duration;
 
-use serde_json::json;
+use crate::engine::ChargeDecision;
+use crate::engine::ProviderChoice;
+use crate::policy::AnswerSettings;
 
-use crate::policy::Answer;
-
-use super::answer::Charged;
-use super::answer::Judgement;
 use super::protocol::whole_seconds;
+use super::status::reported_time;
 
 type Headers = Vec<(String, String)>;
 
 /// Bytes of what most limits say in a header: so many take one allocation.
 const ITEM_LEN: usize = 64;
 
-/// The problem type that the draft registers for a refusal.
-const QUOTA_EXCEEDED: &str = "https://iana.org/assignments/http-problem-types#quota-exceeded";
-
 /// Adds the sets of headers that the policy asks for.
 pub fn push_limits(
     headers: &mut Headers,
-    answer: &Answer,
-    tightest: &Charged<'_>,
-    limits: &[&Charged<'_>],
+    answer: &AnswerSettings,
+    tightest: &ChargeDecision<'_>,
+    limits: &[&ChargeDecision<'_>],
 ) {
     let mut push = |name: &str, value: String| headers.push((name.to_owned(), value));
     if answer.ratelimit {
@@ -37,7 +33,7 @@ pub fn push_limits(
     }
     let sets = [("ratelimit", answer.ratelimit_legacy), ("x-ratelimit", answer.x_ratelimit)];
     for (prefix, _) in sets.into_iter().filter(|(_, wanted)| *wanted) {
-        let amount = tightest.quota();
+        let amount = tightest.quota;
         let policies = if answer.all_limits {
             format!("{amount}, {}", list(limits, quota_policy))
         } else {
@@ -45,7 +41,7 @@ pub fn push_limits(
         };
         push(&format!("{prefix}-limit"), policies);
         push(&format!("{prefix}-remaining"), tightest.remaining().to_string());
-        if let Some(time) = tightest.told_time() {
+        if let Some(time) = reported_time(tightest) {
             push(&format!("{prefix}-reset"), whole_seconds(time).to_string());
         }
     }
@@ -58,67 +54,56 @@ pub fn push_retry_after(headers: &mut Headers, wait: Option<Duration>) {
     }
 }
 
-/// Adds the content type of [`problem_body`].
+/// Adds the content type of a JSON problem (RFC 9457).
 pub fn push_problem(headers: &mut Headers) {
     headers.push(("content-type".to_owned(), "application/problem+json".to_owned()));
 }
 
-/// A refusal as a JSON problem (RFC 9457), with the limits that refused.
-pub fn problem_body(judgement: &Judgement<'_>) -> Vec<u8> {
-    let violated: Vec<&str> = judgement.refusing().map(|charged| &*charged.limit.label).collect();
-    let mut problem = json!({
-        "type": QUOTA_EXCEEDED,
-        "title": "Request cannot be satisfied as assigned quota has been exceeded",
-        "status": 429,
-        "reason": judgement.reason().name(),
-        "violated-policies": violated,
-    });
-    if let Some(title) = judgement.reason().title() {
-        problem["type"] = "about:blank".into();
-        problem["title"] = title.into();
+/// Adds the header by which the upstream is told a chosen provider, where the policy names one.
+pub fn push_chosen(headers: &mut Headers, choices: &[ProviderChoice<'_>]) {
+    for ProviderChoice { choice, chosen, .. } in choices {
+        if let Some(name) = &choice.header {
+            headers.push((name.to_string(), (*chosen).to_owned()));
+        }
     }
-    if let Some(wait) = judgement.wait() {
-        problem["retry_after_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
-    }
-    problem.to_string().into_bytes()
 }
 
 /// Writes one limit at the end of a header's value.
-type Item = fn(&mut String, &Charged<'_>) -> fmt::Result;
+type Item = fn(&mut String, &ChargeDecision<'_>) -> fmt::Result;
 
-fn list(limits: &[&Charged<'_>], item: Item) -> String {
+fn list(limits: &[&ChargeDecision<'_>], item: Item) -> String {
     let mut value = String::with_capacity(limits.len() * ITEM_LEN);
-    for (index, charged) in limits.iter().enumerate() {
+    for (index, charge) in limits.iter().enumerate() {
         value.push_str(if index == 0 { "" } else { ", " });
-        item(&mut value, charged).expect("writing to a String does not fail");
+        item(&mut value, charge).expect("writing to a String does not fail");
     }
     value
 }
 
 /// `"daily";q=1000;w=86400`: the quota and its window.
-fn policy_item(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
-    push_name(value, charged);
-    write!(value, ";q={}", charged.quota())?;
-    window_s(charged).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
+fn policy_item(value: &mut String, charge: &ChargeDecision<'_>) -> fmt::Result {
+    push_name(value, charge);
+    write!(value, ";q={}", charge.quota)?;
+    window_s(charge).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
 }
 
 /// `"daily";r=12;t=3600`: what remains and until when.
-fn limit_item(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
-    push_name(value, charged);
-    write!(value, ";r={}", charged.remaining())?;
-    charged.told_time().map_or(Ok(()), |time| write!(value, ";t={}", whole_seconds(time)))
+fn limit_item(value: &mut String, charge: &ChargeDecision<'_>) -> fmt::Result {
+    push_name(value, charge);
+    write!(value, ";r={}", charge.remaining())?;
+    reported_time(charge).map_or(Ok(()), |time| write!(value, ";t={}", whole_seconds(time)))
 }
 
 /// `1000;w=86400`: the same in the older way.
-fn quota_policy(value: &mut String, charged: &Charged<'_>) -> fmt::Result {
-    write!(value, "{}", charged.quota())?;
-    window_s(charged).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
+fn quota_policy(value: &mut String, charge: &ChargeDecision<'_>) -> fmt::Result {
+    write!(value, "{}", charge.quota)?;
+    window_s(charge).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
 }
 
 /// Adds the limit's name as a string of structured fields (RFC 9651), which has only printable ASCII.
-fn push_name(value: &mut String, charged: &Charged<'_>) {
+fn push_name(value: &mut String, charge: &ChargeDecision<'_>) {
     value.push('"');
-    for character in charged.limit.label.chars() {
+    for character in charge.limit.label.chars() {
         match character {
             '"' | '\\' => value.extend(['\\', character]),
             ' '..='~' => value.push(character),
@@ -129,7 +114,7 @@ fn push_name(value: &mut String, charged: &Charged<'_>) {
 }
 
 /// The window in seconds; None for a total and for what whole seconds can't say.
-fn window_s(charged: &Charged<'_>) -> Option<u64> {
-    let window_ms = charged.limit.window.nominal_ms()?;
+fn window_s(charge: &ChargeDecision<'_>) -> Option<u64> {
+    let window_ms = charge.limit.window.nominal_ms()?;
     window_ms.is_multiple_of(1_000).then_some(window_ms / 1_000)
 }

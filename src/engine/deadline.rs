@@ -11,12 +11,12 @@ use std::time::Duration;
 
 /// What one request has waited for the store, and whether it may ask it. Shared by the parts of a request, which ask one after another.
 #[derive(Debug, Default)]
-pub struct Patience {
+pub struct DeadlineBudget {
     spent_ns: AtomicU64,
     is_lost: AtomicBool,
 }
 
-impl Patience {
+impl DeadlineBudget {
     /// For asking anew, after a wait that was not for the store.
     pub fn renewed(&self) -> Self {
         Self { spent_ns: AtomicU64::new(0), is_lost: AtomicBool::new(self.is_lost()) }
@@ -50,9 +50,9 @@ mod tests {
 
     #[test]
     fn waits_add_up() {
-        let patience = Patience::default();
-        patience.spend(Duration::from_millis(2));
-        patience.spend(Duration::from_micros(3));
-        assert_eq!(patience.spent(), Duration::from_micros(2_003));
+        let budget = DeadlineBudget::default();
+        budget.spend(Duration::from_millis(2));
+        budget.spend(Duration::from_micros(3));
+        assert_eq!(budget.spent(), Duration::from_micros(2_003));
     }
 }

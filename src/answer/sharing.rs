@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::Code;
-use super::Descriptor;
-use super::Verdict;
-use super::testing::Bench;
-use super::testing::descriptor;
+use super::Answer;
 use crate::clock::Clock;
+use crate::engine::Code;
+use crate::engine::Descriptor;
+use crate::engine::testing;
+use crate::engine::testing::Bench;
+use crate::engine::testing::descriptor;
 use crate::limit::Hits;
 
 const POLICY: &str = "
@@ -38,21 +39,21 @@ descriptors:
   limits: [{ name: c, by_tier: { free: none, premium: 3/minute, enterprise: unlimited } }]";
 
 fn bench() -> Bench {
-    let bench = Bench::timed(Clock::manual(super::testing::START));
+    let bench = Bench::timed(Clock::manual(testing::START));
     bench.put_in_force(POLICY);
     bench
 }
 
-async fn spend(bench: &Bench, ask: &str, hits: u64) -> Verdict {
+async fn spend(bench: &Bench, ask: &str, hits: u64) -> Answer {
     bench.ask(vec![Descriptor { hits: Hits::Spend(hits), ..descriptor(ask) }]).await
 }
 
 #[track_caller]
-fn check(verdict: &Verdict, code: Code, remaining: u32) {
+fn check(verdict: &Answer, code: Code, remaining: u32) {
     assert_eq!((verdict.code, verdict.statuses[0].remaining), (code, remaining), "{verdict:?}");
 }
 
-fn told<'v>(verdict: &'v Verdict, what: &str) -> &'v serde_json::Value {
+fn told<'v>(verdict: &'v Answer, what: &str) -> &'v serde_json::Value {
     &verdict.metadata.as_ref().unwrap()[what]
 }
 
@@ -134,7 +135,7 @@ async fn no_access_is_told_apart_from_over_limit_and_costs_nothing() {
 
 #[tokio::test]
 async fn who_may_pass_can_be_tried_out_in_the_shadow() {
-    let bench = Bench::timed(Clock::manual(super::testing::START));
+    let bench = Bench::timed(Clock::manual(testing::START));
     bench.put_in_force(&POLICY.replace("value: b\n", "value: b\n  shadow_mode: true\n"));
     check(&bench.ask_for(&["provider=b"]).await, Code::Ok, 8);
 }
@@ -157,7 +158,7 @@ async fn the_priority_is_said_or_summed_up() {
 
 #[tokio::test]
 async fn a_request_costs_what_the_table_says() {
-    let bench = Bench::timed(Clock::manual(super::testing::START));
+    let bench = Bench::timed(Clock::manual(testing::START));
     bench.put_in_force(
         "
 domain: d

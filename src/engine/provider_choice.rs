@@ -1,55 +1,52 @@
-//! Chooses among the values, such as providers, that could serve a request, and names the choice in the answer.
+//! Chooses among the providers, or other values, that could serve a request.
 //!
-//! A look at what all candidates have left ranks them; then the request is decided as one for the best. If its
-//! limits have meanwhile run out, the next best is asked.
+//! A dry run of all candidates ranks them by what they have left; then the request is decided as one for the best. If
+//! its limits have meanwhile run out, the next best is asked.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
 use smallvec::SmallVec;
 
+use crate::clock::Now;
 use crate::policy::Choice;
 use crate::policy::Domain;
 use crate::policy::Lineage;
 use crate::policy::Seen;
-use crate::store::FEW;
-use crate::store::Outcome;
+use crate::store::INLINE_CAP;
 
-use super::Code;
-use super::Engine;
-use super::Request;
-use super::Verdict;
-use super::answer::Charged;
-use super::answer::Happened;
-use super::answer::Judgement;
-use super::asker::Asker;
-use super::asker::entry;
-use super::decide::Decided;
-use super::live::Live;
-use super::patience::Patience;
-use super::peek::Peek;
-use super::peek::Stand;
+use super::caller::CallerContext;
+use super::caller::entry;
+use super::deadline::DeadlineBudget;
+use super::decider::Decider;
+use super::dry_run::DryRun;
+use super::dry_run::Stand;
 use super::plan::Plan;
+use super::plan::Question;
 use super::reason::Reason;
+use super::request::Request;
+use super::snapshot::Snapshot;
+use super::verdict::ChargeDecision;
+use super::verdict::ProviderChoice;
+use super::verdict::Verdict;
 
 /// What a request is decided under.
 #[derive(Clone, Copy, Debug)]
-pub struct Scene<'p> {
-    pub live: &'p Live,
-    pub domain: &'p Domain,
+pub struct Scene<'v, 'r> {
+    pub snapshot: &'v Snapshot,
+    pub domain: &'v Domain,
     /// What the directory knows of the caller.
-    pub lineage: &'p Lineage,
-    pub patience: &'p Patience,
+    pub lineage: &'r Lineage,
+    pub budget: &'r DeadlineBudget,
+    pub now: Now,
 }
 
 /// A choice that a request leaves to us.
 #[derive(Debug)]
-struct Left<'p> {
+struct Open<'p> {
     choice: &'p Choice,
     /// The descriptors that do, by index; at least one.
-    parts: SmallVec<[usize; FEW]>,
+    descriptors: SmallVec<[usize; INLINE_CAP]>,
 }
 
 /// The candidates of a choice, ranked for one request.
@@ -57,14 +54,14 @@ struct Left<'p> {
 pub struct Ranking<'p> {
     pub choice: &'p Choice,
     /// The descriptors that leave the choice to us.
-    parts: SmallVec<[usize; FEW]>,
-    peek: Peek,
+    descriptors: SmallVec<[usize; INLINE_CAP]>,
+    dry_run: DryRun,
     /// How each candidate stands, by index.
-    pub stands: SmallVec<[Stand; FEW]>,
+    pub stands: SmallVec<[Stand; INLINE_CAP]>,
     /// What is known of those that are in the running.
-    pub seen: SmallVec<[Seen; FEW]>,
+    pub seen: SmallVec<[Seen; INLINE_CAP]>,
     /// Candidates by index, the best first, with their scores.
-    pub running: SmallVec<[(usize, f64); FEW]>,
+    pub running: SmallVec<[(usize, f64); INLINE_CAP]>,
     /// The one that is asked if none is in the running: whose refusal tells the shortest wait.
     last_resort: usize,
     /// How many of those in the running have been asked in vain.
@@ -72,102 +69,62 @@ pub struct Ranking<'p> {
 }
 
 /// Whether a request leaves a choice to us.
-pub fn leaves_choice(domain: &Domain, request: &Request<'_>) -> bool {
-    domain.choices.iter().any(|choice| Left::new(choice, request).is_some())
+pub fn is_open(domain: &Domain, request: &Request<'_>) -> bool {
+    domain.choices.iter().any(|choice| Open::new(choice, request).is_some())
 }
 
-impl<'p> Left<'p> {
+impl<'p> Open<'p> {
     /// None if the request doesn't leave the choice to us.
     fn new(choice: &'p Choice, request: &Request<'_>) -> Option<Self> {
         let descriptors = request.descriptors().iter().enumerate();
-        let left = descriptors.filter(|(_, descriptor)| choice.is_left_by(&descriptor.entries));
-        let parts: SmallVec<[usize; FEW]> = left.map(|(index, _)| index).collect();
-        (!parts.is_empty()).then_some(Self { choice, parts })
+        let open = descriptors.filter(|(_, descriptor)| choice.is_left_by(&descriptor.entries));
+        let descriptors: SmallVec<[usize; INLINE_CAP]> = open.map(|(index, _)| index).collect();
+        (!descriptors.is_empty()).then_some(Self { choice, descriptors })
     }
 }
 
-impl Engine {
-    /// Decides a request that leaves choices to us.
-    pub(super) async fn choose(&self, scene: Scene<'_>, request: &Request<'_>) -> Verdict {
-        let modes = self.settings.modes;
-        let mut rankings = self.rankings(scene, request).await;
-        // Waiting is for when no other candidate can be asked.
-        let mut waits = false;
-        loop {
-            let request = filled(request, &rankings);
-            let asker = Asker::new(&scene.domain.classes, &request, scene.lineage.clone());
-            let plan = Plan::new(scene.domain, &request, &asker, modes);
-            waits |= !rankings.iter().any(Ranking::has_next);
-            let decided = match plan.denial {
-                Some(_) => Decided::default(),
-                None if waits => self.decide(&plan, &asker, scene.patience).await,
-                None => {
-                    let outcome = Some(self.charge(&plan.batch, scene.patience).await);
-                    Decided { outcome, ..Decided::default() }
-                }
-            };
-            let happened = Happened { plan: &plan, asker: &asker, decided: &decided };
-            let judgement = Judgement::new(scene.domain, happened, modes);
-            // What has counted all the same counts once.
-            let is_charged = decided.outcome.as_ref().is_some_and(Outcome::is_charged);
-            if judgement.code() != Code::Ok && !waits && !is_charged {
-                let turned = turn(&mut rankings, &plan, &judgement);
-                waits = !turned && plan.limits.iter().any(|limit| limit.wait.is_some());
-                if turned || waits {
-                    continue;
-                }
-            }
-            scene.live.count(scene.domain, &judgement);
-            if let Some(outcome) = &decided.outcome {
-                scene.live.press(scene.domain, &plan, outcome);
-            }
-            let mut verdict = judgement.verdict();
-            rankings.iter().for_each(|ranking| ranking.name_chosen(scene, &mut verdict));
-            if judgement.tells_metadata() {
-                tell(&rankings, &mut verdict);
-            }
-            return verdict;
-        }
-    }
-
+impl Decider {
     /// Ranks the candidates of each choice that `request` leaves to us.
-    pub(super) async fn rankings<'p>(
+    pub async fn rankings<'v>(
         &self,
-        scene: Scene<'p>,
-        request: &Request<'p>,
-    ) -> SmallVec<[Ranking<'p>; 1]> {
-        let mut rankings = SmallVec::new();
+        scene: Scene<'v, '_>,
+        request: &Request<'v>,
+    ) -> Vec<Ranking<'v>> {
+        let mut rankings = Vec::new();
         for choice in &scene.domain.choices {
-            if let Some(left) = Left::new(choice, request) {
+            if let Some(open) = Open::new(choice, request) {
                 let request = filled(request, &rankings);
-                rankings.push(self.rank(scene, &request, left).await);
+                let ranking = self.rank(scene, &request, open).await;
+                rankings.push(ranking);
             }
         }
         rankings
     }
 
     /// Ranks the candidates of a choice that `request` leaves to us.
-    async fn rank<'p>(
+    async fn rank<'v>(
         &self,
-        scene: Scene<'p>,
+        scene: Scene<'v, '_>,
         request: &Request<'_>,
-        Left { choice, parts }: Left<'p>,
-    ) -> Ranking<'p> {
-        let modes = self.settings.modes;
-        let mut peek = Peek::default();
+        Open { choice, descriptors }: Open<'v>,
+    ) -> Ranking<'v> {
+        let (modes, domain, now) = (self.settings.modes, scene.domain, scene.now.timestamp());
+        let mut dry_run = DryRun::default();
         for candidate in &choice.candidates {
-            let request = request.replaced(&choice.key, &choice.value, &candidate.name);
-            let asker = Asker::new(&scene.domain.classes, &request, scene.lineage.clone());
-            peek.add(&Plan::new(scene.domain, &request, &asker, modes), &parts, modes);
+            let request = &request.replaced(&choice.key, &choice.value, &candidate.name);
+            let caller = &CallerContext::new(&domain.classes, request, scene.lineage.clone());
+            let plan = Plan::new(Question { domain, request, caller, modes, now }, None);
+            dry_run.add(&plan, &descriptors);
         }
-        let outcome = self.charge(&peek.batch, scene.patience).await;
-        let stands = peek.stands(&outcome);
-        let told = choice.latency_key.as_deref().and_then(|key| entry(request, key));
-        let now = self.settings.clock.now().timestamp();
+        let time = self.time(scene.now, scene.budget);
+        let outcome = self.charge(&dry_run.batch, scene.budget, time).await;
+        let stands = dry_run.stands(&outcome);
+        let reported = choice.latency_key.as_deref().and_then(|key| entry(request, key));
         let latency = |index: usize| {
             let candidate = &choice.candidates[index];
-            told.and_then(|text| choice.told_latency(text, index))
-                .or_else(|| scene.live.latencies.of(&candidate.name, now))
+            reported
+                .and_then(|text| choice.told_latency(text, index))
+                .or_else(|| scene.snapshot.latencies.of(&candidate.name, now))
                 .or(candidate.latency_ms)
         };
         let seen = stands.iter().enumerate().filter_map(|(candidate, stand)| match stand {
@@ -176,14 +133,14 @@ impl Engine {
             }
             Stand::Failed | Stand::Waits(_) | Stand::Never | Stand::Denied => None,
         });
-        let seen: SmallVec<[Seen; FEW]> = seen.collect();
+        let seen: SmallVec<[Seen; INLINE_CAP]> = seen.collect();
         let scores = choice.scores(&seen);
-        let mut running: SmallVec<[(usize, f64); FEW]> =
+        let mut running: SmallVec<[(usize, f64); INLINE_CAP]> =
             seen.iter().map(|one| one.candidate).zip(scores).collect();
         // The sort is stable: of equals the first of the file stays first.
         running.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         let last_resort = last_resort(&stands);
-        Ranking { choice, parts, peek, stands, seen, running, last_resort, tried: 0 }
+        Ranking { choice, descriptors, dry_run, stands, seen, running, last_resort, tried: 0 }
     }
 }
 
@@ -201,22 +158,22 @@ fn last_resort(stands: &[Stand]) -> usize {
 }
 
 /// The request with the chosen names in place of what leaves the choice to us.
-pub fn filled<'a>(request: &Request<'a>, rankings: &[Ranking<'a>]) -> Request<'a> {
-    rankings.iter().fold(request.clone(), |request, ranking| {
+pub fn filled<'r, 'v>(request: &'r Request<'v>, rankings: &[Ranking<'v>]) -> Cow<'r, Request<'v>> {
+    rankings.iter().fold(Cow::Borrowed(request), |request, ranking| {
         let choice = ranking.choice;
-        request.replaced(&choice.key, &choice.value, ranking.chosen())
+        Cow::Owned(request.replaced(&choice.key, &choice.value, ranking.chosen()))
     })
 }
 
 /// Turns to the next candidate, if the refusal is about the present one alone and there is another.
-fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, judgement: &Judgement<'_>) -> bool {
-    let charges = judgement.charges().iter().enumerate();
-    let refusing =
-        charges.filter(|(_, charged)| (charged.over() || charged.failed()) && !charged.is_shadow());
-    let refusing: SmallVec<[(usize, &Charged<'_>); FEW]> = refusing.collect();
+pub fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, verdict: &Verdict<'_>) -> bool {
+    let charges = verdict.charges().iter().enumerate();
+    let refusing = charges
+        .filter(|(_, charge)| (charge.is_over() || charge.is_failed()) && !charge.is_shadow());
+    let refusing: SmallVec<[(usize, &ChargeDecision<'_>); INLINE_CAP]> = refusing.collect();
     // Another candidate presses the caller's own limits less, it may be.
-    let about = |ranking: &Ranking<'_>, (index, charged): &(usize, &Charged<'_>)| {
-        charged.reason() == Reason::Pressure || ranking.owns(plan, *index)
+    let about = |ranking: &Ranking<'_>, (index, charge): &(usize, &ChargeDecision<'_>)| {
+        charge.reason == Reason::Pressure || ranking.owns(plan, *index)
     };
     let all = refusing.iter().all(|one| rankings.iter().any(|ranking| about(ranking, one)));
     if refusing.is_empty() || !all {
@@ -228,20 +185,13 @@ fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, judgement: &Judgement<'_>
     turnable.map(|ranking| ranking.tried += 1).is_some()
 }
 
-/// Adds how each choice was made.
-fn tell(rankings: &[Ranking<'_>], verdict: &mut Verdict) {
-    let told = rankings.iter().map(|ranking| {
-        let name = |index: &usize| ranking.choice.candidates[*index].name.to_string();
-        let rounded = |score: &f64| Value::from((score * 1_000.0).round() / 1_000.0);
-        let scores = ranking.running.iter().map(|(index, score)| (name(index), rounded(score)));
-        let told = json!({ "chosen": ranking.chosen(), "scores": scores.collect::<Value>() });
-        (ranking.choice.key.to_string(), told)
-    });
-    let told: Map<String, Value> = told.collect();
-    verdict.metadata.get_or_insert_default().insert("choice".to_owned(), told.into());
-}
-
 impl<'p> Ranking<'p> {
+    /// The choice as it is made.
+    pub fn choice(&self) -> ProviderChoice<'p> {
+        let (choice, chosen, scores) = (self.choice, self.chosen(), self.running.clone());
+        ProviderChoice { choice, chosen, scores }
+    }
+
     /// The index of the candidate as which the request is decided.
     fn index(&self) -> usize {
         self.running.get(self.tried).map_or(self.last_resort, |(index, _)| *index)
@@ -253,7 +203,7 @@ impl<'p> Ranking<'p> {
     }
 
     /// Whether there is another candidate in the running.
-    fn has_next(&self) -> bool {
+    pub fn has_next(&self) -> bool {
         self.tried + 1 < self.running.len()
     }
 
@@ -261,22 +211,9 @@ impl<'p> Ranking<'p> {
     fn owns(&self, plan: &Plan<'_>, index: usize) -> bool {
         let charge = &plan.batch.charges[index];
         let key = &plan.batch.keys[charge.key_index];
-        let met = self.parts.iter().any(|part| plan.descriptors[*part].charges.contains(&index));
-        met && !self.peek.is_common(key, charge)
-    }
-
-    /// Has a passing request go to the chosen one.
-    fn name_chosen(&self, scene: Scene<'_>, verdict: &mut Verdict) {
-        if verdict.code != Code::Ok {
-            return;
-        }
-        let name = self.chosen();
-        let metadata = verdict.metadata.get_or_insert_default();
-        metadata.insert(self.choice.key.to_string(), name.into());
-        if let Some(header) = &self.choice.header {
-            verdict.request_headers.push((header.to_string(), name.to_owned()));
-        }
-        scene.live.count_chosen(&scene.domain.name, name);
+        let descriptors = &mut self.descriptors.iter().map(|index| &plan.descriptors[*index]);
+        let met = descriptors.any(|descriptor| descriptor.charges.contains(&index));
+        met && !self.dry_run.is_common(key, charge)
     }
 }
 
@@ -286,11 +223,12 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::poll;
+    use serde_json::json;
     use tokio::time::advance;
 
-    use super::*;
     use crate::clock::Clock;
     use crate::engine::AnyStore;
+    use crate::engine::Code;
     use crate::engine::LatencyError;
     use crate::engine::ModeSettings;
     use crate::engine::testing;
@@ -367,7 +305,7 @@ descriptors:
         assert_eq!(bench.ask_for(&["provider=far,op=search"]).await.statuses[0].remaining, 3);
         // Now `near` has 9 of 10 left and `far` 3 of 4.
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
-        let counted = bench.engine.settings.metrics.encode();
+        let counted = bench.engine.decider.settings.metrics.encode();
         assert!(
             counted.contains(r#"tollgate_chosen_total{domain="d",provider="near"} 2"#),
             "{counted}"

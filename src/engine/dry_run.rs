@@ -11,30 +11,29 @@ use crate::policy::Key;
 use crate::policy::Mode;
 use crate::store::Batch;
 use crate::store::Charge;
-use crate::store::FEW;
 use crate::store::Gauge;
 use crate::store::GroupFit;
+use crate::store::INLINE_CAP;
 use crate::store::Mark;
 use crate::store::Open;
 use crate::store::Outcome;
 use crate::store::Pressed;
 use crate::store::Tally;
 
-use super::ModeSettings;
 use super::plan::Plan;
 
 /// What all candidates ask the store.
 #[derive(Debug, Default)]
-pub struct Peek {
+pub struct DryRun {
     pub batch: Batch,
-    candidates: SmallVec<[Looked; FEW]>,
+    candidates: SmallVec<[Looked; INLINE_CAP]>,
 }
 
 /// What one candidate would ask for.
 #[derive(Debug, Default)]
 struct Looked {
     denied: bool,
-    wants: SmallVec<[Want; FEW]>,
+    wants: SmallVec<[Want; INLINE_CAP]>,
 }
 
 /// One charge of a candidate's plan.
@@ -62,16 +61,16 @@ pub enum Stand {
     Denied,
 }
 
-impl Peek {
-    /// Adds a candidate, as which the request's descriptors numbered `parts` meet what `plan` says.
-    pub fn add(&mut self, plan: &Plan<'_>, parts: &[usize], modes: ModeSettings) {
-        let charges = parts.iter().flat_map(|part| &plan.descriptors[*part].charges);
-        let mut indexes: SmallVec<[usize; FEW]> = charges.copied().collect();
+impl DryRun {
+    /// Adds a candidate, as which the request's descriptors numbered `descriptors` meet what `plan` says.
+    pub fn add(&mut self, plan: &Plan<'_>, descriptors: &[usize]) {
+        let charges = descriptors.iter().flat_map(|index| &plan.descriptors[*index].charges);
+        let mut indexes: SmallVec<[usize; INLINE_CAP]> = charges.copied().collect();
         indexes.sort_unstable();
         indexes.dedup();
         let first = self.batch.charges.len();
         let mut looked = Looked { denied: plan.denial.is_some(), ..Looked::default() };
-        let mut places: SmallVec<[Option<usize>; FEW]> = SmallVec::new();
+        let mut places: SmallVec<[Option<usize>; INLINE_CAP]> = SmallVec::new();
         places.resize(plan.batch.charges.len(), None);
         for index in indexes {
             let charge = &plan.batch.charges[index];
@@ -80,12 +79,12 @@ impl Peek {
             looked.wants.push(Want {
                 charge: place,
                 hits: charge.hits,
-                mode: modes.judged(plan.limits[index].mode),
+                mode: plan.modes.judged(plan.limits[index].mode),
                 group: charge.group,
             });
         }
         let gauges = plan.batch.gauges.iter().map(|gauge| self.gauge(plan, gauge, &places));
-        let gauges: SmallVec<[Option<usize>; FEW]> = gauges.collect();
+        let gauges: SmallVec<[Option<usize>; INLINE_CAP]> = gauges.collect();
         for (charge, place) in plan.batch.charges.iter().zip(&places) {
             let Some(place) = place.filter(|place| first <= *place) else { continue };
             let pressed = charge.open.pressed.iter().filter_map(|pressed| {
@@ -97,7 +96,7 @@ impl Peek {
     }
 
     /// How each candidate stands.
-    pub fn stands(&self, outcome: &Outcome) -> SmallVec<[Stand; FEW]> {
+    pub fn stands(&self, outcome: &Outcome) -> SmallVec<[Stand; INLINE_CAP]> {
         self.candidates.iter().map(|looked| self.stand(looked, outcome)).collect()
     }
 
@@ -155,7 +154,7 @@ impl Peek {
         if looked.denied {
             return Stand::Denied;
         }
-        let own: SmallVec<[&Want; FEW]> = looked
+        let own: SmallVec<[&Want; INLINE_CAP]> = looked
             .wants
             .iter()
             .filter(|want| want.mode != Mode::Shadow && !self.all_want(want.charge))

@@ -19,7 +19,7 @@ impl<'p> Builder<'_, 'p, '_> {
         match rule.and_then(|rule| rule.capacity.as_ref()) {
             None => Open::all(),
             Some(capacity) => {
-                let hits = capacity.open(self.asker.tier, limit.capacity());
+                let hits = capacity.open(self.caller.tier, limit.capacity());
                 Open { hits, ..Open::all() }
             }
         }
@@ -52,8 +52,8 @@ impl<'p> Builder<'_, 'p, '_> {
         let gauges = self.plan.batch.gauges.iter().zip(&self.plan.gauges).enumerate();
         for (gauge, (Gauge { key_index, .. }, rule)) in gauges {
             let Some(capacity) = &rule.capacity else { continue };
-            let charges = self.plan.batch.charges.iter_mut().zip(&self.plan.of_caller);
-            for (charge, of_caller) in charges {
+            let charges = self.plan.batch.charges.iter_mut().zip(&self.plan.rules);
+            for (charge, of) in charges {
                 let whole = charge.limit.capacity().min(charge.open.hits);
                 let levels = (1..).zip(&capacity.levels);
                 let mut least = whole;
@@ -63,14 +63,14 @@ impl<'p> Builder<'_, 'p, '_> {
                 };
                 let hits: SmallVec<[u64; 2]> = if charge.key_index == *key_index {
                     let passes = |number, level: &Level| {
-                        let priority = self.asker.priority(number);
-                        let admits = |only: &Only| only.admits(self.asker.tier, priority);
+                        let priority = self.caller.priority(number);
+                        let admits = |only: &Only| only.admits(self.caller.tier, priority);
                         level.only.as_ref().is_none_or(admits)
                     };
                     let hits = |(number, level)| if passes(number, level) { whole } else { 0 };
                     levels.map(|level| open(hits(level))).collect()
-                } else if *of_caller {
-                    let tier = self.asker.tier;
+                } else if of.is_some_and(|rule| rule.of_caller) {
+                    let tier = self.caller.tier;
                     levels.map(|(_, level)| open(level.keeps(tier).of(whole))).collect()
                 } else {
                     continue;

@@ -1,4 +1,4 @@
-//! The policies in force, with the metrics of their limits looked up once.
+//! A snapshot of the policies in force, with the metrics of their limits looked up once.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -17,16 +17,14 @@ use crate::policy::Domain;
 use crate::policy::OVERRIDE_LABEL;
 use crate::policy::PolicySet;
 use crate::policy::Rule;
-use crate::store::Outcome;
 
-use super::Code;
-use super::Reason;
-use super::answer::Charged;
-use super::answer::Judgement;
 use super::debits::DebitWatch;
 use super::latencies::Latencies;
-use super::plan::Plan;
+use super::reason::Reason;
 use super::text::Shown;
+use super::verdict::ChargeDecision;
+use super::verdict::Code;
+use super::verdict::Verdict;
 
 /// The label of requests for domains without a policy, whose names callers choose.
 const UNKNOWN_DOMAIN: &str = "";
@@ -59,18 +57,18 @@ impl Default for NearLimit {
 
 /// The policies in force.
 #[derive(Debug)]
-pub struct Live {
-    pub policies: Arc<PolicySet>,
+pub struct Snapshot {
+    pub(super) policies: Arc<PolicySet>,
     /// Of those that the policies may choose.
-    pub latencies: Latencies,
-    domains: HashMap<String, LiveDomain, foldhash::fast::RandomState>,
+    pub(super) latencies: Latencies,
+    domains: HashMap<String, DomainState, foldhash::fast::RandomState>,
     unknown: DomainMetrics,
     unknown_throttle: Throttle,
     near: NearLimit,
 }
 
 #[derive(Debug)]
-struct LiveDomain {
+struct DomainState {
     requests: DomainMetrics,
     /// By the limit's index; the last is for limits that requests bring along.
     limits: Vec<LimitMetrics>,
@@ -93,9 +91,18 @@ pub struct Pressure {
     pub level: i64,
 }
 
-impl Live {
+impl DomainState {
+    fn note_levels<'r>(&self, levels: impl Iterator<Item = (&'r Rule, u8)>) {
+        for (rule, level) in levels {
+            self.pressure.get(&rule.path).map(|gauge| gauge.set(i64::from(level)));
+        }
+    }
+}
+
+impl Snapshot {
+    /// The policies, with the metrics of their limits.
     pub fn new(policies: PolicySet, near: NearLimit, metrics: &Metrics) -> Self {
-        let live = |domain: &Domain| {
+        let state = |domain: &Domain| {
             let mut labels = vec![OVERRIDE_LABEL; domain.limit_count() + 1];
             let limits = domain.limits();
             limits.iter().for_each(|limit| labels[limit.index] = &limit.label);
@@ -114,7 +121,7 @@ impl Live {
                 let name = &candidate.name;
                 (name.clone(), metrics.sharing.chosen(&domain.name, name))
             });
-            let live = LiveDomain {
+            let state = DomainState {
                 requests: metrics.domain(&domain.name),
                 limits,
                 debits,
@@ -122,9 +129,9 @@ impl Live {
                 pressure: pressed.map(gauge).collect(),
                 chosen: chosen.collect(),
             };
-            (domain.name.clone(), live)
+            (domain.name.clone(), state)
         };
-        let domains = policies.domains().into_iter().map(live).collect();
+        let domains = policies.domains().into_iter().map(state).collect();
         let latencies = Latencies::new(&policies);
         let unknown = metrics.domain(UNKNOWN_DOMAIN);
         let unknown_throttle = Throttle::new(UNKNOWN_INTERVAL);
@@ -147,8 +154,8 @@ impl Live {
             let name = |rule: &Rule| (domain.name.clone(), rule.path.clone());
             rules.extend(domain.pressed_rules().into_iter().map(name));
         }
-        let chosen = self.domains.iter().flat_map(|(domain, live)| {
-            live.chosen.keys().map(|name| (domain.clone(), name.to_string()))
+        let chosen = self.domains.iter().flat_map(|(domain, state)| {
+            state.chosen.keys().map(|name| (domain.clone(), name.to_string()))
         });
         metrics.sharing.retain_chosen(&chosen.collect());
         metrics.sharing.retain(&domains, &rules);
@@ -158,30 +165,49 @@ impl Live {
         metrics.memory.retain(&limits);
     }
 
-    /// Counts a request of a domain.
-    pub fn count_request(&self, domain: &str, code: Code) {
-        let requests = self.domains.get(domain).map_or(&self.unknown, |domain| &domain.requests);
-        match code {
+    /// Counts a verdict: of the request, and of each of its limits.
+    pub fn count(&self, verdict: &Verdict<'_>, metrics: &Metrics) {
+        let of_domain = self.domains.get(verdict.domain);
+        let requests = of_domain.map_or(&self.unknown, |domain| &domain.requests);
+        match verdict.code() {
             Code::Ok => requests.ok.inc(),
             Code::OverLimit => requests.over_limit.inc(),
             Code::Unavailable => requests.error.inc(),
         };
-    }
-
-    /// Counts a request of a domain that was passed on to the chosen one.
-    pub fn count_chosen(&self, domain: &str, name: &str) {
-        let live = self.domains.get(domain);
-        if let Some(chosen) = live.and_then(|domain| domain.chosen.get(name)) {
-            chosen.inc();
+        match of_domain {
+            Some(of_domain) => self.count_charges(of_domain, verdict),
+            None => self.log_unknown(verdict.domain, metrics),
         }
     }
 
-    /// Takes down the levels of pressure that a request met.
-    pub fn press(&self, domain: &Domain, plan: &Plan<'_>, outcome: &Outcome) {
-        let live = self.domains.get(&domain.name).filter(|_| !outcome.fallback);
-        let Some(live) = live else { return };
-        for (rule, level) in plan.gauges.iter().zip(&outcome.levels) {
-            live.pressure.get(&rule.path).map(|gauge| gauge.set(i64::from(*level)));
+    fn count_charges(&self, of_domain: &DomainState, verdict: &Verdict<'_>) {
+        if verdict.code() == Code::OverLimit {
+            let reason = verdict.reason();
+            let index = Reason::ALL.iter().position(|one| *one == reason);
+            index.and_then(|index| of_domain.refusals.get(index)).map(Counter::inc);
+        }
+        for charge in verdict.charges() {
+            if let Some(metrics) = of_domain.limits.get(charge.limit.index) {
+                self.count_charge(metrics, verdict, charge);
+            }
+            if let Some(debits) = of_domain.debits.get(charge.limit.index)
+                && !verdict.fallback
+            {
+                debits.see(verdict.domain, charge);
+            }
+        }
+        if !verdict.fallback {
+            of_domain.note_levels(verdict.levels.iter().copied());
+        }
+        for choice in verdict.choices.iter().filter(|_| verdict.code() == Code::Ok) {
+            of_domain.chosen.get(choice.chosen).map(Counter::inc);
+        }
+    }
+
+    /// Notes the utilization levels of rules of a domain.
+    pub fn note_levels<'r>(&self, domain: &str, levels: impl Iterator<Item = (&'r Rule, u8)>) {
+        if let Some(of_domain) = self.domains.get(domain) {
+            of_domain.note_levels(levels);
         }
     }
 
@@ -189,7 +215,8 @@ impl Live {
     pub fn pressure(&self) -> Vec<Pressure> {
         let mut all = Vec::new();
         for domain in self.policies.domains() {
-            let rules = self.domains.get(&domain.name).into_iter().flat_map(|live| &live.pressure);
+            let rules =
+                self.domains.get(&domain.name).into_iter().flat_map(|state| &state.pressure);
             all.extend(rules.map(|(rule, gauge)| Pressure {
                 domain: domain.name.clone(),
                 rule: rule.clone(),
@@ -199,52 +226,31 @@ impl Live {
         all
     }
 
-    /// Counts the decisions of a request.
-    pub fn count(&self, domain: &Domain, judgement: &Judgement<'_>) {
-        let Some(live) = self.domains.get(&domain.name) else { return };
-        if judgement.code() == Code::OverLimit {
-            let reason = judgement.reason();
-            let index = Reason::ALL.iter().position(|one| *one == reason);
-            index.and_then(|index| live.refusals.get(index)).map(Counter::inc);
-        }
-        for charged in judgement.charges() {
-            if let Some(metrics) = live.limits.get(charged.limit.index) {
-                self.count_charge(metrics, judgement, charged);
-            }
-            if let Some(debits) = live.debits.get(charged.limit.index)
-                && !judgement.is_fallback()
-            {
-                debits.see(&domain.name, charged);
-            }
-        }
-    }
-
     fn count_charge(
         &self,
         metrics: &LimitMetrics,
-        judgement: &Judgement<'_>,
-        charged: &Charged<'_>,
+        verdict: &Verdict<'_>,
+        charge: &ChargeDecision<'_>,
     ) {
-        let outcome = match charged {
-            _ if judgement.is_fallback() => &metrics.fallback,
-            charged if charged.over() && charged.is_shadow() => &metrics.shadow_refused,
-            charged if charged.over() => &metrics.refused,
-            _ if judgement.code() == Code::Ok => &metrics.admitted,
+        let outcome = match charge {
+            _ if verdict.fallback => &metrics.fallback,
+            charge if charge.is_over() && charge.is_shadow() => &metrics.shadow_refused,
+            charge if charge.is_over() => &metrics.refused,
+            _ if verdict.code() == Code::Ok => &metrics.admitted,
             // Another limit refused the request: this one was not asked to spend anything.
             _ => return,
         };
         outcome.charges.inc();
-        let Hits::Spend(hits) = charged.hits() else { return };
+        let Hits::Spend(hits) = charge.hits else { return };
         outcome.hits.inc_by(hits);
-        let spends = hits != 0 && !charged.over() && !judgement.is_fallback();
-        let remaining = charged.decision.standing.remaining;
-        if spends && self.near.is_near(charged.capacity(), remaining) {
+        let spends = hits != 0 && !charge.is_over() && !verdict.fallback;
+        if spends && self.near.is_near(charge.capacity, charge.remaining()) {
             metrics.near.inc();
         }
     }
 
-    /// Tells of a request for a domain without a policy, which passes whatever its limits were meant to be.
-    pub fn tell_of_unknown(&self, domain: &str, metrics: &Metrics) {
+    /// Logs a request for a domain without a policy, which passes whatever its limits were meant to be.
+    fn log_unknown(&self, domain: &str, metrics: &Metrics) {
         metrics.unknown_domains.inc();
         let Some(unlogged) = self.unknown_throttle.pass() else { return };
         let known = self.policies.domains();

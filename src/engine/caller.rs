@@ -17,15 +17,15 @@ use crate::policy::TierLimit;
 use crate::policy::parse_priority;
 use crate::store::BONUS_ID_LEN_MAX;
 
-use super::Request;
+use super::request::Request;
 
 /// Bytes of a hash that tell the bonuses of one caller from those of another on a shared counter: in
 /// hexadecimal digits as long as an id may be.
 const FOREIGN_ID_LEN: usize = BONUS_ID_LEN_MAX / 2;
 
-/// Who asks.
-#[derive(Debug)]
-pub struct Asker<'a> {
+/// The caller of a request, as its tier, its priority and its limits need it.
+#[derive(Clone, Debug)]
+pub struct CallerContext<'a> {
     classes: &'a Classes,
     /// The name that the request gives the caller; None if it names none.
     pub name: Option<&'a str>,
@@ -77,13 +77,13 @@ pub fn entry<'a>(request: &Request<'a>, key: &str) -> Option<&'a str> {
     entries.into_iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
 }
 
-impl<'a> Asker<'a> {
-    /// Who asks `request`, of whom a directory knows `lineage`.
+impl<'a> CallerContext<'a> {
+    /// The caller of `request`, of which a directory knows `lineage`.
     pub fn new(classes: &'a Classes, request: &Request<'a>, lineage: Lineage) -> Self {
         let said = |key: &Option<Box<str>>| key.as_ref().and_then(|key| entry(request, key));
         let said_tier = said(&classes.tier_key).and_then(|name| classes.tier(name));
         let priority = &classes.priority;
-        let mut asker = Self {
+        let mut caller = Self {
             classes,
             name: said(&classes.caller_key),
             tier: said_tier.unwrap_or(classes.default_tier),
@@ -94,13 +94,13 @@ impl<'a> Asker<'a> {
             lineage,
         };
         if said_tier.is_none() {
-            let known = asker.directory_tier(0);
-            asker.tier = known.unwrap_or(classes.default_tier);
+            let known = caller.directory_tier(0);
+            caller.tier = known.unwrap_or(classes.default_tier);
             let source = known.map(|_| TierSource::Directory);
-            asker.tier_source = source.unwrap_or(TierSource::Default);
+            caller.tier_source = source.unwrap_or(TierSource::Default);
         }
-        asker.priority_sum = priority.sum(asker.tier, asker.roles(), |key| entry(request, key));
-        asker
+        caller.priority_sum = priority.sum(caller.tier, caller.roles(), |key| entry(request, key));
+        caller
     }
 
     /// Whether the directory says that nothing of this caller passes.
@@ -233,8 +233,8 @@ mod tests {
     use std::time::Duration;
 
     use super::super::Code;
-    use super::super::Verdict;
     use super::super::testing::Bench;
+    use crate::answer::Answer;
 
     const POLICY: &str = "
 domain: d
@@ -245,13 +245,13 @@ descriptors:
   limits:
   - { name: daily, by_tier: { free: 4/day, premium: 10/day } }";
 
-    async fn check(bench: &Bench, ask: &str, code: Code, remaining: u32) -> Verdict {
+    async fn check(bench: &Bench, ask: &str, code: Code, remaining: u32) -> Answer {
         let verdict = bench.ask_for(&[ask]).await;
         assert_eq!((verdict.code, verdict.statuses[0].remaining), (code, remaining), "{ask}");
         verdict
     }
 
-    fn reason(verdict: &Verdict) -> &str {
+    fn reason(verdict: &Answer) -> &str {
         verdict.metadata.as_ref().unwrap()["reason"].as_str().unwrap()
     }
 

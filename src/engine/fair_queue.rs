@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// A place in the order; the least is served first.
+/// A position in the order; the least is served first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     priority: Reverse<u8>,
@@ -20,9 +20,9 @@ pub struct Rank {
     arrival: u64,
 }
 
-/// Who wants to wait.
+/// Flow wants to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Who {
+pub struct Flow {
     /// 1 to 4.
     pub priority: u8,
     /// A hash of the caller's name.
@@ -31,10 +31,10 @@ pub struct Who {
 
 /// Requests that wait for one counter.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub struct FairQueue {
     waiters: BTreeMap<Rank, Waiter>,
     /// The last round of each caller that waits, and how many of its requests do.
-    turns: HashMap<Who, Turns>,
+    turns: HashMap<Flow, Turns>,
     /// The round that is being served, by priority.
     served: HashMap<u8, u64>,
     arrivals: u64,
@@ -42,7 +42,7 @@ pub struct Queue {
 
 #[derive(Debug)]
 struct Waiter {
-    who: Who,
+    flow: Flow,
     wake: Arc<Notify>,
 }
 
@@ -52,27 +52,27 @@ struct Turns {
     waiting: usize,
 }
 
-impl std::hash::Hash for Who {
+impl std::hash::Hash for Flow {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         state.write_u8(self.priority);
         state.write_u64(self.caller);
     }
 }
 
-impl Queue {
+impl FairQueue {
     /// Lets a request wait, to be woken through `wake`. A full queue of `len_max` gives up the last in
-    /// the order for it, unless that is the request itself: then it can't wait, and this is the place
+    /// the order for it, unless that is the request itself: then it can't wait, and this is the position
     /// that it would have had, from 1.
     ///
     /// # Errors
-    /// The place that the request would have had.
-    pub fn join(&mut self, who: Who, wake: Arc<Notify>, len_max: usize) -> Result<Rank, usize> {
-        let served = self.served.get(&who.priority).copied().unwrap_or_default();
-        let round = match self.turns.get(&who) {
+    /// The position that the request would have had.
+    pub fn join(&mut self, flow: Flow, wake: Arc<Notify>, len_max: usize) -> Result<Rank, usize> {
+        let served = self.served.get(&flow.priority).copied().unwrap_or_default();
+        let round = match self.turns.get(&flow) {
             Some(turns) => (turns.last + 1).max(served),
             None => served,
         };
-        let rank = Rank { priority: Reverse(who.priority), round, arrival: self.arrivals };
+        let rank = Rank { priority: Reverse(flow.priority), round, arrival: self.arrivals };
         if len_max <= self.waiters.len() {
             match self.waiters.last_key_value().map(|(last, _)| *last) {
                 Some(last) if rank < last => self.give_up(last),
@@ -80,10 +80,10 @@ impl Queue {
             }
         }
         self.arrivals += 1;
-        let turns = self.turns.entry(who).or_default();
+        let turns = self.turns.entry(flow).or_default();
         turns.last = round;
         turns.waiting += 1;
-        self.waiters.insert(rank, Waiter { who, wake });
+        self.waiters.insert(rank, Waiter { flow, wake });
         Ok(rank)
     }
 
@@ -98,9 +98,9 @@ impl Queue {
         self.wake_first();
     }
 
-    /// The request's place, from 1: the first is the next to be served. None if it was given up for
+    /// The request's position, from 1: the first is the next to be served. None if it was given up for
     /// another.
-    pub fn place(&self, rank: Rank) -> Option<usize> {
+    pub fn position(&self, rank: Rank) -> Option<usize> {
         self.waiters.contains_key(&rank).then(|| self.waiters.range(..=rank).count())
     }
 
@@ -124,10 +124,10 @@ impl Queue {
 
     fn remove(&mut self, rank: Rank) -> Option<Waiter> {
         let waiter = self.waiters.remove(&rank)?;
-        if let Some(turns) = self.turns.get_mut(&waiter.who) {
+        if let Some(turns) = self.turns.get_mut(&waiter.flow) {
             turns.waiting -= 1;
             if turns.waiting == 0 {
-                self.turns.remove(&waiter.who);
+                self.turns.remove(&waiter.flow);
             }
         }
         Some(waiter)
@@ -140,14 +140,14 @@ mod tests {
 
     /// Lets (priority, caller) join in order, and tells in which order they are served.
     fn check(joining: &[(u8, u64)], expected: &[usize]) {
-        let mut queue = Queue::default();
+        let mut queue = FairQueue::default();
         let mut ranks: Vec<Rank> = Vec::new();
         for (priority, caller) in joining {
-            let who = Who { priority: *priority, caller: *caller };
-            ranks.push(queue.join(who, Arc::default(), 100).unwrap());
+            let flow = Flow { priority: *priority, caller: *caller };
+            ranks.push(queue.join(flow, Arc::default(), 100).unwrap());
         }
         let mut served = Vec::new();
-        while let Some(first) = ranks.iter().position(|rank| queue.place(*rank) == Some(1)) {
+        while let Some(first) = ranks.iter().position(|rank| queue.position(*rank) == Some(1)) {
             queue.leave(ranks[first], true);
             served.push(first);
         }
@@ -167,14 +167,14 @@ mod tests {
 
     #[test]
     fn a_full_queue_gives_up_its_last_for_one_before_it() {
-        let mut queue = Queue::default();
-        let flooder = Who { priority: 2, caller: 1 };
+        let mut queue = FairQueue::default();
+        let flooder = Flow { priority: 2, caller: 1 };
         let first = queue.join(flooder, Arc::default(), 2).unwrap();
         let second = queue.join(flooder, Arc::default(), 2).unwrap();
         assert_eq!(queue.join(flooder, Arc::default(), 2), Err(3));
-        let other = queue.join(Who { caller: 2, ..flooder }, Arc::default(), 2).unwrap();
-        assert_eq!((queue.place(first), queue.place(other)), (Some(1), Some(2)));
-        assert_eq!(queue.place(second), None);
+        let other = queue.join(Flow { caller: 2, ..flooder }, Arc::default(), 2).unwrap();
+        assert_eq!((queue.position(first), queue.position(other)), (Some(1), Some(2)));
+        assert_eq!(queue.position(second), None);
         assert_eq!(queue.len(), 2);
         queue.leave(second, false);
         assert_eq!(queue.len(), 2, "who was given up leaves nothing behind");
@@ -182,13 +182,13 @@ mod tests {
 
     #[test]
     fn who_joins_later_waits_for_the_round_that_is_served() {
-        let mut queue = Queue::default();
-        let one = Who { priority: 2, caller: 1 };
+        let mut queue = FairQueue::default();
+        let one = Flow { priority: 2, caller: 1 };
         let first: Vec<Rank> =
             (0..3).map(|_| queue.join(one, Arc::default(), 10).unwrap()).collect();
         queue.leave(first[0], true);
         queue.leave(first[1], true);
-        let newcomer = queue.join(Who { caller: 2, ..one }, Arc::default(), 10).unwrap();
-        assert_eq!(queue.place(newcomer), Some(1), "the round of the last one begins later");
+        let newcomer = queue.join(Flow { caller: 2, ..one }, Arc::default(), 10).unwrap();
+        assert_eq!(queue.position(newcomer), Some(1), "the round of the last one begins later");
     }
 }

@@ -1,0 +1,139 @@
+//! What an answer tells the gateway's logs and later filters: the limits in numbers, and what the rules carry.
+
+use std::time::Duration;
+
+use serde_json::Map;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::engine::ChargeDecision;
+use crate::engine::Code;
+use crate::engine::ProviderChoice;
+use crate::engine::Verdict;
+use crate::policy::AnswerMetadata;
+use crate::policy::Domain;
+
+/// The limits in numbers, what the rules of passing descriptors carry, and what was chosen; None if that is nothing.
+pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Value>> {
+    let mut map = Map::new();
+    let is_full = match policy.answer.metadata {
+        AnswerMetadata::Always => true,
+        AnswerMetadata::Refused => verdict.code() == Code::OverLimit,
+        AnswerMetadata::Never => false,
+    };
+    if policy.answer.metadata != AnswerMetadata::Never {
+        if is_full {
+            add_limits(&mut map, verdict);
+        }
+        add_wait(&mut map, verdict);
+        let carried = carried(verdict);
+        if !carried.is_empty() {
+            map.insert("metadata".to_owned(), carried.into());
+        }
+    }
+    for one in verdict.choices.iter().filter(|_| verdict.code() == Code::Ok) {
+        map.insert(one.choice.key.to_string(), one.chosen.into());
+    }
+    if is_full && !verdict.choices.is_empty() {
+        let choices = verdict.choices.iter();
+        let choices = choices.map(|one| (one.choice.key.to_string(), describe_choice(one)));
+        map.insert("choice".to_owned(), choices.collect::<Map<_, _>>().into());
+    }
+    (!map.is_empty()).then_some(map)
+}
+
+fn add_limits(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
+    map.insert("domain".to_owned(), verdict.domain.into());
+    map.insert("limits".to_owned(), verdict.charges().iter().map(describe).collect());
+    if verdict.fallback {
+        map.insert("fallback".to_owned(), true.into());
+    }
+    if verdict.code() == Code::OverLimit {
+        map.insert("reason".to_owned(), verdict.reason().to_string().into());
+    }
+    if let Some(caller) = caller(verdict) {
+        map.insert("caller".to_owned(), caller);
+    }
+    let level = verdict.level();
+    if 0 < level {
+        map.insert("pressure".to_owned(), level.into());
+    }
+}
+
+/// The caller's class, if the policy has tiers.
+fn caller(verdict: &Verdict<'_>) -> Option<Value> {
+    let caller = verdict.caller.as_ref()?;
+    let tier = caller.tier_name()?;
+    let priority = caller.priority(verdict.level());
+    Some(json!({ "tier": tier, "priority": priority, "roles": caller.roles() }))
+}
+
+fn add_wait(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
+    if !verdict.waited.is_zero() {
+        map.insert("waited_ms".to_owned(), ms(verdict.waited));
+    }
+    if let Some(queued) = verdict.queued.filter(|_| verdict.code() == Code::OverLimit) {
+        let expected = queued.expected.map(ms);
+        let queue = json!({ "place": queued.position, "expected_wait_ms": expected });
+        map.insert("queue".to_owned(), queue);
+    }
+}
+
+/// What the rules of passing descriptors carry.
+fn carried(verdict: &Verdict<'_>) -> Map<String, Value> {
+    let mut carried = Map::new();
+    for descriptor in verdict.descriptors.iter().filter(|_| verdict.denial.is_none()) {
+        let passes = !verdict.of(descriptor).any(|one| one.is_over() && !one.is_shadow());
+        // As in the reference, an unlimited rule carries none.
+        let rule = descriptor.rule.filter(|rule| !rule.unlimited);
+        let metadata = rule.and_then(|rule| rule.metadata.as_ref());
+        if let Some(metadata) = metadata.filter(|_| passes) {
+            merge(&mut carried, metadata);
+        }
+    }
+    carried
+}
+
+/// How a choice was made.
+fn describe_choice(one: &ProviderChoice<'_>) -> Value {
+    let name = |index: &usize| one.choice.candidates[*index].name.to_string();
+    let rounded = |score: &f64| Value::from((score * 1_000.0).round() / 1_000.0);
+    let scores = one.scores.iter().map(|(index, score)| (name(index), rounded(score)));
+    json!({ "chosen": one.chosen, "scores": scores.collect::<Value>() })
+}
+
+fn ms(time: Duration) -> Value {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into()
+}
+
+fn describe(charge: &ChargeDecision<'_>) -> Value {
+    let mut map = Map::new();
+    map.insert("name".to_owned(), (&*charge.limit.label).into());
+    map.insert("mode".to_owned(), charge.mode.to_string().into());
+    map.insert("over".to_owned(), charge.is_over().into());
+    map.insert("amount".to_owned(), charge.amount.into());
+    if charge.capacity != charge.amount {
+        map.insert("burst".to_owned(), charge.capacity.into());
+    }
+    map.insert("remaining".to_owned(), charge.remaining().into());
+    if let Some(wait) = charge.wait() {
+        map.insert("wait_ms".to_owned(), ms(wait));
+    }
+    if let Some(reset) = charge.reset() {
+        map.insert("reset_ms".to_owned(), ms(reset));
+    }
+    map.into()
+}
+
+/// Adds what is new; maps within maps are merged, else what came first stays, as in the reference.
+fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
+    for (name, value) in from {
+        match (into.get_mut(name), value) {
+            (Some(Value::Object(known)), Value::Object(more)) => merge(known, more),
+            (Some(_), _) => {}
+            (None, value) => {
+                into.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Renders a verdict: the statuses, headers, body and metadata of the answer, without the wire that it goes by.
+//!
+//! It is pure: the same verdict gives the same answer, over gRPC and over HTTP.
+
+mod headers;
+mod metadata;
+mod problem;
+pub mod protocol;
+mod status;
+
+use smallvec::SmallVec;
+
+use crate::engine::ChargeDecision;
+use crate::engine::Code;
+use crate::engine::Verdict;
+use crate::store::INLINE_CAP;
+
+pub use status::Status;
+pub use status::StatusLimit;
+
+/// The answer to a request.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub code: Code,
+    /// One for each descriptor, in order.
+    pub statuses: Vec<Status>,
+    /// To be added to the answer that the caller gets, whether it passes or not.
+    pub response_headers: Vec<(String, String)>,
+    /// To be added to the request that the upstream gets.
+    pub request_headers: Vec<(String, String)>,
+    /// The body of a refusal; empty for the gateway's own.
+    pub body: Vec<u8>,
+    /// For the gateway's logs and later filters; None if there is nothing to say.
+    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    /// The store was unavailable and the policy's `on_outage` decided.
+    pub fallback: bool,
+}
+
+impl Answer {
+    /// An answer of nothing but a code.
+    pub fn new(code: Code) -> Self {
+        Self {
+            code,
+            statuses: Vec::new(),
+            response_headers: Vec::new(),
+            request_headers: Vec::new(),
+            body: Vec::new(),
+            metadata: None,
+            fallback: false,
+        }
+    }
+}
+
+/// The answer that says what the verdict says.
+pub fn render(verdict: &Verdict<'_>) -> Answer {
+    let (code, statuses) = (verdict.code(), status::statuses(verdict));
+    let Some(policy) = verdict.policy else { return Answer { statuses, ..Answer::new(code) } };
+    let settings = &policy.answer;
+    let mut response_headers = settings.response_headers.clone();
+    let reported: SmallVec<[&ChargeDecision<'_>; INLINE_CAP]> =
+        verdict.charges().iter().filter(|charge| !charge.is_shadow()).collect();
+    let tightest = status::tightest(verdict, reported.iter().copied());
+    let refused = code == Code::OverLimit;
+    if let Some(tightest) = tightest {
+        let limits = if settings.all_limits { reported.as_slice() } else { &[tightest] };
+        headers::push_limits(&mut response_headers, settings, tightest, limits);
+        if refused && settings.retry_after {
+            headers::push_retry_after(&mut response_headers, verdict.wait());
+        }
+    }
+    let body = if refused && settings.problem_body {
+        headers::push_problem(&mut response_headers);
+        problem::body(verdict)
+    } else {
+        Vec::new()
+    };
+    let mut request_headers = settings.request_headers.clone();
+    if code == Code::Ok {
+        headers::push_chosen(&mut request_headers, &verdict.choices);
+    }
+    let metadata = metadata::metadata(verdict, policy);
+    let fallback = verdict.fallback;
+    Answer { code, statuses, response_headers, request_headers, body, metadata, fallback }
+}
+
+#[cfg(test)]
+mod sharing;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,30 @@
+//! Asks the engines of tests, and renders their verdicts.
+
+use super::Answer;
+use super::render;
+use crate::engine::Code;
+use crate::engine::Descriptor;
+use crate::engine::Request;
+use crate::engine::testing::Bench;
+use crate::engine::testing::descriptor;
+
+impl Bench {
+    /// Asks.
+    pub async fn ask(&self, descriptors: Vec<Descriptor<'_>>) -> Answer {
+        let snapshot = self.engine.snapshot();
+        let request = Request::try_new("d", descriptors).unwrap();
+        render(&self.engine.check(&snapshot, &request).await)
+    }
+
+    /// Asks with one hit each.
+    pub async fn ask_for(&self, descriptors: &[&str]) -> Answer {
+        self.ask(descriptors.iter().map(|text| descriptor(text)).collect()).await
+    }
+
+    /// The overall code and what remains of each descriptor.
+    pub async fn check(&self, descriptors: &[&str], code: Code, remaining: &[u32]) {
+        let answer = self.ask_for(descriptors).await;
+        let left: Vec<u32> = answer.statuses.iter().map(|status| status.remaining).collect();
+        assert_eq!((answer.code, left.as_slice()), (code, remaining), "{descriptors:?}");
+    }
+}

@@ -1,0 +1,115 @@
+//! What requests are decided with: the store, the directory, the clock, and the queues before the store.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::clock::Now;
+use crate::clock::Stopwatch;
+use crate::metrics::Metrics;
+use crate::policy::Domain;
+use crate::policy::Lineage;
+use crate::store::Batch;
+use crate::store::Directory;
+use crate::store::Outcome;
+
+use super::admission::AdmissionControl;
+use super::caller::entry;
+use super::deadline::DeadlineBudget;
+use super::plan::ModeSettings;
+use super::request::Request;
+use super::snapshot::NearLimit;
+use super::store::AnyStore;
+use super::wait_queues::WaitQueues;
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub struct EngineSettings {
+    pub store: AnyStore,
+    /// What knows callers.
+    pub directory: Directory,
+    pub clock: Clock,
+    pub modes: ModeSettings,
+    /// What is near a limit.
+    pub near: NearLimit,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Decides requests.
+#[derive(Debug)]
+pub struct Decider {
+    pub settings: EngineSettings,
+    /// Requests that wait for capacity.
+    pub queues: WaitQueues,
+    /// Requests that wait for the store.
+    pub admission: Arc<AdmissionControl>,
+}
+
+impl Decider {
+    /// A decider without waiting requests.
+    pub fn new(settings: EngineSettings) -> Self {
+        Self { settings, queues: WaitQueues::default(), admission: Arc::default() }
+    }
+
+    /// What the directory knows of the caller that a request names.
+    pub async fn lineage(
+        &self,
+        domain: &Domain,
+        request: &Request<'_>,
+        budget: &DeadlineBudget,
+    ) -> Lineage {
+        let key = domain.classes.caller_key.as_deref();
+        let Some(name) = key.and_then(|key| entry(request, key)) else {
+            return Lineage::default();
+        };
+        let directory = &self.settings.directory;
+        match directory.cached(name) {
+            Some(lineage) => lineage,
+            None => {
+                let stopwatch = Stopwatch::start();
+                let _permit = self.admission.permit();
+                // Boxed, because it is large and seldom.
+                let lineage = Box::pin(directory.lineage(name)).await;
+                budget.spend(stopwatch.elapsed());
+                if lineage.is_incomplete {
+                    budget.lose();
+                }
+                lineage
+            }
+        }
+    }
+
+    /// The time of a request that came at `now`: later, if it has waited for the store since.
+    pub fn time(&self, now: Now, budget: &DeadlineBudget) -> Now {
+        if budget.spent().is_zero() { now } else { self.settings.clock.now() }
+    }
+
+    /// Has the store charge a batch. What the limits say of outages, if it could not within the budget.
+    pub async fn charge(&self, batch: &Batch, budget: &DeadlineBudget, now: Now) -> Outcome {
+        let metrics = &self.settings.metrics;
+        if batch.charges.is_empty() {
+            return Outcome::nothing(now.timestamp());
+        }
+        match &self.settings.store {
+            // Its answer is a part of the check's time, and never fails.
+            AnyStore::Memory(memory) => memory.charge_at(batch, now.timestamp()),
+            // Which limits and amounts hold is unknown, so the limits say what to answer.
+            AnyStore::Redis(shared) if budget.is_lost() => shared.decide_alone(batch, now),
+            AnyStore::Redis(shared) => {
+                if let Some(known) = shared.answer(batch, now) {
+                    return known;
+                }
+                let stopwatch = Stopwatch::start();
+                let _permit = self.admission.permit();
+                // Boxed, because it is ten times as large as all the rest, and every request would be.
+                let asked = Box::pin(shared.ask(batch, now, budget.spent())).await;
+                let elapsed = stopwatch.elapsed();
+                budget.spend(elapsed);
+                metrics.store_duration.observe(elapsed);
+                if let Some(error) = asked.error {
+                    metrics.store_error(error.kind());
+                }
+                asked.outcome
+            }
+        }
+    }
+}
