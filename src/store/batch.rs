@@ -208,6 +208,11 @@ impl Charge {
             && self.hits == Hits::Spend(0)
     }
 
+    /// Whether hits come back that are given back later, if the store is out.
+    pub fn may_come_back_later(&self) -> bool {
+        matches!(self.hits, Hits::GiveBack(1..)) && self.on_outage == OnOutage::Local
+    }
+
     /// Whether its hits may count although the request is refused.
     pub fn is_debit(&self) -> bool {
         self.refused != Refused::Free && matches!(self.hits, Hits::Spend(1..))
@@ -263,6 +268,15 @@ impl Batch {
             left = rest;
             charges[0].mode == Mode::Shadow || lacks_debits_only(charges, group)
         })
+    }
+
+    /// Whether it is not to be charged any more once nobody waits for the answer. What comes back, and is counted nowhere else
+    /// meanwhile, is still to be given back then; so is what is made once, however often it is sent.
+    pub fn expires(&self) -> bool {
+        let stays = |charge: &Charge| {
+            charge.once.is_some() || charge.until.is_some() || charge.may_come_back_later()
+        };
+        !self.charges.iter().all(stays)
     }
 
     /// The charges by group.

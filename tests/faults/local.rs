@@ -31,7 +31,7 @@ async fn metric(tollgate: &Tollgate, name: &str) -> Option<u64> {
     lines.next()?.parse().ok()
 }
 
-async fn wait_for(tollgate: &Tollgate, name: &str, is_there: impl Fn(u64) -> bool) {
+pub async fn wait_for(tollgate: &Tollgate, name: &str, is_there: impl Fn(u64) -> bool) {
     eventually(name, async || metric(tollgate, name).await.filter(|value| is_there(*value))).await;
 }
 

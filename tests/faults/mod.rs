@@ -9,6 +9,7 @@ mod disk;
 mod failover;
 mod local;
 mod scene;
+mod stall;
 
 use std::time::Duration;
 

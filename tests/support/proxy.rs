@@ -24,6 +24,8 @@ pub enum Way {
     Through,
     /// They arrive, but so much later.
     Late(Duration),
+    /// They arrive, but times in milliseconds that a reply holds as integers are an hour less, as before the clock was set.
+    Behind,
     /// They are kept until the way is another one, as a network keeps them that has lost them and sends them again.
     Nowhere,
     /// Connections end, and new ones too.
@@ -100,8 +102,24 @@ async fn copy(
         if let Way::Late(delay) = way {
             sleep(delay).await;
         }
+        if way == Way::Behind {
+            set_back(&mut bytes[..len]);
+        }
         if to.write_all(&bytes[..len]).await.is_err() {
             return;
+        }
+    }
+}
+
+/// Sets times in these bytes back by an hour.
+fn set_back(bytes: &mut [u8]) {
+    const LEN: usize = 13;
+    for start in 1..(bytes.len() + 1).saturating_sub(LEN + 2) {
+        let (end, digits) = (start + LEN, &bytes[start..start + LEN]);
+        if bytes[start - 1] == b':' && bytes[end] == b'\r' && digits.iter().all(u8::is_ascii_digit)
+        {
+            let ms: u64 = str::from_utf8(digits).unwrap().parse().unwrap();
+            bytes[start..end].copy_from_slice((ms - 3_600_000).to_string().as_bytes());
         }
     }
 }

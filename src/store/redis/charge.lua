@@ -10,7 +10,9 @@
 --
 -- keys[n]    the record of one rule and path: the states of all its limits.
 -- args[1]    the time in milliseconds since the Unix epoch; empty: this server's clock decides.
--- args[1+n]  a request, decided after those before it: the byte ONE_PLAIN, or another one and the number of GAUGEs
+-- args[2]    until when by this server's clock requests may be decided, as ONE each: the earliest of all, then each
+--            request's; empty: whenever. Nobody waits for one any more whose time is up
+-- args[2+n]  a request, decided after those before it: the byte ONE_PLAIN, or another one and the number of GAUGEs
 --            of special.lua that follow, each with its MARKs; then its charges, packed by pack.rs as CHARGE below:
 --            key       which of keys
 --            group     charges of one group stand or fall together; counted from 1
@@ -35,6 +37,7 @@
 --                                although the request was refused, but for n that are forgiven
 --            2         nothing was done: a calendar period was worked out for another time than this server's
 --            3         nothing was done: a key holds something else; two bytes of length, and the reason
+--            4         nothing was done: its time is up
 --
 -- A record is a byte VERSION and for each limit an ENTRY: tag, expiry (0: never), and a body that only
 -- the algorithm reads: sliding: total, then the last millisecond and the count of each slot, oldest
@@ -57,7 +60,7 @@ local ONE_LEN = 7
 local PAIR_LEN = 14
 
 -- The first byte of a request's reply.
-local REFUSED, ADMITTED, OTHER_TIME, FAILED = 0, 1, 2, 3
+local REFUSED, ADMITTED, OTHER_TIME, FAILED, LATE = 0, 1, 2, 3, 4
 
 -- Algorithms, as in script.rs.
 local SLIDING, FIXED, BUCKET, CALENDAR, TOTAL = 1, 2, 3, 4, 5

@@ -10,7 +10,6 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Weak;
-use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,6 +40,7 @@ use super::reply::Reply;
 use super::script::Dialect;
 use super::sender::Sender;
 use super::sender::tell_code;
+use super::server_clock::ServerClock;
 use super::settings::Login;
 use super::settings::RedisSettings;
 use super::settings::RedisSettingsError;
@@ -76,8 +76,7 @@ pub struct Link {
     /// What is known of the sidecars that share it.
     heart: Heart,
     connects: AtomicU64,
-    /// How far the server's clock is ahead of this process's, as of its last answer.
-    clock_ahead_ms: AtomicI64,
+    clock: ServerClock,
     /// The masters of its cluster; none of a server by itself.
     nodes: Weak<Nodes>,
 }
@@ -122,14 +121,9 @@ impl Link {
         self.connects.load(Ordering::Relaxed).saturating_sub(1)
     }
 
-    /// How far the server's clock is ahead of this process's, in milliseconds.
-    pub fn clock_ahead_ms(&self) -> i64 {
-        self.clock_ahead_ms.load(Ordering::Relaxed)
-    }
-
-    /// Notes how far it is ahead.
-    pub fn set_clock_ahead_ms(&self, ahead_ms: i64) {
-        self.clock_ahead_ms.store(ahead_ms, Ordering::Relaxed);
+    /// What is known of the server's clock.
+    pub fn clock(&self) -> &ServerClock {
+        &self.clock
     }
 
     /// Waits for a call until the request's time is up, and learns from it how the server is.
@@ -208,11 +202,11 @@ impl Link {
         let is_asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
         let nodes = self.nodes.upgrade();
         let Some(nodes) = nodes.filter(|_| group.moves(is_asking)) else {
-            return group.answer(Err(StoreError::Refused(error)));
+            return group.fail(&StoreError::Refused(error));
         };
         match error.redirect_node().and_then(|(named, _)| nodes.link_at(named, self)) {
             Some(link) => link.queue.put_first(group),
-            None => group.answer(Err(StoreError::Refused(error))),
+            None => group.fail(&StoreError::Refused(error)),
         }
         nodes.doubt();
     }
@@ -276,7 +270,7 @@ impl Connector {
             doubt: Notify::new(),
             heart: Heart::new(),
             connects: AtomicU64::new(0),
-            clock_ahead_ms: AtomicI64::new(0),
+            clock: ServerClock::new(),
             nodes,
         });
         Ok((Self { link: link.clone() }, link))
@@ -333,7 +327,8 @@ impl Connector {
             let mut connected = connect(&self.link.settings, Login::Charges).await?;
             // Told here, the code costs no request a second round trip.
             let dialect = tell_code(&mut connected.connection).await?;
-            self.link.heart.beat(&mut connected.connection).await?;
+            self.link.clock.forget();
+            self.link.heart.beat(&mut connected.connection, &self.link.clock).await?;
             Ok::<_, ConnectError>((connected, dialect))
         };
         let timeout = self.link.settings.connect_timeout;
@@ -374,7 +369,8 @@ impl Connector {
             }
             link.breaker.probe();
             let stopwatch = Stopwatch::start();
-            match time::timeout(PROBE_TIMEOUT, link.heart.beat(&mut connection)).await {
+            match time::timeout(PROBE_TIMEOUT, link.heart.beat(&mut connection, &link.clock)).await
+            {
                 Ok(Ok(())) if stopwatch.elapsed() <= link.settings.deadline => {
                     link.recover("Redis answers again");
                 }

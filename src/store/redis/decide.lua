@@ -166,11 +166,16 @@ end
 -- Decides the requests of a call, one after the other, and then writes what they have changed.
 local function decide(keys, args)
   begin(args[1])
-  local records, replies = {}, { pack(ONE, now) }
-  for n = 2, #args do
-    local bytes = args[n]
-    local decided = bytes:byte() == ONE_PLAIN and decide_one or decide_all
-    replies[n] = decided(records, keys, bytes)
+  local records, replies, deadlines = {}, { pack(ONE, now) }, args[2]
+  local is_late = deadlines ~= '' and unpack(ONE, deadlines) < now
+  for n = 3, #args do
+    if is_late and unpack(ONE, deadlines, 1 + (n - 2) * ONE_LEN) < now then
+      replies[n - 1] = pack('<B', LATE)
+    else
+      local bytes = args[n]
+      local decided = bytes:byte() == ONE_PLAIN and decide_one or decide_all
+      replies[n - 1] = decided(records, keys, bytes)
+    end
   end
   for key, record in pairs(records) do
     if record.written then store(keys[key], record) end

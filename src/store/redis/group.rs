@@ -17,11 +17,15 @@ use indexmap::IndexSet;
 use smallvec::SmallVec;
 use tokio::sync::Notify;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::pack::pack_request;
+use super::pack::push_long;
 use super::reply::Asked;
 use super::reply::Replies;
 use super::reply::Reply;
+use super::server_clock::RoundTrip;
+use super::server_clock::ServerClock;
 use crate::clock::Timestamp;
 use crate::policy::Key;
 use crate::store::Batch;
@@ -42,6 +46,9 @@ const JOINED_MAX: usize = 8;
 
 /// How often a group may be sent elsewhere: a cluster that moves slots sends it on once or twice.
 const MOVES_MAX: u8 = 5;
+
+/// Bytes of the deadlines of a few requests, which take no allocation.
+const DEADLINES_LEN: usize = 64;
 
 /// What a request is told.
 type Answer = Result<Reply, StoreError>;
@@ -68,6 +75,7 @@ struct Member {
     /// Where it stands in what is packed.
     place: Range<usize>,
     asked: Asked,
+    expires: Option<Instant>,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -81,6 +89,9 @@ pub struct Asking<'a> {
     pub given: Option<Timestamp>,
     /// The time by the server's clock, as far as it is known.
     pub estimate: Timestamp,
+    /// From when on it is not to be decided, because nobody waits for the answer any more; None for one that may be
+    /// decided at any time.
+    pub expires: Option<Instant>,
 }
 
 impl Group {
@@ -128,6 +139,20 @@ impl Group {
         self.members.iter().map(|member| &self.packed[member.place.clone()])
     }
 
+    /// Packs until when the server may decide the requests, by its clock: the earliest of all, and then each. Nothing if
+    /// it may at any time, or its clock is not known.
+    pub fn deadlines(&self, clock: &ServerClock) -> SmallVec<[u8; DEADLINES_LEN]> {
+        let mut bytes = SmallVec::new();
+        let earliest = self.members.iter().filter_map(|member| member.expires).min();
+        if let Some(earliest) = earliest.and_then(|earliest| clock.at(earliest)) {
+            let all = self.members.iter().map(|member| clock.at(member.expires?));
+            for deadline in std::iter::once(Some(earliest)).chain(all) {
+                push_long(&mut bytes, deadline.unwrap_or(Timestamp::MAX).as_ms());
+            }
+        }
+        bytes
+    }
+
     fn takes(&self, asking: &Asking<'_>) -> bool {
         (self.slot, self.given) == (asking.slot, asking.given)
             && !self.is_asking
@@ -136,7 +161,7 @@ impl Group {
     }
 
     fn add(&mut self, asking: &Asking<'_>) -> oneshot::Receiver<Answer> {
-        let Asking { batch, estimate, .. } = asking;
+        let Asking { batch, estimate, expires, .. } = asking;
         // The server counts from 1.
         let indexes: SmallVec<[usize; INLINE_CAP]> =
             batch.keys.iter().map(|key| self.index(key) + 1).collect();
@@ -144,7 +169,8 @@ impl Group {
         pack_request(&mut self.packed, batch, &indexes, *estimate);
         let asked = Asked { charges: batch.charges.len(), gauges: batch.gauges.len() };
         let (answer, told) = oneshot::channel();
-        self.members.push(Member { place: start..self.packed.len(), asked, answer });
+        let place = start..self.packed.len();
+        self.members.push(Member { place, asked, expires: *expires, answer });
         told
     }
 
@@ -161,16 +187,30 @@ impl Group {
         self.members.retain(|member| !member.answer.is_closed());
     }
 
-    /// Tells each request what the server replied to it, or why there is no reply.
-    pub fn answer(self, bytes: Result<&[u8], StoreError>) {
-        let mut replies = bytes.and_then(Replies::read);
+    /// Tells each request what the server replied to it, once the server's clock is known by that.
+    pub fn answer(self, bytes: &[u8], (clock, trip): (&ServerClock, RoundTrip)) {
+        let mut replies = match Replies::read(bytes) {
+            Ok(replies) => replies,
+            Err(error) => return self.fail(&error),
+        };
+        if self.given.is_none() {
+            clock.learn(replies.at(), trip);
+        }
         for Member { asked, answer, .. } in self.members {
-            let told = match &mut replies {
-                Ok(replies) => replies.next(asked),
-                Err(error) => Err(error.clone()),
-            };
+            let told = replies.next(asked);
+            match &told {
+                Ok(Reply::Late(at)) if !answer.is_closed() => clock.learn_anew(*at, trip),
+                _ => {}
+            }
             // Who doesn't wait any more has an answer already.
             let _ = answer.send(told);
+        }
+    }
+
+    /// Tells each request why there is no reply.
+    pub fn fail(self, error: &StoreError) {
+        for Member { answer, .. } in self.members {
+            let _ = answer.send(Err(error.clone()));
         }
     }
 }

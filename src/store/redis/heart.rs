@@ -1,5 +1,5 @@
 //! The heartbeat of this sidecar: a write that tells the other sidecars that it lives, checks that the server takes
-//! writes, and counts the sidecars.
+//! writes, counts the sidecars, and tells the server's time.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -11,6 +11,11 @@ use ::redis::FromRedisValue;
 use ::redis::RedisError;
 use ::redis::aio::MultiplexedConnection;
 use arc_swap::ArcSwapOption;
+
+use super::server_clock::RoundTrip;
+use super::server_clock::ServerClock;
+use crate::clock::Timestamp;
+use crate::clock::monotonic_now;
 
 /// How often it beats.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -63,18 +68,26 @@ impl Heart {
         self.sidecars.load(Ordering::Relaxed)
     }
 
-    /// Beats once. What a server that takes no such commands from us says is no error: it answered.
+    /// Beats once, and learns what the server's clock says. What a server that takes no such commands from us says is no
+    /// error: it answered.
     ///
     /// # Errors
     /// When there is no connection, or the server takes no writes.
-    pub async fn beat(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    pub async fn beat(
+        &self,
+        connection: &mut MultiplexedConnection,
+        clock: &ServerClock,
+    ) -> Result<(), RedisError> {
         let mut command = Cmd::new();
         command.arg("EVAL").arg(BEAT).arg(1).arg(self.key());
         command.arg(&self.name).arg(LIFE.as_millis().to_string());
+        let sent = monotonic_now();
         let answer = connection.send_packed_command(&command).await;
         match answer.and_then(|value| value.extract_error()) {
             Ok(value) => {
-                if let Ok(sidecars) = u32::from_redis_value(value) {
+                if let Ok((sidecars, told_ms)) = <(u32, u64)>::from_redis_value(value) {
+                    let trip = RoundTrip { sent, received: monotonic_now() };
+                    clock.learn(Timestamp::from_ms(told_ms), trip);
                     self.sidecars.store(sidecars, Ordering::Relaxed);
                 }
                 Ok(())

@@ -6,7 +6,8 @@
 //! clock said last.
 //!
 //! Every call ends by the deadline. Late means unknown: the charge may have been made, and is not asked
-//! for again, because the hits would then count twice.
+//! for again, because the hits would then count twice. But the deadline goes with the call (`server_clock.rs`), so what a
+//! stalled server executes later is not charged.
 
 mod cache;
 mod connect;
@@ -21,6 +22,7 @@ mod pack;
 mod reply;
 mod script;
 mod sender;
+mod server_clock;
 mod settings;
 mod slot;
 mod socket;
@@ -31,6 +33,8 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Batch;
 use super::Health;
 use super::Outcome;
@@ -38,7 +42,7 @@ use super::Store;
 use super::StoreError;
 use super::near::SharedStore;
 use crate::clock::Now;
-use crate::clock::Timestamp;
+use crate::clock::monotonic_now;
 use crate::policy::Key;
 
 use cache::CallerCache;
@@ -62,8 +66,7 @@ pub use tls::IdentityFiles;
 pub use tls::TlsError;
 pub use tls::TlsSettings;
 
-/// Attempts at a batch with calendar periods: one by the clock as it was known, one by the clock as the
-/// server then says it is.
+/// Attempts at a batch: one by the clock as it was known, one by the clock as the server then says it is.
 const ATTEMPTS_MAX: usize = 2;
 
 /// Keeps counters in Redis (6.0 or newer): a server by itself, or a cluster.
@@ -178,40 +181,28 @@ impl Redis {
         &self,
         (link, slot): (&Link, u16),
         batch: &Batch,
-        now: Now,
+        (now, deadline): (Now, Instant),
     ) -> Result<Outcome, StoreError> {
+        let clock = link.clock();
         let given = match now {
             Now::Given(at) => Some(at),
             Now::Local(_) => None,
         };
+        let expires = (given.is_none() && batch.expires()).then_some(deadline);
         for _ in 0..ATTEMPTS_MAX {
-            let estimate = server_time(link, now);
-            match link.charge(&Asking { batch, slot, given, estimate }).await? {
+            let estimate = clock.estimate(now);
+            match link.charge(&Asking { batch, slot, given, estimate, expires }).await? {
                 Reply::Decided(outcome) => {
-                    set_clock(link, now, outcome.at);
+                    clock.compare(now, outcome.at);
                     return Ok(outcome);
                 }
-                Reply::OtherTime(at) => set_clock(link, now, at),
+                Reply::Late(_) if deadline <= monotonic_now() => {
+                    return Err(StoreError::Late { deadline: self.deadline });
+                }
+                Reply::OtherTime(at) | Reply::Late(at) => clock.compare(now, at),
             }
         }
         Err(StoreError::Garbled { reason: "its clock does not stand still".to_owned() })
-    }
-}
-
-/// The time by the server's clock, as far as it is known.
-fn server_time(link: &Link, now: Now) -> Timestamp {
-    match now {
-        Now::Given(at) => at,
-        Now::Local(at) => {
-            Timestamp::from_ms(at.as_ms().saturating_add_signed(link.clock_ahead_ms()))
-        }
-    }
-}
-
-fn set_clock(link: &Link, now: Now, server: Timestamp) {
-    if let Now::Local(at) = now {
-        let ms = |at: Timestamp| i64::try_from(at.as_ms()).expect("at most Timestamp::MAX");
-        link.set_clock_ahead_ms(ms(server) - ms(at));
     }
 }
 
@@ -231,7 +222,8 @@ impl SharedStore for Redis {
         let Some(link) = self.route.link(slot) else {
             return Err(StoreError::unexplored(&self.address));
         };
-        link.in_time(left, self.decide((&link, slot), batch, now)).await
+        let deadline = monotonic_now() + left;
+        link.in_time(left, self.decide((&link, slot), batch, (now, deadline))).await
     }
 
     fn place(&self, key: &Key) -> u32 {

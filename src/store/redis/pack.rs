@@ -167,8 +167,8 @@ fn push_short(bytes: &mut Vec<u8>, number: usize) {
 }
 
 /// Seven bytes hold every number that the limits' arithmetic is exact for.
-fn push_long(bytes: &mut Vec<u8>, number: u64) {
-    bytes.extend(&number.to_le_bytes()[..7]);
+pub fn push_long(bytes: &mut impl Extend<u8>, number: u64) {
+    bytes.extend(number.to_le_bytes().into_iter().take(7));
 }
 
 /// A tag is a window or a zone's name; the ids of bonuses are as short.

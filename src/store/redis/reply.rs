@@ -29,6 +29,8 @@ pub enum Reply {
     /// Nothing was done: by the server's clock it is this time, for which the calendar periods that came
     /// with the batch are the wrong ones.
     OtherTime(Timestamp),
+    /// Nothing was done: by the server's clock it is this time, and the request's deadline has passed.
+    Late(Timestamp),
 }
 
 /// How many of each the batch has that was sent.
@@ -56,6 +58,11 @@ impl<'a> Replies<'a> {
         Ok(Self { at: Timestamp::from_ms(time.get_uint_le(TIME_LEN)), left })
     }
 
+    /// The time by which the server has decided.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+
     /// The reply to the next request, which `asked` so much. After an error there is no other one.
     ///
     /// # Errors
@@ -66,6 +73,7 @@ impl<'a> Replies<'a> {
             1 => true,
             2 => return Ok(Reply::OtherTime(self.at)),
             3 => return Err(self.failure()?),
+            4 => return Ok(Reply::Late(self.at)),
             other => return Err(garbled(&format!("it begins with {other}"))),
         };
         let decisions = (0..asked.charges).map(|_| self.decision()).collect::<Result<_, _>>()?;
@@ -157,7 +165,8 @@ mod tests {
         check(0, &[-1, 8, -1, 6], &[], Some(&decided(false, Fit::Never, None, &[])));
         check(2, &[], &[], Some(&Reply::OtherTime(Timestamp::from_ms(7))));
         check(3, &[], &[], None);
-        check(4, &[0, 8, 9, 6], &[], None);
+        check(4, &[], &[], Some(&Reply::Late(Timestamp::from_ms(7))));
+        check(5, &[0, 8, 9, 6], &[], None);
         check(1, &[0, 8, 9], &[], None);
         check(1, &[-2, 8, 9, 6], &[], None);
         check(1, &[0, -8, 9, 6], &[], None);

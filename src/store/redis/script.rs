@@ -9,6 +9,7 @@ use ::redis::Cmd;
 use ::redis::Script;
 
 use super::group::Group;
+use super::server_clock::ServerClock;
 
 const CODE: &str =
     concat!(include_str!("charge.lua"), include_str!("special.lua"), include_str!("decide.lua"));
@@ -50,8 +51,8 @@ impl Dialect {
         command
     }
 
-    /// The command that charges a group.
-    pub fn call(self, group: &Group) -> Cmd {
+    /// The command that charges a group in a server with this clock.
+    pub fn call(self, group: &Group, clock: &ServerClock) -> Cmd {
         let mut command = Cmd::new();
         match self {
             Self::Library => command.arg("FCALL").arg(&LIBRARY.1),
@@ -65,6 +66,7 @@ impl Dialect {
             Some(at) => command.arg(at.as_ms()),
             None => command.arg(""),
         };
+        command.arg(group.deadlines(clock).as_slice());
         for request in group.requests() {
             command.arg(request);
         }

@@ -11,6 +11,8 @@ use super::connection::Link;
 use super::fault;
 use super::group::Group;
 use super::script::Dialect;
+use super::server_clock::RoundTrip;
+use crate::clock::monotonic_now;
 use crate::store::StoreError;
 
 /// Tells the server the code, in the best way that it takes.
@@ -40,8 +42,11 @@ impl Sender<'_> {
     pub async fn run(mut self) {
         loop {
             let groups = self.link.queue().next().await;
-            for (group, answer) in self.send(groups).await {
-                self.settle(group, answer);
+            let sent = monotonic_now();
+            let answers = self.send(groups).await;
+            let trip = RoundTrip { sent, received: monotonic_now() };
+            for (group, answer) in answers {
+                self.settle(group, answer, trip);
             }
         }
     }
@@ -73,7 +78,8 @@ impl Sender<'_> {
         if let [group] = groups
             && !group.is_asking()
         {
-            let answer = self.connection.send_packed_command(&self.dialect.call(group)).await;
+            let call = self.dialect.call(group, self.link.clock());
+            let answer = self.connection.send_packed_command(&call).await;
             return vec![answer.and_then(Value::extract_error)];
         }
         let mut pipeline = Pipeline::new();
@@ -81,7 +87,7 @@ impl Sender<'_> {
             if group.is_asking() {
                 pipeline.cmd("ASKING");
             }
-            pipeline.add_command(self.dialect.call(group));
+            pipeline.add_command(self.dialect.call(group, self.link.clock()));
         }
         let answers = self.connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
         match answers {
@@ -100,16 +106,16 @@ impl Sender<'_> {
     }
 
     /// Tells a group what the server answered, or sends it to where the server said.
-    fn settle(&self, group: Group, answer: Result<Value, RedisError>) {
+    fn settle(&self, group: Group, answer: Result<Value, RedisError>, trip: RoundTrip) {
         match answer {
-            Ok(Value::BulkString(bytes)) => group.answer(Ok(&bytes)),
+            Ok(Value::BulkString(bytes)) => group.answer(&bytes, (self.link.clock(), trip)),
             Ok(_) => {
                 let reason = "it is no string of bytes".to_owned();
-                group.answer(Err(StoreError::Garbled { reason }));
+                group.fail(&StoreError::Garbled { reason });
             }
             Err(error) if fault::is_of_slot(&error) => self.link.send_on(group, error),
-            Err(error) if fault::is_answer(&error) => group.answer(Err(StoreError::Refused(error))),
-            Err(error) => group.answer(Err(self.link.lost(error.to_string()))),
+            Err(error) if fault::is_answer(&error) => group.fail(&StoreError::Refused(error)),
+            Err(error) => group.fail(&self.link.lost(error.to_string())),
         }
     }
 }

@@ -29,7 +29,6 @@ use super::near::SharedStore;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
-use crate::limit::Hits;
 use crate::policy::Key;
 use crate::policy::OnOutage;
 
@@ -224,7 +223,7 @@ impl<S: SharedStore> Shared<S> {
     /// Has one place of the store decide.
     async fn ask_one(&self, batch: &Batch, arrival: Arrival) -> Asked {
         let now = arrival.now;
-        if self.is_paying() && batch.charges.iter().all(may_come_back_later) {
+        if self.is_paying() && batch.charges.iter().all(Charge::may_come_back_later) {
             // They may be owed themselves, and the store have nothing yet that it could take back.
             let outcome = self.fallback.decide(batch, None, self.time(now));
             return Asked { outcome, error: None };
@@ -299,11 +298,6 @@ impl<S: SharedStore> Shared<S> {
     }
 }
 
-/// Whether hits come back that the fallback can bring to the store later.
-fn may_come_back_later(charge: &Charge) -> bool {
-    matches!(charge.hits, Hits::GiveBack(1..)) && charge.on_outage == OnOutage::Local
-}
-
 #[cfg(test)]
 mod tests {
     use std::future::pending;
@@ -315,6 +309,7 @@ mod tests {
     use crate::limit::Algorithm;
     use crate::limit::Bucket;
     use crate::limit::Fixed;
+    use crate::limit::Hits;
     use crate::limit::Limit;
     use crate::limit::Overdraft;
     use crate::limit::Sliding;

@@ -1,0 +1,165 @@
+//! Redis that stalls and goes on: requests that `on_outage` has answered meanwhile are not charged by it then.
+
+use futures_util::future::join_all;
+use tonic::Code;
+
+use super::local::wait_for;
+use crate::support::ask::Asker;
+use crate::support::cluster::Cluster;
+use crate::support::eventually;
+use crate::support::proxy::Proxy;
+use crate::support::proxy::Way;
+use crate::support::redis::Server;
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
+
+const POLICY: &str = "
+domain: d
+answer: { metadata: always }
+descriptors:
+- { key: deny, limits: [{ rate: 100/total, on_outage: deny }] }
+- { key: error, limits: [{ rate: 100/total, on_outage: error }] }
+- { key: allow, limits: [{ rate: 100/total, on_outage: allow }] }
+- { key: local, limits: [{ rate: 100/total, on_outage: local }] }";
+
+/// Requests that come together while Redis stalls: more than one call takes.
+const REQUESTS: u32 = 12;
+
+/// What has been spent before.
+const SPENT: u32 = 10;
+
+async fn serve(flags: &[&str]) -> Tollgate {
+    let deadline = ["--store-deadline", "100ms"];
+    Tollgate::serve_with(POLICY, &Store::Embedded, &[flags, &deadline].concat()).await
+}
+
+/// A second after they began to wait, all calls that were sent are late, whatever the error of the estimate.
+async fn wait_for_reconnect(tollgate: &Tollgate, times: usize) {
+    let told = || tollgate.output().matches("it does not answer").count();
+    eventually("the connection is given up", async || (times <= told()).then_some(())).await;
+}
+
+struct Scene {
+    tollgate: Tollgate,
+    askers: Vec<Asker>,
+    stalls: usize,
+}
+
+impl Scene {
+    async fn new(url: &str) -> Self {
+        let tollgate = serve(&["--redis-url", url]).await;
+        wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
+        let mut askers = Vec::new();
+        for _ in 0..REQUESTS {
+            askers.push(Asker::new(&tollgate, "d").await);
+        }
+        Self { tollgate, askers, stalls: 0 }
+    }
+
+    /// What is left of a limit once requests were made while Redis stalled, and it is back.
+    async fn left(
+        &mut self,
+        (descriptor, gives_back): (&str, bool),
+        (stop, go_on): (impl Fn(), impl Fn()),
+        answered: impl Fn(Result<bool, Code>) -> bool,
+    ) -> u32 {
+        let descriptors = [descriptor];
+        assert!(self.askers[0].ask(&descriptors, SPENT).await.passed, "{descriptor}");
+        stop();
+        let ask = async |asker: &mut Asker| match gives_back {
+            true => Ok(asker.give_back(&descriptors, 1).await.passed),
+            false => {
+                let told = asker.try_ask(&descriptors, 1).await;
+                told.map(|told| told.passed).map_err(|status| status.code())
+            }
+        };
+        let told = join_all(self.askers.iter_mut().map(ask)).await;
+        assert!(told.iter().all(|told| answered(*told)), "{descriptor}: {told:?}");
+        self.stalls += 1;
+        wait_for_reconnect(&self.tollgate, self.stalls).await;
+        go_on();
+        wait_for(&self.tollgate, "tollgate_store_up", |up| up == 1).await;
+        if descriptor.starts_with("local") {
+            let is_paid = |paid| u64::from(REQUESTS) <= paid;
+            wait_for(&self.tollgate, "tollgate_fallback_hits_paid_total", is_paid).await;
+        }
+        self.askers[0].remaining(&descriptors).await[0]
+    }
+
+    /// The four answers to an outage, and what they leave of a hundred hits.
+    async fn check(&mut self, stop: impl Fn(), go_on: impl Fn()) {
+        let calls = (&stop, &go_on);
+        let left = self.left(("deny=a", false), calls, |told| told == Ok(false)).await;
+        assert_eq!(left, 100 - SPENT, "deny");
+        let left = self.left(("error=a", false), calls, |told| told == Err(Code::Unavailable));
+        assert_eq!(left.await, 100 - SPENT, "error");
+        let left = self.left(("allow=a", false), calls, |told| told == Ok(true)).await;
+        assert_eq!(left, 100 - SPENT, "allow");
+        let left = self.left(("deny=b", true), calls, |told| told == Ok(true)).await;
+        assert_eq!(left, 100 - SPENT, "deny, given back");
+        let left = self.left(("local=a", false), calls, |told| told == Ok(true)).await;
+        assert_eq!(left, 100 - SPENT - REQUESTS, "local: once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_on_outage_has_answered_is_not_charged_when_redis_goes_on() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut scene = Scene::new(&server.url()).await;
+    scene.check(|| server.signal("STOP"), || server.signal("CONT")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_on_outage_has_answered_is_not_charged_when_the_network_goes_on() {
+    let Some(server) = Server::start(&[]) else { return };
+    let proxy = Proxy::start(&server.socket()).await;
+    let mut scene = Scene::new(&proxy.url()).await;
+    scene.check(|| proxy.set(Way::Nowhere), || proxy.set(Way::Through)).await;
+}
+
+/// Each request meets counters of all masters, one of which stalls.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_on_outage_has_answered_is_not_charged_on_a_cluster() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let flags = cluster.flags();
+    let tollgate = serve(&flags.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
+    let mut asker = Asker::new(&tollgate, "d").await;
+    let names: Vec<String> = (0..12).map(|number| format!("deny={number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert!(asker.ask(&names, SPENT).await.passed);
+    cluster.nodes[0].signal("STOP");
+    for _ in 0..4 {
+        assert!(!asker.ask(&names, 1).await.passed);
+    }
+    wait_for_reconnect(&tollgate, 1).await;
+    cluster.nodes[0].signal("CONT");
+    let left = [100 - SPENT; 12];
+    eventually("all is back", async || {
+        let told = asker.try_ask(&names, 0).await.unwrap();
+        let decided = told.metadata["fallback"] != true && told.passed;
+        (decided && told.remaining == left).then_some(())
+    })
+    .await;
+}
+
+/// A request that Redis' clock refuses as late, because it was set, is decided all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_of_redis_clock_is_no_outage() {
+    let Some(server) = Server::start(&[]) else { return };
+    let proxy = Proxy::start(&server.socket()).await;
+    proxy.set(Way::Behind);
+    let flags = ["--redis-url", &proxy.url(), "--store-deadline", "10s"];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
+    let mut asker = Asker::new(&tollgate, "d").await;
+    assert!(asker.ask(&["deny=a"], 1).await.passed, "as of the handshake it is late");
+    for way in [Way::Through, Way::Behind, Way::Through] {
+        proxy.set(way);
+        for _ in 0..3 {
+            let told = asker.ask(&["deny=a"], 1).await;
+            assert!(told.passed, "{way:?}: {told:?}");
+        }
+    }
+    assert_eq!(asker.remaining(&["deny=a"]).await, [100 - 10]);
+}
