@@ -43,11 +43,14 @@ fn every_policy_passes_the_check() {
 fn the_first_policy_passes_the_check_and_its_mistake_is_shown_as_printed() {
     let policy = first_policy();
     let folder = TempDir::new().unwrap();
-    let path = folder.path().join("hotels.yaml");
+    let path = folder.path().join("config/policies/hotels.yaml");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, &policy).unwrap();
     let check = || {
         let mut command = tollgate::command();
-        command.args(["check", "--deny-warnings", "hotels.yaml"]).current_dir(folder.path());
+        command
+            .args(["check", "--deny-warnings", "config/policies/hotels.yaml"])
+            .current_dir(folder.path());
         command.output().unwrap()
     };
     assert!(check().status.success());
