@@ -144,11 +144,13 @@ domain: lost
 descriptors:
   - { key: user, limits: [{ name: tokens, rate: 100/day }] }
   - { key: kept, rate_limit: { name: kept, unit: day, requests_per_unit: 100 } }
-  - { key: asked, limits: [{ name: asked, rate: 100/day }] }";
+  - { key: asked, limits: [{ name: asked, rate: 100/day }] }
+  - { key: over, limits: [{ name: over, rate: 100/day, overdraft: allow }] }
+  - { key: none, limits: [{ name: none, rate: 0/day }] }";
     for store in Store::every() {
         let tollgate = Tollgate::serve(POLICY, &store).await;
         let mut asker = Asker::new(&tollgate, "lost").await;
-        for key in ["user", "kept"] {
+        for key in ["user", "kept", "over", "none"] {
             for _ in 0..6 {
                 asker.debit(&[&format!("{key}=ann")], 0).await;
                 asker.debit(&[&format!("{key}=ann")], 31).await;
@@ -161,12 +163,22 @@ descriptors:
         let url = format!("http://{}/metrics", tollgate.http_address);
         let metrics = Http::new().get(&url, &[]).await;
         let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-        for (limit, count) in [("tokens", 3), ("kept", 0), ("asked", 0)] {
+        for (limit, count) in [("tokens", 3), ("kept", 0), ("asked", 0), ("over", 0), ("none", 6)] {
             let name = "tollgate_refused_debits_total";
             let line = format!("{name}{{domain=\"lost\",limit=\"{limit}\"}} {count}\n");
             assert!(metrics.contains(&line), "{line}{metrics}");
         }
-        let warnings = tollgate.output().matches("a charge after a peek was refused").count();
-        assert_eq!(warnings, 1, "{}", tollgate.output());
+        let output = tollgate.output();
+        let warnings: Vec<&str> = output
+            .lines()
+            .filter(|line| line.contains("a charge after a peek was refused"))
+            .collect();
+        assert_eq!(warnings.len(), 2, "{output}");
+        for (limit, advises_overdraft) in [("tokens", true), ("none", false)] {
+            let limit = format!("limit=\"{limit}\"");
+            let warning = warnings.iter().find(|line| line.contains(&limit)).expect(&limit);
+            assert_eq!(warning.contains("set `overdraft: allow`"), advises_overdraft, "{warning}");
+            assert!(warning.contains("with 1 hit in place of 0"), "{warning}");
+        }
     }
 }

@@ -18,6 +18,19 @@ pub struct DebitWatch {
     warned: AtomicBool,
 }
 
+/// What would keep such charges from being lost. A limit without any hits has none for charges either, whatever its overdraft,
+/// and a peek with 0 hits passes all the same: there only asking for a hit before the response helps.
+fn advice(charge: &ChargeDecision<'_>) -> &'static str {
+    match charge.capacity {
+        0 => {
+            "; a peek with 0 hits passes though nothing is left: ask before the response with 1 hit in place of 0"
+        }
+        _ => {
+            "; for charges after the response set `overdraft: allow` on the limit, and ask before with 1 hit in place of 0"
+        }
+    }
+}
+
 impl DebitWatch {
     /// One that has seen nothing, and counts there.
     pub fn new(refused: Counter) -> Self {
@@ -36,10 +49,10 @@ impl DebitWatch {
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 domain,
-                limit = &*charge.limit.label,
+limit = &*charge.limit.label,
                 hits = charge.hits.amount(),
-                "a charge after a peek was refused and cost nothing; for charges after the response set `overdraft: allow` \
-                 on the limit"
+                "a charge after a peek was refused and cost nothing{}",
+                advice(charge)
             );
         }
     }
