@@ -102,12 +102,27 @@ fn quota_policy(value: &mut String, charge: &ChargeDecision<'_>) -> fmt::Result 
 
 /// Adds the limit's name as a string of structured fields (RFC 9651), which has only printable ASCII.
 fn push_name(value: &mut String, charge: &ChargeDecision<'_>) {
+    push_string(value, &charge.limit.label);
+}
+
+/// Other characters are percent-encoded as in URLs, so that different names stay different: `t\u{e4}glich` is `t%C3%A4glich`.
+/// A `%` stays, unless it would be read as such an escape.
+fn push_string(value: &mut String, text: &str) {
+    let is_escape = |rest: &str| {
+        rest.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
     value.push('"');
-    for character in charge.limit.label.chars() {
+    for (at, character) in text.char_indices() {
         match character {
             '"' | '\\' => value.extend(['\\', character]),
+            '%' if is_escape(&text[at..]) => value.push_str("%25"),
             ' '..='~' => value.push(character),
-            _ => value.push('?'),
+            _ => {
+                let mut bytes = [0; 4];
+                for byte in character.encode_utf8(&mut bytes).bytes() {
+                    write!(value, "%{byte:02X}").expect("writing to a String does not fail");
+                }
+            }
         }
     }
     value.push('"');
@@ -117,4 +132,26 @@ fn push_name(value: &mut String, charge: &ChargeDecision<'_>) {
 fn window_s(charge: &ChargeDecision<'_>) -> Option<u64> {
     let window_ms = charge.limit.window.nominal_ms()?;
     window_ms.is_multiple_of(1_000).then_some(window_ms / 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_printable_ascii_and_stay_different() {
+        let check = |name: &str, expected: &str| {
+            let mut value = String::new();
+            push_string(&mut value, name);
+            assert_eq!(value, expected);
+        };
+        check("daily", r#""daily""#);
+        check(r#"a "b" \"#, r#""a \"b\" \\""#);
+        check("50% off", r#""50% off""#);
+        check("t\u{e4}glich", r#""t%C3%A4glich""#);
+        check("t%C3%A4glich", r#""t%25C3%25A4glich""#);
+        check("\u{65e5}", r#""%E6%97%A5""#);
+        check("\u{6708}", r#""%E6%9C%88""#);
+        check("%", r#""%""#);
+    }
 }
