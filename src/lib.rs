@@ -4,6 +4,7 @@
 
 pub mod version;
 pub mod lock;
+pub mod printable;
 pub mod api_token;
 pub mod clock;
 pub mod metrics;

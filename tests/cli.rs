@@ -182,6 +182,105 @@ fn check_warns_of_files_that_are_passed_over() {
 }
 
 #[test]
+fn check_tells_callers_and_policies_apart() {
+    let callers = "callers:\n  a: { tier: premium }\n";
+    let folder = folder(&[("p.yaml", GOOD), ("c.yaml", callers)]);
+    let told =
+        ["this is a file of callers", "`tollgate check --callers`", "--> c.yaml:1:1", "1 error"];
+    check(folder.path(), &["check", "c.yaml"], 1, Told::Err(&told));
+    let told = ["this is a policy", "without `--callers`", "--> p.yaml:1:1", "1 error"];
+    check(folder.path(), &["check", "--callers", "p.yaml"], 1, Told::Err(&told));
+}
+
+#[test]
+fn no_control_character_reaches_a_terminal() {
+    const WILD: &str = "a\x1b[31m\n\u{9b}b";
+    let policy = "domain: d\ndescriptors: [{ key: \"\\e[31m\", limits: [\"1\\e[31m/dya\"], \"\\x9b\": 1 }]\n";
+    let raw = "domain: d # \u{9b}31m\ndescriptors: [{ key: a, limits: [1/dya] }] # \u{9b}31m\n";
+    let folder = folder(&[("a.yaml", GOOD), ("p.yaml", policy), ("raw.yaml", raw), (WILD, BAD)]);
+    let settings = folder.path().join("s\x1b.yaml");
+    fs::write(&settings, "log_level: \"x\\e\"\n\"y\\e[31m\": 1\n").unwrap();
+    let settings = settings.to_str().unwrap();
+    let runs: &[&[&str]] = &[
+        &[WILD],
+        &["check", WILD],
+        &["check", "p.yaml"],
+        &["check", "raw.yaml"],
+        &["check", "p.yaml", "-o", "json"],
+        &["check", "a.yaml", "--against", WILD],
+        &["check", "a.yaml\x1b[31m"],
+        &["explain", "a.yaml", WILD, "user=a"],
+        &["explain", "a.yaml", "shop", WILD],
+        &["explain", "a.yaml", "shop", "user=\x1b[31m\u{9b}"],
+        &["explain", "a.yaml", "shop", "user=\x1b[31m\u{9b}", "-o", "json"],
+        &["explain", "a.yaml", WILD, "user=a", "-o", "json"],
+        &["explain", "a.yaml", "shop", "--caller", WILD],
+        &["explain", "a.yaml", "shop", "user=a", "--at", WILD],
+        &["token", WILD, "--role", "viewer"],
+        &["token", "ci", "--role", WILD],
+        &["man", WILD],
+        &["--log-level", WILD],
+        &["--config", WILD],
+        &["--config", settings],
+        &["--policies", WILD],
+        &["--policies", "p.yaml", "--http-address", "127.0.0.1:0", "--grpc-address", "127.0.0.1:0"],
+    ];
+    for arguments in runs {
+        let output = tollgate(folder.path(), arguments);
+        for stream in [output.stdout, output.stderr] {
+            let text = String::from_utf8(stream).unwrap();
+            let acts = |character: char| character.is_control() && character != '\n';
+            assert!(!text.contains(acts), "{arguments:?}: {text:?}");
+        }
+    }
+    let output = tollgate(folder.path(), &["token", WILD, "--role", "viewer"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.starts_with(r"error: `a\u{1b}[31m\n\u{9b}b` is not a name"), "{told}");
+    let json = tollgate(folder.path(), &["check", "p.yaml", "-o", "json"]).stdout;
+    assert_eq!(serde_json::from_slice::<Value>(&json).unwrap()["ok"], false);
+}
+
+#[test]
+fn values_complete_and_pages_know_them() {
+    let folder = folder(&[]);
+    for shell in ["bash", "zsh", "fish"] {
+        let script = check(folder.path(), &["completions", shell], 0, Told::Out(&[]));
+        for words in
+            [["off", "trace"], ["text", "json"], ["viewer", "admin"], ["settings", "token"]]
+        {
+            let is_there = |word: &&str| script.contains(*word);
+            assert!(words.iter().all(is_there), "no {words:?} for {shell}");
+        }
+    }
+    let bash = check(folder.path(), &["completions", "bash"], 0, Told::Out(&[]));
+    for words in ["off error warn info debug trace", "\"true false\"", "viewer operator admin"] {
+        assert!(bash.contains(words), "no {words} in {bash}");
+    }
+    let page =
+        check(folder.path(), &["man"], 0, Told::Out(&["debug", "Examples", "tollgate\\-man(1)"]));
+    assert!(page.contains("\"tollgate 0."), "{page}");
+    check(folder.path(), &["man", "check"], 0, Told::Out(&["tollgate\\-check", "\"tollgate 0."]));
+    // The settings tell all wrong values at once.
+    let wrong = ["--log-level", "loud", "--log-format", "xml"];
+    check(
+        folder.path(),
+        &wrong,
+        2,
+        Told::Err(&["`loud` is not one of off", "`xml` is not one of"]),
+    );
+}
+
+#[test]
+fn explain_without_a_descriptor_says_what_one_looks_like() {
+    let folder = folder(&[("a.yaml", GOOD)]);
+    let told = [
+        "error: the DESCRIPTOR is missing",
+        "tollgate explain config/policies basic 'user_id=alice'",
+    ];
+    check(folder.path(), &["explain", "a.yaml", "shop"], 2, Told::Err(&told));
+}
+
+#[test]
 fn check_joins_domains_only_on_request() {
     let folder = folder(&[("a.yaml", GOOD), ("b.yaml", &GOOD.replace("user", "team"))]);
     check(folder.path(), &["check", "a.yaml", "b.yaml"], 1, Told::Err(&["shop"]));
@@ -308,7 +407,7 @@ fn the_man_pages_are_printed() {
     check(here, &["man"], 0, Told::Out(&texts));
     let texts = [".TH tollgate-check 1", "\\-\\-deny\\-warnings", "kubectl get configmap"];
     check(here, &["man", "check"], 0, Told::Out(&texts));
-    check(here, &["man", "chekc"], 2, Told::Err(&["there is no command `chekc`"]));
+    check(here, &["man", "chekc"], 2, Told::Err(&["invalid value 'chekc'", "'check'"]));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::policy::Mode;
 use crate::policy::PolicySet;
 use crate::policy::Rule;
 use crate::policy::RuleValue;
+use crate::printable;
 use crate::settings::TlsFiles;
 use crate::version::VERSION;
 
@@ -108,7 +109,7 @@ impl fmt::Display for Banner {
             writeln!(f, "  gRPC  {address}{}", aside(self.grpc_tls))?;
         }
         if let Some(path) = &self.unix {
-            writeln!(f, "  gRPC  unix:{}", path.display())?;
+            writeln!(f, "  gRPC  unix:{}", printable::path(path))?;
         }
         let scheme = if self.http_tls == Security::Plain { "http" } else { "https" };
         writeln!(f, "  HTTP  {scheme}://{}{}", reachable(self.http), aside(self.http_tls))?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
+use crate::printable;
 use crate::settings::Settings;
 
 /// The owner and the group may connect. Envoy's image runs as another user, so it shares the group.
@@ -64,7 +65,7 @@ impl UnixSocket {
     /// Listens at `path`, whose file a process that died may have left behind.
     async fn bind(path: &Path) -> anyhow::Result<Self> {
         remove_stale(path).await?;
-        let at = || format!("can't listen on {} (grpc_unix_socket)", path.display());
+        let at = || format!("can't listen on {} (grpc_unix_socket)", printable::path(path));
         let listener = UnixListener::bind(path).with_context(at)?;
         let inode = fs::metadata(path).with_context(at)?.ino();
         let file = SocketFile { path: path.to_owned(), inode };
@@ -75,7 +76,7 @@ impl UnixSocket {
 
 /// Removes the file of a socket that nobody listens on.
 async fn remove_stale(path: &Path) -> anyhow::Result<()> {
-    let shown = path.display();
+    let shown = printable::path(path);
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("can't look at {shown}")),

@@ -13,6 +13,7 @@ use super::subject::Subject;
 use super::watch::Watch;
 use crate::policy::Problem;
 use crate::policy::Source;
+use crate::printable;
 
 /// Readings in a row that find new places to watch. Each but the first costs a change meanwhile.
 const READINGS_MAX: usize = 3;
@@ -92,7 +93,7 @@ impl<S: Subject> Loader<S> {
         self.watch.renew();
         let reading = settled(|| self.files.read(), |places| self.watch.arm(places));
         for path in reading.skipped.iter().filter(|path| !self.skipped.contains(path)) {
-            let file = path.display();
+            let file = printable::path(path);
             tracing::warn!(%file, "a file is not read, because its name ends in neither .yaml nor .yml");
         }
         self.skipped = reading.skipped;

@@ -14,6 +14,8 @@ use std::path;
 use std::path::Path;
 use std::path::PathBuf;
 
+use crate::printable;
+
 use crate::policy::Source;
 
 /// The largest file; about 100,000 rules of a policy.
@@ -58,13 +60,16 @@ pub struct Places {
 /// Why files can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceFilesError {
-    #[error("can't read {}: {source}", path.display())]
+    #[error("can't read {}: {source}", printable::path(path))]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} is no file", path.display())]
+    #[error("{} is no file", printable::path(path))]
     NoFile { path: PathBuf },
-    #[error("{} is larger than {FILE_LEN_MAX} bytes", path.display())]
+    #[error("{} is larger than {FILE_LEN_MAX} bytes", printable::path(path))]
     TooLarge { path: PathBuf },
-    #[error("{} and the files before it are larger than {TOTAL_LEN_MAX} bytes together", path.display())]
+    #[error(
+        "{} and the files before it are larger than {TOTAL_LEN_MAX} bytes together",
+        printable::path(path)
+    )]
     TooMuch { path: PathBuf },
     #[error("there are more than {FILES_MAX} files or {DIRECTORIES_MAX} directories of them")]
     TooMany,
@@ -94,7 +99,7 @@ impl SourceFiles {
     }
 
     fn names(&self) -> String {
-        let names: Vec<String> = self.roots.iter().map(|root| root.display().to_string()).collect();
+        let names: Vec<String> = self.roots.iter().map(|root| printable::path(root)).collect();
         names.join(", ")
     }
 }
@@ -227,7 +232,7 @@ impl Walk {
         if TOTAL_LEN_MAX < self.total_len {
             return Err(SourceFilesError::TooMuch { path: path.to_owned() });
         }
-        self.sources.push(Source { path: path.display().to_string(), text });
+        self.sources.push(Source { path: printable::path(path), text });
         Ok(())
     }
 }
@@ -264,7 +269,7 @@ fn others(skipped: &[PathBuf]) -> String {
     match skipped {
         [] => String::new(),
         [first, rest @ ..] => {
-            let (first, more) = (first.display(), rest.len());
+            let (first, more) = (printable::path(first), rest.len());
             format!(
                 "; {first} and {more} more files have other names: rename them, or name them one by one"
             )

@@ -21,6 +21,7 @@ use super::is_json;
 use super::merge_domains_arg;
 use super::path_arg;
 use super::print;
+use super::print_json;
 use super::sources_of;
 use crate::app::SourceFilesError;
 use crate::policy::CallersFor;
@@ -36,6 +37,7 @@ use crate::policy::compile;
 use crate::policy::compile_callers_for;
 use crate::policy::render;
 use crate::policy::restarts;
+use crate::printable;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -110,7 +112,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Err(error) => {
             if is_json(matches) {
                 let problem = json!({ "severity": "error", "message": error.to_string() });
-                print(&format_args!("{:#}", json!({ "ok": false, "problems": [problem] })));
+                print_json(&format_args!("{:#}", json!({ "ok": false, "problems": [problem] })));
             } else {
                 complain(&format_args!("error: {error}"));
             }
@@ -172,7 +174,7 @@ impl Report {
         let mut report = Self::of_policies(new, options, None);
         report.problems.splice(0..0, problems);
         report.sources.extend(old.sources);
-        let path = old.path.display();
+        let path = printable::path(old.path);
         report.incomparable = Some(format!(
             "the policies of `--against {path}` can't be used: what becomes of counts is unknown"
         ));
@@ -252,7 +254,7 @@ impl Report {
 
     fn print_json(&self) -> ExitCode {
         let skipped = self.skipped.iter().map(|path| {
-            let file = path.display().to_string();
+            let file = printable::path(path);
             json!({ "severity": "warning", "file": file, "message": skipped(path) })
         });
         let incomparable = self
@@ -267,7 +269,7 @@ impl Report {
         if let Some(kept) = self.keeps_counts() {
             told["counts_kept"] = kept.into();
         }
-        print(&format_args!("{told:#}"))
+        print_json(&format_args!("{told:#}"))
     }
 }
 
@@ -280,7 +282,7 @@ fn counted(count: usize, noun: &str) -> String {
 }
 
 fn skipped(path: &Path) -> String {
-    format!("{} is not read: its name ends in neither .yaml nor .yml", path.display())
+    format!("{} is not read: its name ends in neither .yaml nor .yml", printable::path(path))
 }
 
 fn restart_json(restart: &Restart) -> Value {

@@ -13,6 +13,8 @@ use super::PROBLEMS;
 use super::USAGE;
 use super::complain;
 use super::print;
+use super::serve;
+use crate::version::VERSION;
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:
@@ -52,6 +54,7 @@ pub fn man_command() -> Command {
 pub fn complete(matches: &ArgMatches, mut command: Command) -> ExitCode {
     let Some(shell) = matches.get_one::<Shell>("shell") else { return ExitCode::from(USAGE) };
     let name = command.get_name().to_owned();
+    command = serve::with_words(command);
     let mut script = Vec::new();
     clap_complete::generate(*shell, &mut command, name, &mut script);
     print(&String::from_utf8_lossy(&script).trim_end())
@@ -59,20 +62,13 @@ pub fn complete(matches: &ArgMatches, mut command: Command) -> ExitCode {
 
 /// Prints a page.
 pub fn man(matches: &ArgMatches, mut command: Command) -> ExitCode {
+    command = serve::with_words(command);
     // Only then do the commands know what they are called together: `tollgate-check`.
     command.build();
-    let page = match matches.get_one::<String>("command") {
-        None => command,
-        Some(name) => match command.find_subcommand(name) {
-            Some(found) => found.clone(),
-            None => {
-                complain(&format_args!("error: there is no command `{name}`"));
-                return ExitCode::from(USAGE);
-            }
-        },
-    };
+    let page = matches.get_one::<String>("command").and_then(|name| command.find_subcommand(name));
+    let page = page.unwrap_or(&command).clone();
     let mut text = Vec::new();
-    match Man::new(page).render(&mut text) {
+    match Man::new(page).source(format!("tollgate {VERSION}")).render(&mut text) {
         Ok(()) => print(&String::from_utf8_lossy(&text).trim_end()),
         Err(error) => {
             complain(&format_args!("error: the page can't be written: {error}"));

@@ -8,6 +8,7 @@ mod serve;
 mod settings;
 mod token;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -26,6 +27,7 @@ use crate::app::SourceFiles;
 use crate::app::SourceFilesError;
 use crate::policy;
 use crate::policy::Source;
+use crate::printable;
 use crate::version::VERSION;
 
 /// The exit status when something is wrong.
@@ -63,7 +65,12 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // Help and version are errors to clap, and know which stream and status is theirs.
             let is_fine = !error.use_stderr();
-            error.print().ok();
+            let text = error.render().to_string();
+            match printable::lines(&text) {
+                // It quotes an argument. Colours, which are escapes too, are of less use than that.
+                Cow::Owned(text) => complain(&text.trim_end()),
+                Cow::Borrowed(_) => drop(error.print().ok()),
+            }
             if is_fine { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
         }
     }
@@ -84,7 +91,7 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
 }
 
 fn command() -> Command {
-    Command::new(env!("CARGO_PKG_NAME"))
+    let command = Command::new(env!("CARGO_PKG_NAME"))
         .version(VERSION)
         .about(ABOUT)
         .long_about(LONG_ABOUT)
@@ -104,7 +111,11 @@ fn command() -> Command {
         .subcommand(settings::command())
         .subcommand(token::command())
         .subcommand(completions::completions_command())
-        .subcommand(completions::man_command())
+        .subcommand(completions::man_command());
+    let names: Vec<String> =
+        command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let names = PossibleValuesParser::new(names);
+    command.mut_subcommand("man", |man| man.mut_arg("command", |arg| arg.value_parser(names)))
 }
 
 /// `--output text` or `--output json`, or `--format` in its place.
@@ -148,7 +159,7 @@ fn schema(matches: &ArgMatches) -> ExitCode {
         true => policy::callers_schema(),
         false => policy::schema(),
     };
-    print(&format_args!("{schema:#}"))
+    print_json(&format_args!("{schema:#}"))
 }
 
 /// The files at the paths that were given.
@@ -166,8 +177,18 @@ fn files_of(matches: &ArgMatches, name: &str) -> SourceFiles {
     SourceFiles::new(paths.cloned().collect())
 }
 
-/// Prints a result. That nobody reads it any more is fine.
+/// Prints a result.
 fn print(text: &dyn fmt::Display) -> ExitCode {
+    write(&printable::lines(&text.to_string()))
+}
+
+/// Prints a result as JSON.
+fn print_json(text: &dyn fmt::Display) -> ExitCode {
+    write(&printable::json(&text.to_string()))
+}
+
+/// Writes what may be printed. That nobody reads it any more is fine.
+fn write(text: &str) -> ExitCode {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(PROBLEMS),
         Ok(()) | Err(_) => ExitCode::SUCCESS,
@@ -177,7 +198,7 @@ fn print(text: &dyn fmt::Display) -> ExitCode {
 /// Tells what is wrong.
 fn complain(text: &dyn fmt::Display) {
     // There is nowhere left to tell that this failed.
-    writeln!(io::stderr(), "{text}").ok();
+    writeln!(io::stderr(), "{}", printable::lines(&text.to_string())).ok();
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use tokio::runtime::{Builder, Runtime};
 
 use super::{PROBLEMS, USAGE, complain};
@@ -45,6 +46,23 @@ fn arg(setting: &'static Setting) -> Arg {
     } else {
         arg
     }
+}
+
+/// The same flags with all their valid values, for shells and pages. The command line itself leaves it to the settings to tell
+/// which values are wrong, all at once and with their places.
+pub fn with_words(command: Command) -> Command {
+    named(command).mut_subcommand("serve", named)
+}
+
+fn named(command: Command) -> Command {
+    table().fold(command, |command, setting| {
+        let words: &[&str] = if setting.is_switch() { &["true", "false"] } else { setting.words };
+        match words {
+            [] => command,
+            words => command
+                .mut_arg(setting.name, |arg| arg.value_parser(PossibleValuesParser::new(words))),
+        }
+    })
 }
 
 /// Serves until a signal says to end.

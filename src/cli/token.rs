@@ -12,6 +12,7 @@ use super::USAGE;
 use super::complain;
 use super::print;
 use crate::api_token::{ApiToken, Role};
+use crate::printable;
 
 /// Random bytes of a token.
 const TOKEN_LEN: usize = 32;
@@ -51,7 +52,8 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     };
     if !ApiToken::is_name(name) {
         complain(&format_args!(
-            "error: `{name}` is not a name of letters, digits, `-`, `_` and `.`, nor may it be loopback"
+            "error: `{}` is not a name of letters, digits, `-`, `_` and `.`, nor may it be loopback",
+            printable::line(name)
         ));
         return ExitCode::from(USAGE);
     }

@@ -12,6 +12,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
+use crate::printable;
+
 /// Writes the message's first line, then the fields, then the rest of the message.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TextFields;
@@ -28,7 +30,8 @@ impl<'w> FormatFields<'w> for TextFields {
         let has_colours = writer.has_ansi_escapes();
         let mut texts = Texts { has_colours, ..Texts::default() };
         fields.record(&mut texts);
-        let (first, rest) = texts.message.split_once('\n').unwrap_or((&texts.message, ""));
+        let message = printable::lines(&texts.message);
+        let (first, rest) = message.split_once('\n').unwrap_or((&message, ""));
         let fields = texts.fields.trim_start();
         let space = if first.is_empty() || fields.is_empty() { "" } else { " " };
         write!(writer, "{first}{space}{fields}")?;
@@ -52,7 +55,7 @@ impl Visit for Texts {
         }
         let text = format!("{value:?}");
         // A field is one word or quoted, so that it can't pass for the next line.
-        let text = if text.contains(char::is_control) { format!("{text:?}") } else { text };
+        let text = if text.contains(printable::is_control) { format!("{text:?}") } else { text };
         let name = field.name();
         match self.has_colours {
             true => write!(self.fields, " \x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{text}").ok(),
@@ -120,5 +123,11 @@ mod tests {
     fn a_field_can_not_begin_a_line_of_its_own() {
         let told = logged(false, || tracing::warn!(error = %"a\n ERROR b", "failed"));
         assert_eq!(told, " WARN failed error=\"a\\n ERROR b\"\n");
+    }
+
+    #[test]
+    fn what_acts_on_a_terminal_is_escaped() {
+        let told = logged(false, || tracing::warn!(key = %"\u{9b}31m", "no \x1b[31m rate"));
+        assert_eq!(told, " WARN no \\u{1b}[31m rate key=\"\\u{9b}31m\"\n");
     }
 }

@@ -10,6 +10,7 @@ use super::problem::Source;
 use super::schema::Spot;
 use super::tree::Node;
 use super::tree::Value;
+use crate::printable::is_control;
 
 /// A key that is at most this many edits away is offered as what was meant.
 const EDITS_MAX: usize = 3;
@@ -230,11 +231,6 @@ impl<'a> Reader<'a> {
         };
         self.error(node.span.clone(), format!("{expected}, but this is {found}"));
     }
-}
-
-/// Whether a character would break a line, or act on a terminal.
-pub fn is_control(character: char) -> bool {
-    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 /// Says what is wrong with a key that a map must not hold.

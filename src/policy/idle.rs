@@ -5,14 +5,23 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use super::Mode;
 use super::capacity::Capacity;
 use super::classes::Classes;
 use super::fields::Reader;
+use super::lease::LEASED_AMOUNT_MIN;
 use super::problem::Problem;
 use super::problem::Severity;
 use super::problem::Source;
+use super::rate::Rate;
+use super::rate::Window;
 use super::rule::Domain;
+use super::schema::AlgorithmFile;
 use super::schema::CostFile;
+use super::schema::DefaultsFile;
+use super::schema::LeaseFile;
+use super::schema::LimitFile;
+use super::schema::LimitMapFile;
 use super::schema::OnlyFile;
 use super::schema::OverdraftFile;
 use super::schema::PolicyFile;
@@ -28,8 +37,9 @@ pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
     }
     let mut costs = BTreeSet::new();
     let rules = file.descriptors.as_deref().unwrap_or_default();
-    let defaults = file.defaults.as_ref().and_then(|defaults| defaults.overdraft.as_ref());
-    let mut idle = Idle { reader, classes, overdraft: defaults, costs: &mut costs };
+    let none = DefaultsFile::default();
+    let defaults = file.defaults.as_ref().unwrap_or(&none);
+    let mut idle = Idle { reader, classes, defaults, costs: &mut costs };
     rules.iter().for_each(|rule| idle.rule(rule));
     for (name, lines) in file.costs.iter().flatten() {
         if !costs.contains(&name.value) {
@@ -43,8 +53,7 @@ pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
 struct Idle<'i, 'r> {
     reader: &'i mut Reader<'r>,
     classes: &'i Classes,
-    /// Of the file's `defaults`.
-    overdraft: Option<&'i Spot<OverdraftFile>>,
+    defaults: &'i DefaultsFile,
     /// Those that limits name.
     costs: &'i mut BTreeSet<String>,
 }
@@ -66,6 +75,15 @@ impl Idle<'_, '_> {
                 self.note(quota, "a rule without limits has nothing that could be a quota");
             }
         }
+        self.without_limits(rule);
+        for limit in limits() {
+            let auto = |said: &&Spot<LeaseFile>| said.value == LeaseFile::Auto;
+            if let Some(said) = limit.map.lease.as_ref().filter(auto)
+                && let Some(why) = self.unleased(rule, limit)
+            {
+                self.note(said, &format!("hits are never taken ahead {why}: this has no effect"));
+            }
+        }
         if let Some(only) = &rule.only {
             self.only(only, 0);
         }
@@ -76,13 +94,74 @@ impl Idle<'_, '_> {
             }
             let overdrawn = |said: &Spot<OverdraftFile>| said.value == OverdraftFile::Allow;
             let can_be_passed = limits().any(|limit| {
-                limit.map.overdraft.as_ref().or(self.overdraft).is_some_and(overdrawn)
+                limit
+                    .map
+                    .overdraft
+                    .as_ref()
+                    .or(self.defaults.overdraft.as_ref())
+                    .is_some_and(overdrawn)
             });
             for (number, level) in (1..).zip(levels) {
                 self.level(level, number, can_be_passed);
             }
         }
         rule.descriptors.iter().flatten().for_each(|below| self.rule(below));
+    }
+
+    /// Warns of what is said of the limits of a rule that has none.
+    fn without_limits(&mut self, rule: &RuleFile) {
+        let limit = rule.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
+        let is_unlimited = limit.is_some_and(|unlimited| unlimited.value);
+        if rule.limits.is_some() || rule.rate_limit.is_some() && !is_unlimited {
+            return;
+        }
+        if let Some(said) = &rule.on_outage {
+            self.note(
+                said,
+                "a rule without limits asks no store: this has no effect, nor on rules below",
+            );
+        }
+        let shadow = rule.shadow_mode.as_ref().filter(|shadow| shadow.value);
+        if let Some(said) = shadow.filter(|_| rule.only.is_none()) {
+            self.note(
+                said,
+                "a rule without limits refuses nothing: this has no effect, nor on rules below",
+            );
+        }
+    }
+
+    /// Why no hits of a limit can ever be taken ahead.
+    fn unleased(&self, rule: &RuleFile, limit: &LimitFile) -> Option<&'static str> {
+        let LimitMapFile { rate, by_tier, name, algorithm, mode, shadow, overdraft, .. } =
+            &limit.map;
+        let on = |flag: &Option<Spot<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        let by_rule = on(shadow) || on(&rule.shadow_mode) || on(&rule.quota_mode);
+        let default = self.defaults.mode.as_ref();
+        let mode = mode.as_ref().or(default.filter(|_| !by_rule)).map(|mode| mode.value);
+        let enforces = mode.map_or(!by_rule, |mode| Mode::from(mode) == Mode::Enforce);
+        let overdraft = overdraft.as_ref().or(self.defaults.overdraft.as_ref());
+        let by_tier = by_tier.iter().flat_map(|by_tier| &by_tier.value).map(|(_, text)| text);
+        let rates = rate.iter().chain(by_tier).filter_map(|text| Rate::parse(&text.value).ok());
+        let algorithm = algorithm.as_ref().or(self.defaults.algorithm.as_ref());
+        let slides = |rate: &Rate| {
+            let said = algorithm.is_none_or(|said| said.value == AlgorithmFile::SlidingWindow);
+            said && matches!(rate.window, Window::Length(_))
+        };
+        // The directory may give callers more of a limit that has a name.
+        let is_large = |rate: &Rate| LEASED_AMOUNT_MIN <= rate.amount || name.is_some();
+        if rule.capacity.is_some() {
+            Some("of a limit with a `capacity`")
+        } else if overdraft.is_some_and(|said| said.value != OverdraftFile::None) {
+            Some("of a limit with an `overdraft`")
+        } else if !enforces {
+            Some("in a mode other than `enforce`")
+        } else if !rates.clone().any(|rate| slides(&rate)) {
+            Some("of a limit that doesn't slide")
+        } else if !rates.clone().any(|rate| is_large(&rate)) {
+            Some("of an amount below 64")
+        } else {
+            None
+        }
     }
 
     fn level(&mut self, level: &PressureFile, number: u8, can_be_passed: bool) {
@@ -92,6 +171,10 @@ impl Idle<'_, '_> {
         }
         if let Some(only) = &level.only {
             self.only(only, number);
+        }
+        let scaled = level.scale.iter().flatten().map(|(tier, _)| tier).next();
+        if let Some(tier) = scaled.filter(|_| self.classes.caller_key.is_none()) {
+            self.note(tier, "without `caller`, no limit is a caller's own: nothing is scaled");
         }
     }
 
@@ -188,6 +271,54 @@ mod tests {
         );
         check("", "{key: user, quota_mode: true}", &[("true", "nothing that could be a quota")]);
         check("", "{key: user, limits: [1/day], capacity: {}}", &[("{", "nothing is reserved")]);
+    }
+
+    #[test]
+    fn what_is_said_of_limits_that_a_rule_has_not_is_told() {
+        let below = "descriptors: [{key: op, limits: [1/day]}]";
+        let rule = |said: &str| format!("{{key: user, {said}, {below}}}");
+        check("", &rule("on_outage: deny"), &[("deny", "asks no store")]);
+        check("", &rule("shadow_mode: true"), &[("true", "refuses nothing")]);
+        check("", &rule("shadow_mode: false"), &[]);
+        check("", &rule("on_outage: deny, shadow_mode: true, limits: [1/day]"), &[]);
+        check("caller: {key: user}", "{key: user, shadow_mode: true, only: {priority: 1}}", &[]);
+        let unlimited = "{key: user, on_outage: deny, rate_limit: {unlimited: true}}";
+        check("", unlimited, &[("deny", "asks no store")]);
+    }
+
+    #[test]
+    fn leases_of_limits_that_can_have_none_are_told() {
+        let rule = |limit: &str| format!("{{key: user, limits: [{{{limit}, lease: auto}}]}}");
+        check("", &rule("rate: 64/day"), &[]);
+        check("", &rule("name: x, rate: 10/day"), &[]);
+        check("", &rule("rate: 63/day"), &[("auto", "of an amount below 64")]);
+        check("", &rule("rate: 100/month"), &[("auto", "that doesn't slide")]);
+        check("", &rule("rate: 100/total"), &[("auto", "that doesn't slide")]);
+        check(
+            "",
+            &rule("rate: 100/day, algorithm: token_bucket"),
+            &[("auto", "that doesn't slide")],
+        );
+        check("", &rule("rate: 100/day, overdraft: clip"), &[("auto", "with an `overdraft`")]);
+        check("", &rule("rate: 100/day, mode: quota"), &[("auto", "other than `enforce`")]);
+        check("defaults: {mode: shadow}", &rule("rate: 100/day"), &[("auto", "other than")]);
+        check("defaults: {mode: shadow}", &rule("rate: 100/day, mode: enforce"), &[]);
+        let shared =
+            "{key: p, limits: [{rate: 100/day, lease: auto}], capacity: {reserve: {b: 10%}}}";
+        check("caller: {key: user}\ntiers: [a, b]", shared, &[("auto", "with a `capacity`")]);
+    }
+
+    #[test]
+    fn nothing_is_scaled_without_callers() {
+        let rule =
+            "{key: p, limits: [9/day], capacity: {pressure: [{above: 80%, scale: {a: 0.5}}]}}";
+        let tiers = "tiers: [a, b]";
+        check(
+            tiers,
+            rule,
+            &[("[", "every request is of the first tier"), ("a", "nothing is scaled")],
+        );
+        check(&format!("caller: {{key: user}}\n{tiers}"), rule, &[]);
     }
 
     #[test]

@@ -12,6 +12,9 @@ pub enum Lease {
     Auto,
 }
 
+/// The smallest amount of which a sidecar takes hits ahead.
+pub const LEASED_AMOUNT_MIN: u64 = 64;
+
 impl From<LeaseFile> for Lease {
     fn from(word: LeaseFile) -> Self {
         match word {

@@ -80,6 +80,7 @@ pub use explain::TraceEnd;
 pub use explain::TraceStep;
 pub use fields::nearest;
 pub use key::Key;
+pub use lease::LEASED_AMOUNT_MIN;
 pub use lease::Lease;
 pub use mode::Mode;
 pub use outage::OnOutage;

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::printable;
+
 /// A policy file's text and the name to call it by.
 #[derive(Clone, Debug)]
 pub struct Source {
@@ -48,7 +50,10 @@ impl Problem {
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
             span: start..span.end.max(start),
-            message,
+            message: match message.contains(printable::is_control) {
+                true => printable::line(&message).into_owned(),
+                false => message,
+            },
         }
     }
 }

@@ -53,6 +53,12 @@ pub struct SyntaxError {
 }
 
 impl Node {
+    /// The key of a map with that name.
+    pub fn key(&self, name: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().map(|(key, _)| key).find(|key| key.scalar() == Some(name))
+    }
+
     /// Reads a text as one YAML document. Empty ones before and after it are none.
     ///
     /// # Errors

@@ -3,10 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::printable;
+
 /// A problem of the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error("error: can't read the settings file {}: {source}", path.display())]
+    #[error("error: can't read the settings file {}: {source}", printable::path(path))]
     Unreadable { path: PathBuf, source: io::Error },
     /// The place alone, without an excerpt: the line may hold a password.
     #[error("error: {place}: {message}")]

@@ -17,6 +17,7 @@ component! {
         expected: "one of off, error, warn, info, debug and trace",
         help: "Minimum log level",
         read: value::level,
+        words: &["off", "error", "warn", "info", "debug", "trace"],
     }
 
     log_format: logs::Format {
@@ -26,6 +27,7 @@ component! {
         expected: "one of text and json",
         help: "text for people or json for machines",
         read: value::log_format,
+        words: &["text", "json"],
     }
 
     /// How much of a limit is in use when it is near its end.

@@ -25,6 +25,8 @@ pub struct Setting {
     /// A description of valid values, after "is not".
     pub expected: &'static str,
     pub help: &'static str,
+    /// All valid values, if there are few.
+    pub words: &'static [&'static str],
     /// Settings without which it makes no sense.
     pub needs: &'static [&'static str],
     /// Settings with which it makes no sense.
@@ -113,6 +115,7 @@ impl Setting {
             default: "",
             expected: "",
             help: "",
+            words: &[],
             needs: &[],
             excludes: &[],
             secret: false,

@@ -10,6 +10,7 @@ use super::setting::{Setting, VARIABLE_PREFIX};
 use super::table::table;
 use crate::policy::tree::{Node, Value};
 use crate::policy::{Problem, Severity, Source, nearest};
+use crate::printable;
 
 /// The variable that names the settings file.
 pub const FILE_VARIABLE: &str = "TOLLGATE_CONFIG";
@@ -77,7 +78,7 @@ pub fn variables(errors: &mut Vec<SettingsError>) -> Vec<(String, String)> {
 /// The text of the settings file.
 pub fn source(path: &Path, errors: &mut Vec<SettingsError>) -> Option<Source> {
     match read(path) {
-        Ok(text) => Some(Source { path: path.display().to_string(), text }),
+        Ok(text) => Some(Source { path: printable::path(path), text }),
         Err(source) => {
             errors.push(SettingsError::Unreadable { path: path.to_owned(), source });
             None

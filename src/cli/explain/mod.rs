@@ -47,6 +47,7 @@ use crate::policy::compile;
 use crate::policy::compile_callers;
 use crate::policy::nearest;
 use crate::policy::render;
+use crate::printable;
 use crate::store::Directory;
 use crate::store::memory::Memory;
 
@@ -78,6 +79,9 @@ byte with that number. A value may hold equals signs without an escape.
 Exit status: 0 if the policy says something of the request; 1 if not (no such domain, or no limit
 is met), or if the files can't be used; 2 if the command can't be understood.";
 
+const NO_DESCRIPTOR: &str = "the DESCRIPTOR is missing: the entries that Envoy sends, in order. For example: \
+                             tollgate explain config/policies basic 'user_id=alice'";
+
 pub fn command() -> Command {
     Command::new("explain")
         .about("Tell which rules and limits a request meets, what it costs, and why not others")
@@ -92,7 +96,6 @@ pub fn command() -> Command {
         .arg(
             Arg::new("descriptor")
                 .value_name("DESCRIPTOR")
-                .required_unless_present("caller")
                 .num_args(1..)
                 .action(ArgAction::Append)
                 .help("Its entries in order, such as 'user_id=alice,request_type=search'"),
@@ -150,7 +153,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             if report.matched { printed } else { ExitCode::from(PROBLEMS) }
         }
         Err(Failure::Usage(message)) => {
-            complain(&format_args!("error: {message}"));
+            complain(&format_args!("error: {}", printable::line(&message)));
             ExitCode::from(USAGE)
         }
         Err(Failure::Files(message)) => {
@@ -159,9 +162,12 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         }
         Err(Failure::Policy { message, domains }) => {
             if is_json(matches) {
-                print(&format_args!("{:#}", json!({ "error": message, "domains": domains })));
+                super::print_json(&format_args!(
+                    "{:#}",
+                    json!({ "error": message, "domains": domains })
+                ));
             } else {
-                complain(&format_args!("error: {message}"));
+                complain(&format_args!("error: {}", printable::line(&message)));
             }
             ExitCode::from(PROBLEMS)
         }
@@ -173,6 +179,9 @@ fn explain(matches: &ArgMatches) -> Result<Report, Failure> {
     let texts = matches.get_many::<String>("descriptor").unwrap_or_default();
     let parsed = texts.map(|text| parse_entries(text)).collect::<Result<Vec<_>, _>>();
     let mut descriptors = parsed.map_err(|error| usage(&error))?;
+    if descriptors.is_empty() && !matches.contains_id("caller") {
+        return Err(Failure::Usage(NO_DESCRIPTOR.to_owned()));
+    }
     let name = matches.get_one::<String>("domain").map_or("", String::as_str);
     let policies = policies(matches)?;
     let directory = directory(matches)?;
@@ -214,7 +223,7 @@ fn explain(matches: &ArgMatches) -> Result<Report, Failure> {
 
 fn print_json(report: &Report) -> ExitCode {
     match serde_json::to_string_pretty(report) {
-        Ok(text) => print(&text),
+        Ok(text) => super::print_json(&text),
         Err(error) => {
             complain(&format_args!("error: {error}"));
             ExitCode::from(PROBLEMS)

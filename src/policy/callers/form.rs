@@ -22,7 +22,7 @@ use super::caller::Share;
 use crate::clock::Timestamp;
 use crate::limit::AMOUNT_MAX;
 use crate::limit::Bonus;
-use crate::policy::fields::is_control;
+use crate::printable;
 
 /// Bytes of a caller's name, and of a limit's.
 pub const NAME_LEN_MAX: usize = 256;
@@ -290,7 +290,9 @@ fn check_text(text: &str, what: &str, len_max: usize) -> Result<(), String> {
     match text.len() {
         0 => Err(format!("{what} is empty")),
         len if len_max < len => Err(format!("{what} is longer than {len_max} bytes")),
-        _ if text.chars().any(is_control) => Err(format!("{what} holds a control character")),
+        _ if text.contains(printable::is_control) => {
+            Err(format!("{what} holds a control character"))
+        }
         _ => Ok(()),
     }
 }

@@ -64,6 +64,12 @@ pub fn read(reader: &mut Reader<'_>, source: &Source, names: Option<&Names<'_>>)
         reader.error(node.span, "the file is empty; write `callers: {}` if there are none");
         return Vec::new();
     }
+    if let (Some(domain), None) = (node.key("domain"), node.key("callers")) {
+        let message = "this is a policy, not a file of callers: `tollgate check` checks it without `--callers`, and the \
+                       setting `policies` names it to `tollgate serve`";
+        reader.error(domain.span.clone(), message);
+        return Vec::new();
+    }
     let fields = reader.fields(&node, &CALLERS, ELSEWHERE);
     let Some(callers) = fields.get("callers") else { return Vec::new() };
     let entries = entries(reader, callers, "`callers` is a map of names");

@@ -1,6 +1,7 @@
 //! Reads the text of a policy file into the types of `schema/`, and notes every problem of form.
 
 mod choice;
+mod metadata;
 mod sharing;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use crate::policy::fields::Fields;
 use crate::policy::fields::Reader;
 use crate::policy::fields::Shape;
 use crate::policy::problem::Problem;
+use crate::policy::problem::Severity;
 use crate::policy::problem::Source;
 use crate::policy::schema::AlgorithmFile;
 use crate::policy::schema::AnswerBodyFile;
@@ -123,6 +125,12 @@ pub fn read(source: &Source) -> (PolicyFile, Vec<Problem>) {
 }
 
 fn policy(reader: &mut Reader<'_>, node: &Node) -> PolicyFile {
+    if let (Some(callers), None) = (node.key("callers"), node.key("domain")) {
+        let message = "this is a file of callers, not a policy: `tollgate check --callers` checks it, and the setting \
+                       `callers` names it to `tollgate serve`";
+        reader.error(callers.span.clone(), message);
+        return PolicyFile::default();
+    }
     let fields = reader.fields(node, &POLICY, ELSEWHERE);
     let domain = fields.get("domain").and_then(|node| reader.text(node, "`domain`"));
     if matches!(node.value, Value::Map(_)) && fields.get("domain").is_none() {
@@ -189,7 +197,7 @@ fn rule(reader: &mut Reader<'_>, node: &Node) -> RuleFile {
         detailed_metric,
         value_to_metric,
         share_threshold,
-        metadata: fields.get("metadata").and_then(|node| metadata(reader, node)),
+        metadata: fields.get("metadata").and_then(|node| metadata::metadata(reader, node)),
         descriptors: rules(reader, &fields),
         span: start_of(node),
     }
@@ -214,11 +222,18 @@ fn rate_limit(reader: &mut Reader<'_>, node: &Node) -> Spot<RateLimitFile> {
     if !unlimited.as_ref().is_some_and(|unlimited| unlimited.value) {
         missing(reader, node, &fields, &["unit", "requests_per_unit"]);
     }
+    let name = fields.get("name").and_then(|node| reader.text(node, "`name`"));
+    // The reference takes an empty name for none, and one of spaces for a name.
+    let blank = |name: &&Spot<String>| !name.value.is_empty() && name.value.trim().is_empty();
+    if let Some(name) = name.as_ref().filter(blank) {
+        let message = "this name is only white space: nobody can read it";
+        reader.note(Severity::Warning, name.span.clone(), message);
+    }
     let value = RateLimitFile {
         requests_per_unit,
         unit: fields.get("unit").and_then(|node| reader.text(node, "`unit`")),
         unlimited,
-        name: fields.get("name").and_then(|node| reader.text(node, "`name`")),
+        name,
         replaces: fields.get("replaces").map(|node| replaces(reader, node)),
     };
     Spot { value, span: start_of(node) }
@@ -265,7 +280,7 @@ fn limit(reader: &mut Reader<'_>, node: &Node) -> LimitFile {
     let map = LimitMapFile {
         rate: fields.get("rate").and_then(|node| reader.text(node, "`rate`")),
         by_tier: fields.get("by_tier").map(|node| by_tier(reader, node)),
-        name: fields.get("name").and_then(|node| reader.text(node, "`name`")),
+        name: fields.get("name").and_then(|node| name(reader, node)),
         algorithm: algorithm(reader, &fields),
         burst: fields.get("burst").and_then(|node| reader.number(node, "`burst`", AMOUNT_MAX)),
         mode: mode(reader, &fields),
@@ -277,6 +292,16 @@ fn limit(reader: &mut Reader<'_>, node: &Node) -> LimitFile {
         lease: lease(reader, &fields),
     };
     LimitFile { map, span: start_of(node) }
+}
+
+/// The name of a limit, by which people and metrics call it.
+fn name(reader: &mut Reader<'_>, node: &Node) -> Option<Spot<String>> {
+    let name = reader.text(node, "`name`")?;
+    if name.value.trim().is_empty() {
+        let message = "the name is empty; leave `name` out, or write one that can be read";
+        reader.error(name.span.clone(), message);
+    }
+    Some(name)
 }
 
 fn algorithm(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<AlgorithmFile>> {
@@ -349,35 +374,4 @@ fn headers_map(
 fn is_header_name(name: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(token) && name != "host"
-}
-
-/// Free data, as JSON has it.
-fn metadata(
-    reader: &mut Reader<'_>,
-    node: &Node,
-) -> Option<serde_json::Map<String, serde_json::Value>> {
-    match json(node) {
-        serde_json::Value::Object(map) => Some(map),
-        _ => {
-            reader.error(
-                node.span.clone(),
-                format!("`metadata` is a map, but this is {}", node.kind()),
-            );
-            None
-        }
-    }
-}
-
-fn json(node: &Node) -> serde_json::Value {
-    match &node.value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value, _) => (*value).into(),
-        Value::Number(value, _) => value.clone().into(),
-        Value::Text(text) => text.as_str().into(),
-        Value::List(items) => items.iter().map(json).collect(),
-        Value::Map(entries) => {
-            let name = |key: &Node| key.scalar().unwrap_or_default().to_owned();
-            entries.iter().map(|(key, value)| (name(key), json(value))).collect()
-        }
-    }
 }

@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::limit::Algorithm;
 use crate::limit::Limit;
 use crate::limit::Standing;
+use crate::policy::LEASED_AMOUNT_MIN;
 use crate::store::Decision;
 
 use super::heat::HOT_REQUESTS;
@@ -24,7 +25,7 @@ use super::moment::Moment;
 pub const LEASE_MAX_MS: u64 = 1_000;
 
 /// One sidecar holds at most one hit in so many of a limit's capacity, those on their way back included.
-pub const HELD_SHARE: u64 = 64;
+pub const HELD_SHARE: u64 = LEASED_AMOUNT_MIN;
 
 /// A lease has to be expected to serve so many requests.
 const WORTH_REQUESTS: u64 = 4;
