@@ -49,7 +49,7 @@ impl DebitWatch {
         if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 domain,
-limit = &*charge.limit.label,
+                limit = &*charge.limit.label,
                 hits = charge.hits.amount(),
                 "a charge after a peek was refused and cost nothing{}",
                 advice(charge)
