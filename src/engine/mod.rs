@@ -18,7 +18,9 @@ mod plan;
 mod provider_choice;
 mod readiness;
 mod reason;
+mod record;
 mod request;
+mod sink;
 mod snapshot;
 mod store;
 pub mod text;
@@ -67,6 +69,8 @@ pub use plan::Uncharged;
 pub use readiness::Phase;
 pub use readiness::Readiness;
 pub use reason::Reason;
+pub use record::ChargeRecord;
+pub use record::DecisionRecord;
 pub use request::DESCRIPTORS_MAX;
 pub use request::Descriptor;
 pub use request::ENTRIES_MAX;
@@ -74,6 +78,7 @@ pub use request::HitsSource;
 pub use request::Override;
 pub use request::Request;
 pub use request::RequestError;
+pub use sink::Sink;
 pub use snapshot::NearLimit;
 pub use snapshot::Pressure;
 pub use snapshot::Snapshot;
@@ -89,6 +94,8 @@ pub use verdict::Verdict;
 pub struct Engine {
     snapshot: ArcSwap<Snapshot>,
     decider: Decider,
+    /// None if no consumer wants records.
+    sink: Option<Arc<Sink>>,
 }
 
 /// Keeps a snapshot of the policies in force, for as long as a request and its verdict need it.
@@ -107,7 +114,16 @@ impl Engine {
     pub fn new(settings: EngineSettings) -> Self {
         let snapshot = Snapshot::new(PolicySet::empty(), settings.near, &settings.metrics);
         settings.metrics.store_up.set(i64::from(matches!(settings.store, AnyStore::Memory(_))));
-        Self { snapshot: ArcSwap::from_pointee(snapshot), decider: Decider::new(settings) }
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            decider: Decider::new(settings),
+            sink: None,
+        }
+    }
+
+    /// The same engine, whose verdicts are recorded in a sink.
+    pub fn with_sink(self, sink: Arc<Sink>) -> Self {
+        Self { sink: Some(sink), ..self }
     }
 
     /// Puts other policies in force. Requests that are under way end under those they began with, and
@@ -200,6 +216,9 @@ impl Engine {
         let stopwatch = Stopwatch::start();
         let verdict = self.decider.decide(snapshot, request, clock.now()).await;
         snapshot.count(&verdict, metrics);
+        if let Some(sink) = &self.sink {
+            sink.put(snapshot.record(&verdict));
+        }
         metrics.check_duration.observe(stopwatch.elapsed());
         verdict
     }

@@ -21,6 +21,8 @@ use crate::policy::Rule;
 use super::debits::DebitWatch;
 use super::latencies::Latencies;
 use super::reason::Reason;
+use super::record::DecisionRecord;
+use super::record::DomainNames;
 use super::text::Shown;
 use super::verdict::ChargeDecision;
 use super::verdict::Code;
@@ -69,6 +71,7 @@ pub struct Snapshot {
 
 #[derive(Debug)]
 struct DomainState {
+    names: Arc<DomainNames>,
     requests: DomainMetrics,
     /// By the limit's index; the last is for limits that requests bring along.
     limits: Vec<LimitMetrics>,
@@ -122,6 +125,7 @@ impl Snapshot {
                 (name.clone(), metrics.sharing.chosen(&domain.name, name))
             });
             let state = DomainState {
+                names: Arc::new(DomainNames::new(domain)),
                 requests: metrics.domain(&domain.name),
                 limits,
                 debits,
@@ -163,6 +167,12 @@ impl Snapshot {
         metrics.debits.retain(&limits);
         metrics.limits.retain(&limits);
         metrics.memory.retain(&limits);
+    }
+
+    /// The record of a verdict under these policies.
+    pub fn record(&self, verdict: &Verdict<'_>) -> DecisionRecord {
+        let of_domain = self.domains.get(verdict.domain);
+        DecisionRecord::new(verdict, of_domain.map(|domain| &domain.names))
     }
 
     /// Counts a verdict: of the request, and of each of its limits.

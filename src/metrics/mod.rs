@@ -95,6 +95,8 @@ pub struct Metrics {
     pub certificates: CertificateMetrics,
     /// Requests for domains without a policy.
     pub unknown_domains: Counter,
+    /// Records of decisions that the sink dropped.
+    pub sink_dropped: Counter,
     requests: Family<RequestLabels, Counter>,
     store_errors: Family<KindLabel, Counter>,
     reloads: Family<ReloadLabel, Counter>,
@@ -163,6 +165,7 @@ impl Metrics {
             invalid: InvalidMetrics::default(),
             certificates: CertificateMetrics::default(),
             unknown_domains: Counter::default(),
+            sink_dropped: Counter::default(),
             requests: Family::default(),
             store_errors: Family::default(),
             reloads: Family::default(),
@@ -254,6 +257,11 @@ impl Metrics {
 
     fn register_decisions(&self, registry: &mut Registry) {
         self.limits.register(registry);
+        registry.register(
+            "sink_dropped",
+            "Records of decisions that were dropped because their consumers were too slow",
+            self.sink_dropped.clone(),
+        );
         registry.register(
             "unknown_domains",
             "Requests that passed because no policy has their domain",

@@ -26,6 +26,7 @@ use tollgate::engine::HitsSource;
 use tollgate::engine::ModeSettings;
 use tollgate::engine::NearLimit;
 use tollgate::engine::Request;
+use tollgate::engine::Sink;
 use tollgate::grpc::answer_bytes;
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
@@ -258,5 +259,31 @@ fn sharing(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, stages, decide, many_keys, compile_policies, sharing);
+/// What it costs to record each decision for a consumer that only counts, the consumer included.
+fn sink(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("sink");
+    let message = message();
+    let plain = engine(ONE_LIMIT);
+    group.bench_function("none", |bencher| {
+        bencher.iter(|| ready(answer_bytes(&plain, black_box(&message))));
+    });
+    let sink = Arc::new(Sink::new(Metrics::new().sink_dropped));
+    let recorded = engine(ONE_LIMIT).with_sink(sink.clone());
+    let (mut taken, mut count) = (Vec::new(), 0);
+    group.bench_function("counted", |bencher| {
+        let mut since_drain = 0;
+        bencher.iter(|| {
+            // As many as come within an interval at 20,000 decisions a second; on this thread, so that it is counted.
+            since_drain += 1;
+            if since_drain == 1_000 {
+                since_drain = 0;
+                sink.drain(&mut taken, &mut |records| count += records.len());
+            }
+            ready(answer_bytes(&recorded, black_box(&message)))
+        });
+    });
+    black_box(count);
+}
+
+criterion_group!(benches, stages, decide, sink, many_keys, compile_policies, sharing);
 criterion_main!(benches);

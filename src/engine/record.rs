@@ -1,0 +1,151 @@
+//! A record of one verdict, for consumers off the data path: small, and it owns what it names.
+//!
+//! The names of a policy are shared: a record counts one reference and keeps numbers. So a record outlives the policy
+//! under which the request was decided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::clock::Timestamp;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::policy::Domain;
+use crate::policy::Mode;
+use crate::policy::NAME_LEN_MAX;
+use crate::policy::OVERRIDE_LABEL;
+
+use super::reason::Reason;
+use super::verdict::ChargeDecision;
+use super::verdict::Code;
+use super::verdict::Verdict;
+
+/// Charges of most requests: so many take no allocation.
+const CHARGES_FEW: usize = 2;
+
+/// The names that records of a domain share.
+#[derive(Debug)]
+pub struct DomainNames {
+    pub domain: Box<str>,
+    /// By the index of the tier.
+    pub tiers: Box<[Box<str>]>,
+    /// By the index of the limit; the last is for limits that requests bring along.
+    pub limits: Box<[Arc<str>]>,
+}
+
+/// What was decided of one request.
+#[derive(Clone, Debug)]
+pub struct DecisionRecord {
+    /// None if no policy has the request's domain.
+    names: Option<Arc<DomainNames>>,
+    pub at: Timestamp,
+    pub code: Code,
+    /// Of a request over its limits.
+    pub reason: Option<Reason>,
+    /// The caller's name as the request says it, cut where it is longer than a directory knows.
+    pub caller: Option<Box<str>>,
+    tier: usize,
+    /// From 1 to 4; 0 without a policy.
+    pub priority: u8,
+    /// The highest utilization level that the request met.
+    pub level: u8,
+    /// The store was unavailable and the policy's `on_outage` decided.
+    pub fallback: bool,
+    /// How long the request was held for capacity.
+    pub waited: Duration,
+    /// The names of the providers that were chosen for it.
+    pub chosen: Vec<Box<str>>,
+    pub charges: SmallVec<[ChargeRecord; CHARGES_FEW]>,
+}
+
+/// What was decided of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChargeRecord {
+    limit: usize,
+    /// What the request asked of it. It is spent if the request passes, or if it counts all the same.
+    pub hits: Hits,
+    pub fit: Fit,
+    /// Hits that would still pass.
+    pub remaining: u64,
+    pub mode: Mode,
+    /// The hits count although the request was refused.
+    pub counted: bool,
+}
+
+impl DomainNames {
+    /// The names of a domain.
+    pub fn new(domain: &Domain) -> Self {
+        let mut limits = vec![Arc::from(OVERRIDE_LABEL); domain.limit_count() + 1];
+        domain.limits().iter().for_each(|limit| limits[limit.index] = limit.label.clone());
+        Self {
+            domain: domain.name.as_str().into(),
+            tiers: domain.classes.tiers.iter().map(|tier| (**tier).into()).collect(),
+            limits: limits.into(),
+        }
+    }
+}
+
+impl DecisionRecord {
+    /// The record of a verdict under a policy whose names these are.
+    pub fn new(verdict: &Verdict<'_>, names: Option<&Arc<DomainNames>>) -> Self {
+        let caller = verdict.caller.as_ref();
+        let level = verdict.level();
+        let code = verdict.code();
+        Self {
+            names: names.cloned(),
+            at: verdict.at,
+            code,
+            reason: (code == Code::OverLimit).then(|| verdict.reason()),
+            caller: caller.and_then(|caller| caller.name).map(|name| cut(name).into()),
+            tier: caller.map_or(0, |caller| caller.tier),
+            priority: caller.map_or(0, |caller| caller.priority(level)),
+            level,
+            fallback: verdict.fallback,
+            waited: verdict.waited,
+            chosen: verdict.choices.iter().map(|choice| choice.chosen.into()).collect(),
+            charges: verdict.charges().iter().map(ChargeRecord::new).collect(),
+        }
+    }
+
+    /// The domain; None if no policy has it.
+    pub fn domain(&self) -> Option<&str> {
+        self.names.as_ref().map(|names| &*names.domain)
+    }
+
+    /// The caller's tier; None if the policy has no tiers.
+    pub fn tier(&self) -> Option<&str> {
+        self.names.as_ref()?.tiers.get(self.tier).map(|tier| &**tier)
+    }
+
+    /// The limits of the request, each by its label, with what was decided.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, &ChargeRecord)> {
+        self.names.iter().flat_map(|names| {
+            self.charges
+                .iter()
+                .filter_map(|charge| Some((&**names.limits.get(charge.limit)?, charge)))
+        })
+    }
+}
+
+impl ChargeRecord {
+    fn new(charge: &ChargeDecision<'_>) -> Self {
+        Self {
+            limit: charge.limit.index,
+            hits: charge.hits,
+            fit: charge.decision.fit,
+            remaining: charge.remaining(),
+            mode: charge.mode,
+            counted: charge.decision.counted,
+        }
+    }
+}
+
+/// A name as far as a directory would know it, so that records stay small.
+fn cut(name: &str) -> &str {
+    let mut len = name.len().min(NAME_LEN_MAX);
+    while !name.is_char_boundary(len) {
+        len -= 1;
+    }
+    &name[..len]
+}
