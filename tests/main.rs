@@ -34,7 +34,7 @@ mod reload;
 mod sharing_races;
 mod store_contract;
 mod store_debits;
-mod store_means;
+mod store_allowance;
 mod support;
 mod tidy;
 mod tls;

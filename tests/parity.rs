@@ -22,9 +22,9 @@ use tollgate::policy::Refused;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
 use tollgate::store::Gauge;
+use tollgate::store::IdempotencyToken;
 use tollgate::store::LEVELS_MAX;
 use tollgate::store::Mark;
-use tollgate::store::Once;
 use tollgate::store::Open;
 use tollgate::store::Pressed;
 use tollgate::store::Store;
@@ -96,7 +96,7 @@ struct Special {
     ahead: u64,
     /// Until when the hits that it takes back count, in milliseconds from when those spent now do.
     until: Option<i64>,
-    once: Option<Once>,
+    token: Option<IdempotencyToken>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -274,7 +274,7 @@ impl History {
                 refused: if counts { asked.refused } else { Refused::Free },
                 ahead: asked.special.as_ref().map_or(0, |special| special.ahead),
                 until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
-                once: asked.special.as_ref().and_then(|special| special.once),
+                token: asked.special.as_ref().and_then(|special| special.token),
                 ..Charge::plain(key_index, limit, asked.hits)
             });
         }
@@ -400,16 +400,16 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
     let until = prop_oneof![
         2 => Just(None), 1 => Just(Some(0)), 1 => (-3_000_i64..3_000).prop_map(Some)
     ];
-    let once = (0_u64..3, 1_u64..20).prop_map(|(by, number)| Once { by, number });
-    let once = prop_oneof![3 => Just(None), 1 => once.prop_map(Some)];
-    (open, pressed, bonuses, ahead, until, once).prop_map(
-        |(open, pressed, bonuses, ahead, until, once)| Special {
+    let token = (0_u64..3, 1_u64..20).prop_map(|(by, number)| IdempotencyToken { by, number });
+    let token = prop_oneof![3 => Just(None), 1 => token.prop_map(Some)];
+    (open, pressed, bonuses, ahead, until, token).prop_map(
+        |(open, pressed, bonuses, ahead, until, token)| Special {
             open,
             pressed,
             bonuses,
             ahead,
             until,
-            once,
+            token,
         },
     )
 }

@@ -13,7 +13,7 @@ use tollgate::limit::Hits::Spend;
 use tollgate::policy::Mode::Enforce;
 use tollgate::policy::Mode::Quota;
 use tollgate::policy::Mode::Shadow;
-use tollgate::store::Once;
+use tollgate::store::IdempotencyToken;
 use tollgate::store::Store;
 use tollgate::store::memory::Memory;
 
@@ -125,7 +125,7 @@ async fn a_charge_that_is_made_once_is_made_once(store: Arc<impl Store>) {
         let name = limit.tag();
         let once = |hits, by, number| {
             let mut batch = one(name, &limit, hits);
-            batch.charges[0].once = Some(Once { by, number });
+            batch.charges[0].token = Some(IdempotencyToken { by, number });
             batch
         };
         let asks = [

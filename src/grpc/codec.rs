@@ -10,8 +10,8 @@ use tonic::codec::Decoder;
 use tonic::codec::EncodeBuf;
 use tonic::codec::Encoder;
 
+use super::memory_budget::Reservation;
 use super::repair;
-use super::room::Place;
 
 /// The codec of `ShouldRateLimit`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -53,7 +53,7 @@ impl Decoder for Codec {
         match decoded {
             Ok((message, 0)) => Ok(Some(message)),
             Ok((message, longer)) => {
-                Place::here().grow(longer);
+                Reservation::here().grow(longer);
                 Ok(Some(message))
             }
             Err(error) => Err(Status::internal(error.to_string())),

@@ -4,26 +4,25 @@
 //! on one listener, and may run on several at once: a TCP port and a Unix socket. The services are tonic's, the
 //! connections hyper's.
 
-mod arriving;
+mod body_reader;
 mod codec;
 mod connection;
-mod departures;
+mod eviction_order;
 mod health;
 mod reflection;
 mod repair;
 mod request;
 mod response;
-mod room;
+mod memory_budget;
 mod serve;
 mod service;
-mod streams;
+mod in_task_executor;
 mod timeout;
 
 use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -49,10 +48,10 @@ use crate::metrics::Shed;
 use crate::observe::invalid::InvalidRequests;
 use crate::observe::traces::Traces;
 
-use arriving::Arriving;
-use arriving::MESSAGE_LEN_MAX;
-use room::Place;
-use room::Room;
+use body_reader::BodyReader;
+use body_reader::MESSAGE_LEN_MAX;
+use memory_budget::MemoryBudget;
+use memory_budget::Reservation;
 use service::Answer;
 use service::Service;
 
@@ -76,7 +75,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// The services.
 #[derive(Clone)]
 pub struct Services {
-    room: Room,
+    budget: MemoryBudget,
     admission: Arc<AdmissionControl>,
     rate_limit: Service,
     others: Routes,
@@ -99,7 +98,7 @@ pub fn services(
         .add_service(reflection::v1())
         .add_service(reflection::v1alpha())
         .prepare();
-    Services { room: Room::new(metrics), admission, rate_limit, others, invalid }
+    Services { budget: MemoryBudget::new(metrics), admission, rate_limit, others, invalid }
 }
 
 impl Services {
@@ -107,58 +106,58 @@ impl Services {
     ///
     /// What runs for each call is kept small: hyper moves it more than once, and the service's own future is in a box.
     async fn answer(&self, call: Request<Incoming>, read_at: Instant) -> Response<Body> {
-        let place = Place::here();
-        place.grow(headers_len(call.headers()));
-        // Until then it may turn out that it was taken back.
-        poll_fn(|_| if place.is_new() { Poll::Pending } else { Poll::Ready(()) }).await;
+        let reservation = Reservation::here();
+        reservation.grow(headers_len(call.headers()));
+        // Its client may reset it until then.
+        poll_fn(|cx| reservation.poll_started(cx)).await;
         let waited = read_at.elapsed();
         let is_check = call.uri().path() == service::PATH;
         let timeout = timeout::client_timeout(call.headers()).unwrap_or(REQUEST_TIMEOUT);
         let is_late = timeout <= waited * LATE_FACTOR;
         let (limit, answer) = if is_late {
-            place.room().shed(Shed::Late);
-            (REQUEST_TIMEOUT, late_answer(call.into_body(), &place))
+            reservation.budget().shed(Shed::Late);
+            (REQUEST_TIMEOUT, late_answer(call.into_body(), &reservation))
         } else {
-            (timeout.min(REQUEST_TIMEOUT).saturating_sub(waited), self.call(call, &place))
+            (timeout.min(REQUEST_TIMEOUT).saturating_sub(waited), self.call(call, &reservation))
         };
-        let answer = place.unless_sent_away(answer);
-        let answer = timeout::within(limit, answer, || place.lingers()).await;
-        if answer.is_none() && !is_late && !place.has_come() {
-            place.room().shed(Shed::Late);
+        let answer = reservation.unless_evicted(answer);
+        let answer = timeout::within(limit, answer, || reservation.mark_slow()).await;
+        if answer.is_none() && !is_late && !reservation.is_message_complete() {
+            reservation.budget().shed(Shed::Late);
         }
-        place.is_answered();
+        reservation.response_ready();
         match answer {
             Some(Some(Ok(answer))) => {
-                self.tell_of_invalid(is_check, answer.headers());
+                self.report_invalid(is_check, answer.headers());
                 answer
             }
-            Some(None) => room::no_room().into_http(),
+            Some(None) => memory_budget::exhausted().into_http(),
             None => late().into_http(),
         }
     }
 
-    /// Tells of an answer that is an error because of what was asked. Such an answer has its status in its head, and all
-    /// others at their end.
-    fn tell_of_invalid(&self, is_check: bool, head: &HeaderMap) {
+    /// Reports an answer that is an error because of an invalid call. Such an answer has its status in its headers; others
+    /// have it in their trailers.
+    fn report_invalid(&self, is_check: bool, head: &HeaderMap) {
         let Some(error) = Status::from_header_map(head) else { return };
-        if let Some(why) = invalid(is_check, &error) {
-            self.invalid.note(why, error.message());
+        if let Some(fault) = invalid(is_check, &error) {
+            self.invalid.note(fault, error.message());
         }
     }
 
     /// What a service answers.
-    fn call(&self, call: Request<Incoming>, place: &Arc<Place>) -> Answer {
+    fn call(&self, call: Request<Incoming>, reservation: &Arc<Reservation>) -> Answer {
         // Nearly all calls are of one service: the router is for the others.
         if call.uri().path() == service::PATH {
-            self.rate_limit.call(call.map(|body| Arriving::new(body, place.clone())))
+            self.rate_limit.call(call.map(|body| BodyReader::new(body, reservation.clone())))
         } else {
-            place.is_endless();
+            reservation.set_endless();
             Box::pin(self.others.clone().call(call))
         }
     }
 }
 
-/// Why a call was answered by an error, if that is because of what it is. `is_check`: it asked for a decision.
+/// The fault of a call that was answered by an error, if the call was at fault. `is_check`: it asked for a decision.
 fn invalid(is_check: bool, error: &Status) -> Option<Invalid> {
     match error.code() {
         Code::Unimplemented if is_check => Some(Invalid::Compressed),
@@ -171,10 +170,10 @@ fn invalid(is_check: bool, error: &Status) -> Option<Invalid> {
     }
 }
 
-/// What is answered to a call that nobody waits for any more, once its message is read. What came of that after the
-/// answer would be held against its client, and in the end against the whole connection.
-fn late_answer(body: Incoming, place: &Arc<Place>) -> Answer {
-    let mut body = Arriving::new(body, place.clone());
+/// The answer to a call whose client no longer waits, once its message is read: hyper would count the rest of the message
+/// against the connection's flow control.
+fn late_answer(body: Incoming, reservation: &Arc<Reservation>) -> Answer {
+    let mut body = BodyReader::new(body, reservation.clone());
     Box::pin(async move {
         while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
         Ok(late().into_http())

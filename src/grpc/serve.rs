@@ -23,7 +23,7 @@ use super::BoxError;
 use super::Services;
 use super::connection::Arrival;
 use super::connection::counted;
-use super::streams::Streams;
+use super::in_task_executor::InTaskExecutor;
 use crate::clock::monotonic_now;
 
 /// Connections at once on one listener, those that are still shaking hands included; Envoy opens one for each of its
@@ -41,7 +41,7 @@ const HEADERS_LEN_MAX: u32 = 16 * 1024;
 const FRAME_LEN_MAX: u32 = 16 * 1024;
 
 /// Bytes of one request that may come before we have read what came: most requests whole. A larger one waits for
-/// windows on its way to [`super::arriving::MESSAGE_LEN_MAX`].
+/// windows on its way to [`super::body_reader::MESSAGE_LEN_MAX`].
 const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// The same for all requests of a connection together: what unread messages may cost of memory, however many there
@@ -150,7 +150,7 @@ async fn serve_connection<O, IO>(
         },
         () = &mut ending => return,
     };
-    let streams = Streams::new(&services.room, services.admission.clone());
+    let streams = InTaskExecutor::new(&services.budget, services.admission.clone());
     let service = service_fn(|request: http::Request<Incoming>| {
         let (services, read_at) = (services.clone(), monotonic_now());
         async move { Ok::<_, Infallible>(services.answer(request, read_at).await) }
@@ -165,7 +165,7 @@ async fn serve_connection<O, IO>(
 }
 
 /// HTTP/2 within our bounds.
-fn builder(streams: Streams) -> Builder<Streams> {
+fn builder(streams: InTaskExecutor) -> Builder<InTaskExecutor> {
     let mut builder = Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -399,7 +399,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_stays_takes_room_until_it_is_gone() {
         let services = testing_services(Readiness::default());
-        let metrics = services.room.metrics();
+        let metrics = services.budget.metrics();
         let [client] = connections_of(services, None);
         let (mut client, connection) = h2::client::handshake(client).await.unwrap();
         tokio::spawn(connection);

@@ -19,8 +19,8 @@ use tonic::metadata::MetadataMap;
 use tonic::server::Grpc;
 use tonic::server::UnaryService;
 
-use super::arriving::Arriving;
-use super::arriving::MESSAGE_LEN_MAX;
+use super::body_reader::BodyReader;
+use super::body_reader::MESSAGE_LEN_MAX;
 use super::codec::Codec;
 use super::repair;
 use super::request;
@@ -53,7 +53,7 @@ impl Service {
     }
 
     /// Answers a call.
-    pub fn call(&self, call: Request<Arriving<Incoming>>) -> Answer {
+    pub fn call(&self, call: Request<BodyReader<Incoming>>) -> Answer {
         let method = self.clone();
         Box::pin(async move {
             let mut grpc =

@@ -4,14 +4,14 @@
 //! keeps one [`State`] for each limit under each key and uses it in this order: [`Limit::settle`] brings
 //! it to the present, [`Limit::fit`] asks, [`Limit::charge`] spends once every limit of the request has
 //! agreed, [`Limit::standing`] reports. Where a request may not spend all of a limit, or more than it, its
-//! [`Means`] stand before these. `store/redis/charge.lua` and `special.lua` mirror all of them.
+//! [`Allowance`] stand before these. `store/redis/charge.lua` and `special.lua` mirror all of them.
 
 mod bonus;
 mod bucket;
 mod calendar;
 mod fixed;
 mod lending;
-mod means;
+mod allowance;
 mod name;
 mod period;
 #[cfg(test)]
@@ -24,15 +24,15 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 
+pub use allowance::Allowance;
+pub use allowance::AvailableCapacity;
+pub use allowance::BonusLeft;
+pub use allowance::Settled;
 pub use bonus::Bonus;
 pub use bucket::Bucket;
 pub use calendar::Calendar;
 pub use calendar::CalendarUnit;
 pub use fixed::Fixed;
-pub use means::BonusLeft;
-pub use means::Means;
-pub use means::Opening;
-pub use means::Settled;
 pub use name::LimitName;
 pub use period::Period;
 pub use refund::Refund;

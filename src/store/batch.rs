@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::Once;
+use super::IdempotencyToken;
 use crate::clock::Timestamp;
 use crate::limit::Algorithm;
 use crate::limit::Bonus;
@@ -19,7 +19,7 @@ use crate::policy::Mode;
 use crate::policy::OnOutage;
 use crate::policy::Refused;
 
-/// Charges of most requests: so many of anything take no allocation.
+/// Elements that are kept inline, without an allocation: the charges of a usual request.
 pub const INLINE_CAP: usize = 4;
 
 /// Levels of a gauge.
@@ -72,7 +72,7 @@ pub struct Charge {
     /// then on nothing is taken, and never the hits of others. None for all other charges.
     pub until: Option<Timestamp>,
     /// For charges that are sent again when no answer comes: they are made once, however often they arrive.
-    pub once: Option<Once>,
+    pub token: Option<IdempotencyToken>,
 }
 
 /// How much of a limit's capacity is open to one request: all of it unless something says less.
@@ -185,7 +185,7 @@ impl Charge {
             refused: Refused::Free,
             ahead: 0,
             until: None,
-            once: None,
+            token: None,
         }
     }
 
@@ -193,7 +193,7 @@ impl Charge {
     pub fn is_plain(&self) -> bool {
         self.ahead == 0
             && self.until.is_none()
-            && self.once.is_none()
+            && self.token.is_none()
             && self.limit.capacity() <= self.open.hits
             && self.open.pressed.is_empty()
             && self.bonuses.is_empty()
@@ -274,7 +274,7 @@ impl Batch {
     /// meanwhile, is still to be given back then; so is what is made once, however often it is sent.
     pub fn expires(&self) -> bool {
         let stays = |charge: &Charge| {
-            charge.once.is_some() || charge.until.is_some() || charge.may_come_back_later()
+            charge.token.is_some() || charge.until.is_some() || charge.may_come_back_later()
         };
         !self.charges.iter().all(stays)
     }

@@ -18,11 +18,11 @@ use super::batch::lacks_debits_only;
 use super::record::Entry;
 use super::record::Record;
 use crate::clock::Timestamp;
+use crate::limit::Allowance;
+use crate::limit::AvailableCapacity;
 use crate::limit::BonusLeft;
 use crate::limit::Fit;
 use crate::limit::Hits;
-use crate::limit::Means;
-use crate::limit::Opening;
 use crate::limit::Overdraft;
 use crate::limit::Refund;
 use crate::limit::Settled;
@@ -130,24 +130,24 @@ impl<'a> Decider<'a> {
         if self.has_seen(charge) {
             return Decision::new(Fit::Now, limit.standing(self.state(index), now));
         }
-        let mut means = self.means(charge);
-        let fit = self.fit(index, &mut means);
-        Decision::new(fit, self.standing(index, &means))
+        let mut allowance = self.allowance(charge);
+        let fit = self.fit(index, &mut allowance);
+        Decision::new(fit, self.standing(index, &allowance))
     }
 
     /// Whether a charge's limit has the hits.
-    fn fit(&self, index: usize, means: &mut Means) -> Fit {
+    fn fit(&self, index: usize, allowance: &mut Allowance) -> Fit {
         let charge = &self.batch.charges[index];
         let on = self.settled(index);
         let fits = match charge.is_peek() {
-            true => !means.is_overdrawn(&on),
-            false => means.suffice(&on, charge.hits),
+            true => !allowance.is_overdrawn(&on),
+            false => allowance.suffice(&on, charge.hits),
         };
         if fits {
             return Fit::Now;
         }
-        means.openings.extend(self.later_openings(charge));
-        means.wait(&on, charge.hits)
+        allowance.available.extend(self.later_capacity(charge));
+        allowance.wait(&on, charge.hits)
     }
 
     /// Makes a debit although the request is refused, and tells how the limit stands then. A limit with an overdraft has to
@@ -164,15 +164,15 @@ impl<'a> Decider<'a> {
         self.spend(index, decision);
         decision.counted = true;
         if !fits {
-            let mut means = self.means(charge);
-            decision.fit = self.fit(index, &mut means);
+            let mut allowance = self.allowance(charge);
+            decision.fit = self.fit(index, &mut allowance);
         }
     }
 
     /// Whether a charge that is made once has been made.
     fn has_seen(&self, charge: &Charge) -> bool {
         let record = &self.records[charge.key_index];
-        charge.once.is_some_and(|once| record.has_seen(charge.limit.tag(), once))
+        charge.token.is_some_and(|token| record.has_seen(charge.limit.tag(), token))
     }
 
     /// Makes a charge, and tells how its limit stands then.
@@ -182,19 +182,19 @@ impl<'a> Decider<'a> {
         if charge.hits.amount() == 0 || self.has_seen(charge) {
             return;
         }
-        if let Some(once) = charge.once {
-            self.records[charge.key_index].see(limit.tag(), once, now);
+        if let Some(token) = charge.token {
+            self.records[charge.key_index].see(limit.tag(), token, now);
         }
         if charge.is_plain() {
             self.spend_base(index, charge.hits);
             decision.standing = limit.standing(self.state(index), now);
             return;
         }
-        let mut means = self.means(charge);
+        let mut allowance = self.allowance(charge);
         let base;
         (base, decision.clipped) =
-            means.divide(&self.settled(index), charge.hits, charge.overdraft());
-        self.keep_bonuses(charge, &means);
+            allowance.divide(&self.settled(index), charge.hits, charge.overdraft());
+        self.keep_bonuses(charge, &allowance);
         if let Some(until) = charge.until {
             let entry = self.entry(index);
             let refund = Refund { hits: base.amount(), until };
@@ -211,7 +211,7 @@ impl<'a> Decider<'a> {
             limit.charge_ahead(&mut entry.state, decision.ahead, now);
             entry.expiry_ms = limit.expiry_ms(&entry.state);
         }
-        decision.standing = self.standing(index, &means);
+        decision.standing = self.standing(index, &allowance);
     }
 
     fn spend_base(&mut self, index: usize, hits: Hits) {
@@ -223,13 +223,13 @@ impl<'a> Decider<'a> {
         }
     }
 
-    fn standing(&self, index: usize, means: &Means) -> Standing {
+    fn standing(&self, index: usize, allowance: &Allowance) -> Standing {
         let on = self.settled(index);
-        Standing { remaining: means.remaining(&on), ..on.limit.standing(on.state, on.now) }
+        Standing { remaining: allowance.remaining(&on), ..on.limit.standing(on.state, on.now) }
     }
 
     /// What a charge may spend now.
-    fn means(&mut self, charge: &Charge) -> Means {
+    fn allowance(&mut self, charge: &Charge) -> Allowance {
         let now_ms = self.now.as_ms();
         let record = &mut self.records[charge.key_index];
         let live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);
@@ -246,15 +246,15 @@ impl<'a> Decider<'a> {
         });
         let bonuses = bonuses.collect();
         let levels = |gauge: usize| self.levels[gauge];
-        let opening = Opening { from_ms: now_ms, hits: open(charge, levels) };
-        Means { openings: SmallVec::from_elem(opening, 1), bonuses }
+        let capacity = AvailableCapacity { from_ms: now_ms, hits: open(charge, levels) };
+        Allowance { available: SmallVec::from_elem(capacity, 1), bonuses }
     }
 
     /// Writes down what has been spent of a charge's bonuses.
-    fn keep_bonuses(&mut self, charge: &Charge, means: &Means) {
+    fn keep_bonuses(&mut self, charge: &Charge, allowance: &Allowance) {
         let record = &mut self.records[charge.key_index];
         let live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);
-        for (bonus, left) in live.zip(&means.bonuses) {
+        for (bonus, left) in live.zip(&allowance.bonuses) {
             match record.bonus(charge.limit.tag(), &bonus.id) {
                 Some(known) => {
                     known.count = left.spent;
@@ -269,17 +269,17 @@ impl<'a> Decider<'a> {
     }
 
     /// What is open to a charge each time that a gauge falls.
-    fn later_openings(&self, charge: &Charge) -> SmallVec<[Opening; INLINE_CAP]> {
-        let mut openings = SmallVec::new();
+    fn later_capacity(&self, charge: &Charge) -> SmallVec<[AvailableCapacity; INLINE_CAP]> {
+        let mut available = SmallVec::new();
         for pressed in &charge.open.pressed {
             for level in 1..=self.levels[pressed.gauge] {
                 if let Some(from_ms) = self.falls_below_ms(pressed.gauge, level) {
                     let hits = open(charge, |gauge| self.level_at(gauge, from_ms));
-                    openings.push(Opening { from_ms, hits });
+                    available.push(AvailableCapacity { from_ms, hits });
                 }
             }
         }
-        openings
+        available
     }
 
     /// The level of a gauge at a time from now on, if nobody spends until then.

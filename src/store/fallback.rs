@@ -29,10 +29,10 @@ use super::Batch;
 use super::Charge;
 use super::Decision;
 use super::INLINE_CAP;
-use super::Numbers;
 use super::Open;
 use super::Outcome;
 use super::StoreError;
+use super::TokenSource;
 use super::memory::Memory;
 use super::sidecars::Sidecars;
 use crate::clock::Timestamp;
@@ -64,7 +64,7 @@ pub struct Fallback {
     credits_max: usize,
     /// Debts that may have been paid: nobody said so.
     unsure: Mutex<Vec<Debt>>,
-    numbers: Numbers,
+    tokens: TokenSource,
     /// Whether there may be anything of all this: every request asks.
     may_owe: AtomicBool,
     sidecars: Sidecars,
@@ -116,7 +116,7 @@ impl Fallback {
             credits: Mutex::default(),
             credits_max: keys_max,
             unsure: Mutex::default(),
-            numbers: Numbers::default(),
+            tokens: TokenSource::default(),
             may_owe: AtomicBool::new(false),
             sidecars: Sidecars::new(sidecars),
             paid: AtomicU64::new(0),
@@ -185,7 +185,7 @@ impl Fallback {
         outcome
     }
 
-    /// Whether anything is owed to the store, or it has to take something back. Once all is paid, that is known after
+    /// Whether anything is owed to the store, or it has to take something back. IdempotencyToken all is paid, that is known after
     /// [`Fallback::look`].
     pub fn owes(&self) -> bool {
         self.may_owe.load(Ordering::SeqCst)
@@ -260,8 +260,8 @@ impl Fallback {
             Hits::Spend(_) => Arc::new(Limit::clone(limit).overdrawn(Overdraft::Owed)),
             Hits::GiveBack(_) => limit.clone(),
         };
-        let once = Some(self.numbers.next());
-        let charge = Charge { on_outage: OnOutage::Local, once, ..Charge::plain(0, limit, hits) };
+        let token = Some(self.tokens.next());
+        let charge = Charge { on_outage: OnOutage::Local, token, ..Charge::plain(0, limit, hits) };
         Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
     }
 
@@ -274,7 +274,7 @@ impl Fallback {
             lease: Lease::Off,
             refused: Refused::Free,
             ahead: 0,
-            once: None,
+            token: None,
             ..charge.clone()
         };
         let refused = charge.refused;

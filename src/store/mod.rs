@@ -11,7 +11,7 @@ mod directory;
 mod fallback;
 pub mod memory;
 pub mod near;
-mod once;
+mod idempotency;
 mod record;
 pub mod redis;
 pub mod shared;
@@ -44,9 +44,9 @@ pub use directory::Page;
 pub use directory::Record;
 pub use fallback::Debt;
 pub use fallback::Fallback;
-pub use once::Numbers;
-pub use once::ONCE_MS;
-pub use once::Once;
+pub use idempotency::IdempotencyToken;
+pub use idempotency::TOKEN_LIFE_MS;
+pub use idempotency::TokenSource;
 
 /// Keeps counters.
 pub trait Store: Send + Sync {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::ONCE_MS;
-use super::Once;
+use super::IdempotencyToken;
+use super::TOKEN_LIFE_MS;
 use crate::clock::Timestamp;
 use crate::limit::Limit;
 use crate::limit::State;
@@ -50,7 +50,7 @@ struct Extra {
 #[derive(Debug)]
 struct Seen {
     limit_tag: Arc<str>,
-    once: Once,
+    token: IdempotencyToken,
     until_ms: u64,
 }
 
@@ -156,21 +156,21 @@ impl Record {
     }
 
     /// Whether a charge on a limit that is made once has been made.
-    pub fn has_seen(&self, limit_tag: &str, once: Once) -> bool {
+    pub fn has_seen(&self, limit_tag: &str, token: IdempotencyToken) -> bool {
         let mut seen = self.extra.iter().flat_map(|extra| &extra.seen);
         seen.any(|seen| {
             *seen.limit_tag == *limit_tag
-                && seen.once.by == once.by
-                && once.number <= seen.once.number
+                && seen.token.by == token.by
+                && token.number <= seen.token.number
         })
     }
 
     /// Remembers that a charge on a limit has been made.
-    pub fn see(&mut self, limit_tag: &Arc<str>, once: Once, now: Timestamp) {
+    pub fn see(&mut self, limit_tag: &Arc<str>, token: IdempotencyToken, now: Timestamp) {
         let seen = &mut self.extra.get_or_insert_default().seen;
-        seen.retain(|known| known.limit_tag != *limit_tag || known.once.by != once.by);
-        let until_ms = now.as_ms() + ONCE_MS;
-        seen.push(Seen { limit_tag: limit_tag.clone(), once, until_ms });
+        seen.retain(|known| known.limit_tag != *limit_tag || known.token.by != token.by);
+        let until_ms = now.as_ms() + TOKEN_LIFE_MS;
+        seen.push(Seen { limit_tag: limit_tag.clone(), token, until_ms });
     }
 
     /// Drops what is empty or was written to be gone by `now`.

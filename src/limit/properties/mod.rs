@@ -1,6 +1,6 @@
 //! What holds for every limit and every history, checked on random ones.
 
-mod means;
+mod allowance;
 
 use proptest::prelude::*;
 

@@ -6,7 +6,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
-use super::moment::Moment;
+use super::monotonic::MonotonicTime;
 
 /// Cells; many times the keys that can be hot at once in one sidecar.
 const CELLS: usize = 4_096;
@@ -33,9 +33,9 @@ impl Heat {
     }
 
     /// Counts a request for the key of this hash, and says whether it is hot.
-    pub fn touch(&self, hash: u64, now: Moment) -> bool {
+    pub fn touch(&self, hash: u64, now: MonotonicTime) -> bool {
         let place = usize::try_from(hash % CELLS as u64).expect("less than CELLS");
-        let stretch = now.stretch(STRETCH_MS) << COUNT_BITS;
+        let stretch = now.interval(STRETCH_MS) << COUNT_BITS;
         let cell = &self.cells[place];
         let known = cell.load(Ordering::Relaxed);
         let count = if known >> COUNT_BITS == stretch >> COUNT_BITS { known - stretch } else { 0 };
@@ -53,11 +53,11 @@ mod tests {
     #[test]
     fn a_key_is_hot_that_is_asked_for_often_in_a_short_time() {
         let heat = Heat::new();
-        let touch = |ms| heat.touch(7, Moment::default().after_ms(ms));
+        let touch = |ms| heat.touch(7, MonotonicTime::default().after_ms(ms));
         assert!((0..HOT_REQUESTS - 1).all(|ms| !touch(ms)));
         assert!(touch(STRETCH_MS - 1));
         assert!((0..HOT_REQUESTS - 1).all(|_| !touch(STRETCH_MS)), "a new stretch begins anew");
         assert!(touch(STRETCH_MS));
-        assert!(!heat.touch(8, Moment::default().after_ms(STRETCH_MS)), "it is another key");
+        assert!(!heat.touch(8, MonotonicTime::default().after_ms(STRETCH_MS)), "it is another key");
     }
 }

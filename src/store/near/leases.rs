@@ -20,7 +20,7 @@ use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
 use super::heat::Heat;
-use super::moment::Moment;
+use super::monotonic::MonotonicTime;
 use super::pool::Call;
 use super::pool::HELD_SHARE;
 use super::pool::Leftover;
@@ -76,7 +76,7 @@ struct Spot {
     hash: u64,
     pools: Vec<Pool>,
     /// Since when a request is on its way that takes hits ahead.
-    asking: Option<Moment>,
+    asking: Option<MonotonicTime>,
 }
 
 /// Hits that go back to the store.
@@ -111,7 +111,7 @@ impl Leases {
     }
 
     /// Decides a batch for which [`Leases::may_serve`] by the hits that are here, if there are enough.
-    pub fn spend(&self, batch: &Batch, now: Moment) -> Option<Outcome> {
+    pub fn spend(&self, batch: &Batch, now: MonotonicTime) -> Option<Outcome> {
         if self.is_empty() {
             return None;
         }
@@ -148,7 +148,7 @@ impl Leases {
 
     /// How many hits to take ahead with each charge of a batch for which [`Leases::may_serve`]; None if it
     /// takes none.
-    pub fn ask(&self, batch: &Batch, now: Moment) -> Option<SmallVec<[u64; INLINE_CAP]>> {
+    pub fn ask(&self, batch: &Batch, now: MonotonicTime) -> Option<SmallVec<[u64; INLINE_CAP]>> {
         let mut wants = SmallVec::new();
         let mut marked: SmallVec<[(&Key, u64); INLINE_CAP]> = SmallVec::new();
         let mut all = true;
@@ -202,7 +202,12 @@ impl Leases {
     }
 
     /// Takes out all hits of the counters that refused a batch: they may be what it was refused for.
-    pub fn take_refused(&self, batch: &Batch, outcome: &Outcome, now: Moment) -> Vec<Return> {
+    pub fn take_refused(
+        &self,
+        batch: &Batch,
+        outcome: &Outcome,
+        now: MonotonicTime,
+    ) -> Vec<Return> {
         let mut returns = Vec::new();
         if self.is_empty() {
             return returns;
@@ -225,7 +230,7 @@ impl Leases {
 
     /// Takes out what is left of leases that have ended, of one slot of each pool, or with `all` of every lease,
     /// and forgets idle pools.
-    pub fn take_ended(&self, all: bool, now: Moment) -> Vec<Return> {
+    pub fn take_ended(&self, all: bool, now: MonotonicTime) -> Vec<Return> {
         let mut returns = Vec::new();
         for shard in &self.shards {
             let mut shard = lock(shard);
@@ -246,7 +251,7 @@ impl Leases {
     }
 
     /// Leases that may be spent now.
-    pub fn live(&self, now: Moment) -> usize {
+    pub fn live(&self, now: MonotonicTime) -> usize {
         let live = |spot: &Spot| spot.pools.iter().filter(|pool| 0 < pool.left(now)).count();
         let of_shard = |shard| lock(shard).spots.iter().map(live).sum::<usize>();
         self.shards.iter().map(of_shard).sum()
@@ -297,7 +302,7 @@ impl Shard {
         &mut self,
         charges: &[Charge],
         (key, hash): (&Key, u64),
-        now: Moment,
+        now: MonotonicTime,
     ) -> Option<SmallVec<[Spent; INLINE_CAP]>> {
         let spot = self.spot(key, hash)?;
         let mut has = charges.iter().map(|charge| {
@@ -323,7 +328,11 @@ impl Spot {
     }
 
     /// Counts a request, and says how much its charges take ahead; None if nothing pays.
-    fn ask(&mut self, charges: &[Charge], now: Moment) -> Option<SmallVec<[u64; INLINE_CAP]>> {
+    fn ask(
+        &mut self,
+        charges: &[Charge],
+        now: MonotonicTime,
+    ) -> Option<SmallVec<[u64; INLINE_CAP]>> {
         let mut wants: Option<SmallVec<[u64; INLINE_CAP]>> = Some(SmallVec::new());
         for charge in charges {
             let hits = charge.hits.amount();

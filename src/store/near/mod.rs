@@ -7,7 +7,7 @@
 
 mod heat;
 mod leases;
-mod moment;
+mod monotonic;
 mod pool;
 mod refusals;
 #[cfg(test)]
@@ -30,8 +30,8 @@ use crate::policy::Key;
 
 use leases::Leases;
 use leases::Return;
-use moment::Moment;
-use moment::Watch;
+use monotonic::MonotonicClock;
+use monotonic::MonotonicTime;
 use pool::Call;
 use pool::ENDED_MAX;
 use refusals::Refusals;
@@ -72,7 +72,7 @@ pub trait SharedStore: Send + Sync {
 #[derive(Debug)]
 pub struct Near<S> {
     store: S,
-    watch: Watch,
+    clock: MonotonicClock,
     refusals: Refusals,
     leases: Leases,
     returned: AtomicU64,
@@ -96,7 +96,7 @@ impl<S> Near<S> {
     pub fn new(store: S) -> Self {
         Self {
             store,
-            watch: Watch::start(),
+            clock: MonotonicClock::start(),
             refusals: Refusals::new(),
             leases: Leases::new(),
             returned: AtomicU64::new(0),
@@ -114,24 +114,24 @@ impl<S> Near<S> {
             refused: self.refusals.answered(),
             leased: self.leases.answered(),
             returned: self.returned.load(Ordering::Relaxed),
-            live: self.leases.live(self.watch.moment(now)),
+            live: self.leases.live(self.clock.time(now)),
         }
     }
 
     /// Decides a batch by what is known here; None if that is not enough.
     pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
-        let moment = self.watch.moment(now);
-        let leased = Leases::may_serve(batch).then(|| self.leases.spend(batch, moment)).flatten();
-        leased.or_else(|| self.refusals.find(batch, moment))
+        let time = self.clock.time(now);
+        let leased = Leases::may_serve(batch).then(|| self.leases.spend(batch, time)).flatten();
+        leased.or_else(|| self.refusals.find(batch, time))
     }
 
     /// The refusal of a batch, if one is known that still holds.
     pub fn refusal(&self, batch: &Batch, now: Now) -> Option<Outcome> {
-        self.refusals.find(batch, self.watch.moment(now))
+        self.refusals.find(batch, self.clock.time(now))
     }
 
-    fn moment(&self, now: Now) -> Moment {
-        self.watch.moment(now)
+    fn time(&self, now: Now) -> MonotonicTime {
+        self.clock.time(now)
     }
 }
 
@@ -151,8 +151,8 @@ impl<S: SharedStore> Near<S> {
         if outcome.admitted {
             return Ok(outcome);
         }
-        let moment = self.moment(now);
-        let returns = self.leases.take_refused(batch, &outcome, moment);
+        let time = self.time(now);
+        let returns = self.leases.take_refused(batch, &outcome, time);
         if returns.is_empty() {
             return Ok(outcome);
         }
@@ -183,7 +183,7 @@ impl<S: SharedStore> Near<S> {
     /// What has ended stays a part of what this sidecar holds until it goes.
     async fn give_back_ended(&self, all: bool, now: Now) {
         for _ in 0..=ENDED_MAX {
-            let returns = self.leases.take_ended(all, self.moment(now));
+            let returns = self.leases.take_ended(all, self.time(now));
             if returns.is_empty() {
                 return;
             }
@@ -194,7 +194,7 @@ impl<S: SharedStore> Near<S> {
     /// Asks the store, for hits ahead too if that pays, and learns what it answers.
     async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Result<Outcome, StoreError> {
         let mark = self.refusals.mark();
-        let sent = self.moment(now);
+        let sent = self.time(now);
         self.refusals.give_back(batch);
         let wants = Leases::may_serve(batch).then(|| self.leases.ask(batch, sent));
         let asking = wants.flatten().map(|wants| {
@@ -207,7 +207,7 @@ impl<S: SharedStore> Near<S> {
         let outcome = self.store.charge_after(batch, now, waited).await;
         self.refusals.give_back(batch);
         let mut outcome = outcome?;
-        let (received, lead_ms) = (self.moment(now), lead_ms(now));
+        let (received, lead_ms) = (self.time(now), lead_ms(now));
         let call = Call { sent, received, at: outcome.at, lead_ms };
         self.leases.learn(batch, &mut outcome, call);
         if outcome.is_charged() {
@@ -343,14 +343,14 @@ mod tests {
     /// A store at the end of a way that takes the same time whenever it is asked.
     struct Distant {
         memory: Memory,
-        watch: Watch,
+        clock: MonotonicClock,
         there: Duration,
         back: Duration,
     }
 
     impl Distant {
         fn at(&self) -> Timestamp {
-            Timestamp::from_ms(START_MS + self.watch.moment(LOCAL).as_us() / 1_000)
+            Timestamp::from_ms(START_MS + self.clock.time(LOCAL).as_us() / 1_000)
         }
     }
 
@@ -471,9 +471,9 @@ mod tests {
         const DELAYS_MS: [u64; 4] = [0, 1, 4, 20];
         let delays = DELAYS_MS.iter().flat_map(|there| DELAYS_MS.map(|back| (*there, back)));
         for (there_ms, back_ms) in delays {
-            let (memory, watch) = (Memory::new(10), Watch::start());
+            let (memory, clock) = (Memory::new(10), MonotonicClock::start());
             let (there, back) = (Duration::from_millis(there_ms), Duration::from_millis(back_ms));
-            let near = Near::new(Distant { memory, watch, there, back });
+            let near = Near::new(Distant { memory, clock, there, back });
             let limit = Limit::new(1, Algorithm::Sliding(Sliding::new(200, 1)));
             let one = batch("a", limit, Hits::Spend(1));
             assert!(near.charge(&one, LOCAL).await.unwrap().admitted);

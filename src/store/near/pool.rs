@@ -19,7 +19,7 @@ use crate::policy::LEASED_AMOUNT_MIN;
 use crate::store::Decision;
 
 use super::heat::HOT_REQUESTS;
-use super::moment::Moment;
+use super::monotonic::MonotonicTime;
 
 /// The longest time that hits are kept to be spent, in milliseconds.
 pub const LEASE_MAX_MS: u64 = 1_000;
@@ -55,7 +55,7 @@ pub struct Pool {
 struct Lease {
     left: u64,
     /// They may be spent before this moment.
-    ends: Moment,
+    ends: MonotonicTime,
     until: Timestamp,
 }
 
@@ -72,14 +72,14 @@ pub struct Leftover {
 struct Told {
     standing: Standing,
     at: Timestamp,
-    received: Moment,
+    received: MonotonicTime,
 }
 
 /// When the store was asked and when it answered, as this process saw it, and by which time it decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    pub sent: Moment,
-    pub received: Moment,
+    pub sent: MonotonicTime,
+    pub received: MonotonicTime,
     pub at: Timestamp,
     /// Milliseconds by which its clock may have been ahead of that.
     pub lead_ms: u64,
@@ -97,13 +97,13 @@ pub struct Spent {
 
 impl Pool {
     /// The empty pool of a limit of which a hot key has begun to ask for so many `hits`.
-    pub fn new(limit: Arc<Limit>, hits: u64, now: Moment) -> Self {
+    pub fn new(limit: Arc<Limit>, hits: u64, now: MonotonicTime) -> Self {
         let pace = Pace { since: now, hits: 0, last: HOT_REQUESTS.saturating_mul(hits) };
         Self { limit, lease: None, ended: SmallVec::new(), told: None, pace }
     }
 
     /// Spends hits, if there are enough.
-    pub fn spend(&mut self, hits: u64, now: Moment) -> Option<Spent> {
+    pub fn spend(&mut self, hits: u64, now: MonotonicTime) -> Option<Spent> {
         let told = self.told?;
         let lease = self.lease.as_mut().filter(|lease| now < lease.ends && hits <= lease.left)?;
         lease.left -= hits;
@@ -127,12 +127,12 @@ impl Pool {
     }
 
     /// Counts hits that were asked for.
-    pub fn touch(&mut self, hits: u64, now: Moment) {
+    pub fn touch(&mut self, hits: u64, now: MonotonicTime) {
         self.pace.touch(hits, now);
     }
 
     /// How many hits to take ahead with a request for `hits`; None if a lease doesn't pay.
-    pub fn wants(&mut self, hits: u64, now: Moment) -> Option<u64> {
+    pub fn wants(&mut self, hits: u64, now: MonotonicTime) -> Option<u64> {
         self.end(now);
         let (told, Algorithm::Sliding(sliding)) = (self.told?, self.limit.algorithm()) else {
             return None;
@@ -178,7 +178,7 @@ impl Pool {
     }
 
     /// Takes out what has to go back of one slot: what is left of ended leases, or with `all` of every lease.
-    pub fn take(&mut self, all: bool, now: Moment) -> Option<Leftover> {
+    pub fn take(&mut self, all: bool, now: MonotonicTime) -> Option<Leftover> {
         self.end(now);
         if all && let Some(lease) = self.lease.take() {
             self.leave(Leftover { hits: lease.left, until: lease.until });
@@ -187,13 +187,13 @@ impl Pool {
     }
 
     /// Whether nobody has asked for long, and nothing is left.
-    pub fn is_idle(&self, now: Moment) -> bool {
+    pub fn is_idle(&self, now: MonotonicTime) -> bool {
         let is_empty = self.lease.is_none() && self.ended.is_empty();
         is_empty && IDLE_MS <= now.ms_since(self.pace.since)
     }
 
     /// Hits that may be spent now.
-    pub fn left(&self, now: Moment) -> u64 {
+    pub fn left(&self, now: MonotonicTime) -> u64 {
         self.lease.filter(|lease| now < lease.ends).map_or(0, |lease| lease.left)
     }
 
@@ -213,7 +213,7 @@ impl Pool {
     }
 
     /// Ends the lease if its time is over.
-    fn end(&mut self, now: Moment) {
+    fn end(&mut self, now: MonotonicTime) {
         if let Some(lease) = self.lease.take_if(|lease| lease.ends <= now) {
             self.leave(Leftover { hits: lease.left, until: lease.until });
         }
@@ -241,14 +241,14 @@ impl Pool {
 #[derive(Clone, Copy, Debug)]
 struct Pace {
     /// When the present stretch began.
-    since: Moment,
+    since: MonotonicTime,
     hits: u64,
     /// The hits of the stretch before.
     last: u64,
 }
 
 impl Pace {
-    fn touch(&mut self, hits: u64, now: Moment) {
+    fn touch(&mut self, hits: u64, now: MonotonicTime) {
         let elapsed_ms = now.ms_since(self.since);
         if PACE_MS <= elapsed_ms {
             self.last = if elapsed_ms < 2 * PACE_MS { self.hits } else { 0 };
@@ -260,7 +260,7 @@ impl Pace {
 
     /// Hits to expect within `ms`, with a quarter on top: what is too much comes back, what is too little
     /// has to be asked for again.
-    fn expected(&self, ms: u64, now: Moment) -> u64 {
+    fn expected(&self, ms: u64, now: MonotonicTime) -> u64 {
         let elapsed_ms = now.ms_since(self.since).min(PACE_MS);
         let of_last =
             u128::from(self.last) * u128::from(PACE_MS - elapsed_ms) / u128::from(PACE_MS);
@@ -286,11 +286,11 @@ mod tests {
     /// A limit with slots of a second.
     fn pool() -> Pool {
         let limit = Limit::new(6_400, Algorithm::Sliding(Sliding::new(60_000, 6_400)));
-        Pool::new(Arc::new(limit), 1, moment(0))
+        Pool::new(Arc::new(limit), 1, time(0))
     }
 
-    fn moment(ms: u64) -> Moment {
-        Moment::default().after_ms(ms)
+    fn time(ms: u64) -> MonotonicTime {
+        MonotonicTime::default().after_ms(ms)
     }
 
     /// The store lends hits at its time `at_ms`, between two moments.
@@ -300,7 +300,7 @@ mod tests {
         let at = Timestamp::from_ms(at_ms);
         pool.learn(
             &mut decision,
-            Call { sent: moment(sent), received: moment(received), at, lead_ms: 1 },
+            Call { sent: time(sent), received: time(received), at, lead_ms: 1 },
         );
     }
 
@@ -309,20 +309,20 @@ mod tests {
         let mut pool = pool();
         // By the store's clock the call was made somewhere between 5,300 and 5,300 + 20 ms.
         lend(&mut pool, 10, (100, 5_300, 120));
-        assert_eq!(pool.spend(1, moment(200)).unwrap().at.as_ms(), 5_380);
-        assert!(pool.spend(1, moment(100 + 698)).is_some());
-        assert!(pool.spend(1, moment(100 + 699)).is_none());
-        let left = pool.take(false, moment(100 + 699)).unwrap();
+        assert_eq!(pool.spend(1, time(200)).unwrap().at.as_ms(), 5_380);
+        assert!(pool.spend(1, time(100 + 698)).is_some());
+        assert!(pool.spend(1, time(100 + 699)).is_none());
+        let left = pool.take(false, time(100 + 699)).unwrap();
         assert_eq!((left.hits, left.until.as_ms()), (8, 6_999 + 60_000));
-        assert_eq!(pool.take(true, moment(100 + 699)), None, "they go back once");
+        assert_eq!(pool.take(true, time(100 + 699)), None, "they go back once");
     }
 
     #[test]
     fn an_answer_that_comes_too_late_lends_nothing() {
         let mut pool = pool();
         lend(&mut pool, 10, (100, 5_990, 110));
-        assert_eq!(pool.left(moment(110)), 0);
-        assert_eq!(pool.take(false, moment(110)).unwrap().hits, 10);
+        assert_eq!(pool.left(time(110)), 0);
+        assert_eq!(pool.take(false, time(110)).unwrap().hits, 10);
     }
 
     #[test]
@@ -330,13 +330,13 @@ mod tests {
         let mut pool = pool();
         lend(&mut pool, 10, (100, 5_300, 101));
         lend(&mut pool, 5, (200, 5_400, 201));
-        assert_eq!(pool.left(moment(300)), 15);
-        let spent = pool.spend(2, moment(300)).unwrap();
+        assert_eq!(pool.left(time(300)), 15);
+        let spent = pool.spend(2, time(300)).unwrap();
         lend(&mut pool, 7, (700, 6_000, 701));
-        assert_eq!(pool.left(moment(701)), 7);
+        assert_eq!(pool.left(time(701)), 7);
         pool.unspend(2, spent.until);
-        assert_eq!(pool.left(moment(701)), 7, "it was of the lease before");
-        let left = pool.take(false, moment(701)).unwrap();
+        assert_eq!(pool.left(time(701)), 7, "it was of the lease before");
+        let left = pool.take(false, time(701)).unwrap();
         assert_eq!((left.hits, left.until.as_ms()), (15, 6_999 + 60_000));
     }
 
@@ -346,21 +346,21 @@ mod tests {
         lend(&mut pool, 0, (0, 5_000, 0));
         // One hit in two milliseconds, over a stretch and a half.
         for ms in (0..375).step_by(2) {
-            pool.touch(1, moment(ms));
+            pool.touch(1, time(ms));
         }
         // The slot ends after 624 ms more, but more is not to be held.
-        assert_eq!(pool.wants(1, moment(375)), Some(100));
+        assert_eq!(pool.wants(1, time(375)), Some(100));
         lend(&mut pool, 0, (375, 5_975, 375));
-        assert_eq!(pool.wants(1, moment(375)), Some(15), "24 ms, and a quarter");
+        assert_eq!(pool.wants(1, time(375)), Some(15), "24 ms, and a quarter");
         lend(&mut pool, 3, (375, 5_975, 375));
-        assert_eq!(pool.wants(1, moment(375)), Some(12));
+        assert_eq!(pool.wants(1, time(375)), Some(12));
         lend(&mut pool, 1, (375, 5_975, 375));
-        assert_eq!(pool.wants(1, moment(375)), Some(0), "it lasts for a while");
+        assert_eq!(pool.wants(1, time(375)), Some(0), "it lasts for a while");
         lend(&mut pool, 0, (375, 5_998, 375));
-        assert_eq!(pool.wants(20, moment(375)), None, "it would serve nobody");
+        assert_eq!(pool.wants(20, time(375)), None, "it would serve nobody");
         // More than half a second later nobody asks any more.
-        pool.touch(1, moment(1_000));
+        pool.touch(1, time(1_000));
         lend(&mut pool, 0, (1_000, 7_000, 1_000));
-        assert_eq!(pool.wants(1, moment(1_250)), None);
+        assert_eq!(pool.wants(1, time(1_250)), None);
     }
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use quick_cache::sync::Cache;
 
-use super::moment::Moment;
+use super::monotonic::MonotonicTime;
 use super::pool::Call;
 use crate::limit::Fit;
 use crate::limit::Hits;
@@ -62,8 +62,8 @@ pub struct Refusals {
 struct Held {
     outcome: Outcome,
     /// When it was asked for. What it says of the time to come counts from then.
-    from: Moment,
-    ends: Moment,
+    from: MonotonicTime,
+    ends: MonotonicTime,
     /// The changes under the keys of its batch.
     changes: u64,
 }
@@ -86,7 +86,7 @@ impl Refusals {
     }
 
     /// The refusal of a batch, if one is known that still holds.
-    pub fn find(&self, batch: &Batch, now: Moment) -> Option<Outcome> {
+    pub fn find(&self, batch: &Batch, now: MonotonicTime) -> Option<Outcome> {
         if !self.may_know(now) || !may_hold(batch) {
             return None;
         }
@@ -133,7 +133,7 @@ impl Refusals {
     }
 
     /// Drops what is held of the keys of a batch that has passed: it would hold on, but less remains now.
-    pub fn pass(&self, batch: &Batch, now: Moment) {
+    pub fn pass(&self, batch: &Batch, now: MonotonicTime) {
         if self.may_know(now) {
             batch.keys.iter().for_each(|key| {
                 self.part(key).fetch_add(1, Ordering::Relaxed);
@@ -147,7 +147,7 @@ impl Refusals {
     }
 
     /// Whether anything may be held.
-    fn may_know(&self, now: Moment) -> bool {
+    fn may_know(&self, now: MonotonicTime) -> bool {
         now.as_us() < self.last_ends.load(Ordering::Relaxed)
     }
 

@@ -32,9 +32,9 @@ use super::fault;
 use super::group::Asking;
 use super::group::Group;
 use super::group::Queue;
-use super::heart;
-use super::heart::Heart;
 use super::late::look_again;
+use super::membership;
+use super::membership::Membership;
 use super::nodes::Nodes;
 use super::reply::Reply;
 use super::script::Dialect;
@@ -74,7 +74,7 @@ pub struct Link {
     queue: Queue,
     doubt: Notify,
     /// What is known of the sidecars that share it.
-    heart: Heart,
+    membership: Membership,
     connects: AtomicU64,
     clock: ServerClock,
     /// The masters of its cluster; none of a server by itself.
@@ -112,8 +112,8 @@ impl Link {
     }
 
     /// What is known of the sidecars that share the server.
-    pub fn heart(&self) -> &Heart {
-        &self.heart
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// How often the connection was made anew.
@@ -268,7 +268,7 @@ impl Connector {
             reason: ArcSwap::from_pointee("not connected yet".to_owned()),
             queue: Queue::default(),
             doubt: Notify::new(),
-            heart: Heart::new(),
+            membership: Membership::new(),
             connects: AtomicU64::new(0),
             clock: ServerClock::new(),
             nodes,
@@ -285,7 +285,7 @@ impl Connector {
         if let Some(connected) = self.link.connection.swap(None) {
             let mut connection = connected.connection.clone();
             // Whoever doesn't hear of it knows it a few heartbeats later.
-            let _ = time::timeout(PROBE_TIMEOUT, self.link.heart.stop(&mut connection)).await;
+            let _ = time::timeout(PROBE_TIMEOUT, self.link.membership.leave(&mut connection)).await;
         }
         self.link.reason.store(Arc::new("shutting down".to_owned()));
         self.link.breaker.break_down();
@@ -328,7 +328,7 @@ impl Connector {
             // Told here, the code costs no request a second round trip.
             let dialect = tell_code(&mut connected.connection).await?;
             self.link.clock.forget();
-            self.link.heart.beat(&mut connected.connection, &self.link.clock).await?;
+            self.link.membership.announce(&mut connected.connection, &self.link.clock).await?;
             Ok::<_, ConnectError>((connected, dialect))
         };
         let timeout = self.link.settings.connect_timeout;
@@ -361,7 +361,7 @@ impl Connector {
         loop {
             match link.breaker.is_healthy() {
                 // Whatever ends the wait, a heartbeat is due.
-                true => drop(time::timeout(heart::INTERVAL, link.doubt.notified()).await),
+                true => drop(time::timeout(membership::INTERVAL, link.doubt.notified()).await),
                 false => {
                     link.queue.clear();
                     time::sleep(link.breaker.pause()).await;
@@ -369,7 +369,11 @@ impl Connector {
             }
             link.breaker.probe();
             let stopwatch = Stopwatch::start();
-            match time::timeout(PROBE_TIMEOUT, link.heart.beat(&mut connection, &link.clock)).await
+            match time::timeout(
+                PROBE_TIMEOUT,
+                link.membership.announce(&mut connection, &link.clock),
+            )
+            .await
             {
                 Ok(Ok(())) if stopwatch.elapsed() <= link.settings.deadline => {
                     link.recover("Redis answers again");

@@ -15,7 +15,7 @@ mod connection;
 mod directory;
 mod fault;
 mod group;
-mod heart;
+mod membership;
 mod late;
 mod nodes;
 mod pack;
@@ -239,7 +239,7 @@ impl SharedStore for Redis {
 
     fn sidecars(&self) -> u32 {
         match &self.route {
-            Route::One(link) => link.heart().sidecars(),
+            Route::One(link) => link.membership().sidecars(),
             Route::Cluster(nodes) => nodes.sidecars(),
         }
     }

@@ -135,7 +135,7 @@ impl Nodes {
     /// How many sidecars the masters know of; the most that one does.
     pub fn sidecars(&self) -> u32 {
         let map = self.map.load();
-        map.masters.iter().map(|master| master.link.heart().sidecars()).max().unwrap_or(0)
+        map.masters.iter().map(|master| master.link.membership().sidecars()).max().unwrap_or(0)
     }
 
     /// How often masters broke, since the start.
@@ -266,7 +266,7 @@ impl Explorer {
             let of_master = told.iter().filter(|(_, address)| *address == master.address);
             let ranges: Vec<_> = of_master.map(|(range, _)| range.clone()).collect();
             if let Some(tag) = tag_in(&ranges) {
-                master.link.heart().beat_at(tag);
+                master.link.membership().set_tag(tag);
             }
         }
         let stays = |master: &Master| map.masters.iter().any(|new| new.address == master.address);

@@ -71,11 +71,11 @@ fn pack_special(bytes: &mut Vec<u8>, charge: &Charge) {
     push_long(bytes, open.hits.min(charge.limit.capacity()));
     push_long(bytes, charge.ahead.min(AMOUNT_MAX));
     push_long(bytes, charge.until.map_or(0, Timestamp::as_ms));
-    push_long(bytes, charge.once.map_or(0, |once| once.number));
+    push_long(bytes, charge.token.map_or(0, |token| token.number));
     push_short(bytes, open.pressed.len());
     bytes.push(byte(charge.bonuses.len()));
-    if let Some(once) = charge.once {
-        bytes.extend(once.by.to_le_bytes());
+    if let Some(token) = charge.token {
+        bytes.extend(token.by.to_le_bytes());
     }
     for pressed in &open.pressed {
         push_short(bytes, pressed.gauge + 1);

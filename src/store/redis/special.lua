@@ -1,5 +1,5 @@
 -- What special charges and gauges need, between charge.lua and decide.lua: what is open, bonuses, overdraft and what
--- is taken ahead. Mirrors limit/means.rs, and of store/decide.rs what reads gauges.
+-- is taken ahead. Mirrors limit/allowance.rs, and of store/decide.rs what reads gauges.
 --
 -- A special charge goes on after its CHARGE as SPECIAL: how much of the capacity is open to it, how many hits
 -- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), for a charge that
@@ -32,7 +32,7 @@ local MARK_COUNTED = 4503599627370496
 -- As in limit/mod.rs, limit/lending.rs and store/batch.rs.
 local COUNT_MAX = 4000000000000000
 local LENT_SHARE = 8
-local ONCE_MS = 3600000
+local TOKEN_LIFE_MS = 3600000
 
 -- Finds whether a charge that is made once has been made. Mirrors Record::has_seen.
 local function find_seen(one, name)
@@ -45,7 +45,7 @@ end
 -- Remembers that a charge that is made once has been made. Mirrors Record::see.
 local function see(one)
   local entry = one.special.seen
-  entry.body, entry.expiry, one.record.written = pack(ONE, one.special.number), now + ONCE_MS, true
+  entry.body, entry.expiry, one.record.written = pack(ONE, one.special.number), now + TOKEN_LIFE_MS, true
 end
 
 -- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends.
@@ -155,7 +155,7 @@ local function base_left(one)
   return max(one.special.open_now - (one.entry.used or 0), 0)
 end
 
--- Mirrors Means::remaining.
+-- Mirrors Allowance::remaining.
 local function special_remaining(one)
   local sum = base_left(one)
   for _, bonus in ipairs(one.special.bonuses) do
@@ -164,14 +164,14 @@ local function special_remaining(one)
   return sum
 end
 
--- Mirrors Means::wait.
+-- Mirrors Allowance::wait.
 local function earliest(one, gauges, need)
   local special = one.special
-  local bonuses, openings = special.bonuses, { { from = now, hits = special.open_now } }
+  local bonuses, available = special.bonuses, { { from = now, hits = special.open_now } }
   for _, press in ipairs(special.pressed) do
     for level = 1, gauges[press.gauge].level do
       local from = falls_below(gauges[press.gauge], level)
-      openings[#openings + 1] = { from = from, hits = open_at(special, gauges, from) }
+      available[#available + 1] = { from = from, hits = open_at(special, gauges, from) }
     end
   end
   local found, kept = NEVER, 0
@@ -179,10 +179,10 @@ local function earliest(one, gauges, need)
     local bonus = bonuses[first]
     kept = bonus and min(kept + bonus_left(bonus), COUNT_MAX) or 0
     local base = max(need - kept, 0)
-    for _, opening in ipairs(openings) do
-      if base <= opening.hits then
-        local falls = falls_to(one.entry, opening.hits - base, one.a, one.b)
-        local at = max(falls, opening.from)
+    for _, capacity in ipairs(available) do
+      if base <= capacity.hits then
+        local falls = falls_to(one.entry, capacity.hits - base, one.a, one.b)
+        local at = max(falls, capacity.from)
         if not bonus or at < bonus.ends then found = min(found, at) end
       end
     end
@@ -219,7 +219,7 @@ local function keep(one, bonus, spent)
 end
 
 -- Divides the hits of a charge between its bonuses, and returns what is for the limit itself. Mirrors
--- Means::divide.
+-- Allowance::divide.
 local function special_divide(one)
   local bonuses, rest = one.special.bonuses, math.abs(one.hits)
   if one.hits < 0 then

@@ -27,9 +27,9 @@ use crate::policy::OnOutage;
 use crate::store::Arrival;
 use crate::store::Batch;
 use crate::store::Charge;
-use crate::store::Numbers;
 use crate::store::Outcome;
 use crate::store::StoreError;
+use crate::store::TokenSource;
 
 /// Keys of which hits may be on their way. What finds no room stays charged, as long as it counts.
 const KEYS_MAX: usize = 16_384;
@@ -59,7 +59,7 @@ pub struct Back {
 /// Hits on their way.
 #[derive(Debug)]
 pub struct Returns {
-    numbers: Numbers,
+    tokens: TokenSource,
     keys: Mutex<IndexMap<Key, OfKey>>,
 }
 
@@ -106,7 +106,7 @@ pub fn batch_of(key: Key, backs: Vec<Back>) -> Batch {
 impl Returns {
     /// Nothing is on its way yet.
     pub fn new() -> Self {
-        Self { numbers: Numbers::default(), keys: Mutex::default() }
+        Self { tokens: TokenSource::default(), keys: Mutex::default() }
     }
 
     /// Whether nothing is on its way.
@@ -180,8 +180,8 @@ impl Returns {
         of_key.sent.take_if(|(_, since)| SENT_AGAIN < monotonic_now() - *since);
         if of_key.sent.is_none() && !of_key.waiting.is_empty() {
             let mut batch = batch_of(key.clone(), mem::take(&mut of_key.waiting));
-            let once = Some(self.numbers.next());
-            batch.charges.iter_mut().for_each(|charge| charge.once = once);
+            let token = Some(self.tokens.next());
+            batch.charges.iter_mut().for_each(|charge| charge.token = token);
             of_key.sent = Some((batch, monotonic_now()));
         }
         match &of_key.sent {

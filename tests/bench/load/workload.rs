@@ -151,7 +151,7 @@ impl Questions for Turns {
 /// Questions for keys that were drawn before the run.
 struct Drawn {
     frames: Numbered,
-    numbers: Vec<u32>,
+    tokens: Vec<u32>,
 }
 
 impl Drawn {
@@ -168,13 +168,13 @@ impl Drawn {
         let draw = |random: f64| sums.partition_point(|sum| *sum < random * total);
         let numbers = randoms(round as u64).map(draw).take(requests);
         let numbers = numbers.map(|number| u32::try_from(number).expect("one of KEYS"));
-        Self { frames: Numbered::new("bench", "user=user-"), numbers: numbers.collect() }
+        Self { frames: Numbered::new("bench", "user=user-"), tokens: numbers.collect() }
     }
 }
 
 impl Questions for Drawn {
     fn question(&self, number: usize) -> (Bytes, Code) {
-        (self.frames.frame(self.numbers[number]), Code::Ok)
+        (self.frames.frame(self.tokens[number]), Code::Ok)
     }
 }
 

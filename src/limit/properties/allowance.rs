@@ -1,4 +1,4 @@
-//! What holds for the means of every request, on whatever limit and history.
+//! Properties of the allowance of a request, for any limit and history.
 
 use proptest::prelude::*;
 
@@ -7,12 +7,12 @@ use super::Size;
 use super::limit;
 use super::spends;
 use super::spends_and_returns;
+use crate::limit::Allowance;
+use crate::limit::AvailableCapacity;
 use crate::limit::BonusLeft;
 use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Limit;
-use crate::limit::Means;
-use crate::limit::Opening;
 use crate::limit::Overdraft;
 use crate::limit::Settled;
 
@@ -21,17 +21,18 @@ use crate::limit::Settled;
 #[derive(Clone, Debug)]
 struct Finds {
     /// In thousandths of the capacity; the later the more.
-    openings: Vec<(u64, u64)>,
+    available: Vec<(u64, u64)>,
     /// Ends and amounts.
     bonuses: Vec<(u64, u64)>,
     overdraft: Overdraft,
 }
 
 impl Finds {
-    fn openings(&self, limit: &Limit, asked_ms: u64) -> Vec<Opening> {
+    fn available(&self, limit: &Limit, asked_ms: u64) -> Vec<AvailableCapacity> {
         let share = |share| Size::Share(share).of(limit.capacity());
-        let opening = |&(from_ms, hits)| Opening { from_ms: asked_ms + from_ms, hits: share(hits) };
-        self.openings.iter().map(opening).collect()
+        let capacity =
+            |&(from_ms, hits)| AvailableCapacity { from_ms: asked_ms + from_ms, hits: share(hits) };
+        self.available.iter().map(capacity).collect()
     }
 
     fn bonuses(&self, asked_ms: u64) -> Vec<BonusLeft> {
@@ -40,28 +41,29 @@ impl Finds {
         self.bonuses.iter().map(bonus).collect()
     }
 
-    /// The means of one who asked at `asked_ms` and knows what comes.
-    fn means(&self, limit: &Limit, asked_ms: u64) -> Means {
-        Means {
-            openings: self.openings(limit, asked_ms).into(),
+    /// The allowance of a request at `asked_ms`.
+    fn allowance(&self, limit: &Limit, asked_ms: u64) -> Allowance {
+        Allowance {
+            available: self.available(limit, asked_ms).into(),
             bonuses: self.bonuses(asked_ms).into(),
         }
     }
 
-    /// The means at `now_ms` of one who looks at the present alone.
-    fn means_at(&self, limit: &Limit, (asked_ms, now_ms): (u64, u64)) -> Means {
-        let mut means = self.means(limit, asked_ms);
-        let last = means.openings.iter().rev().find(|opening| opening.from_ms <= now_ms).copied();
-        means.openings = last.into_iter().collect();
-        means.bonuses.retain(|bonus| now_ms < bonus.until_ms);
-        means
+    /// The allowance at `now_ms` without later capacity.
+    fn allowance_at(&self, limit: &Limit, (asked_ms, now_ms): (u64, u64)) -> Allowance {
+        let mut allowance = self.allowance(limit, asked_ms);
+        let last =
+            allowance.available.iter().rev().find(|capacity| capacity.from_ms <= now_ms).copied();
+        allowance.available = last.into_iter().collect();
+        allowance.bonuses.retain(|bonus| now_ms < bonus.until_ms);
+        allowance
     }
 }
 
 fn finds() -> impl Strategy<Value = Finds> {
     let time = || prop_oneof![1_u64..50, 1_u64..2_000, 1_u64..100_000];
-    let openings = prop::collection::vec((time(), 0_u64..=1_000), 1..4).prop_map(|openings| {
-        let (mut times, mut shares): (Vec<u64>, Vec<u64>) = openings.into_iter().unzip();
+    let available = prop::collection::vec((time(), 0_u64..=1_000), 1..4).prop_map(|available| {
+        let (mut times, mut shares): (Vec<u64>, Vec<u64>) = available.into_iter().unzip();
         times.sort_unstable();
         shares.sort_unstable();
         times[0] = 0;
@@ -72,8 +74,8 @@ fn finds() -> impl Strategy<Value = Finds> {
         bonuses
     });
     let overdraft = prop::sample::select(vec![Overdraft::None, Overdraft::Allow, Overdraft::Clip]);
-    (openings, bonuses, overdraft).prop_map(|(openings, bonuses, overdraft)| Finds {
-        openings,
+    (available, bonuses, overdraft).prop_map(|(available, bonuses, overdraft)| Finds {
+        available,
         bonuses,
         overdraft,
     })
@@ -85,10 +87,10 @@ impl Counter {
     }
 
     /// Whether hits that were asked for at `asked_ms` have what they need at `now_ms`.
-    fn has_means(&mut self, finds: &Finds, hits: Hits, times: (u64, u64)) -> bool {
+    fn fits(&mut self, finds: &Finds, hits: Hits, times: (u64, u64)) -> bool {
         self.now_ms = times.1;
         self.remaining();
-        finds.means_at(&self.limit, times).suffice(&self.settled(), hits)
+        finds.allowance_at(&self.limit, times).suffice(&self.settled(), hits)
     }
 }
 
@@ -106,13 +108,13 @@ proptest! {
         });
         let asked_ms = counter.now_ms;
         let hits = Hits::Spend(Size::Share(share).of(counter.limit.capacity()) + 1);
-        let fits_at_once = counter.has_means(&finds, hits, (asked_ms, asked_ms));
-        let means = finds.means(&counter.limit, asked_ms);
-        let ends = means.bonuses.iter().map(|bonus| bonus.until_ms - 1);
-        let opens = means.openings.iter().map(|opening| opening.from_ms);
+        let fits_at_once = counter.fits(&finds, hits, (asked_ms, asked_ms));
+        let allowance = finds.allowance(&counter.limit, asked_ms);
+        let ends = allowance.bonuses.iter().map(|bonus| bonus.until_ms - 1);
+        let opens = allowance.available.iter().map(|capacity| capacity.from_ms);
         let events: Vec<u64> = ends.chain(opens).collect();
         if !fits_at_once {
-            let wait = means.wait(&counter.settled(), hits);
+            let wait = allowance.wait(&counter.settled(), hits);
             // Time only brings more, but for the ends of bonuses; so these instants tell.
             let until_ms = match wait {
                 Fit::Now => panic!("what doesn't fit has to wait"),
@@ -125,10 +127,10 @@ proptest! {
             instants.retain(|at_ms| *at_ms < until_ms);
             instants.sort_unstable();
             for at_ms in instants {
-                let fits = counter.has_means(&finds, hits, (asked_ms, at_ms));
+                let fits = counter.fits(&finds, hits, (asked_ms, at_ms));
                 prop_assert!(!fits, "{} ms before {:?}", until_ms - at_ms, wait);
             }
-            let fits = counter.has_means(&finds, hits, (asked_ms, until_ms));
+            let fits = counter.fits(&finds, hits, (asked_ms, until_ms));
             prop_assert_eq!(fits, wait != Fit::Never);
         }
     }
@@ -143,34 +145,34 @@ proptest! {
             counter.play(event);
         });
         let now = counter.now();
-        let mut means = finds.means_at(&counter.limit, (counter.now_ms, counter.now_ms));
-        let before = means.remaining(&counter.settled());
-        let bonuses = means.bonuses.clone();
+        let mut allowance = finds.allowance_at(&counter.limit, (counter.now_ms, counter.now_ms));
+        let before = allowance.remaining(&counter.settled());
+        let bonuses = allowance.bonuses.clone();
         let asked = Size::Share(share).of(counter.limit.capacity());
-        prop_assume!(means.suffice(&counter.settled(), Hits::Spend(asked)));
-        let (base, _) = means.divide(&counter.settled(), Hits::Spend(asked), finds.overdraft);
+        prop_assume!(allowance.suffice(&counter.settled(), Hits::Spend(asked)));
+        let (base, _) = allowance.divide(&counter.settled(), Hits::Spend(asked), finds.overdraft);
         counter.limit.charge(&mut counter.state, base, now);
-        let after = means.remaining(&counter.settled());
+        let after = allowance.remaining(&counter.settled());
         prop_assert_eq!(after, before.saturating_sub(asked));
-        let spent: u64 = means.bonuses.iter().map(|bonus| bonus.spent).sum();
+        let spent: u64 = allowance.bonuses.iter().map(|bonus| bonus.spent).sum();
         match finds.overdraft {
             Overdraft::None | Overdraft::Allow | Overdraft::Owed => {
                 prop_assert_eq!(base.amount() + spent, asked);
             }
             Overdraft::Clip => prop_assert_eq!(base.amount() + spent, asked.min(before)),
         }
-        for bonus in &means.bonuses {
+        for bonus in &allowance.bonuses {
             prop_assert!(bonus.spent <= bonus.amount);
         }
         // Giving back never brings more than there was.
         let back = Hits::GiveBack(Size::Share(back).of(counter.limit.capacity()));
-        let (base, _) = means.divide(&counter.settled(), back, finds.overdraft);
+        let (base, _) = allowance.divide(&counter.settled(), back, finds.overdraft);
         counter.limit.charge(&mut counter.state, base, now);
-        let given = means.remaining(&counter.settled());
+        let given = allowance.remaining(&counter.settled());
         prop_assert!(given <= after + back.amount());
         if spent >= back.amount() {
             prop_assert_eq!(given, after + back.amount());
         }
-        prop_assert!(bonuses.iter().zip(&means.bonuses).all(|(one, other)| one.amount == other.amount));
+        prop_assert!(bonuses.iter().zip(&allowance.bonuses).all(|(one, other)| one.amount == other.amount));
     }
 }

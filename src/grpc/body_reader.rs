@@ -1,7 +1,7 @@
 //! Reads the body of a request: exactly one message, counted against the memory budget while it arrives.
 //!
-//! tonic makes room for a message as soon as its length is told, and reads on after it for others, which no method of
-//! the service takes. So the length counts when it is told, and what follows the message is an error.
+//! tonic allocates memory for a message as soon as it knows the length, and reads on for further messages, which no method
+//! of the service takes. So the announced length counts at once, and bytes after the message are an error.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use hyper::body::SizeHint;
 use tonic::Status;
 
 use super::BoxError;
-use super::room::Place;
+use super::memory_budget::Reservation;
 
 /// The largest message: several times the headers that Envoy takes from a client (60 KiB), of which a client may fill a
 /// descriptor of every action. A larger one is an error, so it must not be in the hands of a client to send one.
@@ -25,29 +25,29 @@ pub const MESSAGE_LEN_MAX: usize = 1024 * 1024;
 /// Bytes before a message: a flag, and its length.
 const PREFIX_LEN: usize = 5;
 
-/// The body of a request, which tells the request's place what it costs.
-pub struct Arriving<B> {
+/// The body of a request, which adds its length to the request's reservation.
+pub struct BodyReader<B> {
     body: B,
-    place: Arc<Place>,
+    reservation: Arc<Reservation>,
     prefix: Prefix,
-    /// Bytes of the message that may still come, once that is known.
+    /// Bytes of the message that are still missing, once its length is known.
     missing_len: Option<usize>,
 }
 
-/// What has come of the bytes before the message.
+/// The received bytes before the message.
 #[derive(Default)]
 struct Prefix {
     bytes: [u8; PREFIX_LEN],
     len: usize,
 }
 
-impl<B: Body<Data = Bytes>> Arriving<B> {
-    /// The body of a request in that place.
-    pub fn new(body: B, place: Arc<Place>) -> Self {
-        Self { body, place, prefix: Prefix::default(), missing_len: None }
+impl<B: Body<Data = Bytes>> BodyReader<B> {
+    /// The body of a request with that reservation.
+    pub fn new(body: B, reservation: Arc<Reservation>) -> Self {
+        Self { body, reservation, prefix: Prefix::default(), missing_len: None }
     }
 
-    /// Counts bytes that have come.
+    /// Counts received bytes.
     fn count(&mut self, bytes: &[u8]) -> Result<(), Status> {
         let rest = match self.missing_len {
             Some(_) => bytes,
@@ -55,7 +55,7 @@ impl<B: Body<Data = Bytes>> Arriving<B> {
                 let rest = self.prefix.take(bytes);
                 let Some(len) = self.prefix.message_len() else { return Ok(()) };
                 // A longer one is refused as soon as this is read.
-                self.place.grow(len.min(MESSAGE_LEN_MAX));
+                self.reservation.grow(len.min(MESSAGE_LEN_MAX));
                 self.missing_len = Some(len);
                 rest
             }
@@ -63,14 +63,14 @@ impl<B: Body<Data = Bytes>> Arriving<B> {
         let missing_len = self.missing_len.unwrap_or_default().checked_sub(rest.len());
         self.missing_len = missing_len;
         if missing_len.is_none() {
-            return Err(Status::invalid_argument("there is something after the message"));
+            return Err(Status::invalid_argument("unexpected bytes after the message"));
         }
         Ok(())
     }
 }
 
 impl Prefix {
-    /// Takes what it lacks, and leaves the rest.
+    /// Takes the bytes that it lacks, and returns the rest.
     fn take<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let (own, rest) = bytes.split_at((PREFIX_LEN - self.len).min(bytes.len()));
         self.bytes[self.len..][..own.len()].copy_from_slice(own);
@@ -78,7 +78,7 @@ impl Prefix {
         rest
     }
 
-    /// How long the message will be; None while that isn't known.
+    /// The length of the message; None while it is unknown.
     fn message_len(&self) -> Option<usize> {
         let [_flag, len @ ..] = self.bytes;
         let len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
@@ -86,7 +86,7 @@ impl Prefix {
     }
 }
 
-impl<B> Body for Arriving<B>
+impl<B> Body for BodyReader<B>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
@@ -101,7 +101,7 @@ where
             Some(Ok(frame)) => frame,
             Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
             None => {
-                self.place.is_whole();
+                self.reservation.message_complete();
                 return Poll::Ready(None);
             }
         };

@@ -1,5 +1,5 @@
-//! The heartbeat of this sidecar: a write that tells the other sidecars that it lives, checks that the server takes
-//! writes, counts the sidecars, and tells the server's time.
+//! Membership among the sidecars of one Redis: a heartbeat that registers this sidecar, checks that the server takes
+//! writes, counts the sidecars, and reads the server's time.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -17,42 +17,42 @@ use super::server_clock::ServerClock;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
 
-/// How often it beats.
+/// Time between two heartbeats.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a sidecar counts that is not heard of: a few heartbeats.
+/// Time after its last heartbeat that a sidecar still counts.
 const LIFE: Duration = Duration::from_secs(5);
 
-/// Who lives. The prefix is that of all keys of counters, whose names go on differently.
+/// The sorted set of sidecars. No key of a counter begins so.
 const KEY: &str = "tg1!sidecars";
 
-const BEAT: &str = include_str!("heartbeat.lua");
+const HEARTBEAT: &str = include_str!("membership.lua");
 
-/// Bytes of chance in a sidecar's name: enough that no two have the same.
+/// Random bytes in the name of a sidecar.
 const NAME_LEN: usize = 16;
 
-/// What this sidecar is called, and how many there are.
+/// The name of this sidecar, and the number of sidecars.
 #[derive(Debug)]
-pub struct Heart {
+pub struct Membership {
     name: String,
-    /// What leads the key to the server, in a cluster.
+    /// The hash tag by which the key belongs to the server, in a cluster.
     tag: ArcSwapOption<String>,
-    /// As of the last beat; 0 before the first.
+    /// As of the last heartbeat; 0 before the first.
     sidecars: AtomicU32,
 }
 
-impl Heart {
-    /// That of a new sidecar.
+impl Membership {
+    /// The membership of a new sidecar, with a random name.
     pub fn new() -> Self {
         let mut bytes = [0; NAME_LEN];
-        // Without chance the name is that of every other sidecar without, and each takes itself for the only one.
+        // Without randomness all such sidecars share one name and count as one.
         let _ = getrandom::fill(&mut bytes);
         let name = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { name, tag: ArcSwapOption::empty(), sidecars: AtomicU32::new(0) }
     }
 
-    /// Has it beat under a key whose slot is that of `tag`.
-    pub fn beat_at(&self, tag: String) {
+    /// Moves the key to the slot of `tag`.
+    pub fn set_tag(&self, tag: String) {
         self.tag.store(Some(Arc::new(tag)));
     }
 
@@ -63,23 +63,23 @@ impl Heart {
         }
     }
 
-    /// How many sidecars lived at the last beat, this one included; 0 if there was none yet.
+    /// Number of sidecars at the last heartbeat, including this one; 0 before the first.
     pub fn sidecars(&self) -> u32 {
         self.sidecars.load(Ordering::Relaxed)
     }
 
-    /// Beats once, and learns what the server's clock says. What a server that takes no such commands from us says is no
-    /// error: it answered.
+    /// Sends one heartbeat, and reads the server's clock. A server that denies these commands to this user is available all
+    /// the same, so that is no error.
     ///
     /// # Errors
     /// When there is no connection, or the server takes no writes.
-    pub async fn beat(
+    pub async fn announce(
         &self,
         connection: &mut MultiplexedConnection,
         clock: &ServerClock,
     ) -> Result<(), RedisError> {
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(BEAT).arg(1).arg(self.key());
+        command.arg("EVAL").arg(HEARTBEAT).arg(1).arg(self.key());
         command.arg(&self.name).arg(LIFE.as_millis().to_string());
         let sent = monotonic_now();
         let answer = connection.send_packed_command(&command).await;
@@ -92,25 +92,25 @@ impl Heart {
                 }
                 Ok(())
             }
-            Err(error) if is_about_us(&error) => Ok(()),
+            Err(error) if is_denied_to_user(&error) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Tells the others that this sidecar ends.
+    /// Removes this sidecar.
     ///
     /// # Errors
     /// When there is no connection.
-    pub async fn stop(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    pub async fn leave(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let mut command = Cmd::new();
         command.arg("ZREM").arg(self.key()).arg(&self.name);
         connection.send_packed_command(&command).await.map(|_| ())
     }
 }
 
-/// Whether the server has something against us, and not everything that writes. What a user may not call within a
-/// script is told in words alone.
-fn is_about_us(error: &RedisError) -> bool {
+/// Whether the server denies the commands to this user, rather than refusing all writes. A command that is denied within a
+/// script has no error code, only a message.
+fn is_denied_to_user(error: &RedisError) -> bool {
     let within = "executing the script can't";
     matches!(error.code(), Some("NOPERM" | "WRONGTYPE"))
         || error.detail().is_some_and(|detail| detail.contains(within))

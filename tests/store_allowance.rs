@@ -11,8 +11,8 @@ use tollgate::limit::Limit;
 use tollgate::limit::Overdraft;
 use tollgate::policy::Mode::Enforce;
 use tollgate::store::Gauge;
+use tollgate::store::IdempotencyToken;
 use tollgate::store::Mark;
-use tollgate::store::Once;
 use tollgate::store::Pressed;
 use tollgate::store::Store;
 
@@ -173,7 +173,7 @@ async fn a_charge_that_was_made_before_prolongs_no_bonus(store: Arc<impl Store>)
     let ask = |hits, until| with_bonuses(one("k", &limit, Spend(hits)), &[("b", 6, until)]);
     for (until, ms) in [(1_000, 0), (5_000, 999)] {
         let mut ask = ask(4, until);
-        ask.charges[0].once = Some(Once { by: 1, number: 1 });
+        ask.charges[0].token = Some(IdempotencyToken { by: 1, number: 1 });
         assert!(passes(&*store, &ask, ms).await);
     }
     let left = charge(&*store, &ask(0, 5_000), after(1_000)).await.decisions[0].standing.remaining;

@@ -1,8 +1,7 @@
-//! The capacity of a limit that one request may spend: the part that is open to it, the bonuses on top, and
-//! how much an overdraft adds.
+//! The allowance of a request: available capacity, plus bonuses, plus overdraft, and from when on.
 //!
-//! While nobody spends, use only falls, the openings only widen, and bonuses only end. So the earliest time
-//! at which hits fit is the earliest one for some opening and some of the bonuses, those that end last.
+//! While nothing is spent, use only falls, available capacity only grows, and bonuses only end. So the earliest time at which
+//! hits fit is the earliest one for some step of capacity and some of the bonuses, namely those that end last.
 
 use smallvec::SmallVec;
 
@@ -16,18 +15,18 @@ use super::Overdraft;
 use super::State;
 use crate::clock::Timestamp;
 
-/// What a request may spend of a limit, and from when on.
+/// The hits that a request may spend of a limit, now and later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Means {
-    /// What is open of the capacity: now, and at later times. Each is at least what is open then.
-    pub openings: SmallVec<[Opening; 1]>,
+pub struct Allowance {
+    /// The capacity available now and from later times on, as lower bounds.
+    pub available: SmallVec<[AvailableCapacity; 1]>,
     /// The bonuses that haven't ended, the soonest to end first.
     pub bonuses: SmallVec<[BonusLeft; 1]>,
 }
 
-/// So much of a limit's capacity is open from a time on.
+/// Capacity that is available from a time on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
+pub struct AvailableCapacity {
     /// In milliseconds since the Unix epoch.
     pub from_ms: u64,
     /// At most the capacity.
@@ -39,9 +38,9 @@ pub struct Opening {
 pub struct BonusLeft {
     /// When it ends, in milliseconds since the Unix epoch.
     pub until_ms: u64,
-    /// What it gives in all.
+    /// Hits that it grants in total.
     pub amount: u64,
-    /// What of it has been spent; more than the amount if that was lowered.
+    /// Hits of it that have been spent; more than the amount if that was lowered.
     pub spent: u64,
 }
 
@@ -76,7 +75,7 @@ impl BonusLeft {
     }
 }
 
-impl Means {
+impl Allowance {
     /// Whether more is in use than is open, and no bonus has anything left.
     pub fn is_overdrawn(&self, on: &Settled<'_>) -> bool {
         self.open_now() < on.used() && self.remaining(on) == 0
@@ -97,9 +96,9 @@ impl Means {
             let first = self.bonuses.get(first);
             kept = first.map_or(0, |bonus| COUNT_MAX.min(kept + bonus.left()));
             let base = need.saturating_sub(kept);
-            for opening in self.openings.iter().filter(|opening| base <= opening.hits) {
-                let falls_ms = on.falls_to_ms(opening.hits - base);
-                let Some(at_ms) = falls_ms.map(|falls_ms| falls_ms.max(opening.from_ms)) else {
+            for capacity in self.available.iter().filter(|capacity| base <= capacity.hits) {
+                let falls_ms = on.falls_to_ms(capacity.hits - base);
+                let Some(at_ms) = falls_ms.map(|falls_ms| falls_ms.max(capacity.from_ms)) else {
                     continue;
                 };
                 if first.is_none_or(|bonus| at_ms < bonus.until_ms) {
@@ -155,7 +154,7 @@ impl Means {
     }
 
     fn open_now(&self) -> u64 {
-        self.openings.first().map_or(0, |opening| opening.hits)
+        self.available.first().map_or(0, |capacity| capacity.hits)
     }
 }
 
