@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use sha2::Digest;
 use sha2::Sha256;
 
-use super::source_files::Places;
 use super::source_files::Reading;
 use super::source_files::SourceFiles;
 use super::source_files::SourceFilesError;
+use super::source_files::WatchTargets;
 use super::subject::Subject;
 use super::watch::Watch;
 use crate::policy::Problem;
@@ -103,7 +103,10 @@ impl<S: Subject> Loader<S> {
 
 /// Reads, watches the places that were found, and reads again if they are others than before: a change
 /// between the reading and the watching would go unnoticed.
-fn settled(mut read: impl FnMut() -> Reading, mut arm: impl FnMut(&Places) -> bool) -> Reading {
+fn settled(
+    mut read: impl FnMut() -> Reading,
+    mut arm: impl FnMut(&WatchTargets) -> bool,
+) -> Reading {
     let mut reading = read();
     for _ in 1..READINGS_MAX {
         if !arm(&reading.places) {
@@ -141,9 +144,13 @@ mod tests {
         let (mut reads, mut arms) = (0, 0);
         let read = || {
             reads += 1;
-            Reading { sources: Ok(Vec::new()), places: Places::default(), skipped: Vec::new() }
+            Reading {
+                sources: Ok(Vec::new()),
+                places: WatchTargets::default(),
+                skipped: Vec::new(),
+            }
         };
-        let arm = |_: &Places| {
+        let arm = |_: &WatchTargets| {
             arms += 1;
             arms <= moves
         };

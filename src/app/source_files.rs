@@ -43,14 +43,14 @@ pub struct SourceFiles {
 #[derive(Debug)]
 pub struct Reading {
     pub sources: Result<Vec<Source>, SourceFilesError>,
-    pub places: Places,
+    pub places: WatchTargets,
     /// Files that were passed over because of their names, though they may be meant.
     pub skipped: Vec<PathBuf>,
 }
 
 /// What to watch. Each path goes through no symlink, save perhaps its last part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct WatchTargets {
     /// Whatever changes directly in these may matter.
     pub directories: BTreeSet<PathBuf>,
     /// Files, and symlinks on the way to them; beside them, nothing matters.
@@ -104,7 +104,7 @@ impl SourceFiles {
     }
 }
 
-impl Places {
+impl WatchTargets {
     /// The directories to watch.
     pub fn watched(&self) -> BTreeSet<&Path> {
         let parents = self.names.iter().filter_map(|name| name.parent());
@@ -170,7 +170,7 @@ impl Places {
 #[derive(Debug, Default)]
 struct Walk {
     sources: Vec<Source>,
-    places: Places,
+    places: WatchTargets,
     skipped: Vec<PathBuf>,
     total_len: u64,
 }

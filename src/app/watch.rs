@@ -16,7 +16,7 @@ use notify::RecursiveMode;
 use notify::Watcher;
 use tokio::sync::mpsc;
 
-use super::source_files::Places;
+use super::source_files::WatchTargets;
 use crate::lock::lock;
 
 /// Watches places.
@@ -24,7 +24,7 @@ use crate::lock::lock;
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// Replaced as a whole, so that a panic leaves one of the two.
-    places: Arc<Mutex<Places>>,
+    places: Arc<Mutex<WatchTargets>>,
     watched: BTreeSet<PathBuf>,
     is_complete: bool,
 }
@@ -34,7 +34,7 @@ impl Watch {
     /// before it was received is the same to the receiver, so the channel holds one.
     pub fn start() -> (Self, mpsc::Receiver<()>) {
         let (sender, changes) = mpsc::channel(1);
-        let places = Arc::new(Mutex::new(Places::default()));
+        let places = Arc::new(Mutex::new(WatchTargets::default()));
         let concern = places.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error, such as an overflow of the kernel's queue, may hide a change.
@@ -56,7 +56,7 @@ impl Watch {
     }
 
     /// Watches `places` from now on, and says whether they are others than before.
-    pub fn arm(&mut self, places: &Places) -> bool {
+    pub fn arm(&mut self, places: &WatchTargets) -> bool {
         let Some(watcher) = &mut self.watcher else {
             return false;
         };
@@ -80,7 +80,7 @@ impl Watch {
     }
 }
 
-fn matters(event: &Event, places: &Places) -> bool {
+fn matters(event: &Event, places: &WatchTargets) -> bool {
     // Reading the files makes accesses, which must not make us read them again.
     !event.kind.is_access()
         && (event.need_rescan() || event.paths.iter().any(|path| places.concern(path)))

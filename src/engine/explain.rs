@@ -8,10 +8,10 @@ use crate::policy::Choice;
 use crate::policy::Domain;
 use crate::policy::Lineage;
 use crate::policy::Only;
-use crate::policy::Place;
 use crate::policy::Rule;
 use crate::policy::RuleLimit;
 use crate::policy::RuleTrace;
+use crate::policy::SourceLocation;
 use crate::store::Charge;
 use crate::store::Mark;
 
@@ -96,7 +96,7 @@ pub struct ExplainedDescriptor {
 #[derive(Clone, Debug)]
 pub struct RuleName {
     pub path: String,
-    pub place: Place,
+    pub location: SourceLocation,
     pub cascade: bool,
 }
 
@@ -192,7 +192,7 @@ impl ExplainedChoice {
 
 impl RuleName {
     fn new(rule: &Rule) -> Self {
-        Self { path: rule.path.clone(), place: rule.place.clone(), cascade: rule.cascade }
+        Self { path: rule.path.clone(), location: rule.location.clone(), cascade: rule.cascade }
     }
 
     fn of(origin: &Origin<'_>) -> Option<Self> {

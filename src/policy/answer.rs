@@ -10,7 +10,7 @@ use super::schema::AnswerFile;
 use super::schema::AnswerLimitsFile;
 use super::schema::AnswerMetadataFile;
 use super::schema::HeaderSetFile;
-use super::schema::Spot;
+use super::schema::Spanned;
 
 /// What goes back with each answer of a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl AnswerSettings {
     /// What the file asks for.
     pub(super) fn new(file: &AnswerFile) -> Self {
         let has = |set| file.headers.iter().flatten().any(|header| header.value == set);
-        let fixed = |headers: &Option<BTreeMap<String, Spot<String>>>| {
+        let fixed = |headers: &Option<BTreeMap<String, Spanned<String>>>| {
             let headers = headers.iter().flatten();
             headers.map(|(name, text)| (name.clone(), text.value.clone())).collect()
         };

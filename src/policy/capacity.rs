@@ -9,7 +9,7 @@ use super::fields::Reader;
 use super::schema::CapacityFile;
 use super::schema::OnlyFile;
 use super::schema::PressureFile;
-use super::schema::Spot;
+use super::schema::Spanned;
 
 /// Levels of pressure; as many as a store's gauge has.
 pub const PRESSURE_LEVELS_MAX: usize = 4;
@@ -53,7 +53,7 @@ impl Capacity {
     pub(super) fn new(
         reader: &mut Reader<'_>,
         classes: &Classes,
-        file: &Spot<CapacityFile>,
+        file: &Spanned<CapacityFile>,
     ) -> Self {
         let ceilings = ceilings(reader, classes, &file.value);
         let mut levels: Vec<Level> = Vec::new();
@@ -237,6 +237,6 @@ fn by_tier(classes: &Classes, shares: &[Share]) -> Value {
 }
 
 /// Reads a share, and notes what is wrong with it.
-fn share(reader: &mut Reader<'_>, text: &Spot<String>) -> Option<Share> {
+fn share(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<Share> {
     Share::parse(&text.value).map_err(|message| reader.error(text.span.clone(), message)).ok()
 }

@@ -19,7 +19,7 @@ use super::rule::RuleValue;
 use super::schema::CandidateFile;
 use super::schema::ChoiceFile;
 use super::schema::PolicyFile;
-use super::schema::Spot;
+use super::schema::Spanned;
 use super::schema::WeightsFile;
 
 /// Names to choose from: each costs a look at its limits.
@@ -206,7 +206,7 @@ impl Choice {
 impl Candidate {
     fn new(
         reader: &mut Reader<'_>,
-        name: &Spot<String>,
+        name: &Spanned<String>,
         file: &CandidateFile,
         prices: &mut Prices,
     ) -> Self {
@@ -223,8 +223,8 @@ impl Candidate {
 }
 
 impl Weights {
-    fn new(reader: &mut Reader<'_>, file: Option<&Spot<WeightsFile>>) -> Self {
-        let weight = |said: Option<&Spot<u64>>| said.map_or(1.0, |weight| number(weight.value));
+    fn new(reader: &mut Reader<'_>, file: Option<&Spanned<WeightsFile>>) -> Self {
+        let weight = |said: Option<&Spanned<u64>>| said.map_or(1.0, |weight| number(weight.value));
         let said = file.map(|file| &file.value);
         let weights = Self {
             capacity: weight(said.and_then(|file| file.capacity.as_ref())),
@@ -249,7 +249,7 @@ struct Prices {
 
 impl Prices {
     /// Reads a price, and notes what is wrong with it.
-    fn read(&mut self, reader: &mut Reader<'_>, text: &Spot<String>) -> Option<f64> {
+    fn read(&mut self, reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<f64> {
         let Some((price, currency)) = parse_price(&text.value) else {
             let message = format!(
                 "`{}` is no price; write a number with up to six digits after the point, such as 12, 0.35 or 12.50 EUR",
@@ -267,7 +267,11 @@ impl Prices {
     }
 
     /// Either all candidates have a price or none.
-    fn check(&self, reader: &mut Reader<'_>, among: &Spot<Vec<(Spot<String>, CandidateFile)>>) {
+    fn check(
+        &self,
+        reader: &mut Reader<'_>,
+        among: &Spanned<Vec<(Spanned<String>, CandidateFile)>>,
+    ) {
         let without = among.value.iter().filter(|(_, candidate)| candidate.price.is_none());
         for (name, _) in without.filter(|_| self.currency.is_some()) {
             let message = format!("`{}` has no price, though others have one", name.value);
@@ -323,7 +327,7 @@ pub(super) fn unruled(source: &Source, domain: &Domain, file: &ChoiceFile) -> Ve
 }
 
 /// A name goes into a header and into a path.
-fn check_name(reader: &mut Reader<'_>, name: &Spot<String>, placeholder: &str) {
+fn check_name(reader: &mut Reader<'_>, name: &Spanned<String>, placeholder: &str) {
     if name.value.is_empty() {
         reader.error(name.span.clone(), "a name to choose is empty");
     } else if name.value == placeholder {
@@ -337,7 +341,7 @@ fn ratio(least: f64, own: f64) -> f64 {
     if own <= 0.0 { 1.0 } else { least / own }
 }
 
-fn boxed(text: &Option<Spot<String>>) -> Option<Box<str>> {
+fn boxed(text: &Option<Spanned<String>>) -> Option<Box<str>> {
     text.as_ref().map(|text| text.value.as_str().into())
 }
 

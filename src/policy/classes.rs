@@ -10,7 +10,7 @@ use super::fields::nearest;
 use super::schema::CallerFile;
 use super::schema::PolicyFile;
 use super::schema::PriorityFile;
-use super::schema::Spot;
+use super::schema::Spanned;
 
 /// The lowest and the highest priority.
 pub const PRIORITY_MIN: u8 = 1;
@@ -73,7 +73,7 @@ impl Classes {
         let mut classes = Self { tiers: tiers(reader, file), ..Self::default() };
         let none = CallerFile::default();
         let caller = file.caller.as_ref().unwrap_or(&none);
-        let key = |key: &Option<Spot<String>>| key.as_ref().map(|key| key.value.as_str().into());
+        let key = |key: &Option<Spanned<String>>| key.as_ref().map(|key| key.value.as_str().into());
         classes.caller_key = key(&caller.key);
         if let Some(tier) = &caller.tier {
             classes.tier_key = key(&tier.key);
@@ -115,7 +115,11 @@ impl Classes {
     }
 
     /// The index of a tier that the file names, which must be there.
-    pub(super) fn tier_named(&self, reader: &mut Reader<'_>, name: &Spot<String>) -> Option<usize> {
+    pub(super) fn tier_named(
+        &self,
+        reader: &mut Reader<'_>,
+        name: &Spanned<String>,
+    ) -> Option<usize> {
         let index = self.tier(&name.value);
         if index.is_none() {
             let names: Vec<&str> = self.tiers.iter().map(|tier| &**tier).collect();

@@ -32,12 +32,12 @@ use super::problem::Severity;
 use super::problem::Source;
 use super::read::read;
 use super::rule::Domain;
-use super::rule::Place;
 use super::rule::Rule;
 use super::rule::RuleValue;
+use super::rule::SourceLocation;
 use super::schema::PolicyFile;
 use super::schema::RuleFile;
-use super::schema::Spot;
+use super::schema::Spanned;
 use super::wait::Wait;
 
 /// How files become a policy.
@@ -89,7 +89,7 @@ struct Compiler<'a> {
     /// The byte at which each line starts: every rule asks for its line.
     line_starts: Vec<usize>,
     defaults: Defaults,
-    replaced: Vec<Spot<String>>,
+    replaced: Vec<Spanned<String>>,
     /// Limits of the domain so far.
     limit_count: usize,
 }
@@ -294,14 +294,14 @@ impl<'a> Compiler<'a> {
             capacity: self.capacity(file, &classes),
             replaces: self.replaces(file),
             metadata: file.metadata.clone(),
-            place: self.place(&file.span),
+            location: self.location(&file.span),
             below,
         }
     }
 
     /// Whether the rule is only told, as its limits are that don't say otherwise.
     fn is_shadow(&self, file: &RuleFile) -> bool {
-        let on = |flag: &Option<Spot<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         let by_default = self.defaults.mode == Some(Mode::Shadow) && !on(&file.quota_mode);
         on(&file.shadow_mode) || by_default
     }
@@ -371,9 +371,9 @@ impl<'a> Compiler<'a> {
         names
     }
 
-    fn place(&self, span: &Range<usize>) -> Place {
+    fn location(&self, span: &Range<usize>) -> SourceLocation {
         let line = self.line_starts.partition_point(|start| *start <= span.start);
-        Place { file: self.file_name.clone(), line }
+        SourceLocation { file: self.file_name.clone(), line }
     }
 }
 

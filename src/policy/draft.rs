@@ -7,7 +7,7 @@ use super::rate::Rate;
 use super::schema::LimitFile;
 use super::schema::RateLimitFile;
 use super::schema::RuleFile;
-use super::schema::Spot;
+use super::schema::Spanned;
 use super::unit::Unit;
 
 /// Limits in one rule: they share one record, which must stay small.
@@ -56,7 +56,7 @@ impl Draft {
     }
 }
 
-fn from_rate_limit(reader: &mut Reader<'_>, file: &Spot<RateLimitFile>) -> Option<Draft> {
+fn from_rate_limit(reader: &mut Reader<'_>, file: &Spanned<RateLimitFile>) -> Option<Draft> {
     let RateLimitFile { requests_per_unit, unit, unlimited, name, .. } = &file.value;
     if unlimited.as_ref().is_some_and(|unlimited| unlimited.value) {
         if let Some(unit) = unit {
@@ -84,7 +84,7 @@ fn from_rate_limit(reader: &mut Reader<'_>, file: &Spot<RateLimitFile>) -> Optio
     Some(Draft { rate: Some(rate), file: limit, is_alone: true })
 }
 
-fn from_limits(reader: &mut Reader<'_>, limits: &Spot<Vec<LimitFile>>) -> Vec<Draft> {
+fn from_limits(reader: &mut Reader<'_>, limits: &Spanned<Vec<LimitFile>>) -> Vec<Draft> {
     if limits.value.is_empty() {
         reader.error(limits.span.clone(), "`limits` is empty");
     }

@@ -1,9 +1,9 @@
 //! Explains matching: which rules a descriptor was compared with, and why it matched one and not the others.
 
 use super::rule::Domain;
-use super::rule::Place;
 use super::rule::Rule;
 use super::rule::RuleValue;
+use super::rule::SourceLocation;
 
 /// A descriptor's way through the rules.
 #[derive(Clone, Debug)]
@@ -23,7 +23,7 @@ pub struct TraceStep {
     pub key: String,
     pub value: String,
     /// The path and the place of the rule for it, if there is one.
-    pub rule: Option<(String, Place)>,
+    pub rule: Option<(String, SourceLocation)>,
     /// The paths of the other rules at this level, each with why it is not the one.
     pub others: Vec<(String, String)>,
 }
@@ -60,7 +60,7 @@ impl Domain {
             steps.push(TraceStep {
                 key: (*key).to_owned(),
                 value: (*value).to_owned(),
-                rule: rule.map(|rule| (rule.path.clone(), rule.place.clone())),
+                rule: rule.map(|rule| (rule.path.clone(), rule.location.clone())),
                 others: others
                     .map(|other| (other.path.clone(), why_not(other, key, value)))
                     .collect(),

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use super::problem::Problem;
 use super::problem::Severity;
 use super::problem::Source;
-use super::schema::Spot;
+use super::schema::Spanned;
 use super::tree::Node;
 use super::tree::Value;
 use crate::printable::is_control;
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
 
     /// A scalar's text as the file spells it. It may reach a header, a log or a metric, so it holds no control
     /// character; nor would a request's value that does.
-    pub fn text(&mut self, node: &Node, what: &str) -> Option<Spot<String>> {
+    pub fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
         let text = self.free_text(node, what)?;
         if let Some(character) = text.value.chars().find(|character| is_control(*character)) {
             // A text that is folded (`>`) or literal (`|`) ends in a line break.
@@ -148,9 +148,9 @@ impl<'a> Reader<'a> {
     }
 
     /// A scalar's text as the file spells it, whatever it holds.
-    pub fn free_text(&mut self, node: &Node, what: &str) -> Option<Spot<String>> {
+    pub fn free_text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
         match node.scalar() {
-            Some(text) => Some(Spot { value: text.to_owned(), span: node.span.clone() }),
+            Some(text) => Some(Spanned { value: text.to_owned(), span: node.span.clone() }),
             None => {
                 self.wrong_kind(node, &format!("{what} is a text"));
                 None
@@ -159,9 +159,9 @@ impl<'a> Reader<'a> {
     }
 
     /// A boolean.
-    pub fn flag(&mut self, node: &Node, what: &str) -> Option<Spot<bool>> {
+    pub fn flag(&mut self, node: &Node, what: &str) -> Option<Spanned<bool>> {
         match node.value {
-            Value::Bool(value, _) => Some(Spot { value, span: node.span.clone() }),
+            Value::Bool(value, _) => Some(Spanned { value, span: node.span.clone() }),
             _ => {
                 self.wrong_kind(node, &format!("{what} is true or false"));
                 None
@@ -170,11 +170,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number from 0 to `max`.
-    pub fn number(&mut self, node: &Node, what: &str, max: u64) -> Option<Spot<u64>> {
+    pub fn number(&mut self, node: &Node, what: &str, max: u64) -> Option<Spanned<u64>> {
         if let Value::Number(number, _) = &node.value
             && let Some(value) = number.as_u64().filter(|value| *value <= max)
         {
-            return Some(Spot { value, span: node.span.clone() });
+            return Some(Spanned { value, span: node.span.clone() });
         }
         self.wrong_kind(node, &format!("{what} is a whole number from 0 to {max}"));
         None
@@ -186,11 +186,11 @@ impl<'a> Reader<'a> {
         node: &Node,
         what: &str,
         range: RangeInclusive<i64>,
-    ) -> Option<Spot<i64>> {
+    ) -> Option<Spanned<i64>> {
         if let Value::Number(number, _) = &node.value
             && let Some(value) = number.as_i64().filter(|value| range.contains(value))
         {
-            return Some(Spot { value, span: node.span.clone() });
+            return Some(Spanned { value, span: node.span.clone() });
         }
         let (least, most) = range.into_inner();
         self.wrong_kind(node, &format!("{what} from {least} to {most}"));
@@ -214,10 +214,10 @@ impl<'a> Reader<'a> {
         node: &Node,
         what: &str,
         words: &[(&str, T)],
-    ) -> Option<Spot<T>> {
+    ) -> Option<Spanned<T>> {
         let text = node.scalar().unwrap_or_default();
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
-            return Some(Spot { value: *value, span: node.span.clone() });
+            return Some(Spanned { value: *value, span: node.span.clone() });
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         self.wrong_kind(node, &format!("{what} is {}", any_of(&names)));

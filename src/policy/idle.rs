@@ -27,7 +27,7 @@ use super::schema::OverdraftFile;
 use super::schema::PolicyFile;
 use super::schema::PressureFile;
 use super::schema::RuleFile;
-use super::schema::Spot;
+use super::schema::Spanned;
 
 /// Warns of what has no effect in a file.
 pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
@@ -59,7 +59,7 @@ struct Idle<'i, 'r> {
 }
 
 impl Idle<'_, '_> {
-    fn note<T>(&mut self, said: &Spot<T>, message: &str) {
+    fn note<T>(&mut self, said: &Spanned<T>, message: &str) {
         self.reader.note(Severity::Warning, said.span.clone(), message);
     }
 
@@ -67,7 +67,7 @@ impl Idle<'_, '_> {
         let limits = || rule.limits.iter().flat_map(|limits| &limits.value);
         self.costs
             .extend(limits().filter_map(|limit| Some(limit.map.cost.as_ref()?.value.clone())));
-        let on = |flag: &Option<Spot<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         if let Some(quota) = rule.quota_mode.as_ref().filter(|_| on(&rule.quota_mode)) {
             if on(&rule.shadow_mode) {
                 self.note(quota, "`shadow_mode` comes first: this has no effect");
@@ -77,7 +77,7 @@ impl Idle<'_, '_> {
         }
         self.without_limits(rule);
         for limit in limits() {
-            let auto = |said: &&Spot<LeaseFile>| said.value == LeaseFile::Auto;
+            let auto = |said: &&Spanned<LeaseFile>| said.value == LeaseFile::Auto;
             if let Some(said) = limit.map.lease.as_ref().filter(auto)
                 && let Some(why) = self.unleased(rule, limit)
             {
@@ -92,7 +92,7 @@ impl Idle<'_, '_> {
             if levels.is_empty() && capacity.value.reserve.as_ref().is_none_or(Vec::is_empty) {
                 self.note(capacity, "nothing is reserved, and no pressure changes anything");
             }
-            let overdrawn = |said: &Spot<OverdraftFile>| said.value == OverdraftFile::Allow;
+            let overdrawn = |said: &Spanned<OverdraftFile>| said.value == OverdraftFile::Allow;
             let can_be_passed = limits().any(|limit| {
                 limit
                     .map
@@ -134,7 +134,7 @@ impl Idle<'_, '_> {
     fn unleased(&self, rule: &RuleFile, limit: &LimitFile) -> Option<&'static str> {
         let LimitMapFile { rate, by_tier, name, algorithm, mode, shadow, overdraft, .. } =
             &limit.map;
-        let on = |flag: &Option<Spot<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         let by_rule = on(shadow) || on(&rule.shadow_mode) || on(&rule.quota_mode);
         let default = self.defaults.mode.as_ref();
         let mode = mode.as_ref().or(default.filter(|_| !by_rule)).map(|mode| mode.value);
@@ -182,7 +182,7 @@ impl Idle<'_, '_> {
     fn only(&mut self, only: &OnlyFile, level: u8) {
         let is_by_tier = only.tier.as_ref().is_some_and(|tiers| !tiers.is_empty());
         let most = self.classes.priority.most(level);
-        let out_of_reach = |least: &&Spot<u64>| u64::from(most) < least.value;
+        let out_of_reach = |least: &&Spanned<u64>| u64::from(most) < least.value;
         if let Some(least) = only.priority.as_ref().filter(out_of_reach) {
             let so = if is_by_tier { "this lets nobody else pass" } else { "nobody passes" };
             let message = format!("no request has a priority above {most} here: {so}");
@@ -214,7 +214,7 @@ fn unreached(reader: &mut Reader<'_>, lines: &[CostFile]) {
 pub struct Replacer<'a> {
     pub source: &'a Source,
     pub domain: String,
-    pub replaced: Vec<Spot<String>>,
+    pub replaced: Vec<Spanned<String>>,
 }
 
 impl Replacer<'_> {
@@ -223,7 +223,7 @@ impl Replacer<'_> {
         let limits = domains.get(&self.domain).into_iter().flat_map(Domain::limits);
         let names: BTreeSet<&str> = limits.map(|limit| &*limit.name).collect();
         let unnamed = self.replaced.into_iter().filter(|name| !names.contains(name.value.as_str()));
-        let problem = |name: Spot<String>| {
+        let problem = |name: Spanned<String>| {
             let message = format!("no limit is named `{}`", name.value);
             Problem::at(self.source, Severity::Warning, name.span, message)
         };

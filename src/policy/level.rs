@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 
-use super::rule::Place;
 use super::rule::Rule;
 use super::rule::RuleValue;
+use super::rule::SourceLocation;
 
 /// Rules that stand side by side.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Level {
         let hidden = self.hidden(&rule);
         let keys = self.keys.entry(rule.key.as_str().into()).or_default();
         let index = self.rules.len();
-        let earlier = |found: &usize| self.rules[*found].place.clone();
+        let earlier = |found: &usize| self.rules[*found].location.clone();
         match &rule.value {
             RuleValue::Joined { .. } => self.joined.push(index),
             RuleValue::Exact(value) => {
@@ -87,9 +87,9 @@ impl Level {
         let all = whole.and_then(|keys| keys.patterns.iter().find(|index| self.takes_all(**index)));
         let found = &self.rules[*found.or(all)?];
         match found.key == rule.key && same_value(&found.value, &rule.value) {
-            true => Some(Obstacle::Same(found.place.clone())),
+            true => Some(Obstacle::Same(found.location.clone())),
             false => {
-                Some(Obstacle::Covered(found.place.clone(), joined(found).unwrap_or_default()))
+                Some(Obstacle::Covered(found.location.clone(), joined(found).unwrap_or_default()))
             }
         }
     }
@@ -104,7 +104,7 @@ impl Level {
             RuleValue::Pattern { pattern, .. } => rule.key == known.key && pattern.matches_all(),
             RuleValue::Exact(_) | RuleValue::Any => false,
         });
-        found.map(|known| Obstacle::Hides(known.place.clone(), known.key.clone()))
+        found.map(|known| Obstacle::Hides(known.location.clone(), known.key.clone()))
     }
 
     fn takes_all(&self, index: usize) -> bool {
@@ -193,11 +193,11 @@ fn same_value(one: &RuleValue, other: &RuleValue) -> bool {
 #[derive(Debug)]
 pub enum Obstacle {
     /// A rule for the same entries stands there.
-    Same(Place),
+    Same(SourceLocation),
     /// This pattern before it takes all that it would match.
-    Covered(Place, String),
+    Covered(SourceLocation, String),
     /// It takes all that the rule for this key alone would be met by.
-    Hides(Place, String),
+    Hides(SourceLocation, String),
 }
 
 #[cfg(test)]

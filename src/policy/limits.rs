@@ -35,7 +35,7 @@ use super::schema::AlgorithmFile;
 use super::schema::OutageFile;
 use super::schema::OverdraftFile;
 use super::schema::RuleFile;
-use super::schema::Spot;
+use super::schema::Spanned;
 use super::wait::Wait;
 
 /// What holds for every limit of a file that does not say otherwise.
@@ -246,7 +246,7 @@ impl RuleLimits<'_> {
         if let (Some(shadow), Some(_)) = (shadow, &map.mode) {
             reader.error(shadow.span.clone(), "a limit has `mode` or `shadow`, not both");
         }
-        let on = |flag: &Option<Spot<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         if let Some(mode) = &map.mode {
             mode.value.into()
         } else if shadow.is_some() || on(&self.file.shadow_mode) {

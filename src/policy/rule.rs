@@ -67,7 +67,7 @@ pub struct Rule {
     /// Names of limits that don't count in a request that meets this rule.
     pub replaces: Vec<String>,
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    pub place: Place,
+    pub location: SourceLocation,
     pub(super) below: Level,
 }
 
@@ -85,9 +85,9 @@ pub enum RuleValue {
     Any,
 }
 
-/// Where a rule was written.
+/// The file and line of a rule.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct SourceLocation {
     pub file: Arc<str>,
     pub line: usize,
 }
@@ -181,7 +181,7 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
     }

@@ -125,25 +125,25 @@ impl Memory {
     }
 
     /// Moves every shard's hand over `places` of its counters and forgets the expired ones.
-    pub fn sweep(&self, now: Timestamp, places: usize) {
+    pub fn sweep(&self, now: Timestamp, positions: usize) {
         for shard in &self.shards {
-            lock(shard).sweep(now.as_ms(), places);
+            lock(shard).sweep(now.as_ms(), positions);
         }
     }
 
     /// Decides a request now.
     pub fn charge_at(&self, batch: &Batch, at: Timestamp) -> Outcome {
-        let mut places: SmallVec<[Place<'_>; INLINE_CAP]> =
-            batch.keys.iter().map(|key| self.place(key)).collect();
-        let mut shards = self.lock_all(&places);
+        let mut positions: SmallVec<[RecordPosition<'_>; INLINE_CAP]> =
+            batch.keys.iter().map(|key| self.position(key)).collect();
+        let mut shards = self.lock_all(&positions);
         let mut records: SmallVec<[Record; INLINE_CAP]> =
-            places.iter_mut().map(|place| shards.of(place.shard).take(place)).collect();
+            positions.iter_mut().map(|position| shards.of(position.shard).take(position)).collect();
 
         let outcome = decide(batch, &mut records, at);
 
         let mut evicted = 0;
-        for (place, record) in places.iter().zip(records) {
-            evicted += shards.of(place.shard).put(place, record, at.as_ms());
+        for (position, record) in positions.iter().zip(records) {
+            evicted += shards.of(position.shard).put(position, record, at.as_ms());
         }
         if evicted != 0 {
             self.evicted.fetch_add(evicted, Ordering::Relaxed);
@@ -174,9 +174,9 @@ impl Memory {
 
     /// How much of a limit is in use under a key.
     pub fn used(&self, key: &Key, limit: &Arc<Limit>, at: Timestamp) -> u64 {
-        let place = self.place(key);
-        let shard = lock(&self.shards[place.shard]);
-        let record = shard.find(&place).and_then(|index| shard.records.get_index(index));
+        let position = self.position(key);
+        let shard = lock(&self.shards[position.shard]);
+        let record = shard.find(&position).and_then(|index| shard.records.get_index(index));
         let entry = record.and_then(|(_, record)| Some(&record.states[record.find(limit)?]));
         entry.map_or(0, |entry| {
             let mut state = entry.state.clone();
@@ -185,17 +185,17 @@ impl Memory {
         })
     }
 
-    fn place<'k>(&self, key: &'k Key) -> Place<'k> {
+    fn position<'k>(&self, key: &'k Key) -> RecordPosition<'k> {
         let hash = self.hasher.hash_one(key);
         // Bits that the map's own table doesn't look at, or its places would all be neighbours.
         let shards = self.shards.len() as u64;
         let shard = usize::try_from((hash >> 40) % shards).expect("less than the shards");
-        Place { key, hash, shard, index: None }
+        RecordPosition { key, hash, shard, index: None }
     }
 
-    fn lock_all(&self, places: &[Place<'_>]) -> Locked<'_> {
+    fn lock_all(&self, positions: &[RecordPosition<'_>]) -> Locked<'_> {
         let mut order: SmallVec<[usize; INLINE_CAP]> =
-            places.iter().map(|place| place.shard).collect();
+            positions.iter().map(|position| position.shard).collect();
         order.sort_unstable();
         order.dedup();
         Locked(order.into_iter().map(|index| (index, lock(&self.shards[index]))).collect())
@@ -208,8 +208,8 @@ impl Store for Memory {
     }
 }
 
-/// Where the record of a key is, if it is anywhere.
-struct Place<'k> {
+/// The position of a record, if it exists.
+struct RecordPosition<'k> {
     key: &'k Key,
     hash: u64,
     shard: usize,
@@ -222,8 +222,8 @@ struct Locked<'a>(SmallVec<[(usize, MutexGuard<'a, Shard>); INLINE_CAP]>);
 
 impl Locked<'_> {
     fn of(&mut self, index: usize) -> &mut Shard {
-        let place = self.0.binary_search_by_key(&index, |(index, _)| *index);
-        &mut self.0[place.expect("every key's shard was locked")].1
+        let position = self.0.binary_search_by_key(&index, |(index, _)| *index);
+        &mut self.0[position.expect("every key's shard was locked")].1
     }
 }
 
@@ -234,28 +234,28 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 impl Shard {
     /// Takes a key's record out; [`Shard::put`] brings it back before the lock is let go.
-    fn take(&mut self, place: &mut Place<'_>) -> Record {
-        place.index = self.find(place);
-        let record = place.index.and_then(|index| self.records.get_index_mut(index));
+    fn take(&mut self, position: &mut RecordPosition<'_>) -> Record {
+        position.index = self.find(position);
+        let record = position.index.and_then(|index| self.records.get_index_mut(index));
         let record = record.map(|(_, record)| mem::take(record));
         record.map(Record::charged_again).unwrap_or_default()
     }
 
-    fn find(&self, place: &Place<'_>) -> Option<usize> {
-        self.records.raw_entry_v1().index_from_hash(place.hash, |key| key == place.key)
+    fn find(&self, position: &RecordPosition<'_>) -> Option<usize> {
+        self.records.raw_entry_v1().index_from_hash(position.hash, |key| key == position.key)
     }
 
     /// Where a record that was looked up is now.
-    fn index(&self, place: &Place<'_>) -> Option<usize> {
-        let index = place.index?;
-        let stayed = self.records.get_index(index).is_some_and(|(key, _)| key == place.key);
-        if stayed { Some(index) } else { self.find(place) }
+    fn index(&self, position: &RecordPosition<'_>) -> Option<usize> {
+        let index = position.index?;
+        let stayed = self.records.get_index(index).is_some_and(|(key, _)| key == position.key);
+        if stayed { Some(index) } else { self.find(position) }
     }
 
     /// Puts a record back, and says how many live ones had to go for it.
-    fn put(&mut self, place: &Place<'_>, record: Record, now_ms: u64) -> u64 {
+    fn put(&mut self, position: &RecordPosition<'_>, record: Record, now_ms: u64) -> u64 {
         let mut evicted = 0;
-        match (self.index(place), record.is_empty()) {
+        match (self.index(position), record.is_empty()) {
             (Some(index), false) => self.records[index] = record,
             (Some(index), true) => {
                 self.records.swap_remove_index(index);
@@ -265,19 +265,19 @@ impl Shard {
                 if self.keys_max <= self.records.len() {
                     evicted = self.evict(now_ms);
                 }
-                self.insert(place, record);
+                self.insert(position, record);
             }
         }
         self.sweep(now_ms, HAND_STEPS);
         evicted
     }
 
-    fn insert(&mut self, place: &Place<'_>, record: Record) {
-        let is_key = |key: &Key| key == place.key;
-        match self.records.raw_entry_mut_v1().from_hash(place.hash, is_key) {
+    fn insert(&mut self, position: &RecordPosition<'_>, record: Record) {
+        let is_key = |key: &Key| key == position.key;
+        match self.records.raw_entry_mut_v1().from_hash(position.hash, is_key) {
             RawEntryMut::Occupied(mut known) => *known.get_mut() = record,
             RawEntryMut::Vacant(vacant) => {
-                vacant.insert_hashed_nocheck(place.hash, place.key.clone(), record);
+                vacant.insert_hashed_nocheck(position.hash, position.key.clone(), record);
             }
         }
     }
@@ -334,8 +334,8 @@ impl Shard {
         }
     }
 
-    fn sweep(&mut self, now_ms: u64, places: usize) {
-        for _ in 0..places.min(self.records.len()) {
+    fn sweep(&mut self, now_ms: u64, positions: usize) {
+        for _ in 0..positions.min(self.records.len()) {
             self.hand = if self.hand < self.records.len() { self.hand } else { 0 };
             let Some((_, record)) = self.records.get_index(self.hand) else {
                 return;

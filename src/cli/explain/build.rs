@@ -305,7 +305,11 @@ fn entry((key, value): &(String, String)) -> EntryReport {
 }
 
 fn rule(name: &RuleName) -> RuleReport {
-    RuleReport { path: name.path.clone(), file: name.place.file.to_string(), line: name.place.line }
+    RuleReport {
+        path: name.path.clone(),
+        file: name.location.file.to_string(),
+        line: name.location.line,
+    }
 }
 
 fn choice(explained: &ExplainedChoice) -> ChoiceReport {

@@ -132,7 +132,7 @@ pub fn check_parents(
 }
 
 impl Callers {
-    fn new(callers: HashMap<Arc<str>, Place>, warnings: Vec<Problem>) -> Self {
+    fn new(callers: HashMap<Arc<str>, CallerEntry>, warnings: Vec<Problem>) -> Self {
         let mut names: Vec<Arc<str>> = callers.keys().cloned().collect();
         names.sort_unstable();
         let by_name = callers.into_iter().map(|(name, place)| (name, place.caller)).collect();
@@ -184,11 +184,11 @@ impl Callers {
 #[derive(Default)]
 struct Compiler<'a> {
     readers: Vec<Reader<'a>>,
-    callers: HashMap<Arc<str>, Place>,
+    callers: HashMap<Arc<str>, CallerEntry>,
 }
 
 /// A caller and where it stands.
-struct Place {
+struct CallerEntry {
     caller: Arc<Caller>,
     /// Of the parent's name, if there is one.
     parent: Range<usize>,
@@ -201,7 +201,7 @@ impl Compiler<'_> {
             let message = format!("the caller `{}` is there already", read.name.value);
             return reader.error(read.name.span, message);
         }
-        let place = Place { caller: Arc::new(read.caller), parent: read.parent, source };
+        let place = CallerEntry { caller: Arc::new(read.caller), parent: read.parent, source };
         self.callers.insert(read.name.value.into(), place);
     }
 

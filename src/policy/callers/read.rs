@@ -13,7 +13,7 @@ use crate::policy::fields::Reader;
 use crate::policy::fields::Shape;
 use crate::policy::problem::Severity;
 use crate::policy::problem::Source;
-use crate::policy::schema::Spot;
+use crate::policy::schema::Spanned;
 use crate::policy::tree::Node;
 use crate::policy::tree::Value;
 
@@ -42,7 +42,7 @@ const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS];
 /// A caller as it was read.
 #[derive(Debug)]
 pub struct Read {
-    pub name: Spot<String>,
+    pub name: Spanned<String>,
     pub caller: Caller,
     /// Where the parent is named, or else the caller.
     pub parent: Range<usize>,

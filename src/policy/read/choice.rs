@@ -11,7 +11,7 @@ use crate::policy::fields::Reader;
 use crate::policy::fields::Shape;
 use crate::policy::schema::CandidateFile;
 use crate::policy::schema::ChoiceFile;
-use crate::policy::schema::Spot;
+use crate::policy::schema::Spanned;
 use crate::policy::schema::WeightsFile;
 use crate::policy::tree::Node;
 use crate::policy::tree::Value;
@@ -26,10 +26,10 @@ const CANDIDATE: Shape =
 const WEIGHTS: Shape =
     Shape { what: "`weights`", keys: &["capacity", "latency", "price"], later: &[] };
 
-pub(super) fn choices(reader: &mut Reader<'_>, node: &Node) -> Spot<Vec<ChoiceFile>> {
+pub(super) fn choices(reader: &mut Reader<'_>, node: &Node) -> Spanned<Vec<ChoiceFile>> {
     let items = reader.list(node, "`choices`");
     let value = items.iter().map(|item| choice(reader, item)).collect();
-    Spot { value, span: node.span.clone() }
+    Spanned { value, span: node.span.clone() }
 }
 
 fn choice(reader: &mut Reader<'_>, node: &Node) -> ChoiceFile {
@@ -39,7 +39,7 @@ fn choice(reader: &mut Reader<'_>, node: &Node) -> ChoiceFile {
     }
     let among = |reader: &mut Reader<'_>, node: &Node| {
         let value = named(reader, node, "`among`", |reader, node| Some(candidate(reader, node)));
-        Spot { value, span: start_of(node) }
+        Spanned { value, span: start_of(node) }
     };
     ChoiceFile {
         key: text(reader, &fields, "key"),
@@ -64,7 +64,7 @@ fn candidate(reader: &mut Reader<'_>, node: &Node) -> CandidateFile {
     }
 }
 
-fn weights(reader: &mut Reader<'_>, node: &Node) -> Spot<WeightsFile> {
+fn weights(reader: &mut Reader<'_>, node: &Node) -> Spanned<WeightsFile> {
     let fields = reader.fields(node, &WEIGHTS, ELSEWHERE);
     let mut weight =
         |name: &str| reader.number(fields.get(name)?, &format!("`{name}`"), WEIGHT_MAX);
@@ -73,10 +73,10 @@ fn weights(reader: &mut Reader<'_>, node: &Node) -> Spot<WeightsFile> {
         latency: weight("latency"),
         price: weight("price"),
     };
-    Spot { value, span: start_of(node) }
+    Spanned { value, span: start_of(node) }
 }
 
-fn header(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<String>> {
+fn header(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spanned<String>> {
     let mut header = text(reader, fields, "header")?;
     header.value.make_ascii_lowercase();
     if is_header_name(&header.value) {
@@ -86,6 +86,6 @@ fn header(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<String>> 
     None
 }
 
-fn text(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<Spot<String>> {
+fn text(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<Spanned<String>> {
     reader.text(fields.get(name)?, &format!("`{name}`"))
 }

@@ -32,7 +32,7 @@ use crate::policy::schema::PolicyFile;
 use crate::policy::schema::RateLimitFile;
 use crate::policy::schema::ReplacesFile;
 use crate::policy::schema::RuleFile;
-use crate::policy::schema::Spot;
+use crate::policy::schema::Spanned;
 use crate::policy::tree::Node;
 use crate::policy::tree::Value;
 
@@ -213,7 +213,7 @@ fn start_of(node: &Node) -> Range<usize> {
     }
 }
 
-fn rate_limit(reader: &mut Reader<'_>, node: &Node) -> Spot<RateLimitFile> {
+fn rate_limit(reader: &mut Reader<'_>, node: &Node) -> Spanned<RateLimitFile> {
     let fields = reader.fields(node, &RATE_LIMIT, ELSEWHERE);
     let requests_per_unit = fields
         .get("requests_per_unit")
@@ -224,7 +224,7 @@ fn rate_limit(reader: &mut Reader<'_>, node: &Node) -> Spot<RateLimitFile> {
     }
     let name = fields.get("name").and_then(|node| reader.text(node, "`name`"));
     // The reference takes an empty name for none, and one of spaces for a name.
-    let blank = |name: &&Spot<String>| !name.value.is_empty() && name.value.trim().is_empty();
+    let blank = |name: &&Spanned<String>| !name.value.is_empty() && name.value.trim().is_empty();
     if let Some(name) = name.as_ref().filter(blank) {
         let message = "this name is only white space: nobody can read it";
         reader.note(Severity::Warning, name.span.clone(), message);
@@ -236,7 +236,7 @@ fn rate_limit(reader: &mut Reader<'_>, node: &Node) -> Spot<RateLimitFile> {
         name,
         replaces: fields.get("replaces").map(|node| replaces(reader, node)),
     };
-    Spot { value, span: start_of(node) }
+    Spanned { value, span: start_of(node) }
 }
 
 /// Notes the keys that a map must hold and does not.
@@ -256,10 +256,10 @@ fn replaces(reader: &mut Reader<'_>, node: &Node) -> Vec<ReplacesFile> {
     items.iter().map(entry).collect()
 }
 
-fn limits(reader: &mut Reader<'_>, node: &Node) -> Spot<Vec<LimitFile>> {
+fn limits(reader: &mut Reader<'_>, node: &Node) -> Spanned<Vec<LimitFile>> {
     let items = reader.list(node, "`limits`");
     let value = items.iter().map(|node| limit(reader, node)).collect();
-    Spot { value, span: node.span.clone() }
+    Spanned { value, span: node.span.clone() }
 }
 
 fn limit(reader: &mut Reader<'_>, node: &Node) -> LimitFile {
@@ -275,7 +275,7 @@ fn limit(reader: &mut Reader<'_>, node: &Node) -> LimitFile {
         if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
             reader.error(node.span.clone(), "`by_tier` is empty; write only a `rate`");
         }
-        Spot { value: sharing::texts(reader, node, "`by_tier`"), span: start_of(node) }
+        Spanned { value: sharing::texts(reader, node, "`by_tier`"), span: start_of(node) }
     };
     let map = LimitMapFile {
         rate: fields.get("rate").and_then(|node| reader.text(node, "`rate`")),
@@ -295,7 +295,7 @@ fn limit(reader: &mut Reader<'_>, node: &Node) -> LimitFile {
 }
 
 /// The name of a limit, by which people and metrics call it.
-fn name(reader: &mut Reader<'_>, node: &Node) -> Option<Spot<String>> {
+fn name(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<String>> {
     let name = reader.text(node, "`name`")?;
     if name.value.trim().is_empty() {
         let message = "the name is empty; leave `name` out, or write one that can be read";
@@ -304,23 +304,23 @@ fn name(reader: &mut Reader<'_>, node: &Node) -> Option<Spot<String>> {
     Some(name)
 }
 
-fn algorithm(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<AlgorithmFile>> {
+fn algorithm(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spanned<AlgorithmFile>> {
     reader.word(fields.get("algorithm")?, "`algorithm`", AlgorithmFile::WORDS)
 }
 
-fn mode(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<ModeFile>> {
+fn mode(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spanned<ModeFile>> {
     reader.word(fields.get("mode")?, "`mode`", ModeFile::WORDS)
 }
 
-fn overdraft(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<OverdraftFile>> {
+fn overdraft(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spanned<OverdraftFile>> {
     reader.word(fields.get("overdraft")?, "`overdraft`", OverdraftFile::WORDS)
 }
 
-fn lease(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<LeaseFile>> {
+fn lease(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spanned<LeaseFile>> {
     reader.word(fields.get("lease")?, "`lease`", LeaseFile::WORDS)
 }
 
-fn on_outage(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spot<OutageFile>> {
+fn on_outage(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Spanned<OutageFile>> {
     reader.word(fields.get("on_outage")?, "`on_outage`", OutageFile::WORDS)
 }
 
@@ -351,7 +351,7 @@ fn answer(reader: &mut Reader<'_>, node: &Node) -> AnswerFile {
 fn headers_map(
     reader: &mut Reader<'_>,
     node: Option<&Node>,
-) -> Option<BTreeMap<String, Spot<String>>> {
+) -> Option<BTreeMap<String, Spanned<String>>> {
     let node = node?;
     let Value::Map(entries) = &node.value else {
         reader.error(node.span.clone(), format!("headers are a map, but this is {}", node.kind()));

@@ -15,7 +15,7 @@ use crate::policy::schema::Named;
 use crate::policy::schema::OnlyFile;
 use crate::policy::schema::PressureFile;
 use crate::policy::schema::PriorityFile;
-use crate::policy::schema::Spot;
+use crate::policy::schema::Spanned;
 use crate::policy::schema::TierFile;
 use crate::policy::schema::WaitFile;
 use crate::policy::tree::Node;
@@ -70,17 +70,21 @@ fn priority(reader: &mut Reader<'_>, node: &Node) -> PriorityFile {
 }
 
 /// A priority.
-fn level(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spot<u64>> {
+fn level(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<u64>> {
     let what = format!("{what} is a priority");
     let number = reader.integer(node, &what, 1..=4)?;
-    Some(Spot { value: number.value.unsigned_abs(), span: number.span })
+    Some(Spanned { value: number.value.unsigned_abs(), span: number.span })
 }
 
 /// Names: of tiers, of qualifiers.
-pub(super) fn names(reader: &mut Reader<'_>, node: &Node, what: &str) -> Spot<Vec<Spot<String>>> {
+pub(super) fn names(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    what: &str,
+) -> Spanned<Vec<Spanned<String>>> {
     let items = reader.list(node, what);
     let value = items.iter().filter_map(|item| reader.text(item, "a name")).collect();
-    Spot { value, span: node.span.clone() }
+    Spanned { value, span: node.span.clone() }
 }
 
 /// A map with names of the policy's own.
@@ -103,22 +107,22 @@ pub(super) fn named<T>(
 }
 
 /// A map of texts.
-pub(super) fn texts(reader: &mut Reader<'_>, node: &Node, what: &str) -> Named<Spot<String>> {
+pub(super) fn texts(reader: &mut Reader<'_>, node: &Node, what: &str) -> Named<Spanned<String>> {
     named(reader, node, what, |reader, node| reader.text(node, "a value"))
 }
 
-pub(super) fn capacity(reader: &mut Reader<'_>, node: &Node) -> Spot<CapacityFile> {
+pub(super) fn capacity(reader: &mut Reader<'_>, node: &Node) -> Spanned<CapacityFile> {
     let fields = reader.fields(node, &CAPACITY, ELSEWHERE);
     let levels = |reader: &mut Reader<'_>, node: &Node| {
         let items = reader.list(node, "`pressure`").iter();
         let value = items.map(|item| pressure(reader, item)).collect();
-        Spot { value, span: node.span.clone() }
+        Spanned { value, span: node.span.clone() }
     };
     let value = CapacityFile {
         reserve: fields.get("reserve").map(|node| texts(reader, node, "`reserve`")),
         pressure: fields.get("pressure").map(|node| levels(reader, node)),
     };
-    Spot { value, span: start_of(node) }
+    Spanned { value, span: start_of(node) }
 }
 
 fn pressure(reader: &mut Reader<'_>, node: &Node) -> PressureFile {
@@ -185,6 +189,6 @@ pub(super) fn wait(reader: &mut Reader<'_>, node: &Node) -> WaitFile {
     }
 }
 
-fn text(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<Spot<String>> {
+fn text(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &str) -> Option<Spanned<String>> {
     reader.text(fields.get(name)?, &format!("`{name}`"))
 }

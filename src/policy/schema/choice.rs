@@ -6,7 +6,7 @@ use std::ops::Range;
 use schemars::JsonSchema;
 
 use super::Named;
-use super::Spot;
+use super::Spanned;
 
 /// An entry that stands for the best of several values.
 #[derive(Debug, Default, JsonSchema)]
@@ -14,21 +14,21 @@ use super::Spot;
 pub struct ChoiceFile {
     /// The entry's key.
     #[schemars(required)]
-    pub key: Option<Spot<String>>,
+    pub key: Option<Spanned<String>>,
     /// The entry's value that leaves the choice to Tollgate, such as any.
     #[schemars(required)]
-    pub value: Option<Spot<String>>,
+    pub value: Option<Spanned<String>>,
     /// What there is to choose from, two to sixteen names; of equally good ones the first is chosen.
     #[schemars(required, with = "Option<BTreeMap<String, CandidateFile>>")]
-    pub among: Option<Spot<Named<CandidateFile>>>,
+    pub among: Option<Spanned<Named<CandidateFile>>>,
     /// What counts how much; all the same if absent.
-    pub weights: Option<Spot<WeightsFile>>,
+    pub weights: Option<Spanned<WeightsFile>>,
     /// The key of an entry of the request that tells latencies in milliseconds, such as a=120,b=85. It is no
     /// part of a descriptor's path.
-    pub latency_key: Option<Spot<String>>,
+    pub latency_key: Option<Spanned<String>>,
     /// The header that carries the chosen name to the upstream. Envoy appends it: strip it from what
     /// callers send.
-    pub header: Option<Spot<String>>,
+    pub header: Option<Spanned<String>>,
     /// Where it stands.
     #[schemars(skip)]
     pub span: Range<usize>,
@@ -39,9 +39,9 @@ pub struct ChoiceFile {
 #[schemars(deny_unknown_fields)]
 pub struct CandidateFile {
     /// What a request costs there, in any unit that all share, such as 12, 0.35 or 12.50 EUR.
-    pub price: Option<Spot<String>>,
+    pub price: Option<Spanned<String>>,
     /// How long it takes to answer until something else is known, such as 120ms.
-    pub latency: Option<Spot<String>>,
+    pub latency: Option<Spanned<String>>,
 }
 
 /// What counts how much; 0 leaves it out, and 1 is what is absent.
@@ -49,9 +49,9 @@ pub struct CandidateFile {
 #[schemars(deny_unknown_fields)]
 pub struct WeightsFile {
     /// Free capacity.
-    pub capacity: Option<Spot<u64>>,
+    pub capacity: Option<Spanned<u64>>,
     /// Short latency.
-    pub latency: Option<Spot<u64>>,
+    pub latency: Option<Spanned<u64>>,
     /// Low price.
-    pub price: Option<Spot<u64>>,
+    pub price: Option<Spanned<u64>>,
 }

@@ -27,12 +27,12 @@ pub use sharing::WaitFile;
 
 /// A value and the bytes of the file that it stands at.
 #[derive(Clone, Debug)]
-pub struct Spot<T> {
+pub struct Spanned<T> {
     pub value: T,
     pub span: Range<usize>,
 }
 
-impl<T: JsonSchema> JsonSchema for Spot<T> {
+impl<T: JsonSchema> JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
     }
@@ -52,21 +52,21 @@ impl<T: JsonSchema> JsonSchema for Spot<T> {
 pub struct PolicyFile {
     /// The domain that Envoy's rate limit filter names.
     #[schemars(required)]
-    pub domain: Option<Spot<String>>,
+    pub domain: Option<Spanned<String>>,
     /// The time zone of calendar windows, such as Europe/Madrid; UTC if absent.
-    pub timezone: Option<Spot<String>>,
+    pub timezone: Option<Spanned<String>>,
     /// Who asks, and as what.
     pub caller: Option<CallerFile>,
     /// The classes that callers belong to, lowest first.
-    pub tiers: Option<Spot<Vec<Spot<String>>>>,
+    pub tiers: Option<Spanned<Vec<Spanned<String>>>>,
     /// Keys of entries that only qualify a request: they are no part of a descriptor's path, but costs and
     /// priorities may look at them.
-    pub qualifiers: Option<Spot<Vec<Spot<String>>>>,
+    pub qualifiers: Option<Spanned<Vec<Spanned<String>>>>,
     /// What requests cost, as tables that limits name.
     #[schemars(with = "Option<BTreeMap<String, Vec<CostFile>>>")]
     pub costs: Option<Named<Vec<CostFile>>>,
     /// Entries that stand for the best of several values, such as of several providers.
-    pub choices: Option<Spot<Vec<ChoiceFile>>>,
+    pub choices: Option<Spanned<Vec<ChoiceFile>>>,
     /// What holds for every limit of the file that does not say otherwise.
     pub defaults: Option<DefaultsFile>,
     /// What goes back with each answer; nothing if absent.
@@ -79,12 +79,12 @@ pub struct PolicyFile {
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct DefaultsFile {
-    pub algorithm: Option<Spot<AlgorithmFile>>,
-    pub mode: Option<Spot<ModeFile>>,
-    pub on_outage: Option<Spot<OutageFile>>,
-    pub overdraft: Option<Spot<OverdraftFile>>,
+    pub algorithm: Option<Spanned<AlgorithmFile>>,
+    pub mode: Option<Spanned<ModeFile>>,
+    pub on_outage: Option<Spanned<OutageFile>>,
+    pub overdraft: Option<Spanned<OverdraftFile>>,
     pub wait: Option<WaitFile>,
-    pub lease: Option<Spot<LeaseFile>>,
+    pub lease: Option<Spanned<LeaseFile>>,
 }
 
 /// A rule: what holds for a descriptor whose entry has this key, and this value if one is given.
@@ -93,31 +93,31 @@ pub struct DefaultsFile {
 pub struct RuleFile {
     /// The entry's key.
     #[schemars(required)]
-    pub key: Option<Spot<String>>,
+    pub key: Option<Spanned<String>>,
     /// The entry's value; `*` stands for any text. Absent: any value, each with counters of its own.
-    pub value: Option<Spot<String>>,
+    pub value: Option<Spanned<String>>,
     /// One limit, as envoyproxy/ratelimit writes it.
-    pub rate_limit: Option<Spot<RateLimitFile>>,
+    pub rate_limit: Option<Spanned<RateLimitFile>>,
     /// Limits that all hold, atomically.
-    pub limits: Option<Spot<Vec<LimitFile>>>,
+    pub limits: Option<Spanned<Vec<LimitFile>>>,
     /// Whether the limits also hold for every path below this rule.
-    pub cascade: Option<Spot<bool>>,
+    pub cascade: Option<Spanned<bool>>,
     /// What to answer for this rule's limits while the store is out; allow if absent.
-    pub on_outage: Option<Spot<OutageFile>>,
+    pub on_outage: Option<Spanned<OutageFile>>,
     /// Who may use this at all; everybody if absent.
     pub only: Option<OnlyFile>,
     /// How much of the limits is open to whom.
-    pub capacity: Option<Spot<CapacityFile>>,
+    pub capacity: Option<Spanned<CapacityFile>>,
     /// Decide and record, but don't enforce.
-    pub shadow_mode: Option<Spot<bool>>,
+    pub shadow_mode: Option<Spanned<bool>>,
     /// Refuse only if every quota rule of the request is over.
-    pub quota_mode: Option<Spot<bool>>,
+    pub quota_mode: Option<Spanned<bool>>,
     /// Accepted for envoyproxy/ratelimit's sake: values of requests never become metrics here.
-    pub detailed_metric: Option<Spot<bool>>,
+    pub detailed_metric: Option<Spanned<bool>>,
     /// Accepted for envoyproxy/ratelimit's sake: values of requests never become metrics here.
-    pub value_to_metric: Option<Spot<bool>>,
+    pub value_to_metric: Option<Spanned<bool>>,
     /// All values that match this rule's `*` share one counter.
-    pub share_threshold: Option<Spot<bool>>,
+    pub share_threshold: Option<Spanned<bool>>,
     /// Goes into the answer's dynamic metadata when the descriptor passes.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
     /// Rules for the descriptor's next entry.
@@ -132,13 +132,13 @@ pub struct RuleFile {
 #[schemars(deny_unknown_fields)]
 pub struct RateLimitFile {
     /// How many requests pass in a unit of time.
-    pub requests_per_unit: Option<Spot<u64>>,
+    pub requests_per_unit: Option<Spanned<u64>>,
     /// second, minute, hour, day, week, month or year.
-    pub unit: Option<Spot<String>>,
+    pub unit: Option<Spanned<String>>,
     /// No limit.
-    pub unlimited: Option<Spot<bool>>,
+    pub unlimited: Option<Spanned<bool>>,
     /// A name for answers, metrics and `replaces`.
-    pub name: Option<Spot<String>>,
+    pub name: Option<Spanned<String>>,
     /// Named limits that don't count in a request that meets this rule.
     pub replaces: Option<Vec<ReplacesFile>>,
 }
@@ -149,7 +149,7 @@ pub struct RateLimitFile {
 pub struct ReplacesFile {
     /// The limit's name.
     #[schemars(required)]
-    pub name: Option<Spot<String>>,
+    pub name: Option<Spanned<String>>,
     /// Where the entry stands.
     #[schemars(skip)]
     pub span: Range<usize>,
@@ -182,30 +182,30 @@ impl JsonSchema for LimitFile {
 pub struct LimitMapFile {
     /// `AMOUNT/WINDOW`, such as 10/second, 250/15m, 500/month, 1000 EUR/day or 3/total. With `by_tier`, for
     /// the tiers that it does not name.
-    pub rate: Option<Spot<String>>,
+    pub rate: Option<Spanned<String>>,
     /// The rate of each tier; `none` lets the tier not pass at all, `unlimited` is no limit.
     #[schemars(with = "Option<BTreeMap<String, String>>")]
-    pub by_tier: Option<Spot<Named<Spot<String>>>>,
+    pub by_tier: Option<Spanned<Named<Spanned<String>>>>,
     /// A name for answers, metrics and `replaces`.
-    pub name: Option<Spot<String>>,
+    pub name: Option<Spanned<String>>,
     /// How the allowance comes back. Absent: lengths slide, months and years follow the calendar.
-    pub algorithm: Option<Spot<AlgorithmFile>>,
+    pub algorithm: Option<Spanned<AlgorithmFile>>,
     /// For a token_bucket: how many hits pass at once when it is full; the amount if absent.
-    pub burst: Option<Spot<u64>>,
+    pub burst: Option<Spanned<u64>>,
     /// What happens to a request that the limit does not have the hits for; enforce if absent.
-    pub mode: Option<Spot<ModeFile>>,
+    pub mode: Option<Spanned<ModeFile>>,
     /// Short for `mode: shadow`.
-    pub shadow: Option<Spot<bool>>,
+    pub shadow: Option<Spanned<bool>>,
     /// What to answer while the store is out; allow if absent.
-    pub on_outage: Option<Spot<OutageFile>>,
+    pub on_outage: Option<Spanned<OutageFile>>,
     /// The table that says what a request costs; as many hits as it asks for if absent.
-    pub cost: Option<Spot<String>>,
+    pub cost: Option<Spanned<String>>,
     /// What becomes of hits beyond the last ones, for costs that are known only afterwards; none if absent.
-    pub overdraft: Option<Spot<OverdraftFile>>,
+    pub overdraft: Option<Spanned<OverdraftFile>>,
     /// Wait for capacity instead of refusing.
     pub wait: Option<WaitFile>,
     /// Whether each sidecar may take hits ahead and spend them by itself; off if absent.
-    pub lease: Option<Spot<LeaseFile>>,
+    pub lease: Option<Spanned<LeaseFile>>,
 }
 
 /// What goes back with each answer.
@@ -213,17 +213,17 @@ pub struct LimitMapFile {
 #[schemars(deny_unknown_fields)]
 pub struct AnswerFile {
     /// Sets of response headers that tell how the limits stand.
-    pub headers: Option<Vec<Spot<HeaderSetFile>>>,
+    pub headers: Option<Vec<Spanned<HeaderSetFile>>>,
     /// Whether the headers tell of the tightest limit or of all; the tightest if absent.
-    pub limits: Option<Spot<AnswerLimitsFile>>,
+    pub limits: Option<Spanned<AnswerLimitsFile>>,
     /// The body of a refusal; the gateway's own if absent.
-    pub body: Option<Spot<AnswerBodyFile>>,
+    pub body: Option<Spanned<AnswerBodyFile>>,
     /// Which answers carry dynamic metadata on their limits; refusals if absent.
-    pub metadata: Option<Spot<AnswerMetadataFile>>,
+    pub metadata: Option<Spanned<AnswerMetadataFile>>,
     /// Headers for the upstream. Envoy appends them: strip them from what callers send.
-    pub request_headers: Option<BTreeMap<String, Spot<String>>>,
+    pub request_headers: Option<BTreeMap<String, Spanned<String>>>,
     /// Headers for the caller.
-    pub response_headers: Option<BTreeMap<String, Spot<String>>>,
+    pub response_headers: Option<BTreeMap<String, Spanned<String>>>,
 }
 
 /// An enumeration of the language: its words, their meaning, and their values in Rust.

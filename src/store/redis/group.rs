@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::pack::pack_request;
 use super::pack::push_long;
-use super::reply::Asked;
+use super::reply::BatchSize;
 use super::reply::Replies;
 use super::reply::Reply;
 use super::server_clock::RoundTrip;
@@ -74,7 +74,7 @@ pub struct Group {
 struct Member {
     /// Where it stands in what is packed.
     place: Range<usize>,
-    asked: Asked,
+    asked: BatchSize,
     expires: Option<Instant>,
     answer: oneshot::Sender<Answer>,
 }
@@ -167,7 +167,7 @@ impl Group {
             batch.keys.iter().map(|key| self.index(key) + 1).collect();
         let start = self.packed.len();
         pack_request(&mut self.packed, batch, &indexes, *estimate);
-        let asked = Asked { charges: batch.charges.len(), gauges: batch.gauges.len() };
+        let asked = BatchSize { charges: batch.charges.len(), gauges: batch.gauges.len() };
         let (answer, told) = oneshot::channel();
         let place = start..self.packed.len();
         self.members.push(Member { place, asked, expires: *expires, answer });

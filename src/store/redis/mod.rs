@@ -52,7 +52,7 @@ pub use directory::RedisDirectory;
 use group::Asking;
 use nodes::Explorer;
 use nodes::Nodes;
-pub use reply::Asked;
+pub use reply::BatchSize;
 pub use reply::Replies;
 pub use reply::Reply;
 pub use settings::CONNECT_TIMEOUT_DEFAULT;

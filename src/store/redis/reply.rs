@@ -35,7 +35,7 @@ pub enum Reply {
 
 /// How many of each the batch has that was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct BatchSize {
     pub charges: usize,
     pub gauges: usize,
 }
@@ -67,7 +67,7 @@ impl<'a> Replies<'a> {
     ///
     /// # Errors
     /// When a key of the request holds something else, or the bytes are no such reply.
-    pub fn next(&mut self, asked: Asked) -> Result<Reply, StoreError> {
+    pub fn next(&mut self, asked: BatchSize) -> Result<Reply, StoreError> {
         let admitted = match self.byte()? {
             0 => false,
             1 => true,
@@ -144,7 +144,7 @@ mod tests {
     fn check(status: u8, numbers: &[i64], levels: &[u8], expected: Option<&Reply>) {
         let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let bytes = [&[7, 0, 0, 0, 0, 0, 0, status], numbers.as_slice(), levels].concat();
-        let asked = Asked { charges: 1, gauges: levels.len() };
+        let asked = BatchSize { charges: 1, gauges: levels.len() };
         let reply = Replies::read(&bytes).unwrap().next(asked).ok();
         assert_eq!(reply.as_ref(), expected, "{status} {numbers:?} {levels:?}");
     }
@@ -184,15 +184,15 @@ mod tests {
     fn a_request_that_failed_leaves_the_next_ones_alone() {
         let bytes = [7, 0, 0, 0, 0, 0, 0, 3, 2, 0, b'n', b'o', 1];
         let mut replies = Replies::read(&bytes).unwrap();
-        let failed = replies.next(Asked { charges: 5, gauges: 0 }).unwrap_err();
+        let failed = replies.next(BatchSize { charges: 5, gauges: 0 }).unwrap_err();
         assert!(matches!(failed, StoreError::Foreign { .. }), "{failed}");
-        assert!(matches!(replies.next(Asked::default()).unwrap(), Reply::Decided(_)));
+        assert!(matches!(replies.next(BatchSize::default()).unwrap(), Reply::Decided(_)));
     }
 
     #[test]
     fn no_bytes_are_a_panic() {
         for bytes in [&b""[..], b"123456", b"1234567", b"1234567\x03", b"1234567\x03\xff\xff"] {
-            let reply = Replies::read(bytes).and_then(|mut all| all.next(Asked::default()));
+            let reply = Replies::read(bytes).and_then(|mut all| all.next(BatchSize::default()));
             assert!(reply.is_err(), "{bytes:?}");
         }
     }
