@@ -14,8 +14,8 @@ use hyper::body::Body;
 use hyper::body::Frame;
 use hyper::body::SizeHint;
 use tonic::Status;
+use tonic::codegen::StdError as BoxError;
 
-use super::BoxError;
 use super::memory_budget::Reservation;
 
 /// The largest message: several times the headers that Envoy takes from a client (60 KiB), of which a client may fill a

@@ -20,8 +20,7 @@ use tokio::time::Sleep;
 use tokio::time::sleep;
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
-
-use super::BoxError;
+use tonic::codegen::StdError as BoxError;
 
 /// The bytes with which every client of HTTP/2 begins (RFC 9113, section 3.4): the 24 of the preface, and the head of
 /// the SETTINGS that must follow.

@@ -19,7 +19,6 @@ mod service;
 mod in_task_executor;
 mod timeout;
 
-use std::error::Error;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -69,8 +68,6 @@ const LATE_FACTOR: u32 = 2;
 
 /// Bytes of a header beside its name and its value.
 const HEADER_COST: usize = 100;
-
-type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The services.
 #[derive(Clone)]

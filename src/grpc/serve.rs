@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::Stream;
 use tokio_stream::StreamExt;
+use tonic::codegen::StdError as BoxError;
 
-use super::BoxError;
 use super::Services;
 use super::connection::Arrival;
 use super::connection::counted;

@@ -11,7 +11,6 @@ use std::path::Path;
 /// gone, so that it is deleted here too.
 const KNOWN: &[(&str, &str)] = &[
     ("app/ports.rs", "app/mod.rs"),
-    ("grpc/arriving.rs", "grpc/mod.rs"),
     ("policy/choice.rs", "policy/rule.rs"),
     ("policy/level.rs", "policy/rule.rs"),
     ("store/directory.rs", "store/redis/directory.rs"),
