@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tokio::sync::Barrier;
 use tollgate::answer::Answer;
+use tollgate::answer::render;
 use tollgate::clock::Clock;
 use tollgate::engine::Code;
 use tollgate::engine::Engine;
 use tollgate::engine::Request;
 
-use crate::support::engine;
 use crate::support::engine::Bench;
 use crate::support::engine::descriptor;
 use crate::support::redis::Server;
@@ -81,9 +81,11 @@ impl Fleet {
 
 async fn check(engine: &Engine, ask: &[&str], hits: u64) -> Answer {
     let descriptors = ask.iter().map(|text| descriptor(text, hits)).collect();
-    let answer = engine::ask(engine, &Request::try_new("races", descriptors).unwrap()).await;
-    assert!(!answer.fallback, "the store decides");
-    answer
+    let request = Request::try_new("races", descriptors).unwrap();
+    let snapshot = engine.snapshot();
+    let verdict = engine.check(&snapshot, &request).await;
+    assert!(!verdict.fallback, "the store decides");
+    render(&verdict)
 }
 
 async fn ask_until_refused(engine: &Engine, ask: &'static [&'static str]) -> Vec<Answered> {

@@ -32,8 +32,6 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// For the gateway's logs and later filters; None if there is nothing to say.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
-    /// The store was unavailable and the policy's `on_outage` decided.
-    pub fallback: bool,
 }
 
 impl Answer {
@@ -46,7 +44,6 @@ impl Answer {
             request_headers: Vec::new(),
             body: Vec::new(),
             metadata: None,
-            fallback: false,
         }
     }
 }
@@ -79,8 +76,7 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
         headers::push_chosen(&mut request_headers, &verdict.choices);
     }
     let metadata = metadata::metadata(verdict, policy);
-    let fallback = verdict.fallback;
-    Answer { code, statuses, response_headers, request_headers, body, metadata, fallback }
+    Answer { code, statuses, response_headers, request_headers, body, metadata }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const OVERRIDE_UNITS: [(i32, Unit); 6] = [
     (6, Unit::Year),
 ];
 
-/// What is told of a request that nobody could decide.
+/// The error of a request that could not be decided.
 pub const UNAVAILABLE: &str =
     "the store of the counters is unavailable, and a limit of the request has `on_outage: error`";
 

@@ -2,8 +2,8 @@
 //!
 //! Requests that have begun and wait are served in the order in which they came, and all that can be done about one that
 //! comes too late is to have spent its time in vain. So while enough wait to keep the store busy, no more begin; they stay
-//! where the last may go first, and where those are known that nobody wants any more. Who brings requests goes
-//! through an [`AdmissionGate`].
+//! where the last may go first, and where those are known whose clients have gone. Requests come in through an
+//! [`AdmissionGate`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::lock::lock;
 /// would read what the store answers too late.
 const PERMITS_MAX: usize = 256;
 
-/// It may begin as many as there is room for.
+/// It may begin as many requests as there are free permits.
 const FREE: u8 = 0;
 /// It stands in the queue.
 const QUEUES: u8 = 1;
-/// It was the first of the queue when there was room.
+/// It was the first of the queue when there was a free permit.
 const LET_IN: u8 = 2;
-/// Nobody comes through it any more.
+/// No request comes through it any more.
 const GONE: u8 = 3;
 
 /// The requests that wait for the store.
@@ -44,7 +44,7 @@ pub struct AdmissionControl {
 #[derive(Debug)]
 pub struct Permit<'a>(&'a AdmissionControl);
 
-/// Where requests come in, such as a connection. Those who find no room stand in a queue.
+/// Where requests come in, such as a connection. Where there is no free permit, it stands in a queue.
 #[derive(Debug)]
 pub struct AdmissionGate {
     control: Arc<AdmissionControl>,
@@ -59,20 +59,20 @@ struct Waiter {
 }
 
 impl AdmissionControl {
-    /// One more waits.
+    /// Has one more request wait for the store.
     pub fn permit(&self) -> Permit<'_> {
         self.permits.fetch_add(1, SeqCst);
         Permit(self)
     }
 
     /// How many more may begin.
-    fn room(&self) -> usize {
+    fn free(&self) -> usize {
         PERMITS_MAX.saturating_sub(self.permits.load(SeqCst))
     }
 
-    /// Wakes the first of the queue, if there is room for it.
+    /// Wakes the first of the queue, if there is a free permit for it.
     fn let_in(&self) {
-        while self.queued.load(SeqCst) != 0 && self.room() != 0 {
+        while self.queued.load(SeqCst) != 0 && self.free() != 0 {
             let mut queue = lock(&self.queue);
             let first = queue.pop_front();
             self.queued.store(queue.len(), SeqCst);
@@ -114,11 +114,11 @@ impl AdmissionGate {
         Self { control, waiter: Arc::default() }
     }
 
-    /// How many requests may begin now, at least one for who was woken. If there are none, `waker` is woken when there are.
-    pub fn room(&self, waker: &Waker) -> usize {
-        let room = self.control.room();
-        if room != 0 {
-            return room;
+    /// How many requests may begin now, at least one for a gate that was woken. If there are none, `waker` is woken when there are.
+    pub fn free(&self, waker: &Waker) -> usize {
+        let free = self.control.free();
+        if free != 0 {
+            return free;
         }
         self.waiter.waker.register(waker);
         match self.waiter.state.load(SeqCst) {
@@ -128,15 +128,15 @@ impl AdmissionGate {
                 queue.push_back(self.waiter.clone());
                 self.control.queued.store(queue.len(), SeqCst);
                 drop(queue);
-                // Who has left before that has woken nobody.
-                self.control.room()
+                // A permit that came back before that has woken no gate.
+                self.control.free()
             }
             QUEUES => 0,
             _ => 1,
         }
     }
 
-    /// Says that all that could begin has begun. If there is room left, it is for the next.
+    /// Says that all that could begin has begun. Permits that are left are for the next gate.
     pub fn pass_on(&self) {
         if self.waiter.moves(LET_IN, FREE) {
             self.control.let_in();
@@ -170,8 +170,8 @@ mod tests {
             Self { gate: AdmissionGate::new(control.clone()), woken: Arc::default() }
         }
 
-        fn room(&self) -> usize {
-            self.gate.room(&Waker::from(self.woken.clone()))
+        fn free(&self) -> usize {
+            self.gate.free(&Waker::from(self.woken.clone()))
         }
 
         fn woken(&self) -> usize {
@@ -186,31 +186,31 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_no_room_is_let_in_when_there_is() {
+    fn a_gate_without_a_permit_is_let_in_when_there_is_one() {
         let (control, [first, second, _]) = full();
-        assert_eq!(first.room(), PERMITS_MAX);
+        assert_eq!(first.free(), PERMITS_MAX);
         let mut permits: Vec<_> = (0..=PERMITS_MAX).map(|_| control.permit()).collect();
-        assert_eq!([first.room(), second.room(), first.room()], [0; 3]);
+        assert_eq!([first.free(), second.free(), first.free()], [0; 3]);
         permits.pop();
         assert_eq!([first.woken(), second.woken()], [0; 2], "there were too many");
         permits.pop();
         assert_eq!([first.woken(), second.woken()], [1, 0]);
-        // Somebody else was faster, and it does not wait once more.
+        // Another request was faster, and it does not wait once more.
         permits.push(control.permit());
-        assert_eq!([first.room(), second.room()], [1, 0]);
+        assert_eq!([first.free(), second.free()], [1, 0]);
         permits.push(control.permit());
         first.gate.pass_on();
-        assert_eq!([first.room(), second.woken()], [0; 2]);
+        assert_eq!([first.free(), second.woken()], [0; 2]);
         permits.clear();
         assert_eq!([first.woken(), second.woken()], [2, 1]);
     }
 
     #[test]
-    fn room_that_one_does_not_need_is_for_the_next() {
+    fn permits_that_one_gate_does_not_need_are_for_the_next() {
         let (control, [first, second, third]) = full();
         let permits: Vec<_> = (0..PERMITS_MAX).map(|_| control.permit()).collect();
         let benches = [&first, &second, &third];
-        assert!(benches.iter().all(|bench| bench.room() == 0));
+        assert!(benches.iter().all(|bench| bench.free() == 0));
         let mut permits = permits.into_iter();
         permits.next();
         assert_eq!(benches.map(Bench::woken), [1, 0, 0]);
@@ -222,10 +222,10 @@ mod tests {
     }
 
     #[test]
-    fn an_entrance_that_is_gone_holds_up_nobody() {
+    fn a_gate_that_is_gone_holds_up_no_other() {
         let (control, [first, second, third]) = full();
         let mut permits: Vec<_> = (0..PERMITS_MAX).map(|_| control.permit()).collect();
-        assert_eq!([first.room(), second.room(), third.room()], [0; 3]);
+        assert_eq!([first.free(), second.free(), third.free()], [0; 3]);
         drop(second);
         permits.pop();
         assert_eq!([first.woken(), third.woken()], [1, 0]);

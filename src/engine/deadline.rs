@@ -9,27 +9,28 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What one request has waited for the store, and whether it may ask it. Shared by the parts of a request, which ask one after another.
+/// How long one request has waited for the store, and whether it may ask it again. Shared by the parts of a request,
+/// which ask one after another.
 #[derive(Debug, Default)]
 pub struct DeadlineBudget {
     spent_ns: AtomicU64,
-    is_lost: AtomicBool,
+    is_exhausted: AtomicBool,
 }
 
 impl DeadlineBudget {
     /// For asking anew, after a wait that was not for the store.
     pub fn renewed(&self) -> Self {
-        Self { spent_ns: AtomicU64::new(0), is_lost: AtomicBool::new(self.is_lost()) }
+        Self { spent_ns: AtomicU64::new(0), is_exhausted: AtomicBool::new(self.is_exhausted()) }
     }
 
     /// Has the request not ask any more: the store did not tell what the question depends on.
-    pub fn lose(&self) {
-        self.is_lost.store(true, Ordering::Relaxed);
+    pub fn exhaust(&self) {
+        self.is_exhausted.store(true, Ordering::Relaxed);
     }
 
     /// Whether the store is not to be asked.
-    pub fn is_lost(&self) -> bool {
-        self.is_lost.load(Ordering::Relaxed)
+    pub fn is_exhausted(&self) -> bool {
+        self.is_exhausted.load(Ordering::Relaxed)
     }
 
     /// The waits so far.

@@ -71,7 +71,7 @@ impl Decider {
                 let lineage = Box::pin(directory.lineage(name)).await;
                 budget.spend(stopwatch.elapsed());
                 if lineage.is_incomplete {
-                    budget.lose();
+                    budget.exhaust();
                 }
                 lineage
             }
@@ -93,7 +93,7 @@ impl Decider {
             // Its answer is a part of the check's time, and never fails.
             AnyStore::Memory(memory) => memory.charge_at(batch, now.timestamp()),
             // Which limits and amounts hold is unknown, so the limits say what to answer.
-            AnyStore::Redis(shared) if budget.is_lost() => shared.decide_alone(batch, now),
+            AnyStore::Redis(shared) if budget.is_exhausted() => shared.decide_alone(batch, now),
             AnyStore::Redis(shared) => {
                 if let Some(known) = shared.answer(batch, now) {
                     return known;

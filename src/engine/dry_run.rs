@@ -1,6 +1,6 @@
 //! A dry run for the candidates of a choice: what each has left, without spending anything.
 //!
-//! Every candidate's plan asks for other counters. They are looked at together, in one batch, so that one step
+//! Every candidate's plan asks for other counters. They are candidate at together, in one batch, so that one step
 //! of the store tells how all of them stand.
 
 use smallvec::SmallVec;
@@ -26,20 +26,20 @@ use super::plan::Plan;
 #[derive(Debug, Default)]
 pub struct DryRun {
     pub batch: Batch,
-    candidates: SmallVec<[Looked; INLINE_CAP]>,
+    candidates: SmallVec<[DryRunCandidate; INLINE_CAP]>,
 }
 
 /// What one candidate would ask for.
 #[derive(Debug, Default)]
-struct Looked {
+struct DryRunCandidate {
     denied: bool,
-    wants: SmallVec<[Want; INLINE_CAP]>,
+    wants: SmallVec<[DryRunCharge; INLINE_CAP]>,
 }
 
 /// One charge of a candidate's plan.
 #[derive(Clone, Copy, Debug)]
-struct Want {
-    /// The charge of the peek's batch that looks at the same counter.
+struct DryRunCharge {
+    /// The charge of the dry run's batch that looks at the same counter.
     charge: usize,
     hits: Hits,
     mode: Mode,
@@ -49,9 +49,9 @@ struct Want {
 /// How a candidate stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stand {
-    /// A request would pass; the least part of its limits that is free, from 0 to 1, unless the store is out.
+    /// A request would pass; the least part of its limits that is free, from 0 to 1, unless the store is unavailable.
     Passes(Option<f64>),
-    /// Nobody knows: the store is out, and a limit says that this is an error.
+    /// Unknown: the store is unavailable, and a limit says that this is an error.
     Failed,
     /// It wouldn't, but after at most so many milliseconds.
     Waits(u64),
@@ -69,14 +69,15 @@ impl DryRun {
         indexes.sort_unstable();
         indexes.dedup();
         let first = self.batch.charges.len();
-        let mut looked = Looked { denied: plan.denial.is_some(), ..Looked::default() };
+        let mut candidate =
+            DryRunCandidate { denied: plan.denial.is_some(), ..DryRunCandidate::default() };
         let mut places: SmallVec<[Option<usize>; INLINE_CAP]> = SmallVec::new();
         places.resize(plan.batch.charges.len(), None);
         for index in indexes {
             let charge = &plan.batch.charges[index];
             let place = self.place(&plan.batch.keys[charge.key_index], charge);
             places[index] = Some(place);
-            looked.wants.push(Want {
+            candidate.wants.push(DryRunCharge {
                 charge: place,
                 hits: charge.hits,
                 mode: plan.modes.judged(plan.limits[index].mode),
@@ -92,12 +93,12 @@ impl DryRun {
             });
             self.batch.charges[place].open.pressed.extend(pressed);
         }
-        self.candidates.push(looked);
+        self.candidates.push(candidate);
     }
 
     /// How each candidate stands.
     pub fn stands(&self, outcome: &Outcome) -> SmallVec<[Stand; INLINE_CAP]> {
-        self.candidates.iter().map(|looked| self.stand(looked, outcome)).collect()
+        self.candidates.iter().map(|candidate| self.stand(candidate, outcome)).collect()
     }
 
     /// Whether all candidates ask for the counter of `charge` under `key`, so that none is better there.
@@ -106,7 +107,8 @@ impl DryRun {
     }
 
     fn all_want(&self, charge: usize) -> bool {
-        let wants = |looked: &Looked| looked.wants.iter().any(|want| want.charge == charge);
+        let wants =
+            |candidate: &DryRunCandidate| candidate.wants.iter().any(|want| want.charge == charge);
         self.candidates.iter().all(wants)
     }
 
@@ -150,11 +152,11 @@ impl DryRun {
         Some(self.batch.gauges.len() - 1)
     }
 
-    fn stand(&self, looked: &Looked, outcome: &Outcome) -> Stand {
-        if looked.denied {
+    fn stand(&self, candidate: &DryRunCandidate, outcome: &Outcome) -> Stand {
+        if candidate.denied {
             return Stand::Denied;
         }
-        let own: SmallVec<[&Want; INLINE_CAP]> = looked
+        let own: SmallVec<[&DryRunCharge; INLINE_CAP]> = candidate
             .wants
             .iter()
             .filter(|want| want.mode != Mode::Shadow && !self.all_want(want.charge))
@@ -184,7 +186,7 @@ impl DryRun {
         wait_ms.map_or(Stand::Never, Stand::Waits)
     }
 
-    fn fits(&self, want: &Want, outcome: &Outcome) -> bool {
+    fn fits(&self, want: &DryRunCharge, outcome: &Outcome) -> bool {
         let remaining = outcome.decisions[want.charge].standing.remaining;
         match (want.hits, self.batch.charges[want.charge].limit.overdraft()) {
             (Hits::Spend(0) | Hits::GiveBack(_), _) => true,
@@ -194,14 +196,14 @@ impl DryRun {
     }
 
     /// The part of a limit that is free.
-    fn free(&self, want: &Want, outcome: &Outcome) -> f64 {
+    fn free(&self, want: &DryRunCharge, outcome: &Outcome) -> f64 {
         let capacity = self.batch.charges[want.charge].limit.capacity();
         let remaining = outcome.decisions[want.charge].standing.remaining.min(capacity);
         if capacity == 0 { 0.0 } else { part(remaining, capacity) }
     }
 
     /// When the limit is whole again, which is no sooner than that it has the hits; None if it never has.
-    fn wait_ms(&self, want: &Want, outcome: &Outcome) -> Option<u64> {
+    fn wait_ms(&self, want: &DryRunCharge, outcome: &Outcome) -> Option<u64> {
         let charge = &self.batch.charges[want.charge];
         let open = charge.limit.capacity().min(charge.open.hits);
         let standing = outcome.decisions[want.charge].standing;

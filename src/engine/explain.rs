@@ -49,15 +49,15 @@ pub struct Explanation {
     pub refusal: Option<Reason>,
 }
 
-/// Who asks, and as what.
+/// The caller, and as what it is treated.
 #[derive(Clone, Debug)]
 pub struct ExplainedCaller {
-    /// None if the request names nobody.
+    /// None if the request names no caller.
     pub name: Option<String>,
     /// The index of the tier among those of the policy.
     pub tier: usize,
     pub tier_source: TierSource,
-    /// While nothing presses.
+    /// At the lowest utilization level.
     pub priority: u8,
     /// The caller and those it belongs to; empty if the directory doesn't know the caller.
     pub lineage: Lineage,
@@ -110,7 +110,7 @@ pub struct ExplainedLimit {
     pub key: String,
     /// What the store would be asked, for this caller.
     pub charge: Charge,
-    /// Whose counter it is, and where its amount comes from, if a directory knows the caller.
+    /// The account whose counter it is, and where its amount comes from, if a directory knows the caller.
     pub account: Option<(Arc<str>, AmountSource)>,
     /// How much is kept for whom, if the rule says.
     pub capacity: Option<Capacity>,

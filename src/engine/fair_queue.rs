@@ -87,7 +87,7 @@ impl FairQueue {
         Ok(rank)
     }
 
-    /// Takes a request out; `served` if its turn came and it passed. Whoever comes first then is woken.
+    /// Takes a request out; `served` if its turn came and it passed. The request that comes first then is woken.
     pub fn leave(&mut self, rank: Rank, served: bool) {
         if served {
             let Reverse(priority) = rank.priority;

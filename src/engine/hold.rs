@@ -47,7 +47,7 @@ impl<'h> Hold<'h, '_> {
     /// Has the store decide, once there is capacity or no more time to wait for it.
     pub async fn decide(&self) -> Decided {
         let busy = self.waitables().find(|one| self.decider.queues.is_busy(one.queue_id));
-        // Whoever came before asks before.
+        // Requests that wait already ask first.
         let (first, outcome, wait) = match busy {
             Some(first) => (first, None, None),
             None => {
@@ -79,7 +79,7 @@ impl<'h> Hold<'h, '_> {
         decided
     }
 
-    /// Waits with an entry, and asks whenever it is its turn.
+    /// Waits in a queue, and asks whenever it is the request's turn.
     async fn hold(
         &self,
         (mut entry, mut at): (QueueEntry<'h>, Waitable),
@@ -102,7 +102,7 @@ impl<'h> Hold<'h, '_> {
             let flow = self.flow(Some(&outcome));
             *last = Some(outcome);
             if deadline < monotonic_now() + wait {
-                // It would hold its place in vain.
+                // It would hold its position in vain.
                 drop(entry);
                 return self.refused(last.take(), next, self.queued(next, 1)).await;
             }
@@ -147,8 +147,8 @@ impl<'h> Hold<'h, '_> {
                     charge.hits = Hits::Spend(0);
                     charge.refused = Refused::Free;
                 }
-                let told = self.charge(&batch, self.budget).await;
-                behind_others(told, at.charge, queued.expected)
+                let outcome = self.charge(&batch, self.budget).await;
+                behind_others(outcome, at.charge, queued.expected)
             }
         };
         Decided { outcome: Some(outcome), queued: Some(queued), ..Decided::default() }
@@ -218,7 +218,7 @@ impl<'h> Hold<'h, '_> {
     }
 }
 
-/// A request that is counted as held until this goes, also if nobody waits for it any more.
+/// Counts a request as held until this is dropped, also if its client has gone.
 struct Waiting<'m>(&'m Gauge);
 
 impl<'m> Waiting<'m> {
@@ -236,16 +236,16 @@ impl Drop for Waiting<'_> {
 
 /// The outcome for a request that did not ask because others wait before it: refused by the limit that
 /// they wait for.
-fn behind_others(mut told: Outcome, charge: usize, expected: Option<Duration>) -> Outcome {
-    if !told.admitted && told.decisions.iter().any(|decision| decision.failed) {
-        return told;
+fn behind_others(mut outcome: Outcome, charge: usize, expected: Option<Duration>) -> Outcome {
+    if !outcome.admitted && outcome.decisions.iter().any(|decision| decision.failed) {
+        return outcome;
     }
-    told.admitted = false;
-    if let Some(decision) = told.decisions.get_mut(charge) {
+    outcome.admitted = false;
+    if let Some(decision) = outcome.decisions.get_mut(charge) {
         let ms = expected.map(|expected| u64::try_from(expected.as_millis()).unwrap_or(u64::MAX));
         decision.fit = ms.map_or(Fit::Never, Fit::AfterMs);
     }
-    told
+    outcome
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The latencies of providers that a choice selects from, as reported over `/v1/latencies`.
 //!
-//! Only names of the policy in force are kept, so callers can't fill the memory. What nobody has reported for some time
+//! Only names of the policy in force are kept, so callers can't fill the memory. What has not been reported for some time
 //! is forgotten: a name that is not chosen any more because it was slow gets another chance.
 
 use std::collections::BTreeMap;

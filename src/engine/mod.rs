@@ -517,13 +517,12 @@ descriptors:
         }
         bench.check(&["c=1", "f=1"], Code::OverLimit, &[5, 0]).await;
         for hits in [Hits::Spend(0), Hits::GiveBack(1)] {
-            let verdict = bench.ask(vec![Descriptor { hits, ..descriptor("c=1") }]).await;
-            assert_eq!((verdict.code, verdict.fallback), (Code::Unavailable, true), "{hits:?}");
+            let asked = Descriptor { hits, ..descriptor("c=1") };
+            assert_eq!(bench.outcome(vec![asked]).await, (Code::Unavailable, true), "{hits:?}");
         }
         // A peek asks for nothing, so there is nothing to deny.
         let peek = Descriptor { hits: Hits::Spend(0), ..descriptor("b=1") };
-        let verdict = bench.ask(vec![peek]).await;
-        assert_eq!((verdict.code, verdict.fallback), (Code::Ok, true));
+        assert_eq!(bench.outcome(vec![peek]).await, (Code::Ok, true));
     }
 
     #[tokio::test]
@@ -535,9 +534,9 @@ descriptors:
         bench.check(&["a=1"], Code::Ok, &[5]).await;
     }
 
-    /// The directory is out, or its part of a cluster. Then nobody knows what holds for a caller who isn't in memory.
+    /// The directory is unavailable, or its part of a cluster. Then the limits of a caller that isn't in memory are unknown.
     #[tokio::test]
-    async fn a_caller_of_whom_nothing_can_be_known_is_answered_by_on_outage() {
+    async fn an_unknown_caller_of_an_unavailable_directory_is_answered_by_on_outage() {
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
         let (directory, _) = redis.directory(10);
         let lineage = Directory::Redis(directory).lineage("alice").await;
@@ -565,7 +564,7 @@ descriptors:
             };
             let plan = Plan::new(question, None);
             let budget = DeadlineBudget::default();
-            budget.lose();
+            budget.exhaust();
             let outcome = bench.engine.decider.charge(&plan.batch, &budget, now).await;
             assert!(outcome.fallback);
             let decided = Decided { outcome: Some(outcome), ..Decided::default() };

@@ -62,7 +62,7 @@ pub struct Ranking<'p> {
     pub seen: SmallVec<[Seen; INLINE_CAP]>,
     /// Candidates by index, the best first, with their scores.
     pub running: SmallVec<[(usize, f64); INLINE_CAP]>,
-    /// The one that is asked if none is in the running: whose refusal tells the shortest wait.
+    /// The one that is asked if none is in the running: whose refusal has the shortest wait.
     last_resort: usize,
     /// How many of those in the running have been asked in vain.
     tried: usize,
@@ -144,7 +144,7 @@ impl Decider {
     }
 }
 
-/// The candidate whose refusal tells the shortest wait; rather one of which nobody knows whether it would refuse.
+/// The candidate whose refusal has the shortest wait; rather one of which it is unknown whether it would refuse.
 fn last_resort(stands: &[Stand]) -> usize {
     let hope = |stand: &Stand| match stand {
         Stand::Passes(_) => Reverse((4, 0)),

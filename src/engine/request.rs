@@ -22,7 +22,7 @@ pub struct Descriptor<'a> {
     /// Keys and values, in order.
     pub entries: Vec<(&'a str, &'a str)>,
     pub hits: Hits,
-    /// Who says so many.
+    /// What says so many.
     pub hits_source: HitsSource,
     /// The limit that the request brings along, instead of the policy's.
     pub limit: Option<Override>,

@@ -1,7 +1,7 @@
 //! The sink: takes records of verdicts to consumers off the data path.
 //!
 //! A request puts its record into the buffer of its thread and goes on; it never waits for a consumer, and wakes none.
-//! Whoever consumes takes the buffers a few times a second. A buffer that is full drops the record, which is counted.
+//! The consumer takes the buffers 20 times a second. A buffer that is full drops the record, which is counted.
 
 use std::cell::Cell;
 use std::mem;

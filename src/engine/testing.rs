@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::AnyStore;
+use super::Code;
 use super::Descriptor;
 use super::Engine;
 use super::EngineSettings;
 use super::HitsSource;
 use super::ModeSettings;
 use super::NearLimit;
+use super::Request;
 use crate::clock::Clock;
 use crate::clock::Timestamp;
 use crate::limit::Hits;
@@ -89,5 +91,13 @@ impl Bench {
     pub fn know(&self, callers: &str) {
         let source = Source { path: "callers.yaml".to_owned(), text: callers.to_owned() };
         self.engine.directory().replace(compile_callers(&[source]).unwrap());
+    }
+
+    /// The code, and whether `on_outage` decided.
+    pub async fn outcome(&self, descriptors: Vec<Descriptor<'_>>) -> (Code, bool) {
+        let snapshot = self.engine.snapshot();
+        let request = Request::try_new("d", descriptors).unwrap();
+        let verdict = self.engine.check(&snapshot, &request).await;
+        (verdict.code(), verdict.fallback)
     }
 }

@@ -3,7 +3,7 @@
 //! A request that a waitable limit refuses joins the queue of the counter that makes it wait longest, beside
 //! those to whom as much of the counter is open. Only the first of a queue asks the store, when the store has
 //! said that it would fit; all others sleep until they come first. So the store is asked once for each that passes and once for each that must go on
-//! waiting, however many wait. Whoever comes while others wait joins them and doesn't ask.
+//! waiting, however many wait. A request that comes while others wait joins them and doesn't ask.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -32,7 +32,7 @@ const WAITING_MAX: usize = 100_000;
 /// The queues of requests that wait for capacity.
 #[derive(Debug, Default)]
 pub struct WaitQueues {
-    /// By a hash of the counter and of what is open of it; only those where somebody waits. A collision
+    /// By a hash of the counter and of what is open of it; only those where a request waits. A collision
     /// would let two counters share a queue, which costs time and nothing else.
     queues: Mutex<Queues>,
     hasher: RandomState,
@@ -45,7 +45,7 @@ struct Queues {
     waiting: usize,
 }
 
-/// The queue of those who use one counter alike.
+/// The queue of requests that use one counter alike.
 #[derive(Debug)]
 struct WaitQueue {
     waiters: FairQueue,
@@ -80,9 +80,9 @@ pub enum Turn {
 }
 
 impl WaitQueues {
-    /// Names the queue in which a charge waits: one for those who use a counter alike. To whom more of it
-    /// is open, as by a reserve, doesn't wait behind those to whom less is, and is let in before them,
-    /// because the use falls to its opening first.
+    /// The queue in which a charge waits: one for requests that use a counter alike. A request to which more of it
+    /// is open, as by a reserve, doesn't wait behind those to which less is, and passes before them, because
+    /// the use falls below its opening first.
     pub fn id(&self, key: &str, charge: &Charge) -> u64 {
         let (limit, open) = (&charge.limit, &charge.open);
         let pressed: SmallVec<[&[u64]; 1]> =
@@ -96,7 +96,7 @@ impl WaitQueues {
         self.hasher.hash_one(name)
     }
 
-    /// Whether anybody waits there.
+    /// Whether a request waits there.
     pub fn is_busy(&self, id: u64) -> bool {
         lock(&self.queues).by_id.contains_key(&id)
     }
@@ -108,14 +108,14 @@ impl WaitQueues {
         ask_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(monotonic_now()))
     }
 
-    /// Whether anybody waits anywhere.
+    /// Whether a request waits anywhere.
     #[cfg(test)]
     pub fn is_busy_anywhere(&self) -> bool {
         let queues = lock(&self.queues);
         0 < queues.waiting || !queues.by_id.is_empty()
     }
 
-    /// Lets a request wait in a line; the first asks the store after `wait`, or when it was to ask anyway.
+    /// Lets a request wait in a queue; the first asks the store after `wait`, or when it was to ask anyway.
     ///
     /// # Errors
     /// The position that the request would have had, if there is none for it.

@@ -153,7 +153,7 @@ impl<C> Connection<C> {
     /// How many streams may start, if any wait; if none may, the connection is woken when one may.
     fn permits(&self, cx: &Context<'_>) -> usize {
         let is_idle = self.waiting.is_empty() && lock(&self.streams.new).is_empty();
-        if is_idle { 0 } else { self.gate.room(cx.waker()) }
+        if is_idle { 0 } else { self.gate.free(cx.waker()) }
     }
 
     /// Starts as many streams as the turn allows, and all evicted ones. The others wait and reserve memory.
@@ -366,7 +366,7 @@ mod tests {
         let (noted, _) = begin_many(&streams, 3);
         let mut asking = Vec::new();
         let others = AdmissionGate::new(admission.clone());
-        while others.room(Waker::noop()) != 0 {
+        while others.free(Waker::noop()) != 0 {
             asking.push(admission.permit());
         }
         drop(others);

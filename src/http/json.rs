@@ -119,23 +119,17 @@ mod tests {
 
     use super::*;
 
-    fn answer(code: Code, fallback: bool) -> Answer {
-        Answer { fallback, ..Answer::new(code) }
-    }
-
     #[test]
     fn the_status_says_the_answer() {
-        let check = |code, fallback, expected: u16| {
-            let response = write(&answer(code, fallback)).into_response();
+        let check = |code, expected: u16| {
+            let response = write(&Answer::new(code)).into_response();
             assert_eq!(response.status().as_u16(), expected);
             let is_problem = response.headers()["content-type"] == "application/problem+json";
             assert_eq!(is_problem, code == Code::Unavailable);
         };
-        check(Code::Ok, false, 200);
-        check(Code::Ok, true, 200);
-        check(Code::OverLimit, false, 429);
-        check(Code::OverLimit, true, 429);
-        check(Code::Unavailable, true, 503);
+        check(Code::Ok, 200);
+        check(Code::OverLimit, 429);
+        check(Code::Unavailable, 503);
     }
 
     #[test]
@@ -153,7 +147,7 @@ mod tests {
             ("x-b", "no\nvalue"),
         ];
         let response_headers = all.map(header).to_vec();
-        let answer = Answer { response_headers, ..answer(Code::Ok, false) };
+        let answer = Answer { response_headers, ..Answer::new(Code::Ok) };
         let response = write(&answer).unwrap();
         let headers: Vec<(&str, &str)> = response
             .headers()

@@ -4,7 +4,7 @@
 //! a circle, decides, and lets go; nothing awaits meanwhile. Expired counters go as a hand moves over the
 //! shard, a few places with each charge and with each [`Memory::sweep`], so no sweep ever stops a shard.
 //!
-//! Where a new counter finds no room, the one of a random sample goes that costs least to forget ([`Record::weight`]): an
+//! Where a new counter finds no room, the one of a random sample goes that costs least to forget (`Record::weight`): an
 //! expired one, or else one of a small share of its limit, for a short time. A counter that was charged only once weighs next
 //! to nothing, because a flood of names consists of them, on whatever limit its sender likes best.
 

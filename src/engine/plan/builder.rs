@@ -23,13 +23,13 @@ use crate::policy::Walk;
 use crate::store::Charge;
 use crate::store::INLINE_CAP;
 
-use super::asked::Asked;
 use super::model::DescriptorMatch;
 use super::model::MetLimit;
 use super::model::Plan;
 use super::notes::Notes;
 use super::notes::Origin;
 use super::notes::Uncharged;
+use super::requested_hits::RequestedHits;
 
 /// A descriptor's way through the policy.
 pub struct Way<'w, 'p> {
@@ -64,7 +64,7 @@ struct Met<'a, 'p> {
     /// None for a limit that the request brings along.
     rule: Option<&'p Rule>,
     limits: &'a [MetLimit<'p>],
-    /// Whose counter it is, if it is the caller's own and a directory knows the caller.
+    /// The account whose counter it is, if it is the caller's own and a directory knows the caller.
     account: Option<Account>,
     hits: Hits,
     hits_source: HitsSource,
@@ -155,7 +155,7 @@ impl<'p> Builder<'_, 'p, '_> {
         } else {
             self.tighten(part, key_index, met);
         }
-        self.plan.asked.resize(self.plan.batch.charges.len(), Asked::default());
+        self.plan.requested.resize(self.plan.batch.charges.len(), RequestedHits::default());
         if self.plan.batch.charges.len() == first && key_index == known {
             self.plan.batch.keys.pop();
             return;
@@ -165,7 +165,7 @@ impl<'p> Builder<'_, 'p, '_> {
             if charge.key_index == key_index {
                 part.charges.push(index);
                 let hits = cost(limit, self.request, met.hits);
-                let asked = &mut self.plan.asked[index];
+                let asked = &mut self.plan.requested[index];
                 asked.peeks |= met.hits == Hits::Spend(0);
                 asked.add((hits, met.hits_source), met.inherited);
             }
@@ -234,7 +234,7 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// A limit as it is for who asks; None if it isn't counted at the account.
+    /// A limit as it is for the caller; None if it isn't counted at the account.
     fn limit(&self, rule_limit: &RuleLimit, account: Option<Account>) -> Option<TierLimit> {
         match account {
             Some(account) => self.caller.limit(account, rule_limit),

@@ -1,4 +1,4 @@
-//! How much of each limit is open to the caller of a request, and how much pressure leaves of it.
+//! Load shedding: how much of each limit is open to the caller of a request, by its tier and by the utilization level.
 
 use smallvec::SmallVec;
 
@@ -14,7 +14,7 @@ use crate::store::Pressed;
 use super::builder::Builder;
 
 impl<'p> Builder<'_, 'p, '_> {
-    /// How much of a rule's limit is open to who asks.
+    /// How much of a rule's limit is open to the caller.
     pub(super) fn open(&self, rule: Option<&Rule>, limit: &Limit) -> Open {
         match rule.and_then(|rule| rule.capacity.as_ref()) {
             None => Open::all(),
@@ -25,7 +25,7 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// Has the level of pressure told by the charges under a key, if the rule has any.
+    /// Has the charges under a key measure the utilization level, if the rule has levels.
     pub(super) fn gauge(&mut self, key_index: usize, rule: Option<&'p Rule>) {
         let Some(rule) = rule else { return };
         let Some(capacity) = rule.capacity.as_ref().filter(|one| !one.levels.is_empty()) else {
@@ -33,9 +33,9 @@ impl<'p> Builder<'_, 'p, '_> {
         };
         let mut marks = SmallVec::new();
         let charges = self.plan.batch.charges.iter().enumerate();
-        for (charge, told) in charges.filter(|(_, charge)| charge.key_index == key_index) {
+        for (charge, measured) in charges.filter(|(_, charge)| charge.key_index == key_index) {
             for (number, level) in (1..).zip(&capacity.levels) {
-                let whole = told.limit.capacity();
+                let whole = measured.limit.capacity();
                 let (rise, fall) = (level.above.of(whole), level.until.of(whole));
                 marks.push(Mark { charge, level: number, rise, fall });
             }
@@ -46,9 +46,9 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// Says what each gauge leaves open of the charges that it presses: of the limits under its own key
-    /// nothing to those who don't pass, of the caller's own limits the part that its tier keeps.
-    pub(super) fn press(&mut self) {
+    /// Notes what each gauge leaves open of the charges that it affects: of the limits under its own key
+    /// nothing to callers that don't pass, of the caller's own limits the part that its tier keeps.
+    pub(super) fn shed_load(&mut self) {
         let gauges = self.plan.batch.gauges.iter().zip(&self.plan.gauges).enumerate();
         for (gauge, (Gauge { key_index, .. }, rule)) in gauges {
             let Some(capacity) = &rule.capacity else { continue };

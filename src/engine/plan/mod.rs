@@ -1,6 +1,6 @@
 //! What a request asks of the store: which limits it meets, under which keys, for how many hits.
 
-mod asked;
+mod requested_hits;
 mod builder;
 mod load_shedding;
 mod model;
@@ -71,7 +71,7 @@ impl<'p> Plan<'p> {
             let way = Way { walk, path, hits, hits_source };
             builder.descriptor(descriptor, &way);
         }
-        builder.press();
+        builder.shed_load();
         if modes.quota && plan.has_free_descriptor() {
             plan.leave_quota();
         }
@@ -87,7 +87,7 @@ impl<'p> Plan<'p> {
             part.hits_source == HitsSource::Descriptor && part.hits != Hits::Spend(0)
         };
         let all_named = request.descriptors().iter().all(named);
-        let charges = plan.batch.charges.iter_mut().zip(&plan.limits).zip(&plan.asked);
+        let charges = plan.batch.charges.iter_mut().zip(&plan.limits).zip(&plan.requested);
         for ((charge, limit), asked) in charges {
             charge.hits = asked.hits();
             if !asked.unnamed && matches!(charge.hits, Hits::Spend(_)) {
@@ -99,10 +99,10 @@ impl<'p> Plan<'p> {
 
     /// Whether one of the descriptors meets no limit, or none that may refuse.
     fn has_free_descriptor(&self) -> bool {
-        let only_told = |charge: &usize| self.limits[*charge].mode == Mode::Shadow;
+        let is_shadow = |charge: &usize| self.limits[*charge].mode == Mode::Shadow;
         self.descriptors.iter().any(|part| {
             let unlimited = part.unlimited || part.rule.is_some_and(|rule| rule.unlimited);
-            !unlimited && !part.denied && part.charges.iter().all(only_told)
+            !unlimited && !part.denied && part.charges.iter().all(is_shadow)
         })
     }
 

@@ -12,7 +12,7 @@ use crate::policy::RuleLimit;
 use crate::store::Batch;
 use crate::store::INLINE_CAP;
 
-use super::asked::Asked;
+use super::requested_hits::RequestedHits;
 
 /// What a request asks of the store, and what each part of it is for.
 #[derive(Debug, Default)]
@@ -36,13 +36,13 @@ pub struct Plan<'p> {
     /// of the others say.
     pub quota_left: bool,
     /// What is asked of each charge of the batch.
-    pub(super) asked: SmallVec<[Asked; INLINE_CAP]>,
+    pub(super) requested: SmallVec<[RequestedHits; INLINE_CAP]>,
 }
 
 impl Plan<'_> {
     /// Whether a descriptor of a charge only asks how its limit stands, whatever that would cost.
     pub fn peeks(&self, charge: usize) -> bool {
-        self.asked.get(charge).is_some_and(|asked| asked.peeks)
+        self.requested.get(charge).is_some_and(|requested| requested.peeks)
     }
 }
 

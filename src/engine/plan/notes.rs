@@ -21,7 +21,7 @@ pub struct Notes<'p> {
 pub struct Origin<'p> {
     /// None if the request brings the limit along.
     pub rule: Option<&'p Rule>,
-    /// Whose counter it is, if a directory knows the caller and it is the caller's own.
+    /// The account whose counter it is, if it is the caller's own and a directory knows the caller.
     pub account: Option<Account>,
 }
 

@@ -5,7 +5,7 @@ use crate::limit::Hits;
 
 /// Hits that meet on one charge.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Asked {
+pub struct RequestedHits {
     /// By descriptors that end at the rule; they add up.
     own: Sum,
     /// By descriptors that pass through a cascading rule; together they are one request, so the most
@@ -25,7 +25,7 @@ struct Sum {
     given_back: u64,
 }
 
-impl Asked {
+impl RequestedHits {
     /// Adds what one descriptor asks for.
     pub fn add(&mut self, (hits, source): (Hits, HitsSource), inherited: bool) {
         let sum = if inherited { &mut self.inherited } else { &mut self.own };
