@@ -1,7 +1,7 @@
 //! gRPC reflection: tells clients such as grpcurl which messages the services speak.
 //!
 //! envoy-types does not publish its descriptors, so `descriptors.bin` holds those of the services that are served
-//! here, and of every file that they import. `tests/descriptors.rs` compares it with envoy-types and rewrites it.
+//! here, and of every file that they import. `tests/house/descriptors.rs` compares it with envoy-types and rewrites it.
 
 use tonic_reflection::server::Builder;
 use tonic_reflection::server::v1;

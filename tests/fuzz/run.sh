@@ -24,7 +24,7 @@ fuzz() {
     -verbosity=0 -print_final_stats=1 -artifact_prefix="$found/" "$found/corpus" "$@"
 }
 
-fuzz policy -dict=tests/fuzz/policy.dict config/policies tests/policies/bad tests/fuzz/corpus/policy
+fuzz policy -dict=tests/fuzz/policy.dict config/policies tests/policy/bad tests/fuzz/corpus/policy
 fuzz request tests/fuzz/corpus/request
 fuzz reply tests/fuzz/corpus/reply
 fuzz json tests/fuzz/corpus/json

@@ -20,7 +20,7 @@ use super::envoy::Envoy;
 use super::eventually;
 use super::upstream::Upstream;
 
-const CONFIG: &str = include_str!("../cases/gateway.yaml");
+const CONFIG: &str = include_str!("gateway.yaml");
 
 /// Callers that ask at the same time.
 const CALLERS: usize = 4;

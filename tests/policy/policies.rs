@@ -1,6 +1,6 @@
-//! Every broken policy in `policies/bad` is refused with the message beside it.
+//! Every broken policy in `bad/` is refused with the message beside it.
 //!
-//! So is every broken file of callers in `callers/bad`.
+//! So is every broken file of callers in `bad_callers/`.
 //!
 //! `UPDATE_EXPECTED=1 cargo test policies` writes the messages anew; read them before you commit them.
 
@@ -12,7 +12,7 @@ use std::process::Output;
 
 use crate::support::tollgate::command;
 
-const FOLDER: &str = "tests/policies/bad";
+const FOLDER: &str = "tests/policy/bad";
 
 #[test]
 fn a_broken_policy_is_refused_with_the_message_beside_it() {
@@ -21,7 +21,7 @@ fn a_broken_policy_is_refused_with_the_message_beside_it() {
 
 #[test]
 fn a_broken_file_of_callers_is_refused_with_the_message_beside_it() {
-    check_folder("tests/callers/bad", &["check", "--callers"]);
+    check_folder("tests/policy/bad_callers", &["check", "--callers"]);
 }
 
 fn check_folder(folder: &str, arguments: &[&str]) {

@@ -1,4 +1,4 @@
-//! Configurations written for envoyproxy/ratelimit mean the same here: `cases/reference.yaml`, case by case.
+//! Configurations written for envoyproxy/ratelimit mean the same here: `reference.yaml`, case by case.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::policies::broken_policies;
+use crate::policy::policies::broken_policies;
 use crate::support::client;
 use crate::support::client::Grpc;
 use crate::support::redis::Server;
@@ -155,7 +155,7 @@ async fn check(store: &Store) {
 }
 
 fn read() -> Cases {
-    serde_saphyr::from_str(&fs::read_to_string("tests/cases/reference.yaml").unwrap()).unwrap()
+    serde_saphyr::from_str(&fs::read_to_string("tests/policy/reference.yaml").unwrap()).unwrap()
 }
 
 async fn replay(case: &Case, mut client: Grpc) -> Result<(), String> {

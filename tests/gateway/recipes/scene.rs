@@ -15,7 +15,7 @@ use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;
 
-/// What an Envoy is made of, beside the frame of `tests/cases/recipes.yaml`.
+/// What an Envoy is made of, beside the frame of `tests/gateway/recipes/recipes.yaml`.
 pub struct Parts {
     /// Before the router.
     pub filters: Vec<Value>,
@@ -66,7 +66,7 @@ impl Scene {
         cluster["type"] = json!("STATIC");
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] =
             tcp(tollgate.grpc_address);
-        let config = fs::read_to_string("tests/cases/recipes.yaml")
+        let config = fs::read_to_string("tests/gateway/recipes/recipes.yaml")
             .unwrap()
             .replace("HTTP_FILTERS", &Value::from(filters).to_string())
             .replace("VIRTUAL_HOST", &parts.virtual_host.to_string())

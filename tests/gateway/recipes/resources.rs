@@ -26,7 +26,7 @@ const WITHOUT_RULES: [&str; 1] = ["Health checks"];
 /// Checks that a resource has only fields that there are, and values that these may have.
 fn check_fields(resource: &Value) {
     let kind = resource["kind"].as_str().unwrap();
-    let known = fs::read_to_string("tests/cases/kubernetes_fields.txt").unwrap();
+    let known = fs::read_to_string("tests/gateway/recipes/kubernetes_fields.txt").unwrap();
     let known: Vec<(&str, &str)> = known
         .lines()
         .filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))

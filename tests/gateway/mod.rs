@@ -1,0 +1,17 @@
+//! Requests through a real Envoy, or to the gRPC and HTTP ports of a running process.
+
+mod callers;
+mod charging;
+mod choice;
+mod connections;
+mod counted;
+mod edges;
+mod envoy;
+mod hostile;
+mod overload;
+mod recipes;
+mod reload;
+mod tls;
+mod tokens;
+mod travel;
+mod upgrade;

@@ -1,0 +1,6 @@
+//! The policy language: invalid files, edits, explanations, configurations of envoyproxy/ratelimit.
+
+mod edits;
+mod explain;
+pub mod policies;
+mod reference;

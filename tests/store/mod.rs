@@ -1,0 +1,11 @@
+//! Counters: what every store promises, and what holds in Redis alone.
+
+mod allowance;
+mod cluster;
+mod contract;
+mod debits;
+mod directory;
+mod leases;
+mod parity;
+mod redis;
+mod sharing_races;
