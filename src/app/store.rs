@@ -54,7 +54,7 @@ pub async fn connected(store: &AnyStore) {
     let AnyStore::Redis(shared) = store else {
         return;
     };
-    let redis = shared.near.store();
+    let redis = shared.local_cache.store();
     let connected = async {
         let mut ticks = interval(PROBE_INTERVAL);
         while redis.health() != Health::Healthy {
@@ -72,7 +72,7 @@ pub fn name(store: &AnyStore) -> String {
     match store {
         AnyStore::Memory(_) => "counting in memory".to_owned(),
         AnyStore::Redis(shared) => {
-            format!("counting in Redis at {}", shared.near.store().address())
+            format!("counting in Redis at {}", shared.local_cache.store().address())
         }
     }
 }

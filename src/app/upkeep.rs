@@ -76,7 +76,7 @@ impl Upkeep {
                 self.metrics.store_up.set(1);
             }
             AnyStore::Redis(shared) => {
-                let healthy = shared.near.store().health() == Health::Healthy;
+                let healthy = shared.local_cache.store().health() == Health::Healthy;
                 self.metrics.store_up.set(i64::from(healthy));
                 self.engine.count_shared();
             }

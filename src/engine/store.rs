@@ -40,15 +40,15 @@ impl AnyStore {
     /// Counts how the store is, and what was decided without it.
     pub fn count(&self, metrics: &Metrics, now: Now) {
         if let Self::Redis(shared) = self {
-            let Shared { near, fallback, .. } = &**shared;
-            let store = near.store();
+            let Shared { local_cache, fallback, .. } = &**shared;
+            let store = local_cache.store();
             metrics.shared.set_health(store.health().name());
             catch_up(&metrics.shared.breaks, store.breaks());
             catch_up(&metrics.shared.reconnects, store.reconnects());
             catch_up(&metrics.shared.paid, fallback.paid());
             metrics.shared.sidecars.set(i64::from(fallback.sidecars()));
-            let counts = near.counts(now);
-            let metrics = &metrics.near;
+            let counts = local_cache.counts(now);
+            let metrics = &metrics.local_cache;
             catch_up(&metrics.refused, counts.refused);
             catch_up(&metrics.leased, counts.leased);
             catch_up(&metrics.returned, counts.returned);

@@ -11,7 +11,7 @@ mod invalid;
 mod latency;
 mod limits;
 mod memory;
-mod near;
+mod local_cache;
 mod order;
 mod process;
 mod reload;
@@ -46,8 +46,8 @@ pub use invalid::Port;
 pub use latency::Latency;
 pub use limits::LimitMetrics;
 pub use limits::LimitsMetrics;
+pub use local_cache::LocalCacheMetrics;
 pub use memory::MemoryMetrics;
-pub use near::NearMetrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use reload::Reload;
@@ -84,7 +84,7 @@ pub struct Metrics {
     /// Of the directory of callers.
     pub callers: CallerMetrics,
     /// Of requests that are decided without asking the store.
-    pub near: NearMetrics,
+    pub local_cache: LocalCacheMetrics,
     /// Of a store that several sidecars share.
     pub shared: SharedMetrics,
     /// Of gRPC requests that are not answered at once, and of those that are shed.
@@ -159,7 +159,7 @@ impl Metrics {
             sharing: SharingMetrics::default(),
             debits: DebitMetrics::default(),
             callers: CallerMetrics::default(),
-            near: NearMetrics::default(),
+            local_cache: LocalCacheMetrics::default(),
             shared: SharedMetrics::default(),
             shed: ShedMetrics::default(),
             invalid: InvalidMetrics::default(),
@@ -247,7 +247,7 @@ impl Metrics {
         self.memory.register(registry);
         self.debits.register(registry);
         self.callers.register(registry);
-        self.near.register(registry);
+        self.local_cache.register(registry);
         self.shared.register(registry);
         self.shed.register(registry);
         self.invalid.register(registry);

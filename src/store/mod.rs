@@ -10,7 +10,7 @@ mod decide;
 mod directory;
 mod fallback;
 pub mod memory;
-pub mod near;
+pub mod local_cache;
 mod idempotency;
 mod record;
 pub mod redis;

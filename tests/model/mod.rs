@@ -164,7 +164,7 @@ impl Round {
         match bench.engine.store() {
             AnyStore::Memory(_) => 0,
             AnyStore::Redis(shared) => {
-                shared.near.counts(Now::Given(Timestamp::from_ms(self.now_ms))).refused
+                shared.local_cache.counts(Now::Given(Timestamp::from_ms(self.now_ms))).refused
             }
         }
     }

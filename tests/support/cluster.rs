@@ -196,7 +196,7 @@ impl Sidecar {
         let (redis, connector) = Redis::try_new(&settings).unwrap();
         let task = tokio::spawn(connector.run(pending()));
         let store = Self { shared: Shared::new(redis, Fallback::new(100, Some(1))), task };
-        let healthy = || store.shared.near.store().health() == Health::Healthy;
+        let healthy = || store.shared.local_cache.store().health() == Health::Healthy;
         until("all masters are connected", healthy).await;
         Arc::new(store)
     }

@@ -40,7 +40,7 @@ use super::Health;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
-use super::near::SharedStore;
+use super::local_cache::SharedStore;
 use crate::clock::Now;
 use crate::clock::monotonic_now;
 use crate::policy::Key;
@@ -226,7 +226,7 @@ impl SharedStore for Redis {
         link.in_time(left, self.decide((&link, slot), batch, (now, deadline))).await
     }
 
-    fn place(&self, key: &Key) -> u32 {
+    fn shard_of(&self, key: &Key) -> u32 {
         self.route.slot(key.as_str()).into()
     }
 

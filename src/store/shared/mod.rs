@@ -1,8 +1,8 @@
-//! A store that several sidecars share, with what a sidecar does without it: the local cache
-//! (`near/`), and decisions while the store is unavailable (`fallback.rs`).
+//! A store that several sidecars share, with the layers of a sidecar in front of it: the local cache
+//! (`local_cache/`), the split by shard, refunds, and decisions while the store is unavailable (`fallback.rs`).
 
-mod parts;
-mod returns;
+mod sharded_batch;
+mod refunds;
 #[cfg(test)]
 mod simulation;
 
@@ -24,42 +24,41 @@ use super::Fallback;
 use super::INLINE_CAP;
 use super::Outcome;
 use super::StoreError;
-use super::near::Near;
-use super::near::SharedStore;
+use super::local_cache::LocalCache;
+use super::local_cache::SharedStore;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
 use crate::policy::Key;
 use crate::policy::OnOutage;
 
-use parts::Part;
-use parts::join;
-use parts::parts_of;
-use returns::Returned;
-use returns::Returns;
-use returns::batch_of;
+use refunds::Refunded;
+use refunds::Refunds;
+use refunds::refund_batch;
+use sharded_batch::ShardBatch;
+use sharded_batch::join;
 
-/// Debts that are brought to the store at a time: as many as share a call.
+/// Debts that are paid at a time: as many as share a call.
 const DEBTS_AT_ONCE: usize = 64;
 
-/// How often what is on its way back is sent at the end.
-const RETURNS_AT_THE_END: usize = 16;
+/// How often refunds are sent at the end.
+const REFUND_ROUNDS_AT_END: usize = 16;
 
-/// A store that several sidecars share, and what is done here without it.
+/// A store that several sidecars share, and the layers of this sidecar in front of it.
 #[derive(Debug)]
 pub struct Shared<S> {
-    /// The store, and what is known of it here.
-    pub near: Near<S>,
-    /// What decides while it is out.
+    /// The store, behind the local cache.
+    pub local_cache: LocalCache<S>,
+    /// Decides while the store is unavailable.
     pub fallback: Fallback,
     steady: Mutex<Steady>,
-    /// Debts are on their way to the store.
+    /// Whether debts are being paid.
     paying: AtomicBool,
-    /// What parts of requests charged in vain.
-    returns: Returns,
+    /// Hits that shards charged for requests that other shards refused.
+    refunds: Refunds,
 }
 
-/// A clock that goes on whatever becomes of the system's: a step during an outage would free what is owed, or hold it.
+/// A clock that steps of the system's clock don't change: during an outage they would free what is owed, or hold it.
 #[derive(Clone, Copy, Debug)]
 struct Steady {
     /// What the system's clock said then.
@@ -69,9 +68,9 @@ struct Steady {
 
 /// The answer to a batch that the store was asked for.
 #[derive(Debug)]
-pub struct Asked {
+pub struct StoreAnswer {
     pub outcome: Outcome,
-    /// Why the store did not decide, if it didn't.
+    /// Why the store did not decide; None if it did, or was not asked.
     pub error: Option<StoreError>,
 }
 
@@ -80,11 +79,11 @@ impl<S: SharedStore> Shared<S> {
     pub fn new(store: S, fallback: Fallback) -> Self {
         let steady = Steady { at: Timestamp::default(), since: monotonic_now() };
         Self {
-            near: Near::new(store),
+            local_cache: LocalCache::new(store),
             fallback,
             steady: Mutex::new(steady),
             paying: AtomicBool::new(false),
-            returns: Returns::new(),
+            refunds: Refunds::new(),
         }
     }
 
@@ -108,18 +107,18 @@ impl<S: SharedStore> Shared<S> {
 
     /// Decides a batch by what is known here; None if that is not enough.
     pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
-        self.near.answer(batch, now)
+        self.local_cache.answer(batch, now)
     }
 
     /// Has the store decide a batch for which there is no [`Shared::answer`], for a request that has waited for it
     /// before; where it can't, what the charges say of outages does.
-    pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Asked {
-        match parts_of(batch, |key| self.near.store().place(key)) {
+    pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> StoreAnswer {
+        match ShardBatch::split(batch, |key| self.local_cache.store().shard_of(key)) {
             None => self.ask_one(batch, Arrival::after(now, waited)).await,
             // Boxed, because it is large.
-            Some(parts) => {
+            Some(shards) => {
                 let arrival = Arrival::after(now, waited);
-                Box::pin(self.ask_parts(batch, parts, arrival)).await
+                Box::pin(self.ask_shards(batch, shards, arrival)).await
             }
         }
     }
@@ -129,141 +128,153 @@ impl<S: SharedStore> Shared<S> {
         self.fallback.decide(batch, None, self.time(now))
     }
 
-    /// Has each place of the store decide its part.
-    async fn ask_parts(&self, batch: &Batch, mut parts: Vec<Part>, arrival: Arrival) -> Asked {
-        parts.iter_mut().for_each(|part| {
-            part.refusal = self.near.refusal(&part.batch, arrival.now);
+    /// Has each shard of the store decide its charges.
+    async fn ask_shards(
+        &self,
+        batch: &Batch,
+        mut shards: Vec<ShardBatch>,
+        arrival: Arrival,
+    ) -> StoreAnswer {
+        shards.iter_mut().for_each(|shard| {
+            shard.refusal = self.local_cache.refusal(&shard.batch, arrival.now);
         });
-        if parts.iter().any(|part| part.refusal.is_some()) {
-            let others = parts.iter_mut().filter(|part| part.refusal.is_none());
-            others.for_each(|part| part.batch.look());
+        if shards.iter().any(|shard| shard.refusal.is_some()) {
+            let others = shards.iter_mut().filter(|shard| shard.refusal.is_none());
+            others.for_each(|shard| shard.batch.look());
         }
-        parts.sort_by_key(|part| !part.is_first());
-        let first = parts.partition_point(Part::is_first);
-        let (first, others) = parts.split_at_mut(first);
-        let ask = |part: &Part| self.ask_part(part.refusal.clone(), part.batch.clone(), arrival);
+        shards.sort_by_key(|shard| !shard.is_first());
+        let first = shards.partition_point(ShardBatch::is_first);
+        let (first, others) = shards.split_at_mut(first);
+        let ask = |shard: &ShardBatch| {
+            self.ask_shard(shard.refusal.clone(), shard.batch.clone(), arrival)
+        };
         let mut asked = join_all(first.iter().map(ask)).await;
         let level = |gauge: usize| {
-            let mut told = first.iter().zip(&asked);
-            told.find_map(|(part, asked)| part.level(gauge, &asked.outcome)).unwrap_or(0)
+            let mut decided = first.iter().zip(&asked);
+            decided.find_map(|(shard, asked)| shard.level(gauge, &asked.outcome)).unwrap_or(0)
         };
-        others.iter_mut().for_each(|part| part.follow(level));
+        others.iter_mut().for_each(|shard| shard.follow(level));
         asked.extend(join_all(others.iter().map(ask)).await);
 
         let error = asked.iter_mut().find_map(|asked| asked.error.take());
         let outcomes: Vec<Outcome> = asked.into_iter().map(|asked| asked.outcome).collect();
-        let mut outcome = join(batch, &parts, &outcomes);
+        let mut outcome = join(batch, &shards, &outcomes);
         if outcome.admitted {
-            let come_back = |part: &Part| !part.comes_back(batch).charges.is_empty();
-            let parts: SmallVec<[&Part; INLINE_CAP]> =
-                parts.iter().filter(|part| come_back(part)).collect();
-            let ask = |part: &&Part| self.ask_part(None, part.comes_back(batch), arrival);
-            let asked = join_all(parts.iter().map(ask)).await;
-            for (part, asked) in parts.iter().zip(asked) {
-                part.came_back(batch, &asked.outcome, &mut outcome);
+            let gives_back = |shard: &ShardBatch| !shard.give_backs(batch).charges.is_empty();
+            let shards: SmallVec<[&ShardBatch; INLINE_CAP]> =
+                shards.iter().filter(|shard| gives_back(shard)).collect();
+            let ask = |shard: &&ShardBatch| self.ask_shard(None, shard.give_backs(batch), arrival);
+            let asked = join_all(shards.iter().map(ask)).await;
+            for (shard, asked) in shards.iter().zip(asked) {
+                shard.record_give_backs(batch, &asked.outcome, &mut outcome);
             }
         } else {
-            let told = &outcome;
-            let give_back = |(part, decided)| self.give_back(part, (decided, told), arrival);
-            let returned = join_all(parts.iter().zip(&outcomes).map(give_back)).await;
-            for ((part, decided), returned) in parts.iter().zip(&outcomes).zip(returned) {
-                part.unspend(decided, &returned, &mut outcome);
+            let joined = &outcome;
+            let give_back = |(shard, decided)| self.refund(shard, (decided, joined), arrival);
+            let refunded = join_all(shards.iter().zip(&outcomes).map(give_back)).await;
+            for ((shard, decided), refunded) in shards.iter().zip(&outcomes).zip(refunded) {
+                shard.unspend(decided, &refunded, &mut outcome);
             }
         }
-        Asked { outcome, error }
+        StoreAnswer { outcome, error }
     }
 
-    async fn ask_part(&self, known: Option<Outcome>, batch: Batch, arrival: Arrival) -> Asked {
+    async fn ask_shard(
+        &self,
+        known: Option<Outcome>,
+        batch: Batch,
+        arrival: Arrival,
+    ) -> StoreAnswer {
         match known.or_else(|| self.answer(&batch, arrival.now)) {
-            Some(outcome) => Asked { outcome, error: None },
+            Some(outcome) => StoreAnswer { outcome, error: None },
             None => self.ask_one(&batch, arrival).await,
         }
     }
 
-    /// Gives back what a part has charged, because the request does not pass. It is noted before anything is sent, so it comes
-    /// back although nobody waits for the request any more.
-    async fn give_back(
+    /// Refunds what a shard has charged, because the request does not pass. Refunds are added before anything is sent, so they
+    /// are made even if the request is cancelled.
+    async fn refund(
         &self,
-        part: &Part,
-        (outcome, told): (&Outcome, &Outcome),
+        shard: &ShardBatch,
+        (outcome, joined): (&Outcome, &Outcome),
         arrival: Arrival,
-    ) -> Vec<Returned> {
+    ) -> Vec<Refunded> {
         let mut keys: SmallVec<[&Key; INLINE_CAP]> = SmallVec::new();
-        let mut returned = Vec::new();
-        for (key, backs) in part.charged(outcome, told) {
+        let mut refunded = Vec::new();
+        for (key, overcharges) in shard.overcharges(outcome, joined) {
             if outcome.fallback {
-                let back = batch_of(key.clone(), backs);
-                let taken = self.fallback.decide(&back, None, self.time(arrival.now));
-                returned.push((back, taken));
+                let refund = refund_batch(key.clone(), overcharges);
+                let taken = self.fallback.decide(&refund, None, self.time(arrival.now));
+                refunded.push((refund, taken));
             } else {
-                self.returns.add(key, backs);
+                self.refunds.add(key, overcharges);
                 keys.push(key);
             }
         }
         let sending = keys.into_iter();
-        let sending = sending.map(|key| self.returns.give_back(&self.near, key, arrival));
-        for back in join_all(sending).await.into_iter().flatten() {
-            self.learn_returned(&back, arrival.now);
-            returned.push(back);
+        let sending = sending.map(|key| self.refunds.give_back(&self.local_cache, key, arrival));
+        for refund in join_all(sending).await.into_iter().flatten() {
+            self.learn_refunded(&refund, arrival.now);
+            refunded.push(refund);
         }
-        returned
+        refunded
     }
 
-    /// Learns how limits stand that hits have come back to.
-    fn learn_returned(&self, (batch, outcome): &Returned, now: Now) {
+    /// Learns how limits stand after a refund.
+    fn learn_refunded(&self, (batch, outcome): &Refunded, now: Now) {
         self.fallback.learn(batch, outcome, self.time(now));
     }
 
-    /// Brings on their way what is left of hits that come back.
-    async fn tend_returns(&self, now: Now) {
-        let returned = self.returns.tend(&self.near, now).await;
-        returned.iter().for_each(|back| self.learn_returned(back, now));
+    /// Sends the refunds that are left.
+    async fn tend_refunds(&self, now: Now) {
+        let refunded = self.refunds.tend(&self.local_cache, now).await;
+        refunded.iter().for_each(|refund| self.learn_refunded(refund, now));
     }
 
-    /// Has one place of the store decide.
-    async fn ask_one(&self, batch: &Batch, arrival: Arrival) -> Asked {
+    /// Has one shard of the store decide.
+    async fn ask_one(&self, batch: &Batch, arrival: Arrival) -> StoreAnswer {
         let now = arrival.now;
         if self.is_paying() && batch.charges.iter().all(Charge::may_come_back_later) {
-            // They may be owed themselves, and the store have nothing yet that it could take back.
+            // The hits may be a part of what is owed, so the store could not give them back yet.
             let outcome = self.fallback.decide(batch, None, self.time(now));
-            return Asked { outcome, error: None };
+            return StoreAnswer { outcome, error: None };
         }
-        match self.near.charge_after(batch, now, arrival.waited()).await {
+        match self.local_cache.charge_after(batch, now, arrival.waited()).await {
             Ok(outcome) => {
                 if batch.charges.iter().any(|charge| charge.on_outage == OnOutage::Local) {
                     self.fallback.learn(batch, &outcome, self.time(now));
                 }
-                Asked { outcome, error: None }
+                StoreAnswer { outcome, error: None }
             }
             Err(error) => {
                 let outcome = self.fallback.decide(batch, Some(&error), self.time(now));
-                Asked { outcome, error: Some(error) }
+                StoreAnswer { outcome, error: Some(error) }
             }
         }
     }
 
-    /// Does what is due between requests: charges what was spent while the store was out, if it is back, and gives
-    /// back what is left of leases that have ended. To be called a few times a second.
+    /// Does what is due between requests: pays debts once the store is available, sends refunds, and gives back what is
+    /// left of leases that have ended. To be called a few times a second.
     pub async fn tend(&self, now: Now) {
         self.pay_debts(now).await;
-        self.fallback.hear(self.near.store().sidecars());
-        self.tend_returns(now).await;
-        self.near.tend(now).await;
+        self.fallback.hear(self.local_cache.store().sidecars());
+        self.tend_refunds(now).await;
+        self.local_cache.tend(now).await;
     }
 
-    /// Does what is due before the end, because nobody will ask here any more.
+    /// Does what is due before the end, when no more requests come.
     pub async fn close(&self, now: Now) {
         self.pay_debts(now).await;
-        for _ in 0..RETURNS_AT_THE_END {
-            if !self.returns.is_empty() {
-                self.tend_returns(now).await;
+        for _ in 0..REFUND_ROUNDS_AT_END {
+            if !self.refunds.is_empty() {
+                self.tend_refunds(now).await;
             }
         }
-        self.near.close(now).await;
+        self.local_cache.close(now).await;
     }
 
     async fn pay_debts(&self, now: Now) {
-        if !self.near.store().is_healthy() {
+        if !self.local_cache.store().is_healthy() {
             return;
         }
         if !self.is_paying() {
@@ -278,7 +289,7 @@ impl<S: SharedStore> Shared<S> {
         self.paying.store(false, Ordering::Release);
     }
 
-    /// Whether something is owed, or on its way.
+    /// Whether something is owed or being paid.
     fn is_paying(&self) -> bool {
         self.fallback.owes() || self.paying.load(Ordering::Acquire)
     }
@@ -286,12 +297,12 @@ impl<S: SharedStore> Shared<S> {
     /// Pays one debt.
     async fn pay(&self, debt: Debt, now: Now) {
         let batch = &debt.batch;
-        match self.near.store().charge_after(batch, now, Duration::ZERO).await {
+        match self.local_cache.store().charge_after(batch, now, Duration::ZERO).await {
             Ok(outcome) => {
                 self.fallback.learn(batch, &outcome, self.time(now));
                 self.fallback.pay(batch);
             }
-            // Something else stands where the counter was: there is nothing to charge.
+            // The key is no counter any more: there is nothing to charge.
             Err(StoreError::Foreign { .. }) => {}
             Err(_) => self.fallback.owe_again(debt),
         }
@@ -317,13 +328,13 @@ mod tests {
 
     const NOW: Now = Now::Given(Timestamp::from_ms(1_750_000_000_000));
 
-    /// A store of two places, one of which has those keys that end in a `c`. For a while it takes nothing back.
-    struct Places {
+    /// A store of two shards, one of which has the keys that end in a `c`. Until `takes_back`, it takes nothing back.
+    struct TwoShards {
         memory: Memory,
         takes_back: AtomicBool,
     }
 
-    impl SharedStore for Places {
+    impl SharedStore for TwoShards {
         async fn charge_after(
             &self,
             batch: &Batch,
@@ -337,7 +348,7 @@ mod tests {
             Ok(self.memory.charge_at(batch, now.timestamp()))
         }
 
-        fn place(&self, key: &Key) -> u32 {
+        fn shard_of(&self, key: &Key) -> u32 {
             u32::from(key.as_str().ends_with('c'))
         }
 
@@ -351,8 +362,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_was_charged_in_vain_comes_back_though_nobody_waits_for_it() {
-        let store = Places { memory: Memory::new(1_000), takes_back: AtomicBool::new(false) };
+    async fn overcharges_are_refunded_although_the_request_was_cancelled() {
+        let store = TwoShards { memory: Memory::new(1_000), takes_back: AtomicBool::new(false) };
         let shared = Shared::new(store, Fallback::new(1_000, None));
         let limits = [5, 5, 0].map(|amount| Arc::new(Limit::new(amount, Algorithm::Total)));
         let mut batch = Batch::default();
@@ -364,16 +375,18 @@ mod tests {
         assert!(asked.is_none(), "it waits for what it gives back");
         let used = || {
             let keys = batch.keys.iter().zip(&limits);
-            keys.map(|(key, limit)| shared.near.store().memory.used(key, limit, NOW.timestamp()))
-                .collect::<Vec<_>>()
+            keys.map(|(key, limit)| {
+                shared.local_cache.store().memory.used(key, limit, NOW.timestamp())
+            })
+            .collect::<Vec<_>>()
         };
         assert_eq!(used(), [1, 1, 0]);
-        shared.near.store().takes_back.store(true, Ordering::Relaxed);
+        shared.local_cache.store().takes_back.store(true, Ordering::Relaxed);
         shared.tend(NOW).await;
         assert_eq!(used(), [0, 0, 0]);
     }
 
-    /// As a store does that has all of it in one place.
+    /// As a store with one shard does.
     #[tokio::test]
     async fn a_refusal_tells_how_limits_stand_as_if_nothing_had_been_spent() {
         let sliding = Algorithm::Sliding(Sliding::new(60_000, 10));
@@ -400,7 +413,8 @@ mod tests {
                     .charges
                     .push(Charge { group: 1, ..Charge::plain(key_index, nothing, Hits::Spend(1)) });
                 let whole = Memory::new(10);
-                let store = Places { memory: Memory::new(10), takes_back: AtomicBool::new(true) };
+                let store =
+                    TwoShards { memory: Memory::new(10), takes_back: AtomicBool::new(true) };
                 let shared = Shared::new(store, Fallback::new(10, Some(1)));
                 let before = ask("a", &limit, Hits::Spend(spent));
                 whole.charge_at(&before, NOW.timestamp());
@@ -420,8 +434,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_back_beside_another_place_is_told_as_it_is_then() {
-        let store = Places { memory: Memory::new(10), takes_back: AtomicBool::new(true) };
+    async fn hits_given_back_beside_another_shard_are_reported_as_they_stand_then() {
+        let store = TwoShards { memory: Memory::new(10), takes_back: AtomicBool::new(true) };
         let shared = Shared::new(store, Fallback::new(10, Some(1)));
         let limit = Arc::new(Limit::new(5, Algorithm::Total));
         let mut batch = Batch::default();

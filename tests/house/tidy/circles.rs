@@ -14,7 +14,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("policy/choice.rs", "policy/rule.rs"),
     ("policy/level.rs", "policy/rule.rs"),
     ("store/directory.rs", "store/redis/directory.rs"),
-    ("store/near/simulation/truth.rs", "store/near/simulation/mod.rs"),
+    ("store/local_cache/simulation/truth.rs", "store/local_cache/simulation/mod.rs"),
     ("store/redis/directory.rs", "store/redis/mod.rs"),
     ("store/redis/nodes.rs", "store/redis/connection.rs"),
     ("store/redis/sender.rs", "store/redis/connection.rs"),

@@ -1,4 +1,4 @@
-//! Several sidecars on one store of up to three places, which they lose and find again: outages for all, partitions for one,
+//! Several sidecars on one store of up to three shards, which they lose and find again: outages for all, partitions for one,
 //! answers that are lost though the charge was made, calls that arrive again, clocks that jump. Each run follows from its
 //! seed. Whatever happens: what was admitted is counted in the store in the end, no sidecar lets more pass by itself than
 //! its share, a refusal costs nothing, and once all is well again nothing is owed, and what is refused passes to the
@@ -57,7 +57,7 @@ struct Sidecar {
 
 impl Sidecar {
     fn now(&self) -> Now {
-        let world = &self.shared.near.store().world;
+        let world = &self.shared.local_cache.store().world;
         Now::Local(Timestamp::from_ms(world.now().as_ms() + *self.ahead_ms.lock().unwrap()))
     }
 
@@ -71,7 +71,7 @@ impl Sidecar {
 
     /// One request: hits of a key's limit and of the ledger, or some of the ledger's back.
     async fn request(&self) {
-        let store = self.shared.near.store();
+        let store = self.shared.local_cache.store();
         let world = &store.world;
         let (index, hits, gives_back) = world.draw(|draw| {
             let index = usize::from(draw.one_in(2));
@@ -119,7 +119,7 @@ impl Sidecar {
     }
 
     async fn serve(self: Arc<Self>) {
-        let world = self.shared.near.store().world.clone();
+        let world = self.shared.local_cache.store().world.clone();
         let mut requests = JoinSet::new();
         let mut tended_ms = 0;
         while world.ms() < TROUBLE_MS + HEALING_MS {
@@ -155,9 +155,9 @@ async fn run(seed: u64) -> (usize, usize) {
             heard: AtomicU64::new(0),
             open: AtomicU64::new(0),
         });
-        for place in 0..world.places {
+        for shard in 0..world.shards {
             let watched = sidecar.clone();
-            watches.spawn(async move { watched.shared.near.store().watch(place).await });
+            watches.spawn(async move { watched.shared.local_cache.store().watch(shard).await });
         }
         tasks.spawn(sidecar.clone().serve());
         sidecars.push(sidecar);

@@ -16,12 +16,12 @@ use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::store::Batch;
 use crate::store::Breaker;
-use crate::store::near::HOLD_MS_MAX;
+use crate::store::local_cache::HOLD_MS_MAX;
 
 /// By when every sidecar has found the store.
 const FOUND_MS: u64 = 500;
 
-/// How far the time of a decision may be from that which is told: of several places, the latest is.
+/// How far the time of a decision may be from that which is told: of several shards, the latest is.
 const TOLD_MS: u64 = 20;
 
 /// What truly happened.
@@ -81,9 +81,9 @@ pub async fn check_promises(world: &World, sidecar: &Sidecar, name: &str) {
 pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
     let truth = world.truth.lock().unwrap();
     for sidecar in sidecars {
-        let breakers = &sidecar.shared.near.store().breakers;
+        let breakers = &sidecar.shared.local_cache.store().breakers;
         assert!(breakers.iter().all(Breaker::is_healthy), "{name}: the store is used again");
-        assert!(sidecar.shared.returns.is_empty(), "{name}: nothing is on its way back");
+        assert!(sidecar.shared.refunds.is_empty(), "{name}: nothing is on its way back");
         assert!(!sidecar.shared.fallback.owes(), "{name}: all debts are paid");
     }
     let now = world.now();
@@ -98,11 +98,11 @@ pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
     for (index, limit) in world.limits.iter().enumerate() {
         let share = (limit.amount() / u64::from(SIDECARS)).max(1);
         // As long as it hears nothing of the store, a sidecar has one share.
-        // Where there are several places, it is not told which of them a sidecar decided for.
+        // Where there are several shards, the outcome does not say which of them a sidecar decided for.
         let alone = truth
             .admitted
             .iter()
-            .filter(|one| one.key == index && one.by.is_some() && world.places == 1);
+            .filter(|one| one.key == index && one.by.is_some() && world.shards == 1);
         let alone: Vec<&Admitted> = alone.collect();
         for last in &alone {
             let window = alone.iter().filter(|one| {

@@ -29,13 +29,13 @@ use crate::store::Breaker;
 use crate::store::Charge;
 use crate::store::Outcome;
 use crate::store::StoreError;
+use crate::store::local_cache::SharedStore;
 use crate::store::memory::Memory;
-use crate::store::near::SharedStore;
 
 pub const START_MS: u64 = 1_750_000_000_123;
 const DEADLINE_MS: u64 = 10;
 pub const WINDOW_MS: u64 = 1_000;
-const PLACES_MAX: u32 = 3;
+const SHARDS_MAX: u32 = 3;
 
 /// Numbers that follow from a seed (splitmix64).
 #[derive(Clone, Debug)]
@@ -67,8 +67,8 @@ impl Draw {
 pub struct World {
     pub memory: Memory,
     pub started: Instant,
-    /// In how many places it decides.
-    pub places: u32,
+    /// How many shards it has.
+    pub shards: u32,
     /// When nobody reaches one of them.
     pub outages: Vec<(u32, Range<u64>)>,
     /// When one sidecar doesn't.
@@ -94,13 +94,13 @@ impl World {
             let amount = 1 + draw.below(120);
             Arc::new(Limit::new(amount, Algorithm::Sliding(Sliding::new(WINDOW_MS, amount))))
         });
-        let places = 1 + draw.number(PLACES_MAX);
-        let outages = (0..draw.below(3)).map(|_| (draw.number(places), draw.span(2_000)));
+        let shards = 1 + draw.number(SHARDS_MAX);
+        let outages = (0..draw.below(3)).map(|_| (draw.number(shards), draw.span(2_000)));
         let outages = outages.collect();
         let partitions = (0..draw.below(4))
-            .map(|_| (draw.number(SIDECARS), draw.number(places), draw.span(2_000)));
+            .map(|_| (draw.number(SIDECARS), draw.number(shards), draw.span(2_000)));
         Arc::new(Self {
-            places,
+            shards,
             memory: Memory::new(1_000),
             started: monotonic_now(),
             outages,
@@ -133,11 +133,11 @@ impl World {
         self.outages.is_empty() && self.partitions.is_empty() && !self.loses_answers
     }
 
-    fn reaches(&self, sidecar: u32, place: u32) -> bool {
+    fn reaches(&self, sidecar: u32, shard: u32) -> bool {
         let now_ms = self.ms();
-        let out = |(at, span): &(u32, Range<u64>)| *at == place && span.contains(&now_ms);
+        let out = |(at, span): &(u32, Range<u64>)| *at == shard && span.contains(&now_ms);
         let cut_off = |(one, at, span): &(u32, u32, Range<u64>)| {
-            (*one, *at) == (sidecar, place) && span.contains(&now_ms)
+            (*one, *at) == (sidecar, shard) && span.contains(&now_ms)
         };
         !self.outages.iter().any(out) && !self.partitions.iter().any(cut_off)
     }
@@ -167,9 +167,9 @@ impl World {
         outcome
     }
 
-    fn place(&self, key: &Key) -> u32 {
+    fn shard_of(&self, key: &Key) -> u32 {
         let last = key.as_str().bytes().last().unwrap();
-        u32::from(last) % self.places
+        u32::from(last) % self.shards
     }
 }
 
@@ -187,30 +187,30 @@ pub fn charge(index: usize, limit: &Arc<Limit>, hits: Hits) -> Charge {
 pub struct Distant {
     pub world: Arc<World>,
     pub sidecar: u32,
-    /// Of each place.
+    /// One for each shard.
     pub breakers: Vec<Breaker>,
 }
 
 impl Distant {
     pub fn new(world: &Arc<World>, sidecar: u32) -> Self {
-        let breakers = (0..world.places).map(|_| Breaker::default());
+        let breakers = (0..world.shards).map(|_| Breaker::default());
         Self { world: world.clone(), sidecar, breakers: breakers.collect() }
     }
 
-    async fn call(&self, batch: &Batch, place: u32) -> Result<Outcome, StoreError> {
+    async fn call(&self, batch: &Batch, shard: u32) -> Result<Outcome, StoreError> {
         let late = StoreError::Late { deadline: Duration::from_millis(DEADLINE_MS) };
         let world = &self.world;
         let (there_ms, back_ms, is_lost) =
             world.draw(|draw| (draw.below(3), draw.below(3), draw.one_in(50)));
         sleep(Duration::from_millis(there_ms)).await;
-        if !world.reaches(self.sidecar, place) {
+        if !world.reaches(self.sidecar, shard) {
             world.truth.lock().unwrap().stuck += world.of_ledger(batch).1;
             sleep(Duration::from_millis(DEADLINE_MS - there_ms)).await;
             return Err(late);
         }
         let outcome = world.make(batch);
         let is_lost = is_lost && world.ms() < TROUBLE_MS;
-        if world.loses_answers && (is_lost || !world.reaches(self.sidecar, place)) {
+        if world.loses_answers && (is_lost || !world.reaches(self.sidecar, shard)) {
             if outcome.admitted {
                 world.truth.lock().unwrap().unknown += world.of_ledger(batch).0;
             }
@@ -221,13 +221,13 @@ impl Distant {
         Ok(outcome)
     }
 
-    /// Looks at a place of the store as the connection's task does.
-    pub async fn watch(&self, place: u32) {
-        let breaker = &self.breakers[place as usize];
+    /// Looks at a shard of the store as the connection's task does.
+    pub async fn watch(&self, shard: u32) {
+        let breaker = &self.breakers[shard as usize];
         while !self.world.over.load(Ordering::Relaxed) {
             sleep(breaker.pause()).await;
             breaker.probe();
-            match self.world.reaches(self.sidecar, place) {
+            match self.world.reaches(self.sidecar, shard) {
                 true => drop(breaker.found_well()),
                 false => breaker.found_broken(),
             }
@@ -242,14 +242,14 @@ impl SharedStore for Distant {
         _now: Now,
         _waited: Duration,
     ) -> Result<Outcome, StoreError> {
-        let place = self.place(&batch.keys[0]);
-        assert!(batch.keys.iter().all(|key| self.place(key) == place), "one place at a time");
-        let breaker = &self.breakers[place as usize];
+        let shard = self.shard_of(&batch.keys[0]);
+        assert!(batch.keys.iter().all(|key| self.shard_of(key) == shard), "one shard at a time");
+        let breaker = &self.breakers[shard as usize];
         if !breaker.is_healthy() {
             let (address, reason) = (String::new(), String::new());
             return Err(StoreError::Disconnected { address, reason });
         }
-        let answer = self.call(batch, place).await;
+        let answer = self.call(batch, shard).await;
         match &answer {
             Ok(_) => breaker.answered(),
             Err(error) => drop(breaker.failed(error)),
@@ -257,8 +257,8 @@ impl SharedStore for Distant {
         answer
     }
 
-    fn place(&self, key: &Key) -> u32 {
-        self.world.place(key)
+    fn shard_of(&self, key: &Key) -> u32 {
+        self.world.shard_of(key)
     }
 
     fn is_healthy(&self) -> bool {

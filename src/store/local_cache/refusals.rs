@@ -53,7 +53,7 @@ pub struct Refusals {
     /// Give-backs and requests that passed, by part.
     changes: Box<[AtomicU64]>,
     /// Give-backs.
-    returns: AtomicU64,
+    give_backs: AtomicU64,
     hashers: [RandomState; 2],
     answered: AtomicU64,
 }
@@ -79,7 +79,7 @@ impl Refusals {
             held: Cache::new(REFUSALS_MAX),
             last_ends: AtomicU64::new(0),
             changes: (0..PARTS).map(|_| AtomicU64::new(0)).collect(),
-            returns: AtomicU64::new(0),
+            give_backs: AtomicU64::new(0),
             hashers: [RandomState::default(), RandomState::default()],
             answered: AtomicU64::new(0),
         }
@@ -100,7 +100,7 @@ impl Refusals {
 
     /// To be asked for before a batch is sent.
     pub fn mark(&self) -> Mark {
-        Mark(self.returns.load(Ordering::SeqCst))
+        Mark(self.give_backs.load(Ordering::SeqCst))
     }
 
     /// Holds the refusal of a batch, unless hits came back since the mark.
@@ -114,7 +114,7 @@ impl Refusals {
             return;
         }
         let changes = self.changes(batch);
-        if mark.0 != self.returns.load(Ordering::SeqCst) {
+        if mark.0 != self.give_backs.load(Ordering::SeqCst) {
             return;
         }
         let held = Held { outcome: outcome.clone(), from: call.sent, ends, changes };
@@ -128,7 +128,7 @@ impl Refusals {
         let gives = |charge: &&Charge| matches!(charge.hits, Hits::GiveBack(_));
         for charge in batch.charges.iter().filter(gives) {
             self.part(&batch.keys[charge.key_index]).fetch_add(1, Ordering::SeqCst);
-            self.returns.fetch_add(1, Ordering::SeqCst);
+            self.give_backs.fetch_add(1, Ordering::SeqCst);
         }
     }
 

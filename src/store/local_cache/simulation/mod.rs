@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio::time::sleep;
 
-use super::Near;
+use super::LocalCache;
 use super::SharedStore;
 use super::refusals::HOLD_MS_MAX;
 use crate::clock::Now;
@@ -243,15 +243,15 @@ impl SharedStore for Distant {
 }
 
 /// One request to a sidecar.
-async fn request(near: Arc<Near<Distant>>) {
-    let world = near.store().0.clone();
+async fn request(cache: Arc<LocalCache<Distant>>) {
+    let world = cache.store().0.clone();
     let batch = world.batch();
     // Their clocks are hours apart.
     let now = Now::Local(Timestamp::from_ms(START_MS + 10_000_000));
-    match near.answer(&batch, now) {
+    match cache.answer(&batch, now) {
         Some(outcome) => world.answered(&batch, &outcome, true),
         None => {
-            if let Ok(outcome) = near.charge_after(&batch, now, Duration::ZERO).await {
+            if let Ok(outcome) = cache.charge_after(&batch, now, Duration::ZERO).await {
                 world.answered(&batch, &outcome, false);
             }
         }
@@ -261,7 +261,7 @@ async fn request(near: Arc<Near<Distant>>) {
 /// One sidecar that serves requests at changing rates, and with faults ends suddenly now and then.
 async fn sidecar(world: Arc<World>) {
     let now = Now::Local(Timestamp::from_ms(START_MS));
-    let mut near = Arc::new(Near::new(Distant(world.clone())));
+    let mut cache = Arc::new(LocalCache::new(Distant(world.clone())));
     let mut requests = JoinSet::new();
     let (mut pause_ms, mut at_once, mut tended_ms) = (1, 1, 0);
     while world.store_ms() < START_MS + RUN_MS {
@@ -271,15 +271,15 @@ async fn sidecar(world: Arc<World>) {
             (pause_ms, at_once) = world.draw(|draw| (1 + draw.below(12), 1 + draw.below(6)));
         }
         if crashes && world.is_faulty {
-            near = Arc::new(Near::new(Distant(world.clone())));
+            cache = Arc::new(LocalCache::new(Distant(world.clone())));
         }
         for _ in 0..at_once {
-            requests.spawn(request(near.clone()));
+            requests.spawn(request(cache.clone()));
         }
         if tended_ms + TEND_MS <= world.store_ms() {
             tended_ms = world.store_ms();
-            let near = near.clone();
-            requests.spawn(async move { near.tend(now).await });
+            let cache = cache.clone();
+            requests.spawn(async move { cache.tend(now).await });
         }
         let rest_ms = match rests {
             false => pause_ms,
@@ -292,7 +292,7 @@ async fn sidecar(world: Arc<World>) {
             ended.unwrap();
         }
     }
-    near.close(now).await;
+    cache.close(now).await;
     while let Some(ended) = requests.join_next().await {
         ended.unwrap();
     }

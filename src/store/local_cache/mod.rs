@@ -29,7 +29,7 @@ use crate::limit::Hits;
 use crate::policy::Key;
 
 use leases::Leases;
-use leases::Return;
+use leases::UnusedLease;
 use monotonic::MonotonicClock;
 use monotonic::MonotonicTime;
 use pool::Call;
@@ -40,7 +40,7 @@ use refusals::Refusals;
 pub use refusals::HOLD_MS_MAX;
 
 /// Charges of one batch that gives leases back.
-const RETURNS_MAX: usize = 16;
+const GIVE_BACK_CHARGES_MAX: usize = 16;
 
 /// Batches that a give-back may join.
 const RECENT_MAX: usize = 8;
@@ -56,8 +56,8 @@ pub trait SharedStore: Send + Sync {
         waited: Duration,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
 
-    /// The place of a key: those of one place are charged in one step, those of several are not.
-    fn place(&self, _key: &Key) -> u32 {
+    /// The shard of a key: keys of one shard are charged in one step, keys of several are not.
+    fn shard_of(&self, _key: &Key) -> u32 {
         0
     }
 
@@ -68,9 +68,9 @@ pub trait SharedStore: Send + Sync {
     fn sidecars(&self) -> u32;
 }
 
-/// A shared store, and what is known of it here.
+/// A shared store, and what this sidecar knows of it.
 #[derive(Debug)]
-pub struct Near<S> {
+pub struct LocalCache<S> {
     store: S,
     clock: MonotonicClock,
     refusals: Refusals,
@@ -80,7 +80,7 @@ pub struct Near<S> {
 
 /// What was done here since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NearCounts {
+pub struct LocalCacheCounts {
     /// Requests that were refused because a refusal was known to hold.
     pub refused: u64,
     /// Requests that passed by hits that were taken ahead.
@@ -91,7 +91,7 @@ pub struct NearCounts {
     pub live: usize,
 }
 
-impl<S> Near<S> {
+impl<S> LocalCache<S> {
     /// Nothing is known yet.
     pub fn new(store: S) -> Self {
         Self {
@@ -109,8 +109,8 @@ impl<S> Near<S> {
     }
 
     /// What was done here.
-    pub fn counts(&self, now: Now) -> NearCounts {
-        NearCounts {
+    pub fn counts(&self, now: Now) -> LocalCacheCounts {
+        LocalCacheCounts {
             refused: self.refusals.answered(),
             leased: self.leases.answered(),
             returned: self.returned.load(Ordering::Relaxed),
@@ -135,8 +135,8 @@ impl<S> Near<S> {
     }
 }
 
-impl<S: SharedStore> Near<S> {
-    /// Has the store decide a batch for which there is no [`Near::answer`].
+impl<S: SharedStore> LocalCache<S> {
+    /// Has the store decide a batch for which there is no [`LocalCache::answer`].
     ///
     /// # Errors
     /// As those of [`SharedStore::charge_after`].
@@ -152,18 +152,18 @@ impl<S: SharedStore> Near<S> {
             return Ok(outcome);
         }
         let time = self.time(now);
-        let returns = self.leases.take_refused(batch, &outcome, time);
-        if returns.is_empty() {
+        let unused = self.leases.take_refused(batch, &outcome, time);
+        if unused.is_empty() {
             return Ok(outcome);
         }
         if outcome.is_charged() {
             // Its debits count already, and would count again.
-            Box::pin(self.give_leases_back(&returns, now)).await;
+            Box::pin(self.give_leases_back(&unused, now)).await;
             return Ok(outcome);
         }
         // Boxed, because it is large and seldom.
         let again = Box::pin(async {
-            self.give_leases_back(&returns, now).await;
+            self.give_leases_back(&unused, now).await;
             self.ask(batch, now, waited + stopwatch.elapsed()).await
         });
         Ok(again.await.unwrap_or(outcome))
@@ -183,11 +183,11 @@ impl<S: SharedStore> Near<S> {
     /// What has ended stays a part of what this sidecar holds until it goes.
     async fn give_back_ended(&self, all: bool, now: Now) {
         for _ in 0..=ENDED_MAX {
-            let returns = self.leases.take_ended(all, self.time(now));
-            if returns.is_empty() {
+            let unused = self.leases.take_ended(all, self.time(now));
+            if unused.is_empty() {
                 return;
             }
-            self.give_leases_back(&returns, now).await;
+            self.give_leases_back(&unused, now).await;
         }
     }
 
@@ -231,8 +231,8 @@ impl<S: SharedStore> Near<S> {
 
     /// Gives hits back, each once: whether a call that failed was made is not known, and hits that stay
     /// counted only wait until their slot leaves the window.
-    async fn give_leases_back(&self, returns: &[Return], now: Now) {
-        for batch in batches(returns, |key| self.store.place(key)) {
+    async fn give_leases_back(&self, unused: &[UnusedLease], now: Now) {
+        for batch in batches(unused, |key| self.store.shard_of(key)) {
             if self.give_back(&batch, Arrival::whole(now)).await.is_ok() {
                 let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
                 self.returned.fetch_add(hits, Ordering::Relaxed);
@@ -241,7 +241,7 @@ impl<S: SharedStore> Near<S> {
     }
 }
 
-impl<S: SharedStore> Store for Near<S> {
+impl<S: SharedStore> Store for LocalCache<S> {
     async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
         match self.answer(batch, now) {
             Some(outcome) => Ok(outcome),
@@ -258,27 +258,27 @@ fn lead_ms(now: Now) -> u64 {
     }
 }
 
-/// Batches that give hits back, each in one place, in each of which a counter stands once.
-fn batches(returns: &[Return], place: impl Fn(&Key) -> u32) -> Vec<Batch> {
+/// Batches that give leases back, each to one shard and with each counter once.
+fn batches(unused: &[UnusedLease], shard_of: impl Fn(&Key) -> u32) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
-    for Return { key, limit, left } in returns {
+    for UnusedLease { key, limit, left } in unused {
         let fits = |batch: &Batch| {
             let mut charges = batch.charges.iter();
             let tag = |charge: &Charge| charge.limit.tag() == limit.tag();
-            batch.charges.len() < RETURNS_MAX
-                && batch.keys.first().is_none_or(|first| place(first) == place(key))
+            batch.charges.len() < GIVE_BACK_CHARGES_MAX
+                && batch.keys.first().is_none_or(|first| shard_of(first) == shard_of(key))
                 && !charges.any(|known| tag(known) && batch.keys[known.key_index] == *key)
         };
         // Those of one counter stand side by side, so few batches have to be looked at.
         let recent = batches.len().saturating_sub(RECENT_MAX);
-        let place = match batches[recent..].iter().position(fits) {
-            Some(place) => recent + place,
+        let index = match batches[recent..].iter().position(fits) {
+            Some(index) => recent + index,
             None => {
                 batches.push(Batch::default());
                 batches.len() - 1
             }
         };
-        let batch = &mut batches[place];
+        let batch = &mut batches[index];
         let key_index = batch.key_index(key.clone());
         batch.charges.push(Charge {
             group: batch.charges.len(),
@@ -377,12 +377,12 @@ mod tests {
         }
     }
 
-    struct Bench(Near<Counting>);
+    struct Bench(LocalCache<Counting>);
 
     impl Bench {
         fn new() -> Self {
             let (memory, calls) = (Memory::new(1_000), AtomicU64::new(0));
-            Self(Near::new(Counting { memory, calls }))
+            Self(LocalCache::new(Counting { memory, calls }))
         }
 
         fn calls(&self) -> u64 {
@@ -473,16 +473,16 @@ mod tests {
         for (there_ms, back_ms) in delays {
             let (memory, clock) = (Memory::new(10), MonotonicClock::start());
             let (there, back) = (Duration::from_millis(there_ms), Duration::from_millis(back_ms));
-            let near = Near::new(Distant { memory, clock, there, back });
+            let cache = LocalCache::new(Distant { memory, clock, there, back });
             let limit = Limit::new(1, Algorithm::Sliding(Sliding::new(200, 1)));
             let one = batch("a", limit, Hits::Spend(1));
-            assert!(near.charge(&one, LOCAL).await.unwrap().admitted);
-            let asked = near.store().at();
-            let told = near.charge(&one, LOCAL).await.unwrap();
+            assert!(cache.charge(&one, LOCAL).await.unwrap().admitted);
+            let asked = cache.store().at();
+            let told = cache.charge(&one, LOCAL).await.unwrap();
             let passes = asked.after(Duration::from_millis(wait_ms(&told)));
             let mut held = 0;
-            while let Some(told) = near.answer(&one, LOCAL) {
-                let promised = near.store().at().after(Duration::from_millis(wait_ms(&told)));
+            while let Some(told) = cache.answer(&one, LOCAL) {
+                let promised = cache.store().at().after(Duration::from_millis(wait_ms(&told)));
                 assert_eq!(promised, passes, "{there_ms} ms there, {back_ms} back");
                 tokio::time::advance(Duration::from_millis(1)).await;
                 held += 1;
@@ -491,7 +491,7 @@ mod tests {
             for (soon_ms, admitted) in [(1, false), (0, true)] {
                 let later_ms = wait_ms(&told) + there_ms - soon_ms;
                 let at = asked.after(Duration::from_millis(later_ms));
-                let decided = near.store().memory.charge_at(&one, at);
+                let decided = cache.store().memory.charge_at(&one, at);
                 assert_eq!(decided.admitted, admitted, "{there_ms} ms there, {back_ms} back");
             }
         }

@@ -7,7 +7,7 @@ use super::Level;
 
 /// What is counted of requests that are decided without asking the store.
 #[derive(Debug, Default)]
-pub struct NearMetrics {
+pub struct LocalCacheMetrics {
     /// Requests that were refused because the store's refusal was known to hold.
     pub refused: Counter,
     /// Requests that passed by hits that were taken ahead.
@@ -18,7 +18,7 @@ pub struct NearMetrics {
     pub live: Level,
 }
 
-impl NearMetrics {
+impl LocalCacheMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "near_refused",

@@ -14,7 +14,7 @@ use crate::policy::Key;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Outcome;
-use crate::store::near::pool::HELD_SHARE;
+use crate::store::local_cache::pool::HELD_SHARE;
 
 /// What happened on each counter, by the store's clock.
 #[derive(Default)]

@@ -1,7 +1,7 @@
-//! Hits on their way back to the store, because a part of a request charged them in vain.
+//! Refunds to the store: hits that one shard charged for a request that another shard refused.
 //!
-//! Those of one key go back in one call at a time, and what comes meanwhile goes with the next. So calls can carry
-//! numbers that only grow, the store knows one that it has made, and one whose answer was lost is sent again.
+//! A key has one call under way at a time, and what is added meanwhile goes with the next. So the calls can carry
+//! numbers that only grow, the store recognizes one that it has made, and one whose answer was lost is sent again.
 
 use std::mem;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use futures_util::future::join_all;
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
-use super::super::near::Near;
-use super::super::near::SharedStore;
+use super::super::local_cache::LocalCache;
+use super::super::local_cache::SharedStore;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
@@ -31,61 +31,60 @@ use crate::store::Outcome;
 use crate::store::StoreError;
 use crate::store::TokenSource;
 
-/// Keys of which hits may be on their way. What finds no room stays charged, as long as it counts.
+/// Keys with refunds. Beyond it, overcharges stay charged until they leave the window.
 const KEYS_MAX: usize = 16_384;
 
-/// Calls that one request makes for a key: its own, and one for those who came meanwhile. The next who comes, or
-/// [`Returns::tend`], goes on.
+/// Calls that one request makes for a key: its own, and one for what was added meanwhile. The next request, or
+/// [`Refunds::tend`], sends the rest.
 const CALLS_MAX: usize = 2;
 
-/// Keys that are tended to at a time.
+/// Keys that [`Refunds::tend`] sends for at a time.
 const TENDED_MAX: usize = 64;
 
-/// How long a call is sent again that nobody answers. The records remember longer what they have made.
+/// How long a call without an answer is sent again. The records remember the calls they have made for longer.
 const SENT_AGAIN: Duration = Duration::from_secs(600);
 
-/// Hits of one limit that come back.
+/// Hits that a limit was charged for a refused request.
 #[derive(Clone, Debug)]
-pub struct Back {
+pub struct Overcharge {
     pub limit: Arc<Limit>,
     pub hits: u64,
     /// Until when they count.
     pub until: Timestamp,
-    /// Those that they may have been taken from.
+    /// The bonuses that they may have been taken from.
     pub bonuses: Vec<Bonus>,
     pub on_outage: OnOutage,
 }
 
-/// Hits on their way.
+/// Refunds that the store has not confirmed.
 #[derive(Debug)]
-pub struct Returns {
+pub struct Refunds {
     tokens: TokenSource,
     keys: Mutex<IndexMap<Key, OfKey>>,
 }
 
-/// A call that brought hits back, and what the store said of it.
-pub type Returned = (Batch, Outcome);
+/// A refund that was made, and the outcome.
+pub type Refunded = (Batch, Outcome);
 
-/// Those of one key. No two have the same tag.
+/// The refunds of one key. No two have the same tag.
 #[derive(Debug, Default)]
 struct OfKey {
-    waiting: Vec<Back>,
-    /// What was sent and has not arrived for sure, and since when.
+    waiting: Vec<Overcharge>,
+    /// The call that was sent and is not confirmed, and since when.
     sent: Option<(Batch, Instant)>,
-    /// Somebody is sending.
+    /// A request is sending it.
     is_busy: bool,
 }
 
-impl Back {
-    /// Adds others of the same limit. Those that count shortest say how long all do, which is too short for some and
-    /// too long for none.
+impl Overcharge {
+    /// Adds hits of the same limit. The earliest end counts for all, which is too early for some and too late for none.
     fn join(&mut self, other: Self) {
         self.hits = self.hits.saturating_add(other.hits);
         self.until = self.until.min(other.until);
         self.bonuses = other.bonuses;
     }
 
-    /// The charge that brings them back.
+    /// The charge that gives them back.
     fn charge(self, group: usize) -> Charge {
         Charge {
             group,
@@ -97,89 +96,101 @@ impl Back {
     }
 }
 
-/// A batch that brings hits back under a key.
-pub fn batch_of(key: Key, backs: Vec<Back>) -> Batch {
-    let charges = backs.into_iter().enumerate().map(|(group, back)| back.charge(group));
+/// The batch that refunds overcharges under a key.
+pub fn refund_batch(key: Key, overcharges: Vec<Overcharge>) -> Batch {
+    let charges = overcharges.into_iter().enumerate();
+    let charges = charges.map(|(group, overcharge)| overcharge.charge(group));
     Batch { keys: std::iter::once(key).collect(), charges: charges.collect(), gauges: Vec::new() }
 }
 
-impl Returns {
-    /// Nothing is on its way yet.
+impl Refunds {
+    /// No refunds yet.
     pub fn new() -> Self {
         Self { tokens: TokenSource::default(), keys: Mutex::default() }
     }
 
-    /// Whether nothing is on its way.
+    /// Whether every refund is confirmed.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
-    /// Sends what was [added](Returns::add) under a key, as long as a request may wait; if somebody is just doing so, he does
-    /// it after. What the request's time is too short for is left to [`Returns::tend`]. Tells the calls that arrived.
+    /// Sends what was [added](Refunds::add) under a key, within the request's deadline. If another request is sending, that
+    /// one sends it afterwards. [`Refunds::tend`] sends what there is no time for. Returns the calls that were answered.
     pub async fn give_back<S: SharedStore>(
         &self,
-        near: &Near<S>,
+        cache: &LocalCache<S>,
         key: &Key,
         arrival: Arrival,
-    ) -> Vec<Returned> {
+    ) -> Vec<Refunded> {
         let mut all = Vec::new();
         for _ in 0..CALLS_MAX {
-            match self.send(near, key, arrival).await {
+            match self.send(cache, key, arrival).await {
                 Sent::No => break,
                 Sent::InVain => {}
-                Sent::Returned(returned) => all.push(*returned),
+                Sent::Refunded(returned) => all.push(*returned),
             }
         }
         all
     }
 
-    /// Sends what is left: calls whose answers were lost, and what came when their senders were done. Tells those that arrived.
-    pub async fn tend<S: SharedStore>(&self, near: &Near<S>, now: Now) -> Vec<Returned> {
+    /// Sends what is left: calls whose answers were lost, and what was added after the last call. Returns the calls that were
+    /// answered.
+    pub async fn tend<S: SharedStore>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
         let keys: Vec<Key> = self.lock().keys().take(TENDED_MAX).cloned().collect();
-        let sent = join_all(keys.iter().map(|key| self.send(near, key, Arrival::whole(now)))).await;
+        let sent =
+            join_all(keys.iter().map(|key| self.send(cache, key, Arrival::whole(now)))).await;
         let returned = sent.into_iter().filter_map(|sent| match sent {
             Sent::No | Sent::InVain => None,
-            Sent::Returned(returned) => Some(*returned),
+            Sent::Refunded(returned) => Some(*returned),
         });
         returned.collect()
     }
 
-    /// Notes hits that come back. From now on they do, whatever becomes of the request that spent them.
-    pub fn add(&self, key: &Key, backs: Vec<Back>) {
+    /// Adds overcharges. They are refunded even if the request that spent them is cancelled.
+    pub fn add(&self, key: &Key, overcharges: Vec<Overcharge>) {
         let mut keys = self.lock();
         if KEYS_MAX <= keys.len() && !keys.contains_key(key) {
             return;
         }
         let of_key = keys.entry(key.clone()).or_default();
-        for back in backs {
-            match of_key.waiting.iter_mut().find(|known| known.limit.tag() == back.limit.tag()) {
-                Some(known) => known.join(back),
-                None => of_key.waiting.push(back),
+        for overcharge in overcharges {
+            match of_key
+                .waiting
+                .iter_mut()
+                .find(|known| known.limit.tag() == overcharge.limit.tag())
+            {
+                Some(known) => known.join(overcharge),
+                None => of_key.waiting.push(overcharge),
             }
         }
     }
 
     /// Makes one call for a key.
-    async fn send<S: SharedStore>(&self, near: &Near<S>, key: &Key, arrival: Arrival) -> Sent {
+    async fn send<S: SharedStore>(
+        &self,
+        cache: &LocalCache<S>,
+        key: &Key,
+        arrival: Arrival,
+    ) -> Sent {
         let Some(batch) = self.begin(key) else { return Sent::No };
-        let mut sending = Sending { returns: self, key, arrived: false };
-        // Where something else stands than the counter, nothing can be given back.
-        let answer = near.give_back(&batch, arrival).await;
+        let mut sending = Sending { refunds: self, key, arrived: false };
+        // Under a key that is no counter, there is nothing to give back.
+        let answer = cache.give_back(&batch, arrival).await;
         sending.arrived = matches!(answer, Ok(_) | Err(StoreError::Foreign { .. }));
         match answer {
-            Ok(outcome) => Sent::Returned(Box::new((batch, outcome))),
+            Ok(outcome) => Sent::Refunded(Box::new((batch, outcome))),
             Err(StoreError::Foreign { .. }) => Sent::InVain,
             Err(_) => Sent::No,
         }
     }
 
-    /// What is to be sent now for a key; None if there is nothing, or somebody does so.
+    /// The call to make now for a key; None if there is nothing to send, or another request is sending.
     fn begin(&self, key: &Key) -> Option<Batch> {
         let mut keys = self.lock();
         let of_key = keys.get_mut(key).filter(|of_key| !of_key.is_busy)?;
         of_key.sent.take_if(|(_, since)| SENT_AGAIN < monotonic_now() - *since);
         if of_key.sent.is_none() && !of_key.waiting.is_empty() {
-            let mut batch = batch_of(key.clone(), mem::take(&mut of_key.waiting));
+            let mut batch = refund_batch(key.clone(), mem::take(&mut of_key.waiting));
             let token = Some(self.tokens.next());
             batch.charges.iter_mut().for_each(|charge| charge.token = token);
             of_key.sent = Some((batch, monotonic_now()));
@@ -202,25 +213,25 @@ impl Returns {
     }
 }
 
-/// What became of a call.
+/// The result of a call.
 enum Sent {
-    /// There was nothing to send, or it did not arrive.
+    /// There was nothing to send, or no answer.
     No,
-    /// It arrived, and there was nothing that could take hits back.
+    /// It was answered, and the key is no counter.
     InVain,
-    Returned(Box<Returned>),
+    Refunded(Box<Refunded>),
 }
 
-/// Somebody who sends, until this goes, also if nobody waits for the answer any more.
+/// Marks a key as being sent until it is dropped, also when the request is cancelled.
 struct Sending<'s> {
-    returns: &'s Returns,
+    refunds: &'s Refunds,
     key: &'s Key,
     arrived: bool,
 }
 
 impl Drop for Sending<'_> {
     fn drop(&mut self) {
-        let mut keys = self.returns.lock();
+        let mut keys = self.refunds.lock();
         if let Some(of_key) = keys.get_mut(self.key) {
             of_key.is_busy = false;
             if self.arrived {

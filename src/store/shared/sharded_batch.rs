@@ -1,23 +1,23 @@
-//! Splits a request whose keys lie in several places of a store into parts, and joins their outcomes.
+//! Splits a request whose keys lie on several shards of a store (masters of a cluster), and joins the outcomes.
 //!
-//! The request is divided into parts, one for each place. Each is decided there in one step, all at the same time, and
-//! where one of them refuses, what the others have charged is given back: never over, at worst briefly under. So that no
-//! part refuses for a reason that others may outweigh, quotas refuse nothing there; and hits come back only when
-//! the whole request is known to pass, because somebody else might spend them meanwhile.
+//! Each shard decides its charges in one step, all shards at the same time. Where one of them refuses, what the others
+//! have charged is given back: never over, at worst briefly under. Quotas refuse nothing on a shard, so that no shard
+//! refuses for a reason that others may outweigh. Hits are given back to limits only when the whole request is known to
+//! pass, because other requests might spend them meanwhile.
 //!
-//! A refused request is told how its limits stand without what it has spent for a moment.
+//! A refused request reports its limits without what it has spent for a moment.
 //! Debits that count although the request is refused (`Refused::Counted`, `Refused::Booked`) stay charged.
 //!
-//! Where one part is known to be refused, the others are looked at and charge nothing.
+//! Where a refusal by one shard is known, the others are only read and charge nothing.
 //!
-//! A charge that a gauge of another place presses is decided after it, by the level that it had then.
+//! A charge that depends on the level of a gauge on another shard is decided after it, by the level it had then.
 
 use std::mem;
 
 use smallvec::SmallVec;
 
-use super::returns::Back;
-use super::returns::Returned;
+use super::refunds::Overcharge;
+use super::refunds::Refunded;
 use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Overdraft;
@@ -35,87 +35,90 @@ use crate::store::Pressed;
 use crate::store::Tally;
 use crate::store::batch::lacks_debits_only;
 
-/// What of a request is decided in one place.
+/// The part of a request that one shard decides.
 #[derive(Debug, Default)]
-pub struct Part {
-    /// As it is asked for.
+pub struct ShardBatch {
+    /// What the shard is asked to charge.
     pub batch: Batch,
     /// Which of the request's charges and gauges these are.
     charges: SmallVec<[usize; INLINE_CAP]>,
     gauges: SmallVec<[usize; 1]>,
-    /// Which of its charges are pressed by which of the request's gauges that are elsewhere.
+    /// Which of its charges depend on which of the request's gauges on other shards.
     follows: Vec<(usize, Pressed)>,
-    /// Whether charges elsewhere follow a gauge that is here.
+    /// Whether charges on other shards depend on a gauge of this one.
     leads: bool,
-    /// Its refusal, if one is known that holds.
+    /// The refusal that holds for it, if the local cache knows one.
     pub refusal: Option<Outcome>,
 }
 
-/// The parts of a request; None if there is but one.
-pub fn parts_of(batch: &Batch, place: impl Fn(&Key) -> u32) -> Option<Vec<Part>> {
-    let [first, others @ ..] = batch.keys.as_slice() else { return None };
-    let first = place(first);
-    if others.iter().all(|key| place(key) == first) {
-        return None;
-    }
-    let mut places: SmallVec<[u32; INLINE_CAP]> = SmallVec::new();
-    let part_of = batch.keys.iter().map(|key| {
-        let place = place(key);
-        places.iter().position(|known| *known == place).unwrap_or_else(|| {
-            places.push(place);
-            places.len() - 1
-        })
-    });
-    let part_of: SmallVec<[usize; INLINE_CAP]> = part_of.collect();
-    let mut parts: Vec<Part> = places.iter().map(|_| Part::default()).collect();
-    for (index, gauge) in batch.gauges.iter().enumerate() {
-        parts[part_of[gauge.key_index]].gauges.push(index);
-    }
-    let gives_back = |charge: &Charge| matches!(charge.hits, Hits::GiveBack(_));
-    let comes_back_last = !batch.charges.iter().all(gives_back);
-    for (index, charge) in batch.charges.iter().enumerate() {
-        let part = &mut parts[part_of[charge.key_index]];
-        let mut own = charge.clone();
-        own.key_index = part.batch.key_index(batch.keys[charge.key_index].clone());
-        own.mode = if charge.mode == Mode::Quota { Mode::Shadow } else { charge.mode };
-        if comes_back_last && gives_back(charge) {
-            own.hits = Hits::Spend(0);
+impl ShardBatch {
+    /// The batches of a request by shard; None if all its keys are on one.
+    pub fn split(batch: &Batch, shard_of: impl Fn(&Key) -> u32) -> Option<Vec<Self>> {
+        let [first, others @ ..] = batch.keys.as_slice() else { return None };
+        let first = shard_of(first);
+        if others.iter().all(|key| shard_of(key) == first) {
+            return None;
         }
-        for mut pressed in mem::take(&mut own.open.pressed) {
-            match part.gauges.iter().position(|gauge| *gauge == pressed.gauge) {
-                Some(gauge) => {
-                    pressed.gauge = gauge;
-                    own.open.pressed.push(pressed);
-                }
-                None => part.follows.push((part.charges.len(), pressed)),
+        let mut ids: SmallVec<[u32; INLINE_CAP]> = SmallVec::new();
+        let shard_index_of = batch.keys.iter().map(|key| {
+            let id = shard_of(key);
+            ids.iter().position(|known| *known == id).unwrap_or_else(|| {
+                ids.push(id);
+                ids.len() - 1
+            })
+        });
+        let shard_index_of: SmallVec<[usize; INLINE_CAP]> = shard_index_of.collect();
+        let mut shards: Vec<Self> = ids.iter().map(|_| Self::default()).collect();
+        for (index, gauge) in batch.gauges.iter().enumerate() {
+            shards[shard_index_of[gauge.key_index]].gauges.push(index);
+        }
+        let gives_back = |charge: &Charge| matches!(charge.hits, Hits::GiveBack(_));
+        let gives_back_last = !batch.charges.iter().all(gives_back);
+        for (index, charge) in batch.charges.iter().enumerate() {
+            let shard = &mut shards[shard_index_of[charge.key_index]];
+            let mut own = charge.clone();
+            own.key_index = shard.batch.key_index(batch.keys[charge.key_index].clone());
+            own.mode = if charge.mode == Mode::Quota { Mode::Shadow } else { charge.mode };
+            if gives_back_last && gives_back(charge) {
+                own.hits = Hits::Spend(0);
             }
+            for mut pressed in mem::take(&mut own.open.pressed) {
+                match shard.gauges.iter().position(|gauge| *gauge == pressed.gauge) {
+                    Some(gauge) => {
+                        pressed.gauge = gauge;
+                        own.open.pressed.push(pressed);
+                    }
+                    None => shard.follows.push((shard.charges.len(), pressed)),
+                }
+            }
+            shard.charges.push(index);
+            shard.batch.charges.push(own);
         }
-        part.charges.push(index);
-        part.batch.charges.push(own);
+        for shard in &mut shards {
+            shard.batch.gauges = shard
+                .gauges
+                .iter()
+                .map(|gauge| shard.gauge(&batch.gauges[*gauge], batch))
+                .collect();
+        }
+        let led: Vec<usize> = shards.iter().flat_map(Self::followed).collect();
+        for shard in &mut shards {
+            shard.leads = shard.gauges.iter().any(|gauge| led.contains(gauge));
+        }
+        Some(shards)
     }
-    for part in &mut parts {
-        part.batch.gauges =
-            part.gauges.iter().map(|gauge| part.gauge(&batch.gauges[*gauge], batch)).collect();
-    }
-    let led: Vec<usize> = parts.iter().flat_map(Part::followed).collect();
-    for part in &mut parts {
-        part.leads = part.gauges.iter().any(|gauge| led.contains(gauge));
-    }
-    Some(parts)
-}
 
-impl Part {
-    /// Whether it is to be decided before others.
+    /// Whether it is decided before the others.
     pub fn is_first(&self) -> bool {
         self.leads || self.follows.is_empty()
     }
 
-    /// The gauges elsewhere that its charges follow.
+    /// The gauges on other shards that its charges depend on.
     fn followed(&self) -> impl Iterator<Item = usize> {
         self.follows.iter().map(|(_, pressed)| pressed.gauge)
     }
 
-    /// A gauge of the request as one of this part.
+    /// A gauge of the request, with the marks of this shard's charges.
     fn gauge(&self, gauge: &Gauge, batch: &Batch) -> Gauge {
         let key = &batch.keys[gauge.key_index];
         let key_index = self.batch.keys.iter().position(|known| known == key);
@@ -127,7 +130,7 @@ impl Part {
         Gauge { key_index: key_index.unwrap_or_default(), marks: marks.collect() }
     }
 
-    /// Closes to its charges what gauges elsewhere do at these levels.
+    /// Closes to its charges what the gauges on other shards close at these levels.
     pub fn follow(&mut self, level: impl Fn(usize) -> u8) {
         for (charge, pressed) in &self.follows {
             let level = usize::from(level(pressed.gauge)).min(pressed.hits.len());
@@ -138,14 +141,14 @@ impl Part {
         }
     }
 
-    /// The level of one of the request's gauges, if this part has it.
+    /// The level of one of the request's gauges, if this shard has it.
     pub fn level(&self, gauge: usize, outcome: &Outcome) -> Option<u8> {
-        let place = self.gauges.iter().position(|known| *known == gauge)?;
-        outcome.levels.get(place).copied()
+        let index = self.gauges.iter().position(|known| *known == gauge)?;
+        outcome.levels.get(index).copied()
     }
 
-    /// What the request gives back here once it passes.
-    pub fn comes_back(&self, batch: &Batch) -> Batch {
+    /// The batch of what the request gives back on this shard once it passes.
+    pub fn give_backs(&self, batch: &Batch) -> Batch {
         let mut back = Batch::default();
         for index in self.giving_back(batch) {
             let charge = &batch.charges[index];
@@ -155,35 +158,35 @@ impl Part {
         back
     }
 
-    /// Tells how the limits stand to which hits came back by [`Part::comes_back`], in what the request is told.
-    pub fn came_back(&self, batch: &Batch, back: &Outcome, told: &mut Outcome) {
+    /// Sets in the joined outcome how the limits of [`ShardBatch::give_backs`] stand after it.
+    pub fn record_give_backs(&self, batch: &Batch, back: &Outcome, joined: &mut Outcome) {
         for (index, decision) in self.giving_back(batch).zip(&back.decisions) {
             if !decision.failed
-                && let Some(told) = told.decisions.get_mut(index)
+                && let Some(joined) = joined.decisions.get_mut(index)
             {
-                told.standing = decision.standing;
+                joined.standing = decision.standing;
             }
         }
     }
 
-    /// The request's charges that give back here.
+    /// The request's charges that give back on this shard.
     fn giving_back(&self, batch: &Batch) -> impl Iterator<Item = usize> {
         let gives_back = |index: &usize| matches!(batch.charges[*index].hits, Hits::GiveBack(1..));
         self.charges.iter().copied().filter(gives_back)
     }
 
-    /// Tells how the limits stand of which it charged in vain, in what the request is told, as if nothing had been spent:
-    /// `outcome` is its own, and `returned` brought back what it has spent, as far as there was time.
-    pub fn unspend(&self, outcome: &Outcome, returned: &[Returned], told: &mut Outcome) {
-        for (place, spent) in self.spent(outcome, told) {
+    /// Sets in the joined outcome how the limits of its overcharges stand, as if nothing had been spent. `outcome` is the
+    /// shard's own; `refunded` are the refunds that arrived in time.
+    pub fn unspend(&self, outcome: &Outcome, refunded: &[Refunded], joined: &mut Outcome) {
+        for (index, spent) in self.spent(outcome, joined) {
             let (Some(charge), Some(decision)) = (
-                self.batch.charges.get(place),
-                self.charges.get(place).and_then(|index| told.decisions.get_mut(*index)),
+                self.batch.charges.get(index),
+                self.charges.get(index).and_then(|index| joined.decisions.get_mut(*index)),
             ) else {
                 continue;
             };
             let key = &self.batch.keys[charge.key_index];
-            let now = returned.iter().rev().find_map(|back| standing_of(back, key, charge));
+            let now = refunded.iter().rev().find_map(|back| standing_of(back, key, charge));
             let standing = &mut decision.standing;
             // Overdrawn, less was left than was spent. Only the store knows how much.
             standing.remaining = match (charge.overdraft(), now) {
@@ -198,8 +201,8 @@ impl Part {
         }
     }
 
-    /// The charges that spent hits here in vain, by place, and how many: the request is refused as `told`.
-    fn spent(&self, outcome: &Outcome, told: &Outcome) -> SmallVec<[(usize, u64); INLINE_CAP]> {
+    /// The charges whose hits were spent although the request is refused, by index, and how many. `joined` is the refusal.
+    fn spent(&self, outcome: &Outcome, joined: &Outcome) -> SmallVec<[(usize, u64); INLINE_CAP]> {
         let mut all = SmallVec::new();
         let mut first = 0;
         for charges in self.batch.groups() {
@@ -208,8 +211,8 @@ impl Part {
             let both = charges.iter().zip(decisions).enumerate();
             let spent = both.filter(|(index, (_, decision))| {
                 let whole = self.charges.get(first + index);
-                let stays = whole.and_then(|index| told.decisions.get(*index));
-                let stays = stays.is_some_and(|told| told.counted);
+                let whole = whole.and_then(|index| joined.decisions.get(*index));
+                let stays = whole.is_some_and(|decision| decision.counted);
                 (passes || decision.counted) && !decision.failed && !stays
             });
             let spent = spent.map(|(index, (charge, decision))| {
@@ -221,31 +224,31 @@ impl Part {
         all
     }
 
-    /// What was charged here in vain, by key: the request is refused as `told`.
-    pub fn charged<'a>(
+    /// What was charged here although the request is refused, by key. `joined` is the refusal.
+    pub fn overcharges<'a>(
         &'a self,
         outcome: &'a Outcome,
-        told: &Outcome,
-    ) -> impl Iterator<Item = (&'a Key, Vec<Back>)> {
-        let spent = self.spent(outcome, told);
+        joined: &Outcome,
+    ) -> impl Iterator<Item = (&'a Key, Vec<Overcharge>)> {
+        let spent = self.spent(outcome, joined);
         self.batch.keys.iter().enumerate().filter_map(move |(key_index, key)| {
-            let spent = spent.iter().map(|(place, hits)| (&self.batch.charges[*place], *hits));
+            let spent = spent.iter().map(|(index, hits)| (&self.batch.charges[*index], *hits));
             let here = spent.filter(|(charge, _)| charge.key_index == key_index);
-            let backs = here.map(|(charge, hits)| Back {
+            let overcharges = here.map(|(charge, hits)| Overcharge {
                 limit: charge.limit.clone(),
                 hits,
                 until: charge.limit.counts_until(hits, outcome.at),
                 bonuses: charge.bonuses.clone(),
                 on_outage: charge.on_outage,
             });
-            let backs: Vec<Back> = backs.collect();
-            (!backs.is_empty()).then_some((key, backs))
+            let overcharges: Vec<Overcharge> = overcharges.collect();
+            (!overcharges.is_empty()).then_some((key, overcharges))
         })
     }
 }
 
-/// How the limit of a charge stood when hits had come back to it.
-fn standing_of((batch, outcome): &Returned, key: &Key, charge: &Charge) -> Option<Standing> {
+/// How the limit of a charge stood after its refund.
+fn standing_of((batch, outcome): &Refunded, key: &Key, charge: &Charge) -> Option<Standing> {
     let mut both = batch.charges.iter().zip(&outcome.decisions);
     let same = |known: &Charge| {
         known.limit.tag() == charge.limit.tag() && batch.keys[known.key_index] == *key
@@ -253,20 +256,20 @@ fn standing_of((batch, outcome): &Returned, key: &Key, charge: &Charge) -> Optio
     both.find(|(known, _)| same(known)).map(|(_, decision)| decision.standing)
 }
 
-/// The outcome of a request whose parts were decided so.
-pub fn join(batch: &Batch, parts: &[Part], outcomes: &[Outcome]) -> Outcome {
+/// The outcome of a request whose shards decided so.
+pub fn join(batch: &Batch, shards: &[ShardBatch], outcomes: &[Outcome]) -> Outcome {
     let at = outcomes.iter().map(|outcome| outcome.at).max().unwrap_or_default();
     let mut joined = Outcome::nothing(at);
     joined.fallback = outcomes.iter().any(|outcome| outcome.fallback);
-    let all = || parts.iter().zip(outcomes);
+    let all = || shards.iter().zip(outcomes);
     let decision = |index: usize| {
-        all().find_map(|(part, outcome)| {
-            let place = part.charges.iter().position(|known| *known == index)?;
-            outcome.decisions.get(place).copied()
+        all().find_map(|(shard, outcome)| {
+            let own_index = shard.charges.iter().position(|known| *known == index)?;
+            outcome.decisions.get(own_index).copied()
         })
     };
     joined.decisions = (0..batch.charges.len()).filter_map(decision).collect();
-    let level = |gauge| all().find_map(|(part, outcome)| part.level(gauge, outcome));
+    let level = |gauge| all().find_map(|(shard, outcome)| shard.level(gauge, outcome));
     joined.levels = (0..batch.gauges.len()).map(|gauge| level(gauge).unwrap_or(0)).collect();
     let mut tally = Tally::default();
     let mut first = 0;
@@ -279,8 +282,8 @@ pub fn join(batch: &Batch, parts: &[Part], outcomes: &[Outcome]) -> Outcome {
     if !joined.admitted {
         let counts = tally.refused() && batch.counts_refused(&joined.decisions);
         let passed = |index| {
-            let mut parts = all().filter(|(part, _)| part.charges.contains(&index));
-            parts.next().is_some_and(|(_, outcome)| outcome.admitted)
+            let mut shards = all().filter(|(shard, _)| shard.charges.contains(&index));
+            shards.next().is_some_and(|(_, outcome)| outcome.admitted)
         };
         settle_debits(batch, &mut joined, counts, passed);
     }
@@ -288,7 +291,7 @@ pub fn join(batch: &Batch, parts: &[Part], outcomes: &[Outcome]) -> Outcome {
 }
 
 /// Says which debits count of a request that doesn't pass: all if `counts`, else those that are booked. Those count too that
-/// a part charged because it `passed`.
+/// a shard charged because its own part `passed`.
 fn settle_debits(
     batch: &Batch,
     joined: &mut Outcome,

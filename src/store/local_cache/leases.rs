@@ -1,4 +1,4 @@
-//! The leases of this sidecar: by key, in shards, bounded, and forgotten when nobody asks for them.
+//! The leases of this sidecar: by key, in shards, bounded, and dropped when idle.
 //!
 //! A request is decided here if this sidecar has the hits for all of its charges. Else it goes to the store
 //! and is charged there exactly; if all its keys are hot it takes hits ahead for those that follow, unless
@@ -43,8 +43,8 @@ use crate::store::Outcome;
 /// Shards; a power of two well above the cores of any sidecar.
 const SHARDS: usize = 64;
 
-/// Keys of one shard that may have pools: a hot key that finds no room is charged exactly.
-const SPOTS_MAX: usize = 128;
+/// Keys of one shard that may have pools. Beyond it, a hot key is charged exactly.
+const KEYS_MAX: usize = 128;
 
 /// Pools of one key: limits of one rule, each of as many amounts as tiers ask for.
 const POOLS_MAX: usize = 32;
@@ -58,7 +58,7 @@ pub struct Leases {
     shards: Box<[Mutex<Shard>]>,
     heat: Heat,
     /// Keys that have pools, so that a sidecar without leases need not look.
-    spots: AtomicUsize,
+    keys_len: AtomicUsize,
     hasher: RandomState,
     answered: AtomicU64,
 }
@@ -66,12 +66,12 @@ pub struct Leases {
 /// The pools of some keys, by the hash of the key.
 #[derive(Debug, Default)]
 struct Shard {
-    spots: HashTable<Spot>,
+    keys: HashTable<LeasedKey>,
 }
 
 /// The pools of one key.
 #[derive(Debug)]
-struct Spot {
+struct LeasedKey {
     key: Key,
     hash: u64,
     pools: Vec<Pool>,
@@ -79,9 +79,9 @@ struct Spot {
     asking: Option<MonotonicTime>,
 }
 
-/// Hits that go back to the store.
+/// Hits of a lease that go back to the store unspent.
 #[derive(Clone, Debug)]
-pub struct Return {
+pub struct UnusedLease {
     pub key: Key,
     pub limit: Arc<Limit>,
     pub left: Leftover,
@@ -99,7 +99,7 @@ impl Leases {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             heat: Heat::new(),
-            spots: AtomicUsize::new(0),
+            keys_len: AtomicUsize::new(0),
             hasher: RandomState::default(),
             answered: AtomicU64::new(0),
         }
@@ -156,13 +156,13 @@ impl Leases {
             let key = &batch.keys[charges[0].key_index];
             let hash = self.hash(key);
             let mut shard = self.shard(hash);
-            let known = shard.spot(key, hash).is_some();
-            if !known && (!self.heat.touch(hash, now) || SPOTS_MAX <= shard.spots.len()) {
+            let known = shard.leased_key(key, hash).is_some();
+            if !known && (!self.heat.touch(hash, now) || KEYS_MAX <= shard.keys.len()) {
                 all = false;
                 continue;
             }
-            self.spots.fetch_add(usize::from(!known), Ordering::Relaxed);
-            match shard.spot_or_new(key, hash).ask(charges, now) {
+            self.keys_len.fetch_add(usize::from(!known), Ordering::Relaxed);
+            match shard.leased_key_or_new(key, hash).ask(charges, now) {
                 Some(of_key) => {
                     wants.extend(of_key);
                     marked.push((key, hash));
@@ -174,8 +174,8 @@ impl Leases {
             return Some(wants);
         }
         for (key, hash) in marked {
-            if let Some(spot) = self.shard(hash).spot(key, hash) {
-                spot.asking = None;
+            if let Some(leased_key) = self.shard(hash).leased_key(key, hash) {
+                leased_key.asking = None;
             }
         }
         None
@@ -191,11 +191,11 @@ impl Leases {
             let key = &batch.keys[charge.key_index];
             let hash = self.hash(key);
             let mut shard = self.shard(hash);
-            let Some(spot) = shard.spot(key, hash) else { continue };
+            let Some(leased_key) = shard.leased_key(key, hash) else { continue };
             if has_asked {
-                spot.asking = None;
+                leased_key.asking = None;
             }
-            if let Some(pool) = spot.pool(&charge.limit) {
+            if let Some(pool) = leased_key.pool(&charge.limit) {
                 pool.learn(decision, call);
             }
         }
@@ -207,53 +207,55 @@ impl Leases {
         batch: &Batch,
         outcome: &Outcome,
         now: MonotonicTime,
-    ) -> Vec<Return> {
-        let mut returns = Vec::new();
+    ) -> Vec<UnusedLease> {
+        let mut unused = Vec::new();
         if self.is_empty() {
-            return returns;
+            return unused;
         }
         let refusing = |(_, decision): &(&Charge, &Decision)| decision.fit != Fit::Now;
         for (charge, _) in batch.charges.iter().zip(&outcome.decisions).filter(refusing) {
             let key = &batch.keys[charge.key_index];
             let hash = self.hash(key);
             let mut shard = self.shard(hash);
-            let Some(spot) = shard.spot(key, hash) else { continue };
+            let Some(leased_key) = shard.leased_key(key, hash) else { continue };
             let same = |pool: &&mut Pool| pool.limit.tag() == charge.limit.tag();
-            for pool in spot.pools.iter_mut().filter(same) {
+            for pool in leased_key.pools.iter_mut().filter(same) {
                 while let Some(left) = pool.take(true, now) {
-                    returns.push(Return { key: key.clone(), limit: pool.limit.clone(), left });
+                    unused.push(UnusedLease { key: key.clone(), limit: pool.limit.clone(), left });
                 }
             }
         }
-        returns
+        unused
     }
 
     /// Takes out what is left of leases that have ended, of one slot of each pool, or with `all` of every lease,
     /// and forgets idle pools.
-    pub fn take_ended(&self, all: bool, now: MonotonicTime) -> Vec<Return> {
-        let mut returns = Vec::new();
+    pub fn take_ended(&self, all: bool, now: MonotonicTime) -> Vec<UnusedLease> {
+        let mut unused = Vec::new();
         for shard in &self.shards {
             let mut shard = lock(shard);
-            let known = shard.spots.len();
-            shard.spots.retain(|spot| {
-                for pool in &mut spot.pools {
+            let known = shard.keys.len();
+            shard.keys.retain(|leased_key| {
+                for pool in &mut leased_key.pools {
                     if let Some(left) = pool.take(all, now) {
-                        let (key, limit) = (spot.key.clone(), pool.limit.clone());
-                        returns.push(Return { key, limit, left });
+                        let (key, limit) = (leased_key.key.clone(), pool.limit.clone());
+                        unused.push(UnusedLease { key, limit, left });
                     }
                 }
-                spot.pools.retain(|pool| !pool.is_idle(now));
-                !spot.pools.is_empty()
+                leased_key.pools.retain(|pool| !pool.is_idle(now));
+                !leased_key.pools.is_empty()
             });
-            self.spots.fetch_sub(known - shard.spots.len(), Ordering::Relaxed);
+            self.keys_len.fetch_sub(known - shard.keys.len(), Ordering::Relaxed);
         }
-        returns
+        unused
     }
 
     /// Leases that may be spent now.
     pub fn live(&self, now: MonotonicTime) -> usize {
-        let live = |spot: &Spot| spot.pools.iter().filter(|pool| 0 < pool.left(now)).count();
-        let of_shard = |shard| lock(shard).spots.iter().map(live).sum::<usize>();
+        let live = |leased_key: &LeasedKey| {
+            leased_key.pools.iter().filter(|pool| 0 < pool.left(now)).count()
+        };
+        let of_shard = |shard| lock(shard).keys.iter().map(live).sum::<usize>();
         self.shards.iter().map(of_shard).sum()
     }
 
@@ -267,7 +269,7 @@ impl Leases {
     }
 
     fn is_empty(&self) -> bool {
-        self.spots.load(Ordering::Relaxed) == 0
+        self.keys_len.load(Ordering::Relaxed) == 0
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
@@ -278,23 +280,28 @@ impl Leases {
 }
 
 impl Shard {
-    fn spot(&mut self, key: &Key, hash: u64) -> Option<&mut Spot> {
-        self.spots.find_mut(hash, |spot| spot.key == *key)
+    fn leased_key(&mut self, key: &Key, hash: u64) -> Option<&mut LeasedKey> {
+        self.keys.find_mut(hash, |leased_key| leased_key.key == *key)
     }
 
-    fn spot_or_new(&mut self, key: &Key, hash: u64) -> &mut Spot {
-        let entry = self.spots.entry(hash, |spot| spot.key == *key, |spot| spot.hash);
+    fn leased_key_or_new(&mut self, key: &Key, hash: u64) -> &mut LeasedKey {
+        let entry = self.keys.entry(
+            hash,
+            |leased_key| leased_key.key == *key,
+            |leased_key| leased_key.hash,
+        );
         match entry {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let spot = Spot { key: key.clone(), hash, pools: Vec::new(), asking: None };
-                entry.insert(spot).into_mut()
+                let leased_key =
+                    LeasedKey { key: key.clone(), hash, pools: Vec::new(), asking: None };
+                entry.insert(leased_key).into_mut()
             }
         }
     }
 
     fn pool(&mut self, key: &Key, hash: u64, limit: &Limit) -> Option<&mut Pool> {
-        self.spot(key, hash)?.pool(limit)
+        self.leased_key(key, hash)?.pool(limit)
     }
 
     /// Spends of the pools of one key, if they have enough for all of the charges.
@@ -304,16 +311,18 @@ impl Shard {
         (key, hash): (&Key, u64),
         now: MonotonicTime,
     ) -> Option<SmallVec<[Spent; INLINE_CAP]>> {
-        let spot = self.spot(key, hash)?;
+        let leased_key = self.leased_key(key, hash)?;
         let mut has = charges.iter().map(|charge| {
-            spot.pool(&charge.limit).is_some_and(|pool| charge.hits.amount() <= pool.left(now))
+            leased_key
+                .pool(&charge.limit)
+                .is_some_and(|pool| charge.hits.amount() <= pool.left(now))
         });
         if !has.all(|has| has) {
             return None;
         }
         let mut spent = SmallVec::new();
         for charge in charges {
-            let pool = spot.pool(&charge.limit)?;
+            let pool = leased_key.pool(&charge.limit)?;
             pool.touch(charge.hits.amount(), now);
             spent.push(pool.spend(charge.hits.amount(), now)?);
         }
@@ -321,7 +330,7 @@ impl Shard {
     }
 }
 
-impl Spot {
+impl LeasedKey {
     fn pool(&mut self, limit: &Limit) -> Option<&mut Pool> {
         let mut pools = self.pools.iter_mut();
         pools.find(|pool| is_same(&pool.limit, limit))
