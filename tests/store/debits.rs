@@ -13,6 +13,9 @@ use tollgate::policy::Mode::Shadow;
 use tollgate::policy::Refused;
 use tollgate::store::Batch;
 use tollgate::store::Charge;
+use tollgate::store::Gauge;
+use tollgate::store::Mark;
+use tollgate::store::Pressed;
 use tollgate::store::Store;
 
 use crate::support::batch::after;
@@ -44,6 +47,7 @@ of_every_store! {
     a_shadow_counts_a_debit_as_it_would_enforced
     a_quota_that_is_over_counts_a_debit_too
     a_peek_looks_at_what_is_open_to_it
+    the_wait_of_a_debit_sees_what_the_same_request_gives_back
     no_debit_overflows
 }
 
@@ -340,6 +344,24 @@ async fn a_peek_looks_at_what_is_open_to_it(store: Arc<impl Store>) {
         assert!(charge(&*store, &debit, after(0)).await.decisions[0].counted, "{limit}");
         assert_eq!(used(&*store, name, &limit, 0).await, 9, "{limit}");
     }
+}
+
+/// The refund lowers the gauge at once, so the debit fits when its window ends.
+async fn the_wait_of_a_debit_sees_what_the_same_request_gives_back(store: Arc<impl Store>) {
+    let (gauge, limit) = (total(10), fixed(2, 60_000));
+    assert!(passes(&*store, &one("gauge", &gauge, Spend(5)), 0).await);
+    let mut ask = batch(&[
+        ("gauge", 0, Enforce, &gauge, GiveBack(5)),
+        ("pressed", 1, Shadow, &limit, Spend(2)),
+    ]);
+    ask.charges[1].refused = Refused::Counted;
+    let mark = Mark { charge: 0, level: 1, rise: 3, fall: 3 };
+    ask.gauges.push(Gauge { key_index: 0, marks: std::iter::once(mark).collect() });
+    ask.charges[1].open.pressed = vec![Pressed { gauge: 0, hits: std::iter::once(0).collect() }];
+    let outcome = charge(&*store, &ask, after(0)).await;
+    assert_eq!((outcome.admitted, outcome.levels.as_slice()), (true, &[1][..]));
+    let Fit::AfterMs(wait) = outcome.decisions[1].fit else { panic!("{outcome:?}") };
+    assert_eq!(outcome.decisions[1].standing.reset_ms, Some(wait));
 }
 
 async fn no_debit_overflows(store: Arc<impl Store>) {

@@ -134,13 +134,13 @@ local function falls_below(gauge, level)
   return latest
 end
 
--- What is open to a charge at a time from now on, if nobody spends until then.
+-- What is open to a charge at a time from now on, if nobody spends until then; without a time, at the levels as found.
 local function open_at(special, gauges, time)
   local open = special.open
   for _, press in ipairs(special.pressed) do
     local gauge = gauges[press.gauge]
     local level = gauge.level
-    while now < time and 0 < level and falls_below(gauge, level) <= time do level = level - 1 end
+    while time and 0 < level and falls_below(gauge, level) <= time do level = level - 1 end
     level = min(level, #press.hits)
     if 0 < level then open = min(open, press.hits[level]) end
   end
@@ -193,7 +193,7 @@ end
 -- Mirrors Decider::ask.
 local function special_fit(one, gauges)
   local special = one.special
-  special.open_now = open_at(special, gauges, now)
+  special.open_now = open_at(special, gauges)
   if one.hits < 0 or special.overdraft == OWED or special.is_made then return 0 end
   local need, remaining = one.hits, special_remaining(one)
   if need == 0 then
