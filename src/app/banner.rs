@@ -1,14 +1,23 @@
 //! The first lines on a terminal: where Tollgate listens, and a request to try.
 
 use std::fmt;
+use std::io;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use tracing::field::display;
+
+use super::listen::Listeners;
+use super::store;
+use crate::engine::Engine;
+use crate::observe::logs;
 use crate::policy::Mode;
 use crate::policy::PolicySet;
 use crate::policy::Rule;
 use crate::policy::RuleValue;
 use crate::printable;
+use crate::settings::Settings;
 use crate::settings::TlsFiles;
 use crate::version::VERSION;
 
@@ -27,6 +36,44 @@ pub struct Banner {
     pub http_tls: Security,
     pub domains: usize,
     pub trial: Option<Trial>,
+}
+
+impl Banner {
+    /// That of a process with these settings and listeners.
+    ///
+    /// # Errors
+    /// When the system doesn't tell an address.
+    pub fn of(settings: &Settings, engine: &Engine, listeners: &Listeners) -> io::Result<Self> {
+        let policies = engine.policies();
+        let grpc = listeners.grpc.as_ref().map(|listener| listener.local_addr()).transpose()?;
+        // To try a port that speaks TLS takes certificates that we don't know the places of.
+        let is_plain = settings.listening.http_tls_cert_file.is_none();
+        let may_refuse = !settings.policies.shadow_mode;
+        Ok(Self {
+            store: store::name(engine.store()),
+            grpc,
+            unix: listeners.unix.as_ref().map(|socket| socket.file.path().to_owned()),
+            http: listeners.http.local_addr()?,
+            grpc_tls: Security::of(&settings.listening.grpc_tls()),
+            http_tls: Security::of(&settings.listening.http_tls()),
+            domains: policies.domains().len(),
+            trial: (may_refuse && is_plain).then(|| Trial::of(&policies)).flatten(),
+        })
+    }
+
+    /// Says where the process listens: to a person if the logs are for one, else in the logs.
+    pub fn show(&self, format: logs::Format) {
+        let Self { grpc, unix, http, grpc_tls, http_tls, store, .. } = self;
+        match format {
+            // Whoever started us may have closed the stream; the lines are not worth more than that.
+            logs::Format::Text => write!(io::stdout(), "{self}").unwrap_or_default(),
+            logs::Format::Json => {
+                let grpc = grpc.map(display);
+                let unix = unix.as_ref().map(|path| display(path.display()));
+                tracing::info!(grpc, unix, %http, %grpc_tls, %http_tls, store, "Tollgate is ready");
+            }
+        }
+    }
 }
 
 /// The security of a port.

@@ -6,19 +6,15 @@
 
 mod banner;
 mod listen;
-mod load;
 mod ports;
-mod source_files;
 mod reload;
 mod signals;
+mod sources;
 mod store;
-mod subject;
+mod tasks;
 mod tls;
 mod upkeep;
-mod watch;
 
-use std::io;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +24,9 @@ use anyhow::anyhow;
 use anyhow::bail;
 use tokio::net::TcpListener;
 use tokio::select;
-use tokio::sync::watch::Receiver;
-use tokio::sync::watch::Sender;
-use tokio::task::JoinSet;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio::time::timeout;
-use tracing::field::display;
 
 use crate::clock::Clock;
 use crate::engine::Engine;
@@ -47,7 +39,6 @@ use crate::http;
 use crate::http::Api;
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
-use crate::observe::logs;
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
 use crate::settings::Settings;
@@ -56,24 +47,24 @@ use crate::store::redis::Connector;
 use crate::store::redis::Subscriber;
 
 use banner::Banner;
-use banner::Security;
-use banner::Trial;
 use listen::Listeners;
-use load::Loader;
 use ports::GrpcPorts;
 use ports::plain;
+use reload::FileCallers;
+use reload::Policies;
 use reload::Reloader;
+use reload::Subject;
 use signals::Cause;
 use signals::Signals;
-use subject::CallerFiles;
-use subject::Policies;
-use subject::Subject;
+use sources::Files;
+use tasks::Stage;
+use tasks::Stages;
+use tasks::Tasks;
 use tls::Tls;
 use upkeep::Upkeep;
-use watch::Watch;
 
-pub use source_files::SourceFiles;
-pub use source_files::SourceFilesError;
+pub use sources::SourceFiles;
+pub use sources::SourceFilesError;
 
 /// How long helpers may take to end; none of them waits for anything.
 const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -99,25 +90,13 @@ struct Process {
     servers: Tasks,
     /// What runs beside the servers, and must outlive their last request.
     helpers: Tasks,
-    stage: Sender<Stage>,
+    stages: Stages,
 }
 
 /// What the ports shake hands by. None: they are plain.
 struct PortsTls {
     grpc: Option<Arc<Tls>>,
     http: Option<Arc<Tls>>,
-}
-
-type Tasks = JoinSet<anyhow::Result<()>>;
-
-/// How far the process has come. It only ever goes forward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    Serving,
-    /// Servers take nothing new and end what they have.
-    Closing,
-    /// The servers are gone.
-    Closed,
 }
 
 /// Serves until a signal says to end.
@@ -154,7 +133,6 @@ impl Process {
             near: NearLimit(settings.observing.near_limit_ratio),
             metrics: metrics.clone(),
         }));
-        let (stage, _) = tokio::sync::watch::channel(Stage::Serving);
         let readiness = Readiness::default();
         let traces = match &settings.observing.otlp_endpoint {
             Some(endpoint) => {
@@ -171,9 +149,9 @@ impl Process {
             audit,
             connector: stores.connector,
             subscriber: stores.subscriber,
-            servers: Tasks::new(),
-            helpers: Tasks::new(),
-            stage,
+            servers: Tasks::default(),
+            helpers: Tasks::default(),
+            stages: Stages::new(),
         })
     }
 
@@ -186,13 +164,13 @@ impl Process {
     }
 
     async fn start(&mut self) -> anyhow::Result<()> {
-        let stage = self.stage.subscribe();
-        let closed = || reached(stage.clone(), Stage::Closed);
+        let stages = self.stages.clone();
+        let closed = || stages.reached(Stage::Closed);
         if let Some(connector) = self.connector.take() {
-            spawn(&mut self.helpers, connector.run(closed()));
+            self.helpers.spawn(connector.run(closed()));
         }
         if let Some(subscriber) = self.subscriber.take() {
-            spawn(&mut self.helpers, subscriber.run(closed()));
+            self.helpers.spawn(subscriber.run(closed()));
         }
         let policies = self.load_policies().await?;
         let callers = self.load_callers().await?;
@@ -203,9 +181,9 @@ impl Process {
             self.helpers.spawn(callers.run(closed()));
         }
         let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
-        spawn(&mut self.helpers, upkeep.run(closed()));
+        self.helpers.spawn(upkeep.run(closed()));
         store::connected(self.engine.store()).await;
-        let banner = self.banner(&listeners)?;
+        let banner = Banner::of(&self.settings, &self.engine, &listeners)?;
         self.listen_grpc(GrpcPorts {
             tcp: listeners.grpc,
             unix: listeners.unix,
@@ -214,33 +192,32 @@ impl Process {
         });
         self.listen_http(listeners.http, tls.http);
         self.readiness.set_ready();
-        self.show(&banner);
+        banner.show(self.settings.observing.log_format);
         Ok(())
     }
 
     /// Puts the first policies in force.
-    async fn load_policies(&self) -> anyhow::Result<Reloader<Policies>> {
+    async fn load_policies(&self) -> anyhow::Result<Reloader<Files, Policies>> {
         let options = CompileOptions { merge_domains: self.settings.policies.merge_domains };
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         load(&self.settings.policies.paths, Policies { engine, metrics, options }).await
     }
 
     /// Puts the first callers in force, if files are the directory.
-    async fn load_callers(&self) -> anyhow::Result<Option<Reloader<CallerFiles>>> {
+    async fn load_callers(&self) -> anyhow::Result<Option<Reloader<Files, FileCallers>>> {
         if self.settings.callers.files.is_empty() {
             return Ok(None);
         }
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        load(&self.settings.callers.files, CallerFiles { engine, metrics }).await.map(Some)
+        load(&self.settings.callers.files, FileCallers { engine, metrics }).await.map(Some)
     }
 
     /// What the ports shake hands by, and has it renewed.
     fn load_tls(&mut self) -> anyhow::Result<PortsTls> {
-        let stage = self.stage.subscribe();
         let mut load = |port, files: &TlsFiles, protocol| {
             let loaded = Tls::load(port, files, protocol, &self.metrics)?;
             anyhow::Ok(loaded.map(|(tls, renewal)| {
-                spawn(&mut self.helpers, renewal.run(reached(stage.clone(), Stage::Closed)));
+                self.helpers.spawn(renewal.run(self.stages.reached(Stage::Closed)));
                 tls
             }))
         };
@@ -251,70 +228,31 @@ impl Process {
 
     /// Serves gRPC on its port and its socket.
     fn listen_grpc(&mut self, ports: GrpcPorts) {
-        let stage = self.stage.subscribe();
         let (readiness, traces) = (self.readiness.clone(), self.traces.clone());
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         let services = grpc::services(engine, readiness, metrics, traces);
-        ports.serve(services, &mut self.servers, || reached(stage.clone(), Stage::Closing));
+        ports.serve(services, &mut self.servers, || self.stages.reached(Stage::Closing));
     }
 
     /// Serves HTTP on its port.
     fn listen_http(&mut self, port: TcpListener, tls: Option<Arc<Tls>>) {
-        let closing = reached(self.stage.subscribe(), Stage::Closing);
+        let closing = self.stages.reached(Stage::Closing);
         let api =
             Api { tokens: self.settings.callers.api_tokens.clone(), audit: self.audit.clone() };
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         let router = http::router(engine, metrics, self.readiness.clone(), api);
         match tls {
             Some(tls) => {
-                let serving = http::serve(port, move |tcp| tls.open(tcp), router, closing);
-                spawn(&mut self.servers, serving);
+                self.servers.spawn(http::serve(port, move |tcp| tls.open(tcp), router, closing));
             }
-            None => spawn(&mut self.servers, http::serve(port, plain, router, closing)),
-        }
-    }
-
-    fn banner(&self, listeners: &Listeners) -> anyhow::Result<Banner> {
-        let policies = self.engine.policies();
-        let grpc = listeners.grpc.as_ref().map(|listener| listener.local_addr()).transpose()?;
-        // To try a port that speaks TLS takes certificates that we don't know the places of.
-        let is_plain = self.settings.listening.http_tls_cert_file.is_none();
-        let may_refuse = !self.settings.policies.shadow_mode;
-        Ok(Banner {
-            store: store::name(self.engine.store()),
-            grpc,
-            unix: listeners.unix.as_ref().map(|socket| socket.file.path().to_owned()),
-            http: listeners.http.local_addr()?,
-            grpc_tls: Security::of(&self.settings.listening.grpc_tls()),
-            http_tls: Security::of(&self.settings.listening.http_tls()),
-            domains: policies.domains().len(),
-            trial: (may_refuse && is_plain).then(|| Trial::of(&policies)).flatten(),
-        })
-    }
-
-    /// Says where the process listens: to a person if the logs are for one, else in the logs.
-    fn show(&self, banner: &Banner) {
-        let Banner { grpc, unix, http, grpc_tls, http_tls, store, .. } = banner;
-        match self.settings.observing.log_format {
-            // Whoever started us may have closed the stream; the lines are not worth more than that.
-            logs::Format::Text => write!(io::stdout(), "{banner}").unwrap_or_default(),
-            logs::Format::Json => {
-                let grpc = grpc.map(display);
-                let unix = unix.as_ref().map(|path| display(path.display()));
-                tracing::info!(grpc, unix, %http, %grpc_tls, %http_tls, store, "Tollgate is ready");
-            }
+            None => self.servers.spawn(http::serve(port, plain, router, closing)),
         }
     }
 
     async fn failure(&mut self) -> anyhow::Error {
-        let ended = select! {
-            ended = self.servers.join_next() => ended,
-            ended = self.helpers.join_next() => ended,
-        };
-        match ended {
-            Some(Ok(Err(error))) => error,
-            Some(Err(error)) => error.into(),
-            Some(Ok(Ok(()))) | None => anyhow!("a task ended before its time"),
+        select! {
+            error = self.servers.failure() => error,
+            error = self.helpers.failure() => error,
         }
     }
 
@@ -326,8 +264,8 @@ impl Process {
         };
         tracing::info!(?cause, delay_ms = delay.as_millis(), "draining");
         sleep(delay).await;
-        self.stage.send_replace(Stage::Closing);
-        let served = timeout(self.settings.process.shutdown_grace, finish(&mut self.servers)).await;
+        self.stages.enter(Stage::Closing);
+        let served = timeout(self.settings.process.shutdown_grace, self.servers.finish()).await;
         if served.is_err() {
             tracing::warn!("requests were still in flight after shutdown_grace; they are dropped");
             self.servers.shutdown().await;
@@ -337,45 +275,20 @@ impl Process {
                 "the store was too slow at the end; leases count until their windows end, and debts are lost"
             );
         }
-        self.stage.send_replace(Stage::Closed);
-        let helped = timeout(HELPERS_TIMEOUT, finish(&mut self.helpers)).await;
+        self.stages.enter(Stage::Closed);
+        let helped = timeout(HELPERS_TIMEOUT, self.helpers.finish()).await;
         if let Some(traces) = self.traces.take() {
             spawn_blocking(move || traces.flush(FLUSH_TIMEOUT)).await?;
         }
         tracing::info!("ended");
-        served.unwrap_or(Ok(())).and(helped.unwrap_or(Ok(())))
+        Ok(served.unwrap_or(Ok(())).and(helped.unwrap_or(Ok(())))?)
     }
 }
 
-/// Puts in force what the files at `roots` say, and watches them from then on.
-async fn load<S: Subject>(roots: &[PathBuf], subject: S) -> anyhow::Result<Reloader<S>> {
-    let (watch, changes) = Watch::start();
-    let loader = Loader::new(SourceFiles::new(roots.to_owned()), subject, watch);
-    Reloader::new(loader, changes).start().await.map_err(|error| {
-        reload::report(&error);
+/// Puts in force what the files at `roots` say.
+async fn load<S: Subject>(roots: &[PathBuf], subject: S) -> anyhow::Result<Reloader<Files, S>> {
+    Reloader::start(Files::start(roots)?, subject).await.map_err(|error| {
+        error.report();
         anyhow!("there are no {} to begin with", S::NAME)
     })
-}
-
-/// Ends when the process has come to `stage`.
-async fn reached(mut now: Receiver<Stage>, stage: Stage) {
-    // An error says that the process is gone, which is as far as it goes.
-    now.wait_for(|now| stage <= *now).await.ok();
-}
-
-/// Runs a task that can't fail.
-fn spawn(tasks: &mut Tasks, task: impl Future<Output = ()> + Send + 'static) {
-    tasks.spawn(async move {
-        task.await;
-        Ok(())
-    });
-}
-
-/// Waits for the end of all, and tells the first failure.
-async fn finish(tasks: &mut Tasks) -> anyhow::Result<()> {
-    let mut result = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        result = result.and(ended.map_err(anyhow::Error::from).flatten());
-    }
-    result
 }

@@ -11,9 +11,8 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::TcpIncoming;
 
-use super::Tasks;
 use super::listen::UnixSocket;
-use super::spawn;
+use super::tasks::Tasks;
 use super::tls::Tls;
 use crate::grpc;
 use crate::grpc::Services;
@@ -43,11 +42,11 @@ impl GrpcPorts {
             match self.tls {
                 Some(tls) => {
                     let incoming = incoming.map(move |tcp| tcp.map(|tcp| tls.open(tcp)));
-                    spawn(servers, grpc::serve(services, incoming, age_max, closing()));
+                    servers.spawn(grpc::serve(services, incoming, age_max, closing()));
                 }
                 None => {
                     let incoming = incoming.map(|tcp| tcp.map(plain));
-                    spawn(servers, grpc::serve(services, incoming, age_max, closing()));
+                    servers.spawn(grpc::serve(services, incoming, age_max, closing()));
                 }
             }
         }
@@ -57,7 +56,6 @@ impl GrpcPorts {
             servers.spawn(async move {
                 serving.await;
                 drop(file);
-                Ok(())
             });
         }
     }

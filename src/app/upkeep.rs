@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// How often to read the levels of pressure: a level is known everywhere within a second.
 const PRESSURE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// WatchTargets of each shard to look at each time: a million counters are passed in less than a minute.
+/// Slots of each shard to look at each time: a million counters are passed in less than a minute.
 const PLACES: usize = 16;
 
 /// Looks after the store.

@@ -10,7 +10,6 @@ use std::path::Path;
 /// Uses, from a file to another one, that still close a circle. None may be added; the test fails when one is
 /// gone, so that it is deleted here too.
 const KNOWN: &[(&str, &str)] = &[
-    ("app/ports.rs", "app/mod.rs"),
     ("policy/choice.rs", "policy/rule.rs"),
     ("policy/level.rs", "policy/rule.rs"),
     ("store/directory.rs", "store/redis/directory.rs"),

@@ -1,4 +1,4 @@
-//! The two kinds of files, policies and callers: how each is compiled and put in force.
+//! What sources give, policies or callers: how each is compiled and put in force.
 
 use std::sync::Arc;
 
@@ -21,21 +21,21 @@ use crate::policy::restarts;
 /// Limits that start a new count of which a reload tells one by one.
 const RESTARTS_TOLD_MAX: usize = 50;
 
-/// What files are about. Each subject has its own files, and is reloaded by itself.
+/// What a source gives. Each subject has its own source, and is reloaded by itself.
 pub trait Subject: Send + 'static {
-    /// What the files say.
+    /// What the texts say.
     type Compiled: Send + 'static;
 
     /// What people call it.
     const NAME: &'static str;
 
-    /// Reads the files' texts.
+    /// Compiles the texts.
     ///
     /// # Errors
-    /// Every problem of every file.
+    /// Every problem of every text.
     fn compile(&self, sources: &[Source]) -> Result<Self::Compiled, Vec<Problem>>;
 
-    /// Puts in force what the files say.
+    /// Puts in force what the texts say.
     fn put_in_force(&self, compiled: Self::Compiled);
 
     /// Counts a reload.
@@ -50,9 +50,9 @@ pub struct Policies {
     pub options: CompileOptions,
 }
 
-/// The callers of files, where those are the directory.
+/// The callers, where files are the directory.
 #[derive(Debug)]
-pub struct CallerFiles {
+pub struct FileCallers {
     pub engine: Arc<Engine>,
     pub metrics: Arc<Metrics>,
 }
@@ -106,7 +106,7 @@ impl Policies {
     }
 }
 
-impl Subject for CallerFiles {
+impl Subject for FileCallers {
     type Compiled = Callers;
 
     const NAME: &'static str = "callers";

@@ -16,7 +16,7 @@ use notify::RecursiveMode;
 use notify::Watcher;
 use tokio::sync::mpsc;
 
-use super::source_files::WatchTargets;
+use super::watch_targets::WatchTargets;
 use crate::lock::lock;
 
 /// Watches places.

@@ -1,22 +1,20 @@
-//! Reads YAML files and directories of them, and finds the places to watch for changes.
+//! Reads YAML files and directories of them.
 //!
 //! A directory gives every `*.yaml` and `*.yml` in it and below, in the order of their names; names that
 //! start with a dot are passed over, so a Kubernetes ConfigMap gives each file once, not once more through
 //! its `..data`. A file that is named by itself counts whatever it is called. Symlinks are followed.
 //! Files of other names are told of, but for hidden ones, for what editors leave behind and for Markdown.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::io::Read;
-use std::path;
 use std::path::Path;
 use std::path::PathBuf;
 
-use crate::printable;
-
+use super::watch_targets::WatchTargets;
 use crate::policy::Source;
+use crate::printable;
 
 /// The largest file; about 100,000 rules of a policy.
 const FILE_LEN_MAX: u64 = 16 * 1024 * 1024;
@@ -29,9 +27,6 @@ const FILES_MAX: usize = 10_000;
 
 /// Directories in one set, and with it the watches on them.
 const DIRECTORIES_MAX: usize = 1_000;
-
-/// Symlinks on the way to one file; the kernel's own bound.
-const SYMLINKS_MAX: usize = 40;
 
 /// The files and directories that hold policies, or callers.
 #[derive(Clone, Debug)]
@@ -46,15 +41,6 @@ pub struct Reading {
     pub places: WatchTargets,
     /// Files that were passed over because of their names, though they may be meant.
     pub skipped: Vec<PathBuf>,
-}
-
-/// What to watch. Each path goes through no symlink, save perhaps its last part.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct WatchTargets {
-    /// Whatever changes directly in these may matter.
-    pub directories: BTreeSet<PathBuf>,
-    /// Files, and symlinks on the way to them; beside them, nothing matters.
-    pub names: BTreeSet<PathBuf>,
 }
 
 /// Why files can't be read.
@@ -101,69 +87,6 @@ impl SourceFiles {
     fn names(&self) -> String {
         let names: Vec<String> = self.roots.iter().map(|root| printable::path(root)).collect();
         names.join(", ")
-    }
-}
-
-impl WatchTargets {
-    /// The directories to watch.
-    pub fn watched(&self) -> BTreeSet<&Path> {
-        let parents = self.names.iter().filter_map(|name| name.parent());
-        self.directories.iter().map(PathBuf::as_path).chain(parents).collect()
-    }
-
-    /// Whether a change at `path` may matter.
-    pub fn concern(&self, path: &Path) -> bool {
-        self.names.contains(path)
-            || self.watched().contains(path)
-            || path.parent().is_some_and(|parent| self.directories.contains(parent))
-    }
-
-    fn name(&mut self, path: &Path) {
-        let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
-        if let (Some(parent), Some(name)) = (parent, path.file_name()) {
-            self.names.insert(parent.join(name));
-        }
-    }
-
-    /// Adds `path` and the symlinks on the way to it; if part of the way is missing, that part.
-    fn trace(&mut self, path: &Path) {
-        let Ok(mut path) = path::absolute(path) else {
-            return;
-        };
-        for _ in 0..SYMLINKS_MAX {
-            match self.step(&path) {
-                Some(target) => path = target,
-                None => return,
-            }
-        }
-    }
-
-    /// Where the first symlink on the way to `path` leads, the rest of the way included.
-    fn step(&mut self, path: &Path) -> Option<PathBuf> {
-        let mut way: Vec<&Path> = path.ancestors().collect();
-        way.reverse();
-        for part in way {
-            match fs::symlink_metadata(part) {
-                Ok(metadata) if metadata.is_symlink() => {
-                    self.name(part);
-                    let rest = path.strip_prefix(part).ok()?;
-                    let target = part.parent()?.join(fs::read_link(part).ok()?);
-                    // Without a rest, a join would end in a slash.
-                    return Some(if rest.as_os_str().is_empty() {
-                        target
-                    } else {
-                        target.join(rest)
-                    });
-                }
-                Ok(_) => {}
-                Err(_) => {
-                    self.name(part);
-                    return None;
-                }
-            }
-        }
-        self.name(path);
-        None
     }
 }
 

@@ -1,0 +1,208 @@
+//! Puts in force what a source gives, or reports why it is not used: the one place that compiles it, compares it with
+//! what was read before, reports problems and replaces what is in force.
+//!
+//! What can't be used is told with every problem and changes nothing.
+
+mod load_error;
+mod subject;
+
+use sha2::Digest;
+use sha2::Sha256;
+use tokio::pin;
+use tokio::select;
+use tokio::task::spawn_blocking;
+
+use super::sources::PolicySource;
+use crate::metrics::Reload;
+use crate::policy::Source;
+
+pub use load_error::LoadError;
+pub use subject::FileCallers;
+pub use subject::Policies;
+pub use subject::Subject;
+
+/// Reloads a subject from its source.
+#[derive(Debug)]
+pub struct Reloader<P, S> {
+    source: P,
+    subject: S,
+    /// What was read last, in force or refused.
+    seen: Option<Fingerprint>,
+}
+
+/// The texts that were read, or why they couldn't be.
+#[derive(Debug, PartialEq, Eq)]
+enum Fingerprint {
+    Texts([u8; 32]),
+    Error(String),
+}
+
+impl<P: PolicySource, S: Subject> Reloader<P, S> {
+    /// Puts `subject` in force as `source` has it now.
+    ///
+    /// # Errors
+    /// When that can't be used.
+    pub async fn start(source: P, subject: S) -> Result<Self, LoadError> {
+        let (reloader, loaded) = Self { source, subject, seen: None }.load().await;
+        loaded.map(|_| reloader)
+    }
+
+    /// Reloads at every change until `shutdown`.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        pin!(shutdown);
+        loop {
+            select! {
+                () = &mut shutdown => return,
+                () = self.source.changed() => {}
+            }
+            self = self.reload().await;
+        }
+    }
+
+    async fn reload(self) -> Self {
+        let (reloader, loaded) = self.load().await;
+        match loaded {
+            Ok(reload) => reloader.subject.count(reload),
+            Err(error) => {
+                reloader.subject.count(Reload::Error);
+                error.report();
+                tracing::error!("the {} were not reloaded; those before stay in force", S::NAME);
+            }
+        }
+        reloader
+    }
+
+    /// Loads, and puts in force what is new, on a thread that may block.
+    ///
+    /// With thousands of rules both take many milliseconds, as does dropping those before; the requests in line behind
+    /// them would wait for that.
+    async fn load(mut self) -> (Self, Result<Reload, LoadError>) {
+        let loading = spawn_blocking(move || {
+            let loaded = self.load_now();
+            (self, loaded)
+        });
+        loading.await.expect("reading and compiling don't panic, and nobody aborts them")
+    }
+
+    /// Reads, and unless it is what was there the last time, compiles it and puts it in force.
+    fn load_now(&mut self) -> Result<Reload, LoadError> {
+        let read = self.source.read();
+        let fingerprint = Fingerprint::of(&read);
+        if self.seen.as_ref() == Some(&fingerprint) {
+            return Ok(Reload::Unchanged);
+        }
+        self.seen = Some(fingerprint);
+        let sources = read.map_err(LoadError::Unreadable)?;
+        match self.subject.compile(&sources) {
+            Ok(compiled) => {
+                self.subject.put_in_force(compiled);
+                Ok(Reload::Ok)
+            }
+            Err(problems) => Err(LoadError::Invalid { problems, sources }),
+        }
+    }
+}
+
+impl Fingerprint {
+    fn of(read: &anyhow::Result<Vec<Source>>) -> Self {
+        let sources = match read {
+            Ok(sources) => sources,
+            Err(error) => return Self::Error(error.to_string()),
+        };
+        let mut hash = Sha256::new();
+        for part in sources.iter().flat_map(|source| [&source.path, &source.text]) {
+            // With their lengths, so that no text can pass for the end of a path.
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        Self::Texts(hash.finalize().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::Mutex;
+
+    use anyhow::anyhow;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::lock::lock;
+    use crate::policy::Problem;
+
+    /// Gives each text once, and the last one for ever; an empty one can't be read.
+    struct Texts {
+        coming: mpsc::Receiver<&'static str>,
+        text: &'static str,
+    }
+
+    impl PolicySource for Texts {
+        fn read(&mut self) -> anyhow::Result<Vec<Source>> {
+            match self.text {
+                "" => Err(anyhow!("gone")),
+                text => Ok(vec![Source { path: "here".to_owned(), text: text.to_owned() }]),
+            }
+        }
+
+        async fn changed(&mut self) {
+            match self.coming.recv().await {
+                Some(text) => self.text = text,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Takes every text but `invalid`.
+    #[derive(Clone, Default)]
+    struct Journal(Arc<Mutex<Vec<String>>>);
+
+    impl Subject for Journal {
+        type Compiled = String;
+
+        const NAME: &'static str = "texts";
+
+        fn compile(&self, sources: &[Source]) -> Result<String, Vec<Problem>> {
+            let text = sources[0].text.clone();
+            if text == "invalid" { Err(Vec::new()) } else { Ok(text) }
+        }
+
+        fn put_in_force(&self, compiled: String) {
+            lock(&self.0).push(compiled);
+        }
+
+        fn count(&self, reload: Reload) {
+            lock(&self.0).push(format!("{reload:?}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_any_source_gives_is_put_in_force_once_and_what_is_invalid_never() {
+        let (sender, coming) = mpsc::channel(8);
+        for text in ["a", "a", "b", "invalid", "invalid", "", "", "b"] {
+            sender.send(text).await.unwrap();
+        }
+        let journal = Journal::default();
+        let texts = Texts { coming, text: "a" };
+        let reloader = Reloader::start(texts, journal.clone()).await.unwrap();
+        let (end, ending) = tokio::sync::oneshot::channel::<()>();
+        let running = tokio::spawn(reloader.run(async { ending.await.unwrap() }));
+        // The last one has been taken when the channel is empty, and counted when the end is looked at.
+        sender.reserve_many(8).await.unwrap();
+        end.send(()).unwrap();
+        running.await.unwrap();
+        let told = lock(&journal.0).join(" ");
+        let expected = "a Unchanged Unchanged b Ok Error Unchanged Error Unchanged b Ok";
+        assert_eq!(told, expected);
+    }
+
+    #[tokio::test]
+    async fn a_start_needs_texts_that_can_be_used() {
+        for text in ["", "invalid"] {
+            let (_sender, coming) = mpsc::channel(1);
+            let journal = Journal::default();
+            assert!(Reloader::start(Texts { coming, text }, journal.clone()).await.is_err());
+            assert!(lock(&journal.0).is_empty());
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The source that reads files: it notices their changes, polls for those that go unnoticed, and reads on SIGHUP.
+//!
+//! A change is awaited, then quiet, so that an editor or a `git pull` is read once and whole. Where a change goes
+//! unnoticed, a network file system say, a slow poll finds it, and SIGHUP asks at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::select;
+use tokio::signal::unix::Signal;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tokio::time::timeout;
+
+use super::PolicySource;
+use super::source_files::Reading;
+use super::source_files::SourceFiles;
+use super::watch::Watch;
+use super::watch_targets::WatchTargets;
+use crate::policy::Source;
+use crate::printable;
+
+/// Quiet after which a change is taken for done.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How long to wait for quiet: less than the second in which an edit is live.
+const QUIET_WAIT_MAX: Duration = Duration::from_millis(400);
+
+/// How often to look where every change is noticed anyway.
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How often to look where they are not.
+const POLL_INTERVAL_UNWATCHED: Duration = Duration::from_millis(500);
+
+/// Readings in a row that find new places to watch. Each but the first costs a change meanwhile.
+const READINGS_MAX: usize = 3;
+
+/// Files and directories, and the watch on them.
+#[derive(Debug)]
+pub struct Files {
+    files: SourceFiles,
+    watch: Watch,
+    changes: mpsc::Receiver<()>,
+    hangup: Signal,
+    /// Files that have been reported as passed over.
+    skipped: Vec<PathBuf>,
+}
+
+impl Files {
+    /// The files and directory trees at `roots`, watched from the first reading on.
+    ///
+    /// # Errors
+    /// When signals can't be received.
+    pub fn start(roots: &[PathBuf]) -> anyhow::Result<Self> {
+        let hangup = signal(SignalKind::hangup()).context("can't receive SIGHUP")?;
+        let (watch, changes) = Watch::start();
+        let files = SourceFiles::new(roots.to_owned());
+        Ok(Self { files, watch, changes, hangup, skipped: Vec::new() })
+    }
+
+    /// Waits until nothing has changed for a while, but not for ever.
+    async fn quiet(&mut self) {
+        let quiet = async { while let Ok(Some(())) = timeout(QUIET, self.changes.recv()).await {} };
+        // Whatever is there then is read; what comes later is a change of its own.
+        timeout(QUIET_WAIT_MAX, quiet).await.ok();
+    }
+}
+
+impl PolicySource for Files {
+    fn read(&mut self) -> anyhow::Result<Vec<Source>> {
+        self.watch.renew();
+        let reading = settled(|| self.files.read(), |places| self.watch.arm(places));
+        for path in reading.skipped.iter().filter(|path| !self.skipped.contains(path)) {
+            let file = printable::path(path);
+            tracing::warn!(%file, "a file is not read, because its name ends in neither .yaml nor .yml");
+        }
+        self.skipped = reading.skipped;
+        Ok(reading.sources?)
+    }
+
+    async fn changed(&mut self) {
+        let interval = match self.watch.is_complete() {
+            true => POLL_INTERVAL,
+            false => POLL_INTERVAL_UNWATCHED,
+        };
+        select! {
+            Some(()) = self.changes.recv() => self.quiet().await,
+            Some(()) = self.hangup.recv() => {}
+            () = sleep(interval) => {}
+        }
+    }
+}
+
+/// Reads, watches the places that were found, and reads again if they are others than before: a change
+/// between the reading and the watching would go unnoticed.
+fn settled(
+    mut read: impl FnMut() -> Reading,
+    mut arm: impl FnMut(&WatchTargets) -> bool,
+) -> Reading {
+    let mut reading = read();
+    for _ in 1..READINGS_MAX {
+        if !arm(&reading.places) {
+            return reading;
+        }
+        reading = read();
+    }
+    arm(&reading.places);
+    reading
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often the files are read and watched if so many readings in a row find new places.
+    #[track_caller]
+    fn check(moves: usize, expected: usize) {
+        let (mut reads, mut arms) = (0, 0);
+        let read = || {
+            reads += 1;
+            Reading {
+                sources: Ok(Vec::new()),
+                places: WatchTargets::default(),
+                skipped: Vec::new(),
+            }
+        };
+        let arm = |_: &WatchTargets| {
+            arms += 1;
+            arms <= moves
+        };
+        assert!(settled(read, arm).sources.is_ok());
+        assert_eq!((reads, arms), (expected, expected), "{moves} moves");
+    }
+
+    #[test]
+    fn new_places_are_read_again_once_they_are_watched() {
+        check(0, 1);
+        check(1, 2);
+        check(2, 3);
+        check(usize::MAX, READINGS_MAX);
+    }
+}
