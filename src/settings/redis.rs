@@ -90,7 +90,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Certificates to trust, in PEM, instead of the well-known authorities: those of authorities, or the server's own",
+        help: "Certificates to trust, in PEM, instead of the well-known authorities: those of authorities, or the server's own (pinned)",
         read: optional(value::path),
         needs: &["redis_url"],
     }

@@ -1,9 +1,10 @@
 //! How a server's certificate is checked, and which one is shown to it.
 //!
 //! A CA file may hold the server's own certificate, as `openssl req -x509` makes it: one that signs itself and says
-//! of itself that it is an authority. webpki takes such a one for no server, whoever has signed it. But to have exactly
-//! these bytes in the file is to be told which certificate the server has: so this one is taken. Its validity, its name and
-//! the signature of the handshake are checked as for any other.
+//! of itself that it is an authority. webpki takes such a one for no server, whoever has signed it. But exactly these bytes
+//! in the file say which certificate the server has, so it is accepted. Its validity and the signature of the handshake are
+//! checked as for any other, and its name if it has a subjectAltName; without one (`-subj /CN=...` alone) no name can match,
+//! and the bytes identify the server.
 
 use std::fs;
 use std::io;
@@ -161,9 +162,17 @@ impl ServerCertVerifier for Pinning {
             webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             // webpki says so once it has found the certificate valid at this time; a test fails if that changes.
-            Err(error) if is_of_authority(&error) && self.pinned.contains(end_entity) => {
-                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
-                Ok(ServerCertVerified::assertion())
+            Err(error) if self.pinned.contains(end_entity) => {
+                let named = match is_of_authority(&error) {
+                    true => {
+                        verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)
+                    }
+                    false => Err(error),
+                };
+                match named {
+                    Err(error) if !has_no_name(&error) => Err(error),
+                    _ => Ok(ServerCertVerified::assertion()),
+                }
             }
             verified => verified,
         }
@@ -207,6 +216,12 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
+/// Whether a certificate is refused for nothing but that it has no subjectAltName.
+fn has_no_name(error: &Error) -> bool {
+    let Error::InvalidCertificate(error) = error else { return false };
+    matches!(error, CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -223,8 +238,12 @@ mod tests {
 
     /// What `openssl req -x509 -addext subjectAltName=DNS:redis.test` makes, valid until the end of a year.
     fn self_signed(year: i32) -> CertificateDer<'static> {
-        let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        certificate(vec![NAME.to_owned()], IsCa::Ca(BasicConstraints::Unconstrained), year)
+    }
+
+    fn certificate(names: Vec<String>, is_ca: IsCa, year: i32) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = is_ca;
         params.not_after = date_time_ymd(year, 12, 31);
         params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
     }
@@ -257,5 +276,22 @@ mod tests {
         check(&[&other], &own, NAME, "CaUsedAsEndEntity");
         check(&[&own], &own, "elsewhere.test", "not valid for name");
         check(&[&expired], &expired, NAME, "expired");
+    }
+
+    /// As `openssl req -x509 -subj /CN=redis.test` makes it, with and without `basicConstraints=CA:FALSE`.
+    #[test]
+    fn a_certificate_without_a_subject_alternative_name_is_taken_if_it_is_in_the_file() {
+        let name = ServerName::try_from(NAME).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_780_000_000));
+        for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::ExplicitNoCa] {
+            let make = |year| certificate(Vec::new(), is_ca.clone(), year);
+            let (own, other, expired) = (make(2_090), make(2_090), make(2_001));
+            let verify = |pinned: &[&CertificateDer<'static>], shown| {
+                pinning(pinned).verify_server_cert(shown, &[], &name, &[], now)
+            };
+            assert!(verify(&[&other, &own], &own).is_ok(), "{is_ca:?}");
+            assert!(verify(&[&other], &own).is_err(), "{is_ca:?}");
+            assert!(verify(&[&expired], &expired).is_err(), "{is_ca:?}");
+        }
     }
 }
