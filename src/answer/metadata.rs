@@ -12,6 +12,7 @@ use crate::engine::ProviderChoice;
 use crate::engine::Verdict;
 use crate::policy::AnswerMetadata;
 use crate::policy::Domain;
+use crate::policy::metadata_json;
 
 /// The limits in numbers, what the rules of passing descriptors carry, and what was chosen; None if that is nothing.
 pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Value>> {
@@ -88,7 +89,7 @@ fn carried(verdict: &Verdict<'_>) -> Map<String, Value> {
         let rule = descriptor.rule.filter(|rule| !rule.unlimited);
         let metadata = rule.and_then(|rule| rule.metadata.as_ref());
         if let Some(metadata) = metadata.filter(|_| passes) {
-            merge(&mut carried, metadata);
+            merge(&mut carried, metadata_json(metadata));
         }
     }
     carried
@@ -126,13 +127,13 @@ fn describe(charge: &ChargeDecision<'_>) -> Value {
 }
 
 /// Adds what is new; maps within maps are merged, else what came first stays, as in the reference.
-fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
+fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
     for (name, value) in from {
-        match (into.get_mut(name), value) {
+        match (into.get_mut(&name), value) {
             (Some(Value::Object(known)), Value::Object(more)) => merge(known, more),
             (Some(_), _) => {}
             (None, value) => {
-                into.insert(name.clone(), value.clone());
+                into.insert(name, value);
             }
         }
     }

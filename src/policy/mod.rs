@@ -3,102 +3,30 @@
 //! [`compile()`] takes the texts of files and gives a [`PolicySet`], or every problem that they have. It is
 //! pure; reading files and noticing their changes is the application's.
 
-mod answer;
-mod brought;
-mod capacity;
-mod choice;
-mod classes;
 mod callers;
 mod changes;
 mod compile;
-mod cost;
-mod draft;
-mod explain;
-mod fields;
-mod identity;
-mod idle;
-mod key;
-mod lease;
-mod level;
-mod limits;
-mod mode;
-mod outage;
-mod pattern;
+mod model;
 mod problem;
-mod rate;
 mod read;
 mod render;
-mod rule;
-mod samples;
 mod schema;
-mod set;
-pub mod tree;
-mod unit;
-mod wait;
+pub mod yaml;
 
-pub use answer::AnswerMetadata;
-pub use answer::AnswerSettings;
-pub use brought::OVERRIDE_LABEL;
-pub use callers::BonusForm;
-pub use callers::Caller;
-pub use callers::CallerBonus;
-pub use callers::CallerForm;
-pub use callers::CallerNames;
-pub use callers::Callers;
-pub use callers::CallersFor;
-pub use callers::Flaw;
-pub use callers::Lineage;
-pub use callers::Member;
-pub use callers::NAME_LEN_MAX;
-pub use callers::PARENTS_MAX;
-pub use callers::ParentError;
-pub use callers::Share;
-pub use callers::callers_schema;
-pub use callers::check_caller_name;
-pub use callers::check_parents;
-pub use callers::compile_callers;
-pub use callers::compile_callers_for;
-pub use capacity::Capacity;
-pub use capacity::Level;
-pub use capacity::Only;
-pub use capacity::PRESSURE_LEVELS_MAX;
-pub use changes::NOT_ALL_COMPARED;
-pub use changes::Restart;
-pub use changes::Restarts;
-pub use changes::restarts;
-pub use choice::Candidate;
-pub use choice::Choice;
-pub use choice::LATENCY_MS_MAX;
-pub use choice::Seen;
-pub use choice::Weights;
-pub use classes::Classes;
-pub use classes::parse_priority;
-pub use compile::CompileOptions;
-pub use compile::compile;
-pub use explain::RuleTrace;
-pub use explain::TraceEnd;
-pub use explain::TraceStep;
-pub use fields::nearest;
-pub use key::Key;
-pub use lease::LEASED_AMOUNT_MIN;
-pub use lease::Lease;
-pub use mode::Mode;
-pub use outage::OnOutage;
-pub use problem::Problem;
-pub use problem::Severity;
-pub use problem::Source;
-pub use rate::Window;
-pub use render::render;
-pub use rule::Domain;
-pub use rule::Path;
-pub use rule::Refused;
-pub use rule::Rule;
-pub use rule::RuleLimit;
-pub use rule::RuleValue;
-pub use rule::SourceLocation;
-pub use rule::TierLimit;
-pub use rule::Walk;
+pub use callers::{
+    BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, NAME_LEN_MAX, ParentError,
+    callers_schema, check_caller_name, check_parents, compile_callers, compile_callers_for,
+};
+pub use changes::{NOT_ALL_COMPARED, Restart, Restarts, restarts};
+pub use compile::{CompileOptions, compile};
+pub use model::{
+    AnswerMetadata, AnswerSettings, Caller, CallerBonus, Candidate, Capacity, Choice, Classes,
+    Domain, Key, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, Lineage, Member, Metadata,
+    MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, PARENTS_MAX, PRESSURE_LEVELS_MAX, Path,
+    PolicySet, PressureLevel, Refused, Rule, RuleLimit, RuleValue, Seen, Share, SourceLocation,
+    TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
+};
+pub use problem::{Problem, Severity, Source};
+pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};
 pub use schema::schema;
-pub use set::PolicySet;
-pub use unit::Unit;
-pub use wait::Wait;
+pub use yaml::nearest;

@@ -8,7 +8,7 @@ use std::{env, fs};
 use super::error::SettingsError;
 use super::setting::{Setting, VARIABLE_PREFIX};
 use super::table::table;
-use crate::policy::tree::{Node, Value};
+use crate::policy::yaml::{Node, Value};
 use crate::policy::{Problem, Severity, Source, nearest};
 use crate::printable;
 

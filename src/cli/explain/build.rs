@@ -186,7 +186,7 @@ impl Setting<'_> {
 
     fn only(&self, only: &Only) -> OnlyReport {
         let tiers = self.tiers().filter(|(tier, _)| only.admits_tier(*tier));
-        OnlyReport { tiers: tiers.map(|(_, name)| name).collect(), priority: only.priority() }
+        OnlyReport { tiers: tiers.map(|(_, name)| name).collect(), priority: only.priority }
     }
 
     fn limit(

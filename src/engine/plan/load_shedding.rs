@@ -3,8 +3,8 @@
 use smallvec::SmallVec;
 
 use crate::limit::Limit;
-use crate::policy::Level;
 use crate::policy::Only;
+use crate::policy::PressureLevel;
 use crate::policy::Rule;
 use crate::store::Gauge;
 use crate::store::Mark;
@@ -62,7 +62,7 @@ impl<'p> Builder<'_, 'p, '_> {
                     least
                 };
                 let hits: SmallVec<[u64; 2]> = if charge.key_index == *key_index {
-                    let passes = |number, level: &Level| {
+                    let passes = |number, level: &PressureLevel| {
                         let priority = self.caller.priority(number);
                         let admits = |only: &Only| only.admits(self.caller.tier, priority);
                         level.only.as_ref().is_none_or(admits)

@@ -16,12 +16,10 @@ use serde::Serialize;
 use sha2::Digest;
 use sha2::Sha256;
 
-use super::caller::Caller;
-use super::caller::CallerBonus;
-use super::caller::Share;
 use crate::clock::Timestamp;
 use crate::limit::AMOUNT_MAX;
 use crate::limit::Bonus;
+use crate::policy::model::{Caller, CallerBonus, Share};
 use crate::printable;
 
 /// Bytes of a caller's name, and of a limit's.

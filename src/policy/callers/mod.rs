@@ -1,6 +1,5 @@
 //! The callers of files: a directory of callers in YAML.
 
-mod caller;
 mod form;
 mod names;
 mod read;
@@ -11,30 +10,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use serde_json::Value;
 
-use super::fields::Reader;
-use super::problem::Problem;
-use super::problem::Severity;
-use super::problem::Source;
-use super::set::PolicySet;
+use crate::policy::model::{Caller, Lineage, Member, PARENTS_MAX, PolicySet};
+use crate::policy::problem::{Problem, Severity, Source};
+use crate::policy::yaml::Reader;
 
 use read::Read;
 use read::read;
-use schema::CallersFile;
 
-pub use caller::Caller;
-pub use caller::CallerBonus;
-pub use caller::Lineage;
-pub use caller::Member;
-pub use caller::PARENTS_MAX;
-pub use caller::Share;
 pub use form::BonusForm;
 pub use form::CallerForm;
 pub use form::Flaw;
 pub use form::NAME_LEN_MAX;
 pub use form::check_caller_name;
 pub use names::CallerNames;
+pub use schema::callers_schema;
 
 /// Callers by name.
 #[derive(Debug, Default)]
@@ -98,11 +88,6 @@ pub fn compile_callers_for(
         return Err(problems);
     }
     Ok(Callers::new(compiler.callers, problems))
-}
-
-/// The JSON Schema of a file of callers, for editors.
-pub fn callers_schema() -> Value {
-    schemars::schema_for!(CallersFile).to_value()
 }
 
 /// Checks the parents of `name`, whose own is `parent`, where `parent_of` tells those of others: None for

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use super::caller::Caller;
 use super::form::Flaw;
-use crate::policy::fields::nearest;
-use crate::policy::rule::Rule;
-use crate::policy::set::PolicySet;
+use crate::policy::model::{Caller, PolicySet, Rule};
+use crate::policy::yaml::nearest;
 
 /// Tiers that are listed where a name is near none of them.
 const LISTED_MAX: usize = 8;

@@ -3,19 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::caller::Caller;
 use super::form::BonusForm;
 use super::form::CallerForm;
 use super::form::check_caller_name;
 use super::names::CallerNames;
 use crate::limit::AMOUNT_MAX;
-use crate::policy::fields::Reader;
-use crate::policy::fields::Shape;
-use crate::policy::problem::Severity;
-use crate::policy::problem::Source;
-use crate::policy::schema::Spanned;
-use crate::policy::tree::Node;
-use crate::policy::tree::Value;
+use crate::policy::model::Caller;
+use crate::policy::problem::{Severity, Source};
+use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
 
 const CALLERS: Shape = Shape { what: "a file of callers", keys: &["callers"], later: &[] };
 const CALLER: Shape = Shape {

@@ -5,16 +5,8 @@ use super::is_header_name;
 use super::missing;
 use super::sharing::named;
 use super::start_of;
-use crate::policy::choice::WEIGHT_MAX;
-use crate::policy::fields::Fields;
-use crate::policy::fields::Reader;
-use crate::policy::fields::Shape;
-use crate::policy::schema::CandidateFile;
-use crate::policy::schema::ChoiceFile;
-use crate::policy::schema::Spanned;
-use crate::policy::schema::WeightsFile;
-use crate::policy::tree::Node;
-use crate::policy::tree::Value;
+use crate::policy::schema::{CandidateFile, ChoiceFile, WEIGHT_MAX, WeightsFile};
+use crate::policy::yaml::{Fields, Node, Reader, Shape, Spanned, Value};
 
 const CHOICE: Shape = Shape {
     what: "a choice",

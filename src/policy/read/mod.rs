@@ -1,7 +1,6 @@
 //! Reads the text of a policy file into the types of `schema/`, and notes every problem of form.
 
 mod choice;
-mod metadata;
 mod sharing;
 
 use std::collections::BTreeMap;
@@ -9,32 +8,13 @@ use std::ops::Range;
 
 use crate::limit::AMOUNT_MAX;
 
-use crate::policy::fields::Fields;
-use crate::policy::fields::Reader;
-use crate::policy::fields::Shape;
-use crate::policy::problem::Problem;
-use crate::policy::problem::Severity;
-use crate::policy::problem::Source;
-use crate::policy::schema::AlgorithmFile;
-use crate::policy::schema::AnswerBodyFile;
-use crate::policy::schema::AnswerFile;
-use crate::policy::schema::AnswerLimitsFile;
-use crate::policy::schema::AnswerMetadataFile;
-use crate::policy::schema::DefaultsFile;
-use crate::policy::schema::HeaderSetFile;
-use crate::policy::schema::LeaseFile;
-use crate::policy::schema::LimitFile;
-use crate::policy::schema::LimitMapFile;
-use crate::policy::schema::ModeFile;
-use crate::policy::schema::OutageFile;
-use crate::policy::schema::OverdraftFile;
-use crate::policy::schema::PolicyFile;
-use crate::policy::schema::RateLimitFile;
-use crate::policy::schema::ReplacesFile;
-use crate::policy::schema::RuleFile;
-use crate::policy::schema::Spanned;
-use crate::policy::tree::Node;
-use crate::policy::tree::Value;
+use crate::policy::problem::{Problem, Severity, Source};
+use crate::policy::schema::{
+    AlgorithmFile, AnswerBodyFile, AnswerFile, AnswerLimitsFile, AnswerMetadataFile, DefaultsFile,
+    HeaderSetFile, LeaseFile, LimitFile, LimitMapFile, ModeFile, OutageFile, OverdraftFile,
+    PolicyFile, RateLimitFile, ReplacesFile, RuleFile,
+};
+use crate::policy::yaml::{Fields, Node, Reader, Shape, Spanned, Value};
 
 const POLICY: Shape = Shape {
     what: "a policy",
@@ -197,10 +177,20 @@ fn rule(reader: &mut Reader<'_>, node: &Node) -> RuleFile {
         detailed_metric,
         value_to_metric,
         share_threshold,
-        metadata: fields.get("metadata").and_then(|node| metadata::metadata(reader, node)),
+        metadata: fields.get("metadata").and_then(|node| metadata(reader, node)),
         descriptors: rules(reader, &fields),
         span: start_of(node),
     }
+}
+
+/// Free data that goes into answers.
+fn metadata(reader: &mut Reader<'_>, node: &Node) -> Option<Vec<(Node, Node)>> {
+    let Value::Map(entries) = &node.value else {
+        let message = format!("`metadata` is a map, but this is {}", node.kind());
+        reader.error(node.span.clone(), message);
+        return None;
+    };
+    Some(entries.clone())
 }
 
 /// Where a map starts for a reader: at its first key. YAML locates a block by what comes before it.

@@ -5,21 +5,11 @@ use crate::limit::AMOUNT_MAX;
 use super::ELSEWHERE;
 use super::missing;
 use super::start_of;
-use crate::policy::fields::Fields;
-use crate::policy::fields::Reader;
-use crate::policy::fields::Shape;
-use crate::policy::schema::CallerFile;
-use crate::policy::schema::CapacityFile;
-use crate::policy::schema::CostFile;
-use crate::policy::schema::Named;
-use crate::policy::schema::OnlyFile;
-use crate::policy::schema::PressureFile;
-use crate::policy::schema::PriorityFile;
-use crate::policy::schema::Spanned;
-use crate::policy::schema::TierFile;
-use crate::policy::schema::WaitFile;
-use crate::policy::tree::Node;
-use crate::policy::tree::Value;
+use crate::policy::schema::{
+    CallerFile, CapacityFile, CostFile, Named, OnlyFile, PressureFile, PriorityFile, QUEUE_MAX,
+    TierFile, WaitFile,
+};
+use crate::policy::yaml::{Fields, Node, Reader, Shape, Spanned, Value};
 
 const CALLER: Shape = Shape { what: "`caller`", keys: &["key", "tier", "priority"], later: &[] };
 const TIER: Shape = Shape { what: "`tier`", keys: &["key", "default"], later: &[] };
@@ -183,9 +173,7 @@ pub(super) fn wait(reader: &mut Reader<'_>, node: &Node) -> WaitFile {
     }
     WaitFile {
         up_to: text(reader, &fields, "up_to"),
-        queue: fields
-            .get("queue")
-            .and_then(|node| reader.number(node, "`queue`", crate::policy::wait::QUEUE_MAX)),
+        queue: fields.get("queue").and_then(|node| reader.number(node, "`queue`", QUEUE_MAX)),
     }
 }
 

@@ -6,7 +6,10 @@ use std::ops::Range;
 use schemars::JsonSchema;
 
 use super::Named;
-use super::Spanned;
+use crate::policy::yaml::Spanned;
+
+/// The largest weight of a choice.
+pub const WEIGHT_MAX: u64 = 1_000;
 
 /// An entry that stands for the best of several values.
 #[derive(Debug, Default, JsonSchema)]

@@ -12,8 +12,11 @@ use schemars::JsonSchema;
 use schemars::Schema;
 use schemars::SchemaGenerator;
 
+use super::yaml::{Node, Spanned};
+
 pub use choice::CandidateFile;
 pub use choice::ChoiceFile;
+pub use choice::WEIGHT_MAX;
 pub use choice::WeightsFile;
 pub use sharing::CallerFile;
 pub use sharing::CapacityFile;
@@ -22,15 +25,9 @@ pub use sharing::Named;
 pub use sharing::OnlyFile;
 pub use sharing::PressureFile;
 pub use sharing::PriorityFile;
+pub use sharing::QUEUE_MAX;
 pub use sharing::TierFile;
 pub use sharing::WaitFile;
-
-/// A value and the bytes of the file that it stands at.
-#[derive(Clone, Debug)]
-pub struct Spanned<T> {
-    pub value: T,
-    pub span: Range<usize>,
-}
 
 impl<T: JsonSchema> JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
@@ -119,7 +116,8 @@ pub struct RuleFile {
     /// All values that match this rule's `*` share one counter.
     pub share_threshold: Option<Spanned<bool>>,
     /// Goes into the answer's dynamic metadata when the descriptor passes.
-    pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub metadata: Option<Vec<(Node, Node)>>,
     /// Rules for the descriptor's next entry.
     pub descriptors: Option<Vec<RuleFile>>,
     /// Where the rule stands.

@@ -5,7 +5,10 @@ use std::ops::Range;
 
 use schemars::JsonSchema;
 
-use super::Spanned;
+use crate::policy::yaml::Spanned;
+
+/// Requests that may wait for one counter, at most.
+pub const QUEUE_MAX: u64 = 100_000;
 
 /// Texts by name, in the order of the file.
 pub type Named<T> = Vec<(Spanned<String>, T)>;

@@ -10,8 +10,6 @@ use std::path::Path;
 /// Uses, from a file to another one, that still close a circle. None may be added; the test fails when one is
 /// gone, so that it is deleted here too.
 const KNOWN: &[(&str, &str)] = &[
-    ("policy/choice.rs", "policy/rule.rs"),
-    ("policy/level.rs", "policy/rule.rs"),
     ("store/directory.rs", "store/redis/directory.rs"),
     ("store/local_cache/simulation/truth.rs", "store/local_cache/simulation/mod.rs"),
     ("store/redis/directory.rs", "store/redis/mod.rs"),
@@ -61,6 +59,30 @@ fn no_files_use_each_other_in_a_circle() {
         for used in uses.iter().filter(|used| reach(&graph, used, user)) {
             problems
                 .push(format!("{user} uses {used}, which uses it too, directly or through others"));
+        }
+    }
+    assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
+}
+
+#[test]
+fn parts_of_policy_use_only_those_below_them() {
+    let files = files();
+    let part = |path: &str| {
+        let (first, _) = path.strip_prefix("policy/")?.split_once(['/', '.'])?;
+        (first != "mod").then(|| first.to_owned())
+    };
+    let rank = |part: &str| super::POLICY_PARTS.iter().position(|row| row.contains(&part));
+    let mut problems = Vec::new();
+    for (user, uses) in graph(&files) {
+        let Some(own) = part(user) else { continue };
+        if rank(&own).is_none() {
+            problems.push(format!("{user}: `{own}` is no part of POLICY_PARTS"));
+        }
+        for used in uses {
+            let is_below = part(used).is_none_or(|other| other == own || rank(&other) < rank(&own));
+            if !is_below {
+                problems.push(format!("{user} must not use {used}"));
+            }
         }
     }
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));

@@ -1,0 +1,83 @@
+//! Entries that stand for all that two policies tell apart at one level: a value that each rule of either takes, and
+//! one for each two rules that could both take it.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use crate::policy::model::{Pattern, Rule, RuleLevel, RuleValue};
+
+/// What stands for any text: no policy names a value with a control character.
+const FILLER: &str = "\u{1}";
+
+/// Patterns of one key of which each two are looked at together.
+const PAIRED_MAX: usize = 2_000;
+
+/// What the rules for one key ask of its values.
+#[derive(Default)]
+struct Values<'a> {
+    exact: BTreeSet<&'a str>,
+    /// By their text, of key and value together.
+    patterns: BTreeMap<String, Pattern>,
+}
+
+/// Entries, as keys and values.
+#[derive(Debug, Default)]
+pub struct Samples {
+    pub entries: Vec<(String, String)>,
+    /// Whether there are more, or may be.
+    pub is_cut: bool,
+    max: usize,
+}
+
+impl Samples {
+    /// Those of a level in two policies, `max` at most.
+    pub fn of(old: &RuleLevel, new: &RuleLevel, max: usize) -> Self {
+        let mut keys: BTreeMap<String, Values<'_>> = BTreeMap::new();
+        let mut wide: BTreeMap<String, Pattern> = BTreeMap::new();
+        for rule in old.rules().iter().chain(new.rules()) {
+            for key in keys_of(rule) {
+                let values = keys.entry(key).or_default();
+                if let RuleValue::Exact(value) = &rule.value {
+                    values.exact.insert(value);
+                }
+                let Some(text) = rule.joined() else { continue };
+                let Some(pattern) = Pattern::parse(&text) else { continue };
+                match rule.value {
+                    RuleValue::Joined { .. } => wide.insert(text, pattern),
+                    _ => values.patterns.insert(text, pattern),
+                };
+            }
+        }
+        let mut samples = Self { max, ..Self::default() };
+        for (key, values) in &keys {
+            samples.push(key, values, &wide);
+        }
+        samples
+    }
+
+    fn push(&mut self, key: &str, values: &Values<'_>, wide: &BTreeMap<String, Pattern>) {
+        let prefix = format!("{key}_");
+        let Some(own) = Pattern::parse(&format!("{prefix}*")) else { return };
+        let patterns = values.patterns.values().chain(wide.values());
+        let patterns: Vec<Pattern> = patterns.filter_map(|pattern| pattern.and(&own)).collect();
+        let paired = &patterns[..patterns.len().min(PAIRED_MAX)];
+        let pairs = (1..)
+            .zip(paired)
+            .flat_map(|(next, one)| paired[next..].iter().filter_map(|other| one.and(other)));
+        let texts = patterns.iter().map(|one| one.sample(FILLER));
+        let texts = texts.chain(pairs.map(|both| both.sample(FILLER)));
+        let wild = texts.filter_map(|text| text.strip_prefix(&prefix).map(str::to_owned));
+        let values = values.exact.iter().map(|value| (*value).to_owned()).chain(wild);
+        let room = self.max - self.entries.len();
+        self.entries.extend(values.take(room).map(|value| (key.to_owned(), value)));
+        self.is_cut |= self.entries.len() == self.max || paired.len() < patterns.len();
+    }
+}
+
+/// The rule's key; for one with a `*`, keys that it matches.
+fn keys_of(rule: &Rule) -> Vec<String> {
+    match Pattern::parse(&rule.key) {
+        Some(pattern) => vec![pattern.sample(""), pattern.sample(FILLER)],
+        None => vec![rule.key.clone()],
+    }
+}

@@ -1,0 +1,151 @@
+//! Compiles `capacity` and `only` of a rule.
+
+use super::classes::tier_named;
+use crate::policy::model::{Capacity, Classes, Only, PRESSURE_LEVELS_MAX, PressureLevel, Share};
+use crate::policy::schema::{CapacityFile, OnlyFile, PressureFile};
+use crate::policy::yaml::{Reader, Spanned};
+
+/// How far below its threshold the use must fall for a level of pressure to end, if nothing says it.
+const HYSTERESIS: &str = "5%";
+
+impl Capacity {
+    /// What the file says.
+    pub(super) fn compile(
+        reader: &mut Reader<'_>,
+        classes: &Classes,
+        file: &Spanned<CapacityFile>,
+    ) -> Self {
+        let ceilings = ceilings(reader, classes, &file.value);
+        let mut levels: Vec<PressureLevel> = Vec::new();
+        if let Some(pressure) = &file.value.pressure {
+            if PRESSURE_LEVELS_MAX < pressure.value.len() {
+                let message = format!("there are at most {PRESSURE_LEVELS_MAX} levels of pressure");
+                reader.error(pressure.span.clone(), message);
+            }
+            for file in pressure.value.iter().take(PRESSURE_LEVELS_MAX) {
+                if let Some(level) = PressureLevel::compile(reader, classes, file, levels.last()) {
+                    levels.push(level);
+                }
+            }
+        }
+        Self { ceilings, levels }
+    }
+
+    /// Whether a share is the whole.
+    pub(super) fn is_all(share: &str) -> bool {
+        Share::parse(share) == Ok(Share::ALL)
+    }
+}
+
+/// The part that is open to each tier: all but what is reserved for those above it.
+fn ceilings(reader: &mut Reader<'_>, classes: &Classes, file: &CapacityFile) -> Vec<Share> {
+    let Some(reserve) = &file.reserve else { return Vec::new() };
+    let mut reserved = vec![None; classes.tiers.len()];
+    for (name, text) in reserve {
+        let Some(tier) = tier_named(reader, classes, name) else { continue };
+        if tier == 0 {
+            let message =
+                format!("`{}` is the lowest tier: nobody is left to reserve it from", name.value);
+            reader.error(name.span.clone(), message);
+        }
+        reserved[tier] = share(reader, text);
+    }
+    let mut open = Share::ALL;
+    let mut ceilings = vec![Share::ALL; reserved.len()];
+    for (ceiling, reserved) in ceilings.iter_mut().zip(&reserved).rev() {
+        *ceiling = open;
+        let reserved = reserved.unwrap_or(Share::NOTHING);
+        if open < reserved {
+            let (first, _) = &reserve[0];
+            let last = reserve.last().map_or(&first.span, |(_, text)| &text.span);
+            let message = "more than 100% of the limits is reserved";
+            reader.error(first.span.start..last.end, message);
+            return Vec::new();
+        }
+        open = open.minus(reserved);
+    }
+    ceilings
+}
+
+impl PressureLevel {
+    fn compile(
+        reader: &mut Reader<'_>,
+        classes: &Classes,
+        file: &PressureFile,
+        below: Option<&Self>,
+    ) -> Option<Self> {
+        let said = file.above.as_ref()?;
+        let above = share(reader, said)?;
+        if below.is_some_and(|below| above <= below.above) {
+            let message = format!("`{}` is not above the level before it", said.value);
+            reader.error(said.span.clone(), message);
+        }
+        let until = match &file.until {
+            Some(text) => share(reader, text)?,
+            None => above.minus(Share::parse(HYSTERESIS).expect("it is a share")),
+        };
+        if let Some(text) = file.until.as_ref().filter(|_| above < until) {
+            let message = format!("`{}` is above {above}, where the level begins", text.value);
+            reader.error(text.span.clone(), message);
+        }
+        if file.scale.is_none() && file.only.is_none() {
+            reader.error(file.span.clone(), "a level of pressure without `scale` or `only`");
+        }
+        let mut scale = below.map(|below| below.scale.clone()).unwrap_or_default();
+        if file.scale.is_some() {
+            scale.resize(classes.tiers.len(), Share::ALL);
+        }
+        for (name, text) in file.scale.iter().flatten() {
+            let Some(tier) = tier_named(reader, classes, name) else { continue };
+            let Some(keeps) = share(reader, text) else { continue };
+            if scale[tier] < keeps {
+                let left = scale[tier];
+                let message =
+                    format!("`{}` is more than the {left} that a lower level leaves", text.value);
+                reader.error(text.span.clone(), message);
+            }
+            scale[tier] = keeps;
+        }
+        let below = below.and_then(|below| below.only.as_ref());
+        let only = file.only.as_ref().map(|only| Only::compile(reader, classes, only));
+        if let (Some(only), Some(below)) = (&only, below)
+            && only.admits_more_than(below)
+        {
+            let message = "a higher level of pressure lets others pass than the one below";
+            reader.error(file.span.clone(), message);
+        }
+        let only = only.or_else(|| below.cloned());
+        Some(Self { above, until, scale, only })
+    }
+}
+
+impl Only {
+    /// What the file says.
+    pub(super) fn compile(reader: &mut Reader<'_>, classes: &Classes, file: &OnlyFile) -> Self {
+        let mut tiers = vec![false; classes.tiers.len()];
+        for name in file.tier.iter().flatten() {
+            if let Some(tier) = tier_named(reader, classes, name) {
+                tiers[tier] = true;
+            }
+        }
+        let priority = file.priority.as_ref();
+        let priority = priority.map(|one| u8::try_from(one.value).expect("the reader says 1 to 4"));
+        Self { tiers, priority }
+    }
+
+    /// Whether somebody passes here whom `other` keeps out.
+    fn admits_more_than(&self, other: &Self) -> bool {
+        let tiers = self.tiers.iter().zip(&other.tiers).any(|(here, there)| *here && !*there);
+        let priority = match (self.priority, other.priority) {
+            (Some(here), Some(there)) => here < there,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        tiers || priority
+    }
+}
+
+/// Reads a share, and notes what is wrong with it.
+fn share(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<Share> {
+    Share::parse(&text.value).map_err(|message| reader.error(text.span.clone(), message)).ok()
+}

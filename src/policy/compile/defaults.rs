@@ -1,0 +1,81 @@
+//! Compiles what holds for every limit of a file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::limit::{LimitName, Overdraft};
+use crate::policy::model::{
+    AlgorithmKind, Brought, Classes, Cost, Lease, Mode, OVERRIDE_LABEL, OnOutage, Wait,
+};
+use crate::policy::schema::PolicyFile;
+use crate::policy::yaml::Reader;
+
+/// What holds for every limit of a file that does not say otherwise.
+#[derive(Debug)]
+pub struct Defaults {
+    pub domain: Box<str>,
+    pub zone: TimeZone,
+    pub algorithm: Option<AlgorithmKind>,
+    pub mode: Option<Mode>,
+    pub on_outage: Option<OnOutage>,
+    pub overdraft: Overdraft,
+    pub wait: Option<Wait>,
+    pub lease: Lease,
+    pub classes: Arc<Classes>,
+    /// By name.
+    pub costs: BTreeMap<String, Arc<Cost>>,
+}
+
+impl Defaults {
+    /// What the file says.
+    pub fn compile(reader: &mut Reader<'_>, file: &PolicyFile) -> Self {
+        let zone = file.timezone.as_ref().map_or(TimeZone::UTC, |zone| {
+            TimeZone::get(&zone.value).unwrap_or_else(|_| {
+                let message = format!("`{}` is no time zone, such as Europe/Madrid", zone.value);
+                reader.error(zone.span.clone(), message);
+                TimeZone::UTC
+            })
+        });
+        let costs = file.costs.iter().flatten();
+        let costs = costs
+            .map(|(name, lines)| (name.value.clone(), Cost::compile(reader, &name.value, lines)));
+        let costs = costs.map(|(name, cost)| (name, Arc::new(cost))).collect();
+        let said = file.defaults.as_ref();
+        Self {
+            domain: file.domain.as_ref().map_or("", |domain| &domain.value).into(),
+            zone,
+            algorithm: said.and_then(|file| file.algorithm.as_ref()).map(|word| word.value.into()),
+            mode: said.and_then(|file| file.mode.as_ref()).map(|word| word.value.into()),
+            on_outage: said.and_then(|file| file.on_outage.as_ref()).map(|word| word.value.into()),
+            overdraft: said
+                .and_then(|file| file.overdraft.as_ref())
+                .map_or_else(Overdraft::default, |word| word.value.into()),
+            wait: said
+                .and_then(|file| file.wait.as_ref())
+                .and_then(|file| Wait::compile(reader, file)),
+            lease: said
+                .and_then(|file| file.lease.as_ref())
+                .map_or_else(Lease::default, |word| word.value.into()),
+            classes: Arc::new(Classes::compile(reader, file)),
+            costs,
+        }
+    }
+
+    /// What holds for limits that requests bring along.
+    pub fn brought(&self) -> Brought {
+        let domain = self.domain.clone();
+        let label = OVERRIDE_LABEL.into();
+        Brought {
+            name: Arc::new(LimitName { domain, label }),
+            zone: self.zone.clone(),
+            algorithm: self.algorithm,
+            mode: self.mode.unwrap_or_default(),
+            on_outage: self.on_outage.unwrap_or_default(),
+            overdraft: self.overdraft,
+            wait: self.wait,
+            lease: self.lease,
+        }
+    }
+}

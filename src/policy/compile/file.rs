@@ -1,0 +1,93 @@
+//! Compiles a file into its domain.
+
+use std::collections::BTreeMap;
+
+use super::CompileOptions;
+use super::answer::answer;
+use super::defaults::Defaults;
+use super::idle;
+use super::rules::RuleCompiler;
+use crate::policy::model::{AnswerSettings, Choice, Classes, Domain, RuleLevel};
+use crate::policy::problem::{Problem, Source};
+use crate::policy::schema::PolicyFile;
+use crate::policy::yaml::{Reader, Spanned};
+
+/// Adds a file to the domains. Returns the names in its `replaces`, and its problems.
+pub fn compile(
+    source: &Source,
+    file: &PolicyFile,
+    domains: &mut BTreeMap<String, Domain>,
+    options: CompileOptions,
+) -> (Vec<Spanned<String>>, Vec<Problem>) {
+    let mut reader = Reader::new(source);
+    let defaults = Defaults::compile(&mut reader, file);
+    let mut compiler = RuleCompiler::new(source, reader, defaults);
+    match &file.domain {
+        Some(name) => {
+            if domains.contains_key(&name.value) && !options.merge_domains {
+                let message = format!(
+                    "the domain `{}` is in another file already; `merge_domains` would join them",
+                    name.value
+                );
+                compiler.reader.error(name.span.clone(), message);
+            }
+            let known = domains.remove(&name.value);
+            let domain = add(&mut compiler, name, file, known);
+            domains.insert(name.value.clone(), domain);
+        }
+        // That has been noted; what is wrong with the rules is told along with it.
+        None => compiler.rules(file, &mut RuleLevel::default()),
+    }
+    (compiler.replaced, compiler.reader.into_problems())
+}
+
+/// The domain with what the file says; `known` is what other files say of it.
+fn add(
+    compiler: &mut RuleCompiler<'_>,
+    name: &Spanned<String>,
+    file: &PolicyFile,
+    known: Option<Domain>,
+) -> Domain {
+    if name.value.is_empty() {
+        compiler.reader.error(name.span.clone(), "the domain is empty");
+    }
+    let is_known = known.is_some();
+    let mut domain = known.unwrap_or_else(|| Domain {
+        name: name.value.clone(),
+        answer: AnswerSettings::default(),
+        classes: compiler.defaults.classes.clone(),
+        choices: Vec::new(),
+        zone: compiler.defaults.zone.clone(),
+        rules: RuleLevel::default(),
+        brought: compiler.defaults.brought(),
+        limit_count: 0,
+    });
+    if let Some(answer) = file.answer.as_ref().map(answer) {
+        if is_known && domain.answer != AnswerSettings::default() && domain.answer != answer {
+            let message = format!("the domain `{}` has another `answer` already", name.value);
+            compiler.reader.error(name.span.clone(), message);
+        }
+        domain.answer = answer;
+    }
+    if *domain.classes == Classes::default() {
+        domain.classes = compiler.defaults.classes.clone();
+    } else if *compiler.defaults.classes == Classes::default() {
+        compiler.defaults.classes = domain.classes.clone();
+    } else if domain.classes != compiler.defaults.classes {
+        let message =
+            format!("the domain `{}` has other `tiers` or another `caller` already", name.value);
+        compiler.reader.error(name.span.clone(), message);
+    }
+    let choices = Choice::compile_all(&mut compiler.reader, &domain.classes, file);
+    if domain.choices.is_empty() {
+        domain.choices = choices;
+    } else if let Some(said) = file.choices.as_ref().filter(|_| domain.choices != choices) {
+        let message = format!("the domain `{}` has other `choices` already", name.value);
+        compiler.reader.error(said.span.clone(), message);
+    }
+    compiler.limit_count = domain.limit_count;
+    idle::warn(&mut compiler.reader, &domain.classes, file);
+    compiler.rules(file, &mut domain.rules);
+    domain.limit_count = compiler.limit_count;
+    domain
+}

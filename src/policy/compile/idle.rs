@@ -1,0 +1,323 @@
+//! Warns of parts of a policy file that have no effect.
+//!
+//! Rules out of reach are told where rules are joined (`reach.rs`), names that name nothing where they are looked up.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+use super::rate::Rate;
+use crate::policy::model::{Capacity, Classes, Domain, LEASED_AMOUNT_MIN, Mode, Window};
+use crate::policy::problem::{Problem, Severity, Source};
+use crate::policy::schema::{
+    AlgorithmFile, CostFile, DefaultsFile, LeaseFile, LimitFile, LimitMapFile, OnlyFile,
+    OverdraftFile, PolicyFile, PressureFile, RuleFile,
+};
+use crate::policy::yaml::{Reader, Spanned};
+
+/// Warns of what has no effect in a file.
+pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
+    if let Some(tiers) = file.tiers.as_ref().filter(|_| classes.caller_key.is_none()) {
+        let message = "without `caller`, every request is of the first tier";
+        reader.note(Severity::Warning, tiers.span.clone(), message);
+    }
+    let mut costs = BTreeSet::new();
+    let rules = file.descriptors.as_deref().unwrap_or_default();
+    let none = DefaultsFile::default();
+    let defaults = file.defaults.as_ref().unwrap_or(&none);
+    let mut idle = Idle { reader, classes, defaults, costs: &mut costs };
+    rules.iter().for_each(|rule| idle.rule(rule));
+    for (name, lines) in file.costs.iter().flatten() {
+        if !costs.contains(&name.value) {
+            let message = format!("no limit has the cost `{}`", name.value);
+            reader.note(Severity::Warning, name.span.clone(), message);
+        }
+        unreached(reader, lines);
+    }
+}
+
+struct Idle<'i, 'r> {
+    reader: &'i mut Reader<'r>,
+    classes: &'i Classes,
+    defaults: &'i DefaultsFile,
+    /// Those that limits name.
+    costs: &'i mut BTreeSet<String>,
+}
+
+impl Idle<'_, '_> {
+    fn note<T>(&mut self, said: &Spanned<T>, message: &str) {
+        self.reader.note(Severity::Warning, said.span.clone(), message);
+    }
+
+    fn rule(&mut self, rule: &RuleFile) {
+        let limits = || rule.limits.iter().flat_map(|limits| &limits.value);
+        self.costs
+            .extend(limits().filter_map(|limit| Some(limit.map.cost.as_ref()?.value.clone())));
+        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        if let Some(quota) = rule.quota_mode.as_ref().filter(|_| on(&rule.quota_mode)) {
+            if on(&rule.shadow_mode) {
+                self.note(quota, "`shadow_mode` comes first: this has no effect");
+            } else if rule.limits.is_none() && rule.rate_limit.is_none() {
+                self.note(quota, "a rule without limits has nothing that could be a quota");
+            }
+        }
+        self.without_limits(rule);
+        for limit in limits() {
+            let auto = |said: &&Spanned<LeaseFile>| said.value == LeaseFile::Auto;
+            if let Some(said) = limit.map.lease.as_ref().filter(auto)
+                && let Some(why) = self.unleased(rule, limit)
+            {
+                self.note(said, &format!("hits are never taken ahead {why}: this has no effect"));
+            }
+        }
+        if let Some(only) = &rule.only {
+            self.only(only, 0);
+        }
+        if let Some(capacity) = &rule.capacity {
+            let levels = capacity.value.pressure.as_ref().map_or(&[][..], |levels| &levels.value);
+            if levels.is_empty() && capacity.value.reserve.as_ref().is_none_or(Vec::is_empty) {
+                self.note(capacity, "nothing is reserved, and no pressure changes anything");
+            }
+            let overdrawn = |said: &Spanned<OverdraftFile>| said.value == OverdraftFile::Allow;
+            let can_be_passed = limits().any(|limit| {
+                limit
+                    .map
+                    .overdraft
+                    .as_ref()
+                    .or(self.defaults.overdraft.as_ref())
+                    .is_some_and(overdrawn)
+            });
+            for (number, level) in (1..).zip(levels) {
+                self.level(level, number, can_be_passed);
+            }
+        }
+        rule.descriptors.iter().flatten().for_each(|below| self.rule(below));
+    }
+
+    /// Warns of what is said of the limits of a rule that has none.
+    fn without_limits(&mut self, rule: &RuleFile) {
+        let limit = rule.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
+        let is_unlimited = limit.is_some_and(|unlimited| unlimited.value);
+        if rule.limits.is_some() || rule.rate_limit.is_some() && !is_unlimited {
+            return;
+        }
+        if let Some(said) = &rule.on_outage {
+            self.note(
+                said,
+                "a rule without limits asks no store: this has no effect, nor on rules below",
+            );
+        }
+        let shadow = rule.shadow_mode.as_ref().filter(|shadow| shadow.value);
+        if let Some(said) = shadow.filter(|_| rule.only.is_none()) {
+            self.note(
+                said,
+                "a rule without limits refuses nothing: this has no effect, nor on rules below",
+            );
+        }
+    }
+
+    /// Why no hits of a limit can ever be taken ahead.
+    fn unleased(&self, rule: &RuleFile, limit: &LimitFile) -> Option<&'static str> {
+        let LimitMapFile { rate, by_tier, name, algorithm, mode, shadow, overdraft, .. } =
+            &limit.map;
+        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        let by_rule = on(shadow) || on(&rule.shadow_mode) || on(&rule.quota_mode);
+        let default = self.defaults.mode.as_ref();
+        let mode = mode.as_ref().or(default.filter(|_| !by_rule)).map(|mode| mode.value);
+        let enforces = mode.map_or(!by_rule, |mode| Mode::from(mode) == Mode::Enforce);
+        let overdraft = overdraft.as_ref().or(self.defaults.overdraft.as_ref());
+        let by_tier = by_tier.iter().flat_map(|by_tier| &by_tier.value).map(|(_, text)| text);
+        let rates = rate.iter().chain(by_tier).filter_map(|text| Rate::parse(&text.value).ok());
+        let algorithm = algorithm.as_ref().or(self.defaults.algorithm.as_ref());
+        let slides = |rate: &Rate| {
+            let said = algorithm.is_none_or(|said| said.value == AlgorithmFile::SlidingWindow);
+            said && matches!(rate.window, Window::Length(_))
+        };
+        // The directory may give callers more of a limit that has a name.
+        let is_large = |rate: &Rate| LEASED_AMOUNT_MIN <= rate.amount || name.is_some();
+        if rule.capacity.is_some() {
+            Some("of a limit with a `capacity`")
+        } else if overdraft.is_some_and(|said| said.value != OverdraftFile::None) {
+            Some("of a limit with an `overdraft`")
+        } else if !enforces {
+            Some("in a mode other than `enforce`")
+        } else if !rates.clone().any(|rate| slides(&rate)) {
+            Some("of a limit that doesn't slide")
+        } else if !rates.clone().any(|rate| is_large(&rate)) {
+            Some("of an amount below 64")
+        } else {
+            None
+        }
+    }
+
+    fn level(&mut self, level: &PressureFile, number: u8, can_be_passed: bool) {
+        let above = level.above.as_ref().filter(|above| Capacity::is_all(&above.value));
+        if let Some(above) = above.filter(|_| !can_be_passed) {
+            self.note(above, "never more than all of a limit is used: this level is never reached");
+        }
+        if let Some(only) = &level.only {
+            self.only(only, number);
+        }
+        let scaled = level.scale.iter().flatten().map(|(tier, _)| tier).next();
+        if let Some(tier) = scaled.filter(|_| self.classes.caller_key.is_none()) {
+            self.note(tier, "without `caller`, no limit is a caller's own: nothing is scaled");
+        }
+    }
+
+    /// Warns of a priority that no request can have, where no tier passes either.
+    fn only(&mut self, only: &OnlyFile, level: u8) {
+        let is_by_tier = only.tier.as_ref().is_some_and(|tiers| !tiers.is_empty());
+        let most = self.classes.priority.most(level);
+        let out_of_reach = |least: &&Spanned<u64>| u64::from(most) < least.value;
+        if let Some(least) = only.priority.as_ref().filter(out_of_reach) {
+            let so = if is_by_tier { "this lets nobody else pass" } else { "nobody passes" };
+            let message = format!("no request has a priority above {most} here: {so}");
+            self.note(least, &message);
+        }
+    }
+}
+
+/// Warns of lines that a line before them always forestalls.
+fn unreached(reader: &mut Reader<'_>, lines: &[CostFile]) {
+    let entries = |line: &CostFile| -> BTreeSet<(String, String)> {
+        let when = line.when.iter().flatten();
+        when.map(|(key, value)| (key.value.clone(), value.value.clone())).collect()
+    };
+    let mut known: Vec<BTreeSet<(String, String)>> = Vec::new();
+    for line in lines {
+        let own = entries(line);
+        if known.iter().any(|before| before.is_subset(&own))
+            && let Some(hits) = &line.hits
+        {
+            let message = "a line before this one fits whenever it does: it is never reached";
+            reader.note(Severity::Warning, hits.span.clone(), message);
+        }
+        known.push(own);
+    }
+}
+
+/// The names in a file's `replaces`.
+pub struct Replacer<'a> {
+    pub source: &'a Source,
+    pub domain: String,
+    pub replaced: Vec<Spanned<String>>,
+}
+
+impl Replacer<'_> {
+    /// Names that no limit of the domain has. The reference accepts them, so they are no errors.
+    pub fn unnamed(self, domains: &BTreeMap<String, Domain>) -> Vec<Problem> {
+        let limits = domains.get(&self.domain).into_iter().flat_map(Domain::limits);
+        let names: BTreeSet<&str> = limits.map(|limit| &*limit.name).collect();
+        let unnamed = self.replaced.into_iter().filter(|name| !names.contains(name.value.as_str()));
+        let problem = |name: Spanned<String>| {
+            let message = format!("no limit is named `{}`", name.value);
+            Problem::at(self.source, Severity::Warning, name.span, message)
+        };
+        unnamed.map(problem).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::CompileOptions;
+    use crate::policy::Source;
+    use crate::policy::compile;
+
+    /// The warnings of a policy whose texts without effect are these, in order.
+    #[track_caller]
+    fn check(head: &str, rules: &str, places: &[(&str, &str)]) {
+        let text = format!("domain: d\n{head}\ndescriptors: [{rules}]");
+        let source = Source { path: "a.yaml".to_owned(), text: text.clone() };
+        let set = compile(&[source], CompileOptions::default()).unwrap();
+        let told: Vec<_> = set
+            .warnings()
+            .iter()
+            .map(|one| (&text[one.span.clone()], one.message.as_str()))
+            .collect();
+        assert_eq!(told.len(), places.len(), "{told:?}");
+        for ((place, message), (expected_place, expected)) in told.iter().zip(places) {
+            assert!(place.starts_with(expected_place) && message.contains(expected), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_effect_is_told_where_it_stands() {
+        let user = "{key: user, limits: [1/day]}";
+        check("tiers: [a, b]", user, &[("[", "every request is of the first tier")]);
+        check("costs: {x: [{hits: 2}]}", user, &[("x", "no limit has the cost `x`")]);
+        check(
+            "costs: {x: [{when: {op: a}, hits: 2}, {hits: 3}, {when: {op: b}, hits: 4}]}",
+            "{key: user, limits: [{rate: 1/day, cost: x}]}",
+            &[("4", "it is never reached")],
+        );
+        check(
+            "",
+            "{key: user, shadow_mode: true, quota_mode: true, limits: [1/day]}",
+            &[("true", "`shadow_mode` comes first")],
+        );
+        check("", "{key: user, quota_mode: true}", &[("true", "nothing that could be a quota")]);
+        check("", "{key: user, limits: [1/day], capacity: {}}", &[("{", "nothing is reserved")]);
+    }
+
+    #[test]
+    fn what_is_said_of_limits_that_a_rule_has_not_is_told() {
+        let below = "descriptors: [{key: op, limits: [1/day]}]";
+        let rule = |said: &str| format!("{{key: user, {said}, {below}}}");
+        check("", &rule("on_outage: deny"), &[("deny", "asks no store")]);
+        check("", &rule("shadow_mode: true"), &[("true", "refuses nothing")]);
+        check("", &rule("shadow_mode: false"), &[]);
+        check("", &rule("on_outage: deny, shadow_mode: true, limits: [1/day]"), &[]);
+        check("caller: {key: user}", "{key: user, shadow_mode: true, only: {priority: 1}}", &[]);
+        let unlimited = "{key: user, on_outage: deny, rate_limit: {unlimited: true}}";
+        check("", unlimited, &[("deny", "asks no store")]);
+    }
+
+    #[test]
+    fn leases_of_limits_that_can_have_none_are_told() {
+        let rule = |limit: &str| format!("{{key: user, limits: [{{{limit}, lease: auto}}]}}");
+        check("", &rule("rate: 64/day"), &[]);
+        check("", &rule("name: x, rate: 10/day"), &[]);
+        check("", &rule("rate: 63/day"), &[("auto", "of an amount below 64")]);
+        check("", &rule("rate: 100/month"), &[("auto", "that doesn't slide")]);
+        check("", &rule("rate: 100/total"), &[("auto", "that doesn't slide")]);
+        check(
+            "",
+            &rule("rate: 100/day, algorithm: token_bucket"),
+            &[("auto", "that doesn't slide")],
+        );
+        check("", &rule("rate: 100/day, overdraft: clip"), &[("auto", "with an `overdraft`")]);
+        check("", &rule("rate: 100/day, mode: quota"), &[("auto", "other than `enforce`")]);
+        check("defaults: {mode: shadow}", &rule("rate: 100/day"), &[("auto", "other than")]);
+        check("defaults: {mode: shadow}", &rule("rate: 100/day, mode: enforce"), &[]);
+        let shared =
+            "{key: p, limits: [{rate: 100/day, lease: auto}], capacity: {reserve: {b: 10%}}}";
+        check("caller: {key: user}\ntiers: [a, b]", shared, &[("auto", "with a `capacity`")]);
+    }
+
+    #[test]
+    fn nothing_is_scaled_without_callers() {
+        let rule =
+            "{key: p, limits: [9/day], capacity: {pressure: [{above: 80%, scale: {a: 0.5}}]}}";
+        let tiers = "tiers: [a, b]";
+        check(
+            tiers,
+            rule,
+            &[("[", "every request is of the first tier"), ("a", "nothing is scaled")],
+        );
+        check(&format!("caller: {{key: user}}\n{tiers}"), rule, &[]);
+    }
+
+    #[test]
+    fn what_nobody_can_reach_is_told_where_it_stands() {
+        let only = "{key: user, only: {priority: 3}, limits: [1/day]}";
+        check("", only, &[("3", "no request has a priority above 2 here: nobody passes")]);
+        check("caller: {key: user, priority: {key: p}}", only, &[]);
+        check("caller: {key: user, priority: {add: {role: {boss: 1}}}}", only, &[]);
+        let pressed = |limit: &str, level: &str| {
+            format!("{{key: p, limits: [{limit}], capacity: {{pressure: [{level}]}}}}")
+        };
+        let four = "{above: 100%, only: {priority: 4}}";
+        let under = "caller: {key: user, priority: {under_pressure: 2}}";
+        check(under, &pressed("9/day", four), &[("100%", "never reached")]);
+        check(under, &pressed("{rate: 9/day, overdraft: allow}", four), &[]);
+    }
+}

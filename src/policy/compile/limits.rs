@@ -1,0 +1,182 @@
+//! Compiles the limits of one rule.
+
+use std::sync::Arc;
+
+use super::algorithm::algorithm;
+use super::by_tier::{self, TierRate};
+use super::defaults::Defaults;
+use super::draft::Draft;
+use super::rate::currency;
+use crate::limit::{Limit, LimitName, Overdraft};
+use crate::policy::model::{Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window};
+use crate::policy::schema::RuleFile;
+use crate::policy::yaml::{Reader, Spanned, nearest};
+
+/// Makes the limits of one rule.
+#[derive(Debug)]
+pub struct RuleLimits<'a> {
+    pub file: &'a RuleFile,
+    pub path: &'a str,
+    /// The number of the first among the limits of the domain.
+    pub first_index: usize,
+    pub defaults: &'a Defaults,
+}
+
+impl RuleLimits<'_> {
+    /// The limits; what has a problem is noted and left out.
+    pub fn build(&self, reader: &mut Reader<'_>) -> Vec<Arc<RuleLimit>> {
+        let drafts = Draft::all(reader, self.file);
+        let mut limits: Vec<Arc<RuleLimit>> = Vec::new();
+        for draft in &drafts {
+            let Some(limit) = self.limit(reader, draft, limits.len()) else { continue };
+            if limits.iter().any(|known| known.limit.tag() == limit.limit.tag()) {
+                not_told_apart(reader, draft);
+            }
+            limits.push(Arc::new(limit));
+        }
+        limits
+    }
+
+    fn limit(&self, reader: &mut Reader<'_>, draft: &Draft, siblings: usize) -> Option<RuleLimit> {
+        let by_tier = by_tier::rates(reader, &self.defaults.classes, draft);
+        let currency = self.currency(reader, draft);
+        let rate = draft.rate.or_else(|| by_tier.iter().find_map(TierRate::rate))?;
+        let base = Limit::new(rate.amount, algorithm(reader, draft, rate, self.defaults)?);
+        let base = draft.identity().of(base, currency).overdrawn(self.overdraft(draft));
+        let name = draft.name().unwrap_or_default();
+        let shown = base.to_string();
+        let label = match (name, shown.split_once('/')) {
+            ("", Some((_, window))) if !by_tier.is_empty() => {
+                format!("{} by_tier/{window}", self.path)
+            }
+            ("", _) => format!("{} {base}", self.path),
+            (name, _) => name.to_owned(),
+        };
+        let domain = self.defaults.domain.clone();
+        let base = base.named(Arc::new(LimitName { domain, label: label.as_str().into() }));
+        let of_tier = |rate: &TierRate| match rate {
+            TierRate::Rate(rate) => TierLimit::Limit(Arc::new(base.with_amount(rate.amount))),
+            TierRate::None => TierLimit::None,
+            TierRate::Unlimited => TierLimit::Unlimited,
+        };
+        let by_tier: Box<[TierLimit]> = by_tier.iter().map(of_tier).collect();
+        Some(RuleLimit {
+            index: self.first_index + siblings,
+            name: name.into(),
+            label: label.into(),
+            limit: Arc::new(base),
+            by_tier,
+            cost: self.cost(reader, draft),
+            currency: currency.map(Into::into),
+            wait: self.wait(reader, draft, rate.window),
+            lease: draft
+                .file
+                .map
+                .lease
+                .as_ref()
+                .map_or(self.defaults.lease, |said| said.value.into()),
+            window: rate.window,
+            mode: self.mode(reader, draft),
+            on_outage: self.on_outage(draft),
+            refused: self.refused(draft),
+        })
+    }
+
+    /// The limit's own mode, or its rule's, or the file's.
+    fn mode(&self, reader: &mut Reader<'_>, draft: &Draft) -> Mode {
+        let map = &draft.file.map;
+        let shadow = map.shadow.as_ref().filter(|shadow| shadow.value);
+        if let (Some(shadow), Some(_)) = (shadow, &map.mode) {
+            reader.error(shadow.span.clone(), "a limit has `mode` or `shadow`, not both");
+        }
+        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        if let Some(mode) = &map.mode {
+            mode.value.into()
+        } else if shadow.is_some() || on(&self.file.shadow_mode) {
+            Mode::Shadow
+        } else if on(&self.file.quota_mode) {
+            Mode::Quota
+        } else {
+            self.defaults.mode.unwrap_or_default()
+        }
+    }
+
+    fn overdraft(&self, draft: &Draft) -> Overdraft {
+        let said = draft.file.map.overdraft.as_ref().map(|word| word.value.into());
+        said.unwrap_or(self.defaults.overdraft)
+    }
+
+    fn refused(&self, draft: &Draft) -> Refused {
+        Refused::of(self.overdraft(draft), self.file.rate_limit.is_some())
+    }
+
+    fn cost(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Arc<Cost>> {
+        let name = draft.file.map.cost.as_ref()?;
+        let cost = self.defaults.costs.get(&name.value);
+        if cost.is_none() {
+            let names: Vec<&str> = self.defaults.costs.keys().map(String::as_str).collect();
+            let meant = nearest(&name.value, &names);
+            let hint = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
+            let message = format!("`costs` has no table `{}`{hint}", name.value);
+            reader.error(name.span.clone(), message);
+        }
+        cost.cloned()
+    }
+
+    /// What the limit is counted in if that is money. Notes rates that are in another currency than those before them, or
+    /// than the costs.
+    fn currency<'d>(&'d self, reader: &mut Reader<'_>, draft: &'d Draft) -> Option<&'d str> {
+        let map = &draft.file.map;
+        let cost = map.cost.as_ref().and_then(|name| self.defaults.costs.get(&name.value));
+        let mut known = cost.and_then(|cost| cost.currency.as_deref());
+        let of_tiers = map.by_tier.iter().flat_map(|by_tier| &by_tier.value).map(|(_, text)| text);
+        for text in map.rate.iter().chain(of_tiers) {
+            let Some(own) = currency(&text.value) else { continue };
+            let first = *known.get_or_insert(own);
+            if first != own {
+                let message =
+                    format!("a limit and its costs have one currency, not {first} and {own}");
+                reader.error(text.span.clone(), message);
+            }
+        }
+        known
+    }
+
+    fn wait(&self, reader: &mut Reader<'_>, draft: &Draft, window: Window) -> Option<Wait> {
+        match (&draft.file.map.wait, window) {
+            (Some(file), Window::Total) => {
+                if let Some(up_to) = &file.up_to {
+                    let message = "a total has no `wait`: time brings nothing back";
+                    reader.error(up_to.span.clone(), message);
+                }
+                None
+            }
+            (Some(file), _) => Wait::compile(reader, file),
+            (None, _) => self.defaults.wait,
+        }
+    }
+
+    fn on_outage(&self, draft: &Draft) -> OnOutage {
+        let said = draft.file.map.on_outage.as_ref().or(self.file.on_outage.as_ref());
+        said.map(|said| said.value.into()).or(self.defaults.on_outage).unwrap_or_default()
+    }
+}
+
+/// Notes a limit that has the counter of another one in its rule.
+fn not_told_apart(reader: &mut Reader<'_>, draft: &Draft) {
+    let (span, message) = match &draft.file.map.name {
+        Some(name) if draft.name().is_some() => {
+            let message = format!(
+                "two limits of this rule are named `{}` and have one window; name one differently",
+                name.value
+            );
+            (name.span.clone(), message)
+        }
+        _ => {
+            let message = "nothing tells this limit apart from another one of this rule; give it a \
+                           `name`, by which its count is kept when the rule is edited";
+            (draft.file.span.clone(), message.to_owned())
+        }
+    };
+    reader.error(span, message);
+}

@@ -1,0 +1,150 @@
+//! Compiles policy files to a policy set, or to every problem that they have.
+
+mod algorithm;
+mod answer;
+mod by_tier;
+mod capacity;
+mod choice;
+mod classes;
+mod cost;
+mod defaults;
+mod draft;
+mod file;
+mod identity;
+mod idle;
+mod limits;
+mod metadata;
+mod rate;
+mod reach;
+mod rules;
+mod wait;
+mod words;
+
+use std::collections::BTreeMap;
+
+use choice::unruled;
+use idle::Replacer;
+
+use super::model::{Domain, PolicySet};
+use super::problem::{Problem, Severity, Source};
+use super::read::read;
+use super::render;
+
+/// How files become a policy.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CompileOptions {
+    /// Files of one domain are joined instead of refused.
+    pub merge_domains: bool,
+}
+
+/// Compiles policy files.
+///
+/// # Errors
+/// Every problem of every file, warnings included, if any of them is an error.
+pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet, Vec<Problem>> {
+    let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
+    let mut problems = Vec::new();
+    let mut replacers = Vec::new();
+    let mut choosers = Vec::new();
+    for source in sources {
+        let (file, form) = read(source);
+        problems.extend(form);
+        let (replaced, found) = file::compile(source, &file, &mut domains, options);
+        problems.extend(found);
+        let domain = file.domain.map(|domain| domain.value).unwrap_or_default();
+        choosers.push((source, domain.clone(), file.choices));
+        replacers.push(Replacer { source, domain, replaced });
+    }
+    for (source, domain, choices) in &choosers {
+        let domain = domains.get(domain);
+        problems.extend(choices.iter().zip(domain).flat_map(|(choices, domain)| {
+            choices.value.iter().flat_map(|file| unruled(source, domain, file))
+        }));
+    }
+    problems.extend(replacers.into_iter().flat_map(|replacer| replacer.unnamed(&domains)));
+    problems
+        .sort_by(|one, other| (&one.path, one.span.start).cmp(&(&other.path, other.span.start)));
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(problems);
+    }
+    let hash = render::digest(domains.values());
+    Ok(PolicySet::new(domains.into_values(), problems, hash))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(path: &str, text: &str) -> Source {
+        Source { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    fn compiled(text: &str) -> PolicySet {
+        compile(&[source("a.yaml", text)], CompileOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn files_of_one_domain_are_joined_only_on_request() {
+        let one = source("a.yaml", "domain: d\ndescriptors: [{key: a, limits: [1/day]}]");
+        let other = source("b.yaml", "domain: d\ndescriptors: [{key: b, limits: [1/day]}]");
+        let sources = [one, other];
+        let problems = compile(&sources, CompileOptions::default()).unwrap_err();
+        assert_eq!((problems[0].path.as_str(), problems[0].line), ("b.yaml", 1));
+        let set = compile(&sources, CompileOptions { merge_domains: true }).unwrap();
+        assert_eq!(set.domain("d").unwrap().rules().len(), 2);
+    }
+
+    #[test]
+    fn the_hash_follows_what_is_decided_not_how_it_is_written() {
+        let one = compiled("domain: d\ndescriptors: [{key: a, limits: [60/minute]}]");
+        let same = compiled("# A comment.\ndomain: d\ndescriptors:\n- key: a\n  limits: [60/1m]");
+        assert_eq!(one.hash(), same.hash());
+        for other in [
+            "domain: d\ndescriptors: [{key: a, limits: [61/minute]}]",
+            "domain: d\ndescriptors: [{key: a, limits: [0.60 EUR/minute]}]",
+            "domain: d\ntimezone: Europe/Madrid\ndescriptors: [{key: a, limits: [60/minute]}]",
+        ] {
+            assert_ne!(one.hash(), compiled(other).hash(), "{other}");
+        }
+    }
+
+    #[test]
+    fn limits_of_one_window_have_counters_of_their_own_whatever_their_order() {
+        let tags = |limits: &str| {
+            let limits = format!("domain: d\ndescriptors: [{{key: a, limits: [{limits}]}}]");
+            let set = compiled(&limits);
+            let limits = set.domain("d").unwrap().limits();
+            limits.iter().map(|limit| limit.limit.tag().to_string()).collect::<Vec<_>>()
+        };
+        let named = "{name: x, rate: 5/day, shadow: true}";
+        assert_eq!(tags(&format!("9/day, {named}")), ["s86400000", "s86400000=x"]);
+        assert_eq!(tags(&format!("{named}, 9/day")), ["s86400000=x", "s86400000"]);
+    }
+
+    #[test]
+    fn a_rule_out_of_reach_is_an_error_unless_the_reference_would_load_it() {
+        let ours =
+            "domain: d\ndescriptors: [{key: a, value: x*}, {key: a, value: xy*, limits: [1/day]}]";
+        let error = compile(&[source("a.yaml", ours)], CompileOptions::default()).unwrap_err();
+        assert!(error[0].message.contains("is never met"), "{}", error[0].message);
+        let limit = "rate_limit: {unit: day, requests_per_unit: 1}";
+        let theirs = ours.replace("limits: [1/day]", limit);
+        assert_eq!(compiled(&theirs).warnings().len(), 1);
+    }
+
+    #[test]
+    fn defaults_hold_for_limits_that_do_not_say_otherwise() {
+        let set = compiled(
+            "domain: d\ndefaults: {algorithm: fixed_window, mode: shadow, on_outage: deny}\n\
+             descriptors: [{key: a, limits: [1/day, 1/month, {rate: 1/hour, algorithm: calendar, mode: enforce}]}]",
+        );
+        let limits = set.domain("d").unwrap().limits();
+        let shown: Vec<String> = limits
+            .iter()
+            .map(|limit| format!("{} {} {}", limit.limit.algorithm(), limit.mode, limit.on_outage))
+            .collect();
+        let expected =
+            ["fixed_window shadow deny", "calendar shadow deny", "calendar enforce deny"];
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,102 @@
+//! Rules out of reach: another rule of their level takes all that they would match.
+
+use crate::policy::model::{Rule, RuleLevel, RuleValue, SourceLocation};
+
+/// Why a rule can never be met, or what it makes so.
+#[derive(Debug)]
+pub enum Obstacle {
+    /// A rule for the same entries stands there.
+    Same(SourceLocation),
+    /// This pattern before it takes all that it would match.
+    Covered(SourceLocation, String),
+    /// It takes all that the rule for this key alone would be met by.
+    Hides(SourceLocation, String),
+}
+
+impl Obstacle {
+    /// What stands in the way of a rule that comes after those of the level, or what it stands in the way of.
+    pub fn of(level: &RuleLevel, rule: &Rule) -> Option<Self> {
+        covered(level, rule).or_else(|| same(level, rule)).or_else(|| hidden(level, rule))
+    }
+}
+
+/// The pattern before a rule that takes all that it would, beside those of its own kind: one of keys, or one of
+/// all values of the key.
+fn covered(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
+    let text = rule.joined()?;
+    let wide = level.joined().find(|(_, pattern)| pattern.matches(&text));
+    let all = matches!(rule.value, RuleValue::Any)
+        .then(|| level.patterns(&rule.key).find(|(_, pattern)| pattern.matches_all()));
+    let (found, pattern) = wide.or_else(|| all.flatten())?;
+    let is_same = found.key == rule.key
+        && matches!((&found.value, &rule.value), (RuleValue::Joined { .. }, RuleValue::Joined { pattern: own, .. }) if own == pattern);
+    Some(match is_same {
+        true => Obstacle::Same(found.location.clone()),
+        false => Obstacle::Covered(found.location.clone(), found.joined().unwrap_or_default()),
+    })
+}
+
+/// The rule before one of its own kind that takes the same values, or more.
+fn same(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
+    match &rule.value {
+        RuleValue::Joined { .. } => None,
+        RuleValue::Exact(value) => {
+            level.exact(&rule.key, value).map(|found| Obstacle::Same(found.location.clone()))
+        }
+        RuleValue::Any => level.any(&rule.key).map(|found| Obstacle::Same(found.location.clone())),
+        RuleValue::Pattern { pattern, .. } => {
+            let (found, other) =
+                level.patterns(&rule.key).find(|(_, other)| other.covers(pattern))?;
+            let location = found.location.clone();
+            Some(match other == pattern {
+                true => Obstacle::Same(location),
+                false => Obstacle::Covered(location, other.as_str().to_owned()),
+            })
+        }
+    }
+}
+
+/// The rule before a pattern for the key alone that is out of reach from now on.
+fn hidden(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
+    let known = match &rule.value {
+        RuleValue::Joined { pattern, .. } => {
+            let mut known = level.rules().iter();
+            known.find(|known| {
+                matches!(known.value, RuleValue::Any)
+                    && known.joined().is_some_and(|text| pattern.matches(&text))
+            })
+        }
+        RuleValue::Pattern { pattern, .. } if pattern.matches_all() => level.any(&rule.key),
+        RuleValue::Pattern { .. } | RuleValue::Exact(_) | RuleValue::Any => None,
+    }?;
+    Some(Obstacle::Hides(known.location.clone(), known.key.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::CompileOptions;
+    use crate::policy::PolicySet;
+    use crate::policy::Source;
+    use crate::policy::compile;
+
+    fn compiled(rules: &str) -> PolicySet {
+        let text = format!("domain: d\ndescriptors: [{rules}]");
+        compile(&[Source { path: "a.yaml".to_owned(), text }], CompileOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn rules_behind_a_wildcard_are_told() {
+        for (rules, told) in [
+            ("{key: 'hdr*'}, {key: 'hdr_*'}", "`hdr_*` is never met: `hdr*`"),
+            ("{key: 'hdr*'}, {key: hdr, value: 'a*'}", "`hdr=a*` is never met: `hdr*`"),
+            ("{key: 'hdr*'}, {key: hdr}", "`hdr` is never met: `hdr*`"),
+            ("{key: a, value: '*'}, {key: a}", "`a` is never met: `a_*`"),
+            ("{key: a}, {key: a, value: '*'}", "`a=*` takes all values of `a`"),
+            ("{key: hdr}, {key: 'hdr*'}", "`hdr*` takes all values of `hdr`"),
+        ] {
+            let set = compiled(rules);
+            let warnings: Vec<_> = set.warnings().iter().map(|one| one.message.as_str()).collect();
+            assert!(warnings.len() == 1 && warnings[0].starts_with(told), "{rules}: {warnings:?}");
+        }
+    }
+}

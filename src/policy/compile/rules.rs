@@ -1,0 +1,232 @@
+//! Compiles the rules of a file.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::defaults::Defaults;
+use super::limits::RuleLimits;
+use super::metadata::metadata;
+use super::reach::Obstacle;
+use crate::policy::model::{
+    Capacity, Classes, Mode, Only, Pattern, Rule, RuleLevel, RuleValue, SourceLocation,
+};
+use crate::policy::problem::{Severity, Source};
+use crate::policy::schema::{PolicyFile, RuleFile};
+use crate::policy::yaml::{Reader, Spanned};
+
+/// Compiles the rules of one file.
+pub struct RuleCompiler<'a> {
+    pub reader: Reader<'a>,
+    file_name: Arc<str>,
+    /// The byte at which each line starts: every rule asks for its line.
+    line_starts: Vec<usize>,
+    pub defaults: Defaults,
+    /// Names in `replaces`.
+    pub replaced: Vec<Spanned<String>>,
+    /// Limits of the domain so far.
+    pub limit_count: usize,
+}
+
+/// What stands above the rules of a level.
+#[derive(Clone, Copy)]
+struct Above<'a> {
+    /// The way to the level, with a slash at its end unless it is the top.
+    path: &'a str,
+    /// The way names the caller.
+    of_caller: bool,
+}
+
+impl<'a> RuleCompiler<'a> {
+    /// A compiler of a source with these defaults, for rules of a domain that has no limits yet.
+    pub fn new(source: &Source, reader: Reader<'a>, defaults: Defaults) -> Self {
+        let file_name = source.path.as_str().into();
+        let newlines = source.text.match_indices('\n').map(|(at, _)| at + 1);
+        let line_starts = std::iter::once(0).chain(newlines).collect();
+        Self { reader, file_name, line_starts, defaults, replaced: Vec::new(), limit_count: 0 }
+    }
+
+    /// Adds the rules of the file.
+    pub fn rules(&mut self, file: &PolicyFile, rules: &mut RuleLevel) {
+        let top = Above { path: "", of_caller: false };
+        self.level(file.descriptors.as_deref().unwrap_or_default(), top, rules);
+    }
+
+    fn level(&mut self, files: &[RuleFile], above: Above<'_>, level: &mut RuleLevel) {
+        for file in files {
+            let rule = self.rule(file, above);
+            if rule.key.is_empty() {
+                // That has been noted, and no other rule can be in its way.
+                continue;
+            }
+            // A rule in the reference's words may be out of reach there too, unnoticed.
+            let unreachable =
+                if file.limits.is_some() { Severity::Error } else { Severity::Warning };
+            let what = rule.path.clone();
+            let obstacle = Obstacle::of(level, &rule);
+            if matches!(obstacle, None | Some(Obstacle::Hides(..))) {
+                level.push(rule);
+            }
+            match obstacle {
+                None => {}
+                Some(Obstacle::Same(place)) => {
+                    let message = format!("a rule for `{what}` stands in {place} already");
+                    self.reader.error(file.span.clone(), message);
+                }
+                Some(Obstacle::Hides(place, key)) => {
+                    let message = format!(
+                        "`{what}` takes all values of `{key}`: the rule for it in {place} is never met"
+                    );
+                    self.reader.note(unreachable, file.span.clone(), message);
+                }
+                Some(Obstacle::Covered(place, pattern)) => {
+                    let message = format!(
+                        "`{what}` is never met: `{pattern}` in {place} takes all its values"
+                    );
+                    self.reader.note(unreachable, file.span.clone(), message);
+                }
+            }
+        }
+    }
+
+    fn rule(&mut self, file: &RuleFile, above: Above<'_>) -> Rule {
+        let key = file.key.as_ref().map(|key| key.value.clone()).unwrap_or_default();
+        let classes = self.defaults.classes.clone();
+        if let Some(said) = file.key.as_ref().filter(|key| classes.qualifies(&key.value)) {
+            let message = format!("`{key}` only qualifies requests; no rule can be for it");
+            self.reader.error(said.span.clone(), message);
+        }
+        let of_caller = above.of_caller || classes.caller_key.as_deref() == Some(&key);
+        let parent = above.path;
+        let value = self.value(file);
+        let of_caller = of_caller || self.is_of_caller(&value);
+        let path = match &value {
+            RuleValue::Joined { .. } => match &file.value {
+                Some(value) => format!("{parent}{key}={}", value.value),
+                None => format!("{parent}{key}"),
+            },
+            RuleValue::Exact(value) => format!("{parent}{key}={value}"),
+            RuleValue::Pattern { pattern, .. } => format!("{parent}{key}={}", pattern.as_str()),
+            RuleValue::Any => format!("{parent}{key}"),
+        };
+        for flag in [&file.detailed_metric, &file.value_to_metric].into_iter().flatten() {
+            let message = "this has no effect: values of requests never become metrics";
+            self.reader.note(Severity::Warning, flag.span.clone(), message);
+        }
+        let (first_index, defaults) = (self.limit_count, &self.defaults);
+        let limits =
+            RuleLimits { file, path: &path, first_index, defaults }.build(&mut self.reader);
+        self.limit_count += limits.len();
+        let cascade = file.cascade.as_ref().is_some_and(|cascade| cascade.value);
+        if let Some(span) = file.cascade.as_ref().filter(|_| cascade && has_no_limit(file)) {
+            let message = "a rule without limits has nothing to cascade";
+            self.reader.error(span.span.clone(), message);
+        }
+        let mut below = RuleLevel::default();
+        let files = file.descriptors.as_deref().unwrap_or_default();
+        let here = Above { path: &format!("{path}/"), of_caller };
+        self.level(files, here, &mut below);
+        let rate_limit = file.rate_limit.as_ref().map(|rate_limit| &rate_limit.value);
+        let unlimited = rate_limit.and_then(|file| file.unlimited.as_ref());
+        Rule {
+            key,
+            value,
+            path,
+            limits,
+            unlimited: unlimited.is_some_and(|unlimited| unlimited.value),
+            cascade,
+            of_caller,
+            only: file.only.as_ref().map(|only| Only::compile(&mut self.reader, &classes, only)),
+            shadow: self.is_shadow(file),
+            capacity: self.capacity(file, &classes),
+            replaces: self.replaces(file),
+            metadata: file.metadata.as_deref().map(metadata),
+            location: self.location(&file.span),
+            below,
+        }
+    }
+
+    /// Whether the rule is only told, as its limits are that don't say otherwise.
+    fn is_shadow(&self, file: &RuleFile) -> bool {
+        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
+        let by_default = self.defaults.mode == Some(Mode::Shadow) && !on(&file.quota_mode);
+        on(&file.shadow_mode) || by_default
+    }
+
+    fn capacity(&mut self, file: &RuleFile, classes: &Classes) -> Option<Box<Capacity>> {
+        let capacity = file.capacity.as_ref()?;
+        if file.limits.is_none() && file.rate_limit.is_none() {
+            let message = "a rule without limits has no capacity to share";
+            self.reader.error(capacity.span.clone(), message);
+        }
+        Some(Box::new(Capacity::compile(&mut self.reader, classes, capacity)))
+    }
+
+    fn value(&mut self, file: &RuleFile) -> RuleValue {
+        let shared = file.share_threshold.as_ref().filter(|shared| shared.value);
+        let value = file.value.as_ref().filter(|value| !value.value.is_empty());
+        let key = file.key.as_ref().map_or("", |key| key.value.as_str());
+        if key.contains('*') {
+            let joined = match value {
+                Some(value) => format!("{key}_{}", value.value),
+                None => key.to_owned(),
+            };
+            let shared = shared.is_some();
+            let pattern = Pattern::parse(&joined).expect("the key has a `*`");
+            return RuleValue::Joined { pattern, shared };
+        }
+        let pattern = value.and_then(|value| Pattern::parse(&value.value));
+        if let (Some(shared), None) = (shared, &pattern) {
+            let message = "`share_threshold` needs a `value` with a `*`";
+            self.reader.error(shared.span.clone(), message);
+        }
+        match (pattern, value) {
+            (Some(pattern), _) => RuleValue::Pattern { pattern, shared: shared.is_some() },
+            (None, Some(value)) => RuleValue::Exact(value.value.clone()),
+            (None, None) => RuleValue::Any,
+        }
+    }
+
+    /// Whether a pattern of keys takes every entry that names a caller.
+    fn is_of_caller(&self, value: &RuleValue) -> bool {
+        let caller = self.defaults.classes.caller_key.as_deref();
+        match (value, caller) {
+            (RuleValue::Joined { pattern, .. }, Some(key)) => pattern.matches(&format!("{key}_*")),
+            _ => false,
+        }
+    }
+
+    fn replaces(&mut self, file: &RuleFile) -> Vec<String> {
+        let Some(rate_limit) = &file.rate_limit else { return Vec::new() };
+        let own = rate_limit.value.name.as_ref().map(|name| name.value.as_str());
+        let mut names = HashSet::new();
+        for replaced in rate_limit.value.replaces.iter().flatten() {
+            match replaced.name.as_ref().filter(|name| !name.value.is_empty()) {
+                None => self.reader.error(replaced.span.clone(), "an entry of `replaces` is empty"),
+                Some(name) if own == Some(name.value.as_str()) => {
+                    let message = format!("`{}` replaces itself", name.value);
+                    self.reader.error(name.span.clone(), message);
+                }
+                Some(name) => {
+                    self.replaced.push(name.clone());
+                    names.insert(name.value.clone());
+                }
+            }
+        }
+        let mut names: Vec<String> = names.into_iter().collect();
+        names.sort_unstable();
+        names
+    }
+
+    fn location(&self, span: &Range<usize>) -> SourceLocation {
+        let line = self.line_starts.partition_point(|start| *start <= span.start);
+        SourceLocation { file: self.file_name.clone(), line }
+    }
+}
+
+/// Whether a rule is written without any limit. One that has a mistake is one.
+fn has_no_limit(file: &RuleFile) -> bool {
+    let unlimited = file.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
+    let is_unlimited = unlimited.is_some_and(|unlimited| unlimited.value);
+    file.limits.is_none() && (file.rate_limit.is_none() || is_unlimited)
+}

@@ -1,0 +1,64 @@
+//! Limits that requests bring along (`limit` of a descriptor), in place of the policy's own.
+//!
+//! Envoy may send a limit with a descriptor. It has an amount and a unit; all else is as the file's `defaults` say. As in the
+//! reference it is neither a shadow nor a quota because the rule is one.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use crate::limit::{Algorithm, Bucket, Calendar, Fixed, LimitName, Overdraft, Sliding};
+
+use super::lease::Lease;
+use super::mode::Mode;
+use super::outage::OnOutage;
+use super::wait::Wait;
+use super::window::Window;
+
+/// What metrics call the limits that requests bring along, and answers where the policy has no name for them.
+pub const OVERRIDE_LABEL: &str = "override";
+
+/// An algorithm without its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlgorithmKind {
+    Sliding,
+    Fixed,
+    Bucket,
+    Calendar,
+}
+
+/// What holds for the limits that requests bring along.
+#[derive(Debug)]
+pub struct Brought {
+    /// What their counters are counted as.
+    pub name: Arc<LimitName>,
+    pub zone: TimeZone,
+    /// As `defaults` say.
+    pub algorithm: Option<AlgorithmKind>,
+    pub mode: Mode,
+    pub on_outage: OnOutage,
+    pub overdraft: Overdraft,
+    pub wait: Option<Wait>,
+    pub lease: Lease,
+}
+
+impl Brought {
+    /// The algorithm of `defaults`, or the usual one where that has no such window.
+    pub fn algorithm(&self, amount: u64, window: Window) -> Algorithm {
+        let calendar = |unit| Algorithm::Calendar(Calendar::new(unit, self.zone.clone()));
+        let window_ms = match window {
+            Window::Calendar(unit) => return calendar(unit),
+            Window::Total => return Algorithm::Total,
+            Window::Length(window_ms) => window_ms,
+        };
+        let said = match self.algorithm {
+            Some(AlgorithmKind::Calendar) => window.calendar_unit().map(calendar),
+            Some(AlgorithmKind::Fixed) => Some(Algorithm::Fixed(Fixed::new(window_ms))),
+            Some(AlgorithmKind::Bucket) => {
+                Bucket::new(amount, window_ms, amount).map(Algorithm::Bucket)
+            }
+            Some(AlgorithmKind::Sliding) | None => None,
+        };
+        said.unwrap_or_else(|| Algorithm::Sliding(Sliding::new(window_ms, amount)))
+    }
+}

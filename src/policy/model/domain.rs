@@ -1,0 +1,174 @@
+//! The policy of one domain, and the rules that a descriptor leads through.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use smallvec::SmallVec;
+
+use crate::limit::Limit;
+
+use super::answer::AnswerSettings;
+use super::brought::{Brought, OVERRIDE_LABEL};
+use super::choice::Choice;
+use super::classes::Classes;
+use super::key::Key;
+use super::rule::{Rule, RuleLevel};
+use super::rule_limit::{Refused, RuleLimit};
+use super::unit::Unit;
+use super::window::Window;
+
+/// The policy of one domain.
+#[derive(Debug)]
+pub struct Domain {
+    pub name: String,
+    pub answer: AnswerSettings,
+    /// Who is asking, and as what.
+    pub classes: Arc<Classes>,
+    /// Entries that stand for the best of several values.
+    pub choices: Vec<Choice>,
+    /// The time zone of calendar windows.
+    pub(in crate::policy) zone: TimeZone,
+    pub(in crate::policy) rules: RuleLevel,
+    /// What holds for limits that requests bring along.
+    pub(in crate::policy) brought: Brought,
+    /// Limits of all its rules.
+    pub(in crate::policy) limit_count: usize,
+}
+
+/// Steps of most walks: so many take no allocation.
+const STEPS_FEW: usize = 4;
+
+/// The rules that a descriptor's entries lead through.
+#[derive(Debug)]
+pub struct Walk<'p> {
+    /// One for each entry, as far as rules were found.
+    steps: SmallVec<[&'p Rule; STEPS_FEW]>,
+    entries: usize,
+}
+
+/// Keys and values of the entries that make a path.
+pub type Path<'a> = Cow<'a, [(&'a str, &'a str)]>;
+
+impl Domain {
+    /// A descriptor's entries without those that only qualify it.
+    pub fn path<'a>(&self, entries: &'a [(&'a str, &'a str)]) -> Path<'a> {
+        let qualifies = |(key, _): &(&str, &str)| self.classes.qualifies(key);
+        if !self.classes.has_qualifiers() || !entries.iter().any(qualifies) {
+            return Cow::Borrowed(entries);
+        }
+        Cow::Owned(entries.iter().copied().filter(|entry| !qualifies(entry)).collect())
+    }
+
+    /// The rules that a descriptor's entries lead through. There is no going back: an entry without a
+    /// rule ends the way.
+    pub fn walk(&self, entries: &[(&str, &str)]) -> Walk<'_> {
+        let mut level = &self.rules;
+        let mut steps = SmallVec::new();
+        for (key, value) in entries {
+            let Some(rule) = level.find(key, value) else { break };
+            steps.push(rule);
+            level = &rule.below;
+        }
+        Walk { steps, entries: entries.len() }
+    }
+
+    /// The rules at the top, in the order of the file.
+    pub fn rules(&self) -> &[Rule] {
+        self.rules.rules()
+    }
+
+    /// The time zone of calendar windows.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// The limit that a request brings along with a descriptor of this path. Its number is one past those of the
+    /// domain's own.
+    pub fn override_limit(&self, rate: (u64, Unit), path: &[(&str, &str)]) -> RuleLimit {
+        let (amount, unit) = rate;
+        let Brought { mode, on_outage, overdraft, wait, lease, .. } = self.brought;
+        let window = Window::from(unit);
+        let rule = self.walk(path).end();
+        let named = rule.and_then(|rule| rule.limit_of(window)).map(|limit| limit.name.clone());
+        let name = named.unwrap_or_default();
+        let limit = Limit::new(amount, self.brought.algorithm(amount, window));
+        let limit = limit.named(Arc::clone(&self.brought.name));
+        RuleLimit {
+            index: self.limit_count,
+            label: if name.is_empty() { OVERRIDE_LABEL.into() } else { name.clone() },
+            name,
+            limit: Arc::new(limit.overdrawn(overdraft)),
+            by_tier: [].into(),
+            cost: None,
+            currency: None,
+            wait,
+            lease,
+            window,
+            mode,
+            on_outage,
+            refused: Refused::of(overdraft, true),
+        }
+    }
+
+    /// The rules whose capacity can come under pressure.
+    pub fn pressed_rules(&self) -> Vec<&Rule> {
+        let mut rules = Vec::new();
+        self.rules.each(&mut |rule| {
+            if rule.is_pressed() {
+                rules.push(rule);
+            }
+        });
+        rules
+    }
+
+    /// The entries that lead to each rule whose capacity can come under pressure, where the rules say them
+    /// all: that is, where the rule has one counter.
+    pub fn pressed_paths(&self) -> Vec<Vec<(&str, &str)>> {
+        let mut paths = Vec::new();
+        self.rules.pressed_paths(&[], &mut paths);
+        paths
+    }
+
+    /// How many limits the domain has; their indexes are below.
+    pub fn limit_count(&self) -> usize {
+        self.limit_count
+    }
+
+    /// Every limit of the domain, in no particular order.
+    pub fn limits(&self) -> Vec<&Arc<RuleLimit>> {
+        let mut limits = Vec::new();
+        self.rules.each(&mut |rule| limits.extend(&rule.limits));
+        limits
+    }
+
+    /// The key of a walk's counters at the rule of its `depth`-th entry, from 1.
+    pub fn key(&self, walk: &Walk<'_>, entries: &[(&str, &str)], depth: usize) -> Key {
+        let mut key = Key::of_domain(&self.name);
+        for (rule, (name, value)) in walk.steps[..depth].iter().zip(entries) {
+            rule.push_step(&mut key, name, value);
+        }
+        key.finish()
+    }
+}
+
+impl<'p> Walk<'p> {
+    /// The rules found, one for each entry from the first on.
+    pub fn steps(&self) -> &[&'p Rule] {
+        &self.steps
+    }
+
+    /// The rule at the descriptor's end, if all its entries have one.
+    pub fn end(&self) -> Option<&'p Rule> {
+        if self.steps.len() == self.entries { self.steps.last().copied() } else { None }
+    }
+
+    /// The rules before the end that hold for every path below them, each with its depth from 1.
+    pub fn cascading(&self) -> impl Iterator<Item = (usize, &'p Rule)> {
+        let depths = 1..=self.steps.len();
+        let end = self.entries;
+        depths
+            .zip(self.steps.iter().copied())
+            .filter(move |(depth, rule)| rule.cascade && *depth < end)
+    }
+}

@@ -1,0 +1,47 @@
+//! What a request meets: domains, rules and limits, and how they match. It knows neither files nor JSON.
+
+mod answer;
+mod brought;
+mod caller;
+mod capacity;
+mod choice;
+mod classes;
+mod cost;
+mod domain;
+mod key;
+mod lease;
+mod metadata;
+mod mode;
+mod outage;
+mod pattern;
+mod rule;
+mod rule_limit;
+mod set;
+mod share;
+mod unit;
+mod wait;
+mod window;
+
+pub use answer::{AnswerMetadata, AnswerSettings};
+pub use brought::{AlgorithmKind, Brought, OVERRIDE_LABEL};
+pub use caller::{Caller, CallerBonus, Lineage, Member, PARENTS_MAX};
+pub use capacity::{Capacity, Only, PRESSURE_LEVELS_MAX, PressureLevel};
+pub use choice::{Candidate, Choice, LATENCY_MS_MAX, Seen, Weights};
+pub use classes::{
+    Classes, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, Priority, parse_priority,
+};
+pub use cost::{Cost, CostLine};
+pub use domain::{Domain, Path, Walk};
+pub use key::Key;
+pub use lease::{LEASED_AMOUNT_MIN, Lease};
+pub use metadata::{Metadata, MetadataValue};
+pub use mode::Mode;
+pub use outage::OnOutage;
+pub use pattern::Pattern;
+pub use rule::{Rule, RuleLevel, RuleValue, SourceLocation};
+pub use rule_limit::{Refused, RuleLimit, TierLimit};
+pub use set::PolicySet;
+pub use share::Share;
+pub use unit::Unit;
+pub use wait::Wait;
+pub use window::Window;

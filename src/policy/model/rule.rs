@@ -1,0 +1,289 @@
+//! Rules, and the levels in which they stand side by side: which rule an entry matches, and what it limits.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::capacity::{Capacity, Only};
+use super::key::Key;
+use super::metadata::Metadata;
+use super::pattern::Pattern;
+use super::rule_limit::RuleLimit;
+use super::window::Window;
+
+/// What holds for a descriptor whose path ends here.
+#[derive(Debug)]
+pub struct Rule {
+    pub key: String,
+    pub value: RuleValue,
+    /// The way to this rule, such as `user_id/request_type=search`.
+    pub path: String,
+    pub limits: Vec<Arc<RuleLimit>>,
+    pub unlimited: bool,
+    pub cascade: bool,
+    /// Its path names the caller: its limits are the caller's own.
+    pub of_caller: bool,
+    /// Who passes at all; everybody if None.
+    pub only: Option<Only>,
+    /// Who doesn't is let pass all the same.
+    pub shadow: bool,
+    /// How much of the limits is open to whom; all to everybody if None.
+    pub capacity: Option<Box<Capacity>>,
+    /// Names of limits that don't count in a request that meets this rule.
+    pub replaces: Vec<String>,
+    pub metadata: Option<Metadata>,
+    pub location: SourceLocation,
+    pub(in crate::policy) below: RuleLevel,
+}
+
+/// Which values of an entry a rule is for.
+#[derive(Debug)]
+pub enum RuleValue {
+    /// This one.
+    Exact(String),
+    /// Those that match; `shared`: all on one counter.
+    Pattern { pattern: Pattern, shared: bool },
+    /// Key and value, joined by `_`, match, as the reference has it for keys with a `*`; `shared`: all values of
+    /// one key on one counter.
+    Joined { pattern: Pattern, shared: bool },
+    /// Any, each with counters of its own.
+    Any,
+}
+
+/// The file and line of a rule.
+#[derive(Clone, Debug)]
+pub struct SourceLocation {
+    pub file: Arc<str>,
+    pub line: usize,
+}
+
+impl fmt::Display for SourceLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+impl Rule {
+    /// Whether the rule has a wildcard whose values share one counter.
+    pub(in crate::policy) fn shared_pattern(&self) -> Option<&Pattern> {
+        match &self.value {
+            RuleValue::Pattern { pattern, shared: true }
+            | RuleValue::Joined { pattern, shared: true } => Some(pattern),
+            _ => None,
+        }
+    }
+
+    /// Adds an entry that meets this rule to the key of its counters.
+    pub(in crate::policy) fn push_step(&self, key: &mut Key, name: &str, value: &str) {
+        match &self.value {
+            RuleValue::Pattern { pattern, shared: true } => key.push_shared(name, pattern.as_str()),
+            RuleValue::Joined { pattern, shared: true } => key.push_joined(name, pattern.as_str()),
+            _ => key.push_value(name, value),
+        }
+    }
+
+    /// The limit whose place one takes that a request brings along: that of the same window, or the only one.
+    pub(in crate::policy) fn limit_of(&self, window: Window) -> Option<&RuleLimit> {
+        let same = self.limits.iter().find(|limit| limit.window == window);
+        let only = || self.limits.first().filter(|_| self.limits.len() == 1);
+        same.or_else(only).map(|limit| &**limit)
+    }
+
+    /// Its key and value as a pattern of both would have to take them; None for a value that is sought before all
+    /// patterns.
+    pub(in crate::policy) fn joined(&self) -> Option<String> {
+        match &self.value {
+            RuleValue::Exact(_) => None,
+            RuleValue::Any => Some(format!("{}_*", self.key)),
+            RuleValue::Pattern { pattern, .. } => {
+                Some(format!("{}_{}", self.key, pattern.as_str()))
+            }
+            RuleValue::Joined { pattern, .. } => Some(pattern.as_str().to_owned()),
+        }
+    }
+
+    /// Whether its capacity can come under pressure.
+    pub(in crate::policy) fn is_pressed(&self) -> bool {
+        self.capacity.as_ref().is_some_and(|capacity| !capacity.levels.is_empty())
+    }
+
+    /// The rules for the next entry, in the order of the file.
+    pub fn rules(&self) -> &[Rule] {
+        self.below.rules()
+    }
+}
+
+/// Rules that stand side by side.
+#[derive(Debug, Default)]
+pub struct RuleLevel {
+    /// In the order of the file.
+    rules: Vec<Rule>,
+    keys: HashMap<Box<str>, KeyRules, RandomState>,
+    /// Those whose key has a `*`, in the order of the file.
+    joined: Vec<usize>,
+}
+
+/// The rules for one key of an entry, by index.
+#[derive(Debug, Default)]
+struct KeyRules {
+    exact: HashMap<Box<str>, usize, RandomState>,
+    /// In the order of the file: the first that matches wins.
+    patterns: Vec<usize>,
+    any: Option<usize>,
+}
+
+impl RuleLevel {
+    /// The rules, in the order of the file.
+    pub(in crate::policy) fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Visits every rule of this level and below.
+    pub(in crate::policy) fn each<'a>(&'a self, visit: &mut impl FnMut(&'a Rule)) {
+        for rule in &self.rules {
+            visit(rule);
+            rule.below.each(visit);
+        }
+    }
+
+    pub(in crate::policy) fn pressed_paths<'a>(
+        &'a self,
+        above: &[(&'a str, &'a str)],
+        paths: &mut Vec<Vec<(&'a str, &'a str)>>,
+    ) {
+        for rule in &self.rules {
+            let RuleValue::Exact(value) = &rule.value else { continue };
+            let mut path = above.to_vec();
+            path.push((&rule.key, value));
+            rule.below.pressed_paths(&path, paths);
+            if rule.is_pressed() {
+                paths.push(path);
+            }
+        }
+    }
+
+    /// Adds a rule, whether or not another one is in its way.
+    pub(in crate::policy) fn push(&mut self, rule: Rule) {
+        let index = self.rules.len();
+        let keys = self.keys.entry(rule.key.as_str().into()).or_default();
+        match &rule.value {
+            RuleValue::Joined { .. } => self.joined.push(index),
+            RuleValue::Exact(value) => {
+                keys.exact.insert(value.as_str().into(), index);
+            }
+            RuleValue::Pattern { .. } => keys.patterns.push(index),
+            RuleValue::Any => keys.any = Some(index),
+        }
+        self.rules.push(rule);
+    }
+
+    /// The rule for exactly that value of a key.
+    pub(in crate::policy) fn exact(&self, key: &str, value: &str) -> Option<&Rule> {
+        self.keys.get(key)?.exact.get(value).map(|index| &self.rules[*index])
+    }
+
+    /// The rule for all values of a key, beside those with a value.
+    pub(in crate::policy) fn any(&self, key: &str) -> Option<&Rule> {
+        self.keys.get(key)?.any.map(|index| &self.rules[index])
+    }
+
+    /// The rules with a pattern for values of a key, in the order of the file.
+    pub(in crate::policy) fn patterns(&self, key: &str) -> impl Iterator<Item = (&Rule, &Pattern)> {
+        let indexes = self.keys.get(key).into_iter().flat_map(|keys| &keys.patterns);
+        indexes.filter_map(|index| match &self.rules[*index] {
+            rule @ Rule { value: RuleValue::Pattern { pattern, .. }, .. } => Some((rule, pattern)),
+            _ => None,
+        })
+    }
+
+    /// The rules with a pattern of key and value together, in the order of the file.
+    pub(in crate::policy) fn joined(&self) -> impl Iterator<Item = (&Rule, &Pattern)> {
+        self.joined.iter().filter_map(|index| match &self.rules[*index] {
+            rule @ Rule { value: RuleValue::Joined { pattern, .. }, .. } => Some((rule, pattern)),
+            _ => None,
+        })
+    }
+
+    /// The rule for an entry: an exact value beats the first pattern, which beats the key alone.
+    pub(in crate::policy) fn find(&self, key: &str, value: &str) -> Option<&Rule> {
+        let keys = self.keys.get(key);
+        if let Some(index) = keys.and_then(|keys| keys.exact.get(value)) {
+            return self.rules.get(*index);
+        }
+        let matches = |index: &&usize| match &self.rules[**index].value {
+            RuleValue::Pattern { pattern, .. } => pattern.matches(value),
+            _ => false,
+        };
+        let pattern = keys.and_then(|keys| keys.patterns.iter().find(matches)).copied();
+        let pattern = match self.joined.is_empty() {
+            true => pattern,
+            false => earlier(pattern, self.find_joined(key, value)),
+        };
+        let index = pattern.or_else(|| keys.and_then(|keys| keys.any))?;
+        self.rules.get(index)
+    }
+
+    /// The first rule whose pattern matches key and value together. Only levels with such a rule join them.
+    fn find_joined(&self, key: &str, value: &str) -> Option<usize> {
+        let text = format!("{key}_{value}");
+        let matches = |index: &&usize| match &self.rules[**index].value {
+            RuleValue::Joined { pattern, .. } => pattern.matches(&text),
+            _ => false,
+        };
+        self.joined.iter().find(matches).copied()
+    }
+}
+
+fn earlier(one: Option<usize>, other: Option<usize>) -> Option<usize> {
+    one.into_iter().chain(other).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::CompileOptions;
+    use crate::policy::PolicySet;
+    use crate::policy::Source;
+    use crate::policy::compile;
+
+    fn compiled(rules: &str) -> PolicySet {
+        let text = format!("domain: d\ndescriptors: [{rules}]");
+        compile(&[Source { path: "a.yaml".to_owned(), text }], CompileOptions::default()).unwrap()
+    }
+
+    /// The path of the rule that each entry meets.
+    #[track_caller]
+    fn check(rules: &str, met: &[(&str, &str, &str)]) {
+        let set = compiled(rules);
+        for (key, value, expected) in met {
+            let walk = set.domain("d").unwrap().walk(&[(key, value)]);
+            let path = walk.end().map_or("", |rule| &rule.path);
+            assert_eq!(path, *expected, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_in_a_key_matches_key_and_value_together_as_in_the_reference() {
+        let rules = "{key: 'hdr_*'}, {key: hdr, value: exact}, {key: 'x*', value: y}, {key: xa}";
+        check(
+            rules,
+            &[
+                ("hdr_a", "b", "hdr_*"),
+                ("hdr", "b", "hdr_*"),
+                ("hdr", "exact", "hdr=exact"),
+                ("hd", "r_", ""),
+                ("xa", "y", "x*=y"),
+                ("xa", "z", "xa"),
+                ("xb", "y", "x*=y"),
+                ("xb", "z", ""),
+            ],
+        );
+        // The first in the file wins, whether the `*` is in the key or in the value.
+        check("{key: a, value: 'b*'}, {key: 'a*'}", &[("a", "bc", "a=b*"), ("a", "c", "a*")]);
+        check(
+            "{key: 'a*', value: c}, {key: a, value: '*c'}",
+            &[("a", "b_c", "a*=c"), ("a", "bc", "a=*c")],
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! All domains that are in force together.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::domain::Domain;
+use crate::policy::problem::Problem;
+
+/// The hash of a set without any domain: the first digits of SHA-256 of nothing.
+pub(in crate::policy) const EMPTY_HASH: &str = "e3b0c44298fc1c14";
+
+/// All the domains that are in force together.
+#[derive(Debug)]
+pub struct PolicySet {
+    domains: HashMap<Box<str>, Domain, RandomState>,
+    warnings: Vec<Problem>,
+    hash: String,
+}
+
+impl PolicySet {
+    /// The domains that are in force together, what works in them without effect, and the hash of all that they say.
+    pub(in crate::policy) fn new(
+        domains: impl Iterator<Item = Domain>,
+        warnings: Vec<Problem>,
+        hash: String,
+    ) -> Self {
+        let domains = domains.map(|domain| (domain.name.as_str().into(), domain)).collect();
+        Self { domains, warnings, hash }
+    }
+
+    /// A set without any domain: every request passes.
+    pub fn empty() -> Self {
+        Self::new(std::iter::empty(), Vec::new(), EMPTY_HASH.to_owned())
+    }
+
+    /// The policy of a domain.
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.get(name)
+    }
+
+    /// Every domain, by name.
+    pub fn domains(&self) -> Vec<&Domain> {
+        let mut domains: Vec<&Domain> = self.domains.values().collect();
+        domains.sort_unstable_by_key(|domain| domain.name.as_str());
+        domains
+    }
+
+    /// What works but has no effect.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// Tells apart sets that decide differently, whatever files they came from.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+}

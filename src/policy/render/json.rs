@@ -1,0 +1,207 @@
+//! Renders policies as JSON: `/policy`, the hash of a set, and metadata in answers.
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use super::limit_json::describe_limit;
+use crate::policy::model::{
+    AnswerMetadata, AnswerSettings, Candidate, Capacity, Choice, Classes, Domain, Metadata,
+    MetadataValue, Only, PolicySet, Rule, Share, Weights,
+};
+
+/// Hexadecimal digits of a policy's hash.
+const HASH_LEN: usize = 16;
+
+impl PolicySet {
+    /// The whole set as JSON, domains by name and rules in the order of their files.
+    pub fn describe(&self) -> Value {
+        let domain = |domain: &Domain| {
+            let rules = domain.rules().iter().map(|rule| describe_rule(&domain.classes, rule));
+            let mut told = describe_domain(domain);
+            told["descriptors"] = rules.collect();
+            told
+        };
+        json!({ "hash": self.hash(), "domains": self.domains().into_iter().map(domain).collect::<Value>() })
+    }
+}
+
+/// A hash of all that [`PolicySet::describe`] tells of domains by name, made a rule at a time: a large set's
+/// description is many times as large as the set.
+pub fn digest<'a>(domains: impl Iterator<Item = &'a Domain>) -> String {
+    let mut hasher = Sha256::new();
+    let mut add = |told: &Value| hasher.update(told.to_string().as_bytes());
+    for domain in domains {
+        add(&describe_domain(domain));
+        domain.rules().iter().for_each(|rule| add(&describe_rule(&domain.classes, rule)));
+    }
+    let mut hash: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    hash.truncate(HASH_LEN);
+    hash
+}
+
+/// Metadata as JSON.
+pub fn metadata_json(metadata: &Metadata) -> Map<String, Value> {
+    metadata.iter().map(|(name, value)| (name.clone(), value_json(value))).collect()
+}
+
+fn value_json(value: &MetadataValue) -> Value {
+    match value {
+        MetadataValue::Null => Value::Null,
+        MetadataValue::Bool(value) => (*value).into(),
+        MetadataValue::Integer(value) => integer_json(*value),
+        MetadataValue::Float(value) => (*value).into(),
+        MetadataValue::Text(text) => text.as_str().into(),
+        MetadataValue::List(items) => items.iter().map(value_json).collect(),
+        MetadataValue::Map(map) => metadata_json(map).into(),
+    }
+}
+
+fn integer_json(value: i128) -> Value {
+    match u64::try_from(value) {
+        Ok(value) => value.into(),
+        Err(_) => i64::try_from(value).map_or(Value::Null, Value::from),
+    }
+}
+
+/// All but the rules.
+fn describe_domain(domain: &Domain) -> Value {
+    let mut told = json!({
+        "domain": domain.name,
+        "timezone": domain.zone.iana_name(),
+        "answer": describe_answer(&domain.answer),
+    });
+    if let Some(classes) = describe_classes(&domain.classes) {
+        told["caller"] = classes;
+    }
+    if !domain.choices.is_empty() {
+        told["choices"] = domain.choices.iter().map(describe_choice).collect();
+    }
+    told
+}
+
+fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
+    let mut map = Map::new();
+    map.insert("path".to_owned(), rule.path.as_str().into());
+    let flags = [
+        ("share_threshold", rule.shared_pattern().is_some()),
+        ("unlimited", rule.unlimited),
+        ("cascade", rule.cascade),
+    ];
+    for (name, _) in flags.into_iter().filter(|(_, set)| *set) {
+        map.insert(name.to_owned(), true.into());
+    }
+    let mut list = |name: &str, items: Value| {
+        if items.as_array().is_some_and(|items| !items.is_empty()) {
+            map.insert(name.to_owned(), items);
+        }
+    };
+    list("limits", rule.limits.iter().map(|limit| describe_limit(classes, limit)).collect());
+    list("replaces", rule.replaces.iter().map(String::as_str).collect());
+    list("descriptors", rule.rules().iter().map(|rule| describe_rule(classes, rule)).collect());
+    if let Some(only) = &rule.only {
+        map.insert("only".to_owned(), describe_only(classes, only));
+    }
+    if let Some(capacity) = &rule.capacity {
+        map.insert("capacity".to_owned(), describe_capacity(classes, capacity));
+    }
+    if let Some(metadata) = &rule.metadata {
+        map.insert("metadata".to_owned(), metadata_json(metadata).into());
+    }
+    map.into()
+}
+
+fn describe_answer(answer: &AnswerSettings) -> Value {
+    let sets = [
+        (answer.ratelimit, "ratelimit"),
+        (answer.ratelimit_legacy, "ratelimit-legacy"),
+        (answer.x_ratelimit, "x-ratelimit"),
+        (answer.retry_after, "retry-after"),
+    ];
+    let headers = sets.into_iter().filter(|(on, _)| *on).map(|(_, word)| word);
+    let fixed = |headers: &[(String, String)]| {
+        headers
+            .iter()
+            .map(|(name, text)| (name.clone(), Value::from(text.as_str())))
+            .collect::<Value>()
+    };
+    json!({
+        "headers": headers.collect::<Value>(),
+        "limits": if answer.all_limits { "all" } else { "tightest" },
+        "body": if answer.problem_body { "problem" } else { "empty" },
+        "metadata": match answer.metadata {
+            AnswerMetadata::Always => "always",
+            AnswerMetadata::Refused => "refused",
+            AnswerMetadata::Never => "never",
+        },
+        "request_headers": fixed(&answer.request_headers),
+        "response_headers": fixed(&answer.response_headers),
+    })
+}
+
+/// None if they tell nobody apart.
+fn describe_classes(classes: &Classes) -> Option<Value> {
+    if *classes == Classes::default() {
+        return None;
+    }
+    let priority = &classes.priority;
+    Some(json!({
+        "key": classes.caller_key,
+        "tier": { "key": classes.tier_key, "default": classes.tiers.get(classes.default_tier) },
+        "tiers": classes.tiers,
+        "qualifiers": classes.qualifiers,
+        "priority": {
+            "key": priority.key,
+            "default": priority.default,
+            "add": { "tier": priority.by_tier, "role": priority.by_role, "entry": priority.by_entry },
+            "under_pressure": priority.under_pressure,
+        },
+    }))
+}
+
+fn describe_choice(choice: &Choice) -> Value {
+    let candidate = |one: &Candidate| json!({ "name": one.name, "price": one.price, "latency_ms": one.latency_ms });
+    let Weights { capacity, latency, price } = choice.weights;
+    json!({
+        "key": choice.key,
+        "value": choice.value,
+        "among": choice.candidates.iter().map(candidate).collect::<Value>(),
+        "weights": { "capacity": capacity, "latency": latency, "price": price },
+        "latency_key": choice.latency_key,
+        "header": choice.header,
+    })
+}
+
+/// What is open to each tier, and the levels of pressure.
+fn describe_capacity(classes: &Classes, capacity: &Capacity) -> Value {
+    let levels = capacity.levels.iter().map(|level| {
+        json!({
+            "above": level.above.to_string(),
+            "until": level.until.to_string(),
+            "scale": by_tier(classes, &level.scale),
+            "only": level.only.as_ref().map(|only| describe_only(classes, only)),
+        })
+    });
+    json!({ "open": by_tier(classes, &capacity.ceilings), "pressure": levels.collect::<Value>() })
+}
+
+fn describe_only(classes: &Classes, only: &Only) -> Value {
+    let named = classes.tiers.iter().zip(&only.tiers).filter(|(_, on)| **on);
+    let tiers: Vec<&str> = named.map(|(tier, _)| &**tier).collect();
+    json!({ "tier": tiers, "priority": only.priority })
+}
+
+/// Shares by the names of their tiers.
+fn by_tier(classes: &Classes, shares: &[Share]) -> Value {
+    let named = classes.tiers.iter().zip(shares);
+    named.map(|(tier, share)| (tier.to_string(), Value::from(share.to_string()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_without_domains_has_one_hash() {
+        assert_eq!(PolicySet::empty().hash(), digest(std::iter::empty()));
+    }
+}

@@ -1,0 +1,58 @@
+//! Renders limits as JSON.
+
+use serde_json::{Map, Value, json};
+
+use crate::limit::{Algorithm, Overdraft};
+use crate::policy::model::{Classes, Cost, CostLine, Lease, RuleLimit};
+
+/// A limit as JSON: what it allows, how, and what happens when it is over or can't be asked.
+pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
+    let mut map = Map::new();
+    let mut text = |name: &str, value: String| map.insert(name.to_owned(), value.into());
+    text("rate", limit.limit.to_string());
+    text("algorithm", limit.limit.algorithm().to_string());
+    if let Algorithm::Calendar(calendar) = limit.limit.algorithm() {
+        text("timezone", calendar.zone_name().to_owned());
+    }
+    text("mode", limit.mode.to_string());
+    text("on_outage", limit.on_outage.to_string());
+    if !limit.name.is_empty() {
+        text("name", limit.name.to_string());
+    }
+    if limit.limit.capacity() != limit.limit.amount() {
+        map.insert("burst".to_owned(), limit.limit.capacity().into());
+    }
+    if !limit.by_tier.is_empty() {
+        let of_tier = classes.tiers.iter().zip(&limit.by_tier);
+        let told = of_tier.map(|(tier, limit)| (tier.to_string(), limit.to_string().into()));
+        map.insert("by_tier".to_owned(), told.collect::<Map<_, _>>().into());
+    }
+    if let Some(cost) = &limit.cost {
+        map.insert("cost".to_owned(), describe_cost(cost));
+        map.insert("cost_table".to_owned(), (&*cost.name).into());
+    }
+    if let Some(currency) = &limit.currency {
+        map.insert("currency".to_owned(), (&**currency).into());
+    }
+    if limit.limit.overdraft() != Overdraft::None {
+        map.insert("overdraft".to_owned(), limit.limit.overdraft().to_string().into());
+    }
+    if let Some(wait) = limit.wait {
+        let up_to_ms = u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX);
+        map.insert("wait".to_owned(), json!({ "up_to_ms": up_to_ms, "queue": wait.queue }));
+    }
+    if limit.lease == Lease::Auto {
+        map.insert("lease".to_owned(), "auto".into());
+    }
+    map.into()
+}
+
+/// The lines of a table of costs.
+fn describe_cost(cost: &Cost) -> Value {
+    let when = |line: &CostLine| {
+        let when = line.when.iter();
+        when.map(|(key, value)| (key.to_string(), Value::from(&**value))).collect::<Value>()
+    };
+    let line = |line: &CostLine| json!({ "when": when(line), "hits": line.hits, "per": line.per });
+    cost.lines.iter().map(line).collect()
+}

@@ -1,0 +1,93 @@
+//! Explains matching: which rules a descriptor was compared with, and why it matched one and not the others.
+
+use crate::policy::model::{Domain, Rule, RuleValue, SourceLocation};
+
+/// A descriptor's way through the rules.
+#[derive(Clone, Debug)]
+pub struct RuleTrace {
+    /// All of the descriptor's.
+    pub entries: Vec<(String, String)>,
+    /// One for each entry of the path, up to the first without a rule.
+    pub steps: Vec<TraceStep>,
+    /// Entries that are no part of the path.
+    pub qualifying: Vec<(String, String)>,
+    pub end: TraceEnd,
+}
+
+/// One entry of a descriptor.
+#[derive(Clone, Debug)]
+pub struct TraceStep {
+    pub key: String,
+    pub value: String,
+    /// The path and the place of the rule for it, if there is one.
+    pub rule: Option<(String, SourceLocation)>,
+    /// The paths of the other rules at this level, each with why it is not the one.
+    pub others: Vec<(String, String)>,
+}
+
+/// How a descriptor's way ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TraceEnd {
+    /// At a rule with limits.
+    Limits,
+    /// At a rule that says that nothing is limited.
+    Unlimited,
+    /// At a rule without limits.
+    NoLimit,
+    /// Before its last entry.
+    NoRule,
+    /// It has no entry that makes a path.
+    NoPath,
+}
+
+impl Domain {
+    /// Which rules a descriptor is held against.
+    pub fn trace(&self, entries: &[(&str, &str)]) -> RuleTrace {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let qualifying = entries.iter().filter(|(key, _)| self.classes.qualifies(key));
+        let qualifying = qualifying.map(owned).collect();
+        let path = self.path(entries);
+        let walk = self.walk(&path);
+        let mut level = self.rules();
+        let mut steps = Vec::new();
+        for (index, (key, value)) in path.iter().enumerate() {
+            let rule = walk.steps().get(index).copied();
+            let others =
+                level.iter().filter(|other| !rule.is_some_and(|rule| std::ptr::eq(rule, *other)));
+            steps.push(TraceStep {
+                key: (*key).to_owned(),
+                value: (*value).to_owned(),
+                rule: rule.map(|rule| (rule.path.clone(), rule.location.clone())),
+                others: others
+                    .map(|other| (other.path.clone(), why_not(other, key, value)))
+                    .collect(),
+            });
+            let Some(rule) = rule else { break };
+            level = rule.rules();
+        }
+        let end = match walk.end() {
+            None if path.is_empty() => TraceEnd::NoPath,
+            None => TraceEnd::NoRule,
+            Some(rule) if rule.unlimited => TraceEnd::Unlimited,
+            Some(rule) if rule.limits.is_empty() => TraceEnd::NoLimit,
+            Some(_) => TraceEnd::Limits,
+        };
+        RuleTrace { entries: entries.iter().map(owned).collect(), steps, qualifying, end }
+    }
+}
+
+fn why_not(rule: &Rule, key: &str, value: &str) -> String {
+    match &rule.value {
+        RuleValue::Joined { pattern, .. } if !pattern.matches(&format!("{key}_{value}")) => {
+            format!("`{}` does not match `{key}_{value}`", pattern.as_str())
+        }
+        RuleValue::Joined { .. } => "an exact value or an earlier pattern comes first".to_owned(),
+        _ if rule.key != key => format!("the key is `{}`", rule.key),
+        RuleValue::Exact(exact) => format!("the value is `{exact}`"),
+        RuleValue::Pattern { pattern, .. } if !pattern.matches(value) => {
+            format!("`{}` does not match `{value}`", pattern.as_str())
+        }
+        RuleValue::Pattern { .. } => "an exact value or an earlier pattern comes first".to_owned(),
+        RuleValue::Any => "a value comes before the key alone".to_owned(),
+    }
+}

@@ -1,0 +1,302 @@
+//! Reads values of a YAML tree and notes every problem on the way.
+
+use std::cmp::Ordering;
+use std::ops::Range;
+use std::ops::RangeInclusive;
+
+use super::Spanned;
+use super::tree::{Node, Value};
+use crate::policy::problem::{Problem, Severity, Source};
+use crate::printable::is_control;
+
+/// A key that is at most this many edits away is offered as what was meant.
+const EDITS_MAX: usize = 3;
+
+/// Problems of one severity that are noted: to find and show the place of each costs a look at the whole
+/// text, and a large file with one mistake in every rule would take hours.
+const PROBLEMS_MAX: usize = 100;
+
+/// Gathers the problems of one source.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    source: &'a Source,
+    problems: Vec<Problem>,
+    /// Mistakes that have been told and need not be told again.
+    told: Vec<&'static str>,
+}
+
+/// The keys that a map may hold.
+#[derive(Debug)]
+pub struct Shape {
+    /// What the map is, with its article.
+    pub what: &'static str,
+    pub keys: &'static [&'static str],
+    /// Keys of the language that this version does not know what to do with.
+    pub later: &'static [&'static str],
+}
+
+/// The entries of a map whose keys have been checked.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    entries: Vec<(&'a str, &'a Node)>,
+}
+
+impl<'a> Fields<'a> {
+    /// The value of a key, unless it is absent or empty.
+    pub fn get(&self, key: &str) -> Option<&'a Node> {
+        let entry = self.entries.iter().find(|(name, _)| *name == key);
+        entry.map(|(_, node)| *node).filter(|node| !matches!(node.value, Value::Null))
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// A reader of `source` that has met no problem yet.
+    pub fn new(source: &'a Source) -> Self {
+        Self { source, problems: Vec::new(), told: Vec::new() }
+    }
+
+    /// The problems met, in order of appearance.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
+    /// Notes an error.
+    pub fn error(&mut self, span: Range<usize>, message: impl Into<String>) {
+        self.note(Severity::Error, span, message);
+    }
+
+    /// Notes an error that one mistake would make in many places, once.
+    pub fn error_once(&mut self, span: Range<usize>, mistake: &'static str, message: String) {
+        if !self.told.contains(&mistake) {
+            self.told.push(mistake);
+            self.error(span, message);
+        }
+    }
+
+    /// Notes a problem, unless there are plenty already.
+    pub fn note(&mut self, severity: Severity, span: Range<usize>, message: impl Into<String>) {
+        let noted = self.problems.iter().filter(|known| known.severity == severity).count();
+        let message = match noted.cmp(&PROBLEMS_MAX) {
+            Ordering::Less => message.into(),
+            Ordering::Equal => "from here on, problems are not shown".to_owned(),
+            Ordering::Greater => return,
+        };
+        self.problems.push(Problem::at(self.source, severity, span, message));
+    }
+
+    /// The entries of a map, after a look at its keys; `elsewhere` are the shapes in which a key that
+    /// doesn't belong here may belong.
+    pub fn fields<'n>(
+        &mut self,
+        node: &'n Node,
+        shape: &Shape,
+        elsewhere: &[&Shape],
+    ) -> Fields<'n> {
+        let mut entries: Vec<(&str, &Node)> = Vec::new();
+        let Value::Map(pairs) = &node.value else {
+            self.wrong_kind(node, &format!("{} is a map", shape.what));
+            return Fields { entries };
+        };
+        for (key, value) in pairs {
+            let Value::Text(name) = &key.value else {
+                let shown = key.scalar().unwrap_or(key.kind());
+                self.error(key.span.clone(), format!("a key is a text, but this is {shown}"));
+                continue;
+            };
+            if entries.iter().any(|(known, _)| known == name) {
+                self.error(key.span.clone(), format!("`{name}` occurs twice in {}", shape.what));
+            } else if shape.keys.contains(&name.as_str()) {
+                entries.push((name, value));
+            } else {
+                self.error(key.span.clone(), stray_key(name, shape, elsewhere));
+            }
+        }
+        Fields { entries }
+    }
+
+    /// The items of a list.
+    pub fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+        match &node.value {
+            Value::List(items) => items,
+            _ => {
+                self.wrong_kind(node, &format!("{what} is a list"));
+                &[]
+            }
+        }
+    }
+
+    /// A scalar's text as the file spells it. It may reach a header, a log or a metric, so it holds no control
+    /// character; nor would a request's value that does.
+    pub fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
+        let text = self.free_text(node, what)?;
+        if let Some(character) = text.value.chars().find(|character| is_control(*character)) {
+            // A text that is folded (`>`) or literal (`|`) ends in a line break.
+            let hint = match text.value.trim_end_matches('\n').chars().any(is_control) {
+                true => "",
+                false => {
+                    "; write it in quotes, or with `>-` in place of `>` and `|-` in place of `|`"
+                }
+            };
+            let code = u32::from(character);
+            let message = format!("{what} holds a control character (U+{code:04X}){hint}");
+            self.error(text.span.clone(), message);
+        }
+        Some(text)
+    }
+
+    /// A scalar's text as the file spells it, whatever it holds.
+    pub fn free_text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
+        match node.scalar() {
+            Some(text) => Some(Spanned { value: text.to_owned(), span: node.span.clone() }),
+            None => {
+                self.wrong_kind(node, &format!("{what} is a text"));
+                None
+            }
+        }
+    }
+
+    /// A boolean.
+    pub fn flag(&mut self, node: &Node, what: &str) -> Option<Spanned<bool>> {
+        match node.value {
+            Value::Bool(value, _) => Some(Spanned { value, span: node.span.clone() }),
+            _ => {
+                self.wrong_kind(node, &format!("{what} is true or false"));
+                None
+            }
+        }
+    }
+
+    /// A whole number from 0 to `max`.
+    pub fn number(&mut self, node: &Node, what: &str, max: u64) -> Option<Spanned<u64>> {
+        if let Value::Integer(number, _) = node.value
+            && let Some(value) = u64::try_from(number).ok().filter(|value| *value <= max)
+        {
+            return Some(Spanned { value, span: node.span.clone() });
+        }
+        self.wrong_kind(node, &format!("{what} is a whole number from 0 to {max}"));
+        None
+    }
+
+    /// A whole number within a range; `what` with its verb's object, as in "`x` is a priority".
+    pub fn integer(
+        &mut self,
+        node: &Node,
+        what: &str,
+        range: RangeInclusive<i64>,
+    ) -> Option<Spanned<i64>> {
+        if let Value::Integer(number, _) = node.value
+            && let Some(value) = i64::try_from(number).ok().filter(|value| range.contains(value))
+        {
+            return Some(Spanned { value, span: node.span.clone() });
+        }
+        let (least, most) = range.into_inner();
+        self.wrong_kind(node, &format!("{what} from {least} to {most}"));
+        None
+    }
+
+    /// The entries of a map whose keys are names of the policy's own.
+    pub fn map<'n>(&mut self, node: &'n Node, what: &str) -> &'n [(Node, Node)] {
+        match &node.value {
+            Value::Map(entries) => entries,
+            _ => {
+                self.wrong_kind(node, &format!("{what} is a map"));
+                &[]
+            }
+        }
+    }
+
+    /// One of the words of an enumeration.
+    pub fn word<T: Copy>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        words: &[(&str, T)],
+    ) -> Option<Spanned<T>> {
+        let text = node.scalar().unwrap_or_default();
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return Some(Spanned { value: *value, span: node.span.clone() });
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        self.wrong_kind(node, &format!("{what} is {}", any_of(&names)));
+        None
+    }
+
+    fn wrong_kind(&mut self, node: &Node, expected: &str) {
+        let found = match node.scalar() {
+            Some(text) => format!("`{text}`"),
+            None => node.kind().to_owned(),
+        };
+        self.error(node.span.clone(), format!("{expected}, but this is {found}"));
+    }
+}
+
+/// Says what is wrong with a key that a map must not hold.
+fn stray_key(name: &str, shape: &Shape, elsewhere: &[&Shape]) -> String {
+    let what = shape.what;
+    let all = || elsewhere.iter().chain([&shape]);
+    if all().any(|shape| shape.later.contains(&name)) {
+        return format!("`{name}` is not supported by this version");
+    }
+    let owners: Vec<&str> = elsewhere
+        .iter()
+        .filter(|shape| shape.keys.contains(&name))
+        .map(|shape| shape.what)
+        .collect();
+    if !owners.is_empty() {
+        return format!("`{name}` does not belong in {what}, but in {}", any_of(&owners));
+    }
+    match nearest(name, shape.keys) {
+        Some(meant) => format!("unknown key `{name}` in {what}; did you mean `{meant}`?"),
+        None => format!("unknown key `{name}` in {what}; it may hold {}", any_of(shape.keys)),
+    }
+}
+
+fn any_of(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [word] => (*word).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}
+
+/// The name that is nearest to what was written, if any is near.
+pub fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
+    // Lengths alone make others too far away, and the rest few: a name that somebody sends may be long.
+    let near = names.iter().filter(|name| name.len().abs_diff(written.len()) <= EDITS_MAX);
+    let near = near.map(|name| (edits(written, name), *name)).min()?;
+    (near.0 <= EDITS_MAX && near.0 < written.len()).then_some(near.1)
+}
+
+/// The Levenshtein distance: insertions, deletions and replacements of a byte.
+fn edits(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plenty_of_problems_are_cut_short_and_hide_no_graver_one() {
+        let source = Source { path: "p.yaml".to_owned(), text: "domain: d".to_owned() };
+        let mut reader = Reader::new(&source);
+        for _ in 0..2 * PROBLEMS_MAX {
+            reader.note(Severity::Warning, 0..6, "odd");
+        }
+        reader.error(8..9, "wrong");
+        let problems = reader.into_problems();
+        assert_eq!(problems.len(), PROBLEMS_MAX + 2);
+        assert_eq!(problems[PROBLEMS_MAX].message, "from here on, problems are not shown");
+        assert_eq!(problems[PROBLEMS_MAX + 1].message, "wrong");
+    }
+}
