@@ -11,7 +11,7 @@ use crate::store::redis::{
     CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisSettings, Subscriber,
     TlsSettings,
 };
-use crate::store::{Directory, Fallback, Health};
+use crate::store::{Directory, Fallback};
 
 /// How often to look whether the connection stands.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
@@ -51,29 +51,23 @@ pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
 
 /// Waits for the connection, so that the first requests are not answered by `on_outage`; but not for long.
 pub async fn connected(store: &AnyStore) {
-    let AnyStore::Redis(shared) = store else {
-        return;
-    };
-    let redis = shared.local_cache.store();
     let connected = async {
         let mut ticks = interval(PROBE_INTERVAL);
-        while redis.health() != Health::Healthy {
+        while !store.is_available() {
             ticks.tick().await;
         }
     };
     if timeout(CONNECT_TIMEOUT_DEFAULT, connected).await.is_err() {
-        let address = redis.address();
+        let address = store.address();
         tracing::warn!(address, "Redis is out; policies' on_outage answers until it is there");
     }
 }
 
 /// What people call it.
 pub fn name(store: &AnyStore) -> String {
-    match store {
-        AnyStore::Memory(_) => "counting in memory".to_owned(),
-        AnyStore::Redis(shared) => {
-            format!("counting in Redis at {}", shared.local_cache.store().address())
-        }
+    match store.address() {
+        None => "counting in memory".to_owned(),
+        Some(address) => format!("counting in Redis at {address}"),
     }
 }
 
@@ -120,7 +114,7 @@ mod tests {
     #[test]
     fn without_a_redis_counters_live_in_the_process() {
         let stores = build(&Settings::default()).unwrap();
-        assert!(matches!(stores.store, AnyStore::Memory(_)) && stores.connector.is_none());
+        assert!(stores.store.address().is_none() && stores.connector.is_none());
         assert!(matches!(stores.directory, Directory::None));
     }
 

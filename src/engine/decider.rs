@@ -89,27 +89,24 @@ impl Decider {
         if batch.charges.is_empty() {
             return Outcome::nothing(now.timestamp());
         }
-        match &self.settings.store {
-            // Its answer is a part of the check's time, and never fails.
-            AnyStore::Memory(memory) => memory.charge_at(batch, now.timestamp()),
+        let store = &self.settings.store;
+        if budget.is_exhausted() {
             // Which limits and amounts hold is unknown, so the limits say what to answer.
-            AnyStore::Redis(shared) if budget.is_exhausted() => shared.decide_alone(batch, now),
-            AnyStore::Redis(shared) => {
-                if let Some(known) = shared.answer(batch, now) {
-                    return known;
-                }
-                let stopwatch = Stopwatch::start();
-                let _permit = self.admission.permit();
-                // Boxed, because it is ten times as large as all the rest, and every request would be.
-                let asked = Box::pin(shared.ask(batch, now, budget.spent())).await;
-                let elapsed = stopwatch.elapsed();
-                budget.spend(elapsed);
-                metrics.store_duration.observe(elapsed);
-                if let Some(error) = asked.error {
-                    metrics.store_error(error.kind());
-                }
-                asked.outcome
-            }
+            return store.decide_alone(batch, now);
         }
+        if let Some(known) = store.answer(batch, now) {
+            return known;
+        }
+        let stopwatch = Stopwatch::start();
+        let _permit = self.admission.permit();
+        // Boxed, because it is ten times as large as all the rest, and every request would be.
+        let answer = Box::pin(store.ask(batch, now, budget.spent())).await;
+        let elapsed = stopwatch.elapsed();
+        budget.spend(elapsed);
+        metrics.store_duration.observe(elapsed);
+        if let Some(error) = answer.error {
+            metrics.store_error(error.kind());
+        }
+        answer.outcome
     }
 }

@@ -113,7 +113,7 @@ impl Engine {
     /// An engine without policies: every request passes until [`Engine::replace`] brings some.
     pub fn new(settings: EngineSettings) -> Self {
         let snapshot = Snapshot::new(PolicySet::empty(), settings.near, &settings.metrics);
-        settings.metrics.store_up.set(i64::from(matches!(settings.store, AnyStore::Memory(_))));
+        settings.metrics.store_up.set(i64::from(settings.store.is_available()));
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             decider: Decider::new(settings),
@@ -234,7 +234,7 @@ impl Engine {
     }
 
     /// Counts how the store is, and what was decided without it.
-    pub fn count_shared(&self) {
+    pub fn count_store(&self) {
         let EngineSettings { clock, metrics, .. } = &self.decider.settings;
         self.store().count(metrics, clock.now());
     }

@@ -1,12 +1,23 @@
 //! The store of an engine, embedded or Redis, with its upkeep and its metrics.
 
+use std::time::Duration;
+
 use crate::clock::Now;
+use crate::limit::LimitName;
 use crate::metrics::Counter;
 use crate::metrics::Metrics;
+use crate::store::Batch;
 use crate::store::Fallback;
+use crate::store::Health;
+use crate::store::Outcome;
+use crate::store::local_cache::LocalCacheCounts;
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
 use crate::store::shared::Shared;
+use crate::store::shared::StoreAnswer;
+
+/// Counters of each shard of the embedded store to look at each time: a million counters are passed in less than a minute.
+const SWEPT_AT_ONCE: usize = 16;
 
 /// One of the stores.
 #[derive(Debug)]
@@ -23,10 +34,61 @@ impl AnyStore {
         Self::Redis(Box::new(Shared::new(redis, fallback)))
     }
 
+    /// Decides a batch without waiting; None if the store has to be [asked](AnyStore::ask).
+    pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
+        match self {
+            Self::Memory(memory) => Some(memory.charge_at(batch, now.timestamp())),
+            Self::Redis(shared) => shared.answer(batch, now),
+        }
+    }
+
+    /// Decides a batch for which there is no [`AnyStore::answer`], for a request that has waited for the store before.
+    pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> StoreAnswer {
+        match self {
+            Self::Memory(memory) => {
+                StoreAnswer { outcome: memory.charge_at(batch, now.timestamp()), error: None }
+            }
+            Self::Redis(shared) => shared.ask(batch, now, waited).await,
+        }
+    }
+
+    /// Decides a batch for which no shared store can be asked. The embedded store decides as always.
+    pub fn decide_alone(&self, batch: &Batch, now: Now) -> Outcome {
+        match self {
+            Self::Memory(memory) => memory.charge_at(batch, now.timestamp()),
+            Self::Redis(shared) => shared.decide_alone(batch, now),
+        }
+    }
+
+    /// Whether it is available: of a cluster, each master.
+    pub fn is_available(&self) -> bool {
+        match self {
+            Self::Memory(_) => true,
+            Self::Redis(shared) => shared.store().health() == Health::Healthy,
+        }
+    }
+
+    /// Where it is; None if it is in this process.
+    pub fn address(&self) -> Option<&str> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Redis(shared) => Some(shared.store().address()),
+        }
+    }
+
+    /// What the local cache has answered.
+    pub fn local_cache_counts(&self, now: Now) -> LocalCacheCounts {
+        match self {
+            Self::Memory(_) => LocalCacheCounts::default(),
+            Self::Redis(shared) => shared.local_cache().counts(now),
+        }
+    }
+
     /// Does what the store needs between requests. To be called a few times a second.
     pub async fn tend(&self, now: Now) {
-        if let Self::Redis(shared) = self {
-            shared.tend(now).await;
+        match self {
+            Self::Memory(memory) => memory.sweep(now.timestamp(), SWEPT_AT_ONCE),
+            Self::Redis(shared) => shared.tend(now).await,
         }
     }
 
@@ -39,22 +101,36 @@ impl AnyStore {
 
     /// Counts how the store is, and what was decided without it.
     pub fn count(&self, metrics: &Metrics, now: Now) {
-        if let Self::Redis(shared) = self {
-            let Shared { local_cache, fallback, .. } = &**shared;
-            let store = local_cache.store();
-            metrics.shared.set_health(store.health().name());
-            catch_up(&metrics.shared.breaks, store.breaks());
-            catch_up(&metrics.shared.reconnects, store.reconnects());
-            catch_up(&metrics.shared.paid, fallback.paid());
-            metrics.shared.sidecars.set(i64::from(fallback.sidecars()));
-            let counts = local_cache.counts(now);
-            let metrics = &metrics.local_cache;
-            catch_up(&metrics.refused, counts.refused);
-            catch_up(&metrics.leased, counts.leased);
-            catch_up(&metrics.returned, counts.returned);
-            metrics.live.set(u64::try_from(counts.live).unwrap_or(u64::MAX));
+        metrics.store_up.set(i64::from(self.is_available()));
+        match self {
+            Self::Memory(memory) => count_memory(memory, metrics),
+            Self::Redis(shared) => count_shared(shared, metrics, now),
         }
     }
+}
+
+fn count_memory(memory: &Memory, metrics: &Metrics) {
+    metrics.memory.keys.set(u64::try_from(memory.keys()).unwrap_or(u64::MAX));
+    catch_up(&metrics.memory.evictions, memory.evicted());
+    for (lost, count) in memory.take_lost() {
+        let LimitName { domain, label } = &*lost.limit;
+        metrics.memory.lose(domain, label, (lost.exhausted, count));
+    }
+}
+
+fn count_shared(shared: &Shared<Redis>, metrics: &Metrics, now: Now) {
+    let store = shared.store();
+    metrics.shared.set_health(store.health().name());
+    catch_up(&metrics.shared.breaks, store.breaks());
+    catch_up(&metrics.shared.reconnects, store.reconnects());
+    catch_up(&metrics.shared.paid, shared.fallback().paid());
+    metrics.shared.sidecars.set(i64::from(shared.fallback().sidecars()));
+    let counts = shared.local_cache().counts(now);
+    let metrics = &metrics.local_cache;
+    catch_up(&metrics.refused, counts.refused);
+    catch_up(&metrics.leased, counts.leased);
+    catch_up(&metrics.returned, counts.returned);
+    metrics.live.set(u64::try_from(counts.live).unwrap_or(u64::MAX));
 }
 
 fn catch_up(counter: &Counter, count: u64) {

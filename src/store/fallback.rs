@@ -13,8 +13,6 @@ use std::hash::BuildHasher;
 use std::mem;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -42,6 +40,7 @@ use crate::limit::Hits;
 use crate::limit::Limit;
 use crate::limit::Overdraft;
 use crate::limit::Standing;
+use crate::lock::lock;
 use crate::policy::Key;
 use crate::policy::Lease;
 use crate::policy::Mode;
@@ -185,7 +184,7 @@ impl Fallback {
         outcome
     }
 
-    /// Whether anything is owed to the store, or it has to take something back. IdempotencyToken all is paid, that is known after
+    /// Whether anything is owed to the store, or it has to take something back. Once all is paid, that is known after
     /// [`Fallback::look`].
     pub fn owes(&self) -> bool {
         self.may_owe.load(Ordering::SeqCst)
@@ -376,11 +375,6 @@ fn fails(charge: &Charge) -> bool {
 /// How much of a charge's limit is open to it while no gauge presses.
 fn open(charge: &Charge) -> u64 {
     charge.open.hits.min(charge.limit.capacity())
-}
-
-/// Locks what a panic leaves whole: numbers that are written at once.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

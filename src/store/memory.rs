@@ -14,9 +14,9 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
@@ -35,6 +35,7 @@ use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::limit::Limit;
 use crate::limit::LimitName;
+use crate::lock::lock;
 use crate::policy::Key;
 
 /// Shards: well above the cores of any sidecar, and so many that one which grows, and moves its counters meanwhile,
@@ -203,7 +204,12 @@ impl Memory {
 }
 
 impl Store for Memory {
-    async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+    async fn charge_after(
+        &self,
+        batch: &Batch,
+        now: Now,
+        _waited: Duration,
+    ) -> Result<Outcome, StoreError> {
         Ok(self.charge_at(batch, now.timestamp()))
     }
 }
@@ -225,11 +231,6 @@ impl Locked<'_> {
         let position = self.0.binary_search_by_key(&index, |(index, _)| *index);
         &mut self.0[position.expect("every key's shard was locked")].1
     }
-}
-
-/// Locks a shard. One that a panic left is still a map of counters, at worst with one charge missing.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shard {

@@ -20,6 +20,7 @@ mod sidecars;
 use std::time::Duration;
 
 use crate::clock::Now;
+use crate::policy::Key;
 
 pub use arrival::Arrival;
 pub use batch::BONUS_ID_LEN_MAX;
@@ -58,7 +59,36 @@ pub trait Store: Send + Sync {
         &self,
         batch: &Batch,
         now: Now,
+    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send {
+        self.charge_after(batch, now, Duration::ZERO)
+    }
+
+    /// Charges a request that has waited for the store before: it waits for the rest of the store's deadline. If nothing
+    /// is left of it, nothing is sent.
+    ///
+    /// # Errors
+    /// As those of [`Store::charge`].
+    fn charge_after(
+        &self,
+        batch: &Batch,
+        now: Now,
+        waited: Duration,
     ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
+
+    /// The shard of a key: keys of one shard are charged in one step, keys of several are not.
+    fn shard_of(&self, _key: &Key) -> u32 {
+        0
+    }
+
+    /// Whether it is asked now.
+    fn is_healthy(&self) -> bool {
+        true
+    }
+
+    /// How many sidecars share it, this one included, as far as was last known; 0 if it never was.
+    fn sidecars(&self) -> u32 {
+        1
+    }
 }
 
 /// Why a store did not decide.
@@ -78,7 +108,7 @@ pub enum StoreError {
     Crowded,
     /// The store answered with an error: it takes nobody's charges now.
     #[error("the store refused: {0}")]
-    Refused(::redis::RedisError),
+    Refused(String),
     /// Something that is no counter stands under a key of the request.
     #[error("a key of the request can't be read: {reason}")]
     Foreign { reason: String },

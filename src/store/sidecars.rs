@@ -1,8 +1,8 @@
 //! The number of sidecars that share a store, as set or as known from their heartbeats.
 
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+
+use crate::lock::lock;
 
 /// How often in a row fewer sidecars must be heard of before that is believed: after a store was emptied, each is
 /// alone in it at first.
@@ -52,11 +52,6 @@ impl Sidecars {
             Self::Heard(heard) => lock(heard).sidecars,
         }
     }
-}
-
-/// Locks what a panic leaves whole: numbers that are written at once.
-fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -33,7 +33,6 @@ use std::time::Duration;
 use tollgate::clock::Clock;
 use tollgate::clock::Now;
 use tollgate::clock::Timestamp;
-use tollgate::engine::AnyStore;
 use tollgate::engine::Descriptor;
 use tollgate::engine::HitsSource;
 use tollgate::engine::Request;
@@ -161,12 +160,8 @@ impl Round {
 
     /// How many requests were refused without asking the store, because a refusal was known to hold.
     fn held_refusals(&self, bench: &Bench) -> u64 {
-        match bench.engine.store() {
-            AnyStore::Memory(_) => 0,
-            AnyStore::Redis(shared) => {
-                shared.local_cache.counts(Now::Given(Timestamp::from_ms(self.now_ms))).refused
-            }
-        }
+        let now = Now::Given(Timestamp::from_ms(self.now_ms));
+        bench.engine.store().local_cache_counts(now).refused
     }
 }
 

@@ -196,7 +196,7 @@ impl Sidecar {
         let (redis, connector) = Redis::try_new(&settings).unwrap();
         let task = tokio::spawn(connector.run(pending()));
         let store = Self { shared: Shared::new(redis, Fallback::new(100, Some(1))), task };
-        let healthy = || store.shared.local_cache.store().health() == Health::Healthy;
+        let healthy = || store.shared.store().health() == Health::Healthy;
         until("all masters are connected", healthy).await;
         Arc::new(store)
     }
@@ -216,11 +216,16 @@ impl Drop for Sidecar {
 }
 
 impl Store for Sidecar {
-    async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+    async fn charge_after(
+        &self,
+        batch: &Batch,
+        now: Now,
+        waited: Duration,
+    ) -> Result<Outcome, StoreError> {
         if let Some(known) = self.shared.answer(batch, now) {
             return Ok(known);
         }
-        let asked = self.shared.ask(batch, now, Duration::ZERO).await;
+        let asked = self.shared.ask(batch, now, waited).await;
         asked.error.map_or(Ok(asked.outcome), Err)
     }
 }

@@ -9,7 +9,6 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -31,6 +30,7 @@ use crate::limit::Algorithm;
 use crate::limit::Fit;
 use crate::limit::Hits;
 use crate::limit::Limit;
+use crate::lock::lock;
 use crate::policy::Key;
 use crate::policy::Lease;
 use crate::policy::Mode;
@@ -255,7 +255,7 @@ impl Leases {
         let live = |leased_key: &LeasedKey| {
             leased_key.pools.iter().filter(|pool| 0 < pool.left(now)).count()
         };
-        let of_shard = |shard| lock(shard).keys.iter().map(live).sum::<usize>();
+        let of_shard = |shard: &Mutex<Shard>| lock(shard).keys.iter().map(live).sum::<usize>();
         self.shards.iter().map(of_shard).sum()
     }
 
@@ -384,9 +384,4 @@ fn is_same(one: &Arc<Limit>, other: &Limit) -> bool {
 /// The charges of a batch, those of one key side by side.
 fn by_key(batch: &Batch) -> impl Iterator<Item = &[Charge]> {
     batch.charges.chunk_by(|one, next| one.key_index == next.key_index)
-}
-
-/// Locks a shard. One that a panic left has at worst hits that nobody spends.
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -24,7 +24,6 @@ use super::Outcome;
 use super::Store;
 use super::StoreError;
 use crate::clock::Now;
-use crate::clock::Stopwatch;
 use crate::limit::Hits;
 use crate::policy::Key;
 
@@ -34,6 +33,7 @@ use monotonic::MonotonicClock;
 use monotonic::MonotonicTime;
 use pool::Call;
 use pool::ENDED_MAX;
+use refusals::GiveBackMark;
 use refusals::Refusals;
 
 #[cfg(test)]
@@ -45,29 +45,6 @@ const GIVE_BACK_CHARGES_MAX: usize = 16;
 /// Batches that a give-back may join.
 const RECENT_MAX: usize = 8;
 
-/// A store that several sidecars share.
-pub trait SharedStore: Send + Sync {
-    /// Charges as [`Store::charge`] does, for a request that has waited for the store before: it waits for
-    /// what is left of the store's deadline. If nothing is, nothing is sent.
-    fn charge_after(
-        &self,
-        batch: &Batch,
-        now: Now,
-        waited: Duration,
-    ) -> impl Future<Output = Result<Outcome, StoreError>> + Send;
-
-    /// The shard of a key: keys of one shard are charged in one step, keys of several are not.
-    fn shard_of(&self, _key: &Key) -> u32 {
-        0
-    }
-
-    /// Whether it is asked now.
-    fn is_healthy(&self) -> bool;
-
-    /// How many sidecars share it, this one included, as far as was last known; 0 if it never was.
-    fn sidecars(&self) -> u32;
-}
-
 /// A shared store, and what this sidecar knows of it.
 #[derive(Debug)]
 pub struct LocalCache<S> {
@@ -76,6 +53,12 @@ pub struct LocalCache<S> {
     refusals: Refusals,
     leases: Leases,
     returned: AtomicU64,
+}
+
+/// What is known when a batch is sent.
+struct Question {
+    mark: GiveBackMark,
+    sent: MonotonicTime,
 }
 
 /// What was done here since the start.
@@ -135,24 +118,18 @@ impl<S> LocalCache<S> {
     }
 }
 
-impl<S: SharedStore> LocalCache<S> {
+impl<S: Store> LocalCache<S> {
     /// Has the store decide a batch for which there is no [`LocalCache::answer`].
     ///
     /// # Errors
-    /// As those of [`SharedStore::charge_after`].
-    pub async fn charge_after(
-        &self,
-        batch: &Batch,
-        now: Now,
-        waited: Duration,
-    ) -> Result<Outcome, StoreError> {
-        let stopwatch = Stopwatch::start();
-        let outcome = self.ask(batch, now, waited).await?;
+    /// As those of [`Store::charge_after`].
+    pub async fn ask(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
+        let outcome = self.call(batch, arrival).await?;
         if outcome.admitted {
             return Ok(outcome);
         }
-        let time = self.time(now);
-        let unused = self.leases.take_refused(batch, &outcome, time);
+        let now = arrival.now;
+        let unused = self.leases.take_refused(batch, &outcome, self.time(now));
         if unused.is_empty() {
             return Ok(outcome);
         }
@@ -164,7 +141,7 @@ impl<S: SharedStore> LocalCache<S> {
         // Boxed, because it is large and seldom.
         let again = Box::pin(async {
             self.give_leases_back(&unused, now).await;
-            self.ask(batch, now, waited + stopwatch.elapsed()).await
+            self.call(batch, arrival).await
         });
         Ok(again.await.unwrap_or(outcome))
     }
@@ -192,21 +169,36 @@ impl<S: SharedStore> LocalCache<S> {
     }
 
     /// Asks the store, for hits ahead too if that pays, and learns what it answers.
-    async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> Result<Outcome, StoreError> {
-        let mark = self.refusals.mark();
-        let sent = self.time(now);
+    async fn call(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
+        let (question, with_ahead) = self.before(batch, arrival.now);
+        let batch = with_ahead.as_ref().unwrap_or(batch);
+        let answer = self.store.charge_after(batch, arrival.now, arrival.waited()).await;
+        self.after(batch, answer, (question, arrival.now))
+    }
+
+    /// Notes that a batch is sent, and returns it with the hits that it takes ahead, if it takes any.
+    fn before(&self, batch: &Batch, now: Now) -> (Question, Option<Batch>) {
+        let question = Question { mark: self.refusals.mark(), sent: self.time(now) };
         self.refusals.give_back(batch);
-        let wants = Leases::may_serve(batch).then(|| self.leases.ask(batch, sent));
-        let asking = wants.flatten().map(|wants| {
-            let mut asking = batch.clone();
-            let charges = asking.charges.iter_mut().zip(wants);
+        let ahead = Leases::may_serve(batch).then(|| self.leases.ask(batch, question.sent));
+        let with_ahead = ahead.flatten().map(|ahead| {
+            let mut batch = batch.clone();
+            let charges = batch.charges.iter_mut().zip(ahead);
             charges.for_each(|(charge, hits)| charge.ahead = hits);
-            asking
+            batch
         });
-        let batch = asking.as_ref().unwrap_or(batch);
-        let outcome = self.store.charge_after(batch, now, waited).await;
+        (question, with_ahead)
+    }
+
+    /// Learns from the answer to a batch: leases, and refusals that hold for a while.
+    fn after(
+        &self,
+        batch: &Batch,
+        answer: Result<Outcome, StoreError>,
+        (Question { mark, sent }, now): (Question, Now),
+    ) -> Result<Outcome, StoreError> {
         self.refusals.give_back(batch);
-        let mut outcome = outcome?;
+        let mut outcome = answer?;
         let (received, lead_ms) = (self.time(now), lead_ms(now));
         let call = Call { sent, received, at: outcome.at, lead_ms };
         self.leases.learn(batch, &mut outcome, call);
@@ -221,7 +213,7 @@ impl<S: SharedStore> LocalCache<S> {
     /// Has the store make a batch that gives back, for a request that has waited for the store before.
     ///
     /// # Errors
-    /// As those of [`SharedStore::charge_after`].
+    /// As those of [`Store::charge_after`].
     pub async fn give_back(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
         self.refusals.give_back(batch);
         let outcome = self.store.charge_after(batch, arrival.now, arrival.waited()).await;
@@ -241,12 +233,29 @@ impl<S: SharedStore> LocalCache<S> {
     }
 }
 
-impl<S: SharedStore> Store for LocalCache<S> {
-    async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
+impl<S: Store> Store for LocalCache<S> {
+    async fn charge_after(
+        &self,
+        batch: &Batch,
+        now: Now,
+        waited: Duration,
+    ) -> Result<Outcome, StoreError> {
         match self.answer(batch, now) {
             Some(outcome) => Ok(outcome),
-            None => self.charge_after(batch, now, Duration::ZERO).await,
+            None => self.ask(batch, Arrival::after(now, waited)).await,
         }
+    }
+
+    fn shard_of(&self, key: &Key) -> u32 {
+        self.store.shard_of(key)
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.store.is_healthy()
+    }
+
+    fn sidecars(&self) -> u32 {
+        self.store.sidecars()
     }
 }
 
@@ -320,7 +329,7 @@ mod tests {
         calls: AtomicU64,
     }
 
-    impl SharedStore for Counting {
+    impl Store for Counting {
         async fn charge_after(
             &self,
             batch: &Batch,
@@ -354,7 +363,7 @@ mod tests {
         }
     }
 
-    impl SharedStore for Distant {
+    impl Store for Distant {
         async fn charge_after(
             &self,
             batch: &Batch,

@@ -70,7 +70,7 @@ struct Held {
 
 /// How many give-backs there were when a request was sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark(u64);
+pub struct GiveBackMark(u64);
 
 impl Refusals {
     /// None yet.
@@ -99,12 +99,12 @@ impl Refusals {
     }
 
     /// To be asked for before a batch is sent.
-    pub fn mark(&self) -> Mark {
-        Mark(self.give_backs.load(Ordering::SeqCst))
+    pub fn mark(&self) -> GiveBackMark {
+        GiveBackMark(self.give_backs.load(Ordering::SeqCst))
     }
 
     /// Holds the refusal of a batch, unless hits came back since the mark.
-    pub fn keep(&self, batch: &Batch, outcome: &Outcome, (mark, call): (Mark, Call)) {
+    pub fn keep(&self, batch: &Batch, outcome: &Outcome, (mark, call): (GiveBackMark, Call)) {
         if outcome.admitted || !may_hold(batch) {
             return;
         }

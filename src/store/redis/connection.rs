@@ -172,7 +172,7 @@ impl Link {
             Err(error) if fault::is_of_key(&error) => {
                 Err(StoreError::Foreign { reason: error.to_string() })
             }
-            Err(error) if fault::is_answer(&error) => Err(StoreError::Refused(error)),
+            Err(error) if fault::is_answer(&error) => Err(fault::refused(&error)),
             Err(error) => Err(self.lost(error.to_string())),
         }
     }
@@ -198,15 +198,15 @@ impl Link {
     }
 
     /// Sends a group to the server that this one named.
-    pub fn send_on(&self, mut group: Group, error: RedisError) {
+    pub fn send_on(&self, mut group: Group, error: &RedisError) {
         let is_asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
         let nodes = self.nodes.upgrade();
         let Some(nodes) = nodes.filter(|_| group.moves(is_asking)) else {
-            return group.fail(&StoreError::Refused(error));
+            return group.fail(&fault::refused(error));
         };
         match error.redirect_node().and_then(|(named, _)| nodes.link_at(named, self)) {
             Some(link) => link.queue.put_first(group),
-            None => group.fail(&StoreError::Refused(error)),
+            None => group.fail(&fault::refused(error)),
         }
         nodes.doubt();
     }

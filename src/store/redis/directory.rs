@@ -16,6 +16,7 @@ use tokio::time;
 use super::Route;
 use super::cache::CallerCache;
 use super::connection::Link;
+use super::fault;
 use super::slot::slot_of;
 use crate::policy::CallerForm;
 use crate::policy::Lineage;
@@ -272,7 +273,7 @@ impl RedisDirectory {
     }
 
     async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.link()?.send(command).await?.extract_error().map_err(StoreError::Refused)
+        self.link()?.send(command).await?.extract_error().map_err(|error| fault::refused(&error))
     }
 }
 

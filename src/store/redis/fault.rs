@@ -4,6 +4,8 @@ use ::redis::ErrorKind;
 use ::redis::RedisError;
 use ::redis::ServerErrorKind;
 
+use crate::store::StoreError;
+
 /// Whether the server has a library of that name, whose hash says that it is the same one.
 pub fn is_known_already(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("already exists"))
@@ -44,4 +46,9 @@ pub fn is_of_slot(error: &RedisError) -> bool {
 /// Whether the server itself answered so, in which case the connection is good.
 pub fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
+/// The error of a store whose server answered with an error.
+pub fn refused(error: &RedisError) -> StoreError {
+    StoreError::Refused(error.to_string())
 }

@@ -40,7 +40,6 @@ use super::Health;
 use super::Outcome;
 use super::Store;
 use super::StoreError;
-use super::local_cache::SharedStore;
 use crate::clock::Now;
 use crate::clock::monotonic_now;
 use crate::policy::Key;
@@ -206,7 +205,7 @@ impl Redis {
     }
 }
 
-impl SharedStore for Redis {
+impl Store for Redis {
     /// Charges a batch whose keys have one slot, if this is a cluster.
     async fn charge_after(
         &self,
@@ -242,11 +241,5 @@ impl SharedStore for Redis {
             Route::One(link) => link.membership().sidecars(),
             Route::Cluster(nodes) => nodes.sidecars(),
         }
-    }
-}
-
-impl Store for Redis {
-    async fn charge(&self, batch: &Batch, now: Now) -> Result<Outcome, StoreError> {
-        self.charge_after(batch, now, Duration::ZERO).await
     }
 }

@@ -113,8 +113,8 @@ impl Sender<'_> {
                 let reason = "it is no string of bytes".to_owned();
                 group.fail(&StoreError::Garbled { reason });
             }
-            Err(error) if fault::is_of_slot(&error) => self.link.send_on(group, error),
-            Err(error) if fault::is_answer(&error) => group.fail(&StoreError::Refused(error)),
+            Err(error) if fault::is_of_slot(&error) => self.link.send_on(group, &error),
+            Err(error) if fault::is_answer(&error) => group.fail(&fault::refused(&error)),
             Err(error) => group.fail(&self.link.lost(error.to_string())),
         }
     }

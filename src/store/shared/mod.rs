@@ -5,41 +5,30 @@ mod sharded_batch;
 mod refunds;
 #[cfg(test)]
 mod simulation;
+mod with_fallback;
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use smallvec::SmallVec;
-use tokio::time::Instant;
 
 use super::Arrival;
 use super::Batch;
-use super::Charge;
-use super::Debt;
 use super::Fallback;
 use super::INLINE_CAP;
 use super::Outcome;
-use super::StoreError;
+use super::Store;
 use super::local_cache::LocalCache;
-use super::local_cache::SharedStore;
 use crate::clock::Now;
-use crate::clock::Timestamp;
-use crate::clock::monotonic_now;
 use crate::policy::Key;
-use crate::policy::OnOutage;
 
 use refunds::Refunded;
 use refunds::Refunds;
 use refunds::refund_batch;
 use sharded_batch::ShardBatch;
 use sharded_batch::join;
-
-/// Debts that are paid at a time: as many as share a call.
-const DEBTS_AT_ONCE: usize = 64;
+pub use with_fallback::StoreAnswer;
+use with_fallback::WithFallback;
 
 /// How often refunds are sent at the end.
 const REFUND_ROUNDS_AT_END: usize = 16;
@@ -47,74 +36,47 @@ const REFUND_ROUNDS_AT_END: usize = 16;
 /// A store that several sidecars share, and the layers of this sidecar in front of it.
 #[derive(Debug)]
 pub struct Shared<S> {
-    /// The store, behind the local cache.
-    pub local_cache: LocalCache<S>,
-    /// Decides while the store is unavailable.
-    pub fallback: Fallback,
-    steady: Mutex<Steady>,
-    /// Whether debts are being paid.
-    paying: AtomicBool,
+    inner: WithFallback<S>,
     /// Hits that shards charged for requests that other shards refused.
     refunds: Refunds,
 }
 
-/// A clock that steps of the system's clock don't change: during an outage they would free what is owed, or hold it.
-#[derive(Clone, Copy, Debug)]
-struct Steady {
-    /// What the system's clock said then.
-    at: Timestamp,
-    since: Instant,
-}
-
-/// The answer to a batch that the store was asked for.
-#[derive(Debug)]
-pub struct StoreAnswer {
-    pub outcome: Outcome,
-    /// Why the store did not decide; None if it did, or was not asked.
-    pub error: Option<StoreError>,
-}
-
-impl<S: SharedStore> Shared<S> {
-    /// A store of which nothing is known here yet.
+impl<S: Store> Shared<S> {
+    /// The layers in front of a store. A batch passes them from the outside in: the split by shard, the fallback, the
+    /// local cache, the store.
     pub fn new(store: S, fallback: Fallback) -> Self {
-        let steady = Steady { at: Timestamp::default(), since: monotonic_now() };
-        Self {
-            local_cache: LocalCache::new(store),
-            fallback,
-            steady: Mutex::new(steady),
-            paying: AtomicBool::new(false),
-            refunds: Refunds::new(),
-        }
+        Self::sharded(WithFallback::new(LocalCache::new(store), fallback))
     }
 
-    /// The time by which this sidecar decides: the system's clock's as of when nothing was owed last, and what has passed
-    /// since.
-    fn time(&self, now: Now) -> Timestamp {
-        let Now::Local(at) = now else { return now.timestamp() };
-        let mut steady = self.steady.lock().unwrap_or_else(PoisonError::into_inner);
-        if steady.at == Timestamp::default() {
-            *steady = Steady { at, since: monotonic_now() };
-        }
-        steady.at.after(monotonic_now() - steady.since)
+    fn sharded(inner: WithFallback<S>) -> Self {
+        Self { inner, refunds: Refunds::new() }
     }
 
-    /// Sets the steady clock by the system's.
-    fn set_clock(&self, now: Now) {
-        let at = now.timestamp();
-        let steady = Steady { at, since: monotonic_now() };
-        *self.steady.lock().unwrap_or_else(PoisonError::into_inner) = steady;
+    /// The store itself.
+    pub fn store(&self) -> &S {
+        self.local_cache().store()
+    }
+
+    /// The layer in front of the store.
+    pub fn local_cache(&self) -> &LocalCache<S> {
+        &self.inner.local_cache
+    }
+
+    /// What decides while the store is unavailable.
+    pub fn fallback(&self) -> &Fallback {
+        &self.inner.fallback
     }
 
     /// Decides a batch by what is known here; None if that is not enough.
     pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
-        self.local_cache.answer(batch, now)
+        self.local_cache().answer(batch, now)
     }
 
     /// Has the store decide a batch for which there is no [`Shared::answer`], for a request that has waited for it
     /// before; where it can't, what the charges say of outages does.
     pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> StoreAnswer {
-        match ShardBatch::split(batch, |key| self.local_cache.store().shard_of(key)) {
-            None => self.ask_one(batch, Arrival::after(now, waited)).await,
+        match ShardBatch::split(batch, |key| self.store().shard_of(key)) {
+            None => self.inner.ask(batch, Arrival::after(now, waited)).await,
             // Boxed, because it is large.
             Some(shards) => {
                 let arrival = Arrival::after(now, waited);
@@ -125,7 +87,7 @@ impl<S: SharedStore> Shared<S> {
 
     /// Decides a batch that the store can't be asked for, by what the charges say of outages.
     pub fn decide_alone(&self, batch: &Batch, now: Now) -> Outcome {
-        self.fallback.decide(batch, None, self.time(now))
+        self.inner.decide_alone(batch, now)
     }
 
     /// Has each shard of the store decide its charges.
@@ -136,7 +98,7 @@ impl<S: SharedStore> Shared<S> {
         arrival: Arrival,
     ) -> StoreAnswer {
         shards.iter_mut().for_each(|shard| {
-            shard.refusal = self.local_cache.refusal(&shard.batch, arrival.now);
+            shard.refusal = self.local_cache().refusal(&shard.batch, arrival.now);
         });
         if shards.iter().any(|shard| shard.refusal.is_some()) {
             let others = shards.iter_mut().filter(|shard| shard.refusal.is_none());
@@ -187,7 +149,7 @@ impl<S: SharedStore> Shared<S> {
     ) -> StoreAnswer {
         match known.or_else(|| self.answer(&batch, arrival.now)) {
             Some(outcome) => StoreAnswer { outcome, error: None },
-            None => self.ask_one(&batch, arrival).await,
+            None => self.inner.ask(&batch, arrival).await,
         }
     }
 
@@ -204,7 +166,7 @@ impl<S: SharedStore> Shared<S> {
         for (key, overcharges) in shard.overcharges(outcome, joined) {
             if outcome.fallback {
                 let refund = refund_batch(key.clone(), overcharges);
-                let taken = self.fallback.decide(&refund, None, self.time(arrival.now));
+                let taken = self.inner.decide_alone(&refund, arrival.now);
                 refunded.push((refund, taken));
             } else {
                 self.refunds.add(key, overcharges);
@@ -212,7 +174,7 @@ impl<S: SharedStore> Shared<S> {
             }
         }
         let sending = keys.into_iter();
-        let sending = sending.map(|key| self.refunds.give_back(&self.local_cache, key, arrival));
+        let sending = sending.map(|key| self.refunds.give_back(self.local_cache(), key, arrival));
         for refund in join_all(sending).await.into_iter().flatten() {
             self.learn_refunded(&refund, arrival.now);
             refunded.push(refund);
@@ -222,90 +184,33 @@ impl<S: SharedStore> Shared<S> {
 
     /// Learns how limits stand after a refund.
     fn learn_refunded(&self, (batch, outcome): &Refunded, now: Now) {
-        self.fallback.learn(batch, outcome, self.time(now));
+        self.inner.learn(batch, outcome, now);
     }
 
     /// Sends the refunds that are left.
     async fn tend_refunds(&self, now: Now) {
-        let refunded = self.refunds.tend(&self.local_cache, now).await;
+        let refunded = self.refunds.tend(self.local_cache(), now).await;
         refunded.iter().for_each(|refund| self.learn_refunded(refund, now));
-    }
-
-    /// Has one shard of the store decide.
-    async fn ask_one(&self, batch: &Batch, arrival: Arrival) -> StoreAnswer {
-        let now = arrival.now;
-        if self.is_paying() && batch.charges.iter().all(Charge::may_come_back_later) {
-            // The hits may be a part of what is owed, so the store could not give them back yet.
-            let outcome = self.fallback.decide(batch, None, self.time(now));
-            return StoreAnswer { outcome, error: None };
-        }
-        match self.local_cache.charge_after(batch, now, arrival.waited()).await {
-            Ok(outcome) => {
-                if batch.charges.iter().any(|charge| charge.on_outage == OnOutage::Local) {
-                    self.fallback.learn(batch, &outcome, self.time(now));
-                }
-                StoreAnswer { outcome, error: None }
-            }
-            Err(error) => {
-                let outcome = self.fallback.decide(batch, Some(&error), self.time(now));
-                StoreAnswer { outcome, error: Some(error) }
-            }
-        }
     }
 
     /// Does what is due between requests: pays debts once the store is available, sends refunds, and gives back what is
     /// left of leases that have ended. To be called a few times a second.
     pub async fn tend(&self, now: Now) {
-        self.pay_debts(now).await;
-        self.fallback.hear(self.local_cache.store().sidecars());
+        self.inner.pay_debts(now).await;
+        self.inner.count_sidecars();
         self.tend_refunds(now).await;
-        self.local_cache.tend(now).await;
+        self.local_cache().tend(now).await;
     }
 
     /// Does what is due before the end, when no more requests come.
     pub async fn close(&self, now: Now) {
-        self.pay_debts(now).await;
+        self.inner.pay_debts(now).await;
         for _ in 0..REFUND_ROUNDS_AT_END {
             if !self.refunds.is_empty() {
                 self.tend_refunds(now).await;
             }
         }
-        self.local_cache.close(now).await;
-    }
-
-    async fn pay_debts(&self, now: Now) {
-        if !self.local_cache.store().is_healthy() {
-            return;
-        }
-        if !self.is_paying() {
-            return self.set_clock(now);
-        }
-        self.paying.store(true, Ordering::Release);
-        let mut debts = self.fallback.take_debts(self.time(now)).into_iter();
-        while debts.len() != 0 {
-            join_all(debts.by_ref().take(DEBTS_AT_ONCE).map(|debt| self.pay(debt, now))).await;
-        }
-        self.fallback.look();
-        self.paying.store(false, Ordering::Release);
-    }
-
-    /// Whether something is owed or being paid.
-    fn is_paying(&self) -> bool {
-        self.fallback.owes() || self.paying.load(Ordering::Acquire)
-    }
-
-    /// Pays one debt.
-    async fn pay(&self, debt: Debt, now: Now) {
-        let batch = &debt.batch;
-        match self.local_cache.store().charge_after(batch, now, Duration::ZERO).await {
-            Ok(outcome) => {
-                self.fallback.learn(batch, &outcome, self.time(now));
-                self.fallback.pay(batch);
-            }
-            // The key is no counter any more: there is nothing to charge.
-            Err(StoreError::Foreign { .. }) => {}
-            Err(_) => self.fallback.owe_again(debt),
-        }
+        self.local_cache().close(now).await;
     }
 }
 
@@ -313,10 +218,13 @@ impl<S: SharedStore> Shared<S> {
 mod tests {
     use std::future::pending;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
 
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::limit::Algorithm;
     use crate::limit::Bucket;
     use crate::limit::Fixed;
@@ -324,6 +232,9 @@ mod tests {
     use crate::limit::Limit;
     use crate::limit::Overdraft;
     use crate::limit::Sliding;
+    use crate::policy::OnOutage;
+    use crate::store::Charge;
+    use crate::store::StoreError;
     use crate::store::memory::Memory;
 
     const NOW: Now = Now::Given(Timestamp::from_ms(1_750_000_000_000));
@@ -334,7 +245,7 @@ mod tests {
         takes_back: AtomicBool,
     }
 
-    impl SharedStore for TwoShards {
+    impl Store for TwoShards {
         async fn charge_after(
             &self,
             batch: &Batch,
@@ -375,13 +286,11 @@ mod tests {
         assert!(asked.is_none(), "it waits for what it gives back");
         let used = || {
             let keys = batch.keys.iter().zip(&limits);
-            keys.map(|(key, limit)| {
-                shared.local_cache.store().memory.used(key, limit, NOW.timestamp())
-            })
-            .collect::<Vec<_>>()
+            keys.map(|(key, limit)| shared.store().memory.used(key, limit, NOW.timestamp()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(used(), [1, 1, 0]);
-        shared.local_cache.store().takes_back.store(true, Ordering::Relaxed);
+        shared.store().takes_back.store(true, Ordering::Relaxed);
         shared.tend(NOW).await;
         assert_eq!(used(), [0, 0, 0]);
     }

@@ -7,29 +7,29 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
-use super::super::local_cache::LocalCache;
-use super::super::local_cache::SharedStore;
 use crate::clock::Now;
 use crate::clock::Timestamp;
 use crate::clock::monotonic_now;
 use crate::limit::Bonus;
 use crate::limit::Hits;
 use crate::limit::Limit;
+use crate::lock::lock;
 use crate::policy::Key;
 use crate::policy::OnOutage;
 use crate::store::Arrival;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Outcome;
+use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::TokenSource;
+use crate::store::local_cache::LocalCache;
 
 /// Keys with refunds. Beyond it, overcharges stay charged until they leave the window.
 const KEYS_MAX: usize = 16_384;
@@ -116,7 +116,7 @@ impl Refunds {
 
     /// Sends what was [added](Refunds::add) under a key, within the request's deadline. If another request is sending, that
     /// one sends it afterwards. [`Refunds::tend`] sends what there is no time for. Returns the calls that were answered.
-    pub async fn give_back<S: SharedStore>(
+    pub async fn give_back<S: Store>(
         &self,
         cache: &LocalCache<S>,
         key: &Key,
@@ -135,7 +135,7 @@ impl Refunds {
 
     /// Sends what is left: calls whose answers were lost, and what was added after the last call. Returns the calls that were
     /// answered.
-    pub async fn tend<S: SharedStore>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
+    pub async fn tend<S: Store>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
         let keys: Vec<Key> = self.lock().keys().take(TENDED_MAX).cloned().collect();
         let sent =
             join_all(keys.iter().map(|key| self.send(cache, key, Arrival::whole(now)))).await;
@@ -166,12 +166,7 @@ impl Refunds {
     }
 
     /// Makes one call for a key.
-    async fn send<S: SharedStore>(
-        &self,
-        cache: &LocalCache<S>,
-        key: &Key,
-        arrival: Arrival,
-    ) -> Sent {
+    async fn send<S: Store>(&self, cache: &LocalCache<S>, key: &Key, arrival: Arrival) -> Sent {
         let Some(batch) = self.begin(key) else { return Sent::No };
         let mut sending = Sending { refunds: self, key, arrived: false };
         // Under a key that is no counter, there is nothing to give back.
@@ -209,7 +204,7 @@ impl Refunds {
     }
 
     fn lock(&self) -> MutexGuard<'_, IndexMap<Key, OfKey>> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.keys)
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio::time::sleep;
 
 use super::LocalCache;
-use super::SharedStore;
+use super::Store;
 use super::refusals::HOLD_MS_MAX;
 use crate::clock::Now;
 use crate::clock::Timestamp;
@@ -25,6 +25,7 @@ use crate::limit::Limit;
 use crate::limit::Sliding;
 use crate::policy::Key;
 use crate::policy::Lease;
+use crate::store::Arrival;
 use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Outcome;
@@ -197,7 +198,7 @@ impl Passage {
     }
 }
 
-impl SharedStore for Distant {
+impl Store for Distant {
     async fn charge_after(
         &self,
         batch: &Batch,
@@ -251,7 +252,7 @@ async fn request(cache: Arc<LocalCache<Distant>>) {
     match cache.answer(&batch, now) {
         Some(outcome) => world.answered(&batch, &outcome, true),
         None => {
-            if let Ok(outcome) = cache.charge_after(&batch, now, Duration::ZERO).await {
+            if let Ok(outcome) = cache.ask(&batch, Arrival::whole(now)).await {
                 world.answered(&batch, &outcome, false);
             }
         }

@@ -57,7 +57,7 @@ struct Sidecar {
 
 impl Sidecar {
     fn now(&self) -> Now {
-        let world = &self.shared.local_cache.store().world;
+        let world = &self.shared.store().world;
         Now::Local(Timestamp::from_ms(world.now().as_ms() + *self.ahead_ms.lock().unwrap()))
     }
 
@@ -71,7 +71,7 @@ impl Sidecar {
 
     /// One request: hits of a key's limit and of the ledger, or some of the ledger's back.
     async fn request(&self) {
-        let store = self.shared.local_cache.store();
+        let store = self.shared.store();
         let world = &store.world;
         let (index, hits, gives_back) = world.draw(|draw| {
             let index = usize::from(draw.one_in(2));
@@ -97,7 +97,7 @@ impl Sidecar {
                 return;
             }
             truth.ledger += hits;
-            let heard = self.heard.load(Ordering::Relaxed) + self.shared.fallback.paid();
+            let heard = self.heard.load(Ordering::Relaxed) + self.shared.fallback().paid();
             let by = outcome.fallback.then_some((store.sidecar, heard));
             let at_ms = if outcome.fallback { world.ms() } else { outcome.at.as_ms() - START_MS };
             truth.admitted.push(Admitted { key: index, at_ms, hits, by });
@@ -119,7 +119,7 @@ impl Sidecar {
     }
 
     async fn serve(self: Arc<Self>) {
-        let world = self.shared.local_cache.store().world.clone();
+        let world = self.shared.store().world.clone();
         let mut requests = JoinSet::new();
         let mut tended_ms = 0;
         while world.ms() < TROUBLE_MS + HEALING_MS {
@@ -157,7 +157,7 @@ async fn run(seed: u64) -> (usize, usize) {
         });
         for shard in 0..world.shards {
             let watched = sidecar.clone();
-            watches.spawn(async move { watched.shared.local_cache.store().watch(shard).await });
+            watches.spawn(async move { watched.shared.store().watch(shard).await });
         }
         tasks.spawn(sidecar.clone().serve());
         sidecars.push(sidecar);

@@ -81,10 +81,10 @@ pub async fn check_promises(world: &World, sidecar: &Sidecar, name: &str) {
 pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
     let truth = world.truth.lock().unwrap();
     for sidecar in sidecars {
-        let breakers = &sidecar.shared.local_cache.store().breakers;
+        let breakers = &sidecar.shared.store().breakers;
         assert!(breakers.iter().all(Breaker::is_healthy), "{name}: the store is used again");
         assert!(sidecar.shared.refunds.is_empty(), "{name}: nothing is on its way back");
-        assert!(!sidecar.shared.fallback.owes(), "{name}: all debts are paid");
+        assert!(!sidecar.shared.fallback().owes(), "{name}: all debts are paid");
     }
     let now = world.now();
     let used = world.memory.used(&key("ledger"), &world.ledger, now);

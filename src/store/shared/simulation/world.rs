@@ -28,8 +28,8 @@ use crate::store::Batch;
 use crate::store::Breaker;
 use crate::store::Charge;
 use crate::store::Outcome;
+use crate::store::Store;
 use crate::store::StoreError;
-use crate::store::local_cache::SharedStore;
 use crate::store::memory::Memory;
 
 pub const START_MS: u64 = 1_750_000_000_123;
@@ -235,7 +235,7 @@ impl Distant {
     }
 }
 
-impl SharedStore for Distant {
+impl Store for Distant {
     async fn charge_after(
         &self,
         batch: &Batch,
