@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::Change;
+use super::Page;
+use super::Record;
 use super::StoreError;
 use super::redis::RedisDirectory;
-use crate::policy::Caller;
 use crate::policy::Callers;
 use crate::policy::Lineage;
 use crate::policy::Member;
@@ -25,34 +27,6 @@ pub enum Directory {
     Files(ArcSwap<Callers>),
     /// Redis, through a cache.
     Redis(RedisDirectory),
-}
-
-/// What is known of a caller, and since which change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    pub caller: Arc<Caller>,
-    /// Of Redis: no two changes make the same. 0 for files, which are not changed from here.
-    pub revision: u64,
-}
-
-/// Some callers, in the order of their names.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    pub callers: Vec<(String, Record)>,
-    /// After whom the next page begins; None at the end.
-    pub next: Option<String>,
-}
-
-/// A change of one caller.
-#[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
-    pub name: &'a str,
-    /// The revision that the writer saw; 0: there was no record.
-    pub seen: u64,
-    /// Records of others that the change depends on, by name and revision: the parents that were checked.
-    pub depends_on: &'a [(Arc<str>, u64)],
-    /// What is known from now on; None: nothing.
-    pub caller: Option<&'a Caller>,
 }
 
 /// Why a directory did not do what it was asked.
@@ -157,11 +131,5 @@ impl Directory {
             Self::Files(_) => Err(DirectoryError::Files),
             Self::Redis(redis) => Ok(redis.write(change).await?),
         }
-    }
-}
-
-impl Record {
-    fn of_file(caller: Arc<Caller>) -> Self {
-        Self { caller, revision: 0 }
     }
 }

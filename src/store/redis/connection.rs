@@ -1,4 +1,4 @@
-//! The connection to the server: one that all requests share, and a task that keeps it up and sends their groups.
+//! The task that keeps up the connection to a server, which all requests share, and sends their groups.
 //!
 //! Requests never connect. They join a group that the task sends, or are told that the server is left alone; when an
 //! answer fails to come they raise a doubt and go. The task looks at a doubted connection (and, now and
@@ -7,47 +7,29 @@
 //! moment of a healthy server costs no reconnect. A connection that the server closes, be it idle, is replaced at once;
 //! requests wait for the next one as they would for the server, and only if there is none the server is left alone.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Weak;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ::redis::Cmd;
-use ::redis::ErrorKind;
-use ::redis::RedisError;
-use ::redis::ServerErrorKind;
-use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
-use arc_swap::ArcSwap;
-use arc_swap::ArcSwapOption;
-use tokio::sync::Notify;
 use tokio::time;
 
 use super::connect::ConnectError;
 use super::connect::Connected;
 use super::connect::connect;
 use super::fault;
-use super::group::Asking;
-use super::group::Group;
-use super::group::Queue;
-use super::late::look_again;
+use super::link::Link;
 use super::membership;
-use super::membership::Membership;
 use super::nodes::Nodes;
-use super::reply::Reply;
 use super::script::Dialect;
 use super::sender::Sender;
 use super::sender::tell_code;
-use super::server_clock::ServerClock;
 use super::settings::Login;
 use super::settings::RedisSettings;
 use super::settings::RedisSettingsError;
 use crate::clock::Backoff;
 use crate::clock::Stopwatch;
-use crate::store::Breaker;
-use crate::store::StoreError;
 
 /// A connection that has no answer to a look for so long is given up: a hundred deadlines, so that a server that is
 /// merely slow keeps its connection, and short against an outage.
@@ -58,28 +40,6 @@ pub const RECONNECT: Backoff = Backoff::new(Duration::from_millis(20), Duration:
 
 /// A connection that was closed sooner is not replaced at once: a server that closes each would be asked without end.
 const LIFE_MIN: Duration = Duration::from_millis(100);
-
-/// What the requests see of the connection.
-#[derive(Debug)]
-pub struct Link {
-    settings: RedisSettings,
-    address: String,
-    connection: ArcSwapOption<Connected>,
-    /// There is a connection again, or the server is left alone.
-    changed: Notify,
-    breaker: Breaker,
-    /// Why the server was last left alone.
-    reason: ArcSwap<String>,
-    /// Requests that wait to be sent.
-    queue: Queue,
-    doubt: Notify,
-    /// What is known of the sidecars that share it.
-    membership: Membership,
-    connects: AtomicU64,
-    clock: ServerClock,
-    /// The masters of its cluster; none of a server by itself.
-    nodes: Weak<Nodes>,
-}
 
 /// How a connection ended.
 enum End {
@@ -93,163 +53,8 @@ enum End {
 #[derive(Debug)]
 pub struct Connector {
     link: Arc<Link>,
-}
-
-impl Link {
-    /// How it is reached.
-    pub fn settings(&self) -> &RedisSettings {
-        &self.settings
-    }
-
-    /// Host and port, or the path of the socket.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// How the server is.
-    pub fn breaker(&self) -> &Breaker {
-        &self.breaker
-    }
-
-    /// What is known of the sidecars that share the server.
-    pub fn membership(&self) -> &Membership {
-        &self.membership
-    }
-
-    /// How often the connection was made anew.
-    pub fn reconnects(&self) -> u64 {
-        self.connects.load(Ordering::Relaxed).saturating_sub(1)
-    }
-
-    /// What is known of the server's clock.
-    pub fn clock(&self) -> &ServerClock {
-        &self.clock
-    }
-
-    /// Waits for a call until the request's time is up, and learns from it how the server is.
-    ///
-    /// # Errors
-    /// As the call, or when the server is left alone, or late.
-    pub async fn in_time<T>(
-        &self,
-        left: Duration,
-        call: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        if !self.breaker.is_healthy() {
-            return Err(self.unavailable());
-        }
-        let mut call = pin!(call);
-        let late = Err(StoreError::Late { deadline: self.settings.deadline });
-        let answer = match time::timeout(left, &mut call).await {
-            Ok(answer) => answer,
-            Err(_) => look_again(call).await.unwrap_or(late),
-        };
-        match &answer {
-            Ok(_) => self.breaker.answered(),
-            Err(error) => {
-                if self.breaker.failed(error) {
-                    self.tell_broken(&error.to_string());
-                }
-                self.doubt.notify_one();
-            }
-        }
-        answer
-    }
-
-    /// Charges a request together with others.
-    pub async fn charge(&self, asking: &Asking<'_>) -> Result<Reply, StoreError> {
-        let told = self.queue.join(asking)?;
-        told.await.unwrap_or_else(|_| Err(self.lost("the connection is gone".to_owned())))
-    }
-
-    /// Sends a command and returns what the server answers, be it an error.
-    pub async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let Some(connected) = self.connected().await else {
-            return Err(self.unavailable());
-        };
-        match connected.connection.clone().send_packed_command(command).await {
-            Ok(value) => Ok(value),
-            Err(error) if fault::is_of_key(&error) => {
-                Err(StoreError::Foreign { reason: error.to_string() })
-            }
-            Err(error) if fault::is_answer(&error) => Err(fault::refused(&error)),
-            Err(error) => Err(self.lost(error.to_string())),
-        }
-    }
-
-    /// The connection, once there is one again if the server has just closed it; None if the server is left alone.
-    async fn connected(&self) -> Option<Arc<Connected>> {
-        loop {
-            let mut changed = pin!(self.changed.notified());
-            changed.as_mut().enable();
-            if !self.breaker.is_healthy() {
-                return None;
-            }
-            match self.connection.load_full() {
-                Some(connected) => return Some(connected),
-                None => changed.await,
-            }
-        }
-    }
-
-    /// The requests that wait to be sent.
-    pub fn queue(&self) -> &Queue {
-        &self.queue
-    }
-
-    /// Sends a group to the server that this one named.
-    pub fn send_on(&self, mut group: Group, error: &RedisError) {
-        let is_asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
-        let nodes = self.nodes.upgrade();
-        let Some(nodes) = nodes.filter(|_| group.moves(is_asking)) else {
-            return group.fail(&fault::refused(error));
-        };
-        match error.redirect_node().and_then(|(named, _)| nodes.link_at(named, self)) {
-            Some(link) => link.queue.put_first(group),
-            None => group.fail(&fault::refused(error)),
-        }
-        nodes.doubt();
-    }
-
-    /// Has the cluster be asked where its slots are; false if there is none.
-    fn doubt_nodes(&self) -> bool {
-        self.nodes.upgrade().inspect(|nodes| nodes.doubt()).is_some()
-    }
-
-    fn unavailable(&self) -> StoreError {
-        let reason = String::clone(&self.reason.load());
-        StoreError::Disconnected { address: self.address.clone(), reason }
-    }
-
-    /// The error of a call that was under way when the connection was lost.
-    pub fn lost(&self, reason: String) -> StoreError {
-        StoreError::Lost { address: self.address.clone(), reason }
-    }
-
-    /// Leaves the server alone, for a reason that it is still left alone for or begins to be.
-    fn break_down(&self, reason: &str) {
-        let was_healthy = self.breaker.break_down();
-        self.breaker.found_broken();
-        self.changed.notify_waiters();
-        if was_healthy || **self.reason.load() != reason {
-            self.tell_broken(reason);
-        }
-    }
-
-    /// Tells why the server is left alone; each reason once.
-    fn tell_broken(&self, reason: &str) {
-        self.reason.store(Arc::new(reason.to_owned()));
-        tracing::warn!(store.address = self.address, reason, "Redis is out and left alone");
-        // Its slots may be somewhere else soon.
-        self.doubt_nodes();
-    }
-
-    /// Has the server be asked, because it was found well.
-    fn recover(&self, news: &str) {
-        if self.breaker.found_well() {
-            tracing::info!(store.address = self.address, "{news}");
-        }
-    }
+    /// The masters of its cluster; none of a server by itself.
+    nodes: Weak<Nodes>,
 }
 
 impl Connector {
@@ -259,21 +64,9 @@ impl Connector {
         nodes: Weak<Nodes>,
     ) -> Result<(Self, Arc<Link>), RedisSettingsError> {
         settings.check()?;
-        let link = Arc::new(Link {
-            settings: settings.clone(),
-            address: settings.address()?,
-            connection: ArcSwapOption::empty(),
-            changed: Notify::new(),
-            breaker: Breaker::default(),
-            reason: ArcSwap::from_pointee("not connected yet".to_owned()),
-            queue: Queue::default(),
-            doubt: Notify::new(),
-            membership: Membership::new(),
-            connects: AtomicU64::new(0),
-            clock: ServerClock::new(),
-            nodes,
-        });
-        Ok((Self { link: link.clone() }, link))
+        let map_doubt = nodes.upgrade().map(|nodes| nodes.doubt_signal());
+        let link = Arc::new(Link::try_new(settings, map_doubt)?);
+        Ok((Self { link: link.clone(), nodes }, link))
     }
 
     /// Connects and reconnects until `shutdown`.
@@ -345,7 +138,12 @@ impl Connector {
         self.link.recover("connected to Redis");
         self.link.changed.notify_waiters();
         let connection = &connected.connection;
-        let sender = || Sender { link: &self.link, connection: connection.clone(), dialect };
+        let sender = || Sender {
+            link: &self.link,
+            nodes: &self.nodes,
+            connection: connection.clone(),
+            dialect,
+        };
         tokio::select! {
             end = self.watch(connection.clone()) => end,
             () = connected.closed() => End::Closed,

@@ -13,10 +13,10 @@ use ::redis::Value;
 use serde::Deserialize;
 use tokio::time;
 
-use super::Route;
 use super::cache::CallerCache;
-use super::connection::Link;
 use super::fault;
+use super::link::Link;
+use super::route::Route;
 use super::slot::slot_of;
 use crate::policy::CallerForm;
 use crate::policy::Lineage;

@@ -11,15 +11,20 @@
 
 mod cache;
 mod connect;
+mod cluster_slots;
 mod connection;
 mod directory;
+mod explorer;
 mod fault;
 mod group;
 mod membership;
 mod late;
+mod link;
+mod map_change;
 mod nodes;
 mod pack;
 mod reply;
+mod route;
 mod script;
 mod sender;
 mod server_clock;
@@ -45,21 +50,20 @@ use crate::clock::monotonic_now;
 use crate::policy::Key;
 
 use cache::CallerCache;
-use connection::Link;
 use directory::Names;
 pub use directory::RedisDirectory;
+use explorer::Explorer;
 use group::Asking;
-use nodes::Explorer;
-use nodes::Nodes;
+use link::Link;
 pub use reply::BatchSize;
 pub use reply::Replies;
 pub use reply::Reply;
+use route::Route;
 pub use settings::CONNECT_TIMEOUT_DEFAULT;
 pub use settings::DEADLINE_DEFAULT;
 pub use settings::Password;
 pub use settings::RedisSettings;
 pub use settings::RedisSettingsError;
-use slot::slot_of;
 pub use subscription::Subscriber;
 pub use tls::IdentityFiles;
 pub use tls::TlsError;
@@ -74,13 +78,6 @@ pub struct Redis {
     route: Route,
     address: String,
     deadline: Duration,
-}
-
-/// The way to the server that has a key.
-#[derive(Clone, Debug)]
-enum Route {
-    One(Arc<Link>),
-    Cluster(Arc<Nodes>),
 }
 
 /// Keeps the connections up: the task behind a [`Redis`].
@@ -99,24 +96,6 @@ impl Connector {
         match self.0 {
             Task::One(connector) => connector.run(shutdown).await,
             Task::Cluster(explorer) => explorer.run(shutdown).await,
-        }
-    }
-}
-
-impl Route {
-    /// The link to the server that has a slot; None if that is not known.
-    fn link(&self, slot: u16) -> Option<Arc<Link>> {
-        match self {
-            Self::One(link) => Some(link.clone()),
-            Self::Cluster(nodes) => nodes.link(slot),
-        }
-    }
-
-    /// The slot of a key; 0 where there are no slots.
-    fn slot(&self, key: &str) -> u16 {
-        match self {
-            Self::One(_) => 0,
-            Self::Cluster(_) => slot_of(key),
         }
     }
 }

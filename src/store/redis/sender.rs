@@ -1,15 +1,19 @@
 //! Sends groups of requests over a connection, and hands each request its reply.
 
 use std::slice;
+use std::sync::Weak;
 
+use ::redis::ErrorKind;
 use ::redis::Pipeline;
 use ::redis::RedisError;
+use ::redis::ServerErrorKind;
 use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
 
-use super::connection::Link;
 use super::fault;
 use super::group::Group;
+use super::link::Link;
+use super::nodes::Nodes;
 use super::script::Dialect;
 use super::server_clock::RoundTrip;
 use crate::clock::monotonic_now;
@@ -33,6 +37,8 @@ pub async fn tell_code(connection: &mut MultiplexedConnection) -> Result<Dialect
 /// Sends groups of requests, one after the other.
 pub struct Sender<'c> {
     pub link: &'c Link,
+    /// The masters of its cluster; none of a server by itself.
+    pub nodes: &'c Weak<Nodes>,
     pub connection: MultiplexedConnection,
     pub dialect: Dialect,
 }
@@ -113,9 +119,23 @@ impl Sender<'_> {
                 let reason = "it is no string of bytes".to_owned();
                 group.fail(&StoreError::Garbled { reason });
             }
-            Err(error) if fault::is_of_slot(&error) => self.link.send_on(group, &error),
+            Err(error) if fault::is_of_slot(&error) => self.redirect(group, &error),
             Err(error) if fault::is_answer(&error) => group.fail(&fault::refused(&error)),
             Err(error) => group.fail(&self.link.lost(error.to_string())),
         }
+    }
+
+    /// Sends a group to the master that the server named, and has the cluster be asked where its slots are.
+    fn redirect(&self, mut group: Group, error: &RedisError) {
+        let is_asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
+        let nodes = self.nodes.upgrade();
+        let Some(nodes) = nodes.filter(|_| group.moves(is_asking)) else {
+            return group.fail(&fault::refused(error));
+        };
+        match error.redirect_node().and_then(|(named, _)| nodes.link_at(named, self.link)) {
+            Some(link) => link.queue().put_first(group),
+            None => group.fail(&fault::refused(error)),
+        }
+        nodes.doubt();
     }
 }

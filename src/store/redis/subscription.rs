@@ -21,7 +21,6 @@ use ::redis::aio::MultiplexedConnection;
 use tokio::select;
 use tokio::time;
 
-use super::Route;
 use super::cache::CallerCache;
 use super::connect::ConnectError;
 use super::connect::Connected;
@@ -30,6 +29,7 @@ use super::connection::RECONNECT;
 use super::directory::CHANNEL;
 use super::directory::Names;
 use super::fault;
+use super::route::Route;
 use super::settings::Login;
 
 /// How often the connection is asked for a sign of life, and how long that may take: together less than the

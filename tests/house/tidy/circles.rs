@@ -7,19 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// Uses, from a file to another one, that still close a circle. None may be added; the test fails when one is
-/// gone, so that it is deleted here too.
-const KNOWN: &[(&str, &str)] = &[
-    ("store/directory.rs", "store/redis/directory.rs"),
-    ("store/local_cache/simulation/truth.rs", "store/local_cache/simulation/mod.rs"),
-    ("store/redis/directory.rs", "store/redis/mod.rs"),
-    ("store/redis/nodes.rs", "store/redis/connection.rs"),
-    ("store/redis/sender.rs", "store/redis/connection.rs"),
-    ("store/shared/simulation/truth.rs", "store/shared/simulation/mod.rs"),
-    ("store/shared/simulation/world.rs", "store/shared/simulation/mod.rs"),
-    ("store/shared/simulation/world.rs", "store/shared/simulation/truth.rs"),
-];
-
 type Module = Vec<String>;
 
 /// A file of `src/`.
@@ -33,7 +20,7 @@ struct File {
 #[test]
 fn no_files_use_each_other_in_a_circle() {
     let files = files();
-    let mut graph = graph(&files);
+    let graph = graph(&files);
     let mut problems = Vec::new();
     let reach = |graph: &BTreeMap<&str, BTreeSet<&str>>, from: &str, to: &str| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_owned()]);
@@ -45,16 +32,6 @@ fn no_files_use_each_other_in_a_circle() {
         }
         seen.contains(to)
     };
-    for (user, used) in KNOWN {
-        let is_use = graph.get(user).is_some_and(|uses| uses.contains(used));
-        if !is_use || !reach(&graph, used, user) {
-            problems
-                .push(format!("{user} -> {used} closes no circle any more: delete it from KNOWN"));
-        }
-    }
-    for (user, used) in KNOWN {
-        graph.entry(user).or_default().remove(used);
-    }
     for (user, uses) in &graph {
         for used in uses.iter().filter(|used| reach(&graph, used, user)) {
             problems

@@ -32,17 +32,17 @@ use crate::store::Outcome;
 use crate::store::StoreError;
 use crate::store::memory::Memory;
 
+use truth::KEYS;
+use truth::SIDECARS;
+use truth::START_MS;
 use truth::Truth;
 use truth::event;
 
-const START_MS: u64 = 1_750_000_000_123;
-const SIDECARS: u64 = 3;
 const RUN_MS: u64 = 5_000;
 const TEND_MS: u64 = 200;
 /// Seeds from 0 on.
 const SEEDS: u64 = 6;
 const DEADLINE_MS: u64 = 50;
-const KEYS: [&str; 3] = ["a", "b", "c"];
 
 /// Numbers that follow from a seed (splitmix64).
 #[derive(Clone, Debug)]
@@ -311,7 +311,7 @@ async fn run(seed: u64, is_faulty: bool) -> (usize, usize) {
     }
     let truth = world.truth.lock().unwrap();
     let name = format!("seed {seed}");
-    truth.check(&world, &name);
+    truth.check(&world.limits, world.is_faulty, &name);
     (truth.leased, truth.held)
 }
 

@@ -2,10 +2,6 @@
 
 use std::sync::Arc;
 
-use super::KEYS;
-use super::SIDECARS;
-use super::START_MS;
-use super::World;
 use crate::limit::Algorithm;
 use crate::limit::Fit;
 use crate::limit::Limit;
@@ -15,6 +11,10 @@ use crate::store::Batch;
 use crate::store::Charge;
 use crate::store::Outcome;
 use crate::store::local_cache::pool::HELD_SHARE;
+
+pub const START_MS: u64 = 1_750_000_000_123;
+pub const SIDECARS: u64 = 3;
+pub const KEYS: [&str; 3] = ["a", "b", "c"];
 
 /// What happened on each counter, by the store's clock.
 #[derive(Default)]
@@ -78,14 +78,14 @@ impl Truth {
         History { times: hits.into_iter().map(|(at_ms, _)| at_ms).collect(), sums }
     }
 
-    /// Checks what must hold of a run by this name.
-    pub fn check(&self, world: &World, name: &str) {
-        for (key, limits) in KEYS.iter().zip(&world.limits) {
+    /// Checks what must hold of a run by this name, with the limits of each key.
+    pub fn check(&self, limits: &[Vec<Arc<Limit>>], is_faulty: bool, name: &str) {
+        for (key, limits) in KEYS.iter().zip(limits) {
             for limit in limits {
                 let Algorithm::Sliding(sliding) = limit.algorithm() else { continue };
                 let admitted = self.history(key, limit);
                 admitted.check_never_over((limit, sliding), name);
-                if !world.is_faulty {
+                if !is_faulty {
                     let refused = self.refused.iter().filter(|refused| {
                         Arc::ptr_eq(&refused.limit, limit)
                             && refused.event.counter.0.as_str().ends_with(key)

@@ -10,9 +10,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio::time::sleep;
 
-use super::KEYS;
-use super::SIDECARS;
-use super::TROUBLE_MS;
 use super::truth::Truth;
 use crate::clock::Now;
 use crate::clock::Timestamp;
@@ -32,6 +29,11 @@ use crate::store::Store;
 use crate::store::StoreError;
 use crate::store::memory::Memory;
 
+pub const SIDECARS: u32 = 3;
+/// How long things go wrong, and how long they are well then.
+pub const TROUBLE_MS: u64 = 4_000;
+pub const HEALING_MS: u64 = 1_500;
+pub const KEYS: [&str; 2] = ["a", "b"];
 pub const START_MS: u64 = 1_750_000_000_123;
 const DEADLINE_MS: u64 = 10;
 pub const WINDOW_MS: u64 = 1_000;

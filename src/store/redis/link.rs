@@ -1,0 +1,219 @@
+//! The link to a server, as requests see it: they join its queue, send commands, and learn whether it is available.
+//!
+//! Requests never connect. When an answer fails to come they raise a doubt, and the task of `connection.rs` looks at the
+//! connection.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ::redis::Cmd;
+use ::redis::Value;
+use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
+use tokio::sync::Notify;
+use tokio::time;
+
+use super::connect::Connected;
+use super::fault;
+use super::group::Asking;
+use super::group::Queue;
+use super::late::look_again;
+use super::membership::Membership;
+use super::reply::Reply;
+use super::server_clock::ServerClock;
+use super::settings::RedisSettings;
+use super::settings::RedisSettingsError;
+use crate::store::Breaker;
+use crate::store::StoreError;
+
+/// What the requests see of the connection.
+#[derive(Debug)]
+pub struct Link {
+    pub(super) settings: RedisSettings,
+    pub(super) address: String,
+    pub(super) connection: ArcSwapOption<Connected>,
+    /// There is a connection again, or the server is left alone.
+    pub(super) changed: Notify,
+    pub(super) breaker: Breaker,
+    /// Why the server was last left alone.
+    pub(super) reason: ArcSwap<String>,
+    /// Requests that wait to be sent.
+    pub(super) queue: Queue,
+    pub(super) doubt: Notify,
+    /// What is known of the sidecars that share it.
+    pub(super) membership: Membership,
+    pub(super) connects: AtomicU64,
+    pub(super) clock: ServerClock,
+    /// Raised when the map of its cluster may be wrong; None for a server by itself.
+    map_doubt: Option<Arc<Notify>>,
+}
+
+impl Link {
+    /// A link without a connection.
+    ///
+    /// # Errors
+    /// When the settings name no server.
+    pub fn try_new(
+        settings: &RedisSettings,
+        map_doubt: Option<Arc<Notify>>,
+    ) -> Result<Self, RedisSettingsError> {
+        Ok(Self {
+            settings: settings.clone(),
+            address: settings.address()?,
+            connection: ArcSwapOption::empty(),
+            changed: Notify::new(),
+            breaker: Breaker::default(),
+            reason: ArcSwap::from_pointee("not connected yet".to_owned()),
+            queue: Queue::default(),
+            doubt: Notify::new(),
+            membership: Membership::new(),
+            connects: AtomicU64::new(0),
+            clock: ServerClock::new(),
+            map_doubt,
+        })
+    }
+
+    /// How it is reached.
+    pub fn settings(&self) -> &RedisSettings {
+        &self.settings
+    }
+
+    /// Host and port, or the path of the socket.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// How the server is.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// What is known of the sidecars that share the server.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
+    }
+
+    /// How often the connection was made anew.
+    pub fn reconnects(&self) -> u64 {
+        self.connects.load(Ordering::Relaxed).saturating_sub(1)
+    }
+
+    /// What is known of the server's clock.
+    pub fn clock(&self) -> &ServerClock {
+        &self.clock
+    }
+
+    /// Waits for a call until the request's time is up, and learns from it how the server is.
+    ///
+    /// # Errors
+    /// As the call, or when the server is left alone, or late.
+    pub async fn in_time<T>(
+        &self,
+        left: Duration,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if !self.breaker.is_healthy() {
+            return Err(self.unavailable());
+        }
+        let mut call = pin!(call);
+        let late = Err(StoreError::Late { deadline: self.settings.deadline });
+        let answer = match time::timeout(left, &mut call).await {
+            Ok(answer) => answer,
+            Err(_) => look_again(call).await.unwrap_or(late),
+        };
+        match &answer {
+            Ok(_) => self.breaker.answered(),
+            Err(error) => {
+                if self.breaker.failed(error) {
+                    self.tell_broken(&error.to_string());
+                }
+                self.doubt.notify_one();
+            }
+        }
+        answer
+    }
+
+    /// Charges a request together with others.
+    pub async fn charge(&self, asking: &Asking<'_>) -> Result<Reply, StoreError> {
+        let told = self.queue.join(asking)?;
+        told.await.unwrap_or_else(|_| Err(self.lost("the connection is gone".to_owned())))
+    }
+
+    /// Sends a command and returns what the server answers, be it an error.
+    pub async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let Some(connected) = self.connected().await else {
+            return Err(self.unavailable());
+        };
+        match connected.connection.clone().send_packed_command(command).await {
+            Ok(value) => Ok(value),
+            Err(error) if fault::is_of_key(&error) => {
+                Err(StoreError::Foreign { reason: error.to_string() })
+            }
+            Err(error) if fault::is_answer(&error) => Err(fault::refused(&error)),
+            Err(error) => Err(self.lost(error.to_string())),
+        }
+    }
+
+    /// The connection, once there is one again if the server has just closed it; None if the server is left alone.
+    async fn connected(&self) -> Option<Arc<Connected>> {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if !self.breaker.is_healthy() {
+                return None;
+            }
+            match self.connection.load_full() {
+                Some(connected) => return Some(connected),
+                None => changed.await,
+            }
+        }
+    }
+
+    /// The requests that wait to be sent.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Has the cluster be asked where its slots are; false if there is none.
+    pub fn doubt_nodes(&self) -> bool {
+        self.map_doubt.as_ref().inspect(|doubt| doubt.notify_one()).is_some()
+    }
+
+    fn unavailable(&self) -> StoreError {
+        let reason = String::clone(&self.reason.load());
+        StoreError::Disconnected { address: self.address.clone(), reason }
+    }
+
+    /// The error of a call that was under way when the connection was lost.
+    pub fn lost(&self, reason: String) -> StoreError {
+        StoreError::Lost { address: self.address.clone(), reason }
+    }
+
+    /// Leaves the server alone, for a reason that it is still left alone for or begins to be.
+    pub fn break_down(&self, reason: &str) {
+        let was_healthy = self.breaker.break_down();
+        self.breaker.found_broken();
+        self.changed.notify_waiters();
+        if was_healthy || **self.reason.load() != reason {
+            self.tell_broken(reason);
+        }
+    }
+
+    /// Tells why the server is left alone; each reason once.
+    fn tell_broken(&self, reason: &str) {
+        self.reason.store(Arc::new(reason.to_owned()));
+        tracing::warn!(store.address = self.address, reason, "Redis is out and left alone");
+        // Its slots may be somewhere else soon.
+        self.doubt_nodes();
+    }
+
+    /// Has the server be asked, because it was found well.
+    pub fn recover(&self, news: &str) {
+        if self.breaker.found_well() {
+            tracing::info!(store.address = self.address, "{news}");
+        }
+    }
+}
