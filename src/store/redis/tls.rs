@@ -284,7 +284,7 @@ mod tests {
         let name = ServerName::try_from(NAME).unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_780_000_000));
         for is_ca in [IsCa::Ca(BasicConstraints::Unconstrained), IsCa::ExplicitNoCa] {
-            let make = |year| certificate(Vec::new(), is_ca.clone(), year);
+            let make = |year| certificate(Vec::new(), is_ca, year);
             let (own, other, expired) = (make(2_090), make(2_090), make(2_001));
             let verify = |pinned: &[&CertificateDer<'static>], shown| {
                 pinning(pinned).verify_server_cert(shown, &[], &name, &[], now)
