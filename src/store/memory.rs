@@ -5,8 +5,8 @@
 //! shard, a few places with each charge and with each [`Memory::sweep`], so no sweep ever stops a shard.
 //!
 //! Where a new counter finds no room, the one of a random sample goes that costs least to forget (`Record::weight`): an
-//! expired one, or else one of a small share of its limit, for a short time. A counter that was charged only once weighs next
-//! to nothing, because a flood of names consists of them, on whatever limit its sender likes best.
+//! expired one, or else one of a small share of its limit, for a short time. A counter with a single hit weighs next to
+//! nothing, because a flood of names consists of them, on whatever limit its sender likes best.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -51,8 +51,11 @@ const HAND_STEPS: usize = 2;
 /// Places that an eviction looks at for the counter that weighs least.
 const EVICTION_SAMPLE: usize = 16;
 
-/// Places that it looks at to find one that has expired or was charged only once.
+/// Places that it looks at to find one that weighs less than [`LIGHT`].
 const EVICTION_SAMPLE_MAX: usize = 128;
+
+/// As much as a limit that is exhausted for ten seconds more. A single hit always weighs less.
+const LIGHT: f64 = 10_000.0;
 
 /// Limits by which a shard tells what it has lost, until that is taken out.
 const LOST_MAX: usize = 1_024;
@@ -238,8 +241,7 @@ impl Shard {
     fn take(&mut self, position: &mut RecordPosition<'_>) -> Record {
         position.index = self.find(position);
         let record = position.index.and_then(|index| self.records.get_index_mut(index));
-        let record = record.map(|(_, record)| mem::take(record));
-        record.map(Record::charged_again).unwrap_or_default()
+        record.map(|(_, record)| mem::take(record)).unwrap_or_default()
     }
 
     fn find(&self, position: &RecordPosition<'_>) -> Option<usize> {
@@ -287,11 +289,10 @@ impl Shard {
     fn evict(&mut self, now_ms: u64) -> u64 {
         let now = Timestamp::from_ms(now_ms);
         let len = self.records.len();
-        let mut victim: Option<(u128, usize)> = None;
+        let mut victim: Option<(f64, usize)> = None;
         for step in 0..EVICTION_SAMPLE_MAX.min(len) {
-            let is_cheap = victim.is_some_and(|(_, index)| !self.records[index].is_charged_again());
-            if victim.is_some_and(|(weight, _)| weight == 0) || EVICTION_SAMPLE <= step && is_cheap
-            {
+            let enough = if step < EVICTION_SAMPLE { 0.0 } else { LIGHT };
+            if victim.is_some_and(|(weight, _)| weight <= enough) {
                 break;
             }
             let index = self.sample(step);
@@ -371,11 +372,15 @@ mod tests {
     const AT: Timestamp = Timestamp::from_ms(1_750_000_000_000);
 
     fn spend(memory: &Memory, limit: &Arc<Limit>, name: &str) -> bool {
+        spend_hits(memory, limit, (name, 1))
+    }
+
+    fn spend_hits(memory: &Memory, limit: &Arc<Limit>, (name, hits): (&str, u64)) -> bool {
         let mut key = Key::of_domain("d");
         key.push_value("name", name);
         let mut batch = Batch::default();
         let key_index = batch.key_index(key);
-        batch.charges.push(Charge::plain(key_index, limit.clone(), Hits::Spend(1)));
+        batch.charges.push(Charge::plain(key_index, limit.clone(), Hits::Spend(hits)));
         memory.charge_at(&batch, AT).admitted
     }
 
@@ -419,57 +424,99 @@ mod tests {
         limit(amount, Algorithm::Sliding(Sliding::new(window_ms, amount)))
     }
 
-    /// How many of 20 requests pass for each of those who have spent `spent` hits of ten, after a flood of names on another
-    /// limit.
-    fn passing_after_flood(
-        spent: u64,
-        victim: &Arc<Limit>,
-        (flood, each): (&Arc<Limit>, usize),
-    ) -> Vec<usize> {
-        const VICTIMS: usize = 300;
-        let memory = Memory::new(2_000);
-        let victims: Vec<String> = (0..VICTIMS).map(|number| format!("victim {number}")).collect();
-        for name in &victims {
-            assert!((0..spent).all(|_| spend(&memory, victim, name)), "{victim}");
-        }
-        for number in 0..6_000 {
-            (0..each).for_each(|_| assert!(spend(&memory, flood, &format!("name {number}"))));
-        }
-        let passing = |name| (0..20).filter(|_| spend(&memory, victim, name)).count();
-        victims.iter().map(|name| passing(name)).collect()
+    /// Those who have spent something before a flood, and the charges that each of them makes.
+    struct Victims<'l> {
+        limit: &'l Arc<Limit>,
+        spend: &'l [u64],
     }
 
+    /// The charges under each name of a flood.
+    struct Flood<'l> {
+        limit: &'l Arc<Limit>,
+        spend: &'l [u64],
+    }
+
+    /// Checks that a flood of names evicts no victim: as many hits pass for each as before.
+    fn assert_flood_frees_nobody(victims: &Victims<'_>, flood: &Flood<'_>) {
+        const VICTIMS: usize = 100;
+        let memory = Memory::new(700);
+        let names: Vec<String> = (0..VICTIMS).map(|number| format!("victim {number}")).collect();
+        let charge = |limit, name: &str, spend: &[u64]| {
+            spend.iter().for_each(|hits| {
+                spend_hits(&memory, limit, (name, *hits));
+            });
+        };
+        for name in &names {
+            charge(victims.limit, name, victims.spend);
+        }
+        for number in 0..2_100 {
+            charge(flood.limit, &format!("name {number}"), flood.spend);
+        }
+        let left = victims.limit.capacity().saturating_sub(victims.spend.iter().sum());
+        let kept =
+            names.iter().filter(|name| !spend_hits(&memory, victims.limit, (name, left + 1)));
+        let (limit, spend) = (victims.limit, victims.spend);
+        let scene = format!("{spend:?} of {limit}, flood of {:?} of {}", flood.spend, flood.limit);
+        assert_eq!(kept.count(), VICTIMS, "{scene}");
+        assert_ne!(memory.evicted(), 0, "{scene}");
+    }
+
+    const ONE_BY_ONE: [u64; 10] = [1; 10];
+
     #[test]
-    fn a_flood_of_names_on_any_other_limit_frees_nobody() {
+    fn a_flood_of_single_hits_on_any_limit_frees_nobody() {
         let floods = [
+            sliding(2, 1_000),
             sliding(1, 1_000),
             sliding(1, 60_000),
+            sliding(10, 24 * HOUR_MS),
             sliding(1, 24 * HOUR_MS),
             limit(1, Algorithm::Total),
             limit(10, Algorithm::Total),
         ];
-        let limits = [sliding(10, 60_000), sliding(10, HOUR_MS), limit(10, Algorithm::Total)];
-        for victim in &limits {
-            let free_after = |spent, flood| passing_after_flood(spent, victim, (flood, 1));
-            for flood in &floods {
-                let passing = free_after(9, flood);
-                assert!(passing.iter().all(|passed| *passed == 1), "9 of {victim}, {flood}");
+        let tens = [sliding(10, 60_000), sliding(10, HOUR_MS), limit(10, Algorithm::Total)];
+        let (five, tokens) = (sliding(5, HOUR_MS), sliding(1_000, HOUR_MS));
+        let of_ten = |limit| [9, 10].map(|spent| Victims { limit, spend: &ONE_BY_ONE[..spent] });
+        let mut victims: Vec<Victims<'_>> = tens.iter().flat_map(of_ten).collect();
+        // The sixth is refused.
+        victims.push(Victims { limit: &five, spend: &ONE_BY_ONE[..6] });
+        victims.push(Victims { limit: &tokens, spend: &[1_000] });
+        for victims in &victims {
+            for limit in &floods {
+                assert_flood_frees_nobody(victims, &Flood { limit, spend: &[1] });
             }
-            let passing = free_after(10, &floods[0]);
-            assert!(passing.iter().all(|passed| *passed == 0), "10 of {victim}");
         }
     }
 
-    /// Counters that are gone in a second by themselves shield nothing, though they are exhausted and were charged again.
+    /// What costs the sender nothing gives a name no weight.
+    #[test]
+    fn peeks_and_refused_requests_shield_no_flood() {
+        let (limit, once) = (sliding(5, HOUR_MS), sliding(1, 24 * HOUR_MS));
+        let victims = Victims { limit: &limit, spend: &ONE_BY_ONE[..5] };
+        let day = sliding(10, 24 * HOUR_MS);
+        assert_flood_frees_nobody(&victims, &Flood { limit: &day, spend: &[1, 0, 0] });
+        assert_flood_frees_nobody(&victims, &Flood { limit: &day, spend: &[1, 10] });
+        assert_flood_frees_nobody(&victims, &Flood { limit: &once, spend: &[1, 1] });
+    }
+
+    #[test]
+    fn small_shares_of_long_windows_go_before_exhausted_limits() {
+        let (limit, day) = (sliding(10, HOUR_MS), sliding(10, 24 * HOUR_MS));
+        let victims = Victims { limit: &limit, spend: &ONE_BY_ONE };
+        assert_flood_frees_nobody(&victims, &Flood { limit: &day, spend: &[1, 1] });
+        assert_flood_frees_nobody(&victims, &Flood { limit: &day, spend: &[2] });
+    }
+
+    /// Counters that are gone in a second by themselves shield nothing, though they are exhausted.
     #[test]
     fn what_ends_by_itself_soon_goes_before_what_stays() {
-        for victim in [sliding(10, HOUR_MS), limit(10, Algorithm::Total)] {
-            let passing = passing_after_flood(9, &victim, (&sliding(2, 1_000), 2));
-            assert!(passing.iter().all(|passed| *passed == 1), "{victim}");
+        let second = sliding(2, 1_000);
+        let flood = Flood { limit: &second, spend: &[1, 1] };
+        for limit in [sliding(10, HOUR_MS), limit(10, Algorithm::Total)] {
+            assert_flood_frees_nobody(&Victims { limit: &limit, spend: &ONE_BY_ONE[..9] }, &flood);
         }
         let once = limit(1, Algorithm::Total);
-        let passing = passing_after_flood(1, &once, (&sliding(2, 1_000), 2));
-        assert!(passing.iter().all(|passed| *passed == 0), "charged only once, but for good");
+        assert_flood_frees_nobody(&Victims { limit: &once, spend: &[1] }, &flood);
     }
 
     /// Where nobody has anything left, somebody has to go all the same, and it is told.

@@ -10,11 +10,12 @@ use crate::clock::Timestamp;
 use crate::limit::Limit;
 use crate::limit::State;
 
-/// All of a limit, as weights have its share.
-const WHOLE: u128 = 1 << 32;
+/// The power of the used share in a weight: so high that a nearly exhausted limit outweighs a hardly used one whatever their
+/// windows.
+const SHARE_POWER: i32 = 8;
 
-/// What a record weighs more that was charged again.
-const CHARGED_AGAIN: u128 = 1_000_000;
+/// A factor for limits with one hit in use: the cheapest state that a sender can make, one for each name.
+const SINGLE_HIT: f64 = 1e-7;
 
 const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
 
@@ -25,7 +26,6 @@ pub struct Record {
     pub states: SmallVec<[Entry; 1]>,
     /// What few records have.
     extra: Option<Box<Extra>>,
-    is_charged_again: bool,
 }
 
 /// The state of one limit.
@@ -76,33 +76,21 @@ impl Record {
         self.states.is_empty() && self.extra.is_none()
     }
 
-    /// The record as one that another request has met.
-    pub fn charged_again(mut self) -> Self {
-        self.is_charged_again = true;
-        self
-    }
-
-    /// Whether more than one request has met it.
-    pub fn is_charged_again(&self) -> bool {
-        self.is_charged_again
-    }
-
-    /// How much is lost with it: the greatest share of a limit that is spent, times how long it stays so, where a limit
-    /// without end counts as a year. A millionth of that if it was charged only once. 0 for one that has expired.
-    pub fn weight(&self, now: Timestamp) -> u128 {
+    /// How much is lost with it: the weight of its heaviest limit or bonus. A limit weighs the milliseconds until it is empty by
+    /// itself, at most a year, times the eighth power of the share that is used, and far less with a single hit in use. A
+    /// bonus weighs as an exhausted limit. At least 0 and never NaN; 0 for a record that has expired.
+    pub fn weight(&self, now: Timestamp) -> f64 {
+        let left_ms = |end_ms: u64| end_ms.saturating_sub(now.as_ms()).min(YEAR_MS) as f64;
         let states = self.states.iter().map(|entry| {
             let capacity = entry.limit.capacity().max(1);
-            let used = entry.limit.used(&entry.state, now).min(capacity);
-            let share = u128::from(used) * WHOLE / u128::from(capacity);
-            let left_ms = entry.expiry_ms.unwrap_or(u64::MAX).saturating_sub(now.as_ms());
-            share * u128::from(left_ms.min(YEAR_MS))
+            let used = entry.limit.used(&entry.state, now);
+            let effort = if used < 2 { SINGLE_HIT } else { 1.0 };
+            let share = used.min(capacity) as f64 / capacity as f64;
+            effort * share.powi(SHARE_POWER) * left_ms(entry.expiry_ms.unwrap_or(u64::MAX))
         });
         let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
-        let bonuses = bonuses.map(|bonus| {
-            WHOLE * u128::from(bonus.until_ms.saturating_sub(now.as_ms()).min(YEAR_MS))
-        });
-        let weight = states.chain(bonuses).max().unwrap_or(0);
-        if self.is_charged_again { weight * CHARGED_AGAIN } else { weight }
+        let bonuses = bonuses.map(|bonus| left_ms(bonus.until_ms));
+        states.chain(bonuses).fold(0.0, f64::max)
     }
 
     /// When the whole record is empty by itself; None if it never is.
