@@ -19,6 +19,7 @@ use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 
 use super::heat::Heat;
+use super::leased_key::LeasedKey;
 use super::monotonic::MonotonicTime;
 use super::pool::Call;
 use super::pool::HELD_SHARE;
@@ -46,12 +47,6 @@ const SHARDS: usize = 64;
 /// Keys of one shard that may have pools. Beyond it, a hot key is charged exactly.
 const KEYS_MAX: usize = 128;
 
-/// Pools of one key: limits of one rule, each of as many amounts as tiers ask for.
-const POOLS_MAX: usize = 32;
-
-/// How long the hits that a request asked for are waited for, before another asks; in milliseconds.
-const ASKING_MS: u64 = 100;
-
 /// The hits that this sidecar has taken ahead.
 #[derive(Debug)]
 pub struct Leases {
@@ -67,16 +62,6 @@ pub struct Leases {
 #[derive(Debug, Default)]
 struct Shard {
     keys: HashTable<LeasedKey>,
-}
-
-/// The pools of one key.
-#[derive(Debug)]
-struct LeasedKey {
-    key: Key,
-    hash: u64,
-    pools: Vec<Pool>,
-    /// Since when a request is on its way that takes hits ahead.
-    asking: Option<MonotonicTime>,
 }
 
 /// Hits of a lease that go back to the store unspent.
@@ -250,6 +235,23 @@ impl Leases {
         unused
     }
 
+    /// Puts hits back that the store could not take now: [`Leases::take_ended`] takes them out again. What there is no room
+    /// for stays counted in the store.
+    pub fn put_back(&self, unused: Vec<UnusedLease>, now: MonotonicTime) {
+        for UnusedLease { key, limit, left } in unused {
+            let hash = self.hash(&key);
+            let mut shard = self.shard(hash);
+            let known = shard.leased_key(&key, hash).is_some();
+            if !known && KEYS_MAX <= shard.keys.len() {
+                continue;
+            }
+            self.keys_len.fetch_add(usize::from(!known), Ordering::Relaxed);
+            if let Some(pool) = shard.leased_key_or_new(&key, hash).pool_or_new(&limit, 0, now) {
+                pool.leave(left);
+            }
+        }
+    }
+
     /// Leases that may be spent now.
     pub fn live(&self, now: MonotonicTime) -> usize {
         let live = |leased_key: &LeasedKey| {
@@ -292,11 +294,7 @@ impl Shard {
         );
         match entry {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let leased_key =
-                    LeasedKey { key: key.clone(), hash, pools: Vec::new(), asking: None };
-                entry.insert(leased_key).into_mut()
-            }
+            Entry::Vacant(entry) => entry.insert(LeasedKey::new(key.clone(), hash)).into_mut(),
         }
     }
 
@@ -330,41 +328,6 @@ impl Shard {
     }
 }
 
-impl LeasedKey {
-    fn pool(&mut self, limit: &Limit) -> Option<&mut Pool> {
-        let mut pools = self.pools.iter_mut();
-        pools.find(|pool| is_same(&pool.limit, limit))
-    }
-
-    /// Counts a request, and says how much its charges take ahead; None if nothing pays.
-    fn ask(
-        &mut self,
-        charges: &[Charge],
-        now: MonotonicTime,
-    ) -> Option<SmallVec<[u64; INLINE_CAP]>> {
-        let mut wants: Option<SmallVec<[u64; INLINE_CAP]>> = Some(SmallVec::new());
-        for charge in charges {
-            let hits = charge.hits.amount();
-            if self.pool(&charge.limit).is_none() && self.pools.len() < POOLS_MAX {
-                self.pools.push(Pool::new(charge.limit.clone(), hits, now));
-            }
-            let want = self.pool(&charge.limit).and_then(|pool| {
-                pool.touch(hits, now);
-                pool.wants(hits, now)
-            });
-            match (want, &mut wants) {
-                (Some(want), Some(wants)) => wants.push(want),
-                _ => wants = None,
-            }
-        }
-        if self.asking.is_some_and(|since| now.ms_since(since) < ASKING_MS) {
-            return None;
-        }
-        self.asking = wants.is_some().then_some(now);
-        wants
-    }
-}
-
 /// Whether hits of a charge's limit could be taken ahead for it.
 fn can_lease(charge: &Charge) -> bool {
     charge.lease == Lease::Auto
@@ -373,12 +336,6 @@ fn can_lease(charge: &Charge) -> bool {
         && matches!(charge.hits, Hits::Spend(1..))
         && matches!(charge.limit.algorithm(), Algorithm::Sliding(_))
         && HELD_SHARE <= charge.limit.capacity()
-}
-
-/// Whether hits of one limit may be spent for the other: those of another amount may not.
-fn is_same(one: &Arc<Limit>, other: &Limit) -> bool {
-    std::ptr::eq(&raw const **one, other)
-        || (one.capacity() == other.capacity() && one.tag() == other.tag())
 }
 
 /// The charges of a batch, those of one key side by side.

@@ -6,6 +6,7 @@
 //! for once more, so that nobody is refused for what its own sidecar holds.
 
 mod heat;
+mod leased_key;
 mod leases;
 mod monotonic;
 mod pool;
@@ -33,6 +34,7 @@ use monotonic::MonotonicClock;
 use monotonic::MonotonicTime;
 use pool::Call;
 use pool::ENDED_MAX;
+use pool::Leftover;
 use refusals::GiveBackMark;
 use refusals::Refusals;
 
@@ -135,12 +137,12 @@ impl<S: Store> LocalCache<S> {
         }
         if outcome.is_charged() {
             // Its debits count already, and would count again.
-            Box::pin(self.give_leases_back(&unused, now)).await;
+            Box::pin(self.return_leases(&unused, now)).await;
             return Ok(outcome);
         }
         // Boxed, because it is large and seldom.
         let again = Box::pin(async {
-            self.give_leases_back(&unused, now).await;
+            self.return_leases(&unused, now).await;
             self.call(batch, arrival).await
         });
         Ok(again.await.unwrap_or(outcome))
@@ -159,13 +161,15 @@ impl<S: Store> LocalCache<S> {
 
     /// What has ended stays a part of what this sidecar holds until it goes.
     async fn give_back_ended(&self, all: bool, now: Now) {
+        let mut unmade = Vec::new();
         for _ in 0..=ENDED_MAX {
             let unused = self.leases.take_ended(all, self.time(now));
             if unused.is_empty() {
-                return;
+                break;
             }
-            self.give_leases_back(&unused, now).await;
+            unmade.append(&mut self.give_leases_back(&unused, now).await);
         }
+        self.leases.put_back(unmade, self.time(now));
     }
 
     /// Asks the store, for hits ahead too if that pays, and learns what it answers.
@@ -221,15 +225,30 @@ impl<S: Store> LocalCache<S> {
         outcome
     }
 
-    /// Gives hits back, each once: whether a call that failed was made is not known, and hits that stay
-    /// counted only wait until their slot leaves the window.
-    async fn give_leases_back(&self, unused: &[UnusedLease], now: Now) {
+    /// Gives hits back, now or when the store is available again.
+    async fn return_leases(&self, unused: &[UnusedLease], now: Now) {
+        let unmade = self.give_leases_back(unused, now).await;
+        self.leases.put_back(unmade, self.time(now));
+    }
+
+    /// Gives hits back, and returns those that the store certainly did not take and still counts. If the fate of a call is
+    /// unknown, it is not made again: hits that stay counted only wait until their slot leaves the window.
+    async fn give_leases_back(&self, unused: &[UnusedLease], now: Now) -> Vec<UnusedLease> {
+        let mut unmade = Vec::new();
         for batch in batches(unused, |key| self.store.shard_of(key)) {
-            if self.give_back(&batch, Arrival::whole(now)).await.is_ok() {
-                let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
-                self.returned.fetch_add(hits, Ordering::Relaxed);
+            match self.give_back(&batch, Arrival::whole(now)).await {
+                Ok(_) => {
+                    let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
+                    self.returned.fetch_add(hits, Ordering::Relaxed);
+                }
+                // Under a key that is no counter, there is nothing to give back.
+                Err(StoreError::Foreign { .. }) => {}
+                Err(error) if error.is_unmade() => unmade.extend(unused_leases(&batch)),
+                Err(_) => {}
             }
         }
+        unmade.retain(|unused| now.timestamp() < unused.left.until);
+        unmade
     }
 }
 
@@ -298,9 +317,19 @@ fn batches(unused: &[UnusedLease], shard_of: impl Fn(&Key) -> u32) -> Vec<Batch>
     batches
 }
 
+/// The leases that a batch of [`batches`] gives back.
+fn unused_leases(batch: &Batch) -> impl Iterator<Item = UnusedLease> {
+    batch.charges.iter().filter_map(|charge| {
+        let left = Leftover { hits: charge.hits.amount(), until: charge.until? };
+        let key = batch.keys[charge.key_index].clone();
+        Some(UnusedLease { key, limit: charge.limit.clone(), left })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::Mutex;
 
     use super::*;
     use crate::clock::Timestamp;
@@ -327,6 +356,8 @@ mod tests {
     struct Counting {
         memory: Memory,
         calls: AtomicU64,
+        /// Why it is unavailable, if it is.
+        error: Mutex<Option<StoreError>>,
     }
 
     impl Store for Counting {
@@ -337,6 +368,9 @@ mod tests {
             _waited: Duration,
         ) -> Result<Outcome, StoreError> {
             self.calls.fetch_add(1, Ordering::Relaxed);
+            if let Some(error) = self.error.lock().unwrap().clone() {
+                return Err(error);
+            }
             Ok(self.memory.charge_at(batch, now.timestamp()))
         }
 
@@ -391,7 +425,12 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let (memory, calls) = (Memory::new(1_000), AtomicU64::new(0));
-            Self(LocalCache::new(Counting { memory, calls }))
+            Self(LocalCache::new(Counting { memory, calls, error: Mutex::default() }))
+        }
+
+        /// From now on the store answers with an error, or is available again.
+        fn fail(&self, error: Option<StoreError>) {
+            *self.0.store().error.lock().unwrap() = error;
         }
 
         fn calls(&self) -> u64 {
@@ -601,6 +640,73 @@ mod tests {
         assert_eq!(bench.calls(), 1);
         assert_eq!(bench.remaining(&one, 10_000 + SLOT_MS), 6_400 - asked - 1);
         assert_eq!(bench.refused(&one, 10_000 + SLOT_MS).await, (false, 1));
+    }
+
+    fn disconnected() -> StoreError {
+        StoreError::Disconnected { address: "store".to_owned(), reason: "a test".to_owned() }
+    }
+
+    #[tokio::test]
+    async fn leases_that_end_during_an_outage_come_back_after_it() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(6_400), Hits::Spend(1));
+        let mut asked = 0;
+        for from_ms in [10_000, 20_000, 30_000] {
+            asked += bench.heat(&one, from_ms).await;
+            bench.fail(Some(disconnected()));
+            // Also when the key's pool would be forgotten because nobody asks.
+            for later_ms in [SLOT_MS, SLOT_MS + 100, 3_000, 3_100] {
+                bench.0.tend(at(from_ms + later_ms)).await;
+            }
+            bench.fail(None);
+            assert!(bench.remaining(&one, from_ms + 3_200) < 6_400 - asked);
+            bench.0.tend(at(from_ms + 3_200)).await;
+            assert_eq!(bench.remaining(&one, from_ms + 3_200), 6_400 - asked, "{from_ms}");
+            bench.calls();
+            bench.0.tend(at(from_ms + 3_300)).await;
+            assert_eq!(bench.calls(), 0, "they come back once");
+        }
+    }
+
+    #[tokio::test]
+    async fn leases_are_given_back_again_only_if_the_store_has_not_taken_them_for_certain() {
+        let late = StoreError::Late { deadline: Duration::from_millis(10) };
+        let foreign = StoreError::Foreign { reason: "a test".to_owned() };
+        let none: Option<StoreError> = None;
+        for (error, again, until_ms) in [
+            (Some(disconnected()), 1, 12_000),
+            (Some(StoreError::Crowded), 1, 12_000),
+            (Some(late), 0, 12_000),
+            (Some(foreign), 0, 12_000),
+            (none, 0, 12_000),
+            (Some(disconnected()), 0, 10_000 + 2 * SLOT_MS + WINDOW_MS),
+        ] {
+            let bench = Bench::new();
+            let one = batch("a", sliding(6_400), Hits::Spend(1));
+            bench.heat(&one, 10_000).await;
+            bench.fail(error.clone());
+            for at_ms in [10_000 + SLOT_MS, until_ms] {
+                bench.0.tend(at(at_ms)).await;
+            }
+            bench.fail(None);
+            bench.calls();
+            bench.0.tend(at(until_ms + 100)).await;
+            assert_eq!(bench.calls(), again, "{error:?} until {until_ms}");
+        }
+    }
+
+    /// Also those that a refused request took out.
+    #[tokio::test]
+    async fn a_refusal_whose_give_back_fails_keeps_the_hits_for_later() {
+        let bench = Bench::new();
+        let one = batch("a", sliding(640), Hits::Spend(1));
+        let asked = bench.heat(&one, 10_000).await;
+        let refused = bench.0.leases.take_ended(true, bench.0.time(at(10_100)));
+        bench.fail(Some(disconnected()));
+        bench.0.return_leases(&refused, at(10_100)).await;
+        bench.fail(None);
+        bench.0.tend(at(10_200)).await;
+        assert_eq!(bench.remaining(&one, 10_200), 640 - asked);
     }
 
     #[tokio::test]

@@ -219,7 +219,8 @@ impl Pool {
         }
     }
 
-    fn leave(&mut self, left: Leftover) {
+    /// Adds hits that have to go back.
+    pub fn leave(&mut self, left: Leftover) {
         if left.hits == 0 {
             return;
         }
