@@ -1,5 +1,5 @@
 //! Notices lost debits: a gateway peeks, passes the request on, and charges what the response cost; but a
-//! limit without overdraft refuses that charge, which then costs nothing.
+//! limit without overdraft refuses that charge, which then costs nothing. So does any limit that is overdrawn already.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -15,6 +15,8 @@ use super::verdict::ChargeDecision;
 pub struct DebitWatch {
     refused: Counter,
     peeked: AtomicBool,
+    /// It was asked for a single hit.
+    asked: AtomicBool,
     warned: AtomicBool,
 }
 
@@ -39,14 +41,17 @@ impl DebitWatch {
 
     /// Sees a decision of the limit. The usual one costs a comparison.
     pub fn see(&self, domain: &str, charge: &ChargeDecision<'_>) {
-        if charge.peeks && !self.peeked.load(Ordering::Relaxed) {
-            self.peeked.store(true, Ordering::Relaxed);
+        if charge.peeks {
+            set(&self.peeked);
+        } else if charge.hits == Hits::Spend(1) {
+            set(&self.asked);
         }
         if !charge.is_over() || !self.loses(charge) {
             return;
         }
         self.refused.inc();
-        if !self.warned.swap(true, Ordering::Relaxed) {
+        // What an overdraft does not cover needs no other policy.
+        if !charge.is_debit && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 domain,
                 limit = &*charge.limit.label,
@@ -57,11 +62,20 @@ impl DebitWatch {
         }
     }
 
-    /// Whether the refused hits were probably spent already. Those of a limit that counts what it refuses are not lost.
+    /// Whether the refused hits were probably spent already, and don't count.
     fn loses(&self, charge: &ChargeDecision<'_>) -> bool {
-        matches!(charge.hits, Hits::Spend(2..))
-            && !charge.is_shadow()
-            && charge.limit.refused == Refused::Free
-            && self.peeked.load(Ordering::Relaxed)
+        let peeked = self.peeked.load(Ordering::Relaxed);
+        let is_lost = match charge.is_debit {
+            true => !charge.decision.counted && (peeked || self.asked.load(Ordering::Relaxed)),
+            false => charge.limit.refused == Refused::Free && peeked,
+        };
+        is_lost && matches!(charge.hits, Hits::Spend(2..)) && !charge.is_shadow()
+    }
+}
+
+/// Sets a flag that is usually set.
+fn set(flag: &AtomicBool) {
+    if !flag.load(Ordering::Relaxed) {
+        flag.store(true, Ordering::Relaxed);
     }
 }

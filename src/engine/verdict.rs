@@ -109,6 +109,8 @@ pub struct ChargeDecision<'v> {
     pub hits: Hits,
     /// A descriptor only asks how the limit stands.
     pub peeks: bool,
+    /// A descriptor names the hits, and they may count although the request is refused.
+    pub is_debit: bool,
     /// How much is allowed in a window, for this caller.
     pub amount: u64,
     /// The most that can be spent at once when nothing has been, for this caller.
@@ -314,6 +316,7 @@ fn charges<'v>(plan: &Plan<'v>, outcome: &Outcome) -> SmallVec<[ChargeDecision<'
             limit: limit.clone(),
             hits: charge.hits,
             peeks: plan.peeks(index),
+            is_debit: charge.is_debit(),
             amount: charge.limit.amount(),
             capacity: charge.limit.capacity(),
             quota: quota(charge, outcome.at),

@@ -26,7 +26,7 @@ struct DebitLabels {
 
 impl DebitMetrics {
     /// The counter of charges of more than one hit that a limit refused, so that they cost nothing, although the limit is
-    /// asked by peeks too; the same one for the same names.
+    /// asked before the response too; the same one for the same names.
     pub fn refused(&self, domain: &str, limit: &str) -> Counter {
         let mut live = lock(&self.live);
         live.insert((domain.to_owned(), limit.to_owned()));
@@ -49,7 +49,7 @@ impl DebitMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "refused_debits",
-            "Charges of more than one hit that were refused and cost nothing, of limits that are asked by peeks too",
+            "Charges of more than one hit that were refused and cost nothing, of limits that are asked before the response too",
             self.refused.clone(),
         );
     }

@@ -146,6 +146,7 @@ descriptors:
   - { key: kept, rate_limit: { name: kept, unit: day, requests_per_unit: 100 } }
   - { key: asked, limits: [{ name: asked, rate: 100/day }] }
   - { key: over, limits: [{ name: over, rate: 100/day, overdraft: allow }] }
+  - { key: first, limits: [{ name: first, rate: 100/day, overdraft: allow }] }
   - { key: none, limits: [{ name: none, rate: 0/day }] }";
     for store in Store::every() {
         let tollgate = Tollgate::serve(POLICY, &store).await;
@@ -156,6 +157,12 @@ descriptors:
                 asker.debit(&[&format!("{key}=ann")], 31).await;
             }
         }
+        // Six requests are in flight, each of which has asked for a hit.
+        for hits in [1, 31] {
+            for _ in 0..6 {
+                asker.debit(&["first=ann"], hits).await;
+            }
+        }
         // Nobody peeks here: such requests are refused before anything is spent.
         for _ in 0..6 {
             asker.ask(&["asked=ann"], 31).await;
@@ -163,7 +170,9 @@ descriptors:
         let url = format!("http://{}/metrics", tollgate.http_address);
         let metrics = Http::new().get(&url, &[]).await;
         let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
-        for (limit, count) in [("tokens", 3), ("kept", 0), ("asked", 0), ("over", 0), ("none", 6)] {
+        for (limit, count) in
+            [("tokens", 3), ("kept", 2), ("asked", 0), ("over", 2), ("first", 2), ("none", 6)]
+        {
             let name = "tollgate_refused_debits_total";
             let line = format!("{name}{{domain=\"lost\",limit=\"{limit}\"}} {count}\n");
             assert!(metrics.contains(&line), "{line}{metrics}");
