@@ -14,6 +14,7 @@ pub mod store;
 pub mod engine;
 pub mod answer;
 pub mod observe;
+pub mod listen;
 pub mod grpc;
 pub mod http;
 pub mod settings;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use tracing::field::display;
 
-use super::listen::Listeners;
+use super::listeners::Listeners;
 use super::store;
 use crate::engine::Engine;
 use crate::observe::logs;

@@ -5,7 +5,7 @@
 //! beside them.
 
 mod banner;
-mod listen;
+mod listeners;
 mod ports;
 mod reload;
 mod signals;
@@ -37,6 +37,7 @@ use crate::engine::Readiness;
 use crate::grpc;
 use crate::http;
 use crate::http::Api;
+use crate::listen::Acceptor;
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
 use crate::observe::traces::Traces;
@@ -47,9 +48,8 @@ use crate::store::redis::Connector;
 use crate::store::redis::Subscriber;
 
 use banner::Banner;
-use listen::Listeners;
+use listeners::Listeners;
 use ports::GrpcPorts;
-use ports::plain;
 use reload::FileCallers;
 use reload::Policies;
 use reload::Reloader;
@@ -235,7 +235,7 @@ impl Process {
     }
 
     /// Serves HTTP on its port.
-    fn listen_http(&mut self, port: TcpListener, tls: Option<Arc<Tls>>) {
+    fn listen_http(&mut self, listener: TcpListener, tls: Option<Arc<Tls>>) {
         let closing = self.stages.reached(Stage::Closing);
         let api =
             Api { tokens: self.settings.callers.api_tokens.clone(), audit: self.audit.clone() };
@@ -243,9 +243,10 @@ impl Process {
         let router = http::router(engine, metrics, self.readiness.clone(), api);
         match tls {
             Some(tls) => {
-                self.servers.spawn(http::serve(port, move |tcp| tls.open(tcp), router, closing));
+                let acceptor = Acceptor { listener, open: move |tcp| tls.open(tcp) };
+                self.servers.spawn(http::serve(acceptor, router, closing));
             }
-            None => self.servers.spawn(http::serve(port, plain, router, closing)),
+            None => self.servers.spawn(http::serve(Acceptor::plain(listener), router, closing)),
         }
     }
 

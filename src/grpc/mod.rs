@@ -6,7 +6,7 @@
 
 mod body_reader;
 mod codec;
-mod connection;
+mod preface;
 mod eviction_order;
 mod health;
 mod reflection;
@@ -195,10 +195,7 @@ fn testing_services(readiness: Readiness) -> Services {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Ready;
     use std::future::pending;
-    use std::future::ready;
-    use std::io;
     use std::net::SocketAddr;
 
     use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
@@ -213,10 +210,6 @@ mod tests {
     use tokio::net::UnixStream;
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
-    use tokio_stream::Stream;
-    use tokio_stream::StreamExt;
-    use tokio_stream::wrappers::TcpListenerStream;
-    use tokio_stream::wrappers::UnixListenerStream;
     use tonic::transport::Channel;
     use tonic::transport::Endpoint;
     use tonic_health::pb::HealthCheckRequest;
@@ -229,6 +222,7 @@ mod tests {
 
     use super::*;
     use crate::engine::testing;
+    use crate::listen::Acceptor;
 
     const RLS: &str = "envoy.service.ratelimit.v3.RateLimitService";
 
@@ -239,22 +233,14 @@ mod tests {
         server: JoinHandle<()>,
     }
 
-    /// Connections that need no handshake.
-    fn plain<IO>(
-        incoming: impl Stream<Item = io::Result<IO>>,
-    ) -> impl Stream<Item = io::Result<Ready<io::Result<IO>>>> {
-        incoming.map(|io| io.map(|io| ready(Ok(io))))
-    }
-
     async fn run() -> Running {
         let readiness = Readiness::default();
         let services = testing_services(readiness.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let incoming = plain(TcpListenerStream::new(listener));
         let stopped = async move { stopped.await.unwrap() };
-        let server = tokio::spawn(serve(services, incoming, None, stopped));
+        let server = tokio::spawn(serve(services, Acceptor::plain(listener), None, stopped));
         let channel = Endpoint::try_from(format!("http://{address}")).unwrap();
         Running { channel: channel.connect().await.unwrap(), readiness, stop, server }
     }
@@ -281,12 +267,11 @@ mod tests {
         let services = testing_services(Readiness::default());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tollgate.sock");
-        let socket = UnixListenerStream::new(UnixListener::bind(&path).unwrap());
+        let socket = UnixListener::bind(&path).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = port.local_addr().unwrap();
-        let port = TcpListenerStream::new(port);
-        tokio::spawn(serve(services.clone(), plain(socket), None, pending()));
-        tokio::spawn(serve(services, plain(port), None, pending()));
+        tokio::spawn(serve(services.clone(), Acceptor::plain(socket), None, pending()));
+        tokio::spawn(serve(services, Acceptor::plain(port), None, pending()));
 
         let connector = tower::service_fn(move |_| {
             let path = path.clone();

@@ -13,18 +13,18 @@ use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_stream::Stream;
-use tokio_stream::StreamExt;
-use tonic::codegen::StdError as BoxError;
 
 use super::Services;
-use super::connection::Arrival;
-use super::connection::counted;
 use super::in_task_executor::InTaskExecutor;
+use super::preface::Prefaced;
 use crate::clock::monotonic_now;
+use crate::listen;
+use crate::listen::Accepting;
+use crate::listen::Acceptor;
+use crate::listen::Connection;
+use crate::listen::End;
+use crate::listen::Listener;
 
 /// Connections at once on one listener, those that are still shaking hands included; Envoy opens one for each of its
 /// workers.
@@ -71,56 +71,34 @@ const ENDING_TIMEOUT: Duration = Duration::from_secs(20);
 /// together. gRPC's own implementations do the same.
 const AGE_SPREAD: f64 = 0.1;
 
-/// Serves `services` to those who connect, until `shutdown` is done and what is in flight is answered. A connection is
-/// `incoming` when it is accepted, and opened in its own task: a handshake holds up nobody else. It ends at
-/// `age_max`, if there is one. Whoever drops this drops the connections too.
-pub async fn serve<I, O, IO, IE>(
+const ACCEPTING: Accepting =
+    Accepting { name: "a gRPC connection", connections_max: CONNECTIONS_MAX, evicts: false };
+
+/// Serves `services` to those who connect, until `shutdown` is done and what is in flight is answered. A
+/// connection ends at `age_max`, if there is one.
+pub async fn serve<L, O, IO>(
     services: Services,
-    incoming: I,
+    acceptor: Acceptor<L, impl Fn(L::Stream) -> O>,
     age_max: Option<Duration>,
     shutdown: impl Future<Output = ()>,
 ) where
-    I: Stream<Item = Result<O, IE>>,
+    L: Listener,
     O: Future<Output = io::Result<IO>> + Send + 'static,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    IE: Into<BoxError>,
 {
-    let (end, ending) = watch::channel(());
-    let mut connections = JoinSet::new();
-    {
-        // It goes before the connections do, so that nobody new comes.
-        let mut incoming = pin!(counted(incoming, CONNECTIONS_MAX));
-        let mut shutdown = pin!(shutdown);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => break,
-                next = incoming.next() => match next {
-                    Some(Ok(arrival)) => {
-                        // Its own copy, so that cores don't count references in one place.
-                        let services = Arc::new(services.clone());
-                        let ending = until_end(ending.clone(), age_max);
-                        connections.spawn(serve_connection(arrival, services, ending));
-                    }
-                    // It has been told.
-                    Some(Err(_)) => {}
-                    None => break,
-                },
-                Some(_) = connections.join_next() => {}
-            }
-        }
-    }
-    drop(end);
-    while connections.join_next().await.is_some() {}
+    // Each connection has its own copy, so that cores don't count references in one place.
+    let serve = move |connection| serve_connection(connection, Arc::new(services), age_max);
+    listen::serve(acceptor, ACCEPTING, serve, shutdown).await;
 }
 
-/// Ends when connections are to: with the sender, or at the age that this one is to reach.
-async fn until_end(mut ending: watch::Receiver<()>, age_max: Option<Duration>) {
+/// Ends with the listener, or at the age that this connection is to reach.
+async fn ended(mut end: End, age_max: Option<Duration>) {
     let Some(age_max) = age_max else {
-        let _ = ending.changed().await;
+        end.reached().await;
         return;
     };
     // It has ended, if not for its age.
-    let _ = timeout(age_max.mul_f64(spread()), ending.changed()).await;
+    let _ = timeout(age_max.mul_f64(spread()), end.reached()).await;
 }
 
 /// A number about 1, by chance.
@@ -132,24 +110,18 @@ fn spread() -> f64 {
     1.0 + AGE_SPREAD * (2.0 * chance - 1.0)
 }
 
-/// Serves one connection until either side ends it, or `ending` is done and all requests in flight are answered. How it
-/// ends is the client's affair.
-async fn serve_connection<O, IO>(
-    arrival: Arrival<O>,
+/// Serves one connection until either side ends it, or its listener or its age does and all requests in flight are
+/// answered. How it ends is the client's affair.
+async fn serve_connection<IO, P>(
+    connection: Connection<IO, P>,
     services: Arc<Services>,
-    ending: impl Future<Output = ()>,
+    age_max: Option<Duration>,
 ) where
-    O: Future<Output = io::Result<IO>>,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut ending = pin!(ending);
-    let io = tokio::select! {
-        opened = arrival.open() => match opened {
-            Ok(io) => io,
-            Err(_) => return,
-        },
-        () = &mut ending => return,
-    };
+    let Connection { io, accepted_at, end, .. } = connection;
+    let io = Prefaced::new(io, accepted_at);
+    let mut ending = pin!(ended(end, age_max));
     let streams = InTaskExecutor::new(&services.budget, services.admission.clone());
     let service = service_fn(|request: http::Request<Incoming>| {
         let (services, read_at) = (services.clone(), monotonic_now());
@@ -187,7 +159,6 @@ fn builder(streams: InTaskExecutor) -> Builder<InTaskExecutor> {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::future::ready;
 
     use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
     use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
@@ -205,6 +176,7 @@ mod tests {
     use super::*;
     use crate::engine::Readiness;
     use crate::grpc::testing_services;
+    use crate::listen::testing::Queued;
 
     /// What a client may write before anybody reads.
     const PIPE_LEN: usize = 1024 * 1024;
@@ -223,10 +195,8 @@ mod tests {
         age_max: Option<Duration>,
     ) -> [DuplexStream; N] {
         let (clients, servers): (Vec<_>, Vec<_>) = (0..N).map(|_| duplex(PIPE_LEN)).unzip();
-        let servers = servers.into_iter().map(|server| Ok::<_, Infallible>(ready(Ok(server))));
-        let incoming =
-            tokio_stream::iter(servers.collect::<Vec<_>>()).chain(tokio_stream::pending());
-        tokio::spawn(serve(services, incoming, age_max, pending()));
+        let acceptor = Acceptor::plain(Queued::new(servers.into_iter().map(Ok)));
+        tokio::spawn(serve(services, acceptor, age_max, pending()));
         clients.try_into().unwrap()
     }
 

@@ -9,7 +9,6 @@ mod bonuses;
 mod callers;
 mod change;
 mod edge;
-mod eviction;
 mod extract;
 mod health;
 mod json;
@@ -21,6 +20,7 @@ mod reply;
 mod request;
 mod response;
 mod serve;
+mod tracked_body;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,7 +95,7 @@ async fn in_time(
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::future::pending;
     use std::io;
     use std::net::SocketAddr;
 
@@ -111,6 +111,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{ModeSettings, testing};
+    use crate::listen::Acceptor;
 
     const ASK: &str =
         r#"{"domain":"edges","descriptors":[{"entries":[{"key":"user","value":"alice"}]}]}"#;
@@ -258,9 +259,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let open = |stream| ready(Ok::<TcpStream, io::Error>(stream));
         let stopped = async move { stopped.await.unwrap() };
-        let server = tokio::spawn(serve(listener, open, router, stopped));
+        let server = tokio::spawn(serve(Acceptor::plain(listener), router, stopped));
 
         let mut idle = TcpStream::connect(address).await.unwrap();
         let mut busy = TcpStream::connect(address).await.unwrap();
@@ -292,8 +292,7 @@ mod tests {
         let router = router.route("/held", axum::routing::post(hold));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let open = |stream| ready(Ok::<TcpStream, io::Error>(stream));
-        tokio::spawn(serve(listener, open, router, pending()));
+        tokio::spawn(serve(Acceptor::plain(listener), router, pending()));
         (address, held)
     }
 

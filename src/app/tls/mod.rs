@@ -6,11 +6,9 @@ mod renewal;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -25,9 +23,6 @@ pub use renewal::Renewal;
 /// is believed to know.
 pub const HTTP_2: &[u8] = b"h2";
 pub const HTTP_1: &[u8] = b"http/1.1";
-
-/// How long a handshake may take: two round trips and a signature, so far more than any client needs.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The certificate in force on a port.
 #[derive(Debug)]
@@ -63,8 +58,7 @@ impl Tls {
     ) -> impl Future<Output = io::Result<TlsStream<TcpStream>>> + Send + use<> {
         let accepting = TlsAcceptor::from(self.config.load_full()).accept(tcp);
         async move {
-            let opened = timeout(HANDSHAKE_TIMEOUT, accepting).await;
-            let opened = opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let opened = accepting.await;
             opened.inspect_err(|error| tracing::debug!(%error, "a TLS handshake failed"))
         }
     }
@@ -72,25 +66,5 @@ impl Tls {
     /// Has new connections shake hands by `config`.
     fn replace(&self, config: rustls::ServerConfig) {
         self.config.store(Arc::new(config));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use certificate::testing;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_handshake_that_takes_too_long_is_given_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = testing::files(folder.path());
-        let (tls, _) = Tls::load("grpc", &files, HTTP_2, &Arc::default()).unwrap().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (accepted, _) = listener.accept().await.unwrap();
-        let late = tls.open(accepted).await.unwrap_err();
-        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -5,12 +5,9 @@
 //! answered is never closed.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::Mutex;
 
-use axum::body::{Bytes, HttpBody};
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
 use crate::lock::lock;
@@ -39,20 +36,11 @@ pub struct Evictable {
     ticket: Mutex<Option<u64>>,
 }
 
-/// The body of a request; once all of it has come, its connection no longer waits.
-#[derive(Debug)]
-pub struct TrackedBody<B> {
-    body: B,
-    connection: Arc<Evictable>,
-}
-
 impl EvictionQueue {
-    /// A new connection, which waits for its client.
+    /// A new connection, which doesn't wait for its client yet.
     pub fn connection(self: &Arc<Self>) -> Arc<Evictable> {
         let (queue, eviction) = (self.clone(), Arc::default());
-        let connection = Arc::new(Evictable { queue, eviction, ticket: Mutex::default() });
-        connection.wait_for_client();
-        connection
+        Arc::new(Evictable { queue, eviction, ticket: Mutex::default() })
     }
 
     /// Whether any connection waits, so that it could be evicted.
@@ -108,47 +96,9 @@ impl Drop for Evictable {
     }
 }
 
-impl<B: HttpBody> TrackedBody<B> {
-    /// The body of a request on that connection.
-    pub fn new(body: B, connection: Arc<Evictable>) -> Self {
-        if body.is_end_stream() {
-            connection.stop_waiting();
-        }
-        Self { body, connection }
-    }
-}
-
-impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for TrackedBody<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() || self.body.is_end_stream() {
-            self.connection.stop_waiting();
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
-    use axum::body::Body;
     use futures_util::FutureExt;
-    use http_body_util::BodyExt;
 
     use super::*;
 
@@ -165,6 +115,9 @@ mod tests {
     fn the_connection_that_has_waited_longest_is_evicted() {
         let queue = Arc::<EvictionQueue>::default();
         let [first, second, third, fourth] = [(); 4].map(|()| queue.connection());
+        for connection in [&first, &second, &third, &fourth] {
+            connection.wait_for_client();
+        }
         first.wait_for_client();
         second.stop_waiting();
         drop(third);
@@ -174,22 +127,5 @@ mod tests {
         assert!(second.evicted().now_or_never().is_none() && !queue.has_waiting());
         second.wait_for_client();
         check(&queue, Some(&second));
-    }
-
-    #[tokio::test]
-    async fn a_connection_waits_until_the_whole_body_has_come() {
-        let queue = Arc::<EvictionQueue>::default();
-        let check = async |body: Body| {
-            let connection = queue.connection();
-            let is_empty = body.is_end_stream();
-            let body = TrackedBody::new(body, connection.clone());
-            assert_eq!(queue.has_waiting(), !is_empty);
-            body.collect().await.unwrap();
-            assert!(!queue.has_waiting());
-        };
-        check(Body::empty()).await;
-        check(Body::from("whole")).await;
-        let pieces = ["in ", "pieces"].map(Ok::<_, Infallible>);
-        check(Body::from_stream(tokio_stream::iter(pieces))).await;
     }
 }
