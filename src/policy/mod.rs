@@ -8,7 +8,6 @@ mod changes;
 mod compile;
 mod model;
 mod problem;
-mod read;
 mod render;
 mod schema;
 pub mod yaml;

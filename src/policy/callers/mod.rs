@@ -15,8 +15,7 @@ use crate::policy::model::{Caller, Lineage, Member, PARENTS_MAX, PolicySet};
 use crate::policy::problem::{Problem, Severity, Source};
 use crate::policy::yaml::Reader;
 
-use read::Read;
-use read::read;
+use read::{ELSEWHERE, Read, read};
 
 pub use form::BonusForm;
 pub use form::CallerForm;
@@ -73,7 +72,7 @@ pub fn compile_callers_for(
     let mut compiler = Compiler::default();
     let names = whom.map(|whom| (CallerNames::of(whom.policies), whom.severity));
     for (index, source) in sources.iter().enumerate() {
-        let mut reader = Reader::new(source);
+        let mut reader = Reader::of_language(source, ELSEWHERE);
         for caller in read(&mut reader, source, names.as_ref()) {
             compiler.add(&mut reader, caller, index);
         }

@@ -32,7 +32,7 @@ const BONUS: Shape =
     Shape { what: "a bonus", keys: &["id", "limit", "amount", "until"], later: &[] };
 
 /// Where a key that stands at the wrong place may belong.
-const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS];
+pub const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS];
 
 /// A caller as it was read.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub fn read(reader: &mut Reader<'_>, source: &Source, names: Option<&Names<'_>>)
         reader.error(domain.span.clone(), message);
         return Vec::new();
     }
-    let fields = reader.fields(&node, &CALLERS, ELSEWHERE);
+    let fields = reader.fields(&node, &CALLERS);
     let Some(callers) = fields.get("callers") else { return Vec::new() };
     let entries = entries(reader, callers, "`callers` is a map of names");
     let mut read = Vec::new();
@@ -102,7 +102,7 @@ fn form(reader: &mut Reader<'_>, node: &Node) -> CallerForm {
     if matches!(node.value, Value::Null) {
         return CallerForm::default();
     }
-    let fields = reader.fields(node, &CALLER, ELSEWHERE);
+    let fields = reader.fields(node, &CALLER);
     let mut text = |name: &str| {
         let text = reader.free_text(fields.get(name)?, &format!("`{name}`"));
         text.map(|text| text.value)
@@ -139,7 +139,7 @@ fn overrides(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u64> {
 
 /// None for a bonus whose form is wrong, which has been noted.
 fn bonus(reader: &mut Reader<'_>, node: &Node) -> Option<BonusForm> {
-    let fields = reader.fields(node, &BONUS, ELSEWHERE);
+    let fields = reader.fields(node, &BONUS);
     if !matches!(node.value, Value::Map(_)) {
         return None;
     }

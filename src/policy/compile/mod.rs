@@ -27,8 +27,8 @@ use idle::Replacer;
 
 use super::model::{Domain, PolicySet};
 use super::problem::{Problem, Severity, Source};
-use super::read::read;
 use super::render;
+use super::schema::read;
 
 /// How files become a policy.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,60 +1,80 @@
 //! What a policy file may say of choices: which of several names is the best one for a request.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
-
-use schemars::JsonSchema;
 
 use super::Named;
-use crate::policy::yaml::Spanned;
+use super::answer::is_header_name;
+use super::map::{Read, map, start_of};
+use super::readers::{named, number, spanned, text};
+use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
-/// The largest weight of a choice.
-pub const WEIGHT_MAX: u64 = 1_000;
+/// The largest weight.
+const WEIGHT_MAX: u64 = 1_000;
 
-/// An entry that stands for the best of several values.
-#[derive(Debug, Default, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct ChoiceFile {
+map! {
+    /// An entry that stands for the best of several values.
+    pub struct ChoiceFile in "a choice" requires ["key","value","among"] at span;
+
     /// The entry's key.
     #[schemars(required)]
-    pub key: Option<Spanned<String>>,
+    key: Spanned<String> = text;
     /// The entry's value that leaves the choice to Tollgate, such as any.
     #[schemars(required)]
-    pub value: Option<Spanned<String>>,
+    value: Spanned<String> = text;
     /// What there is to choose from, two to sixteen names; of equally good ones the first is chosen.
     #[schemars(required, with = "Option<BTreeMap<String, CandidateFile>>")]
-    pub among: Option<Spanned<Named<CandidateFile>>>,
+    among: Spanned<Named<CandidateFile>> = among;
     /// What counts how much; all the same if absent.
-    pub weights: Option<Spanned<WeightsFile>>,
+    weights: Spanned<WeightsFile> = spanned;
     /// The key of an entry of the request that tells latencies in milliseconds, such as a=120,b=85. It is no
     /// part of a descriptor's path.
-    pub latency_key: Option<Spanned<String>>,
+    latency_key: Spanned<String> = text;
     /// The header that carries the chosen name to the upstream. Envoy appends it: strip it from what
     /// callers send.
-    pub header: Option<Spanned<String>>,
-    /// Where it stands.
-    #[schemars(skip)]
-    pub span: Range<usize>,
+    header: Spanned<String> = header;
 }
 
-/// A name to choose.
-#[derive(Debug, Default, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct CandidateFile {
+map! {
+    /// A name to choose.
+    pub struct CandidateFile in "a name to choose";
+
     /// What a request costs there, in any unit that all share, such as 12, 0.35 or 12.50 EUR.
-    pub price: Option<Spanned<String>>,
+    price: Spanned<String> = text;
     /// How long it takes to answer until something else is known, such as 120ms.
-    pub latency: Option<Spanned<String>>,
+    latency: Spanned<String> = text;
 }
 
-/// What counts how much; 0 leaves it out, and 1 is what is absent.
-#[derive(Debug, Default, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct WeightsFile {
+map! {
+    /// What counts how much; 0 leaves it out, and 1 is what is absent.
+    pub struct WeightsFile in "`weights`";
+
     /// Free capacity.
-    pub capacity: Option<Spanned<u64>>,
+    capacity: Spanned<u64> = number::<WEIGHT_MAX>;
     /// Short latency.
-    pub latency: Option<Spanned<u64>>,
+    latency: Spanned<u64> = number::<WEIGHT_MAX>;
     /// Low price.
-    pub price: Option<Spanned<u64>>,
+    price: Spanned<u64> = number::<WEIGHT_MAX>;
+}
+
+/// The names to choose from. Of one there may be nothing to say.
+fn among(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    what: &str,
+) -> Option<Spanned<Named<CandidateFile>>> {
+    let candidate = |reader: &mut Reader<'_>, node: &Node| match node.value {
+        Value::Null => Some(CandidateFile::default()),
+        _ => Some(CandidateFile::read(reader, node)),
+    };
+    Some(Spanned { value: named(reader, node, what, candidate), span: start_of(node) })
+}
+
+fn header(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
+    let mut header = reader.text(node, what)?;
+    header.value.make_ascii_lowercase();
+    if is_header_name(&header.value) {
+        return Some(header);
+    }
+    reader.error(header.span, format!("`{}` is no name of a header to add", header.value));
+    None
 }

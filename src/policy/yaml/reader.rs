@@ -20,6 +20,8 @@ const PROBLEMS_MAX: usize = 100;
 #[derive(Debug)]
 pub struct Reader<'a> {
     source: &'a Source,
+    /// Where a key that stands at the wrong place may belong.
+    elsewhere: &'static [&'static Shape],
     problems: Vec<Problem>,
     /// Mistakes that have been told and need not be told again.
     told: Vec<&'static str>,
@@ -52,7 +54,12 @@ impl<'a> Fields<'a> {
 impl<'a> Reader<'a> {
     /// A reader of `source` that has met no problem yet.
     pub fn new(source: &'a Source) -> Self {
-        Self { source, problems: Vec::new(), told: Vec::new() }
+        Self::of_language(source, &[])
+    }
+
+    /// A reader of a language with these maps: a key that stands at the wrong place may belong in one of them.
+    pub fn of_language(source: &'a Source, elsewhere: &'static [&'static Shape]) -> Self {
+        Self { source, elsewhere, problems: Vec::new(), told: Vec::new() }
     }
 
     /// The problems met, in order of appearance.
@@ -84,14 +91,8 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem::at(self.source, severity, span, message));
     }
 
-    /// The entries of a map, after a look at its keys; `elsewhere` are the shapes in which a key that
-    /// doesn't belong here may belong.
-    pub fn fields<'n>(
-        &mut self,
-        node: &'n Node,
-        shape: &Shape,
-        elsewhere: &[&Shape],
-    ) -> Fields<'n> {
+    /// The entries of a map, after a look at its keys.
+    pub fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Fields<'n> {
         let mut entries: Vec<(&str, &Node)> = Vec::new();
         let Value::Map(pairs) = &node.value else {
             self.wrong_kind(node, &format!("{} is a map", shape.what));
@@ -108,7 +109,7 @@ impl<'a> Reader<'a> {
             } else if shape.keys.contains(&name.as_str()) {
                 entries.push((name, value));
             } else {
-                self.error(key.span.clone(), stray_key(name, shape, elsewhere));
+                self.error(key.span.clone(), stray_key(name, shape, self.elsewhere));
             }
         }
         Fields { entries }

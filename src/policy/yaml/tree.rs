@@ -62,6 +62,14 @@ impl Node {
         entries.iter().map(|(key, _)| key).find(|key| key.scalar() == Some(name))
     }
 
+    /// The value of a key of a map, unless it is absent or empty.
+    pub fn get(&self, name: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        let is_name = |key: &Self| matches!(&key.value, Value::Text(text) if text == name);
+        let found = entries.iter().find(|(key, _)| is_name(key)).map(|(_, value)| value);
+        found.filter(|value| !matches!(value.value, Value::Null))
+    }
+
     /// Reads a text as one YAML document. Empty ones before and after it are none.
     ///
     /// # Errors

@@ -1,0 +1,96 @@
+//! Maps of the language: each of their fields is declared once, with its key, its meaning, its type and its reader.
+
+use std::ops::Range;
+
+use crate::policy::yaml::{Node, Reader, Shape, Value};
+
+/// A value of the language that is read from a node, with every problem of form noted.
+pub trait Read: Sized {
+    /// What the node holds; what has a problem is left out.
+    fn read(reader: &mut Reader<'_>, node: &Node) -> Self;
+}
+
+/// A map of the language.
+pub trait MapFile {
+    /// Its keys.
+    const SHAPE: Shape;
+}
+
+/// Declares a map: a struct with an optional field for each key, its JSON Schema, its keys, and its reader.
+///
+/// `requires` names keys that must be there, `later` those of later versions; `at` a field for its place; `checked by` a
+/// function that notes what else is wrong. A field is read by a function of `readers.rs`, or one of its own.
+macro_rules! map {
+    (
+        $(#[$doc:meta])*
+        pub struct $name:ident in $what:literal
+            $(requires [$($required:literal),*])?
+            $(later [$($later:literal),*])?
+            $(at $span:ident)?
+            $(checked by $check:path)?;
+
+        $($(#[$field_doc:meta])* $field:ident: $type:ty = $read:expr;)*
+    ) => {
+        #[derive(Clone, Debug, Default, schemars::JsonSchema)]
+        #[schemars(deny_unknown_fields)]
+        $(#[$doc])*
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: Option<$type>,)*
+            $(
+                /// Where it stands.
+                #[schemars(skip)]
+                pub $span: std::ops::Range<usize>,
+            )?
+        }
+
+        impl $crate::policy::schema::map::MapFile for $name {
+            const SHAPE: $crate::policy::yaml::Shape = $crate::policy::yaml::Shape {
+                what: $what,
+                keys: &[$(stringify!($field)),*],
+                later: &[$($($later),*)?],
+            };
+        }
+
+        impl $crate::policy::schema::map::Read for $name {
+            fn read(
+                reader: &mut $crate::policy::yaml::Reader<'_>,
+                node: &$crate::policy::yaml::Node,
+            ) -> Self {
+                use $crate::policy::schema::map;
+
+                let fields = reader.fields(node, &<Self as map::MapFile>::SHAPE);
+                map::note_missing(reader, node, &[$($($required),*)?]);
+                let read = Self {
+                    $($field: fields.get(stringify!($field)).and_then(|node| {
+                        ($read)(reader, node, concat!("`", stringify!($field), "`"))
+                    }),)*
+                    $($span: map::start_of(node),)?
+                };
+                $($check(&read, reader, node);)?
+                read
+            }
+        }
+    };
+}
+
+pub(super) use map;
+
+/// Notes the keys that a map must hold and does not.
+pub fn note_missing(reader: &mut Reader<'_>, node: &Node, keys: &[&str]) {
+    if !matches!(node.value, Value::Map(_)) {
+        return;
+    }
+    for key in keys.iter().filter(|key| node.get(key).is_none()) {
+        reader.error(start_of(node), format!("`{key}` is missing"));
+    }
+}
+
+/// Where a map starts for a reader: at its first key. YAML locates a block by what comes before it.
+pub fn start_of(node: &Node) -> Range<usize> {
+    match &node.value {
+        Value::Map(entries) => {
+            entries.first().map_or(node.span.clone(), |(key, _)| key.span.clone())
+        }
+        _ => node.span.clone(),
+    }
+}

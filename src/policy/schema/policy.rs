@@ -1,0 +1,87 @@
+//! What a policy file may say, and the reader of whole files.
+
+use std::collections::BTreeMap;
+
+use super::Named;
+use super::answer::AnswerFile;
+use super::choice::ChoiceFile;
+use super::limit::{DefaultsFile, LimitMapFile};
+use super::map::{MapFile, Read, map, start_of};
+use super::readers::{list, named, names, one, spanned_list, text};
+use super::rule::{RateLimitFile, RuleFile};
+use super::sharing::{CallerFile, CapacityFile, CostFile};
+use crate::policy::problem::{Problem, Source};
+use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
+
+/// Where a key that stands at the wrong place may belong.
+const ELSEWHERE: &[&Shape] = &[
+    &PolicyFile::SHAPE,
+    &RuleFile::SHAPE,
+    &RateLimitFile::SHAPE,
+    &LimitMapFile::SHAPE,
+    &CapacityFile::SHAPE,
+];
+
+/// Reads a source. What has a problem is left out of the file that comes back.
+pub fn read(source: &Source) -> (PolicyFile, Vec<Problem>) {
+    let mut reader = Reader::of_language(source, ELSEWHERE);
+    let file = match Node::parse(&source.text) {
+        Ok(node) => policy(&mut reader, &node),
+        Err(error) => {
+            reader.error(error.span, error.message);
+            PolicyFile::default()
+        }
+    };
+    (file, reader.into_problems())
+}
+
+fn policy(reader: &mut Reader<'_>, node: &Node) -> PolicyFile {
+    if let (Some(callers), None) = (node.key("callers"), node.key("domain")) {
+        let message = "this is a file of callers, not a policy: `tollgate check --callers` checks it, and the setting \
+                       `callers` names it to `tollgate serve`";
+        reader.error(callers.span.clone(), message);
+        return PolicyFile::default();
+    }
+    PolicyFile::read(reader, node)
+}
+
+map! {
+    /// The limits of one domain.
+    #[schemars(title = "Tollgate policy")]
+    pub struct PolicyFile in "a policy" checked by check;
+
+    /// The domain that Envoy's rate limit filter names.
+    #[schemars(required)]
+    domain: Spanned<String> = text;
+    /// The time zone of calendar windows, such as Europe/Madrid; UTC if absent.
+    timezone: Spanned<String> = text;
+    /// Who asks, and as what.
+    caller: CallerFile = one;
+    /// The classes that callers belong to, lowest first.
+    tiers: Spanned<Vec<Spanned<String>>> = names;
+    /// Keys of entries that only qualify a request: they are no part of a descriptor's path, but costs and
+    /// priorities may look at them.
+    qualifiers: Spanned<Vec<Spanned<String>>> = names;
+    /// What requests cost, as tables that limits name.
+    #[schemars(with = "Option<BTreeMap<String, Vec<CostFile>>>")]
+    costs: Named<Vec<CostFile>> = costs;
+    /// Entries that stand for the best of several values, such as of several providers.
+    choices: Spanned<Vec<ChoiceFile>> = spanned_list;
+    /// What holds for every limit of the file that does not say otherwise.
+    defaults: DefaultsFile = one;
+    /// What goes back with each answer; nothing if absent.
+    answer: AnswerFile = one;
+    /// The rules, each for an entry of a descriptor.
+    descriptors: Vec<RuleFile> = list;
+}
+
+fn check(_: &PolicyFile, reader: &mut Reader<'_>, node: &Node) {
+    if matches!(node.value, Value::Map(_)) && node.get("domain").is_none() {
+        reader.error(start_of(node), "the domain is missing; write `domain: NAME`");
+    }
+}
+
+/// Tables of costs, by name.
+fn costs(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<Vec<CostFile>>> {
+    Some(named(reader, node, what, |reader, node| list(reader, node, "a table of costs")))
+}
