@@ -71,6 +71,8 @@ pub struct ChargeRecord {
     pub mode: Mode,
     /// The hits count although the request was refused.
     pub counted: bool,
+    /// Why the request is refused for this limit, if it is.
+    pub refusal: Option<Reason>,
 }
 
 impl DomainNames {
@@ -104,7 +106,11 @@ impl DecisionRecord {
             fallback: verdict.fallback,
             waited: verdict.waited,
             chosen: verdict.choices.iter().map(|choice| choice.chosen.into()).collect(),
-            charges: verdict.charges().iter().map(ChargeRecord::new).collect(),
+            charges: verdict
+                .charges()
+                .iter()
+                .map(|charge| ChargeRecord::new(verdict, charge))
+                .collect(),
         }
     }
 
@@ -129,7 +135,7 @@ impl DecisionRecord {
 }
 
 impl ChargeRecord {
-    fn new(charge: &ChargeDecision<'_>) -> Self {
+    fn new(verdict: &Verdict<'_>, charge: &ChargeDecision<'_>) -> Self {
         Self {
             limit: charge.limit.index,
             hits: charge.hits,
@@ -137,6 +143,7 @@ impl ChargeRecord {
             remaining: charge.remaining(),
             mode: charge.mode,
             counted: charge.decision.counted,
+            refusal: verdict.refuses(charge).then_some(charge.reason),
         }
     }
 }

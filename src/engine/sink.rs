@@ -95,6 +95,8 @@ impl Sink {
         pin!(shutdown);
         loop {
             select! {
+                // At the end of the runtime there is no next tick.
+                biased;
                 () = &mut shutdown => break,
                 _ = ticks.tick() => self.drain(&mut taken, &mut consume),
             }
