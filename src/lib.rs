@@ -13,6 +13,7 @@ pub mod policy;
 pub mod store;
 pub mod engine;
 pub mod answer;
+pub mod usage;
 pub mod observe;
 pub mod listen;
 pub mod grpc;

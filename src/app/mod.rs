@@ -14,6 +14,7 @@ mod store;
 mod tasks;
 mod tls;
 mod upkeep;
+mod usage;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ use tasks::Stages;
 use tasks::Tasks;
 use tls::Tls;
 use upkeep::Upkeep;
+use usage::UsageConsumer;
 
 pub use sources::SourceFiles;
 pub use sources::SourceFilesError;
@@ -82,8 +84,9 @@ struct Process {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     traces: Option<Arc<Traces>>,
-    audit: Audit,
-    /// Until it is spawned.
+    api: Api,
+    /// Until it is spawned, as the next two. None: usage is not counted.
+    usage_consumer: Option<UsageConsumer>,
     connector: Option<Connector>,
     subscriber: Option<Subscriber>,
     /// One for each listener. Like `helpers`, they go on until the stage says to end.
@@ -122,17 +125,28 @@ impl Process {
         let audit =
             Audit::open(settings.callers.audit_log.as_deref()).context("can't write audit_log")?;
         let stores = store::build(&settings)?;
-        let engine = Arc::new(Engine::new(EngineSettings {
+        let clock = Clock::system();
+        let engine = Engine::new(EngineSettings {
             store: stores.store,
             directory: stores.directory,
-            clock: Clock::system(),
+            clock: clock.clone(),
             modes: ModeSettings {
                 shadow: settings.policies.shadow_mode,
                 quota: settings.policies.quota_mode,
             },
             near: NearLimit(settings.observing.near_limit_ratio),
             metrics: metrics.clone(),
-        }));
+        });
+        let usage_consumer = settings.observing.usage.then(|| UsageConsumer::new(clock, &metrics));
+        let engine = Arc::new(match &usage_consumer {
+            Some(consumer) => engine.with_sink(consumer.sink.clone()),
+            None => engine,
+        });
+        let api = Api {
+            tokens: settings.callers.api_tokens.clone(),
+            audit,
+            usage: usage_consumer.as_ref().map(|consumer| consumer.usage.clone()),
+        };
         let readiness = Readiness::default();
         let traces = match &settings.observing.otlp_endpoint {
             Some(endpoint) => {
@@ -146,7 +160,8 @@ impl Process {
             metrics,
             readiness,
             traces,
-            audit,
+            api,
+            usage_consumer,
             connector: stores.connector,
             subscriber: stores.subscriber,
             servers: Tasks::default(),
@@ -182,6 +197,9 @@ impl Process {
         }
         let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
         self.helpers.spawn(upkeep.run(closed()));
+        if let Some(consumer) = self.usage_consumer.take() {
+            self.helpers.spawn_on_thread(consumer.run(closed()));
+        }
         store::connected(self.engine.store()).await;
         let banner = Banner::of(&self.settings, &self.engine, &listeners)?;
         self.listen_grpc(GrpcPorts {
@@ -237,10 +255,8 @@ impl Process {
     /// Serves HTTP on its port.
     fn listen_http(&mut self, listener: TcpListener, tls: Option<Arc<Tls>>) {
         let closing = self.stages.reached(Stage::Closing);
-        let api =
-            Api { tokens: self.settings.callers.api_tokens.clone(), audit: self.audit.clone() };
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        let router = http::router(engine, metrics, self.readiness.clone(), api);
+        let router = http::router(engine, metrics, self.readiness.clone(), self.api.clone());
         match tls {
             Some(tls) => {
                 let acceptor = Acceptor { listener, open: move |tcp| tls.open(tcp) };

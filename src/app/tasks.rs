@@ -1,6 +1,7 @@
 //! The tasks of the process, and the stages that tell them when to end.
 
 use anyhow::anyhow;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::task::JoinSet;
@@ -13,6 +14,12 @@ impl Tasks {
     /// Runs a task.
     pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.spawn(task);
+    }
+
+    /// Runs a task on a thread of its own, so that no other task waits while it computes.
+    pub fn spawn_on_thread(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        let runtime = Handle::current();
+        self.0.spawn_blocking(move || runtime.block_on(task));
     }
 
     /// Waits until one ends that shouldn't yet, and says why; for ever if there is none.

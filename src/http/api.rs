@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
-use super::{bonuses, callers, latencies};
+use super::{bonuses, callers, latencies, usage};
 
 const OPENAPI: &str = "/v1/openapi.json";
 
@@ -29,6 +29,7 @@ fn operations() -> Vec<Operation> {
         .chain(callers::operations())
         .chain(bonuses::operations())
         .chain(latencies::operations())
+        .chain(usage::operations())
         .chain(document)
         .collect()
 }

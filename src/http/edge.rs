@@ -7,6 +7,7 @@ use crate::engine::{Engine, Readiness};
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
 use crate::observe::invalid::InvalidRequests;
+use crate::usage::UsageMemory;
 
 /// The state that the handlers share.
 #[derive(Clone, Debug)]
@@ -19,10 +20,12 @@ pub struct Edge {
     pub invalid: InvalidRequests,
 }
 
-/// The tokens of the API, and the audit log of its changes.
+/// The tokens of the API, the audit log of its changes, and the usage that it tells.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
     /// Empty: only this machine is served.
     pub tokens: Vec<ApiToken>,
     pub audit: Audit,
+    /// None: usage is not counted.
+    pub usage: Option<Arc<UsageMemory>>,
 }

@@ -21,6 +21,7 @@ mod request;
 mod response;
 mod serve;
 mod tracked_body;
+mod usage;
 
 use std::sync::Arc;
 use std::time::Duration;

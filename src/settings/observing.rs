@@ -2,7 +2,7 @@
 
 use tracing::level_filters::LevelFilter;
 
-use super::setting::{RATIO, component};
+use super::setting::{BOOLEAN, RATIO, component};
 use super::value::{self, optional};
 use crate::observe::logs;
 
@@ -38,6 +38,16 @@ component! {
         expected: RATIO,
         help: "Share of a limit in use from which tollgate_near_limit_total counts",
         read: |text| value::number(text, 0.0..=1.0),
+    }
+
+    usage: bool {
+        name: "usage",
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Count usage by minute, hour and day, in some 16 MiB of this process's memory, for /v1/usage, \
+               /v1/denials and /v1/top",
+        read: value::boolean,
     }
 
     /// None: no traces.

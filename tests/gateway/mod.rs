@@ -15,3 +15,4 @@ mod tls;
 mod tokens;
 mod travel;
 mod upgrade;
+mod usage;

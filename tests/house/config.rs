@@ -16,10 +16,12 @@ use crate::support::tollgate::Tollgate;
 
 const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
+const USAGE_PAGE: &str = "config/usage.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 9] = [
+const OTHER_PAGES: [&str; 10] = [
     CALLERS_PAGE,
+    USAGE_PAGE,
     "README.md",
     "config/glossary.md",
     "config/metrics.md",
@@ -125,7 +127,24 @@ async fn the_commands_of_the_page_on_callers_work() {
     let store = Store::Redis(server);
     let policy = fs::read_to_string(format!("{POLICIES}/travel.yaml")).unwrap();
     let tollgate = Tollgate::serve(&policy, &store).await;
-    let page = fs::read_to_string(CALLERS_PAGE).unwrap();
+    let said = run_commands(CALLERS_PAGE, &tollgate);
+    assert!(said.contains(r#"{"parent":"acme","share":"20%"}"#), "{said}");
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_on_usage_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let policy = fs::read_to_string(format!("{POLICIES}/travel.yaml")).unwrap();
+    let tollgate = Tollgate::serve_with(&policy, &Store::Embedded, &["--usage=true"]).await;
+    let said = run_commands(USAGE_PAGE, &tollgate);
+    assert_eq!(said.matches(r#""scope":"sidecar""#).count(), 7, "{said}");
+}
+
+/// What the commands of a page print.
+fn run_commands(page: &str, tollgate: &Tollgate) -> String {
+    let page = fs::read_to_string(page).unwrap();
     let commands = fenced(&page, "bash");
     let address = tollgate.http_address.to_string();
     let strict = "set -e; curl() { command curl -sS --fail-with-body \"$@\"; echo; }\n";
@@ -133,7 +152,7 @@ async fn the_commands_of_the_page_on_callers_work() {
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success(), "{said}");
-    assert!(said.contains(r#"{"parent":"acme","share":"20%"}"#), "{said}");
+    said
 }
 
 /// The first example of a page in a language.

@@ -1,0 +1,176 @@
+//! The sums of one minute, hour or day: of the busiest callers one by one, of the rest together.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+
+use super::counts::Counts;
+use super::series::SeriesId;
+
+/// Memory of a caller without its name and rows, and of a row of it: with what hash maps and allocations add.
+const CALLER_BYTES: usize = 128;
+const ROW_BYTES: usize = 80;
+
+type Rows = HashMap<SeriesId, Counts, RandomState>;
+
+/// The sums of one minute, hour or day.
+#[derive(Debug, Default)]
+pub struct Bucket {
+    /// Of requests without a caller.
+    rows: Rows,
+    /// Of callers beyond the busiest.
+    other: Rows,
+    /// Names are of requests, so the map is one that no choice of them makes slow.
+    callers: HashMap<Box<str>, Vec<(SeriesId, Counts)>>,
+    caller_bytes: usize,
+}
+
+/// Counts of one series and caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Addition<'r> {
+    pub series: SeriesId,
+    pub caller: Option<&'r str>,
+    pub counts: Counts,
+}
+
+/// A name of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowName<'a> {
+    None,
+    Name(&'a str),
+    /// Of callers: all beyond the busiest.
+    Other,
+}
+
+impl Bucket {
+    /// Rows that no caller is named in.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.other.len()
+    }
+
+    /// Adds it. If callers take more than `bytes_max`, the busiest of them keep half of it.
+    pub fn add(&mut self, addition: &Addition<'_>, bytes_max: usize) {
+        let Addition { series, caller, counts } = *addition;
+        let counts = &counts;
+        let Some(caller) = caller else {
+            return self.rows.entry(series).or_default().add(counts);
+        };
+        let rows = self.callers.get_mut(caller);
+        let row = rows.and_then(|rows| rows.iter_mut().find(|(id, _)| *id == series));
+        if let Some((_, row)) = row {
+            return row.add(counts);
+        }
+        let most = CALLER_BYTES + caller.len() + ROW_BYTES;
+        if bytes_max < self.caller_bytes + most {
+            self.keep_busiest(bytes_max / 2);
+        }
+        if bytes_max < self.caller_bytes + most {
+            return self.other.entry(series).or_default().add(counts);
+        }
+        if !self.callers.contains_key(caller) {
+            self.callers.insert(caller.into(), Vec::new());
+            self.caller_bytes += CALLER_BYTES + caller.len();
+        }
+        if let Some(rows) = self.callers.get_mut(caller) {
+            rows.reserve_exact(1);
+            rows.push((series, *counts));
+            self.caller_bytes += ROW_BYTES;
+        }
+    }
+
+    /// Every row, with its caller.
+    pub fn rows(&self) -> impl Iterator<Item = (RowName<'_>, SeriesId, &Counts)> {
+        let plain = self.rows.iter().map(|(id, counts)| (RowName::None, *id, counts));
+        let other = self.other.iter().map(|(id, counts)| (RowName::Other, *id, counts));
+        let callers = self.callers.iter().flat_map(|(name, rows)| {
+            rows.iter().map(|(id, counts)| (RowName::Name(name), *id, counts))
+        });
+        plain.chain(other).chain(callers)
+    }
+
+    /// Gives series other numbers: those at their old ones.
+    pub fn renumber(&mut self, numbers: &[SeriesId]) {
+        let number =
+            |id: SeriesId| usize::try_from(id).ok().and_then(|id| numbers.get(id)).copied();
+        for rows in [&mut self.rows, &mut self.other] {
+            let old = std::mem::take(rows);
+            rows.extend(old.into_iter().filter_map(|(id, counts)| Some((number(id)?, counts))));
+        }
+        for (id, _) in self.callers.values_mut().flatten() {
+            *id = number(*id).unwrap_or(*id);
+        }
+    }
+
+    /// Keeps the callers with the most requests, as far as their memory goes, and sums the rest.
+    fn keep_busiest(&mut self, bytes_max: usize) {
+        let mut callers: Vec<_> = std::mem::take(&mut self.callers).into_iter().collect();
+        let requests = |rows: &[(SeriesId, Counts)]| -> u64 {
+            rows.iter().map(|(_, counts)| counts.requests).sum()
+        };
+        callers.sort_by_cached_key(|(_, rows)| std::cmp::Reverse(requests(rows)));
+        self.caller_bytes = 0;
+        for (name, rows) in callers {
+            let bytes = CALLER_BYTES + name.len() + rows.len() * ROW_BYTES;
+            if self.caller_bytes + bytes <= bytes_max {
+                self.caller_bytes += bytes;
+                self.callers.insert(name, rows);
+            } else {
+                for (series, counts) in &rows {
+                    self.other.entry(*series).or_default().add(counts);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BYTES_MAX: usize = 64 * 1024;
+
+    /// One request.
+    fn one(series: SeriesId, caller: Option<&str>) -> Addition<'_> {
+        Addition { series, caller, counts: Counts { requests: 1, ..Counts::default() } }
+    }
+
+    fn requests(bucket: &Bucket, of: RowName<'_>) -> u64 {
+        let rows = bucket.rows().filter(|(caller, ..)| *caller == of);
+        rows.map(|(_, _, counts)| counts.requests).sum()
+    }
+
+    #[test]
+    fn a_flood_of_callers_takes_no_more_memory_and_hides_no_busy_caller() {
+        let mut bucket = Bucket::default();
+        for flood in 0..100_000_u32 {
+            bucket.add(&one(0, Some(&format!("flood-{flood:0200}"))), BYTES_MAX);
+            if flood % 10 == 0 {
+                bucket.add(&one(0, Some("busy")), BYTES_MAX);
+                bucket.add(&one(flood % 7, None), BYTES_MAX);
+            }
+            assert!(bucket.caller_bytes <= BYTES_MAX);
+        }
+        let bytes = bucket.callers.iter().map(|(name, rows)| {
+            assert_eq!(rows.capacity(), rows.len());
+            CALLER_BYTES + name.len() + rows.len() * ROW_BYTES
+        });
+        assert_eq!(bytes.sum::<usize>(), bucket.caller_bytes);
+        assert_eq!(requests(&bucket, RowName::Name("busy")), 10_000);
+        assert_eq!(requests(&bucket, RowName::None), 10_000);
+        let all: u64 = bucket.rows().map(|(_, _, counts)| counts.requests).sum();
+        assert_eq!(all, 120_000);
+        assert_eq!(bucket.len(), 8);
+    }
+
+    #[test]
+    fn a_caller_beyond_the_bound_by_itself_is_summed() {
+        let mut bucket = Bucket::default();
+        for series in 0..1_000 {
+            bucket.add(&one(series, Some("many")), 4_096);
+        }
+        bucket.add(&one(0, Some(&"x".repeat(10_000))), 4_096);
+        assert!(bucket.caller_bytes <= 4_096);
+        let all: u64 = bucket.rows().map(|(_, _, counts)| counts.requests).sum();
+        assert_eq!(all, 1_001);
+    }
+}

@@ -1,0 +1,78 @@
+//! What is counted: requests and hits, and their sum over several outcomes.
+
+use crate::clock::Timestamp;
+use crate::engine::Reason;
+
+use super::series::Outcome;
+
+/// What is counted of requests that are alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub requests: u64,
+    /// Requests that passed over a shadow limit.
+    pub shadow_refused: u64,
+    /// Requests that `on_outage` decided.
+    pub fallback: u64,
+    /// Requests that were held for capacity.
+    pub waited: u64,
+    /// Hits that count against the limit. Of limits alone, as are the others.
+    pub hits_spent: u64,
+    /// Hits that the limit did not have.
+    pub hits_refused: u64,
+    /// Hits that a shadow limit did not have.
+    pub hits_shadow_refused: u64,
+    pub hits_given_back: u64,
+    /// The last of the requests.
+    pub last_at: Timestamp,
+}
+
+/// The sum over several outcomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    pub counts: Counts,
+    pub allowed: u64,
+    /// Requests that were refused, of a limit: for this limit.
+    pub refused: u64,
+    /// The same by [`Reason`], in the order of [`Reason::ALL`].
+    pub refused_by: [u64; Reason::ALL.len()],
+    /// Of a limit: requests that were refused for others.
+    pub refused_elsewhere: u64,
+    /// Requests whose decision failed, because the store was unavailable.
+    pub errors: u64,
+}
+
+impl Counts {
+    /// Adds others.
+    pub fn add(&mut self, other: &Self) {
+        let sums = [
+            (&mut self.requests, other.requests),
+            (&mut self.shadow_refused, other.shadow_refused),
+            (&mut self.fallback, other.fallback),
+            (&mut self.waited, other.waited),
+            (&mut self.hits_spent, other.hits_spent),
+            (&mut self.hits_refused, other.hits_refused),
+            (&mut self.hits_shadow_refused, other.hits_shadow_refused),
+            (&mut self.hits_given_back, other.hits_given_back),
+        ];
+        sums.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        self.last_at = self.last_at.max(other.last_at);
+    }
+}
+
+impl Total {
+    /// Adds requests that came to that outcome.
+    pub fn add(&mut self, outcome: Outcome, counts: &Counts) {
+        self.counts.add(counts);
+        let sum = match outcome {
+            Outcome::Allowed => &mut self.allowed,
+            Outcome::Refused(reason) => {
+                let by = Reason::ALL.iter().zip(&mut self.refused_by);
+                by.filter(|(one, _)| **one == reason).for_each(|(_, sum)| *sum += counts.requests);
+                &mut self.refused
+            }
+            Outcome::RefusedElsewhere => &mut self.refused_elsewhere,
+            Outcome::Error => &mut self.errors,
+        };
+        *sum = sum.saturating_add(counts.requests);
+    }
+}

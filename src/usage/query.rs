@@ -1,0 +1,215 @@
+//! Questions about usage: which sums, of when, by what, and in which order.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use smallvec::SmallVec;
+
+use crate::clock::Timestamp;
+
+use super::bucket::RowName;
+use super::counts::Total;
+use super::granularity::Granularity;
+use super::rollups::Rollups;
+use super::series::OTHER;
+use super::series::Outcome;
+use super::series::Series;
+use super::series::Subject;
+
+/// What is summed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Requests, each once.
+    Requests,
+    /// The limits that requests met, each once a request, and their hits.
+    Limits,
+    /// Refusals, once for each limit that refused.
+    Denials,
+}
+
+/// What sums can be told apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dimension {
+    Domain,
+    Limit,
+    Tier,
+    Caller,
+    Provider,
+    Code,
+    Reason,
+}
+
+/// The order of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// By start and names.
+    Group,
+    /// The most first, and equal ones by names.
+    Requests,
+    Refused,
+    HitsSpent,
+}
+
+/// A question about usage.
+#[derive(Clone, Debug)]
+pub struct UsageQuery {
+    pub view: View,
+    pub granularity: Granularity,
+    pub from: Timestamp,
+    /// What starts before it.
+    pub to: Timestamp,
+    /// Whether each minute, hour or day is summed by itself.
+    pub by_time: bool,
+    pub group_by: Vec<Dimension>,
+    /// Only what has a name in each of these.
+    pub named_only: bool,
+    /// Only what has these names.
+    pub filters: Vec<(Dimension, String)>,
+    pub rank: Rank,
+    /// The groups to tell, by position.
+    pub range: Range<usize>,
+}
+
+/// A group of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// None if times are not told apart.
+    pub start: Option<Timestamp>,
+    /// In the order of the question.
+    pub names: Vec<GroupName>,
+}
+
+/// What a group has in one dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupName {
+    /// Nothing, such as a tier where the policy has none.
+    None,
+    Name(String),
+    /// Callers beyond the busiest.
+    Other,
+}
+
+/// Some groups.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The time that the sums begin with.
+    pub from: Timestamp,
+    pub groups: Vec<(Group, Total)>,
+    /// Whether there are groups behind them.
+    pub more: bool,
+}
+
+/// A group while rows are summed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct GroupKey<'r> {
+    start: Option<Timestamp>,
+    names: SmallVec<[RowName<'r>; 4]>,
+}
+
+/// What can be told of a row.
+#[derive(Clone, Copy)]
+struct Row<'r> {
+    series: Series<&'r str>,
+    caller: RowName<'r>,
+}
+
+impl UsageQuery {
+    /// Sums what the question asks for.
+    pub fn sum(&self, rollups: &Rollups, now: Timestamp) -> Page {
+        let from = self.granularity.start(self.from);
+        let from = from.max(rollups.whole_from(self.granularity, now));
+        let mut totals: BTreeMap<GroupKey<'_>, Total> = BTreeMap::new();
+        for (start, bucket) in rollups.buckets(self.granularity, from, self.to) {
+            for (caller, series, counts) in bucket.rows() {
+                let Some(series) = rollups.series().get(series) else { continue };
+                let row = Row { series, caller };
+                if !self.matches(row) {
+                    continue;
+                }
+                let names = self.group_by.iter().map(|dimension| row.name(*dimension)).collect();
+                let key = GroupKey { start: self.by_time.then_some(start), names };
+                totals.entry(key).or_default().add(series.outcome, counts);
+            }
+        }
+        let mut groups: Vec<_> = totals.into_iter().collect();
+        match self.rank {
+            Rank::Group => {}
+            Rank::Requests => groups.sort_by_key(|(_, total)| Reverse(total.counts.requests)),
+            Rank::Refused => groups.sort_by_key(|(_, total)| Reverse(total.refused)),
+            Rank::HitsSpent => groups.sort_by_key(|(_, total)| Reverse(total.counts.hits_spent)),
+        }
+        let Range { start, end } = self.range;
+        let more = end < groups.len();
+        let told = groups.into_iter().skip(start).take(end.saturating_sub(start));
+        Page { from, groups: told.map(|(key, total)| (key.into(), total)).collect(), more }
+    }
+
+    fn matches(&self, row: Row<'_>) -> bool {
+        let is_viewed = match (self.view, row.series.subject) {
+            (View::Requests, Subject::Request) | (View::Limits, Subject::Limit(_)) => true,
+            (View::Denials, Subject::Limit(_) | Subject::NoLimit) => {
+                matches!(row.series.outcome, Outcome::Refused(_))
+            }
+            _ => false,
+        };
+        let has = |(dimension, name): &(Dimension, String)| {
+            row.name(*dimension) == RowName::Name(name.as_str())
+        };
+        let is_named = |dimension: &Dimension| row.name(*dimension) != RowName::None;
+        is_viewed
+            && self.filters.iter().all(has)
+            && (!self.named_only || self.group_by.iter().all(is_named))
+    }
+}
+
+impl<'r> Row<'r> {
+    fn name(self, dimension: Dimension) -> RowName<'r> {
+        let Series { domain, tier, provider, subject, outcome } = self.series;
+        let name = match (dimension, subject) {
+            (Dimension::Caller, _) => return self.caller,
+            (Dimension::Domain, _) => domain,
+            (Dimension::Tier, _) => tier,
+            (Dimension::Provider, _) => provider,
+            (Dimension::Limit, Subject::Limit(limit)) => Some(limit),
+            (Dimension::Limit, _) => None,
+            (Dimension::Code, _) => Some(code(outcome)),
+            (Dimension::Reason, _) => match outcome {
+                Outcome::Refused(reason) => Some(reason.name()),
+                Outcome::Allowed | Outcome::RefusedElsewhere | Outcome::Error => None,
+            },
+        };
+        name.map_or(RowName::None, RowName::Name)
+    }
+}
+
+/// As metrics name it.
+fn code(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Allowed => "ok",
+        Outcome::Refused(_) | Outcome::RefusedElsewhere => "over_limit",
+        Outcome::Error => "error",
+    }
+}
+
+impl From<GroupKey<'_>> for Group {
+    fn from(key: GroupKey<'_>) -> Self {
+        let name = |name| match name {
+            RowName::None => GroupName::None,
+            RowName::Name(name) => GroupName::Name(name.to_owned()),
+            RowName::Other => GroupName::Other,
+        };
+        Self { start: key.start, names: key.names.into_iter().map(name).collect() }
+    }
+}
+
+impl GroupName {
+    /// As text.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Name(name) => Some(name),
+            Self::Other => Some(OTHER),
+        }
+    }
+}

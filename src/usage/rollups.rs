@@ -1,0 +1,232 @@
+//! Sums of records by minute, hour and day: arithmetic, to which records and the time are given.
+//!
+//! Memory is bounded, some 16 MiB in all. Callers take a fixed number of bytes in each hour and day. Where there are more
+//! series than are kept for a length of time, its oldest minutes, hours or days go first.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::clock::Timestamp;
+use crate::engine::ChargeRecord;
+use crate::engine::Code;
+use crate::engine::DecisionRecord;
+use crate::limit::Fit;
+use crate::limit::Hits;
+use crate::policy::Mode;
+
+use super::bucket::Addition;
+use super::bucket::Bucket;
+use super::counts::Counts;
+use super::granularity::Granularity;
+use super::series::Outcome;
+use super::series::Series;
+use super::series::SeriesTable;
+use super::series::Subject;
+
+/// Rows of a length of time in which no caller is named, some 180 bytes each.
+const ROWS_MAX: usize = 8_192;
+
+/// Memory of callers in an hour and in a day: some 250 and 500 callers with a limit or two.
+const HOUR_CALLER_BYTES_MAX: usize = 96 * 1024;
+const DAY_CALLER_BYTES_MAX: usize = 192 * 1024;
+
+/// By how much the time of a record may differ from ours: the clock of the store may be wrong.
+const SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// Sums of records by minute, hour and day.
+#[derive(Debug)]
+pub struct Rollups {
+    series: SeriesTable,
+    rings: [Ring; 3],
+    requests: u64,
+}
+
+/// The sums of one length of time, the oldest first.
+#[derive(Debug)]
+struct Ring {
+    granularity: Granularity,
+    buckets: BTreeMap<Timestamp, Bucket>,
+    /// Rows in which no caller is named.
+    rows: usize,
+    /// Sums from here on are whole.
+    whole_from: Timestamp,
+}
+
+/// What a record adds to a series.
+type Part<'r> = (Series<&'r str>, Counts);
+
+impl Rollups {
+    /// Nothing, counting from then on.
+    pub fn new(since: Timestamp) -> Self {
+        let ring = |granularity: Granularity| Ring {
+            granularity,
+            buckets: BTreeMap::new(),
+            rows: 0,
+            whole_from: granularity.start(since),
+        };
+        Self { series: SeriesTable::default(), rings: Granularity::ALL.map(ring), requests: 0 }
+    }
+
+    /// Adds records, and forgets what is too old.
+    pub fn add(&mut self, records: &[DecisionRecord], now: Timestamp) {
+        self.expire(now);
+        let earliest = Timestamp::from_ms(now.as_ms().saturating_sub(skew_ms()));
+        for record in records {
+            self.requests = self.requests.saturating_add(1);
+            let at = record.at.clamp(earliest, now.after(SKEW_MAX));
+            for (series, counts) in parts(record) {
+                let series = self.series.id(series);
+                let counts = Counts { last_at: at, ..counts };
+                let addition = Addition { series, caller: record.caller.as_deref(), counts };
+                self.rings.iter_mut().for_each(|ring| ring.add(addition, at));
+            }
+        }
+    }
+
+    /// Requests that were added so far.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// The series, by number.
+    pub fn series(&self) -> &SeriesTable {
+        &self.series
+    }
+
+    /// From when on sums of a length of time are whole.
+    pub fn whole_from(&self, granularity: Granularity, now: Timestamp) -> Timestamp {
+        let whole = self.rings.iter().find(|ring| ring.granularity == granularity);
+        whole.map_or(now, |ring| ring.whole_from).max(granularity.oldest(now))
+    }
+
+    /// The sums of each minute, hour or day that starts from `from` on and before `to`, with its start.
+    pub fn buckets(
+        &self,
+        granularity: Granularity,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> impl Iterator<Item = (Timestamp, &Bucket)> {
+        let rings = self.rings.iter().filter(move |ring| ring.granularity == granularity);
+        rings
+            .flat_map(move |ring| ring.buckets.range(from..to.max(from)))
+            .map(|(start, bucket)| (*start, bucket))
+    }
+
+    fn expire(&mut self, now: Timestamp) {
+        let mut days_expired = false;
+        for ring in &mut self.rings {
+            let oldest = ring.granularity.oldest(now);
+            while ring.buckets.first_key_value().is_some_and(|(start, _)| *start < oldest) {
+                ring.forget_oldest();
+                days_expired |= ring.granularity == Granularity::Day;
+            }
+        }
+        if days_expired {
+            self.forget_unused_series();
+        }
+    }
+
+    fn forget_unused_series(&mut self) {
+        let buckets = self.rings.iter().flat_map(|ring| ring.buckets.values());
+        let used: BTreeSet<_> =
+            buckets.flat_map(|bucket| bucket.rows().map(|(_, series, _)| series)).collect();
+        let numbers = self.series.retain(|id| used.contains(&id));
+        let buckets = self.rings.iter_mut().flat_map(|ring| ring.buckets.values_mut());
+        buckets.for_each(|bucket| bucket.renumber(&numbers));
+    }
+}
+
+impl Ring {
+    fn add(&mut self, mut addition: Addition<'_>, at: Timestamp) {
+        let bytes_max = match self.granularity {
+            Granularity::Minute => 0,
+            Granularity::Hour => HOUR_CALLER_BYTES_MAX,
+            Granularity::Day => DAY_CALLER_BYTES_MAX,
+        };
+        if !self.granularity.has_callers() {
+            addition.caller = None;
+        }
+        let bucket = self.buckets.entry(self.granularity.start(at)).or_default();
+        let before = bucket.len();
+        bucket.add(&addition, bytes_max);
+        self.rows += bucket.len() - before;
+        // The last one stays: it has at most two rows of each series.
+        while ROWS_MAX < self.rows && 1 < self.buckets.len() {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((start, bucket)) = self.buckets.pop_first() {
+            self.rows -= bucket.len();
+            self.whole_from = self.whole_from.max(self.granularity.end(start));
+        }
+    }
+}
+
+fn skew_ms() -> u64 {
+    u64::try_from(SKEW_MAX.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a record adds: its request, and each limit that it met.
+fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
+    let outcome = match (record.code, record.reason) {
+        (Code::Ok, _) => Outcome::Allowed,
+        (Code::OverLimit, reason) => Outcome::Refused(reason.unwrap_or_default()),
+        (Code::Unavailable, _) => Outcome::Error,
+    };
+    let (domain, tier) = (record.domain(), record.tier());
+    let provider = record.chosen.first().map(|chosen| &**chosen);
+    let series = |subject, outcome| Series { domain, tier, provider, subject, outcome };
+    let is_shadow_refused = |charge: &ChargeRecord| {
+        record.code == Code::Ok && charge.mode == Mode::Shadow && charge.fit != Fit::Now
+    };
+    let request = |shadow_refused: bool| Counts {
+        requests: 1,
+        shadow_refused: shadow_refused.into(),
+        fallback: record.fallback.into(),
+        waited: (!record.waited.is_zero()).into(),
+        ..Counts::default()
+    };
+
+    let mut parts = SmallVec::new();
+    let shadow_refused = record.charges.iter().any(is_shadow_refused);
+    parts.push((series(Subject::Request, outcome), request(shadow_refused)));
+    let mut limits: SmallVec<[_; 4]> = record.limits().collect();
+    if limits.is_empty() && record.code == Code::OverLimit {
+        parts.push((series(Subject::NoLimit, outcome), request(false)));
+    }
+    // A limit may be met several times, as by two users in one request.
+    limits.sort_by_key(|(label, _)| *label);
+    for charges in limits.chunk_by(|(one, _), (next, _)| one == next) {
+        let Some((label, _)) = charges.first() else { continue };
+        let charges = charges.iter().map(|(_, charge)| *charge);
+        let refusal = charges.clone().filter_map(|charge| charge.refusal).max();
+        let outcome = match (record.code, refusal) {
+            (_, Some(reason)) if record.code == Code::OverLimit => Outcome::Refused(reason),
+            (Code::OverLimit, _) => Outcome::RefusedElsewhere,
+            _ => outcome,
+        };
+        let mut counts = request(charges.clone().any(is_shadow_refused));
+        charges.for_each(|charge| add_hits(&mut counts, record.code, charge));
+        parts.push((series(Subject::Limit(label), outcome), counts));
+    }
+    parts
+}
+
+/// Adds the hits of a charge to those of its limit.
+fn add_hits(counts: &mut Counts, code: Code, charge: &ChargeRecord) {
+    let fits = charge.fit == Fit::Now;
+    let sum = match charge.hits {
+        Hits::Spend(_) if charge.counted || (fits && code == Code::Ok) => &mut counts.hits_spent,
+        Hits::Spend(_) if !fits && charge.mode == Mode::Shadow => &mut counts.hits_shadow_refused,
+        Hits::Spend(_) if !fits => &mut counts.hits_refused,
+        Hits::GiveBack(_) if code == Code::Ok => &mut counts.hits_given_back,
+        // The limit had the hits, and another one refused.
+        _ => return,
+    };
+    *sum = sum.saturating_add(charge.hits.amount());
+}

@@ -1,0 +1,159 @@
+//! A series: requests that are alike but for their caller. Its names are those of policies, so there are few, and sums
+//! refer to them by number.
+
+use foldhash::fast::RandomState;
+use indexmap::Equivalent;
+use indexmap::IndexSet;
+
+use crate::engine::Reason;
+
+/// Series that are known at a time, some 150 bytes each. More are counted under [`OTHER`].
+pub const SERIES_MAX: usize = 8_192;
+
+/// Stands for names beyond the bounds.
+pub const OTHER: &str = "other";
+
+/// The number of a series.
+pub type SeriesId = u32;
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    Allowed,
+    Refused(Reason),
+    /// Of a limit: the request was refused for another one.
+    RefusedElsewhere,
+    /// The store was unavailable.
+    Error,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject<S> {
+    /// A request: each once.
+    Request,
+    /// A limit that a request met: each once a request, by its label.
+    Limit(S),
+    /// A request that was refused whatever its limits say.
+    NoLimit,
+}
+
+/// What requests have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Series<S> {
+    /// None if no policy has the domain.
+    pub domain: Option<S>,
+    /// None if the policy has no tiers.
+    pub tier: Option<S>,
+    /// The value of the request's first provider choice.
+    pub provider: Option<S>,
+    pub subject: Subject<S>,
+    pub outcome: Outcome,
+}
+
+/// All series, by number.
+#[derive(Debug, Default)]
+pub struct SeriesTable(IndexSet<Series<Box<str>>, RandomState>);
+
+impl Equivalent<Series<Box<str>>> for Series<&str> {
+    fn equivalent(&self, other: &Series<Box<str>>) -> bool {
+        *self == other.borrowed()
+    }
+}
+
+impl Series<&str> {
+    fn to_owned(self) -> Series<Box<str>> {
+        Series {
+            domain: self.domain.map(Box::from),
+            tier: self.tier.map(Box::from),
+            provider: self.provider.map(Box::from),
+            subject: match self.subject {
+                Subject::Request => Subject::Request,
+                Subject::Limit(limit) => Subject::Limit(limit.into()),
+                Subject::NoLimit => Subject::NoLimit,
+            },
+            outcome: self.outcome,
+        }
+    }
+
+    fn folded(self) -> Self {
+        let subject = match self.subject {
+            Subject::Limit(_) => Subject::Limit(OTHER),
+            other => other,
+        };
+        Self { domain: Some(OTHER), tier: None, provider: None, subject, outcome: self.outcome }
+    }
+}
+
+impl Series<Box<str>> {
+    /// The same, borrowed.
+    pub fn borrowed(&self) -> Series<&str> {
+        Series {
+            domain: self.domain.as_deref(),
+            tier: self.tier.as_deref(),
+            provider: self.provider.as_deref(),
+            subject: match &self.subject {
+                Subject::Request => Subject::Request,
+                Subject::Limit(limit) => Subject::Limit(limit),
+                Subject::NoLimit => Subject::NoLimit,
+            },
+            outcome: self.outcome,
+        }
+    }
+}
+
+impl SeriesTable {
+    /// The number of a series, or that of the one that stands for all others.
+    pub fn id(&mut self, series: Series<&str>) -> SeriesId {
+        let known = self.0.get_index_of(&series).unwrap_or_else(|| {
+            let counted = if self.0.len() < SERIES_MAX { series } else { series.folded() };
+            self.0.insert_full(counted.to_owned()).0
+        });
+        SeriesId::try_from(known).unwrap_or(SeriesId::MAX)
+    }
+
+    /// The series of a number.
+    pub fn get(&self, id: SeriesId) -> Option<Series<&str>> {
+        self.0.get_index(usize::try_from(id).ok()?).map(Series::borrowed)
+    }
+
+    /// Forgets series that are not `used`, each marked by its number. The new numbers by the old ones.
+    pub fn retain(&mut self, used: impl Fn(SeriesId) -> bool) -> Vec<SeriesId> {
+        let all = std::mem::take(&mut self.0);
+        let mut renumbered = Vec::with_capacity(all.len());
+        for (id, series) in (0..).zip(all) {
+            renumbered.push(SeriesId::try_from(self.0.len()).unwrap_or(SeriesId::MAX));
+            if used(id) {
+                self.0.insert(series);
+            }
+        }
+        renumbered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(limit: &str) -> Series<&str> {
+        let subject = Subject::Limit(limit);
+        Series { domain: Some("d"), tier: None, provider: None, subject, outcome: Outcome::Allowed }
+    }
+
+    #[test]
+    fn series_beyond_the_bound_are_one_and_unused_ones_make_room() {
+        let mut table = SeriesTable::default();
+        let name = |number: usize| format!("limit-{number}");
+        for number in 0..2 * SERIES_MAX {
+            let id = table.id(series(&name(number)));
+            assert_eq!(usize::try_from(id).unwrap(), number.min(SERIES_MAX));
+        }
+        let other = table.get(SeriesId::try_from(SERIES_MAX).unwrap()).unwrap();
+        assert_eq!((other.domain, other.subject), (Some(OTHER), Subject::Limit(OTHER)));
+        let numbers = table.retain(|id| id % 2 == 1);
+        assert_eq!((numbers[1], numbers[3]), (0, 1));
+        assert_eq!(table.get(1).map(|one| one.subject), Some(Subject::Limit("limit-3")));
+        assert_eq!(table.id(series("limit-3")), 1);
+        assert_eq!(table.id(series("new")), 4_096);
+    }
+}

@@ -1,0 +1,167 @@
+//! `/v1/usage`, `/v1/denials` and `/v1/top`: what was asked over gRPC is what they tell.
+
+use serde_json::Value;
+use serde_json::json;
+
+use crate::support::client::Answer;
+use crate::support::client::Http;
+use crate::support::client::request;
+use crate::support::eventually;
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
+use crate::support::tollgate::command;
+
+const POLICY: &str = "
+domain: shop
+tiers: [free, paid]
+caller: { key: user, tier: { key: tier } }
+choices: [{ key: provider, value: any, among: { near: { price: 1 }, far: { price: 2 } } }]
+descriptors:
+  - { key: user, limits: [{ name: daily, by_tier: { free: 2/day, paid: 4/day } }] }
+  - { key: provider, limits: [{ name: provider, rate: 100/day }] }
+";
+
+const PATHS: [&str; 3] = ["/v1/usage", "/v1/denials", "/v1/top"];
+
+async fn get(tollgate: &Tollgate, path: &str, headers: &[(&str, &str)]) -> Answer {
+    Http::new().get(&format!("http://{}{path}", tollgate.http_address), headers).await
+}
+
+async fn page(tollgate: &Tollgate, path: &str) -> Value {
+    let answer = get(tollgate, path, &[]).await;
+    assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
+    answer.json()
+}
+
+/// The items of a page, with these fields each.
+async fn items(tollgate: &Tollgate, path: &str, fields: &[&str]) -> Vec<Value> {
+    let page = page(tollgate, path).await;
+    let items = page["items"].as_array().unwrap().iter();
+    items.map(|item| fields.iter().map(|field| item[*field].clone()).collect()).collect()
+}
+
+async fn ask(tollgate: &Tollgate, times: usize, descriptors: &[&[(&str, &str)]]) {
+    let mut client = tollgate.client().await;
+    for _ in 0..times {
+        client.should_rate_limit(request("shop", descriptors)).await.unwrap();
+    }
+}
+
+/// Waits until so many requests are counted; the sums of days, since hours may change meanwhile.
+async fn counted(tollgate: &Tollgate, requests: u64) {
+    eventually("the requests in the usage", async || {
+        let path = "/v1/usage?granularity=day";
+        let sums = items(tollgate, path, &["requests"]).await;
+        let sum: u64 = sums.iter().map(|item| item[0].as_u64().unwrap()).sum();
+        (sum == requests).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn usage_sums_to_what_was_asked_until_the_end() {
+    for store in Store::every() {
+        let mut tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+        ask(&tollgate, 5, &[&[("user", "ann")]]).await;
+        let paid = [("user", "bob"), ("tier", "paid")];
+        ask(&tollgate, 6, &[&paid[..1], &paid[1..], &[("provider", "any")]]).await;
+        ask(&tollgate, 3, &[&[("other", "x")]]).await;
+        counted(&tollgate, 14).await;
+
+        let top = "/v1/top?granularity=day";
+        let path = format!("{top}&of=callers&by=refused");
+        let fields = ["domain", "caller", "requests", "allowed", "refused"];
+        let expected = [json!(["shop", "ann", 5, 2, 3]), json!(["shop", "bob", 6, 4, 2])];
+        assert_eq!(items(&tollgate, &path, &fields).await, expected);
+        let path = format!("{top}&of=limits&by=hits");
+        let fields = ["limit", "requests", "refused", "refused_elsewhere", "hits"];
+        let hits = |spent: u64, refused: u64| json!({ "spent": spent, "refused": refused, "shadow_refused": 0, "given_back": 0 });
+        let expected =
+            [json!(["daily", 11, 5, 0, hits(6, 5)]), json!(["provider", 6, 0, 2, hits(4, 0)])];
+        assert_eq!(items(&tollgate, &path, &fields).await, expected);
+        let path = format!("{top}&of=providers");
+        assert_eq!(items(&tollgate, &path, &["provider", "requests"]).await, [json!(["near", 6])]);
+
+        let path = "/v1/denials?granularity=day";
+        let fields = ["domain", "caller", "limit", "reason", "count"];
+        let ann = json!(["shop", "ann", "daily", "over_limit", 3]);
+        let bob = json!(["shop", "bob", "daily", "over_limit", 2]);
+        assert_eq!(items(&tollgate, path, &fields).await, [ann.clone(), bob.clone()]);
+        let first = page(&tollgate, &format!("{path}&page_size=1")).await;
+        assert_eq!((&first["items"][0]["caller"], &first["next"]), (&json!("ann"), &json!(1)));
+        let second = format!("{path}&page_size=1&after=1");
+        assert_eq!(items(&tollgate, &second, &fields).await, [bob]);
+        assert_eq!(page(&tollgate, &second).await["next"], Value::Null);
+
+        let path = "/v1/usage?granularity=day&group_by=tier,code&tier=paid";
+        let page = page(&tollgate, path).await;
+        assert_eq!((&page["scope"], &page["dropped"]), (&json!("sidecar"), &json!(0)));
+        assert!(page["since"].is_string() && page["from"].as_str() <= page["since"].as_str());
+        let refused = page["items"].as_array().unwrap().iter();
+        let refused: Vec<_> = refused.filter(|item| item["code"] == "over_limit").collect();
+        assert_eq!(refused.len(), 1, "{page}");
+        assert_eq!(refused[0]["refused_by"], json!({ "over_limit": 2 }));
+
+        // What is answered while the process drains still counts.
+        tollgate.terminate();
+        ask(&tollgate, 2, &[&[("other", "x")]]).await;
+        assert!(tollgate.exit().await.success());
+        let output = tollgate.output();
+        let line = output.lines().find(|line| line.contains("usage was counted")).unwrap();
+        assert!(line.contains("requests=16"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_setting_usage_is_a_problem_that_names_it() {
+    let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
+    for path in PATHS {
+        let answer = get(&tollgate, path, &[]).await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.header("content-type"), "application/problem+json");
+        assert!(answer.json()["detail"].to_string().contains("its setting `usage` is false"));
+    }
+}
+
+#[tokio::test]
+async fn viewers_may_read_usage_and_nobody_without_a_token() {
+    let output = command().args(["token", "v", "--role", "viewer"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    let flags = ["--usage=true", "--api-tokens", lines[1]];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    let bearer = format!("Bearer {}", lines[0]);
+    for path in PATHS {
+        assert_eq!(get(&tollgate, path, &[]).await.status, 401, "{path}");
+        let unknown = get(&tollgate, path, &[("authorization", "Bearer 00")]).await;
+        assert_eq!(unknown.status, 401, "{path}");
+        let viewer = get(&tollgate, path, &[("authorization", &bearer)]).await;
+        assert_eq!((viewer.status, &viewer.json()["items"]), (200, &json!([])), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_query_is_a_problem() {
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--usage=true"]).await;
+    let check = async |path: &str, told: &str| {
+        let answer = get(&tollgate, path, &[]).await;
+        let detail = answer.json()["detail"].to_string();
+        assert!(answer.status == 400 && detail.contains(told), "{path}: {detail}");
+    };
+    check("/v1/usage?group_by=limit,user", "`user` is not one of domain, limit, tier").await;
+    check("/v1/usage?granularity=week", "unknown variant `week`").await;
+    check("/v1/usage?granularity=minute&group_by=caller", "minutes have no callers").await;
+    check("/v1/usage?granularity=minute&caller=ann", "minutes have no callers").await;
+    check("/v1/top?granularity=minute", "minutes have no callers").await;
+    check("/v1/denials?granularity=minute", "unknown variant `minute`").await;
+    check("/v1/usage?from=yesterday", "from: `yesterday` is not a time such as").await;
+    let range = "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z";
+    check(&format!("/v1/usage?{range}"), "`to` is not after `from`").await;
+    check("/v1/denials?page_size=0", "from 1 to 1000").await;
+    check("/v1/top?page_size=1001", "from 1 to 1000").await;
+    check("/v1/top?by=hits", "name one by `limit`").await;
+    check("/v1/top?of=tiers", "unknown variant `tiers`").await;
+    check("/v1/usage?user=ann", "unknown field").await;
+    let largest = format!("/v1/usage?after={}&page_size=1000", u64::MAX);
+    assert_eq!(page(&tollgate, &largest).await["items"], json!([]));
+}
