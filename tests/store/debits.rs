@@ -352,7 +352,7 @@ async fn the_wait_of_a_debit_sees_what_the_same_request_gives_back(store: Arc<im
     assert!(passes(&*store, &one("gauge", &gauge, Spend(5)), 0).await);
     let mut ask = batch(&[
         ("gauge", 0, Enforce, &gauge, GiveBack(5)),
-        ("pressed", 1, Shadow, &limit, Spend(2)),
+        ("gauge", 1, Shadow, &limit, Spend(2)),
     ]);
     ask.charges[1].refused = Refused::Counted;
     let mark = Mark { charge: 0, level: 1, rise: 3, fall: 3 };
