@@ -1,4 +1,5 @@
-//! Texts for terminals and logs: control characters are shown as escapes, so that they neither act nor break a line.
+//! Texts for terminals and logs: characters that act on a terminal, or that nobody sees, are shown as escapes, so that a
+//! text neither breaks a line nor passes for another one.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -8,14 +9,26 @@ pub fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// A text on one line: its control characters as escapes such as `\n` and `\u{1b}`.
+/// Whether a character is shown as an escape: a control character, or one that is invisible and changes how the text
+/// around it is read. The joiners U+200C and U+200D stay as they are: some scripts and emojis need them.
+pub fn is_escaped(character: char) -> bool {
+    is_control(character)
+        || is_invisible(character) && !matches!(character, '\u{200c}' | '\u{200d}')
+}
+
+/// Whether a text shows nothing: white space, control characters and invisible ones only.
+pub fn is_blank(text: &str) -> bool {
+    text.chars().all(|one| one.is_whitespace() || is_control(one) || is_invisible(one))
+}
+
+/// A text on one line: what [`is_escaped`] names as escapes such as `\n` and `\u{1b}`.
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, is_control)
+    escaped(text, is_escaped)
 }
 
 /// The same for text that may have several lines, and tabs.
 pub fn lines(text: &str) -> Cow<'_, str> {
-    escaped(text, |character| is_control(character) && !matches!(character, '\n' | '\t'))
+    escaped(text, |character| is_escaped(character) && !matches!(character, '\n' | '\t'))
 }
 
 /// The name of a file on one line.
@@ -23,9 +36,10 @@ pub fn path(path: &Path) -> String {
     line(&path.display().to_string()).into_owned()
 }
 
-/// JSON as it may be printed: it escapes some control characters in its texts, and this the others in the same way.
+/// JSON as it may be printed: its texts escape some control characters, and this function the other characters of
+/// [`is_escaped`] in the same way.
 pub fn json(text: &str) -> Cow<'_, str> {
-    let acts = |character: char| is_control(character) && character != '\n';
+    let acts = |character: char| is_escaped(character) && character != '\n';
     if !text.contains(acts) {
         return Cow::Borrowed(text);
     }
@@ -37,6 +51,20 @@ pub fn json(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(printable)
+}
+
+/// Characters without any width: hyphens and joiners, marks of direction, byte order marks.
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+    )
 }
 
 fn escaped(text: &str, acts: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -63,5 +91,25 @@ mod tests {
         assert_eq!(line("a\x1b[31m\nb\u{9b}\u{2028}"), r"a\u{1b}[31m\nb\u{9b}\u{2028}");
         assert_eq!(lines("a\x1b\n\tb\r"), "a\\u{1b}\n\tb\\r");
         assert_eq!(json("{\n\"a\": \"\u{9b}\u{7f}\"}"), "{\n\"a\": \"\\u009b\\u007f\"}");
+    }
+
+    #[test]
+    fn what_turns_a_text_around_or_hides_is_escaped() {
+        for code in (0x202a..=0x202e).chain(0x2066..=0x2069).chain([0x200b, 0x200e, 0x200f, 0xfeff])
+        {
+            let text = format!("a{}b", char::from_u32(code).unwrap());
+            assert_eq!(line(&text), format!("a\\u{{{code:x}}}b"));
+            assert_eq!(lines(&text), line(&text));
+            assert_eq!(json(&text), format!("a\\u{code:04x}b"));
+        }
+        assert!(matches!(line("\u{646}\u{200c}\u{647}"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_text_that_shows_nothing_is_blank() {
+        for text in ["", " ", "\u{200b}", "\u{202e}", "\u{feff} ", "\u{a0}\u{200d}"] {
+            assert!(is_blank(text), "{text:?}");
+        }
+        assert!(!is_blank("\u{200b}a") && !is_blank("\u{5d0}"));
     }
 }

@@ -194,9 +194,10 @@ fn check_tells_callers_and_policies_apart() {
 
 #[test]
 fn no_control_character_reaches_a_terminal() {
-    const WILD: &str = "a\x1b[31m\n\u{9b}b";
-    let policy = "domain: d\ndescriptors: [{ key: \"\\e[31m\", limits: [\"1\\e[31m/dya\"], \"\\x9b\": 1 }]\n";
-    let raw = "domain: d # \u{9b}31m\ndescriptors: [{ key: a, limits: [1/dya] }] # \u{9b}31m\n";
+    const WILD: &str = "a\x1b[31m\n\u{9b}b\u{202e}\u{200b}";
+    let policy = "domain: d\ndescriptors: [{ key: \"\\e[31m\", limits: [\"1\\e[31m/dya\"], \"\\x9b\u{202e}\": 1 }]\n";
+    let raw =
+        "domain: d # \u{9b}31m\ndescriptors: [{ key: a, limits: [1/dya] }] # \u{9b}31m\u{202e}\n";
     let folder = folder(&[("a.yaml", GOOD), ("p.yaml", policy), ("raw.yaml", raw), (WILD, BAD)]);
     let settings = folder.path().join("s\x1b.yaml");
     fs::write(&settings, "log_level: \"x\\e\"\n\"y\\e[31m\": 1\n").unwrap();
@@ -211,8 +212,8 @@ fn no_control_character_reaches_a_terminal() {
         &["check", "a.yaml\x1b[31m"],
         &["explain", "a.yaml", WILD, "user=a"],
         &["explain", "a.yaml", "shop", WILD],
-        &["explain", "a.yaml", "shop", "user=\x1b[31m\u{9b}"],
-        &["explain", "a.yaml", "shop", "user=\x1b[31m\u{9b}", "-o", "json"],
+        &["explain", "a.yaml", "shop", "user=\x1b[31m\u{9b}\u{202e}"],
+        &["explain", "a.yaml", "shop", "user=\x1b[31m\u{9b}\u{202e}", "-o", "json"],
         &["explain", "a.yaml", WILD, "user=a", "-o", "json"],
         &["explain", "a.yaml", "shop", "--caller", WILD],
         &["explain", "a.yaml", "shop", "user=a", "--at", WILD],
@@ -229,13 +230,19 @@ fn no_control_character_reaches_a_terminal() {
         let output = tollgate(folder.path(), arguments);
         for stream in [output.stdout, output.stderr] {
             let text = String::from_utf8(stream).unwrap();
-            let acts = |character: char| character.is_control() && character != '\n';
+            let acts = |character: char| {
+                let hides = matches!(character, '\u{200b}' | '\u{202e}');
+                hides || character.is_control() && character != '\n'
+            };
             assert!(!text.contains(acts), "{arguments:?}: {text:?}");
         }
     }
     let output = tollgate(folder.path(), &["token", WILD, "--role", "viewer"]);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.starts_with(r"error: `a\u{1b}[31m\n\u{9b}b` is not a name"), "{told}");
+    assert!(
+        told.starts_with(r"error: `a\u{1b}[31m\n\u{9b}b\u{202e}\u{200b}` is not a name"),
+        "{told}"
+    );
     let json = tollgate(folder.path(), &["check", "p.yaml", "-o", "json"]).stdout;
     assert_eq!(serde_json::from_slice::<Value>(&json).unwrap()["ok"], false);
 }

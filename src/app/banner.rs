@@ -17,6 +17,7 @@ use crate::policy::PolicySet;
 use crate::policy::Rule;
 use crate::policy::RuleValue;
 use crate::printable;
+use crate::printable::is_escaped;
 use crate::settings::Settings;
 use crate::settings::TlsFiles;
 use crate::version::VERSION;
@@ -138,7 +139,7 @@ impl Trial {
         // Quotes would have to be escaped twice, for JSON and for the shell.
         let is_plain = [&domain, &key, value]
             .iter()
-            .all(|text| !text.chars().any(|c| matches!(c, '"' | '\'' | '\\') || c.is_control()));
+            .all(|text| !text.chars().any(|c| matches!(c, '"' | '\'' | '\\') || is_escaped(c)));
         (is_plain && enforced && (1..=TRIED_AMOUNT_MAX).contains(&passing)).then(|| Self {
             domain,
             key,

@@ -55,7 +55,7 @@ impl Visit for Texts {
         }
         let text = format!("{value:?}");
         // A field is one word or quoted, so that it can't pass for the next line.
-        let text = if text.contains(printable::is_control) { format!("{text:?}") } else { text };
+        let text = if text.contains(printable::is_escaped) { format!("{text:?}") } else { text };
         let name = field.name();
         match self.has_colours {
             true => write!(self.fields, " \x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{text}").ok(),

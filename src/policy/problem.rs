@@ -50,7 +50,7 @@ impl Problem {
             line: before.matches('\n').count() + 1,
             column: before[line_start..].chars().count() + 1,
             span: start..span.end.max(start),
-            message: match message.contains(printable::is_control) {
+            message: match message.contains(printable::is_escaped) {
                 true => printable::line(&message).into_owned(),
                 false => message,
             },

@@ -3,6 +3,7 @@
 
 use crate::engine::text::MARK;
 use crate::engine::text::escaped;
+use crate::printable::is_escaped;
 
 /// What escapes look like, for messages.
 const ESCAPES: &str = r"`\,` `\=` `\\` or a byte in hexadecimal digits such as `\x2c`";
@@ -88,7 +89,7 @@ fn written(text: &str, special: &[char]) -> String {
         if character == MARK {
             // The byte's digits follow.
             written.push_str("\\x");
-        } else if character.is_control() {
+        } else if is_escaped(character) {
             let mut bytes = [0; 4];
             let bytes = character.encode_utf8(&mut bytes).bytes();
             bytes.for_each(|byte| written.push_str(&format!("\\x{byte:02x}")));
@@ -131,6 +132,8 @@ mod tests {
         check(r"a=\\,b=2", &[("a", r"\"), ("b", "2")]);
         check(r"a=\x2c\xc3\xa9", &[("a", ",é")]);
         check("a=line\nbreak", &[("a", "line\nbreak")]);
+        check("a=\u{202e}b", &[("a", "\u{202e}b")]);
+        assert_eq!(entry_text("a", "\u{202e}"), r"a=\xe2\x80\xae");
         check("é=ü", &[("é", "ü")]);
         check(r"a=k\xff", &[("a", "k\u{10ffff}ff")]);
     }

@@ -12,6 +12,7 @@ use super::readers::{flag, number, one, text, texts, word};
 use super::words::{AlgorithmFile, LeaseFile, ModeFile, OutageFile, OverdraftFile};
 use crate::limit::AMOUNT_MAX;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
+use crate::printable::is_blank;
 
 /// Requests that may wait for one counter, at most.
 const QUEUE_MAX: u64 = 100_000;
@@ -124,8 +125,8 @@ fn by_tier(
 /// The name of a limit, by which people and metrics call it.
 fn name(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
     let name = reader.text(node, what)?;
-    if name.value.trim().is_empty() {
-        let message = "the name is empty; leave `name` out, or write one that can be read";
+    if is_blank(&name.value) {
+        let message = "the name is blank; leave `name` out, or write one that can be read";
         reader.error(name.span.clone(), message);
     }
     Some(name)

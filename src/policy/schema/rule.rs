@@ -7,6 +7,7 @@ use super::sharing::{CapacityFile, OnlyFile};
 use super::words::OutageFile;
 use crate::policy::problem::Severity;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
+use crate::printable::is_blank;
 
 /// The largest `requests_per_unit`, as in envoyproxy/ratelimit.
 const REQUESTS_MAX: u64 = u32::MAX as u64;
@@ -93,8 +94,8 @@ fn check_rate_limit(file: &RateLimitFile, reader: &mut Reader<'_>, node: &Node) 
 /// The name of a `rate_limit`: the reference takes an empty name for none, and one of spaces for a name.
 fn rate_limit_name(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
     let name = reader.text(node, what)?;
-    if !name.value.is_empty() && name.value.trim().is_empty() {
-        let message = "this name is only white space: nobody can read it";
+    if !name.value.is_empty() && is_blank(&name.value) {
+        let message = "this name is blank: nobody can read it";
         reader.note(Severity::Warning, name.span.clone(), message);
     }
     Some(name)
