@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use std::net::TcpListener;
 
 use serde_json::Value;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::client::Http;
@@ -165,6 +166,45 @@ fn check_against_finds_counts_that_a_rule_before_another_takes_over() {
     let strict = ["check", "new.yaml", "--against", "old.yaml", "--deny-warnings"];
     let told = "rule `f=*z`: `f=*z 5/day` starts a new count for requests that met rule `f=a*` before: its values shared the counter of `a*`";
     check(folder.path(), &strict, 1, Told::Err(&[told]));
+}
+
+#[test]
+fn check_against_finds_counts_that_move_to_another_path() {
+    let paths = "domain: shop\ndescriptors:\n- key: user\n  descriptors:\n  - { key: op, limits: [5/day] }\n";
+    let qualified = "domain: shop\nqualifiers: [op]\ncaller: { key: user }\ndescriptors:\n- { key: user, limits: [5/day] }\n";
+    let folder = folder(&[("paths.yaml", paths), ("qualified.yaml", qualified)]);
+    let strict =
+        |new: &'static str, old: &'static str| ["check", new, "--against", old, "--deny-warnings"];
+    let told = "rule `user`: `user 5/day` starts a new count for requests that met rule `user/op` before: its path was `user/op`";
+    check(folder.path(), &strict("qualified.yaml", "paths.yaml"), 1, Told::Err(&[told]));
+    let told = "rule `user/op`: `user/op 5/day` starts a new count for requests that met rule `user` before: its path was `user`";
+    check(folder.path(), &strict("paths.yaml", "qualified.yaml"), 1, Told::Err(&[told]));
+}
+
+#[test]
+fn check_against_tells_which_limits_are_gone() {
+    let other = "domain: mall\ndescriptors:\n- { key: user, limits: [5/day] }\n";
+    let renamed = GOOD.replace("shop", "store");
+    let folder = folder(&[("shop.yaml", GOOD), ("mall.yaml", other), ("store.yaml", &renamed)]);
+    let kept = "all limits that were there before keep their counts";
+    let run = |new: &'static str, more: &[&'static str]| {
+        [&["check", new, "--against", "."][..], more].concat()
+    };
+    // An edit may mean it: no warning.
+    let output = tollgate(folder.path(), &run("store.yaml", &["--deny-warnings"]));
+    let told = String::from_utf8(output.stderr).unwrap();
+    let line = |domain: &str, limit: &str| {
+        format!("gone: domain `{domain}`, rule `user`: no limit uses the counts of `{limit}`\n")
+    };
+    assert_eq!(told, line("mall", "user 5/day") + &line("shop", "daily"));
+    assert!(output.status.success());
+    assert!(!String::from_utf8(output.stdout).unwrap().contains(kept));
+    let stdout = check(folder.path(), &run("mall.yaml", &["-o", "json"]), 0, Told::Out(&[]));
+    let report: Value = serde_json::from_str(&stdout).unwrap();
+    let gone = |domain| json!({ "domain": domain, "rule": "user", "limit": "daily" });
+    assert_eq!(report["gone"], json!([gone("shop"), gone("store")]));
+    assert_eq!(report["counts_kept"], false);
+    check(folder.path(), &run(".", &[]), 0, Told::Out(&[kept]));
 }
 
 #[test]

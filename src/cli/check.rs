@@ -26,17 +26,18 @@ use super::sources_of;
 use crate::app::SourceFilesError;
 use crate::policy::CallersFor;
 use crate::policy::CompileOptions;
+use crate::policy::CountChanges;
+use crate::policy::Gone;
 use crate::policy::NOT_ALL_COMPARED;
 use crate::policy::PolicySet;
 use crate::policy::Problem;
 use crate::policy::Restart;
-use crate::policy::Restarts;
 use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::compile;
 use crate::policy::compile_callers_for;
+use crate::policy::count_changes;
 use crate::policy::render;
-use crate::policy::restarts;
 use crate::printable;
 
 const EXAMPLES: &str = "\
@@ -46,7 +47,7 @@ Examples:
   tollgate check --callers config/callers.yaml    Files of callers
   tollgate check --callers callers.yaml --policies policies
                                                   And whether policies have their tiers and limits
-  tollgate check new.yaml --against old.yaml      Before an edit: which limits would start a new count
+  tollgate check new.yaml --against old.yaml      Before an edit: which limits would lose their counts
   kubectl get configmap policies -o jsonpath='{.data.shop\\.yaml}' | tollgate check /dev/stdin
 
 The exit status is 0 if the policies can be used, 1 if not.";
@@ -79,7 +80,7 @@ pub fn command() -> Command {
                 .value_name("OLD")
                 .value_parser(value_parser!(PathBuf))
                 .conflicts_with("callers")
-                .help("Tell which limits would start a new count where the policies at OLD are in force"),
+                .help("Tell which limits would start a new count or be gone where the policies at OLD are in force"),
         )
         .arg(format_arg())
 }
@@ -96,9 +97,8 @@ struct Report {
     sources: Vec<Source>,
     /// What there is, if it can be used.
     found: String,
-    /// The limits that would start a new count.
-    /// The limits that would start a new count, where that was asked.
-    restarts: Option<Restarts>,
+    /// What would become of counts, where that was asked.
+    count_changes: Option<CountChanges>,
     /// Why that can't be told.
     incomparable: Option<String>,
     /// Files that were passed over because of their names.
@@ -159,7 +159,7 @@ impl Report {
         };
         Self {
             found: counted(policies.domains().len(), "domain"),
-            restarts: old.map(|old| restarts(old, &policies)),
+            count_changes: old.map(|old| count_changes(old, &policies)),
             is_fine: true,
             ..Self::of_problems(policies.warnings().to_vec(), sources)
         }
@@ -198,7 +198,7 @@ impl Report {
             problems,
             sources,
             found: String::new(),
-            restarts: None,
+            count_changes: None,
             incomparable: None,
             skipped: Vec::new(),
             is_fine: false,
@@ -212,16 +212,21 @@ impl Report {
 
     /// Warnings beside those of problems.
     fn warnings(&self) -> Vec<String> {
-        let restarts = self.restarts.iter();
-        let limits = restarts.clone().flat_map(|restarts| &restarts.limits);
-        let cut = restarts.filter(|restarts| restarts.is_cut).map(|_| NOT_ALL_COMPARED.to_owned());
+        let changes = self.count_changes.iter();
+        let restarts = changes.clone().flat_map(|changes| &changes.restarts);
+        let cut = changes.filter(|changes| changes.is_cut).map(|_| NOT_ALL_COMPARED.to_owned());
         let skipped = self.skipped.iter().map(|path| skipped(path));
-        limits.map(Restart::to_string).chain(cut).chain(skipped).collect()
+        restarts.map(Restart::to_string).chain(cut).chain(skipped).collect()
+    }
+
+    /// Limits that would be gone. An edit may mean just that, so they are no warnings.
+    fn gone(&self) -> impl Iterator<Item = &Gone> {
+        self.count_changes.iter().flat_map(|changes| &changes.gone)
     }
 
     /// Whether all counts are kept, if that was asked and can be told.
     fn keeps_counts(&self) -> Option<bool> {
-        self.restarts.as_ref().map(|restarts| restarts.limits.is_empty() && !restarts.is_cut)
+        self.count_changes.as_ref().map(CountChanges::keep_all)
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -235,6 +240,7 @@ impl Report {
         }
         let others = self.warnings();
         others.iter().for_each(|warning| complain(&format_args!("warning: {warning}")));
+        self.gone().for_each(|gone| complain(&format_args!("gone: {gone}")));
         if let Some(message) = &self.incomparable {
             complain(&format_args!("error: {message}"));
         }
@@ -263,10 +269,11 @@ impl Report {
             .map(|message| json!({ "severity": "error", "message": message }));
         let problems = self.problems.iter().map(problem_json);
         let problems: Value = problems.chain(skipped).chain(incomparable).collect();
-        let restarts = self.restarts.iter().flat_map(|restarts| &restarts.limits);
+        let restarts = self.count_changes.iter().flat_map(|changes| &changes.restarts);
         let restarts: Value = restarts.map(restart_json).collect();
         let mut told = json!({ "ok": self.is_fine, "problems": problems, "restarts": restarts });
         if let Some(kept) = self.keeps_counts() {
+            told["gone"] = self.gone().map(gone_json).collect();
             told["counts_kept"] = kept.into();
         }
         print_json(&format_args!("{told:#}"))
@@ -292,6 +299,11 @@ fn restart_json(restart: &Restart) -> Value {
         told["rule_before"] = before.as_str().into();
     }
     told
+}
+
+fn gone_json(gone: &Gone) -> Value {
+    let Gone { domain, rule, limit } = gone;
+    json!({ "domain": domain, "rule": rule, "limit": limit })
 }
 
 fn problem_json(problem: &Problem) -> Value {

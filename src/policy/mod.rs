@@ -16,7 +16,7 @@ pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, NAME_LEN_MAX, ParentError,
     callers_schema, check_caller_name, check_parents, compile_callers, compile_callers_for,
 };
-pub use changes::{NOT_ALL_COMPARED, Restart, Restarts, restarts};
+pub use changes::{CountChanges, Gone, NOT_ALL_COMPARED, Restart, count_changes};
 pub use compile::{CompileOptions, compile};
 pub use model::{
     AnswerMetadata, AnswerSettings, Caller, CallerBonus, Candidate, Capacity, Choice, Classes,

@@ -240,13 +240,16 @@ async fn an_edit_keeps_the_counts_of_limits_that_stay_and_tells_of_those_that_st
         let tollgate = Tollgate::serve(&policy("10/minute"), &store).await;
         let mut client = tollgate.client().await;
         assert_eq!(passing(&mut client).await, 10);
-        let edits = ["{ name: trial, rate: 5/minute, mode: shadow }, 10/minute", "13/minute"];
-        for (edit, passes) in edits.into_iter().zip([0, 3]) {
+        let edits = ["{ name: trial, rate: 5/minute, mode: shadow }, 11/minute", "13/minute"];
+        for (edit, passes) in edits.into_iter().zip([1, 2]) {
             tollgate.edit(&policy(edit));
             in_force(&tollgate, edit).await;
             assert_eq!(passing(&mut client).await, passes, "{edit}");
         }
         assert!(!tollgate.output().contains("starts a new count"), "{}", tollgate.output());
+        let gone = "a limit is gone: no limit uses its counts";
+        let is_told = async || tollgate.output().contains(gone).then_some(());
+        eventually("the log tells that a limit is gone", is_told).await;
         tollgate.edit(&policy("7/hour"));
         in_force(&tollgate, "7/hour").await;
         assert_eq!(passing(&mut client).await, 7);

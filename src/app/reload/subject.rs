@@ -8,6 +8,7 @@ use crate::metrics::Reload;
 use crate::policy::Callers;
 use crate::policy::CallersFor;
 use crate::policy::CompileOptions;
+use crate::policy::Gone;
 use crate::policy::NOT_ALL_COMPARED;
 use crate::policy::PolicySet;
 use crate::policy::Problem;
@@ -16,10 +17,10 @@ use crate::policy::Severity;
 use crate::policy::Source;
 use crate::policy::compile;
 use crate::policy::compile_callers_for;
-use crate::policy::restarts;
+use crate::policy::count_changes;
 
-/// Limits that start a new count of which a reload tells one by one.
-const RESTARTS_TOLD_MAX: usize = 50;
+/// Limits that start a new count, and limits that are gone, of which a reload tells one by one.
+const LIMITS_TOLD_MAX: usize = 50;
 
 /// What a source gives. Each subject has its own source, and is reloaded by itself.
 pub trait Subject: Send + 'static {
@@ -68,7 +69,7 @@ impl Subject for Policies {
 
     fn put_in_force(&self, policies: PolicySet) {
         warn(policies.warnings());
-        self.tell_restarts(&policies);
+        self.tell_count_changes(&policies);
         let at_s = self.engine.now().as_ms() / 1_000;
         self.metrics.policy_loaded(policies.hash(), at_s);
         tracing::info!(
@@ -89,19 +90,24 @@ impl Subject for Policies {
 
 impl Policies {
     /// Tells which counts an edit doesn't keep.
-    fn tell_restarts(&self, policies: &PolicySet) {
-        let found = restarts(&self.engine.policies(), policies);
-        for restart in found.limits.iter().take(RESTARTS_TOLD_MAX) {
+    fn tell_count_changes(&self, policies: &PolicySet) {
+        let found = count_changes(&self.engine.policies(), policies);
+        for restart in found.restarts.iter().take(LIMITS_TOLD_MAX) {
             let Restart { domain, rule, limit, .. } = restart;
             tracing::warn!(domain, rule, limit, "a limit starts a new count{}", restart.told());
+        }
+        for Gone { domain, rule, limit } in found.gone.iter().take(LIMITS_TOLD_MAX) {
+            tracing::info!(domain, rule, limit, "a limit is gone: no limit uses its counts");
         }
         if found.is_cut {
             tracing::warn!("{NOT_ALL_COMPARED}");
         }
-        if let Some(more) =
-            found.limits.len().checked_sub(RESTARTS_TOLD_MAX).filter(|more| 0 < *more)
-        {
+        let more = |count: usize| count.checked_sub(LIMITS_TOLD_MAX).filter(|more| 0 < *more);
+        if let Some(more) = more(found.restarts.len()) {
             tracing::warn!(limits = more, "more limits start a new count");
+        }
+        if let Some(more) = more(found.gone.len()) {
+            tracing::info!(limits = more, "more limits are gone");
         }
     }
 }

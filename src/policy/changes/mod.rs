@@ -1,210 +1,45 @@
-//! Which limits start a new count when one policy set takes the place of another.
+//! What becomes of counts when one policy set takes the place of another.
 //!
 //! A count is kept under the key of a path and the tag of a limit. So requests that stand for all others
-//! (`samples.rs`) are led through both sets, and the counters that they meet at their ends are compared. A limit that
-//! has no counterpart is new, and of no concern here; one that stands where another limit has gone has taken its place
-//! without its count.
+//! (`samples.rs`) are led through both sets (`position.rs`), and the counters that each whole request meets are compared
+//! (`comparison.rs`). A limit without a counterpart is new, and of no concern here. One that a request meets in place of
+//! another has taken its place without its count. A limit whose own counters no request meets any more is gone.
 
+mod comparison;
+mod position;
+mod reason;
+mod report;
 mod samples;
 
-use std::collections::HashSet;
-use std::fmt;
-use std::ptr;
+use crate::policy::model::PolicySet;
+use comparison::Comparison;
 
-use crate::policy::model::{Key, PolicySet, Rule, RuleLevel, RuleLimit};
-use samples::Samples;
+pub use report::{CountChanges, Gone, NOT_ALL_COMPARED, Restart};
 
 /// Requests by which two sets are compared; more take too long for an edit that is to be live within a second.
 const COMPARISONS_MAX: usize = 200_000;
 
-/// A warning for [`Restarts::is_cut`].
-pub const NOT_ALL_COMPARED: &str =
-    "too many rules to compare all: more limits may start a new count";
-
-/// What an edit does to the counts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Restarts {
-    /// In the order of domains and rules.
-    pub limits: Vec<Restart>,
-    /// Whether there were too many rules to compare them all.
-    pub is_cut: bool,
-}
-
-/// A limit that starts a new count.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restart {
-    pub domain: String,
-    /// The rule's path.
-    pub rule: String,
-    /// What metrics and answers call the limit.
-    pub limit: String,
-    /// The path of the rule that the requests met before, if it is another one: only these requests are concerned.
-    pub rule_before: Option<String>,
-    /// What has changed, as a clause.
-    pub reason: String,
-}
-
-impl Restart {
-    /// The reason, and which requests are concerned.
-    pub fn told(&self) -> String {
-        match &self.rule_before {
-            Some(before) => {
-                format!(" for requests that met rule `{before}` before: {}", self.reason)
-            }
-            None => format!(": {}", self.reason),
-        }
-    }
-}
-
-impl fmt::Display for Restart {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { domain, rule, limit, .. } = self;
-        write!(f, "domain `{domain}`, rule `{rule}`: `{limit}` starts a new count{}", self.told())
-    }
-}
-
-/// The limits of `new` that start a new count where `old` was in force.
-pub fn restarts(old: &PolicySet, new: &PolicySet) -> Restarts {
-    let mut all = Restarts::default();
+/// What becomes of the counts of `old` when `new` takes its place.
+pub fn count_changes(old: &PolicySet, new: &PolicySet) -> CountChanges {
+    let mut all = CountChanges::default();
     let mut left = COMPARISONS_MAX;
-    for domain in new.domains() {
-        let Some(before) = old.domain(&domain.name) else { continue };
-        let (found, told, is_cut) = (Vec::new(), HashSet::new(), false);
-        let mut changes = Changes { domain: &domain.name, found, told, left, is_cut };
-        let key = Key::of_domain(&domain.name);
-        changes.level((&before.rules, &key), (&domain.rules, &key), None);
-        left = changes.left;
-        all.is_cut |= changes.is_cut;
-        changes.found.sort_by_key(|(index, _)| *index);
-        all.limits.extend(changes.found.into_iter().map(|(_, restart)| restart));
+    for before in old.domains() {
+        let mut found = match new.domain(&before.name) {
+            Some(now) => Comparison::of(before, now, left),
+            None => Comparison::without(before, left),
+        };
+        left = found.left;
+        all.is_cut |= found.is_cut;
+        all.restarts.extend(found.restarts());
+        all.gone.extend(found.gone());
     }
     all
-}
-
-struct Changes<'a> {
-    domain: &'a str,
-    /// Each with the number of its limit in the domain.
-    found: Vec<(usize, Restart)>,
-    /// The numbers of their limits, and the rules that the requests met before.
-    told: HashSet<(usize, *const Rule)>,
-    /// Comparisons that may still be made.
-    left: usize,
-    is_cut: bool,
-}
-
-impl Changes<'_> {
-    /// Compares the rules of a level that the same requests reach, by the keys of their paths; `moved` says why these
-    /// are others than before.
-    fn level(&mut self, old: (&RuleLevel, &Key), new: (&RuleLevel, &Key), moved: Option<&str>) {
-        let mut compared = HashSet::new();
-        let samples = Samples::of(old.0, new.0, self.left);
-        self.is_cut |= samples.is_cut;
-        self.left -= samples.entries.len();
-        for (key, value) in samples.entries {
-            let rules = (old.0.find(&key, &value), new.0.find(&key, &value));
-            let (Some(before), Some(now)) = rules else { continue };
-            if !compared.insert((ptr::from_ref(before), ptr::from_ref(now))) {
-                continue;
-            }
-            let step = |rule: &Rule, path: &Key| {
-                let mut path = path.clone();
-                rule.push_step(&mut path, &key, &value);
-                path
-            };
-            let paths = (step(before, old.1), step(now, new.1));
-            let other = (paths.0 != paths.1).then(|| other_counters(before, now));
-            let moved = moved.or(other.as_deref());
-            self.rule(before, now, moved);
-            self.level((&before.below, &paths.0), (&now.below, &paths.1), moved);
-        }
-    }
-
-    fn rule(&mut self, old: &Rule, new: &Rule, moved: Option<&str>) {
-        let is_kept = |limit: &RuleLimit, others: &Rule| {
-            let mut others = others.limits.iter();
-            moved.is_none() && others.any(|other| other.limit.tag() == limit.limit.tag())
-        };
-        let mut gone: Vec<&RuleLimit> = old.limits.iter().map(|limit| &**limit).collect();
-        gone.retain(|limit| !is_kept(limit, new));
-        for limit in new.limits.iter().filter(|limit| !is_kept(limit, old)) {
-            let Some(before) = nearest(&gone, limit) else { continue };
-            if !self.told.insert((limit.index, ptr::from_ref(old))) {
-                continue;
-            }
-            let restart = Restart {
-                domain: self.domain.to_owned(),
-                rule: new.path.clone(),
-                limit: limit.label.to_string(),
-                rule_before: (old.path != new.path).then(|| old.path.clone()),
-                reason: moved.map_or_else(|| difference(before, limit), str::to_owned),
-            };
-            self.found.push((limit.index, restart));
-        }
-    }
-}
-
-/// Why the values of a rule have other counters than before.
-fn other_counters(old: &Rule, new: &Rule) -> String {
-    match (old.shared_pattern(), new.shared_pattern()) {
-        (None, _) => "its values share one counter now".to_owned(),
-        (Some(_), None) => "its values share no counter any more".to_owned(),
-        (Some(before), Some(_)) => {
-            format!("its values shared the counter of `{}`", before.as_str())
-        }
-    }
-}
-
-/// The limit whose place another one has most likely taken.
-fn nearest<'a>(gone: &[&'a RuleLimit], limit: &RuleLimit) -> Option<&'a RuleLimit> {
-    let named = |other: &&&RuleLimit| !limit.name.is_empty() && other.name == limit.name;
-    let timed = |other: &&&RuleLimit| other.window == limit.window;
-    let found = gone.iter().find(named).or_else(|| gone.iter().find(timed));
-    found.or_else(|| gone.first()).copied()
-}
-
-/// What is different between two limits that makes their counters two.
-fn difference(old: &RuleLimit, new: &RuleLimit) -> String {
-    let mut parts = Vec::new();
-    let (before, now) = (old.limit.algorithm().to_string(), new.limit.algorithm().to_string());
-    if before != now {
-        parts.push(format!("its algorithm was `{before}`"));
-    }
-    if window(old) != window(new) {
-        parts.push(format!("its window was `{}`", window(old)));
-    }
-    let cost = |limit: &RuleLimit| limit.cost.as_ref().map(|cost| cost.name.to_string());
-    if old.name != new.name {
-        parts.push(match &*old.name {
-            "" => "it had no name".to_owned(),
-            name => format!("its name was `{name}`"),
-        });
-    } else if new.name.is_empty() && cost(old) != cost(new) {
-        parts.push(match cost(old) {
-            None => "it counted the requests' own hits".to_owned(),
-            Some(table) => format!("its cost was `{table}`"),
-        });
-    }
-    if old.currency != new.currency {
-        parts.push(match &old.currency {
-            None => "it counted hits".to_owned(),
-            Some(currency) => format!("it counted {currency}"),
-        });
-    }
-    if parts.is_empty() {
-        // Only `rate_limit` has a name that doesn't count.
-        parts.push("`rate_limit` is counted without its name, `limits` by it".to_owned());
-    }
-    parts.join(", ")
-}
-
-fn window(limit: &RuleLimit) -> String {
-    let shown = limit.limit.to_string();
-    shown.split_once('/').map_or("", |(_, window)| window).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use proptest::collection::vec;
     use proptest::prelude::any;
@@ -213,6 +48,7 @@ mod tests {
 
     use super::*;
     use crate::policy::CompileOptions;
+    use crate::policy::Key;
     use crate::policy::Source;
     use crate::policy::compile;
 
@@ -227,10 +63,10 @@ mod tests {
     /// What starts anew, as `limit: reason`.
     #[track_caller]
     fn check(old: &str, new: &str, expected: &[&str]) {
-        let found = restarts(&set(old), &set(new));
+        let found = count_changes(&set(old), &set(new));
         assert!(!found.is_cut);
         let told = |one: &Restart| format!("{} {}{}", one.rule, one.limit, one.told());
-        let told: Vec<_> = found.limits.iter().map(told).collect();
+        let told: Vec<_> = found.restarts.iter().map(told).collect();
         assert_eq!(told, expected, "{old} -> {new}");
     }
 
@@ -412,8 +248,125 @@ mod tests {
             .map(|number| format!("{{key: f, value: 'v{number}_*', limits: [1/day]}}"))
             .collect();
         let many = set(&format!("[{}]", rules.join(", ")));
-        let told = restarts(&many, &many);
-        assert!(told.is_cut && told.limits.is_empty(), "{told:?}");
+        let told = count_changes(&many, &many);
+        assert!(told.is_cut && told.restarts.is_empty() && told.gone.is_empty(), "{told:?}");
+        assert!(!told.keep_all());
+    }
+
+    /// A set of whole files.
+    fn files(texts: &[&str]) -> PolicySet {
+        let file = |(number, text): (usize, &&str)| Source {
+            path: format!("{number}.yaml"),
+            text: (*text).to_owned(),
+        };
+        let sources: Vec<Source> = texts.iter().enumerate().map(file).collect();
+        compile(&sources, CompileOptions::default()).unwrap()
+    }
+
+    /// What starts anew and what is gone.
+    #[track_caller]
+    fn check_files(old: &[&str], new: &[&str], restarts: &[&str], gone: &[&str]) {
+        let found = count_changes(&files(old), &files(new));
+        let told = |one: &Restart| format!("{} {}{}", one.rule, one.limit, one.told());
+        let told: Vec<_> = found.restarts.iter().map(told).collect();
+        assert_eq!(told, restarts, "{old:?} -> {new:?}");
+        let lost = |one: &Gone| format!("{} {} {}", one.domain, one.rule, one.limit);
+        let lost: Vec<_> = found.gone.iter().map(lost).collect();
+        assert_eq!(lost, gone, "{old:?} -> {new:?}");
+        assert_eq!(found.keep_all(), restarts.is_empty() && gone.is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_becomes_a_qualifier_moves_the_counts_of_the_path() {
+        let path = "domain: d\ndescriptors: [{key: u, descriptors: [{key: op, limits: [10/day]}]}]";
+        let qualified = "domain: d\nqualifiers: [op]\ncaller: {key: u}\ndescriptors: [{key: u, limits: [10/day]}]";
+        let tier = "domain: d\ntiers: [a]\ncaller: {key: u, tier: {key: op}}\ndescriptors: [{key: u, limits: [10/day]}]";
+        let told = "u u 10/day for requests that met rule `u/op` before: its path was `u/op`";
+        check_files(&[path], &[qualified], &[told], &[]);
+        check_files(&[path], &[tier], &[told], &[]);
+        let told = "u/op u/op 10/day for requests that met rule `u` before: its path was `u`";
+        check_files(&[qualified], &[path], &[told], &[]);
+        check_files(&[tier], &[path], &[told], &[]);
+        check_files(&[qualified], &[tier], &[], &[]);
+        let first =
+            "domain: d\ndescriptors: [{key: op, descriptors: [{key: u, limits: [10/day]}]}]";
+        let told = "u u 10/day for requests that met rule `op/u` before: its path was `op/u`";
+        check_files(&[first], &[qualified], &[told], &[]);
+    }
+
+    #[test]
+    fn a_limit_that_moves_to_another_depth_is_told() {
+        check(
+            "[{key: u, cascade: true, limits: [10/day], descriptors: [{key: m}]}]",
+            "[{key: u, descriptors: [{key: m, limits: [10/day]}]}]",
+            &["u/m u/m 10/day for requests that met rule `u` before: its path was `u`"],
+        );
+        check(
+            "[{key: u, descriptors: [{key: m, limits: [10/day]}]}]",
+            "[{key: u, cascade: true, limits: [10/day], descriptors: [{key: m}]}]",
+            &["u u 10/day for requests that met rule `u/m` before: its path was `u/m`"],
+        );
+        // By its name, even where another limit stands where it was.
+        check(
+            "[{key: u, cascade: true, limits: [{name: n, rate: 10/day}], descriptors: [{key: m}]}]",
+            "[{key: u, cascade: true, limits: [1/hour], descriptors: [{key: m, limits: [{name: n, rate: 10/day}]}]}]",
+            &[
+                "u u 1/hour: its window was `day`, its name was `n`",
+                "u/m n for requests that met rule `u` before: its path was `u`",
+            ],
+        );
+        // An entry without a rule ends the path, but not what cascades.
+        check(
+            "[{key: u, cascade: true, limits: [10/day]}]",
+            "[{key: u, descriptors: [{key: m, limits: [10/day]}]}]",
+            &["u/m u/m 10/day for requests that met rule `u` before: its path was `u`"],
+        );
+    }
+
+    #[test]
+    fn limits_that_are_added_take_nothing_away() {
+        let one = "domain: d\ndescriptors: [{key: u, limits: [10/day]}]";
+        for more in [
+            "domain: d\ndescriptors: [{key: u, limits: [10/day], descriptors: [{key: m, limits: [10/day]}]}]",
+            "domain: d\ndescriptors: [{key: u, cascade: true, limits: [10/day, 10/hour], descriptors: [{key: m, limits: [10/day]}]}]",
+            "domain: d\ndescriptors: [{key: u, limits: [10/day]}, {key: u, value: admin, rate_limit: {unlimited: true}}]",
+            "domain: d\ndescriptors: [{key: u, value: 'a*', limits: [1/day]}, {key: u, limits: [10/day]}, {key: v}]",
+            "domain: d\nqualifiers: [op]\ndescriptors: [{key: u, limits: [10/day]}]",
+        ] {
+            check_files(
+                &[one],
+                &[more, "domain: e\ndescriptors: [{key: u, limits: [1/day]}]"],
+                &[],
+                &[],
+            );
+        }
+    }
+
+    #[test]
+    fn limits_whose_counts_nothing_uses_are_gone() {
+        let domain = |name: &str, rules: &str| format!("domain: {name}\ndescriptors: [{rules}]");
+        let (u, v) = ("{key: u, limits: [{name: n, rate: 9/day}]}", "{key: v, limits: [1/day]}");
+        let both = domain("d", &format!("{u}, {v}"));
+        let check = |new: &str, gone: &[&str]| check_files(&[&both], &[new], &[], gone);
+        check(&both, &[]);
+        check(&domain("e", &format!("{u}, {v}")), &["d u n", "d v v 1/day"]);
+        check(&domain("d", v), &["d u n"]);
+        check(&domain("d", &format!("{}, {v}", u.replace("key: u", "key: w"))), &["d u n"]);
+        check(&domain("d", &format!("{{key: u}}, {v}")), &["d u n"]);
+        check(
+            &domain("d", &format!("{{key: u, rate_limit: {{unlimited: true}}}}, {v}")),
+            &["d u n"],
+        );
+        check(
+            &domain("d", &format!("{}, {v}", u.replace("key: u", "key: u, value: a"))),
+            &["d u n"],
+        );
+        let (one, other) = (domain("d", u), domain("e", v));
+        check_files(&[&one, &other], &[&one], &[], &["e v v 1/day"]);
+        let below =
+            domain("d", &format!("{{key: m, cascade: true, limits: [2/day], descriptors: [{u}]}}"));
+        check_files(&[&below], &[&domain("d", "{key: m, limits: [2/day]}")], &[], &["d m/u n"]);
+        check_files(&[&below], &[&domain("d", u)], &[], &["d m m 2/day", "d m/u n"]);
     }
 
     const KEYS: [&str; 4] = ["a", "ab", "a*", "*b"];
@@ -478,12 +431,94 @@ mod tests {
             new in vec((0..4usize, 0..7usize, 0..3usize, any::<bool>()), 1..4),
         ) {
             if let (Some(old), Some(new)) = (rules(&old), rules(&new)) {
-                let told = restarts(&old, &new).limits.into_iter().map(|one| {
+                let told = count_changes(&old, &new).restarts.into_iter().map(|one| {
                     (one.rule_before.unwrap_or_else(|| one.rule.clone()), one.rule, one.limit)
                 });
                 let told: BTreeSet<_> = told.collect();
                 let missed: Vec<_> = found_by_requests(&old, &new).difference(&told).cloned().collect();
                 prop_assert!(missed.is_empty(), "missed {:?}", missed);
+            }
+        }
+    }
+
+    /// Rules for `u` and `m`, one with the other below it, by the numbers of their limits and whether they cascade.
+    type Nested = [(usize, bool, usize); 2];
+
+    /// No rule is for an entry that is a qualifier.
+    fn nested(qualifier: usize, rules: Nested) -> PolicySet {
+        let qualifier = ["", "u", "m"][qualifier];
+        let rule = |key: &str, more: String| match key == qualifier {
+            true => String::new(),
+            false => format!("{{key: {key}{more}}}"),
+        };
+        let limits = |number: usize| match LIMITS[number % LIMITS.len()] {
+            "" => String::new(),
+            limits => format!(", {limits}"),
+        };
+        let whole = |(key, below): (&str, &str), (own, cascade, deep): (usize, bool, usize)| {
+            let (own, below) = (limits(own), rule(below, limits(deep)));
+            let cascade = cascade && !own.is_empty();
+            rule(key, format!("{own}, cascade: {cascade}, descriptors: [{below}]"))
+        };
+        let rules = [whole(("u", "m"), rules[0]), whole(("m", "u"), rules[1])];
+        let rules: Vec<&str> =
+            rules.iter().map(String::as_str).filter(|rule| !rule.is_empty()).collect();
+        let qualifiers = if qualifier.is_empty() {
+            String::new()
+        } else {
+            format!("qualifiers: [{qualifier}]\n")
+        };
+        files(&[&format!("domain: d\n{qualifiers}descriptors: [{}]", rules.join(", "))])
+    }
+
+    /// A counter's key and its limit's tag.
+    type Counter = (Key, Arc<str>);
+
+    /// The counters that a request meets, each with its rule's path and its limit's label.
+    fn counters(set: &PolicySet, entries: &[(&str, &str)]) -> Vec<(Counter, (String, String))> {
+        let domain = set.domain("d").unwrap();
+        let path = domain.path(entries);
+        let walk = domain.walk(&path);
+        let end = walk.end().map(|rule| (path.len(), rule));
+        let met = walk.cascading().chain(end);
+        met.flat_map(|(depth, rule)| {
+            let key = domain.key(&walk, &path, depth);
+            rule.limits.iter().map(move |limit| {
+                let counter = (key.clone(), Arc::clone(limit.limit.tag()));
+                (counter, (rule.path.clone(), limit.label.to_string()))
+            })
+        })
+        .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn what_whole_requests_lose_is_told_and_nothing_else_is_gone(
+            old in (0..3usize, any::<Nested>()),
+            new in (0..3usize, any::<Nested>()),
+        ) {
+            let (old, new) = (nested(old.0, old.1), nested(new.0, new.1));
+            let told = count_changes(&old, &new);
+            let requests: [&[(&str, &str)]; 4] =
+                [&[("u", "x")], &[("m", "x")], &[("u", "x"), ("m", "x")], &[("m", "x"), ("u", "x")]];
+            let used: Vec<_> = requests.iter().flat_map(|request| counters(&new, request)).collect();
+            let is_used = |counter: &Counter| used.iter().any(|(other, _)| other == counter);
+            for request in requests {
+                let (before, now) = (counters(&old, request), counters(&new, request));
+                let is_now = |counter: &Counter| now.iter().any(|(other, _)| other == counter);
+                let gone: Vec<_> = before.iter().filter(|(counter, _)| !is_now(counter)).collect();
+                for (counter, (rule, limit)) in &now {
+                    let is_fresh = !before.iter().any(|(other, _)| other == counter);
+                    let is_moved = gone.iter().any(|((_, tag), _)| *tag == counter.1);
+                    let is_told = told.restarts.iter().any(|one| one.rule == *rule && one.limit == *limit);
+                    prop_assert!(!is_fresh || !is_moved || is_told, "{rule} {limit}: {told:?}");
+                }
+                for (counter, (rule, limit)) in &before {
+                    let is_gone = told.gone.iter().any(|one| one.rule == *rule && one.limit == *limit);
+                    let is_taken = told.restarts.iter().any(|one| one.rule_before.as_ref().unwrap_or(&one.rule) == rule);
+                    prop_assert!(is_used(counter) || is_gone || is_taken, "{rule} {limit}: {told:?}");
+                    prop_assert!(!is_used(counter) || !is_gone, "{rule} {limit} is not gone: {told:?}");
+                }
             }
         }
     }

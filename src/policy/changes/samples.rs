@@ -74,6 +74,16 @@ impl Samples {
     }
 }
 
+/// Whether an entry is the one that stands for a rule: of those that its wildcards take, the one that no narrower pattern
+/// takes.
+pub fn stands_for(rule: &Rule, key: &str, value: &str) -> bool {
+    let Some(text) = rule.joined() else { return true };
+    let key_filled = rule.key.replace('*', FILLER);
+    let own = Pattern::parse(&text).zip(Pattern::parse(&format!("{key}_*")));
+    let both = own.and_then(|(pattern, own)| pattern.and(&own));
+    key == key_filled && both.is_some_and(|both| both.sample(FILLER) == format!("{key}_{value}"))
+}
+
 /// The rule's key; for one with a `*`, keys that it matches.
 fn keys_of(rule: &Rule) -> Vec<String> {
     match Pattern::parse(&rule.key) {
