@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -12,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use super::Latency;
+use crate::lock::lock;
 
 /// What is counted of sharing.
 #[derive(Debug, Default)]
@@ -55,25 +54,25 @@ struct ChosenLabels {
 impl SharingMetrics {
     /// The counter of a domain's refusals for one of a few reasons; the same one for the same names.
     pub fn refusals(&self, domain: &str, reason: &'static str) -> Counter {
-        self.live().refusals.insert((domain.to_owned(), reason));
+        lock(&self.live).refusals.insert((domain.to_owned(), reason));
         self.refusals.get_or_create_owned(&refusal_labels(domain, reason))
     }
 
     /// The level of pressure of a rule; the same one for the same names.
     pub fn pressure(&self, domain: &str, rule: &str) -> Gauge {
-        self.live().rules.insert((domain.to_owned(), rule.to_owned()));
+        lock(&self.live).rules.insert((domain.to_owned(), rule.to_owned()));
         self.pressure.get_or_create_owned(&pressure_labels(domain, rule))
     }
 
     /// The counter of a name that a choice of the domain may choose; the same one for the same names.
     pub fn chosen(&self, domain: &str, name: &str) -> Counter {
-        self.live().chosen.insert((domain.to_owned(), name.to_owned()));
+        lock(&self.live).chosen.insert((domain.to_owned(), name.to_owned()));
         self.chosen.get_or_create_owned(&chosen_labels(domain, name))
     }
 
     /// Forgets the names to choose, as (domain, name), that are not in `names`.
     pub fn retain_chosen(&self, names: &BTreeSet<(String, String)>) {
-        self.live().chosen.retain(|name| {
+        lock(&self.live).chosen.retain(|name| {
             let keep = names.contains(name);
             if !keep {
                 self.chosen.remove(&chosen_labels(&name.0, &name.1));
@@ -84,7 +83,7 @@ impl SharingMetrics {
 
     /// Forgets domains that are not in `domains` and rules, as (domain, rule), that are not in `rules`.
     pub fn retain(&self, domains: &BTreeSet<String>, rules: &BTreeSet<(String, String)>) {
-        let mut live = self.live();
+        let mut live = lock(&self.live);
         live.refusals.retain(|(domain, reason)| {
             let keep = domains.contains(domain);
             if !keep {
@@ -124,11 +123,6 @@ impl SharingMetrics {
             "Time that requests were held, those that were refused then included",
             self.wait_duration.clone(),
         );
-    }
-
-    fn live(&self) -> MutexGuard<'_, Live> {
-        // Sets of names stay sets of names wherever a panic struck.
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
