@@ -98,11 +98,11 @@ fn check_tells_which_names_of_callers_no_policy_has() {
     let folder = folder(&files);
     let against = |callers, policies| ["check", "--callers", callers, "--policies", policies];
     let told = [
-        "no policy has the tier `premiun`; did you mean `premium`?",
+        "unknown tier `premiun`; did you mean `premium`?",
         "--> c.yaml:2:14",
-        "no policy has a limit with the name `dayly`; did you mean `daily`?",
+        "unknown limit `dayly`; did you mean `daily`?",
         "--> c.yaml:4:28",
-        "no policy has a limit with the name `day`; did you mean `daily`?",
+        "unknown limit `day`; did you mean `daily`?",
         "--> c.yaml:6:16",
         "^^^",
         "3 errors",
@@ -144,11 +144,11 @@ fn check_against_says_that_all_counts_are_kept_or_that_the_old_policies_are_brok
     let new = GOOD.replace("5/day", "9/day");
     let folder = folder(&[("old.yaml", GOOD), ("new.yaml", &new), ("bad.yaml", BAD)]);
     let run = |new: &'static str, old: &'static str| ["check", new, "--against", old];
-    let kept = "all limits that were there before keep their counts";
+    let kept = "all existing limits keep their counts";
     check(folder.path(), &run("new.yaml", "old.yaml"), 0, Told::Out(&["no warnings", kept]));
     let json = ["check", "new.yaml", "--against", "old.yaml", "-o", "json"];
     check(folder.path(), &json, 0, Told::Out(&["\"counts_kept\": true"]));
-    let blamed = "error: the policies of `--against bad.yaml` can't be used";
+    let blamed = "error: the policies of `--against bad.yaml` are invalid";
     let told = ["--> bad.yaml:2:1", blamed, "2 files: 2 errors"];
     check(folder.path(), &run("new.yaml", "bad.yaml"), 1, Told::Err(&told));
     let stdout = check(folder.path(), &["check", "new.yaml"], 0, Told::Out(&["no errors"]));
@@ -186,7 +186,7 @@ fn check_against_tells_which_limits_are_gone() {
     let other = "domain: mall\ndescriptors:\n- { key: user, limits: [5/day] }\n";
     let renamed = GOOD.replace("shop", "store");
     let folder = folder(&[("shop.yaml", GOOD), ("mall.yaml", other), ("store.yaml", &renamed)]);
-    let kept = "all limits that were there before keep their counts";
+    let kept = "all existing limits keep their counts";
     let run = |new: &'static str, more: &[&'static str]| {
         [&["check", new, "--against", "."][..], more].concat()
     };
@@ -210,7 +210,7 @@ fn check_against_tells_which_limits_are_gone() {
 #[test]
 fn check_warns_of_files_that_are_passed_over() {
     let folder = folder(&[("a.yaml", GOOD), ("basic", GOOD), ("a.yaml~", BAD), ("README.md", BAD)]);
-    let told = "basic is not read: its name ends in neither .yaml nor .yml";
+    let told = "basic is ignored: its name ends in neither .yaml nor .yml";
     let output = tollgate(folder.path(), &["check", "."]);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && stderr.contains(told), "{stderr}");
@@ -280,7 +280,7 @@ fn no_control_character_reaches_a_terminal() {
     let output = tollgate(folder.path(), &["token", WILD, "--role", "viewer"]);
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.starts_with(r"error: `a\u{1b}[31m\n\u{9b}b\u{202e}\u{200b}` is not a name"),
+        told.starts_with(r"error: invalid name `a\u{1b}[31m\n\u{9b}b\u{202e}\u{200b}`"),
         "{told}"
     );
     let json = tollgate(folder.path(), &["check", "p.yaml", "-o", "json"]).stdout;
@@ -313,7 +313,7 @@ fn values_complete_and_pages_know_them() {
         folder.path(),
         &wrong,
         2,
-        Told::Err(&["`loud` is not one of off", "`xml` is not one of"]),
+        Told::Err(&["`loud` is invalid; use one of off", "`xml` is invalid; use one of"]),
     );
 }
 
@@ -321,7 +321,7 @@ fn values_complete_and_pages_know_them() {
 fn explain_without_a_descriptor_says_what_one_looks_like() {
     let folder = folder(&[("a.yaml", GOOD)]);
     let told = [
-        "error: the DESCRIPTOR is missing",
+        "error: missing DESCRIPTOR",
         "tollgate explain config/policies basic 'user_id=alice'",
     ];
     check(folder.path(), &["explain", "a.yaml", "shop"], 2, Told::Err(&told));
@@ -372,7 +372,7 @@ fn a_token_is_made_for_a_name_and_a_role() {
     let told = check(here, &token("ci"), 0, Told::Out(&["Bearer", "  ci:viewer:"]));
     assert_ne!(told, check(here, &token("ci"), 0, Told::Out(&[])));
     for name in ["", "a b", "a:b", "loopback"] {
-        check(here, &token(name), 2, Told::Err(&["is not a name"]));
+        check(here, &token(name), 2, Told::Err(&["invalid name"]));
     }
     check(here, &["token", "ci", "--role", "root"], 2, Told::Err(&["viewer, operator, admin"]));
     check(here, &["token", "ci"], 2, Told::Err(&["--role"]));
@@ -384,7 +384,7 @@ fn callers_that_are_wrong_stop_the_start() {
     let files = ["serve", "--policies", "a.yaml", "--callers", "callers.yaml"];
     let listen = ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--log-level"];
     let arguments = [&files[..], &listen, &["error"]].concat();
-    let told = ["--> callers.yaml:1:15", "did you mean `tier`?", "there are no callers to begin"];
+    let told = ["--> callers.yaml:1:15", "did you mean `tier`?", "no valid callers; not starting"];
     check(folder.path(), &arguments, 1, Told::Err(&told));
 }
 
@@ -531,7 +531,7 @@ fn policies_that_are_wrong_stop_the_start() {
         // The fields stand beside the message, and the excerpt below both.
         "file=\"a.yaml\" line=2 column=1\n --> a.yaml:2:1\n  |\n2 | answr: {}\n  | ^^^^^",
         "file=\"a.yaml\" line=5 column=12\n --> a.yaml:5:12\n",
-        "there are no policies to begin with",
+        "no valid policies; not starting",
     ];
     check(folder.path(), &[&arguments[..], &http].concat(), 1, Told::Err(&told));
 }

@@ -125,7 +125,7 @@ async fn no_access_is_told_apart_from_over_limit_and_costs_nothing() {
         assert_eq!(codes, [Code::Ok, Code::OverLimit], "{provider}");
         let body: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
         assert_eq!(body["reason"], "no_access");
-        assert_eq!(body["title"], "The caller may not use this");
+        assert_eq!(body["title"], "The caller has no access");
     }
     check(&bench.ask_for(&["user=u"]).await, Code::Ok, 9);
     check(&bench.ask_for(&["provider=b,tier=premium"]).await, Code::Ok, 8);

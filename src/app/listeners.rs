@@ -81,7 +81,7 @@ async fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(|| format!("can't look at {shown}")),
         Ok(metadata) if !metadata.file_type().is_socket() => {
-            bail!("can't listen on {shown} (grpc_unix_socket): something else is there")
+            bail!("can't listen on {shown} (grpc_unix_socket): it exists and is not a socket")
         }
         Ok(_) => {}
     }
@@ -89,8 +89,10 @@ async fn remove_stale(path: &Path) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).with_context(|| format!("can't remove the stale socket {shown}"))
         }
-        Err(error) => Err(error).with_context(|| format!("can't tell who listens on {shown}")),
-        Ok(_) => bail!("can't listen on {shown} (grpc_unix_socket): another process does"),
+        Err(error) => Err(error).with_context(|| format!("can't check the listener on {shown}")),
+        Ok(_) => {
+            bail!("can't listen on {shown} (grpc_unix_socket): another process is listening on it")
+        }
     }
 }
 
@@ -124,7 +126,7 @@ mod tests {
         let path = directory.path().join("t.sock");
         let socket = UnixSocket::bind(&path).await.unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
-        assert!(refusal(&path).await.contains("another process does"));
+        assert!(refusal(&path).await.contains("another process is listening"));
         drop(socket);
         assert!(!path.exists());
     }
@@ -143,7 +145,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.sock");
         fs::write(&path, "mine").unwrap();
-        assert!(refusal(&path).await.contains("something else is there"));
+        assert!(refusal(&path).await.contains("it exists and is not a socket"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
     }
 

@@ -284,12 +284,12 @@ impl Process {
         self.stages.enter(Stage::Closing);
         let served = timeout(self.settings.process.shutdown_grace, self.servers.finish()).await;
         if served.is_err() {
-            tracing::warn!("requests were still in flight after shutdown_grace; they are dropped");
+            tracing::warn!("shutdown_grace expired; dropping the requests in flight");
             self.servers.shutdown().await;
         }
         if timeout(STORE_TIMEOUT, self.engine.close_store()).await.is_err() {
             tracing::warn!(
-                "the store was too slow at the end; leases count until their windows end, and debts are lost"
+                "store timed out during shutdown; leases count until their windows end, and debts are lost"
             );
         }
         self.stages.enter(Stage::Closed);
@@ -306,6 +306,6 @@ impl Process {
 async fn load<S: Subject>(roots: &[PathBuf], subject: S) -> anyhow::Result<Reloader<Files, S>> {
     Reloader::start(Files::start(roots)?, subject).await.map_err(|error| {
         error.report();
-        anyhow!("there are no {} to begin with", S::NAME)
+        anyhow!("no valid {}; not starting", S::NAME)
     })
 }

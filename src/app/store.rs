@@ -59,7 +59,10 @@ pub async fn connected(store: &AnyStore) {
     };
     if timeout(CONNECT_TIMEOUT_DEFAULT, connected).await.is_err() {
         let address = store.address();
-        tracing::warn!(address, "Redis is out; policies' on_outage answers until it is there");
+        tracing::warn!(
+            address,
+            "Redis unavailable at start; on_outage answers until it is reachable"
+        );
     }
 }
 

@@ -25,7 +25,7 @@ impl Tasks {
     /// Waits until one ends that shouldn't yet, and says why; for ever if there is none.
     pub async fn failure(&mut self) -> anyhow::Error {
         match self.0.join_next().await {
-            Some(Ok(())) => anyhow!("a task ended before its time"),
+            Some(Ok(())) => anyhow!("a task ended unexpectedly"),
             Some(Err(error)) => error.into(),
             None => std::future::pending().await,
         }

@@ -42,23 +42,23 @@ use crate::printable;
 
 const EXAMPLES: &str = "\
 Examples:
-  tollgate check config/policies                  A directory, as `tollgate serve` reads it
-  tollgate check --deny-warnings a.yaml b.yaml    In CI: stricter, and for several files together
-  tollgate check --callers config/callers.yaml    Files of callers
+  tollgate check config/policies                  A directory, as for `tollgate serve`
+  tollgate check --deny-warnings a.yaml b.yaml    In CI: strict, and several files together
+  tollgate check --callers config/callers.yaml    Caller files
   tollgate check --callers callers.yaml --policies policies
-                                                  And whether policies have their tiers and limits
+                                                  Also check their tiers and limits
   tollgate check new.yaml --against old.yaml      Before an edit: which limits would lose their counts
   kubectl get configmap policies -o jsonpath='{.data.shop\\.yaml}' | tollgate check /dev/stdin
 
-The exit status is 0 if the policies can be used, 1 if not.";
+Exit status: 0 if the policies are valid, 1 if not.";
 
 pub fn command() -> Command {
     Command::new("check")
-        .about("Find what is wrong with policies, all of it at once")
+        .about("Validate policies and report all problems")
         .after_help(EXAMPLES)
         .arg(path_arg().num_args(1..).action(ArgAction::Append))
         .arg(merge_domains_arg())
-        .arg(callers_arg().help("Check files of callers instead"))
+        .arg(callers_arg().help("Validate caller files instead"))
         .arg(
             Arg::new("policies")
                 .long("policies")
@@ -66,13 +66,13 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .action(ArgAction::Append)
                 .requires("callers")
-                .help("With --callers: the policies whose tiers and limits they may name"),
+                .help("With --callers: policies that must have the tiers and limits of the callers"),
         )
         .arg(
             Arg::new("deny_warnings")
                 .long("deny-warnings")
                 .action(ArgAction::SetTrue)
-                .help("Take a warning for an error"),
+                .help("Treat warnings as errors"),
         )
         .arg(
             Arg::new("against")
@@ -176,7 +176,7 @@ impl Report {
         report.sources.extend(old.sources);
         let path = printable::path(old.path);
         report.incomparable = Some(format!(
-            "the policies of `--against {path}` can't be used: what becomes of counts is unknown"
+            "the policies of `--against {path}` are invalid: the effect on counts is unknown"
         ));
         Self { is_fine: false, ..report }
     }
@@ -252,7 +252,7 @@ impl Report {
             return ExitCode::SUCCESS;
         }
         let kept = match self.keeps_counts() {
-            Some(true) => "\nall limits that were there before keep their counts",
+            Some(true) => "\nall existing limits keep their counts",
             Some(false) | None => "",
         };
         print(&format_args!("{files}, {}: no errors, {warnings}{kept}", self.found))
@@ -289,7 +289,7 @@ fn counted(count: usize, noun: &str) -> String {
 }
 
 fn skipped(path: &Path) -> String {
-    format!("{} is not read: its name ends in neither .yaml nor .yml", printable::path(path))
+    format!("{} is ignored: its name ends in neither .yaml nor .yml", printable::path(path))
 }
 
 fn restart_json(restart: &Restart) -> Value {

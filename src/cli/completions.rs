@@ -26,18 +26,18 @@ const MAN_EXAMPLES: &str = "\
 Examples:
   tollgate man > /usr/local/share/man/man1/tollgate.1
   tollgate man check > /usr/local/share/man/man1/tollgate-check.1
-  tollgate man | man -l -                         Read it at once";
+  tollgate man | man -l -                         Show it";
 
 pub fn completions_command() -> Command {
     Command::new("completions")
-        .about("Print what a shell needs to complete commands and flags")
+        .about("Print a shell completion script")
         .after_help(COMPLETIONS_EXAMPLES)
         .arg(
             Arg::new("shell")
                 .value_name("SHELL")
                 .required(true)
                 .value_parser(EnumValueParser::<Shell>::new())
-                .help("Which shell"),
+                .help("The shell"),
         )
 }
 
@@ -45,9 +45,7 @@ pub fn man_command() -> Command {
     Command::new("man")
         .about("Print the man page of tollgate, or of one of its commands")
         .after_help(MAN_EXAMPLES)
-        .arg(
-            Arg::new("command").value_name("COMMAND").help("Which command; all of it unless named"),
-        )
+        .arg(Arg::new("command").value_name("COMMAND").help("The command; the main page if absent"))
 }
 
 /// Prints the script for a shell.
@@ -71,7 +69,7 @@ pub fn man(matches: &ArgMatches, mut command: Command) -> ExitCode {
     match Man::new(page).source(format!("tollgate {VERSION}")).render(&mut text) {
         Ok(()) => print(&String::from_utf8_lossy(&text).trim_end()),
         Err(error) => {
-            complain(&format_args!("error: the page can't be written: {error}"));
+            complain(&format_args!("error: writing the page failed: {error}"));
             ExitCode::from(PROBLEMS)
         }
     }

@@ -39,24 +39,23 @@ const USAGE: u8 = 2;
 const ABOUT: &str = "A rate-limit and quota sidecar for Envoy";
 
 const LONG_ABOUT: &str = "\
-Tollgate answers Envoy's question \"may this request pass?\". It implements Envoy's RateLimitService, reads \
-policies from YAML files that may be edited while it runs, and counts in memory or in a Redis that several \
-processes share.
+Tollgate implements Envoy's RateLimitService. It reads policies from hot-reloaded YAML files, and counts in memory \
+or in a Redis that several processes share.
 
-Without a command it serves. A setting can stand in the file that --config names, in a variable of the \
-environment, or here; the later of these wins.";
+Without a command, Tollgate serves. Settings come from the file of --config, from environment variables, and from \
+the flags below; flags win over variables, and variables over the file.";
 
 const EXAMPLES: &str = "\
 Examples:
   tollgate                                        Serve the policies in config/policies
   tollgate --policies /etc/tollgate/policies --redis-url redis://redis:6379
-  tollgate check config/policies                  Find what is wrong with policies
+  tollgate check config/policies                  Validate policies
   tollgate explain config/policies basic 'user_id=alice'
-  tollgate schema > tollgate.schema.json          For editors that complete and check YAML
-  tollgate token ci --role operator               Make a token for the API
-  tollgate completions bash                       For a shell; `tollgate man` is for man
+  tollgate schema > tollgate.schema.json          For completion and validation in editors
+  tollgate token ci --role operator               Create a token for the API
+  tollgate completions bash                       Shell completions; `tollgate man` prints a man page
 
-Policies: a file is one domain, and a limit is written as 10/second, 250/15m or 500/month. See config/.";
+A policy file has one domain. A limit is written as 10/second, 250/15m or 500/month. See config/README.md.";
 
 /// Does what `args` say, the program's name first.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
@@ -99,14 +98,14 @@ fn command() -> Command {
         .args_conflicts_with_subcommands(true)
         .args(serve::args())
         .subcommand(
-            Command::new("serve").about("Serve; the same as no command at all").args(serve::args()),
+            Command::new("serve").about("Serve; same as without a command").args(serve::args()),
         )
         .subcommand(check::command())
         .subcommand(explain::command())
         .subcommand(
             Command::new("schema")
                 .about("Print the JSON Schema of the policy language")
-                .arg(callers_arg().help("Of files of callers instead")),
+                .arg(callers_arg().help("Print the schema of caller files instead")),
         )
         .subcommand(settings::command())
         .subcommand(token::command())
@@ -127,14 +126,14 @@ fn format_arg() -> Arg {
         .value_name("FORMAT")
         .value_parser(PossibleValuesParser::new(["text", "json"]))
         .default_value("text")
-        .help("How to print what was found")
+        .help("Output format")
 }
 
 fn merge_domains_arg() -> Arg {
     Arg::new("merge_domains")
         .long("merge-domains")
         .action(ArgAction::SetTrue)
-        .help("Join files that name the same domain, instead of refusing them")
+        .help("Join files with the same domain instead of rejecting them")
 }
 
 fn path_arg() -> Arg {
@@ -142,7 +141,7 @@ fn path_arg() -> Arg {
         .value_name("PATH")
         .required(true)
         .value_parser(value_parser!(PathBuf))
-        .help("A policy file, or a directory of them")
+        .help("A policy file, or a directory of policy files")
 }
 
 fn is_json(matches: &ArgMatches) -> bool {

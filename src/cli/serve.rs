@@ -23,9 +23,7 @@ pub fn args() -> Vec<Arg> {
         .short('c')
         .value_name("FILE")
         .value_parser(value_parser!(PathBuf))
-        .help(format!(
-            "A file of settings, as config/tollgate.yaml shows them [env: {FILE_VARIABLE}]"
-        ));
+        .help(format!("Settings file, such as config/tollgate.yaml [env: {FILE_VARIABLE}]"));
     [config].into_iter().chain(table().map(arg)).collect()
 }
 

@@ -56,9 +56,8 @@ fn row(setting: &Setting) -> String {
         "" => "–".to_owned(),
         default => format!("`{default}`"),
     };
-    // An error says that a text "is not this, nor that".
-    let expected = setting.expected.replace(", nor ", ", or ").replace(" nor ", " or ");
-    let cells = [format!("`{}`", setting.name), cell(&expected), default, cell(setting.help)];
+    let cells =
+        [format!("`{}`", setting.name), cell(setting.expected), default, cell(setting.help)];
     format!("| {} |\n", cells.join(" | "))
 }
 

@@ -19,20 +19,20 @@ const TOKEN_LEN: usize = 32;
 
 const EXAMPLES: &str = "\
 Examples:
-  tollgate token ci --role operator               May change callers, give and take bonuses
-  tollgate token dashboard --role viewer          May look
+  tollgate token ci --role operator               May patch callers, add and remove bonuses
+  tollgate token dashboard --role viewer          May read
 
-The token is shown once; the settings hold its hash alone.";
+The token is shown once; the settings hold only its hash.";
 
 pub fn command() -> Command {
     Command::new("token")
-        .about("Make a token for the API under /v1")
+        .about("Create a token for the API under /v1")
         .after_help(EXAMPLES)
         .arg(
             Arg::new("name")
                 .value_name("NAME")
                 .required(true)
-                .help("Who will have it, for the audit log"),
+                .help("Name of the token's owner, for the audit log"),
         )
         .arg(
             Arg::new("role")
@@ -40,7 +40,7 @@ pub fn command() -> Command {
                 .value_name("ROLE")
                 .required(true)
                 .value_parser(PossibleValuesParser::new(Role::NAMES.map(|(name, _)| name)))
-                .help("What its owner may do"),
+                .help("Permissions of the token"),
         )
 }
 
@@ -52,20 +52,20 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     };
     if !ApiToken::is_name(name) {
         complain(&format_args!(
-            "error: `{}` is not a name of letters, digits, `-`, `_` and `.`, nor may it be loopback",
+            "error: invalid name `{}`; use letters, digits, `-`, `_` and `.`, except the name loopback",
             printable::line(name)
         ));
         return ExitCode::from(USAGE);
     }
     let mut bytes = [0; TOKEN_LEN];
     if let Err(error) = getrandom::fill(&mut bytes) {
-        complain(&format_args!("error: the system gives no random bytes: {error}"));
+        complain(&format_args!("error: generating random bytes failed: {error}"));
         return ExitCode::from(PROBLEMS);
     }
     let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let line = ApiToken::new(name, *role, &token);
     print(&format_args!(
-        "The token, which is not kept anywhere: send it as `Authorization: Bearer TOKEN`\n  {token}\n\n\
-         For the settings of each Tollgate, in the list `api_tokens`\n  {line}"
+        "The token is not stored. Send it as `Authorization: Bearer TOKEN`:\n  {token}\n\n\
+         Add this line to `api_tokens` in the settings of each Tollgate:\n  {line}"
     ))
 }

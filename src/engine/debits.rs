@@ -25,10 +25,10 @@ pub struct DebitWatch {
 fn advice(charge: &ChargeDecision<'_>) -> &'static str {
     match charge.capacity {
         0 => {
-            "; a peek with 0 hits passes though nothing is left: ask before the response with 1 hit in place of 0"
+            "; a peek with 0 hits passes even if nothing is left: use 1 hit instead of 0 before the response"
         }
         _ => {
-            "; for charges after the response set `overdraft: allow` on the limit, and ask before with 1 hit in place of 0"
+            "; for charges after the response set `overdraft: allow` on the limit, and use 1 hit instead of 0 before it"
         }
     }
 }

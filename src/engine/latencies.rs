@@ -36,9 +36,9 @@ struct Reported {
 /// Why latencies can't be noted.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LatencyError {
-    #[error("no choice of the policies in force names `{name}`")]
+    #[error("no choice of the loaded policies has the name `{name}`")]
     UnknownName { name: String },
-    #[error("{ms} is no latency of `{name}`; it is in milliseconds, up to a day")]
+    #[error("invalid latency {ms} of `{name}`; use milliseconds, up to a day")]
     OutOfRange { name: String, ms: f64 },
 }
 

@@ -29,7 +29,7 @@ impl Phase {
     /// Why requests should not come now; None if they may.
     pub fn objection(self) -> Option<&'static str> {
         match self {
-            Self::Starting => Some("no policy is in force yet"),
+            Self::Starting => Some("no policy is loaded yet"),
             Self::Ready => None,
             Self::Draining => Some("the process is draining"),
         }
@@ -86,7 +86,7 @@ mod tests {
         let readiness = Readiness::default();
         let twin = readiness.clone();
         let watch = twin.watch();
-        assert_eq!(watch.borrow().objection(), Some("no policy is in force yet"));
+        assert_eq!(watch.borrow().objection(), Some("no policy is loaded yet"));
         readiness.set_ready();
         assert!(watch.has_changed().unwrap());
         assert_eq!((watch.borrow().objection(), twin.phase()), (None, Phase::Ready));

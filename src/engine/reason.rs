@@ -42,7 +42,7 @@ impl Reason {
     pub fn title(self) -> Option<&'static str> {
         match self {
             Self::OverLimit | Self::Reserved | Self::Pressure => None,
-            Self::NoAccess => Some("The caller may not use this"),
+            Self::NoAccess => Some("The caller has no access"),
             Self::Disabled => Some("The caller is disabled"),
         }
     }

@@ -50,9 +50,9 @@ pub struct Override {
 pub enum RequestError {
     #[error("the domain is empty")]
     EmptyDomain,
-    #[error("there is no descriptor")]
+    #[error("there are no descriptors")]
     NoDescriptors,
-    #[error("{count} descriptors are more than {DESCRIPTORS_MAX}")]
+    #[error("too many descriptors: {count}; at most {DESCRIPTORS_MAX} are allowed")]
     TooManyDescriptors { count: usize },
     #[error("descriptor {index} has {count} entries, more than {ENTRIES_MAX}")]
     TooManyEntries { index: usize, count: usize },

@@ -276,7 +276,7 @@ impl Snapshot {
             domain = %Shown::new(domain),
             known = names.join(", "),
             unlogged,
-            "no policy has the domain of a request, so the request passes without a limit",
+            "unknown domain; its requests pass without a limit",
         );
     }
 }

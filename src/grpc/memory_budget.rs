@@ -353,7 +353,7 @@ impl Reservation {
 
 /// The answer to an evicted request.
 pub fn exhausted() -> Status {
-    Status::resource_exhausted("there is no budget for more requests that wait")
+    Status::resource_exhausted("out of memory for waiting requests")
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ fn headers_len(headers: &HeaderMap) -> usize {
 }
 
 fn late() -> Status {
-    Status::deadline_exceeded("it took longer than the request may take")
+    Status::deadline_exceeded("the request's deadline expired")
 }
 
 /// The services on an engine that lets one request an hour pass.
@@ -297,7 +297,7 @@ mod tests {
         let limit = Some(RateLimitOverride { requests_per_unit: 1, unit: 9 });
         let descriptors = vec![RateLimitDescriptor { limit, ..Default::default() }];
         check(RateLimitRequest::default(), "the domain is empty").await;
-        check(RateLimitRequest { descriptors: vec![], ..ask() }, "there is no descriptor").await;
+        check(RateLimitRequest { descriptors: vec![], ..ask() }, "there are no descriptors").await;
         let text = "descriptor 0 brings a limit of unknown unit 9";
         check(RateLimitRequest { descriptors, ..ask() }, text).await;
     }

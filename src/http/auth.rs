@@ -1,6 +1,6 @@
 //! Authentication and authorization of the API: by a token, or by a connection from this machine.
 //!
-//! Without tokens the API serves this machine alone, under its own name and for itself. A browser that another site's
+//! Without tokens, only this machine may use the API, under its own name and for itself. A browser that another site's
 //! name or page led here is refused, and so is a request that a proxy passed on.
 
 use std::marker::PhantomData;
@@ -100,7 +100,7 @@ impl<R: RequiredRole> FromRequestParts<Edge> for Authorized<R> {
         let principal = authenticate(&edge.api.tokens, peer, &parts.uri, &parts.headers)?;
         if principal.role < R::ROLE {
             let (needed, Principal { name, role, .. }) = (R::ROLE, principal);
-            let reason = format!("this needs the role {needed}, and `{name}` is {role}");
+            let reason = format!("the role {needed} is required; the role of `{name}` is {role}");
             return Err(Refusal::Forbidden(reason));
         }
         Ok(Self { principal, role: PhantomData })
@@ -118,9 +118,8 @@ fn authenticate(
         check_local(peer, uri, headers).map_err(|reason| Refusal::Forbidden(reason.to_owned()))?;
         return Ok(Principal { name: LOOPBACK.to_owned(), role: Role::Admin, peer });
     }
-    let text = bearer(headers).ok_or(Refusal::Unknown("a bearer token is needed"))?;
-    let token = ApiToken::find(tokens, text)
-        .ok_or(Refusal::Unknown("the bearer token is not known here"))?;
+    let text = bearer(headers).ok_or(Refusal::Unknown("a bearer token is required"))?;
+    let token = ApiToken::find(tokens, text).ok_or(Refusal::Unknown("unknown bearer token"))?;
     Ok(Principal { name: token.name().to_owned(), role: token.role(), peer })
 }
 
@@ -131,24 +130,24 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn check_local(peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(), &'static str> {
     if !peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
-        return Err("without api_tokens only this machine is served");
+        return Err("without api_tokens, only requests from this machine are allowed");
     }
     let passed_on = |name: &HeaderName| {
         FORWARDED.contains(name)
             || FORWARDED_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix))
     };
     if headers.keys().any(passed_on) {
-        return Err("without api_tokens nothing is served that a proxy passed on");
+        return Err("without api_tokens, requests through a proxy are not allowed");
     }
     let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
     if ![host, uri.authority().map(|name| name.as_str())].into_iter().flatten().all(is_local) {
         return Err(
-            "without api_tokens this machine is served by its own name alone, as localhost",
+            "without api_tokens, the Host must be this machine's own name, such as localhost",
         );
     }
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
     if origin.is_some_and(|origin| origin.strip_prefix("http://") != host) {
-        return Err("without api_tokens no other site's pages are served");
+        return Err("without api_tokens, requests from pages of other sites are not allowed");
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ pub fn operations() -> [Operation; 2] {
             "Give a caller a bonus; an id is generated if none is given",
             give,
         ),
-        openapi::delete("/v1/callers/{name}/bonuses/{id}", "takeBonus", "Take a bonus away", take),
+        openapi::delete("/v1/callers/{name}/bonuses/{id}", "takeBonus", "Remove a bonus", take),
     ]
 }
 
@@ -39,7 +39,7 @@ async fn give(
     let edited = edit.apply(|caller| {
         let mut form = form_of(caller, &name)?;
         if form.bonuses.iter().any(|known| known.id == bonus.id) {
-            let detail = format!("`{name}` has a bonus `{id}` already");
+            let detail = format!("`{name}` already has a bonus `{id}`");
             return Err(Problem::new(StatusCode::CONFLICT, detail));
         }
         form.bonuses.push(bonus.clone());
@@ -75,7 +75,7 @@ async fn take(
 fn random_id() -> Result<String, Problem> {
     let mut bytes = [0; ID_LEN];
     getrandom::fill(&mut bytes).map_err(|error| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("no random id: {error}"))
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("generating an id failed: {error}"))
     })?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

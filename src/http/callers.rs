@@ -103,7 +103,7 @@ async fn list(
     UrlQuery(PageQuery { after, limit }): UrlQuery<PageQuery>,
 ) -> Result<Json<PageBody>, Problem> {
     if !(1..=PAGE_LEN_MAX).contains(&limit) {
-        let detail = format!("`limit` is a number from 1 to {PAGE_LEN_MAX}");
+        let detail = format!("`limit` must be a number from 1 to {PAGE_LEN_MAX}");
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     }
     let page = edge.engine.directory().page(&after, limit).await?;
@@ -174,7 +174,7 @@ pub fn form_of(caller: Option<&Caller>, name: &str) -> Result<CallerForm, Proble
 
 /// A problem: there is no such caller.
 pub fn unknown_caller(name: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("there is no caller `{name}`"))
+    Problem::new(StatusCode::NOT_FOUND, format!("unknown caller `{name}`"))
 }
 
 fn tagged(record: &Record) -> Tagged<CallerForm> {

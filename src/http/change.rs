@@ -96,8 +96,7 @@ impl<R: RequiredRole> Guard for ChangeBy<R> {
     fn describe(description: &mut Description<'_>) {
         description.header("If-Match", "Change the caller only if its ETag is one of these");
         description.header("If-None-Match", "Change the caller only if its ETag is none of these");
-        description
-            .problem("412", "A condition does not hold: the caller was changed, or is not there");
+        description.problem("412", "A condition failed: the caller was changed or does not exist");
     }
 }
 
@@ -115,7 +114,7 @@ impl Input for NewNames {
         description.query::<ForceQuery>();
         description.problem(
             "422",
-            "The caller is invalid: it names a tier or a limit that no policy in force has, for example",
+            "The caller is invalid: for example, its tier or a limit is unknown to the loaded policies",
         );
     }
 }
@@ -163,7 +162,7 @@ impl Edit<'_> {
                 return Ok(Edited { before, after });
             }
         }
-        let detail = format!("`{}` is being changed by others all the time", self.name);
+        let detail = format!("too many concurrent changes of `{}`; retry later", self.name);
         Err(Problem::new(StatusCode::CONFLICT, detail))
     }
 
@@ -182,9 +181,7 @@ impl Edit<'_> {
             let flaws = names.check(&caller, before.map(|record| &*record.caller));
             if !flaws.is_empty() {
                 let all = joined(&flaws);
-                return Err(invalid(format!(
-                    "{all}; `?force=true` writes it before a policy has it"
-                )));
+                return Err(invalid(format!("{all}; use `?force=true` to write it anyway")));
             }
         }
         let known = before.and_then(|record| record.caller.parent.as_ref());
@@ -234,7 +231,7 @@ impl Edit<'_> {
         let written = self.request.edge.engine.directory().write(change).await;
         entry.failed = match &written {
             Ok(Some(_)) => return Ok(written?),
-            Ok(None) => Some("another change came first".to_owned()),
+            Ok(None) => Some("a concurrent change came first".to_owned()),
             Err(error) => Some(reason(error)),
         };
         self.record(&entry).await?;
@@ -256,8 +253,8 @@ impl Edit<'_> {
 
     async fn record(&self, entry: &Entry) -> Result<(), Problem> {
         self.request.edge.api.audit.write(entry).await.map_err(|error| {
-            tracing::error!(%error, "the audit log can't be written; no caller is changed");
-            let detail = "the audit log can't be written, so nothing is changed";
+            tracing::error!(%error, "writing the audit log failed; the change is rejected");
+            let detail = "writing the audit log failed; nothing was changed";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
         })
     }
@@ -297,10 +294,10 @@ pub fn matches_etag(
 fn check_conditions(headers: &HeaderMap, record: Option<&Record>) -> Result<(), Problem> {
     let failed = |detail: &str| Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail));
     if matches_etag(headers, &header::IF_MATCH, record) == Some(false) {
-        return failed("the caller is not as If-Match says; it was changed, or is not there");
+        return failed("If-Match failed: the caller was changed or does not exist");
     }
     if matches_etag(headers, &header::IF_NONE_MATCH, record) == Some(true) {
-        return failed("the caller is as If-None-Match says it must not be");
+        return failed("If-None-Match failed: the caller matches it");
     }
     Ok(())
 }

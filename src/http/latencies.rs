@@ -23,7 +23,7 @@ pub fn operations() -> [Operation; 2] {
         openapi::post(
             LATENCIES,
             "noteLatencies",
-            "Report latencies of providers in milliseconds: all of them are taken, or none",
+            "Report latencies of providers in milliseconds: all are stored, or none",
             note,
         ),
     ]

@@ -75,12 +75,12 @@ pub fn router(
 }
 
 async fn unknown_path(uri: Uri) -> Problem {
-    let detail = format!("there is nothing at {}; see / for the paths", uri.path());
+    let detail = format!("no such path: {}; see / for the paths", uri.path());
     Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    let detail = format!("{} does not take {method}", uri.path());
+    let detail = format!("{} does not support {method}", uri.path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
@@ -175,9 +175,9 @@ mod tests {
     async fn other_methods_and_paths_are_problems() {
         let (router, _) = edge();
         let answer = get(&router, "/json").await;
-        check(&answer, 405, PROBLEM, "/json does not take GET");
+        check(&answer, 405, PROBLEM, "/json does not support GET");
         assert_eq!(answer.headers[header::ALLOW], "POST");
-        check(&get(&router, "/nothing").await, 404, PROBLEM, "there is nothing at /nothing");
+        check(&get(&router, "/nothing").await, 404, PROBLEM, "no such path: /nothing");
     }
 
     #[tokio::test]
@@ -185,7 +185,7 @@ mod tests {
         let (router, readiness) = edge();
         let text = "text/plain; charset=utf-8";
         for path in ["/readyz", "/healthcheck"] {
-            check(&get(&router, path).await, 503, PROBLEM, "no policy is in force yet");
+            check(&get(&router, path).await, 503, PROBLEM, "no policy is loaded yet");
         }
         readiness.set_ready();
         for path in ["/readyz", "/healthcheck"] {
@@ -234,11 +234,21 @@ mod tests {
         let json = "application/json";
         check(&get(&local, "/v1/latencies").await, 200, json, r#"{"a":12.5,"b":null}"#);
         check(&report(&local, "[]").await, 400, PROBLEM, "not a JSON object");
-        check(&report(&local, r#"{"b": 1, "x": 1}"#).await, 422, PROBLEM, "names `x`");
-        check(&report(&local, r#"{"b": -1}"#).await, 422, PROBLEM, "-1 is no latency of `b`");
+        check(&report(&local, r#"{"b": 1, "x": 1}"#).await, 422, PROBLEM, "the name `x`");
+        check(&report(&local, r#"{"b": -1}"#).await, 422, PROBLEM, "invalid latency -1 of `b`");
         for other in [&from("192.0.2.1:7"), &router] {
-            check(&report(other, r#"{"a": 1}"#).await, 403, PROBLEM, "only this machine");
-            check(&get(other, "/v1/latencies").await, 403, PROBLEM, "only this machine");
+            check(
+                &report(other, r#"{"a": 1}"#).await,
+                403,
+                PROBLEM,
+                "only requests from this machine",
+            );
+            check(
+                &get(other, "/v1/latencies").await,
+                403,
+                PROBLEM,
+                "only requests from this machine",
+            );
         }
         check(&get(&local, "/v1/latencies").await, 200, json, r#"{"a":12.5,"b":null}"#);
     }

@@ -217,7 +217,7 @@ impl Operation {
         let mut described = json!({
             "operationId": self.id,
             "summary": self.summary,
-            "description": format!("Needs the role {}.", self.role),
+            "description": format!("Requires the role {}.", self.role),
             "security": [{ "token": [self.role.to_string()] }, {}],
             "parameters": parameters,
             "responses": responses,

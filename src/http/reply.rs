@@ -86,7 +86,7 @@ impl<T: Serialize> IntoResponse for Conditional<T> {
 impl<T: JsonSchema> Output for Conditional<T> {
     fn describe(description: &mut Description<'_>) {
         Tagged::<T>::describe(description);
-        description.empty_answer(304, "Its revision is the one of If-None-Match");
+        description.empty_answer(304, "The revision matches If-None-Match");
     }
 }
 

@@ -68,7 +68,7 @@ struct RateLimitOverride<'a> {
 struct Text<'a>(Cow<'a, str>);
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "a unit is a name or a number")]
+#[serde(untagged, expecting = "a unit must be a name or a number")]
 enum UnitWord<'a> {
     Number(i32),
     #[serde(borrow)]
@@ -113,7 +113,7 @@ impl<'de> Visitor<'de> for TextVisitor {
 struct Whole<T>(T);
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a whole number is expected, bare or in quotes")]
+#[serde(untagged, expecting = "expected a whole number, bare or in quotes")]
 enum Numeral {
     Unsigned(u64),
     Float(f64),
@@ -283,7 +283,7 @@ mod tests {
         check_error("}", "expected value at line 1 column 1");
         check_error("[]", "invalid length 0, expected struct RateLimitRequest");
         check_error("{}", "the domain is empty");
-        check_error(r#"{"domain":"d"}"#, "there is no descriptor");
+        check_error(r#"{"domain":"d"}"#, "there are no descriptors");
         check_error(r#"{"domian":"d"}"#, "unknown field `domian`, expected one of `domain`");
         check_error(r#"{"domain":"d","domain":"e"}"#, "duplicate field `domain`");
         check_error(r#"{"hitsAddend":1,"hits_addend":2}"#, "duplicate field `hits_addend`");
@@ -291,8 +291,11 @@ mod tests {
         check_error(r#"{"hitsAddend":-1}"#, r#""-1" does not fit: invalid digit"#);
         check_error(r#"{"hitsAddend":1.5}"#, r#""1.5" does not fit: invalid digit"#);
         check_error(r#"{"hitsAddend":4294967296}"#, "number too large");
-        check_error(r#"{"hitsAddend":[]}"#, "a whole number is expected");
-        check_error(r#"{"descriptors":[{"limit":{"unit":[]}}]}"#, "a unit is a name or a number");
+        check_error(r#"{"hitsAddend":[]}"#, "expected a whole number");
+        check_error(
+            r#"{"descriptors":[{"limit":{"unit":[]}}]}"#,
+            "a unit must be a name or a number",
+        );
         check_error(r#"{"descriptors":[null]}"#, "invalid type: null");
         check_error("\"\u{fffd}", "EOF");
         check_error(r#"{"domain":"d"} x"#, "trailing characters");

@@ -15,7 +15,7 @@ pub struct CallerMetrics {
     /// Callers whose record is in memory: all of the files, or those of Redis that are in the cache,
     /// unknown ones included.
     pub known: Level,
-    /// Callers that Redis was asked for.
+    /// Callers fetched from Redis.
     pub fetches: Counter,
     /// 1 while changes in Redis are sure to be heard of, so that the cache is used.
     pub subscribed: Gauge,
@@ -43,26 +43,18 @@ impl CallerMetrics {
         for result in [Reload::Ok, Reload::Error, Reload::Unchanged] {
             self.reloads.get_or_create_owned(&ReloadLabel::from(result));
         }
-        registry.register("callers", "Callers whose record is in memory", self.known.clone());
-        registry.register(
-            "caller_fetches",
-            "Callers that Redis was asked for",
-            self.fetches.clone(),
-        );
+        registry.register("callers", "Callers cached in memory", self.known.clone());
+        registry.register("caller_fetches", "Callers fetched from Redis", self.fetches.clone());
         registry.register(
             "callers_subscribed",
-            "Whether changes of callers in Redis are sure to be heard of",
+            "1 if the subscription to caller changes in Redis is up",
             self.subscribed.clone(),
         );
         registry.register(
             "callers_rejected",
-            "Whether the files of callers can't be used, so that older ones are in force",
+            "1 if the last reload of caller files failed, so that older callers loaded",
             self.rejected.clone(),
         );
-        registry.register(
-            "caller_reloads",
-            "Reloads of the files of callers",
-            self.reloads.clone(),
-        );
+        registry.register("caller_reloads", "Reloads of the caller files", self.reloads.clone());
     }
 }

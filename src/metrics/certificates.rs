@@ -35,12 +35,12 @@ impl CertificateMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "certificate_expiry_timestamp_seconds",
-            "Until when the certificate in force on a port holds",
+            "Expiry of the certificate in use on a port; 0 if unknown",
             self.expiry.clone(),
         );
         registry.register(
             "certificate_rejections",
-            "New certificates that can't be used, so that an older one stays in force",
+            "Failed certificate renewals; the previous certificate stays in use",
             self.rejected.clone(),
         );
     }

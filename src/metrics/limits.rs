@@ -99,19 +99,11 @@ impl LimitsMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "decisions",
-            "Charges by what the limit answered",
-            self.decisions.clone(),
-        );
-        registry.register(
-            "hits",
-            "Hits that charges asked to spend, by what the limit answered",
-            self.hits.clone(),
-        );
+        registry.register("decisions", "Charges by the limit's answer", self.decisions.clone());
+        registry.register("hits", "Requested hits by the limit's answer", self.hits.clone());
         registry.register(
             "near_limit",
-            "Charges that passed and left more than near_limit_ratio of the limit in use",
+            "Admitted charges after which more than near_limit_ratio of the limit was in use",
             self.near.clone(),
         );
     }

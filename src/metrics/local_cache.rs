@@ -12,7 +12,7 @@ pub struct LocalCacheMetrics {
     pub refused: Counter,
     /// Requests that passed by hits that were taken ahead.
     pub leased: Counter,
-    /// Hits that were taken ahead and went back unspent.
+    /// Leased hits returned unspent.
     pub returned: Counter,
     /// Leases that may be spent now.
     pub live: Level,
@@ -22,19 +22,19 @@ impl LocalCacheMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "near_refused",
-            "Requests that were refused without asking the store, whose refusal was known to hold",
+            "Requests refused from the local cache, without a call to the store",
             self.refused.clone(),
         );
         registry.register(
             "near_leased",
-            "Requests that passed without asking the store, by hits that were taken ahead",
+            "Requests admitted from leases, without a call to the store",
             self.leased.clone(),
         );
         registry.register(
             "lease_hits_returned",
-            "Hits that were taken ahead and went back unspent",
+            "Leased hits returned unspent",
             self.returned.clone(),
         );
-        registry.register("leases", "Leases that may be spent now", self.live.clone());
+        registry.register("leases", "Active leases", self.live.clone());
     }
 }

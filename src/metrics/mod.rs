@@ -239,7 +239,7 @@ impl Metrics {
         root.register_collector(Box::new(Process));
         let registry = root.sub_registry_with_prefix("tollgate");
         let version = vec![("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT)];
-        registry.register("build", "The program that runs", Info::new(version));
+        registry.register("build", "Version and commit of the program", Info::new(version));
         self.register_decisions(registry);
         self.register_store(registry);
         self.register_policy(registry);
@@ -269,13 +269,13 @@ impl Metrics {
         );
         registry.register(
             "requests",
-            "Requests by answer; the domain is empty where no policy knows it",
+            "Requests by answer; the domain is empty if it is unknown to the policies",
             self.requests.clone(),
         );
-        registry.register("in_flight_requests", "Requests under way", self.in_flight.clone());
+        registry.register("in_flight_requests", "Requests in flight", self.in_flight.clone());
         registry.register(
             "check_duration_seconds",
-            "Time to decide a request, the store's part included",
+            "Time to decide a request, including the store",
             self.check_duration.clone(),
         );
     }
@@ -283,11 +283,11 @@ impl Metrics {
     fn register_store(&self, registry: &mut Registry) {
         registry.register(
             "store_duration_seconds",
-            "Time that the store took for a request",
+            "Time of the store for a request",
             self.store_duration.clone(),
         );
-        registry.register("store_errors", "Failures of the store", self.store_errors.clone());
-        registry.register("store_up", "Whether the store answers", self.store_up.clone());
+        registry.register("store_errors", "Errors of the store by kind", self.store_errors.clone());
+        registry.register("store_up", "1 if the store is available", self.store_up.clone());
     }
 
     fn register_policy(&self, registry: &mut Registry) {
@@ -295,12 +295,12 @@ impl Metrics {
         registry.register("policy_info", "The policy in force", self.policy.clone());
         registry.register(
             "policy_loaded_timestamp_seconds",
-            "When the policy in force was loaded",
+            "Time at which the policy in force was loaded",
             self.policy_loaded.clone(),
         );
         registry.register(
             "policy_rejected",
-            "Whether the policy files can't be used, so that an older policy is in force",
+            "1 if the last reload of policy files failed, so that an older policy is in force",
             self.policy_rejected.clone(),
         );
     }

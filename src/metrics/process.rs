@@ -27,7 +27,7 @@ impl Collector for Process {
         }
         if let Some(start_s) = stat.and_then(|stat| Some(boot_s()? + stat.start_s)) {
             let name = "process_start_time_seconds";
-            put(&mut encoder, name, "When the process started", &ConstGauge::new(start_s))?;
+            put(&mut encoder, name, "Start time of the process", &ConstGauge::new(start_s))?;
         }
         if let Some(bytes) = resident_bytes() {
             let name = "process_resident_memory_bytes";

@@ -39,27 +39,27 @@ impl SharedMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "store_health",
-            "How the shared store is: 1 for the present state; it is asked only while healthy",
+            "1 for the current state of the shared store; it receives requests only while healthy",
             self.health.clone(),
         );
         registry.register(
             "store_breaks",
-            "How often the shared store broke, and was left alone",
+            "Times that the shared store became unavailable and its circuit breaker opened",
             self.breaks.clone(),
         );
         registry.register(
             "store_reconnects",
-            "How often the connection to the shared store was made anew",
+            "Reconnections to the shared store",
             self.reconnects.clone(),
         );
         registry.register(
             "fallback_hits_paid",
-            "Hits that were spent while the shared store was out, and charged to it since",
+            "Hits spent while the shared store was unavailable and charged to it later",
             self.paid.clone(),
         );
         registry.register(
             "sidecars",
-            "Among how many a limit is shared while the shared store is out",
+            "Number of sidecars that share a limit while the shared store is unavailable",
             self.sidecars.clone(),
         );
     }

@@ -105,22 +105,22 @@ impl SharingMetrics {
         registry.register("refusals", "Refused requests by reason", self.refusals.clone());
         registry.register(
             "pressure_level",
-            "The level of pressure of a rule's capacity, as last seen",
+            "Last seen level of pressure of a rule's capacity",
             self.pressure.clone(),
         );
         registry.register(
             "chosen",
-            "Requests that passed as one for the provider that a choice found best",
+            "Admitted requests by the provider that a choice selected",
             self.chosen.clone(),
         );
         registry.register(
             "waiting_requests",
-            "Requests that are held until there is capacity",
+            "Requests held until there is capacity",
             self.waiting.clone(),
         );
         registry.register(
             "wait_duration_seconds",
-            "Time that requests were held, those that were refused then included",
+            "Time that requests were held, including requests refused later",
             self.wait_duration.clone(),
         );
     }

@@ -61,7 +61,7 @@ impl ShedMetrics {
         );
         registry.register(
             "held_requests_bytes",
-            "Memory that gRPC requests hold which are not answered at once, as it is reckoned",
+            "Estimated memory of gRPC requests that are not answered at once",
             self.held.clone(),
         );
     }

@@ -42,7 +42,7 @@ impl InvalidRequests {
             reason = why.as_str(),
             error = %Shown::new(&error.to_string()).up_to(ERROR_LEN_MAX),
             unlogged,
-            "a request can't be decided; Envoy's failure_mode_deny says whether it passes",
+            "invalid request; Envoy's failure_mode_deny decides",
         );
     }
 }

@@ -42,6 +42,6 @@ pub fn start(level: LevelFilter, format: Format) {
         Format::Json => registry.with(lines().json().flatten_event(true)).try_init(),
     };
     if started.is_err() {
-        tracing::debug!("logging was started before");
+        tracing::debug!("logging has already started");
     }
 }

@@ -126,7 +126,7 @@ impl Traces {
     /// Sends what still waits. Blocks until it is sent, or for `timeout`.
     pub fn flush(&self, timeout: Duration) {
         if let Err(error) = self.provider.shutdown_with_timeout(timeout) {
-            tracing::warn!(%error, "the last traces could not be sent");
+            tracing::warn!(%error, "sending the last traces failed");
         }
     }
 }

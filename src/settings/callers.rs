@@ -16,8 +16,8 @@ component! {
         value: "PATH,...",
         default: "",
         expected: PATHS,
-        help: "Files of callers, and directories of them (*.yaml, *.yml), separated by commas. \
-               Without them, callers are read from Redis if redis_url is set",
+        help: "Caller files, or directories of caller files (*.yaml, *.yml), separated by commas. \
+               If absent, callers are read from Redis if redis_url is set",
         read: or_default(value::paths),
     }
 
@@ -36,8 +36,8 @@ component! {
         value: "NAME:ROLE:SHA256,...",
         default: "",
         expected: "a list of NAME:ROLE:SHA256, as `tollgate token` prints them",
-        help: "Tokens of the API under /v1, each with the role viewer, operator or admin. \
-               Without tokens the API serves this machine alone",
+        help: "API tokens for /v1, each with the role viewer, operator or admin. \
+               Without tokens, only this machine may use the API",
         read: or_default(value::tokens),
         secret: true,
     }
@@ -48,8 +48,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "File to which each change of a caller is appended as a line of JSON. \
-               Without it, changes go to the log",
+        help: "File for the audit log: one line of JSON for each change of a caller. \
+               If absent, the process log has these lines",
         read: optional(value::path),
     }
 }

@@ -13,12 +13,12 @@ pub enum SettingsError {
     /// The place alone, without an excerpt: the line may hold a password.
     #[error("error: {place}: {message}")]
     InFile { place: String, message: String },
-    #[error("error: {place}: {shown} is not {expected}")]
+    #[error("error: {place}: {shown} is invalid; use {expected}")]
     Wrong { place: String, shown: String, expected: &'static str },
-    #[error("error: {name}: there is no such setting{suggestion}")]
+    #[error("error: {name}: unknown setting{suggestion}")]
     Unknown { name: String, suggestion: String },
-    #[error("error: {name} needs {other}")]
+    #[error("error: {name} requires {other}")]
     Needs { name: &'static str, other: &'static str },
-    #[error("error: {name} and {other} exclude each other")]
+    #[error("error: {name} and {other} can't be combined")]
     Excludes { name: &'static str, other: &'static str },
 }

@@ -17,9 +17,9 @@ component! {
         name: "grpc_address",
         value: "ADDRESS",
         default: "127.0.0.1:8081",
-        expected: "an IP address and a port, such as 127.0.0.1:8081 or [::]:8081, nor off",
-        help: "Address of gRPC. The default serves this machine alone, 0.0.0.0:8081 or [::]:8081 every interface; \
-               off listens on the Unix socket alone",
+        expected: "an IP address and a port, such as 127.0.0.1:8081 or [::]:8081, or off",
+        help: "Address of gRPC. The default serves only this machine, 0.0.0.0:8081 or [::]:8081 all interfaces; \
+               off listens only on the Unix socket",
         read: value::address_or_off,
     }
 
@@ -28,7 +28,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Unix socket for gRPC, besides the address; created at the start and removed at the end",
+        help: "Unix socket for gRPC, in addition to the address; created at start and removed at shutdown",
         read: optional(value::path),
     }
 
@@ -37,9 +37,9 @@ component! {
         name: "grpc_connection_age_max",
         value: "DURATION",
         default: "off",
-        expected: "a duration up to an hour, such as 30m, nor off",
-        help: "Maximum age of a gRPC connection, give or take a tenth; it is closed when its requests are answered. \
-               Clients of several Tollgates behind one address then spread again",
+        expected: "a duration up to an hour, such as 30m, or off",
+        help: "Maximum age of a gRPC connection, plus or minus a tenth; it is closed when its requests are answered. \
+               With several Tollgates behind one address, clients then spread again",
         read: value::some_time_or_off,
     }
 
@@ -48,8 +48,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Certificate of gRPC's port, in PEM, with the intermediate certificates. \
-               With it the port accepts TLS only; the Unix socket never uses TLS",
+        help: "Certificate of the gRPC port, in PEM, with intermediate certificates. \
+               The port then accepts only TLS; the Unix socket never uses TLS",
         read: optional(value::path),
         needs: &["grpc_tls_key_file"],
     }
@@ -59,7 +59,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Its key, in PEM",
+        help: "Private key of that certificate, in PEM",
         read: optional(value::path),
         needs: &["grpc_tls_cert_file"],
     }
@@ -69,7 +69,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Authorities of client certificates, in PEM: gRPC's port then requires a certificate of one of them",
+        help: "Certificate authorities for clients, in PEM. The gRPC port then requires a client certificate from one of them",
         read: optional(value::path),
         needs: &["grpc_tls_cert_file"],
     }
@@ -79,7 +79,7 @@ component! {
         value: "ADDRESS",
         default: "127.0.0.1:8080",
         expected: "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080",
-        help: "Address of HTTP: /json, health, /metrics, /policy and /v1. The default serves this machine alone",
+        help: "Address of HTTP: /json, health, /metrics, /policy and /v1. The default serves only this machine",
         read: value::address,
     }
 
@@ -88,8 +88,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Certificate of HTTP's port, in PEM, with the intermediate certificates. \
-               With it the port accepts HTTPS only",
+        help: "Certificate of the HTTP port, in PEM, with intermediate certificates. \
+               The port then accepts only HTTPS",
         read: optional(value::path),
         needs: &["http_tls_key_file"],
     }
@@ -99,7 +99,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Its key, in PEM",
+        help: "Private key of that certificate, in PEM",
         read: optional(value::path),
         needs: &["http_tls_cert_file"],
     }
@@ -109,8 +109,8 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Authorities of client certificates, in PEM: HTTP's port then requires a certificate of one of them, \
-               for health and metrics too",
+        help: "Certificate authorities for clients, in PEM. The HTTP port then requires a client certificate from one of them, \
+               also for health and metrics",
         read: optional(value::path),
         needs: &["http_tls_cert_file"],
     }

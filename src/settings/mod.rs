@@ -159,14 +159,14 @@ mod tests {
             &[("TOLLGATE_LOG_FORMAT", "xml"), ("TOLLGATE_LOG_LEVLE", "info")],
             &[("worker_threads", "0")],
             &[
-                "there is no setting `shadow_mod`; did you mean `shadow_mode`?",
-                "tollgate.yaml:2:17: store_deadline: `soon` is not a duration up to an hour, \
+                "unknown setting `shadow_mod`; did you mean `shadow_mode`?",
+                "tollgate.yaml:2:17: store_deadline: `soon` is invalid; use a duration up to an hour, \
                  such as 10ms, 2s or 1m",
-                "policies: a map is not a list of paths",
-                "`log_level` is given twice",
-                "TOLLGATE_LOG_FORMAT: `xml` is not one of text and json",
-                "TOLLGATE_LOG_LEVLE: there is no such setting; did you mean `TOLLGATE_LOG_LEVEL`?",
-                "--worker-threads: `0` is not a whole number from 1 to 1024",
+                "policies: a map is invalid; use a list of paths",
+                "duplicate setting `log_level`",
+                "TOLLGATE_LOG_FORMAT: `xml` is invalid; use one of text and json",
+                "TOLLGATE_LOG_LEVLE: unknown setting; did you mean `TOLLGATE_LOG_LEVEL`?",
+                "--worker-threads: `0` is invalid; use a whole number from 1 to 1024",
             ],
         );
     }
@@ -182,7 +182,10 @@ mod tests {
     fn a_secret_is_never_shown() {
         let url = [("TOLLGATE_REDIS_URL", "user:hunter2@host")];
         let messages = resolve("", &url, &[]).unwrap_err();
-        assert!(messages.contains("TOLLGATE_REDIS_URL: what is given is not a URL"), "{messages}");
+        assert!(
+            messages.contains("TOLLGATE_REDIS_URL: the given value is invalid; use a URL"),
+            "{messages}"
+        );
         assert!(!messages.contains("hunter2"), "{messages}");
         for file in [
             "redis_url: user:hunter2@host",
@@ -205,31 +208,38 @@ mod tests {
     #[test]
     fn settings_that_contradict_each_other_are_problems() {
         let orphan = [("redis_database", "1"), ("redis_tls_key_file", "key.pem")];
-        let needs =
-            ["redis_database needs redis_url", "redis_tls_key_file needs redis_tls_cert_file"];
+        let needs = [
+            "redis_database requires redis_url",
+            "redis_tls_key_file requires redis_tls_cert_file",
+        ];
         check_refused("", &[], &orphan, &needs);
         let passwords = [("redis_password", "a"), ("redis_password_file", "b")];
-        let excludes = ["redis_password and redis_password_file exclude each other"];
+        let excludes = ["redis_password and redis_password_file can't be combined"];
         check_refused("redis_url: redis://host", &[], &passwords, &excludes);
         let kinds = [("redis_sentinels", "redis://a"), ("redis_cluster_nodes", "b:1")];
-        let excludes = ["redis_sentinels and redis_cluster_nodes exclude each other"];
+        let excludes = ["redis_sentinels and redis_cluster_nodes can't be combined"];
         check_refused("redis_url: redis://host", &[], &kinds, &excludes);
-        check_refused("grpc_address: off", &[], &[], &["grpc_address: off needs grpc_unix_socket"]);
+        check_refused(
+            "grpc_address: off",
+            &[],
+            &[],
+            &["grpc_address: off requires grpc_unix_socket"],
+        );
         let halves = [("grpc_tls_cert_file", "a.pem"), ("http_tls_key_file", "b.pem")];
         let needs = [
-            "grpc_tls_cert_file needs grpc_tls_key_file",
-            "http_tls_key_file needs http_tls_cert_file",
+            "grpc_tls_cert_file requires grpc_tls_key_file",
+            "http_tls_key_file requires http_tls_cert_file",
         ];
         check_refused("", &[], &halves, &needs);
         let orphans = [("grpc_tls_client_ca_file", "a.pem"), ("http_tls_client_ca_file", "b.pem")];
         let needs = [
-            "grpc_tls_client_ca_file needs grpc_tls_cert_file",
-            "http_tls_client_ca_file needs http_tls_cert_file",
+            "grpc_tls_client_ca_file requires grpc_tls_cert_file",
+            "http_tls_client_ca_file requires http_tls_cert_file",
         ];
         check_refused("", &[], &orphans, &needs);
         let nowhere = "grpc_address: off\ngrpc_unix_socket: t.sock";
         let whole = [("grpc_tls_cert_file", "a.pem"), ("grpc_tls_key_file", "b.pem")];
-        check_refused(nowhere, &[], &whole, &["grpc_tls_cert_file needs grpc_address"]);
+        check_refused(nowhere, &[], &whole, &["grpc_tls_cert_file requires grpc_address"]);
     }
 
     #[test]
@@ -243,7 +253,7 @@ mod tests {
         ];
         assert!(resolve("", &links, &[]).is_ok());
         let close = [("TOLLGATE_PORT", "8081")];
-        check_refused("", &close, &[], &["TOLLGATE_PORT: there is no such setting"]);
+        check_refused("", &close, &[], &["TOLLGATE_PORT: unknown setting"]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ component! {
         value: "FORMAT",
         default: "text",
         expected: "one of text and json",
-        help: "text for people or json for machines",
+        help: "Log format: text for people, json for machines",
         read: value::log_format,
         words: &["text", "json"],
     }
@@ -36,7 +36,7 @@ component! {
         value: "RATIO",
         default: "0.8",
         expected: RATIO,
-        help: "Share of a limit in use from which tollgate_near_limit_total counts",
+        help: "Utilization of a limit above which tollgate_near_limit_total counts",
         read: |text| value::number(text, 0.0..=1.0),
     }
 
@@ -56,7 +56,7 @@ component! {
         value: "URL",
         default: "",
         expected: "a URL such as http://localhost:4317",
-        help: "Destination of traces, by OTLP over gRPC. Without it no traces are sent",
+        help: "OTLP endpoint for traces, over gRPC. If absent, no traces are sent",
         read: optional(|text| value::url(text, &["http"])),
     }
 
@@ -66,7 +66,7 @@ component! {
         value: "RATIO",
         default: "0.01",
         expected: RATIO,
-        help: "Share of the requests without a sampling decision of their own that is traced",
+        help: "Share of traced requests, among those without a sampling decision",
         read: |text| value::number(text, 0.0..=1.0),
     }
 }

@@ -15,7 +15,7 @@ component! {
         value: "PATH,...",
         default: "config/policies",
         expected: PATHS,
-        help: "Policy files, and directories of them (*.yaml, *.yml), separated by commas",
+        help: "Policy files, or directories of policy files (*.yaml, *.yml), separated by commas",
         read: value::paths,
     }
 
@@ -24,7 +24,7 @@ component! {
         value: "BOOL",
         default: "false",
         expected: BOOLEAN,
-        help: "Join files that name the same domain, instead of refusing them",
+        help: "Join files with the same domain instead of rejecting them",
         read: value::boolean,
     }
 

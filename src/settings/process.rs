@@ -14,8 +14,8 @@ component! {
         value: "DURATION",
         default: "5s",
         expected: DURATION,
-        help: "Time after SIGTERM in which requests are still answered while health reports not ready, \
-               so that gateways notice. An interrupt from the keyboard skips it",
+        help: "Time after SIGTERM in which Tollgate still answers but health reports not ready, \
+               so that gateways switch to others. Ctrl-C skips it",
         read: value::duration,
     }
 
@@ -24,7 +24,7 @@ component! {
         value: "DURATION",
         default: "15s",
         expected: DURATION,
-        help: "Time for the requests in flight to end after that",
+        help: "Maximum time for requests in flight to complete after drain_delay",
         read: value::duration,
     }
 
@@ -34,7 +34,7 @@ component! {
         value: "NUMBER",
         default: "",
         expected: "a whole number from 1 to 1024",
-        help: "Threads that serve; by default one per core",
+        help: "Number of worker threads; one per core by default",
         read: optional(|text| value::number(text, 1..=1024)),
     }
 }

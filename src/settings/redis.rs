@@ -15,7 +15,7 @@ component! {
         value: "URL",
         default: "",
         expected: "a URL such as redis://host:6379, rediss://host:6380 (TLS) or unix:///path",
-        help: "The Redis that shares counters between processes. Without it each process counts alone, in memory",
+        help: "Redis for counters shared between processes. If absent, each process counts alone, in memory",
         read: optional(value::redis_url),
         secret: true,
     }
@@ -26,7 +26,7 @@ component! {
         value: "URL,...",
         default: "",
         expected: "a list of URLs such as redis://host:26379",
-        help: "Sentinels to ask for the master; the host of redis_url is then the master's name",
+        help: "Sentinels that know the master; the host of redis_url is then the master's name",
         read: or_default(value::redis_urls),
         needs: &["redis_url"],
         excludes: &["redis_cluster_nodes"],
@@ -38,7 +38,7 @@ component! {
         value: "HOST:PORT,...",
         default: "",
         expected: "a list of nodes such as host:6379",
-        help: "Nodes of a Redis Cluster, besides the one of redis_url; the login of redis_url applies to all",
+        help: "More nodes of a Redis Cluster, in addition to redis_url; the credentials of redis_url apply to all",
         read: or_default(value::nodes),
         needs: &["redis_url"],
     }
@@ -48,7 +48,7 @@ component! {
         value: "TEXT",
         default: "",
         expected: TEXT,
-        help: "The ACL user",
+        help: "ACL user",
         read: optional(value::text),
         needs: &["redis_url"],
     }
@@ -58,7 +58,7 @@ component! {
         value: "TEXT",
         default: "",
         expected: TEXT,
-        help: "The password. Flags are visible in the list of processes, so prefer the file",
+        help: "Password. Flags are visible in the process list, so prefer redis_password_file",
         read: optional(value::secret),
         needs: &["redis_url"],
         excludes: &["redis_password_file"],
@@ -80,7 +80,7 @@ component! {
         value: "NUMBER",
         default: "",
         expected: "a whole number from 0 to 65535",
-        help: "The database's number, instead of the URL's",
+        help: "Database number; overrides that of the URL",
         read: optional(|text| value::number(text, 0..=65_535)),
         needs: &["redis_url"],
     }
@@ -90,7 +90,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Certificates to trust, in PEM, instead of the well-known authorities: those of authorities, or the server's own (pinned)",
+        help: "Trusted certificates, in PEM, instead of the public authorities: of authorities, or of the server itself (pinned)",
         read: optional(value::path),
         needs: &["redis_url"],
     }
@@ -100,7 +100,7 @@ component! {
         value: "NAME",
         default: "",
         expected: TEXT,
-        help: "The name on the server's certificate, if it isn't the URL's host",
+        help: "Name on the server's certificate, if it differs from the URL's host",
         read: optional(value::text),
         needs: &["redis_url"],
     }
@@ -110,7 +110,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "The client's certificate, in PEM",
+        help: "Client certificate, in PEM",
         read: optional(value::path),
         needs: &["redis_url", "redis_tls_key_file"],
     }
@@ -120,7 +120,7 @@ component! {
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "The client's key, in PEM",
+        help: "Private key of the client certificate, in PEM",
         read: optional(value::path),
         needs: &["redis_tls_cert_file"],
     }

@@ -86,7 +86,7 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row(
         "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
         &[],
-        "it is ready as soon as policies are in force",
+        "it is ready as soon as policies are loaded",
     ),
     row("REDIS_SOCKET_TYPE", &["redis_url"], "the URL's scheme says it: redis, rediss or unix"),
     row("REDIS_TYPE", &["redis_sentinels", "redis_cluster_nodes", "redis_url"], ""),
@@ -126,7 +126,7 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row(
         "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
         &[],
-        "a policy's on_outage answers while Redis is out",
+        "a policy's on_outage answers while Redis is unavailable",
     ),
     row("REDIS_TIMEOUT", &["store_deadline"], ""),
     row("REDIS_POOL_ON_EMPTY_BEHAVIOR", &[], "one connection carries all requests"),
@@ -195,9 +195,9 @@ impl fmt::Display for ReferenceVariable {
     /// What to do about it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, advice, .. } = self;
-        write!(f, "{name} of envoyproxy/ratelimit is set, and is not read here; ")?;
+        write!(f, "{name} of envoyproxy/ratelimit is set but not read; ")?;
         match (self.settings.is_empty(), advice.is_empty()) {
-            (true, _) => write!(f, "there is no such setting: {advice}"),
+            (true, _) => write!(f, "no setting replaces it: {advice}"),
             (false, true) => write!(f, "use {}", self.instead().join(" or ")),
             (false, false) => write!(f, "use {}: {advice}", self.instead().join(" or ")),
         }
@@ -224,7 +224,10 @@ mod tests {
             let told = variable.to_string();
             assert!(told.starts_with(&format!("{} of ", variable.name)), "{told}");
             assert!(!variable.settings.is_empty() || !variable.advice.is_empty(), "{variable:?}");
-            assert!(told.contains("use TOLLGATE_") || told.contains("there is no such"), "{told}");
+            assert!(
+                told.contains("use TOLLGATE_") || told.contains("no setting replaces it"),
+                "{told}"
+            );
         }
     }
 
@@ -232,14 +235,14 @@ mod tests {
     fn a_warning_names_what_to_use() {
         let check = |name: &str, told: &str| {
             let all = variable(name).to_string();
-            assert!(all.ends_with(&format!("is not read here; {told}")), "{all}");
+            assert!(all.ends_with(&format!("is set but not read; {told}")), "{all}");
         };
         check("REDIS_URL", "use TOLLGATE_REDIS_URL: a URL such as redis://host:6379");
         check("RUNTIME_ROOT", "use TOLLGATE_POLICIES: name the folder of the YAML files itself");
         check("PORT", "use TOLLGATE_HTTP_ADDRESS");
         check(
             "USE_STATSD",
-            "there is no such setting: metrics are at /metrics on the port of http_address, for Prometheus",
+            "no setting replaces it: metrics are at /metrics on the port of http_address, for Prometheus",
         );
     }
 

@@ -22,7 +22,7 @@ pub struct Setting {
     pub value: &'static str,
     /// As written in a settings file; empty if there is none.
     pub default: &'static str,
-    /// A description of valid values, after "is not".
+    /// A description of valid values, after "use".
     pub expected: &'static str,
     pub help: &'static str,
     /// All valid values, if there are few.

@@ -39,13 +39,13 @@ impl Assignment<'_> {
     pub fn invalid(&self) -> SettingsError {
         let expected = self.setting.expected;
         let shown = match (self.setting.secret, self.text.as_str()) {
-            (true, _) => "what is given".to_owned(),
-            (false, "") => "nothing".to_owned(),
+            (true, _) => "the given value".to_owned(),
+            (false, "") => "an empty value".to_owned(),
             (false, text) => format!("`{}`", text.escape_debug()),
         };
         let place = match &self.origin {
             Origin::File(source, span) => {
-                let message = format!("{}: {shown} is not {expected}", self.setting.name);
+                let message = format!("{}: {shown} is invalid; use {expected}", self.setting.name);
                 return in_source(source, span.clone(), message);
             }
             Origin::Variable => self.setting.variable(),
@@ -133,16 +133,19 @@ fn from_entry<'a>(
     let Some(setting) = table().find(|setting| setting.name == name) else {
         let names: Vec<&str> = table().map(|setting| setting.name).collect();
         let suggestion = suggestion(nearest(name, &names));
-        return Err(error(key, format!("there is no setting `{name}`{suggestion}")));
+        return Err(error(key, format!("unknown setting `{name}`{suggestion}")));
     };
     if before.iter().any(|earlier| earlier.setting.name == name) {
-        return Err(error(key, format!("`{name}` is given twice")));
+        return Err(error(key, format!("duplicate setting `{name}`")));
     }
     match text(value) {
         Some(text) => {
             Ok(Assignment { setting, text, origin: Origin::File(source, value.span.clone()) })
         }
-        None => Err(error(value, format!("{name}: {} is not {}", value.kind(), setting.expected))),
+        None => Err(error(
+            value,
+            format!("{name}: {} is invalid; use {}", value.kind(), setting.expected),
+        )),
     }
 }
 

@@ -14,7 +14,7 @@ component! {
         value: "DURATION",
         default: "10ms",
         expected: DURATION,
-        help: "Maximum time that a request waits for Redis; after it the policy's on_outage answers. \
+        help: "Maximum time that a request waits for Redis; then the policy's on_outage answers. \
                Envoy's own timeout is 20ms by default",
         read: value::some_time,
     }
@@ -25,7 +25,7 @@ component! {
         default: "1000000",
         expected: "a whole number from 1 to 1000000000",
         help: "Maximum number of counters in memory, in the embedded store or while Redis is unavailable; beyond it \
-               the counters that cost least to forget are evicted",
+               the least costly counters are evicted",
         read: |text| value::number(text, 1..=1_000_000_000),
     }
 
@@ -36,7 +36,7 @@ component! {
         default: "",
         expected: "a whole number from 1 to 1000000",
         help: "Number of processes that share a limit with on_outage: local while Redis is unavailable. \
-               By default they are counted by their heartbeats while it is available",
+               By default Tollgate counts them by their heartbeats in Redis",
         read: optional(|text| value::number(text, 1..=1_000_000)),
         needs: &["redis_url"],
     }

@@ -33,10 +33,10 @@ pub enum Directory {
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// There is none.
-    #[error("there is no directory of callers: give `callers` or `redis_url` in the settings")]
+    #[error("no directory of callers: set `callers` or `redis_url`")]
     None,
     /// It is not changed from here.
-    #[error("the directory lives in files, which are edited where they are")]
+    #[error("the directory is in files; edit the files instead")]
     Files,
     /// The store is out, or late; a late change may have been made.
     #[error(transparent)]

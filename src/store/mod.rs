@@ -99,29 +99,29 @@ pub enum StoreError {
     #[error("the store at {address} is not connected: {reason}")]
     Disconnected { address: String, reason: String },
     /// The connection was lost while the store was asked. The charge may have been made or not.
-    #[error("the store at {address} was lost: {reason}")]
+    #[error("the connection to the store at {address} was lost: {reason}")]
     Lost { address: String, reason: String },
     /// The deadline passed. The charge may have been made or not.
     #[error("the store did not answer within {} ms", deadline.as_millis())]
     Late { deadline: Duration },
     /// So many requests wait for the store that this one would in vain.
-    #[error("too many requests wait for the store")]
+    #[error("too many requests are waiting for the store")]
     Crowded,
     /// The store answered with an error: it takes nobody's charges now.
-    #[error("the store refused: {0}")]
+    #[error("the store refused the call: {0}")]
     Refused(String),
     /// Something that is no counter stands under a key of the request.
-    #[error("a key of the request can't be read: {reason}")]
+    #[error("a key of the request holds no valid counter: {reason}")]
     Foreign { reason: String },
     /// The store answered with something that is no outcome.
-    #[error("the store's answer makes no sense: {reason}")]
+    #[error("invalid answer of the store: {reason}")]
     Garbled { reason: String },
 }
 
 impl StoreError {
     /// There is a cluster at this address, and it isn't known which of its nodes would have the answer.
     pub(crate) fn unexplored(address: &str) -> Self {
-        let reason = "it is not known which node has the slot".to_owned();
+        let reason = "the node of the slot is unknown".to_owned();
         Self::Disconnected { address: address.to_owned(), reason }
     }
 

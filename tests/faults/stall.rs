@@ -35,7 +35,7 @@ async fn serve(flags: &[&str]) -> Tollgate {
 
 /// A second after they began to wait, all calls that were sent are late, whatever the error of the estimate.
 async fn wait_for_reconnect(tollgate: &Tollgate, times: usize) {
-    let told = || tollgate.output().matches("it does not answer").count();
+    let told = || tollgate.output().matches("no answer").count();
     eventually("the connection is given up", async || (times <= told()).then_some(())).await;
 }
 

@@ -78,8 +78,7 @@ async fn a_domain_without_a_policy_is_told_of_once_for_many_requests() {
     let counted = series(&tollgate, "tollgate_unknown_domains_total").await;
     assert_eq!(counted.values().copied().collect::<Vec<_>>(), [3]);
     let output = tollgate.output();
-    let lines: Vec<&str> =
-        output.lines().filter(|line| line.contains("no policy has the domain")).collect();
+    let lines: Vec<&str> = output.lines().filter(|line| line.contains("unknown domain")).collect();
     assert_eq!(lines.len(), 1, "{output}");
     let shown = format!(r"\u{{1b}}[31m{}…", "x".repeat(59));
     assert!(lines[0].contains(&shown) && lines[0].contains("known=\"shop\""), "{}", lines[0]);

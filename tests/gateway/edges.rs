@@ -232,7 +232,7 @@ async fn an_odd_configuration_serves_and_a_broken_one_reaches_no_header() {
     };
     check(200, "1").await;
     tollgate.edit(&users("\"a\\nb\""));
-    prints("holds a control character (U+000A)").await;
+    prints("contains a control character (U+000A)").await;
     check(200, "0").await;
     check(429, "0").await;
 }

@@ -82,7 +82,7 @@ async fn a_message_that_should_not_be_is_refused_and_the_next_one_is_answered() 
         );
     }
     let lines = tollgate.output();
-    let lines = lines.lines().filter(|line| line.contains("a request can't be decided"));
+    let lines = lines.lines().filter(|line| line.contains("invalid request; Envoy"));
     let lines: Vec<&str> = lines.collect();
     assert!(lines[0].contains("error=Missing request message"), "{lines:?}");
     let peak = tollgate.memory_peak();

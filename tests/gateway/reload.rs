@@ -113,7 +113,7 @@ async fn a_new_file_is_live_and_a_removed_one_is_not() {
 async fn a_file_of_another_name_is_told_of_once() {
     let served = served().await;
     fs::write(served.policies.join("basic"), rate("second", 2)).unwrap();
-    let told = "a file is not read, because its name ends in neither .yaml nor .yml";
+    let told = "file ignored: its name ends in neither .yaml nor .yml";
     eventually("a warning", async || served.tollgate.output().contains(told).then_some(())).await;
     fs::write(served.file(), rate("first", 3)).unwrap();
     served.wait_for_rate(3).await;

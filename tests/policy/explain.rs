@@ -264,20 +264,16 @@ fn the_exit_status_says_whether_the_policy_says_anything() {
         assert_eq!(code, status, "{arguments:?}\n{out}\n{err}");
         assert!(format!("{out}{err}").contains(text), "no {text:?} in\n{out}\n{err}");
     };
-    check(&["d", "user=u"], 0, "passes while");
+    check(&["d", "user=u"], 0, "passes if");
     check(&["d", "closed=1"], 0, "refused: closed");
-    check(&["d", "other=1"], 1, "passes: the policy says nothing of it");
-    check(&["d", "user=u,other=1", "op=x"], 0, "meets no limit");
-    check(
-        &["b", "user=u"],
-        1,
-        "no policy is for the domain `b`, so its requests pass unlimited; there is `d`",
-    );
+    check(&["d", "other=1"], 1, "passes: the policy does not apply to it");
+    check(&["d", "user=u,other=1", "op=x"], 0, "no limit applies");
+    check(&["b", "user=u"], 1, "unknown domain `b`: its requests pass unlimited; there is `d`");
     check(&["d", "user"], 2, "is a list like key=value");
-    check(&["d", r"user=\q"], 2, r"`\q` is no escape");
+    check(&["d", r"user=\q"], 2, r"invalid escape `\q`");
     check(&["d"], 2, "DESCRIPTOR");
-    check(&["", "user=u"], 1, "no policy is for the domain ``");
-    check(&["d", "user=u", "--caller", "v"], 2, "but a descriptor says user=u");
+    check(&["", "user=u"], 1, "unknown domain ``");
+    check(&["d", "user=u", "--caller", "v"], 2, "conflicts with user=u in a descriptor");
     check(&["d", "user=u", "--at", "noon"], 2, "2026-11-27T10:00");
     check(&["d", "user=u", "--hits", "many"], 2, "--hits");
     check(&["d", "user=u", "--callers", "gone.yaml"], 1, "can't read gone.yaml");

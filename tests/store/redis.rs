@@ -353,7 +353,7 @@ async fn a_server_without_memory_is_left_alone_until_it_has_some() {
     let tollgate = Tollgate::serve(policy, &store).await;
     let mut client = tollgate.client().await;
     query::<()>(&mut raw, "CONFIG SET maxmemory 1");
-    let out = "Redis is out";
+    let out = "Redis unavailable";
     eventually(out, async || {
         let asked = client::request("full", &[&[("user", "carol")]]);
         // Until it is left alone, its own refusals say so; `on_outage` is `error`.
@@ -481,5 +481,5 @@ async fn the_request_after_a_closed_connection_is_decided_by_redis() {
         assert_eq!((answer.overall_code, answer.statuses[0].limit_remaining), (1, left));
     }
     let output = tollgate.output();
-    assert!(!output.contains("Redis is out"), "{output}");
+    assert!(!output.contains("Redis unavailable"), "{output}");
 }

@@ -66,7 +66,7 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
             Err(error) => {
                 reloader.subject.count(Reload::Error);
                 error.report();
-                tracing::error!("the {} were not reloaded; those before stay in force", S::NAME);
+                tracing::error!("reload failed; the previous {} stay in force", S::NAME);
             }
         }
         reloader

@@ -75,7 +75,7 @@ impl Subject for Policies {
         tracing::info!(
             policy.hash = policies.hash(),
             policy.domains = policies.domains().len(),
-            "policies are in force"
+            "policies loaded"
         );
         self.engine.replace(policies);
     }
@@ -129,7 +129,7 @@ impl Subject for FileCallers {
         let count = callers.len();
         self.engine.directory().replace(callers);
         self.metrics.callers.loaded(count);
-        tracing::info!(callers = count, "callers are in force");
+        tracing::info!(callers = count, "callers loaded");
     }
 
     fn count(&self, reload: Reload) {

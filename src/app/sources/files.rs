@@ -75,7 +75,7 @@ impl PolicySource for Files {
         let reading = settled(|| self.files.read(), |places| self.watch.arm(places));
         for path in reading.skipped.iter().filter(|path| !self.skipped.contains(path)) {
             let file = printable::path(path);
-            tracing::warn!(%file, "a file is not read, because its name ends in neither .yaml nor .yml");
+            tracing::warn!(%file, "file ignored: its name ends in neither .yaml nor .yml");
         }
         self.skipped = reading.skipped;
         Ok(reading.sources?)

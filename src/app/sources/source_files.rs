@@ -48,18 +48,18 @@ pub struct Reading {
 pub enum SourceFilesError {
     #[error("can't read {}: {source}", printable::path(path))]
     Unreadable { path: PathBuf, source: io::Error },
-    #[error("{} is no file", printable::path(path))]
+    #[error("{} is not a file", printable::path(path))]
     NoFile { path: PathBuf },
     #[error("{} is larger than {FILE_LEN_MAX} bytes", printable::path(path))]
     TooLarge { path: PathBuf },
     #[error(
-        "{} and the files before it are larger than {TOTAL_LEN_MAX} bytes together",
+        "{} and the files before it exceed {TOTAL_LEN_MAX} bytes in total",
         printable::path(path)
     )]
     TooMuch { path: PathBuf },
-    #[error("there are more than {FILES_MAX} files or {DIRECTORIES_MAX} directories of them")]
+    #[error("too many files: more than {FILES_MAX} files or {DIRECTORIES_MAX} directories")]
     TooMany,
-    #[error("there is no file (*.yaml, *.yml) in {roots}{}", others(skipped))]
+    #[error("no *.yaml or *.yml files in {roots}{}", others(skipped))]
     None { roots: String, skipped: Vec<PathBuf> },
 }
 
@@ -194,7 +194,7 @@ fn others(skipped: &[PathBuf]) -> String {
         [first, rest @ ..] => {
             let (first, more) = (printable::path(first), rest.len());
             format!(
-                "; {first} and {more} more files have other names: rename them, or name them one by one"
+                "; {first} and {more} more files have other names: rename them, or list them one by one"
             )
         }
     }
@@ -321,7 +321,7 @@ mod tests {
         let told = error(&root);
         assert!(told.contains("gone/policies: No such file"), "{told}");
         assert!(read(&root).places.concern(&fs::canonicalize(files.path()).unwrap().join("gone")));
-        assert!(error(files.path()).contains("there is no file (*.yaml, *.yml) in /"));
+        assert!(error(files.path()).contains("no *.yaml or *.yml files in /"));
     }
 
     #[test]
@@ -337,14 +337,14 @@ mod tests {
             file.set_len(FILE_LEN_MAX - 1_000_000).unwrap();
         }
         let told = error(files.path());
-        let expected = "5.yaml and the files before it are larger than 67108864 bytes together";
+        let expected = "5.yaml and the files before it exceed 67108864 bytes in total";
         assert!(told.ends_with(expected), "{told}");
         for name in ["1.yaml", "2.yaml", "3.yaml", "4.yaml", "5.yaml"] {
             fs::remove_file(files.path().join(name)).unwrap();
         }
         fs::remove_file(&path).unwrap();
         let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert!(error(files.path()).contains("p.yaml is no file"));
+        assert!(error(files.path()).contains("p.yaml is not a file"));
         drop(socket);
         fs::remove_file(&path).unwrap();
         symlink("nowhere.yaml", &path).unwrap();

@@ -114,7 +114,7 @@ impl Certificate {
         };
         let config = clients.with_single_cert(certs, key).map_err(|error| match error {
             InconsistentKeys(_) => {
-                anyhow!("{} is not of the certificate {}", self.key(), self.cert())
+                anyhow!("{} does not match the certificate {}", self.key(), self.cert())
             }
             other => anyhow!(other).context(self.cert()),
         });
@@ -148,7 +148,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let certs = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
     if certs.is_empty() {
-        bail!("there is no certificate in it");
+        bail!("no certificate found");
     }
     Ok(certs)
 }
@@ -156,7 +156,7 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 /// The first key of a text, if it is one that can be used.
 fn key(pem: &[u8], provider: &CryptoProvider) -> anyhow::Result<PrivateKeyDer<'static>> {
     // The causes are left out: they might show what they stumbled over.
-    let unusable = "there is no private key in it that can be used";
+    let unusable = "no usable private key found";
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| anyhow!(unusable))?;
     provider.key_provider.load_private_key(key.clone_key()).map_err(|_| anyhow!(unusable))?;
     Ok(key)
@@ -219,10 +219,10 @@ mod tests {
         let absent = "No such file or directory (os error 2)";
         check(remove("cert.pem"), &format!("cert.pem (http_tls_cert_file): {absent}"));
         check(remove("key.pem"), &format!("key.pem (http_tls_key_file): {absent}"));
-        let none = "cert.pem (http_tls_cert_file): there is no certificate in it";
+        let none = "cert.pem (http_tls_cert_file): no certificate found";
         check(write("cert.pem", "not a certificate"), none);
         let secret = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n";
-        let none = "key.pem (http_tls_key_file): there is no private key in it that can be used";
+        let none = "key.pem (http_tls_key_file): no usable private key found";
         check(write("key.pem", secret), none);
         check(write("key.pem", ""), none);
         let large = |folder: &Path| {
@@ -238,8 +238,7 @@ mod tests {
             testing::files(folder);
             fs::write(folder.join("cert.pem"), cert).unwrap();
         };
-        let expected =
-            "key.pem (http_tls_key_file) is not of the certificate cert.pem (http_tls_cert_file)";
+        let expected = "key.pem (http_tls_key_file) does not match the certificate cert.pem (http_tls_cert_file)";
         check(other, expected);
     }
 }

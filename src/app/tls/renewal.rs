@@ -88,13 +88,13 @@ impl Renewal {
             Ok((config, contents)) => {
                 self.tls.replace(config);
                 self.tell(&contents);
-                tracing::info!(port, "a new certificate is in force");
+                tracing::info!(port, "certificate renewed");
             }
             Err(error) => {
                 self.metrics.certificates.rejected(port);
                 tracing::error!(
                     port,
-                    "the certificate can't be renewed; the one before stays in force: {error:#}"
+                    "certificate renewal failed; keeping the previous certificate: {error:#}"
                 );
             }
         }

@@ -19,7 +19,7 @@ pub enum At {
 /// A text that is no time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "write 2026-11-27T10:00:00Z, or 2026-11-27T10:00 or 2026-11-27 in the policy's time zone, from 1970 on"
+    "use 2026-11-27T10:00:00Z, or 2026-11-27T10:00 or 2026-11-27 in the policy's time zone, from 1970 on"
 )]
 pub struct AtError;
 

@@ -11,9 +11,9 @@ const ESCAPES: &str = r"`\,` `\=` `\\` or a byte in hexadecimal digits such as `
 /// Why a text is no descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntriesError {
-    #[error("`{entry}` is no entry; a descriptor is a list like key=value,key=value")]
+    #[error("invalid entry `{entry}`; a descriptor is a list like key=value,key=value")]
     NoEntry { entry: String },
-    #[error("`{escape}` is no escape; write {ESCAPES}")]
+    #[error("invalid escape `{escape}`; use {ESCAPES}")]
     NoEscape { escape: String },
 }
 
@@ -144,14 +144,14 @@ mod tests {
             let error = parse_entries(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         };
-        check("user", "`user` is no entry; a descriptor is a list like key=value");
-        check("", "`` is no entry");
-        check("=x", "`=x` is no entry");
-        check("a=1,", "`` is no entry");
-        check(r"a\=1", r"`a\=1` is no entry");
-        check(r"a=\d", r"`\d` is no escape");
-        check(r"a=1\", r"`\` is no escape");
-        check(r"a=\x2", r"`\x2` is no escape");
-        check(r"a=\xé", r"`\xé` is no escape");
+        check("user", "invalid entry `user`; a descriptor is a list like key=value");
+        check("", "invalid entry ``");
+        check("=x", "invalid entry `=x`");
+        check("a=1,", "invalid entry ``");
+        check(r"a\=1", r"invalid entry `a\=1`");
+        check(r"a=\d", r"invalid escape `\d`");
+        check(r"a=1\", r"invalid escape `\`");
+        check(r"a=\x2", r"invalid escape `\x2`");
+        check(r"a=\xé", r"invalid escape `\xé`");
     }
 }

@@ -60,10 +60,10 @@ impl LimitReport {
     fn algorithm(&self) -> String {
         let how = match self.algorithm.as_str() {
             "sliding_window" => "at most that many hits in any interval of that length".to_owned(),
-            "fixed_window" => "counts from 0 in each window".to_owned(),
-            "calendar" => "counts from 0 in each period".to_owned(),
+            "fixed_window" => "resets at the start of each window".to_owned(),
+            "calendar" => "resets at the start of each period".to_owned(),
             "token_bucket" => format!("at most {} at once, refilled steadily", self.capacity),
-            _ => "comes back only when it is given back".to_owned(),
+            _ => "never resets; returns only when given back".to_owned(),
         };
         format!("{}: {how}", self.algorithm)
     }
@@ -79,7 +79,7 @@ impl LimitReport {
             told.push_str(&format!(" ({money})"));
         }
         if self.has_cost_table {
-            told.push_str(&format!(" for {asked} asked, by its cost table"));
+            told.push_str(&format!(" for {asked} requested, by its cost table"));
         }
         match self.descriptors.as_slice() {
             [] | [_] => told,
@@ -108,7 +108,7 @@ impl LimitReport {
         let less = self.open_under_pressure.iter().filter(|one| one.open < before(one));
         let told = less.map(|one| {
             let open = match one.open {
-                0 => "nothing is open".to_owned(),
+                0 => "none is open".to_owned(),
                 open => format!("{open} are open"),
             };
             format!("{open} from level {} of pressure {} on", one.level, one.pressure)
@@ -126,7 +126,7 @@ impl LimitReport {
             _ => None,
         };
         let whose =
-            (caller != Some(account)).then(|| "whose counter this caller shares".to_owned());
+            (caller != Some(account)).then(|| "with a counter that this caller shares".to_owned());
         let told: Vec<String> = whose.into_iter().chain(amount).collect();
         (!told.is_empty()).then(|| format!("{account}: {}", told.join(", ")))
     }
@@ -153,20 +153,21 @@ impl LimitReport {
         }));
         lines.extend(self.wait.as_ref().map(|wait| {
             let up_to = duration(wait.up_to_ms);
-            ("wait", format!("up to {up_to} for its hits, {} requests at most", wait.queue))
+            ("wait", format!("up to {up_to} for capacity, {} requests at most", wait.queue))
         }));
         let overdraft = match self.overdraft.as_str() {
             "none" => None,
-            "allow" => Some("allow: while anything is left, all hits pass and count"),
-            "clip" => Some("clip: while anything is left, all hits pass; the excess is forgiven"),
+            "allow" => Some("allow: if anything is left, all hits pass and count"),
+            "clip" => Some("clip: if anything is left, all hits pass; the excess is not counted"),
             other => Some(other),
         };
         lines.extend(overdraft.map(|told| ("overdraft", told.to_owned())));
-        let lease = (self.lease == "auto").then_some("auto: hits of a hot counter are taken ahead");
+        let lease = (self.lease == "auto")
+            .then_some("auto: hits of a frequently used counter are taken ahead");
         lines.extend(lease.map(|told| ("lease", told.to_owned())));
         let mode = match self.mode.as_str() {
-            "enforce" => "enforce: without its hits the request is refused",
-            "quota" => "quota: refused when no quota of the request has its hits",
+            "enforce" => "enforce: the request is refused if too few hits are left",
+            "quota" => "quota: the request is refused if no quota has enough hits left",
             _ => "shadow: decided and recorded, never refused",
         };
         lines.push(("mode", mode.to_owned()));

@@ -73,32 +73,32 @@ const EXAMPLES: &str = r"Examples:
 The order of the entries counts: Envoy sends them in the order of the `actions` in its
 `rate_limits`. Several descriptors are one request.
 
-In an entry `\,` `\=` `\\` stand for a comma, an equals sign and a backslash, and `\x2c` for the
-byte with that number. A value may hold equals signs without an escape.
+In an entry, write `\,` `\=` `\\` for a comma, an equals sign and a backslash, and `\x2c` for any
+byte. Equals signs in a value need no escape.
 
-Exit status: 0 if the policy says something of the request; 1 if not (no such domain, or no limit
-is met), or if the files can't be used; 2 if the command can't be understood.";
+Exit status: 0 if the policy applies to the request; 1 if not (unknown domain, or no limit
+applies), or if the files are invalid; 2 if the command line is invalid.";
 
-const NO_DESCRIPTOR: &str = "the DESCRIPTOR is missing: the entries that Envoy sends, in order. For example: \
+const NO_DESCRIPTOR: &str = "missing DESCRIPTOR: the entries that Envoy sends, in order. For example: \
                              tollgate explain config/policies basic 'user_id=alice'";
 
 pub fn command() -> Command {
     Command::new("explain")
-        .about("Tell which rules and limits a request meets, what it costs, and why not others")
+        .about("Show the rules and limits that apply to a request, its cost, and why others do not apply")
         .after_help(EXAMPLES)
         .arg(path_arg())
         .arg(
             Arg::new("domain")
                 .value_name("DOMAIN")
                 .required(true)
-                .help("The domain, as Envoy's rate limit filter names it"),
+                .help("The domain, as set in Envoy's rate limit filter"),
         )
         .arg(
             Arg::new("descriptor")
                 .value_name("DESCRIPTOR")
                 .num_args(1..)
                 .action(ArgAction::Append)
-                .help("Its entries in order, such as 'user_id=alice,request_type=search'"),
+                .help("Entries in order, such as 'user_id=alice,request_type=search'"),
         )
         .arg(
             Arg::new("hits")
@@ -107,7 +107,7 @@ pub fn command() -> Command {
                 .default_value("1")
                 .allow_negative_numbers(true)
                 .value_parser(value_parser!(i64))
-                .help("The hits that each descriptor asks for; 0 looks, less than 0 gives back"),
+                .help("Hits of each descriptor; 0 is a peek, negative hits give back"),
         )
         .arg(Arg::new("caller").long("caller").value_name("NAME").help(
             "The caller, if no descriptor names it: adds a descriptor of the policy's `caller.key`",
@@ -119,14 +119,14 @@ pub fn command() -> Command {
                 .action(ArgAction::Append)
                 .value_delimiter(',')
                 .value_parser(value_parser!(PathBuf))
-                .help("The directory: files of callers, and directories of them"),
+                .help("The directory: caller files, or directories of caller files"),
         )
         .arg(
             Arg::new("at")
                 .long("at")
                 .value_name("TIME")
                 .value_parser(value_parser!(At))
-                .help("The time to explain for, such as 2026-11-27T10:00:00Z, or 2026-11-27 in the policy's time zone [default: now]"),
+                .help("The time, such as 2026-11-27T10:00:00Z, or 2026-11-27 in the policy's time zone [default: now]"),
         )
         .arg(merge_domains_arg())
         .arg(format_arg())
@@ -267,13 +267,13 @@ fn unknown(name: &str, policies: &PolicySet) -> Failure {
     let names: Vec<&str> =
         policies.domains().into_iter().map(|domain| domain.name.as_str()).collect();
     let there_are = match names.as_slice() {
-        [] => "there is none".to_owned(),
+        [] => "there are no domains".to_owned(),
         [only] => format!("there is `{only}`"),
         names => format!("there are {}", quoted(names)),
     };
     let meant = nearest(name, &names).map(|meant| format!("; did you mean `{meant}`?"));
     let message = format!(
-        "no policy is for the domain `{name}`, so its requests pass unlimited; {there_are}{}",
+        "unknown domain `{name}`: its requests pass unlimited; {there_are}{}",
         meant.unwrap_or_default()
     );
     let domains = names.into_iter().map(str::to_owned).collect();
@@ -293,7 +293,7 @@ fn add_caller(
 ) -> Result<(), Failure> {
     let Some(key) = domain.classes.caller_key.as_deref() else {
         let message = format!(
-            "`--caller {caller}` says nothing to the domain `{}`: its policy has no `caller: {{ key: ... }}`",
+            "`--caller {caller}` has no effect on the domain `{}`: its policy has no `caller: {{ key: ... }}`",
             domain.name
         );
         return Err(Failure::Policy { message, domains: None });
@@ -302,7 +302,8 @@ fn add_caller(
         None => descriptors.push(vec![(key.to_owned(), caller.to_owned())]),
         Some((_, named)) if named == caller => {}
         Some((_, named)) => {
-            let message = format!("`--caller {caller}`, but a descriptor says {key}={named}");
+            let message =
+                format!("`--caller {caller}` conflicts with {key}={named} in a descriptor");
             return Err(Failure::Usage(message));
         }
     }

@@ -40,8 +40,8 @@ impl fmt::Display for Report {
         }
         for limit in &self.not_charged {
             let why = match limit.why {
-                "replaced" => "another rule of this request replaces it",
-                "unlimited" => "it doesn't limit the caller's tier",
+                "replaced" => "replaced by another rule of this request",
+                "unlimited" => "unlimited for the caller's tier",
                 _ => "`none` for the caller's tier: the request is refused",
             };
             writeln!(f, "  {}{}: {why}", limit.label, of_rule(limit.rule.as_ref()))?;
@@ -58,8 +58,7 @@ impl Report {
     fn conclusion(&self) -> String {
         match self.reason {
             Some("disabled") => {
-                "refused: the directory says that the caller is disabled; nothing is charged"
-                    .to_owned()
+                "refused: the caller is disabled in the directory; nothing is charged".to_owned()
             }
             Some("no_access") => {
                 let mut closed = self.descriptors.iter().flat_map(|part| &part.closed_by);
@@ -78,18 +77,18 @@ impl Report {
                 let numbers: Vec<String> = numbers.map(|limit| limit.number.to_string()).collect();
                 let numbers = numbers.join(", ");
                 format!(
-                    "refused even if nothing has been spent ({reason}): it asks for more than limit {numbers} ever has"
+                    "refused even if nothing has been spent ({reason}): it exceeds the capacity of limit {numbers}"
                 )
             }
-            None if !self.matched => "passes: the policy says nothing of it".to_owned(),
-            None if self.limits.is_empty() => "passes: nothing limits it".to_owned(),
+            None if !self.matched => "passes: the policy does not apply to it".to_owned(),
+            None if self.limits.is_empty() => "passes: no limit applies".to_owned(),
             None => {
                 let has = |mode: &str| self.limits.iter().any(|limit| limit.mode == mode);
                 match (has("enforce"), has("quota")) {
-                    (true, true) => "passes while every enforced limit above has its hits, and one of the quotas".to_owned(),
-                    (true, false) => "passes while every enforced limit above has its hits; they are charged in one step, or none is".to_owned(),
-                    (false, true) => "passes while one of the quotas above has its hits".to_owned(),
-                    (false, false) => "passes: its limits are shadows".to_owned(),
+                    (true, true) => "passes if every enforced limit above, and one of the quotas, has enough hits left".to_owned(),
+                    (true, false) => "passes if every enforced limit above has enough hits left; all are charged in one step, or none".to_owned(),
+                    (false, true) => "passes if one of the quotas above has enough hits left".to_owned(),
+                    (false, false) => "passes: all its limits are in shadow mode".to_owned(),
                 }
             }
         }
@@ -107,15 +106,15 @@ fn write_caller(f: &mut fmt::Formatter<'_>, caller: &CallerReport) -> fmt::Resul
     }
     if let Some(tier) = &caller.tier {
         let from = match caller.tier_from {
-            "request" => "by its entry",
-            "directory" => "by the directory",
+            "request" => "from its entry",
+            "directory" => "from the directory",
             _ => "the policy's default",
         };
         write!(f, ", tier {tier} ({from}), priority {}", caller.priority)?;
     }
     writeln!(f)?;
     if let Some(tier) = &caller.unknown_tier {
-        writeln!(f, "  the policy has no tier `{tier}`")?;
+        writeln!(f, "  unknown tier `{tier}`: the policy does not have it")?;
     }
     if caller.known == Some(false) {
         writeln!(f, "  not in the directory")?;
@@ -142,8 +141,8 @@ fn write_choice(f: &mut fmt::Formatter<'_>, choice: &ChoiceReport) -> fmt::Resul
         let mut told = Vec::new();
         match candidate.score {
             Some(score) => told.push(format!("score {score}")),
-            None if candidate.denied => told.push("out: the caller may not use it".to_owned()),
-            None => told.push("out: it has too little open".to_owned()),
+            None if candidate.denied => told.push("excluded: the caller has no access".to_owned()),
+            None => told.push("excluded: too little capacity is open".to_owned()),
         }
         told.extend(candidate.price.map(|price| format!("price {price}")));
         told.extend(candidate.latency_ms.map(|ms| format!("latency {ms} ms")));
@@ -151,7 +150,7 @@ fn write_choice(f: &mut fmt::Formatter<'_>, choice: &ChoiceReport) -> fmt::Resul
     }
     writeln!(
         f,
-        "  weights: capacity {}, latency {}, price {}; it changes with what is spent and how fast they answer",
+        "  weights: capacity {}, latency {}, price {}; the choice changes with usage and latency",
         weights.capacity, weights.latency, weights.price
     )
 }
@@ -165,7 +164,7 @@ fn write_descriptor(
     writeln!(f, "\ndescriptor {number}: {}", entries.join(","))?;
     descriptor.steps.iter().try_for_each(|step| write_step(f, step))?;
     for qualifier in &descriptor.qualifiers {
-        writeln!(f, "  {} qualifies the request, and is no part of the path", entry(qualifier))?;
+        writeln!(f, "  {} is a qualifier, not part of the path", entry(qualifier))?;
     }
     for closed in &descriptor.closed_by {
         let only = only_text(&closed.only);
@@ -173,16 +172,16 @@ fn write_descriptor(
     }
     let numbers = list(&descriptor.limits);
     let meets = match descriptor.limits.as_slice() {
-        [] if descriptor.end == "limits" => "meets no limit that is charged".to_owned(),
-        [] => "meets no limit".to_owned(),
+        [] if descriptor.end == "limits" => "no charged limit applies".to_owned(),
+        [] => "no limit applies".to_owned(),
         [_] => format!("meets limit {numbers}"),
         _ => format!("meets limits {numbers}"),
     };
     match descriptor.end {
         "unlimited" => writeln!(f, "  {meets}: its rule is unlimited"),
-        "no_limit" => writeln!(f, "  {meets}: the rule at its end has none of its own"),
-        "no_rule" => writeln!(f, "  {meets}: no rule is for its entry {}", descriptor.steps.len()),
-        "no_path" => writeln!(f, "  {meets}: it has no entry that a rule could be for"),
+        "no_limit" => writeln!(f, "  {meets}: the last rule has no limits of its own"),
+        "no_rule" => writeln!(f, "  {meets}: no rule matches its entry {}", descriptor.steps.len()),
+        "no_path" => writeln!(f, "  {meets}: it has only qualifiers"),
         _ => writeln!(f, "  {meets}"),
     }
 }
@@ -204,7 +203,7 @@ fn write_step(f: &mut fmt::Formatter<'_>, step: &StepReport) -> fmt::Result {
     }
     match step.others.len().saturating_sub(OTHERS_MAX) {
         0 => Ok(()),
-        more => writeln!(f, "    nor {more} others; --output json has them all"),
+        more => writeln!(f, "    nor {more} others; --output json lists all"),
     }
 }
 

@@ -77,7 +77,7 @@ pub struct CallerForm {
 
 /// A share as it may be written; it is kept as a text.
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "a share is a text or a number, such as 20% or 0.2")]
+#[serde(untagged, expecting = "a share must be a text or a number, such as 20% or 0.2")]
 #[schemars(inline)]
 enum ShareForm {
     Text(String),
@@ -140,7 +140,7 @@ impl CallerForm {
         self.check_lists(&mut flaws);
         if self.parent.is_none() {
             for (name, given) in [("share", self.share.is_some()), ("pool", self.pool)] {
-                flaws.note_if(given, &[name], || format!("`{name}` needs a `parent`"));
+                flaws.note_if(given, &[name], || format!("`{name}` requires a `parent`"));
             }
         }
         if !flaws.0.is_empty() {
@@ -179,7 +179,7 @@ impl CallerForm {
         ];
         for (name, len) in lengths {
             flaws.note_if(LIST_LEN_MAX < len, &[name], || {
-                format!("{len} {name} are more than {LIST_LEN_MAX}")
+                format!("too many {name}: {len}; at most {LIST_LEN_MAX} are allowed")
             });
         }
         for (index, role) in self.roles.iter().enumerate() {
@@ -201,15 +201,17 @@ impl CallerForm {
             let path = |field| ["bonuses", &index, field];
             let limit = check_text(&form.limit, "the name of a limit", NAME_LEN_MAX);
             flaws.take(&path("limit"), limit);
-            flaws.note_if(form.amount == 0, &path("amount"), || "a bonus of nothing".to_owned());
+            flaws.note_if(form.amount == 0, &path("amount"), || {
+                "a bonus must have an amount above 0".to_owned()
+            });
             let is_much = AMOUNT_MAX < form.amount;
             flaws.note_if(is_much, &path("amount"), || too_much(form.amount));
             let id = form.id.clone().unwrap_or_else(|| form.digest());
             flaws.take(&path("id"), check_id(&id));
             let is_known = !ids.insert(id.clone());
             flaws.note_if(is_known, &path("id"), || match &form.id {
-                Some(id) => format!("the id `{id}` occurs twice"),
-                None => "there is such a bonus already; give each an `id`".to_owned(),
+                Some(id) => format!("duplicate id `{id}`"),
+                None => "duplicate bonus; give each an `id`".to_owned(),
             });
             if let Some(until) = flaws.take(&path("until"), parse_until(&form.until)) {
                 let bonus = Bonus { id: id.into(), amount: form.amount, until };
@@ -289,7 +291,7 @@ fn check_text(text: &str, what: &str, len_max: usize) -> Result<(), String> {
         0 => Err(format!("{what} is empty")),
         len if len_max < len => Err(format!("{what} is longer than {len_max} bytes")),
         _ if text.contains(printable::is_control) => {
-            Err(format!("{what} holds a control character"))
+            Err(format!("{what} contains a control character"))
         }
         _ => Ok(()),
     }
@@ -300,7 +302,7 @@ fn check_id(id: &str) -> Result<(), String> {
     if (1..=ID_LEN_MAX).contains(&id.len()) && id.bytes().all(is_fine) {
         return Ok(());
     }
-    Err(format!("an id is 1 to {ID_LEN_MAX} letters, digits, `-` and `_`"))
+    Err(format!("invalid id; use 1 to {ID_LEN_MAX} letters, digits, `-` and `_`"))
 }
 
 fn too_much(amount: u64) -> String {
@@ -312,7 +314,7 @@ fn parse_until(text: &str) -> Result<Timestamp, String> {
     const DAY_LEN: usize = 10;
     let problem = || {
         format!(
-            "`{text}` is neither a day nor an instant, such as 2026-12-31 or 2026-12-31T12:00:00Z"
+            "invalid date `{text}`; use a date or a time, such as 2026-12-31 or 2026-12-31T12:00:00Z"
         )
     };
     let instant = match text.len() {
@@ -364,9 +366,9 @@ mod tests {
         check(0.2.into(), "20%");
         check(1.into(), "100%");
         let flaws = form(serde_json::json!({ "parent": "a", "share": 20 })).check().unwrap_err();
-        assert!(flaws[0].to_string().starts_with("share: `20` is no share"), "{}", flaws[0]);
+        assert!(flaws[0].to_string().starts_with("share: invalid share `20`"), "{}", flaws[0]);
         let wrong = serde_json::from_value::<CallerForm>(serde_json::json!({ "share": true }));
-        assert!(wrong.unwrap_err().to_string().contains("a share is a text or a number"));
+        assert!(wrong.unwrap_err().to_string().contains("a share must be a text or a number"));
     }
 
     #[test]
@@ -429,7 +431,7 @@ mod tests {
     fn lists_are_bounded() {
         let roles = vec!["a"; LIST_LEN_MAX + 1];
         let flaws = form(serde_json::json!({ "roles": roles })).check().unwrap_err();
-        assert_eq!(flaws[0].to_string(), "roles: 33 roles are more than 32");
+        assert_eq!(flaws[0].to_string(), "roles: too many roles: 33; at most 32 are allowed");
     }
 
     #[test]

@@ -45,11 +45,11 @@ pub struct CallersFor<'p> {
 /// Why a caller can't have the parents that it names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParentError {
-    #[error("the parent `{0}` is not in the directory")]
+    #[error("unknown parent `{0}`: it is not in the directory")]
     Missing(Arc<str>),
-    #[error("the parents go round in a circle: {0}")]
+    #[error("cyclic parents: {0}")]
     Circle(String),
-    #[error("there are more than {PARENTS_MAX} parents one above the other: {0}")]
+    #[error("too many levels of parents; at most {PARENTS_MAX} are allowed: {0}")]
     Depth(String),
 }
 
@@ -182,7 +182,7 @@ struct CallerEntry {
 impl Compiler<'_> {
     fn add(&mut self, reader: &mut Reader<'_>, read: Read, source: usize) {
         if self.callers.contains_key(&*read.name.value) {
-            let message = format!("the caller `{}` is there already", read.name.value);
+            let message = format!("duplicate caller `{}`", read.name.value);
             return reader.error(read.name.span, message);
         }
         let place = CallerEntry { caller: Arc::new(read.caller), parent: read.parent, source };
@@ -274,16 +274,16 @@ mod tests {
         };
         check(
             "callers:\n  a: {parent: b}\n  b: {parent: c}",
-            &[(3, "the parent `c` is not in the directory")],
+            &[(3, "unknown parent `c`: it is not in the directory")],
         );
-        check("callers:\n  a: {parent: a}\n  b: {parent: a}", &[(2, "in a circle: a → a")]);
+        check("callers:\n  a: {parent: a}\n  b: {parent: a}", &[(2, "cyclic parents: a → a")]);
         check(
             "callers:\n  a: {parent: b}\n  b: {parent: a}",
-            &[(2, "in a circle: a → b → a"), (3, "in a circle: b → a → b")],
+            &[(2, "cyclic parents: a → b → a"), (3, "cyclic parents: b → a → b")],
         );
         check(
             "callers:\n  a: {parent: b}\n  b: {parent: c}\n  c: {parent: d}\n  d: {parent: e}\n  e: ",
-            &[(2, "more than 3 parents one above the other: a → b → c → d → e")],
+            &[(2, "at most 3 are allowed: a → b → c → d → e")],
         );
     }
 

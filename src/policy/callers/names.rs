@@ -72,28 +72,28 @@ impl<'p> CallerNames<'p> {
         let hint = match (names.len(), nearest(tier, &names)) {
             (0, _) => "; no policy has `tiers`".to_owned(),
             (_, Some(meant)) => format!("; did you mean `{meant}`?"),
-            (1..=LISTED_MAX, None) => format!("; there are {}", names.join(", ")),
+            (1..=LISTED_MAX, None) => format!("; known names: {}", names.join(", ")),
             (_, None) => String::new(),
         };
-        Some(format!("no policy has the tier `{tier}`{hint}"))
+        Some(format!("unknown tier `{tier}`{hint}"))
     }
 
     fn check_limit(&self, limit: &str) -> Option<String> {
         match self.limits.get(limit) {
             Some(true) => None,
             Some(false) => Some(format!(
-                "the limit `{limit}` is no caller's own: no path of its rules has the entry of `caller.key`"
+                "limit `{limit}` does not belong to a caller: no path of its rules has the entry of `caller.key`"
             )),
             None => {
                 let own = self.limits.iter().filter(|(_, is_own)| **is_own);
                 let names: Vec<&str> = own.map(|(name, _)| *name).collect();
                 let hint = match (names.len(), nearest(limit, &names)) {
-                    (0, _) => "; no limit of a caller's own has a `name`".to_owned(),
+                    (0, _) => "; no limit of a caller has a `name`".to_owned(),
                     (_, Some(meant)) => format!("; did you mean `{meant}`?"),
-                    (1..=LISTED_MAX, None) => format!("; there are {}", names.join(", ")),
+                    (1..=LISTED_MAX, None) => format!("; known names: {}", names.join(", ")),
                     (_, None) => String::new(),
                 };
-                Some(format!("no policy has a limit with the name `{limit}`{hint}"))
+                Some(format!("unknown limit `{limit}`{hint}"))
             }
         }
     }
@@ -140,26 +140,26 @@ descriptors:
         assert_eq!(
             flaws(POLICY, &said("premiun", "dayly", "bookings"), None),
             [
-                "tier: no policy has the tier `premiun`; did you mean `premium`?",
-                "overrides.dayly: no policy has a limit with the name `dayly`; did you mean `daily`?",
-                "bonuses.0.limit: no policy has a limit with the name `bookings`; did you mean `booking`?",
+                "tier: unknown tier `premiun`; did you mean `premium`?",
+                "overrides.dayly: unknown limit `dayly`; did you mean `daily`?",
+                "bonuses.0.limit: unknown limit `bookings`; did you mean `booking`?",
             ]
         );
         assert_eq!(
             flaws(POLICY, &said("enterprise", "search", "monthly usage"), None),
             [
-                "tier: no policy has the tier `enterprise`; there are free, premium",
-                "overrides.search: the limit `search` is no caller's own: no path of its rules has the entry of \
+                "tier: unknown tier `enterprise`; known names: free, premium",
+                "overrides.search: limit `search` does not belong to a caller: no path of its rules has the entry of \
                  `caller.key`",
-                "bonuses.0.limit: no policy has a limit with the name `monthly usage`; there are booking, daily",
+                "bonuses.0.limit: unknown limit `monthly usage`; known names: booking, daily",
             ]
         );
         let bare = "{domain: d, descriptors: [{key: a, limits: [1/day]}]}";
         assert_eq!(
             flaws(bare, &said("free", "daily", "daily"), None)[..2],
             [
-                "tier: no policy has the tier `free`; no policy has `tiers`",
-                "overrides.daily: no policy has a limit with the name `daily`; no limit of a caller's own has a \
+                "tier: unknown tier `free`; no policy has `tiers`",
+                "overrides.daily: unknown limit `daily`; no limit of a caller has a \
                  `name`",
             ]
         );

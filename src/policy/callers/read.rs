@@ -56,18 +56,18 @@ pub fn read(reader: &mut Reader<'_>, source: &Source, names: Option<&Names<'_>>)
         }
     };
     if matches!(node.value, Value::Null) {
-        reader.error(node.span, "the file is empty; write `callers: {}` if there are none");
+        reader.error(node.span, "the file is empty; write `callers: {}` for no callers");
         return Vec::new();
     }
     if let (Some(domain), None) = (node.key("domain"), node.key("callers")) {
-        let message = "this is a policy, not a file of callers: `tollgate check` checks it without `--callers`, and the \
-                       setting `policies` names it to `tollgate serve`";
+        let message = "this is a policy, not a file of callers: check it without `--callers`, and serve it \
+                       with the setting `policies`";
         reader.error(domain.span.clone(), message);
         return Vec::new();
     }
     let fields = reader.fields(&node, &CALLERS);
     let Some(callers) = fields.get("callers") else { return Vec::new() };
-    let entries = entries(reader, callers, "`callers` is a map of names");
+    let entries = entries(reader, callers, "`callers` must be a map of names");
     let mut read = Vec::new();
     for (name, node) in entries {
         let Some(caller) = caller(reader, name, node) else { continue };
@@ -125,13 +125,15 @@ fn form(reader: &mut Reader<'_>, node: &Node) -> CallerForm {
 
 fn overrides(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u64> {
     let mut amounts = BTreeMap::new();
-    for (key, value) in entries(reader, node, "`overrides` is a map of limits' names and amounts") {
+    for (key, value) in
+        entries(reader, node, "`overrides` must be a map of limit names and amounts")
+    {
         let name = reader.free_text(key, "the name of a limit");
         let amount = reader.number(value, "an amount", AMOUNT_MAX);
         if let (Some(name), Some(amount)) = (name, amount)
             && amounts.insert(name.value.clone(), amount.value).is_some()
         {
-            reader.error(name.span, format!("`{}` occurs twice in `overrides`", name.value));
+            reader.error(name.span, format!("duplicate key `{}` in `overrides`", name.value));
         }
     }
     amounts
@@ -145,7 +147,7 @@ fn bonus(reader: &mut Reader<'_>, node: &Node) -> Option<BonusForm> {
     }
     for key in ["limit", "amount", "until"] {
         if fields.get(key).is_none() {
-            reader.error(node.span.clone(), format!("a bonus without `{key}`"));
+            reader.error(node.span.clone(), format!("missing `{key}` in a bonus"));
         }
     }
     let mut text = |name: &str| {
@@ -163,7 +165,7 @@ fn entries<'n>(reader: &mut Reader<'_>, node: &'n Node, what: &str) -> &'n [(Nod
         Value::Map(entries) => entries,
         Value::Null => &[],
         _ => {
-            reader.error(node.span.clone(), format!("{what}, but this is {}", node.kind()));
+            reader.error(node.span.clone(), format!("{what}, not {}", node.kind()));
             &[]
         }
     }

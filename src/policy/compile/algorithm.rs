@@ -20,18 +20,16 @@ pub fn algorithm(
     let burst = draft.file.map.burst.as_ref();
     let calendar = |unit| Algorithm::Calendar(Calendar::new(unit, defaults.zone.clone()));
     let algorithm = match (rate.window, word.or(defaults.algorithm)) {
-        (Window::Total, _) if word.is_some() => Err("a total has no `algorithm`".to_owned()),
+        (Window::Total, _) if word.is_some() => Err("a `total` has no `algorithm`".to_owned()),
         (Window::Total, _) => Ok(Algorithm::Total),
         (Window::Calendar(unit), Some(AlgorithmKind::Calendar) | None) => Ok(calendar(unit)),
         (Window::Calendar(unit), Some(_)) if word.is_none() => Ok(calendar(unit)),
         (Window::Calendar(unit), Some(_)) => {
-            Err(format!("a {unit} has no fixed length; write a number of days or use `calendar`"))
+            Err(format!("a {unit} has no fixed length; use a number of days or `calendar`"))
         }
         (Window::Length(_), Some(AlgorithmKind::Calendar)) => match rate.window.calendar_unit() {
             Some(unit) => Ok(calendar(unit)),
-            None => {
-                Err("a `calendar` window is a minute, hour, day, week, month or year".to_owned())
-            }
+            None => Err("use `calendar` with a minute, hour, day, week, month or year".to_owned()),
         },
         (Window::Length(window_ms), Some(AlgorithmKind::Fixed)) => {
             Ok(Algorithm::Fixed(Fixed::new(window_ms)))
@@ -47,7 +45,7 @@ pub fn algorithm(
     if let (Some(burst), Ok(algorithm)) = (burst, &algorithm)
         && !matches!(algorithm, Algorithm::Bucket(_))
     {
-        reader.error(burst.span.clone(), "only a `token_bucket` has a `burst`");
+        reader.error(burst.span.clone(), "`burst` requires `algorithm: token_bucket`");
     }
     algorithm.map_err(|message| reader.error(span, message)).ok()
 }
@@ -55,9 +53,9 @@ pub fn algorithm(
 /// A bucket, or why it would be none.
 fn bucket(amount: u64, window_ms: u64, burst: u64) -> Result<Algorithm, String> {
     match Bucket::new(amount, window_ms, burst) {
-        Some(_) if burst == 0 && 0 < amount => Err("a burst of 0 lets nothing pass".to_owned()),
+        Some(_) if burst == 0 && 0 < amount => Err("a burst of 0 admits nothing".to_owned()),
         Some(bucket) => Ok(Algorithm::Bucket(bucket)),
-        None if amount == 0 => Err("a bucket of 0 in a window never refills".to_owned()),
+        None if amount == 0 => Err("a bucket of 0 never refills".to_owned()),
         None => Err("the burst times the window is too large to count exactly".to_owned()),
     }
 }

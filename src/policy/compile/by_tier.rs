@@ -59,7 +59,7 @@ pub fn rates(reader: &mut Reader<'_>, classes: &Classes, draft: &Draft) -> Vec<T
         if let Some(rate) = rate.rate()
             && *window.get_or_insert(rate.window) != rate.window
         {
-            let message = "the tiers of one limit have one window, so that a caller who changes \
+            let message = "all tiers of a limit must have the same window, so that a caller that changes \
                            tier keeps its count";
             reader.error(text.span.clone(), message);
         }
@@ -68,17 +68,17 @@ pub fn rates(reader: &mut Reader<'_>, classes: &Classes, draft: &Draft) -> Vec<T
     }
     let unsaid = classes.tiers.iter().zip(&rates).filter(|(_, rate)| rate.is_none());
     for (tier, _) in unsaid.filter(|_| !malformed) {
-        let message = format!("`{tier}` has no rate; add it, or a `rate` for those not named");
+        let message = format!("missing rate for `{tier}`; add it, or a `rate` for the others");
         reader.error(by_tier.span.clone(), message);
     }
     if let Some(rate) = draft.file.map.rate.as_ref().filter(|_| classes.tiers.len() == named) {
-        let message = "every tier has a rate of its own: this one has no effect";
+        let message = "no effect: every tier has its own rate";
         reader.note(Severity::Warning, rate.span.clone(), message);
     }
     let rates: Vec<TierRate> =
         rates.into_iter().map(|rate| rate.unwrap_or(TierRate::None)).collect();
     if !malformed && !rates.is_empty() && rates.iter().all(|rate| rate.rate().is_none()) {
-        let message = "no tier has a rate; write `only` on the rule to say who may pass";
+        let message = "no tier has a rate; use `only` on the rule to restrict access";
         reader.error(by_tier.span.clone(), message);
     }
     rates

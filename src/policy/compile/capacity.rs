@@ -19,7 +19,9 @@ impl Capacity {
         let mut levels: Vec<PressureLevel> = Vec::new();
         if let Some(pressure) = &file.value.pressure {
             if PRESSURE_LEVELS_MAX < pressure.value.len() {
-                let message = format!("there are at most {PRESSURE_LEVELS_MAX} levels of pressure");
+                let message = format!(
+                    "too many levels of pressure; at most {PRESSURE_LEVELS_MAX} are allowed"
+                );
                 reader.error(pressure.span.clone(), message);
             }
             for file in pressure.value.iter().take(PRESSURE_LEVELS_MAX) {
@@ -44,8 +46,10 @@ fn ceilings(reader: &mut Reader<'_>, classes: &Classes, file: &CapacityFile) -> 
     for (name, text) in reserve {
         let Some(tier) = tier_named(reader, classes, name) else { continue };
         if tier == 0 {
-            let message =
-                format!("`{}` is the lowest tier: nobody is left to reserve it from", name.value);
+            let message = format!(
+                "`{}` is the lowest tier: there is no lower tier to reserve from",
+                name.value
+            );
             reader.error(name.span.clone(), message);
         }
         reserved[tier] = share(reader, text);
@@ -58,7 +62,7 @@ fn ceilings(reader: &mut Reader<'_>, classes: &Classes, file: &CapacityFile) -> 
         if open < reserved {
             let (first, _) = &reserve[0];
             let last = reserve.last().map_or(&first.span, |(_, text)| &text.span);
-            let message = "more than 100% of the limits is reserved";
+            let message = "the reserves exceed 100% in total";
             reader.error(first.span.start..last.end, message);
             return Vec::new();
         }
@@ -77,7 +81,7 @@ impl PressureLevel {
         let said = file.above.as_ref()?;
         let above = share(reader, said)?;
         if below.is_some_and(|below| above <= below.above) {
-            let message = format!("`{}` is not above the level before it", said.value);
+            let message = format!("`{}` must be above the previous level", said.value);
             reader.error(said.span.clone(), message);
         }
         let until = match &file.until {
@@ -85,11 +89,11 @@ impl PressureLevel {
             None => above.minus(Share::parse(HYSTERESIS).expect("it is a share")),
         };
         if let Some(text) = file.until.as_ref().filter(|_| above < until) {
-            let message = format!("`{}` is above {above}, where the level begins", text.value);
+            let message = format!("`until` of `{}` exceeds `above` of {above}", text.value);
             reader.error(text.span.clone(), message);
         }
         if file.scale.is_none() && file.only.is_none() {
-            reader.error(file.span.clone(), "a level of pressure without `scale` or `only`");
+            reader.error(file.span.clone(), "a level of pressure needs `scale` or `only`");
         }
         let mut scale = below.map(|below| below.scale.clone()).unwrap_or_default();
         if file.scale.is_some() {
@@ -100,8 +104,7 @@ impl PressureLevel {
             let Some(keeps) = share(reader, text) else { continue };
             if scale[tier] < keeps {
                 let left = scale[tier];
-                let message =
-                    format!("`{}` is more than the {left} that a lower level leaves", text.value);
+                let message = format!("`{}` exceeds the {left} of a lower level", text.value);
                 reader.error(text.span.clone(), message);
             }
             scale[tier] = keeps;
@@ -111,7 +114,7 @@ impl PressureLevel {
         if let (Some(only), Some(below)) = (&only, below)
             && only.admits_more_than(below)
         {
-            let message = "a higher level of pressure lets others pass than the one below";
+            let message = "`only` of a higher level admits requests that a lower level refuses";
             reader.error(file.span.clone(), message);
         }
         let only = only.or_else(|| below.cloned());

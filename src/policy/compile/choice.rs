@@ -34,7 +34,7 @@ impl Choice {
     ) -> Vec<Self> {
         let Some(files) = &file.choices else { return Vec::new() };
         if CHOICES_MAX < files.value.len() {
-            let message = format!("a policy has at most {CHOICES_MAX} choices");
+            let message = format!("too many choices; a policy may have at most {CHOICES_MAX}");
             reader.error(files.span.clone(), message);
         }
         let mut choices: Vec<Self> = Vec::new();
@@ -44,7 +44,7 @@ impl Choice {
                 .iter()
                 .any(|known| (&known.key, &known.value) == (&choice.key, &choice.value))
             {
-                let message = format!("`{}={}` is a choice already", choice.key, choice.value);
+                let message = format!("duplicate choice `{}={}`", choice.key, choice.value);
                 reader.error(file.span.clone(), message);
             }
             choices.push(choice);
@@ -55,19 +55,20 @@ impl Choice {
     fn compile(reader: &mut Reader<'_>, classes: &Classes, file: &ChoiceFile) -> Option<Self> {
         let (key, value, among) = (file.key.as_ref()?, file.value.as_ref()?, file.among.as_ref()?);
         if key.value.is_empty() || value.value.is_empty() {
-            reader.error(file.span.clone(), "a choice without a `key` or a `value`");
+            reader.error(file.span.clone(), "empty `key` or `value` in a choice");
         }
         if classes.qualifies(&key.value) {
-            let message = format!("`{}` only qualifies requests; no rule can be for it", key.value);
+            let message = format!("`{}` is a qualifier and can't be the key of a rule", key.value);
             reader.error(key.span.clone(), message);
         }
         if ANSWER_WORDS.contains(&key.value.as_str()) {
-            let message = format!("answers say `{}` of something else", key.value);
+            let message =
+                format!("reserved key `{}`: answers use it for other metadata", key.value);
             reader.error(key.span.clone(), message);
         }
         let names = among.value.len();
         if !(2..=CANDIDATES_MAX).contains(&names) {
-            let message = format!("a choice is among 2 to {CANDIDATES_MAX} names, not {names}");
+            let message = format!("a choice needs 2 to {CANDIDATES_MAX} names, not {names}");
             reader.error(among.span.clone(), message);
         }
         let mut prices = Prices::default();
@@ -119,7 +120,7 @@ impl Weights {
         if let Some(file) = file
             && weights == (Self { capacity: 0.0, latency: 0.0, price: 0.0 })
         {
-            reader.error(file.span.clone(), "all weights are 0: nothing is left to choose by");
+            reader.error(file.span.clone(), "all weights are 0; at least one must be positive");
         }
         weights
     }
@@ -137,7 +138,7 @@ impl Prices {
     fn read(&mut self, reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<f64> {
         let Some((price, currency)) = parse_price(&text.value) else {
             let message = format!(
-                "`{}` is no price; write a number with up to six digits after the point, such as 12, 0.35 or 12.50 EUR",
+                "invalid price `{}`; use a number with up to six digits after the point, such as 12, 0.35 or 12.50 EUR",
                 text.value
             );
             reader.error(text.span.clone(), message);
@@ -145,7 +146,8 @@ impl Prices {
         };
         let first = self.currency.get_or_insert_with(|| currency.to_owned());
         if first != currency {
-            let message = format!("`{}` is not in the unit of the prices before it", text.value);
+            let message =
+                format!("price `{}` has another unit than the prices before it", text.value);
             reader.error(text.span.clone(), message);
         }
         Some(price)
@@ -159,7 +161,10 @@ impl Prices {
     ) {
         let without = among.value.iter().filter(|(_, candidate)| candidate.price.is_none());
         for (name, _) in without.filter(|_| self.currency.is_some()) {
-            let message = format!("`{}` has no price, though others have one", name.value);
+            let message = format!(
+                "missing price for `{}`: either all names have a price, or none",
+                name.value
+            );
             reader.error(name.span.clone(), message);
         }
     }
@@ -199,13 +204,15 @@ pub(super) fn unruled(source: &Source, domain: &Domain, file: &ChoiceFile) -> Ve
     };
     let mut problems = Vec::new();
     for (name, _) in among.value.iter().filter(|(name, _)| !meets(&name.value)) {
-        let message = format!("no rule is for `{}={}`: nothing limits it", key.value, name.value);
+        let message = format!("no rule for `{}={}`: it is unlimited", key.value, name.value);
         problems.push(Problem::at(source, Severity::Warning, name.span.clone(), message));
     }
     let own = |rule: &&RuleValue| matches!(rule, RuleValue::Exact(exact) if *exact == value.value);
     if rules.iter().any(own) {
-        let message =
-            format!("a rule for `{}={}` is never met: it is a choice", key.value, value.value);
+        let message = format!(
+            "unreachable rule `{}={}`: requests with this entry are a choice",
+            key.value, value.value
+        );
         problems.push(Problem::at(source, Severity::Warning, value.span.clone(), message));
     }
     problems
@@ -214,9 +221,9 @@ pub(super) fn unruled(source: &Source, domain: &Domain, file: &ChoiceFile) -> Ve
 /// A name goes into a header and into a path.
 fn check_name(reader: &mut Reader<'_>, name: &Spanned<String>, placeholder: &str) {
     if name.value.is_empty() {
-        reader.error(name.span.clone(), "a name to choose is empty");
+        reader.error(name.span.clone(), "empty name in `among`");
     } else if name.value == placeholder {
-        let message = format!("`{placeholder}` stands for the choice; it can't be chosen");
+        let message = format!("`{placeholder}` requests the choice and can't be one of its names");
         reader.error(name.span.clone(), message);
     }
 }

@@ -33,7 +33,8 @@ impl Classes {
         let own: Vec<Box<str>> = own.into_iter().flatten().cloned().collect();
         classes.qualifiers.extend(own);
         if let Some(key) = caller.key.as_ref().filter(|key| classes.qualifies(&key.value)) {
-            let message = format!("`{}` names the caller; it can't be a qualifier too", key.value);
+            let message =
+                format!("`{}` is the key of the caller and can't be a qualifier too", key.value);
             reader.error(key.span.clone(), message);
         }
         classes
@@ -51,14 +52,14 @@ pub(super) fn tier_named(
         let names: Vec<&str> = classes.tiers.iter().map(|tier| &**tier).collect();
         let message = match (names.as_slice(), nearest(&name.value, &names)) {
             ([], _) => {
-                let message = format!("`{}` is no tier; the policy has no `tiers`", name.value);
+                let message = format!("unknown tier `{}`; the policy has no `tiers`", name.value);
                 reader.error_once(name.span.clone(), "no `tiers`", message);
                 return None;
             }
             (_, Some(meant)) => {
-                format!("`{}` is no tier; did you mean `{meant}`?", name.value)
+                format!("unknown tier `{}`; did you mean `{meant}`?", name.value)
             }
-            _ => format!("`{}` is no tier; there are {}", name.value, names.join(", ")),
+            _ => format!("unknown tier `{}`; known tiers: {}", name.value, names.join(", ")),
         };
         reader.error(name.span.clone(), message);
     }
@@ -101,14 +102,14 @@ fn tiers(reader: &mut Reader<'_>, file: &PolicyFile) -> Vec<Box<str>> {
     let Some(names) = &file.tiers else { return tiers };
     if TIERS_MAX < names.value.len() {
         let count = names.value.len();
-        let message = format!("a policy has at most {TIERS_MAX} tiers, but these are {count}");
+        let message = format!("too many tiers: {count}; a policy may have at most {TIERS_MAX}");
         reader.error(names.span.clone(), message);
     }
     for name in names.value.iter().take(TIERS_MAX) {
         if name.value.is_empty() {
-            reader.error(name.span.clone(), "a tier without a name");
+            reader.error(name.span.clone(), "empty tier name");
         } else if tiers.iter().any(|tier| **tier == *name.value) {
-            reader.error(name.span.clone(), format!("the tier `{}` occurs twice", name.value));
+            reader.error(name.span.clone(), format!("duplicate tier `{}`", name.value));
         } else {
             tiers.push(name.value.as_str().into());
         }

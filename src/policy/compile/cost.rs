@@ -13,8 +13,7 @@ impl Cost {
             let Some(own) = currency(&text.value) else { continue };
             let first = *known.get_or_insert(own);
             if first != own {
-                let message =
-                    format!("a table of costs has one currency, but {own} follows {first}");
+                let message = format!("a cost table must have one currency; {own} follows {first}");
                 reader.error(text.span.clone(), message);
             }
         }
@@ -30,7 +29,7 @@ impl CostLine {
             .map_err(|message| reader.error(text.span.clone(), message))
             .ok()?;
         if let Some(per) = file.per.as_ref().filter(|per| per.value == 0) {
-            reader.error(per.span.clone(), "`per` is 0, but a cost is for one hit or more");
+            reader.error(per.span.clone(), "`per` must be 1 or more");
             return None;
         }
         let when = file.when.iter().flatten();

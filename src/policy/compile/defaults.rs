@@ -33,7 +33,8 @@ impl Defaults {
     pub fn compile(reader: &mut Reader<'_>, file: &PolicyFile) -> Self {
         let zone = file.timezone.as_ref().map_or(TimeZone::UTC, |zone| {
             TimeZone::get(&zone.value).unwrap_or_else(|_| {
-                let message = format!("`{}` is no time zone, such as Europe/Madrid", zone.value);
+                let message =
+                    format!("unknown time zone `{}`; use a name such as Europe/Madrid", zone.value);
                 reader.error(zone.span.clone(), message);
                 TimeZone::UTC
             })

@@ -24,7 +24,7 @@ impl Draft {
     pub fn all(reader: &mut Reader<'_>, rule: &RuleFile) -> Vec<Self> {
         let RuleFile { rate_limit, limits, .. } = rule;
         if let (Some(rate_limit), Some(limits)) = (rate_limit, limits) {
-            let message = "a rule has `rate_limit` or `limits`, not both";
+            let message = "use `rate_limit` or `limits` in a rule, not both";
             let start = limits.span.start.max(rate_limit.span.start);
             reader.error(start..limits.span.end, message);
         }
@@ -57,10 +57,10 @@ fn from_rate_limit(reader: &mut Reader<'_>, file: &Spanned<RateLimitFile>) -> Op
     let RateLimitFile { requests_per_unit, unit, unlimited, name, .. } = &file.value;
     if unlimited.as_ref().is_some_and(|unlimited| unlimited.value) {
         if let Some(unit) = unit {
-            reader.error(unit.span.clone(), "an `unlimited` rate limit has no `unit`");
+            reader.error(unit.span.clone(), "`unit` is invalid with `unlimited`");
         }
         if let Some(amount) = requests_per_unit {
-            let message = "an `unlimited` rate limit does not look at `requests_per_unit`";
+            let message = "`requests_per_unit` has no effect with `unlimited`";
             reader.note(Severity::Warning, amount.span.clone(), message);
         }
         return None;
@@ -69,7 +69,7 @@ fn from_rate_limit(reader: &mut Reader<'_>, file: &Spanned<RateLimitFile>) -> Op
     let unit = unit.as_ref()?;
     let Some(window) = Unit::parse(&unit.value) else {
         let message = format!(
-            "`{}` is no unit; it is second, minute, hour, day, week, month or year",
+            "unknown unit `{}`; use second, minute, hour, day, week, month or year",
             unit.value
         );
         reader.error(unit.span.clone(), message);
@@ -86,7 +86,7 @@ fn from_limits(reader: &mut Reader<'_>, limits: &Spanned<Vec<LimitFile>>) -> Vec
         reader.error(limits.span.clone(), "`limits` is empty");
     }
     if LIMITS_MAX < limits.value.len() {
-        let message = format!("a rule has at most {LIMITS_MAX} limits");
+        let message = format!("too many limits; a rule may have at most {LIMITS_MAX}");
         reader.error(limits.span.clone(), message);
     }
     let mut drafts = Vec::new();

@@ -26,7 +26,7 @@ pub fn compile(
         Some(name) => {
             if domains.contains_key(&name.value) && !options.merge_domains {
                 let message = format!(
-                    "the domain `{}` is in another file already; `merge_domains` would join them",
+                    "duplicate domain `{}`: another file has it; set `merge_domains` to join them",
                     name.value
                 );
                 compiler.reader.error(name.span.clone(), message);
@@ -64,7 +64,7 @@ fn add(
     });
     if let Some(answer) = file.answer.as_ref().map(answer) {
         if is_known && domain.answer != AnswerSettings::default() && domain.answer != answer {
-            let message = format!("the domain `{}` has another `answer` already", name.value);
+            let message = format!("domain `{}` has another `answer` in another file", name.value);
             compiler.reader.error(name.span.clone(), message);
         }
         domain.answer = answer;
@@ -74,15 +74,17 @@ fn add(
     } else if *compiler.defaults.classes == Classes::default() {
         compiler.defaults.classes = domain.classes.clone();
     } else if domain.classes != compiler.defaults.classes {
-        let message =
-            format!("the domain `{}` has other `tiers` or another `caller` already", name.value);
+        let message = format!(
+            "domain `{}` has other `tiers` or another `caller` in another file",
+            name.value
+        );
         compiler.reader.error(name.span.clone(), message);
     }
     let choices = Choice::compile_all(&mut compiler.reader, &domain.classes, file);
     if domain.choices.is_empty() {
         domain.choices = choices;
     } else if let Some(said) = file.choices.as_ref().filter(|_| domain.choices != choices) {
-        let message = format!("the domain `{}` has other `choices` already", name.value);
+        let message = format!("domain `{}` has other `choices` in another file", name.value);
         compiler.reader.error(said.span.clone(), message);
     }
     compiler.limit_count = domain.limit_count;

@@ -17,7 +17,7 @@ use crate::policy::yaml::{Reader, Spanned};
 /// Warns of what has no effect in a file.
 pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
     if let Some(tiers) = file.tiers.as_ref().filter(|_| classes.caller_key.is_none()) {
-        let message = "without `caller`, every request is of the first tier";
+        let message = "without `caller`, every request has the first tier";
         reader.note(Severity::Warning, tiers.span.clone(), message);
     }
     let mut costs = BTreeSet::new();
@@ -28,7 +28,7 @@ pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
     rules.iter().for_each(|rule| idle.rule(rule));
     for (name, lines) in file.costs.iter().flatten() {
         if !costs.contains(&name.value) {
-            let message = format!("no limit has the cost `{}`", name.value);
+            let message = format!("unused cost table `{}`", name.value);
             reader.note(Severity::Warning, name.span.clone(), message);
         }
         unreached(reader, lines);
@@ -55,9 +55,9 @@ impl Idle<'_, '_> {
         let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         if let Some(quota) = rule.quota_mode.as_ref().filter(|_| on(&rule.quota_mode)) {
             if on(&rule.shadow_mode) {
-                self.note(quota, "`shadow_mode` comes first: this has no effect");
+                self.note(quota, "no effect: `shadow_mode` takes precedence");
             } else if rule.limits.is_none() && rule.rate_limit.is_none() {
-                self.note(quota, "a rule without limits has nothing that could be a quota");
+                self.note(quota, "no effect in a rule without limits");
             }
         }
         self.without_limits(rule);
@@ -66,7 +66,7 @@ impl Idle<'_, '_> {
             if let Some(said) = limit.map.lease.as_ref().filter(auto)
                 && let Some(why) = self.unleased(rule, limit)
             {
-                self.note(said, &format!("hits are never taken ahead {why}: this has no effect"));
+                self.note(said, &format!("no effect: leases are not used {why}"));
             }
         }
         if let Some(only) = &rule.only {
@@ -75,7 +75,10 @@ impl Idle<'_, '_> {
         if let Some(capacity) = &rule.capacity {
             let levels = capacity.value.pressure.as_ref().map_or(&[][..], |levels| &levels.value);
             if levels.is_empty() && capacity.value.reserve.as_ref().is_none_or(Vec::is_empty) {
-                self.note(capacity, "nothing is reserved, and no pressure changes anything");
+                self.note(
+                    capacity,
+                    "`capacity` has no effect: it has no reserve and no pressure level",
+                );
             }
             let overdrawn = |said: &Spanned<OverdraftFile>| said.value == OverdraftFile::Allow;
             let can_be_passed = limits().any(|limit| {
@@ -101,17 +104,11 @@ impl Idle<'_, '_> {
             return;
         }
         if let Some(said) = &rule.on_outage {
-            self.note(
-                said,
-                "a rule without limits asks no store: this has no effect, nor on rules below",
-            );
+            self.note(said, "no effect in a rule without limits, nor on rules below");
         }
         let shadow = rule.shadow_mode.as_ref().filter(|shadow| shadow.value);
         if let Some(said) = shadow.filter(|_| rule.only.is_none()) {
-            self.note(
-                said,
-                "a rule without limits refuses nothing: this has no effect, nor on rules below",
-            );
+            self.note(said, "no effect in a rule without limits, nor on rules below");
         }
     }
 
@@ -135,15 +132,15 @@ impl Idle<'_, '_> {
         // The directory may give callers more of a limit that has a name.
         let is_large = |rate: &Rate| LEASED_AMOUNT_MIN <= rate.amount || name.is_some();
         if rule.capacity.is_some() {
-            Some("of a limit with a `capacity`")
+            Some("for a limit with a `capacity`")
         } else if overdraft.is_some_and(|said| said.value != OverdraftFile::None) {
-            Some("of a limit with an `overdraft`")
+            Some("for a limit with an `overdraft`")
         } else if !enforces {
             Some("in a mode other than `enforce`")
         } else if !rates.clone().any(|rate| slides(&rate)) {
-            Some("of a limit that doesn't slide")
+            Some("for a limit that doesn't slide")
         } else if !rates.clone().any(|rate| is_large(&rate)) {
-            Some("of an amount below 64")
+            Some("for an amount below 64")
         } else {
             None
         }
@@ -152,14 +149,14 @@ impl Idle<'_, '_> {
     fn level(&mut self, level: &PressureFile, number: u8, can_be_passed: bool) {
         let above = level.above.as_ref().filter(|above| Capacity::is_all(&above.value));
         if let Some(above) = above.filter(|_| !can_be_passed) {
-            self.note(above, "never more than all of a limit is used: this level is never reached");
+            self.note(above, "unreachable level: usage never exceeds 100%");
         }
         if let Some(only) = &level.only {
             self.only(only, number);
         }
         let scaled = level.scale.iter().flatten().map(|(tier, _)| tier).next();
         if let Some(tier) = scaled.filter(|_| self.classes.caller_key.is_none()) {
-            self.note(tier, "without `caller`, no limit is a caller's own: nothing is scaled");
+            self.note(tier, "`scale` has no effect without `caller`: no limit belongs to a caller");
         }
     }
 
@@ -169,7 +166,7 @@ impl Idle<'_, '_> {
         let most = self.classes.priority.most(level);
         let out_of_reach = |least: &&Spanned<u64>| u64::from(most) < least.value;
         if let Some(least) = only.priority.as_ref().filter(out_of_reach) {
-            let so = if is_by_tier { "this lets nobody else pass" } else { "nobody passes" };
+            let so = if is_by_tier { "this admits no other requests" } else { "no request passes" };
             let message = format!("no request has a priority above {most} here: {so}");
             self.note(least, &message);
         }
@@ -188,7 +185,7 @@ fn unreached(reader: &mut Reader<'_>, lines: &[CostFile]) {
         if known.iter().any(|before| before.is_subset(&own))
             && let Some(hits) = &line.hits
         {
-            let message = "a line before this one fits whenever it does: it is never reached";
+            let message = "unreachable line: an earlier line matches whenever this one does";
             reader.note(Severity::Warning, hits.span.clone(), message);
         }
         known.push(own);
@@ -209,7 +206,7 @@ impl Replacer<'_> {
         let names: BTreeSet<&str> = limits.map(|limit| &*limit.name).collect();
         let unnamed = self.replaced.into_iter().filter(|name| !names.contains(name.value.as_str()));
         let problem = |name: Spanned<String>| {
-            let message = format!("no limit is named `{}`", name.value);
+            let message = format!("unknown limit name `{}`", name.value);
             Problem::at(self.source, Severity::Warning, name.span, message)
         };
         unnamed.map(problem).collect()
@@ -242,33 +239,41 @@ mod tests {
     #[test]
     fn what_has_no_effect_is_told_where_it_stands() {
         let user = "{key: user, limits: [1/day]}";
-        check("tiers: [a, b]", user, &[("[", "every request is of the first tier")]);
-        check("costs: {x: [{hits: 2}]}", user, &[("x", "no limit has the cost `x`")]);
+        check("tiers: [a, b]", user, &[("[", "every request has the first tier")]);
+        check("costs: {x: [{hits: 2}]}", user, &[("x", "unused cost table `x`")]);
         check(
             "costs: {x: [{when: {op: a}, hits: 2}, {hits: 3}, {when: {op: b}, hits: 4}]}",
             "{key: user, limits: [{rate: 1/day, cost: x}]}",
-            &[("4", "it is never reached")],
+            &[("4", "unreachable line")],
         );
         check(
             "",
             "{key: user, shadow_mode: true, quota_mode: true, limits: [1/day]}",
-            &[("true", "`shadow_mode` comes first")],
+            &[("true", "`shadow_mode` takes precedence")],
         );
-        check("", "{key: user, quota_mode: true}", &[("true", "nothing that could be a quota")]);
-        check("", "{key: user, limits: [1/day], capacity: {}}", &[("{", "nothing is reserved")]);
+        check(
+            "",
+            "{key: user, quota_mode: true}",
+            &[("true", "no effect in a rule without limits")],
+        );
+        check(
+            "",
+            "{key: user, limits: [1/day], capacity: {}}",
+            &[("{", "`capacity` has no effect")],
+        );
     }
 
     #[test]
     fn what_is_said_of_limits_that_a_rule_has_not_is_told() {
         let below = "descriptors: [{key: op, limits: [1/day]}]";
         let rule = |said: &str| format!("{{key: user, {said}, {below}}}");
-        check("", &rule("on_outage: deny"), &[("deny", "asks no store")]);
-        check("", &rule("shadow_mode: true"), &[("true", "refuses nothing")]);
+        check("", &rule("on_outage: deny"), &[("deny", "nor on rules below")]);
+        check("", &rule("shadow_mode: true"), &[("true", "nor on rules below")]);
         check("", &rule("shadow_mode: false"), &[]);
         check("", &rule("on_outage: deny, shadow_mode: true, limits: [1/day]"), &[]);
         check("caller: {key: user}", "{key: user, shadow_mode: true, only: {priority: 1}}", &[]);
         let unlimited = "{key: user, on_outage: deny, rate_limit: {unlimited: true}}";
-        check("", unlimited, &[("deny", "asks no store")]);
+        check("", unlimited, &[("deny", "nor on rules below")]);
     }
 
     #[test]
@@ -276,7 +281,7 @@ mod tests {
         let rule = |limit: &str| format!("{{key: user, limits: [{{{limit}, lease: auto}}]}}");
         check("", &rule("rate: 64/day"), &[]);
         check("", &rule("name: x, rate: 10/day"), &[]);
-        check("", &rule("rate: 63/day"), &[("auto", "of an amount below 64")]);
+        check("", &rule("rate: 63/day"), &[("auto", "for an amount below 64")]);
         check("", &rule("rate: 100/month"), &[("auto", "that doesn't slide")]);
         check("", &rule("rate: 100/total"), &[("auto", "that doesn't slide")]);
         check(
@@ -301,7 +306,7 @@ mod tests {
         check(
             tiers,
             rule,
-            &[("[", "every request is of the first tier"), ("a", "nothing is scaled")],
+            &[("[", "every request has the first tier"), ("a", "`scale` has no effect")],
         );
         check(&format!("caller: {{key: user}}\n{tiers}"), rule, &[]);
     }
@@ -309,7 +314,7 @@ mod tests {
     #[test]
     fn what_nobody_can_reach_is_told_where_it_stands() {
         let only = "{key: user, only: {priority: 3}, limits: [1/day]}";
-        check("", only, &[("3", "no request has a priority above 2 here: nobody passes")]);
+        check("", only, &[("3", "no request has a priority above 2 here: no request passes")]);
         check("caller: {key: user, priority: {key: p}}", only, &[]);
         check("caller: {key: user, priority: {add: {role: {boss: 1}}}}", only, &[]);
         let pressed = |limit: &str, level: &str| {
@@ -317,7 +322,7 @@ mod tests {
         };
         let four = "{above: 100%, only: {priority: 4}}";
         let under = "caller: {key: user, priority: {under_pressure: 2}}";
-        check(under, &pressed("9/day", four), &[("100%", "never reached")]);
+        check(under, &pressed("9/day", four), &[("100%", "unreachable level")]);
         check(under, &pressed("{rate: 9/day, overdraft: allow}", four), &[]);
     }
 }

@@ -87,7 +87,7 @@ impl RuleLimits<'_> {
         let map = &draft.file.map;
         let shadow = map.shadow.as_ref().filter(|shadow| shadow.value);
         if let (Some(shadow), Some(_)) = (shadow, &map.mode) {
-            reader.error(shadow.span.clone(), "a limit has `mode` or `shadow`, not both");
+            reader.error(shadow.span.clone(), "use `mode` or `shadow` in a limit, not both");
         }
         let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         if let Some(mode) = &map.mode {
@@ -117,7 +117,7 @@ impl RuleLimits<'_> {
             let names: Vec<&str> = self.defaults.costs.keys().map(String::as_str).collect();
             let meant = nearest(&name.value, &names);
             let hint = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
-            let message = format!("`costs` has no table `{}`{hint}", name.value);
+            let message = format!("unknown cost table `{}`{hint}", name.value);
             reader.error(name.span.clone(), message);
         }
         cost.cloned()
@@ -135,7 +135,7 @@ impl RuleLimits<'_> {
             let first = *known.get_or_insert(own);
             if first != own {
                 let message =
-                    format!("a limit and its costs have one currency, not {first} and {own}");
+                    format!("a limit and its costs need one currency, not {first} and {own}");
                 reader.error(text.span.clone(), message);
             }
         }
@@ -146,7 +146,7 @@ impl RuleLimits<'_> {
         match (&draft.file.map.wait, window) {
             (Some(file), Window::Total) => {
                 if let Some(up_to) = &file.up_to {
-                    let message = "a total has no `wait`: time brings nothing back";
+                    let message = "a `total` limit can't have a `wait`: it never resets";
                     reader.error(up_to.span.clone(), message);
                 }
                 None
@@ -167,14 +167,14 @@ fn not_told_apart(reader: &mut Reader<'_>, draft: &Draft) {
     let (span, message) = match &draft.file.map.name {
         Some(name) if draft.name().is_some() => {
             let message = format!(
-                "two limits of this rule are named `{}` and have one window; name one differently",
+                "duplicate limit name `{}` with the same window; rename one of the limits",
                 name.value
             );
             (name.span.clone(), message)
         }
         _ => {
-            let message = "nothing tells this limit apart from another one of this rule; give it a \
-                           `name`, by which its count is kept when the rule is edited";
+            let message = "duplicate limit in this rule; give it a `name`, so that its count is kept \
+                           when the rule is edited";
             (draft.file.span.clone(), message.to_owned())
         }
     };

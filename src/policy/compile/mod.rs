@@ -126,7 +126,7 @@ mod tests {
         let ours =
             "domain: d\ndescriptors: [{key: a, value: x*}, {key: a, value: xy*, limits: [1/day]}]";
         let error = compile(&[source("a.yaml", ours)], CompileOptions::default()).unwrap_err();
-        assert!(error[0].message.contains("is never met"), "{}", error[0].message);
+        assert!(error[0].message.contains("unreachable rule"), "{}", error[0].message);
         let limit = "rate_limit: {unit: day, requests_per_unit: 1}";
         let theirs = ours.replace("limits: [1/day]", limit);
         assert_eq!(compiled(&theirs).warnings().len(), 1);

@@ -29,7 +29,7 @@ impl Rate {
     /// A clause that names what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((amount, window)) = text.split_once('/') else {
-            return Err(format!("`{text}` is no rate; write AMOUNT/WINDOW, such as 10/second"));
+            return Err(format!("invalid rate `{text}`; use AMOUNT/WINDOW, such as 10/second"));
         };
         Ok(Self { amount: parse_amount(amount.trim())?, window: parse_window(window.trim())? })
     }
@@ -53,7 +53,7 @@ pub fn parse_amount(text: &str) -> Result<u64, String> {
     };
     amount.filter(|amount| *amount <= AMOUNT_MAX).ok_or_else(|| {
         format!(
-            "`{text}` is no amount; it is a whole number from 0 to {AMOUNT_MAX}, or money such as 0.35 EUR"
+            "invalid amount `{text}`; use a whole number from 0 to {AMOUNT_MAX}, or money such as 0.35 EUR"
         )
     })
 }
@@ -84,7 +84,9 @@ fn cents(number: &str) -> Option<u64> {
 pub fn parse_length_ms(text: &str) -> Result<u64, String> {
     match parse_window(text) {
         Ok(Window::Length(ms)) => Ok(ms),
-        _ => Err(format!("`{text}` is no time; write a number with ms, s, m, h or d, such as 2s")),
+        _ => Err(format!(
+            "invalid duration `{text}`; use a number with ms, s, m, h or d, such as 2s"
+        )),
     }
 }
 
@@ -102,14 +104,14 @@ fn parse_window(text: &str) -> Result<Window, String> {
     let count = if count.is_empty() { Ok(1) } else { count.parse::<u64>() };
     let (Ok(count), Some((_, unit_ms))) = (count, unit_ms) else {
         return Err(format!(
-            "`{text}` is no window; write second, minute, hour, day, week, month, year or total, \
+            "unknown window `{text}`; use second, minute, hour, day, week, month, year or total, \
              or a length in ms, s, m, h, d or w, such as 15m"
         ));
     };
     match count.checked_mul(*unit_ms) {
-        Some(0) => Err(format!("the window `{text}` is empty")),
+        Some(0) => Err(format!("invalid window `{text}`: it must be longer than 0")),
         Some(window_ms) if window_ms <= WINDOW_MS_MAX => Ok(Window::Length(window_ms)),
-        _ => Err(format!("the window `{text}` is longer than 366d")),
+        _ => Err(format!("window `{text}` exceeds the maximum of 366d")),
     }
 }
 
@@ -143,18 +145,18 @@ mod tests {
 
     #[test]
     fn what_is_no_rate_is_named() {
-        check_refused("10", "`10` is no rate");
-        check_refused("x/second", "`x` is no amount");
-        check_refused("-1/second", "`-1` is no amount");
-        check_refused("/second", "`` is no amount");
-        check_refused("1000000000000001/second", "is no amount");
-        check_refused("0.355 EUR/day", "`0.355 EUR` is no amount");
-        check_refused("1.5/day", "`1.5` is no amount");
-        check_refused("5 euro/day", "`5 euro` is no amount");
-        check_refused("10/fortnight", "`fortnight` is no window");
-        check_refused("10/0s", "the window `0s` is empty");
-        check_refused("10/367d", "longer than 366d");
-        check_refused("10/99999999999999999999w", "is no window");
-        check_refused("10/9999999999999999w", "longer than 366d");
+        check_refused("10", "invalid rate `10`");
+        check_refused("x/second", "invalid amount `x`");
+        check_refused("-1/second", "invalid amount `-1`");
+        check_refused("/second", "invalid amount ``");
+        check_refused("1000000000000001/second", "invalid amount");
+        check_refused("0.355 EUR/day", "invalid amount `0.355 EUR`");
+        check_refused("1.5/day", "invalid amount `1.5`");
+        check_refused("5 euro/day", "invalid amount `5 euro`");
+        check_refused("10/fortnight", "unknown window `fortnight`");
+        check_refused("10/0s", "invalid window `0s`: it must be longer than 0");
+        check_refused("10/367d", "exceeds the maximum of 366d");
+        check_refused("10/99999999999999999999w", "unknown window");
+        check_refused("10/9999999999999999w", "exceeds the maximum of 366d");
     }
 }

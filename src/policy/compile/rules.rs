@@ -70,18 +70,18 @@ impl<'a> RuleCompiler<'a> {
             match obstacle {
                 None => {}
                 Some(Obstacle::Same(place)) => {
-                    let message = format!("a rule for `{what}` stands in {place} already");
+                    let message = format!("duplicate rule `{what}`; the first one is in {place}");
                     self.reader.error(file.span.clone(), message);
                 }
                 Some(Obstacle::Hides(place, key)) => {
                     let message = format!(
-                        "`{what}` takes all values of `{key}`: the rule for it in {place} is never met"
+                        "unreachable rule `{key}` in {place}: `{what}` matches all its values"
                     );
                     self.reader.note(unreachable, file.span.clone(), message);
                 }
                 Some(Obstacle::Covered(place, pattern)) => {
                     let message = format!(
-                        "`{what}` is never met: `{pattern}` in {place} takes all its values"
+                        "unreachable rule `{what}`: `{pattern}` in {place} matches all its values"
                     );
                     self.reader.note(unreachable, file.span.clone(), message);
                 }
@@ -93,7 +93,7 @@ impl<'a> RuleCompiler<'a> {
         let key = file.key.as_ref().map(|key| key.value.clone()).unwrap_or_default();
         let classes = self.defaults.classes.clone();
         if let Some(said) = file.key.as_ref().filter(|key| classes.qualifies(&key.value)) {
-            let message = format!("`{key}` only qualifies requests; no rule can be for it");
+            let message = format!("`{key}` is a qualifier and can't be the key of a rule");
             self.reader.error(said.span.clone(), message);
         }
         let of_caller = above.of_caller || classes.caller_key.as_deref() == Some(&key);
@@ -110,7 +110,7 @@ impl<'a> RuleCompiler<'a> {
             RuleValue::Any => format!("{parent}{key}"),
         };
         for flag in [&file.detailed_metric, &file.value_to_metric].into_iter().flatten() {
-            let message = "this has no effect: values of requests never become metrics";
+            let message = "no effect: values of requests never become metrics";
             self.reader.note(Severity::Warning, flag.span.clone(), message);
         }
         let (first_index, defaults) = (self.limit_count, &self.defaults);
@@ -119,7 +119,7 @@ impl<'a> RuleCompiler<'a> {
         self.limit_count += limits.len();
         let cascade = file.cascade.as_ref().is_some_and(|cascade| cascade.value);
         if let Some(span) = file.cascade.as_ref().filter(|_| cascade && has_no_limit(file)) {
-            let message = "a rule without limits has nothing to cascade";
+            let message = "`cascade` requires limits in the same rule";
             self.reader.error(span.span.clone(), message);
         }
         let mut below = RuleLevel::default();
@@ -156,7 +156,7 @@ impl<'a> RuleCompiler<'a> {
     fn capacity(&mut self, file: &RuleFile, classes: &Classes) -> Option<Box<Capacity>> {
         let capacity = file.capacity.as_ref()?;
         if file.limits.is_none() && file.rate_limit.is_none() {
-            let message = "a rule without limits has no capacity to share";
+            let message = "`capacity` requires limits in the same rule";
             self.reader.error(capacity.span.clone(), message);
         }
         Some(Box::new(Capacity::compile(&mut self.reader, classes, capacity)))
@@ -177,7 +177,7 @@ impl<'a> RuleCompiler<'a> {
         }
         let pattern = value.and_then(|value| Pattern::parse(&value.value));
         if let (Some(shared), None) = (shared, &pattern) {
-            let message = "`share_threshold` needs a `value` with a `*`";
+            let message = "`share_threshold` requires a `value` with a `*`";
             self.reader.error(shared.span.clone(), message);
         }
         match (pattern, value) {
@@ -202,9 +202,9 @@ impl<'a> RuleCompiler<'a> {
         let mut names = HashSet::new();
         for replaced in rate_limit.value.replaces.iter().flatten() {
             match replaced.name.as_ref().filter(|name| !name.value.is_empty()) {
-                None => self.reader.error(replaced.span.clone(), "an entry of `replaces` is empty"),
+                None => self.reader.error(replaced.span.clone(), "empty entry in `replaces`"),
                 Some(name) if own == Some(name.value.as_str()) => {
-                    let message = format!("`{}` replaces itself", name.value);
+                    let message = format!("`{}` can't replace itself", name.value);
                     self.reader.error(name.span.clone(), message);
                 }
                 Some(name) => {

@@ -20,7 +20,7 @@ impl Wait {
         let ms = match parse_length_ms(&up_to.value) {
             Ok(ms) if ms <= UP_TO_MS_MAX => ms,
             Ok(_) => {
-                let message = format!("a wait of `{}` is longer than 10s", up_to.value);
+                let message = format!("wait `{}` exceeds the maximum of 10s", up_to.value);
                 reader.error(up_to.span.clone(), message);
                 return None;
             }

@@ -23,7 +23,7 @@ impl Share {
     pub fn parse(text: &str) -> Result<Self, String> {
         let problem = || {
             format!(
-                "`{text}` is no share; write a percentage up to 100% or a fraction up to 1, such as 20% or 0.8"
+                "invalid share `{text}`; use a percentage up to 100% or a fraction up to 1, such as 20% or 0.8"
             )
         };
         let (number, places) = match text.trim().strip_suffix('%') {
@@ -84,7 +84,7 @@ mod tests {
             ["", "%", "101%", "1.1", "-1%", "20.123%", "0.12345", "x", "1e2", ".5", "99999999%"]
         {
             let error = Share::parse(text).unwrap_err();
-            assert!(error.contains(&format!("`{text}` is no share")), "{error}");
+            assert!(error.contains(&format!("invalid share `{text}`")), "{error}");
         }
     }
 }

@@ -43,18 +43,18 @@ fn headers(
     _: &str,
 ) -> Option<BTreeMap<String, Spanned<String>>> {
     let Value::Map(entries) = &node.value else {
-        reader.error(node.span.clone(), format!("headers are a map, but this is {}", node.kind()));
+        reader.error(node.span.clone(), format!("headers must be a map, not {}", node.kind()));
         return None;
     };
     let mut headers = BTreeMap::new();
     for (key, value) in entries {
         let name = key.scalar().unwrap_or_default().to_ascii_lowercase();
         if !is_header_name(&name) {
-            reader.error(key.span.clone(), format!("`{name}` is no name of a header to add"));
+            reader.error(key.span.clone(), format!("invalid or reserved header name `{name}`"));
         } else if let Some(text) = reader.text(value, &format!("the header `{name}`"))
             && headers.insert(name.clone(), text).is_some()
         {
-            reader.error(key.span.clone(), format!("the header `{name}` occurs twice"));
+            reader.error(key.span.clone(), format!("duplicate header `{name}`"));
         }
     }
     Some(headers)

@@ -36,7 +36,7 @@ map! {
 
 map! {
     /// A name to choose.
-    pub struct CandidateFile in "a name to choose";
+    pub struct CandidateFile in "a name of `among`";
 
     /// What a request costs there, in any unit that all share, such as 12, 0.35 or 12.50 EUR.
     price: Spanned<String> = text;
@@ -75,6 +75,6 @@ fn header(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<St
     if is_header_name(&header.value) {
         return Some(header);
     }
-    reader.error(header.span, format!("`{}` is no name of a header to add", header.value));
+    reader.error(header.span, format!("invalid or reserved header name `{}`", header.value));
     None
 }

@@ -117,7 +117,7 @@ fn by_tier(
     what: &str,
 ) -> Option<Spanned<Named<Spanned<String>>>> {
     if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
-        reader.error(node.span.clone(), "`by_tier` is empty; write only a `rate`");
+        reader.error(node.span.clone(), "`by_tier` is empty; use `rate` alone");
     }
     Some(Spanned { value: texts(reader, node, what)?, span: start_of(node) })
 }

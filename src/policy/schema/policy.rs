@@ -77,11 +77,11 @@ map! {
 
 fn check(_: &PolicyFile, reader: &mut Reader<'_>, node: &Node) {
     if matches!(node.value, Value::Map(_)) && node.get("domain").is_none() {
-        reader.error(start_of(node), "the domain is missing; write `domain: NAME`");
+        reader.error(start_of(node), "missing domain; add `domain: NAME`");
     }
 }
 
 /// Tables of costs, by name.
 fn costs(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<Vec<CostFile>>> {
-    Some(named(reader, node, what, |reader, node| list(reader, node, "a table of costs")))
+    Some(named(reader, node, what, |reader, node| list(reader, node, "a cost table")))
 }

@@ -29,7 +29,7 @@ pub fn word<T: Word>(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option
 
 /// A priority.
 pub fn level(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<u64>> {
-    let number = reader.integer(node, &format!("{what} is a priority"), 1..=4)?;
+    let number = reader.integer(node, &format!("{what} must be a priority"), 1..=4)?;
     Some(Spanned { value: number.value.unsigned_abs(), span: number.span })
 }
 
@@ -85,7 +85,7 @@ pub fn named<T>(
     for (key, node) in reader.map(node, what) {
         let Some(name) = reader.text(key, "a name") else { continue };
         if named.iter().any(|(known, _)| known.value == name.value) {
-            reader.error(name.span, format!("`{}` occurs twice in {what}", name.value));
+            reader.error(name.span, format!("duplicate key `{}` in {what}", name.value));
         } else if let Some(value) = read(reader, node) {
             named.push((name, value));
         }

@@ -78,7 +78,7 @@ map! {
 fn check_rule(file: &RuleFile, reader: &mut Reader<'_>, node: &Node) {
     let is_unnamed = file.key.as_ref().is_none_or(|key| key.value.is_empty());
     if matches!(node.value, Value::Map(_)) && is_unnamed {
-        reader.error(start_of(node), "a rule without a `key`");
+        reader.error(start_of(node), "missing `key` in a rule");
     }
 }
 
@@ -104,7 +104,7 @@ fn rate_limit_name(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<S
 /// Free data that goes into answers.
 fn metadata(reader: &mut Reader<'_>, node: &Node, _: &str) -> Option<Vec<(Node, Node)>> {
     let Value::Map(entries) = &node.value else {
-        let message = format!("`metadata` is a map, but this is {}", node.kind());
+        let message = format!("`metadata` must be a map, not {}", node.kind());
         reader.error(node.span.clone(), message);
         return None;
     };

@@ -105,12 +105,12 @@ fn check_only(file: &OnlyFile, reader: &mut Reader<'_>, node: &Node) {
     let Value::Map(entries) = &node.value else { return };
     let no_tier = entries.is_empty() || file.tier.as_ref().is_some_and(Vec::is_empty);
     if node.get("priority").is_none() && no_tier {
-        reader.error(start_of(node), "`only` names nobody; it holds `tier`, `priority` or both");
+        reader.error(start_of(node), "`only` is empty; add `tier`, `priority` or both");
     }
 }
 
 fn addend(reader: &mut Reader<'_>, node: &Node, _: &str) -> Option<Spanned<i64>> {
-    reader.integer(node, "an addend is a whole number", -ADDEND_MAX..=ADDEND_MAX)
+    reader.integer(node, "an addend must be a whole number", -ADDEND_MAX..=ADDEND_MAX)
 }
 
 /// Tables of addends.

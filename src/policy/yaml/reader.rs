@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
         let noted = self.problems.iter().filter(|known| known.severity == severity).count();
         let message = match noted.cmp(&PROBLEMS_MAX) {
             Ordering::Less => message.into(),
-            Ordering::Equal => "from here on, problems are not shown".to_owned(),
+            Ordering::Equal => "too many problems; the others are not shown".to_owned(),
             Ordering::Greater => return,
         };
         self.problems.push(Problem::at(self.source, severity, span, message));
@@ -95,17 +95,17 @@ impl<'a> Reader<'a> {
     pub fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Fields<'n> {
         let mut entries: Vec<(&str, &Node)> = Vec::new();
         let Value::Map(pairs) = &node.value else {
-            self.wrong_kind(node, &format!("{} is a map", shape.what));
+            self.wrong_kind(node, &format!("{} must be a map", shape.what));
             return Fields { entries };
         };
         for (key, value) in pairs {
             let Value::Text(name) = &key.value else {
                 let shown = key.scalar().unwrap_or(key.kind());
-                self.error(key.span.clone(), format!("a key is a text, but this is {shown}"));
+                self.error(key.span.clone(), format!("a key must be a text, not {shown}"));
                 continue;
             };
             if entries.iter().any(|(known, _)| known == name) {
-                self.error(key.span.clone(), format!("`{name}` occurs twice in {}", shape.what));
+                self.error(key.span.clone(), format!("duplicate key `{name}` in {}", shape.what));
             } else if shape.keys.contains(&name.as_str()) {
                 entries.push((name, value));
             } else {
@@ -120,7 +120,7 @@ impl<'a> Reader<'a> {
         match &node.value {
             Value::List(items) => items,
             _ => {
-                self.wrong_kind(node, &format!("{what} is a list"));
+                self.wrong_kind(node, &format!("{what} must be a list"));
                 &[]
             }
         }
@@ -139,7 +139,7 @@ impl<'a> Reader<'a> {
                 }
             };
             let code = u32::from(character);
-            let message = format!("{what} holds a control character (U+{code:04X}){hint}");
+            let message = format!("{what} contains a control character (U+{code:04X}){hint}");
             self.error(text.span.clone(), message);
         }
         Some(text)
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         match node.scalar() {
             Some(text) => Some(Spanned { value: text.to_owned(), span: node.span.clone() }),
             None => {
-                self.wrong_kind(node, &format!("{what} is a text"));
+                self.wrong_kind(node, &format!("{what} must be a text"));
                 None
             }
         }
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
         match node.value {
             Value::Bool(value, _) => Some(Spanned { value, span: node.span.clone() }),
             _ => {
-                self.wrong_kind(node, &format!("{what} is true or false"));
+                self.wrong_kind(node, &format!("{what} must be true or false"));
                 None
             }
         }
@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
         {
             return Some(Spanned { value, span: node.span.clone() });
         }
-        self.wrong_kind(node, &format!("{what} is a whole number from 0 to {max}"));
+        self.wrong_kind(node, &format!("{what} must be a whole number from 0 to {max}"));
         None
     }
 
@@ -200,7 +200,7 @@ impl<'a> Reader<'a> {
         match &node.value {
             Value::Map(entries) => entries,
             _ => {
-                self.wrong_kind(node, &format!("{what} is a map"));
+                self.wrong_kind(node, &format!("{what} must be a map"));
                 &[]
             }
         }
@@ -218,7 +218,7 @@ impl<'a> Reader<'a> {
             return Some(Spanned { value: *value, span: node.span.clone() });
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.wrong_kind(node, &format!("{what} is {}", any_of(&names)));
+        self.wrong_kind(node, &format!("{what} must be {}", any_of(&names)));
         None
     }
 
@@ -227,7 +227,7 @@ impl<'a> Reader<'a> {
             Some(text) => format!("`{text}`"),
             None => node.kind().to_owned(),
         };
-        self.error(node.span.clone(), format!("{expected}, but this is {found}"));
+        self.error(node.span.clone(), format!("{expected}, not {found}"));
     }
 }
 
@@ -244,11 +244,11 @@ fn stray_key(name: &str, shape: &Shape, elsewhere: &[&Shape]) -> String {
         .map(|shape| shape.what)
         .collect();
     if !owners.is_empty() {
-        return format!("`{name}` does not belong in {what}, but in {}", any_of(&owners));
+        return format!("invalid key `{name}` in {what}; it belongs in {}", any_of(&owners));
     }
     match nearest(name, shape.keys) {
         Some(meant) => format!("unknown key `{name}` in {what}; did you mean `{meant}`?"),
-        None => format!("unknown key `{name}` in {what}; it may hold {}", any_of(shape.keys)),
+        None => format!("unknown key `{name}` in {what}; valid keys: {}", any_of(shape.keys)),
     }
 }
 
@@ -297,7 +297,7 @@ mod tests {
         reader.error(8..9, "wrong");
         let problems = reader.into_problems();
         assert_eq!(problems.len(), PROBLEMS_MAX + 2);
-        assert_eq!(problems[PROBLEMS_MAX].message, "from here on, problems are not shown");
+        assert_eq!(problems[PROBLEMS_MAX].message, "too many problems; the others are not shown");
         assert_eq!(problems[PROBLEMS_MAX + 1].message, "wrong");
     }
 }

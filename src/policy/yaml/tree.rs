@@ -96,7 +96,8 @@ impl Node {
             (None, _) => Ok(Self { value: Value::Null, span: 0..0 }),
             (Some(raw), None) => Ok(node(raw, text)),
             (Some(_), Some(second)) => {
-                let message = "a file holds one YAML document, but here a second one begins";
+                let message =
+                    "only one YAML document per file is allowed; a second one begins here";
                 let start = node(second, text).start();
                 Err(SyntaxError { message: message.to_owned(), span: start..start })
             }
@@ -279,7 +280,7 @@ mod tests {
     fn a_syntax_error_says_where() {
         check_refused("a: [", "[", "unclosed bracket");
         check_refused("é: 1\nb: c: d", ": d", "mapping values are not allowed");
-        check_refused("a: 1\n---\nb: 2", "b: 2", "a file holds one YAML document");
+        check_refused("a: 1\n---\nb: 2", "b: 2", "only one YAML document");
         check_refused("'", "'", "unclosed quote");
     }
 

@@ -35,16 +35,16 @@ pub enum ConnectError {
     #[error(transparent)]
     Server(#[from] RedisError),
     /// No Sentinel tells where the master is; what the last of them said.
-    #[error("no Sentinel knows the master `{master}`: {reason}")]
+    #[error("no Sentinel found the master `{master}`: {reason}")]
     Sentinels { master: String, reason: Box<ConnectError> },
     /// A node of a cluster that tells nothing of its slots.
-    #[error("it tells of no slots")]
+    #[error("it reported no slots")]
     NoSlots,
     /// It took too long.
-    #[error("it took over {} ms", timeout.as_millis())]
+    #[error("timed out after {} ms", timeout.as_millis())]
     Late { timeout: Duration },
     /// The Sentinel knows no such master.
-    #[error("it is unknown to them")]
+    #[error("the master is unknown")]
     Unknown,
 }
 

@@ -104,7 +104,7 @@ impl Connector {
                     tracing::info!(store.address = link.address, "Redis closed the connection");
                     continue;
                 }
-                End::Closed => "it closed the connection".to_owned(),
+                End::Closed => "the server closed the connection".to_owned(),
                 End::Broken(reason) => reason,
             };
             link.break_down(&reason);
@@ -127,7 +127,7 @@ impl Connector {
         let timeout = self.link.settings.connect_timeout;
         match time::timeout(timeout, connecting).await {
             Ok(connected) => connected.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("connecting took over {} ms", timeout.as_millis())),
+            Err(_) => Err(format!("connecting timed out after {} ms", timeout.as_millis())),
         }
     }
 
@@ -189,7 +189,7 @@ impl Connector {
                     return End::Broken(error.to_string());
                 }
                 Ok(Err(_)) => return End::Closed,
-                Err(_) => return End::Broken("it does not answer".to_owned()),
+                Err(_) => return End::Broken("no answer".to_owned()),
             }
         }
     }

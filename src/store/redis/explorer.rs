@@ -75,7 +75,7 @@ impl Explorer {
                 Err(error) => error.to_string(),
             };
             if reason != last_reason && !reason.is_empty() {
-                tracing::warn!(reason, "no node of the Redis Cluster tells where its slots are");
+                tracing::warn!(reason, "Redis Cluster topology unavailable; retrying");
             }
             last_reason = reason;
             while links.try_join_next().is_some() {}
@@ -140,7 +140,10 @@ impl Explorer {
         for index in change.gone {
             let link = &old.masters[index].link;
             self.nodes.bury(link);
-            tracing::info!(store.address = link.address(), "this node has no slots any more");
+            tracing::info!(
+                store.address = link.address(),
+                "node removed: it has no slots any more"
+            );
         }
         self.nodes.replace(Map { masters, slots: change.slots });
         Ok(())

@@ -205,7 +205,11 @@ impl Link {
     /// Tells why the server is left alone; each reason once.
     fn tell_broken(&self, reason: &str) {
         self.reason.store(Arc::new(reason.to_owned()));
-        tracing::warn!(store.address = self.address, reason, "Redis is out and left alone");
+        tracing::warn!(
+            store.address = self.address,
+            reason,
+            "Redis unavailable; retrying in the background"
+        );
         // Its slots may be somewhere else soon.
         self.doubt_nodes();
     }

@@ -65,7 +65,7 @@ pub enum Login {
 #[derive(Debug, thiserror::Error)]
 pub enum RedisSettingsError {
     /// The URL is none.
-    #[error("the Redis settings are unusable: {0}")]
+    #[error("invalid Redis settings: {0}")]
     Unusable(#[source] RedisError),
     /// A file can't be read.
     #[error("can't read {}: {source}", path.display())]
@@ -74,13 +74,13 @@ pub enum RedisSettingsError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// TLS settings for a connection without TLS.
-    #[error("TLS settings need a URL that begins with rediss://")]
+    #[error("TLS settings require a URL that begins with rediss://")]
     PlainUrl,
     /// Nodes of a cluster tell each other's hosts and ports.
-    #[error("a Redis Cluster is not reached by a Unix socket")]
+    #[error("a Redis Cluster can't use a Unix socket")]
     ClusterBySocket,
     /// A cluster has one database.
-    #[error("a Redis Cluster has no databases but 0")]
+    #[error("a Redis Cluster supports only database 0")]
     ClusterDatabase,
     /// A certificate that nobody checks is no certificate.
     #[error("#insecure is not supported: name the server's authority with a CA file")]
@@ -274,8 +274,8 @@ mod tests {
         ] {
             check(&RedisSettings::new(url), Ok(()));
         }
-        check(&RedisSettings::new("localhost"), Err("the Redis settings are unusable"));
-        check(&RedisSettings::new("redis://h/x"), Err("the Redis settings are unusable"));
+        check(&RedisSettings::new("localhost"), Err("invalid Redis settings"));
+        check(&RedisSettings::new("redis://h/x"), Err("invalid Redis settings"));
         check(&RedisSettings::new("rediss://h#insecure"), Err("#insecure is not supported"));
     }
 
@@ -284,7 +284,7 @@ mod tests {
         let ca_file = Some(PathBuf::from("/absent.pem"));
         let tls = TlsSettings { ca_file, ..TlsSettings::default() };
         let with_tls = |url| RedisSettings { tls: tls.clone(), ..RedisSettings::new(url) };
-        check(&with_tls("redis://h"), Err("TLS settings need a URL"));
+        check(&with_tls("redis://h"), Err("TLS settings require a URL"));
         check(&with_tls("rediss://h"), Err("can't read /absent.pem"));
     }
 
@@ -295,8 +295,8 @@ mod tests {
             |url| RedisSettings { cluster_nodes: cluster_nodes.clone(), ..RedisSettings::new(url) };
         let seeds = with("rediss://user:a@a:7001").seeds().unwrap();
         assert_eq!(seeds, [("a".to_owned(), 7001), ("b".to_owned(), 7000)]);
-        check(&with("unix:///run/redis.sock"), Err("a Redis Cluster is not reached by a Unix"));
-        check(&with("redis://a/3"), Err("a Redis Cluster has no databases"));
+        check(&with("unix:///run/redis.sock"), Err("a Redis Cluster can't use a Unix"));
+        check(&with("redis://a/3"), Err("a Redis Cluster supports only database 0"));
     }
 
     #[test]

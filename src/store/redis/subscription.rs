@@ -75,7 +75,7 @@ impl Subscriber {
                     failures = 0;
                     is_told = false;
                     self.cache.trust();
-                    tracing::info!("subscribed to changes of callers");
+                    tracing::info!("subscribed to caller updates");
                     Some(self.watch(subscribed).await)
                 }
                 Err(reason) => reason,
@@ -84,7 +84,7 @@ impl Subscriber {
             if let Some(reason) = reason
                 && !mem::replace(&mut is_told, true)
             {
-                tracing::warn!(reason, "changes of callers are not heard of; each is asked for");
+                tracing::warn!(reason, "caller updates unavailable; caching disabled");
             }
             time::sleep(RECONNECT.jittered(failures)).await;
             failures += 1;
@@ -106,7 +106,7 @@ impl Subscriber {
         let timeout = link.settings().connect_timeout;
         match time::timeout(timeout, subscribing).await {
             Ok(subscribed) => subscribed.map_err(|error| Some(error.to_string())),
-            Err(_) => Err(Some(format!("it took over {} ms", timeout.as_millis()))),
+            Err(_) => Err(Some(format!("timed out after {} ms", timeout.as_millis()))),
         }
     }
 
@@ -132,13 +132,13 @@ impl Subscriber {
             match time::timeout(PING_TIMEOUT, counting).await {
                 Ok(Ok(changes)) => {
                     if changes < subscribed.changes {
-                        tracing::warn!("Redis was emptied; no caller is known any more");
+                        tracing::warn!("Redis was emptied; dropping all cached callers");
                         self.cache.forget();
                     }
                     subscribed.changes = changes;
                 }
                 Ok(Err(error)) => return error.to_string(),
-                Err(_) => return "it does not answer".to_owned(),
+                Err(_) => return "no answer".to_owned(),
             }
         }
     }

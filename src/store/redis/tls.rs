@@ -42,7 +42,7 @@ pub struct TlsSettings {
     pub ca_file: Option<PathBuf>,
     /// This client's certificate and key (PEM), for servers that ask for one.
     pub identity: Option<IdentityFiles>,
-    /// The name on the server's certificate, if it isn't the URL's host.
+    /// Name on the server's certificate, if it differs from the URL's host.
     pub server_name: Option<String>,
 }
 
@@ -63,7 +63,7 @@ pub enum TlsError {
     #[error("can't use {}: {source}", path.display())]
     Pem { path: PathBuf, source: pem::Error },
     /// TLS can't use what the files hold.
-    #[error("TLS can't use the certificates of the Redis settings: {0}")]
+    #[error("invalid certificates in the Redis settings: {0}")]
     Unusable(#[source] Error),
 }
 

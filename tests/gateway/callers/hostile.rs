@@ -81,7 +81,10 @@ async fn a_redis_that_refuses_to_write_is_told_with_its_reason() {
     redis::cmd("REPLICAOF").arg(&["127.0.0.1", "1"]).exec(&mut raw).unwrap();
     let answer = api.check("PUT /v1/callers/a", "{}", 503).await;
     let detail = answer.json()["detail"].to_string();
-    assert!(detail.contains("the store refused: ") && detail.contains("replica"), "{detail}");
+    assert!(
+        detail.contains("the store refused the call: ") && detail.contains("replica"),
+        "{detail}"
+    );
 }
 
 #[tokio::test]

@@ -112,19 +112,19 @@ async fn what_is_wrong_is_told_and_changes_nothing() {
     check("PUT /v1/callers/a", r#"{"teir":"x"}"#, 400, &["unknown field `teir`"]).await;
     let two = r#"{"tier":"","bonuses":[{"limit":"x","amount":1,"until":"soon"}]}"#;
     check("PUT /v1/callers/a", two, 422, &["tier: the tier is empty", "bonuses.0.until"]).await;
-    check("PUT /v1/callers/a", r#"{"parent":"b"}"#, 422, &["`b` is not in the directory"]).await;
+    check("PUT /v1/callers/a", r#"{"parent":"b"}"#, 422, &["unknown parent `b`"]).await;
     check("PUT /v1/callers/a", r#"{"parent":"a"}"#, 422, &["a → a"]).await;
     check("GET /v1/callers/a", "", 404, &[]).await;
     for (name, parent) in [("b", None), ("c", Some("b")), ("d", Some("c")), ("e", Some("d"))] {
         let line = format!("PUT /v1/callers/{name}");
         api.check(&line, json!({ "parent": parent }), 201).await;
     }
-    check("PUT /v1/callers/f", r#"{"parent":"e"}"#, 422, &["more than 3 parents"]).await;
+    check("PUT /v1/callers/f", r#"{"parent":"e"}"#, 422, &["at most 3 are allowed"]).await;
     check("PATCH /v1/callers/b", r#"{"parent":"d"}"#, 422, &["b → d → c → b"]).await;
     check("PATCH /v1/callers/b", r#"{"pool":7}"#, 400, &["invalid type"]).await;
     check("GET /v1/callers?limit=0", "", 400, &["from 1 to 1000"]).await;
     check("GET /v1/callers?before=x", "", 400, &["unknown field"]).await;
-    check("POST /v1/callers/b", "", 405, &["does not take POST"]).await;
+    check("POST /v1/callers/b", "", 405, &["does not support POST"]).await;
     let large = " ".repeat(300_000);
     check("PUT /v1/callers/a", &large, 413, &[]).await;
 }
@@ -142,11 +142,12 @@ async fn names_that_no_policy_in_force_has_are_refused_unless_forced() {
         assert_eq!(api.caller("acme").await, before, "{line}");
     };
     api.check("PUT /v1/callers/acme", json!({ "notes": "x" }), 201).await;
-    let meant = "tier: no policy has the tier `premiun`; did you mean `premium`?";
+    let meant = "tier: unknown tier `premiun`; did you mean `premium`?";
     refused("PATCH /v1/callers/acme", tier("premiun"), meant).await;
     refused("PUT /v1/callers/acme", tier("premiun"), meant).await;
     refused("PATCH /v1/callers/acme", limit("dayly"), "did you mean `daily`?").await;
-    refused("PATCH /v1/callers/acme", limit("search"), "`search` is no caller's own").await;
+    refused("PATCH /v1/callers/acme", limit("search"), "`search` does not belong to a caller")
+        .await;
     refused("POST /v1/callers/acme/bonuses", bonus("bookings"), "did you mean `booking`?").await;
     refused("PATCH /v1/callers/acme?force=false", tier("premiun"), meant).await;
 
@@ -155,7 +156,7 @@ async fn names_that_no_policy_in_force_has_are_refused_unless_forced() {
     api.check("POST /v1/callers/acme/bonuses?force=true", bonus("bookings"), 201).await;
     assert_eq!(api.caller("acme").await["tier"], "premiun");
     api.check("PATCH /v1/callers/acme", json!({ "disabled": true }), 200).await;
-    refused("PATCH /v1/callers/acme", tier("gold"), "`gold`; there are enterprise, free").await;
+    refused("PATCH /v1/callers/acme", tier("gold"), "`gold`; known names: enterprise, free").await;
     api.check("PATCH /v1/callers/acme", tier("premium"), 200).await;
     api.check("PATCH /v1/callers/acme?force=yes", "{}", 400).await;
     api.check("PATCH /v1/callers/acme?forced=true", "{}", 400).await;
@@ -389,7 +390,7 @@ async fn without_a_directory_there_is_nothing_to_read_or_write() {
     let api = Api::start(&Store::Embedded, &[]).await;
     for line in ["GET /v1/callers", "GET /v1/callers/a", "PUT /v1/callers/a"] {
         let answer = api.check(line, "{}", 404).await;
-        assert!(answer.json()["detail"].to_string().contains("there is no directory"), "{line}");
+        assert!(answer.json()["detail"].to_string().contains("no directory of callers"), "{line}");
     }
 }
 
@@ -409,7 +410,7 @@ async fn files_are_read_and_live_when_edited_but_not_written() {
     assert_eq!(page, expected);
     for line in ["PUT", "PATCH", "DELETE"] {
         let answer = api.check(&format!("{line} /v1/callers/a"), "{}", 409).await;
-        assert!(answer.json()["detail"].to_string().contains("lives in files"));
+        assert!(answer.json()["detail"].to_string().contains("is in files"));
     }
     let tier = async |tier: &str| {
         eventually(tier, async || (api.caller("a").await["tier"] == tier).then_some(())).await;
@@ -419,8 +420,8 @@ async fn files_are_read_and_live_when_edited_but_not_written() {
     write("callers: {a: {teir: gold}, b: {parent: c}}");
     eventually("both problems in the log", async || {
         let output = api.tollgate.output();
-        let told = output.contains("did you mean `tier`?") && output.contains("the parent `c`");
-        (told && output.contains("the callers were not reloaded")).then_some(())
+        let told = output.contains("did you mean `tier`?") && output.contains("unknown parent `c`");
+        (told && output.contains("the previous callers stay in force")).then_some(())
     })
     .await;
     tier("premium").await;
@@ -433,7 +434,7 @@ async fn files_are_read_and_live_when_edited_but_not_written() {
     .await;
     write("callers: {a: {tier: gold}}");
     tier("gold").await;
-    assert!(api.tollgate.output().contains("no policy has the tier `gold`"), "a warning");
+    assert!(api.tollgate.output().contains("unknown tier `gold`"), "a warning");
 }
 
 #[tokio::test]
@@ -469,7 +470,7 @@ async fn the_openapi_document_tells_what_is_served() {
             assert_eq!(told.contains(r#""name":"force""#), forced, "{line}");
             let answer = api.ask(&line, &[], "{}").await;
             let detail = answer.json()["detail"].to_string();
-            assert!(answer.status != 405 && !detail.contains("there is nothing"), "{line}");
+            assert!(answer.status != 405 && !detail.contains("no such path"), "{line}");
         }
     }
     let text = document.to_string();
