@@ -4,19 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use std::net::Ipv6Addr;
-use std::net::TcpListener;
+use std::net::{Ipv6Addr, TcpListener};
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::client::Http;
-use crate::support::client::grpc;
-use crate::support::client::request;
+use crate::support::client::{Http, grpc, request};
 use crate::support::store::Store;
-use crate::support::tollgate::Tollgate;
-use crate::support::tollgate::command;
+use crate::support::tollgate::{Tollgate, command};
 
 const GOOD: &str =
     "domain: shop\ndescriptors:\n- key: user\n  limits: [{ name: daily, rate: 5/day }]\n";
@@ -320,10 +315,8 @@ fn values_complete_and_pages_know_them() {
 #[test]
 fn explain_without_a_descriptor_says_what_one_looks_like() {
     let folder = folder(&[("a.yaml", GOOD)]);
-    let told = [
-        "error: missing DESCRIPTOR",
-        "tollgate explain config/policies basic 'user_id=alice'",
-    ];
+    let told =
+        ["error: missing DESCRIPTOR", "tollgate explain config/policies basic 'user_id=alice'"];
     check(folder.path(), &["explain", "a.yaml", "shop"], 2, Told::Err(&told));
 }
 

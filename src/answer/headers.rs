@@ -7,8 +7,7 @@ use std::fmt;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::engine::ChargeDecision;
-use crate::engine::ProviderChoice;
+use crate::engine::{ChargeDecision, ProviderChoice};
 use crate::policy::AnswerSettings;
 
 use super::protocol::whole_seconds;

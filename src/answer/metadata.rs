@@ -2,17 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::Map;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use crate::engine::ChargeDecision;
-use crate::engine::Code;
-use crate::engine::ProviderChoice;
-use crate::engine::Verdict;
-use crate::policy::AnswerMetadata;
-use crate::policy::Domain;
-use crate::policy::metadata_json;
+use crate::engine::{ChargeDecision, Code, ProviderChoice, Verdict};
+use crate::policy::{AnswerMetadata, Domain, metadata_json};
 
 /// The limits in numbers, what the rules of passing descriptors carry, and what was chosen; None if that is nothing.
 pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Value>> {

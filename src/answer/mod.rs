@@ -10,13 +10,10 @@ mod status;
 
 use smallvec::SmallVec;
 
-use crate::engine::ChargeDecision;
-use crate::engine::Code;
-use crate::engine::Verdict;
+use crate::engine::{ChargeDecision, Code, Verdict};
 use crate::store::INLINE_CAP;
 
-pub use status::Status;
-pub use status::StatusLimit;
+pub use status::{Status, StatusLimit};
 
 /// The answer to a request.
 #[derive(Clone, Debug)]

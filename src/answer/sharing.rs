@@ -4,11 +4,8 @@ use std::time::Duration;
 
 use super::Answer;
 use crate::clock::Clock;
-use crate::engine::Code;
-use crate::engine::Descriptor;
-use crate::engine::testing;
-use crate::engine::testing::Bench;
-use crate::engine::testing::descriptor;
+use crate::engine::testing::{Bench, descriptor};
+use crate::engine::{Code, Descriptor, testing};
 use crate::limit::Hits;
 
 const POLICY: &str = "

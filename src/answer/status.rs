@@ -4,10 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::ChargeDecision;
-use crate::engine::Code;
-use crate::engine::DescriptorMatch;
-use crate::engine::Verdict;
+use crate::engine::{ChargeDecision, Code, DescriptorMatch, Verdict};
 use crate::policy::Unit;
 
 /// How one descriptor stands.

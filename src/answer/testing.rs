@@ -1,12 +1,8 @@
 //! Asks the engines of tests, and renders their verdicts.
 
-use super::Answer;
-use super::render;
-use crate::engine::Code;
-use crate::engine::Descriptor;
-use crate::engine::Request;
-use crate::engine::testing::Bench;
-use crate::engine::testing::descriptor;
+use super::{Answer, render};
+use crate::engine::testing::{Bench, descriptor};
+use crate::engine::{Code, Descriptor, Request};
 
 impl Bench {
     /// Asks.

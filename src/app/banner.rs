@@ -1,10 +1,9 @@
 //! The first lines on a terminal: where Tollgate listens, and a request to try.
 
-use std::fmt;
-use std::io;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use tracing::field::display;
 
@@ -12,14 +11,10 @@ use super::listeners::Listeners;
 use super::store;
 use crate::engine::Engine;
 use crate::observe::logs;
-use crate::policy::Mode;
-use crate::policy::PolicySet;
-use crate::policy::Rule;
-use crate::policy::RuleValue;
+use crate::policy::{Mode, PolicySet, Rule, RuleValue};
 use crate::printable;
 use crate::printable::is_escaped;
-use crate::settings::Settings;
-use crate::settings::TlsFiles;
+use crate::settings::{Settings, TlsFiles};
 use crate::version::VERSION;
 
 /// The largest limit to try out by hand.
@@ -193,9 +188,7 @@ fn reachable(address: SocketAddr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::CompileOptions;
-    use crate::policy::Source;
-    use crate::policy::compile;
+    use crate::policy::{CompileOptions, Source, compile};
 
     fn trial(rules: &str) -> Option<Trial> {
         let text = format!("domain: shop\ndescriptors: [{rules}]");

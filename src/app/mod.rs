@@ -20,21 +20,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use anyhow::anyhow;
-use anyhow::bail;
+use anyhow::{Context, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::select;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::clock::Clock;
-use crate::engine::Engine;
-use crate::engine::EngineSettings;
-use crate::engine::ModeSettings;
-use crate::engine::NearLimit;
-use crate::engine::Readiness;
+use crate::engine::{Engine, EngineSettings, ModeSettings, NearLimit, Readiness};
 use crate::grpc;
 use crate::http;
 use crate::http::Api;
@@ -43,30 +36,21 @@ use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
-use crate::settings::Settings;
-use crate::settings::TlsFiles;
-use crate::store::redis::Connector;
-use crate::store::redis::Subscriber;
+use crate::settings::{Settings, TlsFiles};
+use crate::store::redis::{Connector, Subscriber};
 
 use banner::Banner;
 use listeners::Listeners;
 use ports::GrpcPorts;
-use reload::FileCallers;
-use reload::Policies;
-use reload::Reloader;
-use reload::Subject;
-use signals::Cause;
-use signals::Signals;
+use reload::{FileCallers, Policies, Reloader, Subject};
+use signals::{Cause, Signals};
 use sources::Files;
-use tasks::Stage;
-use tasks::Stages;
-use tasks::Tasks;
+use tasks::{Stage, Stages, Tasks};
 use tls::Tls;
 use upkeep::Upkeep;
 use usage::UsageConsumer;
 
-pub use sources::SourceFiles;
-pub use sources::SourceFilesError;
+pub use sources::{SourceFiles, SourceFilesError};
 
 /// How long helpers may take to end; none of them waits for anything.
 const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);

@@ -2,9 +2,7 @@
 
 use anyhow::Context;
 use tokio::select;
-use tokio::signal::unix::Signal;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Why the process is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

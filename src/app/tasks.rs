@@ -3,8 +3,7 @@
 use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
-use tokio::task::JoinError;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 /// Tasks that go on until they are told to end. Dropping this drops them too.
 #[derive(Debug, Default)]

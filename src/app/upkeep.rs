@@ -4,10 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::pin;
-use tokio::select;
-use tokio::time::MissedTickBehavior;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio::{pin, select};
 
 use crate::engine::Engine;
 use crate::metrics::Metrics;

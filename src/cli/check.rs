@@ -1,43 +1,20 @@
 //! `tollgate check`: everything that is wrong with policies, each with its place and carets.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Arg;
-use clap::ArgAction;
-use clap::ArgMatches;
-use clap::Command;
-use clap::value_parser;
-use serde_json::Value;
-use serde_json::json;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde_json::{Value, json};
 
-use super::PROBLEMS;
-use super::callers_arg;
-use super::complain;
-use super::files_of;
-use super::format_arg;
-use super::is_json;
-use super::merge_domains_arg;
-use super::path_arg;
-use super::print;
-use super::print_json;
-use super::sources_of;
+use super::{
+    PROBLEMS, callers_arg, complain, files_of, format_arg, is_json, merge_domains_arg, path_arg,
+    print, print_json, sources_of,
+};
 use crate::app::SourceFilesError;
-use crate::policy::CallersFor;
-use crate::policy::CompileOptions;
-use crate::policy::CountChanges;
-use crate::policy::Gone;
-use crate::policy::NOT_ALL_COMPARED;
-use crate::policy::PolicySet;
-use crate::policy::Problem;
-use crate::policy::Restart;
-use crate::policy::Severity;
-use crate::policy::Source;
-use crate::policy::compile;
-use crate::policy::compile_callers_for;
-use crate::policy::count_changes;
-use crate::policy::render;
+use crate::policy::{
+    CallersFor, CompileOptions, CountChanges, Gone, NOT_ALL_COMPARED, PolicySet, Problem, Restart,
+    Severity, Source, compile, compile_callers_for, count_changes, render,
+};
 use crate::printable;
 
 const EXAMPLES: &str = "\

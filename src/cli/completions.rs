@@ -2,18 +2,12 @@
 
 use std::process::ExitCode;
 
-use clap::Arg;
-use clap::ArgMatches;
-use clap::Command;
 use clap::builder::EnumValueParser;
+use clap::{Arg, ArgMatches, Command};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::PROBLEMS;
-use super::USAGE;
-use super::complain;
-use super::print;
-use super::serve;
+use super::{PROBLEMS, USAGE, complain, print, serve};
 use crate::version::VERSION;
 
 const COMPLETIONS_EXAMPLES: &str = "\

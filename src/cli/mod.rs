@@ -10,21 +10,15 @@ mod token;
 
 use std::borrow::Cow;
 use std::ffi::OsString;
-use std::fmt;
-use std::io;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::{fmt, io};
 
-use clap::Arg;
-use clap::ArgAction;
-use clap::ArgMatches;
-use clap::Command;
 use clap::builder::PossibleValuesParser;
-use clap::value_parser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::app::SourceFiles;
-use crate::app::SourceFilesError;
+use crate::app::{SourceFiles, SourceFilesError};
 use crate::policy;
 use crate::policy::Source;
 use crate::printable;

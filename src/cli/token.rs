@@ -2,15 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Arg;
-use clap::ArgMatches;
-use clap::Command;
 use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Command};
 
-use super::PROBLEMS;
-use super::USAGE;
-use super::complain;
-use super::print;
+use super::{PROBLEMS, USAGE, complain, print};
 use crate::api_token::{ApiToken, Role};
 use crate::printable;
 

@@ -2,19 +2,11 @@
 
 use std::sync::Arc;
 
-use sha2::Digest;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-use crate::limit::Bonus;
-use crate::limit::Limit;
-use crate::policy::Classes;
-use crate::policy::Lineage;
-use crate::policy::Member;
-use crate::policy::RuleLimit;
-use crate::policy::Share;
-use crate::policy::TierLimit;
-use crate::policy::parse_priority;
+use crate::limit::{Bonus, Limit};
+use crate::policy::{Classes, Lineage, Member, RuleLimit, Share, TierLimit, parse_priority};
 use crate::store::BONUS_ID_LEN_MAX;
 
 use super::request::Request;

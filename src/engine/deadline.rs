@@ -4,9 +4,7 @@
 //! that stalls would cost a deadline each time. A request that is held for capacity begins anew whenever it
 //! asks again: it was not the store that it waited for.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long one request has waited for the store, and whether it may ask it again. Shared by the parts of a request,

@@ -1,8 +1,7 @@
 //! Notices lost debits: a gateway peeks, passes the request on, and charges what the response cost; but a
 //! limit without overdraft refuses that charge, which then costs nothing. So does any limit that is overdrawn already.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::limit::Hits;
 use crate::metrics::Counter;

@@ -14,17 +14,12 @@ use super::caller::CallerContext;
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
 use super::hold::Hold;
-use super::plan::Notes;
-use super::plan::Plan;
-use super::plan::Question;
+use super::plan::{Notes, Plan, Question};
 use super::provider_choice;
-use super::provider_choice::Ranking;
-use super::provider_choice::Scene;
+use super::provider_choice::{Ranking, Scene};
 use super::request::Request;
 use super::snapshot::Snapshot;
-use super::verdict::Code;
-use super::verdict::Decided;
-use super::verdict::Verdict;
+use super::verdict::{Code, Decided, Verdict};
 
 /// How a dry run came to its verdict.
 #[derive(Debug, Default)]

@@ -2,15 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::clock::Clock;
-use crate::clock::Now;
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Now, Stopwatch};
 use crate::metrics::Metrics;
-use crate::policy::Domain;
-use crate::policy::Lineage;
-use crate::store::Batch;
-use crate::store::Directory;
-use crate::store::Outcome;
+use crate::policy::{Domain, Lineage};
+use crate::store::{Batch, Directory, Outcome};
 
 use super::admission::AdmissionControl;
 use super::caller::entry;

@@ -5,20 +5,11 @@
 
 use smallvec::SmallVec;
 
-use crate::limit::Hits;
-use crate::limit::Overdraft;
-use crate::policy::Key;
-use crate::policy::Mode;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Gauge;
-use crate::store::GroupFit;
-use crate::store::INLINE_CAP;
-use crate::store::Mark;
-use crate::store::Open;
-use crate::store::Outcome;
-use crate::store::Pressed;
-use crate::store::Tally;
+use crate::limit::{Hits, Overdraft};
+use crate::policy::{Key, Mode};
+use crate::store::{
+    Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Open, Outcome, Pressed, Tally,
+};
 
 use super::plan::Plan;
 

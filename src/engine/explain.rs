@@ -3,31 +3,17 @@
 
 use std::sync::Arc;
 
-use crate::policy::Capacity;
-use crate::policy::Choice;
-use crate::policy::Domain;
-use crate::policy::Lineage;
-use crate::policy::Only;
-use crate::policy::Rule;
-use crate::policy::RuleLimit;
-use crate::policy::RuleTrace;
-use crate::policy::SourceLocation;
-use crate::store::Charge;
-use crate::store::Mark;
+use crate::policy::{
+    Capacity, Choice, Domain, Lineage, Only, Rule, RuleLimit, RuleTrace, SourceLocation,
+};
+use crate::store::{Charge, Mark};
 
 use super::Engine;
-use super::caller::Account;
-use super::caller::AmountSource;
-use super::caller::CallerContext;
-use super::caller::TierSource;
+use super::caller::{Account, AmountSource, CallerContext, TierSource};
 use super::decide::Trace;
 use super::dry_run::Stand;
-use super::plan::Notes;
-use super::plan::Origin;
-use super::plan::Plan;
-use super::plan::Uncharged;
-use super::provider_choice::Ranking;
-use super::provider_choice::filled;
+use super::plan::{Notes, Origin, Plan, Uncharged};
+use super::provider_choice::{Ranking, filled};
 use super::reason::Reason;
 use super::request::Request;
 use super::verdict::Code;

@@ -5,26 +5,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::monotonic_now;
-use crate::limit::Fit;
-use crate::limit::Hits;
+use crate::limit::{Fit, Hits};
 use crate::metrics::Gauge;
-use crate::policy::Mode;
-use crate::policy::Refused;
-use crate::policy::Wait;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Outcome;
+use crate::policy::{Mode, Refused, Wait};
+use crate::store::{Batch, Charge, Outcome};
 
 use super::caller::CallerContext;
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
 use super::fair_queue::Flow;
 use super::plan::Plan;
-use super::verdict::Decided;
-use super::verdict::Queued;
-use super::wait_queues::QueueEntry;
-use super::wait_queues::QueueRef;
-use super::wait_queues::Turn;
+use super::verdict::{Decided, Queued};
+use super::wait_queues::{QueueEntry, QueueRef, Turn};
 
 /// A charge whose limit lets requests wait.
 #[derive(Clone, Copy, Debug)]
@@ -254,16 +246,11 @@ mod tests {
     use std::task::Poll;
     use std::time::Duration;
 
-    use futures_util::FutureExt;
-    use futures_util::poll;
+    use futures_util::{FutureExt, poll};
     use tokio::time::advance;
 
-    use super::super::Code;
-    use super::super::Descriptor;
-    use super::super::HitsSource;
-    use super::super::testing::Bench;
-    use super::super::testing::START;
-    use super::super::testing::descriptor;
+    use super::super::testing::{Bench, START, descriptor};
+    use super::super::{Code, Descriptor, HitsSource};
     use crate::answer::Answer;
     use crate::clock::Clock;
     use crate::limit::Hits;

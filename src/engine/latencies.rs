@@ -4,13 +4,11 @@
 //! is forgotten: a name that is not chosen any more because it was slow gets another chance.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::clock::Timestamp;
 use crate::lock::lock;
-use crate::policy::LATENCY_MS_MAX;
-use crate::policy::PolicySet;
+use crate::policy::{LATENCY_MS_MAX, PolicySet};
 
 /// How much of the difference a new value closes: `mean += GAIN * (value - mean)`, an exponentially weighted moving
 /// average as in RFC 6298, section 2, whose gain is an eighth. What is reported here is often a mean already.

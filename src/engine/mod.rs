@@ -31,63 +31,38 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use arc_swap::Guard;
+use arc_swap::{ArcSwap, Guard};
 
-use crate::clock::Stopwatch;
-use crate::clock::Timestamp;
+use crate::clock::{Stopwatch, Timestamp};
 use crate::limit::Hits;
-use crate::policy::Lineage;
-use crate::policy::PolicySet;
+use crate::policy::{Lineage, PolicySet};
 use crate::store::Directory;
 
 use caller::CallerContext;
 use deadline::DeadlineBudget;
 use decider::Decider;
-use plan::Plan;
-use plan::Question;
+use plan::{Plan, Question};
 
-pub use admission::AdmissionControl;
-pub use admission::AdmissionGate;
-pub use caller::AmountSource;
-pub use caller::TierSource;
+pub use admission::{AdmissionControl, AdmissionGate};
+pub use caller::{AmountSource, TierSource};
 pub use decider::EngineSettings;
 pub use dry_run::Stand;
-pub use explain::ExplainedCaller;
-pub use explain::ExplainedCandidate;
-pub use explain::ExplainedChoice;
-pub use explain::ExplainedDescriptor;
-pub use explain::ExplainedLimit;
-pub use explain::ExplainedPressure;
-pub use explain::Explanation;
-pub use explain::RuleName;
-pub use explain::UnchargedLimit;
+pub use explain::{
+    ExplainedCaller, ExplainedCandidate, ExplainedChoice, ExplainedDescriptor, ExplainedLimit,
+    ExplainedPressure, Explanation, RuleName, UnchargedLimit,
+};
 pub use latencies::LatencyError;
-pub use plan::DescriptorMatch;
-pub use plan::ModeSettings;
-pub use plan::Uncharged;
-pub use readiness::Phase;
-pub use readiness::Readiness;
+pub use plan::{DescriptorMatch, ModeSettings, Uncharged};
+pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
-pub use record::ChargeRecord;
-pub use record::DecisionRecord;
-pub use request::DESCRIPTORS_MAX;
-pub use request::Descriptor;
-pub use request::ENTRIES_MAX;
-pub use request::HitsSource;
-pub use request::Override;
-pub use request::Request;
-pub use request::RequestError;
+pub use record::{ChargeRecord, DecisionRecord};
+pub use request::{
+    DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request, RequestError,
+};
 pub use sink::Sink;
-pub use snapshot::NearLimit;
-pub use snapshot::Pressure;
-pub use snapshot::Snapshot;
+pub use snapshot::{NearLimit, Pressure, Snapshot};
 pub use store::AnyStore;
-pub use verdict::ChargeDecision;
-pub use verdict::Code;
-pub use verdict::ProviderChoice;
-pub use verdict::Queued;
-pub use verdict::Verdict;
+pub use verdict::{ChargeDecision, Code, ProviderChoice, Queued, Verdict};
 
 /// Answers requests under the policies in force.
 #[derive(Debug)]
@@ -247,19 +222,14 @@ pub mod testing;
 mod tests {
     use std::time::Duration;
 
-    use super::testing::START;
-    use super::testing::bench;
-    use super::testing::bench_on;
-    use super::testing::descriptor;
+    use super::testing::{START, bench, bench_on, descriptor};
     use super::verdict::Decided;
     use super::*;
-    use crate::answer::Answer;
-    use crate::answer::Status;
+    use crate::answer::{Answer, Status};
     use crate::clock::Clock;
     use crate::policy::Unit;
     use crate::store::Fallback;
-    use crate::store::redis::Redis;
-    use crate::store::redis::RedisSettings;
+    use crate::store::redis::{Redis, RedisSettings};
 
     #[tokio::test]
     async fn a_refused_request_spends_nothing_anywhere() {

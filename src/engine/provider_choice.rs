@@ -9,26 +9,18 @@ use std::cmp::Reverse;
 use smallvec::SmallVec;
 
 use crate::clock::Now;
-use crate::policy::Choice;
-use crate::policy::Domain;
-use crate::policy::Lineage;
-use crate::policy::Seen;
+use crate::policy::{Choice, Domain, Lineage, Seen};
 use crate::store::INLINE_CAP;
 
-use super::caller::CallerContext;
-use super::caller::entry;
+use super::caller::{CallerContext, entry};
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
-use super::dry_run::DryRun;
-use super::dry_run::Stand;
-use super::plan::Plan;
-use super::plan::Question;
+use super::dry_run::{DryRun, Stand};
+use super::plan::{Plan, Question};
 use super::reason::Reason;
 use super::request::Request;
 use super::snapshot::Snapshot;
-use super::verdict::ChargeDecision;
-use super::verdict::ProviderChoice;
-use super::verdict::Verdict;
+use super::verdict::{ChargeDecision, ProviderChoice, Verdict};
 
 /// What a request is decided under.
 #[derive(Clone, Copy, Debug)]
@@ -227,16 +219,10 @@ mod tests {
     use tokio::time::advance;
 
     use crate::clock::Clock;
-    use crate::engine::AnyStore;
-    use crate::engine::Code;
-    use crate::engine::LatencyError;
-    use crate::engine::ModeSettings;
-    use crate::engine::testing;
-    use crate::engine::testing::Bench;
-    use crate::engine::testing::START;
+    use crate::engine::testing::{Bench, START};
+    use crate::engine::{AnyStore, Code, LatencyError, ModeSettings, testing};
     use crate::store::Fallback;
-    use crate::store::redis::Redis;
-    use crate::store::redis::RedisSettings;
+    use crate::store::redis::{Redis, RedisSettings};
 
     /// Three providers: `near` is fast and dear, `far` slow and cheap, and `closed` not for free callers.
     const POLICY: &str = "

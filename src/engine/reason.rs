@@ -3,8 +3,7 @@
 use std::fmt;
 
 use crate::limit::Bonus;
-use crate::store::Charge;
-use crate::store::Outcome;
+use crate::store::{Charge, Outcome};
 
 /// Why a request is refused, from what waiting helps most to what it never helps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,17 +9,11 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::policy::Domain;
-use crate::policy::Mode;
-use crate::policy::NAME_LEN_MAX;
-use crate::policy::OVERRIDE_LABEL;
+use crate::limit::{Fit, Hits};
+use crate::policy::{Domain, Mode, NAME_LEN_MAX, OVERRIDE_LABEL};
 
 use super::reason::Reason;
-use super::verdict::ChargeDecision;
-use super::verdict::Code;
-use super::verdict::Verdict;
+use super::verdict::{ChargeDecision, Code, Verdict};
 
 /// Charges of most requests: so many take no allocation.
 const CHARGES_FEW: usize = 2;

@@ -6,14 +6,11 @@
 use std::cell::Cell;
 use std::mem;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::pin;
-use tokio::select;
-use tokio::time::MissedTickBehavior;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio::{pin, select};
 
 use crate::lock::lock;
 use crate::metrics::Counter;
@@ -114,12 +111,9 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::engine::Code;
-    use crate::engine::Reason;
-    use crate::engine::testing::Bench;
-    use crate::engine::testing::START;
-    use crate::limit::Fit;
-    use crate::limit::Hits;
+    use crate::engine::testing::{Bench, START};
+    use crate::engine::{Code, Reason};
+    use crate::limit::{Fit, Hits};
 
     const POLICY: &str = "
 domain: d

@@ -1,32 +1,20 @@
 //! A snapshot of the policies in force, with the metrics of their limits looked up once.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Throttle;
 use crate::limit::Hits;
-use crate::metrics::Counter;
-use crate::metrics::DomainMetrics;
-use crate::metrics::Gauge;
-use crate::metrics::LimitMetrics;
-use crate::metrics::Metrics;
-use crate::policy::Domain;
-use crate::policy::OVERRIDE_LABEL;
-use crate::policy::PolicySet;
-use crate::policy::Rule;
+use crate::metrics::{Counter, DomainMetrics, Gauge, LimitMetrics, Metrics};
+use crate::policy::{Domain, OVERRIDE_LABEL, PolicySet, Rule};
 
 use super::debits::DebitWatch;
 use super::latencies::Latencies;
 use super::reason::Reason;
-use super::record::DecisionRecord;
-use super::record::DomainNames;
+use super::record::{DecisionRecord, DomainNames};
 use super::text::Shown;
-use super::verdict::ChargeDecision;
-use super::verdict::Code;
-use super::verdict::Verdict;
+use super::verdict::{ChargeDecision, Code, Verdict};
 
 /// The label of requests for domains without a policy, whose names callers choose.
 const UNKNOWN_DOMAIN: &str = "";

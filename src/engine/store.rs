@@ -4,17 +4,12 @@ use std::time::Duration;
 
 use crate::clock::Now;
 use crate::limit::LimitName;
-use crate::metrics::Counter;
-use crate::metrics::Metrics;
-use crate::store::Batch;
-use crate::store::Fallback;
-use crate::store::Health;
-use crate::store::Outcome;
+use crate::metrics::{Counter, Metrics};
 use crate::store::local_cache::LocalCacheCounts;
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
-use crate::store::shared::Shared;
-use crate::store::shared::StoreAnswer;
+use crate::store::shared::{Shared, StoreAnswer};
+use crate::store::{Batch, Fallback, Health, Outcome};
 
 /// Counters of each shard of the embedded store to look at each time: a million counters are passed in less than a minute.
 const SWEPT_AT_ONCE: usize = 16;

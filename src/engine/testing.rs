@@ -2,23 +2,14 @@
 
 use std::sync::Arc;
 
-use super::AnyStore;
-use super::Code;
-use super::Descriptor;
-use super::Engine;
-use super::EngineSettings;
-use super::HitsSource;
-use super::ModeSettings;
-use super::NearLimit;
-use super::Request;
-use crate::clock::Clock;
-use crate::clock::Timestamp;
+use super::{
+    AnyStore, Code, Descriptor, Engine, EngineSettings, HitsSource, ModeSettings, NearLimit,
+    Request,
+};
+use crate::clock::{Clock, Timestamp};
 use crate::limit::Hits;
 use crate::metrics::Metrics;
-use crate::policy::CompileOptions;
-use crate::policy::Source;
-use crate::policy::compile;
-use crate::policy::compile_callers;
+use crate::policy::{CompileOptions, Source, compile, compile_callers};
 use crate::store::Directory;
 use crate::store::memory::Memory;
 

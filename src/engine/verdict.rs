@@ -7,24 +7,12 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::policy::Choice;
-use crate::policy::Domain;
-use crate::policy::Mode;
-use crate::policy::Rule;
-use crate::store::Charge;
-use crate::store::Decision;
-use crate::store::GroupFit;
-use crate::store::INLINE_CAP;
-use crate::store::Outcome;
-use crate::store::Tally;
+use crate::limit::{Fit, Hits};
+use crate::policy::{Choice, Domain, Mode, Rule};
+use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Outcome, Tally};
 
 use super::caller::CallerContext;
-use super::plan::Denial;
-use super::plan::DescriptorMatch;
-use super::plan::MetLimit;
-use super::plan::Plan;
+use super::plan::{Denial, DescriptorMatch, MetLimit, Plan};
 use super::reason::Reason;
 use super::request::Request;
 

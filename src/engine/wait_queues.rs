@@ -7,24 +7,20 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use smallvec::SmallVec;
 use tokio::select;
 use tokio::sync::Notify;
-use tokio::time::Instant;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use crate::clock::monotonic_now;
 use crate::lock::lock;
 use crate::store::Charge;
 
-use super::fair_queue::FairQueue;
-use super::fair_queue::Flow;
-use super::fair_queue::Rank;
+use super::fair_queue::{FairQueue, Flow, Rank};
 
 /// Requests that may wait in all queues together: each holds a connection's stream and its message.
 const WAITING_MAX: usize = 100_000;

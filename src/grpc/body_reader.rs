@@ -5,14 +5,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::Body;
-use hyper::body::Frame;
-use hyper::body::SizeHint;
+use hyper::body::{Body, Frame, SizeHint};
 use tonic::Status;
 use tonic::codegen::StdError as BoxError;
 

@@ -1,14 +1,10 @@
 //! Reads the service's messages from the wire and writes them, whatever bytes their texts hold.
 
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
 use prost::bytes::Buf;
 use tonic::Status;
-use tonic::codec::DecodeBuf;
-use tonic::codec::Decoder;
-use tonic::codec::EncodeBuf;
-use tonic::codec::Encoder;
+use tonic::codec::{DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::memory_budget::Reservation;
 use super::repair;

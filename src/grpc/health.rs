@@ -5,23 +5,16 @@
 //! drains: it would otherwise hold up the shutdown that it announces.
 
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::SERVICE_NAME;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
-use tonic::Request;
-use tonic::Response;
-use tonic::Status;
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::HealthCheckResponse;
+use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_server;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_server};
 
-use crate::engine::Phase;
-use crate::engine::Readiness;
+use crate::engine::{Phase, Readiness};
 
 /// Answers `Check` and `Watch`.
 #[derive(Clone, Debug)]

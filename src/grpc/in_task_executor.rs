@@ -8,20 +8,15 @@ use std::collections::VecDeque;
 use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::task::Context;
-use std::task::Poll;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::rt::Executor;
 
-use super::memory_budget::MemoryBudget;
-use super::memory_budget::Reservation;
-use crate::engine::AdmissionControl;
-use crate::engine::AdmissionGate;
+use super::memory_budget::{MemoryBudget, Reservation};
+use crate::engine::{AdmissionControl, AdmissionGate};
 use crate::lock::lock;
 use crate::metrics::Shed;
 
@@ -230,13 +225,10 @@ impl<C: Future + Unpin> Future for Connection<C> {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-    use std::future::poll_fn;
-    use std::sync::atomic::AtomicBool;
-    use std::sync::atomic::AtomicUsize;
+    use std::future::{pending, poll_fn};
     use std::sync::atomic::Ordering::Relaxed;
-    use std::task::Wake;
-    use std::task::Waker;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+    use std::task::{Wake, Waker};
 
     use tokio::sync::oneshot;
 

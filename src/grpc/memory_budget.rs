@@ -10,26 +10,18 @@
 //! hyper runs a request as a stream that does not know its reservation. So the reservation travels in task-local state.
 
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use futures_util::FutureExt;
 use futures_util::task::AtomicWaker;
 use tonic::Status;
 
-use super::eviction_order::EvictionOrder;
-use super::eviction_order::QueueEntry;
-use super::eviction_order::WaitingOn;
+use super::eviction_order::{EvictionOrder, QueueEntry, WaitingOn};
 use crate::lock::lock;
-use crate::metrics::Metrics;
-use crate::metrics::Shed;
+use crate::metrics::{Metrics, Shed};
 
 /// Bytes for all requests: about 8,000 waiting requests of Envoy, or 250 of the largest.
 const HELD_MAX: u64 = 64 * 1024 * 1024;

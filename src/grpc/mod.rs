@@ -24,35 +24,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
-use http::Request;
-use http::Response;
-use hyper::body::Body as _;
-use hyper::body::Incoming;
+use http::{HeaderMap, Request, Response};
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
-use tonic::Code;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service as _;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 
-use crate::engine::AdmissionControl;
-use crate::engine::Engine;
-use crate::engine::Readiness;
-use crate::metrics::Invalid;
-use crate::metrics::Metrics;
-use crate::metrics::Port;
-use crate::metrics::Shed;
+use crate::engine::{AdmissionControl, Engine, Readiness};
+use crate::metrics::{Invalid, Metrics, Port, Shed};
 use crate::observe::invalid::InvalidRequests;
 use crate::observe::traces::Traces;
 
-use body_reader::BodyReader;
-use body_reader::MESSAGE_LEN_MAX;
-use memory_budget::MemoryBudget;
-use memory_budget::Reservation;
-use service::Answer;
-use service::Service;
+use body_reader::{BodyReader, MESSAGE_LEN_MAX};
+use memory_budget::{MemoryBudget, Reservation};
+use service::{Answer, Service};
 
 pub use serve::serve;
 pub use service::answer_bytes;
@@ -199,19 +187,17 @@ mod tests {
     use std::net::SocketAddr;
 
     use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
-    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
+    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
+        Entry, RateLimitOverride,
+    };
     use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
     use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
     use hyper_util::rt::TokioIo;
     use prost::Message;
-    use tokio::net::TcpListener;
-    use tokio::net::UnixListener;
-    use tokio::net::UnixStream;
+    use tokio::net::{TcpListener, UnixListener, UnixStream};
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
-    use tonic::transport::Channel;
-    use tonic::transport::Endpoint;
+    use tonic::transport::{Channel, Endpoint};
     use tonic_health::pb::HealthCheckRequest;
     use tonic_health::pb::health_check_response::ServingStatus;
     use tonic_health::pb::health_client::HealthClient;

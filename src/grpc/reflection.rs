@@ -3,9 +3,7 @@
 //! envoy-types does not publish its descriptors, so `descriptors.bin` holds those of the services that are served
 //! here, and of every file that they import. `tests/house/descriptors.rs` compares it with envoy-types and rewrites it.
 
-use tonic_reflection::server::Builder;
-use tonic_reflection::server::v1;
-use tonic_reflection::server::v1alpha;
+use tonic_reflection::server::{Builder, v1, v1alpha};
 
 /// An encoded `FileDescriptorSet`.
 const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
@@ -37,29 +35,22 @@ mod tests {
 
     use envoy_types::pb::envoy::config::core::v3::HeaderValue;
     use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
-    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
-    use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
-    use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
-    use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
-    use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::DescriptorStatus;
-    use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Quota;
-    use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::RateLimit;
+    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
+        Entry, RateLimitOverride,
+    };
     use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::quota::ExpirationSpecifier;
     use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::rate_limit::Unit;
+    use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{
+        Code, DescriptorStatus, Quota, RateLimit,
+    };
+    use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
     use envoy_types::pb::envoy::r#type::v3::RateLimitUnit;
-    use envoy_types::pb::google::protobuf::Duration;
-    use envoy_types::pb::google::protobuf::ListValue;
-    use envoy_types::pb::google::protobuf::Struct;
-    use envoy_types::pb::google::protobuf::Timestamp;
-    use envoy_types::pb::google::protobuf::UInt64Value;
-    use envoy_types::pb::google::protobuf::Value;
     use envoy_types::pb::google::protobuf::value::Kind;
+    use envoy_types::pb::google::protobuf::{
+        Duration, ListValue, Struct, Timestamp, UInt64Value, Value,
+    };
     use prost::Message;
-    use prost_reflect::DescriptorPool;
-    use prost_reflect::DynamicMessage;
-    use prost_reflect::ReflectMessage;
-    use prost_reflect::Value as Dynamic;
+    use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage, Value as Dynamic};
 
     use super::*;
 

@@ -5,8 +5,7 @@
 //! all can be. Only one that can't be is walked through, each of its texts escaped (`engine/text.rs`), and decoded again.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
-use prost::DecodeError;
-use prost::Message;
+use prost::{DecodeError, Message};
 
 use crate::engine::text;
 
@@ -122,8 +121,9 @@ fn push_varint(mut number: u64, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
-    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
+    use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{
+        Entry, RateLimitOverride,
+    };
     use envoy_types::pb::google::protobuf::UInt64Value;
     use proptest::prelude::any;
     use proptest::proptest;

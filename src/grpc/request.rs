@@ -5,10 +5,7 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descri
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 
 use crate::answer::protocol;
-use crate::engine::Descriptor;
-use crate::engine::Override;
-use crate::engine::Request;
-use crate::engine::RequestError;
+use crate::engine::{Descriptor, Override, Request, RequestError};
 
 /// What the message asks.
 ///

@@ -1,22 +1,14 @@
 //! Writes an answer as a gRPC message.
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::DescriptorStatus;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::RateLimit;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::rate_limit;
-use envoy_types::pb::google::protobuf::Duration;
-use envoy_types::pb::google::protobuf::ListValue;
-use envoy_types::pb::google::protobuf::NullValue;
-use envoy_types::pb::google::protobuf::Struct;
-use envoy_types::pb::google::protobuf::Value;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{
+    DescriptorStatus, RateLimit, rate_limit,
+};
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitResponse, rate_limit_response};
 use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Duration, ListValue, NullValue, Struct, Value};
 
-use crate::answer::Answer;
-use crate::answer::Status;
-use crate::answer::StatusLimit;
-use crate::answer::protocol;
+use crate::answer::{Answer, Status, StatusLimit, protocol};
 use crate::engine::Code;
 use crate::policy::Unit;
 

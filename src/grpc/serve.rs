@@ -9,10 +9,8 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::Services;
@@ -20,11 +18,7 @@ use super::in_task_executor::InTaskExecutor;
 use super::preface::Prefaced;
 use crate::clock::monotonic_now;
 use crate::listen;
-use crate::listen::Accepting;
-use crate::listen::Acceptor;
-use crate::listen::Connection;
-use crate::listen::End;
-use crate::listen::Listener;
+use crate::listen::{Accepting, Acceptor, Connection, End, Listener};
 
 /// Connections at once on one listener, those that are still shaking hands included; Envoy opens one for each of its
 /// workers.
@@ -165,12 +159,8 @@ mod tests {
     use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
     use h2::client::SendRequest;
     use prost::Message;
-    use tokio::io::AsyncReadExt;
-    use tokio::io::AsyncWriteExt;
-    use tokio::io::DuplexStream;
-    use tokio::io::duplex;
-    use tokio::time::Instant;
-    use tokio::time::sleep;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
     use tonic::Code;
 
     use super::*;

@@ -6,30 +6,22 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use http::Request;
 use hyper::body::Incoming;
 use prost::Message;
-use tonic::Response;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::BoxFuture;
 use tonic::metadata::MetadataMap;
-use tonic::server::Grpc;
-use tonic::server::UnaryService;
+use tonic::server::{Grpc, UnaryService};
+use tonic::{Response, Status};
 
-use super::body_reader::BodyReader;
-use super::body_reader::MESSAGE_LEN_MAX;
+use super::body_reader::{BodyReader, MESSAGE_LEN_MAX};
 use super::codec::Codec;
-use super::repair;
-use super::request;
-use super::response;
+use super::{repair, request, response};
 use crate::answer::render;
 use crate::engine::Engine;
-use crate::observe::traces::Span;
-use crate::observe::traces::TraceHeaders;
-use crate::observe::traces::Traces;
+use crate::observe::traces::{Span, TraceHeaders, Traces};
 
 /// The path of the one method.
 pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";

@@ -6,23 +6,16 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
-use axum::http::HeaderMap;
-use axum::http::HeaderName;
-use axum::http::HeaderValue;
-use axum::http::StatusCode;
-use axum::http::header;
-use axum::response::IntoResponse;
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 
 use super::edge::Edge;
 use super::problem::Problem;
 use super::request::RateLimitRequest;
 use super::response::RateLimitResponse;
 use crate::answer;
-use crate::answer::Answer;
-use crate::answer::protocol;
-use crate::engine::Code;
-use crate::engine::Engine;
+use crate::answer::{Answer, protocol};
+use crate::engine::{Code, Engine};
 use crate::metrics::Invalid;
 
 /// Headers that say how this very response travels. The answer's are meant for the caller's.

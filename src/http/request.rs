@@ -8,17 +8,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::fmt::Display;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de;
 use serde::de::Visitor;
+use serde::{Deserialize, Deserializer, de};
 
 use crate::answer::protocol;
-use crate::engine::Descriptor;
-use crate::engine::Override;
-use crate::engine::Request;
-use crate::engine::RequestError;
-use crate::engine::text;
+use crate::engine::{Descriptor, Override, Request, RequestError, text};
 
 /// `envoy.service.ratelimit.v3.RateLimitRequest`.
 #[derive(Debug, Deserialize)]

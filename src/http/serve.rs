@@ -6,28 +6,20 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use axum::Extension;
-use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
+use axum::{Extension, Router};
 use hyper::body::Incoming;
-use hyper::service::Service;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
-use hyper_util::rt::TokioTimer;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::tracked_body::TrackedBody;
 use crate::listen;
-use crate::listen::Accepting;
-use crate::listen::Acceptor;
-use crate::listen::Connection;
+use crate::listen::{Accepting, Acceptor, Connection};
 
 /// Open connections: half of the files that a process may usually have open, so that gRPC keeps the other half. When all
 /// are in use, a new one replaces the one that has waited for its client longest; if all are being answered, it waits in

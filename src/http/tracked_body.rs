@@ -2,14 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
-use axum::body::Bytes;
-use axum::body::HttpBody;
-use hyper::body::Frame;
-use hyper::body::SizeHint;
+use axum::body::{Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
 
 use crate::listen::Evictable;
 

@@ -5,14 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::AMOUNT_MAX;
-use super::Bonus;
-use super::COUNT_MAX;
-use super::Fit;
-use super::Hits;
-use super::Limit;
-use super::Overdraft;
-use super::State;
+use super::{AMOUNT_MAX, Bonus, COUNT_MAX, Fit, Hits, Limit, Overdraft, State};
 use crate::clock::Timestamp;
 
 /// The hits that a request may spend of a limit, now and later.

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use jiff::ToSpan;
-use jiff::Zoned;
 use jiff::tz::TimeZone;
+use jiff::{ToSpan, Zoned};
 
 use crate::clock::Timestamp;
 

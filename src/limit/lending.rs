@@ -3,9 +3,7 @@
 //! They count in the slot after the present one, so that whoever spends them in the present one has them
 //! counted for longer than the window; those that nobody spends come back out of that slot.
 
-use super::Algorithm;
-use super::Limit;
-use super::State;
+use super::{Algorithm, Limit, State};
 use crate::clock::Timestamp;
 
 /// A request takes at most one hit in so many of what remains ahead.

@@ -24,14 +24,10 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 
-pub use allowance::Allowance;
-pub use allowance::AvailableCapacity;
-pub use allowance::BonusLeft;
-pub use allowance::Settled;
+pub use allowance::{Allowance, AvailableCapacity, BonusLeft, Settled};
 pub use bonus::Bonus;
 pub use bucket::Bucket;
-pub use calendar::Calendar;
-pub use calendar::CalendarUnit;
+pub use calendar::{Calendar, CalendarUnit};
 pub use fixed::Fixed;
 pub use name::LimitName;
 pub use period::Period;

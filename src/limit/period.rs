@@ -31,10 +31,7 @@ impl Algorithm {
 mod tests {
     use jiff::tz::TimeZone;
 
-    use super::super::Calendar;
-    use super::super::CalendarUnit;
-    use super::super::Fixed;
-    use super::super::Sliding;
+    use super::super::{Calendar, CalendarUnit, Fixed, Sliding};
     use super::*;
 
     #[test]

@@ -3,9 +3,7 @@
 //! What was spent of a window is gone with its slot or its end, and of a bucket it is paid steadily. Hits that came
 //! back later than that would be those of others, and as many would pass too much.
 
-use super::Algorithm;
-use super::Limit;
-use super::State;
+use super::{Algorithm, Limit, State};
 use crate::clock::Timestamp;
 
 /// Hits that come back.
@@ -66,12 +64,7 @@ impl Limit {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Bucket;
-    use super::super::Calendar;
-    use super::super::CalendarUnit;
-    use super::super::Fixed;
-    use super::super::Hits;
-    use super::super::Sliding;
+    use super::super::{Bucket, Calendar, CalendarUnit, Fixed, Hits, Sliding};
     use super::*;
 
     const AMOUNT: u64 = 10;

@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use super::Algorithm;
-use super::Limit;
-use super::Overdraft;
+use super::{Algorithm, Limit, Overdraft};
 
 impl fmt::Display for Limit {
     /// As a policy would write it: `10/1m`, `500/month`, `3/total`.

@@ -1,14 +1,10 @@
 //! What connections are accepted on, a TCP port or a Unix socket, and how they are opened.
 
-use std::future::Ready;
-use std::future::ready;
+use std::future::{Ready, ready};
 use std::io;
 use std::net::SocketAddr;
 
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
-use tokio::net::UnixListener;
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 /// Accepts connections.
 pub trait Listener: Send {

@@ -4,24 +4,19 @@
 mod eviction;
 mod listener;
 
-use std::io;
-use std::mem;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, mem};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio::time::sleep;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::monotonic_now;
 
-pub use eviction::Evictable;
-pub use eviction::EvictionQueue;
-pub use listener::Acceptor;
-pub use listener::Listener;
+pub use eviction::{Evictable, EvictionQueue};
+pub use listener::{Acceptor, Listener};
 
 /// How long a connection may take to open: two round trips and a signature of TLS, so far more than any client needs.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
@@ -210,10 +205,7 @@ pub mod testing {
 mod tests {
     use std::future::pending;
 
-    use tokio::io::AsyncReadExt;
-    use tokio::io::AsyncWriteExt;
-    use tokio::io::DuplexStream;
-    use tokio::io::duplex;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::testing::Queued;
     use super::*;

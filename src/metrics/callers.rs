@@ -5,9 +5,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Level;
-use super::Reload;
 use super::reload::ReloadLabel;
+use super::{Level, Reload};
 
 /// What is counted of the directory of callers.
 #[derive(Debug, Default)]

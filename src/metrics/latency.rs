@@ -3,16 +3,12 @@
 //! The library's histogram locks a mutex for each observation. Every request makes one, on every core, so
 //! here each bucket is an atomic number of its own. A scrape that reads them meanwhile may miss the latest.
 
-use std::array;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use std::{array, fmt};
 
-use prometheus_client::encoding::EncodeMetric;
-use prometheus_client::encoding::MetricEncoder;
-use prometheus_client::encoding::NoLabelSet;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 /// Upper bounds of the buckets, in nanoseconds: three a decade from a microsecond to a second.

@@ -40,12 +40,9 @@ use reload::ReloadLabel;
 pub use callers::CallerMetrics;
 pub use certificates::CertificateMetrics;
 pub use debits::DebitMetrics;
-pub use invalid::Invalid;
-pub use invalid::InvalidMetrics;
-pub use invalid::Port;
+pub use invalid::{Invalid, InvalidMetrics, Port};
 pub use latency::Latency;
-pub use limits::LimitMetrics;
-pub use limits::LimitsMetrics;
+pub use limits::{LimitMetrics, LimitsMetrics};
 pub use local_cache::LocalCacheMetrics;
 pub use memory::MemoryMetrics;
 pub use prometheus_client::metrics::counter::Counter;
@@ -53,8 +50,7 @@ pub use prometheus_client::metrics::gauge::Gauge;
 pub use reload::Reload;
 pub use shared::SharedMetrics;
 pub use sharing::SharingMetrics;
-pub use shed::Shed;
-pub use shed::ShedMetrics;
+pub use shed::{Shed, ShedMetrics};
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use crate::clock::Throttle;
 use crate::engine::text::Shown;
-use crate::metrics::Invalid;
-use crate::metrics::Metrics;
-use crate::metrics::Port;
+use crate::metrics::{Invalid, Metrics, Port};
 
 /// The least time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -6,8 +6,7 @@
 use std::fmt;
 use std::fmt::Write;
 
-use tracing::field::Field;
-use tracing::field::Visit;
+use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
@@ -67,8 +66,7 @@ impl Visit for Texts {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Arc;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use tracing_subscriber::layer::SubscriberExt;
 

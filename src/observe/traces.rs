@@ -6,29 +6,18 @@
 
 use std::time::Duration;
 
-use opentelemetry::Context;
-use opentelemetry::KeyValue;
-use opentelemetry::propagation::Extractor;
-use opentelemetry::propagation::TextMapPropagator;
-use opentelemetry::trace::Span as _;
-use opentelemetry::trace::SpanKind;
-use opentelemetry::trace::Status;
-use opentelemetry::trace::Tracer;
-use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::ExporterBuildError;
-use opentelemetry_otlp::SpanExporter;
-use opentelemetry_otlp::WithExportConfig;
+use opentelemetry::propagation::{Extractor, TextMapPropagator};
+use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer, TracerProvider};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::BatchConfigBuilder;
-use opentelemetry_sdk::trace::BatchSpanProcessor;
-use opentelemetry_sdk::trace::Sampler;
-use opentelemetry_sdk::trace::SdkTracer;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracer, SdkTracerProvider,
+};
 
 use crate::answer::protocol;
-use crate::engine::Code;
-use crate::engine::Verdict;
+use crate::engine::{Code, Verdict};
 
 /// The method that is traced.
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
@@ -161,26 +150,24 @@ fn resource() -> Resource {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceService;
-    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::TraceServiceServer;
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+        TraceService, TraceServiceServer,
+    };
+    use opentelemetry_proto::tonic::collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+    };
     use opentelemetry_proto::tonic::trace::v1::Span as SentSpan;
     use tokio::sync::mpsc;
     use tokio::task::spawn_blocking;
     use tokio::time::timeout;
-    use tonic::Request;
-    use tonic::Response;
-    use tonic::Status;
     use tonic::transport::Server;
     use tonic::transport::server::TcpIncoming;
+    use tonic::{Request, Response, Status};
 
     use super::*;
     use crate::clock::Clock;
     use crate::engine;
-    use crate::engine::testing::Bench;
-    use crate::engine::testing::START;
-    use crate::engine::testing::descriptor;
+    use crate::engine::testing::{Bench, START, descriptor};
 
     const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     const NOT_SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";

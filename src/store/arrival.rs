@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Now;
-use crate::clock::Stopwatch;
+use crate::clock::{Now, Stopwatch};
 
 /// When a request came, and how long it has waited for the store since and before.
 #[derive(Clone, Copy, Debug)]

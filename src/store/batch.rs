@@ -6,18 +6,8 @@ use smallvec::SmallVec;
 
 use super::IdempotencyToken;
 use crate::clock::Timestamp;
-use crate::limit::Algorithm;
-use crate::limit::Bonus;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::limit::Limit;
-use crate::limit::Overdraft;
-use crate::limit::Standing;
-use crate::policy::Key;
-use crate::policy::Lease;
-use crate::policy::Mode;
-use crate::policy::OnOutage;
-use crate::policy::Refused;
+use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Overdraft, Standing};
+use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
 
 /// Elements that are kept inline, without an allocation: the charges of a usual request.
 pub const INLINE_CAP: usize = 4;

@@ -5,10 +5,7 @@
 //! request is answered at once by what its policy says of outages. Who keeps the connection up looks at the store:
 //! soon at first, then less and less often.
 
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::StoreError;

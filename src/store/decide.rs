@@ -6,28 +6,13 @@
 
 use smallvec::SmallVec;
 
-use super::Batch;
-use super::Charge;
-use super::Decision;
-use super::Gauge;
-use super::GroupFit;
-use super::INLINE_CAP;
-use super::Outcome;
-use super::Tally;
 use super::batch::lacks_debits_only;
-use super::record::Entry;
-use super::record::Record;
+use super::record::{Entry, Record};
+use super::{Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Outcome, Tally};
 use crate::clock::Timestamp;
-use crate::limit::Allowance;
-use crate::limit::AvailableCapacity;
-use crate::limit::BonusLeft;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::limit::Overdraft;
-use crate::limit::Refund;
-use crate::limit::Settled;
-use crate::limit::Standing;
-use crate::limit::State;
+use crate::limit::{
+    Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Overdraft, Refund, Settled, Standing, State,
+};
 
 /// Decides a batch on its records, which end up as the outcome says, without empty or expired states.
 pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
@@ -318,12 +303,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::limit::Algorithm;
-    use crate::limit::Fixed;
-    use crate::limit::Limit;
-    use crate::limit::Sliding;
-    use crate::policy::Key;
-    use crate::policy::Lease;
+    use crate::limit::{Algorithm, Fixed, Limit, Sliding};
+    use crate::policy::{Key, Lease};
 
     const WINDOW_MS: u64 = 60_000;
     const SLOT_MS: u64 = 1_000;

@@ -8,14 +8,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::Change;
-use super::Page;
-use super::Record;
-use super::StoreError;
 use super::redis::RedisDirectory;
-use crate::policy::Callers;
-use crate::policy::Lineage;
-use crate::policy::Member;
+use super::{Change, Page, Record, StoreError};
+use crate::policy::{Callers, Lineage, Member};
 
 /// What knows callers.
 #[derive(Debug, Default)]

@@ -11,41 +11,21 @@
 
 use std::hash::BuildHasher;
 use std::mem;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
 use quick_cache::sync::Cache;
-use smallvec::SmallVec;
-use smallvec::smallvec;
+use smallvec::{SmallVec, smallvec};
 
-use super::Batch;
-use super::Charge;
-use super::Decision;
-use super::INLINE_CAP;
-use super::Open;
-use super::Outcome;
-use super::StoreError;
-use super::TokenSource;
 use super::memory::Memory;
 use super::sidecars::Sidecars;
+use super::{Batch, Charge, Decision, INLINE_CAP, Open, Outcome, StoreError, TokenSource};
 use crate::clock::Timestamp;
-use crate::limit::Algorithm;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::limit::Limit;
-use crate::limit::Overdraft;
-use crate::limit::Standing;
+use crate::limit::{Algorithm, Fit, Hits, Limit, Overdraft, Standing};
 use crate::lock::lock;
-use crate::policy::Key;
-use crate::policy::Lease;
-use crate::policy::Mode;
-use crate::policy::OnOutage;
-use crate::policy::Refused;
+use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
 
 /// Debts that are taken at a time.
 const DEBTS_MAX: usize = 1_024;
@@ -380,8 +360,7 @@ fn open(charge: &Charge) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Bucket;
-    use crate::limit::Sliding;
+    use crate::limit::{Bucket, Sliding};
     use crate::store::GroupFit;
 
     const MINUTE_MS: u64 = 60_000;

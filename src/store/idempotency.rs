@@ -1,7 +1,6 @@
 //! Idempotency tokens: a charge with a token is made once, however often it arrives.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Identifies a charge among those of one sidecar on one counter. The counter's record keeps the greatest number seen of each
 /// sidecar for [`TOKEN_LIFE_MS`]; a charge with that number or a lower one was made before.

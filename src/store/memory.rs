@@ -11,30 +11,20 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::mem;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use indexmap::IndexMap;
-use indexmap::map::raw_entry_v1::RawEntryApiV1;
-use indexmap::map::raw_entry_v1::RawEntryMut;
+use indexmap::map::raw_entry_v1::{RawEntryApiV1, RawEntryMut};
 use smallvec::SmallVec;
 
-use super::Batch;
-use super::INLINE_CAP;
-use super::Outcome;
-use super::Store;
-use super::StoreError;
 use super::decide::decide;
 use super::record::Record;
-use crate::clock::Now;
-use crate::clock::Timestamp;
-use crate::limit::Limit;
-use crate::limit::LimitName;
+use super::{Batch, INLINE_CAP, Outcome, Store, StoreError};
+use crate::clock::{Now, Timestamp};
+use crate::limit::{Limit, LimitName};
 use crate::lock::lock;
 use crate::policy::Key;
 
@@ -359,11 +349,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Algorithm;
-    use crate::limit::Bucket;
-    use crate::limit::Fixed;
-    use crate::limit::Hits;
-    use crate::limit::Sliding;
+    use crate::limit::{Algorithm, Bucket, Fixed, Hits, Sliding};
     use crate::store::Charge;
 
     const KEYS_MAX: usize = 20_000;

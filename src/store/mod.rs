@@ -24,31 +24,15 @@ use crate::clock::Now;
 use crate::policy::Key;
 
 pub use arrival::Arrival;
-pub use batch::BONUS_ID_LEN_MAX;
-pub use batch::Batch;
-pub use batch::Charge;
-pub use batch::Decision;
-pub use batch::Gauge;
-pub use batch::GroupFit;
-pub use batch::INLINE_CAP;
-pub use batch::LEVELS_MAX;
-pub use batch::Mark;
-pub use batch::Open;
-pub use batch::Outcome;
-pub use batch::Pressed;
-pub use batch::Tally;
-pub use breaker::Breaker;
-pub use breaker::Health;
-pub use caller_record::Change;
-pub use caller_record::Page;
-pub use caller_record::Record;
-pub use directory::Directory;
-pub use directory::DirectoryError;
-pub use fallback::Debt;
-pub use fallback::Fallback;
-pub use idempotency::IdempotencyToken;
-pub use idempotency::TOKEN_LIFE_MS;
-pub use idempotency::TokenSource;
+pub use batch::{
+    BONUS_ID_LEN_MAX, Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, LEVELS_MAX, Mark, Open,
+    Outcome, Pressed, Tally,
+};
+pub use breaker::{Breaker, Health};
+pub use caller_record::{Change, Page, Record};
+pub use directory::{Directory, DirectoryError};
+pub use fallback::{Debt, Fallback};
+pub use idempotency::{IdempotencyToken, TOKEN_LIFE_MS, TokenSource};
 
 /// Keeps counters.
 pub trait Store: Send + Sync {

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::IdempotencyToken;
-use super::TOKEN_LIFE_MS;
+use super::{IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
-use crate::limit::Limit;
-use crate::limit::State;
+use crate::limit::{Limit, State};
 
 /// The power of the used share in a weight: so high that a nearly exhausted limit outweighs a hardly used one whatever their
 /// windows.

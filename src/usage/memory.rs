@@ -6,8 +6,7 @@ use crate::clock::Timestamp;
 use crate::engine::DecisionRecord;
 use crate::lock::lock;
 
-use super::query::Page;
-use super::query::UsageQuery;
+use super::query::{Page, UsageQuery};
 use super::rollups::Rollups;
 
 /// Usage of this process since its start. The lock is held while records are added or a question is answered: a few
@@ -52,18 +51,11 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
-    use crate::engine::Reason;
-    use crate::engine::Sink;
-    use crate::engine::testing::Bench;
-    use crate::engine::testing::START;
-    use crate::engine::testing::descriptor;
+    use crate::engine::testing::{Bench, START, descriptor};
+    use crate::engine::{Reason, Sink};
     use crate::limit::Hits;
     use crate::metrics::Counter;
-    use crate::usage::Dimension;
-    use crate::usage::Granularity;
-    use crate::usage::Rank;
-    use crate::usage::Total;
-    use crate::usage::View;
+    use crate::usage::{Dimension, Granularity, Rank, Total, View};
 
     const POLICY: &str = "
 domain: d

@@ -11,15 +11,8 @@ mod query;
 mod rollups;
 mod series;
 
-pub use counts::Counts;
-pub use counts::Total;
+pub use counts::{Counts, Total};
 pub use granularity::Granularity;
 pub use memory::UsageMemory;
-pub use query::Dimension;
-pub use query::Group;
-pub use query::GroupName;
-pub use query::Page;
-pub use query::Rank;
-pub use query::UsageQuery;
-pub use query::View;
+pub use query::{Dimension, Group, GroupName, Page, Rank, UsageQuery, View};
 pub use rollups::Rollups;

@@ -12,10 +12,7 @@ use super::bucket::RowName;
 use super::counts::Total;
 use super::granularity::Granularity;
 use super::rollups::Rollups;
-use super::series::OTHER;
-use super::series::Outcome;
-use super::series::Series;
-use super::series::Subject;
+use super::series::{OTHER, Outcome, Series, Subject};
 
 /// What is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,28 +3,20 @@
 //! Memory is bounded, some 16 MiB in all. Callers take a fixed number of bytes in each hour and day. Where there are more
 //! series than are kept for a length of time, its oldest minutes, hours or days go first.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::engine::ChargeRecord;
-use crate::engine::Code;
-use crate::engine::DecisionRecord;
-use crate::limit::Fit;
-use crate::limit::Hits;
+use crate::engine::{ChargeRecord, Code, DecisionRecord};
+use crate::limit::{Fit, Hits};
 use crate::policy::Mode;
 
-use super::bucket::Addition;
-use super::bucket::Bucket;
+use super::bucket::{Addition, Bucket};
 use super::counts::Counts;
 use super::granularity::Granularity;
-use super::series::Outcome;
-use super::series::Series;
-use super::series::SeriesTable;
-use super::series::Subject;
+use super::series::{Outcome, Series, SeriesTable, Subject};
 
 /// Rows of a length of time in which no caller is named, some 180 bytes each.
 const ROWS_MAX: usize = 8_192;

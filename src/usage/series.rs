@@ -2,8 +2,7 @@
 //! refer to them by number.
 
 use foldhash::fast::RandomState;
-use indexmap::Equivalent;
-use indexmap::IndexSet;
+use indexmap::{Equivalent, IndexSet};
 
 use crate::engine::Reason;
 

@@ -11,26 +11,17 @@ mod support;
 
 use std::path::Path;
 
-use anyhow::Result;
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use dhat::HeapStats;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
-use tollgate::answer;
 use tollgate::clock::Clock;
-use tollgate::engine::Descriptor;
-use tollgate::engine::Engine;
-use tollgate::engine::HitsSource;
-use tollgate::engine::Request;
-use tollgate::grpc;
+use tollgate::engine::{Descriptor, Engine, HitsSource, Request};
 use tollgate::limit::Hits;
+use tollgate::{answer, grpc};
 
-use support::children;
-use support::drive;
-use support::engine;
-use support::message;
+use support::{children, drive, engine, message};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;

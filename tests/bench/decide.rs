@@ -3,42 +3,25 @@
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
-use criterion::Criterion;
-use criterion::criterion_group;
-use criterion::criterion_main;
+use criterion::{Criterion, criterion_group, criterion_main};
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
-use tollgate::answer::Answer;
-use tollgate::answer::render;
+use tollgate::answer::{Answer, render};
 use tollgate::clock::Clock;
-use tollgate::engine::AnyStore;
-use tollgate::engine::Descriptor;
-use tollgate::engine::Engine;
-use tollgate::engine::EngineSettings;
-use tollgate::engine::HitsSource;
-use tollgate::engine::ModeSettings;
-use tollgate::engine::NearLimit;
-use tollgate::engine::Request;
-use tollgate::engine::Sink;
+use tollgate::engine::{
+    AnyStore, Descriptor, Engine, EngineSettings, HitsSource, ModeSettings, NearLimit, Request,
+    Sink,
+};
 use tollgate::grpc::answer_bytes;
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
-use tollgate::policy::CompileOptions;
-use tollgate::policy::PolicySet;
-use tollgate::policy::Source;
-use tollgate::policy::compile;
-use tollgate::policy::compile_callers;
-use tollgate::store::Batch;
-use tollgate::store::Charge;
-use tollgate::store::Directory;
+use tollgate::policy::{CompileOptions, PolicySet, Source, compile, compile_callers};
 use tollgate::store::memory::Memory;
+use tollgate::store::{Batch, Charge, Directory};
 
 const ONE_LIMIT: &str = "{domain: d, descriptors: [{key: user, limits: [1_000_000_000/minute]}]}";
 

@@ -9,29 +9,16 @@
 #[path = "support/mod.rs"]
 mod support;
 
-use std::env;
-use std::process;
 use std::process::Command;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use std::{env, process};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::ensure;
-use tollgate::clock::Clock;
-use tollgate::clock::Timestamp;
-use tollgate::engine::AnyStore;
-use tollgate::engine::Code;
-use tollgate::engine::Descriptor;
-use tollgate::engine::Engine;
-use tollgate::engine::HitsSource;
-use tollgate::engine::Request;
+use anyhow::{Context, Result, ensure};
+use tollgate::clock::{Clock, Timestamp};
+use tollgate::engine::{AnyStore, Code, Descriptor, Engine, HitsSource, Request};
 use tollgate::limit::Hits;
 
-use support::children;
-use support::drive;
-use support::engine;
-use support::usage;
+use support::{children, drive, engine, usage};
 
 /// Keys of each embedded figure, and of each figure of Redis.
 const EMBEDDED_KEYS: usize = 200_000;

@@ -10,30 +10,21 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use support::children;
-use support::children::Running;
-use support::children::TOLLGATE;
-use support::drive;
-use support::drive::Client;
-use support::drive::Questions;
-use support::drive::Shape;
-use support::latencies::Latencies;
-use support::latencies::median;
-use support::message;
+use support::children::{Running, TOLLGATE};
+use support::drive::{Client, Questions, Shape};
+use support::latencies::{Latencies, median};
 use support::usage::CpuTimes;
+use support::{children, drive, message};
 
 /// Starts of each size of policy.
 const STARTS: usize = 15;

@@ -4,8 +4,7 @@ use crate::support::ask::Asker;
 use crate::support::clock::Clock;
 use crate::support::redis::Server;
 use crate::support::store::Store;
-use crate::support::tollgate::Tollgate;
-use crate::support::tollgate::command;
+use crate::support::tollgate::{Tollgate, command};
 
 const POLICY: &str = "
 domain: d

@@ -1,15 +1,12 @@
 //! A disk without room: logs are lost, requests are not.
 
 use std::os::unix::net::UnixStream;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::client;
 use crate::support::client::request;
-use crate::support::eventually;
-use crate::support::tollgate;
+use crate::support::{client, eventually, tollgate};
 
 const POLICY: &str = "{domain: d, descriptors: [{key: user, limits: [5/day]}]}";
 

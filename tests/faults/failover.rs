@@ -7,14 +7,11 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::support::ask::Asker;
-use crate::support::eventually;
-use crate::support::find_program;
 use crate::support::process::Process;
-use crate::support::redis::Server;
-use crate::support::redis::query;
-use crate::support::redis::until;
+use crate::support::redis::{Server, query, until};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
+use crate::support::{eventually, find_program};
 
 const POLICY: &str = "
 domain: d

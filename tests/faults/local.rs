@@ -3,8 +3,7 @@
 use crate::support::ask::Asker;
 use crate::support::client::Http;
 use crate::support::eventually;
-use crate::support::proxy::Proxy;
-use crate::support::proxy::Way;
+use crate::support::proxy::{Proxy, Way};
 use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;

@@ -13,10 +13,7 @@ mod stall;
 
 use std::time::Duration;
 
-use scene::Alone;
-use scene::LIMIT;
-use scene::Promise;
-use scene::Scene;
+use scene::{Alone, LIMIT, Promise, Scene};
 
 use crate::support::cluster::Cluster;
 use crate::support::proxy::Way;

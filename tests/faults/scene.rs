@@ -1,23 +1,19 @@
 //! Two sidecars on one Redis, or on one cluster, under steady load, while something breaks; and what the clients saw of it.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::Duration;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::support::ask;
 use crate::support::ask::Told;
 use crate::support::client::Grpc;
 use crate::support::cluster::Cluster;
-use crate::support::eventually;
 use crate::support::proxy::Proxy;
 use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
+use crate::support::{ask, eventually};
 
 /// The limit of every scene, in each [`WINDOW`].
 pub const LIMIT: usize = 200;

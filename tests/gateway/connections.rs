@@ -2,21 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::PATIENCE;
 use crate::support::client::request;
-use crate::support::eventually;
-use crate::support::gateway::Counts;
-use crate::support::gateway::Gateway;
-use crate::support::gateway::tcp;
+use crate::support::gateway::{Counts, Gateway, tcp};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
+use crate::support::{PATIENCE, eventually};
 
 const POLICY: &str = "{domain: calm, descriptors: [{key: user, limits: [1000000/day]}]}";
 

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use envoy_types::pb::google::protobuf::UInt64Value;
 
-use crate::support::client::Http;
-use crate::support::client::request;
+use crate::support::client::{Http, request};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 

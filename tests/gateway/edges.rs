@@ -1,23 +1,16 @@
 //! Faults at the edges of Envoy, of Redis and of configurations, as callers before a real Envoy would see them.
 
 use std::fs;
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::ask::Asker;
-use crate::support::cluster::Cluster;
-use crate::support::cluster::free_port;
+use crate::support::cluster::{Cluster, free_port};
 use crate::support::eventually;
-use crate::support::gateway::Gateway;
-use crate::support::gateway::tcp;
-use crate::support::redis::Server;
-use crate::support::redis::Tls;
-use crate::support::redis::query;
+use crate::support::gateway::{Gateway, tcp};
+use crate::support::redis::{Server, Tls, query};
 use crate::support::store::Store;
 use crate::support::tls::NAME;
 use crate::support::tollgate::Tollgate;

@@ -5,15 +5,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::support::client::Http;
-use crate::support::gateway::Counts;
-use crate::support::gateway::Gateway;
-use crate::support::gateway::pipe;
-use crate::support::gateway::tcp;
+use crate::support::gateway::{Counts, Gateway, pipe, tcp};
 use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;

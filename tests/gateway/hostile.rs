@@ -6,12 +6,9 @@ use http_body_util::Full;
 use prost::Message;
 use tonic::Code;
 
-use crate::support::client::Http;
-use crate::support::client::request;
+use crate::support::client::{Http, request};
 use crate::support::eventually;
-use crate::support::http2::Connection;
-use crate::support::http2::framed;
-use crate::support::http2::framed_bytes;
+use crate::support::http2::{Connection, framed, framed_bytes};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 

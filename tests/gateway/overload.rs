@@ -3,19 +3,15 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 use tonic::Code;
 
-use crate::support::client::Grpc;
-use crate::support::client::Http;
-use crate::support::client::request;
+use crate::support::client::{Grpc, Http, request};
 use crate::support::eventually;
-use crate::support::http2::Connection;
-use crate::support::http2::framed;
+use crate::support::http2::{Connection, framed};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 

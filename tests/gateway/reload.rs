@@ -2,16 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tokio::time::timeout;
 
-use crate::support::client::Grpc;
-use crate::support::client::Http;
-use crate::support::client::request;
+use crate::support::client::{Grpc, Http, request};
 use crate::support::eventually;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;

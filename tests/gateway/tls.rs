@@ -7,24 +7,15 @@ use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::PATIENCE;
-use crate::support::client;
-use crate::support::client::Grpc;
-use crate::support::client::Http;
-use crate::support::client::request;
-use crate::support::eventually;
-use crate::support::gateway::Counts;
-use crate::support::gateway::Gateway;
+use crate::support::client::{Grpc, Http, request};
+use crate::support::gateway::{Counts, Gateway};
 use crate::support::store::Store;
-use crate::support::tls::Authority;
-use crate::support::tls::Client;
-use crate::support::tls::NAME;
-use crate::support::tollgate;
+use crate::support::tls::{Authority, Client, NAME};
 use crate::support::tollgate::Tollgate;
+use crate::support::{PATIENCE, client, eventually, tollgate};
 
 const POLICY: &str = "{domain: safe, descriptors: [{key: user, limits: [1000/day]}]}";
 

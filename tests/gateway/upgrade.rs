@@ -6,9 +6,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use http_body_util::Full;
 use tempfile::TempDir;
 
-use crate::support::client::Grpc;
-use crate::support::client::Http;
-use crate::support::client::request;
+use crate::support::client::{Grpc, Http, request};
 use crate::support::eventually;
 use crate::support::redis::Server;
 use crate::support::store::Store;

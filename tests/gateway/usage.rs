@@ -1,15 +1,11 @@
 //! `/v1/usage`, `/v1/denials` and `/v1/top`: what was asked over gRPC is what they tell.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::client::Answer;
-use crate::support::client::Http;
-use crate::support::client::request;
+use crate::support::client::{Answer, Http, request};
 use crate::support::eventually;
 use crate::support::store::Store;
-use crate::support::tollgate::Tollgate;
-use crate::support::tollgate::command;
+use crate::support::tollgate::{Tollgate, command};
 
 const POLICY: &str = "
 domain: shop

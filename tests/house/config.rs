@@ -8,11 +8,10 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tempfile::TempDir;
 
 use crate::support::ask::request;
-use crate::support::find_program;
 use crate::support::redis::Server;
 use crate::support::store::Store;
-use crate::support::tollgate;
 use crate::support::tollgate::Tollgate;
+use crate::support::{find_program, tollgate};
 
 const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";

@@ -7,9 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::envoy;
-use crate::support::find_program;
-use crate::support::tollgate;
+use crate::support::{envoy, find_program, tollgate};
 
 /// Where `tests/run.sh` installs the programs that look at files.
 const LINTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/linters");

@@ -3,16 +3,12 @@
 //! After an update of envoy-types, or for another service, write it anew:
 //! `UPDATE_EXPECTED=1 cargo test --locked --test tests -- descriptors`
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::env;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::{env, fs};
 
 use prost::Message;
-use prost::encoding::DecodeContext;
-use prost::encoding::decode_key;
-use prost::encoding::skip_field;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use prost_types::FileDescriptorProto;
 
 const COMMITTED: &str = "src/grpc/descriptors.bin";

@@ -2,22 +2,19 @@
 //!
 //! `UPDATE_EXPECTED=1 cargo test pages` writes them anew; read the difference.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::env;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::fs;
 use std::path::PathBuf;
+use std::{env, fs};
 
 use tempfile::TempDir;
 
 use crate::support::client::Http;
-use crate::support::eventually;
 use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tls::Authority;
-use crate::support::tollgate;
 use crate::support::tollgate::Tollgate;
+use crate::support::{eventually, tollgate};
 
 const SETTINGS_PAGE: &str = "config/settings.md";
 const METRICS_PAGE: &str = "config/metrics.md";

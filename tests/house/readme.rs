@@ -7,13 +7,11 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::support::client::Http;
-use crate::support::envoy;
 use crate::support::envoy::Envoy;
-use crate::support::find_program;
 use crate::support::store::Store;
-use crate::support::tollgate;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;
+use crate::support::{envoy, find_program, tollgate};
 
 /// The fenced blocks of README.md in a language.
 fn blocks(language: &str) -> Vec<String> {

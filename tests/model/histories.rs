@@ -3,19 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::draw::Draw;
-use super::policies::LIMIT_NAMES;
-use super::policies::OPERATIONS;
-use super::policies::PROVIDERS;
-use super::policies::ROLES;
-use super::policies::TIERS;
-use super::world::Algorithm;
-use super::world::Ask;
-use super::world::AskPart;
-use super::world::Bonus;
-use super::world::People;
-use super::world::Person;
-use super::world::WHOLE;
-use super::world::World;
+use super::policies::{LIMIT_NAMES, OPERATIONS, PROVIDERS, ROLES, TIERS};
+use super::world::{Algorithm, Ask, AskPart, Bonus, People, Person, WHOLE, World};
 
 /// Who may be in the directory, each with who may be its parent.
 const LINES: [(&str, &[&str]); 6] = [

@@ -2,24 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::ledger::Ledger;
-use super::ledger::Periods;
-use super::plan::Charge;
-use super::plan::Gift;
-use super::plan::Plan;
+use super::ledger::{Ledger, Periods};
+use super::plan::{Charge, Gift, Plan};
 use super::told;
 use super::told::Told;
-use super::who::Who;
-use super::who::part_of;
-use super::world::Ask;
-use super::world::Capacity;
-use super::world::Level;
-use super::world::Mode;
-use super::world::Only;
-use super::world::Overdraft;
-use super::world::People;
-use super::world::WHOLE;
-use super::world::World;
+use super::who::{Who, part_of};
+use super::world::{Ask, Capacity, Level, Mode, Only, Overdraft, People, WHOLE, World};
 
 /// How far below its beginning a level of pressure ends, if nothing says it.
 const HYSTERESIS: u64 = 500;

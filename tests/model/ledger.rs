@@ -7,9 +7,7 @@ use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
 
-use super::world::Algorithm;
-use super::world::Overdraft;
-use super::world::Window;
+use super::world::{Algorithm, Overdraft, Window};
 
 /// A limit as it is for whoever asks.
 #[derive(Clone, Debug)]

@@ -30,12 +30,8 @@ mod yaml;
 use std::fmt::Write;
 use std::time::Duration;
 
-use tollgate::clock::Clock;
-use tollgate::clock::Now;
-use tollgate::clock::Timestamp;
-use tollgate::engine::Descriptor;
-use tollgate::engine::HitsSource;
-use tollgate::engine::Request;
+use tollgate::clock::{Clock, Now, Timestamp};
+use tollgate::engine::{Descriptor, HitsSource, Request};
 use tollgate::limit::Hits;
 
 use crate::support::batch::START_MS;
@@ -46,10 +42,7 @@ use crate::support::redis::Server;
 use draw::Draw;
 use judge::Model;
 use told::Told;
-use world::Ask;
-use world::AskPart;
-use world::People;
-use world::World;
+use world::{Ask, AskPart, People, World};
 
 const WORLDS: u64 = 24;
 

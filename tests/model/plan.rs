@@ -1,19 +1,8 @@
 //! Which limits a request meets, by the documentation.
 
 use super::ledger::Form;
-use super::who::Allowance;
-use super::who::Who;
-use super::who::base;
-use super::who::of_tier;
-use super::who::value_of;
-use super::world::Ask;
-use super::world::AskPart;
-use super::world::CostTable;
-use super::world::Limit;
-use super::world::Mode;
-use super::world::Rule;
-use super::world::Value;
-use super::world::World;
+use super::who::{Allowance, Who, base, of_tier, value_of};
+use super::world::{Ask, AskPart, CostTable, Limit, Mode, Rule, Value, World};
 
 /// A limit that a request meets.
 pub struct Charge<'w> {

@@ -1,27 +1,13 @@
 //! Draws policies, and the amounts of edited ones.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::draw::Draw;
 use super::plan::tag;
-use super::world::Algorithm;
-use super::world::CallerBlock;
-use super::world::Capacity;
-use super::world::CostLine;
-use super::world::CostTable;
-use super::world::Level;
-use super::world::Limit;
-use super::world::Mode;
-use super::world::Only;
-use super::world::Overdraft;
-use super::world::Priority;
-use super::world::Rule;
-use super::world::Tiered;
-use super::world::Value;
-use super::world::WHOLE;
-use super::world::Window;
-use super::world::World;
+use super::world::{
+    Algorithm, CallerBlock, Capacity, CostLine, CostTable, Level, Limit, Mode, Only, Overdraft,
+    Priority, Rule, Tiered, Value, WHOLE, Window, World,
+};
 
 pub const TIERS: [&str; 4] = ["free", "basic", "premium", "enterprise"];
 pub const ROLES: [&str; 2] = ["partner", "staff"];

@@ -3,22 +3,15 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use serde_json::Value as Json;
-use serde_json::json;
-use tollgate::answer::Status;
-use tollgate::answer::StatusLimit;
+use serde_json::{Value as Json, json};
+use tollgate::answer::{Status, StatusLimit};
 use tollgate::engine::Code;
 use tollgate::policy::Unit;
 
-use super::judge::Decision;
-use super::judge::Fit;
-use super::plan::Charge;
-use super::plan::Part;
-use super::plan::Plan;
+use super::judge::{Decision, Fit};
+use super::plan::{Charge, Part, Plan};
 use super::who::Who;
-use super::world::Mode;
-use super::world::Window;
-use super::world::World;
+use super::world::{Mode, Window, World};
 
 /// An answer, as far as the model has a say in it.
 #[derive(Debug, PartialEq)]

@@ -1,15 +1,7 @@
 //! Who asks, by the documentation: the tier, the priority, and whose limits are spent.
 
 use super::ledger::Form;
-use super::world::Ask;
-use super::world::Limit;
-use super::world::Only;
-use super::world::People;
-use super::world::Person;
-use super::world::Priority;
-use super::world::Tiered;
-use super::world::WHOLE;
-use super::world::World;
+use super::world::{Ask, Limit, Only, People, Person, Priority, Tiered, WHOLE, World};
 
 /// So much of a whole, rounded down.
 pub fn part_of(share: u64, whole: u64) -> u64 {

@@ -2,26 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Map;
-use serde_json::Value as Json;
-use serde_json::json;
+use serde_json::{Map, Value as Json, json};
 
-use super::world::Algorithm;
-use super::world::Capacity;
-use super::world::CostLine;
-use super::world::Level;
-use super::world::Limit;
-use super::world::Mode;
-use super::world::Only;
-use super::world::Overdraft;
-use super::world::People;
-use super::world::Person;
-use super::world::Priority;
-use super::world::Rule;
-use super::world::Tiered;
-use super::world::Value;
-use super::world::WHOLE;
-use super::world::World;
+use super::world::{
+    Algorithm, Capacity, CostLine, Level, Limit, Mode, Only, Overdraft, People, Person, Priority,
+    Rule, Tiered, Value, WHOLE, World,
+};
 
 /// A map without what is absent.
 fn map<const N: usize>(fields: [(&str, Json); N]) -> Json {

@@ -1,17 +1,11 @@
 //! What an edit of a policy does to counts: it keeps them wherever a limit stays the same one, in every store.
 
-use tollgate::clock::Clock;
-use tollgate::clock::Timestamp;
-use tollgate::engine::Code;
-use tollgate::engine::Descriptor;
-use tollgate::engine::Override;
-use tollgate::engine::Request;
+use tollgate::clock::{Clock, Timestamp};
+use tollgate::engine::{Code, Descriptor, Override, Request};
 use tollgate::policy::Unit;
 
 use crate::support::batch::START_MS;
-use crate::support::engine::Bench;
-use crate::support::engine::ask;
-use crate::support::engine::descriptor;
+use crate::support::engine::{Bench, ask, descriptor};
 use crate::support::redis::Server;
 
 /// A policy with these limits for each user, and a table of costs.

@@ -4,14 +4,12 @@ use std::fs;
 use std::path::Path;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::ask::request;
 use crate::support::store::Store;
-use crate::support::tollgate::Tollgate;
-use crate::support::tollgate::command;
+use crate::support::tollgate::{Tollgate, command};
 
 const TRAVEL: &str = "config/policies/travel.yaml";
 const CALLERS: &str = "config/callers.yaml";

@@ -4,11 +4,9 @@
 //!
 //! `UPDATE_EXPECTED=1 cargo test policies` writes the messages anew; read them before you commit them.
 
-use std::env;
-use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::{env, fs};
 
 use crate::support::tollgate::command;
 

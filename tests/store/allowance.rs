@@ -3,38 +3,16 @@
 use std::sync::Arc;
 
 use tollgate::clock::Clock;
-use tollgate::limit::CalendarUnit;
-use tollgate::limit::Fit;
-use tollgate::limit::Hits::GiveBack;
-use tollgate::limit::Hits::Spend;
-use tollgate::limit::Limit;
-use tollgate::limit::Overdraft;
+use tollgate::limit::Hits::{GiveBack, Spend};
+use tollgate::limit::{CalendarUnit, Fit, Limit, Overdraft};
 use tollgate::policy::Mode::Enforce;
-use tollgate::store::Gauge;
-use tollgate::store::IdempotencyToken;
-use tollgate::store::Mark;
-use tollgate::store::Pressed;
-use tollgate::store::Store;
+use tollgate::store::{Gauge, IdempotencyToken, Mark, Pressed, Store};
 
-use crate::support::batch::START_MS;
-use crate::support::batch::after;
-use crate::support::batch::batch;
-use crate::support::batch::bucket;
-use crate::support::batch::calendar;
-use crate::support::batch::fixed;
-use crate::support::batch::one;
-use crate::support::batch::one_of_each;
-use crate::support::batch::opened;
-use crate::support::batch::overdrawn;
-use crate::support::batch::pressed;
-use crate::support::batch::sliding;
-use crate::support::batch::total;
-use crate::support::batch::with_bonuses;
-use crate::support::claims::charge;
-use crate::support::claims::exact_wait;
-use crate::support::claims::of_every_store;
-use crate::support::claims::passes;
-use crate::support::claims::remaining;
+use crate::support::batch::{
+    START_MS, after, batch, bucket, calendar, fixed, one, one_of_each, opened, overdrawn, pressed,
+    sliding, total, with_bonuses,
+};
+use crate::support::claims::{charge, exact_wait, of_every_store, passes, remaining};
 
 of_every_store! {
     a_reserve_is_closed_to_those_it_is_not_for

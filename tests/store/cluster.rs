@@ -1,34 +1,21 @@
 //! Counters in a real Redis Cluster: over several slots, while slots move, and when a master is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::task::JoinSet;
-use tollgate::limit::Fit;
-use tollgate::limit::Hits::GiveBack;
-use tollgate::limit::Hits::Spend;
-use tollgate::limit::Overdraft;
+use tollgate::limit::Hits::{GiveBack, Spend};
+use tollgate::limit::{Fit, Overdraft};
 use tollgate::policy::Mode::Enforce;
 use tollgate::policy::Refused;
-use tollgate::store::Pressed;
-use tollgate::store::Store;
+use tollgate::store::{Pressed, Store};
 
 use crate::support::ask::Asker;
-use crate::support::batch::after;
-use crate::support::batch::batch;
-use crate::support::batch::one;
-use crate::support::batch::overdrawn;
-use crate::support::batch::pressed;
-use crate::support::batch::sliding;
-use crate::support::batch::total;
+use crate::support::batch::{after, batch, one, overdrawn, pressed, sliding, total};
 use crate::support::claims::remaining;
-use crate::support::cluster::Cluster;
-use crate::support::cluster::Sidecar;
-use crate::support::eventually;
-use crate::support::store;
+use crate::support::cluster::{Cluster, Sidecar};
 use crate::support::tollgate::Tollgate;
+use crate::support::{eventually, store};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_on_several_slots_is_charged_whole_or_not_at_all() {

@@ -2,35 +2,17 @@
 
 use std::sync::Arc;
 
-use tollgate::clock::Clock;
-use tollgate::clock::Now;
-use tollgate::clock::Timestamp;
-use tollgate::limit::Algorithm;
-use tollgate::limit::CalendarUnit;
-use tollgate::limit::Fit;
-use tollgate::limit::Hits::GiveBack;
-use tollgate::limit::Hits::Spend;
-use tollgate::policy::Mode::Enforce;
-use tollgate::policy::Mode::Quota;
-use tollgate::policy::Mode::Shadow;
-use tollgate::store::IdempotencyToken;
-use tollgate::store::Store;
+use tollgate::clock::{Clock, Now, Timestamp};
+use tollgate::limit::Hits::{GiveBack, Spend};
+use tollgate::limit::{Algorithm, CalendarUnit, Fit};
+use tollgate::policy::Mode::{Enforce, Quota, Shadow};
 use tollgate::store::memory::Memory;
+use tollgate::store::{IdempotencyToken, Store};
 
-use crate::support::batch::START_MS;
-use crate::support::batch::after;
-use crate::support::batch::batch;
-use crate::support::batch::bucket;
-use crate::support::batch::calendar;
-use crate::support::batch::fixed;
-use crate::support::batch::one;
-use crate::support::batch::one_of_each;
-use crate::support::batch::sliding;
-use crate::support::batch::total;
-use crate::support::claims::charge;
-use crate::support::claims::of_every_store;
-use crate::support::claims::passes;
-use crate::support::claims::remaining;
+use crate::support::batch::{
+    START_MS, after, batch, bucket, calendar, fixed, one, one_of_each, sliding, total,
+};
+use crate::support::claims::{charge, of_every_store, passes, remaining};
 
 of_every_store! {
     a_refused_request_spends_nothing

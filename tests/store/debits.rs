@@ -2,37 +2,16 @@
 
 use std::sync::Arc;
 
-use tollgate::limit::Fit;
-use tollgate::limit::Hits::GiveBack;
-use tollgate::limit::Hits::Spend;
-use tollgate::limit::Limit;
-use tollgate::limit::Overdraft;
-use tollgate::policy::Mode::Enforce;
-use tollgate::policy::Mode::Quota;
-use tollgate::policy::Mode::Shadow;
+use tollgate::limit::Hits::{GiveBack, Spend};
+use tollgate::limit::{Fit, Limit, Overdraft};
+use tollgate::policy::Mode::{Enforce, Quota, Shadow};
 use tollgate::policy::Refused;
-use tollgate::store::Batch;
-use tollgate::store::Charge;
-use tollgate::store::Gauge;
-use tollgate::store::Mark;
-use tollgate::store::Pressed;
-use tollgate::store::Store;
+use tollgate::store::{Batch, Charge, Gauge, Mark, Pressed, Store};
 
-use crate::support::batch::after;
-use crate::support::batch::batch;
-use crate::support::batch::bucket;
-use crate::support::batch::fixed;
-use crate::support::batch::one;
-use crate::support::batch::one_of_each;
-use crate::support::batch::opened;
-use crate::support::batch::overdrawn;
-use crate::support::batch::sliding;
-use crate::support::batch::total;
-use crate::support::claims::charge;
-use crate::support::claims::exact_wait;
-use crate::support::claims::of_every_store;
-use crate::support::claims::passes;
-use crate::support::claims::remaining;
+use crate::support::batch::{
+    after, batch, bucket, fixed, one, one_of_each, opened, overdrawn, sliding, total,
+};
+use crate::support::claims::{charge, exact_wait, of_every_store, passes, remaining};
 
 of_every_store! {
     nothing_always_fits_whatever_is_owed

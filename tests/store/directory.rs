@@ -6,18 +6,12 @@ use std::time::Duration;
 use redis::cmd;
 use tokio::task::JoinHandle;
 use tollgate::policy::Caller;
-use tollgate::store::Change;
-use tollgate::store::Health;
-use tollgate::store::redis::Redis;
-use tollgate::store::redis::RedisDirectory;
-use tollgate::store::redis::RedisSettings;
+use tollgate::store::redis::{Redis, RedisDirectory, RedisSettings};
+use tollgate::store::{Change, Health};
 
-use crate::support::PATIENCE;
 use crate::support::cluster::Cluster;
-use crate::support::eventually;
-use crate::support::redis::Server;
-use crate::support::redis::query;
-use crate::support::redis::until;
+use crate::support::redis::{Server, query, until};
+use crate::support::{PATIENCE, eventually};
 
 /// More than the few callers of a test, less than its flood.
 const CACHED_MAX: usize = 100;

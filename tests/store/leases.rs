@@ -4,10 +4,8 @@
 use envoy_types::pb::google::protobuf::UInt64Value;
 use tokio::task::JoinSet;
 
-use crate::support::client::Grpc;
-use crate::support::client::request;
-use crate::support::redis::Server;
-use crate::support::redis::calls;
+use crate::support::client::{Grpc, request};
+use crate::support::redis::{Server, calls};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 

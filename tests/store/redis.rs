@@ -2,43 +2,21 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tollgate::clock::Clock;
-use tollgate::clock::Now;
-use tollgate::limit::CalendarUnit;
-use tollgate::limit::Hits::GiveBack;
-use tollgate::limit::Hits::Spend;
-use tollgate::limit::Limit;
+use tollgate::clock::{Clock, Now};
+use tollgate::limit::Hits::{GiveBack, Spend};
+use tollgate::limit::{CalendarUnit, Limit};
 use tollgate::policy::Mode::Enforce;
-use tollgate::store::Health;
-use tollgate::store::Store;
-use tollgate::store::StoreError;
-use tollgate::store::redis::Password;
-use tollgate::store::redis::RedisSettings;
+use tollgate::store::redis::{Password, RedisSettings};
+use tollgate::store::{Health, Store, StoreError};
 
 use crate::support;
-use crate::support::PATIENCE;
-use crate::support::batch::after;
-use crate::support::batch::batch;
-use crate::support::batch::bucket;
-use crate::support::batch::calendar;
-use crate::support::batch::fixed;
-use crate::support::batch::key;
-use crate::support::batch::one;
-use crate::support::batch::sliding;
-use crate::support::batch::total;
-use crate::support::client;
-use crate::support::eventually;
-use crate::support::redis::Connected;
-use crate::support::redis::Server;
-use crate::support::redis::Tls;
-use crate::support::redis::calls;
-use crate::support::redis::query;
-use crate::support::redis::until;
+use crate::support::batch::{after, batch, bucket, calendar, fixed, key, one, sliding, total};
+use crate::support::redis::{Connected, Server, Tls, calls, query, until};
 use crate::support::tollgate::Tollgate;
+use crate::support::{PATIENCE, client, eventually};
 
 /// What a call may take beyond its deadline on a busy machine.
 const GRACE: Duration = Duration::from_millis(500);

@@ -5,15 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::Barrier;
-use tollgate::answer::Answer;
-use tollgate::answer::render;
+use tollgate::answer::{Answer, render};
 use tollgate::clock::Clock;
-use tollgate::engine::Code;
-use tollgate::engine::Engine;
-use tollgate::engine::Request;
+use tollgate::engine::{Code, Engine, Request};
 
-use crate::support::engine::Bench;
-use crate::support::engine::descriptor;
+use crate::support::engine::{Bench, descriptor};
 use crate::support::redis::Server;
 
 const ENGINES: usize = 8;

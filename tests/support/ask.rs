@@ -1,13 +1,10 @@
 //! Asks Tollgate over gRPC in few words, and reads what it says of a refusal.
 
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
-use envoy_types::pb::google::protobuf::Struct;
-use envoy_types::pb::google::protobuf::UInt64Value;
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use envoy_types::pb::google::protobuf::value::Kind;
-use serde_json::Value;
-use serde_json::json;
+use envoy_types::pb::google::protobuf::{Struct, UInt64Value};
+use serde_json::{Value, json};
 use tonic::Status;
 
 use super::client;

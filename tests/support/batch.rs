@@ -3,25 +3,12 @@
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use tollgate::clock::Now;
-use tollgate::clock::Timestamp;
-use tollgate::limit::Algorithm;
-use tollgate::limit::Bonus;
-use tollgate::limit::Bucket;
-use tollgate::limit::Calendar;
-use tollgate::limit::CalendarUnit;
-use tollgate::limit::Fixed;
-use tollgate::limit::Hits;
-use tollgate::limit::Limit;
-use tollgate::limit::Overdraft;
-use tollgate::limit::Sliding;
-use tollgate::policy::Key;
-use tollgate::policy::Mode;
-use tollgate::store::Batch;
-use tollgate::store::Charge;
-use tollgate::store::Gauge;
-use tollgate::store::Mark;
-use tollgate::store::Pressed;
+use tollgate::clock::{Now, Timestamp};
+use tollgate::limit::{
+    Algorithm, Bonus, Bucket, Calendar, CalendarUnit, Fixed, Hits, Limit, Overdraft, Sliding,
+};
+use tollgate::policy::{Key, Mode};
+use tollgate::store::{Batch, Charge, Gauge, Mark, Pressed};
 
 /// A time at which tests begin: no window's edge, in the summer of 2025.
 pub const START_MS: u64 = 1_750_000_000_123;

@@ -3,15 +3,11 @@
 use std::sync::Arc;
 
 use tollgate::clock::Now;
-use tollgate::limit::Fit;
 use tollgate::limit::Hits::Spend;
-use tollgate::limit::Limit;
-use tollgate::store::Batch;
-use tollgate::store::Outcome;
-use tollgate::store::Store;
+use tollgate::limit::{Fit, Limit};
+use tollgate::store::{Batch, Outcome, Store};
 
-use super::batch::after;
-use super::batch::one;
+use super::batch::{after, one};
 
 /// Makes each claim a test of each store.
 macro_rules! of_every_store {

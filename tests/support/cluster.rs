@@ -9,22 +9,13 @@ use std::time::Duration;
 use redis::Connection;
 use tokio::task::JoinHandle;
 use tollgate::clock::Now;
-use tollgate::store::Batch;
-use tollgate::store::Fallback;
-use tollgate::store::Health;
-use tollgate::store::Outcome;
-use tollgate::store::Store;
-use tollgate::store::StoreError;
-use tollgate::store::redis::Redis;
-use tollgate::store::redis::RedisSettings;
+use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::shared::Shared;
+use tollgate::store::{Batch, Fallback, Health, Outcome, Store, StoreError};
 
 use super::PATIENCE;
 use super::batch::key;
-use super::redis::Server;
-use super::redis::Tls;
-use super::redis::query;
-use super::redis::until;
+use super::redis::{Server, Tls, query, until};
 
 /// A node's port for other nodes is so much above its own, unless it is told otherwise.
 const BUS: u16 = 10_000;

@@ -3,34 +3,20 @@
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
-use tollgate::answer::Answer;
-use tollgate::answer::render;
+use tollgate::answer::{Answer, render};
 use tollgate::clock::Clock;
-use tollgate::engine::AnyStore;
-use tollgate::engine::Descriptor;
-use tollgate::engine::Engine;
-use tollgate::engine::EngineSettings;
-use tollgate::engine::HitsSource;
-use tollgate::engine::ModeSettings;
-use tollgate::engine::NearLimit;
-use tollgate::engine::Request;
+use tollgate::engine::{
+    AnyStore, Descriptor, Engine, EngineSettings, HitsSource, ModeSettings, NearLimit, Request,
+};
 use tollgate::limit::Hits;
 use tollgate::metrics::Metrics;
-use tollgate::policy::CompileOptions;
-use tollgate::policy::Problem;
-use tollgate::policy::Source;
-use tollgate::policy::compile;
-use tollgate::policy::compile_callers;
-use tollgate::store::Directory;
-use tollgate::store::Fallback;
-use tollgate::store::Health;
+use tollgate::policy::{CompileOptions, Problem, Source, compile, compile_callers};
 use tollgate::store::memory::Memory;
-use tollgate::store::redis::Redis;
-use tollgate::store::redis::RedisSettings;
+use tollgate::store::redis::{Redis, RedisSettings};
+use tollgate::store::{Directory, Fallback, Health};
 
 use super::PATIENCE;
-use super::redis::Server;
-use super::redis::until;
+use super::redis::{Server, until};
 
 /// Counters that the embedded store may keep: more than any test makes.
 const KEYS_MAX: usize = 1_000_000;

@@ -2,17 +2,15 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::Http;
-use super::eventually;
-use super::find_program;
 use super::process::Process;
+use super::{eventually, find_program};
 
 /// Where `tests/run.sh` puts Envoy if there is none on the PATH.
 pub const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/envoy/_bin/envoy");

@@ -4,18 +4,14 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use axum::http::Request;
 use http_body_util::Full;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::client::Answer;
-use super::client::Http;
+use super::client::{Answer, Http};
 use super::envoy::Envoy;
 use super::eventually;
 use super::upstream::Upstream;

@@ -2,13 +2,10 @@
 
 use std::net::SocketAddr;
 
-use axum::http::HeaderMap;
-use axum::http::Request;
+use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
-use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
-use h2::client::ResponseFuture;
-use h2::client::SendRequest;
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use h2::client::{ResponseFuture, SendRequest};
 use prost::Message;
 use tokio::net::TcpStream;
 use tonic::Code;

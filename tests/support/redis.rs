@@ -2,25 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tollgate::store::Health;
-use tollgate::store::redis::Redis;
-use tollgate::store::redis::RedisSettings;
-use tollgate::store::redis::TlsSettings;
+use tollgate::store::redis::{Redis, RedisSettings, TlsSettings};
 
-use super::PATIENCE;
-use super::eventually;
-use super::find_program;
 use super::process::signal;
-use super::tls::Authority;
-use super::tls::Certificate;
-use super::tls::NAME;
+use super::tls::{Authority, Certificate, NAME};
+use super::{PATIENCE, eventually, find_program};
 
 /// A redis-server in a directory of its own, on a Unix socket.
 pub struct Server {

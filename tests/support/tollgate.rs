@@ -2,19 +2,15 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::ExitStatus;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
 
 use tempfile::TempDir;
 
-use super::client;
-use super::client::Grpc;
-use super::client::Http;
-use super::eventually;
+use super::client::{Grpc, Http};
 use super::process::Process;
 use super::store::Store;
+use super::{client, eventually};
 
 /// The binary that cargo built for the tests.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tollgate");

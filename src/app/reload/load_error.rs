@@ -2,10 +2,7 @@
 
 use std::slice;
 
-use crate::policy::Problem;
-use crate::policy::Severity;
-use crate::policy::Source;
-use crate::policy::render;
+use crate::policy::{Problem, Severity, Source, render};
 
 /// Why nothing was made of what a source gives.
 #[derive(Debug)]

@@ -6,20 +6,16 @@
 mod load_error;
 mod subject;
 
-use sha2::Digest;
-use sha2::Sha256;
-use tokio::pin;
-use tokio::select;
+use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
+use tokio::{pin, select};
 
 use super::sources::PolicySource;
 use crate::metrics::Reload;
 use crate::policy::Source;
 
 pub use load_error::LoadError;
-pub use subject::FileCallers;
-pub use subject::Policies;
-pub use subject::Subject;
+pub use subject::{FileCallers, Policies, Subject};
 
 /// Reloads a subject from its source.
 #[derive(Debug)]
@@ -121,8 +117,7 @@ impl Fingerprint {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use anyhow::anyhow;
     use tokio::sync::mpsc;

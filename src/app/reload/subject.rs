@@ -3,21 +3,11 @@
 use std::sync::Arc;
 
 use crate::engine::Engine;
-use crate::metrics::Metrics;
-use crate::metrics::Reload;
-use crate::policy::Callers;
-use crate::policy::CallersFor;
-use crate::policy::CompileOptions;
-use crate::policy::Gone;
-use crate::policy::NOT_ALL_COMPARED;
-use crate::policy::PolicySet;
-use crate::policy::Problem;
-use crate::policy::Restart;
-use crate::policy::Severity;
-use crate::policy::Source;
-use crate::policy::compile;
-use crate::policy::compile_callers_for;
-use crate::policy::count_changes;
+use crate::metrics::{Metrics, Reload};
+use crate::policy::{
+    Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, PolicySet, Problem, Restart,
+    Severity, Source, compile, compile_callers_for, count_changes,
+};
 
 /// Limits that start a new count, and limits that are gone, of which a reload tells one by one.
 const LIMITS_TOLD_MAX: usize = 50;

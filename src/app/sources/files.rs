@@ -8,16 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::select;
-use tokio::signal::unix::Signal;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::PolicySource;
-use super::source_files::Reading;
-use super::source_files::SourceFiles;
+use super::source_files::{Reading, SourceFiles};
 use super::watch::Watch;
 use super::watch_targets::WatchTargets;
 use crate::policy::Source;

@@ -11,8 +11,7 @@ mod watch_targets;
 use crate::policy::Source;
 
 pub use files::Files;
-pub use source_files::SourceFiles;
-pub use source_files::SourceFilesError;
+pub use source_files::{SourceFiles, SourceFilesError};
 
 /// A source of policies or callers.
 pub trait PolicySource: Send + 'static {

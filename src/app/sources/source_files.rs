@@ -6,11 +6,9 @@
 //! Files of other names are told of, but for hidden ones, for what editors leave behind and for Markdown.
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::io::Read;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use super::watch_targets::WatchTargets;
 use crate::policy::Source;

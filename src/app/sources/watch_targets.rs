@@ -1,10 +1,8 @@
 //! The places to watch for changes of files: directories, names in them, and the symlinks on the way.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, path};
 
 /// Symlinks on the way to one file; the kernel's own bound.
 const SYMLINKS_MAX: usize = 40;

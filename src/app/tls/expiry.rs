@@ -5,13 +5,10 @@
 
 use std::time::Duration;
 
-use rustls::CertificateError;
-use rustls::Error;
-use rustls::RootCertStore;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, Error, RootCertStore};
 
 /// When a certificate ends, in seconds since the Unix epoch; None if it is none that rustls can read, and so none that it
 /// serves.
@@ -29,9 +26,7 @@ pub fn expiry_s(der: &CertificateDer<'_>) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::CertificateParams;
-    use rcgen::KeyPair;
-    use rcgen::date_time_ymd;
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
     use super::*;
 

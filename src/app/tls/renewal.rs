@@ -8,15 +8,12 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::pin;
-use tokio::select;
 use tokio::task::spawn_blocking;
-use tokio::time::MissedTickBehavior;
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio::{pin, select};
 
 use super::Tls;
-use super::certificate::Certificate;
-use super::certificate::Contents;
+use super::certificate::{Certificate, Contents};
 use crate::metrics::Metrics;
 
 /// How often to look.

@@ -1,51 +1,21 @@
 //! From an explanation to the report that is printed.
 
 use crate::clock::Timestamp;
-use crate::engine::AmountSource;
-use crate::engine::ExplainedChoice;
-use crate::engine::ExplainedDescriptor;
-use crate::engine::ExplainedLimit;
-use crate::engine::ExplainedPressure;
-use crate::engine::Explanation;
-use crate::engine::Reason;
-use crate::engine::RuleName;
-use crate::engine::Stand;
-use crate::engine::TierSource;
-use crate::engine::Uncharged;
+use crate::engine::{
+    AmountSource, ExplainedChoice, ExplainedDescriptor, ExplainedLimit, ExplainedPressure,
+    Explanation, Reason, RuleName, Stand, TierSource, Uncharged,
+};
 use crate::limit::Hits;
-use crate::policy::Domain;
-use crate::policy::Lease;
-use crate::policy::Only;
-use crate::policy::Share;
-use crate::policy::TraceEnd;
+use crate::policy::{Domain, Lease, Only, Share, TraceEnd};
 
 use super::at::stamp;
 use super::entries::shown;
-use super::report::AmountReport;
-use super::report::BonusReport;
-use super::report::CallerReport;
-use super::report::CandidateReport;
-use super::report::ChoiceReport;
-use super::report::ClosedReport;
-use super::report::DescriptorReport;
-use super::report::EntryReport;
-use super::report::LevelReport;
-use super::report::LimitReport;
-use super::report::MarkReport;
-use super::report::MemberReport;
-use super::report::NotChargedReport;
-use super::report::OnlyReport;
-use super::report::OpenReport;
-use super::report::OtherReport;
-use super::report::PeriodReport;
-use super::report::PressedReport;
-use super::report::PressureReport;
-use super::report::Report;
-use super::report::RuleReport;
-use super::report::StepReport;
-use super::report::TierReport;
-use super::report::WaitReport;
-use super::report::WeightsReport;
+use super::report::{
+    AmountReport, BonusReport, CallerReport, CandidateReport, ChoiceReport, ClosedReport,
+    DescriptorReport, EntryReport, LevelReport, LimitReport, MarkReport, MemberReport,
+    NotChargedReport, OnlyReport, OpenReport, OtherReport, PeriodReport, PressedReport,
+    PressureReport, Report, RuleReport, StepReport, TierReport, WaitReport, WeightsReport,
+};
 
 /// What an explanation is reported with.
 #[derive(Clone, Copy, Debug)]

@@ -1,8 +1,7 @@
 //! Descriptors as the command line writes them: `key=value,key=value`, with escapes for what would be read as
 //! structure.
 
-use crate::engine::text::MARK;
-use crate::engine::text::escaped;
+use crate::engine::text::{MARK, escaped};
 use crate::printable::is_escaped;
 
 /// What escapes look like, for messages.

@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use super::report::LimitReport;
-use super::report::PressedReport;
-use super::report::Report;
-use super::report::RuleReport;
+use super::report::{LimitReport, PressedReport, Report, RuleReport};
 
 /// Columns of the names in front of what is told of a limit.
 const NAME_WIDTH: usize = 11;

@@ -11,42 +11,20 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Arg;
-use clap::ArgAction;
-use clap::ArgMatches;
-use clap::Command;
-use clap::value_parser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::json;
 
-use super::PROBLEMS;
-use super::USAGE;
-use super::complain;
-use super::format_arg;
-use super::is_json;
-use super::merge_domains_arg;
-use super::path_arg;
-use super::print;
-use super::sources;
+use super::{
+    PROBLEMS, USAGE, complain, format_arg, is_json, merge_domains_arg, path_arg, print, sources,
+};
 use crate::app::SourceFiles;
-use crate::clock::Clock;
-use crate::clock::Timestamp;
-use crate::engine::AnyStore;
-use crate::engine::Descriptor;
-use crate::engine::Engine;
-use crate::engine::EngineSettings;
-use crate::engine::HitsSource;
-use crate::engine::ModeSettings;
-use crate::engine::NearLimit;
-use crate::engine::Request;
+use crate::clock::{Clock, Timestamp};
+use crate::engine::{
+    AnyStore, Descriptor, Engine, EngineSettings, HitsSource, ModeSettings, NearLimit, Request,
+};
 use crate::limit::Hits;
 use crate::metrics::Metrics;
-use crate::policy::CompileOptions;
-use crate::policy::Domain;
-use crate::policy::PolicySet;
-use crate::policy::compile;
-use crate::policy::compile_callers;
-use crate::policy::nearest;
-use crate::policy::render;
+use crate::policy::{CompileOptions, Domain, PolicySet, compile, compile_callers, nearest, render};
 use crate::printable;
 use crate::store::Directory;
 use crate::store::memory::Memory;

@@ -2,8 +2,7 @@
 //!
 //! Scripts read it: fields may be added, and none is removed or renamed. `config/README.md` lists them.
 
-use serde::Serialize;
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 
 use super::entries::shown;
 

@@ -3,20 +3,11 @@
 use std::fmt;
 
 use super::entries::entry_text;
-use super::limit_text::list;
-use super::limit_text::of_rule;
-use super::limit_text::rule_text;
-use super::limit_text::write_limits;
-use super::report::CallerReport;
-use super::report::ChoiceReport;
-use super::report::DescriptorReport;
-use super::report::EntryReport;
-use super::report::LevelReport;
-use super::report::LimitReport;
-use super::report::OnlyReport;
-use super::report::PressureReport;
-use super::report::Report;
-use super::report::StepReport;
+use super::limit_text::{list, of_rule, rule_text, write_limits};
+use super::report::{
+    CallerReport, ChoiceReport, DescriptorReport, EntryReport, LevelReport, LimitReport,
+    OnlyReport, PressureReport, Report, StepReport,
+};
 
 /// Rules that are told of at one level, beside the one that is met.
 const OTHERS_MAX: usize = 20;

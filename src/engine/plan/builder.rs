@@ -4,31 +4,14 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::engine::caller::Account;
-use crate::engine::caller::CallerContext;
-use crate::engine::caller::entry;
-use crate::engine::request::Descriptor;
-use crate::engine::request::HitsSource;
-use crate::engine::request::Request;
+use crate::engine::caller::{Account, CallerContext, entry};
+use crate::engine::request::{Descriptor, HitsSource, Request};
 use crate::limit::Hits;
-use crate::policy::Domain;
-use crate::policy::Key;
-use crate::policy::Lease;
-use crate::policy::Mode;
-use crate::policy::Only;
-use crate::policy::Rule;
-use crate::policy::RuleLimit;
-use crate::policy::TierLimit;
-use crate::policy::Walk;
-use crate::store::Charge;
-use crate::store::INLINE_CAP;
+use crate::policy::{Domain, Key, Lease, Mode, Only, Rule, RuleLimit, TierLimit, Walk};
+use crate::store::{Charge, INLINE_CAP};
 
-use super::model::DescriptorMatch;
-use super::model::MetLimit;
-use super::model::Plan;
-use super::notes::Notes;
-use super::notes::Origin;
-use super::notes::Uncharged;
+use super::model::{DescriptorMatch, MetLimit, Plan};
+use super::notes::{Notes, Origin, Uncharged};
 use super::requested_hits::RequestedHits;
 
 /// A descriptor's way through the policy.

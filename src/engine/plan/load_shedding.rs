@@ -3,13 +3,8 @@
 use smallvec::SmallVec;
 
 use crate::limit::Limit;
-use crate::policy::Only;
-use crate::policy::PressureLevel;
-use crate::policy::Rule;
-use crate::store::Gauge;
-use crate::store::Mark;
-use crate::store::Open;
-use crate::store::Pressed;
+use crate::policy::{Only, PressureLevel, Rule};
+use crate::store::{Gauge, Mark, Open, Pressed};
 
 use super::builder::Builder;
 

@@ -10,28 +10,16 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::limit::Hits;
-use crate::policy::Domain;
-use crate::policy::Mode;
-use crate::policy::Path;
-use crate::policy::Walk;
+use crate::policy::{Domain, Mode, Path, Walk};
 use crate::store::INLINE_CAP;
 
 use super::caller::CallerContext;
-use super::request::Descriptor;
-use super::request::HitsSource;
-use super::request::Request;
+use super::request::{Descriptor, HitsSource, Request};
 
-use builder::Builder;
-use builder::Way;
+use builder::{Builder, Way};
 
-pub use model::Denial;
-pub use model::DescriptorMatch;
-pub use model::MetLimit;
-pub use model::ModeSettings;
-pub use model::Plan;
-pub use notes::Notes;
-pub use notes::Origin;
-pub use notes::Uncharged;
+pub use model::{Denial, DescriptorMatch, MetLimit, ModeSettings, Plan};
+pub use notes::{Notes, Origin, Uncharged};
 
 /// What a plan is made for.
 #[derive(Clone, Copy)]

@@ -6,11 +6,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::policy::Mode;
-use crate::policy::Rule;
-use crate::policy::RuleLimit;
-use crate::store::Batch;
-use crate::store::INLINE_CAP;
+use crate::policy::{Mode, Rule, RuleLimit};
+use crate::store::{Batch, INLINE_CAP};
 
 use super::requested_hits::RequestedHits;
 

@@ -2,19 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::Counter;
-use super::Size;
-use super::limit;
-use super::spends;
-use super::spends_and_returns;
-use crate::limit::Allowance;
-use crate::limit::AvailableCapacity;
-use crate::limit::BonusLeft;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::limit::Limit;
-use crate::limit::Overdraft;
-use crate::limit::Settled;
+use super::{Counter, Size, limit, spends, spends_and_returns};
+use crate::limit::{Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Limit, Overdraft, Settled};
 
 /// What a request finds beside the state: what is open from when on, bonuses, and overdraft. Times are in
 /// milliseconds from when it asks.

@@ -4,17 +4,9 @@ mod allowance;
 
 use proptest::prelude::*;
 
-use super::AMOUNT_MAX;
-use super::Algorithm;
-use super::Bucket;
-use super::Calendar;
-use super::CalendarUnit;
-use super::Fit;
-use super::Fixed;
-use super::Hits;
-use super::Limit;
-use super::Sliding;
-use super::State;
+use super::{
+    AMOUNT_MAX, Algorithm, Bucket, Calendar, CalendarUnit, Fit, Fixed, Hits, Limit, Sliding, State,
+};
 use crate::clock::Timestamp;
 
 const START_MS: u64 = 1_750_000_000_123;

@@ -3,22 +3,17 @@
 //! All three have the same names and the same bounds. Every flaw is told at once, with its place in the
 //! form, so that a file can show the line and HTTP can name the field.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
-use sha2::Digest;
-use sha2::Sha256;
+use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::clock::Timestamp;
-use crate::limit::AMOUNT_MAX;
-use crate::limit::Bonus;
+use crate::limit::{AMOUNT_MAX, Bonus};
 use crate::policy::model::{Caller, CallerBonus, Share};
 use crate::printable;
 

@@ -17,11 +17,7 @@ use crate::policy::yaml::Reader;
 
 use read::{ELSEWHERE, Read, read};
 
-pub use form::BonusForm;
-pub use form::CallerForm;
-pub use form::Flaw;
-pub use form::NAME_LEN_MAX;
-pub use form::check_caller_name;
+pub use form::{BonusForm, CallerForm, Flaw, NAME_LEN_MAX, check_caller_name};
 pub use names::CallerNames;
 pub use schema::callers_schema;
 

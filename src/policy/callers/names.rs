@@ -1,7 +1,6 @@
 //! Checks callers against the policies: a tier or a limit that no policy names has no effect.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::form::Flaw;
 use crate::policy::model::{Caller, PolicySet, Rule};
@@ -102,10 +101,7 @@ impl<'p> CallerNames<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::CallerForm;
-    use crate::policy::CompileOptions;
-    use crate::policy::Source;
-    use crate::policy::compile;
+    use crate::policy::{CallerForm, CompileOptions, Source, compile};
 
     const POLICY: &str = "
 domain: d

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::form::BonusForm;
-use super::form::CallerForm;
-use super::form::check_caller_name;
+use super::form::{BonusForm, CallerForm, check_caller_name};
 use super::names::CallerNames;
 use crate::limit::AMOUNT_MAX;
 use crate::policy::model::Caller;

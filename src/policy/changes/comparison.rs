@@ -1,7 +1,6 @@
 //! Compares one domain in two policy sets, by requests that stand for all others.
 
-use std::collections::BTreeMap;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ptr;
 
 use super::position::{EntryMatch, Met, Position};

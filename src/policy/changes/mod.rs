@@ -43,14 +43,10 @@ mod tests {
 
     use proptest::collection::vec;
     use proptest::prelude::any;
-    use proptest::prop_assert;
-    use proptest::proptest;
+    use proptest::{prop_assert, proptest};
 
     use super::*;
-    use crate::policy::CompileOptions;
-    use crate::policy::Key;
-    use crate::policy::Source;
-    use crate::policy::compile;
+    use crate::policy::{CompileOptions, Key, Source, compile};
 
     fn set(descriptors: &str) -> PolicySet {
         let costs = "costs: {tokens: [{hits: 2}], words: [{hits: 3}], prices: [{hits: 0.35 EUR}]}";

@@ -1,8 +1,7 @@
 //! Entries that stand for all that two policies tell apart at one level: a value that each rule of either takes, and
 //! one for each two rules that could both take it.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::model::{Pattern, Rule, RuleLevel, RuleValue};
 

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::CompileOptions;
 use super::answer::answer;
 use super::defaults::Defaults;
-use super::idle;
 use super::rules::RuleCompiler;
+use super::{CompileOptions, idle};
 use crate::policy::model::{AnswerSettings, Choice, Classes, Domain, RuleLevel};
 use crate::policy::problem::{Problem, Source};
 use crate::policy::schema::PolicyFile;

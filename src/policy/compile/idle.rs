@@ -2,8 +2,7 @@
 //!
 //! Rules out of reach are told where rules are joined (`reach.rs`), names that name nothing where they are looked up.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rate::Rate;
 use crate::policy::model::{Capacity, Classes, Domain, LEASED_AMOUNT_MIN, Mode, Window};
@@ -215,9 +214,7 @@ impl Replacer<'_> {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::CompileOptions;
-    use crate::policy::Source;
-    use crate::policy::compile;
+    use crate::policy::{CompileOptions, Source, compile};
 
     /// The warnings of a policy whose texts without effect are these, in order.
     #[track_caller]

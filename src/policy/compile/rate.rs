@@ -1,7 +1,6 @@
 //! A rate as policies write it: `10/second`, `250/15m`, `500/month`, `3/total`.
 
-use crate::limit::AMOUNT_MAX;
-use crate::limit::WINDOW_MS_MAX;
+use crate::limit::{AMOUNT_MAX, WINDOW_MS_MAX};
 
 use crate::policy::model::{Unit, Window};
 

@@ -74,10 +74,7 @@ fn hidden(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::CompileOptions;
-    use crate::policy::PolicySet;
-    use crate::policy::Source;
-    use crate::policy::compile;
+    use crate::policy::{CompileOptions, PolicySet, Source, compile};
 
     fn compiled(rules: &str) -> PolicySet {
         let text = format!("domain: d\ndescriptors: [{rules}]");

@@ -8,8 +8,7 @@
 use std::fmt;
 use std::fmt::Write;
 
-use sha2::Digest;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 /// The prefix of every key, with the version of what is stored under it.
 const PREFIX: &str = "tg1";

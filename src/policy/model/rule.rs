@@ -242,10 +242,7 @@ fn earlier(one: Option<usize>, other: Option<usize>) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use crate::policy::CompileOptions;
-    use crate::policy::PolicySet;
-    use crate::policy::Source;
-    use crate::policy::compile;
+    use crate::policy::{CompileOptions, PolicySet, Source, compile};
 
     fn compiled(rules: &str) -> PolicySet {
         let text = format!("domain: d\ndescriptors: [{rules}]");

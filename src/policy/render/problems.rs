@@ -1,10 +1,6 @@
 //! Renders problems with excerpts of the lines that they are in.
 
-use annotate_snippets::AnnotationKind;
-use annotate_snippets::Group;
-use annotate_snippets::Level;
-use annotate_snippets::Renderer;
-use annotate_snippets::Snippet;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use crate::policy::problem::{Problem, Severity, Source};
 

@@ -1,8 +1,7 @@
 //! Reads values of a YAML tree and notes every problem on the way.
 
 use std::cmp::Ordering;
-use std::ops::Range;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use super::Spanned;
 use super::tree::{Node, Value};

@@ -6,14 +6,10 @@
 use std::fmt;
 use std::ops::Range;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de::MapAccess;
-use serde::de::SeqAccess;
-use serde::de::Visitor;
-use serde_saphyr::Location;
-use serde_saphyr::Spanned;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::options::DuplicateKeyPolicy;
+use serde_saphyr::{Location, Spanned};
 
 /// Values in one file: some 60,000 rules. More is taken for an attack.
 const NODES_MAX: usize = 1_000_000;

@@ -3,8 +3,7 @@
 //! A fixed number of cells count requests by a hash of the key, so that a million cold keys cost no memory.
 //! Keys that share a cell can make each other look hot; then a lease is asked for in vain, and no more.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::monotonic::MonotonicTime;
 

@@ -8,8 +8,7 @@ use super::monotonic::MonotonicTime;
 use super::pool::Pool;
 use crate::limit::Limit;
 use crate::policy::Key;
-use crate::store::Charge;
-use crate::store::INLINE_CAP;
+use crate::store::{Charge, INLINE_CAP};
 
 /// Pools of one key: limits of one rule, each of as many amounts as tiers ask for.
 const POOLS_MAX: usize = 32;

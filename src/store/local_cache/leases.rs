@@ -6,12 +6,8 @@
 //! nothing awaits meanwhile. A request that finds a later pool too low puts back what it spent of those before.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -21,25 +17,12 @@ use smallvec::SmallVec;
 use super::heat::Heat;
 use super::leased_key::LeasedKey;
 use super::monotonic::MonotonicTime;
-use super::pool::Call;
-use super::pool::HELD_SHARE;
-use super::pool::Leftover;
-use super::pool::Pool;
-use super::pool::Spent;
+use super::pool::{Call, HELD_SHARE, Leftover, Pool, Spent};
 use crate::clock::Timestamp;
-use crate::limit::Algorithm;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::limit::Limit;
+use crate::limit::{Algorithm, Fit, Hits, Limit};
 use crate::lock::lock;
-use crate::policy::Key;
-use crate::policy::Lease;
-use crate::policy::Mode;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Decision;
-use crate::store::INLINE_CAP;
-use crate::store::Outcome;
+use crate::policy::{Key, Lease, Mode};
+use crate::store::{Batch, Charge, Decision, INLINE_CAP, Outcome};
 
 /// Shards; a power of two well above the cores of any sidecar.
 const SHARDS: usize = 64;

@@ -14,29 +14,18 @@ mod refusals;
 #[cfg(test)]
 mod simulation;
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Arrival;
-use super::Batch;
-use super::Charge;
-use super::Outcome;
-use super::Store;
-use super::StoreError;
+use super::{Arrival, Batch, Charge, Outcome, Store, StoreError};
 use crate::clock::Now;
 use crate::limit::Hits;
 use crate::policy::Key;
 
-use leases::Leases;
-use leases::UnusedLease;
-use monotonic::MonotonicClock;
-use monotonic::MonotonicTime;
-use pool::Call;
-use pool::ENDED_MAX;
-use pool::Leftover;
-use refusals::GiveBackMark;
-use refusals::Refusals;
+use leases::{Leases, UnusedLease};
+use monotonic::{MonotonicClock, MonotonicTime};
+use pool::{Call, ENDED_MAX, Leftover};
+use refusals::{GiveBackMark, Refusals};
 
 #[cfg(test)]
 pub use refusals::HOLD_MS_MAX;
@@ -328,20 +317,12 @@ fn unused_leases(batch: &Batch) -> impl Iterator<Item = UnusedLease> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::limit::Algorithm;
-    use crate::limit::Bonus;
-    use crate::limit::Fit;
-    use crate::limit::Limit;
-    use crate::limit::Sliding;
-    use crate::policy::Key;
-    use crate::policy::Lease;
-    use crate::policy::Mode;
-    use crate::policy::Refused;
+    use crate::limit::{Algorithm, Bonus, Fit, Limit, Sliding};
+    use crate::policy::{Key, Lease, Mode, Refused};
     use crate::store::Gauge;
     use crate::store::memory::Memory;
 

@@ -5,8 +5,7 @@
 
 use tokio::time::Instant;
 
-use crate::clock::Now;
-use crate::clock::monotonic_now;
+use crate::clock::{Now, monotonic_now};
 
 /// Microseconds of a millisecond.
 const MS: u64 = 1_000;

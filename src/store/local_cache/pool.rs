@@ -12,9 +12,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
-use crate::limit::Algorithm;
-use crate::limit::Limit;
-use crate::limit::Standing;
+use crate::limit::{Algorithm, Limit, Standing};
 use crate::policy::LEASED_AMOUNT_MIN;
 use crate::store::Decision;
 
@@ -281,8 +279,7 @@ fn later(at: Timestamp, ms: u64) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Fit;
-    use crate::limit::Sliding;
+    use crate::limit::{Fit, Sliding};
 
     /// A limit with slots of a second.
     fn pool() -> Pool {

@@ -16,12 +16,9 @@
 //! not kept, or not found.
 
 use std::fmt;
-use std::hash::BuildHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -29,12 +26,9 @@ use quick_cache::sync::Cache;
 
 use super::monotonic::MonotonicTime;
 use super::pool::Call;
-use crate::limit::Fit;
-use crate::limit::Hits;
+use crate::limit::{Fit, Hits};
 use crate::policy::Key;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Outcome;
+use crate::store::{Batch, Charge, Outcome};
 
 /// The longest time that a refusal is held, in milliseconds: so late a give-back of another sidecar is seen.
 pub const HOLD_MS_MAX: u64 = 250;

@@ -9,14 +9,11 @@
 use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use foldhash::fast::RandomState;
 use quick_cache::UnitWeighter;
-use quick_cache::sync::Cache;
-use quick_cache::sync::DefaultLifecycle;
+use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::policy::Member;
 

@@ -2,9 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use ::redis::Cmd;
-use ::redis::FromRedisValue;
-use ::redis::Value;
+use ::redis::{Cmd, FromRedisValue, Value};
 
 use super::slot::SLOTS;
 

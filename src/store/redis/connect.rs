@@ -5,18 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::AsyncConnectionConfig;
-use ::redis::Cmd;
-use ::redis::FromRedisValue;
-use ::redis::RedisError;
 use ::redis::aio::MultiplexedConnection;
+use ::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisError};
 use futures_util::future::select_ok;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::settings::Login;
-use super::settings::RedisSettings;
-use super::settings::RedisSettingsError;
+use super::settings::{Login, RedisSettings, RedisSettingsError};
 use super::socket::Target;
 
 /// Requests that may wait to be written; more wait for their turn until their deadline.

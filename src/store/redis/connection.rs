@@ -7,29 +7,21 @@
 //! moment of a healthy server costs no reconnect. A connection that the server closes, be it idle, is replaced at once;
 //! requests wait for the next one as they would for the server, and only if there is none the server is left alone.
 
-use std::sync::Arc;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ::redis::aio::MultiplexedConnection;
 use tokio::time;
 
-use super::connect::ConnectError;
-use super::connect::Connected;
-use super::connect::connect;
-use super::fault;
+use super::connect::{ConnectError, Connected, connect};
 use super::link::Link;
-use super::membership;
 use super::nodes::Nodes;
 use super::script::Dialect;
-use super::sender::Sender;
-use super::sender::tell_code;
-use super::settings::Login;
-use super::settings::RedisSettings;
-use super::settings::RedisSettingsError;
-use crate::clock::Backoff;
-use crate::clock::Stopwatch;
+use super::sender::{Sender, tell_code};
+use super::settings::{Login, RedisSettings, RedisSettingsError};
+use super::{fault, membership};
+use crate::clock::{Backoff, Stopwatch};
 
 /// A connection that has no answer to a look for so long is given up: a hundred deadlines, so that a server that is
 /// merely slow keeps its connection, and short against an outage.

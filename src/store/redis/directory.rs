@@ -4,12 +4,10 @@
 //! however old: nobody can change it meanwhile either.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ::redis::Cmd;
-use ::redis::Value;
+use ::redis::{Cmd, Value};
 use serde::Deserialize;
 use tokio::time;
 
@@ -18,14 +16,8 @@ use super::fault;
 use super::link::Link;
 use super::route::Route;
 use super::slot::slot_of;
-use crate::policy::CallerForm;
-use crate::policy::Lineage;
-use crate::policy::Member;
-use crate::policy::NAME_LEN_MAX;
-use crate::store::Change;
-use crate::store::Page;
-use crate::store::Record;
-use crate::store::StoreError;
+use crate::policy::{CallerForm, Lineage, Member, NAME_LEN_MAX};
+use crate::store::{Change, Page, Record, StoreError};
 
 /// What all keys of callers begin with, with the version of what is stored under them.
 const PREFIX: &str = "tgc1";

@@ -3,31 +3,20 @@
 //! A task asks the cluster where its slots are: now and then, sooner while a master is unavailable, and at once when a
 //! master says that a slot has moved.
 
-use std::sync::Arc;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use futures_util::future::select_ok;
+use futures_util::future::{join_all, select_ok};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time;
 
-use super::cluster_slots::Address;
-use super::cluster_slots::SlotRange;
-use super::cluster_slots::most;
-use super::cluster_slots::question;
-use super::cluster_slots::read;
-use super::connect::ConnectError;
-use super::connect::connect;
+use super::cluster_slots::{Address, SlotRange, most, question, read};
+use super::connect::{ConnectError, connect};
 use super::connection::Connector;
 use super::map_change::MapChange;
-use super::nodes::Map;
-use super::nodes::Master;
-use super::nodes::Nodes;
-use super::settings::Login;
-use super::settings::RedisSettings;
-use super::settings::RedisSettingsError;
+use super::nodes::{Map, Master, Nodes};
+use super::settings::{Login, RedisSettings, RedisSettingsError};
 use super::slot::tag_in;
 use crate::store::Health;
 

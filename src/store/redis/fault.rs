@@ -1,8 +1,6 @@
 //! Classifies the errors of a server.
 
-use ::redis::ErrorKind;
-use ::redis::RedisError;
-use ::redis::ServerErrorKind;
+use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
 
@@ -19,8 +17,7 @@ pub fn is_unknown_code(error: &RedisError) -> bool {
 
 /// Whether the server has no functions, or none for us.
 pub fn has_no_functions(error: &RedisError) -> bool {
-    use ServerErrorKind::NoPerm;
-    use ServerErrorKind::ResponseError;
+    use ServerErrorKind::{NoPerm, ResponseError};
     matches!(error.kind(), ErrorKind::Server(ResponseError | NoPerm))
 }
 
@@ -31,15 +28,13 @@ pub fn is_of_key(error: &RedisError) -> bool {
 
 /// Whether the server is a replica, which takes no charges: its master is to be found.
 pub fn is_of_replica(error: &RedisError) -> bool {
-    use ServerErrorKind::MasterDown;
-    use ServerErrorKind::ReadOnly;
+    use ServerErrorKind::{MasterDown, ReadOnly};
     matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown))
 }
 
 /// Whether another server is to be asked; this one has done nothing.
 pub fn is_of_slot(error: &RedisError) -> bool {
-    use ServerErrorKind::Ask;
-    use ServerErrorKind::Moved;
+    use ServerErrorKind::{Ask, Moved};
     matches!(error.kind(), ErrorKind::Server(Ask | Moved))
 }
 

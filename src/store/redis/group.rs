@@ -9,28 +9,20 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use indexmap::IndexSet;
 use smallvec::SmallVec;
-use tokio::sync::Notify;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::pack::pack_request;
-use super::pack::push_long;
-use super::reply::BatchSize;
-use super::reply::Replies;
-use super::reply::Reply;
-use super::server_clock::RoundTrip;
-use super::server_clock::ServerClock;
+use super::pack::{pack_request, push_long};
+use super::reply::{BatchSize, Replies, Reply};
+use super::server_clock::{RoundTrip, ServerClock};
 use crate::clock::Timestamp;
 use crate::policy::Key;
-use crate::store::Batch;
-use crate::store::INLINE_CAP;
-use crate::store::StoreError;
+use crate::store::{Batch, INLINE_CAP, StoreError};
 
 /// Requests of one group: so many take the server a few hundred microseconds, in which it serves nobody else.
 const GROUP_LEN_MAX: usize = 64;

@@ -5,29 +5,23 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ::redis::Cmd;
-use ::redis::Value;
-use arc_swap::ArcSwap;
-use arc_swap::ArcSwapOption;
+use ::redis::{Cmd, Value};
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 use tokio::time;
 
 use super::connect::Connected;
 use super::fault;
-use super::group::Asking;
-use super::group::Queue;
+use super::group::{Asking, Queue};
 use super::late::look_again;
 use super::membership::Membership;
 use super::reply::Reply;
 use super::server_clock::ServerClock;
-use super::settings::RedisSettings;
-use super::settings::RedisSettingsError;
-use crate::store::Breaker;
-use crate::store::StoreError;
+use super::settings::{RedisSettings, RedisSettingsError};
+use crate::store::{Breaker, StoreError};
 
 /// What the requests see of the connection.
 #[derive(Debug)]

@@ -4,8 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::cluster_slots::Address;
-use super::cluster_slots::SlotRange;
+use super::cluster_slots::{Address, SlotRange};
 use super::slot::SLOTS;
 
 /// The index of the master of a slot that no master has.

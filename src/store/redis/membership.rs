@@ -2,20 +2,15 @@
 //! writes, counts the sidecars, and reads the server's time.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ::redis::Cmd;
-use ::redis::FromRedisValue;
-use ::redis::RedisError;
 use ::redis::aio::MultiplexedConnection;
+use ::redis::{Cmd, FromRedisValue, RedisError};
 use arc_swap::ArcSwapOption;
 
-use super::server_clock::RoundTrip;
-use super::server_clock::ServerClock;
-use crate::clock::Timestamp;
-use crate::clock::monotonic_now;
+use super::server_clock::{RoundTrip, ServerClock};
+use crate::clock::{Timestamp, monotonic_now};
 
 /// Time between two heartbeats.
 pub const INTERVAL: Duration = Duration::from_secs(1);

@@ -34,19 +34,13 @@ mod socket;
 mod subscription;
 mod tls;
 
-use std::sync::Arc;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Batch;
-use super::Health;
-use super::Outcome;
-use super::Store;
-use super::StoreError;
-use crate::clock::Now;
-use crate::clock::monotonic_now;
+use super::{Batch, Health, Outcome, Store, StoreError};
+use crate::clock::{Now, monotonic_now};
 use crate::policy::Key;
 
 use cache::CallerCache;
@@ -55,19 +49,13 @@ pub use directory::RedisDirectory;
 use explorer::Explorer;
 use group::Asking;
 use link::Link;
-pub use reply::BatchSize;
-pub use reply::Replies;
-pub use reply::Reply;
+pub use reply::{BatchSize, Replies, Reply};
 use route::Route;
-pub use settings::CONNECT_TIMEOUT_DEFAULT;
-pub use settings::DEADLINE_DEFAULT;
-pub use settings::Password;
-pub use settings::RedisSettings;
-pub use settings::RedisSettingsError;
+pub use settings::{
+    CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, Password, RedisSettings, RedisSettingsError,
+};
 pub use subscription::Subscriber;
-pub use tls::IdentityFiles;
-pub use tls::TlsError;
-pub use tls::TlsSettings;
+pub use tls::{IdentityFiles, TlsError, TlsSettings};
 
 /// Attempts at a batch: one by the clock as it was known, one by the clock as the server then says it is.
 const ATTEMPTS_MAX: usize = 2;

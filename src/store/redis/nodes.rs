@@ -4,12 +4,10 @@
 //! on. `explorer.rs` keeps the map up to date; until it does, requests go where a master redirected them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::cluster_slots::Address;
 use super::link::Link;

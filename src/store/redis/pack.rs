@@ -3,17 +3,9 @@
 //! Numbers travel as little-endian bytes, because the server then reads a whole charge with one call.
 
 use crate::clock::Timestamp;
-use crate::limit::AMOUNT_MAX;
-use crate::limit::Algorithm;
-use crate::limit::COUNT_MAX;
-use crate::limit::Hits;
-use crate::limit::Limit;
-use crate::limit::Overdraft;
-use crate::policy::Mode;
-use crate::policy::Refused;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Gauge;
+use crate::limit::{AMOUNT_MAX, Algorithm, COUNT_MAX, Hits, Limit, Overdraft};
+use crate::policy::{Mode, Refused};
+use crate::store::{Batch, Charge, Gauge};
 
 /// Bytes of a packed charge without its tag.
 const CHARGE_LEN: usize = 43;

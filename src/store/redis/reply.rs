@@ -3,12 +3,8 @@
 use bytes::Buf;
 
 use crate::clock::Timestamp;
-use crate::limit::Fit;
-use crate::limit::Standing;
-use crate::store::Decision;
-use crate::store::LEVELS_MAX;
-use crate::store::Outcome;
-use crate::store::StoreError;
+use crate::limit::{Fit, Standing};
+use crate::store::{Decision, LEVELS_MAX, Outcome, StoreError};
 
 /// What stands for hits that were taken ahead where a debit counts although the request was refused, as in special.lua:
 /// more than any limit has. Hits that are forgiven are added to it.

@@ -5,8 +5,7 @@
 
 use std::sync::LazyLock;
 
-use ::redis::Cmd;
-use ::redis::Script;
+use ::redis::{Cmd, Script};
 
 use super::group::Group;
 use super::server_clock::ServerClock;

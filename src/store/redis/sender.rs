@@ -3,12 +3,8 @@
 use std::slice;
 use std::sync::Weak;
 
-use ::redis::ErrorKind;
-use ::redis::Pipeline;
-use ::redis::RedisError;
-use ::redis::ServerErrorKind;
-use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
+use ::redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
 use super::fault;
 use super::group::Group;

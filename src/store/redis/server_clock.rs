@@ -5,14 +5,11 @@
 //! deadline by it comes a round trip late at most, and never early: a call that is executed in time is never refused.
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicI64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio::time::Instant;
 
-use crate::clock::Now;
-use crate::clock::Timestamp;
-use crate::clock::monotonic_now;
+use crate::clock::{Now, Timestamp, monotonic_now};
 use crate::lock::lock;
 
 /// Microseconds of a millisecond.

@@ -1,21 +1,13 @@
 //! How to reach a Redis. A password is never shown, nor written to a log.
 
-use std::fmt;
-use std::fs;
-use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, fs, io};
 
-use ::redis::ConnectionAddr;
-use ::redis::ConnectionInfo;
-use ::redis::IntoConnectionInfo;
-use ::redis::ProtocolVersion;
-use ::redis::RedisError;
+use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
 use super::socket::Target;
-use super::tls::TlsError;
-use super::tls::TlsSettings;
+use super::tls::{TlsError, TlsSettings};
 
 /// How long a charge may take, if the settings don't say otherwise.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_millis(10);

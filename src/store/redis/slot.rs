@@ -2,8 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crc::CRC_16_XMODEM;
-use crc::Crc;
+use crc::{CRC_16_XMODEM, Crc};
 
 /// Slots of a cluster, whatever its size.
 pub const SLOTS: u16 = 16_384;

@@ -2,14 +2,10 @@
 
 use std::io;
 
-use ::redis::ConnectionAddr;
-use ::redis::ConnectionInfo;
+use ::redis::{ConnectionAddr, ConnectionInfo};
 use futures_util::future::select_ok;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
-use tokio::net::UnixStream;
-use tokio::net::lookup_host;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::tls::TlsClient;
 

@@ -10,24 +10,14 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::redis::AsyncConnectionConfig;
-use ::redis::Cmd;
-use ::redis::FromRedisValue;
-use ::redis::PushInfo;
-use ::redis::PushKind;
-use ::redis::RedisError;
-use ::redis::Value;
 use ::redis::aio::MultiplexedConnection;
-use tokio::select;
-use tokio::time;
+use ::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, PushInfo, PushKind, RedisError, Value};
+use tokio::{select, time};
 
 use super::cache::CallerCache;
-use super::connect::ConnectError;
-use super::connect::Connected;
-use super::connect::connect_with;
+use super::connect::{ConnectError, Connected, connect_with};
 use super::connection::RECONNECT;
-use super::directory::CHANNEL;
-use super::directory::Names;
+use super::directory::{CHANNEL, Names};
 use super::fault;
 use super::route::Route;
 use super::settings::Login;

@@ -12,21 +12,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use smallvec::SmallVec;
 
-use super::Arrival;
-use super::Batch;
-use super::Fallback;
-use super::INLINE_CAP;
-use super::Outcome;
-use super::Store;
 use super::local_cache::LocalCache;
+use super::{Arrival, Batch, Fallback, INLINE_CAP, Outcome, Store};
 use crate::clock::Now;
 use crate::policy::Key;
 
-use refunds::Refunded;
-use refunds::Refunds;
-use refunds::refund_batch;
-use sharded_batch::ShardBatch;
-use sharded_batch::join;
+use refunds::{Refunded, Refunds, refund_batch};
+use sharded_batch::{ShardBatch, join};
 pub use with_fallback::StoreAnswer;
 use with_fallback::WithFallback;
 
@@ -218,24 +210,16 @@ impl<S: Store> Shared<S> {
 mod tests {
     use std::future::pending;
     use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use futures_util::FutureExt;
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::limit::Algorithm;
-    use crate::limit::Bucket;
-    use crate::limit::Fixed;
-    use crate::limit::Hits;
-    use crate::limit::Limit;
-    use crate::limit::Overdraft;
-    use crate::limit::Sliding;
+    use crate::limit::{Algorithm, Bucket, Fixed, Hits, Limit, Overdraft, Sliding};
     use crate::policy::OnOutage;
-    use crate::store::Charge;
-    use crate::store::StoreError;
     use crate::store::memory::Memory;
+    use crate::store::{Charge, StoreError};
 
     const NOW: Now = Now::Given(Timestamp::from_ms(1_750_000_000_000));
 

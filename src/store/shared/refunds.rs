@@ -4,32 +4,19 @@
 //! numbers that only grow, the store recognizes one that it has made, and one whose answer was lost is sent again.
 
 use std::mem;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use indexmap::IndexMap;
 use tokio::time::Instant;
 
-use crate::clock::Now;
-use crate::clock::Timestamp;
-use crate::clock::monotonic_now;
-use crate::limit::Bonus;
-use crate::limit::Hits;
-use crate::limit::Limit;
+use crate::clock::{Now, Timestamp, monotonic_now};
+use crate::limit::{Bonus, Hits, Limit};
 use crate::lock::lock;
-use crate::policy::Key;
-use crate::policy::OnOutage;
-use crate::store::Arrival;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Outcome;
-use crate::store::Store;
-use crate::store::StoreError;
-use crate::store::TokenSource;
+use crate::policy::{Key, OnOutage};
 use crate::store::local_cache::LocalCache;
+use crate::store::{Arrival, Batch, Charge, Outcome, Store, StoreError, TokenSource};
 
 /// Keys with refunds. Beyond it, overcharges stay charged until they leave the window.
 const KEYS_MAX: usize = 16_384;

@@ -16,24 +16,11 @@ use std::mem;
 
 use smallvec::SmallVec;
 
-use super::refunds::Overcharge;
-use super::refunds::Refunded;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::limit::Overdraft;
-use crate::limit::Standing;
-use crate::policy::Key;
-use crate::policy::Mode;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Gauge;
-use crate::store::GroupFit;
-use crate::store::INLINE_CAP;
-use crate::store::Mark;
-use crate::store::Outcome;
-use crate::store::Pressed;
-use crate::store::Tally;
+use super::refunds::{Overcharge, Refunded};
+use crate::limit::{Fit, Hits, Overdraft, Standing};
+use crate::policy::{Key, Mode};
 use crate::store::batch::lacks_debits_only;
+use crate::store::{Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Outcome, Pressed, Tally};
 
 /// The part of a request that one shard decides.
 #[derive(Debug, Default)]

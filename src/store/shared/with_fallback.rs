@@ -2,27 +2,17 @@
 //! spent meanwhile is charged in the store afterwards.
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::clock::Now;
-use crate::clock::Timestamp;
-use crate::clock::monotonic_now;
+use crate::clock::{Now, Timestamp, monotonic_now};
 use crate::lock::lock;
 use crate::policy::OnOutage;
-use crate::store::Arrival;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Debt;
-use crate::store::Fallback;
-use crate::store::Outcome;
-use crate::store::Store;
-use crate::store::StoreError;
 use crate::store::local_cache::LocalCache;
+use crate::store::{Arrival, Batch, Charge, Debt, Fallback, Outcome, Store, StoreError};
 
 /// Debts that are paid at a time: as many as share a call.
 const DEBTS_AT_ONCE: usize = 64;

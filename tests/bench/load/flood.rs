@@ -8,23 +8,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
-use anyhow::anyhow;
+use anyhow::{Result, anyhow};
 
 use super::options::Options;
 use super::servers::Server;
 use super::table::NAME_LEN;
 use super::workload;
-use crate::support::drive;
-use crate::support::drive::Client;
-use crate::support::drive::Flood;
-use crate::support::drive::Impatient;
-use crate::support::latencies::Latencies;
-use crate::support::latencies::median;
-use crate::support::usage;
+use crate::support::drive::{Client, Flood, Impatient};
+use crate::support::latencies::{Latencies, median};
+use crate::support::{drive, usage};
 
 const COLUMNS: [&str; 9] = [
     "answered/s",

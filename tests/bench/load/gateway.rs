@@ -9,9 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::ensure;
+use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 
 use super::options::Options;
@@ -19,10 +17,8 @@ use super::servers::Server;
 use crate::remaining;
 use crate::support::children::Running;
 use crate::support::drive;
-use crate::support::drive::Client;
-use crate::support::drive::Shape;
-use crate::support::latencies::Latencies;
-use crate::support::latencies::median;
+use crate::support::drive::{Client, Shape};
+use crate::support::latencies::{Latencies, median};
 
 /// Few in flight: more would measure how long requests stand in line.
 const SHAPE: Shape = Shape { connections: 1, streams: 2 };

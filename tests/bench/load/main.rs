@@ -16,21 +16,15 @@ mod support;
 mod table;
 mod workload;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::ensure;
+use anyhow::{Context, Result, ensure};
 
 use options::Options;
-use servers::Kind;
-use servers::Server;
-use support::drive;
+use servers::{Kind, Server};
 use support::drive::Client;
 use support::redis::State;
-use support::usage;
 use support::usage::CpuTimes;
-use table::RedisSample;
-use table::Row;
-use table::Sample;
+use support::{drive, usage};
+use table::{RedisSample, Row, Sample};
 use workload::Workload;
 
 fn main() -> Result<()> {

@@ -3,14 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
-use anyhow::Error;
-use clap::Arg;
-use clap::ArgAction;
-use clap::ArgMatches;
-use clap::Command;
+use anyhow::{Context, Error};
 use clap::builder::PossibleValuesParser;
-use clap::value_parser;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use super::workload::Workload;
 use crate::support::drive::Shape;

@@ -1,23 +1,17 @@
 //! The servers under test: child processes that end with this one, and peers that somebody started.
 
-use std::env;
-use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::{env, fs};
 
-use anyhow::Context;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
-use super::options::Build;
-use super::options::Options;
-use super::options::Peer;
+use super::options::{Build, Options, Peer};
 use super::workload;
 use super::workload::Workload;
 use crate::support::children;
-use crate::support::children::Running;
-use crate::support::children::TOLLGATE;
+use crate::support::children::{Running, TOLLGATE};
 use crate::support::redis::Redis;
 
 /// What a policy says to have its hits leased.

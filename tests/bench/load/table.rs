@@ -1,7 +1,6 @@
 //! What was measured, as a table: the median of all rounds in every cell.
 
-use crate::support::latencies::Latencies;
-use crate::support::latencies::median;
+use crate::support::latencies::{Latencies, median};
 
 /// The columns behind the name of the server.
 const COLUMNS: [&str; 10] = [

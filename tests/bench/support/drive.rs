@@ -5,30 +5,18 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
-use anyhow::ensure;
-use bytes::Bytes;
-use bytes::BytesMut;
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Bytes, BytesMut};
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use h2::client::SendRequest;
-use http::HeaderMap;
-use http::HeaderValue;
-use http::Method;
-use http::Request;
-use http::Uri;
-use http::Version;
-use http::header::CONTENT_TYPE;
-use http::header::TE;
+use http::header::{CONTENT_TYPE, TE};
 use http::response::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
 
 use super::latencies::Latencies;
 use super::message;

@@ -4,24 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
-use anyhow::anyhow;
+use anyhow::{Result, anyhow};
 use tollgate::clock::Clock;
-use tollgate::engine::AnyStore;
-use tollgate::engine::Engine;
-use tollgate::engine::EngineSettings;
-use tollgate::engine::ModeSettings;
-use tollgate::engine::NearLimit;
+use tollgate::engine::{AnyStore, Engine, EngineSettings, ModeSettings, NearLimit};
 use tollgate::metrics::Metrics;
-use tollgate::policy::CompileOptions;
-use tollgate::policy::Source;
-use tollgate::policy::compile;
-use tollgate::store::Directory;
-use tollgate::store::Fallback;
-use tollgate::store::Health;
+use tollgate::policy::{CompileOptions, Source, compile};
 use tollgate::store::memory::Memory;
-use tollgate::store::redis::Redis;
-use tollgate::store::redis::RedisSettings;
+use tollgate::store::redis::{Redis, RedisSettings};
+use tollgate::store::{Directory, Fallback, Health};
 
 /// How long a charge may take: as long as a busy machine makes it.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -1,16 +1,11 @@
 //! What a Redis says of itself.
 
 use std::fmt::Debug;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
-use anyhow::Context;
-use anyhow::Result;
-use anyhow::bail;
+use anyhow::{Context, Result, bail};
 
 /// Calls that run a script. What the script does inside is no call of a client's.
 const SCRIPT_CALLS: [&str; 6] = [

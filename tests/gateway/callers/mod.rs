@@ -6,17 +6,14 @@ use std::path::PathBuf;
 use axum::http::Request;
 use bytes::Bytes;
 use http_body_util::Full;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::client::Answer;
-use crate::support::client::Http;
+use crate::support::client::{Answer, Http};
 use crate::support::eventually;
 use crate::support::redis::Server;
 use crate::support::store::Store;
-use crate::support::tollgate::Tollgate;
-use crate::support::tollgate::command;
+use crate::support::tollgate::{Tollgate, command};
 
 mod hostile;
 mod races;

@@ -1,7 +1,6 @@
 //! Changes of callers at once, by two sidecars on one Redis: what a check has seen still holds when the change is made.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Api;
 

@@ -6,17 +6,12 @@ mod scene;
 
 use std::fs;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::eventually;
 use crate::support::store::Store;
-use crate::support::tollgate;
-use scene::Ask;
-use scene::Parts;
-use scene::Scene;
-use scene::get;
+use crate::support::{eventually, tollgate};
+use scene::{Ask, Parts, Scene, get};
 
 const PAGE: &str = "config/recipes.md";
 

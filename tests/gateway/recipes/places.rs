@@ -1,13 +1,9 @@
 //! Where `rate_limits` may stand in Envoy, and what Envoy never limits: what the page on recipes says of it.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::per_route;
-use super::scene;
-use super::scene::Scene;
-use super::scene::get;
-use super::scene_of;
+use super::scene::{Scene, get};
+use super::{per_route, scene, scene_of};
 use crate::support::eventually;
 
 /// Ten in all, whoever asks.

@@ -3,18 +3,10 @@
 
 use std::fs;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::PAGE;
-use super::TITLES;
-use super::blocks;
-use super::scene;
-use super::scene::Parts;
-use super::scene::Scene;
-use super::scene::get;
-use super::section;
-use super::yaml;
+use super::scene::{Parts, Scene, get};
+use super::{PAGE, TITLES, blocks, scene, section, yaml};
 use crate::support::store::Store;
 
 const ISTIO: &str = "deploy/istio/envoyfilter.yaml";

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::client::Answer;
-use crate::support::client::Http;
+use crate::support::client::{Answer, Http};
 use crate::support::envoy::Envoy;
-use crate::support::gateway::Counts;
-use crate::support::gateway::tcp;
+use crate::support::gateway::{Counts, tcp};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;

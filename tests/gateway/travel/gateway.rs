@@ -4,21 +4,16 @@
 use std::fs;
 use std::process::Command;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::client::Answer;
-use crate::support::eventually;
-use crate::support::find_program;
 use crate::support::gateway::Gateway;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
+use crate::support::{eventually, find_program};
 
-use super::TIERS;
-use super::policy;
-use super::token::Identity;
-use super::token::Issuer;
-use super::token::unsigned_token;
+use super::token::{Identity, Issuer, unsigned_token};
+use super::{TIERS, policy};
 
 /// What a caller might try.
 const SPOOFED: [(&str, &str); 4] =

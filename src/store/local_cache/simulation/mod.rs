@@ -5,38 +5,21 @@
 
 mod truth;
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::LocalCache;
-use super::Store;
 use super::refusals::HOLD_MS_MAX;
-use crate::clock::Now;
-use crate::clock::Timestamp;
-use crate::clock::monotonic_now;
-use crate::limit::Algorithm;
-use crate::limit::Hits;
-use crate::limit::Limit;
-use crate::limit::Sliding;
-use crate::policy::Key;
-use crate::policy::Lease;
-use crate::store::Arrival;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Outcome;
-use crate::store::StoreError;
+use super::{LocalCache, Store};
+use crate::clock::{Now, Timestamp, monotonic_now};
+use crate::limit::{Algorithm, Hits, Limit, Sliding};
+use crate::policy::{Key, Lease};
 use crate::store::memory::Memory;
+use crate::store::{Arrival, Batch, Charge, Outcome, StoreError};
 
-use truth::KEYS;
-use truth::SIDECARS;
-use truth::START_MS;
-use truth::Truth;
-use truth::event;
+use truth::{KEYS, SIDECARS, START_MS, Truth, event};
 
 const RUN_MS: u64 = 5_000;
 const TEND_MS: u64 = 200;

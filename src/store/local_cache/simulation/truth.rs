@@ -2,15 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::limit::Algorithm;
-use crate::limit::Fit;
-use crate::limit::Limit;
-use crate::limit::Sliding;
+use crate::limit::{Algorithm, Fit, Limit, Sliding};
 use crate::policy::Key;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Outcome;
 use crate::store::local_cache::pool::HELD_SHARE;
+use crate::store::{Batch, Charge, Outcome};
 
 pub const START_MS: u64 = 1_750_000_000_123;
 pub const SIDECARS: u64 = 3;

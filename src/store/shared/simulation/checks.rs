@@ -7,17 +7,10 @@ use tokio::time::sleep;
 
 use super::sidecar::Sidecar;
 use super::truth::Admitted;
-use super::world::KEYS;
-use super::world::SIDECARS;
-use super::world::WINDOW_MS;
-use super::world::World;
-use super::world::charge;
-use super::world::key;
-use crate::limit::Fit;
-use crate::limit::Hits;
-use crate::store::Batch;
-use crate::store::Breaker;
+use super::world::{KEYS, SIDECARS, WINDOW_MS, World, charge, key};
+use crate::limit::{Fit, Hits};
 use crate::store::local_cache::HOLD_MS_MAX;
+use crate::store::{Batch, Breaker};
 
 /// By when every sidecar has found the store.
 const FOUND_MS: u64 = 500;

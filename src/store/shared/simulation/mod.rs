@@ -19,12 +19,9 @@ use tokio::task::JoinSet;
 use super::Shared;
 use crate::store::Fallback;
 
-use checks::check;
-use checks::check_promises;
+use checks::{check, check_promises};
 use sidecar::Sidecar;
-use world::Distant;
-use world::SIDECARS;
-use world::World;
+use world::{Distant, SIDECARS, World};
 
 /// Runs from seed 0 on, unless the environment says otherwise.
 const SEEDS: u64 = 100;

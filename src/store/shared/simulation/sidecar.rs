@@ -1,29 +1,18 @@
 //! A sidecar of a simulation: serves requests, and does what a process does between them.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::truth::Admitted;
-use super::world::Distant;
-use super::world::HEALING_MS;
-use super::world::KEYS;
-use super::world::START_MS;
-use super::world::TROUBLE_MS;
-use super::world::charge;
-use super::world::key;
-use crate::clock::Now;
-use crate::clock::Timestamp;
+use super::world::{Distant, HEALING_MS, KEYS, START_MS, TROUBLE_MS, charge, key};
+use crate::clock::{Now, Timestamp};
 use crate::limit::Hits;
-use crate::store::Batch;
-use crate::store::Charge;
-use crate::store::Outcome;
 use crate::store::shared::Shared;
+use crate::store::{Batch, Charge, Outcome};
 
 const TEND_MS: u64 = 200;
 

@@ -1,33 +1,18 @@
 //! The store of a simulation, what goes wrong with it, and a sidecar's way to it.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::Instant;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::truth::Truth;
-use crate::clock::Now;
-use crate::clock::Timestamp;
-use crate::clock::monotonic_now;
-use crate::limit::Algorithm;
-use crate::limit::Hits;
-use crate::limit::Limit;
-use crate::limit::Sliding;
-use crate::policy::Key;
-use crate::policy::Lease;
-use crate::policy::OnOutage;
-use crate::store::Batch;
-use crate::store::Breaker;
-use crate::store::Charge;
-use crate::store::Outcome;
-use crate::store::Store;
-use crate::store::StoreError;
+use crate::clock::{Now, Timestamp, monotonic_now};
+use crate::limit::{Algorithm, Hits, Limit, Sliding};
+use crate::policy::{Key, Lease, OnOutage};
 use crate::store::memory::Memory;
+use crate::store::{Batch, Breaker, Charge, Outcome, Store, StoreError};
 
 pub const SIDECARS: u32 = 3;
 /// How long things go wrong, and how long they are well then.
