@@ -12,6 +12,10 @@ use crate::limit::{Limit, State};
 /// windows.
 const SHARE_POWER: i32 = 8;
 
+/// A share below this weighs as much: the count of a caller who has used little of a large limit must not be lost again and
+/// again to names with a single hit, or it would never grow.
+const SHARE_MIN: f64 = 0.1;
+
 /// A factor for limits with one hit in use: the cheapest state that a sender can make, one for each name.
 const SINGLE_HIT: f64 = 1e-7;
 
@@ -75,15 +79,19 @@ impl Record {
     }
 
     /// How much is lost with it: the weight of its heaviest limit or bonus. A limit weighs the milliseconds until it is empty by
-    /// itself, at most a year, times the eighth power of the share that is used, and far less with a single hit in use. A
-    /// bonus weighs as an exhausted limit. At least 0 and never NaN; 0 for a record that has expired.
+    /// itself, at most a year, times the eighth power of the share that is used (a tenth at least), and far less with a single
+    /// hit in use. A bonus weighs as an exhausted limit. At least 0, never NaN; 0 for a record that has expired.
     pub fn weight(&self, now: Timestamp) -> f64 {
         let left_ms = |end_ms: u64| end_ms.saturating_sub(now.as_ms()).min(YEAR_MS) as f64;
         let states = self.states.iter().map(|entry| {
             let capacity = entry.limit.capacity().max(1);
             let used = entry.limit.used(&entry.state, now);
-            let effort = if used < 2 { SINGLE_HIT } else { 1.0 };
-            let share = used.min(capacity) as f64 / capacity as f64;
+            let effort = match used {
+                0 => 0.0,
+                1 => SINGLE_HIT,
+                _ => 1.0,
+            };
+            let share = (used.min(capacity) as f64 / capacity as f64).max(SHARE_MIN);
             effort * share.powi(SHARE_POWER) * left_ms(entry.expiry_ms.unwrap_or(u64::MAX))
         });
         let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);

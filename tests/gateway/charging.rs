@@ -187,7 +187,7 @@ descriptors:
             let limit = format!("limit=\"{limit}\"");
             let warning = warnings.iter().find(|line| line.contains(&limit)).expect(&limit);
             assert_eq!(warning.contains("set `overdraft: allow`"), advises_overdraft, "{warning}");
-            assert!(warning.contains("with 1 hit in place of 0"), "{warning}");
+            assert!(warning.contains("use 1 hit instead of 0"), "{warning}");
         }
     }
 }
