@@ -2,9 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::policy::Source;
-use tollgate::policy::compile_callers;
-use tollgate::policy::render;
+use tollgate::policy::{Source, compile_callers, render};
 
 fuzz_target!(|text: &str| {
     let sources = [Source { path: "callers.yaml".to_owned(), text: text.to_owned() }];

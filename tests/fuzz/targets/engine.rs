@@ -2,18 +2,11 @@
 
 use std::sync::LazyLock;
 
-use tokio::runtime::Builder;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tollgate::clock::Clock;
-use tollgate::engine::AnyStore;
-use tollgate::engine::Engine;
-use tollgate::engine::EngineSettings;
-use tollgate::engine::ModeSettings;
-use tollgate::engine::NearLimit;
+use tollgate::engine::{AnyStore, Engine, EngineSettings, ModeSettings, NearLimit};
 use tollgate::metrics::Metrics;
-use tollgate::policy::CompileOptions;
-use tollgate::policy::Source;
-use tollgate::policy::compile;
+use tollgate::policy::{CompileOptions, Source, compile};
 use tollgate::store::memory::Memory;
 
 /// Each algorithm, mode and way to match.

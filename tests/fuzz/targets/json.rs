@@ -8,8 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use tollgate::http::answer_bytes;
 use tollgate::policy::CallerForm;
 
-use engine::ENGINE;
-use engine::RUNTIME;
+use engine::{ENGINE, RUNTIME};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = RUNTIME.block_on(answer_bytes(&ENGINE, bytes));

@@ -2,10 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::policy::CompileOptions;
-use tollgate::policy::Source;
-use tollgate::policy::compile;
-use tollgate::policy::render;
+use tollgate::policy::{CompileOptions, Source, compile, render};
 
 fuzz_target!(|text: &str| {
     let sources = [Source { path: "policy.yaml".to_owned(), text: text.to_owned() }];

@@ -3,9 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::store::redis::Asked;
-use tollgate::store::redis::Replies;
-use tollgate::store::redis::Reply;
+use tollgate::store::redis::{BatchSize, Replies, Reply};
 
 /// Charges and gauges of the batches that the bytes are read as replies to: from none to this many.
 const CHARGES_MAX: usize = 3;
@@ -16,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     for charges in 0..=CHARGES_MAX {
         for gauges in 0..=GAUGES_MAX {
             let mut replies = replies;
-            if let Ok(Reply::Decided(outcome)) = replies.next(Asked { charges, gauges }) {
+            if let Ok(Reply::Decided(outcome)) = replies.next(BatchSize { charges, gauges }) {
                 assert_eq!(outcome.decisions.len(), charges);
                 assert_eq!(outcome.levels.len(), gauges);
             }

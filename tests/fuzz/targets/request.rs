@@ -7,8 +7,7 @@ mod engine;
 use libfuzzer_sys::fuzz_target;
 use tollgate::grpc::answer_bytes;
 
-use engine::ENGINE;
-use engine::RUNTIME;
+use engine::{ENGINE, RUNTIME};
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = RUNTIME.block_on(answer_bytes(&ENGINE, bytes));
