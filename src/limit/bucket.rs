@@ -4,7 +4,8 @@
 //! window's milliseconds. A hit adds `window_ms` units, a millisecond pays `amount` units back, and so
 //! every step is exact integer arithmetic.
 
-use super::AMOUNT_MAX;
+use super::arithmetic::Arithmetic;
+use super::{AMOUNT_MAX, FAR_MS, Refund};
 
 /// The shape of a token bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,24 +69,71 @@ impl Bucket {
         self.amount.max(1)
     }
 
-    /// What is left at `now_ms` of a debt at `at_ms`.
-    pub fn debt(&self, at_ms: u64, debt: u64, now_ms: u64) -> u64 {
-        let elapsed_ms = now_ms.saturating_sub(at_ms);
-        debt.saturating_sub(elapsed_ms.saturating_mul(self.paid_per_ms()))
+    /// A full bucket at `now_ms`.
+    pub fn unspent(&self, now_ms: u64) -> Debt {
+        Debt { at_ms: now_ms, units: 0 }
     }
 
-    /// The whole hits that a debt keeps from passing.
-    pub fn used(&self, debt: u64) -> u64 {
-        debt.div_ceil(self.window_ms)
+    /// The units that are left of a debt at `now_ms`.
+    fn owed(&self, debt: &Debt, now_ms: u64) -> u64 {
+        let elapsed_ms = now_ms.saturating_sub(debt.at_ms);
+        debt.units.saturating_sub(elapsed_ms.saturating_mul(self.paid_per_ms()))
     }
 
-    /// Milliseconds until at most `used_max` hits of a debt are in use.
-    pub fn falls_to_ms(&self, debt: u64, used_max: u64) -> u64 {
-        debt.saturating_sub(self.units(used_max)).div_ceil(self.paid_per_ms())
+    /// Pays up to `now_ms`, and then puts in the place of what is owed what `change` makes of it.
+    fn rewrite(&self, debt: &mut Debt, now_ms: u64, change: impl FnOnce(u64) -> u64) {
+        let units = change(self.owed(debt, now_ms));
+        *debt = Debt { at_ms: now_ms.max(debt.at_ms), units };
+    }
+}
+
+/// What a bucket has to refill. It stays as it was written until it is paid: what it comes to follows from the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Debt {
+    at_ms: u64,
+    /// In hits times milliseconds of the window.
+    units: u64,
+}
+
+impl Arithmetic for Bucket {
+    type State = Debt;
+
+    fn settle(&self, debt: &mut Debt, now_ms: u64) {
+        if self.owed(debt, now_ms) == 0 {
+            debt.units = 0;
+        }
     }
 
-    /// Milliseconds until a debt is paid.
-    pub fn drained_ms(&self, debt: u64) -> u64 {
-        self.falls_to_ms(debt, 0)
+    fn is_unspent(&self, debt: &Debt) -> bool {
+        debt.units == 0
+    }
+
+    fn used(&self, debt: &Debt, now_ms: u64) -> u64 {
+        self.owed(debt, now_ms).div_ceil(self.window_ms)
+    }
+
+    fn falls_to_ms(&self, debt: &Debt, used_max: u64, now_ms: u64) -> Option<u64> {
+        let excess = self.owed(debt, now_ms).saturating_sub(self.units(used_max));
+        let at_ms = now_ms.max(debt.at_ms) + excess.div_ceil(self.paid_per_ms());
+        Some(at_ms.min(FAR_MS))
+    }
+
+    fn whole_at_ms(&self, debt: &Debt) -> Option<u64> {
+        self.falls_to_ms(debt, 0, debt.at_ms)
+    }
+
+    fn spend(&self, debt: &mut Debt, hits: u64, now_ms: u64) {
+        self.rewrite(debt, now_ms, |owed| (owed + self.units(hits)).min(OWED_MAX));
+    }
+
+    fn give_back(&self, debt: &mut Debt, hits: u64, now_ms: u64) {
+        self.rewrite(debt, now_ms, |owed| owed.saturating_sub(self.units(hits)));
+    }
+
+    /// What was paid of them since they were spent was theirs, or would be somebody else's now.
+    fn take_back(&self, debt: &mut Debt, refund: Refund, now_ms: u64) {
+        let left_ms = refund.until.as_ms().saturating_sub(now_ms);
+        let units = self.units(refund.hits).min(left_ms.saturating_mul(self.paid_per_ms()));
+        self.rewrite(debt, now_ms, |owed| owed.saturating_sub(units));
     }
 }

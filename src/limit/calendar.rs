@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::tz::TimeZone;
 use jiff::{ToSpan, Zoned};
 
+use super::window::Periods;
 use crate::clock::Timestamp;
 
 /// The length of a calendar period.
@@ -109,6 +110,12 @@ impl Calendar {
             CalendarUnit::Month => at.first_of_month()?.checked_add(1.month())?.start_of_day(),
             CalendarUnit::Year => at.first_of_year()?.checked_add(1.year())?.start_of_day(),
         }
+    }
+}
+
+impl Periods for Calendar {
+    fn end_ms(&self, now_ms: u64) -> u64 {
+        self.end_after(Timestamp::from_ms(now_ms)).as_ms()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Fixed windows, aligned to the Unix epoch: cheap, and up to twice the amount around an edge.
 
+use super::window::Periods;
+
 /// The shape of a fixed window.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fixed {
@@ -16,9 +18,10 @@ impl Fixed {
     pub fn window_ms(&self) -> u64 {
         self.window_ms
     }
+}
 
-    /// The end of the window that holds `now_ms`: the first millisecond after it.
-    pub fn end_ms(&self, now_ms: u64) -> u64 {
+impl Periods for Fixed {
+    fn end_ms(&self, now_ms: u64) -> u64 {
         (now_ms / self.window_ms + 1) * self.window_ms
     }
 }

@@ -1,6 +1,7 @@
 //! The window or calendar period of a limit at a point in time, if the limit has one.
 
 use super::Algorithm;
+use super::window::Periods;
 use crate::clock::Timestamp;
 
 /// From its start, to just before its end.

@@ -3,68 +3,22 @@
 //! What was spent of a window is gone with its slot or its end, and of a bucket it is paid steadily. Hits that came
 //! back later than that would be those of others, and as many would pass too much.
 
-use super::{Algorithm, Limit, State};
 use crate::clock::Timestamp;
 
 /// Hits that come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refund {
     pub hits: u64,
-    /// Until when they count, as [`Limit::counts_until`] says, or for those that [`Limit::charge_ahead`] added when
+    /// Until when they count, as [`super::Limit::counts_until`] says, or for those that [`super::Limit::charge_ahead`] added when
     /// their slot leaves the window.
     pub until: Timestamp,
 }
 
-impl Limit {
-    /// Until when `hits` that are spent at `at` count, at least in part; the latest time there is for those that
-    /// time alone doesn't bring back.
-    pub fn counts_until(&self, hits: u64, at: Timestamp) -> Timestamp {
-        let at_ms = at.as_ms();
-        match &self.algorithm {
-            Algorithm::Sliding(sliding) => {
-                Timestamp::from_ms(sliding.slot_last_ms(at_ms) + sliding.window_ms())
-            }
-            Algorithm::Fixed(_) | Algorithm::Calendar(_) => {
-                Timestamp::from_ms(self.window_end_ms(at))
-            }
-            Algorithm::Bucket(bucket) => {
-                Timestamp::from_ms(at_ms.saturating_add(bucket.drained_ms(bucket.units(hits))))
-            }
-            Algorithm::Total => Timestamp::MAX,
-        }
-    }
-
-    /// Takes back hits on a settled state. Of a sliding window they come out of the slot in which they count or those
-    /// before it, the youngest first.
-    pub fn take_back(&self, state: &mut State, refund: Refund, now: Timestamp) {
-        let Refund { hits, until } = refund;
-        let (until_ms, now_ms) = (until.as_ms(), now.as_ms());
-        match (&self.algorithm, &mut *state) {
-            (Algorithm::Sliding(sliding), State::Sliding(slots)) => {
-                slots.take_back(until_ms.saturating_sub(sliding.window_ms()), hits);
-            }
-            (_, State::Window { end_ms, count }) if *end_ms == until_ms => {
-                *count = count.saturating_sub(hits);
-            }
-            (Algorithm::Bucket(bucket), State::Bucket { at_ms, debt }) => {
-                // What was paid of them since they were spent was theirs, or would be somebody else's now.
-                let left = until_ms.saturating_sub(now_ms).saturating_mul(bucket.paid_per_ms());
-                let owed = bucket.debt(*at_ms, *debt, now_ms);
-                *debt = owed.saturating_sub(bucket.units(hits).min(left));
-                *at_ms = now_ms.max(*at_ms);
-            }
-            (Algorithm::Total, State::Total { count }) => *count = count.saturating_sub(hits),
-            _ => {}
-        }
-        if self.spent(state) == 0 {
-            *state = State::Empty;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Bucket, Calendar, CalendarUnit, Fixed, Hits, Sliding};
+    use super::super::{
+        Algorithm, Bucket, Calendar, CalendarUnit, Fixed, Hits, Limit, Sliding, State,
+    };
     use super::*;
 
     const AMOUNT: u64 = 10;

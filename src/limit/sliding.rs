@@ -11,6 +11,9 @@
 
 use smallvec::SmallVec;
 
+use super::Refund;
+use super::arithmetic::Arithmetic;
+
 /// Slots in a window.
 const SLOTS: u64 = 60;
 
@@ -50,9 +53,13 @@ impl Sliding {
     pub fn slot_last_ms(&self, now_ms: u64) -> u64 {
         (now_ms / self.slot_ms + 1) * self.slot_ms - 1
     }
+}
+
+impl Arithmetic for Sliding {
+    type State = Slots;
 
     /// Drops the slots that have left the window.
-    pub fn settle(&self, slots: &mut Slots, now_ms: u64) {
+    fn settle(&self, slots: &mut Slots, now_ms: u64) {
         let lives = |&(last_ms, _): &(u64, u64)| now_ms < last_ms + self.window_ms;
         let left = slots.log.iter().position(lives).unwrap_or(slots.log.len());
         if left != 0 {
@@ -60,16 +67,41 @@ impl Sliding {
         }
     }
 
-    /// When the oldest slots that hold at least `excess` hits will have left the window.
-    pub fn freed_at_ms(&self, slots: &Slots, excess: u64) -> u64 {
+    fn is_unspent(&self, slots: &Slots) -> bool {
+        slots.total == 0
+    }
+
+    fn used(&self, slots: &Slots, _now_ms: u64) -> u64 {
+        slots.total
+    }
+
+    /// When the oldest slots that hold the excess will have left the window.
+    fn falls_to_ms(&self, slots: &Slots, used_max: u64, _now_ms: u64) -> Option<u64> {
+        let excess = slots.total.saturating_sub(used_max);
         let mut freed = 0;
         for &(last_ms, count) in &slots.log {
             freed += count;
             if excess <= freed {
-                return last_ms + self.window_ms;
+                return Some(last_ms + self.window_ms);
             }
         }
-        slots.newest_ms().map_or(0, |last_ms| last_ms + self.window_ms)
+        self.whole_at_ms(slots)
+    }
+
+    fn whole_at_ms(&self, slots: &Slots) -> Option<u64> {
+        Some(slots.log.last().map_or(0, |&(last_ms, _)| last_ms + self.window_ms))
+    }
+
+    fn spend(&self, slots: &mut Slots, hits: u64, now_ms: u64) {
+        slots.add(self.slot_last_ms(now_ms), hits);
+    }
+
+    fn give_back(&self, slots: &mut Slots, hits: u64, _now_ms: u64) {
+        slots.give_back(hits);
+    }
+
+    fn take_back(&self, slots: &mut Slots, refund: Refund, _now_ms: u64) {
+        slots.take_back(refund.until.as_ms().saturating_sub(self.window_ms), refund.hits);
     }
 }
 
@@ -82,20 +114,10 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// All hits in the window.
-    pub fn total(&self) -> u64 {
-        self.total
-    }
-
     /// How many slots there are.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.log.len()
-    }
-
-    /// The last millisecond of the youngest slot.
-    pub fn newest_ms(&self) -> Option<u64> {
-        self.log.last().map(|&(last_ms, _)| last_ms)
     }
 
     /// Adds hits to the slot whose last millisecond is `last_ms`. If a later slot exists (the clock went back, or the
