@@ -136,7 +136,8 @@ impl<'a> Decider<'a> {
     }
 
     /// Makes a debit although the request is refused, and tells how the limit stands then. A limit with an overdraft has to
-    /// have the hits; without one it must not be overdrawn already.
+    /// have the hits; without one it must not be overdrawn already. What did not fit is refused, even where the same request
+    /// has given back enough for the next one.
     fn count(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
         let fits = decision.fit == Fit::Now;
@@ -150,7 +151,10 @@ impl<'a> Decider<'a> {
         decision.counted = true;
         if !fits {
             let mut allowance = self.allowance(charge);
-            decision.fit = self.fit(index, &mut allowance);
+            decision.fit = match self.fit(index, &mut allowance) {
+                Fit::Now | Fit::AfterMs(0) => Fit::AfterMs(1),
+                later => later,
+            };
         }
     }
 

@@ -6,7 +6,7 @@ use tollgate::limit::Hits::{GiveBack, Spend};
 use tollgate::limit::{Fit, Limit, Overdraft};
 use tollgate::policy::Mode::{Enforce, Quota, Shadow};
 use tollgate::policy::Refused;
-use tollgate::store::{Batch, Charge, Gauge, Mark, Pressed, Store};
+use tollgate::store::{Batch, Charge, Decision, Gauge, Mark, Pressed, Store};
 
 use crate::support::batch::{
     after, batch, bucket, fixed, one, one_of_each, opened, overdrawn, sliding, total,
@@ -27,6 +27,7 @@ of_every_store! {
     a_quota_that_is_over_counts_a_debit_too
     a_peek_looks_at_what_is_open_to_it
     the_wait_of_a_debit_sees_what_the_same_request_gives_back
+    a_debit_is_refused_though_the_same_request_makes_room_for_the_next
     no_debit_overflows
 }
 
@@ -326,21 +327,33 @@ async fn a_peek_looks_at_what_is_open_to_it(store: Arc<impl Store>) {
 }
 
 /// The refund lowers the gauge at once, so the debit fits when its window ends.
-async fn the_wait_of_a_debit_sees_what_the_same_request_gives_back(store: Arc<impl Store>) {
-    let (gauge, limit) = (total(10), fixed(2, 60_000));
-    assert!(passes(&*store, &one("gauge", &gauge, Spend(5)), 0).await);
-    let mut ask = batch(&[
-        ("gauge", 0, Enforce, &gauge, GiveBack(5)),
-        ("gauge", 1, Shadow, &limit, Spend(2)),
-    ]);
+/// A debit of two hits that a gauge closes `limit` to, in a request that gives back what has filled the gauge.
+async fn debit_beside_a_give_back(store: &impl Store, limit: &Arc<Limit>) -> Decision {
+    let gauge = total(10);
+    assert!(passes(store, &one("gauge", &gauge, Spend(5)), 0).await);
+    let mut ask =
+        batch(&[("gauge", 0, Enforce, &gauge, GiveBack(5)), ("gauge", 1, Shadow, limit, Spend(2))]);
     ask.charges[1].refused = Refused::Counted;
     let mark = Mark { charge: 0, level: 1, rise: 3, fall: 3 };
     ask.gauges.push(Gauge { key_index: 0, marks: std::iter::once(mark).collect() });
     ask.charges[1].open.pressed = vec![Pressed { gauge: 0, hits: std::iter::once(0).collect() }];
-    let outcome = charge(&*store, &ask, after(0)).await;
+    let outcome = charge(store, &ask, after(0)).await;
     assert_eq!((outcome.admitted, outcome.levels.as_slice()), (true, &[1][..]));
-    let Fit::AfterMs(wait) = outcome.decisions[1].fit else { panic!("{outcome:?}") };
-    assert_eq!(outcome.decisions[1].standing.reset_ms, Some(wait));
+    assert!(outcome.decisions[1].counted);
+    outcome.decisions[1]
+}
+
+async fn the_wait_of_a_debit_sees_what_the_same_request_gives_back(store: Arc<impl Store>) {
+    let Decision { fit, standing, .. } = debit_beside_a_give_back(&*store, &fixed(2, 60_000)).await;
+    let Fit::AfterMs(wait) = fit else { panic!("{fit:?}") };
+    assert_eq!(standing.reset_ms, Some(wait));
+}
+
+async fn a_debit_is_refused_though_the_same_request_makes_room_for_the_next(
+    store: Arc<impl Store>,
+) {
+    let decision = debit_beside_a_give_back(&*store, &fixed(9, 60_000)).await;
+    assert_eq!(decision.fit, Fit::AfterMs(1));
 }
 
 async fn no_debit_overflows(store: Arc<impl Store>) {

@@ -67,7 +67,9 @@ local function count(one, gauges)
   if not fits and not may_overdraw then return end
   spend_special(one)
   one.special.taken = MARK_COUNTED - one.special.taken
-  if not fits then one.fit = special_fit(one, gauges) end
+  if fits then return end
+  one.fit = special_fit(one, gauges)
+  if one.fit == 0 then one.fit = 1 end
 end
 
 -- Reads the charges of a request, and brings their states to the present. If that can't be, nil and the reply.
