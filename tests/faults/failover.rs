@@ -1,12 +1,12 @@
 //! Masters that change, and passwords: found without a restart.
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::support::ask::Asker;
+use crate::support::ports::free_port;
 use crate::support::process::Process;
 use crate::support::redis::{Server, query, until};
 use crate::support::store::Store;
@@ -21,11 +21,6 @@ descriptors:
 
 const ALICE: &[&str] = &["user=alice"];
 
-/// A port that nobody listens on. Sentinels name servers by their ports, so those have to be known before.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// Asks until Redis decides, and says what remains.
 async fn remaining_when_decided(asker: &mut Asker) -> u32 {
     eventually("a decision of Redis", async || {
@@ -37,6 +32,7 @@ async fn remaining_when_decided(asker: &mut Asker) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_by_sentinel_is_followed() {
+    // Sentinels name servers by their ports, so those have to be known before.
     let (first, second, third) = (free_port(), free_port(), free_port());
     let Some(mut master) = Server::start(&["--port", &first.to_string()]) else { return };
     let replica_of = format!("127.0.0.1 {first}");

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::ask::Asker;
-use crate::support::cluster::{Cluster, free_port};
+use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::gateway::{Gateway, tcp};
+use crate::support::ports::free_port;
 use crate::support::redis::{Server, Tls, query};
 use crate::support::store::Store;
 use crate::support::tls::NAME;

@@ -1,6 +1,5 @@
 //! What only a store on a network must stand: restarts, stalls, logins, encryption, foreign records.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use tollgate::store::{Health, Store, StoreError};
 
 use crate::support;
 use crate::support::batch::{after, batch, bucket, calendar, fixed, key, one, sliding, total};
+use crate::support::ports::free_port;
 use crate::support::redis::{Connected, Server, Tls, calls, query, until};
 use crate::support::tollgate::Tollgate;
 use crate::support::{PATIENCE, client, eventually};
@@ -366,7 +366,7 @@ async fn reason_of(stranger: &Connected) -> String {
 
 /// A server with that certificate, and the settings by which it is trusted and has decided a request.
 async fn trusting(tls: &Tls) -> Option<(Server, RedisSettings)> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let flags = tls.flags(port);
     let server = Server::start(&flags.each_ref().map(String::as_str))?;
     let _ = server.raw().await;
@@ -410,8 +410,7 @@ const SOON: Duration = Duration::from_millis(500);
 #[tokio::test]
 async fn a_connection_that_is_closed_while_idle_is_replaced_at_once() {
     let tls = Tls::new();
-    let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (plain, encrypted) = (free().to_string(), free());
+    let (plain, encrypted) = (free_port().to_string(), free_port());
     let flags = tls.flags(encrypted);
     let flags: Vec<&str> = flags.iter().map(String::as_str).chain(["--port", &plain]).collect();
     let Some(server) = Server::start(&flags) else { return };

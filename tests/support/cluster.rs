@@ -1,7 +1,6 @@
 //! A real Redis Cluster for a test.
 
 use std::future::pending;
-use std::net::TcpListener;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +14,8 @@ use tollgate::store::{Batch, Fallback, Health, Outcome, Store, StoreError};
 
 use super::PATIENCE;
 use super::batch::key;
+use super::ports::free_port;
 use super::redis::{Server, Tls, query, until};
-
-/// A node's port for other nodes is so much above its own, unless it is told otherwise.
-const BUS: u16 = 10_000;
 
 /// Slots of every cluster.
 const SLOTS: u16 = 16_384;
@@ -45,7 +42,9 @@ impl Cluster {
 
     async fn of_nodes(masters: usize, count: usize, tls: Option<Tls>) -> Option<Self> {
         let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
-        let node = |port: &u16| node(*port, tls.as_ref());
+        // A node that gets no CPU for as long counts as failed, and refuses calls when it runs again.
+        let node_timeout_ms = if masters < count { 1_000 } else { 15_000 };
+        let node = |port: &u16| node(*port, node_timeout_ms, tls.as_ref());
         let nodes: Option<Vec<Server>> = ports.iter().map(node).collect();
         let cluster = Self { nodes: nodes?, ports, masters, tls };
         cluster.form().await;
@@ -221,7 +220,7 @@ impl Store for Sidecar {
     }
 }
 
-fn node(port: u16, tls: Option<&Tls>) -> Option<Server> {
+fn node(port: u16, timeout_ms: u64, tls: Option<&Tls>) -> Option<Server> {
     let listening = match tls {
         Some(tls) => [tls.flags(port).to_vec(), strings(["--tls-cluster", "yes"])].concat(),
         None => strings(["--port", &port.to_string()]),
@@ -230,7 +229,7 @@ fn node(port: u16, tls: Option<&Tls>) -> Option<Server> {
         "--cluster-enabled",
         "yes",
         "--cluster-node-timeout",
-        "1000",
+        &timeout_ms.to_string(),
         "--cluster-require-full-coverage",
         "no",
         "--repl-diskless-sync-delay",
@@ -242,17 +241,4 @@ fn node(port: u16, tls: Option<&Tls>) -> Option<Server> {
 
 fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
     texts.map(str::to_owned).into()
-}
-
-/// A port that nobody listens on, with room for the one that nodes talk to each other by.
-pub fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if let Some(bus) = port.checked_add(BUS)
-            && TcpListener::bind(("127.0.0.1", bus)).is_ok()
-        {
-            return port;
-        }
-    }
 }

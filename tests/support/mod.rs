@@ -12,6 +12,7 @@ pub mod engine;
 pub mod envoy;
 pub mod gateway;
 pub mod http2;
+pub mod ports;
 pub mod process;
 pub mod proxy;
 pub mod redis;
