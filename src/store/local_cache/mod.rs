@@ -5,6 +5,7 @@
 //! request that the store refuses while this sidecar has hits of the counter gives those back and is asked
 //! for once more, so that nobody is refused for what its own sidecar holds.
 
+mod give_back;
 mod heat;
 mod leased_key;
 mod leases;
@@ -17,24 +18,17 @@ mod simulation;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Arrival, Batch, Charge, Outcome, Store, StoreError};
+use super::{Arrival, Batch, Outcome, Store, StoreError};
 use crate::clock::Now;
-use crate::limit::Hits;
 use crate::policy::Key;
 
 use leases::{Leases, UnusedLease};
 use monotonic::{MonotonicClock, MonotonicTime};
-use pool::{Call, ENDED_MAX, Leftover};
+use pool::Call;
 use refusals::{GiveBackMark, Refusals};
 
 #[cfg(test)]
 pub use refusals::HOLD_MS_MAX;
-
-/// Charges of one batch that gives leases back.
-const GIVE_BACK_CHARGES_MAX: usize = 16;
-
-/// Batches that a give-back may join.
-const RECENT_MAX: usize = 8;
 
 /// A shared store, and what this sidecar knows of it.
 #[derive(Debug)]
@@ -119,46 +113,27 @@ impl<S: Store> LocalCache<S> {
         if outcome.admitted {
             return Ok(outcome);
         }
-        let now = arrival.now;
-        let unused = self.leases.take_refused(batch, &outcome, self.time(now));
+        let unused = self.leases.take_refused(batch, &outcome, self.time(arrival.now));
         if unused.is_empty() {
             return Ok(outcome);
         }
-        if outcome.is_charged() {
-            // Its debits count already, and would count again.
-            Box::pin(self.return_leases(&unused, now)).await;
-            return Ok(outcome);
-        }
         // Boxed, because it is large and seldom.
-        let again = Box::pin(async {
-            self.return_leases(&unused, now).await;
-            self.call(batch, arrival).await
-        });
-        Ok(again.await.unwrap_or(outcome))
+        Ok(Box::pin(self.ask_again(batch, outcome, (&unused, arrival))).await)
     }
 
-    /// Gives back what is left of leases that have ended, and forgets what nobody asks for any more. To be
-    /// called a few times a second.
-    pub async fn tend(&self, now: Now) {
-        self.give_back_ended(false, now).await;
-    }
-
-    /// Gives back what is left of all leases, because nobody will ask here any more.
-    pub async fn close(&self, now: Now) {
-        self.give_back_ended(true, now).await;
-    }
-
-    /// What has ended stays a part of what this sidecar holds until it goes.
-    async fn give_back_ended(&self, all: bool, now: Now) {
-        let mut unmade = Vec::new();
-        for _ in 0..=ENDED_MAX {
-            let unused = self.leases.take_ended(all, self.time(now));
-            if unused.is_empty() {
-                break;
-            }
-            unmade.append(&mut self.give_leases_back(&unused, now).await);
+    /// Gives back the leases that a refused batch lacked, and asks once more.
+    async fn ask_again(
+        &self,
+        batch: &Batch,
+        refusal: Outcome,
+        (unused, arrival): (&[UnusedLease], Arrival),
+    ) -> Outcome {
+        self.return_leases(unused, arrival.now).await;
+        if refusal.is_charged() {
+            // Its debits count already, and would count again.
+            return refusal;
         }
-        self.leases.put_back(unmade, self.time(now));
+        self.call(batch, arrival).await.unwrap_or(refusal)
     }
 
     /// Asks the store, for hits ahead too if that pays, and learns what it answers.
@@ -213,32 +188,6 @@ impl<S: Store> LocalCache<S> {
         self.refusals.give_back(batch);
         outcome
     }
-
-    /// Gives hits back, now or when the store is available again.
-    async fn return_leases(&self, unused: &[UnusedLease], now: Now) {
-        let unmade = self.give_leases_back(unused, now).await;
-        self.leases.put_back(unmade, self.time(now));
-    }
-
-    /// Gives hits back, and returns those that the store certainly did not take and still counts. If the fate of a call is
-    /// unknown, it is not made again: hits that stay counted only wait until their slot leaves the window.
-    async fn give_leases_back(&self, unused: &[UnusedLease], now: Now) -> Vec<UnusedLease> {
-        let mut unmade = Vec::new();
-        for batch in batches(unused, |key| self.store.shard_of(key)) {
-            match self.give_back(&batch, Arrival::whole(now)).await {
-                Ok(_) => {
-                    let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
-                    self.returned.fetch_add(hits, Ordering::Relaxed);
-                }
-                // Under a key that is no counter, there is nothing to give back.
-                Err(StoreError::Foreign { .. }) => {}
-                Err(error) if error.is_unmade() => unmade.extend(unused_leases(&batch)),
-                Err(_) => {}
-            }
-        }
-        unmade.retain(|unused| now.timestamp() < unused.left.until);
-        unmade
-    }
 }
 
 impl<S: Store> Store for LocalCache<S> {
@@ -275,56 +224,16 @@ fn lead_ms(now: Now) -> u64 {
     }
 }
 
-/// Batches that give leases back, each to one shard and with each counter once.
-fn batches(unused: &[UnusedLease], shard_of: impl Fn(&Key) -> u32) -> Vec<Batch> {
-    let mut batches: Vec<Batch> = Vec::new();
-    for UnusedLease { key, limit, left } in unused {
-        let fits = |batch: &Batch| {
-            let mut charges = batch.charges.iter();
-            let tag = |charge: &Charge| charge.limit.tag() == limit.tag();
-            batch.charges.len() < GIVE_BACK_CHARGES_MAX
-                && batch.keys.first().is_none_or(|first| shard_of(first) == shard_of(key))
-                && !charges.any(|known| tag(known) && batch.keys[known.key_index] == *key)
-        };
-        // Those of one counter stand side by side, so few batches have to be looked at.
-        let recent = batches.len().saturating_sub(RECENT_MAX);
-        let index = match batches[recent..].iter().position(fits) {
-            Some(index) => recent + index,
-            None => {
-                batches.push(Batch::default());
-                batches.len() - 1
-            }
-        };
-        let batch = &mut batches[index];
-        let key_index = batch.key_index(key.clone());
-        batch.charges.push(Charge {
-            group: batch.charges.len(),
-            until: Some(left.until),
-            ..Charge::plain(key_index, limit.clone(), Hits::GiveBack(left.hits))
-        });
-    }
-    batches
-}
-
-/// The leases that a batch of [`batches`] gives back.
-fn unused_leases(batch: &Batch) -> impl Iterator<Item = UnusedLease> {
-    batch.charges.iter().filter_map(|charge| {
-        let left = Leftover { hits: charge.hits.amount(), until: charge.until? };
-        let key = batch.keys[charge.key_index].clone();
-        Some(UnusedLease { key, limit: charge.limit.clone(), left })
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::limit::{Algorithm, Bonus, Fit, Limit, Sliding};
-    use crate::policy::{Key, Lease, Mode, Refused};
-    use crate::store::Gauge;
+    use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Sliding};
+    use crate::policy::{Lease, Mode, Refused};
     use crate::store::memory::Memory;
+    use crate::store::{Charge, Gauge};
 
     const WINDOW_MS: u64 = 60_000;
     const SLOT_MS: u64 = 1_000;

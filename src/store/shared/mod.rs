@@ -1,5 +1,5 @@
 //! A store that several sidecars share, with the layers of a sidecar in front of it: the local cache
-//! (`local_cache/`), the split by shard, refunds, and decisions while the store is unavailable (`fallback.rs`).
+//! (`local_cache/`), the split by shard, refunds, and decisions while the store is unavailable (`fallback/`).
 
 mod sharded_batch;
 mod refunds;
@@ -31,6 +31,13 @@ pub struct Shared<S> {
     inner: WithFallback<S>,
     /// Hits that shards charged for requests that other shards refused.
     refunds: Refunds,
+}
+
+/// A request with charges on several shards.
+struct ShardedRequest<'b> {
+    batch: &'b Batch,
+    shards: Vec<ShardBatch>,
+    arrival: Arrival,
 }
 
 impl<S: Store> Shared<S> {
@@ -72,7 +79,7 @@ impl<S: Store> Shared<S> {
             // Boxed, because it is large.
             Some(shards) => {
                 let arrival = Arrival::after(now, waited);
-                Box::pin(self.ask_shards(batch, shards, arrival)).await
+                Box::pin(self.ask_shards(ShardedRequest { batch, shards, arrival })).await
             }
         }
     }
@@ -82,55 +89,80 @@ impl<S: Store> Shared<S> {
         self.inner.decide_alone(batch, now)
     }
 
-    /// Has each shard of the store decide its charges.
-    async fn ask_shards(
-        &self,
-        batch: &Batch,
-        mut shards: Vec<ShardBatch>,
-        arrival: Arrival,
-    ) -> StoreAnswer {
-        shards.iter_mut().for_each(|shard| {
-            shard.refusal = self.local_cache().refusal(&shard.batch, arrival.now);
-        });
+    /// Has the shards of the store decide a request, in stages: first what is known, then the decision of each shard, and at
+    /// last what only one side of the joined decision allows.
+    async fn ask_shards(&self, mut request: ShardedRequest<'_>) -> StoreAnswer {
+        self.apply_known_refusals(&mut request);
+        let mut answers = self.decide_shards(&mut request).await;
+        let error = answers.iter_mut().find_map(|answer| answer.error.take());
+        let outcomes: Vec<Outcome> = answers.into_iter().map(|answer| answer.outcome).collect();
+        let mut joined = join(request.batch, &request.shards, &outcomes);
+        match joined.admitted {
+            true => self.give_back(&request, &mut joined).await,
+            false => self.refund_shards(&request, &outcomes, &mut joined).await,
+        }
+        StoreAnswer { outcome: joined, error }
+    }
+
+    /// Where a refusal by one shard is known, the others only look.
+    fn apply_known_refusals(&self, request: &mut ShardedRequest<'_>) {
+        let (shards, now) = (&mut request.shards, request.arrival.now);
+        for shard in shards.iter_mut() {
+            shard.refusal = self.local_cache().refusal(&shard.batch, now);
+        }
         if shards.iter().any(|shard| shard.refusal.is_some()) {
             let others = shards.iter_mut().filter(|shard| shard.refusal.is_none());
             others.for_each(|shard| shard.batch.look());
         }
+    }
+
+    /// The decision of each shard, in the order that the shards have then: those that depend on the level of a gauge on
+    /// another one follow it.
+    async fn decide_shards(&self, request: &mut ShardedRequest<'_>) -> Vec<StoreAnswer> {
+        let (shards, arrival) = (&mut request.shards, request.arrival);
         shards.sort_by_key(|shard| !shard.is_first());
         let first = shards.partition_point(ShardBatch::is_first);
         let (first, others) = shards.split_at_mut(first);
         let ask = |shard: &ShardBatch| {
             self.ask_shard(shard.refusal.clone(), shard.batch.clone(), arrival)
         };
-        let mut asked = join_all(first.iter().map(ask)).await;
+        let mut answers = join_all(first.iter().map(ask)).await;
         let level = |gauge: usize| {
-            let mut decided = first.iter().zip(&asked);
-            decided.find_map(|(shard, asked)| shard.level(gauge, &asked.outcome)).unwrap_or(0)
+            let mut decided = first.iter().zip(&answers);
+            decided.find_map(|(shard, answer)| shard.level(gauge, &answer.outcome)).unwrap_or(0)
         };
         others.iter_mut().for_each(|shard| shard.follow(level));
-        asked.extend(join_all(others.iter().map(ask)).await);
+        answers.extend(join_all(others.iter().map(ask)).await);
+        answers
+    }
 
-        let error = asked.iter_mut().find_map(|asked| asked.error.take());
-        let outcomes: Vec<Outcome> = asked.into_iter().map(|asked| asked.outcome).collect();
-        let mut outcome = join(batch, &shards, &outcomes);
-        if outcome.admitted {
-            let gives_back = |shard: &ShardBatch| !shard.give_backs(batch).charges.is_empty();
-            let shards: SmallVec<[&ShardBatch; INLINE_CAP]> =
-                shards.iter().filter(|shard| gives_back(shard)).collect();
-            let ask = |shard: &&ShardBatch| self.ask_shard(None, shard.give_backs(batch), arrival);
-            let asked = join_all(shards.iter().map(ask)).await;
-            for (shard, asked) in shards.iter().zip(asked) {
-                shard.record_give_backs(batch, &asked.outcome, &mut outcome);
-            }
-        } else {
-            let joined = &outcome;
-            let give_back = |(shard, decided)| self.refund(shard, (decided, joined), arrival);
-            let refunded = join_all(shards.iter().zip(&outcomes).map(give_back)).await;
-            for ((shard, decided), refunded) in shards.iter().zip(&outcomes).zip(refunded) {
-                shard.unspend(decided, &refunded, &mut outcome);
-            }
+    /// Gives back what a request that passes gives back.
+    async fn give_back(&self, request: &ShardedRequest<'_>, joined: &mut Outcome) {
+        let batch = request.batch;
+        let with_back = request.shards.iter().map(|shard| (shard, shard.give_backs(batch)));
+        let (shards, back): (Vec<&ShardBatch>, Vec<Batch>) =
+            with_back.filter(|(_, back)| !back.charges.is_empty()).unzip();
+        let ask = |back: Batch| self.ask_shard(None, back, request.arrival);
+        let answers = join_all(back.into_iter().map(ask)).await;
+        for (shard, answer) in shards.into_iter().zip(answers) {
+            shard.record_give_backs(batch, &answer.outcome, joined);
         }
-        StoreAnswer { outcome, error }
+    }
+
+    /// Refunds what shards have charged for a request that is refused.
+    async fn refund_shards(
+        &self,
+        request: &ShardedRequest<'_>,
+        outcomes: &[Outcome],
+        joined: &mut Outcome,
+    ) {
+        let decided = || request.shards.iter().zip(outcomes);
+        let refusal = &*joined;
+        let refund = |(shard, decided)| self.refund(shard, (decided, refusal), request.arrival);
+        let refunded = join_all(decided().map(refund)).await;
+        for ((shard, decided), refunded) in decided().zip(refunded) {
+            shard.unspend(decided, &refunded, joined);
+        }
     }
 
     async fn ask_shard(

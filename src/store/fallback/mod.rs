@@ -9,23 +9,23 @@
 //! those of the limit itself, and what all sidecars together let pass is at most what the limit allows (but for limits
 //! of less than a hit for each).
 
-use std::hash::BuildHasher;
-use std::mem;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+mod debts;
+mod known;
 
-use foldhash::fast::RandomState;
-use indexmap::IndexMap;
-use quick_cache::sync::Cache;
-use smallvec::{SmallVec, smallvec};
+use std::sync::Arc;
 
-use super::memory::Memory;
+use smallvec::SmallVec;
+
+use super::memory::{Memory, Spent};
 use super::sidecars::Sidecars;
-use super::{Batch, Charge, Decision, INLINE_CAP, Open, Outcome, StoreError, TokenSource};
+use super::{Batch, Charge, Decision, INLINE_CAP, Open, Outcome, StoreError};
 use crate::clock::Timestamp;
-use crate::limit::{Algorithm, Fit, Hits, Limit, Overdraft, Standing};
-use crate::lock::lock;
+use crate::limit::{Algorithm, Fit, Hits, Limit, Standing};
 use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
+
+pub use debts::Debt;
+use debts::{Credit, Debts};
+use known::{KnownUse, KnownUses};
 
 /// Debts that are taken at a time.
 const DEBTS_MAX: usize = 1_024;
@@ -35,36 +35,11 @@ const DEBTS_MAX: usize = 1_024;
 pub struct Fallback {
     /// What was spent here, each hit as often as there are sidecars.
     counts: Memory,
-    /// How limits stood when the store was last heard of.
-    known: Cache<u64, Known>,
-    hasher: RandomState,
-    /// What came back and had not been spent here.
-    credits: Mutex<IndexMap<(Key, Arc<str>), Credit>>,
-    credits_max: usize,
-    /// Debts that may have been paid: nobody said so.
-    unsure: Mutex<Vec<Debt>>,
-    tokens: TokenSource,
-    /// Whether there may be anything of all this: every request asks.
-    may_owe: AtomicBool,
+    /// How limits stood when the store was last available.
+    known: KnownUses,
+    /// What the store has to be sent once it is available.
+    debts: Debts,
     sidecars: Sidecars,
-    paid: AtomicU64,
-}
-
-/// A batch that brings the store what is owed to it, or has it take something back. It may be sent again.
-#[derive(Debug)]
-pub struct Debt {
-    pub batch: Batch,
-    /// When time alone will have brought all of it back; None if it never does.
-    until: Option<Timestamp>,
-}
-
-/// How a limit stood.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    used: u64,
-    at: Timestamp,
-    /// When it would be whole again.
-    until: Timestamp,
 }
 
 /// A charge as it is made here.
@@ -74,14 +49,7 @@ struct Own {
     /// Of its limit.
     capacity: u64,
     /// How that limit stood.
-    known: Option<Known>,
-}
-
-/// Hits that are to be given back to the store.
-#[derive(Clone, Debug)]
-struct Credit {
-    limit: Arc<Limit>,
-    hits: u64,
+    known: Option<KnownUse>,
 }
 
 impl Fallback {
@@ -90,15 +58,9 @@ impl Fallback {
     pub fn new(keys_max: usize, sidecars: Option<u32>) -> Self {
         Self {
             counts: Memory::new(keys_max),
-            known: Cache::new(keys_max),
-            hasher: RandomState::default(),
-            credits: Mutex::default(),
-            credits_max: keys_max,
-            unsure: Mutex::default(),
-            tokens: TokenSource::default(),
-            may_owe: AtomicBool::new(false),
+            known: KnownUses::new(keys_max),
+            debts: Debts::new(keys_max),
             sidecars: Sidecars::new(sidecars),
-            paid: AtomicU64::new(0),
         }
     }
 
@@ -119,11 +81,11 @@ impl Fallback {
     pub fn learn(&self, batch: &Batch, outcome: &Outcome, now: Timestamp) {
         for (charge, decision) in batch.charges.iter().zip(&outcome.decisions) {
             if charge.on_outage == OnOutage::Local {
-                let name = self.name(&batch.keys[charge.key_index], &charge.limit);
                 let used = open(charge).saturating_sub(decision.standing.remaining);
                 let reset_ms = decision.standing.reset_ms.unwrap_or(u64::MAX);
                 let until = Timestamp::from_ms(now.as_ms().saturating_add(reset_ms));
-                self.known.insert(name, Known { used, at: now, until });
+                let known = KnownUse { used, at: now, until };
+                self.known.insert(&batch.keys[charge.key_index], &charge.limit, known);
             }
         }
     }
@@ -143,10 +105,10 @@ impl Fallback {
         let credits = if returns { self.credits_of(batch, now) } else { Vec::new() };
         let mut outcome = self.counts.charge_at(&asked, now);
         if outcome.admitted {
-            credits.into_iter().for_each(|(key, credit)| self.credit(key, credit));
+            credits.into_iter().for_each(|(key, credit)| self.debts.credit(key, credit));
         }
         if batch.charges.iter().any(|charge| charge.on_outage == OnOutage::Local) {
-            self.may_owe.store(true, Ordering::SeqCst);
+            self.debts.expect();
         }
         outcome.decisions.truncate(own.len());
         for (own, decision) in own.iter().zip(&mut outcome.decisions) {
@@ -167,85 +129,61 @@ impl Fallback {
     /// Whether anything is owed to the store, or it has to take something back. Once all is paid, that is known after
     /// [`Fallback::look`].
     pub fn owes(&self) -> bool {
-        self.may_owe.load(Ordering::SeqCst)
+        self.debts.may_owe()
     }
 
     /// Looks whether anything is still owed.
     pub fn look(&self) {
-        // What is owed from now on says so after it was written down, and what was written before is seen here.
-        self.may_owe.store(false, Ordering::SeqCst);
-        let owes = self.counts.keys() != 0
-            || !lock(&self.credits).is_empty()
-            || !lock(&self.unsure).is_empty();
-        if owes {
-            self.may_owe.store(true, Ordering::SeqCst);
-        }
+        self.debts.look(|| self.counts.keys() != 0);
     }
 
     /// Hits that the store took, late.
     pub fn paid(&self) -> u64 {
-        self.paid.load(Ordering::Relaxed)
+        self.debts.paid()
     }
 
     /// Counts hits that the store took.
     pub fn pay(&self, batch: &Batch) {
-        let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
-        self.paid.fetch_add(hits, Ordering::Relaxed);
+        self.debts.pay(batch);
     }
 
     /// Takes out some of what is owed to the store, one debt for each counter: those that may have been paid, or else new
-    /// ones, or else what the store has to take back, which would find nothing to take before. Whoever doesn't hear
-    /// from the store has to [`Fallback::owe_again`].
+    /// ones, or else what the store has to take back, which would find nothing to take before. Without an answer from the
+    /// store, a debt has to be [owed again](Fallback::owe_again).
     pub fn take_debts(&self, now: Timestamp) -> Vec<Debt> {
-        let mut unsure = mem::take(&mut *lock(&self.unsure));
-        unsure.retain(|debt| debt.until.is_none_or(|until| now < until));
+        let unsure = self.debts.take_unsure(now);
         if !unsure.is_empty() {
             return unsure;
         }
-        let debts = self.counts.drain(DEBTS_MAX, now).into_iter().map(|spent| {
-            let hits = spent.hits.div_ceil(self.times(&spent.limit));
-            // Until the store has said how the limit stands then, they take as much of the share as before.
-            let known = self.known_of(&spent.key, &spent.limit, now);
-            let known = known.unwrap_or(Known { used: 0, at: now, until: now });
-            let until = known.until.max(spent.until.unwrap_or(Timestamp::MAX));
-            let used = known.used.saturating_add(spent.hits);
-            let name = self.name(&spent.key, &spent.limit);
-            self.known.insert(name, Known { used, at: now, until });
-            let batch = self.payment(spent.key, &spent.limit, Hits::Spend(hits));
-            Debt { batch, until: spent.until }
-        });
-        let debts: Vec<Debt> = debts.collect();
-        if !debts.is_empty() {
-            return debts;
+        let spent = self.take_spent(now);
+        if !spent.is_empty() {
+            return spent;
         }
-        let credits = mem::take(&mut *lock(&self.credits)).into_iter();
-        credits
-            .map(|((key, _), Credit { limit, hits })| {
-                let batch = self.payment(key, &limit, Hits::GiveBack(hits));
-                Debt { batch, until: None }
-            })
-            .collect()
+        self.debts.take_credits()
     }
 
     /// Owes the store again what it has not said that it took.
     pub fn owe_again(&self, debt: Debt) {
-        lock(&self.unsure).push(debt);
-        self.may_owe.store(true, Ordering::SeqCst);
+        self.debts.owe_again(debt);
     }
 
-    /// A batch that brings the store what is owed to it, or has it take something back.
-    fn payment(&self, key: Key, limit: &Arc<Limit>, hits: Hits) -> Batch {
-        let limit = match hits {
-            Hits::Spend(_) => Arc::new(Limit::clone(limit).overdrawn(Overdraft::Owed)),
-            Hits::GiveBack(_) => limit.clone(),
-        };
-        let token = Some(self.tokens.next());
-        let charge = Charge { on_outage: OnOutage::Local, token, ..Charge::plain(0, limit, hits) };
-        Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
+    /// Takes out what was spent here.
+    fn take_spent(&self, now: Timestamp) -> Vec<Debt> {
+        let debts = self.counts.drain(DEBTS_MAX, now).into_iter().map(|spent| {
+            let hits = spent.hits.div_ceil(self.times(&spent.limit));
+            // Until the store has said how the limit stands then, they take as much of the share as before.
+            let known = self.known.get(&spent.key, &spent.limit, now);
+            let known = known.unwrap_or(KnownUse { used: 0, at: now, until: now });
+            let until = known.until.max(spent.until.unwrap_or(Timestamp::MAX));
+            let used = known.used.saturating_add(spent.hits);
+            self.known.insert(&spent.key, &spent.limit, KnownUse { used, at: now, until });
+            self.debts.charge(Spent { hits, ..spent })
+        });
+        debts.collect()
     }
 
     /// A charge as it is made here.
-    fn own(&self, charge: &Charge, known: Option<Known>, returns: bool) -> Own {
+    fn own(&self, charge: &Charge, known: Option<KnownUse>, returns: bool) -> Own {
         let capacity = charge.limit.capacity();
         let plain = Charge {
             open: Open::all(),
@@ -301,21 +239,11 @@ impl Fallback {
     }
 
     /// How the limit of a charge stood, if that still matters.
-    fn known(&self, batch: &Batch, charge: &Charge, now: Timestamp) -> Option<Known> {
+    fn known(&self, batch: &Batch, charge: &Charge, now: Timestamp) -> Option<KnownUse> {
         match charge.on_outage {
-            OnOutage::Local => self.known_of(&batch.keys[charge.key_index], &charge.limit, now),
+            OnOutage::Local => self.known.get(&batch.keys[charge.key_index], &charge.limit, now),
             OnOutage::Allow | OnOutage::Deny | OnOutage::Error => None,
         }
-    }
-
-    fn known_of(&self, key: &Key, limit: &Limit, now: Timestamp) -> Option<Known> {
-        let known = self.known.get(&self.name(key, limit)).filter(|known| now < known.until)?;
-        let Algorithm::Bucket(_) = limit.algorithm() else { return Some(known) };
-        // A bucket fills steadily; of the others nothing is sure to come back before all is.
-        let ms = |from| known.until.since(from).as_millis();
-        let left = (u128::from(known.used) * ms(now)).div_ceil(ms(known.at).max(1));
-        let used = u64::try_from(left).unwrap_or(u64::MAX).min(known.used);
-        Some(Known { used, ..known })
     }
 
     /// What a batch gives back that was not spent here.
@@ -329,21 +257,6 @@ impl Fallback {
             (key.clone(), Credit { limit: charge.limit.clone(), hits })
         });
         credits.filter(|(_, credit)| 0 < credit.hits).collect()
-    }
-
-    /// Notes that the store has to take hits back. What there is no room for stays counted there.
-    fn credit(&self, key: Key, credit: Credit) {
-        let mut credits = lock(&self.credits);
-        let name = (key, credit.limit.tag().clone());
-        if let Some(known) = credits.get_mut(&name) {
-            known.hits = known.hits.saturating_add(credit.hits);
-        } else if credits.len() < self.credits_max {
-            credits.insert(name, credit);
-        }
-    }
-
-    fn name(&self, key: &Key, limit: &Limit) -> u64 {
-        self.hasher.hash_one((key, limit.tag()))
     }
 }
 
@@ -359,6 +272,8 @@ fn open(charge: &Charge) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use smallvec::smallvec;
+
     use super::*;
     use crate::limit::{Bucket, Sliding};
     use crate::store::GroupFit;

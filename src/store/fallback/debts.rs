@@ -1,0 +1,134 @@
+//! What the store has to be sent once it is available: hits that were spent meanwhile, and hits that came back.
+
+use std::mem;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use indexmap::IndexMap;
+use smallvec::smallvec;
+
+use crate::clock::Timestamp;
+use crate::limit::{Hits, Limit, Overdraft};
+use crate::lock::lock;
+use crate::policy::{Key, OnOutage};
+use crate::store::memory::Spent;
+use crate::store::{Batch, Charge, TokenSource};
+
+/// A batch that charges in the store what is owed to it, or has it take hits back. It may be sent again.
+#[derive(Debug)]
+pub struct Debt {
+    pub batch: Batch,
+    /// When time alone will have brought all of it back; None if it never does.
+    until: Option<Timestamp>,
+}
+
+/// Hits that are to be given back to the store.
+#[derive(Clone, Debug)]
+pub struct Credit {
+    pub limit: Arc<Limit>,
+    pub hits: u64,
+}
+
+/// Debts without an answer from the store, and credits.
+#[derive(Debug)]
+pub struct Debts {
+    /// What came back and had not been spent here.
+    credits: Mutex<IndexMap<(Key, Arc<str>), Credit>>,
+    credits_max: usize,
+    /// Debts that may have been paid: their calls had no answer.
+    unsure: Mutex<Vec<Debt>>,
+    tokens: TokenSource,
+    /// Whether there may be anything: every request reads it.
+    may_owe: AtomicBool,
+    paid: AtomicU64,
+}
+
+impl Debts {
+    /// Nothing is owed. At most `credits_max` credits are kept.
+    pub fn new(credits_max: usize) -> Self {
+        Self {
+            credits: Mutex::default(),
+            credits_max,
+            unsure: Mutex::default(),
+            tokens: TokenSource::default(),
+            may_owe: AtomicBool::new(false),
+            paid: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether anything may be owed.
+    pub fn may_owe(&self) -> bool {
+        self.may_owe.load(Ordering::SeqCst)
+    }
+
+    /// Something may be owed from now on.
+    pub fn expect(&self) {
+        self.may_owe.store(true, Ordering::SeqCst);
+    }
+
+    /// Looks whether anything is owed, here or as `spent` says.
+    pub fn look(&self, spent: impl FnOnce() -> bool) {
+        // What is owed from now on says so after it was written down, and what was written before is seen here.
+        self.may_owe.store(false, Ordering::SeqCst);
+        if spent() || !lock(&self.credits).is_empty() || !lock(&self.unsure).is_empty() {
+            self.expect();
+        }
+    }
+
+    /// Hits that the store took, late.
+    pub fn paid(&self) -> u64 {
+        self.paid.load(Ordering::Relaxed)
+    }
+
+    /// Counts hits that the store took.
+    pub fn pay(&self, batch: &Batch) {
+        let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
+        self.paid.fetch_add(hits, Ordering::Relaxed);
+    }
+
+    /// The debt of hits that were spent of a limit.
+    pub fn charge(&self, spent: Spent) -> Debt {
+        let limit = Arc::new(Limit::clone(&spent.limit).overdrawn(Overdraft::Owed));
+        Debt { batch: self.batch(spent.key, limit, Hits::Spend(spent.hits)), until: spent.until }
+    }
+
+    /// Notes that the store has to take hits back. Beyond the maximum they stay counted there.
+    pub fn credit(&self, key: Key, credit: Credit) {
+        let mut credits = lock(&self.credits);
+        let name = (key, credit.limit.tag().clone());
+        if let Some(known) = credits.get_mut(&name) {
+            known.hits = known.hits.saturating_add(credit.hits);
+        } else if credits.len() < self.credits_max {
+            credits.insert(name, credit);
+        }
+    }
+
+    /// Takes out the debts that may have been paid and still count.
+    pub fn take_unsure(&self, now: Timestamp) -> Vec<Debt> {
+        let mut unsure = mem::take(&mut *lock(&self.unsure));
+        unsure.retain(|debt| debt.until.is_none_or(|until| now < until));
+        unsure
+    }
+
+    /// Takes out what the store has to take back.
+    pub fn take_credits(&self) -> Vec<Debt> {
+        let credits = mem::take(&mut *lock(&self.credits)).into_iter();
+        let debts = credits.map(|((key, _), Credit { limit, hits })| {
+            let batch = self.batch(key, limit, Hits::GiveBack(hits));
+            Debt { batch, until: None }
+        });
+        debts.collect()
+    }
+
+    /// Keeps a debt whose call had no answer.
+    pub fn owe_again(&self, debt: Debt) {
+        lock(&self.unsure).push(debt);
+        self.expect();
+    }
+
+    fn batch(&self, key: Key, limit: Arc<Limit>, hits: Hits) -> Batch {
+        let token = Some(self.tokens.next());
+        let charge = Charge { on_outage: OnOutage::Local, token, ..Charge::plain(0, limit, hits) };
+        Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
+    }
+}
