@@ -80,3 +80,42 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
 mod sharing;
 #[cfg(test)]
 mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ModeSettings;
+    use crate::engine::testing::bench;
+
+    /// The quota `none` is over and waits longer than the limit that refuses, but another quota is left.
+    #[tokio::test]
+    async fn a_quota_that_is_over_is_not_reported_as_refusing_while_another_is_left() {
+        let policy = "
+domain: d
+answer: {headers: [ratelimit, ratelimit-legacy, retry-after], body: problem}
+descriptors:
+- {key: none, limits: [{rate: 0/day, mode: quota}]}
+- {key: hour, limits: [{rate: 9/hour, mode: quota}]}
+- {key: minute, limits: [{rate: 1/minute, name: pace}]}";
+        let bench = bench(policy, ModeSettings::default());
+        let ask = ["none=1", "hour=1", "minute=1"];
+        assert_eq!(bench.ask_for(&ask).await.code, Code::Ok);
+        let refused = bench.ask_for(&ask).await;
+        assert_eq!(refused.code, Code::OverLimit);
+        let statuses = refused.statuses.iter();
+        let statuses = statuses.map(|one| (one.code, one.limit.as_ref().map(|limit| limit.amount)));
+        // Envoy shows the first limit that has nothing left, so only the one that refuses is told.
+        let (ok, over) = (Code::Ok, Code::OverLimit);
+        assert_eq!(statuses.collect::<Vec<_>>(), [(over, None), (ok, Some(9)), (over, Some(1))]);
+        let headers =
+            refused.response_headers.iter().map(|(name, value)| format!("{name}: {value}"));
+        let headers: Vec<String> = headers.collect();
+        for line in ["ratelimit: \"pace\";r=0;t=60", "ratelimit-limit: 1", "retry-after: 60"] {
+            assert!(headers.iter().any(|header| header == line), "{line}: {headers:?}");
+        }
+        let body: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
+        assert_eq!(body["violated-policies"], serde_json::json!(["pace"]));
+        assert_eq!(body["reason"], "over_limit");
+        assert_eq!(body["retry_after_ms"], 60_000);
+    }
+}

@@ -321,3 +321,46 @@ fn quota(charge: &Charge, at: Timestamp) -> u64 {
     let valid = charge.bonuses.iter().filter(|bonus| at < bonus.until);
     valid.fold(charge.limit.capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ModeSettings;
+    use crate::engine::testing::{bench, descriptor};
+
+    /// The quota `none` is always over, and for a graver reason than the others.
+    const QUOTAS: &str = "
+domain: d
+descriptors:
+- {key: none, limits: [{rate: 0/day, name: none, mode: quota}]}
+- {key: hour, limits: [{rate: 1/hour, name: hour, mode: quota}]}
+- {key: minute, limits: [{rate: 1/minute, name: minute}]}";
+
+    #[tokio::test]
+    async fn a_quota_that_is_over_refuses_only_when_no_other_is_left() {
+        let bench = bench(QUOTAS, ModeSettings::default());
+        let check = async |ask: &[&str], code: Code, refusing: &[&str], reason, wait_s| {
+            let descriptors = ask.iter().map(|text| descriptor(text)).collect();
+            let request = Request::try_new("d", descriptors).unwrap();
+            let snapshot = bench.engine.snapshot();
+            let verdict = bench.engine.check(&snapshot, &request).await;
+            let refused: Vec<&str> = verdict.refusing().map(|one| &*one.limit.label).collect();
+            assert_eq!((verdict.code(), refused.as_slice()), (code, refusing), "{ask:?}");
+            assert_eq!(verdict.reason(), reason, "{ask:?}");
+            assert_eq!(verdict.wait(), wait_s, "{ask:?}");
+            let record = snapshot.record(&verdict);
+            let recorded = record.limits().filter(|(_, charge)| charge.refusal.is_some());
+            assert_eq!(recorded.map(|(label, _)| label).collect::<Vec<_>>(), refusing, "{ask:?}");
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        let all = ["none=1", "hour=1", "minute=1"];
+        check(&all[..1], Code::OverLimit, &["none"], Reason::NoAccess, None).await;
+        check(&all[..2], Code::Ok, &[], Reason::OverLimit, None).await;
+        let both = ["none", "hour"];
+        check(&all[..2], Code::OverLimit, &both, Reason::NoAccess, seconds(3_600)).await;
+        // Under another key, that quota is left again.
+        check(&["minute=1"], Code::Ok, &[], Reason::OverLimit, None).await;
+        let left = ["none=1", "hour=2", "minute=1"];
+        check(&left, Code::OverLimit, &["minute"], Reason::OverLimit, seconds(60)).await;
+    }
+}
