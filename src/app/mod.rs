@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, EngineSettings, ModeSettings, NearLimit, Readiness};
 use crate::grpc;
 use crate::http;
-use crate::http::Api;
+use crate::http::{Api, UsageSources};
 use crate::listen::Acceptor;
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
@@ -48,7 +48,7 @@ use sources::Files;
 use tasks::{Stage, Stages, Tasks};
 use tls::Tls;
 use upkeep::Upkeep;
-use usage::UsageConsumer;
+use usage::{LAST_SEND_TIMEOUT, UsageConsumer};
 
 pub use sources::{SourceFiles, SourceFilesError};
 
@@ -77,6 +77,8 @@ struct Process {
     servers: Tasks,
     /// What runs beside the servers, and must outlive their last request.
     helpers: Tasks,
+    /// What consumes records of requests: it outlives the servers, and needs the helpers.
+    consumers: Tasks,
     stages: Stages,
 }
 
@@ -121,7 +123,10 @@ impl Process {
             near: NearLimit(settings.observing.near_limit_ratio),
             metrics: metrics.clone(),
         });
-        let usage_consumer = settings.observing.usage.then(|| UsageConsumer::new(clock, &metrics));
+        let usage = settings.observing.usage;
+        let (sums, retention) = (stores.sums.filter(|_| usage), settings.observing.retention());
+        let consumer = || UsageConsumer::new(clock, &metrics, sums.clone(), retention);
+        let usage_consumer = usage.then(consumer);
         let engine = Arc::new(match &usage_consumer {
             Some(consumer) => engine.with_sink(consumer.sink.clone()),
             None => engine,
@@ -129,7 +134,11 @@ impl Process {
         let api = Api {
             tokens: settings.callers.api_tokens.clone(),
             audit,
-            usage: usage_consumer.as_ref().map(|consumer| consumer.usage.clone()),
+            usage: usage_consumer.as_ref().map(|consumer| UsageSources {
+                memory: consumer.usage.clone(),
+                sums: sums.clone(),
+                retention,
+            }),
         };
         let readiness = Readiness::default();
         let traces = match &settings.observing.otlp_endpoint {
@@ -150,6 +159,7 @@ impl Process {
             subscriber: stores.subscriber,
             servers: Tasks::default(),
             helpers: Tasks::default(),
+            consumers: Tasks::default(),
             stages: Stages::new(),
         })
     }
@@ -182,7 +192,7 @@ impl Process {
         let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
         self.helpers.spawn(upkeep.run(closed()));
         if let Some(consumer) = self.usage_consumer.take() {
-            self.helpers.spawn_on_thread(consumer.run(closed()));
+            self.consumers.spawn_on_thread(consumer.run(stages.reached(Stage::Served)));
         }
         store::connected(self.engine.store()).await;
         let banner = Banner::of(&self.settings, &self.engine, &listeners)?;
@@ -254,6 +264,7 @@ impl Process {
         select! {
             error = self.servers.failure() => error,
             error = self.helpers.failure() => error,
+            error = self.consumers.failure() => error,
         }
     }
 
@@ -276,13 +287,18 @@ impl Process {
                 "store timed out during shutdown; leases count until their windows end, and debts are lost"
             );
         }
+        self.stages.enter(Stage::Served);
+        let consumed = timeout(LAST_SEND_TIMEOUT + HELPERS_TIMEOUT, self.consumers.finish()).await;
         self.stages.enter(Stage::Closed);
         let helped = timeout(HELPERS_TIMEOUT, self.helpers.finish()).await;
         if let Some(traces) = self.traces.take() {
             spawn_blocking(move || traces.flush(FLUSH_TIMEOUT)).await?;
         }
         tracing::info!("ended");
-        Ok(served.unwrap_or(Ok(())).and(helped.unwrap_or(Ok(())))?)
+        Ok(served
+            .unwrap_or(Ok(()))
+            .and(consumed.unwrap_or(Ok(())))
+            .and(helped.unwrap_or(Ok(())))?)
     }
 }
 

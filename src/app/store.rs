@@ -1,5 +1,6 @@
 //! Chooses the store that the settings ask for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{interval, timeout};
@@ -11,7 +12,7 @@ use crate::store::redis::{
     CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisSettings, Subscriber,
     TlsSettings,
 };
-use crate::store::{Directory, Fallback};
+use crate::store::{Directory, Fallback, SumsStore};
 
 /// How often to look whether the connection stands.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
@@ -23,6 +24,8 @@ pub struct Stores {
     pub directory: Directory,
     pub connector: Option<Connector>,
     pub subscriber: Option<Subscriber>,
+    /// Where sums of usage outlive the process.
+    pub sums: Option<Arc<SumsStore>>,
 }
 
 /// The stores of these settings. Where there are files of callers, those are the directory.
@@ -34,7 +37,7 @@ pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
     let Some(redis_settings) = redis_settings(settings) else {
         let store = AnyStore::Memory(Memory::new(settings.store.memory_keys_max));
         let directory = files.unwrap_or_default();
-        return Ok(Stores { store, directory, connector: None, subscriber: None });
+        return Ok(Stores { store, directory, connector: None, subscriber: None, sums: None });
     };
     let (redis, connector) = Redis::try_new(&redis_settings)?;
     let (directory, subscriber) = match files {
@@ -44,9 +47,10 @@ pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
             (Directory::Redis(redis), Some(subscriber))
         }
     };
+    let sums = Some(Arc::new(SumsStore::Redis(redis.sums())));
     let fallback = Fallback::new(settings.store.memory_keys_max, settings.store.outage_sidecars);
     let store = AnyStore::redis(redis, fallback);
-    Ok(Stores { store, directory, connector: Some(connector), subscriber })
+    Ok(Stores { store, directory, connector: Some(connector), subscriber, sums })
 }
 
 /// Waits for the connection, so that the first requests are not answered by `on_outage`; but not for long.

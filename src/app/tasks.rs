@@ -55,6 +55,8 @@ pub enum Stage {
     /// Servers take nothing new and end what they have.
     Closing,
     /// The servers are gone.
+    Served,
+    /// So are the consumers of what the servers did.
     Closed,
 }
 

@@ -7,7 +7,8 @@ use crate::engine::{Engine, Readiness};
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
 use crate::observe::invalid::InvalidRequests;
-use crate::usage::UsageMemory;
+use crate::store::SumsStore;
+use crate::usage::{Retention, UsageMemory};
 
 /// The state that the handlers share.
 #[derive(Clone, Debug)]
@@ -27,5 +28,16 @@ pub struct Api {
     pub tokens: Vec<ApiToken>,
     pub audit: Audit,
     /// None: usage is not counted.
-    pub usage: Option<Arc<UsageMemory>>,
+    pub usage: Option<UsageSources>,
+}
+
+/// Where usage is told from.
+#[derive(Clone, Debug)]
+pub struct UsageSources {
+    /// What this process has counted.
+    pub memory: Arc<UsageMemory>,
+    /// What outlives it. None: nothing does.
+    pub sums: Option<Arc<SumsStore>>,
+    /// For how long that is kept.
+    pub retention: Retention,
 }

@@ -38,7 +38,7 @@ use crate::metrics::{Metrics, Port};
 use crate::observe::invalid::InvalidRequests;
 use edge::Edge;
 
-pub use edge::Api;
+pub use edge::{Api, UsageSources};
 pub use json::answer_bytes;
 pub use problem::Problem;
 pub use serve::serve;

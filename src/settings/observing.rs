@@ -5,6 +5,13 @@ use tracing::level_filters::LevelFilter;
 use super::setting::{BOOLEAN, RATIO, component};
 use super::value::{self, optional};
 use crate::observe::logs;
+use crate::usage::Retention;
+
+const DAYS: &str = "a whole number from 1 to 3650";
+
+fn days(text: &str) -> Option<u32> {
+    value::number(text, 1..=3_650)
+}
 
 component! {
     /// Logs, metrics and traces.
@@ -45,9 +52,36 @@ component! {
         value: "BOOL",
         default: "false",
         expected: BOOLEAN,
-        help: "Count usage by minute, hour and day, in some 16 MiB of this process's memory, for /v1/usage, \
+        help: "Count usage by minute, hour and day, in some 16 MiB of memory and in Redis if there is one, for /v1/usage, \
                /v1/denials and /v1/top",
         read: value::boolean,
+    }
+
+    usage_minute_days: u32 {
+        name: "usage_minute_days",
+        value: "DAYS",
+        default: "2",
+        expected: DAYS,
+        help: "Days for which Redis keeps usage by minute",
+        read: days,
+    }
+
+    usage_hour_days: u32 {
+        name: "usage_hour_days",
+        value: "DAYS",
+        default: "90",
+        expected: DAYS,
+        help: "Days for which Redis keeps usage by hour",
+        read: days,
+    }
+
+    usage_day_days: u32 {
+        name: "usage_day_days",
+        value: "DAYS",
+        default: "730",
+        expected: DAYS,
+        help: "Days for which Redis keeps usage by day",
+        read: days,
     }
 
     /// None: no traces.
@@ -68,5 +102,16 @@ component! {
         expected: RATIO,
         help: "Share of traced requests, among those without a sampling decision",
         read: |text| value::number(text, 0.0..=1.0),
+    }
+}
+
+impl ObservingSettings {
+    /// For how long usage is kept.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            minute_days: self.usage_minute_days,
+            hour_days: self.usage_hour_days,
+            day_days: self.usage_day_days,
+        }
     }
 }

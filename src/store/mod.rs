@@ -17,6 +17,8 @@ mod record;
 pub mod redis;
 pub mod shared;
 mod sidecars;
+pub mod sums;
+mod sums_store;
 
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub use caller_record::{Change, Page, Record};
 pub use directory::{Directory, DirectoryError};
 pub use fallback::{Debt, Fallback};
 pub use idempotency::{IdempotencyToken, TOKEN_LIFE_MS, TokenSource};
+pub use sums_store::SumsStore;
 
 /// Keeps counters.
 pub trait Store: Send + Sync {

@@ -36,6 +36,16 @@ impl Granularity {
         Timestamp::from_ms(self.start(now).as_ms().saturating_sub(before))
     }
 
+    /// Its number since the epoch of the one that `at` lies in.
+    pub fn number(self, at: Timestamp) -> u64 {
+        at.as_ms() / self.length_ms()
+    }
+
+    /// The start of the one with that number.
+    pub fn start_of(self, number: u64) -> Timestamp {
+        Timestamp::from_ms(number.saturating_mul(self.length_ms()))
+    }
+
     /// Whether sums name callers.
     pub fn has_callers(self) -> bool {
         self != Self::Minute

@@ -7,7 +7,7 @@ use crate::engine::DecisionRecord;
 use crate::lock::lock;
 
 use super::query::{Page, UsageQuery};
-use super::rollups::Rollups;
+use super::rollups::{CallerBytes, Rollups};
 
 /// Usage of this process since its start. The lock is held while records are added or a question is answered: a few
 /// milliseconds, on threads that serve no requests.
@@ -20,7 +20,7 @@ pub struct UsageMemory {
 impl UsageMemory {
     /// Nothing, counting from then on.
     pub fn new(since: Timestamp) -> Self {
-        Self { since, rollups: Mutex::new(Rollups::new(since)) }
+        Self { since, rollups: Mutex::new(Rollups::new(since, CallerBytes::KEPT)) }
     }
 
     /// Since when it counts.

@@ -1,18 +1,24 @@
 //! Usage: what was decided, summed by minute, hour and day. Fed by the sink, never on the data path.
 //!
-//! `Rollups` is arithmetic: records and the time go in, sums come out. `UsageMemory` keeps it for one process; other
-//! storage can stand behind the same queries.
+//! `Rollups` is arithmetic: records and the time go in, sums come out. `UsageMemory` keeps it for one process. `Outbox`
+//! makes batches for a store of sums that outlives the process, and `stored.rs` reads them back for the same queries.
 
 mod bucket;
+mod code;
 mod counts;
 mod granularity;
 mod memory;
+mod outbox;
 mod query;
+mod retention;
 mod rollups;
 mod series;
+mod stored;
 
 pub use counts::{Counts, Total};
 pub use granularity::Granularity;
 pub use memory::UsageMemory;
+pub use outbox::Outbox;
 pub use query::{Dimension, Group, GroupName, Page, Rank, UsageQuery, View};
+pub use retention::Retention;
 pub use rollups::Rollups;

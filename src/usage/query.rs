@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 
 use super::bucket::RowName;
-use super::counts::Total;
+use super::counts::{Counts, Total};
 use super::granularity::Granularity;
 use super::rollups::Rollups;
 use super::series::{OTHER, Outcome, Series, Subject};
@@ -106,9 +106,48 @@ struct GroupKey<'r> {
 
 /// What can be told of a row.
 #[derive(Clone, Copy)]
-struct Row<'r> {
-    series: Series<&'r str>,
-    caller: RowName<'r>,
+pub struct Row<'r> {
+    pub series: Series<&'r str>,
+    pub caller: RowName<'r>,
+}
+
+/// The groups of a query while rows are added.
+#[derive(Debug)]
+pub struct Groups<'r> {
+    query: &'r UsageQuery,
+    totals: BTreeMap<GroupKey<'r>, Total>,
+}
+
+impl<'r> Groups<'r> {
+    /// None yet.
+    pub fn new(query: &'r UsageQuery) -> Self {
+        Self { query, totals: BTreeMap::new() }
+    }
+
+    /// Adds a row of the minute, hour or day that begins with `start`, if the query asks for it.
+    pub fn add(&mut self, start: Timestamp, row: Row<'r>, counts: &Counts) {
+        if !self.query.matches(row) {
+            return;
+        }
+        let names = self.query.group_by.iter().map(|dimension| row.name(*dimension)).collect();
+        let key = GroupKey { start: self.query.by_time.then_some(start), names };
+        self.totals.entry(key).or_default().add(row.series.outcome, counts);
+    }
+
+    /// The groups on the query's page, whose sums begin with `from`.
+    pub fn page(self, from: Timestamp) -> Page {
+        let mut groups: Vec<_> = self.totals.into_iter().collect();
+        match self.query.rank {
+            Rank::Group => {}
+            Rank::Requests => groups.sort_by_key(|(_, total)| Reverse(total.counts.requests)),
+            Rank::Refused => groups.sort_by_key(|(_, total)| Reverse(total.refused)),
+            Rank::HitsSpent => groups.sort_by_key(|(_, total)| Reverse(total.counts.hits_spent)),
+        }
+        let Range { start, end } = self.query.range;
+        let more = end < groups.len();
+        let told = groups.into_iter().skip(start).take(end.saturating_sub(start));
+        Page { from, groups: told.map(|(key, total)| (key.into(), total)).collect(), more }
+    }
 }
 
 impl UsageQuery {
@@ -116,30 +155,15 @@ impl UsageQuery {
     pub fn sum(&self, rollups: &Rollups, now: Timestamp) -> Page {
         let from = self.granularity.start(self.from);
         let from = from.max(rollups.whole_from(self.granularity, now));
-        let mut totals: BTreeMap<GroupKey<'_>, Total> = BTreeMap::new();
+        let mut groups = Groups::new(self);
         for (start, bucket) in rollups.buckets(self.granularity, from, self.to) {
             for (caller, series, counts) in bucket.rows() {
-                let Some(series) = rollups.series().get(series) else { continue };
-                let row = Row { series, caller };
-                if !self.matches(row) {
-                    continue;
+                if let Some(series) = rollups.series().get(series) {
+                    groups.add(start, Row { series, caller }, counts);
                 }
-                let names = self.group_by.iter().map(|dimension| row.name(*dimension)).collect();
-                let key = GroupKey { start: self.by_time.then_some(start), names };
-                totals.entry(key).or_default().add(series.outcome, counts);
             }
         }
-        let mut groups: Vec<_> = totals.into_iter().collect();
-        match self.rank {
-            Rank::Group => {}
-            Rank::Requests => groups.sort_by_key(|(_, total)| Reverse(total.counts.requests)),
-            Rank::Refused => groups.sort_by_key(|(_, total)| Reverse(total.refused)),
-            Rank::HitsSpent => groups.sort_by_key(|(_, total)| Reverse(total.counts.hits_spent)),
-        }
-        let Range { start, end } = self.range;
-        let more = end < groups.len();
-        let told = groups.into_iter().skip(start).take(end.saturating_sub(start));
-        Page { from, groups: told.map(|(key, total)| (key.into(), total)).collect(), more }
+        groups.page(from)
     }
 
     fn matches(&self, row: Row<'_>) -> bool {

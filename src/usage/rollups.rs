@@ -1,6 +1,6 @@
 //! Sums of records by minute, hour and day: arithmetic, to which records and the time are given.
 //!
-//! Memory is bounded, some 16 MiB in all. Callers take a fixed number of bytes in each hour and day. Where there are more
+//! Memory is bounded, some 16 MiB in all where sums are kept. Callers take a fixed number of bytes in each hour and day. Where there are more
 //! series than are kept for a length of time, its oldest minutes, hours or days go first.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +21,19 @@ use super::series::{Outcome, Series, SeriesTable, Subject};
 /// Rows of a length of time in which no caller is named, some 180 bytes each.
 const ROWS_MAX: usize = 8_192;
 
-/// Memory of callers in an hour and in a day: some 250 and 500 callers with a limit or two.
-const HOUR_CALLER_BYTES_MAX: usize = 96 * 1024;
-const DAY_CALLER_BYTES_MAX: usize = 192 * 1024;
+/// Memory of callers in an hour and in a day.
+#[derive(Clone, Copy, Debug)]
+pub struct CallerBytes {
+    pub hour_max: usize,
+    pub day_max: usize,
+}
+
+impl CallerBytes {
+    /// Where all hours and days are kept: some 250 and 500 callers with a limit or two.
+    pub const KEPT: Self = Self { hour_max: 96 * 1024, day_max: 192 * 1024 };
+    /// Where sums soon go to a store: some 20,000 callers.
+    pub const PASSING: Self = Self { hour_max: 6 * 1024 * 1024, day_max: 6 * 1024 * 1024 };
+}
 
 /// By how much the time of a record may differ from ours: the clock of the store may be wrong.
 const SKEW_MAX: Duration = Duration::from_secs(60);
@@ -33,6 +43,7 @@ const SKEW_MAX: Duration = Duration::from_secs(60);
 pub struct Rollups {
     series: SeriesTable,
     rings: [Ring; 3],
+    callers: CallerBytes,
     requests: u64,
 }
 
@@ -52,14 +63,15 @@ type Part<'r> = (Series<&'r str>, Counts);
 
 impl Rollups {
     /// Nothing, counting from then on.
-    pub fn new(since: Timestamp) -> Self {
+    pub fn new(since: Timestamp, callers: CallerBytes) -> Self {
         let ring = |granularity: Granularity| Ring {
             granularity,
             buckets: BTreeMap::new(),
             rows: 0,
             whole_from: granularity.start(since),
         };
-        Self { series: SeriesTable::default(), rings: Granularity::ALL.map(ring), requests: 0 }
+        let rings = Granularity::ALL.map(ring);
+        Self { series: SeriesTable::default(), rings, callers, requests: 0 }
     }
 
     /// Adds records, and forgets what is too old.
@@ -73,7 +85,8 @@ impl Rollups {
                 let series = self.series.id(series);
                 let counts = Counts { last_at: at, ..counts };
                 let addition = Addition { series, caller: record.caller.as_deref(), counts };
-                self.rings.iter_mut().for_each(|ring| ring.add(addition, at));
+                let callers = self.callers;
+                self.rings.iter_mut().for_each(|ring| ring.add(addition, at, callers));
             }
         }
     }
@@ -132,11 +145,11 @@ impl Rollups {
 }
 
 impl Ring {
-    fn add(&mut self, mut addition: Addition<'_>, at: Timestamp) {
+    fn add(&mut self, mut addition: Addition<'_>, at: Timestamp, callers: CallerBytes) {
         let bytes_max = match self.granularity {
             Granularity::Minute => 0,
-            Granularity::Hour => HOUR_CALLER_BYTES_MAX,
-            Granularity::Day => DAY_CALLER_BYTES_MAX,
+            Granularity::Hour => callers.hour_max,
+            Granularity::Day => callers.day_max,
         };
         if !self.granularity.has_callers() {
             addition.caller = None;

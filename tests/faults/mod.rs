@@ -10,6 +10,7 @@ mod failover;
 mod local;
 mod scene;
 mod stall;
+mod usage;
 
 use std::time::Duration;
 

@@ -9,3 +9,5 @@ mod leases;
 mod parity;
 mod redis;
 mod sharing_races;
+mod sums;
+mod usage;

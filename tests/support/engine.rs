@@ -7,9 +7,10 @@ use tollgate::answer::{Answer, render};
 use tollgate::clock::Clock;
 use tollgate::engine::{
     AnyStore, Descriptor, Engine, EngineSettings, HitsSource, ModeSettings, NearLimit, Request,
+    Sink,
 };
 use tollgate::limit::Hits;
-use tollgate::metrics::Metrics;
+use tollgate::metrics::{Counter, Metrics};
 use tollgate::policy::{CompileOptions, Problem, Source, compile, compile_callers};
 use tollgate::store::memory::Memory;
 use tollgate::store::redis::{Redis, RedisSettings};
@@ -31,6 +32,14 @@ impl Bench {
     /// An engine in memory.
     pub fn in_memory(clock: &Clock) -> Self {
         Self { engine: engine(AnyStore::Memory(Memory::new(KEYS_MAX)), clock), task: None }
+    }
+
+    /// An engine in memory, and the sink of its verdicts.
+    pub fn recording(clock: &Clock) -> (Self, Arc<Sink>) {
+        let sink = Arc::new(Sink::new(Counter::default()));
+        let store = AnyStore::Memory(Memory::new(KEYS_MAX));
+        let engine = build(store, clock).with_sink(sink.clone());
+        (Self { engine: Arc::new(engine), task: None }, sink)
     }
 
     /// An engine with a connection of its own to a server, whose calls may take their time.
@@ -81,14 +90,18 @@ impl Drop for Bench {
 }
 
 fn engine(store: AnyStore, clock: &Clock) -> Arc<Engine> {
-    Arc::new(Engine::new(EngineSettings {
+    Arc::new(build(store, clock))
+}
+
+fn build(store: AnyStore, clock: &Clock) -> Engine {
+    Engine::new(EngineSettings {
         store,
         directory: Directory::files(),
         clock: clock.clone(),
         modes: ModeSettings::default(),
         near: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
-    }))
+    })
 }
 
 /// A descriptor from `k=v,k=v`.

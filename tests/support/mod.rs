@@ -20,6 +20,7 @@ pub mod store;
 pub mod tls;
 pub mod tollgate;
 pub mod upstream;
+pub mod usage;
 
 use std::env;
 use std::path::PathBuf;

@@ -25,6 +25,9 @@ pub enum Way {
     Behind,
     /// They are kept until the way is another one, as a network keeps them that has lost them and sends them again.
     Nowhere,
+    /// They arrive at the server, and its answers are lost. What comes after them is no answer to what it seems to answer, so
+    /// the next way has to be [`Way::Cut`].
+    Unanswered,
     /// Connections end, and new ones too.
     Cut,
 }
@@ -78,8 +81,8 @@ async fn pass(client: TcpStream, socket: PathBuf, mut ways: watch::Receiver<Way>
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     select! {
-        () = copy(from_client, to_server, ways.clone()) => {}
-        () = copy(from_server, to_client, ways.clone()) => {}
+        () = copy(from_client, to_server, ways.clone(), None) => {}
+        () = copy(from_server, to_client, ways.clone(), Some(Way::Unanswered)) => {}
         _ = ways.wait_for(|way| *way == Way::Cut) => {}
     }
 }
@@ -88,6 +91,7 @@ async fn copy(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
     mut ways: watch::Receiver<Way>,
+    lost: Option<Way>,
 ) {
     let mut bytes = vec![0; CHUNK_LEN];
     loop {
@@ -96,6 +100,9 @@ async fn copy(
             Ok(way) => *way,
             Err(_) => return,
         };
+        if Some(way) == lost {
+            continue;
+        }
         if let Way::Late(delay) = way {
             sleep(delay).await;
         }

@@ -28,7 +28,7 @@ const DIMENSIONS: [(&str, Dimension); 6] = [
 pub struct UsageParams {
     #[serde(default)]
     granularity: GranularityParam,
-    /// Start with the minute, hour or day of this time (RFC 3339); absent: with the oldest that is kept.
+    /// Start with the minute, hour or day of this time (RFC 3339); absent: 2 hours, 2 days or 31 days ago.
     from: Option<String>,
     /// End before this time.
     to: Option<String>,
@@ -57,7 +57,7 @@ pub struct UsageParams {
 pub struct DenialsParams {
     #[serde(default)]
     granularity: CallerGranularityParam,
-    /// Start with the hour or day of this time (RFC 3339); absent: with the oldest that is kept.
+    /// Start with the hour or day of this time (RFC 3339); absent: 2 hours, 2 days or 31 days ago.
     from: Option<String>,
     /// End before this time.
     to: Option<String>,
@@ -86,7 +86,7 @@ pub struct TopParams {
     by: TopBy,
     #[serde(default)]
     granularity: GranularityParam,
-    /// Start with the minute, hour or day of this time (RFC 3339); absent: with the oldest that is kept.
+    /// Start with the minute, hour or day of this time (RFC 3339); absent: 2 hours, 2 days or 31 days ago.
     from: Option<String>,
     /// End before this time.
     to: Option<String>,
@@ -101,7 +101,7 @@ pub struct TopParams {
     after: usize,
 }
 
-/// The length of time of each sum, in UTC. Minutes are kept for 2 hours, hours for 2 days, days for 31 days.
+/// The length of time of each sum, in UTC.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "Granularity")]

@@ -32,6 +32,7 @@ mod settings;
 mod slot;
 mod socket;
 mod subscription;
+mod sums;
 mod tls;
 
 use std::sync::{Arc, Weak};
@@ -55,6 +56,7 @@ pub use settings::{
     CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, Password, RedisSettings, RedisSettingsError,
 };
 pub use subscription::Subscriber;
+pub use sums::RedisSums;
 pub use tls::{IdentityFiles, TlsError, TlsSettings};
 
 /// Attempts at a batch: one by the clock as it was known, one by the clock as the server then says it is.
@@ -112,6 +114,11 @@ impl Redis {
         let (route, names) = (self.route.clone(), Names::new(&self.route));
         let subscriber = Subscriber::new(route, names.clone(), cache.clone());
         (RedisDirectory::new(self.route.clone(), names, self.deadline, cache), subscriber)
+    }
+
+    /// Sums of usage in the same Redis.
+    pub fn sums(&self) -> RedisSums {
+        RedisSums::new(self.route.clone())
     }
 
     /// Host and port of the server, or the path of its socket; of a cluster, of one of its nodes.

@@ -1,0 +1,212 @@
+//! Rows of usage as a store of sums keeps them: a series and its counts as text, and a short name for the series.
+
+use sha2::{Digest, Sha256};
+
+use crate::clock::Timestamp;
+use crate::engine::Reason;
+
+use super::counts::Counts;
+use super::series::{Outcome, Series, Subject};
+
+/// Characters of a series' name in a store: 36 bits of its hash. A thousand series share one with a probability of 1 in
+/// 100,000.
+const REF_LEN: usize = 6;
+
+/// Of 64, so that each stands for six bits. None of them separates anything.
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// Between the parts of a series.
+const SEPARATOR: char = '|';
+
+/// The name of a series in a store.
+pub type SeriesRef = String;
+
+/// The short name of a series' text. It is the same in every process.
+pub fn series_ref(text: &str) -> SeriesRef {
+    let hash = Sha256::digest(text.as_bytes());
+    let bits = hash.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let digit = |place: usize| usize::try_from(bits >> (6 * place) & 63).unwrap_or_default();
+    (0..REF_LEN).map(|place| char::from(ALPHABET[digit(place)])).collect()
+}
+
+/// A series as text.
+pub fn write_series(series: Series<&str>) -> String {
+    let optional =
+        |name: Option<&str>| name.map_or_else(String::new, |name| format!("={}", escaped(name)));
+    let subject = match series.subject {
+        Subject::Request => "request".to_owned(),
+        Subject::NoLimit => "no_limit".to_owned(),
+        Subject::Limit(limit) => format!("={}", escaped(limit)),
+    };
+    let outcome = match series.outcome {
+        Outcome::Allowed => "allowed",
+        Outcome::Refused(reason) => reason.name(),
+        Outcome::RefusedElsewhere => "refused_elsewhere",
+        Outcome::Error => "error",
+    };
+    let names = [series.domain, series.tier, series.provider].map(optional);
+    [&names[0], &names[1], &names[2], &*subject, outcome].join("|")
+}
+
+/// The series of a text; None if it is none.
+pub fn read_series(text: &str) -> Option<Series<Box<str>>> {
+    let parts = split(text);
+    let [domain, tier, provider, subject, outcome] = &*parts else { return None };
+    let optional = |part: &str| part.strip_prefix('=').map(Box::from);
+    let reason = |name: &str| Reason::ALL.iter().find(|reason| reason.name() == name);
+    Some(Series {
+        domain: optional(domain),
+        tier: optional(tier),
+        provider: optional(provider),
+        subject: match &**subject {
+            "request" => Subject::Request,
+            "no_limit" => Subject::NoLimit,
+            limit => Subject::Limit(optional(limit)?),
+        },
+        outcome: match &**outcome {
+            "allowed" => Outcome::Allowed,
+            "refused_elsewhere" => Outcome::RefusedElsewhere,
+            "error" => Outcome::Error,
+            name => Outcome::Refused(*reason(name)?),
+        },
+    })
+}
+
+/// Counts as text, by the start of their minute, hour or day. Requests come first; there is at least one.
+pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
+    let sums = [
+        ('a', counts.requests),
+        ('b', counts.shadow_refused),
+        ('c', counts.fallback),
+        ('d', counts.waited),
+        ('e', counts.hits_spent),
+        ('f', counts.hits_refused),
+        ('g', counts.hits_shadow_refused),
+        ('h', counts.hits_given_back),
+        ('T', counts.last_at.since(start).as_secs()),
+    ];
+    let told = sums.into_iter().filter(|(_, sum)| *sum != 0);
+    told.map(|(letter, sum)| format!("{letter}{sum}")).collect()
+}
+
+/// The counts of a text. What is unknown in it is passed over.
+pub fn read_counts(text: &str, start: Timestamp) -> Counts {
+    let mut counts = Counts { last_at: start, ..Counts::default() };
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let digits = &rest[letter.len_utf8()..];
+        let len = digits.bytes().take_while(u8::is_ascii_digit).count();
+        let sum = digits[..len].parse().unwrap_or_default();
+        rest = &digits[len..];
+        let field = match letter {
+            'a' => &mut counts.requests,
+            'b' => &mut counts.shadow_refused,
+            'c' => &mut counts.fallback,
+            'd' => &mut counts.waited,
+            'e' => &mut counts.hits_spent,
+            'f' => &mut counts.hits_refused,
+            'g' => &mut counts.hits_shadow_refused,
+            'h' => &mut counts.hits_given_back,
+            'T' => {
+                let ms = start.as_ms().saturating_add(1_000_u64.saturating_mul(sum));
+                counts.last_at = Timestamp::from_ms(ms);
+                continue;
+            }
+            _ => continue,
+        };
+        *field = sum;
+    }
+    counts
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('\\', r"\\").replace(SEPARATOR, r"\|")
+}
+
+/// The parts between separators, without escapes.
+fn split(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        let literal = match character {
+            '\\' => characters.next(),
+            SEPARATOR => {
+                parts.push(String::new());
+                continue;
+            }
+            other => Some(other),
+        };
+        if let Some(part) = parts.last_mut() {
+            part.extend(literal);
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_is_read_as_it_was_written() {
+        let check = |series: Series<&str>, expected: &str| {
+            let text = write_series(series);
+            assert_eq!(text, expected);
+            let read = read_series(&text).unwrap();
+            assert_eq!(read.borrowed(), series);
+        };
+        let request = Series {
+            domain: Some("shop"),
+            tier: None,
+            provider: Some(""),
+            subject: Subject::Request,
+            outcome: Outcome::Allowed,
+        };
+        check(request, "=shop||=|request|allowed");
+        let limit = Series {
+            tier: Some("a=b"),
+            subject: Subject::Limit(r"x|y\z"),
+            outcome: Outcome::RefusedElsewhere,
+            ..request
+        };
+        check(limit, r"=shop|=a=b|=|=x\|y\\z|refused_elsewhere");
+        for reason in Reason::ALL {
+            let text = write_series(Series {
+                subject: Subject::NoLimit,
+                outcome: Outcome::Refused(reason),
+                ..request
+            });
+            assert_eq!(read_series(&text).unwrap().outcome, Outcome::Refused(reason));
+        }
+        for wrong in
+            ["", "a|b", "||||", "|||request|maybe", "|||limit|allowed", r"|||request|allowed|\"]
+        {
+            assert_eq!(read_series(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn counts_are_read_as_they_were_written() {
+        let start = Timestamp::from_ms(86_400_000);
+        let counts = Counts {
+            requests: 12,
+            fallback: 1,
+            hits_spent: 9_007_199_254_740_992,
+            hits_given_back: 7,
+            last_at: Timestamp::from_ms(86_400_000 + 3_000),
+            ..Counts::default()
+        };
+        let text = write_counts(&counts, start);
+        assert_eq!(text, "a12c1e9007199254740992h7T3");
+        assert_eq!(read_counts(&text, start), counts);
+        assert_eq!(read_counts("zé5a", start), Counts { last_at: start, ..Counts::default() });
+        assert_eq!(read_counts("a99999999999999999999", start).requests, 0);
+    }
+
+    #[test]
+    fn a_name_separates_nothing_and_stays_the_same() {
+        assert_eq!(series_ref("=shop||=|request|allowed"), series_ref("=shop||=|request|allowed"));
+        assert_ne!(series_ref("a"), series_ref("b"));
+        assert_eq!(series_ref("a").len(), REF_LEN);
+    }
+}

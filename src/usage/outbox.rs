@@ -1,0 +1,209 @@
+//! Usage on its way to a store of sums: what was counted since the last batch, and batches until they are confirmed.
+//!
+//! A batch is sent until the store confirms it; what is counted meanwhile waits for the next one. Each batch of this
+//! process has a greater number than the ones before, so the store adds a batch once however often it is sent.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::clock::Timestamp;
+use crate::engine::DecisionRecord;
+use crate::store::sums::{CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsTable};
+
+use super::bucket::{Bucket, RowName};
+use super::code::{SeriesRef, series_ref, write_counts, write_series};
+use super::counts::Counts;
+use super::granularity::Granularity;
+use super::retention::Retention;
+use super::rollups::{CallerBytes, Rollups};
+use super::series::{SeriesId, SeriesTable};
+
+/// Additions of a batch: some half a millisecond of a store that nobody else can ask meanwhile.
+const BATCH_LEN_MAX: usize = 64;
+
+/// Days whose names are remembered: today and those that a late record or another clock may lead to.
+const DAYS_NAMED_MAX: usize = 4;
+
+/// Usage on its way to a store of sums.
+#[derive(Debug)]
+pub struct Outbox {
+    retention: Retention,
+    pending: Rollups,
+    batches: VecDeque<Arc<SumsBatch>>,
+    last_number: u64,
+    /// The names that the store knows, by day.
+    named: BTreeMap<SumsPeriod, BTreeSet<SeriesRef>>,
+    /// Days of which a batch was confirmed.
+    begun: BTreeSet<SumsPeriod>,
+    is_failing: bool,
+}
+
+/// The texts of the series of a table, and their short names.
+struct Names<'t> {
+    series: &'t SeriesTable,
+    known: BTreeMap<SeriesId, (SeriesRef, String)>,
+}
+
+impl Outbox {
+    /// An empty one.
+    pub fn new(retention: Retention, now: Timestamp) -> Self {
+        Self {
+            retention,
+            pending: Rollups::new(now, CallerBytes::PASSING),
+            batches: VecDeque::new(),
+            last_number: 0,
+            named: BTreeMap::new(),
+            begun: BTreeSet::new(),
+            is_failing: false,
+        }
+    }
+
+    /// For how long sums are kept.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    /// Adds records.
+    pub fn add(&mut self, records: &[DecisionRecord], now: Timestamp) {
+        self.pending.add(records, now);
+    }
+
+    /// The batch to send next: the same until it is confirmed. None: all was sent.
+    pub fn next(&mut self, now: Timestamp) -> Option<Arc<SumsBatch>> {
+        if self.batches.is_empty() && self.pending.requests() != 0 {
+            let next = Rollups::new(now, CallerBytes::PASSING);
+            let counted = std::mem::replace(&mut self.pending, next);
+            self.pack(&counted);
+        }
+        self.batches.front().cloned()
+    }
+
+    /// Notes that the batch was not confirmed. Whether the ones before it were.
+    pub fn fail(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_failing, true)
+    }
+
+    /// Notes that the store has the batch that is sent.
+    pub fn confirm(&mut self, added: SumsAdded) {
+        self.is_failing = false;
+        let Some(batch) = self.batches.pop_front() else { return };
+        let is_new = self.begun.insert(batch.period);
+        if added == SumsAdded::First && !is_new {
+            // The store has lost what it had: it needs the names again.
+            self.named.clear();
+        }
+        while DAYS_NAMED_MAX < self.named.len() && self.named.pop_first().is_some() {}
+        let oldest = self.named.keys().next().copied();
+        self.begun.retain(|period| Some(*period) >= oldest);
+    }
+
+    /// Makes batches of what was counted. Days come first: they have the names that hours and minutes need.
+    fn pack(&mut self, counted: &Rollups) {
+        let mut names = Names { series: counted.series(), known: BTreeMap::new() };
+        for granularity in [Granularity::Day, Granularity::Hour, Granularity::Minute] {
+            let all = counted.buckets(granularity, Timestamp::default(), Timestamp::MAX);
+            for (start, bucket) in all {
+                let mut entries = names.entries(bucket, granularity, start);
+                let period = period(granularity, start);
+                if granularity == Granularity::Day {
+                    let known = self.named.entry(period).or_default();
+                    entries.splice(0..0, names.unknown(known));
+                }
+                self.push(granularity, period, &entries);
+            }
+        }
+    }
+
+    fn push(&mut self, granularity: Granularity, period: SumsPeriod, entries: &[SumsEntry]) {
+        for entries in entries.chunks(BATCH_LEN_MAX) {
+            self.last_number += 1;
+            self.batches.push_back(Arc::new(SumsBatch {
+                period,
+                number: self.last_number,
+                life: self.retention.of(granularity),
+                callers: match granularity {
+                    Granularity::Day => CallersKept::All,
+                    Granularity::Minute | Granularity::Hour => CallersKept::Busiest,
+                },
+                entries: entries.to_vec(),
+            }));
+        }
+    }
+}
+
+impl Names<'_> {
+    /// What a bucket adds to its period.
+    fn entries(
+        &mut self,
+        bucket: &Bucket,
+        granularity: Granularity,
+        start: Timestamp,
+    ) -> Vec<SumsEntry> {
+        let mut totals: BTreeMap<SeriesRef, Counts> = BTreeMap::new();
+        let mut callers: BTreeMap<&str, String> = BTreeMap::new();
+        let mut entries = Vec::new();
+        for (caller, series, counts) in bucket.rows() {
+            let Some(name) = self.name(series) else { continue };
+            totals.entry(name.clone()).or_default().add(counts);
+            let sums = write_counts(counts, start);
+            let table = match caller {
+                RowName::Name(caller) => {
+                    let all = callers.entry(caller).or_default();
+                    if !all.is_empty() {
+                        all.push(' ');
+                    }
+                    all.extend([&name, "=", &*sums]);
+                    continue;
+                }
+                RowName::None => SumsTable::Nameless,
+                RowName::Other => SumsTable::Others,
+            };
+            if granularity.has_callers() {
+                entries.push(SumsEntry { table, field: name, sums: format!("={sums}") });
+            }
+        }
+        let total = |(field, counts): (SeriesRef, Counts)| {
+            let sums = format!("={}", write_counts(&counts, start));
+            SumsEntry { table: SumsTable::Totals, field, sums }
+        };
+        let caller = |(caller, sums): (&str, String)| SumsEntry {
+            table: SumsTable::Callers,
+            field: caller.to_owned(),
+            sums,
+        };
+        entries.extend(totals.into_iter().map(total));
+        entries.extend(callers.into_iter().map(caller));
+        entries
+    }
+
+    /// Definitions of the names that are not `known` yet, which they then are.
+    fn unknown(&self, known: &mut BTreeSet<SeriesRef>) -> Vec<SumsEntry> {
+        let unknown = self.known.values().filter(|(name, _)| known.insert(name.clone()));
+        let entry = |(name, text): &(SeriesRef, String)| SumsEntry {
+            table: SumsTable::Names,
+            field: name.clone(),
+            sums: text.clone(),
+        };
+        unknown.map(entry).collect()
+    }
+
+    fn name(&mut self, id: SeriesId) -> Option<SeriesRef> {
+        if let Some((name, _)) = self.known.get(&id) {
+            return Some(name.clone());
+        }
+        let text = write_series(self.series.get(id)?);
+        let name = series_ref(&text);
+        self.known.insert(id, (name.clone(), text));
+        Some(name)
+    }
+}
+
+/// The period of the minute, hour or day with that start.
+pub fn period(granularity: Granularity, start: Timestamp) -> SumsPeriod {
+    let kind = match granularity {
+        Granularity::Minute => 'm',
+        Granularity::Hour => 'h',
+        Granularity::Day => 'd',
+    };
+    SumsPeriod { kind, number: granularity.number(start) }
+}

@@ -1,0 +1,209 @@
+//! Sums in Redis: what one batch adds, however often it is sent, and what is kept of callers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::Connection;
+use tollgate::store::redis::{Redis, RedisSettings, RedisSums};
+use tollgate::store::sums::{
+    CallersAsked, CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
+};
+
+use crate::support::PATIENCE;
+use crate::support::cluster::Cluster;
+use crate::support::redis::{Connected, Server, query};
+
+const DAY: SumsPeriod = SumsPeriod { kind: 'd', number: 20_000 };
+const HOUR: SumsPeriod = SumsPeriod { kind: 'h', number: 480_000 };
+
+fn entry(table: SumsTable, field: &str, sums: &str) -> SumsEntry {
+    SumsEntry { table, field: field.to_owned(), sums: sums.to_owned() }
+}
+
+fn batch(period: SumsPeriod, number: u64, entries: Vec<SumsEntry>) -> SumsBatch {
+    let callers = if period.kind == 'd' { CallersKept::All } else { CallersKept::Busiest };
+    SumsBatch { period, number, life: Duration::from_secs(3_600), callers, entries }
+}
+
+/// All sums of a period, by table and field.
+async fn told(
+    sums: &RedisSums,
+    period: SumsPeriod,
+    callers: CallersAsked,
+) -> BTreeMap<String, String> {
+    let question = SumsQuestion { periods: vec![period], names: vec![period], callers };
+    let answer = sums.ask(&question).await.unwrap();
+    let names = answer.names.into_iter().map(|(name, text)| (format!("Names {name}"), text));
+    let entries = answer.periods.into_iter().flat_map(|(_, entries)| entries);
+    let entries = entries.map(|entry| (format!("{:?} {}", entry.table, entry.field), entry.sums));
+    let all: Vec<_> = entries.chain(names).collect();
+    let count = all.len();
+    let all: BTreeMap<_, _> = all.into_iter().collect();
+    assert_eq!(all.len(), count, "each caller is in one place");
+    all
+}
+
+fn expected(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+    all.iter().map(|(field, sums)| ((*field).to_owned(), (*sums).to_owned())).collect()
+}
+
+/// The requests in sums.
+fn requests(sums: &str) -> u64 {
+    let rows = sums.split(' ').map(|row| row.split_once("=a").unwrap().1);
+    rows.map(|row| row.split(char::is_alphabetic).next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+#[tokio::test]
+async fn a_batch_is_added_once_however_often_it_is_sent() {
+    let Some(server) = Server::start(&[]) else { return };
+    let connected = Connected::open(&server.url()).await;
+    let (sums, other) = (connected.store.sums(), connected.store.sums());
+    let first = batch(
+        DAY,
+        7,
+        vec![
+            entry(SumsTable::Names, "r", "=d|request"),
+            entry(SumsTable::Totals, "r", "=a2e3T10"),
+            entry(SumsTable::Nameless, "r", "=a1T10"),
+            entry(SumsTable::Callers, "ann {x} =", "r=a1e3T9"),
+        ],
+    );
+    assert_eq!(sums.add(&first).await.unwrap(), SumsAdded::First);
+    assert_eq!(sums.add(&first).await.unwrap(), SumsAdded::Before);
+    let second = batch(
+        DAY,
+        8,
+        vec![
+            entry(SumsTable::Totals, "r", "=a1b1T4"),
+            entry(SumsTable::Totals, "s", "=a9007199254740992"),
+            entry(SumsTable::Totals, "s", "=a5"),
+            entry(SumsTable::Callers, "ann {x} =", "s=a1 r=a2T12"),
+        ],
+    );
+    assert_eq!(sums.add(&second).await.unwrap(), SumsAdded::Later);
+    assert_eq!(sums.add(&second).await.unwrap(), SumsAdded::Before);
+    assert_eq!(sums.add(&first).await.unwrap(), SumsAdded::Before);
+    // Another sidecar counts its batches by itself.
+    let entries = vec![entry(SumsTable::Totals, "r", "=a100")];
+    assert_eq!(other.add(&batch(DAY, 1, entries)).await.unwrap(), SumsAdded::First);
+
+    let totals = expected(&[
+        ("Names r", "=d|request"),
+        ("Totals r", "=a103e3T10b1"),
+        ("Totals s", "=a9007199254740992"),
+    ]);
+    assert_eq!(told(&sums, DAY, CallersAsked::Totals).await, totals);
+    let ann = ("Callers ann {x} =", "r=a3e3T12 s=a1");
+    let each = expected(&[("Names r", "=d|request"), ("Nameless r", "=a1T10"), ann]);
+    assert_eq!(told(&sums, DAY, CallersAsked::Each).await, each);
+    let one = CallersAsked::One("ann {x} =".to_owned());
+    assert_eq!(told(&sums, DAY, one).await, expected(&[("Names r", "=d|request"), ann]));
+    let nobody = CallersAsked::One("ann".to_owned());
+    assert_eq!(told(&sums, HOUR, nobody).await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn every_key_expires_by_itself() {
+    let Some(server) = Server::start(&[]) else { return };
+    let connected = Connected::open(&server.url()).await;
+    let sums = connected.store.sums();
+    let tables = [
+        SumsTable::Names,
+        SumsTable::Totals,
+        SumsTable::Nameless,
+        SumsTable::Others,
+        SumsTable::Callers,
+    ];
+    let entries = || tables.map(|table| entry(table, "f", "r=a1")).to_vec();
+    sums.add(&batch(DAY, 1, entries())).await.unwrap();
+    sums.add(&batch(HOUR, 2, entries())).await.unwrap();
+    let mut raw = server.raw().await;
+    let keys: Vec<String> = query(&mut raw, "KEYS *");
+    let ours: Vec<&String> = keys.iter().filter(|key| key.starts_with("tgu1")).collect();
+    assert_eq!(ours.len(), 12, "{keys:?}");
+    for key in ours {
+        let left: i64 = query(&mut raw, &format!("PTTL {key}"));
+        assert!((3_500_000..=3_600_000).contains(&left), "{key}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn a_day_keeps_every_caller_and_an_hour_the_busiest() {
+    const CALLERS: u64 = 30_000;
+    let Some(server) = Server::start(&[]) else { return };
+    let connected = Connected::open(&server.url()).await;
+    let sums = connected.store.sums();
+    let mut number = 0;
+    // Each caller comes twice; one in a hundred has more requests from the start.
+    let name = |caller: u64| format!("caller-{caller}");
+    let weight = |caller: u64| if caller.is_multiple_of(100) { 50 } else { 1 };
+    for _ in 0..2 {
+        let all: Vec<u64> = (0..CALLERS).collect();
+        for callers in all.chunks(64) {
+            for period in [DAY, HOUR] {
+                number += 1;
+                let sums_of = |caller: &u64| format!("r=a{}", weight(*caller));
+                let entries = callers
+                    .iter()
+                    .map(|caller| entry(SumsTable::Callers, &name(*caller), &sums_of(caller)));
+                sums.add(&batch(period, number, entries.collect())).await.unwrap();
+            }
+        }
+    }
+    let total: u64 = (0..CALLERS).map(|caller| 2 * weight(caller)).sum();
+    let day = told(&sums, DAY, CallersAsked::Each).await;
+    assert_eq!(day.len() as u64, CALLERS);
+    assert_eq!(day.values().map(|sums| requests(sums)).sum::<u64>(), total);
+    for caller in [0, 1, CALLERS - 1] {
+        let of = CallersAsked::One(name(caller));
+        let expected = format!("r=a{}", 2 * weight(caller));
+        assert_eq!(told(&sums, DAY, of).await[&format!("Callers {}", name(caller))], expected);
+    }
+    let hour = told(&sums, HOUR, CallersAsked::Each).await;
+    assert_eq!(hour.values().map(|sums| requests(sums)).sum::<u64>(), total);
+    let kept = hour.keys().filter(|field| field.starts_with("Callers ")).count();
+    assert!((10_000..=16_000).contains(&kept), "{kept}");
+    let is_kept = |caller: &u64| {
+        hour.get(&format!("Callers {}", name(*caller))).map(String::as_str) == Some("r=a100")
+    };
+    assert!((0..CALLERS).step_by(100).all(|caller| is_kept(&caller)), "the busy ones are whole");
+    assert!(requests(&hour["Others r"]) > 10_000);
+}
+
+#[tokio::test]
+async fn a_cluster_spreads_periods_over_its_masters() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let settings = RedisSettings { deadline: PATIENCE, ..cluster.settings() };
+    let connected = Connected::begin(&settings);
+    connected.ready().await;
+    let sums = connected.store.sums();
+    let entries =
+        || vec![entry(SumsTable::Callers, "ann", "r=a1"), entry(SumsTable::Totals, "r", "=a1")];
+    for number in 0..30 {
+        let period = SumsPeriod { kind: 'h', number };
+        assert_eq!(
+            sums.add(&batch(period, 1 + number, entries())).await.unwrap(),
+            SumsAdded::First
+        );
+    }
+    let periods: Vec<_> = (0..30).map(|number| SumsPeriod { kind: 'h', number }).collect();
+    let question = SumsQuestion { periods, names: Vec::new(), callers: CallersAsked::Each };
+    assert_eq!(sums.ask(&question).await.unwrap().periods.len(), 30);
+    let mut held = 0;
+    for node in 0..3 {
+        let mut raw: Connection = cluster.raw(node).await;
+        let keys: Vec<String> = query(&mut raw, "KEYS tgu1*");
+        held += usize::from(!keys.is_empty());
+    }
+    assert_eq!(held, 3, "the periods are spread over the masters");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_an_error_and_nothing_waits() {
+    let (store, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
+    let sums = store.sums();
+    assert!(sums.add(&batch(DAY, 1, Vec::new())).await.is_err());
+    let callers = CallersAsked::Totals;
+    let question = SumsQuestion { periods: vec![DAY], names: Vec::new(), callers };
+    assert!(sums.ask(&question).await.is_err());
+}

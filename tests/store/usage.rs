@@ -1,0 +1,212 @@
+//! Usage of a simulated month in Redis, against what is known of it: by the API, and its size.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tollgate::clock::{Clock, Timestamp};
+use tollgate::engine::{Code, Request, Sink};
+use tollgate::store::redis::RedisSums;
+use tollgate::store::sums::SumsAdded;
+use tollgate::usage::{Granularity, Outbox, Retention};
+
+use crate::support::engine::{Bench, descriptor};
+use crate::support::redis::{Connected, Server, query};
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
+use crate::support::usage::items;
+
+const POLICY: &str = "
+domain: travel
+tiers: [free, premium, enterprise]
+caller: { key: user, tier: { key: tier } }
+descriptors:
+  - key: user
+    limits: [{ name: daily, by_tier: { free: 5/day, premium: 40/day, enterprise: 400/day } }]
+  - { key: provider, limits: [{ name: provider, rate: 1000/hour }] }
+";
+
+const TIERS: [&str; 3] = ["free", "premium", "enterprise"];
+const RETENTION: Retention = Retention { minute_days: 2, hour_days: 90, day_days: 730 };
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAYS: u64 = 30;
+
+/// Requests, refused ones, and spent hits by day, caller and tier.
+type Truth = BTreeMap<(u64, String, String), [u64; 3]>;
+
+/// A process that counts usage, without its sockets.
+struct Sidecar {
+    bench: Bench,
+    sink: Arc<Sink>,
+    outbox: Outbox,
+    sums: RedisSums,
+    clock: Clock,
+}
+
+impl Sidecar {
+    fn start(connected: &Connected, clock: &Clock) -> Self {
+        let (bench, sink) = Bench::recording(clock);
+        bench.put_in_force(POLICY).unwrap();
+        let outbox = Outbox::new(RETENTION, clock.now().timestamp());
+        Self { bench, sink, outbox, sums: connected.store.sums(), clock: clock.clone() }
+    }
+
+    /// Asks for a hit, and tells whether it passed.
+    async fn ask(&self, descriptors: &[&str], hits: u64) -> bool {
+        let descriptors = descriptors.iter().map(|text| descriptor(text, hits)).collect();
+        let request = Request::try_new("travel", descriptors).unwrap();
+        let snapshot = self.bench.engine.snapshot();
+        self.bench.engine.check(&snapshot, &request).await.code() == Code::Ok
+    }
+
+    fn collect(&mut self) {
+        let (outbox, now) = (&mut self.outbox, self.clock.now().timestamp());
+        self.sink.drain(&mut Vec::new(), &mut |records| outbox.add(records, now));
+    }
+
+    /// Sends all that was counted; every `repeated`th batch twice, as if the first answer had been lost.
+    async fn send(&mut self, repeated: u64) {
+        self.collect();
+        while let Some(batch) = self.outbox.next(self.clock.now().timestamp()) {
+            let mut added = self.sums.add(&batch).await.unwrap();
+            if batch.number.is_multiple_of(repeated) {
+                added = self.sums.add(&batch).await.unwrap();
+                assert_eq!(added, SumsAdded::Before);
+            }
+            self.outbox.confirm(added);
+        }
+    }
+}
+
+/// Numbers that look random, the same ones each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+/// Thirty days of two sidecars that end with yesterday, and their truth. One of them is restarted in the middle.
+async fn month(connected: &Connected, dice: &mut Dice) -> Truth {
+    let today = Granularity::Day.start(Clock::system().now().timestamp());
+    let begin = Timestamp::from_ms(today.as_ms() - DAYS * 24 * 3_600_000);
+    let clock = Clock::manual(begin);
+    let mut sidecars = [Sidecar::start(connected, &clock), Sidecar::start(connected, &clock)];
+    let mut truth = Truth::new();
+    for hour in 0..DAYS * 24 {
+        for sidecar in &mut sidecars {
+            for _ in 0..dice.below(12) {
+                let (user, hits) = (dice.below(30), 1 + dice.below(4));
+                let tier = TIERS[usize::try_from(user).unwrap() % 3];
+                let name = format!("user-{user}");
+                let (who, what) = (format!("user={name}"), format!("tier={tier}"));
+                let passed = sidecar.ask(&[&who, &what, "provider=p"], hits).await;
+                let sums = truth.entry((hour / 24, name, tier.to_owned())).or_default();
+                sums[0] += 1;
+                sums[1] += u64::from(!passed);
+                sums[2] += if passed { hits } else { 0 };
+            }
+            sidecar.send(1 + dice.below(5)).await;
+        }
+        if hour == 15 * 24 + 7 {
+            sidecars[0] = Sidecar::start(connected, &clock);
+        }
+        clock.advance(HOUR);
+    }
+    truth
+}
+
+#[tokio::test]
+async fn the_api_agrees_to_the_hit_with_a_simulated_month() {
+    let Some(server) = Server::start(&[]) else { return };
+    let connected = Connected::open(&server.url()).await;
+    let truth = month(&connected, &mut Dice(7)).await;
+    let total: u64 = truth.values().map(|[requests, ..]| requests).sum();
+    let refused: u64 = truth.values().map(|[_, refused, _]| refused).sum();
+    assert!(total > 5_000 && refused > 500, "{total} {refused}");
+
+    let store = Store::Redis(server);
+    let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+    let today = Granularity::Day.start(Clock::system().now().timestamp());
+    let begin = jiff::Timestamp::from_millisecond(i64::try_from(today.as_ms()).unwrap()).unwrap();
+    let begin = begin - jiff::SignedDuration::from_hours(24 * i64::try_from(DAYS).unwrap());
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let day = |start: &serde_json::Value| {
+        let start: jiff::Timestamp = text(start).parse().unwrap();
+        u64::try_from(start.duration_since(begin).as_hours() / 24).unwrap()
+    };
+    for granularity in ["day", "hour"] {
+        let path = format!("/v1/usage?granularity={granularity}&from={begin}");
+        let (found, scope) = items(&tollgate, &format!("{path}&group_by=caller,tier")).await;
+        assert_eq!(scope, "fleet");
+        let mut sums = Truth::new();
+        for item in &found {
+            let key = (day(&item["start"]), text(&item["caller"]), text(&item["tier"]));
+            let [requests, refused, _] = sums.entry(key).or_default();
+            *requests += item["requests"].as_u64().unwrap();
+            *refused += item["refused"].as_u64().unwrap();
+        }
+        let (found, _) =
+            items(&tollgate, &format!("{path}&group_by=caller,tier&limit=daily")).await;
+        for item in &found {
+            let key = (day(&item["start"]), text(&item["caller"]), text(&item["tier"]));
+            sums.entry(key).or_default()[2] += item["hits"]["spent"].as_u64().unwrap();
+        }
+        assert_eq!(sums, truth, "{granularity}");
+        let (found, _) = items(&tollgate, &path).await;
+        let requests = found.iter().map(|item| item["requests"].as_u64().unwrap());
+        assert_eq!(requests.sum::<u64>(), total, "{granularity}");
+        let (found, _) = items(&tollgate, &format!("{path}&caller=user-4")).await;
+        let of_one = truth.iter().filter(|((_, user, _), _)| user == "user-4");
+        let requests = found.iter().map(|item| item["requests"].as_u64().unwrap());
+        assert_eq!(requests.sum::<u64>(), of_one.map(|(_, [sum, ..])| sum).sum::<u64>());
+    }
+}
+
+/// What a day of so many callers takes in Redis, each with requests in so many hours of it; and the time to store it.
+async fn bytes_a_day(callers: u64, hours: u64) -> Option<u64> {
+    let server = Server::start(&[])?;
+    let connected = Connected::open(&server.url()).await;
+    let begin = Granularity::Day.start(Clock::system().now().timestamp());
+    let clock = Clock::manual(begin);
+    let mut sidecar = Sidecar::start(&connected, &clock);
+    let mut raw = server.raw().await;
+    let mut used = || {
+        let info: String = query(&mut raw, "INFO memory");
+        let line = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+        line.trim().parse::<u64>().unwrap()
+    };
+    sidecar.send(u64::MAX).await;
+    let before = used();
+    for _ in 0..hours {
+        for caller in 0..callers {
+            let tier = format!("tier={}", TIERS[usize::try_from(caller % 3).unwrap()]);
+            sidecar.ask(&[&format!("user=customer-{caller}"), &tier], 1 + caller % 900).await;
+            if caller % 1_000 == 999 {
+                sidecar.collect();
+            }
+            if caller % 20_000 == 19_999 {
+                sidecar.send(u64::MAX).await;
+            }
+        }
+        sidecar.send(u64::MAX).await;
+        clock.advance(HOUR);
+    }
+    Some(used() - before)
+}
+
+/// `TOLLGATE_CALLERS=1000000 TOLLGATE_HOURS=1` measures other days.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_day_of_a_thousand_callers_takes_less_than_ten_megabytes() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let (callers, hours) = (number("TOLLGATE_CALLERS"), number("TOLLGATE_HOURS"));
+    let max = if callers.is_some() { 100_000_000 } else { 10_000_000 };
+    let Some(bytes) = bytes_a_day(callers.unwrap_or(1_000), hours.unwrap_or(24)).await else {
+        return;
+    };
+    println!("{bytes} bytes");
+    assert!(bytes < max, "{bytes}");
+}

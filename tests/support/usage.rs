@@ -1,0 +1,40 @@
+//! Asks a Tollgate for usage.
+
+use serde_json::Value;
+
+use super::client::Http;
+use super::eventually;
+use super::tollgate::Tollgate;
+
+/// All items behind a path that has a query, page by page, and the scope that they have.
+pub async fn items(tollgate: &Tollgate, path: &str) -> (Vec<Value>, String) {
+    let (mut items, mut after) = (Vec::new(), 0);
+    loop {
+        let url = format!("http://{}{path}&page_size=1000&after={after}", tollgate.http_address);
+        let answer = Http::new().get(&url, &[]).await;
+        assert_eq!(answer.status, 200, "{path}: {:?}", answer.body);
+        let page = answer.json();
+        items.extend(page["items"].as_array().unwrap().iter().cloned());
+        match page["next"].as_u64() {
+            Some(next) => after = next,
+            None => return (items, page["scope"].as_str().unwrap().to_owned()),
+        }
+    }
+}
+
+/// The requests of the last days.
+pub async fn requests(tollgate: &Tollgate) -> u64 {
+    let (items, _) = items(tollgate, "/v1/usage?granularity=day").await;
+    items.iter().map(|item| item["requests"].as_u64().unwrap()).sum()
+}
+
+/// Waits until a Tollgate tells of so many requests of the whole fleet.
+pub async fn counted(tollgate: &Tollgate, expected: u64) {
+    eventually("the requests in the usage", async || {
+        let (items, scope) = items(tollgate, "/v1/usage?granularity=day").await;
+        let sum: u64 = items.iter().map(|item| item["requests"].as_u64().unwrap()).sum();
+        assert!(sum <= expected, "{sum} requests are counted, and {expected} were made");
+        (sum == expected && scope == "fleet").then_some(())
+    })
+    .await;
+}
