@@ -7,7 +7,7 @@ use std::fmt;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::engine::{ChargeDecision, ProviderChoice};
+use crate::engine::{ChargeDecision, ProviderChoice, Verdict};
 use crate::policy::AnswerSettings;
 
 use super::protocol::whole_seconds;
@@ -50,6 +50,20 @@ pub fn push_limits(
 pub fn push_retry_after(headers: &mut Headers, wait: Option<Duration>) {
     if let Some(wait) = wait {
         headers.push(("retry-after".to_owned(), whole_seconds(wait).max(1).to_string()));
+    }
+}
+
+/// Adds `X-Quota-Warning`, if thresholds were crossed: each limit with the highest one, `daily; used=90%`.
+pub fn push_warnings(headers: &mut Headers, verdict: &Verdict<'_>) {
+    let mut value = String::new();
+    for (charge, percents) in verdict.crossed().filter(|(charge, _)| !charge.is_shadow()) {
+        let Some(percent) = percents.last() else { continue };
+        value.push_str(if value.is_empty() { "" } else { ", " });
+        push_token(&mut value, &charge.limit.label);
+        write!(value, "; used={percent}%").expect("writing to a String does not fail");
+    }
+    if !value.is_empty() {
+        headers.push(("x-quota-warning".to_owned(), value));
     }
 }
 
@@ -102,6 +116,16 @@ fn quota_policy(value: &mut String, charge: &ChargeDecision<'_>) -> fmt::Result 
 /// Adds the limit's name as a string of structured fields (RFC 9651), which has only printable ASCII.
 fn push_name(value: &mut String, charge: &ChargeDecision<'_>) {
     push_string(value, &charge.limit.label);
+}
+
+/// Adds a name without quotes if it is a token of structured fields, else as a string.
+fn push_token(value: &mut String, text: &str) {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
+    let begins = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '*');
+    match begins && text.bytes().all(is_token) {
+        true => value.push_str(text),
+        false => push_string(value, text),
+    }
 }
 
 /// Other characters are percent-encoded as in URLs, so that different names stay different: `t\u{e4}glich` is `t%C3%A4glich`.

@@ -20,6 +20,7 @@ pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Va
             add_limits(&mut map, verdict);
         }
         add_wait(&mut map, verdict);
+        add_crossed(&mut map, verdict);
         let carried = carried(verdict);
         if !carried.is_empty() {
             map.insert("metadata".to_owned(), carried.into());
@@ -70,6 +71,17 @@ fn add_wait(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
         let expected = queued.expected.map(ms);
         let queue = json!({ "place": queued.position, "expected_wait_ms": expected });
         map.insert("queue".to_owned(), queue);
+    }
+}
+
+/// The thresholds that the request has crossed, by limit.
+fn add_crossed(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
+    let crossed = verdict.crossed().map(|(charge, percents)| {
+        json!({ "name": &*charge.limit.label, "mode": charge.mode.to_string(), "crossed_percent": percents.as_slice() })
+    });
+    let crossed: Vec<Value> = crossed.collect();
+    if !crossed.is_empty() {
+        map.insert("thresholds".to_owned(), crossed.into());
     }
 }
 

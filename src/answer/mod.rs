@@ -62,6 +62,9 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
             headers::push_retry_after(&mut response_headers, verdict.wait());
         }
     }
+    if settings.quota_warning {
+        headers::push_warnings(&mut response_headers, verdict);
+    }
     let body = if refused && settings.problem_body {
         headers::push_problem(&mut response_headers);
         problem::body(verdict)
@@ -80,6 +83,8 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
 mod sharing;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod thresholds;
 
 #[cfg(test)]
 mod tests {

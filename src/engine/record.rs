@@ -51,6 +51,14 @@ pub struct DecisionRecord {
     /// The names of the providers that were chosen for it.
     pub chosen: Vec<Box<str>>,
     pub charges: SmallVec<[ChargeRecord; CHARGES_FEW]>,
+    crossings: Vec<CrossingRecord>,
+}
+
+/// A threshold of a limit that the request has crossed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CrossingRecord {
+    limit: usize,
+    percent: u16,
 }
 
 /// What was decided of one limit.
@@ -105,7 +113,18 @@ impl DecisionRecord {
                 .iter()
                 .map(|charge| ChargeRecord::new(verdict, charge))
                 .collect(),
+            crossings: crossings(verdict),
         }
+    }
+
+    /// The thresholds that the request has crossed, each with its limit's label and in percent. Each is reported once for each
+    /// caller, limit and window.
+    pub fn crossings(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.names.iter().flat_map(|names| {
+            self.crossings.iter().filter_map(|crossing| {
+                Some((&**names.limits.get(crossing.limit)?, crossing.percent))
+            })
+        })
     }
 
     /// The domain; None if no policy has it.
@@ -140,6 +159,14 @@ impl ChargeRecord {
             refusal: verdict.refuses(charge).then_some(charge.reason),
         }
     }
+}
+
+fn crossings(verdict: &Verdict<'_>) -> Vec<CrossingRecord> {
+    let crossed = verdict.crossed().flat_map(|(charge, percents)| {
+        let limit = charge.limit.index;
+        percents.into_iter().map(move |percent| CrossingRecord { limit, percent })
+    });
+    crossed.collect()
 }
 
 /// A name as far as a directory would know it, so that records stay small.

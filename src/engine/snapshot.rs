@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::Throttle;
 use crate::limit::Hits;
 use crate::metrics::{Counter, DomainMetrics, Gauge, LimitMetrics, Metrics};
-use crate::policy::{Domain, OVERRIDE_LABEL, PolicySet, Rule};
+use crate::policy::{Domain, OVERRIDE_LABEL, PolicySet, Rule, RuleLimit};
 
 use super::debits::DebitWatch;
 use super::latencies::Latencies;
@@ -65,6 +65,8 @@ struct DomainState {
     limits: Vec<LimitMetrics>,
     /// The same.
     debits: Vec<DebitWatch>,
+    /// Of each threshold, by the limit's index and the percentage.
+    crossings: HashMap<(usize, u16), Counter>,
     /// By the name that a choice may choose.
     chosen: BTreeMap<Box<str>, Counter>,
     /// By [`Reason`], in its order.
@@ -80,6 +82,17 @@ pub struct Pressure {
     /// The rule's path.
     pub rule: String,
     pub level: i64,
+}
+
+/// The thresholds of all limits of a domain, in percent.
+fn thresholds(domain: &Domain) -> impl Iterator<Item = (&RuleLimit, u16)> {
+    domain.limits().into_iter().flat_map(|limit| {
+        let percents = limit.limit.thresholds().map(|thresholds| thresholds.percents());
+        percents
+            .into_iter()
+            .flat_map(|percents| percents.iter())
+            .map(|percent| (&**limit, *percent))
+    })
 }
 
 impl DomainState {
@@ -99,6 +112,11 @@ impl Snapshot {
             limits.iter().for_each(|limit| labels[limit.index] = &limit.label);
             let debits = labels.iter().map(|label| metrics.debits.refused(&domain.name, label));
             let debits = debits.map(DebitWatch::new).collect();
+            let crossings = thresholds(domain).map(|(limit, percent)| {
+                let counter = metrics.limits.threshold(&domain.name, &limit.label, percent);
+                ((limit.index, percent), counter)
+            });
+            let crossings = crossings.collect();
             let limit = |label| metrics.limits.limit(&domain.name, label);
             let limits = labels.into_iter().map(limit).collect();
             let refusals = Reason::ALL.iter();
@@ -117,6 +135,7 @@ impl Snapshot {
                 requests: metrics.domain(&domain.name),
                 limits,
                 debits,
+                crossings,
                 refusals: refusals.collect(),
                 pressure: pressed.map(gauge).collect(),
                 chosen: chosen.collect(),
@@ -136,13 +155,17 @@ impl Snapshot {
         let mut domains = BTreeSet::from([UNKNOWN_DOMAIN.to_owned()]);
         let mut limits = BTreeSet::new();
         let mut rules = BTreeSet::new();
+        let mut crossings = BTreeSet::new();
         for domain in self.policies.domains() {
             domains.insert(domain.name.clone());
             limits.insert((domain.name.clone(), OVERRIDE_LABEL.to_owned()));
-            let label = |limit: &Arc<crate::policy::RuleLimit>| {
-                (domain.name.clone(), limit.label.to_string())
-            };
+            let label = |limit: &Arc<RuleLimit>| (domain.name.clone(), limit.label.to_string());
             limits.extend(domain.limits().into_iter().map(label));
+            crossings.extend(
+                thresholds(domain).map(|(limit, percent)| {
+                    (domain.name.clone(), limit.label.to_string(), percent)
+                }),
+            );
             let name = |rule: &Rule| (domain.name.clone(), rule.path.clone());
             rules.extend(domain.pressed_rules().into_iter().map(name));
         }
@@ -154,6 +177,7 @@ impl Snapshot {
         metrics.retain_domains(&domains);
         metrics.debits.retain(&limits);
         metrics.limits.retain(&limits);
+        metrics.limits.retain_thresholds(&crossings);
         metrics.memory.retain(&limits);
     }
 
@@ -193,6 +217,14 @@ impl Snapshot {
             {
                 debits.see(verdict.domain, charge);
             }
+        }
+        for (charge, percents) in verdict.crossed() {
+            let crossings = percents.into_iter().map(|percent| (charge.limit.index, percent));
+            crossings.filter_map(|crossing| of_domain.crossings.get(&crossing)).for_each(
+                |counter| {
+                    counter.inc();
+                },
+            );
         }
         if !verdict.fallback {
             of_domain.note_levels(verdict.levels.iter().copied());

@@ -20,6 +20,7 @@ pub const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 pub struct Bench {
     pub engine: Engine,
     pub clock: Clock,
+    pub metrics: Arc<Metrics>,
 }
 
 /// Lets one request an hour pass for each `user` of the domain `edges`.
@@ -51,9 +52,15 @@ impl Bench {
     fn new(store: AnyStore, clock: Clock, modes: ModeSettings, directory: Directory) -> Self {
         let metrics = Arc::new(Metrics::new());
         let near = NearLimit::default();
-        let settings =
-            EngineSettings { store, directory, clock: clock.clone(), modes, near, metrics };
-        Self { engine: Engine::new(settings), clock }
+        let settings = EngineSettings {
+            store,
+            directory,
+            clock: clock.clone(),
+            modes,
+            near,
+            metrics: metrics.clone(),
+        };
+        Self { engine: Engine::new(settings), clock, metrics }
     }
 
     /// An engine in memory that goes by that clock, without a policy.

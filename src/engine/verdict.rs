@@ -2,6 +2,7 @@
 //!
 //! It holds no text of any protocol; the layer `answer` renders it.
 
+use std::mem::take;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -9,7 +10,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::limit::{Fit, Hits};
 use crate::policy::{Choice, Domain, Mode, Rule};
-use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Outcome, Tally};
+use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Notice, Outcome, Tally};
 
 use super::caller::CallerContext;
 use super::plan::{Denial, DescriptorMatch, MetLimit, Plan};
@@ -51,6 +52,8 @@ pub struct Verdict<'v> {
     pub denial: Option<Denial>,
     /// The store was unavailable and the policy's `on_outage` decided.
     pub fallback: bool,
+    /// What the store reports on charges beside the decisions.
+    notices: Vec<Notice>,
     charges: SmallVec<[ChargeDecision<'v>; INLINE_CAP]>,
     code: Code,
     /// There are quotas, and all are over.
@@ -131,6 +134,7 @@ impl<'v> Verdict<'v> {
             queued: None,
             denial: None,
             fallback: false,
+            notices: Vec::new(),
             charges: SmallVec::new(),
             code: Code::Ok,
             no_quota_left: false,
@@ -144,7 +148,8 @@ impl<'v> Verdict<'v> {
         plan: &Plan<'v>,
         decided: Decided,
     ) -> Self {
-        let Decided { outcome, waited, queued } = decided;
+        let Decided { mut outcome, waited, queued } = decided;
+        let notices = outcome.as_mut().map(|outcome| take(&mut outcome.notices));
         let charges = outcome.as_ref().map(|outcome| charges(plan, outcome));
         let charges = charges.unwrap_or_default();
         let tally = tally(plan, &charges);
@@ -168,6 +173,7 @@ impl<'v> Verdict<'v> {
             queued,
             denial: plan.denial,
             fallback: outcome.is_some_and(|outcome| outcome.fallback),
+            notices: notices.unwrap_or_default(),
             charges,
             code,
             no_quota_left: tally.no_quota_left(),
@@ -190,6 +196,17 @@ impl<'v> Verdict<'v> {
         descriptor: &'a DescriptorMatch<'v>,
     ) -> impl Iterator<Item = &'a ChargeDecision<'v>> + Clone {
         descriptor.charges.iter().filter_map(|index| self.charges.get(*index))
+    }
+
+    /// The thresholds of limits that the request has crossed, in percent, the lowest first. None of them was reported before
+    /// in this window.
+    pub fn crossed(
+        &self,
+    ) -> impl Iterator<Item = (&ChargeDecision<'v>, SmallVec<[u16; INLINE_CAP]>)> {
+        self.notices.iter().filter_map(|notice| {
+            let charge = self.charges.get(notice.charge)?;
+            Some((charge, charge.limit.limit.thresholds()?.crossed(notice.crossed).collect()))
+        })
     }
 
     /// The highest utilization level that the request met.

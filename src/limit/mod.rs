@@ -22,6 +22,7 @@ mod refund;
 mod sliding;
 mod state;
 mod text;
+mod thresholds;
 mod total;
 mod window;
 
@@ -38,6 +39,7 @@ pub use period::Period;
 pub use refund::Refund;
 pub use sliding::Sliding;
 pub use state::State;
+pub use thresholds::{Crossed, THRESHOLDS_MAX, Thresholds, Told};
 
 /// The largest amount of a limit: sums of a few of them stay exact in a Lua number (2^53).
 pub const AMOUNT_MAX: u64 = 1_000_000_000_000_000;
@@ -93,6 +95,7 @@ pub struct Limit {
     overdraft: Overdraft,
     tag: Arc<str>,
     name: Option<Arc<LimitName>>,
+    thresholds: Option<Box<Thresholds>>,
 }
 
 /// Whether hits would pass, and if not, when.
@@ -120,7 +123,8 @@ impl Limit {
     /// A limit of `amount` (at most [`AMOUNT_MAX`]) under `algorithm`.
     pub fn new(amount: u64, algorithm: Algorithm) -> Self {
         let (amount, tag) = (amount.min(AMOUNT_MAX), algorithm.tag().into());
-        Self { amount, algorithm, overdraft: Overdraft::None, tag, name: None }
+        let overdraft = Overdraft::None;
+        Self { amount, algorithm, overdraft, tag, name: None, thresholds: None }
     }
 
     /// The same limit with that overdraft.
@@ -131,7 +135,9 @@ impl Limit {
     /// The same limit of another amount, on the same counter.
     pub fn with_amount(&self, amount: u64) -> Self {
         let amount = amount.min(AMOUNT_MAX);
-        Self { amount, algorithm: self.algorithm.with_amount(amount), ..self.clone() }
+        let limit = Self { amount, algorithm: self.algorithm.with_amount(amount), ..self.clone() };
+        let thresholds = limit.thresholds_at(limit.capacity());
+        Self { thresholds, ..limit }
     }
 
     /// The same limit with a counter of its own among those of the same window in one rule. A mark begins with

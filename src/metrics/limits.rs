@@ -16,8 +16,11 @@ pub struct LimitsMetrics {
     decisions: Family<DecisionLabels, Counter>,
     hits: Family<DecisionLabels, Counter>,
     near: Family<LimitLabels, Counter>,
+    crossings: Family<ThresholdLabels, Counter>,
     /// What the families hold now, as (domain, limit); they can't be asked.
     live: Mutex<BTreeSet<(String, String)>>,
+    /// The same for thresholds, as (domain, limit, percent).
+    live_thresholds: Mutex<BTreeSet<(String, String, u16)>>,
 }
 
 /// The counters of one limit, looked up when a policy is loaded and kept beside it.
@@ -62,6 +65,13 @@ struct LimitLabels {
     limit: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ThresholdLabels {
+    domain: String,
+    limit: String,
+    threshold: String,
+}
+
 impl LimitsMetrics {
     /// The counters of a limit; the same ones for the same names.
     pub fn limit(&self, domain: &str, limit: &str) -> LimitMetrics {
@@ -80,6 +90,24 @@ impl LimitsMetrics {
             fallback: decision(FALLBACK),
             near: self.near.get_or_create_owned(&limit_labels(domain, limit)),
         }
+    }
+
+    /// The counter of a threshold of a limit, in percent; the same one for the same names.
+    pub fn threshold(&self, domain: &str, limit: &str, percent: u16) -> Counter {
+        let mut live = lock(&self.live_thresholds);
+        live.insert((domain.to_owned(), limit.to_owned(), percent));
+        self.crossings.get_or_create_owned(&threshold_labels(domain, limit, percent))
+    }
+
+    /// Forgets the thresholds, as (domain, limit, percent), that are not in `names`.
+    pub fn retain_thresholds(&self, names: &BTreeSet<(String, String, u16)>) {
+        lock(&self.live_thresholds).retain(|name| {
+            let keep = names.contains(name);
+            if !keep {
+                self.crossings.remove(&threshold_labels(&name.0, &name.1, name.2));
+            }
+            keep
+        });
     }
 
     /// Forgets the limits, as (domain, limit), that are not in `names`.
@@ -106,11 +134,21 @@ impl LimitsMetrics {
             "Admitted charges after which more than near_limit_ratio of the limit was in use",
             self.near.clone(),
         );
+        registry.register(
+            "threshold_crossings",
+            "Thresholds of limits that were crossed, each once for each caller and window",
+            self.crossings.clone(),
+        );
     }
 }
 
 fn decision_labels(domain: &str, limit: &str, outcome: &'static str) -> DecisionLabels {
     DecisionLabels { domain: domain.to_owned(), limit: limit.to_owned(), outcome }
+}
+
+fn threshold_labels(domain: &str, limit: &str, percent: u16) -> ThresholdLabels {
+    let threshold = percent.to_string();
+    ThresholdLabels { domain: domain.to_owned(), limit: limit.to_owned(), threshold }
 }
 
 fn limit_labels(domain: &str, limit: &str) -> LimitLabels {

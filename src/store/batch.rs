@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::IdempotencyToken;
+use super::{IdempotencyToken, Notice};
 use crate::clock::Timestamp;
-use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Overdraft, Standing};
+use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Overdraft, Standing, Thresholds};
 use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
 
 /// Elements that are kept inline, without an allocation: the charges of a usual request.
@@ -118,6 +118,8 @@ pub struct Outcome {
     pub decisions: SmallVec<[Decision; INLINE_CAP]>,
     /// The level by which the store decided, one for each gauge, in order.
     pub levels: SmallVec<[u8; 1]>,
+    /// What there is to report beside, by charge; mostly nothing.
+    pub notices: Vec<Notice>,
     /// The store was out, and this process decided by what the charges say of that.
     pub fallback: bool,
 }
@@ -154,8 +156,8 @@ impl Outcome {
 
     /// The answer to a batch without charges.
     pub fn nothing(at: Timestamp) -> Self {
-        let (decisions, levels) = (SmallVec::new(), SmallVec::new());
-        Self { admitted: true, at, decisions, levels, fallback: false }
+        let (decisions, levels, notices) = (SmallVec::new(), SmallVec::new(), Vec::new());
+        Self { admitted: true, at, decisions, levels, notices, fallback: false }
     }
 }
 
@@ -188,7 +190,14 @@ impl Charge {
             && self.open.pressed.is_empty()
             && self.bonuses.is_empty()
             && self.limit.overdraft() == Overdraft::None
+            && self.limit.thresholds().is_none()
             && self.refused == Refused::Free
+    }
+
+    /// The thresholds that it may cross. None for a debt of an outage, which nobody waits for: the next charge crosses them.
+    pub fn thresholds(&self) -> Option<&Thresholds> {
+        let is_debt = self.limit.overdraft() == Overdraft::Owed || self.until.is_some();
+        self.limit.thresholds().filter(|_| !is_debt)
     }
 
     /// Whether it looks whether its limit is overdrawn.

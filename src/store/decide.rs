@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::batch::lacks_debits_only;
 use super::record::{Entry, Record};
-use super::{Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Outcome, Tally};
+use super::{Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Notice, Outcome, Tally};
 use crate::clock::Timestamp;
 use crate::limit::{
     Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Overdraft, Refund, Settled, Standing, State,
@@ -43,11 +43,11 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
         }
         first += charges.len();
     }
-    let levels = decider.levels;
+    let (levels, notices) = (decider.levels, decider.notices);
     for record in records {
         record.forget(at);
     }
-    Outcome { admitted, at, decisions, levels, fallback: false }
+    Outcome { admitted, at, decisions, levels, notices, fallback: false }
 }
 
 /// A batch on its records, all settled.
@@ -57,6 +57,7 @@ struct Decider<'a> {
     /// Where in its record each charge's state stands.
     places: SmallVec<[usize; INLINE_CAP]>,
     levels: SmallVec<[u8; 1]>,
+    notices: Vec<Notice>,
     now: Timestamp,
 }
 
@@ -71,7 +72,8 @@ impl<'a> Decider<'a> {
             charge.limit.settle(&mut record.states[place].state, now);
             places.push(place);
         }
-        Self { batch, records, places, levels: SmallVec::new(), now }
+        let (levels, notices) = (SmallVec::new(), Vec::new());
+        Self { batch, records, places, levels, notices, now }
     }
 
     fn state(&self, index: usize) -> &State {
@@ -192,7 +194,9 @@ impl<'a> Decider<'a> {
             decision.standing = limit.standing(self.state(index), now);
             return;
         }
+        let used = self.settled(index).used();
         self.spend_base(index, base);
+        self.tell(index, used);
         let takes = charge.ahead != 0 && decision.clipped == 0 && !charge.is_debit();
         if takes && matches!(charge.hits, Hits::Spend(_)) {
             decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
@@ -209,6 +213,22 @@ impl<'a> Decider<'a> {
             let entry = self.entry(index);
             limit.charge(&mut entry.state, hits, now);
             entry.expiry_ms = limit.expiry_ms(&entry.state);
+        }
+    }
+
+    /// Reports the thresholds that a charge has crossed, where `used` was in use before. Once it was spent.
+    fn tell(&mut self, index: usize, used: u64) {
+        let charge = &self.batch.charges[index];
+        if charge.thresholds().is_none() {
+            return;
+        }
+        let (limit, now) = (&charge.limit, self.now);
+        let record = &self.records[charge.key_index];
+        let (crossed, told) = limit.tell((record.told(limit.tag()), used), self.state(index), now);
+        let expiry_ms = limit.told_expiry_ms(told, self.state(index));
+        self.records[charge.key_index].keep_told(limit.tag(), told, expiry_ms);
+        if !crossed.is_none() {
+            self.notices.push(Notice { charge: index, crossed });
         }
     }
 

@@ -13,6 +13,7 @@ mod fallback;
 pub mod memory;
 pub mod local_cache;
 mod idempotency;
+mod notice;
 mod record;
 pub mod redis;
 pub mod shared;
@@ -35,6 +36,7 @@ pub use caller_record::{Change, Page, Record};
 pub use directory::{Directory, DirectoryError};
 pub use fallback::{Debt, Fallback};
 pub use idempotency::{IdempotencyToken, TOKEN_LIFE_MS, TokenSource};
+pub use notice::Notice;
 pub use sums_store::SumsStore;
 
 /// Keeps counters.

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
-use crate::limit::{Limit, State};
+use crate::limit::{Limit, State, Told};
 
 /// The power of the used share in a weight: so high that a nearly exhausted limit outweighs a hardly used one whatever their
 /// windows.
@@ -46,6 +46,7 @@ struct Extra {
     level: u8,
     bonuses: Vec<BonusSpent>,
     seen: Vec<Seen>,
+    told: Vec<ToldOf>,
 }
 
 /// The greatest number that was seen of a sidecar's charges on one limit that are made once.
@@ -54,6 +55,15 @@ struct Seen {
     limit_tag: Arc<str>,
     token: IdempotencyToken,
     until_ms: u64,
+}
+
+/// What was told of the thresholds of one limit.
+#[derive(Debug)]
+struct ToldOf {
+    limit_tag: Arc<str>,
+    told: Told,
+    /// When it is forgotten; None for when the state is empty.
+    expiry_ms: Option<u64>,
 }
 
 /// What has been spent of one bonus on one limit.
@@ -103,7 +113,9 @@ impl Record {
     pub fn expiry_ms(&self) -> Option<u64> {
         let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
         let seen = self.extra.iter().flat_map(|extra| &extra.seen);
+        let told = self.extra.iter().flat_map(|extra| &extra.told);
         let ends = bonuses.map(|bonus| bonus.until_ms).chain(seen.map(|seen| seen.until_ms));
+        let ends = ends.chain(told.filter_map(|told| told.expiry_ms));
         let latest = ends.max().unwrap_or(0);
         self.states.iter().try_fold(latest, |latest, entry| Some(entry.expiry_ms?.max(latest)))
     }
@@ -167,14 +179,40 @@ impl Record {
         seen.push(Seen { limit_tag: limit_tag.clone(), token, until_ms });
     }
 
+    /// What was told of a limit's thresholds.
+    pub fn told(&self, limit_tag: &str) -> Told {
+        let mut told = self.extra.iter().flat_map(|extra| &extra.told);
+        told.find(|known| *known.limit_tag == *limit_tag)
+            .map_or(Told::default(), |known| known.told)
+    }
+
+    /// Keeps what was told of a limit's thresholds, until that time; None for as long as the limit has a state.
+    pub fn keep_told(&mut self, limit_tag: &Arc<str>, told: Told, expiry_ms: Option<u64>) {
+        if told.percent == 0 && self.extra.is_none() {
+            return;
+        }
+        let all = &mut self.extra.get_or_insert_default().told;
+        all.retain(|known| known.limit_tag != *limit_tag);
+        if told.percent != 0 {
+            all.push(ToldOf { limit_tag: limit_tag.clone(), told, expiry_ms });
+        }
+    }
+
     /// Drops what is empty or was written to be gone by `now`.
     pub fn forget(&mut self, now: Timestamp) {
         self.states.retain(|entry| entry.lives(now));
         if let Some(extra) = &mut self.extra {
             extra.bonuses.retain(|bonus| 0 < bonus.count && now.as_ms() < bonus.until_ms);
             extra.seen.retain(|seen| now.as_ms() < seen.until_ms);
-            let level = if self.states.is_empty() { 0 } else { extra.level };
-            if extra.bonuses.is_empty() && extra.seen.is_empty() && level == 0 {
+            let states = &self.states;
+            let lives = |tag: &Arc<str>| states.iter().any(|entry| entry.limit.tag() == tag);
+            extra.told.retain(|told| match told.expiry_ms {
+                Some(end_ms) => now.as_ms() < end_ms,
+                None => lives(&told.limit_tag),
+            });
+            let level = if states.is_empty() { 0 } else { extra.level };
+            let rest = extra.bonuses.len() + extra.seen.len() + extra.told.len();
+            if rest == 0 && level == 0 {
                 self.extra = None;
             }
         }

@@ -11,6 +11,7 @@ mod hostile;
 mod overload;
 mod recipes;
 mod reload;
+mod thresholds;
 mod tls;
 mod tokens;
 mod travel;

@@ -69,8 +69,8 @@ async fn the_page_on_metrics_is_what_a_running_tollgate_exports() {
     }
 }
 
-/// All metrics that there are, of a Tollgate that uses every part that has some: TLS, a policy that shares and
-/// chooses, and a Redis that goes.
+/// All metrics that there are, of a Tollgate that uses every part that has some: TLS, a policy that shares,
+/// chooses and has thresholds, and a Redis that goes.
 async fn exported(mut server: Server) -> String {
     let folder = TempDir::new().unwrap();
     let certificate = Authority::new().sign();
@@ -82,6 +82,7 @@ async fn exported(mut server: Server) -> String {
     let (cert, key) = (write("tls.crt", &certificate.pem), write("tls.key", &certificate.key_pem));
     let flags = ["--grpc-tls-cert-file", &cert, "--grpc-tls-key-file", &key];
     let policy = fs::read_to_string("config/policies/travel.yaml").unwrap();
+    let policy = format!("{policy}\ndefaults: {{ thresholds: true }}\n");
     let store = Store::Redis(server);
     let tollgate = Tollgate::serve_with(&policy, &store, &flags).await;
     server = match store {

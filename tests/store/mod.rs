@@ -11,3 +11,4 @@ mod redis;
 mod sharing_races;
 mod sums;
 mod usage;
+mod thresholds;

@@ -1,5 +1,6 @@
 //! Rust and Lua agree: the embedded store and Redis answer the same to the same history.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -8,7 +9,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use smallvec::SmallVec;
 use tollgate::clock::{Now, Timestamp};
-use tollgate::limit::{Bonus, CalendarUnit, Fit, Hits, Limit, Overdraft};
+use tollgate::limit::{Bonus, CalendarUnit, Fit, Hits, Limit, Overdraft, THRESHOLDS_MAX};
 use tollgate::policy::{Mode, Refused};
 use tollgate::store::memory::Memory;
 use tollgate::store::{
@@ -334,8 +335,11 @@ fn history(
         3 => Just(Overdraft::None), 1 => Just(Overdraft::Allow), 1 => Just(Overdraft::Clip),
         1 => Just(Overdraft::Owed)
     ];
-    let limit = (limit, overdraft)
-        .prop_map(|(limit, overdraft)| Arc::new(Limit::clone(&limit).overdrawn(overdraft)));
+    let limit = (limit, overdraft, thresholds()).prop_map(|(limit, overdraft, thresholds)| {
+        let limit = Limit::clone(&limit).overdrawn(overdraft);
+        let percents = thresholds.iter().copied().collect();
+        Arc::new(if thresholds.is_empty() { limit } else { limit.with_thresholds(percents) })
+    });
     let measure = (0..LIMITS, 1..=LEVELS_MAX, 0_u64..1_100, 0_u64..=1_000)
         .prop_map(|(limit, level, rise, fall)| Measure { limit, level, rise, fall });
     let charges = prop::collection::vec(asked(ends), 1..5);
@@ -344,6 +348,12 @@ fn history(
     let gauges = prop::collection::vec(prop::collection::vec(measure, 0..12), KEYS);
     (prop::collection::vec(limit, LIMITS), gauges, prop::collection::vec(request, REQUESTS))
         .prop_map(|(limits, gauges, requests)| History { limits, gauges, requests })
+}
+
+/// In percent; none for half of the limits.
+fn thresholds() -> impl Strategy<Value = BTreeSet<u16>> {
+    let some = prop::collection::btree_set(1_u16..150, 1..=THRESHOLDS_MAX);
+    prop_oneof![Just(BTreeSet::new()), some]
 }
 
 fn asked(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Asked> {

@@ -5,7 +5,7 @@ use crate::engine::{
     AmountSource, ExplainedChoice, ExplainedDescriptor, ExplainedLimit, ExplainedPressure,
     Explanation, Reason, RuleName, Stand, TierSource, Uncharged,
 };
-use crate::limit::Hits;
+use crate::limit::{Hits, Thresholds};
 use crate::policy::{Domain, Lease, Only, Share, TraceEnd};
 
 use super::at::stamp;
@@ -14,7 +14,8 @@ use super::report::{
     AmountReport, BonusReport, CallerReport, CandidateReport, ChoiceReport, ClosedReport,
     DescriptorReport, EntryReport, LevelReport, LimitReport, MarkReport, MemberReport,
     NotChargedReport, OnlyReport, OpenReport, OtherReport, PeriodReport, PressedReport,
-    PressureReport, Report, RuleReport, StepReport, TierReport, WaitReport, WeightsReport,
+    PressureReport, Report, RuleReport, StepReport, ThresholdReport, TierReport, WaitReport,
+    WeightsReport,
 };
 
 /// What an explanation is reported with.
@@ -211,6 +212,7 @@ impl Setting<'_> {
             mode: charge.mode.to_string(),
             on_outage: charge.on_outage.to_string(),
             overdraft: own.overdraft().to_string(),
+            thresholds: own.thresholds().map_or_else(Vec::new, thresholds),
             wait: limit.wait.map(|wait| WaitReport {
                 up_to_ms: u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX),
                 queue: wait.queue,
@@ -330,4 +332,10 @@ fn count(hits: Hits) -> i64 {
         Hits::Spend(_) => amount,
         Hits::GiveBack(_) => -amount,
     }
+}
+
+/// Each threshold of a limit, and from how many hits on it is crossed.
+fn thresholds(thresholds: &Thresholds) -> Vec<ThresholdReport> {
+    let points = thresholds.points();
+    points.map(|(percent, hits)| ThresholdReport { percent, hits }).collect()
 }

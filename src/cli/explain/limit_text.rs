@@ -159,6 +159,10 @@ impl LimitReport {
             other => Some(other),
         };
         lines.extend(overdraft.map(|told| ("overdraft", told.to_owned())));
+        let thresholds = self.thresholds.iter();
+        let thresholds = thresholds.map(|one| format!("{}% from {}", one.percent, one.hits));
+        let thresholds: Vec<String> = thresholds.collect();
+        lines.extend((!thresholds.is_empty()).then(|| ("thresholds", thresholds.join(", "))));
         let lease = (self.lease == "auto")
             .then_some("auto: hits of a frequently used counter are taken ahead");
         lines.extend(lease.map(|told| ("lease", told.to_owned())));

@@ -173,8 +173,16 @@ pub struct LimitReport {
     pub mode: String,
     pub on_outage: String,
     pub overdraft: String,
+    pub thresholds: Vec<ThresholdReport>,
     pub wait: Option<WaitReport>,
     pub lease: &'static str,
+}
+
+/// A threshold, and from how many hits in use on it is crossed.
+#[derive(Debug, Serialize)]
+pub struct ThresholdReport {
+    pub percent: u16,
+    pub hits: u64,
 }
 
 #[derive(Debug, Serialize)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use super::thresholds::thresholds;
 use crate::limit::{LimitName, Overdraft};
 use crate::policy::model::{
     AlgorithmKind, Brought, Classes, Cost, Lease, Mode, OVERRIDE_LABEL, OnOutage, Wait,
@@ -23,6 +24,8 @@ pub struct Defaults {
     pub overdraft: Overdraft,
     pub wait: Option<Wait>,
     pub lease: Lease,
+    /// In percent.
+    pub thresholds: Option<Arc<[u16]>>,
     pub classes: Arc<Classes>,
     /// By name.
     pub costs: BTreeMap<String, Arc<Cost>>,
@@ -44,21 +47,25 @@ impl Defaults {
             .map(|(name, lines)| (name.value.clone(), Cost::compile(reader, &name.value, lines)));
         let costs = costs.map(|(name, cost)| (name, Arc::new(cost))).collect();
         let said = file.defaults.as_ref();
+        let overdraft = said
+            .and_then(|file| file.overdraft.as_ref())
+            .map_or_else(Overdraft::default, |word| word.value.into());
         Self {
             domain: file.domain.as_ref().map_or("", |domain| &domain.value).into(),
             zone,
             algorithm: said.and_then(|file| file.algorithm.as_ref()).map(|word| word.value.into()),
             mode: said.and_then(|file| file.mode.as_ref()).map(|word| word.value.into()),
             on_outage: said.and_then(|file| file.on_outage.as_ref()).map(|word| word.value.into()),
-            overdraft: said
-                .and_then(|file| file.overdraft.as_ref())
-                .map_or_else(Overdraft::default, |word| word.value.into()),
+            overdraft,
             wait: said
                 .and_then(|file| file.wait.as_ref())
                 .and_then(|file| Wait::compile(reader, file)),
             lease: said
                 .and_then(|file| file.lease.as_ref())
                 .map_or_else(Lease::default, |word| word.value.into()),
+            thresholds: said
+                .and_then(|file| file.thresholds.as_ref())
+                .and_then(|file| thresholds(reader, file, overdraft)),
             classes: Arc::new(Classes::compile(reader, file)),
             costs,
         }

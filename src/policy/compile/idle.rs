@@ -9,7 +9,7 @@ use crate::policy::model::{Capacity, Classes, Domain, LEASED_AMOUNT_MIN, Mode, W
 use crate::policy::problem::{Problem, Severity, Source};
 use crate::policy::schema::{
     AlgorithmFile, CostFile, DefaultsFile, LeaseFile, LimitFile, LimitMapFile, OnlyFile,
-    OverdraftFile, PolicyFile, PressureFile, RuleFile,
+    OverdraftFile, PolicyFile, PressureFile, RuleFile, ThresholdsFile,
 };
 use crate::policy::yaml::{Reader, Spanned};
 
@@ -113,8 +113,18 @@ impl Idle<'_, '_> {
 
     /// Why no hits of a limit can ever be taken ahead.
     fn unleased(&self, rule: &RuleFile, limit: &LimitFile) -> Option<&'static str> {
-        let LimitMapFile { rate, by_tier, name, algorithm, mode, shadow, overdraft, .. } =
-            &limit.map;
+        let LimitMapFile {
+            rate,
+            by_tier,
+            name,
+            algorithm,
+            mode,
+            shadow,
+            overdraft,
+            thresholds,
+            ..
+        } = &limit.map;
+        let thresholds = thresholds.as_ref().or(self.defaults.thresholds.as_ref());
         let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         let by_rule = on(shadow) || on(&rule.shadow_mode) || on(&rule.quota_mode);
         let default = self.defaults.mode.as_ref();
@@ -134,6 +144,8 @@ impl Idle<'_, '_> {
             Some("for a limit with a `capacity`")
         } else if overdraft.is_some_and(|said| said.value != OverdraftFile::None) {
             Some("for a limit with an `overdraft`")
+        } else if thresholds.is_some_and(|said| !matches!(said, ThresholdsFile::None)) {
+            Some("for a limit with `thresholds`")
         } else if !enforces {
             Some("in a mode other than `enforce`")
         } else if !rates.clone().any(|rate| slides(&rate)) {

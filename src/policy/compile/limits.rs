@@ -7,6 +7,7 @@ use super::by_tier::{self, TierRate};
 use super::defaults::Defaults;
 use super::draft::Draft;
 use super::rate::currency;
+use super::thresholds::thresholds;
 use crate::limit::{Limit, LimitName, Overdraft};
 use crate::policy::model::{Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window};
 use crate::policy::schema::RuleFile;
@@ -54,6 +55,10 @@ impl RuleLimits<'_> {
         };
         let domain = self.defaults.domain.clone();
         let base = base.named(Arc::new(LimitName { domain, label: label.as_str().into() }));
+        let base = match self.thresholds(reader, draft) {
+            Some(percents) => base.with_thresholds(percents),
+            None => base,
+        };
         let of_tier = |rate: &TierRate| match rate {
             TierRate::Rate(rate) => TierLimit::Limit(Arc::new(base.with_amount(rate.amount))),
             TierRate::None => TierLimit::None,
@@ -104,6 +109,14 @@ impl RuleLimits<'_> {
     fn overdraft(&self, draft: &Draft) -> Overdraft {
         let said = draft.file.map.overdraft.as_ref().map(|word| word.value.into());
         said.unwrap_or(self.defaults.overdraft)
+    }
+
+    /// In percent.
+    fn thresholds(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Arc<[u16]>> {
+        match &draft.file.map.thresholds {
+            Some(file) => thresholds(reader, file, self.overdraft(draft)),
+            None => self.defaults.thresholds.clone(),
+        }
     }
 
     fn refused(&self, draft: &Draft) -> Refused {

@@ -17,6 +17,7 @@ mod metadata;
 mod rate;
 mod reach;
 mod rules;
+mod thresholds;
 mod wait;
 mod words;
 

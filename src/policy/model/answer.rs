@@ -11,6 +11,8 @@ pub struct AnswerSettings {
     pub x_ratelimit: bool,
     /// `Retry-After` with refusals.
     pub retry_after: bool,
+    /// `X-Quota-Warning` where a threshold was crossed.
+    pub quota_warning: bool,
     /// Headers tell of all limits, not only of the tightest.
     pub all_limits: bool,
     /// Refusals have a JSON problem as their body.

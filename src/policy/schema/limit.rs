@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::Named;
 use super::map::{Read, map, note_missing, start_of};
 use super::readers::{flag, number, one, text, texts, word};
+use super::thresholds::{ThresholdsFile, thresholds};
 use super::words::{AlgorithmFile, LeaseFile, ModeFile, OutageFile, OverdraftFile};
 use crate::limit::AMOUNT_MAX;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
@@ -27,6 +28,7 @@ map! {
     overdraft: Spanned<OverdraftFile> = word;
     wait: WaitFile = one;
     lease: Spanned<LeaseFile> = word;
+    thresholds: ThresholdsFile = thresholds;
 }
 
 /// A limit: `AMOUNT/WINDOW`, or a map with that as its `rate`.
@@ -91,6 +93,8 @@ map! {
     wait: WaitFile = one;
     /// Whether each sidecar may take hits ahead and spend them by itself; off if absent.
     lease: Spanned<LeaseFile> = word;
+    /// At which parts of the limit to report that so much is used, once in each window; none if absent.
+    thresholds: ThresholdsFile = thresholds;
 }
 
 map! {

@@ -9,6 +9,7 @@ mod policy;
 mod readers;
 mod rule;
 mod sharing;
+mod thresholds;
 mod words;
 
 use std::borrow::Cow;
@@ -23,6 +24,7 @@ pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
 pub use policy::{PolicyFile, read};
 pub use rule::{RateLimitFile, RuleFile};
 pub use sharing::{CallerFile, CapacityFile, CostFile, OnlyFile, PressureFile, PriorityFile};
+pub use thresholds::ThresholdsFile;
 pub use words::{
     AlgorithmFile, AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile, LeaseFile,
     ModeFile, OutageFile, OverdraftFile,

@@ -96,6 +96,8 @@ words! {
         XRateLimit = "x-ratelimit",
         /// `Retry-After` with refusals.
         RetryAfter = "retry-after",
+        /// `X-Quota-Warning` with an answer that crosses a threshold of a limit.
+        QuotaWarning = "x-quota-warning",
     }
 }
 

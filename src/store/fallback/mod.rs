@@ -122,6 +122,8 @@ impl Fallback {
             };
         }
         outcome.levels = SmallVec::from_elem(0, batch.gauges.len());
+        // The next charge that the store makes reports them.
+        outcome.notices.clear();
         outcome.fallback = true;
         outcome
     }

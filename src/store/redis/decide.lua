@@ -4,6 +4,8 @@
 local MODES = 4
 local ENFORCE, QUOTA, SHADOW = 0, 1, 2
 
+local NOTICE = '<I2B'
+
 -- What a request begins with that has one plain charge; others go on with the number of their gauges.
 local ONE_PLAIN = 1
 
@@ -45,7 +47,9 @@ local function spend_special(one)
   if special.seen then see(one) end
   local hits = special_divide(one)
   if special.ends then return take_back(one, -hits) end
+  local used = one.entry.used or 0
   charge(one.record, one.entry, hits, one.a, one.b, one.c)
+  if special.points then tell(one, used) end
   take_ahead(one)
 end
 
@@ -129,6 +133,21 @@ local function answer(one)
   return pack(ANSWER, one.fit, remaining, reset_ms, special and special.taken or 0)
 end
 
+-- What there is to report of a request's charges; nothing if none has thresholds.
+local function notices(charges)
+  local has_points, number, reply = false, 0, ''
+  for n = 1, #charges do
+    local special = charges[n].special
+    if special and special.points then
+      has_points = true
+      if special.crossed ~= 0 then
+        number, reply = number + 1, reply .. pack(NOTICE, n, special.crossed)
+      end
+    end
+  end
+  return has_points and pack('<I2', number) .. reply or ''
+end
+
 -- A request of any kind.
 local function decide_all(records, keys, bytes)
   local gauges, at = read_gauges(records, keys, bytes)
@@ -162,7 +181,7 @@ local function decide_all(records, keys, bytes)
   for n = 1, #gauges do
     reply = reply .. pack('<B', gauges[n].level)
   end
-  return reply
+  return reply .. notices(charges)
 end
 
 -- Decides the requests of a call, one after the other, and then writes what they have changed.

@@ -159,7 +159,7 @@ impl Group {
             batch.keys.iter().map(|key| self.index(key) + 1).collect();
         let start = self.packed.len();
         pack_request(&mut self.packed, batch, &indexes, *estimate);
-        let asked = BatchSize { charges: batch.charges.len(), gauges: batch.gauges.len() };
+        let asked = BatchSize::of(batch);
         let (answer, told) = oneshot::channel();
         let place = start..self.packed.len();
         self.members.push(Member { place, asked, expires: *expires, answer });

@@ -3,7 +3,7 @@
 //! Numbers travel as little-endian bytes, because the server then reads a whole charge with one call.
 
 use crate::clock::Timestamp;
-use crate::limit::{AMOUNT_MAX, Algorithm, COUNT_MAX, Hits, Limit, Overdraft};
+use crate::limit::{AMOUNT_MAX, Algorithm, COUNT_MAX, Hits, Limit, Overdraft, Thresholds};
 use crate::policy::{Mode, Refused};
 use crate::store::{Batch, Charge, Gauge};
 
@@ -15,6 +15,10 @@ const MODES: u8 = 4;
 
 /// How many overdrafts there are: what is special tells in multiples of it whether hits count when they are refused.
 const OVERDRAFTS: u8 = 4;
+
+/// How many ways there are for hits to count when they are refused: what is special tells in multiples of both whether
+/// the charge has thresholds.
+const DEBITS: u8 = 3;
 
 /// What a request begins with that has one plain charge, and what others begin with.
 const ONE_PLAIN: u8 = 1;
@@ -56,7 +60,7 @@ fn pack(bytes: &mut Vec<u8>, charge: &Charge, group: usize, estimate: Timestamp)
     }
 }
 
-/// What only a charge has that is not plain: `<I7I7I7I7I2B`, and `c8` if it is made once; then `<I2B` and `I7`s for each
+/// What only a charge has that is not plain, with its thresholds at the end: `<I7I7I7I7I2B`, and `c8` if it is made once; then `<I2B` and `I7`s for each
 /// gauge that presses, then `<I7I7Bc0` for each bonus.
 fn pack_special(bytes: &mut Vec<u8>, charge: &Charge) {
     let open = &charge.open;
@@ -78,6 +82,19 @@ fn pack_special(bytes: &mut Vec<u8>, charge: &Charge) {
         push_long(bytes, bonus.amount.min(AMOUNT_MAX));
         push_long(bytes, bonus.until.as_ms());
         push_text(bytes, bonus.id.as_bytes());
+    }
+    if let Some(thresholds) = charge.thresholds() {
+        pack_thresholds(bytes, thresholds, charge.limit.rearm_ms());
+    }
+}
+
+/// Thresholds as bytes: `<I7B`, and `<I2I7` for each.
+fn pack_thresholds(bytes: &mut Vec<u8>, thresholds: &Thresholds, rearm_ms: Option<u64>) {
+    push_long(bytes, rearm_ms.unwrap_or(0));
+    bytes.push(byte(thresholds.points().count()));
+    for (percent, hits) in thresholds.points() {
+        bytes.extend(percent.to_le_bytes());
+        push_long(bytes, hits.min(COUNT_MAX));
     }
 }
 
@@ -141,7 +158,8 @@ fn special_code(charge: &Charge) -> u8 {
         Refused::Booked if charge.is_debit() => 2,
         _ => 0,
     };
-    overdraft + debit * OVERDRAFTS
+    let has_thresholds = u8::from(charge.thresholds().is_some());
+    overdraft + (debit + has_thresholds * DEBITS) * OVERDRAFTS
 }
 
 /// Hits to spend, or below zero those to give back.

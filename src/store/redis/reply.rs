@@ -3,8 +3,8 @@
 use bytes::Buf;
 
 use crate::clock::Timestamp;
-use crate::limit::{Fit, Standing};
-use crate::store::{Decision, LEVELS_MAX, Outcome, StoreError};
+use crate::limit::{Crossed, Fit, Standing};
+use crate::store::{Batch, Decision, LEVELS_MAX, Notice, Outcome, StoreError};
 
 /// What stands for hits that were taken ahead where a debit counts although the request was refused, as in special.lua:
 /// more than any limit has. Hits that are forgiven are added to it.
@@ -34,6 +34,20 @@ pub enum Reply {
 pub struct BatchSize {
     pub charges: usize,
     pub gauges: usize,
+    /// Whether there may be something to report on its charges.
+    pub has_notices: bool,
+}
+
+impl BatchSize {
+    /// Of a batch.
+    pub fn of(batch: &Batch) -> Self {
+        let mut charges = batch.charges.iter();
+        Self {
+            charges: batch.charges.len(),
+            gauges: batch.gauges.len(),
+            has_notices: charges.any(|charge| charge.thresholds().is_some()),
+        }
+    }
 }
 
 /// The replies to a group of requests, in order.
@@ -74,12 +88,13 @@ impl<'a> Replies<'a> {
         };
         let decisions = (0..asked.charges).map(|_| self.decision()).collect::<Result<_, _>>()?;
         let levels = (0..asked.gauges).map(|_| self.level()).collect::<Result<_, _>>()?;
+        let notices = if asked.has_notices { self.notices(asked)? } else { Vec::new() };
         let at = self.at;
-        Ok(Reply::Decided(Outcome { admitted, at, decisions, levels, fallback: false }))
+        Ok(Reply::Decided(Outcome { admitted, at, decisions, levels, notices, fallback: false }))
     }
 
     fn failure(&mut self) -> Result<StoreError, StoreError> {
-        let len = usize::from(self.left.try_get_u16_le().map_err(|_| garbled("it ends early"))?);
+        let len = usize::from(self.short()?);
         let (reason, left) =
             self.left.split_at_checked(len).ok_or_else(|| garbled("it ends early"))?;
         self.left = left;
@@ -91,6 +106,22 @@ impl<'a> Replies<'a> {
             level if level <= LEVELS_MAX => Ok(level),
             other => Err(garbled(&format!("no gauge has a level {other}"))),
         }
+    }
+
+    /// What is reported of charges, each at most once.
+    fn notices(&mut self, asked: BatchSize) -> Result<Vec<Notice>, StoreError> {
+        let number = usize::from(self.short()?);
+        if asked.charges < number {
+            return Err(garbled(&format!("it reports on {number} charges")));
+        }
+        (0..number).map(|_| self.notice(asked)).collect()
+    }
+
+    fn notice(&mut self, asked: BatchSize) -> Result<Notice, StoreError> {
+        let number = usize::from(self.short()?);
+        let charge = number.checked_sub(1).filter(|index| *index < asked.charges);
+        let charge = charge.ok_or_else(|| garbled(&format!("there is no charge {number}")))?;
+        Ok(Notice { charge, crossed: Crossed(self.byte()?) })
     }
 
     fn decision(&mut self) -> Result<Decision, StoreError> {
@@ -113,6 +144,10 @@ impl<'a> Replies<'a> {
         };
         let standing = Standing { remaining, reset_ms };
         Ok(Decision { ahead, clipped, counted, ..Decision::new(fit, standing) })
+    }
+
+    fn short(&mut self) -> Result<u16, StoreError> {
+        self.left.try_get_u16_le().map_err(|_| garbled("it ends early"))
     }
 
     fn byte(&mut self) -> Result<u8, StoreError> {
@@ -140,7 +175,7 @@ mod tests {
     fn check(status: u8, numbers: &[i64], levels: &[u8], expected: Option<&Reply>) {
         let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let bytes = [&[7, 0, 0, 0, 0, 0, 0, status], numbers.as_slice(), levels].concat();
-        let asked = BatchSize { charges: 1, gauges: levels.len() };
+        let asked = BatchSize { charges: 1, gauges: levels.len(), has_notices: false };
         let reply = Replies::read(&bytes).unwrap().next(asked).ok();
         assert_eq!(reply.as_ref(), expected, "{status} {numbers:?} {levels:?}");
     }
@@ -151,7 +186,8 @@ mod tests {
             [Decision { ahead: 6, ..Decision::new(fit, standing) }].into_iter().collect();
         let at = Timestamp::from_ms(7);
         let levels = levels.into();
-        Reply::Decided(Outcome { admitted, at, decisions, levels, fallback: false })
+        let notices = Vec::new();
+        Reply::Decided(Outcome { admitted, at, decisions, levels, notices, fallback: false })
     }
 
     #[test]
@@ -177,10 +213,32 @@ mod tests {
     }
 
     #[test]
+    fn notices_follow_the_levels() {
+        let numbers: Vec<u8> = [0_i64, 8, 9, 6].iter().flat_map(|one| one.to_le_bytes()).collect();
+        let check = |notices: &[u8], expected: Option<&[Notice]>| {
+            let bytes = [&[7, 0, 0, 0, 0, 0, 0, 1], numbers.as_slice(), notices].concat();
+            let asked = BatchSize { charges: 1, gauges: 0, has_notices: true };
+            let reply = Replies::read(&bytes).unwrap().next(asked).ok();
+            let told = reply.map(|reply| match reply {
+                Reply::Decided(outcome) => outcome.notices,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(told.as_deref(), expected, "{notices:?}");
+        };
+        check(&[0, 0], Some(&[]));
+        check(&[1, 0, 1, 0, 3], Some(&[Notice { charge: 0, crossed: Crossed(3) }]));
+        for broken in
+            [&[][..], &[1], &[1, 0], &[1, 0, 1, 0], &[1, 0, 0, 0, 3], &[1, 0, 2, 0, 3], &[2, 0]]
+        {
+            check(broken, None);
+        }
+    }
+
+    #[test]
     fn a_request_that_failed_leaves_the_next_ones_alone() {
         let bytes = [7, 0, 0, 0, 0, 0, 0, 3, 2, 0, b'n', b'o', 1];
         let mut replies = Replies::read(&bytes).unwrap();
-        let failed = replies.next(BatchSize { charges: 5, gauges: 0 }).unwrap_err();
+        let failed = replies.next(BatchSize { charges: 5, ..BatchSize::default() }).unwrap_err();
         assert!(matches!(failed, StoreError::Foreign { .. }), "{failed}");
         assert!(matches!(replies.next(BatchSize::default()).unwrap(), Reply::Decided(_)));
     }

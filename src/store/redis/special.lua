@@ -7,6 +7,10 @@
 -- NAME of who makes it; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
 -- each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
 --
+-- A charge that has thresholds says after its bonuses, as THRESHOLDS, how long they stay told (0: until their window ends)
+-- and how many they are, and then for each, the lowest first, as POINT what it is in percent and the hits in use from
+-- which on it is crossed. An entry named `%`, tag holds as POINT the highest that was told and until when it stays so.
+--
 -- A GAUGE says which of the keys keeps its level, and how many MARKs follow. A MARK is:
 --            charge    which of the charges tells the use
 --            level, rise, fall: it stands at this level once more than `rise` is in use, and does until
@@ -16,14 +20,21 @@ local SPECIAL = '<I7I7I7I7I2B'
 local NAME = 'c8'
 local PRESSED = '<I2B'
 local BONUS = '<I7I7Bc0'
+local THRESHOLDS = '<I7B'
+local POINT = '<I2I7'
+local POINT_LEN = 9
 local GAUGES = '<I2'
 local GAUGE = '<I2I2'
 local MARK = '<I2BI7I7'
 
 local NONE, ALLOW, CLIP, OWED = 1, 2, 3, 4
 
+-- What the name of an entry begins with that holds what was told.
+local TOLD = '%'
+
 -- As in pack.rs.
 local OVERDRAFTS = 4
+local DEBITS = 3
 local COUNTED, BOOKED = 1, 2
 
 -- As in reply.rs.
@@ -53,9 +64,9 @@ local function read_special(one, bytes, at, code)
   local open, ahead, ends, number, pressed, bonuses
   open, ahead, ends, number, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
   one.special = {
-    overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS), open = open, open_now = open, ahead = ahead, taken = 0,
+    overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
     ends = ends ~= 0 and ends, number = number, seen = false, is_made = false, is_base = false,
-    pressed = {}, bonuses = {},
+    pressed = {}, bonuses = {}, points = false, point = 0, rearm = 0, crossed = 0,
   }
   if number ~= 0 then
     local name
@@ -82,6 +93,13 @@ local function read_special(one, bytes, at, code)
       end
       one.special.bonuses[#one.special.bonuses + 1] = bonus
     end
+  end
+  if OVERDRAFTS * DEBITS < code then
+    local special, points = one.special
+    special.rearm, points, at = unpack(THRESHOLDS, bytes, at)
+    special.points, special.point = bytes, at
+    at = at + points * POINT_LEN
+    special.past_points = at
   end
   return at
 end
@@ -256,6 +274,36 @@ local function take_ahead(one)
   if 0 < special.taken then
     add(entry, special.taken, slot_last(one.b) + one.b)
     entry.body, entry.expiry, one.record.written = false, expiry(entry, one.a), true
+  end
+end
+
+-- Reports the thresholds that a charge has crossed, where `used` was in use before. Mirrors Limit::tell and
+-- Limit::told_expiry_ms.
+local function tell(one, used)
+  local special, state = one.special, one.entry
+  local bytes, used_now = special.points, state.used or 0
+  local entry = entry_of(one.record, TOLD .. state.tag)
+  local told, stays, was, known = 0, 0, 0, false
+  if #entry.body == POINT_LEN then told, stays = unpack(POINT, entry.body) end
+  if stays <= now then was, told = told, 0 else known = true end
+  local crossed, bit, highest = 0, 1, 0
+  for at = special.point, special.past_points - 1, POINT_LEN do
+    local percent, hits = unpack(POINT, bytes, at)
+    if not known and percent <= was and hits <= used then
+      told = percent
+    elseif told < percent and hits <= used_now and used < used_now then
+      crossed, highest = crossed + bit, percent
+    end
+    bit = bit * 2
+  end
+  if highest ~= 0 then
+    told, stays, special.crossed = highest, special.rearm == 0 and state.ends or now + special.rearm, crossed
+  end
+  local kept = told ~= 0 and pack(POINT, told, stays) or ''
+  local ends = stays
+  if state.used then ends = state.kind == TOTAL and 0 or max(stays, state.expiry) end
+  if kept ~= entry.body or kept ~= '' and ends ~= entry.expiry then
+    entry.body, entry.expiry, one.record.written = kept, ends, true
   end
 end
 

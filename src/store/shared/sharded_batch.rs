@@ -20,7 +20,9 @@ use super::refunds::{Overcharge, Refunded};
 use crate::limit::{Fit, Hits, Overdraft, Standing};
 use crate::policy::{Key, Mode};
 use crate::store::batch::lacks_debits_only;
-use crate::store::{Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Outcome, Pressed, Tally};
+use crate::store::{
+    Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Outcome, Pressed, Tally,
+};
 
 /// The part of a request that one shard decides.
 #[derive(Debug, Default)]
@@ -257,6 +259,13 @@ pub fn join(batch: &Batch, shards: &[ShardBatch], outcomes: &[Outcome]) -> Outco
     };
     joined.decisions = (0..batch.charges.len()).filter_map(decision).collect();
     let level = |gauge| all().find_map(|(shard, outcome)| shard.level(gauge, outcome));
+    let notices = all().flat_map(|(shard, outcome)| {
+        let own = |notice: &Notice| {
+            Some(Notice { charge: *shard.charges.get(notice.charge)?, ..*notice })
+        };
+        outcome.notices.iter().filter_map(own)
+    });
+    joined.notices = notices.collect();
     joined.levels = (0..batch.gauges.len()).map(|gauge| level(gauge).unwrap_or(0)).collect();
     let mut tally = Tally::default();
     let mut first = 0;

@@ -14,9 +14,12 @@ fuzz_target!(|bytes: &[u8]| {
     for charges in 0..=CHARGES_MAX {
         for gauges in 0..=GAUGES_MAX {
             let mut replies = replies;
-            if let Ok(Reply::Decided(outcome)) = replies.next(BatchSize { charges, gauges }) {
+            let has_notices = charges == CHARGES_MAX;
+            let asked = BatchSize { charges, gauges, has_notices };
+            if let Ok(Reply::Decided(outcome)) = replies.next(asked) {
                 assert_eq!(outcome.decisions.len(), charges);
                 assert_eq!(outcome.levels.len(), gauges);
+                assert!(outcome.notices.iter().all(|notice| notice.charge < charges));
             }
         }
     }

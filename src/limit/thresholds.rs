@@ -1,0 +1,213 @@
+//! Thresholds of a limit: parts of it at whose use an event is due, once in each window.
+//!
+//! What was told last is kept beside the state, so that of several sidecars one tells it. A threshold is told by the first charge
+//! that leaves so much in use, with those below it that were not told. It is armed again when the window ends; where
+//! there is no window that ends, once a window's length has passed since the last event and less is in use.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Algorithm, Limit, State};
+use crate::clock::Timestamp;
+
+/// Thresholds of one limit, at most.
+pub const THRESHOLDS_MAX: usize = 8;
+
+/// How long a threshold of a total stays told at least: a total has no window.
+const TOTAL_REARM_MS: u64 = 86_400_000;
+
+/// The thresholds of one limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// In percent, the lowest first; shared by the limits of all tiers.
+    percents: Arc<[u16]>,
+    /// From so many hits on; none for a limit without capacity.
+    hits: SmallVec<[u64; 4]>,
+}
+
+/// What was told of a limit's thresholds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The highest threshold, in percent; 0 for none.
+    pub percent: u16,
+    /// Until when it stays told whatever is in use, in milliseconds since the Unix epoch.
+    pub until_ms: u64,
+}
+
+/// Thresholds that one charge has crossed: a bit for each, the lowest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Crossed(pub u8);
+
+impl Crossed {
+    /// Whether it is none.
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl Thresholds {
+    fn new(percents: Arc<[u16]>, capacity: u64) -> Self {
+        let hits = |percent: &u16| {
+            let hits = (u128::from(capacity) * u128::from(*percent)).div_ceil(100);
+            u64::try_from(hits).unwrap_or(u64::MAX).max(1)
+        };
+        let hits =
+            if capacity == 0 { SmallVec::new() } else { percents.iter().map(hits).collect() };
+        Self { percents, hits }
+    }
+
+    /// In percent, the lowest first.
+    pub fn percents(&self) -> &Arc<[u16]> {
+        &self.percents
+    }
+
+    /// Each in percent, and the hits in use from which on it is crossed.
+    pub fn points(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        self.percents.iter().copied().zip(self.hits.iter().copied())
+    }
+
+    /// The thresholds that were crossed, in percent.
+    pub fn crossed(&self, crossed: Crossed) -> impl Iterator<Item = u16> + '_ {
+        let all = self.percents.iter().enumerate();
+        all.filter(move |(index, _)| crossed.0 >> index & 1 == 1).map(|(_, percent)| *percent)
+    }
+}
+
+impl Limit {
+    /// The same limit with thresholds, in percent of its capacity, the lowest first; at most [`THRESHOLDS_MAX`].
+    pub fn with_thresholds(self, percents: Arc<[u16]>) -> Self {
+        let thresholds = Thresholds::new(percents, self.capacity());
+        Self { thresholds: Some(Box::new(thresholds)), ..self }
+    }
+
+    /// The thresholds for another capacity.
+    pub(super) fn thresholds_at(&self, capacity: u64) -> Option<Box<Thresholds>> {
+        let percents = self.thresholds.as_ref().map(|thresholds| thresholds.percents.clone())?;
+        Some(Box::new(Thresholds::new(percents, capacity)))
+    }
+
+    /// Its thresholds, if it has any.
+    pub fn thresholds(&self) -> Option<&Thresholds> {
+        self.thresholds.as_deref()
+    }
+
+    /// How long a threshold stays told, in milliseconds; None where its window's end arms it again.
+    pub fn rearm_ms(&self) -> Option<u64> {
+        match self.algorithm() {
+            Algorithm::Sliding(sliding) => Some(sliding.window_ms()),
+            Algorithm::Bucket(bucket) => Some(bucket.window_ms()),
+            Algorithm::Total => Some(TOTAL_REARM_MS),
+            Algorithm::Fixed(_) | Algorithm::Calendar(_) => None,
+        }
+    }
+
+    /// What a charge crosses that spends hits of a limit, or gives them back, and what is told of it from then on. `state` is
+    /// the one after the charge, `used` is what was in use before.
+    pub fn tell(
+        &self,
+        (told, used): (Told, u64),
+        state: &State,
+        now: Timestamp,
+    ) -> (Crossed, Told) {
+        let Some(thresholds) = self.thresholds() else { return (Crossed::default(), told) };
+        let (used_before, used) = (used, self.used(state, now));
+        let mut told = told;
+        if told.until_ms <= now.as_ms() {
+            let stays =
+                |(percent, hits): &(u16, u64)| *percent <= told.percent && *hits <= used_before;
+            told.percent =
+                thresholds.points().filter(stays).map(|(percent, _)| percent).last().unwrap_or(0);
+        }
+        let mut crossed = Crossed::default();
+        for (index, (percent, hits)) in thresholds.points().enumerate() {
+            if told.percent < percent && hits <= used && used_before < used {
+                crossed.0 |= 1 << index;
+            }
+        }
+        if let Some(percent) = thresholds.crossed(crossed).last() {
+            let until_ms = match self.rearm_ms() {
+                Some(rearm_ms) => now.as_ms() + rearm_ms,
+                None => self.expiry_ms(state).unwrap_or(0),
+            };
+            told = Told { percent, until_ms };
+        }
+        (crossed, told)
+    }
+
+    /// When what was told is to be forgotten: it stays as long as the state after the charge does. None for never.
+    pub fn told_expiry_ms(&self, told: Told, state: &State) -> Option<u64> {
+        match state {
+            State::Empty => Some(told.until_ms),
+            State::Total(_) => None,
+            _ => self.expiry_ms(state).map(|end_ms| end_ms.max(told.until_ms)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Bucket, Fixed, Hits, Sliding};
+    use super::*;
+
+    const MINUTE_MS: u64 = 60_000;
+
+    /// What charges of a limit of 100 tell, each of hits at a time in seconds; below zero they are given back.
+    fn check(algorithm: Algorithm, charges: &[(i64, u64)], expected: &[&[u16]]) {
+        let limit = Limit::new(100, algorithm).with_thresholds([80, 90, 100].into());
+        let (mut state, mut told) = (State::Empty, Told::default());
+        let mut all = Vec::new();
+        for (hits, at_s) in charges {
+            let now = Timestamp::from_ms(1_700_000_040_000 + at_s * 1_000);
+            limit.settle(&mut state, now);
+            let used = limit.used(&state, now);
+            let amount = hits.unsigned_abs();
+            let hits = if *hits < 0 { Hits::GiveBack(amount) } else { Hits::Spend(amount) };
+            limit.charge(&mut state, hits, now);
+            let crossed;
+            (crossed, told) = limit.tell((told, used), &state, now);
+            all.push(limit.thresholds().unwrap().crossed(crossed).collect::<Vec<_>>());
+        }
+        assert_eq!(all, expected, "{limit} {charges:?}");
+    }
+
+    fn fixed() -> Algorithm {
+        Algorithm::Fixed(Fixed::new(MINUTE_MS))
+    }
+
+    fn sliding() -> Algorithm {
+        Algorithm::Sliding(Sliding::new(MINUTE_MS, 100))
+    }
+
+    #[test]
+    fn a_jump_over_several_tells_each() {
+        for algorithm in [fixed(), sliding(), Algorithm::Total] {
+            check(algorithm, &[(79, 0), (12, 1), (8, 2), (1, 3)], &[&[], &[80, 90], &[], &[100]]);
+        }
+    }
+
+    #[test]
+    fn a_window_tells_each_once_and_the_next_one_again() {
+        check(fixed(), &[(85, 0), (-10, 1), (10, 2), (85, 60)], &[&[80], &[], &[], &[80]]);
+    }
+
+    #[test]
+    fn use_that_goes_up_and_down_tells_nothing_again_within_a_window() {
+        check(sliding(), &[(85, 0), (-85, 1), (85, 59)], &[&[80], &[], &[]]);
+        check(sliding(), &[(85, 0), (-85, 1), (85, 60)], &[&[80], &[], &[80]]);
+        check(Algorithm::Total, &[(85, 0), (-85, 1), (85, 86_399)], &[&[80], &[], &[]]);
+        check(Algorithm::Total, &[(85, 0), (-85, 1), (85, 86_400)], &[&[80], &[], &[80]]);
+    }
+
+    #[test]
+    fn use_that_stays_tells_nothing_again() {
+        check(Algorithm::Total, &[(85, 0), (1, 90_000), (4, 180_000)], &[&[80], &[], &[90]]);
+    }
+
+    #[test]
+    fn a_bucket_tells_again_when_it_was_refilled_meanwhile() {
+        let bucket = || Algorithm::Bucket(Bucket::new(30, MINUTE_MS, 100).unwrap());
+        check(bucket(), &[(85, 0), (29, 59), (4, 60)], &[&[80], &[], &[]]);
+        check(bucket(), &[(85, 0), (26, 60), (31, 120)], &[&[80], &[80], &[80]]);
+    }
+}

@@ -1,0 +1,53 @@
+//! What a policy file may say of the thresholds of a limit.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::policy::yaml::{Node, Reader, Spanned, Value};
+
+/// Parts of a limit at whose use an event is reported: a list such as `[80%, 100%]`, `true` for the usual ones, or `false`.
+#[derive(Clone, Debug)]
+pub enum ThresholdsFile {
+    Usual,
+    None,
+    List(Vec<Spanned<String>>, Range<usize>),
+}
+
+impl JsonSchema for ThresholdsFile {
+    fn schema_name() -> Cow<'static, str> {
+        "Thresholds".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "description": "Percentages, such as [80%, 100%]; true for [80%, 90%, 95%, 100%], false for none.",
+            "anyOf": [
+                { "type": "boolean" },
+                { "type": "array", "items": { "type": "string", "pattern": "^ *[0-9]+ *% *$" } },
+            ],
+        })
+    }
+}
+
+/// Reads thresholds.
+pub fn thresholds(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<ThresholdsFile> {
+    if matches!(node.value, Value::List(_)) {
+        let items = reader.list(node, what).iter();
+        let texts = items.filter_map(|item| reader.text(item, "a threshold")).collect();
+        return Some(ThresholdsFile::List(texts, node.span.clone()));
+    }
+    match node.scalar() {
+        Some("true") => Some(ThresholdsFile::Usual),
+        Some("false") => Some(ThresholdsFile::None),
+        _ => {
+            let message = format!(
+                "{what} must be a list of percentages such as [80%, 100%], or true or false, not {}",
+                node.kind()
+            );
+            reader.error(node.span.clone(), message);
+            None
+        }
+    }
+}
