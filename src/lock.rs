@@ -18,7 +18,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_with_the_lock_held_ends_nobody_elses_work() {
+    fn a_panic_while_holding_the_lock_does_not_stop_others() {
         let mutex = Mutex::new(1);
         let panicked = catch_unwind(AssertUnwindSafe(|| {
             *lock(&mutex) = 2;

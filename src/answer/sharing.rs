@@ -131,7 +131,7 @@ async fn no_access_is_told_apart_from_over_limit_and_costs_nothing() {
 }
 
 #[tokio::test]
-async fn who_may_pass_can_be_tried_out_in_the_shadow() {
+async fn access_rules_can_be_tried_in_shadow_mode() {
     let bench = Bench::timed(Clock::manual(testing::START));
     bench.put_in_force(&POLICY.replace("value: b\n", "value: b\n  shadow_mode: true\n"));
     check(&bench.ask_for(&["provider=b"]).await, Code::Ok, 8);

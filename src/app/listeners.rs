@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_that_nobody_listens_on_is_replaced() {
+    async fn a_socket_without_a_listener_is_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

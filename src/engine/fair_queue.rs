@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_later_waits_for_the_round_that_is_served() {
+    fn a_late_caller_waits_for_the_current_round() {
         let mut queue = FairQueue::default();
         let one = Flow { priority: 2, caller: 1 };
         let first: Vec<Rank> =

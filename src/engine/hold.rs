@@ -331,7 +331,7 @@ descriptors:
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_peeks_or_gives_back_is_answered_while_others_wait() {
+    async fn peeks_and_give_backs_are_answered_while_others_wait() {
         let bench = bench();
         bench.ask_for(&["shared=x"]).await;
         let mut held = pin!(bench.ask_for(&["shared=x"]));
@@ -367,7 +367,7 @@ descriptors:
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_refused_at_once_is_told_the_wait_to_expect() {
+    async fn a_request_refused_at_once_reports_the_expected_wait() {
         let bench = bench();
         bench.put_in_force(&ONE_A_SECOND.replace("1/second", "1/minute"));
         bench.ask_for(&["shared=x"]).await;
@@ -437,7 +437,7 @@ descriptors:
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_gives_up_costs_nothing_and_makes_room() {
+    async fn a_cancelled_request_costs_nothing_and_leaves_the_queue() {
         let bench = bench();
         bench.ask_for(&["shared=x", "user=a"]).await;
         let mut patient = pin!(bench.ask_for(&["shared=x", "user=a"]));

@@ -419,7 +419,7 @@ descriptors:
     }
 
     #[tokio::test]
-    async fn a_quota_that_is_over_beside_one_that_is_left_makes_nobody_wait() {
+    async fn the_wait_ignores_a_quota_that_is_over_while_another_is_left() {
         let policy = "
 domain: d
 descriptors:

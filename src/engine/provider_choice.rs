@@ -316,7 +316,7 @@ descriptors:
     }
 
     #[tokio::test]
-    async fn who_may_not_use_one_gets_another() {
+    async fn a_caller_without_access_to_a_candidate_gets_another() {
         let bench = bench();
         assert_eq!(bench.chosen(&["provider=any,op=search", "tier=premium"]).await, "closed");
         assert_eq!(bench.chosen(&["provider=any,op=search", "tier=free"]).await, "near");
@@ -397,7 +397,7 @@ descriptors:
     }
 
     #[tokio::test]
-    async fn who_names_a_provider_is_told_nothing_of_choices() {
+    async fn a_request_that_names_a_provider_reports_no_choice() {
         let bench = bench();
         let verdict = bench.ask_for(&["provider=far,op=search"]).await;
         let metadata = verdict.metadata.unwrap();
@@ -406,7 +406,7 @@ descriptors:
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_waits_only_when_nobody_else_can_serve_it() {
+    async fn a_request_waits_only_if_no_other_candidate_can_serve_it() {
         let bench = Bench::timed(Clock::runtime(START));
         bench.put_in_force(
             "
@@ -429,7 +429,7 @@ descriptors:
     }
 
     #[tokio::test]
-    async fn who_must_stand_back_from_a_pressed_candidate_gets_another() {
+    async fn a_caller_restricted_by_pressure_gets_another_candidate() {
         let pressed = "
 domain: d
 tiers: [free, premium]

@@ -345,7 +345,7 @@ impl Reservation {
 
 /// The answer to an evicted request.
 pub fn exhausted() -> Status {
-    Status::resource_exhausted("out of memory for waiting requests")
+    Status::resource_exhausted("the memory for open requests is exhausted; retry later")
 }
 
 #[cfg(test)]

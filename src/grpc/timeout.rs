@@ -86,6 +86,7 @@ mod tests {
     async fn nothing_takes_longer_than_its_time() {
         let check = async |limit_ms, takes_ms, answers: bool, lingers: bool| {
             let limit = Duration::from_millis(limit_ms);
+            // In the runtime's paused time, which passes at once.
             let sleep = Box::pin(tokio::time::sleep(Duration::from_millis(takes_ms)));
             let mut lingered = false;
             let answer = within(limit, sleep, || lingered = true).await;

@@ -144,7 +144,7 @@ impl Edit<'_> {
         directory.writable()?;
         for attempt in 0..ATTEMPTS_MAX {
             if let Some(failures) = attempt.checked_sub(1) {
-                // Somebody else was faster.
+                // Another change was faster.
                 tokio::time::sleep(RETRY.jittered(failures)).await;
             }
             let before = directory.read(self.name).await?;

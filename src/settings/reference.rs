@@ -10,13 +10,13 @@ use super::table::table;
 
 const XDS: &str = "policies are read from files";
 const METRICS: &str = "metrics are at /metrics on the port of http_address, for Prometheus";
-const RUNTIME: &str = "name the folder of the YAML files itself";
-const HEADERS: &str = "a policy asks for them, by `answer: {headers: [ratelimit-legacy]}`";
-const GROUPS: &str = "requests that come together share a round trip";
-const PER_SECOND: &str = "the limits of a second are counted beside the others";
-const STARTUP: &str = "it starts without Redis, and connects as soon as Redis is there";
+const RUNTIME: &str = "set it to the directory of the YAML files";
+const HEADERS: &str = "enable them in a policy, with `answer: {headers: [ratelimit-legacy]}`";
+const GROUPS: &str = "concurrent requests share a round trip automatically";
+const PER_SECOND: &str = "limits per second are in the same Redis as the others";
+const STARTUP: &str = "Tollgate starts without Redis, and connects when it is available";
 const MEMCACHE: &str = "counters are in Redis or in memory";
-const SERVICE: &str = "the service's name is tollgate";
+const SERVICE: &str = "the service name is always tollgate";
 
 /// All variables of its settings.go as of f2fb157, in that order, and the one that Envoy Gateway sets besides.
 const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
@@ -28,7 +28,11 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("GRPC_HOST", &["grpc_address"], ""),
     row("GRPC_PORT", &["grpc_address"], ""),
     row("GRPC_MAX_CONNECTION_AGE", &["grpc_connection_age_max"], ""),
-    row("GRPC_MAX_CONNECTION_AGE_GRACE", &[], "a connection ends once its requests are answered"),
+    row(
+        "GRPC_MAX_CONNECTION_AGE_GRACE",
+        &[],
+        "a connection is closed when its requests are answered",
+    ),
     row("GRPC_SERVER_USE_TLS", &["grpc_tls_cert_file"], ""),
     row("GRPC_SERVER_TLS_CERT", &["grpc_tls_cert_file"], ""),
     row("GRPC_SERVER_TLS_KEY", &["grpc_tls_key_file"], ""),
@@ -38,7 +42,11 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("LOG_LEVEL", &["log_level"], ""),
     row("LOG_FORMAT", &["log_format"], ""),
     row("CONFIG_TYPE", &["policies"], "policies are read from files"),
-    row("FORCE_START_WITHOUT_INITIAL_CONFIG", &[], "the start fails without valid policies"),
+    row(
+        "FORCE_START_WITHOUT_INITIAL_CONFIG",
+        &[],
+        "Tollgate does not start without valid policies",
+    ),
     row("CONFIG_GRPC_XDS_NODE_ID", &[], XDS),
     row("CONFIG_GRPC_XDS_NODE_METADATA", &[], XDS),
     row("CONFIG_GRPC_XDS_SERVER_URL", &[], XDS),
@@ -70,9 +78,9 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("RUNTIME_ROOT", &["policies"], RUNTIME),
     row("RUNTIME_SUBDIRECTORY", &["policies"], RUNTIME),
     row("RUNTIME_APPDIRECTORY", &["policies"], RUNTIME),
-    row("RUNTIME_IGNOREDOTFILES", &[], "names that begin with a dot are always ignored"),
-    row("RUNTIME_WATCH_ROOT", &[], "every change of the files is noticed, links included"),
-    row("EXPIRATION_JITTER_MAX_SECONDS", &[], "keys expire when their counters no longer matter"),
+    row("RUNTIME_IGNOREDOTFILES", &[], "files that begin with a dot are always ignored"),
+    row("RUNTIME_WATCH_ROOT", &[], "all changes are detected, symbolic links included"),
+    row("EXPIRATION_JITTER_MAX_SECONDS", &[], "keys expire when their counts have left the window"),
     row("LOCAL_CACHE_SIZE_IN_BYTES", &[], "refusals are always cached in memory"),
     row("NEAR_LIMIT_RATIO", &["near_limit_ratio"], ""),
     row("CACHE_KEY_PREFIX", &["redis_database"], "keys begin with tg1 and tgc1"),
@@ -82,29 +90,33 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("LIMIT_LIMIT_HEADER", &[], HEADERS),
     row("LIMIT_REMAINING_HEADER", &[], HEADERS),
     row("LIMIT_RESET_HEADER", &[], HEADERS),
-    row("RESPONSE_DYNAMIC_METADATA", &[], "a policy asks for it, by `answer: {metadata: always}`"),
+    row(
+        "RESPONSE_DYNAMIC_METADATA",
+        &[],
+        "enable it in a policy, with `answer: {metadata: always}`",
+    ),
     row(
         "HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED",
         &[],
-        "it is ready as soon as policies are loaded",
+        "Tollgate is ready when policies are loaded",
     ),
-    row("REDIS_SOCKET_TYPE", &["redis_url"], "the URL's scheme says it: redis, rediss or unix"),
+    row("REDIS_SOCKET_TYPE", &["redis_url"], "the scheme of the URL is redis, rediss or unix"),
     row("REDIS_TYPE", &["redis_sentinels", "redis_cluster_nodes", "redis_url"], ""),
     row("REDIS_URL", &["redis_url"], "a URL such as redis://host:6379"),
-    row("REDIS_POOL_SIZE", &[], "one connection carries all requests"),
+    row("REDIS_POOL_SIZE", &[], "all requests share one connection"),
     row(
         "REDIS_AUTH",
         &["redis_password_file", "redis_password"],
-        "a user's name goes to redis_username",
+        "for a user name, set redis_username too",
     ),
-    row("REDIS_TLS", &["redis_url"], "rediss:// speaks TLS"),
+    row("REDIS_TLS", &["redis_url"], "use a URL with rediss://"),
     row("REDIS_TLS_CLIENT_CERT", &["redis_tls_cert_file"], ""),
     row("REDIS_TLS_CLIENT_KEY", &["redis_tls_key_file"], ""),
     row("REDIS_TLS_CACERT", &["redis_tls_ca_file"], ""),
     row(
         "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
         &["redis_tls_server_name"],
-        "the name on the certificate instead of none",
+        "set it to the name in the certificate",
     ),
     row("REDIS_PIPELINE_WINDOW", &[], GROUPS),
     row("REDIS_PIPELINE_LIMIT", &[], GROUPS),
@@ -122,14 +134,14 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("REDIS_PERSECOND_CLUSTER_PIPELINE_PARALLELISM", &[], PER_SECOND),
     row("REDIS_PERSECOND_TIMEOUT", &[], PER_SECOND),
     row("REDIS_PERSECOND_POOL_ON_EMPTY_BEHAVIOR", &[], PER_SECOND),
-    row("REDIS_SENTINEL_AUTH", &["redis_sentinels"], "the password stands in each URL"),
+    row("REDIS_SENTINEL_AUTH", &["redis_sentinels"], "each URL contains its password"),
     row(
         "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
         &[],
-        "a policy's on_outage answers while Redis is unavailable",
+        "on_outage of the policy answers while Redis is unavailable",
     ),
     row("REDIS_TIMEOUT", &["store_deadline"], ""),
-    row("REDIS_POOL_ON_EMPTY_BEHAVIOR", &[], "one connection carries all requests"),
+    row("REDIS_POOL_ON_EMPTY_BEHAVIOR", &[], "all requests share one connection"),
     row("REDIS_STARTUP_INITIAL_INTERVAL", &[], STARTUP),
     row("REDIS_STARTUP_MAX_INTERVAL", &[], STARTUP),
     row("REDIS_STARTUP_MAX_ELAPSED_TIME", &[], STARTUP),
@@ -146,7 +158,7 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("QUOTA_MODE", &["quota_mode"], ""),
     row("MERGE_DOMAIN_CONFIG", &["merge_domains"], ""),
     row("TRACING_ENABLED", &["otlp_endpoint"], ""),
-    row("TRACING_EXPORTER_PROTOCOL", &["otlp_endpoint"], "traces go by OTLP over gRPC"),
+    row("TRACING_EXPORTER_PROTOCOL", &["otlp_endpoint"], "traces are sent by OTLP over gRPC"),
     row("TRACING_SAMPLING_RATE", &["otlp_sample_ratio"], ""),
     row("TRACING_SERVICE_NAME", &[], SERVICE),
     row("TRACING_SERVICE_NAMESPACE", &[], SERVICE),
@@ -157,9 +169,9 @@ const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReferenceVariable {
     pub name: &'static str,
-    /// Any of these does the same; empty: there is none.
+    /// The settings that replace it; empty if there is none.
     settings: &'static [&'static str],
-    /// What else is to be known, or why there is none.
+    /// Further advice, or why no setting replaces it.
     advice: &'static str,
 }
 
@@ -172,14 +184,14 @@ const fn row(
 }
 
 impl ReferenceVariable {
-    /// The ones that are set in the environment and not empty.
+    /// The variables that are set in the environment and not empty.
     pub fn in_environment() -> Vec<Self> {
         let is_set =
             |variable: &&Self| env::var_os(variable.name).is_some_and(|text| !text.is_empty());
         TABLE_OF_REFERENCE.iter().filter(is_set).copied().collect()
     }
 
-    /// Whether one of the settings that do the same is `given`.
+    /// Whether one of the settings that replace it is `given`.
     pub fn is_covered(&self, given: &[&str]) -> bool {
         self.settings.iter().any(|setting| given.contains(setting))
     }
@@ -192,7 +204,7 @@ impl ReferenceVariable {
 }
 
 impl fmt::Display for ReferenceVariable {
-    /// What to do about it.
+    /// A warning that says what to use instead.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, advice, .. } = self;
         write!(f, "{name} of envoyproxy/ratelimit is set but not read; ")?;
@@ -238,7 +250,7 @@ mod tests {
             assert!(all.ends_with(&format!("is set but not read; {told}")), "{all}");
         };
         check("REDIS_URL", "use TOLLGATE_REDIS_URL: a URL such as redis://host:6379");
-        check("RUNTIME_ROOT", "use TOLLGATE_POLICIES: name the folder of the YAML files itself");
+        check("RUNTIME_ROOT", "use TOLLGATE_POLICIES: set it to the directory of the YAML files");
         check("PORT", "use TOLLGATE_HTTP_ADDRESS");
         check(
             "USE_STATSD",

@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_names_frees_nobody_who_is_over() {
+    fn a_flood_of_names_evicts_no_exhausted_counter() {
         for limit in of_each_algorithm() {
             let memory = Memory::new(KEYS_MAX);
             let over: Vec<String> = (0..100).map(|number| format!("over {number}")).collect();
@@ -423,7 +423,7 @@ mod tests {
     }
 
     /// Checks that a flood of names evicts no victim: as many hits pass for each as before.
-    fn assert_flood_frees_nobody(victims: &Victims<'_>, flood: &Flood<'_>) {
+    fn assert_flood_evicts_no_exhausted_counter(victims: &Victims<'_>, flood: &Flood<'_>) {
         const VICTIMS: usize = 100;
         let memory = Memory::new(700);
         let names: Vec<String> = (0..VICTIMS).map(|number| format!("victim {number}")).collect();
@@ -450,7 +450,7 @@ mod tests {
     const ONE_BY_ONE: [u64; 10] = [1; 10];
 
     #[test]
-    fn a_flood_of_single_hits_on_any_limit_frees_nobody() {
+    fn a_flood_of_single_hits_on_any_limit_evicts_no_exhausted_counter() {
         let floods = [
             sliding(2, 1_000),
             sliding(1, 1_000),
@@ -469,7 +469,7 @@ mod tests {
         victims.push(Victims { limit: &tokens, spend: &[1_000] });
         for victims in &victims {
             for limit in &floods {
-                assert_flood_frees_nobody(victims, &Flood { limit, spend: &[1] });
+                assert_flood_evicts_no_exhausted_counter(victims, &Flood { limit, spend: &[1] });
             }
         }
     }
@@ -480,17 +480,20 @@ mod tests {
         let (limit, once) = (sliding(5, HOUR_MS), sliding(1, 24 * HOUR_MS));
         let victims = Victims { limit: &limit, spend: &ONE_BY_ONE[..5] };
         let day = sliding(10, 24 * HOUR_MS);
-        assert_flood_frees_nobody(&victims, &Flood { limit: &day, spend: &[1, 0, 0] });
-        assert_flood_frees_nobody(&victims, &Flood { limit: &day, spend: &[1, 10] });
-        assert_flood_frees_nobody(&victims, &Flood { limit: &once, spend: &[1, 1] });
+        assert_flood_evicts_no_exhausted_counter(
+            &victims,
+            &Flood { limit: &day, spend: &[1, 0, 0] },
+        );
+        assert_flood_evicts_no_exhausted_counter(&victims, &Flood { limit: &day, spend: &[1, 10] });
+        assert_flood_evicts_no_exhausted_counter(&victims, &Flood { limit: &once, spend: &[1, 1] });
     }
 
     #[test]
     fn small_shares_of_long_windows_go_before_exhausted_limits() {
         let (limit, day) = (sliding(10, HOUR_MS), sliding(10, 24 * HOUR_MS));
         let victims = Victims { limit: &limit, spend: &ONE_BY_ONE };
-        assert_flood_frees_nobody(&victims, &Flood { limit: &day, spend: &[1, 1] });
-        assert_flood_frees_nobody(&victims, &Flood { limit: &day, spend: &[2] });
+        assert_flood_evicts_no_exhausted_counter(&victims, &Flood { limit: &day, spend: &[1, 1] });
+        assert_flood_evicts_no_exhausted_counter(&victims, &Flood { limit: &day, spend: &[2] });
     }
 
     /// Counters that are gone in a second by themselves shield nothing, though they are exhausted.
@@ -499,15 +502,18 @@ mod tests {
         let second = sliding(2, 1_000);
         let flood = Flood { limit: &second, spend: &[1, 1] };
         for limit in [sliding(10, HOUR_MS), limit(10, Algorithm::Total)] {
-            assert_flood_frees_nobody(&Victims { limit: &limit, spend: &ONE_BY_ONE[..9] }, &flood);
+            assert_flood_evicts_no_exhausted_counter(
+                &Victims { limit: &limit, spend: &ONE_BY_ONE[..9] },
+                &flood,
+            );
         }
         let once = limit(1, Algorithm::Total);
-        assert_flood_frees_nobody(&Victims { limit: &once, spend: &[1] }, &flood);
+        assert_flood_evicts_no_exhausted_counter(&Victims { limit: &once, spend: &[1] }, &flood);
     }
 
     /// Where nobody has anything left, somebody has to go all the same, and it is told.
     #[test]
-    fn what_is_lost_of_those_who_are_over_is_told() {
+    fn evictions_of_exhausted_counters_are_counted() {
         let [limit, ..] = of_each_algorithm();
         let memory = Memory::new(100);
         for number in 0..200 {

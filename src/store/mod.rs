@@ -84,37 +84,37 @@ pub trait Store: Send + Sync {
 /// Why a store did not decide.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no connection now; one is being sought.
+    /// There is no connection; Tollgate is reconnecting.
     #[error("the store at {address} is not connected: {reason}")]
     Disconnected { address: String, reason: String },
-    /// The connection was lost while the store was asked. The charge may have been made or not.
+    /// The connection was lost during the call. The charge may have been made or not.
     #[error("the connection to the store at {address} was lost: {reason}")]
     Lost { address: String, reason: String },
     /// The deadline passed. The charge may have been made or not.
     #[error("the store did not answer within {} ms", deadline.as_millis())]
     Late { deadline: Duration },
-    /// So many requests wait for the store that this one would in vain.
+    /// Too many requests wait for the store; this one would miss its deadline.
     #[error("too many requests are waiting for the store")]
     Crowded,
-    /// The store answered with an error: it takes nobody's charges now.
+    /// The store answered with an error that concerns all charges, such as a full memory.
     #[error("the store refused the call: {0}")]
     Refused(String),
-    /// Something that is no counter stands under a key of the request.
+    /// A key of the request holds another type of value.
     #[error("a key of the request holds no valid counter: {reason}")]
     Foreign { reason: String },
-    /// The store answered with something that is no outcome.
+    /// The answer of the store is invalid.
     #[error("invalid answer of the store: {reason}")]
     Garbled { reason: String },
 }
 
 impl StoreError {
-    /// There is a cluster at this address, and it isn't known which of its nodes would have the answer.
+    /// The node of a slot is unknown, in the cluster at this address.
     pub(crate) fn unexplored(address: &str) -> Self {
         let reason = "the node of the slot is unknown".to_owned();
         Self::Disconnected { address: address.to_owned(), reason }
     }
 
-    /// Whether nothing was charged for certain.
+    /// Whether certainly nothing was charged.
     pub fn is_unmade(&self) -> bool {
         match self {
             Self::Disconnected { .. } | Self::Crowded | Self::Refused(_) | Self::Foreign { .. } => {
@@ -124,7 +124,7 @@ impl StoreError {
         }
     }
 
-    /// A word for each kind of trouble, for metrics.
+    /// A word for each variant, for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Disconnected { .. } => "disconnected",

@@ -142,6 +142,7 @@ async fn ask(address: &str, requests: usize) -> Result<Vec<Duration>> {
 
 /// Puts another file in the policy's place, some time after the run began.
 async fn replace(policy: PathBuf, other: PathBuf) -> Result<()> {
+    // The requests before the edit show what is usual.
     sleep(EDIT_DELAY).await;
     Ok(fs::rename(other, policy)?)
 }

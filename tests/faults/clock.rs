@@ -1,6 +1,6 @@
 //! A sidecar's clock that steps.
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::clock::Clock;
 use crate::support::redis::Server;
 use crate::support::store::Store;
@@ -20,11 +20,11 @@ async fn serve(clock: &Clock, store: &Store) -> Tollgate {
     Tollgate::serve_by(command, POLICY, store, &[]).await
 }
 
-async fn check_refused(asker: &mut Asker, clock: &Clock, steps: &[i64]) {
+async fn check_refused(client: &mut DomainClient, clock: &Clock, steps: &[i64]) {
     for minutes in steps {
         clock.step_to(*minutes);
         for _ in 0..3 {
-            assert!(!asker.ask(ALICE, 1).await.passed, "{minutes} minutes ahead");
+            assert!(!client.ask(ALICE, 1).await.passed, "{minutes} minutes ahead");
         }
     }
 }
@@ -34,14 +34,14 @@ async fn check_refused(asker: &mut Asker, clock: &Clock, steps: &[i64]) {
 async fn steps_of_a_clock_free_nothing_before_its_time() {
     let Some(clock) = Clock::new() else { return };
     let tollgate = serve(&clock, &Store::Embedded).await;
-    let mut asker = Asker::new(&tollgate, "d").await;
-    asker.spend_exactly(ALICE, 5).await;
-    check_refused(&mut asker, &clock, &[-120, 30, -1, 58, 0]).await;
+    let mut client = DomainClient::new(&tollgate, "d").await;
+    client.spend_exactly(ALICE, 5).await;
+    check_refused(&mut client, &clock, &[-120, 30, -1, 58, 0]).await;
     clock.step_to(62);
-    asker.spend_exactly(ALICE, 5).await;
-    check_refused(&mut asker, &clock, &[0, 61, 120]).await;
+    client.spend_exactly(ALICE, 5).await;
+    check_refused(&mut client, &clock, &[0, 61, 120]).await;
     clock.step_to(124);
-    asker.spend_exactly(ALICE, 5).await;
+    client.spend_exactly(ALICE, 5).await;
 }
 
 /// Redis' clock counts, and no sidecar's.
@@ -50,7 +50,7 @@ async fn steps_of_a_sidecars_clock_change_nothing_on_redis() {
     let (Some(clock), Some(server)) = (Clock::new(), Server::start(&[])) else { return };
     let store = Store::Redis(server);
     let tollgate = serve(&clock, &store).await;
-    let mut asker = Asker::new(&tollgate, "d").await;
-    asker.spend_exactly(ALICE, 5).await;
-    check_refused(&mut asker, &clock, &[-120, 62, -1, 600]).await;
+    let mut client = DomainClient::new(&tollgate, "d").await;
+    client.spend_exactly(ALICE, 5).await;
+    check_refused(&mut client, &clock, &[-120, 62, -1, 600]).await;
 }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::ports::free_port;
 use crate::support::process::Process;
 use crate::support::redis::{Server, query, until};
@@ -22,9 +22,9 @@ descriptors:
 const ALICE: &[&str] = &["user=alice"];
 
 /// Asks until Redis decides, and says what remains.
-async fn remaining_when_decided(asker: &mut Asker) -> u32 {
+async fn remaining_when_decided(client: &mut DomainClient) -> u32 {
     eventually("a decision of Redis", async || {
-        let told = asker.ask(ALICE, 1).await;
+        let told = client.ask(ALICE, 1).await;
         told.metadata["fallback"].is_null().then(|| told.remaining[0])
     })
     .await
@@ -64,13 +64,13 @@ async fn a_failover_by_sentinel_is_followed() {
         "1s",
     ];
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
-    let mut asker = Asker::new(&tollgate, "d").await;
-    assert_eq!(remaining_when_decided(&mut asker).await, 99);
-    assert!(asker.ask(ALICE, 39).await.passed);
+    let mut client = DomainClient::new(&tollgate, "d").await;
+    assert_eq!(remaining_when_decided(&mut client).await, 99);
+    assert!(client.ask(ALICE, 39).await.passed);
     master.replicated().await;
 
     master.kill();
-    assert_eq!(remaining_when_decided(&mut asker).await, 59);
+    assert_eq!(remaining_when_decided(&mut client).await, 59);
     let role: String = query(&mut replica.raw().await, "INFO replication");
     assert!(role.contains("role:master"), "{role}");
 }
@@ -86,16 +86,16 @@ async fn a_new_password_is_read_from_its_file() {
     let (url, path) = (server.url(), file.display().to_string());
     let flags = ["--redis-url", &url, "--redis-password-file", &path, "--store-deadline", "1s"];
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
-    let mut asker = Asker::new(&tollgate, "d").await;
-    assert_eq!(remaining_when_decided(&mut asker).await, 99);
+    let mut client = DomainClient::new(&tollgate, "d").await;
+    assert_eq!(remaining_when_decided(&mut client).await, 99);
 
     query::<()>(&mut raw, "CONFIG SET requirepass second");
     query::<()>(&mut raw, "CLIENT KILL TYPE normal");
     let wrong = "Password authentication failed";
     eventually(wrong, async || tollgate.output().contains(wrong).then_some(())).await;
-    assert_eq!(asker.ask(ALICE, 1).await.metadata["fallback"], true);
+    assert_eq!(client.ask(ALICE, 1).await.metadata["fallback"], true);
     fs::write(&file, "second\n").unwrap();
-    assert_eq!(remaining_when_decided(&mut asker).await, 98);
+    assert_eq!(remaining_when_decided(&mut client).await, 98);
     let output = tollgate.output();
     assert!(!output.contains("second") && !output.contains("first"), "{output}");
 }

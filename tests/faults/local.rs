@@ -1,6 +1,6 @@
 //! `on_outage: local` between real sidecars: shares that add up to no more than the limit, and debts that are paid.
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::client::Http;
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, Way};
@@ -35,9 +35,9 @@ pub async fn wait_for(tollgate: &Tollgate, name: &str, is_there: impl Fn(u64) ->
 }
 
 /// How many single hits pass before one doesn't.
-async fn drain(asker: &mut Asker, descriptors: &[&str]) -> u32 {
+async fn drain(client: &mut DomainClient, descriptors: &[&str]) -> u32 {
     let mut passed = 0;
-    while asker.ask(descriptors, 1).await.passed {
+    while client.ask(descriptors, 1).await.passed {
         passed += 1;
     }
     passed
@@ -53,39 +53,39 @@ async fn sidecars_share_a_limit_while_redis_is_out_and_pay_when_it_is_back() {
         Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await,
         Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await,
     ];
-    let mut askers = Vec::new();
+    let mut clients = Vec::new();
     for sidecar in &sidecars {
         wait_for(sidecar, "tollgate_sidecars", |count| count == 2).await;
-        askers.push(Asker::new(sidecar, "d").await);
+        clients.push(DomainClient::new(sidecar, "d").await);
     }
-    for asker in &mut askers {
-        assert!(asker.ask(ALICE, 10).await.passed);
-        assert!(asker.ask(SLOT, 1).await.passed);
+    for client in &mut clients {
+        assert!(client.ask(ALICE, 10).await.passed);
+        assert!(client.ask(SLOT, 1).await.passed);
     }
-    for asker in &mut askers {
+    for client in &mut clients {
         // Now both know how the limits stand.
-        assert_eq!(asker.remaining(ALICE).await, [80]);
-        assert_eq!(asker.remaining(SLOT).await, [2]);
+        assert_eq!(client.remaining(ALICE).await, [80]);
+        assert_eq!(client.remaining(SLOT).await, [2]);
     }
 
     proxy.set(Way::Nowhere);
     for sidecar in &sidecars {
         wait_for(sidecar, "tollgate_store_up", |up| up == 0).await;
     }
-    let first = askers[0].ask(ALICE, 1).await;
+    let first = clients[0].ask(ALICE, 1).await;
     assert!(first.passed && first.metadata["fallback"] == true, "{first:?}");
-    assert_eq!(drain(&mut askers[0], ALICE).await, 39);
-    assert!(askers[1].ask(ALICE, 15).await.passed);
-    assert_eq!(drain(&mut askers[0], SLOT).await, 1);
+    assert_eq!(drain(&mut clients[0], ALICE).await, 39);
+    assert!(clients[1].ask(ALICE, 15).await.passed);
+    assert_eq!(drain(&mut clients[0], SLOT).await, 1);
     // It was spent in Redis, by somebody; so one more is free there, and none here.
-    askers[1].give_back(SLOT, 1).await;
+    clients[1].give_back(SLOT, 1).await;
 
     proxy.set(Way::Through);
     for sidecar in &sidecars {
         wait_for(sidecar, "tollgate_fallback_hits_paid_total", |paid| 15 <= paid).await;
     }
-    assert_eq!(askers[1].remaining(ALICE).await, [100 - 20 - 40 - 15]);
-    assert_eq!(askers[0].remaining(SLOT).await, [4 - 2 - 1 + 1]);
+    assert_eq!(clients[1].remaining(ALICE).await, [100 - 20 - 40 - 15]);
+    assert_eq!(clients[0].remaining(SLOT).await, [4 - 2 - 1 + 1]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,19 +95,19 @@ async fn a_debt_is_paid_though_the_limit_is_full() {
     let behind = ["--redis-url", &proxy.url(), "--store-deadline", "200ms"];
     let cut_off = Tollgate::serve_with(POLICY, &Store::Embedded, &behind).await;
     wait_for(&cut_off, "tollgate_sidecars", |count| count == 1).await;
-    let mut cut_off_asker = Asker::new(&cut_off, "d").await;
+    let mut cut_off_client = DomainClient::new(&cut_off, "d").await;
     proxy.set(Way::Cut);
     wait_for(&cut_off, "tollgate_store_up", |up| up == 0).await;
-    assert!(cut_off_asker.ask(ALICE, 60).await.passed);
+    assert!(cut_off_client.ask(ALICE, 60).await.passed);
 
     let store = Store::Redis(server);
     let other = Tollgate::serve(POLICY, &store).await;
-    let mut other_asker = Asker::new(&other, "d").await;
-    let told = other_asker.ask(ALICE, 70).await;
+    let mut other_client = DomainClient::new(&other, "d").await;
+    let told = other_client.ask(ALICE, 70).await;
     assert!(told.passed, "nobody knows of the sixty yet: {told:?}");
     proxy.set(Way::Through);
     wait_for(&cut_off, "tollgate_fallback_hits_paid_total", |paid| paid == 60).await;
-    let refused = other_asker.ask(ALICE, 1).await;
+    let refused = other_client.ask(ALICE, 1).await;
     assert!(!refused.passed);
     let wait_ms = refused.metadata["limits"][0]["wait_ms"].as_f64().unwrap();
     // A slot may have ended meanwhile.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::support::ask::Told;
+use crate::support::ask::Reply;
 use crate::support::client::Grpc;
 use crate::support::cluster::Cluster;
 use crate::support::proxy::Proxy;
@@ -210,7 +210,7 @@ async fn ask_on(mut client: Grpc, seen: Arc<Mutex<Vec<Seen>>>) {
         let answer = match answer {
             Err(_) => Answer::Failed,
             Ok(response) => {
-                let told = Told::new(&response.into_inner());
+                let told = Reply::new(&response.into_inner());
                 match told.metadata["fallback"].as_bool() {
                     Some(true) => Answer::Fallback,
                     _ if told.passed => Answer::Admitted,

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use tonic::Code;
 
 use super::local::wait_for;
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, Way};
@@ -40,7 +40,7 @@ async fn wait_for_reconnect(tollgate: &Tollgate, times: usize) {
 
 struct Scene {
     tollgate: Tollgate,
-    askers: Vec<Asker>,
+    clients: Vec<DomainClient>,
     stalls: usize,
 }
 
@@ -48,11 +48,11 @@ impl Scene {
     async fn new(url: &str) -> Self {
         let tollgate = serve(&["--redis-url", url]).await;
         wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
-        let mut askers = Vec::new();
+        let mut clients = Vec::new();
         for _ in 0..REQUESTS {
-            askers.push(Asker::new(&tollgate, "d").await);
+            clients.push(DomainClient::new(&tollgate, "d").await);
         }
-        Self { tollgate, askers, stalls: 0 }
+        Self { tollgate, clients, stalls: 0 }
     }
 
     /// What is left of a limit once requests were made while Redis stalled, and it is back.
@@ -63,16 +63,16 @@ impl Scene {
         answered: impl Fn(Result<bool, Code>) -> bool,
     ) -> u32 {
         let descriptors = [descriptor];
-        assert!(self.askers[0].ask(&descriptors, SPENT).await.passed, "{descriptor}");
+        assert!(self.clients[0].ask(&descriptors, SPENT).await.passed, "{descriptor}");
         stop();
-        let ask = async |asker: &mut Asker| match gives_back {
-            true => Ok(asker.give_back(&descriptors, 1).await.passed),
+        let ask = async |client: &mut DomainClient| match gives_back {
+            true => Ok(client.give_back(&descriptors, 1).await.passed),
             false => {
-                let told = asker.try_ask(&descriptors, 1).await;
+                let told = client.try_ask(&descriptors, 1).await;
                 told.map(|told| told.passed).map_err(|status| status.code())
             }
         };
-        let told = join_all(self.askers.iter_mut().map(ask)).await;
+        let told = join_all(self.clients.iter_mut().map(ask)).await;
         assert!(told.iter().all(|told| answered(*told)), "{descriptor}: {told:?}");
         self.stalls += 1;
         wait_for_reconnect(&self.tollgate, self.stalls).await;
@@ -82,7 +82,7 @@ impl Scene {
             let is_paid = |paid| u64::from(REQUESTS) <= paid;
             wait_for(&self.tollgate, "tollgate_fallback_hits_paid_total", is_paid).await;
         }
-        self.askers[0].remaining(&descriptors).await[0]
+        self.clients[0].remaining(&descriptors).await[0]
     }
 
     /// The four answers to an outage, and what they leave of a hundred hits.
@@ -123,19 +123,19 @@ async fn what_on_outage_has_answered_is_not_charged_on_a_cluster() {
     let flags = cluster.flags();
     let tollgate = serve(&flags.iter().map(String::as_str).collect::<Vec<_>>()).await;
     wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
-    let mut asker = Asker::new(&tollgate, "d").await;
+    let mut client = DomainClient::new(&tollgate, "d").await;
     let names: Vec<String> = (0..12).map(|number| format!("deny={number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    assert!(asker.ask(&names, SPENT).await.passed);
+    assert!(client.ask(&names, SPENT).await.passed);
     cluster.nodes[0].signal("STOP");
     for _ in 0..4 {
-        assert!(!asker.ask(&names, 1).await.passed);
+        assert!(!client.ask(&names, 1).await.passed);
     }
     wait_for_reconnect(&tollgate, 1).await;
     cluster.nodes[0].signal("CONT");
     let left = [100 - SPENT; 12];
     eventually("all is back", async || {
-        let told = asker.try_ask(&names, 0).await.unwrap();
+        let told = client.try_ask(&names, 0).await.unwrap();
         let decided = told.metadata["fallback"] != true && told.passed;
         (decided && told.remaining == left).then_some(())
     })
@@ -151,14 +151,14 @@ async fn a_step_of_redis_clock_is_no_outage() {
     let flags = ["--redis-url", &proxy.url(), "--store-deadline", "10s"];
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
     wait_for(&tollgate, "tollgate_store_up", |up| up == 1).await;
-    let mut asker = Asker::new(&tollgate, "d").await;
-    assert!(asker.ask(&["deny=a"], 1).await.passed, "as of the handshake it is late");
+    let mut client = DomainClient::new(&tollgate, "d").await;
+    assert!(client.ask(&["deny=a"], 1).await.passed, "as of the handshake it is late");
     for way in [Way::Through, Way::Behind, Way::Through] {
         proxy.set(way);
         for _ in 0..3 {
-            let told = asker.ask(&["deny=a"], 1).await;
+            let told = client.ask(&["deny=a"], 1).await;
             assert!(told.passed, "{way:?}: {told:?}");
         }
     }
-    assert_eq!(asker.remaining(&["deny=a"]).await, [100 - 10]);
+    assert_eq!(client.remaining(&["deny=a"]).await, [100 - 10]);
 }

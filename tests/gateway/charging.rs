@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::client::Http;
 use crate::support::eventually;
 use crate::support::gateway::Gateway;
@@ -23,14 +23,14 @@ async fn spends(path: &str, header: &str, key: &str, left: &[u32]) {
         let tollgate = Tollgate::serve(&policy(), &store).await;
         let ports = [(8081, tollgate.grpc_address)];
         let Some(gateway) = Gateway::deployed("llm.yaml", &ports).await else { return };
-        let mut asker = Asker::new(&tollgate, "llm").await;
+        let mut client = DomainClient::new(&tollgate, "llm").await;
         let headers = [("x-user-id", "ann"), (header, "31")];
         for left in left {
             let answer = gateway.caller.get(path, &headers).await;
             assert_eq!(answer.status, 200, "{answer:?}");
             let descriptor = &[&*format!("{key}=ann")];
             eventually(&format!("{left} tokens left"), async || {
-                (asker.remaining(descriptor).await == [*left]).then_some(())
+                (client.remaining(descriptor).await == [*left]).then_some(())
             })
             .await;
         }
@@ -65,22 +65,22 @@ descriptors:
   - { key: free, limits: [3/day] }";
     for store in Store::every() {
         let tollgate = Tollgate::serve(POLICY, &store).await;
-        let mut asker = Asker::new(&tollgate, "ref").await;
+        let mut client = DomainClient::new(&tollgate, "ref").await;
         for (descriptor, hits, passing) in
             [("hundred=a", 31, 4), ("three=a", 1, 4), ("free=a", 1, 12)]
         {
             let mut passed = 0;
-            while passed < 12 && asker.debit(&[descriptor], 0).await.passed {
+            while passed < 12 && client.debit(&[descriptor], 0).await.passed {
                 passed += 1;
-                asker.debit(&[descriptor], hits).await;
+                client.debit(&[descriptor], hits).await;
             }
             assert_eq!(passed, passing, "{descriptor}");
         }
         // Hits that the request names cost nothing when they are refused.
-        assert!(asker.ask(&["hundred=b"], 80).await.passed);
-        assert!(!asker.ask(&["hundred=b"], 30).await.passed);
-        assert!(asker.ask(&["hundred=b"], 20).await.passed);
-        assert!(asker.debit(&["hundred=b"], 0).await.passed);
+        assert!(client.ask(&["hundred=b"], 80).await.passed);
+        assert!(!client.ask(&["hundred=b"], 30).await.passed);
+        assert!(client.ask(&["hundred=b"], 20).await.passed);
+        assert!(client.debit(&["hundred=b"], 0).await.passed);
     }
 }
 
@@ -95,25 +95,25 @@ descriptors:
   - { key: company, limits: [10/day] }";
     for store in Store::every() {
         let tollgate = Tollgate::serve(POLICY, &store).await;
-        let mut asker = Asker::new(&tollgate, "both").await;
-        assert!(!asker.debit(&["reference=full"], 31).await.passed);
+        let mut client = DomainClient::new(&tollgate, "both").await;
+        assert!(!client.debit(&["reference=full"], 31).await.passed);
         for other in ["reference=full", "company=a"] {
             let tokens = &*format!("tokens={}", other.replace("=", " "));
             for left in [69, 38, 7, 0] {
-                assert!(!asker.debit(&[tokens, other], 31).await.passed, "{other}");
-                assert_eq!(asker.remaining(&[tokens]).await, [left], "{other}");
+                assert!(!client.debit(&[tokens, other], 31).await.passed, "{other}");
+                assert_eq!(client.remaining(&[tokens]).await, [left], "{other}");
             }
         }
-        assert_eq!(asker.remaining(&["company=a"]).await, [10]);
+        assert_eq!(client.remaining(&["company=a"]).await, [10]);
         // A limit that is asked for the request's own hits, or by a peek, is asked before anything was spent.
         for hits in [None, Some(0)] {
-            let told = asker.mixed(("tokens=ann", 31), ("reference=full", hits)).await;
+            let told = client.mixed(("tokens=ann", 31), ("reference=full", hits)).await;
             assert!(!told.passed, "{hits:?}");
         }
-        assert_eq!(asker.remaining(&["tokens=ann"]).await, [100]);
+        assert_eq!(client.remaining(&["tokens=ann"]).await, [100]);
         // So is a rule, all of whose limits have to have the hits.
-        assert!(!asker.debit(&["bought=ann"], 101).await.passed);
-        assert_eq!(asker.remaining(&["bought=ann"]).await, [100]);
+        assert!(!client.debit(&["bought=ann"], 101).await.passed);
+        assert_eq!(client.remaining(&["bought=ann"]).await, [100]);
     }
 }
 
@@ -128,12 +128,12 @@ descriptors:
     limits: [{ rate: 10/day, cost: calls, overdraft: allow }]";
     for store in Store::every() {
         let tollgate = Tollgate::serve(POLICY, &store).await;
-        let mut asker = Asker::new(&tollgate, "free").await;
-        assert!(asker.ask(&["user=ann,op=pay"], 1).await.passed);
-        assert!(asker.ask(&["user=ann,op=pay"], 2).await.passed);
-        assert!(!asker.ask(&["user=ann,op=pay"], 1).await.passed);
-        assert!(asker.ask(&["user=ann,op=look"], 1).await.passed);
-        assert!(asker.debit(&["user=ann,op=pay"], 0).await.passed);
+        let mut client = DomainClient::new(&tollgate, "free").await;
+        assert!(client.ask(&["user=ann,op=pay"], 1).await.passed);
+        assert!(client.ask(&["user=ann,op=pay"], 2).await.passed);
+        assert!(!client.ask(&["user=ann,op=pay"], 1).await.passed);
+        assert!(client.ask(&["user=ann,op=look"], 1).await.passed);
+        assert!(client.debit(&["user=ann,op=pay"], 0).await.passed);
     }
 }
 
@@ -150,22 +150,22 @@ descriptors:
   - { key: none, limits: [{ name: none, rate: 0/day }] }";
     for store in Store::every() {
         let tollgate = Tollgate::serve(POLICY, &store).await;
-        let mut asker = Asker::new(&tollgate, "lost").await;
+        let mut client = DomainClient::new(&tollgate, "lost").await;
         for key in ["user", "kept", "over", "none"] {
             for _ in 0..6 {
-                asker.debit(&[&format!("{key}=ann")], 0).await;
-                asker.debit(&[&format!("{key}=ann")], 31).await;
+                client.debit(&[&format!("{key}=ann")], 0).await;
+                client.debit(&[&format!("{key}=ann")], 31).await;
             }
         }
         // Six requests are in flight, each of which has asked for a hit.
         for hits in [1, 31] {
             for _ in 0..6 {
-                asker.debit(&["first=ann"], hits).await;
+                client.debit(&["first=ann"], hits).await;
             }
         }
         // Nobody peeks here: such requests are refused before anything is spent.
         for _ in 0..6 {
-            asker.ask(&["asked=ann"], 31).await;
+            client.ask(&["asked=ann"], 31).await;
         }
         let url = format!("http://{}/metrics", tollgate.http_address);
         let metrics = Http::new().get(&url, &[]).await;

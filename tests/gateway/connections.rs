@@ -49,7 +49,7 @@ async fn flood(address: SocketAddr, bytes: Vec<u8>, floods: Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn a_flood_of_requests_that_are_taken_back_starves_nobody() {
+async fn a_flood_of_cancelled_requests_starves_no_client() {
     let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
     let mut calm = tollgate.client().await;
     let floods = Arc::<AtomicUsize>::default();

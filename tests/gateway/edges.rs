@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::gateway::{Gateway, tcp};
@@ -118,12 +118,12 @@ async fn a_buckets_headers_tell_its_burst(gateway: &Gateway) {
 
 /// Envoy sends both when the response is done. The first request overdraws `spent`, which refuses from then on.
 async fn a_debit_counts_although_another_is_refused(gateway: &Gateway, tollgate: &Tollgate) {
-    let mut asker = Asker::new(tollgate, "gate").await;
+    let mut client = DomainClient::new(tollgate, "gate").await;
     for left in [69, 38, 7, 0] {
         let headers = [("tokens", "ann"), ("spent", "ann"), ("x-spent", "31")];
         assert_eq!(gateway.caller.get("/", &headers).await.status, 200);
         eventually(&format!("{left} tokens left"), async || {
-            (asker.remaining(&["tokens=ann"]).await == [left]).then_some(())
+            (client.remaining(&["tokens=ann"]).await == [left]).then_some(())
         })
         .await;
     }

@@ -61,7 +61,7 @@ async fn send_halves(address: SocketAddr, sent_away: Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn large_messages_sent_by_halves_starve_nobody_and_fill_no_memory() {
+async fn incomplete_large_messages_starve_no_client_and_fill_no_memory() {
     let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
     let mut calm = tollgate.client().await;
     let sent_away = Arc::<AtomicUsize>::default();
@@ -152,7 +152,7 @@ async fn ask_as_strangers(connection: &mut Connection, numbers: Range<usize>) {
 }
 
 #[tokio::test]
-async fn a_flood_of_names_fills_no_memory_and_does_not_take_the_count_of_who_is_in_use() {
+async fn a_flood_of_names_fills_no_memory_and_evicts_no_counter_in_use() {
     const NAMES: usize = 30_000;
     const KEYS_MAX: u64 = 3_000;
     const CONNECTIONS: usize = 4;

@@ -101,7 +101,7 @@ async fn grpc_speaks_tls_on_its_port_and_not_on_its_socket() {
 }
 
 #[tokio::test]
-async fn mutual_tls_lets_in_who_has_a_certificate_of_the_authority() {
+async fn mutual_tls_accepts_clients_with_a_certificate_of_the_authority() {
     let served = Served::start("grpc", true).await;
     let (address, authority) = (served.tollgate.grpc_address, &served.authority);
     assert!(served.tollgate.output().contains(&format!("{address} (mutual TLS)\n")));
@@ -111,7 +111,7 @@ async fn mutual_tls_lets_in_who_has_a_certificate_of_the_authority() {
 }
 
 #[tokio::test]
-async fn http_speaks_tls_and_lets_in_whom_it_should() {
+async fn http_uses_tls_and_accepts_the_right_clients() {
     let served = Served::start("http", true).await;
     let (address, authority) = (served.tollgate.http_address, &served.authority);
     let known = authority.client(Some(&authority.sign()));
@@ -131,7 +131,7 @@ async fn http_speaks_tls_and_lets_in_whom_it_should() {
 }
 
 #[tokio::test]
-async fn who_does_not_shake_hands_gets_nothing_and_holds_up_nobody() {
+async fn a_client_without_a_handshake_gets_nothing_and_blocks_no_other() {
     let served = Served::start("http", false).await;
     let address = served.tollgate.http_address;
     let _silent = TcpStream::connect(address).await.unwrap();

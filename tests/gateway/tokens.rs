@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::gateway::Gateway;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
@@ -12,10 +12,10 @@ use crate::support::tollgate::Tollgate;
 const FILE: &str = "config/policies/tokens.yaml";
 
 /// Runs `check` with the policy on every store.
-async fn on_every_store(policy: &str, check: impl AsyncFn(&mut Asker)) {
+async fn on_every_store(policy: &str, check: impl AsyncFn(&mut DomainClient)) {
     for store in Store::every() {
         let tollgate = Tollgate::serve(policy, &store).await;
-        check(&mut Asker::new(&tollgate, "tokens").await).await;
+        check(&mut DomainClient::new(&tollgate, "tokens").await).await;
     }
 }
 
@@ -32,11 +32,11 @@ fn with(rate: &str, other: &str) -> String {
 
 #[tokio::test]
 async fn words_are_paid_in_tokens_which_are_rounded_up() {
-    on_every_store(&policy(), async |asker| {
+    on_every_store(&policy(), async |client| {
         let mut user = 0;
         let mut check = async |operation: &str, words: u32, tokens: u32| {
             user += 1;
-            let told = asker.ask(&[&format!("user_id=user-{user}{operation}")], words).await;
+            let told = client.ask(&[&format!("user_id=user-{user}{operation}")], words).await;
             // The tightest limit is the budget of the day, of 200.
             assert_eq!(told.remaining, [200 - tokens], "{operation} {words}: {told:?}");
         };
@@ -57,42 +57,42 @@ async fn words_are_paid_in_tokens_which_are_rounded_up() {
 
 #[tokio::test]
 async fn one_purse_pays_for_every_operation() {
-    on_every_store(&policy(), async |asker| {
-        let translated = asker.ask(&["user_id=ann,operation=translate"], 1_000).await;
+    on_every_store(&policy(), async |client| {
+        let translated = client.ask(&["user_id=ann,operation=translate"], 1_000).await;
         assert_eq!(translated.remaining, [195]);
-        let summarised = asker.ask(&["user_id=ann,operation=summarise"], 1_000).await;
+        let summarised = client.ask(&["user_id=ann,operation=summarise"], 1_000).await;
         assert_eq!(summarised.remaining, [193]);
-        assert_eq!(asker.ask(&["user_id=bob,operation=summarise"], 1_000).await.remaining, [198]);
+        assert_eq!(client.ask(&["user_id=bob,operation=summarise"], 1_000).await.remaining, [198]);
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_balance_ends_and_is_given_back() {
-    on_every_store(&with("200/day", "1000000/day"), async |asker| {
+    on_every_store(&with("200/day", "1000000/day"), async |client| {
         let translate = &["user_id=ann,operation=translate"];
-        assert!(asker.ask(translate, 200_000).await.passed);
-        let broke = asker.ask(translate, 1).await;
+        assert!(client.ask(translate, 200_000).await.passed);
+        let broke = client.ask(translate, 1).await;
         assert_eq!((broke.reason(), broke.violated()), ("over_limit", vec!["balance"]));
         // No time brings it back, so none is promised.
         assert_eq!(broke.problem.get("retry_after_ms"), None, "{broke:?}");
-        assert!(asker.give_back(translate, 2_000).await.passed);
-        let rest = asker.ask(translate, 1_000).await;
+        assert!(client.give_back(translate, 2_000).await.passed);
+        let rest = client.ask(translate, 1_000).await;
         assert_eq!((rest.passed, rest.remaining), (true, vec![5]));
-        assert!(asker.ask(&["user_id=ann,operation=summarise"], 2_500).await.passed);
-        assert!(!asker.ask(translate, 1).await.passed);
+        assert!(client.ask(&["user_id=ann,operation=summarise"], 2_500).await.passed);
+        assert!(!client.ask(translate, 1).await.passed);
     })
     .await;
 }
 
 #[tokio::test]
 async fn the_last_request_of_a_day_may_overdraw_the_budget() {
-    on_every_store(&policy(), async |asker| {
+    on_every_store(&policy(), async |client| {
         let translate = &["user_id=ann,operation=translate"];
-        assert!(asker.ask(translate, 39_000).await.passed);
-        let last = asker.ask(translate, 20_000).await;
+        assert!(client.ask(translate, 39_000).await.passed);
+        let last = client.ask(translate, 20_000).await;
         assert_eq!((last.passed, last.remaining), (true, vec![0]));
-        let next = asker.ask(translate, 1).await;
+        let next = client.ask(translate, 1).await;
         assert_eq!((next.passed, next.violated()), (false, vec!["daily"]), "{next:?}");
     })
     .await;
@@ -100,11 +100,11 @@ async fn the_last_request_of_a_day_may_overdraw_the_budget() {
 
 #[tokio::test]
 async fn the_balance_is_never_overdrawn() {
-    on_every_store(&with("1000/total", "100/total"), async |asker| {
+    on_every_store(&with("1000/total", "100/total"), async |client| {
         let translate = &["user_id=ann,operation=translate"];
-        let dear = asker.ask(translate, 21_000).await;
+        let dear = client.ask(translate, 21_000).await;
         assert_eq!((dear.passed, dear.violated()), (false, vec!["balance"]), "{dear:?}");
-        assert!(asker.ask(translate, 20_000).await.passed);
+        assert!(client.ask(translate, 20_000).await.passed);
     })
     .await;
 }

@@ -124,7 +124,7 @@ async fn without_the_setting_usage_is_a_problem_that_names_it() {
 }
 
 #[tokio::test]
-async fn viewers_may_read_usage_and_nobody_without_a_token() {
+async fn usage_requires_the_role_viewer() {
     let output = command().args(["token", "v", "--role", "viewer"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();

@@ -168,7 +168,7 @@ fn periods_are_those_of_the_time_and_the_zone() {
 }
 
 #[test]
-fn the_directory_says_whose_the_amounts_are() {
+fn the_directory_determines_the_source_of_amounts() {
     let ann = known(0, &["--caller", "ann"]);
     assert_eq!(
         (&ann["caller"]["known"], &ann["caller"]["tier_from"]),

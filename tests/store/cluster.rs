@@ -10,7 +10,7 @@ use tollgate::policy::Mode::Enforce;
 use tollgate::policy::Refused;
 use tollgate::store::{Pressed, Store};
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::batch::{after, batch, one, overdrawn, pressed, sliding, total};
 use crate::support::claims::remaining;
 use crate::support::cluster::{Cluster, Sidecar};
@@ -262,11 +262,11 @@ async fn a_lost_master_costs_its_own_slots_alone_and_its_replica_takes_over() {
     flags.extend(["--store-deadline".to_owned(), "1s".to_owned()]);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let tollgate = Tollgate::serve_with(POLICY, &store::Store::Embedded, &flags).await;
-    let mut asker = Asker::new(&tollgate, "d").await;
+    let mut client = DomainClient::new(&tollgate, "d").await;
     let users: Vec<String> = (0..30).map(|user| format!("user=u{user}")).collect();
     for user in &users {
         eventually("all masters are found", async || {
-            asker.ask(&[user], 1).await.metadata["fallback"].is_null().then_some(())
+            client.ask(&[user], 1).await.metadata["fallback"].is_null().then_some(())
         })
         .await;
     }
@@ -274,12 +274,12 @@ async fn a_lost_master_costs_its_own_slots_alone_and_its_replica_takes_over() {
     cluster.nodes[0].kill();
     let mut out = 0;
     for user in &users {
-        out += usize::from(!asker.ask(&[user], 1).await.passed);
+        out += usize::from(!client.ask(&[user], 1).await.passed);
     }
     assert!((1..users.len()).contains(&out), "{out}: those of one master");
     for user in &users {
         let left = eventually("a replica has taken over", async || {
-            let told = asker.ask(&[user], 1).await;
+            let told = client.ask(&[user], 1).await;
             told.metadata["fallback"].is_null().then(|| told.remaining[0])
         })
         .await;
@@ -296,32 +296,32 @@ async fn a_request_that_meets_a_lost_master_fails_and_costs_nothing_elsewhere() 
     flags.extend(["--store-deadline".to_owned(), "1s".to_owned()]);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let tollgate = Tollgate::serve_with(PAIRS, &store::Store::Embedded, &flags).await;
-    let mut asker = Asker::new(&tollgate, "d").await;
+    let mut client = DomainClient::new(&tollgate, "d").await;
     let users: Vec<String> = (0..20).map(|user| format!("user=u{user}")).collect();
     for user in &users {
-        eventually("all masters are found", async || asker.try_ask(&[user], 1).await.ok()).await;
+        eventually("all masters are found", async || client.try_ask(&[user], 1).await.ok()).await;
     }
     cluster.kill_master_of("tgc1").await;
     let (mut lost, mut well) = (Vec::new(), Vec::new());
     for user in &users {
-        match asker.try_ask(&[user], 1).await {
+        match client.try_ask(&[user], 1).await {
             Ok(_) => well.push(user.as_str()),
             Err(_) => lost.push(user.as_str()),
         }
     }
     assert!(!lost.is_empty() && !well.is_empty(), "{lost:?} {well:?}");
     for user in well {
-        let status = asker.try_ask(&[lost[0], user], 1).await.unwrap_err();
+        let status = client.try_ask(&[lost[0], user], 1).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
         eventually("what the others have counted is back", async || {
-            let left = asker.try_ask(&[user], 0).await.ok()?.remaining[0];
+            let left = client.try_ask(&[user], 0).await.ok()?.remaining[0];
             (left == 999_998).then_some(())
         })
         .await;
     }
     for account in 0..10 {
         let account = format!("account=a{account}");
-        let status = asker.try_ask(&[&account], 1).await.unwrap_err();
+        let status = client.try_ask(&[&account], 1).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
     }
 }

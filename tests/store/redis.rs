@@ -100,7 +100,7 @@ async fn a_key_that_holds_something_else_fails_its_request_alone() {
 }
 
 #[tokio::test]
-async fn who_waits_no_longer_is_not_charged_and_crowds_are_bounded() {
+async fn a_cancelled_request_is_not_charged_and_queues_are_bounded() {
     let Some(server) = Server::start(&[]) else { return };
     let redis = Connected::begin(&quick(&server));
     redis.ready().await;

@@ -180,7 +180,7 @@ callers:
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nobody_whom_pressure_keeps_out_passes_above_it() {
+async fn no_caller_restricted_by_pressure_passes_above_it() {
     let policy = "
 domain: races
 tiers: [free, enterprise]

@@ -1,4 +1,4 @@
-//! Asks Tollgate over gRPC in few words, and reads what it says of a refusal.
+//! A short way to send gRPC requests to Tollgate and to read its answers.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
@@ -11,15 +11,15 @@ use super::client;
 use super::client::Grpc;
 use super::tollgate::Tollgate;
 
-/// Asks about requests of one domain.
-pub struct Asker {
+/// A client for requests of one domain.
+pub struct DomainClient {
     domain: &'static str,
     client: Grpc,
 }
 
 /// An answer.
 #[derive(Debug)]
-pub struct Told {
+pub struct Reply {
     pub passed: bool,
     /// What is left of each descriptor's limit.
     pub remaining: Vec<u32>,
@@ -29,26 +29,26 @@ pub struct Told {
     pub metadata: Value,
 }
 
-impl Asker {
+impl DomainClient {
     /// Asks `tollgate`.
     pub async fn new(tollgate: &Tollgate, domain: &'static str) -> Self {
         Self { domain, client: tollgate.client().await }
     }
 
     /// Asks for so many hits, with descriptors written as `key=value,key=value`.
-    pub async fn ask(&mut self, descriptors: &[&str], hits: u32) -> Told {
+    pub async fn ask(&mut self, descriptors: &[&str], hits: u32) -> Reply {
         self.send(request(self.domain, descriptors, hits)).await
     }
 
     /// Asks for so many hits; the status if the call fails.
-    pub async fn try_ask(&mut self, descriptors: &[&str], hits: u32) -> Result<Told, Status> {
+    pub async fn try_ask(&mut self, descriptors: &[&str], hits: u32) -> Result<Reply, Status> {
         let mut request = request(self.domain, descriptors, hits);
         if hits == 0 {
             let none = Some(UInt64Value { value: 0 });
             request.descriptors.iter_mut().for_each(|one| one.hits_addend = none);
         }
         let answer = self.client.should_rate_limit(request).await?;
-        Ok(Told::new(&answer.into_inner()))
+        Ok(Reply::new(&answer.into_inner()))
     }
 
     /// Asks what remains of each descriptor's limit.
@@ -60,7 +60,7 @@ impl Asker {
     }
 
     /// Charges so many hits as Envoy does after a response: each descriptor names them.
-    pub async fn debit(&mut self, descriptors: &[&str], hits: u64) -> Told {
+    pub async fn debit(&mut self, descriptors: &[&str], hits: u64) -> Reply {
         let mut request = request(self.domain, descriptors, 0);
         let named = Some(UInt64Value { value: hits });
         request.descriptors.iter_mut().for_each(|one| one.hits_addend = named);
@@ -68,7 +68,7 @@ impl Asker {
     }
 
     /// Asks with a descriptor that names `hits`, and another one that names `others`, or for 1 hit of the request's own.
-    pub async fn mixed(&mut self, named: (&str, u64), other: (&str, Option<u64>)) -> Told {
+    pub async fn mixed(&mut self, named: (&str, u64), other: (&str, Option<u64>)) -> Reply {
         let mut request = request(self.domain, &[named.0, other.0], 0);
         request.descriptors[0].hits_addend = Some(UInt64Value { value: named.1 });
         request.descriptors[1].hits_addend = other.1.map(|value| UInt64Value { value });
@@ -76,7 +76,7 @@ impl Asker {
     }
 
     /// Gives so many hits back.
-    pub async fn give_back(&mut self, descriptors: &[&str], hits: u32) -> Told {
+    pub async fn give_back(&mut self, descriptors: &[&str], hits: u32) -> Reply {
         let mut request = request(self.domain, descriptors, hits);
         request.descriptors.iter_mut().for_each(|one| one.is_negative_hits = true);
         self.send(request).await
@@ -92,12 +92,12 @@ impl Asker {
         assert!(!again.passed, "{descriptors:?} 1 after {hits}: {again:?}");
     }
 
-    async fn send(&mut self, request: RateLimitRequest) -> Told {
-        Told::new(&self.client.should_rate_limit(request).await.unwrap().into_inner())
+    async fn send(&mut self, request: RateLimitRequest) -> Reply {
+        Reply::new(&self.client.should_rate_limit(request).await.unwrap().into_inner())
     }
 }
 
-impl Told {
+impl Reply {
     /// What a response says.
     pub fn new(response: &RateLimitResponse) -> Self {
         let statuses = response.statuses.iter();

@@ -104,6 +104,7 @@ async fn copy(
             continue;
         }
         if let Way::Late(delay) = way {
+            // The network is this slow: processes at both ends have real clocks.
             sleep(delay).await;
         }
         if way == Way::Behind {

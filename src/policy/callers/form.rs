@@ -35,42 +35,42 @@ const NOTES_LEN_MAX: usize = 1_024;
 /// Bytes of SHA-256 that make an id where none is given.
 const ID_HASH_LEN: usize = 6;
 
-/// What is known of a caller.
+/// A caller of the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Caller")]
 pub struct CallerForm {
-    /// The caller's tier. Absent: the parent's, else the policy's default.
+    /// The caller's tier; if absent, the parent's, else the policy's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tier: Option<String>,
-    /// The caller that this one belongs to: a team, a workspace.
+    /// The caller's team or workspace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// So much of the parent's limits, such as 20% or 0.2.
+    /// The part of the parent's limits that the caller has, such as 20% or 0.2.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "share")]
     #[schemars(with = "Option<ShareForm>")]
     pub share: Option<String>,
-    /// Spends from the parent's counters; with a share, at most so much of them.
+    /// The caller spends from the parent's counters; with a share, at most that part of them.
     #[serde(skip_serializing_if = "is_default")]
     pub pool: bool,
     /// Labels for priorities and answers.
     #[serde(skip_serializing_if = "is_default")]
     pub roles: Vec<String>,
-    /// Amounts instead of the policy's, by the limit's name.
+    /// Amounts that replace the policy's, by the name of the limit.
     #[serde(skip_serializing_if = "is_default")]
     pub overrides: BTreeMap<String, u64>,
-    /// Hits on top of limits, each until a day.
+    /// Extra hits on limits, each until a date.
     #[serde(skip_serializing_if = "is_default")]
     pub bonuses: Vec<BonusForm>,
-    /// Nothing passes.
+    /// All requests of the caller are refused.
     #[serde(skip_serializing_if = "is_default")]
     pub disabled: bool,
-    /// For people.
+    /// Comments for people.
     #[serde(skip_serializing_if = "is_default")]
     pub notes: String,
 }
 
-/// A share as it may be written; it is kept as a text.
+/// A share in a request; it is stored as text.
 #[derive(Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "a share must be a text or a number, such as 20% or 0.2")]
 #[schemars(inline)]
@@ -79,23 +79,24 @@ enum ShareForm {
     Fraction(f64),
 }
 
-/// Hits on top of a limit.
+/// Extra hits on a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Bonus")]
 pub struct BonusForm {
-    /// Tells it apart from the caller's others: letters, digits, - and _. Absent: made of the rest.
+    /// Distinguishes it from other bonuses of the caller: letters, digits, - and _. If absent, it is derived from the other
+    /// fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// The name of the limit that it adds to.
+    /// The name of the limit.
     pub limit: String,
-    /// How many hits it has in all.
+    /// The number of extra hits.
     pub amount: u64,
-    /// A day, whose end in UTC is meant, or an instant: 2026-12-31 or 2026-12-31T12:00:00Z.
+    /// A date (until its end in UTC) or a time: 2026-12-31 or 2026-12-31T12:00:00Z.
     pub until: String,
 }
 
-/// What is wrong with a caller, and at which place of its form.
+/// A problem of a caller, with its place in the form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
     /// Names of fields and indexes of items, from the outside in.
@@ -113,7 +114,7 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// Says why a text can't be the name of a caller.
+/// Checks the name of a caller.
 ///
 /// # Errors
 /// A clause that says why.
@@ -122,10 +123,10 @@ pub fn check_caller_name(name: &str) -> Result<(), String> {
 }
 
 impl CallerForm {
-    /// The caller that the form tells of.
+    /// The caller that the form describes.
     ///
     /// # Errors
-    /// Every flaw that it has. Whether the parent is there, is not looked at.
+    /// All problems of the form. It does not check whether the parent exists.
     pub fn check(&self) -> Result<Caller, Vec<Flaw>> {
         let mut flaws = Flaws::default();
         let share =
@@ -245,7 +246,7 @@ impl From<&CallerBonus> for BonusForm {
 }
 
 impl BonusForm {
-    /// An id that stays the same for as long as the bonus does, in every process that reads it.
+    /// An id that depends only on the other fields, so it is the same in every process.
     fn digest(&self) -> String {
         let text = format!("{} {} {}", self.amount, self.until, self.limit);
         let hash = Sha256::digest(text.as_bytes());

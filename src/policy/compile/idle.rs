@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_reach_is_told_where_it_stands() {
+    fn unreachable_rules_are_reported_with_their_place() {
         let only = "{key: user, only: {priority: 3}, limits: [1/day]}";
         check("", only, &[("3", "no request has a priority above 2 here: no request passes")]);
         check("caller: {key: user, priority: {key: p}}", only, &[]);

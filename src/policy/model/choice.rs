@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_favours_nobody() {
+    fn an_unknown_latency_or_price_is_neutral() {
         let unknown = (Some(1.0), None, None);
         check([1.0, 1.0, 1.0], &[unknown, unknown], &[100, 100]);
         let latency = |ms| (Some(1.0), ms, None);

@@ -8,20 +8,20 @@ use super::words::{AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, HeaderS
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
 map! {
-    /// What goes back with each answer.
+    /// Headers, body and metadata of answers.
     pub struct AnswerFile in "`answer`";
 
-    /// Sets of response headers that tell how the limits stand.
+    /// Sets of response headers with the state of the limits; none if absent.
     headers: Vec<Spanned<HeaderSetFile>> = header_sets;
-    /// Whether the headers tell of the tightest limit or of all; the tightest if absent.
+    /// Which limits the headers describe; tightest if absent.
     limits: Spanned<AnswerLimitsFile> = word;
-    /// The body of a refusal; the gateway's own if absent.
+    /// The body of a refusal; empty if absent, so that the gateway uses its own.
     body: Spanned<AnswerBodyFile> = word;
-    /// Which answers carry dynamic metadata on their limits; refusals if absent.
+    /// Which answers have dynamic metadata with details of their limits; refused if absent.
     metadata: Spanned<AnswerMetadataFile> = word;
-    /// Headers for the upstream. Envoy appends them: strip them from what callers send.
+    /// Headers for the upstream. Envoy appends them, so remove these headers from incoming requests.
     request_headers: BTreeMap<String, Spanned<String>> = headers;
-    /// Headers for the caller.
+    /// Headers for the response to the caller.
     response_headers: BTreeMap<String, Spanned<String>> = headers;
 }
 
@@ -35,8 +35,8 @@ fn header_sets(
     Some(sets.collect())
 }
 
-/// Fixed headers, by name. Envoy reads a name that starts with `:` as a part of the request line, and
-/// `host` as its authority: neither may be set from here.
+/// Fixed headers, by name. Names that start with `:`, and `host`, are invalid: Envoy treats them as parts of the request
+/// line.
 fn headers(
     reader: &mut Reader<'_>,
     node: &Node,

@@ -12,51 +12,50 @@ use crate::policy::yaml::{Node, Reader, Spanned, Value};
 const WEIGHT_MAX: u64 = 1_000;
 
 map! {
-    /// An entry that stands for the best of several values.
+    /// A choice: an entry whose value is replaced by the best of several values.
     pub struct ChoiceFile in "a choice" requires ["key","value","among"] at span;
 
     /// The entry's key.
     #[schemars(required)]
     key: Spanned<String> = text;
-    /// The entry's value that leaves the choice to Tollgate, such as any.
+    /// The entry's value that requests a choice, such as any.
     #[schemars(required)]
     value: Spanned<String> = text;
-    /// What there is to choose from, two to sixteen names; of equally good ones the first is chosen.
+    /// The candidates: two to sixteen names. Of equally good candidates, the first one is chosen.
     #[schemars(required, with = "Option<BTreeMap<String, CandidateFile>>")]
     among: Spanned<Named<CandidateFile>> = among;
-    /// What counts how much; all the same if absent.
+    /// Weights of capacity, latency and price; equal if absent.
     weights: Spanned<WeightsFile> = spanned;
-    /// The key of an entry of the request that tells latencies in milliseconds, such as a=120,b=85. It is no
-    /// part of a descriptor's path.
+    /// The key of an entry that reports latencies in milliseconds, such as a=120,b=85. It is not part of a descriptor's
+    /// path.
     latency_key: Spanned<String> = text;
-    /// The header that carries the chosen name to the upstream. Envoy appends it: strip it from what
-    /// callers send.
+    /// The header for the upstream with the chosen name. Envoy appends it, so remove this header from incoming requests.
     header: Spanned<String> = header;
 }
 
 map! {
-    /// A name to choose.
+    /// A candidate of a choice.
     pub struct CandidateFile in "a name of `among`";
 
-    /// What a request costs there, in any unit that all share, such as 12, 0.35 or 12.50 EUR.
+    /// The price of a request, in any unit, the same for all candidates, such as 12, 0.35 or 12.50 EUR.
     price: Spanned<String> = text;
-    /// How long it takes to answer until something else is known, such as 120ms.
+    /// The assumed latency until one is reported, such as 120ms.
     latency: Spanned<String> = text;
 }
 
 map! {
-    /// What counts how much; 0 leaves it out, and 1 is what is absent.
+    /// Weights of a choice: 0 ignores a criterion; 1 if absent.
     pub struct WeightsFile in "`weights`";
 
-    /// Free capacity.
+    /// Weight of remaining capacity.
     capacity: Spanned<u64> = number::<WEIGHT_MAX>;
-    /// Short latency.
+    /// Weight of low latency.
     latency: Spanned<u64> = number::<WEIGHT_MAX>;
-    /// Low price.
+    /// Weight of a low price.
     price: Spanned<u64> = number::<WEIGHT_MAX>;
 }
 
-/// The names to choose from. Of one there may be nothing to say.
+/// The candidates, by name. The value of a candidate may be empty.
 fn among(
     reader: &mut Reader<'_>,
     node: &Node,

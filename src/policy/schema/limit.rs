@@ -15,11 +15,11 @@ use crate::limit::AMOUNT_MAX;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 use crate::printable::is_blank;
 
-/// Requests that may wait for one counter, at most.
+/// Maximum number of requests that wait for one counter.
 const QUEUE_MAX: u64 = 100_000;
 
 map! {
-    /// What holds for every limit that does not say otherwise.
+    /// Defaults for all limits of the file.
     pub struct DefaultsFile in "`defaults`" later ["grace"];
 
     algorithm: Spanned<AlgorithmFile> = word;
@@ -64,47 +64,47 @@ impl Read for LimitFile {
 }
 
 map! {
-    /// A limit with what else there is to say of it.
+    /// A limit as a map.
     pub struct LimitMapFile in "a limit" later ["grace","when"] checked by check;
 
-    /// `AMOUNT/WINDOW`, such as 10/second, 250/15m, 500/month, 1000 EUR/day or 3/total. With `by_tier`, for
-    /// the tiers that it does not name.
+    /// AMOUNT/WINDOW, such as 10/second, 250/15m, 500/month, 1000 EUR/day or 3/total. With `by_tier`, the rate of the tiers
+    /// that are not in it.
     rate: Spanned<String> = text;
-    /// The rate of each tier; `none` lets the tier not pass at all, `unlimited` is no limit.
+    /// The rate of each tier. `none` refuses every request of the tier; `unlimited` is no limit.
     #[schemars(with = "Option<BTreeMap<String, String>>")]
     by_tier: Spanned<Named<Spanned<String>>> = by_tier;
-    /// A name for answers, metrics and `replaces`.
+    /// The name in answers, metrics and `replaces`.
     name: Spanned<String> = name;
-    /// How the allowance comes back. Absent: lengths slide, months and years follow the calendar.
+    /// The algorithm; sliding_window if absent, and calendar for months and years.
     algorithm: Spanned<AlgorithmFile> = word;
-    /// For a token_bucket: how many hits pass at once when it is full; the amount if absent.
+    /// The capacity of a full token_bucket, in hits; the amount if absent.
     burst: Spanned<u64> = number::<AMOUNT_MAX>;
-    /// What happens to a request that the limit does not have the hits for; enforce if absent.
+    /// The effect of an exhausted limit; enforce if absent.
     mode: Spanned<ModeFile> = word;
     /// Short for `mode: shadow`.
     shadow: Spanned<bool> = flag;
-    /// What to answer while the store is out; allow if absent.
+    /// The answer while Redis is unavailable; error if absent.
     on_outage: Spanned<OutageFile> = word;
-    /// The table that says what a request costs; as many hits as it asks for if absent.
+    /// The cost table; if absent, a request costs the hits that it asks for.
     cost: Spanned<String> = text;
-    /// What becomes of hits beyond the last ones, for costs that are known only afterwards; none if absent.
+    /// Whether a charge may exceed the remaining hits, for costs that are known only after the request; none if absent.
     overdraft: Spanned<OverdraftFile> = word;
-    /// Wait for capacity instead of refusing.
+    /// Hold requests until there is capacity, instead of refusing them.
     wait: WaitFile = one;
-    /// Whether each sidecar may take hits ahead and spend them by itself; off if absent.
+    /// Whether a sidecar may take hits ahead and spend them locally; off if absent.
     lease: Spanned<LeaseFile> = word;
     /// At which parts of the limit to report that so much is used, once in each window; none if absent.
     thresholds: ThresholdsFile = thresholds;
 }
 
 map! {
-    /// Waiting for capacity instead of refusing.
+    /// Settings for requests that are held until there is capacity.
     pub struct WaitFile in "`wait`" requires ["up_to"];
 
-    /// The longest wait, such as 2s.
+    /// The maximum wait, such as 2s.
     #[schemars(required)]
     up_to: Spanned<String> = text;
-    /// How many requests may wait for one counter; 1000 if absent.
+    /// Maximum number of requests that wait for one counter; 1000 if absent.
     queue: Spanned<u64> = number::<QUEUE_MAX>;
 }
 
@@ -114,7 +114,7 @@ fn check(_: &LimitMapFile, reader: &mut Reader<'_>, node: &Node) {
     }
 }
 
-/// Rates by tier, with their place.
+/// Rates by tier.
 fn by_tier(
     reader: &mut Reader<'_>,
     node: &Node,
@@ -126,11 +126,11 @@ fn by_tier(
     Some(Spanned { value: texts(reader, node, what)?, span: start_of(node) })
 }
 
-/// The name of a limit, by which people and metrics call it.
+/// The name of a limit, for people and metrics.
 fn name(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
     let name = reader.text(node, what)?;
     if is_blank(&name.value) {
-        let message = "the name is blank; leave `name` out, or write one that can be read";
+        let message = "the name is blank; leave `name` out, or write a visible one";
         reader.error(name.span.clone(), message);
     }
     Some(name)

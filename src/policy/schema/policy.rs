@@ -50,28 +50,28 @@ map! {
     #[schemars(title = "Tollgate policy")]
     pub struct PolicyFile in "a policy" checked by check;
 
-    /// The domain that Envoy's rate limit filter names.
+    /// The domain, as set in Envoy's rate limit filter.
     #[schemars(required)]
     domain: Spanned<String> = text;
     /// The time zone of calendar windows, such as Europe/Madrid; UTC if absent.
     timezone: Spanned<String> = text;
-    /// Who asks, and as what.
+    /// The entries that identify the caller, its tier and its priority.
     caller: CallerFile = one;
-    /// The classes that callers belong to, lowest first.
+    /// The tiers of callers, lowest first.
     tiers: Spanned<Vec<Spanned<String>>> = names;
-    /// Keys of entries that only qualify a request: they are no part of a descriptor's path, but costs and
-    /// priorities may look at them.
+    /// Keys of entries that are not part of a descriptor's path, so counters do not depend on them. Costs and priorities
+    /// may use them.
     qualifiers: Spanned<Vec<Spanned<String>>> = names;
-    /// What requests cost, as tables that limits name.
+    /// Cost tables, by name. A limit refers to one with `cost`.
     #[schemars(with = "Option<BTreeMap<String, Vec<CostFile>>>")]
     costs: Named<Vec<CostFile>> = costs;
-    /// Entries that stand for the best of several values, such as of several providers.
+    /// Choices: entries whose value is replaced by the best of several values, such as providers.
     choices: Spanned<Vec<ChoiceFile>> = spanned_list;
-    /// What holds for every limit of the file that does not say otherwise.
+    /// Defaults for all limits of the file.
     defaults: DefaultsFile = one;
-    /// What goes back with each answer; nothing if absent.
+    /// Headers, body and metadata of answers.
     answer: AnswerFile = one;
-    /// The rules, each for an entry of a descriptor.
+    /// The rules for the first entry of a descriptor.
     descriptors: Vec<RuleFile> = list;
 }
 

@@ -13,64 +13,64 @@ use crate::printable::is_blank;
 const REQUESTS_MAX: u64 = u32::MAX as u64;
 
 map! {
-    /// A rule: what holds for a descriptor whose entry has this key, and this value if one is given.
+    /// A rule: limits for descriptors whose entry has this key, and this value if there is one.
     pub struct RuleFile in "a rule" at span checked by check_rule;
 
     /// The entry's key.
     #[schemars(required)]
     key: Spanned<String> = text;
-    /// The entry's value; `*` stands for any text. Absent: any value, each with counters of its own.
+    /// The entry's value; `*` matches any text. If absent, any value matches, and each has its own counters.
     value: Spanned<String> = text;
-    /// One limit, as envoyproxy/ratelimit writes it.
+    /// One limit in the format of envoyproxy/ratelimit.
     rate_limit: Spanned<RateLimitFile> = spanned;
-    /// Limits that all hold, atomically.
+    /// The limits. All of them apply, in one atomic step.
     limits: Spanned<Vec<LimitFile>> = spanned_list;
-    /// Whether the limits also hold for every path below this rule.
+    /// Whether the limits also apply to every path below this rule.
     cascade: Spanned<bool> = flag;
-    /// What to answer for this rule's limits while the store is out; allow if absent.
+    /// The answer of this rule's limits while Redis is unavailable; error if absent.
     on_outage: Spanned<OutageFile> = word;
-    /// Who may use this at all; everybody if absent.
+    /// The tiers and priorities that may pass; all if absent.
     only: OnlyFile = one;
-    /// How much of the limits is open to whom.
+    /// Reserved capacity and pressure levels of the limits.
     capacity: Spanned<CapacityFile> = spanned;
-    /// Decide and record, but don't enforce.
+    /// Shadow mode: the limits are decided and recorded, not enforced.
     shadow_mode: Spanned<bool> = flag;
-    /// Refuse only if every quota rule of the request is over.
+    /// The limits are quotas: a request is refused only if all its quotas are used up.
     quota_mode: Spanned<bool> = flag;
-    /// Accepted for envoyproxy/ratelimit's sake: values of requests never become metrics here.
+    /// Accepted for compatibility with envoyproxy/ratelimit, without effect: values from requests never become metric names.
     detailed_metric: Spanned<bool> = flag;
-    /// Accepted for envoyproxy/ratelimit's sake: values of requests never become metrics here.
+    /// Accepted for compatibility with envoyproxy/ratelimit, without effect: values from requests never become metric names.
     value_to_metric: Spanned<bool> = flag;
-    /// All values that match this rule's `*` share one counter.
+    /// All values that match the `*` of `value` share one counter.
     share_threshold: Spanned<bool> = flag;
-    /// Goes into the answer's dynamic metadata when the descriptor passes.
+    /// Added to the dynamic metadata of the answer if the descriptor passes.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     metadata: Vec<(Node, Node)> = metadata;
-    /// Rules for the descriptor's next entry.
+    /// The rules for the next entry.
     descriptors: Vec<RuleFile> = list;
 }
 
 map! {
-    /// One limit, as envoyproxy/ratelimit writes it.
+    /// One limit in the format of envoyproxy/ratelimit.
     pub struct RateLimitFile in "`rate_limit`" checked by check_rate_limit;
 
-    /// How many requests pass in a unit of time.
+    /// The amount: the number of requests in a unit of time.
     requests_per_unit: Spanned<u64> = number::<REQUESTS_MAX>;
-    /// second, minute, hour, day, week, month or year.
+    /// The window: second, minute, hour, day, week, month or year.
     unit: Spanned<String> = text;
-    /// No limit.
+    /// No limit applies.
     unlimited: Spanned<bool> = flag;
-    /// A name for answers, metrics and `replaces`.
+    /// The name in answers, metrics and `replaces`.
     name: Spanned<String> = rate_limit_name;
-    /// Named limits that don't count in a request that meets this rule.
+    /// Limits that do not apply to a request that matches this rule.
     replaces: Vec<ReplacesFile> = list;
 }
 
 map! {
-    /// A limit to leave out.
+    /// A limit that is replaced.
     pub struct ReplacesFile in "`replaces`" at span;
 
-    /// The limit's name.
+    /// The name of the limit.
     #[schemars(required)]
     name: Spanned<String> = text;
 }
@@ -95,13 +95,13 @@ fn check_rate_limit(file: &RateLimitFile, reader: &mut Reader<'_>, node: &Node) 
 fn rate_limit_name(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
     let name = reader.text(node, what)?;
     if !name.value.is_empty() && is_blank(&name.value) {
-        let message = "this name is blank: nobody can read it";
+        let message = "the name is blank; leave `name` out, or write a visible one";
         reader.note(Severity::Warning, name.span.clone(), message);
     }
     Some(name)
 }
 
-/// Free data that goes into answers.
+/// Free-form data for answers.
 fn metadata(reader: &mut Reader<'_>, node: &Node, _: &str) -> Option<Vec<(Node, Node)>> {
     let Value::Map(entries) = &node.value else {
         let message = format!("`metadata` must be a map, not {}", node.kind());

@@ -8,95 +8,95 @@ use super::readers::{level, name_list, named, number, one, spanned_list, text, t
 use crate::limit::AMOUNT_MAX;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
-/// The largest number that a priority is made of; what comes of it is cut to 1 to 4 anyway.
+/// The largest number that can be added to a priority. The sum is limited to 1 to 4.
 const ADDEND_MAX: i64 = 4;
 
 map! {
-    /// Who asks, and as what.
+    /// The entries that identify the caller, its tier and its priority.
     pub struct CallerFile in "`caller`" requires ["key"];
 
-    /// The key of the entry that names the caller.
+    /// The key of the entry with the caller's name.
     #[schemars(required)]
     key: Spanned<String> = text;
-    /// Where the caller's tier comes from.
+    /// The source of the caller's tier.
     tier: TierFile = one;
-    /// Where the request's priority comes from.
+    /// The source of the request's priority.
     priority: PriorityFile = one;
 }
 
 map! {
-    /// Where a caller's tier comes from: the entry, else the directory, else the default.
+    /// The source of a caller's tier: the entry, else the directory, else the default.
     pub struct TierFile in "`tier`";
 
-    /// The key of an entry that says it.
+    /// The key of an entry with the value.
     key: Spanned<String> = text;
-    /// The tier of those of whom nothing is said; the lowest if absent.
+    /// The tier of other callers; the lowest one if absent.
     default: Spanned<String> = text;
 }
 
 map! {
-    /// Where a request's priority comes from: 1 low, 2 medium, 3 high, 4 urgent.
+    /// The source of a request's priority: 1 low, 2 medium, 3 high, 4 urgent.
     pub struct PriorityFile in "`priority`";
 
-    /// The key of an entry that says it.
+    /// The key of an entry with the value.
     key: Spanned<String> = text;
-    /// The priority to start from where no entry says it; 2 if absent.
+    /// The base priority if no entry has one; 2 if absent.
     default: Spanned<u64> = level;
-    /// What is added: by `tier`, by `role`, or by the value of an entry with this key.
+    /// Numbers that are added to the base: by `tier`, by `role`, or by the value of an entry with this key.
     #[schemars(with = "Option<BTreeMap<String, BTreeMap<String, i8>>>")]
     add: Named<Named<Spanned<i64>>> = add;
-    /// What is added for each level of pressure; -1 subtracts one.
+    /// A number that is added for each pressure level, such as -1.
     under_pressure: Spanned<i64> = addend;
 }
 
 map! {
-    /// How much of a rule's limits is open to whom.
+    /// Reserved capacity and pressure levels of a rule's limits.
     pub struct CapacityFile in "`capacity`";
 
-    /// The last part of each limit is open to this tier and those above it only.
+    /// Reserved parts of each limit, such as 10%: the last part is open only to the tier and to higher tiers.
     #[schemars(with = "Option<BTreeMap<String, String>>")]
     reserve: Named<Spanned<String>> = texts;
-    /// What holds once so much of a limit is used.
+    /// Pressure levels: restrictions from a utilization of a limit on.
     pressure: Spanned<Vec<PressureFile>> = spanned_list;
 }
 
 map! {
-    /// A level of pressure. What a level says holds at the levels above it too, unless they ask for more still.
+    /// A pressure level. Its restrictions also apply at higher levels, unless those are stricter.
     pub struct PressureFile in "a level of `pressure`" requires ["above"] at span;
 
-    /// The use of any of the rule's limits above which it holds, such as 80%.
+    /// The level applies if the utilization of any limit of the rule is above this, such as 80%.
     #[schemars(required)]
     above: Spanned<String> = text;
-    /// The use below which it ends; five percent points less if absent.
+    /// The level ends if the utilization is below this; five percentage points less than `above` if absent.
     until: Spanned<String> = text;
-    /// How much of their own limits the callers of these tiers keep.
+    /// The part of their own limits that callers of these tiers keep, such as 0.8.
     #[schemars(with = "Option<BTreeMap<String, String>>")]
     scale: Named<Spanned<String>> = texts;
-    /// Who passes at all.
+    /// The tiers and priorities that may pass; all others are refused.
     only: OnlyFile = one;
 }
 
 map! {
-    /// Who passes: whoever one of these holds for.
+    /// The tiers and priorities that may pass. A request passes if one of them applies.
     pub struct OnlyFile in "`only`" checked by check_only;
 
-    /// Callers of these tiers.
+    /// Callers of these tiers pass.
     tier: Vec<Spanned<String>> = name_list;
-    /// Requests of this priority or a higher one.
+    /// Requests of this priority or a higher one pass.
     priority: Spanned<u64> = level;
 }
 
 map! {
-    /// What a request costs: the first line that fits it says it.
+    /// A line of a cost table. The first line that matches the request determines its cost.
     pub struct CostFile in "a cost" requires ["hits"];
 
-    /// Entries that the request must have, in any of its descriptors; none if absent.
+    /// Entries that the request must have, in any of its descriptors. If absent, every request matches.
     #[schemars(with = "Option<BTreeMap<String, String>>")]
     when: Named<Spanned<String>> = texts;
-    /// How many hits it costs, or how much money, such as 0.35 EUR.
+    /// The cost in hits, or in money, such as 0.35 EUR.
     #[schemars(required)]
     hits: Spanned<String> = text;
-    /// For so many of the request's own hits; in all if absent.
+    /// Charged per N requested hits, rounded up; a flat cost if absent.
     per: Spanned<u64> = number::<AMOUNT_MAX>;
 }
 

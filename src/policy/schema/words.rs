@@ -24,47 +24,47 @@ macro_rules! words {
 }
 
 words! {
-    /// How an allowance comes back.
+    /// The algorithm of a limit.
     AlgorithmFile {
-        /// In any interval of the window's length at most the amount.
+        /// At most the amount in any interval of the window's length.
         SlidingWindow = "sliding_window",
-        /// At most the amount in each window, counted from the Unix epoch.
+        /// At most the amount in each window, aligned to the Unix epoch.
         FixedWindow = "fixed_window",
         /// A bucket of `burst` hits that refills steadily.
         TokenBucket = "token_bucket",
-        /// At most the amount in each calendar period of the time zone.
+        /// At most the amount in each calendar period, in the time zone of the policy.
         Calendar = "calendar",
     }
 }
 
 words! {
-    /// What happens to a request that a limit does not have the hits for.
+    /// The effect of an exhausted limit on a request.
     ModeFile {
-        /// It is refused.
+        /// The request is refused.
         Enforce = "enforce",
-        /// It is refused if every other quota of the request is over too.
+        /// The request is refused if all its quotas are used up.
         Quota = "quota",
-        /// It is only told.
+        /// The request passes; the refusal is recorded.
         Shadow = "shadow",
     }
 }
 
 words! {
-    /// What becomes of hits that a limit does not have, when it has some.
+    /// Whether a charge may exceed the remaining hits, if there are any.
     OverdraftFile {
-        /// They are refused.
+        /// The request is refused.
         None = "none",
-        /// They pass and count; then everything is refused until they are paid back.
+        /// The charge counts in full. The limit then refuses until the excess has left the window, or is given back.
         Allow = "allow",
-        /// They pass, and what the limit does not have is forgiven.
+        /// The charge counts up to the limit; the excess is not charged.
         Clip = "clip",
     }
 }
 
 words! {
-    /// Whether a sidecar may take hits ahead and spend them by itself.
+    /// Whether a sidecar may take hits ahead and spend them locally.
     LeaseFile {
-        /// Where it pays.
+        /// For frequently used keys.
         Auto = "auto",
         /// Never.
         Off = "off",
@@ -72,15 +72,15 @@ words! {
 }
 
 words! {
-    /// The answer while the store is out.
+    /// The answer of a limit while Redis is unavailable.
     OutageFile {
-        /// The call fails (UNAVAILABLE, 503): the gateway decides, Envoy by its `failure_mode_deny`.
+        /// The call fails (UNAVAILABLE, 503), and the gateway decides: Envoy by `failure_mode_deny`.
         Error = "error",
-        /// Pass.
+        /// The limit allows the request.
         Allow = "allow",
-        /// Refuse.
+        /// The limit refuses the request.
         Deny = "deny",
-        /// Enforce this sidecar's share of the limit, and charge what was spent once the store is back.
+        /// The sidecar enforces its share of the remaining hits, and charges them in Redis afterwards.
         Local = "local",
     }
 }
@@ -102,11 +102,11 @@ words! {
 }
 
 words! {
-    /// Which limits the headers tell of.
+    /// The limits that headers describe.
     AnswerLimitsFile {
-        /// The one that is nearest to refusing.
+        /// The limit that is closest to refusing.
         Tightest = "tightest",
-        /// All that the request met.
+        /// All limits that apply to the request.
         All = "all",
     }
 }
@@ -114,21 +114,21 @@ words! {
 words! {
     /// The body of a refusal.
     AnswerBodyFile {
-        /// The gateway's own.
+        /// No body: the gateway uses its own.
         Empty = "empty",
-        /// A JSON problem (RFC 9457).
+        /// A JSON problem (RFC 9457) with the limit and the retry time.
         Problem = "problem",
     }
 }
 
 words! {
-    /// Which answers carry dynamic metadata on their limits.
+    /// The answers that have dynamic metadata with details of their limits.
     AnswerMetadataFile {
-        /// All.
+        /// All answers.
         Always = "always",
-        /// Refusals.
+        /// Refusals only.
         Refused = "refused",
-        /// None.
+        /// No answer.
         Never = "never",
     }
 }

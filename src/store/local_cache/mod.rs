@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_is_refused_for_what_his_own_sidecar_holds() {
+    async fn no_request_is_refused_for_hits_that_its_own_sidecar_holds() {
         let bench = Bench::new();
         let one = batch("a", sliding(640), Hits::Spend(1));
         let asked = bench.heat(&one, 10_000).await;

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_that_nobody_had_time_to_read_is_found() {
+    async fn an_unread_answer_that_arrived_in_time_is_found() {
         let (answer, answered) = oneshot::channel();
         tokio::spawn(async { answer.send(1).unwrap() });
         assert_eq!(look_again(answered).await, Some(Ok(1)));

@@ -26,7 +26,7 @@ async fn a_body_that_is_no_object_changes_nothing() {
 }
 
 #[tokio::test]
-async fn who_has_lost_a_parent_can_be_changed_all_the_same() {
+async fn a_caller_whose_parent_was_deleted_can_be_changed() {
     let Some((api, _store)) = Api::on_redis(&[]).await else { return };
     api.check("PUT /v1/callers/acme", "{}", 201).await;
     api.check("PUT /v1/callers/alice", json!({ "parent": "acme" }), 201).await;

@@ -147,7 +147,7 @@ async fn without_a_known_key_nothing_passes() {
 }
 
 #[tokio::test]
-async fn a_caller_is_who_holds_the_key_whatever_it_says() {
+async fn a_caller_is_identified_by_its_key_whatever_its_headers() {
     let Some(by_key) = ByKey::start(&Store::Embedded).await else { return };
     let honest = reached(&by_key.get("frida", "/hotelbeds/booking", &[]).await);
     let spoofing = reached(&by_key.get("frida", "/hotelbeds/booking", &SPOOFED).await);
@@ -258,7 +258,7 @@ async fn without_a_valid_token_nothing_passes() {
 }
 
 #[tokio::test]
-async fn a_caller_is_who_the_token_says_whatever_the_headers_say() {
+async fn a_caller_is_identified_by_its_token_whatever_its_headers() {
     for store in Store::every() {
         let Some(by_token) = ByToken::start(&store).await else { return };
         let frida = by_token.issuer.token(&json!({ "sub": "frida" }));

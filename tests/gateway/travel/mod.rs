@@ -10,7 +10,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
@@ -35,20 +35,20 @@ fn hundred_a_day() -> String {
 }
 
 /// Runs `check` with the policy on every store.
-async fn on_every_store(policy: &str, check: impl AsyncFn(&mut Asker)) {
+async fn on_every_store(policy: &str, check: impl AsyncFn(&mut DomainClient)) {
     for store in Store::every() {
         let tollgate = Tollgate::serve(policy, &store).await;
-        check(&mut Asker::new(&tollgate, "travel").await).await;
+        check(&mut DomainClient::new(&tollgate, "travel").await).await;
     }
 }
 
 #[tokio::test]
 async fn each_tier_has_exactly_its_searches_and_bookings() {
-    on_every_store(&policy(), async |asker| {
+    on_every_store(&policy(), async |client| {
         for (tier, [searches, bookings, _]) in TIERS {
             let path = |what| format!("user_id=one-of-{tier},request_type={what},tier={tier}");
-            asker.spend_exactly(&[&path("search")], searches).await;
-            asker.spend_exactly(&[&path("booking")], bookings).await;
+            client.spend_exactly(&[&path("search")], searches).await;
+            client.spend_exactly(&[&path("booking")], bookings).await;
         }
     })
     .await;
@@ -56,14 +56,14 @@ async fn each_tier_has_exactly_its_searches_and_bookings() {
 
 #[tokio::test]
 async fn the_daily_limit_counts_whatever_is_asked_for() {
-    on_every_store(&policy(), async |asker| {
+    on_every_store(&policy(), async |client| {
         for (tier, [searches, bookings, daily]) in TIERS {
             let of = |rest| format!("user_id=one-of-{tier}{rest},tier={tier}");
             let rest = daily - searches - bookings;
-            assert!(asker.ask(&[&of("")], rest).await.passed);
-            asker.spend_exactly(&[&of(",request_type=booking")], bookings).await;
-            assert!(asker.ask(&[&of(",request_type=search")], searches).await.passed);
-            let other = asker.ask(&[&of(",request_type=other")], 1).await;
+            assert!(client.ask(&[&of("")], rest).await.passed);
+            client.spend_exactly(&[&of(",request_type=booking")], bookings).await;
+            assert!(client.ask(&[&of(",request_type=search")], searches).await.passed);
+            let other = client.ask(&[&of(",request_type=other")], 1).await;
             assert_eq!((other.passed, other.violated()), (false, vec!["daily"]), "{other:?}");
         }
     })
@@ -71,41 +71,41 @@ async fn the_daily_limit_counts_whatever_is_asked_for() {
 }
 
 #[tokio::test]
-async fn who_has_no_tier_or_an_unknown_one_is_free() {
-    on_every_store(&policy(), async |asker| {
-        asker.spend_exactly(&["user_id=nobody,request_type=search"], 10).await;
-        asker.spend_exactly(&["user_id=inventive,request_type=search,tier=platinum"], 10).await;
+async fn a_caller_without_a_known_tier_is_free() {
+    on_every_store(&policy(), async |client| {
+        client.spend_exactly(&["user_id=nobody,request_type=search"], 10).await;
+        client.spend_exactly(&["user_id=inventive,request_type=search,tier=platinum"], 10).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_change_of_tier_keeps_the_count() {
-    on_every_store(&policy(), async |asker| {
+    on_every_store(&policy(), async |client| {
         let search = |tier| format!("user_id=climber,request_type=search,tier={tier}");
-        asker.spend_exactly(&[&search("free")], 10).await;
-        asker.spend_exactly(&[&search("premium")], 40).await;
-        asker.spend_exactly(&[&search("enterprise")], 150).await;
+        client.spend_exactly(&[&search("free")], 10).await;
+        client.spend_exactly(&[&search("premium")], 40).await;
+        client.spend_exactly(&[&search("enterprise")], 150).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn free_callers_have_no_access_to_expedia_and_are_told_so() {
-    on_every_store(&policy(), async |asker| {
+    on_every_store(&policy(), async |client| {
         for endpoint in ["search", "booking"] {
             let expedia = format!("provider=expedia,endpoint={endpoint}");
             let search = |tier| format!("user_id=of-{tier},request_type=search,tier={tier}");
-            let free = asker.ask(&[&search("free"), &expedia], 1).await;
+            let free = client.ask(&[&search("free"), &expedia], 1).await;
             assert_eq!((free.passed, free.reason()), (false, "no_access"), "{free:?}");
             assert_eq!(free.problem.get("retry_after_ms"), None, "{free:?}");
-            assert!(asker.ask(&[&search("premium"), &expedia], 1).await.passed);
-            assert!(asker.ask(&[&search("enterprise"), &expedia], 1).await.passed);
+            assert!(client.ask(&[&search("premium"), &expedia], 1).await.passed);
+            assert!(client.ask(&[&search("enterprise"), &expedia], 1).await.passed);
         }
         let search = "user_id=of-free,request_type=search";
         // Neither refusal has cost a search.
-        asker.spend_exactly(&[search], 10).await;
-        let over = asker.ask(&[search], 1).await;
+        client.spend_exactly(&[search], 10).await;
+        let over = client.ask(&[search], 1).await;
         assert_eq!((over.reason(), over.violated()), ("over_limit", vec!["search"]), "{over:?}");
     })
     .await;
@@ -113,20 +113,20 @@ async fn free_callers_have_no_access_to_expedia_and_are_told_so() {
 
 #[tokio::test]
 async fn a_provider_that_refuses_costs_the_caller_nothing() {
-    on_every_store(&policy(), async |asker| {
+    on_every_store(&policy(), async |client| {
         let booking = "user_id=big,request_type=booking,tier=enterprise";
-        let refused = asker.ask(&[booking, "provider=hotelbeds,endpoint=booking"], 6).await;
+        let refused = client.ask(&[booking, "provider=hotelbeds,endpoint=booking"], 6).await;
         assert!(!refused.passed, "{refused:?}");
-        asker.spend_exactly(&[booking], 50).await;
+        client.spend_exactly(&[booking], 50).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_refusal_tells_the_tier_and_the_priority() {
-    on_every_store(&policy(), async |asker| {
+    on_every_store(&policy(), async |client| {
         let mut check = async |descriptor: &str, tier: &str, priority: u32| {
-            let told = asker.ask(&[descriptor], TOO_MANY).await;
+            let told = client.ask(&[descriptor], TOO_MANY).await;
             let caller = json!({ "tier": tier, "priority": f64::from(priority), "roles": [] });
             assert_eq!(told.metadata["caller"], caller, "{descriptor}: {told:?}");
         };
@@ -145,47 +145,47 @@ async fn a_refusal_tells_the_tier_and_the_priority() {
 
 #[tokio::test]
 async fn the_last_part_of_a_provider_is_kept_for_higher_tiers() {
-    on_every_store(&hundred_a_day(), async |asker| {
+    on_every_store(&hundred_a_day(), async |client| {
         let provider = "provider=hotelbeds,endpoint=search";
         let of = |tier| format!("{provider},tier={tier}");
-        asker.spend_exactly(&[&of("free")], 90).await;
-        let free = asker.ask(&[&of("free")], 1).await;
+        client.spend_exactly(&[&of("free")], 90).await;
+        let free = client.ask(&[&of("free")], 1).await;
         assert_eq!((free.reason(), free.violated()), ("reserved", vec!["hundred"]), "{free:?}");
         // Urgent, because pressure would shut out others by now.
         let urgent = of("premium,priority=4");
-        asker.spend_exactly(&[&urgent], 8).await;
-        assert_eq!(asker.ask(&[&urgent], 1).await.reason(), "reserved");
-        asker.spend_exactly(&[&of("enterprise")], 2).await;
-        assert_eq!(asker.ask(&[&of("enterprise")], 1).await.reason(), "over_limit");
+        client.spend_exactly(&[&urgent], 8).await;
+        assert_eq!(client.ask(&[&urgent], 1).await.reason(), "reserved");
+        client.spend_exactly(&[&of("enterprise")], 2).await;
+        assert_eq!(client.ask(&[&of("enterprise")], 1).await.reason(), "over_limit");
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_provider_under_pressure_takes_from_free_callers_first() {
-    on_every_store(&hundred_a_day(), async |asker| {
+    on_every_store(&hundred_a_day(), async |client| {
         let provider = "provider=hotelbeds,endpoint=search";
         let search = |tier| format!("user_id=of-{tier},request_type=search,tier={tier}");
-        assert!(asker.ask(&[&search("free"), provider], 8).await.passed);
+        assert!(client.ask(&[&search("free"), provider], 8).await.passed);
         let enterprise = "user_id=big,request_type=search,tier=enterprise";
-        assert!(asker.ask(&[enterprise, provider], 73).await.passed);
+        assert!(client.ask(&[enterprise, provider], 73).await.passed);
         // More than 80 % is used: of ten searches a free caller keeps eight, and those are spent.
-        let free = asker.ask(&[&search("free"), provider], 1).await;
+        let free = client.ask(&[&search("free"), provider], 1).await;
         assert_eq!(free.reason(), "pressure", "{free:?}");
         assert!(free.violated().contains(&"search"), "{free:?}");
         assert_eq!(free.metadata["pressure"], json!(1.0), "{free:?}");
         let other = "user_id=another,request_type=search,tier=free";
-        asker.spend_exactly(&[other, provider], 8).await;
+        client.spend_exactly(&[other, provider], 8).await;
         // Premium callers keep all, and elsewhere nothing presses.
-        assert!(asker.ask(&[&search("premium"), provider], 6).await.passed);
-        assert!(asker.ask(&[&search("free"), "provider=amadeus,endpoint=search"], 2).await.passed);
+        assert!(client.ask(&[&search("premium"), provider], 6).await.passed);
+        assert!(client.ask(&[&search("free"), "provider=amadeus,endpoint=search"], 2).await.passed);
         // More than 95 % is used, though more is open to premium callers: enterprise passes, and what is urgent.
-        assert!(asker.ask(&[enterprise, provider], 1).await.passed);
-        let premium = asker.ask(&[&search("premium"), provider], 1).await;
+        assert!(client.ask(&[enterprise, provider], 1).await.passed);
+        let premium = client.ask(&[&search("premium"), provider], 1).await;
         assert_eq!(premium.reason(), "pressure", "{premium:?}");
         assert_eq!(premium.metadata["pressure"], json!(2.0), "{premium:?}");
-        assert!(asker.ask(&[&search("premium,priority=4"), provider], 1).await.passed);
-        assert!(asker.ask(&[enterprise, provider], 1).await.passed);
+        assert!(client.ask(&[&search("premium,priority=4"), provider], 1).await.passed);
+        assert!(client.ask(&[enterprise, provider], 1).await.passed);
     })
     .await;
 }
@@ -199,10 +199,10 @@ async fn a_booking_at_amadeus_waits_for_its_turn_if_that_is_near() {
     let near = "{ rate: 3/second, wait: { up_to: 2s } }";
     let far = "{ name: far, rate: 3/hour, wait: { up_to: 2s } }";
     for (limit, passed) in [(near, true), (far, false)] {
-        on_every_store(&policy.replace(&start, limit), async |asker| {
+        on_every_store(&policy.replace(&start, limit), async |client| {
             let booking = "provider=amadeus,endpoint=booking,tier=enterprise";
-            assert!(asker.ask(&[booking], 3).await.passed);
-            let next = asker.ask(&[booking], 1).await;
+            assert!(client.ask(&[booking], 3).await.passed);
+            let next = client.ask(&[booking], 1).await;
             assert_eq!(next.passed, passed, "{limit}: {next:?}");
         })
         .await;

@@ -309,7 +309,7 @@ async fn with_any_fault_no_window_sees_more_than_its_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_refused_while_more_is_unspent_than_sidecars_may_hold() {
+async fn no_request_is_refused_while_more_is_unspent_than_sidecars_may_hold() {
     for seed in 0..SEEDS {
         run(seed, false).await;
     }

@@ -21,7 +21,7 @@ const TOLD_MS: u64 = 20;
 /// Spends all that is left after a run, and checks that what is refused then passes when it is told to, and not a
 /// millisecond earlier.
 pub async fn check_promises(world: &World, sidecar: &Sidecar, name: &str) {
-    // A refusal that is held from before may not know what others have spent since.
+    // A refusal that is held from before may not know what others have spent since. Time is paused, and passes at once.
     sleep(Duration::from_millis(HOLD_MS_MAX)).await;
     for (index, limit) in world.limits.iter().enumerate() {
         let hits = 1 + world.draw(|draw| draw.below(limit.amount()));

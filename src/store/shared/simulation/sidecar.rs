@@ -110,6 +110,7 @@ impl Sidecar {
                 tended_ms = world.ms();
                 self.shared.tend(self.now()).await;
             }
+            // In the runtime's paused time, which passes at once.
             sleep(Duration::from_millis(pause_ms)).await;
         }
         requests.join_all().await;
