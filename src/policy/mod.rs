@@ -22,8 +22,8 @@ pub use model::{
     AnswerMetadata, AnswerSettings, Caller, CallerBonus, Candidate, Capacity, Choice, Classes,
     Domain, Key, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, Lineage, Member, Metadata,
     MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, PARENTS_MAX, PRESSURE_LEVELS_MAX, Path,
-    PolicySet, PressureLevel, Refused, Rule, RuleLimit, RuleValue, Seen, Share, SourceLocation,
-    TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
+    PolicySet, PressureLevel, Refused, RetryId, Rule, RuleLimit, RuleValue, Seen, Share,
+    SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
 };
 pub use problem::{Problem, Severity, Source};
 pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};

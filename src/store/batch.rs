@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{IdempotencyToken, Notice};
+use super::{Notice, Once, Retry};
 use crate::clock::Timestamp;
 use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Overdraft, Standing, Thresholds};
 use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
@@ -61,8 +61,8 @@ pub struct Charge {
     /// For hits that come back because they were spent in vain: until when they count (`limit/refund.rs`). From
     /// then on nothing is taken, and never the hits of others. None for all other charges.
     pub until: Option<Timestamp>,
-    /// For charges that are sent again when no answer comes: they are made once, however often they arrive.
-    pub token: Option<IdempotencyToken>,
+    /// For charges that may arrive again: they are made once, however often they do.
+    pub once: Option<Once>,
 }
 
 /// How much of a limit's capacity is open to one request: all of it unless something says less.
@@ -139,12 +139,14 @@ pub struct Decision {
     pub failed: bool,
     /// The hits count although the request, or the charge's group, was refused: see [`Refused::Counted`].
     pub counted: bool,
+    /// For charges with an idempotency key: what was found under it.
+    pub retry: Option<Retry>,
 }
 
 impl Decision {
     /// Nothing but this.
     pub fn new(fit: Fit, standing: Standing) -> Self {
-        Self { fit, standing, ahead: 0, clipped: 0, failed: false, counted: false }
+        Self { fit, standing, ahead: 0, clipped: 0, failed: false, counted: false, retry: None }
     }
 }
 
@@ -177,7 +179,7 @@ impl Charge {
             refused: Refused::Free,
             ahead: 0,
             until: None,
-            token: None,
+            once: None,
         }
     }
 
@@ -185,7 +187,7 @@ impl Charge {
     pub fn is_plain(&self) -> bool {
         self.ahead == 0
             && self.until.is_none()
-            && self.token.is_none()
+            && self.once.is_none()
             && self.limit.capacity() <= self.open.hits
             && self.open.pressed.is_empty()
             && self.bonuses.is_empty()
@@ -250,6 +252,16 @@ impl Batch {
         }
     }
 
+    /// Takes over a charge of a batch with these keys. Its own key and that of its mark join this batch's.
+    pub fn adopt(&mut self, charge: &Charge, keys: &[Key]) -> Charge {
+        let key_index = self.key_index(keys[charge.key_index].clone());
+        let once = charge.once.map(|once| match once.mark() {
+            Some(mark) => once.under(self.key_index(keys[usize::from(mark.key_index)].clone())),
+            None => once,
+        });
+        Charge { key_index, once, ..charge.clone() }
+    }
+
     /// Has it only be looked at: adds a charge that is refused, so nothing is spent. Its decision comes last.
     pub fn look(&mut self) {
         let nothing = Limit::new(0, Algorithm::Total).marked(LOOKING);
@@ -270,10 +282,11 @@ impl Batch {
     }
 
     /// Whether it is not to be charged any more once nobody waits for the answer. What comes back, and is counted nowhere else
-    /// meanwhile, is still to be given back then; so is what is made once, however often it is sent.
+    /// meanwhile, is still to be given back then; so is what is sent until an answer comes.
     pub fn expires(&self) -> bool {
         let stays = |charge: &Charge| {
-            charge.token.is_some() || charge.until.is_some() || charge.may_come_back_later()
+            let is_sent_again = matches!(charge.once, Some(Once::Token(_)));
+            is_sent_again || charge.until.is_some() || charge.may_come_back_later()
         };
         !self.charges.iter().all(stays)
     }

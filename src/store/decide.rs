@@ -8,7 +8,9 @@ use smallvec::SmallVec;
 
 use super::batch::lacks_debits_only;
 use super::record::{Entry, Record};
-use super::{Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Notice, Outcome, Tally};
+use super::{
+    Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Notice, Once, Outcome, Retry, Tally,
+};
 use crate::clock::Timestamp;
 use crate::limit::{
     Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Overdraft, Refund, Settled, Standing, State,
@@ -59,6 +61,15 @@ struct Decider<'a> {
     levels: SmallVec<[u8; 1]>,
     notices: Vec<Notice>,
     now: Timestamp,
+}
+
+/// Whether a charge was made before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    No,
+    Yes,
+    /// Under the idempotency key of its request.
+    Retried(Retry),
 }
 
 impl<'a> Decider<'a> {
@@ -114,12 +125,15 @@ impl<'a> Decider<'a> {
             let fit = limit.fit(state, hits, now);
             return Decision::new(fit, limit.standing(state, now));
         }
-        if self.has_seen(charge) {
-            return Decision::new(Fit::Now, limit.standing(self.state(index), now));
-        }
+        let (fit, retry) = match self.made(charge) {
+            Made::Yes => return Decision::new(Fit::Now, limit.standing(self.state(index), now)),
+            Made::Retried(retry) if retry.is_free() => (Some(Fit::Now), Some(retry)),
+            Made::Retried(retry) => (Some(Fit::Never), Some(retry)),
+            Made::No => (None, None),
+        };
         let mut allowance = self.allowance(charge);
-        let fit = self.fit(index, &mut allowance);
-        Decision::new(fit, self.standing(index, &allowance))
+        let fit = fit.unwrap_or_else(|| self.fit(index, &mut allowance));
+        Decision { retry, ..Decision::new(fit, self.standing(index, &allowance)) }
     }
 
     /// Whether a charge's limit has the hits.
@@ -146,7 +160,8 @@ impl<'a> Decider<'a> {
         let on = self.settled(index);
         let may_overdraw =
             on.limit.overdraft() == Overdraft::None && on.used() <= on.limit.capacity();
-        if !charge.is_debit() || self.has_seen(charge) || !(fits || may_overdraw) {
+        let makes = charge.is_debit() && (fits || may_overdraw);
+        if !makes || self.made(charge) != Made::No {
             return;
         }
         self.spend(index, decision);
@@ -161,20 +176,76 @@ impl<'a> Decider<'a> {
     }
 
     /// Whether a charge that is made once has been made.
-    fn has_seen(&self, charge: &Charge) -> bool {
-        let record = &self.records[charge.key_index];
-        charge.token.is_some_and(|token| record.has_seen(charge.limit.tag(), token))
+    fn made(&mut self, charge: &Charge) -> Made {
+        let (tag, now_ms) = (charge.limit.tag(), self.now.as_ms());
+        match charge.once {
+            None => Made::No,
+            Some(Once::Token(token)) => {
+                let is_made = self.records[charge.key_index].has_seen(tag, token);
+                if is_made { Made::Yes } else { Made::No }
+            }
+            Some(Once::Mark(_)) if charge.hits.amount() == 0 => Made::No,
+            Some(Once::Mark(mark)) => match self.records[usize::from(mark.key_index)].mark(tag) {
+                Some(known) if known.differs(charge.hits) => Made::Retried(Retry::Conflict),
+                Some(known) if known.retries < mark.retries_max => {
+                    let left_ms = known.until_ms.saturating_sub(now_ms);
+                    let age_ms = u64::from(mark.life_ms).saturating_sub(left_ms);
+                    Made::Retried(Retry::Free { age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX) })
+                }
+                _ => Made::No,
+            },
+            Some(Once::Undo(mark)) => {
+                let known = self.records[usize::from(mark.key_index)].mark(tag);
+                let is_last = known.is_some_and(|known| *known.attempts == [mark.attempt]);
+                if is_last { Made::No } else { Made::Yes }
+            }
+        }
+    }
+
+    /// Notes in its record that a charge is made now, or that it is retried.
+    fn note(&mut self, charge: &Charge, made: Made) {
+        let (tag, now) = (charge.limit.tag(), self.now);
+        match (charge.once, made) {
+            (Some(Once::Token(token)), Made::No) => {
+                self.records[charge.key_index].see(tag, token, now);
+            }
+            (Some(Once::Mark(mark)), Made::No) => {
+                let record = &mut self.records[usize::from(mark.key_index)];
+                record.set_mark((tag, charge.hits), mark, now);
+            }
+            (Some(Once::Mark(mark)), Made::Retried(Retry::Free { .. })) => {
+                if let Some(known) = self.records[usize::from(mark.key_index)].mark(tag) {
+                    if !known.attempts.contains(&mark.attempt) {
+                        known.attempts.push(mark.attempt);
+                    }
+                    known.retries = known.retries.saturating_add(1);
+                }
+            }
+            (Some(Once::Undo(mark)), Made::No) => {
+                self.records[usize::from(mark.key_index)].remove_mark(tag);
+            }
+            (Some(Once::Undo(mark)), Made::Yes) => {
+                if let Some(known) = self.records[usize::from(mark.key_index)].mark(tag) {
+                    known.attempts.retain(|attempt| *attempt != mark.attempt);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Makes a charge, and tells how its limit stands then.
     fn spend(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
         let (limit, now) = (&charge.limit, self.now);
-        if charge.hits.amount() == 0 || self.has_seen(charge) {
+        if charge.hits.amount() == 0 {
             return;
         }
-        if let Some(token) = charge.token {
-            self.records[charge.key_index].see(limit.tag(), token, now);
+        if charge.once.is_some() {
+            let made = self.made(charge);
+            self.note(charge, made);
+            if made != Made::No {
+                return;
+            }
         }
         if charge.is_plain() {
             self.spend_base(index, charge.hits);

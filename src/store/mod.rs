@@ -35,7 +35,9 @@ pub use breaker::{Breaker, Health};
 pub use caller_record::{Change, Page, Record};
 pub use directory::{Directory, DirectoryError};
 pub use fallback::{Debt, Fallback};
-pub use idempotency::{IdempotencyToken, TOKEN_LIFE_MS, TokenSource};
+pub use idempotency::{
+    FINAL, IdempotencyMark, IdempotencyToken, Once, Retry, TOKEN_LIFE_MS, TokenSource,
+};
 pub use notice::Notice;
 pub use sums_store::SumsStore;
 

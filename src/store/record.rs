@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{IdempotencyToken, TOKEN_LIFE_MS};
+use super::{IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
-use crate::limit::{Limit, State, Told};
+use crate::limit::{Hits, Limit, State, Told};
 
 /// The power of the used share in a weight: so high that a nearly exhausted limit outweighs a hardly used one whatever their
 /// windows.
@@ -47,6 +47,7 @@ struct Extra {
     bonuses: Vec<BonusSpent>,
     seen: Vec<Seen>,
     told: Vec<ToldOf>,
+    marks: Vec<KeptMark>,
 }
 
 /// The greatest number that was seen of a sidecar's charges on one limit that are made once.
@@ -66,6 +67,17 @@ struct ToldOf {
     expiry_ms: Option<u64>,
 }
 
+/// The mark of a charge on one limit under the idempotency key of a request.
+#[derive(Debug)]
+pub struct KeptMark {
+    limit_tag: Arc<str>,
+    hits: Hits,
+    /// The attempts at the request that have met it, but for those that were refused elsewhere.
+    pub attempts: SmallVec<[u64; 1]>,
+    pub retries: u16,
+    pub until_ms: u64,
+}
+
 /// What has been spent of one bonus on one limit.
 #[derive(Debug)]
 pub struct BonusSpent {
@@ -74,6 +86,14 @@ pub struct BonusSpent {
     pub count: u64,
     /// When the count is forgotten: the latest end that the bonus has had.
     pub until_ms: u64,
+}
+
+impl KeptMark {
+    /// Whether so many hits are others than those of the mark.
+    pub fn differs(&self, hits: Hits) -> bool {
+        let spends = |hits| matches!(hits, Hits::Spend(_));
+        (spends(self.hits), self.hits.amount()) != (spends(hits), hits.amount())
+    }
 }
 
 impl Entry {
@@ -90,7 +110,7 @@ impl Record {
 
     /// How much is lost with it: the weight of its heaviest limit or bonus. A limit weighs the milliseconds until it is empty by
     /// itself, at most a year, times the eighth power of the share that is used (a tenth at least), and far less with a single
-    /// hit in use. A bonus weighs as an exhausted limit. At least 0, never NaN; 0 for a record that has expired.
+    /// hit in use. A bonus weighs as an exhausted limit, a mark as a single hit. At least 0, never NaN; 0 for a record that has expired.
     pub fn weight(&self, now: Timestamp) -> f64 {
         let left_ms = |end_ms: u64| end_ms.saturating_sub(now.as_ms()).min(YEAR_MS) as f64;
         let states = self.states.iter().map(|entry| {
@@ -106,15 +126,19 @@ impl Record {
         });
         let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
         let bonuses = bonuses.map(|bonus| left_ms(bonus.until_ms));
-        states.chain(bonuses).fold(0.0, f64::max)
+        let marks = self.extra.iter().flat_map(|extra| &extra.marks);
+        let marks = marks.map(|mark| SINGLE_HIT * left_ms(mark.until_ms));
+        states.chain(bonuses).chain(marks).fold(0.0, f64::max)
     }
 
     /// When the whole record is empty by itself; None if it never is.
     pub fn expiry_ms(&self) -> Option<u64> {
         let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
         let seen = self.extra.iter().flat_map(|extra| &extra.seen);
+        let marks = self.extra.iter().flat_map(|extra| &extra.marks);
         let told = self.extra.iter().flat_map(|extra| &extra.told);
         let ends = bonuses.map(|bonus| bonus.until_ms).chain(seen.map(|seen| seen.until_ms));
+        let ends = ends.chain(marks.map(|mark| mark.until_ms));
         let ends = ends.chain(told.filter_map(|told| told.expiry_ms));
         let latest = ends.max().unwrap_or(0);
         self.states.iter().try_fold(latest, |latest, entry| Some(entry.expiry_ms?.max(latest)))
@@ -198,12 +222,41 @@ impl Record {
         }
     }
 
+    /// The mark of a charge on a limit.
+    pub fn mark(&mut self, limit_tag: &str) -> Option<&mut KeptMark> {
+        let mut marks = self.extra.as_mut()?.marks.iter_mut();
+        marks.find(|mark| *mark.limit_tag == *limit_tag)
+    }
+
+    /// Marks a charge of so many hits on a limit.
+    pub fn set_mark(
+        &mut self,
+        (limit_tag, hits): (&Arc<str>, Hits),
+        asked: IdempotencyMark,
+        now: Timestamp,
+    ) {
+        self.remove_mark(limit_tag);
+        let until_ms = now.as_ms() + u64::from(asked.life_ms);
+        let limit_tag = limit_tag.clone();
+        let attempts = SmallVec::from_elem(asked.attempt, 1);
+        let mark = KeptMark { limit_tag, hits, attempts, retries: 0, until_ms };
+        self.extra.get_or_insert_default().marks.push(mark);
+    }
+
+    /// Removes the mark of a charge on a limit.
+    pub fn remove_mark(&mut self, limit_tag: &str) {
+        if let Some(extra) = &mut self.extra {
+            extra.marks.retain(|mark| *mark.limit_tag != *limit_tag);
+        }
+    }
+
     /// Drops what is empty or was written to be gone by `now`.
     pub fn forget(&mut self, now: Timestamp) {
         self.states.retain(|entry| entry.lives(now));
         if let Some(extra) = &mut self.extra {
             extra.bonuses.retain(|bonus| 0 < bonus.count && now.as_ms() < bonus.until_ms);
             extra.seen.retain(|seen| now.as_ms() < seen.until_ms);
+            extra.marks.retain(|mark| now.as_ms() < mark.until_ms);
             let states = &self.states;
             let lives = |tag: &Arc<str>| states.iter().any(|entry| entry.limit.tag() == tag);
             extra.told.retain(|told| match told.expiry_ms {
@@ -211,7 +264,8 @@ impl Record {
                 None => lives(&told.limit_tag),
             });
             let level = if states.is_empty() { 0 } else { extra.level };
-            let rest = extra.bonuses.len() + extra.seen.len() + extra.told.len();
+            let rest =
+                extra.bonuses.len() + extra.seen.len() + extra.told.len() + extra.marks.len();
             if rest == 0 && level == 0 {
                 self.extra = None;
             }

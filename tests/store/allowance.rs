@@ -6,7 +6,7 @@ use tollgate::clock::Clock;
 use tollgate::limit::Hits::{GiveBack, Spend};
 use tollgate::limit::{CalendarUnit, Fit, Limit, Overdraft};
 use tollgate::policy::Mode::Enforce;
-use tollgate::store::{Gauge, IdempotencyToken, Mark, Pressed, Store};
+use tollgate::store::{Gauge, IdempotencyToken, Mark, Once, Pressed, Store};
 
 use crate::support::batch::{
     START_MS, after, batch, bucket, calendar, fixed, one, one_of_each, opened, overdrawn, pressed,
@@ -151,7 +151,7 @@ async fn a_charge_that_was_made_before_prolongs_no_bonus(store: Arc<impl Store>)
     let ask = |hits, until| with_bonuses(one("k", &limit, Spend(hits)), &[("b", 6, until)]);
     for (until, ms) in [(1_000, 0), (5_000, 999)] {
         let mut ask = ask(4, until);
-        ask.charges[0].token = Some(IdempotencyToken { by: 1, number: 1 });
+        ask.charges[0].once = Some(Once::Token(IdempotencyToken { by: 1, number: 1 }));
         assert!(passes(&*store, &ask, ms).await);
     }
     let left = charge(&*store, &ask(0, 5_000), after(1_000)).await.decisions[0].standing.remaining;

@@ -7,7 +7,7 @@ use tollgate::limit::Hits::{GiveBack, Spend};
 use tollgate::limit::{Algorithm, CalendarUnit, Fit};
 use tollgate::policy::Mode::{Enforce, Quota, Shadow};
 use tollgate::store::memory::Memory;
-use tollgate::store::{IdempotencyToken, Store};
+use tollgate::store::{IdempotencyToken, Once, Store};
 
 use crate::support::batch::{
     START_MS, after, batch, bucket, calendar, fixed, one, one_of_each, sliding, total,
@@ -107,7 +107,7 @@ async fn a_charge_that_is_made_once_is_made_once(store: Arc<impl Store>) {
         let name = limit.tag();
         let once = |hits, by, number| {
             let mut batch = one(name, &limit, hits);
-            batch.charges[0].token = Some(IdempotencyToken { by, number });
+            batch.charges[0].once = Some(Once::Token(IdempotencyToken { by, number }));
             batch
         };
         let asks = [

@@ -5,6 +5,7 @@ mod cluster;
 mod contract;
 mod debits;
 mod directory;
+mod idempotency;
 mod leases;
 mod parity;
 mod redis;

@@ -10,10 +10,11 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use smallvec::SmallVec;
 use tollgate::clock::{Now, Timestamp};
 use tollgate::limit::{Bonus, CalendarUnit, Fit, Hits, Limit, Overdraft, THRESHOLDS_MAX};
-use tollgate::policy::{Mode, Refused};
+use tollgate::policy::{Mode, Refused, RetryId};
 use tollgate::store::memory::Memory;
 use tollgate::store::{
-    Batch, Charge, Gauge, IdempotencyToken, LEVELS_MAX, Mark, Open, Pressed, Store,
+    Batch, Charge, Gauge, IdempotencyMark, IdempotencyToken, LEVELS_MAX, Mark, Once, Open, Pressed,
+    Store,
 };
 
 use crate::support::batch::{START_MS, bucket, calendar, fixed, key, sliding, total};
@@ -75,7 +76,8 @@ struct Special {
     ahead: u64,
     /// Until when the hits that it takes back count, in milliseconds from when those spent now do.
     until: Option<i64>,
-    token: Option<IdempotencyToken>,
+    /// Marks are under one of a few ids.
+    once: Option<(Once, &'static str)>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -103,7 +105,8 @@ async fn both_stores_answer_the_same_when_the_clock_goes_back() {
     ];
     let ends = 100_000_000_000_i64..100_000_001_000;
     let history = history(lasting.boxed(), (-2_000_i64..2_100).boxed(), ends.boxed());
-    replay("back and forth", history.prop_map(whole_hits_to_buckets)).await;
+    let history = history.prop_map(whole_hits_to_buckets).prop_map(lasting_marks);
+    replay("back and forth", history).await;
 }
 
 /// Short histories at the end of which something has been refused, far more of them than Redis has time for.
@@ -220,6 +223,16 @@ fn whole_hits_to_buckets(mut history: History) -> History {
     history
 }
 
+fn lasting_marks(mut history: History) -> History {
+    let charges = history.requests.iter_mut().flat_map(|request| &mut request.charges);
+    for (once, _) in charges.filter_map(|asked| asked.special.as_mut()?.once.as_mut()) {
+        if let Once::Mark(mark) | Once::Undo(mark) = once {
+            mark.life_ms = u32::MAX;
+        }
+    }
+    history
+}
+
 impl History {
     /// No two charges of a batch share key and tag, as the store's contract says.
     fn batch(&self, name: &str, request: &Request, now_ms: u64) -> Batch {
@@ -253,9 +266,13 @@ impl History {
                 refused: if counts { asked.refused } else { Refused::Free },
                 ahead: asked.special.as_ref().map_or(0, |special| special.ahead),
                 until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
-                token: asked.special.as_ref().and_then(|special| special.token),
                 ..Charge::plain(key_index, limit, asked.hits)
             });
+            if let Some((once, id)) = asked.special.as_ref().and_then(|special| special.once) {
+                let mark = batch.keys[key_index].mark(None, RetryId::Entry(id));
+                let once = once.mark().map_or(once, |_| once.under(batch.key_index(mark)));
+                batch.charges.last_mut().unwrap().once = Some(once);
+            }
         }
         if request.looks {
             self.add_gauges(name, &mut batch);
@@ -389,15 +406,28 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
         2 => Just(None), 1 => Just(Some(0)), 1 => (-3_000_i64..3_000).prop_map(Some)
     ];
     let token = (0_u64..3, 1_u64..20).prop_map(|(by, number)| IdempotencyToken { by, number });
-    let token = prop_oneof![3 => Just(None), 1 => token.prop_map(Some)];
-    (open, pressed, bonuses, ahead, until, token).prop_map(
-        |(open, pressed, bonuses, ahead, until, token)| Special {
+    let mark = (0_u16..3, prop_oneof![1_u32..3, 1_u32..5_000, 1_u32..4_000_000_000], 0_u64..4);
+    let mark = mark.prop_map(|(retries_max, life_ms, attempt)| IdempotencyMark {
+        key_index: 0,
+        retries_max,
+        life_ms,
+        attempt,
+    });
+    let once = prop_oneof![
+        1 => token.prop_map(Once::Token),
+        3 => mark.clone().prop_map(Once::Mark),
+        1 => mark.prop_map(Once::Undo),
+    ];
+    let once = (once, prop::sample::select(vec!["1", "2"]));
+    let once = prop_oneof![1 => Just(None), 1 => once.prop_map(Some)];
+    (open, pressed, bonuses, ahead, until, once).prop_map(
+        |(open, pressed, bonuses, ahead, until, once)| Special {
             open,
             pressed,
             bonuses,
             ahead,
             until,
-            token,
+            once,
         },
     )
 }

@@ -7,8 +7,8 @@ use tollgate::clock::{Now, Timestamp};
 use tollgate::limit::{
     Algorithm, Bonus, Bucket, Calendar, CalendarUnit, Fixed, Hits, Limit, Overdraft, Sliding,
 };
-use tollgate::policy::{Key, Mode};
-use tollgate::store::{Batch, Charge, Gauge, Mark, Pressed};
+use tollgate::policy::{Key, Mode, RetryId};
+use tollgate::store::{Batch, Charge, FINAL, Gauge, IdempotencyMark, Mark, Once, Pressed};
 
 /// A time at which tests begin: no window's edge, in the summer of 2025.
 pub const START_MS: u64 = 1_750_000_000_123;
@@ -100,6 +100,21 @@ pub fn pressed(mut batch: Batch, marks: &[(u8, u64, u64)], hits: &[u64]) -> Batc
     let (gauge, key_index) = (batch.gauges.len(), batch.charges[0].key_index);
     batch.gauges.push(Gauge { key_index, marks: marks.iter().map(mark).collect() });
     batch.charges[0].open.pressed.push(Pressed { gauge, hits: hits.into() });
+    batch
+}
+
+/// How long the marks of [`with_id`] live.
+pub const MARK_LIFE_MS: u64 = 600_000;
+
+/// The same batch with an idempotency key.
+pub fn with_id(mut batch: Batch, id: &str) -> Batch {
+    for index in 0..batch.charges.len() {
+        let key = &batch.keys[batch.charges[index].key_index];
+        let key_index = batch.key_index(key.mark(None, RetryId::Entry(id)));
+        let life_ms = u32::try_from(MARK_LIFE_MS).unwrap();
+        let mark = IdempotencyMark { key_index: 0, retries_max: 5, life_ms, attempt: FINAL };
+        batch.charges[index].once = Some(Once::Mark(mark).under(key_index));
+    }
     batch
 }
 

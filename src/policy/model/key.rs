@@ -4,6 +4,9 @@
 //! share one counter, `~~` one of key and value together; a path that a request's own limit counts under starts with `!`. Bytes that would be
 //! ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and a hash of it, and a
 //! path that is long all the same by `tg1#` and a hash of the whole.
+//!
+//! `tg1i{KEY}|caller=id` is the key of the marks of a retried request beside the counter's KEY, which is in braces so that both
+//! have one slot: `=` precedes the value of an idempotency key, `~` a fingerprint.
 
 use std::fmt;
 use std::fmt::Write;
@@ -25,6 +28,15 @@ const HASH_LEN: usize = 16;
 /// The name of one counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(String);
+
+/// What tells a request that may be retried from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryId<'a> {
+    /// The value of the entry that holds the idempotency key.
+    Entry(&'a str),
+    /// A hash of all that it asks.
+    Fingerprint(&'a [u8]),
+}
 
 impl Key {
     /// The key of a domain's rules; steps are pushed on it.
@@ -59,6 +71,27 @@ impl Key {
         self.push_text(key);
         self.0.push_str("~~");
         self.push_text(pattern);
+    }
+
+    /// The key of the marks that charges under this key leave for retries of their request.
+    pub fn mark(&self, caller: Option<&str>, id: RetryId<'_>) -> Self {
+        let len = PREFIX.len() + self.0.len() + 2 * TEXT_LEN_MAX;
+        let mut key = Self(String::with_capacity(len));
+        let _ = write!(key.0, "{PREFIX}i{{{}}}|", self.0);
+        if let Some(caller) = caller {
+            key.push_text(caller);
+        }
+        match id {
+            RetryId::Entry(value) => {
+                key.0.push('=');
+                key.push_text(value);
+            }
+            RetryId::Fingerprint(hash) => {
+                key.0.push('~');
+                hash.iter().for_each(|byte| key.push_hex(*byte));
+            }
+        }
+        key
     }
 
     /// The key that counts for the path that was pushed.
@@ -165,6 +198,29 @@ mod tests {
             Key::of_override("d"),
             key("d", &[("!", "")]),
         ];
+        for (index, one) in keys.iter().enumerate() {
+            for other in &keys[index + 1..] {
+                assert_ne!(one, other);
+            }
+        }
+    }
+
+    #[test]
+    fn marks_of_different_counters_callers_and_requests_never_share_a_key() {
+        let (one, other) = (key("d", &[("k", "a")]), key("d", &[("k", "b")]));
+        let (entry, hash) = (RetryId::Entry, RetryId::Fingerprint);
+        let keys = [
+            one.clone(),
+            one.mark(None, entry("1")),
+            one.mark(None, entry("2")),
+            one.mark(None, hash(b"1")),
+            one.mark(None, entry("31")),
+            one.mark(Some("a"), entry("1")),
+            one.mark(Some("a=1"), entry("")),
+            one.mark(Some("a"), entry("=1")),
+            other.mark(None, entry("1")),
+        ];
+        assert_eq!(keys[5].as_str(), "tg1i{tg1|d|k=a}|a=1");
         for (index, one) in keys.iter().enumerate() {
             for other in &keys[index + 1..] {
                 assert_ne!(one, other);

@@ -32,7 +32,7 @@ pub use classes::{
 };
 pub use cost::{Cost, CostLine};
 pub use domain::{Domain, Path, Walk};
-pub use key::Key;
+pub use key::{Key, RetryId};
 pub use lease::{LEASED_AMOUNT_MIN, Lease};
 pub use metadata::{Metadata, MetadataValue};
 pub use mode::Mode;

@@ -12,7 +12,7 @@ use crate::limit::{Hits, Limit, Overdraft};
 use crate::lock::lock;
 use crate::policy::{Key, OnOutage};
 use crate::store::memory::Spent;
-use crate::store::{Batch, Charge, TokenSource};
+use crate::store::{Batch, Charge, Once, TokenSource};
 
 /// A batch that charges in the store what is owed to it, or has it take hits back. It may be sent again.
 #[derive(Debug)]
@@ -127,8 +127,8 @@ impl Debts {
     }
 
     fn batch(&self, key: Key, limit: Arc<Limit>, hits: Hits) -> Batch {
-        let token = Some(self.tokens.next());
-        let charge = Charge { on_outage: OnOutage::Local, token, ..Charge::plain(0, limit, hits) };
+        let once = Some(Once::Token(self.tokens.next()));
+        let charge = Charge { on_outage: OnOutage::Local, once, ..Charge::plain(0, limit, hits) };
         Batch { keys: smallvec![key], charges: smallvec![charge], gauges: Vec::new() }
     }
 }

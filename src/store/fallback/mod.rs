@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use super::memory::{Memory, Spent};
 use super::sidecars::Sidecars;
-use super::{Batch, Charge, Decision, INLINE_CAP, Open, Outcome, StoreError};
+use super::{Batch, Charge, Decision, INLINE_CAP, Open, Outcome, Retry, StoreError};
 use crate::clock::Timestamp;
 use crate::limit::{Algorithm, Fit, Hits, Limit, Standing};
 use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
@@ -193,10 +193,10 @@ impl Fallback {
             lease: Lease::Off,
             refused: Refused::Free,
             ahead: 0,
-            token: None,
+            once: None,
             ..charge.clone()
         };
-        let refused = charge.refused;
+        let (refused, once) = (charge.refused, charge.once.filter(|once| once.mark().is_some()));
         let charge = match (charge.on_outage, charge.hits) {
             (OnOutage::Deny, Hits::Spend(1..)) => {
                 Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..plain }
@@ -213,7 +213,7 @@ impl Fallback {
                     Hits::Spend(hits) => Hits::Spend(hits.saturating_mul(times)),
                     Hits::GiveBack(hits) => Hits::GiveBack(hits.saturating_mul(times)),
                 };
-                Charge { open, hits, refused, ..plain }
+                Charge { open, hits, refused, once, ..plain }
             }
         };
         Own { charge, capacity, known }
@@ -228,7 +228,7 @@ impl Fallback {
         let capacity = own.charge.limit.capacity();
         let ever = own.charge.hits.amount() <= capacity && known.until < Timestamp::MAX;
         let fit = match decision.fit {
-            Fit::Never if ever => Fit::AfterMs(whole_ms),
+            Fit::Never if ever && decision.retry != Some(Retry::Conflict) => Fit::AfterMs(whole_ms),
             fit => fit,
         };
         let reset_ms = standing.reset_ms.map(|ms| ms.max(whole_ms));

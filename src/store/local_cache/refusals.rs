@@ -180,13 +180,15 @@ impl fmt::Debug for Refusals {
 }
 
 /// Whether refusals of a batch depend on nothing but its counters and the time. One that moves gauges has to
-/// be decided by the store each time, and so has one that gives back or that may count although it is refused.
+/// be decided by the store each time, and so has one that gives back, that may count although it is refused, or that the store
+/// may know by its idempotency key.
 fn may_hold(batch: &Batch) -> bool {
     let depends_on_counters = |charge: &Charge| {
         charge.bonuses.is_empty()
             && charge.open.pressed.is_empty()
             && matches!(charge.hits, Hits::Spend(_))
             && !charge.is_debit()
+            && charge.once.is_none()
     };
     batch.gauges.is_empty() && batch.charges.iter().all(depends_on_counters)
 }

@@ -2,8 +2,8 @@
 -- Mirrors store/decide.rs, and for each algorithm Limit::settle, Limit::falls_to_ms, Limit::charge,
 -- Limit::standing and Limit::expiry_ms in limit/mod.rs, line by line where it can.
 --
--- script.rs puts three files together: this one knows records and algorithms, special.lua knows special
--- charges and gauges, decide.lua decides. The whole is loaded as a library of functions, or, where the server
+-- script.rs puts four files together: this one knows records and algorithms, retries.lua idempotency keys, special.lua
+-- special charges and gauges, decide.lua decides. The whole is loaded as a library of functions, or, where the server
 -- has none, run as a script. What costs is, in this order: the call, each call of the server inside, each table
 -- that grows. So requests that come together share a call and the records that they have in common, numbers travel
 -- packed, and a table is made with all its fields at once.
@@ -32,10 +32,12 @@
 --            0, 1      refused, admitted: for each charge an ANSWER: fit, remaining, reset, taken; then a byte
 --                      for the level of each gauge; then, if any charge has thresholds, how many have something to report,
 --                      and a NOTICE of each: which charge, and a bit for each threshold that it crossed, the lowest first
---                      fit       0 it fits; n it would after n milliseconds; -1 never
+--                      fit       0 it fits; n it would after n milliseconds; -1 never; -2 other hits have its
+--                                idempotency key
 --                      reset     in milliseconds; -1 time alone brings nothing back
 --                      taken     ahead; -n if n hits passed that are forgiven; MARK_COUNTED + n if the hits count
---                                although the request was refused, but for n that are forgiven
+--                                although the request was refused, but for n that are forgiven; RETRIED + n if it was made n
+--                                milliseconds before under its idempotency key
 --            2         nothing was done: a calendar period was worked out for another time than this server's
 --            3         nothing was done: a key holds something else; two bytes of length, and the reason
 --            4         nothing was done: its time is up

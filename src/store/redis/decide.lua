@@ -43,7 +43,9 @@ end
 -- Makes a special charge. Mirrors Decider::spend.
 local function spend_special(one)
   local special = one.special
-  if one.hits == 0 or special.is_made then return end
+  if one.hits == 0 then return end
+  if special.keyed then note_keyed(one) end
+  if special.is_made then return end
   if special.seen then see(one) end
   local hits = special_divide(one)
   if special.ends then return take_back(one, -hits) end
@@ -92,7 +94,8 @@ local function read_charges(records, keys, bytes, at)
       capacity = capacity, a = a, b = b, c = c, fit = 0, special = false,
     }
     if MODES <= mode then
-      at = read_special(one, bytes, at, (mode - one.mode) / MODES)
+      at, failure = read_special(records, keys, one, bytes, at, (mode - one.mode) / MODES)
+      if not at then return nil, failure end
     end
     charges[#charges + 1] = one
   end
@@ -130,7 +133,9 @@ local function answer(one)
   local remaining = special and not special.is_base and special_remaining(one)
     or max(one.capacity - (entry.used or 0), 0)
   local reset_ms = reset(entry, one.a, one.b, one.c)
-  return pack(ANSWER, one.fit, remaining, reset_ms, special and special.taken or 0)
+  local taken = special and special.taken or 0
+  if special and special.keyed and special.keyed.is_retry then taken = RETRIED + special.keyed.age end
+  return pack(ANSWER, one.fit, remaining, reset_ms, taken)
 end
 
 -- What there is to report of a request's charges; nothing if none has thresholds.

@@ -5,7 +5,7 @@
 use crate::clock::Timestamp;
 use crate::limit::{AMOUNT_MAX, Algorithm, COUNT_MAX, Hits, Limit, Overdraft, Thresholds};
 use crate::policy::{Mode, Refused};
-use crate::store::{Batch, Charge, Gauge};
+use crate::store::{Batch, Charge, Gauge, IdempotencyMark, Once};
 
 /// Bytes of a packed charge without its tag.
 const CHARGE_LEN: usize = 43;
@@ -36,13 +36,18 @@ pub fn pack_request(bytes: &mut Vec<u8>, batch: &Batch, indexes: &[usize], estim
     for (index, group) in batch.groups().enumerate() {
         for charge in group {
             push_short(bytes, indexes[charge.key_index]);
-            pack(bytes, charge, index + 1, estimate);
+            pack(bytes, (charge, indexes), index + 1, estimate);
         }
     }
 }
 
 /// A charge as bytes after its key: `<I2BBi8I7I7I7I7Bc0` in the words of Lua's `struct`, and what is special about it.
-fn pack(bytes: &mut Vec<u8>, charge: &Charge, group: usize, estimate: Timestamp) {
+fn pack(
+    bytes: &mut Vec<u8>,
+    (charge, indexes): (&Charge, &[usize]),
+    group: usize,
+    estimate: Timestamp,
+) {
     let tag = charge.limit.tag().as_bytes();
     bytes.reserve(CHARGE_LEN + tag.len());
     push_short(bytes, group);
@@ -56,22 +61,27 @@ fn pack(bytes: &mut Vec<u8>, charge: &Charge, group: usize, estimate: Timestamp)
     }
     push_text(bytes, tag);
     if special != 0 {
-        pack_special(bytes, charge);
+        pack_special(bytes, charge, indexes);
     }
 }
 
-/// What only a charge has that is not plain, with its thresholds at the end: `<I7I7I7I7I2B`, and `c8` if it is made once; then `<I2B` and `I7`s for each
-/// gauge that presses, then `<I7I7Bc0` for each bonus.
-fn pack_special(bytes: &mut Vec<u8>, charge: &Charge) {
+/// What only a charge has that is not plain: `<I7I7I7BI2B`, and `<I7c8` or `<I2I2I4c8` if it is made once; then `<I2B` and
+/// `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, and at the end its thresholds.
+fn pack_special(bytes: &mut Vec<u8>, charge: &Charge, indexes: &[usize]) {
     let open = &charge.open;
     push_long(bytes, open.hits.min(charge.limit.capacity()));
     push_long(bytes, charge.ahead.min(AMOUNT_MAX));
     push_long(bytes, charge.until.map_or(0, Timestamp::as_ms));
-    push_long(bytes, charge.token.map_or(0, |token| token.number));
+    bytes.push(once_code(charge.once));
     push_short(bytes, open.pressed.len());
     bytes.push(byte(charge.bonuses.len()));
-    if let Some(token) = charge.token {
-        bytes.extend(token.by.to_le_bytes());
+    match charge.once {
+        None => {}
+        Some(Once::Token(token)) => {
+            push_long(bytes, token.number);
+            bytes.extend(token.by.to_le_bytes());
+        }
+        Some(Once::Mark(mark) | Once::Undo(mark)) => pack_mark(bytes, mark, indexes),
     }
     for pressed in &open.pressed {
         push_short(bytes, pressed.gauge + 1);
@@ -95,6 +105,23 @@ fn pack_thresholds(bytes: &mut Vec<u8>, thresholds: &Thresholds, rearm_ms: Optio
     for (percent, hits) in thresholds.points() {
         bytes.extend(percent.to_le_bytes());
         push_long(bytes, hits.min(COUNT_MAX));
+    }
+}
+
+fn pack_mark(bytes: &mut Vec<u8>, mark: IdempotencyMark, indexes: &[usize]) {
+    push_short(bytes, indexes[usize::from(mark.key_index)]);
+    bytes.extend(mark.retries_max.to_le_bytes());
+    bytes.extend(mark.life_ms.to_le_bytes());
+    bytes.extend(mark.attempt.to_le_bytes());
+}
+
+/// How a charge is made once.
+fn once_code(once: Option<Once>) -> u8 {
+    match once {
+        None => 0,
+        Some(Once::Token(_)) => 1,
+        Some(Once::Mark(_)) => 2,
+        Some(Once::Undo(_)) => 3,
     }
 }
 

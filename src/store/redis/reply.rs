@@ -4,11 +4,15 @@ use bytes::Buf;
 
 use crate::clock::Timestamp;
 use crate::limit::{Crossed, Fit, Standing};
-use crate::store::{Batch, Decision, LEVELS_MAX, Notice, Outcome, StoreError};
+use crate::store::{Batch, Decision, LEVELS_MAX, Notice, Outcome, Retry, StoreError};
 
 /// What stands for hits that were taken ahead where a debit counts although the request was refused, as in special.lua:
 /// more than any limit has. Hits that are forgiven are added to it.
 const COUNTED: i64 = 1 << 52;
+
+/// What stands for them where a charge was made before under its idempotency key, as in retries.lua: more than any limit has,
+/// too.
+const RETRIED: i64 = 1 << 51;
 
 /// Bytes of a time.
 const TIME_LEN: usize = 7;
@@ -125,8 +129,10 @@ impl<'a> Replies<'a> {
     }
 
     fn decision(&mut self) -> Result<Decision, StoreError> {
-        let fit = match self.integer()? {
-            -1 => Fit::Never,
+        let fit = self.integer()?;
+        let conflict = (fit == -2).then_some(Retry::Conflict);
+        let fit = match fit {
+            -1 | -2 => Fit::Never,
             0 => Fit::Now,
             number => Fit::AfterMs(natural(number)?),
         };
@@ -139,11 +145,19 @@ impl<'a> Replies<'a> {
         let counted = COUNTED <= taken;
         let (ahead, clipped) = match taken {
             COUNTED.. => (0, natural(taken - COUNTED)?),
+            RETRIED.. => (0, 0),
             taken @ 0.. => (natural(taken)?, 0),
             forgiven => (0, forgiven.unsigned_abs()),
         };
         let standing = Standing { remaining, reset_ms };
-        Ok(Decision { ahead, clipped, counted, ..Decision::new(fit, standing) })
+        let retry = match taken {
+            RETRIED..COUNTED => Some(Retry::Free {
+                age_ms: u32::try_from(taken - RETRIED)
+                    .map_err(|_| garbled(&format!("it was made {taken} ms ago")))?,
+            }),
+            _ => conflict,
+        };
+        Ok(Decision { ahead, clipped, counted, retry, ..Decision::new(fit, standing) })
     }
 
     fn short(&mut self) -> Result<u16, StoreError> {
@@ -200,7 +214,7 @@ mod tests {
         check(4, &[], &[], Some(&Reply::Late(Timestamp::from_ms(7))));
         check(5, &[0, 8, 9, 6], &[], None);
         check(1, &[0, 8, 9], &[], None);
-        check(1, &[-2, 8, 9, 6], &[], None);
+        check(1, &[-3, 8, 9, 6], &[], None);
         check(1, &[0, -8, 9, 6], &[], None);
         check(1, &[0, 8, -2, 6], &[], None);
     }

@@ -10,8 +10,12 @@ use ::redis::{Cmd, Script};
 use super::group::Group;
 use super::server_clock::ServerClock;
 
-const CODE: &str =
-    concat!(include_str!("charge.lua"), include_str!("special.lua"), include_str!("decide.lua"));
+const CODE: &str = concat!(
+    include_str!("charge.lua"),
+    include_str!("retries.lua"),
+    include_str!("special.lua"),
+    include_str!("decide.lua"),
+);
 
 /// The code as a script, with the hash by which the server knows it.
 static SCRIPT: LazyLock<(String, Script)> = LazyLock::new(|| {

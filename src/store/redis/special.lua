@@ -2,9 +2,9 @@
 -- is taken ahead. Mirrors limit/allowance.rs, and of store/decide.rs what reads gauges.
 --
 -- A special charge goes on after its CHARGE as SPECIAL: how much of the capacity is open to it, how many hits
--- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), for a charge that
--- is made once its number (else 0), how many gauges press it and how many bonuses it has; for a charge that is made once the
--- NAME of who makes it; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
+-- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), how it is made once
+-- (else 0), how many gauges press it and how many bonuses it has; for a charge that is made once by its number a TOKEN: the
+-- number, and who made it; for one with an idempotency key a KEYED of retries.lua; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
 -- each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
 --
 -- A charge that has thresholds says after its bonuses, as THRESHOLDS, how long they stay told (0: until their window ends)
@@ -16,8 +16,8 @@
 --            level, rise, fall: it stands at this level once more than `rise` is in use, and does until
 --                      each mark of this level or above has at most `fall` in use
 
-local SPECIAL = '<I7I7I7I7I2B'
-local NAME = 'c8'
+local SPECIAL = '<I7I7I7BI2B'
+local TOKEN = '<I7c8'
 local PRESSED = '<I2B'
 local BONUS = '<I7I7Bc0'
 local THRESHOLDS = '<I7B'
@@ -45,7 +45,7 @@ local COUNT_MAX = 4000000000000000
 local LENT_SHARE = 8
 local TOKEN_LIFE_MS = 3600000
 
--- Finds whether a charge that is made once has been made. Mirrors Record::has_seen.
+-- Finds whether a charge with a number has been made. Mirrors Record::has_seen.
 local function find_seen(one, name)
   local special, entry = one.special, entry_of(one.record, '*' .. name .. one.entry.tag)
   special.seen = entry
@@ -53,25 +53,30 @@ local function find_seen(one, name)
   special.is_base = special.is_made
 end
 
--- Remembers that a charge that is made once has been made. Mirrors Record::see.
+-- Remembers that a charge with a number has been made. Mirrors Record::see.
 local function see(one)
   local entry = one.special.seen
   entry.body, entry.expiry, one.record.written = pack(ONE, one.special.number), now + TOKEN_LIFE_MS, true
 end
 
--- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends.
-local function read_special(one, bytes, at, code)
-  local open, ahead, ends, number, pressed, bonuses
-  open, ahead, ends, number, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
+-- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends. If that can't
+-- be, nil and the reply.
+local function read_special(records, keys, one, bytes, at, code)
+  local open, ahead, ends, once, pressed, bonuses
+  open, ahead, ends, once, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
   one.special = {
     overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
-    ends = ends ~= 0 and ends, number = number, seen = false, is_made = false, is_base = false,
+    ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, is_base = false, keyed = false,
     pressed = {}, bonuses = {}, points = false, point = 0, rearm = 0, crossed = 0,
   }
-  if number ~= 0 then
+  if once == ONCE_TOKEN then
     local name
-    name, at = unpack(NAME, bytes, at)
+    one.special.number, name, at = unpack(TOKEN, bytes, at)
     find_seen(one, name)
+  elseif once ~= 0 then
+    local keyed, failure = read_keyed(records, keys, one, bytes, at, once)
+    if not keyed then return nil, failure end
+    at = keyed
   end
   for n = 1, pressed do
     local press, levels = { gauge = 0, hits = {} }
@@ -88,7 +93,7 @@ local function read_special(one, bytes, at, code)
       local entry = entry_of(one.record, '+' .. one.entry.tag .. '|' .. bonus.id)
       bonus.entry, bonus.spent = entry, #entry.body == ONE_LEN and unpack(ONE, entry.body) or 0
       -- A bonus that was prolonged is not given anew. What has been made before changes nothing.
-      if 0 < bonus.spent and entry.expiry < bonus.ends and not one.special.is_made then
+      if 0 < bonus.spent and entry.expiry < bonus.ends and not one.special.is_base then
         entry.expiry, one.record.written = bonus.ends, true
       end
       one.special.bonuses[#one.special.bonuses + 1] = bonus
@@ -212,6 +217,7 @@ end
 local function special_fit(one, gauges)
   local special = one.special
   special.open_now = open_at(special, gauges)
+  if special.keyed and special.keyed.is_conflict then return CONFLICT end
   if one.hits < 0 or special.overdraft == OWED or special.is_made then return 0 end
   local need, remaining = one.hits, special_remaining(one)
   if need == 0 then

@@ -5,11 +5,12 @@ mod sharded_batch;
 mod refunds;
 #[cfg(test)]
 mod simulation;
+mod undos;
 mod with_fallback;
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{self, join_all};
 use smallvec::SmallVec;
 
 use super::local_cache::LocalCache;
@@ -17,8 +18,9 @@ use super::{Arrival, Batch, Fallback, INLINE_CAP, Outcome, Store};
 use crate::clock::Now;
 use crate::policy::Key;
 
-use refunds::{Refunded, Refunds, refund_batch};
+use refunds::{Overcharge, Refunded, Refunds, refund_batch};
 use sharded_batch::{ShardBatch, join};
+use undos::Undos;
 pub use with_fallback::StoreAnswer;
 use with_fallback::WithFallback;
 
@@ -31,6 +33,8 @@ pub struct Shared<S> {
     inner: WithFallback<S>,
     /// Hits that shards charged for requests that other shards refused.
     refunds: Refunds,
+    /// Those with marks for retries.
+    undos: Undos,
 }
 
 /// A request with charges on several shards.
@@ -48,7 +52,7 @@ impl<S: Store> Shared<S> {
     }
 
     fn sharded(inner: WithFallback<S>) -> Self {
-        Self { inner, refunds: Refunds::new() }
+        Self { inner, refunds: Refunds::new(), undos: Undos::default() }
     }
 
     /// The store itself.
@@ -77,7 +81,9 @@ impl<S: Store> Shared<S> {
         match ShardBatch::split(batch, |key| self.store().shard_of(key)) {
             None => self.inner.ask(batch, Arrival::after(now, waited)).await,
             // Boxed, because it is large.
-            Some(shards) => {
+            Some(mut shards) => {
+                let attempt = self.undos.attempt();
+                shards.iter_mut().for_each(|shard| shard.attempt(attempt));
                 let arrival = Arrival::after(now, waited);
                 Box::pin(self.ask_shards(ShardedRequest { batch, shards, arrival })).await
             }
@@ -186,20 +192,31 @@ impl<S: Store> Shared<S> {
         arrival: Arrival,
     ) -> Vec<Refunded> {
         let mut keys: SmallVec<[&Key; INLINE_CAP]> = SmallVec::new();
+        let mut undos: SmallVec<[u64; INLINE_CAP]> = SmallVec::new();
         let mut refunded = Vec::new();
-        for (key, overcharges) in shard.overcharges(outcome, joined) {
+        for (key, mut overcharges) in shard.overcharges(outcome, joined) {
             if outcome.fallback {
                 let refund = refund_batch(key.clone(), overcharges);
                 let taken = self.inner.decide_alone(&refund, arrival.now);
                 refunded.push((refund, taken));
-            } else {
+                continue;
+            }
+            let marked = overcharges.extract_if(.., |overcharge| overcharge.undo.is_some());
+            let marked: Vec<Overcharge> = marked.collect();
+            if !marked.is_empty() {
+                undos.extend(self.undos.add(key, marked));
+            }
+            if !overcharges.is_empty() {
                 self.refunds.add(key, overcharges);
                 keys.push(key);
             }
         }
+        let cache = self.local_cache();
         let sending = keys.into_iter();
-        let sending = sending.map(|key| self.refunds.give_back(self.local_cache(), key, arrival));
-        for refund in join_all(sending).await.into_iter().flatten() {
+        let sending = sending.map(|key| self.refunds.give_back(cache, key, arrival));
+        let undoing = undos.into_iter().map(|number| self.undos.send(cache, number, arrival));
+        let (refunds, undone) = future::join(join_all(sending), join_all(undoing)).await;
+        for refund in refunds.into_iter().flatten().chain(undone.into_iter().flatten()) {
             self.learn_refunded(&refund, arrival.now);
             refunded.push(refund);
         }
@@ -213,7 +230,8 @@ impl<S: Store> Shared<S> {
 
     /// Sends the refunds that are left.
     async fn tend_refunds(&self, now: Now) {
-        let refunded = self.refunds.tend(self.local_cache(), now).await;
+        let mut refunded = self.refunds.tend(self.local_cache(), now).await;
+        refunded.extend(self.undos.tend(self.local_cache(), now).await);
         refunded.iter().for_each(|refund| self.learn_refunded(refund, now));
     }
 
@@ -230,7 +248,7 @@ impl<S: Store> Shared<S> {
     pub async fn close(&self, now: Now) {
         self.inner.pay_debts(now).await;
         for _ in 0..REFUND_ROUNDS_AT_END {
-            if !self.refunds.is_empty() {
+            if !self.refunds.is_empty() || !self.undos.is_empty() {
                 self.tend_refunds(now).await;
             }
         }

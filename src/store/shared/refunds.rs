@@ -16,7 +16,9 @@ use crate::limit::{Bonus, Hits, Limit};
 use crate::lock::lock;
 use crate::policy::{Key, OnOutage};
 use crate::store::local_cache::LocalCache;
-use crate::store::{Arrival, Batch, Charge, Outcome, Store, StoreError, TokenSource};
+use crate::store::{
+    Arrival, Batch, Charge, IdempotencyMark, Once, Outcome, Store, StoreError, TokenSource,
+};
 
 /// Keys with refunds. Beyond it, overcharges stay charged until they leave the window.
 const KEYS_MAX: usize = 16_384;
@@ -29,7 +31,7 @@ const CALLS_MAX: usize = 2;
 const TENDED_MAX: usize = 64;
 
 /// How long a call without an answer is sent again. The records remember the calls they have made for longer.
-const SENT_AGAIN: Duration = Duration::from_secs(600);
+pub const SENT_AGAIN: Duration = Duration::from_secs(600);
 
 /// Hits that a limit was charged for a refused request.
 #[derive(Clone, Debug)]
@@ -41,6 +43,23 @@ pub struct Overcharge {
     /// The bonuses that they may have been taken from.
     pub bonuses: Vec<Bonus>,
     pub on_outage: OnOutage,
+    /// For a charge that has left a mark for retries.
+    pub undo: Option<Undo>,
+}
+
+/// The mark that a charge has left for retries of its request.
+#[derive(Clone, Debug)]
+pub struct Undo {
+    key: Key,
+    mark: IdempotencyMark,
+}
+
+impl Undo {
+    /// That of a charge of a batch with these keys; None if it leaves no mark.
+    pub fn of(once: Once, keys: &[Key]) -> Option<Self> {
+        let Once::Mark(mark) = once else { return None };
+        Some(Self { key: keys[usize::from(mark.key_index)].clone(), mark })
+    }
 }
 
 /// Refunds that the store has not confirmed.
@@ -85,9 +104,15 @@ impl Overcharge {
 
 /// The batch that refunds overcharges under a key.
 pub fn refund_batch(key: Key, overcharges: Vec<Overcharge>) -> Batch {
-    let charges = overcharges.into_iter().enumerate();
-    let charges = charges.map(|(group, overcharge)| overcharge.charge(group));
-    Batch { keys: std::iter::once(key).collect(), charges: charges.collect(), gauges: Vec::new() }
+    let mut batch = Batch { keys: std::iter::once(key).collect(), ..Batch::default() };
+    for (group, overcharge) in overcharges.into_iter().enumerate() {
+        let once = overcharge
+            .undo
+            .clone()
+            .map(|undo| Once::Undo(undo.mark).under(batch.key_index(undo.key)));
+        batch.charges.push(Charge { once, ..overcharge.charge(group) });
+    }
+    batch
 }
 
 impl Refunds {
@@ -173,8 +198,8 @@ impl Refunds {
         of_key.sent.take_if(|(_, since)| SENT_AGAIN < monotonic_now() - *since);
         if of_key.sent.is_none() && !of_key.waiting.is_empty() {
             let mut batch = refund_batch(key.clone(), mem::take(&mut of_key.waiting));
-            let token = Some(self.tokens.next());
-            batch.charges.iter_mut().for_each(|charge| charge.token = token);
+            let once = Some(Once::Token(self.tokens.next()));
+            batch.charges.iter_mut().for_each(|charge| charge.once = once);
             of_key.sent = Some((batch, monotonic_now()));
         }
         match &of_key.sent {

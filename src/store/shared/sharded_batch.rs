@@ -10,18 +10,23 @@
 //!
 //! Where a refusal by one shard is known, the others are only read and charge nothing.
 //!
+//! Under an idempotency key, each shard knows its own part: what one has charged before is free there, and charged on the others. Hits
+//! that come back are compared last: where they differ under one key, none come back, and the request has passed.
+//!
 //! A charge that depends on the level of a gauge on another shard is decided after it, by the level it had then.
 
 use std::mem;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::refunds::{Overcharge, Refunded};
+use super::refunds::{Overcharge, Refunded, Undo};
+use crate::clock::Timestamp;
 use crate::limit::{Fit, Hits, Overdraft, Standing};
 use crate::policy::{Key, Mode};
 use crate::store::batch::lacks_debits_only;
 use crate::store::{
-    Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Outcome, Pressed, Tally,
+    Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Once, Outcome, Pressed, Retry, Tally,
 };
 
 /// The part of a request that one shard decides.
@@ -65,8 +70,7 @@ impl ShardBatch {
         let gives_back_last = !batch.charges.iter().all(gives_back);
         for (index, charge) in batch.charges.iter().enumerate() {
             let shard = &mut shards[shard_index_of[charge.key_index]];
-            let mut own = charge.clone();
-            own.key_index = shard.batch.key_index(batch.keys[charge.key_index].clone());
+            let mut own = shard.batch.adopt(charge, &batch.keys);
             own.mode = if charge.mode == Mode::Quota { Mode::Shadow } else { charge.mode };
             if gives_back_last && gives_back(charge) {
                 own.hits = Hits::Spend(0);
@@ -95,6 +99,15 @@ impl ShardBatch {
             shard.leads = shard.gauges.iter().any(|gauge| led.contains(gauge));
         }
         Some(shards)
+    }
+
+    /// Numbers the marks that its charges leave for retries by the attempt at the request.
+    pub fn attempt(&mut self, attempt: u64) {
+        for charge in &mut self.batch.charges {
+            if let Some(Once::Mark(mark)) = &mut charge.once {
+                mark.attempt = attempt;
+            }
+        }
     }
 
     /// Whether it is decided before the others.
@@ -141,8 +154,8 @@ impl ShardBatch {
         let mut back = Batch::default();
         for index in self.giving_back(batch) {
             let charge = &batch.charges[index];
-            let key_index = back.key_index(batch.keys[charge.key_index].clone());
-            back.charges.push(Charge { key_index, ..charge.clone() });
+            let charge = back.adopt(charge, &batch.keys);
+            back.charges.push(charge);
         }
         back
     }
@@ -154,6 +167,7 @@ impl ShardBatch {
                 && let Some(joined) = joined.decisions.get_mut(index)
             {
                 joined.standing = decision.standing;
+                joined.retry = decision.retry;
             }
         }
     }
@@ -179,6 +193,8 @@ impl ShardBatch {
             let standing = &mut decision.standing;
             // Overdrawn, less was left than was spent. Only the store knows how much.
             standing.remaining = match (charge.overdraft(), now) {
+                // What was charged before is not spent by this request.
+                (Overdraft::None, _) if decision.retry.is_some() => standing.remaining,
                 (Overdraft::None, _) => standing.remaining.saturating_add(spent),
                 (_, Some(now)) => {
                     let closed = charge.limit.capacity().saturating_sub(charge.open.hits);
@@ -198,11 +214,14 @@ impl ShardBatch {
             let decisions = &outcome.decisions[first..first + charges.len()];
             let passes = outcome.admitted && GroupFit::of(decisions) != GroupFit::Over;
             let both = charges.iter().zip(decisions).enumerate();
-            let spent = both.filter(|(index, (_, decision))| {
+            let spent = both.filter(|(index, (charge, decision))| {
                 let whole = self.charges.get(first + index);
                 let whole = whole.and_then(|index| joined.decisions.get(*index));
                 let stays = whole.is_some_and(|decision| decision.counted);
-                (passes || decision.counted) && !decision.failed && !stays
+                // How much of the first attempt was clipped is unknown.
+                let clips = charge.limit.overdraft() == Overdraft::Clip;
+                let is_known = decision.retry.is_none() || !clips;
+                (passes || decision.counted) && !decision.failed && !stays && is_known
             });
             let spent = spent.map(|(index, (charge, decision))| {
                 (first + index, charge.hits.amount().saturating_sub(decision.clipped))
@@ -221,12 +240,15 @@ impl ShardBatch {
     ) -> impl Iterator<Item = (&'a Key, Vec<Overcharge>)> {
         let spent = self.spent(outcome, joined);
         self.batch.keys.iter().enumerate().filter_map(move |(key_index, key)| {
-            let spent = spent.iter().map(|(index, hits)| (&self.batch.charges[*index], *hits));
-            let here = spent.filter(|(charge, _)| charge.key_index == key_index);
-            let overcharges = here.map(|(charge, hits)| Overcharge {
+            let spent =
+                spent.iter().map(|(index, hits)| (*index, &self.batch.charges[*index], *hits));
+            let here = spent.filter(|(_, charge, _)| charge.key_index == key_index);
+            let retry = |index: usize| outcome.decisions.get(index).and_then(|one| one.retry);
+            let overcharges = here.map(|(index, charge, hits)| Overcharge {
+                undo: charge.once.and_then(|once| Undo::of(once, &self.batch.keys)),
                 limit: charge.limit.clone(),
                 hits,
-                until: charge.limit.counts_until(hits, outcome.at),
+                until: charge.limit.counts_until(hits, charged_at(outcome, retry(index))),
                 bonuses: charge.bonuses.clone(),
                 on_outage: charge.on_outage,
             });
@@ -234,6 +256,13 @@ impl ShardBatch {
             (!overcharges.is_empty()).then_some((key, overcharges))
         })
     }
+}
+
+/// When the hits of a charge were spent: for a retry, by the attempt that it is one of.
+fn charged_at(outcome: &Outcome, retry: Option<Retry>) -> Timestamp {
+    let age = retry.map_or(Duration::ZERO, Retry::age).as_millis();
+    let at_ms = outcome.at.as_ms().saturating_sub(u64::try_from(age).unwrap_or(u64::MAX));
+    Timestamp::from_ms(at_ms)
 }
 
 /// How the limit of a charge stood after its refund.

@@ -132,7 +132,7 @@ impl World {
     /// Hits that a batch spends of the ledger, and those that it gives back, but for those that are sent again until they
     /// arrive.
     fn of_ledger(&self, batch: &Batch) -> (u64, u64) {
-        let charges = batch.charges.iter().filter(|charge| charge.token.is_none());
+        let charges = batch.charges.iter().filter(|charge| charge.once.is_none());
         let of_ledger = charges.filter(|charge| *charge.limit.tag() == *self.ledger.tag());
         of_ledger.fold((0, 0), |(spent, back), charge| match charge.hits {
             Hits::Spend(hits) => (spent + hits, back),
@@ -144,7 +144,7 @@ impl World {
     fn make(&self, batch: &Batch) -> Outcome {
         let outcome = self.memory.charge_at(batch, self.now());
         let mut sent = self.sent.lock().unwrap();
-        if batch.charges.iter().all(|charge| charge.token.is_some()) {
+        if batch.charges.iter().all(|charge| charge.once.is_some()) {
             sent.push(batch.clone());
         }
         if !sent.is_empty() && self.draw(|draw| draw.one_in(3)) {

@@ -1,0 +1,78 @@
+-- Charges with an idempotency key, between charge.lua and special.lua. Mirrors Decider::made and Decider::note of
+-- store/decide.rs.
+--
+-- Such a charge leaves a mark under a key of its own: an entry named `=`, tag, whose body is a KEPT, the hits and how often
+-- they were retried, and an ATTEMPT for each attempt at the request that has met it and was not refused elsewhere. A KEYED
+-- says which of the keys it is, how many retries are free, how long the mark lives in milliseconds, and which attempt this is.
+
+local KEYED = '<I2I2I4c8'
+local KEPT = '<i8I2'
+local KEPT_LEN = 10
+local ATTEMPT_LEN = 8
+
+-- As in pack.rs.
+local ONCE_TOKEN, ONCE_MARK, ONCE_UNDO = 1, 2, 3
+
+-- As in reply.rs.
+local CONFLICT = -2
+local RETRIED = 2251799813685248
+
+local RETRIES_MAX = 65535
+
+-- Where an attempt stands in a mark; nil if it doesn't.
+local function attempt_at(body, attempt)
+  for at = KEPT_LEN + 1, #body, ATTEMPT_LEN do
+    if body:sub(at, at + ATTEMPT_LEN - 1) == attempt then return at end
+  end
+end
+
+-- Reads what stands in a charge of its idempotency key, and finds whether it was made before; returns where it ends. If that
+-- can't be, nil and the reply.
+local function read_keyed(records, keys, one, bytes, at, once)
+  local special = one.special
+  local key, retries_max, life, attempt
+  key, retries_max, life, attempt, at = unpack(KEYED, bytes, at)
+  local record, failure = record_of(records, keys, key)
+  if not record then return nil, failure end
+  local entry = entry_of(record, '=' .. one.entry.tag)
+  local keyed = {
+    once = once, record = record, entry = entry, life = life, attempt = attempt, retries = 0, age = 0,
+    is_conflict = false, is_retry = false,
+  }
+  special.keyed = keyed
+  local body, hits = entry.body, nil
+  if KEPT_LEN <= #body then hits, keyed.retries = unpack(KEPT, body) end
+  if once == ONCE_UNDO then
+    local is_last = #body == KEPT_LEN + ATTEMPT_LEN and attempt_at(body, attempt)
+    special.is_made = not is_last
+    special.is_base = special.is_made
+  elseif hits and one.hits ~= 0 then
+    keyed.is_conflict = hits ~= one.hits
+    keyed.is_retry = not keyed.is_conflict and keyed.retries < retries_max
+    keyed.age = max(life - max(entry.expiry - now, 0), 0)
+    special.is_made = keyed.is_conflict or keyed.is_retry
+  end
+  return at
+end
+
+-- Notes that a charge is made now, or that it is retried. Mirrors Decider::note.
+local function note_keyed(one)
+  local keyed = one.special.keyed
+  local entry, attempt = keyed.entry, keyed.attempt
+  local body = entry.body
+  local at = attempt_at(body, attempt)
+  if keyed.is_retry then
+    local attempts = body:sub(KEPT_LEN + 1) .. (at and '' or attempt)
+    entry.body = pack(KEPT, one.hits, min(keyed.retries + 1, RETRIES_MAX)) .. attempts
+  elseif keyed.once == ONCE_UNDO and one.special.is_made then
+    if not at then return end
+    entry.body = body:sub(1, at - 1) .. body:sub(at + ATTEMPT_LEN)
+  elseif keyed.once == ONCE_UNDO then
+    entry.body = ''
+  elseif one.special.is_made then
+    return
+  else
+    entry.body, entry.expiry = pack(KEPT, one.hits, 0) .. attempt, now + keyed.life
+  end
+  keyed.record.written = true
+end
