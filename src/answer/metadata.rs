@@ -40,6 +40,9 @@ pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Va
 fn add_limits(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     map.insert("domain".to_owned(), verdict.domain.into());
     map.insert("limits".to_owned(), verdict.charges().iter().map(describe).collect());
+    if verdict.is_retry() {
+        map.insert("retry".to_owned(), true.into());
+    }
     if verdict.fallback {
         map.insert("fallback".to_owned(), true.into());
     }
@@ -122,6 +125,9 @@ fn describe(charge: &ChargeDecision<'_>) -> Value {
         map.insert("burst".to_owned(), charge.capacity.into());
     }
     map.insert("remaining".to_owned(), charge.remaining().into());
+    if charge.is_retry() {
+        map.insert("retry".to_owned(), true.into());
+    }
     if let Some(wait) = charge.wait() {
         map.insert("wait_ms".to_owned(), ms(wait));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::policy::{
     Capacity, Choice, Domain, Lineage, Only, Rule, RuleLimit, RuleTrace, SourceLocation,
 };
-use crate::store::{Charge, Mark};
+use crate::store::{Charge, IdempotencyMark, Mark};
 
 use super::Engine;
 use super::caller::{Account, AmountSource, CallerContext, TierSource};
@@ -100,6 +100,8 @@ pub struct ExplainedLimit {
     pub account: Option<(Arc<str>, AmountSource)>,
     /// How much is kept for whom, if the rule says.
     pub capacity: Option<Capacity>,
+    /// The key of the mark that it leaves for retries of the request, and the mark, if it leaves any.
+    pub mark: Option<(String, IdempotencyMark)>,
     /// Whether it has the hits if nothing has been spent.
     pub fits: bool,
 }
@@ -219,6 +221,10 @@ fn limits(plan: &Plan<'_>, notes: &Notes<'_>, caller: &CallerContext<'_>) -> Vec
             charge: charge.clone(),
             account: origin.account.map(account),
             capacity: capacity.cloned(),
+            mark: charge.once.and_then(|once| {
+                let mark = *once.mark()?;
+                Some((plan.batch.keys[usize::from(mark.key_index)].to_string(), mark))
+            }),
             fits: true,
         }
     });

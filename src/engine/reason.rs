@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::limit::Bonus;
-use crate::store::{Charge, Outcome};
+use crate::store::{Charge, Decision, Outcome, Retry};
 
 /// Why a request is refused, from what waiting helps most to what it never helps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +15,8 @@ pub enum Reason {
     Reserved,
     /// A provider is under pressure, and the caller or its part of the limits has to stand back.
     Pressure,
+    /// The request's idempotency key was used with other hits.
+    IdempotencyConflict,
     /// The caller may not use what it asks for: its tier is kept out, or its limit is zero.
     NoAccess,
     /// The directory says that nothing of the caller passes.
@@ -23,8 +25,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 5] =
-        [Self::OverLimit, Self::Reserved, Self::Pressure, Self::NoAccess, Self::Disabled];
+    pub const ALL: [Self; 6] = [
+        Self::OverLimit,
+        Self::Reserved,
+        Self::Pressure,
+        Self::IdempotencyConflict,
+        Self::NoAccess,
+        Self::Disabled,
+    ];
 
     /// As metrics, metadata and bodies name it.
     pub fn name(self) -> &'static str {
@@ -32,6 +40,7 @@ impl Reason {
             Self::OverLimit => "over_limit",
             Self::Reserved => "reserved",
             Self::Pressure => "pressure",
+            Self::IdempotencyConflict => "idempotency_conflict",
             Self::NoAccess => "no_access",
             Self::Disabled => "disabled",
         }
@@ -41,13 +50,19 @@ impl Reason {
     pub fn title(self) -> Option<&'static str> {
         match self {
             Self::OverLimit | Self::Reserved | Self::Pressure => None,
+            Self::IdempotencyConflict => {
+                Some("The idempotency key was used for a request with other hits")
+            }
             Self::NoAccess => Some("The caller has no access"),
             Self::Disabled => Some("The caller is disabled"),
         }
     }
 
     /// Why a charge would be refused, when it was decided so.
-    pub(super) fn of(charge: &Charge, outcome: &Outcome) -> Self {
+    pub(super) fn of(charge: &Charge, decision: &Decision, outcome: &Outcome) -> Self {
+        if decision.retry == Some(Retry::Conflict) {
+            return Self::IdempotencyConflict;
+        }
         let ended = |bonus: &Bonus| bonus.until <= outcome.at;
         let whole = charge.limit.capacity();
         let open = charge.open.hits.min(whole);

@@ -65,7 +65,8 @@ struct CrossingRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChargeRecord {
     limit: usize,
-    /// What the request asked of it. It is spent if the request passes, or if it counts all the same.
+    /// What the request asked of it, none if that was charged by an earlier attempt. It is spent if the request passes, or if
+    /// it counts all the same.
     pub hits: Hits,
     pub fit: Fit,
     /// Hits that would still pass.
@@ -151,7 +152,7 @@ impl ChargeRecord {
     fn new(verdict: &Verdict<'_>, charge: &ChargeDecision<'_>) -> Self {
         Self {
             limit: charge.limit.index,
-            hits: charge.hits,
+            hits: if charge.is_retry() { Hits::Spend(0) } else { charge.hits },
             fit: charge.decision.fit,
             remaining: charge.remaining(),
             mode: charge.mode,

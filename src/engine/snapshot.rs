@@ -69,6 +69,7 @@ struct DomainState {
     crossings: HashMap<(usize, u16), Counter>,
     /// By the name that a choice may choose.
     chosen: BTreeMap<Box<str>, Counter>,
+    retries: Counter,
     /// By [`Reason`], in its order.
     refusals: Vec<Counter>,
     /// By the paths of the rules that can come under pressure.
@@ -139,6 +140,7 @@ impl Snapshot {
                 refusals: refusals.collect(),
                 pressure: pressed.map(gauge).collect(),
                 chosen: chosen.collect(),
+                retries: metrics.retries.of(&domain.name),
             };
             (domain.name.clone(), state)
         };
@@ -174,6 +176,7 @@ impl Snapshot {
         });
         metrics.sharing.retain_chosen(&chosen.collect());
         metrics.sharing.retain(&domains, &rules);
+        metrics.retries.retain(&domains);
         metrics.retain_domains(&domains);
         metrics.debits.retain(&limits);
         metrics.limits.retain(&limits);
@@ -207,6 +210,9 @@ impl Snapshot {
             let reason = verdict.reason();
             let index = Reason::ALL.iter().position(|one| *one == reason);
             index.and_then(|index| of_domain.refusals.get(index)).map(Counter::inc);
+        }
+        if verdict.is_retry() {
+            of_domain.retries.inc();
         }
         for charge in verdict.charges() {
             if let Some(metrics) = of_domain.limits.get(charge.limit.index) {
@@ -272,6 +278,9 @@ impl Snapshot {
         };
         outcome.charges.inc();
         let Hits::Spend(hits) = charge.hits else { return };
+        if charge.is_retry() {
+            return;
+        }
         outcome.hits.inc_by(hits);
         let spends = hits != 0 && !charge.is_over() && !verdict.fallback;
         if spends && self.near.is_near(charge.capacity, charge.remaining()) {

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::limit::{Fit, Hits};
 use crate::policy::{Choice, Domain, Mode, Rule};
-use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Notice, Outcome, Tally};
+use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Notice, Outcome, Retry, Tally};
 
 use super::caller::CallerContext;
 use super::plan::{Denial, DescriptorMatch, MetLimit, Plan};
@@ -185,6 +185,11 @@ impl<'v> Verdict<'v> {
         self.code
     }
 
+    /// Whether the request passes as a retry of an earlier one: some of its limits, or all, were charged then.
+    pub fn is_retry(&self) -> bool {
+        self.code == Code::Ok && self.charges.iter().any(ChargeDecision::is_retry)
+    }
+
     /// The decisions on all limits of the request, each once. None if it was denied.
     pub fn charges(&self) -> &[ChargeDecision<'v>] {
         &self.charges
@@ -274,6 +279,11 @@ impl ChargeDecision<'_> {
         self.decision.failed
     }
 
+    /// Whether the limit was charged by an earlier attempt at the request, and is not charged again.
+    pub fn is_retry(&self) -> bool {
+        self.decision.retry.is_some_and(Retry::is_free)
+    }
+
     /// Whether it is recorded and not enforced.
     pub fn is_shadow(&self) -> bool {
         self.mode == Mode::Shadow
@@ -327,7 +337,7 @@ fn charges<'v>(plan: &Plan<'v>, outcome: &Outcome) -> SmallVec<[ChargeDecision<'
             quota: quota(charge, outcome.at),
             decision: *decision,
             mode: plan.modes.judged(limit.mode),
-            reason: Reason::of(charge, outcome),
+            reason: Reason::of(charge, decision, outcome),
             group: charge.group,
         });
     decided.collect()

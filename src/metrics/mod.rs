@@ -16,6 +16,7 @@ mod order;
 mod process;
 mod reload;
 mod shared;
+mod retries;
 mod sharing;
 mod shed;
 
@@ -48,6 +49,7 @@ pub use memory::MemoryMetrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
 pub use reload::Reload;
+pub use retries::RetryMetrics;
 pub use shared::SharedMetrics;
 pub use sharing::SharingMetrics;
 pub use shed::{Shed, ShedMetrics};
@@ -77,6 +79,7 @@ pub struct Metrics {
     pub sharing: SharingMetrics,
     /// Of what is charged after the response.
     pub debits: DebitMetrics,
+    pub retries: RetryMetrics,
     /// Of the directory of callers.
     pub callers: CallerMetrics,
     /// Of requests that are decided without asking the store.
@@ -154,6 +157,7 @@ impl Metrics {
             limits: LimitsMetrics::default(),
             sharing: SharingMetrics::default(),
             debits: DebitMetrics::default(),
+            retries: RetryMetrics::default(),
             callers: CallerMetrics::default(),
             local_cache: LocalCacheMetrics::default(),
             shared: SharedMetrics::default(),
@@ -242,6 +246,7 @@ impl Metrics {
         self.sharing.register(registry);
         self.memory.register(registry);
         self.debits.register(registry);
+        self.retries.register(registry);
         self.callers.register(registry);
         self.local_cache.register(registry);
         self.shared.register(registry);

@@ -11,6 +11,7 @@ mod hostile;
 mod overload;
 mod recipes;
 mod reload;
+mod retries;
 mod thresholds;
 mod tls;
 mod tokens;

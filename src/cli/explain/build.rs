@@ -12,10 +12,10 @@ use super::at::stamp;
 use super::entries::shown;
 use super::report::{
     AmountReport, BonusReport, CallerReport, CandidateReport, ChoiceReport, ClosedReport,
-    DescriptorReport, EntryReport, LevelReport, LimitReport, MarkReport, MemberReport,
-    NotChargedReport, OnlyReport, OpenReport, OtherReport, PeriodReport, PressedReport,
-    PressureReport, Report, RuleReport, StepReport, ThresholdReport, TierReport, WaitReport,
-    WeightsReport,
+    DescriptorReport, EntryReport, IdempotencyReport, LevelReport, LimitReport, MarkReport,
+    MemberReport, NotChargedReport, OnlyReport, OpenReport, OtherReport, PeriodReport,
+    PressedReport, PressureReport, Report, RuleReport, StepReport, ThresholdReport, TierReport,
+    WaitReport, WeightsReport,
 };
 
 /// What an explanation is reported with.
@@ -216,6 +216,11 @@ impl Setting<'_> {
             wait: limit.wait.map(|wait| WaitReport {
                 up_to_ms: u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX),
                 queue: wait.queue,
+            }),
+            idempotency: explained.mark.as_ref().map(|(key, mark)| IdempotencyReport {
+                key: key.clone(),
+                for_ms: mark.life_ms,
+                retries: mark.retries_max,
             }),
             lease: match charge.lease {
                 Lease::Off => "off",

@@ -152,6 +152,10 @@ impl LimitReport {
             let up_to = duration(wait.up_to_ms);
             ("wait", format!("up to {up_to} for capacity, {} requests at most", wait.queue))
         }));
+        lines.extend(self.idempotency.as_ref().map(|retries| {
+            let (free, life) = (retries.retries, duration(retries.for_ms.into()));
+            ("retries", format!("{free} are free within {life}: {}", retries.key))
+        }));
         let overdraft = match self.overdraft.as_str() {
             "none" => None,
             "allow" => Some("allow: if anything is left, all hits pass and count"),

@@ -175,6 +175,8 @@ pub struct LimitReport {
     pub overdraft: String,
     pub thresholds: Vec<ThresholdReport>,
     pub wait: Option<WaitReport>,
+    /// Null if retries of the request are charged like new ones.
+    pub idempotency: Option<IdempotencyReport>,
     pub lease: &'static str,
 }
 
@@ -232,6 +234,14 @@ pub struct BonusReport {
 pub struct WaitReport {
     pub up_to_ms: u64,
     pub queue: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct IdempotencyReport {
+    /// Where the charge is marked.
+    pub key: String,
+    pub for_ms: u32,
+    pub retries: u16,
 }
 
 #[derive(Debug, Serialize)]

@@ -5,6 +5,7 @@ mod builder;
 mod load_shedding;
 mod model;
 mod notes;
+mod retries;
 
 use smallvec::SmallVec;
 
@@ -81,6 +82,9 @@ impl<'p> Plan<'p> {
             if !asked.unnamed && matches!(charge.hits, Hits::Spend(_)) {
                 charge.refused = limit.refused.in_request(all_named);
             }
+        }
+        if domain.has_retries() {
+            retries::mark(&mut plan, question);
         }
         plan
     }

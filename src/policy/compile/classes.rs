@@ -1,5 +1,6 @@
 //! Compiles `caller`, `tiers` and `qualifiers` of a file.
 
+use super::idempotency;
 use crate::policy::model::{Classes, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, Priority};
 use crate::policy::schema::{CallerFile, PolicyFile, PriorityFile};
 use crate::policy::yaml::{Reader, Spanned, nearest};
@@ -32,6 +33,7 @@ impl Classes {
         let own = [&classes.tier_key, &classes.priority.key];
         let own: Vec<Box<str>> = own.into_iter().flatten().cloned().collect();
         classes.qualifiers.extend(own);
+        classes.qualifiers.extend(idempotency::keys(file).into_iter().map(Box::from));
         if let Some(key) = caller.key.as_ref().filter(|key| classes.qualifies(&key.value)) {
             let message =
                 format!("`{}` is the key of the caller and can't be a qualifier too", key.value);

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use super::thresholds::thresholds;
 use crate::limit::{LimitName, Overdraft};
 use crate::policy::model::{
-    AlgorithmKind, Brought, Classes, Cost, Lease, Mode, OVERRIDE_LABEL, OnOutage, Wait,
+    AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, Mode, OVERRIDE_LABEL, OnOutage, Wait,
 };
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::Reader;
@@ -27,6 +27,7 @@ pub struct Defaults {
     /// In percent.
     pub thresholds: Option<Arc<[u16]>>,
     pub classes: Arc<Classes>,
+    pub idempotency: Option<Arc<Idempotency>>,
     /// By name.
     pub costs: BTreeMap<String, Arc<Cost>>,
 }
@@ -67,6 +68,10 @@ impl Defaults {
                 .and_then(|file| file.thresholds.as_ref())
                 .and_then(|file| thresholds(reader, file, overdraft)),
             classes: Arc::new(Classes::compile(reader, file)),
+            idempotency: file
+                .idempotency
+                .as_ref()
+                .map(|said| Arc::new(Idempotency::compile(reader, said))),
             costs,
         }
     }
@@ -84,6 +89,7 @@ impl Defaults {
             overdraft: self.overdraft,
             wait: self.wait,
             lease: self.lease,
+            idempotency: self.idempotency.clone(),
         }
     }
 }

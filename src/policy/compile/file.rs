@@ -58,6 +58,7 @@ fn add(
         choices: Vec::new(),
         zone: compiler.defaults.zone.clone(),
         rules: RuleLevel::default(),
+        has_retries: false,
         brought: compiler.defaults.brought(),
         limit_count: 0,
     });
@@ -90,5 +91,6 @@ fn add(
     idle::warn(&mut compiler.reader, &domain.classes, file);
     compiler.rules(file, &mut domain.rules);
     domain.limit_count = compiler.limit_count;
+    domain.has_retries |= compiler.has_retries;
     domain
 }

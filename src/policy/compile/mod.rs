@@ -10,6 +10,7 @@ mod cost;
 mod defaults;
 mod draft;
 mod file;
+mod idempotency;
 mod identity;
 mod idle;
 mod limits;

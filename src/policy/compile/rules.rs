@@ -9,7 +9,7 @@ use super::limits::RuleLimits;
 use super::metadata::metadata;
 use super::reach::Obstacle;
 use crate::policy::model::{
-    Capacity, Classes, Mode, Only, Pattern, Rule, RuleLevel, RuleValue, SourceLocation,
+    Capacity, Classes, Idempotency, Mode, Only, Pattern, Rule, RuleLevel, RuleValue, SourceLocation,
 };
 use crate::policy::problem::{Severity, Source};
 use crate::policy::schema::{PolicyFile, RuleFile};
@@ -26,6 +26,8 @@ pub struct RuleCompiler<'a> {
     pub replaced: Vec<Spanned<String>>,
     /// Limits of the domain so far.
     pub limit_count: usize,
+    /// Whether any rule so far lets retries pass free.
+    pub has_retries: bool,
 }
 
 /// What stands above the rules of a level.
@@ -43,7 +45,15 @@ impl<'a> RuleCompiler<'a> {
         let file_name = source.path.as_str().into();
         let newlines = source.text.match_indices('\n').map(|(at, _)| at + 1);
         let line_starts = std::iter::once(0).chain(newlines).collect();
-        Self { reader, file_name, line_starts, defaults, replaced: Vec::new(), limit_count: 0 }
+        Self {
+            reader,
+            file_name,
+            line_starts,
+            has_retries: defaults.idempotency.is_some(),
+            defaults,
+            replaced: Vec::new(),
+            limit_count: 0,
+        }
     }
 
     /// Adds the rules of the file.
@@ -139,6 +149,7 @@ impl<'a> RuleCompiler<'a> {
             only: file.only.as_ref().map(|only| Only::compile(&mut self.reader, &classes, only)),
             shadow: self.is_shadow(file),
             capacity: self.capacity(file, &classes),
+            idempotency: self.idempotency(file),
             replaces: self.replaces(file),
             metadata: file.metadata.as_deref().map(metadata),
             location: self.location(&file.span),
@@ -160,6 +171,19 @@ impl<'a> RuleCompiler<'a> {
             self.reader.error(capacity.span.clone(), message);
         }
         Some(Box::new(Capacity::compile(&mut self.reader, classes, capacity)))
+    }
+
+    /// Which requests are retries for the rule's limits: what it says itself, or else the file.
+    fn idempotency(&mut self, file: &RuleFile) -> Option<Arc<Idempotency>> {
+        let own = file.idempotency.as_ref();
+        let own = own.map(|said| Arc::new(Idempotency::compile(&mut self.reader, said)));
+        if let Some(said) = file.idempotency.as_ref().filter(|_| has_no_limit(file)) {
+            let message = "`idempotency` requires limits in the same rule";
+            self.reader.error(said.span.clone(), message);
+        }
+        let idempotency = own.or_else(|| self.defaults.idempotency.clone());
+        self.has_retries |= idempotency.is_some();
+        idempotency
     }
 
     fn value(&mut self, file: &RuleFile) -> RuleValue {

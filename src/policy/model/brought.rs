@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::limit::{Algorithm, Bucket, Calendar, Fixed, LimitName, Overdraft, Sliding};
 
+use super::idempotency::Idempotency;
 use super::lease::Lease;
 use super::mode::Mode;
 use super::outage::OnOutage;
@@ -40,6 +41,7 @@ pub struct Brought {
     pub overdraft: Overdraft,
     pub wait: Option<Wait>,
     pub lease: Lease,
+    pub idempotency: Option<Arc<Idempotency>>,
 }
 
 impl Brought {

@@ -12,6 +12,7 @@ use super::answer::AnswerSettings;
 use super::brought::{Brought, OVERRIDE_LABEL};
 use super::choice::Choice;
 use super::classes::Classes;
+use super::idempotency::Idempotency;
 use super::key::Key;
 use super::rule::{Rule, RuleLevel};
 use super::rule_limit::{Refused, RuleLimit};
@@ -30,6 +31,8 @@ pub struct Domain {
     /// The time zone of calendar windows.
     pub(in crate::policy) zone: TimeZone,
     pub(in crate::policy) rules: RuleLevel,
+    /// Whether any of its limits lets retries pass free.
+    pub(in crate::policy) has_retries: bool,
     /// What holds for limits that requests bring along.
     pub(in crate::policy) brought: Brought,
     /// Limits of all its rules.
@@ -109,6 +112,16 @@ impl Domain {
             on_outage,
             refused: Refused::of(overdraft, true),
         }
+    }
+
+    /// Whether any of its limits lets retries pass free.
+    pub fn has_retries(&self) -> bool {
+        self.has_retries
+    }
+
+    /// Which requests are retries for the limits of a rule, or for those that requests bring along.
+    pub fn idempotency<'p>(&'p self, rule: Option<&'p Rule>) -> Option<&'p Idempotency> {
+        rule.map_or(&self.brought.idempotency, |rule| &rule.idempotency).as_deref()
     }
 
     /// The rules whose capacity can come under pressure.

@@ -8,6 +8,7 @@ mod choice;
 mod classes;
 mod cost;
 mod domain;
+mod idempotency;
 mod key;
 mod lease;
 mod metadata;
@@ -32,6 +33,7 @@ pub use classes::{
 };
 pub use cost::{Cost, CostLine};
 pub use domain::{Domain, Path, Walk};
+pub use idempotency::Idempotency;
 pub use key::{Key, RetryId};
 pub use lease::{LEASED_AMOUNT_MIN, Lease};
 pub use metadata::{Metadata, MetadataValue};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::capacity::{Capacity, Only};
+use super::idempotency::Idempotency;
 use super::key::Key;
 use super::metadata::Metadata;
 use super::pattern::Pattern;
@@ -31,6 +32,8 @@ pub struct Rule {
     pub shadow: bool,
     /// How much of the limits is open to whom; all to everybody if None.
     pub capacity: Option<Box<Capacity>>,
+    /// Which requests are retries for its limits; none if None.
+    pub idempotency: Option<Arc<Idempotency>>,
     /// Names of limits that don't count in a request that meets this rule.
     pub replaces: Vec<String>,
     pub metadata: Option<Metadata>,

@@ -1,12 +1,14 @@
 //! Renders policies as JSON: `/policy`, the hash of a set, and metadata in answers.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::limit_json::describe_limit;
 use crate::policy::model::{
-    AnswerMetadata, AnswerSettings, Candidate, Capacity, Choice, Classes, Domain, Metadata,
-    MetadataValue, Only, PolicySet, Rule, Share, Weights,
+    AnswerMetadata, AnswerSettings, Candidate, Capacity, Choice, Classes, Domain, Idempotency,
+    Metadata, MetadataValue, Only, PolicySet, Rule, Share, Weights,
 };
 
 /// Hexadecimal digits of a policy's hash.
@@ -73,6 +75,9 @@ fn describe_domain(domain: &Domain) -> Value {
     if let Some(classes) = describe_classes(&domain.classes) {
         told["caller"] = classes;
     }
+    if let Some(idempotency) = domain.idempotency(None) {
+        told["idempotency"] = describe_idempotency(idempotency);
+    }
     if !domain.choices.is_empty() {
         told["choices"] = domain.choices.iter().map(describe_choice).collect();
     }
@@ -104,10 +109,23 @@ fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
     if let Some(capacity) = &rule.capacity {
         map.insert("capacity".to_owned(), describe_capacity(classes, capacity));
     }
+    if let Some(idempotency) = &rule.idempotency {
+        map.insert("idempotency".to_owned(), describe_idempotency(idempotency));
+    }
     if let Some(metadata) = &rule.metadata {
         map.insert("metadata".to_owned(), metadata_json(metadata).into());
     }
     map.into()
+}
+
+fn describe_idempotency(idempotency: &Idempotency) -> Value {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "key": idempotency.key,
+        "for_ms": ms(idempotency.life),
+        "fingerprint_ms": idempotency.fingerprint.map(ms),
+        "retries": idempotency.retries_max,
+    })
 }
 
 fn describe_answer(answer: &AnswerSettings) -> Value {

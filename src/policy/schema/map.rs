@@ -46,7 +46,7 @@ macro_rules! map {
         impl $crate::policy::schema::map::MapFile for $name {
             const SHAPE: $crate::policy::yaml::Shape = $crate::policy::yaml::Shape {
                 what: $what,
-                keys: &[$(stringify!($field)),*],
+                keys: &[$($crate::policy::schema::map::key_of(stringify!($field))),*],
                 later: &[$($($later),*)?],
             };
         }
@@ -61,7 +61,7 @@ macro_rules! map {
                 let fields = reader.fields(node, &<Self as map::MapFile>::SHAPE);
                 map::note_missing(reader, node, &[$($($required),*)?]);
                 let read = Self {
-                    $($field: fields.get(stringify!($field)).and_then(|node| {
+                    $($field: fields.get(map::key_of(stringify!($field))).and_then(|node| {
                         ($read)(reader, node, concat!("`", stringify!($field), "`"))
                     }),)*
                     $($span: map::start_of(node),)?
@@ -74,6 +74,14 @@ macro_rules! map {
 }
 
 pub(super) use map;
+
+/// The key of a field: `r#for` is a field's name, because `for` is a word of Rust.
+pub const fn key_of(field: &'static str) -> &'static str {
+    match field.as_bytes() {
+        [b'r', b'#', ..] => field.split_at(2).1,
+        _ => field,
+    }
+}
 
 /// Notes the keys that a map must hold and does not.
 pub fn note_missing(reader: &mut Reader<'_>, node: &Node, keys: &[&str]) {

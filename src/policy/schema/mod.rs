@@ -3,6 +3,7 @@
 
 mod answer;
 mod choice;
+mod idempotency;
 mod limit;
 mod map;
 mod policy;
@@ -20,6 +21,7 @@ use super::yaml::Spanned;
 
 pub use answer::AnswerFile;
 pub use choice::{CandidateFile, ChoiceFile, WeightsFile};
+pub use idempotency::IdempotencyFile;
 pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
 pub use policy::{PolicyFile, read};
 pub use rule::{RateLimitFile, RuleFile};

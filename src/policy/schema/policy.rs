@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Named;
 use super::answer::AnswerFile;
 use super::choice::ChoiceFile;
+use super::idempotency::IdempotencyFile;
 use super::limit::{DefaultsFile, LimitMapFile};
 use super::map::{MapFile, Read, map, start_of};
 use super::readers::{list, named, names, one, spanned_list, text};
@@ -20,6 +21,7 @@ const ELSEWHERE: &[&Shape] = &[
     &RateLimitFile::SHAPE,
     &LimitMapFile::SHAPE,
     &CapacityFile::SHAPE,
+    &IdempotencyFile::SHAPE,
 ];
 
 /// Reads a source. What has a problem is left out of the file that comes back.
@@ -67,6 +69,8 @@ map! {
     costs: Named<Vec<CostFile>> = costs;
     /// Choices: entries whose value is replaced by the best of several values, such as providers.
     choices: Spanned<Vec<ChoiceFile>> = spanned_list;
+    /// Which requests are retries of earlier ones, and so are charged once; none if absent.
+    idempotency: IdempotencyFile = one;
     /// Defaults for all limits of the file.
     defaults: DefaultsFile = one;
     /// Headers, body and metadata of answers.

@@ -1,5 +1,6 @@
 //! What a policy file may say of a rule.
 
+use super::idempotency::IdempotencyFile;
 use super::limit::LimitFile;
 use super::map::{map, start_of};
 use super::readers::{flag, list, number, one, spanned, spanned_list, text, word};
@@ -33,6 +34,8 @@ map! {
     only: OnlyFile = one;
     /// Reserved capacity and pressure levels of the limits.
     capacity: Spanned<CapacityFile> = spanned;
+    /// Which requests are retries of earlier ones for this rule's limits, instead of those of the file.
+    idempotency: IdempotencyFile = one;
     /// Shadow mode: the limits are decided and recorded, not enforced.
     shadow_mode: Spanned<bool> = flag;
     /// The limits are quotas: a request is refused only if all its quotas are used up.

@@ -1,0 +1,56 @@
+//! Metrics of retries: requests that were charged by an earlier attempt.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use crate::lock::lock;
+
+/// What is counted of retries.
+#[derive(Debug, Default)]
+pub struct RetryMetrics {
+    passed: Family<RetryLabels, Counter>,
+    /// What the family holds now; it can't be asked.
+    live: Mutex<BTreeSet<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RetryLabels {
+    domain: String,
+}
+
+impl RetryMetrics {
+    /// The counter of a domain; the same one for the same name.
+    pub fn of(&self, domain: &str) -> Counter {
+        lock(&self.live).insert(domain.to_owned());
+        self.passed.get_or_create_owned(&labels(domain))
+    }
+
+    /// Forgets domains that are not in `domains`.
+    pub fn retain(&self, domains: &BTreeSet<String>) {
+        lock(&self.live).retain(|domain| {
+            let keep = domains.contains(domain);
+            if !keep {
+                self.passed.remove(&labels(domain));
+            }
+            keep
+        });
+    }
+
+    /// Shows them under the names that the world sees.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "retries",
+            "Requests that passed as retries: limits that an earlier attempt charged were not charged again",
+            self.passed.clone(),
+        );
+    }
+}
+
+fn labels(domain: &str) -> RetryLabels {
+    RetryLabels { domain: domain.to_owned() }
+}

@@ -1,0 +1,74 @@
+//! Compiles `idempotency` of a file and of its rules.
+
+use std::time::Duration;
+
+use super::rate::parse_length_ms;
+use crate::policy::model::Idempotency;
+use crate::policy::schema::{IdempotencyFile, PolicyFile, RuleFile};
+use crate::policy::yaml::{Reader, Spanned};
+
+/// How long retries are free if nothing says it.
+const LIFE_DEFAULT: Duration = Duration::from_secs(600);
+
+/// The longest time for which a retry may be free.
+const LIFE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// The longest time for which requests that ask the same may be retries.
+const FINGERPRINT_MAX: Duration = Duration::from_secs(600);
+
+/// How many retries are free if nothing says it.
+const RETRIES_DEFAULT: u16 = 5;
+
+impl Idempotency {
+    /// What the file says.
+    pub(super) fn compile(reader: &mut Reader<'_>, file: &IdempotencyFile) -> Self {
+        let life = file.r#for.as_ref().and_then(|said| length(reader, said, (LIFE_MAX, "7d")));
+        let fingerprint = file.fingerprint.as_ref();
+        let fingerprint =
+            fingerprint.and_then(|said| length(reader, said, (FINGERPRINT_MAX, "10m")));
+        let retries = file.retries.as_ref().and_then(|retries| {
+            if retries.value == 0 {
+                let message = "`retries` must be at least 1; without `idempotency` none is free";
+                reader.error(retries.span.clone(), message);
+            }
+            u16::try_from(retries.value).ok()
+        });
+        Self {
+            key: file.key.as_ref().map(|key| key.value.as_str().into()),
+            life: life.unwrap_or(LIFE_DEFAULT),
+            fingerprint,
+            retries_max: retries.unwrap_or(RETRIES_DEFAULT),
+        }
+    }
+}
+
+/// The keys of all entries that hold idempotency keys.
+pub fn keys(file: &PolicyFile) -> Vec<&str> {
+    let mut said: Vec<&IdempotencyFile> = file.idempotency.iter().collect();
+    let mut rules: Vec<&RuleFile> = file.descriptors.iter().flatten().collect();
+    while let Some(rule) = rules.pop() {
+        said.extend(&rule.idempotency);
+        rules.extend(rule.descriptors.iter().flatten());
+    }
+    let keys = said.into_iter().filter_map(|said| Some(said.key.as_ref()?.value.as_str()));
+    let mut keys: Vec<&str> = keys.collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+fn length(
+    reader: &mut Reader<'_>,
+    said: &Spanned<String>,
+    (max, shown): (Duration, &str),
+) -> Option<Duration> {
+    match parse_length_ms(&said.value).map(Duration::from_millis) {
+        Ok(length) if length <= max => return Some(length),
+        Ok(_) => {
+            let message = format!("duration `{}` exceeds the maximum of {shown}", said.value);
+            reader.error(said.span.clone(), message);
+        }
+        Err(message) => reader.error(said.span.clone(), message),
+    }
+    None
+}
