@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::ask::Asker;
+use crate::support::ask::DomainClient;
 use crate::support::client::Http;
 use crate::support::eventually;
 use crate::support::gateway::{Gateway, tcp};
@@ -21,65 +21,65 @@ fn policy() -> String {
 }
 
 /// Runs `check` with the policy on every store.
-async fn on_every_store(check: impl AsyncFn(&mut Asker)) {
+async fn on_every_store(check: impl AsyncFn(&mut DomainClient)) {
     for store in Store::every() {
         let tollgate = Tollgate::serve(&policy(), &store).await;
-        check(&mut Asker::new(&tollgate, "ai").await).await;
+        check(&mut DomainClient::new(&tollgate, "ai").await).await;
     }
 }
 
 #[tokio::test]
 async fn each_plan_has_its_generations_projects_and_exports() {
-    on_every_store(async |asker| {
+    on_every_store(async |client| {
         for (plan, amounts) in
             [("free", [10, 3, 1]), ("starter", [100, 10, 10]), ("growth", [500, 50, 50])]
         {
             for (action, amount) in ["generate", "create-project", "export"].iter().zip(amounts) {
                 let ask = format!("workspace_id={plan},plan={plan},action={action}");
-                asker.spend_exactly(&[&ask], amount).await;
+                client.spend_exactly(&[&ask], amount).await;
             }
         }
         let project = &["workspace_id=free,action=create-project"];
-        assert!(asker.give_back(project, 1).await.passed);
-        asker.spend_exactly(project, 1).await;
+        assert!(client.give_back(project, 1).await.passed);
+        client.spend_exactly(project, 1).await;
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_retry_passes_again_and_spends_nothing() {
-    on_every_store(async |asker| {
+    on_every_store(async |client| {
         let once = &["workspace_id=w,action=export,idempotency_key=1"];
-        let first = asker.ask(once, 1).await;
+        let first = client.ask(once, 1).await;
         assert!(first.passed && first.metadata["retry"].is_null(), "{first:?}");
         for _ in 0..5 {
-            let again = asker.ask(once, 1).await;
+            let again = client.ask(once, 1).await;
             assert_eq!((again.passed, again.remaining), (true, vec![0]));
             assert_eq!(again.metadata["retry"], true, "{:?}", again.metadata);
             assert_eq!(again.metadata["limits"][0]["retry"], true, "{:?}", again.metadata);
         }
-        let other = asker.ask(&["workspace_id=w,action=export,idempotency_key=2"], 1).await;
+        let other = client.ask(&["workspace_id=w,action=export,idempotency_key=2"], 1).await;
         assert_eq!((other.passed, other.reason()), (false, "over_limit"));
         // More retries than are free are like new requests.
-        assert!(!asker.ask(once, 1).await.passed);
+        assert!(!client.ask(once, 1).await.passed);
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_key_with_other_hits_is_refused_and_told() {
-    on_every_store(async |asker| {
+    on_every_store(async |client| {
         let ask = &["workspace_id=w,action=generate", "idempotency_key=1"];
-        assert_eq!(asker.ask(ask, 2).await.remaining[0], 8);
-        let conflict = asker.ask(ask, 3).await;
+        assert_eq!(client.ask(ask, 2).await.remaining[0], 8);
+        let conflict = client.ask(ask, 3).await;
         assert_eq!((conflict.passed, conflict.reason()), (false, "idempotency_conflict"));
         assert_eq!(conflict.violated(), ["generations"]);
         assert_eq!(conflict.problem.get("retry_after_ms"), None);
         // The key is the caller's own, and the action's.
         for other in ["workspace_id=v,action=generate", "workspace_id=w,action=create-project"] {
-            assert!(asker.ask(&[other, "idempotency_key=1"], 3).await.passed, "{other}");
+            assert!(client.ask(&[other, "idempotency_key=1"], 3).await.passed, "{other}");
         }
-        assert_eq!(asker.remaining(&[ask[0]]).await, [8]);
+        assert_eq!(client.remaining(&[ask[0]]).await, [8]);
     })
     .await;
 }
@@ -89,7 +89,7 @@ async fn what_asks_the_same_within_seconds_is_a_retry_where_the_policy_says_so()
     let policy = policy().replace("for: 1d }", "for: 1d, fingerprint: 10m }");
     for store in Store::every() {
         let tollgate = Tollgate::serve(&policy, &store).await;
-        let mut asker = Asker::new(&tollgate, "ai").await;
+        let mut client = DomainClient::new(&tollgate, "ai").await;
         let generate = "workspace_id=w,action=generate";
         for (asked, hits, left) in [
             (generate, 1, 9),
@@ -99,7 +99,7 @@ async fn what_asks_the_same_within_seconds_is_a_retry_where_the_policy_says_so()
             (&format!("{generate},idempotency_key=1"), 1, 5),
             (generate, 2, 5),
         ] {
-            assert_eq!(asker.ask(&[asked], hits).await.remaining, [left], "{asked} {hits}");
+            assert_eq!(client.ask(&[asked], hits).await.remaining, [left], "{asked} {hits}");
         }
     }
 }
@@ -147,19 +147,19 @@ async fn attempts_at_two_sidecars_at_once_spend_once() {
     let mut tasks = JoinSet::new();
     for sidecar in &sidecars {
         for _ in 0..2 {
-            let mut asker = Asker::new(sidecar, "ai").await;
+            let mut client = DomainClient::new(sidecar, "ai").await;
             tasks.spawn(async move {
                 for key in 0..200 {
                     let ask =
                         format!("workspace_id=w,plan=growth,action=generate,idempotency_key={key}");
-                    assert!(asker.ask(&[&ask], 1).await.passed, "{key}");
+                    assert!(client.ask(&[&ask], 1).await.passed, "{key}");
                 }
             });
         }
     }
     tasks.join_all().await;
-    let mut asker = Asker::new(&sidecars[0], "ai").await;
-    assert_eq!(asker.remaining(&["workspace_id=w,plan=growth,action=generate"]).await, [300]);
+    let mut client = DomainClient::new(&sidecars[0], "ai").await;
+    assert_eq!(client.remaining(&["workspace_id=w,plan=growth,action=generate"]).await, [300]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,20 +168,20 @@ async fn an_attempt_whose_answer_was_lost_is_found_by_its_retry() {
     let proxy = Proxy::start(&server.socket()).await;
     let flags = ["--redis-url", &proxy.url(), "--store-deadline", "300ms"];
     let sidecar = Tollgate::serve_with(&policy(), &Store::Embedded, &flags).await;
-    let mut asker = Asker::new(&sidecar, "ai").await;
+    let mut client = DomainClient::new(&sidecar, "ai").await;
     let generate = "workspace_id=w,action=generate";
     let first =
-        eventually("Redis is used", async || asker.try_ask(&[generate], 1).await.ok()).await;
+        eventually("Redis is used", async || client.try_ask(&[generate], 1).await.ok()).await;
     assert_eq!(first.remaining, [9]);
     proxy.set(Way::Unanswered);
-    let lost = asker.try_ask(&[&format!("{generate},idempotency_key=1")], 4).await;
+    let lost = client.try_ask(&[&format!("{generate},idempotency_key=1")], 4).await;
     assert_eq!(lost.unwrap_err().code(), tonic::Code::Unavailable);
     proxy.set(Way::Cut);
 
     // The client asks another sidecar.
     let store = Store::Redis(server);
     let other = Tollgate::serve(&policy(), &store).await;
-    let mut other = Asker::new(&other, "ai").await;
+    let mut other = DomainClient::new(&other, "ai").await;
     let again = other.ask(&[&format!("{generate},idempotency_key=1")], 4).await;
     assert_eq!((again.passed, again.remaining), (true, vec![5]));
     assert_eq!(again.metadata["retry"], true, "{:?}", again.metadata);
@@ -194,12 +194,12 @@ async fn an_attempt_before_redis_was_killed_is_found_by_its_retry() {
     let Some(mut server) = Server::start(&log) else { return };
     let flags = ["--redis-url", &server.url(), "--store-deadline", "10s"];
     let sidecar = Tollgate::serve_with(&policy(), &Store::Embedded, &flags).await;
-    let mut asker = Asker::new(&sidecar, "ai").await;
+    let mut client = DomainClient::new(&sidecar, "ai").await;
     let once = &["workspace_id=w,action=generate,idempotency_key=1"];
-    assert_eq!(asker.ask(once, 4).await.remaining, [6]);
+    assert_eq!(client.ask(once, 4).await.remaining, [6]);
     server.kill();
     server.launch();
-    let again = eventually("Redis is back", async || asker.try_ask(once, 4).await.ok()).await;
+    let again = eventually("Redis is back", async || client.try_ask(once, 4).await.ok()).await;
     assert_eq!((again.passed, again.remaining), (true, vec![6]));
     assert_eq!(again.metadata["retry"], true, "{:?}", again.metadata);
 }
