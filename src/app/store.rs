@@ -1,8 +1,10 @@
 //! Chooses the store that the settings ask for.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use tokio::time::{interval, timeout};
 
 use crate::engine::AnyStore;
@@ -12,10 +14,13 @@ use crate::store::redis::{
     CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisSettings, Subscriber,
     TlsSettings,
 };
-use crate::store::{Directory, Fallback, SumsStore};
+use crate::store::{Directory, Fallback, FileSums, SumsStore};
 
 /// How often to look whether the connection stands.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The database file in `data_dir`.
+const USAGE_FILE: &str = "usage.redb";
 
 /// Where counters and callers live, and the tasks that keep the connections to there.
 #[derive(Debug)]
@@ -37,7 +42,8 @@ pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
     let Some(redis_settings) = redis_settings(settings) else {
         let store = AnyStore::Memory(Memory::new(settings.store.memory_keys_max));
         let directory = files.unwrap_or_default();
-        return Ok(Stores { store, directory, connector: None, subscriber: None, sums: None });
+        let sums = file_sums(settings)?;
+        return Ok(Stores { store, directory, connector: None, subscriber: None, sums });
     };
     let (redis, connector) = Redis::try_new(&redis_settings)?;
     let (directory, subscriber) = match files {
@@ -76,6 +82,16 @@ pub fn name(store: &AnyStore) -> String {
         None => "counting in memory".to_owned(),
         Some(address) => format!("counting in Redis at {address}"),
     }
+}
+
+/// The file of sums, if usage is counted and there is a folder for it.
+fn file_sums(settings: &Settings) -> anyhow::Result<Option<Arc<SumsStore>>> {
+    let folder = settings.store.data_dir.as_ref().filter(|_| settings.observing.usage);
+    let open = |folder: &PathBuf| {
+        let file = FileSums::open(&folder.join(USAGE_FILE)).context("can't use data_dir")?;
+        anyhow::Ok(Arc::new(SumsStore::File(file)))
+    };
+    folder.map(open).transpose()
 }
 
 fn redis_settings(settings: &Settings) -> Option<RedisSettings> {

@@ -62,7 +62,7 @@ component! {
         value: "DAYS",
         default: "2",
         expected: DAYS,
-        help: "Days for which Redis keeps usage by minute",
+        help: "Days for which Redis or data_dir keeps usage by minute",
         read: days,
     }
 
@@ -71,7 +71,7 @@ component! {
         value: "DAYS",
         default: "90",
         expected: DAYS,
-        help: "Days for which Redis keeps usage by hour",
+        help: "Days for which Redis or data_dir keeps usage by hour",
         read: days,
     }
 
@@ -80,7 +80,7 @@ component! {
         value: "DAYS",
         default: "730",
         expected: DAYS,
-        help: "Days for which Redis keeps usage by day",
+        help: "Days for which Redis or data_dir keeps usage by day",
         read: days,
     }
 

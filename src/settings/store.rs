@@ -1,8 +1,9 @@
 //! The settings of the store.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::setting::{DURATION, component};
+use super::setting::{DURATION, PATH, component};
 use super::value::{self, optional};
 
 component! {
@@ -27,6 +28,17 @@ component! {
         help: "Maximum number of counters in memory, in the embedded store or while Redis is unavailable; beyond it \
                the least costly counters are evicted",
         read: |text| value::number(text, 1..=1_000_000_000),
+    }
+
+    /// None: what is counted ends with the process.
+    data_dir: Option<PathBuf> {
+        name: "data_dir",
+        value: "PATH",
+        default: "",
+        expected: PATH,
+        help: "Folder for a database file that keeps usage without Redis. If absent, usage ends with the process",
+        read: optional(|text| Some(PathBuf::from(text))),
+        excludes: &["redis_url"],
     }
 
     /// None: as many as send heartbeats.

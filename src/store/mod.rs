@@ -10,6 +10,7 @@ mod caller_record;
 mod decide;
 mod directory;
 mod fallback;
+mod file_sums;
 pub mod memory;
 pub mod local_cache;
 mod idempotency;
@@ -19,6 +20,7 @@ pub mod redis;
 pub mod shared;
 mod sidecars;
 pub mod sums;
+mod sums_merge;
 mod sums_store;
 
 use std::time::Duration;
@@ -35,6 +37,7 @@ pub use breaker::{Breaker, Health};
 pub use caller_record::{Change, Page, Record};
 pub use directory::{Directory, DirectoryError};
 pub use fallback::{Debt, Fallback};
+pub use file_sums::{FileSums, FileSumsError};
 pub use idempotency::{
     FINAL, IdempotencyMark, IdempotencyToken, Once, Retry, TOKEN_LIFE_MS, TokenSource,
 };

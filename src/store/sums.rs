@@ -64,6 +64,10 @@ pub struct SumsBatch {
     pub number: u64,
     /// How long the period is kept from its first addition on.
     pub life: Duration,
+    /// The number of the oldest period of the kind that is kept.
+    pub oldest: u64,
+    /// Whether no batch follows for now: a file is synced then.
+    pub is_last: bool,
     pub callers: CallersKept,
     pub entries: Vec<SumsEntry>,
 }

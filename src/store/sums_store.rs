@@ -1,6 +1,7 @@
-//! The store of sums: Redis.
+//! The store of sums: Redis, or a file of this process alone.
 
 use super::StoreError;
+use super::file_sums::FileSums;
 use super::redis::RedisSums;
 use super::sums::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsQuestion};
 
@@ -8,9 +9,15 @@ use super::sums::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsQuestion};
 #[derive(Debug)]
 pub enum SumsStore {
     Redis(RedisSums),
+    File(FileSums),
 }
 
 impl SumsStore {
+    /// Whether several processes add to the same sums.
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Self::Redis(_))
+    }
+
     /// Makes the additions of a batch, unless they were made before.
     ///
     /// # Errors
@@ -18,6 +25,7 @@ impl SumsStore {
     pub async fn add(&self, batch: &SumsBatch) -> Result<SumsAdded, StoreError> {
         match self {
             Self::Redis(redis) => redis.add(batch).await,
+            Self::File(file) => file.add(batch),
         }
     }
 
@@ -28,6 +36,7 @@ impl SumsStore {
     pub async fn ask(&self, question: &SumsQuestion) -> Result<SumsAnswer, SumsError> {
         match self {
             Self::Redis(redis) => redis.ask(question).await,
+            Self::File(file) => file.ask(question).await,
         }
     }
 }

@@ -73,7 +73,7 @@ impl Outbox {
         if self.batches.is_empty() && self.pending.requests() != 0 {
             let next = Rollups::new(now, CallerBytes::PASSING);
             let counted = std::mem::replace(&mut self.pending, next);
-            self.pack(&counted);
+            self.pack(&counted, now);
         }
         self.batches.front().cloned()
     }
@@ -98,7 +98,7 @@ impl Outbox {
     }
 
     /// Makes batches of what was counted. Days come first: they have the names that hours and minutes need.
-    fn pack(&mut self, counted: &Rollups) {
+    fn pack(&mut self, counted: &Rollups, now: Timestamp) {
         let mut names = Names { series: counted.series(), known: BTreeMap::new() };
         for granularity in [Granularity::Day, Granularity::Hour, Granularity::Minute] {
             let all = counted.buckets(granularity, Timestamp::default(), Timestamp::MAX);
@@ -109,18 +109,29 @@ impl Outbox {
                     let known = self.named.entry(period).or_default();
                     entries.splice(0..0, names.unknown(known));
                 }
-                self.push(granularity, period, &entries);
+                let oldest = granularity.number(self.retention.oldest(granularity, now));
+                self.push(granularity, (period, oldest), &entries);
             }
+        }
+        if let Some(last) = self.batches.back_mut() {
+            Arc::make_mut(last).is_last = true;
         }
     }
 
-    fn push(&mut self, granularity: Granularity, period: SumsPeriod, entries: &[SumsEntry]) {
+    fn push(
+        &mut self,
+        granularity: Granularity,
+        (period, oldest): (SumsPeriod, u64),
+        entries: &[SumsEntry],
+    ) {
         for entries in entries.chunks(BATCH_LEN_MAX) {
             self.last_number += 1;
             self.batches.push_back(Arc::new(SumsBatch {
                 period,
                 number: self.last_number,
                 life: self.retention.of(granularity),
+                oldest,
+                is_last: false,
                 callers: match granularity {
                     Granularity::Day => CallersKept::All,
                     Granularity::Minute | Granularity::Hour => CallersKept::Busiest,

@@ -111,3 +111,32 @@ async fn during_an_outage_a_sidecar_tells_its_own_usage_and_stores_it_after() {
     server.launch();
     counted(&tollgate, 15).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_a_file_keeps_usage_over_kills_and_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().display().to_string();
+    let flags = ["--usage=true", "--data-dir", &data_dir];
+    let serve = async || Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    let told = async |tollgate: &Tollgate, expected: u64| {
+        eventually("the requests in the usage", async || {
+            (requests(tollgate).await == expected).then_some(())
+        })
+        .await;
+    };
+    let mut terminated = serve().await;
+    ask(&terminated, 40).await;
+    terminated.terminate();
+    assert!(terminated.exit().await.success());
+    let killed = serve().await;
+    told(&killed, 40).await;
+    ask(&killed, 10).await;
+    told(&killed, 50).await;
+    ask(&killed, 20).await;
+    drop(killed);
+    let restarted = serve().await;
+    let survived = requests(&restarted).await;
+    assert!((50..=70).contains(&survived), "{survived}");
+    ask(&restarted, 5).await;
+    told(&restarted, survived + 5).await;
+}

@@ -1,13 +1,15 @@
-//! Sums in Redis: what one batch adds, however often it is sent, and what is kept of callers.
+//! Sums in Redis and in a file: what one batch adds, however often it is sent, and what is kept of callers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::Connection;
-use tollgate::store::redis::{Redis, RedisSettings, RedisSums};
+use tempfile::TempDir;
+use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::sums::{
     CallersAsked, CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
 };
+use tollgate::store::{FileSums, SumsStore};
 
 use crate::support::PATIENCE;
 use crate::support::cluster::Cluster;
@@ -22,12 +24,34 @@ fn entry(table: SumsTable, field: &str, sums: &str) -> SumsEntry {
 
 fn batch(period: SumsPeriod, number: u64, entries: Vec<SumsEntry>) -> SumsBatch {
     let callers = if period.kind == 'd' { CallersKept::All } else { CallersKept::Busiest };
-    SumsBatch { period, number, life: Duration::from_secs(3_600), callers, entries }
+    let life = Duration::from_secs(3_600);
+    SumsBatch { period, number, life, oldest: 0, is_last: true, callers, entries }
+}
+
+/// A store of sums with what it needs.
+struct Kept {
+    sums: SumsStore,
+    redis: Option<(Server, Connected)>,
+    _folder: TempDir,
+}
+
+/// Every store of sums that there is here, with nothing in it.
+async fn every() -> Vec<Kept> {
+    let folder = TempDir::new().unwrap();
+    let sums = SumsStore::File(FileSums::open(&folder.path().join("usage.redb")).unwrap());
+    let mut all = vec![Kept { sums, redis: None, _folder: folder }];
+    if let Some(server) = Server::start(&[]) {
+        let connected = Connected::open(&server.url()).await;
+        let sums = SumsStore::Redis(connected.store.sums());
+        let redis = Some((server, connected));
+        all.push(Kept { sums, redis, _folder: TempDir::new().unwrap() });
+    }
+    all
 }
 
 /// All sums of a period, by table and field.
 async fn told(
-    sums: &RedisSums,
+    sums: &SumsStore,
     period: SumsPeriod,
     callers: CallersAsked,
 ) -> BTreeMap<String, String> {
@@ -55,9 +79,12 @@ fn requests(sums: &str) -> u64 {
 
 #[tokio::test]
 async fn a_batch_is_added_once_however_often_it_is_sent() {
-    let Some(server) = Server::start(&[]) else { return };
-    let connected = Connected::open(&server.url()).await;
-    let (sums, other) = (connected.store.sums(), connected.store.sums());
+    for kept in every().await {
+        check_once(&kept).await;
+    }
+}
+
+async fn check_once(Kept { sums, redis, .. }: &Kept) {
     let first = batch(
         DAY,
         7,
@@ -68,7 +95,7 @@ async fn a_batch_is_added_once_however_often_it_is_sent() {
             entry(SumsTable::Callers, "ann {x} =", "r=a1e3T9"),
         ],
     );
-    assert_eq!(sums.add(&first).await.unwrap(), SumsAdded::First);
+    assert_ne!(sums.add(&first).await.unwrap(), SumsAdded::Before);
     assert_eq!(sums.add(&first).await.unwrap(), SumsAdded::Before);
     let second = batch(
         DAY,
@@ -77,29 +104,36 @@ async fn a_batch_is_added_once_however_often_it_is_sent() {
             entry(SumsTable::Totals, "r", "=a1b1T4"),
             entry(SumsTable::Totals, "s", "=a9007199254740992"),
             entry(SumsTable::Totals, "s", "=a5"),
+            entry(SumsTable::Totals, "r", "=a100"),
             entry(SumsTable::Callers, "ann {x} =", "s=a1 r=a2T12"),
         ],
     );
     assert_eq!(sums.add(&second).await.unwrap(), SumsAdded::Later);
     assert_eq!(sums.add(&second).await.unwrap(), SumsAdded::Before);
     assert_eq!(sums.add(&first).await.unwrap(), SumsAdded::Before);
-    // Another sidecar counts its batches by itself.
-    let entries = vec![entry(SumsTable::Totals, "r", "=a100")];
-    assert_eq!(other.add(&batch(DAY, 1, entries)).await.unwrap(), SumsAdded::First);
+    let mut requests = 103;
+    if let Some((_, connected)) = redis {
+        // Another sidecar counts its batches by itself.
+        let entries = vec![entry(SumsTable::Totals, "r", "=a1000")];
+        let other = connected.store.sums();
+        assert_eq!(other.add(&batch(DAY, 1, entries)).await.unwrap(), SumsAdded::First);
+        requests += 1_000;
+    }
 
+    let total = format!("=a{requests}e3T10b1");
     let totals = expected(&[
         ("Names r", "=d|request"),
-        ("Totals r", "=a103e3T10b1"),
+        ("Totals r", &*total),
         ("Totals s", "=a9007199254740992"),
     ]);
-    assert_eq!(told(&sums, DAY, CallersAsked::Totals).await, totals);
+    assert_eq!(told(sums, DAY, CallersAsked::Totals).await, totals);
     let ann = ("Callers ann {x} =", "r=a3e3T12 s=a1");
     let each = expected(&[("Names r", "=d|request"), ("Nameless r", "=a1T10"), ann]);
-    assert_eq!(told(&sums, DAY, CallersAsked::Each).await, each);
+    assert_eq!(told(sums, DAY, CallersAsked::Each).await, each);
     let one = CallersAsked::One("ann {x} =".to_owned());
-    assert_eq!(told(&sums, DAY, one).await, expected(&[("Names r", "=d|request"), ann]));
+    assert_eq!(told(sums, DAY, one).await, expected(&[("Names r", "=d|request"), ann]));
     let nobody = CallersAsked::One("ann".to_owned());
-    assert_eq!(told(&sums, HOUR, nobody).await, BTreeMap::new());
+    assert_eq!(told(sums, HOUR, nobody).await, BTreeMap::new());
 }
 
 #[tokio::test]
@@ -129,10 +163,13 @@ async fn every_key_expires_by_itself() {
 
 #[tokio::test]
 async fn a_day_keeps_every_caller_and_an_hour_the_busiest() {
+    for kept in every().await {
+        check_callers(&kept.sums).await;
+    }
+}
+
+async fn check_callers(sums: &SumsStore) {
     const CALLERS: u64 = 30_000;
-    let Some(server) = Server::start(&[]) else { return };
-    let connected = Connected::open(&server.url()).await;
-    let sums = connected.store.sums();
     let mut number = 0;
     // Each caller comes twice; one in a hundred has more requests from the start.
     let name = |caller: u64| format!("caller-{caller}");
@@ -146,20 +183,21 @@ async fn a_day_keeps_every_caller_and_an_hour_the_busiest() {
                 let entries = callers
                     .iter()
                     .map(|caller| entry(SumsTable::Callers, &name(*caller), &sums_of(caller)));
-                sums.add(&batch(period, number, entries.collect())).await.unwrap();
+                let batch = batch(period, number, entries.collect());
+                sums.add(&SumsBatch { is_last: false, ..batch }).await.unwrap();
             }
         }
     }
     let total: u64 = (0..CALLERS).map(|caller| 2 * weight(caller)).sum();
-    let day = told(&sums, DAY, CallersAsked::Each).await;
+    let day = told(sums, DAY, CallersAsked::Each).await;
     assert_eq!(day.len() as u64, CALLERS);
     assert_eq!(day.values().map(|sums| requests(sums)).sum::<u64>(), total);
     for caller in [0, 1, CALLERS - 1] {
         let of = CallersAsked::One(name(caller));
         let expected = format!("r=a{}", 2 * weight(caller));
-        assert_eq!(told(&sums, DAY, of).await[&format!("Callers {}", name(caller))], expected);
+        assert_eq!(told(sums, DAY, of).await[&format!("Callers {}", name(caller))], expected);
     }
-    let hour = told(&sums, HOUR, CallersAsked::Each).await;
+    let hour = told(sums, HOUR, CallersAsked::Each).await;
     assert_eq!(hour.values().map(|sums| requests(sums)).sum::<u64>(), total);
     let kept = hour.keys().filter(|field| field.starts_with("Callers ")).count();
     assert!((10_000..=16_000).contains(&kept), "{kept}");
@@ -206,4 +244,31 @@ async fn a_redis_that_is_away_is_an_error_and_nothing_waits() {
     let callers = CallersAsked::Totals;
     let question = SumsQuestion { periods: vec![DAY], names: Vec::new(), callers };
     assert!(sums.ask(&question).await.is_err());
+}
+
+#[tokio::test]
+async fn a_file_keeps_sums_over_restarts_and_forgets_old_periods() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("usage.redb");
+    let open = || SumsStore::File(FileSums::open(&path).unwrap());
+    let hour = |number| SumsPeriod { kind: 'h', number };
+    let one = |number, period, is_last| {
+        let entries = vec![entry(SumsTable::Totals, "r", "=a1")];
+        SumsBatch { oldest: 3, is_last, ..batch(hour(period), number, entries) }
+    };
+    let sums = open();
+    assert!(FileSums::open(&path).is_err(), "one process has it open");
+    sums.add(&one(1, 1, false)).await.unwrap();
+    sums.add(&one(2, 4, true)).await.unwrap();
+    drop(sums);
+    let sums = open();
+    // Numbers begin anew with each process.
+    sums.add(&one(1, 4, true)).await.unwrap();
+    let all = told(&sums, hour(4), CallersAsked::Totals).await;
+    assert_eq!(all, expected(&[("Totals r", "=a2")]));
+    assert_eq!(told(&sums, hour(1), CallersAsked::Totals).await, BTreeMap::new());
+    drop(sums);
+    std::fs::write(&path, "no database").unwrap();
+    let error = FileSums::open(&path).unwrap_err().to_string();
+    assert!(error.contains("usage.redb"), "{error}");
 }

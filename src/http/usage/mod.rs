@@ -66,9 +66,9 @@ enum Scope {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "{T}Page")]
 struct PageBody<T> {
-    /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone, since its start.
+    /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone.
     scope: Scope,
-    /// Why it is of this sidecar alone although there is a store for all of them.
+    /// Why the store was not asked: the sums are those of this sidecar since its start.
     #[serde(skip_serializing_if = "Option::is_none")]
     unavailable: Option<String>,
     /// When this sidecar began to count: its start.
@@ -122,7 +122,10 @@ async fn answer<T>(
     }
     let query = Arc::new(query);
     let (scope, page, unavailable) = match stored(&sources, &query, now).await {
-        Ok(Some(page)) => (Scope::Fleet, page, None),
+        Ok(Some(page)) => {
+            let is_shared = sources.sums.as_ref().is_some_and(|sums| sums.is_shared());
+            (if is_shared { Scope::Fleet } else { Scope::Sidecar }, page, None)
+        }
         Ok(None) => (Scope::Sidecar, counted(&sources, &query, now).await?, None),
         Err(error @ SumsError::TooMany) => {
             let detail = format!("{error}: choose a shorter time, or name a caller");
