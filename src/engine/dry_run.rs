@@ -5,10 +5,10 @@
 
 use smallvec::SmallVec;
 
-use crate::limit::{Hits, Overdraft};
+use crate::limit::{Fit, Hits, Overdraft};
 use crate::policy::{Key, Mode};
 use crate::store::{
-    Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Open, Outcome, Pressed, Tally,
+    Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Mark, Open, Outcome, Pressed, Tally,
 };
 
 use super::plan::Plan;
@@ -90,6 +90,20 @@ impl DryRun {
     /// How each candidate stands.
     pub fn stands(&self, outcome: &Outcome) -> SmallVec<[Stand; INLINE_CAP]> {
         self.candidates.iter().map(|candidate| self.stand(candidate, outcome)).collect()
+    }
+
+    /// What the store would decide of the plan of the only candidate, from how its limits stand.
+    pub fn foreseen(&self, outcome: Outcome) -> Outcome {
+        let wants = self.candidates.iter().flat_map(|candidate| &candidate.wants);
+        let decision = |want: &DryRunCharge| {
+            let fit = match (self.fits(want, &outcome), self.wait_ms(want, &outcome)) {
+                (true, _) => Fit::Now,
+                (false, Some(wait_ms)) => Fit::AfterMs(wait_ms),
+                (false, None) => Fit::Never,
+            };
+            Decision { fit, ..outcome.decisions[want.charge] }
+        };
+        Outcome { decisions: wants.map(decision).collect(), ..outcome }
     }
 
     /// Whether all candidates ask for the counter of `charge` under `key`, so that none is better there.

@@ -15,6 +15,7 @@ mod fair_queue;
 mod hold;
 mod latencies;
 mod plan;
+mod preview;
 mod provider_choice;
 mod readiness;
 mod reason;
@@ -196,6 +197,11 @@ impl Engine {
         }
         metrics.check_duration.observe(stopwatch.elapsed());
         verdict
+    }
+
+    /// What a request would be answered now. Nothing is charged or counted.
+    pub async fn preview<'v>(&self, snapshot: &'v Snapshot, request: &Request<'v>) -> Verdict<'v> {
+        self.decider.preview(snapshot, request, self.decider.settings.clock.now()).await
     }
 
     /// Does what the store needs between requests. To be called a few times a second.

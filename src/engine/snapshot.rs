@@ -105,6 +105,11 @@ impl DomainState {
 }
 
 impl Snapshot {
+    /// The policies.
+    pub fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
+
     /// The policies, with the metrics of their limits.
     pub fn new(policies: PolicySet, near: NearLimit, metrics: &Metrics) -> Self {
         let state = |domain: &Domain| {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
-use super::{bonuses, callers, latencies, usage};
+use super::{bonuses, callers, latencies, quota, usage};
 
 const OPENAPI: &str = "/v1/openapi.json";
 
@@ -28,6 +28,7 @@ fn operations() -> Vec<Operation> {
     list.into_iter()
         .chain(callers::operations())
         .chain(bonuses::operations())
+        .chain(quota::operations())
         .chain(latencies::operations())
         .chain(usage::operations())
         .chain(document)

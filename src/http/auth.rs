@@ -82,7 +82,10 @@ impl IntoResponse for Refusal {
                 let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
                 (challenge, Problem::new(StatusCode::UNAUTHORIZED, reason)).into_response()
             }
-            Self::Forbidden(reason) => Problem::new(StatusCode::FORBIDDEN, reason).into_response(),
+            Self::Forbidden(reason) => {
+                let problem = Problem::new(StatusCode::FORBIDDEN, reason);
+                problem.coded("INSUFFICIENT_PERMISSIONS").into_response()
+            }
         }
     }
 }

@@ -247,6 +247,7 @@ impl Edit<'_> {
             caller: self.name.to_owned(),
             before: before.map(CallerForm::from),
             after: after.map(CallerForm::from),
+            hits: None,
             failed: None,
         }
     }

@@ -16,6 +16,7 @@ mod latencies;
 mod merge_patch;
 mod openapi;
 mod problem;
+mod quota;
 mod reply;
 mod request;
 mod response;

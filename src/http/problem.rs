@@ -1,5 +1,7 @@
 //! Problem documents (RFC 9457): the answers of requests that fail.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +14,12 @@ pub struct Problem {
     pub status: StatusCode,
     /// The reason, as a clause.
     pub detail: String,
+    /// A word for programs, where the status says too little.
+    pub code: Option<&'static str>,
+    /// The limit for which a request would be refused.
+    pub limit: Option<String>,
+    /// How long until the same request may pass.
+    pub retry_after: Option<Duration>,
 }
 
 /// A problem as it is written.
@@ -22,12 +30,27 @@ pub struct Document<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    /// A word for programs, where the status says too little: `QUOTA_EXCEEDED`, `QUOTA_NOT_FOUND`, `INVALID_RESOURCE_TYPE`
+    /// or `INSUFFICIENT_PERMISSIONS`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    /// The limit for which a request would be refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'a str>,
+    /// Milliseconds until the same request may pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 impl Problem {
     /// A problem of that status.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), code: None, limit: None, retry_after: None }
+    }
+
+    /// The same with a word for programs.
+    pub fn coded(self, code: &'static str) -> Self {
+        Self { code: Some(code), ..self }
     }
 }
 
@@ -39,6 +62,11 @@ impl IntoResponse for Problem {
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
             detail: &self.detail,
+            code: self.code,
+            limit: self.limit.as_deref(),
+            retry_after_ms: self
+                .retry_after
+                .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
         };
         let content_type = HeaderValue::from_static("application/problem+json");
         (self.status, [(header::CONTENT_TYPE, content_type)], Json(document)).into_response()

@@ -46,6 +46,9 @@ pub struct Entry {
     pub caller: String,
     pub before: Option<CallerForm>,
     pub after: Option<CallerForm>,
+    /// Of a change of quotas: the hits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hits: Option<u64>,
     /// Why the change that the line before tells of was not made, or is not known to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -107,6 +110,7 @@ mod tests {
             caller: caller.to_owned(),
             before: None,
             after: Some(CallerForm { tier: Some("premium".to_owned()), ..CallerForm::default() }),
+            hits: None,
             failed: None,
         }
     }

@@ -9,6 +9,7 @@ mod edges;
 mod envoy;
 mod hostile;
 mod overload;
+mod quota;
 mod recipes;
 mod reload;
 mod retries;

@@ -15,6 +15,7 @@ use crate::support::{find_program, tollgate};
 
 const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
+const QUOTA_PAGE: &str = "config/quota.md";
 const USAGE_PAGE: &str = "config/usage.md";
 
 /// Other pages with links.
@@ -139,6 +140,18 @@ async fn the_commands_of_the_page_on_usage_work() {
     let tollgate = Tollgate::serve_with(&policy, &Store::Embedded, &["--usage=true"]).await;
     let said = run_commands(USAGE_PAGE, &tollgate);
     assert_eq!(said.matches(r#""scope":"sidecar""#).count(), 7, "{said}");
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_on_quotas_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let policy = fs::read_to_string(format!("{POLICIES}/travel.yaml")).unwrap();
+    let tollgate = Tollgate::serve(&policy, &Store::Embedded).await;
+    let said = run_commands(QUOTA_PAGE, &tollgate);
+    assert_eq!(said.matches(r#""caller":"alice""#).count(), 6, "{said}");
+    assert!(said.contains(r#""limit":"search""#), "{said}");
 }
 
 /// What the commands of a page print.

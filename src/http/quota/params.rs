@@ -1,0 +1,182 @@
+//! What the operations on quotas read.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::engine::{Descriptor, HitsSource, Request, Snapshot};
+use crate::http::change::check_name;
+use crate::http::problem::Problem;
+use crate::limit::Hits;
+
+/// The query of a quota.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuotaParams {
+    /// Only limits of this domain; absent: of all domains whose policy names callers.
+    domain: Option<String>,
+    /// More entries behind the caller's, as `key=value,key=value`: the limits of this path are told too.
+    #[serde(default)]
+    entries: String,
+}
+
+/// The body of an operation on a quota.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "QuotaHits")]
+pub struct HitsForm {
+    /// The domain; may be absent if only one has a policy that names callers.
+    domain: Option<String>,
+    /// How many hits.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1))]
+    pub hits: u64,
+    /// More entries behind the caller's, in order: the request is of this path.
+    #[serde(default)]
+    entries: Vec<BTreeMap<String, String>>,
+}
+
+/// The body of a reset.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "QuotaReset")]
+pub struct ResetForm {
+    /// The domain; may be absent if only one has a policy that names callers.
+    domain: Option<String>,
+    /// More entries behind the caller's, in order: the limits of this path are reset.
+    #[serde(default)]
+    entries: Vec<BTreeMap<String, String>>,
+}
+
+/// A caller and a path behind it, in one domain or several.
+#[derive(Debug)]
+pub struct Target {
+    caller: String,
+    domain: Option<String>,
+    entries: Vec<(String, String)>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl QuotaParams {
+    /// What is asked about.
+    pub fn target(self, caller: String) -> Result<Target, Problem> {
+        check_name(&caller)?;
+        let entry = |text: &str| {
+            let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+            pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        };
+        let texts = self.entries.split(',').filter(|text| !text.is_empty());
+        let entries: Option<Vec<_>> = texts.map(entry).collect();
+        let entries = entries.ok_or_else(|| invalid("`entries` is `key=value,key=value`"))?;
+        Ok(Target { caller, domain: self.domain, entries })
+    }
+}
+
+impl HitsForm {
+    /// What is asked about.
+    pub fn target(&self, caller: String) -> Result<Target, Problem> {
+        if self.hits == 0 {
+            return Err(invalid("`hits` is at least 1"));
+        }
+        target(caller, self.domain.clone(), &self.entries)
+    }
+}
+
+impl ResetForm {
+    /// What is asked about.
+    pub fn target(&self, caller: String) -> Result<Target, Problem> {
+        target(caller, self.domain.clone(), &self.entries)
+    }
+}
+
+fn target(
+    caller: String,
+    domain: Option<String>,
+    entries: &[BTreeMap<String, String>],
+) -> Result<Target, Problem> {
+    check_name(&caller)?;
+    let entries = entries.iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
+    Ok(Target { caller, domain, entries: entries.collect() })
+}
+
+impl Target {
+    /// The request of the caller for so many hits in each domain that is meant.
+    pub fn requests<'t>(
+        &'t self,
+        snapshot: &'t Snapshot,
+        hits: Hits,
+    ) -> Result<Vec<Request<'t>>, Problem> {
+        let domains = snapshot.policies().domains();
+        let is_meant = |name: &str| self.domain.as_deref().is_none_or(|domain| domain == name);
+        let meant: Vec<_> = domains.into_iter().filter(|domain| is_meant(&domain.name)).collect();
+        if let (Some(domain), true) = (&self.domain, meant.is_empty()) {
+            return Err(wrong_resource(format!("no policy has the domain `{domain}`")));
+        }
+        let named = meant.into_iter().filter_map(|domain| {
+            Some((domain.name.as_str(), domain.classes.caller_key.as_deref()?))
+        });
+        let requests = named.map(|(domain, key)| {
+            let mut entries = vec![(key, self.caller.as_str())];
+            let descriptor = |entries: &[(&'t str, &'t str)]| Descriptor {
+                entries: entries.to_vec(),
+                hits,
+                hits_source: HitsSource::Request,
+                limit: None,
+            };
+            let mut descriptors = vec![descriptor(&entries)];
+            if !self.entries.is_empty() {
+                entries.extend(self.entries.iter().map(|(key, value)| (&**key, &**value)));
+                descriptors.push(descriptor(&entries));
+            }
+            Request::try_new(domain, descriptors).map_err(|error| invalid(error.to_string()))
+        });
+        let requests: Vec<_> = requests.collect::<Result<_, _>>()?;
+        if requests.is_empty() {
+            let detail = "no policy has limits by caller: none has a `caller` with a key";
+            return Err(not_found(detail));
+        }
+        Ok(requests)
+    }
+
+    /// The only one of its requests.
+    pub fn request<'t>(
+        &'t self,
+        snapshot: &'t Snapshot,
+        hits: Hits,
+    ) -> Result<Request<'t>, Problem> {
+        let mut requests = self.requests(snapshot, hits)?;
+        if 1 < requests.len() {
+            let names: Vec<_> = requests.iter().map(Request::domain).collect();
+            let detail = format!("name the `domain`: one of {}", names.join(", "));
+            return Err(wrong_resource(detail));
+        }
+        requests.pop().ok_or_else(|| self.without_limits())
+    }
+
+    /// A problem: the caller meets no limit.
+    pub fn without_limits(&self) -> Problem {
+        not_found(format!("no limit applies to the caller `{}`", self.caller))
+    }
+
+    /// The caller's name.
+    pub fn caller(&self) -> &str {
+        &self.caller
+    }
+}
+
+fn not_found(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, detail).coded("QUOTA_NOT_FOUND")
+}
+
+fn wrong_resource(detail: String) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).coded("INVALID_RESOURCE_TYPE")
+}
+
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
+}

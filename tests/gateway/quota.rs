@@ -1,0 +1,188 @@
+//! `/v1/callers/{name}/quota`: what is left, whether more would pass, and changes of what is spent.
+
+use serde_json::{Value, json};
+
+use crate::support::ask::DomainClient;
+use crate::support::client::{Answer, Http};
+use crate::support::store::Store;
+use crate::support::tollgate::{Tollgate, command};
+
+const POLICY: &str = "
+domain: shop
+tiers: [free, paid]
+caller: { key: user, tier: { key: tier } }
+descriptors:
+  - key: user
+    cascade: true
+    limits: [{ name: daily, by_tier: { free: 10/day, paid: 100/day } }]
+    descriptors:
+      - { key: kind, value: booking, limits: [{ name: booking, rate: 3/day }] }
+      - { key: kind, value: search, limits: [{ name: search, rate: 5/day, shadow: true }] }
+  - { key: all, limits: [1000/day] }
+";
+
+struct Client<'t> {
+    tollgate: &'t Tollgate,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Client<'_> {
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/v1/callers/{path}", self.tollgate.http_address)
+    }
+
+    fn headers(&self) -> Vec<(&str, &str)> {
+        self.headers.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        Http::new().get(&self.url(path), &self.headers()).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        Http::new().post(&self.url(path), &self.headers(), &body.to_string()).await
+    }
+
+    /// Limits of a caller: name, quota, used, remaining.
+    async fn quota(&self, path: &str) -> Vec<Value> {
+        let answer = self.get(path).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        limits(&answer)
+    }
+
+    /// Checks the status of a problem, its code and its limit.
+    async fn check_refused(&self, path: &str, body: &Value, expected: (u16, &str, Value)) -> Value {
+        let answer = self.post(path, body).await;
+        let problem = answer.json();
+        let told =
+            (answer.status, problem["code"].as_str().unwrap_or(""), problem["limit"].clone());
+        assert_eq!(told, expected, "{path}: {problem}");
+        problem
+    }
+}
+
+fn limits(answer: &Answer) -> Vec<Value> {
+    let body = answer.json();
+    let items = body["items"].as_array().unwrap().iter();
+    items
+        .map(|item| json!([item["limit"], item["quota"], item["used"], item["remaining"]]))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_quota_tells_what_requests_leave_and_a_look_costs_nothing() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        assert_eq!(client.quota("ann/quota").await, [json!(["daily", 10, 0, 10])]);
+        let mut asker = DomainClient::new(&tollgate, "shop").await;
+        assert!(asker.ask(&["user=ann,kind=booking"], 2).await.passed);
+        let with_path = "ann/quota?domain=shop&entries=kind=booking";
+        let spent = [json!(["daily", 10, 2, 8]), json!(["booking", 3, 2, 1])];
+        for _ in 0..3 {
+            assert_eq!(client.quota(with_path).await, spent);
+        }
+        let item = client.get("ann/quota").await.json()["items"][0].clone();
+        assert_eq!((&item["percent"], &item["tier"]), (&json!(20.0), &json!("free")));
+        assert_eq!((&item["mode"], &item["bonuses"]), (&json!("enforce"), &json!(0)));
+        assert!(item["reset_at"].is_string(), "{item}");
+        assert_eq!(client.quota("bob/quota").await, [json!(["daily", 10, 0, 10])]);
+
+        // Would more pass?
+        let booking = |hits: u64| json!({ "hits": hits, "entries": [{ "kind": "booking" }] });
+        let answer = client.post("ann/quota/validate", &booking(1)).await;
+        assert_eq!((answer.status, limits(&answer)), (200, spent.to_vec()));
+        let over = (429, "QUOTA_EXCEEDED", json!("booking"));
+        let problem = client.check_refused("ann/quota/validate", &booking(2), over).await;
+        assert_eq!(problem["detail"], "`booking` has 1 of the 2 hits");
+        assert!(problem["retry_after_ms"].as_u64().unwrap() > 80_000_000, "{problem}");
+        let over = (429, "QUOTA_EXCEEDED", json!("daily"));
+        client.check_refused("ann/quota/validate", &json!({ "hits": 9 }), over).await;
+        let never = json!({ "hits": 11 });
+        let over = (429, "QUOTA_EXCEEDED", json!("daily"));
+        let problem = client.check_refused("bob/quota/validate", &never, over).await;
+        assert_eq!(problem["retry_after_ms"], Value::Null);
+        let shadow = json!({ "hits": 7, "entries": [{ "kind": "search" }] });
+        assert_eq!(client.post("ann/quota/validate", &shadow).await.status, 200);
+        assert_eq!(client.quota(with_path).await, spent);
+    }
+}
+
+#[tokio::test]
+async fn hits_are_consumed_released_and_reset() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        let path = |operation: &str| format!("ann/quota/{operation}");
+        let answer = client.post(&path("consume"), &json!({ "hits": 7 })).await;
+        assert_eq!((answer.status, limits(&answer)), (200, vec![json!(["daily", 10, 7, 3])]));
+        let over = (429, "QUOTA_EXCEEDED", json!("daily"));
+        client.check_refused(&path("consume"), &json!({ "hits": 4 }), over).await;
+        let answer = client.post(&path("consume"), &json!({})).await;
+        assert_eq!(limits(&answer), [json!(["daily", 10, 8, 2])]);
+        let answer = client.post(&path("release"), &json!({ "hits": 3 })).await;
+        assert_eq!(limits(&answer), [json!(["daily", 10, 5, 5])]);
+        let mut asker = DomainClient::new(&tollgate, "shop").await;
+        assert_eq!(asker.remaining(&["user=ann"]).await, [5]);
+
+        let booked = json!({ "entries": [{ "kind": "booking" }], "hits": 3 });
+        let answer = client.post(&path("consume"), &booked).await;
+        assert_eq!(limits(&answer), [json!(["daily", 10, 8, 2]), json!(["booking", 3, 3, 0])]);
+        let booking = json!({ "entries": [{ "kind": "booking" }] });
+        let answer = client.post(&path("reset"), &booking).await;
+        assert_eq!(limits(&answer), [json!(["daily", 10, 0, 10]), json!(["booking", 3, 0, 3])]);
+        assert_eq!(client.post(&path("reset"), &json!({})).await.status, 200);
+        assert!(asker.ask(&["user=ann,kind=booking"], 3).await.passed);
+        let output = tollgate.output();
+        for what in ["consume quota", "release quota", "reset quota"] {
+            assert!(output.contains(&format!(r#""what":"{what}","caller":"ann""#)), "{output}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_quota_is_a_problem_with_a_code() {
+    let none = Value::Null;
+    let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
+    let client = Client { tollgate: &tollgate, headers: Vec::new() };
+    let wrong = (422, "INVALID_RESOURCE_TYPE", none.clone());
+    client.check_refused("ann/quota/validate", &json!({ "domain": "x" }), wrong).await;
+    for body in [json!({ "hits": 0 }), json!({ "hits": -1 }), json!({ "hit": 1 }), json!([])] {
+        client.check_refused("ann/quota/consume", &body, (400, "", none.clone())).await;
+    }
+    assert_eq!(client.get("ann/quota?entries=kind").await.status, 400);
+    assert_eq!(client.get("ann/quota?domain=x").await.json()["code"], "INVALID_RESOURCE_TYPE");
+
+    let without = "{domain: d, descriptors: [{key: user, limits: [1/day]}]}";
+    let tollgate = Tollgate::serve(without, &Store::Embedded).await;
+    let client = Client { tollgate: &tollgate, headers: Vec::new() };
+    let answer = client.get("ann/quota").await;
+    assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("QUOTA_NOT_FOUND")));
+}
+
+#[tokio::test]
+async fn viewers_may_look_and_operators_change() {
+    let token = |role: &str| {
+        let output = command().args(["token", role, "--role", role]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+        (lines[0].to_owned(), lines[1].to_owned())
+    };
+    let (viewer, operator) = (token("viewer"), token("operator"));
+    let flags = ["--api-tokens", &format!("{},{}", viewer.1, operator.1)];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    let by = |token: &str| {
+        let headers = vec![("authorization", format!("Bearer {token}"))];
+        Client { tollgate: &tollgate, headers }
+    };
+    let (viewer, operator) = (by(&viewer.0), by(&operator.0));
+    assert_eq!(viewer.get("ann/quota").await.status, 200);
+    assert_eq!(viewer.post("ann/quota/validate", &json!({})).await.status, 200);
+    for operation in ["consume", "release", "reset"] {
+        let path = format!("ann/quota/{operation}");
+        let refused = (403, "INSUFFICIENT_PERMISSIONS", Value::Null);
+        viewer.check_refused(&path, &json!({}), refused).await;
+        assert_eq!(operator.post(&path, &json!({})).await.status, 200, "{operation}");
+        assert_eq!(by("00").post(&path, &json!({})).await.status, 401);
+    }
+}
