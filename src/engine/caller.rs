@@ -168,7 +168,7 @@ impl<'a> CallerContext<'a> {
             }
             AmountSource::Share(share) => match self.member_limit(index + 1, rule) {
                 TierLimit::Limit(limit) => {
-                    TierLimit::Limit(Arc::new(limit.with_amount(share.of(limit.amount()))))
+                    TierLimit::Limit(Arc::new(limit.map_amounts(|amount| share.of(amount))))
                 }
                 other => other,
             },

@@ -202,7 +202,7 @@ impl DryRun {
 
     /// The part of a limit that is free.
     fn free(&self, want: &DryRunCharge, outcome: &Outcome) -> f64 {
-        let capacity = self.batch.charges[want.charge].limit.capacity();
+        let capacity = self.batch.charges[want.charge].limit.at(outcome.at).capacity();
         let remaining = outcome.decisions[want.charge].standing.remaining.min(capacity);
         if capacity == 0 { 0.0 } else { part(remaining, capacity) }
     }
@@ -210,7 +210,7 @@ impl DryRun {
     /// When the limit is whole again, which is no sooner than that it has the hits; None if it never has.
     fn wait_ms(&self, want: &DryRunCharge, outcome: &Outcome) -> Option<u64> {
         let charge = &self.batch.charges[want.charge];
-        let open = charge.limit.capacity().min(charge.open.hits);
+        let open = charge.part(charge.open.hits, charge.limit.at(outcome.at));
         let standing = outcome.decisions[want.charge].standing;
         standing.reset_ms.filter(|_| want.hits.amount() <= open)
     }

@@ -155,7 +155,7 @@ impl<'h> Hold<'h, '_> {
             let hits = u128::from(charge.hits.amount());
             let places = u128::try_from(places).unwrap_or(u128::MAX);
             let ms = places.saturating_mul(hits).saturating_mul(window_ms);
-            let ms = ms.div_ceil(u128::from(charge.limit.amount().max(1)));
+            let ms = ms.div_ceil(u128::from(charge.limit.at(self.plan.at).amount().max(1)));
             Some(Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)))
         };
         let first = self.decider.queues.first_asks_in(at.queue_id);

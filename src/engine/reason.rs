@@ -64,12 +64,13 @@ impl Reason {
             return Self::IdempotencyConflict;
         }
         let ended = |bonus: &Bonus| bonus.until <= outcome.at;
-        let whole = charge.limit.capacity();
-        let open = charge.open.hits.min(whole);
+        let limit = charge.limit.at(outcome.at);
+        let whole = limit.capacity();
+        let open = charge.part(charge.open.hits, limit);
         let pressed = charge.open.pressed.iter().any(|pressed| {
             let level = outcome.levels.get(pressed.gauge).copied().map_or(0, usize::from);
             let hits = level.checked_sub(1).and_then(|index| pressed.hits.get(index));
-            hits.is_some_and(|hits| *hits < open)
+            hits.is_some_and(|hits| charge.part(*hits, limit) < open)
         });
         match (whole, pressed) {
             (0, _) if charge.bonuses.iter().all(ended) => Self::NoAccess,

@@ -332,8 +332,8 @@ fn charges<'v>(plan: &Plan<'v>, outcome: &Outcome) -> SmallVec<[ChargeDecision<'
             hits: charge.hits,
             peeks: plan.peeks(index),
             is_debit: charge.is_debit(),
-            amount: charge.limit.amount(),
-            capacity: charge.limit.capacity(),
+            amount: charge.limit.at(outcome.at).amount(),
+            capacity: charge.limit.at(outcome.at).capacity(),
             quota: quota(charge, outcome.at),
             decision: *decision,
             mode: plan.modes.judged(limit.mode),
@@ -346,7 +346,7 @@ fn charges<'v>(plan: &Plan<'v>, outcome: &Outcome) -> SmallVec<[ChargeDecision<'
 /// All that can be spent at once when nothing has been: a bucket's burst and not its rate, and the bonuses that are valid.
 fn quota(charge: &Charge, at: Timestamp) -> u64 {
     let valid = charge.bonuses.iter().filter(|bonus| at < bonus.until);
-    valid.fold(charge.limit.capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
+    valid.fold(charge.limit.at(at).capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
 }
 
 #[cfg(test)]

@@ -74,6 +74,11 @@ impl Bucket {
         Debt { at_ms: now_ms, units: 0 }
     }
 
+    /// Pays a debt up to a time, and writes down what is left of it then.
+    pub fn pay_until(&self, debt: &mut Debt, now_ms: u64) {
+        self.rewrite(debt, now_ms, |owed| owed);
+    }
+
     /// The units that are left of a debt at `now_ms`.
     fn owed(&self, debt: &Debt, now_ms: u64) -> u64 {
         let elapsed_ms = now_ms.saturating_sub(debt.at_ms);
@@ -93,6 +98,13 @@ pub struct Debt {
     at_ms: u64,
     /// In hits times milliseconds of the window.
     units: u64,
+}
+
+impl Debt {
+    /// When it was written down, in milliseconds since the Unix epoch.
+    pub fn at_ms(&self) -> u64 {
+        self.at_ms
+    }
 }
 
 impl Arithmetic for Bucket {

@@ -19,6 +19,7 @@ mod period;
 #[cfg(test)]
 mod properties;
 mod refund;
+mod schedule;
 mod sliding;
 mod state;
 mod text;
@@ -37,6 +38,10 @@ pub use fixed::Fixed;
 pub use name::LimitName;
 pub use period::Period;
 pub use refund::Refund;
+pub use schedule::{
+    Condition, DAY_MINUTES, DateRange, Effect, HourRange, Outlook, Scale, Scheduled, Span,
+    Timetable, pay,
+};
 pub use sliding::Sliding;
 pub use state::State;
 pub use thresholds::{Crossed, THRESHOLDS_MAX, Thresholds, Told};
@@ -96,6 +101,7 @@ pub struct Limit {
     tag: Arc<str>,
     name: Option<Arc<LimitName>>,
     thresholds: Option<Box<Thresholds>>,
+    scheduled: Option<Arc<Scheduled>>,
 }
 
 /// Whether hits would pass, and if not, when.
@@ -124,26 +130,18 @@ impl Limit {
     pub fn new(amount: u64, algorithm: Algorithm) -> Self {
         let (amount, tag) = (amount.min(AMOUNT_MAX), algorithm.tag().into());
         let overdraft = Overdraft::None;
-        Self { amount, algorithm, overdraft, tag, name: None, thresholds: None }
+        Self { amount, algorithm, overdraft, tag, name: None, thresholds: None, scheduled: None }
     }
 
     /// The same limit with that overdraft.
     pub fn overdrawn(self, overdraft: Overdraft) -> Self {
-        Self { overdraft, ..self }
-    }
-
-    /// The same limit of another amount, on the same counter.
-    pub fn with_amount(&self, amount: u64) -> Self {
-        let amount = amount.min(AMOUNT_MAX);
-        let limit = Self { amount, algorithm: self.algorithm.with_amount(amount), ..self.clone() };
-        let thresholds = limit.thresholds_at(limit.capacity());
-        Self { thresholds, ..limit }
+        self.edited(|limit| Self { overdraft, ..limit })
     }
 
     /// The same limit with a counter of its own among those of the same window in one rule. A mark begins with
     /// a character that is no letter, digit or `_`.
     pub fn marked(self, mark: &str) -> Self {
-        Self { tag: format!("{}{mark}", self.tag).into(), ..self }
+        self.edited(|limit| Self { tag: format!("{}{mark}", limit.tag).into(), ..limit })
     }
 
     /// How much is allowed in a window (for a bucket: how much refills in one).

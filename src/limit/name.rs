@@ -14,7 +14,7 @@ pub struct LimitName {
 impl Limit {
     /// The same limit by that name.
     pub fn named(self, name: Arc<LimitName>) -> Self {
-        Self { name: Some(name), ..self }
+        self.edited(|limit| Self { name: Some(name), ..limit })
     }
 
     /// What it is called, if it is called anything.

@@ -77,8 +77,10 @@ impl Thresholds {
 impl Limit {
     /// The same limit with thresholds, in percent of its capacity, the lowest first; at most [`THRESHOLDS_MAX`].
     pub fn with_thresholds(self, percents: Arc<[u16]>) -> Self {
-        let thresholds = Thresholds::new(percents, self.capacity());
-        Self { thresholds: Some(Box::new(thresholds)), ..self }
+        self.edited(|limit| {
+            let thresholds = Thresholds::new(percents, limit.capacity());
+            Self { thresholds: Some(Box::new(thresholds)), ..limit }
+        })
     }
 
     /// The thresholds for another capacity.

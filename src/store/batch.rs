@@ -188,6 +188,7 @@ impl Charge {
         self.ahead == 0
             && self.until.is_none()
             && self.once.is_none()
+            && self.limit.scheduled().is_none()
             && self.limit.capacity() <= self.open.hits
             && self.open.pressed.is_empty()
             && self.bonuses.is_empty()

@@ -4,16 +4,19 @@
 //! the request passes is anything spent, but for debits that count all the same. Gauges keep the level that they have
 //! risen or fallen to even when it is refused. `redis/decide.lua` and `redis/special.lua` mirror this file.
 
+use std::mem;
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::batch::lacks_debits_only;
+use super::on_schedule::fit_on_schedule;
 use super::record::{Entry, Record};
-use super::{
-    Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Notice, Once, Outcome, Retry, Tally,
-};
+use super::{Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Retry, Tally};
 use crate::clock::Timestamp;
 use crate::limit::{
-    Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Overdraft, Refund, Settled, Standing, State,
+    Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Limit, Overdraft, Refund, Settled,
+    Standing, State,
 };
 
 /// Decides a batch on its records, which end up as the outcome says, without empty or expired states.
@@ -45,6 +48,7 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
         }
         first += charges.len();
     }
+    decider.keep_debts();
     let (levels, notices) = (decider.levels, decider.notices);
     for record in records {
         record.forget(at);
@@ -53,14 +57,16 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
 }
 
 /// A batch on its records, all settled.
-struct Decider<'a> {
-    batch: &'a Batch,
-    records: &'a mut [Record],
+pub(super) struct Decider<'a> {
+    pub(super) batch: &'a Batch,
+    pub(super) records: &'a mut [Record],
     /// Where in its record each charge's state stands.
     places: SmallVec<[usize; INLINE_CAP]>,
-    levels: SmallVec<[u8; 1]>,
+    pub(super) levels: SmallVec<[u8; 1]>,
     notices: Vec<Notice>,
-    now: Timestamp,
+    /// Buckets that paid at the rates of earlier times, by charge: as they were written, and as they are now.
+    paid: Vec<(usize, [State; 2])>,
+    pub(super) now: Timestamp,
 }
 
 /// Whether a charge was made before.
@@ -76,15 +82,29 @@ impl<'a> Decider<'a> {
     fn new(batch: &'a Batch, records: &'a mut [Record], now: Timestamp) -> Self {
         // What was written to be gone by now is gone, whatever a changed limit would make of it.
         records.iter_mut().for_each(|record| record.forget(now));
-        let mut places = SmallVec::new();
-        for charge in &batch.charges {
+        let (mut places, mut paid) = (SmallVec::new(), Vec::new());
+        for (index, charge) in batch.charges.iter().enumerate() {
             let record = &mut records[charge.key_index];
             let place = record.place(&charge.limit);
-            charge.limit.settle(&mut record.states[place].state, now);
+            let state = &mut record.states[place].state;
+            let written = charge.limit.pay_past(state, now);
+            charge.limit.at(now).settle(state, now);
+            paid.extend(written.map(|written| (index, [written, state.clone()])));
             places.push(place);
         }
         let (levels, notices) = (SmallVec::new(), Vec::new());
-        Self { batch, records, places, levels, notices, now }
+        Self { batch, records, places, levels, notices, paid, now }
+    }
+
+    /// Keeps the debts of buckets as they were written unless something was charged: how much is left of them always follows
+    /// from that.
+    fn keep_debts(&mut self) {
+        for (index, [written, now]) in mem::take(&mut self.paid) {
+            let entry = self.entry(index);
+            if entry.state == now && now != State::Empty {
+                entry.state = written;
+            }
+        }
     }
 
     fn state(&self, index: usize) -> &State {
@@ -92,9 +112,13 @@ impl<'a> Decider<'a> {
         &record.states[self.places[index]].state
     }
 
-    fn settled(&self, index: usize) -> Settled<'_> {
-        let limit = &*self.batch.charges[index].limit;
-        Settled { limit, state: self.state(index), now: self.now }
+    /// The limit of a charge as it is now.
+    fn limit(&self, index: usize) -> &'a Arc<Limit> {
+        self.batch.charges[index].limit.at(self.now)
+    }
+
+    pub(super) fn settled(&self, index: usize) -> Settled<'_> {
+        Settled { limit: self.limit(index), state: self.state(index), now: self.now }
     }
 
     fn entry(&mut self, index: usize) -> &mut Entry {
@@ -102,24 +126,10 @@ impl<'a> Decider<'a> {
         &mut record.states[self.places[index]]
     }
 
-    /// Finds the level of each gauge, and keeps it.
-    fn read_gauges(&mut self) {
-        for gauge in &self.batch.gauges {
-            let known = self.records[gauge.key_index].level();
-            let passed = gauge.marks.iter().filter(|mark| {
-                let point = if mark.level <= known { mark.fall } else { mark.rise };
-                point < self.settled(mark.charge).used()
-            });
-            let level = passed.map(|mark| mark.level).max().unwrap_or(0);
-            self.records[gauge.key_index].set_level(level);
-            self.levels.push(level);
-        }
-    }
-
     /// Whether the limit of a charge has the hits, and how it stands.
     fn ask(&mut self, index: usize) -> Decision {
         let charge = &self.batch.charges[index];
-        let (limit, hits, now) = (&charge.limit, charge.hits, self.now);
+        let (limit, hits, now) = (self.limit(index), charge.hits, self.now);
         if charge.is_plain() {
             let state = self.state(index);
             let fit = limit.fit(state, hits, now);
@@ -148,7 +158,17 @@ impl<'a> Decider<'a> {
             return Fit::Now;
         }
         allowance.available.extend(self.later_capacity(charge));
-        allowance.wait(&on, charge.hits)
+        let fit = allowance.wait(&on, charge.hits);
+        match charge.limit.outlook(self.now) {
+            None => fit,
+            Some(outlook) => {
+                let pressed_at = |from_ms| {
+                    let levels = |gauge| self.level_at(gauge, from_ms);
+                    charge.pressed(on.limit, levels).min()
+                };
+                fit_on_schedule((charge, outlook), (&on, allowance), fit, pressed_at)
+            }
+        }
     }
 
     /// Makes a debit although the request is refused, and tells how the limit stands then. A limit with an overdraft has to
@@ -236,7 +256,7 @@ impl<'a> Decider<'a> {
     /// Makes a charge, and tells how its limit stands then.
     fn spend(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
-        let (limit, now) = (&charge.limit, self.now);
+        let (limit, now) = (self.limit(index), self.now);
         if charge.hits.amount() == 0 {
             return;
         }
@@ -261,7 +281,7 @@ impl<'a> Decider<'a> {
             let entry = self.entry(index);
             let refund = Refund { hits: base.amount(), until };
             limit.take_back(&mut entry.state, refund, now);
-            entry.expiry_ms = limit.expiry_ms(&entry.state);
+            entry.expiry_ms = charge.limit.latest_expiry_ms(&entry.state);
             decision.standing = limit.standing(self.state(index), now);
             return;
         }
@@ -273,17 +293,18 @@ impl<'a> Decider<'a> {
             decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
             let entry = self.entry(index);
             limit.charge_ahead(&mut entry.state, decision.ahead, now);
-            entry.expiry_ms = limit.expiry_ms(&entry.state);
+            entry.expiry_ms = charge.limit.latest_expiry_ms(&entry.state);
         }
         decision.standing = self.standing(index, &allowance);
     }
 
     fn spend_base(&mut self, index: usize, hits: Hits) {
-        let (limit, now) = (&self.batch.charges[index].limit, self.now);
+        let (limit, now) = (self.limit(index), self.now);
+        let whole = &self.batch.charges[index].limit;
         if hits.amount() != 0 {
             let entry = self.entry(index);
             limit.charge(&mut entry.state, hits, now);
-            entry.expiry_ms = limit.expiry_ms(&entry.state);
+            entry.expiry_ms = whole.latest_expiry_ms(&entry.state);
         }
     }
 
@@ -293,7 +314,7 @@ impl<'a> Decider<'a> {
         if charge.thresholds().is_none() {
             return;
         }
-        let (limit, now) = (&charge.limit, self.now);
+        let (limit, now) = (self.limit(index), self.now);
         let record = &self.records[charge.key_index];
         let (crossed, told) = limit.tell((record.told(limit.tag()), used), self.state(index), now);
         let expiry_ms = limit.told_expiry_ms(told, self.state(index));
@@ -326,7 +347,8 @@ impl<'a> Decider<'a> {
         });
         let bonuses = bonuses.collect();
         let levels = |gauge: usize| self.levels[gauge];
-        let capacity = AvailableCapacity { from_ms: now_ms, hits: open(charge, levels) };
+        let hits = charge.open_at(charge.limit.at(self.now), levels);
+        let capacity = AvailableCapacity { from_ms: now_ms, hits };
         Allowance { available: SmallVec::from_elem(capacity, 1), bonuses }
     }
 
@@ -347,50 +369,6 @@ impl<'a> Decider<'a> {
             }
         }
     }
-
-    /// What is open to a charge each time that a gauge falls.
-    fn later_capacity(&self, charge: &Charge) -> SmallVec<[AvailableCapacity; INLINE_CAP]> {
-        let mut available = SmallVec::new();
-        for pressed in &charge.open.pressed {
-            for level in 1..=self.levels[pressed.gauge] {
-                if let Some(from_ms) = self.falls_below_ms(pressed.gauge, level) {
-                    let hits = open(charge, |gauge| self.level_at(gauge, from_ms));
-                    available.push(AvailableCapacity { from_ms, hits });
-                }
-            }
-        }
-        available
-    }
-
-    /// The level of a gauge at a time from now on, if nobody spends until then.
-    fn level_at(&self, gauge: usize, at_ms: u64) -> u8 {
-        let stands = |level: &u8| {
-            let falls_ms = self.falls_below_ms(gauge, *level);
-            falls_ms.is_none_or(|falls_ms| at_ms < falls_ms)
-        };
-        (1..=self.levels[gauge]).rev().find(stands).unwrap_or(0)
-    }
-
-    /// When a gauge will stand below a level that it has now; None if time alone doesn't bring it there.
-    fn falls_below_ms(&self, gauge: usize, level: u8) -> Option<u64> {
-        let Gauge { marks, .. } = &self.batch.gauges[gauge];
-        let holding = level..=self.levels[gauge];
-        let mut marks = marks.iter().filter(|mark| holding.contains(&mark.level));
-        marks.try_fold(self.now.as_ms(), |latest, mark| {
-            let falls_ms = self.settled(mark.charge).falls_to_ms(mark.fall)?;
-            Some(latest.max(falls_ms))
-        })
-    }
-}
-
-/// How much of the capacity is open to a charge when gauges have these levels.
-fn open(charge: &Charge, level_of: impl Fn(usize) -> u8) -> u64 {
-    let whole = charge.open.hits.min(charge.limit.capacity());
-    charge.open.pressed.iter().fold(whole, |open, pressed| {
-        let level = usize::from(level_of(pressed.gauge)).min(pressed.hits.len());
-        let hits = level.checked_sub(1).and_then(|index| pressed.hits.get(index));
-        hits.map_or(open, |hits| open.min(*hits))
-    })
 }
 
 #[cfg(test)]

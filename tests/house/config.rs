@@ -33,7 +33,8 @@ const OTHER_PAGES: [&str; 10] = [
 ];
 
 /// What the policy language is explained on.
-const PAGES: [&str; 3] = ["config/README.md", "config/sharing.md", "config/choice.md"];
+const PAGES: [&str; 4] =
+    ["config/README.md", "config/sharing.md", "config/choice.md", "config/schedules.md"];
 
 /// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.
 type Ask<'a> = (&'a [&'a str], u32);

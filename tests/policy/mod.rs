@@ -4,3 +4,4 @@ mod edits;
 mod explain;
 pub mod policies;
 mod reference;
+mod season;

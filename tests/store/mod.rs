@@ -9,6 +9,7 @@ mod idempotency;
 mod leases;
 mod parity;
 mod redis;
+mod schedules;
 mod sharing_races;
 mod sums;
 mod usage;

@@ -17,7 +17,7 @@ use tollgate::store::{
     Store,
 };
 
-use crate::support::batch::{START_MS, bucket, calendar, fixed, key, sliding, total};
+use crate::support::batch::{START_MS, bucket, calendar, fixed, key, on_schedule, sliding, total};
 use crate::support::redis::{Connected, Server};
 
 const HISTORIES: usize = 200;
@@ -176,10 +176,22 @@ async fn run(redis: &Connected, name: &str, mut history: History) {
     }
 }
 
+/// Until when a promised wait sees the edges of a schedule.
+fn sees_until_ms(charge: &Charge, now_ms: u64) -> u64 {
+    let outlook = charge.limit.outlook(Timestamp::from_ms(now_ms));
+    let last = outlook.and_then(|outlook| outlook.later.get(7).map(|last| last.from_ms));
+    last.unwrap_or(u64::MAX)
+}
+
 /// A wait is exact: the hits don't fit a millisecond earlier, and then they do. Says whether there was one.
 fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
     if batch.charges.iter().any(Charge::is_debit) {
         // It would count again with each question.
+        return false;
+    }
+    let is_scheduled = |charge: &Charge| charge.limit.scheduled().is_some();
+    if batch.charges.iter().any(is_scheduled) && !batch.gauges.is_empty() {
+        // A wait doesn't see at what level gauges come to stand when a schedule moves their marks.
         return false;
     }
     let outcome = memory.charge_at(batch, Timestamp::from_ms(now_ms));
@@ -188,7 +200,8 @@ fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
     let told_ms = Timestamp::MAX.as_ms() - now_ms;
     let mut waits = waits.filter_map(|(index, (charge, decision))| match decision.fit {
         Fit::AfterMs(wait_ms) if charge.mode == Mode::Enforce && wait_ms <= told_ms => {
-            Some((index, wait_ms))
+            let until_ms = sees_until_ms(charge, now_ms);
+            (now_ms + wait_ms < until_ms).then_some((index, wait_ms))
         }
         _ => None,
     });
@@ -450,7 +463,20 @@ fn window_ms() -> impl Strategy<Value = u64> {
     prop_oneof![1_u64..50, Just(1_000), Just(60_000), 1_u64..100_000_000]
 }
 
+/// A limit, every third one with a schedule whose edges lie near the beginning.
 fn limit() -> impl Strategy<Value = Arc<Limit>> {
+    let range = ((905_u16..912, 905_u16..914), 0_u32..250).prop_map(|((start, end), percent)| {
+        ((start, if start == end { end + 1 } else { end }), percent)
+    });
+    let schedule = prop::collection::vec(range, 1..4);
+    let schedule = prop_oneof![2 => Just(Vec::new()), 1 => schedule];
+    (unscheduled(), schedule).prop_map(|(limit, ranges)| match ranges.as_slice() {
+        [] => limit,
+        ranges => on_schedule(&limit, ranges),
+    })
+}
+
+fn unscheduled() -> impl Strategy<Value = Arc<Limit>> {
     let unit = prop::sample::select(vec![
         CalendarUnit::Minute,
         CalendarUnit::Hour,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use tollgate::clock::{Now, Timestamp};
 use tollgate::limit::{
-    Algorithm, Bonus, Bucket, Calendar, CalendarUnit, Fixed, Hits, Limit, Overdraft, Sliding,
+    Algorithm, Bonus, Bucket, Calendar, CalendarUnit, Condition, Effect, Fixed, Hits, HourRange,
+    Limit, Overdraft, Scale, Sliding, Timetable,
 };
 use tollgate::policy::{Key, Mode, RetryId};
 use tollgate::store::{Batch, Charge, FINAL, Gauge, IdempotencyMark, Mark, Once, Pressed};
@@ -116,6 +117,23 @@ pub fn with_id(mut batch: Batch, id: &str) -> Batch {
         batch.charges[index].once = Some(Once::Mark(mark).under(key_index));
     }
     batch
+}
+
+/// A limit of which there is so much, in percent, in each range of minutes of the day, in UTC.
+pub fn on_schedule(limit: &Limit, ranges: &[((u16, u16), u32)]) -> Arc<Limit> {
+    let condition = |&((start, end), _): &((u16, u16), u32)| {
+        let hours = vec![HourRange { start, end }];
+        Condition { hours, ..Condition::default() }
+    };
+    let percents: Vec<u32> = ranges.iter().map(|(_, percent)| *percent).collect();
+    while_holding(limit, ranges.iter().map(condition).collect(), &percents)
+}
+
+/// A limit of which there is so much, in percent, while each condition holds in UTC.
+pub fn while_holding(limit: &Limit, conditions: Vec<Condition>, percents: &[u32]) -> Arc<Limit> {
+    let timetable = Arc::new(Timetable::new(conditions, TimeZone::UTC));
+    let scale = |percent: &u32| Effect::Scale(Scale::of_hundredths(percent * 100));
+    Arc::new(limit.clone().on_schedule(timetable, percents.iter().map(scale).collect()))
 }
 
 /// The same limit with an overdraft.

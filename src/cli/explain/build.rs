@@ -1,21 +1,23 @@
 //! From an explanation to the report that is printed.
 
+use std::sync::Arc;
+
 use crate::clock::Timestamp;
 use crate::engine::{
     AmountSource, ExplainedChoice, ExplainedDescriptor, ExplainedLimit, ExplainedPressure,
     Explanation, Reason, RuleName, Stand, TierSource, Uncharged,
 };
-use crate::limit::{Hits, Thresholds};
+use crate::limit::{Hits, Limit, Thresholds};
 use crate::policy::{Domain, Lease, Only, Share, TraceEnd};
 
 use super::at::stamp;
 use super::entries::shown;
 use super::report::{
     AmountReport, BonusReport, CallerReport, CandidateReport, ChoiceReport, ClosedReport,
-    DescriptorReport, EntryReport, IdempotencyReport, LevelReport, LimitReport, MarkReport,
-    MemberReport, NotChargedReport, OnlyReport, OpenReport, OtherReport, PeriodReport,
-    PressedReport, PressureReport, Report, RuleReport, StepReport, ThresholdReport, TierReport,
-    WaitReport, WeightsReport,
+    DescriptorReport, EdgeReport, EntryReport, IdempotencyReport, LevelReport, LimitReport,
+    MarkReport, MemberReport, NotChargedReport, OnlyReport, OpenReport, OtherReport, PeriodReport,
+    PressedReport, PressureReport, Report, RuleReport, ScheduleReport, StepReport, ThresholdReport,
+    TierReport, WaitReport, WeightsReport,
 };
 
 /// What an explanation is reported with.
@@ -167,21 +169,15 @@ impl Setting<'_> {
         explained: &ExplainedLimit,
     ) -> LimitReport {
         let ExplainedLimit { limit, charge, .. } = explained;
-        let own = &charge.limit;
+        let own = charge.limit.at(self.at);
         let descriptors = (1..).zip(&explanation.descriptors);
         let meets = |(_, part): &(usize, &ExplainedDescriptor)| part.limits.contains(&(number - 1));
         let by_tier = self.tiers().zip(&limit.by_tier);
-        let capacity = explained.capacity.iter().flat_map(|capacity| {
-            self.tiers().map(|(tier, name)| OpenReport {
-                tier: name,
-                open: capacity.open(tier, own.capacity()),
-            })
-        });
         let pressed = charge.open.pressed.iter().flat_map(|pressed| {
             (1..).zip(&pressed.hits).map(|(level, open)| PressedReport {
                 pressure: pressed.gauge + 1,
                 level,
-                open: *open,
+                open: charge.part(*open, own),
             })
         });
         LimitReport {
@@ -200,13 +196,14 @@ impl Setting<'_> {
             algorithm: own.algorithm().to_string(),
             burst: Some(own.capacity()).filter(|burst| *burst != own.amount()),
             period: self.period(explained),
+            schedule: self.schedule(&charge.limit),
             key: explained.key.clone(),
             cost: count(charge.hits),
             has_cost_table: limit.cost.is_some(),
             fits: explained.fits,
             capacity: own.capacity(),
-            open: charge.open.hits.min(own.capacity()),
-            open_by_tier: capacity.collect(),
+            open: charge.part(charge.open.hits, own),
+            open_by_tier: self.open_by_tier(explained),
             open_under_pressure: pressed.collect(),
             bonuses: self.bonuses(explained),
             mode: charge.mode.to_string(),
@@ -229,6 +226,17 @@ impl Setting<'_> {
         }
     }
 
+    fn open_by_tier(&self, explained: &ExplainedLimit) -> Vec<OpenReport> {
+        let whole = explained.charge.limit.at(self.at).capacity();
+        let open = explained.capacity.iter().flat_map(|capacity| {
+            self.tiers().map(move |(tier, name)| OpenReport {
+                tier: name,
+                open: capacity.open(tier, whole),
+            })
+        });
+        open.collect()
+    }
+
     fn period(&self, explained: &ExplainedLimit) -> Option<PeriodReport> {
         let period = explained.charge.limit.algorithm().period(self.at)?;
         let zone = self.domain.zone();
@@ -237,6 +245,21 @@ impl Setting<'_> {
             end: stamp(zone, period.end),
             ends_in_ms: period.end.as_ms().saturating_sub(self.at.as_ms()),
         })
+    }
+
+    fn schedule(&self, limit: &Arc<Limit>) -> Option<ScheduleReport> {
+        let timetable = limit.scheduled()?.timetable();
+        let during = |at| {
+            let holding = timetable.holding(at)?;
+            timetable.conditions().get(holding).map(ToString::to_string)
+        };
+        let next = timetable.next_edge(self.at).map(|edge| EdgeReport {
+            at: stamp(self.domain.zone(), edge),
+            in_ms: edge.as_ms().saturating_sub(self.at.as_ms()),
+            during: during(edge),
+            rate: limit.at(edge).to_string(),
+        });
+        Some(ScheduleReport { during: during(self.at), otherwise: limit.to_string(), next })
     }
 
     /// Those that haven't ended.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{LimitReport, PressedReport, Report, RuleReport};
+use super::report::{LimitReport, PressedReport, Report, RuleReport, ScheduleReport};
 
 /// Columns of the names in front of what is told of a limit.
 const NAME_WIDTH: usize = 11;
@@ -143,6 +143,7 @@ impl LimitReport {
             let ends_in = duration(period.ends_in_ms);
             ("period", format!("{} to {}, ends in {ends_in}", period.start, period.end))
         }));
+        lines.extend(self.schedule.as_ref().map(|schedule| ("schedule", schedule_text(schedule))));
         lines.extend(self.open().map(|told| ("open", told)));
         lines.extend(self.pressed().map(|told| ("pressure", told)));
         lines.extend(self.bonuses.iter().map(|bonus| {
@@ -224,6 +225,18 @@ fn duration(ms: u64) -> String {
         }
     }
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+/// Which schedule holds, and what comes next.
+fn schedule_text(schedule: &ScheduleReport) -> String {
+    let now = match &schedule.during {
+        Some(during) => format!("{during}, otherwise {}", schedule.otherwise),
+        None => "none holds".to_owned(),
+    };
+    let Some(next) = &schedule.next else { return now };
+    let during = next.during.as_ref().map_or(String::new(), |during| format!(" ({during})"));
+    let starts_in = duration(next.in_ms);
+    format!("{now}; {}{during} from {}, in {starts_in}", next.rate, next.at)
 }
 
 #[cfg(test)]

@@ -156,6 +156,7 @@ pub struct LimitReport {
     pub algorithm: String,
     pub burst: Option<u64>,
     pub period: Option<PeriodReport>,
+    pub schedule: Option<ScheduleReport>,
     /// The counter.
     pub key: String,
     /// What the request is charged; below zero it gives back.
@@ -207,6 +208,24 @@ pub struct PeriodReport {
     pub start: String,
     pub end: String,
     pub ends_in_ms: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ScheduleReport {
+    /// The schedule that holds, by its name or what it says; None while none does.
+    pub during: Option<String>,
+    /// The limit while none does.
+    pub otherwise: String,
+    /// When another one holds, if one ever does.
+    pub next: Option<EdgeReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct EdgeReport {
+    pub at: String,
+    pub in_ms: u64,
+    pub during: Option<String>,
+    pub rate: String,
 }
 
 #[derive(Debug, Serialize)]

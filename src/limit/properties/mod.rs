@@ -1,6 +1,7 @@
 //! What holds for every limit and every history, checked on random ones.
 
 mod allowance;
+mod schedule;
 
 use proptest::prelude::*;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 
 use super::thresholds::thresholds;
+use super::when::{Schedules, When};
 use crate::limit::{LimitName, Overdraft};
 use crate::policy::model::{
     AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, Mode, OVERRIDE_LABEL, OnOutage, Wait,
@@ -30,6 +31,9 @@ pub struct Defaults {
     pub idempotency: Option<Arc<Idempotency>>,
     /// By name.
     pub costs: BTreeMap<String, Arc<Cost>>,
+    pub schedules: Schedules,
+    /// For limits that have no `when` of their own.
+    pub when: When,
 }
 
 impl Defaults {
@@ -51,6 +55,12 @@ impl Defaults {
         let overdraft = said
             .and_then(|file| file.overdraft.as_ref())
             .map_or_else(Overdraft::default, |word| word.value.into());
+        let schedules = Schedules::compile(reader, file);
+        let classes = Arc::new(Classes::compile(reader, file));
+        let when = said.and_then(|file| file.when.as_ref());
+        let when = when.map_or_else(When::default, |list| {
+            When::compile(reader, (&schedules, &classes), list, None)
+        });
         Self {
             domain: file.domain.as_ref().map_or("", |domain| &domain.value).into(),
             zone,
@@ -67,12 +77,14 @@ impl Defaults {
             thresholds: said
                 .and_then(|file| file.thresholds.as_ref())
                 .and_then(|file| thresholds(reader, file, overdraft)),
-            classes: Arc::new(Classes::compile(reader, file)),
+            classes,
             idempotency: file
                 .idempotency
                 .as_ref()
                 .map(|said| Arc::new(Idempotency::compile(reader, said))),
             costs,
+            schedules,
+            when,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::policy::model::{Capacity, Classes, Domain, LEASED_AMOUNT_MIN, Mode, W
 use crate::policy::problem::{Problem, Severity, Source};
 use crate::policy::schema::{
     AlgorithmFile, CostFile, DefaultsFile, LeaseFile, LimitFile, LimitMapFile, OnlyFile,
-    OverdraftFile, PolicyFile, PressureFile, RuleFile, ThresholdsFile,
+    OverdraftFile, PolicyFile, PressureFile, RuleFile, ThresholdsFile, WhenFile,
 };
 use crate::policy::yaml::{Reader, Spanned};
 
@@ -23,8 +23,16 @@ pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
     let rules = file.descriptors.as_deref().unwrap_or_default();
     let none = DefaultsFile::default();
     let defaults = file.defaults.as_ref().unwrap_or(&none);
-    let mut idle = Idle { reader, classes, defaults, costs: &mut costs };
+    let mut used = BTreeSet::new();
+    names_of(defaults.when.as_ref(), &mut used);
+    let mut idle = Idle { reader, classes, defaults, costs: &mut costs, schedules: &mut used };
     rules.iter().for_each(|rule| idle.rule(rule));
+    for (name, _) in file.schedules.iter().flatten() {
+        if !used.contains(&name.value) {
+            let message = format!("unused schedule `{}`", name.value);
+            reader.note(Severity::Warning, name.span.clone(), message);
+        }
+    }
     for (name, lines) in file.costs.iter().flatten() {
         if !costs.contains(&name.value) {
             let message = format!("unused cost table `{}`", name.value);
@@ -40,6 +48,13 @@ struct Idle<'i, 'r> {
     defaults: &'i DefaultsFile,
     /// Those that limits name.
     costs: &'i mut BTreeSet<String>,
+    schedules: &'i mut BTreeSet<String>,
+}
+
+/// Adds the schedules that a `when` names.
+fn names_of(when: Option<&Spanned<Vec<WhenFile>>>, names: &mut BTreeSet<String>) {
+    let during = when.iter().flat_map(|list| &list.value).filter_map(|one| one.during.as_ref());
+    names.extend(during.map(|name| name.value.clone()));
 }
 
 impl Idle<'_, '_> {
@@ -51,6 +66,7 @@ impl Idle<'_, '_> {
         let limits = || rule.limits.iter().flat_map(|limits| &limits.value);
         self.costs
             .extend(limits().filter_map(|limit| Some(limit.map.cost.as_ref()?.value.clone())));
+        limits().for_each(|limit| names_of(limit.map.when.as_ref(), self.schedules));
         let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         if let Some(quota) = rule.quota_mode.as_ref().filter(|_| on(&rule.quota_mode)) {
             if on(&rule.shadow_mode) {
@@ -122,6 +138,7 @@ impl Idle<'_, '_> {
             shadow,
             overdraft,
             thresholds,
+            when,
             ..
         } = &limit.map;
         let thresholds = thresholds.as_ref().or(self.defaults.thresholds.as_ref());
@@ -142,6 +159,8 @@ impl Idle<'_, '_> {
         let is_large = |rate: &Rate| LEASED_AMOUNT_MIN <= rate.amount || name.is_some();
         if rule.capacity.is_some() {
             Some("for a limit with a `capacity`")
+        } else if when.is_some() || self.defaults.when.is_some() {
+            Some("for a limit with a `when`")
         } else if overdraft.is_some_and(|said| said.value != OverdraftFile::None) {
             Some("for a limit with an `overdraft`")
         } else if thresholds.is_some_and(|said| !matches!(said, ThresholdsFile::None)) {

@@ -8,6 +8,7 @@ use super::defaults::Defaults;
 use super::draft::Draft;
 use super::rate::currency;
 use super::thresholds::thresholds;
+use super::when::When;
 use crate::limit::{Limit, LimitName, Overdraft};
 use crate::policy::model::{Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window};
 use crate::policy::schema::RuleFile;
@@ -59,12 +60,24 @@ impl RuleLimits<'_> {
             Some(percents) => base.with_thresholds(percents),
             None => base,
         };
-        let of_tier = |rate: &TierRate| match rate {
-            TierRate::Rate(rate) => TierLimit::Limit(Arc::new(base.with_amount(rate.amount))),
+        let when = self.when(reader, draft, rate.window);
+        let zone = &self.defaults.zone;
+        let scheduled = |amount, tier| {
+            TierLimit::Limit(Arc::new(when.apply(base.with_amount(amount), Some(tier), zone)))
+        };
+        let of_tier = |(tier, rate): (usize, &TierRate)| match rate {
+            TierRate::Rate(rate) => scheduled(rate.amount, tier),
             TierRate::None => TierLimit::None,
             TierRate::Unlimited => TierLimit::Unlimited,
         };
-        let by_tier: Box<[TierLimit]> = by_tier.iter().map(of_tier).collect();
+        let by_tier: Box<[TierLimit]> = match by_tier.as_slice() {
+            [] if when.is_by_tier() => {
+                let tiers = 0..self.defaults.classes.tiers.len();
+                tiers.map(|tier| scheduled(rate.amount, tier)).collect()
+            }
+            rates => rates.iter().enumerate().map(of_tier).collect(),
+        };
+        let base = when.apply(base, None, zone);
         Some(RuleLimit {
             index: self.first_index + siblings,
             name: name.into(),
@@ -85,6 +98,16 @@ impl RuleLimits<'_> {
             on_outage: self.on_outage(draft),
             refused: self.refused(draft),
         })
+    }
+
+    /// What the limit says of times, or else the file's `defaults`: what they say of tiers is for limits that tell tiers apart.
+    fn when(&self, reader: &mut Reader<'_>, draft: &Draft, window: Window) -> When {
+        let Defaults { schedules, classes, when, .. } = self.defaults;
+        match &draft.file.map.when {
+            Some(list) => When::compile(reader, (schedules, classes), list, Some(window)),
+            None if draft.file.map.by_tier.is_none() => when.for_all(),
+            None => when.clone(),
+        }
     }
 
     /// The limit's own mode, or its rule's, or the file's.
@@ -143,7 +166,10 @@ impl RuleLimits<'_> {
         let cost = map.cost.as_ref().and_then(|name| self.defaults.costs.get(&name.value));
         let mut known = cost.and_then(|cost| cost.currency.as_deref());
         let of_tiers = map.by_tier.iter().flat_map(|by_tier| &by_tier.value).map(|(_, text)| text);
-        for text in map.rate.iter().chain(of_tiers) {
+        let at_times =
+            map.when.iter().flat_map(|list| &list.value).filter_map(|one| one.rate.as_ref());
+        let at_times = at_times.flat_map(|rate| rate.value.texts());
+        for text in map.rate.iter().chain(of_tiers).chain(at_times) {
             let Some(own) = currency(&text.value) else { continue };
             let first = *known.get_or_insert(own);
             if first != own {

@@ -6,6 +6,7 @@ mod by_tier;
 mod capacity;
 mod choice;
 mod classes;
+mod condition;
 mod cost;
 mod defaults;
 mod draft;
@@ -20,6 +21,7 @@ mod reach;
 mod rules;
 mod thresholds;
 mod wait;
+mod when;
 mod words;
 
 use std::collections::BTreeMap;

@@ -1,9 +1,11 @@
 //! Renders limits as JSON.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
-use crate::limit::{Algorithm, Overdraft};
-use crate::policy::model::{Classes, Cost, CostLine, Lease, RuleLimit};
+use crate::limit::{Algorithm, Condition, Limit, Overdraft};
+use crate::policy::model::{Classes, Cost, CostLine, Lease, RuleLimit, TierLimit};
 
 /// A limit as JSON: what it allows, how, and what happens when it is over or can't be asked.
 pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
@@ -27,6 +29,10 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
         let told = of_tier.map(|(tier, limit)| (tier.to_string(), limit.to_string().into()));
         map.insert("by_tier".to_owned(), told.collect::<Map<_, _>>().into());
     }
+    let when = describe_when(classes, limit);
+    if !when.is_null() {
+        map.insert("when".to_owned(), when);
+    }
     if let Some(cost) = &limit.cost {
         map.insert("cost".to_owned(), describe_cost(cost));
         map.insert("cost_table".to_owned(), (&*cost.name).into());
@@ -49,6 +55,26 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
         map.insert("thresholds".to_owned(), Value::Array(told.collect()));
     }
     map.into()
+}
+
+/// The rates of a limit while schedules hold, by tier if tiers differ; null if there are none.
+fn describe_when(classes: &Classes, limit: &RuleLimit) -> Value {
+    let describe = |limit: &Limit| {
+        let scheduled = limit.scheduled()?;
+        let entries = scheduled.timetable().conditions().iter().zip(scheduled.limits());
+        let entry = |(condition, limit): (&Condition, &Arc<Limit>)| json!({ "during": &*condition.name, "holds": condition.text(), "rate": limit.to_string() });
+        Some(Value::from(entries.map(entry).collect::<Vec<_>>()))
+    };
+    let tiers = classes.tiers.iter().zip(&limit.by_tier);
+    let by_tier = tiers.filter_map(|(tier, limit)| match limit {
+        TierLimit::Limit(limit) => Some((tier.to_string(), describe(limit)?)),
+        TierLimit::None | TierLimit::Unlimited => None,
+    });
+    let by_tier: Map<String, Value> = by_tier.collect();
+    match by_tier.is_empty() {
+        true => describe(&limit.limit).unwrap_or_default(),
+        false => by_tier.into(),
+    }
 }
 
 /// The lines of a table of costs.

@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::Named;
 use super::map::{Read, map, note_missing, start_of};
 use super::readers::{flag, number, one, text, texts, word};
+use super::schedule::{WhenFile, when};
 use super::thresholds::{ThresholdsFile, thresholds};
 use super::words::{AlgorithmFile, LeaseFile, ModeFile, OutageFile, OverdraftFile};
 use crate::limit::AMOUNT_MAX;
@@ -29,6 +30,7 @@ map! {
     wait: WaitFile = one;
     lease: Spanned<LeaseFile> = word;
     thresholds: ThresholdsFile = thresholds;
+    when: Spanned<Vec<WhenFile>> = when;
 }
 
 /// A limit: `AMOUNT/WINDOW`, or a map with that as its `rate`.
@@ -65,7 +67,7 @@ impl Read for LimitFile {
 
 map! {
     /// A limit as a map.
-    pub struct LimitMapFile in "a limit" later ["grace","when"] checked by check;
+    pub struct LimitMapFile in "a limit" later ["grace"] checked by check;
 
     /// AMOUNT/WINDOW, such as 10/second, 250/15m, 500/month, 1000 EUR/day or 3/total. With `by_tier`, the rate of the tiers
     /// that are not in it.
@@ -95,6 +97,8 @@ map! {
     lease: Spanned<LeaseFile> = word;
     /// At which parts of the limit to report that so much is used, once in each window; none if absent.
     thresholds: ThresholdsFile = thresholds;
+    /// Other amounts while schedules hold: the first entry that holds counts. In place of that of `defaults`.
+    when: Spanned<Vec<WhenFile>> = when;
 }
 
 map! {

@@ -9,6 +9,7 @@ mod map;
 mod policy;
 mod readers;
 mod rule;
+mod schedule;
 mod sharing;
 mod thresholds;
 mod words;
@@ -25,6 +26,7 @@ pub use idempotency::IdempotencyFile;
 pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
 pub use policy::{PolicyFile, read};
 pub use rule::{RateLimitFile, RuleFile};
+pub use schedule::{ByTierFile, ScheduleFile, TextsFile, WhenFile};
 pub use sharing::{CallerFile, CapacityFile, CostFile, OnlyFile, PressureFile, PriorityFile};
 pub use thresholds::ThresholdsFile;
 pub use words::{

@@ -10,6 +10,7 @@ use super::limit::{DefaultsFile, LimitMapFile};
 use super::map::{MapFile, Read, map, start_of};
 use super::readers::{list, named, names, one, spanned_list, text};
 use super::rule::{RateLimitFile, RuleFile};
+use super::schedule::ScheduleFile;
 use super::sharing::{CallerFile, CapacityFile, CostFile};
 use crate::policy::problem::{Problem, Source};
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
@@ -55,8 +56,11 @@ map! {
     /// The domain, as set in Envoy's rate limit filter.
     #[schemars(required)]
     domain: Spanned<String> = text;
-    /// The time zone of calendar windows, such as Europe/Madrid; UTC if absent.
+    /// The time zone of calendar windows and schedules, such as Europe/Madrid; UTC if absent.
     timezone: Spanned<String> = text;
+    /// Schedules that `when` names.
+    #[schemars(with = "Option<BTreeMap<String, ScheduleFile>>")]
+    schedules: Named<ScheduleFile> = schedules;
     /// The entries that identify the caller, its tier and its priority.
     caller: CallerFile = one;
     /// The tiers of callers, lowest first.
@@ -83,6 +87,11 @@ fn check(_: &PolicyFile, reader: &mut Reader<'_>, node: &Node) {
     if matches!(node.value, Value::Map(_)) && node.get("domain").is_none() {
         reader.error(start_of(node), "missing domain; add `domain: NAME`");
     }
+}
+
+/// Schedules, by name.
+fn schedules(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<ScheduleFile>> {
+    Some(named(reader, node, what, |reader, node| Some(ScheduleFile::read(reader, node))))
 }
 
 /// Tables of costs, by name.

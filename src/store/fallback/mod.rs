@@ -81,7 +81,7 @@ impl Fallback {
     pub fn learn(&self, batch: &Batch, outcome: &Outcome, now: Timestamp) {
         for (charge, decision) in batch.charges.iter().zip(&outcome.decisions) {
             if charge.on_outage == OnOutage::Local {
-                let used = open(charge).saturating_sub(decision.standing.remaining);
+                let used = open(&charge.at(now)).saturating_sub(decision.standing.remaining);
                 let reset_ms = decision.standing.reset_ms.unwrap_or(u64::MAX);
                 let until = Timestamp::from_ms(now.as_ms().saturating_add(reset_ms));
                 let known = KnownUse { used, at: now, until };
@@ -95,6 +95,7 @@ impl Fallback {
     /// counts twice lets nobody pass who shouldn't, what comes back twice would.
     pub fn decide(&self, batch: &Batch, error: Option<&StoreError>, now: Timestamp) -> Outcome {
         let returns = error.is_none_or(StoreError::is_unmade);
+        let batch = &*batch.at(now);
         let own = |charge| self.own(charge, self.known(batch, charge, now), returns);
         let own: SmallVec<[Own; INLINE_CAP]> = batch.charges.iter().map(own).collect();
         let charges = own.iter().map(|own| own.charge.clone()).collect();

@@ -18,7 +18,8 @@
 --            group     charges of one group stand or fall together; counted from 1
 --            mode      0 enforce, 1 quota, 2 shadow; and MODES times 1 to 12 if it is special: 1 to 4 for an
 --                      overdraft of none, allow, clip or owed; OVERDRAFTS more if its hits count when they are
---                      refused, and twice as many more if they do whatever other groups lack
+--                      refused, and twice as many more if they do whatever other groups lack; SCHEDULED more if
+--                      its amount follows a schedule
 --            kind      the algorithm, one of those below
 --            hits      to spend; below zero: to give back; zero: a peek
 --            capacity  the most that can be spent at once
@@ -38,7 +39,8 @@
 --                      taken     ahead; -n if n hits passed that are forgiven; MARK_COUNTED + n if the hits count
 --                                although the request was refused, but for n that are forgiven; RETRIED + n if it was made n
 --                                milliseconds before under its idempotency key
---            2         nothing was done: a calendar period was worked out for another time than this server's
+--            2         nothing was done: a calendar period or a schedule was worked out for another time than
+--                      this server's
 --            3         nothing was done: a key holds something else; two bytes of length, and the reason
 --            4         nothing was done: its time is up
 --
@@ -186,9 +188,21 @@ local function settle_sliding(entry, window)
   entry.used, entry.ends, entry.count = total, ends, count
 end
 
+-- What is left at a time of what a bucket owed at another; `past` are the stretches of a schedule before the present one,
+-- each with its rate, and the start of that. Mirrors Limit::pay_past and Bucket::debt.
+local function owed(at, debt, time, rate, past)
+  for n = 1, past and #past or 0 do
+    local stretch = past[n]
+    if at < stretch.ends then
+      debt, at = max(debt - (stretch.ends - at) * stretch.rate, 0), stretch.ends
+    end
+  end
+  return max(debt - max(time - at, 0) * rate, 0)
+end
+
 -- Reads an entry's body as its algorithm does, if that can be one, and drops what no longer counts. Mirrors
 -- Limit::settle.
-local function settle(entry, kind, a, b)
+local function settle(entry, kind, a, b, past)
   local body = entry.body
   entry.kind = kind
   if kind == SLIDING then return settle_sliding(entry, a) end
@@ -198,7 +212,7 @@ local function settle(entry, kind, a, b)
   elseif #body == PAIR_LEN then
     local at, count = unpack(PAIR, body)
     if kind == BUCKET then
-      count = max(count - max(now - at, 0) * a, 0)
+      count = owed(at, count, now, a, past)
       entry.ends, entry.count = max(at, now), count
       entry.used = count ~= 0 and ceil(count / b)
     elseif now < at and count ~= 0 then

@@ -2,6 +2,7 @@
 
 -- As in pack.rs.
 local MODES = 4
+local SCHEDULED = 128
 local ENFORCE, QUOTA, SHADOW = 0, 1, 2
 
 local NOTICE = '<I2B'
@@ -42,17 +43,22 @@ end
 
 -- Makes a special charge. Mirrors Decider::spend.
 local function spend_special(one)
-  local special = one.special
+  local special, entry = one.special, one.entry
   if one.hits == 0 then return end
   if special.keyed then note_keyed(one) end
   if special.is_made then return end
   if special.seen then see(one) end
   local hits = special_divide(one)
-  if special.ends then return take_back(one, -hits) end
-  local used = one.entry.used or 0
-  charge(one.record, one.entry, hits, one.a, one.b, one.c)
-  if special.points then tell(one, used) end
-  take_ahead(one)
+  if special.ends then
+    take_back(one, -hits)
+  else
+    local used = entry.used or 0
+    charge(one.record, entry, hits, one.a, one.b, one.c)
+    if special.points then tell(one, used) end
+    take_ahead(one)
+  end
+  -- What a bucket owes is kept until it is paid at the slowest rate. Mirrors Limit::latest_expiry_ms.
+  if one.schedule and not entry.body then entry.expiry = expiry(entry, one.schedule.slowest) end
 end
 
 -- Whether the hits of a charge may count although the request is refused. Mirrors Charge::is_debit.
@@ -88,15 +94,21 @@ local function read_charges(records, keys, bytes, at)
     local record, failure = record_of(records, keys, key)
     if not record then return nil, failure end
     local entry = entry_of(record, tag)
-    if entry.kind == RAW then settle(entry, kind, a, b) end
+    local scheduled = SCHEDULED <= mode
+    if scheduled then mode = mode - SCHEDULED end
     local one = {
       record = record, entry = entry, group = group, mode = mode % MODES, hits = hits,
-      capacity = capacity, a = a, b = b, c = c, fit = 0, special = false,
+      capacity = capacity, a = a, b = b, c = c, fit = 0, special = false, schedule = false,
     }
     if MODES <= mode then
       at, failure = read_special(records, keys, one, bytes, at, (mode - one.mode) / MODES)
       if not at then return nil, failure end
     end
+    if scheduled then
+      at = read_schedule(one, bytes, at)
+      if not at then return nil, pack('<B', OTHER_TIME) end
+    end
+    if entry.kind == RAW then settle(entry, kind, a, b, one.schedule and one.schedule.past) end
     charges[#charges + 1] = one
   end
   return charges

@@ -3,9 +3,9 @@
 //! Numbers travel as little-endian bytes, because the server then reads a whole charge with one call.
 
 use crate::clock::Timestamp;
-use crate::limit::{AMOUNT_MAX, Algorithm, COUNT_MAX, Hits, Limit, Overdraft, Thresholds};
+use crate::limit::{AMOUNT_MAX, Algorithm, COUNT_MAX, Hits, Limit, Outlook, Overdraft, Thresholds};
 use crate::policy::{Mode, Refused};
-use crate::store::{Batch, Charge, Gauge, IdempotencyMark, Once};
+use crate::store::{Batch, Charge, IdempotencyMark, Once};
 
 /// Bytes of a packed charge without its tag.
 const CHARGE_LEN: usize = 43;
@@ -20,6 +20,9 @@ const OVERDRAFTS: u8 = 4;
 /// the charge has thresholds.
 const DEBITS: u8 = 3;
 
+/// What is added to the byte of a mode for a charge whose amount follows a schedule.
+const SCHEDULED: u8 = 128;
+
 /// What a request begins with that has one plain charge, and what others begin with.
 const ONE_PLAIN: u8 = 1;
 const ANY: u8 = 2;
@@ -30,7 +33,7 @@ pub fn pack_request(bytes: &mut Vec<u8>, batch: &Batch, indexes: &[usize], estim
         [one] if one.is_plain() && batch.gauges.is_empty() => bytes.push(ONE_PLAIN),
         _ => {
             bytes.push(ANY);
-            pack_gauges(bytes, &batch.gauges, indexes);
+            pack_gauges(bytes, batch, (indexes, estimate));
         }
     }
     for (index, group) in batch.groups().enumerate() {
@@ -48,28 +51,56 @@ fn pack(
     group: usize,
     estimate: Timestamp,
 ) {
-    let tag = charge.limit.tag().as_bytes();
+    let limit = charge.limit.at(estimate);
+    let tag = limit.tag().as_bytes();
     bytes.reserve(CHARGE_LEN + tag.len());
     push_short(bytes, group);
     let special = if charge.is_plain() { 0 } else { special_code(charge) };
-    bytes.push(special * MODES + mode_code(charge.mode));
-    bytes.push(kind_code(&charge.limit));
+    let scheduled = charge.limit.scheduled().map_or(0, |_| SCHEDULED);
+    bytes.push(scheduled + special * MODES + mode_code(charge.mode));
+    bytes.push(kind_code(limit));
     bytes.extend(signed(charge.hits).to_le_bytes());
-    push_long(bytes, charge.limit.capacity());
-    for number in shape(&charge.limit, estimate) {
+    push_long(bytes, limit.capacity());
+    for number in shape(limit, estimate) {
         push_long(bytes, number);
     }
     push_text(bytes, tag);
     if special != 0 {
-        pack_special(bytes, charge, indexes);
+        pack_special(bytes, (charge, limit), indexes);
+    }
+    if scheduled != 0 {
+        pack_schedule(bytes, charge, estimate);
+    }
+}
+
+/// How the amount of a charge follows its schedule: `<I7I7I7BB`, then `<I7I7` for each stretch that a bucket has behind it,
+/// and `<I7I7I7` for each that comes.
+fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
+    let Some(Outlook { past, later, until_ms }) = charge.limit.outlook(estimate) else { return };
+    let (present, past) = past.split_last().expect("a schedule has a present stretch");
+    let slowest = charge.limit.slowest_paid_per_ms();
+    let past = if slowest.is_some() { past } else { &[] };
+    push_long(bytes, present.from_ms);
+    push_long(bytes, until_ms);
+    push_long(bytes, slowest.unwrap_or_else(|| shape(&charge.limit, estimate)[0]));
+    bytes.push(byte(past.len()));
+    bytes.push(byte(later.len()));
+    for stretch in past {
+        push_long(bytes, stretch.from_ms);
+        push_long(bytes, shape(stretch.limit, estimate)[0]);
+    }
+    for stretch in later {
+        push_long(bytes, stretch.from_ms);
+        push_long(bytes, charge.part(charge.open.hits, stretch.limit));
+        push_long(bytes, shape(stretch.limit, estimate)[0]);
     }
 }
 
 /// What only a charge has that is not plain: `<I7I7I7BI2B`, and `<I7c8` or `<I2I2I4c8` if it is made once; then `<I2B` and
 /// `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, and at the end its thresholds.
-fn pack_special(bytes: &mut Vec<u8>, charge: &Charge, indexes: &[usize]) {
+fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes: &[usize]) {
     let open = &charge.open;
-    push_long(bytes, open.hits.min(charge.limit.capacity()));
+    push_long(bytes, charge.part(open.hits, limit));
     push_long(bytes, charge.ahead.min(AMOUNT_MAX));
     push_long(bytes, charge.until.map_or(0, Timestamp::as_ms));
     bytes.push(once_code(charge.once));
@@ -86,15 +117,15 @@ fn pack_special(bytes: &mut Vec<u8>, charge: &Charge, indexes: &[usize]) {
     for pressed in &open.pressed {
         push_short(bytes, pressed.gauge + 1);
         bytes.push(byte(pressed.hits.len()));
-        pressed.hits.iter().for_each(|hits| push_long(bytes, (*hits).min(AMOUNT_MAX)));
+        pressed.hits.iter().for_each(|hits| push_long(bytes, charge.part(*hits, limit)));
     }
     for bonus in &charge.bonuses {
         push_long(bytes, bonus.amount.min(AMOUNT_MAX));
         push_long(bytes, bonus.until.as_ms());
         push_text(bytes, bonus.id.as_bytes());
     }
-    if let Some(thresholds) = charge.thresholds() {
-        pack_thresholds(bytes, thresholds, charge.limit.rearm_ms());
+    if let (Some(_), Some(thresholds)) = (charge.thresholds(), limit.thresholds()) {
+        pack_thresholds(bytes, thresholds, limit.rearm_ms());
     }
 }
 
@@ -126,16 +157,19 @@ fn once_code(once: Option<Once>) -> u8 {
 }
 
 /// Gauges as bytes: `<I2` for how many, `<I2I2` for each, and `<I2BI7I7` for each of its marks.
-fn pack_gauges(bytes: &mut Vec<u8>, gauges: &[Gauge], indexes: &[usize]) {
-    push_short(bytes, gauges.len());
-    for gauge in gauges {
+fn pack_gauges(bytes: &mut Vec<u8>, batch: &Batch, (indexes, estimate): (&[usize], Timestamp)) {
+    push_short(bytes, batch.gauges.len());
+    for gauge in &batch.gauges {
         push_short(bytes, indexes[gauge.key_index]);
         push_short(bytes, gauge.marks.len());
         for mark in &gauge.marks {
             push_short(bytes, mark.charge + 1);
             bytes.push(mark.level);
-            push_long(bytes, mark.rise.min(COUNT_MAX));
-            push_long(bytes, mark.fall.min(COUNT_MAX));
+            let charge = &batch.charges[mark.charge];
+            for point in [mark.rise, mark.fall] {
+                let point = charge.scaled(point, charge.limit.at(estimate));
+                push_long(bytes, point.min(COUNT_MAX));
+            }
         }
     }
 }

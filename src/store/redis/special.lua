@@ -10,6 +10,9 @@
 -- A charge that has thresholds says after its bonuses, as THRESHOLDS, how long they stay told (0: until their window ends)
 -- and how many they are, and then for each, the lowest first, as POINT what it is in percent and the hits in use from
 -- which on it is crossed. An entry named `%`, tag holds as POINT the highest that was told and until when it stays so.
+-- A charge whose amount follows a schedule goes on as SCHEDULE: since when and until when the numbers before it hold, the
+-- slowest rate of a bucket (for others their window), and how many stretches there were before and will be. Each before
+-- is a PAIR: from when, and a bucket's rate; each after a HEAD: from when, how much is open, a bucket's rate.
 --
 -- A GAUGE says which of the keys keeps its level, and how many MARKs follow. A MARK is:
 --            charge    which of the charges tells the use
@@ -23,6 +26,7 @@ local BONUS = '<I7I7Bc0'
 local THRESHOLDS = '<I7B'
 local POINT = '<I2I7'
 local POINT_LEN = 9
+local SCHEDULE = '<I7I7I7BB'
 local GAUGES = '<I2'
 local GAUGE = '<I2I2'
 local MARK = '<I2BI7I7'
@@ -109,6 +113,26 @@ local function read_special(records, keys, one, bytes, at, code)
   return at
 end
 
+-- Reads the schedule of a charge; returns where it ends, or nil if it was worked out for another time.
+local function read_schedule(one, bytes, at)
+  local from, ends, slowest, before, after, rate, open
+  from, ends, slowest, before, after, at = unpack(SCHEDULE, bytes, at)
+  if now < from or ends <= now then return end
+  local past, later, present = {}, {}, from
+  for n = 1, before do
+    from, rate, at = unpack(PAIR, bytes, at)
+    past[n] = { ends = present, rate = rate }
+    if 1 < n then past[n - 1].ends = from end
+  end
+  for n = 1, after do
+    from, open, rate, at = unpack(HEAD, bytes, at)
+    later[n] = { from = from, open = open, rate = rate, ends = NEVER }
+    if 1 < n then later[n - 1].ends = from end
+  end
+  one.schedule = { slowest = slowest, past = past, later = later, ends = after == 0 and NEVER or ends }
+  return at
+end
+
 -- Reads the gauges of a request; returns them and where they end. If that can't be, nil and the reply.
 local function read_gauges(records, keys, bytes)
   local gauges, count, at = {}, unpack(GAUGES, bytes, 2)
@@ -157,9 +181,9 @@ local function falls_below(gauge, level)
   return latest
 end
 
--- What is open to a charge at a time from now on, if nobody spends until then; without a time, at the levels as found.
-local function open_at(special, gauges, time)
-  local open = special.open
+-- What is open to a charge at a time from now on of so much, if nobody spends until then; without a time, at the levels as
+-- found.
+local function open_at(special, gauges, time, open)
   for _, press in ipairs(special.pressed) do
     local gauge = gauges[press.gauge]
     local level = gauge.level
@@ -187,16 +211,8 @@ local function special_remaining(one)
   return sum
 end
 
--- Mirrors Allowance::wait.
-local function earliest(one, gauges, need)
-  local special = one.special
-  local bonuses, available = special.bonuses, { { from = now, hits = special.open_now } }
-  for _, press in ipairs(special.pressed) do
-    for level = 1, gauges[press.gauge].level do
-      local from = falls_below(gauges[press.gauge], level)
-      available[#available + 1] = { from = from, hits = open_at(special, gauges, from) }
-    end
-  end
+-- When so much will be left, before `ends`, of an entry with what is `available` of it then. Mirrors Allowance::wait.
+local function earliest_of(entry, bonuses, need, available, a, b, ends)
   local found, kept = NEVER, 0
   for first = #bonuses + 1, 1, -1 do
     local bonus = bonuses[first]
@@ -204,19 +220,66 @@ local function earliest(one, gauges, need)
     local base = max(need - kept, 0)
     for _, capacity in ipairs(available) do
       if base <= capacity.hits then
-        local falls = falls_to(one.entry, capacity.hits - base, one.a, one.b)
+        local falls = falls_to(entry, capacity.hits - base, a, b)
         local at = max(falls, capacity.from)
         if not bonus or at < bonus.ends then found = min(found, at) end
       end
     end
   end
-  return found
+  return found < ends and found or NEVER
+end
+
+-- The bonuses that have not ended at a time.
+local function living(bonuses, time)
+  local live = {}
+  for _, bonus in ipairs(bonuses) do
+    if time < bonus.ends then live[#live + 1] = bonus end
+  end
+  return live
+end
+
+-- When so much will be left in one of the stretches that come. Mirrors fit_on_schedule.
+local function earliest_later(one, gauges, need)
+  local entry, special, schedule = one.entry, one.special, one.schedule
+  local at, rate, debt = entry.ends, one.a, entry.count
+  for _, stretch in ipairs(schedule.later) do
+    local then_entry = entry
+    if entry.kind == BUCKET then
+      if entry.used then
+        debt = owed(at, debt, stretch.from, rate)
+        then_entry = new_entry('', 0, '')
+        then_entry.kind, then_entry.ends, then_entry.count = BUCKET, stretch.from, debt
+        then_entry.used = debt ~= 0 and ceil(debt / one.b)
+      end
+      at, rate = stretch.from, stretch.rate
+    end
+    local available = { { from = stretch.from, hits = open_at(special, gauges, stretch.from, stretch.open) } }
+    local live = living(special.bonuses, stretch.from)
+    local found = earliest_of(then_entry, live, need, available, stretch.rate, one.b, stretch.ends)
+    if found ~= NEVER then return found end
+  end
+  return NEVER
+end
+
+-- When so much will be left.
+local function earliest(one, gauges, need)
+  local special, schedule = one.special, one.schedule
+  local available = { { from = now, hits = special.open_now } }
+  for _, press in ipairs(special.pressed) do
+    for level = 1, gauges[press.gauge].level do
+      local from = falls_below(gauges[press.gauge], level)
+      available[#available + 1] = { from = from, hits = open_at(special, gauges, from, special.open) }
+    end
+  end
+  local ends = schedule and schedule.ends or NEVER
+  local found = earliest_of(one.entry, special.bonuses, need, available, one.a, one.b, ends)
+  return found == NEVER and schedule and earliest_later(one, gauges, need) or found
 end
 
 -- Mirrors Decider::ask.
 local function special_fit(one, gauges)
   local special = one.special
-  special.open_now = open_at(special, gauges)
+  special.open_now = open_at(special, gauges, nil, special.open)
   if special.keyed and special.keyed.is_conflict then return CONFLICT end
   if one.hits < 0 or special.overdraft == OWED or special.is_made then return 0 end
   local need, remaining = one.hits, special_remaining(one)

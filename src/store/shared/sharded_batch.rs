@@ -197,7 +197,9 @@ impl ShardBatch {
                 (Overdraft::None, _) if decision.retry.is_some() => standing.remaining,
                 (Overdraft::None, _) => standing.remaining.saturating_add(spent),
                 (_, Some(now)) => {
-                    let closed = charge.limit.capacity().saturating_sub(charge.open.hits);
+                    let limit = charge.limit.at(outcome.at);
+                    let open = charge.part(charge.open.hits, limit);
+                    let closed = limit.capacity().saturating_sub(open);
                     now.remaining.saturating_sub(closed)
                 }
                 (_, None) => standing.remaining,

@@ -1,0 +1,11 @@
+//! Schedules: conditions of time, when they begin and end to hold, and amounts that follow them.
+
+mod condition;
+mod scheduled;
+mod timeline;
+mod timetable;
+
+pub use condition::{Condition, DAY_MINUTES, DateRange, HourRange};
+pub use scheduled::{Effect, Outlook, Scale, Scheduled, pay};
+pub use timeline::Span;
+pub use timetable::Timetable;

@@ -1,0 +1,182 @@
+//! Which of several conditions holds in a time zone, and when that changes.
+//!
+//! Conditions go by what clocks show. So what a clock shows twice, as it is set back, holds twice, and what it skips
+//! doesn't hold. An edge is where clocks show another day or a minute that a condition names, or where they are set.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use jiff::civil::Date;
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{ToSpan, Zoned};
+
+use super::condition::Condition;
+use super::timeline::{Span, Timeline};
+use crate::clock::Timestamp;
+
+/// How far an edge is looked for: leap years included, every yearly date comes up.
+const SEARCH_DAYS: u64 = 1_500;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// How far back edges are known, and from when on what was worked out holds: clocks of several stores may differ.
+const LOOKBACK_MS: u64 = 33 * DAY_MS;
+const MARGIN_MS: u64 = DAY_MS;
+
+/// Spans that are known after the present one, when they are worked out.
+const LATER_MAX: usize = 16;
+
+/// Conditions in the order of their precedence, in one time zone.
+#[derive(Debug)]
+pub struct Timetable {
+    conditions: Vec<Condition>,
+    zone: TimeZone,
+    /// What was worked out last: no request computes a calendar until its edges have passed.
+    known: ArcSwapOption<Timeline>,
+}
+
+impl PartialEq for Timetable {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.conditions, &self.zone) == (&other.conditions, &other.zone)
+    }
+}
+
+impl Eq for Timetable {}
+
+impl Timetable {
+    /// Of conditions, of which the first that holds counts, as clocks and calendars of `zone` show them.
+    pub fn new(conditions: Vec<Condition>, zone: TimeZone) -> Self {
+        Self { conditions, zone, known: ArcSwapOption::empty() }
+    }
+
+    /// In the order of their precedence.
+    pub fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+
+    /// The first condition that holds at a time, by index.
+    pub fn holding(&self, at: Timestamp) -> Option<usize> {
+        let shown = self.zoned(at.as_ms())?;
+        let minute =
+            u16::from(shown.hour().unsigned_abs()) * 60 + u16::from(shown.minute().unsigned_abs());
+        self.conditions.iter().position(|condition| condition.holds(shown.date(), minute))
+    }
+
+    /// The first time after `at` at which another condition holds than does then; None if there is none in the next
+    /// four years.
+    pub fn next_edge(&self, at: Timestamp) -> Option<Timestamp> {
+        let holding = self.holding(at);
+        let mut start_ms = at.as_ms();
+        for _ in 0..SEARCH_DAYS {
+            let end_ms = start_ms + DAY_MS;
+            let (first, last) = (self.date(start_ms)?, self.date(end_ms)?);
+            let (first, last) = (first.yesterday().ok()?, last.tomorrow().ok()?);
+            if !self.is_all(holding, first, last) {
+                let mut all = self.candidates(first, last, start_ms);
+                all.retain(|ms| start_ms < *ms && *ms <= end_ms);
+                all.sort_unstable();
+                let differs = |ms: &u64| self.holding(Timestamp::from_ms(*ms)) != holding;
+                if let Some(edge_ms) = all.into_iter().find(differs) {
+                    return Some(Timestamp::from_ms(edge_ms));
+                }
+            }
+            start_ms = end_ms;
+        }
+        None
+    }
+
+    /// What holds around a time.
+    pub fn timeline(&self, now: Timestamp) -> Arc<Timeline> {
+        let known = self.known.load();
+        if let Some(known) = known.as_ref().filter(|known| known.covers(now)) {
+            return Arc::clone(known);
+        }
+        let timeline = Arc::new(self.work_out(now));
+        self.known.store(Some(timeline.clone()));
+        timeline
+    }
+
+    /// Which condition holds at a time, by index, from what is known if it can be.
+    pub fn holding_now(&self, now: Timestamp) -> Option<usize> {
+        let known = self.known.load();
+        match known.as_ref().filter(|known| known.covers(now)) {
+            Some(known) => known.span(now).holding,
+            None => self.timeline(now).span(now).holding,
+        }
+    }
+
+    fn work_out(&self, now: Timestamp) -> Timeline {
+        let mut at = Timestamp::from_ms(now.as_ms().saturating_sub(LOOKBACK_MS));
+        let mut spans = vec![Span { from_ms: at.as_ms(), holding: self.holding(at) }];
+        let mut later = 0;
+        while later < LATER_MAX {
+            let Some(edge) = self.next_edge(at) else { break };
+            at = edge;
+            later += usize::from(now < at);
+            spans.push(Span { from_ms: at.as_ms(), holding: self.holding(at) });
+        }
+        // Where there are no more edges, there is nothing to find for as long as was looked.
+        let end_ms = at.as_ms() + (SEARCH_DAYS / 2) * DAY_MS;
+        let refresh_ms = match later {
+            LATER_MAX => spans[spans.len() - LATER_MAX / 2].from_ms,
+            _ => end_ms,
+        };
+        Timeline::new(spans, now.as_ms().saturating_sub(MARGIN_MS)..refresh_ms)
+    }
+
+    /// Whether nothing else holds on any of some days.
+    fn is_all(&self, holding: Option<usize>, first: Date, last: Date) -> bool {
+        let days = first.series(1.day()).take_while(|date| *date <= last);
+        days.into_iter().all(|date| {
+            for (index, condition) in self.conditions.iter().enumerate() {
+                match condition.holds_all_day(date) {
+                    Some(true) => return holding == Some(index),
+                    Some(false) => {}
+                    None => return false,
+                }
+            }
+            holding.is_none()
+        })
+    }
+
+    /// The times on some days at which anything may change, in milliseconds since the Unix epoch, and those after
+    /// `start_ms` at which clocks are set.
+    fn candidates(&self, first: Date, last: Date, start_ms: u64) -> Vec<u64> {
+        let mut all = Vec::new();
+        for date in first.series(1.day()).take_while(|date| *date <= last) {
+            let minutes = self.conditions.iter().flat_map(Condition::minutes);
+            for minute in std::iter::once(0).chain(minutes) {
+                let (hour, minute) = (minute / 60, minute % 60);
+                let [hour, minute] = [hour, minute].map(|part| i8::try_from(part).unwrap_or(0));
+                let shown = date.at(hour, minute, 0, 0);
+                let ambiguous = self.zone.to_ambiguous_timestamp(shown);
+                let offsets = match ambiguous.offset() {
+                    AmbiguousOffset::Unambiguous { offset } => [Some(offset), None],
+                    AmbiguousOffset::Gap { .. } => [None, None],
+                    AmbiguousOffset::Fold { before, after } => [Some(before), Some(after)],
+                };
+                let times = offsets.into_iter().flatten();
+                all.extend(times.filter_map(|offset| as_ms(offset.to_timestamp(shown).ok()?)));
+            }
+        }
+        if let Some(from) = self.zoned(start_ms) {
+            let settings = self.zone.following(from.timestamp());
+            let settings = settings.map_while(|setting| as_ms(setting.timestamp()));
+            all.extend(settings.take_while(|ms| *ms <= start_ms + DAY_MS));
+        }
+        all
+    }
+
+    fn date(&self, ms: u64) -> Option<Date> {
+        self.zoned(ms).map(|shown| shown.date())
+    }
+
+    fn zoned(&self, ms: u64) -> Option<Zoned> {
+        let at = jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
+        Some(at.to_zoned(self.zone.clone()))
+    }
+}
+
+fn as_ms(at: jiff::Timestamp) -> Option<u64> {
+    u64::try_from(at.as_millisecond()).ok()
+}

@@ -1,0 +1,190 @@
+//! What a policy file may say of times, and of what holds then.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use super::Named;
+use super::map::{map, start_of};
+use super::readers::{spanned_list, text, texts};
+use crate::policy::yaml::{Node, Reader, Spanned, Value};
+
+map! {
+    /// A schedule: when something holds, in the policy's time zone. All that it says has to hold.
+    pub struct ScheduleFile in "a schedule" at span checked by check_schedule;
+
+    /// Months, such as may-september, or a list of them.
+    months: TextsFile = one_or_many;
+    /// Days of the week, such as saturday or monday-friday, or a list of them.
+    weekdays: TextsFile = one_or_many;
+    /// Hours, such as 09:00-18:00, or a list of them. What crosses midnight belongs to the day on which it begins.
+    hours: TextsFile = one_or_many;
+    /// Dates, such as 2026-12-24, 2026-12-24..2027-01-06, or each year 12-24..01-06, or a list of them.
+    dates: TextsFile = one_or_many;
+    /// Dates on which it doesn't hold.
+    except: TextsFile = one_or_many;
+}
+
+map! {
+    /// What becomes of a limit while a schedule holds. The first entry that holds counts.
+    pub struct WhenFile in "an entry of `when`" at span checked by check_when;
+
+    /// The name of a schedule; a condition of its own if absent.
+    during: Spanned<String> = text;
+    /// As in a schedule.
+    months: TextsFile = one_or_many;
+    /// As in a schedule.
+    weekdays: TextsFile = one_or_many;
+    /// As in a schedule.
+    hours: TextsFile = one_or_many;
+    /// As in a schedule.
+    dates: TextsFile = one_or_many;
+    /// As in a schedule.
+    except: TextsFile = one_or_many;
+    /// So much of the amount, such as 75% or 150%, or by tier; tiers that are not named skip the entry.
+    scale: Spanned<ByTierFile> = by_tier;
+    /// Another rate of the same window, or by tier; tiers that are not named skip the entry.
+    rate: Spanned<ByTierFile> = by_tier;
+}
+
+/// A text or a list of texts.
+pub type TextsFile = Spanned<ManyFile>;
+
+/// At least one text.
+#[derive(Clone, Debug, Default)]
+pub struct ManyFile(pub Vec<Spanned<String>>);
+
+/// A text for all tiers, or one for each of some.
+#[derive(Clone, Debug)]
+pub enum ByTierFile {
+    All(Spanned<String>),
+    Tiers(Named<Spanned<String>>),
+}
+
+impl JsonSchema for ManyFile {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Texts".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = serde_json::json!({ "type": "string" });
+        schemars::json_schema!({
+            "anyOf": [text, { "type": "array", "items": text, "minItems": 1 }],
+        })
+    }
+}
+
+impl JsonSchema for ByTierFile {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "ByTier".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = serde_json::json!({ "type": "string" });
+        schemars::json_schema!({
+            "anyOf": [text, { "type": "object", "additionalProperties": text, "minProperties": 1 }],
+        })
+    }
+}
+
+impl ByTierFile {
+    /// Each text of it.
+    pub fn texts(&self) -> impl Iterator<Item = &Spanned<String>> {
+        let (all, tiers) = match self {
+            Self::All(text) => (Some(text), &[][..]),
+            Self::Tiers(tiers) => (None, tiers.as_slice()),
+        };
+        all.into_iter().chain(tiers.iter().map(|(_, text)| text))
+    }
+}
+
+impl ScheduleFile {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        let Self { months, weekdays, hours, dates, except, .. } = self;
+        [months, weekdays, hours, dates, except].iter().all(|said| said.is_none())
+    }
+}
+
+impl WhenFile {
+    /// The condition that it says itself.
+    pub fn condition(&self) -> ScheduleFile {
+        let Self { months, weekdays, hours, dates, except, span, .. } = self.clone();
+        ScheduleFile { months, weekdays, hours, dates, except, span }
+    }
+}
+
+fn check_schedule(file: &ScheduleFile, reader: &mut Reader<'_>, node: &Node) {
+    if matches!(&node.value, Value::Map(entries) if entries.is_empty()) && file.is_empty() {
+        let message = "empty schedule; add months, weekdays, hours or dates";
+        reader.error(node.span.clone(), message);
+    }
+}
+
+fn check_when(_: &WhenFile, reader: &mut Reader<'_>, node: &Node) {
+    if !matches!(node.value, Value::Map(_)) {
+        return;
+    }
+    let has = |key: &str| node.get(key).is_some();
+    let own = ["months", "weekdays", "hours", "dates", "except"].into_iter().find(|key| has(key));
+    match (own, has("during")) {
+        (Some(own), true) => {
+            reader.error(
+                start_of(node),
+                format!("use `during` or `{own}` in an entry of `when`, not both"),
+            );
+        }
+        (None, false) => {
+            let message =
+                "missing condition; add `during: SCHEDULE`, or months, weekdays, hours or dates";
+            reader.error(start_of(node), message);
+        }
+        _ => {}
+    }
+    match (has("scale"), has("rate")) {
+        (true, true) => reader.error(start_of(node), "use `scale` or `rate`, not both"),
+        (false, false) => reader.error(start_of(node), "missing `scale` or `rate`"),
+        _ => {}
+    }
+}
+
+/// The entries of `when`.
+pub fn when(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<Vec<WhenFile>>> {
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
+        reader.error(node.span.clone(), "`when` is empty");
+    }
+    spanned_list(reader, node, what)
+}
+
+fn one_or_many(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<TextsFile> {
+    let many = match &node.value {
+        Value::List(items) => {
+            if items.is_empty() {
+                reader.error(node.span.clone(), format!("{what} is empty"));
+            }
+            items.iter().filter_map(|item| reader.text(item, "a value")).collect()
+        }
+        _ => vec![reader.text(node, what)?],
+    };
+    Some(Spanned { value: ManyFile(many), span: node.span.clone() })
+}
+
+fn by_tier(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<ByTierFile>> {
+    let value = match &node.value {
+        Value::Map(entries) if entries.is_empty() => {
+            reader.error(node.span.clone(), format!("{what} is empty"));
+            return None;
+        }
+        Value::Map(_) => ByTierFile::Tiers(texts(reader, node, what)?),
+        _ => ByTierFile::All(reader.text(node, what)?),
+    };
+    Some(Spanned { value, span: start_of(node) })
+}

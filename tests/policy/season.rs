@@ -1,0 +1,124 @@
+//! The policy of `config/policies/season.yaml`, on both stores: what each plan has in which season, and at its edges.
+
+use std::fs;
+use std::time::Duration;
+
+use tollgate::clock::{Clock, Timestamp};
+use tollgate::engine::{Code, Request};
+
+use crate::support::engine::{Bench, descriptor};
+use crate::support::redis::Server;
+use crate::support::tollgate::command;
+
+const POLICY: &str = "config/policies/season.yaml";
+
+/// A time as clocks in Madrid show it.
+fn at(text: &str) -> Timestamp {
+    let shown: jiff::civil::DateTime = text.parse().unwrap();
+    let at = shown.in_tz("Europe/Madrid").unwrap().timestamp();
+    Timestamp::from_ms(at.as_millisecond().try_into().unwrap())
+}
+
+/// A bench on each store, with the policy in force.
+async fn benches(clock: &Clock) -> (Vec<Bench>, Option<Server>) {
+    let server = Server::start(&[]);
+    let mut benches = vec![Bench::in_memory(clock)];
+    if let Some(server) = &server {
+        benches.push(Bench::on_redis(server, clock).await);
+    }
+    for bench in &benches {
+        bench.put_in_force(&fs::read_to_string(POLICY).unwrap()).unwrap();
+    }
+    (benches, server)
+}
+
+/// What is answered to a request for so many hits, what remains of the hour and of the minute, and the wait.
+async fn spend(bench: &Bench, caller: &str, hits: u64) -> (Code, [u64; 2], Option<Duration>) {
+    let request = Request::try_new("season", vec![descriptor(caller, hits)]).unwrap();
+    let snapshot = bench.engine.snapshot();
+    let verdict = bench.engine.check(&snapshot, &request).await;
+    let [hourly, minutely] = verdict.charges() else { panic!("{verdict:?}") };
+    (verdict.code(), [hourly.remaining(), minutely.remaining()], verdict.wait())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_plan_has_its_amounts_in_each_season() {
+    let cases = [
+        // A Wednesday in March, a Wednesday in July, and Saturdays of both.
+        ("2026-03-04T12:00", [[99, 9], [499, 24], [1_999, 99], [9_999, 499]]),
+        ("2026-07-01T12:00", [[74, 6], [374, 17], [1_999, 99], [9_999, 499]]),
+        ("2026-03-07T12:00", [[149, 14], [749, 36], [2_999, 149], [14_999, 749]]),
+        ("2026-07-04T12:00", [[149, 14], [749, 36], [2_999, 149], [14_999, 749]]),
+    ];
+    for (time, left) in cases {
+        let clock = Clock::manual(at(time));
+        let (benches, _server) = benches(&clock).await;
+        for bench in &benches {
+            for (tier, left) in ["free", "basic", "premium", "enterprise"].iter().zip(left) {
+                let caller = format!("user_id={tier},tier={tier}");
+                let (code, remaining, _) = spend(bench, &caller, 1).await;
+                assert_eq!((code, remaining), (Code::Ok, left), "{tier} at {time}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_spent_when_the_season_begins_stays_spent() {
+    let clock = Clock::manual(at("2026-04-30T23:59:59.999"));
+    let (benches, _server) = benches(&clock).await;
+    for bench in &benches {
+        assert_eq!(spend(bench, "user_id=ann", 7).await.1, [93, 3]);
+    }
+    clock.advance(Duration::from_millis(1));
+    for bench in &benches {
+        let (code, remaining, reset) = spend(bench, "user_id=ann", 1).await;
+        assert_eq!((code, remaining), (Code::OverLimit, [68, 0]));
+        assert_eq!(reset, Some(Duration::from_millis(59_999)), "the seven leave the minute then");
+    }
+}
+
+#[test]
+fn an_explanation_shows_the_schedule_that_holds_and_the_next_edge() {
+    let explain = |time: &str, arguments: &[&str]| {
+        let mut explain = command();
+        explain.args(["explain", POLICY, "season", "user_id=ann,tier=free", "--at", time]);
+        let output = explain.args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = explain("2026-07-03T12:00", &[]);
+    let page = fs::read_to_string("config/schedules.md").unwrap();
+    let line = page.lines().find(|line| line.starts_with("  schedule ")).unwrap();
+    assert!(text.lines().any(|told| told.trim() == line.trim()), "{line}\n{text}");
+    let json = explain("2026-01-07T12:00", &["-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let expected = serde_json::json!({
+        "during": null,
+        "otherwise": "100/hour",
+        "next": {
+            "at": "2026-01-10T00:00:00+01:00",
+            "in_ms": 216_000_000,
+            "during": "saturday",
+            "rate": "150/hour",
+        },
+    });
+    assert_eq!(report["limits"][0]["schedule"], expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_the_plan_has_waits_for_saturday() {
+    let clock = Clock::manual(at("2026-07-03T23:59:30"));
+    let (benches, _server) = benches(&clock).await;
+    for bench in &benches {
+        let (code, _, reset) = spend(bench, "user_id=ann", 15).await;
+        assert_eq!((code, reset), (Code::OverLimit, Some(Duration::from_secs(30))));
+    }
+    clock.advance(Duration::from_millis(29_999));
+    for bench in &benches {
+        assert_eq!(spend(bench, "user_id=ann", 15).await.0, Code::OverLimit);
+    }
+    clock.advance(Duration::from_millis(1));
+    for bench in &benches {
+        assert_eq!(spend(bench, "user_id=ann", 15).await.0, Code::Ok);
+    }
+}
