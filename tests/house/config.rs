@@ -140,7 +140,7 @@ async fn the_commands_of_the_page_on_usage_work() {
     let policy = fs::read_to_string(format!("{POLICIES}/travel.yaml")).unwrap();
     let tollgate = Tollgate::serve_with(&policy, &Store::Embedded, &["--usage=true"]).await;
     let said = run_commands(USAGE_PAGE, &tollgate);
-    assert_eq!(said.matches(r#""scope":"sidecar""#).count(), 7, "{said}");
+    assert_eq!(said.matches(r#""scope":"sidecar""#).count(), 8, "{said}");
 }
 
 #[tokio::test]

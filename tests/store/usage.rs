@@ -10,6 +10,7 @@ use tollgate::store::redis::RedisSums;
 use tollgate::store::sums::SumsAdded;
 use tollgate::usage::{Granularity, Outbox, Retention};
 
+use crate::support::client::Http;
 use crate::support::engine::{Bench, descriptor};
 use crate::support::redis::{Connected, Server, query};
 use crate::support::store::Store;
@@ -163,6 +164,52 @@ async fn the_api_agrees_to_the_hit_with_a_simulated_month() {
         let of_one = truth.iter().filter(|((_, user, _), _)| user == "user-4");
         let requests = found.iter().map(|item| item["requests"].as_u64().unwrap());
         assert_eq!(requests.sum::<u64>(), of_one.map(|(_, [sum, ..])| sum).sum::<u64>());
+    }
+    check_reports(&tollgate, &truth, begin).await;
+}
+
+/// Reports by month and by day agree with the truth, as CSV and as JSON.
+async fn check_reports(tollgate: &Tollgate, truth: &Truth, begin: jiff::Timestamp) {
+    let report = async |query: &str| {
+        let url = format!("http://{}/v1/report?{query}", tollgate.http_address);
+        let answer = Http::new().get(&url, &[]).await;
+        assert_eq!(answer.status, 200, "{query}");
+        answer
+    };
+    let mut by_caller: BTreeMap<(String, String), [u64; 3]> = BTreeMap::new();
+    for ((_, caller, tier), sums) in truth {
+        let of = by_caller.entry((caller.clone(), tier.clone())).or_default();
+        of.iter_mut().zip(sums).for_each(|(sum, more)| *sum += more);
+    }
+    let day = |day: u64| begin + jiff::SignedDuration::from_hours(24 * i64::try_from(day).unwrap());
+    // The days lie in two months or in one.
+    let months: BTreeMap<String, jiff::Timestamp> =
+        (0..DAYS).map(|number| (day(number).to_string()[..7].to_owned(), day(number))).collect();
+    let mut told: BTreeMap<(String, String), [u64; 3]> = BTreeMap::new();
+    for at in months.values() {
+        let query =
+            format!("format=csv&period=month&at={at}&group_by=caller,tier,limit&limit=daily");
+        let answer = report(&query).await;
+        assert_eq!(answer.header("content-type"), "text/csv; charset=utf-8");
+        let text = String::from_utf8(answer.body.to_vec()).unwrap();
+        let mut lines = text.lines().map(|line| line.split(',').collect::<Vec<_>>());
+        let head = lines.next().unwrap();
+        let column = |name: &str| head.iter().position(|column| *column == name).unwrap();
+        let columns = ["requests", "refused", "hits_spent"].map(column);
+        for line in lines {
+            let key = (line[column("caller")].to_owned(), line[column("tier")].to_owned());
+            let sums = told.entry(key).or_default();
+            let number = |column: usize| line[column].parse::<u64>().unwrap();
+            sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum += number(column));
+        }
+    }
+    assert_eq!(told, by_caller);
+    for number in [0, DAYS - 1] {
+        let answer = report(&format!("period=day&at={}&group_by=", day(number))).await.json();
+        let expected = truth.iter().filter(|((day, ..), _)| *day == number);
+        let expected: u64 = expected.map(|(_, [requests, ..])| requests).sum();
+        assert_eq!(answer["items"][0]["requests"], expected, "{answer}");
+        assert_eq!(answer["from"].as_str().unwrap(), day(number).to_string());
     }
 }
 

@@ -219,10 +219,7 @@ impl Setting<'_> {
                 for_ms: mark.life_ms,
                 retries: mark.retries_max,
             }),
-            lease: match charge.lease {
-                Lease::Off => "off",
-                Lease::Auto => "auto",
-            },
+            lease: lease(charge.lease),
         }
     }
 
@@ -297,6 +294,13 @@ impl Setting<'_> {
             }
         });
         PressureReport { number, rule: rule(&explained.rule), levels: levels.collect() }
+    }
+}
+
+fn lease(lease: Lease) -> &'static str {
+    match lease {
+        Lease::Off => "off",
+        Lease::Auto => "auto",
     }
 }
 

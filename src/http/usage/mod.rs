@@ -1,33 +1,28 @@
-//! `/v1/usage`, `/v1/denials` and `/v1/top`: what all sidecars have decided, or this one alone.
+//! `/v1/usage`, `/v1/denials`, `/v1/top` and `/v1/report`: what all sidecars have decided, or this one alone.
 
 mod body;
 mod params;
-
-use std::sync::Arc;
-use std::time::Duration;
+mod reading;
+mod report;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::timeout;
 
 use super::auth::{Authorized, Viewer};
-use super::edge::{Edge, UsageSources};
+use super::edge::Edge;
 use super::extract::UrlQuery;
 use super::openapi::{self, Operation};
 use super::problem::Problem;
-use crate::clock::Timestamp;
 use crate::observe::audit::instant;
-use crate::store::StoreError;
-use crate::store::sums::SumsError;
-use crate::usage::{Group, Page, Total, UsageQuery};
+use crate::usage::{Group, Total, UsageQuery};
 use body::{DenialItem, UsageItem};
 use params::{DenialsParams, TopParams, UsageParams};
+use reading::{Reading, Scope, read};
+use report::report;
 
-pub fn operations() -> [Operation; 3] {
+pub fn operations() -> [Operation; 4] {
     [
         openapi::get(
             "/v1/usage",
@@ -47,19 +42,13 @@ pub fn operations() -> [Operation; 3] {
             "List the callers, limits or providers with the most requests, refusals or hits",
             top,
         ),
+        openapi::get(
+            "/v1/report",
+            "getReport",
+            "Report the usage of a day, a week or a month by caller and limit, as JSON or CSV",
+            report,
+        ),
     ]
-}
-
-/// How long the store may take to tell sums.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Whose requests are summed.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "UsageScope")]
-enum Scope {
-    Fleet,
-    Sidecar,
 }
 
 /// Some groups of what was counted, with the scope of the counts.
@@ -112,72 +101,17 @@ async fn top(
 
 async fn answer<T>(
     edge: &Edge,
-    mut query: UsageQuery,
+    query: UsageQuery,
     item: fn(&UsageQuery, &Group, &Total) -> T,
 ) -> Result<Json<PageBody<T>>, Problem> {
-    let sources = edge.api.usage.clone().ok_or_else(usage_is_off)?;
-    let now = edge.engine.now();
-    if query.from == Timestamp::default() {
-        query.from = query.granularity.oldest(now);
-    }
-    let query = Arc::new(query);
-    let (scope, page, unavailable) = match stored(&sources, &query, now).await {
-        Ok(Some(page)) => {
-            let is_shared = sources.sums.as_ref().is_some_and(|sums| sums.is_shared());
-            (if is_shared { Scope::Fleet } else { Scope::Sidecar }, page, None)
-        }
-        Ok(None) => (Scope::Sidecar, counted(&sources, &query, now).await?, None),
-        Err(error @ SumsError::TooMany) => {
-            let detail = format!("{error}: choose a shorter time, or name a caller");
-            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
-        }
-        Err(SumsError::Store(error)) => {
-            (Scope::Sidecar, counted(&sources, &query, now).await?, Some(error.to_string()))
-        }
-    };
+    let Reading { scope, query, page, unavailable, since } = read(edge, query).await?;
     Ok(Json(PageBody {
         scope,
         unavailable,
-        since: instant(sources.memory.since()),
+        since: instant(since),
         from: instant(page.from),
         dropped: edge.metrics.sink_dropped.get(),
         items: page.groups.iter().map(|(group, total)| item(&query, group, total)).collect(),
         next: page.more.then_some(query.range.end),
     }))
-}
-
-/// What this sidecar has counted.
-async fn counted(
-    sources: &UsageSources,
-    query: &Arc<UsageQuery>,
-    now: Timestamp,
-) -> Result<Page, Problem> {
-    let (memory, query) = (sources.memory.clone(), query.clone());
-    // Off the threads that answer requests.
-    spawn_blocking(move || memory.sum(&query, now)).await.map_err(|error| not_summed(&error))
-}
-
-/// What all sidecars have counted; None if nothing is stored.
-async fn stored(
-    sources: &UsageSources,
-    query: &Arc<UsageQuery>,
-    now: Timestamp,
-) -> Result<Option<Page>, SumsError> {
-    let Some(sums) = &sources.sums else { return Ok(None) };
-    let question = query.question(sources.retention, now);
-    let late = |_| StoreError::Late { deadline: STORE_TIMEOUT };
-    let answer = timeout(STORE_TIMEOUT, sums.ask(&question)).await.map_err(late)??;
-    let (query, from) = (query.clone(), query.stored_from(sources.retention, now));
-    let page = spawn_blocking(move || query.sum_stored(&answer, from)).await;
-    let garbled = |error: JoinError| StoreError::Garbled { reason: error.to_string() };
-    Ok(Some(page.map_err(garbled)?))
-}
-
-fn not_summed(error: &JoinError) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the usage was not summed: {error}"))
-}
-
-fn usage_is_off() -> Problem {
-    let detail = "this sidecar does not count usage: its setting `usage` is false";
-    Problem::new(StatusCode::NOT_FOUND, detail)
 }

@@ -270,7 +270,7 @@ impl Bounds {
 }
 
 /// A question about usage, in the view that its dimensions need.
-fn checked(mut query: UsageQuery) -> Result<UsageQuery, Problem> {
+pub fn checked(mut query: UsageQuery) -> Result<UsageQuery, Problem> {
     let names = |dimension: Dimension| {
         let filtered = query.filters.iter().any(|(filter, _)| *filter == dimension);
         filtered || query.group_by.contains(&dimension)
@@ -284,7 +284,8 @@ fn checked(mut query: UsageQuery) -> Result<UsageQuery, Problem> {
     Ok(query)
 }
 
-fn dimensions(text: &str) -> Result<Vec<Dimension>, Problem> {
+/// The dimensions that a text names, with commas between them.
+pub fn dimensions(text: &str) -> Result<Vec<Dimension>, Problem> {
     let mut dimensions = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let known = DIMENSIONS.iter().find(|(known, _)| *known == name);
@@ -299,11 +300,13 @@ fn dimensions(text: &str) -> Result<Vec<Dimension>, Problem> {
     Ok(dimensions)
 }
 
-fn filters<const N: usize>(all: [(Dimension, Option<String>); N]) -> Vec<(Dimension, String)> {
+/// The filters that have a name.
+pub fn filters<const N: usize>(all: [(Dimension, Option<String>); N]) -> Vec<(Dimension, String)> {
     all.into_iter().filter_map(|(dimension, name)| Some((dimension, name?))).collect()
 }
 
-fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
+/// The time that the parameter `name` tells.
+pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     let at = text.parse::<jiff::Timestamp>().map_err(|_| {
         invalid(format!("{name}: `{text}` is not a time such as 2026-12-31T12:00:00Z"))
     })?;

@@ -1,0 +1,102 @@
+//! Reads usage: of all sidecars from the store, or of this one from its memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde::Serialize;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::timeout;
+
+use crate::clock::Timestamp;
+use crate::http::edge::{Edge, UsageSources};
+use crate::http::problem::Problem;
+use crate::store::StoreError;
+use crate::store::sums::SumsError;
+use crate::usage::{Page, UsageQuery};
+
+/// How long the store may take to tell sums.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whose requests are summed.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "UsageScope")]
+pub enum Scope {
+    Fleet,
+    Sidecar,
+}
+
+/// Some groups of what was counted, and whose requests they are of.
+#[derive(Debug)]
+pub struct Reading {
+    pub scope: Scope,
+    pub query: Arc<UsageQuery>,
+    pub page: Page,
+    /// Why the store was not read although there is one.
+    pub unavailable: Option<String>,
+    /// When this sidecar began to count.
+    pub since: Timestamp,
+}
+
+/// Sums what a query asks for. While the store is unavailable, of this sidecar alone.
+pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem> {
+    let sources = edge.api.usage.clone().ok_or_else(usage_is_off)?;
+    let now = edge.engine.now();
+    if query.from == Timestamp::default() {
+        query.from = query.granularity.oldest(now);
+    }
+    let query = Arc::new(query);
+    let (scope, page, unavailable) = match stored(&sources, &query, now).await {
+        Ok(Some(page)) => {
+            let is_shared = sources.sums.as_ref().is_some_and(|sums| sums.is_shared());
+            (if is_shared { Scope::Fleet } else { Scope::Sidecar }, page, None)
+        }
+        Ok(None) => (Scope::Sidecar, counted(&sources, &query, now).await?, None),
+        Err(error @ SumsError::TooMany) => {
+            let detail = format!("{error}: choose a shorter time, or name a caller");
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+        }
+        Err(SumsError::Store(error)) => {
+            (Scope::Sidecar, counted(&sources, &query, now).await?, Some(error.to_string()))
+        }
+    };
+    Ok(Reading { scope, query, page, unavailable, since: sources.memory.since() })
+}
+
+/// What this sidecar has counted.
+async fn counted(
+    sources: &UsageSources,
+    query: &Arc<UsageQuery>,
+    now: Timestamp,
+) -> Result<Page, Problem> {
+    let (memory, query) = (sources.memory.clone(), query.clone());
+    // Off the threads that answer requests.
+    spawn_blocking(move || memory.sum(&query, now)).await.map_err(|error| not_summed(&error))
+}
+
+/// What all sidecars have counted; None if nothing is stored.
+async fn stored(
+    sources: &UsageSources,
+    query: &Arc<UsageQuery>,
+    now: Timestamp,
+) -> Result<Option<Page>, SumsError> {
+    let Some(sums) = &sources.sums else { return Ok(None) };
+    let question = query.question(sources.retention, now);
+    let late = |_| StoreError::Late { deadline: STORE_TIMEOUT };
+    let answer = timeout(STORE_TIMEOUT, sums.ask(&question)).await.map_err(late)??;
+    let (query, from) = (query.clone(), query.stored_from(sources.retention, now));
+    let page = spawn_blocking(move || query.sum_stored(&answer, from)).await;
+    let garbled = |error: JoinError| StoreError::Garbled { reason: error.to_string() };
+    Ok(Some(page.map_err(garbled)?))
+}
+
+fn not_summed(error: &JoinError) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the usage was not summed: {error}"))
+}
+
+fn usage_is_off() -> Problem {
+    let detail = "this sidecar does not count usage: its setting `usage` is false";
+    Problem::new(StatusCode::NOT_FOUND, detail)
+}
