@@ -1,6 +1,6 @@
 //! Tokens of the HTTP API: a name, a role and the hash of the secret.
 //!
-//! Only the hash is kept: a token has 32 random bytes, so nobody can guess it from the hash.
+//! Only the hash is kept: a token has 32 random bytes, so it can't be guessed from the hash.
 
 use std::fmt;
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-//! Texts for terminals and logs: characters that act on a terminal, or that nobody sees, are shown as escapes, so that a
+//! Texts for terminals and logs: control characters and invisible characters are shown as escapes, so that a
 //! text neither breaks a line nor passes for another one.
 
 use std::borrow::Cow;

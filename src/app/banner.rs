@@ -176,7 +176,7 @@ fn aside(security: Security) -> String {
     if security == Security::Plain { String::new() } else { format!(" ({security})") }
 }
 
-/// The address to ask from here: nobody can connect to "all of them".
+/// An address to connect to from this machine: the unspecified address is none.
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("localhost:{}", address.port())

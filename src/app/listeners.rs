@@ -74,7 +74,7 @@ impl UnixSocket {
     }
 }
 
-/// Removes the file of a socket that nobody listens on.
+/// Removes the file of a socket without a listener.
 async fn remove_stale(path: &Path) -> anyhow::Result<()> {
     let shown = printable::path(path);
     match fs::symlink_metadata(path) {

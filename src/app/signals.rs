@@ -7,9 +7,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Why the process is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// SIGTERM: a supervisor, which also tells those who send requests.
+    /// SIGTERM: from a supervisor, which also redirects clients.
     Terminate,
-    /// SIGINT: somebody at a keyboard, who waits.
+    /// SIGINT: from a keyboard, where a person waits.
     Interrupt,
 }
 

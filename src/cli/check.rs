@@ -159,7 +159,7 @@ impl Report {
     }
 
     fn of_callers(sources: Vec<Source>, policies: Option<&PolicySet>) -> Self {
-        // An error: whoever names the policies asks whether the callers are for them.
+        // An error: `--policies` asks whether the callers fit these policies.
         let whom = policies.map(|policies| CallersFor { policies, severity: Severity::Error });
         match compile_callers_for(&sources, whom) {
             Ok(callers) => {

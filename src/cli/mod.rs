@@ -180,7 +180,7 @@ fn print_json(text: &dyn fmt::Display) -> ExitCode {
     write(&printable::json(&text.to_string()))
 }
 
-/// Writes what may be printed. That nobody reads it any more is fine.
+/// Writes to standard output. A closed pipe is no error.
 fn write(text: &str) -> ExitCode {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(PROBLEMS),

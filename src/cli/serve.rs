@@ -104,7 +104,7 @@ fn serve(Loaded { settings, unread }: Loaded) -> ExitCode {
 }
 
 /// After how many turns of tasks a thread looks what has come, although there are more. A turn of a connection that floods us
-/// takes half a millisecond; with tokio's own 61 turns, who asks little would not be heard for thirty.
+/// takes half a millisecond; with tokio's own 61 turns, a quiet connection would wait for thirty.
 const EVENT_INTERVAL: u32 = 8;
 
 fn runtime(settings: &Settings) -> std::io::Result<Runtime> {

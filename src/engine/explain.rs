@@ -74,7 +74,7 @@ pub struct ExplainedDescriptor {
     pub trace: RuleTrace,
     /// Limits of the explanation, by index.
     pub limits: Vec<usize>,
-    /// Rules that keep the caller out, each with whom it lets pass.
+    /// Rules that refuse the caller, each with the tiers and priorities that may pass.
     pub closed: Vec<(RuleName, Only)>,
 }
 
@@ -98,7 +98,7 @@ pub struct ExplainedLimit {
     pub charge: Charge,
     /// The account whose counter it is, and where its amount comes from, if a directory knows the caller.
     pub account: Option<(Arc<str>, AmountSource)>,
-    /// How much is kept for whom, if the rule says.
+    /// The reserved capacity by tier, if the rule has any.
     pub capacity: Option<Capacity>,
     /// The key of the mark that it leaves for retries of the request, and the mark, if it leaves any.
     pub mark: Option<(String, IdempotencyMark)>,

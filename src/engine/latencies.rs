@@ -60,7 +60,7 @@ impl Latencies {
         }
     }
 
-    /// The latency of a name in milliseconds, if somebody has reported it lately.
+    /// The latency of a name in milliseconds, if one was reported recently.
     pub fn of(&self, name: &str, now: Timestamp) -> Option<f64> {
         let reported = *lock(self.by_name.get(name)?);
         reported.filter(|reported| reported.holds(now)).map(|reported| reported.mean_ms)

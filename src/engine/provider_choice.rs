@@ -256,7 +256,7 @@ descriptors:
     }
 
     impl Bench {
-        /// Whom the metadata names; empty if it names nobody.
+        /// The provider that the metadata names; empty if there is none.
         async fn named(&self, descriptors: &[&str]) -> String {
             let metadata = self.ask_for(descriptors).await.metadata.unwrap_or_default();
             metadata.get("provider").map_or("", |name| name.as_str().unwrap()).to_owned()
@@ -386,7 +386,7 @@ descriptors:
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
         bench.tell("near", 400.0);
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");
-        // Those of whom nobody knows whether they have room are chosen last, and then nobody is.
+        // Candidates with an unknown capacity are chosen last, and then none is.
         let far = "value: far\n    descriptors: [{ key: op, value: search, ";
         let fails = POLICY.replace(far, &format!("{far}on_outage: allow, "));
         bench.put_in_force(&fails);

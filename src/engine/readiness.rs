@@ -19,7 +19,7 @@ pub enum Phase {
     Draining,
 }
 
-/// The process's phase, shared by whoever sets it and whoever tells it.
+/// The process's phase, shared by its writers and readers.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     phase: Arc<watch::Sender<Phase>>,

@@ -85,7 +85,7 @@ impl Bench {
         self.engine.replace(compile(&[source], CompileOptions::default()).unwrap());
     }
 
-    /// Lets the directory know these callers and nobody else.
+    /// Replaces the callers of the directory.
     pub fn know(&self, callers: &str) {
         let source = Source { path: "callers.yaml".to_owned(), text: callers.to_owned() };
         self.engine.directory().replace(compile_callers(&[source]).unwrap());

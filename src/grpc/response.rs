@@ -15,7 +15,7 @@ use crate::policy::Unit;
 /// The message that says what the answer says.
 ///
 /// # Errors
-/// When nobody could decide: a failed call is left to Envoy's `failure_mode_deny`.
+/// When the request could not be decided: Envoy's `failure_mode_deny` then applies to the failed call.
 pub fn write(answer: Answer) -> Result<RateLimitResponse, tonic::Status> {
     if answer.code == Code::Unavailable {
         return Err(tonic::Status::unavailable(protocol::UNAVAILABLE));

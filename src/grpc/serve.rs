@@ -68,7 +68,7 @@ const AGE_SPREAD: f64 = 0.1;
 const ACCEPTING: Accepting =
     Accepting { name: "a gRPC connection", connections_max: CONNECTIONS_MAX, evicts: false };
 
-/// Serves `services` to those who connect, until `shutdown` is done and what is in flight is answered. A
+/// Serves `services` on its connections, until `shutdown` is done and what is in flight is answered. A
 /// connection ends at `age_max`, if there is one.
 pub async fn serve<L, O, IO>(
     services: Services,

@@ -155,7 +155,7 @@ fn check_local(peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(
     Ok(())
 }
 
-/// Whether a host, with or without a port, is this machine by a name that nobody else can give.
+/// Whether a host, with or without a port, is a name of this machine that no other machine can have.
 fn is_local(host: &str) -> bool {
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let name = match host.rsplit_once(':') {

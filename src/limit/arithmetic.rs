@@ -17,7 +17,7 @@ pub trait Arithmetic {
     /// Hits in use, rounded up.
     fn used(&self, state: &Self::State, now_ms: u64) -> u64;
 
-    /// When at most `used_max` hits are in use, fewer than now, if nobody spends. None if time alone doesn't bring it there.
+    /// When at most `used_max` hits are in use, fewer than now, if no more are spent. None if time alone doesn't bring it there.
     fn falls_to_ms(&self, state: &Self::State, used_max: u64, now_ms: u64) -> Option<u64>;
 
     /// When time alone has made the whole amount available again, for windows the end of the present one. None if it never

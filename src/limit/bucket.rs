@@ -142,7 +142,7 @@ impl Arithmetic for Bucket {
         self.rewrite(debt, now_ms, |owed| owed.saturating_sub(self.units(hits)));
     }
 
-    /// What was paid of them since they were spent was theirs, or would be somebody else's now.
+    /// What was paid of them since they were spent was theirs, or would be another request's now.
     fn take_back(&self, debt: &mut Debt, refund: Refund, now_ms: u64) {
         let left_ms = refund.until.as_ms().saturating_sub(now_ms);
         let units = self.units(refund.hits).min(left_ms.saturating_mul(self.paid_per_ms()));

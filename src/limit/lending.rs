@@ -1,7 +1,7 @@
 //! Leased hits of a sliding window: taken ahead, to be spent without asking the store.
 //!
-//! They count in the slot after the present one, so that whoever spends them in the present one has them
-//! counted for longer than the window; those that nobody spends come back out of that slot.
+//! They count in the slot after the present one, so hits that are spent in the present one count for longer than the
+//! window. Hits that are not spent come back out of that slot.
 
 use super::{Algorithm, Limit, State};
 use crate::clock::Timestamp;
@@ -20,7 +20,7 @@ impl Limit {
     }
 
     /// Takes hits ahead on a settled state, at most what [`Limit::lends`] says. They count in the slot after
-    /// the present one, so that whoever spends them until the end of that has them counted long enough.
+    /// the present one, so hits that are spent until the end of that count long enough.
     pub fn charge_ahead(&self, state: &mut State, hits: u64, now: Timestamp) {
         let Algorithm::Sliding(sliding) = &self.algorithm else {
             return;

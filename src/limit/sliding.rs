@@ -131,7 +131,7 @@ impl Slots {
     }
 
     /// Takes hits out that were added to a slot whose last millisecond is `last_ms`, or to a later one that there
-    /// was then, and that nobody has spent: out of that slot, and if they are not there out of the ones before it.
+    /// was then, and that are not spent: out of that slot, and if they are not there out of the ones before it.
     /// So the slot comes to hold what was spent, and capacity comes back when that leaves the window.
     pub fn take_back(&mut self, last_ms: u64, hits: u64) {
         let mut left = hits;

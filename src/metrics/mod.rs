@@ -202,7 +202,7 @@ impl Metrics {
         });
     }
 
-    /// Counts a request as in flight until the guard goes, also if nobody waits for it any more.
+    /// Counts a request as in flight until the guard is dropped, also if the request is cancelled.
     pub fn enter(&self) -> InFlight<'_> {
         self.in_flight.inc();
         InFlight(&self.in_flight)

@@ -1,6 +1,6 @@
 //! Metrics of the process from the operating system, under the names that all Prometheus clients use.
 //!
-//! It is read from `/proc` when somebody asks. What can't be read there is left out.
+//! It is read from `/proc` at each scrape. What can't be read there is omitted.
 
 use std::{fmt, fs};
 

@@ -15,7 +15,7 @@ pub struct ShedMetrics {
     shed: Family<ReasonLabel, Counter>,
 }
 
-/// Why a request was shed: nobody decided it, and it spent nothing unless it was held by then.
+/// Why a request was shed: it was not decided, and spent nothing unless it was held by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
     /// Half of its caller's time was up before its turn came, or all of it before its message was whole.

@@ -1,6 +1,6 @@
 //! Reports invalid requests: each in the metrics, some in the logs.
 //!
-//! A gateway treats an error as it is set up to, and by default lets the request pass. So somebody has to hear of it, and a
+//! A gateway treats an error as it is set up to, and by default lets the request pass. So it must be reported, and a
 //! flood of such requests must not become one of lines.
 
 use std::fmt::Display;

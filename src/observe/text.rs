@@ -1,7 +1,7 @@
 //! Formats log lines as text for people.
 //!
 //! A message may have an excerpt of a file below its first line. The fields stand on the first line all the same, where
-//! whoever looks for one finds the whole event, and not torn off behind the excerpt.
+//! a search finds the whole event, not only its first line.
 
 use std::fmt;
 use std::fmt::Write;

@@ -1,7 +1,7 @@
 //! The circuit breaker of a shared store: after failures in a row it is not asked any more, only probed now
 //! and then until it is healthy.
 //!
-//! A stalled store costs each request its deadline. So after a few failures in a row nobody asks any more, and a
+//! A stalled store costs each request its deadline. So after a few failures in a row it is no longer asked, and a
 //! request is answered at once by what its policy says of outages. Who keeps the connection up looks at the store:
 //! soon at first, then less and less often.
 
@@ -93,7 +93,7 @@ impl Breaker {
     /// Notes that the store failed a request, and says whether that broke it.
     pub fn failed(&self, error: &StoreError) -> bool {
         let failures = match error {
-            // It answered, and there is something about the request; or nobody asked it.
+            // It answered, and the request is at fault; or it was not asked.
             StoreError::Foreign { .. } | StoreError::Garbled { .. } | StoreError::Crowded => {
                 return false;
             }
@@ -113,7 +113,7 @@ impl Breaker {
     /// Notes that a broken store is being looked at.
     pub fn probe(&self) {
         let (broken, probing) = (Health::Broken as u8, Health::Probing as u8);
-        // A healthy one stays so while somebody looks.
+        // A healthy one stays so during a probe.
         let _ = self.health.compare_exchange(broken, probing, Ordering::AcqRel, Ordering::Relaxed);
     }
 

@@ -16,7 +16,7 @@ pub struct Record {
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     pub callers: Vec<(String, Record)>,
-    /// After whom the next page begins; None at the end.
+    /// The name after which the next page begins; None at the end.
     pub next: Option<String>,
 }
 

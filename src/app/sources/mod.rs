@@ -21,7 +21,7 @@ pub trait PolicySource: Send + 'static {
     /// When they can't be read.
     fn read(&mut self) -> anyhow::Result<Vec<Source>>;
 
-    /// Waits until there may be other texts to read. It may end for no change; a change that comes while nobody waits ends
+    /// Waits until there may be other texts to read. It may end without a change; a change between two waits ends
     /// the next wait. It may be dropped at any time.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
 }

@@ -120,7 +120,7 @@ impl Walk {
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.directory(&path)?,
                 Ok(metadata) if is_yaml(&path) => {
-                    // A pipe, whose reader would wait for somebody to write.
+                    // A pipe: reading would wait for a writer.
                     if !metadata.is_file() {
                         return Err(SourceFilesError::NoFile { path });
                     }
@@ -176,7 +176,7 @@ fn is_yaml(path: &Path) -> bool {
     matches!(extension, Some("yaml" | "yml"))
 }
 
-/// Whether a file of another name may be one that somebody wants to be read: envoyproxy/ratelimit reads files of
+/// Whether a file with another ending may be meant as a policy: envoyproxy/ratelimit reads files of
 /// all names. Not so what editors and merges leave behind, and what is for people.
 fn may_be_meant(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();

@@ -69,7 +69,7 @@ impl Watch {
         mem::replace(&mut *lock(&self.places), places.clone()) != *places
     }
 
-    /// Whether every change is noticed; if not, whoever reads the files must look more often.
+    /// Whether every change is noticed; if not, the files must be read more often.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }

@@ -155,7 +155,7 @@ fn key(pem: &[u8], provider: &CryptoProvider) -> anyhow::Result<PrivateKeyDer<'s
     Ok(key)
 }
 
-/// Who lets those in who have a certificate of one of these authorities, and nobody else.
+/// A verifier that accepts only client certificates of these authorities.
 fn verifier(
     authorities: &[u8],
     provider: Arc<CryptoProvider>,

@@ -1,4 +1,4 @@
-//! TLS on a port: the handshake with whoever connects, by the certificate that is in force then.
+//! TLS on a port: the handshake of each connection, with the certificate that is in force then.
 
 mod certificate;
 mod expiry;

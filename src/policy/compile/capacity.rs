@@ -136,7 +136,7 @@ impl Only {
         Self { tiers, priority }
     }
 
-    /// Whether somebody passes here whom `other` keeps out.
+    /// Whether a caller passes here that `other` refuses.
     fn admits_more_than(&self, other: &Self) -> bool {
         let tiers = self.tiers.iter().zip(&other.tiers).any(|(here, there)| *here && !*there);
         let priority = match (self.priority, other.priority) {

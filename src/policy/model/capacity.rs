@@ -5,7 +5,7 @@ use super::share::Share;
 /// Levels of pressure; as many as a store's gauge has.
 pub const PRESSURE_LEVELS_MAX: usize = 4;
 
-/// How much of a rule's limits is open to whom.
+/// Reserved capacity and pressure levels of a rule's limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capacity {
     /// By tier: the part of each limit that is open to it; empty if all is open to all.
@@ -23,7 +23,7 @@ pub struct PressureLevel {
     pub until: Share,
     /// By tier: how much of their own limits callers keep; empty if all.
     pub scale: Vec<Share>,
-    /// Who passes at all; everybody if None.
+    /// The tiers and priorities that may pass; all if None.
     pub only: Option<Only>,
 }
 

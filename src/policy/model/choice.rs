@@ -65,7 +65,7 @@ impl Choice {
     ///         / (w_capacity + w_latency + w_price)
     /// ```
     ///
-    /// `least` and `lowest` are those of the candidates given. A latency that nobody knows counts as the mean of
+    /// `least` and `lowest` are those of the candidates given. An unknown latency counts as the mean of
     /// those that are known; what is 0 is as good as can be. While the store is out, capacity is left out.
     pub fn scores(&self, seen: &[Seen]) -> SmallVec<[f64; 4]> {
         let known: SmallVec<[f64; 4]> = seen.iter().filter_map(|one| one.latency_ms).collect();

@@ -9,7 +9,7 @@ pub const PRIORITY_MAX: u8 = 4;
 /// The priority to start from where nothing says another.
 pub const PRIORITY_DEFAULT: u8 = 2;
 
-/// Who is asking, and as what. Without any of it, nobody is told apart.
+/// The entries that identify callers, and their tiers and priorities. By default all callers are alike.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Classes {
     /// The key of the entry that names the caller.
@@ -18,7 +18,7 @@ pub struct Classes {
     pub tiers: Vec<Box<str>>,
     /// The key of the entry that says the caller's tier.
     pub tier_key: Option<Box<str>>,
-    /// The tier of those of whom nothing is said.
+    /// The tier of callers without one.
     pub default_tier: usize,
     pub priority: Priority,
     /// Keys of entries that are no part of a path.

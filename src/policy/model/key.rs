@@ -22,7 +22,7 @@ const TEXT_LEN_MAX: usize = 64;
 /// A longer key is hashed as a whole: a store that bounds its keys bounds its memory by it.
 const KEY_LEN_MAX: usize = 512;
 
-/// Bytes of SHA-256 kept of a long text: 128 bits, so that nobody finds two texts with one key.
+/// Bytes of SHA-256 kept of a long text: 128 bits, so that two texts with one key can't be found.
 const HASH_LEN: usize = 16;
 
 /// The name of one counter.

@@ -5,7 +5,7 @@ use std::fmt;
 /// What to answer while the store is out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOutage {
-    /// Fail: whoever asks has to decide. Envoy does by its `failure_mode_deny`.
+    /// The call fails, and the gateway decides: Envoy by its `failure_mode_deny`.
     #[default]
     Error,
     /// Pass.

@@ -26,11 +26,11 @@ pub struct Rule {
     pub cascade: bool,
     /// Its path names the caller: its limits are the caller's own.
     pub of_caller: bool,
-    /// Who passes at all; everybody if None.
+    /// The tiers and priorities that may pass; all if None.
     pub only: Option<Only>,
     /// Who doesn't is let pass all the same.
     pub shadow: bool,
-    /// How much of the limits is open to whom; all to everybody if None.
+    /// Reserved capacity and pressure levels; all capacity is open to all callers if None.
     pub capacity: Option<Box<Capacity>>,
     /// Which requests are retries for its limits; none if None.
     pub idempotency: Option<Arc<Idempotency>>,

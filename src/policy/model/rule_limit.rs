@@ -21,7 +21,7 @@ pub struct RuleLimit {
     pub name: Arc<str>,
     /// What metrics, logs and answers call it: its name, or else its rule's path and its rate.
     pub label: Arc<str>,
-    /// For everybody, if the tiers have none of their own.
+    /// For all callers, if the tiers have none of their own.
     pub limit: Arc<Limit>,
     /// By tier; empty if it is one for all.
     pub by_tier: Box<[TierLimit]>,

@@ -156,7 +156,7 @@ fn describe_answer(answer: &AnswerSettings) -> Value {
     })
 }
 
-/// None if they tell nobody apart.
+/// None if all callers are alike.
 fn describe_classes(classes: &Classes) -> Option<Value> {
     if *classes == Classes::default() {
         return None;

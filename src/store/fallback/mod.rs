@@ -3,7 +3,7 @@
 //! `allow` and `deny` are answers. `error` is none: the request fails unless another limit refuses it, and nothing is
 //! spent. `local` is a decision: this sidecar has its share of what was last known to be free
 //! of the limit, and counts here what it spends. That is owed to the store, and charged there when it is back, whatever
-//! the limit has left by then: an outage resets nobody's quota.
+//! the limit has left by then: an outage resets no quota.
 //!
 //! A share is not a smaller limit: each hit counts as often here as there are sidecars. So windows, slots and buckets are
 //! those of the limit itself, and what all sidecars together let pass is at most what the limit allows (but for limits
@@ -92,7 +92,7 @@ impl Fallback {
 
     /// Decides a batch that the store has failed by `error`, or was not asked for. Bonuses are the store's to count, and no gauge
     /// presses. Where the store may have made the charges all the same, hits are spent here too, and none come back: what
-    /// counts twice lets nobody pass who shouldn't, what comes back twice would.
+    /// counts twice lets no request pass that shouldn't, what comes back twice would.
     pub fn decide(&self, batch: &Batch, error: Option<&StoreError>, now: Timestamp) -> Outcome {
         let returns = error.is_none_or(StoreError::is_unmade);
         let batch = &*batch.at(now);

@@ -17,13 +17,13 @@ const GIVE_BACK_CHARGES_MAX: usize = 16;
 const RECENT_MAX: usize = 8;
 
 impl<S: Store> LocalCache<S> {
-    /// Gives back what is left of leases that have ended, and forgets what nobody asks for any more. To be
+    /// Gives back what is left of leases that have ended, and forgets pools without requests. To be
     /// called a few times a second.
     pub async fn tend(&self, now: Now) {
         self.give_back_ended(false, now).await;
     }
 
-    /// Gives back what is left of all leases, because nobody will ask here any more.
+    /// Gives back what is left of all leases, because no more requests will come.
     pub async fn close(&self, now: Now) {
         self.give_back_ended(true, now).await;
     }

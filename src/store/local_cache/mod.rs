@@ -3,7 +3,7 @@
 //! Two things are known here for a while: refusals that hold until a certain time (`refusals.rs`), and hits
 //! that were taken ahead (`leases.rs`). What neither knows goes to the store and is decided there exactly. A
 //! request that the store refuses while this sidecar has hits of the counter gives those back and is asked
-//! for once more, so that nobody is refused for what its own sidecar holds.
+//! for once more, so that no request is refused for what its own sidecar holds.
 
 mod give_back;
 mod heat;
@@ -544,7 +544,7 @@ mod tests {
         for from_ms in [10_000, 20_000, 30_000] {
             asked += bench.heat(&one, from_ms).await;
             bench.fail(Some(disconnected()));
-            // Also when the key's pool would be forgotten because nobody asks.
+            // Also when the key's pool would be forgotten for lack of requests.
             for later_ms in [SLOT_MS, SLOT_MS + 100, 3_000, 3_100] {
                 bench.0.tend(at(from_ms + later_ms)).await;
             }

@@ -34,7 +34,7 @@ const PACE_MS: u64 = 250;
 /// Leases of so many slots may have ended without having gone back.
 pub const ENDED_MAX: usize = 8;
 
-/// A pool that nobody asks for so long is forgotten, in milliseconds.
+/// A pool without a request for so long is forgotten, in milliseconds.
 const IDLE_MS: u64 = 2_000;
 
 /// Hits of one limit under one key that this sidecar has taken ahead.
@@ -184,7 +184,7 @@ impl Pool {
         self.ended.pop()
     }
 
-    /// Whether nobody has asked for long, and nothing is left.
+    /// Whether there was no request for long, and nothing is left.
     pub fn is_idle(&self, now: MonotonicTime) -> bool {
         let is_empty = self.lease.is_none() && self.ended.is_empty();
         is_empty && IDLE_MS <= now.ms_since(self.pace.since)

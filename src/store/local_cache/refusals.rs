@@ -1,6 +1,6 @@
 //! Known refusals: each is held for as long as the store says that it holds.
 //!
-//! A store that refuses says when the request would pass if nobody else spends. Others that spend only make it
+//! A refusal of the store has the time at which the request would pass if no others spend. Others that spend only make it
 //! later, so until then the same request is refused whatever happens, unless hits come back. Those that come
 //! back through this sidecar are known here; of those that come back through another one it hears as soon as
 //! the refusal is asked for anew, which is after [`HOLD_MS_MAX`] at the latest.
@@ -42,7 +42,7 @@ const PARTS: usize = 16_384;
 /// Refusals that hold.
 pub struct Refusals {
     held: Cache<u128, Arc<Held>>,
-    /// When the last of them ends, so that nobody looks for one in vain.
+    /// When the last of them ends, so that there is no lookup in vain.
     last_ends: AtomicU64,
     /// Give-backs and requests that passed, by part.
     changes: Box<[AtomicU64]>,

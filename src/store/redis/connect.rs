@@ -23,7 +23,7 @@ pub enum ConnectError {
     /// The settings have become unusable.
     #[error(transparent)]
     Settings(#[from] RedisSettingsError),
-    /// There is nobody, or not whom the certificate should name.
+    /// There is no server, or its certificate has another name.
     #[error(transparent)]
     Socket(#[from] io::Error),
     /// The server does not answer, or not as it should.
@@ -46,7 +46,7 @@ pub enum ConnectError {
 /// A connection to the server of the settings; to the master that the Sentinels name, if there are any.
 ///
 /// # Errors
-/// When there is none. It takes as long as it takes; whoever calls has a deadline.
+/// When there is none. It has no deadline of its own; the caller has one.
 pub async fn connect(settings: &RedisSettings, login: Login) -> Result<Connected, ConnectError> {
     connect_with(settings, login, AsyncConnectionConfig::new()).await
 }

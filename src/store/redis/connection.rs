@@ -139,7 +139,7 @@ impl Connector {
         tokio::select! {
             end = self.watch(connection.clone()) => end,
             () = connected.closed() => End::Closed,
-            // Two, so that whoever comes while one is under way need not wait for its end.
+            // Two, so that a request that comes during one need not wait for its end.
             () = sender().run() => End::Closed,
             () = sender().run() => End::Closed,
         }

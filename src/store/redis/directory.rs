@@ -1,7 +1,7 @@
 //! Callers in Redis: reads them through the cache, writes them by `change.lua`.
 //!
 //! Requests read within the store's deadline. While Redis does not answer, what was known last is taken,
-//! however old: nobody can change it meanwhile either.
+//! however old: it can't be changed meanwhile either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

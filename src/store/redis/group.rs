@@ -267,7 +267,7 @@ impl Queue {
         }
     }
 
-    /// Drops all groups: there is nobody to send them to.
+    /// Drops all groups: there is no connection.
     pub fn clear(&self) {
         *self.lock() = Waiting::default();
     }

@@ -74,7 +74,7 @@ pub enum RedisSettingsError {
     /// A cluster has one database.
     #[error("a Redis Cluster supports only database 0")]
     ClusterDatabase,
-    /// A certificate that nobody checks is no certificate.
+    /// A certificate that is not verified protects nothing.
     #[error("#insecure is not supported: name the server's authority with a CA file")]
     Insecure,
 }

@@ -23,10 +23,10 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens a stream. It takes as long as it takes; whoever calls has a deadline.
+    /// Opens a stream. It has no deadline of its own; the caller has one.
     ///
     /// # Errors
-    /// When nobody listens there, or TLS finds the wrong server.
+    /// When there is no listener, or TLS finds the wrong server.
     pub async fn open(&self) -> io::Result<Box<dyn Socket>> {
         match self.connection.addr() {
             ConnectionAddr::Tcp(host, port) => Ok(Box::new(tcp(host, *port).await?)),

@@ -1,10 +1,10 @@
 //! Subscribes to changes of callers, and knows whether every change is sure to arrive.
 //!
 //! A connection of its own is subscribed to the names of changed callers. It is pinged all the time, and
-//! answers come in order: whoever has the answer to a ping has heard of every change before it. So a
+//! answers come in order: the answer to a ping comes after every change before it. So a
 //! change is known to every sidecar at once, and one whose connection is gone trusts its cache for less
 //! than a second, then reads through until it is subscribed again. The ping asks how many changes there were:
-//! if there are fewer than before, Redis was emptied, which nobody tells, and all is forgotten.
+//! if there are fewer than before, Redis was emptied, which no message tells, and all is forgotten.
 
 use std::mem;
 use std::sync::Arc;
@@ -84,7 +84,7 @@ impl Subscriber {
     /// Fails without a reason where no node of a cluster is known to have the callers, which who looks for nodes tells of.
     async fn subscribe(&self) -> Result<Subscribed, Option<String>> {
         let config = AsyncConnectionConfig::new().set_push_sender(self.listener());
-        // Of a cluster, where changes are made: nobody else is sure to hear of them.
+        // Of a cluster, the node where changes are made: no other is sure to receive them.
         let link = self.route.link(self.names.slot).ok_or(None)?;
         let subscribing = async {
             let mut connected = connect_with(link.settings(), Login::Changes, config).await?;

@@ -55,7 +55,7 @@ pub enum TlsError {
     Unusable(#[source] Error),
 }
 
-/// Shakes hands with servers, and knows whom to trust.
+/// TLS handshakes with servers, and the certificates to trust.
 #[derive(Clone, Debug)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,

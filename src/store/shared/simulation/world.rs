@@ -56,7 +56,7 @@ pub struct World {
     pub started: Instant,
     /// How many shards it has.
     pub shards: u32,
-    /// When nobody reaches one of them.
+    /// When one of them is unreachable.
     pub outages: Vec<(u32, Range<u64>)>,
     /// When one sidecar doesn't.
     pub partitions: Vec<(u32, u32, Range<u64>)>,
