@@ -16,6 +16,8 @@ pub const LOOPBACK: &str = "loopback";
 /// What a principal may do; each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
+    /// Reads the quota and the usage of the caller with the token's name.
+    Own,
     /// Reads.
     Viewer,
     /// Edits callers; adds and removes bonuses.
@@ -26,8 +28,12 @@ pub enum Role {
 
 impl Role {
     /// All roles by name.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("viewer", Self::Viewer), ("operator", Self::Operator), ("admin", Self::Admin)];
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("self", Self::Own),
+        ("viewer", Self::Viewer),
+        ("operator", Self::Operator),
+        ("admin", Self::Admin),
+    ];
 }
 
 impl fmt::Display for Role {

@@ -57,7 +57,7 @@ struct OperationsBody {
 struct OperationItem {
     method: String,
     path: &'static str,
-    /// The least role that may use it: viewer, operator or admin.
+    /// The least role that may use it: self, viewer, operator or admin.
     role: String,
     summary: &'static str,
 }

@@ -20,10 +20,17 @@ use crate::api_token::{ApiToken, LOOPBACK, Role};
 const FORWARDED: [HeaderName; 2] = [header::FORWARDED, header::VIA];
 const FORWARDED_PREFIXES: [&str; 3] = ["x-forwarded-", "x-envoy-", "x-real-ip"];
 
+/// The code of a problem of a principal that may not do something.
+const FORBIDDEN_CODE: &str = "INSUFFICIENT_PERMISSIONS";
+
 /// A role as a type, for [`Authorized`].
 pub trait RequiredRole {
     const ROLE: Role;
 }
+
+/// At least [`Role::Own`]: the handler asks [`Principal::may_read`].
+#[derive(Debug)]
+pub struct Own;
 
 /// At least [`Role::Viewer`].
 #[derive(Debug)]
@@ -36,6 +43,10 @@ pub struct Operator;
 /// [`Role::Admin`].
 #[derive(Debug)]
 pub struct Admin;
+
+impl RequiredRole for Own {
+    const ROLE: Role = Role::Own;
+}
 
 impl RequiredRole for Viewer {
     const ROLE: Role = Role::Viewer;
@@ -66,6 +77,18 @@ pub struct Principal {
     pub peer: Option<IpAddr>,
 }
 
+impl Principal {
+    /// Refuses a principal with the role `self` what is not of the caller with its name.
+    pub fn may_read(&self, caller: Option<&str>) -> Result<(), Problem> {
+        if self.role == Role::Own && caller != Some(&self.name) {
+            let detail =
+                format!("`{0}` may read the quota and the usage of `{0}` alone", self.name);
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail).coded(FORBIDDEN_CODE));
+        }
+        Ok(())
+    }
+}
+
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -84,7 +107,7 @@ impl IntoResponse for Refusal {
             }
             Self::Forbidden(reason) => {
                 let problem = Problem::new(StatusCode::FORBIDDEN, reason);
-                problem.coded("INSUFFICIENT_PERMISSIONS").into_response()
+                problem.coded(FORBIDDEN_CODE).into_response()
             }
         }
     }

@@ -36,7 +36,7 @@ component! {
         value: "NAME:ROLE:SHA256,...",
         default: "",
         expected: "a list of NAME:ROLE:SHA256, as `tollgate token` prints them",
-        help: "API tokens for /v1, each with the role viewer, operator or admin. \
+        help: "API tokens for /v1, each with the role self, viewer, operator or admin. \
                Without tokens, only this machine may use the API",
         read: or_default(value::tokens),
         secret: true,

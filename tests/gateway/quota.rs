@@ -169,13 +169,39 @@ async fn viewers_may_look_and_operators_change() {
         (lines[0].to_owned(), lines[1].to_owned())
     };
     let (viewer, operator) = (token("viewer"), token("operator"));
-    let flags = ["--api-tokens", &format!("{},{}", viewer.1, operator.1)];
+    // Its name is its role.
+    let own = token("self");
+    let flags = ["--usage=true", "--api-tokens", &[&*viewer.1, &*operator.1, &*own.1].join(",")];
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
     let by = |token: &str| {
         let headers = vec![("authorization", format!("Bearer {token}"))];
         Client { tollgate: &tollgate, headers }
     };
     let (viewer, operator) = (by(&viewer.0), by(&operator.0));
+    let own = by(&own.0);
+    assert_eq!(own.get("self/quota").await.status, 200);
+    assert_eq!(own.post("self/quota/validate", &json!({})).await.status, 200);
+    let refused = || (403, "INSUFFICIENT_PERMISSIONS", Value::Null);
+    own.check_refused("ann/quota/validate", &json!({}), refused()).await;
+    own.check_refused("self/quota/consume", &json!({}), refused()).await;
+    let usage = |query: &str| format!("../usage?{query}");
+    for (path, status) in [
+        ("ann/quota", 403),
+        ("self", 403),
+        ("", 403),
+        (&usage("caller=self"), 200),
+        (&usage("caller=ann"), 403),
+        (&usage("group_by=caller"), 403),
+        ("../denials", 403),
+        ("../top", 403),
+        ("../report?caller=self", 403),
+        ("../openapi.json", 403),
+    ] {
+        let url = own.url(path).replace("callers/../", "");
+        let url = url.strip_suffix('/').unwrap_or(&url);
+        let answer = Http::new().get(url, &own.headers()).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
     assert_eq!(viewer.get("ann/quota").await.status, 200);
     assert_eq!(viewer.post("ann/quota/validate", &json!({})).await.status, 200);
     for operation in ["consume", "release", "reset"] {

@@ -213,6 +213,27 @@ async fn check_reports(tollgate: &Tollgate, truth: &Truth, begin: jiff::Timestam
     }
 }
 
+#[tokio::test]
+async fn a_redis_that_has_lost_its_data_learns_the_names_again() {
+    let Some(server) = Server::start(&[]) else { return };
+    let connected = Connected::open(&server.url()).await;
+    let clock = Clock::manual(Clock::system().now().timestamp());
+    let mut sidecar = Sidecar::start(&connected, &clock);
+    for _ in 0..2 {
+        sidecar.ask(&["user=ann"], 1).await;
+        sidecar.send(u64::MAX).await;
+    }
+    redis::cmd("FLUSHALL").exec(&mut server.raw().await).unwrap();
+    for _ in 0..2 {
+        sidecar.ask(&["user=ann"], 1).await;
+        sidecar.send(u64::MAX).await;
+    }
+    let store = Store::Redis(server);
+    let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+    let (found, _) = items(&tollgate, "/v1/usage?granularity=day&caller=ann").await;
+    assert_eq!(found[0]["requests"], 2, "{found:?}");
+}
+
 /// What a day of so many callers takes in Redis, each with requests in so many hours of it; and the time to store it.
 async fn bytes_a_day(callers: u64, hours: u64) -> Option<u64> {
     let server = Server::start(&[])?;

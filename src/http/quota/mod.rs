@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::auth::{Authorized, Operator, Principal, Viewer};
+use super::auth::{Authorized, Operator, Own, Principal};
 use super::edge::Edge;
 use super::extract::{JsonObject, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
@@ -77,11 +77,12 @@ impl Output for Quota {
 
 /// Shows a caller's limits.
 async fn show(
-    _: Authorized<Viewer>,
+    by: Authorized<Own>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
     UrlQuery(params): UrlQuery<QuotaParams>,
 ) -> Result<Quota, Problem> {
+    by.principal.may_read(Some(&name))?;
     let target = params.target(name)?;
     let snapshot = edge.engine.snapshot();
     let mut verdicts = Vec::new();
@@ -93,11 +94,12 @@ async fn show(
 
 /// Tells whether more would pass.
 async fn validate(
-    _: Authorized<Viewer>,
+    by: Authorized<Own>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
     JsonObject(form): JsonObject<HitsForm>,
 ) -> Result<Quota, Problem> {
+    by.principal.may_read(Some(&name))?;
     let target = form.target(name)?;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, Hits::Spend(form.hits))?;

@@ -10,7 +10,7 @@ use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::auth::{Authorized, Viewer};
+use super::auth::{Authorized, Own, Viewer};
 use super::edge::Edge;
 use super::extract::UrlQuery;
 use super::openapi::{self, Operation};
@@ -74,10 +74,11 @@ struct PageBody<T> {
 
 /// Sums usage over time.
 async fn usage(
-    _: Authorized<Viewer>,
+    by: Authorized<Own>,
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<UsageParams>,
 ) -> Result<Json<PageBody<UsageItem>>, Problem> {
+    by.principal.may_read(params.caller())?;
     answer(&edge, params.query()?, UsageItem::new).await
 }
 

@@ -163,6 +163,11 @@ fn page_len_default() -> usize {
 }
 
 impl UsageParams {
+    /// The only caller that is asked for.
+    pub fn caller(&self) -> Option<&str> {
+        self.caller.as_deref()
+    }
+
     /// The question that is meant.
     pub fn query(self) -> Result<UsageQuery, Problem> {
         let Self { from, to, page_size, after, .. } = self;
