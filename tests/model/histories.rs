@@ -159,6 +159,7 @@ pub fn ask(draw: &mut Draw, cast: &Cast) -> Ask {
         ("tier", ["free", "premium", "enterprise", "silver"].as_slice()),
         ("priority", ["1", "2", "3", "4", "5", "low"].as_slice()),
         ("operation", OPERATIONS.as_slice()),
+        ("request_id", ["1", "2", ""].as_slice()),
     ] {
         if draw.chance(25) {
             let index = draw.index(parts.len());

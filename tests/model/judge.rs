@@ -6,7 +6,7 @@ use super::ledger::{Ledger, Periods};
 use super::plan::{Charge, Gift, Plan};
 use super::told;
 use super::told::Told;
-use super::who::{Who, part_of};
+use super::who::{Who, part_of, value_of};
 use super::world::{Ask, Capacity, Level, Mode, Only, Overdraft, People, WHOLE, World};
 
 /// How far below its beginning a level of pressure ends, if nothing says it.
@@ -28,6 +28,8 @@ pub struct Decision {
     pub reset_ms: Option<u64>,
     /// Why it would refuse.
     pub reason: &'static str,
+    /// An earlier attempt was charged.
+    pub is_retry: bool,
 }
 
 /// All that is remembered.
@@ -36,9 +38,27 @@ pub struct Model {
     ledgers: HashMap<(String, String), Ledger>,
     /// What was spent of bonuses, by path, tag, owner and id; and until when that is remembered.
     gifts: HashMap<(String, String, String, String), (u64, u64)>,
+    /// Charges that requests with an idempotency key have made, by path, tag, caller and key.
+    marks: HashMap<(String, String, String, String), Mark>,
     /// Levels of pressure, by path.
     levels: HashMap<String, usize>,
     periods: Periods,
+}
+
+/// A charge that a request with an idempotency key has made.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    hits: i64,
+    until_ms: u64,
+    retries: u64,
+}
+
+/// What makes a request a retry.
+struct RetryKey {
+    caller: String,
+    id: String,
+    life_ms: u64,
+    free: u64,
 }
 
 /// A path whose rule knows pressure, with the level at which it stands.
@@ -56,6 +76,7 @@ struct Case<'c, 'w> {
     /// One for each charge.
     ledgers: Vec<Ledger>,
     gauges: Vec<Gauge<'w>>,
+    retry_key: Option<RetryKey>,
     now: u64,
 }
 
@@ -64,6 +85,7 @@ impl Model {
         Self {
             ledgers: HashMap::new(),
             gifts: HashMap::new(),
+            marks: HashMap::new(),
             levels: HashMap::new(),
             periods: Periods::new(zone),
         }
@@ -79,7 +101,9 @@ impl Model {
         let charges = &plan.charges;
         let take = |charge| self.ledgers.remove(&counter(charge)).unwrap_or_default();
         let ledgers = charges.iter().map(take).collect();
-        let mut case = Case { model: self, who: &who, charges, ledgers, gauges: Vec::new(), now };
+        let retry_key = RetryKey::of(world, ask);
+        let gauges = Vec::new();
+        let mut case = Case { model: self, who: &who, charges, ledgers, gauges, retry_key, now };
         let (admitted, decisions) = case.decide();
         let level = case.gauges.iter().map(|gauge| gauge.level).max().unwrap_or(0);
         let kept = charges.iter().map(counter).zip(case.ledgers);
@@ -88,15 +112,60 @@ impl Model {
     }
 }
 
+impl RetryKey {
+    fn of(world: &World, ask: &Ask) -> Option<Self> {
+        let retries = world.retries.as_ref()?;
+        let said = retries.key.as_ref().and_then(|key| value_of(ask, key));
+        let (id, life_ms) = match said.filter(|id| !id.is_empty()) {
+            Some(id) => (format!("key {id}"), retries.life_ms),
+            None => (format!("all of {ask:?}"), retries.fingerprint_ms?),
+        };
+        let caller = world.caller.as_ref().and_then(|caller| value_of(ask, &caller.key));
+        let caller = caller.map_or_else(|| "nobody".to_owned(), |name| format!("caller {name}"));
+        Some(Self { caller, id, life_ms, free: retries.free })
+    }
+}
+
 impl<'w> Case<'_, 'w> {
+    fn mark_key(&self, charge: &Charge<'_>) -> Option<(String, String, String, String)> {
+        let retry_key = self.retry_key.as_ref().filter(|_| charge.hits != 0)?;
+        let (path, tag) = counter(charge);
+        Some((path, tag, retry_key.caller.clone(), retry_key.id.clone()))
+    }
+
+    /// What an earlier attempt has charged, as far as that matters.
+    fn mark(&self, charge: &Charge<'_>) -> Option<Mark> {
+        let mark = *self.model.marks.get(&self.mark_key(charge)?)?;
+        let counts = mark.hits != charge.hits || mark.retries < self.retry_key.as_ref()?.free;
+        (self.now < mark.until_ms && counts).then_some(mark)
+    }
+
+    /// Spends unless an earlier attempt has.
+    fn spend_once(&mut self, charge: &Charge<'_>) {
+        let known = self.mark(charge);
+        if let (Some(key), Some(retry_key)) = (self.mark_key(charge), &self.retry_key) {
+            let until_ms = self.now + retry_key.life_ms;
+            let new = Mark { hits: charge.hits, until_ms, retries: 0 };
+            let mark = known.map_or(new, |mark| Mark { retries: mark.retries + 1, ..mark });
+            self.model.marks.insert(key, mark);
+        }
+        if known.is_none() {
+            self.spend(charge);
+        }
+    }
+
     fn decide(&mut self) -> (bool, Vec<Decision>) {
         self.ledgers.iter_mut().for_each(|ledger| ledger.tidy(self.now));
         self.read_gauges();
         let mut decisions: Vec<Decision> = Vec::new();
         for charge in self.charges {
             self.remember_gifts(charge);
-            let (fit, reason) = (self.fit(charge), self.reason(charge));
-            decisions.push(Decision { fit, remaining: 0, reset_ms: None, reason });
+            let (fit, reason, is_retry) = match self.mark(charge) {
+                None => (self.fit(charge), self.reason(charge), false),
+                Some(mark) if mark.hits == charge.hits => (Fit::Now, self.reason(charge), true),
+                Some(_) => (Fit::Never, "idempotency_conflict", false),
+            };
+            decisions.push(Decision { fit, remaining: 0, reset_ms: None, reason, is_retry });
         }
         // The limits of one rule in one mode stand or fall together.
         let group = |charge: &Charge<'_>| (charge.path.clone(), charge.mode);
@@ -112,7 +181,7 @@ impl<'w> Case<'_, 'w> {
         let spending: Vec<bool> = self.charges.iter().map(|one| admitted && fits(one)).collect();
         for (charge, spends) in self.charges.iter().zip(spending) {
             if spends {
-                self.spend(charge);
+                self.spend_once(charge);
             }
         }
         for (charge, decision) in self.charges.iter().zip(&mut decisions) {

@@ -135,8 +135,9 @@ impl<'w> Plan<'w> {
         let of_tier = caller.and_then(|caller| caller.tier_key.as_deref());
         let priority = caller.and_then(|caller| caller.priority.as_ref());
         let of_priority = priority.and_then(|priority| priority.key.as_deref());
+        let of_retries = self.world.retries.as_ref().and_then(|retries| retries.key.as_deref());
         self.world.qualifiers.iter().any(|name| name == key)
-            || [of_tier, of_priority].contains(&Some(key))
+            || [of_tier, of_priority, of_retries].contains(&Some(key))
     }
 
     /// Meets a rule on each counter that it has for the caller.

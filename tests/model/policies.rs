@@ -6,7 +6,7 @@ use super::draw::Draw;
 use super::plan::tag;
 use super::world::{
     Algorithm, CallerBlock, Capacity, CostLine, CostTable, Level, Limit, Mode, Only, Overdraft,
-    Priority, Rule, Tiered, Value, WHOLE, Window, World,
+    Priority, Retries, Rule, Tiered, Value, WHOLE, Window, World,
 };
 
 pub const TIERS: [&str; 4] = ["free", "basic", "premium", "enterprise"];
@@ -49,6 +49,7 @@ pub fn world(draw: &mut Draw) -> World {
     world.caller = draw.maybe(92, |draw| caller_block(draw, &world));
     world.qualifiers = draw.several((0, 1), |_| "operation".to_owned());
     world.costs = costs(draw);
+    world.retries = draw.maybe(50, retries);
     if draw.chance(30) {
         world.rules = vec![lone_rule(draw, &world)];
         return world;
@@ -76,6 +77,18 @@ pub fn edit(draw: &mut Draw, world: &mut World) {
             }
         }
     });
+}
+
+fn retries(draw: &mut Draw) -> Retries {
+    let key = draw.maybe(80, |_| "request_id".to_owned());
+    let has_fingerprint = key.is_none() || draw.chance(30);
+    let fingerprint_ms = has_fingerprint.then(|| draw.between(1, 100_000));
+    Retries {
+        key,
+        life_ms: draw.pick(&[1, 2_000, 90_000, 600_000_000]),
+        fingerprint_ms,
+        free: draw.between(1, 6),
+    }
 }
 
 fn caller_block(draw: &mut Draw, world: &World) -> CallerBlock {

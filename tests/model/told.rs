@@ -38,7 +38,8 @@ impl Told {
 }
 
 /// Reasons, from what waiting helps most to what it never helps.
-const REASONS: [&str; 4] = ["over_limit", "reserved", "pressure", "no_access"];
+const REASONS: [&str; 5] =
+    ["over_limit", "reserved", "pressure", "idempotency_conflict", "no_access"];
 
 /// The answer to a request that may not pass whatever the limits say.
 pub fn denied(world: &World, who: &Who<'_>, plan: &Plan<'_>, denial: &str) -> Told {
@@ -66,6 +67,9 @@ pub fn decided(
     tell_caller(&mut metadata, who, level);
     if 0 < level {
         metadata["pressure"] = json!(level);
+    }
+    if admitted && decisions.iter().any(|decision| decision.is_retry) {
+        metadata["retry"] = json!(true);
     }
     let quota_left = has_quota_left(&all);
     let all: Vec<Met<'_>> = all
@@ -142,6 +146,9 @@ fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
     });
     if charge.form.capacity() != charge.form.amount {
         limit["burst"] = json!(charge.form.capacity());
+    }
+    if decision.is_retry {
+        limit["retry"] = json!(true);
     }
     if let Fit::AfterMs(wait_ms) = decision.fit {
         limit["wait_ms"] = json!(wait_ms);

@@ -18,7 +18,21 @@ pub struct World {
     /// Those that the policy lists; the keys of tier and priority are qualifiers anyway.
     pub qualifiers: Vec<String>,
     pub costs: Vec<CostTable>,
+    /// Which requests are retries.
+    pub retries: Option<Retries>,
     pub rules: Vec<Rule>,
+}
+
+/// Which requests are retries of earlier ones.
+#[derive(Clone, Debug)]
+pub struct Retries {
+    /// The key of the entry that says it.
+    pub key: Option<String>,
+    pub life_ms: u64,
+    /// For those without that entry that ask the same.
+    pub fingerprint_ms: Option<u64>,
+    /// How many are free.
+    pub free: u64,
 }
 
 /// Who asks, and as what.

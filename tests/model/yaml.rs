@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::world::{
     Algorithm, Capacity, CostLine, Level, Limit, Mode, Only, Overdraft, People, Person, Priority,
-    Rule, Tiered, Value, WHOLE, World,
+    Retries, Rule, Tiered, Value, WHOLE, World,
 };
 
 /// A map without what is absent.
@@ -45,10 +45,21 @@ pub fn policy(world: &World) -> String {
         ("caller", caller.unwrap_or_default()),
         ("qualifiers", json!(world.qualifiers)),
         ("costs", costs.collect::<Map<_, _>>().into()),
+        ("idempotency", world.retries.as_ref().map_or(Json::Null, retries)),
         ("answer", json!({ "metadata": "always" })),
         ("descriptors", world.rules.iter().map(|one| rule(world, one)).collect()),
     ]);
     text(&policy)
+}
+
+fn retries(retries: &Retries) -> Json {
+    let ms = |ms: u64| json!(format!("{ms}ms"));
+    map([
+        ("key", json!(retries.key)),
+        ("for", retries.key.as_ref().map_or(Json::Null, |_| ms(retries.life_ms))),
+        ("fingerprint", retries.fingerprint_ms.map_or(Json::Null, ms)),
+        ("retries", json!(retries.free)),
+    ])
 }
 
 /// A directory.

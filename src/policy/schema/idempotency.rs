@@ -3,6 +3,7 @@
 use super::map::{map, start_of};
 use super::readers::{number, text};
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
+use crate::printable::is_blank;
 
 /// Retries that a policy may let pass free: each has its place in the mark of the request.
 const RETRIES_MAX: u64 = 100;
@@ -25,6 +26,12 @@ map! {
 fn check(file: &IdempotencyFile, reader: &mut Reader<'_>, node: &Node) {
     if !matches!(node.value, Value::Map(_)) {
         return;
+    }
+    if let Some(key) = file.key.as_ref().filter(|key| is_blank(&key.value)) {
+        reader.error(
+            key.span.clone(),
+            "`key` is blank; name the entry that holds the idempotency key",
+        );
     }
     if node.get("key").is_none() && node.get("fingerprint").is_none() {
         reader.error(start_of(node), "`idempotency` requires `key` or `fingerprint`");
