@@ -25,13 +25,15 @@ pub struct Cast {
     providers: Vec<String>,
     /// Whether nothing but callers' own limits is asked for.
     alone: bool,
+    /// Whether requests have idempotency keys.
+    retries: bool,
 }
 
 impl Cast {
     pub fn new(draw: &mut Draw, world: &World) -> Self {
         let callers = draw.several((1, 4), |draw| draw.name(&CALLERS));
         let providers = draw.several((1, 3), |draw| draw.name(&PROVIDERS));
-        Self { callers, providers, alone: world.rules.len() == 1 }
+        Self { callers, providers, alone: world.rules.len() == 1, retries: world.retries.is_some() }
     }
 }
 
@@ -161,7 +163,8 @@ pub fn ask(draw: &mut Draw, cast: &Cast) -> Ask {
         ("operation", OPERATIONS.as_slice()),
         ("request_id", ["1", "2", ""].as_slice()),
     ] {
-        if draw.chance(25) {
+        let is_retry_key = key == "request_id" && cast.retries;
+        if draw.chance(if is_retry_key { 70 } else { 25 }) {
             let index = draw.index(parts.len());
             let entries = &mut parts[index].entries;
             let place = draw.index(entries.len() + 1);

@@ -85,9 +85,9 @@ fn retries(draw: &mut Draw) -> Retries {
     let fingerprint_ms = has_fingerprint.then(|| draw.between(1, 100_000));
     Retries {
         key,
-        life_ms: draw.pick(&[1, 2_000, 90_000, 600_000_000]),
+        life_ms: draw.pick(&[2_000, 90_000, 600_000_000, 600_000_000]),
         fingerprint_ms,
-        free: draw.between(1, 6),
+        free: draw.pick(&[1, 1, 2, 5]),
     }
 }
 
