@@ -12,11 +12,9 @@ use crate::clock::Timestamp;
 use crate::limit::{Fit, Hits};
 use crate::policy::{Domain, Mode, NAME_LEN_MAX, OVERRIDE_LABEL};
 
+use super::plan::VERDICT_INLINE_CAP;
 use super::reason::Reason;
 use super::verdict::{ChargeDecision, Code, Verdict};
-
-/// Charges of most requests: so many take no allocation.
-const CHARGES_FEW: usize = 2;
 
 /// The names that records of a domain share.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ pub struct DecisionRecord {
     pub waited: Duration,
     /// The names of the providers that were chosen for it.
     pub chosen: Vec<Box<str>>,
-    pub charges: SmallVec<[ChargeRecord; CHARGES_FEW]>,
+    pub charges: SmallVec<[ChargeRecord; VERDICT_INLINE_CAP]>,
     crossings: Vec<CrossingRecord>,
 }
 

@@ -13,7 +13,7 @@ use crate::policy::{Choice, Domain, Mode, Rule};
 use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Notice, Outcome, Retry, Tally};
 
 use super::caller::CallerContext;
-use super::plan::{Denial, DescriptorMatch, MetLimit, Plan};
+use super::plan::{Denial, DescriptorMatch, MetLimit, Plan, VERDICT_INLINE_CAP};
 use super::reason::Reason;
 use super::request::Request;
 
@@ -39,7 +39,7 @@ pub struct Verdict<'v> {
     /// When it was decided: by the store's clock, if the store was asked.
     pub at: Timestamp,
     /// One for each descriptor, in order.
-    pub descriptors: SmallVec<[DescriptorMatch<'v>; INLINE_CAP]>,
+    pub descriptors: SmallVec<[DescriptorMatch<'v>; VERDICT_INLINE_CAP]>,
     /// Each rule of the request whose utilization has levels, with its level.
     pub levels: SmallVec<[(&'v Rule, u8); 1]>,
     /// The provider choices that the request left open.
@@ -54,7 +54,7 @@ pub struct Verdict<'v> {
     pub fallback: bool,
     /// What the store reports on charges beside the decisions.
     notices: Vec<Notice>,
-    charges: SmallVec<[ChargeDecision<'v>; INLINE_CAP]>,
+    charges: SmallVec<[ChargeDecision<'v>; VERDICT_INLINE_CAP]>,
     code: Code,
     /// There are quotas, and all are over.
     no_quota_left: bool,
@@ -322,7 +322,10 @@ fn tally(plan: &Plan<'_>, charges: &[ChargeDecision<'_>]) -> Tally {
 }
 
 /// Each charge of a plan with its decision.
-fn charges<'v>(plan: &Plan<'v>, outcome: &Outcome) -> SmallVec<[ChargeDecision<'v>; INLINE_CAP]> {
+fn charges<'v>(
+    plan: &Plan<'v>,
+    outcome: &Outcome,
+) -> SmallVec<[ChargeDecision<'v>; VERDICT_INLINE_CAP]> {
     let charges = plan.batch.charges.iter().zip(&outcome.decisions).enumerate();
     let met = plan.limits.iter().zip(&plan.rules);
     let decided =

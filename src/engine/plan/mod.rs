@@ -19,7 +19,7 @@ use super::request::{Descriptor, HitsSource, Request};
 
 use builder::{Builder, Way};
 
-pub use model::{Denial, DescriptorMatch, MetLimit, ModeSettings, Plan};
+pub use model::{Denial, DescriptorMatch, MetLimit, ModeSettings, Plan, VERDICT_INLINE_CAP};
 pub use notes::{Notes, Origin, Uncharged};
 
 /// What a plan is made for.

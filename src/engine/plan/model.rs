@@ -11,6 +11,10 @@ use crate::store::{Batch, INLINE_CAP};
 
 use super::requested_hits::RequestedHits;
 
+/// Descriptors, and charges, of most requests: so many are kept inline in a verdict, which is moved several times on its
+/// way to the edge. More take an allocation.
+pub const VERDICT_INLINE_CAP: usize = 2;
+
 /// What a request asks of the store, and what each part of it is for.
 #[derive(Debug, Default)]
 pub struct Plan<'p> {
@@ -26,7 +30,7 @@ pub struct Plan<'p> {
     /// The rule of each gauge of the batch.
     pub gauges: SmallVec<[&'p Rule; 1]>,
     /// One for each descriptor, in order.
-    pub descriptors: SmallVec<[DescriptorMatch<'p>; INLINE_CAP]>,
+    pub descriptors: SmallVec<[DescriptorMatch<'p>; VERDICT_INLINE_CAP]>,
     /// Nothing is to be charged, because the caller may not pass whatever the limits say.
     pub denial: Option<Denial>,
     /// Every limit is a quota, and one of the descriptors meets none: it counts as a quota that is left, whatever those
@@ -78,7 +82,7 @@ pub struct DescriptorMatch<'p> {
     /// The rule at its end.
     pub rule: Option<&'p Rule>,
     /// Charges of the batch, by index.
-    pub charges: SmallVec<[usize; INLINE_CAP]>,
+    pub charges: SmallVec<[usize; VERDICT_INLINE_CAP]>,
     /// The rule doesn't limit this caller.
     pub unlimited: bool,
     /// It may not pass.
