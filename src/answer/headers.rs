@@ -53,7 +53,8 @@ pub fn push_retry_after(headers: &mut Headers, wait: Option<Duration>) {
     }
 }
 
-/// Adds `X-Quota-Warning`, if thresholds were crossed: each limit with the highest one, `daily; used=90%`.
+/// Adds `X-Quota-Warning`, if thresholds were crossed or a grace has begun: each limit with the highest threshold, as in
+/// `daily; used=90%`, and each with the seconds until its grace ends, as in `daily; grace=3600`.
 pub fn push_warnings(headers: &mut Headers, verdict: &Verdict<'_>) {
     let mut value = String::new();
     for (charge, percents) in verdict.crossed().filter(|(charge, _)| !charge.is_shadow()) {
@@ -61,6 +62,12 @@ pub fn push_warnings(headers: &mut Headers, verdict: &Verdict<'_>) {
         value.push_str(if value.is_empty() { "" } else { ", " });
         push_token(&mut value, &charge.limit.label);
         write!(value, "; used={percent}%").expect("writing to a String does not fail");
+    }
+    for (charge, until) in verdict.graces() {
+        value.push_str(if value.is_empty() { "" } else { ", " });
+        push_token(&mut value, &charge.limit.label);
+        let left_s = until.as_ms().saturating_sub(verdict.at.as_ms()) / 1_000;
+        write!(value, "; grace={left_s}").expect("writing to a String does not fail");
     }
     if !value.is_empty() {
         headers.push(("x-quota-warning".to_owned(), value));

@@ -21,6 +21,7 @@ pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Va
         }
         add_wait(&mut map, verdict);
         add_crossed(&mut map, verdict);
+        add_graces(&mut map, verdict);
         let carried = carried(verdict);
         if !carried.is_empty() {
             map.insert("metadata".to_owned(), carried.into());
@@ -85,6 +86,18 @@ fn add_crossed(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     let crossed: Vec<Value> = crossed.collect();
     if !crossed.is_empty() {
         map.insert("thresholds".to_owned(), crossed.into());
+    }
+}
+
+/// The limits of which more is in use by a grace.
+fn add_graces(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
+    let graces = verdict.graces().map(|(charge, until)| {
+        let left_ms = until.as_ms().saturating_sub(verdict.at.as_ms());
+        json!({ "name": &*charge.limit.label, "until_ms": until.as_ms(), "left_ms": left_ms })
+    });
+    let graces: Vec<Value> = graces.collect();
+    if !graces.is_empty() {
+        map.insert("grace".to_owned(), graces.into());
     }
 }
 

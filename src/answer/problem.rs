@@ -24,5 +24,9 @@ pub fn body(verdict: &Verdict<'_>) -> Vec<u8> {
     if let Some(wait) = verdict.wait() {
         problem["retry_after_ms"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
     }
+    if let Some(until) = verdict.graces().map(|(_, until)| until).min() {
+        let left_ms = until.as_ms().saturating_sub(verdict.at.as_ms());
+        problem["grace_left_ms"] = left_ms.into();
+    }
     problem.to_string().into_bytes()
 }

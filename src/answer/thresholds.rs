@@ -1,9 +1,11 @@
-//! Tests of what answers, metrics and records tell of thresholds.
+//! Tests of what answers, metrics and records tell of thresholds and grace.
+
+use std::time::Duration;
 
 use super::Answer;
 use crate::clock::Clock;
 use crate::engine::testing::{self, Bench, descriptor};
-use crate::engine::{Descriptor, Request};
+use crate::engine::{Code, Descriptor, Request};
 use crate::limit::Hits;
 
 const POLICY: &str = "
@@ -73,4 +75,32 @@ async fn metrics_and_records_have_each_crossing() {
         "domain: d\ndescriptors: [{ key: user, limits: [{ name: daily, rate: 100/day }] }]",
     );
     assert!(!bench.metrics.encode().contains("threshold=\""));
+}
+
+#[tokio::test]
+async fn answers_tell_until_when_a_grace_lasts() {
+    const POLICY: &str = "
+domain: d
+answer: { headers: [x-quota-warning], body: problem, metadata: always }
+descriptors:
+- key: user
+  limits: [{ name: daily, rate: 100/day, algorithm: fixed_window, grace: { over: 10%, for: 1h }, thresholds: [100%, 110%] }]";
+    let bench = Bench::timed(Clock::manual(testing::START));
+    bench.put_in_force(POLICY);
+    assert_eq!(warning(&spend(&bench, 100).await), Some("daily; used=100%"));
+    let told = spend(&bench, 8).await;
+    assert_eq!(warning(&told), Some("daily; grace=3600"));
+    let ends_ms = testing::START.as_ms() + 3_600_000;
+    let expected =
+        serde_json::json!([{ "name": "daily", "until_ms": ends_ms, "left_ms": 3_600_000 }]);
+    assert_eq!(told.metadata.unwrap()["grace"], expected);
+    bench.clock.advance(Duration::from_millis(1_001));
+    let refused = spend(&bench, 3).await;
+    assert_eq!((refused.code, warning(&refused)), (Code::OverLimit, Some("daily; grace=3598")));
+    let body: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
+    assert_eq!(body["grace_left_ms"], 3_598_999);
+    assert_eq!(warning(&spend(&bench, 2).await), Some("daily; used=110%, daily; grace=3598"));
+    bench.clock.advance(Duration::from_secs(3_600));
+    let refused = spend(&bench, 1).await;
+    assert_eq!((refused.code, warning(&refused)), (Code::OverLimit, None));
 }

@@ -208,10 +208,17 @@ impl<'v> Verdict<'v> {
     pub fn crossed(
         &self,
     ) -> impl Iterator<Item = (&ChargeDecision<'v>, SmallVec<[u16; INLINE_CAP]>)> {
-        self.notices.iter().filter_map(|notice| {
+        let crossing = self.notices.iter().filter(|notice| !notice.crossed.is_none());
+        crossing.filter_map(|notice| {
             let charge = self.charges.get(notice.charge)?;
             Some((charge, charge.limit.limit.thresholds()?.crossed(notice.crossed).collect()))
         })
+    }
+
+    /// The limits of which more is in use by a grace, and when each grace ends.
+    pub fn graces(&self) -> impl Iterator<Item = (&ChargeDecision<'v>, Timestamp)> {
+        let notices = self.notices.iter();
+        notices.filter_map(|notice| Some((self.charges.get(notice.charge)?, notice.grace_until?)))
     }
 
     /// The highest utilization level that the request met.

@@ -15,6 +15,19 @@ pub struct Allowance {
     pub available: SmallVec<[AvailableCapacity; 1]>,
     /// The bonuses that haven't ended, the soonest to end first.
     pub bonuses: SmallVec<[BonusLeft; 1]>,
+    /// What passes beyond the limit when bonuses are spent, if all of its capacity is available.
+    pub grace: Option<GraceLeft>,
+}
+
+/// What is left of a limit's grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraceLeft {
+    /// Hits beyond the capacity.
+    pub hits: u64,
+    /// When it ends, in milliseconds since the Unix epoch; the latest time if it has not begun.
+    pub until_ms: u64,
+    /// When another one may begin, if time alone brings it.
+    pub again_ms: Option<u64>,
 }
 
 /// Capacity that is available from a time on.
@@ -22,7 +35,9 @@ pub struct Allowance {
 pub struct AvailableCapacity {
     /// In milliseconds since the Unix epoch.
     pub from_ms: u64,
-    /// At most the capacity.
+    /// Until when, the same way; the latest time but for a grace.
+    pub until_ms: u64,
+    /// At most the capacity, and a grace.
     pub hits: u64,
 }
 
@@ -69,14 +84,14 @@ impl BonusLeft {
 }
 
 impl Allowance {
-    /// Whether more is in use than is open, and no bonus has anything left.
+    /// Whether more is in use than is open, by a grace too, and no bonus has anything left.
     pub fn is_overdrawn(&self, on: &Settled<'_>) -> bool {
-        self.open_now() < on.used() && self.remaining(on) == 0
+        self.open_now() + self.grace_now(on) < on.used() && self.remaining(on) == 0
     }
 
     /// Whether `hits` pass now, on a settled state.
     pub fn suffice(&self, on: &Settled<'_>, hits: Hits) -> bool {
-        need(on.limit, hits) <= self.remaining(on)
+        need(on.limit, hits) <= self.remaining(on) + self.grace_left(on)
     }
 
     /// When `hits` that don't pass now will.
@@ -94,7 +109,8 @@ impl Allowance {
                 let Some(at_ms) = falls_ms.map(|falls_ms| falls_ms.max(capacity.from_ms)) else {
                     continue;
                 };
-                if first.is_none_or(|bonus| at_ms < bonus.until_ms) {
+                let ends_ms = first.map_or(u64::MAX, |bonus| bonus.until_ms);
+                if at_ms < ends_ms.min(capacity.until_ms) {
                     earliest_ms = Some(earliest_ms.map_or(at_ms, |earliest| earliest.min(at_ms)));
                 }
             }
@@ -137,8 +153,37 @@ impl Allowance {
                 (Hits::Spend(base + rest.min(room)), 0)
             }
             Overdraft::Clip => (Hits::Spend(base), rest),
-            Overdraft::None => (Hits::Spend(base), 0),
+            Overdraft::None => (Hits::Spend(base + rest.min(self.grace_left(on))), 0),
         }
+    }
+
+    /// Adds what the grace allows, now and later, to the capacity that is available now and later: nothing unless all of it
+    /// is.
+    pub fn add_grace(&mut self, on: &Settled<'_>) {
+        let capacity = on.limit.capacity();
+        let whole = self.available.iter().filter(|one| capacity <= one.hits);
+        let whole = whole.map(|one| one.from_ms).min();
+        if let (Some(grace), Some(from_ms)) = (self.grace, whole) {
+            let (hits, until_ms) = (capacity + grace.hits, grace.until_ms);
+            self.available.push(AvailableCapacity { from_ms, until_ms, hits });
+            if let Some(again_ms) = grace.again_ms {
+                let from_ms = from_ms.max(again_ms);
+                self.available.push(AvailableCapacity { from_ms, until_ms: u64::MAX, hits });
+            }
+        }
+    }
+
+    /// What is left of the grace now, beyond what is available.
+    fn grace_left(&self, on: &Settled<'_>) -> u64 {
+        let capacity = on.limit.capacity();
+        (capacity + self.grace_now(on)).saturating_sub(on.used().max(capacity))
+    }
+
+    /// What the grace adds to what is available now.
+    fn grace_now(&self, on: &Settled<'_>) -> u64 {
+        let is_whole = on.limit.capacity() <= self.open_now();
+        let grace = self.grace.filter(|grace| is_whole && on.now.as_ms() < grace.until_ms);
+        grace.map_or(0, |grace| grace.hits)
     }
 
     /// What is left of what is open now.

@@ -13,6 +13,7 @@ mod bonus;
 mod bucket;
 mod calendar;
 mod fixed;
+mod grace;
 mod lending;
 mod name;
 mod period;
@@ -30,11 +31,12 @@ mod window;
 use std::sync::Arc;
 
 pub use algorithm::Algorithm;
-pub use allowance::{Allowance, AvailableCapacity, BonusLeft, Settled};
+pub use allowance::{Allowance, AvailableCapacity, BonusLeft, GraceLeft, Settled};
 pub use bonus::Bonus;
 pub use bucket::Bucket;
 pub use calendar::{Calendar, CalendarUnit};
 pub use fixed::Fixed;
+pub use grace::{Grace, GraceBegun};
 pub use name::LimitName;
 pub use period::Period;
 pub use refund::Refund;
@@ -101,6 +103,7 @@ pub struct Limit {
     tag: Arc<str>,
     name: Option<Arc<LimitName>>,
     thresholds: Option<Box<Thresholds>>,
+    grace: Option<Box<Grace>>,
     scheduled: Option<Arc<Scheduled>>,
 }
 
@@ -130,7 +133,16 @@ impl Limit {
     pub fn new(amount: u64, algorithm: Algorithm) -> Self {
         let (amount, tag) = (amount.min(AMOUNT_MAX), algorithm.tag().into());
         let overdraft = Overdraft::None;
-        Self { amount, algorithm, overdraft, tag, name: None, thresholds: None, scheduled: None }
+        Self {
+            amount,
+            algorithm,
+            overdraft,
+            tag,
+            name: None,
+            thresholds: None,
+            grace: None,
+            scheduled: None,
+        }
     }
 
     /// The same limit with that overdraft.

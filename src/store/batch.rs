@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{Notice, Once, Retry};
 use crate::clock::Timestamp;
-use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Overdraft, Standing, Thresholds};
+use crate::limit::{Algorithm, Bonus, Fit, Grace, Hits, Limit, Overdraft, Standing, Thresholds};
 use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
 
 /// Elements that are kept inline, without an allocation: the charges of a usual request.
@@ -194,13 +194,24 @@ impl Charge {
             && self.bonuses.is_empty()
             && self.limit.overdraft() == Overdraft::None
             && self.limit.thresholds().is_none()
+            && self.limit.grace().is_none()
             && self.refused == Refused::Free
     }
 
     /// The thresholds that it may cross. None for a debt of an outage, which nobody waits for: the next charge crosses them.
     pub fn thresholds(&self) -> Option<&Thresholds> {
-        let is_debt = self.limit.overdraft() == Overdraft::Owed || self.until.is_some();
-        self.limit.thresholds().filter(|_| !is_debt)
+        self.limit.thresholds().filter(|_| !self.is_debt())
+    }
+
+    /// The grace of its limit. None for a debt of an outage, and with an overdraft.
+    pub fn grace(&self) -> Option<&Grace> {
+        let has_overdraft = self.limit.overdraft() != Overdraft::None;
+        self.limit.grace().filter(|_| !self.is_debt() && !has_overdraft)
+    }
+
+    /// Whether nobody waits for its answer: it brings what is owed, or what was spent in vain.
+    fn is_debt(&self) -> bool {
+        self.limit.overdraft() == Overdraft::Owed || self.until.is_some()
     }
 
     /// Whether it looks whether its limit is overdrawn.

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::batch::lacks_debits_only;
 use super::on_schedule::fit_on_schedule;
 use super::record::{Entry, Record};
+use super::report::{report_charge, report_graces};
 use super::{Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Retry, Tally};
 use crate::clock::Timestamp;
 use crate::limit::{
@@ -49,6 +50,7 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
         first += charges.len();
     }
     decider.keep_debts();
+    report_graces(batch, (decider.records, &decider.places), &mut decider.notices, at);
     let (levels, notices) = (decider.levels, decider.notices);
     for record in records {
         record.forget(at);
@@ -158,6 +160,7 @@ impl<'a> Decider<'a> {
             return Fit::Now;
         }
         allowance.available.extend(self.later_capacity(charge));
+        allowance.add_grace(&on);
         let fit = allowance.wait(&on, charge.hits);
         match charge.limit.outlook(self.now) {
             None => fit,
@@ -287,7 +290,14 @@ impl<'a> Decider<'a> {
         }
         let used = self.settled(index).used();
         self.spend_base(index, base);
-        self.tell(index, used);
+        let counter = (&mut self.records[charge.key_index], self.places[index]);
+        self.notices.extend(
+            report_charge(counter, (charge, limit, used), now).map(|crossed| Notice {
+                charge: index,
+                crossed,
+                grace_until: None,
+            }),
+        );
         let takes = charge.ahead != 0 && decision.clipped == 0 && !charge.is_debit();
         if takes && matches!(charge.hits, Hits::Spend(_)) {
             decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
@@ -305,22 +315,6 @@ impl<'a> Decider<'a> {
             let entry = self.entry(index);
             limit.charge(&mut entry.state, hits, now);
             entry.expiry_ms = whole.latest_expiry_ms(&entry.state);
-        }
-    }
-
-    /// Reports the thresholds that a charge has crossed, where `used` was in use before. Once it was spent.
-    fn tell(&mut self, index: usize, used: u64) {
-        let charge = &self.batch.charges[index];
-        if charge.thresholds().is_none() {
-            return;
-        }
-        let (limit, now) = (self.limit(index), self.now);
-        let record = &self.records[charge.key_index];
-        let (crossed, told) = limit.tell((record.told(limit.tag()), used), self.state(index), now);
-        let expiry_ms = limit.told_expiry_ms(told, self.state(index));
-        self.records[charge.key_index].keep_told(limit.tag(), told, expiry_ms);
-        if !crossed.is_none() {
-            self.notices.push(Notice { charge: index, crossed });
         }
     }
 
@@ -348,8 +342,10 @@ impl<'a> Decider<'a> {
         let bonuses = bonuses.collect();
         let levels = |gauge: usize| self.levels[gauge];
         let hits = charge.open_at(charge.limit.at(self.now), levels);
-        let capacity = AvailableCapacity { from_ms: now_ms, hits };
-        Allowance { available: SmallVec::from_elem(capacity, 1), bonuses }
+        let capacity = AvailableCapacity { from_ms: now_ms, until_ms: u64::MAX, hits };
+        let begun = record.grace(charge.limit.tag());
+        let grace = charge.grace().map(|grace| grace.left(begun));
+        Allowance { available: SmallVec::from_elem(capacity, 1), bonuses, grace }
     }
 
     /// Writes down what has been spent of a charge's bonuses.

@@ -33,7 +33,7 @@ impl Decider<'_> {
                 if let Some(from_ms) = self.falls_below_ms(pressed.gauge, level) {
                     let limit = charge.limit.at(self.now);
                     let hits = charge.open_at(limit, |gauge| self.level_at(gauge, from_ms));
-                    available.push(AvailableCapacity { from_ms, hits });
+                    available.push(AvailableCapacity { from_ms, until_ms: u64::MAX, hits });
                 }
             }
         }

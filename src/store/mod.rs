@@ -19,6 +19,7 @@ mod notice;
 mod on_schedule;
 mod record;
 pub mod redis;
+mod report;
 pub mod shared;
 mod sidecars;
 pub mod sums;

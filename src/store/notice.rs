@@ -1,5 +1,6 @@
-//! What a store reports of a charge beside its decision: thresholds of its limit that it crossed.
+//! What a store reports of a charge beside its decision: thresholds of its limit that it crossed, and a grace that has begun.
 
+use crate::clock::Timestamp;
 use crate::limit::Crossed;
 
 /// A report on one charge.
@@ -9,4 +10,6 @@ pub struct Notice {
     pub charge: usize,
     /// Thresholds of its limit that it crossed, none of which was reported before in this window.
     pub crossed: Crossed,
+    /// More than its limit is in use, by a grace that ends then.
+    pub grace_until: Option<Timestamp>,
 }

@@ -99,10 +99,11 @@ pub fn fit_on_schedule(
         let on = Settled { limit: stretch.limit, state: &state, now };
         let open = charge.part(charge.open.hits, stretch.limit);
         let hits = pressed_at(stretch.from_ms).map_or(open, |pressed| open.min(pressed));
-        let available = AvailableCapacity { from_ms: stretch.from_ms, hits };
+        let available = AvailableCapacity { from_ms: stretch.from_ms, until_ms: u64::MAX, hits };
         let bonuses = allowance.bonuses.iter().filter(|bonus| stretch.from_ms < bonus.until_ms);
         let bonuses = bonuses.copied().collect();
-        let later = Allowance { available: SmallVec::from_elem(available, 1), bonuses };
+        let later =
+            Allowance { available: SmallVec::from_elem(available, 1), bonuses, grace: None };
         fits_before(later.wait(&on, charge.hits), stretch.from_ms, end_ms)
     });
     match first.or_else(|| fitting.find_map(|at_ms| at_ms)) {

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
-use crate::limit::{Hits, Limit, State, Told};
+use crate::limit::{GraceBegun, Hits, Limit, State, Told};
 
 /// The power of the used share in a weight: so high that a nearly exhausted limit outweighs a hardly used one whatever their
 /// windows.
@@ -48,6 +48,7 @@ struct Extra {
     seen: Vec<Seen>,
     told: Vec<ToldOf>,
     marks: Vec<KeptMark>,
+    graces: Vec<GraceOf>,
 }
 
 /// The greatest number that was seen of a sidecar's charges on one limit that are made once.
@@ -76,6 +77,13 @@ pub struct KeptMark {
     pub attempts: SmallVec<[u64; 1]>,
     pub retries: u16,
     pub until_ms: u64,
+}
+
+/// The grace of one limit that has begun.
+#[derive(Debug)]
+struct GraceOf {
+    limit_tag: Arc<str>,
+    begun: GraceBegun,
 }
 
 /// What has been spent of one bonus on one limit.
@@ -140,6 +148,8 @@ impl Record {
         let ends = bonuses.map(|bonus| bonus.until_ms).chain(seen.map(|seen| seen.until_ms));
         let ends = ends.chain(marks.map(|mark| mark.until_ms));
         let ends = ends.chain(told.filter_map(|told| told.expiry_ms));
+        let graces = self.extra.iter().flat_map(|extra| &extra.graces);
+        let ends = ends.chain(graces.filter_map(|grace| grace.begun.again_ms));
         let latest = ends.max().unwrap_or(0);
         self.states.iter().try_fold(latest, |latest, entry| Some(entry.expiry_ms?.max(latest)))
     }
@@ -250,6 +260,22 @@ impl Record {
         }
     }
 
+    /// The grace of a limit that has begun.
+    pub fn grace(&self, limit_tag: &str) -> Option<GraceBegun> {
+        let mut graces = self.extra.iter().flat_map(|extra| &extra.graces);
+        graces.find(|known| *known.limit_tag == *limit_tag).map(|known| known.begun)
+    }
+
+    /// Keeps the grace of a limit that has begun, until another one may.
+    pub fn keep_grace(&mut self, limit_tag: &Arc<str>, begun: Option<GraceBegun>) {
+        if begun.is_none() && self.extra.is_none() {
+            return;
+        }
+        let all = &mut self.extra.get_or_insert_default().graces;
+        all.retain(|known| known.limit_tag != *limit_tag);
+        all.extend(begun.map(|begun| GraceOf { limit_tag: limit_tag.clone(), begun }));
+    }
+
     /// Drops what is empty or was written to be gone by `now`.
     pub fn forget(&mut self, now: Timestamp) {
         self.states.retain(|entry| entry.lives(now));
@@ -263,9 +289,16 @@ impl Record {
                 Some(end_ms) => now.as_ms() < end_ms,
                 None => lives(&told.limit_tag),
             });
+            extra.graces.retain(|grace| match grace.begun.again_ms {
+                Some(again_ms) => now.as_ms() < again_ms,
+                None => lives(&grace.limit_tag),
+            });
             let level = if states.is_empty() { 0 } else { extra.level };
-            let rest =
-                extra.bonuses.len() + extra.seen.len() + extra.told.len() + extra.marks.len();
+            let rest = extra.bonuses.len()
+                + extra.seen.len()
+                + extra.told.len()
+                + extra.marks.len()
+                + extra.graces.len();
             if rest == 0 && level == 0 {
                 self.extra = None;
             }

@@ -49,6 +49,8 @@ descriptors:
   limits: [{ rate: 6/hour, algorithm: fixed_window, mode: shadow }]
 - key: bucket
   limits: [{ rate: 5/second, algorithm: token_bucket, burst: 9 }]
+- key: soft
+  limits: [{ name: soft, rate: 50/month, grace: 10%, thresholds: [75%, 110%] }]
 - key: leased
   limits: [{ rate: 6/hour, lease: auto }]
 "#;
@@ -145,6 +147,11 @@ fn a_limit_is_told_with_all_that_it_says() {
 
     let fixed = told(0, &["fixed=1"]);
     assert_eq!(fixed["limits"][0]["mode"], "shadow");
+    let soft = told(0, &["soft=1"]);
+    let limit = &soft["limits"][0];
+    assert_eq!(limit["grace"], json!({ "percent": 10, "hits": 5, "for_ms": 86_400_000 }));
+    let points = json!([{ "percent": 75, "hits": 38 }, { "percent": 110, "hits": 55 }]);
+    assert_eq!(limit["thresholds"], points);
     assert_eq!(told(0, &["leased=1"])["limits"][0]["lease"], "auto");
     assert_eq!(told(0, &["bucket=1"])["limits"][0]["burst"], 9);
 }
@@ -354,4 +361,17 @@ fn the_example_of_the_docs_is_what_is_printed() {
     let (code, out, err) = run(Path::new("."), &arguments);
     assert_eq!((code, err.as_str()), (0, ""), "{arguments:?}");
     assert_eq!(out, shown);
+}
+
+#[test]
+fn grace_and_thresholds_are_told_in_words() {
+    let folder = folder();
+    let (code, out, err) = run(folder.path(), &["policy.yaml", "d", "soft=1"]);
+    assert_eq!(code, 0, "{out}{err}");
+    for line in [
+        "  grace      5 more (10%) for 1d from the first breach\n",
+        "  thresholds 75% from 38, 110% from 55\n",
+    ] {
+        assert!(out.contains(line), "{line}{out}");
+    }
 }

@@ -365,8 +365,13 @@ fn history(
         3 => Just(Overdraft::None), 1 => Just(Overdraft::Allow), 1 => Just(Overdraft::Clip),
         1 => Just(Overdraft::Owed)
     ];
-    let limit = (limit, overdraft, thresholds()).prop_map(|(limit, overdraft, thresholds)| {
+    let limit = (limit, overdraft, thresholds(), grace());
+    let limit = limit.prop_map(|(limit, overdraft, thresholds, grace)| {
         let limit = Limit::clone(&limit).overdrawn(overdraft);
+        let limit = match grace {
+            Some((percent, for_ms)) => limit.with_grace(percent, for_ms),
+            None => limit,
+        };
         let percents = thresholds.iter().copied().collect();
         Arc::new(if thresholds.is_empty() { limit } else { limit.with_thresholds(percents) })
     });
@@ -378,6 +383,12 @@ fn history(
     let gauges = prop::collection::vec(prop::collection::vec(measure, 0..12), KEYS);
     (prop::collection::vec(limit, LIMITS), gauges, prop::collection::vec(request, REQUESTS))
         .prop_map(|(limits, gauges, requests)| History { limits, gauges, requests })
+}
+
+/// In percent and milliseconds; none for half of the limits.
+fn grace() -> impl Strategy<Value = Option<(u16, u64)>> {
+    let for_ms = prop_oneof![1_u64..3_000, 1_u64..300_000, Just(86_400_000)];
+    prop::option::of((1_u16..=100, for_ms))
 }
 
 /// In percent; none for half of the limits.

@@ -7,17 +7,17 @@ use crate::engine::{
     AmountSource, ExplainedChoice, ExplainedDescriptor, ExplainedLimit, ExplainedPressure,
     Explanation, Reason, RuleName, Stand, TierSource, Uncharged,
 };
-use crate::limit::{Hits, Limit, Thresholds};
+use crate::limit::{Grace, Hits, Limit, Thresholds};
 use crate::policy::{Domain, Lease, Only, Share, TraceEnd};
 
 use super::at::stamp;
 use super::entries::shown;
 use super::report::{
     AmountReport, BonusReport, CallerReport, CandidateReport, ChoiceReport, ClosedReport,
-    DescriptorReport, EdgeReport, EntryReport, IdempotencyReport, LevelReport, LimitReport,
-    MarkReport, MemberReport, NotChargedReport, OnlyReport, OpenReport, OtherReport, PeriodReport,
-    PressedReport, PressureReport, Report, RuleReport, ScheduleReport, StepReport, ThresholdReport,
-    TierReport, WaitReport, WeightsReport,
+    DescriptorReport, EdgeReport, EntryReport, GraceReport, IdempotencyReport, LevelReport,
+    LimitReport, MarkReport, MemberReport, NotChargedReport, OnlyReport, OpenReport, OtherReport,
+    PeriodReport, PressedReport, PressureReport, Report, RuleReport, ScheduleReport, StepReport,
+    ThresholdReport, TierReport, WaitReport, WeightsReport,
 };
 
 /// What an explanation is reported with.
@@ -209,6 +209,7 @@ impl Setting<'_> {
             mode: charge.mode.to_string(),
             on_outage: charge.on_outage.to_string(),
             overdraft: own.overdraft().to_string(),
+            grace: own.grace().map(grace),
             thresholds: own.thresholds().map_or_else(Vec::new, thresholds),
             wait: limit.wait.map(|wait| WaitReport {
                 up_to_ms: u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX),
@@ -364,6 +365,10 @@ fn count(hits: Hits) -> i64 {
         Hits::Spend(_) => amount,
         Hits::GiveBack(_) => -amount,
     }
+}
+
+fn grace(grace: &Grace) -> GraceReport {
+    GraceReport { percent: grace.percent(), hits: grace.over(), for_ms: grace.for_ms() }
 }
 
 /// Each threshold of a limit, and from how many hits on it is crossed.

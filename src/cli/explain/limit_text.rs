@@ -128,6 +128,22 @@ impl LimitReport {
         (!told.is_empty()).then(|| format!("{account}: {}", told.join(", ")))
     }
 
+    fn grace_line(&self) -> Option<Line> {
+        let grace = self.grace.as_ref()?;
+        let (hits, lasts) = (grace.hits, duration(grace.for_ms));
+        Some((
+            "grace",
+            format!("{hits} more ({}%) for {lasts} from the first breach", grace.percent),
+        ))
+    }
+
+    fn thresholds_line(&self) -> Option<Line> {
+        let told = self.thresholds.iter();
+        let told = told.map(|one| format!("{}% from {}", one.percent, one.hits));
+        let told: Vec<String> = told.collect();
+        (!told.is_empty()).then(|| ("thresholds", told.join(", ")))
+    }
+
     /// What is told of it, each with its name.
     fn lines(&self, report: &Report) -> Vec<Line> {
         let mut lines = vec![("counter", self.key.clone()), ("cost", self.cost(report.hits))];
@@ -164,10 +180,8 @@ impl LimitReport {
             other => Some(other),
         };
         lines.extend(overdraft.map(|told| ("overdraft", told.to_owned())));
-        let thresholds = self.thresholds.iter();
-        let thresholds = thresholds.map(|one| format!("{}% from {}", one.percent, one.hits));
-        let thresholds: Vec<String> = thresholds.collect();
-        lines.extend((!thresholds.is_empty()).then(|| ("thresholds", thresholds.join(", "))));
+        lines.extend(self.grace_line());
+        lines.extend(self.thresholds_line());
         let lease = (self.lease == "auto")
             .then_some("auto: hits of a frequently used counter are taken ahead");
         lines.extend(lease.map(|told| ("lease", told.to_owned())));

@@ -174,11 +174,20 @@ pub struct LimitReport {
     pub mode: String,
     pub on_outage: String,
     pub overdraft: String,
+    pub grace: Option<GraceReport>,
     pub thresholds: Vec<ThresholdReport>,
     pub wait: Option<WaitReport>,
     /// Null if retries of the request are charged like new ones.
     pub idempotency: Option<IdempotencyReport>,
     pub lease: &'static str,
+}
+
+/// How much passes beyond a limit, and for how long from the first breach on.
+#[derive(Debug, Serialize)]
+pub struct GraceReport {
+    pub percent: u16,
+    pub hits: u64,
+    pub for_ms: u64,
 }
 
 /// A threshold, and from how many hits in use on it is crossed.

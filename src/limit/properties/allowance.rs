@@ -19,8 +19,11 @@ struct Finds {
 impl Finds {
     fn available(&self, limit: &Limit, asked_ms: u64) -> Vec<AvailableCapacity> {
         let share = |share| Size::Share(share).of(limit.capacity());
-        let capacity =
-            |&(from_ms, hits)| AvailableCapacity { from_ms: asked_ms + from_ms, hits: share(hits) };
+        let capacity = |&(from_ms, hits)| AvailableCapacity {
+            from_ms: asked_ms + from_ms,
+            until_ms: u64::MAX,
+            hits: share(hits),
+        };
         self.available.iter().map(capacity).collect()
     }
 
@@ -35,6 +38,7 @@ impl Finds {
         Allowance {
             available: self.available(limit, asked_ms).into(),
             bonuses: self.bonuses(asked_ms).into(),
+            grace: None,
         }
     }
 

@@ -119,7 +119,8 @@ impl Limit {
             }
             other => other.clone(),
         };
-        let base = Self { algorithm, scheduled: None, ..self };
+        // What a grace adds follows no schedule.
+        let base = Self { algorithm, scheduled: None, grace: None, ..self };
         let limits = amounts.map(|amount| Arc::new(base.resized(amount))).collect();
         let scheduled = Scheduled { timetable, effects, limits };
         Self { scheduled: Some(Arc::new(scheduled)), ..base }
@@ -147,7 +148,9 @@ impl Limit {
         let amount = amount.min(AMOUNT_MAX);
         let algorithm = self.algorithm.with_amount(amount);
         let limit = Self { amount, algorithm, ..self.unscheduled() };
-        let limit = Self { thresholds: limit.thresholds_at(limit.capacity()), ..limit };
+        let (thresholds, grace) =
+            (limit.thresholds_at(limit.capacity()), limit.grace_at(limit.capacity()));
+        let limit = Self { thresholds, grace, ..limit };
         match &self.scheduled {
             None => limit,
             Some(scheduled) => {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use super::thresholds::thresholds;
+use super::grace::GraceDraft;
+use super::thresholds::{PERCENT_MAX, thresholds};
 use super::when::{Schedules, When};
 use crate::limit::{LimitName, Overdraft};
 use crate::policy::model::{
@@ -25,6 +26,7 @@ pub struct Defaults {
     pub overdraft: Overdraft,
     pub wait: Option<Wait>,
     pub lease: Lease,
+    pub grace: Option<GraceDraft>,
     /// In percent.
     pub thresholds: Option<Arc<[u16]>>,
     pub classes: Arc<Classes>,
@@ -55,6 +57,9 @@ impl Defaults {
         let overdraft = said
             .and_then(|file| file.overdraft.as_ref())
             .map_or_else(Overdraft::default, |word| word.value.into());
+        let grace = said
+            .and_then(|file| file.grace.as_ref())
+            .and_then(|file| GraceDraft::compile(reader, file));
         let schedules = Schedules::compile(reader, file);
         let classes = Arc::new(Classes::compile(reader, file));
         let when = said.and_then(|file| file.when.as_ref());
@@ -76,7 +81,8 @@ impl Defaults {
                 .map_or_else(Lease::default, |word| word.value.into()),
             thresholds: said
                 .and_then(|file| file.thresholds.as_ref())
-                .and_then(|file| thresholds(reader, file, overdraft)),
+                .and_then(|file| thresholds(reader, file, PERCENT_MAX)),
+            grace,
             classes,
             idempotency: file
                 .idempotency

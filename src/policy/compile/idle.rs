@@ -138,6 +138,7 @@ impl Idle<'_, '_> {
             shadow,
             overdraft,
             thresholds,
+            grace,
             when,
             ..
         } = &limit.map;
@@ -165,6 +166,8 @@ impl Idle<'_, '_> {
             Some("for a limit with an `overdraft`")
         } else if thresholds.is_some_and(|said| !matches!(said, ThresholdsFile::None)) {
             Some("for a limit with `thresholds`")
+        } else if grace.is_some() || self.defaults.grace.is_some() {
+            Some("for a limit with a `grace`")
         } else if !enforces {
             Some("in a mode other than `enforce`")
         } else if !rates.clone().any(|rate| slides(&rate)) {

@@ -6,8 +6,9 @@ use super::algorithm::algorithm;
 use super::by_tier::{self, TierRate};
 use super::defaults::Defaults;
 use super::draft::Draft;
+use super::grace::{GraceDraft, Graced};
 use super::rate::currency;
-use super::thresholds::thresholds;
+use super::thresholds::{thresholds, used_max};
 use super::when::When;
 use crate::limit::{Limit, LimitName, Overdraft};
 use crate::policy::model::{Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window};
@@ -56,11 +57,11 @@ impl RuleLimits<'_> {
         };
         let domain = self.defaults.domain.clone();
         let base = base.named(Arc::new(LimitName { domain, label: label.as_str().into() }));
-        let base = match self.thresholds(reader, draft) {
-            Some(percents) => base.with_thresholds(percents),
-            None => base,
-        };
+        let mode = self.mode(reader, draft);
         let when = self.when(reader, draft, rate.window);
+        let of = (rate.window, mode, when.is_scheduled());
+        let base = self.graced(reader, draft, (base, of));
+        let base = self.with_thresholds(reader, draft, base);
         let zone = &self.defaults.zone;
         let scheduled = |amount, tier| {
             TierLimit::Limit(Arc::new(when.apply(base.with_amount(amount), Some(tier), zone)))
@@ -94,7 +95,7 @@ impl RuleLimits<'_> {
                 .as_ref()
                 .map_or(self.defaults.lease, |said| said.value.into()),
             window: rate.window,
-            mode: self.mode(reader, draft),
+            mode,
             on_outage: self.on_outage(draft),
             refused: self.refused(draft),
         })
@@ -134,11 +135,47 @@ impl RuleLimits<'_> {
         said.unwrap_or(self.defaults.overdraft)
     }
 
+    fn with_thresholds(&self, reader: &mut Reader<'_>, draft: &Draft, limit: Limit) -> Limit {
+        match self.thresholds(reader, draft, &limit) {
+            Some(percents) => limit.with_thresholds(percents),
+            None => limit,
+        }
+    }
+
     /// In percent.
-    fn thresholds(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Arc<[u16]>> {
+    fn thresholds(
+        &self,
+        reader: &mut Reader<'_>,
+        draft: &Draft,
+        limit: &Limit,
+    ) -> Option<Arc<[u16]>> {
+        let most = used_max(limit);
         match &draft.file.map.thresholds {
-            Some(file) => thresholds(reader, file, self.overdraft(draft)),
-            None => self.defaults.thresholds.clone(),
+            Some(file) => thresholds(reader, file, most),
+            None => {
+                let reached = self.defaults.thresholds.iter().flat_map(|all| all.iter());
+                let reached: Arc<[u16]> = reached.copied().filter(|one| *one <= most).collect();
+                (!reached.is_empty()).then_some(reached)
+            }
+        }
+    }
+
+    /// A limit with its grace, or that of the file.
+    fn graced(
+        &self,
+        reader: &mut Reader<'_>,
+        draft: &Draft,
+        (limit, (window, mode, is_scheduled)): (Limit, (Window, Mode, bool)),
+    ) -> Limit {
+        let in_reference = self.file.rate_limit.is_some();
+        let of = Graced { limit: &limit, window, mode, in_reference, is_scheduled };
+        match (&draft.file.map.grace, self.defaults.grace) {
+            (Some(file), _) => match GraceDraft::compile(reader, file) {
+                Some(grace) => grace.of(reader, file, of),
+                None => limit,
+            },
+            (None, Some(grace)) => grace.by_default(of),
+            (None, None) => limit,
         }
     }
 

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::limit::{Overdraft, THRESHOLDS_MAX};
+use super::percent::percent;
+use crate::limit::{Limit, Overdraft, THRESHOLDS_MAX};
 use crate::policy::schema::ThresholdsFile;
 use crate::policy::yaml::{Reader, Spanned};
 
@@ -11,28 +12,38 @@ use crate::policy::yaml::{Reader, Spanned};
 const USUAL: [u16; 4] = [80, 90, 95, 100];
 
 /// The highest threshold, in percent.
-const PERCENT_MAX: u16 = 1_000;
+pub const PERCENT_MAX: u16 = 1_000;
 
 /// All of a limit, in percent.
 const WHOLE: u16 = 100;
 
-/// The thresholds that the file says, in percent, the lowest first; None for none. Those above the whole limit need an overdraft.
+/// How much of a limit can be used, in percent.
+pub fn used_max(limit: &Limit) -> u16 {
+    match (limit.overdraft(), limit.grace()) {
+        (Overdraft::None, None) => WHOLE,
+        (Overdraft::None, Some(grace)) => WHOLE + grace.percent(),
+        _ => PERCENT_MAX,
+    }
+}
+
+/// The thresholds that the file says, in percent, the lowest first; None for none. At most so many percent of the limit can be
+/// used.
 pub fn thresholds(
     reader: &mut Reader<'_>,
     file: &ThresholdsFile,
-    overdraft: Overdraft,
+    used_max: u16,
 ) -> Option<Arc<[u16]>> {
     match file {
         ThresholdsFile::None => None,
         ThresholdsFile::Usual => Some(USUAL.into()),
-        ThresholdsFile::List(texts, span) => listed(reader, (texts, span), overdraft),
+        ThresholdsFile::List(texts, span) => listed(reader, (texts, span), used_max),
     }
 }
 
 fn listed(
     reader: &mut Reader<'_>,
     (texts, span): (&[Spanned<String>], &Range<usize>),
-    overdraft: Overdraft,
+    used_max: u16,
 ) -> Option<Arc<[u16]>> {
     if texts.is_empty() {
         reader.error(span.clone(), "`thresholds` is empty; write `false` for none");
@@ -45,11 +56,11 @@ fn listed(
     }
     let mut percents: Vec<u16> = Vec::new();
     for text in texts {
-        match percent(&text.value) {
+        match percent(&text.value, "threshold", PERCENT_MAX) {
             Err(message) => reader.error(text.span.clone(), message),
-            Ok(percent) if WHOLE < percent && overdraft == Overdraft::None => {
+            Ok(percent) if used_max < percent => {
                 let message = format!(
-                    "`{}` is never reached: more than 100% can be used only with an `overdraft`",
+                    "`{}` is never reached: more than 100% can be used only with an `overdraft` or a `grace`",
                     text.value
                 );
                 reader.error(text.span.clone(), message);
@@ -62,15 +73,4 @@ fn listed(
     }
     percents.sort_unstable();
     (!percents.is_empty()).then(|| percents.into())
-}
-
-/// Reads `80%`.
-fn percent(text: &str) -> Result<u16, String> {
-    let number = text.trim().strip_suffix('%').map(str::trim_end);
-    let digits = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    let percent = digits.and_then(|digits| digits.parse::<u16>().ok());
-    let valid = percent.filter(|percent| (1..=PERCENT_MAX).contains(percent));
-    valid.ok_or_else(|| {
-        format!("invalid threshold `{text}`; use a whole percentage from 1% to {PERCENT_MAX}%, such as 80%")
-    })
 }

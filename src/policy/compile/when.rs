@@ -107,6 +107,11 @@ impl When {
         Self { entries }
     }
 
+    /// Whether it says anything.
+    pub fn is_scheduled(&self) -> bool {
+        !self.entries.is_empty()
+    }
+
     /// Whether tiers differ in it.
     pub fn is_by_tier(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry.effects, Effects::Tiers(_)))

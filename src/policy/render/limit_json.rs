@@ -50,6 +50,10 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     if limit.lease == Lease::Auto {
         map.insert("lease".to_owned(), "auto".into());
     }
+    if let Some(grace) = limit.limit.grace() {
+        let over = format!("{}%", grace.percent());
+        map.insert("grace".to_owned(), json!({ "over": over, "for_ms": grace.for_ms() }));
+    }
     if let Some(thresholds) = limit.limit.thresholds() {
         let told = thresholds.percents().iter().map(|percent| format!("{percent}%").into());
         map.insert("thresholds".to_owned(), Value::Array(told.collect()));

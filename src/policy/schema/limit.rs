@@ -7,6 +7,7 @@ use std::ops::Range;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::Named;
+use super::grace::GraceFile;
 use super::map::{Read, map, note_missing, start_of};
 use super::readers::{flag, number, one, text, texts, word};
 use super::schedule::{WhenFile, when};
@@ -21,7 +22,7 @@ const QUEUE_MAX: u64 = 100_000;
 
 map! {
     /// Defaults for all limits of the file.
-    pub struct DefaultsFile in "`defaults`" later ["grace"];
+    pub struct DefaultsFile in "`defaults`";
 
     algorithm: Spanned<AlgorithmFile> = word;
     mode: Spanned<ModeFile> = word;
@@ -30,6 +31,7 @@ map! {
     wait: WaitFile = one;
     lease: Spanned<LeaseFile> = word;
     thresholds: ThresholdsFile = thresholds;
+    grace: GraceFile = one;
     when: Spanned<Vec<WhenFile>> = when;
 }
 
@@ -67,7 +69,7 @@ impl Read for LimitFile {
 
 map! {
     /// A limit as a map.
-    pub struct LimitMapFile in "a limit" later ["grace"] checked by check;
+    pub struct LimitMapFile in "a limit" checked by check;
 
     /// AMOUNT/WINDOW, such as 10/second, 250/15m, 500/month, 1000 EUR/day or 3/total. With `by_tier`, the rate of the tiers
     /// that are not in it.
@@ -97,6 +99,8 @@ map! {
     lease: Spanned<LeaseFile> = word;
     /// At which parts of the limit to report that so much is used, once in each window; none if absent.
     thresholds: ThresholdsFile = thresholds;
+    /// How much more than the limit passes for a while from the first breach on, before it holds; nothing if absent.
+    grace: GraceFile = one;
     /// Other amounts while schedules hold: the first entry that holds counts. In place of that of `defaults`.
     when: Spanned<Vec<WhenFile>> = when;
 }

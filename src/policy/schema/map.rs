@@ -62,7 +62,8 @@ macro_rules! map {
                 map::note_missing(reader, node, &[$($($required),*)?]);
                 let read = Self {
                     $($field: fields.get(map::key_of(stringify!($field))).and_then(|node| {
-                        ($read)(reader, node, concat!("`", stringify!($field), "`"))
+                        let what = format!("`{}`", map::key_of(stringify!($field)));
+                        ($read)(reader, node, &what)
                     }),)*
                     $($span: map::start_of(node),)?
                 };

@@ -3,6 +3,7 @@
 
 mod answer;
 mod choice;
+mod grace;
 mod idempotency;
 mod limit;
 mod map;
@@ -22,6 +23,7 @@ use super::yaml::Spanned;
 
 pub use answer::AnswerFile;
 pub use choice::{CandidateFile, ChoiceFile, WeightsFile};
+pub use grace::GraceFile;
 pub use idempotency::IdempotencyFile;
 pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
 pub use policy::{PolicyFile, read};

@@ -188,7 +188,13 @@ impl Fallback {
     /// A charge as it is made here.
     fn own(&self, charge: &Charge, known: Option<KnownUse>, returns: bool) -> Own {
         let capacity = charge.limit.capacity();
+        // Grace is the store's to count.
+        let limit = match charge.limit.grace() {
+            Some(_) => Arc::new(Limit::clone(&charge.limit).without_grace()),
+            None => charge.limit.clone(),
+        };
         let plain = Charge {
+            limit,
             open: Open::all(),
             bonuses: Vec::new(),
             lease: Lease::Off,

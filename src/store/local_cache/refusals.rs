@@ -224,4 +224,7 @@ fn hash_charge(charge: &Charge, hasher: &mut impl Hasher) {
     let numbers = (limit.amount(), limit.capacity(), limit.capacity().min(open.hits));
     (key_index, group, *mode as u8, limit.overdraft() as u8, *refused as u8).hash(hasher);
     (numbers, hits.amount(), limit.tag()).hash(hasher);
+    if let Some(grace) = limit.grace() {
+        (grace.over(), grace.for_ms()).hash(hasher);
+    }
 }

@@ -31,8 +31,9 @@
 --
 -- Reply      The time, as ONE, and for each request a byte, and what follows it:
 --            0, 1      refused, admitted: for each charge an ANSWER: fit, remaining, reset, taken; then a byte
---                      for the level of each gauge; then, if any charge has thresholds, how many have something to report,
---                      and a NOTICE of each: which charge, and a bit for each threshold that it crossed, the lowest first
+--                      for the level of each gauge; then, if any charge has thresholds or a grace, how many have something to
+--                      report, and a NOTICE of each: which charge, a bit for each threshold that it crossed, the lowest
+--                      first, and until when more than its limit is in use by a grace (else 0)
 --                      fit       0 it fits; n it would after n milliseconds; -1 never; -2 other hits have its
 --                                idempotency key
 --                      reset     in milliseconds; -1 time alone brings nothing back
@@ -50,7 +51,7 @@
 -- seven bytes, which a Lua number holds exactly as far as limit/mod.rs lets them grow. An entry named `+`,
 -- tag, `|`, id counts what is spent of a bonus; one named `*`, eight bytes that name a sidecar, tag holds the greatest
 -- number of its charges that are made once; the entry LEVEL holds the level of the record's gauge in one
--- byte, and lives as long as any other; one named `%`, tag holds what was told of thresholds (special.lua). Bytes that are no record count as none; an entry that no charge asks
+-- byte, and lives as long as any other; one named `%`, tag holds what was told of thresholds, and one named `^`, tag a grace that has begun (special.lua). Bytes that are no record count as none; an entry that no charge asks
 -- for (a newer policy's, say) is kept as it is until it expires.
 
 local VERSION = '\1'
@@ -74,7 +75,7 @@ local SLIDING, FIXED, BUCKET, CALENDAR, TOTAL = 1, 2, 3, 4, 5
 local RAW = 0
 
 local LEVEL = '!'
-local TOLD_BYTE = 37
+local TOLD_BYTE, GRACE_BYTE = 37, 94
 
 -- As in limit/bucket.rs and limit/mod.rs.
 local OWED_MAX = 9007199254740992
@@ -343,15 +344,15 @@ local function rest_of(entry)
   return (ends == 0 or now < ends) and body_of(entry) or ''
 end
 
--- Drops the level of a record in which hits that were given back have left nothing else, and what was told of a total that
--- they have emptied. Mirrors Record::forget.
+-- Drops the level of a record in which hits that were given back have left nothing else, and of a total
+-- that they have emptied what was told and its grace. Mirrors Record::forget.
 local function forget_level(record)
   local level, is_empty = nil, true
   for n = 1, #record do
     local entry = record[n]
     if entry.tag == LEVEL then
       level = entry
-    elseif entry.expiry == 0 and entry.tag:byte() == TOLD_BYTE then
+    elseif entry.expiry == 0 and (entry.tag:byte() == TOLD_BYTE or entry.tag:byte() == GRACE_BYTE) then
       if rest_of(entry_of(record, entry.tag:sub(2))) == '' then entry.body = '' else is_empty = false end
     elseif rest_of(entry) ~= '' then
       is_empty = false

@@ -5,7 +5,7 @@ local MODES = 4
 local SCHEDULED = 128
 local ENFORCE, QUOTA, SHADOW = 0, 1, 2
 
-local NOTICE = '<I2B'
+local NOTICE = '<I2BI7'
 
 -- What a request begins with that has one plain charge; others go on with the number of their gauges.
 local ONE_PLAIN = 1
@@ -55,6 +55,7 @@ local function spend_special(one)
     local used = entry.used or 0
     charge(one.record, entry, hits, one.a, one.b, one.c)
     if special.points then tell(one, used) end
+    if special.grace then keep_grace(one) end
     take_ahead(one)
   end
   -- What a bucket owes is kept until it is paid at the slowest rate. Mirrors Limit::latest_expiry_ms.
@@ -150,19 +151,20 @@ local function answer(one)
   return pack(ANSWER, one.fit, remaining, reset_ms, taken)
 end
 
--- What there is to report of a request's charges; nothing if none has thresholds.
+-- What there is to report of a request's charges; nothing if none has thresholds or a grace.
 local function notices(charges)
-  local has_points, number, reply = false, 0, ''
+  local may_report, number, reply = false, 0, ''
   for n = 1, #charges do
     local special = charges[n].special
-    if special and special.points then
-      has_points = true
-      if special.crossed ~= 0 then
-        number, reply = number + 1, reply .. pack(NOTICE, n, special.crossed)
+    if special and (special.points or special.grace) then
+      may_report = true
+      local ends = grace_until(charges[n])
+      if special.crossed ~= 0 or ends ~= 0 then
+        number, reply = number + 1, reply .. pack(NOTICE, n, special.crossed, ends)
       end
     end
   end
-  return has_points and pack('<I2', number) .. reply or ''
+  return may_report and pack('<I2', number) .. reply or ''
 end
 
 -- A request of any kind.

@@ -13,8 +13,8 @@ const CHARGE_LEN: usize = 43;
 /// How many modes there are: the byte of a mode tells in multiples of it whether a charge is special.
 const MODES: u8 = 4;
 
-/// How many overdrafts there are: what is special tells in multiples of it whether hits count when they are refused.
-const OVERDRAFTS: u8 = 4;
+/// How many overdrafts there are, and none with a grace: what is special tells in multiples of it whether hits count when they are refused.
+const OVERDRAFTS: u8 = 5;
 
 /// How many ways there are for hits to count when they are refused: what is special tells in multiples of both whether
 /// the charge has thresholds.
@@ -97,7 +97,7 @@ fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
 }
 
 /// What only a charge has that is not plain: `<I7I7I7BI2B`, and `<I7c8` or `<I2I2I4c8` if it is made once; then `<I2B` and
-/// `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, and at the end its thresholds.
+/// `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, and at the end its thresholds and its grace.
 fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes: &[usize]) {
     let open = &charge.open;
     push_long(bytes, charge.part(open.hits, limit));
@@ -126,6 +126,11 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
     }
     if let (Some(_), Some(thresholds)) = (charge.thresholds(), limit.thresholds()) {
         pack_thresholds(bytes, thresholds, limit.rearm_ms());
+    }
+    if let Some(grace) = charge.grace() {
+        for number in [grace.over(), grace.for_ms(), charge.limit.grace_pause_ms().unwrap_or(0)] {
+            push_long(bytes, number);
+        }
     }
 }
 
@@ -209,6 +214,7 @@ fn mode_code(mode: Mode) -> u8 {
 /// Overdraft is a matter of spending: what gives back, be it nothing, always fits.
 fn special_code(charge: &Charge) -> u8 {
     let overdraft = match (charge.hits, charge.limit.overdraft()) {
+        _ if charge.grace().is_some() => 5,
         (Hits::GiveBack(_), _) | (_, Overdraft::None) => 1,
         (_, Overdraft::Allow) => 2,
         (_, Overdraft::Clip) => 3,

@@ -49,7 +49,8 @@ impl BatchSize {
         Self {
             charges: batch.charges.len(),
             gauges: batch.gauges.len(),
-            has_notices: charges.any(|charge| charge.thresholds().is_some()),
+            has_notices: charges
+                .any(|charge| charge.thresholds().is_some() || charge.grace().is_some()),
         }
     }
 }
@@ -125,7 +126,11 @@ impl<'a> Replies<'a> {
         let number = usize::from(self.short()?);
         let charge = number.checked_sub(1).filter(|index| *index < asked.charges);
         let charge = charge.ok_or_else(|| garbled(&format!("there is no charge {number}")))?;
-        Ok(Notice { charge, crossed: Crossed(self.byte()?) })
+        let crossed = Crossed(self.byte()?);
+        let grace_until =
+            self.left.try_get_uint_le(TIME_LEN).map_err(|_| garbled("it ends early"))?;
+        let grace_until = (grace_until != 0).then(|| Timestamp::from_ms(grace_until));
+        Ok(Notice { charge, crossed, grace_until })
     }
 
     fn decision(&mut self) -> Result<Decision, StoreError> {
@@ -240,10 +245,21 @@ mod tests {
             assert_eq!(told.as_deref(), expected, "{notices:?}");
         };
         check(&[0, 0], Some(&[]));
-        check(&[1, 0, 1, 0, 3], Some(&[Notice { charge: 0, crossed: Crossed(3) }]));
-        for broken in
-            [&[][..], &[1], &[1, 0], &[1, 0, 1, 0], &[1, 0, 0, 0, 3], &[1, 0, 2, 0, 3], &[2, 0]]
-        {
+        let notice =
+            |crossed, grace_until| Notice { charge: 0, crossed: Crossed(crossed), grace_until };
+        check(&[1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0], Some(&[notice(3, None)]));
+        let until = Some(Timestamp::from_ms(513));
+        check(&[1, 0, 1, 0, 0, 1, 2, 0, 0, 0, 0, 0], Some(&[notice(0, until)]));
+        let broken: [&[u8]; 7] = [
+            &[],
+            &[1],
+            &[1, 0],
+            &[1, 0, 1, 0],
+            &[1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        for broken in broken {
             check(broken, None);
         }
     }

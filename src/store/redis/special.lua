@@ -10,6 +10,9 @@
 -- A charge that has thresholds says after its bonuses, as THRESHOLDS, how long they stay told (0: until their window ends)
 -- and how many they are, and then for each, the lowest first, as POINT what it is in percent and the hits in use from
 -- which on it is crossed. An entry named `%`, tag holds as POINT the highest that was told and until when it stays so.
+-- A charge that has a grace then says, as HEAD, how many hits pass beyond the capacity, for how long after the first breach, and
+-- how long after its end another grace may begin (0: when the window ends, or of a total when enough came back). An entry
+-- named `^`, tag holds as ONE when it began, until another one may.
 -- A charge whose amount follows a schedule goes on as SCHEDULE: since when and until when the numbers before it hold, the
 -- slowest rate of a bucket (for others their window), and how many stretches there were before and will be. Each before
 -- is a PAIR: from when, and a bucket's rate; each after a HEAD: from when, how much is open, a bucket's rate.
@@ -31,13 +34,16 @@ local GAUGES = '<I2'
 local GAUGE = '<I2I2'
 local MARK = '<I2BI7I7'
 
-local NONE, ALLOW, CLIP, OWED = 1, 2, 3, 4
+local NONE, ALLOW, CLIP, OWED, GRACED = 1, 2, 3, 4, 5
 
 -- What the name of an entry begins with that holds what was told.
 local TOLD = '%'
 
+-- The same of a grace that has begun.
+local GRACE = '^'
+
 -- As in pack.rs.
-local OVERDRAFTS = 4
+local OVERDRAFTS = 5
 local DEBITS = 3
 local COUNTED, BOOKED = 1, 2
 
@@ -63,6 +69,69 @@ local function see(one)
   entry.body, entry.expiry, one.record.written = pack(ONE, one.special.number), now + TOKEN_LIFE_MS, true
 end
 
+-- Reads the grace of a charge; returns where it ends.
+local function read_grace(one, bytes, at)
+  local grace = { over = 0, lasts = 0, pause = 0, entry = entry_of(one.record, GRACE .. one.entry.tag), since = false }
+  grace.over, grace.lasts, grace.pause, at = unpack(HEAD, bytes, at)
+  if #grace.entry.body == ONE_LEN then grace.since = unpack(ONE, grace.entry.body) end
+  one.special.grace = grace
+  return at
+end
+
+-- When a grace ends.
+local function grace_ends(grace)
+  return grace.since and grace.since + grace.lasts or NEVER
+end
+
+-- What a grace adds to what is open now. Mirrors Allowance::grace_now.
+local function grace_now(one)
+  local grace = one.special.grace
+  if not grace or one.special.open_now < one.capacity or grace_ends(grace) <= now then return 0 end
+  return grace.over
+end
+
+-- What is left of it. Mirrors Allowance::grace_left.
+local function grace_left(one)
+  return max(one.capacity + grace_now(one) - max(one.entry.used or 0, one.capacity), 0)
+end
+
+-- Adds what the grace allows, now and later. Mirrors Allowance::add_grace.
+local function add_grace(one, available)
+  local grace, from = one.special.grace, NEVER
+  for _, capacity in ipairs(available) do
+    if one.capacity <= capacity.hits then from = min(from, capacity.from) end
+  end
+  if from == NEVER then return end
+  local hits = one.capacity + grace.over
+  available[#available + 1] = { from = from, hits = hits, ends = grace_ends(grace) }
+  if grace.since and grace.entry.expiry ~= 0 then
+    available[#available + 1] = { from = max(from, grace.entry.expiry), hits = hits, ends = NEVER }
+  end
+end
+
+-- Keeps the grace that has begun by a charge. Mirrors Limit::breach.
+local function keep_grace(one)
+  local grace, state = one.special.grace, one.entry
+  local entry, used = grace.entry, state.used or 0
+  if not grace.since and one.capacity < used then
+    grace.since, entry.body, one.record.written = now, pack(ONE, now), true
+    if 0 < grace.pause then
+      entry.expiry = now + grace.lasts + grace.pause
+    else
+      entry.expiry = state.kind == TOTAL and 0 or state.expiry
+    end
+  elseif grace.since and state.kind == TOTAL and used <= max(one.capacity - grace.over, 0) then
+    grace.since, entry.body, one.record.written = false, '', true
+  end
+end
+
+-- Until when more than the limit of a charge is in use by a grace; 0 if it is not.
+local function grace_until(one)
+  local grace = one.special.grace
+  if not grace or not grace.since or grace_ends(grace) <= now then return 0 end
+  return one.capacity < (one.entry.used or 0) and grace_ends(grace) or 0
+end
+
 -- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends. If that can't
 -- be, nil and the reply.
 local function read_special(records, keys, one, bytes, at, code)
@@ -71,7 +140,7 @@ local function read_special(records, keys, one, bytes, at, code)
   one.special = {
     overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
     ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, is_base = false, keyed = false,
-    pressed = {}, bonuses = {}, points = false, point = 0, rearm = 0, crossed = 0,
+    pressed = {}, bonuses = {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
   }
   if once == ONCE_TOKEN then
     local name
@@ -109,6 +178,10 @@ local function read_special(records, keys, one, bytes, at, code)
     special.points, special.point = bytes, at
     at = at + points * POINT_LEN
     special.past_points = at
+  end
+  if one.special.overdraft == GRACED then
+    one.special.overdraft = NONE
+    at = read_grace(one, bytes, at)
   end
   return at
 end
@@ -222,7 +295,7 @@ local function earliest_of(entry, bonuses, need, available, a, b, ends)
       if base <= capacity.hits then
         local falls = falls_to(entry, capacity.hits - base, a, b)
         local at = max(falls, capacity.from)
-        if not bonus or at < bonus.ends then found = min(found, at) end
+        if (not bonus or at < bonus.ends) and at < capacity.ends then found = min(found, at) end
       end
     end
   end
@@ -253,7 +326,7 @@ local function earliest_later(one, gauges, need)
       end
       at, rate = stretch.from, stretch.rate
     end
-    local available = { { from = stretch.from, hits = open_at(special, gauges, stretch.from, stretch.open) } }
+    local available = { { from = stretch.from, hits = open_at(special, gauges, stretch.from, stretch.open), ends = NEVER } }
     local live = living(special.bonuses, stretch.from)
     local found = earliest_of(then_entry, live, need, available, stretch.rate, one.b, stretch.ends)
     if found ~= NEVER then return found end
@@ -264,13 +337,14 @@ end
 -- When so much will be left.
 local function earliest(one, gauges, need)
   local special, schedule = one.special, one.schedule
-  local available = { { from = now, hits = special.open_now } }
+  local available = { { from = now, hits = special.open_now, ends = NEVER } }
   for _, press in ipairs(special.pressed) do
     for level = 1, gauges[press.gauge].level do
       local from = falls_below(gauges[press.gauge], level)
-      available[#available + 1] = { from = from, hits = open_at(special, gauges, from, special.open) }
+      available[#available + 1] = { from = from, hits = open_at(special, gauges, from, special.open), ends = NEVER }
     end
   end
+  if special.grace then add_grace(one, available) end
   local ends = schedule and schedule.ends or NEVER
   local found = earliest_of(one.entry, special.bonuses, need, available, one.a, one.b, ends)
   return found == NEVER and schedule and earliest_later(one, gauges, need) or found
@@ -285,11 +359,11 @@ local function special_fit(one, gauges)
   local need, remaining = one.hits, special_remaining(one)
   if need == 0 then
     -- Nothing always fits, but a peek finds out whether more is in use than is open.
-    local over = special.debit == COUNTED and special.open_now < (one.entry.used or 0)
+    local over = special.debit == COUNTED and special.open_now + grace_now(one) < (one.entry.used or 0)
     if not over or 0 < remaining then return 0 end
   else
     if special.overdraft == ALLOW or special.overdraft == CLIP then need = 1 end
-    if need <= remaining then return 0 end
+    if need <= remaining + grace_left(one) then return 0 end
   end
   local at = earliest(one, gauges, need)
   return at == NEVER and -1 or at - now
@@ -330,6 +404,8 @@ local function special_divide(one)
   elseif overdraft ~= NONE or one.special.debit ~= 0 then
     local room = max(COUNT_MAX - (one.entry.used or 0) - base, 0)
     base = base + min(rest, room)
+  else
+    base = base + min(rest, grace_left(one))
   end
   return base
 end
