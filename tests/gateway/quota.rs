@@ -140,6 +140,91 @@ async fn hits_are_consumed_released_and_reset() {
     }
 }
 
+/// Limits that entries make cheaper, dearer or others: by cascade, tier, cost and idempotency key.
+const ENTRIES_POLICY: &str = "
+domain: shop
+tiers: [free, paid]
+caller: { key: user, tier: { key: tier } }
+qualifiers: [operation]
+costs:
+  tokens:
+    - { when: { operation: bulk }, hits: 5, per: 1000 }
+idempotency: { key: request_id, for: 1h }
+descriptors:
+  - key: user
+    limits:
+      - { name: daily, by_tier: { free: 100/day, paid: 1000/day } }
+      - { name: tokens, rate: 500/day, cost: tokens }
+    descriptors:
+      - { key: kind, value: booking, limits: [{ name: booking, rate: 50/day }] }
+      - key: cascading
+        cascade: true
+        limits: [{ name: cascading, rate: 60/day }]
+        descriptors:
+          - { key: kind, limits: [{ name: below, rate: 70/day }] }
+";
+
+#[tokio::test]
+async fn entries_are_charged_as_those_of_a_request_are() {
+    let sets = [
+        "",
+        "tier=paid",
+        "operation=bulk",
+        "request_id=1",
+        "tier=paid,operation=bulk",
+        "kind=booking",
+        "kind=booking,tier=paid",
+        "tier=paid,kind=booking",
+        "kind=other",
+        "cascading=1",
+        "cascading=1,kind=x",
+        "cascading=1,tier=free,kind=x",
+        "unknown=1",
+    ];
+    let paths = ["", "kind=booking", "cascading=1", "cascading=1,kind=x"];
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(ENTRIES_POLICY, &store).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        let mut asker = DomainClient::new(&tollgate, "shop").await;
+        for (index, set) in sets.iter().enumerate() {
+            let pairs = || set.split(',').filter_map(|pair| pair.split_once('='));
+            let (by_quota, by_json, by_grpc) =
+                (format!("q{index}"), format!("j{index}"), format!("g{index}"));
+            for hits in [1_u32, 2, 7] {
+                let hits = if set.contains("request_id") { 2 } else { hits };
+                let entries: Vec<Value> =
+                    pairs().map(|(key, value)| json!({ key: value })).collect();
+                let body = json!({ "hits": hits, "entries": entries });
+                client.post(&format!("{by_quota}/quota/consume"), &body).await;
+
+                let mut entries = vec![json!({ "key": "user", "value": by_json })];
+                entries.extend(pairs().map(|(key, value)| json!({ "key": key, "value": value })));
+                let body = json!({ "domain": "shop", "descriptors": [{ "entries": entries }],
+                    "hitsAddend": hits });
+                let url = format!("http://{}/json", tollgate.http_address);
+                let answer = Http::new().post(&url, &[], &body.to_string()).await;
+                assert_eq!(answer.status, 200, "{set}");
+                let user = format!("user={by_grpc}");
+                let descriptor = if set.is_empty() { user } else { format!("{user},{set}") };
+                assert!(asker.ask(&[&descriptor], hits).await.passed, "{set}");
+            }
+            for path in paths {
+                let counts = async |caller: &str| {
+                    client.quota(&format!("{caller}/quota?entries={path}")).await
+                };
+                let expected = counts(&by_json).await;
+                assert_eq!(counts(&by_quota).await, expected, "{set} at {path}");
+                assert_eq!(counts(&by_grpc).await, expected, "{set} at {path}");
+            }
+        }
+        // A look has the same hits as the request.
+        let tier = json!({ "hits": 11, "entries": [{ "tier": "paid" }] });
+        assert_eq!(client.post("new/quota/validate", &tier).await.status, 200);
+        let booking = client.quota("new/quota?entries=kind=booking").await;
+        assert_eq!(booking, [json!(["booking", 50, 0, 50])]);
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_quota_is_a_problem_with_a_code() {
     let none = Value::Null;

@@ -17,7 +17,7 @@ use crate::limit::Hits;
 pub struct QuotaParams {
     /// Only limits of this domain; absent: of all domains whose policy names callers.
     domain: Option<String>,
-    /// More entries behind the caller's, as `key=value,key=value`: the limits of this path are told too.
+    /// More entries after the caller's, as `key=value,key=value`: the limits of a request with these entries.
     #[serde(default)]
     entries: String,
 }
@@ -33,7 +33,7 @@ pub struct HitsForm {
     #[serde(default = "one")]
     #[schemars(range(min = 1))]
     pub hits: u64,
-    /// More entries behind the caller's, in order: the request is of this path.
+    /// More entries after the caller's, in order, as a request has them in one descriptor.
     #[serde(default)]
     entries: Vec<BTreeMap<String, String>>,
 }
@@ -45,12 +45,12 @@ pub struct HitsForm {
 pub struct ResetForm {
     /// The domain; may be absent if only one has a policy that names callers.
     domain: Option<String>,
-    /// More entries behind the caller's, in order: the limits of this path are reset.
+    /// More entries after the caller's, in order: the limits of a request with these entries are reset.
     #[serde(default)]
     entries: Vec<BTreeMap<String, String>>,
 }
 
-/// A caller and a path behind it, in one domain or several.
+/// A caller and more entries of its descriptor, in one domain or several.
 #[derive(Debug)]
 pub struct Target {
     caller: String,
@@ -122,18 +122,10 @@ impl Target {
         });
         let requests = named.map(|(domain, key)| {
             let mut entries = vec![(key, self.caller.as_str())];
-            let descriptor = |entries: &[(&'t str, &'t str)]| Descriptor {
-                entries: entries.to_vec(),
-                hits,
-                hits_source: HitsSource::Request,
-                limit: None,
-            };
-            let mut descriptors = vec![descriptor(&entries)];
-            if !self.entries.is_empty() {
-                entries.extend(self.entries.iter().map(|(key, value)| (&**key, &**value)));
-                descriptors.push(descriptor(&entries));
-            }
-            Request::try_new(domain, descriptors).map_err(|error| invalid(error.to_string()))
+            entries.extend(self.entries.iter().map(|(key, value)| (&**key, &**value)));
+            let descriptor =
+                Descriptor { entries, hits, hits_source: HitsSource::Request, limit: None };
+            Request::try_new(domain, vec![descriptor]).map_err(|error| invalid(error.to_string()))
         });
         let requests: Vec<_> = requests.collect::<Result<_, _>>()?;
         if requests.is_empty() {
