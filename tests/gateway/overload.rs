@@ -153,7 +153,7 @@ async fn ask_as_strangers(connection: &mut Connection, numbers: Range<usize>) {
 
 #[tokio::test]
 async fn a_flood_of_names_fills_no_memory_and_evicts_no_counter_in_use() {
-    const NAMES: usize = 30_000;
+    const NAMES: usize = 15_000;
     const KEYS_MAX: u64 = 3_000;
     const CONNECTIONS: usize = 4;
     const AT_ONCE: usize = 250;

@@ -189,6 +189,11 @@ fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
         // It would count again with each question.
         return false;
     }
+    let is_undo = |charge: &Charge| matches!(charge.once, Some(Once::Undo(_)));
+    if batch.charges.iter().any(is_undo) {
+        // It fits from when its mark has expired, which no wait tells: only hits that come back, which always fit, are undone.
+        return false;
+    }
     let is_scheduled = |charge: &Charge| charge.limit.scheduled().is_some();
     if batch.charges.iter().any(is_scheduled) && !batch.gauges.is_empty() {
         // A wait doesn't see at what level gauges come to stand when a schedule moves their marks.

@@ -68,10 +68,12 @@ impl Cluster {
             query::<()>(&mut nodes[0], &format!("CLUSTER MEET 127.0.0.1 {port}"));
         }
         let known = format!("cluster_known_nodes:{}\r", self.nodes.len());
+        // A cluster that need not be whole is ok before its nodes have heard of all slots.
+        let whole = format!("cluster_slots_ok:{SLOTS}\r");
         until("the nodes know each other", || {
             nodes.iter_mut().all(|node| {
                 let info: String = query(node, "CLUSTER INFO");
-                info.contains("cluster_state:ok") && info.contains(&known)
+                ["cluster_state:ok", &known, &whole].iter().all(|line| info.contains(line))
             })
         })
         .await;
