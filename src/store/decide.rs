@@ -11,14 +11,18 @@ use smallvec::SmallVec;
 
 use super::batch::lacks_debits_only;
 use super::on_schedule::fit_on_schedule;
-use super::record::{Entry, Record};
+use super::record::{Entry, KeptMark, Record};
 use super::report::{report_charge, report_graces};
-use super::{Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Retry, Tally};
+use super::{
+    Batch, Charge, Decision, GroupFit, INLINE_CAP, IdempotencyMark, Notice, Once, Outcome, Retry,
+    Tally,
+};
 use crate::clock::Timestamp;
 use crate::limit::{
     Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Limit, Overdraft, Refund, Settled,
     Standing, State,
 };
+use crate::policy::Refused;
 
 /// Decides a batch on its records, which end up as the outcome says, without empty or expired states.
 pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
@@ -78,6 +82,8 @@ enum Made {
     Yes,
     /// Under the idempotency key of its request.
     Retried(Retry),
+    /// The same, and it counts although all attempts were refused so far.
+    Refused(Retry),
 }
 
 impl<'a> Decider<'a> {
@@ -137,20 +143,30 @@ impl<'a> Decider<'a> {
             let fit = limit.fit(state, hits, now);
             return Decision::new(fit, limit.standing(state, now));
         }
-        let (fit, retry) = match self.made(charge) {
+        let made = self.made(charge);
+        let (fit, retry) = match made {
             Made::Yes => return Decision::new(Fit::Now, limit.standing(self.state(index), now)),
             Made::Retried(retry) if retry.is_free() => (Some(Fit::Now), Some(retry)),
             Made::Retried(retry) => (Some(Fit::Never), Some(retry)),
+            Made::Refused(retry) => (None, Some(retry)),
             Made::No => (None, None),
         };
         let mut allowance = self.allowance(charge);
-        let fit = fit.unwrap_or_else(|| self.fit(index, &mut allowance));
+        let fit = fit.unwrap_or_else(|| self.fit(index, made, &mut allowance));
         Decision { retry, ..Decision::new(fit, self.standing(index, &allowance)) }
     }
 
-    /// Whether a charge's limit has the hits.
-    fn fit(&self, index: usize, allowance: &mut Allowance) -> Fit {
+    /// Whether a charge's limit has the hits. For a debit that was refused, and counts already, whether it is not overdrawn.
+    fn fit(&self, index: usize, made: Made, allowance: &mut Allowance) -> Fit {
         let charge = &self.batch.charges[index];
+        let peek;
+        let charge = match made {
+            Made::Refused(_) => {
+                peek = Charge { hits: Hits::Spend(0), refused: Refused::Counted, ..charge.clone() };
+                &peek
+            }
+            Made::No | Made::Yes | Made::Retried(_) => charge,
+        };
         let on = self.settled(index);
         let fits = match charge.is_peek() {
             true => !allowance.is_overdrawn(&on),
@@ -190,8 +206,14 @@ impl<'a> Decider<'a> {
         self.spend(index, decision);
         decision.counted = true;
         if !fits {
+            if let Some(Once::Mark(mark)) = charge.once
+                && let Some(known) = self.mark(charge, mark)
+            {
+                known.is_refused = true;
+            }
+            let made = self.made(charge);
             let mut allowance = self.allowance(charge);
-            decision.fit = match self.fit(index, &mut allowance) {
+            decision.fit = match self.fit(index, made, &mut allowance) {
                 Fit::Now | Fit::AfterMs(0) => Fit::AfterMs(1),
                 later => later,
             };
@@ -208,21 +230,27 @@ impl<'a> Decider<'a> {
                 if is_made { Made::Yes } else { Made::No }
             }
             Some(Once::Mark(_)) if charge.hits.amount() == 0 => Made::No,
-            Some(Once::Mark(mark)) => match self.records[usize::from(mark.key_index)].mark(tag) {
+            Some(Once::Mark(mark)) => match self.mark(charge, mark) {
                 Some(known) if known.differs(charge.hits) => Made::Retried(Retry::Conflict),
                 Some(known) if known.retries < mark.retries_max => {
                     let left_ms = known.until_ms.saturating_sub(now_ms);
                     let age_ms = u64::from(mark.life_ms).saturating_sub(left_ms);
-                    Made::Retried(Retry::Free { age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX) })
+                    let retry = Retry::Free { age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX) };
+                    if known.is_refused { Made::Refused(retry) } else { Made::Retried(retry) }
                 }
                 _ => Made::No,
             },
             Some(Once::Undo(mark)) => {
-                let known = self.records[usize::from(mark.key_index)].mark(tag);
+                let known = self.mark(charge, mark);
                 let is_last = known.is_some_and(|known| *known.attempts == [mark.attempt]);
                 if is_last { Made::No } else { Made::Yes }
             }
         }
+    }
+
+    /// What is kept under the idempotency key of a charge.
+    fn mark(&mut self, charge: &Charge, mark: IdempotencyMark) -> Option<&mut KeptMark> {
+        self.records[usize::from(mark.key_index)].mark(charge.limit.tag())
     }
 
     /// Notes in its record that a charge is made now, or that it is retried.
@@ -236,20 +264,27 @@ impl<'a> Decider<'a> {
                 let record = &mut self.records[usize::from(mark.key_index)];
                 record.set_mark((tag, charge.hits), mark, now);
             }
-            (Some(Once::Mark(mark)), Made::Retried(Retry::Free { .. })) => {
-                if let Some(known) = self.records[usize::from(mark.key_index)].mark(tag) {
+            (
+                Some(Once::Mark(mark)),
+                Made::Retried(Retry::Free { .. }) | Made::Refused(Retry::Free { .. }),
+            ) => {
+                if let Some(known) = self.mark(charge, mark) {
                     if !known.attempts.contains(&mark.attempt) {
                         known.attempts.push(mark.attempt);
                     }
                     known.retries = known.retries.saturating_add(1);
+                    known.is_refused = false;
                 }
             }
             (Some(Once::Undo(mark)), Made::No) => {
                 self.records[usize::from(mark.key_index)].remove_mark(tag);
             }
             (Some(Once::Undo(mark)), Made::Yes) => {
-                if let Some(known) = self.records[usize::from(mark.key_index)].mark(tag) {
+                if let Some(known) = self.mark(charge, mark)
+                    && known.attempts.contains(&mark.attempt)
+                {
                     known.attempts.retain(|attempt| *attempt != mark.attempt);
+                    known.retries = known.retries.saturating_sub(1);
                 }
             }
             _ => {}

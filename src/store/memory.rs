@@ -350,7 +350,8 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::limit::{Algorithm, Bucket, Fixed, Hits, Sliding};
-    use crate::store::Charge;
+    use crate::policy::RetryId;
+    use crate::store::{Charge, FINAL, IdempotencyMark, Once};
 
     const KEYS_MAX: usize = 20_000;
     const NAMES: usize = 100_000;
@@ -509,6 +510,40 @@ mod tests {
         }
         let once = limit(1, Algorithm::Total);
         assert_flood_evicts_no_exhausted_counter(&Victims { limit: &once, spend: &[1] }, &flood);
+    }
+
+    /// Each request of a caller leaves a mark for its retries, on top of the one counter.
+    #[test]
+    fn marks_for_retries_go_before_counters_in_use() {
+        let memory = Memory::new(1_000);
+        let (minute, day) = (sliding(10, 60_000), sliding(1_000_000, 24 * HOUR_MS));
+        let names: Vec<String> = (0..100).map(|number| format!("user {number}")).collect();
+        let spent = |number: usize| u64::try_from(number).unwrap() % 4 + 1;
+        for (number, name) in names.iter().enumerate() {
+            (0..spent(number)).for_each(|_| assert!(spend(&memory, &minute, name)));
+        }
+        let key = |name: &str| {
+            let mut key = Key::of_domain("d");
+            key.push_value("name", name);
+            key
+        };
+        for number in 0..3_000 {
+            let mut batch = Batch::default();
+            let key_index = batch.key_index(key("flood"));
+            let mark = key("flood").mark(None, RetryId::Entry(&number.to_string()));
+            let mark = batch.key_index(mark);
+            let life_ms = 7 * 24 * 3_600_000;
+            let once = IdempotencyMark { key_index: 0, retries_max: 5, life_ms, attempt: FINAL };
+            let once = Some(Once::Mark(once).under(mark));
+            let plain = Charge::plain(key_index, day.clone(), Hits::Spend(1));
+            batch.charges.push(Charge { once, ..plain });
+            assert!(memory.charge_at(&batch, AT).admitted);
+        }
+        assert_eq!(memory.used(&key("flood"), &day, AT), 3_000);
+        for (number, name) in names.iter().enumerate() {
+            assert_eq!(memory.used(&key(name), &minute, AT), spent(number), "{name}");
+        }
+        assert_eq!(memory.evicted(), 3_101 - 1_000);
     }
 
     /// Where nobody has anything left, somebody has to go all the same, and it is told.

@@ -19,6 +19,9 @@ const SHARE_MIN: f64 = 0.1;
 /// A factor for limits with one hit in use: the cheapest state that a sender can make, one for each name.
 const SINGLE_HIT: f64 = 1e-7;
 
+/// A factor for marks of retries, so low that each weighs less than any counter in use: a sender makes one for each request.
+const MARK: f64 = 1e-30;
+
 const YEAR_MS: u64 = 365 * 24 * 3_600 * 1_000;
 
 /// The states of one rule's limits for one path.
@@ -76,6 +79,8 @@ pub struct KeptMark {
     /// The attempts at the request that have met it, but for those that were refused elsewhere.
     pub attempts: SmallVec<[u64; 1]>,
     pub retries: u16,
+    /// The hits count, but all attempts were refused so far.
+    pub is_refused: bool,
     pub until_ms: u64,
 }
 
@@ -118,7 +123,7 @@ impl Record {
 
     /// How much is lost with it: the weight of its heaviest limit or bonus. A limit weighs the milliseconds until it is empty by
     /// itself, at most a year, times the eighth power of the share that is used (a tenth at least), and far less with a single
-    /// hit in use. A bonus weighs as an exhausted limit, a mark as a single hit. At least 0, never NaN; 0 for a record that has expired.
+    /// hit in use. A bonus weighs as an exhausted limit, a mark less than any limit in use. At least 0, never NaN; 0 for a record that has expired.
     pub fn weight(&self, now: Timestamp) -> f64 {
         let left_ms = |end_ms: u64| end_ms.saturating_sub(now.as_ms()).min(YEAR_MS) as f64;
         let states = self.states.iter().map(|entry| {
@@ -135,7 +140,7 @@ impl Record {
         let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
         let bonuses = bonuses.map(|bonus| left_ms(bonus.until_ms));
         let marks = self.extra.iter().flat_map(|extra| &extra.marks);
-        let marks = marks.map(|mark| SINGLE_HIT * left_ms(mark.until_ms));
+        let marks = marks.map(|mark| MARK * left_ms(mark.until_ms));
         states.chain(bonuses).chain(marks).fold(0.0, f64::max)
     }
 
@@ -249,7 +254,7 @@ impl Record {
         let until_ms = now.as_ms() + u64::from(asked.life_ms);
         let limit_tag = limit_tag.clone();
         let attempts = SmallVec::from_elem(asked.attempt, 1);
-        let mark = KeptMark { limit_tag, hits, attempts, retries: 0, until_ms };
+        let mark = KeptMark { limit_tag, hits, attempts, retries: 0, is_refused: false, until_ms };
         self.extra.get_or_insert_default().marks.push(mark);
     }
 

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use tollgate::limit::Fit;
 use tollgate::limit::Hits::{GiveBack, Spend};
 use tollgate::policy::Mode::{Enforce, Shadow};
+use tollgate::policy::Refused;
 use tollgate::store::{Batch, Outcome, Retry, Store};
 
 use crate::support::batch::{
@@ -28,6 +29,8 @@ of_every_store! {
     the_promised_wait_is_exact_with_a_key
     a_request_on_many_slots_is_charged_once
     what_many_slots_refuse_leaves_no_mark_on_any
+    attempts_that_are_refused_elsewhere_use_up_no_retries
+    a_debit_that_was_refused_counts_once_and_is_refused_until_the_limit_is_not_overdrawn
     many_attempts_at_once_are_charged_once
     many_attempts_at_once_that_are_refused_cost_nothing
 }
@@ -167,12 +170,16 @@ fn names() -> Vec<String> {
 
 /// A request that spends a hit of each of these counters, and of one more that may have none left.
 fn of_many(scarce: u64) -> Batch {
+    of_many_and("scarce", scarce)
+}
+
+fn of_many_and(name: &str, scarce: u64) -> Batch {
     let (wide, narrow) = (sliding(1_000, 60_000), total(scarce));
     let names = names();
     let wides = names.iter().enumerate();
     let mut charges: Vec<_> =
         wides.map(|(group, name)| (name.as_str(), group, Enforce, &wide, Spend(1))).collect();
-    charges.push(("scarce", 8, Enforce, &narrow, Spend(1)));
+    charges.push((name, 8, Enforce, &narrow, Spend(1)));
     with_id(batch(&charges), "id")
 }
 
@@ -200,6 +207,45 @@ async fn what_many_slots_refuse_leaves_no_mark_on_any(store: Arc<impl Store>) {
     let outcome = charge(&*store, &of_many(1), after(0)).await;
     assert!(outcome.admitted && !is_retry(&outcome));
     assert_eq!(used_of_many(&*store).await, [1; 8]);
+}
+
+async fn attempts_that_are_refused_elsewhere_use_up_no_retries(store: Arc<impl Store>) {
+    assert!(passes(&*store, &of_many(1), 0).await);
+    // Five retries are free.
+    for _ in 0..8 {
+        assert!(!passes(&*store, &of_many_and("empty", 0), 0).await);
+    }
+    let outcome = charge(&*store, &of_many(1), after(0)).await;
+    assert!(outcome.admitted && is_retry(&outcome), "{outcome:?}");
+    assert_eq!(used_of_many(&*store).await, [1; 8]);
+}
+
+async fn a_debit_that_was_refused_counts_once_and_is_refused_until_the_limit_is_not_overdrawn(
+    store: Arc<impl Store>,
+) {
+    let limit = sliding(10, 60_000);
+    let wide = Arc::new(limit.with_amount(1_000));
+    let debit = || {
+        let mut debit = with_id(one("k", &limit, Spend(4)), "id");
+        debit.charges[0].refused = Refused::Counted;
+        debit
+    };
+    assert!(passes(&*store, &one("k", &limit, Spend(9)), 0).await);
+    // Five retries are free.
+    for attempt in 0..8 {
+        let outcome = charge(&*store, &debit(), after(30_000)).await;
+        let told = (outcome.admitted, outcome.decisions[0].counted, is_retry(&outcome));
+        assert_eq!(told, (false, attempt == 0, attempt != 0));
+        assert_eq!(remaining(&*store, "k", &wide, 30_000).await, 1_000 - 13);
+    }
+    // The 9 have left by then.
+    let wait_ms = exact_wait(&*store, &debit(), 30_001).await;
+    assert!((29_999..=31_000).contains(&wait_ms), "{wait_ms}");
+    for _ in 0..3 {
+        let outcome = charge(&*store, &debit(), after(70_000)).await;
+        assert!(outcome.admitted && is_retry(&outcome), "{outcome:?}");
+        assert_eq!(remaining(&*store, "k", &limit, 70_000).await, 6);
+    }
 }
 
 /// Makes many attempts at a request at the same time; tells how many passed.

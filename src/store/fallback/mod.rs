@@ -106,7 +106,10 @@ impl Fallback {
         let credits = if returns { self.credits_of(batch, now) } else { Vec::new() };
         let mut outcome = self.counts.charge_at(&asked, now);
         if outcome.admitted {
-            credits.into_iter().for_each(|(key, credit)| self.debts.credit(key, credit));
+            // What a retry gives back, an earlier attempt has given back.
+            let made = |index: usize| outcome.decisions[index].retry.is_none();
+            let credits = credits.into_iter().filter(|(index, ..)| made(*index));
+            credits.for_each(|(_, key, credit)| self.debts.credit(key, credit));
         }
         if batch.charges.iter().any(|charge| charge.on_outage == OnOutage::Local) {
             self.debts.expect();
@@ -255,17 +258,17 @@ impl Fallback {
         }
     }
 
-    /// What a batch gives back that was not spent here.
-    fn credits_of(&self, batch: &Batch, now: Timestamp) -> Vec<(Key, Credit)> {
-        let local = batch.charges.iter().filter(|charge| charge.on_outage == OnOutage::Local);
-        let back = local.filter(|charge| matches!(charge.hits, Hits::GiveBack(1..)));
-        let credits = back.map(|charge| {
+    /// What a batch gives back that was not spent here, by charge.
+    fn credits_of(&self, batch: &Batch, now: Timestamp) -> Vec<(usize, Key, Credit)> {
+        let back =
+            batch.charges.iter().enumerate().filter(|(_, charge)| charge.may_come_back_later());
+        let credits = back.map(|(index, charge)| {
             let key = &batch.keys[charge.key_index];
             let here = self.counts.used(key, &charge.limit, now) / self.times(&charge.limit);
             let hits = charge.hits.amount().saturating_sub(here);
-            (key.clone(), Credit { limit: charge.limit.clone(), hits })
+            (index, key.clone(), Credit { limit: charge.limit.clone(), hits })
         });
-        credits.filter(|(_, credit)| 0 < credit.hits).collect()
+        credits.filter(|(.., credit)| 0 < credit.hits).collect()
     }
 }
 
@@ -285,7 +288,8 @@ mod tests {
 
     use super::*;
     use crate::limit::{Bucket, Sliding};
-    use crate::store::GroupFit;
+    use crate::policy::RetryId;
+    use crate::store::{FINAL, GroupFit, IdempotencyMark, Once};
 
     const MINUTE_MS: u64 = 60_000;
 
@@ -483,6 +487,23 @@ mod tests {
         assert!(fallback.decide(&ask(&limit, Hits::GiveBack(1)), Some(&late), at(1)).admitted);
         pay(&fallback, &store, 2);
         assert_eq!(used(&store, &limit, 2), 2);
+    }
+
+    #[test]
+    fn what_a_retry_gives_back_comes_back_once() {
+        let limit = Arc::new(Limit::new(10, Algorithm::Total));
+        let fallback = shared_by(2);
+        let store = store_with(&fallback, &limit, 8);
+        for _ in 0..4 {
+            let mut back = ask(&limit, Hits::GiveBack(1));
+            let key_index = back.key_index(back.keys[0].mark(None, RetryId::Entry("id")));
+            let mark =
+                IdempotencyMark { key_index: 0, retries_max: 5, life_ms: 60_000, attempt: FINAL };
+            back.charges[0].once = Some(Once::Mark(mark).under(key_index));
+            assert!(fallback.decide(&back, None, at(1)).admitted);
+        }
+        pay(&fallback, &store, 2);
+        assert_eq!(used(&store, &limit, 2), 7);
     }
 
     #[test]

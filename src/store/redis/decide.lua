@@ -81,6 +81,7 @@ local function count(one, gauges)
   spend_special(one)
   one.special.taken = MARK_COUNTED - one.special.taken
   if fits then return end
+  if one.special.keyed then note_refused(one) end
   one.fit = special_fit(one, gauges)
   if one.fit == 0 then one.fit = 1 end
 end

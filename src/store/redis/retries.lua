@@ -2,7 +2,8 @@
 -- store/decide.rs.
 --
 -- Such a charge leaves a mark under a key of its own: an entry named `=`, tag, whose body is a KEPT, the hits and how often
--- they were retried, and an ATTEMPT for each attempt at the request that has met it and was not refused elsewhere. A KEYED
+-- they were retried (WAS_REFUSED more if they count, but all attempts were refused so far), and an ATTEMPT for each attempt
+-- at the request that has met it and was not refused elsewhere. A KEYED
 -- says which of the keys it is, how many retries are free, how long the mark lives in milliseconds, and which attempt this is.
 
 local KEYED = '<I2I2I4c8'
@@ -17,7 +18,8 @@ local ONCE_TOKEN, ONCE_MARK, ONCE_UNDO = 1, 2, 3
 local CONFLICT = -2
 local RETRIED = 2251799813685248
 
-local RETRIES_MAX = 65535
+local WAS_REFUSED = 32768
+local RETRIES_MAX = WAS_REFUSED - 1
 
 -- Where an attempt stands in a mark; nil if it doesn't.
 local function attempt_at(body, attempt)
@@ -36,12 +38,17 @@ local function read_keyed(records, keys, one, bytes, at, once)
   if not record then return nil, failure end
   local entry = entry_of(record, '=' .. one.entry.tag)
   local keyed = {
-    once = once, record = record, entry = entry, life = life, attempt = attempt, retries = 0, age = 0,
-    is_conflict = false, is_retry = false,
+    once = once, record = record, entry = entry, life = life, attempt = attempt, retries = 0,
+    retries_max = retries_max, age = 0, is_conflict = false, is_retry = false, was_refused = false,
   }
   special.keyed = keyed
   local body, hits = entry.body, nil
-  if KEPT_LEN <= #body then hits, keyed.retries = unpack(KEPT, body) end
+  local was_refused = false
+  if KEPT_LEN <= #body then
+    hits, keyed.retries = unpack(KEPT, body)
+    was_refused = WAS_REFUSED <= keyed.retries
+    keyed.retries = keyed.retries % WAS_REFUSED
+  end
   if once == ONCE_UNDO then
     local is_last = #body == KEPT_LEN + ATTEMPT_LEN and attempt_at(body, attempt)
     special.is_made = not is_last
@@ -49,6 +56,7 @@ local function read_keyed(records, keys, one, bytes, at, once)
   elseif hits and one.hits ~= 0 then
     keyed.is_conflict = hits ~= one.hits
     keyed.is_retry = not keyed.is_conflict and keyed.retries < retries_max
+    keyed.was_refused = keyed.is_retry and was_refused
     keyed.age = max(life - max(entry.expiry - now, 0), 0)
     special.is_made = keyed.is_conflict or keyed.is_retry
   end
@@ -66,7 +74,9 @@ local function note_keyed(one)
     entry.body = pack(KEPT, one.hits, min(keyed.retries + 1, RETRIES_MAX)) .. attempts
   elseif keyed.once == ONCE_UNDO and one.special.is_made then
     if not at then return end
-    entry.body = body:sub(1, at - 1) .. body:sub(at + ATTEMPT_LEN)
+    local hits, retries = unpack(KEPT, body)
+    if 0 < keyed.retries then retries = retries - 1 end
+    entry.body = pack(KEPT, hits, retries) .. body:sub(KEPT_LEN + 1, at - 1) .. body:sub(at + ATTEMPT_LEN)
   elseif keyed.once == ONCE_UNDO then
     entry.body = ''
   elseif one.special.is_made then
@@ -75,4 +85,12 @@ local function note_keyed(one)
     entry.body, entry.expiry = pack(KEPT, one.hits, 0) .. attempt, now + keyed.life
   end
   keyed.record.written = true
+end
+
+-- Notes that a charge, which is noted as made, counts although it was refused. Mirrors Decider::count.
+local function note_refused(one)
+  local keyed = one.special.keyed
+  local entry = keyed.entry
+  entry.body = pack(KEPT, one.hits, WAS_REFUSED) .. entry.body:sub(KEPT_LEN + 1)
+  keyed.was_refused = 0 < keyed.retries_max
 end

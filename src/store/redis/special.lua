@@ -355,11 +355,13 @@ local function special_fit(one, gauges)
   local special = one.special
   special.open_now = open_at(special, gauges, nil, special.open)
   if special.keyed and special.keyed.is_conflict then return CONFLICT end
-  if one.hits < 0 or special.overdraft == OWED or special.is_made then return 0 end
-  local need, remaining = one.hits, special_remaining(one)
+  local was_refused = special.keyed and special.keyed.was_refused
+  if one.hits < 0 or special.overdraft == OWED or special.is_made and not was_refused then return 0 end
+  local need, remaining = was_refused and 0 or one.hits, special_remaining(one)
   if need == 0 then
     -- Nothing always fits, but a peek finds out whether more is in use than is open.
-    local over = special.debit == COUNTED and special.open_now + grace_now(one) < (one.entry.used or 0)
+    local peeks = special.debit == COUNTED or was_refused and special.overdraft == NONE
+    local over = peeks and special.open_now + grace_now(one) < (one.entry.used or 0)
     if not over or 0 < remaining then return 0 end
   else
     if special.overdraft == ALLOW or special.overdraft == CLIP then need = 1 end
