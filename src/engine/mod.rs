@@ -54,6 +54,7 @@ pub use explain::{
 };
 pub use latencies::LatencyError;
 pub use plan::{DescriptorMatch, ModeSettings, Uncharged};
+pub use preview::{GiveBack, Preview, Standing};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
 pub use record::{ChargeRecord, DecisionRecord};
@@ -200,8 +201,20 @@ impl Engine {
     }
 
     /// What a request would be answered now. Nothing is charged or counted.
-    pub async fn preview<'v>(&self, snapshot: &'v Snapshot, request: &Request<'v>) -> Verdict<'v> {
+    pub async fn preview<'v>(&self, snapshot: &'v Snapshot, request: &Request<'v>) -> Preview<'v> {
         self.decider.preview(snapshot, request, self.decider.settings.clock.now()).await
+    }
+
+    /// Gives hits back to the limits of a request that gives some back, at most those in use. It is not counted as a request.
+    /// All can't be given back while the store is unavailable.
+    pub async fn give_back<'v>(
+        &self,
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+        how: GiveBack,
+    ) -> Preview<'v> {
+        let now = self.decider.settings.clock.now();
+        self.decider.give_back(snapshot, request, (how, now)).await
     }
 
     /// Does what the store needs between requests. To be called a few times a second.

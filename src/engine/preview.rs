@@ -1,42 +1,201 @@
 //! A preview: what a request would be answered now, from how its limits stand. Nothing is charged, and nothing is counted.
+//! Hits are given back from the same look, so that no more come back than are in use.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::clock::Now;
+use crate::limit::Hits;
+use crate::policy::{Domain, Mode};
+use crate::store::{Batch, Charge, Decision, INLINE_CAP, Outcome};
 
-use super::caller::CallerContext;
+use super::caller::{Account, CallerContext};
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
 use super::dry_run::DryRun;
-use super::plan::{Plan, Question};
+use super::plan::{Notes, Plan, Question};
 use super::request::Request;
 use super::snapshot::Snapshot;
-use super::verdict::{Decided, Verdict};
+use super::verdict::{ChargeDecision, Decided, Verdict, quota};
+
+/// A verdict, and how each of its limits stands.
+#[derive(Debug)]
+pub struct Preview<'v> {
+    pub verdict: Verdict<'v>,
+    /// By charge.
+    used: SmallVec<[u64; INLINE_CAP]>,
+    /// By charge; None if it is no limit of the caller's own, or no directory knows the caller.
+    accounts: SmallVec<[Option<Account>; INLINE_CAP]>,
+}
+
+/// A limit as it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing<'p, 'v> {
+    pub charge: &'p ChargeDecision<'v>,
+    /// Hits in use: more than the quota where the limit is overdrawn.
+    pub used: u64,
+    /// The caller or the pool whose counter it is, as far as a directory knows.
+    pub account: Option<&'p str>,
+}
+
+/// How many hits come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveBack {
+    /// As many as the request asks for.
+    Asked,
+    /// All that are in use.
+    All,
+}
+
+/// What a request would ask of the store, and how that stands.
+struct Look<'v> {
+    domain: &'v Domain,
+    caller: CallerContext<'v>,
+    plan: Plan<'v>,
+    accounts: SmallVec<[Option<Account>; INLINE_CAP]>,
+    /// None if the request was denied.
+    outcome: Option<Outcome>,
+    used: SmallVec<[u64; INLINE_CAP]>,
+}
+
+impl<'v> Preview<'v> {
+    /// The limits of the request, each once.
+    pub fn standings(&self) -> impl Iterator<Item = Standing<'_, 'v>> {
+        let accounts = self.accounts.iter().map(|account| {
+            let caller = self.verdict.caller.as_ref()?;
+            account.map(|account| caller.account_name(account))
+        });
+        let charges = self.verdict.charges().iter().zip(&self.used).zip(accounts);
+        charges.map(|((charge, used), account)| Standing { charge, used: *used, account })
+    }
+
+    fn without_policy(request: &Request<'v>, now: Now) -> Self {
+        let verdict = Verdict::without_policy(request, now.timestamp());
+        Self { verdict, used: SmallVec::new(), accounts: SmallVec::new() }
+    }
+}
 
 impl Decider {
     /// The verdict that a request would get. A wait in it is an upper bound: until the limit is whole. A request that
-    /// leaves a choice to us is taken as it is.
+    /// leaves a choice to us is taken as it is, and idempotency keys are ignored.
     pub async fn preview<'v>(
         &self,
         snapshot: &'v Snapshot,
         request: &Request<'v>,
         now: Now,
-    ) -> Verdict<'v> {
-        let Some(domain) = snapshot.policies.domain(request.domain()) else {
-            return Verdict::without_policy(request, now.timestamp());
+    ) -> Preview<'v> {
+        let budget = DeadlineBudget::default();
+        match self.look(snapshot, request, (now, &budget)).await {
+            None => Preview::without_policy(request, now),
+            Some(look) => look.preview(),
+        }
+    }
+
+    /// Gives hits back to the limits of a request that gives some back, at most those in use. Idempotency keys are ignored.
+    pub async fn give_back<'v>(
+        &self,
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+        (how, now): (GiveBack, Now),
+    ) -> Preview<'v> {
+        let budget = DeadlineBudget::default();
+        let Some(mut look) = self.look(snapshot, request, (now, &budget)).await else {
+            return Preview::without_policy(request, now);
         };
-        let (modes, budget) = (self.settings.modes, &DeadlineBudget::default());
+        // What is in use is unknown while the store is unavailable.
+        let is_known = look.outcome.as_ref().is_some_and(|outcome| !outcome.fallback);
+        if is_known || (how == GiveBack::Asked && look.outcome.is_some()) {
+            for (charge, used) in look.plan.batch.charges.iter_mut().zip(&mut look.used) {
+                let hits = match how {
+                    GiveBack::Asked if is_known => charge.hits.amount().min(*used),
+                    GiveBack::Asked => charge.hits.amount(),
+                    GiveBack::All => *used,
+                };
+                (charge.hits, charge.once) = (Hits::GiveBack(hits), None);
+                *used = used.saturating_sub(hits);
+            }
+            let time = self.time(now, &budget);
+            look.outcome = Some(self.charge(&look.plan.batch, &budget, time).await);
+        }
+        look.preview()
+    }
+
+    /// None if no policy has the domain.
+    async fn look<'v>(
+        &self,
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+        (now, budget): (Now, &DeadlineBudget),
+    ) -> Option<Look<'v>> {
+        let domain = snapshot.policies.domain(request.domain())?;
+        let modes = self.settings.modes;
         let lineage = self.lineage(domain, request, budget).await;
         let caller = CallerContext::new(&domain.classes, request, lineage);
         let at = now.timestamp();
         let question = Question { domain, request, caller: &caller, modes, now: at };
-        let plan = Plan::new(question, None);
-        let mut decided = Decided::default();
+        let mut notes = Notes::default();
+        let plan = Plan::new(question, Some(&mut notes));
+        let accounts = notes.origins.iter().map(|origin| origin.account).collect();
+        let (mut outcome, mut used) = (None, SmallVec::new());
         if plan.denial.is_none() {
             let mut dry_run = DryRun::default();
             let descriptors: Vec<usize> = (0..plan.descriptors.len()).collect();
             dry_run.add(&plan, &descriptors);
-            let outcome = self.charge(&dry_run.batch, budget, self.time(now, budget)).await;
-            decided.outcome = Some(dry_run.foreseen(outcome));
+            let stand = self.charge(&dry_run.batch, budget, self.time(now, budget)).await;
+            let stand = dry_run.foreseen(stand);
+            used = self.used(&plan.batch, &stand, (now, budget)).await;
+            outcome = Some(stand);
         }
-        Verdict::new(domain, caller, &plan, decided)
+        Some(Look { domain, caller, plan, accounts, outcome, used })
+    }
+
+    /// The hits in use of each charge of a batch that stands so. What remains says it, unless nothing does, or not all of the
+    /// limit is open to the request: then how much remains of the same counter under a limit that can't be used up.
+    async fn used(
+        &self,
+        batch: &Batch,
+        stand: &Outcome,
+        (now, budget): (Now, &DeadlineBudget),
+    ) -> SmallVec<[u64; INLINE_CAP]> {
+        let used = |charge: &Charge, decision: &Decision| {
+            quota(charge, stand.at).saturating_sub(decision.standing.remaining)
+        };
+        let charges = || batch.charges.iter().zip(&stand.decisions);
+        let mut all: SmallVec<[u64; INLINE_CAP]> =
+            charges().map(|(charge, decision)| used(charge, decision)).collect();
+        let (mut measuring, mut places) = (Batch::default(), Vec::new());
+        for (index, (charge, decision)) in charges().enumerate() {
+            let capacity = charge.limit.at(stand.at).capacity();
+            let is_open = charge.open.pressed.is_empty() && capacity <= charge.open.hits;
+            if stand.fallback || (is_open && decision.standing.remaining != 0) {
+                continue;
+            }
+            let Some(limit) = charge.limit.measuring(stand.at) else { continue };
+            let key_index = measuring.key_index(batch.keys[charge.key_index].clone());
+            measuring.charges.push(Charge {
+                group: measuring.charges.len(),
+                mode: Mode::Shadow,
+                bonuses: charge.bonuses.clone(),
+                ..Charge::plain(key_index, Arc::new(limit), Hits::Spend(0))
+            });
+            places.push(index);
+        }
+        let measured = self.charge(&measuring, budget, self.time(now, budget)).await;
+        let charges = measuring.charges.iter().zip(&measured.decisions);
+        for (place, (charge, decision)) in places.into_iter().zip(charges) {
+            if !measured.fallback {
+                all[place] = used(charge, decision);
+            }
+        }
+        all
+    }
+}
+
+impl<'v> Look<'v> {
+    fn preview(self) -> Preview<'v> {
+        let decided = Decided { outcome: self.outcome, ..Decided::default() };
+        let verdict = Verdict::new(self.domain, self.caller, &self.plan, decided);
+        Preview { verdict, used: self.used, accounts: self.accounts }
     }
 }

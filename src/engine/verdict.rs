@@ -354,7 +354,7 @@ fn charges<'v>(
 }
 
 /// All that can be spent at once when nothing has been: a bucket's burst and not its rate, and the bonuses that are valid.
-fn quota(charge: &Charge, at: Timestamp) -> u64 {
+pub(super) fn quota(charge: &Charge, at: Timestamp) -> u64 {
     let valid = charge.bonuses.iter().filter(|bonus| at < bonus.until);
     valid.fold(charge.limit.at(at).capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
 }

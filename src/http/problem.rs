@@ -30,8 +30,8 @@ pub struct Document<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
-    /// A word for programs, where the status says too little: `QUOTA_EXCEEDED`, `QUOTA_NOT_FOUND`, `INVALID_RESOURCE_TYPE`
-    /// or `INSUFFICIENT_PERMISSIONS`.
+    /// A word for programs, where the status says too little: `QUOTA_EXCEEDED`, `QUOTA_NOT_FOUND`, `IDEMPOTENCY_CONFLICT`,
+    /// `INVALID_RESOURCE_TYPE` or `INSUFFICIENT_PERMISSIONS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
     /// The limit for which a request would be refused.
@@ -69,6 +69,13 @@ impl IntoResponse for Problem {
                 .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
         };
         let content_type = HeaderValue::from_static("application/problem+json");
-        (self.status, [(header::CONTENT_TYPE, content_type)], Json(document)).into_response()
+        let seconds = self.retry_after.map(|wait| wait.as_millis().div_ceil(1_000).to_string());
+        let retry_after = seconds.and_then(|seconds| HeaderValue::try_from(seconds).ok());
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, content_type)], Json(document)).into_response();
+        if let Some(retry_after) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after);
+        }
+        response
     }
 }

@@ -43,6 +43,12 @@ impl Bucket {
         Self { amount, window_ms: self.window_ms, burst: if amount == 0 { 0 } else { burst } }
     }
 
+    /// A bucket of the same rate with the largest burst; None if it doesn't refill.
+    pub fn of_most(&self) -> Option<Self> {
+        let burst = (DEBT_MAX / self.window_ms).min(AMOUNT_MAX);
+        Self::new(self.amount, self.window_ms, burst.max(self.burst))
+    }
+
     /// How many hits refill in a window.
     pub fn amount(&self) -> u64 {
         self.amount

@@ -30,6 +30,8 @@ mod window;
 
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
+
 pub use algorithm::Algorithm;
 pub use allowance::{Allowance, AvailableCapacity, BonusLeft, GraceLeft, Settled};
 pub use bonus::Bonus;
@@ -175,6 +177,22 @@ impl Limit {
     /// not the amount: a changed amount keeps the count, a changed window starts a new one.
     pub fn tag(&self) -> &Arc<str> {
         &self.tag
+    }
+
+    /// A limit on the same counter that is as good as never used up, so that what remains of it says what is in use. None for a
+    /// bucket on a schedule, because what it owes depends on its rates, and for one that never refills.
+    pub fn measuring(self: &Arc<Self>, now: Timestamp) -> Option<Self> {
+        let is_bucket = matches!(self.algorithm, Algorithm::Bucket(_));
+        if is_bucket && self.scheduled.is_some() {
+            return None;
+        }
+        let limit = self.at(now);
+        let (amount, algorithm) = match &limit.algorithm {
+            Algorithm::Bucket(bucket) => (limit.amount, Algorithm::Bucket(bucket.of_most()?)),
+            other => (AMOUNT_MAX, other.clone()),
+        };
+        let tag = limit.tag.clone();
+        Some(Self { tag, ..Self::new(amount, algorithm) })
     }
 
     /// The most that can be spent at once when nothing has been: the amount, or a bucket's burst.

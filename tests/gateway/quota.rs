@@ -1,9 +1,11 @@
 //! `/v1/callers/{name}/quota`: what is left, whether more would pass, and changes of what is spent.
 
+use axum::http::Request;
 use serde_json::{Value, json};
 
 use crate::support::ask::DomainClient;
 use crate::support::client::{Answer, Http};
+use crate::support::eventually;
 use crate::support::store::Store;
 use crate::support::tollgate::{Tollgate, command};
 
@@ -225,6 +227,141 @@ async fn entries_are_charged_as_those_of_a_request_are() {
     }
 }
 
+/// Limits that may be overdrawn, and limits with costs.
+const DEBT_POLICY: &str = "
+domain: shop
+caller: { key: user }
+qualifiers: [operation]
+costs:
+  tokens:
+    - { when: { operation: bulk }, hits: 5, per: 1000 }
+  money:
+    - { when: { operation: book }, hits: 0.35 EUR }
+    - { hits: 0 }
+descriptors:
+  - key: user
+    limits:
+      - { name: window, rate: 10/day, overdraft: allow }
+      - { name: bucket, rate: 20/day, algorithm: token_bucket, overdraft: allow }
+      - { name: month, rate: 30/month, overdraft: allow }
+    descriptors:
+      - key: kind
+        value: costly
+        limits:
+          - { name: tokens, rate: 20/day, cost: tokens }
+          - { name: money, rate: 500 EUR/month, cost: money }
+";
+
+#[tokio::test]
+async fn a_debt_is_told_and_a_reset_leaves_nothing_in_use() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(DEBT_POLICY, &store).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        let month = client.get("new/quota").await.json()["items"][2].clone();
+        assert_eq!((&month["limit"], &month["reset_at"]), (&json!("month"), &Value::Null));
+        client.post("ann/quota/consume", &json!({ "hits": 9 })).await;
+        let answer = client.post("ann/quota/consume", &json!({ "hits": 1000 })).await;
+        let owed = [
+            json!(["window", 10, 1009, 0]),
+            json!(["bucket", 20, 1009, 0]),
+            json!(["month", 30, 1009, 0]),
+        ];
+        assert_eq!((answer.status, limits(&answer)), (200, owed.to_vec()));
+        assert_eq!(client.quota("ann/quota").await, owed);
+        let window = client.get("ann/quota").await.json()["items"][0].clone();
+        assert_eq!(window["percent"], 10_090.0);
+        let over = (429, "QUOTA_EXCEEDED", json!("window"));
+        client.check_refused("ann/quota/validate", &json!({}), over).await;
+        let answer = client.post("ann/quota/release", &json!({ "hits": 1000 })).await;
+        assert_eq!(limits(&answer)[0], json!(["window", 10, 9, 1]));
+        client.post("ann/quota/consume", &json!({ "hits": 1000 })).await;
+        let reset = client.post("ann/quota/reset", &json!({})).await;
+        let unused = [
+            json!(["window", 10, 0, 10]),
+            json!(["bucket", 20, 0, 20]),
+            json!(["month", 30, 0, 30]),
+        ];
+        assert_eq!((reset.status, limits(&reset)), (200, unused.to_vec()));
+        assert_eq!(client.post("ann/quota/validate", &json!({})).await.status, 200);
+
+        // Whatever the hits of the reset would cost.
+        let entries = |operation: &str| json!([{ "kind": "costly" }, { "operation": operation }]);
+        for operation in ["bulk", "book"] {
+            let body = json!({ "hits": 8, "entries": entries(operation) });
+            assert_eq!(client.post("ann/quota/consume", &body).await.status, 200);
+        }
+        let look = "ann/quota?entries=kind=costly";
+        let used = [json!(["tokens", 20, 9, 11]), json!(["money", 50_000, 35, 49_965])];
+        assert_eq!(client.quota(look).await, used);
+        let body = json!({ "entries": entries("bulk") });
+        assert_eq!(client.post("ann/quota/reset", &body).await.status, 200);
+        let unused = [json!(["tokens", 20, 0, 20]), json!(["money", 50_000, 0, 50_000])];
+        assert_eq!(client.quota(look).await, unused);
+    }
+}
+
+#[tokio::test]
+async fn an_idempotency_key_of_other_hits_is_named_and_does_not_keep_hits_from_coming_back() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(ENTRIES_POLICY, &store).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        let body = |hits: u64| json!({ "hits": hits, "entries": [{ "request_id": "1" }] });
+        for _ in 0..2 {
+            assert_eq!(client.post("ann/quota/consume", &body(4)).await.status, 200);
+        }
+        let conflict = (409, "IDEMPOTENCY_CONFLICT", Value::Null);
+        client.check_refused("ann/quota/consume", &body(6), conflict).await;
+        assert_eq!(client.quota("ann/quota").await[0], json!(["daily", 100, 4, 96]));
+        let answer = client.post("ann/quota/release", &body(3)).await;
+        assert_eq!((answer.status, &limits(&answer)[0]), (200, &json!(["daily", 100, 1, 99])));
+        let body = json!({ "entries": [{ "request_id": "1" }] });
+        let answer = client.post("ann/quota/reset", &body).await;
+        assert_eq!(limits(&answer)[0], json!(["daily", 100, 0, 100]));
+    }
+}
+
+#[tokio::test]
+async fn the_limits_of_a_disabled_caller_are_shown() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        let body = r#"{"disabled":true}"#;
+        let request = Request::put(client.url("ann")).body(body.into()).unwrap();
+        // Without Redis the directory is a file.
+        if Http::new().send(request).await.status != 201 {
+            continue;
+        }
+        eventually("the refusal of a disabled caller", async || {
+            (client.post("ann/quota/validate", &json!({})).await.status == 429).then_some(())
+        })
+        .await;
+        assert_eq!(client.quota("ann/quota").await, [json!(["daily", 10, 0, 10])]);
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_charged_as_a_request_counts_in_usage() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        let body = json!({ "domain": "shop" });
+        for operation in ["release", "reset", "consume", "release", "reset", "consume"] {
+            let answer = client.post(&format!("ann/quota/{operation}"), &body).await;
+            assert_eq!(answer.status, 200, "{operation}");
+        }
+        let url = format!("http://{}/v1/usage?granularity=day", tollgate.http_address);
+        let fields = async || {
+            let items = Http::new().get(&url, &[]).await.json()["items"].clone();
+            let fields = ["requests", "allowed"].map(|name| items[0][name].clone());
+            json!(fields)
+        };
+        eventually("two requests", async || (fields().await == json!([2, 2])).then_some(())).await;
+        let mut asker = DomainClient::new(&tollgate, "shop").await;
+        assert!(asker.ask(&["user=ann"], 1).await.passed);
+        eventually("a third one", async || (fields().await == json!([3, 3])).then_some(())).await;
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_quota_is_a_problem_with_a_code() {
     let none = Value::Null;
@@ -232,10 +369,26 @@ async fn what_is_no_quota_is_a_problem_with_a_code() {
     let client = Client { tollgate: &tollgate, headers: Vec::new() };
     let wrong = (422, "INVALID_RESOURCE_TYPE", none.clone());
     client.check_refused("ann/quota/validate", &json!({ "domain": "x" }), wrong).await;
-    for body in [json!({ "hits": 0 }), json!({ "hits": -1 }), json!({ "hit": 1 }), json!([])] {
+    for body in [
+        json!({ "hits": 0 }),
+        json!({ "hits": -1 }),
+        json!({ "hits": u64::MAX }),
+        json!({ "hit": 1 }),
+        json!([]),
+        json!({ "entries": [{ "kind": "booking", "tier": "paid" }] }),
+        json!({ "entries": [{}] }),
+    ] {
         client.check_refused("ann/quota/consume", &body, (400, "", none.clone())).await;
     }
     assert_eq!(client.get("ann/quota?entries=kind").await.status, 400);
+    assert_eq!(client.get("ann/quota?entries=[1]").await.status, 400);
+    let list = "ann/quota?entries=%5B%7B%22kind%22:%22booking%22%7D,%7B%22tier%22:%22paid%22%7D%5D";
+    let paid = [json!(["daily", 100, 0, 100]), json!(["booking", 3, 0, 3])];
+    assert_eq!(client.quota(list).await, paid);
+    client.post("ann/quota/consume", &json!({ "hits": 10 })).await;
+    let answer = client.post("ann/quota/consume", &json!({})).await;
+    let seconds = answer.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap();
+    assert!((80_000..=86_401).contains(&seconds), "{seconds}");
     assert_eq!(client.get("ann/quota?domain=x").await.json()["code"], "INVALID_RESOURCE_TYPE");
 
     let without = "{domain: d, descriptors: [{key: user, limits: [1/day]}]}";
@@ -243,6 +396,8 @@ async fn what_is_no_quota_is_a_problem_with_a_code() {
     let client = Client { tollgate: &tollgate, headers: Vec::new() };
     let answer = client.get("ann/quota").await;
     assert_eq!((answer.status, &answer.json()["code"]), (404, &json!("QUOTA_NOT_FOUND")));
+    let answer = client.get("ann/quota?domain=d").await;
+    assert_eq!((answer.status, &answer.json()["code"]), (422, &json!("INVALID_RESOURCE_TYPE")));
 }
 
 #[tokio::test]

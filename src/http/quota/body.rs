@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::engine::{ChargeDecision, Verdict};
+use crate::engine::{Preview, Standing, Verdict};
 use crate::observe::audit::instant;
 use crate::policy::Mode;
 
@@ -14,7 +14,7 @@ use crate::policy::Mode;
 #[schemars(rename = "Quota")]
 pub struct QuotaBody {
     pub caller: String,
-    /// Redis was unavailable: the limits are told as far as this sidecar knows.
+    /// Redis was unavailable: the numbers are those that this sidecar counts alone.
     pub fallback: bool,
     pub items: Vec<QuotaItem>,
 }
@@ -25,6 +25,9 @@ pub struct QuotaItem {
     domain: String,
     /// As metrics and usage name it.
     limit: String,
+    /// The caller or the pool whose counter it is; absent if it is this caller, and for a caller without a record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account: Option<String>,
     /// The tier by which the amount is chosen; absent if the policy has no tiers.
     #[serde(skip_serializing_if = "Option::is_none")]
     tier: Option<String>,
@@ -32,11 +35,14 @@ pub struct QuotaItem {
     quota: u64,
     /// Valid bonuses in it.
     bonuses: u64,
+    /// Hits in use; more than `quota` where the limit is overdrawn.
     used: u64,
     remaining: u64,
-    /// `used` of `quota`, from 0 to 100; above where a limit may be overdrawn.
+    /// `used` of `quota`, from 0 to 100; above 100 where the limit is overdrawn.
     percent: f64,
-    /// When the limit is whole again, if nothing more is spent; absent if it is whole, or never is by itself.
+    /// When nothing will be in use any more, if nothing more is spent; absent if nothing is in use, and for a limit that never
+    /// resets.
+    #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     reset_at: Option<String>,
     mode: ModeName,
@@ -53,35 +59,35 @@ enum ModeName {
 }
 
 impl QuotaBody {
-    /// The limits of verdicts.
-    pub fn new(caller: &str, verdicts: &[Verdict<'_>]) -> Self {
-        let items = verdicts.iter().flat_map(|verdict| {
-            verdict.charges().iter().map(|charge| QuotaItem::new(verdict, charge))
+    /// The limits of previews.
+    pub fn new(caller: &str, previews: &[Preview<'_>]) -> Self {
+        let items = previews.iter().flat_map(|preview| {
+            let item = |standing| QuotaItem::new(caller, &preview.verdict, standing);
+            preview.standings().map(item)
         });
         Self {
             caller: caller.to_owned(),
-            fallback: verdicts.iter().any(|verdict| verdict.fallback),
+            fallback: previews.iter().any(|preview| preview.verdict.fallback),
             items: items.collect(),
         }
     }
 }
 
 impl QuotaItem {
-    fn new(verdict: &Verdict<'_>, charge: &ChargeDecision<'_>) -> Self {
-        let (quota, remaining) = (charge.quota, charge.remaining());
-        let used = quota.saturating_sub(remaining);
-        let tiers = verdict.policy.map(|policy| &policy.classes.tiers);
-        let tier = verdict.caller.as_ref().map(|caller| caller.tier);
-        let tier = tiers.zip(tier).and_then(|(tiers, tier)| tiers.get(tier));
-        let reset = charge.reset().filter(|reset| *reset != Duration::ZERO);
+    fn new(caller: &str, verdict: &Verdict<'_>, standing: Standing<'_, '_>) -> Self {
+        let Standing { charge, used, account } = standing;
+        let quota = charge.quota;
+        let tier = verdict.caller.as_ref().and_then(|caller| caller.tier_name());
+        let reset = charge.reset().filter(|reset| used != 0 && *reset != Duration::ZERO);
         Self {
             domain: verdict.domain.to_owned(),
             limit: charge.limit.label.to_string(),
-            tier: tier.map(|tier| tier.to_string()),
+            account: account.filter(|account| *account != caller).map(str::to_owned),
+            tier: tier.map(str::to_owned),
             quota,
             bonuses: quota.saturating_sub(charge.capacity),
             used,
-            remaining,
+            remaining: charge.remaining(),
             percent: percent(used, quota),
             reset_at: reset.map(|reset| instant(verdict.at.after(reset))),
             mode: match charge.mode {

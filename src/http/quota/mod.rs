@@ -12,11 +12,14 @@ use super::edge::Edge;
 use super::extract::{JsonObject, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
-use crate::engine::{Code, Request, Snapshot, Verdict};
+use crate::engine::{Code, GiveBack, Preview, Reason, Verdict};
 use crate::limit::Hits;
 use crate::observe::audit::{self, Entry};
 use body::QuotaBody;
 use params::{HitsForm, QuotaParams, ResetForm, Target};
+
+/// Gives nothing back: what meets the limits also of a caller that may not spend.
+const LOOK: Hits = Hits::GiveBack(0);
 
 pub fn operations() -> [Operation; 5] {
     [
@@ -53,8 +56,29 @@ pub fn operations() -> [Operation; 5] {
     ]
 }
 
+/// How the limits of a caller stand.
+struct Limits(Json<QuotaBody>);
+
+impl axum::response::IntoResponse for Limits {
+    fn into_response(self) -> axum::response::Response {
+        self.0.into_response()
+    }
+}
+
+impl Output for Limits {
+    fn describe(description: &mut Description<'_>) {
+        description.answer::<QuotaBody>(200);
+        description.problem("404", "No limit applies to the caller (QUOTA_NOT_FOUND)");
+        description.problem(
+            "422",
+            "No policy has the domain, or it has no callers, or several have (INVALID_RESOURCE_TYPE)",
+        );
+        description.problem("503", "Redis is unavailable, and a limit makes that an error");
+    }
+}
+
 /// The quota, or a problem that names the limit without the hits.
-struct Quota(Json<QuotaBody>);
+struct Quota(Limits);
 
 impl axum::response::IntoResponse for Quota {
     fn into_response(self) -> axum::response::Response {
@@ -64,14 +88,10 @@ impl axum::response::IntoResponse for Quota {
 
 impl Output for Quota {
     fn describe(description: &mut Description<'_>) {
-        description.answer::<QuotaBody>(200);
-        description.problem("404", "No limit applies to the caller (QUOTA_NOT_FOUND)");
-        description.problem(
-            "422",
-            "No policy has the domain, or several have callers (INVALID_RESOURCE_TYPE)",
-        );
+        Limits::describe(description);
+        description
+            .problem("409", "The idempotency key was used with other hits (IDEMPOTENCY_CONFLICT)");
         description.problem("429", "A limit does not have the hits (QUOTA_EXCEEDED)");
-        description.problem("503", "Redis is unavailable, and a limit makes that an error");
     }
 }
 
@@ -81,15 +101,18 @@ async fn show(
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
     UrlQuery(params): UrlQuery<QuotaParams>,
-) -> Result<Quota, Problem> {
+) -> Result<Limits, Problem> {
     by.principal.may_read(Some(&name))?;
     let target = params.target(name)?;
     let snapshot = edge.engine.snapshot();
-    let mut verdicts = Vec::new();
-    for request in &target.requests(&snapshot, Hits::Spend(0))? {
-        verdicts.push(edge.engine.preview(&snapshot, request).await);
+    let mut previews = Vec::new();
+    for request in &target.requests(&snapshot, LOOK)? {
+        previews.push(edge.engine.preview(&snapshot, request).await);
     }
-    told(&target, &verdicts)
+    match previews.iter().any(|preview| preview.verdict.code() == Code::Unavailable) {
+        true => Err(unavailable()),
+        false => limits(&target, &previews),
+    }
 }
 
 /// Tells whether more would pass.
@@ -115,9 +138,13 @@ async fn consume(
 ) -> Result<Quota, Problem> {
     let target = form.target(name)?;
     let snapshot = edge.engine.snapshot();
+    let look = target.request(&snapshot, LOOK)?;
+    // A request without limits is not charged, and should not be counted.
+    limits(&target, &[edge.engine.preview(&snapshot, &look).await])?;
     let request = target.request(&snapshot, Hits::Spend(form.hits))?;
     record(&edge, &by.principal, "consume quota", (&target, form.hits)).await?;
-    passed(&target, edge.engine.check(&snapshot, &request).await)
+    refusal(&target, &edge.engine.check(&snapshot, &request).await)?;
+    limits(&target, &[edge.engine.preview(&snapshot, &look).await]).map(Quota)
 }
 
 /// Gives hits back.
@@ -131,7 +158,7 @@ async fn release(
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, Hits::GiveBack(form.hits))?;
     record(&edge, &by.principal, "release quota", (&target, form.hits)).await?;
-    passed(&target, edge.engine.check(&snapshot, &request).await)
+    passed(&target, edge.engine.give_back(&snapshot, &request, GiveBack::Asked).await)
 }
 
 /// Gives all used hits back.
@@ -143,43 +170,45 @@ async fn reset(
 ) -> Result<Quota, Problem> {
     let target = form.target(name)?;
     let snapshot = edge.engine.snapshot();
-    let used = used(&edge, &snapshot, &target).await?;
+    let request = target.request(&snapshot, LOOK)?;
+    let preview = edge.engine.preview(&snapshot, &request).await;
+    if preview.verdict.fallback {
+        return Err(unavailable());
+    }
+    let used = preview.standings().map(|standing| standing.used).max().unwrap_or_default();
     record(&edge, &by.principal, "reset quota", (&target, used)).await?;
-    let request = target.request(&snapshot, Hits::GiveBack(used))?;
-    let verdict = match used {
-        0 => edge.engine.preview(&snapshot, &request).await,
-        _ => edge.engine.check(&snapshot, &request).await,
-    };
-    passed(&target, verdict)
-}
-
-/// The most hits in use of any limit.
-async fn used(edge: &Edge, snapshot: &Snapshot, target: &Target) -> Result<u64, Problem> {
-    let request: Request<'_> = target.request(snapshot, Hits::Spend(0))?;
-    let verdict = edge.engine.preview(snapshot, &request).await;
-    let used =
-        verdict.charges().iter().map(|charge| charge.quota.saturating_sub(charge.remaining()));
-    Ok(used.max().unwrap_or_default())
+    passed(&target, edge.engine.give_back(&snapshot, &request, GiveBack::All).await)
 }
 
 /// The quota after a request that passed, or why it did not.
-fn passed(target: &Target, verdict: Verdict<'_>) -> Result<Quota, Problem> {
+fn passed(target: &Target, preview: Preview<'_>) -> Result<Quota, Problem> {
+    refusal(target, &preview.verdict)?;
+    limits(target, &[preview]).map(Quota)
+}
+
+/// A problem, unless a request passes.
+fn refusal(target: &Target, verdict: &Verdict<'_>) -> Result<(), Problem> {
     match verdict.code() {
-        Code::Ok => told(target, &[verdict]),
-        Code::OverLimit => Err(exceeded(target, &verdict)),
-        Code::Unavailable => {
-            let detail = "the store is unavailable";
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+        Code::Ok => Ok(()),
+        Code::OverLimit if verdict.reason() == Reason::IdempotencyConflict => {
+            let detail = "the idempotency key was used for a request with other hits";
+            Err(Problem::new(StatusCode::CONFLICT, detail).coded("IDEMPOTENCY_CONFLICT"))
         }
+        Code::OverLimit => Err(exceeded(target, verdict)),
+        Code::Unavailable => Err(unavailable()),
     }
 }
 
-fn told(target: &Target, verdicts: &[Verdict<'_>]) -> Result<Quota, Problem> {
-    let body = QuotaBody::new(target.caller(), verdicts);
+fn unavailable() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store is unavailable")
+}
+
+fn limits(target: &Target, previews: &[Preview<'_>]) -> Result<Limits, Problem> {
+    let body = QuotaBody::new(target.caller(), previews);
     if body.items.is_empty() {
         return Err(target.without_limits());
     }
-    Ok(Quota(Json(body)))
+    Ok(Limits(Json(body)))
 }
 
 /// A problem: a limit does not have the hits, or the caller may not pass at all.

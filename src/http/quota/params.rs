@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::engine::{Descriptor, HitsSource, Request, Snapshot};
 use crate::http::change::check_name;
 use crate::http::problem::Problem;
-use crate::limit::Hits;
+use crate::limit::{AMOUNT_MAX, Hits};
 
 /// The query of a quota.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -17,7 +17,8 @@ use crate::limit::Hits;
 pub struct QuotaParams {
     /// Only limits of this domain; absent: of all domains whose policy names callers.
     domain: Option<String>,
-    /// More entries after the caller's, as `key=value,key=value`: the limits of a request with these entries.
+    /// More entries after the caller's, as `key=value,key=value` or as a JSON list of objects with one key each: the limits of a
+    /// request with these entries.
     #[serde(default)]
     entries: String,
 }
@@ -31,7 +32,7 @@ pub struct HitsForm {
     domain: Option<String>,
     /// How many hits.
     #[serde(default = "one")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000_u64))]
     pub hits: u64,
     /// More entries after the caller's, in order, as a request has them in one descriptor.
     #[serde(default)]
@@ -66,6 +67,11 @@ impl QuotaParams {
     /// What is asked about.
     pub fn target(self, caller: String) -> Result<Target, Problem> {
         check_name(&caller)?;
+        if self.entries.starts_with('[') {
+            let entries: Vec<_> = serde_json::from_str(&self.entries)
+                .map_err(|error| invalid(format!("`entries`: {error}")))?;
+            return target(caller, self.domain, &entries);
+        }
         let entry = |text: &str| {
             let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
             pair.map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -82,6 +88,9 @@ impl HitsForm {
     pub fn target(&self, caller: String) -> Result<Target, Problem> {
         if self.hits == 0 {
             return Err(invalid("`hits` is at least 1"));
+        }
+        if AMOUNT_MAX < self.hits {
+            return Err(invalid(format!("`hits` is at most {AMOUNT_MAX}")));
         }
         target(caller, self.domain.clone(), &self.entries)
     }
@@ -100,6 +109,9 @@ fn target(
     entries: &[BTreeMap<String, String>],
 ) -> Result<Target, Problem> {
     check_name(&caller)?;
+    if entries.iter().any(|entry| entry.len() != 1) {
+        return Err(invalid("each of `entries` is an object with one key: {\"key\": \"value\"}"));
+    }
     let entries = entries.iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
     Ok(Target { caller, domain, entries: entries.collect() })
 }
@@ -128,6 +140,10 @@ impl Target {
             Request::try_new(domain, vec![descriptor]).map_err(|error| invalid(error.to_string()))
         });
         let requests: Vec<_> = requests.collect::<Result<_, _>>()?;
+        if let (Some(domain), true) = (&self.domain, requests.is_empty()) {
+            let detail = format!("the policy of domain `{domain}` has no `caller` with a key");
+            return Err(wrong_resource(detail));
+        }
         if requests.is_empty() {
             let detail = "no policy has limits by caller: none has a `caller` with a key";
             return Err(not_found(detail));
