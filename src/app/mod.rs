@@ -110,8 +110,8 @@ impl Process {
         let metrics = Arc::new(Metrics::new());
         let audit =
             Audit::open(settings.callers.audit_log.as_deref()).context("can't write audit_log")?;
-        let stores = store::build(&settings)?;
         let clock = Clock::system();
+        let stores = store::build(&settings, &metrics.usage_file, clock.now().timestamp())?;
         let engine = Engine::new(EngineSettings {
             store: stores.store,
             directory: stores.directory,

@@ -1,13 +1,13 @@
 //! Chooses the store that the settings ask for.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use tokio::time::{interval, timeout};
 
+use crate::clock::Timestamp;
 use crate::engine::AnyStore;
+use crate::metrics::UsageFileMetrics;
 use crate::settings::Settings;
 use crate::store::memory::Memory;
 use crate::store::redis::{
@@ -37,12 +37,16 @@ pub struct Stores {
 ///
 /// # Errors
 /// When the settings of Redis can't be used. That it is out is no error.
-pub fn build(settings: &Settings) -> anyhow::Result<Stores> {
+pub fn build(
+    settings: &Settings,
+    metrics: &UsageFileMetrics,
+    now: Timestamp,
+) -> anyhow::Result<Stores> {
     let files = (!settings.callers.files.is_empty()).then(Directory::files);
     let Some(redis_settings) = redis_settings(settings) else {
         let store = AnyStore::Memory(Memory::new(settings.store.memory_keys_max));
         let directory = files.unwrap_or_default();
-        let sums = file_sums(settings)?;
+        let sums = file_sums(settings, metrics, now);
         return Ok(Stores { store, directory, connector: None, subscriber: None, sums });
     };
     let (redis, connector) = Redis::try_new(&redis_settings)?;
@@ -85,13 +89,18 @@ pub fn name(store: &AnyStore) -> String {
 }
 
 /// The file of sums, if usage is counted and there is a folder for it.
-fn file_sums(settings: &Settings) -> anyhow::Result<Option<Arc<SumsStore>>> {
-    let folder = settings.store.data_dir.as_ref().filter(|_| settings.observing.usage);
-    let open = |folder: &PathBuf| {
-        let file = FileSums::open(&folder.join(USAGE_FILE)).context("can't use data_dir")?;
-        anyhow::Ok(Arc::new(SumsStore::File(file)))
-    };
-    folder.map(open).transpose()
+fn file_sums(
+    settings: &Settings,
+    metrics: &UsageFileMetrics,
+    now: Timestamp,
+) -> Option<Arc<SumsStore>> {
+    let folder = settings.store.data_dir.as_ref()?;
+    if !settings.observing.usage {
+        tracing::warn!("data_dir is not used, because usage is false");
+        return None;
+    }
+    let file = FileSums::open(folder.join(USAGE_FILE), metrics.clone(), now);
+    Some(Arc::new(SumsStore::File(file)))
 }
 
 fn redis_settings(settings: &Settings) -> Option<RedisSettings> {
@@ -134,9 +143,13 @@ mod tests {
         settings
     }
 
+    fn stores(settings: &Settings) -> Stores {
+        build(settings, &UsageFileMetrics::default(), Timestamp::default()).unwrap()
+    }
+
     #[test]
     fn without_a_redis_counters_live_in_the_process() {
-        let stores = build(&Settings::default()).unwrap();
+        let stores = stores(&Settings::default());
         assert!(stores.store.address().is_none() && stores.connector.is_none());
         assert!(matches!(stores.directory, Directory::None));
     }
@@ -145,7 +158,7 @@ mod tests {
     fn callers_live_in_files_if_there_are_any_and_else_in_redis() {
         let redis = ("redis_url", "redis://host");
         let files = ("callers", "callers.yaml");
-        let directory = |texts: &[(&str, &str)]| build(&settings(texts)).unwrap().directory;
+        let directory = |texts: &[(&str, &str)]| stores(&settings(texts)).directory;
         assert!(matches!(directory(&[redis]), Directory::Redis(_)));
         assert!(matches!(directory(&[redis, files]), Directory::Files(_)));
         assert!(matches!(directory(&[files]), Directory::Files(_)));

@@ -106,6 +106,7 @@ impl Sender {
 
     /// Sends all that is counted so far; false: the store does not take it now.
     async fn send(&self) -> bool {
+        self.store.reopen(self.clock.now().timestamp());
         loop {
             let now = self.clock.now().timestamp();
             let Some(batch) = lock(&self.outbox).next(now) else { return true };

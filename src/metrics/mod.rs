@@ -19,6 +19,7 @@ mod shared;
 mod retries;
 mod sharing;
 mod shed;
+mod usage_file;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -53,6 +54,7 @@ pub use retries::RetryMetrics;
 pub use shared::SharedMetrics;
 pub use sharing::SharingMetrics;
 pub use shed::{Shed, ShedMetrics};
+pub use usage_file::UsageFileMetrics;
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -94,6 +96,8 @@ pub struct Metrics {
     pub certificates: CertificateMetrics,
     /// Requests for domains without a policy.
     pub unknown_domains: Counter,
+    /// Of the file that keeps usage.
+    pub usage_file: UsageFileMetrics,
     /// Records of decisions that the sink dropped.
     pub sink_dropped: Counter,
     requests: Family<RequestLabels, Counter>,
@@ -164,6 +168,7 @@ impl Metrics {
             shed: ShedMetrics::default(),
             invalid: InvalidMetrics::default(),
             certificates: CertificateMetrics::default(),
+            usage_file: UsageFileMetrics::default(),
             unknown_domains: Counter::default(),
             sink_dropped: Counter::default(),
             requests: Family::default(),
@@ -253,6 +258,7 @@ impl Metrics {
         self.shed.register(registry);
         self.invalid.register(registry);
         self.certificates.register(registry);
+        self.usage_file.register(registry);
         root
     }
 

@@ -1,14 +1,14 @@
 //! Sums in a database file of one process, where there is no Redis.
 //!
-//! A batch is one transaction. The last one of a round is synced to the disk, and the ones before it with it. So a crash
-//! loses what came after the last round, and never half a batch.
+//! The batches of a round are one transaction, which is synced to the disk. So a crash loses what came after the last
+//! round, and never half of one. After an error the file is closed, and opened again with growing pauses; the round
+//! waits in memory meanwhile.
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, Table};
 use tokio::task::spawn_blocking;
 
 use super::StoreError;
@@ -16,27 +16,21 @@ use super::sums::{
     ANSWER_BYTES_MAX, CallersAsked, CallersKept, SumsAdded, SumsAnswer, SumsBatch, SumsEntry,
     SumsError, SumsPeriod, SumsQuestion, SumsTable,
 };
+use super::sums_database::{self, Failure, Field, NUMBERS, Preparation, SUMS, close, guarded};
 use super::sums_merge::{merge, rows_of, weight};
+use crate::clock::{Backoff, Timestamp};
+use crate::lock::lock;
+use crate::metrics::UsageFileMetrics;
 
-/// The owner may read and write the file.
-const MODE: u32 = 0o600;
-
-/// Pages of the file in memory.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
+/// The pauses before the file is opened again.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Callers of a period in which the busiest alone are kept, and those that stay when more have come.
 const CALLERS_MAX: u64 = 15_000;
 const CALLERS_KEPT: usize = 10_000;
 
-/// The kind and number of a period, a table of it, and a field.
-type Field<'f> = (char, u64, u8, &'f str);
-
-const SUMS: TableDefinition<'_, Field<'_>, &str> = TableDefinition::new("sums");
-
-/// Numbers by name.
-const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-
-/// The number of the last batch since the file was opened.
+/// The number of the last batch of the process that wrote last.
 const LAST: &str = "last batch";
 
 /// The table that counts the callers of a period.
@@ -45,43 +39,75 @@ const COUNT: u8 = u8::MAX;
 /// Sums in a file.
 #[derive(Clone, Debug)]
 pub struct FileSums {
-    database: Arc<Database>,
+    path: Arc<Path>,
+    metrics: UsageFileMetrics,
+    file: Arc<Mutex<OpenFile>>,
+    /// Held while the disk writes, so it is apart from `file`, for which questions wait.
+    writer: Arc<Mutex<Writer>>,
 }
 
-/// Why the file can't be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {reason}", path = path.display())]
-pub struct FileSumsError {
-    path: PathBuf,
-    reason: String,
+/// The database, if it is open.
+#[derive(Debug)]
+struct OpenFile {
+    /// Or else why it is closed.
+    database: Result<Arc<Database>, String>,
+    /// A call failed as if the file were damaged.
+    is_suspect: bool,
+}
+
+/// What is on its way to the file.
+#[derive(Debug, Default)]
+struct Writer {
+    /// The batches of a round without the last. As many as one round of counting makes.
+    round: Vec<SumsBatch>,
+    /// The last batch that is in the file for sure.
+    committed: u64,
+    /// The last batch whose transaction failed; it may be in the file.
+    uncertain: Option<u64>,
+    /// The file has nothing of a day that began earlier.
+    is_new: bool,
+    /// Failures since the last success.
+    failures: u32,
+    retry_at: Option<Timestamp>,
 }
 
 impl FileSums {
-    /// Opens the file, or makes it, and gives space back that it no longer needs.
-    ///
-    /// # Errors
-    /// When it can't be written, is no database, or another process has it open.
-    pub fn open(path: &Path) -> Result<Self, FileSumsError> {
-        let open = || -> Result<Database, redb::Error> {
-            let mut options = OpenOptions::new();
-            let file = options
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(MODE)
-                .open(path)?;
-            let mut database = Database::builder().set_cache_size(CACHE_BYTES).create_file(file)?;
-            database.compact()?;
-            let transaction = database.begin_write()?;
-            transaction.open_table(SUMS)?;
-            transaction.open_table(NUMBERS)?.insert(LAST, 0)?;
-            transaction.commit()?;
-            Ok(database)
+    /// Opens the file, or makes it. If that fails it is logged, and [`FileSums::reopen`] tries again.
+    pub fn open(path: PathBuf, metrics: UsageFileMetrics, now: Timestamp) -> Self {
+        let file = OpenFile { database: Err("not opened yet".to_owned()), is_suspect: false };
+        let sums = Self {
+            path: path.into(),
+            metrics,
+            file: Arc::new(Mutex::new(file)),
+            writer: Arc::default(),
         };
-        let error =
-            |error: redb::Error| FileSumsError { path: path.to_owned(), reason: error.to_string() };
-        Ok(Self { database: Arc::new(open().map_err(error)?) })
+        sums.try_open(&mut lock(&sums.writer), Preparation::Compaction, now);
+        sums
+    }
+
+    /// Why the file can't be used now.
+    pub fn unavailable(&self) -> Option<String> {
+        lock(&self.file).database.as_ref().err().cloned()
+    }
+
+    /// Opens the file again if it is closed and the pause is over. It waits for the disk.
+    pub fn reopen(&self, now: Timestamp) {
+        let mut writer = lock(&self.writer);
+        let is_suspect = match &*lock(&self.file) {
+            OpenFile { database: Ok(_), .. } => return,
+            OpenFile { is_suspect, .. } => *is_suspect,
+        };
+        // A clock that was set back does not make a pause longer.
+        let is_over = |at: Timestamp| at <= now || PAUSE_MAX < at.since(now);
+        match writer.retry_at {
+            None => writer.pause(now),
+            Some(at) if is_over(at) => {
+                let preparation =
+                    if is_suspect { Preparation::Verification } else { Preparation::None };
+                self.try_open(&mut writer, preparation, now);
+            }
+            Some(_) => {}
+        }
     }
 
     /// Adds a batch, unless it was added before. It waits for the disk, so it is to be called where nobody else waits.
@@ -89,7 +115,29 @@ impl FileSums {
     /// # Errors
     /// When the file can't be written.
     pub fn add(&self, batch: &SumsBatch) -> Result<SumsAdded, StoreError> {
-        self.write(batch).map_err(|error| StoreError::Refused(error.to_string()))
+        let mut writer = lock(&self.writer);
+        let waiting = writer.round.last().map_or(0, |last| last.number);
+        if batch.number <= waiting.max(writer.committed) {
+            return Ok(SumsAdded::Before);
+        }
+        if !batch.is_last {
+            writer.round.push(batch.clone());
+            return Ok(writer.added(batch));
+        }
+        let database = self.database()?;
+        let is_uncertain = writer.uncertain == Some(batch.number);
+        match guarded(|| write(&database, &writer.round, batch, is_uncertain)) {
+            Ok(()) => {
+                writer.committed = batch.number;
+                writer.round.clear();
+                writer.failures = 0;
+                Ok(writer.added(batch))
+            }
+            Err(failure) => {
+                writer.uncertain = Some(batch.number);
+                Err(self.close(database, &failure))
+            }
+        }
     }
 
     /// Answers a question.
@@ -97,25 +145,101 @@ impl FileSums {
     /// # Errors
     /// When the file can't be read, or the answer is too large.
     pub async fn ask(&self, question: &SumsQuestion) -> Result<SumsAnswer, SumsError> {
-        let (file, question) = (self.clone(), question.clone());
-        let failed = |reason: String| SumsError::Store(StoreError::Refused(reason));
-        let answer = spawn_blocking(move || file.read(&question)).await;
-        let answer = answer.map_err(|error| failed(error.to_string()))?;
-        answer.map_err(|error| failed(error.to_string()))?.ok_or(SumsError::TooMany)
+        let (sums, question) = (self.clone(), question.clone());
+        let answer = spawn_blocking(move || {
+            let database = sums.database()?;
+            guarded(|| read(&database, &question)).map_err(|failure| sums.close(database, &failure))
+        });
+        let answer = answer.await.map_err(|error| StoreError::Refused(error.to_string()))?;
+        answer?.ok_or(SumsError::TooMany)
     }
 
-    fn write(&self, batch: &SumsBatch) -> Result<SumsAdded, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        if !batch.is_last {
-            transaction.set_durability(Durability::None)?;
-        }
+    fn database(&self) -> Result<Arc<Database>, StoreError> {
+        lock(&self.file).database.clone().map_err(StoreError::Refused)
+    }
+
+    /// Closes the database that failed, unless it was closed before.
+    fn close(&self, failed: Arc<Database>, failure: &Failure) -> StoreError {
+        let reason = format!("{}: {failure}", self.path.display());
+        let mut file = lock(&self.file);
+        if let Ok(database) = &file.database
+            && Arc::ptr_eq(database, &failed)
         {
-            let mut numbers = transaction.open_table(NUMBERS)?;
-            if numbers.get(LAST)?.is_some_and(|last| batch.number <= last.value()) {
-                return Ok(SumsAdded::Before);
+            close(std::mem::replace(&mut file.database, Err(reason.clone())));
+            file.is_suspect |= matches!(failure, Failure::Damaged(_));
+            self.metrics.unavailable.set(1);
+        }
+        drop(file);
+        close(failed);
+        StoreError::Refused(reason)
+    }
+
+    fn try_open(&self, writer: &mut Writer, preparation: Preparation, now: Timestamp) {
+        let path = self.path.display();
+        match sums_database::open(&self.path, preparation, now) {
+            Ok(opened) => {
+                if let Some((renamed, reason)) = &opened.set_aside {
+                    self.metrics.damaged.inc();
+                    let renamed = renamed.display();
+                    tracing::error!(%path, %renamed, reason, "the usage file is damaged; it was renamed, and a new one begins");
+                }
+                if writer.failures != 0 {
+                    tracing::info!(%path, "the usage file is open again");
+                }
+                writer.is_new |= opened.is_new;
+                writer.retry_at = None;
+                let database = Ok(Arc::new(opened.database));
+                *lock(&self.file) = OpenFile { database, is_suspect: false };
+                self.metrics.unavailable.set(0);
             }
-            numbers.insert(LAST, batch.number)?;
-            let mut sums = transaction.open_table(SUMS)?;
+            Err(failure) => {
+                let reason = format!("{path}: {failure}");
+                if self.unavailable().as_ref() != Some(&reason) {
+                    tracing::error!(
+                        reason,
+                        "the usage file can't be opened; usage is kept in memory until it can"
+                    );
+                }
+                lock(&self.file).database = Err(reason);
+                self.metrics.unavailable.set(1);
+                writer.pause(now);
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Lets the time until the next attempt begin.
+    fn pause(&mut self, now: Timestamp) {
+        let pause = Backoff::new(PAUSE_FIRST, PAUSE_MAX).pause(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(now.after(pause));
+    }
+
+    /// What is said of a batch. The days that a lost file had begin anew, which a batch of a day finds out.
+    fn added(&mut self, batch: &SumsBatch) -> SumsAdded {
+        let is_new = self.is_new;
+        self.is_new &= batch.period.kind != 'd';
+        if is_new { SumsAdded::First } else { SumsAdded::Later }
+    }
+}
+
+/// Adds the batches of a round in one transaction, unless its last one is in the file although that was uncertain.
+fn write(
+    database: &Database,
+    round: &[SumsBatch],
+    last: &SumsBatch,
+    is_uncertain: bool,
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut numbers = transaction.open_table(NUMBERS)?;
+        let known = numbers.insert(LAST, last.number)?.map(|known| known.value());
+        if is_uncertain && known == Some(last.number) {
+            return Ok(());
+        }
+        let mut sums = transaction.open_table(SUMS)?;
+        for batch in round.iter().chain([last]) {
             expire(&mut sums, batch)?;
             let mut callers = 0;
             for entry in &batch.entries {
@@ -125,49 +249,48 @@ impl FileSums {
                 count(&mut sums, batch.period, callers)?;
             }
         }
-        transaction.commit()?;
-        Ok(SumsAdded::Later)
     }
+    Ok(transaction.commit()?)
+}
 
-    /// None: there is too much to tell.
-    fn read(&self, question: &SumsQuestion) -> Result<Option<SumsAnswer>, redb::Error> {
-        let sums = self.database.begin_read()?.open_table(SUMS)?;
-        let mut answer = SumsAnswer::default();
-        let mut bytes = 0;
-        for period in &question.names {
-            for entry in fields(&sums, *period, SumsTable::Names)? {
-                bytes += entry.field.len() + entry.sums.len();
-                answer.names.push((entry.field, entry.sums));
-            }
+/// None: there is too much to tell.
+fn read(database: &Database, question: &SumsQuestion) -> Result<Option<SumsAnswer>, redb::Error> {
+    let sums = database.begin_read()?.open_table(SUMS)?;
+    let mut answer = SumsAnswer::default();
+    let mut bytes = 0;
+    for period in &question.names {
+        for entry in fields(&sums, *period, SumsTable::Names)? {
+            bytes += entry.field.len() + entry.sums.len();
+            answer.names.push((entry.field, entry.sums));
         }
-        for period in &question.periods {
-            let tables: &[SumsTable] = match &question.callers {
-                CallersAsked::Totals => &[SumsTable::Totals],
-                CallersAsked::Each => &[SumsTable::Nameless, SumsTable::Others, SumsTable::Callers],
-                CallersAsked::One(_) => &[],
-            };
-            let mut entries = Vec::new();
-            for table in tables {
-                entries.extend(fields(&sums, *period, *table)?);
-            }
-            if let CallersAsked::One(caller) = &question.callers {
-                let table = SumsTable::Callers;
-                let found = sums.get(key(*period, table, caller))?;
-                let entry =
-                    |sums: &str| SumsEntry { table, field: caller.clone(), sums: sums.to_owned() };
-                entries.extend(found.map(|sums| entry(sums.value())));
-            }
-            let lens = entries.iter().map(|entry| entry.field.len() + entry.sums.len());
-            bytes += lens.sum::<usize>();
-            if ANSWER_BYTES_MAX < bytes {
-                return Ok(None);
-            }
-            if !entries.is_empty() {
-                answer.periods.push((*period, entries));
-            }
-        }
-        Ok(Some(answer))
     }
+    for period in &question.periods {
+        let tables: &[SumsTable] = match &question.callers {
+            CallersAsked::Totals => &[SumsTable::Totals],
+            CallersAsked::Each => &[SumsTable::Nameless, SumsTable::Others, SumsTable::Callers],
+            CallersAsked::One(_) => &[],
+        };
+        let mut entries = Vec::new();
+        for table in tables {
+            entries.extend(fields(&sums, *period, *table)?);
+        }
+        if let CallersAsked::One(caller) = &question.callers {
+            let table = SumsTable::Callers;
+            let found = sums.get(key(*period, table, caller))?;
+            let entry =
+                |sums: &str| SumsEntry { table, field: caller.clone(), sums: sums.to_owned() };
+            entries.extend(found.map(|sums| entry(sums.value())));
+        }
+        let lens = entries.iter().map(|entry| entry.field.len() + entry.sums.len());
+        bytes += lens.sum::<usize>();
+        if ANSWER_BYTES_MAX < bytes {
+            return Ok(None);
+        }
+        if !entries.is_empty() {
+            answer.periods.push((*period, entries));
+        }
+    }
+    Ok(Some(answer))
 }
 
 /// Adds an entry. 1 if it is a caller that is new.

@@ -23,6 +23,7 @@ mod report;
 pub mod shared;
 mod sidecars;
 pub mod sums;
+mod sums_database;
 mod sums_merge;
 mod sums_store;
 
@@ -40,7 +41,7 @@ pub use breaker::{Breaker, Health};
 pub use caller_record::{Change, Page, Record};
 pub use directory::{Directory, DirectoryError};
 pub use fallback::{Debt, Fallback};
-pub use file_sums::{FileSums, FileSumsError};
+pub use file_sums::FileSums;
 pub use idempotency::{
     FINAL, IdempotencyMark, IdempotencyToken, Once, Retry, TOKEN_LIFE_MS, TokenSource,
 };

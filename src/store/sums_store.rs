@@ -4,6 +4,7 @@ use super::StoreError;
 use super::file_sums::FileSums;
 use super::redis::RedisSums;
 use super::sums::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsQuestion};
+use crate::clock::Timestamp;
 
 /// Where sums are kept.
 #[derive(Debug)]
@@ -16,6 +17,13 @@ impl SumsStore {
     /// Whether several processes add to the same sums.
     pub fn is_shared(&self) -> bool {
         matches!(self, Self::Redis(_))
+    }
+
+    /// Opens the file again if it is closed and the pause is over; Redis has a task for that. It waits for the disk.
+    pub fn reopen(&self, now: Timestamp) {
+        if let Self::File(file) = self {
+            file.reopen(now);
+        }
     }
 
     /// Makes the additions of a batch, unless they were made before.

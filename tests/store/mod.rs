@@ -13,5 +13,6 @@ mod redis;
 mod schedules;
 mod sharing_races;
 mod sums;
-mod thresholds;
+mod sums_file;
 mod usage;
+mod thresholds;

@@ -35,6 +35,11 @@ impl Process {
         self.output.lock().unwrap().clone()
     }
 
+    /// The number that the system gave it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks the program to end, as an operator or Kubernetes does.
     pub fn terminate(&self) {
         signal(self.child.id(), "TERM");

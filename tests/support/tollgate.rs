@@ -13,7 +13,7 @@ use super::store::Store;
 use super::{client, eventually};
 
 /// The binary that cargo built for the tests.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_tollgate");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tollgate");
 
 /// A `tollgate` command that sees none of the developer's own settings.
 pub fn command() -> Command {
@@ -102,6 +102,11 @@ impl Tollgate {
     /// All that it has printed so far.
     pub fn output(&self) -> String {
         self.process.output()
+    }
+
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// The most memory that it has had at a time, in bytes.

@@ -1,0 +1,29 @@
+//! Metrics of the file that keeps usage.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What is counted of the file in `data_dir`.
+#[derive(Clone, Debug, Default)]
+pub struct UsageFileMetrics {
+    /// 1 while it can't be used.
+    pub unavailable: Gauge,
+    /// Damaged files that were renamed.
+    pub damaged: Counter,
+}
+
+impl UsageFileMetrics {
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "usage_file_unavailable",
+            "1 while the file in data_dir can't be used, so that usage is in memory alone",
+            self.unavailable.clone(),
+        );
+        registry.register(
+            "usage_files_damaged",
+            "Damaged files in data_dir that were renamed, so that a new one began",
+            self.damaged.clone(),
+        );
+    }
+}

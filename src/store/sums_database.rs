@@ -1,0 +1,266 @@
+//! Opens the database file of sums. A file that is absent is made under another name and renamed when it is complete; a
+//! damaged one is renamed, so that it is kept and a new one can begin.
+//!
+//! redb asserts what a truncated or overwritten file does not hold, so each of its calls runs in `catch_unwind`: statistics
+//! must not end a process that limits rates.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase, TableDefinition, TableError};
+
+use crate::clock::Timestamp;
+
+/// The kind and number of a period, a table of it, and a field.
+pub type Field<'f> = (char, u64, u8, &'f str);
+
+pub const SUMS: TableDefinition<'_, Field<'_>, &str> = TableDefinition::new("sums");
+
+/// Numbers by name.
+pub const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
+
+/// The owner may read and write the file.
+const MODE: u32 = 0o600;
+
+/// Pages of the file in memory.
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
+
+/// The first bytes of each redb file.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Damaged files that are kept in the folder. Beyond them, the next one stays in its place and no new one begins.
+const DAMAGED_MAX: usize = 8;
+
+/// Why a call of the database failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The file is as it should be, as far as is known: a full disk, missing rights, another process.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The file is no database, or not as the last transaction left it.
+    #[error("{0}")]
+    Damaged(String),
+}
+
+/// What is done before a file is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preparation {
+    None,
+    /// Space that it no longer needs is given back.
+    Compaction,
+    /// All of it is read, because a call failed as if it were damaged.
+    Verification,
+}
+
+/// A database that can be used.
+#[derive(Debug)]
+pub struct Opened {
+    pub database: Database,
+    pub is_new: bool,
+    /// The new name of the file that was there, and what was wrong with it.
+    pub set_aside: Option<(PathBuf, String)>,
+}
+
+/// Opens the file; makes it, and its folder, if it is absent.
+///
+/// # Errors
+/// When it can't be read and written now.
+pub fn open(path: &Path, preparation: Preparation, now: Timestamp) -> Result<Opened, Failure> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut set_aside = None;
+    if !is_absent(path)? {
+        match open_existing(path, preparation) {
+            Ok(database) => return Ok(Opened { database, is_new: false, set_aside }),
+            Err(Failure::Damaged(reason)) => {
+                set_aside = Some((rename(path, now, &reason)?, reason));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(Opened { database: create(path)?, is_new: true, set_aside })
+}
+
+/// Calls redb. A panic is damage, as far as is known.
+pub fn guarded<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
+    // No value that the call may have left half changed is used afterwards: the database is closed after a panic.
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(Failure::Damaged("the file does not hold what it should".to_owned())),
+    }
+}
+
+/// Closes a database that may be damaged.
+pub fn close<T>(database: T) {
+    guarded(|| {
+        drop(database);
+        Ok(())
+    })
+    .ok();
+}
+
+fn open_existing(path: &Path, preparation: Preparation) -> Result<Database, Failure> {
+    let file = locked(OpenOptions::new().read(true).write(true).open(path)?)?;
+    let mut magic = [0; MAGIC.len()];
+    file.read_exact_at(&mut magic, 0)?;
+    if magic != MAGIC {
+        return Err(Failure::Damaged("not a usage database of Tollgate".to_owned()));
+    }
+    let mut database = guarded(|| Ok(builder().create_file(file)?))?;
+    // It outlives the call, so that no part of it is dropped during a panic.
+    let prepared = guarded(|| prepare(&mut database, preparation));
+    match prepared {
+        Ok(()) => Ok(database),
+        Err(failure) => {
+            close(database);
+            match (failure, preparation) {
+                // There may be no space for compaction.
+                (Failure::Unavailable(_), Preparation::Compaction) => {
+                    open_existing(path, Preparation::None)
+                }
+                (failure, _) => Err(failure),
+            }
+        }
+    }
+}
+
+fn prepare(database: &mut Database, preparation: Preparation) -> Result<(), redb::Error> {
+    match preparation {
+        Preparation::None => {}
+        Preparation::Compaction => {
+            database.compact()?;
+        }
+        Preparation::Verification => {
+            database.check_integrity()?;
+        }
+    }
+    let known = database.begin_read()?.open_table(SUMS).map(drop);
+    match known {
+        Ok(()) => Ok(()),
+        Err(TableError::TableDoesNotExist(_)) => create_tables(database),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Makes the file. Until it is complete it has another name: a crash or a full disk leaves no half of a file.
+fn create(path: &Path) -> Result<Database, Failure> {
+    let draft = with_suffix(path, ".new");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(MODE);
+    let file = locked(options.open(&draft)?)?;
+    // A process that has just renamed its draft has the lock of the file, not of the name.
+    if !is_absent(path)? {
+        return Err(Failure::Unavailable("another process has just made it".to_owned()));
+    }
+    let made = file.set_len(0).map_err(Failure::from).and_then(|()| {
+        guarded(|| {
+            let database = builder().create_file(file)?;
+            create_tables(&database)?;
+            Ok(database)
+        })
+    });
+    let renamed = made.and_then(|database| match fs::rename(&draft, path) {
+        Ok(()) => Ok(database),
+        Err(error) => Err(error.into()),
+    });
+    match renamed {
+        Ok(database) => {
+            // The name is on the disk too.
+            path.parent()
+                .map(File::open)
+                .transpose()?
+                .map(|folder| folder.sync_all())
+                .transpose()?;
+            Ok(database)
+        }
+        Err(failure) => {
+            fs::remove_file(&draft).ok();
+            Err(failure)
+        }
+    }
+}
+
+fn create_tables(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(SUMS)?;
+    transaction.open_table(NUMBERS)?;
+    Ok(transaction.commit()?)
+}
+
+/// Renames a damaged file. Its new name.
+fn rename(path: &Path, now: Timestamp, reason: &str) -> Result<PathBuf, Failure> {
+    let damaged = with_suffix(path, ".damaged-");
+    let prefix = damaged.file_name().unwrap_or_default().as_encoded_bytes();
+    let folder = path.parent().unwrap_or(path);
+    let names = fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.file_name());
+    if DAMAGED_MAX <= names.filter(|name| name.as_encoded_bytes().starts_with(prefix)).count() {
+        let known = format!("{reason}; there are {DAMAGED_MAX} damaged files: remove them");
+        return Err(Failure::Unavailable(known));
+    }
+    let to = with_suffix(&damaged, &now.as_ms().to_string());
+    fs::rename(path, &to)?;
+    Ok(to)
+}
+
+/// The file, when no other process has it.
+fn locked(file: File) -> Result<File, Failure> {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::Unavailable("another process has it open".to_owned()))
+        }
+        // Some file systems have no locks; redb goes on there too.
+        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+/// Whether there is no file, or one without a byte.
+fn is_absent(path: &Path) -> Result<bool, Failure> {
+    match fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file() && metadata.len() == 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                Self::Damaged(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<redb::Error> for Failure {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) => error.into(),
+            redb::Error::Corrupted(_)
+            | redb::Error::UpgradeRequired(_)
+            | redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TypeDefinitionChanged { .. } => Self::Damaged(error.to_string()),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
