@@ -11,12 +11,9 @@ use smallvec::SmallVec;
 
 use super::batch::lacks_debits_only;
 use super::on_schedule::fit_on_schedule;
-use super::record::{Entry, KeptMark, Record};
+use super::record::{Entry, Record};
 use super::report::{report_charge, report_graces};
-use super::{
-    Batch, Charge, Decision, GroupFit, INLINE_CAP, IdempotencyMark, Notice, Once, Outcome, Retry,
-    Tally,
-};
+use super::{Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Retry, Tally};
 use crate::clock::Timestamp;
 use crate::limit::{
     Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Limit, Overdraft, Refund, Settled,
@@ -77,7 +74,7 @@ pub(super) struct Decider<'a> {
 
 /// Whether a charge was made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Made {
+pub(super) enum Made {
     No,
     Yes,
     /// Under the idempotency key of its request.
@@ -217,77 +214,6 @@ impl<'a> Decider<'a> {
                 Fit::Now | Fit::AfterMs(0) => Fit::AfterMs(1),
                 later => later,
             };
-        }
-    }
-
-    /// Whether a charge that is made once has been made.
-    fn made(&mut self, charge: &Charge) -> Made {
-        let (tag, now_ms) = (charge.limit.tag(), self.now.as_ms());
-        match charge.once {
-            None => Made::No,
-            Some(Once::Token(token)) => {
-                let is_made = self.records[charge.key_index].has_seen(tag, token);
-                if is_made { Made::Yes } else { Made::No }
-            }
-            Some(Once::Mark(_)) if charge.hits.amount() == 0 => Made::No,
-            Some(Once::Mark(mark)) => match self.mark(charge, mark) {
-                Some(known) if known.differs(charge.hits) => Made::Retried(Retry::Conflict),
-                Some(known) if known.retries < mark.retries_max => {
-                    let left_ms = known.until_ms.saturating_sub(now_ms);
-                    let age_ms = u64::from(mark.life_ms).saturating_sub(left_ms);
-                    let retry = Retry::Free { age_ms: u32::try_from(age_ms).unwrap_or(u32::MAX) };
-                    if known.is_refused { Made::Refused(retry) } else { Made::Retried(retry) }
-                }
-                _ => Made::No,
-            },
-            Some(Once::Undo(mark)) => {
-                let known = self.mark(charge, mark);
-                let is_last = known.is_some_and(|known| *known.attempts == [mark.attempt]);
-                if is_last { Made::No } else { Made::Yes }
-            }
-        }
-    }
-
-    /// What is kept under the idempotency key of a charge.
-    fn mark(&mut self, charge: &Charge, mark: IdempotencyMark) -> Option<&mut KeptMark> {
-        self.records[usize::from(mark.key_index)].mark(charge.limit.tag())
-    }
-
-    /// Notes in its record that a charge is made now, or that it is retried.
-    fn note(&mut self, charge: &Charge, made: Made) {
-        let (tag, now) = (charge.limit.tag(), self.now);
-        match (charge.once, made) {
-            (Some(Once::Token(token)), Made::No) => {
-                self.records[charge.key_index].see(tag, token, now);
-            }
-            (Some(Once::Mark(mark)), Made::No) => {
-                let record = &mut self.records[usize::from(mark.key_index)];
-                record.set_mark((tag, charge.hits), mark, now);
-            }
-            (
-                Some(Once::Mark(mark)),
-                Made::Retried(Retry::Free { .. }) | Made::Refused(Retry::Free { .. }),
-            ) => {
-                if let Some(known) = self.mark(charge, mark) {
-                    if !known.attempts.contains(&mark.attempt) {
-                        known.attempts.push(mark.attempt);
-                    }
-                    known.retries = known.retries.saturating_add(1);
-                    known.is_refused = false;
-                }
-            }
-            (Some(Once::Undo(mark)), Made::No) => {
-                self.records[usize::from(mark.key_index)].remove_mark(tag);
-            }
-            (Some(Once::Undo(mark)), Made::Yes) => {
-                if let Some(known) = self.mark(charge, mark)
-                    && known.attempts.contains(&mark.attempt)
-                {
-                    known.attempts.retain(|attempt| *attempt != mark.attempt);
-                    known.retries = known.retries.saturating_sub(1);
-                }
-            }
-            _ => {}
         }
     }
 

@@ -15,6 +15,7 @@ mod gauges;
 pub mod memory;
 pub mod local_cache;
 mod idempotency;
+mod made;
 mod notice;
 mod on_schedule;
 mod record;

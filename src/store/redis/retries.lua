@@ -1,5 +1,5 @@
--- Charges with an idempotency key, between charge.lua and special.lua. Mirrors Decider::made and Decider::note of
--- store/decide.rs.
+-- Charges with an idempotency key, between charge.lua and special.lua. Mirrors
+-- store/made.rs.
 --
 -- Such a charge leaves a mark under a key of its own: an entry named `=`, tag, whose body is a KEPT, the hits and how often
 -- they were retried (WAS_REFUSED more if they count, but all attempts were refused so far), and an ATTEMPT for each attempt
