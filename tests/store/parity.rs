@@ -189,11 +189,6 @@ fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
         // It would count again with each question.
         return false;
     }
-    let is_undo = |charge: &Charge| matches!(charge.once, Some(Once::Undo(_)));
-    if batch.charges.iter().any(is_undo) {
-        // It fits from when its mark has expired, which no wait tells: only hits that come back, which always fit, are undone.
-        return false;
-    }
     let is_scheduled = |charge: &Charge| charge.limit.scheduled().is_some();
     if batch.charges.iter().any(is_scheduled) && !batch.gauges.is_empty() {
         // A wait doesn't see at what level gauges come to stand when a schedule moves their marks.
@@ -286,7 +281,11 @@ impl History {
                 until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
                 ..Charge::plain(key_index, limit, asked.hits)
             });
-            if let Some((once, id)) = asked.special.as_ref().and_then(|special| special.once) {
+            // Only hits that come back undo a charge.
+            let comes_back = matches!(asked.hits, Hits::GiveBack(_));
+            let once = asked.special.as_ref().and_then(|special| special.once);
+            let may_be = |(once, _): &(Once, _)| comes_back || !matches!(once, Once::Undo(_));
+            if let Some((once, id)) = once.filter(may_be) {
                 let mark = batch.keys[key_index].mark(None, RetryId::Entry(id));
                 let once = once.mark().map_or(once, |_| once.under(batch.key_index(mark)));
                 batch.charges.last_mut().unwrap().once = Some(once);

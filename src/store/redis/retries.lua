@@ -91,6 +91,7 @@ end
 local function note_refused(one)
   local keyed = one.special.keyed
   local entry = keyed.entry
+  if keyed.once ~= ONCE_MARK then return end
   entry.body = pack(KEPT, one.hits, WAS_REFUSED) .. entry.body:sub(KEPT_LEN + 1)
   keyed.was_refused = 0 < keyed.retries_max
 end
