@@ -23,7 +23,8 @@ descriptors:
 const CLIENTS: usize = 4;
 const REQUESTS: usize = 40;
 
-/// A pause between attempts, and one in which the fault stays as it is.
+/// A pause between attempts, and one in which the fault stays as it is. Real time: nothing tells how far the clients are, and
+/// the test holds however many attempts meet a fault.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
 const FAULT_PAUSE: Duration = Duration::from_millis(150);
 
