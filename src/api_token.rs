@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 /// Bytes of a token's name, which the audit log shows.
 const NAME_LEN_MAX: usize = 64;
 
-/// The principal's name in the audit log where no token is needed. No token has it.
+/// The principal's name in the audit log if no token is needed. No token has this name.
 pub const LOOPBACK: &str = "loopback";
 
-/// What a principal may do; each role includes those before it.
+/// The permissions of a principal; each role includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Reads the quota and the usage of the caller with the token's name.
@@ -88,8 +88,8 @@ impl ApiToken {
         self.role
     }
 
-    /// The token with this text. All are compared, each in a time that does not depend on how much of its hash is
-    /// the same, so the time does not tell which one it is.
+    /// The token with this text. All tokens are compared, each in constant time, so the time does not reveal how much
+    /// of a hash matches.
     pub fn find<'a>(tokens: &'a [Self], text: &str) -> Option<&'a Self> {
         let hash = Sha256::digest(text.as_bytes()).into();
         tokens.iter().fold(None, |found, token| if token.has(&hash) { Some(token) } else { found })

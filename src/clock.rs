@@ -1,7 +1,6 @@
-//! Points in time, the pauses between attempts, and the one place that reads the system's clock.
+//! Points in time, the pauses between retries, and the only place that reads the system's clock.
 //!
-//! Deciding takes a [`Timestamp`]; only the engine holds a [`Clock`]. A manual clock moves by hand, so
-//! that tests need not sleep.
+//! Decisions take a [`Timestamp`]; only the engine has a [`Clock`]. Tests move a manual clock, so they need not sleep.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The latest instant that the store's arithmetic is exact for: 2^52 ms, some 140,000 years.
+    /// The latest instant for which the arithmetic of the store is exact: 2^52 ms, some 140,000 years.
     pub const MAX: Self = Self(1 << 52);
 
     /// The instant `ms` milliseconds after the Unix epoch, at most [`Timestamp::MAX`].
@@ -27,13 +26,13 @@ impl Timestamp {
         self.0
     }
 
-    /// This instant moved forward by `duration`, whose part below a millisecond is dropped.
+    /// This instant plus `duration`, rounded down to whole milliseconds.
     pub fn after(self, duration: Duration) -> Self {
         let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self::from_ms(self.0.saturating_add(ms))
     }
 
-    /// How long ago `earlier` was; zero if it lies ahead.
+    /// The time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -45,17 +44,17 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// The time of a request, and whether a store with a clock of its own may use that one instead.
+/// The time of a request, and whether a store with its own clock may use that one instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Now {
-    /// The process's clock says so; a shared store decides by its own clock.
+    /// The time of the process's clock; a shared store decides by its own clock.
     Local(Timestamp),
-    /// It is this time, whatever any clock says.
+    /// This time, whatever any clock says.
     Given(Timestamp),
 }
 
 impl Now {
-    /// The time as this process knows it.
+    /// The time by the clock of this process.
     pub fn timestamp(self) -> Timestamp {
         match self {
             Self::Local(at) | Self::Given(at) => at,
@@ -63,16 +62,16 @@ impl Now {
     }
 }
 
-/// Tells the time: the system's, or one that tests move.
+/// The source of time: the system's clock, or one that tests move.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    /// Stands until it is moved by hand.
+    /// Moves only by hand.
     Manual(Arc<AtomicU64>),
-    /// Has gone on from this time since that instant of the runtime's.
+    /// Has advanced from this time since that instant of the runtime.
     Runtime(Timestamp, tokio::time::Instant),
 }
 
@@ -82,30 +81,30 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that stands at `at` until [`Clock::advance`] moves it; its clones move with it.
+    /// A clock that stays at `at` until [`Clock::advance`] moves it; its clones move with it.
     pub fn manual(at: Timestamp) -> Self {
         Self(Source::Manual(Arc::new(AtomicU64::new(at.as_ms()))))
     }
 
-    /// A clock that shows `at` and goes on as the runtime's time does, which tests can pause.
+    /// A clock that starts at `at` and advances with the runtime's time, which tests can pause.
     pub fn runtime(at: Timestamp) -> Self {
         Self(Source::Runtime(at, monotonic_now()))
     }
 
-    /// The time now.
+    /// The current time.
     pub fn now(&self) -> Now {
         match &self.0 {
             Source::Manual(ms) => Now::Given(Timestamp::from_ms(ms.load(Ordering::SeqCst))),
             Source::Runtime(at, since) => Now::Given(at.after(monotonic_now() - *since)),
             Source::System => {
-                // A clock set before 1970 reads as 1970: counters then wait, nothing breaks.
+                // If the clock is set before 1970, the time is 1970: counters then don't expire, but nothing breaks.
                 let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Now::Local(Timestamp::default().after(since))
             }
         }
     }
 
-    /// Moves a manual clock forward; others go on as they do.
+    /// Moves a manual clock forward; has no effect on others.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(ms) = &self.0 {
             let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
@@ -124,7 +123,7 @@ pub fn monotonic_now() -> tokio::time::Instant {
 pub struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Starts now.
+    /// Starts a measurement.
     pub fn start() -> Self {
         Self(Instant::now())
     }
@@ -135,7 +134,7 @@ impl Stopwatch {
     }
 }
 
-/// The pauses between attempts: each twice as long as the one before, up to a bound.
+/// The pauses between retries: each is twice as long as the one before, up to a maximum.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -153,34 +152,35 @@ impl Backoff {
         self.first.saturating_mul(2_u32.saturating_pow(doublings)).min(self.max)
     }
 
-    /// The same, less up to half of it by chance, so that processes that failed together do not retry together.
+    /// The same pause, reduced by a random part of up to half of it, so that processes that failed together do not
+    /// retry together.
     pub fn jittered(self, doublings: u32) -> Duration {
         let pause = self.pause(doublings);
-        // Each RandomState hashes differently, which is chance enough.
+        // Each RandomState hashes differently, so this is random enough.
         let chance = RandomState::new().hash_one(doublings) % 1_000;
         pause - pause.mul_f64(f64::from(u32::try_from(chance).unwrap_or(0)) / 2_000.0)
     }
 }
 
-/// Lets something happen at most once in an interval, such as a line of the log.
+/// Permits an action at most once in an interval, such as a log line.
 #[derive(Debug)]
 pub struct Throttle {
     interval_ms: u64,
     since: Instant,
-    /// From when on the next may pass, in milliseconds.
+    /// The time from which the next action is permitted, in milliseconds.
     next_ms: AtomicU64,
     held_back: AtomicU64,
 }
 
 impl Throttle {
-    /// The first may pass at once.
+    /// The first action is permitted at once.
     pub fn new(interval: Duration) -> Self {
         let interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
         let (next_ms, held_back) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { interval_ms, since: Instant::now(), next_ms, held_back }
     }
 
-    /// How many were held back since the last that passed, if this one may pass.
+    /// If an action is permitted now, the number of suppressed ones since the last permitted one.
     pub fn pass(&self) -> Option<u64> {
         self.pass_at(self.since.elapsed())
     }
@@ -190,7 +190,7 @@ impl Throttle {
         let next_ms = self.next_ms.load(Ordering::Relaxed);
         let after_ms = now_ms.saturating_add(self.interval_ms);
         let relaxed = Ordering::Relaxed;
-        // Of several that come together one passes.
+        // Of several concurrent actions one is permitted.
         let passes = next_ms <= now_ms
             && self.next_ms.compare_exchange(next_ms, after_ms, relaxed, relaxed).is_ok();
         if !passes {

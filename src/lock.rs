@@ -1,8 +1,8 @@
-//! Locks a mutex, even if a thread has panicked with it.
+//! Locks a mutex, even if a thread has panicked while it held the lock.
 //!
-//! std's mutex refuses after a thread has panicked while it held the lock, so that one panic would fail every later
-//! request. Here a lock is held for a few steps that leave its value usable wherever they stop; a value of which that
-//! isn't true is repaired where it is locked.
+//! After such a panic std's mutex returns an error, so one panic would fail all later requests. Here each lock is held
+//! for a few steps that leave the value valid at any point. Where that isn't true, the value is repaired when it is
+//! locked.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

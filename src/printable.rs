@@ -1,32 +1,32 @@
-//! Texts for terminals and logs: control characters and invisible characters are shown as escapes, so that a
-//! text neither breaks a line nor passes for another one.
+//! Escapes control characters and invisible characters in texts for terminals and logs, so that a text can't break a
+//! line or look like another text.
 
 use std::borrow::Cow;
 use std::path::Path;
 
-/// Whether a character would break a line, or act on a terminal.
+/// Whether a character breaks a line, or controls a terminal.
 pub fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a character is shown as an escape: a control character, or one that is invisible and changes how the text
-/// around it is read. The joiners U+200C and U+200D stay as they are: some scripts and emojis need them.
+/// Whether a character is escaped: a control character, or an invisible one that changes how the text around it is
+/// read. The joiners U+200C and U+200D are kept: some scripts and emojis need them.
 pub fn is_escaped(character: char) -> bool {
     is_control(character)
         || is_invisible(character) && !matches!(character, '\u{200c}' | '\u{200d}')
 }
 
-/// Whether a text shows nothing: white space, control characters and invisible ones only.
+/// Whether a text has only white space, control characters and invisible characters.
 pub fn is_blank(text: &str) -> bool {
     text.chars().all(|one| one.is_whitespace() || is_control(one) || is_invisible(one))
 }
 
-/// A text on one line: what [`is_escaped`] names as escapes such as `\n` and `\u{1b}`.
+/// A text on one line, with the characters of [`is_escaped`] as escapes such as `\n` and `\u{1b}`.
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_escaped)
 }
 
-/// The same for text that may have several lines, and tabs.
+/// The same for a text that may have several lines and tabs.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| is_escaped(character) && !matches!(character, '\n' | '\t'))
 }
@@ -36,7 +36,7 @@ pub fn path(path: &Path) -> String {
     line(&path.display().to_string()).into_owned()
 }
 
-/// JSON as it may be printed: its texts escape some control characters, and this function the other characters of
+/// JSON for printing. JSON itself escapes some control characters; this function escapes the other characters of
 /// [`is_escaped`] in the same way.
 pub fn json(text: &str) -> Cow<'_, str> {
     let acts = |character: char| is_escaped(character) && character != '\n';

@@ -1,9 +1,9 @@
-//! The version of this build; `build.rs` finds it out.
+//! The version of this build, from `build.rs`.
 
-/// As people are told: `0.1.0 (b3ff179)`, without the commit where it isn't known.
+/// The version for people: `0.1.0 (b3ff179)`, without the commit if it is unknown.
 pub const VERSION: &str = env!("BUILT_VERSION");
 
-/// The commit that was built; empty where it isn't known.
+/// The commit of the build; empty if it is unknown.
 pub const COMMIT: &str = env!("BUILT_COMMIT");
 
 #[cfg(test)]

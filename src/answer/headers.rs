@@ -1,7 +1,7 @@
-//! Headers that tell callers how their limits stand.
+//! Response headers that describe limits to callers.
 //!
-//! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10, the names without a
-//! `-Policy` its versions up to 06. All times are whole seconds, rounded up: never too early.
+//! `RateLimit` and `RateLimit-Policy` follow draft-ietf-httpapi-ratelimit-headers-10; the older names follow its
+//! versions up to 06. All times are whole seconds, rounded up: never too early.
 
 use std::fmt;
 use std::fmt::Write;
@@ -15,10 +15,10 @@ use super::status::reported_time;
 
 type Headers = Vec<(String, String)>;
 
-/// Bytes of what most limits say in a header: so many take one allocation.
+/// Length of most header values, for a single allocation.
 const ITEM_LEN: usize = 64;
 
-/// Adds the sets of headers that the policy asks for.
+/// Adds the header sets of the policy.
 pub fn push_limits(
     headers: &mut Headers,
     answer: &AnswerSettings,
@@ -53,8 +53,8 @@ pub fn push_retry_after(headers: &mut Headers, wait: Option<Duration>) {
     }
 }
 
-/// Adds `X-Quota-Warning`, if thresholds were crossed or a grace has begun: each limit with the highest threshold, as in
-/// `daily; used=90%`, and each with the seconds until its grace ends, as in `daily; grace=3600`.
+/// Adds `X-Quota-Warning`, if thresholds were crossed or a grace has begun: each limit with its highest threshold, such
+/// as `daily; used=90%`, or with the seconds until its grace ends, such as `daily; grace=3600`.
 pub fn push_warnings(headers: &mut Headers, verdict: &Verdict<'_>) {
     let mut value = String::new();
     for (charge, percents) in verdict.crossed().filter(|(charge, _)| !charge.is_shadow()) {
@@ -79,7 +79,7 @@ pub fn push_problem(headers: &mut Headers) {
     headers.push(("content-type".to_owned(), "application/problem+json".to_owned()));
 }
 
-/// Adds the header by which the upstream is told a chosen provider, where the policy names one.
+/// Adds the header with the chosen provider, for the upstream, if the policy names one.
 pub fn push_chosen(headers: &mut Headers, choices: &[ProviderChoice<'_>]) {
     for ProviderChoice { choice, chosen, .. } in choices {
         if let Some(name) = &choice.header {
@@ -88,7 +88,7 @@ pub fn push_chosen(headers: &mut Headers, choices: &[ProviderChoice<'_>]) {
     }
 }
 
-/// Writes one limit at the end of a header's value.
+/// Appends one limit to a header value.
 type Item = fn(&mut String, &ChargeDecision<'_>) -> fmt::Result;
 
 fn list(limits: &[&ChargeDecision<'_>], item: Item) -> String {
@@ -107,20 +107,20 @@ fn policy_item(value: &mut String, charge: &ChargeDecision<'_>) -> fmt::Result {
     window_s(charge).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
 }
 
-/// `"daily";r=12;t=3600`: what remains and until when.
+/// `"daily";r=12;t=3600`: the remaining hits, and the seconds until the reset.
 fn limit_item(value: &mut String, charge: &ChargeDecision<'_>) -> fmt::Result {
     push_name(value, charge);
     write!(value, ";r={}", charge.remaining())?;
     reported_time(charge).map_or(Ok(()), |time| write!(value, ";t={}", whole_seconds(time)))
 }
 
-/// `1000;w=86400`: the same in the older way.
+/// `1000;w=86400`: the same in the older format.
 fn quota_policy(value: &mut String, charge: &ChargeDecision<'_>) -> fmt::Result {
     write!(value, "{}", charge.quota)?;
     window_s(charge).map_or(Ok(()), |window_s| write!(value, ";w={window_s}"))
 }
 
-/// Adds the limit's name as a string of structured fields (RFC 9651), which has only printable ASCII.
+/// Adds the name of a limit as a string of structured fields (RFC 9651): printable ASCII only.
 fn push_name(value: &mut String, charge: &ChargeDecision<'_>) {
     push_string(value, &charge.limit.label);
 }
@@ -135,8 +135,8 @@ fn push_token(value: &mut String, text: &str) {
     }
 }
 
-/// Other characters are percent-encoded as in URLs, so that different names stay different: `t\u{e4}glich` is `t%C3%A4glich`.
-/// A `%` stays, unless it would be read as such an escape.
+/// Other characters are percent-encoded as in URLs, so that different names stay different: `t\u{e4}glich` is
+/// `t%C3%A4glich`. A `%` is encoded only if it would be read as an escape.
 fn push_string(value: &mut String, text: &str) {
     let is_escape = |rest: &str| {
         rest.as_bytes().get(1..3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
@@ -158,7 +158,7 @@ fn push_string(value: &mut String, text: &str) {
     value.push('"');
 }
 
-/// The window in seconds; None for a total and for what whole seconds can't say.
+/// The window in seconds; None for a total and for windows that are not whole seconds.
 fn window_s(charge: &ChargeDecision<'_>) -> Option<u64> {
     let window_ms = charge.limit.window.nominal_ms()?;
     window_ms.is_multiple_of(1_000).then_some(window_ms / 1_000)

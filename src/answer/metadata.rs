@@ -1,4 +1,5 @@
-//! What an answer tells the gateway's logs and later filters: the limits in numbers, and what the rules carry.
+//! The dynamic metadata of an answer, for the gateway's logs and later filters: the limits in numbers, and the metadata
+//! of rules.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::engine::{ChargeDecision, Code, ProviderChoice, Verdict};
 use crate::policy::{AnswerMetadata, Domain, metadata_json};
 
-/// The limits in numbers, what the rules of passing descriptors carry, and what was chosen; None if that is nothing.
+/// The limits in numbers, the metadata of rules of passing descriptors, and the choices; None if there are none of
+/// these.
 pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Value>> {
     let mut map = Map::new();
     let is_full = match policy.answer.metadata {
@@ -59,7 +61,7 @@ fn add_limits(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     }
 }
 
-/// The caller's class, if the policy has tiers.
+/// The tier and priority of the caller, if the policy has tiers.
 fn caller(verdict: &Verdict<'_>) -> Option<Value> {
     let caller = verdict.caller.as_ref()?;
     let tier = caller.tier_name()?;
@@ -89,7 +91,7 @@ fn add_crossed(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     }
 }
 
-/// The limits of which more is in use by a grace.
+/// The limits that are exceeded by a grace.
 fn add_graces(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     let graces = verdict.graces().map(|(charge, until)| {
         let left_ms = until.as_ms().saturating_sub(verdict.at.as_ms());
@@ -101,12 +103,12 @@ fn add_graces(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     }
 }
 
-/// What the rules of passing descriptors carry.
+/// The metadata of the rules of passing descriptors.
 fn carried(verdict: &Verdict<'_>) -> Map<String, Value> {
     let mut carried = Map::new();
     for descriptor in verdict.descriptors.iter().filter(|_| verdict.denial.is_none()) {
         let passes = !verdict.of(descriptor).any(|one| one.is_over() && !one.is_shadow());
-        // As in the reference, an unlimited rule carries none.
+        // As in the reference, an unlimited rule has none.
         let rule = descriptor.rule.filter(|rule| !rule.unlimited);
         let metadata = rule.and_then(|rule| rule.metadata.as_ref());
         if let Some(metadata) = metadata.filter(|_| passes) {
@@ -116,7 +118,7 @@ fn carried(verdict: &Verdict<'_>) -> Map<String, Value> {
     carried
 }
 
-/// How a choice was made.
+/// The scores of a choice.
 fn describe_choice(one: &ProviderChoice<'_>) -> Value {
     let name = |index: &usize| one.choice.candidates[*index].name.to_string();
     let rounded = |score: &f64| Value::from((score * 1_000.0).round() / 1_000.0);
@@ -150,7 +152,7 @@ fn describe(charge: &ChargeDecision<'_>) -> Value {
     map.into()
 }
 
-/// Adds what is new; maps within maps are merged, else what came first stays, as in the reference.
+/// Adds new fields. Maps within maps are merged; otherwise the first value is kept, as in the reference.
 fn merge(into: &mut Map<String, Value>, from: Map<String, Value>) {
     for (name, value) in from {
         match (into.get_mut(&name), value) {

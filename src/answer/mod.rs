@@ -1,6 +1,6 @@
-//! Renders a verdict: the statuses, headers, body and metadata of the answer, without the wire that it goes by.
+//! Renders a verdict: the statuses, headers, body and metadata of the answer, independent of the protocol.
 //!
-//! It is pure: the same verdict gives the same answer, over gRPC and over HTTP.
+//! It is pure: the same verdict gives the same answer over gRPC and HTTP.
 
 mod headers;
 mod metadata;
@@ -21,18 +21,18 @@ pub struct Answer {
     pub code: Code,
     /// One for each descriptor, in order.
     pub statuses: Vec<Status>,
-    /// To be added to the answer that the caller gets, whether it passes or not.
+    /// For the answer to the caller, whether the request passes or not.
     pub response_headers: Vec<(String, String)>,
-    /// To be added to the request that the upstream gets.
+    /// For the request to the upstream.
     pub request_headers: Vec<(String, String)>,
-    /// The body of a refusal; empty for the gateway's own.
+    /// The body of a refusal; if empty, the gateway uses its own.
     pub body: Vec<u8>,
-    /// For the gateway's logs and later filters; None if there is nothing to say.
+    /// For the gateway's logs and later filters; None without content.
     pub metadata: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 impl Answer {
-    /// An answer of nothing but a code.
+    /// An answer with only a code.
     pub fn new(code: Code) -> Self {
         Self {
             code,
@@ -45,7 +45,7 @@ impl Answer {
     }
 }
 
-/// The answer that says what the verdict says.
+/// The answer to a verdict.
 pub fn render(verdict: &Verdict<'_>) -> Answer {
     let (code, statuses) = (verdict.code(), status::statuses(verdict));
     let Some(policy) = verdict.policy else { return Answer { statuses, ..Answer::new(code) } };
@@ -92,7 +92,7 @@ mod tests {
     use crate::engine::ModeSettings;
     use crate::engine::testing::bench;
 
-    /// The quota `none` is over and waits longer than the limit that refuses, but another quota is left.
+    /// The quota `none` is exceeded, with a longer wait than the limit that refuses, but another quota has capacity.
     #[tokio::test]
     async fn a_quota_that_is_over_is_not_reported_as_refusing_while_another_is_left() {
         let policy = "
@@ -109,7 +109,7 @@ descriptors:
         assert_eq!(refused.code, Code::OverLimit);
         let statuses = refused.statuses.iter();
         let statuses = statuses.map(|one| (one.code, one.limit.as_ref().map(|limit| limit.amount)));
-        // Envoy shows the first limit that has nothing left, so only the one that refuses is told.
+        // Envoy shows the first limit with no remaining hits, so only the limit that refuses reports none.
         let (ok, over) = (Code::Ok, Code::OverLimit);
         assert_eq!(statuses.collect::<Vec<_>>(), [(over, None), (ok, Some(9)), (over, Some(1))]);
         let headers =

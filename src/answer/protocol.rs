@@ -1,4 +1,4 @@
-//! What the rate limit protocol means, whichever wire carries it: gRPC and JSON read and write the same.
+//! The semantics of the rate limit protocol, shared by its gRPC and JSON encodings.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crate::engine::HitsSource;
 use crate::limit::Hits;
 use crate::policy::Unit;
 
-/// The units of a limit that a request brings along, by their numbers (`envoy.type.v3.RateLimitUnit`).
-/// The protocol has no week there.
+/// The units of a limit that a request brings along, by their numbers (`envoy.type.v3.RateLimitUnit`). The protocol has
+/// no week there.
 const OVERRIDE_UNITS: [(i32, Unit); 6] = [
     (1, Unit::Second),
     (2, Unit::Minute),
@@ -17,28 +17,28 @@ const OVERRIDE_UNITS: [(i32, Unit); 6] = [
     (6, Unit::Year),
 ];
 
-/// The error of a request that could not be decided.
+/// The error for a request that can't be decided.
 pub const UNAVAILABLE: &str =
     "the store of the counters is unavailable, and a limit of the request has `on_outage: error`";
 
-/// The hits of a descriptor: its own if it says so, where none is a peek; else the request's, where
-/// none means that it doesn't say.
+/// The hits of a descriptor: its own, where 0 is a peek; otherwise those of the request, where 0 means that they are
+/// not set.
 pub fn hits(own: Option<u64>, of_request: u32, gives_back: bool) -> Hits {
     let hits = own.unwrap_or(u64::from(of_request.max(1)));
     if gives_back { Hits::GiveBack(hits) } else { Hits::Spend(hits) }
 }
 
-/// What says the hits of a descriptor.
+/// The source of the hits of a descriptor.
 pub fn hits_source(own: Option<u64>) -> HitsSource {
     if own.is_some() { HitsSource::Descriptor } else { HitsSource::Request }
 }
 
-/// The unit of that number in a limit that a request brings along.
+/// The unit with this number, in a limit that a request brings along.
 pub fn override_unit(number: i32) -> Option<Unit> {
     OVERRIDE_UNITS.into_iter().find(|(known, _)| *known == number).map(|(_, unit)| unit)
 }
 
-/// The unit of that name, such as `MINUTE`, in a limit that a request brings along.
+/// The unit with this name, such as `MINUTE`, in a limit that a request brings along.
 pub fn override_unit_named(name: &str) -> Option<Unit> {
     let mut units = OVERRIDE_UNITS.into_iter().map(|(_, unit)| unit);
     units.find(|unit| unit_name(*unit) == name)
@@ -49,14 +49,14 @@ pub fn unit_name(unit: Unit) -> String {
     unit.name().to_ascii_uppercase()
 }
 
-/// A reset in whole seconds, rounded up: Envoy drops what is below a second, and a caller that came back
-/// that much early would be refused again.
+/// A reset in whole seconds, rounded up: Envoy truncates fractions, and a caller that retried that much too early would
+/// be refused again.
 pub fn whole_seconds(reset: Duration) -> u64 {
     reset.as_secs().saturating_add(u64::from(0 < reset.subsec_nanos()))
 }
 
-/// Whether a header of that name may go out. Envoy appends to the caller's value even for `:path` and
-/// `host`, and so a policy could send requests elsewhere. The policy compiler refuses such names too.
+/// Whether a header with this name may be sent. Envoy appends to the caller's value even for `:path` and `host`, so a
+/// policy could redirect requests. The policy compiler rejects such names too.
 pub fn may_forward(name: &str) -> bool {
     !name.starts_with(':') && !name.eq_ignore_ascii_case("host")
 }

@@ -1,4 +1,4 @@
-//! Tests of limits that callers of several tiers share: reserves, pressure, access, costs.
+//! Tests of limits that are shared by callers of several tiers: reserves, pressure, access, costs.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ async fn pressure_scales_callers_down_and_ends_lower_than_it_began() {
     check(&both("premium").await, Code::Ok, 49);
     check(&spend(&bench, "provider=a,tier=enterprise", 79).await, Code::Ok, 20);
     check(&spend(&bench, "provider=a,tier=enterprise", 1).await, Code::Ok, 19);
-    // 81 of 100 are used. A premium caller keeps half of its 50, and has spent one.
+    // 81 of 100 are used. A premium caller may use half of its 50, and has spent one.
     let pressed = spend(&bench, "user=u,tier=premium", 1).await;
     check(&pressed, Code::Ok, 48);
     let pressed = both("enterprise").await;
@@ -85,7 +85,7 @@ async fn pressure_scales_callers_down_and_ends_lower_than_it_began() {
     assert_eq!(bench.engine.pressure()[0].level, 1);
 
     spend(&bench, "provider=a,tier=enterprise", 0).await;
-    // Giving back 5 leaves 77, which is above the 75 where the level ends.
+    // Giving back 5 leaves 77, which is above 75, where the level ends.
     let back = Descriptor { hits: Hits::GiveBack(5), ..descriptor("provider=a,tier=enterprise") };
     bench.ask(vec![back.clone()]).await;
     bench.engine.read_pressure().await;
@@ -172,7 +172,7 @@ descriptors:
   - { name: budget, rate: 1 EUR/day, cost: money }",
     );
     check(&spend(&bench, "user=u,op=translate", 10).await, Code::Ok, 19);
-    // Money: two bookings fit into a euro, the third would not.
+    // Money: two bookings fit into one euro, a third does not.
     check(&spend(&bench, "user=v,op=book", 1).await, Code::Ok, 19);
     check(&spend(&bench, "user=v,op=book", 1).await, Code::Ok, 18);
     check(&spend(&bench, "user=v,op=book", 1).await, Code::OverLimit, 0);

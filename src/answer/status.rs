@@ -1,4 +1,4 @@
-//! The status of each descriptor: the limit that is reported, what remains of it, and one time.
+//! The status of each descriptor: the reported limit, its remaining hits, and one time.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -7,24 +7,24 @@ use std::time::Duration;
 use crate::engine::{ChargeDecision, Code, DescriptorMatch, Verdict};
 use crate::policy::Unit;
 
-/// How one descriptor stands.
+/// The status of one descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     pub code: Code,
-    /// The limit that is nearest to refusing, or that made the caller wait longest; None if the
-    /// descriptor meets none.
+    /// The limit that is closest to refusing, or the one with the longest wait; None if no limit applies to the
+    /// descriptor.
     pub limit: Option<StatusLimit>,
-    /// Hits that would still pass. The protocol has 32 bits for it: `u32::MAX` may be more.
+    /// Remaining hits. The protocol has 32 bits for them: `u32::MAX` may be more.
     pub remaining: u32,
-    /// For a refusal, how long until the same request would pass; else until the limit is whole again.
-    /// None where time alone changes nothing.
+    /// For a refusal, the time until the same request would pass; otherwise the time until nothing of the limit is in
+    /// use. None if time has no effect.
     pub reset: Option<Duration>,
 }
 
-/// A limit as the protocol can say it.
+/// A limit, as far as the protocol can represent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusLimit {
-    /// The name that the policy gives it; empty if it gives none.
+    /// The name in the policy; empty if there is none.
     pub name: Arc<str>,
     /// Hits in a window.
     pub amount: u32,
@@ -33,14 +33,14 @@ pub struct StatusLimit {
 }
 
 impl Status {
-    /// Of a descriptor of which no limit is reported.
+    /// For a descriptor without a reported limit.
     fn without_limit(code: Code, remaining: u32) -> Self {
         Self { code, limit: None, remaining, reset: None }
     }
 }
 
-/// One status for each descriptor. Envoy's own headers show the limit of the first with the least remaining, so in
-/// front of the one that refuses no other has none left and a limit to show.
+/// One status for each descriptor. Envoy's own headers show the limit of the first descriptor with the least remaining
+/// hits, so before the refusing one no other status reports a limit with none.
 pub fn statuses(verdict: &Verdict<'_>) -> Vec<Status> {
     let mut refuses = verdict.code() != Code::OverLimit;
     let of_descriptor = |descriptor| {
@@ -53,8 +53,8 @@ pub fn statuses(verdict: &Verdict<'_>) -> Vec<Status> {
     verdict.descriptors.iter().map(of_descriptor).collect()
 }
 
-/// The limit that refuses longest, else one that is over, else the one with the least left; of equals, the one that
-/// resets last.
+/// The refusing limit with the longest wait, else an exceeded one, else the one with the least remaining hits; among
+/// equals, the one with the latest reset.
 pub fn tightest<'a, 'v: 'a>(
     verdict: &Verdict<'v>,
     charges: impl Iterator<Item = &'a ChargeDecision<'v>>,
@@ -69,8 +69,8 @@ pub fn tightest<'a, 'v: 'a>(
     })
 }
 
-/// The wait of a refusal, or else the reset: the one time that the protocol has room for. What never
-/// passes has the time in which the limit is whole, at most its window.
+/// The wait of a refusal, otherwise the reset: the protocol has one field for both. If the request can never pass, it
+/// is the time until the limit is unused, at most its window.
 pub fn reported_time(charge: &ChargeDecision<'_>) -> Option<Duration> {
     if !charge.is_over() {
         return charge.reset();
@@ -79,7 +79,7 @@ pub fn reported_time(charge: &ChargeDecision<'_>) -> Option<Duration> {
     charge.wait().or_else(|| charge.reset().filter(|reset| !reset.is_zero())).or_else(window)
 }
 
-/// The limit that the status of a descriptor reports. Where the caller may not pass, no limit was asked.
+/// The limit in the status of a descriptor. A caller without access was not checked against any limit.
 fn reported<'a, 'v>(
     verdict: &'a Verdict<'v>,
     descriptor: &'a DescriptorMatch<'v>,
@@ -113,7 +113,7 @@ fn status(
             amount: saturate(reported.quota),
             unit: reported.limit.window.unit(),
         }),
-        // As in the reference; what is left for a smaller request is in our own headers.
+        // As in the reference; our own headers report the hits that remain for a smaller request.
         remaining: if over { 0 } else { saturate(reported.remaining()) },
         reset: if over { reported_time(reported) } else { reported.reset() },
     }

@@ -1,4 +1,4 @@
-//! Tests of what answers, metrics and records tell of thresholds and grace.
+//! Tests of thresholds and grace in answers, metrics and records.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The first lines on a terminal: where Tollgate listens, and a request to try.
+//! The first lines on a terminal: the addresses of the listeners, and a request to try.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -17,17 +17,17 @@ use crate::printable::is_escaped;
 use crate::settings::{Settings, TlsFiles};
 use crate::version::VERSION;
 
-/// The largest limit to try out by hand.
+/// The largest limit that can be tried by hand.
 const TRIED_AMOUNT_MAX: u64 = 20;
 
-/// Where the process listens, and a request to try.
+/// The addresses of the process, and a request to try.
 #[derive(Debug)]
 pub struct Banner {
     pub store: String,
     pub grpc: Option<SocketAddr>,
     pub unix: Option<PathBuf>,
     pub http: SocketAddr,
-    /// Of gRPC's port.
+    /// Security of the gRPC port.
     pub grpc_tls: Security,
     pub http_tls: Security,
     pub domains: usize,
@@ -35,14 +35,14 @@ pub struct Banner {
 }
 
 impl Banner {
-    /// That of a process with these settings and listeners.
+    /// The banner of a process with these settings and listeners.
     ///
     /// # Errors
-    /// When the system doesn't tell an address.
+    /// If the system does not report an address.
     pub fn of(settings: &Settings, engine: &Engine, listeners: &Listeners) -> io::Result<Self> {
         let policies = engine.policies();
         let grpc = listeners.grpc.as_ref().map(|listener| listener.local_addr()).transpose()?;
-        // To try a port that speaks TLS takes certificates that we don't know the places of.
+        // A request to a port with TLS needs certificates whose paths are unknown here.
         let is_plain = settings.listening.http_tls_cert_file.is_none();
         let may_refuse = !settings.policies.shadow_mode;
         Ok(Self {
@@ -57,11 +57,11 @@ impl Banner {
         })
     }
 
-    /// Says where the process listens: to a person if the logs are for one, else in the logs.
+    /// Reports the addresses: on standard error if the logs are text, else in the logs.
     pub fn show(&self, format: logs::Format) {
         let Self { grpc, unix, http, grpc_tls, http_tls, store, .. } = self;
         match format {
-            // Whoever started us may have closed the stream; the lines are not worth more than that.
+            // The parent process may have closed the stream. That must not end the process.
             logs::Format::Text => write!(io::stdout(), "{self}").unwrap_or_default(),
             logs::Format::Json => {
                 let grpc = grpc.map(display);
@@ -77,12 +77,12 @@ impl Banner {
 pub enum Security {
     Plain,
     Tls,
-    /// Clients need a certificate too.
+    /// Clients need a certificate.
     MutualTls,
 }
 
 impl Security {
-    /// What these files make of a port.
+    /// The security of a port with these files.
     pub fn of(files: &TlsFiles) -> Self {
         match (&files.cert_file, &files.client_ca_file) {
             (None, _) => Self::Plain,
@@ -102,18 +102,18 @@ impl fmt::Display for Security {
     }
 }
 
-/// A request that is refused when it is repeated.
+/// A request that is refused if it is repeated.
 #[derive(Debug)]
 pub struct Trial {
     domain: String,
     key: String,
     value: String,
-    /// How many pass.
+    /// Number of requests that pass.
     passing: u64,
 }
 
 impl Trial {
-    /// One that spends the smallest of the limits that are quickly spent.
+    /// A request for the smallest limit that is quickly exhausted.
     pub fn of(policies: &PolicySet) -> Option<Self> {
         let trials = policies.domains().into_iter().flat_map(|domain| {
             let trial = |rule| Self::of_rule(&domain.name, rule);
@@ -131,7 +131,7 @@ impl Trial {
         let enforced = rule.limits.iter().all(|limit| limit.mode == Mode::Enforce);
         let passing = rule.limits.iter().map(|limit| limit.limit.capacity()).min()?;
         let (domain, key) = (domain.to_owned(), rule.key.clone());
-        // Quotes would have to be escaped twice, for JSON and for the shell.
+        // Quotes would need escapes twice, for JSON and for the shell.
         let is_plain = [&domain, &key, value]
             .iter()
             .all(|text| !text.chars().any(|c| matches!(c, '"' | '\'' | '\\') || is_escaped(c)));
@@ -171,12 +171,12 @@ impl fmt::Display for Banner {
     }
 }
 
-/// What is to be said behind an address.
+/// The text after an address.
 fn aside(security: Security) -> String {
     if security == Security::Plain { String::new() } else { format!(" ({security})") }
 }
 
-/// An address to connect to from this machine: the unspecified address is none.
+/// An address that clients on this machine can connect to: not the unspecified address.
 fn reachable(address: SocketAddr) -> String {
     if address.ip().is_unspecified() {
         format!("localhost:{}", address.port())

@@ -1,4 +1,4 @@
-//! Opens what Tollgate listens on: TCP ports, and a Unix socket whose file comes and goes with it.
+//! Opens the listeners: TCP ports, and a Unix socket with its file.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -15,7 +15,7 @@ use crate::settings::Settings;
 /// The owner and the group may connect. Envoy's image runs as another user, so it shares the group.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Everything that is listened on.
+/// All listeners.
 #[derive(Debug)]
 pub struct Listeners {
     pub http: TcpListener,
@@ -30,7 +30,7 @@ pub struct UnixSocket {
     pub file: SocketFile,
 }
 
-/// The file of a Unix socket, removed when this goes.
+/// The file of a Unix socket; removed on drop.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -38,10 +38,10 @@ pub struct SocketFile {
 }
 
 impl Listeners {
-    /// Listens where the settings say.
+    /// Opens the listeners of the settings.
     ///
     /// # Errors
-    /// When an address or a path can't be had.
+    /// If an address or a path is unavailable.
     pub async fn bind(settings: &Settings) -> anyhow::Result<Self> {
         let http = tcp("http_address", settings.listening.http_address).await?;
         let grpc = match settings.listening.grpc_address {
@@ -62,7 +62,7 @@ async fn tcp(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> 
 }
 
 impl UnixSocket {
-    /// Listens at `path`, whose file a process that died may have left behind.
+    /// Listens at `path`. A process that was killed may have left a stale file there.
     async fn bind(path: &Path) -> anyhow::Result<Self> {
         remove_stale(path).await?;
         let at = || format!("can't listen on {} (grpc_unix_socket)", printable::path(path));
@@ -97,7 +97,7 @@ async fn remove_stale(path: &Path) -> anyhow::Result<()> {
 }
 
 impl SocketFile {
-    /// Where it is.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -105,7 +105,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // A process that took over the path has a file of its own there.
+        // If another process has taken over the path, the file there is its own.
         if fs::metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
             fs::remove_file(&self.path).ok();
         }
@@ -154,7 +154,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("t.sock");
         let socket = UnixSocket::bind(&path).await.unwrap();
-        // Renamed rather than removed, so that its inode isn't given out again.
+        // Renamed, not removed, so that its inode is not reused.
         fs::rename(&path, directory.path().join("old.sock")).unwrap();
         let successor = UnixSocket::bind(&path).await.unwrap();
         drop(socket);

@@ -1,8 +1,7 @@
-//! The process: what starts, what runs beside the requests, and how it ends.
+//! The process: its start, its tasks, and its shutdown.
 //!
-//! It starts from the inside out: policies, then listeners, then readiness, so that whoever gets an answer
-//! gets a right one. It ends from the outside in: readiness first, then the listeners, then what runs
-//! beside them.
+//! The start goes from the inside out: policies, then listeners, then readiness, so that every answer follows the
+//! policies. The shutdown goes from the outside in: readiness, then the listeners, then the other tasks.
 
 mod banner;
 mod listeners;
@@ -52,13 +51,13 @@ use usage::{LAST_SEND_TIMEOUT, UsageConsumer};
 
 pub use sources::{SourceFiles, SourceFilesError};
 
-/// How long helpers may take to end; none of them waits for anything.
+/// Maximum time for helpers to end; they don't wait for anything.
 const HELPERS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long it may take to give leases back, and to pay debts.
+/// Maximum time to give leases back and to pay debts.
 const STORE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the last traces may take to be sent.
+/// Maximum time to send the last traces.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A running process.
@@ -69,20 +68,20 @@ struct Process {
     readiness: Readiness,
     traces: Option<Arc<Traces>>,
     api: Api,
-    /// Until it is spawned, as the next two. None: usage is not counted.
+    /// Taken when it is spawned, like the next two. None: usage is not counted.
     usage_consumer: Option<UsageConsumer>,
     connector: Option<Connector>,
     subscriber: Option<Subscriber>,
-    /// One for each listener. Like `helpers`, they go on until the stage says to end.
+    /// One task for each listener. Like `helpers`, they run until the stage says to end.
     servers: Tasks,
-    /// What runs beside the servers, and must outlive their last request.
+    /// Tasks beside the servers. They must outlive the last request.
     helpers: Tasks,
-    /// What consumes records of requests: it outlives the servers, and needs the helpers.
+    /// Consumers of the records of requests. They outlive the servers, and need the helpers.
     consumers: Tasks,
     stages: Stages,
 }
 
-/// What the ports shake hands by. None: they are plain.
+/// TLS of the ports. None: plain.
 struct PortsTls {
     grpc: Option<Arc<Tls>>,
     http: Option<Arc<Tls>>,
@@ -91,7 +90,7 @@ struct PortsTls {
 /// Serves until a signal says to end.
 ///
 /// # Errors
-/// When it can't start, when something that should go on ends, or on a second signal.
+/// If the start fails, if a task ends that should not, or on a second signal.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let mut signals = Signals::start()?;
     let mut process = Process::new(settings)?;
@@ -164,7 +163,7 @@ impl Process {
         })
     }
 
-    /// Starts, and ends when it can't, or when a task does that shouldn't.
+    /// Starts, and runs until the end: by a signal, or because a task failed.
     async fn serve(&mut self) -> anyhow::Error {
         match self.start().await {
             Ok(()) => self.failure().await,
@@ -208,14 +207,14 @@ impl Process {
         Ok(())
     }
 
-    /// Puts the first policies in force.
+    /// Loads the first policies.
     async fn load_policies(&self) -> anyhow::Result<Reloader<Files, Policies>> {
         let options = CompileOptions { merge_domains: self.settings.policies.merge_domains };
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         load(&self.settings.policies.paths, Policies { engine, metrics, options }).await
     }
 
-    /// Puts the first callers in force, if files are the directory.
+    /// Loads the first callers, if the directory is in files.
     async fn load_callers(&self) -> anyhow::Result<Option<Reloader<Files, FileCallers>>> {
         if self.settings.callers.files.is_empty() {
             return Ok(None);
@@ -224,7 +223,7 @@ impl Process {
         load(&self.settings.callers.files, FileCallers { engine, metrics }).await.map(Some)
     }
 
-    /// What the ports shake hands by, and has it renewed.
+    /// The TLS of a port, with its renewal.
     fn load_tls(&mut self) -> anyhow::Result<PortsTls> {
         let mut load = |port, files: &TlsFiles, protocol| {
             let loaded = Tls::load(port, files, protocol, &self.metrics)?;
@@ -302,7 +301,7 @@ impl Process {
     }
 }
 
-/// Puts in force what the files at `roots` say.
+/// Loads the files at `roots`.
 async fn load<S: Subject>(roots: &[PathBuf], subject: S) -> anyhow::Result<Reloader<Files, S>> {
     Reloader::start(Files::start(roots)?, subject).await.map_err(|error| {
         error.report();

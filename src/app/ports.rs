@@ -12,19 +12,19 @@ use crate::grpc;
 use crate::grpc::Services;
 use crate::listen::Acceptor;
 
-/// What gRPC is served on.
+/// The listeners of gRPC, and their settings.
 #[derive(Debug)]
 pub struct GrpcPorts {
     pub tcp: Option<TcpListener>,
     pub unix: Option<UnixSocket>,
-    /// Of the port; the socket is guarded by its file's mode.
+    /// TLS of the port. The mode of the file protects the socket.
     pub tls: Option<Arc<Tls>>,
-    /// When connections end. None: never for their age.
+    /// Maximum age of a connection. None: no maximum.
     pub age_max: Option<Duration>,
 }
 
 impl GrpcPorts {
-    /// Serves each in a task of its own until `closing`.
+    /// Serves each listener in its own task until `closing`.
     pub fn serve<F>(self, services: Services, servers: &mut Tasks, closing: impl Fn() -> F)
     where
         F: Future<Output = ()> + Send + 'static,

@@ -4,16 +4,16 @@ use anyhow::Context;
 use tokio::select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Why the process is to end.
+/// The signal that ends the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// SIGTERM: from a supervisor, which also redirects clients.
     Terminate,
-    /// SIGINT: from a keyboard, where a person waits.
+    /// SIGINT: from a keyboard, where a user waits.
     Interrupt,
 }
 
-/// The signals to end.
+/// The signals that end the process.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -21,10 +21,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Receives them from now on.
+    /// Receives signals from now on.
     ///
     /// # Errors
-    /// When the system doesn't let us.
+    /// If the system refuses.
     pub fn start() -> anyhow::Result<Self> {
         let start = |kind| signal(kind).context("can't receive signals");
         Ok(Self {
@@ -33,7 +33,7 @@ impl Signals {
         })
     }
 
-    /// The next one.
+    /// The next signal.
     pub async fn next(&mut self) -> Cause {
         select! {
             _ = self.terminate.recv() => Cause::Terminate,

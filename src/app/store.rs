@@ -1,4 +1,4 @@
-//! Chooses the store that the settings ask for.
+//! Creates the store of the settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,27 +16,27 @@ use crate::store::redis::{
 };
 use crate::store::{Directory, Fallback, FileSums, SumsStore};
 
-/// How often to look whether the connection stands.
+/// How often to check whether the connection is up.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The database file in `data_dir`.
 const USAGE_FILE: &str = "usage.redb";
 
-/// Where counters and callers live, and the tasks that keep the connections to there.
+/// The stores of counters and callers, and the tasks that keep their connections.
 #[derive(Debug)]
 pub struct Stores {
     pub store: AnyStore,
     pub directory: Directory,
     pub connector: Option<Connector>,
     pub subscriber: Option<Subscriber>,
-    /// Where sums of usage outlive the process.
+    /// The store of usage sums, if they outlive the process.
     pub sums: Option<Arc<SumsStore>>,
 }
 
-/// The stores of these settings. Where there are files of callers, those are the directory.
+/// The stores of these settings. If there are caller files, they are the directory.
 ///
 /// # Errors
-/// When the settings of Redis can't be used. That it is out is no error.
+/// If the settings of Redis are invalid. An unavailable Redis is not an error.
 pub fn build(
     settings: &Settings,
     metrics: &UsageFileMetrics,
@@ -63,7 +63,7 @@ pub fn build(
     Ok(Stores { store, directory, connector: Some(connector), subscriber, sums })
 }
 
-/// Waits for the connection, so that the first requests are not answered by `on_outage`; but not for long.
+/// Waits a short time for the connection, so that `on_outage` does not answer the first requests.
 pub async fn connected(store: &AnyStore) {
     let connected = async {
         let mut ticks = interval(PROBE_INTERVAL);
@@ -80,7 +80,7 @@ pub async fn connected(store: &AnyStore) {
     }
 }
 
-/// What people call it.
+/// The name of the store in logs.
 pub fn name(store: &AnyStore) -> String {
     match store.address() {
         None => "counting in memory".to_owned(),
@@ -88,7 +88,7 @@ pub fn name(store: &AnyStore) -> String {
     }
 }
 
-/// The file of sums, if usage is counted and there is a folder for it.
+/// The database file of sums, if usage is counted and `data_dir` is set.
 fn file_sums(
     settings: &Settings,
     metrics: &UsageFileMetrics,

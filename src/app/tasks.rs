@@ -1,11 +1,11 @@
-//! The tasks of the process, and the stages that tell them when to end.
+//! The tasks of the process, and the stages of its shutdown.
 
 use anyhow::anyhow;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-/// Tasks that go on until they are told to end. Dropping this drops them too.
+/// Tasks that run until the shutdown. Dropping this drops them.
 #[derive(Debug, Default)]
 pub struct Tasks(JoinSet<()>);
 
@@ -15,13 +15,13 @@ impl Tasks {
         self.0.spawn(task);
     }
 
-    /// Runs a task on a thread of its own, so that no other task waits while it computes.
+    /// Runs a task on its own thread, so that no other task waits while it computes.
     pub fn spawn_on_thread(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         let runtime = Handle::current();
         self.0.spawn_blocking(move || runtime.block_on(task));
     }
 
-    /// Waits until one ends that shouldn't yet, and says why; for ever if there is none.
+    /// Waits until a task ends unexpectedly, and returns the reason. Never returns if all tasks run.
     pub async fn failure(&mut self) -> anyhow::Error {
         match self.0.join_next().await {
             Some(Ok(())) => anyhow!("a task ended unexpectedly"),
@@ -30,7 +30,7 @@ impl Tasks {
         }
     }
 
-    /// Waits for the end of all.
+    /// Waits for the end of all tasks.
     ///
     /// # Errors
     /// The first panic of a task.
@@ -42,44 +42,44 @@ impl Tasks {
         result
     }
 
-    /// Drops all.
+    /// Drops all tasks.
     pub async fn shutdown(&mut self) {
         self.0.shutdown().await;
     }
 }
 
-/// How far the process has come. It only ever goes forward.
+/// The stage of the process. Stages only advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     Serving,
-    /// Servers take nothing new and end what they have.
+    /// Servers accept nothing new, and finish what is in flight.
     Closing,
-    /// The servers are gone.
+    /// The servers have ended.
     Served,
-    /// So are the consumers of what the servers did.
+    /// The consumers of the servers' records have ended.
     Closed,
 }
 
-/// The stage that the process is in.
+/// The current stage of the process.
 #[derive(Clone, Debug)]
 pub struct Stages(watch::Sender<Stage>);
 
 impl Stages {
-    /// The first one.
+    /// The first stage.
     pub fn new() -> Self {
         Self(watch::channel(Stage::Serving).0)
     }
 
-    /// Comes to `stage`.
+    /// Advances to `stage`.
     pub fn enter(&self, stage: Stage) {
         self.0.send_replace(stage);
     }
 
-    /// Ends when the process has come to `stage`.
+    /// Returns when the process has reached `stage`.
     pub fn reached(&self, stage: Stage) -> impl Future<Output = ()> + Send + use<> {
         let mut now = self.0.subscribe();
         async move {
-            // An error says that the process is gone, which is as far as it goes.
+            // An error means that the process has ended, which is after every stage.
             now.wait_for(|now| stage <= *now).await.ok();
         }
     }

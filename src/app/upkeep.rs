@@ -1,5 +1,5 @@
-//! Does what a store needs between requests: expires counters of the embedded store, gives unused leases back
-//! to Redis, and updates the metrics of either.
+//! Maintenance of the store between requests: expires counters of the embedded store, gives unused leases back to
+//! Redis, and updates the metrics of both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::store::Directory;
 
-/// How often to look.
+/// Interval of the maintenance.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often to read the levels of pressure: a level is known everywhere within a second.
+/// How often to read the levels of pressure: each level is known everywhere within a second.
 const PRESSURE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Looks after the store.
+/// Maintains the store.
 #[derive(Debug)]
 pub struct Upkeep {
     pub engine: Arc<Engine>,
@@ -25,7 +25,7 @@ pub struct Upkeep {
 }
 
 impl Upkeep {
-    /// Looks after it until `shutdown`.
+    /// Runs until `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Takes the records of decisions out of the sink, sums them, and sends the sums to a store that outlives the process.
+//! Takes the records of decisions from the sink, sums them, and sends the sums to the store of usage.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::metrics::Metrics;
 use crate::store::SumsStore;
 use crate::usage::{Outbox, Retention, UsageMemory};
 
-/// How often sums are sent.
+/// Interval of sending sums.
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the last sums may take to be sent.
+/// Maximum time to send the last sums.
 pub const LAST_SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sums what the sink takes.
+/// Sums the records of the sink.
 #[derive(Debug)]
 pub struct UsageConsumer {
     pub sink: Arc<Sink>,
@@ -28,7 +28,7 @@ pub struct UsageConsumer {
     sender: Option<Sender>,
 }
 
-/// Sends sums to a store.
+/// Sends sums to the store of usage.
 #[derive(Debug)]
 struct Sender {
     store: Arc<SumsStore>,
@@ -37,7 +37,7 @@ struct Sender {
 }
 
 impl UsageConsumer {
-    /// Counts from now on. What is counted also goes to a store, if there is one.
+    /// Counts from now on. If there is a store of usage, the sums are also sent there.
     pub fn new(
         clock: Clock,
         metrics: &Metrics,
@@ -57,8 +57,8 @@ impl UsageConsumer {
         }
     }
 
-    /// Sums until `shutdown`, and then what is left. To be run on a thread of its own: adding records takes milliseconds,
-    /// for which no request should wait.
+    /// Sums records until `shutdown`, and then the remaining ones. It needs its own thread: adding records takes
+    /// milliseconds, and no request should wait for that.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { sink, usage, clock, sender } = self;
         let consume = |records: &[DecisionRecord]| {
@@ -89,7 +89,7 @@ impl UsageConsumer {
 }
 
 impl Sender {
-    /// Sends sums for ever.
+    /// Sends sums until it is dropped.
     async fn run(&self) {
         let mut ticks = interval(SEND_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -104,7 +104,7 @@ impl Sender {
         }
     }
 
-    /// Sends all that is counted so far; false: the store does not take it now.
+    /// Sends all sums so far. Returns false if the store does not accept them now.
     async fn send(&self) -> bool {
         self.store.reopen(self.clock.now().timestamp());
         loop {

@@ -1,4 +1,4 @@
-//! `tollgate check`: everything that is wrong with policies, each with its place and carets.
+//! `tollgate check`: reports all problems of policies, each with its place and carets.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -62,23 +62,23 @@ pub fn command() -> Command {
         .arg(format_arg())
 }
 
-/// The policies that are in force.
+/// The policies in force.
 struct Old<'a> {
     path: &'a Path,
     sources: Vec<Source>,
 }
 
-/// What was found.
+/// The result of a check.
 struct Report {
     problems: Vec<Problem>,
     sources: Vec<Source>,
-    /// What there is, if it can be used.
+    /// The policies, if they are valid.
     found: String,
-    /// What would become of counts, where that was asked.
+    /// The effect on counts, with `--against`.
     count_changes: Option<CountChanges>,
-    /// Why that can't be told.
+    /// The reason that the effect on counts is unknown.
     incomparable: Option<String>,
-    /// Files that were passed over because of their names.
+    /// Files that were ignored because of their names.
     skipped: Vec<PathBuf>,
     is_fine: bool,
 }
@@ -142,7 +142,7 @@ impl Report {
         }
     }
 
-    /// The new policies, and what becomes of counts. If the old ones can't be used, both are told all the same.
+    /// Checks the new policies, and their effect on counts. If the old policies are invalid, both are reported.
     fn of_edit(new: Vec<Source>, options: CompileOptions, old: Old<'_>) -> Self {
         let problems = match compile(&old.sources, options) {
             Ok(policies) => return Self::of_policies(new, options, Some(&policies)),
@@ -159,7 +159,7 @@ impl Report {
     }
 
     fn of_callers(sources: Vec<Source>, policies: Option<&PolicySet>) -> Self {
-        // An error: `--policies` asks whether the callers fit these policies.
+        // An error, not a warning: `--policies` asks whether the callers fit these policies.
         let whom = policies.map(|policies| CallersFor { policies, severity: Severity::Error });
         match compile_callers_for(&sources, whom) {
             Ok(callers) => {
@@ -182,12 +182,12 @@ impl Report {
         }
     }
 
-    /// Whether there is nothing to warn of.
+    /// Whether there are no warnings.
     fn is_quiet(&self) -> bool {
         self.problems.is_empty() && self.warnings().is_empty()
     }
 
-    /// Warnings beside those of problems.
+    /// Warnings that are not problems of the files.
     fn warnings(&self) -> Vec<String> {
         let changes = self.count_changes.iter();
         let restarts = changes.clone().flat_map(|changes| &changes.restarts);
@@ -196,12 +196,12 @@ impl Report {
         restarts.map(Restart::to_string).chain(cut).chain(skipped).collect()
     }
 
-    /// Limits that would be gone. An edit may mean just that, so they are no warnings.
+    /// Limits that would be gone. The edit may intend that, so they are not warnings.
     fn gone(&self) -> impl Iterator<Item = &Gone> {
         self.count_changes.iter().flat_map(|changes| &changes.gone)
     }
 
-    /// Whether all counts are kept, if that was asked and can be told.
+    /// Whether all counts are kept, with `--against` and if it is known.
     fn keeps_counts(&self) -> Option<bool> {
         self.count_changes.as_ref().map(CountChanges::keep_all)
     }

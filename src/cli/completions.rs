@@ -52,10 +52,10 @@ pub fn complete(matches: &ArgMatches, mut command: Command) -> ExitCode {
     print(&String::from_utf8_lossy(&script).trim_end())
 }
 
-/// Prints a page.
+/// Prints a man page.
 pub fn man(matches: &ArgMatches, mut command: Command) -> ExitCode {
     command = serve::with_words(command);
-    // Only then do the commands know what they are called together: `tollgate-check`.
+    // The full names of the commands, such as `tollgate-check`, are known only after this.
     command.build();
     let page = matches.get_one::<String>("command").and_then(|name| command.find_subcommand(name));
     let page = page.unwrap_or(&command).clone();

@@ -1,5 +1,5 @@
-//! The command line. Results go to the standard output, what is wrong to the standard error stream; the
-//! exit status is 0 if all is well, 1 if not, and 2 if the command can't be understood.
+//! The command line. Results go to the standard output, errors to the standard error stream. The exit status is 0 for
+//! success, 1 for a failure, and 2 for an invalid command line.
 
 mod check;
 mod completions;
@@ -24,10 +24,10 @@ use crate::policy::Source;
 use crate::printable;
 use crate::version::VERSION;
 
-/// The exit status when something is wrong.
+/// The exit status of a failure.
 const PROBLEMS: u8 = 1;
 
-/// The exit status when the command or the settings can't be understood.
+/// The exit status if the command line or the settings are invalid.
 const USAGE: u8 = 2;
 
 const ABOUT: &str = "A rate-limit and quota sidecar for Envoy";
@@ -51,16 +51,16 @@ Examples:
 
 A policy file has one domain. A limit is written as 10/second, 250/15m or 500/month. See config/README.md.";
 
-/// Does what `args` say, the program's name first.
+/// Runs the command in `args`, which start with the program's name.
 pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     match command().try_get_matches_from(args) {
         Ok(matches) => dispatch(&matches),
         Err(error) => {
-            // Help and version are errors to clap, and know which stream and status is theirs.
+            // Help and version are errors to clap, with their own stream and status.
             let is_fine = !error.use_stderr();
             let text = error.render().to_string();
             match printable::lines(&text) {
-                // It quotes an argument. Colours, which are escapes too, are of less use than that.
+                // The message quotes an argument, so it is escaped. That removes its colours too.
                 Cow::Owned(text) => complain(&text.trim_end()),
                 Cow::Borrowed(_) => drop(error.print().ok()),
             }
@@ -111,7 +111,7 @@ fn command() -> Command {
     command.mut_subcommand("man", |man| man.mut_arg("command", |arg| arg.value_parser(names)))
 }
 
-/// `--output text` or `--output json`, or `--format` in its place.
+/// `--output text` or `--output json`, with the alias `--format`.
 fn format_arg() -> Arg {
     Arg::new("format")
         .long("output")
@@ -142,7 +142,7 @@ fn is_json(matches: &ArgMatches) -> bool {
     matches.get_one::<String>("format").is_some_and(|format| format == "json")
 }
 
-/// `--callers`, for files of callers in the place of policies.
+/// `--callers`, for caller files instead of policies.
 fn callers_arg() -> Arg {
     Arg::new("callers").long("callers").action(ArgAction::SetTrue)
 }
@@ -155,12 +155,12 @@ fn schema(matches: &ArgMatches) -> ExitCode {
     print_json(&format_args!("{schema:#}"))
 }
 
-/// The files at the paths that were given.
+/// The files at the paths of the command line.
 fn sources(matches: &ArgMatches) -> Result<Vec<Source>, SourceFilesError> {
     sources_of(matches, "path")
 }
 
-/// The files at the paths that the argument of that name gives.
+/// The files at the paths of one argument.
 fn sources_of(matches: &ArgMatches, name: &str) -> Result<Vec<Source>, SourceFilesError> {
     files_of(matches, name).read().sources
 }
@@ -188,9 +188,9 @@ fn write(text: &str) -> ExitCode {
     }
 }
 
-/// Tells what is wrong.
+/// Prints an error.
 fn complain(text: &dyn fmt::Display) {
-    // There is nowhere left to tell that this failed.
+    // If this fails, there is no other place to report it.
     writeln!(io::stderr(), "{}", printable::lines(&text.to_string())).ok();
 }
 

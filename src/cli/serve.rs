@@ -12,11 +12,11 @@ use crate::app;
 use crate::observe::logs;
 use crate::settings::{FILE_VARIABLE, Loaded, Setting, Settings, table};
 
-/// Bytes of a thread's stack, of which only those cost memory that are used. The deepest YAML that is read takes half of
-/// the usual 2 MiB, and more than all of it where nothing is optimised.
+/// Stack size of a thread; only the used part costs memory. The deepest YAML takes half of the default 2 MiB, and more
+/// than all of it in a debug build.
 const STACK_LEN: usize = 8 * 1024 * 1024;
 
-/// Flags for all settings, and for the file that holds them.
+/// Flags for all settings, and for the settings file.
 pub fn args() -> Vec<Arg> {
     let config = Arg::new("config")
         .long("config")
@@ -39,15 +39,15 @@ fn arg(setting: &'static Setting) -> Arg {
         .action(ArgAction::Append)
         .help(format!("{} {default}[env: {}]", setting.help, setting.variable()));
     if setting.is_switch() {
-        // `--shadow-mode` alone says true.
+        // `--shadow-mode` alone means true.
         arg.num_args(0..=1).require_equals(true).default_missing_value("true")
     } else {
         arg
     }
 }
 
-/// The same flags with all their valid values, for shells and pages. The command line itself leaves it to the settings to tell
-/// which values are wrong, all at once and with their places.
+/// The same flags with all their valid values, for shells and man pages. On the command line, the settings report
+/// invalid values, all at once and with their places.
 pub fn with_words(command: Command) -> Command {
     named(command).mut_subcommand("serve", named)
 }
@@ -77,7 +77,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     }
 }
 
-/// What the flag says: of a list all that was given, of another the last.
+/// The value of a flag: all values of a list, otherwise the last one.
 fn text(setting: &Setting, matches: &ArgMatches) -> Option<String> {
     let mut texts = matches.get_many::<String>(setting.name)?.cloned();
     if setting.is_list() { Some(texts.collect::<Vec<_>>().join(",")) } else { texts.next_back() }
@@ -90,7 +90,7 @@ fn serve(Loaded { settings, unread }: Loaded) -> ExitCode {
     }
     let ended = runtime(&settings).map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(app::run(settings));
-        // A policy that is being compiled is of no use any more.
+        // A policy that is still being compiled is not needed any more.
         runtime.shutdown_background();
         ended
     });
@@ -103,8 +103,8 @@ fn serve(Loaded { settings, unread }: Loaded) -> ExitCode {
     }
 }
 
-/// After how many turns of tasks a thread looks what has come, although there are more. A turn of a connection that floods us
-/// takes half a millisecond; with tokio's own 61 turns, a quiet connection would wait for thirty.
+/// The number of task turns after which a thread checks for new events. A turn of a flooding connection takes half a
+/// millisecond. With tokio's default of 61 turns, a quiet connection would wait for thirty.
 const EVENT_INTERVAL: u32 = 8;
 
 fn runtime(settings: &Settings) -> std::io::Result<Runtime> {

@@ -26,12 +26,12 @@ file they may also be YAML lists. Settings are read at the start, and every prob
 policies are read again whenever their files change. A default of – means that the setting is not set.
 ";
 
-/// What the command line says of it.
+/// The command line of the command.
 pub fn command() -> Command {
     Command::new("settings").about("Print the reference of all settings, as Markdown")
 }
 
-/// Prints it.
+/// Prints the reference.
 pub fn run() -> ExitCode {
     print(&reference().trim_end())
 }
@@ -43,7 +43,7 @@ fn reference() -> String {
         if setting.group != group {
             group = setting.group;
             let heading = "| setting | value | default | meaning |\n|---|---|---|---|\n";
-            // A String takes all that is written to it.
+            // Writing to a String can't fail.
             write!(page, "\n## {group}\n\n{heading}").ok();
         }
         page += &row(setting);
@@ -61,7 +61,7 @@ fn row(setting: &Setting) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// A text that Markdown shows as it is, but for code in backticks.
+/// Escapes a text for Markdown, except code in backticks.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('*', "\\*")
 }

@@ -1,4 +1,4 @@
-//! `tollgate token`: makes a token for the API.
+//! `tollgate token`: creates a token for the API.
 
 use std::process::ExitCode;
 

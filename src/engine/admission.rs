@@ -1,9 +1,8 @@
-//! Admission control: counts the requests that wait for the store, so that no more begin than it soon decides.
+//! Admission control: limits the number of requests that wait for the store, so that they are soon decided.
 //!
-//! Requests that have begun and wait are served in the order in which they came, and all that can be done about one that
-//! comes too late is to have spent its time in vain. So while enough wait to keep the store busy, no more begin; they stay
-//! where the last may go first, and where those are known whose clients have gone. Requests come in through an
-//! [`AdmissionGate`].
+//! Requests that have begun are served in order of arrival. For a late one nothing can be done any more: its time is
+//! wasted. So while enough requests wait to keep the store busy, no more begin. They stay at the edge, which can start
+//! the newest first and knows which clients have disconnected. Requests come in through an [`AdmissionGate`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering::SeqCst;
@@ -15,18 +14,18 @@ use futures_util::task::AtomicWaker;
 
 use crate::lock::lock;
 
-/// Requests that wait for the store: as many as its two calls take, and as many again for the calls after them. With
-/// fewer, those that are left would wait for longer though the store keeps up; with more, a process that is short of CPU
-/// would read what the store answers too late.
+/// Maximum number of requests that wait for the store: those of its two calls in flight, and as many for the calls
+/// after them. With fewer, other requests would wait longer although the store keeps up. With more, a process without
+/// enough CPU would read the store's answers too late.
 const PERMITS_MAX: usize = 256;
 
 /// It may begin as many requests as there are free permits.
 const FREE: u8 = 0;
-/// It stands in the queue.
+/// It is in the queue.
 const QUEUES: u8 = 1;
-/// It was the first of the queue when there was a free permit.
+/// It was the first in the queue when a permit became free.
 const LET_IN: u8 = 2;
-/// No request comes through it any more.
+/// It is closed.
 const GONE: u8 = 3;
 
 /// The requests that wait for the store.
@@ -34,22 +33,22 @@ const GONE: u8 = 3;
 pub struct AdmissionControl {
     permits: AtomicUsize,
     queue: Mutex<VecDeque<Arc<Waiter>>>,
-    /// How many there are in the queue.
+    /// The number of gates in the queue.
     queued: AtomicUsize,
 }
 
-/// A request that waits, as long as this lives.
+/// A request that waits for the store, until this is dropped.
 #[derive(Debug)]
 pub struct Permit<'a>(&'a AdmissionControl);
 
-/// Where requests come in, such as a connection. Where there is no free permit, it stands in a queue.
+/// An origin of requests, such as a connection. Without a free permit, it waits in a queue.
 #[derive(Debug)]
 pub struct AdmissionGate {
     control: Arc<AdmissionControl>,
     waiter: Arc<Waiter>,
 }
 
-/// Where a gate is woken.
+/// The waker of a gate.
 #[derive(Debug, Default)]
 struct Waiter {
     state: AtomicU8,
@@ -57,7 +56,7 @@ struct Waiter {
 }
 
 impl AdmissionControl {
-    /// Has one more request wait for the store.
+    /// Counts one more request that waits for the store.
     pub fn permit(&self) -> Permit<'_> {
         self.permits.fetch_add(1, SeqCst);
         Permit(self)
@@ -68,14 +67,14 @@ impl AdmissionControl {
         PERMITS_MAX.saturating_sub(self.permits.load(SeqCst))
     }
 
-    /// Wakes the first of the queue, if there is a free permit for it.
+    /// Wakes the first gate in the queue, if there is a free permit for it.
     fn let_in(&self) {
         while self.queued.load(SeqCst) != 0 && self.free() != 0 {
             let mut queue = lock(&self.queue);
             let first = queue.pop_front();
             self.queued.store(queue.len(), SeqCst);
             drop(queue);
-            // A gate that is gone has left its waiter behind.
+            // The waiter of a closed gate may still be in the queue.
             if let Some(waiter) = first.filter(|waiter| waiter.moves(QUEUES, LET_IN)) {
                 waiter.waker.wake();
                 return;
@@ -100,19 +99,19 @@ impl Drop for AdmissionGate {
 }
 
 impl Waiter {
-    /// Moves on from one state to another; false if it was in none such.
+    /// Changes the state from one of the first to the second; false if it was in none of them.
     fn moves(&self, from: u8, to: u8) -> bool {
         self.state.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
 }
 
 impl AdmissionGate {
-    /// A gate to that.
+    /// A gate to this control.
     pub fn new(control: Arc<AdmissionControl>) -> Self {
         Self { control, waiter: Arc::default() }
     }
 
-    /// How many requests may begin now, at least one for a gate that was woken. If there are none, `waker` is woken when there are.
+    /// How many requests may begin now, at least one for a gate that was woken. If none, `waker` is woken when one may.
     pub fn free(&self, waker: &Waker) -> usize {
         let free = self.control.free();
         if free != 0 {
@@ -126,7 +125,7 @@ impl AdmissionGate {
                 queue.push_back(self.waiter.clone());
                 self.control.queued.store(queue.len(), SeqCst);
                 drop(queue);
-                // A permit that came back before that has woken no gate.
+                // A permit that was returned before that has woken no gate.
                 self.control.free()
             }
             QUEUES => 0,
@@ -134,7 +133,7 @@ impl AdmissionGate {
         }
     }
 
-    /// Says that all that could begin has begun. Permits that are left are for the next gate.
+    /// Reports that all requests that could begin have begun. Remaining permits are for the next gate.
     pub fn pass_on(&self) {
         if self.waiter.moves(LET_IN, FREE) {
             self.control.let_in();
@@ -193,7 +192,7 @@ mod tests {
         assert_eq!([first.woken(), second.woken()], [0; 2], "there were too many");
         permits.pop();
         assert_eq!([first.woken(), second.woken()], [1, 0]);
-        // Another request was faster, and it does not wait once more.
+        // Another request was faster, and this one does not wait again.
         permits.push(control.permit());
         assert_eq!([first.free(), second.free()], [1, 0]);
         permits.push(control.permit());

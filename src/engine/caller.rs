@@ -11,37 +11,37 @@ use crate::store::BONUS_ID_LEN_MAX;
 
 use super::request::Request;
 
-/// Bytes of a hash that tell the bonuses of one caller from those of another on a shared counter: in
-/// hexadecimal digits as long as an id may be.
+/// Bytes of a hash that distinguishes the bonuses of callers on a shared counter. Its hexadecimal digits have the
+/// maximum length of an id.
 const FOREIGN_ID_LEN: usize = BONUS_ID_LEN_MAX / 2;
 
-/// The caller of a request, as its tier, its priority and its limits need it.
+/// The caller of a request, with what determines its tier, its priority and its limits.
 #[derive(Clone, Debug)]
 pub struct CallerContext<'a> {
     classes: &'a Classes,
-    /// The name that the request gives the caller; None if it names none.
+    /// The caller's name in the request; None if it has none.
     pub name: Option<&'a str>,
     lineage: Lineage,
     /// The index of the caller's tier.
     pub tier: usize,
     pub tier_source: TierSource,
-    /// What an entry says of the priority.
+    /// The priority in an entry.
     said_priority: Option<u8>,
-    /// What the policy's table makes of it.
+    /// The priority by the policy's table.
     priority_sum: i16,
-    /// The members whose counters the caller's own limits are spent from.
+    /// The members of the lineage whose counters the caller's own limits use.
     pub accounts: SmallVec<[Account; 2]>,
 }
 
-/// A member of the caller's lineage whose counters are spent from.
+/// A member of the caller's lineage with counters of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
     member: usize,
-    /// Only limits with an amount of the member's own count here: the rest are the pool's.
+    /// Only limits with an amount for this member count here; the others count at the pool.
     own_only: bool,
 }
 
-/// Where a caller's tier comes from.
+/// The source of a caller's tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierSource {
     /// An entry of the request.
@@ -52,25 +52,25 @@ pub enum TierSource {
     Default,
 }
 
-/// Where the amount of a caller's own limit comes from.
+/// The source of the amount of a caller's own limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AmountSource {
-    /// The policy, by tier or for all.
+    /// The policy, by tier or for all tiers.
     Policy,
-    /// The directory says it.
+    /// An override in the directory.
     Override(u64),
-    /// So much of the parent's.
+    /// A share of the parent's amount.
     Share(Share),
 }
 
-/// The first value of an entry with that key, in any descriptor.
+/// The first value of an entry with this key, in any descriptor.
 pub fn entry<'a>(request: &Request<'a>, key: &str) -> Option<&'a str> {
     let entries = request.descriptors().iter().flat_map(|descriptor| &descriptor.entries);
     entries.into_iter().find(|(name, _)| *name == key).map(|(_, value)| *value)
 }
 
 impl<'a> CallerContext<'a> {
-    /// The caller of `request`, of which a directory knows `lineage`.
+    /// The caller of `request`; `lineage` is its record in the directory with its parents.
     pub fn new(classes: &'a Classes, request: &Request<'a>, lineage: Lineage) -> Self {
         let said = |key: &Option<Box<str>>| key.as_ref().and_then(|key| entry(request, key));
         let said_tier = said(&classes.tier_key).and_then(|name| classes.tier(name));
@@ -95,7 +95,7 @@ impl<'a> CallerContext<'a> {
         caller
     }
 
-    /// Whether the directory says that nothing of this caller passes.
+    /// Whether the caller or one of its parents is disabled in the directory.
     pub fn is_disabled(&self) -> bool {
         self.lineage.members.iter().any(|member| member.caller.disabled)
     }
@@ -110,7 +110,7 @@ impl<'a> CallerContext<'a> {
         self.said_priority.unwrap_or_else(|| self.classes.priority.under(self.priority_sum, level))
     }
 
-    /// The roles that the directory gives the caller.
+    /// The caller's roles in the directory.
     pub fn roles(&self) -> &[String] {
         self.lineage.members.first().map_or(&[], |member| &member.caller.roles)
     }
@@ -120,25 +120,25 @@ impl<'a> CallerContext<'a> {
         &self.lineage.members[account.member].name
     }
 
-    /// A limit of the caller's own as it is for an account; None if it isn't counted there.
+    /// The caller's own limit for an account; None if it does not count there.
     pub fn limit(&self, account: Account, rule: &RuleLimit) -> Option<TierLimit> {
         let caller = &self.lineage.members[account.member].caller;
         let own = caller.share.is_some() || caller.overrides.contains_key(&*rule.name);
         (own || !account.own_only).then(|| self.member_limit(account.member, rule))
     }
 
-    /// Where the amount of a limit comes from at an account.
+    /// The source of a limit's amount for an account.
     pub fn amount_source(&self, account: Account, rule: &RuleLimit) -> AmountSource {
         self.member_amount(account.member, rule)
     }
 
-    /// What the directory knows of the caller.
+    /// The lineage in the directory.
     pub fn lineage(&self) -> &Lineage {
         &self.lineage
     }
 
-    /// The bonuses that add to a limit at an account, the soonest to end first: the member's own, and those
-    /// of the members below it that spend from it.
+    /// The bonuses of a limit for an account, those that end first first: the member's own, and those of the members
+    /// below it that use its counter.
     pub fn bonuses(&self, account: Account, rule: &RuleLimit) -> Vec<Bonus> {
         let mut bonuses = Vec::new();
         for (index, member) in self.lineage.members[..=account.member].iter().enumerate() {
@@ -183,7 +183,7 @@ impl<'a> CallerContext<'a> {
         of_directory.or(of_parent).unwrap_or(AmountSource::Policy)
     }
 
-    /// The tier that the directory gives a member: its own, or that of the nearest above it.
+    /// The tier of a member in the directory: its own, or that of the nearest parent with one.
     fn directory_tier(&self, index: usize) -> Option<usize> {
         let members = self.lineage.members.iter().skip(index);
         let mut tiers =
@@ -192,8 +192,8 @@ impl<'a> CallerContext<'a> {
     }
 }
 
-/// Where a caller's own limits are counted: with its parent as long as it pools, and with itself if it
-/// doesn't or has a part of its own.
+/// The accounts of a caller's own limits: the parents, as far as `pool` is set, and members without `pool` or with a
+/// share of their own.
 fn accounts(lineage: &Lineage) -> SmallVec<[Account; 2]> {
     let members = &lineage.members;
     let mut accounts = SmallVec::new();
@@ -207,11 +207,10 @@ fn accounts(lineage: &Lineage) -> SmallVec<[Account; 2]> {
     accounts
 }
 
-/// The id of a member's bonus on a counter that is not its own: other members may have one of the same id
-/// there.
+/// The id of a member's bonus on a counter of another member, where ids of several members may be equal.
 fn foreign_id(member: &Member, id: &str) -> Arc<str> {
     let mut hash = Sha256::new();
-    // With its length, so that no name can pass for a longer one's beginning.
+    // With its length, so that no name can look like the start of a longer one.
     hash.update(member.name.len().to_le_bytes());
     hash.update(member.name.as_bytes());
     hash.update(id.as_bytes());
@@ -309,7 +308,7 @@ descriptors:
 
     #[tokio::test]
     async fn bonuses_are_spent_after_the_base_and_the_soonest_to_end_first() {
-        // The clock of the tests stands at 2023-11-14T22:13:20Z.
+        // The tests' clock is at 2023-11-14T22:13:20Z.
         let bench = Bench::knowing(
             POLICY,
             "callers: {ann: {bonuses: [
@@ -319,7 +318,7 @@ descriptors:
         for remaining in (3..9).rev() {
             check(&bench, "user=ann", Code::Ok, remaining).await;
         }
-        // Its day is over, and with it what it had left, which is nothing; the base is still spent.
+        // The bonus has ended, and its remaining hits with it: none. The base is still spent.
         bench.clock.advance(Duration::from_secs(2 * 3_600));
         for remaining in (0..3).rev() {
             check(&bench, "user=ann", Code::Ok, remaining).await;

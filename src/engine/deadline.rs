@@ -1,14 +1,14 @@
-//! The deadline budget of one request: all its waits for the store together keep the store's deadline.
+//! The deadline budget of one request: the sum of all its waits for the store must not exceed the store's deadline.
 //!
-//! A request may ask more than once: for its caller, for the candidates of a choice, for the decision. A store
-//! that stalls would cost a deadline each time. A request that is held for capacity begins anew whenever it
-//! asks again: it was not the store that it waited for.
+//! A request may ask the store several times: for its caller, for the candidates of a choice, and for the decision. A
+//! stalled store would cost a deadline each time. A request that is held for capacity gets a new budget for each
+//! attempt, because it has not waited for the store.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long one request has waited for the store, and whether it may ask it again. Shared by the parts of a request,
-/// which ask one after another.
+/// The time that one request has waited for the store, and whether it may ask again. The parts of a request share it,
+/// and ask one after another.
 #[derive(Debug, Default)]
 pub struct DeadlineBudget {
     spent_ns: AtomicU64,
@@ -16,22 +16,22 @@ pub struct DeadlineBudget {
 }
 
 impl DeadlineBudget {
-    /// For asking anew, after a wait that was not for the store.
+    /// A new budget, after a wait that was not for the store.
     pub fn renewed(&self) -> Self {
         Self { spent_ns: AtomicU64::new(0), is_exhausted: AtomicBool::new(self.is_exhausted()) }
     }
 
-    /// Has the request not ask any more: the store did not tell what the question depends on.
+    /// Stops further questions: the store did not answer one on which the others depend.
     pub fn exhaust(&self) {
         self.is_exhausted.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the store is not to be asked.
+    /// Whether the store must not be asked.
     pub fn is_exhausted(&self) -> bool {
         self.is_exhausted.load(Ordering::Relaxed)
     }
 
-    /// The waits so far.
+    /// The sum of the waits so far.
     pub fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
     }

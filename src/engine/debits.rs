@@ -1,5 +1,6 @@
-//! Notices lost debits: a gateway peeks, passes the request on, and charges what the response cost; but a
-//! limit without overdraft refuses that charge, which then costs nothing. So does any limit that is overdrawn already.
+//! Detects lost debits: a gateway peeks, forwards the request, and then charges the cost of the response. A limit
+//! without overdraft refuses that charge, which then costs nothing. The same happens with any limit that is already
+//! overdrawn.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,18 +10,18 @@ use crate::policy::Refused;
 
 use super::verdict::ChargeDecision;
 
-/// Watches one limit.
+/// The detector of one limit.
 #[derive(Debug, Default)]
 pub struct DebitWatch {
     refused: Counter,
     peeked: AtomicBool,
-    /// It was asked for a single hit.
+    /// A request of a single hit was seen.
     asked: AtomicBool,
     warned: AtomicBool,
 }
 
-/// What would keep such charges from being lost. A limit without any hits has none for charges either, whatever its overdraft,
-/// and a peek with 0 hits passes all the same: there only asking for a hit before the response helps.
+/// How to prevent lost debits, for the log. A limit of zero refuses charges with any overdraft, and a peek with 0 hits
+/// always passes: then only a request of 1 hit before the response helps.
 fn advice(charge: &ChargeDecision<'_>) -> &'static str {
     match charge.capacity {
         0 => {
@@ -33,12 +34,12 @@ fn advice(charge: &ChargeDecision<'_>) -> &'static str {
 }
 
 impl DebitWatch {
-    /// One that has seen nothing, and counts there.
+    /// A detector that has seen nothing, with its counter.
     pub fn new(refused: Counter) -> Self {
         Self { refused, ..Self::default() }
     }
 
-    /// Sees a decision of the limit. The usual one costs a comparison.
+    /// Checks a decision of the limit. The usual decision costs a comparison.
     pub fn see(&self, domain: &str, charge: &ChargeDecision<'_>) {
         if charge.peeks {
             set(&self.peeked);
@@ -49,7 +50,7 @@ impl DebitWatch {
             return;
         }
         self.refused.inc();
-        // What an overdraft does not cover needs no other policy.
+        // If an overdraft does not cover it, no change of the policy is needed.
         if !charge.is_debit && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 domain,
@@ -61,7 +62,7 @@ impl DebitWatch {
         }
     }
 
-    /// Whether the refused hits were probably spent already, and don't count.
+    /// Whether the refused hits were probably already spent, and don't count.
     fn loses(&self, charge: &ChargeDecision<'_>) -> bool {
         let peeked = self.peeked.load(Ordering::Relaxed);
         let is_lost = match charge.is_debit {

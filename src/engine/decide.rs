@@ -1,8 +1,8 @@
 //! The pipeline: a request becomes a verdict.
 //!
-//! Find the caller, rank the candidates of the choices that the request leaves open, plan what to charge, have the
-//! store charge it in one step, judge the outcome. A refusal by the chosen candidate alone goes round again with the
-//! next one. A dry run goes the same way, but against a store without counts, and notes how the plan was made.
+//! Find the caller, rank the candidates of open choices, plan the charges, have the store charge them in one step, and
+//! evaluate the outcome. If only the chosen candidate refuses, the steps are repeated with the next one. A dry run uses
+//! the same pipeline with an empty store, and records how the plan was made.
 
 use std::mem;
 
@@ -21,7 +21,7 @@ use super::request::Request;
 use super::snapshot::Snapshot;
 use super::verdict::{Code, Decided, Verdict};
 
-/// How a dry run came to its verdict.
+/// The explanation of a dry run's verdict.
 #[derive(Debug, Default)]
 pub struct Trace<'v> {
     pub plan: Plan<'v>,
@@ -29,14 +29,14 @@ pub struct Trace<'v> {
     pub rankings: Vec<Ranking<'v>>,
 }
 
-/// A way through the pipeline.
+/// A run of the pipeline.
 struct Run<'t, 'v> {
     now: Now,
     /// For a dry run.
     trace: Option<&'t mut Trace<'v>>,
 }
 
-/// When and within which time a request asks the store.
+/// When, and within which time, a request asks the store.
 #[derive(Clone, Copy)]
 struct Attempt<'a> {
     now: Now,
@@ -56,7 +56,7 @@ impl Decider {
         self.run(snapshot, request, Run { now, trace: None }).await
     }
 
-    /// What a request would be answered if nothing had been spent, and how that comes. Nothing is charged.
+    /// The verdict if nothing had been spent, with its explanation. Nothing is charged.
     pub async fn dry_run<'v>(
         &self,
         snapshot: &'v Snapshot,
@@ -82,10 +82,10 @@ impl Decider {
         let mut rankings = Vec::new();
         if provider_choice::is_open(domain, request) {
             let scene = Scene { snapshot, domain, lineage: &lineage, budget, now };
-            // Boxed, because it is large and seldom.
+            // Boxed, because it is large and rare.
             rankings = Box::pin(self.rankings(scene, request)).await;
         }
-        // A request is held only when no other candidate can be asked.
+        // A request is held only if no other candidate can be asked.
         let mut may_hold = false;
         loop {
             let request = provider_choice::filled(request, &rankings);
@@ -124,7 +124,7 @@ impl Decider {
         }
     }
 
-    /// Has the store decide a plan.
+    /// Asks the store to decide a plan.
     async fn ask(
         &self,
         plan: &Plan<'_>,
@@ -137,7 +137,7 @@ impl Decider {
         }
         let waits = || plan.limits.iter().any(|limit| limit.wait.is_some());
         if may_hold && !self.settings.modes.shadow && waits() {
-            // Boxed, because it is large and seldom.
+            // Boxed, because it is large and rare.
             return Box::pin(Hold { decider: self, plan, caller, budget }.decide()).await;
         }
         let outcome = self.charge(&plan.batch, budget, self.time(now, budget)).await;
@@ -145,7 +145,7 @@ impl Decider {
     }
 }
 
-/// How a plan would be decided if nothing had been spent.
+/// The outcome of a plan if nothing had been spent.
 fn untouched(plan: &Plan<'_>) -> Decided {
     let store = Memory::new(plan.batch.keys.len().max(1));
     let outcome = plan.denial.is_none().then(|| store.charge_at(&plan.batch, plan.at));

@@ -1,4 +1,4 @@
-//! What requests are decided with: the store, the directory, the clock, and the queues before the store.
+//! The parts that decide requests: the store, the directory, the clock, and the queues before the store.
 
 use std::sync::Arc;
 
@@ -16,15 +16,15 @@ use super::snapshot::NearLimit;
 use super::store::AnyStore;
 use super::wait_queues::WaitQueues;
 
-/// What an engine is made of.
+/// The parts of an engine.
 #[derive(Debug)]
 pub struct EngineSettings {
     pub store: AnyStore,
-    /// What knows callers.
+    /// The directory of callers.
     pub directory: Directory,
     pub clock: Clock,
     pub modes: ModeSettings,
-    /// What is near a limit.
+    /// The threshold of near-limit metrics.
     pub near: NearLimit,
     pub metrics: Arc<Metrics>,
 }
@@ -45,7 +45,7 @@ impl Decider {
         Self { settings, queues: WaitQueues::default(), admission: Arc::default() }
     }
 
-    /// What the directory knows of the caller that a request names.
+    /// The record of the request's caller in the directory.
     pub async fn lineage(
         &self,
         domain: &Domain,
@@ -62,7 +62,7 @@ impl Decider {
             None => {
                 let stopwatch = Stopwatch::start();
                 let _permit = self.admission.permit();
-                // Boxed, because it is large and seldom.
+                // Boxed, because it is large and rare.
                 let lineage = Box::pin(directory.lineage(name)).await;
                 budget.spend(stopwatch.elapsed());
                 if lineage.is_incomplete {
@@ -73,12 +73,12 @@ impl Decider {
         }
     }
 
-    /// The time of a request that came at `now`: later, if it has waited for the store since.
+    /// The time of a request that arrived at `now`, plus its waits for the store.
     pub fn time(&self, now: Now, budget: &DeadlineBudget) -> Now {
         if budget.spent().is_zero() { now } else { self.settings.clock.now() }
     }
 
-    /// Has the store charge a batch. What the limits say of outages, if it could not within the budget.
+    /// Asks the store to charge a batch. If it can't within the budget, `on_outage` of the limits decides.
     pub async fn charge(&self, batch: &Batch, budget: &DeadlineBudget, now: Now) -> Outcome {
         let metrics = &self.settings.metrics;
         if batch.charges.is_empty() {
@@ -86,7 +86,7 @@ impl Decider {
         }
         let store = &self.settings.store;
         if budget.is_exhausted() {
-            // Which limits and amounts hold is unknown, so the limits say what to answer.
+            // The limits and amounts of the caller are unknown, so `on_outage` decides.
             return store.decide_alone(batch, now);
         }
         if let Some(known) = store.answer(batch, now) {
@@ -94,7 +94,7 @@ impl Decider {
         }
         let stopwatch = Stopwatch::start();
         let _permit = self.admission.permit();
-        // Boxed, because it is ten times as large as all the rest, and every request would be.
+        // Boxed, because it is ten times as large as the rest, and would make every request larger.
         let answer = Box::pin(store.ask(batch, now, budget.spent())).await;
         let elapsed = stopwatch.elapsed();
         budget.spend(elapsed);

@@ -1,7 +1,7 @@
-//! A dry run for the candidates of a choice: what each has left, without spending anything.
+//! A dry run for the candidates of a choice: the remaining capacity of each, without a charge.
 //!
-//! Every candidate's plan asks for other counters. They are candidate at together, in one batch, so that one step
-//! of the store tells how all of them stand.
+//! The plan of each candidate has other counters. All are read in one batch, so that one step of the store reports the
+//! state of all candidates.
 
 use smallvec::SmallVec;
 
@@ -13,14 +13,14 @@ use crate::store::{
 
 use super::plan::Plan;
 
-/// What all candidates ask the store.
+/// The dry run of all candidates.
 #[derive(Debug, Default)]
 pub struct DryRun {
     pub batch: Batch,
     candidates: SmallVec<[DryRunCandidate; INLINE_CAP]>,
 }
 
-/// What one candidate would ask for.
+/// The plan of one candidate.
 #[derive(Debug, Default)]
 struct DryRunCandidate {
     denied: bool,
@@ -30,30 +30,31 @@ struct DryRunCandidate {
 /// One charge of a candidate's plan.
 #[derive(Clone, Copy, Debug)]
 struct DryRunCharge {
-    /// The charge of the dry run's batch that looks at the same counter.
+    /// The charge of the dry run's batch for the same counter.
     charge: usize,
     hits: Hits,
     mode: Mode,
     group: usize,
 }
 
-/// How a candidate stands.
+/// The state of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stand {
-    /// A request would pass; the least part of its limits that is free, from 0 to 1, unless the store is unavailable.
+    /// A request would pass. The value is the smallest free part of its limits, from 0 to 1, or none if the store is
+    /// unavailable.
     Passes(Option<f64>),
-    /// Unknown: the store is unavailable, and a limit says that this is an error.
+    /// Unknown: the store is unavailable, and a limit has `on_outage: error`.
     Failed,
-    /// It wouldn't, but after at most so many milliseconds.
+    /// A request would be refused now, and pass after at most this many milliseconds.
     Waits(u64),
-    /// It wouldn't, however long one waits.
+    /// A request would be refused, regardless of time.
     Never,
-    /// The caller may not use it.
+    /// The caller has no access.
     Denied,
 }
 
 impl DryRun {
-    /// Adds a candidate, as which the request's descriptors numbered `descriptors` meet what `plan` says.
+    /// Adds a candidate with its `plan`, for the descriptors with the numbers `descriptors`.
     pub fn add(&mut self, plan: &Plan<'_>, descriptors: &[usize]) {
         let charges = descriptors.iter().flat_map(|index| &plan.descriptors[*index].charges);
         let mut indexes: SmallVec<[usize; INLINE_CAP]> = charges.copied().collect();
@@ -87,12 +88,12 @@ impl DryRun {
         self.candidates.push(candidate);
     }
 
-    /// How each candidate stands.
+    /// The state of each candidate.
     pub fn stands(&self, outcome: &Outcome) -> SmallVec<[Stand; INLINE_CAP]> {
         self.candidates.iter().map(|candidate| self.stand(candidate, outcome)).collect()
     }
 
-    /// What the store would decide of the plan of the only candidate, from how its limits stand.
+    /// The outcome of the plan of a single candidate, from the state of its limits.
     pub fn foreseen(&self, outcome: Outcome) -> Outcome {
         let wants = self.candidates.iter().flat_map(|candidate| &candidate.wants);
         let decision = |want: &DryRunCharge| {
@@ -106,7 +107,7 @@ impl DryRun {
         Outcome { decisions: wants.map(decision).collect(), ..outcome }
     }
 
-    /// Whether all candidates ask for the counter of `charge` under `key`, so that none is better there.
+    /// Whether all candidates have the counter of `charge` under `key`, so that it can't affect the choice.
     pub fn is_common(&self, key: &Key, charge: &Charge) -> bool {
         self.find(key, charge).is_some_and(|place| self.all_want(place))
     }
@@ -125,7 +126,7 @@ impl DryRun {
         self.batch.charges.iter().position(same)
     }
 
-    /// The place of the charge that looks at the same counter as `charge` does under `key`.
+    /// The position of the charge for the counter of `charge` under `key`.
     fn place(&mut self, key: &Key, charge: &Charge) -> usize {
         if let Some(known) = self.find(key, charge) {
             return known;
@@ -133,7 +134,7 @@ impl DryRun {
         let key_index = self.batch.key_index(key.clone());
         self.batch.charges.push(Charge {
             group: self.batch.charges.len(),
-            // Nothing is asked for, so nothing can be refused.
+            // No hits are requested, so nothing is refused.
             mode: Mode::Shadow,
             open: Open { hits: charge.open.hits, pressed: Vec::new() },
             bonuses: charge.bonuses.clone(),
@@ -143,7 +144,7 @@ impl DryRun {
         self.batch.charges.len() - 1
     }
 
-    /// The place of a gauge whose charges have all been placed.
+    /// The position of a gauge whose charges already have positions.
     fn gauge(&mut self, plan: &Plan<'_>, gauge: &Gauge, places: &[Option<usize>]) -> Option<usize> {
         let key = &plan.batch.keys[gauge.key_index];
         let key_index = self.batch.keys.iter().position(|known| known == key)?;
@@ -200,14 +201,14 @@ impl DryRun {
         }
     }
 
-    /// The part of a limit that is free.
+    /// The free part of a limit.
     fn free(&self, want: &DryRunCharge, outcome: &Outcome) -> f64 {
         let capacity = self.batch.charges[want.charge].limit.at(outcome.at).capacity();
         let remaining = outcome.decisions[want.charge].standing.remaining.min(capacity);
         if capacity == 0 { 0.0 } else { part(remaining, capacity) }
     }
 
-    /// When the limit is whole again, which is no sooner than that it has the hits; None if it never has.
+    /// The time until the limit is unused, by which it has the hits; None if it never is.
     fn wait_ms(&self, want: &DryRunCharge, outcome: &Outcome) -> Option<u64> {
         let charge = &self.batch.charges[want.charge];
         let open = charge.part(charge.open.hits, charge.limit.at(outcome.at));
@@ -216,7 +217,7 @@ impl DryRun {
     }
 }
 
-/// `part` of `whole` from 0 to 1, to a millionth.
+/// `part` of `whole`, from 0 to 1, to a millionth.
 fn part(part: u64, whole: u64) -> f64 {
     const MILLION: u32 = 1_000_000;
     let millionths = u128::from(part) * u128::from(MILLION) / u128::from(whole);

@@ -1,5 +1,4 @@
-//! What a request meets and would be charged, without charging it: the plan by which it would be decided, with
-//! where each part of it comes from.
+//! Explains a request without a charge: the plan by which it would be decided, with the source of each of its parts.
 
 use std::sync::Arc;
 
@@ -18,38 +17,38 @@ use super::reason::Reason;
 use super::request::Request;
 use super::verdict::Code;
 
-/// What a request meets, and what it would be charged.
+/// The explanation of a request.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     pub caller: ExplainedCaller,
     pub choices: Vec<ExplainedChoice>,
     /// One for each descriptor, in order, with the chosen names in it.
     pub descriptors: Vec<ExplainedDescriptor>,
-    /// What would be charged, in one step.
+    /// The charges, made in one step.
     pub limits: Vec<ExplainedLimit>,
-    /// Limits that are met and not charged.
+    /// Limits that apply but are not charged.
     pub uncharged: Vec<UnchargedLimit>,
-    /// The rules whose pressure the request meets, in the order in which charges name them.
+    /// The rules with pressure levels, in the order of the charges' gauges.
     pub pressure: Vec<ExplainedPressure>,
-    /// Why it is refused though nothing has been spent; None if it passes then.
+    /// The reason of a refusal although nothing has been spent; None if it passes.
     pub refusal: Option<Reason>,
 }
 
-/// The caller, and as what it is treated.
+/// The caller, its tier and its priority.
 #[derive(Clone, Debug)]
 pub struct ExplainedCaller {
-    /// None if the request names no caller.
+    /// None if the request has no caller.
     pub name: Option<String>,
     /// The index of the tier among those of the policy.
     pub tier: usize,
     pub tier_source: TierSource,
-    /// At the lowest utilization level.
+    /// At the lowest pressure level.
     pub priority: u8,
-    /// The caller and those it belongs to; empty if the directory doesn't know the caller.
+    /// The caller and its parents; empty if it is unknown to the directory.
     pub lineage: Lineage,
 }
 
-/// How a choice that the request leaves open would be made.
+/// How an open choice would be made.
 #[derive(Clone, Debug)]
 pub struct ExplainedChoice {
     pub choice: Choice,
@@ -58,17 +57,17 @@ pub struct ExplainedChoice {
     pub candidates: Vec<ExplainedCandidate>,
 }
 
-/// How a candidate of a choice stands.
+/// The state of a candidate.
 #[derive(Clone, Copy, Debug)]
 pub struct ExplainedCandidate {
     pub stand: Stand,
-    /// If it is in the running.
+    /// If it is not excluded.
     pub score: Option<f64>,
-    /// The latency that is known of it, if it is in the running.
+    /// Its latency, if it is known and the candidate is not excluded.
     pub latency_ms: Option<f64>,
 }
 
-/// What one descriptor meets.
+/// The rules and limits of one descriptor.
 #[derive(Clone, Debug)]
 pub struct ExplainedDescriptor {
     pub trace: RuleTrace,
@@ -78,7 +77,7 @@ pub struct ExplainedDescriptor {
     pub closed: Vec<(RuleName, Only)>,
 }
 
-/// Where a rule stands.
+/// The place of a rule.
 #[derive(Clone, Debug)]
 pub struct RuleName {
     pub path: String,
@@ -92,21 +91,21 @@ pub struct ExplainedLimit {
     /// None if the request brings the limit along.
     pub rule: Option<RuleName>,
     pub limit: RuleLimit,
-    /// The counter's name.
+    /// The key of the counter.
     pub key: String,
-    /// What the store would be asked, for this caller.
+    /// The charge for this caller.
     pub charge: Charge,
-    /// The account whose counter it is, and where its amount comes from, if a directory knows the caller.
+    /// The account that owns the counter, and the source of its amount, if the caller is known to a directory.
     pub account: Option<(Arc<str>, AmountSource)>,
-    /// The reserved capacity by tier, if the rule has any.
+    /// The reserves by tier, if the rule has any.
     pub capacity: Option<Capacity>,
-    /// The key of the mark that it leaves for retries of the request, and the mark, if it leaves any.
+    /// The idempotency key in the store, and the mark, if the charge has one.
     pub mark: Option<(String, IdempotencyMark)>,
     /// Whether it has the hits if nothing has been spent.
     pub fits: bool,
 }
 
-/// A limit that is met and not charged.
+/// A limit that applies but is not charged.
 #[derive(Clone, Debug)]
 pub struct UnchargedLimit {
     pub rule: Option<RuleName>,
@@ -114,17 +113,17 @@ pub struct UnchargedLimit {
     pub why: Uncharged,
 }
 
-/// A rule that can come under pressure.
+/// A rule with pressure levels.
 #[derive(Clone, Debug)]
 pub struct ExplainedPressure {
     pub rule: RuleName,
     pub capacity: Capacity,
-    /// When its level rises and falls.
+    /// When its levels rise and fall.
     pub marks: Vec<Mark>,
 }
 
 impl Engine {
-    /// What a request meets and would be charged; None if there is no policy for its domain.
+    /// Explains a request; None if its domain is unknown.
     pub async fn explain(&self, request: &Request<'_>) -> Option<Explanation> {
         let snapshot = &*self.snapshot();
         // Boxed, because it is large.

@@ -1,9 +1,9 @@
-//! The order in which requests wait for one counter: the highest priority first; within a priority callers
-//! take turns, and each caller's requests come in the order of their arrival.
+//! The order of requests that wait for one counter: highest priority first. Within a priority callers take turns, and
+//! the requests of each caller are in order of arrival.
 //!
-//! Turns are counted in rounds: a caller's first request joins the round that is being served, each further
-//! one the round after its last. So a caller with a hundred requests in the queue delays another one's first
-//! by one request, not by a hundred.
+//! Turns are rounds: a caller's first request joins the current round, and each further request joins the round after
+//! the previous one. So a caller with a hundred requests in the queue delays the first request of another caller by one
+//! request, not by a hundred.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-/// A position in the order; the least is served first.
+/// A position in the order; the smallest is served first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
     priority: Reverse<u8>,
@@ -19,7 +19,7 @@ pub struct Rank {
     arrival: u64,
 }
 
-/// Flow wants to wait.
+/// The flow of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// 1 to 4.
@@ -28,13 +28,13 @@ pub struct Flow {
     pub caller: u64,
 }
 
-/// Requests that wait for one counter.
+/// The requests that wait for one counter.
 #[derive(Debug, Default)]
 pub struct FairQueue {
     waiters: BTreeMap<Rank, Waiter>,
-    /// The last round of each caller that waits, and how many of its requests do.
+    /// The last round of each waiting caller, and the number of its requests.
     turns: HashMap<Flow, Turns>,
-    /// The round that is being served, by priority.
+    /// The current round, by priority.
     served: HashMap<u8, u64>,
     arrivals: u64,
 }
@@ -59,12 +59,11 @@ impl std::hash::Hash for Flow {
 }
 
 impl FairQueue {
-    /// Lets a request wait, to be woken through `wake`. A full queue of `len_max` gives up the last in
-    /// the order for it, unless that is the request itself: then it can't wait, and this is the position
-    /// that it would have had, from 1.
+    /// Adds a request, which is woken through `wake`. A full queue of `len_max` removes its last request instead,
+    /// unless that is the new one: then it can't wait.
     ///
     /// # Errors
-    /// The position that the request would have had.
+    /// The position, from 1, that the request would have had.
     pub fn join(&mut self, flow: Flow, wake: Arc<Notify>, len_max: usize) -> Result<Rank, usize> {
         let served = self.served.get(&flow.priority).copied().unwrap_or_default();
         let round = match self.turns.get(&flow) {
@@ -86,7 +85,7 @@ impl FairQueue {
         Ok(rank)
     }
 
-    /// Takes a request out; `served` if its turn came and it passed. The request that comes first then is woken.
+    /// Removes a request; `served` if its turn came and it passed. The next request is woken.
     pub fn leave(&mut self, rank: Rank, served: bool) {
         if served {
             let Reverse(priority) = rank.priority;
@@ -97,18 +96,17 @@ impl FairQueue {
         self.wake_first();
     }
 
-    /// The request's position, from 1: the first is the next to be served. None if it was given up for
-    /// another.
+    /// The position of the request, from 1: the first is served next. None if it was removed for another one.
     pub fn position(&self, rank: Rank) -> Option<usize> {
         self.waiters.contains_key(&rank).then(|| self.waiters.range(..=rank).count())
     }
 
-    /// How many wait.
+    /// The number of waiting requests.
     pub fn len(&self) -> usize {
         self.waiters.len()
     }
 
-    /// Has the first look again whether its time has come.
+    /// Wakes the first request, to check again whether its time has come.
     pub fn wake_first(&self) {
         if let Some((_, waiter)) = self.waiters.first_key_value() {
             waiter.wake.notify_one();
@@ -137,7 +135,7 @@ impl FairQueue {
 mod tests {
     use super::*;
 
-    /// Lets (priority, caller) join in order, and tells in which order they are served.
+    /// Adds (priority, caller) in order, and returns the order in which they are served.
     fn check(joining: &[(u8, u64)], expected: &[usize]) {
         let mut queue = FairQueue::default();
         let mut ranks: Vec<Rank> = Vec::new();

@@ -1,4 +1,4 @@
-//! Holds a request until there is capacity, if its limits let it wait.
+//! Holds a request until there is capacity, if its limits have a `wait`.
 
 use std::time::Duration;
 
@@ -31,15 +31,15 @@ pub struct Hold<'h, 'p> {
     pub decider: &'h Decider,
     pub plan: &'h Plan<'p>,
     pub caller: &'h CallerContext<'h>,
-    /// Of the request before it is held.
+    /// The request's budget before it is held.
     pub budget: &'h DeadlineBudget,
 }
 
 impl<'h> Hold<'h, '_> {
-    /// Has the store decide, once there is capacity or no more time to wait for it.
+    /// Asks the store, as soon as there is capacity or when the time to wait is over.
     pub async fn decide(&self) -> Decided {
         let busy = self.waitables().find(|one| self.decider.queues.is_busy(one.queue_id));
-        // Requests that wait already ask first.
+        // Requests that already wait ask first.
         let (first, outcome, wait) = match busy {
             Some(first) => (first, None, None),
             None => {
@@ -71,7 +71,7 @@ impl<'h> Hold<'h, '_> {
         decided
     }
 
-    /// Waits in a queue, and asks whenever it is the request's turn.
+    /// Waits in a queue, and asks at the request's turn.
     async fn hold(
         &self,
         (mut entry, mut at): (QueueEntry<'h>, Waitable),
@@ -94,7 +94,7 @@ impl<'h> Hold<'h, '_> {
             let flow = self.flow(Some(&outcome));
             *last = Some(outcome);
             if deadline < monotonic_now() + wait {
-                // It would hold its position in vain.
+                // It would never get a turn in time.
                 drop(entry);
                 return self.refused(last.take(), next, self.queued(next, 1)).await;
             }
@@ -102,7 +102,7 @@ impl<'h> Hold<'h, '_> {
                 entry.ask_after(wait);
                 continue;
             }
-            // Another counter has become the one to wait for.
+            // Now another counter has the longest wait.
             at = next;
             drop(entry);
             entry = match self.join(at, flow, Some(wait)) {
@@ -128,8 +128,8 @@ impl<'h> Hold<'h, '_> {
         self.decider.queues.join(queue, flow, wait)
     }
 
-    /// A refusal of a request that has waited, or could not. Where the store was not asked because others
-    /// wait, it is only asked how the limits stand.
+    /// A refusal of a request that has waited, or could not wait. If the store was not asked because others wait, it is
+    /// asked only for the state of the limits.
     async fn refused(&self, last: Option<Outcome>, at: Waitable, queued: Queued) -> Decided {
         let outcome = match last {
             Some(outcome) => outcome,
@@ -146,8 +146,8 @@ impl<'h> Hold<'h, '_> {
         Decided { outcome: Some(outcome), queued: Some(queued), ..Decided::default() }
     }
 
-    /// A position, and when its turn would come if all before it asked for as much: not before the first
-    /// asks, and not faster than the limit's whole rate, at place x hits x window / amount.
+    /// A position, and the expected time of its turn if all requests ahead cost the same: not before the first one
+    /// asks, and not faster than the limit's full rate: place x hits x window / amount.
     fn queued(&self, at: Waitable, position: usize) -> Queued {
         let pace = |places: usize| {
             let charge = &self.plan.batch.charges[at.charge];
@@ -172,9 +172,8 @@ impl<'h> Hold<'h, '_> {
         }
     }
 
-    /// The charges whose limits let the request wait, if they spend: peeks, hits that come back, and those that count
-    /// although they are refused, are answered at once. So is a request with hits that are booked, or each question would
-    /// book them.
+    /// The charges whose limits have a `wait`, if they spend. Peeks, hits to give back, and hits that count although
+    /// they are refused are answered at once. So is a request with booked hits: each question would book them again.
     fn waitables(&self) -> impl Iterator<Item = Waitable> {
         let books = self.plan.batch.charges.iter().any(Charge::is_booked);
         let charges = self.plan.batch.charges.iter().zip(&self.plan.limits).enumerate();
@@ -187,8 +186,7 @@ impl<'h> Hold<'h, '_> {
         })
     }
 
-    /// The charge that makes a refused request wait longest, if all that refuse it let it wait and time
-    /// helps with each.
+    /// The charge with the longest wait of a refused request, if all refusing limits have a `wait` and waiting helps.
     fn bottleneck(&self, outcome: &Outcome) -> Option<(Waitable, Duration)> {
         if outcome.admitted {
             return None;
@@ -210,7 +208,7 @@ impl<'h> Hold<'h, '_> {
     }
 }
 
-/// Counts a request as held until this is dropped, also if its client has gone.
+/// Counts a request as held until this is dropped, also if it is cancelled.
 struct Waiting<'m>(&'m Gauge);
 
 impl<'m> Waiting<'m> {
@@ -226,8 +224,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// The outcome for a request that did not ask because others wait before it: refused by the limit that
-/// they wait for.
+/// The outcome for a request that did not ask because others wait before it: refused by the limit of their queue.
 fn behind_others(mut outcome: Outcome, charge: usize, expected: Option<Duration>) -> Outcome {
     if !outcome.admitted && outcome.decisions.iter().any(|decision| decision.failed) {
         return outcome;
@@ -322,7 +319,7 @@ descriptors:
         }
         assert_eq!(done, [(1, 2), (2, 0), (2, 1)]);
         assert_eq!((verdicts[0].code, verdicts[1].code), (Code::Ok, Code::Ok));
-        // The third's two and a half seconds end before the third second: it need not wait for that.
+        // The third's two and a half seconds end before the third second, so it can't pass by waiting.
         let last = verdicts.swap_remove(2);
         assert_eq!((last.code, waited_ms(&last)), (Code::OverLimit, Some(2_000)));
         let queue = &last.metadata.unwrap()["queue"];
@@ -345,7 +342,7 @@ descriptors:
         assert_eq!(held.await.code, Code::Ok);
     }
 
-    /// Each question would count what has been spent once.
+    /// Each question would count the spent hits once more.
     #[tokio::test(start_paused = true)]
     async fn a_request_whose_debit_counts_is_not_held() {
         let bench = Bench::timed(Clock::runtime(START));
@@ -431,7 +428,7 @@ descriptors:
             assert!(poll!(ask.as_mut()).is_pending());
         }
         let refused = bench.ask_for(&["shared=x"]).await;
-        // The first may pass after two seconds; three more follow at one a second.
+        // The first may pass after two seconds; three more follow, one per second.
         let queue = serde_json::json!({ "place": 4, "expected_wait_ms": 5_000 });
         assert_eq!(refused.metadata.unwrap()["queue"], queue);
     }

@@ -1,7 +1,7 @@
-//! The latencies of providers that a choice selects from, as reported over `/v1/latencies`.
+//! The latencies of providers in choices, as reported over `/v1/latencies`.
 //!
-//! Only names of the policy in force are kept, so callers can't fill the memory. What has not been reported for some time
-//! is forgotten: a name that is not chosen any more because it was slow gets another chance.
+//! Only names in the policy in force are stored, so clients can't fill the memory. A latency expires without new
+//! reports, so that a provider that was slow may be chosen again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,28 +10,28 @@ use crate::clock::Timestamp;
 use crate::lock::lock;
 use crate::policy::{LATENCY_MS_MAX, PolicySet};
 
-/// How much of the difference a new value closes: `mean += GAIN * (value - mean)`, an exponentially weighted moving
-/// average as in RFC 6298, section 2, whose gain is an eighth. What is reported here is often a mean already.
+/// The part of the difference by which a new value moves the mean: `mean += GAIN * (value - mean)`, an exponentially
+/// weighted moving average as in RFC 6298, section 2, where it is an eighth. Reports are often means already.
 const GAIN: f64 = 0.25;
 
-/// How long what was reported holds.
+/// How long a report is valid.
 const HOLDS_MS: u64 = 5 * 60_000;
 
 /// Latencies by name.
 #[derive(Debug, Default)]
 pub struct Latencies {
-    /// Each is locked for as long as it takes to copy a few words.
+    /// Each lock is held only to copy a few words.
     by_name: BTreeMap<Box<str>, Arc<Mutex<Option<Reported>>>>,
 }
 
-/// What was reported of one name.
+/// The reports of one name.
 #[derive(Clone, Copy, Debug)]
 struct Reported {
     mean_ms: f64,
     at: Timestamp,
 }
 
-/// Why latencies can't be noted.
+/// The reason that a report is rejected.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LatencyError {
     #[error("no choice of the loaded policies has the name `{name}`")]
@@ -41,7 +41,7 @@ pub enum LatencyError {
 }
 
 impl Latencies {
-    /// Nothing is known of any name that `policies` may choose.
+    /// Empty latencies for the names in the choices of `policies`.
     pub fn new(policies: &PolicySet) -> Self {
         let domains = policies.domains();
         let choices = domains.iter().flat_map(|domain| &domain.choices);
@@ -51,7 +51,7 @@ impl Latencies {
         Self { by_name }
     }
 
-    /// Shares what `other` knows of the names that both have, also what it is yet to be reported.
+    /// Shares the latencies of `other` for the names that both have, with their future reports.
     pub fn share(&mut self, other: &Self) {
         for (name, reported) in &mut self.by_name {
             if let Some(known) = other.by_name.get(name) {
@@ -60,7 +60,7 @@ impl Latencies {
         }
     }
 
-    /// The latency of a name in milliseconds, if one was reported recently.
+    /// The latency of a name in milliseconds, if it is known.
     pub fn of(&self, name: &str, now: Timestamp) -> Option<f64> {
         let reported = *lock(self.by_name.get(name)?);
         reported.filter(|reported| reported.holds(now)).map(|reported| reported.mean_ms)
@@ -71,10 +71,10 @@ impl Latencies {
         self.by_name.keys().map(|name| (name.to_string(), self.of(name, now))).collect()
     }
 
-    /// Notes latencies in milliseconds by name: all of them or none.
+    /// Stores latencies in milliseconds by name: all of them or none.
     ///
     /// # Errors
-    /// When a name is none that a policy may choose, or a number is no latency.
+    /// If a name is in no choice, or a number is not a valid latency.
     pub fn note_all(
         &self,
         reported: &BTreeMap<String, f64>,
@@ -92,7 +92,7 @@ impl Latencies {
         Ok(())
     }
 
-    /// Notes a latency of a name.
+    /// Stores a latency of a name.
     fn note(&self, name: &str, ms: f64, now: Timestamp) {
         let Some(reported) = self.by_name.get(name) else { return };
         let mut reported = lock(reported);

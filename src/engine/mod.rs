@@ -1,7 +1,7 @@
-//! Joins policy and store: what a request asks, which limits it meets, and what the verdict is.
+//! Joins policy and store: the limits of a request, and the verdict.
 //!
-//! A check takes one snapshot of the policy and keeps it to its end: the pipeline (`decide.rs`) makes a verdict, which
-//! is counted and handed back as a value. It never fails: over a limit and an unavailable store are verdicts.
+//! A check keeps one snapshot of the policy to its end. The pipeline (`decide.rs`) makes a verdict, which is counted
+//! and returned as a value. It never fails: over limit and an unavailable store are verdicts.
 
 mod admission;
 mod caller;
@@ -66,16 +66,16 @@ pub use snapshot::{NearLimit, Pressure, Snapshot};
 pub use store::AnyStore;
 pub use verdict::{ChargeDecision, Code, ProviderChoice, Queued, Verdict};
 
-/// Answers requests under the policies in force.
+/// Decides requests under the policies in force.
 #[derive(Debug)]
 pub struct Engine {
     snapshot: ArcSwap<Snapshot>,
     decider: Decider,
-    /// None if no consumer wants records.
+    /// None if no consumer needs records.
     sink: Option<Arc<Sink>>,
 }
 
-/// Keeps a snapshot of the policies in force, for as long as a request and its verdict need it.
+/// A snapshot of the policies in force, kept as long as a request and its verdict need it.
 pub struct SnapshotGuard(Guard<Arc<Snapshot>>);
 
 impl Deref for SnapshotGuard {
@@ -87,7 +87,7 @@ impl Deref for SnapshotGuard {
 }
 
 impl Engine {
-    /// An engine without policies: every request passes until [`Engine::replace`] brings some.
+    /// An engine without policies: every request passes until [`Engine::replace`] loads some.
     pub fn new(settings: EngineSettings) -> Self {
         let snapshot = Snapshot::new(PolicySet::empty(), settings.near, &settings.metrics);
         settings.metrics.store_up.set(i64::from(settings.store.is_available()));
@@ -98,13 +98,12 @@ impl Engine {
         }
     }
 
-    /// The same engine, whose verdicts are recorded in a sink.
+    /// The same engine with a sink, which records its verdicts.
     pub fn with_sink(self, sink: Arc<Sink>) -> Self {
         Self { sink: Some(sink), ..self }
     }
 
-    /// Puts other policies in force. Requests that are under way end under those they began with, and
-    /// counters stay where they are.
+    /// Replaces the policies in force. Requests in flight keep theirs, and counters are kept.
     pub fn replace(&self, policies: PolicySet) {
         let EngineSettings { near, metrics, .. } = &self.decider.settings;
         let mut snapshot = Snapshot::new(policies, *near, metrics);
@@ -113,7 +112,7 @@ impl Engine {
         self.snapshot.store(Arc::new(snapshot));
     }
 
-    /// The policies in force, as a request keeps them from its start to its end.
+    /// The policies in force, for a request from its start to its end.
     pub fn snapshot(&self) -> SnapshotGuard {
         SnapshotGuard(self.snapshot.load())
     }
@@ -128,12 +127,12 @@ impl Engine {
         &self.decider.settings.store
     }
 
-    /// What bounds the requests that wait for the store.
+    /// Limits the number of requests that wait for the store.
     pub fn admission(&self) -> &Arc<AdmissionControl> {
         &self.decider.admission
     }
 
-    /// What knows callers.
+    /// The directory of callers.
     pub fn directory(&self) -> &Directory {
         &self.decider.settings.directory
     }
@@ -143,26 +142,26 @@ impl Engine {
         self.decider.settings.clock.now().timestamp()
     }
 
-    /// The levels of pressure, as last seen.
+    /// The last known levels of pressure.
     pub fn pressure(&self) -> Vec<Pressure> {
         self.snapshot.load().pressure()
     }
 
-    /// The names that the policies in force may choose, each with its latency in milliseconds if it is known.
+    /// The names in choices of the policies in force, each with its latency in milliseconds if it is known.
     pub fn latencies(&self) -> BTreeMap<String, Option<f64>> {
         self.snapshot.load().latencies.known(self.now())
     }
 
-    /// Notes latencies in milliseconds by name: all of them or none.
+    /// Stores latencies in milliseconds by name: all of them or none.
     ///
     /// # Errors
-    /// When a name is none that a policy may choose, or a number is no latency.
+    /// If a name is in no choice, or a number is not a valid latency.
     pub fn note_latencies(&self, reported: &BTreeMap<String, f64>) -> Result<(), LatencyError> {
         self.snapshot.load().latencies.note_all(reported, self.now())
     }
 
-    /// Reads the levels of pressure of all rules that have one counter, also of those that no request meets
-    /// here: other processes may have such requests.
+    /// Reads the levels of pressure of all rules with a single counter, also of rules that no request matches here:
+    /// other processes may have such requests.
     pub async fn read_pressure(&self) {
         let snapshot = self.snapshot.load_full();
         let EngineSettings { clock, modes, .. } = &self.decider.settings;
@@ -200,13 +199,13 @@ impl Engine {
         verdict
     }
 
-    /// What a request would be answered now. Nothing is charged or counted.
+    /// The answer that a request would get now. Nothing is charged or counted.
     pub async fn preview<'v>(&self, snapshot: &'v Snapshot, request: &Request<'v>) -> Preview<'v> {
         self.decider.preview(snapshot, request, self.decider.settings.clock.now()).await
     }
 
-    /// Gives hits back to the limits of a request that gives some back, at most those in use. It is not counted as a request.
-    /// All can't be given back while the store is unavailable.
+    /// Gives hits back to the limits of a request, at most those in use. It is not counted as a request.
+    /// [`GiveBack::All`] is impossible while the store is unavailable.
     pub async fn give_back<'v>(
         &self,
         snapshot: &'v Snapshot,
@@ -217,17 +216,17 @@ impl Engine {
         self.decider.give_back(snapshot, request, (how, now)).await
     }
 
-    /// Does what the store needs between requests. To be called a few times a second.
+    /// Maintains the store between requests. Must be called a few times a second.
     pub async fn tend_store(&self) {
         self.store().tend(self.decider.settings.clock.now()).await;
     }
 
-    /// Does what the store needs before the end, because no more requests will come.
+    /// Completes the store's pending work before the shutdown, after the last request.
     pub async fn close_store(&self) {
         self.store().close(self.decider.settings.clock.now()).await;
     }
 
-    /// Counts how the store is, and what was decided without it.
+    /// Updates the metrics of the store and of decisions without it.
     pub fn count_store(&self) {
         let EngineSettings { clock, metrics, .. } = &self.decider.settings;
         self.store().count(metrics, clock.now());
@@ -348,7 +347,7 @@ descriptors:
         assert_eq!(all[2], "ratelimit-limit: 9, 9;w=60, 20;w=86400");
     }
 
-    /// What remains of a bucket counts against its burst, not its rate.
+    /// The remaining hits of a bucket count against its burst, not its rate.
     #[tokio::test]
     async fn a_buckets_quota_is_its_burst() {
         let policy = "
@@ -483,7 +482,7 @@ descriptors:
 - {key: e, limits: [{rate: 5/day, mode: quota}]}
 - {key: f, limits: [5/day], on_outage: local}
 - {key: g, limits: [{rate: 5/day, wait: {up_to: 1s}}]}";
-        // Nobody runs the connector, so the store stays out.
+        // The connector doesn't run, so the store stays unavailable.
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
         let bench = bench_on(
             AnyStore::redis(redis, Fallback::new(1_000, None)),
@@ -492,7 +491,7 @@ descriptors:
         );
         bench.check(&["a=1"], Code::Ok, &[5]).await;
         bench.check(&["a=1", "b=1"], Code::OverLimit, &[5, 0]).await;
-        // What says nothing fails, unless another limit refuses for certain.
+        // `error` fails the request, unless another limit certainly refuses it.
         bench.check(&["c=1"], Code::Unavailable, &[5]).await;
         bench.check(&["a=1", "c=1", "f=1"], Code::Unavailable, &[5, 5, 5]).await;
         bench.check(&["b=1", "c=1"], Code::OverLimit, &[0, 5]).await;
@@ -500,7 +499,7 @@ descriptors:
         bench.check(&["e=1"], Code::Unavailable, &[5]).await;
         bench.check(&["g=1"], Code::Unavailable, &[5]).await;
         bench.check(&["unlimited=1"], Code::Ok, &[0]).await;
-        // The failures before have cost it nothing.
+        // The failed requests before have cost it nothing.
         for left in (0..5).rev() {
             bench.check(&["f=1"], Code::Ok, &[left]).await;
         }
@@ -509,7 +508,7 @@ descriptors:
             let asked = Descriptor { hits, ..descriptor("c=1") };
             assert_eq!(bench.outcome(vec![asked]).await, (Code::Unavailable, true), "{hits:?}");
         }
-        // A peek asks for nothing, so there is nothing to deny.
+        // A peek requests no hits, so nothing is denied.
         let peek = Descriptor { hits: Hits::Spend(0), ..descriptor("b=1") };
         assert_eq!(bench.outcome(vec![peek]).await, (Code::Ok, true));
     }
@@ -523,7 +522,8 @@ descriptors:
         bench.check(&["a=1"], Code::Ok, &[5]).await;
     }
 
-    /// The directory is unavailable, or its part of a cluster. Then the limits of a caller that isn't in memory are unknown.
+    /// The directory, or its node of a cluster, is unavailable. Then the limits of a caller that isn't in memory are
+    /// unknown.
     #[tokio::test]
     async fn an_unknown_caller_of_an_unavailable_directory_is_answered_by_on_outage() {
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();

@@ -1,5 +1,5 @@
-//! A preview: what a request would be answered now, from how its limits stand. Nothing is charged, and nothing is counted.
-//! Hits are given back from the same look, so that no more come back than are in use.
+//! A preview: the current answer to a request, from the state of its limits, without a charge and without counting it.
+//! Giving hits back uses the same state, so that at most the hits in use come back.
 
 use std::sync::Arc;
 
@@ -19,36 +19,36 @@ use super::request::Request;
 use super::snapshot::Snapshot;
 use super::verdict::{ChargeDecision, Decided, Verdict, quota};
 
-/// A verdict, and how each of its limits stands.
+/// A verdict, and the state of each of its limits.
 #[derive(Debug)]
 pub struct Preview<'v> {
     pub verdict: Verdict<'v>,
     /// By charge.
     used: SmallVec<[u64; INLINE_CAP]>,
-    /// By charge; None if it is no limit of the caller's own, or no directory knows the caller.
+    /// By charge; None if it is not a limit of the caller's own, or the caller is unknown to the directory.
     accounts: SmallVec<[Option<Account>; INLINE_CAP]>,
 }
 
-/// A limit as it stands.
+/// The state of a limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'p, 'v> {
     pub charge: &'p ChargeDecision<'v>,
-    /// Hits in use: more than the quota where the limit is overdrawn.
+    /// Hits in use; above the quota if the limit is overdrawn.
     pub used: u64,
-    /// The caller or the pool whose counter it is, as far as a directory knows.
+    /// The caller or pool that owns the counter, if the directory knows it.
     pub account: Option<&'p str>,
 }
 
-/// How many hits come back.
+/// How many hits to give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GiveBack {
-    /// As many as the request asks for.
+    /// The hits of the request.
     Asked,
-    /// All that are in use.
+    /// All hits in use.
     All,
 }
 
-/// What a request would ask of the store, and how that stands.
+/// The plan of a request, and the state of its limits.
 struct Look<'v> {
     domain: &'v Domain,
     caller: CallerContext<'v>,
@@ -60,7 +60,7 @@ struct Look<'v> {
 }
 
 impl<'v> Preview<'v> {
-    /// The limits of the request, each once.
+    /// The limits of the request, without duplicates.
     pub fn standings(&self) -> impl Iterator<Item = Standing<'_, 'v>> {
         let accounts = self.accounts.iter().map(|account| {
             let caller = self.verdict.caller.as_ref()?;
@@ -77,8 +77,8 @@ impl<'v> Preview<'v> {
 }
 
 impl Decider {
-    /// The verdict that a request would get. A wait in it is an upper bound: until the limit is whole. A request that
-    /// leaves a choice to us is taken as it is, and idempotency keys are ignored.
+    /// The verdict that a request would get. A wait in it is an upper bound: until the limit is unused. Choices are not
+    /// made, and idempotency keys are ignored.
     pub async fn preview<'v>(
         &self,
         snapshot: &'v Snapshot,
@@ -92,7 +92,7 @@ impl Decider {
         }
     }
 
-    /// Gives hits back to the limits of a request that gives some back, at most those in use. Idempotency keys are ignored.
+    /// Gives hits back to the limits of a request, at most those in use. Idempotency keys are ignored.
     pub async fn give_back<'v>(
         &self,
         snapshot: &'v Snapshot,
@@ -103,7 +103,7 @@ impl Decider {
         let Some(mut look) = self.look(snapshot, request, (now, &budget)).await else {
             return Preview::without_policy(request, now);
         };
-        // What is in use is unknown while the store is unavailable.
+        // The hits in use are unknown while the store is unavailable.
         let is_known = look.outcome.as_ref().is_some_and(|outcome| !outcome.fallback);
         if is_known || (how == GiveBack::Asked && look.outcome.is_some()) {
             for (charge, used) in look.plan.batch.charges.iter_mut().zip(&mut look.used) {
@@ -121,7 +121,7 @@ impl Decider {
         look.preview()
     }
 
-    /// None if no policy has the domain.
+    /// None if the domain is unknown.
     async fn look<'v>(
         &self,
         snapshot: &'v Snapshot,
@@ -150,8 +150,9 @@ impl Decider {
         Some(Look { domain, caller, plan, accounts, outcome, used })
     }
 
-    /// The hits in use of each charge of a batch that stands so. What remains says it, unless nothing does, or not all of the
-    /// limit is open to the request: then how much remains of the same counter under a limit that can't be used up.
+    /// The hits in use of each charge of a batch in that state. They follow from the remaining hits, unless none remain
+    /// or the request may use only a part of the limit. Then they follow from the remaining hits of the same counter
+    /// under a limit that is never exhausted.
     async fn used(
         &self,
         batch: &Batch,

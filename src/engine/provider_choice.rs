@@ -1,7 +1,7 @@
-//! Chooses among the providers, or other values, that could serve a request.
+//! Chooses among the providers, or other values, that can serve a request.
 //!
-//! A dry run of all candidates ranks them by what they have left; then the request is decided as one for the best. If
-//! its limits have meanwhile run out, the next best is asked.
+//! A dry run of all candidates ranks them by their remaining capacity. Then the request is decided for the best one. If
+//! its limits are exhausted by then, the next best is asked.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -22,22 +22,22 @@ use super::request::Request;
 use super::snapshot::Snapshot;
 use super::verdict::{ChargeDecision, ProviderChoice, Verdict};
 
-/// What a request is decided under.
+/// The context of the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'v, 'r> {
     pub snapshot: &'v Snapshot,
     pub domain: &'v Domain,
-    /// What the directory knows of the caller.
+    /// The caller's record in the directory.
     pub lineage: &'r Lineage,
     pub budget: &'r DeadlineBudget,
     pub now: Now,
 }
 
-/// A choice that a request leaves to us.
+/// An open choice of a request.
 #[derive(Debug)]
 struct Open<'p> {
     choice: &'p Choice,
-    /// The descriptors that do, by index; at least one.
+    /// The descriptors with the choice, by index; at least one.
     descriptors: SmallVec<[usize; INLINE_CAP]>,
 }
 
@@ -45,28 +45,28 @@ struct Open<'p> {
 #[derive(Debug)]
 pub struct Ranking<'p> {
     pub choice: &'p Choice,
-    /// The descriptors that leave the choice to us.
+    /// The descriptors with the choice.
     descriptors: SmallVec<[usize; INLINE_CAP]>,
     dry_run: DryRun,
-    /// How each candidate stands, by index.
+    /// The state of each candidate, by index.
     pub stands: SmallVec<[Stand; INLINE_CAP]>,
-    /// What is known of those that are in the running.
+    /// Scores and latencies of those that are not excluded.
     pub seen: SmallVec<[Seen; INLINE_CAP]>,
     /// Candidates by index, the best first, with their scores.
     pub running: SmallVec<[(usize, f64); INLINE_CAP]>,
-    /// The one that is asked if none is in the running: whose refusal has the shortest wait.
+    /// If all are excluded, the one whose refusal has the shortest wait.
     last_resort: usize,
-    /// How many of those in the running have been asked in vain.
+    /// Number of candidates that have been asked and have refused.
     tried: usize,
 }
 
-/// Whether a request leaves a choice to us.
+/// Whether a request has an open choice.
 pub fn is_open(domain: &Domain, request: &Request<'_>) -> bool {
     domain.choices.iter().any(|choice| Open::new(choice, request).is_some())
 }
 
 impl<'p> Open<'p> {
-    /// None if the request doesn't leave the choice to us.
+    /// None if the request does not have this choice.
     fn new(choice: &'p Choice, request: &Request<'_>) -> Option<Self> {
         let descriptors = request.descriptors().iter().enumerate();
         let open = descriptors.filter(|(_, descriptor)| choice.is_left_by(&descriptor.entries));
@@ -76,7 +76,7 @@ impl<'p> Open<'p> {
 }
 
 impl Decider {
-    /// Ranks the candidates of each choice that `request` leaves to us.
+    /// Ranks the candidates of each open choice of `request`.
     pub async fn rankings<'v>(
         &self,
         scene: Scene<'v, '_>,
@@ -93,7 +93,7 @@ impl Decider {
         rankings
     }
 
-    /// Ranks the candidates of a choice that `request` leaves to us.
+    /// Ranks the candidates of an open choice of `request`.
     async fn rank<'v>(
         &self,
         scene: Scene<'v, '_>,
@@ -129,14 +129,14 @@ impl Decider {
         let scores = choice.scores(&seen);
         let mut running: SmallVec<[(usize, f64); INLINE_CAP]> =
             seen.iter().map(|one| one.candidate).zip(scores).collect();
-        // The sort is stable: of equals the first of the file stays first.
+        // The sort is stable: of equals, the first in the file is first.
         running.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         let last_resort = last_resort(&stands);
         Ranking { choice, descriptors, dry_run, stands, seen, running, last_resort, tried: 0 }
     }
 }
 
-/// The candidate whose refusal has the shortest wait; rather one of which it is unknown whether it would refuse.
+/// The candidate whose refusal has the shortest wait; preferably one that may not refuse.
 fn last_resort(stands: &[Stand]) -> usize {
     let hope = |stand: &Stand| match stand {
         Stand::Passes(_) => Reverse((4, 0)),
@@ -149,7 +149,7 @@ fn last_resort(stands: &[Stand]) -> usize {
     first.map_or(0, |(index, _)| index)
 }
 
-/// The request with the chosen names in place of what leaves the choice to us.
+/// The request with the names of the chosen candidates.
 pub fn filled<'r, 'v>(request: &'r Request<'v>, rankings: &[Ranking<'v>]) -> Cow<'r, Request<'v>> {
     rankings.iter().fold(Cow::Borrowed(request), |request, ranking| {
         let choice = ranking.choice;
@@ -157,13 +157,13 @@ pub fn filled<'r, 'v>(request: &'r Request<'v>, rankings: &[Ranking<'v>]) -> Cow
     })
 }
 
-/// Turns to the next candidate, if the refusal is about the present one alone and there is another.
+/// Selects the next candidate, if only the present one refuses and there is another.
 pub fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, verdict: &Verdict<'_>) -> bool {
     let charges = verdict.charges().iter().enumerate();
     let refusing = charges
         .filter(|(_, charge)| (charge.is_over() || charge.is_failed()) && !charge.is_shadow());
     let refusing: SmallVec<[(usize, &ChargeDecision<'_>); INLINE_CAP]> = refusing.collect();
-    // Another candidate presses the caller's own limits less, it may be.
+    // Under another candidate, the caller's own limits may be less restricted by pressure.
     let about = |ranking: &Ranking<'_>, (index, charge): &(usize, &ChargeDecision<'_>)| {
         charge.reason == Reason::Pressure || ranking.owns(plan, *index)
     };
@@ -178,28 +178,28 @@ pub fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, verdict: &Verdict<'_>
 }
 
 impl<'p> Ranking<'p> {
-    /// The choice as it is made.
+    /// The result of the choice.
     pub fn choice(&self) -> ProviderChoice<'p> {
         let (choice, chosen, scores) = (self.choice, self.chosen(), self.running.clone());
         ProviderChoice { choice, chosen, scores }
     }
 
-    /// The index of the candidate as which the request is decided.
+    /// The index of the selected candidate.
     fn index(&self) -> usize {
         self.running.get(self.tried).map_or(self.last_resort, |(index, _)| *index)
     }
 
-    /// The name of the candidate as which the request is decided.
+    /// The name of the selected candidate.
     pub fn chosen(&self) -> &'p str {
         &self.choice.candidates[self.index()].name
     }
 
-    /// Whether there is another candidate in the running.
+    /// Whether another candidate is not excluded.
     pub fn has_next(&self) -> bool {
         self.tried + 1 < self.running.len()
     }
 
-    /// Whether a charge is about the candidate, and not what the request meets with every one.
+    /// Whether a charge belongs to the candidate, and not to every candidate.
     fn owns(&self, plan: &Plan<'_>, index: usize) -> bool {
         let charge = &plan.batch.charges[index];
         let key = &plan.batch.keys[charge.key_index];
@@ -224,7 +224,8 @@ mod tests {
     use crate::store::Fallback;
     use crate::store::redis::{Redis, RedisSettings};
 
-    /// Three providers: `near` is fast and dear, `far` slow and cheap, and `closed` not for free callers.
+    /// Three providers: `near` is fast and expensive, `far` is slow and cheap, and `closed` has no access for free
+    /// callers.
     const POLICY: &str = "
 domain: d
 tiers: [free, premium]
@@ -256,13 +257,13 @@ descriptors:
     }
 
     impl Bench {
-        /// The provider that the metadata names; empty if there is none.
+        /// The provider in the metadata; empty if there is none.
         async fn named(&self, descriptors: &[&str]) -> String {
             let metadata = self.ask_for(descriptors).await.metadata.unwrap_or_default();
             metadata.get("provider").map_or("", |name| name.as_str().unwrap()).to_owned()
         }
 
-        /// Whom the request goes to; empty if it is refused.
+        /// The chosen provider; empty if the request is refused.
         async fn chosen(&self, descriptors: &[&str]) -> String {
             let verdict = self.ask_for(descriptors).await;
             let named = verdict.metadata.as_ref().and_then(|map| map.get("provider"));
@@ -332,7 +333,7 @@ descriptors:
         assert_eq!(bench.chosen(ask).await, "far");
         bench.clock.advance(Duration::from_secs(1));
         assert_eq!(bench.chosen(ask).await, "near");
-        // What the request tells comes first.
+        // Latencies in the request take precedence.
         assert_eq!(bench.chosen(&[ask[0], "latencies=near=400,far=5"]).await, "far");
     }
 
@@ -359,7 +360,7 @@ descriptors:
         let ask = &["provider=any,op=search", "budget=b", "latencies=near=400,far=5"];
         let verdict = bench.ask_for(ask).await;
         assert_eq!((verdict.code, verdict.statuses[1].remaining), (Code::Ok, 2));
-        // `far` would cost 3 of 2, but the budget is not the choice's.
+        // `far` would cost 3 of 2, but the budget does not depend on the choice.
         assert_eq!(bench.ask_for(ask).await.code, Code::OverLimit);
     }
 
@@ -376,7 +377,7 @@ descriptors:
 
     #[tokio::test]
     async fn without_a_store_latency_and_price_decide() {
-        // Nobody runs the connector, so the store stays out.
+        // The connector doesn't run, so the store stays unavailable.
         let (redis, _) = Redis::try_new(&RedisSettings::new("redis://127.0.0.1:1")).unwrap();
         let bench = testing::bench_on(
             AnyStore::redis(redis, Fallback::new(1_000, None)),
@@ -450,11 +451,11 @@ descriptors:
                 assert_eq!(bench.named(&["provider=any", user]).await, "a");
             }
         }
-        // `a` presses: its free callers keep two of their four, which are spent.
+        // `a` is under pressure: its free callers may use two of their four hits, which are spent.
         assert_eq!(bench.named(&["provider=any", "user=1"]).await, "b");
         assert_eq!(bench.named(&["provider=any", "user=4"]).await, "a");
         assert_eq!(bench.named(&["provider=any", "user=5"]).await, "a");
-        // The last two of `a` are kept for premium callers.
+        // The last two of `a` are reserved for premium callers.
         assert_eq!(bench.named(&["provider=any", "user=6"]).await, "b");
         assert_eq!(bench.named(&["provider=any", "user=7", "tier=premium"]).await, "a");
     }

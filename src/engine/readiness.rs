@@ -1,21 +1,21 @@
 //! The readiness of this process: one phase that every health check reports.
 //!
-//! gRPC health, `/readyz` and `/healthcheck` all look here, so they can't disagree. The store is not part of
-//! it: while it is out, the policy's `on_outage` answers, and a restart or another endpoint would not help.
+//! gRPC health, `/readyz` and `/healthcheck` all read it, so they always agree. It does not include the store: while
+//! the store is unavailable, `on_outage` answers, and a restart or another endpoint would not help.
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Where the process is in its life. It only ever goes forward.
+/// The phase of the process. Phases only advance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// No policy is in force yet.
     #[default]
     Starting,
-    /// Requests are welcome.
+    /// Requests are accepted.
     Ready,
-    /// The process is about to end: requests are answered, but should go elsewhere.
+    /// The process will end: requests are answered, but new ones should go elsewhere.
     Draining,
 }
 
@@ -26,7 +26,7 @@ pub struct Readiness {
 }
 
 impl Phase {
-    /// Why requests should not come now; None if they may.
+    /// The reason not to send requests now; None if they are accepted.
     pub fn objection(self) -> Option<&'static str> {
         match self {
             Self::Starting => Some("no policy is loaded yet"),
@@ -37,22 +37,22 @@ impl Phase {
 }
 
 impl Readiness {
-    /// A policy is in force: requests are welcome, unless the process already drains.
+    /// A policy is in force: requests are accepted, unless the process already drains.
     pub fn set_ready(&self) {
         self.enter(Phase::Ready);
     }
 
-    /// The process is about to end.
+    /// The process will end.
     pub fn drain(&self) {
         self.enter(Phase::Draining);
     }
 
-    /// The phase now.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
     }
 
-    /// Tells each change of the phase, and first the phase now.
+    /// Returns the current phase, and then each change.
     pub fn watch(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }

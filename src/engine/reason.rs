@@ -1,25 +1,25 @@
-//! Why a request is refused.
+//! The reason of a refusal.
 
 use std::fmt;
 
 use crate::limit::Bonus;
 use crate::store::{Charge, Decision, Outcome, Retry};
 
-/// Why a request is refused, from what waiting helps most to what it never helps.
+/// The reason of a refusal, from those that time resolves to those that it never does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
     /// A limit does not have the hits.
     #[default]
     OverLimit,
-    /// What a limit has left is kept for higher tiers.
+    /// The remaining hits of a limit are reserved for higher tiers.
     Reserved,
-    /// A provider is under pressure, and the caller or its part of the limits has to stand back.
+    /// A provider is under pressure, and its level excludes or restricts the caller.
     Pressure,
     /// The request's idempotency key was used with other hits.
     IdempotencyConflict,
-    /// The caller may not use what it asks for: its tier is kept out, or its limit is zero.
+    /// The caller has no access: its tier is excluded, or its limit is zero.
     NoAccess,
-    /// The directory says that nothing of the caller passes.
+    /// The caller is disabled in the directory.
     Disabled,
 }
 
@@ -34,7 +34,7 @@ impl Reason {
         Self::Disabled,
     ];
 
-    /// As metrics, metadata and bodies name it.
+    /// The name in metrics, metadata and bodies.
     pub fn name(self) -> &'static str {
         match self {
             Self::OverLimit => "over_limit",
@@ -46,7 +46,7 @@ impl Reason {
         }
     }
 
-    /// What a person reads of a refusal that is not about a quota.
+    /// The text for people, except for exceeded limits.
     pub fn title(self) -> Option<&'static str> {
         match self {
             Self::OverLimit | Self::Reserved | Self::Pressure => None,
@@ -58,7 +58,7 @@ impl Reason {
         }
     }
 
-    /// Why a charge would be refused, when it was decided so.
+    /// The reason of a charge's refusal.
     pub(super) fn of(charge: &Charge, decision: &Decision, outcome: &Outcome) -> Self {
         if decision.retry == Some(Retry::Conflict) {
             return Self::IdempotencyConflict;

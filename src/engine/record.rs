@@ -1,7 +1,7 @@
-//! A record of one verdict, for consumers off the data path: small, and it owns what it names.
+//! A record of one verdict, for consumers off the data path: small, and without borrowed data.
 //!
-//! The names of a policy are shared: a record counts one reference and keeps numbers. So a record outlives the policy
-//! under which the request was decided.
+//! The names of a policy are shared: a record holds one reference and numbers. So it may outlive the policy of its
+//! decision.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,27 +26,27 @@ pub struct DomainNames {
     pub limits: Box<[Arc<str>]>,
 }
 
-/// What was decided of one request.
+/// The decision on one request.
 #[derive(Clone, Debug)]
 pub struct DecisionRecord {
-    /// None if no policy has the request's domain.
+    /// None if the domain is unknown.
     names: Option<Arc<DomainNames>>,
     pub at: Timestamp,
     pub code: Code,
-    /// Of a request over its limits.
+    /// For requests over a limit.
     pub reason: Option<Reason>,
-    /// The caller's name as the request says it, cut where it is longer than a directory knows.
+    /// The caller's name in the request, truncated to the maximum length in the directory.
     pub caller: Option<Box<str>>,
     tier: usize,
     /// From 1 to 4; 0 without a policy.
     pub priority: u8,
-    /// The highest utilization level that the request met.
+    /// The highest pressure level of the request's rules.
     pub level: u8,
-    /// The store was unavailable and the policy's `on_outage` decided.
+    /// True if the store was unavailable and `on_outage` decided.
     pub fallback: bool,
-    /// How long the request was held for capacity.
+    /// Time that the request was held for capacity.
     pub waited: Duration,
-    /// The names of the providers that were chosen for it.
+    /// The names of the chosen providers.
     pub chosen: Vec<Box<str>>,
     pub charges: SmallVec<[ChargeRecord; VERDICT_INLINE_CAP]>,
     crossings: Vec<CrossingRecord>,
@@ -59,20 +59,20 @@ struct CrossingRecord {
     percent: u16,
 }
 
-/// What was decided of one limit.
+/// The decision on one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChargeRecord {
     limit: usize,
-    /// What the request asked of it, none if that was charged by an earlier attempt. It is spent if the request passes, or if
-    /// it counts all the same.
+    /// The requested hits; none if an earlier attempt was charged. They are spent if the request passes, or if they
+    /// count although it is refused.
     pub hits: Hits,
     pub fit: Fit,
-    /// Hits that would still pass.
+    /// Remaining hits.
     pub remaining: u64,
     pub mode: Mode,
     /// The hits count although the request was refused.
     pub counted: bool,
-    /// Why the request is refused for this limit, if it is.
+    /// The reason of this limit's refusal, if it refuses.
     pub refusal: Option<Reason>,
 }
 
@@ -90,7 +90,7 @@ impl DomainNames {
 }
 
 impl DecisionRecord {
-    /// The record of a verdict under a policy whose names these are.
+    /// The record of a verdict; the names are those of its policy.
     pub fn new(verdict: &Verdict<'_>, names: Option<&Arc<DomainNames>>) -> Self {
         let caller = verdict.caller.as_ref();
         let level = verdict.level();
@@ -116,8 +116,8 @@ impl DecisionRecord {
         }
     }
 
-    /// The thresholds that the request has crossed, each with its limit's label and in percent. Each is reported once for each
-    /// caller, limit and window.
+    /// The crossed thresholds, each with its limit's label and its percentage. Each is reported once for each caller,
+    /// limit and window.
     pub fn crossings(&self) -> impl Iterator<Item = (&str, u16)> {
         self.names.iter().flat_map(|names| {
             self.crossings.iter().filter_map(|crossing| {
@@ -126,7 +126,7 @@ impl DecisionRecord {
         })
     }
 
-    /// The domain; None if no policy has it.
+    /// The domain; None if it is unknown.
     pub fn domain(&self) -> Option<&str> {
         self.names.as_ref().map(|names| &*names.domain)
     }
@@ -136,7 +136,7 @@ impl DecisionRecord {
         self.names.as_ref()?.tiers.get(self.tier).map(|tier| &**tier)
     }
 
-    /// The limits of the request, each by its label, with what was decided.
+    /// The limits of the request, each by its label, with their decisions.
     pub fn limits(&self) -> impl Iterator<Item = (&str, &ChargeRecord)> {
         self.names.iter().flat_map(|names| {
             self.charges
@@ -168,7 +168,7 @@ fn crossings(verdict: &Verdict<'_>) -> Vec<CrossingRecord> {
     crossed.collect()
 }
 
-/// A name as far as a directory would know it, so that records stay small.
+/// A name truncated to the maximum length in the directory, so that records stay small.
 fn cut(name: &str) -> &str {
     let mut len = name.len().min(NAME_LEN_MAX);
     while !name.is_char_boundary(len) {

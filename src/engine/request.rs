@@ -1,40 +1,40 @@
-//! A request as Envoy describes it, without the wire that it came by.
+//! A request in Envoy's terms, independent of the protocol.
 
 use crate::limit::Hits;
 use crate::policy::Unit;
 
-/// Descriptors in one request. Envoy sends one for each entry of a route's `rate_limits`.
+/// Maximum number of descriptors in one request. Envoy sends one for each entry of a route's `rate_limits`.
 pub const DESCRIPTORS_MAX: usize = 128;
 
-/// Entries in one descriptor: the depth of a policy's tree that a request can reach.
+/// Maximum number of entries in one descriptor: the maximum depth of a policy's tree that a request can reach.
 pub const ENTRIES_MAX: usize = 32;
 
-/// What may pass, asked for a request.
+/// A request for a decision.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     domain: &'a str,
     descriptors: Vec<Descriptor<'a>>,
 }
 
-/// One thing that the request is to be counted as.
+/// A descriptor of the request.
 #[derive(Clone, Debug)]
 pub struct Descriptor<'a> {
     /// Keys and values, in order.
     pub entries: Vec<(&'a str, &'a str)>,
     pub hits: Hits,
-    /// What says so many.
+    /// The source of the hits.
     pub hits_source: HitsSource,
     /// The limit that the request brings along, instead of the policy's.
     pub limit: Option<Override>,
 }
 
-/// What says how many hits a descriptor asks for.
+/// The source of a descriptor's hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HitsSource {
-    /// The request, for all its descriptors; or nothing does, and it is one.
+    /// The request, for all its descriptors; or the default of 1.
     #[default]
     Request,
-    /// The descriptor itself. So Envoy sends what a response cost, and a peek.
+    /// The descriptor itself. Envoy sends the cost of a response and peeks in this way.
     Descriptor,
 }
 
@@ -45,7 +45,7 @@ pub struct Override {
     pub unit: Unit,
 }
 
-/// Why a request can't be decided.
+/// The reason that a request is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     #[error("the domain is empty")]
@@ -61,10 +61,10 @@ pub enum RequestError {
 }
 
 impl<'a> Request<'a> {
-    /// A request that can be decided.
+    /// A valid request.
     ///
     /// # Errors
-    /// When the domain is empty, or there are no descriptors, or too many of something.
+    /// If the domain is empty, there are no descriptors, or too many of something.
     pub fn try_new(
         domain: &'a str,
         descriptors: Vec<Descriptor<'a>>,
@@ -88,7 +88,7 @@ impl<'a> Request<'a> {
         Ok(Self { domain, descriptors })
     }
 
-    /// The same request with `name` in place of `value` in every entry of that key.
+    /// The same request with `name` instead of `value` in every entry with this key.
     pub fn replaced(&self, key: &str, value: &str, name: &'a str) -> Self {
         let mut request = self.clone();
         let entries = request.descriptors.iter_mut().flat_map(|part| &mut part.entries);
@@ -98,7 +98,7 @@ impl<'a> Request<'a> {
         request
     }
 
-    /// The policy that is asked.
+    /// The domain of the policy.
     pub fn domain(&self) -> &'a str {
         self.domain
     }

@@ -1,7 +1,7 @@
 //! The sink: takes records of verdicts to consumers off the data path.
 //!
-//! A request puts its record into the buffer of its thread and goes on; it never waits for a consumer, and wakes none.
-//! The consumer takes the buffers 20 times a second. A buffer that is full drops the record, which is counted.
+//! A request puts its record into the buffer of its thread; it never waits for a consumer, and wakes none. The consumer
+//! takes the buffers 20 times a second. A full buffer drops the record, which is counted.
 
 use std::cell::Cell;
 use std::mem;
@@ -17,7 +17,7 @@ use crate::metrics::Counter;
 
 use super::record::DecisionRecord;
 
-/// Buffers: as many threads put records without meeting each other.
+/// Number of buffers: as many threads add records without contention.
 const BUFFERS: usize = 16;
 
 /// Records of one buffer, some 250 bytes each: at 20 drains a second, 80,000 decisions a second of one thread.
@@ -26,11 +26,11 @@ const BUFFER_LEN_MAX: usize = 4_096;
 /// How often the consumer takes the records.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Hands out buffers to threads in turn.
+/// Assigns buffers to threads in turn.
 static NEXT_BUFFER: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// The buffer of this thread, in every sink.
+    /// The index of this thread's buffer, in every sink.
     static BUFFER: Cell<usize> = Cell::new(NEXT_BUFFER.fetch_add(1, Ordering::Relaxed) % BUFFERS);
 }
 
@@ -41,18 +41,18 @@ pub struct Sink {
     dropped: Counter,
 }
 
-/// On a cache line of its own, so that threads don't slow each other down.
+/// On its own cache line, so that threads don't slow each other down.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Buffer(Mutex<Vec<DecisionRecord>>);
 
 impl Sink {
-    /// An empty sink, which counts there what it drops.
+    /// An empty sink, with the counter of dropped records.
     pub fn new(dropped: Counter) -> Self {
         Self { buffers: Default::default(), dropped }
     }
 
-    /// Takes a record, or drops it if its thread's buffer is full.
+    /// Takes a record, or drops it if the buffer of its thread is full.
     pub fn put(&self, record: DecisionRecord) {
         let buffer = &self.buffers[BUFFER.get()];
         let mut records = lock(&buffer.0);
@@ -64,8 +64,8 @@ impl Sink {
         self.dropped.inc();
     }
 
-    /// Hands the records of each buffer to `consume`, those of one thread in order. `taken` is to be the same each time:
-    /// its memory goes back to the buffers, which then need not grow again.
+    /// Passes the records of each buffer to `consume`, those of one thread in order. Pass the same `taken` each time:
+    /// its memory is swapped into the buffers, which then need not grow again.
     pub fn drain(
         &self,
         taken: &mut Vec<DecisionRecord>,
@@ -80,7 +80,7 @@ impl Sink {
         }
     }
 
-    /// Drains until `shutdown`, and once more then.
+    /// Drains until `shutdown`, and then once more.
     pub async fn run(
         &self,
         mut consume: impl FnMut(&[DecisionRecord]),
@@ -92,7 +92,7 @@ impl Sink {
         pin!(shutdown);
         loop {
             select! {
-                // At the end of the runtime there is no next tick.
+                // When the runtime shuts down, there is no next tick.
                 biased;
                 () = &mut shutdown => break,
                 _ = ticks.tick() => self.drain(&mut taken, &mut consume),

@@ -1,4 +1,4 @@
-//! A snapshot of the policies in force, with the metrics of their limits looked up once.
+//! A snapshot of the policies in force, with the metrics of their limits.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,22 +16,22 @@ use super::record::{DecisionRecord, DomainNames};
 use super::text::Shown;
 use super::verdict::{ChargeDecision, Code, Verdict};
 
-/// The label of requests for domains without a policy, whose names callers choose.
+/// The label of requests for unknown domains, whose names clients choose.
 const UNKNOWN_DOMAIN: &str = "";
 
-/// The least time between two lines of the log about domains without a policy.
+/// Minimum time between two log lines about unknown domains.
 const UNKNOWN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Domains that such a line names.
+/// Maximum number of known domains in such a line.
 const DOMAINS_SHOWN_MAX: usize = 16;
 
-/// When a limit is near its end: when more than this part of it is in use, from 0 to 1.
+/// The part of a limit, from 0 to 1, above which tollgate_near_limit_total counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NearLimit(pub f64);
 
 impl NearLimit {
-    /// Whether a limit of that capacity is near its end when so many hits remain. As in the reference, the part is
-    /// rounded down.
+    /// Whether more than this part of the capacity is in use with these remaining hits. As in the reference, the part
+    /// is rounded down.
     fn is_near(self, capacity: u64, remaining: u64) -> bool {
         let used = capacity.saturating_sub(remaining);
         (capacity as f64 * self.0).floor() < used as f64
@@ -49,7 +49,7 @@ impl Default for NearLimit {
 #[derive(Debug)]
 pub struct Snapshot {
     pub(super) policies: Arc<PolicySet>,
-    /// Of those that the policies may choose.
+    /// Latencies of the names in choices.
     pub(super) latencies: Latencies,
     domains: HashMap<String, DomainState, foldhash::fast::RandomState>,
     unknown: DomainMetrics,
@@ -63,20 +63,20 @@ struct DomainState {
     requests: DomainMetrics,
     /// By the limit's index; the last is for limits that requests bring along.
     limits: Vec<LimitMetrics>,
-    /// The same.
+    /// By the limit's index, as above.
     debits: Vec<DebitWatch>,
-    /// Of each threshold, by the limit's index and the percentage.
+    /// By the limit's index and the percentage.
     crossings: HashMap<(usize, u16), Counter>,
-    /// By the name that a choice may choose.
+    /// By the name in a choice.
     chosen: BTreeMap<Box<str>, Counter>,
     retries: Counter,
     /// By [`Reason`], in its order.
     refusals: Vec<Counter>,
-    /// By the paths of the rules that can come under pressure.
+    /// By the paths of the rules with pressure levels.
     pressure: BTreeMap<String, Gauge>,
 }
 
-/// The level of pressure of one rule, as last seen.
+/// The last known level of pressure of one rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pressure {
     pub domain: String,
@@ -157,7 +157,7 @@ impl Snapshot {
         Self { policies, latencies, domains, unknown, unknown_throttle, near }
     }
 
-    /// Forgets the metrics of limits and domains that are no longer there.
+    /// Removes the metrics of removed limits and domains.
     pub fn retain_metrics(&self, metrics: &Metrics) {
         let mut domains = BTreeSet::from([UNKNOWN_DOMAIN.to_owned()]);
         let mut limits = BTreeSet::new();
@@ -195,7 +195,7 @@ impl Snapshot {
         DecisionRecord::new(verdict, of_domain.map(|domain| &domain.names))
     }
 
-    /// Counts a verdict: of the request, and of each of its limits.
+    /// Counts a verdict: the request, and each of its limits.
     pub fn count(&self, verdict: &Verdict<'_>, metrics: &Metrics) {
         let of_domain = self.domains.get(verdict.domain);
         let requests = of_domain.map_or(&self.unknown, |domain| &domain.requests);
@@ -245,14 +245,14 @@ impl Snapshot {
         }
     }
 
-    /// Notes the utilization levels of rules of a domain.
+    /// Stores the pressure levels of rules of a domain.
     pub fn note_levels<'r>(&self, domain: &str, levels: impl Iterator<Item = (&'r Rule, u8)>) {
         if let Some(of_domain) = self.domains.get(domain) {
             of_domain.note_levels(levels);
         }
     }
 
-    /// The levels of pressure, as last seen.
+    /// The last known levels of pressure.
     pub fn pressure(&self) -> Vec<Pressure> {
         let mut all = Vec::new();
         for domain in self.policies.domains() {
@@ -278,7 +278,7 @@ impl Snapshot {
             charge if charge.is_over() && charge.is_shadow() => &metrics.shadow_refused,
             charge if charge.is_over() => &metrics.refused,
             _ if verdict.code() == Code::Ok => &metrics.admitted,
-            // Another limit refused the request: this one was not asked to spend anything.
+            // Another limit refused the request: no hits of this one were needed.
             _ => return,
         };
         outcome.charges.inc();
@@ -293,7 +293,7 @@ impl Snapshot {
         }
     }
 
-    /// Logs a request for a domain without a policy, which passes whatever its limits were meant to be.
+    /// Logs a request for an unknown domain, which passes without limits.
     fn log_unknown(&self, domain: &str, metrics: &Metrics) {
         metrics.unknown_domains.inc();
         let Some(unlogged) = self.unknown_throttle.pass() else { return };

@@ -1,4 +1,4 @@
-//! The store of an engine, embedded or Redis, with its upkeep and its metrics.
+//! The store of an engine, embedded or Redis, with its maintenance and metrics.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::store::redis::Redis;
 use crate::store::shared::{Shared, StoreAnswer};
 use crate::store::{Batch, Fallback, Health, Outcome};
 
-/// Counters of each shard of the embedded store to look at each time: a million counters are passed in less than a minute.
+/// Counters to check for expiry each time, per shard of the embedded store: a million counters are checked in less than
+/// a minute.
 const SWEPT_AT_ONCE: usize = 16;
 
 /// One of the stores.
@@ -19,12 +20,12 @@ const SWEPT_AT_ONCE: usize = 16;
 pub enum AnyStore {
     /// Counters in this process.
     Memory(Memory),
-    /// Counters in a Redis that other processes share.
+    /// Counters in a Redis that several processes share.
     Redis(Box<Shared<Redis>>),
 }
 
 impl AnyStore {
-    /// Counters in a Redis of which nothing is known here yet.
+    /// Counters in a Redis, without a local cache.
     pub fn redis(redis: Redis, fallback: Fallback) -> Self {
         Self::Redis(Box::new(Shared::new(redis, fallback)))
     }
@@ -37,7 +38,7 @@ impl AnyStore {
         }
     }
 
-    /// Decides a batch for which there is no [`AnyStore::answer`], for a request that has waited for the store before.
+    /// Decides a batch without an [`AnyStore::answer`], for a request that has already waited for the store.
     pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> StoreAnswer {
         match self {
             Self::Memory(memory) => {
@@ -47,7 +48,7 @@ impl AnyStore {
         }
     }
 
-    /// Decides a batch for which no shared store can be asked. The embedded store decides as always.
+    /// Decides a batch without a shared store. The embedded store decides as always.
     pub fn decide_alone(&self, batch: &Batch, now: Now) -> Outcome {
         match self {
             Self::Memory(memory) => memory.charge_at(batch, now.timestamp()),
@@ -55,7 +56,7 @@ impl AnyStore {
         }
     }
 
-    /// Whether it is available: of a cluster, each master.
+    /// Whether it is available; for a cluster, whether all masters are.
     pub fn is_available(&self) -> bool {
         match self {
             Self::Memory(_) => true,
@@ -63,7 +64,7 @@ impl AnyStore {
         }
     }
 
-    /// Where it is; None if it is in this process.
+    /// The address; None if it is in this process.
     pub fn address(&self) -> Option<&str> {
         match self {
             Self::Memory(_) => None,
@@ -71,7 +72,7 @@ impl AnyStore {
         }
     }
 
-    /// What the local cache has answered.
+    /// The counts of the local cache.
     pub fn local_cache_counts(&self, now: Now) -> LocalCacheCounts {
         match self {
             Self::Memory(_) => LocalCacheCounts::default(),
@@ -79,7 +80,7 @@ impl AnyStore {
         }
     }
 
-    /// Does what the store needs between requests. To be called a few times a second.
+    /// Maintains the store between requests. Must be called a few times a second.
     pub async fn tend(&self, now: Now) {
         match self {
             Self::Memory(memory) => memory.sweep(now.timestamp(), SWEPT_AT_ONCE),
@@ -87,14 +88,14 @@ impl AnyStore {
         }
     }
 
-    /// Does what the store needs before the end, because no more requests will come.
+    /// Completes pending work before the shutdown, after the last request.
     pub async fn close(&self, now: Now) {
         if let Self::Redis(shared) = self {
             shared.close(now).await;
         }
     }
 
-    /// Counts how the store is, and what was decided without it.
+    /// Updates the metrics of the store's state, and of decisions without it.
     pub fn count(&self, metrics: &Metrics, now: Now) {
         metrics.store_up.set(i64::from(self.is_available()));
         match self {

@@ -13,7 +13,7 @@ use crate::policy::{CompileOptions, Source, compile, compile_callers};
 use crate::store::Directory;
 use crate::store::memory::Memory;
 
-/// When the clocks of the tests begin.
+/// The start of the tests' clocks.
 pub const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 
 /// An engine with a policy of the domain `d`, and its clock.
@@ -23,19 +23,19 @@ pub struct Bench {
     pub metrics: Arc<Metrics>,
 }
 
-/// Lets one request an hour pass for each `user` of the domain `edges`.
+/// One request per hour for each `user` of the domain `edges`.
 pub fn one_an_hour() -> Engine {
     let bench = Bench::timed(Clock::system());
     bench.put_in_force("{domain: edges, descriptors: [{key: user, limits: [1/hour]}]}");
     bench.engine
 }
 
-/// An engine in memory, whose clock is moved by hand.
+/// An engine in memory with a manual clock.
 pub fn bench(policy: &str, modes: ModeSettings) -> Bench {
     bench_on(AnyStore::Memory(Memory::new(1_000)), policy, modes)
 }
 
-/// An engine on a store, whose clock is moved by hand.
+/// An engine on a store with a manual clock.
 pub fn bench_on(store: AnyStore, policy: &str, modes: ModeSettings) -> Bench {
     let bench = Bench::new(store, Clock::manual(START), modes, Directory::None);
     bench.put_in_force(policy);
@@ -63,13 +63,13 @@ impl Bench {
         Self { engine: Engine::new(settings), clock, metrics }
     }
 
-    /// An engine in memory that goes by that clock, without a policy.
+    /// An engine in memory with this clock, without a policy.
     pub fn timed(clock: Clock) -> Self {
         let store = AnyStore::Memory(Memory::new(1_000));
         Self::new(store, clock, ModeSettings::default(), Directory::None)
     }
 
-    /// An engine in memory that knows these callers.
+    /// An engine in memory with these callers.
     pub fn knowing(policy: &str, callers: &str) -> Self {
         let store = AnyStore::Memory(Memory::new(1_000));
         let clock = Clock::manual(START);

@@ -1,30 +1,29 @@
-//! Texts of requests as the engine sees them, whatever bytes they hold.
+//! Texts of requests with any bytes.
 //!
-//! Envoy sends the bytes that callers put into paths and headers as they are, and they need not be UTF-8. A byte
-//! that is none stands in the text as [`MARK`] and two hexadecimal digits, so that two different byte strings are
-//! two different texts, and what is valid of a text still matches a policy. The mark is escaped in the same way when a
-//! caller sends it: it is a character that no text needs.
+//! Envoy forwards the bytes of paths and headers unchanged, and they need not be UTF-8. Each invalid byte becomes
+//! [`MARK`] and two hexadecimal digits, so that two different byte strings are two different texts, and the valid parts
+//! still match a policy. The mark itself is escaped in the same way: it is a character that no text needs.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Stands before the two digits of an escaped byte: a code point that Unicode keeps free of characters.
+/// Marks an escaped byte: a code point that Unicode never assigns to a character.
 pub const MARK: char = '\u{10ffff}';
 
 /// The same in UTF-8.
 const MARK_BYTES: [u8; 4] = [0xf4, 0x8f, 0xbf, 0xbf];
 
-/// Characters of a name that are shown.
+/// Maximum number of displayed characters of a name.
 const SHOWN_LEN_MAX: usize = 64;
 
-/// Whether bytes hold the mark, which [`escaped`] would escape.
+/// Whether bytes contain the mark, which [`escaped`] would escape.
 pub fn holds_mark(bytes: &[u8]) -> bool {
-    // The first byte is so rare that most texts are read no further than here.
+    // The first byte is so rare that most texts end here.
     bytes.contains(&MARK_BYTES[0])
         && bytes.windows(MARK_BYTES.len()).any(|window| window == MARK_BYTES)
 }
 
-/// Bytes as a text, different bytes as different texts. What is UTF-8 stays as it is.
+/// Bytes as a text; different bytes give different texts. UTF-8 is unchanged.
 pub fn escaped(bytes: &[u8]) -> Cow<'_, str> {
     match str::from_utf8(bytes) {
         Ok(text) if !holds_mark(bytes) => Cow::Borrowed(text),
@@ -51,7 +50,7 @@ fn push_escaped(text: &mut String, byte: u8) {
     text.extend([MARK, digit(byte >> 4), digit(byte & 0xf)]);
 }
 
-/// A text of a request for people: on one line, not too long, escaped bytes as `\xff`.
+/// A text of a request for people: on one line, truncated, with escaped bytes as `\xff`.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'t> {
     text: &'t str,
@@ -59,12 +58,12 @@ pub struct Shown<'t> {
 }
 
 impl<'t> Shown<'t> {
-    /// The text as far as a name goes.
+    /// The text, truncated to the maximum for a name.
     pub fn new(text: &'t str) -> Self {
         Self { text, len_max: SHOWN_LEN_MAX }
     }
 
-    /// So many of its characters at most.
+    /// The text, truncated to this many characters.
     pub fn up_to(self, len_max: usize) -> Self {
         Self { len_max, ..self }
     }
@@ -114,7 +113,7 @@ mod tests {
         }
     }
 
-    /// The bytes that a text was made of.
+    /// The original bytes of a text.
     fn unescaped(text: &str) -> Vec<u8> {
         let mut parts = text.split(MARK);
         let mut bytes = parts.next().unwrap().as_bytes().to_vec();

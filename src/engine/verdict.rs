@@ -1,6 +1,6 @@
 //! The verdict: the answer to one request as a value, with the decision on each of its charges.
 //!
-//! It holds no text of any protocol; the layer `answer` renders it.
+//! It contains no text of any protocol; the layer `answer` renders it.
 
 use std::mem::take;
 use std::time::Duration;
@@ -17,76 +17,76 @@ use super::plan::{Denial, DescriptorMatch, MetLimit, Plan, VERDICT_INLINE_CAP};
 use super::reason::Reason;
 use super::request::Request;
 
-/// Whether something may pass.
+/// The answer to a request or a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     Ok,
     OverLimit,
-    /// Unknown: the store is unavailable, and a limit of the request says that this is an error. Of a request alone,
-    /// never of one of its descriptors.
+    /// Unknown: the store is unavailable, and a limit of the request has `on_outage: error`. Only for a request, never
+    /// for one of its descriptors.
     Unavailable,
 }
 
 /// The answer to a request. It borrows from the policy snapshot and from the request.
 #[derive(Clone, Debug)]
 pub struct Verdict<'v> {
-    /// The domain that the request names.
+    /// The domain of the request.
     pub domain: &'v str,
-    /// None if no policy has the domain: the request passes.
+    /// None if the domain is unknown: the request passes.
     pub policy: Option<&'v Domain>,
     /// None without a policy.
     pub caller: Option<CallerContext<'v>>,
-    /// When it was decided: by the store's clock, if the store was asked.
+    /// The time of the decision: by the store's clock, if the store was asked.
     pub at: Timestamp,
     /// One for each descriptor, in order.
     pub descriptors: SmallVec<[DescriptorMatch<'v>; VERDICT_INLINE_CAP]>,
-    /// Each rule of the request whose utilization has levels, with its level.
+    /// Each rule of the request with pressure levels, with its level.
     pub levels: SmallVec<[(&'v Rule, u8); 1]>,
-    /// The provider choices that the request left open.
+    /// The open provider choices of the request.
     pub choices: Vec<ProviderChoice<'v>>,
-    /// How long the request was held for capacity.
+    /// Time that the request was held for capacity.
     pub waited: Duration,
-    /// For a refusal of a request that might have waited on.
+    /// For a refusal of a request that could have waited longer.
     pub queued: Option<Queued>,
-    /// The request may not pass, whatever its limits say.
+    /// The request is denied, regardless of its limits.
     pub denial: Option<Denial>,
-    /// The store was unavailable and the policy's `on_outage` decided.
+    /// The store was unavailable and `on_outage` decided.
     pub fallback: bool,
-    /// What the store reports on charges beside the decisions.
+    /// Reports of the store beside the decisions.
     notices: Vec<Notice>,
     charges: SmallVec<[ChargeDecision<'v>; VERDICT_INLINE_CAP]>,
     code: Code,
-    /// There are quotas, and all are over.
+    /// There are quotas, and all are exhausted.
     no_quota_left: bool,
 }
 
-/// What came of asking the store.
+/// The result of a question to the store.
 #[derive(Debug, Default)]
 pub struct Decided {
     /// None if the store was not asked.
     pub outcome: Option<Outcome>,
-    /// How long the request was held.
+    /// Time that the request was held.
     pub waited: Duration,
-    /// For a refusal of a request that might have waited on.
+    /// For a refusal of a request that could have waited longer.
     pub queued: Option<Queued>,
 }
 
-/// The position of a request in its queue, or the one that it would have had.
+/// The position of a request in its queue, or the position that it would have had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Queued {
     /// From 1.
     pub position: usize,
-    /// When its turn would come at the rate of the limit; None if the limit has no rate.
+    /// The expected time of its turn, at the rate of the limit; None if the limit has no rate.
     pub expected: Option<Duration>,
 }
 
-/// A provider, or another value, that was chosen for a request.
+/// A choice of a provider or another value.
 #[derive(Clone, Debug)]
 pub struct ProviderChoice<'v> {
     pub choice: &'v Choice,
     /// The name of the chosen candidate.
     pub chosen: &'v str,
-    /// The candidates that were in the running, by index, the best first, with their scores.
+    /// The candidates that are not excluded, by index, the best first, with their scores.
     pub scores: SmallVec<[(usize, f64); INLINE_CAP]>,
 }
 
@@ -96,30 +96,30 @@ pub struct ChargeDecision<'v> {
     /// None for a limit that the request brings along.
     pub rule: Option<&'v Rule>,
     pub limit: MetLimit<'v>,
-    /// What the request asked of it.
+    /// The requested hits.
     pub hits: Hits,
-    /// A descriptor only asks how the limit stands.
+    /// A descriptor is a peek.
     pub peeks: bool,
-    /// A descriptor names the hits, and they may count although the request is refused.
+    /// A descriptor sets the hits, and they may count although the request is refused.
     pub is_debit: bool,
-    /// How much is allowed in a window, for this caller.
+    /// The amount in a window, for this caller.
     pub amount: u64,
-    /// The most that can be spent at once when nothing has been, for this caller.
+    /// The maximum that can be spent at once if nothing has been spent, for this caller.
     pub capacity: u64,
-    /// What remains counts against this: the capacity, and the bonuses that are valid.
+    /// The base of the remaining hits: the capacity plus valid bonuses.
     pub quota: u64,
-    /// The store's decision: fit, what remains, hits taken ahead for a lease, and whether it failed.
+    /// The store's decision: the fit, the remaining hits, leased hits, and whether it failed.
     pub decision: Decision,
     /// The mode by which the request is judged.
     pub mode: Mode,
-    /// Why it would refuse.
+    /// The reason of a refusal.
     pub reason: Reason,
     /// Limits of one group are decided together.
     group: usize,
 }
 
 impl<'v> Verdict<'v> {
-    /// The verdict where no policy has the request's domain: it passes.
+    /// The verdict for an unknown domain: the request passes.
     pub fn without_policy(request: &Request<'v>, at: Timestamp) -> Self {
         let descriptors = request.descriptors().iter().map(|_| DescriptorMatch::default());
         Self {
@@ -141,7 +141,7 @@ impl<'v> Verdict<'v> {
         }
     }
 
-    /// The verdict on what `plan` asked of the store.
+    /// The verdict on the outcome of `plan`.
     pub fn new(
         policy: &'v Domain,
         caller: CallerContext<'v>,
@@ -180,22 +180,22 @@ impl<'v> Verdict<'v> {
         }
     }
 
-    /// Whether the request passes, is refused, or neither is known.
+    /// Whether the request passes, is refused, or is undecided.
     pub fn code(&self) -> Code {
         self.code
     }
 
-    /// Whether the request passes as a retry of an earlier one: some of its limits, or all, were charged then.
+    /// Whether the request passes as a retry: an earlier attempt was charged for some or all of its limits.
     pub fn is_retry(&self) -> bool {
         self.code == Code::Ok && self.charges.iter().any(ChargeDecision::is_retry)
     }
 
-    /// The decisions on all limits of the request, each once. None if it was denied.
+    /// The decisions on all limits of the request, without duplicates. None if it was denied.
     pub fn charges(&self) -> &[ChargeDecision<'v>] {
         &self.charges
     }
 
-    /// The decisions on the limits that a descriptor meets.
+    /// The decisions on the limits of a descriptor.
     pub fn of<'a>(
         &'a self,
         descriptor: &'a DescriptorMatch<'v>,
@@ -203,8 +203,8 @@ impl<'v> Verdict<'v> {
         descriptor.charges.iter().filter_map(|index| self.charges.get(*index))
     }
 
-    /// The thresholds of limits that the request has crossed, in percent, the lowest first. None of them was reported before
-    /// in this window.
+    /// The thresholds that the request has crossed, in percent, the lowest first. None of them was reported before in
+    /// this window.
     pub fn crossed(
         &self,
     ) -> impl Iterator<Item = (&ChargeDecision<'v>, SmallVec<[u16; INLINE_CAP]>)> {
@@ -215,18 +215,18 @@ impl<'v> Verdict<'v> {
         })
     }
 
-    /// The limits of which more is in use by a grace, and when each grace ends.
+    /// The limits that are exceeded by a grace, and the end of each grace.
     pub fn graces(&self) -> impl Iterator<Item = (&ChargeDecision<'v>, Timestamp)> {
         let notices = self.notices.iter();
         notices.filter_map(|notice| Some((self.charges.get(notice.charge)?, notice.grace_until?)))
     }
 
-    /// The highest utilization level that the request met.
+    /// The highest pressure level of the request's rules.
     pub fn level(&self) -> u8 {
         self.levels.iter().map(|(_, level)| *level).max().unwrap_or_default()
     }
 
-    /// Why the request is refused; of several reasons the one that waiting helps least.
+    /// The reason of the refusal; of several, the one that time resolves least.
     pub fn reason(&self) -> Reason {
         match self.denial {
             Some(Denial::Disabled) => Reason::Disabled,
@@ -235,13 +235,13 @@ impl<'v> Verdict<'v> {
         }
     }
 
-    /// The limits for which the request is refused, or would be.
+    /// The limits that refuse the request, or would refuse it.
     pub fn refusing(&self) -> impl Iterator<Item = &ChargeDecision<'v>> {
         self.charges.iter().filter(|charge| self.refuses(charge))
     }
 
-    /// Whether the request is refused, or would be, for this limit: a quota that is over doesn't refuse while another is
-    /// left.
+    /// Whether this limit refuses the request, or would refuse it. An exhausted quota does not refuse while another
+    /// quota has capacity.
     pub fn refuses(&self, charge: &ChargeDecision<'_>) -> bool {
         charge.is_over()
             && match charge.mode {
@@ -251,8 +251,8 @@ impl<'v> Verdict<'v> {
             }
     }
 
-    /// How long until the same request would pass: when all limits that refuse have the hits, and of quotas the first.
-    /// None if it never would, or that is unknown.
+    /// Time until the same request would pass: until all refusing limits have the hits; of quotas, the first one. None
+    /// if it never would, or that is unknown.
     pub fn wait(&self) -> Option<Duration> {
         self.refusing().next()?;
         let groups = self.charges.chunk_by(|one, next| one.group == next.group);
@@ -276,7 +276,7 @@ impl<'v> Verdict<'v> {
 }
 
 impl ChargeDecision<'_> {
-    /// Whether the limit did not have the hits, or denies them while the store is unavailable.
+    /// Whether the limit did not have the hits, or `on_outage` refuses them.
     pub fn is_over(&self) -> bool {
         self.decision.fit != Fit::Now
     }
@@ -286,7 +286,7 @@ impl ChargeDecision<'_> {
         self.decision.failed
     }
 
-    /// Whether the limit was charged by an earlier attempt at the request, and is not charged again.
+    /// Whether an earlier attempt was charged for this limit, so that it is not charged again.
     pub fn is_retry(&self) -> bool {
         self.decision.retry.is_some_and(Retry::is_free)
     }
@@ -296,7 +296,7 @@ impl ChargeDecision<'_> {
         self.mode == Mode::Shadow
     }
 
-    /// How long until the same request would pass, if it doesn't and ever would.
+    /// Time until the same request would pass, if it is refused and ever would.
     pub fn wait(&self) -> Option<Duration> {
         match self.decision.fit {
             Fit::AfterMs(ms) => Some(Duration::from_millis(ms)),
@@ -304,18 +304,18 @@ impl ChargeDecision<'_> {
         }
     }
 
-    /// Hits that would still pass.
+    /// Remaining hits.
     pub fn remaining(&self) -> u64 {
         self.decision.standing.remaining
     }
 
-    /// How long until the limit is whole again.
+    /// Time until nothing of the limit is in use.
     pub fn reset(&self) -> Option<Duration> {
         self.decision.standing.reset_ms.map(Duration::from_millis)
     }
 }
 
-/// Counts the groups of a plan as they were decided.
+/// The groups of a plan with their outcomes.
 fn tally(plan: &Plan<'_>, charges: &[ChargeDecision<'_>]) -> Tally {
     let mut tally = Tally::default();
     if plan.quota_left {
@@ -328,7 +328,7 @@ fn tally(plan: &Plan<'_>, charges: &[ChargeDecision<'_>]) -> Tally {
     tally
 }
 
-/// Each charge of a plan with its decision.
+/// The charges of a plan with their decisions.
 fn charges<'v>(
     plan: &Plan<'v>,
     outcome: &Outcome,
@@ -353,7 +353,8 @@ fn charges<'v>(
     decided.collect()
 }
 
-/// All that can be spent at once when nothing has been: a bucket's burst and not its rate, and the bonuses that are valid.
+/// The maximum that can be spent at once if nothing has been spent: the burst of a bucket, not its rate, plus valid
+/// bonuses.
 pub(super) fn quota(charge: &Charge, at: Timestamp) -> u64 {
     let valid = charge.bonuses.iter().filter(|bonus| at < bonus.until);
     valid.fold(charge.limit.at(at).capacity(), |sum, bonus| sum.saturating_add(bonus.amount))
@@ -365,7 +366,7 @@ mod tests {
     use crate::engine::ModeSettings;
     use crate::engine::testing::{bench, descriptor};
 
-    /// The quota `none` is always over, and for a graver reason than the others.
+    /// The quota `none` is always exhausted, for a more severe reason than the others.
     const QUOTAS: &str = "
 domain: d
 descriptors:
@@ -395,7 +396,7 @@ descriptors:
         check(&all[..2], Code::Ok, &[], Reason::OverLimit, None).await;
         let both = ["none", "hour"];
         check(&all[..2], Code::OverLimit, &both, Reason::NoAccess, seconds(3_600)).await;
-        // Under another key, that quota is left again.
+        // Under another key, that quota has capacity.
         check(&["minute=1"], Code::Ok, &[], Reason::OverLimit, None).await;
         let left = ["none=1", "hour=2", "minute=1"];
         check(&left, Code::OverLimit, &["minute"], Reason::OverLimit, seconds(60)).await;

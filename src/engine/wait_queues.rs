@@ -1,9 +1,9 @@
 //! Holds requests until there is capacity, instead of refusing them.
 //!
-//! A request that a waitable limit refuses joins the queue of the counter that makes it wait longest, beside
-//! those to whom as much of the counter is open. Only the first of a queue asks the store, when the store has
-//! said that it would fit; all others sleep until they come first. So the store is asked once for each that passes and once for each that must go on
-//! waiting, however many wait. A request that comes while others wait joins them and doesn't ask.
+//! A request that is refused by a limit with a `wait` joins the queue of the counter with the longest wait, with
+//! requests that may use the same part of the counter. Only the first of a queue asks the store, at the time that the
+//! store gave; all others sleep until they are first. So the store is asked once for each request that passes and once
+//! for each that must continue to wait, however many wait. A new request joins existing waiting ones and doesn't ask.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -22,14 +22,14 @@ use crate::store::Charge;
 
 use super::fair_queue::{FairQueue, Flow, Rank};
 
-/// Requests that may wait in all queues together: each holds a connection's stream and its message.
+/// Maximum number of waiting requests in all queues: each occupies a stream of a connection and its message.
 const WAITING_MAX: usize = 100_000;
 
 /// The queues of requests that wait for capacity.
 #[derive(Debug, Default)]
 pub struct WaitQueues {
-    /// By a hash of the counter and of what is open of it; only those where a request waits. A collision
-    /// would let two counters share a queue, which costs time and nothing else.
+    /// By a hash of the counter and of the part that the requests may use; only queues with waiting requests. If two
+    /// counters collide, they share a queue, which costs only time.
     queues: Mutex<Queues>,
     hasher: RandomState,
 }
@@ -37,19 +37,19 @@ pub struct WaitQueues {
 #[derive(Debug, Default)]
 struct Queues {
     by_id: HashMap<u64, WaitQueue, RandomState>,
-    /// Requests in all of them.
+    /// The number of requests in all queues.
     waiting: usize,
 }
 
-/// The queue of requests that use one counter alike.
+/// The queue of requests that may use the same part of one counter.
 #[derive(Debug)]
 struct WaitQueue {
     waiters: FairQueue,
-    /// When the first is to ask the store.
+    /// When the first one asks the store.
     ask_at: Instant,
 }
 
-/// A request in a queue. It leaves the queue when this is dropped, also if its client has gone.
+/// A request in a queue. It leaves the queue when this is dropped, also if it is cancelled.
 #[derive(Debug)]
 pub struct QueueEntry<'r> {
     queues: &'r WaitQueues,
@@ -59,26 +59,26 @@ pub struct QueueEntry<'r> {
     served: bool,
 }
 
-/// A queue, and how many it holds.
+/// A queue, and its maximum length.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueRef {
     pub id: u64,
     pub len_max: usize,
 }
 
-/// What a request that waits has to do.
+/// The next step of a waiting request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// Ask the store.
     Ask,
-    /// Stop waiting: its time is up, or it was given up for another; this was its position.
+    /// Stop waiting: the time is up, or the request was removed for another one; this was its position.
     Stop { position: usize },
 }
 
 impl WaitQueues {
-    /// The queue in which a charge waits: one for requests that use a counter alike. A request to which more of it
-    /// is open, as by a reserve, doesn't wait behind those to which less is, and passes before them, because
-    /// the use falls below its opening first.
+    /// The queue of a charge: one for requests that may use the same part of a counter. A request that may use more of
+    /// it, for example by a reserve, doesn't wait behind the others, and passes before them, because capacity for it is
+    /// available first.
     pub fn id(&self, key: &str, charge: &Charge) -> u64 {
         let (limit, open) = (&charge.limit, &charge.open);
         let pressed: SmallVec<[&[u64]; 1]> =
@@ -97,7 +97,7 @@ impl WaitQueues {
         lock(&self.queues).by_id.contains_key(&id)
     }
 
-    /// How long until the first there asks the store, as far as it has said.
+    /// Time until the first one asks the store, as far as it is known.
     pub fn first_asks_in(&self, id: u64) -> Duration {
         let queues = lock(&self.queues);
         let ask_at = queues.by_id.get(&id).map(|queue| queue.ask_at);
@@ -111,10 +111,10 @@ impl WaitQueues {
         0 < queues.waiting || !queues.by_id.is_empty()
     }
 
-    /// Lets a request wait in a queue; the first asks the store after `wait`, or when it was to ask anyway.
+    /// Adds a request to a queue. The first asks the store after `wait`, or earlier if that is already planned.
     ///
     /// # Errors
-    /// The position that the request would have had, if there is none for it.
+    /// If the queue is full, the position that the request would have had.
     pub fn join(
         &self,
         to: QueueRef,
@@ -145,7 +145,7 @@ impl WaitQueues {
 }
 
 impl QueueEntry<'_> {
-    /// Waits until the request has to ask, or to stop at `deadline`.
+    /// Waits until the request has to ask the store, or stop at `deadline`.
     pub async fn turn(&self, deadline: Instant) -> Turn {
         loop {
             let ask_at = {
@@ -173,7 +173,7 @@ impl QueueEntry<'_> {
         }
     }
 
-    /// The store said that the first would pass after so long.
+    /// The store reported that the first would pass after this time.
     pub fn ask_after(&self, wait: Duration) {
         if let Some(queue) = lock(&self.queues.queues).by_id.get_mut(&self.id) {
             queue.ask_at = monotonic_now() + wait;

@@ -1,7 +1,7 @@
 //! Reads the body of a request: exactly one message, counted against the memory budget while it arrives.
 //!
-//! tonic allocates memory for a message as soon as it knows the length, and reads on for further messages, which no method
-//! of the service takes. So the announced length counts at once, and bytes after the message are an error.
+//! tonic allocates memory for a message as soon as it knows the length, and continues to read more messages, which no
+//! method of the service accepts. So the announced length counts at once, and bytes after the message are an error.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use tonic::codegen::StdError as BoxError;
 
 use super::memory_budget::Reservation;
 
-/// The largest message: several times the headers that Envoy takes from a client (60 KiB), of which a client may fill a
-/// descriptor of every action. A larger one is an error, so it must not be in the hands of a client to send one.
+/// Maximum size of a message: several times the 60 KiB of headers that Envoy accepts from a client, who may fill a
+/// descriptor of every action. A larger message is an error, so a client must not be able to cause one.
 pub const MESSAGE_LEN_MAX: usize = 1024 * 1024;
 
 /// Bytes before a message: a flag, and its length.
@@ -26,7 +26,7 @@ pub struct BodyReader<B> {
     body: B,
     reservation: Arc<Reservation>,
     prefix: Prefix,
-    /// Bytes of the message that are still missing, once its length is known.
+    /// Missing bytes of the message, once its length is known.
     missing_len: Option<usize>,
 }
 
@@ -50,7 +50,7 @@ impl<B: Body<Data = Bytes>> BodyReader<B> {
             None => {
                 let rest = self.prefix.take(bytes);
                 let Some(len) = self.prefix.message_len() else { return Ok(()) };
-                // A longer one is refused as soon as this is read.
+                // If it is too long, it is refused as soon as this is read.
                 self.reservation.grow(len.min(MESSAGE_LEN_MAX));
                 self.missing_len = Some(len);
                 rest
@@ -66,7 +66,7 @@ impl<B: Body<Data = Bytes>> BodyReader<B> {
 }
 
 impl Prefix {
-    /// Takes the bytes that it lacks, and returns the rest.
+    /// Takes the missing bytes, and returns the rest.
     fn take<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
         let (own, rest) = bytes.split_at((PREFIX_LEN - self.len).min(bytes.len()));
         self.bytes[self.len..][..own.len()].copy_from_slice(own);

@@ -1,4 +1,4 @@
-//! Reads the service's messages from the wire and writes them, whatever bytes their texts hold.
+//! Decodes and encodes the service's messages, also if their texts are not UTF-8.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
@@ -42,7 +42,7 @@ impl Decoder for Codec {
     type Error = Status;
 
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<RateLimitRequest>, Status> {
-        // tonic has the message in one piece, so nothing is copied.
+        // tonic passes the message in one piece, so nothing is copied.
         let (len, bytes) = (from.remaining(), from.chunk());
         let decoded = repair::decode(&bytes[..len.min(bytes.len())]);
         from.advance(len);

@@ -1,7 +1,8 @@
-//! The order of eviction when the memory budget is exhausted: the oldest request of the connection that holds most.
+//! The order of eviction when the memory budget is exhausted: the oldest request of the connection with the largest
+//! reservations.
 //!
-//! A connection never loses requests for the reservations of another. So however many incomplete messages a few clients
-//! send, another client has the time to send a message in two pieces.
+//! A connection never loses requests for the reservations of another. So however many incomplete messages some clients
+//! send, other clients have the time to send a message in two pieces.
 
 use std::collections::BTreeMap;
 
@@ -32,12 +33,12 @@ pub struct QueueEntry {
     number: u64,
 }
 
-/// What a request waits for. Those that wait for their clients are evicted first.
+/// The cause of a wait. Requests that wait for their clients are evicted first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitingOn {
-    /// Its client has not sent the whole message, or does not read the answer.
+    /// Its message is incomplete, or its answer is unread.
     Client,
-    /// It waits for its turn, or is held by a policy.
+    /// It waits for its turn, or a policy holds it.
     Server,
 }
 
@@ -73,7 +74,7 @@ impl<P> EvictionOrder<P> {
         }
     }
 
-    /// Removes a request, if it is there.
+    /// Removes a request, if present.
     pub fn remove(&mut self, entry: QueueEntry) -> Option<P> {
         let shares = self.shares(entry.waiting_on);
         let share = shares.get_mut(&entry.connection)?;
@@ -85,10 +86,10 @@ impl<P> EvictionOrder<P> {
         Some(reservation)
     }
 
-    /// Removes the request that is to be evicted next.
+    /// Removes the request to evict next.
     pub fn pop(&mut self) -> Option<(WaitingOn, P)> {
         [WaitingOn::Client, WaitingOn::Server].into_iter().find_map(|waiting_on| {
-            // At most one share a connection.
+            // At most one share per connection.
             let (connection, share) =
                 self.shares(waiting_on).iter().max_by_key(|(_, share)| share.held)?;
             let (number, _) = share.reservations.first_key_value()?;

@@ -1,8 +1,7 @@
 //! gRPC health (`grpc.health.v1`), read from the process's readiness.
 //!
-//! `tonic-health` has a server of its own, whose state is pushed into it; this one looks where `/readyz`
-//! looks, so that no answer can lag behind another. A watch ends once it has told that the process
-//! drains: it would otherwise hold up the shutdown that it announces.
+//! `tonic-health` has its own state, which must be updated. This service reads the same state as `/readyz`, so both
+//! always agree. A watch ends after it has reported that the process drains; otherwise it would delay the shutdown.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -22,7 +21,7 @@ pub struct Health {
     readiness: Readiness,
 }
 
-/// The phases of the process as they come, the last one being that it drains.
+/// The phases of the process, up to draining.
 #[derive(Debug)]
 pub struct Watch {
     phases: WatchStream<Phase>,
@@ -30,7 +29,7 @@ pub struct Watch {
 }
 
 impl Health {
-    /// Answers what `readiness` says.
+    /// The service for the health in `readiness`.
     pub fn new(readiness: Readiness) -> Self {
         Self { readiness }
     }
@@ -68,10 +67,10 @@ impl Stream for Watch {
     }
 }
 
-/// The name by which envoyproxy/ratelimit tells its health, and its users' probes ask for it.
+/// The service name of envoyproxy/ratelimit, which its users' probes use.
 const REFERENCE_NAME: &str = "ratelimit";
 
-/// There is the process as a whole, called `""` or [`REFERENCE_NAME`], and its one service.
+/// The known names: the process as a whole, as `""` or [`REFERENCE_NAME`], and its one service.
 fn ensure_known(request: &HealthCheckRequest) -> Result<(), Status> {
     match request.service.as_str() {
         "" | REFERENCE_NAME | SERVICE_NAME => Ok(()),

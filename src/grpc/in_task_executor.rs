@@ -1,8 +1,9 @@
 //! Runs the streams of a connection in the connection's own task.
 //!
-//! hyper hands over one future a stream, to be run as a task. Most answer at once, or together with others that wait for
-//! the same round trip: as tasks they would be woken on any core, and wait there for the connection's lock. So streams are
-//! collected here while the connection reads its socket, then polled, and their answers leave in one write.
+//! hyper passes one future per stream, to be spawned as a task. Most streams answer at once, or together with others
+//! that wait for the same round trip. As tasks they would be woken on any core, and wait there for the connection's
+//! lock. So streams are collected here while the connection reads its socket, then polled, and their answers leave in
+//! one write.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -20,10 +21,10 @@ use crate::engine::{AdmissionControl, AdmissionGate};
 use crate::lock::lock;
 use crate::metrics::Shed;
 
-/// How many new streams a connection starts in one turn, before other connections have theirs.
+/// Maximum number of new streams that a connection starts in one turn, before other connections have theirs.
 ///
-/// So a connection with a thousand streams delays others by some tenths of a millisecond only. Most of the turn goes to the
-/// newest streams, whose clients still wait; some of it to the oldest, which may be too late but need an answer.
+/// So a connection with a thousand streams delays others by only some tenths of a millisecond. Most of the turn goes to
+/// the newest streams, whose clients still wait, and some of it to the oldest, which may be late but need an answer.
 struct Turn {
     newest: usize,
     oldest: usize,
@@ -105,8 +106,8 @@ impl InTaskExecutor {
 }
 
 impl Stream {
-    /// Whether its client has reset it before it started. hyper looks for a reset whenever a stream is not answered at once,
-    /// and a stream that has not started never is.
+    /// Whether its client reset it before it started. hyper checks for a reset only when a polled stream is pending, so
+    /// not before the stream starts.
     fn is_reset(&mut self, cx: &mut Context<'_>) -> bool {
         let is_over = self.future.as_mut().poll(cx).is_ready();
         if is_over {
@@ -145,17 +146,17 @@ impl<C> Connection<C> {
         &mut self.connection
     }
 
-    /// How many streams may start, if any wait; if none may, the connection is woken when one may.
+    /// The number of streams that may start, if any wait. If none may, the connection is woken as soon as one may.
     fn permits(&self, cx: &Context<'_>) -> usize {
         let is_idle = self.waiting.is_empty() && lock(&self.streams.new).is_empty();
         if is_idle { 0 } else { self.gate.free(cx.waker()) }
     }
 
-    /// Starts as many streams as the turn allows, and all evicted ones. The others wait and reserve memory.
+    /// Starts as many streams as the turn allows, and all evicted ones. The others wait, and reserve memory.
     fn begin(&mut self, turn: &mut Turn, cx: &mut Context<'_>) {
         let mut begun = mem::take(&mut *lock(&self.streams.new));
         if turn.newest < begun.len() {
-            // They have waited, and some may have been reset meanwhile.
+            // They have waited, and some may have been reset.
             begun.retain_mut(|stream| !stream.is_reset(cx));
         }
         let newest = begun.split_off(begun.len().saturating_sub(turn.newest));
@@ -267,7 +268,7 @@ mod tests {
         assert_eq!(poll(&mut streams.of(connection)), Poll::Ready(3));
     }
 
-    /// Streams that record their numbers when they start. Those that are `reset` end before.
+    /// Streams that record their numbers when they start. Those in `reset` end before.
     fn begin_many(
         streams: &InTaskExecutor,
         count: usize,

@@ -26,13 +26,14 @@ use crate::metrics::{Metrics, Shed};
 /// Bytes for all requests: about 8,000 waiting requests of Envoy, or 250 of the largest.
 const HELD_MAX: u64 = 64 * 1024 * 1024;
 
-/// Evicted requests release their memory late on a busy machine. Up to the first bound, a new incomplete request may still come;
-/// above it, a large one is evicted at once; above the second, any. So large requests can't keep small ones out.
+/// Evicted requests may release their memory late on a busy machine. Up to the first bound, new incomplete requests are
+/// accepted. Above it, large ones are evicted at once; above the second bound, all are. So large requests can't keep
+/// small ones out.
 const HELD_BY_LARGE_MAX: u64 = HELD_MAX / 8 * 9;
 const HELD_BY_ANY_MAX: u64 = HELD_MAX / 8 * 11;
 
-/// Bytes that each connection may hold in any case: a small client must not suffer because evicted requests of others are
-/// released late. All connections together may hold as much as [`HELD_MAX`] by this share.
+/// Bytes that each connection may always reserve: late releases of other clients' evicted requests must not affect a
+/// small client. With these shares, all connections together may reserve as much as [`HELD_MAX`] again.
 const CONNECTION_SHARE: u64 = 64 * 1024;
 
 /// A request that costs more bytes is large: ten times a usual request of Envoy.
@@ -172,7 +173,7 @@ impl Reservation {
         if self.is_new() {
             self.start.register(cx.waker());
         }
-        // Looked at once more: it may have started before the waker was known.
+        // Checked again: it may have started before the waker was registered.
         if self.is_new() { Poll::Pending } else { Poll::Ready(()) }
     }
 
@@ -257,7 +258,7 @@ impl Reservation {
         false
     }
 
-    /// Marks a request that has waited for longer than a store takes.
+    /// Marks a request that has waited for longer than any call to a store.
     pub fn mark_slow(self: &Arc<Self>) {
         let mut waiter = lock(&self.waiter);
         if waiter.entry.is_none() && waiter.evicted.is_none() {

@@ -1,8 +1,7 @@
 //! Serves gRPC: the rate limit service, health and reflection.
 //!
-//! Everything of protobuf stays in this folder. [`services`] are what is served; [`serve`] serves them
-//! on one listener, and may run on several at once: a TCP port and a Unix socket. The services are tonic's, the
-//! connections hyper's.
+//! Only this folder knows protobuf. [`services`] builds the services; [`serve`] serves them on one listener, and may
+//! run several times: for a TCP port and a Unix socket. The services are tonic's, the connections hyper's.
 
 mod body_reader;
 mod codec;
@@ -45,16 +44,16 @@ use service::{Answer, Service};
 pub use serve::serve;
 pub use service::answer_bytes;
 
-/// How long a request may take to arrive and be answered: far more than any gateway waits, and than any policy
-/// holds it.
+/// Maximum time of a call, from its headers to its answer: far longer than any gateway waits, and than any policy holds
+/// a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A call is late when so many times as long as it has waited for its turn is all the time that its client gives: what
-/// is left of that is for deciding it, and for the way back. Without it, those that are answered when there are too many
-/// would be just those whose clients have given up.
+/// A call is rejected as late once its wait for a turn, multiplied by this, exceeds its timeout: the rest of the time
+/// is for the decision and the way back. Without it, under overload the server would answer just those requests whose
+/// clients have timed out.
 const LATE_FACTOR: u32 = 2;
 
-/// Bytes of a header beside its name and its value.
+/// Bytes of a header in addition to its name and value.
 const HEADER_COST: usize = 100;
 
 /// The services.
@@ -67,7 +66,7 @@ pub struct Services {
     invalid: InvalidRequests,
 }
 
-/// The services. Requests for limits are traced if there are `traces`.
+/// Builds the services. Calls of the rate limit service are traced if there are `traces`.
 pub fn services(
     engine: Arc<Engine>,
     readiness: Readiness,
@@ -87,9 +86,9 @@ pub fn services(
 }
 
 impl Services {
-    /// Answers a call of any service, which was read at that time.
+    /// Answers a call of any service. `read_at` is the time when its headers were read.
     ///
-    /// What runs for each call is kept small: hyper moves it more than once, and the service's own future is in a box.
+    /// The future is kept small: hyper moves it more than once, and the service's own future is boxed.
     async fn answer(&self, call: Request<Incoming>, read_at: Instant) -> Response<Body> {
         let reservation = Reservation::here();
         reservation.grow(headers_len(call.headers()));
@@ -121,7 +120,8 @@ impl Services {
         }
     }
 
-    /// Reports an answer that is an error because of an invalid call. Such an answer has its status in its headers; others
+    /// Reports an error answer that an invalid call has caused. The status of such an answer is in its headers; other
+    /// answers have it in their trailers.
     /// have it in their trailers.
     fn report_invalid(&self, is_check: bool, head: &HeaderMap) {
         let Some(error) = Status::from_header_map(head) else { return };
@@ -130,9 +130,9 @@ impl Services {
         }
     }
 
-    /// What a service answers.
+    /// The answer of a service.
     fn call(&self, call: Request<Incoming>, reservation: &Arc<Reservation>) -> Answer {
-        // Nearly all calls are of one service: the router is for the others.
+        // Nearly all calls are for one service; the router is for the others.
         if call.uri().path() == service::PATH {
             self.rate_limit.call(call.map(|body| BodyReader::new(body, reservation.clone())))
         } else {
@@ -142,7 +142,7 @@ impl Services {
     }
 }
 
-/// The fault of a call that was answered by an error, if the call was at fault. `is_check`: it asked for a decision.
+/// The reason that a call is invalid, if its error answer says so. `is_check`: the call asked for a decision.
 fn invalid(is_check: bool, error: &Status) -> Option<Invalid> {
     match error.code() {
         Code::Unimplemented if is_check => Some(Invalid::Compressed),
@@ -155,7 +155,8 @@ fn invalid(is_check: bool, error: &Status) -> Option<Invalid> {
     }
 }
 
-/// The answer to a call whose client no longer waits, once its message is read: hyper would count the rest of the message
+/// The answer to a call whose client no longer waits, after its message was read: hyper would count the unread message
+/// against the connection's flow control.
 /// against the connection's flow control.
 fn late_answer(body: Incoming, reservation: &Arc<Reservation>) -> Answer {
     let mut body = BodyReader::new(body, reservation.clone());
@@ -165,7 +166,7 @@ fn late_answer(body: Incoming, reservation: &Arc<Reservation>) -> Answer {
     })
 }
 
-/// Bytes that headers take, at least.
+/// Minimum memory of headers, in bytes.
 fn headers_len(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| HEADER_COST + name.as_str().len() + value.len()).sum()
 }
@@ -174,7 +175,7 @@ fn late() -> Status {
     Status::deadline_exceeded("the request's deadline expired")
 }
 
-/// The services on an engine that lets one request an hour pass.
+/// The services on an engine with a limit of one request per hour.
 #[cfg(test)]
 fn testing_services(readiness: Readiness) -> Services {
     let engine = crate::engine::testing::one_an_hour();

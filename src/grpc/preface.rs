@@ -1,5 +1,5 @@
-//! A connection that must soon say that it speaks HTTP/2; hyper itself sets no such bound, and its keep-alive begins only
-//! after the preface. Without it, a few silent connections would take all places for ever.
+//! A connection whose HTTP/2 preface must arrive in time. hyper itself has no such timeout, and its keep-alive begins
+//! only after the preface. Without it, a few silent connections would occupy all places.
 
 use std::io;
 use std::io::IoSlice;
@@ -10,28 +10,28 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The bytes with which every client of HTTP/2 begins (RFC 9113, section 3.4): the 24 of the preface, and the head of
-/// the SETTINGS that must follow.
+/// Length of the first bytes of every HTTP/2 client (RFC 9113, section 3.4): the 24 bytes of the preface, and the head
+/// of the SETTINGS frame that must follow.
 const PREFACE_LEN: usize = 24 + 9;
 
-/// How long a client may take over them, from when it was accepted: a handshake is no time gained.
+/// Timeout of the preface, counted from the accept: the time of a TLS handshake is included.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A connection whose preface must come in time.
+/// A connection with a timeout for its preface.
 pub struct Prefaced<IO> {
     io: IO,
-    /// Until it has come.
+    /// None after the preface has arrived.
     preface: Option<Preface>,
 }
 
-/// What is missing of the preface, and until when.
+/// The missing part of the preface, and its deadline.
 struct Preface {
     missing_len: usize,
     deadline: Pin<Box<Sleep>>,
 }
 
 impl<IO> Prefaced<IO> {
-    /// A connection that was accepted then.
+    /// A connection that was accepted at that time.
     pub fn new(io: IO, accepted_at: Instant) -> Self {
         let deadline = Box::pin(sleep_until(accepted_at + PREFACE_TIMEOUT));
         Self { io, preface: Some(Preface { missing_len: PREFACE_LEN, deadline }) }

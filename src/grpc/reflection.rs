@@ -1,23 +1,23 @@
-//! gRPC reflection: tells clients such as grpcurl which messages the services speak.
+//! gRPC reflection: describes the services and their messages to clients such as grpcurl.
 //!
-//! envoy-types does not publish its descriptors, so `descriptors.bin` holds those of the services that are served
-//! here, and of every file that they import. `tests/house/descriptors.rs` compares it with envoy-types and rewrites it.
+//! envoy-types does not publish its descriptors, so `descriptors.bin` has those of the services here, and of every file
+//! that they import. `tests/house/descriptors.rs` compares it with envoy-types and updates it.
 
 use tonic_reflection::server::{Builder, v1, v1alpha};
 
 /// An encoded `FileDescriptorSet`.
 const DESCRIPTORS: &[u8] = include_bytes!("descriptors.bin");
 
-/// Bytes of a question, which is a name.
+/// Maximum bytes of a question, which is a name.
 const MESSAGE_LEN_MAX: usize = 4 * 1024;
 
-/// The service that newer clients ask.
+/// The service for newer clients.
 pub fn v1() -> v1::ServerReflectionServer<impl v1::ServerReflection> {
     let server = builder().build_v1().expect("a test builds these very descriptors");
     server.max_decoding_message_size(MESSAGE_LEN_MAX)
 }
 
-/// The service that older clients ask.
+/// The service for older clients.
 pub fn v1alpha() -> v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection> {
     let server = builder().build_v1alpha().expect("a test builds these very descriptors");
     server.max_decoding_message_size(MESSAGE_LEN_MAX)
@@ -61,7 +61,7 @@ mod tests {
         DescriptorPool::decode(DESCRIPTORS).unwrap()
     }
 
-    /// The fields that the descriptors of encoded messages have, and those of them that are set in one of the messages.
+    /// The fields in the descriptors of encoded messages, and the fields that are set in one of the messages.
     #[derive(Default)]
     struct Fields {
         all: BTreeSet<String>,

@@ -1,42 +1,42 @@
-//! Messages whose texts are not UTF-8, read all the same.
+//! Decodes messages whose texts are not UTF-8.
 //!
-//! Protobuf's texts are UTF-8, and a decoder refuses a message that has others. But Envoy copies what callers send
-//! into them, so a refusal would let whoever sends such a byte pass every limit. A message is decoded as it is, as nearly
-//! all can be. Only one that can't be is walked through, each of its texts escaped (`engine/text.rs`), and decoded again.
+//! Protobuf requires UTF-8, and a decoder rejects other texts. But Envoy copies values of its clients into messages, so
+//! by rejecting them, a client that sends such a byte would bypass every limit. Nearly all messages are decoded as they
+//! are. Otherwise the message is parsed, all of its texts are escaped (`engine/text.rs`), and it is decoded again.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use prost::{DecodeError, Message};
 
 use crate::engine::text;
 
-/// What a field of a message holds, if there may be texts in it.
+/// The type of a field that may contain texts.
 #[derive(Clone, Copy)]
 enum Holds {
     Text,
     Message(Fields),
 }
 
-/// The fields of a message that texts may be in, by number.
+/// The fields of a message that may contain texts, by number.
 type Fields = &'static [(u64, Holds)];
 
-/// Those of `RateLimitRequest`: its domain, and keys and values of its descriptors' entries.
+/// The fields of `RateLimitRequest`: its domain, and the keys and values of its descriptors' entries.
 const REQUEST: Fields = &[(1, Holds::Text), (2, Holds::Message(DESCRIPTOR))];
 const DESCRIPTOR: Fields = &[(1, Holds::Message(ENTRY))];
 const ENTRY: Fields = &[(1, Holds::Text), (2, Holds::Text)];
 
-/// The wire types of protobuf that a field of a known length has.
+/// The wire types of protobuf.
 const VARINT: u64 = 0;
 const EIGHT_BYTES: u64 = 1;
 const COUNTED: u64 = 2;
 const FOUR_BYTES: u64 = 5;
 
-/// Bits of a tag that tell the wire type.
+/// The bits of a tag with the wire type.
 const TYPE_BITS: u32 = 3;
 
-/// The message that bytes are, and how much longer it was to be made for that.
+/// Decodes a message, and returns by how many bytes the escapes lengthen it.
 ///
 /// # Errors
-/// When the bytes are no message, whatever its texts hold.
+/// If the bytes are not a message, regardless of its texts.
 pub fn decode(bytes: &[u8]) -> Result<(RateLimitRequest, usize), DecodeError> {
     if text::holds_mark(bytes) {
         return decode_repaired(bytes).unwrap_or_else(|| plain(bytes));
@@ -51,7 +51,7 @@ fn plain(bytes: &[u8]) -> Result<(RateLimitRequest, usize), DecodeError> {
     RateLimitRequest::decode(bytes).map(|message| (message, 0))
 }
 
-/// None if the bytes are no message.
+/// None if the bytes are not a message.
 fn decode_repaired(bytes: &[u8]) -> Option<Result<(RateLimitRequest, usize), DecodeError>> {
     let mut repaired = Vec::with_capacity(bytes.len() * 2);
     repair(bytes, REQUEST, &mut repaired)?;
@@ -59,7 +59,7 @@ fn decode_repaired(bytes: &[u8]) -> Option<Result<(RateLimitRequest, usize), Dec
     Some(RateLimitRequest::decode(repaired.as_slice()).map(|message| (message, longer)))
 }
 
-/// Writes a message with its texts escaped; None if the bytes are none.
+/// Writes a message with its texts escaped; None if the bytes are not a message.
 fn repair(bytes: &[u8], fields: Fields, out: &mut Vec<u8>) -> Option<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -71,7 +71,7 @@ fn repair(bytes: &[u8], fields: Fields, out: &mut Vec<u8>) -> Option<()> {
             EIGHT_BYTES => 8,
             FOUR_BYTES => 4,
             COUNTED => usize::try_from(varint(&mut rest)?).ok()?,
-            // Groups are in no message of the service.
+            // No message of the service has groups.
             _ => return None,
         };
         let (content, after) = rest.split_at_checked(len)?;
@@ -96,7 +96,7 @@ fn push(tag: u64, content: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(content);
 }
 
-/// Reads a number, seven bits a byte, the lowest first; None if there is none.
+/// Reads a varint: seven bits per byte, the lowest first. None if it is incomplete.
 fn varint(rest: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..u64::BITS).step_by(7) {
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// A message with everything in it, whose texts are these.
+    /// A message with all fields and these texts.
     fn message(domain: &str, key: &str, value: &str) -> RateLimitRequest {
         let descriptor = RateLimitDescriptor {
             entries: vec![Entry { key: key.to_owned(), value: value.to_owned() }; 2],

@@ -1,4 +1,4 @@
-//! Reads a gRPC message as a request, which borrows every text from it.
+//! Converts a gRPC message to a request, which borrows all texts from it.
 
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
@@ -7,10 +7,10 @@ use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use crate::answer::protocol;
 use crate::engine::{Descriptor, Override, Request, RequestError};
 
-/// What the message asks.
+/// The request of the message.
 ///
 /// # Errors
-/// When it can't be decided: nothing or too much in it, or a unit that the protocol doesn't have.
+/// If it is invalid: empty, too large, or with a unit that is not in the protocol.
 pub fn read(message: &RateLimitRequest) -> Result<Request<'_>, RequestError> {
     let descriptors = message.descriptors.iter().enumerate();
     let descriptors = descriptors

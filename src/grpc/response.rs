@@ -1,4 +1,4 @@
-//! Writes an answer as a gRPC message.
+//! Converts an answer to a gRPC message.
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::{
@@ -12,10 +12,10 @@ use crate::answer::{Answer, Status, StatusLimit, protocol};
 use crate::engine::Code;
 use crate::policy::Unit;
 
-/// The message that says what the answer says.
+/// The message of the answer.
 ///
 /// # Errors
-/// When the request could not be decided: Envoy's `failure_mode_deny` then applies to the failed call.
+/// If the request was not decided: Envoy's `failure_mode_deny` then applies to the failed call.
 pub fn write(answer: Answer) -> Result<RateLimitResponse, tonic::Status> {
     if answer.code == Code::Unavailable {
         return Err(tonic::Status::unavailable(protocol::UNAVAILABLE));
@@ -27,7 +27,7 @@ pub fn write(answer: Answer) -> Result<RateLimitResponse, tonic::Status> {
         request_headers_to_add: write_headers(answer.request_headers),
         raw_body: answer.body,
         dynamic_metadata: answer.metadata.map(write_struct),
-        // A grant for clients that count by themselves; Envoy does not read it.
+        // For clients that count locally; Envoy does not read it.
         quota: None,
     })
 }
@@ -89,7 +89,7 @@ fn write_value(value: serde_json::Value) -> Value {
     let kind = match value {
         serde_json::Value::Null => Kind::NullValue(NullValue::NullValue.into()),
         serde_json::Value::Bool(value) => Kind::BoolValue(value),
-        // Protobuf's numbers are all doubles; every number that JSON text can hold has a nearest one.
+        // Protobuf's numbers are doubles; every JSON number has a nearest double.
         serde_json::Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or_default()),
         serde_json::Value::String(value) => Kind::StringValue(value),
         serde_json::Value::Array(values) => {

@@ -1,4 +1,4 @@
-//! Serves HTTP/2 connections, with bounds on connections, streams, headers and time.
+//! Serves HTTP/2 connections, with limits on connections, streams, headers and time.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,56 +20,57 @@ use crate::clock::monotonic_now;
 use crate::listen;
 use crate::listen::{Accepting, Acceptor, Connection, End, Listener};
 
-/// Connections at once on one listener, those that are still shaking hands included; Envoy opens one for each of its
+/// Maximum number of connections of one listener, those in a handshake included. Envoy opens one for each of its
 /// workers.
 const CONNECTIONS_MAX: usize = 1_024;
 
-/// Requests at once on one connection: as many as Envoy keeps in flight to a cluster unless it is told otherwise. One that
-/// has more opens another connection.
+/// Maximum number of concurrent requests on one connection: Envoy's default for requests in flight to a cluster. Beyond
+/// that it opens another connection.
 const STREAMS_MAX: u32 = 1_024;
 
-/// Bytes of a request's headers: Envoy sends a handful, and tracing adds a few.
+/// Maximum bytes of a request's headers: Envoy sends a few, and tracing adds some.
 const HEADERS_LEN_MAX: u32 = 16 * 1024;
 
-/// Bytes of one frame, the least that HTTP/2 allows: a request of Envoy is smaller, and what is not whole is kept.
+/// Maximum bytes of one frame, the minimum of HTTP/2: a request of Envoy is smaller, and incomplete frames are
+/// buffered.
 const FRAME_LEN_MAX: u32 = 16 * 1024;
 
-/// Bytes of one request that may come before we have read what came: most requests whole. A larger one waits for
-/// windows on its way to [`super::body_reader::MESSAGE_LEN_MAX`].
+/// Flow control window of a stream: most requests fit completely. A larger one, up to
+/// [`super::body_reader::MESSAGE_LEN_MAX`], has to wait for window updates.
 const STREAM_WINDOW: u32 = 64 * 1024;
 
-/// The same for all requests of a connection together: what unread messages may cost of memory, however many there
-/// are. A thousand requests of Envoy fit.
+/// Flow control window of a connection: the maximum memory of unread messages, however many there are. A thousand
+/// requests of Envoy fit.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// Bytes of one answer that may wait for a client that doesn't read: answers but reflection's are far smaller.
+/// Maximum bytes of an answer that wait for a client that does not read. Only answers of reflection are larger.
 const ANSWER_LEN_MAX: usize = 64 * 1024;
 
-/// Requests that their client took back before we have looked at them. More are a flood (CVE-2023-44487), and end the
-/// connection. h2's own 20 are too few: an Envoy whose timeout passes while we get no CPU for a moment takes
-/// back all that it asked meanwhile, and the end of the connection would fail all others on it.
+/// Maximum number of requests that a client resets before they are processed. More are a flood (CVE-2023-44487), and
+/// end the connection. h2's default of 20 is too low: if this process has no CPU for some time, an Envoy resets all of
+/// its requests that time out meanwhile, and the end of the connection would fail all other requests on it.
 const TAKEN_BACK_MAX: usize = 1_024;
 
-/// Requests that we have ended because they broke the protocol; a client with more of them does it on purpose.
+/// Maximum number of streams that are reset for a protocol error; a client with more of them is hostile.
 const BROKEN_MAX: usize = 256;
 
-/// When a silent connection is asked whether it lives, and how long it has to say so.
+/// Interval of keep-alive pings on a silent connection, and the timeout of their answer.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may last that is to end. All requests have been answered by then; what remains are streams
-/// without an end, such as a watch of health, and clients that don't read.
+/// Maximum time of a connection that is shutting down. By then all requests are answered. What remains are endless
+/// streams, such as a health watch, and clients that don't read.
 const ENDING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// By how much of its age a connection ends early or late, so that those that came together don't all come again
+/// Random part of the maximum age, earlier or later, so that connections that were opened together don't reconnect
 /// together. gRPC's own implementations do the same.
 const AGE_SPREAD: f64 = 0.1;
 
 const ACCEPTING: Accepting =
     Accepting { name: "a gRPC connection", connections_max: CONNECTIONS_MAX, evicts: false };
 
-/// Serves `services` on its connections, until `shutdown` is done and what is in flight is answered. A
-/// connection ends at `age_max`, if there is one.
+/// Serves `services` on its connections, until `shutdown` and until requests in flight are answered. A connection ends
+/// at `age_max`, if it is set.
 pub async fn serve<L, O, IO>(
     services: Services,
     acceptor: Acceptor<L, impl Fn(L::Stream) -> O>,
@@ -85,27 +86,27 @@ pub async fn serve<L, O, IO>(
     listen::serve(acceptor, ACCEPTING, serve, shutdown).await;
 }
 
-/// Ends with the listener, or at the age that this connection is to reach.
+/// Returns when the listener shuts down, or when the connection reaches its age.
 async fn ended(mut end: End, age_max: Option<Duration>) {
     let Some(age_max) = age_max else {
         end.reached().await;
         return;
     };
-    // It has ended, if not for its age.
+    // The connection ended for another reason.
     let _ = timeout(age_max.mul_f64(spread()), end.reached()).await;
 }
 
-/// A number about 1, by chance.
+/// A random number near 1.
 fn spread() -> f64 {
     let mut chance = [0; 4];
-    // Without chance all are as old as each other, which is no error.
+    // Without randomness all connections have the same maximum age, which is acceptable.
     let _ = getrandom::fill(&mut chance);
     let chance = f64::from(u32::from_le_bytes(chance)) / f64::from(u32::MAX);
     1.0 + AGE_SPREAD * (2.0 * chance - 1.0)
 }
 
-/// Serves one connection until either side ends it, or its listener or its age does and all requests in flight are
-/// answered. How it ends is the client's affair.
+/// Serves one connection until a side closes it, or until the listener shuts down or the connection reaches its age and
+/// all requests in flight are answered. Errors of the connection are not logged.
 async fn serve_connection<IO, P>(
     connection: Connection<IO, P>,
     services: Arc<Services>,
@@ -130,7 +131,7 @@ async fn serve_connection<IO, P>(
     let _ = timeout(ENDING_TIMEOUT, answering).await;
 }
 
-/// HTTP/2 within our bounds.
+/// The HTTP/2 settings with our limits.
 fn builder(streams: InTaskExecutor) -> Builder<InTaskExecutor> {
     let mut builder = Builder::new(streams);
     builder
@@ -145,7 +146,7 @@ fn builder(streams: InTaskExecutor) -> Builder<InTaskExecutor> {
         .max_local_error_reset_streams(BROKEN_MAX)
         .keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        // gRPC has no use for it.
+        // gRPC does not use it.
         .auto_date_header(false);
     builder
 }
@@ -168,14 +169,14 @@ mod tests {
     use crate::grpc::testing_services;
     use crate::listen::testing::Queued;
 
-    /// What a client may write before anybody reads.
+    /// Maximum bytes that a client may write before the server reads.
     const PIPE_LEN: usize = 1024 * 1024;
 
     const AGE_MAX: Duration = Duration::from_secs(5);
 
     const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-    /// The clients' ends of connections that are served.
+    /// The clients' ends of served connections.
     fn connections<const N: usize>(age_max: Option<Duration>) -> [DuplexStream; N] {
         connections_of(testing_services(Readiness::default()), age_max)
     }
@@ -190,7 +191,7 @@ mod tests {
         clients.try_into().unwrap()
     }
 
-    /// Sends the head of a request, whose body may follow.
+    /// Sends the head of a request; its body may follow.
     fn head(
         client: &mut SendRequest<bytes::Bytes>,
         end: bool,
@@ -239,7 +240,7 @@ mod tests {
         let (answer, mut body) = client.send_request(request, false).unwrap();
         body.send_data(bytes::Bytes::from_static(&[0; 5]), true).unwrap();
         let begun = Instant::now();
-        // The watch goes on until the connection is cut.
+        // The watch is open until the connection is cut.
         let (_ended, answer) = tokio::join!(connection, answer);
         assert_eq!(answer.unwrap().status(), 200);
         assert!(begun.elapsed() < AGE_MAX * 2 + ENDING_TIMEOUT, "{:?}", begun.elapsed());
@@ -251,7 +252,7 @@ mod tests {
         let (mut client, connection) = h2::client::handshake(client).await.unwrap();
         tokio::spawn(connection);
         assert!(head(&mut client, true).0.await.is_ok());
-        // The server's settings have come with the answer.
+        // The server's settings have arrived with the answer.
         assert_eq!(client.current_max_send_streams(), usize::try_from(STREAMS_MAX).unwrap());
         let large = "x".repeat(usize::try_from(HEADERS_LEN_MAX).unwrap());
         let request = http::Request::post("http://x/nothing").header("x-large", large);
@@ -266,12 +267,12 @@ mod tests {
         [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
     }
 
-    /// What begins a connection.
+    /// The first bytes of a connection.
     fn preface() -> Vec<u8> {
         [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(4, 0, 0, &[])].concat()
     }
 
-    /// The message that asks for the one hit that alice has.
+    /// The message that asks for alice's only hit.
     fn message() -> Vec<u8> {
         let entry = Entry { key: "user".to_owned(), value: "alice".to_owned() };
         let descriptor = RateLimitDescriptor { entries: vec![entry], ..Default::default() };
@@ -282,7 +283,7 @@ mod tests {
         [&[0], len.as_slice(), &message].concat()
     }
 
-    /// The status that a body is answered with, and which code of the answer, if there is one.
+    /// The status of the answer to a body, and the code of the answer, if there is one.
     async fn ask(
         client: &mut SendRequest<bytes::Bytes>,
         timeout: &str,
@@ -323,7 +324,7 @@ mod tests {
         }
         bytes.extend(frame(6, 0, 0, b"are you?"));
         raw.write_all(&bytes).await.unwrap();
-        // All has been read when that is answered.
+        // When that is answered, everything has been read.
         let mut answer = Vec::new();
         while !answer.windows(8).any(|bytes| bytes == b"are you?") {
             raw.read_buf(&mut answer).await.unwrap();
@@ -380,8 +381,8 @@ mod tests {
         }
     }
 
-    /// Whether a connection goes on whose client takes back `count` requests before anybody has looked at them; another
-    /// one does in any case.
+    /// Whether a connection survives if its client resets `count` requests before they are processed. Another
+    /// connection must survive in any case.
     async fn check_taken_back(count: u32, goes_on: bool) {
         const GO_AWAY: u8 = 7;
         const PING: u8 = 6;

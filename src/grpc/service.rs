@@ -1,7 +1,7 @@
-//! Envoy's `RateLimitService`: reads a message, asks the engine, writes the answer.
+//! Envoy's `RateLimitService`: decodes a message, calls the engine, and encodes the answer.
 //!
-//! The server is tonic's; it is put together here and not by generated code, because that has a codec of its own,
-//! which refuses texts that are not UTF-8.
+//! tonic serves it. It is assembled here and not by generated code, because the generated codec rejects texts that are
+//! not UTF-8.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ use crate::observe::traces::{Span, TraceHeaders, Traces};
 /// The path of the one method.
 pub const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// What a service answers to a call.
+/// The answer of the service to a call.
 pub type Answer = BoxFuture<http::Response<Body>, Infallible>;
 
-/// Answers `ShouldRateLimit`.
+/// The service with `ShouldRateLimit`.
 #[derive(Clone)]
 pub struct Service(Arc<Method>);
 
@@ -39,7 +39,7 @@ struct Method {
 }
 
 impl Service {
-    /// Answers what `engine` decides, and traces it if there are `traces`.
+    /// The service on `engine`, traced if there are `traces`.
     pub fn new(engine: Arc<Engine>, traces: Option<Arc<Traces>>) -> Self {
         Self(Arc::new(Method { engine, traces }))
     }
@@ -82,10 +82,10 @@ impl Method {
     }
 }
 
-/// Answers a message as the wire brings it, bytes for bytes: what a fuzzer feeds.
+/// Answers an encoded message with an encoded message, for the fuzzer.
 ///
 /// # Errors
-/// When the bytes are no message, or the message can't be decided.
+/// If the bytes are not a message, or the message is invalid.
 pub async fn answer_bytes(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Status> {
     let (message, _) =
         repair::decode(bytes).map_err(|error| Status::invalid_argument(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! The deadline of a call: the client's `grpc-timeout`, within a bound.
+//! The timeout of a call: the client's `grpc-timeout`, up to a maximum.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -8,16 +8,16 @@ use futures_util::FutureExt;
 use http::HeaderMap;
 use tokio::time::timeout;
 
-/// In which gRPC's clients say how long they wait.
+/// The header with the client's timeout.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// After so long it isn't a store that a call waits for: its deadline is a tenth of it, unless it was set.
+/// After this time, a call does not wait for a store: the default deadline of the store is a tenth of it.
 const LINGERING: Duration = Duration::from_millis(100);
 
-/// Digits of the number in it.
+/// Maximum number of digits of the number in it.
 const DIGITS_MAX: usize = 8;
 
-/// How long the client waits for an answer, if it says so: a number and its unit.
+/// The client's timeout, if the header has one: a number and its unit.
 pub fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(GRPC_TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -34,8 +34,8 @@ pub fn client_timeout(headers: &HeaderMap) -> Option<Duration> {
     }
 }
 
-/// What a future answers within a time; None if it doesn't. One that answers at once needs no timer. One that takes longer than
-/// [`LINGERING`] is told of.
+/// The output of a future within a time; None after a timeout. A future that is ready at once needs no timer. A future
+/// that takes longer than [`LINGERING`] is reported.
 pub async fn within<T>(
     limit: Duration,
     mut future: impl Future<Output = T> + Unpin,

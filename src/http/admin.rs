@@ -36,7 +36,7 @@ pub async fn metrics(State(edge): State<Edge>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], edge.metrics.encode()).into_response()
 }
 
-/// Shows the policies in force and their levels of pressure, unless the client has them already.
+/// Shows the policies in force and their levels of pressure, unless the client has them already (`If-None-Match`).
 pub async fn policy(State(edge): State<Edge>, headers: HeaderMap) -> Response {
     let policies = edge.engine.policies();
     let pressure = edge.engine.pressure();

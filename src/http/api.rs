@@ -1,4 +1,4 @@
-//! The API under `/v1`: all its operations, and the two that describe it.
+//! The API under `/v1`: all its operations, and the two that describe them.
 
 use std::sync::LazyLock;
 
@@ -21,7 +21,7 @@ static LIST: LazyLock<OperationsBody> = LazyLock::new(|| OperationsBody {
     operations: operations().iter().map(OperationItem::from).collect(),
 });
 
-/// All that the API does. Each resource lists its operations beside their handlers.
+/// All operations of the API. Each resource lists its operations beside their handlers.
 fn operations() -> Vec<Operation> {
     let list = [openapi::get("/v1", "listOperations", "List the operations of the API", list)];
     let document = [openapi::get(OPENAPI, "getOpenApi", "This document", document)];
@@ -35,18 +35,18 @@ fn operations() -> Vec<Operation> {
         .collect()
 }
 
-/// The paths of the API, and their handlers. The list also stands where a client puts a slash behind its path.
+/// The paths of the API and their handlers. The list is also at the path with a trailing slash.
 pub fn routes() -> Router<Edge> {
     let add = |router: Router<Edge>, one: Operation| router.route(one.path, one.route);
     let router = Router::new().route("/v1/", get(list));
     operations().into_iter().fold(router, add)
 }
 
-/// What the API does, in short.
+/// The list of operations.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Operations")]
 struct OperationsBody {
-    /// The path of the OpenAPI document, which describes all of it.
+    /// The path of the OpenAPI document.
     openapi: &'static str,
     operations: Vec<OperationItem>,
 }
@@ -57,7 +57,7 @@ struct OperationsBody {
 struct OperationItem {
     method: String,
     path: &'static str,
-    /// The least role that may use it: self, viewer, operator or admin.
+    /// The least role that is required: self, viewer, operator or admin.
     role: String,
     summary: &'static str,
 }

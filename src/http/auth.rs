@@ -1,7 +1,7 @@
 //! Authentication and authorization of the API: by a token, or by a connection from this machine.
 //!
-//! Without tokens, only this machine may use the API, under its own name and for itself. A browser that another site's
-//! name or page led here is refused, and so is a request that a proxy passed on.
+//! Without tokens, only clients on this machine may use the API, under its own host name. Requests of a browser from
+//! the pages of other sites, or with a foreign host name, are refused, and so are requests through a proxy.
 
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +20,7 @@ use crate::api_token::{ApiToken, LOOPBACK, Role};
 const FORWARDED: [HeaderName; 2] = [header::FORWARDED, header::VIA];
 const FORWARDED_PREFIXES: [&str; 3] = ["x-forwarded-", "x-envoy-", "x-real-ip"];
 
-/// The code of a problem of a principal that may not do something.
+/// The code of the problem for an insufficient role.
 const FORBIDDEN_CODE: &str = "INSUFFICIENT_PERMISSIONS";
 
 /// A role as a type, for [`Authorized`].
@@ -70,7 +70,7 @@ pub struct Authorized<R> {
 /// The sender of a request, as far as is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The token's name, or [`LOOPBACK`].
+    /// The name of the token, or [`LOOPBACK`].
     pub name: String,
     pub role: Role,
     /// Its address, or that of the last proxy.
@@ -78,7 +78,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Refuses a principal with the role `self` what is not of the caller with its name.
+    /// For the role `self`: refuses access to callers other than the one with the principal's name.
     pub fn may_read(&self, caller: Option<&str>) -> Result<(), Problem> {
         if self.role == Role::Own && caller != Some(&self.name) {
             let detail =
@@ -89,12 +89,12 @@ impl Principal {
     }
 }
 
-/// Why a request is refused.
+/// The reason for a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The token is missing or unknown.
     Unknown(&'static str),
-    /// The principal must not do this.
+    /// The role of the principal is insufficient.
     Forbidden(String),
 }
 
@@ -178,7 +178,7 @@ fn check_local(peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(
     Ok(())
 }
 
-/// Whether a host, with or without a port, is a name of this machine that no other machine can have.
+/// Whether a host, with or without a port, is a name of this machine and of no other.
 fn is_local(host: &str) -> bool {
     let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let name = match host.rsplit_once(':') {

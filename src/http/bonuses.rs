@@ -1,4 +1,4 @@
-//! `/v1/callers/{name}/bonuses`: gives and takes bonuses one by one.
+//! `/v1/callers/{name}/bonuses`: adds and removes bonuses.
 
 use axum::http::StatusCode;
 
@@ -26,7 +26,7 @@ pub fn operations() -> [Operation; 2] {
     ]
 }
 
-/// Gives a caller a bonus, and returns it with its id.
+/// Adds a bonus to a caller, and returns it with its id.
 async fn give(
     by: ChangeBy<Operator>,
     UrlPath(name): UrlPath<String>,
@@ -51,7 +51,7 @@ async fn give(
     Ok(Created(given.unwrap_or(bonus)))
 }
 
-/// Takes a bonus away.
+/// Removes a bonus.
 async fn take(
     by: ChangeBy<Operator>,
     UrlPath((name, id)): UrlPath<(String, String)>,

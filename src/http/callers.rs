@@ -20,7 +20,7 @@ use super::reply::{Conditional, NoContent, Stored, Tagged};
 use crate::policy::{Caller, CallerForm};
 use crate::store::Record;
 
-/// Callers on a page.
+/// Maximum number of callers on a page.
 const PAGE_LEN_MAX: usize = 1_000;
 const PAGE_LEN_DEFAULT: usize = 100;
 
@@ -46,7 +46,7 @@ pub fn operations() -> [Operation; 5] {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct PageQuery {
-    /// Start after this name; the `next` of the page before.
+    /// Start after this name: the `next` of the previous page.
     #[serde(default)]
     after: String,
     /// Callers on the page.
@@ -59,7 +59,7 @@ fn page_len_default() -> usize {
     PAGE_LEN_DEFAULT
 }
 
-/// Some callers, in the order of their names.
+/// A page of callers, ordered by name.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Page")]
 struct PageBody {
@@ -73,13 +73,13 @@ struct PageBody {
 #[derive(Debug, Serialize, JsonSchema)]
 struct Item {
     name: String,
-    /// The caller's `ETag`; absent where files are the directory.
+    /// The caller's `ETag`; absent if the directory is in files.
     #[serde(skip_serializing_if = "Option::is_none")]
     etag: Option<String>,
     caller: CallerForm,
 }
 
-/// The headers of a request, of which `If-None-Match` is read.
+/// The headers of a request, for `If-None-Match`.
 struct IfNoneMatch(HeaderMap);
 
 impl FromRequestParts<Edge> for IfNoneMatch {
@@ -114,7 +114,7 @@ async fn list(
     Ok(Json(PageBody { items: page.callers.into_iter().map(item).collect(), next: page.next }))
 }
 
-/// Shows a caller, unless the client has it already.
+/// Shows a caller, unless the client has it already (`If-None-Match`).
 async fn read(
     _: Authorized<Viewer>,
     State(edge): State<Edge>,
@@ -167,12 +167,12 @@ async fn remove(by: ChangeBy<Admin>, UrlPath(name): UrlPath<String>) -> Result<N
     Ok(NoContent)
 }
 
-/// The form of a caller that has to be there.
+/// The form of an existing caller.
 pub fn form_of(caller: Option<&Caller>, name: &str) -> Result<CallerForm, Problem> {
     caller.map(CallerForm::from).ok_or_else(|| unknown_caller(name))
 }
 
-/// A problem: there is no such caller.
+/// A problem: the caller is unknown.
 pub fn unknown_caller(name: &str) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("unknown caller `{name}`"))
 }

@@ -1,8 +1,8 @@
-//! A change of a caller over HTTP: read, decide, check, record in the audit log, write.
+//! Changes a caller over HTTP: reads it, decides the change, validates it, records it in the audit log, and writes it.
 //!
-//! A change is written only over the record that it was decided for. If another change came first, all of it is done
-//! again: so no change undoes another one, and a condition still holds when the change is made. The same goes for
-//! the parents that a check has read.
+//! A change is written only if the record is still the one that it is based on. Otherwise all steps are repeated. So no
+//! change overwrites another one, and a condition still holds when the change is made. The same applies to the parents
+//! that the validation has read.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -29,10 +29,10 @@ use crate::policy::{
 };
 use crate::store::{Change, DirectoryError, Record};
 
-/// How often a change is tried while others are faster.
+/// Maximum number of attempts while concurrent changes win.
 const ATTEMPTS_MAX: u32 = 8;
 
-/// The pauses between them, so that many writers of one caller part.
+/// The pauses between them, which separate concurrent writers.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(32), Duration::from_millis(256));
 
 /// A request to change a caller, without its path and body.
@@ -51,7 +51,7 @@ pub struct ChangeBy<R> {
     role: PhantomData<R>,
 }
 
-/// A change to be made.
+/// A change to make.
 #[derive(Clone, Copy, Debug)]
 pub struct Edit<'a> {
     pub request: &'a ChangeRequest,
@@ -62,12 +62,12 @@ pub struct Edit<'a> {
     pub name: &'a str,
 }
 
-/// Which tiers and limits a change may name that the caller did not name before.
+/// The tiers and limits that a change may add to a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NewNames {
     /// The names of the policies in force.
     OfPolicies,
-    /// Any: a policy that has them may come later.
+    /// Any: a later policy may have them.
     Any,
 }
 
@@ -75,7 +75,7 @@ pub enum NewNames {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ForceQuery {
-    /// Write a tier, an override or a bonus that no policy in force has.
+    /// Also write a tier, an override or a bonus that is unknown to all policies in force.
     #[serde(default)]
     force: bool,
 }
@@ -119,13 +119,13 @@ impl Input for NewNames {
     }
 }
 
-/// A valid caller, and the records that its check has read: names and revisions.
+/// A valid caller, and the records that its validation has read: names and revisions.
 struct Checked {
     caller: Arc<Caller>,
     depends_on: Vec<(Arc<str>, u64)>,
 }
 
-/// What an edit changed; before and after may be the same.
+/// The result of an edit; before and after may be equal.
 #[derive(Clone, Debug)]
 pub struct Edited {
     pub before: Option<Record>,
@@ -134,7 +134,7 @@ pub struct Edited {
 }
 
 impl Edit<'_> {
-    /// Replaces the caller by what `decide` returns for the present one; None deletes it.
+    /// Replaces the caller by the result of `decide`; None deletes it.
     pub async fn apply(
         &self,
         decide: impl Fn(Option<&Caller>) -> Result<Option<CallerForm>, Problem> + Send + Sync,
@@ -144,7 +144,7 @@ impl Edit<'_> {
         directory.writable()?;
         for attempt in 0..ATTEMPTS_MAX {
             if let Some(failures) = attempt.checked_sub(1) {
-                // Another change was faster.
+                // A concurrent change won.
                 tokio::time::sleep(RETRY.jittered(failures)).await;
             }
             let before = directory.read(self.name).await?;
@@ -166,8 +166,8 @@ impl Edit<'_> {
         Err(Problem::new(StatusCode::CONFLICT, detail))
     }
 
-    /// The caller of a form, if it is valid. A parent that it had before may be gone: the rest can be changed all the
-    /// same.
+    /// The caller of a form, if it is valid. If the parent is unchanged it may be missing, so that the other fields can
+    /// be changed.
     async fn checked(
         &self,
         form: &CallerForm,
@@ -199,7 +199,7 @@ impl Edit<'_> {
         Ok(Checked { caller: Arc::new(caller), depends_on })
     }
 
-    /// The records of `parent` and its parents, up to the most that a caller may have.
+    /// The records of `parent` and its parents, up to the maximum number of levels.
     async fn parents(&self, parent: &str) -> Result<HashMap<Arc<str>, Record>, Problem> {
         let mut parents = HashMap::new();
         let mut next: Option<Arc<str>> = Some(parent.into());
@@ -216,7 +216,7 @@ impl Edit<'_> {
         Ok(parents)
     }
 
-    /// The revision of the change, or None if another one came first. The audit log has it before it is made.
+    /// The revision of the change, or None if a concurrent change won. It is in the audit log before it is made.
     async fn write(
         &self,
         before: Option<&Record>,
@@ -261,17 +261,17 @@ impl Edit<'_> {
     }
 }
 
-/// Refuses a name that no caller can have.
+/// Refuses an invalid name.
 pub fn check_name(name: &str) -> Result<(), Problem> {
     check_caller_name(name).map_err(|reason| Problem::new(StatusCode::BAD_REQUEST, reason))
 }
 
-/// The `ETag` of a record; those of files have none.
+/// The `ETag` of a record; records in files have none.
 pub fn etag(record: &Record) -> Option<String> {
     (record.revision != 0).then(|| format!("\"{}\"", record.revision))
 }
 
-/// Whether a header of tags has the record's; None without such a header.
+/// Whether a header of tags contains the record's; None without the header.
 pub fn matches_etag(
     headers: &HeaderMap,
     header: &HeaderName,
@@ -280,7 +280,7 @@ pub fn matches_etag(
     let mut values = headers.get_all(header).iter().peekable();
     values.peek()?;
     let tag = record.and_then(etag);
-    // A proxy that compresses makes our tag weak; `If-None-Match` compares weakly.
+    // A proxy that compresses makes our tag weak; `If-None-Match` uses weak comparison.
     let compares_weakly = *header == header::IF_NONE_MATCH;
     let matches = |item: &str| {
         let weak = item.strip_prefix("W/").filter(|_| compares_weakly);
@@ -318,7 +318,7 @@ fn joined(flaws: &[Flaw]) -> String {
     flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The error with its cause: Redis is a replica, for example.
+/// The error with its cause, for example that Redis is a replica.
 fn reason(error: &DirectoryError) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),

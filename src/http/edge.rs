@@ -1,4 +1,4 @@
-//! The state that the handlers of HTTP share.
+//! The state that all HTTP handlers share.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::observe::invalid::InvalidRequests;
 use crate::store::SumsStore;
 use crate::usage::{Retention, UsageMemory};
 
-/// The state that the handlers share.
+/// The state that all handlers share.
 #[derive(Clone, Debug)]
 pub struct Edge {
     pub engine: Arc<Engine>,
@@ -21,23 +21,23 @@ pub struct Edge {
     pub invalid: InvalidRequests,
 }
 
-/// The tokens of the API, the audit log of its changes, and the usage that it tells.
+/// The tokens of the API, its audit log, and the sources of usage.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
-    /// Empty: only this machine is served.
+    /// If empty, only this machine may use the API.
     pub tokens: Vec<ApiToken>,
     pub audit: Audit,
     /// None: usage is not counted.
     pub usage: Option<UsageSources>,
 }
 
-/// Where usage is told from.
+/// The sources of usage.
 #[derive(Clone, Debug)]
 pub struct UsageSources {
-    /// What this process has counted.
+    /// The sums of this process.
     pub memory: Arc<UsageMemory>,
-    /// What outlives it. None: nothing does.
+    /// The store of sums that outlive the process. None: there is none.
     pub sums: Option<Arc<SumsStore>>,
-    /// For how long that is kept.
+    /// How long the store keeps them.
     pub retention: Retention,
 }

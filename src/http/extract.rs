@@ -1,4 +1,4 @@
-//! What handlers of the API read from a request: the path, the query and a body of JSON. What can't be read is a problem.
+//! Extractors for handlers of the API: the path, the query and a JSON body. Invalid input is a problem.
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -20,7 +20,7 @@ pub struct UrlPath<T>(pub T);
 #[derive(Debug)]
 pub struct UrlQuery<T>(pub T);
 
-/// A body that is a JSON object, whatever type it is declared as.
+/// A body that is a JSON object, regardless of its content type.
 #[derive(Debug)]
 pub struct JsonObject<T>(pub T);
 
@@ -34,7 +34,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Edge> for UrlPath<T> {
 }
 
 impl<T> Input for UrlPath<T> {
-    /// The path itself names its parameters.
+    /// The path describes its own parameters.
     fn describe(_: &mut Description<'_>) {}
 }
 
@@ -58,7 +58,7 @@ impl<T: DeserializeOwned> FromRequest<Edge> for JsonObject<T> {
 
     async fn from_request(request: Request, edge: &Edge) -> Result<Self, Problem> {
         let body = Bytes::from_request(request, edge).await?;
-        // Without this a list would be read too: as the fields in their order.
+        // serde would also accept a list, as the fields in their order.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is not a JSON object"));
         }
@@ -94,7 +94,7 @@ impl From<BytesRejection> for Problem {
     }
 }
 
-/// A body that is no JSON, or not of the type that is read.
+/// A body that is not JSON, or has another type.
 impl From<serde_json::Error> for Problem {
     fn from(error: serde_json::Error) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())

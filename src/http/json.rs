@@ -18,11 +18,11 @@ use crate::answer::{Answer, protocol};
 use crate::engine::{Code, Engine};
 use crate::metrics::Invalid;
 
-/// Headers that say how this very response travels. The answer's are meant for the caller's.
+/// Headers of the HTTP connection itself. The headers of the answer are for the caller.
 const OWN_HEADERS: [HeaderName; 4] =
     [header::CONNECTION, header::CONTENT_LENGTH, header::CONTENT_TYPE, header::TRANSFER_ENCODING];
 
-/// Handles the request. What type the body is declared as does not matter, as in the reference.
+/// Handles the request. The content type does not matter, as in the reference.
 pub async fn handle(
     State(edge): State<Edge>,
     body: Result<Bytes, BytesRejection>,
@@ -39,9 +39,9 @@ pub async fn handle(
     })
 }
 
-/// Why a body is answered by an error, and by which.
+/// The reason of an error answer, and its status.
 struct Refusal {
-    /// None if that is not the body's fault.
+    /// None if the body is not invalid.
     why: Option<Invalid>,
     problem: Problem,
 }
@@ -60,10 +60,10 @@ impl Refusal {
     }
 }
 
-/// Answers a body as the wire brings it: what a fuzzer feeds.
+/// Answers an encoded body with an encoded body, for the fuzzer.
 ///
 /// # Errors
-/// When the body is no request, or one that can't be decided.
+/// If the body is malformed, or the request is invalid.
 pub async fn answer_bytes(engine: &Engine, body: &[u8]) -> Result<Response, Problem> {
     decide(engine, body).await.map_err(|refusal| refusal.problem)
 }
@@ -77,7 +77,7 @@ async fn decide(engine: &Engine, body: &[u8]) -> Result<Response, Refusal> {
     write(&answer).map_err(|problem| Refusal { why: None, problem })
 }
 
-/// The answer of an outage is that of its verdict: only where the policy makes it an error, the status is one.
+/// An outage is answered by its verdict: the status is an error only if the policy says so.
 fn write(answer: &Answer) -> Result<Response, Problem> {
     let status = match answer.code {
         Code::Ok => StatusCode::OK,
@@ -90,7 +90,7 @@ fn write(answer: &Answer) -> Result<Response, Problem> {
     Ok((status, headers(answer), body).into_response())
 }
 
-/// The answer's headers for the caller, but for those that no HTTP answer can carry.
+/// The answer's headers for the caller, except those that an HTTP response can't have.
 fn headers(answer: &Answer) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in &answer.response_headers {
@@ -163,7 +163,7 @@ mod tests {
             let _ = RateLimitRequest::parse(&bytes).map(|message| message.read().map(|_| ()));
         }
 
-        /// Texts made of the pieces that requests are made of get deeper than random bytes.
+        /// Random combinations of the parts of requests reach more code than random bytes.
         #[test]
         fn any_pieces_are_a_request_or_an_error(pieces in proptest::collection::vec(piece(), 0..24)) {
             let json = pieces.concat();

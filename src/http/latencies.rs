@@ -1,4 +1,4 @@
-//! `/v1/latencies`: latencies of the providers that a choice selects from, as reported from outside.
+//! `/v1/latencies`: reported latencies of the providers of choices.
 
 use std::collections::BTreeMap;
 
@@ -29,18 +29,18 @@ pub fn operations() -> [Operation; 2] {
     ]
 }
 
-/// Latencies in milliseconds by name; null where none was reported lately.
+/// Latencies in milliseconds by name; null without a recent report.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(transparent)]
 #[schemars(rename = "Latencies")]
 pub struct LatenciesBody(BTreeMap<String, Option<f64>>);
 
-/// Lists the latency of every provider.
+/// Lists the latencies of all providers.
 async fn list(_: Authorized<Viewer>, State(edge): State<Edge>) -> Json<LatenciesBody> {
     Json(LatenciesBody(edge.engine.latencies()))
 }
 
-/// Takes latencies by name: `{"hotelbeds": 123.4, "amadeus": 80}`; all of them or none.
+/// Stores latencies by name, such as `{"hotelbeds": 123.4, "amadeus": 80}`; all of them or none.
 async fn note(
     _: Authorized<Operator>,
     State(edge): State<Edge>,

@@ -24,7 +24,7 @@ impl<T: Serialize + DeserializeOwned> MergePatch<T> {
     /// `before` with the changes.
     ///
     /// # Errors
-    /// When that is no `T`.
+    /// If that is not a valid `T`.
     pub fn apply(&self, before: &T) -> Result<T, Problem> {
         let mut value = serde_json::to_value(before)?;
         merge(&mut value, &self.patch);
@@ -47,7 +47,7 @@ impl<T: JsonSchema> Input for MergePatch<T> {
     }
 }
 
-/// Applies a merge patch: null removes a field, an object is merged into an object, anything else replaces.
+/// Applies a merge patch: null removes a field, objects are merged, other values replace.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {
         target.clone_from(patch);

@@ -1,6 +1,6 @@
-//! Serves HTTP: the rate limit service as JSON, the API, health, metrics and the policies in force.
+//! Serves HTTP: the rate limit service as JSON, the API, health, metrics, and the policies in force.
 //!
-//! HTTP's statuses are chosen in this folder alone. A request that fails is answered with a problem document.
+//! Only this folder chooses HTTP statuses. The answer to a failed request is a problem document.
 
 mod admin;
 mod api;
@@ -44,10 +44,10 @@ pub use json::answer_bytes;
 pub use problem::Problem;
 pub use serve::serve;
 
-/// The largest body of a request: several times the headers that a gateway accepts from a client.
+/// Maximum size of a request body: several times the headers that a gateway accepts from a client.
 pub const BODY_LEN_MAX: usize = 256 * 1024;
 
-/// The timeout of a request, from its head to its answer: longer than any policy lets it wait.
+/// Timeout of a request, from its head to its answer: longer than any policy holds it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The paths and their handlers.
@@ -278,7 +278,7 @@ mod tests {
         let mut busy = TcpStream::connect(address).await.unwrap();
         let head = format!("POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", ASK.len());
         busy.write_all(head.as_bytes()).await.unwrap();
-        // The server asks for the body once the request is in its hands.
+        // The server asks for the body when it processes the request.
         busy.write_all(b"expect: 100-continue\r\n\r\n").await.unwrap();
         let mut interim = [0; 25];
         busy.read_exact(&mut interim).await.unwrap();
@@ -293,7 +293,7 @@ mod tests {
         server.await.unwrap();
     }
 
-    /// Serves without an end; `/held` is never answered, and reports each request.
+    /// Serves endlessly; `/held` is never answered, and reports each request.
     async fn served() -> (SocketAddr, mpsc::Receiver<()>) {
         let (router, _) = edge();
         let (holds, held) = mpsc::channel(1);
@@ -330,7 +330,7 @@ mod tests {
         let mut answer = String::new();
         sent(address, LIVE).await.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-        // The oldest were closed first; a reset is fine too.
+        // The oldest were closed first; a reset is accepted too.
         for gone in &mut held[..8] {
             assert_eq!(gone.read(&mut [0]).await.unwrap_or(0), 0);
         }

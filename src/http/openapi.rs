@@ -1,4 +1,4 @@
-//! The operations of the API, each registered by one typed call, and the OpenAPI document that follows from them.
+//! The operations of the API, each registered by one typed call, and the OpenAPI document derived from them.
 //!
 //! The types of a handler describe its operation: each extractor adds what it reads, and the answer adds its statuses
 //! and bodies. The first extractor is a [`Guard`], so a handler without a role does not compile.
@@ -20,7 +20,7 @@ use crate::api_token::Role;
 pub struct Operation {
     pub method: Method,
     pub path: &'static str,
-    /// The least role that may use it.
+    /// The least role that is required.
     pub role: Role,
     pub summary: &'static str,
     /// Its handler.
@@ -31,20 +31,20 @@ pub struct Operation {
 
 /// The first extractor of each handler: it authorizes the request.
 pub trait Guard {
-    /// The least role that passes.
+    /// The least role that is required.
     const ROLE: Role;
 
-    /// Adds what it reads besides.
+    /// Adds the inputs of the guard.
     fn describe(_: &mut Description<'_>) {}
 }
 
-/// An extractor that knows what it reads.
+/// An extractor that describes its input.
 pub trait Input {
     /// Adds it to the operation.
     fn describe(description: &mut Description<'_>);
 }
 
-/// An answer that knows its statuses and bodies.
+/// An answer that describes its statuses and bodies.
 pub trait Output {
     /// Adds them to the operation.
     fn describe(description: &mut Description<'_>);
@@ -52,10 +52,10 @@ pub trait Output {
 
 /// A handler whose types describe an operation: `T`, its extractors, and `O`, its answer.
 pub trait Described<T, O>: Handler<T, Edge> {
-    /// The least role that may use it.
+    /// The least role that is required.
     const ROLE: Role;
 
-    /// Adds what the types read and answer.
+    /// Adds the inputs and answers of the types.
     fn describe(description: &mut Description<'_>);
 }
 
@@ -156,7 +156,7 @@ impl Description<'_> {
         self.body = Some(json!({ "required": true, "content": content }));
     }
 
-    /// Adds a JSON merge patch of a `T` as the body: its fields may each be null, which removes one.
+    /// Adds a JSON merge patch of a `T` as the body: each field may be null, which removes it.
     pub fn merge_patch<T: JsonSchema>(&mut self) {
         self.schemas.subschema_for::<T>();
         let mut patch = self.schemas.definitions()[&*T::schema_name()].clone();
@@ -170,7 +170,7 @@ impl Description<'_> {
         self.body = Some(json!({ "required": true, "content": content }));
     }
 
-    /// Adds an answer with a body of JSON; its fields may be added to.
+    /// Adds an answer with a JSON body. Fields may be added later.
     pub fn answer<T: JsonSchema>(&mut self, status: u16) -> &mut Value {
         let schema = self.schema::<T>();
         let answer = self.empty_answer(status, "");
@@ -178,7 +178,7 @@ impl Description<'_> {
         answer
     }
 
-    /// Adds an answer without a body. Unless described, it is what the summary says.
+    /// Adds an answer without a body. The default description is the summary.
     pub fn empty_answer(&mut self, status: u16, description: &str) -> &mut Value {
         let description = if description.is_empty() { self.summary } else { description };
         let status = status.to_string();
@@ -194,7 +194,7 @@ impl Description<'_> {
         self.responses.insert(status.to_owned(), answer);
     }
 
-    /// Of anything at all, an empty schema: not all tools know that `true` is one too.
+    /// For any type, an empty schema becomes an object: not all tools support `true`.
     fn schema<T: JsonSchema>(&mut self) -> Value {
         let mut schema = self.schemas.subschema_for::<T>();
         schema.ensure_object();

@@ -1,4 +1,4 @@
-//! Problem documents (RFC 9457): the answers of requests that fail.
+//! Problem documents (RFC 9457): the answers to failed requests.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// Why a request failed.
+/// A failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub status: StatusCode,
     /// The reason, as a clause.
     pub detail: String,
-    /// A word for programs, where the status says too little.
+    /// A code for programs, if the status alone is not precise enough.
     pub code: Option<&'static str>,
-    /// The limit for which a request would be refused.
+    /// The limit that would refuse the request.
     pub limit: Option<String>,
-    /// How long until the same request may pass.
+    /// Time until the same request may pass.
     pub retry_after: Option<Duration>,
 }
 
-/// A problem as it is written.
+/// A problem as a JSON document.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Problem")]
 pub struct Document<'a> {
@@ -30,11 +30,11 @@ pub struct Document<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
-    /// A word for programs, where the status says too little: `QUOTA_EXCEEDED`, `QUOTA_NOT_FOUND`, `IDEMPOTENCY_CONFLICT`,
-    /// `INVALID_RESOURCE_TYPE` or `INSUFFICIENT_PERMISSIONS`.
+    /// A code for programs, if the status alone is not precise enough: `QUOTA_EXCEEDED`, `QUOTA_NOT_FOUND`,
+    /// `IDEMPOTENCY_CONFLICT`, `INVALID_RESOURCE_TYPE` or `INSUFFICIENT_PERMISSIONS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
-    /// The limit for which a request would be refused.
+    /// The limit that would refuse the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'a str>,
     /// Milliseconds until the same request may pass.
@@ -43,12 +43,12 @@ pub struct Document<'a> {
 }
 
 impl Problem {
-    /// A problem of that status.
+    /// A problem with that status.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), code: None, limit: None, retry_after: None }
     }
 
-    /// The same with a word for programs.
+    /// The same problem with a code for programs.
     pub fn coded(self, code: &'static str) -> Self {
         Self { code: Some(code), ..self }
     }
@@ -57,7 +57,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let document = Document {
-            // The status alone is the kind of problem.
+            // Only the status identifies the kind of problem.
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),

@@ -13,7 +13,7 @@ use super::openapi::{Description, Output};
 #[derive(Clone, Copy, Debug)]
 pub struct NoContent;
 
-/// What was created.
+/// A created resource.
 #[derive(Debug)]
 pub struct Created<T>(pub T);
 
@@ -24,7 +24,7 @@ pub struct Tagged<T> {
     pub body: T,
 }
 
-/// A resource, or that its revision is the one of `If-None-Match`.
+/// A resource, or 304 if `If-None-Match` has its revision.
 #[derive(Debug)]
 pub enum Conditional<T> {
     Modified(Tagged<T>),

@@ -1,8 +1,7 @@
-//! Reads `RateLimitRequest` from JSON as protobuf's mapping has it, and borrows from the text.
+//! Parses `RateLimitRequest` from JSON, in protobuf's JSON mapping, and borrows from the text.
 //!
-//! Names come in camelCase or as the `.proto` file has them, numbers also in quotes, units by name or
-//! number; null is the same as absent. A field that the message doesn't have is an error, because a
-//! misspelt one would otherwise change what is asked without a word.
+//! Names are in camelCase or as in the `.proto` file, numbers may be in quotes, and units are names or numbers; null
+//! means absent. An unknown field is an error, because a misspelt one would otherwise silently change the request.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -57,7 +56,7 @@ struct RateLimitOverride<'a> {
     unit: Option<UnitWord<'a>>,
 }
 
-/// A text, borrowed unless it has escapes. Its bytes may be any, as in the protocol's other wire.
+/// A text, borrowed unless it has escapes. It may have any bytes, as in the gRPC encoding.
 #[derive(Debug)]
 struct Text<'a>(Cow<'a, str>);
 
@@ -101,7 +100,7 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
-/// A whole number, bare or in quotes.
+/// A whole number, with or without quotes.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Numeral", bound(deserialize = "T: std::str::FromStr<Err: Display>"))]
 struct Whole<T>(T);
@@ -129,18 +128,18 @@ impl<T: std::str::FromStr<Err: Display>> TryFrom<Numeral> for Whole<T> {
 }
 
 impl<'a> RateLimitRequest<'a> {
-    /// The message that the JSON text holds.
+    /// The message in a JSON text.
     ///
     /// # Errors
-    /// When the text is no JSON, or not of that message; the error names the line and the column.
+    /// If the text is not JSON, or not such a message; the error has the line and the column.
     pub fn parse(json: &'a [u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(json)
     }
 
-    /// What the message asks.
+    /// The request of the message.
     ///
     /// # Errors
-    /// When it can't be decided: nothing or too much in it, or a unit that the protocol doesn't have.
+    /// If it is invalid: empty, too large, or with a unit that is not in the protocol.
     pub fn read(&self) -> Result<Request<'_>, RequestError> {
         let hits_of_request = self.hits_addend.as_ref().map_or(0, |hits| hits.0);
         let descriptors = self.descriptors.iter().flatten().enumerate();

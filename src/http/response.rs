@@ -1,7 +1,7 @@
-//! Writes a verdict as JSON of `RateLimitResponse`, as protobuf's mapping has it.
+//! Converts an answer to `RateLimitResponse` in JSON, in protobuf's JSON mapping.
 //!
-//! Names are camelCase, in the order of the `.proto` file; bytes are base64, durations seconds with an
-//! `s`, and what has its default value is left out.
+//! Names are in camelCase, in the order of the `.proto` file. Bytes are base64, durations are seconds with an `s`, and
+//! default values are omitted.
 
 use serde::Serialize;
 
@@ -57,7 +57,7 @@ struct Header<'a> {
 }
 
 impl<'a> RateLimitResponse<'a> {
-    /// The message that says what the answer says.
+    /// The message of the answer.
     pub fn write(answer: &'a Answer) -> Self {
         Self {
             overall_code: write_code(answer.code),
@@ -114,7 +114,7 @@ fn base64(bytes: &[u8]) -> String {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for place in 0..4 {
             let sextet = bits >> (18 - 6 * place) & 63;
-            // So many bytes fill one sextet more; the rest of the four is padding.
+            // These bytes fill one sextet more; the rest of the four is padding.
             text.push(if place <= group.len() { char::from(ALPHABET[sextet]) } else { '=' });
         }
     }

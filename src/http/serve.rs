@@ -1,5 +1,5 @@
-//! Serves HTTP/1.1 on a listener, with bounds that `axum::serve` lacks: on the number of connections, with eviction
-//! of the slowest client, and on the time that a request's head may take.
+//! Serves HTTP/1.1 on a listener, with limits that `axum::serve` lacks: on the number of connections, with eviction of
+//! the slowest client, and on the time for a request head.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,21 +21,21 @@ use super::tracked_body::TrackedBody;
 use crate::listen;
 use crate::listen::{Accepting, Acceptor, Connection};
 
-/// Open connections: half of the files that a process may usually have open, so that gRPC keeps the other half. When all
-/// are in use, a new one replaces the one that has waited for its client longest; if all are being answered, it waits in
-/// the listener's backlog. Tests have fewer files still.
+/// Maximum number of connections: half of the usual maximum of open files, so that gRPC has the other half. Beyond it,
+/// a new connection replaces the one that has waited for its client longest. If all requests are being answered, it
+/// waits in the listener's backlog. Tests have fewer files.
 const CONNECTIONS_MAX: usize = if cfg!(test) { 4 } else { 512 };
 
 /// The time from the end of an answer, or from the connection, to the end of the next request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes buffered for a connection: a head has to fit.
+/// Bytes buffered for a connection; a request head must fit.
 const BUFFER_LEN_MAX: usize = 64 * 1024;
 
 const ACCEPTING: Accepting =
     Accepting { name: "an HTTP connection", connections_max: CONNECTIONS_MAX, evicts: true };
 
-/// Serves `router` until `shutdown` is done and the requests in flight are answered.
+/// Serves `router` until `shutdown`, and until requests in flight are answered.
 pub async fn serve<O, IO>(
     acceptor: Acceptor<TcpListener, impl Fn(TcpStream) -> O>,
     router: Router,
@@ -48,8 +48,8 @@ pub async fn serve<O, IO>(
     listen::serve(acceptor, ACCEPTING, serve, shutdown).await;
 }
 
-/// Serves one connection until either side closes it, or its listener ends and the request in flight is answered. Errors
-/// of the connection are the client's, and are not logged.
+/// Serves one connection until a side closes it, or until the listener shuts down and the request in flight is
+/// answered. Errors of the connection are the client's, and are not logged.
 async fn serve_connection<IO>(connection: Connection<IO, SocketAddr>, router: Router)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,

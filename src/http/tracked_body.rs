@@ -1,4 +1,4 @@
-//! The body of a request, which says when its connection no longer waits for its client.
+//! The body of a request, which reports when its connection no longer waits for its client.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use hyper::body::{Frame, SizeHint};
 
 use crate::listen::Evictable;
 
-/// The body of a request; once all of it has come, its connection no longer waits.
+/// The body of a request. When it is complete, its connection no longer waits.
 #[derive(Debug)]
 pub struct TrackedBody<B> {
     body: B,

@@ -1,8 +1,8 @@
-//! Which connection a listener closes when it has too many: the one that has waited for its client longest.
+//! Selects the connection that a listener closes when it has too many: the one that has waited for its client longest.
 //!
-//! A connection waits for its client to shake hands, to send a whole request, to read the answer, and to send the next
-//! request. A client that only holds connections open keeps them waiting all the time. A connection whose request is being
-//! answered is never closed.
+//! A connection waits for its client during the handshake, while the request is incomplete, while the answer is unread,
+//! and until the next request. An idle client therefore makes its connection wait all the time. A connection whose
+//! request is being answered is never closed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -11,11 +11,11 @@ use tokio::sync::Notify;
 
 use crate::lock::lock;
 
-/// The connections that wait for their clients, in the order in which they began to.
+/// The connections that wait for their clients, oldest wait first.
 #[derive(Debug, Default)]
 pub struct EvictionQueue {
     waiting: Mutex<Waiting>,
-    /// There is one more.
+    /// Notified when a connection begins to wait.
     added: Notify,
 }
 
@@ -25,24 +25,24 @@ struct Waiting {
     evictions: BTreeMap<u64, Arc<Notify>>,
 }
 
-/// One connection of the queue's listener.
+/// One connection of a listener.
 #[derive(Debug)]
 pub struct Evictable {
     queue: Arc<EvictionQueue>,
-    /// It is to be closed.
+    /// Notified when it must close.
     eviction: Arc<Notify>,
-    /// None: it doesn't wait for its client. Of the two locks this one comes first.
+    /// None: it doesn't wait for its client. Lock order: this lock before that of the queue.
     ticket: Mutex<Option<u64>>,
 }
 
 impl EvictionQueue {
-    /// A new connection, which doesn't wait for its client yet.
+    /// A new connection, which doesn't wait yet.
     pub fn connection(self: &Arc<Self>) -> Arc<Evictable> {
         let (queue, eviction) = (self.clone(), Arc::default());
         Arc::new(Evictable { queue, eviction, ticket: Mutex::default() })
     }
 
-    /// Whether any connection waits, so that it could be evicted.
+    /// Whether a connection waits, so that it can be evicted.
     pub fn has_waiting(&self) -> bool {
         !lock(&self.waiting).evictions.is_empty()
     }
@@ -63,7 +63,7 @@ impl EvictionQueue {
 }
 
 impl Evictable {
-    /// From now on it waits for its client.
+    /// It waits for its client from now on.
     pub fn wait_for_client(&self) {
         let mut ticket = lock(&self.ticket);
         let mut waiting = lock(&self.queue.waiting);
@@ -76,7 +76,7 @@ impl Evictable {
         self.queue.added.notify_one();
     }
 
-    /// From now on its client waits for us.
+    /// It no longer waits for its client.
     pub fn stop_waiting(&self) {
         if let Some(old) = lock(&self.ticket).take() {
             lock(&self.queue.waiting).evictions.remove(&old);

@@ -1,4 +1,4 @@
-//! What connections are accepted on, a TCP port or a Unix socket, and how they are opened.
+//! Listeners, a TCP port or a Unix socket, and the opening of their connections.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -9,28 +9,28 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 /// Accepts connections.
 pub trait Listener: Send {
     type Stream;
-    /// The other side, as far as it is known.
+    /// The address of the client, if known.
     type Peer: Send + 'static;
 
-    /// The next connection. It may be dropped at any time; no connection is lost then.
+    /// The next connection. It is cancel-safe: no connection is lost.
     ///
     /// # Errors
-    /// When the system has none to give, such as without file descriptors.
+    /// If the system can't return one, for example without free file descriptors.
     fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, Self::Peer)>> + Send;
 }
 
-/// A listener, and how what it accepts is opened: as it is, or by a handshake.
+/// A listener, and the opening of its connections: plain, or with a handshake.
 #[derive(Debug)]
 pub struct Acceptor<L, F> {
     pub listener: L,
     pub open: F,
 }
 
-/// A connection that is open as it is.
+/// A connection that needs no handshake.
 pub type Plain<IO> = fn(IO) -> Ready<io::Result<IO>>;
 
 impl<L: Listener> Acceptor<L, Plain<L::Stream>> {
-    /// Connections that need no handshake.
+    /// Plain connections.
     pub fn plain(listener: L) -> Self {
         Self { listener, open: |stream| ready(Ok(stream)) }
     }
@@ -42,7 +42,8 @@ impl Listener for TcpListener {
 
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (stream, peer) = self.accept().await?;
-        // Answers are small; waiting for more to send would only delay them. An error says that the client has gone.
+        // Answers are small, so waiting for more data would only delay them. An error means that the client has
+        // disconnected.
         stream.set_nodelay(true).ok();
         Ok((stream, peer))
     }

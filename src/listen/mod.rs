@@ -1,5 +1,5 @@
-//! Accepts the connections of a port or a socket, for either edge: at most so many at once, each opened within a time
-//! and served in a task of its own, with a pause after a failure and a graceful end.
+//! Accepts the connections of a port or a socket for both edges. Their number is limited, and so is the time for
+//! opening each. Each is served in its own task. A failed accept causes a pause. The shutdown is graceful.
 
 mod eviction;
 mod listener;
@@ -18,21 +18,21 @@ use crate::clock::monotonic_now;
 pub use eviction::{Evictable, EvictionQueue};
 pub use listener::{Acceptor, Listener};
 
-/// How long a connection may take to open: two round trips and a signature of TLS, so far more than any client needs.
+/// Maximum time to open a connection: two round trips and a TLS signature take far less.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The pause after a failed accept: without file descriptors, for example, the next one fails too.
+/// The pause after a failed accept: the cause, for example a lack of file descriptors, may persist.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a listener accepts.
+/// The connections that a listener accepts.
 #[derive(Clone, Copy, Debug)]
 pub struct Accepting {
-    /// One of its connections, for the log: "an HTTP connection".
+    /// The name of a connection in the log: "an HTTP connection".
     pub name: &'static str,
-    /// Connections at once, those that are still being opened included.
+    /// Maximum number of connections, those that are being opened included.
     pub connections_max: usize,
-    /// Whether, when all are in use, a new one replaces the one that has waited for its client longest. It waits in the
-    /// listener's backlog otherwise, and while none waits for its client.
+    /// Whether a new connection beyond the maximum replaces the one that has waited for its client longest. Otherwise,
+    /// or if none waits, the new one stays in the listener's backlog.
     pub evicts: bool,
 }
 
@@ -42,25 +42,25 @@ pub struct Connection<IO, P> {
     pub io: IO,
     pub peer: P,
     pub accepted_at: Instant,
-    /// Says when it waits for its client.
+    /// To report when it waits for its client.
     pub evictable: Arc<Evictable>,
     pub end: End,
 }
 
-/// The end of a listener.
+/// The shutdown of a listener.
 #[derive(Clone, Debug)]
 pub struct End(watch::Receiver<()>);
 
 impl End {
-    /// Waits until connections are to answer what is in flight, and to end.
+    /// Returns when connections must complete what is in flight and end.
     pub async fn reached(&mut self) {
-        // Nothing is ever sent: an error says that the sender is gone.
+        // Nothing is ever sent: an error means that the sender was dropped.
         let _ = self.0.changed().await;
     }
 }
 
-/// Accepts connections until `shutdown` is done, and waits until they have ended. Each is opened in its own task, so a
-/// slow handshake delays no other connection. Dropping this drops the connections too.
+/// Accepts connections until `shutdown`, and waits until they have ended. Each is opened in its own task, so a slow
+/// handshake delays no other connection. Dropping this drops the connections too.
 pub async fn serve<L, O, IO, S>(
     acceptor: Acceptor<L, impl Fn(L::Stream) -> O>,
     accepting: Accepting,
@@ -89,10 +89,10 @@ pub async fn serve<L, O, IO, S>(
                     is_failing = false;
                     if is_full {
                         if !queue.evict() {
-                            // The last one that waited has its request meanwhile, and no other may be closed.
+                            // The waiting connection has received its request meanwhile, and no other can be evicted.
                             continue;
                         }
-                        // The evicted one ends at once, unless another one did before.
+                        // The evicted one ends at once, unless another one has ended before.
                         connections.join_next().await;
                     }
                     let evictable = queue.connection();
@@ -109,7 +109,7 @@ pub async fn serve<L, O, IO, S>(
                     connections.spawn(opening.serve(serve.clone()));
                 }
                 Err(error) => {
-                    // Logged once: it may go on failing.
+                    // Logged once, since it may fail again and again.
                     if !mem::replace(&mut is_failing, true) {
                         tracing::warn!(%error, "accepting {} failed", accepting.name);
                     }
@@ -127,7 +127,7 @@ pub async fn serve<L, O, IO, S>(
     while connections.join_next().await.is_some() {}
 }
 
-/// A connection that is to be opened.
+/// A connection to open.
 struct Opening<O, P> {
     stream: O,
     peer: P,
@@ -140,7 +140,7 @@ impl<O, P, IO> Opening<O, P>
 where
     O: Future<Output = io::Result<IO>>,
 {
-    /// Opens the connection and has it served, until that ends or the connection is evicted.
+    /// Opens and serves the connection, until it ends or is evicted.
     async fn serve<S: Future<Output = ()>>(self, serve: impl FnOnce(Connection<IO, P>) -> S) {
         let Self { stream, peer, accepted_at, evictable, mut end } = self;
         let eviction = evictable.clone();
@@ -148,7 +148,7 @@ where
             let io = tokio::select! {
                 opened = timeout(OPENING_TIMEOUT, stream) => match opened {
                     Ok(Ok(io)) => io,
-                    // It has been logged.
+                    // The failure has been logged.
                     Ok(Err(_)) => return,
                     Err(_) => {
                         tracing::debug!("a handshake took too long");
@@ -177,11 +177,11 @@ pub mod testing {
     use super::*;
     use crate::lock::lock;
 
-    /// Gives what it has, one after the other, and then nothing more.
+    /// Returns its connections one after the other, and then none.
     pub struct Queued(Mutex<VecDeque<io::Result<DuplexStream>>>);
 
     impl Queued {
-        /// These.
+        /// The connections.
         pub fn new(accepted: impl IntoIterator<Item = io::Result<DuplexStream>>) -> Self {
             Self(Mutex::new(accepted.into_iter().collect()))
         }
@@ -214,19 +214,19 @@ mod tests {
 
     const TWO: Accepting = Accepting { name: "a connection", connections_max: 2, evicts: false };
 
-    /// The clients' ends of so many connections, and the others.
+    /// The clients' ends of some connections, and the server's ends.
     fn pipes<const N: usize>() -> ([DuplexStream; N], Vec<io::Result<DuplexStream>>) {
         let (clients, servers): (Vec<_>, Vec<_>) = (0..N).map(|_| duplex(64)).unzip();
         (clients.try_into().unwrap(), servers.into_iter().map(Ok).collect())
     }
 
-    /// Greets, and stays until its client has gone.
+    /// Sends a greeting, and stays until its client disconnects.
     async fn greet(mut connection: Opened) {
         connection.io.write_all(b"x").await.unwrap();
         connection.io.read_to_end(&mut Vec::new()).await.unwrap();
     }
 
-    /// Greets, waits for its client as far as evictions are concerned, and stays.
+    /// Sends a greeting, then waits for its client, so that it may be evicted.
     async fn greet_and_stay(mut connection: Opened) {
         connection.io.write_all(b"x").await.unwrap();
         connection.evictable.wait_for_client();
@@ -275,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handshake_that_takes_too_long_is_given_up() {
         let ([mut client], servers) = pipes();
-        // Held, but never opened.
+        // Kept, but never opened.
         let open = |io| async move {
             pending::<()>().await;
             Ok(io)

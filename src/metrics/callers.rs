@@ -8,23 +8,22 @@ use prometheus_client::registry::Registry;
 use super::reload::ReloadLabel;
 use super::{Level, Reload};
 
-/// What is counted of the directory of callers.
+/// Counters of the directory of callers.
 #[derive(Debug, Default)]
 pub struct CallerMetrics {
-    /// Callers whose record is in memory: all of the files, or those of Redis that are in the cache,
-    /// unknown ones included.
+    /// Callers in memory: all callers in files, or the cached ones of Redis, unknown callers included.
     pub known: Level,
     /// Callers fetched from Redis.
     pub fetches: Counter,
-    /// 1 while changes in Redis are sure to be heard of, so that the cache is used.
+    /// 1 while the subscription to changes in Redis is up, so that the cache is used.
     pub subscribed: Gauge,
-    /// 1 while the files say something else than what is in force, because they can't be used.
+    /// 1 while the files are invalid, so that older callers are in force.
     rejected: Gauge,
     reloads: Family<ReloadLabel, Counter>,
 }
 
 impl CallerMetrics {
-    /// So many callers of files are in force.
+    /// Sets the number of callers in force from files.
     pub fn loaded(&self, count: usize) {
         self.known.set(u64::try_from(count).unwrap_or(u64::MAX));
         self.rejected.set(0);

@@ -7,7 +7,7 @@ use prometheus_client::registry::Registry;
 
 use super::Level;
 
-/// What is counted of the certificates of the ports. A port without TLS has none.
+/// Counters of the certificates of the ports. A port without TLS has none.
 #[derive(Debug, Default)]
 pub struct CertificateMetrics {
     expiry: Family<PortLabel, Level>,
@@ -20,14 +20,14 @@ struct PortLabel {
 }
 
 impl CertificateMetrics {
-    /// The certificate in force on a port holds until `at_s`, in seconds since the Unix epoch.
+    /// Sets the expiry of a port's certificate, in seconds since the Unix epoch.
     pub fn in_force(&self, port: &'static str, at_s: u64) {
         self.expiry.get_or_create(&PortLabel { port }).set(at_s);
-        // So that it is there before anything goes wrong.
+        // So that the series exists before the first rejection.
         self.rejected.get_or_create_owned(&PortLabel { port });
     }
 
-    /// New files of a port can't be used, and the old ones stay in force.
+    /// Counts new files of a port that are invalid, so that the old certificate stays in force.
     pub fn rejected(&self, port: &'static str) {
         self.rejected.get_or_create(&PortLabel { port }).inc();
     }

@@ -10,11 +10,11 @@ use prometheus_client::registry::Registry;
 
 use crate::lock::lock;
 
-/// What is counted of debits.
+/// Counters of debits.
 #[derive(Debug, Default)]
 pub struct DebitMetrics {
     refused: Family<DebitLabels, Counter>,
-    /// What the family holds now; it can't be asked.
+    /// The label values of the family, which can't list them.
     live: Mutex<BTreeSet<(String, String)>>,
 }
 
@@ -25,15 +25,15 @@ struct DebitLabels {
 }
 
 impl DebitMetrics {
-    /// The counter of charges of more than one hit that a limit refused, so that they cost nothing, although the limit is
-    /// asked before the response too; the same one for the same names.
+    /// The counter of charges of more than one hit that a limit refused, although it is also checked before the
+    /// response. They cost nothing. The same names have the same counter.
     pub fn refused(&self, domain: &str, limit: &str) -> Counter {
         let mut live = lock(&self.live);
         live.insert((domain.to_owned(), limit.to_owned()));
         self.refused.get_or_create_owned(&labels(domain, limit))
     }
 
-    /// Forgets the limits, as (domain, limit), that are not in `limits`.
+    /// Removes limits, as (domain, limit), that are not in `limits`.
     pub fn retain(&self, limits: &BTreeSet<(String, String)>) {
         let mut live = lock(&self.live);
         live.retain(|name| {
@@ -45,7 +45,7 @@ impl DebitMetrics {
         });
     }
 
-    /// Shows them under the names that the world sees.
+    /// Registers them under their public names.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "refused_debits",

@@ -5,26 +5,26 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
-/// What is counted of requests that can't be decided, because of what they are.
+/// Counters of requests that are invalid and can't be decided.
 #[derive(Debug, Default)]
 pub struct InvalidMetrics(Family<InvalidLabels, Counter>);
 
-/// Why a request can't be decided.
+/// The reason that a request is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalid {
-    /// It is larger than a message may be.
+    /// The message is too large.
     TooLarge,
-    /// It is compressed, which nobody takes.
+    /// The message is compressed, which is not supported.
     Compressed,
-    /// It is no message of the protocol.
+    /// The message is malformed.
     Malformed,
-    /// It asks for nothing that can be decided: no domain, no descriptor, too many of something.
+    /// The message has no domain or no descriptor, or too many parts.
     Undecidable,
-    /// It calls a method that the service doesn't have, such as those of an older version.
+    /// The method is unknown, such as one of an older version.
     UnknownMethod,
 }
 
-/// Where such a request came in.
+/// The port of such a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
     Grpc,
@@ -42,7 +42,7 @@ impl Invalid {
     const ALL: [Self; 5] =
         [Self::TooLarge, Self::Compressed, Self::Malformed, Self::Undecidable, Self::UnknownMethod];
 
-    /// As metrics and logs name it.
+    /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
@@ -55,7 +55,7 @@ impl Invalid {
 }
 
 impl Port {
-    /// As metrics and logs name it.
+    /// The name in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
@@ -65,7 +65,7 @@ impl Port {
 }
 
 impl InvalidMetrics {
-    /// Counts one.
+    /// Counts one request.
     pub fn count(&self, port: Port, why: Invalid) {
         self.0.get_or_create(&labels(port, why)).inc();
     }

@@ -1,7 +1,7 @@
 //! A histogram of durations without a lock.
 //!
-//! The library's histogram locks a mutex for each observation. Every request makes one, on every core, so
-//! here each bucket is an atomic number of its own. A scrape that reads them meanwhile may miss the latest.
+//! The library's histogram locks a mutex for each observation. Every request makes one, on every core, so here each
+//! bucket is an atomic number. A concurrent scrape may miss the latest observations.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,13 +34,13 @@ const BOUNDS_NS: [u64; 19] = [
     1_000_000_000,
 ];
 
-/// Counts durations by how long they are; its clones are the same histogram.
+/// Counts durations in buckets; clones share the buckets.
 #[derive(Clone, Debug)]
 pub struct Latency(Arc<Counts>);
 
 #[derive(Debug)]
 struct Counts {
-    /// The last is for what is longer than every bound.
+    /// The last one counts durations above all bounds.
     buckets: [AtomicU64; BOUNDS_NS.len() + 1],
     sum_ns: AtomicU64,
 }

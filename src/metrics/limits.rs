@@ -1,4 +1,4 @@
-//! Metrics of each limit: charges and hits, by the limit's answer.
+//! Metrics of each limit: charges and hits, by their outcome.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -10,39 +10,39 @@ use prometheus_client::registry::Registry;
 
 use crate::lock::lock;
 
-/// What is counted of each limit.
+/// Counters of the limits.
 #[derive(Debug, Default)]
 pub struct LimitsMetrics {
     decisions: Family<DecisionLabels, Counter>,
     hits: Family<DecisionLabels, Counter>,
     near: Family<LimitLabels, Counter>,
     crossings: Family<ThresholdLabels, Counter>,
-    /// What the families hold now, as (domain, limit); they can't be asked.
+    /// The label values of the families, as (domain, limit), which can't list them.
     live: Mutex<BTreeSet<(String, String)>>,
-    /// The same for thresholds, as (domain, limit, percent).
+    /// The label values for thresholds, as (domain, limit, percent).
     live_thresholds: Mutex<BTreeSet<(String, String, u16)>>,
 }
 
-/// The counters of one limit, looked up when a policy is loaded and kept beside it.
+/// The counters of one limit. They are looked up when a policy is loaded, and kept with it.
 #[derive(Clone, Debug, Default)]
 pub struct LimitMetrics {
-    /// What the limit had the hits for, in requests that passed.
+    /// Charges that the limit admitted, in requests that passed.
     pub admitted: OutcomeMetrics,
-    /// What the limit did not have the hits for and refused.
+    /// Charges that the limit refused.
     pub refused: OutcomeMetrics,
-    /// What a shadow limit would have refused.
+    /// Charges that a shadow limit would have refused.
     pub shadow_refused: OutcomeMetrics,
-    /// What `on_outage` decided because the store was out.
+    /// Charges that `on_outage` decided, because the store was unavailable.
     pub fallback: OutcomeMetrics,
-    /// Charges that passed and left the limit near its end.
+    /// Admitted charges after which more than `near_limit_ratio` of the limit was in use.
     pub near: Counter,
 }
 
-/// The counters of what a limit answered in one way.
+/// The counters of one limit and outcome.
 #[derive(Clone, Debug, Default)]
 pub struct OutcomeMetrics {
     pub charges: Counter,
-    /// What the charges asked to spend.
+    /// Requested hits.
     pub hits: Counter,
 }
 
@@ -73,7 +73,7 @@ struct ThresholdLabels {
 }
 
 impl LimitsMetrics {
-    /// The counters of a limit; the same ones for the same names.
+    /// The counters of a limit. The same names have the same counters.
     pub fn limit(&self, domain: &str, limit: &str) -> LimitMetrics {
         lock(&self.live).insert((domain.to_owned(), limit.to_owned()));
         let decision = |outcome| {
@@ -92,14 +92,14 @@ impl LimitsMetrics {
         }
     }
 
-    /// The counter of a threshold of a limit, in percent; the same one for the same names.
+    /// The counter of a threshold of a limit, in percent. The same names have the same counter.
     pub fn threshold(&self, domain: &str, limit: &str, percent: u16) -> Counter {
         let mut live = lock(&self.live_thresholds);
         live.insert((domain.to_owned(), limit.to_owned(), percent));
         self.crossings.get_or_create_owned(&threshold_labels(domain, limit, percent))
     }
 
-    /// Forgets the thresholds, as (domain, limit, percent), that are not in `names`.
+    /// Removes thresholds, as (domain, limit, percent), that are not in `names`.
     pub fn retain_thresholds(&self, names: &BTreeSet<(String, String, u16)>) {
         lock(&self.live_thresholds).retain(|name| {
             let keep = names.contains(name);
@@ -110,7 +110,7 @@ impl LimitsMetrics {
         });
     }
 
-    /// Forgets the limits, as (domain, limit), that are not in `names`.
+    /// Removes limits, as (domain, limit), that are not in `names`.
     pub fn retain(&self, names: &BTreeSet<(String, String)>) {
         lock(&self.live).retain(|name| {
             let keep = names.contains(name);

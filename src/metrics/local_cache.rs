@@ -1,20 +1,20 @@
-//! Metrics of the local cache: requests that are decided without asking the store.
+//! Metrics of the local cache: requests that are decided without a call to the store.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 
 use super::Level;
 
-/// What is counted of requests that are decided without asking the store.
+/// Counters of the local cache.
 #[derive(Debug, Default)]
 pub struct LocalCacheMetrics {
-    /// Requests that were refused because the store's refusal was known to hold.
+    /// Requests that were refused by a cached refusal.
     pub refused: Counter,
-    /// Requests that passed by hits that were taken ahead.
+    /// Requests that passed by leased hits.
     pub leased: Counter,
     /// Leased hits returned unspent.
     pub returned: Counter,
-    /// Leases that may be spent now.
+    /// Leases with hits that may be spent now.
     pub live: Level,
 }
 

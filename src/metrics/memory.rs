@@ -12,15 +12,15 @@ use crate::lock::lock;
 
 use super::Level;
 
-/// What is counted of the embedded store.
+/// Counters of the embedded store.
 #[derive(Debug, Default)]
 pub struct MemoryMetrics {
-    /// Counters in it.
+    /// Counters in the store.
     pub keys: Level,
-    /// Live counters that it gave up because it was full.
+    /// Live counters that were evicted because the store was full.
     pub evictions: Counter,
     lost: Family<LostLabels, Counter>,
-    /// Limits as (domain, limit) that may have any.
+    /// The limits, as (domain, limit), that may have evictions.
     limits: Mutex<BTreeSet<(String, String)>>,
 }
 
@@ -32,8 +32,8 @@ struct LostLabels {
 }
 
 impl MemoryMetrics {
-    /// Counts live counters of a limit whose callers begin anew; `exhausted`: it had nothing left for them. What is lost of a
-    /// limit that is gone matters to nobody.
+    /// Counts evicted live counters of a limit, whose callers start from zero. `exhausted`: the callers had no hits
+    /// left. Evictions of removed limits are not counted.
     pub fn lose(&self, domain: &str, limit: &str, (exhausted, count): (bool, u64)) {
         let name = (domain.to_owned(), limit.to_owned());
         if lock(&self.limits).contains(&name) {
@@ -41,7 +41,7 @@ impl MemoryMetrics {
         }
     }
 
-    /// Forgets the limits, as (domain, limit), that are not in `limits`, and counts those that are.
+    /// Removes limits, as (domain, limit), that are not in `limits`, and adds those that are.
     pub fn retain(&self, limits: &BTreeSet<(String, String)>) {
         let mut known = lock(&self.limits);
         for gone in known.difference(limits) {
@@ -57,7 +57,7 @@ impl MemoryMetrics {
         known.clone_from(limits);
     }
 
-    /// Shows them under the names that the world sees.
+    /// Registers them under their public names.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("memory_keys", "Counters in the embedded store", self.keys.clone());
         registry.register(

@@ -1,8 +1,8 @@
-//! What Tollgate counts about itself, under the names that `/metrics` shows.
+//! The metrics of Tollgate, under the names in `/metrics`.
 //!
-//! Whoever counts holds a handle: looking one up takes a lock, counting is an atomic addition. Labels come
-//! from the policy and from this program, never from a request, so the number of series is bounded by what
-//! the operator wrote; the series of a limit go when the limit does.
+//! Code that counts keeps a handle: a lookup takes a lock, while counting is an atomic addition. Labels come from the
+//! policy and from this program, never from a request, so the policy bounds the number of series. When a limit is
+//! removed, its series are removed too.
 
 mod callers;
 mod certificates;
@@ -62,41 +62,41 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 /// A gauge of something that is never negative.
 type Level = Gauge<u64, AtomicU64>;
 
-/// Everything that is counted.
+/// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
-    /// How long the engine took for a request, the store's part included.
+    /// Time of the engine for a request, including the store.
     pub check_duration: Latency,
-    /// How long the store took for a request.
+    /// Time of the store for a request.
     pub store_duration: Latency,
-    /// 1 while the store answers, 0 while it is out.
+    /// 1 while the store answers, 0 while it is unavailable.
     pub store_up: Gauge,
-    /// Of the embedded store.
+    /// The embedded store.
     pub memory: MemoryMetrics,
-    /// 1 while the policy files say something else than the policy in force, because they can't be used.
+    /// 1 while the policy files are invalid, so that an older policy is in force.
     pub policy_rejected: Gauge,
-    /// Of limits.
+    /// Limits.
     pub limits: LimitsMetrics,
-    /// Of callers and providers that share limits.
+    /// Limits that callers share, and providers.
     pub sharing: SharingMetrics,
-    /// Of what is charged after the response.
+    /// Charges after the response.
     pub debits: DebitMetrics,
     pub retries: RetryMetrics,
-    /// Of the directory of callers.
+    /// The directory of callers.
     pub callers: CallerMetrics,
-    /// Of requests that are decided without asking the store.
+    /// Requests that are decided without a call to the store.
     pub local_cache: LocalCacheMetrics,
-    /// Of a store that several sidecars share.
+    /// A store that several sidecars share.
     pub shared: SharedMetrics,
-    /// Of gRPC requests that are not answered at once, and of those that are shed.
+    /// gRPC requests that are not answered at once, and load shedding.
     pub shed: ShedMetrics,
-    /// Of requests that can't be decided, because of what they are.
+    /// Invalid requests.
     pub invalid: InvalidMetrics,
-    /// Of the certificates of the ports.
+    /// The certificates of the ports.
     pub certificates: CertificateMetrics,
-    /// Requests for domains without a policy.
+    /// Requests for unknown domains.
     pub unknown_domains: Counter,
-    /// Of the file that keeps usage.
+    /// The file that stores usage.
     pub usage_file: UsageFileMetrics,
     /// Records of decisions that the sink dropped.
     pub sink_dropped: Counter,
@@ -106,19 +106,19 @@ pub struct Metrics {
     policy: Family<PolicyLabel, Gauge>,
     policy_loaded: Level,
     in_flight: Gauge,
-    /// The domains of `requests`, which can't be asked.
+    /// The label values of `requests`, which can't list them.
     domains: Mutex<BTreeSet<String>>,
     registry: Registry,
 }
 
-/// The counters of one domain, looked up when a policy is loaded and kept beside it.
+/// The counters of one domain. They are looked up when a policy is loaded, and kept with it.
 #[derive(Clone, Debug, Default)]
 pub struct DomainMetrics {
     /// Requests that passed.
     pub ok: Counter,
-    /// Requests that did not.
+    /// Requests that were refused.
     pub over_limit: Counter,
-    /// Requests that failed, because the store was out and `on_outage` is `error`.
+    /// Requests that failed, because the store was unavailable and `on_outage` is `error`.
     pub error: Counter,
 }
 
@@ -150,7 +150,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Metrics that all stand at zero.
+    /// All metrics at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             check_duration: Latency::default(),
@@ -187,14 +187,14 @@ impl Metrics {
         metrics
     }
 
-    /// The counters of a domain; the empty name is for all domains that no policy knows.
+    /// The counters of a domain. The empty name is for all unknown domains.
     pub fn domain(&self, domain: &str) -> DomainMetrics {
         lock(&self.domains).insert(domain.to_owned());
         let request = |code| self.requests.get_or_create_owned(&request_labels(domain, code));
         DomainMetrics { ok: request(OK), over_limit: request(OVER_LIMIT), error: request(ERROR) }
     }
 
-    /// Forgets the domains that are not in `live`; the empty one stays.
+    /// Removes domains that are not in `live`, except the empty one.
     pub fn retain_domains(&self, live: &BTreeSet<String>) {
         lock(&self.domains).retain(|domain| {
             let keep = domain.is_empty() || live.contains(domain);
@@ -207,13 +207,13 @@ impl Metrics {
         });
     }
 
-    /// Counts a request as in flight until the guard is dropped, also if the request is cancelled.
+    /// Counts a request as in flight until the guard is dropped, also if it is cancelled.
     pub fn enter(&self) -> InFlight<'_> {
         self.in_flight.inc();
         InFlight(&self.in_flight)
     }
 
-    /// Counts a store's failure; `kind` is one of a few words.
+    /// Counts a failure of the store; `kind` is one of a few fixed words.
     pub fn store_error(&self, kind: &'static str) {
         self.store_errors.get_or_create(&KindLabel { kind }).inc();
     }
@@ -223,7 +223,7 @@ impl Metrics {
         self.reloads.get_or_create(&ReloadLabel::from(result)).inc();
     }
 
-    /// A policy of this hash is in force since `at_s`, in seconds since the Unix epoch.
+    /// Records the hash and the load time of the policy in force, in seconds since the Unix epoch.
     pub fn policy_loaded(&self, hash: &str, at_s: u64) {
         self.policy.clear();
         self.policy.get_or_create(&PolicyLabel { hash: hash.to_owned() }).set(1);
@@ -231,14 +231,14 @@ impl Metrics {
         self.policy_rejected.set(0);
     }
 
-    /// All of it, in the OpenMetrics text format.
+    /// All metrics in the OpenMetrics text format.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String can't fail");
         ordered(&text)
     }
 
-    /// A registry of these metrics, each by the name that the world sees.
+    /// A registry of these metrics, by their public names.
     fn registry(&self) -> Registry {
         let mut root = Registry::default();
         root.register_collector(Box::new(Process));
@@ -313,7 +313,7 @@ impl Metrics {
     }
 }
 
-/// A request under way.
+/// A request in flight.
 #[derive(Debug)]
 pub struct InFlight<'m>(&'m Gauge);
 

@@ -1,9 +1,9 @@
-//! The order of `/metrics`: the same each time, so that two of them can be compared line by line.
+//! Sorts `/metrics`, so that two scrapes can be compared line by line.
 //!
-//! The library keeps the series of a metric in a hash table and tells them in the order of that. Metrics themselves
-//! come in the order in which they were registered.
+//! The library keeps the series of a metric in a hash table, and writes them in its order. Metrics themselves are in
+//! the order of their registration.
 
-/// The same text with the series of each metric sorted by their labels. The buckets of one histogram stay as they are.
+/// The same text, with the series of each metric sorted by labels. The buckets of a histogram keep their order.
 pub fn ordered(text: &str) -> String {
     let mut sorted = String::with_capacity(text.len());
     let mut series: Vec<(String, &str)> = Vec::new();
@@ -29,7 +29,8 @@ fn push(sorted: &mut String, line: &str) {
     sorted.push('\n');
 }
 
-/// The labels of a line without that of a bucket. Quotes in values are escaped, so no value can hold what is looked for.
+/// The labels of a line without the bucket's label. Quotes in values are escaped, so no value can contain the searched
+/// text.
 fn labels(line: &str) -> String {
     let inside = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once("} "));
     let Some((labels, _)) = inside else { return String::new() };
@@ -38,7 +39,7 @@ fn labels(line: &str) -> String {
     let bucket = &labels[start..];
     let mut quotes = bucket.match_indices('"').map(|(index, _)| index + 1);
     let end = quotes.nth(1).unwrap_or(bucket.len());
-    // After the first label there is a comma, unless it is the only one.
+    // A comma follows, unless it is the only label.
     let rest = if start == 0 { bucket[end..].trim_start_matches(',') } else { &bucket[end..] };
     format!("{}{rest}", &labels[..start])
 }

@@ -1,6 +1,6 @@
 //! Metrics of the process from the operating system, under the names that all Prometheus clients use.
 //!
-//! It is read from `/proc` at each scrape. What can't be read there is omitted.
+//! It is read from `/proc` at each scrape. Unreadable values are omitted.
 
 use std::{fmt, fs};
 
@@ -9,7 +9,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-/// Ticks a second in `/proc`. Linux fixed it at 100 for programs, whatever the kernel's own timer does.
+/// Ticks per second in `/proc`. Linux fixed it at 100 for programs, whatever the kernel's timer.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Reads `/proc/self`.
@@ -59,8 +59,8 @@ impl Stat {
         Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
     }
 
-    /// See proc_pid_stat(5). The second field is a name in parentheses, which may itself hold some, so
-    /// fields are counted from the last one on; the first behind it is the third.
+    /// See proc_pid_stat(5). The second field is a name in parentheses, which may contain parentheses. So fields are
+    /// counted from its last one on; the first field after it is the third.
     fn parse(text: &str) -> Option<Self> {
         let (_, rest) = text.rsplit_once(')')?;
         let fields: Vec<&str> = rest.split_whitespace().collect();
@@ -70,7 +70,7 @@ impl Stat {
     }
 }
 
-/// When the machine started, in seconds since the Unix epoch.
+/// The boot time of the machine, in seconds since the Unix epoch.
 fn boot_s() -> Option<f64> {
     let text = fs::read_to_string("/proc/stat").ok()?;
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
@@ -85,7 +85,7 @@ fn resident_bytes() -> Option<i64> {
 
 fn open_fds() -> Option<i64> {
     let count = i64::try_from(fs::read_dir("/proc/self/fd").ok()?.count()).ok()?;
-    // One of them is the listing itself.
+    // One of them is the directory listing itself.
     Some(count - 1)
 }
 

@@ -1,15 +1,15 @@
-//! The results of a reload of files, as a label of its metrics.
+//! The results of reloads, as a label of their metrics.
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-/// How a reload ended.
+/// The result of a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
     /// A new policy is in force.
     Ok,
-    /// The files can't be used; the old policy stays.
+    /// The files are invalid; the old policy stays in force.
     Error,
-    /// The files say what they said before.
+    /// The files are unchanged.
     Unchanged,
 }
 

@@ -1,4 +1,4 @@
-//! Metrics of retries: requests that were charged by an earlier attempt.
+//! Metrics of retries: requests that an earlier attempt paid for.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -10,11 +10,11 @@ use prometheus_client::registry::Registry;
 
 use crate::lock::lock;
 
-/// What is counted of retries.
+/// Counters of retries.
 #[derive(Debug, Default)]
 pub struct RetryMetrics {
     passed: Family<RetryLabels, Counter>,
-    /// What the family holds now; it can't be asked.
+    /// The label values of the family, which can't list them.
     live: Mutex<BTreeSet<String>>,
 }
 
@@ -24,13 +24,13 @@ struct RetryLabels {
 }
 
 impl RetryMetrics {
-    /// The counter of a domain; the same one for the same name.
+    /// The counter of a domain. The same name has the same counter.
     pub fn of(&self, domain: &str) -> Counter {
         lock(&self.live).insert(domain.to_owned());
         self.passed.get_or_create_owned(&labels(domain))
     }
 
-    /// Forgets domains that are not in `domains`.
+    /// Removes domains that are not in `domains`.
     pub fn retain(&self, domains: &BTreeSet<String>) {
         lock(&self.live).retain(|domain| {
             let keep = domains.contains(domain);
@@ -41,7 +41,7 @@ impl RetryMetrics {
         });
     }
 
-    /// Shows them under the names that the world sees.
+    /// Registers them under their public names.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "retries",

@@ -6,17 +6,17 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// What is counted of a store that several sidecars share.
+/// Counters of a store that several sidecars share.
 #[derive(Debug, Default)]
 pub struct SharedMetrics {
     health: Family<HealthLabel, Gauge>,
-    /// How often the store broke: failed requests in a row, or lost its connection.
+    /// How often the circuit breaker of the store opened: after failed requests, or a lost connection.
     pub breaks: Counter,
-    /// How often the connection was made anew.
+    /// Reconnections.
     pub reconnects: Counter,
-    /// Hits that were spent while the store was out, and charged since.
+    /// Hits that were spent while the store was unavailable, and charged since.
     pub paid: Counter,
-    /// Among how many a limit is shared while the store is out.
+    /// Number of sidecars that share a limit while the store is unavailable.
     pub sidecars: Gauge,
 }
 
@@ -25,11 +25,11 @@ struct HealthLabel {
     state: &'static str,
 }
 
-/// How a store can be.
+/// The states of the store.
 const STATES: [&str; 3] = ["healthy", "broken", "probing"];
 
 impl SharedMetrics {
-    /// Takes down how the store is.
+    /// Records the state of the store.
     pub fn set_health(&self, name: &str) {
         for state in STATES {
             self.health.get_or_create(&HealthLabel { state }).set(i64::from(state == name));

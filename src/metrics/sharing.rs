@@ -12,17 +12,17 @@ use prometheus_client::registry::Registry;
 use super::Latency;
 use crate::lock::lock;
 
-/// What is counted of sharing.
+/// Counters of shared limits.
 #[derive(Debug, Default)]
 pub struct SharingMetrics {
-    /// Requests that are held until there is capacity.
+    /// Requests held until there is capacity.
     pub waiting: Gauge,
-    /// How long requests were held.
+    /// Time that requests were held.
     pub wait_duration: Latency,
     refusals: Family<RefusalLabels, Counter>,
     pressure: Family<PressureLabels, Gauge>,
     chosen: Family<ChosenLabels, Counter>,
-    /// What the families hold now; they can't be asked.
+    /// The label values of the families, which can't list them.
     live: Mutex<Live>,
 }
 
@@ -52,25 +52,25 @@ struct ChosenLabels {
 }
 
 impl SharingMetrics {
-    /// The counter of a domain's refusals for one of a few reasons; the same one for the same names.
+    /// The counter of a domain's refusals by reason. The same labels have the same counter.
     pub fn refusals(&self, domain: &str, reason: &'static str) -> Counter {
         lock(&self.live).refusals.insert((domain.to_owned(), reason));
         self.refusals.get_or_create_owned(&refusal_labels(domain, reason))
     }
 
-    /// The level of pressure of a rule; the same one for the same names.
+    /// The level of pressure of a rule. The same labels have the same gauge.
     pub fn pressure(&self, domain: &str, rule: &str) -> Gauge {
         lock(&self.live).rules.insert((domain.to_owned(), rule.to_owned()));
         self.pressure.get_or_create_owned(&pressure_labels(domain, rule))
     }
 
-    /// The counter of a name that a choice of the domain may choose; the same one for the same names.
+    /// The counter of a name that a choice of the domain may select. The same labels have the same counter.
     pub fn chosen(&self, domain: &str, name: &str) -> Counter {
         lock(&self.live).chosen.insert((domain.to_owned(), name.to_owned()));
         self.chosen.get_or_create_owned(&chosen_labels(domain, name))
     }
 
-    /// Forgets the names to choose, as (domain, name), that are not in `names`.
+    /// Removes names of choices, as (domain, name), that are not in `names`.
     pub fn retain_chosen(&self, names: &BTreeSet<(String, String)>) {
         lock(&self.live).chosen.retain(|name| {
             let keep = names.contains(name);
@@ -81,7 +81,7 @@ impl SharingMetrics {
         });
     }
 
-    /// Forgets domains that are not in `domains` and rules, as (domain, rule), that are not in `rules`.
+    /// Removes domains that are not in `domains`, and rules, as (domain, rule), that are not in `rules`.
     pub fn retain(&self, domains: &BTreeSet<String>, rules: &BTreeSet<(String, String)>) {
         let mut live = lock(&self.live);
         live.refusals.retain(|(domain, reason)| {
@@ -100,7 +100,7 @@ impl SharingMetrics {
         });
     }
 
-    /// Shows them under the names that the world sees.
+    /// Registers them under their public names.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("refusals", "Refused requests by reason", self.refusals.clone());
         registry.register(

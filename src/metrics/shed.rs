@@ -7,24 +7,24 @@ use prometheus_client::registry::Registry;
 
 use super::Level;
 
-/// What is counted of gRPC requests that are not answered at once, and of those that are shed.
+/// Counters of gRPC requests that are not answered at once, and of load shedding.
 #[derive(Debug, Default)]
 pub struct ShedMetrics {
-    /// Bytes that those hold which are under way.
+    /// Memory of the requests that are not answered at once, in bytes.
     pub held: Level,
     shed: Family<ReasonLabel, Counter>,
 }
 
-/// Why a request was shed: it was not decided, and spent nothing unless it was held by then.
+/// The reason that a request was shed: it was not decided. It spent nothing, unless it was already held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shed {
-    /// Half of its caller's time was up before its turn came, or all of it before its message was whole.
+    /// Half of its deadline passed before its turn, or all of it before its message was complete.
     Late,
-    /// Its caller took it back before anybody looked at it.
+    /// Its client cancelled it before it was decided.
     TakenBack,
-    /// There was no room left, and its client kept us waiting for longest.
+    /// Out of memory for requests; its client was the slowest.
     Slow,
-    /// There was no room left, and no client that kept us waiting.
+    /// Out of memory for requests, and no client was slow.
     Crowded,
 }
 
@@ -45,7 +45,7 @@ impl Shed {
 }
 
 impl ShedMetrics {
-    /// Counts one.
+    /// Counts one request.
     pub fn shed(&self, why: Shed) {
         self.shed.get_or_create(&ReasonLabel { reason: why.as_str() }).inc();
     }

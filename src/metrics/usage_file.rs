@@ -1,13 +1,13 @@
-//! Metrics of the file that keeps usage.
+//! Metrics of the file that stores usage.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// What is counted of the file in `data_dir`.
+/// Counters of the file in `data_dir`.
 #[derive(Clone, Debug, Default)]
 pub struct UsageFileMetrics {
-    /// 1 while it can't be used.
+    /// 1 while it is unavailable.
     pub unavailable: Gauge,
     /// Damaged files that were renamed.
     pub damaged: Counter,

@@ -1,8 +1,7 @@
-//! The audit log: a line of JSON for each change of a caller, with its author, time, and values before and after.
+//! The audit log: a line of JSON for each change of a caller, with its author, time, and the values before and after.
 //!
-//! The line is written before the change is made, so that no change goes without one; a change that then
-//! fails gets a second line, with the reason in `failed`. The file is opened for each line: whoever
-//! rotates it need not tell us.
+//! The line is written before the change, so that every change has a line. If the change then fails, a second line has
+//! the reason in `failed`. The file is opened for each line, so rotation needs no signal.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,19 +16,19 @@ use tokio::task::spawn_blocking;
 use crate::clock::Timestamp;
 use crate::policy::CallerForm;
 
-/// The target of lines in the process's log, which are there at every level.
+/// The target of audit lines in the process log, which are enabled at every level.
 pub const TARGET: &str = "audit";
 
-/// The owner may read and write the file, the group read it.
+/// The owner may read and write the file; the group may read it.
 const MODE: u32 = 0o640;
 
-/// Where the lines go.
+/// The destination of the lines.
 #[derive(Clone, Debug, Default)]
 pub enum Audit {
-    /// To the process's log.
+    /// The process log.
     #[default]
     Log,
-    /// To the end of a file.
+    /// The end of a file.
     File(PathBuf),
 }
 
@@ -38,37 +37,37 @@ pub enum Audit {
 pub struct Entry {
     /// RFC 3339.
     pub at: String,
-    /// A token's name, or what stands for the lack of tokens.
+    /// The name of a token, or a fixed name if no token is needed.
     pub who: String,
     pub peer: Option<IpAddr>,
-    /// A word for the operation.
+    /// The operation, in one or two words.
     pub what: &'static str,
     pub caller: String,
     pub before: Option<CallerForm>,
     pub after: Option<CallerForm>,
-    /// Of a change of quotas: the hits.
+    /// For changes of quotas: the hits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hits: Option<u64>,
-    /// Why the change that the line before tells of was not made, or is not known to be.
+    /// The reason that the change of the previous line failed, or may have failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
 }
 
 impl Audit {
-    /// The audit log at `path`, or in the process's log.
+    /// The audit log in the file at `path`, or in the process log.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// If the file can't be written.
     pub fn open(path: Option<&Path>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Self::Log) };
         open(path)?;
         Ok(Self::File(path.to_owned()))
     }
 
-    /// Writes a line; when this is done it is written.
+    /// Writes a line; it is written when this returns.
     ///
     /// # Errors
-    /// When it can't be.
+    /// If the write fails.
     pub async fn write(&self, entry: &Entry) -> io::Result<()> {
         let mut line = serde_json::to_string(entry)?;
         match self {
@@ -76,7 +75,7 @@ impl Audit {
             Self::File(path) => {
                 let path = path.clone();
                 line.push('\n');
-                // In one piece, so that lines of several processes don't mix.
+                // In one write, so that lines of several processes don't mix.
                 let write = move || open(&path)?.write_all(line.as_bytes());
                 spawn_blocking(write).await.map_err(io::Error::other)??;
             }
@@ -85,7 +84,7 @@ impl Audit {
     }
 }
 
-/// An instant as RFC 3339 has it.
+/// An instant in RFC 3339 format.
 pub fn instant(at: Timestamp) -> String {
     let ms = i64::try_from(at.as_ms()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()

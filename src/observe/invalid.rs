@@ -1,7 +1,7 @@
-//! Reports invalid requests: each in the metrics, some in the logs.
+//! Reports invalid requests: all in the metrics, some in the log.
 //!
-//! A gateway treats an error as it is set up to, and by default lets the request pass. So it must be reported, and a
-//! flood of such requests must not become one of lines.
+//! By default, a gateway lets a request pass after an error. So errors must be reported, but a flood of invalid
+//! requests must not become a flood of log lines.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::clock::Throttle;
 use crate::engine::text::Shown;
 use crate::metrics::{Invalid, Metrics, Port};
 
-/// The least time between two lines.
+/// Minimum time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Characters of an error that are logged.
+/// Maximum number of logged characters of an error.
 const ERROR_LEN_MAX: usize = 256;
 
-/// Tells of requests on one port that can't be decided.
+/// Reports invalid requests on one port.
 #[derive(Clone, Debug)]
 pub struct InvalidRequests {
     port: Port,
@@ -26,12 +26,12 @@ pub struct InvalidRequests {
 }
 
 impl InvalidRequests {
-    /// Tells of those that come in at `port`.
+    /// Reports those that arrive at `port`.
     pub fn new(port: Port, metrics: Arc<Metrics>) -> Self {
         Self { port, metrics, throttle: Arc::new(Throttle::new(INTERVAL)) }
     }
 
-    /// Tells of one. What its `error` says may be the caller's own words.
+    /// Reports one. The text of its `error` may come from the client.
     pub fn note(&self, why: Invalid, error: impl Display) {
         self.metrics.invalid.count(self.port, why);
         let Some(unlogged) = self.throttle.pass() else { return };

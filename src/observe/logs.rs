@@ -1,7 +1,7 @@
 //! Structured logs on the standard error stream, as text for people or as JSON for machines.
 //!
-//! The stream is written at once, without a queue: no line is written for a request, so a slow reader
-//! holds up a reload or a start, not the traffic.
+//! Lines are written at once, without a queue. No line is written per request, so a slow reader of the stream delays a
+//! reload or a start, not requests.
 
 use std::io;
 use std::io::IsTerminal;
@@ -14,7 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::audit;
 use super::text::TextFields;
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     #[default]
@@ -22,15 +22,15 @@ pub enum Format {
     Json,
 }
 
-/// Starts to log. A second call changes nothing, so that tests can start what they like.
+/// Starts logging. A second call has no effect, so that tests can call it repeatedly.
 pub fn start(level: LevelFilter, format: Format) {
-    // What libraries have to say is for their authors, unless it's a warning.
+    // Below warnings, messages of libraries are only useful to their authors.
     let filter = Targets::new()
         .with_default(level.min(LevelFilter::WARN))
-        // It warns of each connection of an attacker: his flood must not become one of lines.
+        // It warns about each connection of an attacker: a flood of connections must not become a flood of lines.
         .with_target("h2", level.min(LevelFilter::ERROR))
         .with_target(env!("CARGO_PKG_NAME"), level)
-        // A change without a line is what the audit log is there to rule out.
+        // Audit lines must not be filtered: every change needs a line.
         .with_target(audit::TARGET, LevelFilter::INFO);
     let lines = || tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let registry = tracing_subscriber::registry().with(filter);

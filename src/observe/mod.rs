@@ -1,4 +1,4 @@
-//! What operators see of Tollgate's work: logs, the audit log, and traces if they ask for them.
+//! Observability: logs, the audit log, and optional traces.
 
 pub mod audit;
 pub mod invalid;

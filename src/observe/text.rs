@@ -1,7 +1,7 @@
 //! Formats log lines as text for people.
 //!
-//! A message may have an excerpt of a file below its first line. The fields stand on the first line all the same, where
-//! a search finds the whole event, not only its first line.
+//! A message may have an excerpt of a file below its first line. The fields are on the first line, so that a search
+//! finds the whole event.
 
 use std::fmt;
 use std::fmt::Write;
@@ -53,7 +53,7 @@ impl Visit for Texts {
             return;
         }
         let text = format!("{value:?}");
-        // A field is one word or quoted, so that it can't pass for the next line.
+        // A field is one word or quoted, so that it can't look like another line.
         let text = if text.contains(printable::is_escaped) { format!("{text:?}") } else { text };
         let name = field.name();
         match self.has_colours {

@@ -1,8 +1,8 @@
-//! Traces by OTLP: a span for each RPC, which continues the caller's trace.
+//! Traces by OTLP: a span for each RPC, as part of the caller's trace.
 //!
-//! Whether a request is traced is the caller's word, if it has one (`traceparent`), else a matter of chance.
-//! Ended spans wait in a bounded queue for a thread that sends them in batches; when it is full they are
-//! dropped, so a collector that is slow or out costs nothing but its traces.
+//! The caller's `traceparent` decides whether a request is traced; without one, a random sample is. Ended spans wait in
+//! a bounded queue for a thread that sends them in batches. When the queue is full, spans are dropped, so a slow or
+//! unavailable collector costs only traces.
 
 use std::time::Duration;
 
@@ -19,20 +19,20 @@ use opentelemetry_sdk::trace::{
 use crate::answer::protocol;
 use crate::engine::{Code, Verdict};
 
-/// The method that is traced.
+/// The traced method.
 const SERVICE: &str = "envoy.service.ratelimit.v3.RateLimitService";
 const METHOD: &str = "ShouldRateLimit";
 
-/// Ended spans that wait to be sent; some hundred bytes each.
+/// Maximum number of ended spans in the queue, of some hundred bytes each.
 const QUEUE_LEN_MAX: usize = 4_096;
 
 /// Spans sent at once.
 const BATCH_LEN_MAX: usize = 512;
 
-/// How long spans wait for company.
+/// Maximum time that spans wait for a batch.
 const BATCH_DELAY: Duration = Duration::from_secs(1);
 
-/// How long the collector may take over a batch.
+/// Timeout of the collector for a batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Traces requests.
@@ -43,11 +43,11 @@ pub struct Traces {
     propagator: TraceContextPropagator,
 }
 
-/// The span of a request under way; it ends with it.
+/// The span of a request in flight. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Span(opentelemetry_sdk::trace::Span);
 
-/// The headers by which a caller hands on its trace (W3C Trace Context).
+/// The headers with the trace context of a caller (W3C Trace Context).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TraceHeaders<'h> {
     pub traceparent: Option<&'h str>,
@@ -69,11 +69,11 @@ impl Extractor for TraceHeaders<'_> {
 }
 
 impl Traces {
-    /// Sends spans to the collector at `endpoint`: all that callers want traced, and `sample_ratio` of
-    /// those whose callers don't say. Must be called on a tokio runtime; the collector need not be up.
+    /// Sends spans to the collector at `endpoint`: those that callers sample, and `sample_ratio` of requests without a
+    /// sampling decision. Must be called on a tokio runtime; the collector may be unavailable.
     ///
     /// # Errors
-    /// When the endpoint is no URL.
+    /// If the endpoint is not a URL.
     pub fn start(endpoint: &str, sample_ratio: f64) -> Result<Self, ExporterBuildError> {
         let exporter = SpanExporter::builder()
             .with_tonic()
@@ -96,7 +96,7 @@ impl Traces {
         Ok(Self { provider, tracer, propagator: TraceContextPropagator::new() })
     }
 
-    /// Begins the span of a request with these headers. None if it is not to be traced.
+    /// Starts the span of a request with these headers. None if it is not traced.
     pub fn span(&self, headers: TraceHeaders<'_>) -> Option<Span> {
         let caller = self.propagator.extract_with_context(&Context::new(), &headers);
         let span = self
@@ -112,7 +112,7 @@ impl Traces {
         span.is_recording().then_some(Span(span))
     }
 
-    /// Sends what still waits. Blocks until it is sent, or for `timeout`.
+    /// Sends the queued spans. Blocks until they are sent, or for `timeout`.
     pub fn flush(&self, timeout: Duration) {
         if let Err(error) = self.provider.shutdown_with_timeout(timeout) {
             tracing::warn!(%error, "sending the last traces failed");
@@ -121,8 +121,8 @@ impl Traces {
 }
 
 impl Span {
-    /// Ends the span with the verdict. It names the domain if a policy has it: then the name is the operator's and not
-    /// the caller's.
+    /// Ends the span with the verdict. The domain is included only if a policy has it, so that it is not a text of the
+    /// caller.
     pub fn end(mut self, verdict: &Verdict<'_>) {
         if let Some(policy) = verdict.policy {
             self.0.set_attribute(KeyValue::new("tollgate.domain", policy.name.clone()));
@@ -236,7 +236,7 @@ mod tests {
         assert!(traced(&never, None).is_none());
         assert!(traced(&always, None).is_some());
         assert!(traced(&never, Some("not a traceparent")).is_none());
-        // Nobody listens there; the drop at the end must not wait for it on this thread.
+        // There is no listener; the drop at the end must not wait for one on this thread.
         spawn_blocking(move || drop((never, always))).await.unwrap();
     }
 }

@@ -10,7 +10,7 @@ component! {
     /// The directory of callers, and the API that changes it.
     pub struct CallerSettings in "Callers";
 
-    /// Files and directories. Empty: Redis is the directory, if there is one.
+    /// Files and directories. If empty, the directory is in Redis, if Redis is the store.
     files: Vec<PathBuf> {
         name: "callers",
         value: "PATH,...",
@@ -30,7 +30,7 @@ component! {
         read: |text| value::number(text, 1..=10_000_000),
     }
 
-    /// Empty: only this machine is served.
+    /// If empty, only this machine may use the API.
     api_tokens: Vec<ApiToken> {
         name: "api_tokens",
         value: "NAME:ROLE:SHA256,...",
@@ -42,7 +42,7 @@ component! {
         secret: true,
     }
 
-    /// None: the log of the process.
+    /// None: the process log.
     audit_log: Option<PathBuf> {
         name: "audit_log",
         value: "PATH",

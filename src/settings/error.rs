@@ -10,7 +10,7 @@ use crate::printable;
 pub enum SettingsError {
     #[error("error: can't read the settings file {}: {source}", printable::path(path))]
     Unreadable { path: PathBuf, source: io::Error },
-    /// The place alone, without an excerpt: the line may hold a password.
+    /// Only the place, without an excerpt: the line may contain a password.
     #[error("error: {place}: {message}")]
     InFile { place: String, message: String },
     #[error("error: {place}: {shown} is invalid; use {expected}")]

@@ -12,7 +12,7 @@ component! {
     /// The ports and their certificates.
     pub struct ListeningSettings in "Listening";
 
-    /// None: no TCP.
+    /// None: no TCP port.
     grpc_address: Option<SocketAddr> {
         name: "grpc_address",
         value: "ADDRESS",
@@ -116,7 +116,7 @@ component! {
     }
 }
 
-/// The files of one port, all in PEM. Without a certificate it is plain.
+/// The TLS files of one port, in PEM. Without a certificate the port is plain.
 #[derive(Clone, Debug, Default)]
 pub struct TlsFiles {
     pub cert_file: Option<PathBuf>,
@@ -144,7 +144,7 @@ impl ListeningSettings {
         }
     }
 
-    /// What of gRPC without a port contradicts itself.
+    /// Contradictions if gRPC has no port.
     pub fn contradictions(&self) -> Vec<SettingsError> {
         let mut errors = Vec::new();
         if self.grpc_address.is_none() && self.grpc_unix_socket.is_none() {

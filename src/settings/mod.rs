@@ -1,7 +1,7 @@
 //! The settings of the process: from a file, then the environment, then flags; the later one wins.
 //!
-//! One declaration of each drives all three, the defaults and the help, so they can't disagree. All problems are collected and
-//! reported at once, each with its place.
+//! A single declaration of each setting defines all three sources, the default and the help, so they always agree. All
+//! problems are collected and reported at once, each with its place.
 
 mod callers;
 mod error;
@@ -30,7 +30,7 @@ pub use sources::FILE_VARIABLE;
 pub use table::{Settings, table};
 pub use value::Secret;
 
-/// The settings, and variables that may have been meant as settings.
+/// The settings, and variables that may be meant as settings.
 #[derive(Debug)]
 pub struct Loaded {
     pub settings: Settings,
@@ -39,11 +39,11 @@ pub struct Loaded {
 }
 
 impl Settings {
-    /// Reads `file`, or the one that the environment names, then the environment, then `flags`: settings
-    /// and their texts.
+    /// Reads `file`, or the file in the environment variable, then the environment, then `flags`: names and texts of
+    /// settings.
     ///
     /// # Errors
-    /// Everything that is wrong in any of them.
+    /// All problems of all sources.
     pub fn load(
         file: Option<&Path>,
         flags: &[(&'static Setting, String)],
@@ -60,7 +60,7 @@ impl Settings {
         })
     }
 
-    /// The settings, and the names of those that were given.
+    /// The settings, and the names of those that are set.
     fn resolve(
         file: Option<&Source>,
         variables: Vec<(String, String)>,
@@ -87,7 +87,7 @@ impl Settings {
     }
 }
 
-/// Settings that need others, or exclude them, by what was given.
+/// Problems of settings that require or exclude others.
 fn contradictions(texts: &BTreeMap<&str, &str>) -> Vec<SettingsError> {
     let is_given = |name: &str| texts.get(name).is_some_and(|text| !text.is_empty());
     let mut errors = Vec::new();

@@ -37,7 +37,7 @@ component! {
         words: &["text", "json"],
     }
 
-    /// How much of a limit is in use when it is near its end.
+    /// The used share of a limit above which tollgate_near_limit_total counts.
     near_limit_ratio: f64 {
         name: "near_limit_ratio",
         value: "RATIO",
@@ -94,7 +94,7 @@ component! {
         read: optional(|text| value::url(text, &["http"])),
     }
 
-    /// Of the requests whose caller does not decide it.
+    /// Share of requests without a sampling decision of their caller.
     otlp_sample_ratio: f64 {
         name: "otlp_sample_ratio",
         value: "RATIO",
@@ -106,7 +106,7 @@ component! {
 }
 
 impl ObservingSettings {
-    /// For how long usage is kept.
+    /// The retention of usage.
     pub fn retention(&self) -> Retention {
         Retention {
             minute_days: self.usage_minute_days,

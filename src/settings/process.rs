@@ -6,7 +6,7 @@ use super::setting::{DURATION, component};
 use super::value::{self, optional};
 
 component! {
-    /// The process: its threads and its end.
+    /// The process: its threads and its shutdown.
     pub struct ProcessSettings in "Process";
 
     drain_delay: Duration {
@@ -28,7 +28,7 @@ component! {
         read: value::duration,
     }
 
-    /// None: one for each core.
+    /// None: one per core.
     worker_threads: Option<usize> {
         name: "worker_threads",
         value: "NUMBER",

@@ -9,7 +9,7 @@ component! {
     /// Redis, if it is the store.
     pub struct RedisServerSettings in "Store";
 
-    /// None: the embedded store. It may hold a password.
+    /// None: the embedded store. The URL may contain a password.
     url: Option<Secret> {
         name: "redis_url",
         value: "URL",
@@ -20,7 +20,7 @@ component! {
         secret: true,
     }
 
-    /// Empty: the URL's host is the server itself.
+    /// If empty, the host of the URL is the server.
     sentinels: Vec<Secret> {
         name: "redis_sentinels",
         value: "URL,...",

@@ -1,7 +1,7 @@
-//! Variables of envoyproxy/ratelimit, and the settings to use in their place.
+//! Environment variables of envoyproxy/ratelimit, and the settings to use instead.
 //!
-//! They are not read. Each one that is set is logged as a warning at the start, unless the setting
-//! is given: else Tollgate would count in memory although `REDIS_URL` is there, without a word.
+//! They are not read. For each one that is set, a warning is logged at the start, unless the setting is given.
+//! Otherwise, for example, Tollgate would count in memory despite `REDIS_URL`, without a message.
 
 use std::{env, fmt};
 
@@ -18,7 +18,7 @@ const STARTUP: &str = "Tollgate starts without Redis, and connects when it is av
 const MEMCACHE: &str = "counters are in Redis or in memory";
 const SERVICE: &str = "the service name is always tollgate";
 
-/// All variables of its settings.go as of f2fb157, in that order, and the one that Envoy Gateway sets besides.
+/// All variables of its settings.go as of f2fb157, in that order, and one that Envoy Gateway sets.
 const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("HOST", &["http_address"], ""),
     row("PORT", &["http_address"], ""),
@@ -171,7 +171,7 @@ pub struct ReferenceVariable {
     pub name: &'static str,
     /// The settings that replace it; empty if there is none.
     settings: &'static [&'static str],
-    /// Further advice, or why no setting replaces it.
+    /// More advice, or the reason that no setting replaces it.
     advice: &'static str,
 }
 
@@ -204,7 +204,7 @@ impl ReferenceVariable {
 }
 
 impl fmt::Display for ReferenceVariable {
-    /// A warning that says what to use instead.
+    /// A warning with the settings to use instead.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, advice, .. } = self;
         write!(f, "{name} of envoyproxy/ratelimit is set but not read; ")?;

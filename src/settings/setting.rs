@@ -3,7 +3,7 @@
 /// The prefix of our environment variables.
 pub const VARIABLE_PREFIX: &str = "TOLLGATE_";
 
-// What several settings expect.
+// Descriptions of valid values that several settings share.
 pub const BOOLEAN: &str = "true or false";
 pub const DURATION: &str = "a duration up to an hour, such as 10ms, 2s or 1m";
 pub const PATH: &str = "a path";
@@ -22,14 +22,14 @@ pub struct Setting {
     pub value: &'static str,
     /// As written in a settings file; empty if there is none.
     pub default: &'static str,
-    /// A description of valid values, after "use".
+    /// A description of valid values, for messages: "use ...".
     pub expected: &'static str,
     pub help: &'static str,
-    /// All valid values, if there are few.
+    /// All valid values, if they are a few fixed words.
     pub words: &'static [&'static str],
-    /// Settings without which it makes no sense.
+    /// Settings that it requires.
     pub needs: &'static [&'static str],
-    /// Settings with which it makes no sense.
+    /// Settings that it excludes.
     pub excludes: &'static [&'static str],
     /// Whether its values must not be shown.
     pub secret: bool,
@@ -40,7 +40,7 @@ pub trait Component {
     /// Their declarations, in the order of the help.
     const TABLE: &'static [Setting];
 
-    /// Reads the text of the setting `name`. False: it is not what the setting expects, or there is no such setting here.
+    /// Parses the text of the setting `name`. False: the text is invalid, or the setting is unknown here.
     fn set(&mut self, name: &str, text: &str) -> bool;
 }
 
@@ -106,7 +106,7 @@ macro_rules! component {
 pub(super) use component;
 
 impl Setting {
-    /// What a declaration says nothing of.
+    /// Defaults of a declaration.
     pub const fn in_group(group: &'static str) -> Self {
         Self {
             name: "",

@@ -15,7 +15,7 @@ use crate::printable;
 /// The variable that names the settings file.
 pub const FILE_VARIABLE: &str = "TOLLGATE_CONFIG";
 
-/// The largest settings file; the commented one of all defaults has a few thousand bytes.
+/// Maximum size of the settings file; the commented file with all defaults has a few thousand bytes.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
 
 /// The text of a setting in one source.
@@ -35,7 +35,7 @@ pub enum Origin<'a> {
 }
 
 impl Assignment<'_> {
-    /// The error: the text is not what the setting expects.
+    /// The error for an invalid text.
     pub fn invalid(&self) -> SettingsError {
         let expected = self.setting.expected;
         let shown = match (self.setting.secret, self.text.as_str()) {
@@ -55,7 +55,7 @@ impl Assignment<'_> {
     }
 }
 
-/// The variables that begin with our prefix, by name.
+/// The environment variables with our prefix, by name.
 pub fn variables(errors: &mut Vec<SettingsError>) -> Vec<(String, String)> {
     let mut variables = Vec::new();
     for (name, text) in env::vars_os() {
@@ -100,7 +100,7 @@ fn read(path: &Path) -> io::Result<String> {
 pub fn from_file<'a>(source: &'a Source, errors: &mut Vec<SettingsError>) -> Vec<Assignment<'a>> {
     let entries = match Node::parse(&source.text) {
         Ok(Node { value: Value::Map(entries), .. }) => entries,
-        // A file whose every line is a comment.
+        // If all lines of the file are comments.
         Ok(Node { value: Value::Null, .. }) => Vec::new(),
         Ok(node) => {
             let message = format!("{} instead of settings", node.kind());
@@ -149,7 +149,7 @@ fn from_entry<'a>(
     }
 }
 
-/// A scalar, or a list of them with commas between; nothing is the empty text.
+/// A scalar, or a list joined by commas; an absent value is the empty text.
 fn text(value: &Node) -> Option<String> {
     match &value.value {
         Value::Null => Some(String::new()),
@@ -179,8 +179,8 @@ pub fn from_variables(
     all
 }
 
-/// Whether Kubernetes has set the variable. It sets some for each service of the namespace, and one named `tollgate` or
-/// `tollgate-redis` is likely: `TOLLGATE_SERVICE_HOST`, `TOLLGATE_PORT_8081_TCP_ADDR`, ...
+/// Whether Kubernetes has set the variable. It sets some for each service of the namespace, and a service is likely
+/// named `tollgate` or `tollgate-redis`: `TOLLGATE_SERVICE_HOST`, `TOLLGATE_PORT_8081_TCP_ADDR`, ...
 fn is_service_link(name: &str, text: &str) -> bool {
     let is_numbered = |(_, rest): (&str, &str)| rest.starts_with(|c: char| c.is_ascii_digit());
     name.contains("_SERVICE_HOST")

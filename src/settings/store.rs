@@ -7,7 +7,7 @@ use super::setting::{DURATION, PATH, component};
 use super::value::{self, optional};
 
 component! {
-    /// The store, whichever it is.
+    /// The store, embedded or Redis.
     pub struct StoreSettings in "Store";
 
     deadline: Duration {
@@ -30,7 +30,7 @@ component! {
         read: |text| value::number(text, 1..=1_000_000_000),
     }
 
-    /// None: what is counted ends with the process.
+    /// None: usage ends with the process.
     data_dir: Option<PathBuf> {
         name: "data_dir",
         value: "PATH",
@@ -41,7 +41,7 @@ component! {
         excludes: &["redis_url"],
     }
 
-    /// None: as many as send heartbeats.
+    /// None: the number of sidecars with a heartbeat.
     outage_sidecars: Option<u32> {
         name: "outage_sidecars",
         value: "NUMBER",

@@ -36,9 +36,9 @@ pub fn table() -> impl Iterator<Item = &'static Setting> {
 }
 
 impl Settings {
-    /// Reads the text of the setting `name`. False: it is not what the setting expects, or there is no such setting.
+    /// Parses the text of the setting `name`. False: the text is invalid, or the setting is unknown.
     pub fn set(&mut self, name: &str, text: &str) -> bool {
-        // Each name belongs to one component; the others pass it over.
+        // Each name belongs to one component; the others ignore it.
         self.policies.set(name, text)
             || self.callers.set(name, text)
             || self.listening.set(name, text)

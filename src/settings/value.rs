@@ -1,4 +1,4 @@
-//! Reads the text of one setting. None: it is not what the setting expects.
+//! Parsers for the text of one setting. None: the text is invalid.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,15 +13,15 @@ use tracing::level_filters::LevelFilter;
 use crate::api_token::ApiToken;
 use crate::observe::logs;
 
-/// The word that turns something off that is on otherwise.
+/// The word that turns a setting off.
 const OFF: &str = "off";
 
-/// A text that is never printed or logged.
+/// A text that is never printed or logged, such as a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text, to be sent where it belongs.
+    /// The text. It must not be printed.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -33,12 +33,12 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads as `read` does, and nothing from an empty text.
+/// Parses with `read`; an empty text is None.
 pub fn optional<T>(read: impl Fn(&str) -> Option<T>) -> impl Fn(&str) -> Option<Option<T>> {
     move |text| if text.is_empty() { Some(None) } else { read(text).map(Some) }
 }
 
-/// Reads as `read` does, and the default from an empty text.
+/// Parses with `read`; an empty text is the default.
 pub fn or_default<T: Default>(read: impl Fn(&str) -> Option<T>) -> impl Fn(&str) -> Option<T> {
     move |text| if text.is_empty() { Some(T::default()) } else { read(text) }
 }
@@ -51,12 +51,12 @@ pub fn boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// A number of `range`.
+/// A number in `range`.
 pub fn number<T: FromStr + PartialOrd>(text: &str, range: RangeInclusive<T>) -> Option<T> {
     text.parse().ok().filter(|number| range.contains(number))
 }
 
-/// A whole number and `ms`, `s` or `m`, at most an hour; a bare 0 is no time at all.
+/// A duration: a whole number and `ms`, `s` or `m`, at most an hour; 0 needs no unit.
 pub fn duration(text: &str) -> Option<Duration> {
     const MAX: Duration = Duration::from_secs(3600);
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -77,7 +77,7 @@ pub fn some_time(text: &str) -> Option<Duration> {
     duration(text).filter(|duration| !duration.is_zero())
 }
 
-/// A [`some_time`], or that there is none.
+/// A [`some_time`], or `off`.
 pub fn some_time_or_off(text: &str) -> Option<Option<Duration>> {
     if text == OFF { Some(None) } else { some_time(text).map(Some) }
 }
@@ -106,7 +106,7 @@ pub fn paths(text: &str) -> Option<Vec<PathBuf>> {
     text.split(',').map(|part| path(part.trim())).collect()
 }
 
-/// Tokens of the API, each of another name.
+/// API tokens with different names.
 pub fn tokens(text: &str) -> Option<Vec<ApiToken>> {
     let tokens: Vec<ApiToken> =
         text.split(',').map(|part| ApiToken::parse(part.trim())).collect::<Option<_>>()?;
@@ -114,7 +114,7 @@ pub fn tokens(text: &str) -> Option<Vec<ApiToken>> {
     (names.len() == tokens.len()).then_some(tokens)
 }
 
-/// A URL of one of the `schemes` that names something.
+/// A URL with one of the `schemes` and a host or path.
 pub fn url(text: &str, schemes: &[&str]) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
     (schemes.contains(&scheme) && !rest.is_empty()).then(|| text.to_owned())
@@ -124,7 +124,7 @@ pub fn redis_url(text: &str) -> Option<Secret> {
     url(text, &["redis", "rediss", "redis+unix", "unix"]).map(Secret)
 }
 
-/// URLs of servers that are found by host and port.
+/// URLs of servers with host and port.
 pub fn redis_urls(text: &str) -> Option<Vec<Secret>> {
     let one = |part: &str| url(part.trim(), &["redis", "rediss"]).map(Secret);
     text.split(',').map(one).collect()

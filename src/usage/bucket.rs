@@ -1,4 +1,4 @@
-//! The sums of one minute, hour or day: of the busiest callers one by one, of the rest together.
+//! The sums of one minute, hour or day: for the busiest callers one by one, for the others together.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use super::counts::Counts;
 use super::series::SeriesId;
 
-/// Memory of a caller without its name and rows, and of a row of it: with what hash maps and allocations add.
+/// Memory of a caller without its name and rows, and memory of a row, with the overhead of hash maps and allocations.
 const CALLER_BYTES: usize = 128;
 const ROW_BYTES: usize = 80;
 
@@ -16,11 +16,11 @@ type Rows = HashMap<SeriesId, Counts, RandomState>;
 /// The sums of one minute, hour or day.
 #[derive(Debug, Default)]
 pub struct Bucket {
-    /// Of requests without a caller.
+    /// Requests without a caller.
     rows: Rows,
-    /// Of callers beyond the busiest.
+    /// Requests of callers beyond the busiest.
     other: Rows,
-    /// Names are of requests, so the map is one that no choice of them makes slow.
+    /// Names come from requests, so the map has a hash that can't be attacked.
     callers: HashMap<Box<str>, Vec<(SeriesId, Counts)>>,
     caller_bytes: usize,
 }
@@ -33,22 +33,22 @@ pub struct Addition<'r> {
     pub counts: Counts,
 }
 
-/// A name of a row.
+/// The name of a row in one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RowName<'a> {
     None,
     Name(&'a str),
-    /// Of callers: all beyond the busiest.
+    /// For callers: all beyond the busiest.
     Other,
 }
 
 impl Bucket {
-    /// Rows that no caller is named in.
+    /// Number of rows without a caller.
     pub fn len(&self) -> usize {
         self.rows.len() + self.other.len()
     }
 
-    /// Adds it. If callers take more than `bytes_max`, the busiest of them keep half of it.
+    /// Adds counts. If callers take more than `bytes_max`, the busiest ones are kept in half of it.
     pub fn add(&mut self, addition: &Addition<'_>, bytes_max: usize) {
         let Addition { series, caller, counts } = *addition;
         let counts = &counts;
@@ -88,7 +88,7 @@ impl Bucket {
         plain.chain(other).chain(callers)
     }
 
-    /// Gives series other numbers: those at their old ones.
+    /// Renumbers series: the index is the old number.
     pub fn renumber(&mut self, numbers: &[SeriesId]) {
         let number =
             |id: SeriesId| usize::try_from(id).ok().and_then(|id| numbers.get(id)).copied();
@@ -101,7 +101,7 @@ impl Bucket {
         }
     }
 
-    /// Keeps the callers with the most requests, as far as their memory goes, and sums the rest.
+    /// Keeps the callers with the most requests, as far as memory allows, and sums the others.
     fn keep_busiest(&mut self, bytes_max: usize) {
         let mut callers: Vec<_> = std::mem::take(&mut self.callers).into_iter().collect();
         let requests = |rows: &[(SeriesId, Counts)]| -> u64 {

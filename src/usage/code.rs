@@ -1,4 +1,4 @@
-//! Rows of usage as a store of sums keeps them: a series and its counts as text, and a short name for the series.
+//! Encodes rows of usage for a store of sums: a series and its counts as text, and a short name for the series.
 
 use sha2::{Digest, Sha256};
 
@@ -8,14 +8,14 @@ use crate::engine::Reason;
 use super::counts::Counts;
 use super::series::{Outcome, Series, Subject};
 
-/// Characters of a series' name in a store: 36 bits of its hash. A thousand series share one with a probability of 1 in
-/// 100,000.
+/// Characters of a series' name in a store: 36 bits of its hash. Among a thousand series, two share a name with a
+/// probability of 1 in 100,000.
 const REF_LEN: usize = 6;
 
-/// Of 64, so that each stands for six bits. None of them separates anything.
+/// 64 characters of six bits each. None of them is a separator.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Between the parts of a series.
+/// Separates the parts of a series.
 const SEPARATOR: char = '|';
 
 /// The name of a series in a store.
@@ -48,7 +48,7 @@ pub fn write_series(series: Series<&str>) -> String {
     [&names[0], &names[1], &names[2], &*subject, outcome].join("|")
 }
 
-/// The series of a text; None if it is none.
+/// The series in a text; None if it is invalid.
 pub fn read_series(text: &str) -> Option<Series<Box<str>>> {
     let parts = split(text);
     let [domain, tier, provider, subject, outcome] = &*parts else { return None };
@@ -72,7 +72,8 @@ pub fn read_series(text: &str) -> Option<Series<Box<str>>> {
     })
 }
 
-/// Counts as text, by the start of their minute, hour or day. Requests come first; there is at least one.
+/// Counts as text; times are relative to the start of the minute, hour or day. Requests come first; there is at least
+/// one.
 pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
     let sums = [
         ('a', counts.requests),
@@ -89,7 +90,7 @@ pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
     told.map(|(letter, sum)| format!("{letter}{sum}")).collect()
 }
 
-/// The counts of a text. What is unknown in it is passed over.
+/// The counts in a text. Unknown parts are ignored.
 pub fn read_counts(text: &str, start: Timestamp) -> Counts {
     let mut counts = Counts { last_at: start, ..Counts::default() };
     let mut rest = text;
@@ -123,7 +124,7 @@ fn escaped(name: &str) -> String {
     name.replace('\\', r"\\").replace(SEPARATOR, r"\|")
 }
 
-/// The parts between separators, without escapes.
+/// The parts between separators, unescaped.
 fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut characters = text.chars();

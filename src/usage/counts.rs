@@ -1,48 +1,48 @@
-//! What is counted: requests and hits, and their sum over several outcomes.
+//! Counts of requests and hits, and their sum over several outcomes.
 
 use crate::clock::Timestamp;
 use crate::engine::Reason;
 
 use super::series::Outcome;
 
-/// What is counted of requests that are alike.
+/// Counts of requests with the same series and caller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub requests: u64,
-    /// Requests that passed over a shadow limit.
+    /// Requests that passed although a shadow limit was exceeded.
     pub shadow_refused: u64,
     /// Requests that `on_outage` decided.
     pub fallback: u64,
     /// Requests that were held for capacity.
     pub waited: u64,
-    /// Hits that count against the limit. Of limits alone, as are the others.
+    /// Hits that count against the limit. All hits are counted of limits only.
     pub hits_spent: u64,
-    /// Hits that the limit did not have.
+    /// Hits that the limit refused.
     pub hits_refused: u64,
-    /// Hits that a shadow limit did not have.
+    /// Hits that a shadow limit would have refused.
     pub hits_shadow_refused: u64,
     pub hits_given_back: u64,
-    /// The last of the requests.
+    /// The time of the last request.
     pub last_at: Timestamp,
 }
 
-/// The sum over several outcomes.
+/// The sum of counts over several outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
     pub counts: Counts,
     pub allowed: u64,
-    /// Requests that were refused, of a limit: for this limit.
+    /// Refused requests; in sums of a limit, those that this limit refused.
     pub refused: u64,
-    /// The same by [`Reason`], in the order of [`Reason::ALL`].
+    /// Refused requests by [`Reason`], in the order of [`Reason::ALL`].
     pub refused_by: [u64; Reason::ALL.len()],
-    /// Of a limit: requests that were refused for others.
+    /// In sums of a limit: requests that only other limits refused.
     pub refused_elsewhere: u64,
-    /// Requests whose decision failed, because the store was unavailable.
+    /// Requests without a decision, because the store was unavailable.
     pub errors: u64,
 }
 
 impl Counts {
-    /// Adds others.
+    /// Adds other counts.
     pub fn add(&mut self, other: &Self) {
         let sums = [
             (&mut self.requests, other.requests),
@@ -60,7 +60,7 @@ impl Counts {
 }
 
 impl Total {
-    /// Adds requests that came to that outcome.
+    /// Adds counts of requests with that outcome.
     pub fn add(&mut self, outcome: Outcome, counts: &Counts) {
         self.counts.add(counts);
         let sum = match outcome {

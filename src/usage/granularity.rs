@@ -1,4 +1,4 @@
-//! The lengths of time over which usage is summed, and for how long the sums are kept.
+//! The lengths of time over which usage is summed, and the retention of sums in memory.
 
 use std::time::Duration;
 
@@ -17,36 +17,36 @@ pub enum Granularity {
 }
 
 impl Granularity {
-    /// Each of them, the shortest first.
+    /// All granularities, the shortest first.
     pub const ALL: [Self; 3] = [Self::Minute, Self::Hour, Self::Day];
 
-    /// The start of the minute, hour or day that `at` lies in.
+    /// The start of the minute, hour or day that contains `at`.
     pub fn start(self, at: Timestamp) -> Timestamp {
         Timestamp::from_ms(at.as_ms() - at.as_ms() % self.length_ms())
     }
 
-    /// The end of the one that `at` lies in: the start of the next.
+    /// The end of the minute, hour or day that contains `at`: the start of the next one.
     pub fn end(self, at: Timestamp) -> Timestamp {
         self.start(at).after(Duration::from_millis(self.length_ms()))
     }
 
-    /// The start of the oldest that is kept: of 2 hours of minutes, 2 days of hours, 31 days.
+    /// The start of the oldest one in memory: 2 hours of minutes, 2 days of hours, 31 days.
     pub fn oldest(self, now: Timestamp) -> Timestamp {
         let before = (self.kept() - 1) * self.length_ms();
         Timestamp::from_ms(self.start(now).as_ms().saturating_sub(before))
     }
 
-    /// Its number since the epoch of the one that `at` lies in.
+    /// The number since the epoch of the minute, hour or day that contains `at`.
     pub fn number(self, at: Timestamp) -> u64 {
         at.as_ms() / self.length_ms()
     }
 
-    /// The start of the one with that number.
+    /// The start of the one with this number.
     pub fn start_of(self, number: u64) -> Timestamp {
         Timestamp::from_ms(number.saturating_mul(self.length_ms()))
     }
 
-    /// Whether sums name callers.
+    /// Whether sums have callers.
     pub fn has_callers(self) -> bool {
         self != Self::Minute
     }

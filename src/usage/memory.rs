@@ -1,4 +1,4 @@
-//! Usage of one process, in its memory.
+//! Usage of one process, in memory.
 
 use std::sync::Mutex;
 
@@ -9,7 +9,7 @@ use crate::lock::lock;
 use super::query::{Page, UsageQuery};
 use super::rollups::{CallerBytes, Rollups};
 
-/// Usage of this process since its start. The lock is held while records are added or a question is answered: a few
+/// Usage of this process since its start. The lock is held while records are added or a query is answered: a few
 /// milliseconds, on threads that serve no requests.
 #[derive(Debug)]
 pub struct UsageMemory {
@@ -18,12 +18,12 @@ pub struct UsageMemory {
 }
 
 impl UsageMemory {
-    /// Nothing, counting from then on.
+    /// Empty; counts from then on.
     pub fn new(since: Timestamp) -> Self {
         Self { since, rollups: Mutex::new(Rollups::new(since, CallerBytes::KEPT)) }
     }
 
-    /// Since when it counts.
+    /// The time since which it counts.
     pub fn since(&self) -> Timestamp {
         self.since
     }
@@ -38,7 +38,7 @@ impl UsageMemory {
         lock(&self.rollups).add(records, now);
     }
 
-    /// Answers a question. It takes a few milliseconds of CPU.
+    /// Answers a query. It takes a few milliseconds of CPU.
     pub fn sum(&self, query: &UsageQuery, now: Timestamp) -> Page {
         query.sum(&lock(&self.rollups), now)
     }
@@ -90,7 +90,7 @@ descriptors:
             Self::by(bench)
         }
 
-        /// Asks for one hit of each, and counts it.
+        /// Sends requests of one hit each, and counts them.
         async fn ask(&self, descriptors: &[&str]) {
             self.bench.ask_for(descriptors).await;
             self.usage.add(&self.drained(), self.now());
@@ -129,7 +129,7 @@ descriptors:
             sums.map(|(names, total)| (names, total.counts.requests)).collect()
         }
 
-        /// The starts of what has requests, and their number.
+        /// The starts with requests, and their number.
         fn starts(&self, granularity: Granularity) -> Vec<(u64, u64)> {
             let query = UsageQuery { by_time: true, ..query(View::Requests, granularity, &[]) };
             let page = self.usage.sum(&query, self.now());
@@ -192,7 +192,7 @@ descriptors:
                 let hits = [counts.hits_spent, counts.hits_refused, counts.hits_shadow_refused];
                 (requests, total.refused_elsewhere, hits)
             };
-            // Two users meet `daily` in each of the first three.
+            // Two users are charged for `daily` in each of the first three.
             assert_eq!(told(of_daily), ([4, 2, 2], 0, [4, 3, 0]));
             assert_eq!(told(of_shared), ([3, 2, 0], 1, [2, 0, 0]));
             assert_eq!(told(of_quiet), ([3, 2, 0], 1, [1, 0, 2]));
@@ -261,7 +261,7 @@ descriptors:
     #[tokio::test]
     async fn old_sums_are_forgotten_and_what_is_left_keeps_its_names() {
         let counted = Counted::new(POLICY);
-        // To the morning of a day.
+        // Until the morning of a day.
         counted.bench.clock.advance(3 * HOUR);
         counted.ask(&["user=ann", "quiet=x"]).await;
         counted.bench.clock.advance(3 * HOUR);
@@ -272,7 +272,7 @@ descriptors:
         counted.bench.clock.advance(3 * DAY);
         counted.ask(&["shared=x"]).await;
         assert_eq!(lens(&counted), [1, 1, 2]);
-        // The first day goes, and its series with it.
+        // The first day expires, and its series with it.
         counted.bench.clock.advance(29 * DAY);
         counted.ask(&["user=bob,tier=paid"]).await;
         assert_eq!(lens(&counted), [1, 1, 2]);

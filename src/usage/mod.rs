@@ -1,6 +1,6 @@
-//! Usage: what was decided, summed by minute, hour and day. Fed by the sink, never on the data path.
+//! Usage: decisions, summed by minute, hour and day. Fed by the sink, never on the data path.
 //!
-//! `Rollups` is arithmetic: records and the time go in, sums come out. `UsageMemory` keeps it for one process. `Outbox`
+//! `Rollups` is pure: it takes records and the time, and returns sums. `UsageMemory` keeps it for one process. `Outbox`
 //! makes batches for a store of sums that outlives the process, and `stored.rs` reads them back for the same queries.
 
 mod bucket;

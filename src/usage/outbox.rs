@@ -1,7 +1,7 @@
-//! Usage on its way to a store of sums: what was counted since the last batch, and batches until they are confirmed.
+//! Batches of usage for a store of sums: the counts since the last batch, and unconfirmed batches.
 //!
-//! A batch is sent until the store confirms it; what is counted meanwhile waits for the next one. Each batch of this
-//! process has a greater number than the ones before, so the store adds a batch once however often it is sent.
+//! A batch is sent until the store confirms it; later counts wait for the next one. The numbers of the batches of a
+//! process ascend, so the store adds a batch once however often it is sent.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use super::retention::Retention;
 use super::rollups::{CallerBytes, Rollups};
 use super::series::{SeriesId, SeriesTable};
 
-/// Additions of a batch: some half a millisecond of a store that nobody else can ask meanwhile.
+/// Maximum additions of a batch: they occupy the store for some half a millisecond.
 const BATCH_LEN_MAX: usize = 64;
 
-/// Days whose names are remembered: today and those that a late record or another clock may lead to.
+/// Days whose names are remembered: today, and days of late records or of another clock.
 const DAYS_NAMED_MAX: usize = 4;
 
-/// Usage on its way to a store of sums.
+/// Counts and batches for a store of sums.
 #[derive(Debug)]
 pub struct Outbox {
     retention: Retention,
@@ -33,7 +33,7 @@ pub struct Outbox {
     last_number: u64,
     /// The names that the store knows, by day.
     named: BTreeMap<SumsPeriod, BTreeSet<SeriesRef>>,
-    /// Days of which a batch was confirmed.
+    /// Days with a confirmed batch.
     begun: BTreeSet<SumsPeriod>,
     is_failing: bool,
 }
@@ -45,7 +45,7 @@ struct Names<'t> {
 }
 
 impl Outbox {
-    /// An empty one.
+    /// An empty outbox.
     pub fn new(retention: Retention, now: Timestamp) -> Self {
         Self {
             retention,
@@ -58,7 +58,7 @@ impl Outbox {
         }
     }
 
-    /// For how long sums are kept.
+    /// The retention of sums.
     pub fn retention(&self) -> Retention {
         self.retention
     }
@@ -68,7 +68,7 @@ impl Outbox {
         self.pending.add(records, now);
     }
 
-    /// The batch to send next: the same until it is confirmed. None: all was sent.
+    /// The batch to send next: the same until it is confirmed. None: everything was sent.
     pub fn next(&mut self, now: Timestamp) -> Option<Arc<SumsBatch>> {
         if self.batches.is_empty() && self.pending.requests() != 0 {
             let next = Rollups::new(now, CallerBytes::PASSING);
@@ -78,18 +78,18 @@ impl Outbox {
         self.batches.front().cloned()
     }
 
-    /// Notes that the batch was not confirmed. Whether the ones before it were.
+    /// Records that the batch was not confirmed. Returns whether the previous ones were.
     pub fn fail(&mut self) -> bool {
         !std::mem::replace(&mut self.is_failing, true)
     }
 
-    /// Notes that the store has the batch that is sent.
+    /// Records that the store has the batch.
     pub fn confirm(&mut self, added: SumsAdded) {
         self.is_failing = false;
         let Some(batch) = self.batches.pop_front() else { return };
         let is_new = self.begun.insert(batch.period);
         if added == SumsAdded::First && !is_new {
-            // The store has lost what it had: it needs the names again.
+            // The store has lost its data: it needs the names again.
             self.named.clear();
         }
         while DAYS_NAMED_MAX < self.named.len() && self.named.pop_first().is_some() {}
@@ -97,7 +97,7 @@ impl Outbox {
         self.begun.retain(|period| Some(*period) >= oldest);
     }
 
-    /// Makes batches of what was counted. Days come first: they have the names that hours and minutes need.
+    /// Makes batches of the counts. Days come first: they have the names that hours and minutes need.
     fn pack(&mut self, counted: &Rollups, now: Timestamp) {
         let mut names = Names { series: counted.series(), known: BTreeMap::new() };
         for granularity in [Granularity::Day, Granularity::Hour, Granularity::Minute] {
@@ -143,7 +143,7 @@ impl Outbox {
 }
 
 impl Names<'_> {
-    /// What a bucket adds to its period.
+    /// The additions of a bucket to its period.
     fn entries(
         &mut self,
         bucket: &Bucket,
@@ -187,7 +187,7 @@ impl Names<'_> {
         entries
     }
 
-    /// Definitions of the names that are not `known` yet, which they then are.
+    /// Definitions of names that are not in `known` yet; adds them to it.
     fn unknown(&self, known: &mut BTreeSet<SeriesRef>) -> Vec<SumsEntry> {
         let unknown = self.known.values().filter(|(name, _)| known.insert(name.clone()));
         let entry = |(name, text): &(SeriesRef, String)| SumsEntry {

@@ -1,4 +1,4 @@
-//! Questions about usage: which sums, of when, by what, and in which order.
+//! Queries of usage: the kind of sums, their time, dimensions and order.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -14,18 +14,18 @@ use super::granularity::Granularity;
 use super::rollups::Rollups;
 use super::series::{OTHER, Outcome, Series, Subject};
 
-/// What is summed.
+/// The kind of sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
-    /// Requests, each once.
+    /// Requests, each counted once.
     Requests,
-    /// The limits that requests met, each once a request, and their hits.
+    /// The limits that applied to requests, each counted once per request, and their hits.
     Limits,
     /// Refusals, once for each limit that refused.
     Denials,
 }
 
-/// What sums can be told apart by.
+/// The dimensions of sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Dimension {
     Domain,
@@ -42,69 +42,69 @@ pub enum Dimension {
 pub enum Rank {
     /// By start and names.
     Group,
-    /// The most first, and equal ones by names.
+    /// The largest first; equal ones by names.
     Requests,
     Refused,
     HitsSpent,
 }
 
-/// A question about usage.
+/// A query of usage.
 #[derive(Clone, Debug)]
 pub struct UsageQuery {
     pub view: View,
     pub granularity: Granularity,
     pub from: Timestamp,
-    /// What starts before it.
+    /// The end: sums must start before it.
     pub to: Timestamp,
-    /// Whether each minute, hour or day is summed by itself.
+    /// Whether each minute, hour or day is a group of its own.
     pub by_time: bool,
     pub group_by: Vec<Dimension>,
-    /// Only what has a name in each of these.
+    /// Only rows with a name in each dimension.
     pub named_only: bool,
-    /// Only what has these names.
+    /// Only rows with these names.
     pub filters: Vec<(Dimension, String)>,
     pub rank: Rank,
-    /// The groups to tell, by position.
+    /// The range of the groups to return.
     pub range: Range<usize>,
 }
 
-/// A group of requests.
+/// The names of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// None if times are not told apart.
+    /// None unless the query is by time.
     pub start: Option<Timestamp>,
-    /// In the order of the question.
+    /// In the order of the query's dimensions.
     pub names: Vec<GroupName>,
 }
 
-/// What a group has in one dimension.
+/// The name of a group in one dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupName {
-    /// Nothing, such as a tier where the policy has none.
+    /// No name, such as the tier if the policy has none.
     None,
     Name(String),
     /// Callers beyond the busiest.
     Other,
 }
 
-/// Some groups.
+/// A page of groups.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The time that the sums begin with.
+    /// The start of the sums.
     pub from: Timestamp,
     pub groups: Vec<(Group, Total)>,
-    /// Whether there are groups behind them.
+    /// Whether more groups follow.
     pub more: bool,
 }
 
-/// A group while rows are summed.
+/// The key of a group while rows are summed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct GroupKey<'r> {
     start: Option<Timestamp>,
     names: SmallVec<[RowName<'r>; 4]>,
 }
 
-/// What can be told of a row.
+/// The series and the caller of a row.
 #[derive(Clone, Copy)]
 pub struct Row<'r> {
     pub series: Series<&'r str>,
@@ -119,12 +119,12 @@ pub struct Groups<'r> {
 }
 
 impl<'r> Groups<'r> {
-    /// None yet.
+    /// No groups yet.
     pub fn new(query: &'r UsageQuery) -> Self {
         Self { query, totals: BTreeMap::new() }
     }
 
-    /// Adds a row of the minute, hour or day that begins with `start`, if the query asks for it.
+    /// Adds a row of the minute, hour or day that starts at `start`, if it matches the query.
     pub fn add(&mut self, start: Timestamp, row: Row<'r>, counts: &Counts) {
         if !self.query.matches(row) {
             return;
@@ -134,7 +134,7 @@ impl<'r> Groups<'r> {
         self.totals.entry(key).or_default().add(row.series.outcome, counts);
     }
 
-    /// The groups on the query's page, whose sums begin with `from`.
+    /// The groups on the query's page, for sums from `from` on.
     pub fn page(self, from: Timestamp) -> Page {
         let mut groups: Vec<_> = self.totals.into_iter().collect();
         match self.query.rank {
@@ -151,7 +151,7 @@ impl<'r> Groups<'r> {
 }
 
 impl UsageQuery {
-    /// Sums what the question asks for.
+    /// Sums the rows that match the query.
     pub fn sum(&self, rollups: &Rollups, now: Timestamp) -> Page {
         let from = self.granularity.start(self.from);
         let from = from.max(rollups.whole_from(self.granularity, now));
@@ -204,7 +204,7 @@ impl<'r> Row<'r> {
     }
 }
 
-/// As metrics name it.
+/// The name of an outcome, as in metrics.
 fn code(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Allowed => "ok",
@@ -225,7 +225,7 @@ impl From<GroupKey<'_>> for Group {
 }
 
 impl GroupName {
-    /// As text.
+    /// The name as text.
     pub fn text(&self) -> Option<&str> {
         match self {
             Self::None => None,

@@ -1,4 +1,4 @@
-//! For how long a store of sums keeps usage.
+//! Retention of usage in a store of sums.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::granularity::Granularity;
 
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
-/// How many days usage is kept, by its granularity.
+/// Days for which usage is kept, by granularity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     pub minute_days: u32,
@@ -26,7 +26,7 @@ impl Retention {
         }
     }
 
-    /// The start of the oldest minute, hour or day that is kept for sure.
+    /// The start of the oldest minute, hour or day that is certainly kept.
     pub fn oldest(&self, granularity: Granularity, now: Timestamp) -> Timestamp {
         let kept = u64::try_from(self.of(granularity).as_millis()).unwrap_or(u64::MAX);
         granularity.end(Timestamp::from_ms(now.as_ms().saturating_sub(kept)))

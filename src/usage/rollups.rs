@@ -1,7 +1,7 @@
-//! Sums of records by minute, hour and day: arithmetic, to which records and the time are given.
+//! Sums of records by minute, hour and day. It is pure: records and the time are its input.
 //!
-//! Memory is bounded, some 16 MiB in all where sums are kept. Callers take a fixed number of bytes in each hour and day. Where there are more
-//! series than are kept for a length of time, its oldest minutes, hours or days go first.
+//! Memory is bounded to some 16 MiB in all. Callers take a fixed number of bytes in each hour and day. If a granularity
+//! has more rows than its maximum, its oldest minutes, hours or days are removed first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::counts::Counts;
 use super::granularity::Granularity;
 use super::series::{Outcome, Series, SeriesTable, Subject};
 
-/// Rows of a length of time in which no caller is named, some 180 bytes each.
+/// Maximum number of rows of a granularity without a caller, some 180 bytes each.
 const ROWS_MAX: usize = 8_192;
 
 /// Memory of callers in an hour and in a day.
@@ -29,13 +29,13 @@ pub struct CallerBytes {
 }
 
 impl CallerBytes {
-    /// Where all hours and days are kept: some 250 and 500 callers with a limit or two.
+    /// If all hours and days are kept: some 250 and 500 callers with a limit or two.
     pub const KEPT: Self = Self { hour_max: 96 * 1024, day_max: 192 * 1024 };
-    /// Where sums soon go to a store: some 20,000 callers.
+    /// If sums are soon sent to a store: some 20,000 callers.
     pub const PASSING: Self = Self { hour_max: 6 * 1024 * 1024, day_max: 6 * 1024 * 1024 };
 }
 
-/// By how much the time of a record may differ from ours: the clock of the store may be wrong.
+/// Maximum difference between the time of a record and ours: the clock of the store may be wrong.
 const SKEW_MAX: Duration = Duration::from_secs(60);
 
 /// Sums of records by minute, hour and day.
@@ -47,22 +47,22 @@ pub struct Rollups {
     requests: u64,
 }
 
-/// The sums of one length of time, the oldest first.
+/// The sums of one granularity, oldest first.
 #[derive(Debug)]
 struct Ring {
     granularity: Granularity,
     buckets: BTreeMap<Timestamp, Bucket>,
-    /// Rows in which no caller is named.
+    /// Number of rows without a caller.
     rows: usize,
-    /// Sums from here on are whole.
+    /// Sums are complete from here on.
     whole_from: Timestamp,
 }
 
-/// What a record adds to a series.
+/// The addition of a record to a series.
 type Part<'r> = (Series<&'r str>, Counts);
 
 impl Rollups {
-    /// Nothing, counting from then on.
+    /// Empty; counts from then on.
     pub fn new(since: Timestamp, callers: CallerBytes) -> Self {
         let ring = |granularity: Granularity| Ring {
             granularity,
@@ -74,7 +74,7 @@ impl Rollups {
         Self { series: SeriesTable::default(), rings, callers, requests: 0 }
     }
 
-    /// Adds records, and forgets what is too old.
+    /// Adds records, and removes expired sums.
     pub fn add(&mut self, records: &[DecisionRecord], now: Timestamp) {
         self.expire(now);
         let earliest = Timestamp::from_ms(now.as_ms().saturating_sub(skew_ms()));
@@ -101,13 +101,13 @@ impl Rollups {
         &self.series
     }
 
-    /// From when on sums of a length of time are whole.
+    /// The time from which the sums of a granularity are complete.
     pub fn whole_from(&self, granularity: Granularity, now: Timestamp) -> Timestamp {
         let whole = self.rings.iter().find(|ring| ring.granularity == granularity);
         whole.map_or(now, |ring| ring.whole_from).max(granularity.oldest(now))
     }
 
-    /// The sums of each minute, hour or day that starts from `from` on and before `to`, with its start.
+    /// The sums of each minute, hour or day that starts in the range, with its start.
     pub fn buckets(
         &self,
         granularity: Granularity,
@@ -176,7 +176,7 @@ fn skew_ms() -> u64 {
     u64::try_from(SKEW_MAX.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What a record adds: its request, and each limit that it met.
+/// The additions of a record: its request, and each limit that applied to it.
 fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
     let outcome = match (record.code, record.reason) {
         (Code::Ok, _) => Outcome::Allowed,
@@ -204,7 +204,7 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
     if limits.is_empty() && record.code == Code::OverLimit {
         parts.push((series(Subject::NoLimit, outcome), request(false)));
     }
-    // A limit may be met several times, as by two users in one request.
+    // A limit may apply several times, for example to two users in one request.
     limits.sort_by_key(|(label, _)| *label);
     for charges in limits.chunk_by(|(one, _), (next, _)| one == next) {
         let Some((label, _)) = charges.first() else { continue };
@@ -222,7 +222,7 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
     parts
 }
 
-/// Adds the hits of a charge to those of its limit.
+/// Adds the hits of a charge to the counts of its limit.
 fn add_hits(counts: &mut Counts, code: Code, charge: &ChargeRecord) {
     let fits = charge.fit == Fit::Now;
     let sum = match charge.hits {
@@ -230,7 +230,7 @@ fn add_hits(counts: &mut Counts, code: Code, charge: &ChargeRecord) {
         Hits::Spend(_) if !fits && charge.mode == Mode::Shadow => &mut counts.hits_shadow_refused,
         Hits::Spend(_) if !fits => &mut counts.hits_refused,
         Hits::GiveBack(_) if code == Code::Ok => &mut counts.hits_given_back,
-        // The limit had the hits, and another one refused.
+        // The limit had the hits, but another one refused.
         _ => return,
     };
     *sum = sum.saturating_add(charge.hits.amount());

@@ -1,4 +1,4 @@
-//! A series: requests that are alike but for their caller. Its names are those of policies, so there are few, and sums
+//! A series: requests that differ only in their caller. Its names come from policies, so there are few series, and sums
 //! refer to them by number.
 
 use foldhash::fast::RandomState;
@@ -6,41 +6,41 @@ use indexmap::{Equivalent, IndexSet};
 
 use crate::engine::Reason;
 
-/// Series that are known at a time, some 150 bytes each. More are counted under [`OTHER`].
+/// Maximum number of series, some 150 bytes each. More are counted under [`OTHER`].
 pub const SERIES_MAX: usize = 8_192;
 
-/// Stands for names beyond the bounds.
+/// Stands for names beyond the maximum.
 pub const OTHER: &str = "other";
 
 /// The number of a series.
 pub type SeriesId = u32;
 
-/// How a request ended.
+/// The outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     Allowed,
     Refused(Reason),
-    /// Of a limit: the request was refused for another one.
+    /// For a limit: another limit refused the request.
     RefusedElsewhere,
     /// The store was unavailable.
     Error,
 }
 
-/// What is counted.
+/// The subject of counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Subject<S> {
-    /// A request: each once.
+    /// A request, counted once.
     Request,
-    /// A limit that a request met: each once a request, by its label.
+    /// A limit that applied to a request, counted once per request, by its label.
     Limit(S),
-    /// A request that was refused whatever its limits say.
+    /// A request that was refused regardless of its limits.
     NoLimit,
 }
 
-/// What requests have in common.
+/// The common properties of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Series<S> {
-    /// None if no policy has the domain.
+    /// None if the domain is unknown.
     pub domain: Option<S>,
     /// None if the policy has no tiers.
     pub tier: Option<S>,
@@ -102,7 +102,7 @@ impl Series<Box<str>> {
 }
 
 impl SeriesTable {
-    /// The number of a series, or that of the one that stands for all others.
+    /// The number of a series, or of the series for all others.
     pub fn id(&mut self, series: Series<&str>) -> SeriesId {
         let known = self.0.get_index_of(&series).unwrap_or_else(|| {
             let counted = if self.0.len() < SERIES_MAX { series } else { series.folded() };
@@ -111,12 +111,12 @@ impl SeriesTable {
         SeriesId::try_from(known).unwrap_or(SeriesId::MAX)
     }
 
-    /// The series of a number.
+    /// The series with a number.
     pub fn get(&self, id: SeriesId) -> Option<Series<&str>> {
         self.0.get_index(usize::try_from(id).ok()?).map(Series::borrowed)
     }
 
-    /// Forgets series that are not `used`, each marked by its number. The new numbers by the old ones.
+    /// Removes series that are not marked in `used`, by number. Returns the new numbers by the old ones.
     pub fn retain(&mut self, used: impl Fn(SeriesId) -> bool) -> Vec<SeriesId> {
         let all = std::mem::take(&mut self.0);
         let mut renumbered = Vec::with_capacity(all.len());

@@ -1,4 +1,4 @@
-//! Questions to a store of sums: what a query needs of it, and the groups that its answer makes.
+//! Queries to a store of sums: the question to the store, and the groups in its answer.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,12 +16,12 @@ use super::retention::Retention;
 use super::series::Series;
 
 impl UsageQuery {
-    /// The start of the first minute, hour or day that a store with that retention is asked for.
+    /// The start of the first minute, hour or day in a question to a store with that retention.
     pub fn stored_from(&self, retention: Retention, now: Timestamp) -> Timestamp {
         self.granularity.start(self.from).max(retention.oldest(self.granularity, now))
     }
 
-    /// What a store is to be asked.
+    /// The question to a store.
     pub fn question(&self, retention: Retention, now: Timestamp) -> SumsQuestion {
         let granularity = self.granularity;
         let first = granularity.number(self.stored_from(retention, now));
@@ -38,7 +38,7 @@ impl UsageQuery {
         }
     }
 
-    /// The groups of an answer.
+    /// The groups in an answer.
     pub fn sum_stored(&self, answer: &SumsAnswer, from: Timestamp) -> Page {
         let series = |(name, text): &(String, String)| Some((name.clone(), read_series(text)?));
         let series: HashMap<_, _> = answer.names.iter().filter_map(series).collect();

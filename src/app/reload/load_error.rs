@@ -1,20 +1,20 @@
-//! Why what a source gives is not used, and the log of it.
+//! The reason that a source could not be loaded, and its log lines.
 
 use std::slice;
 
 use crate::policy::{Problem, Severity, Source, render};
 
-/// Why nothing was made of what a source gives.
+/// The reason that a source could not be loaded.
 #[derive(Debug)]
 pub enum LoadError {
-    /// It can't be read.
+    /// The source can't be read.
     Unreadable(anyhow::Error),
-    /// Its texts are invalid.
+    /// The texts are invalid.
     Invalid { problems: Vec<Problem>, sources: Vec<Source> },
 }
 
 impl LoadError {
-    /// Logs everything that is wrong, each problem with an excerpt and carets.
+    /// Logs all problems, each with an excerpt and carets.
     pub fn report(&self) {
         match self {
             Self::Unreadable(error) => tracing::error!("{error}"),
@@ -27,7 +27,7 @@ impl LoadError {
 
 fn report_problem(problem: &Problem, sources: &[Source]) {
     let excerpt = render(slice::from_ref(problem), sources);
-    // The level says it already.
+    // The level of the line already has the severity.
     let excerpt = excerpt.trim_start_matches("error: ").trim_start_matches("warning: ");
     let Problem { path, line, column, .. } = problem;
     match problem.severity {

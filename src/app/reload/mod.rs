@@ -1,7 +1,7 @@
-//! Puts in force what a source gives, or reports why it is not used: the one place that compiles it, compares it with
-//! what was read before, reports problems and replaces what is in force.
+//! Loads what a source has, or reports why it is rejected. This is the only place that compiles it, compares it with
+//! the last texts, reports problems and replaces the policies or callers in force.
 //!
-//! What can't be used is told with every problem and changes nothing.
+//! If anything is invalid, all problems are reported and nothing changes.
 
 mod load_error;
 mod subject;
@@ -22,11 +22,11 @@ pub use subject::{FileCallers, Policies, Subject};
 pub struct Reloader<P, S> {
     source: P,
     subject: S,
-    /// What was read last, in force or refused.
+    /// The texts of the last read, accepted or rejected.
     seen: Option<Fingerprint>,
 }
 
-/// The texts that were read, or why they couldn't be.
+/// The texts of a read, or why it failed.
 #[derive(Debug, PartialEq, Eq)]
 enum Fingerprint {
     Texts([u8; 32]),
@@ -34,10 +34,10 @@ enum Fingerprint {
 }
 
 impl<P: PolicySource, S: Subject> Reloader<P, S> {
-    /// Puts `subject` in force as `source` has it now.
+    /// Loads `subject` from `source`.
     ///
     /// # Errors
-    /// When that can't be used.
+    /// If it is unreadable or invalid.
     pub async fn start(source: P, subject: S) -> Result<Self, LoadError> {
         let (reloader, loaded) = Self { source, subject, seen: None }.load().await;
         loaded.map(|_| reloader)
@@ -68,10 +68,10 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
         reloader
     }
 
-    /// Loads, and puts in force what is new, on a thread that may block.
+    /// Loads new texts, on a thread that may block.
     ///
-    /// With thousands of rules both take many milliseconds, as does dropping those before; the requests in line behind
-    /// them would wait for that.
+    /// With thousands of rules, compiling and dropping take many milliseconds. Requests on the same thread would have
+    /// to wait for them.
     async fn load(mut self) -> (Self, Result<Reload, LoadError>) {
         let loading = spawn_blocking(move || {
             let loaded = self.load_now();
@@ -80,7 +80,7 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
         loading.await.expect("reading and compiling don't panic, and nobody aborts them")
     }
 
-    /// Reads, and unless it is what was there the last time, compiles it and puts it in force.
+    /// Reads the texts, and compiles and loads them if they have changed.
     fn load_now(&mut self) -> Result<Reload, LoadError> {
         let read = self.source.read();
         let fingerprint = Fingerprint::of(&read);
@@ -107,7 +107,7 @@ impl Fingerprint {
         };
         let mut hash = Sha256::new();
         for part in sources.iter().flat_map(|source| [&source.path, &source.text]) {
-            // With their lengths, so that no text can pass for the end of a path.
+            // With lengths, so that no text can look like the end of a path.
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
@@ -126,7 +126,7 @@ mod tests {
     use crate::lock::lock;
     use crate::policy::Problem;
 
-    /// Gives each text once, and the last one for ever; an empty one can't be read.
+    /// Returns each text once, then repeats the last one; an empty text is unreadable.
     struct Texts {
         coming: mpsc::Receiver<&'static str>,
         text: &'static str,
@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// Takes every text but `invalid`.
+    /// Accepts every text but `invalid`.
     #[derive(Clone, Default)]
     struct Journal(Arc<Mutex<Vec<String>>>);
 
@@ -182,7 +182,8 @@ mod tests {
         let reloader = Reloader::start(texts, journal.clone()).await.unwrap();
         let (end, ending) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(reloader.run(async { ending.await.unwrap() }));
-        // The last one has been taken when the channel is empty, and counted when the end is looked at.
+        // When the channel is empty, the last text has been taken, and it is counted before the end of the channel is
+        // checked.
         sender.reserve_many(8).await.unwrap();
         end.send(()).unwrap();
         running.await.unwrap();

@@ -1,4 +1,4 @@
-//! What sources give, policies or callers: how each is compiled and put in force.
+//! The subjects of a reload: policies and callers, and how each is compiled and put in force.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::policy::{
     Severity, Source, compile, compile_callers_for, count_changes,
 };
 
-/// Limits that start a new count, and limits that are gone, of which a reload tells one by one.
+/// Limits that a reload reports one by one: those that start a new count, and those that are gone.
 const LIMITS_TOLD_MAX: usize = 50;
 
-/// What a source gives. Each subject has its own source, and is reloaded by itself.
+/// A subject of reloads. Each has its own source, and is reloaded separately.
 pub trait Subject: Send + 'static {
-    /// What the texts say.
+    /// The compiled texts.
     type Compiled: Send + 'static;
 
-    /// What people call it.
+    /// Its name in logs.
     const NAME: &'static str;
 
     /// Compiles the texts.
@@ -26,7 +26,7 @@ pub trait Subject: Send + 'static {
     /// Every problem of every text.
     fn compile(&self, sources: &[Source]) -> Result<Self::Compiled, Vec<Problem>>;
 
-    /// Puts in force what the texts say.
+    /// Puts the compiled texts in force.
     fn put_in_force(&self, compiled: Self::Compiled);
 
     /// Counts a reload.
@@ -41,7 +41,7 @@ pub struct Policies {
     pub options: CompileOptions,
 }
 
-/// The callers, where files are the directory.
+/// The callers, if the directory is in files.
 #[derive(Debug)]
 pub struct FileCallers {
     pub engine: Arc<Engine>,
@@ -79,7 +79,7 @@ impl Subject for Policies {
 }
 
 impl Policies {
-    /// Tells which counts an edit doesn't keep.
+    /// Reports the counts that an edit does not keep.
     fn tell_count_changes(&self, policies: &PolicySet) {
         let found = count_changes(&self.engine.policies(), policies);
         for restart in found.restarts.iter().take(LIMITS_TOLD_MAX) {
@@ -108,7 +108,7 @@ impl Subject for FileCallers {
     const NAME: &'static str = "callers";
 
     fn compile(&self, sources: &[Source]) -> Result<Callers, Vec<Problem>> {
-        // A warning: the policies and the callers are edited one after the other.
+        // Only a warning: policies and callers are edited one after the other.
         let policies = self.engine.policies();
         let whom = CallersFor { policies: &policies, severity: Severity::Warning };
         compile_callers_for(sources, Some(whom))

@@ -1,7 +1,8 @@
-//! The source that reads files: it notices their changes, polls for those that go unnoticed, and reads on SIGHUP.
+//! The source that reads files. It watches them for changes, polls for changes that the watch misses, and reads on
+//! SIGHUP.
 //!
-//! A change is awaited, then quiet, so that an editor or a `git pull` is read once and whole. Where a change goes
-//! unnoticed, a network file system say, a slow poll finds it, and SIGHUP asks at once.
+//! After a change it waits for quiet, so that it reads the complete result of an editor or of `git pull`. A slow poll
+//! finds changes that the watch misses, for example on a network file system. SIGHUP reads at once.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,19 +20,19 @@ use super::watch_targets::WatchTargets;
 use crate::policy::Source;
 use crate::printable;
 
-/// Quiet after which a change is taken for done.
+/// Quiet time after which a change counts as complete.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long to wait for quiet: less than the second in which an edit is live.
+/// Maximum wait for quiet: less than the second in which an edit is live.
 const QUIET_WAIT_MAX: Duration = Duration::from_millis(400);
 
-/// How often to look where every change is noticed anyway.
+/// Poll interval if the watch reports every change.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How often to look where they are not.
+/// Poll interval if the watch may miss changes.
 const POLL_INTERVAL_UNWATCHED: Duration = Duration::from_millis(500);
 
-/// Readings in a row that find new places to watch. Each but the first costs a change meanwhile.
+/// Maximum number of consecutive reads that find new places to watch. After the first, each needs a change in between.
 const READINGS_MAX: usize = 3;
 
 /// Files and directories, and the watch on them.
@@ -41,15 +42,15 @@ pub struct Files {
     watch: Watch,
     changes: mpsc::Receiver<()>,
     hangup: Signal,
-    /// Files that have been reported as passed over.
+    /// Ignored files that have been reported.
     skipped: Vec<PathBuf>,
 }
 
 impl Files {
-    /// The files and directory trees at `roots`, watched from the first reading on.
+    /// The files and directory trees at `roots`, watched from the first read on.
     ///
     /// # Errors
-    /// When signals can't be received.
+    /// If signals can't be received.
     pub fn start(roots: &[PathBuf]) -> anyhow::Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("can't receive SIGHUP")?;
         let (watch, changes) = Watch::start();
@@ -57,10 +58,10 @@ impl Files {
         Ok(Self { files, watch, changes, hangup, skipped: Vec::new() })
     }
 
-    /// Waits until nothing has changed for a while, but not for ever.
+    /// Waits until nothing has changed for a while, up to a maximum.
     async fn quiet(&mut self) {
         let quiet = async { while let Ok(Some(())) = timeout(QUIET, self.changes.recv()).await {} };
-        // Whatever is there then is read; what comes later is a change of its own.
+        // The next read includes all changes until then; a later one is a new change.
         timeout(QUIET_WAIT_MAX, quiet).await.ok();
     }
 }
@@ -90,8 +91,8 @@ impl PolicySource for Files {
     }
 }
 
-/// Reads, watches the places that were found, and reads again if they are others than before: a change
-/// between the reading and the watching would go unnoticed.
+/// Reads, watches the places found, and reads again if they have changed: a change between the read and the watch would
+/// be missed.
 fn settled(
     mut read: impl FnMut() -> Reading,
     mut arm: impl FnMut(&WatchTargets) -> bool,
@@ -111,7 +112,7 @@ fn settled(
 mod tests {
     use super::*;
 
-    /// How often the files are read and watched if so many readings in a row find new places.
+    /// Poll interval if the maximum number of consecutive reads found new places.
     #[track_caller]
     fn check(moves: usize, expected: usize) {
         let (mut reads, mut arms) = (0, 0);

@@ -1,7 +1,7 @@
-//! Where policies, and callers, come from: today files and directories.
+//! Sources of policies and callers: files and directories.
 //!
-//! A source only reads and notices changes. What it reads is compiled, compared, reported and put in force in one
-//! place for all sources, `reload/`.
+//! A source only reads and reports changes. `reload/` compiles and compares the texts of all sources, reports problems,
+//! and puts the result in force.
 
 mod files;
 mod source_files;
@@ -15,13 +15,13 @@ pub use source_files::{SourceFiles, SourceFilesError};
 
 /// A source of policies or callers.
 pub trait PolicySource: Send + 'static {
-    /// Reads all texts as they are now, each with the place that it comes from. It may block.
+    /// Reads all current texts, each with its place. It may block.
     ///
     /// # Errors
-    /// When they can't be read.
+    /// If they are unreadable.
     fn read(&mut self) -> anyhow::Result<Vec<Source>>;
 
-    /// Waits until there may be other texts to read. It may end without a change; a change between two waits ends
-    /// the next wait. It may be dropped at any time.
+    /// Waits until there may be new texts. It may end without a change. A change between two waits ends the next wait.
+    /// It is cancel-safe.
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
 }

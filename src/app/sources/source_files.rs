@@ -1,9 +1,9 @@
 //! Reads YAML files and directories of them.
 //!
-//! A directory gives every `*.yaml` and `*.yml` in it and below, in the order of their names; names that
-//! start with a dot are passed over, so a Kubernetes ConfigMap gives each file once, not once more through
-//! its `..data`. A file that is named by itself counts whatever it is called. Symlinks are followed.
-//! Files of other names are told of, but for hidden ones, for what editors leave behind and for Markdown.
+//! A directory includes every `*.yaml` and `*.yml` in it and below, in the order of their names. Names that start with
+//! a dot are ignored, so the files of a Kubernetes ConfigMap are read once, and not again through its `..data`. A root
+//! that is a file is read whatever its name. Symlinks are followed. Files with other names are reported, except hidden
+//! files, editor backups and Markdown.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -17,31 +17,31 @@ use crate::printable;
 /// The largest file; about 100,000 rules of a policy.
 const FILE_LEN_MAX: u64 = 16 * 1024 * 1024;
 
-/// Bytes of all files of one set: what is made of them takes several times as much while it is read.
+/// Total bytes of the files of one set. Reading and compiling them takes several times as much memory.
 const TOTAL_LEN_MAX: u64 = 64 * 1024 * 1024;
 
-/// Files in one set: in a policy set, one is a domain.
+/// Files in one set. Each policy file is a domain.
 const FILES_MAX: usize = 10_000;
 
-/// Directories in one set, and with it the watches on them.
+/// Directories in one set, each with a watch.
 const DIRECTORIES_MAX: usize = 1_000;
 
-/// The files and directories that hold policies, or callers.
+/// The files and directories of policies, or of callers.
 #[derive(Clone, Debug)]
 pub struct SourceFiles {
     roots: Vec<PathBuf>,
 }
 
-/// What was found.
+/// The files found.
 #[derive(Debug)]
 pub struct Reading {
     pub sources: Result<Vec<Source>, SourceFilesError>,
     pub places: WatchTargets,
-    /// Files that were passed over because of their names, though they may be meant.
+    /// Files that were ignored because of their names, but may be meant.
     pub skipped: Vec<PathBuf>,
 }
 
-/// Why files can't be read.
+/// The reason that files are unreadable.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceFilesError {
     #[error("can't read {}: {source}", printable::path(path))]
@@ -105,7 +105,7 @@ impl Walk {
 
     fn directory(&mut self, path: &Path) -> Result<(), SourceFilesError> {
         let real = fs::canonicalize(path).map_err(|source| unreadable(path, source))?;
-        // A directory that is met again may contain itself.
+        // A directory that was already visited may contain itself.
         if !self.places.directories.insert(real) {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl Walk {
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.directory(&path)?,
                 Ok(metadata) if is_yaml(&path) => {
-                    // A pipe: reading would wait for a writer.
+                    // For example a pipe: a read would block until there is a writer.
                     if !metadata.is_file() {
                         return Err(SourceFilesError::NoFile { path });
                     }
@@ -158,7 +158,7 @@ impl Walk {
     }
 }
 
-/// What is in a directory and not hidden, by name.
+/// The entries of a directory that are not hidden, by name.
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, SourceFilesError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).map_err(|source| unreadable(directory, source))? {
@@ -176,8 +176,8 @@ fn is_yaml(path: &Path) -> bool {
     matches!(extension, Some("yaml" | "yml"))
 }
 
-/// Whether a file with another ending may be meant as a policy: envoyproxy/ratelimit reads files of
-/// all names. Not so what editors and merges leave behind, and what is for people.
+/// Whether a file with another ending may be meant as a policy, since envoyproxy/ratelimit reads files of all names.
+/// Backups of editors and merges, and Markdown, are not.
 fn may_be_meant(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let is_backup = name.ends_with(b"~") || (name.starts_with(b"#") && name.ends_with(b"#"));
@@ -185,7 +185,7 @@ fn may_be_meant(path: &Path) -> bool {
     !is_backup && !["md", "bak", "orig", "rej", "swp", "tmp"].contains(&extension)
 }
 
-/// What there is instead of the files that were looked for.
+/// The other files found, for a message.
 fn others(skipped: &[PathBuf]) -> String {
     match skipped {
         [] => String::new(),
@@ -210,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory of these files.
+    /// A directory with these files.
     fn tree(files: &[&str]) -> TempDir {
         let directory = tempfile::tempdir().unwrap();
         for file in files {

@@ -1,7 +1,6 @@
 //! Watches the directories of policies and callers for changes.
 //!
-//! Directories are watched, never files: a file that is replaced, as editors and Kubernetes do it, takes
-//! its watch with it.
+//! It watches directories, never files: if a file is replaced, as by editors and by Kubernetes, its watch is lost.
 
 use std::collections::BTreeSet;
 use std::mem;
@@ -14,19 +13,19 @@ use tokio::sync::mpsc;
 use super::watch_targets::WatchTargets;
 use crate::lock::lock;
 
-/// Watches places.
+/// A watch on places.
 #[derive(Debug)]
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
-    /// Replaced as a whole, so that a panic leaves one of the two.
+    /// Replaced as a whole, so that after a panic one of the two is in place.
     places: Arc<Mutex<WatchTargets>>,
     watched: BTreeSet<PathBuf>,
     is_complete: bool,
 }
 
 impl Watch {
-    /// A watch of nothing yet, and the changes that it will notice. A change that comes before the one
-    /// before it was received is the same to the receiver, so the channel holds one.
+    /// A watch without places, and the changes that it will report. Two changes before a receive are one to the
+    /// receiver, so the channel has a capacity of one.
     pub fn start() -> (Self, mpsc::Receiver<()>) {
         let (sender, changes) = mpsc::channel(1);
         let places = Arc::new(Mutex::new(WatchTargets::default()));
@@ -34,7 +33,7 @@ impl Watch {
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error, such as an overflow of the kernel's queue, may hide a change.
             if event.map_or(true, |event| matters(&event, &lock(&concern))) {
-                // A full channel already says so.
+                // If the channel is full, a change is already reported.
                 sender.try_send(()).ok();
             }
         });
@@ -44,13 +43,13 @@ impl Watch {
         (Self { watcher, places, watched: BTreeSet::new(), is_complete: false }, changes)
     }
 
-    /// Watches the same places again: a directory that was deleted and made anew has lost its watch.
+    /// Watches the same places again: a directory that was deleted and created again has lost its watch.
     pub fn renew(&mut self) {
         let places = lock(&self.places).clone();
         self.arm(&places);
     }
 
-    /// Watches `places` from now on, and says whether they are others than before.
+    /// Watches `places` from now on, and returns whether they have changed.
     pub fn arm(&mut self, places: &WatchTargets) -> bool {
         let Some(watcher) = &mut self.watcher else {
             return false;
@@ -69,14 +68,14 @@ impl Watch {
         mem::replace(&mut *lock(&self.places), places.clone()) != *places
     }
 
-    /// Whether every change is noticed; if not, the files must be read more often.
+    /// Whether every change is reported. If not, the files must be polled more often.
     pub fn is_complete(&self) -> bool {
         self.is_complete
     }
 }
 
 fn matters(event: &Event, places: &WatchTargets) -> bool {
-    // Reading the files makes accesses, which must not make us read them again.
+    // Reads of the files are accesses, and must not cause another read.
     !event.kind.is_access()
         && (event.need_rescan() || event.paths.iter().any(|path| places.concern(path)))
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{fs, path};
 
-/// Symlinks on the way to one file; the kernel's own bound.
+/// Maximum number of symlinks on the way to a file, as in the kernel.
 const SYMLINKS_MAX: usize = 40;
 
-/// What to watch. Each path goes through no symlink, save perhaps its last part.
+/// Directories and files to watch. No path contains a symlink, except perhaps as its last part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchTargets {
-    /// Whatever changes directly in these may matter.
+    /// Any change directly in these directories may matter.
     pub directories: BTreeSet<PathBuf>,
-    /// Files, and symlinks on the way to them; beside them, nothing matters.
+    /// Files, and symlinks on the way to them. Changes of other files beside them don't matter.
     pub names: BTreeSet<PathBuf>,
 }
 
@@ -37,7 +37,7 @@ impl WatchTargets {
         }
     }
 
-    /// Adds `path` and the symlinks on the way to it; if part of the way is missing, that part.
+    /// Adds `path` and the symlinks on the way to it. If a part of the path is missing, adds that part.
     pub fn trace(&mut self, path: &Path) {
         let Ok(mut path) = path::absolute(path) else {
             return;
@@ -50,7 +50,7 @@ impl WatchTargets {
         }
     }
 
-    /// Where the first symlink on the way to `path` leads, the rest of the way included.
+    /// The target of the first symlink in `path`, with the rest of the path.
     fn step(&mut self, path: &Path) -> Option<PathBuf> {
         let mut way: Vec<&Path> = path.ancestors().collect();
         way.reverse();
@@ -60,7 +60,7 @@ impl WatchTargets {
                     self.name(part);
                     let rest = path.strip_prefix(part).ok()?;
                     let target = part.parent()?.join(fs::read_link(part).ok()?);
-                    // Without a rest, a join would end in a slash.
+                    // Without a rest, a join would add a trailing slash.
                     return Some(if rest.as_os_str().is_empty() {
                         target
                     } else {

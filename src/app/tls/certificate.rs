@@ -19,13 +19,13 @@ use sha2::{Digest, Sha256};
 use super::expiry::expiry_s;
 use crate::settings::TlsFiles;
 
-/// The largest file: all the well-known authorities take a quarter of it.
+/// Maximum size of a file: four times that of all well-known authorities.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
 
-/// Where a port's certificate is.
+/// The paths of a port's certificate.
 #[derive(Clone, Debug)]
 pub struct Certificate {
-    /// How the names of its settings begin.
+    /// The prefix of the names of its settings.
     port: &'static str,
     cert_file: PathBuf,
     key_file: PathBuf,
@@ -33,7 +33,7 @@ pub struct Certificate {
     protocol: &'static [u8],
 }
 
-/// What the files hold.
+/// The contents of the files.
 pub struct Contents {
     cert: Vec<u8>,
     key: Vec<u8>,
@@ -41,12 +41,12 @@ pub struct Contents {
 }
 
 impl Contents {
-    /// By which these are told from others.
+    /// The hash of the contents, to detect changes.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         for part in [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()] {
             let part = part.map_or(&[] as &[u8], Vec::as_slice);
-            // With their lengths, so that no file can pass for the end of another.
+            // With lengths, so that no file can look like the end of another.
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
@@ -55,22 +55,23 @@ impl Contents {
 }
 
 impl Certificate {
-    /// The one that these files are for; None if there are none.
+    /// The certificate with these files; None if there are none.
     pub fn of(port: &'static str, files: &TlsFiles, protocol: &'static [u8]) -> Option<Self> {
         let (cert_file, key_file) = files.cert_file.clone().zip(files.key_file.clone())?;
         let client_ca_file = files.client_ca_file.clone();
         Some(Self { port, cert_file, key_file, client_ca_file, protocol })
     }
 
-    /// The port whose certificate it is.
+    /// The port of the certificate.
     pub fn port(&self) -> &'static str {
         self.port
     }
 
-    /// What the files hold now. Symlinks are followed, so it is what a swapped mount of Kubernetes holds now.
+    /// The current contents of the files. Symlinks are followed, also those of a Kubernetes mount that has been
+    /// swapped.
     ///
     /// # Errors
-    /// When one can't be read.
+    /// If a file is unreadable.
     pub fn read(&self) -> anyhow::Result<Contents> {
         let cert = read(&self.cert_file).with_context(|| self.cert())?;
         let key = read(&self.key_file).with_context(|| self.key())?;
@@ -81,16 +82,16 @@ impl Certificate {
         Ok(Contents { cert, key, client_ca })
     }
 
-    /// Until when it holds, in seconds since the Unix epoch; None if it doesn't say so in a way that we can read.
+    /// The expiry of the certificate, in seconds since the Unix epoch; None if it is unknown.
     pub fn expiry_s(&self, contents: &Contents) -> Option<u64> {
         let first = CertificateDer::pem_slice_iter(&contents.cert).next()?.ok()?;
         expiry_s(&first)
     }
 
-    /// How connections are to shake hands by it.
+    /// The TLS configuration for new connections.
     ///
     /// # Errors
-    /// When the files don't hold what they should, or the key is another certificate's.
+    /// If a file is invalid, or the key belongs to another certificate.
     pub fn config(&self, contents: &Contents) -> anyhow::Result<ServerConfig> {
         let certs = certificates(&contents.cert).with_context(|| self.cert())?;
         let provider = Arc::new(ring::default_provider());
@@ -146,9 +147,9 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(certs)
 }
 
-/// The first key of a text, if it is one that can be used.
+/// The first key in a text, if it is valid.
 fn key(pem: &[u8], provider: &CryptoProvider) -> anyhow::Result<PrivateKeyDer<'static>> {
-    // The causes are left out: they might show what they stumbled over.
+    // Causes are omitted: they might quote the key.
     let unusable = "no usable private key found";
     let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| anyhow!(unusable))?;
     provider.key_provider.load_private_key(key.clone_key()).map_err(|_| anyhow!(unusable))?;
@@ -173,7 +174,7 @@ pub mod testing {
 
     use super::*;
 
-    /// Puts a new certificate into a folder.
+    /// Writes a new certificate into a folder.
     pub fn files(folder: &Path) -> TlsFiles {
         let made = rcgen::generate_simple_self_signed(vec!["tollgate.test".to_owned()]).unwrap();
         let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
@@ -189,7 +190,7 @@ mod tests {
 
     use super::*;
 
-    /// What is said of the files once `break_them` was at them.
+    /// The error after `break_them` has changed the files.
     fn check(break_them: impl Fn(&Path), expected: &str) {
         let folder = tempfile::tempdir().unwrap();
         let files = testing::files(folder.path());

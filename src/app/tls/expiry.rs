@@ -1,7 +1,7 @@
 //! Finds the time at which a certificate expires.
 //!
-//! rustls reads that and does not tell it, except when it finds that the time has passed. So it is asked whether the
-//! certificate holds at the end of all time. Its validity is the first thing that is checked; a test fails if that changes.
+//! rustls parses the expiry, but reports it only for a certificate that has expired. So this asks whether the
+//! certificate is valid at the end of time. rustls checks the validity first; a test fails if that changes.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error, RootCertStore};
 
-/// When a certificate ends, in seconds since the Unix epoch; None if it is none that rustls can read, and so none that it
-/// serves.
+/// The expiry of a certificate, in seconds since the Unix epoch; None if rustls can't parse the certificate, and so
+/// can't serve it.
 pub fn expiry_s(der: &CertificateDer<'_>) -> Option<u64> {
     let certificate = ParsedCertificate::try_from(der).ok()?;
     let end = UnixTime::since_unix_epoch(Duration::MAX);

@@ -1,4 +1,4 @@
-//! TLS on a port: the handshake of each connection, with the certificate that is in force then.
+//! TLS on a port: the handshake of each connection, with the current certificate.
 
 mod certificate;
 mod expiry;
@@ -19,8 +19,8 @@ use certificate::Certificate;
 
 pub use renewal::Renewal;
 
-/// What the ports speak, as ALPN names it. A client that names something else is turned away; one that names nothing
-/// is believed to know.
+/// The protocols of the ports, by their ALPN names. A client that offers only other protocols is rejected. A client
+/// without ALPN is accepted.
 pub const HTTP_2: &[u8] = b"h2";
 pub const HTTP_1: &[u8] = b"http/1.1";
 
@@ -31,10 +31,10 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// TLS for `port`, `grpc` or `http`, with the task that renews it; None if the settings want none.
+    /// TLS for `port`, `grpc` or `http`, with the task that renews its certificate; None without such settings.
     ///
     /// # Errors
-    /// When the files can't be used; it names them and their settings.
+    /// If the files are unreadable or invalid; the error names them and their settings.
     pub fn load(
         port: &'static str,
         files: &TlsFiles,
@@ -51,7 +51,7 @@ impl Tls {
         Ok(Some((tls, renewal)))
     }
 
-    /// A connection once its handshake is done. It may fail, which is the client's affair.
+    /// A connection after its handshake. If it fails, that is only logged.
     pub fn open(
         &self,
         tcp: TcpStream,
@@ -63,7 +63,7 @@ impl Tls {
         }
     }
 
-    /// Has new connections shake hands by `config`.
+    /// New connections use `config`.
     fn replace(&self, config: rustls::ServerConfig) {
         self.config.store(Arc::new(config));
     }

@@ -1,8 +1,8 @@
-//! Puts a certificate in force when its files change.
+//! Replaces the certificate of a port when its files change.
 //!
-//! It looks every few seconds and compares what the files hold: a certificate lives for days, so there is no haste, and
-//! no mount, symlink or clock can hide a change. The certificate and its key are two files, so a change is taken when two
-//! looks in a row find the same. What can't be used is told once and changes nothing.
+//! It compares the contents of the files every few seconds. That is fast enough, as a certificate is valid for days,
+//! and no mount, symlink or clock can hide a change. The certificate and its key are two files, so a change is accepted
+//! when two consecutive reads are equal. Invalid files are reported once and change nothing.
 
 use std::mem;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::Tls;
 use super::certificate::{Certificate, Contents};
 use crate::metrics::Metrics;
 
-/// How often to look.
+/// Interval of the reads.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Renews the certificate of one port.
@@ -25,17 +25,17 @@ pub struct Renewal {
     certificate: Certificate,
     tls: Arc<Tls>,
     metrics: Arc<Metrics>,
-    /// What the last look found.
+    /// The last contents that were read.
     found: Found,
-    /// What was put in force or refused last.
+    /// The last contents that were accepted or rejected.
     settled: Found,
 }
 
-/// What the files hold, or why they can't be read.
+/// The contents of the files, or the error of the read.
 type Found = Result<[u8; 32], String>;
 
 impl Renewal {
-    /// Renews `certificate`, of which `contents` are in force.
+    /// Renews `certificate`; `contents` are those in force.
     pub fn new(
         certificate: Certificate,
         contents: &Contents,
@@ -48,7 +48,7 @@ impl Renewal {
         renewal
     }
 
-    /// Looks until `shutdown`.
+    /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -58,7 +58,7 @@ impl Renewal {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => {}
             }
-            // Reading may block, and so does the arithmetic of keys.
+            // Reading may block, and parsing keys takes CPU time.
             let looking = spawn_blocking(move || {
                 self.look();
                 self
@@ -67,7 +67,7 @@ impl Renewal {
         }
     }
 
-    /// Puts in force what the files hold, if it is new and no longer changing.
+    /// Puts the contents in force if they are new and two consecutive reads are equal.
     fn look(&mut self) {
         let read = self.certificate.read();
         let found = match &read {
@@ -97,9 +97,9 @@ impl Renewal {
         }
     }
 
-    /// Takes down until when what is in force holds.
+    /// Updates the metric with the expiry of the certificate in force.
     fn tell(&self, contents: &Contents) {
-        // A gauge of 0 shows that it can't be read, and raises an alarm.
+        // A gauge of 0 means that the expiry is unknown, and triggers alerts.
         let until_s = self.certificate.expiry_s(contents).unwrap_or_default();
         self.metrics.certificates.in_force(self.certificate.port(), until_s);
     }
@@ -122,7 +122,7 @@ mod tests {
         let (tls, mut renewal) =
             Tls::load("grpc", &files, HTTP_2, &Arc::default()).unwrap().unwrap();
         let mut now: Arc<ServerConfig> = tls.config.load_full();
-        // Looks `looks` times, and then it is another certificate or not.
+        // Reads `looks` times, then checks whether the certificate has changed.
         let mut check = |looks: u8, is_new: bool| {
             (0..looks).for_each(|_| renewal.look());
             let before = mem::replace(&mut now, tls.config.load_full());

@@ -1,4 +1,4 @@
-//! Reads `--at`, the time that a request is explained for.
+//! Reads `--at`, the time for which a request is explained.
 
 use std::str::FromStr;
 
@@ -7,16 +7,16 @@ use jiff::tz::TimeZone;
 
 use crate::clock::Timestamp;
 
-/// A time as `--at` says it.
+/// A time in the form of `--at`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum At {
     /// With an offset from UTC.
     Instant(jiff::Timestamp),
-    /// As clocks show it in the policy's time zone.
+    /// As local time in the policy's time zone.
     Civil(DateTime),
 }
 
-/// A text that is no time.
+/// An invalid time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "use 2026-11-27T10:00:00Z, or 2026-11-27T10:00 or 2026-11-27 in the policy's time zone, from 1970 on"
@@ -35,7 +35,7 @@ impl FromStr for At {
 }
 
 impl At {
-    /// The instant, where clocks go by `zone`; None if it is before 1970.
+    /// The instant, with local times in `zone`. None if it is before 1970.
     pub fn timestamp(self, zone: &TimeZone) -> Option<Timestamp> {
         let instant = match self {
             Self::Instant(instant) => instant,
@@ -45,7 +45,7 @@ impl At {
     }
 }
 
-/// An instant as clocks of `zone` show it, in the form of RFC 3339.
+/// An instant as local time in `zone`, in RFC 3339 format.
 pub fn stamp(zone: &TimeZone, at: Timestamp) -> String {
     let ms = i64::try_from(at.as_ms()).unwrap_or(i64::MAX);
     match jiff::Timestamp::from_millisecond(ms) {

@@ -1,4 +1,4 @@
-//! From an explanation to the report that is printed.
+//! Builds the printed report from an explanation.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ use super::report::{
     ThresholdReport, TierReport, WaitReport, WeightsReport,
 };
 
-/// What an explanation is reported with.
+/// The context of a report.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting<'a> {
     pub domain: &'a Domain,
     pub at: Timestamp,
-    /// What each descriptor asks for.
+    /// The requested hits of each descriptor.
     pub hits: Hits,
     pub has_directory: bool,
 }
@@ -260,7 +260,7 @@ impl Setting<'_> {
         Some(ScheduleReport { during: during(self.at), otherwise: limit.to_string(), next })
     }
 
-    /// Those that haven't ended.
+    /// The bonuses that have not expired.
     fn bonuses(&self, explained: &ExplainedLimit) -> Vec<BonusReport> {
         let bonuses = explained.charge.bonuses.iter().filter(|bonus| self.at < bonus.until);
         let report = bonuses.map(|bonus| BonusReport {
@@ -358,7 +358,7 @@ fn amount(explained: &ExplainedLimit) -> AmountReport {
     }
 }
 
-/// Below zero it gives back.
+/// Negative if hits are given back.
 fn count(hits: Hits) -> i64 {
     let amount = i64::try_from(hits.amount()).unwrap_or(i64::MAX);
     match hits {
@@ -371,7 +371,7 @@ fn grace(grace: &Grace) -> GraceReport {
     GraceReport { percent: grace.percent(), hits: grace.over(), for_ms: grace.for_ms() }
 }
 
-/// Each threshold of a limit, and from how many hits on it is crossed.
+/// Each threshold of a limit, with the number of hits at which it is crossed.
 fn thresholds(thresholds: &Thresholds) -> Vec<ThresholdReport> {
     let points = thresholds.points();
     points.map(|(percent, hits)| ThresholdReport { percent, hits }).collect()

@@ -1,13 +1,12 @@
-//! Descriptors as the command line writes them: `key=value,key=value`, with escapes for what would be read as
-//! structure.
+//! Descriptors on the command line: `key=value,key=value`, with escapes for special characters.
 
 use crate::engine::text::{MARK, escaped};
 use crate::printable::is_escaped;
 
-/// What escapes look like, for messages.
+/// The escapes, for messages.
 const ESCAPES: &str = r"`\,` `\=` `\\` or a byte in hexadecimal digits such as `\x2c`";
 
-/// Why a text is no descriptor.
+/// The reason that a text is not a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EntriesError {
     #[error("invalid entry `{entry}`; a descriptor is a list like key=value,key=value")]
@@ -16,15 +15,15 @@ pub enum EntriesError {
     NoEscape { escape: String },
 }
 
-/// Reads a descriptor. A value may be empty, and hold further equals signs.
+/// Parses a descriptor. A value may be empty, and may contain equals signs.
 ///
 /// # Errors
-/// What is wrong with its first wrong entry.
+/// The first invalid entry.
 pub fn parse_entries(text: &str) -> Result<Vec<(String, String)>, EntriesError> {
     split(text).into_iter().map(parse_entry).collect()
 }
 
-/// Cuts a text at its commas, but for those that are escaped. Escapes stay.
+/// Splits a text at its commas, except escaped ones. Escapes stay.
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;
@@ -53,7 +52,7 @@ fn parse_entry(entry: &str) -> Result<(String, String), EntriesError> {
     Ok((text(&entry[..equals])?, text(&entry[equals + 1..])?))
 }
 
-/// The bytes that a part of an entry stands for.
+/// The bytes of a part of an entry, without escapes.
 fn unescape(part: &str) -> Result<Vec<u8>, EntriesError> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part;
@@ -77,7 +76,7 @@ fn unescape(part: &str) -> Result<Vec<u8>, EntriesError> {
     Ok(bytes)
 }
 
-/// An entry as it would be written here.
+/// An entry in the form of the command line.
 pub fn entry_text(key: &str, value: &str) -> String {
     format!("{}={}", written(key, &[',', '=', '\\']), written(value, &[',', '\\']))
 }

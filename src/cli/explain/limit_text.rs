@@ -4,13 +4,13 @@ use std::fmt;
 
 use super::report::{LimitReport, PressedReport, Report, RuleReport, ScheduleReport};
 
-/// Columns of the names in front of what is told of a limit.
+/// Width of the column of names.
 const NAME_WIDTH: usize = 11;
 
-/// Something that is told of a limit, after its name.
+/// A line about a limit: its name and its text.
 type Line = (&'static str, String);
 
-/// Writes the limits of one counter: first what is told of all of them.
+/// Writes the limits of one counter, after the lines that are common to them.
 pub fn write_limits(
     f: &mut fmt::Formatter<'_>,
     limits: &[LimitReport],
@@ -48,7 +48,7 @@ impl LimitReport {
         self.mode == "shadow"
     }
 
-    /// What an amount is in money.
+    /// An amount as money.
     fn money(&self, amount: u64) -> Option<String> {
         let currency = self.currency.as_deref()?;
         Some(format!("{}.{:02} {currency}", amount / 100, amount % 100))
@@ -94,7 +94,7 @@ impl LimitReport {
         Some(format!("{} of {} to this caller; by tier: {by_tier}", self.open, self.capacity))
     }
 
-    /// What pressure leaves of it, where that is less.
+    /// The remaining capacity under pressure, where it is less.
     fn pressed(&self) -> Option<String> {
         let before = |one: &PressedReport| {
             let mut levels = self.open_under_pressure.iter();
@@ -114,7 +114,7 @@ impl LimitReport {
         (!told.is_empty()).then(|| told.join(", "))
     }
 
-    /// Whose counter it is and where its amount comes from, where that is the directory's doing.
+    /// The owner of the counter and the source of the amount, if they come from the directory.
     fn account(&self, caller: Option<&str>) -> Option<String> {
         let account = self.amount_from.account.as_deref()?;
         let amount = match (self.amount_from.source, &self.amount_from.share) {
@@ -144,7 +144,7 @@ impl LimitReport {
         (!told.is_empty()).then(|| ("thresholds", told.join(", ")))
     }
 
-    /// What is told of it, each with its name.
+    /// All lines, each with its name.
     fn lines(&self, report: &Report) -> Vec<Line> {
         let mut lines = vec![("counter", self.key.clone()), ("cost", self.cost(report.hits))];
         let account = self.account(report.caller.name.as_deref());
@@ -213,12 +213,12 @@ pub fn rule_text(rule: &RuleReport) -> String {
     format!("{} ({}:{})", rule.path, rule.file, rule.line)
 }
 
-/// The same after what belongs to it.
+/// A rule with its place, in parentheses.
 pub fn of_rule(rule: Option<&RuleReport>) -> String {
     rule.map(|rule| format!(" of {}", rule_text(rule))).unwrap_or_default()
 }
 
-/// Numbers in a row.
+/// A list of numbers.
 pub fn list(numbers: &[usize]) -> String {
     let numbers: Vec<String> = numbers.iter().map(usize::to_string).collect();
     numbers.join(", ")
@@ -241,7 +241,7 @@ fn duration(ms: u64) -> String {
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
-/// Which schedule holds, and what comes next.
+/// The active schedule, and the next one.
 fn schedule_text(schedule: &ScheduleReport) -> String {
     let now = match &schedule.during {
         Some(during) => format!("{during}, otherwise {}", schedule.otherwise),

@@ -1,4 +1,4 @@
-//! `tollgate explain`: what a request meets, what it would be charged, and why not otherwise.
+//! `tollgate explain`: shows the rules that apply to a request, its charges, and why other rules don't apply.
 
 mod at;
 mod build;
@@ -34,10 +34,10 @@ use build::Setting;
 use entries::parse_entries;
 use report::Report;
 
-/// Counters of the store that candidates of choices are looked at in; it stays empty.
+/// Maximum number of counters in the store for candidates of choices; it stays empty.
 const COUNTERS_MAX: usize = 1;
 
-/// Nobody reads more of the present time.
+/// The present time is rounded: more precision is not useful to a reader.
 const SECOND_MS: u64 = 1_000;
 
 const EXAMPLES: &str = r"Examples:
@@ -110,13 +110,13 @@ pub fn command() -> Command {
         .arg(format_arg())
 }
 
-/// Why nothing is explained.
+/// The reason that nothing is explained.
 enum Failure {
-    /// What was asked makes no sense.
+    /// The arguments are invalid.
     Usage(String),
-    /// The files can't be used.
+    /// The files are unreadable or invalid.
     Files(String),
-    /// The policy can't answer. `domains` are those that there are, if the one that was asked is not.
+    /// The policy can't answer. If the domain is unknown, `domains` are the known ones.
     Policy { message: String, domains: Option<Vec<String>> },
 }
 
@@ -209,7 +209,7 @@ fn print_json(report: &Report) -> ExitCode {
     }
 }
 
-/// The time to explain for.
+/// The time of the explanation.
 fn now(matches: &ArgMatches, domain: &Domain) -> Result<Timestamp, Failure> {
     match matches.get_one::<At>("at") {
         None => {
@@ -229,7 +229,7 @@ fn policies(matches: &ArgMatches) -> Result<PolicySet, Failure> {
     compile(&sources, options).map_err(|problems| Failure::Files(render(&problems, &sources)))
 }
 
-/// The directory of the files that `--callers` names.
+/// The directory from the files in `--callers`.
 fn directory(matches: &ArgMatches) -> Result<Directory, Failure> {
     let Some(paths) = matches.get_many::<PathBuf>("callers") else { return Ok(Directory::None) };
     let sources = SourceFiles::new(paths.cloned().collect()).read().sources;
@@ -263,7 +263,7 @@ fn quoted(names: &[&str]) -> String {
     names.join(", ")
 }
 
-/// Adds a descriptor that names the caller, unless one does.
+/// Adds a descriptor with the caller, unless a descriptor has one.
 fn add_caller(
     descriptors: &mut Vec<Vec<(String, String)>>,
     caller: &str,

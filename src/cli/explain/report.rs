@@ -1,4 +1,4 @@
-//! What `tollgate explain` tells, as its JSON has it; `text.rs` writes the same for people.
+//! The report of `tollgate explain` in JSON; `text.rs` writes it as text.
 //!
 //! Scripts read it: fields may be added, and none is removed or renamed. `config/README.md` lists them.
 
@@ -6,19 +6,19 @@ use serde::{Serialize, Serializer};
 
 use super::entries::shown;
 
-/// What a request meets.
+/// The request, and the limits that apply to it.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub domain: String,
     pub at: String,
     pub timezone: String,
-    /// What each descriptor asks for; below zero it gives back.
+    /// The requested hits of each descriptor; negative if hits are given back.
     pub hits: i64,
-    /// Whether it passes if nothing has been spent.
+    /// Whether the request passes if nothing has been spent.
     pub passes: bool,
-    /// Why it doesn't pass.
+    /// The reason of a refusal.
     pub reason: Option<&'static str>,
-    /// Whether the policy says anything of it.
+    /// Whether the policy applies to the request.
     pub matched: bool,
     pub caller: CallerReport,
     pub choices: Vec<ChoiceReport>,
@@ -38,10 +38,10 @@ pub struct CallerReport {
     pub tier: Option<String>,
     /// `request`, `directory` or `default`.
     pub tier_from: &'static str,
-    /// What the request says of the tier, if the policy has no such tier.
+    /// The tier in the request, if it is unknown to the policy.
     pub unknown_tier: Option<String>,
     pub priority: u8,
-    /// The caller and its parents, as the directory has them.
+    /// The caller and its parents, from the directory.
     pub lineage: Vec<MemberReport>,
 }
 
@@ -74,25 +74,25 @@ pub struct WeightsReport {
 #[derive(Debug, Serialize)]
 pub struct CandidateReport {
     pub name: String,
-    /// Null if it is out of the running.
+    /// Null if the candidate is excluded.
     pub score: Option<f64>,
     pub price: Option<f64>,
     pub latency_ms: Option<f64>,
-    /// The caller may not use it.
+    /// The caller has no access.
     pub denied: bool,
 }
 
 #[derive(Debug, Serialize)]
 pub struct DescriptorReport {
     pub entries: Vec<EntryReport>,
-    /// Entries that are no part of the path.
+    /// Entries that are not part of the path.
     pub qualifiers: Vec<EntryReport>,
     pub steps: Vec<StepReport>,
     /// `limits`, `unlimited`, `no_limit`, `no_rule` or `no_path`.
     pub end: &'static str,
     /// Numbers of `limits`, from 1.
     pub limits: Vec<usize>,
-    /// Rules that keep the caller out.
+    /// Rules that deny the caller access.
     pub closed_by: Vec<ClosedReport>,
 }
 
@@ -139,19 +139,19 @@ pub struct OnlyReport {
 #[derive(Debug, Serialize)]
 pub struct LimitReport {
     pub number: usize,
-    /// The name that the policy gives it.
+    /// The name in the policy.
     pub name: Option<String>,
-    /// What metrics and answers call it.
+    /// The name in metrics and answers.
     pub label: String,
     pub rule: Option<RuleReport>,
     pub cascade: bool,
-    /// Numbers of the descriptors that meet it, from 1.
+    /// Numbers of the descriptors to which it applies, from 1.
     pub descriptors: Vec<usize>,
     /// For this caller.
     pub rate: String,
     pub by_tier: Vec<TierReport>,
     pub amount_from: AmountReport,
-    /// What its hits are hundredths of, if it counts money.
+    /// The currency, if amounts are hundredths of one.
     pub currency: Option<String>,
     pub algorithm: String,
     pub burst: Option<u64>,
@@ -159,14 +159,14 @@ pub struct LimitReport {
     pub schedule: Option<ScheduleReport>,
     /// The counter.
     pub key: String,
-    /// What the request is charged; below zero it gives back.
+    /// The charge of the request; negative if hits are given back.
     pub cost: i64,
     pub has_cost_table: bool,
     /// Whether the limit has these hits if nothing has been spent.
     pub fits: bool,
-    /// The most that can be spent at once when nothing has been.
+    /// The maximum that can be spent at once if nothing has been spent.
     pub capacity: u64,
-    /// How much of it is open to this caller.
+    /// The part of it that this caller may use.
     pub open: u64,
     pub open_by_tier: Vec<OpenReport>,
     pub open_under_pressure: Vec<PressedReport>,
@@ -177,12 +177,12 @@ pub struct LimitReport {
     pub grace: Option<GraceReport>,
     pub thresholds: Vec<ThresholdReport>,
     pub wait: Option<WaitReport>,
-    /// Null if retries of the request are charged like new ones.
+    /// Null if retries are charged like new requests.
     pub idempotency: Option<IdempotencyReport>,
     pub lease: &'static str,
 }
 
-/// How much passes beyond a limit, and for how long from the first breach on.
+/// How far the limit may be exceeded, and how long from the first breach on.
 #[derive(Debug, Serialize)]
 pub struct GraceReport {
     pub percent: u16,
@@ -190,7 +190,7 @@ pub struct GraceReport {
     pub for_ms: u64,
 }
 
-/// A threshold, and from how many hits in use on it is crossed.
+/// A threshold, and the number of hits in use at which it is crossed.
 #[derive(Debug, Serialize)]
 pub struct ThresholdReport {
     pub percent: u16,
@@ -207,7 +207,7 @@ pub struct TierReport {
 pub struct AmountReport {
     /// `policy`, `override` or `share`.
     pub source: &'static str,
-    /// Whose counter it is, if a directory knows the caller and the limit is the caller's own.
+    /// The owner of the counter, if a directory knows the caller and the limit is the caller's own.
     pub account: Option<String>,
     pub share: Option<String>,
 }
@@ -221,11 +221,11 @@ pub struct PeriodReport {
 
 #[derive(Debug, Serialize)]
 pub struct ScheduleReport {
-    /// The schedule that holds, by its name or what it says; None while none does.
+    /// The active schedule, by its name or its condition; null if none is active.
     pub during: Option<String>,
-    /// The limit while none does.
+    /// The rate while no schedule is active.
     pub otherwise: String,
-    /// When another one holds, if one ever does.
+    /// The next change, if there is one.
     pub next: Option<EdgeReport>,
 }
 
@@ -266,7 +266,7 @@ pub struct WaitReport {
 
 #[derive(Debug, Serialize)]
 pub struct IdempotencyReport {
-    /// Where the charge is marked.
+    /// The mark of the charge.
     pub key: String,
     pub for_ms: u32,
     pub retries: u16,
@@ -292,10 +292,10 @@ pub struct LevelReport {
     pub level: usize,
     pub above: String,
     pub until: String,
-    /// The parts of their own limits that callers keep, by tier.
+    /// The parts of their own limits that callers may use, by tier.
     pub scale: Vec<TierReport>,
     pub only: Option<OnlyReport>,
-    /// Where it begins and ends for each of the rule's limits.
+    /// The hits at which it begins and ends, for each of the rule's limits.
     pub marks: Vec<MarkReport>,
 }
 
@@ -303,9 +303,9 @@ pub struct LevelReport {
 pub struct MarkReport {
     /// The number of `limits`, from 1.
     pub limit: usize,
-    /// It holds once more than this is used,
+    /// It begins when more than this is in use,
     pub rise: u64,
-    /// until no more than this is.
+    /// and ends when no more than this is.
     pub fall: u64,
 }
 

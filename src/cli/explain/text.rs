@@ -1,4 +1,4 @@
-//! What `tollgate explain` tells, for people.
+//! The report of `tollgate explain` as text.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::report::{
     OnlyReport, PressureReport, Report, StepReport,
 };
 
-/// Rules that are told of at one level, beside the one that is met.
+/// Maximum number of rules shown at one level, beside the matching one.
 const OTHERS_MAX: usize = 20;
 
 impl fmt::Display for Report {
@@ -45,7 +45,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    /// What it comes to.
+    /// The result.
     fn conclusion(&self) -> String {
         match self.reason {
             Some("disabled") => {

@@ -14,7 +14,7 @@ use super::model::{DescriptorMatch, MetLimit, Plan};
 use super::notes::{Notes, Origin, Uncharged};
 use super::requested_hits::RequestedHits;
 
-/// A descriptor's way through the policy.
+/// The path of a descriptor through the policy.
 pub struct Way<'w, 'p> {
     pub walk: &'w Walk<'p>,
     pub path: &'w [(&'w str, &'w str)],
@@ -29,7 +29,7 @@ fn override_key(domain: &Domain, path: &[(&str, &str)]) -> Key {
     key.finish()
 }
 
-/// Adds up what the descriptors of a request meet.
+/// Collects the charges of all descriptors of a request.
 pub struct Builder<'b, 'p, 'r> {
     pub plan: &'b mut Plan<'p>,
     /// None while requests are decided.
@@ -37,26 +37,26 @@ pub struct Builder<'b, 'p, 'r> {
     pub domain: &'p Domain,
     pub request: &'r Request<'r>,
     pub caller: &'r CallerContext<'r>,
-    /// Names of limits that don't count in this request, sorted.
+    /// Names of limits that are replaced in this request, sorted.
     pub replaced: SmallVec<[&'p str; INLINE_CAP]>,
 }
 
-/// Limits of one rule that a descriptor meets.
+/// Limits of one rule that apply to a descriptor.
 #[derive(Clone, Copy)]
 struct Met<'a, 'p> {
     /// None for a limit that the request brings along.
     rule: Option<&'p Rule>,
     limits: &'a [MetLimit<'p>],
-    /// The account whose counter it is, if it is the caller's own and a directory knows the caller.
+    /// The account that owns the counter, for limits of the caller's own if the directory knows the caller.
     account: Option<Account>,
     hits: Hits,
     hits_source: HitsSource,
-    /// The descriptor passes through the rule on its way.
+    /// The descriptor passes through the rule, and ends below it.
     inherited: bool,
 }
 
 impl<'p> Builder<'_, 'p, '_> {
-    /// Adds what a descriptor meets on its way.
+    /// Adds all limits of a descriptor.
     pub fn descriptor(&mut self, descriptor: &Descriptor<'_>, way: &Way<'_, 'p>) {
         let part = self.part(descriptor, way);
         self.plan.descriptors.push(part);
@@ -95,8 +95,8 @@ impl<'p> Builder<'_, 'p, '_> {
         part
     }
 
-    /// Notes that a descriptor meets a rule at a depth of its way: under the request's own key, or under
-    /// those of the accounts that a caller's limits are spent from.
+    /// Adds a rule at a depth of a descriptor's path: under the key of the request, or under the keys of the accounts
+    /// of the caller's own limits.
     fn rule(
         &mut self,
         part: &mut DescriptorMatch<'p>,
@@ -128,7 +128,7 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// Notes that a descriptor meets limits under `key`.
+    /// Adds limits under `key`.
     fn meet(&mut self, part: &mut DescriptorMatch<'p>, key: Key, met: Met<'_, 'p>) {
         let known = self.plan.batch.keys.len();
         let key_index = self.plan.batch.key_index(key);
@@ -155,10 +155,10 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// Adds charges for the limits of one rule, those of one mode side by side as one group.
+    /// Adds charges for the limits of one rule; those of one mode are adjacent, as one group.
     fn charge(&mut self, part: &mut DescriptorMatch<'p>, key_index: usize, met: Met<'_, 'p>) {
         let origin = Origin { rule: met.rule, account: met.account };
-        // What a request brings along has taken the place of a limit itself.
+        // A limit that a request brings along is not replaced by others.
         let counts = |limit: &&MetLimit<'_>| match limit {
             MetLimit::OfPolicy(limit) => self.replaced.binary_search(&&*limit.name).is_err(),
             MetLimit::Brought(_) => true,
@@ -217,7 +217,7 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// A limit as it is for the caller; None if it isn't counted at the account.
+    /// A limit for the caller; None if it does not count at the account.
     fn limit(&self, rule_limit: &RuleLimit, account: Option<Account>) -> Option<TierLimit> {
         match account {
             Some(account) => self.caller.limit(account, rule_limit),
@@ -225,7 +225,7 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// Two descriptors of one path that bring different amounts along: the smaller one holds.
+    /// Two descriptors of one path bring different amounts along: the smaller one applies.
     fn tighten(&mut self, part: &mut DescriptorMatch<'p>, key_index: usize, met: Met<'_, 'p>) {
         let charges = self.plan.batch.charges.iter_mut().zip(&mut self.plan.limits);
         for (charge, known) in charges.filter(|(charge, _)| charge.key_index == key_index) {
@@ -248,7 +248,7 @@ impl<'p> Builder<'_, 'p, '_> {
     }
 }
 
-/// What a request's hits cost under a limit.
+/// The cost of a request's hits under a limit.
 fn cost(limit: &RuleLimit, request: &Request<'_>, hits: Hits) -> Hits {
     let Some(cost) = &limit.cost else { return hits };
     let of = |asked| cost.of(asked, |key| entry(request, key));

@@ -1,4 +1,4 @@
-//! Load shedding: how much of each limit is open to the caller of a request, by its tier and by the utilization level.
+//! Load shedding: the part of each limit that the caller of a request may use, by its tier and by the pressure level.
 
 use smallvec::SmallVec;
 
@@ -9,7 +9,7 @@ use crate::store::{Gauge, Mark, Open, Pressed};
 use super::builder::Builder;
 
 impl<'p> Builder<'_, 'p, '_> {
-    /// How much of a rule's limit is open to the caller.
+    /// The part of a rule's limit that the caller may use.
     pub(super) fn open(&self, rule: Option<&Rule>, limit: &Limit) -> Open {
         match rule.and_then(|rule| rule.capacity.as_ref()) {
             None => Open::all(),
@@ -20,7 +20,7 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// Has the charges under a key measure the utilization level, if the rule has levels.
+    /// Adds a gauge of the pressure level for the charges under a key, if the rule has levels.
     pub(super) fn gauge(&mut self, key_index: usize, rule: Option<&'p Rule>) {
         let Some(rule) = rule else { return };
         let Some(capacity) = rule.capacity.as_ref().filter(|one| !one.levels.is_empty()) else {
@@ -41,8 +41,8 @@ impl<'p> Builder<'_, 'p, '_> {
         }
     }
 
-    /// Notes what each gauge leaves open of the charges that it affects: of the limits under its own key
-    /// nothing to callers that don't pass, of the caller's own limits the part that its tier keeps.
+    /// Sets what each level of a gauge leaves of the affected charges: nothing of the limits under its own key for
+    /// excluded callers, and a part of the caller's own limits for its tier.
     pub(super) fn shed_load(&mut self) {
         let gauges = self.plan.batch.gauges.iter().zip(&self.plan.gauges).enumerate();
         for (gauge, (Gauge { key_index, .. }, rule)) in gauges {

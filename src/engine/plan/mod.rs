@@ -1,4 +1,4 @@
-//! What a request asks of the store: which limits it meets, under which keys, for how many hits.
+//! The plan of a request: its limits, their keys, and the hits of each.
 
 mod requested_hits;
 mod builder;
@@ -22,7 +22,7 @@ use builder::{Builder, Way};
 pub use model::{Denial, DescriptorMatch, MetLimit, ModeSettings, Plan, VERDICT_INLINE_CAP};
 pub use notes::{Notes, Origin, Uncharged};
 
-/// What a plan is made for.
+/// The context of a plan.
 #[derive(Clone, Copy)]
 pub struct Question<'p, 'r> {
     pub domain: &'p Domain,
@@ -33,7 +33,7 @@ pub struct Question<'p, 'r> {
 }
 
 impl<'p> Plan<'p> {
-    /// What a request asks of the store under the policy of its domain. How the plan was made goes to `notes`.
+    /// The plan of a request under the policy of its domain. If `notes` is set, it records how the plan was made.
     pub fn new(question: Question<'p, '_>, notes: Option<&mut Notes<'p>>) -> Self {
         let Question { domain, request, caller, modes, now } = question;
         let descriptors = request.descriptors().iter();
@@ -89,7 +89,7 @@ impl<'p> Plan<'p> {
         plan
     }
 
-    /// Whether one of the descriptors meets no limit, or none that may refuse.
+    /// Whether one of the descriptors has no limit, or none that may refuse.
     fn has_free_descriptor(&self) -> bool {
         let is_shadow = |charge: &usize| self.limits[*charge].mode == Mode::Shadow;
         self.descriptors.iter().any(|part| {
@@ -98,7 +98,7 @@ impl<'p> Plan<'p> {
         })
     }
 
-    /// Has quotas charged that are left and refuse nothing, as those do that are only told.
+    /// Charges quotas that have capacity and refuse nothing, like limits in shadow mode.
     fn leave_quota(&mut self) {
         self.quota_left = true;
         let quotas = self.batch.charges.iter_mut().filter(|charge| charge.mode == Mode::Quota);

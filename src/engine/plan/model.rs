@@ -1,4 +1,4 @@
-//! The plan of a request: the batch of charges, and what each part of it is for.
+//! The plan of a request: the batch of charges, and the source of each.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::store::{Batch, INLINE_CAP};
 
 use super::requested_hits::RequestedHits;
 
-/// Descriptors, and charges, of most requests: so many are kept inline in a verdict, which is moved several times on its
-/// way to the edge. More take an allocation.
+/// The number of descriptors and charges of most requests. They are kept inline in a verdict, which is moved several
+/// times on its way to the edge. More of them need an allocation.
 pub const VERDICT_INLINE_CAP: usize = 2;
 
-/// What a request asks of the store, and what each part of it is for.
+/// The batch of a request's charges, with the source of each part.
 #[derive(Debug, Default)]
 pub struct Plan<'p> {
     /// The time for which it was made.
@@ -31,24 +31,24 @@ pub struct Plan<'p> {
     pub gauges: SmallVec<[&'p Rule; 1]>,
     /// One for each descriptor, in order.
     pub descriptors: SmallVec<[DescriptorMatch<'p>; VERDICT_INLINE_CAP]>,
-    /// Nothing is to be charged, because the caller may not pass whatever the limits say.
+    /// The caller is denied regardless of the limits, so nothing is charged.
     pub denial: Option<Denial>,
-    /// Every limit is a quota, and one of the descriptors meets none: it counts as a quota that is left, whatever those
-    /// of the others say.
+    /// Every limit is a quota, and one of the descriptors has no limit: it counts as a quota with capacity, regardless
+    /// of the others.
     pub quota_left: bool,
-    /// What is asked of each charge of the batch.
+    /// The requested hits of each charge of the batch.
     pub(super) requested: SmallVec<[RequestedHits; INLINE_CAP]>,
 }
 
 impl Plan<'_> {
-    /// Whether a descriptor of a charge only asks how its limit stands, whatever that would cost.
+    /// Whether a descriptor of a charge is a peek, regardless of its cost.
     pub fn peeks(&self, charge: usize) -> bool {
         self.requested.get(charge).is_some_and(|requested| requested.peeks)
     }
 }
 
-/// A limit that a request meets. Those of the policy are borrowed: counting references to them would have all
-/// cores write to one place.
+/// A limit of a request. Limits of the policy are borrowed: if their references were counted, all cores would write to
+/// one place.
 #[derive(Clone, Debug)]
 pub enum MetLimit<'p> {
     OfPolicy(&'p RuleLimit),
@@ -67,16 +67,16 @@ impl Deref for MetLimit<'_> {
     }
 }
 
-/// Why a caller may not pass.
+/// The reason of a denial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// The directory says that nothing of the caller passes.
+    /// The caller is disabled in the directory.
     Disabled,
-    /// The policy keeps the caller's tier out of what is asked for.
+    /// The caller's tier has no access.
     NoAccess,
 }
 
-/// What one descriptor meets.
+/// The rules and limits of one descriptor.
 #[derive(Clone, Debug, Default)]
 pub struct DescriptorMatch<'p> {
     /// The rule at its end.
@@ -85,11 +85,11 @@ pub struct DescriptorMatch<'p> {
     pub charges: SmallVec<[usize; VERDICT_INLINE_CAP]>,
     /// The rule doesn't limit this caller.
     pub unlimited: bool,
-    /// It may not pass.
+    /// The caller has no access.
     pub denied: bool,
 }
 
-/// Modes that the settings lay over those of the policy.
+/// Modes of the settings, which override those of the policy.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ModeSettings {
     /// Decide and record everything, enforce nothing.
@@ -99,7 +99,7 @@ pub struct ModeSettings {
 }
 
 impl ModeSettings {
-    /// The mode by which a request is judged.
+    /// The mode that decides about a request.
     pub fn judged(self, mode: Mode) -> Mode {
         if self.quota && mode == Mode::Enforce { Mode::Quota } else { mode }
     }

@@ -1,43 +1,43 @@
-//! Notes on how a plan was made, for `explain`. Requests that are decided note nothing.
+//! Notes on how a plan was made, for `explain`. Decisions make no notes.
 
 use crate::engine::caller::Account;
 use crate::policy::Rule;
 
 use super::model::MetLimit;
 
-/// What is noted beside a plan.
+/// The notes on a plan.
 #[derive(Debug, Default)]
 pub struct Notes<'p> {
-    /// Where each charge of the batch comes from.
+    /// The source of each charge of the batch.
     pub origins: Vec<Origin<'p>>,
-    /// Limits that are met and not charged.
+    /// Limits that apply but are not charged.
     pub uncharged: Vec<(Origin<'p>, MetLimit<'p>, Uncharged)>,
-    /// Rules whose `only` keeps the caller out, each with the index of the descriptor.
+    /// Rules whose `only` excludes the caller, each with the index of the descriptor.
     pub closed: Vec<(usize, &'p Rule)>,
 }
 
-/// Where a limit comes from.
+/// The source of a limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'p> {
     /// None if the request brings the limit along.
     pub rule: Option<&'p Rule>,
-    /// The account whose counter it is, if it is the caller's own and a directory knows the caller.
+    /// The account that owns the counter, for limits of the caller's own if the directory knows the caller.
     pub account: Option<Account>,
 }
 
-/// Why a limit is not charged.
+/// The reason that a limit is not charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uncharged {
-    /// Another rule that the request meets replaces it.
+    /// Another rule that matches the request replaces it.
     Replaced,
     /// It doesn't limit the caller's tier.
     Unlimited,
-    /// The caller's tier may not pass.
+    /// The caller's tier has no access.
     NoAccess,
 }
 
 impl<'p> Notes<'p> {
-    /// Notes a limit that is not charged, unless it is known.
+    /// Adds a limit that is not charged, unless it was added before.
     pub fn uncharged(&mut self, origin: Origin<'p>, limit: &MetLimit<'p>, why: Uncharged) {
         let is_known =
             |(_, known, _): &(Origin<'_>, MetLimit<'_>, Uncharged)| known.index == limit.index;

@@ -1,21 +1,21 @@
-//! How many hits the descriptors of a request ask of one charge together.
+//! The sum of the hits that the descriptors of a request ask of one charge.
 
 use crate::engine::request::HitsSource;
 use crate::limit::Hits;
 
-/// Hits that meet on one charge.
+/// The requested hits of one charge.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RequestedHits {
-    /// By descriptors that end at the rule; they add up.
+    /// Of descriptors that end at the rule; they are added.
     own: Sum,
-    /// By descriptors that pass through a cascading rule; together they are one request, so the most
-    /// of them counts, and only what exceeds the rule's own.
+    /// Of descriptors that pass through a cascading rule. Together they are one request, so only the largest counts,
+    /// and only the part above the rule's own hits.
     inherited: Sum,
-    /// Whether any of them asks, if only for a look.
+    /// Whether any descriptor requests hits, or is a peek.
     spends: bool,
-    /// Whether any of them doesn't say itself for how many.
+    /// Whether any descriptor has no hits of its own.
     pub unnamed: bool,
-    /// Whether any of them only asks how the limit stands.
+    /// Whether any descriptor is a peek.
     pub peeks: bool,
 }
 
@@ -26,7 +26,7 @@ struct Sum {
 }
 
 impl RequestedHits {
-    /// Adds what one descriptor asks for.
+    /// Adds the hits of one descriptor.
     pub fn add(&mut self, (hits, source): (Hits, HitsSource), inherited: bool) {
         let sum = if inherited { &mut self.inherited } else { &mut self.own };
         self.unnamed |= source == HitsSource::Request;
@@ -39,7 +39,7 @@ impl RequestedHits {
         *total = if inherited { amount.max(*total) } else { total.saturating_add(amount) };
     }
 
-    /// What all descriptors together ask for.
+    /// The hits of all descriptors together.
     pub fn hits(self) -> Hits {
         let spent = self.own.spent.max(self.inherited.spent);
         let given_back = self.own.given_back.max(self.inherited.given_back);

@@ -1,4 +1,4 @@
-//! Which charges of a request are made once, however often it is retried.
+//! Idempotency keys of charges, so that retries of a request are charged once.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::limit::Hits;
 use crate::policy::{Idempotency, RetryId};
 use crate::store::{FINAL, IdempotencyMark, Once};
 
-/// Bytes of a fingerprint: so many that nobody finds two requests with one.
+/// Bytes of a fingerprint: enough that no two requests with the same one can be found.
 const FINGERPRINT_LEN: usize = 16;
 
-/// A hash of all that a request asks.
+/// A hash of all parts of a request.
 type Fingerprint = [u8; FINGERPRINT_LEN];
 
-/// Has charges leave marks for retries, where the policy says which requests are retries.
+/// Adds idempotency keys to charges, if the policy has `idempotency`.
 pub fn mark(plan: &mut Plan<'_>, Question { domain, request, caller, .. }: Question<'_, '_>) {
     let mut fingerprint = None;
     for index in 0..plan.batch.charges.len() {
@@ -44,7 +44,7 @@ pub fn mark(plan: &mut Plan<'_>, Question { domain, request, caller, .. }: Quest
     }
 }
 
-/// The idempotency key that a request has.
+/// The idempotency key of a request.
 fn value<'r>(idempotency: &Idempotency, request: &Request<'r>) -> Option<&'r str> {
     let key = idempotency.key.as_deref()?;
     entry(request, key).filter(|value| !value.is_empty())
