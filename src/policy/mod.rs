@@ -1,7 +1,7 @@
-//! What the policy files say: which limits a request meets, and under which keys.
+//! Policies: the limits of a request, and the keys of their counters.
 //!
-//! [`compile()`] takes the texts of files and gives a [`PolicySet`], or every problem that they have. It is
-//! pure; reading files and noticing their changes is the application's.
+//! [`compile()`] takes the texts of files and returns a [`PolicySet`], or all of their problems. It is pure; `app`
+//! reads the files and detects changes.
 
 mod callers;
 mod changes;

@@ -4,34 +4,34 @@ use std::ops::Range;
 
 use crate::printable;
 
-/// A policy file's text and the name to call it by.
+/// The text of a policy file and its name.
 #[derive(Clone, Debug)]
 pub struct Source {
     pub path: String,
     pub text: String,
 }
 
-/// How much a problem matters.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The policy works; a part of it has no effect.
+    /// The policy is valid; a part of it has no effect.
     Warning,
-    /// The policy can't be used.
+    /// The policy is invalid.
     Error,
 }
 
-/// One thing that is wrong, and where.
+/// One problem and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub severity: Severity,
     /// The path of the source.
     pub path: String,
-    /// From 1; the line and column of the span's start.
+    /// The line and column of the span's start, from 1.
     pub line: usize,
     pub column: usize,
-    /// Bytes of the source's text.
+    /// The bytes in the source's text.
     pub span: Range<usize>,
-    /// A clause in lower case that names the value.
+    /// A lower-case clause that names the value.
     pub message: String,
 }
 

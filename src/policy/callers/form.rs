@@ -1,7 +1,7 @@
-//! A caller as it is written: in a file, over HTTP, and in Redis. From there to a [`Caller`] and back.
+//! The form of a caller in files, over HTTP and in Redis, and its conversion to a [`Caller`] and back.
 //!
-//! All three have the same names and the same bounds. Every flaw is told at once, with its place in the
-//! form, so that a file can show the line and HTTP can name the field.
+//! All three have the same names and limits. All problems are reported at once, each with its place in the form, so
+//! that a file can show the line and HTTP can name the field.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,22 +17,22 @@ use crate::limit::{AMOUNT_MAX, Bonus};
 use crate::policy::model::{Caller, CallerBonus, Share};
 use crate::printable;
 
-/// Bytes of a caller's name, and of a limit's.
+/// Maximum bytes of a caller's name, and of a limit's.
 pub const NAME_LEN_MAX: usize = 256;
 
-/// Roles, overrides and bonuses of one caller, of each so many: requests look through them.
+/// Maximum number of roles, of overrides and of bonuses of one caller: requests search them.
 const LIST_LEN_MAX: usize = 32;
 
-/// Bytes of a role or a tier.
+/// Maximum bytes of a role or a tier.
 const LABEL_LEN_MAX: usize = 64;
 
-/// Bytes of a bonus's id, which is part of what is counted.
+/// Maximum bytes of a bonus's id, which is part of a counter's record.
 const ID_LEN_MAX: usize = 32;
 
-/// Bytes of the notes: every sidecar keeps those of the callers that it knows.
+/// Maximum bytes of the notes: each sidecar stores those of its cached callers.
 const NOTES_LEN_MAX: usize = 1_024;
 
-/// Bytes of SHA-256 that make an id where none is given.
+/// Bytes of SHA-256 in a derived id.
 const ID_HASH_LEN: usize = 6;
 
 /// A caller of the directory.
@@ -65,7 +65,7 @@ pub struct CallerForm {
     /// All requests of the caller are refused.
     #[serde(skip_serializing_if = "is_default")]
     pub disabled: bool,
-    /// Comments for people.
+    /// Comments.
     #[serde(skip_serializing_if = "is_default")]
     pub notes: String,
 }
@@ -99,9 +99,9 @@ pub struct BonusForm {
 /// A problem of a caller, with its place in the form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {
-    /// Names of fields and indexes of items, from the outside in.
+    /// Names of fields and indexes of items, from the outermost in.
     pub path: Vec<String>,
-    /// A clause in lower case that names the value.
+    /// A lower-case clause that names the value.
     pub message: String,
 }
 
@@ -117,13 +117,13 @@ impl fmt::Display for Flaw {
 /// Checks the name of a caller.
 ///
 /// # Errors
-/// A clause that says why.
+/// A clause with the reason.
 pub fn check_caller_name(name: &str) -> Result<(), String> {
     check_text(name, "the name of a caller", NAME_LEN_MAX)
 }
 
 impl CallerForm {
-    /// The caller that the form describes.
+    /// The caller of the form.
     ///
     /// # Errors
     /// All problems of the form. It does not check whether the parent exists.
@@ -246,7 +246,7 @@ impl From<&CallerBonus> for BonusForm {
 }
 
 impl BonusForm {
-    /// An id that depends only on the other fields, so it is the same in every process.
+    /// An id derived from the other fields, so that it is the same in every process.
     fn digest(&self) -> String {
         let text = format!("{} {} {}", self.amount, self.until, self.limit);
         let hash = Sha256::digest(text.as_bytes());
@@ -305,7 +305,7 @@ fn too_much(amount: u64) -> String {
     format!("{amount} is more than {AMOUNT_MAX}")
 }
 
-/// Reads a day, of which the end is meant, or an instant.
+/// Parses a date, which means its end, or an instant.
 fn parse_until(text: &str) -> Result<Timestamp, String> {
     const DAY_LEN: usize = 10;
     let problem = || {
@@ -324,7 +324,7 @@ fn parse_until(text: &str) -> Result<Timestamp, String> {
     Ok(Timestamp::from_ms(ms))
 }
 
-/// An instant as RFC 3339 has it.
+/// An instant in RFC 3339 format.
 fn show_until(until: Timestamp) -> String {
     let ms = i64::try_from(until.as_ms()).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()

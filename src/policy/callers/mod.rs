@@ -1,4 +1,4 @@
-//! The callers of files: a directory of callers in YAML.
+//! A directory of callers in YAML files.
 
 mod form;
 mod names;
@@ -25,20 +25,20 @@ pub use schema::callers_schema;
 #[derive(Debug, Default)]
 pub struct Callers {
     by_name: HashMap<Arc<str>, Arc<Caller>, RandomState>,
-    /// In order, for pages.
+    /// Ordered, for pages.
     names: Vec<Arc<str>>,
     warnings: Vec<Problem>,
 }
 
-/// The policies that callers are for.
+/// The policies against which callers are checked.
 #[derive(Clone, Copy, Debug)]
 pub struct CallersFor<'p> {
     pub policies: &'p PolicySet,
-    /// How much it matters that they name a tier or a limit that no policy has.
+    /// The severity of a tier or a limit that is unknown to the policies.
     pub severity: Severity,
 }
 
-/// Why a caller can't have the parents that it names.
+/// The reason that parents are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParentError {
     #[error("unknown parent `{0}`: it is not in the directory")]
@@ -49,18 +49,18 @@ pub enum ParentError {
     Depth(String),
 }
 
-/// Reads callers from files, whatever the policies are.
+/// Compiles caller files, without a check against policies.
 ///
 /// # Errors
-/// Every problem of every file.
+/// All problems of all files.
 pub fn compile_callers(sources: &[Source]) -> Result<Callers, Vec<Problem>> {
     compile_callers_for(sources, None)
 }
 
-/// Reads callers from files, and looks whether the policies have the tiers and the limits that they name.
+/// Compiles caller files, and checks their tiers and limits against the policies.
 ///
 /// # Errors
-/// Every problem of every file.
+/// All problems of all files.
 pub fn compile_callers_for(
     sources: &[Source],
     whom: Option<CallersFor<'_>>,
@@ -85,11 +85,11 @@ pub fn compile_callers_for(
     Ok(Callers::new(compiler.callers, problems))
 }
 
-/// Checks the parents of `name`, whose own is `parent`, where `parent_of` tells those of others: None for
-/// who is not there.
+/// Checks the parents of `name`, whose own parent is `parent`. `parent_of` returns the parents of others, and None for
+/// unknown callers.
 ///
 /// # Errors
-/// When one is missing, they go round in a circle, or there are too many.
+/// If a parent is missing, if parents are cyclic, or if there are too many.
 pub fn check_parents(
     name: &str,
     parent: &str,
@@ -119,12 +119,12 @@ impl Callers {
         Self { by_name, names, warnings }
     }
 
-    /// What works but has no effect.
+    /// Warnings: parts without effect.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
 
-    /// How many there are.
+    /// The number of callers.
     pub fn len(&self) -> usize {
         self.names.len()
     }
@@ -134,12 +134,12 @@ impl Callers {
         self.names.is_empty()
     }
 
-    /// What is known of a caller.
+    /// The record of a caller.
     pub fn get(&self, name: &str) -> Option<&Arc<Caller>> {
         self.by_name.get(name)
     }
 
-    /// A caller and those it belongs to, the nearest first.
+    /// A caller and its parents, nearest first.
     pub fn lineage(&self, name: &str) -> Lineage {
         let mut lineage = Lineage::default();
         let mut found = self.by_name.get_key_value(name);
@@ -150,7 +150,7 @@ impl Callers {
         lineage
     }
 
-    /// The next `limit` callers after the name, in order.
+    /// The next `limit` callers after the name, ordered.
     pub fn page(&self, after: &str, limit: usize) -> Vec<Member> {
         let start = self.names.partition_point(|name| &**name <= after);
         let names = self.names[start..].iter().take(limit);
@@ -167,10 +167,10 @@ struct Compiler<'a> {
     callers: HashMap<Arc<str>, CallerEntry>,
 }
 
-/// A caller and where it stands.
+/// A caller and its place.
 struct CallerEntry {
     caller: Arc<Caller>,
-    /// Of the parent's name, if there is one.
+    /// The place of the parent's name, if there is one.
     parent: Range<usize>,
     source: usize,
 }
@@ -185,7 +185,7 @@ impl Compiler<'_> {
         self.callers.insert(read.name.value.into(), place);
     }
 
-    /// Notes the parents that can't be, in no certain order.
+    /// Reports invalid parents, in no particular order.
     fn check_parents(&mut self) {
         for (name, place) in &self.callers {
             let Some(parent) = &place.caller.parent else { continue };
@@ -193,7 +193,7 @@ impl Compiler<'_> {
                 self.callers.get(name).map(|place| place.caller.parent.as_deref().map(Arc::from))
             };
             match check_parents(name, parent, parent_of) {
-                // One above is missing or in a circle; that is told where it stands.
+                // A parent further up is missing or cyclic; it is reported at its own place.
                 Err(ParentError::Missing(missing)) if *missing != **parent => {}
                 Err(ParentError::Circle(circle)) if !circle.ends_with(&format!(" → {name}")) => {}
                 Err(error) => {

@@ -1,4 +1,4 @@
-//! Checks callers against the policies: a tier or a limit that no policy names has no effect.
+//! Checks callers against the policies: tiers and limits that are in no policy have no effect.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,19 +6,19 @@ use super::form::Flaw;
 use crate::policy::model::{Caller, PolicySet, Rule};
 use crate::policy::yaml::nearest;
 
-/// Tiers that are listed where a name is near none of them.
+/// Maximum number of tiers in a message for a name that is similar to none of them.
 const LISTED_MAX: usize = 8;
 
 /// The names that callers may use.
 #[derive(Debug, Default)]
 pub struct CallerNames<'p> {
     tiers: BTreeSet<&'p str>,
-    /// Limits with a name, and whether they are a caller's own: only those have overrides and bonuses.
+    /// Limits with a name, and whether they are a caller's own: only those can have overrides and bonuses.
     limits: BTreeMap<&'p str, bool>,
 }
 
 impl<'p> CallerNames<'p> {
-    /// The names of all the policies.
+    /// The names in all policies.
     pub fn of(policies: &'p PolicySet) -> Self {
         let mut names = Self::default();
         for domain in policies.domains() {
@@ -35,8 +35,8 @@ impl<'p> CallerNames<'p> {
         rule.rules().iter().for_each(|rule| self.add(rule));
     }
 
-    /// What a caller says of tiers and limits that no policy names. What was said `before` is left alone: that a policy
-    /// has changed since is no reason not to change the rest.
+    /// The unknown tiers and limits of a caller. Those that it had `before` are not reported: if a policy has changed
+    /// since, the other fields can still be changed.
     pub fn check(&self, caller: &Caller, before: Option<&Caller>) -> Vec<Flaw> {
         let mut flaws = Vec::new();
         let mut note = |path: &[&str], message: Option<String>| {

@@ -1,4 +1,4 @@
-//! Reads a file of callers, with every problem of form on the way.
+//! Reads a caller file, with all problems.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -29,22 +29,22 @@ const CALLER: Shape = Shape {
 const BONUS: Shape =
     Shape { what: "a bonus", keys: &["id", "limit", "amount", "until"], later: &[] };
 
-/// Where a key that stands at the wrong place may belong.
+/// The maps in which a misplaced key may be valid.
 pub const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS];
 
-/// A caller as it was read.
+/// A caller in a file.
 #[derive(Debug)]
 pub struct Read {
     pub name: Spanned<String>,
     pub caller: Caller,
-    /// Where the parent is named, or else the caller.
+    /// The place of the parent's name, or else of the caller.
     pub parent: Range<usize>,
 }
 
-/// The names that policies have, and how much it matters that a caller uses another one.
+/// The names in the policies, and the severity of unknown ones.
 type Names<'p> = (CallerNames<'p>, Severity);
 
-/// Reads a source. A caller with a problem is left out, or comes without what is wrong.
+/// Reads a source. A caller with a problem is omitted, or lacks the invalid part.
 pub fn read(reader: &mut Reader<'_>, source: &Source, names: Option<&Names<'_>>) -> Vec<Read> {
     let node = match Node::parse(&source.text) {
         Ok(node) => node,
@@ -90,7 +90,7 @@ fn caller(reader: &mut Reader<'_>, name: &Node, node: &Node) -> Option<Read> {
         for flaw in flaws {
             reader.error(span_of(node, &flaw.path), flaw.message);
         }
-        // Its parent may be right all the same, and it is itself one that others may name.
+        // Its parent may be valid, and it may be a parent of others.
         Caller { parent: form.parent.clone(), ..Caller::default() }
     });
     Some(Read { parent: span_of(node, &["parent".to_owned()]), name: text, caller })
@@ -137,7 +137,7 @@ fn overrides(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u64> {
     amounts
 }
 
-/// None for a bonus whose form is wrong, which has been noted.
+/// None for a bonus with an invalid form, which has been reported.
 fn bonus(reader: &mut Reader<'_>, node: &Node) -> Option<BonusForm> {
     let fields = reader.fields(node, &BONUS);
     if !matches!(node.value, Value::Map(_)) {
@@ -157,7 +157,7 @@ fn bonus(reader: &mut Reader<'_>, node: &Node) -> Option<BonusForm> {
     Some(BonusForm { id, limit: limit?, amount, until: until? })
 }
 
-/// The entries of a map with names of any kind.
+/// The entries of a map with any names.
 fn entries<'n>(reader: &mut Reader<'_>, node: &'n Node, what: &str) -> &'n [(Node, Node)] {
     match &node.value {
         Value::Map(entries) => entries,
@@ -169,7 +169,7 @@ fn entries<'n>(reader: &mut Reader<'_>, node: &'n Node, what: &str) -> &'n [(Nod
     }
 }
 
-/// Where a name stands that a place of the form gives: an override is named by its key.
+/// The place of a name in the form: an override's name is its key.
 fn name_span(node: &Node, path: &[String]) -> Range<usize> {
     let keyed = path.split_last().filter(|(_, above)| *above == ["overrides"]);
     let Some((name, above)) = keyed else { return span_of(node, path) };
@@ -184,7 +184,7 @@ fn name_span(node: &Node, path: &[String]) -> Range<usize> {
     key.map_or_else(|| span_of(node, path), |(key, _)| key.span.clone())
 }
 
-/// Where a place of the caller's form stands in the file, or what is nearest around it.
+/// The span of a place in the form, or of the nearest part around it.
 fn span_of(node: &Node, path: &[String]) -> Range<usize> {
     let Some((step, rest)) = path.split_first() else { return node.span.clone() };
     let below = match &node.value {

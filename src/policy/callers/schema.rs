@@ -1,4 +1,4 @@
-//! What a file of callers may hold, for its JSON Schema; `read.rs` reads it.
+//! The types of a caller file, for its JSON Schema; `read.rs` reads it.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 
 use super::form::CallerForm;
 
-/// What is known of callers.
+/// The callers.
 #[derive(Debug, JsonSchema)]
 #[schemars(title = "Tollgate callers", deny_unknown_fields)]
 struct CallersFile {
-    /// Callers by name, as the policy's requests name them.
+    /// Callers by the name in requests.
     #[expect(dead_code, reason = "the schema is made of it, and the reader reads into callers")]
     callers: BTreeMap<String, CallerForm>,
 }

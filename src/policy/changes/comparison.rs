@@ -1,4 +1,4 @@
-//! Compares one domain in two policy sets, by requests that stand for all others.
+//! Compares one domain in two policy sets, by sample requests.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ptr;
@@ -12,28 +12,28 @@ use crate::policy::model::{Domain, Rule, RuleLevel, RuleLimit};
 /// The comparison of one domain.
 pub struct Comparison<'p> {
     domain: &'p str,
-    /// Comparisons that may still be made.
+    /// The number of comparisons left.
     pub left: usize,
     pub is_cut: bool,
     /// Each with the number of its limit in the new domain.
     restarts: Vec<(usize, Restart)>,
-    /// The numbers of their limits, and the rules that the requests met before.
+    /// The numbers of their limits, and the old rules of the requests.
     told: HashSet<(usize, *const Rule)>,
-    /// Limits whose own counters no request meets, by their numbers in the old domain.
+    /// Limits whose counters no request uses any more, by their numbers in the old domain.
     gone: BTreeMap<usize, Gone>,
-    /// The numbers of old limits whose place another one has taken.
+    /// The numbers of old limits that were replaced by another.
     taken: HashSet<usize>,
 }
 
 impl<'p> Comparison<'p> {
-    /// Compares a domain in two sets by `left` requests at most.
+    /// Compares a domain in two sets by at most `left` requests.
     pub fn of(old: &'p Domain, new: &'p Domain, left: usize) -> Self {
         let mut all = Self::none(&old.name, left);
         all.longer((&Position::start(old), &Position::start(new)), true, 0);
         all
     }
 
-    /// A domain that is no longer there.
+    /// A removed domain.
     pub fn without(old: &'p Domain, left: usize) -> Self {
         let mut all = Self::none(&old.name, left);
         old.rules().iter().for_each(|rule| all.lose(rule));
@@ -51,14 +51,14 @@ impl<'p> Comparison<'p> {
         std::mem::take(&mut self.restarts).into_iter().map(|(_, restart)| restart)
     }
 
-    /// In the order of the rules. Not known if some requests were not compared.
+    /// In the order of the rules. Unknown if some requests were not compared.
     pub fn gone(&mut self) -> impl Iterator<Item = Gone> + use<> {
         let mut gone = std::mem::take(&mut self.gone);
         gone.retain(|index, _| !self.is_cut && !self.taken.contains(index));
         gone.into_values()
     }
 
-    /// Compares the requests that go on from here; `is_own`: it is the request that stands for the old rules it has met.
+    /// Compares the requests that start with this one. `is_own`: it is the sample of the old rules on its path.
     fn longer(&mut self, (old, new): (&Position<'p>, &Position<'p>), is_own: bool, number: usize) {
         let none = RuleLevel::default();
         let (rules, rules_now) = (old.below.unwrap_or(&none), new.below.unwrap_or(&none));
@@ -77,7 +77,7 @@ impl<'p> Comparison<'p> {
                 steps.push((is_own && stands, before, now, (key.as_str(), value.as_str())));
             }
         }
-        // Of requests that meet the same rules the first is enough, and it is the one that stands for them.
+        // Of requests with the same rules the first is enough; it is their sample.
         steps.sort_by_key(|(is_own, ..)| !is_own);
         let mut compared = HashSet::new();
         for (is_own, before, now, entry) in steps {
@@ -85,7 +85,7 @@ impl<'p> Comparison<'p> {
                 continue;
             }
             let (old, new) = (old.after(before, entry, number), new.after(now, entry, number));
-            // Without qualifiers: an entry that only the old set passes over leads away from the same rule in the new one.
+            // Without qualifiers: an entry that only the old set ignores leads away from the same rule in the new one.
             let alone = old.end.as_ref().filter(|end| is_own && end.path.len() == number + 1);
             let own_rule = alone.map(|end| end.rule);
             if new.is_over() {
@@ -97,8 +97,8 @@ impl<'p> Comparison<'p> {
         }
     }
 
-    /// Compares what one whole request meets; `own_rule`: the old rule at its end, if the request stands for those that
-    /// meet the counters of that rule.
+    /// Compares the limits of one complete request. `own_rule`: the old rule at its end, if the request is the sample
+    /// of that rule's counters.
     fn ended(
         &mut self,
         (old, new): (&[Met<'_, 'p>], &[Met<'_, 'p>]),
@@ -130,7 +130,7 @@ impl<'p> Comparison<'p> {
         }
     }
 
-    /// Notes that no request meets the counters of a rule and those below it any more.
+    /// Records that no request uses the counters of a rule, and of those below it, any more.
     fn lose(&mut self, rule: &Rule) {
         rule.limits.iter().for_each(|limit| self.lose_limit(rule, limit));
         rule.rules().iter().for_each(|rule| self.lose(rule));

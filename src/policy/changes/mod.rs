@@ -1,9 +1,9 @@
-//! What becomes of counts when one policy set takes the place of another.
+//! The effect on counts when one policy set replaces another.
 //!
-//! A count is kept under the key of a path and the tag of a limit. So requests that stand for all others
-//! (`samples.rs`) are led through both sets (`position.rs`), and the counters that each whole request meets are compared
-//! (`comparison.rs`). A limit without a counterpart is new, and of no concern here. One that a request meets in place of
-//! another has taken its place without its count. A limit whose own counters no request meets any more is gone.
+//! The key of a count consists of the path and the tag of a limit. So sample requests (`samples.rs`) are matched in
+//! both sets (`position.rs`), and the counters of each complete request are compared (`comparison.rs`). A limit without
+//! a counterpart is new, and ignored. A limit that replaces another one for a request starts a new count. A limit whose
+//! counters no request uses any more is gone.
 
 mod comparison;
 mod position;
@@ -16,10 +16,10 @@ use comparison::Comparison;
 
 pub use report::{CountChanges, Gone, NOT_ALL_COMPARED, Restart};
 
-/// Requests by which two sets are compared; more take too long for an edit that is to be live within a second.
+/// Maximum number of requests to compare; more take too long for an edit that must be live within a second.
 const COMPARISONS_MAX: usize = 200_000;
 
-/// What becomes of the counts of `old` when `new` takes its place.
+/// The effect on the counts of `old` if `new` replaces it.
 pub fn count_changes(old: &PolicySet, new: &PolicySet) -> CountChanges {
     let mut all = CountChanges::default();
     let mut left = COMPARISONS_MAX;
@@ -56,7 +56,7 @@ mod tests {
         compile(&[source], CompileOptions::default()).unwrap()
     }
 
-    /// What starts anew, as `limit: reason`.
+    /// The limits that start a new count, as `limit: reason`.
     #[track_caller]
     fn check(old: &str, new: &str, expected: &[&str]) {
         let found = count_changes(&set(old), &set(new));
@@ -176,7 +176,7 @@ mod tests {
                 "f=ab*/k f=ab*/k 1/day for requests that met rule `f=a*/k` before: its values shared the counter of `a*`",
             ],
         );
-        // A rule of its own for a value goes on with the value's count if window and name are those.
+        // A new rule for one value continues the count of the value, if window and name are equal.
         check(
             "[{key: u, limits: [1/day]}]",
             "[{key: u, limits: [1/day]}, {key: u, value: a, limits: [9/day]}]",
@@ -204,7 +204,7 @@ mod tests {
                 "f=*z f=*z 1/day for requests that met rule `f=a*` before: its values shared the counter of `a*`",
             ],
         );
-        // Values that each have a counter go on with it, whichever rule they meet.
+        // Values with a counter each keep it under any rule.
         check(
             "[{key: f, value: 'a*', limits: [1/day]}]",
             "[{key: f, value: '*z', limits: [2/day]}, {key: f, value: 'a*', limits: [1/day]}]",
@@ -249,7 +249,7 @@ mod tests {
         assert!(!told.keep_all());
     }
 
-    /// A set of whole files.
+    /// A set of complete files.
     fn files(texts: &[&str]) -> PolicySet {
         let file = |(number, text): (usize, &&str)| Source {
             path: format!("{number}.yaml"),
@@ -259,7 +259,7 @@ mod tests {
         compile(&sources, CompileOptions::default()).unwrap()
     }
 
-    /// What starts anew and what is gone.
+    /// The limits that start a new count, and those that are gone.
     #[track_caller]
     fn check_files(old: &[&str], new: &[&str], restarts: &[&str], gone: &[&str]) {
         let found = count_changes(&files(old), &files(new));
@@ -302,7 +302,7 @@ mod tests {
             "[{key: u, cascade: true, limits: [10/day], descriptors: [{key: m}]}]",
             &["u u 10/day for requests that met rule `u/m` before: its path was `u/m`"],
         );
-        // By its name, even where another limit stands where it was.
+        // By name, even if another limit is now at its place.
         check(
             "[{key: u, cascade: true, limits: [{name: n, rate: 10/day}], descriptors: [{key: m}]}]",
             "[{key: u, cascade: true, limits: [1/hour], descriptors: [{key: m, limits: [{name: n, rate: 10/day}]}]}]",
@@ -311,7 +311,7 @@ mod tests {
                 "u/m n for requests that met rule `u` before: its path was `u`",
             ],
         );
-        // An entry without a rule ends the path, but not what cascades.
+        // An entry without a rule ends the path, but not cascading limits.
         check(
             "[{key: u, cascade: true, limits: [10/day]}]",
             "[{key: u, descriptors: [{key: m, limits: [10/day]}]}]",
@@ -386,7 +386,7 @@ mod tests {
         compile(&[source], CompileOptions::default()).ok()
     }
 
-    /// The limits that start anew as requests with these entries find it, each with the rules before and now.
+    /// The limits that start a new count for requests with these entries, each with the new and the old rule.
     fn found_by_requests(old: &PolicySet, new: &PolicySet) -> BTreeSet<(String, String, String)> {
         let mut texts = vec![String::new()];
         for len in 0..3 {
@@ -437,10 +437,10 @@ mod tests {
         }
     }
 
-    /// Rules for `u` and `m`, one with the other below it, by the numbers of their limits and whether they cascade.
+    /// Rules for `u` and `m`, one below the other, by the numbers of their limits and whether they cascade.
     type Nested = [(usize, bool, usize); 2];
 
-    /// No rule is for an entry that is a qualifier.
+    /// No rule for an entry that is a qualifier.
     fn nested(qualifier: usize, rules: Nested) -> PolicySet {
         let qualifier = ["", "u", "m"][qualifier];
         let rule = |key: &str, more: String| match key == qualifier {
@@ -467,10 +467,10 @@ mod tests {
         files(&[&format!("domain: d\n{qualifiers}descriptors: [{}]", rules.join(", "))])
     }
 
-    /// A counter's key and its limit's tag.
+    /// The key of a counter and the tag of its limit.
     type Counter = (Key, Arc<str>);
 
-    /// The counters that a request meets, each with its rule's path and its limit's label.
+    /// The counters of a request, each with its rule's path and its limit's label.
     fn counters(set: &PolicySet, entries: &[(&str, &str)]) -> Vec<(Counter, (String, String))> {
         let domain = set.domain("d").unwrap();
         let path = domain.path(entries);

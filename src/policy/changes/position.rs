@@ -1,20 +1,20 @@
-//! How far a request has come in a policy set, and the limits that it meets there.
+//! The position of a request in a policy set, with the limits so far.
 
 use std::ptr;
 
 use crate::policy::model::{Classes, Domain, Key, Rule, RuleLevel, RuleLimit};
 
-/// A rule that a request meets, and where.
+/// A rule that matches a request, and its position.
 #[derive(Clone)]
 pub struct MetRule<'p> {
     pub rule: &'p Rule,
-    /// Of its counters.
+    /// The key of its counters.
     pub key: Key,
     /// The rules of its path, each with the number of its entry in the request.
     pub path: Vec<(usize, &'p Rule)>,
 }
 
-/// A limit that a request meets.
+/// A limit of a request.
 #[derive(Clone, Copy)]
 pub struct Met<'a, 'p> {
     pub at: &'a MetRule<'p>,
@@ -22,29 +22,29 @@ pub struct Met<'a, 'p> {
 }
 
 impl Met<'_, '_> {
-    /// Whether both are counted under one key.
+    /// Whether both have the same key.
     fn has_counter_of(&self, other: &Met<'_, '_>) -> bool {
         self.limit.limit.tag() == other.limit.limit.tag() && self.at.key == other.at.key
     }
 
-    /// Whether one of these has its counter.
+    /// Whether one of these has the same counter.
     pub fn is_among(&self, others: &[Met<'_, '_>]) -> bool {
         others.iter().any(|other| self.has_counter_of(other))
     }
 }
 
-/// What an entry is in one of the sets.
+/// The kind of an entry in one of the sets.
 #[derive(Clone, Copy)]
 pub enum EntryMatch<'p> {
     Rule(&'p Rule),
-    /// No part of the path.
+    /// Not part of the path.
     Qualifier,
-    /// The path ends before it, and so would all longer ones.
+    /// The path ends before it, and so do all longer ones.
     Unknown,
 }
 
 impl EntryMatch<'_> {
-    /// Tells apart what may follow.
+    /// Distinguishes the possible continuations.
     pub fn identity(&self) -> (bool, *const Rule) {
         match self {
             Self::Rule(rule) => (true, ptr::from_ref(*rule)),
@@ -54,23 +54,23 @@ impl EntryMatch<'_> {
     }
 }
 
-/// How far a request has come in one of the sets.
+/// The position of a request in one of the sets.
 #[derive(Clone)]
 pub struct Position<'p> {
     classes: &'p Classes,
     /// The key of the path so far.
     key: Key,
     path: Vec<(usize, &'p Rule)>,
-    /// Rules for the next entry; None behind an entry without a rule.
+    /// Rules for the next entry; None after an entry without a rule.
     pub below: Option<&'p RuleLevel>,
-    /// Rules before the end that hold for all paths below them.
+    /// Cascading rules before the end.
     cascading: Vec<MetRule<'p>>,
     /// The rule at the end of the path.
     pub end: Option<MetRule<'p>>,
 }
 
 impl<'p> Position<'p> {
-    /// Before the first entry.
+    /// The position before the first entry.
     pub fn start(domain: &'p Domain) -> Self {
         Self {
             classes: &domain.classes,
@@ -82,7 +82,7 @@ impl<'p> Position<'p> {
         }
     }
 
-    /// What the next entry is.
+    /// The kind of the next entry.
     pub fn entry(&self, key: &str, value: &str) -> EntryMatch<'p> {
         if self.classes.qualifies(key) {
             return EntryMatch::Qualifier;
@@ -91,7 +91,7 @@ impl<'p> Position<'p> {
         rule.map_or(EntryMatch::Unknown, EntryMatch::Rule)
     }
 
-    /// One entry further; `number` is its place in the request.
+    /// The position after one more entry; `number` is its place in the request.
     pub fn after(&self, found: EntryMatch<'p>, (key, value): (&str, &str), number: usize) -> Self {
         let mut next = self.clone();
         if matches!(found, EntryMatch::Qualifier) {
@@ -107,13 +107,13 @@ impl<'p> Position<'p> {
         Self { below: Some(&rule.below), ..next }
     }
 
-    /// What a request meets that ends here.
+    /// The limits of a request that ends here.
     pub fn met(&self) -> Vec<Met<'_, 'p>> {
         let limits = |at| MetRule::limits(at).map(move |limit| Met { at, limit });
         self.cascading.iter().chain(&self.end).flat_map(limits).collect()
     }
 
-    /// Whether neither this request nor a longer one meets anything.
+    /// Whether neither this request nor a longer one has limits.
     pub fn is_over(&self) -> bool {
         self.below.is_none() && self.cascading.is_empty()
     }

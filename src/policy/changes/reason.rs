@@ -1,9 +1,9 @@
-//! Which limit another one has taken the place of, and why it does not go on with its count.
+//! Determines which limit another one has replaced, and why it does not continue its count.
 
 use super::position::{Met, MetRule};
 use crate::policy::model::{Rule, RuleLimit};
 
-/// The limit whose place another one has most likely taken: one of the same identity, or else one that the same entry met.
+/// The limit that another one has most likely replaced: one with the same identity, or else one of the same entry.
 pub fn predecessor<'m, 'a, 'p>(
     gone: &[&'m Met<'a, 'p>],
     limit: &Met<'_, '_>,
@@ -24,12 +24,12 @@ pub fn predecessor<'m, 'a, 'p>(
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, other)| other)
 }
 
-/// The entry of the request that meets a rule.
+/// The entry of the request that matches a rule.
 fn entry(at: &MetRule<'_>) -> Option<usize> {
     at.path.last().map(|(entry, _)| *entry)
 }
 
-/// What has changed, as a clause.
+/// The difference, as a clause.
 pub fn of(old: &Met<'_, '_>, new: &Met<'_, '_>) -> String {
     if old.at.key == new.at.key {
         return difference(old.limit, new.limit);
@@ -47,7 +47,7 @@ fn shared(rule: &Rule) -> Option<&str> {
     rule.shared_pattern().map(|pattern| pattern.as_str())
 }
 
-/// Why the values of a rule have other counters than before.
+/// The reason that the values of a rule have other counters than before.
 fn other_counters(old: &Rule, new: &Rule) -> String {
     match (shared(old), shared(new)) {
         (None, _) => "its values share one counter now".to_owned(),
@@ -56,7 +56,7 @@ fn other_counters(old: &Rule, new: &Rule) -> String {
     }
 }
 
-/// What is different between two limits that makes their counters two.
+/// The difference between two limits that gives them two counters.
 fn difference(old: &RuleLimit, new: &RuleLimit) -> String {
     let mut parts = Vec::new();
     let (before, now) = (old.limit.algorithm().to_string(), new.limit.algorithm().to_string());
@@ -85,7 +85,7 @@ fn difference(old: &RuleLimit, new: &RuleLimit) -> String {
         });
     }
     if parts.is_empty() {
-        // Only `rate_limit` has a name that doesn't count.
+        // Only `rate_limit` has a name that is not part of the identity.
         parts.push("`rate_limit` is counted without its name, `limits` by it".to_owned());
     }
     parts.join(", ")

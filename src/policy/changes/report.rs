@@ -1,4 +1,4 @@
-//! What an edit of policies does to the counts.
+//! The report of an edit's effect on the counts.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use std::fmt;
 pub const NOT_ALL_COMPARED: &str =
     "too many rules to compare all: more limits may start a new count, or be gone";
 
-/// What an edit does to the counts.
+/// The effect of an edit on the counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CountChanges {
-    /// In the order of domains and rules.
+    /// Ordered by domain and rule.
     pub restarts: Vec<Restart>,
-    /// The same. Without those of domains with too many rules.
+    /// Ordered by domain and rule. Without domains that have too many rules.
     pub gone: Vec<Gone>,
-    /// Whether there were too many rules to compare them all.
+    /// Whether there were too many rules to compare all.
     pub is_cut: bool,
 }
 
 impl CountChanges {
-    /// Whether every limit that was there goes on with its count.
+    /// Whether every existing limit keeps its count.
     pub fn keep_all(&self) -> bool {
         self.restarts.is_empty() && self.gone.is_empty() && !self.is_cut
     }
@@ -30,26 +30,26 @@ pub struct Restart {
     pub domain: String,
     /// The rule's path.
     pub rule: String,
-    /// What metrics and answers call the limit.
+    /// The name of the limit in metrics and answers.
     pub limit: String,
-    /// The path of the rule that the requests met before, if it is another one: only these requests are concerned.
+    /// The path of the old rule, if it is another one: only its requests are affected.
     pub rule_before: Option<String>,
-    /// What has changed, as a clause.
+    /// The difference, as a clause.
     pub reason: String,
 }
 
-/// A limit that was there, whose counts no limit goes on with or starts anew.
+/// A removed limit, whose count no limit continues or replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gone {
     pub domain: String,
     /// The rule's path.
     pub rule: String,
-    /// What metrics and answers called the limit.
+    /// The name of the limit in metrics and answers.
     pub limit: String,
 }
 
 impl Restart {
-    /// The reason, and which requests are concerned.
+    /// The reason, and the affected requests.
     pub fn told(&self) -> String {
         match &self.rule_before {
             Some(before) => {

@@ -1,17 +1,17 @@
-//! Entries that stand for all that two policies tell apart at one level: a value that each rule of either takes, and
-//! one for each two rules that could both take it.
+//! Sample entries that represent all entries which two policies distinguish at one level: a value for each rule of
+//! both, and one for each two rules whose values overlap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::policy::model::{Pattern, Rule, RuleLevel, RuleValue};
 
-/// What stands for any text: no policy names a value with a control character.
+/// Represents any text: no policy has a value with a control character.
 const FILLER: &str = "\u{1}";
 
-/// Patterns of one key of which each two are looked at together.
+/// Maximum number of patterns of one key that are compared in pairs.
 const PAIRED_MAX: usize = 2_000;
 
-/// What the rules for one key ask of its values.
+/// The values of the rules for one key.
 #[derive(Default)]
 struct Values<'a> {
     exact: BTreeSet<&'a str>,
@@ -19,7 +19,7 @@ struct Values<'a> {
     patterns: BTreeMap<String, Pattern>,
 }
 
-/// Entries, as keys and values.
+/// Sample entries, as keys and values.
 #[derive(Debug, Default)]
 pub struct Samples {
     pub entries: Vec<(String, String)>,
@@ -29,7 +29,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Those of a level in two policies, `max` at most.
+    /// The samples of a level in two policies, at most `max`.
     pub fn of(old: &RuleLevel, new: &RuleLevel, max: usize) -> Self {
         let mut keys: BTreeMap<String, Values<'_>> = BTreeMap::new();
         let mut wide: BTreeMap<String, Pattern> = BTreeMap::new();
@@ -73,8 +73,8 @@ impl Samples {
     }
 }
 
-/// Whether an entry is the one that stands for a rule: of those that its wildcards take, the one that no narrower pattern
-/// takes.
+/// Whether an entry is the sample of a rule: of the entries that match its wildcards, the one that no narrower pattern
+/// matches.
 pub fn stands_for(rule: &Rule, key: &str, value: &str) -> bool {
     let Some(text) = rule.joined() else { return true };
     let key_filled = rule.key.replace('*', FILLER);
@@ -83,7 +83,7 @@ pub fn stands_for(rule: &Rule, key: &str, value: &str) -> bool {
     key == key_filled && both.is_some_and(|both| both.sample(FILLER) == format!("{key}_{value}"))
 }
 
-/// The rule's key; for one with a `*`, keys that it matches.
+/// The rule's key; for one with a `*`, keys that match it.
 fn keys_of(rule: &Rule) -> Vec<String> {
     match Pattern::parse(&rule.key) {
         Some(pattern) => vec![pattern.sample(""), pattern.sample(FILLER)],

@@ -7,7 +7,7 @@ use crate::limit::{Algorithm, Bucket, Calendar, Fixed, Sliding};
 use crate::policy::model::{AlgorithmKind, Window};
 use crate::policy::yaml::Reader;
 
-/// The algorithm of a limit with that rate; None, with a problem, where it can't have the one that it names.
+/// The algorithm of a limit with this rate; None, with a problem, if its algorithm does not support the rate.
 pub fn algorithm(
     reader: &mut Reader<'_>,
     draft: &Draft,
@@ -50,7 +50,7 @@ pub fn algorithm(
     algorithm.map_err(|message| reader.error(span, message)).ok()
 }
 
-/// A bucket, or why it would be none.
+/// A token bucket, or the reason that it is invalid.
 fn bucket(amount: u64, window_ms: u64, burst: u64) -> Result<Algorithm, String> {
     match Bucket::new(amount, window_ms, burst) {
         Some(_) if burst == 0 && 0 < amount => Err("a burst of 0 admits nothing".to_owned()),

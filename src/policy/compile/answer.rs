@@ -8,7 +8,7 @@ use crate::policy::schema::{
 };
 use crate::policy::yaml::Spanned;
 
-/// What the file asks for.
+/// The settings in the file.
 pub fn answer(file: &AnswerFile) -> AnswerSettings {
     let has = |set| file.headers.iter().flatten().any(|header| header.value == set);
     let fixed = |headers: &Option<BTreeMap<String, Spanned<String>>>| {

@@ -7,7 +7,7 @@ use crate::policy::model::Classes;
 use crate::policy::problem::Severity;
 use crate::policy::yaml::Reader;
 
-/// What a limit says of one tier.
+/// The value of one tier.
 #[derive(Clone, Copy, Debug)]
 pub enum TierRate {
     Rate(Rate),
@@ -24,7 +24,7 @@ impl TierRate {
         }
     }
 
-    /// The rate, if it is one.
+    /// The rate, if the value is one.
     pub fn rate(&self) -> Option<Rate> {
         match self {
             Self::Rate(rate) => Some(*rate),
@@ -33,14 +33,14 @@ impl TierRate {
     }
 }
 
-/// The rate of each tier; none if the limit doesn't tell them apart.
+/// The rate of each tier; none without `by_tier`.
 pub fn rates(reader: &mut Reader<'_>, classes: &Classes, draft: &Draft) -> Vec<TierRate> {
     let Some(by_tier) = &draft.file.map.by_tier else { return Vec::new() };
     let mut rates: Vec<Option<TierRate>> =
         vec![draft.rate.map(TierRate::Rate); classes.tiers.len()];
     let mut window = draft.rate.map(|rate| rate.window);
     let mut named = 0;
-    // A mistake that has been told; what is missing because of it is not another one.
+    // The mistake has been reported; a missing tier because of it is not another one.
     let mut malformed = draft.file.map.rate.is_some() && draft.rate.is_none();
     malformed |= by_tier.value.is_empty();
     for (name, text) in &by_tier.value {

@@ -5,11 +5,11 @@ use crate::policy::model::{Capacity, Classes, Only, PRESSURE_LEVELS_MAX, Pressur
 use crate::policy::schema::{CapacityFile, OnlyFile, PressureFile};
 use crate::policy::yaml::{Reader, Spanned};
 
-/// How far below its threshold the use must fall for a level of pressure to end, if nothing says it.
+/// The default of `until`: how far below `above` a pressure level ends.
 const HYSTERESIS: &str = "5%";
 
 impl Capacity {
-    /// What the file says.
+    /// The settings in the file.
     pub(super) fn compile(
         reader: &mut Reader<'_>,
         classes: &Classes,
@@ -33,13 +33,13 @@ impl Capacity {
         Self { ceilings, levels }
     }
 
-    /// Whether a share is the whole.
+    /// Whether a share is 100 %.
     pub(super) fn is_all(share: &str) -> bool {
         Share::parse(share) == Ok(Share::ALL)
     }
 }
 
-/// The part that is open to each tier: all but what is reserved for those above it.
+/// The part that each tier may use: all except the reserves of higher tiers.
 fn ceilings(reader: &mut Reader<'_>, classes: &Classes, file: &CapacityFile) -> Vec<Share> {
     let Some(reserve) = &file.reserve else { return Vec::new() };
     let mut reserved = vec![None; classes.tiers.len()];
@@ -123,7 +123,7 @@ impl PressureLevel {
 }
 
 impl Only {
-    /// What the file says.
+    /// The settings in the file.
     pub(super) fn compile(reader: &mut Reader<'_>, classes: &Classes, file: &OnlyFile) -> Self {
         let mut tiers = vec![false; classes.tiers.len()];
         for name in file.tier.iter().flatten() {
@@ -136,7 +136,7 @@ impl Only {
         Self { tiers, priority }
     }
 
-    /// Whether a caller passes here that `other` refuses.
+    /// Whether this admits a caller that `other` refuses.
     fn admits_more_than(&self, other: &Self) -> bool {
         let tiers = self.tiers.iter().zip(&other.tiers).any(|(here, there)| *here && !*there);
         let priority = match (self.priority, other.priority) {
@@ -148,7 +148,7 @@ impl Only {
     }
 }
 
-/// Reads a share, and notes what is wrong with it.
+/// Parses a share, and reports problems.
 fn share(reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<Share> {
     Share::parse(&text.value).map_err(|message| reader.error(text.span.clone(), message)).ok()
 }

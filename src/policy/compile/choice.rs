@@ -9,19 +9,19 @@ use crate::policy::yaml::{Reader, Spanned};
 
 use super::rate::parse_length_ms;
 
-/// Names to choose from: each costs a look at its limits.
+/// Maximum number of names in a choice: each costs a check of its limits.
 const CANDIDATES_MAX: usize = 16;
 
-/// Choices of one policy.
+/// Maximum number of choices in a policy.
 const CHOICES_MAX: usize = 16;
 
-/// The largest price: it stays exact to six digits after the point.
+/// Maximum price: it is exact to six decimals.
 const PRICE_MAX: f64 = 1_000_000_000.0;
 
 /// Letters of a currency's code (ISO 4217).
 const CURRENCY_LEN: usize = 3;
 
-/// What answers say at the place where the chosen name goes.
+/// Metadata fields of answers that a choice's key must not replace.
 const ANSWER_WORDS: [&str; 8] =
     ["caller", "choice", "domain", "fallback", "limits", "metadata", "pressure", "reason"];
 
@@ -126,15 +126,15 @@ impl Weights {
     }
 }
 
-/// What holds for the prices of a choice together.
+/// The common unit of all prices of a choice.
 #[derive(Default)]
 struct Prices {
-    /// The first one's currency.
+    /// The currency of the first price.
     currency: Option<String>,
 }
 
 impl Prices {
-    /// Reads a price, and notes what is wrong with it.
+    /// Parses a price, and reports problems.
     fn read(&mut self, reader: &mut Reader<'_>, text: &Spanned<String>) -> Option<f64> {
         let Some((price, currency)) = parse_price(&text.value) else {
             let message = format!(
@@ -153,7 +153,7 @@ impl Prices {
         Some(price)
     }
 
-    /// Either all candidates have a price or none.
+    /// All candidates have a price, or none has.
     fn check(
         &self,
         reader: &mut Reader<'_>,
@@ -183,8 +183,7 @@ fn parse_price(text: &str) -> Option<(f64, &str)> {
     (currency.is_empty() || is_currency).then_some((price, currency))
 }
 
-/// What has no effect in a choice of a compiled domain: names that no rule limits, and a rule for the value that
-/// is never met.
+/// Warnings for the choices of a compiled domain: names without limits, and a rule for the value that is never matched.
 pub(super) fn unruled(source: &Source, domain: &Domain, file: &ChoiceFile) -> Vec<Problem> {
     let (Some(key), Some(value), Some(among)) = (&file.key, &file.value, &file.among) else {
         return Vec::new();
@@ -218,7 +217,7 @@ pub(super) fn unruled(source: &Source, domain: &Domain, file: &ChoiceFile) -> Ve
     problems
 }
 
-/// A name goes into a header and into a path.
+/// A name is used in a header and in a path.
 fn check_name(reader: &mut Reader<'_>, name: &Spanned<String>, placeholder: &str) {
     if name.value.is_empty() {
         reader.error(name.span.clone(), "empty name in `among`");
@@ -232,7 +231,7 @@ fn boxed(text: &Option<Spanned<String>>) -> Option<Box<str>> {
     text.as_ref().map(|text| text.value.as_str().into())
 }
 
-/// The nearest number with a point.
+/// The nearest floating-point number.
 fn number(whole: impl TryInto<u32>) -> f64 {
     whole.try_into().map_or(f64::from(u32::MAX), f64::from)
 }

@@ -5,11 +5,11 @@ use crate::policy::model::{Classes, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN
 use crate::policy::schema::{CallerFile, PolicyFile, PriorityFile};
 use crate::policy::yaml::{Reader, Spanned, nearest};
 
-/// Tiers of one policy: each has its own form of every limit that tells them apart.
+/// Maximum number of tiers in a policy: each has its own form of every limit with `by_tier`.
 const TIERS_MAX: usize = 32;
 
 impl Classes {
-    /// What the file says.
+    /// The settings in the file.
     pub(super) fn compile(reader: &mut Reader<'_>, file: &PolicyFile) -> Self {
         let mut classes = Self { tiers: tiers(reader, file), ..Self::default() };
         let none = CallerFile::default();
@@ -43,7 +43,7 @@ impl Classes {
     }
 }
 
-/// The index of a tier that the file names, which must be there.
+/// The index of a tier in the file, which must exist.
 pub(super) fn tier_named(
     reader: &mut Reader<'_>,
     classes: &Classes,

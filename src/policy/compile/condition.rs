@@ -25,13 +25,13 @@ const MONTHS: [&str; 12] = [
 const WEEKDAYS: [&str; 7] =
     ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
-/// Ranges of one kind in one schedule: every edge looks at all of them.
+/// Maximum number of ranges of one kind in one schedule: each change of the amount evaluates all of them.
 const RANGES_MAX: usize = 64;
 
-/// Days after which dates fall on the same days of the week again, in the Gregorian calendar of this age.
+/// Days after which dates fall on the same days of the week again, in the Gregorian calendar.
 const CYCLE_DAYS: usize = 28 * 366;
 
-/// The condition that a file says, by that name; None, with problems, if it can't be read.
+/// The condition in the file, with this name; None, with problems, if it is invalid.
 pub fn compile(reader: &mut Reader<'_>, name: &str, file: &ScheduleFile) -> Option<Condition> {
     let mut is_whole = true;
     let mut read = |reader: &mut Reader<'_>, said: &Option<TextsFile>| {
@@ -67,7 +67,7 @@ pub fn compile(reader: &mut Reader<'_>, name: &str, file: &ScheduleFile) -> Opti
     is_whole.then_some(condition)
 }
 
-/// What each text says; None, with problems, if one says nothing.
+/// The values of all texts; None, with problems, if one is invalid.
 fn all<T>(
     reader: &mut Reader<'_>,
     texts: &[Spanned<String>],
@@ -83,7 +83,7 @@ fn all<T>(
     (values.len() == texts.len()).then_some(values)
 }
 
-/// A name or a range of names, such as `monday-friday`, as indexes; a range may go over the end.
+/// A name or a range of names, such as `monday-friday`, as indexes; a range may wrap around.
 fn names(text: &str, known: &[&str], what: &str) -> Result<Vec<usize>, String> {
     let index = |name: &str| {
         let lower = name.trim().to_ascii_lowercase();
@@ -121,7 +121,7 @@ fn hour_range(text: &str) -> Result<HourRange, String> {
     }
 }
 
-/// A date or a range of dates, each year if none has one.
+/// A date or a range of dates; of every year if they have none.
 fn date_range(text: &str) -> Result<DateRange, String> {
     let problem = || {
         format!(
@@ -136,7 +136,7 @@ fn date_range(text: &str) -> Result<DateRange, String> {
             false => Err(format!("invalid dates `{text}`: they end before they start")),
         };
     }
-    // A leap year has every day.
+    // A leap year has all days.
     let yearly = |text: &str| {
         let day = format!("2024-{text}").parse::<Date>().ok().filter(|_| text.len() == 5)?;
         Some((day.month(), day.day()))
@@ -145,7 +145,7 @@ fn date_range(text: &str) -> Result<DateRange, String> {
     Ok(DateRange::Yearly { first, last })
 }
 
-/// Whether it holds on any day.
+/// Whether it is active on any day.
 fn holds_ever(condition: &Condition) -> bool {
     let mut all = Vec::new();
     for range in &condition.dates {

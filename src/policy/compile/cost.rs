@@ -6,7 +6,7 @@ use crate::policy::schema::CostFile;
 use crate::policy::yaml::Reader;
 
 impl Cost {
-    /// What the file says.
+    /// The settings in the file.
     pub(super) fn compile(reader: &mut Reader<'_>, name: &str, files: &[CostFile]) -> Self {
         let mut known: Option<&str> = None;
         for text in files.iter().filter_map(|file| file.hits.as_ref()) {

@@ -1,4 +1,4 @@
-//! Compiles what holds for every limit of a file.
+//! Compiles the `defaults` of a file.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::policy::model::{
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::Reader;
 
-/// What holds for every limit of a file that does not say otherwise.
+/// The defaults of all limits of a file.
 #[derive(Debug)]
 pub struct Defaults {
     pub domain: Box<str>,
@@ -34,12 +34,12 @@ pub struct Defaults {
     /// By name.
     pub costs: BTreeMap<String, Arc<Cost>>,
     pub schedules: Schedules,
-    /// For limits that have no `when` of their own.
+    /// For limits without a `when` of their own.
     pub when: When,
 }
 
 impl Defaults {
-    /// What the file says.
+    /// The settings in the file.
     pub fn compile(reader: &mut Reader<'_>, file: &PolicyFile) -> Self {
         let zone = file.timezone.as_ref().map_or(TimeZone::UTC, |zone| {
             TimeZone::get(&zone.value).unwrap_or_else(|_| {
@@ -94,7 +94,7 @@ impl Defaults {
         }
     }
 
-    /// What holds for limits that requests bring along.
+    /// The settings of limits that requests bring along.
     pub fn brought(&self) -> Brought {
         let domain = self.domain.clone();
         let label = OVERRIDE_LABEL.into();

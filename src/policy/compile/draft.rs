@@ -1,4 +1,4 @@
-//! Limits as written, by `limits` or by `rate_limit`, before they are compiled.
+//! Limits in a file, from `limits` or `rate_limit`, before they are compiled.
 
 use super::identity::Identity;
 use super::rate::Rate;
@@ -7,20 +7,20 @@ use crate::policy::problem::Severity;
 use crate::policy::schema::{LimitFile, RateLimitFile, RuleFile};
 use crate::policy::yaml::{Reader, Spanned};
 
-/// Limits in one rule: they share one record, which must stay small.
+/// Maximum number of limits in one rule: they share one record, which must stay small.
 const LIMITS_MAX: usize = 16;
 
-/// A limit as written, either way.
+/// A limit in a file, in either format.
 #[derive(Debug, Default)]
 pub struct Draft {
     pub rate: Option<Rate>,
     pub file: LimitFile,
-    /// In the words of the reference, which has one limit in a rule: nothing has to tell it apart.
+    /// In the format of the reference: it is the only limit of its rule, so its identity needs no name.
     pub is_alone: bool,
 }
 
 impl Draft {
-    /// The limits of a rule, as written.
+    /// The limits of a rule in the file.
     pub fn all(reader: &mut Reader<'_>, rule: &RuleFile) -> Vec<Self> {
         let RuleFile { rate_limit, limits, .. } = rule;
         if let (Some(rate_limit), Some(limits)) = (rate_limit, limits) {
@@ -36,12 +36,12 @@ impl Draft {
         drafts
     }
 
-    /// The name that the policy gives the limit.
+    /// The name of the limit in the policy.
     pub fn name(&self) -> Option<&str> {
         self.file.map.name.as_ref().map(|name| name.value.as_str()).filter(|name| !name.is_empty())
     }
 
-    /// What tells the limit apart from the others of its rule.
+    /// The part that distinguishes the limit from others in its rule.
     pub fn identity(&self) -> Identity<'_> {
         let cost = self.file.map.cost.as_ref();
         match (self.name(), cost) {
@@ -65,7 +65,7 @@ fn from_rate_limit(reader: &mut Reader<'_>, file: &Spanned<RateLimitFile>) -> Op
         }
         return None;
     }
-    // What is missing or malformed has been noted by the reader.
+    // The reader has reported missing and malformed parts.
     let unit = unit.as_ref()?;
     let Some(window) = Unit::parse(&unit.value) else {
         let message = format!(

@@ -34,13 +34,13 @@ pub fn compile(
             let domain = add(&mut compiler, name, file, known);
             domains.insert(name.value.clone(), domain);
         }
-        // That has been noted; what is wrong with the rules is told along with it.
+        // That has been reported; problems of the rules are reported with it.
         None => compiler.rules(file, &mut RuleLevel::default()),
     }
     (compiler.replaced, compiler.reader.into_problems())
 }
 
-/// The domain with what the file says; `known` is what other files say of it.
+/// The domain with the file's contents; `known` has the contents of other files.
 fn add(
     compiler: &mut RuleCompiler<'_>,
     name: &Spanned<String>,

@@ -8,33 +8,33 @@ use crate::policy::problem::Severity;
 use crate::policy::schema::GraceFile;
 use crate::policy::yaml::Reader;
 
-/// How long a grace lasts if nothing says it: 24 hours.
+/// The default of `for`: 24 hours.
 const FOR_MS_DEFAULT: u64 = 86_400_000;
 
-/// A limit may pass at most this much more, in percent.
+/// Maximum of `over`, in percent.
 const OVER_PERCENT_MAX: u16 = 100;
 
-/// The grace that a file says.
+/// The grace in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GraceDraft {
     percent: u16,
     for_ms: u64,
 }
 
-/// What a limit with a grace is.
+/// A limit that gets a grace.
 #[derive(Clone, Copy, Debug)]
 pub struct Graced<'l> {
     pub limit: &'l Limit,
     pub window: Window,
     pub mode: Mode,
-    /// In the words of envoyproxy/ratelimit, which has no grace.
+    /// In the format of envoyproxy/ratelimit, which has no grace.
     pub in_reference: bool,
     /// Its amount follows a schedule.
     pub is_scheduled: bool,
 }
 
 impl GraceDraft {
-    /// What the file says.
+    /// The settings in the file.
     pub fn compile(reader: &mut Reader<'_>, file: &GraceFile) -> Option<Self> {
         let percent = file.0.over.as_ref().and_then(|over| {
             let percent = percent(&over.value, "grace", OVER_PERCENT_MAX);
@@ -51,13 +51,13 @@ impl GraceDraft {
         Some(Self { percent, for_ms: for_ms.min(WINDOW_MS_MAX) })
     }
 
-    /// The limit with this grace, which the file says of all of its limits; without it where a limit can't have one.
+    /// The limit with this grace, the default of its file; unchanged if it can't have one.
     pub fn by_default(self, of: Graced<'_>) -> Limit {
         let limit = of.limit.clone();
         if self.problem(of).is_some() { limit } else { limit.with_grace(self.percent, self.for_ms) }
     }
 
-    /// The limit with this grace, which `file` says of it alone.
+    /// The limit with this grace, which `file` sets for it alone.
     pub fn of(self, reader: &mut Reader<'_>, file: &GraceFile, of: Graced<'_>) -> Limit {
         let limit = of.limit.clone().with_grace(self.percent, self.for_ms);
         let span = file.0.span.clone();
@@ -71,7 +71,7 @@ impl GraceDraft {
         limit
     }
 
-    /// Why a limit can't have a grace.
+    /// The reason that a limit can't have a grace.
     fn problem(self, of: Graced<'_>) -> Option<String> {
         let ends = matches!(of.limit.algorithm(), Algorithm::Fixed(_) | Algorithm::Calendar(_));
         let window_ms = of.window.nominal_ms().filter(|_| ends);

@@ -7,20 +7,20 @@ use crate::policy::model::Idempotency;
 use crate::policy::schema::{IdempotencyFile, PolicyFile, RuleFile};
 use crate::policy::yaml::{Reader, Spanned};
 
-/// How long retries are free if nothing says it.
+/// The default time for free retries.
 const LIFE_DEFAULT: Duration = Duration::from_secs(600);
 
-/// The longest time for which a retry may be free.
+/// Maximum time for free retries.
 const LIFE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
-/// The longest time for which requests that ask the same may be retries.
+/// Maximum time of a fingerprint.
 const FINGERPRINT_MAX: Duration = Duration::from_secs(600);
 
-/// How many retries are free if nothing says it.
+/// The default number of free retries.
 const RETRIES_DEFAULT: u16 = 5;
 
 impl Idempotency {
-    /// What the file says.
+    /// The settings in the file.
     pub(super) fn compile(reader: &mut Reader<'_>, file: &IdempotencyFile) -> Self {
         let life = file.r#for.as_ref().and_then(|said| length(reader, said, (LIFE_MAX, "7d")));
         let fingerprint = file.fingerprint.as_ref();
@@ -42,7 +42,7 @@ impl Idempotency {
     }
 }
 
-/// The keys of all entries that hold idempotency keys.
+/// The keys of all entries with idempotency keys.
 pub fn keys(file: &PolicyFile) -> Vec<&str> {
     let mut said: Vec<&IdempotencyFile> = file.idempotency.iter().collect();
     let mut rules: Vec<&RuleFile> = file.descriptors.iter().flatten().collect();

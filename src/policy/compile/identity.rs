@@ -1,4 +1,4 @@
-//! The identity of a limit within its rule, whatever its place there, so that an edit keeps its count.
+//! The identity of a limit within its rule, independent of its position, so that an edit keeps its count.
 
 use std::fmt::Write;
 
@@ -6,26 +6,26 @@ use sha2::{Digest, Sha256};
 
 use crate::limit::Limit;
 
-/// A longer text appears as a hash: every record holds the marks of its limits.
+/// Maximum length of a text; longer ones are hashed: every record has the marks of its limits.
 const TEXT_LEN_MAX: usize = 32;
 
-/// Bytes of SHA-256 kept of a long text.
+/// Bytes of SHA-256 that are kept of a long text.
 const HASH_LEN: usize = 16;
 
-/// What tells a limit apart from others of the same algorithm and window in its rule.
+/// The part that distinguishes a limit from others with the same algorithm and window in its rule.
 #[derive(Clone, Copy, Debug)]
 pub enum Identity<'a> {
-    /// Nothing: its rule has no other, as with `rate_limit`, or it is the one without name and cost.
+    /// Nothing: it is the only limit of its rule, as with `rate_limit`, or the one without name and cost.
     Window,
-    /// The table of its costs, because it counts something else than the requests' own hits.
+    /// Its cost table, because it counts other units than the requests' own hits.
     Cost(&'a str),
     /// Its name. A named limit keeps its count when its cost changes.
     Name(&'a str),
 }
 
 impl Identity<'_> {
-    /// The limit with the counter that is its own. Money is another unit than hits, and each currency one of its own, so
-    /// none goes on with the count of another.
+    /// The limit with its own counter. Money is another unit than hits, and each currency is its own unit, so no unit
+    /// continues the count of another.
     pub fn of(self, limit: Limit, currency: Option<&str>) -> Limit {
         let unit = currency.map_or_else(String::new, |currency| format!("@{currency}"));
         let mark = match self {
@@ -40,7 +40,7 @@ impl Identity<'_> {
     }
 }
 
-/// A sign and a text. No short text is as long as a hash with its own sign, so no two texts make one mark.
+/// A sign and a text. No short text is as long as a hash with its own sign, so two texts never have the same mark.
 fn mark(sign: char, text: &str) -> String {
     if text.len() <= TEXT_LEN_MAX {
         return format!("{sign}{text}");

@@ -1,6 +1,6 @@
 //! Warns of parts of a policy file that have no effect.
 //!
-//! Rules out of reach are told where rules are joined (`reach.rs`), names that name nothing where they are looked up.
+//! `reach.rs` reports unreachable rules; unknown names are reported where they are resolved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use crate::policy::schema::{
 };
 use crate::policy::yaml::{Reader, Spanned};
 
-/// Warns of what has no effect in a file.
+/// Warns of parts of a file without effect.
 pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
     if let Some(tiers) = file.tiers.as_ref().filter(|_| classes.caller_key.is_none()) {
         let message = "without `caller`, every request has the first tier";
@@ -46,12 +46,12 @@ struct Idle<'i, 'r> {
     reader: &'i mut Reader<'r>,
     classes: &'i Classes,
     defaults: &'i DefaultsFile,
-    /// Those that limits name.
+    /// The tables that limits use.
     costs: &'i mut BTreeSet<String>,
     schedules: &'i mut BTreeSet<String>,
 }
 
-/// Adds the schedules that a `when` names.
+/// Adds the schedules that a `when` uses.
 fn names_of(when: Option<&Spanned<Vec<WhenFile>>>, names: &mut BTreeSet<String>) {
     let during = when.iter().flat_map(|list| &list.value).filter_map(|one| one.during.as_ref());
     names.extend(during.map(|name| name.value.clone()));
@@ -111,7 +111,7 @@ impl Idle<'_, '_> {
         rule.descriptors.iter().flatten().for_each(|below| self.rule(below));
     }
 
-    /// Warns of what is said of the limits of a rule that has none.
+    /// Warns of settings for limits in a rule without limits.
     fn without_limits(&mut self, rule: &RuleFile) {
         let limit = rule.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
         let is_unlimited = limit.is_some_and(|unlimited| unlimited.value);
@@ -127,7 +127,7 @@ impl Idle<'_, '_> {
         }
     }
 
-    /// Why no hits of a limit can ever be taken ahead.
+    /// The reason that a limit can never be leased.
     fn unleased(&self, rule: &RuleFile, limit: &LimitFile) -> Option<&'static str> {
         let LimitMapFile {
             rate,
@@ -156,7 +156,7 @@ impl Idle<'_, '_> {
             let said = algorithm.is_none_or(|said| said.value == AlgorithmFile::SlidingWindow);
             said && matches!(rate.window, Window::Length(_))
         };
-        // The directory may give callers more of a limit that has a name.
+        // The directory may raise the amount of a limit that has a name.
         let is_large = |rate: &Rate| LEASED_AMOUNT_MIN <= rate.amount || name.is_some();
         if rule.capacity.is_some() {
             Some("for a limit with a `capacity`")
@@ -193,7 +193,7 @@ impl Idle<'_, '_> {
         }
     }
 
-    /// Warns of a priority that no request can have, where no tier passes either.
+    /// Warns of a priority that no request can have, if no tier is allowed either.
     fn only(&mut self, only: &OnlyFile, level: u8) {
         let is_by_tier = only.tier.as_ref().is_some_and(|tiers| !tiers.is_empty());
         let most = self.classes.priority.most(level);
@@ -206,7 +206,7 @@ impl Idle<'_, '_> {
     }
 }
 
-/// Warns of lines that a line before them always forestalls.
+/// Warns of lines after a line that always matches first.
 fn unreached(reader: &mut Reader<'_>, lines: &[CostFile]) {
     let entries = |line: &CostFile| -> BTreeSet<(String, String)> {
         let when = line.when.iter().flatten();
@@ -233,7 +233,7 @@ pub struct Replacer<'a> {
 }
 
 impl Replacer<'_> {
-    /// Names that no limit of the domain has. The reference accepts them, so they are no errors.
+    /// Names that no limit of the domain has. The reference accepts them, so they are not errors.
     pub fn unnamed(self, domains: &BTreeMap<String, Domain>) -> Vec<Problem> {
         let limits = domains.get(&self.domain).into_iter().flat_map(Domain::limits);
         let names: BTreeSet<&str> = limits.map(|limit| &*limit.name).collect();
@@ -250,7 +250,7 @@ impl Replacer<'_> {
 mod tests {
     use crate::policy::{CompileOptions, Source, compile};
 
-    /// The warnings of a policy whose texts without effect are these, in order.
+    /// The warnings of a policy with these parts, in order.
     #[track_caller]
     fn check(head: &str, rules: &str, places: &[(&str, &str)]) {
         let text = format!("domain: d\n{head}\ndescriptors: [{rules}]");

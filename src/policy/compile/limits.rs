@@ -15,18 +15,18 @@ use crate::policy::model::{Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, 
 use crate::policy::schema::RuleFile;
 use crate::policy::yaml::{Reader, Spanned, nearest};
 
-/// Makes the limits of one rule.
+/// Compiles the limits of one rule.
 #[derive(Debug)]
 pub struct RuleLimits<'a> {
     pub file: &'a RuleFile,
     pub path: &'a str,
-    /// The number of the first among the limits of the domain.
+    /// The number of the first limit among those of the domain.
     pub first_index: usize,
     pub defaults: &'a Defaults,
 }
 
 impl RuleLimits<'_> {
-    /// The limits; what has a problem is noted and left out.
+    /// The limits; invalid ones are reported and omitted.
     pub fn build(&self, reader: &mut Reader<'_>) -> Vec<Arc<RuleLimit>> {
         let drafts = Draft::all(reader, self.file);
         let mut limits: Vec<Arc<RuleLimit>> = Vec::new();
@@ -101,7 +101,7 @@ impl RuleLimits<'_> {
         })
     }
 
-    /// What the limit says of times, or else the file's `defaults`: what they say of tiers is for limits that tell tiers apart.
+    /// The limit's `when`, or else the file's `defaults`, whose entries by tier apply only to limits with `by_tier`.
     fn when(&self, reader: &mut Reader<'_>, draft: &Draft, window: Window) -> When {
         let Defaults { schedules, classes, when, .. } = self.defaults;
         match &draft.file.map.when {
@@ -160,7 +160,7 @@ impl RuleLimits<'_> {
         }
     }
 
-    /// A limit with its grace, or that of the file.
+    /// A limit with its grace, or the default of its file.
     fn graced(
         &self,
         reader: &mut Reader<'_>,
@@ -196,8 +196,8 @@ impl RuleLimits<'_> {
         cost.cloned()
     }
 
-    /// What the limit is counted in if that is money. Notes rates that are in another currency than those before them, or
-    /// than the costs.
+    /// The currency of the limit; None for hits. Reports rates in another currency than those before them, or than the
+    /// costs.
     fn currency<'d>(&'d self, reader: &mut Reader<'_>, draft: &'d Draft) -> Option<&'d str> {
         let map = &draft.file.map;
         let cost = map.cost.as_ref().and_then(|name| self.defaults.costs.get(&name.value));
@@ -238,7 +238,7 @@ impl RuleLimits<'_> {
     }
 }
 
-/// Notes a limit that has the counter of another one in its rule.
+/// Reports a limit with the same counter as another one in its rule.
 fn not_told_apart(reader: &mut Reader<'_>, draft: &Draft) {
     let (span, message) = match &draft.file.map.name {
         Some(name) if draft.name().is_some() => {

@@ -3,7 +3,7 @@
 use crate::policy::model::{Metadata, MetadataValue};
 use crate::policy::yaml::{Node, Value};
 
-/// Free data; of a key that occurs twice the last value counts.
+/// Free-form data; if a key occurs twice, the last value counts.
 pub fn metadata(entries: &[(Node, Node)]) -> Metadata {
     let name = |key: &Node| key.scalar().unwrap_or_default().to_owned();
     entries.iter().map(|(key, node)| (name(key), value(node))).collect()

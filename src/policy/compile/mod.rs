@@ -1,4 +1,4 @@
-//! Compiles policy files to a policy set, or to every problem that they have.
+//! Compiles policy files to a policy set, or to all of their problems.
 
 mod algorithm;
 mod answer;
@@ -36,17 +36,17 @@ use super::problem::{Problem, Severity, Source};
 use super::render;
 use super::schema::read;
 
-/// How files become a policy.
+/// Options of the compilation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompileOptions {
-    /// Files of one domain are joined instead of refused.
+    /// Files with the same domain are joined instead of rejected.
     pub merge_domains: bool,
 }
 
 /// Compiles policy files.
 ///
 /// # Errors
-/// Every problem of every file, warnings included, if any of them is an error.
+/// All problems of all files, warnings included, if any of them is an error.
 pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet, Vec<Problem>> {
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
     let mut problems = Vec::new();

@@ -1,9 +1,9 @@
-//! Reads whole percentages.
+//! Parses whole percentages.
 
-/// Reads `80%`, from 1% to `max`.
+/// Parses `80%`, from 1% to `max`.
 ///
 /// # Errors
-/// A clause that names what is wrong with it; `what` is what the percentage is.
+/// A clause with the reason; `what` is the name of the percentage.
 pub fn percent(text: &str, what: &str, max: u16) -> Result<u16, String> {
     let number = text.trim().strip_suffix('%').map(str::trim_end);
     let digits = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));

@@ -1,17 +1,17 @@
-//! A rate as policies write it: `10/second`, `250/15m`, `500/month`, `3/total`.
+//! Parses a rate: `10/second`, `250/15m`, `500/month`, `3/total`.
 
 use crate::limit::{AMOUNT_MAX, WINDOW_MS_MAX};
 
 use crate::policy::model::{Unit, Window};
 
-/// So many hits in a window.
+/// An amount of hits in a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     pub amount: u64,
     pub window: Window,
 }
 
-/// Abbreviated units of a window's length.
+/// The short units of a window's length.
 const SHORT_UNITS: [(&str, u64); 6] = [
     ("ms", 1),
     ("s", 1_000),
@@ -22,10 +22,10 @@ const SHORT_UNITS: [(&str, u64); 6] = [
 ];
 
 impl Rate {
-    /// Reads a rate.
+    /// Parses a rate.
     ///
     /// # Errors
-    /// A clause that names what is wrong with it.
+    /// A clause with the reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some((amount, window)) = text.split_once('/') else {
             return Err(format!("invalid rate `{text}`; use AMOUNT/WINDOW, such as 10/second"));
@@ -34,16 +34,16 @@ impl Rate {
     }
 }
 
-/// Letters of a currency's code (ISO 4217), and the digits of its amounts after the point: money is counted
-/// in hundredths, whatever the currency.
+/// Letters of a currency code (ISO 4217), and the number of decimals of amounts: money is counted in hundredths, in any
+/// currency.
 const CURRENCY_LEN: usize = 3;
 const CENT_DIGITS: usize = 2;
 
-/// Reads an amount: a whole number, or money such as `1000 EUR` or `0.35 USD`, which is counted in
-/// hundredths. `_` may group its digits.
+/// Parses an amount: a whole number, or money such as `1000 EUR` or `0.35 USD`, which is counted in hundredths. `_` may
+/// group its digits.
 ///
 /// # Errors
-/// A clause that names what is wrong with it.
+/// A clause with the reason.
 pub fn parse_amount(text: &str) -> Result<u64, String> {
     let digits: String = text.chars().filter(|character| *character != '_').collect();
     let amount = match digits.split_once(' ') {
@@ -76,10 +76,10 @@ fn cents(number: &str) -> Option<u64> {
     if exact && plain { digits.parse().ok() } else { None }
 }
 
-/// Reads a length of time with a short unit, such as `15m`, in milliseconds.
+/// Parses a length of time with a short unit, such as `15m`, in milliseconds.
 ///
 /// # Errors
-/// A clause that names what is wrong with it.
+/// A clause with the reason.
 pub fn parse_length_ms(text: &str) -> Result<u64, String> {
     match parse_window(text) {
         Ok(Window::Length(ms)) => Ok(ms),
@@ -89,7 +89,7 @@ pub fn parse_length_ms(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Reads a window; the error is a clause that names what is wrong with it.
+/// Parses a window; the error is a clause with the reason.
 fn parse_window(text: &str) -> Result<Window, String> {
     if text.eq_ignore_ascii_case("total") {
         return Ok(Window::Total);

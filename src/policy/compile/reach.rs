@@ -1,27 +1,27 @@
-//! Rules out of reach: another rule of their level takes all that they would match.
+//! Unreachable rules: another rule of their level takes precedence for all of their entries.
 
 use crate::policy::model::{Rule, RuleLevel, RuleValue, SourceLocation};
 
-/// Why a rule can never be met, or what it makes so.
+/// The reason that a rule is unreachable, or the rule that it makes unreachable.
 #[derive(Debug)]
 pub enum Obstacle {
-    /// A rule for the same entries stands there.
+    /// There is another rule for the same entries.
     Same(SourceLocation),
-    /// This pattern before it takes all that it would match.
+    /// This earlier pattern matches all of its entries.
     Covered(SourceLocation, String),
-    /// It takes all that the rule for this key alone would be met by.
+    /// It matches all entries of the rule for this key alone.
     Hides(SourceLocation, String),
 }
 
 impl Obstacle {
-    /// What stands in the way of a rule that comes after those of the level, or what it stands in the way of.
+    /// The earlier rule that makes a new rule unreachable, or the one that the new rule makes unreachable.
     pub fn of(level: &RuleLevel, rule: &Rule) -> Option<Self> {
         covered(level, rule).or_else(|| same(level, rule)).or_else(|| hidden(level, rule))
     }
 }
 
-/// The pattern before a rule that takes all that it would, beside those of its own kind: one of keys, or one of
-/// all values of the key.
+/// The pattern that takes precedence over a rule for all of its entries, other than one of the same kind: a pattern of
+/// keys, or of all values of the key.
 fn covered(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
     let text = rule.joined()?;
     let wide = level.joined().find(|(_, pattern)| pattern.matches(&text));
@@ -36,7 +36,7 @@ fn covered(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
     })
 }
 
-/// The rule before one of its own kind that takes the same values, or more.
+/// The earlier rule of the same kind that matches the same values, or more.
 fn same(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
     match &rule.value {
         RuleValue::Joined { .. } => None,
@@ -56,7 +56,7 @@ fn same(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
     }
 }
 
-/// The rule before a pattern for the key alone that is out of reach from now on.
+/// The earlier rule for the key alone that a new pattern makes unreachable.
 fn hidden(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
     let known = match &rule.value {
         RuleValue::Joined { pattern, .. } => {

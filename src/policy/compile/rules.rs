@@ -19,28 +19,28 @@ use crate::policy::yaml::{Reader, Spanned};
 pub struct RuleCompiler<'a> {
     pub reader: Reader<'a>,
     file_name: Arc<str>,
-    /// The byte at which each line starts: every rule asks for its line.
+    /// The byte offset of each line: every rule needs its line.
     line_starts: Vec<usize>,
     pub defaults: Defaults,
     /// Names in `replaces`.
     pub replaced: Vec<Spanned<String>>,
     /// Limits of the domain so far.
     pub limit_count: usize,
-    /// Whether any rule so far lets retries pass free.
+    /// Whether any rule so far has `idempotency`.
     pub has_retries: bool,
 }
 
-/// What stands above the rules of a level.
+/// The context of a level of rules.
 #[derive(Clone, Copy)]
 struct Above<'a> {
-    /// The way to the level, with a slash at its end unless it is the top.
+    /// The path to the level, with a trailing slash unless it is the top.
     path: &'a str,
-    /// The way names the caller.
+    /// The path contains the caller.
     of_caller: bool,
 }
 
 impl<'a> RuleCompiler<'a> {
-    /// A compiler of a source with these defaults, for rules of a domain that has no limits yet.
+    /// A compiler for a source with these defaults, for a domain without limits yet.
     pub fn new(source: &Source, reader: Reader<'a>, defaults: Defaults) -> Self {
         let file_name = source.path.as_str().into();
         let newlines = source.text.match_indices('\n').map(|(at, _)| at + 1);
@@ -66,10 +66,10 @@ impl<'a> RuleCompiler<'a> {
         for file in files {
             let rule = self.rule(file, above);
             if rule.key.is_empty() {
-                // That has been noted, and no other rule can be in its way.
+                // That has been reported, and it makes no other rule unreachable.
                 continue;
             }
-            // A rule in the reference's words may be out of reach there too, unnoticed.
+            // In the reference's format, an unreachable rule is only a warning.
             let unreachable =
                 if file.limits.is_some() { Severity::Error } else { Severity::Warning };
             let what = rule.path.clone();
@@ -157,7 +157,7 @@ impl<'a> RuleCompiler<'a> {
         }
     }
 
-    /// Whether the rule is only told, as its limits are that don't say otherwise.
+    /// Whether the rule itself is in shadow mode, the default of its limits.
     fn is_shadow(&self, file: &RuleFile) -> bool {
         let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         let by_default = self.defaults.mode == Some(Mode::Shadow) && !on(&file.quota_mode);
@@ -173,7 +173,7 @@ impl<'a> RuleCompiler<'a> {
         Some(Box::new(Capacity::compile(&mut self.reader, classes, capacity)))
     }
 
-    /// Which requests are retries for the rule's limits: what it says itself, or else the file.
+    /// The `idempotency` of the rule's limits: its own, or else that of the file.
     fn idempotency(&mut self, file: &RuleFile) -> Option<Arc<Idempotency>> {
         let own = file.idempotency.as_ref();
         let own = own.map(|said| Arc::new(Idempotency::compile(&mut self.reader, said)));
@@ -211,7 +211,7 @@ impl<'a> RuleCompiler<'a> {
         }
     }
 
-    /// Whether a pattern of keys takes every entry that names a caller.
+    /// Whether a pattern of keys matches every entry with a caller's name.
     fn is_of_caller(&self, value: &RuleValue) -> bool {
         let caller = self.defaults.classes.caller_key.as_deref();
         match (value, caller) {
@@ -248,7 +248,7 @@ impl<'a> RuleCompiler<'a> {
     }
 }
 
-/// Whether a rule is written without any limit. One that has a mistake is one.
+/// Whether a rule has no limit in the file. One with a mistake is a limit.
 fn has_no_limit(file: &RuleFile) -> bool {
     let unlimited = file.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
     let is_unlimited = unlimited.is_some_and(|unlimited| unlimited.value);

@@ -8,16 +8,16 @@ use crate::limit::{Limit, Overdraft, THRESHOLDS_MAX};
 use crate::policy::schema::ThresholdsFile;
 use crate::policy::yaml::{Reader, Spanned};
 
-/// In percent, where the file says `true`.
+/// The percentages for `true`.
 const USUAL: [u16; 4] = [80, 90, 95, 100];
 
-/// The highest threshold, in percent.
+/// Maximum threshold, in percent.
 pub const PERCENT_MAX: u16 = 1_000;
 
-/// All of a limit, in percent.
+/// The whole limit, in percent.
 const WHOLE: u16 = 100;
 
-/// How much of a limit can be used, in percent.
+/// Maximum use of a limit, in percent.
 pub fn used_max(limit: &Limit) -> u16 {
     match (limit.overdraft(), limit.grace()) {
         (Overdraft::None, None) => WHOLE,
@@ -26,8 +26,8 @@ pub fn used_max(limit: &Limit) -> u16 {
     }
 }
 
-/// The thresholds that the file says, in percent, the lowest first; None for none. At most so many percent of the limit can be
-/// used.
+/// The thresholds in a file, in percent, the lowest first; None if there are none. At most this percentage of the limit
+/// can be used.
 pub fn thresholds(
     reader: &mut Reader<'_>,
     file: &ThresholdsFile,

@@ -7,14 +7,14 @@ use crate::policy::model::Wait;
 use crate::policy::schema::WaitFile;
 use crate::policy::yaml::Reader;
 
-/// The longest wait that a policy may ask for. The edges give a request half as much again to be answered.
+/// Maximum of `up_to`. The edges allow a request half as much again until its answer.
 const UP_TO_MS_MAX: u64 = 10_000;
 
-/// Requests that may wait for one counter if nothing says it.
+/// The default of `queue`.
 const QUEUE_DEFAULT: u64 = 1_000;
 
 impl Wait {
-    /// What the file says.
+    /// The settings in the file.
     pub(super) fn compile(reader: &mut Reader<'_>, file: &WaitFile) -> Option<Self> {
         let up_to = file.up_to.as_ref()?;
         let ms = match parse_length_ms(&up_to.value) {

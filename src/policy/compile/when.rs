@@ -1,4 +1,4 @@
-//! Compiles `when`: what becomes of a limit while a schedule holds.
+//! Compiles `when`: the amounts of a limit by schedule.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,20 +13,20 @@ use crate::policy::model::{Classes, Window};
 use crate::policy::schema::{ByTierFile, PolicyFile, WhenFile};
 use crate::policy::yaml::{Reader, Spanned, nearest};
 
-/// Entries of one `when`.
+/// Maximum number of entries of one `when`.
 const ENTRIES_MAX: usize = 16;
 
-/// The most that a limit can be scaled to, in hundredths of a percent.
+/// Maximum of `scale`, in hundredths of a percent.
 const SCALE_MAX: u32 = 100_000;
 
 /// The schedules of a file.
 #[derive(Debug, Default)]
 pub struct Schedules {
-    /// None for one that has a problem.
+    /// None for an invalid one.
     by_name: BTreeMap<String, Option<Condition>>,
 }
 
-/// What becomes of a limit, and when.
+/// The amounts of a limit, with their conditions.
 #[derive(Clone, Debug, Default)]
 pub struct When {
     entries: Vec<Entry>,
@@ -41,12 +41,12 @@ struct Entry {
 #[derive(Clone, Debug)]
 enum Effects {
     All(Effect),
-    /// By tier; None for those that are not named.
+    /// By tier; None for tiers that are not in it.
     Tiers(Vec<Option<Effect>>),
 }
 
 impl Schedules {
-    /// What the file says.
+    /// The settings in the file.
     pub fn compile(reader: &mut Reader<'_>, file: &PolicyFile) -> Self {
         let mut by_name = BTreeMap::new();
         for (name, said) in file.schedules.iter().flatten() {
@@ -56,11 +56,11 @@ impl Schedules {
         Self { by_name }
     }
 
-    /// The condition of an entry; None, with a problem, if there is none.
+    /// The condition of an entry; None, with a problem, if it is invalid.
     fn condition(&self, reader: &mut Reader<'_>, file: &WhenFile) -> Option<Condition> {
         let Some(name) = &file.during else {
             let own = file.condition();
-            // That it says nothing has been noted.
+            // A missing condition has been reported.
             return if own.is_empty() { None } else { condition::compile(reader, "", &own) };
         };
         if let Some(known) = self.by_name.get(&name.value) {
@@ -78,8 +78,7 @@ impl Schedules {
 }
 
 impl When {
-    /// What a list says of a limit of that window; of limits of any window, which can't have another rate, if that is
-    /// None.
+    /// A `when` for a limit with this window. None: for limits with any window, which can't have another rate.
     pub fn compile(
         reader: &mut Reader<'_>,
         (schedules, classes): (&Schedules, &Classes),
@@ -107,23 +106,23 @@ impl When {
         Self { entries }
     }
 
-    /// Whether it says anything.
+    /// Whether it has any entries.
     pub fn is_scheduled(&self) -> bool {
         !self.entries.is_empty()
     }
 
-    /// Whether tiers differ in it.
+    /// Whether it has entries by tier.
     pub fn is_by_tier(&self) -> bool {
         self.entries.iter().any(|entry| matches!(entry.effects, Effects::Tiers(_)))
     }
 
-    /// The same without what only some tiers have.
+    /// The same without entries by tier.
     pub fn for_all(&self) -> Self {
         let all = |entry: &&Entry| matches!(entry.effects, Effects::All(_));
         Self { entries: self.entries.iter().filter(all).cloned().collect() }
     }
 
-    /// A limit with what holds for all callers, or for those of a tier.
+    /// A limit with the amounts for all callers, or for those of a tier.
     pub fn apply(&self, limit: Limit, tier: Option<usize>, zone: &TimeZone) -> Limit {
         let effect = |entry: &Entry| match &entry.effects {
             Effects::All(effect) => Some(*effect),
@@ -140,7 +139,7 @@ impl When {
     }
 }
 
-/// What an entry does, for all or by tier; None, with problems, if one of them says nothing.
+/// The effect of an entry, for all tiers or by tier; None, with problems, if one is invalid.
 fn effects(
     reader: &mut Reader<'_>,
     classes: &Classes,
@@ -163,7 +162,7 @@ fn effects(
     }
 }
 
-/// Reads `75%`, `150%` or `1.5`.
+/// Parses `75%`, `150%` or `1.5`.
 fn scale_of(text: &str) -> Result<Effect, String> {
     let problem =
         || format!("invalid scale `{text}`; use a percentage up to 1000%, such as 75% or 150%");
@@ -181,7 +180,7 @@ fn scale_of(text: &str) -> Result<Effect, String> {
     Ok(Effect::Scale(Scale::of_hundredths(parts)))
 }
 
-/// Reads a rate of that window.
+/// Parses a rate with this window.
 fn amount_of(text: &str, window: Option<Window>) -> Result<Effect, String> {
     let rate = Rate::parse(text)?;
     match window {

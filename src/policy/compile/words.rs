@@ -1,4 +1,4 @@
-//! From the words of a policy file to their values in the model.
+//! Converts the words of a policy file to their values in the model.
 
 use crate::limit::Overdraft;
 use crate::policy::model::{AlgorithmKind, Lease, Mode, OnOutage};

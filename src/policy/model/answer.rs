@@ -1,21 +1,21 @@
-//! The answer of a domain: which headers, body and metadata go back with each answer.
+//! The `answer` of a domain: the headers, body and metadata of its answers.
 
-/// What goes back with each answer of a domain.
+/// The settings of a domain's answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerSettings {
     /// `RateLimit` and `RateLimit-Policy`.
     pub ratelimit: bool,
     /// `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`.
     pub ratelimit_legacy: bool,
-    /// The same with `X-` before them.
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining`, `X-RateLimit-Reset`.
     pub x_ratelimit: bool,
     /// `Retry-After` with refusals.
     pub retry_after: bool,
-    /// `X-Quota-Warning` where a threshold was crossed.
+    /// `X-Quota-Warning` if a threshold was crossed.
     pub quota_warning: bool,
-    /// Headers tell of all limits, not only of the tightest.
+    /// Headers describe all limits, not only the tightest.
     pub all_limits: bool,
-    /// Refusals have a JSON problem as their body.
+    /// Refusals have a JSON problem as body.
     pub problem_body: bool,
     pub metadata: AnswerMetadata,
     /// Fixed headers for the upstream.
@@ -24,7 +24,7 @@ pub struct AnswerSettings {
     pub response_headers: Vec<(String, String)>,
 }
 
-/// Which answers carry metadata on their limits.
+/// The answers with metadata about their limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AnswerMetadata {
     Always,

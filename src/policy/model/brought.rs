@@ -1,7 +1,7 @@
 //! Limits that requests bring along (`limit` of a descriptor), in place of the policy's own.
 //!
-//! Envoy may send a limit with a descriptor. It has an amount and a unit; all else is as the file's `defaults` say. As in the
-//! reference it is neither a shadow nor a quota because the rule is one.
+//! Envoy may send a limit with a descriptor. It has an amount and a unit; all else comes from the file's `defaults`. As
+//! in the reference, the rule's own `shadow_mode` and `quota_mode` don't apply to it.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::outage::OnOutage;
 use super::wait::Wait;
 use super::window::Window;
 
-/// What metrics call the limits that requests bring along, and answers where the policy has no name for them.
+/// The name of limits that requests bring along in metrics, and in answers if the policy has no name for them.
 pub const OVERRIDE_LABEL: &str = "override";
 
 /// An algorithm without its window.
@@ -28,13 +28,13 @@ pub enum AlgorithmKind {
     Calendar,
 }
 
-/// What holds for the limits that requests bring along.
+/// The settings of limits that requests bring along.
 #[derive(Debug)]
 pub struct Brought {
-    /// What their counters are counted as.
+    /// The unit of their counters.
     pub name: Arc<LimitName>,
     pub zone: TimeZone,
-    /// As `defaults` say.
+    /// From `defaults`.
     pub algorithm: Option<AlgorithmKind>,
     pub mode: Mode,
     pub on_outage: OnOutage,
@@ -45,7 +45,7 @@ pub struct Brought {
 }
 
 impl Brought {
-    /// The algorithm of `defaults`, or the usual one where that has no such window.
+    /// The algorithm of `defaults`, or the usual one if that does not support the window.
     pub fn algorithm(&self, amount: u64, window: Window) -> Algorithm {
         let calendar = |unit| Algorithm::Calendar(Calendar::new(unit, self.zone.clone()));
         let window_ms = match window {

@@ -1,40 +1,39 @@
-//! Choices: how the best of several values, such as providers, is found for a request.
+//! Choices: how the best of several values, such as providers, is selected for a request.
 //!
-//! A score is a weighted mean of three parts, each from 0 to 1: simple additive weighting with ratios to
-//! the best (Hwang and Yoon, Multiple Attribute Decision Making, 1981). It needs no scale that somebody
-//! would have to set: only how much the parts count.
+//! A score is a weighted mean of three parts, each from 0 to 1: simple additive weighting with ratios to the best
+//! (Hwang and Yoon, Multiple Attribute Decision Making, 1981). It needs no scales, only the weights of the parts.
 
 use smallvec::SmallVec;
 
-/// The longest latency that can be told: a day.
+/// Maximum latency: a day.
 pub const LATENCY_MS_MAX: f64 = 86_400_000.0;
 
-/// An entry that stands for the best of several values.
+/// An entry that is replaced by the best of several values.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Choice {
     /// The entry's key.
     pub key: Box<str>,
-    /// The value that leaves the choice to us.
+    /// The value that requests a choice.
     pub value: Box<str>,
     /// In the order of the file.
     pub candidates: Vec<Candidate>,
-    /// The key of the entry that tells latencies.
+    /// The key of the entry with latencies.
     pub latency_key: Option<Box<str>>,
-    /// The header that carries the chosen name to the upstream.
+    /// The header with the chosen name, for the upstream.
     pub header: Option<Box<str>>,
     pub weights: Weights,
 }
 
-/// A name to choose.
+/// A candidate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Candidate {
     pub name: Box<str>,
     pub price: Option<f64>,
-    /// Until something else is known.
+    /// The assumed latency until one is known.
     pub latency_ms: Option<f64>,
 }
 
-/// What counts how much.
+/// The weights of the parts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Weights {
     pub capacity: f64,
@@ -42,31 +41,31 @@ pub struct Weights {
     pub price: f64,
 }
 
-/// What is known of a candidate while a request is decided.
+/// The state of a candidate for one decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     /// Its index.
     pub candidate: usize,
-    /// The part of its limits that is free, from 0 to 1; None while the store is out.
+    /// The free part of its limits, from 0 to 1; None while the store is unavailable.
     pub free: Option<f64>,
     pub latency_ms: Option<f64>,
 }
 
 impl Choice {
-    /// Whether a descriptor with these entries leaves the choice to us.
+    /// Whether a descriptor with these entries has an open choice.
     pub fn is_left_by(&self, entries: &[(&str, &str)]) -> bool {
         entries.contains(&(&*self.key, &*self.value))
     }
 
-    /// How good each candidate is for a request, from 0 to 1, the higher the better:
+    /// The score of each candidate, from 0 to 1; higher is better:
     ///
     /// ```text
     /// score = (w_capacity * free + w_latency * least / latency + w_price * lowest / price)
     ///         / (w_capacity + w_latency + w_price)
     /// ```
     ///
-    /// `least` and `lowest` are those of the candidates given. An unknown latency counts as the mean of
-    /// those that are known; what is 0 is as good as can be. While the store is out, capacity is left out.
+    /// `least` and `lowest` are those of the given candidates. An unknown latency counts as the mean of the known ones.
+    /// A value of 0 is optimal. While the store is unavailable, capacity is ignored.
     pub fn scores(&self, seen: &[Seen]) -> SmallVec<[f64; 4]> {
         let known: SmallVec<[f64; 4]> = seen.iter().filter_map(|one| one.latency_ms).collect();
         let mean = || known.iter().sum::<f64>() / number(known.len());
@@ -87,8 +86,8 @@ impl Choice {
         seen.iter().map(score).collect()
     }
 
-    /// What a text such as `a=120,b=85` says of a candidate's latency in milliseconds. What can't be read
-    /// says nothing: it is the request's own.
+    /// The latency of a candidate in milliseconds, in a text such as `a=120,b=85`. Invalid parts are ignored: the text
+    /// comes from the request.
     pub fn told_latency(&self, text: &str, candidate: usize) -> Option<f64> {
         let name = &*self.candidates[candidate].name;
         let mut pairs = text.split(',').filter_map(|pair| pair.split_once('='));
@@ -97,12 +96,12 @@ impl Choice {
     }
 }
 
-/// How good a number is of which less is better; nothing is better than 0.
+/// The score of a number if less is better; 0 is optimal.
 fn ratio(least: f64, own: f64) -> f64 {
     if own <= 0.0 { 1.0 } else { least / own }
 }
 
-/// The nearest number with a point.
+/// The nearest floating-point number.
 fn number(whole: impl TryInto<u32>) -> f64 {
     whole.try_into().map_or(f64::from(u32::MAX), f64::from)
 }

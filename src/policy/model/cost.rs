@@ -1,38 +1,37 @@
-//! Cost tables: from a request's own hits and entries to the hits that a limit is charged.
+//! Cost tables: from the hits and entries of a request to the hits that a limit charges.
 
 use crate::limit::AMOUNT_MAX;
 
 /// A table of costs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
-    /// What limits call it.
+    /// The name that limits use.
     pub name: Box<str>,
     pub lines: Vec<CostLine>,
-    /// What the lines are in, if it is money.
+    /// The currency, if the lines are in money.
     pub currency: Option<Box<str>>,
 }
 
-/// What requests with certain entries cost.
+/// The cost of requests with certain entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CostLine {
     /// Keys and values of entries that the request must have.
     pub when: Vec<(Box<str>, Box<str>)>,
     pub hits: u64,
-    /// For so many of the request's own hits; None: in all.
+    /// Charged per this many requested hits; None: flat.
     pub per: Option<u64>,
 }
 
 impl Cost {
-    /// The cost of a request that asks for so many hits and whose entries `entry` tells by key: that of the
-    /// first line that fits, and what it asks for where none does. What is asked for in part of `per`
-    /// is rounded up.
+    /// The cost of a request with these hits; `entry` returns the value of an entry by key. The first line that matches
+    /// applies; if none does, the cost is the requested hits. A part of `per` counts in full.
     pub fn of<'a>(&self, asked: u64, entry: impl Fn(&str) -> Option<&'a str>) -> u64 {
         let fits =
             |line: &&CostLine| line.when.iter().all(|(key, value)| entry(key) == Some(value));
         match self.lines.iter().find(fits) {
             None => asked,
             Some(CostLine { hits: 0, .. }) => 0,
-            // A peek stays one: it asks for nothing and pays nothing.
+            // 0 hits remain a peek without a cost.
             Some(_) if asked == 0 => 0,
             Some(CostLine { hits, per: None, .. }) => *hits,
             Some(CostLine { hits, per: Some(per), .. }) => {

@@ -1,4 +1,4 @@
-//! The policy of one domain, and the rules that a descriptor leads through.
+//! The policy of one domain, and the rules that match a descriptor.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,37 +24,37 @@ use super::window::Window;
 pub struct Domain {
     pub name: String,
     pub answer: AnswerSettings,
-    /// Who is asking, and as what.
+    /// The classes of callers.
     pub classes: Arc<Classes>,
-    /// Entries that stand for the best of several values.
+    /// Entries that are replaced by the best of several values.
     pub choices: Vec<Choice>,
     /// The time zone of calendar windows.
     pub(in crate::policy) zone: TimeZone,
     pub(in crate::policy) rules: RuleLevel,
-    /// Whether any of its limits lets retries pass free.
+    /// Whether any of its limits has `idempotency`.
     pub(in crate::policy) has_retries: bool,
-    /// What holds for limits that requests bring along.
+    /// The settings of limits that requests bring along.
     pub(in crate::policy) brought: Brought,
     /// Limits of all its rules.
     pub(in crate::policy) limit_count: usize,
 }
 
-/// Steps of most walks: so many take no allocation.
+/// Number of steps of most walks, which need no allocation.
 const STEPS_FEW: usize = 4;
 
-/// The rules that a descriptor's entries lead through.
+/// The rules that match a descriptor's entries.
 #[derive(Debug)]
 pub struct Walk<'p> {
-    /// One for each entry, as far as rules were found.
+    /// One for each entry, up to the first without a rule.
     steps: SmallVec<[&'p Rule; STEPS_FEW]>,
     entries: usize,
 }
 
-/// Keys and values of the entries that make a path.
+/// Keys and values of the entries of a path.
 pub type Path<'a> = Cow<'a, [(&'a str, &'a str)]>;
 
 impl Domain {
-    /// A descriptor's entries without those that only qualify it.
+    /// A descriptor's entries without qualifiers.
     pub fn path<'a>(&self, entries: &'a [(&'a str, &'a str)]) -> Path<'a> {
         let qualifies = |(key, _): &(&str, &str)| self.classes.qualifies(key);
         if !self.classes.has_qualifiers() || !entries.iter().any(qualifies) {
@@ -63,8 +63,7 @@ impl Domain {
         Cow::Owned(entries.iter().copied().filter(|entry| !qualifies(entry)).collect())
     }
 
-    /// The rules that a descriptor's entries lead through. There is no going back: an entry without a
-    /// rule ends the way.
+    /// The rules that match a descriptor's entries. There is no backtracking: an entry without a rule ends the search.
     pub fn walk(&self, entries: &[(&str, &str)]) -> Walk<'_> {
         let mut level = &self.rules;
         let mut steps = SmallVec::new();
@@ -86,8 +85,8 @@ impl Domain {
         &self.zone
     }
 
-    /// The limit that a request brings along with a descriptor of this path. Its number is one past those of the
-    /// domain's own.
+    /// The limit that a request brings along with a descriptor of this path. Its number is one higher than those of the
+    /// domain's own limits.
     pub fn override_limit(&self, rate: (u64, Unit), path: &[(&str, &str)]) -> RuleLimit {
         let (amount, unit) = rate;
         let Brought { mode, on_outage, overdraft, wait, lease, .. } = self.brought;
@@ -114,17 +113,17 @@ impl Domain {
         }
     }
 
-    /// Whether any of its limits lets retries pass free.
+    /// Whether any of its limits has `idempotency`.
     pub fn has_retries(&self) -> bool {
         self.has_retries
     }
 
-    /// Which requests are retries for the limits of a rule, or for those that requests bring along.
+    /// The `idempotency` of a rule's limits, or of limits that requests bring along.
     pub fn idempotency<'p>(&'p self, rule: Option<&'p Rule>) -> Option<&'p Idempotency> {
         rule.map_or(&self.brought.idempotency, |rule| &rule.idempotency).as_deref()
     }
 
-    /// The rules whose capacity can come under pressure.
+    /// The rules with pressure levels.
     pub fn pressed_rules(&self) -> Vec<&Rule> {
         let mut rules = Vec::new();
         self.rules.each(&mut |rule| {
@@ -135,15 +134,15 @@ impl Domain {
         rules
     }
 
-    /// The entries that lead to each rule whose capacity can come under pressure, where the rules say them
-    /// all: that is, where the rule has one counter.
+    /// The entries of each rule with pressure levels, if the rules determine all of them: if the rule has a single
+    /// counter.
     pub fn pressed_paths(&self) -> Vec<Vec<(&str, &str)>> {
         let mut paths = Vec::new();
         self.rules.pressed_paths(&[], &mut paths);
         paths
     }
 
-    /// How many limits the domain has; their indexes are below.
+    /// The number of limits of the domain; their indexes are below it.
     pub fn limit_count(&self) -> usize {
         self.limit_count
     }
@@ -155,7 +154,7 @@ impl Domain {
         limits
     }
 
-    /// The key of a walk's counters at the rule of its `depth`-th entry, from 1.
+    /// The key of a walk's counters for the rule of its `depth`-th entry, from 1.
     pub fn key(&self, walk: &Walk<'_>, entries: &[(&str, &str)], depth: usize) -> Key {
         let mut key = Key::of_domain(&self.name);
         for (rule, (name, value)) in walk.steps[..depth].iter().zip(entries) {
@@ -166,7 +165,7 @@ impl Domain {
 }
 
 impl<'p> Walk<'p> {
-    /// The rules found, one for each entry from the first on.
+    /// The matching rules, one for each entry from the first on.
     pub fn steps(&self) -> &[&'p Rule] {
         &self.steps
     }
@@ -176,7 +175,7 @@ impl<'p> Walk<'p> {
         if self.steps.len() == self.entries { self.steps.last().copied() } else { None }
     }
 
-    /// The rules before the end that hold for every path below them, each with its depth from 1.
+    /// The cascading rules before the end, each with its depth from 1.
     pub fn cascading(&self) -> impl Iterator<Item = (usize, &'p Rule)> {
         let depths = 1..=self.steps.len();
         let end = self.entries;

@@ -1,4 +1,4 @@
-//! Idempotency: which requests are retries of earlier ones, and so are charged once.
+//! Idempotency: which requests are retries of earlier ones, and are charged once.
 
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ pub struct Idempotency {
     pub key: Option<Box<str>>,
     /// How long retries are free, from the first attempt that passed.
     pub life: Duration,
-    /// The same for requests without that entry, which are retries of those that ask the same; None if they are none.
+    /// The same for requests without that entry: those with the same descriptors and hits are retries. None: they are
+    /// not.
     pub fingerprint: Option<Duration>,
-    /// How many retries are free; one more is charged like a new request.
+    /// Maximum number of free retries; the next one is charged like a new request.
     pub retries_max: u16,
 }

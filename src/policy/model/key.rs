@@ -1,45 +1,45 @@
-//! The name of one counter: short, versioned, and different for different (domain, path)s.
+//! The key of one counter: short, versioned, and unique for each domain and path.
 //!
-//! `tg1|domain|key=value|key~pattern`: `=` precedes a value of the request, `~` a wildcard whose values
-//! share one counter, `~~` one of key and value together; a path that a request's own limit counts under starts with `!`. Bytes that would be
-//! ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and a hash of it, and a
-//! path that is long all the same by `tg1#` and a hash of the whole.
+//! `tg1|domain|key=value|key~pattern`: `=` precedes a value of the request, `~` a wildcard whose values share one
+//! counter, and `~~` a wildcard of key and value together. The path of a limit that a request brings along starts with
+//! `!`. Bytes that would be ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and its
+//! hash, and a path that is still too long by `tg1#` and a hash of all of it.
 //!
-//! `tg1i{KEY}|caller=id` is the key of the marks of a retried request beside the counter's KEY, which is in braces so that both
-//! have one slot: `=` precedes the value of an idempotency key, `~` a fingerprint.
+//! `tg1i{KEY}|caller=id` is the key of a retried request's marks beside the counter KEY, which is in braces so that
+//! both have the same slot: `=` precedes the value of an idempotency key, `~` a fingerprint.
 
 use std::fmt;
 use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-/// The prefix of every key, with the version of what is stored under it.
+/// The prefix of every key, with the version of its value's format.
 const PREFIX: &str = "tg1";
 
-/// A longer text appears as a hash: callers choose values, and a key must stay short.
+/// Maximum length of a text; longer ones are hashed. Callers choose values, and keys must stay short.
 const TEXT_LEN_MAX: usize = 64;
 
-/// A longer key is hashed as a whole: a store that bounds its keys bounds its memory by it.
+/// Maximum length of a key; longer ones are hashed as a whole. With it, a maximum number of keys limits memory.
 const KEY_LEN_MAX: usize = 512;
 
-/// Bytes of SHA-256 kept of a long text: 128 bits, so that two texts with one key can't be found.
+/// Bytes of SHA-256 that are kept of a long text: 128 bits, so that no two texts with the same hash can be found.
 const HASH_LEN: usize = 16;
 
-/// The name of one counter.
+/// The key of one counter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(String);
 
-/// What tells a request that may be retried from others.
+/// Identifies a request that may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryId<'a> {
-    /// The value of the entry that holds the idempotency key.
+    /// The value of the entry with the idempotency key.
     Entry(&'a str),
-    /// A hash of all that it asks.
+    /// A hash of all parts of the request.
     Fingerprint(&'a [u8]),
 }
 
 impl Key {
-    /// The key of a domain's rules; steps are pushed on it.
+    /// The key of a domain's rules, to which steps are added.
     pub fn of_domain(domain: &str) -> Self {
         let mut key = Self(String::with_capacity(PREFIX.len() + domain.len() + TEXT_LEN_MAX));
         key.0.push_str(PREFIX);
@@ -48,7 +48,7 @@ impl Key {
         key
     }
 
-    /// The key of a domain's requests that bring a limit of their own.
+    /// The key of a domain's limits that requests bring along.
     pub fn of_override(domain: &str) -> Self {
         let mut key = Self::of_domain(domain);
         key.0.push_str("|!");
@@ -60,7 +60,7 @@ impl Key {
         self.push_step(key, '=', value);
     }
 
-    /// Adds an entry whose values all share the counter of `pattern`.
+    /// Adds an entry whose values share the counter of `pattern`.
     pub fn push_shared(&mut self, key: &str, pattern: &str) {
         self.push_step(key, '~', pattern);
     }
@@ -73,7 +73,7 @@ impl Key {
         self.push_text(pattern);
     }
 
-    /// The key of the marks that charges under this key leave for retries of their request.
+    /// The key of the idempotency marks of a request's charges under this key.
     pub fn mark(&self, caller: Option<&str>, id: RetryId<'_>) -> Self {
         let len = PREFIX.len() + self.0.len() + 2 * TEXT_LEN_MAX;
         let mut key = Self(String::with_capacity(len));
@@ -94,7 +94,7 @@ impl Key {
         key
     }
 
-    /// The key that counts for the path that was pushed.
+    /// The key of the path so far.
     pub fn finish(mut self) -> Self {
         if KEY_LEN_MAX < self.0.len() {
             let whole = std::mem::take(&mut self.0);
@@ -144,8 +144,7 @@ impl Key {
     }
 }
 
-/// Whether a byte stands for itself. Braces would choose a Redis Cluster's slot, the others would be read as
-/// structure.
+/// Whether a byte needs no escape. Braces would choose the slot in a Redis Cluster; the others are separators.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic()
         && !matches!(byte, b'|' | b'=' | b'~' | b'!' | b'#' | b'%' | b'{' | b'}')

@@ -1,14 +1,14 @@
-//! Leases: whether sidecars may take its hits ahead.
+//! Leases: whether sidecars may take hits ahead.
 
-/// Whether a sidecar may take hits of a limit ahead and spend them by itself.
+/// Whether a sidecar may take hits of a limit ahead and spend them locally.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lease {
     /// Every hit is charged when it is spent.
     #[default]
     Off,
-    /// Hits are taken ahead where that is possible and pays.
+    /// Hits are taken ahead for frequently used keys.
     Auto,
 }
 
-/// The smallest amount of which a sidecar takes hits ahead.
+/// Minimum amount for leases.
 pub const LEASED_AMOUNT_MIN: u64 = 64;

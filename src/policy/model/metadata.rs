@@ -1,4 +1,4 @@
-//! The metadata of a rule: free data that goes into answers.
+//! The metadata of a rule: free-form data in answers.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ pub type Metadata = BTreeMap<String, MetadataValue>;
 pub enum MetadataValue {
     Null,
     Bool(bool),
-    /// From that of an `i64` to that of a `u64`.
+    /// From the minimum of `i64` to the maximum of `u64`.
     Integer(i128),
     /// It is finite.
     Float(f64),

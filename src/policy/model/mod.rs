@@ -1,4 +1,4 @@
-//! What a request meets: domains, rules and limits, and how they match. It knows neither files nor JSON.
+//! The model of policies: domains, rules and limits, and how they match. It is independent of files and JSON.
 
 mod answer;
 mod brought;

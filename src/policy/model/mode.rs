@@ -1,8 +1,8 @@
-//! The modes of a limit: whether a request that does not fit is refused (`enforce`, `quota`, `shadow`).
+//! The modes of a limit: its effect on a request that exceeds it (`enforce`, `quota`, `shadow`).
 
 use std::fmt;
 
-/// What it means for a request when a limit does not have the hits.
+/// The effect of a limit that does not have the hits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {
     /// The request is refused.
@@ -10,7 +10,7 @@ pub enum Mode {
     Enforce,
     /// The request is refused if no other quota of the request has them either.
     Quota,
-    /// Nothing; it is only told.
+    /// The request passes; the refusal is recorded.
     Shadow,
 }
 

@@ -1,18 +1,18 @@
-//! What a limit answers while the store is unavailable.
+//! The answer of a limit while the store is unavailable.
 
 use std::fmt;
 
-/// What to answer while the store is out.
+/// The answer while the store is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOutage {
     /// The call fails, and the gateway decides: Envoy by its `failure_mode_deny`.
     #[default]
     Error,
-    /// Pass.
+    /// The limit allows the request.
     Allow,
-    /// Refuse.
+    /// The limit refuses the request.
     Deny,
-    /// Decide by this sidecar's share of the limit.
+    /// This sidecar's share of the limit decides.
     Local,
 }
 

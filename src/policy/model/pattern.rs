@@ -1,4 +1,4 @@
-//! Values with `*` in them, which stands for any text, an empty one included.
+//! Values with `*`, which matches any text, also an empty one.
 
 /// A value with at least one `*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +10,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// The pattern that a policy's value is. None if it holds no `*`.
+    /// The pattern of a policy's value. None if it has no `*`.
     pub fn parse(text: &str) -> Option<Self> {
         let (prefix, rest) = text.split_once('*')?;
         let mut middle: Vec<String> = rest.split('*').map(str::to_owned).collect();
@@ -19,12 +19,12 @@ impl Pattern {
         Some(Self { text: text.to_owned(), prefix: prefix.to_owned(), middle, suffix })
     }
 
-    /// The pattern as it was written.
+    /// The text of the pattern.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whether a value has the pattern's parts, in order and side by side.
+    /// Whether a value has the pattern's parts, in order and without overlap.
     pub fn matches(&self, value: &str) -> bool {
         let Some(rest) = value.strip_prefix(self.prefix.as_str()) else { return false };
         let Some(mut rest) = rest.strip_suffix(self.suffix.as_str()) else { return false };
@@ -35,7 +35,7 @@ impl Pattern {
         true
     }
 
-    /// A pattern of values that both match; None if there are none.
+    /// A pattern of values that match both; None if there are none.
     pub fn and(&self, other: &Self) -> Option<Self> {
         let longer = |one, other| if str::len(one) < str::len(other) { other } else { one };
         let prefix: &str = longer(&self.prefix, &other.prefix);
@@ -60,8 +60,8 @@ impl Pattern {
         self.text.bytes().all(|byte| byte == b'*')
     }
 
-    /// Whether every value that `other` matches matches this pattern too. A `*` of the other's text can
-    /// only be taken up by a `*` of ours, so what it stands for makes no difference.
+    /// Whether every value that matches `other` also matches this pattern. A `*` in the text of `other` can only be
+    /// matched by a `*` of this pattern, so its value makes no difference.
     pub fn covers(&self, other: &Self) -> bool {
         self.matches(&other.text)
     }

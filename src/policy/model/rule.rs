@@ -1,4 +1,4 @@
-//! Rules, and the levels in which they stand side by side: which rule an entry matches, and what it limits.
+//! Rules, and the levels of rules: which rule matches an entry, and its limits.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,44 +14,44 @@ use super::pattern::Pattern;
 use super::rule_limit::RuleLimit;
 use super::window::Window;
 
-/// What holds for a descriptor whose path ends here.
+/// A rule: the limits of descriptors whose path ends here.
 #[derive(Debug)]
 pub struct Rule {
     pub key: String,
     pub value: RuleValue,
-    /// The way to this rule, such as `user_id/request_type=search`.
+    /// The path to this rule, such as `user_id/request_type=search`.
     pub path: String,
     pub limits: Vec<Arc<RuleLimit>>,
     pub unlimited: bool,
     pub cascade: bool,
-    /// Its path names the caller: its limits are the caller's own.
+    /// Its path contains the caller: its limits are the caller's own.
     pub of_caller: bool,
     /// The tiers and priorities that may pass; all if None.
     pub only: Option<Only>,
-    /// Who doesn't is let pass all the same.
+    /// Requests that are not allowed by `only` pass, and are only recorded.
     pub shadow: bool,
-    /// Reserved capacity and pressure levels; all capacity is open to all callers if None.
+    /// Reserved capacity and pressure levels of its limits; None if there are none.
     pub capacity: Option<Box<Capacity>>,
-    /// Which requests are retries for its limits; none if None.
+    /// The `idempotency` of its limits, if it has one.
     pub idempotency: Option<Arc<Idempotency>>,
-    /// Names of limits that don't count in a request that meets this rule.
+    /// Names of limits that are replaced in a request that matches this rule.
     pub replaces: Vec<String>,
     pub metadata: Option<Metadata>,
     pub location: SourceLocation,
     pub(in crate::policy) below: RuleLevel,
 }
 
-/// Which values of an entry a rule is for.
+/// The values that match a rule.
 #[derive(Debug)]
 pub enum RuleValue {
-    /// This one.
+    /// Exactly this value.
     Exact(String),
-    /// Those that match; `shared`: all on one counter.
+    /// Values that match the pattern; `shared`: they share one counter.
     Pattern { pattern: Pattern, shared: bool },
-    /// Key and value, joined by `_`, match, as the reference has it for keys with a `*`; `shared`: all values of
-    /// one key on one counter.
+    /// Entries whose key and value, joined by `_`, match, as in the reference for keys with a `*`; `shared`: all values
+    /// of one key share one counter.
     Joined { pattern: Pattern, shared: bool },
-    /// Any, each with counters of its own.
+    /// Any value, each with its own counters.
     Any,
 }
 
@@ -78,7 +78,7 @@ impl Rule {
         }
     }
 
-    /// Adds an entry that meets this rule to the key of its counters.
+    /// Adds an entry that matches this rule to the key of its counters.
     pub(in crate::policy) fn push_step(&self, key: &mut Key, name: &str, value: &str) {
         match &self.value {
             RuleValue::Pattern { pattern, shared: true } => key.push_shared(name, pattern.as_str()),
@@ -87,15 +87,15 @@ impl Rule {
         }
     }
 
-    /// The limit whose place one takes that a request brings along: that of the same window, or the only one.
+    /// The limit that a request's own limit replaces: the one with the same window, or the only one.
     pub(in crate::policy) fn limit_of(&self, window: Window) -> Option<&RuleLimit> {
         let same = self.limits.iter().find(|limit| limit.window == window);
         let only = || self.limits.first().filter(|_| self.limits.len() == 1);
         same.or_else(only).map(|limit| &**limit)
     }
 
-    /// Its key and value as a pattern of both would have to take them; None for a value that is sought before all
-    /// patterns.
+    /// Its key and value as the pattern that would have to match them; None for an exact value, which takes precedence
+    /// over patterns.
     pub(in crate::policy) fn joined(&self) -> Option<String> {
         match &self.value {
             RuleValue::Exact(_) => None,
@@ -107,7 +107,7 @@ impl Rule {
         }
     }
 
-    /// Whether its capacity can come under pressure.
+    /// Whether it has pressure levels.
     pub(in crate::policy) fn is_pressed(&self) -> bool {
         self.capacity.as_ref().is_some_and(|capacity| !capacity.levels.is_empty())
     }
@@ -118,13 +118,13 @@ impl Rule {
     }
 }
 
-/// Rules that stand side by side.
+/// Rules of the same level.
 #[derive(Debug, Default)]
 pub struct RuleLevel {
     /// In the order of the file.
     rules: Vec<Rule>,
     keys: HashMap<Box<str>, KeyRules, RandomState>,
-    /// Those whose key has a `*`, in the order of the file.
+    /// Rules with a `*` in their key, in the order of the file.
     joined: Vec<usize>,
 }
 
@@ -167,7 +167,7 @@ impl RuleLevel {
         }
     }
 
-    /// Adds a rule, whether or not another one is in its way.
+    /// Adds a rule, even if another one always takes precedence.
     pub(in crate::policy) fn push(&mut self, rule: Rule) {
         let index = self.rules.len();
         let keys = self.keys.entry(rule.key.as_str().into()).or_default();
@@ -182,12 +182,12 @@ impl RuleLevel {
         self.rules.push(rule);
     }
 
-    /// The rule for exactly that value of a key.
+    /// The rule for exactly this value of a key.
     pub(in crate::policy) fn exact(&self, key: &str, value: &str) -> Option<&Rule> {
         self.keys.get(key)?.exact.get(value).map(|index| &self.rules[*index])
     }
 
-    /// The rule for all values of a key, beside those with a value.
+    /// The rule for all values of a key.
     pub(in crate::policy) fn any(&self, key: &str) -> Option<&Rule> {
         self.keys.get(key)?.any.map(|index| &self.rules[index])
     }
@@ -209,7 +209,7 @@ impl RuleLevel {
         })
     }
 
-    /// The rule for an entry: an exact value beats the first pattern, which beats the key alone.
+    /// The rule for an entry: an exact value takes precedence over the first pattern, and that over a key alone.
     pub(in crate::policy) fn find(&self, key: &str, value: &str) -> Option<&Rule> {
         let keys = self.keys.get(key);
         if let Some(index) = keys.and_then(|keys| keys.exact.get(value)) {
@@ -252,7 +252,7 @@ mod tests {
         compile(&[Source { path: "a.yaml".to_owned(), text }], CompileOptions::default()).unwrap()
     }
 
-    /// The path of the rule that each entry meets.
+    /// The path of the rule that matches each entry.
     #[track_caller]
     fn check(rules: &str, met: &[(&str, &str, &str)]) {
         let set = compiled(rules);

@@ -1,4 +1,4 @@
-//! A limit of a rule, with what holds for it.
+//! A limit of a rule, with its settings.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use super::window::Window;
 pub struct RuleLimit {
     /// Its number among the limits of its domain, from 0.
     pub index: usize,
-    /// The name that the policy gives it; empty if it gives none.
+    /// The name in the policy; empty if there is none.
     pub name: Arc<str>,
-    /// What metrics, logs and answers call it: its name, or else its rule's path and its rate.
+    /// The name in metrics, logs and answers: `name`, or else the rule's path and the rate.
     pub label: Arc<str>,
-    /// For all callers, if the tiers have none of their own.
+    /// For all tiers without a limit of their own.
     pub limit: Arc<Limit>,
-    /// By tier; empty if it is one for all.
+    /// By tier; empty if all tiers have the same.
     pub by_tier: Box<[TierLimit]>,
-    /// What a request costs; what it asks for if None.
+    /// The cost table; None if a request costs its own hits.
     pub cost: Option<Arc<Cost>>,
-    /// What it is counted in, if that is money; hits if None.
+    /// The currency of its counts; None if they are hits.
     pub currency: Option<Box<str>>,
-    /// Whether to wait for capacity.
+    /// The settings of a `wait`.
     pub wait: Option<Wait>,
-    /// Whether hits may be taken ahead where they can.
+    /// Whether hits may be taken ahead.
     pub lease: Lease,
     pub window: Window,
     pub mode: Mode,
@@ -39,18 +39,18 @@ pub struct RuleLimit {
     pub refused: Refused,
 }
 
-/// A limit as it is for callers of one tier.
+/// A limit for callers of one tier.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TierLimit {
     Limit(Arc<Limit>),
-    /// They may not pass.
+    /// The tier has no access.
     None,
-    /// They pass.
+    /// The tier is unlimited.
     Unlimited,
 }
 
 impl fmt::Display for TierLimit {
-    /// As a policy would write it.
+    /// The text in a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Limit(limit) => limit.fmt(f),
@@ -61,7 +61,7 @@ impl fmt::Display for TierLimit {
 }
 
 impl RuleLimit {
-    /// The limit as it is for callers of that tier.
+    /// The limit for callers of this tier.
     pub fn of_tier(&self, tier: usize) -> TierLimit {
         match self.by_tier.get(tier) {
             Some(limit) => limit.clone(),
@@ -70,22 +70,22 @@ impl RuleLimit {
     }
 }
 
-/// What becomes of hits that a descriptor names when the request is refused. They may have been spent before anybody could
-/// ask: Envoy names what a response cost.
+/// The effect of a refusal on hits that a descriptor sets. They may be spent already: Envoy sends the cost of a
+/// response in this way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Refused {
     /// They cost nothing.
     #[default]
     Free,
-    /// They count all the same, unless the limit is overdrawn already; then a peek is refused until it no longer is. So it
-    /// is for limits in the words of envoyproxy/ratelimit.
+    /// They count, unless the limit is already overdrawn; then a peek is refused until it no longer is. This applies to
+    /// limits in the format of envoyproxy/ratelimit.
     Counted,
-    /// They count as far as the limit's overdraft lets them pass, whatever the limits of other rules say.
+    /// They count as far as the limit's overdraft admits them, regardless of the limits of other rules.
     Booked,
 }
 
 impl Refused {
-    /// For a limit with that overdraft, in the reference's words or in ours.
+    /// For a limit with this overdraft, in the reference's format or in ours.
     pub fn of(overdraft: Overdraft, in_reference: bool) -> Self {
         match overdraft {
             Overdraft::Allow | Overdraft::Clip => Self::Booked,
@@ -94,8 +94,8 @@ impl Refused {
         }
     }
 
-    /// The same in one request. Unless all its descriptors name hits, as after a response, a limit that refuses the request's
-    /// own hits, or a peek, may have refused it before anything was spent.
+    /// The same in one request. Unless all its descriptors set their hits, as after a response, a limit that refuses
+    /// the request's own hits, or a peek, may have refused it before anything was spent.
     pub fn in_request(self, all_named: bool) -> Self {
         if self == Self::Booked && !all_named { Self::Counted } else { self }
     }

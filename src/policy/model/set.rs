@@ -1,4 +1,4 @@
-//! All domains that are in force together.
+//! The set of all domains in force.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use foldhash::fast::RandomState;
 use super::domain::Domain;
 use crate::policy::problem::Problem;
 
-/// The hash of a set without any domain: the first digits of SHA-256 of nothing.
+/// The hash of an empty set: the first digits of SHA-256 of an empty text.
 pub(in crate::policy) const EMPTY_HASH: &str = "e3b0c44298fc1c14";
 
-/// All the domains that are in force together.
+/// All domains in force.
 #[derive(Debug)]
 pub struct PolicySet {
     domains: HashMap<Box<str>, Domain, RandomState>,
@@ -19,7 +19,7 @@ pub struct PolicySet {
 }
 
 impl PolicySet {
-    /// The domains that are in force together, what works in them without effect, and the hash of all that they say.
+    /// A set of domains with its warnings and the hash of its contents.
     pub(in crate::policy) fn new(
         domains: impl Iterator<Item = Domain>,
         warnings: Vec<Problem>,
@@ -29,7 +29,7 @@ impl PolicySet {
         Self { domains, warnings, hash }
     }
 
-    /// A set without any domain: every request passes.
+    /// A set without domains: every request passes.
     pub fn empty() -> Self {
         Self::new(std::iter::empty(), Vec::new(), EMPTY_HASH.to_owned())
     }
@@ -46,12 +46,12 @@ impl PolicySet {
         domains
     }
 
-    /// What works but has no effect.
+    /// Warnings: parts without effect.
     pub fn warnings(&self) -> &[Problem] {
         &self.warnings
     }
 
-    /// Tells apart sets that decide differently, whatever files they came from.
+    /// Distinguishes sets that decide differently, from any files.
     pub fn hash(&self) -> &str {
         &self.hash
     }

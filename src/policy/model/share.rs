@@ -10,16 +10,16 @@ pub struct Share(u16);
 const WHOLE: u16 = 10_000;
 
 impl Share {
-    /// All of it.
+    /// The whole.
     pub const ALL: Self = Self(WHOLE);
 
-    /// None of it.
+    /// Nothing.
     pub const NOTHING: Self = Self(0);
 
-    /// Reads `20%`, `12.5%` or `0.8`: at most all, to a hundredth of a percent.
+    /// Parses `20%`, `12.5%` or `0.8`: at most 100 %, to a hundredth of a percent.
     ///
     /// # Errors
-    /// A clause that names what is wrong with it.
+    /// A clause with the reason.
     pub fn parse(text: &str) -> Result<Self, String> {
         let problem = || {
             format!(
@@ -40,13 +40,13 @@ impl Share {
         parts.filter(|parts| *parts <= WHOLE).map(Self).ok_or_else(problem)
     }
 
-    /// So much of `amount`, rounded down.
+    /// This part of `amount`, rounded down.
     pub fn of(self, amount: u64) -> u64 {
         let part = u128::from(amount) * u128::from(self.0) / u128::from(WHOLE);
         u64::try_from(part).expect("a part is at most the whole")
     }
 
-    /// The part that is left when the other is taken from this, or nothing.
+    /// The difference, or nothing if the other is larger.
     pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }

@@ -19,7 +19,7 @@ impl Unit {
     pub const ALL: [Self; 7] =
         [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
-    /// The unit's name as policies write it, such as `minute`.
+    /// The unit's name in policies, such as `minute`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Second => "second",
@@ -32,12 +32,12 @@ impl Unit {
         }
     }
 
-    /// The unit of that name in any case, as the reference reads it.
+    /// The unit with this name, in any case, as in the reference.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|unit| unit.name().eq_ignore_ascii_case(name))
     }
 
-    /// How long Envoy takes the unit to be (a month 30 days, a year 365), in milliseconds.
+    /// The unit's length for Envoy (a month has 30 days, a year 365), in milliseconds.
     pub fn nominal_ms(self) -> u64 {
         match self {
             Self::Second => 1_000,

@@ -1,12 +1,12 @@
-//! How requests wait for a limit: they are held until there is capacity, instead of refused.
+//! The settings of a `wait`: requests are held until there is capacity, instead of refused.
 
 use std::time::Duration;
 
-/// How requests wait for a limit.
+/// The settings of a limit's `wait`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wait {
-    /// The longest wait.
+    /// The maximum wait.
     pub up_to: Duration,
-    /// How many may wait for one counter in one process.
+    /// Maximum number of waiting requests for one counter in one process.
     pub queue: usize,
 }

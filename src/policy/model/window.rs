@@ -4,19 +4,19 @@ use crate::limit::CalendarUnit;
 
 use super::unit::Unit;
 
-/// The time that a limit is for.
+/// The window of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
-    /// So many milliseconds.
+    /// A length in milliseconds.
     Length(u64),
     /// A calendar period, which has no fixed length.
     Calendar(CalendarUnit),
-    /// Always.
+    /// Without end.
     Total,
 }
 
 impl Window {
-    /// The calendar period of the same name, if there is one.
+    /// The calendar period with the same name, if there is one.
     pub fn calendar_unit(self) -> Option<CalendarUnit> {
         match self {
             Self::Calendar(unit) => Some(unit),
@@ -28,7 +28,7 @@ impl Window {
         }
     }
 
-    /// The protocol's unit for this window, if it has one.
+    /// The protocol's unit for this window, if there is one.
     pub fn unit(self) -> Option<Unit> {
         let named = |unit: &CalendarUnit| Unit::parse(&unit.to_string());
         let long = |ms: u64| Unit::ALL.into_iter().find(|unit| unit.nominal_ms() == ms);
@@ -39,7 +39,7 @@ impl Window {
         }
     }
 
-    /// How long the window is; a month nominally 30 days, a year 365, a total without end.
+    /// The length of the window; nominally 30 days for a month and 365 for a year; None for a total.
     pub fn nominal_ms(self) -> Option<u64> {
         match self {
             Self::Length(window_ms) => Some(window_ms),
@@ -50,7 +50,7 @@ impl Window {
 }
 
 impl From<Unit> for Window {
-    /// Months and years follow the calendar, shorter units have a length.
+    /// Months and years follow the calendar; shorter units have a fixed length.
     fn from(unit: Unit) -> Self {
         match unit {
             Unit::Month => Self::Calendar(CalendarUnit::Month),

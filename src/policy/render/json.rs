@@ -15,7 +15,7 @@ use crate::policy::model::{
 const HASH_LEN: usize = 16;
 
 impl PolicySet {
-    /// The whole set as JSON, domains by name and rules in the order of their files.
+    /// The complete set as JSON, with domains by name and rules in the order of their files.
     pub fn describe(&self) -> Value {
         let domain = |domain: &Domain| {
             let rules = domain.rules().iter().map(|rule| describe_rule(&domain.classes, rule));
@@ -27,7 +27,7 @@ impl PolicySet {
     }
 }
 
-/// A hash of all that [`PolicySet::describe`] tells of domains by name, made a rule at a time: a large set's
+/// A hash of all that [`PolicySet::describe`] returns for domains by name, computed rule by rule: a large set's
 /// description is many times as large as the set.
 pub fn digest<'a>(domains: impl Iterator<Item = &'a Domain>) -> String {
     let mut hasher = Sha256::new();
@@ -65,7 +65,7 @@ fn integer_json(value: i128) -> Value {
     }
 }
 
-/// All but the rules.
+/// All except the rules.
 fn describe_domain(domain: &Domain) -> Value {
     let mut told = json!({
         "domain": domain.name,
@@ -156,7 +156,7 @@ fn describe_answer(answer: &AnswerSettings) -> Value {
     })
 }
 
-/// None if all callers are alike.
+/// None without `caller`, `tiers` and `qualifiers`.
 fn describe_classes(classes: &Classes) -> Option<Value> {
     if *classes == Classes::default() {
         return None;
@@ -189,7 +189,7 @@ fn describe_choice(choice: &Choice) -> Value {
     })
 }
 
-/// What is open to each tier, and the levels of pressure.
+/// The part that each tier may use, and the pressure levels.
 fn describe_capacity(classes: &Classes, capacity: &Capacity) -> Value {
     let levels = capacity.levels.iter().map(|level| {
         json!({

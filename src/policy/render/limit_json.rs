@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::limit::{Algorithm, Condition, Limit, Overdraft};
 use crate::policy::model::{Classes, Cost, CostLine, Lease, RuleLimit, TierLimit};
 
-/// A limit as JSON: what it allows, how, and what happens when it is over or can't be asked.
+/// A limit as JSON, with all its settings.
 pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     let mut map = Map::new();
     let mut text = |name: &str, value: String| map.insert(name.to_owned(), value.into());
@@ -61,7 +61,7 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     map.into()
 }
 
-/// The rates of a limit while schedules hold, by tier if tiers differ; null if there are none.
+/// The rates of a limit by schedule, and by tier if they differ; null if there are none.
 fn describe_when(classes: &Classes, limit: &RuleLimit) -> Value {
     let describe = |limit: &Limit| {
         let scheduled = limit.scheduled()?;

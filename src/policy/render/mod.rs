@@ -1,4 +1,4 @@
-//! What people and programs read of policies: JSON, problems with excerpts, and how a descriptor matched.
+//! Rendering of policies: JSON, problems with excerpts, and the matching of a descriptor.
 
 mod json;
 mod limit_json;

@@ -1,4 +1,4 @@
-//! Renders problems with excerpts of the lines that they are in.
+//! Renders problems with excerpts of their lines.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 

@@ -1,15 +1,15 @@
-//! Explains matching: which rules a descriptor was compared with, and why it matched one and not the others.
+//! Explains matching: the rules that a descriptor was compared with, and why it matched one and not the others.
 
 use crate::policy::model::{Domain, Rule, RuleValue, SourceLocation};
 
-/// A descriptor's way through the rules.
+/// The matching of a descriptor.
 #[derive(Clone, Debug)]
 pub struct RuleTrace {
-    /// All of the descriptor's.
+    /// All entries of the descriptor.
     pub entries: Vec<(String, String)>,
     /// One for each entry of the path, up to the first without a rule.
     pub steps: Vec<TraceStep>,
-    /// Entries that are no part of the path.
+    /// Entries that are not part of the path.
     pub qualifying: Vec<(String, String)>,
     pub end: TraceEnd,
 }
@@ -19,29 +19,29 @@ pub struct RuleTrace {
 pub struct TraceStep {
     pub key: String,
     pub value: String,
-    /// The path and the place of the rule for it, if there is one.
+    /// The path and the place of the matching rule, if there is one.
     pub rule: Option<(String, SourceLocation)>,
-    /// The paths of the other rules at this level, each with why it is not the one.
+    /// The paths of the other rules at this level, each with the reason that it does not match.
     pub others: Vec<(String, String)>,
 }
 
-/// How a descriptor's way ends.
+/// The end of the matching.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TraceEnd {
     /// At a rule with limits.
     Limits,
-    /// At a rule that says that nothing is limited.
+    /// At a rule with `unlimited`.
     Unlimited,
     /// At a rule without limits.
     NoLimit,
-    /// Before its last entry.
+    /// Before the last entry.
     NoRule,
-    /// It has no entry that makes a path.
+    /// The descriptor has no entry of a path.
     NoPath,
 }
 
 impl Domain {
-    /// Which rules a descriptor is held against.
+    /// The rules that a descriptor is compared with.
     pub fn trace(&self, entries: &[(&str, &str)]) -> RuleTrace {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
         let qualifying = entries.iter().filter(|(key, _)| self.classes.qualifies(key));

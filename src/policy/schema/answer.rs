@@ -1,4 +1,4 @@
-//! What a policy file may say of answers.
+//! The types of `answer` in a policy file.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ fn headers(
     Some(headers)
 }
 
-/// Whether a header of that name may be set.
+/// Whether a header with this name may be set.
 pub fn is_header_name(name: &str) -> bool {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(token) && name != "host"

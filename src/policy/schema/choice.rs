@@ -1,4 +1,4 @@
-//! What a policy file may say of choices: which of several names is the best one for a request.
+//! The types of `choices` in a policy file.
 
 use std::collections::BTreeMap;
 

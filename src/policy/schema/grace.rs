@@ -1,4 +1,4 @@
-//! What a policy file may say of the grace of a limit.
+//! The types of `grace` in a policy file.
 
 use std::borrow::Cow;
 
@@ -8,18 +8,18 @@ use super::map::{Read, map};
 use super::readers::text;
 use crate::policy::yaml::{Node, Reader, Spanned};
 
-/// More than a limit passes for a while: a map, or its `over` alone.
+/// A grace: a map, or its `over` alone.
 #[derive(Clone, Debug, Default)]
 pub struct GraceFile(pub GraceMapFile);
 
 map! {
-    /// More than a limit passes for a while from the first breach on, and then no more until the window ends.
+    /// A grace: the limit may be exceeded for a limited time, from the first breach on.
     pub struct GraceMapFile in "`grace`" requires ["over"] at span;
 
-    /// How much more, such as 10%.
+    /// How far the limit may be exceeded, such as 10%.
     #[schemars(required)]
     over: Spanned<String> = text;
-    /// For how long, such as 12h; 24h if absent.
+    /// How long, such as 12h; 24h if absent.
     r#for: Spanned<String> = text;
 }
 
@@ -31,7 +31,7 @@ impl JsonSchema for GraceFile {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let map = generator.subschema_for::<GraceMapFile>();
         schemars::json_schema!({
-            "description": "How much more than the limit passes for 24h, such as 10%; or a map with that as its over.",
+            "description": "How far the limit may be exceeded for 24h, such as 10%; or a map with that as its over.",
             "anyOf": [{ "type": "string", "pattern": "^ *[0-9]+ *% *$" }, map],
         })
     }

@@ -1,25 +1,26 @@
-//! What a policy file may say of retries.
+//! The types of `idempotency` in a policy file.
 
 use super::map::{map, start_of};
 use super::readers::{number, text};
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 use crate::printable::is_blank;
 
-/// Retries that a policy may let pass free: each has its place in the mark of the request.
+/// Maximum number of free retries: each takes space in the mark of the request.
 const RETRIES_MAX: u64 = 100;
 
 map! {
-    /// Which requests are retries of earlier ones, and so are charged once.
+    /// Identifies retries of earlier requests, which are charged once.
     pub struct IdempotencyFile in "`idempotency`" at span checked by check;
 
-    /// The key of the entry that holds the idempotency key of a request, such as its id. It is no part of a descriptor's path.
+    /// The key of the entry that holds the idempotency key, such as a request id. It is not part of a descriptor's
+    /// path.
     key: Spanned<String> = text;
-    /// How long retries are free, from the first attempt that passed; 10m if absent.
+    /// How long retries are free, counted from the first attempt that passed; 10m if absent.
     r#for: Spanned<String> = life;
-    /// For requests without that entry: how long a request of the same descriptors and hits counts as a retry, such as 5s.
-    /// Absent: it never does.
+    /// For requests without that entry: how long a request with the same descriptors and hits counts as a retry, such
+    /// as 5s. If absent, it never does.
     fingerprint: Spanned<String> = text;
-    /// How many retries are free; 5 if absent.
+    /// Maximum number of free retries; 5 if absent.
     retries: Spanned<u64> = number::<RETRIES_MAX>;
 }
 

@@ -1,4 +1,4 @@
-//! What a policy file may say of a limit.
+//! The types of a limit in a policy file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -97,11 +97,11 @@ map! {
     wait: WaitFile = one;
     /// Whether a sidecar may take hits ahead and spend them locally; off if absent.
     lease: Spanned<LeaseFile> = word;
-    /// At which parts of the limit to report that so much is used, once in each window; none if absent.
+    /// Percentages at which to report use, once in each window; none if absent.
     thresholds: ThresholdsFile = thresholds;
-    /// How much more than the limit passes for a while from the first breach on, before it holds; nothing if absent.
+    /// How far the limit may be exceeded for a limited time, from the first breach on; not at all if absent.
     grace: GraceFile = one;
-    /// Other amounts while schedules hold: the first entry that holds counts. In place of that of `defaults`.
+    /// Other amounts by schedule: the first active entry applies. Replaces the `when` of `defaults`.
     when: Spanned<Vec<WhenFile>> = when;
 }
 
@@ -134,7 +134,7 @@ fn by_tier(
     Some(Spanned { value: texts(reader, node, what)?, span: start_of(node) })
 }
 
-/// The name of a limit, for people and metrics.
+/// The name of a limit.
 fn name(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
     let name = reader.text(node, what)?;
     if is_blank(&name.value) {

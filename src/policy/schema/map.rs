@@ -1,12 +1,12 @@
-//! Maps of the language: each of their fields is declared once, with its key, its meaning, its type and its reader.
+//! Maps of the policy language: each field is declared once, with its key, its meaning, its type and its reader.
 
 use std::ops::Range;
 
 use crate::policy::yaml::{Node, Reader, Shape, Value};
 
-/// A value of the language that is read from a node, with every problem of form noted.
+/// A value of the language that is read from a node, with all problems of form.
 pub trait Read: Sized {
-    /// What the node holds; what has a problem is left out.
+    /// The value of the node; invalid parts are omitted.
     fn read(reader: &mut Reader<'_>, node: &Node) -> Self;
 }
 
@@ -18,8 +18,8 @@ pub trait MapFile {
 
 /// Declares a map: a struct with an optional field for each key, its JSON Schema, its keys, and its reader.
 ///
-/// `requires` names keys that must be there, `later` those of later versions; `at` a field for its place; `checked by` a
-/// function that notes what else is wrong. A field is read by a function of `readers.rs`, or one of its own.
+/// `requires` lists required keys, and `later` keys of later versions. `at` declares a field for the place, and
+/// `checked by` a function for further checks. A field is read by a function of `readers.rs`, or by one of its own.
 macro_rules! map {
     (
         $(#[$doc:meta])*
@@ -37,7 +37,7 @@ macro_rules! map {
         pub struct $name {
             $($(#[$field_doc])* pub $field: Option<$type>,)*
             $(
-                /// Where it stands.
+                /// The place.
                 #[schemars(skip)]
                 pub $span: std::ops::Range<usize>,
             )?
@@ -76,7 +76,7 @@ macro_rules! map {
 
 pub(super) use map;
 
-/// The key of a field: `r#for` is a field's name, because `for` is a word of Rust.
+/// The key of a field: the field for `for`, a Rust keyword, is `r#for`.
 pub const fn key_of(field: &'static str) -> &'static str {
     match field.as_bytes() {
         [b'r', b'#', ..] => field.split_at(2).1,
@@ -84,7 +84,7 @@ pub const fn key_of(field: &'static str) -> &'static str {
     }
 }
 
-/// Notes the keys that a map must hold and does not.
+/// Reports missing keys of a map.
 pub fn note_missing(reader: &mut Reader<'_>, node: &Node, keys: &[&str]) {
     if !matches!(node.value, Value::Map(_)) {
         return;
@@ -94,7 +94,7 @@ pub fn note_missing(reader: &mut Reader<'_>, node: &Node, keys: &[&str]) {
     }
 }
 
-/// Where a map starts for a reader: at its first key. YAML locates a block by what comes before it.
+/// The start of a map for a reader: its first key. YAML locates a block by the token before it.
 pub fn start_of(node: &Node) -> Range<usize> {
     match &node.value {
         Value::Map(entries) => {

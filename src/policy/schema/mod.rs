@@ -1,5 +1,5 @@
-//! The types of a policy file. Each declares its fields once: the reader, which finds every problem of form and not only
-//! the first, and the JSON Schema for editors follow from it.
+//! The types of a policy file. Each declares its fields once; the reader, which finds all problems of form, and the
+//! JSON Schema for editors are derived from it.
 
 mod answer;
 mod choice;
@@ -36,7 +36,7 @@ pub use words::{
     ModeFile, OutageFile, OverdraftFile,
 };
 
-/// Values by names of the policy's own, in the order of the file.
+/// Values by free names, in the order of the file.
 pub type Named<T> = Vec<(Spanned<String>, T)>;
 
 impl<T: JsonSchema> JsonSchema for Spanned<T> {

@@ -1,4 +1,4 @@
-//! What a policy file may say, and the reader of whole files.
+//! The type of a policy file, and the reader of whole files.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::sharing::{CallerFile, CapacityFile, CostFile};
 use crate::policy::problem::{Problem, Source};
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
 
-/// Where a key that stands at the wrong place may belong.
+/// The maps in which a misplaced key may be valid.
 const ELSEWHERE: &[&Shape] = &[
     &PolicyFile::SHAPE,
     &RuleFile::SHAPE,
@@ -25,7 +25,7 @@ const ELSEWHERE: &[&Shape] = &[
     &IdempotencyFile::SHAPE,
 ];
 
-/// Reads a source. What has a problem is left out of the file that comes back.
+/// Reads a source. Invalid parts are omitted from the result.
 pub fn read(source: &Source) -> (PolicyFile, Vec<Problem>) {
     let mut reader = Reader::of_language(source, ELSEWHERE);
     let file = match Node::parse(&source.text) {
@@ -58,7 +58,7 @@ map! {
     domain: Spanned<String> = text;
     /// The time zone of calendar windows and schedules, such as Europe/Madrid; UTC if absent.
     timezone: Spanned<String> = text;
-    /// Schedules that `when` names.
+    /// Named schedules for `when`.
     #[schemars(with = "Option<BTreeMap<String, ScheduleFile>>")]
     schedules: Named<ScheduleFile> = schedules;
     /// The entries that identify the caller, its tier and its priority.
@@ -73,7 +73,7 @@ map! {
     costs: Named<Vec<CostFile>> = costs;
     /// Choices: entries whose value is replaced by the best of several values, such as providers.
     choices: Spanned<Vec<ChoiceFile>> = spanned_list;
-    /// Which requests are retries of earlier ones, and so are charged once; none if absent.
+    /// Identifies retries of earlier requests, which are charged once; none if absent.
     idempotency: IdempotencyFile = one;
     /// Defaults for all limits of the file.
     defaults: DefaultsFile = one;
@@ -94,7 +94,7 @@ fn schedules(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<S
     Some(named(reader, node, what, |reader, node| Some(ScheduleFile::read(reader, node))))
 }
 
-/// Tables of costs, by name.
+/// Cost tables, by name.
 fn costs(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<Vec<CostFile>>> {
     Some(named(reader, node, what, |reader, node| list(reader, node, "a cost table")))
 }

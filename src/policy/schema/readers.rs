@@ -1,4 +1,4 @@
-//! Readers of fields. Each is given the field's name in quotes, for its messages.
+//! Readers of fields. Each takes the field's name in quotes, for its messages.
 
 use super::Named;
 use super::map::{Read, start_of};
@@ -33,12 +33,12 @@ pub fn level(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned
     Some(Spanned { value: number.value.unsigned_abs(), span: number.span })
 }
 
-/// A map of its own.
+/// A nested map.
 pub fn one<T: Read>(reader: &mut Reader<'_>, node: &Node, _: &str) -> Option<T> {
     Some(T::read(reader, node))
 }
 
-/// A map of its own, with its place.
+/// A nested map with its place.
 pub fn spanned<T: Read>(reader: &mut Reader<'_>, node: &Node, _: &str) -> Option<Spanned<T>> {
     Some(Spanned { value: T::read(reader, node), span: start_of(node) })
 }
@@ -58,7 +58,7 @@ pub fn spanned_list<T: Read>(
     Some(Spanned { value, span: node.span.clone() })
 }
 
-/// A list of names: of tiers, of qualifiers.
+/// A list of names, such as tiers or qualifiers.
 pub fn name_list(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Vec<Spanned<String>>> {
     let items = reader.list(node, what);
     Some(items.iter().filter_map(|item| reader.text(item, "a name")).collect())
@@ -74,7 +74,7 @@ pub fn names(
     Some(Spanned { value, span: node.span.clone() })
 }
 
-/// A map with names of the policy's own.
+/// A map with free names.
 pub fn named<T>(
     reader: &mut Reader<'_>,
     node: &Node,
@@ -93,7 +93,7 @@ pub fn named<T>(
     named
 }
 
-/// A map of texts, by names of the policy's own.
+/// A map of texts with free names.
 pub fn texts(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<Spanned<String>>> {
     Some(named(reader, node, what, |reader, node| reader.text(node, "a value")))
 }

@@ -1,4 +1,4 @@
-//! What a policy file may say of a rule.
+//! The types of a rule in a policy file.
 
 use super::idempotency::IdempotencyFile;
 use super::limit::LimitFile;
@@ -10,7 +10,7 @@ use crate::policy::problem::Severity;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 use crate::printable::is_blank;
 
-/// The largest `requests_per_unit`, as in envoyproxy/ratelimit.
+/// Maximum of `requests_per_unit`, as in envoyproxy/ratelimit.
 const REQUESTS_MAX: u64 = u32::MAX as u64;
 
 map! {
@@ -34,7 +34,7 @@ map! {
     only: OnlyFile = one;
     /// Reserved capacity and pressure levels of the limits.
     capacity: Spanned<CapacityFile> = spanned;
-    /// Which requests are retries of earlier ones for this rule's limits, instead of those of the file.
+    /// Identifies retries for this rule's limits, instead of the settings of the file.
     idempotency: IdempotencyFile = one;
     /// Shadow mode: the limits are decided and recorded, not enforced.
     shadow_mode: Spanned<bool> = flag;
@@ -70,7 +70,7 @@ map! {
 }
 
 map! {
-    /// A limit that is replaced.
+    /// A limit to replace.
     pub struct ReplacesFile in "`replaces`" at span;
 
     /// The name of the limit.
@@ -94,7 +94,7 @@ fn check_rate_limit(file: &RateLimitFile, reader: &mut Reader<'_>, node: &Node) 
     }
 }
 
-/// The name of a `rate_limit`: the reference takes an empty name for none, and one of spaces for a name.
+/// The name of a `rate_limit`: as in the reference, an empty name is no name, and one of spaces is a name.
 fn rate_limit_name(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
     let name = reader.text(node, what)?;
     if !name.value.is_empty() && is_blank(&name.value) {

@@ -1,4 +1,4 @@
-//! What a policy file may say of times, and of what holds then.
+//! The types of `schedules` and `when` in a policy file.
 
 use std::borrow::Cow;
 
@@ -10,26 +10,26 @@ use super::readers::{spanned_list, text, texts};
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
 map! {
-    /// A schedule: when something holds, in the policy's time zone. All that it says has to hold.
+    /// A schedule: a set of times in the policy's time zone. It is active while all of its conditions hold.
     pub struct ScheduleFile in "a schedule" at span checked by check_schedule;
 
     /// Months, such as may-september, or a list of them.
     months: TextsFile = one_or_many;
     /// Days of the week, such as saturday or monday-friday, or a list of them.
     weekdays: TextsFile = one_or_many;
-    /// Hours, such as 09:00-18:00, or a list of them. What crosses midnight belongs to the day on which it begins.
+    /// Hours, such as 09:00-18:00, or a list of them. Hours that cross midnight belong to the day on which they begin.
     hours: TextsFile = one_or_many;
     /// Dates, such as 2026-12-24, 2026-12-24..2027-01-06, or each year 12-24..01-06, or a list of them.
     dates: TextsFile = one_or_many;
-    /// Dates on which it doesn't hold.
+    /// Dates on which the schedule is not active.
     except: TextsFile = one_or_many;
 }
 
 map! {
-    /// What becomes of a limit while a schedule holds. The first entry that holds counts.
+    /// The amount of a limit while a schedule is active. The first active entry applies.
     pub struct WhenFile in "an entry of `when`" at span checked by check_when;
 
-    /// The name of a schedule; a condition of its own if absent.
+    /// The name of a schedule; if absent, the entry has a condition of its own.
     during: Spanned<String> = text;
     /// As in a schedule.
     months: TextsFile = one_or_many;
@@ -41,20 +41,21 @@ map! {
     dates: TextsFile = one_or_many;
     /// As in a schedule.
     except: TextsFile = one_or_many;
-    /// So much of the amount, such as 75% or 150%, or by tier; tiers that are not named skip the entry.
+    /// The part of the amount that is allowed, such as 75% or 150%, or by tier; tiers that are not in it skip the
+    /// entry.
     scale: Spanned<ByTierFile> = by_tier;
-    /// Another rate of the same window, or by tier; tiers that are not named skip the entry.
+    /// Another rate with the same window, or by tier; tiers that are not in it skip the entry.
     rate: Spanned<ByTierFile> = by_tier;
 }
 
 /// A text or a list of texts.
 pub type TextsFile = Spanned<ManyFile>;
 
-/// At least one text.
+/// One text or more.
 #[derive(Clone, Debug, Default)]
 pub struct ManyFile(pub Vec<Spanned<String>>);
 
-/// A text for all tiers, or one for each of some.
+/// A text for all tiers, or one for some tiers.
 #[derive(Clone, Debug)]
 pub enum ByTierFile {
     All(Spanned<String>),
@@ -96,7 +97,7 @@ impl JsonSchema for ByTierFile {
 }
 
 impl ByTierFile {
-    /// Each text of it.
+    /// All texts.
     pub fn texts(&self) -> impl Iterator<Item = &Spanned<String>> {
         let (all, tiers) = match self {
             Self::All(text) => (Some(text), &[][..]),
@@ -107,7 +108,7 @@ impl ByTierFile {
 }
 
 impl ScheduleFile {
-    /// Whether it says nothing.
+    /// Whether it has no condition.
     pub fn is_empty(&self) -> bool {
         let Self { months, weekdays, hours, dates, except, .. } = self;
         [months, weekdays, hours, dates, except].iter().all(|said| said.is_none())
@@ -115,7 +116,7 @@ impl ScheduleFile {
 }
 
 impl WhenFile {
-    /// The condition that it says itself.
+    /// The entry's own condition.
     pub fn condition(&self) -> ScheduleFile {
         let Self { months, weekdays, hours, dates, except, span, .. } = self.clone();
         ScheduleFile { months, weekdays, hours, dates, except, span }

@@ -1,4 +1,4 @@
-//! What a policy file may say of callers of different worth, and of what they share.
+//! The types of `caller`, `capacity`, `only` and `costs` in a policy file.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::readers::{level, name_list, named, number, one, spanned_list, text, t
 use crate::limit::AMOUNT_MAX;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
-/// The largest number that can be added to a priority. The sum is limited to 1 to 4.
+/// Maximum number that can be added to a priority. The sum is limited to 1 to 4.
 const ADDEND_MAX: i64 = 4;
 
 map! {
@@ -101,7 +101,7 @@ map! {
 }
 
 fn check_only(file: &OnlyFile, reader: &mut Reader<'_>, node: &Node) {
-    // What stands there instead has been noted.
+    // The invalid value has been reported.
     let Value::Map(entries) = &node.value else { return };
     let no_tier = entries.is_empty() || file.tier.as_ref().is_some_and(Vec::is_empty);
     if node.get("priority").is_none() && no_tier {

@@ -1,4 +1,4 @@
-//! What a policy file may say of the thresholds of a limit.
+//! The types of `thresholds` in a policy file.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
-/// Parts of a limit at whose use an event is reported: a list such as `[80%, 100%]`, `true` for the usual ones, or `false`.
+/// Thresholds of a limit: a list such as `[80%, 100%]`, `true` for the usual ones, or `false`.
 #[derive(Clone, Debug)]
 pub enum ThresholdsFile {
     Usual,

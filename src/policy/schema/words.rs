@@ -1,14 +1,14 @@
-//! The enumerations of a policy file: their words, and what each means.
+//! The enumerations of a policy file: their words with their meanings.
 
 use schemars::JsonSchema;
 
 /// An enumeration of the language.
 pub trait Word: Copy + 'static {
-    /// Each word with its value.
+    /// The words with their values.
     const WORDS: &'static [(&'static str, Self)];
 }
 
-/// Declares an enumeration: its words, their meaning, and their values in Rust.
+/// Declares an enumeration: its words, their meanings, and their values in Rust.
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$about])*
@@ -96,7 +96,7 @@ words! {
         XRateLimit = "x-ratelimit",
         /// `Retry-After` with refusals.
         RetryAfter = "retry-after",
-        /// `X-Quota-Warning` with an answer that crosses a threshold of a limit.
+        /// `X-Quota-Warning` with an answer that crosses a threshold of a limit, or during a grace.
         QuotaWarning = "x-quota-warning",
     }
 }

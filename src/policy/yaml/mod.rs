@@ -1,4 +1,4 @@
-//! Values of YAML files with their places, and how they are read so that every problem is noted.
+//! Values of YAML files with their places, and a reader that collects all problems.
 
 mod reader;
 mod tree;
@@ -8,7 +8,7 @@ use std::ops::Range;
 pub use reader::{Fields, Reader, Shape, nearest};
 pub use tree::{Node, Value};
 
-/// A value and the bytes of the file that it stands at.
+/// A value and its bytes in the file.
 #[derive(Clone, Debug)]
 pub struct Spanned<T> {
     pub value: T,

@@ -1,4 +1,4 @@
-//! Reads values of a YAML tree and notes every problem on the way.
+//! Reads values of a YAML tree and collects all problems.
 
 use std::cmp::Ordering;
 use std::ops::{Range, RangeInclusive};
@@ -8,35 +8,35 @@ use super::tree::{Node, Value};
 use crate::policy::problem::{Problem, Severity, Source};
 use crate::printable::is_control;
 
-/// A key that is at most this many edits away is offered as what was meant.
+/// Maximum number of edits between an unknown name and a suggestion.
 const EDITS_MAX: usize = 3;
 
-/// Problems of one severity that are noted: to find and show the place of each costs a look at the whole
-/// text, and a large file with one mistake in every rule would take hours.
+/// Maximum number of problems of one severity: each costs a search of the whole text for its place, and a large file
+/// with one mistake in every rule would take hours.
 const PROBLEMS_MAX: usize = 100;
 
-/// Gathers the problems of one source.
+/// Collects the problems of one source.
 #[derive(Debug)]
 pub struct Reader<'a> {
     source: &'a Source,
-    /// Where a key that stands at the wrong place may belong.
+    /// The maps in which a misplaced key may be valid.
     elsewhere: &'static [&'static Shape],
     problems: Vec<Problem>,
-    /// Mistakes that have been told and need not be told again.
+    /// Mistakes that have been reported and need not be reported again.
     told: Vec<&'static str>,
 }
 
-/// The keys that a map may hold.
+/// The valid keys of a map.
 #[derive(Debug)]
 pub struct Shape {
-    /// What the map is, with its article.
+    /// The name of the map, with its article.
     pub what: &'static str,
     pub keys: &'static [&'static str],
-    /// Keys of the language that this version does not know what to do with.
+    /// Keys that this version does not support yet.
     pub later: &'static [&'static str],
 }
 
-/// The entries of a map whose keys have been checked.
+/// The entries of a map with checked keys.
 #[derive(Debug)]
 pub struct Fields<'a> {
     entries: Vec<(&'a str, &'a Node)>,
@@ -51,27 +51,27 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of `source` that has met no problem yet.
+    /// A reader of `source` without problems.
     pub fn new(source: &'a Source) -> Self {
         Self::of_language(source, &[])
     }
 
-    /// A reader of a language with these maps: a key that stands at the wrong place may belong in one of them.
+    /// A reader of a language with these maps: a misplaced key may be valid in one of them.
     pub fn of_language(source: &'a Source, elsewhere: &'static [&'static Shape]) -> Self {
         Self { source, elsewhere, problems: Vec::new(), told: Vec::new() }
     }
 
-    /// The problems met, in order of appearance.
+    /// The problems, in order of appearance.
     pub fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 
-    /// Notes an error.
+    /// Reports an error.
     pub fn error(&mut self, span: Range<usize>, message: impl Into<String>) {
         self.note(Severity::Error, span, message);
     }
 
-    /// Notes an error that one mistake would make in many places, once.
+    /// Reports an error once that one mistake would cause in many places.
     pub fn error_once(&mut self, span: Range<usize>, mistake: &'static str, message: String) {
         if !self.told.contains(&mistake) {
             self.told.push(mistake);
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes a problem, unless there are plenty already.
+    /// Reports a problem, up to the maximum.
     pub fn note(&mut self, severity: Severity, span: Range<usize>, message: impl Into<String>) {
         let noted = self.problems.iter().filter(|known| known.severity == severity).count();
         let message = match noted.cmp(&PROBLEMS_MAX) {
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         self.problems.push(Problem::at(self.source, severity, span, message));
     }
 
-    /// The entries of a map, after a look at its keys.
+    /// The entries of a map, after a check of its keys.
     pub fn fields<'n>(&mut self, node: &'n Node, shape: &Shape) -> Fields<'n> {
         let mut entries: Vec<(&str, &Node)> = Vec::new();
         let Value::Map(pairs) = &node.value else {
@@ -125,12 +125,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A scalar's text as the file spells it. It may reach a header, a log or a metric, so it holds no control
-    /// character; nor would a request's value that does.
+    /// The text of a scalar as written. It may be used in a header, a log or a metric, so control characters are
+    /// invalid; a request's value with some would not match either.
     pub fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
         let text = self.free_text(node, what)?;
         if let Some(character) = text.value.chars().find(|character| is_control(*character)) {
-            // A text that is folded (`>`) or literal (`|`) ends in a line break.
+            // A folded (`>`) or literal (`|`) text ends with a line break.
             let hint = match text.value.trim_end_matches('\n').chars().any(is_control) {
                 true => "",
                 false => {
@@ -144,7 +144,7 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// A scalar's text as the file spells it, whatever it holds.
+    /// The text of a scalar as written, with any characters.
     pub fn free_text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
         match node.scalar() {
             Some(text) => Some(Spanned { value: text.to_owned(), span: node.span.clone() }),
@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// A whole number within a range; `what` with its verb's object, as in "`x` is a priority".
+    /// A whole number within a range; `what` starts the message, as in "`x` must be a priority".
     pub fn integer(
         &mut self,
         node: &Node,
@@ -194,7 +194,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// The entries of a map whose keys are names of the policy's own.
+    /// The entries of a map with free names.
     pub fn map<'n>(&mut self, node: &'n Node, what: &str) -> &'n [(Node, Node)] {
         match &node.value {
             Value::Map(entries) => entries,
@@ -205,7 +205,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// One of the words of an enumeration.
+    /// A word of an enumeration.
     pub fn word<T: Copy>(
         &mut self,
         node: &Node,
@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Says what is wrong with a key that a map must not hold.
+/// Reports a key that is invalid in a map.
 fn stray_key(name: &str, shape: &Shape, elsewhere: &[&Shape]) -> String {
     let what = shape.what;
     let all = || elsewhere.iter().chain([&shape]);
@@ -259,15 +259,15 @@ fn any_of(words: &[&str]) -> String {
     }
 }
 
-/// The name that is nearest to what was written, if any is near.
+/// The most similar valid name, if one is similar enough.
 pub fn nearest<'a>(written: &str, names: &[&'a str]) -> Option<&'a str> {
-    // Lengths alone make others too far away, and the rest few: a name that somebody sends may be long.
+    // Most names are excluded by their length, so the distance is computed for few: an unknown name may be long.
     let near = names.iter().filter(|name| name.len().abs_diff(written.len()) <= EDITS_MAX);
     let near = near.map(|name| (edits(written, name), *name)).min()?;
     (near.0 <= EDITS_MAX && near.0 < written.len()).then_some(near.1)
 }
 
-/// The Levenshtein distance: insertions, deletions and replacements of a byte.
+/// The Levenshtein distance: the number of inserted, deleted and replaced bytes.
 fn edits(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.len()).collect();
     for (i, a) in one.bytes().enumerate() {

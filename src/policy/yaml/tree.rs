@@ -1,7 +1,7 @@
-//! YAML as a tree that knows where each value stands. The one place that knows the YAML library.
+//! YAML as a tree of values with their places. Only this file uses the YAML library.
 //!
-//! Policies are read from this tree rather than into structs, because a struct's reader stops at its first
-//! problem, and because a text such as `value: 007` must keep its spelling.
+//! Policies are read from this tree and not into structs, because serde stops at the first problem, and because a text
+//! such as `value: 007` must be kept as written.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,30 +11,30 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Location, Spanned};
 
-/// Values in one file: some 60,000 rules. More is taken for an attack.
+/// Maximum number of values in one file: some 60,000 rules. More is treated as an attack.
 const NODES_MAX: usize = 1_000_000;
 
-/// Values that come of aliases in one file, however often each is used: some 40,000 uses of a `rate_limit`. It bounds what a
-/// few lines can make of memory, and nothing else does.
+/// Maximum number of values from aliases in one file, however often each is used: some 40,000 uses of a `rate_limit`.
+/// This limits the memory that a few lines can take.
 const ALIASED_NODES_MAX: usize = 250_000;
 
-/// Values within values in one file.
+/// Maximum depth of values in one file.
 const DEPTH_MAX: usize = 128;
 
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub value: Value,
-    /// Bytes of the source's text.
+    /// The bytes in the source's text.
     pub span: Range<usize>,
 }
 
-/// A value of YAML. Scalars keep their spelling.
+/// A YAML value. Scalars are kept as written.
 #[derive(Clone, Debug)]
 pub enum Value {
     Null,
     Bool(bool, String),
-    /// A whole number, from the least `i64` to the largest `u64`.
+    /// A whole number, from the minimum of `i64` to the maximum of `u64`.
     Integer(i128, String),
     /// It is finite.
     Float(f64, String),
@@ -44,7 +44,7 @@ pub enum Value {
     Map(Vec<(Node, Node)>),
 }
 
-/// Why a text is no YAML, and where.
+/// A YAML syntax error and its place.
 #[derive(Debug)]
 pub struct SyntaxError {
     pub message: String,
@@ -52,7 +52,7 @@ pub struct SyntaxError {
 }
 
 impl Node {
-    /// The key of a map with that name.
+    /// The key of a map with this name.
     pub fn key(&self, name: &str) -> Option<&Self> {
         let Value::Map(entries) = &self.value else { return None };
         entries.iter().map(|(key, _)| key).find(|key| key.scalar() == Some(name))
@@ -66,10 +66,10 @@ impl Node {
         found.filter(|value| !matches!(value.value, Value::Null))
     }
 
-    /// Reads a text as one YAML document. Empty ones before and after it are none.
+    /// Parses a text as one YAML document. Empty documents before and after it are ignored.
     ///
     /// # Errors
-    /// When it is not YAML, or larger or deeper than any policy.
+    /// If it is not YAML, or larger or deeper than any policy.
     pub fn parse(text: &str) -> Result<Self, SyntaxError> {
         let options = serde_saphyr::options! {
             duplicate_keys: DuplicateKeyPolicy::PassThrough,
@@ -100,7 +100,7 @@ impl Node {
         }
     }
 
-    /// Where the value begins for a reader. YAML locates a map by what comes before it.
+    /// The start of the value for a reader. YAML locates a map by the token before it.
     fn start(&self) -> usize {
         match &self.value {
             Value::Map(entries) => {
@@ -110,7 +110,7 @@ impl Node {
         }
     }
 
-    /// What the value is, for messages.
+    /// The kind of the value, for messages.
     pub fn kind(&self) -> &'static str {
         match self.value {
             Value::Null => "nothing",
@@ -122,7 +122,7 @@ impl Node {
         }
     }
 
-    /// The spelling of a scalar.
+    /// The text of the scalar as written.
     pub fn scalar(&self) -> Option<&str> {
         match &self.value {
             Value::Bool(_, text)
@@ -134,7 +134,7 @@ impl Node {
     }
 }
 
-/// A value as the YAML library hands it over, before its spelling is looked up.
+/// A value from the YAML library, before its text is looked up.
 enum Raw {
     Null,
     Bool(bool),
@@ -203,7 +203,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 
 fn node(raw: Spanned<Raw>, text: &str) -> Node {
     let span = bytes(raw.referenced, text);
-    // What an alias stands for is spelt where its anchor is.
+    // The text of an alias is at its anchor.
     let spelling = || text.get(bytes(raw.defined, text)).unwrap_or_default().trim().to_owned();
     let value = match raw.value {
         Raw::Null => Value::Null,
@@ -219,7 +219,7 @@ fn node(raw: Spanned<Raw>, text: &str) -> Node {
     Node { value, span }
 }
 
-/// The bytes that a location covers. Some locations are a point; they cover nothing.
+/// The bytes of a location. Some locations are a point, without bytes.
 fn bytes(location: Location, text: &str) -> Range<usize> {
     let index = |value: Option<u64>| usize::try_from(value.unwrap_or(0)).unwrap_or(text.len());
     let start = index(location.span().byte_offset()).min(text.len());
@@ -229,7 +229,7 @@ fn bytes(location: Location, text: &str) -> Range<usize> {
 
 fn syntax_error(error: &serde_saphyr::Error, text: &str) -> SyntaxError {
     let rendered = error.without_snippet().render();
-    // What follows is the place, which the span tells, and advice for the library's own users.
+    // The rest is the place, which the span has, and advice for the library's users.
     let message = rendered.lines().next().unwrap_or_default();
     let message = message.split(" at line ").next().unwrap_or_default();
     let message = message.split("; use from_str").next().unwrap_or_default().to_owned();
@@ -240,7 +240,7 @@ fn syntax_error(error: &serde_saphyr::Error, text: &str) -> SyntaxError {
     SyntaxError { message, span: start..start }
 }
 
-/// The byte at a line and column, both from 1; columns count characters.
+/// The byte offset of a line and column, both from 1; columns count characters.
 fn offset(text: &str, line: u64, column: u64) -> usize {
     let index = |number: u64| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
     let before: usize = text.split_inclusive('\n').take(index(line)).map(str::len).sum();
@@ -253,7 +253,7 @@ fn offset(text: &str, line: u64, column: u64) -> usize {
 mod tests {
     use super::*;
 
-    /// Checks that a text is refused at the byte where `excerpt` starts.
+    /// Checks that a text is rejected at the byte where `excerpt` starts.
     fn check_refused(text: &str, excerpt: &str, message: &str) {
         let error = Node::parse(text).unwrap_err();
         assert!(error.message.contains(message), "{text:?}: {}", error.message);
