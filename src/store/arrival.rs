@@ -1,10 +1,10 @@
-//! When a request came, and how long it has waited for the store.
+//! The time at which a request arrived, and how long it has waited for the store.
 
 use std::time::Duration;
 
 use crate::clock::{Now, Stopwatch};
 
-/// When a request came, and how long it has waited for the store since and before.
+/// The arrival of a request, with its wait for the store before and since.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     pub now: Now,
@@ -13,17 +13,17 @@ pub struct Arrival {
 }
 
 impl Arrival {
-    /// That of a request which has not waited yet.
+    /// The arrival of a request that has not waited yet.
     pub fn whole(now: Now) -> Self {
         Self::after(now, Duration::ZERO)
     }
 
-    /// That of a request which has waited so long before.
+    /// The arrival of a request that has already waited this long.
     pub fn after(now: Now, before: Duration) -> Self {
         Self { now, before, stopwatch: Stopwatch::start() }
     }
 
-    /// How long it has waited in all.
+    /// Its total wait.
     pub fn waited(&self) -> Duration {
         self.before + self.stopwatch.elapsed()
     }

@@ -1,9 +1,8 @@
-//! The circuit breaker of a shared store: after failures in a row it is not asked any more, only probed now
-//! and then until it is healthy.
+//! The circuit breaker of a shared store: after consecutive failures the store receives no requests, only probes, until
+//! it is healthy.
 //!
-//! A stalled store costs each request its deadline. So after a few failures in a row it is no longer asked, and a
-//! request is answered at once by what its policy says of outages. Who keeps the connection up looks at the store:
-//! soon at first, then less and less often.
+//! A stalled store costs each request its deadline. So after a few consecutive failures it receives no requests, and
+//! `on_outage` of the policy answers at once. The connection's task probes the store: soon at first, then less often.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,23 +10,23 @@ use std::time::Duration;
 use super::StoreError;
 use crate::clock::Backoff;
 
-/// Failures in a row after which the store is left alone: more than a moment's bad luck, and so few that a stalled
-/// store is known as one within a deadline or two.
+/// Number of consecutive failures that open the breaker: more than a short disturbance causes, and so few that a
+/// stalled store is detected within a deadline or two.
 const FAILURES_MAX: u32 = 5;
 
-/// The pause before a look at a broken store.
+/// The pause before a probe of a broken store.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 const LOOK: Backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
 
-/// How a store is, as far as is known.
+/// The state of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// It is asked.
+    /// It receives requests.
     Healthy,
-    /// It is left alone.
+    /// It receives no requests.
     Broken,
-    /// It is left alone, and being looked at.
+    /// It receives no requests, and a probe is in flight.
     Probing,
 }
 
@@ -35,7 +34,7 @@ impl Health {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 3] = [Self::Healthy, Self::Broken, Self::Probing];
 
-    /// The word for metrics.
+    /// The name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Healthy => "healthy",
@@ -45,13 +44,13 @@ impl Health {
     }
 }
 
-/// Decides whether a store is asked. It is broken until it was found well for the first time.
+/// Decides whether a store receives requests. It starts open, and closes with the first successful probe.
 #[derive(Debug)]
 pub struct Breaker {
     health: AtomicU8,
-    /// Failures of requests in a row.
+    /// Consecutive failures of requests.
     failures: AtomicU32,
-    /// Looks since it was last well for more than a moment.
+    /// Probes since the store was last healthy for longer than a short time.
     looks: AtomicU32,
     breaks: AtomicU64,
 }
@@ -68,32 +67,32 @@ impl Default for Breaker {
 }
 
 impl Breaker {
-    /// How the store is.
+    /// The state of the store.
     pub fn health(&self) -> Health {
         Health::ALL[usize::from(self.health.load(Ordering::Acquire)) % Health::ALL.len()]
     }
 
-    /// Whether the store is to be asked.
+    /// Whether the store receives requests.
     pub fn is_healthy(&self) -> bool {
         self.health() == Health::Healthy
     }
 
-    /// How often a healthy store broke, since the start.
+    /// How often the breaker has opened since the start.
     pub fn breaks(&self) -> u64 {
         self.breaks.load(Ordering::Relaxed)
     }
 
-    /// Notes that the store answered a request.
+    /// Records that the store answered a request.
     pub fn answered(&self) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Notes that the store failed a request, and says whether that broke it.
+    /// Records that the store failed a request. Returns whether that opened the breaker.
     pub fn failed(&self, error: &StoreError) -> bool {
         let failures = match error {
-            // It answered, and the request is at fault; or it was not asked.
+            // The store answered, and the request is at fault; or the store was not asked.
             StoreError::Foreign { .. } | StoreError::Garbled { .. } | StoreError::Crowded => {
                 return false;
             }
@@ -102,7 +101,7 @@ impl Breaker {
         FAILURES_MAX <= failures && self.break_down()
     }
 
-    /// Leaves the store alone from now on, and says whether it was healthy.
+    /// Opens the breaker. Returns whether it was closed.
     pub fn break_down(&self) -> bool {
         let was = self.health.swap(Health::Broken as u8, Ordering::AcqRel);
         let broke = was == Health::Healthy as u8;
@@ -110,21 +109,21 @@ impl Breaker {
         broke
     }
 
-    /// Notes that a broken store is being looked at.
+    /// Records that a probe of a broken store is in flight.
     pub fn probe(&self) {
         let (broken, probing) = (Health::Broken as u8, Health::Probing as u8);
-        // A healthy one stays so during a probe.
+        // A healthy one stays healthy during a probe.
         let _ = self.health.compare_exchange(broken, probing, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Notes that a look found the store broken, or that it is.
+    /// Records a failed probe, or another sign that the store is broken.
     pub fn found_broken(&self) {
         self.looks.fetch_add(1, Ordering::Relaxed);
         let (probing, broken) = (Health::Probing as u8, Health::Broken as u8);
         let _ = self.health.compare_exchange(probing, broken, Ordering::AcqRel, Ordering::Relaxed);
     }
 
-    /// Notes that a look found the store well, and says whether it was broken before.
+    /// Records a successful probe. Returns whether the store was broken before.
     pub fn found_well(&self) -> bool {
         let was = self.health.swap(Health::Healthy as u8, Ordering::AcqRel);
         let recovered = was != Health::Healthy as u8;
@@ -132,14 +131,14 @@ impl Breaker {
             self.failures.store(0, Ordering::Relaxed);
             self.looks.fetch_add(1, Ordering::Relaxed);
         } else {
-            // It has been well since the last look: the next break is a new one.
+            // It has been healthy since the last probe, so the next failure is a new one.
             self.looks.store(0, Ordering::Relaxed);
         }
         recovered
     }
 
-    /// How long to wait before the next look at a broken store. One that breaks again right after it was found well
-    /// is looked at less and less often too.
+    /// The pause before the next probe of a broken store. Pauses also grow if the store breaks again right after a
+    /// successful probe.
     pub fn pause(&self) -> Duration {
         LOOK.pause(self.looks.load(Ordering::Relaxed))
     }

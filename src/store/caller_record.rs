@@ -1,22 +1,22 @@
-//! Records of callers as a directory keeps, lists and changes them.
+//! Records of callers in a directory, their pages, and their changes.
 
 use std::sync::Arc;
 
 use crate::policy::Caller;
 
-/// What is known of a caller, and since which change.
+/// The record of a caller, and its revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     pub caller: Arc<Caller>,
-    /// Of Redis: no two changes make the same. 0 for files, which are not changed from here.
+    /// Unique for each change in Redis. 0 for files, which can't be changed here.
     pub revision: u64,
 }
 
-/// Some callers, in the order of their names.
+/// A page of callers, ordered by name.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     pub callers: Vec<(String, Record)>,
-    /// The name after which the next page begins; None at the end.
+    /// The name after which the next page starts; None at the end.
     pub next: Option<String>,
 }
 
@@ -24,11 +24,11 @@ pub struct Page {
 #[derive(Clone, Copy, Debug)]
 pub struct Change<'a> {
     pub name: &'a str,
-    /// The revision that the writer saw; 0: there was no record.
+    /// The revision that the writer has read; 0 if there was no record.
     pub seen: u64,
-    /// Records of others that the change depends on, by name and revision: the parents that were checked.
+    /// The names and revisions of other records on which the change depends: the parents that were checked.
     pub depends_on: &'a [(Arc<str>, u64)],
-    /// What is known from now on; None: nothing.
+    /// The new record; None deletes it.
     pub caller: Option<&'a Caller>,
 }
 

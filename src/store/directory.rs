@@ -1,8 +1,8 @@
 //! The directory of callers: files, Redis, or none.
 //!
-//! The engine asks for lineages. What is at hand is answered at once, without waiting and by shared
-//! pointers; what isn't, is fetched within the store's deadline. What a directory that does not answer was last known
-//! to hold is taken; a caller of whom nothing is known is one whom the store can't decide about.
+//! The engine asks for lineages. Those in memory are returned at once, as shared pointers. Others are fetched within
+//! the store's deadline. If the directory does not answer, its last known record applies. If there is none, `on_outage`
+//! decides.
 
 use std::sync::Arc;
 
@@ -12,28 +12,28 @@ use super::redis::RedisDirectory;
 use super::{Change, Page, Record, StoreError};
 use crate::policy::{Callers, Lineage, Member};
 
-/// What knows callers.
+/// The directory of callers.
 #[derive(Debug, Default)]
 pub enum Directory {
-    /// Nobody is known.
+    /// No directory: all callers are unknown.
     #[default]
     None,
-    /// Files, as they were last read.
+    /// The files, as last read.
     Files(ArcSwap<Callers>),
     /// Redis, through a cache.
     Redis(RedisDirectory),
 }
 
-/// Why a directory did not do what it was asked.
+/// The reason that a directory failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    /// There is none.
+    /// There is no directory.
     #[error("no directory of callers: set `callers` or `redis_url`")]
     None,
-    /// It is not changed from here.
+    /// It can't be changed here.
     #[error("the directory is in files; edit the files instead")]
     Files,
-    /// The store is out, or late; a late change may have been made.
+    /// The store is unavailable, or late; a late change may have been made.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -44,14 +44,14 @@ impl Directory {
         Self::Files(ArcSwap::default())
     }
 
-    /// Puts other callers in force where files are the directory.
+    /// Replaces the callers, if the directory is in files.
     pub fn replace(&self, callers: Callers) {
         if let Self::Files(files) = self {
             files.store(Arc::new(callers));
         }
     }
 
-    /// A caller and those it belongs to, if that is at hand: then it is the whole answer.
+    /// The lineage of a caller, if it is in memory; then it is complete.
     pub fn cached(&self, caller: &str) -> Option<Lineage> {
         match self {
             Self::None => Some(Lineage::default()),
@@ -60,21 +60,21 @@ impl Directory {
         }
     }
 
-    /// A caller and those it belongs to, the nearest first; nobody if the directory doesn't know the caller;
-    /// incomplete if it doesn't answer in time.
+    /// The lineage of a caller, nearest first; empty for an unknown caller; incomplete if the directory doesn't answer
+    /// in time.
     pub async fn lineage(&self, caller: &str) -> Lineage {
         match self {
             Self::None => Lineage::default(),
             Self::Files(files) => files.load().lineage(caller),
-            // Boxed, because it is rarely waited for, and would make every request larger.
+            // Boxed, because it is rarely needed, and would make every request larger.
             Self::Redis(redis) => Box::pin(redis.lineage(caller)).await,
         }
     }
 
-    /// Says that the directory is not changed from here, if so.
+    /// Checks that the directory can be changed here.
     ///
     /// # Errors
-    /// When there is none, or it lives in files.
+    /// If there is none, or it is in files.
     pub fn writable(&self) -> Result<(), DirectoryError> {
         match self {
             Self::None => Err(DirectoryError::None),
@@ -83,10 +83,10 @@ impl Directory {
         }
     }
 
-    /// The record of a caller as it is now, past any cache.
+    /// The current record of a caller, without the cache.
     ///
     /// # Errors
-    /// When there is no directory, or it does not answer.
+    /// If there is no directory, or it does not answer.
     pub async fn read(&self, name: &str) -> Result<Option<Record>, DirectoryError> {
         match self {
             Self::None => Err(DirectoryError::None),
@@ -95,10 +95,10 @@ impl Directory {
         }
     }
 
-    /// The next `limit` callers after the name, in order.
+    /// The next `limit` callers after the name, ordered.
     ///
     /// # Errors
-    /// When there is no directory, or it does not answer.
+    /// If there is no directory, or it does not answer.
     pub async fn page(&self, after: &str, limit: usize) -> Result<Page, DirectoryError> {
         match self {
             Self::None => Err(DirectoryError::None),
@@ -115,11 +115,11 @@ impl Directory {
         }
     }
 
-    /// Makes a change and tells its revision, or nothing if the record, or one that it depends on, is another one
-    /// than its writer saw.
+    /// Makes a change and returns its revision. None if the record, or one on which it depends, was changed since its
+    /// writer has read it.
     ///
     /// # Errors
-    /// When the directory is not changed from here, or does not answer.
+    /// If the directory can't be changed here, or does not answer.
     pub async fn write(&self, change: Change<'_>) -> Result<Option<u64>, DirectoryError> {
         match self {
             Self::None => Err(DirectoryError::None),

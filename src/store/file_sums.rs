@@ -1,8 +1,8 @@
-//! Sums in a database file of one process, where there is no Redis.
+//! Sums in a database file of one process, without Redis.
 //!
-//! The batches of a round are one transaction, which is synced to the disk. So a crash loses what came after the last
-//! round, and never half of one. After an error the file is closed, and opened again with growing pauses; the round
-//! waits in memory meanwhile.
+//! The batches of a round are one transaction, which is synced to the disk. So a crash loses the data after the last
+//! round, and never half of a round. After an error the file is closed, and opened again with growing pauses. Meanwhile
+//! the round waits in memory.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -26,14 +26,14 @@ use crate::metrics::UsageFileMetrics;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
-/// Callers of a period in which the busiest alone are kept, and those that stay when more have come.
+/// For periods with the busiest callers only: maximum number of callers, and the number that is kept.
 const CALLERS_MAX: u64 = 15_000;
 const CALLERS_KEPT: usize = 10_000;
 
-/// The number of the last batch of the process that wrote last.
+/// The name of the number of the last batch, with the process that wrote it.
 const LAST: &str = "last batch";
 
-/// The table that counts the callers of a period.
+/// The name of the number of a period's callers.
 const COUNT: u8 = u8::MAX;
 
 /// Sums in a file.
@@ -42,29 +42,29 @@ pub struct FileSums {
     path: Arc<Path>,
     metrics: UsageFileMetrics,
     file: Arc<Mutex<OpenFile>>,
-    /// Held while the disk writes, so it is apart from `file`, for which questions wait.
+    /// Held during disk writes, so it is separate from `file`, which queries lock.
     writer: Arc<Mutex<Writer>>,
 }
 
 /// The database, if it is open.
 #[derive(Debug)]
 struct OpenFile {
-    /// Or else why it is closed.
+    /// If it is closed, the reason.
     database: Result<Arc<Database>, String>,
-    /// A call failed as if the file were damaged.
+    /// The last error may mean that the file is damaged.
     is_suspect: bool,
 }
 
-/// What is on its way to the file.
+/// The data on its way to the file.
 #[derive(Debug, Default)]
 struct Writer {
-    /// The batches of a round without the last. As many as one round of counting makes.
+    /// The batches of a round, except the last one.
     round: Vec<SumsBatch>,
-    /// The last batch that is in the file for sure.
+    /// The last batch that is certainly in the file.
     committed: u64,
     /// The last batch whose transaction failed; it may be in the file.
     uncertain: Option<u64>,
-    /// The file has nothing of a day that began earlier.
+    /// The file has no data of a day that began earlier.
     is_new: bool,
     /// Failures since the last success.
     failures: u32,
@@ -72,7 +72,7 @@ struct Writer {
 }
 
 impl FileSums {
-    /// Opens the file, or makes it. If that fails it is logged, and [`FileSums::reopen`] tries again.
+    /// Opens or creates the file. A failure is logged, and [`FileSums::reopen`] retries.
     pub fn open(path: PathBuf, metrics: UsageFileMetrics, now: Timestamp) -> Self {
         let file = OpenFile { database: Err("not opened yet".to_owned()), is_suspect: false };
         let sums = Self {
@@ -85,19 +85,19 @@ impl FileSums {
         sums
     }
 
-    /// Why the file can't be used now.
+    /// The reason that the file is unavailable.
     pub fn unavailable(&self) -> Option<String> {
         lock(&self.file).database.as_ref().err().cloned()
     }
 
-    /// Opens the file again if it is closed and the pause is over. It waits for the disk.
+    /// Opens the file again if it is closed and the pause is over. It blocks on the disk.
     pub fn reopen(&self, now: Timestamp) {
         let mut writer = lock(&self.writer);
         let is_suspect = match &*lock(&self.file) {
             OpenFile { database: Ok(_), .. } => return,
             OpenFile { is_suspect, .. } => *is_suspect,
         };
-        // A clock that was set back does not make a pause longer.
+        // If the clock was set back, the pause does not become longer.
         let is_over = |at: Timestamp| at <= now || PAUSE_MAX < at.since(now);
         match writer.retry_at {
             None => writer.pause(now),
@@ -110,10 +110,10 @@ impl FileSums {
         }
     }
 
-    /// Adds a batch, unless it was added before. It waits for the disk, so it is to be called where nobody else waits.
+    /// Adds a batch, unless it was added before. It blocks on the disk, so call it where no request waits.
     ///
     /// # Errors
-    /// When the file can't be written.
+    /// If the file can't be written.
     pub fn add(&self, batch: &SumsBatch) -> Result<SumsAdded, StoreError> {
         let mut writer = lock(&self.writer);
         let waiting = writer.round.last().map_or(0, |last| last.number);
@@ -140,10 +140,10 @@ impl FileSums {
         }
     }
 
-    /// Answers a question.
+    /// Answers a query.
     ///
     /// # Errors
-    /// When the file can't be read, or the answer is too large.
+    /// If the file can't be read, or the answer is too large.
     pub async fn ask(&self, question: &SumsQuestion) -> Result<SumsAnswer, SumsError> {
         let (sums, question) = (self.clone(), question.clone());
         let answer = spawn_blocking(move || {
@@ -158,7 +158,7 @@ impl FileSums {
         lock(&self.file).database.clone().map_err(StoreError::Refused)
     }
 
-    /// Closes the database that failed, unless it was closed before.
+    /// Closes the database after a failure, unless it was closed before.
     fn close(&self, failed: Arc<Database>, failure: &Failure) -> StoreError {
         let reason = format!("{}: {failure}", self.path.display());
         let mut file = lock(&self.file);
@@ -209,14 +209,14 @@ impl FileSums {
 }
 
 impl Writer {
-    /// Lets the time until the next attempt begin.
+    /// Starts the pause before the next attempt.
     fn pause(&mut self, now: Timestamp) {
         let pause = Backoff::new(PAUSE_FIRST, PAUSE_MAX).pause(self.failures);
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now.after(pause));
     }
 
-    /// What is said of a batch. The days that a lost file had begin anew, which a batch of a day finds out.
+    /// The result of a batch. If the file was lost, its days start again, which the first batch of a day detects.
     fn added(&mut self, batch: &SumsBatch) -> SumsAdded {
         let is_new = self.is_new;
         self.is_new &= batch.period.kind != 'd';
@@ -224,7 +224,7 @@ impl Writer {
     }
 }
 
-/// Adds the batches of a round in one transaction, unless its last one is in the file although that was uncertain.
+/// Adds the batches of a round in one transaction, unless its last one is already in the file after an uncertain write.
 fn write(
     database: &Database,
     round: &[SumsBatch],
@@ -253,7 +253,7 @@ fn write(
     Ok(transaction.commit()?)
 }
 
-/// None: there is too much to tell.
+/// None if the answer is too large.
 fn read(database: &Database, question: &SumsQuestion) -> Result<Option<SumsAnswer>, redb::Error> {
     let sums = database.begin_read()?.open_table(SUMS)?;
     let mut answer = SumsAnswer::default();
@@ -293,7 +293,7 @@ fn read(database: &Database, question: &SumsQuestion) -> Result<Option<SumsAnswe
     Ok(Some(answer))
 }
 
-/// Adds an entry. 1 if it is a caller that is new.
+/// Adds an entry. Returns 1 if it is a new caller.
 fn add(
     sums: &mut Table<'_, Field<'static>, &'static str>,
     period: SumsPeriod,
@@ -309,7 +309,7 @@ fn add(
     Ok(u64::from(entry.table == SumsTable::Callers && old.is_none()))
 }
 
-/// Notes new callers of a period, and sums all but the busiest if there are too many.
+/// Counts new callers of a period, and sums all except the busiest if there are too many.
 fn count(
     sums: &mut Table<'_, Field<'static>, &'static str>,
     period: SumsPeriod,
@@ -338,7 +338,7 @@ fn count(
     Ok(())
 }
 
-/// Forgets the periods that are too old, when a new one begins.
+/// Deletes expired periods when a new one begins.
 fn expire(
     sums: &mut Table<'_, Field<'static>, &'static str>,
     batch: &SumsBatch,
@@ -373,7 +373,7 @@ fn key(period: SumsPeriod, table: SumsTable, field: &str) -> Field<'_> {
     (period.kind, period.number, number_of(table), field)
 }
 
-/// Stored numbers of tables: they never change.
+/// Numbers of tables in the file: they must never change.
 fn number_of(table: SumsTable) -> u8 {
     match table {
         SumsTable::Names => 0,

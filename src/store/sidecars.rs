@@ -1,38 +1,38 @@
-//! The number of sidecars that share a store, as set or as known from their heartbeats.
+//! The number of sidecars that share a store: fixed by a setting, or counted by their heartbeats.
 
 use std::sync::Mutex;
 
 use crate::lock::lock;
 
-/// How often in a row fewer sidecars must be heard of before that is believed: after a store was emptied, each is
+/// How often in a row a lower number must be reported before it applies: after a store was emptied, each sidecar is
 /// alone in it at first.
 const FEWER_MAX: u32 = 16;
 
-/// How many sidecars there are to share a limit.
+/// The number of sidecars that share a limit.
 #[derive(Debug)]
 pub enum Sidecars {
-    /// As the settings say.
+    /// Fixed by the setting.
     Set(u32),
-    /// As the store says.
+    /// Counted by the store.
     Heard(Mutex<Heard>),
 }
 
-/// What was heard of them.
+/// The counted number.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
     sidecars: u32,
-    /// How often fewer were heard of since.
+    /// How often in a row a lower number was reported.
     fewer: u32,
 }
 
 impl Sidecars {
-    /// So many, or as many as are heard of.
+    /// The number of the setting, or else the counted one.
     pub fn new(sidecars: Option<u32>) -> Self {
         let heard = Heard { sidecars: 1, fewer: 0 };
         sidecars.map_or(Self::Heard(Mutex::new(heard)), |sidecars| Self::Set(sidecars.max(1)))
     }
 
-    /// Hears how many there are; 0 tells nothing.
+    /// Records a reported number; 0 means unknown.
     pub fn hear(&self, sidecars: u32) {
         let Self::Heard(heard) = self else { return };
         if sidecars == 0 {
@@ -45,7 +45,7 @@ impl Sidecars {
         }
     }
 
-    /// How many there are.
+    /// The number of sidecars.
     pub fn number(&self) -> u32 {
         match self {
             Self::Set(sidecars) => *sidecars,

@@ -1,18 +1,18 @@
-//! Sums by period that several processes add to: numbers under names, each addition made once.
+//! Sums by period that several processes add to: numbers with names, each addition made once.
 //!
-//! A period is a minute, an hour or a day. It has a few tables, and a table fields, each with sums as text: a letter and a
-//! number for each, such as `a12b3T54000`. Small letters are added up; of capitals the greatest number stays. What the
-//! letters and fields mean is the caller's business.
+//! A period is a minute, an hour or a day. It has a few tables. The fields of a table have sums as text, each a letter
+//! and a number, such as `a12b3T54000`. Lower-case letters are added; for capitals the largest number is kept. The
+//! meaning of letters and fields is defined by the caller.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::StoreError;
 
-/// The largest answer to a question, in bytes of its fields and sums.
+/// Maximum size of an answer, in bytes of its fields and sums.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A length of time: its kind as a letter, and its number since the epoch.
+/// A period: its kind as a letter, and its number since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SumsPeriod {
     pub kind: char,
@@ -28,19 +28,19 @@ impl fmt::Display for SumsPeriod {
 /// A table of a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SumsTable {
-    /// What the names of sums stand for. Not added up: the last one stays.
+    /// The meanings of the names of sums. Not added: the last one is kept.
     Names,
     /// Sums over all callers.
     Totals,
-    /// Sums of what has no caller.
+    /// Sums without a caller.
     Nameless,
-    /// Sums of the callers beyond the busiest, where those alone are kept.
+    /// Sums of callers beyond the busiest, if only those are kept.
     Others,
-    /// By caller: several sums each, each behind its name and `=`, with spaces between them.
+    /// By caller: several sums, each after its name and `=`, separated by spaces.
     Callers,
 }
 
-/// Sums under a field of a table.
+/// Sums in a field of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SumsEntry {
     pub table: SumsTable,
@@ -48,46 +48,46 @@ pub struct SumsEntry {
     pub sums: String,
 }
 
-/// Which callers of a period are kept.
+/// The callers of a period that are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallersKept {
     All,
-    /// The busiest by their sums `a`; those of the rest are added to [`SumsTable::Others`] by their names.
+    /// The busiest by their sums `a`; the sums of the others are added to [`SumsTable::Others`] by name.
     Busiest,
 }
 
-/// Additions to one period, made all together and once.
+/// Additions to one period, made in one step and once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SumsBatch {
     pub period: SumsPeriod,
-    /// Greater than that of each batch of this process for the period before.
+    /// Higher than that of every earlier batch of this process for the period.
     pub number: u64,
-    /// How long the period is kept from its first addition on.
+    /// Retention of the period, from its first addition on.
     pub life: Duration,
-    /// The number of the oldest period of the kind that is kept.
+    /// The number of the oldest period of this kind that is kept.
     pub oldest: u64,
-    /// Whether no batch follows for now: a file is synced then.
+    /// Whether no batch follows for now: then a file is synced.
     pub is_last: bool,
     pub callers: CallersKept,
     pub entries: Vec<SumsEntry>,
 }
 
-/// What became of a batch that is in the store.
+/// The result of adding a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SumsAdded {
     /// It is the first one of this process for its period.
     First,
     Later,
-    /// It was made before; its answer was lost.
+    /// It was added before; its answer was lost.
     Before,
 }
 
-/// Which callers a question is about.
+/// The callers of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallersAsked {
-    /// None in particular: the totals are asked for.
+    /// The totals of all callers.
     Totals,
-    /// Each of them, those without a name and the others included.
+    /// Each caller, those without a name and the others included.
     Each,
     One(String),
 }
@@ -96,21 +96,21 @@ pub enum CallersAsked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SumsQuestion {
     pub periods: Vec<SumsPeriod>,
-    /// Periods whose names are told.
+    /// Periods whose names are returned.
     pub names: Vec<SumsPeriod>,
     pub callers: CallersAsked,
 }
 
-/// Its answer.
+/// The answer to a question.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SumsAnswer {
-    /// Only of periods that have any.
+    /// Only periods with sums.
     pub periods: Vec<(SumsPeriod, Vec<SumsEntry>)>,
-    /// Names, and what they stand for.
+    /// Names and their meanings.
     pub names: Vec<(String, String)>,
 }
 
-/// Why sums were not told.
+/// The reason that a question failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SumsError {
     #[error(transparent)]

@@ -1,8 +1,8 @@
-//! Opens the database file of sums. A file that is absent is made under another name and renamed when it is complete; a
-//! damaged one is renamed, so that it is kept and a new one can begin.
+//! Opens the database file of sums. A missing file is created under another name and renamed when it is complete. A
+//! damaged file is renamed, so that it is kept and a new one can be created.
 //!
-//! redb asserts what a truncated or overwritten file does not hold, so each of its calls runs in `catch_unwind`: statistics
-//! must not end a process that limits rates.
+//! redb panics on some truncated or overwritten files, so each of its calls runs in `catch_unwind`: statistics must not
+//! end a process that limits rates.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -14,7 +14,7 @@ use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 
 use crate::clock::Timestamp;
 
-/// The kind and number of a period, a table of it, and a field.
+/// The kind and number of a period, its table, and a field.
 pub type Field<'f> = (char, u64, u8, &'f str);
 
 pub const SUMS: TableDefinition<'_, Field<'_>, &str> = TableDefinition::new("sums");
@@ -25,49 +25,49 @@ pub const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("number
 /// The owner may read and write the file.
 const MODE: u32 = 0o600;
 
-/// Pages of the file in memory.
+/// Bytes of the file that are cached in memory.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The first bytes of each redb file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
-/// Damaged files that are kept in the folder. Beyond them, the next one stays in its place and no new one begins.
+/// Maximum number of damaged files in the folder. Beyond it, a damaged file is not renamed, and no new one is created.
 const DAMAGED_MAX: usize = 8;
 
-/// Why a call of the database failed.
+/// The reason that a call of the database failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The file is as it should be, as far as is known: a full disk, missing rights, another process.
+    /// The file is probably intact: the disk is full, permissions are missing, or another process has it open.
     #[error("{0}")]
     Unavailable(String),
-    /// The file is no database, or not as the last transaction left it.
+    /// The file is not a database, or it is damaged.
     #[error("{0}")]
     Damaged(String),
 }
 
-/// What is done before a file is used.
+/// Steps before a file is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preparation {
     None,
-    /// Space that it no longer needs is given back.
+    /// Unused space is released.
     Compaction,
-    /// All of it is read, because a call failed as if it were damaged.
+    /// All of it is read, because the last error may mean damage.
     Verification,
 }
 
-/// A database that can be used.
+/// An open database.
 #[derive(Debug)]
 pub struct Opened {
     pub database: Database,
     pub is_new: bool,
-    /// The new name of the file that was there, and what was wrong with it.
+    /// The new name of the old file, and its damage.
     pub set_aside: Option<(PathBuf, String)>,
 }
 
-/// Opens the file; makes it, and its folder, if it is absent.
+/// Opens the file, and creates it and its folder if they are missing.
 ///
 /// # Errors
-/// When it can't be read and written now.
+/// If it can't be read and written now.
 pub fn open(path: &Path, preparation: Preparation, now: Timestamp) -> Result<Opened, Failure> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -85,9 +85,9 @@ pub fn open(path: &Path, preparation: Preparation, now: Timestamp) -> Result<Ope
     Ok(Opened { database: create(path)?, is_new: true, set_aside })
 }
 
-/// Calls redb. A panic is damage, as far as is known.
+/// Calls redb. A panic counts as damage.
 pub fn guarded<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Failure> {
-    // No value that the call may have left half changed is used afterwards: the database is closed after a panic.
+    // The call may leave values half changed, but the database is closed after a panic.
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => Ok(result?),
         Err(_) => Err(Failure::Damaged("the file does not hold what it should".to_owned())),
@@ -118,7 +118,7 @@ fn open_existing(path: &Path, preparation: Preparation) -> Result<Database, Fail
         Err(failure) => {
             close(database);
             match (failure, preparation) {
-                // There may be no space for compaction.
+                // There may be no space for a compaction.
                 (Failure::Unavailable(_), Preparation::Compaction) => {
                     open_existing(path, Preparation::None)
                 }
@@ -146,7 +146,7 @@ fn prepare(database: &mut Database, preparation: Preparation) -> Result<(), redb
     }
 }
 
-/// Makes the file. Until it is complete it has another name: a crash or a full disk leaves no half of a file.
+/// Creates the file. Until it is complete it has another name, so that a crash or a full disk leaves no partial file.
 fn create(path: &Path) -> Result<Database, Failure> {
     let draft = with_suffix(path, ".new");
     let mut options = OpenOptions::new();
@@ -169,7 +169,7 @@ fn create(path: &Path) -> Result<Database, Failure> {
     });
     match renamed {
         Ok(database) => {
-            // The name is on the disk too.
+            // The name is synced too.
             path.parent()
                 .map(File::open)
                 .transpose()?
@@ -191,7 +191,7 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(transaction.commit()?)
 }
 
-/// Renames a damaged file. Its new name.
+/// Renames a damaged file, and returns its new name.
 fn rename(path: &Path, now: Timestamp, reason: &str) -> Result<PathBuf, Failure> {
     let damaged = with_suffix(path, ".damaged-");
     let prefix = damaged.file_name().unwrap_or_default().as_encoded_bytes();
@@ -206,20 +206,20 @@ fn rename(path: &Path, now: Timestamp, reason: &str) -> Result<PathBuf, Failure>
     Ok(to)
 }
 
-/// The file, when no other process has it.
+/// The file, if no other process has it open.
 fn locked(file: File) -> Result<File, Failure> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
             Err(Failure::Unavailable("another process has it open".to_owned()))
         }
-        // Some file systems have no locks; redb goes on there too.
+        // Some file systems have no locks; redb continues there too.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(file),
         Err(TryLockError::Error(error)) => Err(error.into()),
     }
 }
 
-/// Whether there is no file, or one without a byte.
+/// Whether the file is missing or empty.
 fn is_absent(path: &Path) -> Result<bool, Failure> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.is_file() && metadata.len() == 0),

@@ -1,17 +1,17 @@
-//! Adds sums up: the twin of `merge` in `redis/sums.lua`.
+//! Adds sums. Mirrors `merge` in `redis/sums.lua`.
 
 use smallvec::SmallVec;
 
-/// Sums are exact up to here, as in Lua.
+/// Maximum of a sum, which is exact in Lua.
 const MAX: u64 = 1 << 53;
 
-/// Sums behind a name, by their letters in the order in which they came.
+/// Sums with a name, by their letters in the order of their appearance.
 struct Row<'t> {
     name: &'t str,
     sums: SmallVec<[(char, u64); 10]>,
 }
 
-/// Two texts of sums added up: small letters are sums, of capitals the greatest number stays.
+/// The sum of two texts: lower-case letters are added; for capitals the largest number is kept.
 pub fn merge(old: &str, new: &str) -> String {
     let mut rows: SmallVec<[Row<'_>; 4]> = SmallVec::new();
     for (name, sums) in rows_of(old).chain(rows_of(new)) {
@@ -41,7 +41,7 @@ pub fn rows_of(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split(' ').filter_map(|row| row.split_once('='))
 }
 
-/// The sum of the letter `a` over all names: how busy a caller is.
+/// The sum of the letter `a` over all names: the activity of a caller.
 pub fn weight(text: &str) -> u64 {
     let all = rows_of(text).flat_map(|(_, sums)| sums_of(sums));
     all.filter(|(letter, _)| *letter == 'a').map(|(_, sum)| sum).sum()

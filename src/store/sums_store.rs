@@ -6,7 +6,7 @@ use super::redis::RedisSums;
 use super::sums::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsQuestion};
 use crate::clock::Timestamp;
 
-/// Where sums are kept.
+/// The place of sums.
 #[derive(Debug)]
 pub enum SumsStore {
     Redis(RedisSums),
@@ -19,7 +19,8 @@ impl SumsStore {
         matches!(self, Self::Redis(_))
     }
 
-    /// Opens the file again if it is closed and the pause is over; Redis has a task for that. It waits for the disk.
+    /// Opens the file again if it is closed and the pause is over; Redis has its own task for that. It blocks on the
+    /// disk.
     pub fn reopen(&self, now: Timestamp) {
         if let Self::File(file) = self {
             file.reopen(now);
@@ -29,7 +30,7 @@ impl SumsStore {
     /// Makes the additions of a batch, unless they were made before.
     ///
     /// # Errors
-    /// When the store did not answer in time or not as it should; they may have been made or not.
+    /// If the store did not answer in time or not as expected; they may have been made.
     pub async fn add(&self, batch: &SumsBatch) -> Result<SumsAdded, StoreError> {
         match self {
             Self::Redis(redis) => redis.add(batch).await,
@@ -37,10 +38,10 @@ impl SumsStore {
         }
     }
 
-    /// Tells sums.
+    /// Answers a question.
     ///
     /// # Errors
-    /// When the store does not answer, or the answer is too large.
+    /// If the store does not answer, or the answer is too large.
     pub async fn ask(&self, question: &SumsQuestion) -> Result<SumsAnswer, SumsError> {
         match self {
             Self::Redis(redis) => redis.ask(question).await,

@@ -1,4 +1,4 @@
-//! What the store has to be sent once it is available: hits that were spent meanwhile, and hits that came back.
+//! Calls that wait until the store is available: hits that were spent meanwhile, and hits to give back.
 
 use std::mem;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,37 +14,37 @@ use crate::policy::{Key, OnOutage};
 use crate::store::memory::Spent;
 use crate::store::{Batch, Charge, Once, TokenSource};
 
-/// A batch that charges in the store what is owed to it, or has it take hits back. It may be sent again.
+/// A batch that charges a debt in the store, or gives hits back. It may be sent again.
 #[derive(Debug)]
 pub struct Debt {
     pub batch: Batch,
-    /// When time alone will have brought all of it back; None if it never does.
+    /// The time at which nothing of it counts any more; None if it always counts.
     until: Option<Timestamp>,
 }
 
-/// Hits that are to be given back to the store.
+/// Hits to give back to the store.
 #[derive(Clone, Debug)]
 pub struct Credit {
     pub limit: Arc<Limit>,
     pub hits: u64,
 }
 
-/// Debts without an answer from the store, and credits.
+/// Debts without an answer of the store, and credits.
 #[derive(Debug)]
 pub struct Debts {
-    /// What came back and had not been spent here.
+    /// Hits to give back that were not spent here.
     credits: Mutex<IndexMap<(Key, Arc<str>), Credit>>,
     credits_max: usize,
     /// Debts that may have been paid: their calls had no answer.
     unsure: Mutex<Vec<Debt>>,
     tokens: TokenSource,
-    /// Whether there may be anything: every request reads it.
+    /// Whether there may be any; every request reads it.
     may_owe: AtomicBool,
     paid: AtomicU64,
 }
 
 impl Debts {
-    /// Nothing is owed. At most `credits_max` credits are kept.
+    /// Without debts. At most `credits_max` credits are kept.
     pub fn new(credits_max: usize) -> Self {
         Self {
             credits: Mutex::default(),
@@ -56,31 +56,31 @@ impl Debts {
         }
     }
 
-    /// Whether anything may be owed.
+    /// Whether there may be debts.
     pub fn may_owe(&self) -> bool {
         self.may_owe.load(Ordering::SeqCst)
     }
 
-    /// Something may be owed from now on.
+    /// Sets that there may be debts.
     pub fn expect(&self) {
         self.may_owe.store(true, Ordering::SeqCst);
     }
 
-    /// Looks whether anything is owed, here or as `spent` says.
+    /// Checks whether there are debts, here or in `spent`.
     pub fn look(&self, spent: impl FnOnce() -> bool) {
-        // What is owed from now on says so after it was written down, and what was written before is seen here.
+        // A concurrent debt sets the flag after it was added, and earlier ones are visible here.
         self.may_owe.store(false, Ordering::SeqCst);
         if spent() || !lock(&self.credits).is_empty() || !lock(&self.unsure).is_empty() {
             self.expect();
         }
     }
 
-    /// Hits that the store took, late.
+    /// Hits that were charged in the store later.
     pub fn paid(&self) -> u64 {
         self.paid.load(Ordering::Relaxed)
     }
 
-    /// Counts hits that the store took.
+    /// Counts hits that were charged in the store.
     pub fn pay(&self, batch: &Batch) {
         let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
         self.paid.fetch_add(hits, Ordering::Relaxed);
@@ -92,7 +92,7 @@ impl Debts {
         Debt { batch: self.batch(spent.key, limit, Hits::Spend(spent.hits)), until: spent.until }
     }
 
-    /// Notes that the store has to take hits back. Beyond the maximum they stay counted there.
+    /// Adds hits to give back. Beyond the maximum they stay charged.
     pub fn credit(&self, key: Key, credit: Credit) {
         let mut credits = lock(&self.credits);
         let name = (key, credit.limit.tag().clone());
@@ -103,14 +103,14 @@ impl Debts {
         }
     }
 
-    /// Takes out the debts that may have been paid and still count.
+    /// Takes the debts that may have been paid and still count.
     pub fn take_unsure(&self, now: Timestamp) -> Vec<Debt> {
         let mut unsure = mem::take(&mut *lock(&self.unsure));
         unsure.retain(|debt| debt.until.is_none_or(|until| now < until));
         unsure
     }
 
-    /// Takes out what the store has to take back.
+    /// Takes the hits to give back.
     pub fn take_credits(&self) -> Vec<Debt> {
         let credits = mem::take(&mut *lock(&self.credits)).into_iter();
         let debts = credits.map(|((key, _), Credit { limit, hits })| {

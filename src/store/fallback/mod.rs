@@ -1,13 +1,13 @@
 //! Decides while the shared store is unavailable: each charge by its limit's `on_outage`.
 //!
-//! `allow` and `deny` are answers. `error` is none: the request fails unless another limit refuses it, and nothing is
-//! spent. `local` is a decision: this sidecar has its share of what was last known to be free
-//! of the limit, and counts here what it spends. That is owed to the store, and charged there when it is back, whatever
-//! the limit has left by then: an outage resets no quota.
+//! `allow` and `deny` are answers. With `error` the request fails, unless another limit refuses it, and nothing is
+//! spent. With `local` this sidecar enforces its share of the last known free part of the limit, and counts the hits
+//! that it spends. They are a debt, which is charged in the store when it is available, even beyond the limit: an
+//! outage resets no quota.
 //!
-//! A share is not a smaller limit: each hit counts as often here as there are sidecars. So windows, slots and buckets are
-//! those of the limit itself, and what all sidecars together let pass is at most what the limit allows (but for limits
-//! of less than a hit for each).
+//! A share is not a smaller limit: each hit counts once for each sidecar. So windows, slots and buckets are those of
+//! the limit itself, and all sidecars together admit at most the limit (except for limits of less than one hit per
+//! sidecar).
 
 mod debts;
 mod known;
@@ -27,34 +27,34 @@ pub use debts::Debt;
 use debts::{Credit, Debts};
 use known::{KnownUse, KnownUses};
 
-/// Debts that are taken at a time.
+/// Maximum number of debts that are taken at a time.
 const DEBTS_MAX: usize = 1_024;
 
-/// Decides while a store is out, and knows what is owed to it.
+/// Decides while a store is unavailable, and keeps the debts to it.
 #[derive(Debug)]
 pub struct Fallback {
-    /// What was spent here, each hit as often as there are sidecars.
+    /// Hits that were spent here, each counted once for each sidecar.
     counts: Memory,
-    /// How limits stood when the store was last available.
+    /// The state of limits when the store was last available.
     known: KnownUses,
-    /// What the store has to be sent once it is available.
+    /// The calls that wait until the store is available.
     debts: Debts,
     sidecars: Sidecars,
 }
 
-/// A charge as it is made here.
+/// A charge by the fallback.
 #[derive(Debug)]
 struct Own {
     charge: Charge,
-    /// Of its limit.
+    /// The fit in its limit.
     capacity: u64,
-    /// How that limit stood.
+    /// The last known state of that limit.
     known: Option<KnownUse>,
 }
 
 impl Fallback {
-    /// Nothing is known yet. At most about `keys_max` counters are kept, and as much of how others stood;
-    /// `sidecars` share a limit, or as many as are heard of.
+    /// Without known states. About `keys_max` counters and states are kept. `sidecars` share a limit; if None, their
+    /// number comes from heartbeats.
     pub fn new(keys_max: usize, sidecars: Option<u32>) -> Self {
         Self {
             counts: Memory::new(keys_max),
@@ -64,20 +64,19 @@ impl Fallback {
         }
     }
 
-    /// Hears from the store how many sidecars there are. While something is owed, their number stays as it was
-    /// when it was spent.
+    /// Updates the number of sidecars. While there are debts, their number stays the same as when the hits were spent.
     pub fn hear(&self, sidecars: u32) {
         if !self.owes() {
             self.sidecars.hear(sidecars);
         }
     }
 
-    /// How many sidecars share a limit.
+    /// The number of sidecars that share a limit.
     pub fn sidecars(&self) -> u32 {
         self.sidecars.number()
     }
 
-    /// Learns from the store's answer how limits stand.
+    /// Stores the state of limits in an answer of the store.
     pub fn learn(&self, batch: &Batch, outcome: &Outcome, now: Timestamp) {
         for (charge, decision) in batch.charges.iter().zip(&outcome.decisions) {
             if charge.on_outage == OnOutage::Local {
@@ -90,9 +89,9 @@ impl Fallback {
         }
     }
 
-    /// Decides a batch that the store has failed by `error`, or was not asked for. Bonuses are the store's to count, and no gauge
-    /// presses. Where the store may have made the charges all the same, hits are spent here too, and none come back: what
-    /// counts twice lets no request pass that shouldn't, what comes back twice would.
+    /// Decides a batch that failed in the store with `error`, or was not sent. Bonuses are counted only in the store,
+    /// and there is no pressure. If the store may have made the charges, hits are spent here too, and none are given
+    /// back: hits that count twice admit no request by mistake, but hits given back twice would.
     pub fn decide(&self, batch: &Batch, error: Option<&StoreError>, now: Timestamp) -> Outcome {
         let returns = error.is_none_or(StoreError::is_unmade);
         let batch = &*batch.at(now);
@@ -106,7 +105,7 @@ impl Fallback {
         let credits = if returns { self.credits_of(batch, now) } else { Vec::new() };
         let mut outcome = self.counts.charge_at(&asked, now);
         if outcome.admitted {
-            // What a retry gives back, an earlier attempt has given back.
+            // An earlier attempt has given back the hits of a retry.
             let made = |index: usize| outcome.decisions[index].retry.is_none();
             let credits = credits.into_iter().filter(|(index, ..)| made(*index));
             credits.for_each(|(_, key, credit)| self.debts.credit(key, credit));
@@ -126,36 +125,35 @@ impl Fallback {
             };
         }
         outcome.levels = SmallVec::from_elem(0, batch.gauges.len());
-        // The next charge that the store makes reports them.
+        // The next charge in the store reports them.
         outcome.notices.clear();
         outcome.fallback = true;
         outcome
     }
 
-    /// Whether anything is owed to the store, or it has to take something back. Once all is paid, that is known after
-    /// [`Fallback::look`].
+    /// Whether there are debts or hits to give back. After all are paid, this is updated by [`Fallback::look`].
     pub fn owes(&self) -> bool {
         self.debts.may_owe()
     }
 
-    /// Looks whether anything is still owed.
+    /// Checks whether there are still debts.
     pub fn look(&self) {
         self.debts.look(|| self.counts.keys() != 0);
     }
 
-    /// Hits that the store took, late.
+    /// Hits that were charged in the store later.
     pub fn paid(&self) -> u64 {
         self.debts.paid()
     }
 
-    /// Counts hits that the store took.
+    /// Counts hits that were charged in the store.
     pub fn pay(&self, batch: &Batch) {
         self.debts.pay(batch);
     }
 
-    /// Takes out some of what is owed to the store, one debt for each counter: those that may have been paid, or else new
-    /// ones, or else what the store has to take back, which would find nothing to take before. Without an answer from the
-    /// store, a debt has to be [owed again](Fallback::owe_again).
+    /// Takes some calls to the store, at most one for each counter: debts that may have been paid, else new debts, else
+    /// hits to give back, which would have nothing to reduce before. A debt without an answer of the store has to be
+    /// [kept](Fallback::owe_again).
     pub fn take_debts(&self, now: Timestamp) -> Vec<Debt> {
         let unsure = self.debts.take_unsure(now);
         if !unsure.is_empty() {
@@ -168,16 +166,16 @@ impl Fallback {
         self.debts.take_credits()
     }
 
-    /// Owes the store again what it has not said that it took.
+    /// Keeps a debt that the store did not confirm.
     pub fn owe_again(&self, debt: Debt) {
         self.debts.owe_again(debt);
     }
 
-    /// Takes out what was spent here.
+    /// Takes the hits that were spent here.
     fn take_spent(&self, now: Timestamp) -> Vec<Debt> {
         let debts = self.counts.drain(DEBTS_MAX, now).into_iter().map(|spent| {
             let hits = spent.hits.div_ceil(self.times(&spent.limit));
-            // Until the store has said how the limit stands then, they take as much of the share as before.
+            // Until the store has reported the limit's new state, they count against the share as before.
             let known = self.known.get(&spent.key, &spent.limit, now);
             let known = known.unwrap_or(KnownUse { used: 0, at: now, until: now });
             let until = known.until.max(spent.until.unwrap_or(Timestamp::MAX));
@@ -188,10 +186,10 @@ impl Fallback {
         debts.collect()
     }
 
-    /// A charge as it is made here.
+    /// Charges a limit by the fallback.
     fn own(&self, charge: &Charge, known: Option<KnownUse>, returns: bool) -> Own {
         let capacity = charge.limit.capacity();
-        // Grace is the store's to count.
+        // Grace is counted only in the store.
         let limit = match charge.limit.grace() {
             Some(_) => Arc::new(Limit::clone(&charge.limit).without_grace()),
             None => charge.limit.clone(),
@@ -229,7 +227,7 @@ impl Fallback {
         Own { charge, capacity, known }
     }
 
-    /// What the caller is told of a charge that was decided here.
+    /// The decision that is returned for a charge here.
     fn told(&self, own: &Own, decision: Decision, now: Timestamp) -> Decision {
         let remaining = decision.standing.remaining / self.times(&own.charge.limit);
         let standing = Standing { remaining, ..decision.standing };
@@ -245,12 +243,12 @@ impl Fallback {
         Decision { fit, standing: Standing { reset_ms, ..standing }, ..decision }
     }
 
-    /// How often a hit counts here: once for each sidecar, but a limit lets each have one at least.
+    /// How often a hit counts here: once for each sidecar, but at least one hit of the limit fits.
     fn times(&self, limit: &Limit) -> u64 {
         u64::from(self.sidecars()).min(limit.capacity()).max(1)
     }
 
-    /// How the limit of a charge stood, if that still matters.
+    /// The last known state of a charge's limit, if it still applies.
     fn known(&self, batch: &Batch, charge: &Charge, now: Timestamp) -> Option<KnownUse> {
         match charge.on_outage {
             OnOutage::Local => self.known.get(&batch.keys[charge.key_index], &charge.limit, now),
@@ -258,7 +256,7 @@ impl Fallback {
         }
     }
 
-    /// What a batch gives back that was not spent here, by charge.
+    /// The hits that a batch gives back and that were not spent here, by charge.
     fn credits_of(&self, batch: &Batch, now: Timestamp) -> Vec<(usize, Key, Credit)> {
         let back =
             batch.charges.iter().enumerate().filter(|(_, charge)| charge.may_come_back_later());
@@ -277,7 +275,7 @@ fn fails(charge: &Charge) -> bool {
     charge.on_outage == OnOutage::Error
 }
 
-/// How much of a charge's limit is open to it while no gauge presses.
+/// The part of a charge's limit that it may use without pressure.
 fn open(charge: &Charge) -> u64 {
     charge.open.hits.min(charge.limit.capacity())
 }
@@ -313,14 +311,14 @@ mod tests {
         Fallback::new(1_000, Some(sidecars))
     }
 
-    /// How many single hits pass before one doesn't.
+    /// The number of single hits that pass before one is refused.
     fn passing(fallback: &Fallback, limit: &Arc<Limit>, ms: u64) -> usize {
         let passes =
             |_: &usize| fallback.decide(&ask(limit, Hits::Spend(1)), None, at(ms)).admitted;
         (0..1_000).take_while(passes).count()
     }
 
-    /// A store in which the limit is charged so often, and what this sidecar knows of it.
+    /// A store with this many charges of the limit, and this sidecar's state of it.
     fn store_with(fallback: &Fallback, limit: &Arc<Limit>, hits: u64) -> Memory {
         let store = Memory::new(1_000);
         let batch = ask(limit, Hits::Spend(hits));
@@ -342,7 +340,7 @@ mod tests {
         store.used(&Key::of_domain("d"), limit, at(ms))
     }
 
-    /// A debit has been spent, outage or not: it is owed in full, and peeks are refused here meanwhile.
+    /// A debit is already spent, so it is a debt in full, and peeks are refused here meanwhile.
     #[test]
     fn a_debit_that_a_share_does_not_have_is_owed_all_the_same() {
         let limit = sliding(100);
@@ -369,7 +367,7 @@ mod tests {
         let fallback = shared_by(4);
         store_with(&fallback, &limit, 60);
         assert_eq!(passing(&fallback, &limit, 10), 10);
-        // What was in use then is free by now, and what was spent here since isn't.
+        // The hits in use at that time are free by now, and those spent here since are not.
         assert_eq!(passing(&fallback, &limit, MINUTE_MS + 2_000), 25);
     }
 
@@ -401,7 +399,7 @@ mod tests {
         let store = store_with(&fallback, &limit, 50);
         assert_eq!(passing(&fallback, &limit, 10), 25);
         assert_eq!(used(&store, &limit, 20), 50);
-        // Others were quicker.
+        // Others were faster.
         store.charge_at(&ask(&limit, Hits::Spend(50)), at(20));
         pay(&fallback, &store, 20);
         assert_eq!(used(&store, &limit, 20), 125);

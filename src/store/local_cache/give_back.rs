@@ -1,4 +1,4 @@
-//! Gives hits back to the store that were taken ahead and not spent.
+//! Gives unspent leased hits back to the store.
 
 use std::sync::atomic::Ordering;
 
@@ -10,25 +10,25 @@ use crate::limit::Hits;
 use crate::policy::Key;
 use crate::store::{Arrival, Batch, Charge, Store, StoreError};
 
-/// Charges of one batch that gives leases back.
+/// Maximum number of charges in a batch that gives leases back.
 const GIVE_BACK_CHARGES_MAX: usize = 16;
 
-/// Batches that a give-back may join.
+/// Number of batches that a give-back may join.
 const RECENT_MAX: usize = 8;
 
 impl<S: Store> LocalCache<S> {
-    /// Gives back what is left of leases that have ended, and forgets pools without requests. To be
-    /// called a few times a second.
+    /// Gives back what is left of leases that have ended, and removes pools without requests. Must be called a few
+    /// times a second.
     pub async fn tend(&self, now: Now) {
         self.give_back_ended(false, now).await;
     }
 
-    /// Gives back what is left of all leases, because no more requests will come.
+    /// Gives back all leases at the shutdown.
     pub async fn close(&self, now: Now) {
         self.give_back_ended(true, now).await;
     }
 
-    /// What has ended stays a part of what this sidecar holds until it goes.
+    /// Ended leases count as held by this sidecar until they are given back.
     async fn give_back_ended(&self, all: bool, now: Now) {
         let mut unmade = Vec::new();
         for _ in 0..=ENDED_MAX {
@@ -47,8 +47,8 @@ impl<S: Store> LocalCache<S> {
         self.leases.put_back(unmade, self.time(now));
     }
 
-    /// Gives hits back, and returns those that the store certainly did not take and still counts. If the fate of a call is
-    /// unknown, it is not made again: hits that stay counted only wait until their slot leaves the window.
+    /// Gives hits back, and returns those that the store certainly did not take and still counts. If the result of a
+    /// call is unknown, it is not repeated: the hits then count until their slot leaves the window.
     async fn give_leases_back(&self, unused: &[UnusedLease], now: Now) -> Vec<UnusedLease> {
         let mut unmade = Vec::new();
         for batch in batches(unused, |key| self.store.shard_of(key)) {
@@ -57,7 +57,7 @@ impl<S: Store> LocalCache<S> {
                     let hits = batch.charges.iter().map(|charge| charge.hits.amount()).sum();
                     self.returned.fetch_add(hits, Ordering::Relaxed);
                 }
-                // Under a key that is no counter, there is nothing to give back.
+                // If the key holds no counter, there is nothing to give back.
                 Err(StoreError::Foreign { .. }) => {}
                 Err(error) if error.is_unmade() => unmade.extend(unused_leases(&batch)),
                 Err(_) => {}
@@ -79,7 +79,7 @@ fn batches(unused: &[UnusedLease], shard_of: impl Fn(&Key) -> u32) -> Vec<Batch>
                 && batch.keys.first().is_none_or(|first| shard_of(first) == shard_of(key))
                 && !charges.any(|known| tag(known) && batch.keys[known.key_index] == *key)
         };
-        // Those of one counter stand side by side, so few batches have to be looked at.
+        // Leases of one counter are adjacent, so only few batches have to be checked.
         let recent = batches.len().saturating_sub(RECENT_MAX);
         let index = match batches[recent..].iter().position(fits) {
             Some(index) => recent + index,

@@ -1,22 +1,22 @@
-//! Finds hot keys: those that are asked for so often that a lease may pay.
+//! Detects hot keys: those with so many requests that a lease may pay off.
 //!
-//! A fixed number of cells count requests by a hash of the key, so that a million cold keys cost no memory.
-//! Keys that share a cell can make each other look hot; then a lease is asked for in vain, and no more.
+//! A fixed number of cells counts requests by a hash of the key, so that a million cold keys cost no memory. Keys that
+//! share a cell can make each other look hot; then a lease is requested without need, and no more.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::monotonic::MonotonicTime;
 
-/// Cells; many times the keys that can be hot at once in one sidecar.
+/// Number of cells: many times the number of keys that can be hot at once in one sidecar.
 const CELLS: usize = 4_096;
 
-/// Requests within one stretch that make a key hot.
+/// Requests within one interval that make a key hot.
 pub const HOT_REQUESTS: u64 = 8;
 
-/// The length of a stretch in milliseconds.
+/// The length of an interval in milliseconds.
 const STRETCH_MS: u64 = 250;
 
-/// How many bits of a cell count; those above tell the stretch.
+/// Bits of a cell for the count; the bits above have the interval.
 const COUNT_BITS: u32 = 24;
 
 /// Counts requests by key.
@@ -31,7 +31,7 @@ impl Heat {
         Self { cells: (0..CELLS).map(|_| AtomicU64::new(0)).collect() }
     }
 
-    /// Counts a request for the key of this hash, and says whether it is hot.
+    /// Counts a request for the key with this hash, and returns whether it is hot.
     pub fn touch(&self, hash: u64, now: MonotonicTime) -> bool {
         let place = usize::try_from(hash % CELLS as u64).expect("less than CELLS");
         let stretch = now.interval(STRETCH_MS) << COUNT_BITS;
@@ -39,7 +39,7 @@ impl Heat {
         let known = cell.load(Ordering::Relaxed);
         let count = if known >> COUNT_BITS == stretch >> COUNT_BITS { known - stretch } else { 0 };
         let count = (count + 1).min((1 << COUNT_BITS) - 1);
-        // A request that another one overwrites is not counted: a hot key has enough of them.
+        // A request that is overwritten by a concurrent one is not counted: a hot key has enough of them.
         cell.store(stretch | count, Ordering::Relaxed);
         HOT_REQUESTS <= count
     }

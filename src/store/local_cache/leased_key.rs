@@ -1,4 +1,4 @@
-//! The pools of one key, and whether a request is on its way that takes hits ahead.
+//! The pools of one key, and whether a request that takes hits ahead is in flight.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::limit::Limit;
 use crate::policy::Key;
 use crate::store::{Charge, INLINE_CAP};
 
-/// Pools of one key: limits of one rule, each of as many amounts as tiers ask for.
+/// Maximum number of pools of one key: limits of one rule, in each amount by tier.
 const POOLS_MAX: usize = 32;
 
-/// How long the hits that a request asked for are waited for, before another asks; in milliseconds.
+/// Maximum wait for a request that takes hits ahead, before another one may do so; in milliseconds.
 const ASKING_MS: u64 = 100;
 
 /// The pools of one key.
@@ -22,7 +22,7 @@ pub struct LeasedKey {
     pub key: Key,
     pub hash: u64,
     pub pools: Vec<Pool>,
-    /// Since when a request is on its way that takes hits ahead.
+    /// The time since which a request that takes hits ahead is in flight.
     pub asking: Option<MonotonicTime>,
 }
 
@@ -38,7 +38,7 @@ impl LeasedKey {
         pools.find(|pool| is_same(&pool.limit, limit))
     }
 
-    /// The pool of a limit that is asked for so many `hits`; None if it is new and there is no room.
+    /// The pool of a limit; None if it is new and there is no space.
     pub fn pool_or_new(
         &mut self,
         limit: &Arc<Limit>,
@@ -51,7 +51,7 @@ impl LeasedKey {
         self.pool(limit)
     }
 
-    /// Counts a request, and says how much its charges take ahead; None if nothing pays.
+    /// Counts a request, and returns the hits that its charges take ahead; None if no lease pays off.
     pub fn ask(
         &mut self,
         charges: &[Charge],
@@ -77,7 +77,7 @@ impl LeasedKey {
     }
 }
 
-/// Whether hits of one limit may be spent for the other: those of another amount may not.
+/// Whether hits of one limit may be spent for the other: not if the amounts differ.
 fn is_same(one: &Arc<Limit>, other: &Limit) -> bool {
     std::ptr::eq(&raw const **one, other)
         || (one.capacity() == other.capacity() && one.tag() == other.tag())

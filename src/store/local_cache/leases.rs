@@ -1,9 +1,9 @@
-//! The leases of this sidecar: by key, in shards, bounded, and dropped when idle.
+//! The leases of this sidecar: by key, in shards, bounded, and removed when idle.
 //!
-//! A request is decided here if this sidecar has the hits for all of its charges. Else it goes to the store
-//! and is charged there exactly; if all its keys are hot it takes hits ahead for those that follow, unless
-//! another request is on its way that does. A shard's lock is held for the charges of one key at a time;
-//! nothing awaits meanwhile. A request that finds a later pool too low puts back what it spent of those before.
+//! A request is decided here if this sidecar has leased hits for all of its charges. Otherwise the store charges it
+//! exactly. If all its keys are hot, it takes hits ahead for later requests, unless another request that does so is in
+//! flight. A shard's lock is held for the charges of one key at a time, and never across an await. If the pool of a
+//! later charge has too few hits, those of earlier charges are put back.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,18 +24,18 @@ use crate::lock::lock;
 use crate::policy::{Key, Lease, Mode};
 use crate::store::{Batch, Charge, Decision, INLINE_CAP, Outcome};
 
-/// Shards; a power of two well above the cores of any sidecar.
+/// Number of shards: a power of two well above the cores of any sidecar.
 const SHARDS: usize = 64;
 
-/// Keys of one shard that may have pools. Beyond it, a hot key is charged exactly.
+/// Maximum number of keys with pools in one shard. Beyond it, a hot key is charged exactly.
 const KEYS_MAX: usize = 128;
 
-/// The hits that this sidecar has taken ahead.
+/// The hits that this sidecar has leased.
 #[derive(Debug)]
 pub struct Leases {
     shards: Box<[Mutex<Shard>]>,
     heat: Heat,
-    /// Keys that have pools, so that a sidecar without leases need not look.
+    /// Number of keys with pools, so that a sidecar without leases needs no lookup.
     keys_len: AtomicUsize,
     hasher: RandomState,
     answered: AtomicU64,
@@ -55,7 +55,7 @@ pub struct UnusedLease {
     pub left: Leftover,
 }
 
-/// What was spent of one charge's pool, to be put back if another pool is too low.
+/// Hits that were spent of one charge's pool, to be put back if another pool has too few.
 struct Paid<'b> {
     charge: &'b Charge,
     until: Timestamp,
@@ -73,12 +73,12 @@ impl Leases {
         }
     }
 
-    /// Whether all of a batch could be decided here.
+    /// Whether a batch could be decided here as a whole.
     pub fn may_serve(batch: &Batch) -> bool {
         batch.gauges.is_empty() && batch.charges.iter().all(can_lease)
     }
 
-    /// Decides a batch for which [`Leases::may_serve`] by the hits that are here, if there are enough.
+    /// Decides a batch for which [`Leases::may_serve`] by leased hits, if there are enough.
     pub fn spend(&self, batch: &Batch, now: MonotonicTime) -> Option<Outcome> {
         if self.is_empty() {
             return None;
@@ -114,8 +114,7 @@ impl Leases {
         }
     }
 
-    /// How many hits to take ahead with each charge of a batch for which [`Leases::may_serve`]; None if it
-    /// takes none.
+    /// The hits to take ahead with each charge of a batch for which [`Leases::may_serve`]; None if it takes none.
     pub fn ask(&self, batch: &Batch, now: MonotonicTime) -> Option<SmallVec<[u64; INLINE_CAP]>> {
         let mut wants = SmallVec::new();
         let mut marked: SmallVec<[(&Key, u64); INLINE_CAP]> = SmallVec::new();
@@ -149,7 +148,7 @@ impl Leases {
         None
     }
 
-    /// Learns what the store answered; what remains of limits comes to include what this sidecar has.
+    /// Stores the leases in an answer of the store, and adds this sidecar's hits to the remaining hits.
     pub fn learn(&self, batch: &Batch, outcome: &mut Outcome, call: Call) {
         if self.is_empty() {
             return;
@@ -169,7 +168,7 @@ impl Leases {
         }
     }
 
-    /// Takes out all hits of the counters that refused a batch: they may be what it was refused for.
+    /// Takes all hits of the counters that refused a batch: the request may pass with them.
     pub fn take_refused(
         &self,
         batch: &Batch,
@@ -196,8 +195,8 @@ impl Leases {
         unused
     }
 
-    /// Takes out what is left of leases that have ended, of one slot of each pool, or with `all` of every lease,
-    /// and forgets idle pools.
+    /// Takes the rest of leases that have ended, of one slot of each pool, or with `all` of every lease, and removes
+    /// idle pools.
     pub fn take_ended(&self, all: bool, now: MonotonicTime) -> Vec<UnusedLease> {
         let mut unused = Vec::new();
         for shard in &self.shards {
@@ -218,8 +217,8 @@ impl Leases {
         unused
     }
 
-    /// Puts hits back that the store could not take now: [`Leases::take_ended`] takes them out again. What there is no room
-    /// for stays counted in the store.
+    /// Puts hits back that the store could not take now: [`Leases::take_ended`] takes them again. Hits without space
+    /// here stay charged in the store.
     pub fn put_back(&self, unused: Vec<UnusedLease>, now: MonotonicTime) {
         for UnusedLease { key, limit, left } in unused {
             let hash = self.hash(&key);
@@ -244,7 +243,7 @@ impl Leases {
         self.shards.iter().map(of_shard).sum()
     }
 
-    /// Requests that were decided here, since the start.
+    /// Requests that were decided here since the start.
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
@@ -258,7 +257,7 @@ impl Leases {
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
-        // The table takes the lowest and the highest bits.
+        // The table uses the lowest and the highest bits.
         let place = usize::try_from((hash >> 32) % SHARDS as u64).expect("less than SHARDS");
         lock(&self.shards[place])
     }
@@ -285,7 +284,7 @@ impl Shard {
         self.leased_key(key, hash)?.pool(limit)
     }
 
-    /// Spends of the pools of one key, if they have enough for all of the charges.
+    /// Spends from the pools of one key, if they have enough for all of the charges.
     fn spend(
         &mut self,
         charges: &[Charge],
@@ -311,7 +310,7 @@ impl Shard {
     }
 }
 
-/// Whether hits of a charge's limit could be taken ahead for it.
+/// Whether a charge's limit may be leased for it.
 fn can_lease(charge: &Charge) -> bool {
     charge.lease == Lease::Auto
         && charge.mode == Mode::Enforce
@@ -321,7 +320,7 @@ fn can_lease(charge: &Charge) -> bool {
         && HELD_SHARE <= charge.limit.capacity()
 }
 
-/// The charges of a batch, those of one key side by side.
+/// The charges of a batch, those with one key adjacent.
 fn by_key(batch: &Batch) -> impl Iterator<Item = &[Charge]> {
     batch.charges.chunk_by(|one, next| one.key_index == next.key_index)
 }

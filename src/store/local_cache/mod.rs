@@ -1,9 +1,8 @@
-//! The local cache of a sidecar: answers by leases and known refusals, without asking the shared store.
+//! The local cache of a sidecar: it answers from leases and cached refusals, without a call to the shared store.
 //!
-//! Two things are known here for a while: refusals that hold until a certain time (`refusals.rs`), and hits
-//! that were taken ahead (`leases.rs`). What neither knows goes to the store and is decided there exactly. A
-//! request that the store refuses while this sidecar has hits of the counter gives those back and is asked
-//! for once more, so that no request is refused for what its own sidecar holds.
+//! It caches refusals until a certain time (`refusals.rs`), and leased hits (`leases.rs`). All other requests are
+//! decided exactly in the store. If the store refuses a request while this sidecar has leased hits of the counter, it
+//! gives those back and asks once more, so that no request is refused for hits of its own sidecar.
 
 mod give_back;
 mod heat;
@@ -30,7 +29,7 @@ use refusals::{GiveBackMark, Refusals};
 #[cfg(test)]
 pub use refusals::HOLD_MS_MAX;
 
-/// A shared store, and what this sidecar knows of it.
+/// A shared store with the cache of this sidecar.
 #[derive(Debug)]
 pub struct LocalCache<S> {
     store: S,
@@ -40,27 +39,27 @@ pub struct LocalCache<S> {
     returned: AtomicU64,
 }
 
-/// What is known when a batch is sent.
+/// The state of the cache before a batch is sent.
 struct Question {
     mark: GiveBackMark,
     sent: MonotonicTime,
 }
 
-/// What was done here since the start.
+/// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalCacheCounts {
-    /// Requests that were refused because a refusal was known to hold.
+    /// Requests that were refused by a cached refusal.
     pub refused: u64,
-    /// Requests that passed by hits that were taken ahead.
+    /// Requests that passed by leased hits.
     pub leased: u64,
-    /// Hits that were taken ahead and went back.
+    /// Leased hits that were given back.
     pub returned: u64,
     /// Leases that may be spent now.
     pub live: usize,
 }
 
 impl<S> LocalCache<S> {
-    /// Nothing is known yet.
+    /// An empty cache.
     pub fn new(store: S) -> Self {
         Self {
             store,
@@ -76,7 +75,7 @@ impl<S> LocalCache<S> {
         &self.store
     }
 
-    /// What was done here.
+    /// The counts of the cache.
     pub fn counts(&self, now: Now) -> LocalCacheCounts {
         LocalCacheCounts {
             refused: self.refusals.answered(),
@@ -86,14 +85,14 @@ impl<S> LocalCache<S> {
         }
     }
 
-    /// Decides a batch by what is known here; None if that is not enough.
+    /// Decides a batch by the cache; None if that is not possible.
     pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
         let time = self.clock.time(now);
         let leased = Leases::may_serve(batch).then(|| self.leases.spend(batch, time)).flatten();
         leased.or_else(|| self.refusals.find(batch, time))
     }
 
-    /// The refusal of a batch, if one is known that still holds.
+    /// The cached refusal of a batch, if there is a valid one.
     pub fn refusal(&self, batch: &Batch, now: Now) -> Option<Outcome> {
         self.refusals.find(batch, self.clock.time(now))
     }
@@ -104,10 +103,10 @@ impl<S> LocalCache<S> {
 }
 
 impl<S: Store> LocalCache<S> {
-    /// Has the store decide a batch for which there is no [`LocalCache::answer`].
+    /// Asks the store to decide a batch without a [`LocalCache::answer`].
     ///
     /// # Errors
-    /// As those of [`Store::charge_after`].
+    /// Those of [`Store::charge_after`].
     pub async fn ask(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
         let outcome = self.call(batch, arrival).await?;
         if outcome.admitted {
@@ -117,11 +116,11 @@ impl<S: Store> LocalCache<S> {
         if unused.is_empty() {
             return Ok(outcome);
         }
-        // Boxed, because it is large and seldom.
+        // Boxed, because it is large and rare.
         Ok(Box::pin(self.ask_again(batch, outcome, (&unused, arrival))).await)
     }
 
-    /// Gives back the leases that a refused batch lacked, and asks once more.
+    /// Gives back leases of the limits that refused, and asks once more.
     async fn ask_again(
         &self,
         batch: &Batch,
@@ -130,13 +129,13 @@ impl<S: Store> LocalCache<S> {
     ) -> Outcome {
         self.return_leases(unused, arrival.now).await;
         if refusal.is_charged() {
-            // Its debits count already, and would count again.
+            // Its debits already count, and would count again.
             return refusal;
         }
         self.call(batch, arrival).await.unwrap_or(refusal)
     }
 
-    /// Asks the store, for hits ahead too if that pays, and learns what it answers.
+    /// Asks the store, also for leases if they pay off, and stores the results.
     async fn call(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
         let (question, with_ahead) = self.before(batch, arrival.now);
         let batch = with_ahead.as_ref().unwrap_or(batch);
@@ -144,7 +143,7 @@ impl<S: Store> LocalCache<S> {
         self.after(batch, answer, (question, arrival.now))
     }
 
-    /// Notes that a batch is sent, and returns it with the hits that it takes ahead, if it takes any.
+    /// Prepares a batch to be sent, and returns it with the hits to take ahead, if any.
     fn before(&self, batch: &Batch, now: Now) -> (Question, Option<Batch>) {
         let question = Question { mark: self.refusals.mark(), sent: self.time(now) };
         self.refusals.give_back(batch);
@@ -158,7 +157,7 @@ impl<S: Store> LocalCache<S> {
         (question, with_ahead)
     }
 
-    /// Learns from the answer to a batch: leases, and refusals that hold for a while.
+    /// Stores the leases and the refusal in an answer to a batch.
     fn after(
         &self,
         batch: &Batch,
@@ -178,10 +177,10 @@ impl<S: Store> LocalCache<S> {
         Ok(outcome)
     }
 
-    /// Has the store make a batch that gives back, for a request that has waited for the store before.
+    /// Sends a batch that gives hits back, for a request that has already waited for the store.
     ///
     /// # Errors
-    /// As those of [`Store::charge_after`].
+    /// Those of [`Store::charge_after`].
     pub async fn give_back(&self, batch: &Batch, arrival: Arrival) -> Result<Outcome, StoreError> {
         self.refusals.give_back(batch);
         let outcome = self.store.charge_after(batch, arrival.now, arrival.waited()).await;
@@ -216,7 +215,7 @@ impl<S: Store> Store for LocalCache<S> {
     }
 }
 
-/// How far a store's clock may be ahead of what it tells of it, which is whole milliseconds.
+/// How far a store's clock may be ahead of its reported time, which is in whole milliseconds.
 fn lead_ms(now: Now) -> u64 {
     match now {
         Now::Local(_) => 1,
@@ -242,11 +241,11 @@ mod tests {
     /// By the process's clock.
     const LOCAL: Now = Now::Local(Timestamp::from_ms(START_MS));
 
-    /// A store in this process that counts how often it is asked.
+    /// A store in this process that counts its calls.
     struct Counting {
         memory: Memory,
         calls: AtomicU64,
-        /// Why it is unavailable, if it is.
+        /// The error, if it is unavailable.
         error: Mutex<Option<StoreError>>,
     }
 
@@ -273,7 +272,7 @@ mod tests {
         }
     }
 
-    /// A store at the end of a way that takes the same time whenever it is asked.
+    /// A store with a fixed latency.
     struct Distant {
         memory: Memory,
         clock: MonotonicClock,
@@ -331,13 +330,13 @@ mod tests {
             self.0.charge(batch, at(at_ms)).await.unwrap()
         }
 
-        /// Whether a batch is refused, and by how many calls that was found out.
+        /// Whether a batch is refused, and the number of calls for that answer.
         async fn refused(&self, batch: &Batch, at_ms: u64) -> (bool, u64) {
             let refused = !self.ask(batch, at_ms).await.admitted;
             (refused, self.calls())
         }
 
-        /// What the store itself says that remains.
+        /// The remaining hits in the store itself.
         fn remaining(&self, batch: &Batch, at_ms: u64) -> u64 {
             let mut peek = batch.clone();
             peek.charges.iter_mut().for_each(|charge| charge.hits = Hits::Spend(0));
@@ -345,7 +344,7 @@ mod tests {
             memory.charge_at(&peek, at(at_ms).timestamp()).decisions[0].standing.remaining
         }
 
-        /// Asks for one hit a millisecond until some are here, and says how many were asked for.
+        /// Requests one hit per millisecond until some are leased, and returns the number of requests.
         async fn heat(&self, batch: &Batch, from_ms: u64) -> u64 {
             for asked in 0..100 {
                 if 0 < self.0.counts(at(from_ms + asked)).live {
@@ -403,7 +402,7 @@ mod tests {
         assert_eq!(bench.refused(&one, 1_100).await, (false, 1));
     }
 
-    /// Whoever tells it, and whenever.
+    /// The answer of any sidecar at any time.
     #[tokio::test(start_paused = true)]
     async fn a_wait_is_exact_from_when_it_is_asked_for_however_far_the_store_is() {
         const DELAYS_MS: [u64; 4] = [0, 1, 4, 20];
@@ -544,7 +543,7 @@ mod tests {
         for from_ms in [10_000, 20_000, 30_000] {
             asked += bench.heat(&one, from_ms).await;
             bench.fail(Some(disconnected()));
-            // Also when the key's pool would be forgotten for lack of requests.
+            // Also if the key's pool would be removed for lack of requests.
             for later_ms in [SLOT_MS, SLOT_MS + 100, 3_000, 3_100] {
                 bench.0.tend(at(from_ms + later_ms)).await;
             }
@@ -585,7 +584,7 @@ mod tests {
         }
     }
 
-    /// Also those that a refused request took out.
+    /// Also hits that a refused request has taken.
     #[tokio::test]
     async fn a_refusal_whose_give_back_fails_keeps_the_hits_for_later() {
         let bench = Bench::new();
@@ -609,7 +608,7 @@ mod tests {
         assert!(!bench.ask(&one, 10_100).await.admitted);
     }
 
-    /// A debit that was refused counts already: what this sidecar holds goes back, and the debit isn't made again.
+    /// A refused debit already counts: this sidecar gives its hits back, and the debit isn't made again.
     #[tokio::test]
     async fn a_debit_counts_once_though_this_sidecar_holds_hits() {
         let bench = Bench::new();
@@ -627,7 +626,7 @@ mod tests {
         bench.calls();
         assert_eq!(bench.refused(&peek, 10_100).await, (true, 1));
         assert_eq!(bench.refused(&peek, 10_101).await, (true, 0), "that refusal is known");
-        // And a debit is never answered from what is known.
+        // A debit is never answered from the cache.
         bench.ask(&debit, 10_102).await;
         assert_eq!(bench.calls(), 1);
     }

@@ -1,7 +1,7 @@
 //! Monotonic time of this process, in microseconds.
 //!
-//! What is learned from a store's answer is valid for a length of time. It is measured by the runtime's clock, which never
-//! goes back, or by the times that are given with requests.
+//! Cached data is valid for a length of time. It is measured by the runtime's clock, which never goes back, or by the
+//! times that requests bring.
 
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ impl MonotonicTime {
     }
 }
 
-/// Tells monotonic times.
+/// The source of monotonic times.
 #[derive(Clone, Copy, Debug)]
 pub struct MonotonicClock {
     started: Instant,

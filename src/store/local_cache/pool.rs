@@ -1,11 +1,11 @@
-//! The leased hits of one limit under one key: how many are left, how long they may be spent, and how many to
-//! take next.
+//! The leased hits of one limit under one key: how many are left, how long they may be spent, and how many to lease
+//! next.
 //!
-//! Everything here is arithmetic on moments that are given. The store counts hits that are taken ahead in
-//! the slot after the one in which it grants them (`Limit::charge_ahead`). They may be spent until the end of
-//! the slot in which they were granted: measured from before the store was asked, so that wherever between
-//! asking and answer it decided, its clock has not passed that end. So every hit counts from its time on for
-//! at least the window's length, with a slot to spare. What is left then comes back.
+//! Everything here is pure arithmetic on given times. The store counts leased hits in the slot after the one in which
+//! it grants them (`Limit::charge_ahead`). They may be spent until the end of the slot in which they were granted,
+//! measured from before the call: whenever the store decided during the call, its clock has not passed that end. So
+//! each hit counts for at least the window's length after it was spent, with a slot to spare. Unspent hits then come
+//! back.
 
 use std::sync::Arc;
 
@@ -19,30 +19,30 @@ use crate::store::Decision;
 use super::heat::HOT_REQUESTS;
 use super::monotonic::MonotonicTime;
 
-/// The longest time that hits are kept to be spent, in milliseconds.
+/// Maximum time to keep hits, in milliseconds.
 pub const LEASE_MAX_MS: u64 = 1_000;
 
-/// One sidecar holds at most one hit in so many of a limit's capacity, those on their way back included.
+/// One sidecar holds at most this fraction of a limit's capacity, hits on their way back included.
 pub const HELD_SHARE: u64 = LEASED_AMOUNT_MIN;
 
-/// A lease has to be expected to serve so many requests.
+/// Minimum number of requests that a lease must be expected to serve.
 const WORTH_REQUESTS: u64 = 4;
 
-/// The time over which requests are counted to know the rate, in milliseconds.
+/// The interval in which requests are counted for the rate, in milliseconds.
 const PACE_MS: u64 = 250;
 
-/// Leases of so many slots may have ended without having gone back.
+/// Maximum number of slots with ended leases that were not given back yet.
 pub const ENDED_MAX: usize = 8;
 
-/// A pool without a request for so long is forgotten, in milliseconds.
+/// A pool without a request for this time is removed, in milliseconds.
 const IDLE_MS: u64 = 2_000;
 
-/// Hits of one limit under one key that this sidecar has taken ahead.
+/// The leased hits of one limit under one key in this sidecar.
 #[derive(Debug)]
 pub struct Pool {
     pub limit: Arc<Limit>,
     lease: Option<Lease>,
-    /// What is left of leases that have ended, by their slots.
+    /// The rest of leases that have ended, by their slots.
     ended: SmallVec<[Leftover; 2]>,
     told: Option<Told>,
     pace: Pace,
@@ -52,7 +52,7 @@ pub struct Pool {
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     left: u64,
-    /// They may be spent before this moment.
+    /// They may be spent before this time.
     ends: MonotonicTime,
     until: Timestamp,
 }
@@ -61,11 +61,11 @@ struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Leftover {
     pub hits: u64,
-    /// When the store drops them by itself.
+    /// The time at which the store drops them.
     pub until: Timestamp,
 }
 
-/// What the store said last.
+/// The last state in the store.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     standing: Standing,
@@ -73,7 +73,7 @@ struct Told {
     received: MonotonicTime,
 }
 
-/// When the store was asked and when it answered, as this process saw it, and by which time it decided.
+/// The times at which the store was called and answered, by this process, and the time of its decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
     pub sent: MonotonicTime,
@@ -83,18 +83,18 @@ pub struct Call {
     pub lead_ms: u64,
 }
 
-/// Hits that were spent without the store.
+/// Hits that were spent without a call to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
     pub standing: Standing,
-    /// About the store's time.
+    /// The approximate time of the store.
     pub at: Timestamp,
-    /// Names the lease that they are of: it is this time at which the store drops it.
+    /// Identifies the lease: the time at which the store drops it.
     pub until: Timestamp,
 }
 
 impl Pool {
-    /// The empty pool of a limit of which a hot key has begun to ask for so many `hits`.
+    /// The empty pool of a limit for which a hot key has requested this many `hits`.
     pub fn new(limit: Arc<Limit>, hits: u64, now: MonotonicTime) -> Self {
         let pace = Pace { since: now, hits: 0, last: HOT_REQUESTS.saturating_mul(hits) };
         Self { limit, lease: None, ended: SmallVec::new(), told: None, pace }
@@ -116,7 +116,7 @@ impl Pool {
         })
     }
 
-    /// Puts hits back that were spent of the lease that `until` names.
+    /// Puts back hits that were spent of the lease with this `until`.
     pub fn unspend(&mut self, hits: u64, until: Timestamp) {
         match &mut self.lease {
             Some(lease) if lease.until == until => lease.left += hits,
@@ -124,12 +124,12 @@ impl Pool {
         }
     }
 
-    /// Counts hits that were asked for.
+    /// Counts requested hits.
     pub fn touch(&mut self, hits: u64, now: MonotonicTime) {
         self.pace.touch(hits, now);
     }
 
-    /// How many hits to take ahead with a request for `hits`; None if a lease doesn't pay.
+    /// How many hits to take ahead with a request for `hits`; None if a lease doesn't pay off.
     pub fn wants(&mut self, hits: u64, now: MonotonicTime) -> Option<u64> {
         self.end(now);
         let (told, Algorithm::Sliding(sliding)) = (self.told?, self.limit.algorithm()) else {
@@ -145,13 +145,13 @@ impl Pool {
         let left = self.left(now);
         let ended: u64 = self.ended.iter().map(|ended| ended.hits).sum();
         let free = held_max.saturating_sub(left + ended);
-        // What lasts for a while is not filled up: each question for hits costs the store something.
+        // If the rest lasts for a while, the lease is not filled up: each request for hits costs the store something.
         let lasts = hits.saturating_mul(WORTH_REQUESTS) <= left;
         let wanted = if lasts { 0 } else { expected.saturating_sub(left).min(free) };
         (hits <= left.saturating_add(wanted)).then_some(wanted)
     }
 
-    /// Learns what the store answered to a charge, and adds what this sidecar has to what remains.
+    /// Stores the answer of the store to a charge, and adds this sidecar's hits to the remaining hits.
     pub fn learn(&mut self, decision: &mut Decision, call: Call) {
         self.end(call.received);
         self.told =
@@ -175,7 +175,7 @@ impl Pool {
         decision.standing.remaining = decision.standing.remaining.saturating_add(left);
     }
 
-    /// Takes out what has to go back of one slot: what is left of ended leases, or with `all` of every lease.
+    /// Takes the hits of one slot to give back: the rest of ended leases, or with `all` of every lease.
     pub fn take(&mut self, all: bool, now: MonotonicTime) -> Option<Leftover> {
         self.end(now);
         if all && let Some(lease) = self.lease.take() {
@@ -195,7 +195,7 @@ impl Pool {
         self.lease.filter(|lease| now < lease.ends).map_or(0, |lease| lease.left)
     }
 
-    /// Adds a lease. One of the same slot joins the one that there is; both bounds of their end are right.
+    /// Adds a lease. If there is one of the same slot, they are merged; both bounds of their end are valid.
     fn add(&mut self, new: Lease) {
         match &mut self.lease {
             Some(lease) if lease.until == new.until => {
@@ -217,7 +217,7 @@ impl Pool {
         }
     }
 
-    /// Adds hits that have to go back.
+    /// Adds hits to give back.
     pub fn leave(&mut self, left: Leftover) {
         if left.hits == 0 {
             return;
@@ -227,7 +227,7 @@ impl Pool {
         } else if self.ended.len() < ENDED_MAX {
             self.ended.push(left);
         } else {
-            // What comes back out of an earlier slot leaves that of its own counted for longer, never shorter.
+            // If they come back out of an earlier slot, those of their own slot count longer, never shorter.
             let earliest = self.ended.iter_mut().min_by_key(|ended| ended.until);
             let earliest = earliest.expect("there are as many as there may be");
             earliest.hits += left.hits;
@@ -236,13 +236,13 @@ impl Pool {
     }
 }
 
-/// How many hits are asked for in a time.
+/// The rate of requested hits.
 #[derive(Clone, Copy, Debug)]
 struct Pace {
-    /// When the present stretch began.
+    /// The start of the current interval.
     since: MonotonicTime,
     hits: u64,
-    /// The hits of the stretch before.
+    /// The hits of the previous interval.
     last: u64,
 }
 
@@ -257,14 +257,13 @@ impl Pace {
         self.hits = self.hits.saturating_add(hits);
     }
 
-    /// Hits to expect within `ms`, with a quarter on top: what is too much comes back, what is too little
-    /// has to be asked for again.
+    /// The expected hits within `ms`, plus a quarter: too many are given back, too few need another call.
     fn expected(&self, ms: u64, now: MonotonicTime) -> u64 {
         let elapsed_ms = now.ms_since(self.since).min(PACE_MS);
         let of_last =
             u128::from(self.last) * u128::from(PACE_MS - elapsed_ms) / u128::from(PACE_MS);
         let slid = of_last + u128::from(self.hits);
-        // What is new is seen before the stretch is over, but not in its first moments.
+        // A rise is seen before the interval ends, but not in its first moments.
         let new =
             u128::from(self.hits) * u128::from(PACE_MS) / u128::from(elapsed_ms.max(PACE_MS / 4));
         let expected = slid.max(new) * u128::from(ms) * 5 / (u128::from(PACE_MS) * 4);
@@ -291,7 +290,7 @@ mod tests {
         MonotonicTime::default().after_ms(ms)
     }
 
-    /// The store lends hits at its time `at_ms`, between two moments.
+    /// The store lends hits at its time `at_ms`, during a call.
     fn lend(pool: &mut Pool, hits: u64, (sent, at_ms, received): (u64, u64, u64)) {
         let standing = Standing { remaining: 1_000, reset_ms: Some(60_000) };
         let mut decision = Decision { ahead: hits, ..Decision::new(Fit::Now, standing) };
@@ -305,7 +304,7 @@ mod tests {
     #[test]
     fn hits_are_spent_until_the_stores_slot_ends_at_the_latest() {
         let mut pool = pool();
-        // By the store's clock the call was made somewhere between 5,300 and 5,300 + 20 ms.
+        // By the store's clock the call was made between 5,300 and 5,300 + 20 ms.
         lend(&mut pool, 10, (100, 5_300, 120));
         assert_eq!(pool.spend(1, time(200)).unwrap().at.as_ms(), 5_380);
         assert!(pool.spend(1, time(100 + 698)).is_some());
@@ -346,7 +345,7 @@ mod tests {
         for ms in (0..375).step_by(2) {
             pool.touch(1, time(ms));
         }
-        // The slot ends after 624 ms more, but more is not to be held.
+        // The slot ends after 624 ms more, but that is longer than the maximum.
         assert_eq!(pool.wants(1, time(375)), Some(100));
         lend(&mut pool, 0, (375, 5_975, 375));
         assert_eq!(pool.wants(1, time(375)), Some(15), "24 ms, and a quarter");
@@ -356,7 +355,7 @@ mod tests {
         assert_eq!(pool.wants(1, time(375)), Some(0), "it lasts for a while");
         lend(&mut pool, 0, (375, 5_998, 375));
         assert_eq!(pool.wants(20, time(375)), None, "it would serve nobody");
-        // More than half a second later nobody asks any more.
+        // For more than half a second there are no requests.
         pool.touch(1, time(1_000));
         lend(&mut pool, 0, (1_000, 7_000, 1_000));
         assert_eq!(pool.wants(1, time(1_250)), None);

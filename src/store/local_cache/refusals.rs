@@ -1,19 +1,18 @@
-//! Known refusals: each is held for as long as the store says that it holds.
+//! Cached refusals: each is kept for as long as the store says that it is valid.
 //!
-//! A refusal of the store has the time at which the request would pass if no others spend. Others that spend only make it
-//! later, so until then the same request is refused whatever happens, unless hits come back. Those that come
-//! back through this sidecar are known here; of those that come back through another one it hears as soon as
-//! the refusal is asked for anew, which is after [`HOLD_MS_MAX`] at the latest.
+//! A refusal of the store has the time at which the request would pass if no others spend. Other requests only make it
+//! later, so until then the same request is refused, unless hits are given back. This sidecar knows its own give-backs.
+//! It sees those of other sidecars when it asks the store again, after [`HOLD_MS_MAX`] at the latest.
 //!
-//! What is told of the limits with a refusal is as old as it is, but for requests that have passed here since. So is the
-//! time at which the request would pass: what others have spent through other sidecars since may make it later.
+//! The reported limits are as old as the refusal, except for requests that have passed here since. So is the time at
+//! which the request would pass: requests through other sidecars since then may make it later.
 //!
-//! That time counts from when the store was asked, and not from its answer. The store decided at some time between, which is not
-//! known. But a request that is sent the promised wait after another is decided so much later too, if its way is as
-//! long: it passes, and one that is sent a millisecond sooner doesn't.
+//! That time counts from the start of the call, not from its answer. The store decided at some time in between, which
+//! is unknown. But a request that is sent that much later is also decided that much later, if its latency is the same:
+//! it passes, and a request one millisecond earlier doesn't.
 //!
-//! A give-back counts itself before its call and after: a refusal that was asked for before or during it is
-//! not kept, or not found.
+//! A give-back is counted before its call and after it, so that a refusal whose call started before or during it is not
+//! kept, or not found.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -30,19 +29,19 @@ use crate::limit::{Fit, Hits};
 use crate::policy::Key;
 use crate::store::{Batch, Charge, Outcome};
 
-/// The longest time that a refusal is held, in milliseconds: so late a give-back of another sidecar is seen.
+/// Maximum time to keep a refusal, in milliseconds: the maximum delay until a give-back of another sidecar is seen.
 pub const HOLD_MS_MAX: u64 = 250;
 
-/// Refusals that are held at once. One that finds no room is asked for anew.
+/// Maximum number of cached refusals. Others are decided in the store again.
 const REFUSALS_MAX: usize = 8_192;
 
-/// Changes are counted by so many parts of the keys, so that those of others rarely matter.
+/// Changes are counted by parts of the keys, so that those of other keys rarely matter.
 const PARTS: usize = 16_384;
 
-/// Refusals that hold.
+/// The cached refusals.
 pub struct Refusals {
     held: Cache<u128, Arc<Held>>,
-    /// When the last of them ends, so that there is no lookup in vain.
+    /// When the last of them ends, so that no lookup is made without need.
     last_ends: AtomicU64,
     /// Give-backs and requests that passed, by part.
     changes: Box<[AtomicU64]>,
@@ -52,17 +51,17 @@ pub struct Refusals {
     answered: AtomicU64,
 }
 
-/// A refusal that holds.
+/// A cached refusal.
 struct Held {
     outcome: Outcome,
-    /// When it was asked for. What it says of the time to come counts from then.
+    /// The start of its call. Its times count from then.
     from: MonotonicTime,
     ends: MonotonicTime,
-    /// The changes under the keys of its batch.
+    /// The number of changes under the keys of its batch.
     changes: u64,
 }
 
-/// How many give-backs there were when a request was sent.
+/// The number of give-backs when a request was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct GiveBackMark(u64);
 
@@ -79,7 +78,7 @@ impl Refusals {
         }
     }
 
-    /// The refusal of a batch, if one is known that still holds.
+    /// The cached refusal of a batch, if there is a valid one.
     pub fn find(&self, batch: &Batch, now: MonotonicTime) -> Option<Outcome> {
         if !self.may_know(now) || !may_hold(batch) {
             return None;
@@ -92,12 +91,12 @@ impl Refusals {
         Some(moved_on(&held.outcome, now.ms_since(held.from)))
     }
 
-    /// To be asked for before a batch is sent.
+    /// Must be taken before a batch is sent.
     pub fn mark(&self) -> GiveBackMark {
         GiveBackMark(self.give_backs.load(Ordering::SeqCst))
     }
 
-    /// Holds the refusal of a batch, unless hits came back since the mark.
+    /// Stores the refusal of a batch, unless hits were given back since the mark.
     pub fn keep(&self, batch: &Batch, outcome: &Outcome, (mark, call): (GiveBackMark, Call)) {
         if outcome.admitted || !may_hold(batch) {
             return;
@@ -116,8 +115,8 @@ impl Refusals {
         self.last_ends.fetch_max(ends.as_us(), Ordering::Relaxed);
     }
 
-    /// Drops what is held of the keys under which a batch gives back. To be called before it is sent, and
-    /// when it has been.
+    /// Removes refusals for the keys under which a batch gives back. Must be called before it is sent, and after its
+    /// answer.
     pub fn give_back(&self, batch: &Batch) {
         let gives = |charge: &&Charge| matches!(charge.hits, Hits::GiveBack(_));
         for charge in batch.charges.iter().filter(gives) {
@@ -126,7 +125,7 @@ impl Refusals {
         }
     }
 
-    /// Drops what is held of the keys of a batch that has passed: it would hold on, but less remains now.
+    /// Removes refusals for the keys of a batch that has passed: they would be valid, but fewer hits remain now.
     pub fn pass(&self, batch: &Batch, now: MonotonicTime) {
         if self.may_know(now) {
             batch.keys.iter().for_each(|key| {
@@ -135,17 +134,17 @@ impl Refusals {
         }
     }
 
-    /// Requests that were refused here, since the start.
+    /// Requests that were refused here since the start.
     pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Whether anything may be held.
+    /// Whether there may be any.
     fn may_know(&self, now: MonotonicTime) -> bool {
         now.as_us() < self.last_ends.load(Ordering::Relaxed)
     }
 
-    /// How many changes there were under the keys of a batch. They only grow, and so does the sum.
+    /// The number of changes under the keys of a batch. Each only grows, and so does the sum.
     fn changes(&self, batch: &Batch) -> u64 {
         let of_key = |key| self.part(key).load(Ordering::SeqCst);
         batch.keys.iter().map(of_key).fold(0, u64::wrapping_add)
@@ -156,8 +155,8 @@ impl Refusals {
         &self.changes[usize::try_from(hash % PARTS as u64).expect("less than PARTS")]
     }
 
-    /// A number for all that the store's answer to a batch depends on; by two hashes, so that no two batches
-    /// share one by chance.
+    /// A number for everything that determines the store's answer to a batch; from two hashes, so that no two batches
+    /// have the same by chance.
     fn name(&self, batch: &Batch) -> u128 {
         let [high, low] = self.hashers.each_ref().map(|hasher| {
             let mut hasher = hasher.build_hasher();
@@ -179,9 +178,8 @@ impl fmt::Debug for Refusals {
     }
 }
 
-/// Whether refusals of a batch depend on nothing but its counters and the time. One that moves gauges has to
-/// be decided by the store each time, and so has one that gives back, that may count although it is refused, or that the store
-/// may know by its idempotency key.
+/// Whether refusals of a batch depend only on its counters and the time. The store must decide each time if a batch has
+/// gauges, gives back, may count although it is refused, or has idempotency keys.
 fn may_hold(batch: &Batch) -> bool {
     let depends_on_counters = |charge: &Charge| {
         charge.bonuses.is_empty()
@@ -193,7 +191,7 @@ fn may_hold(batch: &Batch) -> bool {
     batch.gauges.is_empty() && batch.charges.iter().all(depends_on_counters)
 }
 
-/// How long a refusal holds: until the first charge that doesn't fit would, or the first limit begins anew.
+/// How long a refusal is valid: until the first charge that doesn't fit would, or the first limit resets.
 fn holds_ms(outcome: &Outcome) -> u64 {
     let changes = outcome.decisions.iter().flat_map(|decision| {
         let fits_ms = match decision.fit {
@@ -205,7 +203,7 @@ fn holds_ms(outcome: &Outcome) -> u64 {
     changes.flatten().min().unwrap_or(u64::MAX)
 }
 
-/// The same refusal so many milliseconds later.
+/// The same refusal this many milliseconds later.
 fn moved_on(outcome: &Outcome, ms: u64) -> Outcome {
     let mut outcome = outcome.clone();
     outcome.at = outcome.at.after(Duration::from_millis(ms));

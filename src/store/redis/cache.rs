@@ -1,10 +1,9 @@
 //! A bounded cache of the callers in Redis, unknown names included.
 //!
-//! What is here is trusted only while every change is sure to be heard of (`subscription.rs`). A change
-//! that is heard of while a caller is being fetched must not be undone by what the fetch brings: a fetch
-//! notes first how many changes there were, and what it brought goes again if there was one since. The
-//! change counts first and removes then, the fetch keeps first and looks then, so one of them sees the
-//! other.
+//! Its contents are used only while every change is certainly received (`subscription.rs`). A fetch must not overwrite
+//! a change that arrives meanwhile. So a fetch first reads the number of changes, and its result is dropped if there
+//! was one since. A change first counts and then removes; a fetch first stores and then compares: so one of them sees
+//! the other.
 
 use std::fmt;
 use std::hash::BuildHasher;
@@ -17,13 +16,13 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 
 use crate::policy::Member;
 
-/// Changes are counted by so many parts of the names, so that those of others rarely matter to a fetch.
+/// Changes are counted by parts of the names, so that those of other names rarely affect a fetch.
 const PARTS: usize = 256;
 
-/// A caller; None: there is none of this name.
+/// A caller; None if the name is unknown.
 type Entry = Option<Member>;
 
-/// Callers in memory.
+/// The cached callers.
 pub struct CallerCache {
     entries: Cache<Arc<str>, Entry, UnitWeighter, RandomState>,
     changes: [AtomicU64; PARTS],
@@ -31,12 +30,12 @@ pub struct CallerCache {
     is_trusted: AtomicBool,
 }
 
-/// How many changes there were when a fetch began.
+/// The number of changes at the start of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark(u64);
 
 impl CallerCache {
-    /// A cache of at most `entries_max`, which is not trusted yet.
+    /// A cache of at most `entries_max`, which is not used yet.
     pub fn new(entries_max: usize) -> Self {
         let weight_max = u64::try_from(entries_max).unwrap_or(u64::MAX);
         let lifecycle = DefaultLifecycle::default();
@@ -49,32 +48,32 @@ impl CallerCache {
         }
     }
 
-    /// What is known of a name for sure.
+    /// The cached record of a name, if it is up to date.
     pub fn get(&self, name: &str) -> Option<Entry> {
         if self.is_trusted() { self.last_known(name) } else { None }
     }
 
-    /// What was known of a name, be it out of date: better than nothing while Redis does not answer.
+    /// The last record of a name, perhaps out of date: better than none while Redis does not answer.
     pub fn last_known(&self, name: &str) -> Option<Entry> {
         self.entries.get(name)
     }
 
-    /// Whether every change is sure to be heard of.
+    /// Whether every change is certainly received.
     pub fn is_trusted(&self) -> bool {
         self.is_trusted.load(Ordering::SeqCst)
     }
 
-    /// How many names are in memory.
+    /// The number of cached names.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// To be asked for before a fetch of `name`.
+    /// Must be taken before a fetch of `name`.
     pub fn mark(&self, name: &str) -> Mark {
         Mark(self.part(name).load(Ordering::SeqCst))
     }
 
-    /// Keeps what a fetch brought, unless there was a change since its mark.
+    /// Stores the result of a fetch, unless there was a change since its mark.
     pub fn keep(&self, name: &str, entry: Entry, mark: Mark) {
         self.entries.insert(name.into(), entry);
         if self.mark(name).0 != mark.0 {
@@ -82,19 +81,19 @@ impl CallerCache {
         }
     }
 
-    /// Forgets a name, because it was changed.
+    /// Removes a name, because it was changed.
     pub fn changed(&self, name: &str) {
         self.part(name).fetch_add(1, Ordering::SeqCst);
         self.entries.remove(name);
     }
 
-    /// Trusts what comes from now on, and nothing that came before.
+    /// Uses all records from now on, and no earlier ones.
     pub fn trust(&self) {
         self.forget();
         self.is_trusted.store(true, Ordering::SeqCst);
     }
 
-    /// Forgets everything.
+    /// Removes all names.
     pub fn forget(&self) {
         self.changes.iter().for_each(|count| {
             count.fetch_add(1, Ordering::SeqCst);
@@ -102,7 +101,7 @@ impl CallerCache {
         self.entries.clear();
     }
 
-    /// Trusts nothing any more.
+    /// Stops using the records.
     pub fn distrust(&self) {
         self.is_trusted.store(false, Ordering::SeqCst);
     }

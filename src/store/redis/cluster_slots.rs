@@ -1,4 +1,4 @@
-//! `CLUSTER SLOTS`: the question, and its answer as ranges of slots and their masters.
+//! `CLUSTER SLOTS`: the command, and its answer as ranges of slots with their masters.
 
 use std::ops::RangeInclusive;
 
@@ -9,10 +9,10 @@ use super::slot::SLOTS;
 /// Host and port.
 pub type Address = (String, u16);
 
-/// Slots, and the master that has them, as the cluster says.
+/// Slots and their master, from the cluster.
 pub type SlotRange = (RangeInclusive<u16>, Address);
 
-/// The command that asks for the slots.
+/// The command.
 pub fn question() -> Cmd {
     let mut command = Cmd::new();
     command.arg("CLUSTER").arg("SLOTS");
@@ -26,7 +26,7 @@ pub fn most(mut told: Vec<Vec<SlotRange>>) -> Option<Vec<SlotRange>> {
     told.iter().max_by_key(|one| votes(one)).cloned()
 }
 
-/// Reads the answer of `host` to `CLUSTER SLOTS`; None if it has no slots, or is malformed.
+/// Parses the answer of `host` to `CLUSTER SLOTS`; None if it has no slots, or is malformed.
 pub fn read(answer: Value, host: &str) -> Option<Vec<SlotRange>> {
     let ranges = Vec::<Vec<Value>>::from_redis_value(answer).ok()?;
     let told = ranges.into_iter().map(|range| {
@@ -35,7 +35,7 @@ pub fn read(answer: Value, host: &str) -> Option<Vec<SlotRange>> {
         let slots = slot()?..=slot()?;
         let mut master = Vec::<Value>::from_redis_value(parts.next()?).ok()?.into_iter();
         let named = Option::<String>::from_redis_value(master.next()?).ok()?;
-        // A node that doesn't know by what name it is called says nothing, or `?`.
+        // A node that doesn't know its own name sends an empty one, or `?`.
         let named = named.filter(|named| !named.is_empty() && named != "?");
         let port = number(master.next()?)?;
         Some((slots, (named.unwrap_or_else(|| host.to_owned()), port)))
@@ -43,7 +43,7 @@ pub fn read(answer: Value, host: &str) -> Option<Vec<SlotRange>> {
     told.collect::<Option<Vec<SlotRange>>>().filter(|told| !told.is_empty())
 }
 
-/// A number, if it is in range: the client library cuts it.
+/// A number, if it is in range: the client library truncates it.
 fn number(value: Value) -> Option<u16> {
     i64::from_redis_value(value).ok()?.try_into().ok()
 }

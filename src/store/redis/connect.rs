@@ -14,44 +14,44 @@ use tokio::task::JoinSet;
 use super::settings::{Login, RedisSettings, RedisSettingsError};
 use super::socket::Target;
 
-/// Requests that may wait to be written; more wait for their turn until their deadline.
+/// Maximum number of commands that wait to be written; more wait until their deadline.
 const PIPELINE_LEN_MAX: usize = 1_024;
 
-/// Why there is no connection.
+/// The reason that connecting failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The settings have become unusable.
+    /// The settings have become invalid.
     #[error(transparent)]
     Settings(#[from] RedisSettingsError),
     /// There is no server, or its certificate has another name.
     #[error(transparent)]
     Socket(#[from] io::Error),
-    /// The server does not answer, or not as it should.
+    /// The server does not answer, or not as expected.
     #[error(transparent)]
     Server(#[from] RedisError),
-    /// No Sentinel tells where the master is; what the last of them said.
+    /// No Sentinel knows the master; the answer of the last one.
     #[error("no Sentinel found the master `{master}`: {reason}")]
     Sentinels { master: String, reason: Box<ConnectError> },
-    /// A node of a cluster that tells nothing of its slots.
+    /// A node of a cluster reports no slots.
     #[error("it reported no slots")]
     NoSlots,
-    /// It took too long.
+    /// Timeout.
     #[error("timed out after {} ms", timeout.as_millis())]
     Late { timeout: Duration },
-    /// The Sentinel knows no such master.
+    /// The Sentinel does not know the master.
     #[error("the master is unknown")]
     Unknown,
 }
 
-/// A connection to the server of the settings; to the master that the Sentinels name, if there are any.
+/// A connection to the server of the settings; to the master from the Sentinels, if there are any.
 ///
 /// # Errors
-/// When there is none. It has no deadline of its own; the caller has one.
+/// If it fails. It has no timeout of its own; the caller has one.
 pub async fn connect(settings: &RedisSettings, login: Login) -> Result<Connected, ConnectError> {
     connect_with(settings, login, AsyncConnectionConfig::new()).await
 }
 
-/// As [`connect`], with more that the connection is to do.
+/// As [`connect`], with another purpose.
 ///
 /// # Errors
 /// As [`connect`].
@@ -67,7 +67,7 @@ pub async fn connect_with(
     Connected::open(&settings.at(&host, port)?.target(login)?, config).await
 }
 
-/// A connection, and the task that reads and writes for it as long as this lives.
+/// A connection, with the task that reads and writes for it until this is dropped.
 #[derive(Debug)]
 pub struct Connected {
     pub connection: MultiplexedConnection,
@@ -79,7 +79,7 @@ impl Connected {
     async fn open(target: &Target, config: AsyncConnectionConfig) -> Result<Self, ConnectError> {
         let config = config
             .set_pipeline_buffer_size(PIPELINE_LEN_MAX)
-            // Each call has a deadline of its own; two timers would be one too many.
+            // Each call has its own deadline; a second timer is not needed.
             .set_response_timeout(None)
             .set_connection_timeout(None);
         let (login, socket) = (target.connection.redis_settings(), target.open().await?);
@@ -87,7 +87,7 @@ impl Connected {
             MultiplexedConnection::new_with_config(login, socket, config).await?;
         let closed = Arc::new(Notify::new());
         let told = closed.clone();
-        // A task of its own, as the library itself would begin; that one would not say when it ends.
+        // Our own task instead of the library's, which would not report its end.
         let mut drivers = JoinSet::new();
         drivers.spawn(async move {
             driver.await;
@@ -96,14 +96,14 @@ impl Connected {
         Ok(Self { connection, closed, _driver: drivers })
     }
 
-    /// Waits until the server has closed it, be it idle. One may wait.
+    /// Returns when the server has closed it, even if it is idle. Only one caller may wait.
     pub async fn closed(&self) {
         self.closed.notified().await;
     }
 }
 
-/// Where the master is, by the first Sentinel that knows. One that is behind the others may name the old master, which
-/// is found to take no writes, and is asked for again.
+/// The address of the master, from the first Sentinel that knows it. An outdated Sentinel may return the old master.
+/// The heartbeat detects that it takes no writes, and asks again.
 async fn master(settings: &RedisSettings) -> Result<(String, u16), ConnectError> {
     let master = settings.host()?.unwrap_or_default();
     let asked = settings.sentinels.iter().map(|url| Box::pin(ask(settings, url, &master)));

@@ -1,11 +1,11 @@
-//! The task that keeps up the connection to a server, which all requests share, and sends their groups.
+//! The task that keeps the connection to a server, which all requests share, and sends their groups.
 //!
-//! Requests never connect. They join a group that the task sends, or are told that the server is left alone; when an
-//! answer fails to come they raise a doubt and go. The task looks at a doubted connection (and, now and
-//! then, at an idle one) by a heartbeat, and replaces it if there is no answer, or if the server has become a
-//! replica. So one place decides what is broken, a stalled peer is found as surely as a closed one, and a slow
-//! moment of a healthy server costs no reconnect. A connection that the server closes, be it idle, is replaced at once;
-//! requests wait for the next one as they would for the server, and only if there is none the server is left alone.
+//! Requests never connect. They join a group that the task sends, or get an error if the breaker is open. If an answer
+//! is missing, they raise a doubt. The task checks a doubted connection, and sometimes an idle one, with a heartbeat.
+//! It replaces the connection if there is no answer, or if the server has become a replica. So one place decides
+//! whether a connection is broken, a stalled server is detected like a closed connection, and a short delay of a
+//! healthy server causes no reconnect. If the server closes the connection, even an idle one, it is replaced at once.
+//! Requests wait for the new connection, within their deadline; the breaker opens only if there is none.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -23,34 +23,36 @@ use super::settings::{Login, RedisSettings, RedisSettingsError};
 use super::{fault, membership};
 use crate::clock::{Backoff, Stopwatch};
 
-/// A connection that has no answer to a look for so long is given up: a hundred deadlines, so that a server that is
+/// Timeout of a heartbeat: a hundred deadlines, so that a slow server keeps its connection, but short compared to an
+/// outage.
 /// merely slow keeps its connection, and short against an outage.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between attempts to connect.
+/// The pause between attempts to connect.
 pub const RECONNECT: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
 
-/// A connection that was closed sooner is not replaced at once: a server that closes each would be asked without end.
+/// A connection that was closed within this time is not replaced at once: otherwise a server that closes every
+/// connection would cause endless attempts.
 const LIFE_MIN: Duration = Duration::from_millis(100);
 
-/// How a connection ended.
+/// The end of a connection.
 enum End {
-    /// The server closed it, or the network did.
+    /// The server or the network closed it.
     Closed,
-    /// The server is to be left alone, for this reason.
+    /// The breaker must open, for this reason.
     Broken(String),
 }
 
-/// Keeps the connection up: the task behind a [`super::Redis`].
+/// Keeps the connection: the task of a [`super::Redis`].
 #[derive(Debug)]
 pub struct Connector {
     link: Arc<Link>,
-    /// The masters of its cluster; none of a server by itself.
+    /// The masters of its cluster; none for a single server.
     nodes: Weak<Nodes>,
 }
 
 impl Connector {
-    /// A connector that has not begun, and the link that it will serve.
+    /// A connector that is not running yet, and its link.
     pub fn try_new(
         settings: &RedisSettings,
         nodes: Weak<Nodes>,
@@ -69,7 +71,7 @@ impl Connector {
         }
         if let Some(connected) = self.link.connection.swap(None) {
             let mut connection = connected.connection.clone();
-            // Whoever doesn't hear of it knows it a few heartbeats later.
+            // Sidecars that don't receive it notice a few heartbeats later.
             let _ = time::timeout(PROBE_TIMEOUT, self.link.membership.leave(&mut connection)).await;
         }
         self.link.reason.store(Arc::new("shutting down".to_owned()));
@@ -91,7 +93,7 @@ impl Connector {
             };
             link.connection.store(None);
             let reason = match end {
-                // Servers close what is idle. What comes meanwhile waits for the next connection.
+                // Servers close idle connections. New requests wait for the next connection.
                 End::Closed if LIFE_MIN <= stopwatch.elapsed() && link.breaker.is_healthy() => {
                     tracing::info!(store.address = link.address, "Redis closed the connection");
                     continue;
@@ -106,11 +108,11 @@ impl Connector {
         }
     }
 
-    /// A connection to a server that knows the code and takes charges, and how it knows it.
+    /// A connection to a server that has the code and accepts writes, and how the code is called.
     async fn connect(&self) -> Result<(Connected, Dialect), String> {
         let connecting = async {
             let mut connected = connect(&self.link.settings, Login::Charges).await?;
-            // Told here, the code costs no request a second round trip.
+            // If the code is loaded here, no request needs a second round trip for it.
             let dialect = tell_code(&mut connected.connection).await?;
             self.link.clock.forget();
             self.link.membership.announce(&mut connected.connection, &self.link.clock).await?;
@@ -139,18 +141,18 @@ impl Connector {
         tokio::select! {
             end = self.watch(connection.clone()) => end,
             () = connected.closed() => End::Closed,
-            // Two, so that a request that comes during one need not wait for its end.
+            // Two, so that a request that arrives during a call need not wait for its end.
             () = sender().run() => End::Closed,
             () = sender().run() => End::Closed,
         }
     }
 
-    /// Looks at a connection until its end.
+    /// Checks a connection until its end.
     async fn watch(&self, mut connection: MultiplexedConnection) -> End {
         let link = &self.link;
         loop {
             match link.breaker.is_healthy() {
-                // Whatever ends the wait, a heartbeat is due.
+                // Whatever ended the wait, a heartbeat is due.
                 true => drop(time::timeout(membership::INTERVAL, link.doubt.notified()).await),
                 false => {
                     link.queue.clear();
@@ -168,9 +170,9 @@ impl Connector {
                 Ok(Ok(())) if stopwatch.elapsed() <= link.settings.deadline => {
                     link.recover("Redis answers again");
                 }
-                // Slow, but there; requests find out themselves whether it is too slow.
+                // Slow, but available; requests notice themselves if it is too slow.
                 Ok(Ok(())) => link.breaker.found_broken(),
-                // The heartbeat's slot went elsewhere: the server is well, and the map is out of date.
+                // The heartbeat's slot has moved: the server is healthy, and the map is out of date.
                 Ok(Err(error)) if fault::is_of_slot(&error) && link.doubt_nodes() => {
                     link.recover("Redis answers again");
                 }

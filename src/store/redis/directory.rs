@@ -1,7 +1,7 @@
 //! Callers in Redis: reads them through the cache, writes them by `change.lua`.
 //!
-//! Requests read within the store's deadline. While Redis does not answer, what was known last is taken,
-//! however old: it can't be changed meanwhile either.
+//! Requests read within the store's deadline. If Redis does not answer, the last known record applies, even an old one:
+//! it can't be changed meanwhile either.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,16 +19,16 @@ use super::slot::slot_of;
 use crate::policy::{CallerForm, Lineage, Member, NAME_LEN_MAX};
 use crate::store::{Change, Page, Record, StoreError};
 
-/// What all keys of callers begin with, with the version of what is stored under them.
+/// The prefix of all keys of callers, with the version of their format.
 const PREFIX: &str = "tgc1";
 
-/// Where the names of changed callers are told.
+/// The channel with the names of changed callers.
 pub const CHANNEL: &str = "tgc1-changes";
 
-/// How long reading and writing may take that no request waits for.
+/// Timeout of reads and writes for which no request waits.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Sent whole each time: changes are rare.
+/// Sent as a whole each time: changes are rare.
 const CHANGE: &str = include_str!("change.lua");
 
 /// Callers in Redis.
@@ -41,7 +41,7 @@ pub struct RedisDirectory {
     fetches: AtomicU64,
 }
 
-/// What the keys are called. In a cluster all of them have one slot, because a change is one step.
+/// The names of the keys. In a cluster all of them have one slot, because a change is one step.
 #[derive(Clone, Debug)]
 pub struct Names {
     prefix: &'static str,
@@ -56,24 +56,23 @@ impl Names {
         }
     }
 
-    /// The key of a caller's record. A name is short, and the rest of the key is the same for all: there is
-    /// nothing to escape.
+    /// The key of a caller's record. A name is short, and the rest of the key is fixed, so nothing needs to be escaped.
     fn caller(&self, name: &str) -> String {
         format!("{}|{name}", self.prefix)
     }
 
-    /// That of the index of all names.
+    /// The key of the index of all names.
     fn index(&self) -> String {
         format!("{}-index", self.prefix)
     }
 
-    /// That of the number of changes.
+    /// The key of the number of changes.
     pub(super) fn revisions(&self) -> String {
         format!("{}-revisions", self.prefix)
     }
 }
 
-/// A caller as Redis keeps it; `change.lua` writes the first two fields.
+/// A caller in Redis; `change.lua` writes the first two fields.
 #[derive(Deserialize)]
 struct Stored {
     #[serde(rename = "version")]
@@ -97,11 +96,11 @@ impl RedisDirectory {
         link.ok_or_else(|| StoreError::unexplored("the callers' slot"))
     }
 
-    /// A caller and those it belongs to, if all of them are at hand.
+    /// The lineage of a caller, if all of it is cached.
     pub fn cached(&self, caller: &str) -> Option<Lineage> {
         let mut lineage = Lineage::default();
         if NAME_LEN_MAX < caller.len() {
-            // No record has such a name.
+            // No record can have such a name.
             return Some(lineage);
         }
         let mut entry = self.cache.get(caller)?;
@@ -113,7 +112,7 @@ impl RedisDirectory {
         Some(lineage)
     }
 
-    /// A caller and those it belongs to; incomplete if they can't be known by the deadline.
+    /// The lineage of a caller; incomplete if it can't be read by the deadline.
     pub async fn lineage(&self, caller: &str) -> Lineage {
         if let Some(lineage) = self.cached(caller) {
             return lineage;
@@ -124,7 +123,7 @@ impl RedisDirectory {
             Err(error) => Err(error),
         };
         if followed.is_err() {
-            // Redis is out, or time is up; the rest is what was known last.
+            // Redis is unavailable, or the deadline has passed; the last known records are used for the rest.
             let mut next = lineage.next_or(caller);
             while let Some(name) = next.take() {
                 match self.cache.last_known(&name) {
@@ -163,18 +162,18 @@ impl RedisDirectory {
         Ok(entry)
     }
 
-    /// The record of a caller, as it is now.
+    /// The current record of a caller.
     ///
     /// # Errors
-    /// When Redis does not answer as it should.
+    /// If Redis does not answer as expected.
     pub async fn read(&self, name: &str) -> Result<Option<Record>, StoreError> {
         in_time(self.get(name)).await
     }
 
-    /// The next `limit` callers after the name, in order.
+    /// The next `limit` callers after the name, ordered.
     ///
     /// # Errors
-    /// When Redis does not answer as it should.
+    /// If Redis does not answer as expected.
     pub async fn page(&self, after: &str, limit: usize) -> Result<Page, StoreError> {
         in_time(async {
             let start = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
@@ -194,17 +193,18 @@ impl RedisDirectory {
             });
             let records: Vec<Option<Vec<u8>>> = read(self.send(&command).await?)?;
             let both = names.into_iter().zip(records);
-            // One that was deleted meanwhile has no record.
+            // A caller that was deleted meanwhile has no record.
             let found = both.filter_map(|(name, bytes)| Some((name, parse(&bytes?)?)));
             Ok(Page { callers: found.collect(), next })
         })
         .await
     }
 
-    /// Makes a change, unless the record, or one that it depends on, is another one than its writer saw: then None.
+    /// Makes a change, unless the record, or one on which it depends, was changed since its writer has read it: then
+    /// None.
     ///
     /// # Errors
-    /// When Redis does not answer as it should; a late one may have been made.
+    /// If Redis does not answer as expected; a late change may have been made.
     pub async fn write(&self, change: Change<'_>) -> Result<Option<u64>, StoreError> {
         let form = change.caller.map(CallerForm::from);
         let json = form.map(|form| serde_json::to_string(&form).expect("a form is JSON"));
@@ -227,23 +227,23 @@ impl RedisDirectory {
             self.send(&command).await
         })
         .await;
-        // Whoever asked for it sees it here at once, and so does everybody if it is not known to be made.
+        // The writer sees the change here at once; if it may not have been made, the record is read again.
         self.cache.changed(change.name);
         let revision: u64 = read(written?)?;
         Ok(Some(revision).filter(|revision| *revision != 0))
     }
 
-    /// How many callers are in memory, unknown ones included.
+    /// The number of cached callers, unknown ones included.
     pub fn cached_len(&self) -> usize {
         self.cache.len()
     }
 
-    /// How often Redis was asked for a caller, since the start.
+    /// The number of fetches since the start.
     pub fn fetches(&self) -> u64 {
         self.fetches.load(Ordering::Relaxed)
     }
 
-    /// Whether changes are sure to be heard of.
+    /// Whether changes are certainly received.
     pub fn is_subscribed(&self) -> bool {
         self.cache.is_trusted()
     }
@@ -252,7 +252,7 @@ impl RedisDirectory {
         Ok(self.bytes(name).await?.as_deref().and_then(parse))
     }
 
-    /// The revision of a record that is there but makes no sense, which its writer could not see; else 0.
+    /// The revision of an invalid record, which its writer could not read; else 0.
     async fn unreadable(&self, name: &str) -> Result<u64, StoreError> {
         let bytes = self.bytes(name).await?.filter(|bytes| parse(bytes).is_none());
         Ok(bytes.as_deref().and_then(revision).unwrap_or(0))
@@ -273,15 +273,15 @@ fn read<T: ::redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|error| StoreError::Garbled { reason: error.to_string() })
 }
 
-/// Reads a record. One that makes no sense is none: a request must not fail of it, and whoever writes over
-/// it repairs it.
+/// Parses a record. An invalid one counts as none: a request must not fail because of it, and the next write repairs
+/// it.
 fn parse(bytes: &[u8]) -> Option<Record> {
     let stored: Stored = serde_json::from_slice(bytes).ok()?;
     let caller = stored.caller.check().ok()?;
     Some(Record { caller: Arc::new(caller), revision: stored.revision })
 }
 
-/// The revision of a record as `change.lua` finds it, whatever else the record holds.
+/// The revision of a record as `change.lua` reads it, whatever the rest contains.
 fn revision(bytes: &[u8]) -> Option<u64> {
     let rest = bytes.strip_prefix(br#"{"version":1,"revision":"#)?;
     let len = rest.iter().position(|byte| *byte == b',')?;

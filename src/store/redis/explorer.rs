@@ -1,7 +1,7 @@
 //! Finds the masters of a Redis Cluster, and keeps its map up to date.
 //!
-//! A task asks the cluster where its slots are: now and then, sooner while a master is unavailable, and at once when a
-//! master says that a slot has moved.
+//! A task asks the cluster for its slots: from time to time, more often while a master is unavailable, and at once when
+//! a master reports that a slot has moved.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -20,14 +20,14 @@ use super::settings::{Login, RedisSettings, RedisSettingsError};
 use super::slot::tag_in;
 use crate::store::Health;
 
-/// How often the cluster is asked for its nodes while all is well, and while something isn't.
+/// Interval of the questions while all masters are healthy, and while one isn't.
 const WELL_INTERVAL: Duration = Duration::from_secs(10);
 const ILL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The least time from one such question to the next, however many slots move.
+/// Minimum time between two questions, however many slots move.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Keeps the map, and the tasks of the masters: the task behind a cluster.
+/// Keeps the map and the tasks of the masters: the task of a cluster.
 #[derive(Debug)]
 pub struct Explorer {
     settings: RedisSettings,
@@ -36,7 +36,7 @@ pub struct Explorer {
 }
 
 impl Explorer {
-    /// An explorer that has not begun, and the nodes that it will find.
+    /// An explorer that is not running yet, and its nodes.
     pub fn try_new(settings: &RedisSettings) -> Result<(Self, Arc<Nodes>), RedisSettingsError> {
         settings.check()?;
         let nodes = Arc::new(Nodes::new());
@@ -51,7 +51,7 @@ impl Explorer {
             () = shutdown => {}
             () = self.keep_up(&mut links) => {}
         }
-        // The links end as their masters are dropped.
+        // The links end when their masters are dropped.
         self.nodes.replace(Map::default());
         links.join_all().await;
     }
@@ -71,17 +71,17 @@ impl Explorer {
             let is_well = self.nodes.health() == Health::Healthy && last_reason.is_empty();
             let interval = if is_well { WELL_INTERVAL } else { ILL_INTERVAL };
             time::sleep(PAUSE).await;
-            // Whatever ends the wait, it is time to ask again.
+            // Whatever ended the wait, a question is due.
             let _ = time::timeout(interval, self.nodes.doubted()).await;
         }
     }
 
-    /// What the cluster says of its slots: the first answer of a master that is well, or else of any node.
+    /// The slots of the cluster: the most common answer of healthy masters, or else the first answer of any node.
     async fn ask(&self) -> Result<Vec<SlotRange>, ConnectError> {
         let map = self.nodes.map();
         let well = map.masters.iter().filter(|master| master.link.breaker().is_healthy());
         let told = join_all(well.map(|master| self.ask_master(master))).await;
-        // Those who have just lost or won slots may not have heard of each other; the most say what is.
+        // Right after a change of slots some masters may not know it; the most common answer is used.
         if let Some(told) = most(told.into_iter().flatten().collect()) {
             return Ok(told);
         }
@@ -110,7 +110,7 @@ impl Explorer {
         time::timeout(self.settings.connect_timeout, asking).await.map_err(late).flatten()
     }
 
-    /// Puts a map in force. Masters that have stayed keep their links.
+    /// Applies a map. Masters that stay keep their links.
     fn redraw(&self, slots: &[SlotRange], links: &mut JoinSet<()>) -> Result<(), ConnectError> {
         let old = self.nodes.map();
         let addresses: Vec<Address> =

@@ -4,46 +4,46 @@ use ::redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
 
-/// Whether the server has a library of that name, whose hash says that it is the same one.
+/// Whether the server already has a library with this name, which contains its hash.
 pub fn is_known_already(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("already exists"))
 }
 
-/// Whether the server doesn't know the code that it was asked to run, and ran nothing.
+/// Whether the server doesn't have the code, and has run nothing.
 pub fn is_unknown_code(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
         || error.detail().is_some_and(|detail| detail.contains("Function not found"))
 }
 
-/// Whether the server has no functions, or none for us.
+/// Whether the server has no functions, or does not permit them.
 pub fn has_no_functions(error: &RedisError) -> bool {
     use ServerErrorKind::{NoPerm, ResponseError};
     matches!(error.kind(), ErrorKind::Server(ResponseError | NoPerm))
 }
 
-/// Whether the server has something against the key, and not against us.
+/// Whether the error is about the key, and not about the server.
 pub fn is_of_key(error: &RedisError) -> bool {
     error.code() == Some("WRONGTYPE")
 }
 
-/// Whether the server is a replica, which takes no charges: its master is to be found.
+/// Whether the server is a replica, which accepts no writes: the master must be found.
 pub fn is_of_replica(error: &RedisError) -> bool {
     use ServerErrorKind::{MasterDown, ReadOnly};
     matches!(error.kind(), ErrorKind::Server(ReadOnly | MasterDown))
 }
 
-/// Whether another server is to be asked; this one has done nothing.
+/// Whether another server must be asked; this one has done nothing.
 pub fn is_of_slot(error: &RedisError) -> bool {
     use ServerErrorKind::{Ask, Moved};
     matches!(error.kind(), ErrorKind::Server(Ask | Moved))
 }
 
-/// Whether the server itself answered so, in which case the connection is good.
+/// Whether the error is an answer of the server, so that the connection is healthy.
 pub fn is_answer(error: &RedisError) -> bool {
     matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
-/// The error of a store whose server answered with an error.
+/// The store's error for an error of the server.
 pub fn refused(error: &RedisError) -> StoreError {
     StoreError::Refused(error.to_string())
 }

@@ -1,11 +1,11 @@
-//! Requests that share a round trip: while one is under way, those that come wait in a group, and the next
-//! takes them all. A lone request is sent at once.
+//! Requests that share a round trip: while a call is in flight, new requests wait in a group, and the next call takes
+//! all of them. A single request is sent at once.
 //!
-//! In a Redis Cluster the keys of a call have one slot. So a group is of one slot there, and groups of several slots go
-//! together, each as a call of its own.
+//! In a Redis Cluster the keys of a call must have one slot. So a group has one slot there, and groups of several slots
+//! are sent together, each as its own call.
 //!
-//! Whoever comes packs its request under the lock, so that what goes over the wire stands ready. Requests that meet
-//! on one key share its record in the server. Each is decided by itself, all or nothing.
+//! Each request is packed under the lock when it arrives, so that the bytes for the wire are ready. Requests with the
+//! same key share its record in the server. Each is decided separately, all or nothing.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -24,65 +24,65 @@ use crate::clock::Timestamp;
 use crate::policy::Key;
 use crate::store::{Batch, INLINE_CAP, StoreError};
 
-/// Requests of one group: so many take the server a few hundred microseconds, in which it serves nobody else.
+/// Maximum number of requests in a group: it occupies the server for a few hundred microseconds.
 const GROUP_LEN_MAX: usize = 64;
 
-/// Keys of one group, unless its first request alone has more.
+/// Maximum number of keys in a group, unless its first request alone has more.
 const GROUP_KEYS_MAX: usize = 256;
 
-/// Requests that may wait; a server that has so many before it answers nobody in time.
+/// Maximum number of waiting requests; with more of them the server would answer none in time.
 const REQUESTS_MAX: usize = 2_048;
 
-/// Groups at the end that a request may join.
+/// Number of groups at the end of the queue that a request may join.
 const JOINED_MAX: usize = 8;
 
-/// How often a group may be sent elsewhere: a cluster that moves slots sends it on once or twice.
+/// How often a group may be redirected: a cluster that moves slots redirects it once or twice.
 const MOVES_MAX: u8 = 5;
 
-/// Bytes of the deadlines of a few requests, which take no allocation.
+/// Bytes of the deadlines of a few requests, which need no allocation.
 const DEADLINES_LEN: usize = 64;
 
-/// What a request is told.
+/// The reply to a request.
 type Answer = Result<Reply, StoreError>;
 
 /// Requests that are sent together.
 #[derive(Debug)]
 pub struct Group {
-    /// Of all keys; 0 where there are no slots.
+    /// The slot of all keys; 0 without slots.
     slot: u16,
-    /// It is sent to where its slot moves to.
+    /// It is sent to the node to which its slot is moving.
     is_asking: bool,
-    /// How often it was sent elsewhere.
+    /// How often it was redirected.
     moves: u8,
     /// The time of all of them; None for the server's clock.
     given: Option<Timestamp>,
     keys: IndexSet<Key, RandomState>,
-    /// The requests as they are packed, one after the other.
+    /// The packed requests, one after the other.
     packed: Vec<u8>,
     members: Vec<Member>,
 }
 
 #[derive(Debug)]
 struct Member {
-    /// Where it stands in what is packed.
+    /// Its position in the packed bytes.
     place: Range<usize>,
     asked: BatchSize,
     expires: Option<Instant>,
     answer: oneshot::Sender<Answer>,
 }
 
-/// What one request brings to a group.
+/// A request that joins a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Asking<'a> {
     pub batch: &'a Batch,
-    /// Of all its keys; 0 where there are no slots.
+    /// The slot of all its keys; 0 without slots.
     pub slot: u16,
     /// None for the server's clock.
     pub given: Option<Timestamp>,
-    /// The time by the server's clock, as far as it is known.
+    /// The estimated time by the server's clock.
     pub estimate: Timestamp,
-    /// From when on it is not to be decided, because nobody waits for the answer any more; None for one that may be
-    /// decided at any time.
+    /// The time from which it must not be decided, because its client has given up; None if it may be decided at any
+    /// time.
     pub expires: Option<Instant>,
 }
 
@@ -104,12 +104,13 @@ impl Group {
         self.members.len()
     }
 
-    /// Whether the server has to be told that it is asked for keys that only move to it.
+    /// Whether ASKING must precede the call, because the keys are moving to the server.
     pub fn is_asking(&self) -> bool {
         self.is_asking
     }
 
-    /// Has it be sent elsewhere: to where its slot is, or `is_asking`, where it moves to. False if it was too often.
+    /// Redirects it: to the node of its slot, or `is_asking`, to the node to which it is moving. False if that happened
+    /// too often.
     pub fn moves(&mut self, is_asking: bool) -> bool {
         self.is_asking = is_asking;
         self.moves += 1;
@@ -126,13 +127,13 @@ impl Group {
         self.keys.iter()
     }
 
-    /// The requests as they are packed.
+    /// The packed requests.
     pub fn requests(&self) -> impl Iterator<Item = &[u8]> {
         self.members.iter().map(|member| &self.packed[member.place.clone()])
     }
 
-    /// Packs until when the server may decide the requests, by its clock: the earliest of all, and then each. Nothing if
-    /// it may at any time, or its clock is not known.
+    /// Packs the deadlines of the requests by the server's clock: the earliest of all, and then each. Empty if there
+    /// are none, or the server's clock is unknown.
     pub fn deadlines(&self, clock: &ServerClock) -> SmallVec<[u8; DEADLINES_LEN]> {
         let mut bytes = SmallVec::new();
         let earliest = self.members.iter().filter_map(|member| member.expires).min();
@@ -154,7 +155,7 @@ impl Group {
 
     fn add(&mut self, asking: &Asking<'_>) -> oneshot::Receiver<Answer> {
         let Asking { batch, estimate, expires, .. } = asking;
-        // The server counts from 1.
+        // Lua indexes start at 1.
         let indexes: SmallVec<[usize; INLINE_CAP]> =
             batch.keys.iter().map(|key| self.index(key) + 1).collect();
         let start = self.packed.len();
@@ -173,13 +174,12 @@ impl Group {
         }
     }
 
-    /// Drops the requests that nobody waits for any more: they were answered without the store, and nothing is
-    /// to be charged for them.
+    /// Drops requests whose callers have given up: they were answered without the store, and must not be charged.
     fn forget_the_late(&mut self) {
         self.members.retain(|member| !member.answer.is_closed());
     }
 
-    /// Tells each request what the server replied to it, once the server's clock is known by that.
+    /// Gives each request its reply, after the server's clock was updated.
     pub fn answer(self, bytes: &[u8], (clock, trip): (&ServerClock, RoundTrip)) {
         let mut replies = match Replies::read(bytes) {
             Ok(replies) => replies,
@@ -194,12 +194,12 @@ impl Group {
                 Ok(Reply::Late(at)) if !answer.is_closed() => clock.learn_anew(*at, trip),
                 _ => {}
             }
-            // Who doesn't wait any more has an answer already.
+            // A request that has given up already has an answer.
             let _ = answer.send(told);
         }
     }
 
-    /// Tells each request why there is no reply.
+    /// Gives each request the reason that there is no reply.
     pub fn fail(self, error: &StoreError) {
         for Member { answer, .. } in self.members {
             let _ = answer.send(Err(error.clone()));
@@ -222,10 +222,10 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Joins one of the youngest groups that has room.
+    /// Adds a request to one of the youngest groups with space.
     ///
     /// # Errors
-    /// When too many wait.
+    /// If too many requests wait.
     pub fn join(&self, asking: &Asking<'_>) -> Result<oneshot::Receiver<Answer>, StoreError> {
         let mut waiting = self.lock();
         if REQUESTS_MAX <= waiting.requests {
@@ -247,7 +247,7 @@ impl Queue {
         Ok(told)
     }
 
-    /// Has a group that was sent elsewhere go next.
+    /// Puts a redirected group first.
     pub fn put_first(&self, group: Group) {
         let mut waiting = self.lock();
         waiting.requests += group.len();
@@ -256,7 +256,7 @@ impl Queue {
         self.came.notify_one();
     }
 
-    /// The groups that have waited longest, as many as go together, once there are any.
+    /// The groups that have waited longest, as many as are sent together, when there are any.
     pub async fn next(&self) -> Vec<Group> {
         loop {
             let groups = self.take();
@@ -290,7 +290,7 @@ impl Queue {
         taken
     }
 
-    /// Locks what waits. A panic may have left half a request in a group: then all are dropped, and who waits is told so.
+    /// Locks the queue. A panic may have left half a request in a group: then all are dropped, and their requests fail.
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(|poisoned| {
             self.waiting.clear_poison();

@@ -1,16 +1,16 @@
-//! Replies that have arrived in time and are read late, because the process is short of CPU.
+//! Replies that have arrived in time but are read late, because the process lacks CPU.
 
 use std::task::Poll;
 
 use futures_util::poll;
 use tokio::task::yield_now;
 
-/// How often a request whose time is up looks once more whether its answer has come: most that are there after all are
-/// at the second time.
+/// How often a request whose deadline has passed checks again for its answer: most late answers are found by the second
+/// check.
 const LOOKS: usize = 4;
 
-/// What a call answers whose time is up, once the runtime has read what has come meanwhile; None if that isn't its answer.
-/// In a process that is short of CPU it is the reading that is late, and not the server. In any other this takes no time.
+/// The result of a call whose deadline has passed, after the runtime has read what has arrived; None if there is none.
+/// In a process that lacks CPU the read is late, and not the server. In other processes this takes no time.
 pub async fn look_again<F: Future + Unpin>(mut call: F) -> Option<F::Output> {
     for _ in 0..LOOKS {
         yield_now().await;

@@ -1,6 +1,6 @@
-//! The link to a server, as requests see it: they join its queue, send commands, and learn whether it is available.
+//! The link to a server for requests: they join its queue, send commands, and learn whether it is available.
 //!
-//! Requests never connect. When an answer fails to come they raise a doubt, and the task of `connection.rs` looks at the
+//! Requests never connect. If an answer is missing they raise a doubt, and the task of `connection.rs` checks the
 //! connection.
 
 use std::pin::pin;
@@ -23,25 +23,25 @@ use super::server_clock::ServerClock;
 use super::settings::{RedisSettings, RedisSettingsError};
 use crate::store::{Breaker, StoreError};
 
-/// What the requests see of the connection.
+/// The shared state of the connection.
 #[derive(Debug)]
 pub struct Link {
     pub(super) settings: RedisSettings,
     pub(super) address: String,
     pub(super) connection: ArcSwapOption<Connected>,
-    /// There is a connection again, or the server is left alone.
+    /// There is a connection again, or the breaker has opened.
     pub(super) changed: Notify,
     pub(super) breaker: Breaker,
-    /// Why the server was last left alone.
+    /// The last reason that the breaker opened.
     pub(super) reason: ArcSwap<String>,
     /// Requests that wait to be sent.
     pub(super) queue: Queue,
     pub(super) doubt: Notify,
-    /// What is known of the sidecars that share it.
+    /// The sidecars that share the server.
     pub(super) membership: Membership,
     pub(super) connects: AtomicU64,
     pub(super) clock: ServerClock,
-    /// Raised when the map of its cluster may be wrong; None for a server by itself.
+    /// Notified when the map of its cluster may be outdated; None for a single server.
     map_doubt: Option<Arc<Notify>>,
 }
 
@@ -49,7 +49,7 @@ impl Link {
     /// A link without a connection.
     ///
     /// # Errors
-    /// When the settings name no server.
+    /// If the settings name no server.
     pub fn try_new(
         settings: &RedisSettings,
         map_doubt: Option<Arc<Notify>>,
@@ -70,7 +70,7 @@ impl Link {
         })
     }
 
-    /// How it is reached.
+    /// The settings of the connection.
     pub fn settings(&self) -> &RedisSettings {
         &self.settings
     }
@@ -80,30 +80,30 @@ impl Link {
         &self.address
     }
 
-    /// How the server is.
+    /// The state of the server.
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// What is known of the sidecars that share the server.
+    /// The sidecars that share the server.
     pub fn membership(&self) -> &Membership {
         &self.membership
     }
 
-    /// How often the connection was made anew.
+    /// The number of reconnections.
     pub fn reconnects(&self) -> u64 {
         self.connects.load(Ordering::Relaxed).saturating_sub(1)
     }
 
-    /// What is known of the server's clock.
+    /// The estimated clock of the server.
     pub fn clock(&self) -> &ServerClock {
         &self.clock
     }
 
-    /// Waits for a call until the request's time is up, and learns from it how the server is.
+    /// Waits for a call until the request's deadline, and updates the state of the server.
     ///
     /// # Errors
-    /// As the call, or when the server is left alone, or late.
+    /// The error of the call; or the breaker is open, or the call is late.
     pub async fn in_time<T>(
         &self,
         left: Duration,
@@ -136,7 +136,7 @@ impl Link {
         told.await.unwrap_or_else(|_| Err(self.lost("the connection is gone".to_owned())))
     }
 
-    /// Sends a command and returns what the server answers, be it an error.
+    /// Sends a command and returns the answer of the server, which may be an error.
     pub async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
         let Some(connected) = self.connected().await else {
             return Err(self.unavailable());
@@ -151,7 +151,7 @@ impl Link {
         }
     }
 
-    /// The connection, once there is one again if the server has just closed it; None if the server is left alone.
+    /// The connection, or the next one if the server has just closed it; None if the breaker is open.
     async fn connected(&self) -> Option<Arc<Connected>> {
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -171,7 +171,7 @@ impl Link {
         &self.queue
     }
 
-    /// Has the cluster be asked where its slots are; false if there is none.
+    /// Requests an update of the cluster's map; false if there is no cluster.
     pub fn doubt_nodes(&self) -> bool {
         self.map_doubt.as_ref().inspect(|doubt| doubt.notify_one()).is_some()
     }
@@ -181,12 +181,12 @@ impl Link {
         StoreError::Disconnected { address: self.address.clone(), reason }
     }
 
-    /// The error of a call that was under way when the connection was lost.
+    /// The error of a call in flight when the connection was lost.
     pub fn lost(&self, reason: String) -> StoreError {
         StoreError::Lost { address: self.address.clone(), reason }
     }
 
-    /// Leaves the server alone, for a reason that it is still left alone for or begins to be.
+    /// Opens the breaker, for a reason.
     pub fn break_down(&self, reason: &str) {
         let was_healthy = self.breaker.break_down();
         self.breaker.found_broken();
@@ -196,7 +196,7 @@ impl Link {
         }
     }
 
-    /// Tells why the server is left alone; each reason once.
+    /// Logs the reason that the server is unavailable; each reason once.
     fn tell_broken(&self, reason: &str) {
         self.reason.store(Arc::new(reason.to_owned()));
         tracing::warn!(
@@ -204,11 +204,11 @@ impl Link {
             reason,
             "Redis unavailable; retrying in the background"
         );
-        // Its slots may be somewhere else soon.
+        // Its slots may move soon.
         self.doubt_nodes();
     }
 
-    /// Has the server be asked, because it was found well.
+    /// Closes the breaker after a successful probe.
     pub fn recover(&self, news: &str) {
         if self.breaker.found_well() {
             tracing::info!(store.address = self.address, "{news}");

@@ -1,21 +1,21 @@
-//! What changes between two maps of a cluster: masters that stay, begin and end, and the master of each slot.
+//! The difference between two maps of a cluster: masters that stay, start and end, and the master of each slot.
 //!
-//! It is a pure difference; `explorer.rs` applies it.
+//! It is pure; `explorer.rs` applies it.
 
 use std::ops::RangeInclusive;
 
 use super::cluster_slots::{Address, SlotRange};
 use super::slot::SLOTS;
 
-/// The index of the master of a slot that no master has.
+/// The index for a slot without a master.
 pub const NOWHERE: u16 = u16::MAX;
 
-/// The steps from one map to the next.
+/// The change from one map to the next.
 #[derive(Debug, PartialEq, Eq)]
 pub struct MapChange {
-    /// The masters of the next map, in the order in which the cluster names them.
+    /// The masters of the next map, in the cluster's order.
     pub masters: Vec<NextMaster>,
-    /// Of each slot, the index of its master in `masters`; [`NOWHERE`] if it has none.
+    /// The index in `masters` for each slot; [`NOWHERE`] if it has none.
     pub slots: Vec<u16>,
     /// The masters of the old map that have no slots any more, by index.
     pub gone: Vec<usize>,
@@ -31,7 +31,7 @@ pub struct NextMaster {
 }
 
 impl MapChange {
-    /// The change from a map of these masters to what the cluster says now.
+    /// The change from a map with these masters to the slots of the cluster.
     pub fn between(old: &[Address], now: &[SlotRange]) -> Self {
         let mut masters: Vec<NextMaster> = Vec::new();
         let mut slots = vec![NOWHERE; SLOTS.into()];

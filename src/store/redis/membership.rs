@@ -18,7 +18,7 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 /// Time after its last heartbeat that a sidecar still counts.
 const LIFE: Duration = Duration::from_secs(5);
 
-/// The sorted set of sidecars. No key of a counter begins so.
+/// The sorted set of sidecars. No key of a counter starts like this.
 const KEY: &str = "tg1!sidecars";
 
 const HEARTBEAT: &str = include_str!("membership.lua");
@@ -30,7 +30,7 @@ const NAME_LEN: usize = 16;
 #[derive(Debug)]
 pub struct Membership {
     name: String,
-    /// The hash tag by which the key belongs to the server, in a cluster.
+    /// The hash tag of the key in a cluster, which places it on this server.
     tag: ArcSwapOption<String>,
     /// As of the last heartbeat; 0 before the first.
     sidecars: AtomicU32,
@@ -40,7 +40,7 @@ impl Membership {
     /// The membership of a new sidecar, with a random name.
     pub fn new() -> Self {
         let mut bytes = [0; NAME_LEN];
-        // Without randomness all such sidecars share one name and count as one.
+        // Without randomness all such sidecars have the same name and count as one.
         let _ = getrandom::fill(&mut bytes);
         let name = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { name, tag: ArcSwapOption::empty(), sidecars: AtomicU32::new(0) }
@@ -63,11 +63,11 @@ impl Membership {
         self.sidecars.load(Ordering::Relaxed)
     }
 
-    /// Sends one heartbeat, and reads the server's clock. A server that denies these commands to this user is available all
-    /// the same, so that is no error.
+    /// Sends one heartbeat, and reads the server's clock. If the user lacks permission for these commands, the server
+    /// is still available, so that is not an error.
     ///
     /// # Errors
-    /// When there is no connection, or the server takes no writes.
+    /// If there is no connection, or the server accepts no writes.
     pub async fn announce(
         &self,
         connection: &mut MultiplexedConnection,
@@ -95,7 +95,7 @@ impl Membership {
     /// Removes this sidecar.
     ///
     /// # Errors
-    /// When there is no connection.
+    /// If there is no connection.
     pub async fn leave(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let mut command = Cmd::new();
         command.arg("ZREM").arg(self.key()).arg(&self.name);
@@ -103,8 +103,8 @@ impl Membership {
     }
 }
 
-/// Whether the server denies the commands to this user, rather than refusing all writes. A command that is denied within a
-/// script has no error code, only a message.
+/// Whether the user lacks permission for the commands, and the server does not refuse all writes. A command that is
+/// denied in a script has no error code, only a message.
 fn is_denied_to_user(error: &RedisError) -> bool {
     let within = "executing the script can't";
     matches!(error.code(), Some("NOPERM" | "WRONGTYPE"))

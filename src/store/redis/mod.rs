@@ -1,13 +1,12 @@
 //! Counters in a Redis that several sidecars share.
 //!
-//! A request is one round trip, which it shares with others that come at the same time: code in the server reads the
-//! records of the request's rules, decides by the server's clock and writes them, in one atomic step. The calendar is
-//! the one thing that it can't know there; its periods come with the charge, worked out for what the server's
-//! clock said last.
+//! A request is one round trip, which it shares with concurrent ones: code in the server reads the records of the
+//! request's rules, decides by the server's clock and writes them, in one atomic step. Calendars are not available
+//! there, so the charge brings its calendar periods, for the last known time of the server.
 //!
-//! Every call ends by the deadline. Late means unknown: the charge may have been made, and is not asked
-//! for again, because the hits would then count twice. But the deadline goes with the call (`server_clock.rs`), so what a
-//! stalled server executes later is not charged.
+//! Every call ends by the deadline. The result of a late call is unknown: the charge may have been made, and is not
+//! repeated, because the hits would then count twice. But the call carries its deadline (`server_clock.rs`), so a
+//! stalled server charges nothing after it.
 
 mod cache;
 mod connect;
@@ -59,10 +58,10 @@ pub use subscription::Subscriber;
 pub use sums::RedisSums;
 pub use tls::{IdentityFiles, TlsError, TlsSettings};
 
-/// Attempts at a batch: one by the clock as it was known, one by the clock as the server then says it is.
+/// Number of attempts at a batch: one by the estimated clock, one by the time that the server then reports.
 const ATTEMPTS_MAX: usize = 2;
 
-/// Keeps counters in Redis (6.0 or newer): a server by itself, or a cluster.
+/// Counters in Redis (6.0 or newer): a single server, or a cluster.
 #[derive(Debug)]
 pub struct Redis {
     route: Route,
@@ -70,7 +69,7 @@ pub struct Redis {
     deadline: Duration,
 }
 
-/// Keeps the connections up: the task behind a [`Redis`].
+/// Keeps the connections: the task of a [`Redis`].
 #[derive(Debug)]
 pub struct Connector(Task);
 
@@ -91,10 +90,10 @@ impl Connector {
 }
 
 impl Redis {
-    /// A store, and the task that connects it; the server need not be there.
+    /// A store, and the task that connects it; the server may be unavailable.
     ///
     /// # Errors
-    /// When the settings name no server, or files that can't be used.
+    /// If the settings name no server, or invalid files.
     pub fn try_new(settings: &RedisSettings) -> Result<(Self, Connector), RedisSettingsError> {
         let (route, task) = if settings.cluster_nodes.is_empty() {
             let (connector, link) = connection::Connector::try_new(settings, Weak::new())?;
@@ -107,8 +106,8 @@ impl Redis {
         Ok((Self { route, address, deadline }, Connector(task)))
     }
 
-    /// The directory of callers in the same Redis, and the task that hears of changes; `cached_max` callers
-    /// are kept in memory.
+    /// The directory of callers in the same Redis, and the task that receives its changes; at most `cached_max` callers
+    /// are cached.
     pub fn directory(&self, cached_max: usize) -> (RedisDirectory, Subscriber) {
         let cache = Arc::new(CallerCache::new(cached_max));
         let (route, names) = (self.route.clone(), Names::new(&self.route));
@@ -126,7 +125,7 @@ impl Redis {
         &self.address
     }
 
-    /// How the server is; of a cluster, the one that is worst.
+    /// The state of the server; of a cluster, the worst one.
     pub fn health(&self) -> Health {
         match &self.route {
             Route::One(link) => link.breaker().health(),
@@ -134,7 +133,7 @@ impl Redis {
         }
     }
 
-    /// How often a server broke, since the start.
+    /// How often a breaker has opened since the start.
     pub fn breaks(&self) -> u64 {
         match &self.route {
             Route::One(link) => link.breaker().breaks(),
@@ -142,7 +141,7 @@ impl Redis {
         }
     }
 
-    /// How often a connection was made anew, since the start.
+    /// The number of reconnections since the start.
     pub fn reconnects(&self) -> u64 {
         match &self.route {
             Route::One(link) => link.reconnects(),
@@ -180,7 +179,7 @@ impl Redis {
 }
 
 impl Store for Redis {
-    /// Charges a batch whose keys have one slot, if this is a cluster.
+    /// Charges a batch; in a cluster, its keys must have one slot.
     async fn charge_after(
         &self,
         batch: &Batch,

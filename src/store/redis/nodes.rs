@@ -1,7 +1,7 @@
-//! The masters of a Redis Cluster, and which of them has which slot.
+//! The masters of a Redis Cluster, and their slots.
 //!
-//! Each master has a link of its own, with its own task, breaker and heartbeat: while one is unavailable, the others go
-//! on. `explorer.rs` keeps the map up to date; until it does, requests go where a master redirected them.
+//! Each master has its own link, task, breaker and heartbeat: if one is unavailable, the others continue. `explorer.rs`
+//! keeps the map up to date; until it does, requests follow redirections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,9 +19,9 @@ use crate::store::Health;
 #[derive(Debug)]
 pub struct Nodes {
     map: ArcSwap<Map>,
-    /// Raised when the map may be wrong.
+    /// Notified when the map may be outdated.
     doubt: Arc<Notify>,
-    /// What is counted of masters that have gone.
+    /// The counts of masters that have ended.
     gone: Counts,
 }
 
@@ -31,11 +31,11 @@ struct Counts {
     reconnects: AtomicU64,
 }
 
-/// Which master has which slot.
+/// The master of each slot.
 #[derive(Clone, Debug)]
 pub struct Map {
     pub masters: Vec<Master>,
-    /// Of each slot, the index of its master; [`NOWHERE`] if it has none.
+    /// The index of the master for each slot; [`NOWHERE`] if it has none.
     pub slots: Vec<u16>,
 }
 
@@ -70,24 +70,24 @@ impl Nodes {
         self.map.store(Arc::new(map));
     }
 
-    /// What is notified when the map may be wrong.
+    /// Notified when the map may be outdated.
     pub fn doubt_signal(&self) -> Arc<Notify> {
         self.doubt.clone()
     }
 
-    /// Waits until the map may be wrong.
+    /// Waits until the map may be outdated.
     pub async fn doubted(&self) {
         self.doubt.notified().await;
     }
 
-    /// The link to the master that has a slot, as far as is known.
+    /// The link to the master of a slot, if it is known.
     pub fn link(&self, slot: u16) -> Option<Arc<Link>> {
         let map = self.map.load();
         let index = usize::from(map.slots[usize::from(slot)]);
         map.masters.get(index).map(|master| master.link.clone())
     }
 
-    /// The link to a master that another one named as `host:port`; without a host it is the one that said so.
+    /// The link to a master in a redirection, `host:port`; without a host it is the redirecting one.
     pub fn link_at(&self, named: &str, by: &Link) -> Option<Arc<Link>> {
         let (host, port) = named.rsplit_once(':')?;
         let port = port.parse().ok()?;
@@ -99,12 +99,12 @@ impl Nodes {
         map.masters.iter().find(is_it).map(|master| master.link.clone())
     }
 
-    /// Has the cluster be asked where its slots are.
+    /// Requests an update of the map.
     pub fn doubt(&self) {
         self.doubt.notify_one();
     }
 
-    /// That of the master that is worst; broken if there is none.
+    /// The state of the worst master; broken if there is none.
     pub fn health(&self) -> Health {
         let map = self.map.load();
         let all = || map.masters.iter().map(|master| master.link.breaker().health());
@@ -121,27 +121,27 @@ impl Nodes {
         self.map.load().masters.iter().any(|master| master.link.breaker().is_healthy())
     }
 
-    /// How many sidecars the masters know of; the most that one does.
+    /// The number of sidecars: the maximum over all masters.
     pub fn sidecars(&self) -> u32 {
         let map = self.map.load();
         map.masters.iter().map(|master| master.link.membership().sidecars()).max().unwrap_or(0)
     }
 
-    /// How often masters broke, since the start.
+    /// How often breakers have opened since the start.
     pub fn breaks(&self) -> u64 {
         let map = self.map.load();
         let now: u64 = map.masters.iter().map(|master| master.link.breaker().breaks()).sum();
         now + self.gone.breaks.load(Ordering::Relaxed)
     }
 
-    /// How often connections were made anew, since the start.
+    /// The number of reconnections since the start.
     pub fn reconnects(&self) -> u64 {
         let map = self.map.load();
         let now: u64 = map.masters.iter().map(|master| master.link.reconnects()).sum();
         now + self.gone.reconnects.load(Ordering::Relaxed)
     }
 
-    /// Adds what was counted of a master that has gone.
+    /// Adds the counts of a master that has ended.
     pub fn bury(&self, link: &Link) {
         self.gone.breaks.fetch_add(link.breaker().breaks(), Ordering::Relaxed);
         self.gone.reconnects.fetch_add(link.reconnects(), Ordering::Relaxed);

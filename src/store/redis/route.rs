@@ -1,4 +1,4 @@
-//! The way to the server that has a key: one server, or the masters of a cluster.
+//! The link for a key: to one server, or to a master of a cluster.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::link::Link;
 use super::nodes::Nodes;
 use super::slot::slot_of;
 
-/// The way to the server that has a key.
+/// The links to one server, or to the masters of a cluster.
 #[derive(Clone, Debug)]
 pub enum Route {
     One(Arc<Link>),
@@ -14,7 +14,7 @@ pub enum Route {
 }
 
 impl Route {
-    /// The link to the server that has a slot; None if that is not known.
+    /// The link to the server with a slot; None if it is unknown.
     pub fn link(&self, slot: u16) -> Option<Arc<Link>> {
         match self {
             Self::One(link) => Some(link.clone()),
@@ -22,7 +22,7 @@ impl Route {
         }
     }
 
-    /// The slot of a key; 0 where there are no slots.
+    /// The slot of a key; 0 without slots.
     pub fn slot(&self, key: &str) -> u16 {
         match self {
             Self::One(_) => 0,

@@ -1,7 +1,7 @@
 //! The Lua code that charges groups of requests in the server, and the commands that load and call it.
 //!
-//! Where the server has functions (Redis 7.0, Valkey), the code is a library of them: its functions are made once.
-//! Elsewhere it is a script, which makes them anew in each call.
+//! If the server has functions (Redis 7.0, Valkey), the code is a library, which is compiled once. Otherwise it is a
+//! script, which creates its functions in each call.
 
 use std::sync::LazyLock;
 
@@ -17,15 +17,15 @@ const CODE: &str = concat!(
     include_str!("decide.lua"),
 );
 
-/// The code as a script, with the hash by which the server knows it.
+/// The code as a script, with its hash in the server.
 static SCRIPT: LazyLock<(String, Script)> = LazyLock::new(|| {
     let text = format!("{CODE}return decide(KEYS, ARGV)\n");
     let script = Script::new(&text);
     (text, script)
 });
 
-/// The code as a library, with the name of its function. The name holds a hash of the code: sidecars of several
-/// versions can share a server.
+/// The code as a library, with the name of its function. The name contains a hash of the code, so that sidecars of
+/// several versions can share a server.
 static LIBRARY: LazyLock<(String, String)> = LazyLock::new(|| {
     let hash = &SCRIPT.1.get_hash()[..NAME_HASH_LEN];
     let name = format!("tollgate_{hash}");
@@ -36,7 +36,7 @@ static LIBRARY: LazyLock<(String, String)> = LazyLock::new(|| {
 /// Digits of the hash in the library's name.
 const NAME_HASH_LEN: usize = 12;
 
-/// How a server knows the code.
+/// The form of the code in a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     Library,
@@ -44,7 +44,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// The command that tells the server the code.
+    /// The command that loads the code.
     pub fn load(self) -> Cmd {
         let mut command = Cmd::new();
         match self {
@@ -54,7 +54,7 @@ impl Dialect {
         command
     }
 
-    /// The command that charges a group in a server with this clock.
+    /// The command that charges a group by this clock.
     pub fn call(self, group: &Group, clock: &ServerClock) -> Cmd {
         let mut command = Cmd::new();
         match self {

@@ -1,4 +1,4 @@
-//! Sends groups of requests over a connection, and hands each request its reply.
+//! Sends groups of requests over a connection, and gives each request its reply.
 
 use std::slice;
 use std::sync::Weak;
@@ -15,7 +15,7 @@ use super::server_clock::RoundTrip;
 use crate::clock::monotonic_now;
 use crate::store::StoreError;
 
-/// Tells the server the code, in the best way that it takes.
+/// Loads the code, in the best form that the server supports.
 pub async fn tell_code(connection: &mut MultiplexedConnection) -> Result<Dialect, RedisError> {
     let answer = connection.send_packed_command(&Dialect::Library.load()).await;
     match answer.and_then(Value::extract_error) {
@@ -33,14 +33,14 @@ pub async fn tell_code(connection: &mut MultiplexedConnection) -> Result<Dialect
 /// Sends groups of requests, one after the other.
 pub struct Sender<'c> {
     pub link: &'c Link,
-    /// The masters of its cluster; none of a server by itself.
+    /// The masters of its cluster; none for a single server.
     pub nodes: &'c Weak<Nodes>,
     pub connection: MultiplexedConnection,
     pub dialect: Dialect,
 }
 
 impl Sender<'_> {
-    /// Sends, one after the other, as long as it is polled.
+    /// Sends groups one after the other while it is polled.
     pub async fn run(mut self) {
         loop {
             let groups = self.link.queue().next().await;
@@ -53,7 +53,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Has the server decide groups. One that was restarted or flushed is told the code again.
+    /// Sends groups to the server. After a restart or a flush, the code is loaded again.
     async fn send(&mut self, groups: Vec<Group>) -> Vec<(Group, Result<Value, RedisError>)> {
         let mut answers = self.call(&groups).await;
         let is_unknown =
@@ -75,7 +75,7 @@ impl Sender<'_> {
         groups.into_iter().zip(answers).collect()
     }
 
-    /// Calls the code for groups, in one write; an answer for each.
+    /// Calls the code for groups, in one write; returns an answer for each.
     async fn call(&mut self, groups: &[Group]) -> Vec<Result<Value, RedisError>> {
         if let [group] = groups
             && !group.is_asking()
@@ -107,7 +107,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Tells a group what the server answered, or sends it to where the server said.
+    /// Gives a group the answer of the server, or redirects it.
     fn settle(&self, group: Group, answer: Result<Value, RedisError>, trip: RoundTrip) {
         match answer {
             Ok(Value::BulkString(bytes)) => group.answer(&bytes, (self.link.clock(), trip)),
@@ -121,7 +121,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends a group to the master that the server named, and has the cluster be asked where its slots are.
+    /// Redirects a group to the named master, and requests an update of the map.
     fn redirect(&self, mut group: Group, error: &RedisError) {
         let is_asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
         let nodes = self.nodes.upgrade();

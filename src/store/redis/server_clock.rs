@@ -1,8 +1,8 @@
-//! The clock of a server as its replies tell it, so that a call can carry a deadline by that clock.
+//! The clock of a server, estimated from its replies, so that a call can carry a deadline by that clock.
 //!
-//! The server told its time somewhere between question and answer. So at most this much it is ahead of the monotonic time
-//! here: what it told, less the time of the question. That bound is kept, and lowered by each shorter round trip. A
-//! deadline by it comes a round trip late at most, and never early: a call that is executed in time is never refused.
+//! The server read its clock at some time during the call. So it is ahead of the monotonic time here by at most its
+//! time minus the start of the call. This bound is kept, and lowered by shorter round trips. A deadline by it is late
+//! by at most one round trip, and never early: a call that is executed in time is never refused.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,25 +15,25 @@ use crate::lock::lock;
 /// Microseconds of a millisecond.
 const MS: i64 = 1_000;
 
-/// The bound rises by this part of the time that passes, because no two clocks are equally fast: twice as much as what
-/// NTP corrects them by.
+/// The bound rises by this part of the elapsed time, because no two clocks run equally fast: twice the maximum
+/// correction of NTP.
 const DRIFT: i64 = 1_000;
 
-/// What is known of the clock of one server. It may be stepped at any time.
+/// The estimated clock of one server. It may be stepped at any time.
 #[derive(Debug)]
 pub struct ServerClock {
     started: Instant,
-    /// None until the server has told its time.
+    /// None until the server has reported its time.
     bound: Mutex<Option<Bound>>,
-    /// How far it is ahead of the system's clock, as of its last decision.
+    /// How far it is ahead of the system's clock, at its last decision.
     ahead_of_system_ms: AtomicI64,
 }
 
-/// How far the server's clock is ahead of the monotonic time at most.
+/// An upper bound of how far the server's clock is ahead of the monotonic time.
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     ahead_us: i64,
-    /// As of when.
+    /// The time of the bound.
     at_us: i64,
 }
 
@@ -43,7 +43,7 @@ impl Bound {
     }
 }
 
-/// When a call was sent, and when its answer came.
+/// The start and the end of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundTrip {
     pub sent: Instant,
@@ -51,38 +51,38 @@ pub struct RoundTrip {
 }
 
 impl ServerClock {
-    /// A clock of which nothing is known.
+    /// An unknown clock.
     pub fn new() -> Self {
         let (started, ahead_of_system_ms) = (monotonic_now(), AtomicI64::new(0));
         Self { started, bound: Mutex::new(None), ahead_of_system_ms }
     }
 
-    /// Forgets how far it is ahead: there may be another server behind the address.
+    /// Resets the estimate: the address may belong to another server now.
     pub fn forget(&self) {
         *lock(&self.bound) = None;
     }
 
-    /// Learns the time that the server has told.
+    /// Updates the estimate with a reported time.
     pub fn learn(&self, told: Timestamp, trip: RoundTrip) {
         let (sent_us, received_us) = (self.us(trip.sent), self.us(trip.received));
         let told_us = us(told);
         let (least_us, most_us) = (told_us - received_us, told_us + MS - sent_us);
         let mut bound = lock(&self.bound);
         let known_us = bound.map(|bound| bound.ahead_us(received_us));
-        // A bound below what is possible was right before the clock was set forward.
+        // If the bound is too low, the clock was set forward since.
         let possible_us = known_us.filter(|known_us| least_us <= *known_us);
         let ahead_us = possible_us.map_or(most_us, |known_us| known_us.min(most_us));
         *bound = Some(Bound { ahead_us, at_us: received_us });
     }
 
-    /// Learns the time that the server has told when it refused a call as late whose deadline has not passed: whatever was
-    /// known was wrong.
+    /// Updates the estimate with the time of a refusal for lateness, although the deadline has not passed: the old
+    /// estimate was wrong.
     pub fn learn_anew(&self, told: Timestamp, trip: RoundTrip) {
         self.forget();
         self.learn(told, trip);
     }
 
-    /// What the server's clock shows at an instant, or a little less; None if nothing is known of it.
+    /// The server's time at an instant, or slightly less; None if it is unknown.
     pub fn at(&self, instant: Instant) -> Option<Timestamp> {
         let instant_us = self.us(instant);
         let ahead_us = (*lock(&self.bound))?.ahead_us(instant_us);
@@ -90,7 +90,7 @@ impl ServerClock {
         Some(Timestamp::from_ms(u64::try_from(ms).unwrap_or(0)))
     }
 
-    /// The time of a request by the server's clock, as far as that is known. Calendar periods are worked out for it.
+    /// The estimated time of a request by the server's clock, for its calendar periods.
     pub fn estimate(&self, now: Now) -> Timestamp {
         match now {
             Now::Given(at) => at,
@@ -101,7 +101,7 @@ impl ServerClock {
         }
     }
 
-    /// Learns the time by which the server has decided a request.
+    /// Updates the estimate with the time of a decision.
     pub fn compare(&self, now: Now, told: Timestamp) {
         if let Now::Local(at) = now {
             self.ahead_of_system_ms.store((us(told) - us(at)) / MS, Ordering::Relaxed);
@@ -114,7 +114,7 @@ impl ServerClock {
     }
 }
 
-/// In microseconds, of which even [`Timestamp::MAX`] has few enough.
+/// In microseconds; even [`Timestamp::MAX`] fits.
 fn us(at: Timestamp) -> i64 {
     i64::try_from(at.as_ms()).map_or(i64::MAX / 4, |ms| ms.saturating_mul(MS).min(i64::MAX / 4))
 }
@@ -127,7 +127,7 @@ mod tests {
 
     const START_MS: u64 = 1_750_000_000_000;
 
-    /// A server whose clock is ahead of this one by so many milliseconds.
+    /// A server whose clock is ahead of this one by this many milliseconds.
     struct Scene {
         clock: ServerClock,
         ahead_ms: u64,
@@ -142,7 +142,7 @@ mod tests {
             self.clock.started + Duration::from_millis(ms)
         }
 
-        /// A call that is sent, executed and answered then.
+        /// A call with these times of sending, execution and answer.
         fn call(&self, [sent, executed, received]: [u64; 3]) {
             let trip = RoundTrip { sent: self.instant(sent), received: self.instant(received) };
             self.clock.learn(Timestamp::from_ms(self.ahead_ms + executed), trip);
@@ -178,7 +178,7 @@ mod tests {
             scene.call([20, 21, 22]);
             assert_eq!(scene.error_ms(22), 2);
         }
-        // Less than a round trip, it could be the way there that was long.
+        // Below a round trip, the outward latency may explain it.
         scene.ahead_ms += 5;
         scene.call([30, 36, 40]);
         assert!(scene.error_ms(40) < 0);

@@ -1,4 +1,4 @@
-//! How to reach a Redis. A password is never shown, nor written to a log.
+//! Settings of the connection to a Redis. Passwords are never shown or logged.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,30 +9,29 @@ use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersio
 use super::socket::Target;
 use super::tls::{TlsError, TlsSettings};
 
-/// How long a charge may take, if the settings don't say otherwise.
+/// The default timeout of a charge.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_millis(10);
 
-/// How long connecting may take, if the settings don't say otherwise.
+/// The default timeout of connecting.
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(1);
 
-/// How to reach a Redis, and how long to wait for it.
+/// The address of a Redis, its credentials, and the timeouts.
 #[derive(Clone)]
 pub struct RedisSettings {
-    /// `redis://`, `rediss://` (TLS) or `unix://`, with user, password and database if wanted.
+    /// `redis://`, `rediss://` (TLS) or `unix://`, optionally with user, password and database.
     pub url: String,
-    /// URLs of Sentinels; then the URL's host is the name of the master that they know.
+    /// URLs of Sentinels; the URL's host is then the name of the master.
     pub sentinels: Vec<String>,
-    /// Nodes of a cluster, by host and port, that know where the others are; the URL's host is one too, and the rest of the
-    /// URL holds for all.
+    /// More nodes of a cluster, by host and port. The URL's host is one too, and the rest of the URL applies to all.
     pub cluster_nodes: Vec<(String, u16)>,
-    /// Stands above the URL's, as do the password and the database.
+    /// Overrides the URL, like the password and the database.
     pub username: Option<String>,
     pub password: Option<Password>,
     pub database: Option<u32>,
     pub tls: TlsSettings,
-    /// How long a charge may take, retries included.
+    /// Timeout of a charge, including retries.
     pub deadline: Duration,
-    /// How long one attempt to connect may take.
+    /// Timeout of one attempt to connect.
     pub connect_timeout: Duration,
 }
 
@@ -40,47 +39,47 @@ pub struct RedisSettings {
 #[derive(Clone)]
 pub enum Password {
     Text(String),
-    /// It stands in a file, which is read again for each connection.
+    /// In a file, which is read again for each connection.
     File(PathBuf),
 }
 
-/// What a connection is for.
+/// The purpose of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
     /// Commands and their answers.
     Charges,
-    /// The server may tell things between its answers.
+    /// The server may also push messages.
     Changes,
 }
 
-/// What is wrong with the settings of a Redis.
+/// A problem of the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisSettingsError {
-    /// The URL is none.
+    /// The URL is invalid.
     #[error("invalid Redis settings: {0}")]
     Unusable(#[source] RedisError),
-    /// A file can't be read.
+    /// A file is unreadable.
     #[error("can't read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    /// TLS can't use the files.
+    /// The TLS files are invalid.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// TLS settings for a connection without TLS.
     #[error("TLS settings require a URL that begins with rediss://")]
     PlainUrl,
-    /// Nodes of a cluster tell each other's hosts and ports.
+    /// Nodes of a cluster report each other's hosts and ports.
     #[error("a Redis Cluster can't use a Unix socket")]
     ClusterBySocket,
     /// A cluster has one database.
     #[error("a Redis Cluster supports only database 0")]
     ClusterDatabase,
-    /// A certificate that is not verified protects nothing.
+    /// Without verification, a certificate protects nothing.
     #[error("#insecure is not supported: name the server's authority with a CA file")]
     Insecure,
 }
 
 impl RedisSettings {
-    /// The settings that a URL alone makes.
+    /// The settings of a URL, with defaults.
     pub fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -106,14 +105,14 @@ impl RedisSettings {
         })
     }
 
-    /// Whether a server can be reached by all that the settings and their files say.
+    /// Checks the settings and their files.
     pub(super) fn check(&self) -> Result<(), RedisSettingsError> {
         self.target(Login::Charges)?;
         self.seeds()?;
         self.sentinels.iter().try_for_each(|url| self.sentinel(url).map(drop))
     }
 
-    /// Where a cluster is asked for its nodes; nothing if there is none.
+    /// The addresses for the discovery of a cluster; empty without a cluster.
     pub(super) fn seeds(&self) -> Result<Vec<(String, u16)>, RedisSettingsError> {
         if self.cluster_nodes.is_empty() {
             return Ok(Vec::new());
@@ -132,7 +131,7 @@ impl RedisSettings {
         Ok(seeds)
     }
 
-    /// The same settings for a server that is somewhere else.
+    /// The same settings for another address.
     pub(super) fn at(&self, host: &str, port: u16) -> Result<Self, RedisSettingsError> {
         let connection = self.connection()?;
         let scheme = match connection.addr() {
@@ -147,7 +146,7 @@ impl RedisSettings {
             cluster_nodes: Vec::new(),
             username: login.username().map(str::to_owned),
             password: match &self.password {
-                // It may be another one by the next connection.
+                // The next connection may be to another server.
                 Some(Password::File(path)) => Some(Password::File(path.clone())),
                 _ => login.password().map(|password| Password::Text(password.to_owned())),
             },
@@ -155,7 +154,7 @@ impl RedisSettings {
         })
     }
 
-    /// A Sentinel. It says who it is by its own URL.
+    /// The settings of a Sentinel, by its own URL.
     pub(super) fn sentinel(&self, url: &str) -> Result<Target, RedisSettingsError> {
         let connection = url.into_connection_info().map_err(RedisSettingsError::Unusable)?;
         let tls = match connection.addr() {
@@ -168,7 +167,7 @@ impl RedisSettings {
         Ok(Target { connection, tls })
     }
 
-    /// The server, as the settings and their files have it now.
+    /// The settings with the current contents of their files.
     pub(super) fn target(&self, login: Login) -> Result<Target, RedisSettingsError> {
         let mut connection = self.connection()?;
         if login == Login::Changes {
@@ -186,7 +185,7 @@ impl RedisSettings {
         Ok(Target { connection, tls })
     }
 
-    /// The host that the URL names, if it names one.
+    /// The host of the URL, if it has one.
     pub(super) fn host(&self) -> Result<Option<String>, RedisSettingsError> {
         Ok(match self.connection()?.addr() {
             ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
@@ -219,13 +218,13 @@ impl RedisSettings {
 impl Password {
     fn read(path: &Path) -> Result<String, RedisSettingsError> {
         let text = String::from_utf8_lossy(&read(path)?).into_owned();
-        // Editors end a file with a newline, which is no part of the password.
+        // Editors end a file with a newline, which is not part of the password.
         Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 }
 
 impl fmt::Debug for RedisSettings {
-    /// Leaves out the URL, which may hold a password, and the password.
+    /// Omits the URL, which may contain a password, and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisSettings")
             .field("username", &self.username)
@@ -245,7 +244,7 @@ fn read(path: &Path) -> Result<Vec<u8>, RedisSettingsError> {
 mod tests {
     use super::*;
 
-    /// Whether a client can be made of the settings, or else the error's beginning.
+    /// Whether a client can be built from the settings, or the start of the error.
     fn check(settings: &RedisSettings, expected: Result<(), &str>) {
         match (settings.check(), expected) {
             (Ok(()), Ok(())) => {}

@@ -4,12 +4,12 @@ use std::ops::RangeInclusive;
 
 use crc::{CRC_16_XMODEM, Crc};
 
-/// Slots of a cluster, whatever its size.
+/// The number of slots of every cluster.
 pub const SLOTS: u16 = 16_384;
 
 const CRC: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
 
-/// The slot of a key: by its first part in braces if there is one, and else by all of it
+/// The slot of a key: of its first part in braces if there is one, otherwise of the whole key
 /// (<https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>).
 pub fn slot_of(key: &str) -> u16 {
     let braced = key.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
@@ -17,7 +17,8 @@ pub fn slot_of(key: &str) -> u16 {
     CRC.checksum(hashed.as_bytes()) % SLOTS
 }
 
-/// The same text in every process that leads to one of these slots, between braces in a key; None if there are none.
+/// A text whose slot is in these ranges, the same in every process, for the braces in a key; None if the ranges are
+/// empty.
 pub fn tag_in(slots: &[RangeInclusive<u16>]) -> Option<String> {
     let any = slots.iter().any(|range| !range.is_empty());
     let mut tags = (0_u32..).map(|number| number.to_string());

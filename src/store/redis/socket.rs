@@ -9,12 +9,12 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 
 use super::tls::TlsClient;
 
-/// What goes over the wire.
+/// The bytes of a connection.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Socket for S {}
 
-/// A server, and all that is needed to reach it.
+/// The address of a server, and its TLS.
 #[derive(Debug)]
 pub struct Target {
     pub connection: ConnectionInfo,
@@ -26,7 +26,7 @@ impl Target {
     /// Opens a stream. It has no deadline of its own; the caller has one.
     ///
     /// # Errors
-    /// When there is no listener, or TLS finds the wrong server.
+    /// If there is no listener, or the TLS handshake fails.
     pub async fn open(&self) -> io::Result<Box<dyn Socket>> {
         match self.connection.addr() {
             ConnectionAddr::Tcp(host, port) => Ok(Box::new(tcp(host, *port).await?)),
@@ -43,7 +43,7 @@ impl Target {
     }
 }
 
-/// Connects to the first address of a host that answers: one of them may lead nowhere.
+/// Connects to the first address of a host that answers: some may be unreachable.
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let connecting: Vec<_> = lookup_host((host, port))
         .await?

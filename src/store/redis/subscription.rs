@@ -1,10 +1,10 @@
-//! Subscribes to changes of callers, and knows whether every change is sure to arrive.
+//! Subscribes to changes of callers, and knows whether every change is certainly received.
 //!
-//! A connection of its own is subscribed to the names of changed callers. It is pinged all the time, and
-//! answers come in order: the answer to a ping comes after every change before it. So a
-//! change is known to every sidecar at once, and one whose connection is gone trusts its cache for less
-//! than a second, then reads through until it is subscribed again. The ping asks how many changes there were:
-//! if there are fewer than before, Redis was emptied, which no message tells, and all is forgotten.
+//! A separate connection is subscribed to the names of changed callers. It is pinged continuously, and answers are
+//! ordered: the answer to a ping comes after every earlier change. So every sidecar receives a change at once. A
+//! sidecar that has lost the connection uses its cache for less than a second, then reads from Redis until it is
+//! subscribed again. The ping reads the number of changes. If it is lower than before, Redis was emptied, for which
+//! there is no message, and the cache is cleared.
 
 use std::mem;
 use std::sync::Arc;
@@ -22,12 +22,11 @@ use super::fault;
 use super::route::Route;
 use super::settings::Login;
 
-/// How often the connection is asked for a sign of life, and how long that may take: together less than the
-/// second in which a change is in force everywhere.
+/// Interval and timeout of pings: together less than the second in which a change is in force everywhere.
 const PING_INTERVAL: Duration = Duration::from_millis(250);
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Keeps the subscription up: the task behind a [`super::RedisDirectory`].
+/// Keeps the subscription: the task of a [`super::RedisDirectory`].
 #[derive(Debug)]
 pub struct Subscriber {
     route: Route,
@@ -35,10 +34,10 @@ pub struct Subscriber {
     cache: Arc<CallerCache>,
 }
 
-/// A connection that is subscribed.
+/// A subscribed connection.
 struct Subscribed {
     connected: Connected,
-    /// How many there were when they were last asked for.
+    /// The number of changes at the last ping.
     changes: u64,
 }
 
@@ -47,7 +46,7 @@ impl Subscriber {
         Self { route, names, cache }
     }
 
-    /// Subscribes, and subscribes again, until `shutdown`.
+    /// Subscribes until `shutdown`, again after each failure.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         select! {
             () = shutdown => {}
@@ -81,15 +80,15 @@ impl Subscriber {
         }
     }
 
-    /// Fails without a reason where no node of a cluster is known to have the callers, which who looks for nodes tells of.
+    /// Fails without a reason if no node of a cluster with the callers is known; the explorer reports that.
     async fn subscribe(&self) -> Result<Subscribed, Option<String>> {
         let config = AsyncConnectionConfig::new().set_push_sender(self.listener());
-        // Of a cluster, the node where changes are made: no other is sure to receive them.
+        // In a cluster, the node where changes are made: only it certainly receives them.
         let link = self.route.link(self.names.slot).ok_or(None)?;
         let subscribing = async {
             let mut connected = connect_with(link.settings(), Login::Changes, config).await?;
             connected.connection.subscribe(CHANNEL).await?;
-            // Before anything is trusted, so that what is lost later is sure to be missed.
+            // Before the cache is used, so that a later loss is certainly noticed.
             let changes = self.count(&mut connected.connection).await?;
             Ok::<_, ConnectError>(Subscribed { connected, changes })
         };
@@ -100,7 +99,7 @@ impl Subscriber {
         }
     }
 
-    /// What the connection does with what it is told. It does so at once: there is no queue.
+    /// Handles messages of the connection. It does so at once: there is no queue.
     fn listener(&self) -> impl Fn(PushInfo) -> Result<(), RedisError> + use<> {
         let cache = self.cache.clone();
         move |info| {
@@ -111,7 +110,7 @@ impl Subscriber {
         }
     }
 
-    /// Asks for signs of life until there is none, and says why.
+    /// Pings until there is no answer, and returns the reason.
     async fn watch(&self, mut subscribed: Subscribed) -> String {
         loop {
             select! {
@@ -133,7 +132,7 @@ impl Subscriber {
         }
     }
 
-    /// How many changes of callers there were; 0 too if the server answers with an error, unless changes are made elsewhere.
+    /// The number of changes of callers; also 0 if the server answers with an error, unless it redirects.
     async fn count(&self, connection: &mut MultiplexedConnection) -> Result<u64, RedisError> {
         let mut command = Cmd::new();
         command.arg("GET").arg(self.names.revisions());
@@ -156,7 +155,7 @@ fn hear(cache: &CallerCache, name: Option<&Value>) {
     };
     match name {
         Some(name) => cache.changed(name),
-        // Whatever it means, it is safe to forget everything.
+        // Whatever the message means, it is safe to clear the cache.
         None => cache.forget(),
     }
 }

@@ -22,25 +22,25 @@ use crate::store::sums::{
     SumsError, SumsPeriod, SumsQuestion, SumsTable,
 };
 
-/// What all keys begin with, with the version of what is stored under them.
+/// The prefix of all keys, with the version of their format.
 const PREFIX: &str = "tgu1";
 
-/// How long a call may take; no request waits for it.
+/// Timeout of a call; no request waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Hashes of a period's callers, and callers of one that is full: together at least 10,240 callers before the first is
-/// full. Where the busiest alone are kept, a full one keeps so many.
+/// Number of hashes for the callers of a period, and maximum number of callers in each: together at least 10,240
+/// callers before the first one is full. If only the busiest are kept, a full hash keeps this many.
 const SHARDS: u32 = 64;
 const SHARD_CALLERS_MAX: usize = 240;
 const SHARD_CALLERS_KEPT: usize = 160;
 
-/// Hashes for the callers that don't fit, where all are kept: a million callers fill them as far as Redis packs hashes.
+/// Number of hashes for more callers, if all are kept: a million callers fill them up to the size that Redis packs.
 const SPILL_SHARDS: u32 = 4_096;
 
-/// Commands of a question that are under way at a time.
+/// Maximum number of commands of a question in flight.
 const COMMANDS_MAX: usize = 64;
 
-/// Hashes that are read before their bytes are counted.
+/// Number of hashes that are read before their bytes are counted.
 const HASHES_MAX: usize = 1_024;
 
 /// Random bytes in the name of a sidecar.
@@ -58,7 +58,7 @@ pub struct RedisSums {
     script: Script,
 }
 
-/// What to do with an addition, as the script names it.
+/// The operation for an addition, as the script names it.
 struct Addition<'b> {
     what: &'static str,
     key: usize,
@@ -74,7 +74,7 @@ struct Keys {
 }
 
 impl Keys {
-    /// The place of a key, counted from 1 as Lua does.
+    /// The position of a key, from 1 as in Lua.
     fn place(&mut self, key: String) -> usize {
         let next = self.all.len() + 1;
         *self.places.entry(key).or_insert_with_key(|key| {
@@ -87,7 +87,7 @@ impl Keys {
 impl RedisSums {
     pub(super) fn new(route: Route) -> Self {
         let mut bytes = [0; NAME_LEN];
-        // Without randomness all such sidecars share one name, and lose batches of each other.
+        // Without randomness all such sidecars have the same name, and lose batches of each other.
         let _ = getrandom::fill(&mut bytes);
         let sidecar = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { route, sidecar, script: Script::new(CODE) }
@@ -96,7 +96,7 @@ impl RedisSums {
     /// Adds a batch, unless it was added before.
     ///
     /// # Errors
-    /// When Redis does not answer as it should; it may have been added.
+    /// If Redis does not answer as expected; it may have been added.
     pub async fn add(&self, batch: &SumsBatch) -> Result<SumsAdded, StoreError> {
         let answer = in_time(self.call(batch)).await?;
         match u8::from_redis_value(answer) {
@@ -111,7 +111,7 @@ impl RedisSums {
     /// Answers a question.
     ///
     /// # Errors
-    /// When Redis does not answer as it should, or the answer is too large.
+    /// If Redis does not answer as expected, or the answer is too large.
     pub async fn ask(&self, question: &SumsQuestion) -> Result<SumsAnswer, SumsError> {
         let mut bytes = 0;
         let names = self.read_all(&question.names, SumsTable::Names, &mut bytes).await?;
@@ -210,7 +210,7 @@ impl RedisSums {
         let of = |period: SumsPeriod, letter: char, shards: u32| {
             (0..shards).map(move |shard| (period, key(period, &format!("{letter}{shard}"))))
         };
-        // Most periods of a long range have nothing at all, and asking for their shards would take long.
+        // Most periods of a long range are empty, and reading their shards would take long.
         let alive = self.read_alive(periods).await?;
         let mut spilled = Vec::new();
         let shards = alive.iter().flat_map(|period| of(*period, 'c', SHARDS));
@@ -226,7 +226,7 @@ impl RedisSums {
         Ok(all)
     }
 
-    /// The periods that have any batch.
+    /// The periods with a batch.
     async fn read_alive(&self, periods: &[SumsPeriod]) -> Result<Vec<SumsPeriod>, SumsError> {
         let command = |period: &SumsPeriod| {
             let mut command = Cmd::new();
@@ -269,7 +269,7 @@ impl RedisSums {
         Ok(found)
     }
 
-    /// What Redis answers to commands, each about a period.
+    /// The answers of Redis to commands, each for a period.
     async fn read<T: FromRedisValue + Send>(
         &self,
         commands: Vec<(SumsPeriod, Cmd)>,
@@ -313,7 +313,7 @@ impl RedisSums {
     }
 }
 
-/// Why a command was not run.
+/// The reason that a command was not sent.
 enum Refusal {
     UnknownCode,
     Error(StoreError),
@@ -333,7 +333,7 @@ fn key(period: SumsPeriod, suffix: &str) -> String {
     format!("{PREFIX}{{{period}}}{suffix}")
 }
 
-/// How the key of a table ends; those of callers have a number behind it.
+/// The suffix of the key of a table; keys of callers have a number after it.
 fn suffix(table: SumsTable) -> &'static str {
     match table {
         SumsTable::Names => "s",

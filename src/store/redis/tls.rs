@@ -1,10 +1,10 @@
-//! How a server's certificate is checked, and which one is shown to it.
+//! Verification of a server's certificate, and the client certificate.
 //!
-//! A CA file may hold the server's own certificate, as `openssl req -x509` makes it: one that signs itself and says
-//! of itself that it is an authority. webpki takes such a one for no server, whoever has signed it. But exactly these bytes
-//! in the file say which certificate the server has, so it is accepted. Its validity and the signature of the handshake are
-//! checked as for any other, and its name if it has a subjectAltName; without one (`-subj /CN=...` alone) no name can match,
-//! and the bytes identify the server.
+//! A CA file may contain the server's own certificate, as made by `openssl req -x509`: it is self-signed, and marked as
+//! an authority. webpki accepts no such certificate for a server. But exactly these bytes in the file identify the
+//! server's certificate, so it is accepted. Its validity and the signature of the handshake are checked as usual, and
+//! its name if it has a subjectAltName. Without one (`-subj /CN=...` alone) no name can match, and the bytes identify
+//! the server.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How to know a `rediss://` server, and how to be known by it.
+/// The TLS files of a `rediss://` server.
 #[derive(Clone, Debug, Default)]
 pub struct TlsSettings {
-    /// Certificates (PEM) to trust instead of the public authorities: of authorities, or the server's own.
+    /// Certificates (PEM) to trust instead of the public authorities: of authorities, or of the server itself.
     pub ca_file: Option<PathBuf>,
-    /// This client's certificate and key (PEM), for servers that ask for one.
+    /// The client certificate and key (PEM), for servers that require one.
     pub identity: Option<IdentityFiles>,
     /// Name on the server's certificate, if it differs from the URL's host.
     pub server_name: Option<String>,
@@ -41,16 +41,16 @@ pub struct IdentityFiles {
     pub key: PathBuf,
 }
 
-/// What is wrong with the files.
+/// A problem of the files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file can't be read.
+    /// A file is unreadable.
     #[error("can't read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
-    /// A file is no PEM.
+    /// A file is not PEM.
     #[error("can't use {}: {source}", path.display())]
     Pem { path: PathBuf, source: pem::Error },
-    /// TLS can't use what the files hold.
+    /// The contents of the files are invalid.
     #[error("invalid certificates in the Redis settings: {0}")]
     Unusable(#[source] Error),
 }
@@ -59,15 +59,15 @@ pub enum TlsError {
 #[derive(Clone, Debug)]
 pub struct TlsClient {
     config: Arc<ClientConfig>,
-    /// The name on the server's certificate, if it isn't the host's.
+    /// The name on the server's certificate, if it differs from the host.
     name: Option<String>,
 }
 
 impl TlsClient {
-    /// Shakes hands with a server that was found by the name `host`.
+    /// Performs a TLS handshake with the server `host`.
     ///
     /// # Errors
-    /// When it is another server, or speaks no TLS.
+    /// If it is another server, or does not support TLS.
     pub async fn shake_hands(
         &self,
         host: &str,
@@ -78,13 +78,13 @@ impl TlsClient {
         TlsConnector::from(self.config.clone()).connect(name, stream).await
     }
 
-    /// The same client for servers whose certificates name their hosts.
+    /// The same client for servers whose certificates have the names of their hosts.
     pub(super) fn by_host(self) -> Self {
         Self { name: None, ..self }
     }
 }
 
-/// Checks certificates as webpki does, and takes those that stand in the CA file themselves.
+/// Verifies certificates like webpki, and also accepts those in the CA file themselves.
 #[derive(Debug)]
 struct Pinning {
     webpki: Arc<WebPkiServerVerifier>,
@@ -92,15 +92,15 @@ struct Pinning {
 }
 
 impl TlsSettings {
-    /// Whether nothing is set.
+    /// Whether no file is set.
     pub(super) fn is_default(&self) -> bool {
         self.ca_file.is_none() && self.identity.is_none() && self.server_name.is_none()
     }
 
-    /// What a client does by them, with what the files hold now.
+    /// A client with the current contents of the files.
     ///
     /// # Errors
-    /// When a file can't be read, or doesn't hold what TLS can use.
+    /// If a file is unreadable or invalid.
     pub(super) fn client(&self) -> Result<TlsClient, TlsError> {
         let pinned = self.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
         let identity = self.identity.as_ref().map(IdentityFiles::read).transpose()?;
@@ -149,7 +149,7 @@ impl ServerCertVerifier for Pinning {
         let verified =
             webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            // webpki says so once it has found the certificate valid at this time; a test fails if that changes.
+            // webpki reports this after it has found the certificate valid at this time; a test fails if that changes.
             Err(error) if self.pinned.contains(end_entity) => {
                 let named = match is_of_authority(&error) {
                     true => {
@@ -189,7 +189,7 @@ impl ServerCertVerifier for Pinning {
     }
 }
 
-/// Whether a certificate is refused for nothing but that it is an authority's.
+/// Whether a certificate is rejected only because it is an authority's.
 fn is_of_authority(error: &Error) -> bool {
     let Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
     matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
@@ -204,7 +204,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|source| TlsError::File { path: path.to_owned(), source })
 }
 
-/// Whether a certificate is refused for nothing but that it has no subjectAltName.
+/// Whether a certificate is rejected only because it has no subjectAltName.
 fn has_no_name(error: &Error) -> bool {
     let Error::InvalidCertificate(error) = error else { return false };
     matches!(error, CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty())

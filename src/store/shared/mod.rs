@@ -27,13 +27,13 @@ use with_fallback::WithFallback;
 /// How often refunds are sent at the end.
 const REFUND_ROUNDS_AT_END: usize = 16;
 
-/// A store that several sidecars share, and the layers of this sidecar in front of it.
+/// A store that several sidecars share, with the layers of this sidecar in front of it.
 #[derive(Debug)]
 pub struct Shared<S> {
     inner: WithFallback<S>,
     /// Hits that shards charged for requests that other shards refused.
     refunds: Refunds,
-    /// Those with marks for retries.
+    /// The same for charges with idempotency keys.
     undos: Undos,
 }
 
@@ -45,8 +45,8 @@ struct ShardedRequest<'b> {
 }
 
 impl<S: Store> Shared<S> {
-    /// The layers in front of a store. A batch passes them from the outside in: the split by shard, the fallback, the
-    /// local cache, the store.
+    /// The layers in front of a store. A batch passes them in this order: the split by shard, the fallback, the local
+    /// cache, the store.
     pub fn new(store: S, fallback: Fallback) -> Self {
         Self::sharded(WithFallback::new(LocalCache::new(store), fallback))
     }
@@ -65,18 +65,18 @@ impl<S: Store> Shared<S> {
         &self.inner.local_cache
     }
 
-    /// What decides while the store is unavailable.
+    /// The fallback, which decides while the store is unavailable.
     pub fn fallback(&self) -> &Fallback {
         &self.inner.fallback
     }
 
-    /// Decides a batch by what is known here; None if that is not enough.
+    /// Decides a batch by the local cache; None if that is not possible.
     pub fn answer(&self, batch: &Batch, now: Now) -> Option<Outcome> {
         self.local_cache().answer(batch, now)
     }
 
-    /// Has the store decide a batch for which there is no [`Shared::answer`], for a request that has waited for it
-    /// before; where it can't, what the charges say of outages does.
+    /// Asks the store to decide a batch without a [`Shared::answer`], for a request that has already waited for it. If
+    /// it can't, `on_outage` decides.
     pub async fn ask(&self, batch: &Batch, now: Now, waited: Duration) -> StoreAnswer {
         match ShardBatch::split(batch, |key| self.store().shard_of(key)) {
             None => self.inner.ask(batch, Arrival::after(now, waited)).await,
@@ -90,13 +90,13 @@ impl<S: Store> Shared<S> {
         }
     }
 
-    /// Decides a batch that the store can't be asked for, by what the charges say of outages.
+    /// Decides a batch without the store, by `on_outage`.
     pub fn decide_alone(&self, batch: &Batch, now: Now) -> Outcome {
         self.inner.decide_alone(batch, now)
     }
 
-    /// Has the shards of the store decide a request, in stages: first what is known, then the decision of each shard, and at
-    /// last what only one side of the joined decision allows.
+    /// Asks the shards of the store to decide a request, in stages: cached refusals, then the decision of each shard,
+    /// and finally the steps that depend on the joined decision.
     async fn ask_shards(&self, mut request: ShardedRequest<'_>) -> StoreAnswer {
         self.apply_known_refusals(&mut request);
         let mut answers = self.decide_shards(&mut request).await;
@@ -110,7 +110,7 @@ impl<S: Store> Shared<S> {
         StoreAnswer { outcome: joined, error }
     }
 
-    /// Where a refusal by one shard is known, the others only look.
+    /// If one shard has a cached refusal, the others are only read.
     fn apply_known_refusals(&self, request: &mut ShardedRequest<'_>) {
         let (shards, now) = (&mut request.shards, request.arrival.now);
         for shard in shards.iter_mut() {
@@ -122,8 +122,8 @@ impl<S: Store> Shared<S> {
         }
     }
 
-    /// The decision of each shard, in the order that the shards have then: those that depend on the level of a gauge on
-    /// another one follow it.
+    /// The decisions of the shards, in the order of their decisions: shards that depend on the level of a gauge on
+    /// another shard come after it.
     async fn decide_shards(&self, request: &mut ShardedRequest<'_>) -> Vec<StoreAnswer> {
         let (shards, arrival) = (&mut request.shards, request.arrival);
         shards.sort_by_key(|shard| !shard.is_first());
@@ -142,7 +142,7 @@ impl<S: Store> Shared<S> {
         answers
     }
 
-    /// Gives back what a request that passes gives back.
+    /// Gives back the hits of a request that passes.
     async fn give_back(&self, request: &ShardedRequest<'_>, joined: &mut Outcome) {
         let batch = request.batch;
         let with_back = request.shards.iter().map(|shard| (shard, shard.give_backs(batch)));
@@ -155,7 +155,7 @@ impl<S: Store> Shared<S> {
         }
     }
 
-    /// Refunds what shards have charged for a request that is refused.
+    /// Refunds the charges of shards for a request that is refused.
     async fn refund_shards(
         &self,
         request: &ShardedRequest<'_>,
@@ -183,8 +183,8 @@ impl<S: Store> Shared<S> {
         }
     }
 
-    /// Refunds what a shard has charged, because the request does not pass. Refunds are added before anything is sent, so they
-    /// are made even if the request is cancelled.
+    /// Refunds the charges of a shard, because the request is refused. Refunds are added before anything is sent, so
+    /// they are made even if the request is cancelled.
     async fn refund(
         &self,
         shard: &ShardBatch,
@@ -223,20 +223,20 @@ impl<S: Store> Shared<S> {
         refunded
     }
 
-    /// Learns how limits stand after a refund.
+    /// Stores the state of limits after a refund.
     fn learn_refunded(&self, (batch, outcome): &Refunded, now: Now) {
         self.inner.learn(batch, outcome, now);
     }
 
-    /// Sends the refunds that are left.
+    /// Sends the remaining refunds.
     async fn tend_refunds(&self, now: Now) {
         let mut refunded = self.refunds.tend(self.local_cache(), now).await;
         refunded.extend(self.undos.tend(self.local_cache(), now).await);
         refunded.iter().for_each(|refund| self.learn_refunded(refund, now));
     }
 
-    /// Does what is due between requests: pays debts once the store is available, sends refunds, and gives back what is
-    /// left of leases that have ended. To be called a few times a second.
+    /// Maintenance between requests: pays debts if the store is available, sends refunds, and gives back leases that
+    /// have ended. Must be called a few times a second.
     pub async fn tend(&self, now: Now) {
         self.inner.pay_debts(now).await;
         self.inner.count_sidecars();
@@ -244,7 +244,7 @@ impl<S: Store> Shared<S> {
         self.local_cache().tend(now).await;
     }
 
-    /// Does what is due before the end, when no more requests come.
+    /// Completes pending work before the shutdown, after the last request.
     pub async fn close(&self, now: Now) {
         self.inner.pay_debts(now).await;
         for _ in 0..REFUND_ROUNDS_AT_END {
@@ -273,7 +273,7 @@ mod tests {
 
     const NOW: Now = Now::Given(Timestamp::from_ms(1_750_000_000_000));
 
-    /// A store of two shards, one of which has the keys that end in a `c`. Until `takes_back`, it takes nothing back.
+    /// A store of two shards; one has the keys that end in `c`. Until `takes_back`, it takes no hits back.
     struct TwoShards {
         memory: Memory,
         takes_back: AtomicBool,
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(used(), [0, 0, 0]);
     }
 
-    /// As a store with one shard does.
+    /// As with a store of one shard.
     #[tokio::test]
     async fn a_refusal_tells_how_limits_stand_as_if_nothing_had_been_spent() {
         let sliding = Algorithm::Sliding(Sliding::new(60_000, 10));
@@ -367,7 +367,7 @@ mod tests {
                 let asked = shared.ask(&refused, later, Duration::ZERO).await.outcome;
                 let name = format!("{algorithm} {overdraft:?} {spent}");
                 assert_eq!(asked.decisions, expected.decisions, "{name}");
-                // What is known of it for an outage is the same too.
+                // The state for an outage is the same too.
                 let peek = ask("a", &limit, Hits::Spend(0));
                 let left = |outcome: Outcome| outcome.decisions[0].standing.remaining;
                 let alone = left(shared.decide_alone(&peek, later));

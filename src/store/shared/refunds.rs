@@ -1,7 +1,7 @@
 //! Refunds to the store: hits that one shard charged for a request that another shard refused.
 //!
-//! A key has one call under way at a time, and what is added meanwhile goes with the next. So the calls can carry
-//! numbers that only grow, the store recognizes one that it has made, and one whose answer was lost is sent again.
+//! A key has one call in flight at a time; later refunds are in the next call. So the numbers of the calls ascend, the
+//! store recognizes a call that it has made, and a call whose answer was lost is sent again.
 
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,31 +23,31 @@ use crate::store::{
 /// Keys with refunds. Beyond it, overcharges stay charged until they leave the window.
 const KEYS_MAX: usize = 16_384;
 
-/// Calls that one request makes for a key: its own, and one for what was added meanwhile. The next request, or
+/// Calls that one request makes for a key: its own, and one for refunds added meanwhile. The next request, or
 /// [`Refunds::tend`], sends the rest.
 const CALLS_MAX: usize = 2;
 
-/// Keys that [`Refunds::tend`] sends for at a time.
+/// Number of keys for which [`Refunds::tend`] sends calls at a time.
 const TENDED_MAX: usize = 64;
 
-/// How long a call without an answer is sent again. The records remember the calls they have made for longer.
+/// How long a call without an answer is sent again. The store remembers its calls for longer.
 pub const SENT_AGAIN: Duration = Duration::from_secs(600);
 
-/// Hits that a limit was charged for a refused request.
+/// Hits of a limit that were charged for a refused request.
 #[derive(Clone, Debug)]
 pub struct Overcharge {
     pub limit: Arc<Limit>,
     pub hits: u64,
     /// Until when they count.
     pub until: Timestamp,
-    /// The bonuses that they may have been taken from.
+    /// The bonuses from which they may have been taken.
     pub bonuses: Vec<Bonus>,
     pub on_outage: OnOutage,
-    /// For a charge that has left a mark for retries.
+    /// For a charge with an idempotency key.
     pub undo: Option<Undo>,
 }
 
-/// The mark that a charge has left for retries of its request.
+/// The idempotency mark of a charge.
 #[derive(Clone, Debug)]
 pub struct Undo {
     key: Key,
@@ -55,7 +55,7 @@ pub struct Undo {
 }
 
 impl Undo {
-    /// That of a charge of a batch with these keys; None if it leaves no mark.
+    /// The mark of a charge in a batch with these keys; None without an idempotency key.
     pub fn of(once: Once, keys: &[Key]) -> Option<Self> {
         let Once::Mark(mark) = once else { return None };
         Some(Self { key: keys[usize::from(mark.key_index)].clone(), mark })
@@ -69,14 +69,14 @@ pub struct Refunds {
     keys: Mutex<IndexMap<Key, OfKey>>,
 }
 
-/// A refund that was made, and the outcome.
+/// A completed refund with its outcome.
 pub type Refunded = (Batch, Outcome);
 
 /// The refunds of one key. No two have the same tag.
 #[derive(Debug, Default)]
 struct OfKey {
     waiting: Vec<Overcharge>,
-    /// The call that was sent and is not confirmed, and since when.
+    /// The call that is sent and unconfirmed, and the time since which it is sent.
     sent: Option<(Batch, Instant)>,
     /// A request is sending it.
     is_busy: bool,
@@ -126,8 +126,8 @@ impl Refunds {
         self.lock().is_empty()
     }
 
-    /// Sends what was [added](Refunds::add) under a key, within the request's deadline. If another request is sending, that
-    /// one sends it afterwards. [`Refunds::tend`] sends what there is no time for. Returns the calls that were answered.
+    /// Sends the [added](Refunds::add) refunds of a key, within the request's deadline. If another request is sending,
+    /// that one sends them afterwards. [`Refunds::tend`] sends the rest. Returns the calls that were answered.
     pub async fn give_back<S: Store>(
         &self,
         cache: &LocalCache<S>,
@@ -145,8 +145,8 @@ impl Refunds {
         all
     }
 
-    /// Sends what is left: calls whose answers were lost, and what was added after the last call. Returns the calls that were
-    /// answered.
+    /// Sends the remaining refunds: calls whose answers were lost, and those added after the last call. Returns the
+    /// calls that were answered.
     pub async fn tend<S: Store>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
         let keys: Vec<Key> = self.lock().keys().take(TENDED_MAX).cloned().collect();
         let sent =
@@ -181,7 +181,7 @@ impl Refunds {
     async fn send<S: Store>(&self, cache: &LocalCache<S>, key: &Key, arrival: Arrival) -> Sent {
         let Some(batch) = self.begin(key) else { return Sent::No };
         let mut sending = Sending { refunds: self, key, arrived: false };
-        // Under a key that is no counter, there is nothing to give back.
+        // If the key holds no counter, there is nothing to give back.
         let answer = cache.give_back(&batch, arrival).await;
         sending.arrived = matches!(answer, Ok(_) | Err(StoreError::Foreign { .. }));
         match answer {

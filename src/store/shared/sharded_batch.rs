@@ -1,19 +1,20 @@
-//! Splits a request whose keys lie on several shards of a store (masters of a cluster), and joins the outcomes.
+//! Splits a request whose keys are on several shards of a store (masters of a cluster), and joins the outcomes.
 //!
-//! Each shard decides its charges in one step, all shards at the same time. Where one of them refuses, what the others
-//! have charged is given back: never over, at worst briefly under. Quotas refuse nothing on a shard, so that no shard
-//! refuses for a reason that others may outweigh. Hits are given back to limits only when the whole request is known to
-//! pass, because other requests might spend them meanwhile.
+//! Each shard decides its charges in one step, all shards at the same time. If one of them refuses, the charges of the
+//! others are given back: the limit is never exceeded, and briefly fewer hits are available. Quotas refuse nothing on a
+//! shard, because another shard may have a quota with capacity. Hits are given back to limits only when it is known
+//! that the whole request passes, because other requests might spend them meanwhile.
 //!
-//! A refused request reports its limits without what it has spent for a moment.
+//! A refused request reports its limits without its own charges.
 //! Debits that count although the request is refused (`Refused::Counted`, `Refused::Booked`) stay charged.
 //!
-//! Where a refusal by one shard is known, the others are only read and charge nothing.
+//! If one shard has a cached refusal, the others are only read.
 //!
-//! Under an idempotency key, each shard knows its own part: what one has charged before is free there, and charged on the others. Hits
-//! that come back are compared last: where they differ under one key, none come back, and the request has passed.
+//! With an idempotency key, each shard knows its own part: an earlier charge on one shard is free there, and charged on
+//! the others. Hits to give back are compared last: if they differ from those of the key, none are given back, and the
+//! request passes.
 //!
-//! A charge that depends on the level of a gauge on another shard is decided after it, by the level it had then.
+//! A charge that depends on the level of a gauge on another shard is decided after it, by its level at that time.
 
 use std::mem;
 use std::time::Duration;
@@ -29,19 +30,19 @@ use crate::store::{
     Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Once, Outcome, Pressed, Retry, Tally,
 };
 
-/// The part of a request that one shard decides.
+/// The part of a request for one shard.
 #[derive(Debug, Default)]
 pub struct ShardBatch {
-    /// What the shard is asked to charge.
+    /// The batch of the shard.
     pub batch: Batch,
-    /// Which of the request's charges and gauges these are.
+    /// The indexes of its charges and gauges in the request.
     charges: SmallVec<[usize; INLINE_CAP]>,
     gauges: SmallVec<[usize; 1]>,
-    /// Which of its charges depend on which of the request's gauges on other shards.
+    /// Its charges that depend on gauges on other shards, with those gauges.
     follows: Vec<(usize, Pressed)>,
     /// Whether charges on other shards depend on a gauge of this one.
     leads: bool,
-    /// The refusal that holds for it, if the local cache knows one.
+    /// The cached refusal, if there is one.
     pub refusal: Option<Outcome>,
 }
 
@@ -101,7 +102,7 @@ impl ShardBatch {
         Some(shards)
     }
 
-    /// Numbers the marks that its charges leave for retries by the attempt at the request.
+    /// Sets the number of this attempt in the idempotency marks of its charges.
     pub fn attempt(&mut self, attempt: u64) {
         for charge in &mut self.batch.charges {
             if let Some(Once::Mark(mark)) = &mut charge.once {
@@ -115,7 +116,7 @@ impl ShardBatch {
         self.leads || self.follows.is_empty()
     }
 
-    /// The gauges on other shards that its charges depend on.
+    /// The gauges on other shards on which its charges depend.
     fn followed(&self) -> impl Iterator<Item = usize> {
         self.follows.iter().map(|(_, pressed)| pressed.gauge)
     }
@@ -128,11 +129,11 @@ impl ShardBatch {
             let charge = self.charges.iter().position(|index| *index == mark.charge)?;
             Some(Mark { charge, ..*mark })
         });
-        // A gauge's marks are of charges under its key, so without the key there are none.
+        // The marks of a gauge belong to charges under its key, so without the key there are none.
         Gauge { key_index: key_index.unwrap_or_default(), marks: marks.collect() }
     }
 
-    /// Closes to its charges what the gauges on other shards close at these levels.
+    /// Applies the levels of gauges on other shards to its charges.
     pub fn follow(&mut self, level: impl Fn(usize) -> u8) {
         for (charge, pressed) in &self.follows {
             let level = usize::from(level(pressed.gauge)).min(pressed.hits.len());
@@ -149,7 +150,7 @@ impl ShardBatch {
         outcome.levels.get(index).copied()
     }
 
-    /// The batch of what the request gives back on this shard once it passes.
+    /// The batch of the hits that the request gives back on this shard if it passes.
     pub fn give_backs(&self, batch: &Batch) -> Batch {
         let mut back = Batch::default();
         for index in self.giving_back(batch) {
@@ -160,7 +161,7 @@ impl ShardBatch {
         back
     }
 
-    /// Sets in the joined outcome how the limits of [`ShardBatch::give_backs`] stand after it.
+    /// Sets the state of limits after [`ShardBatch::give_backs`] in the joined outcome.
     pub fn record_give_backs(&self, batch: &Batch, back: &Outcome, joined: &mut Outcome) {
         for (index, decision) in self.giving_back(batch).zip(&back.decisions) {
             if !decision.failed
@@ -178,8 +179,8 @@ impl ShardBatch {
         self.charges.iter().copied().filter(gives_back)
     }
 
-    /// Sets in the joined outcome how the limits of its overcharges stand, as if nothing had been spent. `outcome` is the
-    /// shard's own; `refunded` are the refunds that arrived in time.
+    /// Sets the state of the limits of its overcharges in the joined outcome, as if nothing had been spent. `outcome`
+    /// is the shard's own; `refunded` are the refunds that were answered in time.
     pub fn unspend(&self, outcome: &Outcome, refunded: &[Refunded], joined: &mut Outcome) {
         for (index, spent) in self.spent(outcome, joined) {
             let (Some(charge), Some(decision)) = (
@@ -191,9 +192,9 @@ impl ShardBatch {
             let key = &self.batch.keys[charge.key_index];
             let now = refunded.iter().rev().find_map(|back| standing_of(back, key, charge));
             let standing = &mut decision.standing;
-            // Overdrawn, less was left than was spent. Only the store knows how much.
+            // The limit was overdrawn: fewer hits were left than were spent. Only the store knows how many.
             standing.remaining = match (charge.overdraft(), now) {
-                // What was charged before is not spent by this request.
+                // This request did not spend the hits of an earlier charge.
                 (Overdraft::None, _) if decision.retry.is_some() => standing.remaining,
                 (Overdraft::None, _) => standing.remaining.saturating_add(spent),
                 (_, Some(now)) => {
@@ -208,7 +209,8 @@ impl ShardBatch {
         }
     }
 
-    /// The charges whose hits were spent although the request is refused, by index, and how many. `joined` is the refusal.
+    /// The charges whose hits were spent although the request is refused, by index, with the hits. `joined` is the
+    /// refusal.
     fn spent(&self, outcome: &Outcome, joined: &Outcome) -> SmallVec<[(usize, u64); INLINE_CAP]> {
         let mut all = SmallVec::new();
         let mut first = 0;
@@ -220,7 +222,7 @@ impl ShardBatch {
                 let whole = self.charges.get(first + index);
                 let whole = whole.and_then(|index| joined.decisions.get(*index));
                 let stays = whole.is_some_and(|decision| decision.counted);
-                // How much of the first attempt was clipped is unknown.
+                // How many hits of the first attempt were clipped is unknown.
                 let clips = charge.limit.overdraft() == Overdraft::Clip;
                 let is_known = decision.retry.is_none() || !clips;
                 (passes || decision.counted) && !decision.failed && !stays && is_known
@@ -234,7 +236,7 @@ impl ShardBatch {
         all
     }
 
-    /// What was charged here although the request is refused, by key. `joined` is the refusal.
+    /// The overcharges of this shard, because the request is refused, by key. `joined` is the refusal.
     pub fn overcharges<'a>(
         &'a self,
         outcome: &'a Outcome,
@@ -260,14 +262,14 @@ impl ShardBatch {
     }
 }
 
-/// When the hits of a charge were spent: for a retry, by the attempt that it is one of.
+/// The time at which the hits of a charge were spent: for a retry, by the first attempt.
 fn charged_at(outcome: &Outcome, retry: Option<Retry>) -> Timestamp {
     let age = retry.map_or(Duration::ZERO, Retry::age).as_millis();
     let at_ms = outcome.at.as_ms().saturating_sub(u64::try_from(age).unwrap_or(u64::MAX));
     Timestamp::from_ms(at_ms)
 }
 
-/// How the limit of a charge stood after its refund.
+/// The state of a charge's limit after its refund.
 fn standing_of((batch, outcome): &Refunded, key: &Key, charge: &Charge) -> Option<Standing> {
     let mut both = batch.charges.iter().zip(&outcome.decisions);
     let same = |known: &Charge| {
@@ -276,7 +278,7 @@ fn standing_of((batch, outcome): &Refunded, key: &Key, charge: &Charge) -> Optio
     both.find(|(known, _)| same(known)).map(|(_, decision)| decision.standing)
 }
 
-/// The outcome of a request whose shards decided so.
+/// The joined outcome of a request.
 pub fn join(batch: &Batch, shards: &[ShardBatch], outcomes: &[Outcome]) -> Outcome {
     let at = outcomes.iter().map(|outcome| outcome.at).max().unwrap_or_default();
     let mut joined = Outcome::nothing(at);
@@ -317,8 +319,8 @@ pub fn join(batch: &Batch, shards: &[ShardBatch], outcomes: &[Outcome]) -> Outco
     joined
 }
 
-/// Says which debits count of a request that doesn't pass: all if `counts`, else those that are booked. Those count too that
-/// a shard charged because its own part `passed`.
+/// Marks the debits of a refused request that count: all if `counts`, else booked ones. Debits also count if a shard
+/// charged them because its own part `passed`.
 fn settle_debits(
     batch: &Batch,
     joined: &mut Outcome,

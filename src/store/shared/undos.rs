@@ -1,8 +1,8 @@
-//! Refunds of charges that have left marks for retries: hits that one shard charged for a request that another shard refused.
+//! Refunds of charges with idempotency keys: hits that one shard charged for a request that another shard refused.
 //!
-//! Such a refund takes its attempt out of the mark, so it is made once however often it is sent. Hits come back with the last
-//! attempt: when another one has passed, they are its own. Unlike other refunds (`refunds.rs`) those of one key can't be
-//! added up.
+//! Such a refund removes its attempt from the mark, so it is made once however often it is sent. Hits are given back
+//! with the last attempt: if another attempt has passed, they belong to it. Unlike other refunds (`refunds.rs`) those
+//! of one key can't be added up.
 
 use std::sync::Mutex;
 
@@ -17,7 +17,7 @@ use crate::policy::Key;
 use crate::store::local_cache::LocalCache;
 use crate::store::{Arrival, Batch, Store, StoreError, TokenSource};
 
-/// Refunds that wait for an answer. Beyond it, overcharges stay charged until they leave the window.
+/// Maximum number of refunds that wait for an answer. Beyond it, overcharges stay charged until they leave the window.
 const WAITING_MAX: usize = 16_384;
 
 /// Refunds that [`Undos::tend`] sends at a time.
@@ -33,12 +33,12 @@ pub struct Undos {
 #[derive(Debug, Default)]
 struct Waiting {
     last: u64,
-    /// By number, each with the time since when it is sent.
+    /// By number, each with the time since which it is sent.
     batches: IndexMap<u64, (Batch, Instant)>,
 }
 
 impl Undos {
-    /// A number for an attempt at a request.
+    /// A unique number for an attempt at a request.
     pub fn attempt(&self) -> u64 {
         self.attempts.attempt()
     }
@@ -48,8 +48,8 @@ impl Undos {
         lock(&self.waiting).batches.is_empty()
     }
 
-    /// Adds overcharges under a key; they are refunded even if the request that spent them is cancelled. Returns the number to
-    /// [send](Undos::send); None if there is no room.
+    /// Adds overcharges under a key; they are refunded even if the request that spent them is cancelled. Returns the
+    /// number for [`Undos::send`]; None if there is no space.
     pub fn add(&self, key: &Key, overcharges: Vec<Overcharge>) -> Option<u64> {
         let mut waiting = lock(&self.waiting);
         if WAITING_MAX <= waiting.batches.len() {
@@ -71,14 +71,14 @@ impl Undos {
     ) -> Option<Refunded> {
         let batch = lock(&self.waiting).batches.get(&number).map(|(batch, _)| batch.clone())?;
         let answer = cache.give_back(&batch, arrival).await;
-        // Under a key that is no counter, there is nothing to give back.
+        // If the key holds no counter, there is nothing to give back.
         if matches!(answer, Ok(_) | Err(StoreError::Foreign { .. })) {
             lock(&self.waiting).batches.swap_remove(&number);
         }
         Some((batch, answer.ok()?))
     }
 
-    /// Sends what is left. Returns the refunds that were answered.
+    /// Sends the remaining refunds. Returns those that were answered.
     pub async fn tend<S: Store>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
         let numbers: Vec<u64> = {
             let mut waiting = lock(&self.waiting);

@@ -1,5 +1,5 @@
-//! A store with a fallback: what its charges say of outages (`on_outage`) answers while it is unavailable, and what was
-//! spent meanwhile is charged in the store afterwards.
+//! A store with a fallback: while it is unavailable, `on_outage` of the charges decides, and the hits spent meanwhile
+//! are charged in the store afterwards.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::policy::OnOutage;
 use crate::store::local_cache::LocalCache;
 use crate::store::{Arrival, Batch, Charge, Debt, Fallback, Outcome, Store, StoreError};
 
-/// Debts that are paid at a time: as many as share a call.
+/// Debts that are paid at a time: as many as fit into one call.
 const DEBTS_AT_ONCE: usize = 64;
 
 /// A store behind its local cache, and the fallback.
@@ -27,44 +27,44 @@ pub struct WithFallback<S> {
     paying: AtomicBool,
 }
 
-/// A clock that steps of the system's clock don't change: during an outage they would free what is owed, or hold it.
+/// A clock that is independent of steps of the system's clock, which would free debts or prolong them during an outage.
 #[derive(Clone, Copy, Debug)]
 struct Steady {
-    /// What the system's clock said then.
+    /// The system's time at that instant.
     at: Timestamp,
     since: Instant,
 }
 
-/// The answer to a batch that the store was asked for.
+/// The answer to a batch that was sent to the store.
 #[derive(Debug)]
 pub struct StoreAnswer {
     pub outcome: Outcome,
-    /// Why the store did not decide; None if it did, or was not asked.
+    /// The error of the store; None if it decided, or was not asked.
     pub error: Option<StoreError>,
 }
 
 impl<S: Store> WithFallback<S> {
-    /// A store to which nothing is owed.
+    /// A store without debts.
     pub fn new(local_cache: LocalCache<S>, fallback: Fallback) -> Self {
         let steady = Steady { at: Timestamp::default(), since: monotonic_now() };
         Self { local_cache, fallback, steady: Mutex::new(steady), paying: AtomicBool::new(false) }
     }
 
-    /// Decides a batch by the fallback alone, without asking the store.
+    /// Decides a batch by the fallback, without asking the store.
     pub fn decide_alone(&self, batch: &Batch, now: Now) -> Outcome {
         self.fallback.decide(batch, None, self.time(now))
     }
 
-    /// Learns from the store's answer how limits stand.
+    /// Stores the state of limits in the answer of the store.
     pub fn learn(&self, batch: &Batch, outcome: &Outcome, now: Now) {
         self.fallback.learn(batch, outcome, self.time(now));
     }
 
-    /// Has the store decide, or the fallback if it can't.
+    /// Asks the store to decide, and the fallback if it can't.
     pub async fn ask(&self, batch: &Batch, arrival: Arrival) -> StoreAnswer {
         let now = arrival.now;
         if self.is_paying() && batch.charges.iter().all(Charge::may_come_back_later) {
-            // The hits may be a part of what is owed, so the store could not give them back yet.
+            // The hits may be part of a debt, so the store could not give them back yet.
             let outcome = self.decide_alone(batch, now);
             return StoreAnswer { outcome, error: None };
         }
@@ -82,12 +82,12 @@ impl<S: Store> WithFallback<S> {
         }
     }
 
-    /// Learns how many sidecars share the store. To be called a few times a second.
+    /// Updates the number of sidecars that share the store. Must be called a few times a second.
     pub fn count_sidecars(&self) {
         self.fallback.hear(self.local_cache.store().sidecars());
     }
 
-    /// Charges what was spent during an outage, if the store is available. To be called a few times a second.
+    /// Charges the hits of an outage, if the store is available. Must be called a few times a second.
     pub async fn pay_debts(&self, now: Now) {
         if !self.local_cache.store().is_healthy() {
             return;
@@ -104,7 +104,7 @@ impl<S: Store> WithFallback<S> {
         self.paying.store(false, Ordering::Release);
     }
 
-    /// Whether something is owed or being paid.
+    /// Whether there are debts, or debts being paid.
     fn is_paying(&self) -> bool {
         self.fallback.owes() || self.paying.load(Ordering::Acquire)
     }
@@ -117,14 +117,14 @@ impl<S: Store> WithFallback<S> {
                 self.learn(batch, &outcome, now);
                 self.fallback.pay(batch);
             }
-            // The key is no counter any more: there is nothing to charge.
+            // The key holds no counter any more: there is nothing to charge.
             Err(StoreError::Foreign { .. }) => {}
             Err(_) => self.fallback.owe_again(debt),
         }
     }
 
-    /// The time by which this sidecar decides: the system's clock's as of when nothing was owed last, and what has passed
-    /// since.
+    /// The time by which this sidecar decides: the system's time when there were last no debts, plus the time since
+    /// then.
     fn time(&self, now: Now) -> Timestamp {
         let Now::Local(at) = now else { return now.timestamp() };
         let mut steady = lock(&self.steady);
@@ -134,7 +134,7 @@ impl<S: Store> WithFallback<S> {
         steady.at.after(monotonic_now() - steady.since)
     }
 
-    /// Sets the steady clock by the system's.
+    /// Sets the steady clock by the system's clock.
     fn set_clock(&self, now: Now) {
         let at = now.timestamp();
         let steady = Steady { at, since: monotonic_now() };
