@@ -1,4 +1,4 @@
-//! The command line, as people and scripts use it.
+//! The command line, as users and scripts see it.
 
 use std::fs;
 use std::path::Path;
@@ -29,14 +29,14 @@ fn tollgate(folder: &Path, arguments: &[&str]) -> Output {
     command().current_dir(folder).args(arguments).output().unwrap()
 }
 
-/// What one of the standard streams must say, while the other is silent.
+/// The expected text on one of the standard streams; the other must be empty.
 #[derive(Clone, Copy)]
 enum Told<'a> {
     Out(&'a [&'a str]),
     Err(&'a [&'a str]),
 }
 
-/// Checks the exit status and what the streams say, and gives back the standard output.
+/// Checks the exit status and the streams, and returns the standard output.
 #[track_caller]
 fn check(folder: &Path, arguments: &[&str], status: i32, told: Told<'_>) -> String {
     let output = tollgate(folder, arguments);
@@ -185,7 +185,7 @@ fn check_against_tells_which_limits_are_gone() {
     let run = |new: &'static str, more: &[&'static str]| {
         [&["check", new, "--against", "."][..], more].concat()
     };
-    // An edit may mean it: no warning.
+    // The edit may intend it, so it is not a warning.
     let output = tollgate(folder.path(), &run("store.yaml", &["--deny-warnings"]));
     let told = String::from_utf8(output.stderr).unwrap();
     let line = |domain: &str, limit: &str| {
@@ -302,7 +302,7 @@ fn values_complete_and_pages_know_them() {
         check(folder.path(), &["man"], 0, Told::Out(&["debug", "Examples", "tollgate\\-man(1)"]));
     assert!(page.contains("\"tollgate 0."), "{page}");
     check(folder.path(), &["man", "check"], 0, Told::Out(&["tollgate\\-check", "\"tollgate 0."]));
-    // The settings tell all wrong values at once.
+    // The settings report all invalid values at once.
     let wrong = ["--log-level", "loud", "--log-format", "xml"];
     check(
         folder.path(),
@@ -408,7 +408,7 @@ fn the_version_names_the_commit() {
     let root = git(&["rev-parse", "--show-toplevel"]);
     let is_repository =
         root.is_some_and(|root| Path::new(&root) == Path::new(env!("CARGO_MANIFEST_DIR")));
-    // Who builds with another one asks for it; without a repository there is none to name.
+    // The commit is an argument of the build; without a repository there is none.
     if is_repository && option_env!("BUILD_COMMIT").is_none_or(str::is_empty) {
         let commit = git(&["rev-parse", "--short=7", "HEAD"]).unwrap();
         assert_eq!(told, format!("tollgate {} ({commit})\n", env!("CARGO_PKG_VERSION")));

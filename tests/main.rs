@@ -1,6 +1,6 @@
-//! Everything that a user can see, tested from outside, and the rules of the code; `README.md` says where what is.
+//! Black-box tests of all features, and the rules of the code; `README.md` describes the folders.
 
-// A test fails by panicking, and says on stderr why it could not run.
+// A test fails by panicking, and prints the reason to stderr.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod cli;

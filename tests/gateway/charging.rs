@@ -1,4 +1,4 @@
-//! What a response costs is charged when it has been sent: through a real Envoy, and as it reaches Tollgate.
+//! Charges after the response: through a real Envoy, and as messages to Tollgate.
 
 use std::fs;
 
@@ -9,15 +9,15 @@ use crate::support::gateway::Gateway;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
-/// The policy of the documentation, with limits that a test can reach.
+/// The policy of the documentation, with limits that a test can exhaust.
 fn policy() -> String {
     let policy = fs::read_to_string("config/policies/llm.yaml").unwrap();
     assert_eq!(policy.matches("100000").count(), 2);
     policy.replace("100000", "100")
 }
 
-/// Asks at `path` for an answer of 31 tokens, which `header` has the upstream tell; after each answer waits until so much is
-/// left. Then the next request is refused.
+/// Requests `path` for an answer of 31 tokens, which the upstream reports if `header` asks for it. After each answer
+/// waits until this much is left. Then the next request is refused.
 async fn spends(path: &str, header: &str, key: &str, left: &[u32]) {
     for store in Store::every() {
         let tollgate = Tollgate::serve(&policy(), &store).await;
@@ -43,7 +43,7 @@ async fn spends(path: &str, header: &str, key: &str, left: &[u32]) {
     }
 }
 
-/// As envoyproxy/ratelimit does: 31, 62, 93 and 124 of 100.
+/// As with envoyproxy/ratelimit: 31, 62, 93 and 124 of 100.
 #[tokio::test]
 async fn an_envoy_that_peeks_and_charges_what_the_body_says_is_refused_once_it_is_overdrawn() {
     spends("/v1/chat/completions", "x-total-tokens", "chat_user", &[69, 38, 7, 0]).await;
@@ -76,7 +76,7 @@ descriptors:
             }
             assert_eq!(passed, passing, "{descriptor}");
         }
-        // Hits that the request names cost nothing when they are refused.
+        // Hits of the request cost nothing if they are refused.
         assert!(client.ask(&["hundred=b"], 80).await.passed);
         assert!(!client.ask(&["hundred=b"], 30).await.passed);
         assert!(client.ask(&["hundred=b"], 20).await.passed);
@@ -105,13 +105,13 @@ descriptors:
             }
         }
         assert_eq!(client.remaining(&["company=a"]).await, [10]);
-        // A limit that is asked for the request's own hits, or by a peek, is asked before anything was spent.
+        // A limit with the request's own hits, or with a peek, is checked before anything was spent.
         for hits in [None, Some(0)] {
             let told = client.mixed(("tokens=ann", 31), ("reference=full", hits)).await;
             assert!(!told.passed, "{hits:?}");
         }
         assert_eq!(client.remaining(&["tokens=ann"]).await, [100]);
-        // So is a rule, all of whose limits have to have the hits.
+        // So is a rule: all of its limits must have the hits.
         assert!(!client.debit(&["bought=ann"], 101).await.passed);
         assert_eq!(client.remaining(&["bought=ann"]).await, [100]);
     }
@@ -157,13 +157,13 @@ descriptors:
                 client.debit(&[&format!("{key}=ann")], 31).await;
             }
         }
-        // Six requests are in flight, each of which has asked for a hit.
+        // Six requests are in flight, each of which has spent a hit.
         for hits in [1, 31] {
             for _ in 0..6 {
                 client.debit(&["first=ann"], hits).await;
             }
         }
-        // Nobody peeks here: such requests are refused before anything is spent.
+        // There are no peeks here: such requests are refused before anything is spent.
         for _ in 0..6 {
             client.ask(&["asked=ann"], 31).await;
         }

@@ -1,5 +1,5 @@
-//! A request that several providers could serve goes to the best one, through a real Envoy that is configured as
-//! `deploy/envoy/choice.yaml` says.
+//! A request that several providers can serve is sent to the best one, through a real Envoy with the configuration of
+//! `deploy/envoy/choice.yaml`.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;
 
-/// Hotelbeds is cheaper and has five a day; latency counts more than the price. The answer tells more than the name.
+/// Hotelbeds is cheaper and has five a day; latency has more weight than the price. The answer has more than the name.
 const POLICY: &str = "
 domain: travel
 answer: { metadata: always }
@@ -43,7 +43,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    /// Starts an Envoy that asks `tollgate`; None if there is no Envoy here.
+    /// Starts an Envoy for `tollgate`; None if there is no Envoy here.
     async fn start(tollgate: &Tollgate) -> Option<Self> {
         let mut config = fs::read_to_string("deploy/envoy/choice.yaml")
             .unwrap()
@@ -68,7 +68,7 @@ impl Gateway {
         Some(Self { _envoy: envoy, http: Http::new(), address, providers })
     }
 
-    /// Asks for `path`, and says which provider served it; the status if none did.
+    /// Requests `path`, and returns the provider that served it, or the status.
     async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> String {
         let served = |one: &(&str, Upstream)| one.1.served();
         let before: Vec<usize> = self.providers.iter().map(served).collect();
@@ -84,7 +84,7 @@ impl Gateway {
         (*name).to_owned()
     }
 
-    /// Asks so many times, and says which providers served.
+    /// Sends this many requests, and returns the providers that served them.
     async fn ask_times(&self, path: &str, times: usize) -> Vec<String> {
         let mut served = Vec::new();
         for _ in 0..times {

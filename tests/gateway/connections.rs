@@ -1,4 +1,4 @@
-//! Connections that are flooded, and connections that end for their age.
+//! Floods on connections, and connections that end because of their age.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::support::{PATIENCE, eventually};
 
 const POLICY: &str = "{domain: calm, descriptors: [{key: user, limits: [1000000/day]}]}";
 
-/// Requests of one connection that are taken back at once.
+/// Number of requests on one connection that are cancelled at once.
 const TAKEN_BACK: u32 = 20_000;
 
 /// A frame of HTTP/2.
@@ -24,7 +24,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// What takes back every request that it makes (CVE-2023-44487).
+/// A client that cancels every request that it sends (CVE-2023-44487).
 fn rapid_reset() -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(4, 0, 0, &[]));
@@ -36,13 +36,13 @@ fn rapid_reset() -> Vec<u8> {
     bytes
 }
 
-/// Sends that again and again, on a new connection each time. It counts how often.
+/// Runs that client repeatedly, each time on a new connection, and counts the runs.
 async fn flood(address: SocketAddr, bytes: Vec<u8>, floods: Arc<AtomicUsize>) {
     loop {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let (mut reading, mut writing) = stream.split();
         let mut answer = Vec::new();
-        // Whoever is flooded hangs up in the middle.
+        // The server may close the connection meanwhile.
         let _ = tokio::join!(writing.write_all(&bytes), reading.read_to_end(&mut answer));
         floods.fetch_add(1, Ordering::SeqCst);
     }
@@ -80,6 +80,6 @@ async fn connections_that_end_for_their_age_cost_envoy_no_request() {
     ended.expect("and not with an error");
 
     let Some(gateway) = Gateway::start(&[tcp(address)]).await else { return };
-    // It refuses what it could not ask about.
+    // It refuses requests without an answer of Tollgate.
     assert_eq!(gateway.caller.crowd("alice", 1_500).await, Counts::new(1_000, 500));
 }

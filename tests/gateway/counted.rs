@@ -1,4 +1,4 @@
-//! What `/metrics` and the logs say of requests: hits, limits that are near their end, domains without a policy.
+//! Requests in `/metrics` and the logs: hits, nearly exhausted limits, unknown domains.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ descriptors:
   - { key: quiet, limits: [{ name: quiet, rate: 5/day, mode: shadow }] }
 ";
 
-/// The series whose names begin so, with what they stand at.
+/// The series whose names start with this, with their values.
 async fn series(tollgate: &Tollgate, start: &str) -> BTreeMap<String, u64> {
     let url = format!("http://{}/metrics", tollgate.http_address);
     let text = String::from_utf8(Http::new().get(&url, &[]).await.body.to_vec()).unwrap();
@@ -24,7 +24,7 @@ async fn series(tollgate: &Tollgate, start: &str) -> BTreeMap<String, u64> {
     series.map(|(name, count)| (name.to_owned(), count.parse().unwrap())).collect()
 }
 
-/// Asks for so many hits of what an entry names; whether they passed.
+/// Requests this many hits of an entry; returns whether they passed.
 async fn ask(tollgate: &Tollgate, entry: (&str, &str), hits: u64) -> bool {
     let mut ask = request("shop", &[&[entry]]);
     ask.descriptors[0].hits_addend = Some(UInt64Value { value: hits });
@@ -43,7 +43,7 @@ async fn hits_are_counted_by_limit_and_refusals_are_not_near_it() {
             for hits in [5, 3, 1, 1] {
                 assert!(ask(&tollgate, ("user", "alice"), hits).await);
             }
-            // Looks spend nothing.
+            // Peeks spend nothing.
             assert!(ask(&tollgate, ("user", "alice"), 0).await);
             for hits in [1, 7] {
                 assert!(!ask(&tollgate, ("user", "alice"), hits).await);

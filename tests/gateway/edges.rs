@@ -1,4 +1,4 @@
-//! Faults at the edges of Envoy, of Redis and of configurations, as callers before a real Envoy would see them.
+//! Faults of Envoy, of Redis and of configurations, as seen by callers of a real Envoy.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,8 +18,8 @@ use crate::support::tollgate::Tollgate;
 
 const HOUR_S: u64 = 3_600;
 
-/// How often a connection to Redis is closed, and how long it is let alone before: one that is closed sooner than a tenth of a
-/// second is taken for a server that closes all.
+/// How often a connection to Redis is closed, and after which time: a connection that is closed within a tenth of a
+/// second counts as one of a server that closes all.
 const CLOSED: u32 = 5;
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -49,10 +49,10 @@ fn by_header_with(key: &str, more: &Value) -> Value {
     descriptor
 }
 
-/// One Envoy for each store, since each costs its start.
+/// One Envoy for all tests of a store, because its start takes long.
 #[tokio::test]
 async fn what_envoy_asks_and_redis_does_is_answered_right() {
-    // Envoy's own limit: two an hour, which a filter before it says in the metadata.
+    // Envoy's own limit: two an hour, which an earlier filter sets in the metadata.
     let limit = json!({ "limit": { "requests_per_unit": 2, "unit": "HOUR" } });
     let metadata = json!({ "name": "envoy.filters.http.set_metadata", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.set_metadata.v3.Config",
@@ -85,7 +85,7 @@ async fn what_envoy_asks_and_redis_does_is_answered_right() {
     }
 }
 
-/// Two pass in each hour, however many begin meanwhile.
+/// Two pass in each hour, however many start meanwhile.
 async fn a_limit_that_envoy_brings_follows_the_policy(gateway: &Gateway) {
     let mut passed = 0;
     eventually("a refusal", async || {
@@ -106,7 +106,7 @@ async fn a_limit_that_envoy_brings_follows_the_policy(gateway: &Gateway) {
     assert!(2 <= passed, "{passed}");
 }
 
-/// What remains counts against all that can be spent at once.
+/// The remaining hits count against all that can be spent at once.
 async fn a_buckets_headers_tell_its_burst(gateway: &Gateway) {
     let answer = gateway.caller.get("/", &[("bucket", "ann")]).await;
     assert_eq!(answer.status, 200);
@@ -129,7 +129,7 @@ async fn a_debit_counts_although_another_is_refused(gateway: &Gateway, tollgate:
     }
 }
 
-/// As servers close connections by their `timeout`, and operators by hand. On a busy machine a request may come before the
+/// As servers do by their `timeout`, and operators by hand. On a busy machine a request may arrive before the close.
 /// news.
 async fn requests_after_a_closed_connection_are_decided_by_redis(
     gateway: &Gateway,
@@ -156,7 +156,7 @@ fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Each user has two limits on two slots, one of which refuses.
+/// Each user has two limits on two slots, and one of them refuses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_over_two_slots_tells_what_remains_as_if_nothing_had_been_spent() {
     const POLICY: &str = "

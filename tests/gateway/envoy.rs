@@ -1,7 +1,7 @@
-//! What callers see who stand before a real Envoy that asks Tollgate.
+//! Requests of callers to a real Envoy that calls Tollgate.
 //!
-//! Exact counts use windows of a day, so that no speed and no delay of the machine changes them. Envoy
-//! refuses what it could not ask about (`failure_mode_deny`), so that a lost question shows as a 500.
+//! Exact counts use windows of a day, so that the speed of the machine has no effect. Envoy refuses requests without an
+//! answer (`failure_mode_deny`), so that a lost call shows as a 500.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
-/// Ten a day for each user, three of them searches; the caller is told all about it.
+/// Ten a day for each user, three of them searches; the answer has all details.
 const POLICY: &str = "
 domain: gate
 answer:
@@ -30,7 +30,7 @@ descriptors:
         limits: [{ name: searches, rate: 3/day }]
 ";
 
-/// More than any test here asks for.
+/// More than any test here requests.
 const GENEROUS: &str = "
 domain: gate
 descriptors: [{ key: user, limits: [1000000/day] }]
@@ -42,13 +42,13 @@ domain: gate
 descriptors: [{ key: user, limits: [0/day] }]
 ";
 
-/// Shared by whoever asks.
+/// One counter for all callers.
 const HUNDRED: &str = "
 domain: gate
 descriptors: [{ key: user, limits: [100/day] }]
 ";
 
-/// What the policy says while the store is out is all that differs.
+/// The same policies, except for `on_outage`.
 const OUTAGE: &str = "
 domain: gate
 descriptors:
@@ -58,7 +58,7 @@ descriptors:
   - { key: user, value: watched, limits: [{ rate: 5/day, mode: shadow }] }
 ";
 
-/// Edits of which one must be live in time: a busy machine may hold up the others.
+/// Number of edits; one of them must be live in time, because a busy machine may delay the others.
 const EDITS: usize = 5;
 
 #[tokio::test]
@@ -197,7 +197,7 @@ descriptors:
         assert_eq!(refused.status, 429);
         assert!(header("x-ratelimit-limit").starts_with("1000, "), "{refused:?}");
         assert_eq!(header("x-ratelimit-remaining"), "0");
-        // Our own may tell what a smaller request could have.
+        // Tollgate's own headers may report the hits for a smaller request.
         assert_eq!((header("ratelimit-limit"), header("ratelimit-remaining")), ("1000", "100"));
         for name in ["x-ratelimit-reset", "ratelimit-reset", "retry-after"] {
             let seconds: u64 = header(name).parse().unwrap();
@@ -249,11 +249,11 @@ async fn an_outage_is_answered_as_the_policy_says_and_ends_by_itself() {
     }
     server.launch();
     gateway.caller.gets("pessimist", 200).await;
-    // It came back empty, and one of five is spent.
+    // Redis was restarted empty, and one of five is spent.
     assert_eq!(gateway.caller.crowd("pessimist", 20).await, Counts::new(4, 16));
 }
 
-/// A limit that says nothing of outages leaves them to Envoy.
+/// A limit without `on_outage` leaves outages to Envoy.
 #[tokio::test]
 async fn while_the_store_is_out_envoys_failure_mode_decides() {
     let Some(server) = Server::start(&[]) else {
@@ -292,7 +292,7 @@ async fn while_the_store_is_out_envoys_failure_mode_decides() {
 
     server.launch();
     closed.caller.gets("undecided", 200).await;
-    // It came back empty, and one of five is spent: what failed cost nothing.
+    // Redis was restarted empty, and one of five is spent: failed requests cost nothing.
     assert_eq!(closed.caller.crowd("undecided", 20).await, Counts::new(4, 16));
 }
 
@@ -319,8 +319,8 @@ async fn an_edit_is_live_within_a_second_and_loses_no_request() {
     }
 }
 
-/// As in a rolling update of several Tollgates behind one address: the one that is told to end says so
-/// in its health checks first, goes on answering until Envoy has noticed, and then ends.
+/// As in a rolling update of several Tollgates behind one address: the one that is shutting down first fails its health
+/// checks, answers until Envoy has noticed, and then ends.
 #[tokio::test]
 async fn one_of_two_ends_under_load_without_a_failed_request() {
     for store in Store::every() {
@@ -341,8 +341,8 @@ async fn one_of_two_ends_under_load_without_a_failed_request() {
     }
 }
 
-/// Killed, a sidecar answers nobody: Envoy refuses what it had asked it for (`failure_mode_deny`), as many as were
-/// under way, and asks the other. Nothing is over: what the killed one has charged stays charged.
+/// After a kill, Envoy refuses the requests that were in flight to that sidecar (`failure_mode_deny`), and sends others
+/// to the second one. No limit is exceeded: the charges of the killed sidecar are kept.
 #[tokio::test]
 async fn one_of_two_is_killed_under_load() {
     let Some(server) = Server::start(&[]) else {
@@ -358,7 +358,7 @@ async fn one_of_two_is_killed_under_load() {
     let load = gateway.caller.load("alice");
     assert_eq!(gateway.caller.crowd("bob", 50).await, Counts::new(50, 0));
     drop(killed);
-    // Envoy may still send some of these to the one that is gone.
+    // Envoy may still send some of these to the killed sidecar.
     let after = gateway.caller.crowd("bob", 100).await;
     gateway.caller.gets("alice", 429).await;
     let counts = load.stop().await;

@@ -1,4 +1,4 @@
-//! What nobody sends who means well, on the ports and in the files: an answer or an error, and Tollgate goes on.
+//! Hostile input on the ports and in the files: each gets an answer or an error, and Tollgate continues.
 
 use axum::http::Request;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ const POLICY: &str = "{domain: shop, descriptors: [{key: user, limits: [1000/day
 
 const GZIP: [(&str, &[u8]); 1] = [("grpc-encoding", b"gzip")];
 
-/// Whether one hit of alice's passes, and how many are left to her.
+/// Whether one hit of alice's passes, and her remaining hits.
 async fn left_to_alice(connection: &mut Connection, headers: &[(&str, &[u8])]) -> u32 {
     let ask = framed(&request("shop", &[&[("user", "alice")]]));
     let told = connection.send(ask, true, headers).await.told().await;
@@ -31,7 +31,7 @@ async fn a_message_that_should_not_be_is_refused_and_the_next_one_is_answered() 
     let before = tollgate.memory_peak();
     let mut left = 1_000;
     let mut check = async |body: Bytes, headers: &[(&str, &[u8])], code: Code, text: &str| {
-        // With one that is not whole the stream stays open.
+        // With an incomplete message the stream stays open.
         let told = connection.send(body, true, headers).await.told().await;
         assert!(told.code == code && told.text.contains(text), "{told:?} and not {code} {text}");
         left -= 1;
@@ -46,7 +46,7 @@ async fn a_message_that_should_not_be_is_refused_and_the_next_one_is_answered() 
     let descriptors: Vec<&[(&str, &str)]> = vec![&[("user", "alice")]; 5_000];
     let many = framed(&request("shop", &descriptors));
     check(many, &[], Code::InvalidArgument, "descriptors").await;
-    // As many empty entries as fit, which are much larger once they are read.
+    // As many empty entries as fit, which are much larger when decoded.
     let mut message = request("shop", &[&[]]).encode_to_vec();
     message.truncate(message.len() - 2);
     let empty = b"\x0a\x00".repeat(130_000);
@@ -91,7 +91,7 @@ async fn metrics(tollgate: &Tollgate) -> String {
     String::from_utf8(Http::new().get(&url, &[]).await.body.to_vec()).unwrap()
 }
 
-/// A request of the domain `shop` for one hit of a user, whatever bytes name it.
+/// A request of the domain `shop` for one hit of a user with a name of any bytes.
 fn asks_for(user: &[u8]) -> Bytes {
     let mut message = b"\x0a\x04shop".to_vec();
     let mut field = |len: usize, tag: u8| {
@@ -110,7 +110,7 @@ fn asks_for(user: &[u8]) -> Bytes {
 #[tokio::test]
 async fn whatever_bytes_name_a_user_the_user_has_a_limit_of_its_own() {
     const POLICY: &str = "{domain: shop, descriptors: [{key: user, limits: [2/day]}, {key: \"user\", value: \"pre*\", limits: [1/day]}]}";
-    // Texts that an escape or a replacement could mix up.
+    // Texts that an escape or a replacement could confuse.
     let users: [&[u8]; 9] = [
         b"k",
         b"k\xff",
@@ -134,9 +134,9 @@ async fn whatever_bytes_name_a_user_the_user_has_a_limit_of_its_own() {
         for user in users {
             assert_eq!([ask(user).await, ask(user).await, ask(user).await], [1, 1, 2], "{user:?}");
         }
-        // What is valid of it still matches.
+        // The valid part still matches.
         assert_eq!([ask(b"pre\xff").await, ask(b"pre\xff").await], [1, 2]);
-        // Both wires have one counter.
+        // Both encodings share one counter.
         let url = format!("http://{}/json", tollgate.http_address);
         let start = br#"{"domain":"shop","descriptors":[{"entries":[{"key":"user","value":""#;
         let body = [start.as_slice(), b"k\xff", br#""}]}]}"#].concat();

@@ -1,4 +1,4 @@
-//! More than can be answered: time, memory, names. Who asks as it should is served all the same.
+//! Overload of time, memory and names. Well-behaved clients are served.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -19,7 +19,7 @@ const MIB: u64 = 1024 * 1024;
 
 const POLICY: &str = "{domain: calm, descriptors: [{key: user, limits: [1000000/day]}]}";
 
-/// What a metric stands at.
+/// The value of a metric.
 async fn metric(tollgate: &Tollgate, name: &str) -> u64 {
     let text = metrics(tollgate).await;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -31,13 +31,13 @@ async fn metrics(tollgate: &Tollgate) -> String {
     String::from_utf8(Http::new().get(&url, &[]).await.body.to_vec()).unwrap()
 }
 
-/// Asks for one hit of alice's, and tells how many are left to her.
+/// Requests one hit of alice's, and returns her remaining hits.
 async fn left_to_alice(client: &mut Grpc) -> u32 {
     let ask = request("calm", &[&[("user", "alice")]]);
     client.should_rate_limit(ask).await.unwrap().into_inner().statuses[0].limit_remaining
 }
 
-/// Sends nearly all of the largest message, again and again, and counts how often it is told to go.
+/// Sends most of the largest message repeatedly, and counts the refusals.
 async fn send_halves(address: SocketAddr, sent_away: Arc<AtomicUsize>) {
     const STREAMS: usize = 64;
     let mut half = vec![0; 250_000];
@@ -66,11 +66,11 @@ async fn incomplete_large_messages_starve_no_client_and_fill_no_memory() {
     let mut calm = tollgate.client().await;
     let sent_away = Arc::<AtomicUsize>::default();
     let mut floods = JoinSet::new();
-    // Half a gigabyte, if all of them could stay.
+    // Half a gigabyte in total.
     for _ in 0..32 {
         floods.spawn(send_halves(tollgate.grpc_address, sent_away.clone()));
     }
-    // As it is when a machine has no CPU for the second frame of a message: thousands come between its halves.
+    // As on a machine that has no CPU for the second frame of a message: thousands arrive between its halves.
     let ask = framed(&request("calm", &[&[("user", "bob")]]));
     let mut slow = Connection::open(tollgate.grpc_address).await;
     for _ in 0..3 {
@@ -137,7 +137,7 @@ async fn what_can_not_be_answered_in_time_is_not_decided() {
     assert_eq!(shed, late);
 }
 
-/// Asks for one hit each of so many that nobody has heard of.
+/// Requests one hit for each of many new names.
 async fn ask_as_strangers(connection: &mut Connection, numbers: Range<usize>) {
     let mut sent = Vec::new();
     for number in numbers {
@@ -157,7 +157,7 @@ async fn a_flood_of_names_fills_no_memory_and_evicts_no_counter_in_use() {
     const KEYS_MAX: u64 = 3_000;
     const CONNECTIONS: usize = 4;
     const AT_ONCE: usize = 250;
-    // Who is called by name counts for a day, and the strangers for a minute.
+    // Known callers count for a day, and new names for a minute.
     let policy = "
 domain: calm
 descriptors:

@@ -1,4 +1,4 @@
-//! `/v1/callers/{name}/quota`: what is left, whether more would pass, and changes of what is spent.
+//! `/v1/callers/{name}/quota`: reads, validates and changes the hits in use.
 
 use axum::http::Request;
 use serde_json::{Value, json};
@@ -142,7 +142,7 @@ async fn hits_are_consumed_released_and_reset() {
     }
 }
 
-/// Limits that entries make cheaper, dearer or others: by cascade, tier, cost and idempotency key.
+/// Limits whose costs and amounts depend on entries: by cascade, tier, cost and idempotency key.
 const ENTRIES_POLICY: &str = "
 domain: shop
 tiers: [free, paid]
@@ -219,7 +219,7 @@ async fn entries_are_charged_as_those_of_a_request_are() {
                 assert_eq!(counts(&by_grpc).await, expected, "{set} at {path}");
             }
         }
-        // A look has the same hits as the request.
+        // A peek has the same hits as the request.
         let tier = json!({ "hits": 11, "entries": [{ "tier": "paid" }] });
         assert_eq!(client.post("new/quota/validate", &tier).await.status, 200);
         let booking = client.quota("new/quota?entries=kind=booking").await;

@@ -13,18 +13,18 @@ use crate::support::eventually;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
-/// Far below the slow poll, which must not be what finds an edit; far above the second that is promised,
-/// for machines that are busy.
+/// Far below the poll interval, since the poll must not be the one to find an edit; far above the promised second, for
+/// busy machines.
 const LIVE_WITHIN: Duration = Duration::from_secs(15);
 
-/// A Tollgate with the policy of [`rate`] 1/day, and a way to ask what is in force.
+/// A Tollgate with the policy of [`rate`] 1/day, and a way to read the policy in force.
 struct Served {
     tollgate: Tollgate,
     http: Http,
     policies: PathBuf,
 }
 
-/// A policy of one limit, which can be told from others by its amount.
+/// A policy of one limit, identified by its amount.
 fn rate(domain: &str, amount: u32) -> String {
     format!("domain: {domain}\ndescriptors:\n- key: user\n  limits: [{amount}/day]\n")
 }
@@ -46,7 +46,7 @@ impl Served {
         String::from_utf8(answer.body.to_vec()).unwrap()
     }
 
-    /// Waits until `path` shows `text`, or no longer does.
+    /// Waits until `path` shows `text`, or no longer shows it.
     async fn wait(&self, path: &str, text: &str, shown: bool) {
         let what = format!("{text} at {path}: {shown}");
         let waiting = eventually(&what, async || {
@@ -182,7 +182,7 @@ async fn a_directory_of_garbage_keeps_the_policy() {
     served.wait_for_rejection(false).await;
 }
 
-/// Links to themselves, because permissions are nothing to root, as whom CI may run.
+/// Links to themselves, because permissions do not affect root, the user in CI.
 #[tokio::test]
 async fn what_can_not_be_read_keeps_the_policy() {
     let served = served().await;
@@ -217,7 +217,7 @@ async fn counters_survive_an_edit() {
     assert_eq!(answer.statuses[0].limit_remaining, 1);
 }
 
-/// Asks for a user until it is refused, and says how often it passed.
+/// Sends requests of a user until one is refused, and returns the number that passed.
 async fn passing(client: &mut Grpc) -> usize {
     for passed in 0..100 {
         let asked = client.should_rate_limit(request("first", &[&[("user", "alice")]])).await;
@@ -255,7 +255,7 @@ async fn an_edit_keeps_the_counts_of_limits_that_stay_and_tells_of_those_that_st
     }
 }
 
-/// Waits until the limit that comes last in an edit is in force.
+/// Waits until the last limit of an edit is in force.
 async fn in_force(tollgate: &Tollgate, edit: &str) {
     let rate = edit.rsplit(' ').next().unwrap();
     let http = Http::new();

@@ -60,7 +60,7 @@ async fn a_retry_passes_again_and_spends_nothing() {
         }
         let other = client.ask(&["workspace_id=w,action=export,idempotency_key=2"], 1).await;
         assert_eq!((other.passed, other.reason()), (false, "over_limit"));
-        // More retries than are free are like new requests.
+        // Beyond the free retries, requests are charged as new ones.
         assert!(!client.ask(once, 1).await.passed);
     })
     .await;

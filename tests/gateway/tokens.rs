@@ -1,4 +1,4 @@
-//! `config/policies/tokens.yaml`: what a request costs, a balance and a daily budget.
+//! `config/policies/tokens.yaml`: costs, a balance and a daily budget.
 
 use std::fs;
 
@@ -23,7 +23,7 @@ fn policy() -> String {
     fs::read_to_string(FILE).unwrap()
 }
 
-/// The policy with a budget that no test here reaches, or with a balance that none does.
+/// The policy with a budget, or a balance, that no test here exhausts.
 fn with(rate: &str, other: &str) -> String {
     let policy = policy();
     assert!(policy.contains(rate));
@@ -48,7 +48,7 @@ async fn words_are_paid_in_tokens_which_are_rounded_up() {
         check(",operation=summarise", 1_000, 2).await;
         check(",operation=summarise", 1, 1).await;
         check(",operation=summarise", 1_501, 4).await;
-        // What the table doesn't name costs what it asks for.
+        // Requests without a line in the table cost their own hits.
         check(",operation=sing", 7, 7).await;
         check("", 7, 7).await;
     })
@@ -74,7 +74,7 @@ async fn the_balance_ends_and_is_given_back() {
         assert!(client.ask(translate, 200_000).await.passed);
         let broke = client.ask(translate, 1).await;
         assert_eq!((broke.reason(), broke.violated()), ("over_limit", vec!["balance"]));
-        // No time brings it back, so none is promised.
+        // Time doesn't bring it back, so there is no retry time.
         assert_eq!(broke.problem.get("retry_after_ms"), None, "{broke:?}");
         assert!(client.give_back(translate, 2_000).await.passed);
         let rest = client.ask(translate, 1_000).await;

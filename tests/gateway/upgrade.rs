@@ -1,4 +1,4 @@
-//! What a directory says of callers holds for their requests, in every sidecar and at once.
+//! Changes in a directory apply to requests at every sidecar, at once.
 
 use axum::http::Request;
 use bytes::Bytes;
@@ -76,7 +76,7 @@ async fn an_upgrade_holds_at_once_in_every_sidecar_and_keeps_the_counts() {
     assert_eq!(other.ask("alice").await, (Code::OverLimit, 0));
     one.put("alice", r#"{"tier":"premium"}"#).await;
     assert_eq!(one.ask("alice").await, (Code::Ok, 2), "five, of which three are spent");
-    // What is refused costs nothing, so asking until it passes spends one.
+    // A refusal costs nothing, so repeating the request until it passes spends one.
     other.wait_for("alice", (Code::Ok, 1)).await;
     one.put("alice", r#"{"disabled":true}"#).await;
     assert_eq!(one.ask("alice").await.0, Code::OverLimit);

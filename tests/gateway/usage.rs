@@ -1,4 +1,4 @@
-//! `/v1/usage`, `/v1/denials` and `/v1/top`: what was asked over gRPC is what they tell.
+//! `/v1/usage`, `/v1/denials` and `/v1/top` report requests that were sent over gRPC.
 
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ async fn ask(tollgate: &Tollgate, times: usize, descriptors: &[&[(&str, &str)]])
     }
 }
 
-/// Waits until so many requests are counted; the sums of days, since hours may change meanwhile.
+/// Waits until this many requests are counted, by day, since the hour may change meanwhile.
 async fn counted(tollgate: &Tollgate, requests: u64) {
     eventually("the requests in the usage", async || {
         let path = "/v1/usage?granularity=day";
@@ -102,7 +102,7 @@ async fn usage_sums_to_what_was_asked_until_the_end() {
         assert_eq!(refused.len(), 1, "{page}");
         assert_eq!(refused[0]["refused_by"], json!({ "over_limit": 2 }));
 
-        // What is answered while the process drains still counts.
+        // Requests that are answered while the process drains still count.
         tollgate.terminate();
         ask(&tollgate, 2, &[&[("other", "x")]]).await;
         assert!(tollgate.exit().await.success());

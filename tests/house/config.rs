@@ -1,4 +1,4 @@
-//! The policies and examples in `config/` do what they say.
+//! The policies and examples in `config/` work as described.
 
 use std::fs;
 use std::path::Path;
@@ -32,7 +32,7 @@ const OTHER_PAGES: [&str; 10] = [
     "tests/faults/README.md",
 ];
 
-/// What the policy language is explained on.
+/// The pages about the policy language.
 const PAGES: [&str; 4] =
     ["config/README.md", "config/sharing.md", "config/choice.md", "config/schedules.md"];
 
@@ -51,7 +51,7 @@ async fn check(domain: &str, file: &str, asks: &[(Ask<'_>, Code)]) {
     }
 }
 
-/// Checks that `tollgate check` finds nothing to say of a file or folder.
+/// Checks that `tollgate check` reports nothing for a file or folder.
 fn check_clean(path: &str) {
     let output = tollgate::command().args(["check", "--deny-warnings", path]).output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -97,7 +97,7 @@ fn every_link_between_the_pages_leads_somewhere() {
     }
 }
 
-/// A heading as links name it.
+/// The anchor of a heading.
 fn anchor(heading: &str) -> String {
     let words = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = |character: &char| character.is_alphanumeric() || "- _".contains(*character);
@@ -155,7 +155,7 @@ async fn the_commands_of_the_page_on_quotas_work() {
     assert!(said.contains(r#""limit":"search""#), "{said}");
 }
 
-/// What the commands of a page print.
+/// The output of the commands of a page.
 fn run_commands(page: &str, tollgate: &Tollgate) -> String {
     let page = fs::read_to_string(page).unwrap();
     let commands = fenced(&page, "bash");

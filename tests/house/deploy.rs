@@ -1,4 +1,4 @@
-//! The files in `deploy/` are accepted by the programs that read them, and do what they say.
+//! The files in `deploy/` are accepted by the programs that read them, and work as described.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use tempfile::TempDir;
 
 use crate::support::{envoy, find_program, tollgate};
 
-/// Where `tests/run.sh` installs the programs that look at files.
+/// The folder in which `tests/run.sh` installs linters.
 const LINTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/linters");
 
-/// The oldest Kubernetes that knows all that the manifests say, and the newest at hand.
+/// The oldest Kubernetes that supports all fields of the manifests, and the newest available.
 const KUBERNETES: [&str; 2] = ["1.30.0", "1.37.0"];
 
 const MANIFESTS: [&str; 2] = ["deploy/kubernetes/shared.yaml", "deploy/kubernetes/sidecar.yaml"];
@@ -25,7 +25,7 @@ fn run(command: &mut Command) -> String {
     said
 }
 
-/// A program that looks at files; None if it isn't here.
+/// A linter; None if it isn't installed.
 fn linter(name: &str) -> Option<Command> {
     let variable = name.to_uppercase().replace('-', "_");
     let installed = PathBuf::from(LINTERS).join("bin").join(name);
@@ -100,7 +100,7 @@ fn every_policy_in_a_manifest_passes_the_check() {
     }
 }
 
-/// A variable of the container; None if the container doesn't set it.
+/// A variable of the container; None if it is not set.
 fn variable(container: &Value, name: &str) -> Option<String> {
     let mut variables = container["env"].as_array().into_iter().flatten();
     let found = variables.find(|variable| variable["name"] == name)?;
@@ -164,7 +164,7 @@ fn the_image_is_built_from_what_the_dockerfile_copies() {
             run(Command::new("cp").args(["-R", "--parents", source]).arg(context.path()));
         }
     }
-    // Only what the image is built from on this platform: a fresh machine has downloaded nothing for others.
+    // Only the dependencies of the image on this platform: a fresh machine has downloaded no others.
     let mut tree = Command::new("cargo");
     tree.args([
         "tree",

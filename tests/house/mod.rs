@@ -1,4 +1,4 @@
-//! The code and its documentation: rules of the code, and what the pages and the files to deploy say is true.
+//! The code and its documentation: rules for the code, and checks of the pages and of the files to deploy.
 
 mod config;
 mod deploy;

@@ -1,6 +1,6 @@
-//! The reference pages in `config/` say what the program says: settings and metrics.
+//! The reference pages in `config/` match the program: settings and metrics.
 //!
-//! `UPDATE_EXPECTED=1 cargo test pages` writes them anew; read the difference.
+//! `UPDATE_EXPECTED=1 cargo test pages` writes them again; review the diff.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -19,15 +19,15 @@ use crate::support::{eventually, tollgate};
 const SETTINGS_PAGE: &str = "config/settings.md";
 const METRICS_PAGE: &str = "config/metrics.md";
 
-/// What the table of the page on metrics begins with.
+/// The start of the generated part of the page on metrics.
 const GENERATED: &str =
     "<!-- From /metrics. Do not edit from here on: UPDATE_EXPECTED=1 cargo test pages -->\n";
 
-/// Labels whose values come from policies, builds, or what went wrong.
+/// Labels with values from policies, builds or errors.
 const OPEN_LABELS: [&str; 9] =
     ["domain", "limit", "rule", "provider", "hash", "version", "commit", "kind", "le"];
 
-/// A metric as `/metrics` tells it.
+/// A metric in `/metrics`.
 #[derive(Default)]
 struct Metric {
     kind: String,
@@ -36,7 +36,7 @@ struct Metric {
     labels: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Checks that a page is as expected, or makes it so.
+/// Compares a page with the expected text, or updates it.
 fn check_page(path: &str, expected: &str) {
     if env::var_os("UPDATE_EXPECTED").is_some() {
         fs::write(path, expected).unwrap();
@@ -69,8 +69,8 @@ async fn the_page_on_metrics_is_what_a_running_tollgate_exports() {
     }
 }
 
-/// All metrics that there are, of a Tollgate that uses every part that has some: TLS, a policy that shares,
-/// chooses and has thresholds, and a Redis that goes.
+/// All metrics of a Tollgate that uses every feature with metrics: TLS, shared capacity, choices, thresholds, and a
+/// Redis that becomes unavailable.
 async fn exported(mut server: Server) -> String {
     let folder = TempDir::new().unwrap();
     let certificate = Authority::new().sign();
@@ -134,7 +134,7 @@ fn read(text: &str) -> BTreeMap<String, Metric> {
     metrics
 }
 
-/// The labels of a series, from what follows its name.
+/// The labels of a series, from the text after its name.
 fn labels(rest: &str) -> Vec<(String, String)> {
     let Some((inside, _)) = rest.strip_prefix('{').and_then(|rest| rest.rsplit_once('}')) else {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What README.md shows is what happens.
+//! The examples of README.md work as shown.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ fn every_policy_passes_the_check() {
     for (number, policy) in policies.skip(1).enumerate() {
         fs::write(folder.path().join(format!("{number}.yaml")), policy).unwrap();
     }
-    // As a reader would: beside the policies that are there, of which the first one is.
+    // Like a reader: beside the existing policies, of which this is the first.
     let output = tollgate::command()
         .args(["check", "--deny-warnings", "config/policies"])
         .arg(folder.path())
@@ -72,7 +72,7 @@ async fn the_first_commands_are_refused_at_the_eleventh_time() {
     assert_eq!(codes, "200 ".repeat(10) + "429 ");
 }
 
-/// The policy and the Envoy that README.md begins with, with other ports.
+/// The first policy and Envoy of README.md, with other ports.
 #[tokio::test]
 async fn the_first_envoy_lets_fifty_searches_pass_and_tells_the_rest_as_printed() {
     if find_program("curl", "CURL", None).is_none() {
@@ -89,7 +89,7 @@ async fn the_first_envoy_lets_fifty_searches_pass_and_tells_the_rest_as_printed(
             http.get(&url, &[("x-user-id", user)]).await
         };
 
-        // The diagram: what passes, by which limits, and with which header.
+        // The diagram: the requests that pass, their limits, and the header.
         let passed = ask("/search", "bob").await;
         assert_eq!((passed.status, passed.header("x-ratelimit-remaining")), (200, "49"));
         assert_eq!(passed.header("x-ratelimit-limit"), "50, 50;w=60, 1000;w=86400");
@@ -108,7 +108,7 @@ async fn the_first_envoy_lets_fifty_searches_pass_and_tells_the_rest_as_printed(
                 assert_eq!(told, value, "{name}");
             }
         }
-        // Bookings and users have counters of their own, and other paths the day's alone.
+        // Bookings and users have their own counters, and other paths only the limit by day.
         assert_eq!(ask("/booking", "alice").await.header("x-ratelimit-remaining"), "9");
         assert_eq!(ask("/", "alice").await.header("x-ratelimit-remaining"), "948");
         assert_eq!(ask("/", "").await.status, 200);
@@ -172,7 +172,7 @@ fn first_policy() -> String {
     blocks("yaml").into_iter().find(|text| text.starts_with("domain:")).unwrap()
 }
 
-/// `deploy/envoy/first.yaml` with ports of the system, more patience, and an upstream that counts.
+/// `deploy/envoy/first.yaml` with other ports, a longer timeout, and an upstream that counts.
 fn first_envoy(tollgate: &Tollgate, upstream: &Upstream) -> String {
     let mut config = fs::read_to_string("deploy/envoy/first.yaml").unwrap();
     // The listener comes before the cluster that sends to it.
@@ -194,11 +194,11 @@ fn first_envoy(tollgate: &Tollgate, upstream: &Upstream) -> String {
     config
 }
 
-/// What the command of README.md that asks `place` prints when it asks `address`.
+/// The output of the command of README.md for `place`, sent to `address`.
 async fn run(place: &str, address: SocketAddr) -> String {
     let command = blocks("sh").into_iter().find(|text| text.contains(place)).unwrap();
     let command = command.replace(place, &address.to_string());
-    // On a thread of its own, because the upstream lives in this one.
+    // On its own thread, because the upstream runs on this one.
     let output = move || Command::new("bash").args(["-c", &command]).output().unwrap();
     let output = tokio::task::spawn_blocking(output).await.unwrap();
     String::from_utf8(output.stdout).unwrap()

@@ -1,4 +1,4 @@
-//! What an edit of a policy does to counts: it keeps them wherever a limit stays the same one, in every store.
+//! The effect of a policy edit on counts: a count is kept as long as its limit is the same, in every store.
 
 use tollgate::clock::{Clock, Timestamp};
 use tollgate::engine::{Code, Descriptor, Override, Request};
@@ -28,7 +28,7 @@ async fn benches() -> (Vec<Bench>, Option<Server>) {
     (benches, server)
 }
 
-/// How many single hits of a user pass before one is refused.
+/// Number of single hits of a user that pass before one is refused.
 async fn passing(bench: &Bench) -> usize {
     for passed in 0..100 {
         let request = Request::try_new("d", vec![descriptor("user=alice", 1)]).unwrap();
@@ -39,7 +39,7 @@ async fn passing(bench: &Bench) -> usize {
     panic!("nothing is refused");
 }
 
-/// Spends all under one policy and then all that is left under another: how much each lets pass.
+/// Spends all hits under one policy and then the remaining hits under another; returns how many each admits.
 async fn check(before: &str, after: &str, expected: (usize, usize)) {
     let (benches, _server) = benches().await;
     for bench in benches {

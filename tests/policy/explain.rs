@@ -1,4 +1,4 @@
-//! `tollgate explain` says what would be decided.
+//! `tollgate explain` shows the decision that would be made.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::support::tollgate::{Tollgate, command};
 const TRAVEL: &str = "config/policies/travel.yaml";
 const CALLERS: &str = "config/callers.yaml";
 
-/// Callers, shared capacity, costs and every other thing that can be said of a limit.
+/// Callers, shared capacity, costs, and all other settings of a limit.
 const POLICY: &str = r#"
 domain: d
 timezone: Europe/Madrid
@@ -71,14 +71,14 @@ fn folder() -> TempDir {
     folder
 }
 
-/// The exit status and what the streams say.
+/// The exit status and the output.
 fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = command().current_dir(folder).arg("explain").args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// What is said as JSON of a request to the policy above, with that exit status.
+/// The JSON output for a request to the policy above, with this exit status.
 #[track_caller]
 fn told(status: i32, arguments: &[&str]) -> Value {
     let folder = folder();
@@ -107,7 +107,7 @@ fn each(told: &Value, field: &str) -> Vec<Value> {
 fn several_descriptors_are_one_request() {
     let both = told(0, &["user=u,path=p", "user=u", "user=u,path=p"]);
     assert_eq!(each(&both, "name"), ["monthly", "paths"]);
-    // The cascading limit is paid once, by the most that is asked; what ends at one rule adds up.
+    // The cascading limit is charged once, with the largest amount; hits of descriptors that end at one rule are added.
     assert_eq!(each(&both, "cost"), [1, 2]);
     assert_eq!(each(&both, "descriptors"), [json!([1, 2, 3]), json!([1, 3])]);
     assert_eq!(both["not_charged"][0]["label"], "budget");
@@ -319,7 +319,7 @@ fn a_choice_is_made_as_if_nothing_had_been_spent() {
     );
 }
 
-/// Asks what is open of every limit, then for as many hits and one more: what is explained is what is decided.
+/// Reads the open hits of every limit, then requests that many hits and one more: the explanation matches the decision.
 #[tokio::test]
 async fn what_is_explained_is_what_is_decided() {
     let policy = fs::read_to_string(TRAVEL).unwrap();

@@ -1,8 +1,8 @@
-//! Every broken policy in `bad/` is refused with the message beside it.
+//! Every broken policy in `bad/` is rejected with the expected message beside it.
 //!
-//! So is every broken file of callers in `bad_callers/`.
+//! The same for every broken caller file in `bad_callers/`.
 //!
-//! `UPDATE_EXPECTED=1 cargo test policies` writes the messages anew; read them before you commit them.
+//! `UPDATE_EXPECTED=1 cargo test policies` updates the messages; review them before you commit.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;

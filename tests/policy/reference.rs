@@ -1,4 +1,4 @@
-//! Configurations written for envoyproxy/ratelimit mean the same here: `reference.yaml`, case by case.
+//! Configurations for envoyproxy/ratelimit have the same effect here: `reference.yaml`, case by case.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +43,7 @@ struct Case {
     steps: Vec<Step>,
 }
 
-/// Requests that are alike, and what is expected of each.
+/// Identical requests, and the expected answer to each.
 #[derive(Deserialize)]
 struct Step {
     send: (String, Vec<Vec<(String, String)>>),
@@ -75,7 +75,7 @@ async fn every_case_passes_on_redis() {
     }
 }
 
-/// `QUOTA_MODE` makes a quota of every descriptor, also of one that meets no limit. A rule's own `quota_mode` doesn't.
+/// `QUOTA_MODE` makes every descriptor a quota, also one without limits. A rule's own `quota_mode` doesn't.
 #[tokio::test]
 async fn in_quota_mode_a_descriptor_without_a_limit_is_a_quota_that_is_left() {
     const POLICY: &str = "
@@ -102,7 +102,7 @@ descriptors:
         check(&[one], &[over, over]).await;
         check(&[one, &[("unknown", "v")]], &[ok, over, ok]).await;
         check(&[one, &[("quiet", "v")]], &[ok, over, ok]).await;
-        // What is unlimited is no quota.
+        // An unlimited rule is not a quota.
         check(&[one, &[("free", "v")]], &[over, over, ok]).await;
         check(&[one, one], &[over, over, over]).await;
         drop(global);
@@ -129,12 +129,12 @@ fn every_file_that_it_refuses_is_among_the_broken_policies() {
     for ConfigError { id, refuse } in read().config_errors {
         let about = format!("# {id}: ");
         let mut about = texts.iter().filter(|text| text.starts_with(&about));
-        // F02 is told in words, because it is two files.
+        // F02 is described in words, because it is two files.
         assert!(about.any(|text| text.contains(&refuse) || id == "F02"), "{id}: {refuse}");
     }
 }
 
-/// Runs every case with a process and counters of its own, and fails with all that differs.
+/// Runs every case with its own process and counters, and reports all differences.
 async fn check(store: &Store) {
     let cases = read();
     let mut failures = Vec::new();
@@ -173,7 +173,7 @@ async fn replay(case: &Case, mut client: Grpc) -> Result<(), String> {
 }
 
 impl Step {
-    /// What is expected of each reply; None where anything will do.
+    /// The expected reply; None if any reply is accepted.
     fn expectations(&self) -> Vec<Option<Value>> {
         if let Some((limit, unit, count)) = &self.ramp {
             let nth = |n| json!(["OK", ["OK", limit, unit, limit - n]]);
@@ -213,7 +213,7 @@ fn flags(settings: &BTreeMap<String, String>) -> Vec<String> {
     settings.iter().map(flag).collect()
 }
 
-/// A response as the cases write it.
+/// A response in the form of the cases.
 fn shown(response: &RateLimitResponse) -> Value {
     let statuses = response.statuses.iter().map(shown_status);
     let overall = json!(response.overall_code().as_str_name());

@@ -1,4 +1,4 @@
-//! The policy of `config/policies/season.yaml`, on both stores: what each plan has in which season, and at its edges.
+//! The policy `config/policies/season.yaml`, on both stores: the amounts of each plan by season, and at the changes.
 
 use std::fs;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::tollgate::command;
 
 const POLICY: &str = "config/policies/season.yaml";
 
-/// A time as clocks in Madrid show it.
+/// A local time in Madrid.
 fn at(text: &str) -> Timestamp {
     let shown: jiff::civil::DateTime = text.parse().unwrap();
     let at = shown.in_tz("Europe/Madrid").unwrap().timestamp();
@@ -32,7 +32,7 @@ async fn benches(clock: &Clock) -> (Vec<Bench>, Option<Server>) {
     (benches, server)
 }
 
-/// What is answered to a request for so many hits, what remains of the hour and of the minute, and the wait.
+/// The answer to a request for this many hits, the remaining hits of the hour and of the minute, and the wait.
 async fn spend(bench: &Bench, caller: &str, hits: u64) -> (Code, [u64; 2], Option<Duration>) {
     let request = Request::try_new("season", vec![descriptor(caller, hits)]).unwrap();
     let snapshot = bench.engine.snapshot();

@@ -1,4 +1,4 @@
-//! A short way to send gRPC requests to Tollgate and to read its answers.
+//! A short way to send gRPC requests to Tollgate and read the answers.
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
@@ -21,7 +21,7 @@ pub struct DomainClient {
 #[derive(Debug)]
 pub struct Reply {
     pub passed: bool,
-    /// What is left of each descriptor's limit.
+    /// The remaining hits of each descriptor's limit.
     pub remaining: Vec<u32>,
     /// The body of a refusal; null if the request passed.
     pub problem: Value,
@@ -30,17 +30,17 @@ pub struct Reply {
 }
 
 impl DomainClient {
-    /// Asks `tollgate`.
+    /// A client of `tollgate`.
     pub async fn new(tollgate: &Tollgate, domain: &'static str) -> Self {
         Self { domain, client: tollgate.client().await }
     }
 
-    /// Asks for so many hits, with descriptors written as `key=value,key=value`.
+    /// Requests this many hits, with descriptors in the form `key=value,key=value`.
     pub async fn ask(&mut self, descriptors: &[&str], hits: u32) -> Reply {
         self.send(request(self.domain, descriptors, hits)).await
     }
 
-    /// Asks for so many hits; the status if the call fails.
+    /// Requests this many hits; returns the status if the call fails.
     pub async fn try_ask(&mut self, descriptors: &[&str], hits: u32) -> Result<Reply, Status> {
         let mut request = request(self.domain, descriptors, hits);
         if hits == 0 {
@@ -51,7 +51,7 @@ impl DomainClient {
         Ok(Reply::new(&answer.into_inner()))
     }
 
-    /// Asks what remains of each descriptor's limit.
+    /// Returns the remaining hits of each descriptor's limit.
     pub async fn remaining(&mut self, descriptors: &[&str]) -> Vec<u32> {
         let mut request = request(self.domain, descriptors, 0);
         let none = Some(UInt64Value { value: 0 });
@@ -59,7 +59,7 @@ impl DomainClient {
         self.send(request).await.remaining
     }
 
-    /// Charges so many hits as Envoy does after a response: each descriptor names them.
+    /// Charges this many hits like Envoy after a response: each descriptor sets them.
     pub async fn debit(&mut self, descriptors: &[&str], hits: u64) -> Reply {
         let mut request = request(self.domain, descriptors, 0);
         let named = Some(UInt64Value { value: hits });
@@ -67,7 +67,7 @@ impl DomainClient {
         self.send(request).await
     }
 
-    /// Asks with a descriptor that names `hits`, and another one that names `others`, or for 1 hit of the request's own.
+    /// Sends a descriptor with its own `hits`, and another one with its own `others`, or with 1 hit of the request.
     pub async fn mixed(&mut self, named: (&str, u64), other: (&str, Option<u64>)) -> Reply {
         let mut request = request(self.domain, &[named.0, other.0], 0);
         request.descriptors[0].hits_addend = Some(UInt64Value { value: named.1 });
@@ -75,14 +75,14 @@ impl DomainClient {
         self.send(request).await
     }
 
-    /// Gives so many hits back.
+    /// Gives this many hits back.
     pub async fn give_back(&mut self, descriptors: &[&str], hits: u32) -> Reply {
         let mut request = request(self.domain, descriptors, hits);
         request.descriptors.iter_mut().for_each(|one| one.is_negative_hits = true);
         self.send(request).await
     }
 
-    /// So many hits fit and not one more.
+    /// Checks that this many hits fit, and not one more.
     pub async fn spend_exactly(&mut self, descriptors: &[&str], hits: u32) {
         let more = self.ask(descriptors, hits + 1).await;
         assert!(!more.passed, "{descriptors:?} {hits} + 1: {more:?}");
@@ -98,7 +98,7 @@ impl DomainClient {
 }
 
 impl Reply {
-    /// What a response says.
+    /// The contents of a response.
     pub fn new(response: &RateLimitResponse) -> Self {
         let statuses = response.statuses.iter();
         Self {
@@ -109,20 +109,20 @@ impl Reply {
         }
     }
 
-    /// Why it was refused, as the body says it and the metadata too; empty if it passed.
+    /// The reason of a refusal, in the body and in the metadata; empty if it passed.
     pub fn reason(&self) -> &str {
         assert_eq!(self.problem["reason"], self.metadata["reason"], "{self:?}");
         self.problem["reason"].as_str().unwrap_or_default()
     }
 
-    /// The names of the limits that refused.
+    /// The names of the refusing limits.
     pub fn violated(&self) -> Vec<&str> {
         let names = self.problem["violated-policies"].as_array().into_iter().flatten();
         names.filter_map(Value::as_str).collect()
     }
 }
 
-/// A request whose descriptors are written as `key=value,key=value`.
+/// A request with descriptors in the form `key=value,key=value`.
 pub fn request(domain: &str, descriptors: &[&str], hits: u32) -> RateLimitRequest {
     let entries = |text: &&str| {
         let entries: Vec<_> = text.split(',').map(|entry| entry.split_once('=').unwrap()).collect();

@@ -1,4 +1,4 @@
-//! Batches and limits in few words.
+//! Short constructors for batches and limits.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use tollgate::limit::{
 use tollgate::policy::{Key, Mode, RetryId};
 use tollgate::store::{Batch, Charge, FINAL, Gauge, IdempotencyMark, Mark, Once, Pressed};
 
-/// A time at which tests begin: no window's edge, in the summer of 2025.
+/// The start time of tests: not at the edge of a window, in the summer of 2025.
 pub const START_MS: u64 = 1_750_000_000_123;
 
-/// So many milliseconds after the tests' beginning, whatever any clock says.
+/// This many milliseconds after the start of the tests, whatever any clock says.
 pub fn after(ms: u64) -> Now {
     Now::Given(Timestamp::from_ms(START_MS + ms))
 }
@@ -75,13 +75,13 @@ pub fn batch(charges: &[(&str, usize, Mode, &Arc<Limit>, Hits)]) -> Batch {
     batch
 }
 
-/// The same batch, with so much of each limit's capacity open.
+/// The same batch, with only a part of each limit's capacity open.
 pub fn opened(mut batch: Batch, hits: u64) -> Batch {
     batch.charges.iter_mut().for_each(|charge| charge.open.hits = hits);
     batch
 }
 
-/// The same batch, with bonuses on each limit: id, amount, end in milliseconds after the beginning.
+/// The same batch, with bonuses on each limit: id, amount, end in milliseconds after the start.
 pub fn with_bonuses(mut batch: Batch, bonuses: &[(&str, u64, u64)]) -> Batch {
     let bonus = |&(id, amount, ms): &(&str, u64, u64)| Bonus {
         id: id.into(),
@@ -94,8 +94,8 @@ pub fn with_bonuses(mut batch: Batch, bonuses: &[(&str, u64, u64)]) -> Batch {
     batch
 }
 
-/// The same batch, with a gauge by the use of its first charge, of marks: level, rise, fall. It leaves so
-/// much open to that charge at each level.
+/// The same batch, with a gauge on its first charge, with marks (level, rise, fall). It leaves this much open to that
+/// charge at each level.
 pub fn pressed(mut batch: Batch, marks: &[(u8, u64, u64)], hits: &[u64]) -> Batch {
     let mark = |&(level, rise, fall): &(u8, u64, u64)| Mark { charge: 0, level, rise, fall };
     let (gauge, key_index) = (batch.gauges.len(), batch.charges[0].key_index);
@@ -104,7 +104,7 @@ pub fn pressed(mut batch: Batch, marks: &[(u8, u64, u64)], hits: &[u64]) -> Batc
     batch
 }
 
-/// How long the marks of [`with_id`] live.
+/// Lifetime of the marks of [`with_id`].
 pub const MARK_LIFE_MS: u64 = 600_000;
 
 /// The same batch with an idempotency key.
@@ -119,7 +119,7 @@ pub fn with_id(mut batch: Batch, id: &str) -> Batch {
     batch
 }
 
-/// A limit of which there is so much, in percent, in each range of minutes of the day, in UTC.
+/// A limit with this percentage of its amount in each range of minutes of the day, in UTC.
 pub fn on_schedule(limit: &Limit, ranges: &[((u16, u16), u32)]) -> Arc<Limit> {
     let condition = |&((start, end), _): &((u16, u16), u32)| {
         let hours = vec![HourRange { start, end }];
@@ -129,7 +129,7 @@ pub fn on_schedule(limit: &Limit, ranges: &[((u16, u16), u32)]) -> Arc<Limit> {
     while_holding(limit, ranges.iter().map(condition).collect(), &percents)
 }
 
-/// A limit of which there is so much, in percent, while each condition holds in UTC.
+/// A limit with this percentage of its amount by condition, in UTC.
 pub fn while_holding(limit: &Limit, conditions: Vec<Condition>, percents: &[u32]) -> Arc<Limit> {
     let timetable = Arc::new(Timetable::new(conditions, TimeZone::UTC));
     let scale = |percent: &u32| Effect::Scale(Scale::of_hundredths(percent * 100));

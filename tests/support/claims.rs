@@ -1,4 +1,4 @@
-//! What claims about every store are made with.
+//! Helpers for claims about every store.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ macro_rules! of_every_store {
                 return;
             };
             $(
-                // It has not heard of what was counted for the claim before.
+                // It has not received the counts that were made for the claim before.
                 $claim(crate::support::cluster::Sidecar::open(&cluster).await).await;
                 cluster.clear().await;
             )*
@@ -53,18 +53,18 @@ pub async fn charge(store: &impl Store, batch: &Batch, now: Now) -> Outcome {
     store.charge(batch, now).await.unwrap()
 }
 
-/// Whether a batch is admitted so many milliseconds after the beginning.
+/// Whether a batch is admitted this many milliseconds after the start.
 pub async fn passes(store: &impl Store, batch: &Batch, ms: u64) -> bool {
     charge(store, batch, after(ms)).await.admitted
 }
 
-/// What remains of a limit under a key.
+/// The remaining hits of a limit under a key.
 pub async fn remaining(store: &impl Store, name: &str, limit: &Arc<Limit>, ms: u64) -> u64 {
     let outcome = charge(store, &one(name, limit, Spend(0)), after(ms)).await;
     outcome.decisions[0].standing.remaining
 }
 
-/// Asks, expects a refusal with a wait, and tells the wait once it has shown to be exact.
+/// Sends a batch, expects a refusal with a wait, checks that the wait is exact, and returns it.
 pub async fn exact_wait(store: &impl Store, ask: &Batch, ms: u64) -> u64 {
     let outcome = charge(store, ask, after(ms)).await;
     let Fit::AfterMs(wait_ms) = outcome.decisions[0].fit else {

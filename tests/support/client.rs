@@ -46,7 +46,7 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Why there was no answer over HTTP.
+/// The reason that there was no answer over HTTP.
 pub type HttpError = hyper_util::client::legacy::Error;
 
 /// A client that keeps its connections.
@@ -61,18 +61,18 @@ impl Http {
         Self { client: Client::builder(TokioExecutor::new()).build_http() }
     }
 
-    /// Gets `url`, which must answer.
+    /// Gets `url`; there must be an answer.
     pub async fn get(&self, url: &str, headers: &[(&str, &str)]) -> Answer {
         self.try_get(url, headers).await.unwrap_or_else(|error| panic!("GET {url}: {error:?}"))
     }
 
-    /// Sends a request with a body, which must be answered.
+    /// Sends a request with a body; there must be an answer.
     pub async fn send(&self, request: Request<Full<Bytes>>) -> Answer {
         let what = format!("{} {}", request.method(), request.uri());
         self.try_send(request).await.unwrap_or_else(|error| panic!("{what}: {error:?}"))
     }
 
-    /// Posts a text to `url`, which must answer.
+    /// Posts a text to `url`; there must be an answer.
     pub async fn post(&self, url: &str, headers: &[(&str, &str)], text: &str) -> Answer {
         self.send(http_request(Method::POST, url, headers, text)).await
     }

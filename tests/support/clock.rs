@@ -1,4 +1,4 @@
-//! The system's clock as one program sees it, which a test may step.
+//! The system's clock for one program, which a test may step.
 
 use std::fs;
 use std::process::Command;
@@ -7,17 +7,17 @@ use tempfile::TempDir;
 
 use super::find_program;
 
-/// A clock that is ahead of the system's by what the test says.
+/// A clock that is ahead of the system's by a value that the test sets.
 pub struct Clock {
     folder: TempDir,
     library: String,
 }
 
 impl Clock {
-    /// The system's time. None where there is no faketime.
+    /// The system's time. None without faketime.
     pub fn new() -> Option<Self> {
         let program = find_program("faketime", "FAKETIME_PROGRAM", None)?;
-        // It tells its programs where its library is.
+        // faketime reports the path of its library.
         let told = Command::new(program).args(["-m", "+0 days", "env"]).output().unwrap();
         let told = String::from_utf8(told.stdout).unwrap();
         let library = told.lines().find_map(|line| line.strip_prefix("LD_PRELOAD=")).unwrap();
@@ -26,7 +26,7 @@ impl Clock {
         Some(clock)
     }
 
-    /// Steps to so many minutes ahead of the system's.
+    /// Steps to this many minutes ahead of the system's clock.
     pub fn step_to(&self, minutes: i64) {
         // A program may be reading it.
         let draft = self.folder.path().join("draft");
@@ -34,13 +34,13 @@ impl Clock {
         fs::rename(draft, self.file()).unwrap();
     }
 
-    /// What a program has in its environment that is to see this clock.
+    /// The environment of a program that uses this clock.
     pub fn environment(&self) -> Vec<(String, String)> {
         let pairs = [
             ("LD_PRELOAD", self.library.clone()),
             ("FAKETIME_TIMESTAMP_FILE", self.file()),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
-            // As the system's: it does not step.
+            // The monotonic clock does not step.
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ];
         pairs.map(|(name, value)| (name.to_owned(), value)).into()

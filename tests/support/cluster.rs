@@ -29,20 +29,20 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster of so many masters, with a replica for each if `replicated`. None where there is no Redis.
+    /// A cluster of this many masters, with a replica for each if `replicated`. None without Redis.
     pub async fn start(masters: usize, replicated: bool) -> Option<Self> {
         let count = if replicated { 2 * masters } else { masters };
         Self::of_nodes(masters, count, None).await
     }
 
-    /// A cluster of so many masters that speak nothing but TLS. None where there is no Redis.
+    /// A cluster of this many masters that accept only TLS. None without Redis.
     pub async fn start_with_tls(masters: usize) -> Option<Self> {
         Self::of_nodes(masters, masters, Some(Tls::new())).await
     }
 
     async fn of_nodes(masters: usize, count: usize, tls: Option<Tls>) -> Option<Self> {
         let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
-        // A node that gets no CPU for as long counts as failed, and refuses calls when it runs again.
+        // A node without CPU for this time counts as failed, and refuses calls when it runs again.
         let node_timeout_ms = if masters < count { 1_000 } else { 15_000 };
         let node = |port: &u16| node(*port, node_timeout_ms, tls.as_ref());
         let nodes: Option<Vec<Server>> = ports.iter().map(node).collect();
@@ -68,7 +68,7 @@ impl Cluster {
             query::<()>(&mut nodes[0], &format!("CLUSTER MEET 127.0.0.1 {port}"));
         }
         let known = format!("cluster_known_nodes:{}\r", self.nodes.len());
-        // A cluster that need not be whole is ok before its nodes have heard of all slots.
+        // A cluster that may be incomplete reports ok before its nodes know all slots.
         let whole = format!("cluster_slots_ok:{SLOTS}\r");
         until("the nodes know each other", || {
             nodes.iter_mut().all(|node| {
@@ -93,20 +93,20 @@ impl Cluster {
         }
     }
 
-    /// The slots that a master has at the beginning.
+    /// The slots that a master has at the start.
     pub fn slots(&self, master: usize) -> RangeInclusive<u16> {
         let bound =
             |index: usize| u16::try_from(usize::from(SLOTS) * index / self.masters).unwrap();
         bound(master)..=bound(master + 1) - 1
     }
 
-    /// The slot of a counter by its name.
+    /// The slot of a counter, by its key.
     pub async fn slot(&self, name: &str) -> u16 {
         let mut ask = redis::cmd("CLUSTER");
         ask.arg("KEYSLOT").arg(key(name).as_str()).query(&mut self.raw(0).await).unwrap()
     }
 
-    /// Ends the master that has the slot of a key.
+    /// Kills the master of a key's slot.
     pub async fn kill_master_of(&mut self, key: &str) {
         let mut ask = redis::cmd("CLUSTER");
         let slot: u16 = ask.arg("KEYSLOT").arg(key).query(&mut self.raw(0).await).unwrap();
@@ -114,17 +114,17 @@ impl Cluster {
         self.nodes[master].kill();
     }
 
-    /// A connection to a node, for looking behind the store's back.
+    /// A connection to a node, independent of the store.
     pub async fn raw(&self, node: usize) -> Connection {
         self.nodes[node].raw().await
     }
 
-    /// Where a node is.
+    /// The address of a node.
     pub fn address(&self, node: usize) -> String {
         format!("127.0.0.1:{}", self.ports[node])
     }
 
-    /// The flags that make `tollgate serve` use it.
+    /// The flags of `tollgate serve` for this cluster.
     pub fn flags(&self) -> Vec<String> {
         let url = format!("redis://{}", self.address(0));
         let nodes = [self.address(1), self.address(2)].join(",");
@@ -139,15 +139,15 @@ impl Cluster {
         RedisSettings { cluster_nodes, tls, ..RedisSettings::new(&url) }
     }
 
-    /// Forgets all counters.
+    /// Deletes all counters.
     pub async fn clear(&self) {
         for node in 0..self.masters {
             query::<()>(&mut self.raw(node).await, "FLUSHALL");
         }
     }
 
-    /// Moves a slot with all its keys from one master to another, as `redis-cli --cluster reshard` does; `between` runs
-    /// while the slot is on its way, before its keys go.
+    /// Moves a slot with all its keys from one master to another, like `redis-cli --cluster reshard`; `between` runs
+    /// while the slot is moving, before its keys are moved.
     pub async fn move_slot(
         &self,
         slot: u16,
@@ -176,7 +176,7 @@ impl Cluster {
     }
 }
 
-/// What a sidecar has of a cluster, as a store that never fails.
+/// A cluster as a sidecar uses it, as a store that never fails.
 pub struct Sidecar {
     shared: Shared<Redis>,
     task: JoinHandle<()>,
@@ -195,7 +195,7 @@ impl Sidecar {
 }
 
 impl Sidecar {
-    /// Does what a process does a few times a second.
+    /// The maintenance that a process does a few times a second.
     pub async fn tend(&self, now: Now) {
         self.shared.tend(now).await;
     }

@@ -1,4 +1,4 @@
-//! Engines, put together as the process does it.
+//! Engines, assembled as in the process.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use tollgate::store::{Directory, Fallback, Health};
 use super::PATIENCE;
 use super::redis::{Server, until};
 
-/// Counters that the embedded store may keep: more than any test makes.
+/// Maximum number of counters of the embedded store: more than any test needs.
 const KEYS_MAX: usize = 1_000_000;
 
-/// An engine with a directory of files, and what keeps its store connected.
+/// An engine with a directory of files, and the task of its store's connection.
 pub struct Bench {
     pub engine: Arc<Engine>,
     task: Option<JoinHandle<()>>,
@@ -34,7 +34,7 @@ impl Bench {
         Self { engine: engine(AnyStore::Memory(Memory::new(KEYS_MAX)), clock), task: None }
     }
 
-    /// An engine in memory, and the sink of its verdicts.
+    /// An engine in memory, with the sink of its verdicts.
     pub fn recording(clock: &Clock) -> (Self, Arc<Sink>) {
         let sink = Arc::new(Sink::new(Counter::default()));
         let store = AnyStore::Memory(Memory::new(KEYS_MAX));
@@ -42,7 +42,7 @@ impl Bench {
         (Self { engine: Arc::new(engine), task: None }, sink)
     }
 
-    /// An engine with a connection of its own to a server, whose calls may take their time.
+    /// An engine with its own connection to a server, with a long deadline.
     pub async fn on_redis(server: &Server, clock: &Clock) -> Self {
         let settings = RedisSettings { deadline: PATIENCE, ..RedisSettings::new(&server.url()) };
         let (redis, connector) = Redis::try_new(&settings).unwrap();
@@ -57,17 +57,17 @@ impl Bench {
     /// Puts a policy in force.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Its problems.
     pub fn put_in_force(&self, policy: &str) -> Result<(), Vec<Problem>> {
         let source = Source { path: "policy.yaml".to_owned(), text: policy.to_owned() };
         self.engine.replace(compile(&[source], CompileOptions::default())?);
         Ok(())
     }
 
-    /// Lets the directory know these callers and nobody else.
+    /// Replaces the callers of the directory.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Their problems.
     pub fn know(&self, callers: &str) -> Result<(), Vec<Problem>> {
         let source = Source { path: "callers.yaml".to_owned(), text: callers.to_owned() };
         self.engine.directory().replace(compile_callers(&[source])?);
@@ -75,7 +75,7 @@ impl Bench {
     }
 }
 
-/// What an engine answers to a request.
+/// The answer of an engine to a request.
 pub async fn ask(engine: &Engine, request: &Request<'_>) -> Answer {
     let snapshot = engine.snapshot();
     render(&engine.check(&snapshot, request).await)

@@ -1,4 +1,4 @@
-//! A real Envoy, on ports that the system gives it.
+//! A real Envoy, on free ports.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use super::client::Http;
 use super::process::Process;
 use super::{eventually, find_program};
 
-/// Where `tests/run.sh` puts Envoy if there is none on the PATH.
+/// The path at which `tests/run.sh` installs Envoy if there is none on the PATH.
 pub const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/envoy/_bin/envoy");
 
 /// A running Envoy.
@@ -62,7 +62,7 @@ impl Envoy {
         Some(Self { process, _folder: folder, admin, http })
     }
 
-    /// The address that the listener of that name got.
+    /// The address of the listener with this name.
     pub async fn listener(&self, name: &str) -> SocketAddr {
         let listeners = self.admin_json("listeners?format=json").await;
         let listener = listeners["listener_statuses"]
@@ -85,7 +85,7 @@ impl Envoy {
         .await;
     }
 
-    /// All that it has printed so far, the access log included.
+    /// All of its output so far, including the access log.
     pub fn output(&self) -> String {
         self.process.output()
     }

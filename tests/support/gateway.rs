@@ -1,4 +1,4 @@
-//! An Envoy between callers and an upstream, which asks one Tollgate or several.
+//! An Envoy between callers and an upstream, which calls one Tollgate or several.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -18,10 +18,10 @@ use super::upstream::Upstream;
 
 const CONFIG: &str = include_str!("gateway.yaml");
 
-/// Callers that ask at the same time.
+/// Number of concurrent callers.
 const CALLERS: usize = 4;
 
-/// Requests of one of them, should nobody stop it.
+/// Maximum number of requests of one caller, if it is not stopped.
 const ASKS_MAX: usize = 100_000;
 
 /// An Envoy between a caller and an upstream.
@@ -31,20 +31,20 @@ pub struct Gateway {
     pub caller: Caller,
 }
 
-/// A caller before Envoy.
+/// A caller of Envoy.
 #[derive(Clone)]
 pub struct Caller {
     http: Http,
     gateway: SocketAddr,
 }
 
-/// Callers that ask again and again.
+/// Callers that send requests continuously.
 pub struct Load {
     stop: Arc<AtomicBool>,
     callers: JoinSet<Counts>,
 }
 
-/// How often each status came back.
+/// Number of answers by status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub passed: usize,
@@ -53,25 +53,25 @@ pub struct Counts {
 }
 
 impl Gateway {
-    /// Starts an Envoy that asks the Tollgates at `sidecars` about `user`, and about `user` and `operation`; None if
-    /// there is no Envoy here.
+    /// Starts an Envoy that calls the Tollgates at `sidecars` with the descriptors `user`, and `user` and `operation`;
+    /// None if there is no Envoy here.
     pub async fn start(sidecars: &[Value]) -> Option<Self> {
         Self::start_with(CONFIG, &users(), sidecars).await
     }
 
-    /// The same, but what Envoy could not ask about passes.
+    /// The same, but requests without an answer of Tollgate pass.
     pub async fn failing_open(sidecars: &[Value]) -> Option<Self> {
         let open = CONFIG.replace("failure_mode_deny: true", "failure_mode_deny: false");
         assert_ne!(open, CONFIG);
         Self::start_with(&open, &users(), sidecars).await
     }
 
-    /// Starts an Envoy with that list of `rate_limits`, which asks the Tollgates at `sidecars`.
+    /// Starts an Envoy with this list of `rate_limits`, which calls the Tollgates at `sidecars`.
     pub async fn limiting(rate_limits: &Value, sidecars: &[Value]) -> Option<Self> {
         Self::start_with(CONFIG, rate_limits, sidecars).await
     }
 
-    /// The same with another filter before that of the limits.
+    /// The same with another filter before the rate limit filter.
     pub async fn filtering(
         filter: &Value,
         rate_limits: &Value,
@@ -100,10 +100,9 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// Starts an Envoy with a file of `deploy/envoy` and other ports: its callers and its admin come in where
-    /// the system says, and those that it asks are at `ports`, by their ports in the file. The time that it
-    /// gives Tollgate is longer, and what it could not ask about is refused, so that counts are exact
-    /// however busy the machine is. None if there is no Envoy here.
+    /// Starts an Envoy with a file of `deploy/envoy` and other ports: its own ports are chosen by the system, and the
+    /// ports that it connects to are replaced by `ports`. Its timeout for Tollgate is longer, and requests without an
+    /// answer are refused, so that counts are exact on a busy machine. None if there is no Envoy here.
     pub async fn deployed(file: &str, ports: &[(u16, SocketAddr)]) -> Option<Self> {
         let config = fs::read_to_string(format!("deploy/envoy/{file}")).unwrap();
         Self::configured(config, ports).await
@@ -136,7 +135,7 @@ impl Gateway {
         Some(Self { envoy, upstream, caller })
     }
 
-    /// Waits until Envoy has logged a refusal of a caller whom the policy tells apart so.
+    /// Waits until Envoy has logged a refusal of this caller.
     pub async fn logs(&self, caller: &Value) {
         eventually("a line of the access log", async || {
             let lines = self.envoy.output();
@@ -148,7 +147,7 @@ impl Gateway {
 }
 
 impl Caller {
-    /// Where Envoy listens.
+    /// The address of Envoy.
     pub fn address(&self) -> SocketAddr {
         self.gateway
     }
@@ -169,14 +168,14 @@ impl Caller {
         self.http.post(&format!("http://{}{path}", self.gateway), headers, text).await
     }
 
-    /// Asks as `user`, who does `operation` if it is not empty.
+    /// Sends a request of `user`, with `operation` if it is not empty.
     pub async fn ask(&self, user: &str, operation: &str) -> Answer {
         let headers = [("x-user", user), ("x-operation", operation)];
         let headers = if operation.is_empty() { &headers[..1] } else { &headers[..] };
         self.http.get(&format!("http://{}/", self.gateway), headers).await
     }
 
-    /// Asks until the answer is `status`.
+    /// Sends requests until the answer has this status.
     pub async fn gets(&self, user: &str, status: u16) {
         eventually(&format!("a {status}"), async || {
             (self.ask(user, "").await.status == status).then_some(())
@@ -184,20 +183,20 @@ impl Caller {
         .await;
     }
 
-    /// Asks `count` times in all as `user`, several times at once.
+    /// Sends `count` requests of `user`, several at once.
     pub async fn crowd(&self, user: &'static str, count: usize) -> Counts {
         let asked = Arc::<AtomicUsize>::default();
         total(self.together(user, move || asked.fetch_add(1, Ordering::SeqCst) < count)).await
     }
 
-    /// Begins to ask as `user`, several times at once, until it is stopped.
+    /// Sends requests of `user`, several at once, until it is stopped.
     pub fn load(&self, user: &'static str) -> Load {
         let stop = Arc::<AtomicBool>::default();
         let stopped = Arc::clone(&stop);
         Load { stop, callers: self.together(user, move || !stopped.load(Ordering::SeqCst)) }
     }
 
-    /// Callers that each ask as long as there is `more` to ask.
+    /// Callers that each send requests while there is `more`.
     fn together(
         &self,
         user: &'static str,
@@ -222,7 +221,7 @@ impl Caller {
 }
 
 impl Load {
-    /// Lets each caller have its last answer.
+    /// Waits for the last answer of each caller.
     pub async fn stop(self) -> Counts {
         self.stop.store(true, Ordering::SeqCst);
         total(self.callers).await
@@ -230,7 +229,7 @@ impl Load {
 }
 
 impl Counts {
-    /// So many passed and so many were refused, and nothing else happened.
+    /// Checks that this many passed, this many were refused, and there were no other answers.
     pub fn new(passed: usize, refused: usize) -> Self {
         Self { passed, refused, other: Vec::new() }
     }
@@ -256,20 +255,20 @@ async fn total(callers: JoinSet<Counts>) -> Counts {
     callers.join_all().await.into_iter().fold(Counts::default(), Counts::and)
 }
 
-/// What Envoy asks about unless it is told otherwise.
+/// Envoy's default descriptors.
 fn users() -> Value {
     let header = |name: &str, key: &str| json!({ "request_headers": { "header_name": name, "descriptor_key": key } });
     let (user, operation) = (header("x-user", "user"), header("x-operation", "operation"));
     json!([{ "actions": [user] }, { "actions": [user, operation] }])
 }
 
-/// An address as Envoy's configuration writes it.
+/// An address in Envoy's configuration.
 pub fn tcp(address: SocketAddr) -> Value {
     let (ip, port) = (address.ip().to_string(), address.port());
     json!({ "socket_address": { "address": ip, "port_value": port } })
 }
 
-/// A Unix socket as Envoy's configuration writes it.
+/// A Unix socket in Envoy's configuration.
 pub fn pipe(path: &Path) -> Value {
     json!({ "pipe": { "path": path } })
 }

@@ -1,4 +1,4 @@
-//! gRPC by hand, for what no client of the service would send.
+//! gRPC by hand, for requests that no client library would send.
 
 use std::net::SocketAddr;
 
@@ -12,21 +12,21 @@ use tonic::Code;
 
 const URL: &str = "http://tollgate/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// What small frames of answers may cost until they are read, in units of h2's own: no bound.
+/// Maximum cost of small frames until they are read, in h2's own units: unlimited.
 const DATA_FRAMES_MAX: usize = 1_000_000_000;
 
 /// One connection.
 #[derive(Clone)]
 pub struct Connection(SendRequest<Bytes>);
 
-/// A request that was sent, whole or not.
+/// A request that was sent, completely or partly.
 pub struct Sent {
     answer: ResponseFuture,
-    // A request whose stream goes is taken back.
+    // If the stream is dropped, the request is cancelled.
     stream: h2::SendStream<Bytes>,
 }
 
-/// What came back: the status, its text, and the verdict if it is OK.
+/// The answer: the status, its text, and the verdict if it is OK.
 #[derive(Debug)]
 pub struct Told {
     pub code: Code,
@@ -35,21 +35,21 @@ pub struct Told {
 }
 
 impl Connection {
-    /// Connects, and waits until the server has said how many requests it takes at once.
+    /// Connects, and waits for the server's maximum of concurrent requests.
     pub async fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
-        // Who asks much at once is answered by as many small frames.
+        // A client with many requests gets as many small frames.
         builder.data_frame_budget(DATA_FRAMES_MAX);
         let (client, connection) = builder.handshake(stream).await.unwrap();
-        // How it ends is what the requests on it tell.
+        // The requests on it report how it ends.
         tokio::spawn(connection);
         let mut opened = Self(client);
         opened.send(Bytes::new(), true, &[]).await.told().await;
         opened
     }
 
-    /// Sends a body, which is all of it if `end`, with more headers.
+    /// Sends a body, complete if `end`, with more headers.
     pub async fn send(&mut self, body: Bytes, end: bool, headers: &[(&str, &[u8])]) -> Sent {
         self.0 = self.0.clone().ready().await.unwrap();
         let request = Request::post(URL).header("content-type", "application/grpc");
@@ -83,12 +83,12 @@ impl Sent {
     }
 }
 
-/// A message after the bytes that tell its length.
+/// A message after its length prefix.
 pub fn framed(message: &RateLimitRequest) -> Bytes {
     framed_bytes(0, &message.encode_to_vec())
 }
 
-/// Bytes after a flag, which is 1 for what is compressed, and their length.
+/// Bytes after a flag, which is 1 if they are compressed, and their length.
 pub fn framed_bytes(flag: u8, bytes: &[u8]) -> Bytes {
     let len = u32::try_from(bytes.len()).unwrap().to_be_bytes();
     [&[flag], len.as_slice(), bytes].concat().into()

@@ -1,6 +1,6 @@
-//! What the tests share: the programs that they start, the clients that they talk to them with.
+//! Shared helpers of the tests: programs, clients, conditions.
 //!
-//! Nothing here reaches into Tollgate. A test waits for conditions, never for time to pass.
+//! Black-box helpers use no internals of Tollgate. A test waits for conditions, never for time to pass.
 
 pub mod ask;
 pub mod batch;
@@ -26,13 +26,13 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// How long anything may take on a machine that is busy with other things.
+/// Maximum time of anything on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How often a condition is looked at.
+/// Interval of checks of a condition.
 const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Waits until `probe` finds something, and fails the test when that takes longer than [`PATIENCE`].
+/// Waits until `probe` returns something, and fails the test after [`PATIENCE`].
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let probing = async {
         let mut ticks = tokio::time::interval(PROBE_INTERVAL);
@@ -49,7 +49,8 @@ pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>
     }
 }
 
-/// Where a program is: in the variable, on the PATH, or at `fallback`. Its absence is said, and fails in CI.
+/// The path of a program: in the variable, on the PATH, or at `fallback`. If it is missing, that is printed, and fails
+/// in CI.
 pub fn find_program(name: &str, variable: &str, fallback: Option<PathBuf>) -> Option<PathBuf> {
     let named = env::var_os(variable).map(PathBuf::from);
     let path = env::var_os("PATH").unwrap_or_default();

@@ -1,21 +1,21 @@
-//! Ports for programs that have to be told theirs.
+//! Ports for programs that can't choose a free one themselves.
 
 use std::net::TcpListener;
 use std::process;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below what the system gives to clients and to `127.0.0.1:0` (from 32,768 on Linux): none of those takes a port
-/// between this choice and the start of the program.
+/// Below the range that the system uses for clients and for `127.0.0.1:0` (from 32,768 on Linux), so that nothing takes
+/// a port between this choice and the start of the program.
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 10_000;
 
-/// A node of a Redis cluster talks to the other nodes on a port so much above its own.
+/// The offset of the port on which nodes of a Redis cluster communicate.
 const BUS: u16 = 10_000;
 
 static CHOSEN: AtomicU16 = AtomicU16::new(0);
 
-/// A port on which nothing listens, nor on the one that it would have as a node of a cluster. It is chosen once in this
-/// process; another process of tests begins elsewhere.
+/// A free port, whose port as a node of a cluster is free too. Each is chosen once in this process; another test
+/// process starts at another number.
 pub fn free_port() -> u16 {
     let start = u16::try_from(process::id() % u32::from(COUNT)).unwrap();
     for _ in 0..COUNT {

@@ -1,4 +1,4 @@
-//! A child process: its output is kept and shown when the test fails, and it dies with the test.
+//! A child process: its output is kept and shown if the test fails, and it ends with the test.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,7 +16,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, which tests call `name`.
+    /// Starts `command` under the name `name`.
     pub fn start(name: &str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
@@ -30,17 +30,17 @@ impl Process {
         Self { name: name.to_owned(), child, output }
     }
 
-    /// All that the program has printed so far.
+    /// All of its output so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }
 
-    /// The number that the system gave it.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks the program to end, as an operator or Kubernetes does.
+    /// Sends SIGTERM, like an operator or Kubernetes.
     pub fn terminate(&self) {
         signal(self.child.id(), "TERM");
     }
@@ -51,14 +51,14 @@ impl Process {
         eventually(&what, async || self.child.try_wait().unwrap()).await
     }
 
-    /// The most memory that the program has had at a time, in bytes.
+    /// Its maximum memory so far, in bytes.
     pub fn memory_peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix(" kB"));
         line.unwrap().trim().parse::<u64>().unwrap() * 1024
     }
 
-    /// Fails when the program has ended, which whoever waits for it to do something should not wait out.
+    /// Fails if the program has ended, so that no test waits for it.
     pub fn assert_runs(&mut self) {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("{} ended early: {status}", self.name);
@@ -79,7 +79,7 @@ impl Drop for Process {
 
 /// Sends a signal to a process.
 pub fn signal(id: u32, name: &str) {
-    // Through the shell, whose `kill` is built in: a small image has no such program.
+    // Through the shell's built-in `kill`: a small image has no such program.
     let kill = format!("kill -{name} {id}");
     assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
 }

@@ -1,4 +1,4 @@
-//! A network that can be broken: TCP on one side, a Unix socket on the other.
+//! A network with faults: TCP on one side, a Unix socket on the other.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,24 +11,25 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// Bytes that are passed on at a time.
+/// Bytes that are forwarded at a time.
 const CHUNK_LEN: usize = 16 * 1024;
 
-/// What becomes of the bytes.
+/// What happens to the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// They arrive.
     Through,
-    /// They arrive, but so much later.
+    /// They arrive with this delay.
     Late(Duration),
-    /// They arrive, but times in milliseconds that a reply holds as integers are an hour less, as before the clock was set.
+    /// They arrive, but integers in replies that are times in milliseconds are an hour earlier, as before a clock
+    /// change.
     Behind,
-    /// They are kept until the way is another one, as a network keeps them that has lost them and sends them again.
+    /// They are kept until the way changes, like a network that loses and resends packets.
     Nowhere,
-    /// They arrive at the server, and its answers are lost. What comes after them is no answer to what it seems to answer, so
-    /// the next way has to be [`Way::Cut`].
+    /// They arrive at the server, and its answers are lost. Later answers would not match their requests, so the next
+    /// way has to be [`Way::Cut`].
     Unanswered,
-    /// Connections end, and new ones too.
+    /// Connections are closed, and new ones too.
     Cut,
 }
 
@@ -72,7 +73,7 @@ async fn listen(listener: TcpListener, socket: PathBuf, ways: watch::Receiver<Wa
     }
 }
 
-/// Passes a connection on until either side ends it, or the way is cut.
+/// Forwards a connection until either side closes it, or the way is cut.
 async fn pass(client: TcpStream, socket: PathBuf, mut ways: watch::Receiver<Way>) {
     if ways.wait_for(|way| *way != Way::Nowhere).await.is_err() {
         return;
@@ -104,7 +105,7 @@ async fn copy(
             continue;
         }
         if let Way::Late(delay) = way {
-            // The network is this slow: processes at both ends have real clocks.
+            // The network is this slow; the processes at both ends have real clocks.
             sleep(delay).await;
         }
         if way == Way::Behind {

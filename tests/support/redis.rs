@@ -22,7 +22,7 @@ pub struct Server {
     pub dir: TempDir,
 }
 
-/// What servers need that speak TLS, and those who trust them.
+/// The TLS files of servers, and of clients that trust them.
 pub struct Tls {
     dir: TempDir,
 }
@@ -34,8 +34,7 @@ pub struct Connected {
 }
 
 impl Server {
-    /// A server with extra arguments, not yet started. None where there is no redis-server, which a run
-    /// in CI does not forgive.
+    /// A server with extra arguments, not yet started. None without redis-server, which fails in CI.
     pub fn prepare(arguments: &[&str]) -> Option<Self> {
         let program = find_program("redis-server", "REDIS_SERVER", None)?;
         let arguments = arguments.iter().map(ToString::to_string).collect();
@@ -82,7 +81,7 @@ impl Server {
         format!("unix://{}", self.socket())
     }
 
-    /// A connection for looking behind the store's back, once the server listens.
+    /// A connection that is independent of the store, once the server listens.
     pub async fn raw(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).unwrap();
         let mut connection = None;
@@ -94,7 +93,7 @@ impl Server {
         connection.unwrap()
     }
 
-    /// Waits until its replica has all that it has itself. `WAIT` is about what its own connection has written.
+    /// Waits until its replica has all of its data. `WAIT` covers only writes of its own connection.
     pub async fn replicated(&self) {
         let mut raw = self.raw().await;
         until("the replica has all", || {
@@ -125,7 +124,7 @@ impl Tls {
         Self { dir }
     }
 
-    /// A server whose certificate signs itself, and those who trust this one.
+    /// A server with a self-signed certificate, and the clients that trust it.
     pub fn self_signed() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let certificate = Certificate::self_signed();
@@ -151,7 +150,7 @@ impl Tls {
         ]
     }
 
-    /// The file of the certificate that those trust who connect.
+    /// The file with the certificate that clients trust.
     pub fn authority(&self) -> PathBuf {
         self.dir.path().join("ca.crt")
     }
@@ -170,7 +169,7 @@ impl Connected {
         Self { store: Arc::new(store), task }
     }
 
-    /// A connected store whose calls may take their time.
+    /// A connected store with a long deadline.
     pub async fn open(url: &str) -> Self {
         let settings = RedisSettings { deadline: PATIENCE, ..RedisSettings::new(url) };
         let connected = Self::begin(&settings);

@@ -1,4 +1,4 @@
-//! Certificates, and clients that show and check them.
+//! Certificates, and clients that present and verify them.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,7 +20,7 @@ use tonic::transport::Endpoint;
 use super::PATIENCE;
 use super::client::Grpc;
 
-/// Whom all certificates here are for.
+/// The name on all certificates here.
 pub const NAME: &str = "tollgate.internal";
 
 /// An authority that signs certificates.
@@ -45,7 +45,7 @@ impl Authority {
     pub fn new() -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Envoy takes a certificate for self-signed whose own name is its authority's.
+        // Envoy treats a certificate as self-signed if its own name is its authority's.
         authority.distinguished_name.push(DnType::CommonName, "authority");
         let key = KeyPair::generate().unwrap();
         let pem = authority.self_signed(&key).unwrap().pem();
@@ -81,7 +81,7 @@ impl Authority {
 }
 
 impl Certificate {
-    /// One for [`NAME`] that signs itself and says that it is an authority, as `openssl req -x509` makes it.
+    /// A self-signed certificate for [`NAME`] that is marked as an authority, as made by `openssl req -x509`.
     pub fn self_signed() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
@@ -90,7 +90,7 @@ impl Certificate {
         Self { pem, key_pem: key.serialize_pem() }
     }
 
-    /// Puts it into `folder`, by the names that Kubernetes' secrets have.
+    /// Writes it into `folder`, with the file names of Kubernetes secrets.
     pub fn write(&self, folder: &Path) {
         fs::write(folder.join("tls.crt"), &self.pem).unwrap();
         fs::write(folder.join("tls.key"), &self.key_pem).unwrap();
@@ -107,7 +107,7 @@ impl Certificate {
 }
 
 impl Client {
-    /// Connects, and shakes hands for a protocol.
+    /// Connects, with a handshake for a protocol.
     pub async fn connect(
         &self,
         address: SocketAddr,
@@ -131,7 +131,7 @@ impl Client {
         endpoint.connect_with_connector(connector).await.map(Grpc::new)
     }
 
-    /// Gets a path over HTTPS: all that comes back, head included.
+    /// Gets a path over HTTPS; returns the whole response, including the head.
     pub async fn get(&self, address: SocketAddr, path: &str) -> io::Result<String> {
         let mut stream = self.connect(address, "http/1.1").await?;
         let head = format!("GET {path} HTTP/1.1\r\nhost: {NAME}\r\nconnection: close\r\n\r\n");

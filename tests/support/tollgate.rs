@@ -15,7 +15,7 @@ use super::{client, eventually};
 /// The binary that cargo built for the tests.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_tollgate");
 
-/// A `tollgate` command that sees none of the developer's own settings.
+/// A `tollgate` command without the developer's own settings.
 pub fn command() -> Command {
     let mut command = Command::new(PROGRAM);
     let inherited = std::env::vars_os().map(|(name, _)| name);
@@ -25,7 +25,7 @@ pub fn command() -> Command {
     command
 }
 
-/// A serving Tollgate with a folder of policies of its own.
+/// A serving Tollgate with its own folder of policies.
 #[derive(Debug)]
 pub struct Tollgate {
     process: Process,
@@ -45,7 +45,7 @@ impl Tollgate {
         Self::serve_by(command(), policy, store, flags).await
     }
 
-    /// The same by a command that may see another environment.
+    /// The same with a command that may have another environment.
     pub async fn serve_by(
         mut command: Command,
         policy: &str,
@@ -75,7 +75,7 @@ impl Tollgate {
         })
         .await;
         let mut tollgate = Self { process, folder, grpc_address, http_address };
-        // Who speaks TLS there has a client that knows whom to trust.
+        // A test with TLS has its own client.
         if !tollgate.output().contains("HTTP  https://") {
             tollgate.ready().await;
         }
@@ -87,29 +87,29 @@ impl Tollgate {
         client::grpc(&format!("http://{}", self.grpc_address)).await
     }
 
-    /// The Unix socket that it listens on too.
+    /// The Unix socket on which it also listens.
     pub fn socket(&self) -> PathBuf {
         socket_in(self.folder.path())
     }
 
-    /// Puts another policy in place of the one it serves, as an editor does: by a rename.
+    /// Replaces the policy, like an editor: by a rename.
     pub fn edit(&self, policy: &str) {
         let draft = self.folder.path().join("draft.yaml");
         fs::write(&draft, policy).unwrap();
         fs::rename(draft, self.folder.path().join("policies/policy.yaml")).unwrap();
     }
 
-    /// All that it has printed so far.
+    /// All of its output so far.
     pub fn output(&self) -> String {
         self.process.output()
     }
 
-    /// The number of its process.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// The most memory that it has had at a time, in bytes.
+    /// Its maximum memory so far, in bytes.
     pub fn memory_peak(&self) -> u64 {
         self.process.memory_peak()
     }
@@ -119,7 +119,7 @@ impl Tollgate {
         self.process.terminate();
     }
 
-    /// Waits for the end.
+    /// Waits for its end.
     pub async fn exit(&mut self) -> ExitStatus {
         self.process.exit().await
     }
@@ -140,13 +140,13 @@ fn socket_in(folder: &Path) -> PathBuf {
     folder.join("grpc.sock")
 }
 
-/// The address on the line of the banner that begins so, without its scheme.
+/// The address on the line of the banner that starts like this, without its scheme.
 fn address_in(output: &str, beginning: &str) -> Option<SocketAddr> {
     let mut lines = output.lines().filter_map(|line| line.trim().strip_prefix(beginning));
     lines.find_map(|rest| {
         let word = rest.split_whitespace().next()?;
         let address = word.split_once("://").map_or(word, |(_, address)| address);
-        // So the banner names every interface.
+        // So the banner shows every interface.
         address.replace("localhost", "127.0.0.1").parse().ok()
     })
 }

@@ -1,4 +1,4 @@
-//! What stands behind the gateway: a server that says what reached it, or what it was told to say.
+//! The upstream of a gateway: it returns the received request, or a requested answer.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -47,7 +47,8 @@ impl Drop for Upstream {
     }
 }
 
-/// The headers as they came; or for a request that says how many tokens it costs, that, in the answer's body or in its header.
+/// The received headers; or for a request with a number of tokens, that number, in the body or in a header of the
+/// answer.
 fn echo(headers: &HeaderMap) -> Response {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into();
     if let Some(tokens) = headers.get("x-total-tokens") {

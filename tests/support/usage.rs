@@ -1,4 +1,4 @@
-//! Asks a Tollgate for usage.
+//! Reads usage from a Tollgate.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::client::Http;
 use super::eventually;
 use super::tollgate::Tollgate;
 
-/// All items behind a path that has a query, page by page, and the scope that they have.
+/// All items of a path with a query, page by page, and their scope.
 pub async fn items(tollgate: &Tollgate, path: &str) -> (Vec<Value>, String) {
     let (mut items, mut after) = (Vec::new(), 0);
     loop {
@@ -28,7 +28,7 @@ pub async fn requests(tollgate: &Tollgate) -> u64 {
     items.iter().map(|item| item["requests"].as_u64().unwrap()).sum()
 }
 
-/// Waits until a Tollgate tells of so many requests of the whole fleet.
+/// Waits until a Tollgate reports this many requests of the whole fleet.
 pub async fn counted(tollgate: &Tollgate, expected: u64) {
     eventually("the requests in the usage", async || {
         let (items, scope) = items(tollgate, "/v1/usage?granularity=day").await;

@@ -1,4 +1,4 @@
-//! `/v1` and those who mean it ill, are careless, or come when something is broken.
+//! `/v1` under hostile or careless requests, and while something is broken.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! `/v1`: what is known of callers, over HTTP and in files.
+//! `/v1`: callers over HTTP and in files.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ descriptors:
 - {key: provider, limits: [{name: search, rate: 9/day}]}
 ";
 
-/// A Tollgate with an API, and whoever asks it.
+/// A Tollgate with an API, and a client.
 struct Api {
     tollgate: Tollgate,
     http: Http,
@@ -59,7 +59,7 @@ impl Api {
         self.http.send(request.body(body).unwrap()).await
     }
 
-    /// Asks and checks the status.
+    /// Sends a request and checks the status.
     async fn check(&self, line: &str, body: impl ToString, status: u16) -> Answer {
         let answer = self.ask(line, &[], body).await;
         assert_eq!(answer.status, status, "{line}: {}", String::from_utf8_lossy(&answer.body));
@@ -422,7 +422,7 @@ async fn files_are_read_and_live_when_edited_but_not_written() {
     })
     .await;
     tier("premium").await;
-    // The policies are reloaded by themselves.
+    // The policies are reloaded automatically.
     api.tollgate.edit(&POLICY.replace("1/day", "2/day"));
     eventually("the policy", async || {
         let answer = api.ask("GET /policy", &[], "").await;

@@ -1,10 +1,10 @@
-//! Changes of callers at once, by two sidecars on one Redis: what a check has seen still holds when the change is made.
+//! Concurrent changes of callers by two sidecars on one Redis: a check still holds when its change is made.
 
 use serde_json::{Value, json};
 
 use super::Api;
 
-/// Changes at once, so many times.
+/// Number of concurrent changes.
 const ROUNDS: usize = 40;
 
 /// Two sidecars on one directory.
@@ -20,7 +20,7 @@ impl Pair {
         Some(Self { apis: [one, other], _store: store })
     }
 
-    /// Sends all of the requests at once, each to the other sidecar than the one before, and tells the statuses.
+    /// Sends all requests at once, alternating between the sidecars, and returns the statuses.
     async fn at_once(&self, requests: &[(&str, Value)]) -> Vec<u16> {
         let sent = requests.iter().enumerate().map(async |(index, (line, body))| {
             self.apis[index % 2].ask(line, &[], body).await.status
@@ -34,7 +34,7 @@ impl Pair {
         assert!(answer.status < 300, "{line}: {}", answer.json());
     }
 
-    /// The parents of a caller, the nearest first, as far as there can be any.
+    /// The parents of a caller, nearest first, up to the maximum.
     async fn parents(&self, name: &str) -> Vec<String> {
         let mut parents: Vec<String> = Vec::new();
         while parents.len() < 8 {

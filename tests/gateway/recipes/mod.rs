@@ -1,4 +1,4 @@
-//! `config/recipes.md`: each recipe does what it says, through a real Envoy and on every store.
+//! `config/recipes.md`: each recipe works as described, through a real Envoy and on every store.
 
 mod places;
 mod resources;
@@ -15,7 +15,7 @@ use scene::{Ask, Parts, Scene, get};
 
 const PAGE: &str = "config/recipes.md";
 
-/// What the sections of the page are called that have a policy. Each has a test here.
+/// The sections of the page with a policy. Each has a test here.
 const TITLES: [&str; 10] = [
     "Per IP address",
     "Per API key",
@@ -76,7 +76,7 @@ impl Recipe {
     }
 }
 
-/// Checks what passes of a recipe, one kind of request after the other.
+/// Checks the requests of a recipe that pass, one kind after the other.
 async fn check(title: &str, asks: &[Ask<'_>]) {
     for store in Store::every() {
         let Some(scene) = Recipe::read(title).start(&store).await else { return };
@@ -161,10 +161,10 @@ async fn a_login_counts_by_account_and_by_address() {
         login(HERE, r#"{"username": "ben"}"#, 5, 5),
         login(HERE, r#"{"username": "cat"}"#, 5, 5),
         login(HERE, r#"{"username": "dan"}"#, 5, 5),
-        // Twenty from here. None of the refused ones has counted.
+        // Twenty from here. The refused requests were not charged.
         login(HERE, r#"{"username": "eve"}"#, 0, 1),
         login(THERE, r#"{"username": "eve"}"#, 5, 6),
-        // Without an account the address alone counts, and other paths are free.
+        // Without an account only the address counts, and other paths are free.
         login(THERE, "no JSON", 15, 16),
         get("/", HERE, 20, 20),
     ];
@@ -178,7 +178,7 @@ async fn tokens_are_charged_after_the_response() {
         let ann = [("x-user-id", "ann"), ("x-use", "600")];
         let ask = get("/", &ann, 1, 1);
         scene.check(&ask).await;
-        // The second response takes more than is left, counts in full, and ends it.
+        // The second response uses more than is left, counts in full, and exhausts the limit.
         eventually("the end of the tokens", async || {
             (scene.send(&ask).await.status == 429).then_some(())
         })

@@ -1,4 +1,4 @@
-//! Where `rate_limits` may stand in Envoy, and what Envoy never limits: what the page on recipes says of it.
+//! The places of `rate_limits` in Envoy, and the requests that Envoy never limits, as described on the page of recipes.
 
 use serde_json::{Value, json};
 
@@ -6,10 +6,10 @@ use super::scene::{Scene, get};
 use super::{per_route, scene, scene_of};
 use crate::support::eventually;
 
-/// Ten in all, whoever asks.
+/// Ten in all, for all callers.
 const TEN: &str = "domain: test\ndescriptors: [{ key: place, limits: [10/minute] }]";
 
-/// Where a list may stand.
+/// The places of a list.
 #[derive(Clone, Copy, Debug)]
 enum Place {
     Filter,
@@ -41,7 +41,7 @@ impl Place {
         scene_of(TEN, &filter, virtual_host).await
     }
 
-    /// How many of ten hits a request spends that is to spend five.
+    /// How many of ten hits a request spends that should spend five.
     fn hits_of_five(self) -> usize {
         match self {
             Self::Filter | Self::PerRoute | Self::PerVirtualHost => 5,
@@ -67,7 +67,7 @@ async fn hits_addend_works_in_the_filter_and_its_typed_configuration_alone() {
     }
 }
 
-/// The descriptor is sent after the response wherever it stands, so all pass; but what it costs is not.
+/// In every place the descriptor is sent after the response, so all requests pass; but their cost differs.
 #[tokio::test]
 async fn after_the_response_hits_addend_works_in_the_same_places_alone() {
     let list = descriptor(&json!({ "hits_addend": { "number": 5 }, "apply_on_stream_done": true }));
@@ -83,7 +83,7 @@ async fn after_the_response_hits_addend_works_in_the_same_places_alone() {
     }
 }
 
-/// Each place names itself, and has a limit that only its own name meets.
+/// The entry of each place names it, and a limit matches only that name.
 #[tokio::test]
 async fn the_first_place_that_has_a_list_is_the_one_that_counts() {
     let policy = "domain: test\ndescriptors:\n\
@@ -104,7 +104,7 @@ async fn the_first_place_that_has_a_list_is_the_one_that_counts() {
     let Some(scene) = scene_of(policy, &Value::Null, host.clone()).await else { return };
     scene.check(&get("/", &[], 1, 1)).await;
     scene.check(&get("/both", &[], 1, 2)).await;
-    // The host's two are spent; the route's own one is, too.
+    // The host's two are spent, and so is the route's own one.
     scene.check(&get("/", &[], 0, 1)).await;
     scene.check(&get("/own", &[], 0, 1)).await;
     scene.check(&get("/typed", &[], 4, 5)).await;

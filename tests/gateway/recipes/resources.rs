@@ -1,5 +1,5 @@
-//! The resources for Istio and Envoy Gateway: no field that these don't know, and the Envoy configuration in
-//! them limits what it should. Neither of the two runs here.
+//! The resources for Istio and Envoy Gateway: all of their fields are valid, and their Envoy configuration limits as
+//! intended. Neither Istio nor Envoy Gateway runs here.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ const ENVOY_GATEWAY: &str = "deploy/envoy-gateway/patch.yaml";
 /// The recipes for which Envoy Gateway needs no limit.
 const WITHOUT_RULES: [&str; 1] = ["Health checks"];
 
-/// Checks that a resource has only fields that there are, and values that these may have.
+/// Checks that a resource has only valid fields and values.
 fn check_fields(resource: &Value) {
     let kind = resource["kind"].as_str().unwrap();
     let known = fs::read_to_string("tests/gateway/recipes/kubernetes_fields.txt").unwrap();
@@ -44,7 +44,7 @@ fn check_fields(resource: &Value) {
     }
 }
 
-/// The fields of a value that have no fields themselves, by their paths. What Envoy is to read counts as one.
+/// The leaf fields of a value, by their paths. Configuration for Envoy counts as one field.
 fn leaves(value: &Value, path: String, found: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(fields) if !path.ends_with(".value") => {

@@ -1,4 +1,4 @@
-//! A Tollgate, an upstream and a real Envoy whose filters and routes are given.
+//! A Tollgate, an upstream and a real Envoy with given filters and routes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +12,16 @@ use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 use crate::support::upstream::Upstream;
 
-/// What an Envoy is made of, beside the frame of `tests/gateway/recipes/recipes.yaml`.
+/// The parts of an Envoy configuration, in addition to `tests/gateway/recipes/recipes.yaml`.
 pub struct Parts {
     /// Before the router.
     pub filters: Vec<Value>,
     pub virtual_host: Value,
-    /// Tollgate's, but for its address.
+    /// Tollgate's cluster, without its address.
     pub cluster: Value,
 }
 
-/// What callers see.
+/// The view of callers.
 pub struct Scene {
     pub http: Http,
     ingress: String,
@@ -40,7 +40,7 @@ pub struct Ask<'a> {
     pub sent: usize,
 }
 
-/// So many of `sent` requests for a path are to pass.
+/// This many of `sent` requests for a path must pass.
 pub fn get<'a>(
     path: &'a str,
     headers: &'a [(&'a str, &'a str)],
@@ -51,8 +51,8 @@ pub fn get<'a>(
 }
 
 impl Scene {
-    /// Starts all of it; None if there is no Envoy here. Windows of a minute last for a week, so that counts
-    /// are exact however slow the machine is.
+    /// Starts everything; None if there is no Envoy here. Windows of a minute last for a week, so that counts are exact
+    /// on a slow machine.
     pub async fn start(policy: &str, store: &Store, parts: Parts) -> Option<Self> {
         let tollgate = Tollgate::serve(&policy.replace("/minute", "/week"), store).await;
         let upstream = Upstream::start().await;
@@ -75,7 +75,7 @@ impl Scene {
         Some(Self { http, ingress, _envoy: envoy, _upstream: upstream, tollgate })
     }
 
-    /// Sends one of these.
+    /// Sends one of these requests.
     pub async fn send(&self, ask: &Ask<'_>) -> Answer {
         let url = format!("{}{}", self.ingress, ask.path);
         match ask.body {
@@ -93,7 +93,7 @@ impl Scene {
         counts.map(|(code, count)| (code.to_owned(), count.parse().unwrap())).collect()
     }
 
-    /// Checks that as many pass as are to.
+    /// Checks that the expected number passes.
     pub async fn check(&self, ask: &Ask<'_>) {
         let mut counts = Counts::default();
         for _ in 0..ask.sent {
@@ -104,7 +104,7 @@ impl Scene {
     }
 }
 
-/// The rate limit filter for a domain, which asks about these descriptors.
+/// The rate limit filter for a domain, with these descriptors.
 pub fn rate_limit(domain: &str, rate_limits: &Value) -> Value {
     let mut filter = json!({ "name": "envoy.filters.http.ratelimit", "typed_config": {
         "@type": "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit",
@@ -120,7 +120,7 @@ pub fn rate_limit(domain: &str, rate_limits: &Value) -> Value {
     filter
 }
 
-/// Has a rate limit filter wait for Tollgate however busy the machine is, and refuse what it could not ask about.
+/// Sets a long timeout in a rate limit filter, and refuses requests without an answer of Tollgate.
 pub fn be_patient(filter: &mut Value) {
     filter["typed_config"]["timeout"] = json!("10s");
     filter["typed_config"]["failure_mode_deny"] = json!(true);
@@ -131,7 +131,7 @@ pub fn virtual_host(routes: &Value) -> Value {
     json!({ "name": "all", "domains": ["*"], "routes": routes })
 }
 
-/// Every path leads to the upstream, which seems to tell in `x-tokens-used` what `x-use` asks for.
+/// Every path leads to the upstream, which reports in `x-tokens-used` the value of `x-use`.
 pub fn every_path() -> Value {
     let told = json!({ "key": "x-tokens-used", "value": "%REQ(x-use)%" });
     json!([{

@@ -1,5 +1,5 @@
-//! The travel policy through a real Envoy, with the configurations of `deploy/envoy`: who is calling is known
-//! from an API key or from a signed token, and nothing that a caller says of itself counts.
+//! The travel policy through a real Envoy, with the configurations of `deploy/envoy`: callers are identified by an API
+//! key or a signed token, and their own headers have no effect.
 
 use std::fs;
 use std::process::Command;
@@ -15,15 +15,15 @@ use crate::support::{eventually, find_program};
 use super::token::{Identity, Issuer, unsigned_token};
 use super::{TIERS, policy};
 
-/// What a caller might try.
+/// Headers that a caller might forge.
 const SPOOFED: [(&str, &str); 4] =
     [("x-user-id", "erik"), ("x-tier", "enterprise"), ("x-priority", "4"), ("X-Tier", "premium")];
 
-/// The ports in the files of Tollgate and of the identity provider.
+/// The ports of Tollgate and of the identity provider in the files.
 const TOLLGATE: u16 = 8081;
 const IDENTITY: u16 = 8002;
 
-/// A Tollgate behind an Envoy that knows callers by their keys.
+/// A Tollgate behind an Envoy that identifies callers by API keys.
 struct ByKey {
     _tollgate: Tollgate,
     gateway: Gateway,
@@ -45,7 +45,7 @@ impl ByKey {
     }
 }
 
-/// A Tollgate behind an Envoy that knows callers by their tokens.
+/// A Tollgate behind an Envoy that identifies callers by tokens.
 struct ByToken {
     _tollgate: Tollgate,
     _identity: Identity,
@@ -71,7 +71,7 @@ impl ByToken {
     }
 }
 
-/// The problem that a refusal explains itself with.
+/// The problem in the body of a refusal.
 fn problem(answer: &Answer) -> Value {
     assert_eq!(answer.status, 429, "{answer:?}");
     assert_eq!(answer.header("content-type"), "application/problem+json");
@@ -162,7 +162,7 @@ async fn a_caller_is_identified_by_its_key_whatever_its_headers() {
     let expedia = by_key.get("frida", "/expedia/search", &SPOOFED).await;
     assert_eq!(problem(&expedia)["reason"], "no_access");
     assert_eq!(expedia.header("retry-after"), "");
-    // None of it was charged to whom she named.
+    // The caller that she named was not charged.
     let premium = reached(&by_key.get("petra", "/expedia/search", &[]).await);
     assert_eq!((&premium["x-user-id"], &premium["x-tier"]), (&json!("petra"), &json!("premium")));
 }
@@ -268,7 +268,7 @@ async fn a_caller_is_identified_by_its_token_whatever_its_headers() {
                 assert_eq!(seen.get(name), None, "{seen}");
             }
         }
-        // A new token is no new caller.
+        // A new token is the same caller.
         let other = by_token.issuer.token(&json!({ "sub": "frida", "tier": "platinum", "n": 1 }));
         for token in [&frida, &other] {
             let refused = by_token.get(token, "/hotelbeds/booking", &SPOOFED).await;

@@ -1,7 +1,7 @@
 //! `config/policies/travel.yaml`: callers of three tiers share three providers.
 //!
-//! Windows of a minute and longer are counted exactly. Where windows of a second would make a test depend on the
-//! machine's speed, it takes the policy without them.
+//! Windows of a minute and longer are counted exactly. If windows of a second would make a test depend on the speed of
+//! the machine, it uses the policy without them.
 
 mod gateway;
 mod token;
@@ -151,7 +151,7 @@ async fn the_last_part_of_a_provider_is_kept_for_higher_tiers() {
         client.spend_exactly(&[&of("free")], 90).await;
         let free = client.ask(&[&of("free")], 1).await;
         assert_eq!((free.reason(), free.violated()), ("reserved", vec!["hundred"]), "{free:?}");
-        // Urgent, because pressure would shut out others by now.
+        // Urgent, because pressure would refuse other requests by now.
         let urgent = of("premium,priority=4");
         client.spend_exactly(&[&urgent], 8).await;
         assert_eq!(client.ask(&[&urgent], 1).await.reason(), "reserved");
@@ -169,17 +169,17 @@ async fn a_provider_under_pressure_takes_from_free_callers_first() {
         assert!(client.ask(&[&search("free"), provider], 8).await.passed);
         let enterprise = "user_id=big,request_type=search,tier=enterprise";
         assert!(client.ask(&[enterprise, provider], 73).await.passed);
-        // More than 80 % is used: of ten searches a free caller keeps eight, and those are spent.
+        // More than 80 % is used: a free caller may use eight of its ten searches, and those are spent.
         let free = client.ask(&[&search("free"), provider], 1).await;
         assert_eq!(free.reason(), "pressure", "{free:?}");
         assert!(free.violated().contains(&"search"), "{free:?}");
         assert_eq!(free.metadata["pressure"], json!(1.0), "{free:?}");
         let other = "user_id=another,request_type=search,tier=free";
         client.spend_exactly(&[other, provider], 8).await;
-        // Premium callers keep all, and elsewhere nothing presses.
+        // Premium callers may use all, and other providers are not under pressure.
         assert!(client.ask(&[&search("premium"), provider], 6).await.passed);
         assert!(client.ask(&[&search("free"), "provider=amadeus,endpoint=search"], 2).await.passed);
-        // More than 95 % is used, though more is open to premium callers: enterprise passes, and what is urgent.
+        // More than 95 % is used, although premium callers may use more: enterprise and urgent requests pass.
         assert!(client.ask(&[enterprise, provider], 1).await.passed);
         let premium = client.ask(&[&search("premium"), provider], 1).await;
         assert_eq!(premium.reason(), "pressure", "{premium:?}");

@@ -1,4 +1,4 @@
-//! Signed tokens, and the identity provider that publishes what they are verified with.
+//! Signed tokens, and the identity provider with their public keys.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// How long a token is good for, in seconds: longer than a test takes.
+/// Lifetime of a token in seconds: longer than a test takes.
 const LIFETIME_S: u64 = 600;
 
 /// Issues tokens.
@@ -71,7 +71,7 @@ impl Drop for Identity {
     }
 }
 
-/// A token that nobody has signed.
+/// An unsigned token.
 pub fn unsigned_token(claims: &Value) -> String {
     format!("{}.", unsigned("none", claims))
 }

@@ -1,7 +1,7 @@
-//! No circle of files: a file that uses another one, however far, is not used by it.
+//! No cycles of files: if a file uses another one, even indirectly, that one does not use it.
 //!
-//! Uses are read from the `use` lines of `src/` before a file's tests. A path is followed to the file of its module,
-//! and a name that a module only re-exports to the file that has it; the re-export itself is no use.
+//! Uses are the `use` lines in `src/` before a file's tests. A path is resolved to the file of its module, and a
+//! re-exported name to the file that defines it; the re-export itself is not a use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,7 +13,7 @@ type Module = Vec<String>;
 struct File {
     path: String,
     module: Module,
-    /// Every path that a `use` line names, and whether the line re-exports it.
+    /// Every path in a `use` line, and whether the line re-exports it.
     uses: Vec<(Module, bool)>,
 }
 
@@ -141,7 +141,7 @@ fn leaves(tree: &str) -> Vec<Module> {
     paths
 }
 
-/// Which file uses which others.
+/// The files that each file uses.
 fn graph(files: &[File]) -> BTreeMap<&str, BTreeSet<&str>> {
     let modules: BTreeMap<&[String], &File> =
         files.iter().map(|file| (&*file.module, file)).collect();
@@ -157,7 +157,7 @@ fn graph(files: &[File]) -> BTreeMap<&str, BTreeSet<&str>> {
     graph
 }
 
-/// A path of `file` from the root of the crate, unless it leads out of it.
+/// A path of `file` from the root of the crate, unless it is external.
 fn absolute(file: &File, path: &[String], modules: &BTreeMap<&[String], &File>) -> Option<Module> {
     let mut base = file.module.clone();
     let mut rest = path;
@@ -180,7 +180,7 @@ fn absolute(file: &File, path: &[String], modules: &BTreeMap<&[String], &File>) 
     Some([base, rest[1..].to_vec()].concat())
 }
 
-/// The file that has what the path names: that of the longest module in it, or of what the module re-exports.
+/// The file that defines the path: that of the longest module in it, or of the re-exported item.
 fn owner<'a>(path: &[String], modules: &BTreeMap<&[String], &'a File>, depth: usize) -> &'a File {
     let len = (0..=path.len()).rev().find(|len| modules.contains_key(&path[..*len])).unwrap();
     let file = modules[&path[..len]];
