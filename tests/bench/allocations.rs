@@ -1,9 +1,9 @@
-//! How often a decision asks the allocator: `cargo bench --bench allocations`.
+//! Allocations of a decision: `cargo bench --bench allocations`.
 //!
-//! The stages are those of an embedded decision; the rows of Redis count everything in this process that a decision
-//! brings about, the connection's task and its library included.
+//! The stages are those of an embedded decision. The rows of Redis count everything in this process that a decision
+//! causes, the connection's task and its library included.
 
-// A benchmark's product is what it prints.
+// A benchmark's product is its output.
 #![allow(clippy::print_stdout)]
 
 #[path = "support/mod.rs"]
@@ -26,7 +26,7 @@ use support::{children, drive, engine, message};
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Decisions of each figure, after as many that warm up.
+/// Number of decisions for each figure, after as many for the warm-up.
 const DECISIONS: u64 = 1_000;
 
 const POLICY: &str = "
@@ -40,7 +40,7 @@ descriptors:
   limits: [0/day]
 ";
 
-/// What is asked: a name, the descriptor, and what is answered.
+/// A request: a name, the descriptor, and the expected answer.
 const CASES: [(&str, &str, Code); 3] = [
     ("one limit", "user=alice", Code::Ok),
     ("four limits", "search=all", Code::Ok),

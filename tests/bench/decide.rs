@@ -1,4 +1,4 @@
-//! What a decision costs in the engine and the embedded store: `cargo bench --bench decide`.
+//! The cost of a decision in the engine and the embedded store: `cargo bench --bench decide`.
 
 use std::hint::black_box;
 use std::pin::pin;
@@ -37,7 +37,7 @@ descriptors:
 
 const REFUSED: &str = "{domain: d, descriptors: [{key: user, limits: [0/day]}]}";
 
-/// The answer of a future that never waits, as those of the embedded store.
+/// The output of a future that never waits, as those of the embedded store.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,
@@ -96,7 +96,7 @@ fn decide(criterion: &mut Criterion) {
     }
 }
 
-/// What a decision goes through, one after the other, and then the whole of it.
+/// The stages of a decision one by one, and then all together.
 fn stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stages");
     let message = message();
@@ -123,7 +123,7 @@ fn stages(criterion: &mut Criterion) {
     });
 }
 
-/// What Envoy sends for one descriptor.
+/// Envoy's message for one descriptor.
 fn message() -> Vec<u8> {
     let entry = Entry { key: "user".to_owned(), value: "alice".to_owned() };
     let descriptor = RateLimitDescriptor { entries: vec![entry], ..RateLimitDescriptor::default() };
@@ -131,7 +131,7 @@ fn message() -> Vec<u8> {
         .encode_to_vec()
 }
 
-/// The batch of a request that meets one limit: find the limit, name its counter.
+/// The batch of a request with one limit: find the limit, build its key.
 fn batch(policies: &PolicySet) -> Batch {
     let entries = black_box([("user", "alice")]);
     let domain = policies.domain("d").expect("it is in the policy");
@@ -166,13 +166,13 @@ fn compile_policies(criterion: &mut Criterion) {
     });
 }
 
-/// Callers that the directory knows in [`sharing`].
+/// Number of callers in the directory of [`sharing`].
 const CALLERS: usize = 1_000_000;
 
-/// Callers in a file: one may hold 250,000, as long as they say as little as these.
+/// Number of callers in a file: up to 250,000 short ones fit.
 const CALLERS_A_FILE: usize = 200_000;
 
-/// A policy of a thousand rules for callers of three tiers and the providers that they share.
+/// A policy of a thousand rules for callers of three tiers and their shared providers.
 fn thousand_rules() -> String {
     let mut policy = "
 domain: d
@@ -197,7 +197,7 @@ descriptors:
     policy
 }
 
-/// What a large policy and a large directory cost beside a policy of one rule.
+/// The cost of a large policy and a large directory, compared with a policy of one rule.
 fn sharing(criterion: &mut Criterion) {
     let tiers = ["free", "premium", "enterprise"];
     let file = |file: usize| {
@@ -242,7 +242,7 @@ fn sharing(criterion: &mut Criterion) {
     }
 }
 
-/// What it costs to record each decision for a consumer that only counts, the consumer included.
+/// The cost of recording each decision for a consumer that only counts, consumer included.
 fn sink(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("sink");
     let message = message();
@@ -256,7 +256,7 @@ fn sink(criterion: &mut Criterion) {
     group.bench_function("counted", |bencher| {
         let mut since_drain = 0;
         bencher.iter(|| {
-            // As many as come within an interval at 20,000 decisions a second; on this thread, so that it is counted.
+            // As many as arrive within an interval at 20,000 decisions a second; on this thread, so that it is counted.
             since_drain += 1;
             if since_drain == 1_000 {
                 since_drain = 0;

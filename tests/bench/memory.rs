@@ -1,9 +1,9 @@
-//! What a key costs in memory, in the process and in Redis: `cargo bench --bench memory`.
+//! Memory of a key, in the process and in Redis: `cargo bench --bench memory`.
 //!
-//! Each figure of the embedded store is what the resident memory of a fresh process grows by; that of Redis is what
-//! `used_memory` grows by. Time is moved by hand, so that a window is full at once.
+//! The figures of the embedded store are the growth of the resident memory of a fresh process; those of Redis are the
+//! growth of `used_memory`. Time is moved by hand, so that a window is filled at once.
 
-// A benchmark's product is what it prints.
+// A benchmark's product is its output.
 #![allow(clippy::print_stdout)]
 
 #[path = "support/mod.rs"]
@@ -20,21 +20,21 @@ use tollgate::limit::Hits;
 
 use support::{children, drive, engine, usage};
 
-/// Keys of each embedded figure, and of each figure of Redis.
+/// Number of keys for each embedded figure, and for each figure of Redis.
 const EMBEDDED_KEYS: usize = 200_000;
 const REDIS_KEYS: usize = 20_000;
 
 /// The first of a month, so that no calendar period ends while time is moved.
 const START: Timestamp = Timestamp::from_ms(1_704_067_200_000);
 
-/// What the process is told, to measure one figure of the embedded store.
+/// The argument of the process that measures one figure of the embedded store.
 const CHILD: &str = "--embedded";
 
-/// What is kept under one key.
+/// The counter of one key.
 struct Case {
     name: &'static str,
     limit: &'static str,
-    /// Requests for each key, and the time between two rounds of them.
+    /// Number of requests for each key, and the time between two rounds.
     hits: usize,
     step: Duration,
 }
@@ -95,7 +95,7 @@ impl Case {
         format!("{{domain: bench, descriptors: [{{key: user, limits: [{}]}}]}}", self.limit)
     }
 
-    /// Asks once for each key, as often as it says.
+    /// Sends the requests for each key.
     async fn ask(&self, engine: &Engine, clock: &Clock, keys: usize) -> Result<()> {
         for _ in 0..self.hits {
             for key in 0..keys {
@@ -107,7 +107,7 @@ impl Case {
     }
 }
 
-/// A key of twelve characters, as short as callers' names usually are.
+/// A key of twelve characters, a usual length of callers' names.
 fn name(key: usize) -> String {
     format!("user-{key:07}")
 }
@@ -148,8 +148,8 @@ async fn redis_key_bytes(case: &Case) -> Result<u64> {
     Ok((after.memory_bytes - before.memory_bytes) / keys)
 }
 
-/// A million keys in an embedded store: how long the slowest decision takes while they come, while they expire, and
-/// in a store that has place for a tenth of them.
+/// A million keys in an embedded store: the slowest decision while they arrive, while they expire, and in a store with
+/// capacity for a tenth of them.
 async fn million_keys() -> Result<()> {
     const KEYS: usize = 1_000_000;
     let policy = "{domain: bench, descriptors: [{key: user, limits: [1000/minute]}]}";
@@ -188,7 +188,7 @@ async fn million_keys() -> Result<()> {
     Ok(())
 }
 
-/// The same keys in the first two rounds; then others, so that the first go only as they expire.
+/// The same keys in the first two rounds; then others, so that the first are removed only when they expire.
 fn name_of_round(round: usize, key: usize) -> String {
     if round < 2 { name(key) } else { format!("other-{key:07}") }
 }

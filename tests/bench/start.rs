@@ -1,9 +1,10 @@
-//! How soon Tollgate serves, and whether callers notice a reload: `cargo bench --bench start`.
+//! Time until Tollgate serves, and the effect of a reload on latency: `cargo bench --bench start`.
 //!
-//! The start is timed from before the process is made until its banner, which comes when it listens and is ready.
-//! A reload is of a large policy, edited while requests come in, beside a run of the same length without one.
+//! The start is measured from before the process is created until its banner, which is printed when it listens and is
+//! ready. The reload is that of a large policy while requests arrive, compared with a run of the same length without
+//! one.
 
-// A benchmark's product is what it prints.
+// A benchmark's product is its output.
 #![allow(clippy::print_stdout)]
 
 #[path = "support/mod.rs"]
@@ -26,26 +27,26 @@ use support::latencies::{Latencies, median};
 use support::usage::CpuTimes;
 use support::{children, drive, message};
 
-/// Starts of each size of policy.
+/// Number of starts for each size of policy.
 const STARTS: usize = 15;
 
-/// Rules of the policies that are started with.
+/// Number of rules of the started policies.
 const START_RULES: [usize; 3] = [1, 1_000, 10_000];
 
-/// Rules of the policy that is reloaded.
+/// Number of rules of the reloaded policy.
 const RELOAD_RULES: usize = 10_000;
 
-/// The amount of the limits of an edition is this and the edition's number.
+/// The amount of the limits in an edition: this plus the edition's number.
 const FIRST_EDITION: usize = 1_000_000;
 
-/// Requests between two looks whether an edition is in force, and how many editions there are.
+/// Number of requests between two checks whether an edition is in force, and the number of editions.
 const REQUESTS: usize = 2_000;
 const RUNS: usize = 5;
 
-/// Few at a time: the machine must have room for a reload, as that of a sidecar has.
+/// Few at a time: the machine needs CPU for the reload, as a sidecar's has.
 const SHAPE: Shape = Shape { connections: 1, streams: 2 };
 
-/// How long after the start of a run the policy is edited.
+/// Time between the start of a run and the edit.
 const EDIT_DELAY: Duration = Duration::from_millis(100);
 
 fn main() -> Result<()> {
@@ -59,7 +60,7 @@ fn main() -> Result<()> {
     drive::block_on(reloads(&policy))
 }
 
-/// A policy of so many rules, each of which is another one in another edition.
+/// A policy of this many rules, all of them different in each edition.
 fn text(rules: usize, edition: usize) -> String {
     let mut text = "domain: bench\ndescriptors:\n".to_owned();
     text.push_str("- { key: user, limits: [4_000_000_000/day] }\n");
@@ -115,7 +116,7 @@ async fn reloads(policy: &Path) -> Result<()> {
             with.extend(ask(&address, REQUESTS).await?);
         }
         editing.await??;
-        // What is dropped of the policy before falls into this run too.
+        // Dropping the previous policy is part of this run too.
         with.extend(ask(&address, REQUESTS).await?);
         let between = CpuTimes::of(running.id())?;
         let without = ask(&address, with.len()).await?;
@@ -134,15 +135,15 @@ fn print(name: &str, latencies: Vec<Duration>, cpu: Duration) {
     println!("{name:24} {p50:>9.0} {p99:>9.0} {p999:>9.0} {max:>9.0} {requests:>9} {cpu:>9.0}");
 }
 
-/// The latencies of so many requests.
+/// The latencies of this many requests.
 async fn ask(address: &str, requests: usize) -> Result<Vec<Duration>> {
     let same = Rc::new(Same(message::frame("bench", &["user=alice"])));
     Ok(drive::run(address, SHAPE, requests, same).await?.latencies.into_inner())
 }
 
-/// Puts another file in the policy's place, some time after the run began.
+/// Replaces the policy's file, some time after the start of the run.
 async fn replace(policy: PathBuf, other: PathBuf) -> Result<()> {
-    // The requests before the edit show what is usual.
+    // The requests before the edit show the usual latency.
     sleep(EDIT_DELAY).await;
     Ok(fs::rename(other, policy)?)
 }
@@ -155,7 +156,7 @@ async fn edition(client: &mut Client) -> Result<usize> {
     Ok(usize::try_from(amount)? - FIRST_EDITION)
 }
 
-/// One question again and again.
+/// Sends the same request repeatedly.
 struct Same(Bytes);
 
 impl Questions for Same {

@@ -1,4 +1,4 @@
-//! A sidecar's clock that steps.
+//! Steps of a sidecar's clock.
 
 use crate::support::ask::DomainClient;
 use crate::support::clock::Clock;
@@ -29,7 +29,7 @@ async fn check_refused(client: &mut DomainClient, clock: &Clock, steps: &[i64]) 
     }
 }
 
-/// Hits are free again when an hour has passed by the clock, and by no step before.
+/// Hits are free again when an hour has passed by the clock, and not after a step.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steps_of_a_clock_free_nothing_before_its_time() {
     let Some(clock) = Clock::new() else { return };
@@ -44,7 +44,7 @@ async fn steps_of_a_clock_free_nothing_before_its_time() {
     client.spend_exactly(ALICE, 5).await;
 }
 
-/// Redis' clock counts, and no sidecar's.
+/// The clock of Redis counts, and no sidecar's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steps_of_a_sidecars_clock_change_nothing_on_redis() {
     let (Some(clock), Some(server)) = (Clock::new(), Server::start(&[])) else { return };

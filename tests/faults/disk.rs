@@ -1,4 +1,4 @@
-//! A disk without space, and files that are damaged: logs are lost and usage waits; requests are decided.
+//! A full disk and damaged files: logs are lost, usage waits in memory, and requests are decided.
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::support::{client, eventually, tollgate};
 
 const POLICY: &str = "{domain: d, descriptors: [{key: user, limits: [5/day]}]}";
 
-/// Whatever is written to it, there is no room.
+/// Every write to it fails: the device is full.
 const FULL: &str = "/dev/full";
 
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn logs_that_can_t_be_written_cost_no_request() {
         .stdout(full())
         .stderr(full());
     let mut process = command.spawn().unwrap();
-    // It is there before anybody listens.
+    // It exists before there is a reader.
     eventually("the socket", async || UnixStream::connect(&socket).ok().map(drop)).await;
     let mut client = client::grpc(&format!("unix://{}", socket.display())).await;
     let mut codes = Vec::new();
@@ -49,7 +49,7 @@ async fn logs_that_can_t_be_written_cost_no_request() {
         let asked = request("d", &[&[("user", "alice")]]);
         codes.push(client.should_rate_limit(asked).await.unwrap().into_inner().overall_code);
     }
-    // A mistake has much to tell, to nobody.
+    // A problem with a long message, which is lost.
     std::fs::write(&policy, "domain: [").unwrap();
     let asked = request("d", &[&[("user", "bob")]]);
     let after = client.should_rate_limit(asked).await.unwrap().into_inner().overall_code;
@@ -65,7 +65,7 @@ caller: { key: user }
 descriptors: [{ key: user, limits: [{ name: daily, rate: 100000/day }] }]
 ";
 
-/// Serves with a file that keeps usage. A write beyond the limit of file sizes is an error there, and no signal.
+/// Serves with a file for usage. A write beyond the limit of file sizes is an error there, and not a signal.
 async fn serve(data_dir: &Path) -> Tollgate {
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", tollgate::PROGRAM]);
@@ -74,7 +74,7 @@ async fn serve(data_dir: &Path) -> Tollgate {
     Tollgate::serve_by(command, USAGE_POLICY, &Store::Embedded, &flags).await
 }
 
-/// Asks for other callers each time, so that the file grows. All are admitted.
+/// Sends requests of other callers each time, so that the file grows. All are admitted.
 async fn ask(tollgate: &Tollgate, callers: std::ops::Range<u32>) {
     let mut client = tollgate.client().await;
     for caller in callers {
@@ -84,7 +84,7 @@ async fn ask(tollgate: &Tollgate, callers: std::ops::Range<u32>) {
     }
 }
 
-/// Waits until the file, and not the memory of this process, has so many requests.
+/// Waits until the file, and not the memory of this process, has this many requests.
 async fn stored(tollgate: &Tollgate, expected: u64) {
     let url = format!("http://{}/v1/usage?granularity=day", tollgate.http_address);
     eventually("the requests in the file", async || {
@@ -104,7 +104,7 @@ async fn metric(tollgate: &Tollgate, name: &str) -> u64 {
     value.unwrap_or_else(|| panic!("no {name}"))
 }
 
-/// Files of the process end at so many bytes, as on a full disk.
+/// Limits the size of the process's files, as on a full disk.
 fn limit_files(tollgate: &Tollgate, bytes: &str) {
     let limit = format!("--fsize={bytes}:");
     let mut command = Command::new("prlimit");
@@ -120,7 +120,7 @@ async fn usage_waits_in_memory_while_the_disk_is_full_and_nothing_is_lost() {
     stored(&tollgate, 20).await;
     let len = std::fs::metadata(folder.path().join("usage.redb")).unwrap().len();
     limit_files(&tollgate, &len.to_string());
-    // Until the file is full, and on.
+    // Until the file is full, and longer.
     let mut asked = 20;
     eventually("a write that fails", async || {
         ask(&tollgate, asked..asked + 2_000).await;

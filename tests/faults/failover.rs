@@ -1,4 +1,4 @@
-//! Masters that change, and passwords: found without a restart.
+//! A new master, and a new password, are used without a restart.
 
 use std::fs;
 use std::process::Command;
@@ -21,7 +21,7 @@ descriptors:
 
 const ALICE: &[&str] = &["user=alice"];
 
-/// Asks until Redis decides, and says what remains.
+/// Sends requests until Redis decides, and returns the remaining hits.
 async fn remaining_when_decided(client: &mut DomainClient) -> u32 {
     eventually("a decision of Redis", async || {
         let told = client.ask(ALICE, 1).await;
@@ -51,7 +51,7 @@ async fn a_failover_by_sentinel_is_followed() {
     let mut behind = replica.raw().await;
     let linked = || query::<String>(&mut behind, "INFO replication").contains("link_status:up");
     until("the replica follows", linked).await;
-    // It looks for replicas every ten seconds, the first time when it starts.
+    // It looks for replicas every ten seconds, and first at its start.
     let program = find_program("redis-server", "REDIS_SERVER", None).unwrap();
     let _sentinel = Process::start("sentinel", Command::new(program).arg(&file).arg("--sentinel"));
     let sentinel = format!("redis://127.0.0.1:{third}");

@@ -1,4 +1,4 @@
-//! `on_outage: local` between real sidecars: shares that add up to no more than the limit, and debts that are paid.
+//! `on_outage: local` between real sidecars: the shares add up to no more than the limit, and debts are paid.
 
 use crate::support::ask::DomainClient;
 use crate::support::client::Http;
@@ -34,7 +34,7 @@ pub async fn wait_for(tollgate: &Tollgate, name: &str, is_there: impl Fn(u64) ->
     eventually(name, async || metric(tollgate, name).await.filter(|value| is_there(*value))).await;
 }
 
-/// How many single hits pass before one doesn't.
+/// Number of single hits that pass before one is refused.
 async fn drain(client: &mut DomainClient, descriptors: &[&str]) -> u32 {
     let mut passed = 0;
     while client.ask(descriptors, 1).await.passed {
@@ -63,7 +63,7 @@ async fn sidecars_share_a_limit_while_redis_is_out_and_pay_when_it_is_back() {
         assert!(client.ask(SLOT, 1).await.passed);
     }
     for client in &mut clients {
-        // Now both know how the limits stand.
+        // Now both know the state of the limits.
         assert_eq!(client.remaining(ALICE).await, [80]);
         assert_eq!(client.remaining(SLOT).await, [2]);
     }
@@ -77,7 +77,7 @@ async fn sidecars_share_a_limit_while_redis_is_out_and_pay_when_it_is_back() {
     assert_eq!(drain(&mut clients[0], ALICE).await, 39);
     assert!(clients[1].ask(ALICE, 15).await.passed);
     assert_eq!(drain(&mut clients[0], SLOT).await, 1);
-    // It was spent in Redis, by somebody; so one more is free there, and none here.
+    // One of the sidecars spent it in Redis; so one more is free there, and none here.
     clients[1].give_back(SLOT, 1).await;
 
     proxy.set(Way::Through);

@@ -1,7 +1,7 @@
-//! What happens to requests when the things around Tollgate break.
+//! Requests while Redis, the network or clocks fail.
 //!
-//! `cargo test --test tests -- faults --nocapture --test-threads 1` prints a line for each: the fault, requests, those
-//! that failed, those that `on_outage` answered, hits over the limit of any window, the longest answer, and the time
+//! `cargo test --test tests -- faults --nocapture --test-threads 1` prints a line for each fault: its requests, failed
+//! requests, requests that `on_outage` answered, hits over the limit of any window, the longest answer, and the time
 //! from the end of the fault to the first decision of Redis.
 
 mod clock;
@@ -23,7 +23,7 @@ use crate::support::redis::query;
 
 const OUTAGE: Promise = Promise { fault: "", is_outage: true, over_max: 0, mends_itself: false };
 
-/// Nobody is denied, and nobody waits.
+/// A limit that refuses nothing and makes no request wait.
 const NO_OUTAGE: Promise = Promise { is_outage: false, ..OUTAGE };
 
 async fn tell(scene: &Scene<Alone>, commands: &[&str]) {
@@ -110,7 +110,7 @@ async fn connections_are_cut() {
     scene.check(promise, cut, async |scene| scene.stage.proxy.set(Way::Through)).await;
 }
 
-/// The master whose counters are those of the scene's narrow limit, and their slot.
+/// The master with the counters of the scene's narrow limit, and their slot.
 async fn narrow(cluster: &Cluster) -> (usize, u16) {
     for master in 0..3 {
         let mut raw = cluster.raw(master).await;
@@ -138,7 +138,7 @@ async fn a_slot_moves_to_another_master() {
 async fn a_master_of_a_cluster_is_lost() {
     let promise = Promise {
         fault: "a master of a cluster is killed, and its replica takes over",
-        // What it had not told its replica.
+        // Hits that were not replicated.
         over_max: LIMIT,
         mends_itself: true,
         ..OUTAGE

@@ -1,5 +1,5 @@
-//! Clients that send a request again until it is answered, with an idempotency key, while Redis can't be reached, loses answers
-//! or is killed: each request is charged once.
+//! Clients send each request with an idempotency key until it is answered, while Redis is unreachable, loses answers or
+//! is killed. Each request is charged once.
 
 use std::time::Duration;
 
@@ -19,19 +19,19 @@ idempotency: { key: request_id, for: 1h, retries: 100 }
 descriptors:
 - { key: user, limits: [1000/total] }";
 
-/// Clients, and requests of each.
+/// Number of clients, and of requests of each.
 const CLIENTS: usize = 4;
 const REQUESTS: usize = 40;
 
-/// A pause between attempts, and one in which the fault stays as it is. Real time: nothing tells how far the clients are, and
-/// the test holds however many attempts meet a fault.
+/// The pause between attempts, and the duration of a fault. Real time: the progress of clients is unknown, and the test
+/// is valid however many attempts are affected by a fault.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(10);
 const FAULT_PAUSE: Duration = Duration::from_millis(150);
 
-/// How often each fault comes.
+/// How often each fault occurs.
 const ROUNDS: usize = 5;
 
-/// Sends each request until it is answered, to one sidecar after the other.
+/// Sends each request until it is answered, alternating between the sidecars.
 async fn send_all(mut sidecars: [DomainClient; 2], client: usize) {
     for number in 0..REQUESTS {
         let ask = format!("user=ann,request_id={client}-{number}");

@@ -1,4 +1,4 @@
-//! Two sidecars on one Redis, or on one cluster, under steady load, while something breaks; and what the clients saw of it.
+//! Two sidecars on one Redis, or on one cluster, under steady load during a fault, and the answers to their clients.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,36 +19,36 @@ use crate::support::{ask, eventually};
 pub const LIMIT: usize = 200;
 const WINDOW: Duration = Duration::from_secs(2);
 
-/// How long a request waits for Redis.
+/// The store deadline of a request.
 const DEADLINE: Duration = Duration::from_millis(100);
 
-/// The same where nothing is to be noticed, not even on a machine that is busy with other things.
+/// The same for faults that must have no effect, even on a busy machine.
 const LONG_DEADLINE: Duration = Duration::from_secs(1);
 
-/// What an answer may take beyond that on a busy machine.
+/// Additional time of an answer on a busy machine.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How soon Redis is used again once it is well. The pauses between looks are a second at most; a cluster takes a second or
-/// two to find that a master is lost and to choose another.
+/// Maximum time until Redis is used again after a fault. Pauses between probes are at most a second; a cluster takes a
+/// second or two to detect that a master is lost and to elect another.
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 
-/// Clients of each sidecar, and how often each asks: as often as several windows have room for.
+/// Number of clients of each sidecar, and their rate: several windows need more than the limit.
 const CLIENTS: usize = 4;
 const ASK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Answers that a stretch of a scene takes.
+/// Number of answers in a stage of a scene.
 const STRETCH: usize = 300;
 
-/// What a scene is about.
+/// The fault of a scene, and its expected effect.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
-    /// What breaks.
+    /// The fault.
     pub fault: &'static str,
-    /// Whether the sidecars notice that Redis is out.
+    /// Whether the sidecars notice that Redis is unavailable.
     pub is_outage: bool,
-    /// Hits over the limit of a window that the fault may cost: what Redis has forgotten.
+    /// Maximum hits over the limit of a window: those that Redis has lost.
     pub over_max: usize,
-    /// Whether it mends itself, in which case the time to recover begins with the fault.
+    /// Whether it ends by itself, in which case the time to recover starts with the fault.
     pub mends_itself: bool,
 }
 
@@ -58,7 +58,7 @@ impl Promise {
     }
 }
 
-/// Two sidecars, what they keep their counters in, and their load.
+/// Two sidecars, their store, and their load.
 pub struct Scene<S> {
     pub stage: S,
     _sidecars: Vec<Tollgate>,
@@ -66,13 +66,13 @@ pub struct Scene<S> {
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-/// A server by itself, and the way to it.
+/// A single server, and the proxy before it.
 pub struct Alone {
     pub server: Server,
     pub proxy: Proxy,
 }
 
-/// One request, as its client saw it.
+/// One request, as seen by its client.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     sent: Instant,
@@ -90,7 +90,7 @@ enum Answer {
 }
 
 impl Scene<Alone> {
-    /// A scene on one server. None where there is no Redis.
+    /// A scene on one server. None without Redis.
     pub async fn start(promise: &Promise) -> Option<Self> {
         let server = Server::start(&[])?;
         let proxy = Proxy::start(&server.socket()).await;
@@ -100,7 +100,7 @@ impl Scene<Alone> {
 }
 
 impl Scene<Cluster> {
-    /// A scene on three masters with a replica each. None where there is no Redis.
+    /// A scene on three masters with a replica each. None without Redis.
     pub async fn on_cluster(promise: &Promise) -> Option<Self> {
         let cluster = Cluster::start(3, true).await?;
         let flags = cluster.flags();
@@ -109,8 +109,7 @@ impl Scene<Cluster> {
 }
 
 impl<S> Scene<S> {
-    /// A scene whose limits deny while Redis is out. Each request meets two of them, of which one is narrow; their
-    /// counters are on two slots.
+    /// A scene with `on_outage: deny`. Each request has two limits, one of them narrow, with counters on two slots.
     async fn on(stage: S, promise: &Promise, flags: Vec<String>) -> Self {
         let policy = format!(
             "{{domain: faults, answer: {{metadata: always}}, defaults: {{on_outage: deny}}, descriptors: [\
@@ -134,7 +133,7 @@ impl<S> Scene<S> {
         scene
     }
 
-    /// Waits for a number of such answers to requests sent since then; tells when the first was.
+    /// Waits for this many such answers to requests sent since then; returns the time of the first one.
     async fn stretch(&self, since: Instant, is_one: impl Fn(Answer) -> bool) -> Instant {
         let what = "enough answers of the kind";
         eventually(what, async || {
@@ -147,7 +146,7 @@ impl<S> Scene<S> {
         .await
     }
 
-    /// Breaks something, lets it be for a while, mends it, and checks what was promised.
+    /// Causes the fault, waits, ends it, and checks the expected effect.
     pub async fn check(
         mut self,
         promise: Promise,
@@ -197,7 +196,7 @@ impl<S> Scene<S> {
     }
 }
 
-/// Asks in a steady rhythm until it is dropped.
+/// Sends requests at a steady rate until it is dropped.
 async fn ask_on(mut client: Grpc, seen: Arc<Mutex<Vec<Seen>>>) {
     let mut ticks = interval(ASK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -222,7 +221,7 @@ async fn ask_on(mut client: Grpc, seen: Arc<Mutex<Vec<Seen>>>) {
     }
 }
 
-/// By how much the busiest window was over the limit for certain: what was both asked and answered within it.
+/// How far the busiest window certainly exceeded the limit: by requests that were both sent and answered within it.
 fn over(seen: &[Seen]) -> usize {
     let admitted: Vec<&Seen> = seen.iter().filter(|one| one.answer == Answer::Admitted).collect();
     let within = |first: &Seen| {

@@ -1,4 +1,4 @@
-//! Redis that stalls and goes on: requests that `on_outage` has answered meanwhile are not charged by it then.
+//! Redis stalls and continues: it does not charge requests that `on_outage` has answered meanwhile.
 
 use futures_util::future::join_all;
 use tonic::Code;
@@ -21,10 +21,10 @@ descriptors:
 - { key: allow, limits: [{ rate: 100/total, on_outage: allow }] }
 - { key: local, limits: [{ rate: 100/total, on_outage: local }] }";
 
-/// Requests that come together while Redis stalls: more than one call takes.
+/// Number of concurrent requests while Redis stalls: more than fit into one call.
 const REQUESTS: u32 = 12;
 
-/// What has been spent before.
+/// Hits that were spent before.
 const SPENT: u32 = 10;
 
 async fn serve(flags: &[&str]) -> Tollgate {
@@ -32,7 +32,7 @@ async fn serve(flags: &[&str]) -> Tollgate {
     Tollgate::serve_with(POLICY, &Store::Embedded, &[flags, &deadline].concat()).await
 }
 
-/// A second after they began to wait, all calls that were sent are late, whatever the error of the estimate.
+/// A second after their start, all calls are late, whatever the error of the estimated clock.
 async fn wait_for_reconnect(tollgate: &Tollgate, times: usize) {
     let told = || tollgate.output().matches("no answer").count();
     eventually("the connection is given up", async || (times <= told()).then_some(())).await;
@@ -55,7 +55,7 @@ impl Scene {
         Self { tollgate, clients, stalls: 0 }
     }
 
-    /// What is left of a limit once requests were made while Redis stalled, and it is back.
+    /// The remaining hits of a limit after requests during a stall of Redis.
     async fn left(
         &mut self,
         (descriptor, gives_back): (&str, bool),
@@ -85,7 +85,7 @@ impl Scene {
         self.clients[0].remaining(&descriptors).await[0]
     }
 
-    /// The four answers to an outage, and what they leave of a hundred hits.
+    /// The four values of `on_outage`, and the hits that they leave of a hundred.
     async fn check(&mut self, stop: impl Fn(), go_on: impl Fn()) {
         let calls = (&stop, &go_on);
         let left = self.left(("deny=a", false), calls, |told| told == Ok(false)).await;
@@ -116,7 +116,7 @@ async fn what_on_outage_has_answered_is_not_charged_when_the_network_goes_on() {
     scene.check(|| proxy.set(Way::Nowhere), || proxy.set(Way::Through)).await;
 }
 
-/// Each request meets counters of all masters, one of which stalls.
+/// Each request has counters on all masters, one of which stalls.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_on_outage_has_answered_is_not_charged_on_a_cluster() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
@@ -142,7 +142,7 @@ async fn what_on_outage_has_answered_is_not_charged_on_a_cluster() {
     .await;
 }
 
-/// A request that Redis' clock refuses as late, because it was set, is decided all the same.
+/// If the clock of Redis was set, a request that it refuses as late is still decided.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_step_of_redis_clock_is_no_outage() {
     let Some(server) = Server::start(&[]) else { return };

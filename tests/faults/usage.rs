@@ -1,4 +1,4 @@
-//! Usage of several sidecars on one Redis: what a kill costs, and what lost answers do not.
+//! Usage of several sidecars on one Redis: requests that a kill loses, and none that lost answers lose.
 
 use crate::support::client::request;
 use crate::support::eventually;
@@ -21,7 +21,7 @@ async fn ask(tollgate: &Tollgate, times: usize) {
     }
 }
 
-/// The requests that Redis has in its sums by day, if it has any.
+/// The requests in the sums by day in Redis, if there are any.
 async fn stored(server: &Server) -> u64 {
     let mut raw = server.raw().await;
     let keys: Vec<String> = redis::cmd("KEYS").arg("tgu1{d*}t").query(&mut raw).unwrap();
@@ -29,7 +29,7 @@ async fn stored(server: &Server) -> u64 {
         let sums: Vec<String> = redis::cmd("HVALS").arg(key).query(&mut raw).unwrap();
         sums
     });
-    // Those of requests; the ones of limits have hits.
+    // Sums of requests; those of limits have hits.
     let requests = sums.filter(|sums| !sums.contains('e')).map(|sums| {
         let digits = sums.strip_prefix("=a").unwrap();
         digits.split(char::is_alphabetic).next().unwrap().parse::<u64>().unwrap()
@@ -67,7 +67,7 @@ async fn a_batch_whose_answer_was_lost_counts_once() {
     let url = proxy.url();
     let flags = ["--redis-url", &url, "--store-deadline", "50ms", "--usage=true"];
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
-    // So Redis knows the code, and one call is enough for a batch.
+    // So Redis has the code, and one call is enough for a batch.
     ask(&tollgate, 5).await;
     counted(&tollgate, 5).await;
     let mut expected = 5;
@@ -79,7 +79,7 @@ async fn a_batch_whose_answer_was_lost_counts_once() {
             (stored(&server).await == expected).then_some(())
         })
         .await;
-        // So it sends the batch again, or else the answer was not lost: the log says so.
+        // So it sends the batch again. If the answer was not lost, the log shows it.
         let failures = || tollgate.output().matches("storing usage failed").count();
         until("the sidecar has no answer", || round < failures()).await;
         proxy.set(Way::Cut);

@@ -1,4 +1,4 @@
-//! What every store promises of reserves, pressure, bonuses and overdraft.
+//! The contract of every store for reserves, pressure, bonuses and overdraft.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ of_every_store! {
     classes_and_bonuses_together_never_exceed
 }
 
-/// Limits of five hits whose base does not come back while a test plays.
+/// Limits of five hits, of which none come back during a test.
 fn lasting(amount: u64) -> [Arc<Limit>; 5] {
     [
         sliding(amount, 600_000),
@@ -141,7 +141,7 @@ async fn a_bonus_that_changes_keeps_its_count(store: Arc<impl Store>) {
     assert_eq!(left(4, 6, 1_000, 0).await, 2);
     assert_eq!(left(0, 10, 1_000, 0).await, 6);
     assert_eq!(left(0, 3, 1_000, 0).await, 0);
-    // It is prolonged, and not given anew when it would have ended.
+    // It was prolonged, and starts with its remaining hits.
     assert_eq!(left(0, 6, 5_000, 999).await, 2);
     assert_eq!(left(0, 6, 5_000, 4_999).await, 2);
 }
@@ -249,7 +249,7 @@ async fn a_refused_request_moves_a_gauge_too(store: Arc<impl Store>) {
     assert!(passes(&*store, &gauge(Spend(9)), 0).await);
     let refused = charge(&*store, &gauge(Spend(5)), after(1)).await;
     assert_eq!((refused.admitted, refused.levels.as_slice()), (false, [1].as_slice()));
-    // Whoever doesn't look at the gauge leaves it as it is.
+    // A request without the gauge leaves it unchanged.
     assert!(passes(&*store, &one("k", &limit, GiveBack(2)), 2).await);
     assert_eq!(charge(&*store, &gauge(Spend(0)), after(3)).await.levels.as_slice(), [1]);
     assert!(passes(&*store, &one("k", &limit, GiveBack(2)), 4).await);
@@ -299,7 +299,7 @@ async fn a_request_may_meet_many_gauges(store: Arc<impl Store>) {
             let mark = Mark { charge: index, level: 1, rise: 8, fall: 8 };
             ask.gauges.push(Gauge { key_index: index, marks: std::iter::once(mark).collect() });
         }
-        // All of them press the last one, and open less of it than it has.
+        // All of them restrict the last one, and leave less of it open than it has.
         let pressed = |gauge| Pressed { gauge, hits: std::iter::once(5).collect() };
         ask.charges[gauges - 1].open.pressed = (0..gauges).map(pressed).collect();
         let first = charge(&*store, &ask, after(0)).await;

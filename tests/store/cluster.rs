@@ -1,4 +1,4 @@
-//! Counters in a real Redis Cluster: over several slots, while slots move, and when a master is lost.
+//! Counters in a real Redis Cluster: on several slots, while slots move, and when a master is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,7 +36,7 @@ async fn a_request_on_several_slots_is_charged_whole_or_not_at_all() {
     }
 }
 
-/// What was spent was spent on every slot; what any other limit refuses costs nothing on any.
+/// Debits count on every slot; hits that any other limit refuses cost nothing on any.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn debits_on_several_slots_count_each_by_itself() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
@@ -62,7 +62,7 @@ async fn debits_on_several_slots_count_each_by_itself() {
     for name in &names {
         assert_eq!(remaining(&*store, name, &wide, 1).await, 1_000 - 5 * 31, "{name}");
     }
-    // On a limit with an overdraft it counts whatever the others say.
+    // On a limit with an overdraft it counts regardless of the others.
     refused.charges[0].limit = overdrawn(&wide, Overdraft::Allow);
     refused.charges[0].refused = Refused::Booked;
     let outcome = store.charge(&refused, after(0)).await.unwrap();
@@ -97,7 +97,7 @@ async fn a_cluster_that_speaks_tls_alone_is_used_and_its_slots_move() {
     }
 }
 
-/// Two sidecars ask for one narrow and one wide limit, on slots of two masters, from many tasks at once.
+/// Two sidecars send requests with one narrow and one wide limit, on slots of two masters, from many tasks at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_at_once_never_exceed_and_what_was_refused_comes_back() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
@@ -177,7 +177,7 @@ async fn slots_move_under_load_and_no_request_notices() {
     }
 }
 
-/// A provider's gauge presses a caller's limit, and the two are on slots of their own.
+/// A provider's gauge restricts a caller's limit, and the two are on different slots.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gauge_presses_limits_of_other_slots() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
@@ -203,7 +203,7 @@ async fn a_gauge_presses_limits_of_other_slots() {
     assert_eq!(remaining(&*store, "provider", &provider, 0).await, 5);
 }
 
-/// Also to the first who is refused, for whom the others have counted before.
+/// Also for the first refused request, for which the other masters were charged before.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_tells_nothing_as_spent_that_was_not() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
@@ -222,7 +222,7 @@ async fn a_refusal_tells_nothing_as_spent_that_was_not() {
     }
 }
 
-/// What a request gives back comes back only if it passes.
+/// Hits of a request are given back only if it passes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hits_come_back_with_a_request_that_passes_and_with_no_other() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
@@ -287,8 +287,8 @@ async fn a_lost_master_costs_its_own_slots_alone_and_its_replica_takes_over() {
     }
 }
 
-/// A request of which one master could not decide its part fails, and the other masters get back what they have counted.
-/// So does one of a caller of whom the lost master alone would know.
+/// If one master can't decide its part, the request fails, and the other masters get their hits back. The same if only
+/// the lost master has the record of the caller.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_meets_a_lost_master_fails_and_costs_nothing_elsewhere() {
     let Some(mut cluster) = Cluster::start(3, false).await else { return };

@@ -1,4 +1,4 @@
-//! What every store promises of limits: one suite, run against the embedded store and against a real Redis.
+//! The contract of every store for limits: one suite, run on the embedded store and on a real Redis.
 
 use std::sync::Arc;
 
@@ -203,7 +203,7 @@ async fn a_changed_window_starts_anew(store: Arc<impl Store>) {
         let name = now.to_string();
         assert!(passes(&*store, &one(&name, &before, Spend(5)), 0).await, "{before}");
         assert_eq!(remaining(&*store, &name, &now, 0).await, 5, "{now}");
-        // Going back to the old window, as a rollback does, finds the old count.
+        // After a return to the old window, as in a rollback, the old count is found.
         assert_eq!(remaining(&*store, &name, &before, 0).await, 0, "{before}");
     }
 }
@@ -243,7 +243,7 @@ async fn the_promised_wait_is_exact(store: Arc<impl Store>) {
     }
 }
 
-/// The instant that a text such as `2026-03-29T00:30[Europe/Madrid]` names.
+/// The instant of a text such as `2026-03-29T00:30[Europe/Madrid]`.
 fn at(text: &str) -> Now {
     let at: jiff::Zoned = text.parse().unwrap();
     Now::Given(Timestamp::from_ms(at.timestamp().as_millisecond().try_into().unwrap()))
@@ -310,7 +310,7 @@ async fn the_answer_tells_how_each_limit_stands(store: Arc<impl Store>) {
 async fn many_tasks_together_never_exceed(store: Arc<impl Store + 'static>) {
     const TASKS: usize = 16;
     const REQUESTS: usize = 50;
-    // Both limits last longer than the test; the second is the tighter.
+    // Both limits last longer than the test; the second is the tighter one.
     let ask = batch(&[
         ("wide", 0, Enforce, &sliding(1_000, 600_000), Spend(1)),
         ("narrow", 1, Enforce, &total(321), Spend(1)),

@@ -1,4 +1,4 @@
-//! What every store promises of peeks, and of charges for what has been spent already.
+//! The contract of every store for peeks, and for debits.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ of_every_store! {
     no_debit_overflows
 }
 
-/// The same batch as for hits that its descriptors name.
+/// The same batch with hits that descriptors set.
 fn named(mut batch: Batch) -> Batch {
     batch.charges.iter_mut().for_each(|charge| charge.refused = Refused::Counted);
     batch
@@ -81,7 +81,7 @@ async fn a_debit_that_does_not_fit_counts_and_the_next_peek_is_refused(store: Ar
         let refused = charge(&*store, &peek, after(0)).await;
         assert!(!refused.admitted && !refused.decisions[0].counted, "{limit}");
         assert_eq!(refused.decisions[0].standing.remaining, 0, "{limit}");
-        // A limit that is overdrawn already counts no more.
+        // A limit that is already overdrawn counts no more.
         let again = charge(&*store, &debit, after(0)).await;
         assert!(!again.admitted && !again.decisions[0].counted, "{limit}");
         assert!(!passes(&*store, &one(name, &limit, Spend(1)), 0).await, "{limit}");
@@ -146,7 +146,7 @@ async fn the_wait_is_exact_while_a_limit_is_overdrawn(store: Arc<impl Store>) {
     assert_eq!((peek.admitted, peek.decisions[0].fit), (false, Fit::Never));
 }
 
-/// Both are debits of one response: what was spent of the second was spent, whatever the first has left.
+/// Both are debits of one response: the hits of the second were spent, whatever the first has left.
 async fn debits_count_each_by_itself(store: Arc<impl Store>) {
     for limit in one_of_each(100) {
         let (user, company) = (format!("user {}", limit.tag()), format!("all {}", limit.tag()));
@@ -188,7 +188,7 @@ async fn what_another_limit_refuses_costs_no_debit(store: Arc<impl Store>) {
             let outcome = charge(&*store, &ask, after(0)).await;
             assert!(!outcome.admitted && !outcome.is_charged(), "{limit}");
         }
-        // A peek that is refused is no debit either.
+        // A refused peek is not a debit either.
         ask.charges[2].limit = overdrawn(&closed, Overdraft::None);
         let owing = overdrawn(&closed, Overdraft::Owed);
         assert!(passes(&*store, &one("closed", &owing, Spend(1)), 0).await);
@@ -203,7 +203,7 @@ async fn what_another_limit_refuses_costs_no_debit(store: Arc<impl Store>) {
     }
 }
 
-/// A debit of 4 on `limit`, with an overdraft, beside `others` that refuse or let pass.
+/// A debit of 4 on `limit`, with an overdraft, beside `others` that refuse or admit.
 fn booked(name: &str, limit: &Arc<Limit>, others: &[Batch]) -> Batch {
     let mut ask = one(name, limit, Spend(4));
     ask.charges[0].refused = Refused::Booked;
@@ -251,7 +251,8 @@ async fn a_debit_on_an_overdraft_limit_counts_whatever_other_limits_say(store: A
     }
 }
 
-/// Limits of one rule stand or fall together, and what an overdraft does not let pass is no debit of the others' either.
+/// Limits of one rule are charged together, and hits that an overdraft does not admit are not debits of the others
+/// either.
 async fn a_debit_on_an_overdraft_limit_counts_no_further_than_that_allows(store: Arc<impl Store>) {
     for plain in one_of_each(10) {
         let limit = overdrawn(&plain, Overdraft::Allow);
@@ -261,7 +262,7 @@ async fn a_debit_on_an_overdraft_limit_counts_no_further_than_that_allows(store:
         assert!(!charge(&*store, &rule, after(0)).await.is_charged(), "{limit}");
         let reserved = opened(booked(&name, &limit, &[]), 0);
         assert!(!charge(&*store, &reserved, after(0)).await.is_charged(), "{limit}");
-        // Its own refusal leaves the debits of others alone.
+        // Its own refusal has no effect on the debits of others.
         let late = format!("late {}", limit.tag());
         let other = named(one(&late, &plain, Spend(31)));
         let mut both = booked(&name, &limit, &[other]);

@@ -1,4 +1,4 @@
-//! Callers in a real Redis, as sidecars know them: through a cache that hears of every change.
+//! Callers in a real Redis, read by sidecars through a cache that receives every change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::support::cluster::Cluster;
 use crate::support::redis::{Server, query, until};
 use crate::support::{PATIENCE, eventually};
 
-/// More than the few callers of a test, less than its flood.
+/// More than the few callers of a test, fewer than its flood.
 const CACHED_MAX: usize = 100;
 
-/// What one sidecar knows.
+/// The directory of one sidecar.
 struct Sidecar {
     directory: RedisDirectory,
     tasks: [JoinHandle<()>; 2],
@@ -44,7 +44,7 @@ impl Sidecar {
         until("changes are heard of", || self.directory.is_subscribed()).await;
     }
 
-    /// Says that a caller has a tier and a parent.
+    /// Sets the tier and the parent of a caller.
     async fn put(&self, name: &str, tier: &str, parent: Option<&str>) {
         let seen = self.directory.read(name).await.unwrap().map_or(0, |record| record.revision);
         let caller = Caller {
@@ -82,7 +82,7 @@ async fn what_was_asked_for_is_at_hand_until_it_is_changed_elsewhere() {
     let one = Sidecar::start(&server, PATIENCE).await;
     one.put("acme", "enterprise", None).await;
     one.put("alice", "free", Some("acme")).await;
-    // Only now, so that it hears of no change while it asks.
+    // Only now, so that it receives no change during the fetch.
     let other = Sidecar::start(&server, PATIENCE).await;
     assert!(other.directory.cached("alice").is_none());
     assert_eq!(other.tiers("alice").await, ["free", "enterprise"]);
@@ -273,7 +273,7 @@ async fn a_fetch_beside_a_change_leaves_nothing_stale_behind() {
             }
         };
         tokio::join!(reads, one.put("alice", &tier, None), other.tiers("alice"));
-        // No other change comes to the rescue: what stays behind would stay for good.
+        // There is no other change, so an outdated record would stay forever.
         other.wait_for("alice", &[&tier]).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Grace: some more than the limit passes for a while from the first breach on, and then no more until the window ends.
+//! Grace: the limit may be exceeded for a limited time from the first breach on, and then not until the window ends.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::support::claims::{charge, exact_wait, of_every_store, passes, remaini
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 3_600_000;
 
-/// How long a grace lasts here.
+/// The duration of a grace here.
 const GRACE_MS: u64 = 10_000;
 
-/// When the fixed window of the beginning ends.
+/// The end of the first fixed window.
 const WINDOW_END_MS: u64 = HOUR_MS - START_MS % HOUR_MS;
 
 of_every_store! {
@@ -41,7 +41,7 @@ fn ask(name: &str, limit: &Arc<Limit>, hits: u64) -> Batch {
     one(name, limit, Spend(hits))
 }
 
-/// Until when a grace is told, in milliseconds after the beginning.
+/// The reported end of a grace, in milliseconds after the start.
 async fn told(store: &impl Store, batch: &Batch, ms: u64) -> Option<u64> {
     let outcome = charge(store, batch, after(ms)).await;
     let until = outcome.notices.first().and_then(|notice| notice.grace_until);
@@ -123,7 +123,7 @@ async fn what_does_not_fit_in_the_grace_is_refused_whole(store: Arc<impl Store>)
     assert!(!passes(&*store, &ask("whole", &limit, 111), 0).await);
     assert_eq!(remaining(&*store, "whole", &limit, 0).await, 100);
     assert!(passes(&*store, &ask("whole", &limit, 110), 0).await);
-    // Of nothing there is no tenth.
+    // A tenth of nothing is no grace.
     let none = graced(&fixed(9, HOUR_MS));
     assert!(!passes(&*store, &ask("small", &none, 10), 0).await);
     assert!(passes(&*store, &ask("small", &none, 9), 0).await);

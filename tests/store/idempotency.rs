@@ -1,4 +1,5 @@
-//! What every store promises of idempotency keys: a retry is free, once and at the same time, on one slot and on several.
+//! The contract of every store for idempotency keys: retries are free, one after the other and concurrently, on one
+//! slot and on several.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -163,7 +164,7 @@ async fn the_promised_wait_is_exact_with_a_key(store: Arc<impl Store>) {
     }
 }
 
-/// Counters that are on several slots of a cluster.
+/// Counters on several slots of a cluster.
 fn names() -> Vec<String> {
     (0..8).map(|number| format!("slot {number}")).collect()
 }
@@ -183,7 +184,7 @@ fn of_many_and(name: &str, scarce: u64) -> Batch {
     with_id(batch(&charges), "id")
 }
 
-/// What is in use of each counter of [`of_many`].
+/// The hits in use of each counter of [`of_many`].
 async fn used_of_many(store: &impl Store) -> Vec<u64> {
     let mut used = Vec::new();
     for name in names() {
@@ -248,7 +249,7 @@ async fn a_debit_that_was_refused_counts_once_and_is_refused_until_the_limit_is_
     }
 }
 
-/// Makes many attempts at a request at the same time; tells how many passed.
+/// Makes many concurrent attempts at a request; returns how many passed.
 async fn attempts<S: Store + 'static>(store: &Arc<S>, scarce: u64) -> usize {
     let passed = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();

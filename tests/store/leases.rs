@@ -1,5 +1,5 @@
-//! Leases between real sidecars: what they take ahead and spend by themselves is never over the limit, hardly
-//! any of it is lost, and all that is left comes back when they end.
+//! Leases between real sidecars: leased hits never exceed the limit, hardly any of it is unused, and all unspent hits
+//! come back when the sidecars end.
 
 use envoy_types::pb::google::protobuf::UInt64Value;
 use tokio::task::JoinSet;
@@ -11,12 +11,12 @@ use crate::support::tollgate::Tollgate;
 
 const SIDECARS: u32 = 3;
 
-/// Clients of each sidecar, one request after the other.
+/// Number of clients of each sidecar, with one request after the other.
 const CLIENTS: usize = 8;
 
 const LIMIT: u32 = 9_600;
 
-/// A sidecar holds at most one hit in so many.
+/// A sidecar holds at most this fraction of the limit.
 const HELD_SHARE: u32 = 64;
 
 const OK: i32 = 1;
@@ -27,7 +27,7 @@ fn policy() -> String {
     )
 }
 
-/// Spends until it is refused, and says how many passed.
+/// Sends requests until one is refused, and returns the number that passed.
 async fn drain(mut client: Grpc) -> u32 {
     let mut passed = 0;
     loop {

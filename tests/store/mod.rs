@@ -1,4 +1,4 @@
-//! Counters: what every store promises, and what holds in Redis alone.
+//! Counters: the contract of every store, and tests of Redis alone.
 
 mod allowance;
 mod cluster;

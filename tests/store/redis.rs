@@ -1,4 +1,4 @@
-//! What only a store on a network must stand: restarts, stalls, logins, encryption, foreign records.
+//! Tests of a store on a network: restarts, stalls, credentials, encryption, foreign records.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use crate::support::redis::{Connected, Server, Tls, calls, query, until};
 use crate::support::tollgate::Tollgate;
 use crate::support::{PATIENCE, client, eventually};
 
-/// What a call may take beyond its deadline on a busy machine.
+/// Additional time of a call on a busy machine.
 const GRACE: Duration = Duration::from_millis(500);
 
 const DEADLINE: Duration = Duration::from_millis(50);
@@ -29,7 +29,7 @@ async fn spend(redis: &Connected, name: &str, limit: &Arc<Limit>) -> bool {
     redis.store.charge(&ask, Clock::system().now()).await.unwrap().admitted
 }
 
-/// Charges until the store answers again.
+/// Charges until the store is available again.
 async fn recovers(redis: &Connected, limit: &Arc<Limit>) {
     let ask = one("recovery", limit, Spend(0));
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
@@ -185,7 +185,7 @@ async fn bytes_that_are_no_record_count_as_none() {
     for bytes in broken {
         let set = redis::cmd("SET").arg(key("k").as_str()).arg(&bytes).exec(&mut raw);
         set.unwrap();
-        // Whether it is admitted depends on the bytes; that there is an answer does not.
+        // Whether it is admitted depends on the bytes; there must be an answer.
         spend(&redis, "k", &limit).await;
     }
     query::<()>(&mut raw, &format!("SET {} hello", key("k")));
@@ -275,7 +275,7 @@ async fn a_calendar_follows_the_servers_clock() {
     let Some(server) = Server::start(&[]) else { return };
     let redis = Connected::open(&server.url()).await;
     let limit = calendar(1, CalendarUnit::Minute, "UTC");
-    // This process believes that it is 2025: the first answer puts it right.
+    // This process's clock is in 2025: the first answer corrects the estimate.
     let Now::Given(wrong) = after(0) else { return };
     let ask = one("k", &limit, Spend(1));
     let outcome = redis.store.charge(&ask, Now::Local(wrong)).await.unwrap();
@@ -334,7 +334,7 @@ async fn a_server_without_memory_is_left_alone_until_it_has_some() {
     let out = "Redis unavailable";
     eventually(out, async || {
         let asked = client::request("full", &[&[("user", "carol")]]);
-        // Until it is left alone, its own refusals say so; `on_outage` is `error`.
+        // Until the breaker opens, its own refusals report that; `on_outage` is `error`.
         let status = client.should_rate_limit(asked).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
         tollgate.output().contains(out).then_some(())
@@ -348,7 +348,7 @@ async fn a_server_without_memory_is_left_alone_until_it_has_some() {
     assert_eq!((output.matches(out).count(), output.matches(back).count()), (1, 1), "{output}");
 }
 
-/// Why a store that can't connect says it can't.
+/// The reason that a store can't connect.
 async fn reason_of(stranger: &Connected) -> String {
     let ask = one("k", &total(1), Spend(1));
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
@@ -423,7 +423,7 @@ async fn a_connection_that_is_closed_while_idle_is_replaced_at_once() {
         redis.ready().await;
         let mut fastest = Duration::MAX;
         for _ in 0..5 {
-            // One that is closed sooner than a tenth of a second is taken for a server that closes all.
+            // A connection that is closed within a tenth of a second counts as one of a server that closes all.
             let mut quiet = tokio::time::interval(Duration::from_millis(200));
             quiet.tick().await;
             quiet.tick().await;

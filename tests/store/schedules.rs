@@ -1,4 +1,4 @@
-//! What every store promises of limits whose amount follows a schedule.
+//! The contract of every store for limits with a schedule.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ of_every_store! {
     no_window_after_an_edge_sees_more_than_the_lowered_amount
 }
 
-/// So many percent of a limit in the minute from 15:07.
+/// A percentage of a limit in the minute from 15:07.
 fn scaled(limit: &Limit, percent: u32) -> Arc<Limit> {
     on_schedule(limit, &[(MINUTE, percent)])
 }
@@ -63,7 +63,7 @@ async fn what_is_in_use_stays_in_use_when_the_amount_changes(store: Arc<impl Sto
         assert!(passes(&*store, &one(name, &limit, Spend(5)), EDGE_MS).await, "{limit}");
         assert!(!passes(&*store, &one(name, &limit, Spend(1)), END_MS - 1).await, "{limit}");
         assert_eq!(remaining(&*store, name, &limit, END_MS).await, 25, "{limit}");
-        // More may be in use than the amount is now.
+        // More may be in use than the current amount.
         assert!(passes(&*store, &one(name, &limit, Spend(25)), END_MS).await, "{limit}");
         let next_day_ms = 24 * 3_600_000 + EDGE_MS;
         let left = match limit.algorithm() {
@@ -210,7 +210,7 @@ async fn overdraft_is_paid_across_edges(store: Arc<impl Store>) {
     }
 }
 
-/// Spends one hit as often as there is one for two minutes.
+/// Spends one hit whenever there is one, for two minutes.
 async fn no_window_after_an_edge_sees_more_than_the_lowered_amount(store: Arc<impl Store>) {
     let window_ms = 10_000;
     let limit = scaled(&sliding(80, window_ms), 50);
@@ -233,7 +233,7 @@ async fn no_window_after_an_edge_sees_more_than_the_lowered_amount(store: Arc<im
     assert!(passed.iter().any(|ms| EDGE_MS <= *ms));
 }
 
-/// Redis decides by its own clock, whatever this process's says.
+/// Redis decides by its own clock, whatever this process's clock shows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_of_redis_says_what_holds() {
     let Some(server) = crate::support::redis::Server::start(&[]) else {
@@ -248,7 +248,7 @@ async fn the_clock_of_redis_says_what_holds() {
         ..Default::default()
     };
     let limit = crate::support::batch::while_holding(&sliding(100, 60_000), vec![condition], &[50]);
-    // This process believes that it is 2020.
+    // This process's clock is in 2020.
     let wrong = Now::Local(Timestamp::from_ms(1_600_000_000_000));
     let ask: Batch = one("k", &limit, Spend(60));
     assert!(charge(&*redis.store, &ask, wrong).await.admitted);

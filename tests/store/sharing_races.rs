@@ -1,5 +1,5 @@
-//! What callers share is never overspent by one hit, however many ask at once: several engines on one Redis,
-//! each with a connection of its own, and many tasks on each. Counts are exact, not only below a limit.
+//! Shared limits are never exceeded by concurrent requests: several engines on one Redis, each with its own connection,
+//! and many tasks on each. Counts are exact, not only below a limit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::support::redis::Server;
 
 const ENGINES: usize = 8;
 
-/// On each engine.
+/// Number of tasks on each engine.
 const TASKS: usize = 25;
 
-/// What a task asks for: less each time that it is refused, and then it gives up. So what is left at the
-/// end is less than the last one.
+/// The hits of a task's requests: fewer after each refusal, until it stops. So the remaining hits at the end are fewer
+/// than the last value.
 const HITS: [u64; 3] = [3, 2, 1];
 
 /// Engines on one Redis.
@@ -27,7 +27,7 @@ struct Fleet {
     benches: Vec<Bench>,
 }
 
-/// A request of a task, as the texts of its descriptors, and what it was answered.
+/// A request of a task, as the texts of its descriptors, and its answer.
 struct Answered {
     ask: &'static [&'static str],
     hits: u64,
@@ -35,7 +35,7 @@ struct Answered {
 }
 
 impl Fleet {
-    /// None where there is no Redis.
+    /// None without Redis.
     async fn launch(policy: &str, callers: &str) -> Option<Self> {
         let server = Server::start(&[])?;
         let _ = server.raw().await;
@@ -49,7 +49,7 @@ impl Fleet {
         Some(Self { _server: server, benches })
     }
 
-    /// Lets many tasks ask at once, each one of `asks` in turn, until they are refused; what was admitted.
+    /// Runs many tasks, each of which sends `asks` in turn until they are refused; returns the admitted requests.
     async fn drain(&self, asks: &[&'static [&'static str]]) -> Vec<Answered> {
         let start = Arc::new(Barrier::new(ENGINES * TASKS));
         let mut tasks = Vec::new();
@@ -68,7 +68,7 @@ impl Fleet {
         admitted
     }
 
-    /// What remains of the limits of each descriptor.
+    /// The remaining hits of the limits of each descriptor.
     async fn remaining(&self, ask: &[&str]) -> Vec<u32> {
         let answer = check(&self.benches[0].engine, ask, 0).await;
         answer.statuses.iter().map(|status| status.remaining).collect()
@@ -98,7 +98,7 @@ async fn ask_until_refused(engine: &Engine, ask: &'static [&'static str]) -> Vec
     admitted
 }
 
-/// The hits of those whose first descriptor is this; of all for an empty text.
+/// The hits of requests with this first descriptor; of all for an empty text.
 fn hits_of(admitted: &[Answered], first: &str) -> u64 {
     let those = admitted.iter().filter(|one| first.is_empty() || one.ask[0] == first);
     those.map(|one| one.hits).sum()

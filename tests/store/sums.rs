@@ -1,4 +1,4 @@
-//! Sums in Redis and in a file: what one batch adds, however often it is sent, and what is kept of callers.
+//! Sums in Redis and in a file: the effect of a batch, however often it is sent, and the callers that are kept.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -32,21 +32,21 @@ fn batch(period: SumsPeriod, number: u64, entries: Vec<SumsEntry>) -> SumsBatch 
     SumsBatch { period, number, life, oldest: 0, is_last: true, callers, entries }
 }
 
-/// A store of sums with what it needs.
+/// A store of sums with its resources.
 struct Kept {
     sums: SumsStore,
     redis: Option<(Server, Connected)>,
     _folder: TempDir,
 }
 
-/// The sums of a file that can be used.
+/// The sums in an open file.
 fn opened(path: &Path) -> FileSums {
     let file = FileSums::open(path.to_owned(), UsageFileMetrics::default(), NOW);
     assert_eq!(file.unavailable(), None);
     file
 }
 
-/// Every store of sums that there is here, with nothing in it.
+/// Every available store of sums, empty.
 async fn every() -> Vec<Kept> {
     let folder = TempDir::new().unwrap();
     let sums = SumsStore::File(opened(&folder.path().join("usage.redb")));
@@ -124,7 +124,7 @@ async fn check_once(Kept { sums, redis, .. }: &Kept) {
     assert_eq!(sums.add(&first).await.unwrap(), SumsAdded::Before);
     let mut requests = 103;
     if let Some((_, connected)) = redis {
-        // Another sidecar counts its batches by itself.
+        // Another sidecar numbers its batches separately.
         let entries = vec![entry(SumsTable::Totals, "r", "=a1000")];
         let other = connected.store.sums();
         assert_eq!(other.add(&batch(DAY, 1, entries)).await.unwrap(), SumsAdded::First);
@@ -182,7 +182,7 @@ async fn a_day_keeps_every_caller_and_an_hour_the_busiest() {
 async fn check_callers(sums: &SumsStore) {
     const CALLERS: u64 = 30_000;
     let mut number = 0;
-    // Each caller comes twice; one in a hundred has more requests from the start.
+    // Each caller occurs twice; one in a hundred has more requests from the start.
     let name = |caller: u64| format!("caller-{caller}");
     let weight = |caller: u64| if caller.is_multiple_of(100) { 50 } else { 1 };
     for _ in 0..2 {
@@ -274,7 +274,7 @@ async fn a_file_keeps_sums_over_restarts_and_forgets_old_periods() {
     sums.add(&one(2, 4, true)).await.unwrap();
     drop(sums);
     let sums = open();
-    // Numbers begin anew with each process.
+    // Numbers start again with each process.
     sums.add(&one(1, 3, false)).await.unwrap();
     sums.add(&one(2, 4, true)).await.unwrap();
     let all = told(&sums, hour(4), CallersAsked::Totals).await;

@@ -1,4 +1,4 @@
-//! The file of sums when something is wrong with it: it is never lost, and never in the way of a new one.
+//! Failures of the file of sums: it is never lost, and never prevents a new one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ const LATER: Timestamp = Timestamp::from_ms(1_000_000);
 
 const DAY: SumsPeriod = SumsPeriod { kind: 'd', number: 20_000 };
 
-/// What happens to a file, by name.
+/// The failures of a file, by name.
 type Damage = (&'static str, fn(&Path));
 
-/// A folder for the file, and what is counted of it.
+/// A folder for the file, with its metrics.
 struct Scene {
     folder: TempDir,
     metrics: UsageFileMetrics,
@@ -41,7 +41,7 @@ impl Scene {
         FileSums::open(self.path(), self.metrics.clone(), NOW)
     }
 
-    /// The contents of the files that were renamed.
+    /// The contents of the renamed files.
     fn damaged(&self) -> Vec<Vec<u8>> {
         let paths = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().path());
         let is_damaged = |path: &PathBuf| path.to_string_lossy().contains("usage.redb.damaged-");
@@ -71,7 +71,7 @@ async fn sum(file: &FileSums) -> Option<String> {
     answer.periods.first().map(|(_, entries)| entries[0].sums.clone())
 }
 
-/// A file with one request in it, closed.
+/// A closed file with one request.
 async fn with_one_request(scene: &Scene) {
     let file = scene.open();
     assert_eq!(file.unavailable(), None);
@@ -79,7 +79,7 @@ async fn with_one_request(scene: &Scene) {
     assert_eq!(sum(&file).await.as_deref(), Some("=a1"));
 }
 
-/// A closed file of more pages than are read when it is opened.
+/// A closed file with more pages than are read when it is opened.
 fn with_many_callers(scene: &Scene) {
     let file = scene.open();
     let table = SumsTable::Callers;
@@ -118,7 +118,7 @@ async fn a_damaged_file_is_renamed_and_a_new_one_begins() {
         let left = fs::read(scene.path()).unwrap();
         let file = scene.open();
         assert_eq!(file.unavailable(), None, "{name}");
-        // redb may have marked the header before it saw the damage.
+        // redb may have marked the header before it detected the damage.
         let damaged = scene.damaged();
         assert_eq!(damaged.len(), 1, "{name}");
         assert_eq!(damaged[0].len(), left.len(), "{name}: all of it is kept");
@@ -148,7 +148,7 @@ async fn a_file_that_is_damaged_while_it_is_open_costs_no_later_sum() {
         let number = 1;
         assert_eq!(scene.metrics.unavailable.get(), 1, "{name}");
         assert!(file.add(&batch(number)).is_err(), "{name}: it waits for a pause");
-        // The first call begins the pause.
+        // The first call starts the pause.
         file.reopen(NOW);
         file.reopen(LATER);
         assert_eq!(file.unavailable(), None, "{name}");

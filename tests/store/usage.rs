@@ -1,4 +1,4 @@
-//! Usage of a simulated month in Redis, against what is known of it: by the API, and its size.
+//! Usage of a simulated month in Redis, compared with the true counts: by the API, and its size.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,10 +32,10 @@ const RETENTION: Retention = Retention { minute_days: 2, hour_days: 90, day_days
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAYS: u64 = 30;
 
-/// Requests, refused ones, and spent hits by day, caller and tier.
+/// Requests, refused requests, and spent hits by day, caller and tier.
 type Truth = BTreeMap<(u64, String, String), [u64; 3]>;
 
-/// A process that counts usage, without its sockets.
+/// A process that counts usage, without listeners.
 struct Sidecar {
     bench: Bench,
     sink: Arc<Sink>,
@@ -52,7 +52,7 @@ impl Sidecar {
         Self { bench, sink, outbox, sums: connected.store.sums(), clock: clock.clone() }
     }
 
-    /// Asks for a hit, and tells whether it passed.
+    /// Requests a hit, and returns whether it passed.
     async fn ask(&self, descriptors: &[&str], hits: u64) -> bool {
         let descriptors = descriptors.iter().map(|text| descriptor(text, hits)).collect();
         let request = Request::try_new("travel", descriptors).unwrap();
@@ -65,7 +65,7 @@ impl Sidecar {
         self.sink.drain(&mut Vec::new(), &mut |records| outbox.add(records, now));
     }
 
-    /// Sends all that was counted; every `repeated`th batch twice, as if the first answer had been lost.
+    /// Sends all counts; every `repeated`th batch twice, as if the first answer had been lost.
     async fn send(&mut self, repeated: u64) {
         self.collect();
         while let Some(batch) = self.outbox.next(self.clock.now().timestamp()) {
@@ -79,7 +79,7 @@ impl Sidecar {
     }
 }
 
-/// Numbers that look random, the same ones each time.
+/// Pseudo-random numbers, the same ones each time.
 struct Dice(u64);
 
 impl Dice {
@@ -90,7 +90,7 @@ impl Dice {
     }
 }
 
-/// Thirty days of two sidecars that end with yesterday, and their truth. One of them is restarted in the middle.
+/// Thirty days of two sidecars up to yesterday, and the true counts. One of them is restarted in the middle.
 async fn month(connected: &Connected, dice: &mut Dice) -> Truth {
     let today = Granularity::Day.start(Clock::system().now().timestamp());
     let begin = Timestamp::from_ms(today.as_ms() - DAYS * 24 * 3_600_000);
@@ -234,7 +234,7 @@ async fn a_redis_that_has_lost_its_data_learns_the_names_again() {
     assert_eq!(found[0]["requests"], 2, "{found:?}");
 }
 
-/// What a day of so many callers takes in Redis, each with requests in so many hours of it; and the time to store it.
+/// The memory of a day of this many callers in Redis, each with requests in this many hours; and the time to store it.
 async fn bytes_a_day(callers: u64, hours: u64) -> Option<u64> {
     let server = Server::start(&[])?;
     let connected = Connected::open(&server.url()).await;

@@ -1,8 +1,8 @@
-//! What is answered, and how soon, when far more is asked than can be.
+//! Answers and latencies under a load far above the capacity.
 //!
-//! One client has many requests in flight on many connections and waits for a while only, as Envoy does; for each that is
-//! answered, whatever the answer, it asks anew at once. Beside it somebody asks for one thing after the other. The
-//! server must be slower than the client for this to tell anything of the server.
+//! One client has many requests in flight on many connections and waits only for a limited time, like Envoy. For each
+//! answer it sends a new request at once. A second client sends one request after the other. The server must be slower
+//! than the client, or this measures the client.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -32,17 +32,17 @@ const COLUMNS: [&str; 9] = [
     "RSS MiB",
 ];
 
-/// One turn of a server.
+/// One run of a server.
 struct Sample {
     flood: Flood,
     calm: Latencies,
     resident_kib: u64,
 }
 
-/// Measures all servers in turns, with a client that waits for `timeout`.
+/// Measures all servers in turns, with a client whose timeout is `timeout`.
 pub async fn measure(servers: &[Server], timeout: Duration, options: &Options) -> Result<()> {
     let mut rows: Vec<Vec<Sample>> = servers.iter().map(|_| Vec::new()).collect();
-    // Each server's first turn warms it up.
+    // The first run of each server is a warm-up.
     for round in 0..=options.rounds {
         for (server, row) in servers.iter().zip(&mut rows) {
             let sample = sample(server, timeout, options).await?;
@@ -72,7 +72,7 @@ async fn sample(server: &Server, timeout: Duration, options: &Options) -> Result
     Ok(Sample { flood: flood?, calm, resident_kib: usage::resident_kib(server.process)? })
 }
 
-/// Asks for one thing after the other.
+/// Sends one request after the other.
 async fn ask_until(address: &str, is_over: &AtomicBool) -> Result<Latencies> {
     let mut client = Client::connect(address).await?;
     let mut latencies = Vec::new();
@@ -84,7 +84,7 @@ async fn ask_until(address: &str, is_over: &AtomicBool) -> Result<Latencies> {
     Ok(Latencies::new(latencies))
 }
 
-/// The medians of a row, where a client waits for `timeout`.
+/// The medians of a row, with a client whose timeout is `timeout`.
 fn cells(row: &[Sample], timeout: Duration) -> String {
     let of = |value: &dyn Fn(&Sample) -> f64| median(row.iter().map(value));
     let rate = |count: usize, flood: &Flood| count as f64 / flood.duration.as_secs_f64();

@@ -1,7 +1,7 @@
-//! The floor: an empty tonic handler that always says OK, as tonic serves it.
+//! The floor: an empty tonic handler that always says OK, served by tonic.
 //!
-//! It reads the whole request, as tonic does before any handler sees it, and decides nothing. Tollgate
-//! serves without tonic's transport, so what it gains there stands against what deciding costs.
+//! It reads the whole request, as tonic does before any handler runs, and decides nothing. Tollgate does not use
+//! tonic's transport, so the savings there offset the cost of deciding.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ impl RateLimitService for Floor {
     }
 }
 
-/// Serves until the process is killed, and says where in the words of Tollgate's banner.
+/// Serves until the process is killed, and prints its address like Tollgate's banner.
 pub fn serve() -> Result<()> {
     Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -1,7 +1,7 @@
-//! What asking Tollgate adds to a request's way through a real Envoy.
+//! The latency that Tollgate adds to a request through a real Envoy.
 //!
-//! One Envoy has a listener with the filter and one without; they take turns, at a load that leaves the machine idle
-//! for some of the time, so that what is measured is latency and not a queue.
+//! One Envoy has a listener with the filter and one without. They take turns, at a load that leaves the machine partly
+//! idle, so that latency is measured and not a queue.
 
 use std::fs;
 use std::net::TcpListener;
@@ -20,17 +20,17 @@ use crate::support::drive;
 use crate::support::drive::{Client, Shape};
 use crate::support::latencies::{Latencies, median};
 
-/// Few in flight: more would measure how long requests stand in line.
+/// Few requests in flight: more would measure queueing.
 const SHAPE: Shape = Shape { connections: 1, streams: 2 };
 
-/// How often a listener is tried until Envoy serves, and for how long between.
+/// Number of attempts until Envoy serves, and the pause between them.
 const TRIES_MAX: usize = 200;
 const TRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What the shares are called of which the latency is told.
+/// The names of the reported percentiles of latency.
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// Measures with the Envoy at `program` and the server that is asked.
+/// Measures with the Envoy at `program` and this server.
 pub async fn measure(program: &Path, server: &Server, options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let [limited, free, upstream] = free_ports()?;
@@ -57,7 +57,7 @@ pub async fn measure(program: &Path, server: &Server, options: &Options) -> Resu
         let spent = before.zip(remaining(server).await?).map(|(before, after)| before - after);
         let expected = u32::try_from(options.requests + 1)?;
         ensure!(spent == Some(expected), "{spent:?} hits were spent, not {expected}");
-        // The first round warms up.
+        // The first round is a warm-up.
         if 0 < round {
             with.push(filtered);
             without.push(unfiltered);
@@ -93,13 +93,13 @@ async fn wait_until_served(address: &str) -> Result<()> {
         {
             return Ok(());
         }
-        // Envoy doesn't tell when it listens.
+        // Envoy does not report when it listens.
         sleep(TRY_INTERVAL).await;
     }
     Client::connect(address).await?.get().await.context("Envoy does not pass a request")
 }
 
-/// Ports that nobody has now.
+/// Free ports.
 fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let mut listeners = Vec::new();
     let mut ports = [0; N];

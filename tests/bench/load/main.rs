@@ -1,9 +1,9 @@
 //! Rate-limit servers under load, side by side: `cargo bench --bench load`.
 //!
-//! The machine may be busy with other things, so the servers take turns, round by round, and what counts
-//! is CPU time by the operating system's accounting, as a ratio to the floor's in the same round.
+//! The machine may be busy, so the servers take turns, round by round, and the result is CPU time by the operating
+//! system's accounting, as a ratio to the floor's in the same round.
 
-// A benchmark's product is what it prints.
+// A benchmark's product is its output.
 #![allow(clippy::print_stdout)]
 
 mod flood;
@@ -61,7 +61,7 @@ async fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What the rounds of a workload give.
+/// The results of a workload's rounds.
 async fn rows(
     workload: Workload,
     servers: &mut [&mut Server],
@@ -74,7 +74,7 @@ async fn rows(
         states.push(server.redis_state()?);
         rows.push(Row { name: server.name.clone(), ..Row::default() });
     }
-    // Each server's first turn warms it up.
+    // The first run of each server is a warm-up.
     for round in 0..=options.rounds {
         for (server, row) in servers.iter_mut().zip(&mut rows) {
             let sample = sample(workload, server, options, round).await;
@@ -92,7 +92,7 @@ async fn rows(
     Ok(rows)
 }
 
-/// What came into a Redis, for each key that came.
+/// The growth of a Redis, for each new key.
 fn key_bytes((before, after): (State, State)) -> f64 {
     let bytes = after.memory_bytes.saturating_sub(before.memory_bytes);
     bytes as f64 / after.keys.saturating_sub(before.keys) as f64
@@ -106,7 +106,7 @@ async fn prepare(workload: Workload, server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// One turn of one server.
+/// One run of one server.
 async fn sample(
     workload: Workload,
     server: &mut Server,
@@ -119,7 +119,7 @@ async fn sample(
     let run = drive::run(&server.address, options.shape, options.requests, questions).await?;
     let after = Counts::of(server)?;
     if server.kind == Kind::Exact && workload == Workload::OneKey {
-        // The second question for what remains spends one too.
+        // The second request for the remaining hits spends one too.
         let remaining_after = self::remaining(server).await?;
         let spent = remaining.zip(remaining_after).map(|(before, after)| before - after);
         let expected = u32::try_from(options.requests + 1)?;
@@ -138,7 +138,7 @@ async fn sample(
     })
 }
 
-/// What a server and its Redis have done so far.
+/// The usage of a server and its Redis so far.
 struct Counts {
     cpu: CpuTimes,
     redis: Option<(CpuTimes, State)>,
@@ -160,7 +160,7 @@ impl Server {
     }
 }
 
-/// How much of the hot key's limit remains after one more request, if the server tells.
+/// The remaining hits of the hot key's limit after one more request, if the server reports them.
 async fn remaining(server: &Server) -> Result<Option<u32>> {
     let answer = Client::connect(&server.address).await?.ask(workload::hot()).await?;
     Ok(answer.statuses.first().map(|status| status.limit_remaining))

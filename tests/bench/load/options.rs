@@ -1,4 +1,4 @@
-//! What the load run is asked to do.
+//! The options of the load benchmark.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,38 +10,38 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use super::workload::Workload;
 use crate::support::drive::Shape;
 
-/// How much load, and on whom besides our own servers.
+/// The amount of load, and other servers to measure.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub workloads: Vec<Workload>,
-    /// Decisions of one run.
+    /// Number of decisions in one run.
     pub requests: usize,
-    /// How often each server has its turn.
+    /// Number of rounds.
     pub rounds: usize,
     pub shape: Shape,
     pub with_leases: bool,
-    /// The Envoy to go through, instead of asking the servers themselves.
+    /// The Envoy for the gateway benchmark, instead of the servers themselves.
     pub envoy: Option<PathBuf>,
-    /// How long a client waits that asks far more than can be answered, if that is to be measured.
+    /// The timeout of the client of the flood benchmark, if it is to be run.
     pub flood: Option<Duration>,
     pub markdown: bool,
     /// Other builds of Tollgate.
     pub builds: Vec<Build>,
     pub peers: Vec<Peer>,
-    /// Parts of the names of the servers that are to run; all, if there are none.
+    /// Parts of the names of the servers to run; all if empty.
     pub only: Vec<String>,
-    /// Whether this process is to be the floor instead.
+    /// Whether this process is the floor.
     pub serves_floor: bool,
 }
 
-/// A Tollgate that was built before.
+/// An existing build of Tollgate.
 #[derive(Clone, Debug)]
 pub struct Build {
     pub name: String,
     pub program: PathBuf,
 }
 
-/// Another server that somebody has started.
+/// Another server that is already running.
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub name: String,
@@ -52,7 +52,7 @@ pub struct Peer {
 }
 
 impl Options {
-    /// Reads the command line, or ends the process with help.
+    /// Parses the command line, or ends the process with help.
     pub fn read() -> Self {
         let matches = command().get_matches();
         let texts = |name: &str| matches.get_many::<String>(name).into_iter().flatten().cloned();
@@ -122,7 +122,7 @@ fn command() -> Command {
                 .help("Run the floor and the servers whose names hold this; may be repeated"),
         )
         .arg(flag("serve-floor").hide(true))
-        // What cargo says to every benchmark.
+        // cargo adds this to every benchmark.
         .arg(flag("bench").hide(true))
 }
 

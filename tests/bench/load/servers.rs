@@ -1,4 +1,4 @@
-//! The servers under test: child processes that end with this one, and peers that somebody started.
+//! The servers under test: child processes that end with this one, and peers that are already running.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,35 +14,35 @@ use crate::support::children;
 use crate::support::children::{Running, TOLLGATE};
 use crate::support::redis::Redis;
 
-/// What a policy says to have its hits leased.
+/// The policy's line for leases.
 const LEASES: &str = "defaults: { lease: auto }\n";
 
-/// A server that answers.
+/// A running server.
 #[derive(Debug)]
 pub struct Server {
     pub name: String,
     pub address: String,
     pub process: u32,
-    /// The Redis that it counts in, if it has one of its own.
+    /// Its Redis, if it has one of its own.
     pub redis: Option<Redis>,
     pub kind: Kind,
     children: Vec<Running>,
 }
 
-/// How far a server is known.
+/// The knowledge about a server's answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// It always says OK.
     Floor,
-    /// Its answers tell how much of the limit remains, exactly.
+    /// Its answers have the exact remaining hits of the limit.
     Exact,
-    /// What remains is known in Redis only.
+    /// The remaining hits are known only in Redis.
     Leasing,
-    /// Somebody else's.
+    /// A peer.
     Peer,
 }
 
-/// Where and how a Tollgate counts.
+/// The store of a Tollgate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Counting {
     Embedded,
@@ -53,7 +53,7 @@ enum Counting {
 impl Counting {
     const ALL: [Self; 3] = [Self::Embedded, Self::Redis, Self::Leases];
 
-    /// What the tables call it.
+    /// The name in the tables.
     fn name(self) -> &'static str {
         match self {
             Self::Embedded => "embedded",
@@ -63,7 +63,7 @@ impl Counting {
     }
 }
 
-/// Where the policies are.
+/// The paths of the policies.
 struct Policies {
     folder: PathBuf,
     exact: PathBuf,
@@ -71,7 +71,7 @@ struct Policies {
 }
 
 impl Server {
-    /// All that are asked for, the floor first. Their files are in `folder`.
+    /// All requested servers, the floor first. Their files are in `folder`.
     pub fn start(folder: &Path, options: &Options) -> Result<Vec<Self>> {
         let policies = Policies::write(folder)?;
         let only = &options.only;
@@ -94,12 +94,12 @@ impl Server {
         Ok(servers)
     }
 
-    /// What it answers where a limit is spent.
+    /// Its answer if a limit is exhausted.
     pub fn refusal(&self) -> Code {
         if self.kind == Kind::Floor { Code::Ok } else { Code::OverLimit }
     }
 
-    /// Whether it knows the rules that the workload is about.
+    /// Whether it supports the rules of the workload.
     pub fn knows(&self, workload: Workload) -> bool {
         self.kind != Kind::Peer || workload != Workload::Travel
     }
@@ -123,7 +123,7 @@ impl Server {
         let socket = tempfile::Builder::new().prefix("redis-").tempdir_in(folder)?.keep();
         let socket = socket.join("redis.sock");
         let (redis, connection) = children::redis(&socket)?;
-        // On a busy machine, the usual 10 ms would turn some decisions into outages.
+        // On a busy machine, the default of 10 ms would turn some decisions into outages.
         let url = format!("unix://{}", socket.display());
         command.args(["--store-deadline", "1s", "--redis-url", &url]);
         let mut server = Self::launch(name, kind, &mut command)?;
@@ -138,7 +138,7 @@ impl Server {
         Ok(Self { name, address, process, redis, kind: Kind::Peer, children: Vec::new() })
     }
 
-    /// Starts a server that says where it serves.
+    /// Starts a server that prints its address.
     fn launch(name: &str, kind: Kind, command: &mut Command) -> Result<Self> {
         let mut child = Running::start(command)?;
         let address = child.address("gRPC")?;

@@ -1,8 +1,8 @@
-//! What was measured, as a table: the median of all rounds in every cell.
+//! The results as a table: the median of all rounds in every cell.
 
 use crate::support::latencies::{Latencies, median};
 
-/// The columns behind the name of the server.
+/// The columns after the name of the server.
 const COLUMNS: [&str; 10] = [
     "decisions/s",
     "p50 µs",
@@ -16,21 +16,21 @@ const COLUMNS: [&str; 10] = [
     "Redis B/key",
 ];
 
-/// Columns that the names of servers may take.
+/// Width of the column of names.
 pub const NAME_LEN: usize = 24;
 
-/// What one run of one server gave.
+/// The result of one run of one server.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub decisions_per_second: f64,
     pub latencies: Latencies,
-    /// Microseconds of CPU time a decision.
+    /// CPU time per decision, in microseconds.
     pub cpu_us: f64,
     pub redis: Option<RedisSample>,
     pub resident_kib: u64,
 }
 
-/// What it gave its Redis to do, for each decision.
+/// The load on its Redis, per decision.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisSample {
     pub cpu_us: f64,
@@ -42,7 +42,7 @@ pub struct RedisSample {
 pub struct Row {
     pub name: String,
     pub samples: Vec<Sample>,
-    /// Bytes of Redis's memory for each key that came in this workload.
+    /// Bytes of Redis's memory for each new key of this workload.
     pub redis_key_bytes: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! What is asked of the servers, and the policies that it is asked of.
+//! The requests to the servers, and the policies for them.
 
 use std::iter;
 use std::rc::Rc;
@@ -10,8 +10,8 @@ use crate::support::drive::Questions;
 use crate::support::message;
 use crate::support::message::Numbered;
 
-/// Limits that no run can spend, and that `limit_remaining` (32 bits) can tell; and one that is spent at once.
-/// Were the store out, the refusals would show.
+/// Limits that no run can exhaust, and that `limit_remaining` (32 bits) can report; and one that is exhausted at once.
+/// If the store were unavailable, refusals would show it.
 pub const POLICY: &str = "
 domain: bench
 descriptors:
@@ -26,25 +26,25 @@ descriptors:
   on_outage: deny
 ";
 
-/// The policy that the travel workload raises the limits of.
+/// The policy of the travel workload, before its limits are raised.
 const TRAVEL: &str = include_str!("../../../config/policies/travel.yaml");
 
-/// Keys of the Zipf workload.
+/// Number of keys of the Zipf workload.
 const KEYS: u32 = 1_000_000;
 
-/// Callers of the half-refused workload whose limit is spent.
+/// Number of callers of the half-refused workload with an exhausted limit.
 const SPENT_KEYS: u32 = 100;
 
-/// What is asked.
+/// The workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// Every request spends of one key.
     OneKey,
-    /// A few keys are asked for often, most of them seldom: the n-th most frequent one n times less than the first.
+    /// A few keys are frequent, most of them rare: the n-th most frequent one n times less than the first.
     Zipf,
-    /// Every request spends of four windows of a rule.
+    /// Every request is charged for four windows of a rule.
     FourLimits,
-    /// Every other request meets a limit that is spent.
+    /// Every other request is refused by an exhausted limit.
     HalfRefused,
     /// Two descriptors, with tiers, priorities and a provider's capacity.
     Travel,
@@ -55,7 +55,7 @@ impl Workload {
     pub const ALL: [Self; 5] =
         [Self::OneKey, Self::Zipf, Self::FourLimits, Self::HalfRefused, Self::Travel];
 
-    /// What the tables and the command line call it.
+    /// The name in the tables and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::OneKey => "one key",
@@ -66,7 +66,7 @@ impl Workload {
         }
     }
 
-    /// The questions of one turn, the same for every server. Where a limit is spent, the answer is `refusal`.
+    /// The requests of one run, the same for every server. If a limit is exhausted, the answer is `refusal`.
     pub fn questions(self, requests: usize, round: usize, refusal: Code) -> Rc<dyn Questions> {
         match self {
             Self::OneKey => Turns::passing(&[hot()]),
@@ -80,7 +80,7 @@ impl Workload {
         }
     }
 
-    /// What is to be asked before the first turn, whatever is answered.
+    /// The requests before the first run, with any answer.
     pub fn preparation(self) -> Vec<Bytes> {
         if self == Self::HalfRefused { spent() } else { Vec::new() }
     }
@@ -91,7 +91,7 @@ pub fn hot() -> Bytes {
     message::frame("bench", &["user=alice"])
 }
 
-/// The travel policy with amounts that no run can spend.
+/// The travel policy with amounts that no run can exhaust.
 pub fn travel_policy() -> String {
     let mut policy = String::new();
     let mut rest = TRAVEL;
@@ -107,7 +107,7 @@ pub fn travel_policy() -> String {
     policy
 }
 
-/// Whether a number is the amount of a rate by what follows it.
+/// Whether a number is the amount of a rate, by the text after it.
 fn is_rate(after: &str) -> bool {
     ["/second", "/minute", "/hour", "/day"].iter().any(|unit| after.starts_with(unit))
 }
@@ -117,7 +117,7 @@ fn spent() -> Vec<Bytes> {
     (0..SPENT_KEYS).map(|number| numbered.frame(number)).collect()
 }
 
-/// Callers of each tier, at two providers. What is closed to free callers is not asked by one.
+/// Callers of each tier, at two providers. Free callers send no requests that they have no access to.
 fn travellers() -> Vec<Bytes> {
     let ask = |(tier, provider)| {
         let caller = format!("user_id=one-of-{tier},request_type=search,tier={tier}");
@@ -133,7 +133,7 @@ fn travellers() -> Vec<Bytes> {
     asked.into_iter().map(ask).collect()
 }
 
-/// Questions in turns.
+/// Requests in turns.
 struct Turns(Vec<(Bytes, Code)>);
 
 impl Turns {
@@ -148,14 +148,14 @@ impl Questions for Turns {
     }
 }
 
-/// Questions for keys that were drawn before the run.
+/// Requests for keys that were drawn before the run.
 struct Drawn {
     frames: Numbered,
     tokens: Vec<u32>,
 }
 
 impl Drawn {
-    /// The same keys for the same round, whatever server is asked.
+    /// The same keys for the same round, for every server.
     fn new(requests: usize, round: usize) -> Self {
         let weights = (1..=KEYS).map(|rank| 1.0 / f64::from(rank));
         let sums: Vec<f64> = weights
@@ -178,7 +178,7 @@ impl Questions for Drawn {
     }
 }
 
-/// Numbers from 0 to 1, by SplitMix64: the same for the same seed on every machine.
+/// Random numbers from 0 to 1, by SplitMix64: the same for the same seed on every machine.
 fn randoms(seed: u64) -> impl Iterator<Item = f64> {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut state = seed.wrapping_mul(STEP);

@@ -1,4 +1,4 @@
-//! Child processes that end with this one: Tollgate, Redis, whatever says on its output that it serves.
+//! Child processes that end with this one: Tollgate, Redis, and others that print when they serve.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,34 +8,34 @@ use anyhow::{Context, Result};
 
 use super::redis::Redis;
 
-/// A child process, killed when this goes.
+/// A child process, killed on drop.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    /// Kept open: the child may still have something to say.
+    /// Kept open: the child may still write.
     output: BufReader<ChildStdout>,
 }
 
 impl Running {
-    /// Starts it and reads what it says.
+    /// Starts it and reads its output.
     pub fn start(command: &mut Command) -> Result<Self> {
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let output = child.stdout.take().expect("it is piped");
         Ok(Self { child, output: BufReader::new(output) })
     }
 
-    /// Its number in the operating system.
+    /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What `read` finds in the first line that holds it.
+    /// The result of `read` on the first line where it finds something.
     pub fn line<T>(&mut self, read: impl Fn(&str) -> Option<T>) -> Result<T> {
         let mut lines = (&mut self.output).lines().map_while(Result::ok);
         lines.find_map(|line| read(&line)).context("it ended before it served")
     }
 
-    /// The address behind `label` in Tollgate's banner.
+    /// The address after `label` in Tollgate's banner.
     pub fn address(&mut self, label: &str) -> Result<String> {
         self.line(|line| Some(line.trim().strip_prefix(label)?.trim().to_owned()))
     }
@@ -52,7 +52,7 @@ impl Drop for Running {
 /// The Tollgate that was built with this benchmark.
 pub const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 
-/// `tollgate serve` with these policies, on ports that the system chooses.
+/// `tollgate serve` with these policies, on free ports.
 pub fn tollgate(program: &Path, policies: &Path) -> Command {
     let mut command = Command::new(program);
     command
@@ -62,7 +62,7 @@ pub fn tollgate(program: &Path, policies: &Path) -> Command {
     command
 }
 
-/// Starts a Redis that keeps nothing on disk and serves on `socket` alone.
+/// Starts a Redis without persistence that listens only on `socket`.
 pub fn redis(socket: &Path) -> Result<(Running, Redis)> {
     let mut command = Command::new("redis-server");
     command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]);

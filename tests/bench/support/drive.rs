@@ -1,7 +1,7 @@
 //! Drives a server: many requests in flight on a few connections, each answer checked.
 //!
-//! It stands on `h2` alone, with bodies encoded before, on one thread: so it leaves the machine to the server, and
-//! still sees every answer.
+//! It uses only `h2`, with bodies encoded before, on one thread: so it leaves the machine to the server, and still
+//! checks every answer.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -21,21 +21,21 @@ use tokio::task::{JoinSet, LocalSet};
 use super::latencies::Latencies;
 use super::message;
 
-/// The method, as it is called on the wire.
+/// The path of the method.
 const METHOD: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// How long a client waits.
+/// Timeout of a client.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 
-/// What gRPC says. tonic's own servers say the second where ours say the third.
+/// The gRPC statuses of timeouts. tonic's own servers return the second, ours the third.
 const OK: &[u8] = b"0";
 const CANCELLED: &[u8] = b"1";
 const DEADLINE_EXCEEDED: &[u8] = b"4";
 
-/// Bytes that a server may send before it waits for us: it never waits.
+/// Flow control window of a server: it never has to wait.
 const WINDOW_LEN: u32 = 1 << 24;
 
-/// How many requests are in flight, and how.
+/// The number of requests in flight, and their distribution.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub connections: usize,
@@ -43,39 +43,39 @@ pub struct Shape {
     pub streams: usize,
 }
 
-/// What is asked, and what must be answered.
+/// The requests and the expected answers.
 pub trait Questions {
-    /// The frame of the request of this number, and the code that its answer must have.
+    /// The frame of the request with this number, and the expected code.
     fn question(&self, number: usize) -> (Bytes, Code);
 }
 
-/// How a run went.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     pub duration: Duration,
     pub latencies: Latencies,
 }
 
-/// A request, and how long its client waits for an answer.
+/// A request, and the timeout of its client.
 #[derive(Clone, Debug)]
 pub struct Impatient {
     pub frame: Bytes,
     pub timeout: Duration,
 }
 
-/// How a run went in which not all could be answered.
+/// The result of a run in which not all requests could be answered.
 #[derive(Debug, Default)]
 pub struct Flood {
     pub duration: Duration,
-    /// Of those that were answered OK.
+    /// Of those with the answer OK.
     pub latencies: Latencies,
-    /// Those that were answered OVER_LIMIT: the store has too much to do, and the limit says so.
+    /// Those with the answer OVER_LIMIT: the store is overloaded, and the limit's `on_outage` refuses.
     pub refused: usize,
-    /// Those that were told that it is too late.
+    /// Those that were rejected as late.
     pub late: usize,
 }
 
-/// A connection, and the request but for its body.
+/// A connection, and the request without its body.
 #[derive(Clone)]
 pub struct Client {
     sender: SendRequest<Bytes>,
@@ -83,7 +83,7 @@ pub struct Client {
     headers: HeaderMap,
 }
 
-/// Sends `requests` to the server. Each must be answered as its question says.
+/// Sends `requests` to the server. Each must have the expected answer.
 ///
 /// Must run inside [`block_on`].
 pub async fn run(
@@ -105,7 +105,7 @@ pub async fn run(
     Ok(Run { duration, latencies: Latencies::new(latencies) })
 }
 
-/// Sends the same request so often to the server. Each must be answered with a verdict, or that it is too late.
+/// Sends the same request repeatedly to the server. Each answer must be a verdict, or a rejection as late.
 pub async fn flood(
     address: &str,
     shape: Shape,
@@ -138,7 +138,7 @@ pub async fn flood(
     Ok(flood)
 }
 
-/// Sends `requests` without a body through a gateway. Each must be passed on.
+/// Sends `requests` without a body through a gateway. Each must be forwarded.
 pub async fn get(address: &str, shape: Shape, requests: usize) -> Result<Run> {
     let (duration, latencies) = spread(address, shape, requests, async |client, _| {
         let start = Instant::now();
@@ -149,7 +149,7 @@ pub async fn get(address: &str, shape: Shape, requests: usize) -> Result<Run> {
     Ok(Run { duration, latencies: Latencies::new(latencies) })
 }
 
-/// Does `one` for each number, as many at a time as the shape says: how long that took in all, and what each gave.
+/// Runs `one` for each number, with the concurrency of the shape. Returns the total time, and all results.
 async fn spread<T: 'static>(
     address: &str,
     shape: Shape,
@@ -181,13 +181,13 @@ async fn spread<T: 'static>(
     Ok((start.elapsed(), given))
 }
 
-/// Runs what uses [`run`], on this thread alone.
+/// Runs a future that uses [`run`], on this thread alone.
 pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, work)
 }
 
-/// Gives each number once.
+/// Returns each number once.
 struct Take {
     next: Rc<Cell<usize>>,
     end: usize,
@@ -204,14 +204,14 @@ impl Iterator for Take {
 }
 
 impl Client {
-    /// Connects to `HOST:PORT`. The connection lives on a task of its own.
+    /// Connects to `HOST:PORT`. The connection runs in its own task.
     pub async fn connect(address: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| address.to_owned())?;
         stream.set_nodelay(true)?;
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(WINDOW_LEN).initial_connection_window_size(WINDOW_LEN);
         let (sender, connection) = builder.enable_push(false).handshake(stream).await?;
-        // What ends it early shows in the request that it ends.
+        // If it ends early, its request reports that.
         tokio::task::spawn_local(async { connection.await.ok() });
         let uri = format!("http://{address}/{METHOD}").parse()?;
         let mut headers = HeaderMap::new();
@@ -220,19 +220,19 @@ impl Client {
         Ok(Self { sender, uri, headers })
     }
 
-    /// The whole answer to one request.
+    /// The complete answer to one request.
     pub async fn ask(&mut self, frame: Bytes) -> Result<RateLimitResponse> {
         message::answer(&self.send(frame).await?)
     }
 
-    /// The frame that answers, if gRPC says that all is well.
+    /// The frame of the answer, if its gRPC status is OK.
     async fn send(&mut self, frame: Bytes) -> Result<Bytes> {
         let (status, answer) = self.send_for_status(frame).await?;
         ensure!(status.as_bytes() == OK, "grpc-status {status:?}");
         Ok(answer)
     }
 
-    /// What gRPC says, and the frame that answers.
+    /// The gRPC status, and the frame of the answer.
     async fn send_for_status(&mut self, frame: Bytes) -> Result<(HeaderValue, Bytes)> {
         let mut request = self.request(Method::POST);
         *request.headers_mut() = self.headers.clone();
@@ -241,7 +241,7 @@ impl Client {
         Ok((status.context("an answer without grpc-status")?.clone(), answer))
     }
 
-    /// Asks a gateway, which must pass the request on.
+    /// Sends a request to a gateway, which must forward it.
     pub async fn get(&mut self) -> Result<()> {
         self.exchange(self.request(Method::GET), None).await.map(|_| ())
     }

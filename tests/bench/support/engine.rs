@@ -1,4 +1,4 @@
-//! Engines, put together as the process does it.
+//! Engines, assembled as in the process.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use tollgate::store::memory::Memory;
 use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::{Directory, Fallback, Health};
 
-/// How long a charge may take: as long as a busy machine makes it.
+/// Deadline of a charge: long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// An engine that counts in memory, `keys_max` counters at most.
+/// An engine in memory with at most `keys_max` counters.
 pub fn in_memory(policy: &str, clock: &Clock, keys_max: usize) -> Result<Engine> {
     engine(AnyStore::Memory(Memory::new(keys_max)), policy, clock)
 }
 
-/// An engine that counts in the Redis behind a socket. Its connection lives on a task of this runtime.
+/// An engine with the Redis at a socket. Its connection runs in a task of this runtime.
 pub async fn on_redis(policy: &str, clock: &Clock, socket: &Path) -> Result<Engine> {
     let url = format!("unix://{}", socket.display());
     let settings = RedisSettings { deadline: DEADLINE, ..RedisSettings::new(&url) };
     let (redis, connector) = Redis::try_new(&settings)?;
     tokio::task::spawn(connector.run(std::future::pending()));
     while redis.health() != Health::Healthy {
-        // Nothing tells; the connection comes within milliseconds.
+        // There is no notification; the connection is up within milliseconds.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     engine(AnyStore::redis(redis, Fallback::new(1_000, None)), policy, clock)

@@ -1,35 +1,35 @@
-//! How long answers took.
+//! Latencies of answers.
 
 use std::time::Duration;
 
-/// The latencies of a run, the shortest first.
+/// The latencies of a run, ascending.
 #[derive(Clone, Debug, Default)]
 pub struct Latencies(Vec<Duration>);
 
 impl Latencies {
-    /// Sorts what was measured.
+    /// Sorts measured latencies.
     pub fn new(mut latencies: Vec<Duration>) -> Self {
         latencies.sort_unstable();
         Self(latencies)
     }
 
-    /// All of them.
+    /// All latencies.
     pub fn into_inner(self) -> Vec<Duration> {
         self.0
     }
 
-    /// How many there are.
+    /// The number of latencies.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The share that took no longer; zero if there are none.
+    /// The share of latencies up to this one; zero if there are none.
     pub fn share_within(&self, limit: Duration) -> f64 {
         let within = self.0.partition_point(|latency| *latency <= limit);
         within as f64 / self.0.len().max(1) as f64
     }
 
-    /// What a share of the answers doesn't exceed, in microseconds; zero if there were none.
+    /// A percentile in microseconds; zero if there are none.
     pub fn quantile_us(&self, share: f64) -> f64 {
         let Some(last) = self.0.len().checked_sub(1) else { return 0.0 };
         // Both casts are of small positive numbers.
@@ -39,7 +39,7 @@ impl Latencies {
     }
 }
 
-/// The value in the middle; of an even count, the upper one. Zero if there is none.
+/// The median; of an even count, the upper one. Zero if there are none.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_unstable_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Messages of the protocol as bytes, framed as gRPC frames them.
+//! Messages of the protocol as bytes, with gRPC's frame.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -8,13 +8,13 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
 
-/// Bytes before each message: whether it is compressed, and its length in four bytes.
+/// The frame's header: whether the message is compressed, and its length in four bytes.
 pub const FRAME_HEAD_LEN: usize = 5;
 
-/// How the first field of an answer begins, which is the code.
+/// The tag of the first field of an answer, which is the code.
 const CODE_TAG: u8 = 0x08;
 
-/// Where the digits of a numbered message go.
+/// The position of the digits of a numbered message.
 const DIGITS: &str = "0000000";
 
 /// A message without its frame, from descriptors written as `key=value,key=value`.
@@ -35,7 +35,7 @@ pub fn message(domain: &str, descriptors: &[&str]) -> Vec<u8> {
     .encode_to_vec()
 }
 
-/// A message in its frame.
+/// A message with its frame.
 pub fn frame(domain: &str, descriptors: &[&str]) -> Bytes {
     let bytes = message(domain, descriptors);
     let length = u32::try_from(bytes.len()).expect("a request of a few bytes");
@@ -50,7 +50,7 @@ pub struct Numbered {
 }
 
 impl Numbered {
-    /// Of a descriptor that ends in a number.
+    /// From a descriptor that ends with a number.
     pub fn new(domain: &str, descriptor: &str) -> Self {
         let frame = frame(domain, &[&format!("{descriptor}{DIGITS}")]);
         let window = frame.windows(DIGITS.len()).position(|window| window == DIGITS.as_bytes());
@@ -76,7 +76,7 @@ pub fn code(start: &[u8]) -> Option<Code> {
     Code::try_from(i32::from(code)).ok()
 }
 
-/// The whole answer.
+/// The complete answer.
 pub fn answer(frame: &[u8]) -> Result<RateLimitResponse> {
     let message = frame.get(FRAME_HEAD_LEN..).context("an answer without a frame")?;
     Ok(RateLimitResponse::decode(message)?)

@@ -1,4 +1,4 @@
-//! What the benchmarks share: children, load, and what the operating system and Redis say of them.
+//! Shared code of the benchmarks: child processes, load, and usage figures of the operating system and Redis.
 
 // Each benchmark uses a part.
 #![allow(dead_code)]

@@ -1,4 +1,4 @@
-//! What a Redis says of itself.
+//! Usage figures of a Redis.
 
 use std::fmt::Debug;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::{Context, Result, bail};
 
-/// Calls that run a script. What the script does inside is no call of a client's.
+/// Commands that run a script. Calls inside the script are not calls of a client.
 const SCRIPT_CALLS: [&str; 6] = [
     "cmdstat_eval:",
     "cmdstat_evalsha:",
@@ -17,7 +17,7 @@ const SCRIPT_CALLS: [&str; 6] = [
     "cmdstat_fcall_ro:",
 ];
 
-/// Calls that this benchmark makes, or that come with a connection.
+/// Commands of this benchmark, or of a new connection.
 const OTHER_CALLS: [&str; 9] =
     ["info:", "dbsize:", "ping:", "hello:", "client|", "script|", "command:", "auth:", "select:"];
 
@@ -25,7 +25,7 @@ const OTHER_CALLS: [&str; 9] =
 #[derive(Debug)]
 pub struct Redis {
     connection: BufReader<Box<dyn Connection>>,
-    /// Its number in the operating system.
+    /// Its process id.
     pub process: u32,
 }
 
@@ -33,17 +33,17 @@ trait Connection: Read + Write + Debug {}
 
 impl<T: Read + Write + Debug> Connection for T {}
 
-/// What it has done so far, and what it holds.
+/// Its usage so far, and its memory.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
-    /// Calls of its clients: of scripts, if there were any, else of commands.
+    /// Calls of its clients: of scripts, if there were any, otherwise of commands.
     pub calls: u64,
     pub memory_bytes: u64,
     pub keys: u64,
 }
 
 impl Redis {
-    /// Connects to a socket, if there is a slash in its address, or to `HOST:PORT`.
+    /// Connects to a socket, if the address has a slash, or to `HOST:PORT`.
     pub fn connect(address: &str) -> Result<Self> {
         let connection: Box<dyn Connection> = match address.contains('/') {
             true => Box::new(UnixStream::connect(address).with_context(|| address.to_owned())?),
@@ -55,7 +55,7 @@ impl Redis {
         Ok(redis)
     }
 
-    /// How it stands.
+    /// Its current figures.
     pub fn state(&mut self) -> Result<State> {
         let stats = self.ask("INFO commandstats")?;
         let memory = self.ask("INFO memory")?;
@@ -64,7 +64,7 @@ impl Redis {
         Ok(State { calls: calls(&stats), memory_bytes, keys })
     }
 
-    /// The answer to a command without blanks in its arguments.
+    /// The answer to a command without spaces in its arguments.
     pub fn ask(&mut self, command: &str) -> Result<String> {
         write!(self.connection.get_mut(), "{command}\r\n")?;
         let mut head = String::new();
@@ -95,7 +95,7 @@ fn calls(stats: &str) -> u64 {
     }
 }
 
-/// The number behind `name` at the start of a line.
+/// The number after `name` at the start of a line.
 fn number<T: std::str::FromStr>(text: &str, name: &str) -> Option<T> {
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
     let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());

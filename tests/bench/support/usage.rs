@@ -1,4 +1,4 @@
-//! What the operating system says that a process has used.
+//! Usage figures of a process from the operating system.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,19 +8,19 @@ use anyhow::{Context, Result};
 
 /// The CPU time of each thread that a process has, in nanoseconds.
 ///
-/// From `schedstat`, because what `stat` says of the whole process comes in ticks of 10 ms. What a thread has used that
-/// ended in between is lost; servers keep theirs.
+/// From `schedstat`, because `stat` of the whole process has ticks of 10 ms. The time of threads that have ended is
+/// lost; servers keep their threads.
 #[derive(Clone, Debug)]
 pub struct CpuTimes(BTreeMap<String, u64>);
 
 impl CpuTimes {
-    /// So far.
+    /// The time so far.
     pub fn of(process: u32) -> Result<Self> {
         let folder = format!("/proc/{process}/task");
         let mut times = BTreeMap::new();
         for thread in fs::read_dir(&folder).with_context(|| folder.clone())? {
             let thread = thread?;
-            // A thread may end between the listing and the reading.
+            // A thread may end between the listing and the read.
             let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
             let first = text.split_whitespace().next().context("an empty schedstat")?;
             times.insert(thread.file_name().display().to_string(), first.parse()?);
@@ -28,12 +28,12 @@ impl CpuTimes {
         Ok(Self(times))
     }
 
-    /// All of it.
+    /// The total.
     pub fn total(&self) -> Duration {
         Duration::from_nanos(self.0.values().sum())
     }
 
-    /// What was used since `before`.
+    /// The usage since `before`.
     pub fn since(&self, before: &Self) -> Duration {
         let used = self.0.iter().map(|(thread, time)| {
             time.saturating_sub(before.0.get(thread).copied().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! Any text as a file of callers: it is taken, or every problem has a place in it and can be shown.
+//! Any text as a caller file: it is valid, or every problem has a place in it and can be rendered.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

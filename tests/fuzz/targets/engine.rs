@@ -1,4 +1,4 @@
-//! What decides the requests of several targets: the embedded store under a policy that has everything.
+//! The engine of several targets: the embedded store under a policy with all features.
 
 use std::sync::LazyLock;
 
@@ -9,10 +9,10 @@ use tollgate::metrics::Metrics;
 use tollgate::policy::{CompileOptions, Source, compile};
 use tollgate::store::memory::Memory;
 
-/// Each algorithm, mode and way to match.
+/// All algorithms, modes and kinds of matching.
 const POLICY: &str = include_str!("../policy.yaml");
 
-/// Counters kept, so that hours of fuzzing don't fill the memory.
+/// Maximum number of counters, so that hours of fuzzing don't fill the memory.
 const KEYS_MAX: usize = 1_000;
 
 pub static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {

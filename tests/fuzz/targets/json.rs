@@ -1,4 +1,5 @@
-//! Any bytes as what HTTP takes: a request in JSON, decided on the embedded store, and a caller's form, which Redis keeps too.
+//! Any bytes as HTTP bodies: a JSON request, decided on the embedded store, and the form of a caller, which Redis
+//! stores too.
 #![no_main]
 
 #[path = "engine.rs"]
@@ -15,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(form) = serde_json::from_slice::<CallerForm>(bytes)
         && let Ok(caller) = form.check()
     {
-        // What was taken is written so, and read again.
+        // A valid form is written in this way, and read again.
         let written = serde_json::to_vec(&CallerForm::from(&caller)).expect("a form is JSON");
         let form: CallerForm = serde_json::from_slice(&written).expect("it was written as one");
         assert_eq!(form.check().as_ref(), Ok(&caller));

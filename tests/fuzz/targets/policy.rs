@@ -1,4 +1,4 @@
-//! Any text as a policy file: it compiles, or every problem has a place in it and can be shown.
+//! Any text as a policy file: it compiles, or every problem has a place in it and can be rendered.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

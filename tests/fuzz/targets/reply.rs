@@ -1,11 +1,11 @@
-//! Any bytes as what the code in Redis replied: an outcome with a decision for each charge and a level for each
-//! gauge, or an error.
+//! Any bytes as a reply of the code in Redis: an outcome with a decision for each charge and a level for each gauge, or
+//! an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tollgate::store::redis::{BatchSize, Replies, Reply};
 
-/// Charges and gauges of the batches that the bytes are read as replies to: from none to this many.
+/// Maximum number of charges and gauges in the batches of the replies.
 const CHARGES_MAX: usize = 3;
 const GAUGES_MAX: usize = 2;
 
