@@ -1,8 +1,8 @@
-//! The algorithms: how an allowance comes back.
+//! The algorithms: how hits become available again.
 
 use super::{Bucket, Calendar, Fixed, Sliding};
 
-/// How an allowance comes back.
+/// How hits become available again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// In any interval of the window's length at most the amount.
@@ -13,13 +13,13 @@ pub enum Algorithm {
     Bucket(Bucket),
     /// At most the amount in each calendar period of a time zone.
     Calendar(Calendar),
-    /// At most the amount, ever, but for what is given back.
+    /// At most the amount in total; hits are available again only when they are given back.
     Total,
 }
 
 impl Algorithm {
-    /// Names its counter among those of a rule. Without the amount, and without the time zone of a calendar: another one
-    /// keeps the count of the period that is under way.
+    /// The tag of its counter among those of a rule. It does not include the amount, nor the time zone of a calendar: a
+    /// change of either keeps the count of the current period.
     pub(super) fn tag(&self) -> String {
         match self {
             Self::Sliding(sliding) => format!("s{}", sliding.window_ms()),
@@ -30,7 +30,7 @@ impl Algorithm {
         }
     }
 
-    /// The same algorithm for a limit of another amount.
+    /// The same algorithm for a limit with another amount.
     pub(super) fn with_amount(&self, amount: u64) -> Self {
         match self {
             Self::Sliding(sliding) => Self::Sliding(Sliding::new(sliding.window_ms(), amount)),

@@ -1,8 +1,8 @@
 //! The token bucket: up to `burst` at once, refilled steadily at amount per window.
 //!
-//! The state is a debt, what has been taken and not yet refilled, in units of one hit divided by the
-//! window's milliseconds. A hit adds `window_ms` units, a millisecond pays `amount` units back, and so
-//! every step is exact integer arithmetic.
+//! The state is a debt: the hits that have been taken and not yet refilled, in units of one hit divided by the window's
+//! milliseconds. A hit adds `window_ms` units, and a millisecond removes `amount` units, so every step is exact integer
+//! arithmetic.
 
 use super::arithmetic::Arithmetic;
 use super::{AMOUNT_MAX, FAR_MS, Refund};
@@ -15,16 +15,15 @@ pub struct Bucket {
     burst: u64,
 }
 
-/// The debt of the largest burst: Lua numbers and their sums stay exact up to 2^53.
+/// Maximum debt of a burst: Lua numbers and their sums are exact up to 2^53.
 pub const DEBT_MAX: u64 = 1 << 52;
 
-/// The largest debt, which only overdraft reaches.
+/// Maximum debt, which only overdraft reaches.
 pub const OWED_MAX: u64 = 2 * DEBT_MAX;
 
 impl Bucket {
-    /// A bucket of `burst` hits that refills `amount` hits in `window_ms` (at least 1). None if its
-    /// arithmetic would not be exact, because burst times window exceeds `DEBT_MAX`, and if the burst
-    /// would never refill.
+    /// A bucket of `burst` hits that refills `amount` hits in `window_ms` (at least 1). None if its arithmetic would
+    /// not be exact, because burst times window exceeds `DEBT_MAX`, and if the burst would never refill.
     pub fn new(amount: u64, window_ms: u64, burst: u64) -> Option<Self> {
         let debt_max = burst.checked_mul(window_ms)?;
         let exact = debt_max <= DEBT_MAX && amount.max(burst) <= AMOUNT_MAX;
@@ -32,8 +31,8 @@ impl Bucket {
         (exact && refills && 0 < window_ms).then_some(Self { amount, window_ms, burst })
     }
 
-    /// A bucket that refills `amount` in the same window, its burst in the same proportion; as near to it
-    /// as its arithmetic is exact.
+    /// A bucket that refills `amount` in the same window, with its burst in the same proportion, or as close to it as
+    /// exact arithmetic permits.
     pub fn with_amount(&self, amount: u64) -> Self {
         let scaled = |whole: u64| {
             let scaled = u128::from(whole) * u128::from(amount) / u128::from(self.amount.max(1));
@@ -43,13 +42,13 @@ impl Bucket {
         Self { amount, window_ms: self.window_ms, burst: if amount == 0 { 0 } else { burst } }
     }
 
-    /// A bucket of the same rate with the largest burst; None if it doesn't refill.
+    /// A bucket with the same rate and the largest burst; None if it doesn't refill.
     pub fn of_most(&self) -> Option<Self> {
         let burst = (DEBT_MAX / self.window_ms).min(AMOUNT_MAX);
         Self::new(self.amount, self.window_ms, burst.max(self.burst))
     }
 
-    /// How many hits refill in a window.
+    /// The hits that refill in a window.
     pub fn amount(&self) -> u64 {
         self.amount
     }
@@ -59,18 +58,18 @@ impl Bucket {
         self.window_ms
     }
 
-    /// How many hits pass at once when the bucket is full.
+    /// The hits that pass at once when the bucket is full.
     pub fn burst(&self) -> u64 {
         self.burst
     }
 
-    /// The units of so many hits, cut where they exceed any debt.
+    /// The units of these hits, limited to the maximum debt.
     pub fn units(&self, hits: u64) -> u64 {
         hits.saturating_mul(self.window_ms).min(OWED_MAX)
     }
 
-    /// The units that a millisecond pays back. A bucket of none pays what it owes from a time when it had
-    /// some as slowly as a bucket of one.
+    /// The units that a millisecond removes. A bucket with the amount 0 pays an old debt as slowly as one with the
+    /// amount 1.
     pub fn paid_per_ms(&self) -> u64 {
         self.amount.max(1)
     }
@@ -80,7 +79,7 @@ impl Bucket {
         Debt { at_ms: now_ms, units: 0 }
     }
 
-    /// Pays a debt up to a time, and writes down what is left of it then.
+    /// Pays a debt up to a time, and stores the rest.
     pub fn pay_until(&self, debt: &mut Debt, now_ms: u64) {
         self.rewrite(debt, now_ms, |owed| owed);
     }
@@ -91,14 +90,14 @@ impl Bucket {
         debt.units.saturating_sub(elapsed_ms.saturating_mul(self.paid_per_ms()))
     }
 
-    /// Pays up to `now_ms`, and then puts in the place of what is owed what `change` makes of it.
+    /// Pays up to `now_ms`, and then replaces the debt by the result of `change`.
     fn rewrite(&self, debt: &mut Debt, now_ms: u64, change: impl FnOnce(u64) -> u64) {
         let units = change(self.owed(debt, now_ms));
         *debt = Debt { at_ms: now_ms.max(debt.at_ms), units };
     }
 }
 
-/// What a bucket has to refill. It stays as it was written until it is paid: what it comes to follows from the time.
+/// The debt of a bucket. It stays as written until it is changed: its current value follows from the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Debt {
     at_ms: u64,
@@ -107,7 +106,7 @@ pub struct Debt {
 }
 
 impl Debt {
-    /// When it was written down, in milliseconds since the Unix epoch.
+    /// The time at which it was written, in milliseconds since the Unix epoch.
     pub fn at_ms(&self) -> u64 {
         self.at_ms
     }
@@ -148,7 +147,7 @@ impl Arithmetic for Bucket {
         self.rewrite(debt, now_ms, |owed| owed.saturating_sub(self.units(hits)));
     }
 
-    /// What was paid of them since they were spent was theirs, or would be another request's now.
+    /// The part that was refilled since they were spent is not given back: other requests may have it.
     fn take_back(&self, debt: &mut Debt, refund: Refund, now_ms: u64) {
         let left_ms = refund.until.as_ms().saturating_sub(now_ms);
         let units = self.units(refund.hits).min(left_ms.saturating_mul(self.paid_per_ms()));

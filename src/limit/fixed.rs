@@ -1,4 +1,4 @@
-//! Fixed windows, aligned to the Unix epoch: cheap, and up to twice the amount around an edge.
+//! Fixed windows, aligned to the Unix epoch: cheap, but up to twice the amount passes around an edge.
 
 use super::window::Periods;
 

@@ -1,17 +1,17 @@
-//! Leased hits of a sliding window: taken ahead, to be spent without asking the store.
+//! Leased hits of a sliding window: taken ahead, and spent without a call to the store.
 //!
-//! They count in the slot after the present one, so hits that are spent in the present one count for longer than the
-//! window. Hits that are not spent come back out of that slot.
+//! They count in the slot after the current one, so hits that are spent in the current one count for longer than the
+//! window. Unspent hits are given back out of that slot.
 
 use super::{Algorithm, Limit, State};
 use crate::clock::Timestamp;
 
-/// A request takes at most one hit in so many of what remains ahead.
+/// A request takes at most this fraction of the remaining hits ahead.
 const LENT_SHARE: u64 = 8;
 
 impl Limit {
-    /// The most hits that one request may take ahead of a settled state: a part of what remains, so that a
-    /// lease gets smaller the nearer the limit is. Only sliding windows that have spent something lend any.
+    /// Maximum number of hits that one request may take ahead of a settled state: a part of the remaining hits, so that
+    /// leases become smaller as the limit fills up. Only sliding windows in use can lend.
     pub fn lends(&self, state: &State, now: Timestamp) -> u64 {
         match state {
             State::Sliding(_) => self.remaining(state, now) / LENT_SHARE,
@@ -19,8 +19,8 @@ impl Limit {
         }
     }
 
-    /// Takes hits ahead on a settled state, at most what [`Limit::lends`] says. They count in the slot after
-    /// the present one, so hits that are spent until the end of that count long enough.
+    /// Takes hits ahead on a settled state, at most [`Limit::lends`]. They count in the slot after the current one, so
+    /// hits that are spent until the end of the current one count long enough.
     pub fn charge_ahead(&self, state: &mut State, hits: u64, now: Timestamp) {
         let Algorithm::Sliding(sliding) = &self.algorithm else {
             return;

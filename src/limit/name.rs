@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Limit;
 
-/// What a limit is called; two of one domain may share a label.
+/// The name of a limit; two limits of one domain may have the same label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitName {
     pub domain: Box<str>,
@@ -12,12 +12,12 @@ pub struct LimitName {
 }
 
 impl Limit {
-    /// The same limit by that name.
+    /// The same limit with that name.
     pub fn named(self, name: Arc<LimitName>) -> Self {
         self.edited(|limit| Self { name: Some(name), ..limit })
     }
 
-    /// What it is called, if it is called anything.
+    /// The name, if it has one.
     pub fn name(&self) -> Option<&Arc<LimitName>> {
         self.name.as_ref()
     }

@@ -1,10 +1,10 @@
-//! The window or calendar period of a limit at a point in time, if the limit has one.
+//! The current window or calendar period of a limit, if the limit has one.
 
 use super::Algorithm;
 use super::window::Periods;
 use crate::clock::Timestamp;
 
-/// From its start, to just before its end.
+/// From its start to just before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
     pub start: Timestamp,
@@ -12,7 +12,7 @@ pub struct Period {
 }
 
 impl Algorithm {
-    /// The period that holds `now`; None where the allowance comes back bit by bit, or never.
+    /// The period that contains `now`; None if hits become available one by one, or never.
     pub fn period(&self, now: Timestamp) -> Option<Period> {
         match self {
             Self::Fixed(fixed) => {

@@ -1,11 +1,11 @@
-//! Hits that come back a while after they were spent: no more than still count of them then.
+//! Hits that are given back some time after they were spent: only those that still count.
 //!
-//! What was spent of a window is gone with its slot or its end, and of a bucket it is paid steadily. Hits that came
-//! back later than that would be those of others, and as many would pass too much.
+//! Spent hits leave a window with their slot or with its end, and a bucket refills them steadily. If more were given
+//! back later, those would be hits of other requests, and too many would pass.
 
 use crate::clock::Timestamp;
 
-/// Hits that come back.
+/// Hits that are given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refund {
     pub hits: u64,
@@ -39,8 +39,8 @@ mod tests {
         ]
     }
 
-    /// What is in use after 3 hits of this request and 4 of others in the next moment, when those 3 come back `ms` later,
-    /// and 2 more of others are spent before.
+    /// The hits in use after 3 hits of this request and 4 of others just after it, if those 3 are given back `ms`
+    /// later, and others spend 2 more before.
     fn used(limit: &Limit, ms: u64) -> u64 {
         let mut state = State::Empty;
         limit.charge(&mut state, Hits::Spend(3), at(0));
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn of_a_bucket_as_much_comes_back_as_was_not_paid() {
         let [.., bucket, _] = of_each_algorithm();
-        // A hit is paid in six seconds: two of the nine by then, of which one may be of the three.
+        // A hit refills in six seconds: two of the nine by then, one of which may be of the three.
         assert_eq!(used(&bucket, 6_000), 9 - 1 - 2);
         assert_eq!(used(&bucket, 17_999), 9 - 2 - 1, "less than a hit is left of them");
         assert_eq!(used(&bucket, 18_000), 9 - 3);

@@ -1,13 +1,13 @@
-//! The sliding window: in any interval of the window's length at most the amount passes.
+//! The sliding window: at most the amount passes in any interval of the window's length.
 //!
-//! The state is a quantised log. Time is cut into slots; a slot that saw hits keeps their count and its
-//! last millisecond. It counts in full until its last instant has left the window, so what passes in any
-//! interval can only be over-counted, never under-counted, and capacity comes back at most one slot late.
-//! A limit so small that its log can't grow long has slots of a millisecond: an exact log.
+//! The state is a quantised log. Time is divided into slots; a slot with hits keeps their count and its last
+//! millisecond. It counts in full until its last instant has left the window, so hits in any interval may be
+//! over-counted, never under-counted, and capacity comes back at most one slot late. If the limit is so small that its
+//! log stays short, slots have a millisecond: an exact log.
 //!
-//! Time comes in whole milliseconds, of which a hit may have been at the end and the next one at the beginning: so "any
-//! interval" is exact to a millisecond. To count the millisecond in would close that, and every answer of a small limit of a
-//! minute would promise 61 seconds; finer times would change every counter that is kept.
+//! Times are whole milliseconds: one hit may be at the start and the next one at the end of a millisecond, so "any
+//! interval" is exact to a millisecond. Counting that millisecond would fix this, but every answer of a small limit per
+//! minute would report 61 seconds; finer times would change all stored counters.
 
 use smallvec::SmallVec;
 
@@ -17,7 +17,7 @@ use super::arithmetic::Arithmetic;
 /// Slots in a window.
 const SLOTS: u64 = 60;
 
-/// Slots in a window of a second or less, which changes too fast for more to be worth their memory.
+/// Slots in a window of a second or less, which changes too fast to justify the memory of more.
 const SLOTS_SHORT: u64 = 20;
 
 /// A limit of at most this amount keeps an exact log: it can't have more entries than hits.
@@ -43,13 +43,13 @@ impl Sliding {
         self.window_ms
     }
 
-    /// How late capacity may come back, in milliseconds.
+    /// Maximum delay until capacity comes back, in milliseconds.
     pub fn slot_ms(&self) -> u64 {
         self.slot_ms
     }
 
-    /// The last millisecond of the slot that holds `now_ms`. A hit at it and one a window's length later
-    /// lie in no interval of that length together, so that is when the slot's hits come back.
+    /// The last millisecond of the slot that contains `now_ms`. No interval of the window's length contains both a hit
+    /// at this time and one a window's length later, so that is when the slot's hits come back.
     pub fn slot_last_ms(&self, now_ms: u64) -> u64 {
         (now_ms / self.slot_ms + 1) * self.slot_ms - 1
     }
@@ -75,7 +75,7 @@ impl Arithmetic for Sliding {
         slots.total
     }
 
-    /// When the oldest slots that hold the excess will have left the window.
+    /// The time at which the oldest slots with the excess have left the window.
     fn falls_to_ms(&self, slots: &Slots, used_max: u64, _now_ms: u64) -> Option<u64> {
         let excess = slots.total.saturating_sub(used_max);
         let mut freed = 0;
@@ -105,23 +105,23 @@ impl Arithmetic for Sliding {
     }
 }
 
-/// The slots of a window that saw hits, oldest first, each with its last millisecond and its count.
+/// The slots of a window with hits, oldest first, each with its last millisecond and its count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots {
     total: u64,
-    /// A counter that is used now and then has one, which takes no allocation.
+    /// A rarely used counter has one, which needs no allocation.
     log: SmallVec<[(u64, u64); 1]>,
 }
 
 impl Slots {
-    /// How many slots there are.
+    /// The number of slots.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.log.len()
     }
 
-    /// Adds hits to the slot whose last millisecond is `last_ms`. If a later slot exists (the clock went back, or the
-    /// slots were wider), they join that one and so count longer, never shorter.
+    /// Adds hits to the slot whose last millisecond is `last_ms`. If there is a later slot (the clock went back, or the
+    /// slots were wider), they are added to that one and count longer, never shorter.
     pub fn add(&mut self, last_ms: u64, hits: u64) {
         self.total += hits;
         match self.log.last_mut() {
@@ -130,9 +130,9 @@ impl Slots {
         }
     }
 
-    /// Takes hits out that were added to a slot whose last millisecond is `last_ms`, or to a later one that there
-    /// was then, and that are not spent: out of that slot, and if they are not there out of the ones before it.
-    /// So the slot comes to hold what was spent, and capacity comes back when that leaves the window.
+    /// Removes unspent hits that were added to the slot whose last millisecond is `last_ms`, or to the later one of
+    /// that time: out of that slot, then out of the ones before it. So the slot keeps the spent hits, and their
+    /// capacity comes back when it leaves the window.
     pub fn take_back(&mut self, last_ms: u64, hits: u64) {
         let mut left = hits;
         for (_, count) in self.log.iter_mut().rev().filter(|(known_ms, _)| *known_ms <= last_ms) {
@@ -144,8 +144,7 @@ impl Slots {
         self.log.retain(|(_, count)| 0 < *count);
     }
 
-    /// Takes hits out, the oldest first: the younger ones stay and count the longest, so giving back
-    /// can't let more through in any interval than the limit allows.
+    /// Removes hits, the oldest first: the younger ones stay and count longest, so that no interval exceeds the limit.
     pub fn give_back(&mut self, hits: u64) {
         let mut left = hits.min(self.total);
         self.total -= left;

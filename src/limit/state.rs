@@ -1,4 +1,4 @@
-//! The state of a limit under one key, and what the limit says of it.
+//! The state of a limit under one key, and the limit's functions on it.
 
 use super::arithmetic::Arithmetic;
 use super::bucket::Debt;
@@ -8,7 +8,7 @@ use super::window::{Periods, WindowCount};
 use super::{Algorithm, Fit, Hits, Limit, Refund, Standing};
 use crate::clock::Timestamp;
 
-/// What a store keeps of one limit under one key. A new one has spent nothing.
+/// The stored state of one limit under one key. A new one has spent nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// Nothing spent.
@@ -16,16 +16,16 @@ pub enum State {
     Empty,
     /// The slots of a sliding window.
     Sliding(Slots),
-    /// The count of the present window or period.
+    /// The count of the current window or period.
     Window(WindowCount),
-    /// What a bucket has to refill.
+    /// The debt of a bucket.
     Bucket(Debt),
     /// The count of a limit that never resets.
     Total(u64),
 }
 
 impl State {
-    /// The state that `algorithm` begins with at `now_ms`: nothing spent, and not yet [`State::Empty`].
+    /// The initial state of `algorithm` at `now_ms`: nothing spent, but not [`State::Empty`].
     fn unspent(algorithm: &Algorithm, now_ms: u64) -> Self {
         match algorithm {
             Algorithm::Sliding(_) => Self::Sliding(Slots::default()),
@@ -37,8 +37,8 @@ impl State {
     }
 }
 
-/// Computes with a limit's algorithm and the state that this algorithm keeps, here alone. The last value is the result if
-/// nothing is spent; so is a state of another algorithm read, which can't stand under this limit's tag.
+/// Calls a function of a limit's algorithm with its type of state. The last value is the result if nothing is spent,
+/// and for a state of another algorithm, which can't be under this limit's tag.
 macro_rules! compute {
     ($limit:ident, $state:expr, |$algorithm:ident, $own:ident| $result:expr, $unspent:expr) => {
         match (&$limit.algorithm, $state) {
@@ -56,13 +56,13 @@ macro_rules! compute {
 }
 
 impl Limit {
-    /// Drops from `state` what no longer counts at `now`. The other functions expect it done.
+    /// Drops parts of `state` that no longer count at `now`. The other functions expect a settled state.
     pub fn settle(&self, state: &mut State, now: Timestamp) {
         compute!(self, &mut *state, |own, count| own.settle(count, now.as_ms()), ());
         self.drop_unspent(state);
     }
 
-    /// Whether `hits` would pass on a settled state, if all of the capacity is open and nothing else.
+    /// Whether `hits` would pass on a settled state, if the whole capacity is open, and nothing else.
     pub fn fit(&self, state: &State, hits: Hits, now: Timestamp) -> Fit {
         let Hits::Spend(_) = hits else {
             return Fit::Now;
@@ -78,14 +78,14 @@ impl Limit {
         }
     }
 
-    /// The hits that a settled state has spent, a bucket's debt rounded up. Overdraft and a lowered amount
-    /// let them exceed the capacity.
+    /// The spent hits of a settled state; a bucket's debt is rounded up. After overdraft or a lowered amount they may
+    /// exceed the capacity.
     pub fn used(&self, state: &State, now: Timestamp) -> u64 {
         compute!(self, state, |own, count| own.used(count, now.as_ms()), 0)
     }
 
-    /// When at most `used_max` of a settled state will be in use if nobody spends, in milliseconds since
-    /// the Unix epoch. None if time alone doesn't bring it there.
+    /// The time at which at most `used_max` hits of a settled state are in use if no more are spent, in milliseconds
+    /// since the Unix epoch. None if time alone doesn't lead to that.
     pub fn falls_to_ms(&self, state: &State, used_max: u64, now: Timestamp) -> Option<u64> {
         let now_ms = now.as_ms();
         if self.used(state, now) <= used_max {
@@ -94,7 +94,7 @@ impl Limit {
         compute!(self, state, |own, count| own.falls_to_ms(count, used_max, now_ms), None)
     }
 
-    /// Spends `hits` on a settled state, or gives them back. The caller has asked [`Limit::fit`].
+    /// Spends `hits` on a settled state, or gives them back. The caller has checked [`Limit::fit`].
     pub fn charge(&self, state: &mut State, hits: Hits, now: Timestamp) {
         let (now_ms, amount) = (now.as_ms(), hits.amount());
         if amount == 0 {
@@ -114,7 +114,7 @@ impl Limit {
         }
     }
 
-    /// What remains on a settled state, and when it resets.
+    /// The remaining hits of a settled state, and its reset.
     pub fn standing(&self, state: &State, now: Timestamp) -> Standing {
         let now_ms = now.as_ms();
         let whole_at_ms = match state {
@@ -125,34 +125,34 @@ impl Limit {
         Standing { remaining: self.remaining(state, now), reset_ms }
     }
 
-    /// When a settled state will have become empty by itself, in milliseconds since the Unix epoch.
-    /// None if it is empty now, and for a total, which never does.
+    /// The time at which a settled state becomes empty by itself, in milliseconds since the Unix epoch. None if it is
+    /// empty, and for a total, which never does.
     pub fn expiry_ms(&self, state: &State) -> Option<u64> {
         compute!(self, state, |own, count| own.whole_at_ms(count), None)
     }
 
-    /// Until when `hits` that are spent at `at` count, at least in part; the latest time there is for those that
-    /// time alone doesn't bring back.
+    /// The time until which `hits` that are spent at `at` count, at least in part; the latest time if time alone never
+    /// brings them back.
     pub fn counts_until(&self, hits: u64, at: Timestamp) -> Timestamp {
         let mut state = State::unspent(&self.algorithm, at.as_ms());
         compute!(self, &mut state, |own, count| own.spend(count, hits, at.as_ms()), ());
         self.expiry_ms(&state).map_or(Timestamp::MAX, Timestamp::from_ms)
     }
 
-    /// Takes back hits on a settled state. Of a sliding window they come out of the slot in which they count or those
-    /// before it, the youngest first.
+    /// Gives hits back late on a settled state. In a sliding window they are removed from their slot or those before
+    /// it, the youngest first.
     pub fn take_back(&self, state: &mut State, refund: Refund, now: Timestamp) {
         let now_ms = now.as_ms();
         compute!(self, &mut *state, |own, count| own.take_back(count, refund, now_ms), ());
         self.drop_unspent(state);
     }
 
-    /// The most hits that would pass now on a settled state.
+    /// Maximum number of hits that pass now on a settled state.
     pub(super) fn remaining(&self, state: &State, now: Timestamp) -> u64 {
         self.capacity().saturating_sub(self.used(state, now))
     }
 
-    /// Empties a state in which nothing is spent, and one of another algorithm.
+    /// Empties a state without spent hits, and a state of another algorithm.
     fn drop_unspent(&self, state: &mut State) {
         if compute!(self, &*state, |own, count| own.is_unspent(count), true) {
             *state = State::Empty;

@@ -1,11 +1,11 @@
-//! Writes limits in the form of a policy, such as `10/minute`.
+//! Formats limits as in a policy, such as `10/minute`.
 
 use std::fmt;
 
 use super::{Algorithm, Limit, Overdraft};
 
 impl fmt::Display for Limit {
-    /// As a policy would write it: `10/1m`, `500/month`, `3/total`.
+    /// The text in a policy: `10/1m`, `500/month`, `3/total`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.amount())?;
         match self.algorithm() {
@@ -19,7 +19,7 @@ impl fmt::Display for Limit {
 }
 
 impl fmt::Display for Overdraft {
-    /// As a policy names it.
+    /// The name in a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::None => "none",
@@ -31,7 +31,7 @@ impl fmt::Display for Overdraft {
 }
 
 impl fmt::Display for Algorithm {
-    /// As a policy names it.
+    /// The name in a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sliding(_) => "sliding_window",

@@ -1,9 +1,9 @@
-//! A limit that never resets: a count, and nothing else.
+//! A limit that never resets: only a count.
 
 use super::Refund;
 use super::arithmetic::Arithmetic;
 
-/// At most the amount, ever, but for what is given back.
+/// At most the amount in total; hits are available again only when they are given back.
 pub struct Total;
 
 impl Arithmetic for Total {

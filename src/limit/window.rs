@@ -1,4 +1,4 @@
-//! The count of the present window: what fixed windows and calendar periods keep.
+//! The count of the current window: the state of fixed windows and calendar periods.
 
 use super::Refund;
 use super::arithmetic::Arithmetic;
@@ -6,17 +6,17 @@ use super::arithmetic::Arithmetic;
 /// The count of one window or period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowCount {
-    /// When it ends: the first millisecond after it.
+    /// Its end: the first millisecond after it.
     end_ms: u64,
     count: u64,
 }
 
-/// Windows or periods, one after the other.
+/// Consecutive windows or periods.
 pub trait Periods {
-    /// The end of the one that holds `now_ms`: the first millisecond after it.
+    /// The end of the one that contains `now_ms`: the first millisecond after it.
     fn end_ms(&self, now_ms: u64) -> u64;
 
-    /// The count of the one that holds `now_ms`, with nothing spent.
+    /// The count of the one that contains `now_ms`, with nothing spent.
     fn unspent(&self, now_ms: u64) -> WindowCount {
         WindowCount { end_ms: self.end_ms(now_ms), count: 0 }
     }

@@ -1,12 +1,13 @@
-//! The embedded store: counters in this process, sharded, bounded, and forgotten when they expire.
+//! The embedded store: counters in this process, sharded, bounded, and deleted when they expire.
 //!
-//! A request locks the shards of its keys in ascending order, so that requests can't block each other in
-//! a circle, decides, and lets go; nothing awaits meanwhile. Expired counters go as a hand moves over the
-//! shard, a few places with each charge and with each [`Memory::sweep`], so no sweep ever stops a shard.
+//! A request locks the shards of its keys in ascending order, so that there are no deadlocks, decides, and unlocks
+//! them, without an await. Expired counters are deleted as a hand moves over the shard, a few places with each charge
+//! and with each [`Memory::sweep`], so no sweep ever blocks a shard for long.
 //!
-//! Where a new counter finds no room, the one of a random sample goes that costs least to forget (`Record::weight`): an
-//! expired one, or else one of a small share of its limit, for a short time. A counter with a single hit weighs next to
-//! nothing, because a flood of names consists of them, on whatever limit its sender likes best.
+//! If there is no space for a new counter, the one with the least weight in a random sample is evicted
+//! (`Record::weight`): an expired one, or else one with a small used share of its limit, for a short time. A counter
+//! with a single hit has almost no weight, because a flood of names consists of them, on any limit that its sender
+//! chooses.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -28,26 +29,26 @@ use crate::limit::{Limit, LimitName};
 use crate::lock::lock;
 use crate::policy::Key;
 
-/// Shards: well above the cores of any sidecar, and so many that one which grows, and moves its counters meanwhile,
-/// keeps nobody waiting for long.
+/// Number of shards: well above the cores of any sidecar, and so many that the growth of one, which moves its counters,
+/// blocks no request for long.
 const SHARDS_MAX: usize = 256;
 
-/// A store too small for so many counters in each has fewer shards: they fill unevenly.
+/// If each shard would have fewer counters than this, there are fewer shards: they fill unevenly.
 const SHARD_KEYS_MIN: usize = 1_024;
 
-/// Places that the hand passes with each charge: more than the one that a charge can add.
+/// Places that the hand moves with each charge: more than the one that a charge can add.
 const HAND_STEPS: usize = 2;
 
-/// Places that an eviction looks at for the counter that weighs least.
+/// Places that an eviction checks for the counter with the least weight.
 const EVICTION_SAMPLE: usize = 16;
 
-/// Places that it looks at to find one that weighs less than [`LIGHT`].
+/// Places that it checks to find one with a weight below [`LIGHT`].
 const EVICTION_SAMPLE_MAX: usize = 128;
 
-/// As much as a limit that is exhausted for ten seconds more. A single hit always weighs less.
+/// The weight of a limit that is exhausted for ten more seconds. A single hit always weighs less.
 const LIGHT: f64 = 10_000.0;
 
-/// Limits by which a shard tells what it has lost, until that is taken out.
+/// Maximum number of limits for which a shard counts evictions, until they are taken.
 const LOST_MAX: usize = 1_024;
 
 /// Keeps counters in this process.
@@ -58,13 +59,13 @@ pub struct Memory {
     evicted: AtomicU64,
 }
 
-/// What is in use of a limit under a key.
+/// The hits of a limit in use under a key.
 #[derive(Clone, Debug)]
 pub struct Spent {
     pub key: Key,
     pub limit: Arc<Limit>,
     pub hits: u64,
-    /// When time alone will have brought all of it back; None if it never does.
+    /// The time at which none of them is in use; None if there is none.
     pub until: Option<Timestamp>,
 }
 
@@ -78,11 +79,11 @@ struct Shard {
     lost: HashMap<LostOf, u64, RandomState>,
 }
 
-/// What counters are told apart by that had to go.
+/// The counts of evicted counters are by limit and exhaustion.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LostOf {
     pub limit: Arc<LimitName>,
-    /// Whether the limit had nothing left, so that its caller begins anew.
+    /// Whether the limit had no hits left, so that its caller starts from zero.
     pub exhausted: bool,
 }
 
@@ -102,30 +103,30 @@ impl Memory {
         }
     }
 
-    /// Counters kept now, some of which may have expired.
+    /// The number of stored counters, some of which may have expired.
     pub fn keys(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).records.len()).sum()
     }
 
-    /// Live counters that had to go because the store was full, since the start.
+    /// Unexpired counters that were evicted because the store was full, since the start.
     pub fn evicted(&self) -> u64 {
         self.evicted.load(Ordering::Relaxed)
     }
 
-    /// Takes out how many live counters of which limits had to go since that was asked before.
+    /// Takes the counts of evicted unexpired counters, by limit, since the last call.
     pub fn take_lost(&self) -> Vec<(LostOf, u64)> {
         let shards = self.shards.iter();
         shards.flat_map(|shard| mem::take(&mut lock(shard).lost)).collect()
     }
 
-    /// Moves every shard's hand over `places` of its counters and forgets the expired ones.
+    /// Moves every shard's hand over `places` of its counters and deletes expired ones.
     pub fn sweep(&self, now: Timestamp, positions: usize) {
         for shard in &self.shards {
             lock(shard).sweep(now.as_ms(), positions);
         }
     }
 
-    /// Decides a request now.
+    /// Decides a request at once.
     pub fn charge_at(&self, batch: &Batch, at: Timestamp) -> Outcome {
         let mut positions: SmallVec<[RecordPosition<'_>; INLINE_CAP]> =
             batch.keys.iter().map(|key| self.position(key)).collect();
@@ -145,7 +146,7 @@ impl Memory {
         outcome
     }
 
-    /// Takes out what up to about `max` live counters have in use at a time, each of another limit or key.
+    /// Takes the hits in use of up to about `max` unexpired counters, each of another limit or key.
     pub fn drain(&self, max: usize, at: Timestamp) -> Vec<Spent> {
         let mut all = Vec::new();
         for shard in &self.shards {
@@ -166,7 +167,7 @@ impl Memory {
         all
     }
 
-    /// How much of a limit is in use under a key.
+    /// The hits of a limit in use under a key.
     pub fn used(&self, key: &Key, limit: &Arc<Limit>, at: Timestamp) -> u64 {
         let position = self.position(key);
         let shard = lock(&self.shards[position.shard]);
@@ -181,7 +182,7 @@ impl Memory {
 
     fn position<'k>(&self, key: &'k Key) -> RecordPosition<'k> {
         let hash = self.hasher.hash_one(key);
-        // Bits that the map's own table doesn't look at, or its places would all be neighbours.
+        // Bits that the map's own table doesn't use, or its entries would all be neighbours.
         let shards = self.shards.len() as u64;
         let shard = usize::try_from((hash >> 40) % shards).expect("less than the shards");
         RecordPosition { key, hash, shard, index: None }
@@ -212,7 +213,7 @@ struct RecordPosition<'k> {
     key: &'k Key,
     hash: u64,
     shard: usize,
-    /// In its shard, when it was looked up; other records may have moved it since.
+    /// In its shard, when it was looked up; other records may have been moved since.
     index: Option<usize>,
 }
 
@@ -227,7 +228,7 @@ impl Locked<'_> {
 }
 
 impl Shard {
-    /// Takes a key's record out; [`Shard::put`] brings it back before the lock is let go.
+    /// Takes a key's record; [`Shard::put`] returns it before the lock is released.
     fn take(&mut self, position: &mut RecordPosition<'_>) -> Record {
         position.index = self.find(position);
         let record = position.index.and_then(|index| self.records.get_index_mut(index));
@@ -238,14 +239,14 @@ impl Shard {
         self.records.raw_entry_v1().index_from_hash(position.hash, |key| key == position.key)
     }
 
-    /// Where a record that was looked up is now.
+    /// The current position of a record that was looked up.
     fn index(&self, position: &RecordPosition<'_>) -> Option<usize> {
         let index = position.index?;
         let stayed = self.records.get_index(index).is_some_and(|(key, _)| key == position.key);
         if stayed { Some(index) } else { self.find(position) }
     }
 
-    /// Puts a record back, and says how many live ones had to go for it.
+    /// Stores a record, and returns how many unexpired ones were evicted for it.
     fn put(&mut self, position: &RecordPosition<'_>, record: Record, now_ms: u64) -> u64 {
         let mut evicted = 0;
         match (self.index(position), record.is_empty()) {
@@ -275,7 +276,7 @@ impl Shard {
         }
     }
 
-    /// Removes the counter that weighs least of a sample, and says whether it lived.
+    /// Removes the counter with the least weight of a sample, and returns whether it had not expired.
     fn evict(&mut self, now_ms: u64) -> u64 {
         let now = Timestamp::from_ms(now_ms);
         let len = self.records.len();
@@ -299,20 +300,20 @@ impl Shard {
         u64::from(record.expiry_ms().is_none_or(|end_ms| now_ms < end_ms))
     }
 
-    /// A place to look at: anywhere, because counters that came together stand side by side. Few are looked at in a row, each
+    /// A random place, because counters that were added together are adjacent. A few adjacent places are checked, each
     /// once.
     fn sample(&mut self, step: usize) -> usize {
         let len = self.records.len();
         if len <= EVICTION_SAMPLE_MAX {
             return (self.hand + step) % len;
         }
-        // Knuth's linear congruential generator, whose upper bits are good enough.
+        // Knuth's linear congruential generator; its upper bits are random enough.
         let random = self.random.wrapping_mul(6_364_136_223_846_793_005);
         self.random = random.wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.random >> 33).unwrap_or(usize::MAX) % len
     }
 
-    /// Counts what goes with a record.
+    /// Counts the removal of a record.
     fn lose(&mut self, record: &Record, now: Timestamp) {
         for entry in record.states.iter().filter(|entry| entry.lives(now)) {
             let Some(limit) = entry.limit.name() else { continue };
@@ -333,7 +334,7 @@ impl Shard {
                 return;
             };
             match record.expiry_ms() {
-                // The last record moves into the gap and is looked at next.
+                // The last record moves into the gap and is checked next.
                 Some(end_ms) if end_ms <= now_ms => {
                     self.records.swap_remove_index(self.hand);
                 }
@@ -411,7 +412,7 @@ mod tests {
         limit(amount, Algorithm::Sliding(Sliding::new(window_ms, amount)))
     }
 
-    /// Those who have spent something before a flood, and the charges that each of them makes.
+    /// Callers that have spent hits before a flood, and the charges of each.
     struct Victims<'l> {
         limit: &'l Arc<Limit>,
         spend: &'l [u64],
@@ -423,7 +424,7 @@ mod tests {
         spend: &'l [u64],
     }
 
-    /// Checks that a flood of names evicts no victim: as many hits pass for each as before.
+    /// Checks that a flood of names evicts none of these callers: the same number of hits passes for each.
     fn assert_flood_evicts_no_exhausted_counter(victims: &Victims<'_>, flood: &Flood<'_>) {
         const VICTIMS: usize = 100;
         let memory = Memory::new(700);
@@ -475,7 +476,7 @@ mod tests {
         }
     }
 
-    /// What costs the sender nothing gives a name no weight.
+    /// Requests that cost nothing give a name no weight.
     #[test]
     fn peeks_and_refused_requests_shield_no_flood() {
         let (limit, once) = (sliding(5, HOUR_MS), sliding(1, 24 * HOUR_MS));
@@ -497,7 +498,7 @@ mod tests {
         assert_flood_evicts_no_exhausted_counter(&victims, &Flood { limit: &day, spend: &[2] });
     }
 
-    /// Counters that are gone in a second by themselves shield nothing, though they are exhausted.
+    /// Counters that expire within a second protect nothing, although they are exhausted.
     #[test]
     fn what_ends_by_itself_soon_goes_before_what_stays() {
         let second = sliding(2, 1_000);
@@ -512,7 +513,7 @@ mod tests {
         assert_flood_evicts_no_exhausted_counter(&Victims { limit: &once, spend: &[1] }, &flood);
     }
 
-    /// Each request of a caller leaves a mark for its retries, on top of the one counter.
+    /// Each request of a caller leaves an idempotency mark, in addition to the one counter.
     #[test]
     fn marks_for_retries_go_before_counters_in_use() {
         let memory = Memory::new(1_000);
@@ -546,7 +547,7 @@ mod tests {
         assert_eq!(memory.evicted(), 3_101 - 1_000);
     }
 
-    /// Where nobody has anything left, somebody has to go all the same, and it is told.
+    /// If all counters are exhausted, one of them is evicted, and this is counted.
     #[test]
     fn evictions_of_exhausted_counters_are_counted() {
         let [limit, ..] = of_each_algorithm();

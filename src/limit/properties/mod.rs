@@ -1,4 +1,4 @@
-//! What holds for every limit and every history, checked on random ones.
+//! Properties of every limit and every history, checked with random ones.
 
 mod allowance;
 mod schedule;
@@ -12,8 +12,8 @@ use crate::clock::Timestamp;
 
 const START_MS: u64 = 1_750_000_000_123;
 
-/// A number of hits or milliseconds, by itself or in thousandths of a limit's amount or window: so a
-/// history meets the edges of whatever limit it is played on.
+/// A number of hits or milliseconds, absolute or in thousandths of a limit's amount or window, so that a history
+/// reaches the edges of any limit.
 #[derive(Clone, Copy, Debug)]
 enum Size {
     Exact(u64),
@@ -29,7 +29,7 @@ impl Size {
     }
 }
 
-/// What happens next: time passes, and then hits are asked for or given back.
+/// The next step: time passes, and then hits are requested or given back.
 #[derive(Clone, Copy, Debug)]
 struct Event {
     step: Size,
@@ -59,7 +59,7 @@ impl Counter {
         self.limit.fit(&self.state, hits, now)
     }
 
-    /// Spends if it fits, and says whether it does.
+    /// Spends if the hits fit, and returns whether they do.
     fn ask(&mut self, hits: Hits) -> bool {
         let fits = self.fit(hits) == Fit::Now;
         if fits {
@@ -75,7 +75,7 @@ impl Counter {
         self.limit.standing(&self.state, now).remaining
     }
 
-    /// Lets time pass, asks, and says what was admitted.
+    /// Lets time pass, requests hits, and returns the admitted hits.
     fn play(&mut self, event: Event) -> u64 {
         self.now_ms += event.step.of(self.window_ms());
         let hits = event.hits.of(self.limit.capacity());
@@ -156,7 +156,7 @@ fn spends_and_returns() -> impl Strategy<Value = Vec<Event>> {
 }
 
 proptest! {
-    // A failure is told with its smallest input, which belongs in a test of its own, not in a file.
+    // A failure prints its smallest input, which belongs in a test of its own, not in a file.
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
@@ -178,8 +178,8 @@ proptest! {
         }
     }
 
-    /// Limits count in whole milliseconds: hits of one millisecond are as near to those of another as its beginning and its
-    /// end. So what holds of any interval of the window's length holds to a millisecond for clocks that are finer.
+    /// Limits count in whole milliseconds, so the distance of two hits is known to a millisecond. The property for
+    /// intervals of the window's length is exact to a millisecond for finer clocks.
     #[test]
     fn between_milliseconds_no_interval_of_a_window_less_one_sees_more_than_the_amount(
         amount in amount(), window_ms in 2_u64..100, steps_us in prop::collection::vec(0_u64..20_000, 1..200),
@@ -293,7 +293,7 @@ proptest! {
             counter.play(event);
             let remaining = counter.remaining();
             prop_assert!(remaining <= counter.limit.capacity());
-            // So no smaller request is refused where a larger passes.
+            // So no smaller request is refused where a larger one passes.
             prop_assert_eq!(counter.fit(Hits::Spend(remaining)), Fit::Now);
             prop_assert_eq!(counter.fit(Hits::Spend(remaining / 2)), Fit::Now);
             prop_assert_ne!(counter.fit(Hits::Spend(remaining + 1)), Fit::Now);

@@ -1,4 +1,4 @@
-//! Schedules against a slow model that looks at every minute.
+//! Schedules compared with a slow model that checks every minute.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 
 const MINUTE_MS: u64 = 60_000;
 
-/// Minutes that the model looks at after a time.
+/// Minutes that the model checks after a time.
 const MINUTES: u64 = 3 * 1_440;
 
 fn ms(text: &str) -> u64 {
@@ -28,8 +28,8 @@ fn shown(at_ms: u64, zone: &TimeZone) -> Zoned {
     at.to_zoned(zone.clone())
 }
 
-/// Whether a condition holds, in other words than the condition's own: a range of hours is so many minutes after the
-/// midnight that clocks show on the day on which it starts.
+/// Whether a condition is active, implemented differently from the condition itself: a range of hours is a number of
+/// minutes after local midnight of the day on which it starts.
 fn holds(condition: &Condition, at: &Zoned) -> bool {
     let minute = i64::from(at.hour()) * 60 + i64::from(at.minute());
     let whole_day = HourRange { start: 0, end: 1_440 };
@@ -50,7 +50,7 @@ fn holds_on(condition: &Condition, day: Date) -> bool {
     let within = |range: &DateRange| match *range {
         DateRange::Once { first, last } => first <= day && day <= last,
         DateRange::Yearly { first, last } => {
-            // The range that begins this year or the one before.
+            // The range that starts this year or the year before.
             [day.year(), day.year() - 1].iter().any(|year| {
                 let first_day = Date::new(*year, first.0, first.1).unwrap();
                 let ends = if first <= last { *year } else { year + 1 };
@@ -99,7 +99,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         })
 }
 
-/// Times near those at which clocks are set, and any others.
+/// Times around clock changes, and any others.
 fn at_ms() -> impl Strategy<Value = u64> {
     let settings = [
         "2026-03-29T01:00:00Z",
@@ -153,7 +153,7 @@ proptest! {
             prop_assert_eq!(model(edge_ms - 1), now);
             prop_assert_ne!(model(edge_ms), now);
         }
-        // What is known holds on, and comes to the same.
+        // A known timeline stays valid, and gives the same result.
         for ms in [at_ms, at_ms + 40 * 86_400_000, at_ms + 3_600_000] {
             let at = Timestamp::from_ms(ms);
             prop_assert_eq!(timetable.holding_now(at), model(ms));
@@ -168,7 +168,7 @@ proptest! {
         }
     }
 
-    /// A bucket's debt after any time is what a look at every millisecond leaves of it.
+    /// A bucket's debt after any time equals the result of a payment every millisecond.
     #[test]
     fn a_bucket_pays_at_the_rate_of_each_time(
         spent in 0_u64..150, spent_ms in 0_u64..150_000, after_ms in 0_u64..300_000,
@@ -194,7 +194,7 @@ fn bucket(amount: u64, window_ms: u64) -> Limit {
     Limit::new(amount, Algorithm::Bucket(Bucket::new(amount, window_ms, amount).unwrap()))
 }
 
-/// So much of a limit from nine o'clock to two minutes past it, in UTC.
+/// A percentage of a limit from nine o'clock to two minutes past it, in UTC.
 fn nine_to_ten(limit: Limit, scale: Scale) -> Arc<Limit> {
     let hours = vec![HourRange { start: 540, end: 542 }];
     let condition = Condition { hours, ..Condition::default() };
@@ -202,7 +202,7 @@ fn nine_to_ten(limit: Limit, scale: Scale) -> Arc<Limit> {
     Arc::new(limit.on_schedule(Arc::new(timetable), [Effect::Scale(scale)].into()))
 }
 
-/// The edges after a time, as clocks of the zone show them.
+/// The changes after a time, in local time of the zone.
 fn edges(condition: Condition, at: &str, count: usize) -> Vec<String> {
     let at: Zoned = at.parse().unwrap();
     let timetable = Timetable::new(vec![condition], at.time_zone().clone());

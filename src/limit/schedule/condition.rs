@@ -1,4 +1,4 @@
-//! A condition of time, by what clocks and calendars show: months, weekdays, hours, dates and exceptions.
+//! A condition on local time: months, weekdays, hours, dates and exceptions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use jiff::civil::{Date, Weekday};
 /// Minutes of a day.
 pub const DAY_MINUTES: u16 = 1_440;
 
-/// When something holds. All that is said has to hold; what is empty says nothing.
+/// A condition on local time. All parts must hold; an empty part always holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Condition {
-    /// What the policy calls it; empty if it is written where it is used.
+    /// The name in the policy; empty if it is defined where it is used.
     pub name: Arc<str>,
     /// Bit `n` for month `n`, from 1 to 12.
     pub months: u16,
-    /// Bit `n` for the day `n` after Monday.
+    /// Bit `n` for the day `n` days after Monday.
     pub weekdays: u8,
     pub hours: Vec<HourRange>,
     pub dates: Vec<DateRange>,
-    /// Days on which it doesn't hold.
+    /// Days on which it is not active.
     pub except: Vec<DateRange>,
 }
 
-/// From a minute of the day to just before another. One that ends at or before its start ends on the next day; the
-/// whole of it belongs to the day on which it starts.
+/// From a minute of the day to just before another. If it ends at or before its start, it ends on the next day; all of
+/// it belongs to the day on which it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HourRange {
     /// Below [`DAY_MINUTES`].
@@ -40,7 +40,7 @@ pub enum DateRange {
         first: Date,
         last: Date,
     },
-    /// Each year, from a month's day to another's; over the new year if that comes first.
+    /// Each year, from a day of a month to another; over the new year if the second is earlier.
     Yearly {
         first: (i8, i8),
         last: (i8, i8),
@@ -63,7 +63,7 @@ impl DateRange {
 }
 
 impl fmt::Display for DateRange {
-    /// As a policy would write it.
+    /// The text in a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Once { first, last } if first == last => write!(f, "{first}"),
@@ -79,7 +79,7 @@ impl fmt::Display for DateRange {
 }
 
 impl fmt::Display for HourRange {
-    /// As a policy would write it.
+    /// The text in a policy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [(from, past), (to, after)] = [self.start, self.end].map(|at| (at / 60, at % 60));
         write!(f, "{from:02}:{past:02}-{to:02}:{after:02}")
@@ -87,14 +87,14 @@ impl fmt::Display for HourRange {
 }
 
 impl fmt::Display for Condition {
-    /// Its name, or else what it says.
+    /// Its name, or else its text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.name.is_empty() { f.write_str(&self.text()) } else { f.write_str(&self.name) }
     }
 }
 
 impl Condition {
-    /// What it says, in one line.
+    /// Its text on one line.
     pub fn text(&self) -> String {
         let bits = |bits: u16, name: &dyn Fn(i8) -> String| -> Vec<String> {
             (0..16).filter(|bit| bits >> bit & 1 == 1).map(name).collect()
@@ -116,7 +116,7 @@ impl Condition {
         said.collect::<Vec<_>>().join("; ")
     }
 
-    /// Whether it holds when clocks show this minute of that day.
+    /// Whether it is active at this minute of that day.
     pub fn holds(&self, date: Date, minute: u16) -> bool {
         if self.hours.is_empty() {
             return self.holds_on(date);
@@ -131,7 +131,7 @@ impl Condition {
         })
     }
 
-    /// Whether it holds all of a day, or at no time of it; None if that changes.
+    /// Whether it is active all day, or not at all; None if that changes during the day.
     pub fn holds_all_day(&self, date: Date) -> Option<bool> {
         if self.hours.is_empty() {
             return Some(self.holds_on(date));
@@ -139,12 +139,12 @@ impl Condition {
         (!self.holds_on(date) && !self.held_before(date)).then_some(false)
     }
 
-    /// The minutes of a day at which it may begin or end to hold, but for midnight.
+    /// The minutes of a day at which it may start or end, except midnight.
     pub fn minutes(&self) -> impl Iterator<Item = u16> {
         self.hours.iter().flat_map(|hours| [hours.start, hours.end % DAY_MINUTES])
     }
 
-    /// Whether it holds on a day at all, if hours say nothing else.
+    /// Whether it is active on a day, apart from its hours.
     pub fn holds_on(&self, date: Date) -> bool {
         let is_in = |ranges: &[DateRange]| ranges.iter().any(|range| range.contains(date));
         (self.months == 0 || self.months >> date.month() & 1 == 1)

@@ -1,4 +1,4 @@
-//! Schedules: conditions of time, when they begin and end to hold, and amounts that follow them.
+//! Schedules: conditions on local time, their starts and ends, and amounts that depend on them.
 
 mod condition;
 mod scheduled;

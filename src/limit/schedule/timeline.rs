@@ -1,10 +1,10 @@
-//! Which condition holds from when on, around a time.
+//! The active conditions around a time.
 
 use std::ops::Range;
 
 use crate::clock::Timestamp;
 
-/// What holds from a time on, until the next span.
+/// The active condition from a time on, until the next span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// In milliseconds since the Unix epoch.
@@ -13,37 +13,37 @@ pub struct Span {
     pub holding: Option<usize>,
 }
 
-/// Spans, one after the other.
+/// Consecutive spans.
 #[derive(Debug)]
 pub struct Timeline {
     /// Never empty.
     spans: Vec<Span>,
-    /// For these times it tells enough before and after.
+    /// The times for which there are enough spans before and after.
     holds_ms: Range<u64>,
 }
 
 impl Timeline {
-    /// Of spans in order, at least one.
+    /// A timeline of ordered spans, at least one.
     pub(super) fn new(spans: Vec<Span>, holds_ms: Range<u64>) -> Self {
         Self { spans, holds_ms }
     }
 
-    /// Whether it tells what holds at a time.
+    /// Whether it covers a time.
     pub fn covers(&self, now: Timestamp) -> bool {
         self.holds_ms.contains(&now.as_ms())
     }
 
-    /// Until when it tells enough.
+    /// The end of its coverage.
     pub fn holds_until_ms(&self) -> u64 {
         self.holds_ms.end
     }
 
-    /// The span that holds a time.
+    /// The span that contains a time.
     pub fn span(&self, now: Timestamp) -> Span {
         self.spans[self.index(now)]
     }
 
-    /// The spans up to the one that holds a time, and those after it.
+    /// The spans up to the one that contains a time, and those after it.
     pub fn split(&self, now: Timestamp) -> (&[Span], &[Span]) {
         self.spans.split_at(self.index(now) + 1)
     }

@@ -1,7 +1,7 @@
-//! Which of several conditions holds in a time zone, and when that changes.
+//! The active one of several conditions in a time zone, and its changes.
 //!
-//! Conditions go by what clocks show. So what a clock shows twice, as it is set back, holds twice, and what it skips
-//! doesn't hold. An edge is where clocks show another day or a minute that a condition names, or where they are set.
+//! Conditions follow local time. If clocks are set back, repeated hours occur twice; if they are set forward, skipped
+//! hours do not occur. A change may be at the start of a day, at a minute in a condition, or when clocks are set.
 
 use std::sync::Arc;
 
@@ -14,24 +14,24 @@ use super::condition::Condition;
 use super::timeline::{Span, Timeline};
 use crate::clock::Timestamp;
 
-/// How far an edge is looked for: leap years included, every yearly date comes up.
+/// Maximum distance of a searched change: every yearly date occurs within it, leap years included.
 const SEARCH_DAYS: u64 = 1_500;
 
 const DAY_MS: u64 = 86_400_000;
 
-/// How far back edges are known, and from when on what was worked out holds: clocks of several stores may differ.
+/// How far back changes are kept, and from when on a computed timeline is valid: clocks of stores may differ.
 const LOOKBACK_MS: u64 = 33 * DAY_MS;
 const MARGIN_MS: u64 = DAY_MS;
 
-/// Spans that are known after the present one, when they are worked out.
+/// Number of computed spans after the current one.
 const LATER_MAX: usize = 16;
 
-/// Conditions in the order of their precedence, in one time zone.
+/// Conditions by precedence, in one time zone.
 #[derive(Debug)]
 pub struct Timetable {
     conditions: Vec<Condition>,
     zone: TimeZone,
-    /// What was worked out last: no request computes a calendar until its edges have passed.
+    /// The last computed timeline: no request computes a calendar before it has expired.
     known: ArcSwapOption<Timeline>,
 }
 
@@ -44,17 +44,17 @@ impl PartialEq for Timetable {
 impl Eq for Timetable {}
 
 impl Timetable {
-    /// Of conditions, of which the first that holds counts, as clocks and calendars of `zone` show them.
+    /// A timetable of conditions, of which the first active one applies, with the local time of `zone`.
     pub fn new(conditions: Vec<Condition>, zone: TimeZone) -> Self {
         Self { conditions, zone, known: ArcSwapOption::empty() }
     }
 
-    /// In the order of their precedence.
+    /// By precedence.
     pub fn conditions(&self) -> &[Condition] {
         &self.conditions
     }
 
-    /// The first condition that holds at a time, by index.
+    /// The active condition at a time, by index.
     pub fn holding(&self, at: Timestamp) -> Option<usize> {
         let shown = self.zoned(at.as_ms())?;
         let minute =
@@ -62,8 +62,7 @@ impl Timetable {
         self.conditions.iter().position(|condition| condition.holds(shown.date(), minute))
     }
 
-    /// The first time after `at` at which another condition holds than does then; None if there is none in the next
-    /// four years.
+    /// The first time after `at` at which the active condition changes; None if there is none in the next four years.
     pub fn next_edge(&self, at: Timestamp) -> Option<Timestamp> {
         let holding = self.holding(at);
         let mut start_ms = at.as_ms();
@@ -85,7 +84,7 @@ impl Timetable {
         None
     }
 
-    /// What holds around a time.
+    /// The conditions around a time.
     pub fn timeline(&self, now: Timestamp) -> Arc<Timeline> {
         let known = self.known.load();
         if let Some(known) = known.as_ref().filter(|known| known.covers(now)) {
@@ -96,7 +95,7 @@ impl Timetable {
         timeline
     }
 
-    /// Which condition holds at a time, by index, from what is known if it can be.
+    /// The active condition at a time, by index, from the last timeline if it covers the time.
     pub fn holding_now(&self, now: Timestamp) -> Option<usize> {
         let known = self.known.load();
         match known.as_ref().filter(|known| known.covers(now)) {
@@ -115,7 +114,7 @@ impl Timetable {
             later += usize::from(now < at);
             spans.push(Span { from_ms: at.as_ms(), holding: self.holding(at) });
         }
-        // Where there are no more edges, there is nothing to find for as long as was looked.
+        // After the last change, the searched time is covered.
         let end_ms = at.as_ms() + (SEARCH_DAYS / 2) * DAY_MS;
         let refresh_ms = match later {
             LATER_MAX => spans[spans.len() - LATER_MAX / 2].from_ms,
@@ -124,7 +123,7 @@ impl Timetable {
         Timeline::new(spans, now.as_ms().saturating_sub(MARGIN_MS)..refresh_ms)
     }
 
-    /// Whether nothing else holds on any of some days.
+    /// Whether no condition changes on any of some days.
     fn is_all(&self, holding: Option<usize>, first: Date, last: Date) -> bool {
         let days = first.series(1.day()).take_while(|date| *date <= last);
         days.into_iter().all(|date| {
@@ -139,7 +138,7 @@ impl Timetable {
         })
     }
 
-    /// The times on some days at which anything may change, in milliseconds since the Unix epoch, and those after
+    /// The times on some days at which a condition may change, in milliseconds since the Unix epoch, and those after
     /// `start_ms` at which clocks are set.
     fn candidates(&self, first: Date, last: Date, start_ms: u64) -> Vec<u64> {
         let mut all = Vec::new();

@@ -1,19 +1,19 @@
--- Changes what is known of one caller, if it still is what the writer saw, and tells every sidecar. The records that the
--- change depends on must be as the writer saw them too: else two changes, each right by itself, could make a circle of
--- parents together, or a child of a parent that is gone.
--- Called by `write` in directory.rs, whose `Record` is what stands under KEYS[1].
+-- Changes the record of one caller, if it is still the one that the writer has read, and notifies every sidecar. The
+-- records on which the change depends must be unchanged too: otherwise two changes, each valid by itself, could
+-- together create cyclic parents, or a child of a deleted parent. Called by `write` in directory.rs; its `Record` is
+-- the value of KEYS[1].
 --
 -- KEYS[1]  the caller's record; absent if there is none
 -- KEYS[2]  the index: a sorted set of all names, each with the score 0
--- KEYS[3]  how many changes there were, so that no revision comes twice, not even after a deletion
+-- KEYS[3]  the number of changes, so that no revision is used twice, not even after a deletion
 -- KEYS[4+] the records that the change depends on
 -- ARGV[1]  the caller's name
--- ARGV[2]  the revision that the writer saw; 0: none
--- ARGV[3]  the caller as JSON; empty: it goes
--- ARGV[4]  the channel that tells the names of changed callers
--- ARGV[5+] the revisions that the writer saw of the records at KEYS[4+], in their order
+-- ARGV[2]  the revision that the writer has read; 0: none
+-- ARGV[3]  the caller as JSON; empty: it is deleted
+-- ARGV[4]  the channel for the names of changed callers
+-- ARGV[5+] the revisions that the writer has read of the records at KEYS[4+], in their order
 --
--- Reply    the new revision; 0: nothing was done, one of the records is another one by now
+-- Reply    the new revision; 0: nothing was done, because one of the records was changed
 
 local function is_as_seen(key, seen)
   local found = redis.call('GET', key)
@@ -30,8 +30,8 @@ for index = 4, #KEYS do
   end
 end
 local new = redis.call('INCR', KEYS[3])
--- First what may be refused, by an ACL or because a key is of another type: what was done before an error stays
--- done. Nobody can ask for the record before the script ends.
+-- First the commands that may fail, because of an ACL or the type of a key: an error does not undo earlier commands. No
+-- client can read the record before the script ends.
 redis.call('PUBLISH', ARGV[4], ARGV[1])
 if ARGV[3] == '' then
   redis.call('ZREM', KEYS[2], ARGV[1])

@@ -1,8 +1,9 @@
--- Notes that a sidecar lives; returns how many do, and the time in milliseconds by this server's clock.
+-- Registers the heartbeat of a sidecar; returns the number of sidecars, and the time in milliseconds by this server's
+-- clock.
 --
--- KEYS[1]  when each of them was last heard of, in milliseconds by this server's clock
--- ARGV[1]  which one it is
--- ARGV[2]  for how many milliseconds one counts that is not heard of
+-- KEYS[1]  the last heartbeat of each sidecar, in milliseconds by this server's clock
+-- ARGV[1]  the name of the sidecar
+-- ARGV[2]  how long a sidecar counts after its last heartbeat, in milliseconds
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])

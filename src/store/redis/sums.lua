@@ -1,13 +1,13 @@
 -- Adds a sidecar's batch to the sums of one period, unless it was added before.
--- Called by `add` in sums.rs. Sums are texts such as `a12b3T54000`: small letters are added up, of capitals the greatest
--- number stays. Those of a caller are several, each behind its name and `=`, with spaces between them.
+-- Called by `add` in sums.rs. Sums are texts such as `a12b3T54000`: lower-case letters are added; for capitals the
+-- largest number is kept. A caller has several sums, each after its name and `=`, separated by spaces.
 --
 -- KEYS[1]  the number of each sidecar's last batch
 -- KEYS[2+] the tables of the period: hashes
 -- ARGV[1]  the sidecar
 -- ARGV[2]  the number of the batch
--- ARGV[3]  how long a table is kept from its first addition on, in milliseconds
--- ARGV[4]  callers of a table that is full
+-- ARGV[3]  retention of a table from its first addition on, in milliseconds
+-- ARGV[4]  maximum number of callers in a table
 -- ARGV[5]  callers that a full table keeps, if it keeps the busiest
 -- ARGV[6+] five for each addition: what to do, the index of its table in KEYS, that of a second table or 0, the field, the
 --          sums. What to do: `set` the field, `add` to it, add to it where it is or else in the second table if the first
@@ -16,7 +16,7 @@
 --
 -- Reply    0: the batch was added before; 1: it was added; 2: it was added, and it is the sidecar's first one here
 
--- Sums are exact up to here.
+-- Maximum of a sum, which is exact in Lua.
 local MAX = 9007199254740992
 
 local function merge(old, new)
@@ -90,7 +90,7 @@ local last = redis.call('HGET', KEYS[1], ARGV[1])
 if last and tonumber(ARGV[2]) <= tonumber(last) then
   return 0
 end
--- First, so that what an error cuts short is not added twice.
+-- First, so that a batch that an error interrupts is not added twice.
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 local full, kept = tonumber(ARGV[4]), tonumber(ARGV[5])
 for index = 6, #ARGV, 5 do

@@ -1,7 +1,7 @@
-//! Several sidecars on one store, with what goes wrong between them: late answers, lost calls and answers,
-//! calls that the store makes long after they were given up, pauses and sudden ends. Each run follows from
-//! its seed. Whatever happens, no window sees more hits than its limit; where nothing goes wrong, nobody is
-//! refused while more is unspent than the sidecars may hold.
+//! Several sidecars on one store, with faults between them: late answers, lost calls and answers, calls that the store
+//! executes long after their timeout, pauses and kills. Each run is determined by its seed. In every run no window has
+//! more hits than its limit; without faults, no request is refused while more hits are unspent than the sidecars may
+//! hold.
 
 mod truth;
 
@@ -23,11 +23,11 @@ use truth::{KEYS, SIDECARS, START_MS, Truth, event};
 
 const RUN_MS: u64 = 5_000;
 const TEND_MS: u64 = 200;
-/// Seeds from 0 on.
+/// Number of seeds from 0 on.
 const SEEDS: u64 = 6;
 const DEADLINE_MS: u64 = 50;
 
-/// Numbers that follow from a seed (splitmix64).
+/// Random numbers from a seed (splitmix64).
 #[derive(Clone, Debug)]
 struct Draw(u64);
 
@@ -52,17 +52,17 @@ impl Draw {
     }
 }
 
-/// The store, its clock, and what truly happened.
+/// The store, its clock, and the true counts.
 struct World {
     memory: Memory,
     started: Instant,
-    /// How far the store's milliseconds begin after the sidecars'.
+    /// How far the store's milliseconds are ahead of the sidecars'.
     phase: Duration,
     is_faulty: bool,
     limits: Vec<Vec<Arc<Limit>>>,
     draw: Mutex<Draw>,
     truth: Mutex<Truth>,
-    /// Calls whose callers have given them up.
+    /// Calls whose callers have timed out.
     late: Mutex<JoinSet<()>>,
 }
 
@@ -133,7 +133,7 @@ impl World {
         outcome
     }
 
-    /// A sidecar has let a request pass or not, without asking the store or by what it said.
+    /// A sidecar has decided a request, with or without a call to the store.
     fn answered(&self, batch: &Batch, outcome: &Outcome, is_local: bool) {
         let at_ms = if is_local { self.store_ms() } else { outcome.at.as_ms() };
         let mut truth = self.truth.lock().unwrap();
@@ -155,10 +155,10 @@ fn charge(limit: Arc<Limit>, hits: Hits) -> Charge {
     Charge { lease: Lease::Auto, ..Charge::plain(0, limit, hits) }
 }
 
-/// One sidecar's way to the store.
+/// The network of one sidecar.
 struct Distant(Arc<World>);
 
-/// What becomes of one call, in milliseconds.
+/// The latency of one call, in milliseconds.
 struct Passage {
     there_ms: u64,
     back_ms: u64,
@@ -172,7 +172,7 @@ impl Passage {
             match draw.below(40) {
                 0 => there_ms = draw.below(DEADLINE_MS),
                 1 => back_ms = draw.below(2 * DEADLINE_MS),
-                // A store that stalls makes the call when its caller has long given up.
+                // A stalled store makes the call after its caller has timed out.
                 2 => there_ms = draw.below(4_000),
                 _ => {}
             }
@@ -201,7 +201,7 @@ impl Store for Distant {
             if !passage.is_lost {
                 let (late, batch) = (world.clone(), batch.clone());
                 world.late.lock().unwrap().spawn(async move {
-                    // As all sleeps here, in the runtime's paused time, which passes at once.
+                    // Like all sleeps here, in the runtime's paused time, which passes at once.
                     sleep(Duration::from_millis(passage.there_ms)).await;
                     late.decide(&batch);
                 });
@@ -242,7 +242,7 @@ async fn request(cache: Arc<LocalCache<Distant>>) {
     }
 }
 
-/// One sidecar that serves requests at changing rates, and with faults ends suddenly now and then.
+/// One sidecar that serves requests at changing rates, and with faults is killed from time to time.
 async fn sidecar(world: Arc<World>) {
     let now = Now::Local(Timestamp::from_ms(START_MS));
     let mut cache = Arc::new(LocalCache::new(Distant(world.clone())));
@@ -282,7 +282,7 @@ async fn sidecar(world: Arc<World>) {
     }
 }
 
-/// A run, and the requests that passed by leases and were refused by what is held.
+/// A run, and the requests that passed by leases and that were refused from the cache.
 async fn run(seed: u64, is_faulty: bool) -> (usize, usize) {
     let world = World::new(seed, is_faulty);
     let mut sidecars = JoinSet::new();

@@ -1,4 +1,4 @@
-//! What truly happened in a run on each counter, and what must hold of it.
+//! The true counts of a run for each counter, and their checks.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ pub const START_MS: u64 = 1_750_000_000_123;
 pub const SIDECARS: u64 = 3;
 pub const KEYS: [&str; 3] = ["a", "b", "c"];
 
-/// What happened on each counter, by the store's clock.
+/// The true counts of each counter, by the store's clock.
 #[derive(Default)]
 pub struct Truth {
     pub admitted: Vec<Event>,
     pub refused: Vec<Refused>,
-    /// Hits that arrived back at the store.
+    /// Hits that were given back to the store.
     pub returned: Vec<Event>,
-    /// Hits that are on their way back.
+    /// Hits that are being given back.
     pub returning: u64,
     pub leased: usize,
     pub held: usize,
@@ -36,12 +36,12 @@ pub struct Event {
 pub struct Refused {
     event: Event,
     limit: Arc<Limit>,
-    /// Hits that may be there all the same.
+    /// Hits that may also be counted.
     slack: u64,
 }
 
 impl Truth {
-    /// Notes a refusal; of what came back within the last `unseen_ms` it need not know.
+    /// Records a refusal; it need not include hits given back within the last `unseen_ms`.
     pub fn refuse(&mut self, batch: &Batch, outcome: &Outcome, unseen_ms: u64) {
         let at_ms = outcome.at.as_ms();
         for (charge, decision) in batch.charges.iter().zip(&outcome.decisions) {
@@ -73,7 +73,7 @@ impl Truth {
         History { times: hits.into_iter().map(|(at_ms, _)| at_ms).collect(), sums }
     }
 
-    /// Checks what must hold of a run by this name, with the limits of each key.
+    /// Checks a run with this name, with the limits of each key.
     pub fn check(&self, limits: &[Vec<Arc<Limit>>], is_faulty: bool, name: &str) {
         for (key, limits) in KEYS.iter().zip(limits) {
             for limit in limits {
@@ -92,15 +92,15 @@ impl Truth {
     }
 }
 
-/// The hits of one counter that were admitted, by time.
+/// The admitted hits of one counter, by time.
 struct History {
     times: Vec<u64>,
-    /// Of the first so many.
+    /// The sum of the first ones.
     sums: Vec<u64>,
 }
 
 impl History {
-    /// Hits after one time and until another.
+    /// Hits after one time and up to another.
     fn hits(&self, after_ms: u64, until_ms: u64) -> u64 {
         let sum = |end_ms| self.sums[self.times.partition_point(|at_ms| *at_ms <= end_ms)];
         sum(until_ms) - sum(after_ms)
@@ -118,7 +118,7 @@ impl History {
 impl Refused {
     fn check(&self, admitted: &History, sliding: &Sliding, name: &str) {
         let Self { event, limit, slack } = self;
-        // What the store counts for slots that have not left the window, and for leases one slot longer.
+        // The store counts slots that have not left the window, and leases one slot longer.
         let counted_ms = sliding.window_ms() + 2 * sliding.slot_ms();
         let spent = admitted.hits(event.at_ms - counted_ms, event.at_ms);
         let held_max = SIDECARS * (limit.amount() / HELD_SHARE);
@@ -127,7 +127,7 @@ impl Refused {
     }
 }
 
-/// Hits of a charge's counter at a time.
+/// The hits of a charge's counter at a time.
 pub fn event(batch: &Batch, charge: &Charge, (at_ms, hits): (u64, u64)) -> Event {
     let counter = (batch.keys[charge.key_index].clone(), charge.limit.tag().clone());
     Event { counter, at_ms, hits }

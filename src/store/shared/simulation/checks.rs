@@ -1,4 +1,4 @@
-//! What must hold of a simulation in the end.
+//! The checks at the end of a simulation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use crate::limit::{Fit, Hits};
 use crate::store::local_cache::HOLD_MS_MAX;
 use crate::store::{Batch, Breaker};
 
-/// By when every sidecar has found the store.
+/// Maximum time until every sidecar has detected the store.
 const FOUND_MS: u64 = 500;
 
-/// How far the time of a decision may be from that which is told: of several shards, the latest is.
+/// Maximum difference between the time of a decision and the reported one: of several shards, it is the latest.
 const TOLD_MS: u64 = 20;
 
-/// Spends all that is left after a run, and checks that what is refused then passes when it is told to, and not a
-/// millisecond earlier.
+/// Spends all remaining hits after a run, and checks that refused requests pass after their wait, and not a millisecond
+/// earlier.
 pub async fn check_promises(world: &World, sidecar: &Sidecar, name: &str) {
-    // A refusal that is held from before may not know what others have spent since. Time is paused, and passes at once.
+    // A cached refusal may not include what others have spent since. Time is paused, and passes at once.
     sleep(Duration::from_millis(HOLD_MS_MAX)).await;
     for (index, limit) in world.limits.iter().enumerate() {
         let hits = 1 + world.draw(|draw| draw.below(limit.amount()));
@@ -48,7 +48,7 @@ pub async fn check_promises(world: &World, sidecar: &Sidecar, name: &str) {
     }
 }
 
-/// Checks what must hold of a run.
+/// Checks a run.
 pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
     let truth = world.truth.lock().unwrap();
     for sidecar in sidecars {
@@ -60,7 +60,8 @@ pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
     let now = world.now();
     let used = world.memory.used(&key("ledger"), &world.ledger, now);
     assert!(truth.ledger <= used, "{name}: {used} counted, {} admitted", truth.ledger);
-    // A charge whose answer was lost may be made twice, or stay though the request was refused elsewhere; no other may.
+    // A charge whose answer was lost may be made twice, or remain although the request was refused elsewhere; no other
+    // may.
     let (ledger, slack) = (truth.ledger + truth.stuck, truth.unknown);
     assert!(used <= ledger + slack, "{name}: {used} counted, {ledger} and {slack} unknown");
     if !world.loses_answers {
@@ -68,8 +69,8 @@ pub fn check(world: &World, sidecars: &[Arc<Sidecar>], name: &str) {
     }
     for (index, limit) in world.limits.iter().enumerate() {
         let share = (limit.amount() / u64::from(SIDECARS)).max(1);
-        // As long as it hears nothing of the store, a sidecar has one share.
-        // Where there are several shards, the outcome does not say which of them a sidecar decided for.
+        // Without an answer of the store, a sidecar has one share.
+        // With several shards, the outcome does not say for which of them a sidecar decided.
         let alone = truth
             .admitted
             .iter()

@@ -1,8 +1,8 @@
-//! Several sidecars on one store of up to three shards, which they lose and find again: outages for all, partitions for one,
-//! answers that are lost though the charge was made, calls that arrive again, clocks that jump. Each run follows from its
-//! seed. Whatever happens: what was admitted is counted in the store in the end, no sidecar lets more pass by itself than
-//! its share, a refusal costs nothing, and once all is well again nothing is owed, and what is refused passes to the
-//! millisecond when it is told to.
+//! Several sidecars on one store of up to three shards, which becomes unavailable and available: outages for all,
+//! partitions for one, answers that are lost although the charge was made, duplicated calls, clock steps. Each run is
+//! determined by its seed. In every run: admitted hits are counted in the store in the end, no sidecar admits more by
+//! itself than its share, a refusal costs nothing, and after the faults no debts remain, and refused requests pass
+//! exactly after their wait.
 //!
 //! `TOLLGATE_SEED=17 cargo test --lib shared::simulation` runs one seed, `TOLLGATE_SEEDS=5000` more of them.
 
@@ -23,10 +23,10 @@ use checks::{check, check_promises};
 use sidecar::Sidecar;
 use world::{Distant, SIDECARS, World};
 
-/// Runs from seed 0 on, unless the environment says otherwise.
+/// Number of runs from seed 0 on, unless the environment sets it.
 const SEEDS: u64 = 100;
 
-/// A run; how many requests were decided, and how many of them by the sidecars themselves.
+/// A run; the number of decided requests, and of those that sidecars decided by themselves.
 async fn run(seed: u64) -> (usize, usize) {
     let world = World::new(seed);
     let mut sidecars = Vec::new();
@@ -55,7 +55,7 @@ async fn run(seed: u64) -> (usize, usize) {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_loses_no_hit_and_ends() {
-    // Read when the test is built: only the settings read the environment of a process.
+    // Read at compile time: only the settings read the environment of a process.
     let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
     let seeds = match number(option_env!("TOLLGATE_SEED")) {
         Some(seed) => seed..seed + 1,

@@ -1,4 +1,4 @@
-//! A sidecar of a simulation: serves requests, and does what a process does between them.
+//! A sidecar of a simulation: serves requests, and does the maintenance of a process between them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::store::{Batch, Charge, Outcome};
 
 const TEND_MS: u64 = 200;
 
-/// A sidecar, and how its clock is ahead.
+/// A sidecar, and how far its clock is ahead.
 pub struct Sidecar {
     pub shared: Shared<Distant>,
     ahead_ms: Mutex<u64>,
@@ -27,7 +27,7 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// One that has not begun.
+    /// A sidecar without requests.
     pub fn new(shared: Shared<Distant>) -> Self {
         let (heard, open) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { shared, ahead_ms: Mutex::new(0), heard, open }
@@ -38,7 +38,7 @@ impl Sidecar {
         Now::Local(Timestamp::from_ms(world.now().as_ms() + *self.ahead_ms.lock().unwrap()))
     }
 
-    /// Decides a batch as a process does.
+    /// Decides a batch like a process.
     pub async fn decide(&self, batch: &Batch) -> Outcome {
         match self.shared.answer(batch, self.now()) {
             Some(outcome) => outcome,
@@ -46,7 +46,7 @@ impl Sidecar {
         }
     }
 
-    /// One request: hits of a key's limit and of the ledger, or some of the ledger's back.
+    /// One request: hits of a key's limit and of the ledger, or a give-back of some of the ledger's.
     async fn request(&self) {
         let store = self.shared.store();
         let world = &store.world;

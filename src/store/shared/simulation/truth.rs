@@ -1,15 +1,14 @@
-//! What truly happened in a simulation.
+//! The true counts of a simulation.
 
-/// What truly happened.
+/// The true counts.
 #[derive(Default)]
 pub struct Truth {
     pub admitted: Vec<Admitted>,
-    /// Hits of requests that were admitted, less those that came back.
+    /// Hits of admitted requests, minus those that were given back.
     pub ledger: u64,
     /// Hits of charges whose answer was lost.
     pub unknown: u64,
-    /// Hits that were to come back, in calls that were lost: whether they were made nobody knows, so they aren't made
-    /// again.
+    /// Hits to give back in calls that were lost: it is unknown whether they were made, so they aren't repeated.
     pub stuck: u64,
     pub decided: usize,
     pub fallback: usize,

@@ -1,4 +1,4 @@
-//! The store of a simulation, what goes wrong with it, and a sidecar's way to it.
+//! The store of a simulation, its faults, and the network of a sidecar.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use crate::store::memory::Memory;
 use crate::store::{Batch, Breaker, Charge, Outcome, Store, StoreError};
 
 pub const SIDECARS: u32 = 3;
-/// How long things go wrong, and how long they are well then.
+/// Duration of the faults, and of the time without faults after them.
 pub const TROUBLE_MS: u64 = 4_000;
 pub const HEALING_MS: u64 = 1_500;
 pub const KEYS: [&str; 2] = ["a", "b"];
@@ -24,7 +24,7 @@ const DEADLINE_MS: u64 = 10;
 pub const WINDOW_MS: u64 = 1_000;
 const SHARDS_MAX: u32 = 3;
 
-/// Numbers that follow from a seed (splitmix64).
+/// Random numbers from a seed (splitmix64).
 #[derive(Clone, Debug)]
 pub struct Draw(u64);
 
@@ -50,24 +50,24 @@ impl Draw {
     }
 }
 
-/// The store, what goes wrong with it, and what truly happened.
+/// The store, its faults, and the true counts.
 pub struct World {
     pub memory: Memory,
     pub started: Instant,
-    /// How many shards it has.
+    /// The number of shards.
     pub shards: u32,
-    /// When one of them is unreachable.
+    /// The times at which a shard is unreachable.
     pub outages: Vec<(u32, Range<u64>)>,
-    /// When one sidecar doesn't.
+    /// The times at which a sidecar has no connection.
     pub partitions: Vec<(u32, u32, Range<u64>)>,
-    /// Whether hits are taken ahead.
+    /// Whether leases are used.
     pub lease: Lease,
-    /// Answers get lost whose charges are made.
+    /// Answers are lost although their charges are made.
     pub loses_answers: bool,
-    /// Limits slide, each under its key; the ledger counts everything and never resets.
+    /// Sliding limits, each under its key; the ledger counts everything and never resets.
     pub limits: Vec<Arc<Limit>>,
     pub ledger: Arc<Limit>,
-    /// Calls that carry a number, any of which may arrive once more.
+    /// Numbered calls, which may be duplicated.
     sent: Mutex<Vec<Batch>>,
     pub draw: Mutex<Draw>,
     pub truth: Mutex<Truth>,
@@ -129,8 +129,8 @@ impl World {
         !self.outages.iter().any(out) && !self.partitions.iter().any(cut_off)
     }
 
-    /// Hits that a batch spends of the ledger, and those that it gives back, but for those that are sent again until they
-    /// arrive.
+    /// Hits that a batch spends of the ledger, and those that it gives back, except those that are sent again until
+    /// they arrive.
     fn of_ledger(&self, batch: &Batch) -> (u64, u64) {
         let charges = batch.charges.iter().filter(|charge| charge.once.is_none());
         let of_ledger = charges.filter(|charge| *charge.limit.tag() == *self.ledger.tag());
@@ -140,7 +140,7 @@ impl World {
         })
     }
 
-    /// Has a call be made, and calls that carry a number again and again.
+    /// Makes a call, and duplicates numbered calls.
     fn make(&self, batch: &Batch) -> Outcome {
         let outcome = self.memory.charge_at(batch, self.now());
         let mut sent = self.sent.lock().unwrap();
@@ -170,7 +170,7 @@ pub fn charge(index: usize, limit: &Arc<Limit>, hits: Hits) -> Charge {
     Charge { group: index, on_outage: OnOutage::Local, ..Charge::plain(index, limit.clone(), hits) }
 }
 
-/// One sidecar's way to the store.
+/// The network of one sidecar.
 pub struct Distant {
     pub world: Arc<World>,
     pub sidecar: u32,
@@ -208,7 +208,7 @@ impl Distant {
         Ok(outcome)
     }
 
-    /// Looks at a shard of the store as the connection's task does.
+    /// Probes a shard of the store like the connection's task.
     pub async fn watch(&self, shard: u32) {
         let breaker = &self.breakers[shard as usize];
         while !self.world.over.load(Ordering::Relaxed) {
