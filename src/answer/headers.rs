@@ -46,6 +46,20 @@ pub fn push_limits(
     }
 }
 
+/// Adds the limits that would have refused the request if they were enforced, where the policy asks for headers.
+pub fn push_unenforced(headers: &mut Headers, answer: &AnswerSettings, verdict: &Verdict<'_>) {
+    let has_headers = answer.ratelimit || answer.ratelimit_legacy || answer.x_ratelimit;
+    let warning: Vec<&ChargeDecision<'_>> =
+        verdict.charges().iter().filter(|charge| has_headers && charge.warns()).collect();
+    if !warning.is_empty() {
+        let name = |value: &mut String, charge: &ChargeDecision<'_>| {
+            push_name(value, charge);
+            Ok(())
+        };
+        headers.push(("x-ratelimit-warning".to_owned(), list(&warning, name)));
+    }
+}
+
 /// Adds `Retry-After`, if waiting helps.
 pub fn push_retry_after(headers: &mut Headers, wait: Option<Duration>) {
     if let Some(wait) = wait {

@@ -14,7 +14,9 @@ pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Va
     let mut map = Map::new();
     let is_full = match policy.answer.metadata {
         AnswerMetadata::Always => true,
-        AnswerMetadata::Refused => verdict.code() == Code::OverLimit,
+        AnswerMetadata::Refused => {
+            verdict.code() == Code::OverLimit || verdict.charges().iter().any(ChargeDecision::warns)
+        }
         AnswerMetadata::Never => false,
     };
     if policy.answer.metadata != AnswerMetadata::Never {
@@ -45,6 +47,11 @@ fn add_limits(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     map.insert("limits".to_owned(), verdict.charges().iter().map(describe).collect());
     if verdict.is_retry() {
         map.insert("retry".to_owned(), true.into());
+    }
+    let warning = verdict.charges().iter().filter(|charge| charge.warns());
+    let warning: Vec<Value> = warning.map(|charge| (&*charge.limit.label).into()).collect();
+    if !warning.is_empty() {
+        map.insert("warned".to_owned(), warning.into());
     }
     if verdict.fallback {
         map.insert("fallback".to_owned(), true.into());

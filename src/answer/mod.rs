@@ -52,7 +52,7 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
     let settings = &policy.answer;
     let mut response_headers = settings.response_headers.clone();
     let reported: SmallVec<[&ChargeDecision<'_>; INLINE_CAP]> =
-        verdict.charges().iter().filter(|charge| !charge.is_shadow()).collect();
+        verdict.charges().iter().filter(|charge| charge.is_told()).collect();
     let tightest = status::tightest(verdict, reported.iter().copied());
     let refused = code == Code::OverLimit;
     if let Some(tightest) = tightest {
@@ -65,6 +65,7 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
     if settings.quota_warning {
         headers::push_warnings(&mut response_headers, verdict);
     }
+    headers::push_unenforced(&mut response_headers, settings, verdict);
     let body = if refused && settings.problem_body {
         headers::push_problem(&mut response_headers);
         problem::body(verdict)

@@ -72,7 +72,7 @@ impl DryRun {
             candidate.wants.push(DryRunCharge {
                 charge: place,
                 hits: charge.hits,
-                mode: plan.modes.judged(plan.limits[index].mode),
+                mode: plan.mode(index),
                 group: charge.group,
             });
         }
@@ -165,7 +165,7 @@ impl DryRun {
         let own: SmallVec<[&DryRunCharge; INLINE_CAP]> = candidate
             .wants
             .iter()
-            .filter(|want| want.mode != Mode::Shadow && !self.all_want(want.charge))
+            .filter(|want| want.mode.refuses() && !self.all_want(want.charge))
             .collect();
         let mut tally = Tally::default();
         for group in own.chunk_by(|one, next| one.group == next.group) {

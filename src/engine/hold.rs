@@ -195,7 +195,7 @@ impl<'h> Hold<'h, '_> {
         let charges = self.plan.batch.charges.iter().zip(&outcome.decisions).enumerate();
         for (index, (charge, decision)) in charges {
             let wait = match (charge.mode, decision.fit) {
-                (Mode::Shadow, _) | (_, Fit::Now) => continue,
+                (Mode::Warn | Mode::Shadow | Mode::Off, _) | (_, Fit::Now) => continue,
                 (Mode::Enforce, Fit::AfterMs(ms)) => Duration::from_millis(ms),
                 (Mode::Quota, _) | (_, Fit::Never) => return None,
             };

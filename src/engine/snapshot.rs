@@ -275,6 +275,7 @@ impl Snapshot {
     ) {
         let outcome = match charge {
             _ if verdict.fallback => &metrics.fallback,
+            charge if charge.warns() => &metrics.warned,
             charge if charge.is_over() && charge.is_shadow() => &metrics.shadow_refused,
             charge if charge.is_over() => &metrics.refused,
             _ if verdict.code() == Code::Ok => &metrics.admitted,

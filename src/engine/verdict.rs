@@ -247,7 +247,7 @@ impl<'v> Verdict<'v> {
             && match charge.mode {
                 Mode::Enforce => true,
                 Mode::Quota => self.no_quota_left,
-                Mode::Shadow => false,
+                Mode::Warn | Mode::Shadow | Mode::Off => false,
             }
     }
 
@@ -265,7 +265,7 @@ impl<'v> Verdict<'v> {
                 .try_fold(Duration::ZERO, |longest, charge| Some(longest.max(charge.wait()?)));
             match mode {
                 Mode::Quota => first_quota = first_quota.into_iter().chain(wait).min(),
-                Mode::Enforce | Mode::Shadow => longest = longest.max(wait?),
+                _ => longest = longest.max(wait?),
             }
         }
         match self.no_quota_left {
@@ -293,7 +293,17 @@ impl ChargeDecision<'_> {
 
     /// Whether it is recorded and not enforced.
     pub fn is_shadow(&self) -> bool {
-        self.mode == Mode::Shadow
+        !self.mode.refuses()
+    }
+
+    /// Whether callers are told of it: also of a limit that only warns.
+    pub fn is_told(&self) -> bool {
+        self.mode.refuses() || self.mode == Mode::Warn
+    }
+
+    /// Whether the request would be refused for it, and is not.
+    pub fn warns(&self) -> bool {
+        self.mode == Mode::Warn && self.is_over()
     }
 
     /// Time until the same request would pass, if it is refused and ever would.
@@ -346,7 +356,7 @@ fn charges<'v>(
             capacity: charge.limit.at(outcome.at).capacity(),
             quota: quota(charge, outcome.at),
             decision: *decision,
-            mode: plan.modes.judged(limit.mode),
+            mode: plan.mode(index),
             reason: Reason::of(charge, decision, outcome),
             group: charge.group,
         });

@@ -32,6 +32,8 @@ pub struct LimitMetrics {
     pub refused: OutcomeMetrics,
     /// Charges that a shadow limit would have refused.
     pub shadow_refused: OutcomeMetrics,
+    /// What a limit in the mode `warn` would have refused.
+    pub warned: OutcomeMetrics,
     /// Charges that `on_outage` decided, because the store was unavailable.
     pub fallback: OutcomeMetrics,
     /// Admitted charges after which more than `near_limit_ratio` of the limit was in use.
@@ -49,8 +51,9 @@ pub struct OutcomeMetrics {
 const ADMITTED: &str = "admitted";
 const REFUSED: &str = "refused";
 const SHADOW_REFUSED: &str = "shadow_refused";
+const WARNED: &str = "warned";
 const FALLBACK: &str = "fallback";
-const OUTCOMES: [&str; 4] = [ADMITTED, REFUSED, SHADOW_REFUSED, FALLBACK];
+const OUTCOMES: [&str; 5] = [ADMITTED, REFUSED, SHADOW_REFUSED, WARNED, FALLBACK];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
@@ -87,6 +90,7 @@ impl LimitsMetrics {
             admitted: decision(ADMITTED),
             refused: decision(REFUSED),
             shadow_refused: decision(SHADOW_REFUSED),
+            warned: decision(WARNED),
             fallback: decision(FALLBACK),
             near: self.near.get_or_create_owned(&limit_labels(domain, limit)),
         }

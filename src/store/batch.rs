@@ -289,7 +289,7 @@ impl Batch {
         self.groups().all(|charges| {
             let (group, rest) = left.split_at(charges.len());
             left = rest;
-            charges[0].mode == Mode::Shadow || lacks_debits_only(charges, group)
+            !charges[0].mode.refuses() || lacks_debits_only(charges, group)
         })
     }
 
@@ -360,7 +360,7 @@ impl Tally {
                 self.quotas += 1;
                 self.quotas_over += usize::from(is_over);
             }
-            Mode::Shadow => return,
+            Mode::Warn | Mode::Shadow | Mode::Off => return,
         }
         self.failed |= group == GroupFit::Failed;
     }

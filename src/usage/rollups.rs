@@ -11,7 +11,6 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::engine::{ChargeRecord, Code, DecisionRecord};
 use crate::limit::{Fit, Hits};
-use crate::policy::Mode;
 
 use super::bucket::{Addition, Bucket};
 use super::counts::Counts;
@@ -187,7 +186,7 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
     let provider = record.chosen.first().map(|chosen| &**chosen);
     let series = |subject, outcome| Series { domain, tier, provider, subject, outcome };
     let is_shadow_refused = |charge: &ChargeRecord| {
-        record.code == Code::Ok && charge.mode == Mode::Shadow && charge.fit != Fit::Now
+        record.code == Code::Ok && !charge.mode.refuses() && charge.fit != Fit::Now
     };
     let request = |shadow_refused: bool| Counts {
         requests: 1,
@@ -227,7 +226,7 @@ fn add_hits(counts: &mut Counts, code: Code, charge: &ChargeRecord) {
     let fits = charge.fit == Fit::Now;
     let sum = match charge.hits {
         Hits::Spend(_) if charge.counted || (fits && code == Code::Ok) => &mut counts.hits_spent,
-        Hits::Spend(_) if !fits && charge.mode == Mode::Shadow => &mut counts.hits_shadow_refused,
+        Hits::Spend(_) if !fits && !charge.mode.refuses() => &mut counts.hits_shadow_refused,
         Hits::Spend(_) if !fits => &mut counts.hits_refused,
         Hits::GiveBack(_) if code == Code::Ok => &mut counts.hits_given_back,
         // The limit had the hits, but another one refused.

@@ -8,6 +8,7 @@ mod counted;
 mod edges;
 mod envoy;
 mod hostile;
+mod modes;
 mod overload;
 mod quota;
 mod recipes;

@@ -8,7 +8,7 @@ use crate::engine::{
     Explanation, Reason, RuleName, Stand, TierSource, Uncharged,
 };
 use crate::limit::{Grace, Hits, Limit, Thresholds};
-use crate::policy::{Domain, Lease, Only, Share, TraceEnd};
+use crate::policy::{Domain, Lease, Mode, Only, Share, TraceEnd};
 
 use super::at::stamp;
 use super::entries::shown;
@@ -67,6 +67,7 @@ impl Report {
                         Uncharged::Replaced => "replaced",
                         Uncharged::Unlimited => "unlimited",
                         Uncharged::NoAccess => "no_access",
+                        Uncharged::Off => "off",
                     },
                 })
                 .collect(),
@@ -206,7 +207,11 @@ impl Setting<'_> {
             open_by_tier: self.open_by_tier(explained),
             open_under_pressure: pressed.collect(),
             bonuses: self.bonuses(explained),
-            mode: charge.mode.to_string(),
+            mode: match (charge.mode, limit.strict) {
+                (Mode::Enforce, true) => "strict".to_owned(),
+                (mode, _) => mode.to_string(),
+            },
+            enforce: limit.enforced.map(|share| share.to_string()),
             on_outage: charge.on_outage.to_string(),
             overdraft: own.overdraft().to_string(),
             grace: own.grace().map(grace),

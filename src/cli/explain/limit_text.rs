@@ -45,7 +45,7 @@ pub fn write_limits(
 
 impl LimitReport {
     pub(super) fn is_shadow(&self) -> bool {
-        self.mode == "shadow"
+        self.mode == "shadow" || self.mode == "warn"
     }
 
     /// An amount as money.
@@ -185,12 +185,7 @@ impl LimitReport {
         let lease = (self.lease == "auto")
             .then_some("auto: hits of a frequently used counter are taken ahead");
         lines.extend(lease.map(|told| ("lease", told.to_owned())));
-        let mode = match self.mode.as_str() {
-            "enforce" => "enforce: the request is refused if too few hits are left",
-            "quota" => "quota: the request is refused if no quota has enough hits left",
-            _ => "shadow: decided and recorded, never refused",
-        };
-        lines.push(("mode", mode.to_owned()));
+        lines.push(("mode", self.mode_text()));
         let on_outage = match self.on_outage.as_str() {
             "error" => "error: the call fails, and Envoy's failure_mode_deny decides",
             "allow" => "allow: the request passes",
@@ -200,6 +195,22 @@ impl LimitReport {
         };
         lines.push(("on_outage", on_outage.to_owned()));
         lines
+    }
+
+    /// What becomes of a request that it does not have the hits for.
+    fn mode_text(&self) -> String {
+        let mode = match self.mode.as_str() {
+            "enforce" => "enforce: the request is refused if too few hits are left",
+            "quota" => "quota: the request is refused if no quota has enough hits left",
+            "strict" => {
+                "strict: the request is refused if too few hits are left, and while the store is unavailable"
+            }
+            "warn" => "warn: never refused; answers tell that the request would be",
+            _ => "shadow: decided and recorded, never refused",
+        };
+        let part =
+            self.enforce.as_ref().map(|share| format!("; enforced for {share} of the callers"));
+        format!("{mode}{}", part.unwrap_or_default())
     }
 
     fn title(&self) -> String {

@@ -172,6 +172,8 @@ pub struct LimitReport {
     pub open_under_pressure: Vec<PressedReport>,
     pub bonuses: Vec<BonusReport>,
     pub mode: String,
+    /// The part of the callers for whom it is enforced, if that is not all; the mode is this caller's.
+    pub enforce: Option<String>,
     pub on_outage: String,
     pub overdraft: String,
     pub grace: Option<GraceReport>,
@@ -276,7 +278,7 @@ pub struct IdempotencyReport {
 pub struct NotChargedReport {
     pub label: String,
     pub rule: Option<RuleReport>,
-    /// `replaced`, `unlimited` or `no_access`.
+    /// `replaced`, `unlimited`, `no_access` or `off`.
     pub why: &'static str,
 }
 

@@ -75,7 +75,7 @@ impl Report {
             None if self.limits.is_empty() => "passes: no limit applies".to_owned(),
             None => {
                 let has = |mode: &str| self.limits.iter().any(|limit| limit.mode == mode);
-                match (has("enforce"), has("quota")) {
+                match (has("enforce") || has("strict"), has("quota")) {
                     (true, true) => "passes if every enforced limit above, and one of the quotas, has enough hits left".to_owned(),
                     (true, false) => "passes if every enforced limit above has enough hits left; all are charged in one step, or none".to_owned(),
                     (false, true) => "passes if one of the quotas above has enough hits left".to_owned(),

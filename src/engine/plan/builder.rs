@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use crate::engine::caller::{Account, CallerContext, entry};
 use crate::engine::request::{Descriptor, HitsSource, Request};
 use crate::limit::Hits;
-use crate::policy::{Domain, Key, Lease, Mode, Only, Rule, RuleLimit, TierLimit, Walk};
+use crate::policy::{Domain, Key, Lease, Mode, Only, Rule, RuleLimit, Share, TierLimit, Walk};
 use crate::store::{Charge, INLINE_CAP};
 
 use super::model::{DescriptorMatch, MetLimit, Plan};
@@ -77,7 +77,7 @@ impl<'p> Builder<'_, 'p, '_> {
         for rule in way.walk.steps() {
             let spends = matches!(way.hits, Hits::Spend(_));
             let outside = |only: &Only| !only.admits(self.caller.tier, self.caller.priority(0));
-            let enforced = spends && !rule.shadow;
+            let enforced = spends && !rule.shadow && self.is_enforced(rule.enforced, &rule.path);
             let closed = enforced && rule.only.as_ref().is_some_and(outside);
             part.denied |= closed;
             if let Some(notes) = self.notes.as_mut().filter(|_| closed) {
@@ -163,17 +163,26 @@ impl<'p> Builder<'_, 'p, '_> {
             MetLimit::OfPolicy(limit) => self.replaced.binary_search(&&*limit.name).is_err(),
             MetLimit::Brought(_) => true,
         };
-        let mut limits: SmallVec<[&MetLimit<'p>; INLINE_CAP]> =
-            met.limits.iter().filter(counts).collect();
+        let is_off = |limit: &&MetLimit<'_>| limit.mode == Mode::Off;
+        let key = self.plan.batch.keys[key_index].as_str();
+        let mut limits: SmallVec<[(Mode, &MetLimit<'p>); INLINE_CAP]> = met
+            .limits
+            .iter()
+            .filter(|one| counts(one) && !is_off(one))
+            .map(|limit| (self.mode(limit, key), limit))
+            .collect();
         if let Some(notes) = &mut self.notes {
-            let replaced = met.limits.iter().filter(|limit| !counts(limit));
-            replaced.for_each(|limit| notes.uncharged(origin, limit, Uncharged::Replaced));
+            let uncharged = met.limits.iter().filter(|one| !counts(one) || is_off(one));
+            uncharged.for_each(|limit| {
+                let why = if counts(&limit) { Uncharged::Off } else { Uncharged::Replaced };
+                notes.uncharged(origin, limit, why);
+            });
         }
-        limits.sort_by_key(|limit| limit.mode);
+        limits.sort_by_key(|(mode, _)| *mode);
         let last = self.plan.batch.charges.last();
         let mut group = last.map_or(0, |charge| charge.group + 1);
         let mut previous = None;
-        for rule_limit in limits {
+        for (mode, rule_limit) in limits {
             let limit = match self.limit(rule_limit, met.account) {
                 Some(TierLimit::Limit(limit)) => limit,
                 Some(TierLimit::Unlimited) => {
@@ -183,19 +192,18 @@ impl<'p> Builder<'_, 'p, '_> {
                 }
                 None => continue,
                 Some(TierLimit::None) => {
-                    let enforced = rule_limit.mode != Mode::Shadow;
-                    part.denied |= enforced && matches!(met.hits, Hits::Spend(_));
+                    part.denied |= mode.refuses() && matches!(met.hits, Hits::Spend(_));
                     self.note(origin, rule_limit, Uncharged::NoAccess);
                     continue;
                 }
             };
-            group += usize::from(previous.is_some_and(|previous| previous != rule_limit.mode));
-            previous = Some(rule_limit.mode);
+            group += usize::from(previous.is_some_and(|previous| previous != mode));
+            previous = Some(mode);
             let bonuses = met.account.map(|account| self.caller.bonuses(account, rule_limit));
             let is_shared_out = met.rule.is_some_and(|rule| rule.capacity.is_some());
             self.plan.batch.charges.push(Charge {
                 group,
-                mode: self.plan.modes.charged(rule_limit.mode),
+                mode: self.plan.modes.charged(mode),
                 open: self.open(met.rule, &limit),
                 bonuses: bonuses.unwrap_or_default(),
                 lease: if is_shared_out { Lease::Off } else { rule_limit.lease },
@@ -209,6 +217,17 @@ impl<'p> Builder<'_, 'p, '_> {
             }
         }
         self.gauge(key_index, met.rule);
+    }
+
+    /// The mode of a limit for the caller: that of the limit, or a warning if it is enforced for others only.
+    fn mode(&self, limit: &RuleLimit, key: &str) -> Mode {
+        let is_enforced = limit.enforced.is_none() || self.is_enforced(limit.enforced, key);
+        if is_enforced { limit.mode } else { Mode::Warn }
+    }
+
+    /// Whether the caller, or the counter of a request that names none, is among that part of all.
+    fn is_enforced(&self, share: Option<Share>, key: &str) -> bool {
+        share.is_none_or(|share| share.takes(self.caller.name.unwrap_or(key)))
     }
 
     fn note(&mut self, origin: Origin<'p>, limit: &MetLimit<'p>, why: Uncharged) {

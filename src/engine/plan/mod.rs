@@ -91,7 +91,7 @@ impl<'p> Plan<'p> {
 
     /// Whether one of the descriptors has no limit, or none that may refuse.
     fn has_free_descriptor(&self) -> bool {
-        let is_shadow = |charge: &usize| self.limits[*charge].mode == Mode::Shadow;
+        let is_shadow = |charge: &usize| !self.mode(*charge).refuses();
         self.descriptors.iter().any(|part| {
             let unlimited = part.unlimited || part.rule.is_some_and(|rule| rule.unlimited);
             !unlimited && !part.denied && part.charges.iter().all(is_shadow)

@@ -41,6 +41,15 @@ pub struct Plan<'p> {
 }
 
 impl Plan<'_> {
+    /// The mode by which a charge of the batch is judged: that of its limit, or a warning where that is not enforced for the
+    /// caller.
+    pub fn mode(&self, charge: usize) -> Mode {
+        match self.batch.charges[charge].mode {
+            Mode::Warn => Mode::Warn,
+            _ => self.modes.judged(self.limits[charge].mode),
+        }
+    }
+
     /// Whether a descriptor of a charge is a peek, regardless of its cost.
     pub fn peeks(&self, charge: usize) -> bool {
         self.requested.get(charge).is_some_and(|requested| requested.peeks)

@@ -34,6 +34,8 @@ pub enum Uncharged {
     Unlimited,
     /// The caller's tier has no access.
     NoAccess,
+    /// It is off.
+    Off,
 }
 
 impl<'p> Notes<'p> {

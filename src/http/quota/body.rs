@@ -54,6 +54,7 @@ pub struct QuotaItem {
 #[schemars(rename = "QuotaMode")]
 enum ModeName {
     Enforce,
+    Warn,
     Shadow,
     Quota,
 }
@@ -92,7 +93,8 @@ impl QuotaItem {
             reset_at: reset.map(|reset| instant(verdict.at.after(reset))),
             mode: match charge.mode {
                 Mode::Enforce => ModeName::Enforce,
-                Mode::Shadow => ModeName::Shadow,
+                Mode::Warn => ModeName::Warn,
+                Mode::Shadow | Mode::Off => ModeName::Shadow,
                 Mode::Quota => ModeName::Quota,
             },
         }

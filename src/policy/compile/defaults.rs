@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use super::enforcement::Enforcement;
 use super::grace::GraceDraft;
 use super::thresholds::{PERCENT_MAX, thresholds};
 use super::when::{Schedules, When};
 use crate::limit::{LimitName, Overdraft};
 use crate::policy::model::{
-    AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, Mode, OVERRIDE_LABEL, OnOutage, Wait,
+    AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, OVERRIDE_LABEL, OnOutage, Wait,
 };
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::Reader;
@@ -21,7 +22,8 @@ pub struct Defaults {
     pub domain: Box<str>,
     pub zone: TimeZone,
     pub algorithm: Option<AlgorithmKind>,
-    pub mode: Option<Mode>,
+    /// What the policy says of all its limits.
+    pub enforcement: Option<Enforcement>,
     pub on_outage: Option<OnOutage>,
     pub overdraft: Overdraft,
     pub wait: Option<Wait>,
@@ -62,6 +64,12 @@ impl Defaults {
             .and_then(|file| GraceDraft::compile(reader, file));
         let schedules = Schedules::compile(reader, file);
         let classes = Arc::new(Classes::compile(reader, file));
+        let mode = said.and_then(|file| file.mode.as_ref());
+        if let (Some(mode), Some(_)) = (mode, &file.mode) {
+            reader.error(mode.span.clone(), "use `mode` at the top or in `defaults`, not both");
+        }
+        let mode = file.mode.as_ref().or(mode);
+        let enforcement = Enforcement::compile(reader, mode, file.enforce.as_ref());
         let when = said.and_then(|file| file.when.as_ref());
         let when = when.map_or_else(When::default, |list| {
             When::compile(reader, (&schedules, &classes), list, None)
@@ -70,7 +78,7 @@ impl Defaults {
             domain: file.domain.as_ref().map_or("", |domain| &domain.value).into(),
             zone,
             algorithm: said.and_then(|file| file.algorithm.as_ref()).map(|word| word.value.into()),
-            mode: said.and_then(|file| file.mode.as_ref()).map(|word| word.value.into()),
+            enforcement,
             on_outage: said.and_then(|file| file.on_outage.as_ref()).map(|word| word.value.into()),
             overdraft,
             wait: said
@@ -98,13 +106,17 @@ impl Defaults {
     pub fn brought(&self) -> Brought {
         let domain = self.domain.clone();
         let label = OVERRIDE_LABEL.into();
+        let Enforcement { mode, strict, share } = self.enforcement.unwrap_or_default();
+        let on_outage = if strict { Some(OnOutage::Deny) } else { self.on_outage };
         Brought {
             name: Arc::new(LimitName { domain, label }),
             zone: self.zone.clone(),
             algorithm: self.algorithm,
-            mode: self.mode.unwrap_or_default(),
-            on_outage: self.on_outage.unwrap_or_default(),
-            overdraft: self.overdraft,
+            mode,
+            strict,
+            enforced: share,
+            on_outage: on_outage.unwrap_or_default(),
+            overdraft: if strict { Overdraft::None } else { self.overdraft },
             wait: self.wait,
             lease: self.lease,
             idempotency: self.idempotency.clone(),

@@ -1,9 +1,10 @@
 //! Compiles the `grace` of a limit.
 
+use super::enforcement::Enforcement;
 use super::percent::percent;
 use super::rate::parse_length_ms;
 use crate::limit::{Algorithm, Limit, Overdraft, WINDOW_MS_MAX};
-use crate::policy::model::{Mode, Window};
+use crate::policy::model::Window;
 use crate::policy::problem::Severity;
 use crate::policy::schema::GraceFile;
 use crate::policy::yaml::Reader;
@@ -26,7 +27,7 @@ pub struct GraceDraft {
 pub struct Graced<'l> {
     pub limit: &'l Limit,
     pub window: Window,
-    pub mode: Mode,
+    pub enforcement: Enforcement,
     /// In the format of envoyproxy/ratelimit, which has no grace.
     pub in_reference: bool,
     /// Its amount follows a schedule.
@@ -77,11 +78,13 @@ impl GraceDraft {
         let window_ms = of.window.nominal_ms().filter(|_| ends);
         if of.limit.overdraft() != Overdraft::None {
             Some("use `grace` or `overdraft`, not both: with an overdraft, hits beyond the limit pass already".to_owned())
-        } else if of.mode == Mode::Shadow {
-            Some(
-                "`grace` needs a limit that is enforced: in shadow mode everything passes"
-                    .to_owned(),
-            )
+        } else if !of.enforcement.mode.refuses() {
+            let mode = of.enforcement.mode;
+            Some(format!(
+                "`grace` needs a limit that is enforced: in {mode} mode everything passes"
+            ))
+        } else if of.enforcement.strict {
+            Some("a limit in the mode `strict` has no grace".to_owned())
         } else if of.is_scheduled {
             Some("use `grace` or `when`, not both: a grace follows no schedule".to_owned())
         } else if of.in_reference {

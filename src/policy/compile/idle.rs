@@ -8,7 +8,7 @@ use super::rate::Rate;
 use crate::policy::model::{Capacity, Classes, Domain, LEASED_AMOUNT_MIN, Mode, Window};
 use crate::policy::problem::{Problem, Severity, Source};
 use crate::policy::schema::{
-    AlgorithmFile, CostFile, DefaultsFile, LeaseFile, LimitFile, LimitMapFile, OnlyFile,
+    AlgorithmFile, CostFile, DefaultsFile, LeaseFile, LimitFile, LimitMapFile, ModeFile, OnlyFile,
     OverdraftFile, PolicyFile, PressureFile, RuleFile, ThresholdsFile, WhenFile,
 };
 use crate::policy::yaml::{Reader, Spanned};
@@ -25,7 +25,9 @@ pub fn warn(reader: &mut Reader<'_>, classes: &Classes, file: &PolicyFile) {
     let defaults = file.defaults.as_ref().unwrap_or(&none);
     let mut used = BTreeSet::new();
     names_of(defaults.when.as_ref(), &mut used);
-    let mut idle = Idle { reader, classes, defaults, costs: &mut costs, schedules: &mut used };
+    let mode = file.mode.as_ref().or(defaults.mode.as_ref());
+    let (costs, schedules) = (&mut costs, &mut used);
+    let mut idle = Idle { reader, classes, defaults, mode, costs, schedules };
     rules.iter().for_each(|rule| idle.rule(rule));
     for (name, _) in file.schedules.iter().flatten() {
         if !used.contains(&name.value) {
@@ -46,6 +48,8 @@ struct Idle<'i, 'r> {
     reader: &'i mut Reader<'r>,
     classes: &'i Classes,
     defaults: &'i DefaultsFile,
+    /// The policy's.
+    mode: Option<&'i Spanned<ModeFile>>,
     /// The tables that limits use.
     costs: &'i mut BTreeSet<String>,
     schedules: &'i mut BTreeSet<String>,
@@ -145,10 +149,13 @@ impl Idle<'_, '_> {
         let thresholds = thresholds.as_ref().or(self.defaults.thresholds.as_ref());
         let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
         let by_rule = on(shadow) || on(&rule.shadow_mode) || on(&rule.quota_mode);
-        let default = self.defaults.mode.as_ref();
+        let default = rule.mode.as_ref().or(self.mode);
         let mode = mode.as_ref().or(default.filter(|_| !by_rule)).map(|mode| mode.value);
         let enforces = mode.map_or(!by_rule, |mode| Mode::from(mode) == Mode::Enforce);
-        let overdraft = overdraft.as_ref().or(self.defaults.overdraft.as_ref());
+        // A strict limit takes none of the two from the file.
+        let is_strict = mode == Some(ModeFile::Strict);
+        let overdraft =
+            overdraft.as_ref().or(self.defaults.overdraft.as_ref().filter(|_| !is_strict));
         let by_tier = by_tier.iter().flat_map(|by_tier| &by_tier.value).map(|(_, text)| text);
         let rates = rate.iter().chain(by_tier).filter_map(|text| Rate::parse(&text.value).ok());
         let algorithm = algorithm.as_ref().or(self.defaults.algorithm.as_ref());
@@ -166,7 +173,7 @@ impl Idle<'_, '_> {
             Some("for a limit with an `overdraft`")
         } else if thresholds.is_some_and(|said| !matches!(said, ThresholdsFile::None)) {
             Some("for a limit with `thresholds`")
-        } else if grace.is_some() || self.defaults.grace.is_some() {
+        } else if grace.is_some() || (self.defaults.grace.is_some() && !is_strict) {
             Some("for a limit with a `grace`")
         } else if !enforces {
             Some("in a mode other than `enforce`")

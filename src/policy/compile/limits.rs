@@ -6,6 +6,7 @@ use super::algorithm::algorithm;
 use super::by_tier::{self, TierRate};
 use super::defaults::Defaults;
 use super::draft::Draft;
+use super::enforcement::Enforcement;
 use super::grace::{GraceDraft, Graced};
 use super::rate::currency;
 use super::thresholds::{thresholds, used_max};
@@ -13,7 +14,7 @@ use super::when::When;
 use crate::limit::{Limit, LimitName, Overdraft};
 use crate::policy::model::{Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window};
 use crate::policy::schema::RuleFile;
-use crate::policy::yaml::{Reader, Spanned, nearest};
+use crate::policy::yaml::{Reader, nearest};
 
 /// Compiles the limits of one rule.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct RuleLimits<'a> {
     /// The number of the first limit among those of the domain.
     pub first_index: usize,
     pub defaults: &'a Defaults,
+    /// What the rule says of its limits.
+    pub rule: Option<Enforcement>,
 }
 
 impl RuleLimits<'_> {
@@ -45,7 +48,9 @@ impl RuleLimits<'_> {
         let currency = self.currency(reader, draft);
         let rate = draft.rate.or_else(|| by_tier.iter().find_map(TierRate::rate))?;
         let base = Limit::new(rate.amount, algorithm(reader, draft, rate, self.defaults)?);
-        let base = draft.identity().of(base, currency).overdrawn(self.overdraft(draft));
+        let enforcement = self.enforcement(reader, draft);
+        let overdraft = self.overdraft(reader, draft, enforcement);
+        let base = draft.identity().of(base, currency).overdrawn(overdraft);
         let name = draft.name().unwrap_or_default();
         let shown = base.to_string();
         let label = match (name, shown.split_once('/')) {
@@ -57,28 +62,15 @@ impl RuleLimits<'_> {
         };
         let domain = self.defaults.domain.clone();
         let base = base.named(Arc::new(LimitName { domain, label: label.as_str().into() }));
-        let mode = self.mode(reader, draft);
         let when = self.when(reader, draft, rate.window);
-        let of = (rate.window, mode, when.is_scheduled());
+        let of = (rate.window, enforcement, when.is_scheduled());
         let base = self.graced(reader, draft, (base, of));
-        let base = self.with_thresholds(reader, draft, base);
-        let zone = &self.defaults.zone;
-        let scheduled = |amount, tier| {
-            TierLimit::Limit(Arc::new(when.apply(base.with_amount(amount), Some(tier), zone)))
+        let base = match self.thresholds(reader, draft, &base) {
+            Some(percents) => base.with_thresholds(percents),
+            None => base,
         };
-        let of_tier = |(tier, rate): (usize, &TierRate)| match rate {
-            TierRate::Rate(rate) => scheduled(rate.amount, tier),
-            TierRate::None => TierLimit::None,
-            TierRate::Unlimited => TierLimit::Unlimited,
-        };
-        let by_tier: Box<[TierLimit]> = match by_tier.as_slice() {
-            [] if when.is_by_tier() => {
-                let tiers = 0..self.defaults.classes.tiers.len();
-                tiers.map(|tier| scheduled(rate.amount, tier)).collect()
-            }
-            rates => rates.iter().enumerate().map(of_tier).collect(),
-        };
-        let base = when.apply(base, None, zone);
+        let by_tier = self.of_tiers(&base, &by_tier, &when);
+        let base = when.apply(base, None, &self.defaults.zone);
         Some(RuleLimit {
             index: self.first_index + siblings,
             name: name.into(),
@@ -95,10 +87,33 @@ impl RuleLimits<'_> {
                 .as_ref()
                 .map_or(self.defaults.lease, |said| said.value.into()),
             window: rate.window,
-            mode,
-            on_outage: self.on_outage(draft),
-            refused: self.refused(draft),
+            mode: enforcement.mode,
+            strict: enforcement.strict,
+            enforced: enforcement.share,
+            on_outage: self.on_outage(reader, draft, enforcement),
+            refused: match enforcement.strict {
+                true => Refused::Free,
+                false => Refused::of(overdraft, self.file.rate_limit.is_some()),
+            },
         })
+    }
+
+    /// The limit as it is for each tier; none if it is the same for all.
+    fn of_tiers(&self, base: &Limit, rates: &[TierRate], when: &When) -> Box<[TierLimit]> {
+        let scheduled = |amount, tier| {
+            let limit = base.with_amount(amount);
+            TierLimit::Limit(Arc::new(when.apply(limit, Some(tier), &self.defaults.zone)))
+        };
+        let of_tier = |(tier, rate): (usize, &TierRate)| match rate {
+            TierRate::Rate(rate) => scheduled(rate.amount, tier),
+            TierRate::None => TierLimit::None,
+            TierRate::Unlimited => TierLimit::Unlimited,
+        };
+        if rates.is_empty() && when.is_by_tier() {
+            let tiers = 0..self.defaults.classes.tiers.len();
+            return tiers.map(|tier| scheduled(base.amount(), tier)).collect();
+        }
+        rates.iter().enumerate().map(of_tier).collect()
     }
 
     /// The limit's `when`, or else the file's `defaults`, whose entries by tier apply only to limits with `by_tier`.
@@ -111,35 +126,33 @@ impl RuleLimits<'_> {
         }
     }
 
-    /// The limit's own mode, or its rule's, or the file's.
-    fn mode(&self, reader: &mut Reader<'_>, draft: &Draft) -> Mode {
+    /// What the limit says itself, or its rule, or the file.
+    fn enforcement(&self, reader: &mut Reader<'_>, draft: &Draft) -> Enforcement {
         let map = &draft.file.map;
         let shadow = map.shadow.as_ref().filter(|shadow| shadow.value);
         if let (Some(shadow), Some(_)) = (shadow, &map.mode) {
             reader.error(shadow.span.clone(), "use `mode` or `shadow` in a limit, not both");
         }
-        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
-        if let Some(mode) = &map.mode {
-            mode.value.into()
-        } else if shadow.is_some() || on(&self.file.shadow_mode) {
-            Mode::Shadow
-        } else if on(&self.file.quota_mode) {
-            Mode::Quota
-        } else {
-            self.defaults.mode.unwrap_or_default()
-        }
+        let own = Enforcement::compile(reader, map.mode.as_ref(), map.enforce.as_ref());
+        let own = shadow.map_or(own, |_| Some(Enforcement::of(Mode::Shadow)));
+        own.or(self.rule).or(self.defaults.enforcement).unwrap_or_default()
     }
 
-    fn overdraft(&self, draft: &Draft) -> Overdraft {
-        let said = draft.file.map.overdraft.as_ref().map(|word| word.value.into());
-        said.unwrap_or(self.defaults.overdraft)
-    }
-
-    fn with_thresholds(&self, reader: &mut Reader<'_>, draft: &Draft, limit: Limit) -> Limit {
-        match self.thresholds(reader, draft, &limit) {
-            Some(percents) => limit.with_thresholds(percents),
-            None => limit,
+    fn overdraft(
+        &self,
+        reader: &mut Reader<'_>,
+        draft: &Draft,
+        enforcement: Enforcement,
+    ) -> Overdraft {
+        let said = draft.file.map.overdraft.as_ref();
+        let own = said.map(|word| word.value.into());
+        if !enforcement.strict {
+            return own.unwrap_or(self.defaults.overdraft);
         }
+        if let Some(said) = said.filter(|_| own != Some(Overdraft::None)) {
+            reader.error(said.span.clone(), "a limit in the mode `strict` has no overdraft");
+        }
+        Overdraft::None
     }
 
     /// In percent.
@@ -165,10 +178,10 @@ impl RuleLimits<'_> {
         &self,
         reader: &mut Reader<'_>,
         draft: &Draft,
-        (limit, (window, mode, is_scheduled)): (Limit, (Window, Mode, bool)),
+        (limit, (window, enforcement, is_scheduled)): (Limit, (Window, Enforcement, bool)),
     ) -> Limit {
         let in_reference = self.file.rate_limit.is_some();
-        let of = Graced { limit: &limit, window, mode, in_reference, is_scheduled };
+        let of = Graced { limit: &limit, window, enforcement, in_reference, is_scheduled };
         match (&draft.file.map.grace, self.defaults.grace) {
             (Some(file), _) => match GraceDraft::compile(reader, file) {
                 Some(grace) => grace.of(reader, file, of),
@@ -177,10 +190,6 @@ impl RuleLimits<'_> {
             (None, Some(grace)) => grace.by_default(of),
             (None, None) => limit,
         }
-    }
-
-    fn refused(&self, draft: &Draft) -> Refused {
-        Refused::of(self.overdraft(draft), self.file.rate_limit.is_some())
     }
 
     fn cost(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Arc<Cost>> {
@@ -232,8 +241,21 @@ impl RuleLimits<'_> {
         }
     }
 
-    fn on_outage(&self, draft: &Draft) -> OnOutage {
-        let said = draft.file.map.on_outage.as_ref().or(self.file.on_outage.as_ref());
+    fn on_outage(
+        &self,
+        reader: &mut Reader<'_>,
+        draft: &Draft,
+        enforcement: Enforcement,
+    ) -> OnOutage {
+        let own = draft.file.map.on_outage.as_ref();
+        if enforcement.strict {
+            if let Some(own) = own.filter(|own| OnOutage::from(own.value) != OnOutage::Deny) {
+                let message = "a limit in the mode `strict` refuses while the store is out";
+                reader.error(own.span.clone(), message);
+            }
+            return OnOutage::Deny;
+        }
+        let said = own.or(self.file.on_outage.as_ref());
         said.map(|said| said.value.into()).or(self.defaults.on_outage).unwrap_or_default()
     }
 }

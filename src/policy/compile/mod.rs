@@ -10,6 +10,7 @@ mod condition;
 mod cost;
 mod defaults;
 mod draft;
+mod enforcement;
 mod file;
 mod grace;
 mod idempotency;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::defaults::Defaults;
+use super::enforcement::Enforcement;
 use super::limits::RuleLimits;
 use super::metadata::metadata;
 use super::reach::Obstacle;
@@ -123,9 +124,11 @@ impl<'a> RuleCompiler<'a> {
             let message = "no effect: values of requests never become metrics";
             self.reader.note(Severity::Warning, flag.span.clone(), message);
         }
+        let said = self.enforcement(file);
         let (first_index, defaults) = (self.limit_count, &self.defaults);
-        let limits =
-            RuleLimits { file, path: &path, first_index, defaults }.build(&mut self.reader);
+        let limits = RuleLimits { file, path: &path, first_index, defaults, rule: said };
+        let limits = limits.build(&mut self.reader);
+        let enforcement = said.or(self.defaults.enforcement).unwrap_or_default();
         self.limit_count += limits.len();
         let cascade = file.cascade.as_ref().is_some_and(|cascade| cascade.value);
         if let Some(span) = file.cascade.as_ref().filter(|_| cascade && has_no_limit(file)) {
@@ -147,7 +150,8 @@ impl<'a> RuleCompiler<'a> {
             cascade,
             of_caller,
             only: file.only.as_ref().map(|only| Only::compile(&mut self.reader, &classes, only)),
-            shadow: self.is_shadow(file),
+            shadow: !enforcement.mode.refuses(),
+            enforced: enforcement.share,
             capacity: self.capacity(file, &classes),
             idempotency: self.idempotency(file),
             replaces: self.replaces(file),
@@ -157,11 +161,18 @@ impl<'a> RuleCompiler<'a> {
         }
     }
 
-    /// Whether the rule itself is in shadow mode, the default of its limits.
-    fn is_shadow(&self, file: &RuleFile) -> bool {
-        let on = |flag: &Option<Spanned<bool>>| flag.as_ref().is_some_and(|flag| flag.value);
-        let by_default = self.defaults.mode == Some(Mode::Shadow) && !on(&file.quota_mode);
-        on(&file.shadow_mode) || by_default
+    /// What the rule says of its `only` and of its limits.
+    fn enforcement(&mut self, file: &RuleFile) -> Option<Enforcement> {
+        let flags = [(&file.shadow_mode, Mode::Shadow), (&file.quota_mode, Mode::Quota)];
+        let mut on =
+            flags.into_iter().filter(|(flag, _)| flag.as_ref().is_some_and(|flag| flag.value));
+        let by_flag = on.next().map(|(_, mode)| Enforcement::of(mode));
+        if let (Some(mode), Some(_)) = (&file.mode, by_flag) {
+            let message = "use `mode` or `shadow_mode` and `quota_mode` in a rule, not both";
+            self.reader.error(mode.span.clone(), message);
+        }
+        let own = Enforcement::compile(&mut self.reader, file.mode.as_ref(), file.enforce.as_ref());
+        by_flag.or(own)
     }
 
     fn capacity(&mut self, file: &RuleFile, classes: &Classes) -> Option<Box<Capacity>> {

@@ -16,7 +16,9 @@ impl From<LeaseFile> for Lease {
 impl From<ModeFile> for Mode {
     fn from(word: ModeFile) -> Self {
         match word {
-            ModeFile::Enforce => Self::Enforce,
+            ModeFile::Off => Self::Off,
+            ModeFile::Warn => Self::Warn,
+            ModeFile::Enforce | ModeFile::Strict => Self::Enforce,
             ModeFile::Quota => Self::Quota,
             ModeFile::Shadow => Self::Shadow,
         }

@@ -13,6 +13,7 @@ use super::idempotency::Idempotency;
 use super::lease::Lease;
 use super::mode::Mode;
 use super::outage::OnOutage;
+use super::share::Share;
 use super::wait::Wait;
 use super::window::Window;
 
@@ -37,6 +38,8 @@ pub struct Brought {
     /// From `defaults`.
     pub algorithm: Option<AlgorithmKind>,
     pub mode: Mode,
+    pub strict: bool,
+    pub enforced: Option<Share>,
     pub on_outage: OnOutage,
     pub overdraft: Overdraft,
     pub wait: Option<Wait>,

@@ -89,7 +89,8 @@ impl Domain {
     /// domain's own limits.
     pub fn override_limit(&self, rate: (u64, Unit), path: &[(&str, &str)]) -> RuleLimit {
         let (amount, unit) = rate;
-        let Brought { mode, on_outage, overdraft, wait, lease, .. } = self.brought;
+        let Brought { mode, strict, enforced, on_outage, overdraft, wait, lease, .. } =
+            self.brought;
         let window = Window::from(unit);
         let rule = self.walk(path).end();
         let named = rule.and_then(|rule| rule.limit_of(window)).map(|limit| limit.name.clone());
@@ -108,8 +109,10 @@ impl Domain {
             lease,
             window,
             mode,
+            strict,
+            enforced,
             on_outage,
-            refused: Refused::of(overdraft, true),
+            refused: if strict { Refused::Free } else { Refused::of(overdraft, true) },
         }
     }
 

@@ -10,8 +10,19 @@ pub enum Mode {
     Enforce,
     /// The request is refused if no other quota of the request has them either.
     Quota,
+    /// The request passes; the answer and metrics report the refusal.
+    Warn,
     /// The request passes; the refusal is recorded.
     Shadow,
+    /// The request passes, and nothing is charged.
+    Off,
+}
+
+impl Mode {
+    /// Whether a limit of that mode may refuse requests.
+    pub fn refuses(self) -> bool {
+        matches!(self, Self::Enforce | Self::Quota)
+    }
 }
 
 impl fmt::Display for Mode {
@@ -19,7 +30,9 @@ impl fmt::Display for Mode {
         f.write_str(match self {
             Self::Enforce => "enforce",
             Self::Quota => "quota",
+            Self::Warn => "warn",
             Self::Shadow => "shadow",
+            Self::Off => "off",
         })
     }
 }

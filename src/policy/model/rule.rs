@@ -12,6 +12,7 @@ use super::key::Key;
 use super::metadata::Metadata;
 use super::pattern::Pattern;
 use super::rule_limit::RuleLimit;
+use super::share::Share;
 use super::window::Window;
 
 /// A rule: the limits of descriptors whose path ends here.
@@ -30,6 +31,8 @@ pub struct Rule {
     pub only: Option<Only>,
     /// Requests that are not allowed by `only` pass, and are only recorded.
     pub shadow: bool,
+    /// The part of the callers for whom `only` is enforced; all if None.
+    pub enforced: Option<Share>,
     /// Reserved capacity and pressure levels of its limits; None if there are none.
     pub capacity: Option<Box<Capacity>>,
     /// The `idempotency` of its limits, if it has one.

@@ -9,6 +9,7 @@ use super::cost::Cost;
 use super::lease::Lease;
 use super::mode::Mode;
 use super::outage::OnOutage;
+use super::share::Share;
 use super::wait::Wait;
 use super::window::Window;
 
@@ -35,6 +36,10 @@ pub struct RuleLimit {
     pub lease: Lease,
     pub window: Window,
     pub mode: Mode,
+    /// Enforced without exceptions: its overdraft and its `on_outage` say so too.
+    pub strict: bool,
+    /// The part of the callers for whom it is enforced; all if None. The others are warned.
+    pub enforced: Option<Share>,
     pub on_outage: OnOutage,
     pub refused: Refused,
 }

@@ -9,6 +9,10 @@ pub struct Share(u16);
 /// The parts that make a whole.
 const WHOLE: u16 = 10_000;
 
+/// Of the hash FNV-1a.
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+
 impl Share {
     /// The whole.
     pub const ALL: Self = Self(WHOLE);
@@ -46,6 +50,18 @@ impl Share {
         u64::try_from(part).expect("a part is at most the whole")
     }
 
+    /// Whether a name is among this part of all names: always the same ones, and those of a smaller part are among those
+    /// of a larger one.
+    pub fn takes(self, name: &str) -> bool {
+        let hash = name
+            .bytes()
+            .fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME));
+        // The finalizer of MurmurHash3: names that differ in one letter lie far from each other.
+        let mixed = [0xff51_afd7_ed55_8ccd_u64, 0xc4ce_b9fe_1a85_ec53];
+        let mixed = mixed.iter().fold(hash, |hash, by| (hash ^ hash >> 33).wrapping_mul(*by));
+        (mixed ^ mixed >> 33) % u64::from(WHOLE) < u64::from(self.0)
+    }
+
     /// The difference, or nothing if the other is larger.
     pub fn minus(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
@@ -77,6 +93,27 @@ mod tests {
         check("33.33%", 10_000, 3_333, "33.33%");
         check("100%", u64::MAX, u64::MAX, "100%");
     }
+
+    #[test]
+    fn a_share_takes_the_same_names_and_a_larger_one_takes_more() {
+        let names: Vec<String> = (0..10_000).map(|number| format!("user-{number}")).collect();
+        let shares = ["0%", "1%", "25%", "50%", "100%"].map(|text| Share::parse(text).unwrap());
+        let taken = shares.map(|share| names.iter().filter(|name| share.takes(name)).count());
+        for (share, taken) in shares.iter().zip(taken) {
+            let expected = usize::try_from(share.of(10_000)).unwrap();
+            assert!(taken.abs_diff(expected) < 200, "{share}: {taken}");
+        }
+        for name in &names {
+            let takes = shares.map(|share| share.takes(name));
+            assert!(takes.is_sorted(), "{name}");
+        }
+        // Other versions must not choose others.
+        let quarter = shares[2];
+        let first = names.iter().filter(|name| quarter.takes(name)).take(3);
+        assert_eq!(first.collect::<Vec<_>>(), FIRST_OF_A_QUARTER);
+    }
+
+    const FIRST_OF_A_QUARTER: [&str; 3] = ["user-3", "user-4", "user-5"];
 
     #[test]
     fn what_is_no_share_is_named() {

@@ -16,7 +16,10 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     if let Algorithm::Calendar(calendar) = limit.limit.algorithm() {
         text("timezone", calendar.zone_name().to_owned());
     }
-    text("mode", limit.mode.to_string());
+    text("mode", if limit.strict { "strict".to_owned() } else { limit.mode.to_string() });
+    if let Some(share) = limit.enforced {
+        text("enforce", share.to_string());
+    }
     text("on_outage", limit.on_outage.to_string());
     if !limit.name.is_empty() {
         text("name", limit.name.to_string());

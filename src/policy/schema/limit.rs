@@ -85,6 +85,8 @@ map! {
     burst: Spanned<u64> = number::<AMOUNT_MAX>;
     /// The effect of an exhausted limit; enforce if absent.
     mode: Spanned<ModeFile> = word;
+    /// The part of the callers for whom it is enforced, such as 25%; the others are warned. All if absent.
+    enforce: Spanned<String> = text;
     /// Short for `mode: shadow`.
     shadow: Spanned<bool> = flag;
     /// The answer while Redis is unavailable; error if absent.

@@ -8,10 +8,11 @@ use super::choice::ChoiceFile;
 use super::idempotency::IdempotencyFile;
 use super::limit::{DefaultsFile, LimitMapFile};
 use super::map::{MapFile, Read, map, start_of};
-use super::readers::{list, named, names, one, spanned_list, text};
+use super::readers::{list, named, names, one, spanned_list, text, word};
 use super::rule::{RateLimitFile, RuleFile};
 use super::schedule::ScheduleFile;
 use super::sharing::{CallerFile, CapacityFile, CostFile};
+use super::words::ModeFile;
 use crate::policy::problem::{Problem, Source};
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
 
@@ -61,6 +62,10 @@ map! {
     /// Named schedules for `when`.
     #[schemars(with = "Option<BTreeMap<String, ScheduleFile>>")]
     schedules: Named<ScheduleFile> = schedules;
+    /// The mode of all limits that say no other, nor their rule; enforce if absent.
+    mode: Spanned<ModeFile> = word;
+    /// The part of the callers for whom they are enforced, such as 25%; the others are warned. All if absent.
+    enforce: Spanned<String> = text;
     /// The entries that identify the caller, its tier and its priority.
     caller: CallerFile = one;
     /// The tiers of callers, lowest first.

@@ -5,7 +5,7 @@ use super::limit::LimitFile;
 use super::map::{map, start_of};
 use super::readers::{flag, list, number, one, spanned, spanned_list, text, word};
 use super::sharing::{CapacityFile, OnlyFile};
-use super::words::OutageFile;
+use super::words::{ModeFile, OutageFile};
 use crate::policy::problem::Severity;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 use crate::printable::is_blank;
@@ -36,6 +36,10 @@ map! {
     capacity: Spanned<CapacityFile> = spanned;
     /// Identifies retries for this rule's limits, instead of the settings of the file.
     idempotency: IdempotencyFile = one;
+    /// The mode of the rule's limits and of its `only`; the policy's if absent.
+    mode: Spanned<ModeFile> = word;
+    /// The part of the callers for whom they are enforced, such as 25%; the others are warned. All if absent.
+    enforce: Spanned<String> = text;
     /// Shadow mode: the limits are decided and recorded, not enforced.
     shadow_mode: Spanned<bool> = flag;
     /// The limits are quotas: a request is refused only if all its quotas are used up.

@@ -40,8 +40,14 @@ words! {
 words! {
     /// The effect of an exhausted limit on a request.
     ModeFile {
+        /// The limit does not apply: nothing is charged.
+        Off = "off",
+        /// The request passes; answers and metrics report the refusal.
+        Warn = "warn",
         /// The request is refused.
         Enforce = "enforce",
+        /// The request is refused, without overdraft, and also while the store is unavailable.
+        Strict = "strict",
         /// The request is refused if all its quotas are used up.
         Quota = "quota",
         /// The request passes; the refusal is recorded.

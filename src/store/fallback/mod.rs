@@ -21,7 +21,7 @@ use super::sidecars::Sidecars;
 use super::{Batch, Charge, Decision, INLINE_CAP, Open, Outcome, Retry, StoreError};
 use crate::clock::Timestamp;
 use crate::limit::{Algorithm, Fit, Hits, Limit, Standing};
-use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
+use crate::policy::{Key, Lease, OnOutage, Refused};
 
 pub use debts::Debt;
 use debts::{Credit, Debts};
@@ -99,7 +99,7 @@ impl Fallback {
         let own: SmallVec<[Own; INLINE_CAP]> = batch.charges.iter().map(own).collect();
         let charges = own.iter().map(|own| own.charge.clone()).collect();
         let mut asked = Batch { keys: batch.keys.clone(), charges, gauges: Vec::new() };
-        if batch.charges.iter().any(|charge| fails(charge) && charge.mode != Mode::Shadow) {
+        if batch.charges.iter().any(|charge| fails(charge) && charge.mode.refuses()) {
             asked.look();
         }
         let credits = if returns { self.credits_of(batch, now) } else { Vec::new() };
@@ -286,7 +286,7 @@ mod tests {
 
     use super::*;
     use crate::limit::{Bucket, Sliding};
-    use crate::policy::RetryId;
+    use crate::policy::{Mode, RetryId};
     use crate::store::{FINAL, GroupFit, IdempotencyMark, Once};
 
     const MINUTE_MS: u64 = 60_000;

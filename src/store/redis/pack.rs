@@ -207,7 +207,7 @@ fn mode_code(mode: Mode) -> u8 {
     match mode {
         Mode::Enforce => 0,
         Mode::Quota => 1,
-        Mode::Shadow => 2,
+        Mode::Warn | Mode::Shadow | Mode::Off => 2,
     }
 }
 
