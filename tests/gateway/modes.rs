@@ -1,7 +1,10 @@
 //! Modes through a real Envoy: what is off, what warns, what is enforced for some, and what is strict.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::fs;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::support::client::Http;
 use crate::support::eventually;
@@ -91,13 +94,92 @@ async fn a_strict_limit_refuses_while_the_store_is_out() {
     let flags = ["--redis-url", &server.url()];
     let tollgate = Tollgate::serve_with(&policy("mode: strict"), &Store::Embedded, &flags).await;
     let Some(gateway) = Gateway::start(&[tcp(tollgate.grpc_address)]).await else { return };
+    // Each probe is another user: a probe that passes spends what its user has.
+    let mut probes = 0;
     eventually("an answer of the store", async || {
-        let answer = gateway.caller.ask("ann", "").await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        probes += 1;
+        let answer = gateway.caller.ask(&format!("probe-{probes}"), "").await;
         (answer.status == 200).then_some(())
     })
     .await;
     drop(server);
     gateway.caller.gets("bob", 429).await;
     assert_eq!(gateway.caller.ask("eve", "").await.status, 429);
+}
+
+/// Callers of the directory `alice`, `bob`, `carol` and `dave`, each with so many projects.
+const PROJECTS: [(&str, u64); 4] = [("alice", 8), ("bob", 2), ("carol", 3), ("dave", 5)];
+
+/// A policy by which each user may have so many projects.
+fn projects(amount: u64) -> String {
+    format!(
+        "domain: gate\nmode: strict\ncaller: {{ key: user }}\ndescriptors:\n\
+         - key: user\n  limits: [{{ name: projects, rate: {amount}/total }}, {{ name: hourly, rate: 1/hour, mode: warn }}]\n"
+    )
+}
+
+#[tokio::test]
+async fn callers_over_a_lowered_limit_are_listed_until_they_give_back() {
+    for store in Store::every() {
+        let folder = TempDir::new().unwrap();
+        let callers = folder.path().join("callers.yaml");
+        fs::write(&callers, "callers: { alice: {}, bob: {}, carol: {}, dave: {} }").unwrap();
+        let flags = ["--callers", callers.to_str().unwrap()];
+        let tollgate = Tollgate::serve_with(&projects(10), &store, &flags).await;
+        let url = |path: &str| format!("http://{}/v1/{path}", tollgate.http_address);
+        let post = async |path: String, hits: u64| {
+            let body = json!({ "hits": hits }).to_string();
+            Http::new().post(&url(&path), &[], &body).await.status
+        };
+        let over = async |query: &str| {
+            let answer = Http::new().get(&url(&format!("over{query}")), &[]).await;
+            assert_eq!(answer.status, 200, "{query}: {answer:?}");
+            let body = answer.json();
+            let item = |item: &Value| {
+                json!([
+                    item["caller"],
+                    item["limit"],
+                    item["quota"],
+                    item["used"],
+                    item["over"],
+                    item["mode"]
+                ])
+            };
+            let items: Vec<Value> = body["items"].as_array().unwrap().iter().map(item).collect();
+            (items, body["next"].as_str().map(str::to_owned))
+        };
+        for (name, count) in PROJECTS {
+            assert_eq!(post(format!("callers/{name}/quota/consume"), count).await, 200, "{name}");
+        }
+        assert_eq!(over("").await, (vec![], None));
+
+        tollgate.edit(&projects(3));
+        let all = vec![
+            json!(["alice", "projects", 3, 8, 5, "strict"]),
+            json!(["dave", "projects", 3, 5, 2, "strict"]),
+        ];
+        eventually("the lowered limit", async || {
+            (over("").await == (all.clone(), None)).then_some(())
+        })
+        .await;
+        assert_eq!(over("?mode=warn").await, (vec![], None));
+        assert_eq!(over("?domain=gate&mode=strict").await.0, all);
+        let (mut paged, mut query) = (Vec::new(), "?limit=1".to_owned());
+        let mut pages = 0;
+        loop {
+            let (items, next) = over(&query).await;
+            paged.extend(items);
+            pages += 1;
+            let Some(next) = next else { break };
+            query = format!("?limit=1&after={next}");
+        }
+        assert!((4..=5).contains(&pages), "{pages}");
+        assert_eq!(paged, all);
+
+        assert_eq!(post("callers/alice/quota/release".to_owned(), 5).await, 200);
+        assert_eq!(over("").await.0, all[1..]);
+        for (query, status) in [("?limit=0", 400), ("?mode=hard", 400), ("?domain=other", 422)] {
+            assert_eq!(Http::new().get(&url(&format!("over{query}")), &[]).await.status, status);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::engine::{Preview, Standing, Verdict};
 use crate::observe::audit::instant;
@@ -49,11 +49,12 @@ pub struct QuotaItem {
 }
 
 /// What a limit does with a request that is over it.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "QuotaMode")]
-enum ModeName {
+pub enum ModeName {
     Enforce,
+    Strict,
     Warn,
     Shadow,
     Quota,
@@ -62,10 +63,7 @@ enum ModeName {
 impl QuotaBody {
     /// The limits of previews.
     pub fn new(caller: &str, previews: &[Preview<'_>]) -> Self {
-        let items = previews.iter().flat_map(|preview| {
-            let item = |standing| QuotaItem::new(caller, &preview.verdict, standing);
-            preview.standings().map(item)
-        });
+        let items = previews.iter().flat_map(|preview| QuotaItem::all(caller, preview));
         Self {
             caller: caller.to_owned(),
             fallback: previews.iter().any(|preview| preview.verdict.fallback),
@@ -75,6 +73,26 @@ impl QuotaBody {
 }
 
 impl QuotaItem {
+    /// The limits of a preview for a caller.
+    pub fn all<'p>(caller: &'p str, preview: &'p Preview<'_>) -> impl Iterator<Item = Self> {
+        preview.standings().map(|standing| Self::new(caller, &preview.verdict, standing))
+    }
+
+    /// Whether the counter is the caller's, not that of a pool.
+    pub fn is_own(&self) -> bool {
+        self.account.is_none()
+    }
+
+    /// What the limit does with a request that is over it.
+    pub fn mode(&self) -> ModeName {
+        self.mode
+    }
+
+    /// Hits in use beyond the quota; None if there are none.
+    pub fn over(&self) -> Option<u64> {
+        self.used.checked_sub(self.quota).filter(|over| *over != 0)
+    }
+
     fn new(caller: &str, verdict: &Verdict<'_>, standing: Standing<'_, '_>) -> Self {
         let Standing { charge, used, account } = standing;
         let quota = charge.quota;
@@ -92,6 +110,7 @@ impl QuotaItem {
             percent: percent(used, quota),
             reset_at: reset.map(|reset| instant(verdict.at.after(reset))),
             mode: match charge.mode {
+                Mode::Enforce if charge.limit.strict => ModeName::Strict,
                 Mode::Enforce => ModeName::Enforce,
                 Mode::Warn => ModeName::Warn,
                 Mode::Shadow | Mode::Off => ModeName::Shadow,

@@ -1,6 +1,8 @@
-//! `/v1/callers/{name}/quota`: what a caller has left, whether more would pass, and changes of what is spent.
+//! `/v1/callers/{name}/quota`: what a caller has left, whether more would pass, and changes of what is spent; `/v1/over`:
+//! the callers that are over a limit.
 
 mod body;
+mod over;
 mod params;
 
 use axum::Json;
@@ -21,7 +23,7 @@ use params::{HitsForm, QuotaParams, ResetForm, Target};
 /// Gives nothing back: what meets the limits also of a caller that may not spend.
 const LOOK: Hits = Hits::GiveBack(0);
 
-pub fn operations() -> [Operation; 5] {
+pub fn operations() -> [Operation; 6] {
     [
         openapi::get(
             "/v1/callers/{name}/quota",
@@ -52,6 +54,12 @@ pub fn operations() -> [Operation; 5] {
             "resetQuota",
             "Give all used hits back to the limits of a caller",
             reset,
+        ),
+        openapi::get(
+            "/v1/over",
+            "listOver",
+            "List callers that use more of a limit than they have, page by page",
+            over::list,
         ),
     ]
 }

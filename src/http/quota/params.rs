@@ -12,7 +12,7 @@ use crate::http::problem::Problem;
 use crate::limit::{AMOUNT_MAX, Hits};
 
 /// The query of a quota.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuotaParams {
     /// Only limits of this domain; absent: of all domains whose policy names callers.
@@ -64,6 +64,11 @@ fn one() -> u64 {
 }
 
 impl QuotaParams {
+    /// Of a domain, or of all, and more entries.
+    pub fn new(domain: Option<String>, entries: String) -> Self {
+        Self { domain, entries }
+    }
+
     /// What is asked about.
     pub fn target(self, caller: String) -> Result<Target, Problem> {
         check_name(&caller)?;

@@ -1,0 +1,100 @@
+//! `/v1/over`: the callers that use more of a limit than they have, such as after it was lowered.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::body::{ModeName, QuotaItem};
+use super::params::QuotaParams;
+use super::{LOOK, unavailable};
+use crate::engine::Code;
+use crate::http::auth::{Authorized, Viewer};
+use crate::http::edge::Edge;
+use crate::http::extract::UrlQuery;
+use crate::http::problem::Problem;
+
+/// Callers that are looked at for a page: each costs up to two questions to the store.
+const CALLERS_MAX: usize = 500;
+const CALLERS_DEFAULT: usize = 100;
+
+/// The query of a page.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OverParams {
+    /// Start after this caller; the `next` of the page before.
+    #[serde(default)]
+    after: String,
+    /// Callers of the directory that are looked at for the page.
+    #[serde(default = "callers_default")]
+    #[schemars(range(min = 1, max = CALLERS_MAX))]
+    limit: usize,
+    /// Only limits of this domain; absent: of all domains whose policy names callers.
+    domain: Option<String>,
+    /// More entries after the caller's, as `key=value,key=value` or as a JSON list of objects with one key each: the limits of a
+    /// request with these entries.
+    #[serde(default)]
+    entries: String,
+    /// Only limits in this mode; absent: in any.
+    mode: Option<ModeName>,
+}
+
+/// The callers of a page that are over a limit.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Over")]
+pub struct OverBody {
+    /// In the order of the callers' names; also empty where a later page has some.
+    items: Vec<OverItem>,
+    /// The `after` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A limit of which a caller uses more than it has.
+#[derive(Debug, Serialize, JsonSchema)]
+struct OverItem {
+    caller: String,
+    /// Hits in use beyond the quota.
+    over: u64,
+    #[serde(flatten)]
+    limit: QuotaItem,
+}
+
+fn callers_default() -> usize {
+    CALLERS_DEFAULT
+}
+
+/// Lists callers over their limits by page. A pool is listed under its own name alone.
+pub async fn list(
+    _: Authorized<Viewer>,
+    State(edge): State<Edge>,
+    UrlQuery(params): UrlQuery<OverParams>,
+) -> Result<Json<OverBody>, Problem> {
+    let OverParams { after, limit, domain, entries, mode } = params;
+    if !(1..=CALLERS_MAX).contains(&limit) {
+        let detail = format!("`limit` must be a number from 1 to {CALLERS_MAX}");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
+    let asked = QuotaParams::new(domain, entries);
+    let snapshot = edge.engine.snapshot();
+    let page = edge.engine.directory().page(&after, limit).await?;
+    let mut items = Vec::new();
+    for (name, _) in page.callers {
+        let target = asked.clone().target(name.clone())?;
+        for request in &target.requests(&snapshot, LOOK)? {
+            let preview = edge.engine.preview(&snapshot, request).await;
+            // What the fallback counts is not what is in use.
+            if preview.verdict.code() == Code::Unavailable || preview.verdict.fallback {
+                return Err(unavailable());
+            }
+            let of_caller = QuotaItem::all(&name, &preview)
+                .filter(|item| item.is_own() && mode.is_none_or(|mode| mode == item.mode()));
+            items.extend(of_caller.filter_map(|limit| {
+                let over = limit.over()?;
+                Some(OverItem { caller: name.clone(), over, limit })
+            }));
+        }
+    }
+    Ok(Json(OverBody { items, next: page.next }))
+}
