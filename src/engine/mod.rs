@@ -19,6 +19,7 @@ mod preview;
 mod provider_choice;
 mod readiness;
 mod reason;
+mod recalculate;
 mod record;
 mod request;
 mod sink;
@@ -57,6 +58,7 @@ pub use plan::{DescriptorMatch, ModeSettings, Uncharged};
 pub use preview::{GiveBack, Preview, Standing};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
+pub use recalculate::{Reading, RecalculateError, Recount};
 pub use record::{ChargeRecord, DecisionRecord};
 pub use request::{
     DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request, RequestError,
@@ -214,6 +216,20 @@ impl Engine {
     ) -> Preview<'v> {
         let now = self.decider.settings.clock.now();
         self.decider.give_back(snapshot, request, (how, now)).await
+    }
+
+    /// Corrects the count of a limit of a request that never resets by what was counted elsewhere. It is not counted as a request.
+    ///
+    /// # Errors
+    /// When there is no such limit, or its reading does not hold any more, or the store is unavailable.
+    pub async fn recalculate<'v>(
+        &self,
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+        recount: Recount<'_>,
+    ) -> Result<Preview<'v>, RecalculateError> {
+        let now = self.decider.settings.clock.now();
+        self.decider.recalculate(snapshot, request, (recount, now)).await
     }
 
     /// Maintains the store between requests. Must be called a few times a second.

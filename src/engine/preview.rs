@@ -49,14 +49,14 @@ pub enum GiveBack {
 }
 
 /// The plan of a request, and the state of its limits.
-struct Look<'v> {
+pub struct Look<'v> {
     domain: &'v Domain,
-    caller: CallerContext<'v>,
-    plan: Plan<'v>,
-    accounts: SmallVec<[Option<Account>; INLINE_CAP]>,
+    pub caller: CallerContext<'v>,
+    pub plan: Plan<'v>,
+    pub accounts: SmallVec<[Option<Account>; INLINE_CAP]>,
     /// None if the request was denied.
-    outcome: Option<Outcome>,
-    used: SmallVec<[u64; INLINE_CAP]>,
+    pub outcome: Option<Outcome>,
+    pub used: SmallVec<[u64; INLINE_CAP]>,
 }
 
 impl<'v> Preview<'v> {
@@ -121,8 +121,8 @@ impl Decider {
         look.preview()
     }
 
-    /// None if the domain is unknown.
-    async fn look<'v>(
+    /// The plan of a request, and the state of its limits; None if the domain is unknown.
+    pub async fn look<'v>(
         &self,
         snapshot: &'v Snapshot,
         request: &Request<'v>,

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::clock::Timestamp;
+
 /// What tells whether a charge was made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Once {
@@ -13,6 +15,8 @@ pub enum Once {
     /// Takes this attempt at the request out of the mark, because it was refused elsewhere. When no other attempt has met the
     /// mark, the hits come back, and the mark goes.
     Undo(IdempotencyMark),
+    /// Corrects the count by a difference to what was in use at this time. It is not made if another one was made since.
+    Correction { read_at: Timestamp },
 }
 
 /// Identifies a charge among those of one sidecar on one counter. The counter's record keeps the greatest number seen of each
@@ -54,6 +58,9 @@ pub enum Retry {
 /// How long a record keeps a token, in milliseconds: far longer than a charge is retried.
 pub const TOKEN_LIFE_MS: u64 = 3_600_000;
 
+/// How long a record keeps that it was corrected, in milliseconds.
+pub const CORRECTION_LIFE_MS: u64 = 24 * 3_600_000;
+
 /// Issues the tokens of one sidecar.
 #[derive(Debug)]
 pub struct TokenSource {
@@ -80,7 +87,7 @@ impl Once {
     /// The mark that it leaves, looks for or removes.
     pub fn mark(&self) -> Option<&IdempotencyMark> {
         match self {
-            Self::Token(_) => None,
+            Self::Token(_) | Self::Correction { .. } => None,
             Self::Mark(mark) | Self::Undo(mark) => Some(mark),
         }
     }
@@ -90,7 +97,7 @@ impl Once {
         let key_index =
             u16::try_from(key_index).expect("the descriptors of a request bound its keys");
         match self {
-            Self::Token(_) => self,
+            Self::Token(_) | Self::Correction { .. } => self,
             Self::Mark(mark) => Self::Mark(IdempotencyMark { key_index, ..mark }),
             Self::Undo(mark) => Self::Undo(IdempotencyMark { key_index, ..mark }),
         }

@@ -26,6 +26,19 @@ impl Decider<'_> {
                 }
                 _ => Made::No,
             },
+            Some(Once::Correction { .. }) if charge.hits.amount() == 0 => Made::No,
+            Some(Once::Correction { read_at }) => {
+                let known = self.records[charge.key_index].correction(tag);
+                match known.filter(|known| read_at.as_ms() <= known.at_ms) {
+                    Some(known) if known.differs(charge.hits) => Made::Retried(Retry::Conflict),
+                    Some(known) => {
+                        let age_ms = now_ms.saturating_sub(known.at_ms);
+                        let age_ms = u32::try_from(age_ms).unwrap_or(u32::MAX);
+                        Made::Retried(Retry::Free { age_ms })
+                    }
+                    None => Made::No,
+                }
+            }
             Some(Once::Undo(mark)) => {
                 let known = self.mark(charge, mark);
                 let is_last = known.is_some_and(|known| *known.attempts == [mark.attempt]);
@@ -45,6 +58,9 @@ impl Decider<'_> {
         match (charge.once, made) {
             (Some(Once::Token(token)), Made::No) => {
                 self.records[charge.key_index].see(tag, token, now);
+            }
+            (Some(Once::Correction { .. }), Made::No) => {
+                self.records[charge.key_index].set_correction(tag, charge.hits, now);
             }
             (Some(Once::Mark(mark)), Made::No) => {
                 let record = &mut self.records[usize::from(mark.key_index)];

@@ -44,7 +44,8 @@ pub use directory::{Directory, DirectoryError};
 pub use fallback::{Debt, Fallback};
 pub use file_sums::FileSums;
 pub use idempotency::{
-    FINAL, IdempotencyMark, IdempotencyToken, Once, Retry, TOKEN_LIFE_MS, TokenSource,
+    CORRECTION_LIFE_MS, FINAL, IdempotencyMark, IdempotencyToken, Once, Retry, TOKEN_LIFE_MS,
+    TokenSource,
 };
 pub use notice::Notice;
 pub use sums_store::SumsStore;

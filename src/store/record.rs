@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
+use super::{CORRECTION_LIFE_MS, IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
 use crate::limit::{GraceBegun, Hits, Limit, State, Told};
 
@@ -52,6 +52,7 @@ struct Extra {
     told: Vec<ToldOf>,
     marks: Vec<KeptMark>,
     graces: Vec<GraceOf>,
+    corrections: Vec<Correction>,
 }
 
 /// The greatest number that was seen of a sidecar's charges on one limit that are made once.
@@ -84,6 +85,16 @@ pub struct KeptMark {
     pub until_ms: u64,
 }
 
+/// The last correction of the count of one limit.
+#[derive(Debug)]
+pub struct Correction {
+    limit_tag: Arc<str>,
+    /// When it was made.
+    pub at_ms: u64,
+    /// What it added or took.
+    pub hits: Hits,
+}
+
 /// The grace of one limit that has begun.
 #[derive(Debug)]
 struct GraceOf {
@@ -104,9 +115,24 @@ pub struct BonusSpent {
 impl KeptMark {
     /// Whether so many hits are others than those of the mark.
     pub fn differs(&self, hits: Hits) -> bool {
-        let spends = |hits| matches!(hits, Hits::Spend(_));
-        (spends(self.hits), self.hits.amount()) != (spends(hits), hits.amount())
+        are_different(self.hits, hits)
     }
+}
+
+impl Correction {
+    /// Whether so many hits are others than those of the correction.
+    pub fn differs(&self, hits: Hits) -> bool {
+        are_different(self.hits, hits)
+    }
+
+    fn until_ms(&self) -> u64 {
+        self.at_ms.saturating_add(CORRECTION_LIFE_MS)
+    }
+}
+
+fn are_different(one: Hits, other: Hits) -> bool {
+    let spends = |hits| matches!(hits, Hits::Spend(_));
+    (spends(one), one.amount()) != (spends(other), other.amount())
 }
 
 impl Entry {
@@ -155,6 +181,8 @@ impl Record {
         let ends = ends.chain(told.filter_map(|told| told.expiry_ms));
         let graces = self.extra.iter().flat_map(|extra| &extra.graces);
         let ends = ends.chain(graces.filter_map(|grace| grace.begun.again_ms));
+        let corrections = self.extra.iter().flat_map(|extra| &extra.corrections);
+        let ends = ends.chain(corrections.map(Correction::until_ms));
         let latest = ends.max().unwrap_or(0);
         self.states.iter().try_fold(latest, |latest, entry| Some(entry.expiry_ms?.max(latest)))
     }
@@ -281,6 +309,19 @@ impl Record {
         all.extend(begun.map(|begun| GraceOf { limit_tag: limit_tag.clone(), begun }));
     }
 
+    /// The last correction of the count of a limit.
+    pub fn correction(&self, limit_tag: &str) -> Option<&Correction> {
+        let mut corrections = self.extra.iter().flat_map(|extra| &extra.corrections);
+        corrections.find(|known| *known.limit_tag == *limit_tag)
+    }
+
+    /// Remembers that the count of a limit was corrected by so many hits.
+    pub fn set_correction(&mut self, limit_tag: &Arc<str>, hits: Hits, now: Timestamp) {
+        let all = &mut self.extra.get_or_insert_default().corrections;
+        all.retain(|known| known.limit_tag != *limit_tag);
+        all.push(Correction { limit_tag: limit_tag.clone(), at_ms: now.as_ms(), hits });
+    }
+
     /// Drops what is empty or was written to be gone by `now`.
     pub fn forget(&mut self, now: Timestamp) {
         self.states.retain(|entry| entry.lives(now));
@@ -288,6 +329,7 @@ impl Record {
             extra.bonuses.retain(|bonus| 0 < bonus.count && now.as_ms() < bonus.until_ms);
             extra.seen.retain(|seen| now.as_ms() < seen.until_ms);
             extra.marks.retain(|mark| now.as_ms() < mark.until_ms);
+            extra.corrections.retain(|correction| now.as_ms() < correction.until_ms());
             let states = &self.states;
             let lives = |tag: &Arc<str>| states.iter().any(|entry| entry.limit.tag() == tag);
             extra.told.retain(|told| match told.expiry_ms {
@@ -303,7 +345,8 @@ impl Record {
                 + extra.seen.len()
                 + extra.told.len()
                 + extra.marks.len()
-                + extra.graces.len();
+                + extra.graces.len()
+                + extra.corrections.len();
             if rest == 0 && level == 0 {
                 self.extra = None;
             }

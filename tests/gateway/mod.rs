@@ -13,6 +13,7 @@ mod overload;
 mod quota;
 mod recipes;
 mod reload;
+mod resources;
 mod retries;
 mod thresholds;
 mod tls;

@@ -17,6 +17,7 @@ const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
 const QUOTA_PAGE: &str = "config/quota.md";
 const USAGE_PAGE: &str = "config/usage.md";
+const RESOURCES_PAGE: &str = "config/resources.md";
 
 /// Other pages with links.
 const OTHER_PAGES: [&str; 10] = [
@@ -33,8 +34,13 @@ const OTHER_PAGES: [&str; 10] = [
 ];
 
 /// The pages about the policy language.
-const PAGES: [&str; 4] =
-    ["config/README.md", "config/sharing.md", "config/choice.md", "config/schedules.md"];
+const PAGES: [&str; 5] = [
+    "config/README.md",
+    "config/sharing.md",
+    "config/choice.md",
+    "config/schedules.md",
+    RESOURCES_PAGE,
+];
 
 /// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.
 type Ask<'a> = (&'a [&'a str], u32);
@@ -155,10 +161,56 @@ async fn the_commands_of_the_page_on_quotas_work() {
     assert!(said.contains(r#""limit":"search""#), "{said}");
 }
 
+#[tokio::test]
+async fn the_commands_of_the_page_on_resources_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let policy = fs::read_to_string(format!("{POLICIES}/workspace.yaml")).unwrap();
+    let tollgate = Tollgate::serve(&policy, &Store::Embedded).await;
+    let page = fs::read_to_string(RESOURCES_PAGE).unwrap();
+    let said = run(&all_fenced(&page, "bash"), &tollgate);
+    let used: Vec<&str> = said.lines().filter(|line| line.contains(r#""used":8"#)).collect();
+    assert!(used[0].contains(r#""used":812"#) && used[1].contains(r#""used":815"#), "{said}");
+}
+
+/// The callers of the page have what it says of a policy without tiers.
+#[test]
+fn the_callers_of_the_page_on_resources_have_parts_of_their_parents() {
+    let page = fs::read_to_string(RESOURCES_PAGE).unwrap();
+    let mut callers = page.split("```yaml\n").map(|rest| rest.split("```").next().unwrap());
+    let callers = callers.find(|text| text.starts_with("callers:")).unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("callers.yaml");
+    fs::write(&file, callers).unwrap();
+    let policy = format!("{POLICIES}/workspace.yaml");
+    for (caller, resource, told) in [
+        ("acme", "users", "limit 1: users, 5000/total"),
+        ("acme-eu", "users", "limit 1: users, 1250/total"),
+        ("acme-eu", "users", "  account    acme-eu: the amount is 25% of its parent's"),
+        ("acme-eu", "segments", "limit 1: segments, 12/total"),
+        ("acme-lab", "users", "limit 1: users, 125/total"),
+        ("acme-lab", "journeys", "limit 1: journeys, 5/total"),
+        ("acme-test", "users", "limit 1: users, 500/total"),
+        ("acme-test", "users", "limit 2: users, 5000/total"),
+        ("acme-test", "users", "  account    acme: with a counter that this caller shares"),
+    ] {
+        let descriptor = format!("workspace_id={caller},resource={resource}");
+        let mut explain = tollgate::command();
+        explain.args(["explain", &policy, "workspace", &descriptor, "--callers"]).arg(&file);
+        let said = String::from_utf8(explain.output().unwrap().stdout).unwrap();
+        assert!(said.lines().any(|line| line.starts_with(told)), "{caller}: {told}\n{said}");
+    }
+}
+
 /// The output of the commands of a page.
 fn run_commands(page: &str, tollgate: &Tollgate) -> String {
     let page = fs::read_to_string(page).unwrap();
-    let commands = fenced(&page, "bash");
+    run(fenced(&page, "bash"), tollgate)
+}
+
+/// The output of commands.
+fn run(commands: &str, tollgate: &Tollgate) -> String {
     let address = tollgate.http_address.to_string();
     let strict = "set -e; curl() { command curl -sS --fail-with-body \"$@\"; echo; }\n";
     let script = strict.to_owned() + &commands.replace("localhost:8080", &address);
@@ -166,6 +218,13 @@ fn run_commands(page: &str, tollgate: &Tollgate) -> String {
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(output.status.success(), "{said}");
     said
+}
+
+/// All examples of a page in a language.
+fn all_fenced(page: &str, language: &str) -> String {
+    let fence = format!("```{language}\n");
+    let examples = page.split(&fence).skip(1);
+    examples.map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
 /// The first example of a page in a language.

@@ -5,3 +5,4 @@ mod explain;
 pub mod policies;
 mod reference;
 mod season;
+mod workspace;

@@ -3,6 +3,7 @@
 mod allowance;
 mod cluster;
 mod contract;
+mod corrections;
 mod debits;
 mod directory;
 mod grace;

@@ -441,8 +441,12 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
         life_ms,
         attempt,
     });
+    // Some of what was read is older than the history.
+    let correction = prop_oneof![0_u64..100_000, 0_u64..100_000_000];
+    let correction = correction.prop_map(|ms| START_MS - 1_000 + ms).prop_map(Timestamp::from_ms);
     let once = prop_oneof![
         1 => token.prop_map(Once::Token),
+        1 => correction.prop_map(|read_at| Once::Correction { read_at }),
         3 => mark.clone().prop_map(Once::Mark),
         1 => mark.prop_map(Once::Undo),
     ];

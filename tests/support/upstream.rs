@@ -48,7 +48,7 @@ impl Drop for Upstream {
 }
 
 /// The received headers; or for a request with a number of tokens, that number, in the body or in a header of the
-/// answer.
+/// answer. A number of removed resources is in a header, too.
 fn echo(headers: &HeaderMap) -> Response {
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into();
     if let Some(tokens) = headers.get("x-total-tokens") {
@@ -58,8 +58,10 @@ fn echo(headers: &HeaderMap) -> Response {
     let said: BTreeMap<String, String> =
         headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let mut response = Json(said).into_response();
-    if let Some(tokens) = headers.get("x-tokens") {
-        response.headers_mut().insert("x-tokens", tokens.clone());
+    for name in ["x-tokens", "x-removed"] {
+        if let Some(told) = headers.get(name) {
+            response.headers_mut().insert(name, told.clone());
+        }
     }
     response
 }

@@ -1,13 +1,15 @@
 //! What is told of a quota, as JSON.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Preview, Standing, Verdict};
+use super::mark;
+use crate::engine::{Preview, Reading, Standing, Verdict};
 use crate::observe::audit::instant;
-use crate::policy::Mode;
+use crate::policy::{Mode, Window};
 
 /// The limits that apply to a caller, each as it stands.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -46,6 +48,9 @@ pub struct QuotaItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     reset_at: Option<String>,
     mode: ModeName,
+    /// For a limit that never resets: what `recalculate` takes as its `mark`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
 }
 
 /// What a limit does with a request that is over it.
@@ -63,19 +68,26 @@ pub enum ModeName {
 impl QuotaBody {
     /// The limits of previews.
     pub fn new(caller: &str, previews: &[Preview<'_>]) -> Self {
-        let items = previews.iter().flat_map(|preview| QuotaItem::all(caller, preview));
         Self {
             caller: caller.to_owned(),
             fallback: previews.iter().any(|preview| preview.verdict.fallback),
-            items: items.collect(),
+            items: QuotaItem::all(caller, previews).collect(),
         }
     }
 }
 
 impl QuotaItem {
-    /// The limits of a preview for a caller.
-    pub fn all<'p>(caller: &'p str, preview: &'p Preview<'_>) -> impl Iterator<Item = Self> {
-        preview.standings().map(|standing| Self::new(caller, &preview.verdict, standing))
+    /// The limits of previews for a caller, each once: a limit that cascades is in several.
+    pub fn all<'p>(caller: &'p str, previews: &'p [Preview<'_>]) -> impl Iterator<Item = Self> {
+        let mut known = BTreeSet::new();
+        let standings = previews.iter().flat_map(|preview| {
+            preview.standings().map(move |standing| (&preview.verdict, standing))
+        });
+        let standings = standings.filter(move |(verdict, standing)| {
+            let rule = standing.charge.rule.map(|rule| &*rule.path);
+            known.insert((verdict.domain, rule, standing.charge.limit.index, standing.account))
+        });
+        standings.map(move |(verdict, standing)| Self::new(caller, verdict, standing))
     }
 
     /// Whether the counter is the caller's, not that of a pool.
@@ -97,6 +109,7 @@ impl QuotaItem {
         let Standing { charge, used, account } = standing;
         let quota = charge.quota;
         let tier = verdict.caller.as_ref().and_then(|caller| caller.tier_name());
+        let may_recalculate = charge.limit.window == Window::Total && !verdict.fallback;
         let reset = charge.reset().filter(|reset| used != 0 && *reset != Duration::ZERO);
         Self {
             domain: verdict.domain.to_owned(),
@@ -116,6 +129,7 @@ impl QuotaItem {
                 Mode::Shadow | Mode::Off => ModeName::Shadow,
                 Mode::Quota => ModeName::Quota,
             },
+            mark: may_recalculate.then(|| mark::write(Reading { used, at: verdict.at })),
         }
     }
 }

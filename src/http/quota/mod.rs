@@ -2,28 +2,27 @@
 //! the callers that are over a limit.
 
 mod body;
+mod limits;
+mod mark;
 mod over;
 mod params;
+mod recalculate;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::auth::{Authorized, Operator, Own, Principal};
+use super::auth::{Authorized, Operator, Own};
 use super::edge::Edge;
 use super::extract::{JsonObject, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use crate::engine::{Code, GiveBack, Preview, Reason, Verdict};
 use crate::limit::Hits;
-use crate::observe::audit::{self, Entry};
-use body::QuotaBody;
+use limits::{LOOK, Limits, limits, record, unavailable};
 use params::{HitsForm, QuotaParams, ResetForm, Target};
+use recalculate::recalculate;
 
-/// Gives nothing back: what meets the limits also of a caller that may not spend.
-const LOOK: Hits = Hits::GiveBack(0);
-
-pub fn operations() -> [Operation; 6] {
+pub fn operations() -> [Operation; 7] {
     [
         openapi::get(
             "/v1/callers/{name}/quota",
@@ -55,6 +54,12 @@ pub fn operations() -> [Operation; 6] {
             "Give all used hits back to the limits of a caller",
             reset,
         ),
+        openapi::post(
+            "/v1/callers/{name}/quota/recalculate",
+            "recalculateQuota",
+            "Set the count of a limit that never resets to the true number",
+            recalculate,
+        ),
         openapi::get(
             "/v1/over",
             "listOver",
@@ -62,27 +67,6 @@ pub fn operations() -> [Operation; 6] {
             over::list,
         ),
     ]
-}
-
-/// How the limits of a caller stand.
-struct Limits(Json<QuotaBody>);
-
-impl axum::response::IntoResponse for Limits {
-    fn into_response(self) -> axum::response::Response {
-        self.0.into_response()
-    }
-}
-
-impl Output for Limits {
-    fn describe(description: &mut Description<'_>) {
-        description.answer::<QuotaBody>(200);
-        description.problem("404", "No limit applies to the caller (QUOTA_NOT_FOUND)");
-        description.problem(
-            "422",
-            "No policy has the domain, or it has no callers, or several have (INVALID_RESOURCE_TYPE)",
-        );
-        description.problem("503", "Redis is unavailable, and a limit makes that an error");
-    }
 }
 
 /// The quota, or a problem that names the limit without the hits.
@@ -207,18 +191,6 @@ fn refusal(target: &Target, verdict: &Verdict<'_>) -> Result<(), Problem> {
     }
 }
 
-fn unavailable() -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store is unavailable")
-}
-
-fn limits(target: &Target, previews: &[Preview<'_>]) -> Result<Limits, Problem> {
-    let body = QuotaBody::new(target.caller(), previews);
-    if body.items.is_empty() {
-        return Err(target.without_limits());
-    }
-    Ok(Limits(Json(body)))
-}
-
 /// A problem: a limit does not have the hits, or the caller may not pass at all.
 fn exceeded(target: &Target, verdict: &Verdict<'_>) -> Problem {
     let name = target.caller();
@@ -237,29 +209,4 @@ fn exceeded(target: &Target, verdict: &Verdict<'_>) -> Problem {
         retry_after: verdict.wait(),
         ..Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).coded("QUOTA_EXCEEDED")
     }
-}
-
-/// Writes a change to the audit log, before it is made.
-async fn record(
-    edge: &Edge,
-    principal: &Principal,
-    what: &'static str,
-    (target, hits): (&Target, u64),
-) -> Result<(), Problem> {
-    let entry = Entry {
-        at: audit::instant(edge.engine.now()),
-        who: principal.name.clone(),
-        peer: principal.peer,
-        what,
-        caller: target.caller().to_owned(),
-        before: None,
-        after: None,
-        hits: Some(hits),
-        failed: None,
-    };
-    edge.api.audit.write(&entry).await.map_err(|error| {
-        tracing::error!(%error, "writing the audit log failed; the change is rejected");
-        let detail = "writing the audit log failed; nothing was changed";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    })
 }

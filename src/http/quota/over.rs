@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::body::{ModeName, QuotaItem};
+use super::limits::{LOOK, unavailable};
 use super::params::QuotaParams;
-use super::{LOOK, unavailable};
 use crate::engine::Code;
 use crate::http::auth::{Authorized, Viewer};
 use crate::http::edge::Edge;
@@ -36,6 +36,9 @@ pub struct OverParams {
     /// request with these entries.
     #[serde(default)]
     entries: String,
+    /// Also the limits of the rules below that have a value, such as those of all kinds of resources.
+    #[serde(default)]
+    below: bool,
     /// Only limits in this mode; absent: in any.
     mode: Option<ModeName>,
 }
@@ -71,30 +74,32 @@ pub async fn list(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<OverParams>,
 ) -> Result<Json<OverBody>, Problem> {
-    let OverParams { after, limit, domain, entries, mode } = params;
+    let OverParams { after, limit, domain, entries, below, mode } = params;
     if !(1..=CALLERS_MAX).contains(&limit) {
         let detail = format!("`limit` must be a number from 1 to {CALLERS_MAX}");
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     }
-    let asked = QuotaParams::new(domain, entries);
+    let asked = QuotaParams::new(domain, entries, below);
     let snapshot = edge.engine.snapshot();
     let page = edge.engine.directory().page(&after, limit).await?;
     let mut items = Vec::new();
     for (name, _) in page.callers {
         let target = asked.clone().target(name.clone())?;
+        let mut previews = Vec::new();
         for request in &target.requests(&snapshot, LOOK)? {
             let preview = edge.engine.preview(&snapshot, request).await;
             // What the fallback counts is not what is in use.
             if preview.verdict.code() == Code::Unavailable || preview.verdict.fallback {
                 return Err(unavailable());
             }
-            let of_caller = QuotaItem::all(&name, &preview)
-                .filter(|item| item.is_own() && mode.is_none_or(|mode| mode == item.mode()));
-            items.extend(of_caller.filter_map(|limit| {
-                let over = limit.over()?;
-                Some(OverItem { caller: name.clone(), over, limit })
-            }));
+            previews.push(preview);
         }
+        let of_caller = QuotaItem::all(&name, &previews)
+            .filter(|item| item.is_own() && mode.is_none_or(|mode| mode == item.mode()));
+        items.extend(of_caller.filter_map(|limit| {
+            let over = limit.over()?;
+            Some(OverItem { caller: name.clone(), over, limit })
+        }));
     }
     Ok(Json(OverBody { items, next: page.next }))
 }

@@ -6,10 +6,18 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::engine::{Descriptor, HitsSource, Request, Snapshot};
+use super::mark;
+use crate::engine::{Descriptor, HitsSource, Reading, Request, Snapshot};
 use crate::http::change::check_name;
 use crate::http::problem::Problem;
 use crate::limit::{AMOUNT_MAX, Hits};
+use crate::policy::{Domain, RuleValue};
+
+/// Descriptors of a domain whose limits one quota shows.
+const PATHS_MAX: usize = 64;
+
+/// Values that a problem names.
+const VALUES_MAX: usize = 32;
 
 /// The query of a quota.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -21,6 +29,9 @@ pub struct QuotaParams {
     /// request with these entries.
     #[serde(default)]
     entries: String,
+    /// Also the limits of the rules below that have a value, such as those of all kinds of resources.
+    #[serde(default)]
+    below: bool,
 }
 
 /// The body of an operation on a quota.
@@ -51,12 +62,33 @@ pub struct ResetForm {
     entries: Vec<BTreeMap<String, String>>,
 }
 
+/// The body of a recalculation.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "QuotaCount")]
+pub struct CountForm {
+    /// The domain; may be absent if only one has a policy that names callers.
+    domain: Option<String>,
+    /// More entries after the caller's, in order, as a request has them in one descriptor.
+    #[serde(default)]
+    entries: Vec<BTreeMap<String, String>>,
+    /// The name of the limit; may be absent if only one of them never resets.
+    pub limit: Option<String>,
+    /// The true number.
+    #[schemars(range(max = 1_000_000_000_000_000_u64))]
+    pub counted: u64,
+    /// The `mark` of the quota as it was read before the counting began. Absent: the number is that of now.
+    mark: Option<String>,
+}
+
 /// A caller and more entries of its descriptor, in one domain or several.
 #[derive(Debug)]
 pub struct Target {
     caller: String,
     domain: Option<String>,
     entries: Vec<(String, String)>,
+    /// With the rules below.
+    below: bool,
 }
 
 fn one() -> u64 {
@@ -65,8 +97,8 @@ fn one() -> u64 {
 
 impl QuotaParams {
     /// Of a domain, or of all, and more entries.
-    pub fn new(domain: Option<String>, entries: String) -> Self {
-        Self { domain, entries }
+    pub fn new(domain: Option<String>, entries: String, below: bool) -> Self {
+        Self { domain, entries, below }
     }
 
     /// What is asked about.
@@ -75,7 +107,8 @@ impl QuotaParams {
         if self.entries.starts_with('[') {
             let entries: Vec<_> = serde_json::from_str(&self.entries)
                 .map_err(|error| invalid(format!("`entries`: {error}")))?;
-            return target(caller, self.domain, &entries);
+            let target = target(caller, self.domain, &entries)?;
+            return Ok(Target { below: self.below, ..target });
         }
         let entry = |text: &str| {
             let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
@@ -84,7 +117,7 @@ impl QuotaParams {
         let texts = self.entries.split(',').filter(|text| !text.is_empty());
         let entries: Option<Vec<_>> = texts.map(entry).collect();
         let entries = entries.ok_or_else(|| invalid("`entries` is `key=value,key=value`"))?;
-        Ok(Target { caller, domain: self.domain, entries })
+        Ok(Target { caller, domain: self.domain, entries, below: self.below })
     }
 }
 
@@ -98,6 +131,24 @@ impl HitsForm {
             return Err(invalid(format!("`hits` is at most {AMOUNT_MAX}")));
         }
         target(caller, self.domain.clone(), &self.entries)
+    }
+}
+
+impl CountForm {
+    /// What is asked about.
+    pub fn target(&self, caller: String) -> Result<Target, Problem> {
+        if AMOUNT_MAX < self.counted {
+            return Err(invalid(format!("`counted` is at most {AMOUNT_MAX}")));
+        }
+        target(caller, self.domain.clone(), &self.entries)
+    }
+
+    /// What was in use when the counting began; None for now.
+    pub fn reading(&self) -> Result<Option<Reading>, Problem> {
+        let Some(mark) = &self.mark else { return Ok(None) };
+        let reading = mark::read(mark);
+        let detail = || format!("invalid `mark` `{mark}`; send that of the quota as it was read");
+        reading.map(Some).ok_or_else(|| invalid(detail()))
     }
 }
 
@@ -118,7 +169,7 @@ fn target(
         return Err(invalid("each of `entries` is an object with one key: {\"key\": \"value\"}"));
     }
     let entries = entries.iter().flatten().map(|(key, value)| (key.clone(), value.clone()));
-    Ok(Target { caller, domain, entries: entries.collect() })
+    Ok(Target { caller, domain, entries: entries.collect(), below: false })
 }
 
 impl Target {
@@ -134,12 +185,15 @@ impl Target {
         if let (Some(domain), true) = (&self.domain, meant.is_empty()) {
             return Err(wrong_resource(format!("no policy has the domain `{domain}`")));
         }
-        let named = meant.into_iter().filter_map(|domain| {
-            Some((domain.name.as_str(), domain.classes.caller_key.as_deref()?))
+        let paths = meant.into_iter().filter_map(|domain| Some((domain, self.path(domain)?)));
+        let paths = paths.flat_map(|(domain, path)| {
+            let below = if self.below { domain.paths_below(&path) } else { Vec::new() };
+            std::iter::once(path)
+                .chain(below)
+                .take(PATHS_MAX)
+                .map(|path| (domain.name.as_str(), path))
         });
-        let requests = named.map(|(domain, key)| {
-            let mut entries = vec![(key, self.caller.as_str())];
-            entries.extend(self.entries.iter().map(|(key, value)| (&**key, &**value)));
+        let requests = paths.map(|(domain, entries)| {
             let descriptor =
                 Descriptor { entries, hits, hits_source: HitsSource::Request, limit: None };
             Request::try_new(domain, vec![descriptor]).map_err(|error| invalid(error.to_string()))
@@ -171,6 +225,33 @@ impl Target {
         requests.pop().ok_or_else(|| self.without_limits())
     }
 
+    /// The entries of its descriptor in a domain; None if the domain names no callers.
+    fn path<'t>(&'t self, domain: &'t Domain) -> Option<Vec<(&'t str, &'t str)>> {
+        let key = domain.classes.caller_key.as_deref()?;
+        let mut entries = vec![(key, self.caller.as_str())];
+        entries.extend(self.entries.iter().map(|(key, value)| (&**key, &**value)));
+        Some(entries)
+    }
+
+    /// A problem: a domain has rules for other values of an entry, or for other entries. None if it has a rule for all of them.
+    pub fn unknown_entry(&self, domain: &Domain) -> Option<Problem> {
+        let entries = self.path(domain)?;
+        let path = domain.path(&entries);
+        let walk = domain.walk(&path);
+        let above = walk.steps().last().filter(|_| walk.end().is_none())?;
+        let (key, value) = path.get(walk.steps().len())?;
+        let values = above.rules().iter().filter(|rule| rule.key == *key);
+        let values = values.filter_map(|rule| match &rule.value {
+            RuleValue::Exact(value) => Some(value.as_str()),
+            _ => None,
+        });
+        let values: Vec<&str> = values.take(VALUES_MAX).collect();
+        Some(wrong_resource(match values.as_slice() {
+            [] => format!("no rule has an entry `{key}` there"),
+            values => format!("no rule has the {key} `{value}`; there are {}", values.join(", ")),
+        }))
+    }
+
     /// A problem: the caller meets no limit.
     pub fn without_limits(&self) -> Problem {
         not_found(format!("no limit applies to the caller `{}`", self.caller))
@@ -182,11 +263,11 @@ impl Target {
     }
 }
 
-fn not_found(detail: impl Into<String>) -> Problem {
+pub fn not_found(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, detail).coded("QUOTA_NOT_FOUND")
 }
 
-fn wrong_resource(detail: String) -> Problem {
+pub fn wrong_resource(detail: String) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).coded("INVALID_RESOURCE_TYPE")
 }
 

@@ -145,6 +145,18 @@ impl Domain {
         paths
     }
 
+    /// Entries that lead on from those of a descriptor to each rule below, where the rules say all values.
+    pub fn paths_below<'a>(
+        &'a self,
+        entries: &[(&'a str, &'a str)],
+    ) -> Vec<Vec<(&'a str, &'a str)>> {
+        let mut paths = Vec::new();
+        if let Some(rule) = self.walk(&self.path(entries)).end() {
+            rule.below.exact_paths(entries, &mut paths);
+        }
+        paths
+    }
+
     /// The number of limits of the domain; their indexes are below it.
     pub fn limit_count(&self) -> usize {
         self.limit_count

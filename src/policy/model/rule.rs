@@ -170,6 +170,21 @@ impl RuleLevel {
         }
     }
 
+    /// Adds the entries that lead from those of a path to each rule of this level and below it, where the rules say all values.
+    pub(in crate::policy) fn exact_paths<'a>(
+        &'a self,
+        above: &[(&'a str, &'a str)],
+        paths: &mut Vec<Vec<(&'a str, &'a str)>>,
+    ) {
+        for rule in &self.rules {
+            let RuleValue::Exact(value) = &rule.value else { continue };
+            let mut path = above.to_vec();
+            path.push((&rule.key, value));
+            rule.below.exact_paths(&path, paths);
+            paths.push(path);
+        }
+    }
+
     /// Adds a rule, even if another one always takes precedence.
     pub(in crate::policy) fn push(&mut self, rule: Rule) {
         let index = self.rules.len();

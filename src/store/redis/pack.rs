@@ -96,7 +96,7 @@ fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
     }
 }
 
-/// What only a charge has that is not plain: `<I7I7I7BI2B`, and `<I7c8` or `<I2I2I4c8` if it is made once; then `<I2B` and
+/// What only a charge has that is not plain: `<I7I7I7BI2B`, and `<I7c8`, `<I2I2I4c8` or `<I7` if it is made once; then `<I2B` and
 /// `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, and at the end its thresholds and its grace.
 fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes: &[usize]) {
     let open = &charge.open;
@@ -113,6 +113,7 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
             bytes.extend(token.by.to_le_bytes());
         }
         Some(Once::Mark(mark) | Once::Undo(mark)) => pack_mark(bytes, mark, indexes),
+        Some(Once::Correction { read_at }) => push_long(bytes, read_at.as_ms()),
     }
     for pressed in &open.pressed {
         push_short(bytes, pressed.gauge + 1);
@@ -158,6 +159,7 @@ fn once_code(once: Option<Once>) -> u8 {
         Some(Once::Token(_)) => 1,
         Some(Once::Mark(_)) => 2,
         Some(Once::Undo(_)) => 3,
+        Some(Once::Correction { .. }) => 4,
     }
 }
 

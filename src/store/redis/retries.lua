@@ -1,6 +1,9 @@
 -- Charges with an idempotency key, between charge.lua and special.lua. Mirrors
 -- store/made.rs.
 --
+-- A charge that corrects a count has as ONE when was read what the correction is a difference to. It leaves an entry named
+-- `~`, tag, whose body is a CORRECTED: when it was made, and the hits.
+--
 -- Such a charge leaves a mark under a key of its own: an entry named `=`, tag, whose body is a KEPT, the hits and how often
 -- they were retried (WAS_REFUSED more if they count, but all attempts were refused so far), and an ATTEMPT for each attempt
 -- at the request that has met it and was not refused elsewhere. A KEYED
@@ -11,8 +14,14 @@ local KEPT = '<i8I2'
 local KEPT_LEN = 10
 local ATTEMPT_LEN = 8
 
+local CORRECTED = '<I7i8'
+local CORRECTED_LEN = 15
+
 -- As in pack.rs.
-local ONCE_TOKEN, ONCE_MARK, ONCE_UNDO = 1, 2, 3
+local ONCE_TOKEN, ONCE_MARK, ONCE_UNDO, ONCE_CORRECTION = 1, 2, 3, 4
+
+-- As in store/idempotency.rs.
+local CORRECTION_LIFE_MS = 86400000
 
 -- As in reply.rs.
 local CONFLICT = -2
@@ -63,9 +72,38 @@ local function read_keyed(records, keys, one, bytes, at, once)
   return at
 end
 
+-- Reads what stands in a charge that corrects a count, and finds whether another correction was made since; returns where it
+-- ends.
+local function read_correction(one, bytes, at)
+  local special, read_at = one.special
+  read_at, at = unpack(ONE, bytes, at)
+  local entry = entry_of(one.record, '~' .. one.entry.tag)
+  local keyed = {
+    once = ONCE_CORRECTION, record = one.record, entry = entry, age = 0, is_conflict = false, is_retry = false,
+    was_refused = false,
+  }
+  special.keyed = keyed
+  if #entry.body == CORRECTED_LEN and one.hits ~= 0 then
+    local made_at, hits = unpack(CORRECTED, entry.body)
+    if read_at <= made_at then
+      keyed.is_conflict = hits ~= one.hits
+      keyed.is_retry = not keyed.is_conflict
+      keyed.age = max(now - made_at, 0)
+      special.is_made = true
+    end
+  end
+  return at
+end
+
 -- Notes that a charge is made now, or that it is retried. Mirrors Decider::note.
 local function note_keyed(one)
   local keyed = one.special.keyed
+  if keyed.once == ONCE_CORRECTION then
+    if one.special.is_made then return end
+    keyed.entry.body, keyed.entry.expiry = pack(CORRECTED, now, one.hits), now + CORRECTION_LIFE_MS
+    keyed.record.written = true
+    return
+  end
   local entry, attempt = keyed.entry, keyed.attempt
   local body = entry.body
   local at = attempt_at(body, attempt)

@@ -4,7 +4,7 @@
 -- A special charge goes on after its CHARGE as SPECIAL: how much of the capacity is open to it, how many hits
 -- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), how it is made once
 -- (else 0), how many gauges press it and how many bonuses it has; for a charge that is made once by its number a TOKEN: the
--- number, and who made it; for one with an idempotency key a KEYED of retries.lua; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
+-- number, and who made it; for one with an idempotency key a KEYED of retries.lua, for one that corrects a count ONE; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
 -- each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
 --
 -- A charge that has thresholds says after its bonuses, as THRESHOLDS, how long they stay told (0: until their window ends)
@@ -146,6 +146,8 @@ local function read_special(records, keys, one, bytes, at, code)
     local name
     one.special.number, name, at = unpack(TOKEN, bytes, at)
     find_seen(one, name)
+  elseif once == ONCE_CORRECTION then
+    at = read_correction(one, bytes, at)
   elseif once ~= 0 then
     local keyed, failure = read_keyed(records, keys, one, bytes, at, once)
     if not keyed then return nil, failure end

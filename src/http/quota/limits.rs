@@ -1,0 +1,85 @@
+//! The answer to operations on quotas: how the limits of a caller stand; and the line of the audit log that each has.
+
+use axum::Json;
+use axum::http::StatusCode;
+
+use super::body::QuotaBody;
+use super::params::Target;
+use crate::engine::Preview;
+use crate::http::auth::Principal;
+use crate::http::edge::Edge;
+use crate::http::openapi::{Description, Output};
+use crate::http::problem::Problem;
+use crate::limit::Hits;
+use crate::observe::audit::{self, Entry};
+
+/// Gives nothing back: what meets the limits also of a caller that may not spend.
+pub const LOOK: Hits = Hits::GiveBack(0);
+
+/// How the limits of a caller stand.
+pub struct Limits(Json<QuotaBody>);
+
+impl axum::response::IntoResponse for Limits {
+    fn into_response(self) -> axum::response::Response {
+        self.0.into_response()
+    }
+}
+
+impl Output for Limits {
+    fn describe(description: &mut Description<'_>) {
+        description.answer::<QuotaBody>(200);
+        description.problem("404", "No limit applies to the caller (QUOTA_NOT_FOUND)");
+        description.problem(
+            "422",
+            "No policy has the domain or the entries, or it has no callers, or several have (INVALID_RESOURCE_TYPE)",
+        );
+        description.problem("503", "Redis is unavailable, and a limit makes that an error");
+    }
+}
+
+/// The store was asked and did not answer.
+pub fn unavailable() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store is unavailable")
+}
+
+/// The limits of previews.
+///
+/// # Errors
+/// When there is none.
+pub fn limits(target: &Target, previews: &[Preview<'_>]) -> Result<Limits, Problem> {
+    let body = QuotaBody::new(target.caller(), previews);
+    if body.items.is_empty() {
+        let mut domains = previews.iter().filter_map(|preview| preview.verdict.policy);
+        let unknown = domains.find_map(|domain| target.unknown_entry(domain));
+        return Err(unknown.unwrap_or_else(|| target.without_limits()));
+    }
+    Ok(Limits(Json(body)))
+}
+
+/// Writes a change to the audit log, before it is made.
+///
+/// # Errors
+/// When it can't be written: then the change is not to be made.
+pub async fn record(
+    edge: &Edge,
+    principal: &Principal,
+    what: &'static str,
+    (target, hits): (&Target, u64),
+) -> Result<(), Problem> {
+    let entry = Entry {
+        at: audit::instant(edge.engine.now()),
+        who: principal.name.clone(),
+        peer: principal.peer,
+        what,
+        caller: target.caller().to_owned(),
+        before: None,
+        after: None,
+        hits: Some(hits),
+        failed: None,
+    };
+    edge.api.audit.write(&entry).await.map_err(|error| {
+        tracing::error!(%error, "writing the audit log failed; the change is rejected");
+        let detail = "writing the audit log failed; nothing was changed";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })
+}

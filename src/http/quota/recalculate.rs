@@ -1,0 +1,88 @@
+//! `/v1/callers/{name}/quota/recalculate`: sets a count to the number that was counted elsewhere.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::limits::{LOOK, Limits, limits, record, unavailable};
+use super::params::{CountForm, Target, not_found, wrong_resource};
+use crate::engine::{RecalculateError, Recount};
+use crate::http::auth::{Authorized, Operator};
+use crate::http::edge::Edge;
+use crate::http::extract::{JsonObject, UrlPath};
+use crate::http::openapi::{Description, Output};
+use crate::http::problem::Problem;
+use crate::policy::Domain;
+
+/// The quota with the new count, or a problem if it was corrected meanwhile.
+pub struct Recalculated(Limits);
+
+impl axum::response::IntoResponse for Recalculated {
+    fn into_response(self) -> axum::response::Response {
+        self.0.into_response()
+    }
+}
+
+impl Output for Recalculated {
+    fn describe(description: &mut Description<'_>) {
+        Limits::describe(description);
+        description.problem(
+            "409",
+            "Another recalculation was made since the mark was read, or the mark is too old (QUOTA_CHANGED)",
+        );
+    }
+}
+
+/// Sets a count to the true number.
+pub async fn recalculate(
+    by: Authorized<Operator>,
+    State(edge): State<Edge>,
+    UrlPath(name): UrlPath<String>,
+    JsonObject(form): JsonObject<CountForm>,
+) -> Result<Recalculated, Problem> {
+    let target = form.target(name)?;
+    let snapshot = edge.engine.snapshot();
+    let request = target.request(&snapshot, LOOK)?;
+    let recount =
+        Recount { limit: form.limit.as_deref(), counted: form.counted, reading: form.reading()? };
+    record(&edge, &by.principal, "recalculate quota", (&target, form.counted)).await?;
+    let recalculated = edge.engine.recalculate(&snapshot, &request, recount).await;
+    let domain = snapshot.policies().domain(request.domain());
+    let preview = recalculated.map_err(|error| problem((&target, domain), &form, error))?;
+    limits(&target, &[preview]).map(Recalculated)
+}
+
+fn problem(
+    (target, domain): (&Target, Option<&Domain>),
+    form: &CountForm,
+    error: RecalculateError,
+) -> Problem {
+    let caller = target.caller();
+    let changed = |detail: &str| Problem::new(StatusCode::CONFLICT, detail).coded("QUOTA_CHANGED");
+    match error {
+        RecalculateError::NoLimit => {
+            let unknown = domain.and_then(|domain| target.unknown_entry(domain));
+            unknown.unwrap_or_else(|| target.without_limits())
+        }
+        RecalculateError::NoTotal => match &form.limit {
+            Some(limit) => not_found(format!(
+                "no limit `{limit}` that never resets applies to the caller `{caller}`"
+            )),
+            None => wrong_resource(format!(
+                "no limit of the caller `{caller}` never resets: only `total` limits can be recalculated"
+            )),
+        },
+        RecalculateError::Several(names) => {
+            wrong_resource(format!("name the `limit`: one of {}", names.join(", ")))
+        }
+        RecalculateError::OfOther(owner) => wrong_resource(format!(
+            "the limit of `{caller}` is counted with `{owner}`; recalculate that"
+        )),
+        RecalculateError::Old => {
+            changed("the mark is more than 12 hours old; read the quota and count again")
+        }
+        RecalculateError::Corrected => changed(
+            "the quota was recalculated to another number since the mark was read; read the quota and count again",
+        ),
+        RecalculateError::Unavailable => unavailable(),
+    }
+}
