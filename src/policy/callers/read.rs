@@ -10,7 +10,7 @@ use crate::policy::model::Caller;
 use crate::policy::problem::{Severity, Source};
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
 
-const CALLERS: Shape = Shape { what: "a file of callers", keys: &["callers"], later: &[] };
+const CALLERS: Shape = Shape { what: "a file of callers", keys: &["callers"] };
 const CALLER: Shape = Shape {
     what: "a caller",
     keys: &[
@@ -24,10 +24,8 @@ const CALLER: Shape = Shape {
         "disabled",
         "notes",
     ],
-    later: &[],
 };
-const BONUS: Shape =
-    Shape { what: "a bonus", keys: &["id", "limit", "amount", "until"], later: &[] };
+const BONUS: Shape = Shape { what: "a bonus", keys: &["id", "limit", "amount", "until"] };
 
 /// The maps in which a misplaced key may be valid.
 pub const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS];

@@ -18,14 +18,13 @@ pub trait MapFile {
 
 /// Declares a map: a struct with an optional field for each key, its JSON Schema, its keys, and its reader.
 ///
-/// `requires` lists required keys, and `later` keys of later versions. `at` declares a field for the place, and
-/// `checked by` a function for further checks. A field is read by a function of `readers.rs`, or by one of its own.
+/// `requires` lists required keys. `at` declares a field for the place, and `checked by` a function for further checks.
+/// A field is read by a function of `readers.rs`, or by one of its own.
 macro_rules! map {
     (
         $(#[$doc:meta])*
         pub struct $name:ident in $what:literal
             $(requires [$($required:literal),*])?
-            $(later [$($later:literal),*])?
             $(at $span:ident)?
             $(checked by $check:path)?;
 
@@ -47,7 +46,6 @@ macro_rules! map {
             const SHAPE: $crate::policy::yaml::Shape = $crate::policy::yaml::Shape {
                 what: $what,
                 keys: &[$($crate::policy::schema::map::key_of(stringify!($field))),*],
-                later: &[$($($later),*)?],
             };
         }
 

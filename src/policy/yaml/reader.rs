@@ -32,8 +32,6 @@ pub struct Shape {
     /// The name of the map, with its article.
     pub what: &'static str,
     pub keys: &'static [&'static str],
-    /// Keys that this version does not support yet.
-    pub later: &'static [&'static str],
 }
 
 /// The entries of a map with checked keys.
@@ -221,7 +219,8 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn wrong_kind(&mut self, node: &Node, expected: &str) {
+    /// Notes that a node holds something other than what is expected.
+    pub fn wrong_kind(&mut self, node: &Node, expected: &str) {
         let found = match node.scalar() {
             Some(text) => format!("`{text}`"),
             None => node.kind().to_owned(),
@@ -233,10 +232,6 @@ impl<'a> Reader<'a> {
 /// Reports a key that is invalid in a map.
 fn stray_key(name: &str, shape: &Shape, elsewhere: &[&Shape]) -> String {
     let what = shape.what;
-    let all = || elsewhere.iter().chain([&shape]);
-    if all().any(|shape| shape.later.contains(&name)) {
-        return format!("`{name}` is not supported by this version");
-    }
     let owners: Vec<&str> = elsewhere
         .iter()
         .filter(|shape| shape.keys.contains(&name))
