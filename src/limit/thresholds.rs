@@ -1,8 +1,8 @@
 //! Thresholds of a limit: parts of it at whose use an event is due, once in each window.
 //!
-//! What was told last is kept beside the state, so that of several sidecars one tells it. A threshold is told by the first charge
-//! that leaves so much in use, with those below it that were not told. It is armed again when the window ends; where
-//! there is no window that ends, once a window's length has passed since the last event and less is in use.
+//! What was told is kept beside the state, so that of several sidecars one tells it. A threshold is told by the first charge
+//! that leaves so much in use, with those below it that were not told. Each is armed again when the window ends; where
+//! there is no window that ends, once a window's length has passed since it was told and less was in use meanwhile.
 
 use std::sync::Arc;
 
@@ -26,13 +26,17 @@ pub struct Thresholds {
     hits: SmallVec<[u64; 4]>,
 }
 
-/// What was told of a limit's thresholds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// The highest threshold, in percent; 0 for none.
+/// What was told of a limit's thresholds: each that was told and is not armed again.
+pub type Told = SmallVec<[ToldThreshold; 2]>;
+
+/// A threshold that was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToldThreshold {
     pub percent: u16,
     /// Until when it stays told whatever is in use, in milliseconds since the Unix epoch.
     pub until_ms: u64,
+    /// Whether less was in use since.
+    pub fell: bool,
 }
 
 /// Thresholds that one charge has crossed: a bit for each, the lowest first.
@@ -108,41 +112,48 @@ impl Limit {
     /// the one after the charge, `used` is what was in use before.
     pub fn tell(
         &self,
-        (told, used): (Told, u64),
+        (told, used): (&Told, u64),
         state: &State,
         now: Timestamp,
     ) -> (Crossed, Told) {
-        let Some(thresholds) = self.thresholds() else { return (Crossed::default(), told) };
+        let Some(thresholds) = self.thresholds() else { return Default::default() };
         let (used_before, used) = (used, self.used(state, now));
-        let mut told = told;
-        if told.until_ms <= now.as_ms() {
-            let stays =
-                |(percent, hits): &(u16, u64)| *percent <= told.percent && *hits <= used_before;
-            told.percent =
-                thresholds.points().filter(stays).map(|(percent, _)| percent).last().unwrap_or(0);
-        }
-        let mut crossed = Crossed::default();
+        let now_ms = now.as_ms();
+        let (mut crossed, mut after) = (Crossed::default(), Told::new());
         for (index, (percent, hits)) in thresholds.points().enumerate() {
-            if told.percent < percent && hits <= used && used_before < used {
+            let known = told.iter().find(|known| known.percent == percent);
+            let stays = |known: &&ToldThreshold| {
+                now_ms < known.until_ms || (!known.fell && hits <= used_before)
+            };
+            if let Some(known) = known.filter(stays) {
+                let fell = known.fell || used_before.min(used) < hits;
+                after.push(ToldThreshold { fell, ..*known });
+            } else if hits <= used && used_before < used {
                 crossed.0 |= 1 << index;
+                let until_ms = match self.rearm_ms() {
+                    Some(rearm_ms) => now_ms + rearm_ms,
+                    None => self.expiry_ms(state).unwrap_or(0),
+                };
+                after.push(ToldThreshold { percent, until_ms, fell: false });
             }
         }
-        if let Some(percent) = thresholds.crossed(crossed).last() {
-            let until_ms = match self.rearm_ms() {
-                Some(rearm_ms) => now.as_ms() + rearm_ms,
-                None => self.expiry_ms(state).unwrap_or(0),
-            };
-            told = Told { percent, until_ms };
-        }
-        (crossed, told)
+        // What another edit of the policy has told, which may still be in force elsewhere.
+        let is_other = |known: &&ToldThreshold| {
+            let is_known = thresholds.points().any(|(percent, _)| percent == known.percent);
+            now_ms < known.until_ms && !is_known
+        };
+        after.extend(told.iter().filter(is_other).take(THRESHOLDS_MAX).copied());
+        (crossed, after)
     }
 
-    /// When what was told is to be forgotten: it stays as long as the state after the charge does. None for never.
-    pub fn told_expiry_ms(&self, told: Told, state: &State) -> Option<u64> {
+    /// When what was told is to be forgotten: it stays as long as the state after the charge may, whatever a schedule does. None
+    /// for never.
+    pub fn told_expiry_ms(&self, told: &Told, state: &State) -> Option<u64> {
+        let until_ms = told.iter().map(|told| told.until_ms).max().unwrap_or(0);
         match state {
-            State::Empty => Some(told.until_ms),
+            State::Empty => Some(until_ms),
             State::Total(_) => None,
-            _ => self.expiry_ms(state).map(|end_ms| end_ms.max(told.until_ms)),
+            _ => self.latest_expiry_ms(state).map(|end_ms| end_ms.max(until_ms)),
         }
     }
 }
@@ -167,7 +178,7 @@ mod tests {
             let hits = if *hits < 0 { Hits::GiveBack(amount) } else { Hits::Spend(amount) };
             limit.charge(&mut state, hits, now);
             let crossed;
-            (crossed, told) = limit.tell((told, used), &state, now);
+            (crossed, told) = limit.tell((&told, used), &state, now);
             all.push(limit.thresholds().unwrap().crossed(crossed).collect::<Vec<_>>());
         }
         assert_eq!(all, expected, "{limit} {charges:?}");
@@ -207,9 +218,17 @@ mod tests {
     }
 
     #[test]
+    fn a_higher_threshold_does_not_prolong_a_lower_one() {
+        let charges = [(80, 0), (10, 50), (70, 61), (9, 62), (1, 105), (10, 111)];
+        check(sliding(), &charges, &[&[80], &[90], &[80], &[], &[], &[90]]);
+        let charges = [(80, 0), (10, 86_399), (-50, 86_400), (50, 86_401)];
+        check(Algorithm::Total, &charges, &[&[80], &[90], &[], &[80]]);
+    }
+
+    #[test]
     fn a_bucket_tells_again_when_it_was_refilled_meanwhile() {
         let bucket = || Algorithm::Bucket(Bucket::new(30, MINUTE_MS, 100).unwrap());
-        check(bucket(), &[(85, 0), (29, 59), (4, 60)], &[&[80], &[], &[]]);
+        check(bucket(), &[(85, 0), (29, 59), (4, 60)], &[&[80], &[], &[80]]);
         check(bucket(), &[(85, 0), (26, 60), (31, 120)], &[&[80], &[80], &[80]]);
     }
 }

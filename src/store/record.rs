@@ -250,17 +250,17 @@ impl Record {
     pub fn told(&self, limit_tag: &str) -> Told {
         let mut told = self.extra.iter().flat_map(|extra| &extra.told);
         told.find(|known| *known.limit_tag == *limit_tag)
-            .map_or(Told::default(), |known| known.told)
+            .map_or(Told::default(), |known| known.told.clone())
     }
 
     /// Keeps what was told of a limit's thresholds, until that time; None for as long as the limit has a state.
     pub fn keep_told(&mut self, limit_tag: &Arc<str>, told: Told, expiry_ms: Option<u64>) {
-        if told.percent == 0 && self.extra.is_none() {
+        if told.is_empty() && self.extra.is_none() {
             return;
         }
         let all = &mut self.extra.get_or_insert_default().told;
         all.retain(|known| known.limit_tag != *limit_tag);
-        if told.percent != 0 {
+        if !told.is_empty() {
             all.push(ToldOf { limit_tag: limit_tag.clone(), told, expiry_ms });
         }
     }

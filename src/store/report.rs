@@ -21,8 +21,8 @@ pub fn report_charge(
     }
     charge.thresholds()?;
     let state = &record.states[place].state;
-    let (crossed, told) = limit.tell((record.told(tag), used), state, now);
-    let expiry_ms = limit.told_expiry_ms(told, state);
+    let (crossed, told) = limit.tell((&record.told(tag), used), state, now);
+    let expiry_ms = charge.limit.told_expiry_ms(&told, state);
     record.keep_told(tag, told, expiry_ms);
     (!crossed.is_none()).then_some(crossed)
 }

@@ -22,9 +22,12 @@ of_every_store! {
     a_refused_request_reports_nothing
     the_next_window_reports_again
     use_that_comes_back_arms_a_threshold_after_a_window
+    a_higher_threshold_does_not_keep_a_lower_one_silent
+    use_that_fell_and_rose_again_is_reported_after_a_window
     a_total_reports_again_after_a_day_if_hits_came_back
     each_caller_and_each_limit_has_its_own
     a_lowered_limit_is_reported_by_the_next_charge
+    a_new_threshold_below_the_use_is_reported_by_the_next_charge
     of_many_requests_at_once_one_reports
 }
 
@@ -122,6 +125,41 @@ async fn use_that_comes_back_arms_a_threshold_after_a_window(store: Arc<impl Sto
     }
 }
 
+async fn a_higher_threshold_does_not_keep_a_lower_one_silent(store: Arc<impl Store>) {
+    let limit = with_thresholds(&sliding(10, 2_000));
+    let requests = [(Spend(8), 0), (Spend(1), 1_800), (Spend(7), 2_100), (Spend(1), 2_300)];
+    check(&*store, ("higher", &limit), &requests, &[&[80], &[90], &[80], &[]]).await;
+    check(&*store, ("higher", &limit), &[(Spend(1), 3_850)], &[&[90]]).await;
+    let limit = with_thresholds(&total(100));
+    let requests = [
+        (Spend(80), 0),
+        (Spend(10), DAY_MS - 1),
+        (GiveBack(50), DAY_MS),
+        (Spend(50), DAY_MS),
+        (Spend(5), 2 * DAY_MS - 2),
+        (GiveBack(20), 2 * DAY_MS - 1),
+        (Spend(15), 2 * DAY_MS - 1),
+    ];
+    let expected: [&[u16]; 7] = [&[80], &[90], &[], &[80], &[95], &[], &[90]];
+    check(&*store, ("higher of a total", &limit), &requests, &expected).await;
+}
+
+async fn use_that_fell_and_rose_again_is_reported_after_a_window(store: Arc<impl Store>) {
+    let limit = with_thresholds(&sliding(10, 2_000));
+    let requests = [
+        (Spend(8), 0),
+        (GiveBack(8), 1),
+        (Spend(9), 2),
+        (Spend(8), 2_050),
+        (Spend(1), 2_051),
+        (GiveBack(9), 3_250),
+        (Spend(9), 3_251),
+        (Spend(1), 4_250),
+    ];
+    let expected: [&[u16]; 8] = [&[80], &[], &[90], &[80], &[90], &[], &[], &[80, 90, 95, 100]];
+    check(&*store, ("fell", &limit), &requests, &expected).await;
+}
+
 async fn a_total_reports_again_after_a_day_if_hits_came_back(store: Arc<impl Store>) {
     let limit = with_thresholds(&total(100));
     let stays = [(Spend(85), 0), (Spend(1), DAY_MS), (Spend(4), 3 * DAY_MS)];
@@ -164,6 +202,22 @@ async fn a_lowered_limit_is_reported_by_the_next_charge(store: Arc<impl Store>) 
         .await;
     // In this window 95 % have been told.
     check(&*store, ("lowered", &limit), &[(Spend(48), 3)], &[&[100]]).await;
+}
+
+async fn a_new_threshold_below_the_use_is_reported_by_the_next_charge(store: Arc<impl Store>) {
+    let listed = |percents: &[u16]| {
+        Arc::new(Limit::clone(&fixed(100, MINUTE_MS)).with_thresholds(percents.into()))
+    };
+    let (few, more) = (listed(&[80]), listed(&[50, 80, 84, 90]));
+    check(&*store, ("new", &few), &[(Spend(85), 0)], &[&[80]]).await;
+    check(&*store, ("new", &more), &[(Spend(1), 1)], &[&[50, 84]]).await;
+    // While both policies are in force, neither tells anew what the other one told.
+    check(&*store, ("new", &few), &[(Spend(1), 2)], &[&[]]).await;
+    check(&*store, ("new", &more), &[(Spend(1), 3)], &[&[]]).await;
+    // A limit of nothing has no thresholds, and forgets none.
+    let nothing = Arc::new(Limit::clone(&few).with_amount(0));
+    check(&*store, ("new", &nothing), &[(GiveBack(8), 4)], &[&[]]).await;
+    check(&*store, ("new", &few), &[(Spend(3), 5)], &[&[]]).await;
 }
 
 async fn of_many_requests_at_once_one_reports(store: Arc<impl Store + 'static>) {

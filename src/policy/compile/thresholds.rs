@@ -20,7 +20,7 @@ const WHOLE: u16 = 100;
 /// Maximum use of a limit, in percent.
 pub fn used_max(limit: &Limit) -> u16 {
     match (limit.overdraft(), limit.grace()) {
-        (Overdraft::None, None) => WHOLE,
+        (Overdraft::None, None) | (Overdraft::Clip, _) => WHOLE,
         (Overdraft::None, Some(grace)) => WHOLE + grace.percent(),
         _ => PERCENT_MAX,
     }
@@ -60,7 +60,7 @@ fn listed(
             Err(message) => reader.error(text.span.clone(), message),
             Ok(percent) if used_max < percent => {
                 let message = format!(
-                    "`{}` is never reached: more than 100% can be used only with an `overdraft` or a `grace`",
+                    "`{}` is never reached: more than 100% can be used only with `overdraft: allow` or a `grace`",
                     text.value
                 );
                 reader.error(text.span.clone(), message);

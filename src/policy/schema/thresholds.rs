@@ -34,19 +34,20 @@ impl JsonSchema for ThresholdsFile {
 /// Reads thresholds.
 pub fn thresholds(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<ThresholdsFile> {
     if matches!(node.value, Value::List(_)) {
-        let items = reader.list(node, what).iter();
-        let texts = items.filter_map(|item| reader.text(item, "a threshold")).collect();
-        return Some(ThresholdsFile::List(texts, node.span.clone()));
+        let items = reader.list(node, what);
+        let read = items.iter().filter_map(|item| reader.text(item, "a threshold"));
+        let texts: Vec<_> = read.collect();
+        let is_read = !texts.is_empty() || items.is_empty();
+        return is_read.then(|| ThresholdsFile::List(texts, node.span.clone()));
     }
     match node.scalar() {
         Some("true") => Some(ThresholdsFile::Usual),
         Some("false") => Some(ThresholdsFile::None),
         _ => {
-            let message = format!(
-                "{what} must be a list of percentages such as [80%, 100%], or true or false, not {}",
-                node.kind()
+            let expected = format!(
+                "{what} must be a list of percentages such as [80%, 100%], or true or false"
             );
-            reader.error(node.span.clone(), message);
+            reader.wrong_kind(node, &expected);
             None
         }
     }

@@ -154,8 +154,8 @@ local function record_of(records, keys, key)
   return record
 end
 
--- The entry under a tag, new if there is none.
-local function entry_of(record, tag)
+-- The entry under a tag; nil if there is none.
+local function find_entry(record, tag)
   for n = 1, #record do
     local entry = record[n]
     if entry.tag == tag then
@@ -164,8 +164,15 @@ local function entry_of(record, tag)
       return entry
     end
   end
-  local entry = new_entry(tag, 1, '')
-  record[#record + 1] = entry
+end
+
+-- The entry under a tag, new if there is none.
+local function entry_of(record, tag)
+  local entry = find_entry(record, tag)
+  if not entry then
+    entry = new_entry(tag, 1, '')
+    record[#record + 1] = entry
+  end
   return entry
 end
 

@@ -9,7 +9,8 @@
 --
 -- A charge that has thresholds says after its bonuses, as THRESHOLDS, how long they stay told (0: until their window ends)
 -- and how many they are, and then for each, the lowest first, as POINT what it is in percent and the hits in use from
--- which on it is crossed. An entry named `%`, tag holds as POINT the highest that was told and until when it stays so.
+-- which on it is crossed. An entry named `%`, tag holds a POINT for each that was told: what it is in percent, more
+-- by FELL if less was in use since, and until when it stays told whatever is in use.
 -- A charge that has a grace then says, as HEAD, how many hits pass beyond the capacity, for how long after the first breach, and
 -- how long after its end another grace may begin (0: when the window ends, or of a total when enough came back). An entry
 -- named `^`, tag holds as ONE when it began, until another one may.
@@ -38,6 +39,11 @@ local NONE, ALLOW, CLIP, OWED, GRACED = 1, 2, 3, 4, 5
 
 -- What the name of an entry begins with that holds what was told.
 local TOLD = '%'
+
+local FELL = 32768
+
+-- As in limit/thresholds.rs.
+local THRESHOLDS_MAX = 8
 
 -- The same of a grace that has begun.
 local GRACE = '^'
@@ -426,31 +432,60 @@ local function take_ahead(one)
   end
 end
 
+-- What was told of thresholds: for each, in percent, until when it stays told, and whether less was in use since.
+local function read_told(body)
+  local untils, falls = {}, {}
+  for at = 1, #body - POINT_LEN + 1, POINT_LEN do
+    local percent, stays = unpack(POINT, body, at)
+    untils[percent % FELL], falls[percent % FELL] = stays, FELL <= percent
+  end
+  return untils, falls
+end
+
 -- Reports the thresholds that a charge has crossed, where `used` was in use before. Mirrors Limit::tell and
 -- Limit::told_expiry_ms.
 local function tell(one, used)
   local special, state = one.special, one.entry
   local bytes, used_now = special.points, state.used or 0
-  local entry = entry_of(one.record, TOLD .. state.tag)
-  local told, stays, was, known = 0, 0, 0, false
-  if #entry.body == POINT_LEN then told, stays = unpack(POINT, entry.body) end
-  if stays <= now then was, told = told, 0 else known = true end
-  local crossed, bit, highest = 0, 1, 0
+  local entry = find_entry(one.record, TOLD .. state.tag)
+  -- Mostly nothing was told, and nothing is to be told.
+  if not entry or entry.body == '' then
+    if special.point == special.past_points then return end
+    local _, lowest = unpack(POINT, bytes, special.point)
+    if used_now < lowest or used_now <= used then return end
+  end
+  entry = entry or entry_of(one.record, TOLD .. state.tag)
+  local untils, falls = read_told(entry.body)
+  local kept, last, bit = '', 0, 1
   for at = special.point, special.past_points - 1, POINT_LEN do
     local percent, hits = unpack(POINT, bytes, at)
-    if not known and percent <= was and hits <= used then
-      told = percent
-    elseif told < percent and hits <= used_now and used < used_now then
-      crossed, highest = crossed + bit, percent
+    local stays, fell = untils[percent], falls[percent]
+    local is_told = stays and (now < stays or not fell and hits <= used)
+    if is_told then
+      fell = fell or min(used, used_now) < hits
+    elseif hits <= used_now and used < used_now then
+      special.crossed = special.crossed + bit
+      is_told, fell, stays = true, false, special.rearm == 0 and state.ends or now + special.rearm
     end
-    bit = bit * 2
+    if is_told then
+      kept, last = kept .. pack(POINT, percent + (fell and FELL or 0), stays), max(last, stays)
+    end
+    untils[percent], bit = nil, bit * 2
   end
-  if highest ~= 0 then
-    told, stays, special.crossed = highest, special.rearm == 0 and state.ends or now + special.rearm, crossed
+  -- What another edit of the policy has told, which may still be in force elsewhere.
+  local others = 0
+  for at = 1, #entry.body - POINT_LEN + 1, POINT_LEN do
+    local percent, stays = unpack(POINT, entry.body, at)
+    if untils[percent % FELL] and now < stays and others < THRESHOLDS_MAX then
+      others, kept, last = others + 1, kept .. pack(POINT, percent, stays), max(last, stays)
+    end
   end
-  local kept = told ~= 0 and pack(POINT, told, stays) or ''
-  local ends = stays
-  if state.used then ends = state.kind == TOTAL and 0 or max(stays, state.expiry) end
+  local ends = last
+  if state.used then
+    -- As long as the state may be there, whatever a schedule does.
+    local slowest = one.schedule and one.schedule.slowest or one.a
+    ends = state.kind == TOTAL and 0 or max(last, expiry(state, slowest))
+  end
   if kept ~= entry.body or kept ~= '' and ends ~= entry.expiry then
     entry.body, entry.expiry, one.record.written = kept, ends, true
   end
