@@ -196,7 +196,9 @@ impl DryRun {
         let remaining = outcome.decisions[want.charge].standing.remaining;
         match (want.hits, self.batch.charges[want.charge].limit.overdraft()) {
             (Hits::Spend(0) | Hits::GiveBack(_), _) => true,
-            (hits, Overdraft::None) => hits.amount() <= remaining,
+            (hits, Overdraft::None) => {
+                hits.amount() <= remaining.saturating_add(outcome.grace_left(want.charge))
+            }
             (_, Overdraft::Allow | Overdraft::Clip | Overdraft::Owed) => 0 < remaining,
         }
     }
@@ -208,12 +210,20 @@ impl DryRun {
         if capacity == 0 { 0.0 } else { part(remaining, capacity) }
     }
 
-    /// The time until the limit is unused, by which it has the hits; None if it never is.
+    /// The time until the limit is unused and, if the hits need one, another grace may begin. The limit then has the hits; None if it
+    /// never does.
     fn wait_ms(&self, want: &DryRunCharge, outcome: &Outcome) -> Option<u64> {
         let charge = &self.batch.charges[want.charge];
-        let open = charge.part(charge.open.hits, charge.limit.at(outcome.at));
-        let standing = outcome.decisions[want.charge].standing;
-        standing.reset_ms.filter(|_| want.hits.amount() <= open)
+        let limit = charge.limit.at(outcome.at);
+        let open = charge.part(charge.open.hits, limit);
+        let reset_ms = outcome.decisions[want.charge].standing.reset_ms?;
+        let hits = want.hits.amount();
+        if hits <= open {
+            return Some(reset_ms);
+        }
+        let grace = charge.grace_of(limit).filter(|_| limit.capacity() <= open)?;
+        let again_ms = limit.grace_pause_ms().map_or(0, |pause_ms| grace.for_ms() + pause_ms);
+        (hits <= open + grace.over()).then_some(reset_ms.max(again_ms))
     }
 }
 

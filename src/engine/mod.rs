@@ -55,7 +55,7 @@ pub use explain::{
 };
 pub use latencies::LatencyError;
 pub use plan::{DescriptorMatch, ModeSettings, Uncharged};
-pub use preview::{GiveBack, Preview, Standing};
+pub use preview::{GiveBack, GraceStanding, Preview, Standing};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
 pub use recalculate::{Reading, RecalculateError, Recount};

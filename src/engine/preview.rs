@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::clock::Now;
+use crate::clock::{Now, Timestamp};
 use crate::limit::Hits;
 use crate::policy::{Domain, Mode};
 use crate::store::{Batch, Charge, Decision, INLINE_CAP, Outcome};
@@ -35,8 +35,19 @@ pub struct Standing<'p, 'v> {
     pub charge: &'p ChargeDecision<'v>,
     /// Hits in use; above the quota if the limit is overdrawn.
     pub used: u64,
+    /// What its grace allows beyond what remains; None if that is nothing and at most the limit is in use.
+    pub grace: Option<GraceStanding>,
     /// The caller or pool that owns the counter, if the directory knows it.
     pub account: Option<&'p str>,
+}
+
+/// The state of a grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GraceStanding {
+    /// Hits.
+    pub left: u64,
+    /// Its end, while more than the limit is in use.
+    pub until: Option<Timestamp>,
 }
 
 /// How many hits to give back.
@@ -66,8 +77,14 @@ impl<'v> Preview<'v> {
             let caller = self.verdict.caller.as_ref()?;
             account.map(|account| caller.account_name(account))
         });
-        let charges = self.verdict.charges().iter().zip(&self.used).zip(accounts);
-        charges.map(|((charge, used), account)| Standing { charge, used: *used, account })
+        let charges = self.verdict.charges().iter().enumerate();
+        charges.zip(&self.used).zip(accounts).map(|(((index, charge), used), account)| {
+            let notice = self.verdict.notice(index);
+            let grace = notice
+                .map(|notice| GraceStanding { left: notice.grace_left, until: notice.grace_until });
+            let grace = grace.filter(|grace| grace.left != 0 || grace.until.is_some());
+            Standing { charge, used: *used, grace, account }
+        })
     }
 
     fn without_policy(request: &Request<'v>, now: Now) -> Self {

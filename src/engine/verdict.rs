@@ -221,6 +221,11 @@ impl<'v> Verdict<'v> {
         notices.filter_map(|notice| Some((self.charges.get(notice.charge)?, notice.grace_until?)))
     }
 
+    /// The store's report on a charge, beside its decision.
+    pub(super) fn notice(&self, charge: usize) -> Option<&Notice> {
+        self.notices.iter().find(|notice| notice.charge == charge)
+    }
+
     /// The highest pressure level of the request's rules.
     pub fn level(&self) -> u8 {
         self.levels.iter().map(|(_, level)| *level).max().unwrap_or_default()

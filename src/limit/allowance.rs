@@ -174,7 +174,7 @@ impl Allowance {
     }
 
     /// What is left of the grace now, beyond what is available.
-    fn grace_left(&self, on: &Settled<'_>) -> u64 {
+    pub fn grace_left(&self, on: &Settled<'_>) -> u64 {
         let capacity = on.limit.capacity();
         (capacity + self.grace_now(on)).saturating_sub(on.used().max(capacity))
     }

@@ -14,6 +14,8 @@ pub struct Grace {
     for_ms: u64,
     /// Hits beyond the capacity.
     over: u64,
+    /// They are at least one, at some time of a schedule.
+    counts: bool,
 }
 
 /// A grace that has begun.
@@ -28,7 +30,8 @@ pub struct GraceBegun {
 impl Grace {
     fn new(percent: u16, for_ms: u64, capacity: u64) -> Self {
         let over = u128::from(capacity) * u128::from(percent) / 100;
-        Self { percent, for_ms, over: u64::try_from(over).unwrap_or(u64::MAX) }
+        let over = u64::try_from(over).unwrap_or(u64::MAX);
+        Self { percent, for_ms, over, counts: over != 0 }
     }
 
     /// What passes beyond the capacity, in percent of it.
@@ -41,7 +44,7 @@ impl Grace {
         self.for_ms
     }
 
-    /// Hits that pass beyond the capacity; at least one.
+    /// Hits that pass beyond the capacity; none at times of a schedule with a small amount.
     pub fn over(&self) -> u64 {
         self.over
     }
@@ -62,7 +65,7 @@ impl Grace {
 }
 
 impl Limit {
-    /// The same limit with a grace of so many percent of its capacity, for so many milliseconds; one on a schedule has none.
+    /// The same limit with a grace of so many percent of its capacity, for so many milliseconds.
     pub fn with_grace(self, percent: u16, for_ms: u64) -> Self {
         self.edited(|limit| {
             let grace = Grace::new(percent, for_ms, limit.capacity());
@@ -75,15 +78,24 @@ impl Limit {
         Self { grace: None, ..self }
     }
 
+    /// Has the limits of one schedule all have a grace if one of them has: a grace that has begun goes on when the amount
+    /// changes.
+    pub(super) fn grace_together(limits: &mut [Self]) {
+        if limits.iter().any(|limit| limit.grace().is_some()) {
+            let graces = limits.iter_mut().filter_map(|limit| limit.grace.as_mut());
+            graces.for_each(|grace| grace.counts = true);
+        }
+    }
+
     /// The grace for another capacity.
     pub(super) fn grace_at(&self, capacity: u64) -> Option<Box<Grace>> {
         let Grace { percent, for_ms, .. } = **self.grace.as_ref()?;
         Some(Box::new(Grace::new(percent, for_ms, capacity)))
     }
 
-    /// Its grace, if it has one of at least a hit.
+    /// Its grace, if it has one of at least a hit, at some time of its schedule.
     pub fn grace(&self) -> Option<&Grace> {
-        self.grace.as_deref().filter(|grace| grace.over != 0)
+        self.grace.as_deref().filter(|grace| grace.counts)
     }
 
     /// How long after its end a grace may begin again, in milliseconds; None where the window's end or hits that come back

@@ -156,6 +156,12 @@ impl Outcome {
         self.admitted || self.decisions.iter().any(|decision| decision.counted)
     }
 
+    /// Hits that a grace would let pass beyond what remains of a charge's limit, as far as it was reported.
+    pub fn grace_left(&self, charge: usize) -> u64 {
+        let notice = self.notices.iter().find(|notice| notice.charge == charge);
+        notice.map_or(0, |notice| notice.grace_left)
+    }
+
     /// The answer to a batch without charges.
     pub fn nothing(at: Timestamp) -> Self {
         let (decisions, levels, notices) = (SmallVec::new(), SmallVec::new(), Vec::new());

@@ -12,7 +12,6 @@ use smallvec::SmallVec;
 use super::batch::lacks_debits_only;
 use super::on_schedule::fit_on_schedule;
 use super::record::{Entry, Record};
-use super::report::{report_charge, report_graces};
 use super::{Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Retry, Tally};
 use crate::clock::Timestamp;
 use crate::limit::{
@@ -50,8 +49,8 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
         }
         first += charges.len();
     }
+    decider.report_graces();
     decider.keep_debts();
-    report_graces(batch, (decider.records, &decider.places), &mut decider.notices, at);
     let (levels, notices) = (decider.levels, decider.notices);
     for record in records {
         record.forget(at);
@@ -64,9 +63,9 @@ pub(super) struct Decider<'a> {
     pub(super) batch: &'a Batch,
     pub(super) records: &'a mut [Record],
     /// Where in its record each charge's state stands.
-    places: SmallVec<[usize; INLINE_CAP]>,
+    pub(super) places: SmallVec<[usize; INLINE_CAP]>,
     pub(super) levels: SmallVec<[u8; 1]>,
-    notices: Vec<Notice>,
+    pub(super) notices: Vec<Notice>,
     /// Buckets that paid at the rates of earlier times, by charge: as they were written, and as they are now.
     paid: Vec<(usize, [State; 2])>,
     pub(super) now: Timestamp,
@@ -118,7 +117,7 @@ impl<'a> Decider<'a> {
     }
 
     /// The limit of a charge as it is now.
-    fn limit(&self, index: usize) -> &'a Arc<Limit> {
+    pub(super) fn limit(&self, index: usize) -> &'a Arc<Limit> {
         self.batch.charges[index].limit.at(self.now)
     }
 
@@ -251,14 +250,7 @@ impl<'a> Decider<'a> {
         }
         let used = self.settled(index).used();
         self.spend_base(index, base);
-        let counter = (&mut self.records[charge.key_index], self.places[index]);
-        self.notices.extend(
-            report_charge(counter, (charge, limit, used), now).map(|crossed| Notice {
-                charge: index,
-                crossed,
-                grace_until: None,
-            }),
-        );
+        self.report_charge(index, used);
         let takes = charge.ahead != 0 && decision.clipped == 0 && !charge.is_debit();
         if takes && matches!(charge.hits, Hits::Spend(_)) {
             decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
@@ -302,10 +294,11 @@ impl<'a> Decider<'a> {
         });
         let bonuses = bonuses.collect();
         let levels = |gauge: usize| self.levels[gauge];
-        let hits = charge.open_at(charge.limit.at(self.now), levels);
+        let limit = charge.limit.at(self.now);
+        let hits = charge.open_at(limit, levels);
         let capacity = AvailableCapacity { from_ms: now_ms, until_ms: u64::MAX, hits };
         let begun = record.grace(charge.limit.tag());
-        let grace = charge.grace().map(|grace| grace.left(begun));
+        let grace = charge.grace_of(limit).map(|grace| grace.left(begun));
         Allowance { available: SmallVec::from_elem(capacity, 1), bonuses, grace }
     }
 

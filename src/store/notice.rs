@@ -12,4 +12,6 @@ pub struct Notice {
     pub crossed: Crossed,
     /// More than its limit is in use, by a grace that ends then.
     pub grace_until: Option<Timestamp>,
+    /// Hits that a grace would let pass beyond what remains: told during it, and to charges that spend nothing.
+    pub grace_left: u64,
 }

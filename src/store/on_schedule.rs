@@ -7,7 +7,9 @@ use smallvec::SmallVec;
 
 use super::batch::{Batch, Charge};
 use crate::clock::Timestamp;
-use crate::limit::{Allowance, AvailableCapacity, Fit, Limit, Outlook, Settled, pay};
+use crate::limit::{
+    Allowance, AvailableCapacity, Fit, Grace, GraceLeft, Limit, Outlook, Settled, pay,
+};
 
 impl Charge {
     /// How much of the capacity of its limit, as it is at a time, is open to it when gauges have these levels.
@@ -102,8 +104,10 @@ pub fn fit_on_schedule(
         let available = AvailableCapacity { from_ms: stretch.from_ms, until_ms: u64::MAX, hits };
         let bonuses = allowance.bonuses.iter().filter(|bonus| stretch.from_ms < bonus.until_ms);
         let bonuses = bonuses.copied().collect();
-        let later =
-            Allowance { available: SmallVec::from_elem(available, 1), bonuses, grace: None };
+        let over = stretch.limit.grace().map_or(0, Grace::over);
+        let grace = allowance.grace.map(|left| GraceLeft { hits: over, ..left });
+        let mut later = Allowance { available: SmallVec::from_elem(available, 1), bonuses, grace };
+        later.add_grace(&on);
         fits_before(later.wait(&on, charge.hits), stretch.from_ms, end_ms)
     });
     match first.or_else(|| fitting.find_map(|at_ms| at_ms)) {

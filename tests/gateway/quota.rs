@@ -452,3 +452,35 @@ async fn viewers_may_look_and_operators_change() {
         assert_eq!(by("00").post(&path, &json!({})).await.status, 401);
     }
 }
+
+#[tokio::test]
+async fn a_quota_sees_the_grace_of_its_limit() {
+    const POLICY: &str = "
+domain: soft
+caller: { key: user }
+descriptors:
+  - { key: user, limits: [{ name: soft, rate: 10/day, grace: { over: 20%, for: 1h } }] }";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let client = Client { tollgate: &tollgate, headers: Vec::new() };
+        let soft = async || client.get("ann/quota").await.json()["items"][0].clone();
+        let over = || (429, "QUOTA_EXCEEDED", json!("soft"));
+        assert_eq!(soft().await["grace"], json!({ "left": 2 }));
+        let validate = "ann/quota/validate";
+        assert_eq!(client.post(validate, &json!({ "hits": 12 })).await.status, 200);
+        let never = client.check_refused(validate, &json!({ "hits": 13 }), over()).await;
+        assert_eq!(never.get("retry_after_ms"), None, "{never}");
+        assert_eq!(client.post("ann/quota/consume", &json!({ "hits": 11 })).await.status, 200);
+        let item = soft().await;
+        let told = json!([item["used"], item["remaining"], item["percent"], item["grace"]["left"]]);
+        assert_eq!(told, json!([11, 0, 110.0, 1]));
+        assert!(item["grace"]["until"].is_string(), "{item}");
+        assert_eq!(client.post(validate, &json!({})).await.status, 200);
+        client.check_refused(validate, &json!({ "hits": 2 }), over()).await;
+        // Nothing is left but another grace, after this one and a day.
+        let later = client.check_refused(validate, &json!({ "hits": 12 }), over()).await;
+        assert_eq!(later["retry_after_ms"], 25 * 3_600_000, "{later}");
+        let answer = client.post("ann/quota/release", &json!({ "hits": 3 })).await;
+        assert_eq!(answer.json()["items"][0]["grace"], json!({ "left": 2 }));
+    }
+}

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tollgate::limit::Hits::{GiveBack, Spend};
-use tollgate::limit::{CalendarUnit, Limit};
+use tollgate::limit::{CalendarUnit, Fit, Limit};
 use tollgate::store::{Batch, Store};
 
 use crate::support::batch::{
-    START_MS, after, bucket, calendar, fixed, one, sliding, total, with_bonuses,
+    START_MS, after, bucket, calendar, fixed, on_schedule, one, opened, sliding, total,
+    with_bonuses,
 };
 use crate::support::claims::{charge, exact_wait, of_every_store, passes, remaining};
 
@@ -30,7 +31,16 @@ of_every_store! {
     bonuses_are_spent_before_the_grace
     hits_that_come_back_do_not_prolong_it
     many_tasks_together_never_exceed_the_grace
+    an_amount_that_falls_during_a_grace_leaves_less_beyond_it
+    more_in_use_than_an_amount_that_fell_begins_a_grace_with_the_next_request
+    a_promised_wait_sees_the_grace_of_an_amount_that_rises
+    a_grace_of_less_than_a_hit_is_one_when_the_amount_is_larger
+    a_look_tells_what_a_grace_would_let_pass
 }
+
+/// Milliseconds after the tests' beginning at which the minutes 15:07 and 15:08 begin.
+const EDGE_MS: u64 = 19_877;
+const END_MS: u64 = EDGE_MS + MINUTE_MS;
 
 /// The same limit with a grace of a tenth.
 fn graced(limit: &Arc<Limit>) -> Arc<Limit> {
@@ -39,6 +49,16 @@ fn graced(limit: &Arc<Limit>) -> Arc<Limit> {
 
 fn ask(name: &str, limit: &Arc<Limit>, hits: u64) -> Batch {
     one(name, limit, Spend(hits))
+}
+
+/// The same limit with a grace of a tenth, and so many percent of its amount from 15:07 to 15:08.
+fn scheduled(limit: &Arc<Limit>, percent: u32) -> Arc<Limit> {
+    on_schedule(&graced(limit), &[((907, 908), percent)])
+}
+
+/// What a grace would let pass beyond what remains.
+async fn left(store: &impl Store, name: &str, limit: &Arc<Limit>, ms: u64) -> u64 {
+    charge(store, &ask(name, limit, 0), after(ms)).await.grace_left(0)
 }
 
 /// The reported end of a grace, in milliseconds after the start.
@@ -165,4 +185,91 @@ async fn many_tasks_together_never_exceed_the_grace(store: Arc<impl Store + 'sta
         let passed: u64 = join_all(tasks).await.into_iter().map(Result::unwrap).sum();
         assert_eq!(passed, 110, "{limit}");
     }
+}
+
+async fn an_amount_that_falls_during_a_grace_leaves_less_beyond_it(store: Arc<impl Store>) {
+    for limit in [fixed(100, HOUR_MS), calendar(100, CalendarUnit::Hour, "UTC")] {
+        let limit = scheduled(&limit, 80);
+        let name = limit.tag();
+        let begun = EDGE_MS - 1_000;
+        assert!(passes(&*store, &ask(name, &limit, 84), 0).await, "{limit}");
+        assert!(passes(&*store, &ask(name, &limit, 17), begun).await, "{limit}");
+        assert_eq!(left(&*store, name, &limit, EDGE_MS - 1).await, 9, "{limit}");
+        // 80 and 8 are fewer than are in use. The grace has begun, and goes on.
+        assert_eq!(left(&*store, name, &limit, EDGE_MS).await, 0, "{limit}");
+        assert!(!passes(&*store, &ask(name, &limit, 1), EDGE_MS).await, "{limit}");
+        let until = Some(begun + GRACE_MS);
+        assert_eq!(told(&*store, &ask(name, &limit, 0), EDGE_MS).await, until, "{limit}");
+        assert!(passes(&*store, &one(name, &limit, GiveBack(15)), EDGE_MS).await, "{limit}");
+        assert!(passes(&*store, &ask(name, &limit, 2), EDGE_MS).await, "{limit}");
+        assert!(!passes(&*store, &ask(name, &limit, 1), EDGE_MS).await, "{limit}");
+        // It has ended when the amount rises again, and there is one in a window.
+        let wait = exact_wait(&*store, &ask(name, &limit, 12), EDGE_MS).await;
+        assert_eq!(EDGE_MS + wait, END_MS, "{limit}");
+        let wait = exact_wait(&*store, &ask(name, &limit, 1), END_MS).await;
+        assert_eq!(END_MS + wait, WINDOW_END_MS, "{limit}");
+    }
+}
+
+async fn more_in_use_than_an_amount_that_fell_begins_a_grace_with_the_next_request(
+    store: Arc<impl Store>,
+) {
+    let limit = scheduled(&fixed(100, HOUR_MS), 80);
+    assert!(passes(&*store, &ask("fell", &limit, 85), 0).await);
+    assert_eq!(told(&*store, &ask("fell", &limit, 0), EDGE_MS).await, None);
+    assert!(!passes(&*store, &ask("fell", &limit, 4), EDGE_MS).await);
+    let until = Some(EDGE_MS + 5 + GRACE_MS);
+    assert_eq!(told(&*store, &ask("fell", &limit, 1), EDGE_MS + 5).await, until);
+    let ends = EDGE_MS + 5 + GRACE_MS;
+    let wait = exact_wait(&*store, &ask("fell", &limit, 1), ends).await;
+    assert_eq!(ends + wait, END_MS);
+
+    // A total has one again when a request leaves few enough in use of its amount then.
+    let limit = scheduled(&total(100), 200);
+    assert!(passes(&*store, &ask("rose", &limit, 105), 0).await);
+    assert!(!passes(&*store, &ask("rose", &limit, 1), GRACE_MS).await);
+    assert!(passes(&*store, &ask("rose", &limit, 75), EDGE_MS).await);
+    assert!(passes(&*store, &ask("rose", &limit, 40), EDGE_MS + 1).await);
+    assert!(!passes(&*store, &ask("rose", &limit, 1), EDGE_MS + 1).await);
+}
+
+async fn a_promised_wait_sees_the_grace_of_an_amount_that_rises(store: Arc<impl Store>) {
+    let limits = [
+        fixed(100, HOUR_MS),
+        sliding(100, HOUR_MS),
+        bucket(100, HOUR_MS, 100),
+        calendar(100, CalendarUnit::Hour, "UTC"),
+        total(100),
+    ];
+    for limit in limits {
+        let limit = scheduled(&limit, 150);
+        let name = limit.tag();
+        let outcome = charge(&*store, &ask(name, &limit, 166), after(0)).await;
+        assert_eq!(outcome.decisions[0].fit, Fit::Never, "{limit}");
+        let part = opened(ask(name, &limit, 151), 90);
+        let outcome = charge(&*store, &part, after(0)).await;
+        assert_eq!(outcome.decisions[0].fit, Fit::Never, "{limit}: not all of it is open");
+        assert_eq!(exact_wait(&*store, &ask(name, &limit, 165), 0).await, EDGE_MS, "{limit}");
+        // What that spent is more than a grace of 100 has, and the grace ends.
+        assert!(!passes(&*store, &ask(name, &limit, 1), END_MS).await, "{limit}");
+    }
+}
+
+async fn a_grace_of_less_than_a_hit_is_one_when_the_amount_is_larger(store: Arc<impl Store>) {
+    let limit = scheduled(&fixed(9, HOUR_MS), 200);
+    assert!(!passes(&*store, &ask("small", &limit, 10), EDGE_MS - 1).await);
+    assert!(passes(&*store, &ask("small", &limit, 19), EDGE_MS).await);
+    assert_eq!(told(&*store, &ask("small", &limit, 0), EDGE_MS).await, Some(EDGE_MS + GRACE_MS));
+    assert!(!passes(&*store, &ask("small", &limit, 1), EDGE_MS).await);
+}
+
+async fn a_look_tells_what_a_grace_would_let_pass(store: Arc<impl Store>) {
+    let limit = graced(&fixed(100, HOUR_MS));
+    assert_eq!(left(&*store, "look", &limit, 0).await, 10);
+    assert!(passes(&*store, &ask("look", &limit, 103), 0).await);
+    assert_eq!(left(&*store, "look", &limit, GRACE_MS - 1).await, 7);
+    assert_eq!(left(&*store, "look", &limit, GRACE_MS).await, 0);
+    assert_eq!(left(&*store, "look", &limit, WINDOW_END_MS).await, 10);
+    let part = opened(ask("look", &limit, 0), 90);
+    assert_eq!(charge(&*store, &part, after(WINDOW_END_MS)).await.grace_left(0), 0);
 }

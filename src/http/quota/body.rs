@@ -39,7 +39,11 @@ pub struct QuotaItem {
     bonuses: u64,
     /// Hits in use; more than `quota` where the limit is overdrawn.
     used: u64,
+    /// Hits of the quota that are left; 0 during a grace.
     remaining: u64,
+    /// What the limit's grace lets pass beyond that; absent if that is nothing, and more than the limit is not in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grace: Option<QuotaGrace>,
     /// `used` of `quota`, from 0 to 100; above 100 where the limit is overdrawn.
     percent: f64,
     /// When nothing will be in use any more, if nothing more is spent; absent if nothing is in use, and for a limit that never
@@ -51,6 +55,17 @@ pub struct QuotaItem {
     /// For a limit that never resets: what `recalculate` takes as its `mark`.
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
+}
+
+/// What a grace lets pass.
+#[derive(Debug, Serialize, JsonSchema)]
+struct QuotaGrace {
+    /// Hits.
+    left: u64,
+    /// When it ends; absent if it has not begun, or less than the limit is in use.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
 }
 
 /// What a limit does with a request that is over it.
@@ -106,7 +121,7 @@ impl QuotaItem {
     }
 
     fn new(caller: &str, verdict: &Verdict<'_>, standing: Standing<'_, '_>) -> Self {
-        let Standing { charge, used, account } = standing;
+        let Standing { charge, used, grace, account } = standing;
         let quota = charge.quota;
         let tier = verdict.caller.as_ref().and_then(|caller| caller.tier_name());
         let may_recalculate = charge.limit.window == Window::Total && !verdict.fallback;
@@ -120,6 +135,8 @@ impl QuotaItem {
             bonuses: quota.saturating_sub(charge.capacity),
             used,
             remaining: charge.remaining(),
+            grace: grace
+                .map(|grace| QuotaGrace { left: grace.left, until: grace.until.map(instant) }),
             percent: percent(used, quota),
             reset_at: reset.map(|reset| instant(verdict.at.after(reset))),
             mode: match charge.mode {

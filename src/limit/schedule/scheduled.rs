@@ -119,9 +119,12 @@ impl Limit {
             }
             other => other.clone(),
         };
-        // What a grace adds follows no schedule.
-        let base = Self { algorithm, scheduled: None, grace: None, ..self };
-        let limits = amounts.map(|amount| Arc::new(base.resized(amount))).collect();
+        let base = Self { algorithm, scheduled: None, ..self };
+        let mut limits: Vec<Self> = amounts.map(|amount| base.resized(amount)).collect();
+        limits.push(base);
+        Self::grace_together(&mut limits);
+        let base = limits.pop().expect("the base was pushed last");
+        let limits = limits.into_iter().map(Arc::new).collect();
         let scheduled = Scheduled { timetable, effects, limits };
         Self { scheduled: Some(Arc::new(scheduled)), ..base }
     }
@@ -167,7 +170,9 @@ impl Limit {
             other => other.clone(),
         };
         let limit = Self { amount, algorithm, ..self.clone() };
-        Self { thresholds: limit.thresholds_at(limit.capacity()), ..limit }
+        let (thresholds, grace) =
+            (limit.thresholds_at(limit.capacity()), limit.grace_at(limit.capacity()));
+        Self { thresholds, grace, ..limit }
     }
 
     /// The same limit with an edit, which its schedule keeps.

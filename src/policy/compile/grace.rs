@@ -64,7 +64,7 @@ impl GraceDraft {
         let span = file.0.span.clone();
         if let Some(problem) = self.problem(of) {
             reader.error(span, problem);
-        } else if limit.grace().is_none() {
+        } else if limit.grace().is_none() && !of.is_scheduled {
             let (percent, capacity) = (self.percent, limit.capacity());
             let message = format!("no effect: {percent}% of {capacity} is less than one hit");
             reader.note(Severity::Warning, span, message);
@@ -85,8 +85,6 @@ impl GraceDraft {
             ))
         } else if of.enforcement.strict {
             Some("a limit in the mode `strict` has no grace".to_owned())
-        } else if of.is_scheduled {
-            Some("use `grace` or `when`, not both: a grace follows no schedule".to_owned())
         } else if of.in_reference {
             Some("use `limits` for a limit with a `grace`".to_owned())
         } else if window_ms.is_some_and(|window_ms| window_ms <= self.for_ms) {

@@ -33,7 +33,8 @@
 --            0, 1      refused, admitted: for each charge an ANSWER: fit, remaining, reset, taken; then a byte
 --                      for the level of each gauge; then, if any charge has thresholds or a grace, how many have something to
 --                      report, and a NOTICE of each: which charge, a bit for each threshold that it crossed, the lowest
---                      first, and until when more than its limit is in use by a grace (else 0)
+--                      first, until when more than its limit is in use by a grace (else 0), and how many hits a
+--                      grace would let pass then, or where none are asked for
 --                      fit       0 it fits; n it would after n milliseconds; -1 never; -2 other hits have its
 --                                idempotency key
 --                      reset     in milliseconds; -1 time alone brings nothing back

@@ -5,7 +5,7 @@ local MODES = 4
 local SCHEDULED = 128
 local ENFORCE, QUOTA, SHADOW = 0, 1, 2
 
-local NOTICE = '<I2BI7'
+local NOTICE = '<I2BI7I7'
 
 -- What a request begins with that has one plain charge; others go on with the number of their gauges.
 local ONE_PLAIN = 1
@@ -156,12 +156,13 @@ end
 local function notices(charges)
   local may_report, number, reply = false, 0, ''
   for n = 1, #charges do
-    local special = charges[n].special
+    local one, special = charges[n], charges[n].special
     if special and (special.points or special.grace) then
       may_report = true
-      local ends = grace_until(charges[n])
-      if special.crossed ~= 0 or ends ~= 0 then
-        number, reply = number + 1, reply .. pack(NOTICE, n, special.crossed, ends)
+      local ends, left = grace_until(one), 0
+      if special.grace and (ends ~= 0 or one.hits <= 0) then left = grace_left(one) end
+      if special.crossed ~= 0 or ends ~= 0 or left ~= 0 then
+        number, reply = number + 1, reply .. pack(NOTICE, n, special.crossed, ends, left)
       end
     end
   end

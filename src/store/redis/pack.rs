@@ -3,7 +3,9 @@
 //! Numbers travel as little-endian bytes, because the server then reads a whole charge with one call.
 
 use crate::clock::Timestamp;
-use crate::limit::{AMOUNT_MAX, Algorithm, COUNT_MAX, Hits, Limit, Outlook, Overdraft, Thresholds};
+use crate::limit::{
+    AMOUNT_MAX, Algorithm, COUNT_MAX, Grace, Hits, Limit, Outlook, Overdraft, Thresholds,
+};
 use crate::policy::{Mode, Refused};
 use crate::store::{Batch, Charge, IdempotencyMark, Once};
 
@@ -74,7 +76,7 @@ fn pack(
 }
 
 /// How the amount of a charge follows its schedule: `<I7I7I7BB`, then `<I7I7` for each stretch that a bucket has behind it,
-/// and `<I7I7I7` for each that comes.
+/// and `<I7I7I7` for each that comes, `I7` more if the charge has a grace.
 fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
     let Some(Outlook { past, later, until_ms }) = charge.limit.outlook(estimate) else { return };
     let (present, past) = past.split_last().expect("a schedule has a present stretch");
@@ -93,6 +95,11 @@ fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
         push_long(bytes, stretch.from_ms);
         push_long(bytes, charge.part(charge.open.hits, stretch.limit));
         push_long(bytes, shape(stretch.limit, estimate)[0]);
+        if charge.grace().is_some() {
+            let is_open = stretch.limit.capacity() <= charge.part(charge.open.hits, stretch.limit);
+            let grace = stretch.limit.grace().filter(|_| is_open);
+            push_long(bytes, grace.map_or(0, Grace::over));
+        }
     }
 }
 
@@ -128,7 +135,7 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
     if let (Some(_), Some(thresholds)) = (charge.thresholds(), limit.thresholds()) {
         pack_thresholds(bytes, thresholds, limit.rearm_ms());
     }
-    if let Some(grace) = charge.grace() {
+    if let (Some(_), Some(grace)) = (charge.grace(), limit.grace()) {
         for number in [grace.over(), grace.for_ms(), charge.limit.grace_pause_ms().unwrap_or(0)] {
             push_long(bytes, number);
         }

@@ -14,8 +14,8 @@ const COUNTED: i64 = 1 << 52;
 /// too.
 const RETRIED: i64 = 1 << 51;
 
-/// Bytes of a time.
-const TIME_LEN: usize = 7;
+/// Bytes of a time, and of other numbers that are never below zero.
+const LONG_LEN: usize = 7;
 
 /// What was replied to one request.
 #[expect(
@@ -69,8 +69,8 @@ impl<'a> Replies<'a> {
     /// When they don't even tell the time.
     pub fn read(bytes: &'a [u8]) -> Result<Self, StoreError> {
         let (mut time, left) =
-            bytes.split_at_checked(TIME_LEN).ok_or_else(|| garbled("too short"))?;
-        Ok(Self { at: Timestamp::from_ms(time.get_uint_le(TIME_LEN)), left })
+            bytes.split_at_checked(LONG_LEN).ok_or_else(|| garbled("too short"))?;
+        Ok(Self { at: Timestamp::from_ms(time.get_uint_le(LONG_LEN)), left })
     }
 
     /// The time by which the server has decided.
@@ -127,10 +127,9 @@ impl<'a> Replies<'a> {
         let charge = number.checked_sub(1).filter(|index| *index < asked.charges);
         let charge = charge.ok_or_else(|| garbled(&format!("there is no charge {number}")))?;
         let crossed = Crossed(self.byte()?);
-        let grace_until =
-            self.left.try_get_uint_le(TIME_LEN).map_err(|_| garbled("it ends early"))?;
+        let (grace_until, grace_left) = (self.long()?, self.long()?);
         let grace_until = (grace_until != 0).then(|| Timestamp::from_ms(grace_until));
-        Ok(Notice { charge, crossed, grace_until })
+        Ok(Notice { charge, crossed, grace_until, grace_left })
     }
 
     fn decision(&mut self) -> Result<Decision, StoreError> {
@@ -163,6 +162,10 @@ impl<'a> Replies<'a> {
             _ => conflict,
         };
         Ok(Decision { ahead, clipped, counted, retry, ..Decision::new(fit, standing) })
+    }
+
+    fn long(&mut self) -> Result<u64, StoreError> {
+        self.left.try_get_uint_le(LONG_LEN).map_err(|_| garbled("it ends early"))
     }
 
     fn short(&mut self) -> Result<u16, StoreError> {
@@ -245,19 +248,22 @@ mod tests {
             assert_eq!(told.as_deref(), expected, "{notices:?}");
         };
         check(&[0, 0], Some(&[]));
-        let notice =
-            |crossed, grace_until| Notice { charge: 0, crossed: Crossed(crossed), grace_until };
-        check(&[1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0], Some(&[notice(3, None)]));
+        let notice = |crossed, grace_until, grace_left| {
+            [Notice { charge: 0, crossed: Crossed(crossed), grace_until, grace_left }]
+        };
+        let crossing = [1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        check(&crossing, Some(&notice(3, None, 0)));
         let until = Some(Timestamp::from_ms(513));
-        check(&[1, 0, 1, 0, 0, 1, 2, 0, 0, 0, 0, 0], Some(&[notice(0, until)]));
+        let graced = [1, 0, 1, 0, 0, 1, 2, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0];
+        check(&graced, Some(&notice(0, until, 7)));
         let broken: [&[u8]; 7] = [
             &[],
             &[1],
             &[1, 0],
             &[1, 0, 1, 0],
-            &[1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0],
-            &[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0],
-            &[1, 0, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0],
+            &crossing[..18],
+            &[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[1, 0, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         ];
         for broken in broken {
             check(broken, None);

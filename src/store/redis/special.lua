@@ -16,7 +16,8 @@
 -- named `^`, tag holds as ONE when it began, until another one may.
 -- A charge whose amount follows a schedule goes on as SCHEDULE: since when and until when the numbers before it hold, the
 -- slowest rate of a bucket (for others their window), and how many stretches there were before and will be. Each before
--- is a PAIR: from when, and a bucket's rate; each after a HEAD: from when, how much is open, a bucket's rate.
+-- is a PAIR: from when, and a bucket's rate; each after a HEAD: from when, how much is open, a bucket's rate; and for a
+-- charge with a grace, as ONE, how many hits pass beyond that then.
 --
 -- A GAUGE says which of the keys keeps its level, and how many MARKs follow. A MARK is:
 --            charge    which of the charges tells the use
@@ -101,14 +102,14 @@ local function grace_left(one)
   return max(one.capacity + grace_now(one) - max(one.entry.used or 0, one.capacity), 0)
 end
 
--- Adds what the grace allows, now and later. Mirrors Allowance::add_grace.
-local function add_grace(one, available)
-  local grace, from = one.special.grace, NEVER
+-- Adds what a grace allows beyond a capacity, now and later. Mirrors Allowance::add_grace.
+local function add_grace(grace, available, whole, over)
+  local from = NEVER
   for _, capacity in ipairs(available) do
-    if one.capacity <= capacity.hits then from = min(from, capacity.from) end
+    if whole <= capacity.hits then from = min(from, capacity.from) end
   end
   if from == NEVER then return end
-  local hits = one.capacity + grace.over
+  local hits = whole + over
   available[#available + 1] = { from = from, hits = hits, ends = grace_ends(grace) }
   if grace.since and grace.entry.expiry ~= 0 then
     available[#available + 1] = { from = max(from, grace.entry.expiry), hits = hits, ends = NEVER }
@@ -207,8 +208,9 @@ local function read_schedule(one, bytes, at)
   end
   for n = 1, after do
     from, open, rate, at = unpack(HEAD, bytes, at)
-    later[n] = { from = from, open = open, rate = rate, ends = NEVER }
+    later[n] = { from = from, open = open, rate = rate, ends = NEVER, over = 0 }
     if 1 < n then later[n - 1].ends = from end
+    if one.special and one.special.grace then later[n].over, at = unpack(ONE, bytes, at) end
   end
   one.schedule = { slowest = slowest, past = past, later = later, ends = after == 0 and NEVER or ends }
   return at
@@ -335,6 +337,8 @@ local function earliest_later(one, gauges, need)
       at, rate = stretch.from, stretch.rate
     end
     local available = { { from = stretch.from, hits = open_at(special, gauges, stretch.from, stretch.open), ends = NEVER } }
+    -- What is not all open there comes with nothing beyond it.
+    if special.grace then add_grace(special.grace, available, stretch.open, stretch.over) end
     local live = living(special.bonuses, stretch.from)
     local found = earliest_of(then_entry, live, need, available, stretch.rate, one.b, stretch.ends)
     if found ~= NEVER then return found end
@@ -352,7 +356,7 @@ local function earliest(one, gauges, need)
       available[#available + 1] = { from = from, hits = open_at(special, gauges, from, special.open), ends = NEVER }
     end
   end
-  if special.grace then add_grace(one, available) end
+  if special.grace then add_grace(special.grace, available, one.capacity, special.grace.over) end
   local ends = schedule and schedule.ends or NEVER
   local found = earliest_of(one.entry, special.bonuses, need, available, one.a, one.b, ends)
   return found == NEVER and schedule and earliest_later(one, gauges, need) or found
