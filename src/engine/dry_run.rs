@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 use crate::limit::{Fit, Hits, Overdraft};
 use crate::policy::{Key, Mode};
 use crate::store::{
-    Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Mark, Open, Outcome, Pressed, Tally,
+    Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Mark, Once, Open, Outcome, Pressed,
+    Retry, Tally,
 };
 
 use super::plan::Plan;
@@ -67,7 +68,7 @@ impl DryRun {
         places.resize(plan.batch.charges.len(), None);
         for index in indexes {
             let charge = &plan.batch.charges[index];
-            let place = self.place(&plan.batch.keys[charge.key_index], charge);
+            let place = self.place(&plan.batch.keys, charge);
             places[index] = Some(place);
             candidate.wants.push(DryRunCharge {
                 charge: place,
@@ -91,6 +92,13 @@ impl DryRun {
     /// The state of each candidate.
     pub fn stands(&self, outcome: &Outcome) -> SmallVec<[Stand; INLINE_CAP]> {
         self.candidates.iter().map(|candidate| self.stand(candidate, outcome)).collect()
+    }
+
+    /// Whether an earlier attempt at the request was charged as this candidate.
+    pub fn is_retry(&self, candidate: usize, outcome: &Outcome) -> bool {
+        let wants = self.candidates.get(candidate).into_iter().flat_map(|one| &one.wants);
+        let mut own = wants.filter(|want| !self.all_want(want.charge));
+        own.any(|want| is_free(want, outcome))
     }
 
     /// The outcome of the plan of a single candidate, from the state of its limits.
@@ -126,12 +134,20 @@ impl DryRun {
         self.batch.charges.iter().position(same)
     }
 
-    /// The position of the charge for the counter of `charge` under `key`.
-    fn place(&mut self, key: &Key, charge: &Charge) -> usize {
+    /// The position of the charge for the counter of `charge`, whose key is one of `keys`.
+    fn place(&mut self, keys: &[Key], charge: &Charge) -> usize {
+        let key = &keys[charge.key_index];
         if let Some(known) = self.find(key, charge) {
             return known;
         }
         let key_index = self.batch.key_index(key.clone());
+        let once = match charge.once {
+            Some(Once::Mark(mark)) if charge.hits.amount() != 0 => {
+                let mark_index = self.batch.key_index(keys[usize::from(mark.key_index)].clone());
+                Some(Once::Look(mark).under(mark_index))
+            }
+            _ => None,
+        };
         self.batch.charges.push(Charge {
             group: self.batch.charges.len(),
             // No hits are requested, so nothing is refused.
@@ -139,6 +155,7 @@ impl DryRun {
             open: Open { hits: charge.open.hits, pressed: Vec::new() },
             bonuses: charge.bonuses.clone(),
             on_outage: charge.on_outage,
+            once,
             ..Charge::plain(key_index, charge.limit.clone(), Hits::Spend(0))
         });
         self.batch.charges.len() - 1
@@ -193,6 +210,9 @@ impl DryRun {
     }
 
     fn fits(&self, want: &DryRunCharge, outcome: &Outcome) -> bool {
+        if is_free(want, outcome) {
+            return true;
+        }
         let remaining = outcome.decisions[want.charge].standing.remaining;
         match (want.hits, self.batch.charges[want.charge].limit.overdraft()) {
             (Hits::Spend(0) | Hits::GiveBack(_), _) => true,
@@ -225,6 +245,12 @@ impl DryRun {
         let again_ms = limit.grace_pause_ms().map_or(0, |pause_ms| grace.for_ms() + pause_ms);
         (hits <= open + grace.over()).then_some(reset_ms.max(again_ms))
     }
+}
+
+/// Whether an earlier attempt at the request has made a charge, so that it is free.
+fn is_free(want: &DryRunCharge, outcome: &Outcome) -> bool {
+    let decision = outcome.decisions[want.charge];
+    decision.fit == Fit::Now && decision.retry.is_some_and(Retry::is_free)
 }
 
 /// `part` of `whole`, from 0 to 1, to a millionth.

@@ -129,7 +129,7 @@ impl Decider {
                     GiveBack::Asked => charge.hits.amount(),
                     GiveBack::All => *used,
                 };
-                (charge.hits, charge.once) = (Hits::GiveBack(hits), None);
+                charge.hits = Hits::GiveBack(hits);
                 *used = used.saturating_sub(hits);
             }
             let time = self.time(now, &budget);
@@ -152,7 +152,8 @@ impl Decider {
         let at = now.timestamp();
         let question = Question { domain, request, caller: &caller, modes, now: at };
         let mut notes = Notes::default();
-        let plan = Plan::new(question, Some(&mut notes));
+        let mut plan = Plan::new(question, Some(&mut notes));
+        plan.batch.charges.iter_mut().for_each(|charge| charge.once = None);
         let accounts = notes.origins.iter().map(|origin| origin.account).collect();
         let (mut outcome, mut used) = (None, SmallVec::new());
         if plan.denial.is_none() {

@@ -131,6 +131,8 @@ impl Decider {
             seen.iter().map(|one| one.candidate).zip(scores).collect();
         // The sort is stable: of equals, the first in the file is first.
         running.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        // A retry costs nothing where its first attempt went.
+        running.sort_by_key(|(candidate, _)| !dry_run.is_retry(*candidate, &outcome));
         let last_resort = last_resort(&stands);
         Ranking { choice, descriptors, dry_run, stands, seen, running, last_resort, tried: 0 }
     }

@@ -17,6 +17,8 @@ pub enum Once {
     Undo(IdempotencyMark),
     /// Corrects the count by a difference to what was in use at this time. It is not made if another one was made since.
     Correction { read_at: Timestamp },
+    /// Only finds the mark, whatever its hits. The charge itself has none.
+    Look(IdempotencyMark),
 }
 
 /// Identifies a charge among those of one sidecar on one counter. The counter's record keeps the greatest number seen of each
@@ -88,7 +90,7 @@ impl Once {
     pub fn mark(&self) -> Option<&IdempotencyMark> {
         match self {
             Self::Token(_) | Self::Correction { .. } => None,
-            Self::Mark(mark) | Self::Undo(mark) => Some(mark),
+            Self::Mark(mark) | Self::Undo(mark) | Self::Look(mark) => Some(mark),
         }
     }
 
@@ -100,6 +102,7 @@ impl Once {
             Self::Token(_) | Self::Correction { .. } => self,
             Self::Mark(mark) => Self::Mark(IdempotencyMark { key_index, ..mark }),
             Self::Undo(mark) => Self::Undo(IdempotencyMark { key_index, ..mark }),
+            Self::Look(mark) => Self::Look(IdempotencyMark { key_index, ..mark }),
         }
     }
 }

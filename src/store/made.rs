@@ -16,8 +16,10 @@ impl Decider<'_> {
                 if is_made { Made::Yes } else { Made::No }
             }
             Some(Once::Mark(_)) if charge.hits.amount() == 0 => Made::No,
-            Some(Once::Mark(mark)) => match self.mark(charge, mark) {
-                Some(known) if known.differs(charge.hits) => Made::Retried(Retry::Conflict),
+            Some(once @ (Once::Mark(mark) | Once::Look(mark))) => match self.mark(charge, mark) {
+                Some(known) if once == Once::Mark(mark) && known.differs(charge.hits) => {
+                    Made::Retried(Retry::Conflict)
+                }
                 Some(known) if known.retries < mark.retries_max => {
                     let left_ms = known.until_ms.saturating_sub(now_ms);
                     let age_ms = u64::from(mark.life_ms).saturating_sub(left_ms);

@@ -104,6 +104,54 @@ async fn what_asks_the_same_within_seconds_is_a_retry_where_the_policy_says_so()
     }
 }
 
+#[tokio::test]
+async fn a_retry_goes_to_the_provider_of_its_first_attempt() {
+    const POLICY: &str = "
+domain: ai
+answer: { metadata: always }
+idempotency: { key: id }
+choices: [{ key: provider, value: any, among: { a: {}, b: {} } }]
+descriptors:
+  - { key: provider, value: a, limits: [2/day] }
+  - { key: provider, value: b, limits: [2/day] }";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let mut client = DomainClient::new(&tollgate, "ai").await;
+        let once = &["provider=any,id=1"];
+        for attempt in 0..5 {
+            let answer = client.ask(once, 1).await;
+            assert_eq!((answer.passed, &answer.metadata["provider"]), (true, &json!("a")));
+            assert_eq!(answer.metadata["retry"] == true, attempt != 0, "{:?}", answer.metadata);
+            if attempt == 2 {
+                // Nothing is left there.
+                client.spend_exactly(&["provider=a"], 1).await;
+            }
+        }
+        assert_eq!(client.remaining(&["provider=b"]).await, [2]);
+        let other = client.ask(&["provider=any,id=2"], 1).await;
+        assert_eq!((other.passed, &other.metadata["provider"]), (true, &json!("b")));
+    }
+}
+
+#[tokio::test]
+async fn a_rule_or_a_limit_may_charge_each_attempt() {
+    const POLICY: &str = "
+domain: ai
+idempotency: { key: id }
+descriptors:
+  - { key: once, limits: [5/day] }
+  - { key: each, idempotency: false, limits: [5/day] }
+  - { key: both, limits: [{ rate: 5/day, name: once }, { rate: 5/day, name: each, idempotency: false }] }";
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let mut client = DomainClient::new(&tollgate, "ai").await;
+        for (once, each) in [(4, 4), (4, 3), (4, 2)] {
+            let answer = client.ask(&["once=a,id=1", "each=a", "both=a"], 1).await;
+            assert_eq!(answer.remaining, [once, each, each]);
+        }
+    }
+}
+
 /// A client that sends its request again does so through Envoy, which takes the key from a header.
 #[tokio::test]
 async fn a_client_that_tries_again_through_envoy_spends_once() {

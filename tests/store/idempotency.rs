@@ -12,7 +12,7 @@ use tollgate::policy::Refused;
 use tollgate::store::{Batch, Outcome, Retry, Store};
 
 use crate::support::batch::{
-    MARK_LIFE_MS, after, batch, fixed, one, one_of_each, sliding, total, with_id,
+    MARK_LIFE_MS, after, batch, fixed, looking, one, one_of_each, sliding, total, with_id,
 };
 use crate::support::claims::{charge, exact_wait, of_every_store, passes, remaining};
 
@@ -26,6 +26,7 @@ of_every_store! {
     one_key_is_of_one_counter
     hits_come_back_once
     a_peek_leaves_no_mark
+    a_look_finds_what_was_charged_and_uses_up_no_retry
     a_limit_that_is_new_is_charged_by_the_retry
     the_promised_wait_is_exact_with_a_key
     a_request_on_many_slots_is_charged_once
@@ -141,6 +142,26 @@ async fn a_peek_leaves_no_mark(store: Arc<impl Store>) {
     for (hits, left) in [(0, 10), (4, 6), (0, 6), (4, 6)] {
         let outcome = charge(&*store, &ask(hits), after(0)).await;
         assert_eq!((outcome.admitted, outcome.decisions[0].standing.remaining), (true, left));
+    }
+}
+
+async fn a_look_finds_what_was_charged_and_uses_up_no_retry(store: Arc<impl Store>) {
+    for limit in one_of_each(10) {
+        let name = limit.tag();
+        let ask = |hits| with_id(one(name, &limit, Spend(hits)), "id");
+        let found = async || {
+            let outcome = charge(&*store, &looking(ask(0)), after(0)).await;
+            assert!(outcome.admitted, "{limit}");
+            outcome.decisions[0].retry.is_some_and(Retry::is_free)
+        };
+        assert!(!found().await, "{limit}");
+        assert!(passes(&*store, &ask(3), 0).await, "{limit}");
+        for retry in 0..5 {
+            assert!(found().await, "{limit}: {retry}");
+            assert!(passes(&*store, &ask(3), 0).await, "{limit}: {retry}");
+            assert_eq!(remaining(&*store, name, &limit, 0).await, 7, "{limit}: {retry}");
+        }
+        assert!(!found().await, "{limit}: no more retries are free");
     }
 }
 

@@ -239,7 +239,7 @@ fn whole_hits_to_buckets(mut history: History) -> History {
 fn lasting_marks(mut history: History) -> History {
     let charges = history.requests.iter_mut().flat_map(|request| &mut request.charges);
     for (once, _) in charges.filter_map(|asked| asked.special.as_mut()?.once.as_mut()) {
-        if let Once::Mark(mark) | Once::Undo(mark) = once {
+        if let Once::Mark(mark) | Once::Undo(mark) | Once::Look(mark) = once {
             mark.life_ms = u32::MAX;
         }
     }
@@ -281,10 +281,13 @@ impl History {
                 until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
                 ..Charge::plain(key_index, limit, asked.hits)
             });
-            // Only hits that come back undo a charge.
-            let comes_back = matches!(asked.hits, Hits::GiveBack(_));
+            // Only hits that come back undo a charge, and only what asks for nothing looks for one.
             let once = asked.special.as_ref().and_then(|special| special.once);
-            let may_be = |(once, _): &(Once, _)| comes_back || !matches!(once, Once::Undo(_));
+            let may_be = |(once, _): &(Once, _)| match once {
+                Once::Undo(_) => matches!(asked.hits, Hits::GiveBack(_)),
+                Once::Look(_) => asked.hits == Hits::Spend(0),
+                Once::Token(_) | Once::Mark(_) | Once::Correction { .. } => true,
+            };
             if let Some((once, id)) = once.filter(may_be) {
                 let mark = batch.keys[key_index].mark(None, RetryId::Entry(id));
                 let once = once.mark().map_or(once, |_| once.under(batch.key_index(mark)));
@@ -448,7 +451,8 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
         1 => token.prop_map(Once::Token),
         1 => correction.prop_map(|read_at| Once::Correction { read_at }),
         3 => mark.clone().prop_map(Once::Mark),
-        1 => mark.prop_map(Once::Undo),
+        1 => mark.clone().prop_map(Once::Undo),
+        1 => mark.prop_map(Once::Look),
     ];
     let once = (once, prop::sample::select(vec!["1", "2"]));
     let once = prop_oneof![1 => Just(None), 1 => once.prop_map(Some)];

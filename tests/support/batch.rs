@@ -119,6 +119,16 @@ pub fn with_id(mut batch: Batch, id: &str) -> Batch {
     batch
 }
 
+/// The same batch, which only looks for its idempotency key.
+pub fn looking(mut batch: Batch) -> Batch {
+    for charge in &mut batch.charges {
+        if let Some(Once::Mark(mark)) = charge.once {
+            charge.once = Some(Once::Look(mark));
+        }
+    }
+    batch
+}
+
 /// A limit with this percentage of its amount in each range of minutes of the day, in UTC.
 pub fn on_schedule(limit: &Limit, ranges: &[((u16, u16), u32)]) -> Arc<Limit> {
     let condition = |&((start, end), _): &((u16, u16), u32)| {

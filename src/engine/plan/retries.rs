@@ -22,6 +22,9 @@ type Fingerprint = [u8; FINGERPRINT_LEN];
 pub fn mark(plan: &mut Plan<'_>, Question { domain, request, caller, .. }: Question<'_, '_>) {
     let mut fingerprint = None;
     for index in 0..plan.batch.charges.len() {
+        if plan.limits[index].charges_retries {
+            continue;
+        }
         let Some(idempotency) = domain.idempotency(plan.rules[index]) else { continue };
         let charge = &plan.batch.charges[index];
         let key = &plan.batch.keys[charge.key_index];

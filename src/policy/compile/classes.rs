@@ -32,8 +32,19 @@ impl Classes {
             listed.chain(latencies).map(|name| name.value.as_str().into()).collect();
         let own = [&classes.tier_key, &classes.priority.key];
         let own: Vec<Box<str>> = own.into_iter().flatten().cloned().collect();
+        let keys = idempotency::keys(file);
+        for key in keys.iter().filter(|key| own.iter().any(|own| **own == *key.value)) {
+            let message = format!(
+                "`{}` is the key of the tier or priority and can't hold an idempotency key too",
+                key.value
+            );
+            reader.error(key.span.clone(), message);
+        }
         classes.qualifiers.extend(own);
-        classes.qualifiers.extend(idempotency::keys(file).into_iter().map(Box::from));
+        let mut keys: Vec<Box<str>> =
+            keys.into_iter().map(|key| key.value.as_str().into()).collect();
+        keys.dedup();
+        classes.qualifiers.extend(keys);
         if let Some(key) = caller.key.as_ref().filter(|key| classes.qualifies(&key.value)) {
             let message =
                 format!("`{}` is the key of the caller and can't be a qualifier too", key.value);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::rate::parse_length_ms;
 use crate::policy::model::Idempotency;
-use crate::policy::schema::{IdempotencyFile, PolicyFile, RuleFile};
+use crate::policy::schema::{IdempotencyFile, PolicyFile, RuleFile, RuleIdempotencyFile};
 use crate::policy::yaml::{Reader, Spanned};
 
 /// The default time for free retries.
@@ -26,13 +26,7 @@ impl Idempotency {
         let fingerprint = file.fingerprint.as_ref();
         let fingerprint =
             fingerprint.and_then(|said| length(reader, said, (FINGERPRINT_MAX, "10m")));
-        let retries = file.retries.as_ref().and_then(|retries| {
-            if retries.value == 0 {
-                let message = "`retries` must be at least 1; without `idempotency` none is free";
-                reader.error(retries.span.clone(), message);
-            }
-            u16::try_from(retries.value).ok()
-        });
+        let retries = file.retries.as_ref().and_then(|retries| u16::try_from(retries.value).ok());
         Self {
             key: file.key.as_ref().map(|key| key.value.as_str().into()),
             life: life.unwrap_or(LIFE_DEFAULT),
@@ -42,18 +36,17 @@ impl Idempotency {
     }
 }
 
-/// The keys of all entries with idempotency keys.
-pub fn keys(file: &PolicyFile) -> Vec<&str> {
+/// The keys of all entries with idempotency keys, in order.
+pub fn keys(file: &PolicyFile) -> Vec<&Spanned<String>> {
     let mut said: Vec<&IdempotencyFile> = file.idempotency.iter().collect();
     let mut rules: Vec<&RuleFile> = file.descriptors.iter().flatten().collect();
     while let Some(rule) = rules.pop() {
-        said.extend(&rule.idempotency);
+        said.extend(rule.idempotency.as_ref().and_then(RuleIdempotencyFile::these));
         rules.extend(rule.descriptors.iter().flatten());
     }
-    let keys = said.into_iter().filter_map(|said| Some(said.key.as_ref()?.value.as_str()));
-    let mut keys: Vec<&str> = keys.collect();
-    keys.sort_unstable();
-    keys.dedup();
+    let mut keys: Vec<&Spanned<String>> =
+        said.into_iter().filter_map(|said| said.key.as_ref()).collect();
+    keys.sort_unstable_by(|one, other| one.value.cmp(&other.value));
     keys
 }
 

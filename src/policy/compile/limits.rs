@@ -95,6 +95,7 @@ impl RuleLimits<'_> {
                 true => Refused::Free,
                 false => Refused::of(overdraft, self.file.rate_limit.is_some()),
             },
+            charges_retries: draft.file.map.idempotency.is_some(),
         })
     }
 

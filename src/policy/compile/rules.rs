@@ -186,13 +186,15 @@ impl<'a> RuleCompiler<'a> {
 
     /// The `idempotency` of the rule's limits: its own, or else that of the file.
     fn idempotency(&mut self, file: &RuleFile) -> Option<Arc<Idempotency>> {
-        let own = file.idempotency.as_ref();
-        let own = own.map(|said| Arc::new(Idempotency::compile(&mut self.reader, said)));
+        let own = file.idempotency.as_ref().map(|said| {
+            let these = said.these();
+            these.map(|said| Arc::new(Idempotency::compile(&mut self.reader, said)))
+        });
         if let Some(said) = file.idempotency.as_ref().filter(|_| has_no_limit(file)) {
             let message = "`idempotency` requires limits in the same rule";
-            self.reader.error(said.span.clone(), message);
+            self.reader.error(said.span().clone(), message);
         }
-        let idempotency = own.or_else(|| self.defaults.idempotency.clone());
+        let idempotency = own.unwrap_or_else(|| self.defaults.idempotency.clone());
         self.has_retries |= idempotency.is_some();
         idempotency
     }

@@ -113,6 +113,7 @@ impl Domain {
             enforced,
             on_outage,
             refused: if strict { Refused::Free } else { Refused::of(overdraft, true) },
+            charges_retries: false,
         }
     }
 

@@ -42,6 +42,8 @@ pub struct RuleLimit {
     pub enforced: Option<Share>,
     pub on_outage: OnOutage,
     pub refused: Refused,
+    /// It charges each attempt at a request, whatever its rule says of retries.
+    pub charges_retries: bool,
 }
 
 /// A limit for callers of one tier.

@@ -50,6 +50,9 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
         let up_to_ms = u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX);
         map.insert("wait".to_owned(), json!({ "up_to_ms": up_to_ms, "queue": wait.queue }));
     }
+    if limit.charges_retries {
+        map.insert("idempotency".to_owned(), false.into());
+    }
     if limit.lease == Lease::Auto {
         map.insert("lease".to_owned(), "auto".into());
     }

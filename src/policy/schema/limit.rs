@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::Named;
 use super::grace::GraceFile;
+use super::idempotency::off;
 use super::map::{Read, map, note_missing, start_of};
 use super::readers::{flag, number, one, text, texts, word};
 use super::schedule::{WhenFile, when};
@@ -105,6 +106,9 @@ map! {
     grace: GraceFile = one;
     /// Other amounts by schedule: the first active entry applies. Replaces the `when` of `defaults`.
     when: Spanned<Vec<WhenFile>> = when;
+    /// false: each attempt at a request is charged, whatever the rule or the file says of retries.
+    #[schemars(extend("const" = false))]
+    idempotency: Spanned<bool> = off;
 }
 
 map! {

@@ -24,7 +24,7 @@ use super::yaml::Spanned;
 pub use answer::AnswerFile;
 pub use choice::{CandidateFile, ChoiceFile, WeightsFile};
 pub use grace::GraceFile;
-pub use idempotency::IdempotencyFile;
+pub use idempotency::{IdempotencyFile, RuleIdempotencyFile};
 pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
 pub use policy::{PolicyFile, read};
 pub use rule::{RateLimitFile, RuleFile};

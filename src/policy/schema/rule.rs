@@ -1,6 +1,6 @@
 //! The types of a rule in a policy file.
 
-use super::idempotency::IdempotencyFile;
+use super::idempotency::{RuleIdempotencyFile, of_rule};
 use super::limit::LimitFile;
 use super::map::{map, start_of};
 use super::readers::{flag, list, number, one, spanned, spanned_list, text, word};
@@ -34,8 +34,8 @@ map! {
     only: OnlyFile = one;
     /// Reserved capacity and pressure levels of the limits.
     capacity: Spanned<CapacityFile> = spanned;
-    /// Identifies retries for this rule's limits, instead of the settings of the file.
-    idempotency: IdempotencyFile = one;
+    /// Identifies retries for this rule's limits, instead of the settings of the file; false: every attempt is charged.
+    idempotency: RuleIdempotencyFile = of_rule;
     /// The mode of the rule's limits and of its `only`; the policy's if absent.
     mode: Spanned<ModeFile> = word;
     /// The part of the callers for whom they are enforced, such as 25%; the others are warned. All if absent.

@@ -119,7 +119,9 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
             push_long(bytes, token.number);
             bytes.extend(token.by.to_le_bytes());
         }
-        Some(Once::Mark(mark) | Once::Undo(mark)) => pack_mark(bytes, mark, indexes),
+        Some(Once::Mark(mark) | Once::Undo(mark) | Once::Look(mark)) => {
+            pack_mark(bytes, mark, indexes);
+        }
         Some(Once::Correction { read_at }) => push_long(bytes, read_at.as_ms()),
     }
     for pressed in &open.pressed {
@@ -167,6 +169,7 @@ fn once_code(once: Option<Once>) -> u8 {
         Some(Once::Mark(_)) => 2,
         Some(Once::Undo(_)) => 3,
         Some(Once::Correction { .. }) => 4,
+        Some(Once::Look(_)) => 5,
     }
 }
 

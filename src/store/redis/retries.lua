@@ -18,7 +18,7 @@ local CORRECTED = '<I7i8'
 local CORRECTED_LEN = 15
 
 -- As in pack.rs.
-local ONCE_TOKEN, ONCE_MARK, ONCE_UNDO, ONCE_CORRECTION = 1, 2, 3, 4
+local ONCE_TOKEN, ONCE_MARK, ONCE_UNDO, ONCE_CORRECTION, ONCE_LOOK = 1, 2, 3, 4, 5
 
 -- As in store/idempotency.rs.
 local CORRECTION_LIFE_MS = 86400000
@@ -62,8 +62,8 @@ local function read_keyed(records, keys, one, bytes, at, once)
     local is_last = #body == KEPT_LEN + ATTEMPT_LEN and attempt_at(body, attempt)
     special.is_made = not is_last
     special.is_base = special.is_made
-  elseif hits and one.hits ~= 0 then
-    keyed.is_conflict = hits ~= one.hits
+  elseif hits and (one.hits ~= 0 or once == ONCE_LOOK) then
+    keyed.is_conflict = once == ONCE_MARK and hits ~= one.hits
     keyed.is_retry = not keyed.is_conflict and keyed.retries < retries_max
     keyed.was_refused = keyed.is_retry and was_refused
     keyed.age = max(life - max(entry.expiry - now, 0), 0)
