@@ -65,6 +65,7 @@ local PAIR = '<I7I7'
 local HEAD = '<I7I7I7'
 local ONE_LEN = 7
 local PAIR_LEN = 14
+local HEAD_LEN = 21
 
 -- The first byte of a request's reply.
 local REFUSED, ADMITTED, OTHER_TIME, FAILED, LATE = 0, 1, 2, 3, 4

@@ -38,6 +38,9 @@ local MARK = '<I2BI7I7'
 
 local NONE, ALLOW, CLIP, OWED, GRACED = 1, 2, 3, 4, 5
 
+-- For charges without gauges or bonuses; never written.
+local NONE_OF_THEM = {}
+
 -- What the name of an entry begins with that holds what was told.
 local TOLD = '%'
 
@@ -147,7 +150,7 @@ local function read_special(records, keys, one, bytes, at, code)
   one.special = {
     overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
     ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, is_base = false, keyed = false,
-    pressed = {}, bonuses = {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
+    pressed = pressed == 0 and NONE_OF_THEM or {}, bonuses = bonuses == 0 and NONE_OF_THEM or {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
   }
   if once == ONCE_TOKEN then
     local name
@@ -195,25 +198,25 @@ local function read_special(records, keys, one, bytes, at, code)
   return at
 end
 
--- Reads the schedule of a charge; returns where it ends, or nil if it was worked out for another time.
+-- Reads the schedule of a charge; returns where it ends, or nil if it was worked out for another time. The stretches that come
+-- stay packed, as only a refusal asks for them.
 local function read_schedule(one, bytes, at)
-  local from, ends, slowest, before, after, rate, open
+  local from, ends, slowest, before, after
   from, ends, slowest, before, after, at = unpack(SCHEDULE, bytes, at)
   if now < from or ends <= now then return end
-  local past, later, present = {}, {}, from
+  local past = 0 < before and {}
   for n = 1, before do
-    from, rate, at = unpack(PAIR, bytes, at)
-    past[n] = { ends = present, rate = rate }
-    if 1 < n then past[n - 1].ends = from end
+    local began, rate
+    began, rate, at = unpack(PAIR, bytes, at)
+    past[n] = { ends = from, rate = rate }
+    if 1 < n then past[n - 1].ends = began end
   end
-  for n = 1, after do
-    from, open, rate, at = unpack(HEAD, bytes, at)
-    later[n] = { from = from, open = open, rate = rate, ends = NEVER, over = 0 }
-    if 1 < n then later[n - 1].ends = from end
-    if one.special and one.special.grace then later[n].over, at = unpack(ONE, bytes, at) end
-  end
-  one.schedule = { slowest = slowest, past = past, later = later, ends = after == 0 and NEVER or ends }
-  return at
+  local is_graced = one.special and one.special.grace and true
+  one.schedule = {
+    slowest = slowest, past = past, ends = after == 0 and NEVER or ends,
+    bytes = bytes, later = at, number = after, is_graced = is_graced,
+  }
+  return at + after * (HEAD_LEN + (is_graced and ONE_LEN or 0))
 end
 
 -- Reads the gauges of a request; returns them and where they end. If that can't be, nil and the reply.
@@ -325,22 +328,26 @@ end
 local function earliest_later(one, gauges, need)
   local entry, special, schedule = one.entry, one.special, one.schedule
   local at, rate, debt = entry.ends, one.a, entry.count
-  for _, stretch in ipairs(schedule.later) do
+  local bytes, next_at = schedule.bytes, schedule.later
+  for n = 1, schedule.number do
+    local from, open, next_rate, over
+    from, open, next_rate, next_at = unpack(HEAD, bytes, next_at)
+    if schedule.is_graced then over, next_at = unpack(ONE, bytes, next_at) end
+    local ends = n < schedule.number and unpack(ONE, bytes, next_at) or NEVER
     local then_entry = entry
     if entry.kind == BUCKET then
       if entry.used then
-        debt = owed(at, debt, stretch.from, rate)
+        debt = owed(at, debt, from, rate)
         then_entry = new_entry('', 0, '')
-        then_entry.kind, then_entry.ends, then_entry.count = BUCKET, stretch.from, debt
+        then_entry.kind, then_entry.ends, then_entry.count = BUCKET, from, debt
         then_entry.used = debt ~= 0 and ceil(debt / one.b)
       end
-      at, rate = stretch.from, stretch.rate
+      at, rate = from, next_rate
     end
-    local available = { { from = stretch.from, hits = open_at(special, gauges, stretch.from, stretch.open), ends = NEVER } }
+    local available = { { from = from, hits = open_at(special, gauges, from, open), ends = NEVER } }
     -- What is not all open there comes with nothing beyond it.
-    if special.grace then add_grace(special.grace, available, stretch.open, stretch.over) end
-    local live = living(special.bonuses, stretch.from)
-    local found = earliest_of(then_entry, live, need, available, stretch.rate, one.b, stretch.ends)
+    if special.grace then add_grace(special.grace, available, open, over) end
+    local found = earliest_of(then_entry, living(special.bonuses, from), need, available, next_rate, one.b, ends)
     if found ~= NEVER then return found end
   end
   return NEVER
