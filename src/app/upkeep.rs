@@ -1,5 +1,5 @@
 //! Maintenance of the store between requests: expires counters of the embedded store, gives unused leases back to
-//! Redis, and updates the metrics of both.
+//! Redis, updates the metrics of both, and adjusts limits to their signals.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,9 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// How often to read the levels of pressure: each level is known everywhere within a second.
 const PRESSURE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often to follow signals.
+const SIGNALS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Maintains the store.
 #[derive(Debug)]
 pub struct Upkeep {
@@ -31,6 +34,8 @@ impl Upkeep {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut readings = interval(PRESSURE_INTERVAL);
         readings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut signals = interval(SIGNALS_INTERVAL);
+        signals.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pin!(shutdown);
         loop {
             select! {
@@ -40,6 +45,7 @@ impl Upkeep {
                     self.engine.tend_store().await;
                 }
                 _ = readings.tick() => self.engine.read_pressure().await,
+                _ = signals.tick() => self.engine.adjust().await,
             }
         }
     }

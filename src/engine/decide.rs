@@ -101,10 +101,13 @@ impl Decider {
             };
             let plan = Plan::new(question, trace.as_mut().map(|trace| &mut trace.notes));
             may_hold |= !rankings.iter().any(Ranking::has_next);
-            let decided = match trace {
+            let mut decided = match trace {
                 Some(_) => untouched(&plan),
                 None => self.ask(&plan, &caller, Attempt { now, budget, may_hold }).await,
             };
+            if let Some(outcome) = decided.outcome.as_mut().filter(|outcome| !outcome.admitted) {
+                plan.end_waits_at_edges(outcome);
+            }
             // Hits that count although the request is refused count once.
             let is_charged = decided.outcome.as_ref().is_some_and(Outcome::is_charged);
             let mut verdict = Verdict::new(domain, caller, &plan, decided);

@@ -242,7 +242,7 @@ fn uncharged(notes: &Notes<'_>) -> Vec<UnchargedLimit> {
 fn pressure(plan: &Plan<'_>) -> Vec<ExplainedPressure> {
     let gauges = plan.batch.gauges.iter().zip(&plan.gauges);
     let explained = gauges.filter_map(|(gauge, rule)| {
-        let capacity = rule.capacity.as_deref()?.clone();
+        let capacity = rule.capacity.as_deref()?.at(plan.at).clone();
         let marks = gauge.marks.to_vec();
         Some(ExplainedPressure { rule: RuleName::new(rule), capacity, marks })
     });

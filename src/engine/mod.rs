@@ -3,6 +3,7 @@
 //! A check keeps one snapshot of the policy to its end. The pipeline (`decide.rs`) makes a verdict, which is counted
 //! and returned as a value. It never fails: over limit and an unavailable store are verdicts.
 
+mod adjusting;
 mod admission;
 mod caller;
 mod deadline;
@@ -31,7 +32,7 @@ mod wait_queues;
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::{ArcSwap, Guard};
 
@@ -39,12 +40,14 @@ use crate::clock::{Stopwatch, Timestamp};
 use crate::limit::Hits;
 use crate::policy::{Lineage, PolicySet};
 use crate::store::Directory;
+use crate::store::signals::SignalFields;
 
 use caller::CallerContext;
 use deadline::DeadlineBudget;
 use decider::Decider;
 use plan::{Plan, Question};
 
+pub use adjusting::{AdjustedLimit, SignalError};
 pub use admission::{AdmissionControl, AdmissionGate};
 pub use caller::{AmountSource, TierSource};
 pub use decider::EngineSettings;
@@ -75,6 +78,8 @@ pub struct Engine {
     decider: Decider,
     /// None if no consumer needs records.
     sink: Option<Arc<Sink>>,
+    /// Signals, and what is known of the limits that follow them, as the store had them last. Locked to copy a few texts.
+    known_signals: Mutex<SignalFields>,
 }
 
 /// A snapshot of the policies in force, kept as long as a request and its verdict need it.
@@ -97,6 +102,7 @@ impl Engine {
             snapshot: ArcSwap::from_pointee(snapshot),
             decider: Decider::new(settings),
             sink: None,
+            known_signals: Mutex::default(),
         }
     }
 
@@ -109,7 +115,9 @@ impl Engine {
     pub fn replace(&self, policies: PolicySet) {
         let EngineSettings { near, metrics, .. } = &self.decider.settings;
         let mut snapshot = Snapshot::new(policies, *near, metrics);
-        snapshot.latencies.share(&self.snapshot.load().latencies);
+        let before = self.snapshot.load();
+        snapshot.latencies.share(&before.latencies);
+        snapshot.keep_scales(&before);
         snapshot.retain_metrics(metrics);
         self.snapshot.store(Arc::new(snapshot));
     }

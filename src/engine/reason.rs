@@ -13,6 +13,8 @@ pub enum Reason {
     OverLimit,
     /// The remaining hits of a limit are reserved for higher tiers.
     Reserved,
+    /// A limit is lowered by the signal that it follows, and does not have the hits.
+    Adjusted,
     /// A provider is under pressure, and its level excludes or restricts the caller.
     Pressure,
     /// The request's idempotency key was used with other hits.
@@ -25,9 +27,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OverLimit,
         Self::Reserved,
+        Self::Adjusted,
         Self::Pressure,
         Self::IdempotencyConflict,
         Self::NoAccess,
@@ -39,6 +42,7 @@ impl Reason {
         match self {
             Self::OverLimit => "over_limit",
             Self::Reserved => "reserved",
+            Self::Adjusted => "adjusted",
             Self::Pressure => "pressure",
             Self::IdempotencyConflict => "idempotency_conflict",
             Self::NoAccess => "no_access",
@@ -49,7 +53,7 @@ impl Reason {
     /// The text for people, except for exceeded limits.
     pub fn title(self) -> Option<&'static str> {
         match self {
-            Self::OverLimit | Self::Reserved | Self::Pressure => None,
+            Self::OverLimit | Self::Reserved | Self::Adjusted | Self::Pressure => None,
             Self::IdempotencyConflict => {
                 Some("The idempotency key was used for a request with other hits")
             }

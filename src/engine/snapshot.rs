@@ -162,12 +162,15 @@ impl Snapshot {
         let mut domains = BTreeSet::from([UNKNOWN_DOMAIN.to_owned()]);
         let mut limits = BTreeSet::new();
         let mut rules = BTreeSet::new();
+        let mut adjusted = BTreeSet::new();
         let mut crossings = BTreeSet::new();
         for domain in self.policies.domains() {
             domains.insert(domain.name.clone());
             limits.insert((domain.name.clone(), OVERRIDE_LABEL.to_owned()));
             let label = |limit: &Arc<RuleLimit>| (domain.name.clone(), limit.label.to_string());
             limits.extend(domain.limits().into_iter().map(label));
+            let follows = |limit: &&Arc<RuleLimit>| limit.adjust.is_some();
+            adjusted.extend(domain.limits().into_iter().filter(follows).map(label));
             crossings.extend(
                 thresholds(domain).map(|(limit, percent)| {
                     (domain.name.clone(), limit.label.to_string(), percent)
@@ -185,6 +188,7 @@ impl Snapshot {
         metrics.retain_domains(&domains);
         metrics.debits.retain(&limits);
         metrics.limits.retain(&limits);
+        metrics.adjustments.retain(&adjusted);
         metrics.limits.retain_thresholds(&crossings);
         metrics.memory.retain(&limits);
     }

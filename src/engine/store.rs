@@ -9,7 +9,8 @@ use crate::store::local_cache::LocalCacheCounts;
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
 use crate::store::shared::{Shared, StoreAnswer};
-use crate::store::{Batch, Fallback, Health, Outcome};
+use crate::store::signals::{SignalChange, SignalFields};
+use crate::store::{Batch, Fallback, Health, Outcome, StoreError};
 
 /// Counters to check for expiry each time, per shard of the embedded store: a million counters are checked in less than
 /// a minute.
@@ -92,6 +93,31 @@ impl AnyStore {
     pub async fn close(&self, now: Now) {
         if let Self::Redis(shared) = self {
             shared.close(now).await;
+        }
+    }
+
+    /// All signals, and what is known of the limits that follow them.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn signals(&self) -> Result<SignalFields, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.signals()),
+            Self::Redis(shared) => shared.store().signals().await,
+        }
+    }
+
+    /// Changes some of them.
+    ///
+    /// # Errors
+    /// When the store does not answer; the change may have been made, or a part of it.
+    pub async fn change_signals(&self, change: &SignalChange) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(memory) => {
+                memory.change_signals(change);
+                Ok(())
+            }
+            Self::Redis(shared) => shared.store().change_signals(change).await,
         }
     }
 

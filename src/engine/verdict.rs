@@ -362,7 +362,12 @@ fn charges<'v>(
             quota: quota(charge, outcome.at),
             decision: *decision,
             mode: plan.mode(index),
-            reason: Reason::of(charge, decision, outcome),
+            reason: match Reason::of(charge, decision, outcome) {
+                Reason::Reserved if rule.is_none_or(|rule| rule.capacity.is_none()) => {
+                    Reason::Adjusted
+                }
+                reason => reason,
+            },
             group: charge.group,
         });
     decided.collect()

@@ -20,6 +20,7 @@ GET  /v1           the operations of the API; GET /v1/openapi.json describes the
 /v1/callers        callers: tiers, parents, overrides and bonuses
 /v1/over           callers that use more of a limit than they have
 /v1/latencies      latencies of the providers that choices select from
+/v1/signals        signals that limits follow
 /v1/usage          usage by minute, hour and day; also /v1/denials and /v1/top
 GET  /metrics      metrics, for Prometheus
 GET  /livez        200 while the process runs

@@ -21,6 +21,7 @@ mod reply;
 mod request;
 mod response;
 mod serve;
+mod signals;
 mod tracked_body;
 mod usage;
 

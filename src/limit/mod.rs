@@ -6,6 +6,7 @@
 //! agreed, [`Limit::standing`] reports. Where a request may not spend all of a limit, or more than it, its
 //! [`Allowance`] stand before these. `store/redis/charge.lua` and `special.lua` mirror all of them.
 
+mod adjust;
 mod algorithm;
 mod allowance;
 mod arithmetic;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 
+pub use adjust::{AdjustReason, Adjusted, Adjustment, AdjustmentState, Signal, Trend};
 pub use algorithm::Algorithm;
 pub use allowance::{Allowance, AvailableCapacity, BonusLeft, GraceLeft, Settled};
 pub use bonus::Bonus;

@@ -4,6 +4,7 @@
 //! policy and from this program, never from a request, so the policy bounds the number of series. When a limit is
 //! removed, its series are removed too.
 
+mod adjustments;
 mod callers;
 mod certificates;
 mod debits;
@@ -39,6 +40,7 @@ use order::ordered;
 use process::Process;
 use reload::ReloadLabel;
 
+pub use adjustments::AdjustmentMetrics;
 pub use callers::CallerMetrics;
 pub use certificates::CertificateMetrics;
 pub use debits::DebitMetrics;
@@ -82,6 +84,8 @@ pub struct Metrics {
     /// Charges after the response.
     pub debits: DebitMetrics,
     pub retries: RetryMetrics,
+    /// Limits that follow signals.
+    pub adjustments: AdjustmentMetrics,
     /// The directory of callers.
     pub callers: CallerMetrics,
     /// Requests that are decided without a call to the store.
@@ -162,6 +166,7 @@ impl Metrics {
             sharing: SharingMetrics::default(),
             debits: DebitMetrics::default(),
             retries: RetryMetrics::default(),
+            adjustments: AdjustmentMetrics::default(),
             callers: CallerMetrics::default(),
             local_cache: LocalCacheMetrics::default(),
             shared: SharedMetrics::default(),
@@ -252,6 +257,7 @@ impl Metrics {
         self.memory.register(registry);
         self.debits.register(registry);
         self.retries.register(registry);
+        self.adjustments.register(registry);
         self.callers.register(registry);
         self.local_cache.register(registry);
         self.shared.register(registry);

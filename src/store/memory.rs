@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 
 use super::decide::decide;
 use super::record::Record;
+use super::signals::{SignalChange, SignalFields};
 use super::{Batch, INLINE_CAP, Outcome, Store, StoreError};
 use crate::clock::{Now, Timestamp};
 use crate::limit::{Limit, LimitName};
@@ -57,6 +58,8 @@ pub struct Memory {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     evicted: AtomicU64,
+    /// Locked for as long as it takes to copy a few texts.
+    signals: Mutex<SignalFields>,
 }
 
 /// The hits of a limit in use under a key.
@@ -100,7 +103,18 @@ impl Memory {
             shards: (0..shards).map(|_| Mutex::new(shard())).collect(),
             hasher,
             evicted: AtomicU64::new(0),
+            signals: Mutex::default(),
         }
+    }
+
+    /// All signals, and what is known of the limits that follow them.
+    pub fn signals(&self) -> SignalFields {
+        lock(&self.signals).clone()
+    }
+
+    /// Changes some of them.
+    pub fn change_signals(&self, change: &SignalChange) {
+        change.apply(&mut lock(&self.signals));
     }
 
     /// The number of stored counters, some of which may have expired.

@@ -23,6 +23,7 @@ pub mod redis;
 mod report;
 pub mod shared;
 mod sidecars;
+pub mod signals;
 pub mod sums;
 mod sums_database;
 mod sums_merge;

@@ -15,6 +15,8 @@ mod recipes;
 mod reload;
 mod resources;
 mod retries;
+mod season;
+mod signals;
 mod thresholds;
 mod tls;
 mod tokens;

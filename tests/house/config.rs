@@ -34,12 +34,13 @@ const OTHER_PAGES: [&str; 10] = [
 ];
 
 /// The pages about the policy language.
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "config/README.md",
     "config/sharing.md",
     "config/choice.md",
     "config/schedules.md",
     RESOURCES_PAGE,
+    "config/adjust.md",
 ];
 
 /// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.

@@ -69,8 +69,8 @@ async fn the_page_on_metrics_is_what_a_running_tollgate_exports() {
     }
 }
 
-/// All metrics of a Tollgate that uses every feature with metrics: TLS, shared capacity, choices, thresholds, and a
-/// Redis that becomes unavailable.
+/// All metrics of a Tollgate that uses every feature with metrics: TLS, shared capacity, choices, thresholds, signals,
+/// and a Redis that becomes unavailable.
 async fn exported(mut server: Server) -> String {
     let folder = TempDir::new().unwrap();
     let certificate = Authority::new().sign();
@@ -82,7 +82,9 @@ async fn exported(mut server: Server) -> String {
     let (cert, key) = (write("tls.crt", &certificate.pem), write("tls.key", &certificate.key_pem));
     let flags = ["--grpc-tls-cert-file", &cert, "--grpc-tls-key-file", &key];
     let policy = fs::read_to_string("config/policies/travel.yaml").unwrap();
-    let policy = format!("{policy}\ndefaults: {{ thresholds: true }}\n");
+    let adjust = "adjust: { signal: errors, above: 1, below: 0, least: 50% }";
+    let adjusted = format!("  - {{ key: adjusted, limits: [{{ rate: 5/day, {adjust} }}] }}");
+    let policy = format!("{policy}\n{adjusted}\ndefaults: {{ thresholds: true }}\n");
     let store = Store::Redis(server);
     let tollgate = Tollgate::serve_with(&policy, &store, &flags).await;
     server = match store {

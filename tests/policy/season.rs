@@ -78,8 +78,69 @@ async fn what_is_spent_when_the_season_begins_stays_spent() {
     }
 }
 
+/// What is answered to a request to the backend that all share.
+async fn search(bench: &Bench, caller: &str, hits: u64) -> (Code, Option<Duration>) {
+    let entries = format!("backend=search,{caller}");
+    let request = Request::try_new("season", vec![descriptor(&entries, hits)]).unwrap();
+    let snapshot = bench.engine.snapshot();
+    let verdict = bench.engine.check(&snapshot, &request).await;
+    (verdict.code(), verdict.wait())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backend_is_relaxed_on_saturdays_and_then_urgent_goes_first() {
+    // Of 1,200: free may use 720, premium 960; above 600, only requests of a high priority or of a paid plan.
+    let clock = Clock::manual(at("2026-11-27T23:59:30"));
+    let (benches, _server) = benches(&clock).await;
+    for bench in &benches {
+        let free = async |hits| search(bench, "tier=free", hits).await.0;
+        assert_eq!(free(721).await, Code::OverLimit, "a part is reserved");
+        assert_eq!(free(601).await, Code::Ok);
+        let refused = search(bench, "tier=free", 1).await;
+        let until_saturday = Some(Duration::from_secs(30));
+        assert_eq!(refused, (Code::OverLimit, until_saturday));
+        assert_eq!(search(bench, "tier=free,priority=4", 1).await.0, Code::Ok);
+        assert_eq!(search(bench, "tier=premium", 358).await.0, Code::Ok);
+        assert_eq!(search(bench, "tier=premium", 1).await.0, Code::OverLimit);
+    }
+    clock.advance(Duration::from_millis(29_999));
+    for bench in &benches {
+        assert_eq!(search(bench, "tier=free", 1).await.0, Code::OverLimit);
+    }
+    clock.advance(Duration::from_millis(1));
+    for bench in &benches {
+        // 960 are in use, and none is reserved.
+        assert_eq!(search(bench, "tier=free", 121).await.0, Code::Ok);
+        assert_eq!(search(bench, "tier=enterprise", 1).await.0, Code::OverLimit);
+        assert_eq!(search(bench, "tier=free,priority=4", 119).await.0, Code::Ok);
+        assert_eq!(search(bench, "tier=enterprise,priority=4", 1).await.0, Code::OverLimit);
+    }
+    // A day later the reserve is back, and the level of Saturday has ended.
+    clock.advance(Duration::from_secs(86_400));
+    for bench in &benches {
+        assert_eq!(search(bench, "tier=free", 721).await.0, Code::OverLimit);
+        assert_eq!(search(bench, "tier=free", 720).await.0, Code::Ok);
+    }
+}
+
 #[test]
-fn an_explanation_shows_the_schedule_that_holds_and_the_next_edge() {
+fn an_explanation_shows_what_is_open_on_a_schedule() {
+    let explain = |arguments: &[&str]| {
+        let mut explain = command();
+        explain.args(["explain", POLICY, "season", "backend=search,tier=free"]);
+        let output = explain.args(["--at", "2026-11-28T12:00"]).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = explain(&[]);
+    let expected = "open_when  saturday, otherwise 720 of 1200 open, 1 level of pressure; \
+                    720 of 1200 open, 1 level of pressure from 2026-11-29T00:00:00+01:00, in 12h";
+    assert!(text.lines().any(|line| line.trim() == expected), "{text}");
+    let report: serde_json::Value = serde_json::from_str(&explain(&["-o", "json"])).unwrap();
+    assert_eq!(report["limits"][0]["open"], 1_200);
+}
+
+#[test]
+fn an_explanation_shows_the_schedule_the_schedule_that_holds_and_the_next_edge() {
     let explain = |time: &str, arguments: &[&str]| {
         let mut explain = command();
         explain.args(["explain", POLICY, "season", "user_id=ann,tier=free", "--at", time]);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::report::{LimitReport, PressedReport, Report, RuleReport, ScheduleReport};
+use super::report::{AdjustReport, LimitReport, PressedReport, Report, RuleReport, ScheduleReport};
 
 /// Width of the column of names.
 const NAME_WIDTH: usize = 11;
@@ -160,7 +160,10 @@ impl LimitReport {
             ("period", format!("{} to {}, ends in {ends_in}", period.start, period.end))
         }));
         lines.extend(self.schedule.as_ref().map(|schedule| ("schedule", schedule_text(schedule))));
+        lines.extend(self.adjust.as_ref().map(|adjust| ("adjust", adjust_text(adjust))));
         lines.extend(self.open().map(|told| ("open", told)));
+        let schedule = self.open_schedule.as_ref();
+        lines.extend(schedule.map(|schedule| ("open_when", schedule_text(schedule))));
         lines.extend(self.pressed().map(|told| ("pressure", told)));
         lines.extend(self.bonuses.iter().map(|bonus| {
             ("bonus", format!("{} more until {} ({})", bonus.amount, bonus.until, bonus.id))
@@ -250,6 +253,16 @@ fn duration(ms: u64) -> String {
         }
     }
     if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+/// How a limit follows a signal.
+fn adjust_text(adjust: &AdjustReport) -> String {
+    let AdjustReport { signal, above, below, least, step, stale, .. } = adjust;
+    let (every, stale_after) = (duration(adjust.every_ms), duration(adjust.stale_after_ms));
+    format!(
+        "by {signal}: {step} less each {every} while it is above {above}, down to {least}; {step} more while it is below \
+         {below}; {stale} when it is older than {stale_after}. `/policy` of a process shows what is in force"
+    )
 }
 
 /// The active schedule, and the next one.

@@ -4,6 +4,7 @@ mod at;
 mod build;
 mod entries;
 mod limit_text;
+mod limits;
 mod report;
 mod text;
 

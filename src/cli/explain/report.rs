@@ -169,6 +169,8 @@ pub struct LimitReport {
     /// The part of it that this caller may use.
     pub open: u64,
     pub open_by_tier: Vec<OpenReport>,
+    /// The schedule of what is open, if it has one.
+    pub open_schedule: Option<ScheduleReport>,
     pub open_under_pressure: Vec<PressedReport>,
     pub bonuses: Vec<BonusReport>,
     pub mode: String,
@@ -182,6 +184,21 @@ pub struct LimitReport {
     /// Null if retries are charged like new requests.
     pub idempotency: Option<IdempotencyReport>,
     pub lease: &'static str,
+    /// How it follows a signal; null if it doesn't.
+    pub adjust: Option<AdjustReport>,
+}
+
+/// How a limit follows a signal: what is in force is known to a running process alone.
+#[derive(Debug, Serialize)]
+pub struct AdjustReport {
+    pub signal: String,
+    pub above: f64,
+    pub below: f64,
+    pub least: String,
+    pub step: String,
+    pub every_ms: u64,
+    pub stale_after_ms: u64,
+    pub stale: String,
 }
 
 /// How far the limit may be exceeded, and how long from the first breach on.

@@ -2,40 +2,48 @@
 
 use smallvec::SmallVec;
 
-use crate::limit::Limit;
-use crate::policy::{Only, PressureLevel, Rule};
-use crate::store::{Gauge, Mark, Open, Pressed};
+use crate::limit::{Fit, Limit};
+use crate::policy::{Capacity, Only, PressureLevel, Rule, RuleLimit};
+use crate::store::{Gauge, Mark, Open, Outcome, Pressed};
 
 use super::builder::Builder;
+use super::model::Plan;
 
 impl<'p> Builder<'_, 'p, '_> {
-    /// The part of a rule's limit that the caller may use.
-    pub(super) fn open(&self, rule: Option<&Rule>, limit: &Limit) -> Open {
-        match rule.and_then(|rule| rule.capacity.as_ref()) {
-            None => Open::all(),
-            Some(capacity) => {
-                let hits = capacity.open(self.caller.tier, limit.capacity());
-                Open { hits, ..Open::all() }
-            }
+    /// How much of a rule's limit is open to the caller: what a signal leaves of it, and of that what is not reserved.
+    pub(super) fn open(&self, rule: Option<&Rule>, of: &RuleLimit, limit: &Limit) -> Open {
+        let capacity = rule.and_then(|rule| rule.capacity.as_ref());
+        if capacity.is_none() && of.adjust.is_none() {
+            return Open::all();
         }
+        let left = of.adjusted(limit.capacity());
+        let open = |capacity: &Capacity| capacity.at(self.plan.at).open(self.caller.tier, left);
+        Open { hits: capacity.map_or(left, |capacity| open(capacity)), ..Open::all() }
     }
 
     /// Adds a gauge of the pressure level for the charges under a key, if the rule has levels.
     pub(super) fn gauge(&mut self, key_index: usize, rule: Option<&'p Rule>) {
         let Some(rule) = rule else { return };
-        let Some(capacity) = rule.capacity.as_ref().filter(|one| !one.levels.is_empty()) else {
+        let Some(capacity) = rule.capacity.as_ref().filter(|one| one.has_levels()) else {
             return;
         };
+        // While no level counts, a gauge without marks falls.
+        let levels = &capacity.at(self.plan.at).levels;
         let mut marks = SmallVec::new();
-        let charges = self.plan.batch.charges.iter().enumerate();
-        for (charge, measured) in charges.filter(|(_, charge)| charge.key_index == key_index) {
-            for (number, level) in (1..).zip(&capacity.levels) {
-                let whole = measured.limit.capacity();
+        let charges = self.plan.batch.charges.iter().zip(&self.plan.limits).enumerate();
+        for (charge, (measured, of)) in charges {
+            if measured.key_index != key_index {
+                continue;
+            }
+            for (number, level) in (1..).zip(levels) {
+                let whole = of.adjusted(measured.limit.capacity());
                 let (rise, fall) = (level.above.of(whole), level.until.of(whole));
                 marks.push(Mark { charge, level: number, rise, fall });
             }
         }
-        if !marks.is_empty() {
+        let has_charges =
+            self.plan.batch.charges.iter().any(|charge| charge.key_index == key_index);
+        if !marks.is_empty() || levels.is_empty() && has_charges {
             self.plan.batch.gauges.push(Gauge { key_index, marks });
             self.plan.gauges.push(rule);
         }
@@ -47,6 +55,7 @@ impl<'p> Builder<'_, 'p, '_> {
         let gauges = self.plan.batch.gauges.iter().zip(&self.plan.gauges).enumerate();
         for (gauge, (Gauge { key_index, .. }, rule)) in gauges {
             let Some(capacity) = &rule.capacity else { continue };
+            let capacity = capacity.at(self.plan.at);
             let charges = self.plan.batch.charges.iter_mut().zip(&self.plan.rules);
             for (charge, of) in charges {
                 let whole = charge.limit.capacity().min(charge.open.hits);
@@ -74,6 +83,31 @@ impl<'p> Builder<'_, 'p, '_> {
                     charge.open.pressed.push(Pressed { gauge, hits });
                 }
             }
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// Has refusals tell no longer wait than until a schedule changes a capacity that they come from.
+    pub fn end_waits_at_edges(&self, outcome: &mut Outcome) {
+        let charges = self.batch.charges.iter().zip(&self.rules).zip(&mut outcome.decisions);
+        for ((charge, rule), decision) in charges {
+            let is_open = charge.limit.capacity() <= charge.open.hits;
+            let own = rule.filter(|_| !is_open);
+            let pressing = charge.open.pressed.iter().map(|pressed| self.gauges[pressed.gauge]);
+            let capacities =
+                own.into_iter().chain(pressing).filter_map(|rule| rule.capacity.as_ref());
+            let edges = capacities.filter_map(|capacity| capacity.changes_after(self.at));
+            let Some(edge) = edges.min() else { continue };
+            let left_ms = edge.as_ms().saturating_sub(outcome.at.as_ms());
+            decision.fit = match decision.fit {
+                Fit::AfterMs(ms) => Fit::AfterMs(ms.min(left_ms)),
+                // More than all of the limit fits at no time.
+                Fit::Never if charge.hits.amount() <= charge.limit.capacity() => {
+                    Fit::AfterMs(left_ms)
+                }
+                fit => fit,
+            };
         }
     }
 }

@@ -22,7 +22,7 @@ const PAST_MS: u64 = 32 * 86_400_000;
 const WHOLE: u32 = 10_000;
 
 /// So much of an amount, also more than all of it; exact to a hundredth of a percent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Scale(u32);
 
 /// What becomes of a limit while a condition holds.
@@ -70,6 +70,11 @@ impl Scale {
     /// So many hundredths of a percent.
     pub const fn of_hundredths(parts: u32) -> Self {
         Self(parts)
+    }
+
+    /// In hundredths of a percent.
+    pub const fn hundredths(self) -> u32 {
+        self.0
     }
 
     /// So much of `amount`, rounded down.

@@ -104,6 +104,13 @@ impl Timetable {
         }
     }
 
+    /// The first edge after a time, from what is known if it can be; None if none is.
+    pub fn known_edge(&self, now: Timestamp) -> Option<Timestamp> {
+        let timeline = self.timeline(now);
+        let (_, later) = timeline.split(now);
+        later.first().map(|span| Timestamp::from_ms(span.from_ms))
+    }
+
     fn work_out(&self, now: Timestamp) -> Timeline {
         let mut at = Timestamp::from_ms(now.as_ms().saturating_sub(LOOKBACK_MS));
         let mut spans = vec![Span { from_ms: at.as_ms(), holding: self.holding(at) }];

@@ -1,8 +1,15 @@
 //! Compiles `capacity` and `only` of a rule.
 
+use std::sync::Arc;
+
 use super::classes::tier_named;
-use crate::policy::model::{Capacity, Classes, Only, PRESSURE_LEVELS_MAX, PressureLevel, Share};
-use crate::policy::schema::{CapacityFile, OnlyFile, PressureFile};
+use super::defaults::Defaults;
+use super::when::ENTRIES_MAX;
+use crate::limit::Timetable;
+use crate::policy::model::{
+    Capacity, Classes, Only, PRESSURE_LEVELS_MAX, PressureLevel, ScheduledCapacity, Share,
+};
+use crate::policy::schema::{CapacityFile, CapacityWhenFile, Named, OnlyFile, PressureFile};
 use crate::policy::yaml::{Reader, Spanned};
 
 /// The default of `until`: how far below `above` a pressure level ends.
@@ -12,25 +19,52 @@ impl Capacity {
     /// The settings in the file.
     pub(super) fn compile(
         reader: &mut Reader<'_>,
-        classes: &Classes,
+        defaults: &Defaults,
         file: &Spanned<CapacityFile>,
     ) -> Self {
-        let ceilings = ceilings(reader, classes, &file.value);
-        let mut levels: Vec<PressureLevel> = Vec::new();
-        if let Some(pressure) = &file.value.pressure {
-            if PRESSURE_LEVELS_MAX < pressure.value.len() {
-                let message = format!(
-                    "too many levels of pressure; at most {PRESSURE_LEVELS_MAX} are allowed"
-                );
-                reader.error(pressure.span.clone(), message);
-            }
-            for file in pressure.value.iter().take(PRESSURE_LEVELS_MAX) {
-                if let Some(level) = PressureLevel::compile(reader, classes, file, levels.last()) {
-                    levels.push(level);
-                }
+        let CapacityFile { reserve, pressure, when } = &file.value;
+        let classes = &defaults.classes;
+        let ceilings = reserve.as_ref().map(|reserve| ceilings(reader, classes, reserve));
+        let levels = pressure.as_ref().map(|pressure| levels(reader, classes, pressure));
+        let usual = Self {
+            ceilings: ceilings.unwrap_or_default(),
+            levels: levels.unwrap_or_default(),
+            scheduled: None,
+        };
+        let scheduled = when.as_ref().and_then(|when| usual.on_schedule(reader, defaults, when));
+        Self { scheduled: scheduled.map(Box::new), ..usual }
+    }
+
+    /// The capacity while each entry holds: what the entry says, and else as usual.
+    fn on_schedule(
+        &self,
+        reader: &mut Reader<'_>,
+        defaults: &Defaults,
+        when: &Spanned<Vec<CapacityWhenFile>>,
+    ) -> Option<ScheduledCapacity> {
+        if ENTRIES_MAX < when.value.len() {
+            let message = format!("too many entries; `when` may have at most {ENTRIES_MAX}");
+            reader.error(when.span.clone(), message);
+        }
+        let Defaults { schedules, classes, zone, .. } = defaults;
+        let (mut conditions, mut capacities) = (Vec::new(), Vec::new());
+        for file in when.value.iter().take(ENTRIES_MAX) {
+            let said = (file.during.as_ref(), file.condition());
+            let condition = schedules.condition(reader, said);
+            let ceilings = file.reserve.as_ref().map(|reserve| ceilings(reader, classes, reserve));
+            let levels = file.pressure.as_ref().map(|pressure| levels(reader, classes, pressure));
+            if let Some(condition) = condition {
+                conditions.push(condition);
+                capacities.push(Self {
+                    ceilings: ceilings.unwrap_or_else(|| self.ceilings.clone()),
+                    levels: levels.unwrap_or_else(|| self.levels.clone()),
+                    scheduled: None,
+                });
             }
         }
-        Self { ceilings, levels }
+        let timetable = Arc::new(Timetable::new(conditions, zone.clone()));
+        let capacities = capacities.into_boxed_slice();
+        (!capacities.is_empty()).then_some(ScheduledCapacity { timetable, capacities })
     }
 
     /// Whether a share is 100 %.
@@ -39,9 +73,32 @@ impl Capacity {
     }
 }
 
+/// The levels of pressure, each with what the one below it says.
+fn levels(
+    reader: &mut Reader<'_>,
+    classes: &Classes,
+    pressure: &Spanned<Vec<PressureFile>>,
+) -> Vec<PressureLevel> {
+    if PRESSURE_LEVELS_MAX < pressure.value.len() {
+        let message =
+            format!("too many levels of pressure; at most {PRESSURE_LEVELS_MAX} are allowed");
+        reader.error(pressure.span.clone(), message);
+    }
+    let mut levels: Vec<PressureLevel> = Vec::new();
+    for file in pressure.value.iter().take(PRESSURE_LEVELS_MAX) {
+        if let Some(level) = PressureLevel::compile(reader, classes, file, levels.last()) {
+            levels.push(level);
+        }
+    }
+    levels
+}
+
 /// The part that each tier may use: all except the reserves of higher tiers.
-fn ceilings(reader: &mut Reader<'_>, classes: &Classes, file: &CapacityFile) -> Vec<Share> {
-    let Some(reserve) = &file.reserve else { return Vec::new() };
+fn ceilings(
+    reader: &mut Reader<'_>,
+    classes: &Classes,
+    reserve: &Named<Spanned<String>>,
+) -> Vec<Share> {
     let mut reserved = vec![None; classes.tiers.len()];
     for (name, text) in reserve {
         let Some(tier) = tier_named(reader, classes, name) else { continue };

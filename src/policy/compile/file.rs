@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::answer::answer;
 use super::defaults::Defaults;
 use super::rules::RuleCompiler;
-use super::{CompileOptions, idle};
+use super::{CompileOptions, adjust, idle};
 use crate::policy::model::{AnswerSettings, Choice, Classes, Domain, RuleLevel};
 use crate::policy::problem::{Problem, Source};
 use crate::policy::schema::PolicyFile;
@@ -89,6 +89,7 @@ fn add(
     }
     compiler.limit_count = domain.limit_count;
     idle::warn(&mut compiler.reader, &domain.classes, file);
+    adjust::check_utilization(&mut compiler.reader, file);
     compiler.rules(file, &mut domain.rules);
     domain.limit_count = compiler.limit_count;
     domain.has_retries |= compiler.has_retries;

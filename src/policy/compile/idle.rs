@@ -8,8 +8,9 @@ use super::rate::Rate;
 use crate::policy::model::{Capacity, Classes, Domain, LEASED_AMOUNT_MIN, Mode, Window};
 use crate::policy::problem::{Problem, Severity, Source};
 use crate::policy::schema::{
-    AlgorithmFile, CostFile, DefaultsFile, LeaseFile, LimitFile, LimitMapFile, ModeFile, OnlyFile,
-    OverdraftFile, PolicyFile, PressureFile, RuleFile, ThresholdsFile, WhenFile,
+    AlgorithmFile, CapacityFile, CostFile, DefaultsFile, LeaseFile, LimitFile, LimitMapFile,
+    ModeFile, OnlyFile, OverdraftFile, PolicyFile, PressureFile, RuleFile, ThresholdsFile,
+    WhenFile,
 };
 use crate::policy::yaml::{Reader, Spanned};
 
@@ -57,8 +58,15 @@ struct Idle<'i, 'r> {
 
 /// Adds the schedules that a `when` uses.
 fn names_of(when: Option<&Spanned<Vec<WhenFile>>>, names: &mut BTreeSet<String>) {
-    let during = when.iter().flat_map(|list| &list.value).filter_map(|one| one.during.as_ref());
-    names.extend(during.map(|name| name.value.clone()));
+    let entries = when.iter().flat_map(|list| &list.value);
+    add_names(entries.map(|one| one.during.as_ref()), names);
+}
+
+fn add_names<'f>(
+    during: impl Iterator<Item = Option<&'f Spanned<String>>>,
+    names: &mut BTreeSet<String>,
+) {
+    names.extend(during.flatten().map(|name| name.value.clone()));
 }
 
 impl Idle<'_, '_> {
@@ -92,8 +100,12 @@ impl Idle<'_, '_> {
             self.only(only, 0);
         }
         if let Some(capacity) = &rule.capacity {
-            let levels = capacity.value.pressure.as_ref().map_or(&[][..], |levels| &levels.value);
-            if levels.is_empty() && capacity.value.reserve.as_ref().is_none_or(Vec::is_empty) {
+            let CapacityFile { reserve, pressure, when } = &capacity.value;
+            let when = when.as_ref().map_or(&[][..], |when| &when.value);
+            add_names(when.iter().map(|one| one.during.as_ref()), self.schedules);
+            let levels = pressure.as_ref().map_or(&[][..], |levels| &levels.value);
+            let is_empty = levels.is_empty() && reserve.as_ref().is_none_or(Vec::is_empty);
+            if is_empty && when.is_empty() {
                 self.note(
                     capacity,
                     "`capacity` has no effect: it has no reserve and no pressure level",
@@ -108,8 +120,12 @@ impl Idle<'_, '_> {
                     .or(self.defaults.overdraft.as_ref())
                     .is_some_and(overdrawn)
             });
-            for (number, level) in (1..).zip(levels) {
-                self.level(level, number, can_be_passed);
+            let scheduled = when.iter().filter_map(|one| one.pressure.as_ref());
+            let scheduled = scheduled.map(|levels| levels.value.as_slice());
+            for levels in std::iter::once(levels).chain(scheduled) {
+                for (number, level) in (1..).zip(levels) {
+                    self.level(level, number, can_be_passed);
+                }
             }
         }
         rule.descriptors.iter().flatten().for_each(|below| self.rule(below));
@@ -144,6 +160,7 @@ impl Idle<'_, '_> {
             thresholds,
             grace,
             when,
+            adjust,
             ..
         } = &limit.map;
         let thresholds = thresholds.as_ref().or(self.defaults.thresholds.as_ref());
@@ -169,6 +186,8 @@ impl Idle<'_, '_> {
             Some("for a limit with a `capacity`")
         } else if when.is_some() || self.defaults.when.is_some() {
             Some("for a limit with a `when`")
+        } else if adjust.is_some() {
+            Some("for a limit with `adjust`")
         } else if overdraft.is_some_and(|said| said.value != OverdraftFile::None) {
             Some("for a limit with an `overdraft`")
         } else if thresholds.is_some_and(|said| !matches!(said, ThresholdsFile::None)) {

@@ -12,7 +12,9 @@ use super::rate::currency;
 use super::thresholds::{thresholds, used_max};
 use super::when::When;
 use crate::limit::{Limit, LimitName, Overdraft};
-use crate::policy::model::{Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window};
+use crate::policy::model::{
+    Adjust, Cost, Mode, OnOutage, Refused, RuleLimit, TierLimit, Wait, Window,
+};
 use crate::policy::schema::RuleFile;
 use crate::policy::yaml::{Reader, nearest};
 
@@ -69,6 +71,10 @@ impl RuleLimits<'_> {
             Some(percents) => base.with_thresholds(percents),
             None => base,
         };
+        let adjust = draft.file.map.adjust.as_ref().and_then(|file| {
+            let id = [&*self.defaults.domain, self.path, &*label];
+            Adjust::compile(reader, file, (&base, id)).map(Arc::new)
+        });
         let by_tier = self.of_tiers(&base, &by_tier, &when);
         let base = when.apply(base, None, &self.defaults.zone);
         Some(RuleLimit {
@@ -96,6 +102,7 @@ impl RuleLimits<'_> {
                 false => Refused::of(overdraft, self.file.rate_limit.is_some()),
             },
             charges_retries: draft.file.map.idempotency.is_some(),
+            adjust,
         })
     }
 

@@ -10,7 +10,7 @@ use super::limits::RuleLimits;
 use super::metadata::metadata;
 use super::reach::Obstacle;
 use crate::policy::model::{
-    Capacity, Classes, Idempotency, Mode, Only, Pattern, Rule, RuleLevel, RuleValue, SourceLocation,
+    Capacity, Idempotency, Mode, Only, Pattern, Rule, RuleLevel, RuleValue, SourceLocation,
 };
 use crate::policy::problem::{Severity, Source};
 use crate::policy::schema::{PolicyFile, RuleFile};
@@ -152,7 +152,7 @@ impl<'a> RuleCompiler<'a> {
             only: file.only.as_ref().map(|only| Only::compile(&mut self.reader, &classes, only)),
             shadow: !enforcement.mode.refuses(),
             enforced: enforcement.share,
-            capacity: self.capacity(file, &classes),
+            capacity: self.capacity(file),
             idempotency: self.idempotency(file),
             replaces: self.replaces(file),
             metadata: file.metadata.as_deref().map(metadata),
@@ -175,13 +175,13 @@ impl<'a> RuleCompiler<'a> {
         by_flag.or(own)
     }
 
-    fn capacity(&mut self, file: &RuleFile, classes: &Classes) -> Option<Box<Capacity>> {
+    fn capacity(&mut self, file: &RuleFile) -> Option<Box<Capacity>> {
         let capacity = file.capacity.as_ref()?;
         if file.limits.is_none() && file.rate_limit.is_none() {
             let message = "`capacity` requires limits in the same rule";
             self.reader.error(capacity.span.clone(), message);
         }
-        Some(Box::new(Capacity::compile(&mut self.reader, classes, capacity)))
+        Some(Box::new(Capacity::compile(&mut self.reader, &self.defaults, capacity)))
     }
 
     /// The `idempotency` of the rule's limits: its own, or else that of the file.

@@ -10,11 +10,11 @@ use super::condition;
 use super::rate::Rate;
 use crate::limit::{Condition, Effect, Limit, Scale, Timetable};
 use crate::policy::model::{Classes, Window};
-use crate::policy::schema::{ByTierFile, PolicyFile, WhenFile};
+use crate::policy::schema::{ByTierFile, PolicyFile, ScheduleFile, WhenFile};
 use crate::policy::yaml::{Reader, Spanned, nearest};
 
 /// Maximum number of entries of one `when`.
-const ENTRIES_MAX: usize = 16;
+pub const ENTRIES_MAX: usize = 16;
 
 /// Maximum of `scale`, in hundredths of a percent.
 const SCALE_MAX: u32 = 100_000;
@@ -56,10 +56,13 @@ impl Schedules {
         Self { by_name }
     }
 
-    /// The condition of an entry; None, with a problem, if it is invalid.
-    fn condition(&self, reader: &mut Reader<'_>, file: &WhenFile) -> Option<Condition> {
-        let Some(name) = &file.during else {
-            let own = file.condition();
+    /// The condition of an entry: the schedule that it names, or else its own. None, with a problem, if it is invalid.
+    pub fn condition(
+        &self,
+        reader: &mut Reader<'_>,
+        (during, own): (Option<&Spanned<String>>, ScheduleFile),
+    ) -> Option<Condition> {
+        let Some(name) = during else {
             // A missing condition has been reported.
             return if own.is_empty() { None } else { condition::compile(reader, "", &own) };
         };
@@ -91,7 +94,7 @@ impl When {
         }
         let mut entries = Vec::new();
         for file in list.value.iter().take(ENTRIES_MAX) {
-            let condition = schedules.condition(reader, file);
+            let condition = schedules.condition(reader, (file.during.as_ref(), file.condition()));
             let effects = match (&file.scale, &file.rate) {
                 (Some(scale), _) => effects(reader, classes, scale, scale_of),
                 (None, Some(rate)) => {

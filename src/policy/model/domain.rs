@@ -114,6 +114,7 @@ impl Domain {
             on_outage,
             refused: if strict { Refused::Free } else { Refused::of(overdraft, true) },
             charges_retries: false,
+            adjust: None,
         }
     }
 

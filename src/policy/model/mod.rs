@@ -1,5 +1,6 @@
 //! The model of policies: domains, rules and limits, and how they match. It is independent of files and JSON.
 
+mod adjust;
 mod answer;
 mod brought;
 mod caller;
@@ -23,10 +24,11 @@ mod unit;
 mod wait;
 mod window;
 
+pub use adjust::{Adjust, InForce, SignalSource};
 pub use answer::{AnswerMetadata, AnswerSettings};
 pub use brought::{AlgorithmKind, Brought, OVERRIDE_LABEL};
 pub use caller::{Caller, CallerBonus, Lineage, Member, PARENTS_MAX};
-pub use capacity::{Capacity, Only, PRESSURE_LEVELS_MAX, PressureLevel};
+pub use capacity::{Capacity, Only, PRESSURE_LEVELS_MAX, PressureLevel, ScheduledCapacity};
 pub use choice::{Candidate, Choice, LATENCY_MS_MAX, Seen, Weights};
 pub use classes::{
     Classes, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, Priority, parse_priority,

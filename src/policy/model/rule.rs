@@ -112,7 +112,7 @@ impl Rule {
 
     /// Whether it has pressure levels.
     pub(in crate::policy) fn is_pressed(&self) -> bool {
-        self.capacity.as_ref().is_some_and(|capacity| !capacity.levels.is_empty())
+        self.capacity.as_ref().is_some_and(|capacity| capacity.has_levels())
     }
 
     /// The rules for the next entry, in the order of the file.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::limit::{Limit, Overdraft};
 
+use super::adjust::Adjust;
 use super::cost::Cost;
 use super::lease::Lease;
 use super::mode::Mode;
@@ -44,6 +45,8 @@ pub struct RuleLimit {
     pub refused: Refused,
     /// It charges each attempt at a request, whatever its rule says of retries.
     pub charges_retries: bool,
+    /// How it follows a signal; not at all if None.
+    pub adjust: Option<Arc<Adjust>>,
 }
 
 /// A limit for callers of one tier.
@@ -68,6 +71,11 @@ impl fmt::Display for TierLimit {
 }
 
 impl RuleLimit {
+    /// How much of a capacity is left by the signal that it follows.
+    pub fn adjusted(&self, capacity: u64) -> u64 {
+        self.adjust.as_ref().map_or(capacity, |adjust| adjust.scale().of(capacity).min(capacity))
+    }
+
     /// The limit for callers of this tier.
     pub fn of_tier(&self, tier: usize) -> TierLimit {
         match self.by_tier.get(tier) {

@@ -44,6 +44,11 @@ impl Share {
         parts.filter(|parts| *parts <= WHOLE).map(Self).ok_or_else(problem)
     }
 
+    /// In hundredths of a percent.
+    pub fn hundredths(self) -> u32 {
+        self.0.into()
+    }
+
     /// This part of `amount`, rounded down.
     pub fn of(self, amount: u64) -> u64 {
         let part = u128::from(amount) * u128::from(self.0) / u128::from(WHOLE);

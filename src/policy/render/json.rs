@@ -199,7 +199,21 @@ fn describe_capacity(classes: &Classes, capacity: &Capacity) -> Value {
             "only": level.only.as_ref().map(|only| describe_only(classes, only)),
         })
     });
-    json!({ "open": by_tier(classes, &capacity.ceilings), "pressure": levels.collect::<Value>() })
+    let mut described = json!({
+        "open": by_tier(classes, &capacity.ceilings),
+        "pressure": levels.collect::<Value>(),
+    });
+    if let Some(scheduled) = &capacity.scheduled {
+        let conditions = scheduled.timetable.conditions().iter();
+        let when = conditions.zip(&scheduled.capacities).map(|(condition, capacity)| {
+            let mut entry = describe_capacity(classes, capacity);
+            entry["during"] = (*condition.name).into();
+            entry["holds"] = condition.text().into();
+            entry
+        });
+        described["when"] = when.collect();
+    }
+    described
 }
 
 fn describe_only(classes: &Classes, only: &Only) -> Value {

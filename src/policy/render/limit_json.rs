@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::limit::{Algorithm, Condition, Limit, Overdraft};
-use crate::policy::model::{Classes, Cost, CostLine, Lease, RuleLimit, TierLimit};
+use crate::policy::model::{Adjust, Classes, Cost, CostLine, Lease, RuleLimit, TierLimit};
 
 /// A limit as JSON, with all its settings.
 pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
@@ -64,7 +64,35 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
         let told = thresholds.percents().iter().map(|percent| format!("{percent}%").into());
         map.insert("thresholds".to_owned(), Value::Array(told.collect()));
     }
+    if let Some(adjust) = &limit.adjust {
+        map.insert("adjust".to_owned(), describe_adjust(adjust));
+    }
     map.into()
+}
+
+/// How a limit follows a signal, and how much of it is in force.
+fn describe_adjust(adjust: &Adjust) -> Value {
+    let own = &adjust.adjustment;
+    let now = adjust.in_force().map(|in_force| {
+        let signal = in_force.state.map(|state| state.signal);
+        json!({
+            "scale": in_force.adjusted.scale.to_string(),
+            "reason": in_force.adjusted.reason.name(),
+            "value": signal.map(|signal| signal.value),
+            "at_ms": signal.map(|signal| signal.at.as_ms()),
+        })
+    });
+    json!({
+        "signal": adjust.signal.to_string(),
+        "above": own.above,
+        "below": own.below,
+        "least": own.least.to_string(),
+        "step": own.step.to_string(),
+        "every_ms": own.every_ms,
+        "stale_after_ms": own.stale_after_ms,
+        "stale": own.stale.to_string(),
+        "now": now,
+    })
 }
 
 /// The rates of a limit by schedule, and by tier if they differ; null if there are none.

@@ -7,6 +7,7 @@ use std::ops::Range;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::Named;
+use super::adjust::AdjustFile;
 use super::grace::GraceFile;
 use super::idempotency::off;
 use super::map::{Read, map, note_missing, start_of};
@@ -109,6 +110,8 @@ map! {
     /// false: each attempt at a request is charged, whatever the rule or the file says of retries.
     #[schemars(extend("const" = false))]
     idempotency: Spanned<bool> = off;
+    /// Lowers and raises the limit by a signal.
+    adjust: AdjustFile = one;
 }
 
 map! {

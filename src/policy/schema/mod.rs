@@ -1,6 +1,7 @@
 //! The types of a policy file. Each declares its fields once; the reader, which finds all problems of form, and the
 //! JSON Schema for editors are derived from it.
 
+mod adjust;
 mod answer;
 mod choice;
 mod grace;
@@ -21,6 +22,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::yaml::Spanned;
 
+pub use adjust::AdjustFile;
 pub use answer::AnswerFile;
 pub use choice::{CandidateFile, ChoiceFile, WeightsFile};
 pub use grace::GraceFile;
@@ -29,7 +31,9 @@ pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
 pub use policy::{PolicyFile, read};
 pub use rule::{RateLimitFile, RuleFile};
 pub use schedule::{ByTierFile, ScheduleFile, TextsFile, WhenFile};
-pub use sharing::{CallerFile, CapacityFile, CostFile, OnlyFile, PressureFile, PriorityFile};
+pub use sharing::{
+    CallerFile, CapacityFile, CapacityWhenFile, CostFile, OnlyFile, PressureFile, PriorityFile,
+};
 pub use thresholds::ThresholdsFile;
 pub use words::{
     AlgorithmFile, AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile, LeaseFile,

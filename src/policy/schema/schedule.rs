@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::Named;
-use super::map::{map, start_of};
+use super::map::{Read, map, start_of};
 use super::readers::{spanned_list, text, texts};
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
@@ -134,6 +134,17 @@ fn check_when(_: &WhenFile, reader: &mut Reader<'_>, node: &Node) {
     if !matches!(node.value, Value::Map(_)) {
         return;
     }
+    check_condition(reader, node);
+    let has = |key: &str| node.get(key).is_some();
+    match (has("scale"), has("rate")) {
+        (true, true) => reader.error(start_of(node), "use `scale` or `rate`, not both"),
+        (false, false) => reader.error(start_of(node), "missing `scale` or `rate`"),
+        _ => {}
+    }
+}
+
+/// Notes an entry of a `when` that says no condition, or two.
+pub fn check_condition(reader: &mut Reader<'_>, node: &Node) {
     let has = |key: &str| node.get(key).is_some();
     let own = ["months", "weekdays", "hours", "dates", "except"].into_iter().find(|key| has(key));
     match (own, has("during")) {
@@ -150,22 +161,17 @@ fn check_when(_: &WhenFile, reader: &mut Reader<'_>, node: &Node) {
         }
         _ => {}
     }
-    match (has("scale"), has("rate")) {
-        (true, true) => reader.error(start_of(node), "use `scale` or `rate`, not both"),
-        (false, false) => reader.error(start_of(node), "missing `scale` or `rate`"),
-        _ => {}
-    }
 }
 
-/// The entries of `when`.
-pub fn when(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<Vec<WhenFile>>> {
+/// The entries of a `when`.
+pub fn when<T: Read>(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<Vec<T>>> {
     if matches!(&node.value, Value::List(items) if items.is_empty()) {
         reader.error(node.span.clone(), "`when` is empty");
     }
     spanned_list(reader, node, what)
 }
 
-fn one_or_many(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<TextsFile> {
+pub fn one_or_many(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<TextsFile> {
     let many = match &node.value {
         Value::List(items) => {
             if items.is_empty() {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Named;
 use super::map::{map, start_of};
 use super::readers::{level, name_list, named, number, one, spanned_list, text, texts};
+use super::schedule::{ScheduleFile, TextsFile, check_condition, one_or_many, when};
 use crate::limit::AMOUNT_MAX;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
@@ -58,6 +59,31 @@ map! {
     reserve: Named<Spanned<String>> = texts;
     /// Pressure levels: restrictions from a utilization of a limit on.
     pressure: Spanned<Vec<PressureFile>> = spanned_list;
+    /// Other reserves and pressure levels while schedules hold: the first entry that holds counts.
+    when: Spanned<Vec<CapacityWhenFile>> = when;
+}
+
+map! {
+    /// What holds in place of a rule's reserves or pressure levels while a schedule holds. What it does not name stays.
+    pub struct CapacityWhenFile in "an entry of `when`" at span checked by check_capacity_when;
+
+    /// The name of a schedule; a condition of its own if absent.
+    during: Spanned<String> = text;
+    /// As in a schedule.
+    months: TextsFile = one_or_many;
+    /// As in a schedule.
+    weekdays: TextsFile = one_or_many;
+    /// As in a schedule.
+    hours: TextsFile = one_or_many;
+    /// As in a schedule.
+    dates: TextsFile = one_or_many;
+    /// As in a schedule.
+    except: TextsFile = one_or_many;
+    /// The reserved parts then; `{}` for none.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    reserve: Named<Spanned<String>> = texts;
+    /// The pressure levels then; `[]` for none.
+    pressure: Spanned<Vec<PressureFile>> = spanned_list;
 }
 
 map! {
@@ -98,6 +124,24 @@ map! {
     hits: Spanned<String> = text;
     /// Charged per N requested hits, rounded up; a flat cost if absent.
     per: Spanned<u64> = number::<AMOUNT_MAX>;
+}
+
+impl CapacityWhenFile {
+    /// The condition that it says itself.
+    pub fn condition(&self) -> ScheduleFile {
+        let Self { months, weekdays, hours, dates, except, span, .. } = self.clone();
+        ScheduleFile { months, weekdays, hours, dates, except, span }
+    }
+}
+
+fn check_capacity_when(_: &CapacityWhenFile, reader: &mut Reader<'_>, node: &Node) {
+    if !matches!(node.value, Value::Map(_)) {
+        return;
+    }
+    check_condition(reader, node);
+    if node.get("reserve").is_none() && node.get("pressure").is_none() {
+        reader.error(start_of(node), "missing `reserve` or `pressure`");
+    }
 }
 
 fn check_only(file: &OnlyFile, reader: &mut Reader<'_>, node: &Node) {

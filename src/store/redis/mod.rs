@@ -28,6 +28,7 @@ mod script;
 mod sender;
 mod server_clock;
 mod settings;
+mod signals;
 mod slot;
 mod socket;
 mod subscription;
