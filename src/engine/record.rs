@@ -37,38 +37,44 @@ pub struct DecisionRecord {
     pub reason: Option<Reason>,
     /// The caller's name in the request, truncated to the maximum length in the directory.
     pub caller: Option<Box<str>>,
-    tier: usize,
+    tier: u32,
     /// From 1 to 4; 0 without a policy.
     pub priority: u8,
     /// The highest pressure level of the request's rules.
     pub level: u8,
     /// True if the store was unavailable and `on_outage` decided.
     pub fallback: bool,
-    /// Time that the request was held for capacity.
-    pub waited: Duration,
-    /// The names of the chosen providers.
-    pub chosen: Vec<Box<str>>,
     pub charges: SmallVec<[ChargeRecord; VERDICT_INLINE_CAP]>,
-    crossings: Vec<CrossingRecord>,
+    /// None for most requests.
+    rare: Option<Box<Rare>>,
+}
+
+/// The parts of a record that few requests have.
+#[derive(Clone, Debug)]
+struct Rare {
+    /// Time that the request was held for capacity.
+    waited: Duration,
+    /// The names of the chosen providers.
+    chosen: Box<[Box<str>]>,
+    crossings: Box<[CrossingRecord]>,
 }
 
 /// A threshold of a limit that the request has crossed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct CrossingRecord {
-    limit: usize,
+    limit: u32,
     percent: u16,
 }
 
 /// The decision on one limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChargeRecord {
-    limit: usize,
+    limit: u32,
     /// The requested hits; none if an earlier attempt was charged. They are spent if the request passes, or if they
     /// count although it is refused.
     pub hits: Hits,
-    pub fit: Fit,
-    /// Remaining hits.
-    pub remaining: u64,
+    /// Whether the limit had the hits.
+    pub fits: bool,
     pub mode: Mode,
     /// The hits count although the request was refused.
     pub counted: bool,
@@ -87,6 +93,10 @@ impl DomainNames {
             limits: limits.into(),
         }
     }
+
+    fn label(&self, limit: u32) -> Option<&str> {
+        self.limits.get(usize::try_from(limit).ok()?).map(|label| &**label)
+    }
 }
 
 impl DecisionRecord {
@@ -101,28 +111,35 @@ impl DecisionRecord {
             code,
             reason: (code == Code::OverLimit).then(|| verdict.reason()),
             caller: caller.and_then(|caller| caller.name).map(|name| cut(name).into()),
-            tier: caller.map_or(0, |caller| caller.tier),
+            tier: caller.map_or(0, |caller| number(caller.tier)),
             priority: caller.map_or(0, |caller| caller.priority(level)),
             level,
             fallback: verdict.fallback,
-            waited: verdict.waited,
-            chosen: verdict.choices.iter().map(|choice| choice.chosen.into()).collect(),
             charges: verdict
                 .charges()
                 .iter()
                 .map(|charge| ChargeRecord::new(verdict, charge))
                 .collect(),
-            crossings: crossings(verdict),
+            rare: Rare::of(verdict),
         }
+    }
+
+    /// The time that the request was held for capacity.
+    pub fn waited(&self) -> Duration {
+        self.rare.as_ref().map_or(Duration::ZERO, |rare| rare.waited)
+    }
+
+    /// The names of the chosen providers.
+    pub fn chosen(&self) -> impl Iterator<Item = &str> {
+        self.rare.iter().flat_map(|rare| &rare.chosen).map(|name| &**name)
     }
 
     /// The crossed thresholds, each with its limit's label and its percentage. Each is reported once for each caller,
     /// limit and window.
     pub fn crossings(&self) -> impl Iterator<Item = (&str, u16)> {
         self.names.iter().flat_map(|names| {
-            self.crossings.iter().filter_map(|crossing| {
-                Some((&**names.limits.get(crossing.limit)?, crossing.percent))
-            })
+            let crossings = self.rare.iter().flat_map(|rare| &rare.crossings);
+            crossings.filter_map(|crossing| Some((names.label(crossing.limit)?, crossing.percent)))
         })
     }
 
@@ -133,15 +150,14 @@ impl DecisionRecord {
 
     /// The caller's tier; None if the policy has no tiers.
     pub fn tier(&self) -> Option<&str> {
-        self.names.as_ref()?.tiers.get(self.tier).map(|tier| &**tier)
+        let tier = usize::try_from(self.tier).ok()?;
+        self.names.as_ref()?.tiers.get(tier).map(|tier| &**tier)
     }
 
     /// The limits of the request, each by its label, with their decisions.
     pub fn limits(&self) -> impl Iterator<Item = (&str, &ChargeRecord)> {
         self.names.iter().flat_map(|names| {
-            self.charges
-                .iter()
-                .filter_map(|charge| Some((&**names.limits.get(charge.limit)?, charge)))
+            self.charges.iter().filter_map(|charge| Some((names.label(charge.limit)?, charge)))
         })
     }
 }
@@ -149,10 +165,9 @@ impl DecisionRecord {
 impl ChargeRecord {
     fn new(verdict: &Verdict<'_>, charge: &ChargeDecision<'_>) -> Self {
         Self {
-            limit: charge.limit.index,
+            limit: number(charge.limit.index),
             hits: if charge.is_retry() { Hits::Spend(0) } else { charge.hits },
-            fit: charge.decision.fit,
-            remaining: charge.remaining(),
+            fits: charge.decision.fit == Fit::Now,
             mode: charge.mode,
             counted: charge.decision.counted,
             refusal: verdict.refuses(charge).then_some(charge.reason),
@@ -160,12 +175,24 @@ impl ChargeRecord {
     }
 }
 
-fn crossings(verdict: &Verdict<'_>) -> Vec<CrossingRecord> {
-    let crossed = verdict.crossed().flat_map(|(charge, percents)| {
-        let limit = charge.limit.index;
-        percents.into_iter().map(move |percent| CrossingRecord { limit, percent })
-    });
-    crossed.collect()
+impl Rare {
+    fn of(verdict: &Verdict<'_>) -> Option<Box<Self>> {
+        let crossed = verdict.crossed().flat_map(|(charge, percents)| {
+            let limit = number(charge.limit.index);
+            percents.into_iter().map(move |percent| CrossingRecord { limit, percent })
+        });
+        let crossings: Box<[CrossingRecord]> = crossed.collect();
+        if verdict.waited.is_zero() && verdict.choices.is_empty() && crossings.is_empty() {
+            return None;
+        }
+        let chosen = verdict.choices.iter().map(|choice| choice.chosen.into()).collect();
+        Some(Box::new(Self { waited: verdict.waited, chosen, crossings }))
+    }
+}
+
+/// An index as a record keeps it.
+fn number(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 /// A name truncated to the maximum length in the directory, so that records stay small.

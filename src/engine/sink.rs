@@ -20,7 +20,7 @@ use super::record::DecisionRecord;
 /// Number of buffers: as many threads add records without contention.
 const BUFFERS: usize = 16;
 
-/// Records of one buffer, some 250 bytes each: at 20 drains a second, 80,000 decisions a second of one thread.
+/// Records of one buffer, some 120 bytes each: at 20 drains a second, 80,000 decisions a second of one thread.
 const BUFFER_LEN_MAX: usize = 4_096;
 
 /// How often the consumer takes the records.
@@ -113,7 +113,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::engine::testing::{Bench, START};
     use crate::engine::{Code, Reason};
-    use crate::limit::{Fit, Hits};
+    use crate::limit::Hits;
 
     const POLICY: &str = "
 domain: d
@@ -156,12 +156,10 @@ descriptors:
             [(Some("d"), Code::Ok, None, Some("paid")), over, (None, Code::Ok, None, None)]
         );
         assert_eq!(records[1].caller.as_deref(), Some("ann"));
-        let limits: Vec<_> = records[1]
-            .limits()
-            .map(|(label, charge)| (label, charge.hits, charge.fit == Fit::Now, charge.remaining))
-            .collect();
+        let limits: Vec<_> =
+            records[1].limits().map(|(label, charge)| (label, charge.hits, charge.fits)).collect();
         let hit = Hits::Spend(1);
-        assert_eq!(limits, [("daily", hit, false, 0), ("provider 5/minute", hit, true, 4)]);
+        assert_eq!(limits, [("daily", hit, false), ("provider 5/minute", hit, true)]);
         assert!(drained(&sink).is_empty(), "each is taken once");
     }
 

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::engine::{ChargeRecord, Code, DecisionRecord};
-use crate::limit::{Fit, Hits};
+use crate::limit::Hits;
 
 use super::bucket::{Addition, Bucket};
 use super::counts::Counts;
@@ -183,16 +183,16 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
         (Code::Unavailable, _) => Outcome::Error,
     };
     let (domain, tier) = (record.domain(), record.tier());
-    let provider = record.chosen.first().map(|chosen| &**chosen);
+    let provider = record.chosen().next();
     let series = |subject, outcome| Series { domain, tier, provider, subject, outcome };
     let is_shadow_refused = |charge: &ChargeRecord| {
-        record.code == Code::Ok && !charge.mode.refuses() && charge.fit != Fit::Now
+        record.code == Code::Ok && !charge.mode.refuses() && !charge.fits
     };
     let request = |shadow_refused: bool| Counts {
         requests: 1,
         shadow_refused: shadow_refused.into(),
         fallback: record.fallback.into(),
-        waited: (!record.waited.is_zero()).into(),
+        waited: (!record.waited().is_zero()).into(),
         ..Counts::default()
     };
 
@@ -223,7 +223,7 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
 
 /// Adds the hits of a charge to the counts of its limit.
 fn add_hits(counts: &mut Counts, code: Code, charge: &ChargeRecord) {
-    let fits = charge.fit == Fit::Now;
+    let fits = charge.fits;
     let sum = match charge.hits {
         Hits::Spend(_) if charge.counted || (fits && code == Code::Ok) => &mut counts.hits_spent,
         Hits::Spend(_) if !fits && !charge.mode.refuses() => &mut counts.hits_shadow_refused,

@@ -61,30 +61,29 @@ async fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The results of a workload's rounds.
-async fn rows(
-    workload: Workload,
-    servers: &mut [&mut Server],
-    options: &Options,
-) -> Result<Vec<Row>> {
+/// The results of a workload's rounds. If the workload has a base, each run follows one of the base.
+async fn rows(asked: Workload, servers: &mut [&mut Server], options: &Options) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut states = Vec::new();
     for server in &mut *servers {
-        prepare(workload, server).await.with_context(|| server.name.clone())?;
+        prepare(asked, server).await.with_context(|| server.name.clone())?;
         states.push(server.redis_state()?);
         rows.push(Row { name: server.name.clone(), ..Row::default() });
     }
     // The first run of each server is a warm-up.
     for round in 0..=options.rounds {
         for (server, row) in servers.iter_mut().zip(&mut rows) {
-            let sample = sample(workload, server, options, round).await;
-            let sample = sample.with_context(|| format!("{}, {workload:?}", server.name))?;
-            if 0 < round {
-                row.samples.push(sample);
+            for workload in asked.base().into_iter().chain([asked]) {
+                let sample = sample(workload, server, options, round).await;
+                let sample = sample.with_context(|| format!("{}, {workload:?}", server.name))?;
+                let samples = if workload == asked { &mut row.samples } else { &mut row.base };
+                if 0 < round {
+                    samples.push(sample);
+                }
             }
         }
     }
-    if workload == Workload::Zipf {
+    if asked == Workload::Zipf {
         for ((server, row), before) in servers.iter_mut().zip(&mut rows).zip(states) {
             row.redis_key_bytes = before.zip(server.redis_state()?).map(key_bytes);
         }

@@ -101,7 +101,7 @@ impl Server {
 
     /// Whether it supports the rules of the workload.
     pub fn knows(&self, workload: Workload) -> bool {
-        self.kind != Kind::Peer || workload != Workload::Travel
+        self.kind != Kind::Peer || workload.is_common()
     }
 
     fn floor() -> Result<Self> {
@@ -152,9 +152,12 @@ impl Policies {
     fn write(folder: &Path) -> Result<Self> {
         let (exact, leasing) = (folder.join("exact"), folder.join("leasing"));
         let folder = folder.to_owned();
-        for (name, policy) in
-            [("bench.yaml", workload::POLICY), ("travel.yaml", &workload::travel_policy())]
-        {
+        let policies = [
+            ("bench.yaml", workload::POLICY),
+            ("travel.yaml", &workload::travel_policy()),
+            ("over-time.yaml", workload::OVER_TIME_POLICY),
+        ];
+        for (name, policy) in policies {
             for (folder, more) in [(&exact, ""), (&leasing, LEASES)] {
                 fs::create_dir_all(folder)?;
                 fs::write(folder.join(name), format!("{policy}{more}"))?;

@@ -3,13 +3,14 @@
 use crate::support::latencies::{Latencies, median};
 
 /// The columns after the name of the server.
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 11] = [
     "decisions/s",
     "p50 µs",
     "p99 µs",
     "p99.9 µs",
     "CPU µs",
     "x floor",
+    "x base",
     "Redis µs",
     "Redis calls",
     "RSS MiB",
@@ -30,6 +31,13 @@ pub struct Sample {
     pub resident_kib: u64,
 }
 
+impl Sample {
+    /// CPU time per decision in microseconds, including its Redis.
+    fn cost_us(&self) -> f64 {
+        self.cpu_us + self.redis.map_or(0.0, |redis| redis.cpu_us)
+    }
+}
+
 /// The load on its Redis, per decision.
 #[derive(Clone, Copy, Debug)]
 pub struct RedisSample {
@@ -42,6 +50,8 @@ pub struct RedisSample {
 pub struct Row {
     pub name: String,
     pub samples: Vec<Sample>,
+    /// The samples of the workload's base, if it has one.
+    pub base: Vec<Sample>,
     /// Bytes of Redis's memory for each new key of this workload.
     pub redis_key_bytes: Option<f64>,
 }
@@ -73,6 +83,8 @@ impl Row {
         let of = |value: &dyn Fn(&Sample) -> f64| median(self.samples.iter().map(value));
         let latency = |share: f64| format!("{:.0}", of(&|one| one.latencies.quantile_us(share)));
         let pairs = self.samples.iter().zip(&floor.samples);
+        let bases = self.samples.iter().zip(&self.base);
+        let ratios = bases.map(|(own, base)| own.cost_us() / base.cost_us());
         let has_redis = self.samples.iter().any(|sample| sample.redis.is_some());
         let redis = |value: &dyn Fn(RedisSample) -> String| match has_redis {
             true => value(RedisSample {
@@ -88,6 +100,7 @@ impl Row {
             latency(0.999),
             format!("{:.1}", of(&|one| one.cpu_us)),
             format!("{:.2}", median(pairs.map(|(own, floor)| own.cpu_us / floor.cpu_us))),
+            if self.base.is_empty() { "-".to_owned() } else { format!("{:.2}", median(ratios)) },
             redis(&|redis| format!("{:.1}", redis.cpu_us)),
             redis(&|redis| format!("{:.3}", redis.calls)),
             format!("{:.1}", of(&|one| one.resident_kib as f64 / 1024.0)),

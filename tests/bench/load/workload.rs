@@ -26,6 +26,20 @@ descriptors:
   on_outage: deny
 ";
 
+/// The limit of `user` with a schedule, thresholds and idempotency keys.
+pub const OVER_TIME_POLICY: &str = "
+domain: over-time
+schedules: { nights: { hours: '22:00-06:00' }, weekend: { weekdays: [saturday, sunday] } }
+idempotency: { key: id }
+descriptors:
+- key: user
+  limits:
+  - rate: 4_000_000_000/day
+    thresholds: true
+    when: [{ during: nights, scale: 80% }, { during: weekend, scale: 90% }]
+  on_outage: deny
+";
+
 /// The policy of the travel workload, before its limits are raised.
 const TRAVEL: &str = include_str!("../../../config/policies/travel.yaml");
 
@@ -48,12 +62,20 @@ pub enum Workload {
     HalfRefused,
     /// Two descriptors, with tiers, priorities and a provider's capacity.
     Travel,
+    /// Every request spends of one key of a limit with a schedule and thresholds, and has an idempotency key of its own.
+    OverTime,
 }
 
 impl Workload {
     /// All, in the order of the tables.
-    pub const ALL: [Self; 5] =
-        [Self::OneKey, Self::Zipf, Self::FourLimits, Self::HalfRefused, Self::Travel];
+    pub const ALL: [Self; 6] = [
+        Self::OneKey,
+        Self::Zipf,
+        Self::FourLimits,
+        Self::HalfRefused,
+        Self::Travel,
+        Self::OverTime,
+    ];
 
     /// The name in the tables and on the command line.
     pub fn name(self) -> &'static str {
@@ -63,7 +85,18 @@ impl Workload {
             Self::FourLimits => "four limits",
             Self::HalfRefused => "half refused",
             Self::Travel => "travel",
+            Self::OverTime => "over time",
         }
+    }
+
+    /// The workload that it is compared with: the same without a schedule, thresholds and keys.
+    pub fn base(self) -> Option<Self> {
+        (self == Self::OverTime).then_some(Self::OneKey)
+    }
+
+    /// Whether other servers have such rules too.
+    pub fn is_common(self) -> bool {
+        !matches!(self, Self::Travel | Self::OverTime)
     }
 
     /// The requests of one run, the same for every server. If a limit is exhausted, the answer is `refusal`.
@@ -77,6 +110,7 @@ impl Workload {
                 Rc::new(Turns(spent.flat_map(|refused| [(hot(), Code::Ok), refused]).collect()))
             }
             Self::Travel => Turns::passing(&travellers()),
+            Self::OverTime => Rc::new(Fresh::new(requests, round)),
         }
     }
 
@@ -145,6 +179,26 @@ impl Turns {
 impl Questions for Turns {
     fn question(&self, number: usize) -> (Bytes, Code) {
         self.0[number % self.0.len()].clone()
+    }
+}
+
+/// Requests with an idempotency key of their own.
+struct Fresh {
+    frames: Numbered,
+    first: usize,
+}
+
+impl Fresh {
+    fn new(requests: usize, round: usize) -> Self {
+        let frames = Numbered::new("over-time", "user=alice,id=");
+        Self { frames, first: requests * round }
+    }
+}
+
+impl Questions for Fresh {
+    fn question(&self, number: usize) -> (Bytes, Code) {
+        let number = u32::try_from(self.first + number).expect("no run asks that often");
+        (self.frames.frame(number), Code::Ok)
     }
 }
 
