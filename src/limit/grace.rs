@@ -98,6 +98,11 @@ impl Limit {
         self.grace.as_deref().filter(|grace| grace.counts)
     }
 
+    /// What passes beyond the capacity by its grace, in percent, also where that is less than a hit.
+    pub fn grace_percent(&self) -> Option<u16> {
+        self.grace.as_deref().map(Grace::percent)
+    }
+
     /// How long after its end a grace may begin again, in milliseconds; None where the window's end or hits that come back
     /// allow it.
     pub fn grace_pause_ms(&self) -> Option<u64> {

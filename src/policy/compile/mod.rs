@@ -82,6 +82,7 @@ pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::model::TierLimit;
 
     fn source(path: &str, text: &str) -> Source {
         Source { path: path.to_owned(), text: text.to_owned() }
@@ -154,5 +155,17 @@ mod tests {
         let expected =
             ["fixed_window shadow deny", "calendar shadow deny", "calendar enforce deny"];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_threshold_above_all_of_a_limit_is_for_tiers_that_have_a_grace_of_at_least_a_hit() {
+        let set = compiled(
+            "domain: d\ntiers: [free, premium]\ncaller: {key: a, tier: {key: tier}}\n\
+             descriptors: [{key: a, limits: [{by_tier: {free: 5/day, premium: 1000/day}, grace: 10%, thresholds: [100%, 110%]}]}]",
+        );
+        let limit = &set.domain("d").unwrap().limits()[0];
+        let TierLimit::Limit(premium) = &limit.by_tier[1] else { panic!("{limit:?}") };
+        let points: Vec<(u16, u64)> = premium.thresholds().unwrap().points().collect();
+        assert_eq!(points, [(100, 1_000), (110, 1_100)]);
     }
 }

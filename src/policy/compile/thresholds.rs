@@ -19,9 +19,10 @@ const WHOLE: u16 = 100;
 
 /// Maximum use of a limit, in percent.
 pub fn used_max(limit: &Limit) -> u16 {
-    match (limit.overdraft(), limit.grace()) {
+    match (limit.overdraft(), limit.grace_percent()) {
         (Overdraft::None, None) | (Overdraft::Clip, _) => WHOLE,
-        (Overdraft::None, Some(grace)) => WHOLE + grace.percent(),
+        // A tier or a caller with a larger amount may have a grace where this one has less than a hit.
+        (Overdraft::None, Some(percent)) => WHOLE + percent,
         _ => PERCENT_MAX,
     }
 }
