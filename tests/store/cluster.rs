@@ -11,7 +11,7 @@ use tollgate::policy::Refused;
 use tollgate::store::{Pressed, Store};
 
 use crate::support::ask::DomainClient;
-use crate::support::batch::{after, batch, one, overdrawn, pressed, sliding, total};
+use crate::support::batch::{after, batch, one, overdrawn, pressed, sliding, total, with_id};
 use crate::support::claims::remaining;
 use crate::support::cluster::{Cluster, Sidecar};
 use crate::support::tollgate::Tollgate;
@@ -236,6 +236,15 @@ async fn hits_come_back_with_a_request_that_passes_and_with_no_other() {
     for (passes, left) in [(true, 7), (false, 7)] {
         assert_eq!(store.charge(&ask, after(0)).await.unwrap().admitted, passes);
         assert_eq!(remaining(&*store, "slots", &slots, 0).await, left);
+    }
+    let all = batch(&[
+        ("slots", 0, Enforce, &slots, GiveBack(1)),
+        ("narrow", 1, Enforce, &narrow, GiveBack(1)),
+    ]);
+    for (all, left) in [(all.clone(), 8), (with_id(all.clone(), "id"), 9), (with_id(all, "id"), 9)]
+    {
+        assert!(store.charge(&all, after(0)).await.unwrap().admitted);
+        assert_eq!(remaining(&*store, "slots", &slots, 0).await, left, "they come back once");
     }
 }
 

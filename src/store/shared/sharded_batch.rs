@@ -24,7 +24,7 @@ use smallvec::SmallVec;
 use super::refunds::{Overcharge, Refunded, Undo};
 use crate::clock::Timestamp;
 use crate::limit::{Fit, Hits, Overdraft, Standing};
-use crate::policy::{Key, Mode};
+use crate::policy::{Key, Mode, Refused};
 use crate::store::batch::lacks_debits_only;
 use crate::store::{
     Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Once, Outcome, Pressed, Retry, Tally,
@@ -68,13 +68,13 @@ impl ShardBatch {
             shards[shard_index_of[gauge.key_index]].gauges.push(index);
         }
         let gives_back = |charge: &Charge| matches!(charge.hits, Hits::GiveBack(_));
-        let gives_back_last = !batch.charges.iter().all(gives_back);
         for (index, charge) in batch.charges.iter().enumerate() {
             let shard = &mut shards[shard_index_of[charge.key_index]];
             let mut own = shard.batch.adopt(charge, &batch.keys);
             own.mode = if charge.mode == Mode::Quota { Mode::Shadow } else { charge.mode };
-            if gives_back_last && gives_back(charge) {
-                own.hits = Hits::Spend(0);
+            // They come back once, when the request passes; until then the limit is only read.
+            if gives_back(charge) {
+                (own.hits, own.refused) = (Hits::Spend(0), Refused::Free);
             }
             for mut pressed in mem::take(&mut own.open.pressed) {
                 match shard.gauges.iter().position(|gauge| *gauge == pressed.gauge) {
