@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::policy::{
     Capacity, Choice, Domain, Lineage, Only, Rule, RuleLimit, RuleTrace, SourceLocation,
 };
@@ -140,7 +141,7 @@ impl Engine {
             descriptors: descriptors(domain, &filled(request, &rankings), &plan, &notes),
             limits,
             uncharged: uncharged(&notes),
-            pressure: pressure(&plan),
+            pressure: pressure(&plan, verdict.at),
             refusal: (verdict.code() != Code::Ok).then(|| verdict.reason()),
         })
     }
@@ -239,11 +240,17 @@ fn uncharged(notes: &Notes<'_>) -> Vec<UnchargedLimit> {
     explained.collect()
 }
 
-fn pressure(plan: &Plan<'_>) -> Vec<ExplainedPressure> {
+fn pressure(plan: &Plan<'_>, at: Timestamp) -> Vec<ExplainedPressure> {
     let gauges = plan.batch.gauges.iter().zip(&plan.gauges);
     let explained = gauges.filter_map(|(gauge, rule)| {
         let capacity = rule.capacity.as_deref()?.at(plan.at).clone();
-        let marks = gauge.marks.to_vec();
+        let in_hits = |mark: &Mark| {
+            let charge = &plan.batch.charges[mark.charge];
+            let [rise, fall] =
+                [mark.rise, mark.fall].map(|point| charge.scaled(point, charge.limit.at(at)));
+            Mark { rise, fall, ..*mark }
+        };
+        let marks = gauge.marks.iter().map(in_hits).collect();
         Some(ExplainedPressure { rule: RuleName::new(rule), capacity, marks })
     });
     explained.collect()

@@ -185,8 +185,8 @@ impl Decider {
             charges().map(|(charge, decision)| used(charge, decision)).collect();
         let (mut measuring, mut places) = (Batch::default(), Vec::new());
         for (index, (charge, decision)) in charges().enumerate() {
-            let capacity = charge.limit.at(stand.at).capacity();
-            let is_open = charge.open.pressed.is_empty() && capacity <= charge.open.hits;
+            let whole = charge.limit.reference_capacity();
+            let is_open = charge.open.pressed.is_empty() && whole <= charge.open.hits;
             if stand.fallback || (is_open && decision.standing.remaining != 0) {
                 continue;
             }

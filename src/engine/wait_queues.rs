@@ -83,8 +83,8 @@ impl WaitQueues {
         let (limit, open) = (&charge.limit, &charge.open);
         let pressed: SmallVec<[&[u64]; 1]> =
             open.pressed.iter().map(|pressed| pressed.hits.as_slice()).collect();
-        let capacity = limit.capacity();
-        self.hasher.hash_one((key, limit.tag(), capacity, open.hits.min(capacity), pressed))
+        let (capacity, whole) = (limit.capacity(), limit.reference_capacity());
+        self.hasher.hash_one((key, limit.tag(), capacity, open.hits.min(whole), pressed))
     }
 
     /// A number for a caller's name.

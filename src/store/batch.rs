@@ -68,7 +68,7 @@ pub struct Charge {
 /// How much of a limit's capacity is open to one request: all of it unless something says less.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// While no gauge presses; more than the capacity is the capacity.
+    /// While no gauge presses, of the limit's reference capacity; more than that is all of it.
     pub hits: u64,
     /// While gauges press: the least of all that do.
     pub pressed: Vec<Pressed>,
@@ -79,7 +79,7 @@ pub struct Open {
 pub struct Pressed {
     /// Which of the batch's gauges.
     pub gauge: usize,
-    /// By level from 1 on; as many as the gauge has levels, none more than the one before.
+    /// By level from 1 on, of the limit's reference capacity; as many as the gauge has levels, none more than the one before.
     pub hits: SmallVec<[u64; 2]>,
 }
 
@@ -94,7 +94,7 @@ pub struct Gauge {
     pub marks: SmallVec<[Mark; INLINE_CAP]>,
 }
 
-/// Two points of a limit's use, in hits.
+/// Two points of a limit's use, in hits of its reference capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Which of the batch's charges tells the use; one under the gauge's key.

@@ -31,10 +31,10 @@ impl Charge {
         })
     }
 
-    /// So much of its limit's capacity, of that limit as it is at a time instead: in the same proportion, rounded down.
+    /// So much of its limit's reference capacity, of the capacity of that limit at a time: in the same proportion, rounded down.
     pub fn part(&self, hits: u64, limit: &Limit) -> u64 {
         let capacity = limit.capacity();
-        if self.limit.capacity() <= hits {
+        if self.limit.reference_capacity() <= hits {
             return capacity;
         }
         self.scaled(hits, limit).min(capacity)
@@ -45,7 +45,7 @@ impl Charge {
         if self.limit.scheduled().is_none() {
             return hits;
         }
-        let whole = u128::from(self.limit.capacity().max(1));
+        let whole = u128::from(self.limit.reference_capacity().max(1));
         let scaled = u128::from(hits) * u128::from(limit.capacity()) / whole;
         u64::try_from(scaled).unwrap_or(u64::MAX)
     }

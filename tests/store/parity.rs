@@ -318,7 +318,7 @@ impl History {
                 let is_measured =
                     |charge: &Charge| charge.key_index == key_index && charge.limit == *limit;
                 let charge = batch.charges.iter().position(is_measured)?;
-                let rise = share(measure.rise, limit);
+                let rise = open(measure.rise, limit);
                 let fall = rise * measure.fall / 1_000;
                 Some(Mark { charge, level: measure.level, rise, fall })
             };
@@ -336,12 +336,11 @@ impl Special {
 
     fn open(&self, limit: &Limit, gauges: usize) -> Open {
         let pressed = self.pressed.iter().take(gauges).enumerate().map(|(gauge, shares)| {
-            let mut hits: SmallVec<[u64; 2]> =
-                shares.iter().map(|one| share(*one, limit)).collect();
+            let mut hits: SmallVec<[u64; 2]> = shares.iter().map(|one| open(*one, limit)).collect();
             hits.sort_unstable_by(|one, other| other.cmp(one));
             Pressed { gauge, hits }
         });
-        Open { hits: share(self.open, limit), pressed: pressed.collect() }
+        Open { hits: open(self.open, limit), pressed: pressed.collect() }
     }
 
     fn bonuses(&self, limit: &Limit, now_ms: u64) -> Vec<Bonus> {
@@ -356,6 +355,11 @@ impl Special {
         bonuses.sort_by_key(|bonus| bonus.until);
         bonuses
     }
+}
+
+/// So many thousandths of the reference capacity, by which what is open is measured.
+fn open(thousandths: u64, limit: &Limit) -> u64 {
+    limit.reference_capacity() * thousandths / 1_000
 }
 
 /// So many thousandths of a limit's capacity.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tollgate::clock::{Now, Timestamp};
+use tollgate::clock::{Clock, Now, Timestamp};
+use tollgate::engine::{Code, Request};
 use tollgate::limit::Hits::{GiveBack, Spend};
 use tollgate::limit::{Algorithm, CalendarUnit, DateRange, Fit, Limit, Overdraft};
 use tollgate::store::{Batch, Store};
@@ -12,6 +13,8 @@ use crate::support::batch::{
     total, with_bonuses,
 };
 use crate::support::claims::{charge, exact_wait, of_every_store, passes, remaining};
+use crate::support::engine::{Bench, descriptor};
+use crate::support::redis::{Connected, Server};
 
 /// Milliseconds after the tests' beginning at which the minutes 15:07 and 15:08 begin.
 const EDGE_MS: u64 = 19_877;
@@ -236,10 +239,10 @@ async fn no_window_after_an_edge_sees_more_than_the_lowered_amount(store: Arc<im
 /// Redis decides by its own clock, whatever this process's clock shows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_clock_of_redis_says_what_holds() {
-    let Some(server) = crate::support::redis::Server::start(&[]) else {
+    let Some(server) = Server::start(&[]) else {
         return;
     };
-    let redis = crate::support::redis::Connected::open(&server.url()).await;
+    let redis = Connected::open(&server.url()).await;
     let condition = tollgate::limit::Condition {
         dates: vec![DateRange::Once {
             first: jiff::civil::date(2000, 1, 1),
@@ -252,4 +255,48 @@ async fn the_clock_of_redis_says_what_holds() {
     let wrong = Now::Local(Timestamp::from_ms(1_600_000_000_000));
     let ask: Batch = one("k", &limit, Spend(60));
     assert!(charge(&*redis.store, &ask, wrong).await.admitted);
+}
+
+/// Closed but in an hour, and of little but in that hour; of both a part is reserved, and a level keeps free callers out.
+const RESERVED: &str = "
+domain: reserved
+tiers: [free, premium]
+caller: { key: user, tier: { key: tier } }
+schedules: { open: { hours: '15:00-16:00' } }
+descriptors:
+- key: closed
+  limits: [{ rate: 0/day, when: [{ during: open, rate: 50/day }] }]
+  capacity: { reserve: { premium: 10% }, pressure: [{ above: 60%, only: { tier: [premium] } }] }
+- key: small
+  limits: [{ rate: 3/day, when: [{ during: open, scale: 1000% }] }]
+  capacity: { reserve: { premium: 20% } }";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reserve_and_pressure_are_parts_of_the_amount_at_the_time() {
+    let clock = Clock::manual(after(0).timestamp());
+    let server = Server::start(&[]);
+    let mut benches = vec![Bench::in_memory(&clock)];
+    if let Some(server) = &server {
+        benches.push(Bench::on_redis(server, &clock).await);
+    }
+    for bench in &benches {
+        bench.put_in_force(RESERVED).unwrap();
+        for (ask, hits, expected) in [
+            // 45 of 50 are open to free callers, and 24 of 30.
+            ("closed=x,tier=free", 46, (Code::OverLimit, 45)),
+            ("closed=x,tier=free", 30, (Code::Ok, 15)),
+            ("closed=x,tier=free", 1, (Code::Ok, 14)),
+            ("closed=x,tier=free", 1, (Code::OverLimit, 0)),
+            ("closed=x,tier=premium", 19, (Code::Ok, 0)),
+            ("small=x,tier=free", 25, (Code::OverLimit, 24)),
+            ("small=x,tier=free", 24, (Code::Ok, 0)),
+            ("small=x,tier=premium", 6, (Code::Ok, 0)),
+        ] {
+            let request = Request::try_new("reserved", vec![descriptor(ask, hits)]).unwrap();
+            let snapshot = bench.engine.snapshot();
+            let verdict = bench.engine.check(&snapshot, &request).await;
+            let left = verdict.charges()[0].remaining();
+            assert_eq!((verdict.code(), left), expected, "{hits} of {ask}");
+        }
+    }
 }

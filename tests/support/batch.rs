@@ -77,7 +77,10 @@ pub fn batch(charges: &[(&str, usize, Mode, &Arc<Limit>, Hits)]) -> Batch {
 
 /// The same batch, with only a part of each limit's capacity open.
 pub fn opened(mut batch: Batch, hits: u64) -> Batch {
-    batch.charges.iter_mut().for_each(|charge| charge.open.hits = hits);
+    for Charge { limit, open, .. } in &mut batch.charges {
+        let of_schedule = || limit.reference_capacity() / limit.capacity() * hits;
+        open.hits = if limit.scheduled().is_some() { of_schedule() } else { hits };
+    }
     batch
 }
 

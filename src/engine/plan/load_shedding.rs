@@ -16,7 +16,7 @@ impl<'p> Builder<'_, 'p, '_> {
         if capacity.is_none() && of.adjust.is_none() {
             return Open::all();
         }
-        let left = of.adjusted(limit.capacity());
+        let left = of.adjusted(limit.reference_capacity());
         let open = |capacity: &Capacity| capacity.at(self.plan.at).open(self.caller.tier, left);
         Open { hits: capacity.map_or(left, |capacity| open(capacity)), ..Open::all() }
     }
@@ -36,7 +36,7 @@ impl<'p> Builder<'_, 'p, '_> {
                 continue;
             }
             for (number, level) in (1..).zip(levels) {
-                let whole = of.adjusted(measured.limit.capacity());
+                let whole = of.adjusted(measured.limit.reference_capacity());
                 let (rise, fall) = (level.above.of(whole), level.until.of(whole));
                 marks.push(Mark { charge, level: number, rise, fall });
             }
@@ -58,7 +58,7 @@ impl<'p> Builder<'_, 'p, '_> {
             let capacity = capacity.at(self.plan.at);
             let charges = self.plan.batch.charges.iter_mut().zip(&self.plan.rules);
             for (charge, of) in charges {
-                let whole = charge.limit.capacity().min(charge.open.hits);
+                let whole = charge.limit.reference_capacity().min(charge.open.hits);
                 let levels = (1..).zip(&capacity.levels);
                 let mut least = whole;
                 let mut open = |hits: u64| {
@@ -92,7 +92,7 @@ impl Plan<'_> {
     pub fn end_waits_at_edges(&self, outcome: &mut Outcome) {
         let charges = self.batch.charges.iter().zip(&self.rules).zip(&mut outcome.decisions);
         for ((charge, rule), decision) in charges {
-            let is_open = charge.limit.capacity() <= charge.open.hits;
+            let is_open = charge.limit.reference_capacity() <= charge.open.hits;
             let own = rule.filter(|_| !is_open);
             let pressing = charge.open.pressed.iter().map(|pressed| self.gauges[pressed.gauge]);
             let capacities =

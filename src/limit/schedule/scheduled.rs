@@ -18,6 +18,9 @@ const LATER_MAX: usize = 8;
 const PAST_MAX: usize = 8;
 const PAST_MS: u64 = 32 * 86_400_000;
 
+/// Hundredths of a percent of hundredths of a percent.
+const REFERENCE_CAPACITY: u64 = 100_000_000;
+
 /// The parts of a scale that make a whole.
 const WHOLE: u32 = 10_000;
 
@@ -193,6 +196,12 @@ impl Limit {
     /// The same limit without a schedule.
     pub fn unscheduled(&self) -> Self {
         Self { scheduled: None, ..self.clone() }
+    }
+
+    /// What parts of the capacity are measured by: the capacity; on a schedule, which has several, so much that each part of a
+    /// part is exact.
+    pub fn reference_capacity(&self) -> u64 {
+        if self.scheduled.is_some() { REFERENCE_CAPACITY } else { self.capacity() }
     }
 
     /// Its schedule, if it has one.

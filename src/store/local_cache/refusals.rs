@@ -219,7 +219,7 @@ fn moved_on(outcome: &Outcome, ms: u64) -> Outcome {
 
 fn hash_charge(charge: &Charge, hasher: &mut impl Hasher) {
     let Charge { key_index, group, mode, limit, hits, open, refused, .. } = charge;
-    let numbers = (limit.amount(), limit.capacity(), limit.capacity().min(open.hits));
+    let numbers = (limit.amount(), limit.capacity(), limit.reference_capacity().min(open.hits));
     (key_index, group, *mode as u8, limit.overdraft() as u8, *refused as u8).hash(hasher);
     (numbers, hits.amount(), limit.tag()).hash(hasher);
     if let Some(grace) = limit.grace() {
