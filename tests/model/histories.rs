@@ -17,7 +17,7 @@ const LINES: [(&str, &[&str]); 6] = [
 ];
 
 /// Who may ask: some of those, and one whom no directory knows.
-const CALLERS: [&str; 6] = ["ann", "ann", "bob", "cat", "team", "eve"];
+pub const CALLERS: [&str; 6] = ["ann", "ann", "bob", "cat", "team", "eve"];
 
 /// Who asks in one history, for whose offers: few, so that they spend from the same counters.
 pub struct Cast {
@@ -51,11 +51,21 @@ const STEPS: [(u64, u64); 10] = [
     (1, 200_000_000),
 ];
 
-/// Milliseconds until the next request.
-pub fn step(draw: &mut Draw) -> u64 {
+/// When the next request comes: often just before, at or just after one of the moments at which anything changes.
+pub fn next(draw: &mut Draw, now_ms: u64, moments: &[u64]) -> u64 {
+    if !moments.is_empty() && draw.chance(35) {
+        let near = if draw.chance(85) { moments.len().min(6) } else { moments.len() };
+        let moment = moments[draw.index(near)];
+        if moment < now_ms + FAR_MS {
+            return (moment - 1 + draw.between(0, 2)).max(now_ms);
+        }
+    }
     let (low, high) = draw.pick(&STEPS);
-    draw.between(low, high)
+    now_ms + draw.between(low, high)
 }
+
+/// Farther away than this no moment is waited for.
+const FAR_MS: u64 = 20 * 86_400_000;
 
 /// A directory.
 pub fn people(draw: &mut Draw, now_ms: u64) -> People {
@@ -103,7 +113,10 @@ fn may_be_above(people: &People, name: &str) -> bool {
 /// One change of somebody's.
 pub fn edit(draw: &mut Draw, world: &mut World, people: &mut People, now_ms: u64) {
     let mut buckets = false;
-    world.each_limit(&mut |limit, own| buckets |= own && limit.algorithm == Algorithm::Bucket);
+    world.each_rule(&mut |_, rule, own| {
+        let mut limits = rule.limits.iter();
+        buckets |= own && limits.any(|limit| limit.algorithm == Algorithm::Bucket);
+    });
     let names: Vec<String> = people.keys().cloned().collect();
     if names.is_empty() {
         return;

@@ -1,12 +1,15 @@
 //! The plain model: decides requests from lists of what was spent, by trying every instant there is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::ledger::{Ledger, Periods};
 use super::plan::{Charge, Gift, Plan};
+use super::retries::{Mark, RetryKey};
+use super::schedule::Schedules;
 use super::told;
 use super::told::Told;
-use super::who::{Who, part_of, value_of};
+use super::who::{Parts, Who, part_of};
 use super::world::{Ask, Capacity, Level, Mode, Only, Overdraft, People, WHOLE, World};
 
 /// How far below its beginning a level of pressure ends, if nothing says it.
@@ -30,35 +33,26 @@ pub struct Decision {
     pub reason: &'static str,
     /// An earlier attempt was charged.
     pub is_retry: bool,
+    /// Thresholds that it crosses, in percent.
+    pub crossed: Vec<u64>,
+    /// Until when a grace lets more pass, if more is in use.
+    pub grace_until: Option<u64>,
 }
 
 /// All that is remembered.
+#[derive(Clone)]
 pub struct Model {
     /// By path and tag.
     ledgers: HashMap<(String, String), Ledger>,
     /// What was spent of bonuses, by path, tag, owner and id; and until when that is remembered.
     gifts: HashMap<(String, String, String, String), (u64, u64)>,
     /// Charges that requests with an idempotency key have made, by path, tag, caller and key.
-    marks: HashMap<(String, String, String, String), Mark>,
+    pub marks: HashMap<(String, String, String, String), Mark>,
     /// Levels of pressure, by path.
     levels: HashMap<String, usize>,
-    periods: Periods,
-}
-
-/// A charge that a request with an idempotency key has made.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    hits: i64,
-    until_ms: u64,
-    retries: u64,
-}
-
-/// What makes a request a retry.
-struct RetryKey {
-    caller: String,
-    id: String,
-    life_ms: u64,
-    free: u64,
+    pub periods: Periods,
+    schedules: Schedules,
+    parts: Arc<Parts>,
 }
 
 /// A path whose rule knows pressure, with the level at which it stands.
@@ -69,32 +63,54 @@ struct Gauge<'w> {
 }
 
 /// One request on its way.
-struct Case<'c, 'w> {
-    model: &'c mut Model,
+pub struct Case<'c, 'w> {
+    pub model: &'c mut Model,
     who: &'c Who<'w>,
     charges: &'c [Charge<'w>],
     /// One for each charge.
-    ledgers: Vec<Ledger>,
+    pub ledgers: Vec<Ledger>,
     gauges: Vec<Gauge<'w>>,
-    retry_key: Option<RetryKey>,
-    now: u64,
+    pub retry_key: Option<RetryKey>,
+    pub now: u64,
 }
 
 impl Model {
-    pub fn new(zone: &str) -> Self {
+    pub fn new(zone: &str, parts: Arc<Parts>) -> Self {
         Self {
             ledgers: HashMap::new(),
             gifts: HashMap::new(),
             marks: HashMap::new(),
             levels: HashMap::new(),
             periods: Periods::new(zone),
+            schedules: Schedules::new(zone),
+            parts,
         }
+    }
+
+    /// When anything is to change by itself, as far as that is known.
+    pub fn moments(&self, now: u64) -> Vec<u64> {
+        let ledgers = self.ledgers.values().flat_map(Ledger::moments);
+        let marks = self.marks.values().map(|mark| mark.until_ms);
+        let all = ledgers.chain(marks).chain(self.schedules.moments(now));
+        let mut all: Vec<u64> = all.filter(|at| now < *at).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// On how many counters' records a request is charged.
+    pub fn records(&mut self, (world, people): (&World, &People), ask: &Ask, now: u64) -> usize {
+        let parts = self.parts.clone();
+        let who = Who::new((world, people), ask, &parts);
+        let plan = Plan::new((world, ask), &who, (&mut self.schedules, now));
+        plan.charges.iter().map(|charge| &charge.path).collect::<BTreeSet<_>>().len()
     }
 
     /// The answer to a request.
     pub fn answer(&mut self, (world, people): (&World, &People), ask: &Ask, now: u64) -> Told {
-        let who = Who::new(world, people, ask);
-        let plan = Plan::new(world, ask, &who);
+        let parts = self.parts.clone();
+        let who = Who::new((world, people), ask, &parts);
+        let plan = Plan::new((world, ask), &who, (&mut self.schedules, now));
         if let Some(denial) = plan.denial() {
             return told::denied(world, &who, &plan, denial);
         }
@@ -112,48 +128,7 @@ impl Model {
     }
 }
 
-impl RetryKey {
-    fn of(world: &World, ask: &Ask) -> Option<Self> {
-        let retries = world.retries.as_ref()?;
-        let said = retries.key.as_ref().and_then(|key| value_of(ask, key));
-        let (id, life_ms) = match said.filter(|id| !id.is_empty()) {
-            Some(id) => (format!("key {id}"), retries.life_ms),
-            None => (format!("all of {ask:?}"), retries.fingerprint_ms?),
-        };
-        let caller = world.caller.as_ref().and_then(|caller| value_of(ask, &caller.key));
-        let caller = caller.map_or_else(|| "nobody".to_owned(), |name| format!("caller {name}"));
-        Some(Self { caller, id, life_ms, free: retries.free })
-    }
-}
-
 impl<'w> Case<'_, 'w> {
-    fn mark_key(&self, charge: &Charge<'_>) -> Option<(String, String, String, String)> {
-        let retry_key = self.retry_key.as_ref().filter(|_| charge.hits != 0)?;
-        let (path, tag) = counter(charge);
-        Some((path, tag, retry_key.caller.clone(), retry_key.id.clone()))
-    }
-
-    /// What an earlier attempt has charged, as far as that matters.
-    fn mark(&self, charge: &Charge<'_>) -> Option<Mark> {
-        let mark = *self.model.marks.get(&self.mark_key(charge)?)?;
-        let counts = mark.hits != charge.hits || mark.retries < self.retry_key.as_ref()?.free;
-        (self.now < mark.until_ms && counts).then_some(mark)
-    }
-
-    /// Spends unless an earlier attempt has.
-    fn spend_once(&mut self, charge: &Charge<'_>) {
-        let known = self.mark(charge);
-        if let (Some(key), Some(retry_key)) = (self.mark_key(charge), &self.retry_key) {
-            let until_ms = self.now + retry_key.life_ms;
-            let new = Mark { hits: charge.hits, until_ms, retries: 0 };
-            let mark = known.map_or(new, |mark| Mark { retries: mark.retries + 1, ..mark });
-            self.model.marks.insert(key, mark);
-        }
-        if known.is_none() {
-            self.spend(charge);
-        }
-    }
-
     fn decide(&mut self) -> (bool, Vec<Decision>) {
         self.ledgers.iter_mut().for_each(|ledger| ledger.tidy(self.now));
         self.read_gauges();
@@ -165,7 +140,15 @@ impl<'w> Case<'_, 'w> {
                 Some(mark) if mark.hits == charge.hits => (Fit::Now, self.reason(charge), true),
                 Some(_) => (Fit::Never, "idempotency_conflict", false),
             };
-            decisions.push(Decision { fit, remaining: 0, reset_ms: None, reason, is_retry });
+            decisions.push(Decision {
+                fit,
+                remaining: 0,
+                reset_ms: None,
+                reason,
+                is_retry,
+                crossed: Vec::new(),
+                grace_until: None,
+            });
         }
         // The limits of one rule in one mode stand or fall together.
         let group = |charge: &Charge<'_>| (charge.path.clone(), charge.mode);
@@ -179,13 +162,14 @@ impl<'w> Case<'_, 'w> {
         let quotas = of_mode(Mode::Quota).count() == 0 || of_mode(Mode::Quota).any(fits);
         let admitted = enforced && quotas;
         let spending: Vec<bool> = self.charges.iter().map(|one| admitted && fits(one)).collect();
-        for (charge, spends) in self.charges.iter().zip(spending) {
+        for ((charge, spends), decision) in self.charges.iter().zip(spending).zip(&mut decisions) {
             if spends {
-                self.spend_once(charge);
+                decision.crossed = self.spend_once(charge);
             }
         }
         for (charge, decision) in self.charges.iter().zip(&mut decisions) {
             decision.remaining = self.left(charge, self.now);
+            decision.grace_until = self.grace_until(charge);
             let ledger = &self.ledgers[charge.index];
             decision.reset_ms = ledger.reset(&charge.form, &mut self.model.periods, self.now);
         }
@@ -217,29 +201,29 @@ impl<'w> Case<'_, 'w> {
             let until = level.until.unwrap_or(level.above.saturating_sub(HYSTERESIS));
             let point = if *number <= gauge.level { until } else { level.above };
             let mut own = self.charges.iter().filter(|charge| charge.path == gauge.path);
-            own.any(|charge| part_of(point, charge.form.capacity()) < self.used(charge, at))
+            own.any(|charge| part_of(point, charge.form_at(at).capacity()) < self.used(charge, at))
         };
         levels.filter(holds).map(|(number, _)| number).max().unwrap_or(0)
     }
 
-    fn used(&self, charge: &Charge<'_>, at: u64) -> u64 {
+    pub fn used(&self, charge: &Charge<'_>, at: u64) -> u64 {
         self.ledgers[charge.index].used(&charge.form, at)
     }
 
-    /// How much of a limit is open to the caller's tier: all but what is reserved for those above.
-    fn unreserved(&self, charge: &Charge<'_>) -> u64 {
+    /// How much of a limit is open to the caller's tier at a time: all but what is reserved for those above.
+    fn unreserved(&self, charge: &Charge<'_>, at: u64) -> u64 {
         let tiers = self.who.tiers_above();
         let reserved = charge
             .rule
             .capacity
             .iter()
             .flat_map(|capacity| tiers.iter().filter_map(|tier| capacity.reserve.get(tier)));
-        part_of(WHOLE - reserved.sum::<u64>(), charge.form.capacity())
+        part_of(WHOLE - reserved.sum::<u64>(), charge.form_at(at).capacity())
     }
 
     /// The same at a time, with what pressure leaves of it then.
-    fn open(&self, charge: &Charge<'_>, at: u64) -> u64 {
-        let unreserved = self.unreserved(charge);
+    pub fn open(&self, charge: &Charge<'_>, at: u64) -> u64 {
+        let unreserved = self.unreserved(charge, at);
         let mut open = unreserved;
         for gauge in &self.gauges {
             // A request is decided, and told of, by the level that it finds.
@@ -296,7 +280,7 @@ impl<'w> Case<'_, 'w> {
             // Something must be left, whatever is asked for.
             (Ok(_), Overdraft::Allow | Overdraft::Clip) => 1,
         };
-        need <= self.left(charge, at)
+        need <= self.left(charge, at) + self.grace_left(charge, at)
     }
 
     /// When a charge fits: now, or at the first instant of all at which anything changes.
@@ -305,10 +289,14 @@ impl<'w> Case<'_, 'w> {
             return Fit::Now;
         }
         let all = self.charges.iter();
-        let mut instants: Vec<u64> = all
-            .flat_map(|one| self.ledgers[one.index].falls(&one.form, self.now))
-            .filter(|at| self.now < *at)
-            .collect();
+        let changes = |one: &Charge<'_>| {
+            let ledger = &self.ledgers[one.index];
+            let again = ledger.grace.and_then(|(_, again)| again);
+            let edges = one.forms.iter().map(|(from, _)| *from);
+            let falls = ledger.falls(&one.form, self.now);
+            falls.into_iter().chain(again).chain(edges).collect::<Vec<u64>>()
+        };
+        let mut instants: Vec<u64> = all.flat_map(changes).filter(|at| self.now < *at).collect();
         instants.sort_unstable();
         instants.dedup();
         match instants.into_iter().find(|at| self.fits_at(charge, *at)) {
@@ -322,7 +310,7 @@ impl<'w> Case<'_, 'w> {
 
     fn reason(&self, charge: &Charge<'_>) -> &'static str {
         let capacity = charge.form.capacity();
-        let unreserved = self.unreserved(charge);
+        let unreserved = self.unreserved(charge, self.now);
         let has_gifts = charge.gifts.iter().any(|gift| self.now < gift.until_ms);
         if capacity == 0 && !has_gifts {
             "no_access"
@@ -336,7 +324,7 @@ impl<'w> Case<'_, 'w> {
     }
 
     /// Spends first what is open, then the bonuses, the soonest to end first; gives back the other way.
-    fn spend(&mut self, charge: &Charge<'_>) {
+    pub fn spend(&mut self, charge: &Charge<'_>) {
         let mut rest = charge.hits.unsigned_abs();
         let mut base = 0;
         let mut gifts: Vec<&Gift> =
@@ -365,7 +353,8 @@ impl<'w> Case<'_, 'w> {
             ledger.give_back(&charge.form, (rest, self.now));
             return;
         }
-        if charge.form.overdraft == Overdraft::Allow {
+        // Without an overdraft it fits, so the rest is of the grace.
+        if charge.form.overdraft != Overdraft::Clip {
             base += rest;
         }
         if 0 < base {
@@ -374,7 +363,7 @@ impl<'w> Case<'_, 'w> {
     }
 }
 
-fn counter(charge: &Charge<'_>) -> (String, String) {
+pub fn counter(charge: &Charge<'_>) -> (String, String) {
     (charge.path.clone(), charge.tag.clone())
 }
 

@@ -3,11 +3,16 @@
 //! Each line says how many hits count until when. Only a bucket has a list of its own: what was taken and
 //! given back, and when, from which its debt is worked out from the beginning each time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::tz::TimeZone;
 
-use super::world::{Algorithm, Overdraft, Window};
+use super::schedule::Span;
+use super::who::part_of;
+use super::world::{Algorithm, Change, Condition, Overdraft, WHOLE, Window};
+
+/// How fast a bucket is refilled, from when on.
+type Rates = Vec<(u64, u64)>;
 
 /// A limit as it is for whoever asks.
 #[derive(Clone, Debug)]
@@ -18,6 +23,12 @@ pub struct Form {
     pub amount: u64,
     /// A bucket's.
     pub burst: u64,
+    /// What becomes of it, and when.
+    pub when: Vec<(Condition, Change)>,
+    /// The largest amount that it has at any time.
+    pub most: u64,
+    /// How fast a bucket is refilled from when on.
+    rates: Rates,
 }
 
 /// The list of one limit under one key.
@@ -25,12 +36,18 @@ pub struct Form {
 pub struct Ledger {
     /// Until when, and how many.
     lines: Vec<(u64, u64)>,
-    /// Of a bucket: when, and how many in units of a hit by a millisecond of the window.
-    taken: Vec<(u64, i64)>,
+    /// Of a bucket: when, how many in units of a hit by a millisecond of the window, and how fast it was refilled until then.
+    taken: Vec<(u64, i64, Rates)>,
+    /// When a grace has begun, and when another one may, if time alone allows it.
+    pub grace: Option<(u64, Option<u64>)>,
+    /// When the last grace ends.
+    pub grace_ends: u64,
+    /// Thresholds that were reported, in percent: until when each stays so, and whether less was in use since.
+    pub reported: BTreeMap<u64, (u64, bool)>,
 }
 
 /// Ends of calendar periods.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Periods {
     zone: TimeZone,
     /// By unit: a period's end, and an instant from which on it is that.
@@ -38,6 +55,13 @@ pub struct Periods {
 }
 
 impl Form {
+    /// A limit that is always the same.
+    pub fn new((algorithm, window): (Algorithm, Window), amount: u64) -> Self {
+        let overdraft = Overdraft::None;
+        let (burst, most, rates) = (amount, amount, vec![(0, amount.max(1))]);
+        Self { algorithm, window, overdraft, amount, burst, when: Vec::new(), most, rates }
+    }
+
     /// The most that can be spent at once.
     pub fn capacity(&self) -> u64 {
         if self.algorithm == Algorithm::Bucket { self.burst } else { self.amount }
@@ -46,7 +70,54 @@ impl Form {
     /// Another amount of the same; a bucket's burst in the same proportion, at least one hit.
     pub fn with_amount(&self, amount: u64) -> Self {
         let burst = if amount == 0 { 0 } else { (self.burst * amount / self.amount.max(1)).max(1) };
-        Self { amount, burst, ..self.clone() }
+        let rates = vec![(0, amount.max(1))];
+        Self { amount, burst, most: amount, rates, ..self.clone() }
+    }
+
+    /// The same with an overdraft.
+    pub fn overdrawn(self, overdraft: Overdraft) -> Self {
+        Self { overdraft, ..self }
+    }
+
+    /// The same for somebody who was given another amount: its times scale that, and name no other.
+    pub fn given(&self, amount: u64) -> Self {
+        let kept = |(condition, change): &(Condition, Change)| match change {
+            Change::Scale(_) => (condition.clone(), *change),
+            Change::Rate(_) => (condition.clone(), Change::Scale(WHOLE)),
+        };
+        let when = self.when.iter().map(kept).collect();
+        Self { when, ..self.with_amount(amount) }
+    }
+
+    /// A part of it, whatever it is.
+    pub fn part(&self, share: u64) -> Self {
+        let part = |(condition, change): &(Condition, Change)| match change {
+            Change::Scale(_) => (condition.clone(), *change),
+            Change::Rate(amount) => (condition.clone(), Change::Rate(part_of(share, *amount))),
+        };
+        let when = self.when.iter().map(part).collect();
+        Self { when, ..self.with_amount(part_of(share, self.amount)) }
+    }
+
+    /// How it is in each of some spans, which know no more of each other than how fast a bucket is refilled.
+    pub fn over(&self, spans: &[Span]) -> Vec<(u64, Self)> {
+        let changed = |change: Change| match change {
+            Change::Scale(parts) => part_of(parts, self.amount),
+            Change::Rate(amount) => amount,
+        };
+        let all = self.when.iter().map(|(_, change)| changed(*change));
+        let most = all.fold(self.amount, u64::max);
+        let forms = spans.iter().map(|(from, holding)| {
+            let amount = holding.map_or(self.amount, |index| changed(self.when[index].1));
+            (*from, self.with_amount(amount))
+        });
+        let mut forms: Vec<(u64, Self)> = forms.collect();
+        let rates: Vec<(u64, u64)> =
+            forms.iter().map(|(from, form)| (*from, form.amount.max(1))).collect();
+        for (_, form) in &mut forms {
+            (form.most, form.rates) = (most, rates.clone());
+        }
+        forms
     }
 
     fn ms(&self) -> u64 {
@@ -58,15 +129,24 @@ impl Form {
         self.amount.max(1)
     }
 
+    /// How long at least a threshold stays reported, and after its end a grace ends another one may begin, where there is no window
+    /// that ends.
+    pub fn pause(&self) -> Option<u64> {
+        match self.algorithm {
+            Algorithm::Sliding | Algorithm::Bucket => self.window.ms,
+            Algorithm::Fixed | Algorithm::Calendar | Algorithm::Total => None,
+        }
+    }
+
     /// The first instant at which a hit of `now` does not count any more.
-    fn until(&self, periods: &mut Periods, now: u64) -> u64 {
+    pub fn until(&self, periods: &mut Periods, now: u64) -> u64 {
         match self.algorithm {
             Algorithm::Total | Algorithm::Bucket => u64::MAX,
             Algorithm::Calendar => periods.end(self.window, now),
             Algorithm::Fixed => now - now % self.ms() + self.ms(),
             Algorithm::Sliding => {
                 let slots = if self.ms() <= 1_000 { 20 } else { 60 };
-                let slot = if self.amount <= 61 { 1 } else { self.ms().div_ceil(slots) };
+                let slot = if self.most <= 61 { 1 } else { self.ms().div_ceil(slots) };
                 // The last millisecond of the slot counts for a whole window.
                 now - now % slot + slot - 1 + self.ms()
             }
@@ -75,9 +155,19 @@ impl Form {
 }
 
 impl Ledger {
-    /// Forgets lines that don't count any more.
+    /// Forgets lines that don't count any more, and a grace after which another one may begin.
     pub fn tidy(&mut self, now: u64) {
         self.lines.retain(|(until, hits)| now < *until && 0 < *hits);
+        self.grace = self.grace.filter(|(_, again)| again.is_none_or(|again| now < again));
+    }
+
+    /// When anything of it changes by itself.
+    pub fn moments(&self) -> Vec<u64> {
+        let mut all: Vec<u64> = self.lines.iter().map(|(until, _)| *until).collect();
+        all.extend(self.grace.and_then(|(_, again)| again));
+        all.extend(self.reported.values().map(|(until, _)| *until));
+        all.push(self.grace_ends);
+        all
     }
 
     /// Hits that count at a time from now on.
@@ -90,7 +180,8 @@ impl Ledger {
 
     pub fn spend(&mut self, form: &Form, periods: &mut Periods, (hits, now): (u64, u64)) {
         if form.algorithm == Algorithm::Bucket {
-            self.taken.push((now, i64::try_from(hits * form.ms()).unwrap()));
+            let units = i64::try_from(hits * form.ms()).unwrap();
+            self.taken.push((now, units, form.rates.clone()));
             return;
         }
         // Slots may have been wider: a hit counts at least as long as those before it.
@@ -101,7 +192,8 @@ impl Ledger {
     /// Takes hits out, the oldest first.
     pub fn give_back(&mut self, form: &Form, (hits, now): (u64, u64)) {
         if form.algorithm == Algorithm::Bucket {
-            self.taken.push((now, -i64::try_from(hits * form.ms()).unwrap()));
+            let units = -i64::try_from(hits * form.ms()).unwrap();
+            self.taken.push((now, units, form.rates.clone()));
             return;
         }
         let mut left = hits;
@@ -131,23 +223,44 @@ impl Ledger {
         match form.algorithm {
             Algorithm::Total => Vec::new(),
             Algorithm::Bucket => {
-                let debt = self.debt(form, now);
-                let left = (0..debt.div_ceil(form.ms())).map(|used| debt - used * form.ms());
-                left.map(|debt| now + debt.div_ceil(form.paid())).collect()
+                let mut falls = Vec::new();
+                let ends = form.rates.iter().skip(1).map(|(from, _)| *from).chain([u64::MAX]);
+                for ((from, paid), end) in form.rates.iter().zip(ends).filter(|(_, end)| now < *end)
+                {
+                    let from = now.max(*from);
+                    let debt = self.debt(form, from);
+                    let left = (0..debt.div_ceil(form.ms())).map(|used| debt - used * form.ms());
+                    let all = left.map(|debt| from + debt.div_ceil(*paid));
+                    falls.extend(all.filter(|at| *at < end));
+                }
+                falls
             }
             _ => self.lines.iter().map(|(until, _)| *until).collect(),
         }
     }
 
-    fn debt(&self, form: &Form, now: u64) -> u64 {
+    fn debt(&self, form: &Form, at: u64) -> u64 {
         let (mut debt, mut then) = (0_i64, 0);
-        for (at, units) in self.taken.iter().copied().chain([(now, 0)]) {
-            let paid = i64::try_from((at - then) * form.paid()).unwrap();
-            debt = ((debt - paid).max(0) + units).max(0);
-            then = at;
+        let last = (at, 0, form.rates.clone());
+        for (at, units, rates) in self.taken.iter().chain([&last]) {
+            debt = (debt - paid(rates, then, *at)).max(0);
+            debt = (debt + units).max(0);
+            then = *at;
         }
         u64::try_from(debt).unwrap()
     }
+}
+
+/// What is refilled from one time to another; the first rate has held ever before.
+fn paid(rates: &[(u64, u64)], from: u64, to: u64) -> i64 {
+    let ends = rates.iter().skip(1).map(|(from, _)| *from).chain([u64::MAX]);
+    let mut begins = 0;
+    let mut sum = 0;
+    for ((_, paid), end) in rates.iter().zip(ends) {
+        sum += to.min(end).saturating_sub(from.max(begins)) * paid;
+        begins = end;
+    }
+    i64::try_from(sum).unwrap()
 }
 
 impl Periods {

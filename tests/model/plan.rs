@@ -1,8 +1,11 @@
 //! Which limits a request meets, by the documentation.
 
 use super::ledger::Form;
+use super::schedule::Schedules;
 use super::who::{Allowance, Who, base, of_tier, value_of};
-use super::world::{Ask, AskPart, CostTable, Limit, Mode, Rule, Value, World};
+use super::world::{
+    Ask, AskPart, Condition, CostTable, Enforcement, Grace, Limit, Mode, Rule, Value, World,
+};
 
 /// A limit that a request meets.
 pub struct Charge<'w> {
@@ -15,7 +18,12 @@ pub struct Charge<'w> {
     pub limit: &'w Limit,
     pub label: String,
     pub mode: Mode,
+    pub grace: Option<Grace>,
+    pub thresholds: Vec<u64>,
+    /// The limit as it is now.
     pub form: Form,
+    /// As it is from when on, as far as a wait sees.
+    pub forms: Vec<(u64, Form)>,
     /// Bonuses, the soonest to end first.
     pub gifts: Vec<Gift>,
     /// Whether it is the caller's own.
@@ -66,8 +74,30 @@ struct Met<'w> {
     passing: bool,
 }
 
+impl Charge<'_> {
+    /// The limit as it is at a time from now on.
+    pub fn form_at(&self, at: u64) -> &Form {
+        let begun = self.forms.iter().rfind(|(from, _)| *from <= at);
+        begun.map_or(&self.form, |(_, form)| form)
+    }
+
+    fn find_forms(&mut self, schedules: &mut Schedules, now: u64) {
+        if self.form.when.is_empty() {
+            return;
+        }
+        let conditions: Vec<Condition> =
+            self.form.when.iter().map(|(condition, _)| condition.clone()).collect();
+        self.forms = self.form.over(&schedules.around(&conditions, now));
+        self.form = self.form_at(now).clone();
+    }
+}
+
 impl<'w> Plan<'w> {
-    pub fn new(world: &'w World, ask: &'w Ask, who: &'w Who<'w>) -> Self {
+    pub fn new(
+        (world, ask): (&'w World, &'w Ask),
+        who: &'w Who<'w>,
+        (schedules, now): (&mut Schedules, u64),
+    ) -> Self {
         let mut plan = Self { world, ask, who, charges: Vec::new(), parts: Vec::new() };
         for part in &ask.parts {
             let part = plan.part(part);
@@ -76,6 +106,7 @@ impl<'w> Plan<'w> {
         for charge in &mut plan.charges {
             let spent = charge.ending.0.max(charge.passing.0);
             charge.hits = spent - charge.ending.1.max(charge.passing.1);
+            charge.find_forms(schedules, now);
         }
         plan
     }
@@ -118,7 +149,8 @@ impl<'w> Plan<'w> {
         }
         for met in &way {
             let is_out = met.rule.only.as_ref().is_some_and(|only| !self.who.is_among(only, 0));
-            let enforced = met.rule.mode != Some(Mode::Shadow) && 0 <= asked.hits;
+            let said = met.rule.mode.or(self.world.mode).unwrap_or(Enforcement::of(Mode::Enforce));
+            let enforced = self.who.mode(said).refuses() && 0 <= asked.hits;
             part.denied |= is_out && enforced;
         }
         for met in way.iter().filter(|met| met.rule.cascade || !met.passing) {
@@ -166,28 +198,35 @@ impl<'w> Plan<'w> {
         path.join("|")
     }
 
+    /// The limits of a rule that are not off, each with its mode for the caller, in the order in which they are asked.
+    fn in_order(&self, rule: &'w Rule) -> Vec<(Mode, &'w Limit)> {
+        let mode = |limit| self.who.mode(self.world.enforcement(rule, limit));
+        let limits = rule.limits.iter().map(|limit| (mode(limit), limit));
+        let mut limits: Vec<(Mode, &'w Limit)> =
+            limits.filter(|(mode, _)| *mode != Mode::Off).collect();
+        limits.sort_by_key(|(mode, _)| *mode);
+        limits
+    }
+
     fn meet_on(&mut self, part: &mut Part, met: &Met<'w>, (member, hits): (Option<usize>, i64)) {
         let key = self.world.caller.as_ref().map(|caller| caller.key.as_str());
         let of_caller = met.steps.iter().any(|(name, _)| Some(name.as_str()) == key);
         let path = self.path(met, member);
-        let mut limits: Vec<usize> = (0..met.rule.limits.len()).collect();
-        limits.sort_by_key(|index| mode(met.rule, &met.rule.limits[*index]));
-        for index in limits {
-            let limit = &met.rule.limits[index];
-            let mode = mode(met.rule, limit);
+        for (mode, limit) in self.in_order(met.rule) {
             let allowance = match member {
-                None => of_tier(limit, self.who.tier),
+                None => of_tier(self.world, limit, self.who.tier),
                 Some(member) => self.who.allowance(member, limit),
             };
+            let overdraft = self.world.overdraft(met.rule, limit);
             let form = match allowance {
-                Allowance::Counted(form) => form,
+                Allowance::Counted(form) => form.overdrawn(overdraft),
                 Allowance::Elsewhere => continue,
                 Allowance::Unlimited => {
                     part.unlimited = true;
                     continue;
                 }
                 Allowance::None => {
-                    part.denied |= mode != Mode::Shadow && 0 <= hits;
+                    part.denied |= mode.refuses() && 0 <= hits;
                     continue;
                 }
             };
@@ -203,7 +242,10 @@ impl<'w> Plan<'w> {
                     limit,
                     label: label(&met.place, limit),
                     mode,
+                    grace: self.world.grace(met.rule, limit),
+                    thresholds: self.world.thresholds(met.rule, limit),
                     form,
+                    forms: Vec::new(),
                     gifts: member.map_or(Vec::new(), |member| gifts(self.who, member, limit)),
                     of_caller,
                     hits: 0,
@@ -237,10 +279,6 @@ fn find<'w>(level: &'w [Rule], key: &str, value: &str) -> Option<&'w Rule> {
     exact.or_else(prefix).or_else(|| rules().find(|rule| rule.value == Value::Any))
 }
 
-fn mode(rule: &Rule, limit: &Limit) -> Mode {
-    limit.mode.or(rule.mode).unwrap_or(Mode::Enforce)
-}
-
 /// Names a limit on a path by what an edit of its amount leaves alone: algorithm, window, and its name or else
 /// its costs.
 pub fn tag(limit: &Limit) -> String {
@@ -257,7 +295,7 @@ fn label(place: &str, limit: &Limit) -> String {
     match &limit.name {
         Some(name) => name.clone(),
         None if !limit.by_tier.is_empty() => format!("{place} by_tier/{window}"),
-        None => format!("{place} {}/{window}", base(limit).amount),
+        None => format!("{place} {}/{window}", base(limit)),
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::draw::Draw;
 use super::plan::tag;
+use super::timed::{ZONES, number, thresholds};
 use super::world::{
-    Algorithm, CallerBlock, Capacity, CostLine, CostTable, Level, Limit, Mode, Only, Overdraft,
-    Priority, Retries, Rule, Tiered, Value, WHOLE, Window, World,
+    Algorithm, CallerBlock, Capacity, Change, CostLine, CostTable, Enforcement, Level, Limit, Mode,
+    Only, Overdraft, Priority, Retries, Rule, Tiered, Value, WHOLE, Window, World,
 };
 
 pub const TIERS: [&str; 4] = ["free", "basic", "premium", "enterprise"];
@@ -42,7 +43,7 @@ pub fn world(draw: &mut Draw) -> World {
     let tiers = TIERS.iter().take(usize::try_from(tiers).unwrap());
     let mut world = World {
         domain: "model".to_owned(),
-        zone: draw.name(&["UTC", "Europe/Madrid"]),
+        zone: draw.name(&ZONES),
         tiers: tiers.map(ToString::to_string).collect(),
         ..World::default()
     };
@@ -60,23 +61,38 @@ pub fn world(draw: &mut Draw) -> World {
     world
 }
 
-/// Other amounts of some limits; whatever else stays. A bucket stays as it is: when a debt at another rate
+/// Other amounts and thresholds of some limits; whatever else stays. A bucket keeps its amounts: when a debt at another rate
 /// is forgotten depends on when the store looks.
 pub fn edit(draw: &mut Draw, world: &mut World) {
-    world.each_limit(&mut |limit, _| {
-        if limit.algorithm == Algorithm::Bucket || !draw.chance(30) {
-            return;
-        }
-        limit.rate = limit.rate.map(|_| amount(draw));
-        for said in &mut limit.by_tier {
-            match said {
-                Tiered::Rate(_) => *said = Tiered::Rate(amount(draw)),
-                Tiered::None if draw.chance(20) => *said = Tiered::Unlimited,
-                Tiered::Unlimited if draw.chance(20) => *said = Tiered::None,
-                _ => {}
+    world.each_limit(&mut |world, rule, limit| {
+        if draw.chance(20) {
+            if let Some(grace) = &mut limit.grace {
+                grace.percent = draw.pick(&[1, 10, 50]);
             }
+            limit.thresholds = thresholds(draw, world.used_most(rule, limit));
+        }
+        if limit.algorithm != Algorithm::Bucket && draw.chance(30) {
+            edit_amounts(draw, limit);
         }
     });
+}
+
+fn edit_amounts(draw: &mut Draw, limit: &mut Limit) {
+    limit.rate = limit.rate.map(|_| amount(draw));
+    for when in &mut limit.when {
+        when.change = match when.change {
+            Change::Scale(_) => Change::Scale(number(draw, false)),
+            Change::Rate(_) => Change::Rate(number(draw, true)),
+        };
+    }
+    for said in &mut limit.by_tier {
+        match said {
+            Tiered::Rate(_) => *said = Tiered::Rate(amount(draw)),
+            Tiered::None if draw.chance(20) => *said = Tiered::Unlimited,
+            Tiered::Unlimited if draw.chance(20) => *said = Tiered::None,
+            _ => {}
+        }
+    }
 }
 
 fn retries(draw: &mut Draw) -> Retries {
@@ -237,7 +253,7 @@ fn rule(draw: &mut Draw, world: &World, (key, value, limits): (&str, Value, (u64
         value,
         cascade: !limits.is_empty() && draw.chance(40),
         limits,
-        mode: draw.maybe(10, |draw| draw.pick(&[Mode::Quota, Mode::Shadow])),
+        mode: draw.maybe(10, |draw| Enforcement::of(draw.pick(&[Mode::Quota, Mode::Shadow]))),
         only: draw.maybe(8, |draw| only(draw, world)),
         capacity: None,
         below: Vec::new(),
@@ -270,7 +286,9 @@ fn limit(draw: &mut Draw, world: &World) -> Limit {
         window,
         algorithm,
         burst: None,
-        mode: draw.maybe(25, |draw| draw.pick(&[Mode::Enforce, Mode::Quota, Mode::Shadow])),
+        mode: draw
+            .maybe(25, |draw| draw.pick(&[Mode::Enforce, Mode::Quota, Mode::Shadow]))
+            .map(Enforcement::of),
         cost: draw.maybe(25, |draw| draw.index(world.costs.len().max(1))),
         overdraft: draw.pick(&[
             Overdraft::None,
@@ -279,6 +297,9 @@ fn limit(draw: &mut Draw, world: &World) -> Limit {
             Overdraft::Allow,
             Overdraft::Clip,
         ]),
+        when: Vec::new(),
+        grace: None,
+        thresholds: Vec::new(),
     };
     limit.cost = limit.cost.filter(|_| !world.costs.is_empty());
     if is_bucket {
@@ -308,7 +329,7 @@ fn by_tier(draw: &mut Draw, world: &World, limit: &mut Limit) {
     limit.rate = limit.rate.filter(|_| unsaid);
 }
 
-fn amount(draw: &mut Draw) -> u64 {
+pub fn amount(draw: &mut Draw) -> u64 {
     match draw.between(0, 19) {
         0 => 0,
         1..=8 => draw.between(1, 6),

@@ -71,6 +71,15 @@ pub fn decided(
     if admitted && decisions.iter().any(|decision| decision.is_retry) {
         metadata["retry"] = json!(true);
     }
+    let warning = |(charge, decision): &&(&Charge<'_>, &Decision)| {
+        charge.mode == Mode::Warn && decision.fit != Fit::Now
+    };
+    let warned: Vec<&str> =
+        all.iter().filter(warning).map(|(charge, _)| charge.label.as_str()).collect();
+    if !warned.is_empty() {
+        metadata["warned"] = json!(warned);
+    }
+    tell_notices(&mut metadata, &all, now);
     let quota_left = has_quota_left(&all);
     let all: Vec<Met<'_>> = all
         .into_iter()
@@ -79,7 +88,7 @@ pub fn decided(
             let refuses = match charge.mode {
                 Mode::Enforce => over,
                 Mode::Quota => over && !quota_left,
-                Mode::Shadow => false,
+                Mode::Warn | Mode::Shadow | Mode::Off => false,
             };
             Met { charge, decision, refuses }
         })
@@ -131,15 +140,42 @@ fn tell_caller(metadata: &mut Json, who: &Who<'_>, level: usize) {
     }
 }
 
-fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
-    let mode = match charge.mode {
+/// Tells of thresholds that are crossed, and of graces by which more than a limit is in use.
+fn tell_notices(metadata: &mut Json, all: &[(&Charge<'_>, &Decision)], now: u64) {
+    let crossing = all.iter().filter(|(_, decision)| !decision.crossed.is_empty());
+    let crossed: Vec<Json> = crossing
+        .map(|(charge, decision)| {
+            let (name, mode) = (&charge.label, mode(charge));
+            json!({ "name": name, "mode": mode, "crossed_percent": decision.crossed })
+        })
+        .collect();
+    if !crossed.is_empty() {
+        metadata["thresholds"] = json!(crossed);
+    }
+    let graces = all.iter().filter_map(|(charge, decision)| {
+        let until = decision.grace_until?;
+        Some(json!({ "name": charge.label, "until_ms": until, "left_ms": until - now }))
+    });
+    let graces: Vec<Json> = graces.collect();
+    if !graces.is_empty() {
+        metadata["grace"] = json!(graces);
+    }
+}
+
+fn mode(charge: &Charge<'_>) -> &'static str {
+    match charge.mode {
         Mode::Enforce => "enforce",
         Mode::Quota => "quota",
+        Mode::Warn => "warn",
         Mode::Shadow => "shadow",
-    };
+        Mode::Off => "off",
+    }
+}
+
+fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
     let mut limit = json!({
         "name": charge.label,
-        "mode": mode,
+        "mode": mode(charge),
         "over": decision.fit != Fit::Now,
         "amount": charge.form.amount,
         "remaining": decision.remaining,
@@ -162,13 +198,13 @@ fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
 /// Tells of the limit that refuses longest, else of one that is over, else of the one with the least left; of equals, the
 /// one that resets last; a shadow only if there is nothing else. And whether that limit refuses.
 fn status(part: &Part, met: &[Met<'_>], now: u64) -> (Status, bool) {
-    let enforced = met.iter().filter(|met| met.charge.mode != Mode::Shadow);
-    let told = enforced.min_by_key(tightness).or_else(|| met.iter().min_by_key(tightness));
+    let shown = met.iter().filter(|met| met.charge.mode < Mode::Shadow);
+    let told = shown.min_by_key(tightness).or_else(|| met.iter().min_by_key(tightness));
     let Some(Met { charge, decision, refuses }) = told else {
         let remaining = if part.unlimited { u32::MAX } else { 0 };
         return (Status { code: Code::Ok, limit: None, remaining, reset: None }, false);
     };
-    let is_over = charge.mode != Mode::Shadow && decision.fit != Fit::Now;
+    let is_over = charge.mode.refuses() && decision.fit != Fit::Now;
     let name = charge.limit.name.clone().unwrap_or_default();
     let limit = StatusLimit {
         name: name.into(),

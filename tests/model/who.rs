@@ -1,7 +1,14 @@
 //! Who asks, by the documentation: the tier, the priority, and whose limits are spent.
 
+use std::collections::BTreeMap;
+
 use super::ledger::Form;
-use super::world::{Ask, Limit, Only, People, Person, Priority, Tiered, WHOLE, World};
+use super::world::{
+    Ask, Change, Enforcement, Limit, Mode, Only, People, Person, Priority, Tiered, WHOLE, World,
+};
+
+/// The least part of all callers that each is among.
+pub type Parts = BTreeMap<String, u64>;
 
 /// So much of a whole, rounded down.
 pub fn part_of(share: u64, whole: u64) -> u64 {
@@ -17,6 +24,8 @@ pub fn value_of<'a>(ask: &'a Ask, key: &str) -> Option<&'a str> {
 /// Who asks.
 pub struct Who<'w> {
     world: &'w World,
+    name: Option<&'w str>,
+    parts: &'w Parts,
     /// The caller and those it belongs to, as the directory knows them.
     pub line: Vec<(&'w str, &'w Person)>,
     pub tier: usize,
@@ -35,7 +44,7 @@ pub enum Allowance {
 }
 
 impl<'w> Who<'w> {
-    pub fn new(world: &'w World, people: &'w People, ask: &'w Ask) -> Self {
+    pub fn new((world, people): (&'w World, &'w People), ask: &'w Ask, parts: &'w Parts) -> Self {
         let caller = world.caller.as_ref();
         let name = caller.and_then(|caller| value_of(ask, &caller.key));
         let mut line = Vec::new();
@@ -44,7 +53,9 @@ impl<'w> Who<'w> {
             line.push((name.as_str(), person));
             next = person.parent.as_deref();
         }
-        let mut who = Self { world, line, tier: 0, said_priority: None, sum: 2, under_pressure: 0 };
+        let (said_priority, sum, under_pressure) = (None, 2, 0);
+        let mut who =
+            Self { world, name, parts, line, tier: 0, said_priority, sum, under_pressure };
         let said_tier = caller
             .and_then(|caller| caller.tier_key.as_ref())
             .and_then(|key| who.tier_named(value_of(ask, key)?));
@@ -89,6 +100,13 @@ impl<'w> Who<'w> {
         self.line.first().map_or(&[], |(_, person)| &person.roles)
     }
 
+    /// The mode of what is enforced so, for the caller.
+    pub fn mode(&self, said: Enforcement) -> Mode {
+        let least = self.parts.get(self.name.unwrap_or_default());
+        let is_among = said.share.is_none_or(|share| least.is_some_and(|least| *least <= share));
+        if is_among { said.mode } else { Mode::Warn }
+    }
+
     pub fn is_disabled(&self) -> bool {
         self.line.iter().any(|(_, person)| person.disabled)
     }
@@ -123,20 +141,18 @@ impl<'w> Who<'w> {
 
     fn of_member(&self, member: usize, limit: &Limit) -> Allowance {
         let tier = if member == 0 { self.tier } else { self.known_tier(member) };
-        let of_tier = of_tier(limit, tier);
+        let of_tier = of_tier(self.world, limit, tier);
         if let Some(amount) = self.overridden(member, limit) {
             let form = match of_tier {
                 Allowance::Counted(form) => form,
-                _ => base(limit),
+                _ => form(self.world, limit, (tier, base(limit))),
             };
-            return Allowance::Counted(form.with_amount(amount));
+            return Allowance::Counted(form.given(amount));
         }
         match self.line[member].1.share.filter(|_| member + 1 < self.line.len()) {
             None => of_tier,
             Some(share) => match self.of_member(member + 1, limit) {
-                Allowance::Counted(form) => {
-                    Allowance::Counted(form.with_amount(part_of(share, form.amount)))
-                }
+                Allowance::Counted(form) => Allowance::Counted(form.part(share)),
                 other => other,
             },
         }
@@ -156,28 +172,39 @@ impl<'w> Who<'w> {
 }
 
 /// A limit as it is for a tier.
-pub fn of_tier(limit: &Limit, tier: usize) -> Allowance {
-    match limit.by_tier.get(tier) {
-        None => Allowance::Counted(base(limit)),
-        Some(Tiered::None) => Allowance::None,
-        Some(Tiered::Unlimited) => Allowance::Unlimited,
-        Some(Tiered::Rate(amount)) => Allowance::Counted(base(limit).with_amount(*amount)),
-        Some(Tiered::Unsaid) => Allowance::Counted(base(limit).with_amount(limit.rate.unwrap())),
-    }
+pub fn of_tier(world: &World, limit: &Limit, tier: usize) -> Allowance {
+    let amount = match limit.by_tier.get(tier) {
+        None => base(limit),
+        Some(Tiered::None) => return Allowance::None,
+        Some(Tiered::Unlimited) => return Allowance::Unlimited,
+        Some(Tiered::Rate(amount)) => *amount,
+        Some(Tiered::Unsaid) => limit.rate.unwrap(),
+    };
+    Allowance::Counted(form(world, limit, (tier, amount)))
 }
 
-/// A limit as it is for those of whom nothing else is said: its own rate, or that of the first tier that has one.
-pub fn base(limit: &Limit) -> Form {
+/// The amount of a limit for those of whom nothing else is said: its own rate, or that of the first tier that has one.
+pub fn base(limit: &Limit) -> u64 {
     let of_tiers = limit.by_tier.iter().find_map(|said| match said {
         Tiered::Rate(amount) => Some(*amount),
         _ => None,
     });
-    let amount = limit.rate.or(of_tiers).unwrap();
-    Form {
-        algorithm: limit.algorithm,
-        window: limit.window,
-        overdraft: limit.overdraft,
-        amount,
-        burst: limit.burst.unwrap_or(amount),
+    limit.rate.or(of_tiers).unwrap()
+}
+
+/// A limit of an amount for a tier, with what becomes of it at times.
+fn form(world: &World, limit: &Limit, (tier, amount): (usize, u64)) -> Form {
+    let mut form = Form::new((limit.algorithm, limit.window), base(limit));
+    form.burst = limit.burst.unwrap_or(form.amount);
+    let mut form = form.with_amount(amount);
+    for when in &limit.when {
+        let condition = when.during.map_or(&when.own, |index| &world.schedules[index].1);
+        let change = match (when.by_tier.get(&tier), when.change) {
+            (Some(parts), Change::Scale(_)) => Some(Change::Scale(*parts)),
+            (Some(amount), Change::Rate(_)) => Some(Change::Rate(*amount)),
+            (None, change) => Some(change).filter(|_| when.by_tier.is_empty()),
+        };
+        form.when.extend(change.map(|change| (condition.clone(), change)));
     }
+    form
 }

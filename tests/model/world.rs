@@ -20,7 +20,69 @@ pub struct World {
     pub costs: Vec<CostTable>,
     /// Which requests are retries.
     pub retries: Option<Retries>,
+    /// Conditions with a name.
+    pub schedules: Vec<(String, Condition)>,
+    /// How all limits are enforced that don't say their own.
+    pub mode: Option<Enforcement>,
+    pub defaults: Defaults,
     pub rules: Vec<Rule>,
+}
+
+/// What holds for limits that don't say their own.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    pub overdraft: Overdraft,
+    pub grace: Option<Grace>,
+    pub thresholds: Vec<u64>,
+}
+
+/// When something holds. All that is said has to; what is empty says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Condition {
+    /// Ranges of months, from 1 to 12; they may go over the new year.
+    pub months: Vec<(i8, i8)>,
+    /// Ranges of days, Monday is 1; they may go over the end of the week.
+    pub weekdays: Vec<(i8, i8)>,
+    /// Ranges of minutes of the day; those that cross midnight belong to the day on which they begin.
+    pub hours: Vec<(u64, u64)>,
+    pub dates: Vec<Dates>,
+    pub except: Vec<Dates>,
+}
+
+/// Days from one to another, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dates {
+    /// Of one year: year, month and day.
+    Once((i16, i8, i8), (i16, i8, i8)),
+    /// Of each year: month and day. They may go over the new year.
+    Yearly((i8, i8), (i8, i8)),
+}
+
+/// What becomes of a limit while a condition holds.
+#[derive(Clone, Debug)]
+pub struct When {
+    /// One of the world's schedules by its place; a condition of its own if none.
+    pub during: Option<usize>,
+    pub own: Condition,
+    pub change: Change,
+    /// If it tells tiers apart: their places, each with a number in place of that of the change. It says nothing to others.
+    pub by_tier: BTreeMap<usize, u64>,
+}
+
+/// What a number of a `when` is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Parts of the whole, also more than that.
+    Scale(u64),
+    /// Another amount.
+    Rate(u64),
+}
+
+/// How much more passes for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grace {
+    pub percent: u64,
+    pub for_ms: u64,
 }
 
 /// Which requests are retries of earlier ones.
@@ -73,7 +135,7 @@ pub struct Rule {
     pub limits: Vec<Limit>,
     pub cascade: bool,
     /// Of limits that don't say their own.
-    pub mode: Option<Mode>,
+    pub mode: Option<Enforcement>,
     pub only: Option<Only>,
     pub capacity: Option<Capacity>,
     pub below: Vec<Rule>,
@@ -95,7 +157,19 @@ pub enum Value {
 pub enum Mode {
     Enforce,
     Quota,
+    Warn,
     Shadow,
+    Off,
+}
+
+/// How limits are enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enforcement {
+    pub mode: Mode,
+    /// Without an overdraft or a grace.
+    pub strict: bool,
+    /// For so much of the callers, if not for all.
+    pub share: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -107,9 +181,14 @@ pub struct Limit {
     pub window: Window,
     pub algorithm: Algorithm,
     pub burst: Option<u64>,
-    pub mode: Option<Mode>,
+    pub mode: Option<Enforcement>,
     pub cost: Option<usize>,
     pub overdraft: Overdraft,
+    /// The first that holds counts.
+    pub when: Vec<When>,
+    pub grace: Option<Grace>,
+    /// In percent; none if nothing is to be reported.
+    pub thresholds: Vec<u64>,
 }
 
 /// What a limit says of one tier.
@@ -139,8 +218,10 @@ pub enum Algorithm {
     Total,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overdraft {
+    /// The default holds.
+    #[default]
     None,
     Allow,
     Clip,
@@ -204,22 +285,109 @@ pub struct AskPart {
     pub hits: i64,
 }
 
-impl World {
-    /// Visits every limit, with whether it is a caller's own.
-    pub fn each_limit(&mut self, visit: &mut impl FnMut(&mut Limit, bool)) {
-        let key = self.caller.as_ref().map(|caller| caller.key.clone());
-        each_limit(&mut self.rules, (key.as_deref(), false), visit);
+impl Mode {
+    /// Whether a request may be refused.
+    pub fn refuses(self) -> bool {
+        matches!(self, Self::Enforce | Self::Quota)
     }
 }
 
-fn each_limit(
-    rules: &mut [Rule],
-    (caller_key, above): (Option<&str>, bool),
-    visit: &mut impl FnMut(&mut Limit, bool),
-) {
-    for rule in rules {
-        let of_caller = above || caller_key == Some(rule.key.as_str());
-        rule.limits.iter_mut().for_each(|limit| visit(limit, of_caller));
-        each_limit(&mut rule.below, (caller_key, of_caller), visit);
+impl Enforcement {
+    /// For all.
+    pub fn of(mode: Mode) -> Self {
+        Self { mode, strict: false, share: None }
+    }
+}
+
+impl World {
+    /// Whether any limit has thresholds or a grace.
+    pub fn reports(&self) -> bool {
+        fn of(rule: &Rule) -> bool {
+            let limits = || rule.limits.iter();
+            limits().any(|limit| !limit.thresholds.is_empty() || limit.grace.is_some())
+                || rule.below.iter().any(of)
+        }
+        let by_default = self.defaults.grace.is_some() || !self.defaults.thresholds.is_empty();
+        by_default || self.rules.iter().any(of)
+    }
+
+    /// How a limit of a rule is enforced: as the nearest says that says it.
+    pub fn enforcement(&self, rule: &Rule, limit: &Limit) -> Enforcement {
+        limit.mode.or(rule.mode).or(self.mode).unwrap_or(Enforcement::of(Mode::Enforce))
+    }
+
+    /// What becomes of hits that a limit does not have.
+    pub fn overdraft(&self, rule: &Rule, limit: &Limit) -> Overdraft {
+        match (self.enforcement(rule, limit).strict, limit.overdraft) {
+            (true, _) => Overdraft::None,
+            (false, Overdraft::None) => self.defaults.overdraft,
+            (false, own) => own,
+        }
+    }
+
+    /// The grace of a limit: its own, or the default if it can have that.
+    pub fn grace(&self, rule: &Rule, limit: &Limit) -> Option<Grace> {
+        let by_default = self.defaults.grace.filter(|grace| self.may_have(rule, limit, *grace));
+        limit.grace.or(by_default)
+    }
+
+    /// Whether a limit can have a grace.
+    pub fn may_have(&self, rule: &Rule, limit: &Limit, grace: Grace) -> bool {
+        let enforcement = self.enforcement(rule, limit);
+        let ends = matches!(limit.algorithm, Algorithm::Fixed | Algorithm::Calendar);
+        let is_whole = limit.window.ms.filter(|_| ends).is_none_or(|ms| grace.for_ms < ms);
+        enforcement.mode.refuses()
+            && !enforcement.strict
+            && limit.when.is_empty()
+            && self.overdraft(rule, limit) == Overdraft::None
+            && is_whole
+    }
+
+    /// The thresholds of a limit: its own, or those of the default that it can reach.
+    pub fn thresholds(&self, rule: &Rule, limit: &Limit) -> Vec<u64> {
+        if !limit.thresholds.is_empty() {
+            return limit.thresholds.clone();
+        }
+        let most = self.used_most(rule, limit);
+        self.defaults.thresholds.iter().copied().filter(|percent| *percent <= most).collect()
+    }
+
+    /// How much of a limit can come to be used, in percent.
+    pub fn used_most(&self, rule: &Rule, limit: &Limit) -> u64 {
+        match (self.overdraft(rule, limit), self.grace(rule, limit)) {
+            (Overdraft::None, None) | (Overdraft::Clip, _) => 100,
+            (Overdraft::None, Some(grace)) => 100 + grace.percent,
+            _ => 1_000,
+        }
+    }
+
+    /// Visits every rule, with whether its limits are a caller's own. The world that is shown has no rules meanwhile.
+    pub fn each_rule(&mut self, visit: &mut impl FnMut(&World, &mut Rule, bool)) {
+        let mut rules = std::mem::take(&mut self.rules);
+        self.each_of(&mut rules, false, visit);
+        self.rules = rules;
+    }
+
+    fn each_of(
+        &self,
+        rules: &mut [Rule],
+        above: bool,
+        visit: &mut impl FnMut(&World, &mut Rule, bool),
+    ) {
+        let key = self.caller.as_ref().map(|caller| caller.key.as_str());
+        for rule in rules {
+            let of_caller = above || key == Some(rule.key.as_str());
+            visit(self, rule, of_caller);
+            self.each_of(&mut rule.below, of_caller, visit);
+        }
+    }
+
+    /// Visits every limit of every rule.
+    pub fn each_limit(&mut self, visit: &mut impl FnMut(&World, &Rule, &mut Limit)) {
+        self.each_rule(&mut |world, rule, _| {
+            let mut limits = std::mem::take(&mut rule.limits);
+            limits.iter_mut().for_each(|limit| visit(world, rule, limit));
+            rule.limits = limits;
+        });
     }
 }

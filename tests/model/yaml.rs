@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value as Json, json};
 
 use super::world::{
-    Algorithm, Capacity, CostLine, Level, Limit, Mode, Only, Overdraft, People, Person, Priority,
-    Retries, Rule, Tiered, Value, WHOLE, World,
+    Algorithm, Capacity, CostLine, Defaults, Enforcement, Level, Limit, Mode, Only, Overdraft,
+    People, Person, Priority, Retries, Rule, Tiered, Value, WHOLE, World,
 };
+use super::yaml_times::{grace, schedules, when};
 
 /// A map without what is absent.
-fn map<const N: usize>(fields: [(&str, Json); N]) -> Json {
+pub fn map<const N: usize>(fields: [(&str, Json); N]) -> Json {
     let there = fields.into_iter().filter(|(_, value)| !is_absent(value));
     there.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
 }
@@ -45,8 +46,12 @@ pub fn policy(world: &World) -> String {
         ("caller", caller.unwrap_or_default()),
         ("qualifiers", json!(world.qualifiers)),
         ("costs", costs.collect::<Map<_, _>>().into()),
+        ("schedules", schedules(world)),
         ("idempotency", world.retries.as_ref().map_or(Json::Null, retries)),
         ("answer", json!({ "metadata": "always" })),
+        ("mode", world.mode.map_or(Json::Null, mode)),
+        ("enforce", world.mode.map_or(Json::Null, enforce)),
+        ("defaults", defaults(&world.defaults)),
         ("descriptors", world.rules.iter().map(|one| rule(world, one)).collect()),
     ]);
     text(&policy)
@@ -69,12 +74,12 @@ pub fn directory(people: &People) -> String {
 }
 
 /// An instant as RFC 3339 has it.
-fn instant(ms: u64) -> String {
+pub fn instant(ms: u64) -> String {
     jiff::Timestamp::from_millisecond(i64::try_from(ms).unwrap()).unwrap().to_string()
 }
 
 /// A share as a percentage, or, where it is even, as a fraction.
-fn share(parts: u64) -> String {
+pub fn share(parts: u64) -> String {
     match parts % 200 {
         0 => format!("{}.{:04}", parts / WHOLE, parts % WHOLE),
         _ => format!("{}.{:02}%", parts / 100, parts % 100),
@@ -105,13 +110,16 @@ fn rule(world: &World, one: &Rule) -> Json {
         Value::Exact(value) => json!(value),
         Value::Prefix { prefix, .. } => json!(format!("{prefix}*")),
     };
+    let has_flag = one.mode.is_some_and(|said| matches!(said.mode, Mode::Shadow | Mode::Quota));
     map([
         ("key", json!(one.key)),
         ("value", value),
         ("share_threshold", json!(matches!(one.value, Value::Prefix { shared: true, .. }))),
         ("cascade", json!(one.cascade)),
-        ("shadow_mode", json!(one.mode == Some(Mode::Shadow))),
-        ("quota_mode", json!(one.mode == Some(Mode::Quota))),
+        ("shadow_mode", json!(one.mode == Some(Enforcement::of(Mode::Shadow)))),
+        ("quota_mode", json!(one.mode == Some(Enforcement::of(Mode::Quota)))),
+        ("mode", one.mode.filter(|_| !has_flag).map_or(Json::Null, mode)),
+        ("enforce", one.mode.map_or(Json::Null, enforce)),
         ("only", one.only.as_ref().map_or(Json::Null, only)),
         ("limits", one.limits.iter().map(|one| limit(world, one)).collect()),
         ("capacity", one.capacity.as_ref().map_or(Json::Null, capacity)),
@@ -136,26 +144,57 @@ fn limit(world: &World, limit: &Limit) -> Json {
         Algorithm::Calendar => json!("calendar"),
         Algorithm::Sliding | Algorithm::Total => Json::Null,
     };
-    let mode = limit.mode.map(|mode| match mode {
-        Mode::Enforce => "enforce",
-        Mode::Quota => "quota",
-        Mode::Shadow => "shadow",
-    });
-    let overdraft = match limit.overdraft {
-        Overdraft::None => Json::Null,
-        Overdraft::Allow => json!("allow"),
-        Overdraft::Clip => json!("clip"),
-    };
     map([
         ("name", json!(limit.name)),
         ("rate", limit.rate.map_or(Json::Null, rate)),
         ("by_tier", by_tier.collect::<Map<_, _>>().into()),
         ("algorithm", algorithm),
         ("burst", json!(limit.burst)),
-        ("mode", json!(mode)),
+        ("mode", limit.mode.map_or(Json::Null, mode)),
+        ("enforce", limit.mode.map_or(Json::Null, enforce)),
         ("cost", json!(limit.cost.map(|cost| &world.costs[cost].name))),
-        ("overdraft", overdraft),
+        ("overdraft", overdraft(limit.overdraft)),
+        ("when", limit.when.iter().map(|one| when(world, limit, one)).collect()),
+        ("grace", limit.grace.map_or(Json::Null, grace)),
+        ("thresholds", percents(&limit.thresholds)),
     ])
+}
+
+fn mode(said: Enforcement) -> Json {
+    match said.mode {
+        Mode::Enforce if said.strict => json!("strict"),
+        // A share says it alone.
+        Mode::Enforce if said.share.is_some_and(|share| share % 2 == 0) => Json::Null,
+        Mode::Enforce => json!("enforce"),
+        Mode::Quota => json!("quota"),
+        Mode::Warn => json!("warn"),
+        Mode::Shadow => json!("shadow"),
+        Mode::Off => json!("off"),
+    }
+}
+
+fn enforce(said: Enforcement) -> Json {
+    said.share.map_or(Json::Null, |parts| json!(share(parts)))
+}
+
+fn overdraft(overdraft: Overdraft) -> Json {
+    match overdraft {
+        Overdraft::None => Json::Null,
+        Overdraft::Allow => json!("allow"),
+        Overdraft::Clip => json!("clip"),
+    }
+}
+
+fn defaults(defaults: &Defaults) -> Json {
+    map([
+        ("overdraft", overdraft(defaults.overdraft)),
+        ("grace", defaults.grace.map_or(Json::Null, grace)),
+        ("thresholds", percents(&defaults.thresholds)),
+    ])
+}
+
+fn percents(percents: &[u64]) -> Json {
+    percents.iter().map(|percent| format!("{percent}%")).collect()
 }
 
 fn only(only: &Only) -> Json {

@@ -15,5 +15,6 @@ mod schedules;
 mod sharing_races;
 mod sums;
 mod sums_file;
+mod time_races;
 mod usage;
 mod thresholds;

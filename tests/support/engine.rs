@@ -17,6 +17,7 @@ use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::{Directory, Fallback, Health};
 
 use super::PATIENCE;
+use super::cluster::Cluster;
 use super::redis::{Server, until};
 
 /// Maximum number of counters of the embedded store: more than any test needs.
@@ -44,7 +45,16 @@ impl Bench {
 
     /// An engine with its own connection to a server, with a long deadline.
     pub async fn on_redis(server: &Server, clock: &Clock) -> Self {
-        let settings = RedisSettings { deadline: PATIENCE, ..RedisSettings::new(&server.url()) };
+        Self::connected(RedisSettings::new(&server.url()), clock).await
+    }
+
+    /// The same on a cluster.
+    pub async fn on_cluster(cluster: &Cluster, clock: &Clock) -> Self {
+        Self::connected(cluster.settings(), clock).await
+    }
+
+    async fn connected(settings: RedisSettings, clock: &Clock) -> Self {
+        let settings = RedisSettings { deadline: PATIENCE, ..settings };
         let (redis, connector) = Redis::try_new(&settings).unwrap();
         let task = tokio::spawn(connector.run(std::future::pending()));
         until("the store is connected", || redis.health() == Health::Healthy).await;
