@@ -88,6 +88,21 @@ pub fn push_warnings(headers: &mut Headers, verdict: &Verdict<'_>) {
     }
 }
 
+/// Adds `X-Quota-Granted`, if the hits of the request may be taken in part: each limit with the hits that it granted of those that
+/// were asked for, as in `users; granted=37; asked=50`.
+pub fn push_granted(headers: &mut Headers, verdict: &Verdict<'_>) {
+    let mut value = String::new();
+    for (charge, granted) in verdict.granted() {
+        value.push_str(if value.is_empty() { "" } else { ", " });
+        push_token(&mut value, &charge.limit.label);
+        write!(value, "; granted={granted}; asked={}", charge.hits.amount())
+            .expect("writing to a String does not fail");
+    }
+    if !value.is_empty() {
+        headers.push(("x-quota-granted".to_owned(), value));
+    }
+}
+
 /// Adds the content type of a JSON problem (RFC 9457).
 pub fn push_problem(headers: &mut Headers) {
     headers.push(("content-type".to_owned(), "application/problem+json".to_owned()));

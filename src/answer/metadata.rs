@@ -26,6 +26,7 @@ pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Va
         add_wait(&mut map, verdict);
         add_crossed(&mut map, verdict);
         add_graces(&mut map, verdict);
+        add_granted(&mut map, verdict);
         let carried = carried(verdict);
         if !carried.is_empty() {
             map.insert("metadata".to_owned(), carried.into());
@@ -107,6 +108,18 @@ fn add_graces(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     let graces: Vec<Value> = graces.collect();
     if !graces.is_empty() {
         map.insert("grace".to_owned(), graces.into());
+    }
+}
+
+/// The hits that the request got of limits that may be taken in part.
+fn add_granted(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
+    let granted = verdict.granted().map(|(charge, granted)| {
+        let asked = charge.hits.amount();
+        json!({ "name": &*charge.limit.label, "asked": asked, "granted": granted })
+    });
+    let granted: Vec<Value> = granted.collect();
+    if !granted.is_empty() {
+        map.insert("granted".to_owned(), granted.into());
     }
 }
 

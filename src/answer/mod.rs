@@ -76,10 +76,16 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
     if code == Code::Ok {
         headers::push_chosen(&mut request_headers, &verdict.choices);
     }
+    if settings.quota_granted {
+        headers::push_granted(&mut request_headers, verdict);
+        headers::push_granted(&mut response_headers, verdict);
+    }
     let metadata = metadata::metadata(verdict, policy);
     Answer { code, statuses, response_headers, request_headers, body, metadata }
 }
 
+#[cfg(test)]
+mod parts;
 #[cfg(test)]
 mod sharing;
 #[cfg(test)]

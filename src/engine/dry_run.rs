@@ -34,6 +34,8 @@ struct DryRunCharge {
     /// The charge of the dry run's batch for the same counter.
     charge: usize,
     hits: Hits,
+    /// As that of the charge; 0 if all hits are taken or none.
+    part: u8,
     mode: Mode,
     group: usize,
 }
@@ -73,6 +75,7 @@ impl DryRun {
             candidate.wants.push(DryRunCharge {
                 charge: place,
                 hits: charge.hits,
+                part: if charge.is_partial() { charge.part } else { 0 },
                 mode: plan.mode(index),
                 group: charge.group,
             });
@@ -103,16 +106,25 @@ impl DryRun {
 
     /// The outcome of the plan of a single candidate, from the state of its limits.
     pub fn foreseen(&self, outcome: Outcome) -> Outcome {
-        let wants = self.candidates.iter().flat_map(|candidate| &candidate.wants);
+        let wants = || self.candidates.iter().flat_map(|candidate| &candidate.wants);
+        let remaining = |want: &DryRunCharge| {
+            let left = outcome.decisions[want.charge].standing.remaining;
+            left.saturating_add(outcome.grace_left(want.charge))
+        };
         let decision = |want: &DryRunCharge| {
             let fit = match (self.fits(want, &outcome), self.wait_ms(want, &outcome)) {
                 (true, _) => Fit::Now,
                 (false, Some(wait_ms)) => Fit::AfterMs(wait_ms),
                 (false, None) => Fit::Never,
             };
-            Decision { fit, ..outcome.decisions[want.charge] }
+            // As many as all limits of the part have.
+            let same = wants().filter(|other| want.part != 0 && other.part == want.part);
+            let granted = same.map(remaining).min().unwrap_or(u64::MAX);
+            let clipped = want.hits.amount().saturating_sub(granted);
+            Decision { fit, clipped, ..outcome.decisions[want.charge] }
         };
-        Outcome { decisions: wants.map(decision).collect(), ..outcome }
+        let decisions = wants().map(decision).collect();
+        Outcome { decisions, ..outcome }
     }
 
     /// Whether all candidates have the counter of `charge` under `key`, so that it can't affect the choice.
@@ -216,6 +228,7 @@ impl DryRun {
         let remaining = outcome.decisions[want.charge].standing.remaining;
         match (want.hits, self.batch.charges[want.charge].limit.overdraft()) {
             (Hits::Spend(0) | Hits::GiveBack(_), _) => true,
+            _ if want.part != 0 => 0 < remaining.saturating_add(outcome.grace_left(want.charge)),
             (hits, Overdraft::None) => {
                 hits.amount() <= remaining.saturating_add(outcome.grace_left(want.charge))
             }
@@ -237,7 +250,7 @@ impl DryRun {
         let limit = charge.limit.at(outcome.at);
         let open = charge.part(charge.open.hits, limit);
         let reset_ms = outcome.decisions[want.charge].standing.reset_ms?;
-        let hits = want.hits.amount();
+        let hits = if want.part == 0 { want.hits.amount() } else { 1 };
         if hits <= open {
             return Some(reset_ms);
         }

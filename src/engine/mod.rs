@@ -13,6 +13,7 @@ mod decider;
 mod dry_run;
 mod explain;
 mod fair_queue;
+mod granted;
 mod hold;
 mod latencies;
 mod plan;
@@ -64,7 +65,7 @@ pub use reason::Reason;
 pub use recalculate::{Reading, RecalculateError, Recount};
 pub use record::{ChargeRecord, DecisionRecord};
 pub use request::{
-    DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request, RequestError,
+    DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request, RequestError, Taking,
 };
 pub use sink::Sink;
 pub use snapshot::{NearLimit, Pressure, Snapshot};
@@ -224,6 +225,11 @@ impl Engine {
     ) -> Preview<'v> {
         let now = self.decider.settings.clock.now();
         self.decider.give_back(snapshot, request, (how, now)).await
+    }
+
+    /// Takes the hits of a request from its limits, whether or not they have them. It is not counted as a request.
+    pub async fn take_all<'v>(&self, snapshot: &'v Snapshot, request: &Request<'v>) -> Preview<'v> {
+        self.decider.take_all(snapshot, request, self.decider.settings.clock.now()).await
     }
 
     /// Corrects the count of a limit of a request that never resets by what was counted elsewhere. It is not counted as a request.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::clock::{Now, Timestamp};
-use crate::limit::Hits;
-use crate::policy::{Domain, Mode};
+use crate::limit::{Hits, Limit, Overdraft};
+use crate::policy::{Domain, Mode, Refused};
 use crate::store::{Batch, Charge, Decision, INLINE_CAP, Outcome};
 
 use super::caller::{Account, CallerContext};
@@ -131,6 +131,28 @@ impl Decider {
                 };
                 charge.hits = Hits::GiveBack(hits);
                 *used = used.saturating_sub(hits);
+            }
+            let time = self.time(now, &budget);
+            look.outcome = Some(self.charge(&look.plan.batch, &budget, time).await);
+        }
+        look.preview()
+    }
+
+    /// Takes the hits of a request from its limits, whether or not they have them, unless the store is unavailable.
+    pub async fn take_all<'v>(
+        &self,
+        snapshot: &'v Snapshot,
+        request: &Request<'v>,
+        now: Now,
+    ) -> Preview<'v> {
+        let budget = DeadlineBudget::default();
+        let Some(mut look) = self.look(snapshot, request, (now, &budget)).await else {
+            return Preview::without_policy(request, now);
+        };
+        if look.outcome.as_ref().is_some_and(|outcome| !outcome.fallback) {
+            for charge in &mut look.plan.batch.charges {
+                let limit = Limit::clone(&charge.limit).overdrawn(Overdraft::Owed);
+                (charge.limit, charge.refused) = (Arc::new(limit), Refused::Free);
             }
             let time = self.time(now, &budget);
             look.outcome = Some(self.charge(&look.plan.batch, &budget, time).await);

@@ -154,6 +154,7 @@ fn correction(batch: &Batch, index: usize, (counted, reading): (u64, Reading)) -
         refused: Refused::Free,
         on_outage: OnOutage::Error,
         once: Some(Once::Correction { read_at: reading.at }),
+        part: 0,
         ..charge.clone()
     });
     correction

@@ -166,7 +166,7 @@ impl ChargeRecord {
     fn new(verdict: &Verdict<'_>, charge: &ChargeDecision<'_>) -> Self {
         Self {
             limit: number(charge.limit.index),
-            hits: if charge.is_retry() { Hits::Spend(0) } else { charge.hits },
+            hits: if charge.is_retry() { Hits::Spend(0) } else { charge.taken() },
             fits: charge.decision.fit == Fit::Now,
             mode: charge.mode,
             counted: charge.decision.counted,

@@ -14,6 +14,19 @@ pub const ENTRIES_MAX: usize = 32;
 pub struct Request<'a> {
     domain: &'a str,
     descriptors: Vec<Descriptor<'a>>,
+    taking: Taking,
+}
+
+/// Whether a request gets what is left of its limits if that is less than it asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Taking {
+    /// Of those that are `partial`.
+    #[default]
+    AsLimitsSay,
+    /// All hits, or none.
+    Whole,
+    /// Of all but those with a cost.
+    InPart,
 }
 
 /// A descriptor of the request.
@@ -85,7 +98,17 @@ impl<'a> Request<'a> {
                 return Err(RequestError::TooManyEntries { index, count });
             }
         }
-        Ok(Self { domain, descriptors })
+        Ok(Self { domain, descriptors, taking: Taking::default() })
+    }
+
+    /// The same request, which takes its hits so.
+    pub fn takes(self, taking: Taking) -> Self {
+        Self { taking, ..self }
+    }
+
+    /// Whether it gets what is left of its limits.
+    pub fn taking(&self) -> Taking {
+        self.taking
     }
 
     /// The same request with `name` instead of `value` in every entry with this key.

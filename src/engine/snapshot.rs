@@ -287,7 +287,7 @@ impl Snapshot {
             _ => return,
         };
         outcome.charges.inc();
-        let Hits::Spend(hits) = charge.hits else { return };
+        let Hits::Spend(hits) = charge.taken() else { return };
         if charge.is_retry() {
             return;
         }

@@ -102,6 +102,8 @@ pub struct ChargeDecision<'v> {
     pub peeks: bool,
     /// A descriptor sets the hits, and they may count although the request is refused.
     pub is_debit: bool,
+    /// Fewer hits may be taken than the request asks for.
+    pub is_partial: bool,
     /// The amount in a window, for this caller.
     pub amount: u64,
     /// The maximum that can be spent at once if nothing has been spent, for this caller.
@@ -357,6 +359,7 @@ fn charges<'v>(
             hits: charge.hits,
             peeks: plan.peeks(index),
             is_debit: charge.is_debit(),
+            is_partial: charge.is_partial(),
             amount: charge.limit.at(outcome.at).amount(),
             capacity: charge.limit.at(outcome.at).capacity(),
             quota: quota(charge, outcome.at),

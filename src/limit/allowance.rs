@@ -91,7 +91,7 @@ impl Allowance {
 
     /// Whether `hits` pass now, on a settled state.
     pub fn suffice(&self, on: &Settled<'_>, hits: Hits) -> bool {
-        need(on.limit, hits) <= self.remaining(on) + self.grace_left(on)
+        need(on.limit, hits) <= self.left(on)
     }
 
     /// When `hits` that don't pass now will.
@@ -125,6 +125,11 @@ impl Allowance {
     pub fn remaining(&self, on: &Settled<'_>) -> u64 {
         let base = self.base_left(on);
         self.bonuses.iter().fold(base, |sum, bonus| COUNT_MAX.min(sum + bonus.left()))
+    }
+
+    /// The hits that pass now, by a grace too.
+    pub fn left(&self, on: &Settled<'_>) -> u64 {
+        self.remaining(on) + self.grace_left(on)
     }
 
     /// Divides `hits` that pass between bonuses, whose counts change here, and the limit itself, for which

@@ -63,6 +63,9 @@ pub struct Charge {
     pub until: Option<Timestamp>,
     /// For charges that may arrive again: they are made once, however often they do.
     pub once: Option<Once>,
+    /// From 1 to [`super::PARTS_MAX`] for hits that may be taken in part: the charges of one part all take as many as the enforced one
+    /// of them has that has least. 0 for hits of which all are taken or none.
+    pub part: u8,
 }
 
 /// How much of a limit's capacity is open to one request: all of it unless something says less.
@@ -133,7 +136,8 @@ pub struct Decision {
     pub standing: Standing,
     /// Hits that were taken ahead, which the standing has as spent.
     pub ahead: u64,
-    /// Hits that passed and don't count, because the limit's overdraft clips them.
+    /// Hits that don't count: they passed, and the limit's overdraft clips them; or, of a charge that is made in part, they did not
+    /// pass.
     pub clipped: u64,
     /// The store was out and the limit's `on_outage` is `error`: it is unknown whether it had the hits.
     pub failed: bool,
@@ -186,12 +190,14 @@ impl Charge {
             ahead: 0,
             until: None,
             once: None,
+            part: 0,
         }
     }
 
     /// Whether all of the limit's capacity is open to it, whatever any gauge says, and nothing else.
     pub fn is_plain(&self) -> bool {
         self.ahead == 0
+            && self.part == 0
             && self.until.is_none()
             && self.once.is_none()
             && self.limit.scheduled().is_none()

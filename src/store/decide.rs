@@ -38,6 +38,9 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     }
     let admitted = tally.admitted();
     let counts = admitted || batch.counts_refused(&decisions);
+    if admitted {
+        decider.find_grants(&decisions);
+    }
     first = 0;
     for charges in batch.groups() {
         let group = first..first + charges.len();
@@ -66,6 +69,8 @@ pub(super) struct Decider<'a> {
     pub(super) places: SmallVec<[usize; INLINE_CAP]>,
     pub(super) levels: SmallVec<[u8; 1]>,
     pub(super) notices: Vec<Notice>,
+    /// The hits that each part of a request gets that passes, from 1 on; empty if no charge is made in part.
+    pub(super) grants: Vec<u64>,
     /// Buckets that paid at the rates of earlier times, by charge: as they were written, and as they are now.
     paid: Vec<(usize, [State; 2])>,
     pub(super) now: Timestamp,
@@ -96,8 +101,8 @@ impl<'a> Decider<'a> {
             paid.extend(written.map(|written| (index, [written, state.clone()])));
             places.push(place);
         }
-        let (levels, notices) = (SmallVec::new(), Vec::new());
-        Self { batch, records, places, levels, notices, paid, now }
+        let (levels, notices, grants) = (SmallVec::new(), Vec::new(), Vec::new());
+        Self { batch, records, places, levels, notices, grants, paid, now }
     }
 
     /// Keeps the debts of buckets as they were written unless something was charged: how much is left of them always follows
@@ -166,14 +171,14 @@ impl<'a> Decider<'a> {
         let on = self.settled(index);
         let fits = match charge.is_peek() {
             true => !allowance.is_overdrawn(&on),
-            false => allowance.suffice(&on, charge.hits),
+            false => allowance.suffice(&on, charge.least()),
         };
         if fits {
             return Fit::Now;
         }
         allowance.available.extend(self.later_capacity(charge));
         allowance.add_grace(&on);
-        let fit = allowance.wait(&on, charge.hits);
+        let fit = allowance.wait(&on, charge.least());
         match charge.limit.outlook(self.now) {
             None => fit,
             Some(outlook) => {
@@ -227,6 +232,7 @@ impl<'a> Decider<'a> {
             let made = self.made(charge);
             self.note(charge, made);
             if made != Made::No {
+                self.tell_granted(charge, decision);
                 return;
             }
         }
@@ -236,9 +242,12 @@ impl<'a> Decider<'a> {
             return;
         }
         let mut allowance = self.allowance(charge);
+        let hits = self.granted(index, &allowance);
         let base;
-        (base, decision.clipped) =
-            allowance.divide(&self.settled(index), charge.hits, charge.overdraft());
+        (base, decision.clipped) = allowance.divide(&self.settled(index), hits, charge.overdraft());
+        if charge.is_partial() {
+            self.keep_granted(charge, hits, decision);
+        }
         self.keep_bonuses(charge, &allowance);
         if let Some(until) = charge.until {
             let entry = self.entry(index);
@@ -251,7 +260,10 @@ impl<'a> Decider<'a> {
         let used = self.settled(index).used();
         self.spend_base(index, base);
         self.report_charge(index, used);
-        let takes = charge.ahead != 0 && decision.clipped == 0 && !charge.is_debit();
+        let takes = charge.ahead != 0
+            && decision.clipped == 0
+            && !charge.is_partial()
+            && !charge.is_debit();
         if takes && matches!(charge.hits, Hits::Spend(_)) {
             decision.ahead = charge.ahead.min(limit.lends(self.state(index), now));
             let entry = self.entry(index);
@@ -277,7 +289,7 @@ impl<'a> Decider<'a> {
     }
 
     /// What a charge may spend now.
-    fn allowance(&mut self, charge: &Charge) -> Allowance {
+    pub(super) fn allowance(&mut self, charge: &Charge) -> Allowance {
         let now_ms = self.now.as_ms();
         let record = &mut self.records[charge.key_index];
         let live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);

@@ -18,6 +18,7 @@ mod idempotency;
 mod made;
 mod notice;
 mod on_schedule;
+mod partial;
 mod record;
 pub mod redis;
 mod report;
@@ -49,6 +50,7 @@ pub use idempotency::{
     TokenSource,
 };
 pub use notice::Notice;
+pub use partial::PARTS_MAX;
 pub use sums_store::SumsStore;
 
 /// Keeps counters.

@@ -108,7 +108,7 @@ pub fn fit_on_schedule(
         let grace = allowance.grace.map(|left| GraceLeft { hits: over, ..left });
         let mut later = Allowance { available: SmallVec::from_elem(available, 1), bonuses, grace };
         later.add_grace(&on);
-        fits_before(later.wait(&on, charge.hits), stretch.from_ms, end_ms)
+        fits_before(later.wait(&on, charge.least()), stretch.from_ms, end_ms)
     });
     match first.or_else(|| fitting.find_map(|at_ms| at_ms)) {
         Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(now_ms)),

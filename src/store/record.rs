@@ -77,6 +77,8 @@ struct ToldOf {
 pub struct KeptMark {
     limit_tag: Arc<str>,
     hits: Hits,
+    /// Those that were taken, where they may be taken in part.
+    pub granted: u64,
     /// The attempts at the request that have met it, but for those that were refused elsewhere.
     pub attempts: SmallVec<[u64; 1]>,
     pub retries: u16,
@@ -282,7 +284,9 @@ impl Record {
         let until_ms = now.as_ms() + u64::from(asked.life_ms);
         let limit_tag = limit_tag.clone();
         let attempts = SmallVec::from_elem(asked.attempt, 1);
-        let mark = KeptMark { limit_tag, hits, attempts, retries: 0, is_refused: false, until_ms };
+        let granted = hits.amount();
+        let (retries, is_refused) = (0, false);
+        let mark = KeptMark { limit_tag, hits, granted, attempts, retries, is_refused, until_ms };
         self.extra.get_or_insert_default().marks.push(mark);
     }
 

@@ -185,9 +185,8 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
     let (domain, tier) = (record.domain(), record.tier());
     let provider = record.chosen().next();
     let series = |subject, outcome| Series { domain, tier, provider, subject, outcome };
-    let is_shadow_refused = |charge: &ChargeRecord| {
-        record.code == Code::Ok && !charge.mode.refuses() && !charge.fits
-    };
+    let is_shadow_refused =
+        |charge: &ChargeRecord| record.code == Code::Ok && !charge.mode.refuses() && !charge.fits;
     let request = |shadow_refused: bool| Counts {
         requests: 1,
         shadow_refused: shadow_refused.into(),

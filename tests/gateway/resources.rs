@@ -85,3 +85,21 @@ async fn what_is_created_is_counted_and_what_is_deleted_comes_back() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_import_gets_as_many_users_as_there_are_left_and_the_service_is_told() {
+    for store in Store::every() {
+        let Some(workspace) = Workspace::start(&store).await else { return };
+        // The limit has a thousand, and its grace a hundred more.
+        for (count, granted) in [("963", 963), ("50", 50), ("500", 87)] {
+            // Whatever the caller makes up.
+            let headers = [("x-count", count), ("x-quota-granted", "users; granted=500")];
+            let answer = workspace.send(Method::POST, "/users", &headers).await;
+            let told = format!("users; granted={granted}; asked={count}");
+            assert_eq!((answer.status, answer.header("x-quota-granted")), (200, &*told));
+            assert_eq!(answer.json()["x-quota-granted"], *told, "what the service got");
+        }
+        assert_eq!(workspace.create("/users", "500").await, 429);
+        assert_eq!(workspace.gateway.upstream.served(), 3);
+    }
+}

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::ask::DomainClient;
 use crate::support::client::{Answer, Http};
+use crate::support::eventually;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
 
@@ -158,6 +159,52 @@ async fn a_count_is_set_to_what_was_counted_and_loses_no_change_meanwhile() {
     .await;
 }
 
+#[tokio::test]
+async fn an_import_takes_what_is_left_and_tells_how_many() {
+    on_every_store(async |_, client| {
+        let users = &["workspace_id=w,resource=users"];
+        assert!(client.ask(users, 1_050).await.passed);
+        let told = client.ask(users, 70).await;
+        let expected = json!([{ "name": "users", "asked": 70.0, "granted": 50.0 }]);
+        assert_eq!((told.passed, &told.metadata["granted"]), (true, &expected));
+        assert!(!client.ask(users, 70).await.passed);
+        // Of other kinds a request takes all or none.
+        let segments = &["workspace_id=w,resource=segments"];
+        assert!(!client.ask(segments, 56).await.passed);
+        assert!(client.ask(segments, 55).await.passed);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_charge_says_what_to_do_with_what_is_missing() {
+    on_every_store(async |tollgate, _| {
+        let take = async |kind: &str, hits: u64, mode: Option<&str>| {
+            let entries = json!([{ "resource": kind }]);
+            let body = match mode {
+                Some(mode) => json!({ "entries": entries, "hits": hits, "mode": mode }),
+                None => json!({ "entries": entries, "hits": hits }),
+            };
+            let answer = post(tollgate, "consume", &body).await;
+            let body = answer.json();
+            (answer.status, body["granted"].as_u64(), body["items"][0]["used"].as_u64())
+        };
+        assert_eq!(take("journeys", 19, Some("all_or_none")).await, (200, None, Some(19)));
+        assert_eq!(take("journeys", 5, Some("all_or_none")).await, (429, None, None));
+        assert_eq!(take("journeys", 1, Some("check_only")).await, (200, None, Some(19)));
+        assert_eq!(take("journeys", 99, Some("check_only")).await, (429, None, None));
+        // One is left, and a grace of two.
+        assert_eq!(take("journeys", 5, Some("best_effort")).await, (200, Some(3), Some(22)));
+        assert_eq!(take("journeys", 5, Some("best_effort")).await, (429, None, None));
+        assert_eq!(take("journeys", 5, Some("adjust_only")).await, (200, None, Some(27)));
+        assert_eq!(take("journeys", 1, None).await, (429, None, None));
+        assert_eq!(take("users", 1_200, Some("all_or_none")).await, (429, None, None));
+        assert_eq!(take("users", 1_200, None).await, (200, Some(1_100), Some(1_100)));
+        assert_eq!(take("journeys", 1, Some("some")).await, (400, None, None));
+    })
+    .await;
+}
+
 const CALLERS: &str = "
 callers:
   acme: { overrides: { segments: 80 } }
@@ -220,6 +267,60 @@ async fn a_child_has_a_part_of_its_parents_amounts() {
         assert_eq!(client.remaining(&[&segments("acme")]).await, [30]);
         assert!(client.ask(&[&segments("acme-test")], 3).await.passed);
         assert!(!client.ask(&[&segments("acme-test")], 1).await.passed);
+    }
+}
+
+/// Puts another mode in force for all limits.
+async fn switch(tollgate: &Tollgate, mode: &str) {
+    let policy = fs::read_to_string(POLICY).unwrap();
+    assert_eq!(policy.matches("\nmode: enforce").count(), 1);
+    tollgate.edit(&policy.replace("\nmode: enforce", &format!("\nmode: {mode}")));
+    let url = format!("http://{}/policy", tollgate.http_address);
+    eventually(mode, async || {
+        let shown = String::from_utf8(Http::new().get(&url, &[]).await.body.to_vec()).unwrap();
+        shown.contains(&format!("\"{mode}\"")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_policy_goes_from_warnings_over_a_grace_to_strict_limits() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("callers.yaml");
+    fs::write(&file, "callers: { v: {}, w: {} }").unwrap();
+    let policy = fs::read_to_string(POLICY).unwrap();
+    for store in Store::every() {
+        let flags = ["--callers", file.to_str().unwrap()];
+        let tollgate = Tollgate::serve_with(&policy, &store, &flags).await;
+        switch(&tollgate, "warn").await;
+        let mut client = DomainClient::new(&tollgate, "workspace").await;
+        let segments = &["workspace_id=w,resource=segments"];
+        assert!(client.ask(segments, 50).await.passed);
+        let warned = client.ask(segments, 3).await;
+        let told = &warned.metadata["limits"][0];
+        assert_eq!(
+            (warned.passed, &told["over"], &told["mode"]),
+            (true, &json!(true), &json!("warn"))
+        );
+
+        switch(&tollgate, "enforce").await;
+        assert!(client.ask(segments, 3).await.passed, "by its grace");
+        assert!(!client.ask(segments, 3).await.passed);
+
+        switch(&tollgate, "strict").await;
+        assert!(!client.ask(segments, 1).await.passed, "a strict limit has no grace");
+        let users = &["workspace_id=v,resource=users"];
+        assert!(!client.ask(users, 1_200).await.passed, "and no request gets a part");
+        assert!(client.ask(users, 1_000).await.passed);
+        let url = format!("http://{}/v1/over?below=true&mode=strict", tollgate.http_address);
+        let over = Http::new().get(&url, &[]).await.json();
+        let items = over["items"].as_array().unwrap().iter();
+        let listed: Vec<Value> =
+            items.map(|item| json!([item["caller"], item["limit"], item["over"]])).collect();
+        assert_eq!(listed, [json!(["w", "segments", 3])], "who has to delete some");
+        assert!(client.give_back(segments, 4).await.passed);
+        assert!(client.ask(segments, 1).await.passed);
+        assert!(!client.ask(segments, 1).await.passed);
     }
 }
 

@@ -11,7 +11,9 @@ use tollgate::policy::Refused;
 use tollgate::store::{Pressed, Store};
 
 use crate::support::ask::DomainClient;
-use crate::support::batch::{after, batch, one, overdrawn, pressed, sliding, total, with_id};
+use crate::support::batch::{
+    after, batch, in_part, one, overdrawn, pressed, sliding, total, with_id,
+};
 use crate::support::claims::remaining;
 use crate::support::cluster::{Cluster, Sidecar};
 use crate::support::tollgate::Tollgate;
@@ -129,6 +131,46 @@ async fn many_at_once_never_exceed_and_what_was_refused_comes_back() {
             sidecars[1].tend(after(0)).await;
             let left = remaining(&*sidecars[0], name, limit, 0).await;
             (limit.amount() - left == u64::try_from(admitted).unwrap()).then_some(())
+        })
+        .await;
+    }
+}
+
+/// Requests take what is left of limits on slots of two masters, as many of each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_at_once_get_as_many_of_each_limit_and_what_is_too_many_comes_back() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let (users, seats) = (total(100_000), total(203));
+    let ask = Arc::new(in_part(batch(&[
+        ("wide", 0, Enforce, &users, Spend(7)),
+        ("narrow", 1, Enforce, &seats, Spend(7)),
+    ])));
+    let got = Arc::<AtomicUsize>::default();
+    let mut tasks = JoinSet::new();
+    let sidecars = [Sidecar::open(&cluster).await, Sidecar::open(&cluster).await];
+    for store in &sidecars {
+        for _ in 0..20 {
+            let (store, ask, got) = (store.clone(), ask.clone(), got.clone());
+            tasks.spawn(async move {
+                for _ in 0..5 {
+                    let outcome = store.charge(&ask, after(0)).await.unwrap();
+                    let clipped = outcome.decisions.iter().map(|decision| decision.clipped);
+                    let clipped: Vec<u64> = clipped.collect();
+                    assert_eq!(clipped[0], clipped[1], "{outcome:?}");
+                    let granted = if outcome.admitted { 7 - clipped[0] } else { 0 };
+                    got.fetch_add(usize::try_from(granted).unwrap(), Ordering::Relaxed);
+                }
+            });
+        }
+    }
+    tasks.join_all().await;
+    assert_eq!(got.load(Ordering::Relaxed), 203);
+    for (name, limit) in [("wide", &users), ("narrow", &seats)] {
+        eventually("what was too many is back", async || {
+            sidecars[0].tend(after(0)).await;
+            sidecars[1].tend(after(0)).await;
+            let left = remaining(&*sidecars[0], name, limit, 0).await;
+            (limit.amount() - left == 203).then_some(())
         })
         .await;
     }

@@ -10,6 +10,7 @@ mod grace;
 mod idempotency;
 mod leases;
 mod parity;
+mod partial;
 mod redis;
 mod schedules;
 mod sharing_races;

@@ -78,6 +78,8 @@ struct Special {
     until: Option<i64>,
     /// Marks are under one of a few ids.
     once: Option<(Once, &'static str)>,
+    /// Which part of the request it is.
+    part: u8,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,6 +121,7 @@ fn a_refused_request_passes_when_it_was_promised_to() {
     for _ in 0..PROMISES {
         let mut history = histories.new_tree(&mut runner).unwrap().current();
         history.limits = one_rate_a_bucket(&history.limits);
+        history = small_parts(history);
         let memory = Memory::new(1_000);
         let mut now_ms = START_MS;
         for request in &history.requests {
@@ -236,6 +239,17 @@ fn whole_hits_to_buckets(mut history: History) -> History {
     history
 }
 
+/// A request for more than any limit has takes all of it where it may be taken in part: here only small requests do.
+fn small_parts(mut history: History) -> History {
+    for asked in history.requests.iter_mut().flat_map(|request| &mut request.charges) {
+        let is_large = 1_000 < asked.hits.amount();
+        if let Some(special) = asked.special.as_mut().filter(|_| is_large) {
+            special.part = 0;
+        }
+    }
+    history
+}
+
 fn lasting_marks(mut history: History) -> History {
     let charges = history.requests.iter_mut().flat_map(|request| &mut request.charges);
     for (once, _) in charges.filter_map(|asked| asked.special.as_mut()?.once.as_mut()) {
@@ -278,6 +292,7 @@ impl History {
                 bonuses,
                 refused: if counts { asked.refused } else { Refused::Free },
                 ahead: asked.special.as_ref().map_or(0, |special| special.ahead),
+                part: asked.special.as_ref().map_or(0, |special| special.part),
                 until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
                 ..Charge::plain(key_index, limit, asked.hits)
             });
@@ -460,14 +475,16 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
     ];
     let once = (once, prop::sample::select(vec!["1", "2"]));
     let once = prop_oneof![1 => Just(None), 1 => once.prop_map(Some)];
-    (open, pressed, bonuses, ahead, until, once).prop_map(
-        |(open, pressed, bonuses, ahead, until, once)| Special {
+    let part = prop_oneof![2 => Just(0_u8), 2 => Just(1), 1 => Just(2)];
+    (open, pressed, bonuses, ahead, until, once, part).prop_map(
+        |(open, pressed, bonuses, ahead, until, once, part)| Special {
             open,
             pressed,
             bonuses,
             ahead,
             until,
             once,
+            part,
         },
     )
 }

@@ -107,6 +107,12 @@ pub fn pressed(mut batch: Batch, marks: &[(u8, u64, u64)], hits: &[u64]) -> Batc
     batch
 }
 
+/// The same batch, all of whose charges may be made in part.
+pub fn in_part(mut batch: Batch) -> Batch {
+    batch.charges.iter_mut().for_each(|charge| charge.part = 1);
+    batch
+}
+
 /// Lifetime of the marks of [`with_id`].
 pub const MARK_LIFE_MS: u64 = 600_000;
 

@@ -137,6 +137,11 @@ impl LimitReport {
         ))
     }
 
+    fn partial_line(&self) -> Option<Line> {
+        let told = "a request gets what is left, if that is less than it asks for";
+        self.partial.then(|| ("partial", told.to_owned()))
+    }
+
     fn thresholds_line(&self) -> Option<Line> {
         let told = self.thresholds.iter();
         let told = told.map(|one| format!("{}% from {}", one.percent, one.hits));
@@ -183,6 +188,7 @@ impl LimitReport {
             other => Some(other),
         };
         lines.extend(overdraft.map(|told| ("overdraft", told.to_owned())));
+        lines.extend(self.partial_line());
         lines.extend(self.grace_line());
         lines.extend(self.thresholds_line());
         let lease = (self.lease == "auto")

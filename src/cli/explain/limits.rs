@@ -65,6 +65,7 @@ impl Setting<'_> {
             enforce: limit.enforced.map(|share| share.to_string()),
             on_outage: charge.on_outage.to_string(),
             overdraft: own.overdraft().to_string(),
+            partial: charge.is_partial(),
             grace: own.grace().map(grace),
             thresholds: own.thresholds().map_or_else(Vec::new, thresholds),
             wait: limit.wait.map(|wait| WaitReport {

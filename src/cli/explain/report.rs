@@ -178,6 +178,7 @@ pub struct LimitReport {
     pub enforce: Option<String>,
     pub on_outage: String,
     pub overdraft: String,
+    pub partial: bool,
     pub grace: Option<GraceReport>,
     pub thresholds: Vec<ThresholdReport>,
     pub wait: Option<WaitReport>,

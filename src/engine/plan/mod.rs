@@ -5,6 +5,7 @@ mod builder;
 mod load_shedding;
 mod model;
 mod notes;
+mod parts;
 mod retries;
 
 use smallvec::SmallVec;
@@ -83,6 +84,7 @@ impl<'p> Plan<'p> {
                 charge.refused = limit.refused.in_request(all_named);
             }
         }
+        parts::number(&mut plan, request);
         if domain.has_retries() {
             retries::mark(&mut plan, question);
         }

@@ -18,6 +18,9 @@ pub struct QuotaBody {
     pub caller: String,
     /// Redis was unavailable: the numbers are those that this sidecar counts alone.
     pub fallback: bool,
+    /// The hits that the request got, or would get, if it may get fewer than it asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub granted: Option<u64>,
     pub items: Vec<QuotaItem>,
 }
 
@@ -86,6 +89,7 @@ impl QuotaBody {
         Self {
             caller: caller.to_owned(),
             fallback: previews.iter().any(|preview| preview.verdict.fallback),
+            granted: None,
             items: QuotaItem::all(caller, previews).collect(),
         }
     }

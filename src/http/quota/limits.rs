@@ -19,6 +19,14 @@ pub const LOOK: Hits = Hits::GiveBack(0);
 /// How the limits of a caller stand.
 pub struct Limits(Json<QuotaBody>);
 
+impl Limits {
+    /// The same with the hits that were taken of those that were asked for.
+    pub fn granting(mut self, granted: Option<u64>) -> Self {
+        self.0.0.granted = granted;
+        self
+    }
+}
+
 impl axum::response::IntoResponse for Limits {
     fn into_response(self) -> axum::response::Response {
         self.0.into_response()

@@ -16,10 +16,10 @@ use super::edge::Edge;
 use super::extract::{JsonObject, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
-use crate::engine::{Code, GiveBack, Preview, Reason, Verdict};
+use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
 use crate::limit::Hits;
 use limits::{LOOK, Limits, limits, record, unavailable};
-use params::{HitsForm, QuotaParams, ResetForm, Target};
+use params::{ConsumeForm, ConsumeMode, HitsForm, QuotaParams, ResetForm, Target};
 use recalculate::recalculate;
 
 pub fn operations() -> [Operation; 7] {
@@ -126,7 +126,7 @@ async fn consume(
     by: Authorized<Operator>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
-    JsonObject(form): JsonObject<HitsForm>,
+    JsonObject(form): JsonObject<ConsumeForm>,
 ) -> Result<Quota, Problem> {
     let target = form.target(name)?;
     let snapshot = edge.engine.snapshot();
@@ -134,9 +134,28 @@ async fn consume(
     // A request without limits is not charged, and should not be counted.
     limits(&target, &[edge.engine.preview(&snapshot, &look).await])?;
     let request = target.request(&snapshot, Hits::Spend(form.hits))?;
-    record(&edge, &by.principal, "consume quota", (&target, form.hits)).await?;
-    refusal(&target, &edge.engine.check(&snapshot, &request).await)?;
-    limits(&target, &[edge.engine.preview(&snapshot, &look).await]).map(Quota)
+    let request = request.takes(match form.mode {
+        None => Taking::AsLimitsSay,
+        Some(ConsumeMode::BestEffort) => Taking::InPart,
+        Some(ConsumeMode::AllOrNone | ConsumeMode::CheckOnly | ConsumeMode::AdjustOnly) => {
+            Taking::Whole
+        }
+    });
+    let what = match form.mode {
+        Some(ConsumeMode::CheckOnly) => {
+            return passed(&target, edge.engine.preview(&snapshot, &request).await);
+        }
+        Some(ConsumeMode::AdjustOnly) => "adjust quota",
+        _ => "consume quota",
+    };
+    record(&edge, &by.principal, what, (&target, form.hits)).await?;
+    let verdict = match form.mode {
+        Some(ConsumeMode::AdjustOnly) => edge.engine.take_all(&snapshot, &request).await.verdict,
+        _ => edge.engine.check(&snapshot, &request).await,
+    };
+    refusal(&target, &verdict)?;
+    let limits = limits(&target, &[edge.engine.preview(&snapshot, &look).await])?;
+    Ok(Quota(limits.granting(granted(&verdict))))
 }
 
 /// Gives hits back.
@@ -175,7 +194,13 @@ async fn reset(
 /// The quota after a request that passed, or why it did not.
 fn passed(target: &Target, preview: Preview<'_>) -> Result<Quota, Problem> {
     refusal(target, &preview.verdict)?;
-    limits(target, &[preview]).map(Quota)
+    let granted = granted(&preview.verdict);
+    Ok(Quota(limits(target, &[preview])?.granting(granted)))
+}
+
+/// The hits that a request got, if its limits may be taken in part: as many as all of them had.
+fn granted(verdict: &Verdict<'_>) -> Option<u64> {
+    verdict.granted().map(|(_, granted)| granted).min()
 }
 
 /// A problem, unless a request passes.

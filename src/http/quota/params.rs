@@ -50,6 +50,39 @@ pub struct HitsForm {
     entries: Vec<BTreeMap<String, String>>,
 }
 
+/// The body of a charge.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "QuotaCharge")]
+pub struct ConsumeForm {
+    /// The domain; may be absent if only one has a policy that names callers.
+    domain: Option<String>,
+    /// How many hits.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1_000_000_000_000_000_u64))]
+    pub hits: u64,
+    /// More entries after the caller's, in order, as a request has them in one descriptor.
+    #[serde(default)]
+    entries: Vec<BTreeMap<String, String>>,
+    /// What to do if a limit does not have all hits; as for a request if absent.
+    pub mode: Option<ConsumeMode>,
+}
+
+/// What to do if a limit does not have all hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "QuotaChargeMode")]
+pub enum ConsumeMode {
+    /// Take none, also of limits that are `partial`.
+    AllOrNone,
+    /// Take as many as all limits have, also of those that are not `partial`.
+    BestEffort,
+    /// Take none in any case, and tell whether all would be taken.
+    CheckOnly,
+    /// Take all of them all the same.
+    AdjustOnly,
+}
+
 /// The body of a reset.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -121,15 +154,26 @@ impl QuotaParams {
     }
 }
 
+fn check_hits(hits: u64) -> Result<(), Problem> {
+    match hits {
+        0 => Err(invalid("`hits` is at least 1")),
+        1..=AMOUNT_MAX => Ok(()),
+        _ => Err(invalid(format!("`hits` is at most {AMOUNT_MAX}"))),
+    }
+}
+
+impl ConsumeForm {
+    /// What is asked about.
+    pub fn target(&self, caller: String) -> Result<Target, Problem> {
+        check_hits(self.hits)?;
+        target(caller, self.domain.clone(), &self.entries)
+    }
+}
+
 impl HitsForm {
     /// What is asked about.
     pub fn target(&self, caller: String) -> Result<Target, Problem> {
-        if self.hits == 0 {
-            return Err(invalid("`hits` is at least 1"));
-        }
-        if AMOUNT_MAX < self.hits {
-            return Err(invalid(format!("`hits` is at most {AMOUNT_MAX}")));
-        }
+        check_hits(self.hits)?;
         target(caller, self.domain.clone(), &self.entries)
     }
 }

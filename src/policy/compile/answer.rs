@@ -21,6 +21,7 @@ pub fn answer(file: &AnswerFile) -> AnswerSettings {
         x_ratelimit: has(HeaderSetFile::XRateLimit),
         retry_after: has(HeaderSetFile::RetryAfter),
         quota_warning: has(HeaderSetFile::QuotaWarning),
+        quota_granted: has(HeaderSetFile::QuotaGranted),
         all_limits: file.limits.as_ref().is_some_and(|s| s.value == AnswerLimitsFile::All),
         problem_body: file.body.as_ref().is_some_and(|s| s.value == AnswerBodyFile::Problem),
         metadata: file.metadata.as_ref().map_or_else(AnswerMetadata::default, |metadata| {

@@ -8,6 +8,7 @@ use super::defaults::Defaults;
 use super::draft::Draft;
 use super::enforcement::Enforcement;
 use super::grace::{GraceDraft, Graced};
+use super::partial::{Taken, partial};
 use super::rate::currency;
 use super::thresholds::{thresholds, used_max};
 use super::when::When;
@@ -92,6 +93,7 @@ impl RuleLimits<'_> {
                 .lease
                 .as_ref()
                 .map_or(self.defaults.lease, |said| said.value.into()),
+            partial: self.partial(reader, draft, (enforcement, overdraft)),
             window: rate.window,
             mode: enforcement.mode,
             strict: enforcement.strict,
@@ -198,6 +200,17 @@ impl RuleLimits<'_> {
             (None, Some(grace)) => grace.by_default(of),
             (None, None) => limit,
         }
+    }
+
+    fn partial(
+        &self,
+        reader: &mut Reader<'_>,
+        draft: &Draft,
+        (enforcement, overdraft): (Enforcement, Overdraft),
+    ) -> bool {
+        let map = &draft.file.map;
+        let has_cost = map.cost.is_some();
+        partial(reader, map.partial.as_ref(), Taken { enforcement, overdraft, has_cost })
     }
 
     fn cost(&self, reader: &mut Reader<'_>, draft: &Draft) -> Option<Arc<Cost>> {

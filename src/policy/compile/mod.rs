@@ -19,6 +19,7 @@ mod identity;
 mod idle;
 mod limits;
 mod metadata;
+mod partial;
 mod percent;
 mod rate;
 mod reach;

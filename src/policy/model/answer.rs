@@ -13,6 +13,8 @@ pub struct AnswerSettings {
     pub retry_after: bool,
     /// `X-Quota-Warning` if a threshold was crossed.
     pub quota_warning: bool,
+    /// `X-Quota-Granted` where fewer hits may be taken than a request asks for, to the upstream too.
+    pub quota_granted: bool,
     /// Headers describe all limits, not only the tightest.
     pub all_limits: bool,
     /// Refusals have a JSON problem as body.

@@ -107,6 +107,7 @@ impl Domain {
             currency: None,
             wait,
             lease,
+            partial: false,
             window,
             mode,
             strict,

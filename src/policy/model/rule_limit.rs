@@ -35,6 +35,8 @@ pub struct RuleLimit {
     pub wait: Option<Wait>,
     /// Whether hits may be taken ahead.
     pub lease: Lease,
+    /// A request that asks for more hits than it has gets those that it has.
+    pub partial: bool,
     pub window: Window,
     pub mode: Mode,
     /// Enforced without exceptions: its overdraft and its `on_outage` say so too.

@@ -46,6 +46,9 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     if limit.limit.overdraft() != Overdraft::None {
         map.insert("overdraft".to_owned(), limit.limit.overdraft().to_string().into());
     }
+    if limit.partial {
+        map.insert("partial".to_owned(), true.into());
+    }
     if let Some(wait) = limit.wait {
         let up_to_ms = u64::try_from(wait.up_to.as_millis()).unwrap_or(u64::MAX);
         map.insert("wait".to_owned(), json!({ "up_to_ms": up_to_ms, "queue": wait.queue }));

@@ -97,6 +97,8 @@ map! {
     cost: Spanned<String> = text;
     /// Whether a charge may exceed the remaining hits, for costs that are known only after the request; none if absent.
     overdraft: Spanned<OverdraftFile> = word;
+    /// Whether a request that asks for more hits than are left gets those that are left; false if absent.
+    partial: Spanned<bool> = flag;
     /// Hold requests until there is capacity, instead of refusing them.
     wait: WaitFile = one;
     /// Whether a sidecar may take hits ahead and spend them locally; off if absent.

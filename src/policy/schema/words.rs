@@ -104,6 +104,8 @@ words! {
         RetryAfter = "retry-after",
         /// `X-Quota-Warning` with an answer that crosses a threshold of a limit, or during a grace.
         QuotaWarning = "x-quota-warning",
+        /// `X-Quota-Granted` where a limit is `partial`: how many hits the request got. The upstream gets it too.
+        QuotaGranted = "x-quota-granted",
     }
 }
 

@@ -202,6 +202,8 @@ impl Fallback {
             refused: Refused::Free,
             ahead: 0,
             once: None,
+            // What all sidecars together have of a limit is unknown: all hits pass or none.
+            part: 0,
             ..charge.clone()
         };
         let (refused, once) = (charge.refused, charge.once.filter(|once| once.mark().is_some()));

@@ -218,9 +218,9 @@ fn moved_on(outcome: &Outcome, ms: u64) -> Outcome {
 }
 
 fn hash_charge(charge: &Charge, hasher: &mut impl Hasher) {
-    let Charge { key_index, group, mode, limit, hits, open, refused, .. } = charge;
+    let Charge { key_index, group, mode, limit, hits, open, refused, part, .. } = charge;
     let numbers = (limit.amount(), limit.capacity(), limit.reference_capacity().min(open.hits));
-    (key_index, group, *mode as u8, limit.overdraft() as u8, *refused as u8).hash(hasher);
+    (key_index, group, *mode as u8, limit.overdraft() as u8, *refused as u8, part).hash(hasher);
     (numbers, hits.amount(), limit.tag()).hash(hasher);
     if let Some(grace) = limit.grace() {
         (grace.over(), grace.for_ms()).hash(hasher);

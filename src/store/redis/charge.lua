@@ -34,7 +34,8 @@
 --                      for the level of each gauge; then, if any charge has thresholds or a grace, how many have something to
 --                      report, and a NOTICE of each: which charge, a bit for each threshold that it crossed, the lowest
 --                      first, until when more than its limit is in use by a grace (else 0), and how many hits a
---                      grace would let pass then, or where none are asked for
+--                      grace would let pass then, or where none are asked for; then, if any charge may be made in part, how
+--                      many did not get all hits, and a PART of each: which charge, and how many it did not get
 --                      fit       0 it fits; n it would after n milliseconds; -1 never; -2 other hits have its
 --                                idempotency key
 --                      reset     in milliseconds; -1 time alone brings nothing back

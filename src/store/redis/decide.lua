@@ -6,6 +6,7 @@ local SCHEDULED = 128
 local ENFORCE, QUOTA, SHADOW = 0, 1, 2
 
 local NOTICE = '<I2BI7I7'
+local PART = '<I2I7'
 
 -- What a request begins with that has one plain charge; others go on with the number of their gauges.
 local ONE_PLAIN = 1
@@ -41,12 +42,35 @@ local function decide_one(records, keys, bytes)
   return pack(ONE_ANSWER, admitted, fit, remaining, reset(entry, a, b, c), 0)
 end
 
+-- Whether a charge takes part of its hits if it has to, or did so in an earlier attempt at the request.
+local function is_in_part(one)
+  local special = one.special
+  if not special or special.part == 0 then return false end
+  return not special.is_made or special.keyed and special.keyed.is_retry
+end
+
+-- Finds how many hits each part of a request gets that passes. Mirrors Decider::find_grants.
+local function find_grants(charges)
+  local grants = {}
+  for n = 1, #charges do
+    local one = charges[n]
+    if one.mode == ENFORCE and is_in_part(one) then
+      local part = one.special.part
+      grants[part] = min(grants[part] or NEVER, left_of(one))
+    end
+  end
+  return grants
+end
+
 -- Makes a special charge. Mirrors Decider::spend.
-local function spend_special(one)
+local function spend_special(one, grants)
   local special, entry = one.special, one.entry
   if one.hits == 0 then return end
   if special.keyed then note_keyed(one) end
+  local is_partial = is_in_part(one)
+  if is_partial then special.got = min(left_of(one), grants[special.part] or NEVER) end
   if special.is_made then return end
+  if is_partial then note_part(one) end
   if special.seen then see(one) end
   local hits = special_divide(one)
   if special.ends then
@@ -169,6 +193,20 @@ local function notices(charges)
   return may_report and pack('<I2', number) .. reply or ''
 end
 
+-- The hits that charges did not get which are made in part; nothing if none may be.
+local function parts(charges)
+  local may_be, number, reply = false, 0, ''
+  for n = 1, #charges do
+    local special = charges[n].special
+    if special and special.part ~= 0 then
+      may_be = true
+      local missed = special.got and charges[n].hits - special.got or 0
+      if 0 < missed then number, reply = number + 1, reply .. pack(PART, n, missed) end
+    end
+  end
+  return may_be and pack('<I2', number) .. reply or ''
+end
+
 -- A request of any kind.
 local function decide_all(records, keys, bytes)
   local gauges, at = read_gauges(records, keys, bytes)
@@ -182,12 +220,13 @@ local function decide_all(records, keys, bytes)
       or fit_of(one.entry, one.hits, one.capacity, one.a, one.b)
   end
   local admitted, fits, lacks, counts = tally(charges)
+  local grants = admitted and find_grants(charges)
   local reply = pack('<B', admitted and ADMITTED or REFUSED)
   for n = 1, #charges do
     local one = charges[n]
     local passes = admitted and fits[one.group]
     if passes and one.special then
-      spend_special(one)
+      spend_special(one, grants)
     elseif passes then
       charge(one.record, one.entry, one.hits, one.a, one.b, one.c)
     elseif not lacks[one.group] and (counts or is_booked(one)) then
@@ -202,7 +241,7 @@ local function decide_all(records, keys, bytes)
   for n = 1, #gauges do
     reply = reply .. pack('<B', gauges[n].level)
   end
-  return reply .. notices(charges)
+  return reply .. notices(charges) .. parts(charges)
 end
 
 -- Decides the requests of a call, one after the other, and then writes what they have changed.

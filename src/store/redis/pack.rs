@@ -7,7 +7,7 @@ use crate::limit::{
     AMOUNT_MAX, Algorithm, COUNT_MAX, Grace, Hits, Limit, Outlook, Overdraft, Thresholds,
 };
 use crate::policy::{Mode, Refused};
-use crate::store::{Batch, Charge, IdempotencyMark, Once};
+use crate::store::{Batch, Charge, IdempotencyMark, Once, PARTS_MAX};
 
 /// Bytes of a packed charge without its tag.
 const CHARGE_LEN: usize = 43;
@@ -21,6 +21,9 @@ const OVERDRAFTS: u8 = 5;
 /// How many ways there are for hits to count when they are refused: what is special tells in multiples of both whether
 /// the charge has thresholds.
 const DEBITS: u8 = 3;
+
+/// How many ways there are to make a charge once: their byte tells in multiples of it which part of the request the charge is.
+const ONCES: u8 = 8;
 
 /// What is added to the byte of a mode for a charge whose amount follows a schedule.
 const SCHEDULED: u8 = 128;
@@ -110,7 +113,8 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
     push_long(bytes, charge.part(open.hits, limit));
     push_long(bytes, charge.ahead.min(AMOUNT_MAX));
     push_long(bytes, charge.until.map_or(0, Timestamp::as_ms));
-    bytes.push(once_code(charge.once));
+    let part = if charge.is_partial() { charge.part.min(PARTS_MAX) } else { 0 };
+    bytes.push(once_code(charge.once) + part * ONCES);
     push_short(bytes, open.pressed.len());
     bytes.push(byte(charge.bonuses.len()));
     match charge.once {

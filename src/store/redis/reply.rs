@@ -1,10 +1,13 @@
 //! Reads the replies of the Lua code, whatever bytes they hold.
 
 use bytes::Buf;
+use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::limit::{Crossed, Fit, Standing};
-use crate::store::{Batch, Decision, LEVELS_MAX, Notice, Outcome, Retry, StoreError};
+use crate::store::{
+    Batch, Charge, Decision, INLINE_CAP, LEVELS_MAX, Notice, Outcome, Retry, StoreError,
+};
 
 /// What stands for hits that were taken ahead where a debit counts although the request was refused, as in special.lua:
 /// more than any limit has. Hits that are forgiven are added to it.
@@ -40,6 +43,8 @@ pub struct BatchSize {
     pub gauges: usize,
     /// Whether there may be something to report on its charges.
     pub has_notices: bool,
+    /// Whether any of them may be made in part.
+    pub has_parts: bool,
 }
 
 impl BatchSize {
@@ -51,6 +56,7 @@ impl BatchSize {
             gauges: batch.gauges.len(),
             has_notices: charges
                 .any(|charge| charge.thresholds().is_some() || charge.grace().is_some()),
+            has_parts: batch.charges.iter().any(Charge::is_partial),
         }
     }
 }
@@ -91,9 +97,14 @@ impl<'a> Replies<'a> {
             4 => return Ok(Reply::Late(self.at)),
             other => return Err(garbled(&format!("it begins with {other}"))),
         };
-        let decisions = (0..asked.charges).map(|_| self.decision()).collect::<Result<_, _>>()?;
+        let decisions = (0..asked.charges).map(|_| self.decision());
+        let mut decisions: SmallVec<[Decision; INLINE_CAP]> =
+            decisions.collect::<Result<_, _>>()?;
         let levels = (0..asked.gauges).map(|_| self.level()).collect::<Result<_, _>>()?;
         let notices = if asked.has_notices { self.notices(asked)? } else { Vec::new() };
+        if asked.has_parts {
+            self.read_parts(&mut decisions)?;
+        }
         let at = self.at;
         Ok(Reply::Decided(Outcome { admitted, at, decisions, levels, notices, fallback: false }))
     }
@@ -111,6 +122,18 @@ impl<'a> Replies<'a> {
             level if level <= LEVELS_MAX => Ok(level),
             other => Err(garbled(&format!("no gauge has a level {other}"))),
         }
+    }
+
+    /// The hits that charges did not get which are made in part.
+    fn read_parts(&mut self, decisions: &mut [Decision]) -> Result<(), StoreError> {
+        for _ in 0..self.short()? {
+            let number = usize::from(self.short()?);
+            let decision = number.checked_sub(1).and_then(|index| decisions.get_mut(index));
+            let decision =
+                decision.ok_or_else(|| garbled(&format!("there is no charge {number}")))?;
+            decision.clipped = self.long()?;
+        }
+        Ok(())
     }
 
     /// What is reported of charges, each at most once.
@@ -197,7 +220,8 @@ mod tests {
     fn check(status: u8, numbers: &[i64], levels: &[u8], expected: Option<&Reply>) {
         let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let bytes = [&[7, 0, 0, 0, 0, 0, 0, status], numbers.as_slice(), levels].concat();
-        let asked = BatchSize { charges: 1, gauges: levels.len(), has_notices: false };
+        let gauges = levels.len();
+        let asked = BatchSize { charges: 1, gauges, ..BatchSize::default() };
         let reply = Replies::read(&bytes).unwrap().next(asked).ok();
         assert_eq!(reply.as_ref(), expected, "{status} {numbers:?} {levels:?}");
     }
@@ -239,7 +263,7 @@ mod tests {
         let numbers: Vec<u8> = [0_i64, 8, 9, 6].iter().flat_map(|one| one.to_le_bytes()).collect();
         let check = |notices: &[u8], expected: Option<&[Notice]>| {
             let bytes = [&[7, 0, 0, 0, 0, 0, 0, 1], numbers.as_slice(), notices].concat();
-            let asked = BatchSize { charges: 1, gauges: 0, has_notices: true };
+            let asked = BatchSize { charges: 1, has_notices: true, ..BatchSize::default() };
             let reply = Replies::read(&bytes).unwrap().next(asked).ok();
             let told = reply.map(|reply| match reply {
                 Reply::Decided(outcome) => outcome.notices,
@@ -266,6 +290,26 @@ mod tests {
             &[1, 0, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         ];
         for broken in broken {
+            check(broken, None);
+        }
+    }
+
+    #[test]
+    fn parts_follow_the_notices() {
+        let numbers: Vec<u8> = [0_i64, 8, 9, 0].iter().flat_map(|one| one.to_le_bytes()).collect();
+        let check = |parts: &[u8], expected: Option<u64>| {
+            let bytes = [&[7, 0, 0, 0, 0, 0, 0, 1], numbers.as_slice(), parts].concat();
+            let asked = BatchSize { charges: 1, has_parts: true, ..BatchSize::default() };
+            let reply = Replies::read(&bytes).unwrap().next(asked).ok();
+            let clipped = reply.map(|reply| match reply {
+                Reply::Decided(outcome) => outcome.decisions[0].clipped,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(clipped, expected, "{parts:?}");
+        };
+        check(&[0, 0], Some(0));
+        check(&[1, 0, 1, 0, 13, 0, 0, 0, 0, 0, 0], Some(13));
+        for broken in [&[][..], &[1, 0], &[1, 0, 2, 0, 13, 0, 0, 0, 0, 0, 0], &[1, 0, 1, 0, 13]] {
             check(broken, None);
         }
     }

@@ -6,7 +6,8 @@
 --
 -- Such a charge leaves a mark under a key of its own: an entry named `=`, tag, whose body is a KEPT, the hits and how often
 -- they were retried (WAS_REFUSED more if they count, but all attempts were refused so far), and an ATTEMPT for each attempt
--- at the request that has met it and was not refused elsewhere. A KEYED
+-- at the request that has met it and was not refused elsewhere. If the hits were taken in part (IN_PART more), an entry named `:`,
+-- tag beside it has as ONE how many. A KEYED
 -- says which of the keys it is, how many retries are free, how long the mark lives in milliseconds, and which attempt this is.
 
 local KEYED = '<I2I2I4c8'
@@ -27,8 +28,8 @@ local CORRECTION_LIFE_MS = 86400000
 local CONFLICT = -2
 local RETRIED = 2251799813685248
 
-local WAS_REFUSED = 32768
-local RETRIES_MAX = WAS_REFUSED - 1
+local WAS_REFUSED, IN_PART = 32768, 16384
+local RETRIES_MAX = IN_PART - 1
 
 -- Where an attempt stands in a mark; nil if it doesn't.
 local function attempt_at(body, attempt)
@@ -49,6 +50,7 @@ local function read_keyed(records, keys, one, bytes, at, once)
   local keyed = {
     once = once, record = record, entry = entry, life = life, attempt = attempt, retries = 0,
     retries_max = retries_max, age = 0, is_conflict = false, is_retry = false, was_refused = false,
+    granted = max(one.hits, 0), part = false, in_part = false,
   }
   special.keyed = keyed
   local body, hits = entry.body, nil
@@ -57,6 +59,8 @@ local function read_keyed(records, keys, one, bytes, at, once)
     hits, keyed.retries = unpack(KEPT, body)
     was_refused = WAS_REFUSED <= keyed.retries
     keyed.retries = keyed.retries % WAS_REFUSED
+    keyed.in_part = IN_PART <= keyed.retries
+    keyed.retries = keyed.retries % IN_PART
   end
   if once == ONCE_UNDO then
     local is_last = #body == KEPT_LEN + ATTEMPT_LEN and attempt_at(body, attempt)
@@ -69,6 +73,10 @@ local function read_keyed(records, keys, one, bytes, at, once)
     keyed.age = max(life - max(entry.expiry - now, 0), 0)
     special.is_made = keyed.is_conflict or keyed.is_retry
   end
+  if special.part ~= 0 then
+    keyed.part = entry_of(record, ':' .. one.entry.tag)
+    if keyed.in_part and #keyed.part.body == ONE_LEN then keyed.granted = unpack(ONE, keyed.part.body) end
+  end
   return at
 end
 
@@ -80,7 +88,7 @@ local function read_correction(one, bytes, at)
   local entry = entry_of(one.record, '~' .. one.entry.tag)
   local keyed = {
     once = ONCE_CORRECTION, record = one.record, entry = entry, age = 0, is_conflict = false, is_retry = false,
-    was_refused = false,
+    was_refused = false, granted = max(one.hits, 0),
   }
   special.keyed = keyed
   if #entry.body == CORRECTED_LEN and one.hits ~= 0 then
@@ -109,7 +117,8 @@ local function note_keyed(one)
   local at = attempt_at(body, attempt)
   if keyed.is_retry then
     local attempts = body:sub(KEPT_LEN + 1) .. (at and '' or attempt)
-    entry.body = pack(KEPT, one.hits, min(keyed.retries + 1, RETRIES_MAX)) .. attempts
+    local retries = min(keyed.retries + 1, RETRIES_MAX) + (keyed.in_part and IN_PART or 0)
+    entry.body = pack(KEPT, one.hits, retries) .. attempts
   elseif keyed.once == ONCE_UNDO and one.special.is_made then
     if not at then return end
     local hits, retries = unpack(KEPT, body)
@@ -123,6 +132,14 @@ local function note_keyed(one)
     entry.body, entry.expiry = pack(KEPT, one.hits, 0) .. attempt, now + keyed.life
   end
   keyed.record.written = true
+end
+
+-- Notes how many hits a charge took in part, for retries of its request. Mirrors Decider::keep_granted.
+local function note_part(one)
+  local keyed, got = one.special.keyed, one.special.got
+  if not keyed or keyed.once ~= ONCE_MARK or got == one.hits then return end
+  keyed.part.body, keyed.part.expiry = pack(ONE, got), keyed.entry.expiry
+  keyed.entry.body = pack(KEPT, one.hits, IN_PART) .. keyed.entry.body:sub(KEPT_LEN + 1)
 end
 
 -- Notes that a charge, which is noted as made, counts although it was refused. Mirrors Decider::count.

@@ -3,7 +3,7 @@
 --
 -- A special charge goes on after its CHARGE as SPECIAL: how much of the capacity is open to it, how many hits
 -- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), how it is made once
--- (else 0), how many gauges press it and how many bonuses it has; for a charge that is made once by its number a TOKEN: the
+-- (else 0; ONCES times the number of its part more, if it may be made in part), how many gauges press it and how many bonuses it has; for a charge that is made once by its number a TOKEN: the
 -- number, and who made it; for one with an idempotency key a KEYED of retries.lua, for one that corrects a count ONE; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
 -- each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
 --
@@ -53,6 +53,7 @@ local THRESHOLDS_MAX = 8
 local GRACE = '^'
 
 -- As in pack.rs.
+local ONCES = 8
 local OVERDRAFTS = 5
 local DEBITS = 3
 local COUNTED, BOOKED = 1, 2
@@ -151,7 +152,9 @@ local function read_special(records, keys, one, bytes, at, code)
     overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
     ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, is_base = false, keyed = false,
     pressed = pressed == 0 and NONE_OF_THEM or {}, bonuses = bonuses == 0 and NONE_OF_THEM or {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
+    part = floor(once / ONCES), got = false,
   }
+  once = once % ONCES
   if once == ONCE_TOKEN then
     local name
     one.special.number, name, at = unpack(TOKEN, bytes, at)
@@ -297,6 +300,13 @@ local function special_remaining(one)
   return sum
 end
 
+-- How many of its hits a charge can take that may be made in part, or has taken before.
+local function left_of(one)
+  local keyed = one.special.keyed
+  if keyed and keyed.is_retry then return keyed.granted end
+  return min(one.hits, special_remaining(one) + grace_left(one))
+end
+
 -- When so much will be left, before `ends`, of an entry with what is `available` of it then. Mirrors Allowance::wait.
 local function earliest_of(entry, bonuses, need, available, a, b, ends)
   local found, kept = NEVER, 0
@@ -383,7 +393,7 @@ local function special_fit(one, gauges)
     local over = peeks and special.open_now + grace_now(one) < (one.entry.used or 0)
     if not over or 0 < remaining then return 0 end
   else
-    if special.overdraft == ALLOW or special.overdraft == CLIP then need = 1 end
+    if special.overdraft == ALLOW or special.overdraft == CLIP or special.part ~= 0 then need = 1 end
     if need <= remaining + grace_left(one) then return 0 end
   end
   local at = earliest(one, gauges, need)
@@ -403,7 +413,7 @@ end
 -- Divides the hits of a charge between its bonuses, and returns what is for the limit itself. Mirrors
 -- Allowance::divide.
 local function special_divide(one)
-  local bonuses, rest = one.special.bonuses, math.abs(one.hits)
+  local bonuses, rest = one.special.bonuses, one.special.got or math.abs(one.hits)
   if one.hits < 0 then
     for n = #bonuses, 1, -1 do
       local back = min(rest, bonuses[n].spent)
@@ -434,7 +444,7 @@ end
 -- Takes hits ahead, for a lease: they count one slot longer. Mirrors Limit::lends and Limit::charge_ahead.
 local function take_ahead(one)
   local special, entry = one.special, one.entry
-  if one.hits <= 0 or special.taken ~= 0 or special.debit ~= 0 or entry.kind ~= SLIDING or not entry.used then return end
+  if one.hits <= 0 or special.taken ~= 0 or special.debit ~= 0 or special.part ~= 0 or entry.kind ~= SLIDING or not entry.used then return end
   local lends = floor(max(one.capacity - entry.used, 0) / LENT_SHARE)
   special.taken = min(special.ahead, lends)
   if 0 < special.taken then

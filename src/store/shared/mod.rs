@@ -1,6 +1,7 @@
 //! A store that several sidecars share, with the layers of a sidecar in front of it: the local cache
 //! (`local_cache/`), the split by shard, refunds, and decisions while the store is unavailable (`fallback/`).
 
+mod parts;
 mod sharded_batch;
 mod refunds;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use super::{Arrival, Batch, Fallback, INLINE_CAP, Outcome, Store};
 use crate::clock::Now;
 use crate::policy::Key;
 
+use parts::settle_parts;
 use refunds::{Overcharge, Refunded, Refunds, refund_batch};
 use sharded_batch::{ShardBatch, join};
 use undos::Undos;
@@ -104,7 +106,10 @@ impl<S: Store> Shared<S> {
         let outcomes: Vec<Outcome> = answers.into_iter().map(|answer| answer.outcome).collect();
         let mut joined = join(request.batch, &request.shards, &outcomes);
         match joined.admitted {
-            true => self.give_back(&request, &mut joined).await,
+            true => {
+                self.return_surplus(&request, &outcomes, &mut joined).await;
+                self.give_back(&request, &mut joined).await;
+            }
             false => self.refund_shards(&request, &outcomes, &mut joined).await,
         }
         StoreAnswer { outcome: joined, error }
@@ -155,6 +160,26 @@ impl<S: Store> Shared<S> {
         }
     }
 
+    /// Gives back what shards took that other shards have less of, of hits that may be taken in part.
+    async fn return_surplus(
+        &self,
+        request: &ShardedRequest<'_>,
+        outcomes: &[Outcome],
+        joined: &mut Outcome,
+    ) {
+        let surplus = settle_parts(request.batch, joined);
+        if surplus.is_empty() {
+            return;
+        }
+        let surplus = surplus.as_slice();
+        let decided = request.shards.iter().zip(outcomes);
+        let returning = decided.map(|(shard, outcome)| {
+            let overcharges = shard.surpluses(outcome, surplus);
+            self.refund(overcharges, outcome.fallback, request.arrival)
+        });
+        join_all(returning).await;
+    }
+
     /// Refunds the charges of shards for a request that is refused.
     async fn refund_shards(
         &self,
@@ -164,8 +189,11 @@ impl<S: Store> Shared<S> {
     ) {
         let decided = || request.shards.iter().zip(outcomes);
         let refusal = &*joined;
-        let refund = |(shard, decided)| self.refund(shard, (decided, refusal), request.arrival);
-        let refunded = join_all(decided().map(refund)).await;
+        let refunding = decided().map(|(shard, decided)| {
+            let overcharges = shard.overcharges(decided, refusal);
+            self.refund(overcharges, decided.fallback, request.arrival)
+        });
+        let refunded = join_all(refunding).await;
         for ((shard, decided), refunded) in decided().zip(refunded) {
             shard.unspend(decided, &refunded, joined);
         }
@@ -183,19 +211,19 @@ impl<S: Store> Shared<S> {
         }
     }
 
-    /// Refunds the charges of a shard, because the request is refused. Refunds are added before anything is sent, so
-    /// they are made even if the request is cancelled.
-    async fn refund(
+    /// Refunds charges of a shard that the request does not get; the fallback, if that decided. Refunds are added before
+    /// anything is sent, so they are made even if the request is cancelled.
+    async fn refund<'k>(
         &self,
-        shard: &ShardBatch,
-        (outcome, joined): (&Outcome, &Outcome),
+        overcharges: impl Iterator<Item = (&'k Key, Vec<Overcharge>)>,
+        by_fallback: bool,
         arrival: Arrival,
     ) -> Vec<Refunded> {
         let mut keys: SmallVec<[&Key; INLINE_CAP]> = SmallVec::new();
         let mut undos: SmallVec<[u64; INLINE_CAP]> = SmallVec::new();
         let mut refunded = Vec::new();
-        for (key, mut overcharges) in shard.overcharges(outcome, joined) {
-            if outcome.fallback {
+        for (key, mut overcharges) in overcharges {
+            if by_fallback {
                 let refund = refund_batch(key.clone(), overcharges);
                 let taken = self.inner.decide_alone(&refund, arrival.now);
                 refunded.push((refund, taken));

@@ -14,6 +14,8 @@
 //! the others. Hits to give back are compared last: if they differ from those of the key, none are given back, and the
 //! request passes.
 //!
+//! Where hits may be taken in part, each shard takes as many as it has, and gives back what another one has less of.
+//!
 //! A charge that depends on the level of a gauge on another shard is decided after it, by its level at that time.
 
 use std::mem;
@@ -242,7 +244,32 @@ impl ShardBatch {
         outcome: &'a Outcome,
         joined: &Outcome,
     ) -> impl Iterator<Item = (&'a Key, Vec<Overcharge>)> {
-        let spent = self.spent(outcome, joined);
+        self.overcharges_of(outcome, self.spent(outcome, joined))
+    }
+
+    /// What charges took here that other shards have less of, by key: so many hits of each of the request's charges. What an
+    /// earlier attempt at the request took has been given back.
+    pub fn surpluses<'a>(
+        &'a self,
+        outcome: &'a Outcome,
+        surplus: &[u64],
+    ) -> impl Iterator<Item = (&'a Key, Vec<Overcharge>)> {
+        let own = self.charges.iter().zip(&outcome.decisions).enumerate();
+        let own = own.filter(|(_, (_, decision))| decision.retry.is_none() && !decision.failed);
+        let own = own.map(|(own, (index, _))| (own, surplus.get(*index).copied().unwrap_or(0)));
+        let all = self.overcharges_of(outcome, own.filter(|(_, hits)| *hits != 0).collect());
+        // The mark of the charge stays.
+        all.map(|(key, mut overcharges)| {
+            overcharges.iter_mut().for_each(|one| one.undo = None);
+            (key, overcharges)
+        })
+    }
+
+    fn overcharges_of<'a>(
+        &'a self,
+        outcome: &'a Outcome,
+        spent: SmallVec<[(usize, u64); INLINE_CAP]>,
+    ) -> impl Iterator<Item = (&'a Key, Vec<Overcharge>)> {
         self.batch.keys.iter().enumerate().filter_map(move |(key_index, key)| {
             let spent =
                 spent.iter().map(|(index, hits)| (*index, &self.batch.charges[*index], *hits));

@@ -15,7 +15,8 @@ fuzz_target!(|bytes: &[u8]| {
         for gauges in 0..=GAUGES_MAX {
             let mut replies = replies;
             let has_notices = charges == CHARGES_MAX;
-            let asked = BatchSize { charges, gauges, has_notices };
+            let has_parts = gauges == GAUGES_MAX;
+            let asked = BatchSize { charges, gauges, has_notices, has_parts };
             if let Ok(Reply::Decided(outcome)) = replies.next(asked) {
                 assert_eq!(outcome.decisions.len(), charges);
                 assert_eq!(outcome.levels.len(), gauges);

@@ -1,0 +1,25 @@
+//! The hits that a request got of limits that may be taken in part.
+
+use super::verdict::{ChargeDecision, Code, Verdict};
+use crate::limit::Hits;
+
+impl<'v> Verdict<'v> {
+    /// The limits that may be taken in part, each with the hits that the request got, which passes.
+    pub fn granted(&self) -> impl Iterator<Item = (&ChargeDecision<'v>, u64)> {
+        let passes = self.code() == Code::Ok;
+        let partial = self.charges().iter().filter(move |charge| charge.is_partial && passes);
+        partial.map(|charge| (charge, charge.taken().amount()))
+    }
+}
+
+impl ChargeDecision<'_> {
+    /// The hits that a request takes that passes.
+    pub fn taken(&self) -> Hits {
+        match self.hits {
+            Hits::Spend(hits) if self.is_partial => {
+                Hits::Spend(hits.saturating_sub(self.decision.clipped))
+            }
+            hits => hits,
+        }
+    }
+}
