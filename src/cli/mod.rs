@@ -1,6 +1,7 @@
 //! The command line. Results go to the standard output, errors to the standard error stream. The exit status is 0 for
 //! success, 1 for a failure, and 2 for an invalid command line.
 
+mod api;
 mod check;
 mod completions;
 mod explain;
@@ -47,6 +48,8 @@ Examples:
   tollgate explain config/policies basic 'user_id=alice'
   tollgate schema > tollgate.schema.json          For completion and validation in editors
   tollgate token ci --role operator               Create a token for the API
+  tollgate quota status alice                     What a caller has left, from a running Tollgate
+  tollgate usage --group-by tier,code             Requests of each hour by tier and outcome
   tollgate completions bash                       Shell completions; `tollgate man` prints a man page
 
 A policy file has one domain. A limit is written as 10/second, 250/15m or 500/month. See config/README.md.";
@@ -79,7 +82,10 @@ fn dispatch(matches: &ArgMatches) -> ExitCode {
         Some(("serve", matches)) => serve::run(matches),
         Some(("settings", _)) => settings::run(),
         Some(("token", matches)) => token::run(matches),
-        _ => serve::run(matches),
+        Some((name, of_command)) => {
+            api::run(name, of_command).unwrap_or_else(|| serve::run(matches))
+        }
+        None => serve::run(matches),
     }
 }
 
@@ -103,6 +109,7 @@ fn command() -> Command {
         )
         .subcommand(settings::command())
         .subcommand(token::command())
+        .subcommands(api::commands())
         .subcommand(completions::completions_command())
         .subcommand(completions::man_command());
     let names: Vec<String> =

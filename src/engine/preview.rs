@@ -27,6 +27,8 @@ pub struct Preview<'v> {
     used: SmallVec<[u64; INLINE_CAP]>,
     /// By charge; None if it is not a limit of the caller's own, or the caller is unknown to the directory.
     accounts: SmallVec<[Option<Account>; INLINE_CAP]>,
+    /// By charge.
+    limits: SmallVec<[Arc<Limit>; INLINE_CAP]>,
 }
 
 /// The state of a limit.
@@ -39,6 +41,8 @@ pub struct Standing<'p, 'v> {
     pub grace: Option<GraceStanding>,
     /// The caller or pool that owns the counter, if the directory knows it.
     pub account: Option<&'p str>,
+    /// The limit, for this caller.
+    pub limit: &'p Arc<Limit>,
 }
 
 /// The state of a grace.
@@ -77,19 +81,19 @@ impl<'v> Preview<'v> {
             let caller = self.verdict.caller.as_ref()?;
             account.map(|account| caller.account_name(account))
         });
-        let charges = self.verdict.charges().iter().enumerate();
-        charges.zip(&self.used).zip(accounts).map(|(((index, charge), used), account)| {
+        let charges = self.verdict.charges().iter().enumerate().zip(&self.limits);
+        charges.zip(&self.used).zip(accounts).map(|((((index, charge), limit), used), account)| {
             let notice = self.verdict.notice(index);
             let grace = notice
                 .map(|notice| GraceStanding { left: notice.grace_left, until: notice.grace_until });
             let grace = grace.filter(|grace| grace.left != 0 || grace.until.is_some());
-            Standing { charge, used: *used, grace, account }
+            Standing { charge, used: *used, grace, account, limit }
         })
     }
 
     fn without_policy(request: &Request<'v>, now: Now) -> Self {
         let verdict = Verdict::without_policy(request, now.timestamp());
-        Self { verdict, used: SmallVec::new(), accounts: SmallVec::new() }
+        Self { verdict, used: SmallVec::new(), accounts: SmallVec::new(), limits: SmallVec::new() }
     }
 }
 
@@ -237,6 +241,7 @@ impl<'v> Look<'v> {
     fn preview(self) -> Preview<'v> {
         let decided = Decided { outcome: self.outcome, ..Decided::default() };
         let verdict = Verdict::new(self.domain, self.caller, &self.plan, decided);
-        Preview { verdict, used: self.used, accounts: self.accounts }
+        let limits = self.plan.batch.charges.iter().map(|charge| charge.limit.clone()).collect();
+        Preview { verdict, used: self.used, accounts: self.accounts, limits }
     }
 }

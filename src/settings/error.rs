@@ -21,4 +21,11 @@ pub enum SettingsError {
     Needs { name: &'static str, other: &'static str },
     #[error("error: {name} and {other} can't be combined")]
     Excludes { name: &'static str, other: &'static str },
+    #[error("error: {} has no context `{name}`", place(file))]
+    NoContext { name: String, file: String },
+}
+
+/// A file of contexts; empty if there is none.
+fn place(file: &str) -> &str {
+    if file.is_empty() { "the configuration" } else { file }
 }

@@ -3,7 +3,9 @@
 //! A single declaration of each setting defines all three sources, the default and the help, so they always agree. All
 //! problems are collected and reported at once, each with its place.
 
+mod api_variables;
 mod callers;
+mod contexts;
 mod error;
 mod listening;
 mod observing;
@@ -22,6 +24,7 @@ use std::path::Path;
 
 use crate::policy::Source;
 
+pub use contexts::{AddressParts, ApiAddress};
 pub use error::SettingsError;
 pub use listening::TlsFiles;
 pub use reference::ReferenceVariable;

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::{env, fs};
 
+use super::api_variables;
 use super::error::SettingsError;
 use super::setting::{Setting, VARIABLE_PREFIX};
 use super::table::table;
@@ -168,7 +169,7 @@ pub fn from_variables(
 ) -> Vec<Assignment<'static>> {
     let mut all = Vec::new();
     for (name, text) in variables {
-        if name == FILE_VARIABLE || is_service_link(&name, &text) {
+        if is_of_others(&name) || is_service_link(&name, &text) {
             continue;
         }
         match table().find(|setting| setting.variable() == name) {
@@ -177,6 +178,11 @@ pub fn from_variables(
         }
     }
     all
+}
+
+/// Whether the variable is no setting: it names the settings file, or is of the commands that use the API.
+fn is_of_others(name: &str) -> bool {
+    name == FILE_VARIABLE || api_variables::ALL.contains(&name)
 }
 
 /// Whether Kubernetes has set the variable. It sets some for each service of the namespace, and a service is likely
@@ -196,7 +202,7 @@ fn unknown_variable(name: String) -> SettingsError {
     SettingsError::Unknown { name, suggestion }
 }
 
-fn suggestion(nearest: Option<&str>) -> String {
+pub fn suggestion(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
 }
 
@@ -210,7 +216,7 @@ pub fn from_flags(flags: &[(&'static Setting, String)]) -> Vec<Assignment<'stati
     flags.iter().map(assignment).collect()
 }
 
-fn in_source(source: &Source, span: Range<usize>, message: String) -> SettingsError {
+pub fn in_source(source: &Source, span: Range<usize>, message: String) -> SettingsError {
     let Problem { path, line, column, message, .. } =
         Problem::at(source, Severity::Error, span, message);
     SettingsError::InFile { place: format!("{path}:{line}:{column}"), message }

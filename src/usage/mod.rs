@@ -6,6 +6,7 @@
 mod bucket;
 mod code;
 mod counts;
+pub mod forecast;
 mod granularity;
 mod memory;
 mod outbox;

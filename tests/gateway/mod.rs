@@ -1,5 +1,6 @@
 //! Requests through a real Envoy, or to the gRPC and HTTP ports of a running process.
 
+mod api_commands;
 mod callers;
 mod charging;
 mod choice;

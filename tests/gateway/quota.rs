@@ -7,7 +7,7 @@ use crate::support::ask::DomainClient;
 use crate::support::client::{Answer, Http};
 use crate::support::eventually;
 use crate::support::store::Store;
-use crate::support::tollgate::{Tollgate, command};
+use crate::support::tollgate::{Tollgate, api_token};
 
 const POLICY: &str = "
 domain: shop
@@ -402,15 +402,8 @@ async fn what_is_no_quota_is_a_problem_with_a_code() {
 
 #[tokio::test]
 async fn viewers_may_look_and_operators_change() {
-    let token = |role: &str| {
-        let output = command().args(["token", role, "--role", role]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-        (lines[0].to_owned(), lines[1].to_owned())
-    };
-    let (viewer, operator) = (token("viewer"), token("operator"));
-    // Its name is its role.
-    let own = token("self");
+    let (viewer, operator) = (api_token("viewer", "viewer"), api_token("operator", "operator"));
+    let own = api_token("self", "self");
     let flags = ["--usage=true", "--api-tokens", &[&*viewer.1, &*operator.1, &*own.1].join(",")];
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
     let by = |token: &str| {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::client::{Answer, Http, request};
 use crate::support::eventually;
 use crate::support::store::Store;
-use crate::support::tollgate::{Tollgate, command};
+use crate::support::tollgate::{Tollgate, api_token};
 
 const POLICY: &str = "
 domain: shop
@@ -125,12 +125,10 @@ async fn without_the_setting_usage_is_a_problem_that_names_it() {
 
 #[tokio::test]
 async fn usage_requires_the_role_viewer() {
-    let output = command().args(["token", "v", "--role", "viewer"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-    let flags = ["--usage=true", "--api-tokens", lines[1]];
+    let (token, line) = api_token("v", "viewer");
+    let flags = ["--usage=true", "--api-tokens", &line];
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
-    let bearer = format!("Bearer {}", lines[0]);
+    let bearer = format!("Bearer {token}");
     for path in PATHS {
         assert_eq!(get(&tollgate, path, &[]).await.status, 401, "{path}");
         let unknown = get(&tollgate, path, &[("authorization", "Bearer 00")]).await;

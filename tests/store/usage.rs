@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tollgate::clock::{Clock, Timestamp};
 use tollgate::engine::{Code, Request, Sink};
 use tollgate::store::redis::RedisSums;
@@ -24,6 +25,7 @@ caller: { key: user, tier: { key: tier } }
 descriptors:
   - key: user
     limits: [{ name: daily, by_tier: { free: 5/day, premium: 40/day, enterprise: 400/day } }]
+    descriptors: [{ key: kind, value: plan, limits: [{ name: plan, rate: 5000/total }] }]
   - { key: provider, limits: [{ name: provider, rate: 1000/hour }] }
 ";
 
@@ -211,6 +213,50 @@ async fn check_reports(tollgate: &Tollgate, truth: &Truth, begin: jiff::Timestam
         assert_eq!(answer["items"][0]["requests"], expected, "{answer}");
         assert_eq!(answer["from"].as_str().unwrap(), day(number).to_string());
     }
+}
+
+#[tokio::test]
+async fn a_forecast_follows_from_the_days_before() {
+    let Some(server) = Server::start(&[]) else { return };
+    let connected = Connected::open(&server.url()).await;
+    let today = Granularity::Day.start(Clock::system().now().timestamp());
+    let clock = Clock::manual(Timestamp::from_ms(today.as_ms() - 28 * 24 * 3_600_000));
+    let mut sidecar = Sidecar::start(&connected, &clock);
+    for day in 0..28 {
+        assert!(sidecar.ask(&["user=ann,kind=plan"], 100).await);
+        if 24 <= day {
+            sidecar.ask(&["user=bob,kind=plan"], 10).await;
+        }
+        sidecar.send(u64::MAX).await;
+        clock.advance(24 * HOUR);
+    }
+    let store = Store::Redis(server);
+    let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+    let forecast = async |query: &str| {
+        let url = format!("http://{}/v1/forecast?{query}", tollgate.http_address);
+        Http::new().get(&url, &[]).await
+    };
+    let answer = forecast("caller=ann&entries=kind=plan").await;
+    assert_eq!(answer.status, 200, "{:?}", answer.body);
+    let body = answer.json();
+    let item = &body["items"][0];
+    assert_eq!((&body["scope"], &item["limit"]), (&json!("fleet"), &json!("plan")));
+    // The sidecar counted in its own memory, and stored only usage.
+    assert_eq!((&item["used"], &item["remaining"]), (&json!(0), &json!(5_000)));
+    assert_eq!((&item["average"], &item["trend"]), (&json!(100.0), &json!("steady")));
+    // The first day may have been counted in part.
+    assert_eq!((&item["known"], &item["step"]), (&json!(27), &json!("day")));
+    assert_eq!(item["days_left"], json!(50.0), "{item}");
+    assert_eq!(item["pattern"], json!(null), "all days are the same");
+
+    let body = forecast("caller=bob&entries=kind=plan").await.json();
+    let item = &body["items"][0];
+    assert_eq!(item["unknown"], "not enough data: 3 of 7 whole days", "{item}");
+    assert_eq!(item["reached_at"], json!(null));
+    let daily = forecast("caller=bob").await.json();
+    assert_eq!(daily["items"][0]["step"], "hour", "a day is looked at by its hours: {daily}");
+    let answer = forecast("caller=").await;
+    assert_eq!(answer.status, 400, "{:?}", answer.body);
 }
 
 #[tokio::test]

@@ -25,6 +25,14 @@ pub fn command() -> Command {
     command
 }
 
+/// A new token for the API: itself, and its line of `api_tokens`.
+pub fn api_token(name: &str, role: &str) -> (String, String) {
+    let output = command().args(["token", name, "--role", role]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    (lines[0].to_owned(), lines[1].to_owned())
+}
+
 /// A serving Tollgate with its own folder of policies.
 #[derive(Debug)]
 pub struct Tollgate {

@@ -125,7 +125,7 @@ impl QuotaItem {
     }
 
     fn new(caller: &str, verdict: &Verdict<'_>, standing: Standing<'_, '_>) -> Self {
-        let Standing { charge, used, grace, account } = standing;
+        let Standing { charge, used, grace, account, .. } = standing;
         let quota = charge.quota;
         let tier = verdict.caller.as_ref().and_then(|caller| caller.tier_name());
         let may_recalculate = charge.limit.window == Window::Total && !verdict.fallback;

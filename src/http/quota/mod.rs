@@ -19,8 +19,10 @@ use super::problem::Problem;
 use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
 use crate::limit::Hits;
 use limits::{LOOK, Limits, limits, record, unavailable};
-use params::{ConsumeForm, ConsumeMode, HitsForm, QuotaParams, ResetForm, Target};
+use params::{ConsumeForm, ConsumeMode, HitsForm, ResetForm};
 use recalculate::recalculate;
+
+pub use params::{QuotaParams, Target};
 
 pub fn operations() -> [Operation; 7] {
     [

@@ -1,6 +1,7 @@
-//! `/v1/usage`, `/v1/denials`, `/v1/top` and `/v1/report`: what all sidecars have decided, or this one alone.
+//! `/v1/usage`, `/v1/denials`, `/v1/top`, `/v1/report` and `/v1/forecast`: what all sidecars have decided, or this one alone.
 
 mod body;
+mod forecast;
 mod params;
 mod reading;
 mod report;
@@ -18,11 +19,12 @@ use super::problem::Problem;
 use crate::observe::audit::instant;
 use crate::usage::{Group, Total, UsageQuery};
 use body::{DenialItem, UsageItem};
+use forecast::forecast;
 use params::{DenialsParams, TopParams, UsageParams};
 use reading::{Reading, Scope, read};
 use report::report;
 
-pub fn operations() -> [Operation; 4] {
+pub fn operations() -> [Operation; 5] {
     [
         openapi::get(
             "/v1/usage",
@@ -47,6 +49,12 @@ pub fn operations() -> [Operation; 4] {
             "getReport",
             "Report the usage of a day, a week or a month by caller and limit, as JSON or CSV",
             report,
+        ),
+        openapi::get(
+            "/v1/forecast",
+            "getForecast",
+            "Forecast when the limits of a caller will be used up",
+            forecast,
         ),
     ]
 }

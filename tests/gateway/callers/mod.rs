@@ -13,7 +13,7 @@ use crate::support::client::{Answer, Http};
 use crate::support::eventually;
 use crate::support::redis::Server;
 use crate::support::store::Store;
-use crate::support::tollgate::{Tollgate, command};
+use crate::support::tollgate::{Tollgate, api_token};
 
 mod hostile;
 mod races;
@@ -277,14 +277,8 @@ async fn two_sidecars_write_beside_each_other_and_lose_nothing() {
 #[tokio::test]
 async fn a_token_lets_in_as_far_as_its_role() {
     let Some(server) = Server::start(&[]) else { return };
-    let made = |name: &str, role: &str| {
-        let output = command().args(["token", name, "--role", role]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("  ")).collect();
-        (lines[0].to_owned(), lines[1].to_owned())
-    };
     let roles = ["viewer", "operator", "admin"];
-    let tokens = roles.map(|role| made(&format!("{role}-1"), role));
+    let tokens = roles.map(|role| api_token(&format!("{role}-1"), role));
     let lines = tokens.each_ref().map(|(_, line)| line.as_str()).join(",");
     let store = Store::Redis(server);
     let mut api = Api::start(&store, &["--api-tokens", &lines]).await;

@@ -1,0 +1,106 @@
+//! The arguments that several commands have.
+
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::output::Format;
+
+/// The arguments that all of the commands have.
+pub fn with_common(command: Command) -> Command {
+    let text = |name: &'static str, flag: &'static str, value: &'static str| {
+        Arg::new(name).long(flag).value_name(value)
+    };
+    command
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .short('o')
+                .value_name("FORMAT")
+                .value_parser(PossibleValuesParser::new(Format::NAMES))
+                .default_value("table")
+                .help("Output format"),
+        )
+        .arg(text("api_url", "api-url", "URL").help("Address of the API"))
+        .arg(
+            text("api_token_file", "api-token-file", "PATH")
+                .help("File with the token for the API; see `tollgate token`"),
+        )
+        .arg(
+            text("api_ca_file", "api-ca-file", "PATH")
+                .help("PEM certificates to trust in place of the public authorities"),
+        )
+        .arg(text("context", "context", "NAME").help("Context in the file of contexts"))
+}
+
+/// The name of a caller.
+pub fn caller_arg() -> Arg {
+    Arg::new("caller").value_name("CALLER").required(true).help("Name of the caller")
+}
+
+/// `--domain`.
+pub fn domain_arg() -> Arg {
+    Arg::new("domain").long("domain").value_name("DOMAIN").help("Only this domain")
+}
+
+/// `--entry`, for [`entries`].
+pub fn entry_arg() -> Arg {
+    Arg::new("entry")
+        .long("entry")
+        .short('e')
+        .value_name("KEY=VALUE")
+        .action(ArgAction::Append)
+        .help("Another entry of the descriptor, after the caller's; may be repeated")
+}
+
+/// `--below`, for [`below`].
+pub fn below_arg() -> Arg {
+    Arg::new("below")
+        .long("below")
+        .action(ArgAction::SetTrue)
+        .help("Also the limits of the rules below, such as those of all kinds of resources")
+}
+
+/// `below=true`, if the flag was given.
+pub fn below(matches: &ArgMatches) -> Option<(&'static str, String)> {
+    matches.get_flag("below").then(|| ("below", "true".to_owned()))
+}
+
+/// The entries that were given; an entry without `=` has no value.
+pub fn entries(matches: &ArgMatches) -> Vec<(String, String)> {
+    let all = matches.get_many::<String>("entry").unwrap_or_default();
+    all.map(|entry| {
+        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+        (key.to_owned(), value.to_owned())
+    })
+    .collect()
+}
+
+/// A text as a segment of a path.
+pub fn segment(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            byte => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    // Some proxies take these for steps between folders.
+    match encoded.as_str() {
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        _ => encoded,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_segment() {
+        assert_eq!(segment("a/b c?ü.-"), "a%2Fb%20c%3F%C3%BC.-");
+        assert_eq!([segment("."), segment("..")], ["%2E", "%2E%2E"]);
+    }
+}

@@ -1,0 +1,52 @@
+//! The commands that use the API of a running Tollgate: quotas, usage, forecasts.
+
+mod answer;
+mod args;
+mod client;
+mod output;
+mod question;
+mod quota;
+mod table;
+mod usage;
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Command};
+
+use answer::answer;
+
+const ENVIRONMENT: &str = "\
+The API is at --api-url, TOLLGATE_API_URL, or the url of a context; else at http://127.0.0.1:8080. Contexts are in \
+~/.config/tollgate/contexts.yaml, or the file that TOLLGATE_CONTEXTS names:
+
+  current: prod
+  contexts:
+    prod: { url: https://tollgate.example.com:8080, token_file: /etc/tollgate/token }
+
+Exit status: 0 if all is well, 1 if not, 2 if the command is invalid, 3 if a quota does not have the hits.";
+
+/// The commands, in the order of the help.
+pub fn commands() -> Vec<Command> {
+    let all = [
+        quota::command(),
+        usage::usage_command(),
+        usage::top_command(),
+        usage::denials_command(),
+        usage::report_command(),
+        usage::forecast_command(),
+    ];
+    all.into_iter().map(|command| command.after_long_help(ENVIRONMENT)).collect()
+}
+
+/// Runs a command, if it is one of these.
+pub fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
+    Some(match name {
+        "quota" => quota::run(matches),
+        "usage" => answer(matches, usage::usage),
+        "top" => answer(matches, usage::top),
+        "denials" => answer(matches, usage::denials),
+        "report" => answer(matches, usage::report),
+        "forecast" => answer(matches, usage::forecast),
+        _ => return None,
+    })
+}

@@ -1,0 +1,101 @@
+//! Answers as tables for people, and as JSON, YAML and CSV for programs.
+
+use clap::ArgMatches;
+use serde_json::Value;
+
+use super::table::{Column, table};
+use crate::printable;
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Table,
+    Json,
+    Yaml,
+    Csv,
+}
+
+impl Format {
+    /// Their names in `--output`.
+    pub const NAMES: [&str; 4] = ["table", "json", "yaml", "csv"];
+
+    /// The format that a command was given.
+    pub fn of(matches: &ArgMatches) -> Self {
+        match matches.get_one::<String>("output").map(String::as_str) {
+            Some("json") => Self::Json,
+            Some("yaml") => Self::Yaml,
+            Some("csv") => Self::Csv,
+            _ => Self::Table,
+        }
+    }
+}
+
+/// An answer in a format, without the last line break. Tables and CSV have the columns of its items.
+pub fn render(format: Format, answer: &Value, columns: &[Column]) -> String {
+    if let Value::String(text) = answer {
+        // The API has made CSV of it.
+        return printable::lines(text.replace("\r\n", "\n").trim_end()).into_owned();
+    }
+    let none = Vec::new();
+    let items = answer["items"].as_array().unwrap_or(&none);
+    match format {
+        Format::Json => printable::json(&format!("{answer:#}")).into_owned(),
+        Format::Yaml => yaml(answer),
+        Format::Csv => csv(items, columns),
+        Format::Table => table(answer, items, columns),
+    }
+}
+
+fn yaml(answer: &Value) -> String {
+    // JSON is YAML; that it can't be written would be a fault of the library.
+    let text = serde_saphyr::to_string(answer).unwrap_or_else(|_| format!("{answer:#}"));
+    printable::lines(text.trim_end()).into_owned()
+}
+
+/// As RFC 4180 says, but for line ends of Unix.
+fn csv(items: &[Value], columns: &[Column]) -> String {
+    let mut lines = vec![columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(",")];
+    for item in items {
+        let cells = columns.iter().map(|column| quoted(&column.plain(item)));
+        lines.push(cells.collect::<Vec<_>>().join(","));
+    }
+    lines.join("\n")
+}
+
+fn quoted(text: &str) -> String {
+    match text.contains([',', '"', '\r', '\n']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_has_the_same_values_in_each_format() {
+        let answer =
+            json!({ "items": [{ "limit": "a,\"b\"", "hits": { "spent": 7 }, "at": null }] });
+        let columns = [Column::text("limit", "/limit"), Column::number("spent", "/hits/spent")];
+        assert_eq!(render(Format::Csv, &answer, &columns), "limit,spent\n\"a,\"\"b\"\"\",7");
+        let json: Value = serde_json::from_str(&render(Format::Json, &answer, &columns)).unwrap();
+        assert_eq!(json, answer);
+        let yaml = render(Format::Yaml, &answer, &columns);
+        assert!(yaml.contains("spent: 7"), "{yaml}");
+        let table = render(Format::Table, &answer, &columns);
+        assert!(table.contains("SPENT") && table.contains("a,\"b\""), "{table}");
+    }
+
+    #[test]
+    fn what_a_caller_is_called_does_not_act_on_the_terminal() {
+        let answer = json!({ "items": [{ "caller": "\u{1b}[2Jeve\nx" }] });
+        let columns = [Column::text("caller", "/caller")];
+        for format in [Format::Table, Format::Json, Format::Yaml, Format::Csv] {
+            let text = render(format, &answer, &columns);
+            assert!(!text.contains('\u{1b}'), "{format:?}: {text}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The commands that use the API, as a person and a script use them: `tollgate quota`, `usage`, `top`, `denials`, `report`.
+
+use std::fs;
+use std::process::Output;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::ask::DomainClient;
+use crate::support::eventually;
+use crate::support::store::Store;
+use crate::support::tollgate::{Tollgate, api_token, command};
+use crate::support::usage::requests;
+
+const POLICY: &str = "
+domain: shop
+tiers: [free, paid]
+caller: { key: user, tier: { key: tier } }
+descriptors:
+  - key: user
+    cascade: true
+    limits: [{ name: daily, by_tier: { free: 10/day, paid: 100/day } }]
+    descriptors:
+      - { key: kind, value: booking, limits: [{ name: booking, rate: 3/day }] }
+";
+
+/// Runs a command against a Tollgate.
+fn run(tollgate: &Tollgate, arguments: &[&str]) -> Output {
+    command()
+        .env("TOLLGATE_API_URL", format!("http://{}", tollgate.http_address))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// What a command prints, which must succeed.
+#[track_caller]
+fn printed(tollgate: &Tollgate, arguments: &[&str]) -> String {
+    let output = run(tollgate, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.is_empty(), "{arguments:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command complains of, and its exit status.
+fn complaint(tollgate: &Tollgate, arguments: &[&str]) -> (i32, String) {
+    let output = run(tollgate, arguments);
+    assert!(output.stdout.is_empty(), "{arguments:?}");
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// The lines of a table, their cells joined by one space.
+fn rows(table: &str) -> Vec<String> {
+    table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_shown_charged_and_given_back() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(POLICY, &store).await;
+        let status = ["quota", "status", "ann", "-e", "kind=booking"];
+        let consume = ["quota", "consume", "ann", "2", "-e", "kind=booking"];
+        printed(&tollgate, &consume);
+        let table = rows(&printed(&tollgate, &status));
+        let [head, daily, booking] = &table[..] else { panic!("{table:?}") };
+        assert_eq!(head, "DOMAIN LIMIT TIER QUOTA USED REMAINING PERCENT RESET_AT MODE");
+        assert!(daily.starts_with("shop daily free 10 2 8 20.0 % 20"), "{daily}");
+        assert!(booking.starts_with("shop booking free 3 2 1 66.66 % 20"), "{booking}");
+
+        let validate = ["quota", "validate", "ann", "2", "--entry", "kind=booking"];
+        let (code, text) = complaint(&tollgate, &validate);
+        assert_eq!(code, 3, "{text}");
+        let expected =
+            "error: `booking` has 1 of the 2 hits (QUOTA_EXCEEDED, status 429); it has them in ";
+        assert!(text.starts_with(expected), "{text}");
+        printed(&tollgate, &["quota", "release", "ann", "1", "-e", "kind=booking"]);
+        printed(&tollgate, &validate);
+
+        let with =
+            |format: &str| printed(&tollgate, &[&status[..], &["--output", format]].concat());
+        let json: Value = serde_json::from_str(&with("json")).unwrap();
+        assert_eq!(json["items"][1]["used"], 1, "{json}");
+        assert!(with("yaml").contains("remaining: 9"), "{}", with("yaml"));
+        let csv = with("csv");
+        assert!(csv.starts_with("domain,limit,tier,quota,used,"), "{csv}");
+        assert!(csv.contains("\nshop,daily,free,10,1,9,10.0,20"), "{csv}");
+
+        printed(&tollgate, &["quota", "reset", "ann", "-e", "kind=booking"]);
+        assert!(printed(&tollgate, &status).contains("0.0 %"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_is_listed_in_tables_and_for_programs() {
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--usage=true"]).await;
+    let mut client = DomainClient::new(&tollgate, "shop").await;
+    for _ in 0..12 {
+        client.ask(&["user=ann"], 1).await;
+    }
+    client.ask(&["user=a\"b\""], 1).await;
+    eventually("the requests in the usage", async || {
+        (requests(&tollgate).await == 13).then_some(())
+    })
+    .await;
+
+    let day = ["-g", "day"];
+    let table = printed(&tollgate, &[&["top", "callers", "--by", "refused"][..], &day].concat());
+    assert!(rows(&table)[1].starts_with("shop ann 12 10 2 0"), "{table}");
+    assert!(table.contains("only of the sidecar that answered"), "{table}");
+    let denials = [&["denials", "--output", "csv"][..], &day].concat();
+    let csv = printed(&tollgate, &denials);
+    assert!(
+        csv.starts_with("domain,caller,limit,reason,count,last_at\nshop,ann,daily,over_limit,2,"),
+        "{csv}"
+    );
+    let usage = ["usage", "--group-by", "caller,limit", "--output", "json"];
+    let json: Value =
+        serde_json::from_str(&printed(&tollgate, &[&usage[..], &day].concat())).unwrap();
+    assert_eq!(json["items"][1]["hits"]["spent"], 10, "{json}");
+    let report = printed(&tollgate, &["report", "--period", "day", "--output", "csv"]);
+    assert!(report.contains("shop,daily,free,\"a\"\"b\"\"\",1,1,"), "{report}");
+    let forecast = printed(&tollgate, &["forecast", "ann"]);
+    assert!(forecast.contains("not enough data: 0 of 24 whole hours"), "{forecast}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contexts_and_tokens_come_from_files() {
+    let (token, line) = api_token("ann", "self");
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--api-tokens", &line]).await;
+    let folder = TempDir::new().unwrap();
+    let (token_file, contexts) = (folder.path().join("token"), folder.path().join("contexts.yaml"));
+    fs::write(&token_file, format!("{token}\n")).unwrap();
+    let text = format!(
+        "current: here\ncontexts:\n  here: {{ url: 'http://{}', token_file: '{}' }}\n  away: {{ url: 'http://127.0.0.1:1' }}\n",
+        tollgate.http_address,
+        token_file.display()
+    );
+    fs::write(&contexts, text).unwrap();
+    let run = |arguments: &[&str]| {
+        let output =
+            command().env("TOLLGATE_CONTEXTS", &contexts).args(arguments).output().unwrap();
+        let texts = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code().unwrap(), texts.concat())
+    };
+    let (code, text) = run(&["quota", "status", "ann"]);
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = run(&["quota", "status", "bob"]);
+    assert!(code == 1 && text.contains("INSUFFICIENT_PERMISSIONS, status 403"), "{code} {text}");
+    let (code, text) = run(&["quota", "status", "ann", "--context", "away"]);
+    assert!(code == 1 && text.contains("http://127.0.0.1:1/v1/callers/ann/quota"), "{code} {text}");
+    let (code, text) = run(&["quota", "status", "ann", "--context", "nowhere"]);
+    assert!(code == 2 && text.contains("has no context `nowhere`"), "{code} {text}");
+    // A process that serves ignores these variables.
+    assert!(!tollgate.output().contains("TOLLGATE_API"));
+    assert!(!text.contains(&token));
+}
