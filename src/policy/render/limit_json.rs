@@ -36,6 +36,13 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     if !when.is_null() {
         map.insert("when".to_owned(), when);
     }
+    describe_charging(limit, &mut map);
+    describe_softening(limit, &mut map);
+    map.into()
+}
+
+/// What a request is charged, and what becomes of one that does not fit.
+fn describe_charging(limit: &RuleLimit, map: &mut Map<String, Value>) {
     if let Some(cost) = &limit.cost {
         map.insert("cost".to_owned(), describe_cost(cost));
         map.insert("cost_table".to_owned(), (&*cost.name).into());
@@ -59,6 +66,10 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     if limit.lease == Lease::Auto {
         map.insert("lease".to_owned(), "auto".into());
     }
+}
+
+/// What comes before and after a limit is used up, and what changes its amount.
+fn describe_softening(limit: &RuleLimit, map: &mut Map<String, Value>) {
     if let Some(grace) = limit.limit.grace() {
         let over = format!("{}%", grace.percent());
         map.insert("grace".to_owned(), json!({ "over": over, "for_ms": grace.for_ms() }));
@@ -70,7 +81,6 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     if let Some(adjust) = &limit.adjust {
         map.insert("adjust".to_owned(), describe_adjust(adjust));
     }
-    map.into()
 }
 
 /// How a limit follows a signal, and how much of it is in force.
