@@ -57,7 +57,7 @@ pub fn command() -> Command {
                 .value_name("OLD")
                 .value_parser(value_parser!(PathBuf))
                 .conflicts_with("callers")
-                .help("Tell which limits would start a new count or be gone where the policies at OLD are in force"),
+                .help("Report the limits that start a new count or are gone if these policies replace those at OLD"),
         )
         .arg(format_arg())
 }

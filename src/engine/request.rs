@@ -63,7 +63,7 @@ pub struct Override {
 pub enum RequestError {
     #[error("the domain is empty")]
     EmptyDomain,
-    #[error("there are no descriptors")]
+    #[error("the request has no descriptors")]
     NoDescriptors,
     #[error("too many descriptors: {count}; at most {DESCRIPTORS_MAX} are allowed")]
     TooManyDescriptors { count: usize },

@@ -74,7 +74,7 @@ const REFERENCE_NAME: &str = "ratelimit";
 fn ensure_known(request: &HealthCheckRequest) -> Result<(), Status> {
     match request.service.as_str() {
         "" | REFERENCE_NAME | SERVICE_NAME => Ok(()),
-        other => Err(Status::not_found(format!("there is no service {other:?}"))),
+        other => Err(Status::not_found(format!("unknown service {other:?}"))),
     }
 }
 

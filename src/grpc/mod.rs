@@ -284,7 +284,8 @@ mod tests {
         let limit = Some(RateLimitOverride { requests_per_unit: 1, unit: 9 });
         let descriptors = vec![RateLimitDescriptor { limit, ..Default::default() }];
         check(RateLimitRequest::default(), "the domain is empty").await;
-        check(RateLimitRequest { descriptors: vec![], ..ask() }, "there are no descriptors").await;
+        check(RateLimitRequest { descriptors: vec![], ..ask() }, "the request has no descriptors")
+            .await;
         let text = "descriptor 0 brings a limit of unknown unit 9";
         check(RateLimitRequest { descriptors, ..ask() }, text).await;
     }

@@ -19,7 +19,7 @@ pub fn operations() -> [Operation; 2] {
         openapi::post(
             "/v1/callers/{name}/bonuses",
             "giveBonus",
-            "Give a caller a bonus; an id is generated if none is given",
+            "Add a bonus to a caller; without an id, one is generated",
             give,
         ),
         openapi::delete("/v1/callers/{name}/bonuses/{id}", "takeBonus", "Remove a bonus", take),

@@ -276,7 +276,7 @@ mod tests {
         check_error("}", "expected value at line 1 column 1");
         check_error("[]", "invalid length 0, expected struct RateLimitRequest");
         check_error("{}", "the domain is empty");
-        check_error(r#"{"domain":"d"}"#, "there are no descriptors");
+        check_error(r#"{"domain":"d"}"#, "the request has no descriptors");
         check_error(r#"{"domian":"d"}"#, "unknown field `domian`, expected one of `domain`");
         check_error(r#"{"domain":"d","domain":"e"}"#, "duplicate field `domain`");
         check_error(r#"{"hitsAddend":1,"hits_addend":2}"#, "duplicate field `hits_addend`");

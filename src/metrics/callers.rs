@@ -50,7 +50,7 @@ impl CallerMetrics {
         );
         registry.register(
             "callers_rejected",
-            "1 if the last reload of caller files failed, so that older callers loaded",
+            "1 if the last reload of caller files failed, so that older callers are in force",
             self.rejected.clone(),
         );
         registry.register("caller_reloads", "Reloads of the caller files", self.reloads.clone());

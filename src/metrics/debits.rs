@@ -49,7 +49,7 @@ impl DebitMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "refused_debits",
-            "Charges of more than one hit that were refused and cost nothing, for limits that are also checked before the response",
+            "Charges of more than one hit that were refused and cost nothing, at limits that are also checked before the response",
             self.refused.clone(),
         );
     }

@@ -79,7 +79,7 @@ impl InvalidMetrics {
         }
         registry.register(
             "invalid_requests",
-            "Requests for a decision that were answered by an error, because of what they are",
+            "Invalid requests for a decision, which were answered with an error",
             self.0.clone(),
         );
     }

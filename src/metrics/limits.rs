@@ -131,8 +131,16 @@ impl LimitsMetrics {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("decisions", "Charges by the limit's answer", self.decisions.clone());
-        registry.register("hits", "Requested hits by the limit's answer", self.hits.clone());
+        registry.register(
+            "decisions",
+            "Charges by the outcome at their limit",
+            self.decisions.clone(),
+        );
+        registry.register(
+            "hits",
+            "Requested hits by the outcome at their limit",
+            self.hits.clone(),
+        );
         registry.register(
             "near_limit",
             "Admitted charges after which more than near_limit_ratio of the limit was in use",
@@ -140,7 +148,7 @@ impl LimitsMetrics {
         );
         registry.register(
             "threshold_crossings",
-            "Thresholds of limits that were crossed, each once for each caller and window",
+            "Crossed thresholds of limits, each counted once for each caller and window",
             self.crossings.clone(),
         );
     }

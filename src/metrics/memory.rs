@@ -62,12 +62,12 @@ impl MemoryMetrics {
         registry.register("memory_keys", "Counters in the embedded store", self.keys.clone());
         registry.register(
             "memory_evictions",
-            "Live counters that the embedded store gave up because it was full",
+            "Unexpired counters that the embedded store evicted because it was full",
             self.evictions.clone(),
         );
         registry.register(
             "memory_lost",
-            "Live counters of a limit that the embedded store gave up because it was full; exhausted: nothing was left of it",
+            "Unexpired counters of a limit that the embedded store evicted because it was full; exhausted: the limit had no hits left",
             self.lost.clone(),
         );
     }

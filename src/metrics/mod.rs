@@ -282,7 +282,7 @@ impl Metrics {
         );
         registry.register(
             "requests",
-            "Requests by answer; the domain is empty if it is unknown to the policies",
+            "Requests by answer; the domain is empty if no policy has it",
             self.requests.clone(),
         );
         registry.register("in_flight_requests", "Requests in flight", self.in_flight.clone());

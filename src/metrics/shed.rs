@@ -56,7 +56,7 @@ impl ShedMetrics {
         }
         registry.register(
             "shed_requests",
-            "gRPC requests that nobody decided, because there was no time or no room for them",
+            "gRPC requests that were rejected without a decision, for lack of time or memory",
             self.shed.clone(),
         );
         registry.register(

@@ -17,12 +17,12 @@ impl UsageFileMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "usage_file_unavailable",
-            "1 while the file in data_dir can't be used, so that usage is in memory alone",
+            "1 while the file in data_dir is unavailable, so that usage is only in memory",
             self.unavailable.clone(),
         );
         registry.register(
             "usage_files_damaged",
-            "Damaged files in data_dir that were renamed, so that a new one began",
+            "Damaged files in data_dir that were renamed and replaced by a new one",
             self.damaged.clone(),
         );
     }

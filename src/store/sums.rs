@@ -115,6 +115,6 @@ pub struct SumsAnswer {
 pub enum SumsError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the sums asked for have more than {} MiB", ANSWER_BYTES_MAX / (1024 * 1024))]
+    #[error("the answer would need more than {} MiB of sums", ANSWER_BYTES_MAX / (1024 * 1024))]
     TooMany,
 }

@@ -90,7 +90,7 @@ pub fn guarded<T>(call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, Fa
     // The call may leave values half changed, but the database is closed after a panic.
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => Ok(result?),
-        Err(_) => Err(Failure::Damaged("the file does not hold what it should".to_owned())),
+        Err(_) => Err(Failure::Damaged("the file is damaged".to_owned())),
     }
 }
 

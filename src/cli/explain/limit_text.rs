@@ -275,7 +275,7 @@ fn adjust_text(adjust: &AdjustReport) -> String {
 fn schedule_text(schedule: &ScheduleReport) -> String {
     let now = match &schedule.during {
         Some(during) => format!("{during}, otherwise {}", schedule.otherwise),
-        None => "none holds".to_owned(),
+        None => "none is active".to_owned(),
     };
     let Some(next) = &schedule.next else { return now };
     let during = next.during.as_ref().map_or(String::new(), |during| format!(" ({during})"));

@@ -133,7 +133,7 @@ fn write_choice(f: &mut fmt::Formatter<'_>, choice: &ChoiceReport) -> fmt::Resul
         match candidate.score {
             Some(score) => told.push(format!("score {score}")),
             None if candidate.denied => told.push("excluded: the caller has no access".to_owned()),
-            None => told.push("excluded: too little capacity is open".to_owned()),
+            None => told.push("excluded: too few hits are left for this caller".to_owned()),
         }
         told.extend(candidate.price.map(|price| format!("price {price}")));
         told.extend(candidate.latency_ms.map(|ms| format!("latency {ms} ms")));
@@ -162,25 +162,27 @@ fn write_descriptor(
         writeln!(f, "  refused: {} lets only {only} pass", rule_text(&closed.rule))?;
     }
     let numbers = list(&descriptor.limits);
-    let meets = match descriptor.limits.as_slice() {
+    let limits = match descriptor.limits.as_slice() {
         [] if descriptor.end == "limits" => "no charged limit applies".to_owned(),
         [] => "no limit applies".to_owned(),
-        [_] => format!("meets limit {numbers}"),
-        _ => format!("meets limits {numbers}"),
+        [_] => format!("limit {numbers} applies"),
+        _ => format!("limits {numbers} apply"),
     };
     match descriptor.end {
-        "unlimited" => writeln!(f, "  {meets}: its rule is unlimited"),
-        "no_limit" => writeln!(f, "  {meets}: the last rule has no limits of its own"),
-        "no_rule" => writeln!(f, "  {meets}: no rule matches its entry {}", descriptor.steps.len()),
-        "no_path" => writeln!(f, "  {meets}: it has only qualifiers"),
-        _ => writeln!(f, "  {meets}"),
+        "unlimited" => writeln!(f, "  {limits}: its rule is unlimited"),
+        "no_limit" => writeln!(f, "  {limits}: the last rule has no limits of its own"),
+        "no_rule" => {
+            writeln!(f, "  {limits}: no rule matches its entry {}", descriptor.steps.len())
+        }
+        "no_path" => writeln!(f, "  {limits}: it has only qualifiers"),
+        _ => writeln!(f, "  {limits}"),
     }
 }
 
 fn write_step(f: &mut fmt::Formatter<'_>, step: &StepReport) -> fmt::Result {
     match &step.rule {
-        Some(rule) => writeln!(f, "  {} meets {}", entry(&step.entry), rule_text(rule))?,
-        None => writeln!(f, "  {} meets no rule", entry(&step.entry))?,
+        Some(rule) => writeln!(f, "  {} matches {}", entry(&step.entry), rule_text(rule))?,
+        None => writeln!(f, "  {} matches no rule", entry(&step.entry))?,
     }
     let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
     for other in step.others.iter().take(OTHERS_MAX) {

@@ -55,7 +55,7 @@ pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem
         }
         Ok(None) => (Scope::Sidecar, counted(&sources, &query, now).await?, None),
         Err(error @ SumsError::TooMany) => {
-            let detail = format!("{error}: choose a shorter time, or name a caller");
+            let detail = format!("{error}: choose a shorter time, or select a caller");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
         }
         Err(SumsError::Store(error)) => {

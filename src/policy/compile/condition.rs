@@ -61,7 +61,8 @@ pub fn compile(reader: &mut Reader<'_>, name: &str, file: &ScheduleFile) -> Opti
         except: except?,
     };
     if is_whole && !holds_ever(&condition) {
-        let message = "this schedule never holds: no day has all of its months, weekdays and dates";
+        let message =
+            "this schedule is never active: no day has all of its months, weekdays and dates";
         reader.error(file.span.clone(), message);
     }
     is_whole.then_some(condition)

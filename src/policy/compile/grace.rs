@@ -80,15 +80,13 @@ impl GraceDraft {
             Some("use `grace` or `overdraft`, not both: with an overdraft, hits beyond the limit pass already".to_owned())
         } else if !of.enforcement.mode.refuses() {
             let mode = of.enforcement.mode;
-            Some(format!(
-                "`grace` needs a limit that is enforced: in {mode} mode everything passes"
-            ))
+            Some(format!("`grace` has no effect in {mode} mode: all requests pass"))
         } else if of.enforcement.strict {
             Some("a limit in the mode `strict` has no grace".to_owned())
         } else if of.in_reference {
             Some("use `limits` for a limit with a `grace`".to_owned())
         } else if window_ms.is_some_and(|window_ms| window_ms <= self.for_ms) {
-            Some("the window ends before the grace does, so the limit would never hold; set a shorter `for`".to_owned())
+            Some("the window must be longer than the grace, or the limit would never be enforced; set a shorter `for`".to_owned())
         } else {
             None
         }

@@ -101,7 +101,7 @@ fn check(file: &IdempotencyFile, reader: &mut Reader<'_>, node: &Node) {
     if let Some(key) = file.key.as_ref().filter(|key| is_blank(&key.value)) {
         reader.error(
             key.span.clone(),
-            "`key` is blank; name the entry that holds the idempotency key",
+            "`key` is blank; use the key of the entry that holds the idempotency key",
         );
     }
     if let Some(key) = file.key.as_ref().filter(|key| key.value.contains('*')) {
@@ -112,7 +112,10 @@ fn check(file: &IdempotencyFile, reader: &mut Reader<'_>, node: &Node) {
         reader.error(start_of(node), "`idempotency` requires `key` or `fingerprint`");
     }
     if let Some(life) = file.r#for.as_ref().filter(|_| node.get("key").is_none()) {
-        reader.error(life.span.clone(), "`for` requires `key`; a fingerprint says its time itself");
+        reader.error(
+            life.span.clone(),
+            "`for` requires `key`; `fingerprint` has a duration of its own",
+        );
     }
 }
 

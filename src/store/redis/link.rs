@@ -133,7 +133,7 @@ impl Link {
     /// Charges a request together with others.
     pub async fn charge(&self, asking: &Asking<'_>) -> Result<Reply, StoreError> {
         let told = self.queue.join(asking)?;
-        told.await.unwrap_or_else(|_| Err(self.lost("the connection is gone".to_owned())))
+        told.await.unwrap_or_else(|_| Err(self.lost("the connection was lost".to_owned())))
     }
 
     /// Sends a command and returns the answer of the server, which may be an error.

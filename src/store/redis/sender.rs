@@ -112,7 +112,7 @@ impl Sender<'_> {
         match answer {
             Ok(Value::BulkString(bytes)) => group.answer(&bytes, (self.link.clock(), trip)),
             Ok(_) => {
-                let reason = "it is no string of bytes".to_owned();
+                let reason = "the answer is not a string of bytes".to_owned();
                 group.fail(&StoreError::Garbled { reason });
             }
             Err(error) if fault::is_of_slot(&error) => self.redirect(group, &error),
