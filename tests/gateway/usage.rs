@@ -146,15 +146,16 @@ async fn an_invalid_query_is_a_problem() {
         let detail = answer.json()["detail"].to_string();
         assert!(answer.status == 400 && detail.contains(told), "{path}: {detail}");
     };
-    check("/v1/usage?group_by=limit,user", "`user` is not one of domain, limit, tier").await;
+    check("/v1/usage?group_by=limit,user", "unknown dimension `user`; use domain, limit, tier")
+        .await;
     check("/v1/usage?granularity=week", "unknown variant `week`").await;
     check("/v1/usage?granularity=minute&group_by=caller", "minutes have no callers").await;
     check("/v1/usage?granularity=minute&caller=ann", "minutes have no callers").await;
     check("/v1/top?granularity=minute", "minutes have no callers").await;
     check("/v1/denials?granularity=minute", "unknown variant `minute`").await;
-    check("/v1/usage?from=yesterday", "from: `yesterday` is not a time such as").await;
+    check("/v1/usage?from=yesterday", "from: invalid time `yesterday`; use").await;
     let range = "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z";
-    check(&format!("/v1/usage?{range}"), "`to` is not after `from`").await;
+    check(&format!("/v1/usage?{range}"), "`to` must be later than `from`").await;
     check("/v1/denials?page_size=0", "from 1 to 1000").await;
     check("/v1/top?page_size=1001", "from 1 to 1000").await;
     check("/v1/top?by=hits", "name one by `limit`").await;

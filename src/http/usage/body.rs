@@ -1,4 +1,4 @@
-//! What is told of usage, as JSON.
+//! Sums of usage and refusals, as JSON.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,8 @@ use crate::engine::Reason;
 use crate::observe::audit::instant;
 use crate::usage::{Dimension, Group, GroupName, Total, UsageQuery, View};
 
-/// The sums of one group. It has the names of the dimensions that were asked for; null stands for none, such as the tier
-/// of a request whose policy has no tiers.
+/// The sums of one group. It has the names in the dimensions of `group_by`; null if there is none, such as the tier of a
+/// request whose policy has no tiers.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Usage")]
 pub struct UsageItem {
@@ -21,11 +21,11 @@ pub struct UsageItem {
     names: NamesBody,
     requests: u64,
     allowed: u64,
-    /// Requests that were refused; of a limit, for this one.
+    /// Refused requests; in sums of a limit, those that this limit refused.
     refused: u64,
-    /// The same by reason.
+    /// Refused requests by reason.
     refused_by: BTreeMap<&'static str, u64>,
-    /// Of a limit: requests that were refused for others.
+    /// In sums of a limit: requests that only other limits refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_elsewhere: Option<u64>,
     /// Requests whose decision failed, because the store was unavailable.
@@ -36,7 +36,7 @@ pub struct UsageItem {
     fallback: u64,
     /// Requests that were held for capacity.
     waited: u64,
-    /// Of a limit.
+    /// In sums of a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     hits: Option<HitsBody>,
     /// The time of the last request.
@@ -49,7 +49,7 @@ pub struct UsageItem {
 pub struct DenialItem {
     #[serde(flatten)]
     names: NamesBody,
-    /// How many requests were refused.
+    /// Number of refused requests.
     count: u64,
     last_at: String,
 }
@@ -64,10 +64,10 @@ struct NamesBody {
     tier: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<Option<String>>,
-    /// Whether `caller` is no name, but stands for all callers beyond the busiest.
-    #[serde(skip_serializing_if = "is_false")]
+    /// True if the group is not one caller, but all callers except the busiest ones.
+    #[serde(default, skip_serializing_if = "is_false")]
     other: bool,
-    /// The value that the request's provider choice selected.
+    /// The provider that a choice selected for the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,11 +80,11 @@ struct NamesBody {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "UsageHits")]
 struct HitsBody {
-    /// What counts against the limit.
+    /// Hits that count against the limit.
     spent: u64,
-    /// What the limit did not have.
+    /// Hits that the limit refused.
     refused: u64,
-    /// What it did not have while it is a shadow limit.
+    /// Hits that the limit would have refused, in shadow mode.
     shadow_refused: u64,
     given_back: u64,
 }
@@ -151,5 +151,49 @@ impl NamesBody {
             names.other |= *name == GroupName::Other;
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use schemars::schema_for;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::usage::{Granularity, Rank};
+
+    /// Checks that an item without optional fields has all that its schema requires.
+    fn check(schema: &schemars::Schema, item: impl Serialize) {
+        let item = serde_json::to_value(item).unwrap();
+        let required = schema.get("required").and_then(Value::as_array).unwrap();
+        assert!(!required.is_empty());
+        for field in required {
+            assert!(item.get(field.as_str().unwrap()).is_some(), "{field} is missing in {item}");
+        }
+    }
+
+    #[test]
+    fn the_schema_requires_only_fields_that_every_answer_has() {
+        let query = UsageQuery {
+            view: View::Requests,
+            granularity: Granularity::Hour,
+            from: Timestamp::default(),
+            to: Timestamp::MAX,
+            by_time: false,
+            group_by: vec![Dimension::Caller],
+            named_only: false,
+            filters: Vec::new(),
+            rank: Rank::Group,
+            range: 0..1,
+        };
+        let total = Total::default();
+        let named = Group { start: None, names: vec![GroupName::Name("alice".to_owned())] };
+        check(&schema_for!(UsageItem), UsageItem::new(&query, &named, &total));
+        check(&schema_for!(DenialItem), DenialItem::new(&query, &named, &total));
+
+        let rest = Group { names: vec![GroupName::Other], ..named };
+        let item = serde_json::to_value(DenialItem::new(&query, &rest, &total)).unwrap();
+        assert_eq!(item["other"], json!(true));
     }
 }

@@ -87,7 +87,7 @@ async fn usage(
     UrlQuery(params): UrlQuery<UsageParams>,
 ) -> Result<Json<PageBody<UsageItem>>, Problem> {
     by.principal.may_read(params.caller())?;
-    answer(&edge, params.query()?, UsageItem::new).await
+    answer(&edge, params.query(edge.engine.now())?, UsageItem::new).await
 }
 
 /// Lists refusals.
@@ -96,7 +96,7 @@ async fn denials(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<DenialsParams>,
 ) -> Result<Json<PageBody<DenialItem>>, Problem> {
-    answer(&edge, params.query()?, DenialItem::new).await
+    answer(&edge, params.query(edge.engine.now())?, DenialItem::new).await
 }
 
 /// Lists what has the most.
@@ -105,7 +105,7 @@ async fn top(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<TopParams>,
 ) -> Result<Json<PageBody<UsageItem>>, Problem> {
-    answer(&edge, params.query()?, UsageItem::new).await
+    answer(&edge, params.query(edge.engine.now())?, UsageItem::new).await
 }
 
 async fn answer<T>(

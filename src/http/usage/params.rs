@@ -1,4 +1,6 @@
-//! The queries of usage.
+//! Query parameters of the operations on usage.
+
+use std::ops::Range;
 
 use axum::http::StatusCode;
 use schemars::JsonSchema;
@@ -22,83 +24,77 @@ const DIMENSIONS: [(&str, Dimension); 6] = [
     ("code", Dimension::Code),
 ];
 
-/// The query of `/v1/usage`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UsageParams {
-    #[serde(default)]
-    granularity: GranularityParam,
-    /// Start with the minute, hour or day of this time (RFC 3339); absent: 2 hours, 2 days or 31 days ago.
-    from: Option<String>,
-    /// End before this time.
-    to: Option<String>,
-    /// Which sums to tell apart, by commas: domain, limit, tier, caller, provider, code. With limit, and with a filter on
-    /// it, each limit that a request met is counted, and hits are told. Minutes have no callers.
-    #[serde(default)]
-    group_by: String,
-    domain: Option<String>,
-    limit: Option<String>,
-    tier: Option<String>,
-    caller: Option<String>,
-    provider: Option<String>,
-    code: Option<CodeParam>,
-    /// Items on the page.
-    #[serde(default = "page_len_default")]
-    #[schemars(range(min = 1, max = PAGE_LEN_MAX))]
-    page_size: usize,
-    /// The `next` of the page before.
-    #[serde(default)]
-    after: usize,
+/// Declares the query of an operation that answers a page of groups: its own fields, then those of all such queries.
+macro_rules! page_query {
+    ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            $($own)*
+            /// Start with the minute, hour or day that contains this time (RFC 3339); if absent, 2 hours, 2 days or 31 days ago.
+            from: Option<String>,
+            /// End before this time (RFC 3339).
+            to: Option<String>,
+            domain: Option<String>,
+            limit: Option<String>,
+            /// Items on the page.
+            #[serde(default = "page_len_default")]
+            #[schemars(range(min = 1, max = PAGE_LEN_MAX))]
+            page_size: usize,
+            /// The `next` of the previous page.
+            #[serde(default)]
+            after: usize,
+        }
+
+        impl $name {
+            /// A question about requests in the range, with the page.
+            fn page_of(&self, granularity: Granularity, now: Timestamp) -> Result<UsageQuery, Problem> {
+                let range = time_range((self.from.as_deref(), self.to.as_deref()), granularity, now)?;
+                page(range, granularity, (self.after, self.page_size))
+            }
+        }
+    };
 }
 
-/// The query of `/v1/denials`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DenialsParams {
-    #[serde(default)]
-    granularity: CallerGranularityParam,
-    /// Start with the hour or day of this time (RFC 3339); absent: 2 hours, 2 days or 31 days ago.
-    from: Option<String>,
-    /// End before this time.
-    to: Option<String>,
-    domain: Option<String>,
-    limit: Option<String>,
-    caller: Option<String>,
-    reason: Option<String>,
-    /// Items on the page.
-    #[serde(default = "page_len_default")]
-    #[schemars(range(min = 1, max = PAGE_LEN_MAX))]
-    page_size: usize,
-    /// The `next` of the page before.
-    #[serde(default)]
-    after: usize,
+page_query! {
+    /// The query of `/v1/usage`.
+    pub struct UsageParams {
+        #[serde(default)]
+        granularity: GranularityParam,
+        /// The dimensions to group by, separated by commas: domain, limit, tier, caller, provider, code. With limit, also as
+        /// a filter, a request counts once for each limit that applied to it, and there are hits. Minutes have no callers.
+        #[serde(default)]
+        group_by: String,
+        tier: Option<String>,
+        caller: Option<String>,
+        provider: Option<String>,
+        code: Option<CodeParam>,
+    }
 }
 
-/// The query of `/v1/top`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TopParams {
-    /// What to list.
-    #[serde(default)]
-    of: TopOf,
-    /// What to rank by. Hits of different limits don't add up: those of callers and providers need `limit`.
-    #[serde(default)]
-    by: TopBy,
-    #[serde(default)]
-    granularity: GranularityParam,
-    /// Start with the minute, hour or day of this time (RFC 3339); absent: 2 hours, 2 days or 31 days ago.
-    from: Option<String>,
-    /// End before this time.
-    to: Option<String>,
-    domain: Option<String>,
-    limit: Option<String>,
-    /// Items on the page.
-    #[serde(default = "page_len_default")]
-    #[schemars(range(min = 1, max = PAGE_LEN_MAX))]
-    page_size: usize,
-    /// The `next` of the page before.
-    #[serde(default)]
-    after: usize,
+page_query! {
+    /// The query of `/v1/denials`.
+    pub struct DenialsParams {
+        #[serde(default)]
+        granularity: CallerGranularityParam,
+        caller: Option<String>,
+        reason: Option<String>,
+    }
+}
+
+page_query! {
+    /// The query of `/v1/top`.
+    pub struct TopParams {
+        /// What to list.
+        #[serde(default)]
+        of: TopOf,
+        /// What to rank by. Hits of different limits can't be added: hits of callers and of providers need `limit`.
+        #[serde(default)]
+        by: TopBy,
+        #[serde(default)]
+        granularity: GranularityParam,
+    }
 }
 
 /// The length of time of each sum, in UTC.
@@ -112,7 +108,7 @@ enum GranularityParam {
     Day,
 }
 
-/// The same where callers are named.
+/// The length of time of each sum by caller, in UTC.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "CallerGranularity")]
@@ -122,7 +118,7 @@ enum CallerGranularityParam {
     Day,
 }
 
-/// How requests ended, as in metrics.
+/// The answer to a request, as in metrics.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "UsageCode")]
@@ -150,28 +146,19 @@ enum TopBy {
     Hits,
 }
 
-/// The range and the page of a query.
-struct Bounds {
-    from: Option<String>,
-    to: Option<String>,
-    page_size: usize,
-    after: usize,
-}
-
 fn page_len_default() -> usize {
     PAGE_LEN_DEFAULT
 }
 
 impl UsageParams {
-    /// The only caller that is asked for.
+    /// The caller that the query selects.
     pub fn caller(&self) -> Option<&str> {
         self.caller.as_deref()
     }
 
-    /// The question that is meant.
-    pub fn query(self) -> Result<UsageQuery, Problem> {
-        let Self { from, to, page_size, after, .. } = self;
-        let bounds = Bounds { from, to, page_size, after };
+    /// The question to the sums.
+    pub fn query(self, now: Timestamp) -> Result<UsageQuery, Problem> {
+        let page = self.page_of(self.granularity.into(), now)?;
         let code = self.code.map(|code| code.name().to_owned());
         let query = UsageQuery {
             by_time: true,
@@ -184,21 +171,20 @@ impl UsageParams {
                 (Dimension::Provider, self.provider),
                 (Dimension::Code, code),
             ]),
-            ..bounds.query(self.granularity.into())?
+            ..page
         };
         checked(query)
     }
 }
 
 impl DenialsParams {
-    /// The question that is meant.
-    pub fn query(self) -> Result<UsageQuery, Problem> {
-        let Self { from, to, page_size, after, .. } = self;
-        let bounds = Bounds { from, to, page_size, after };
+    /// The question to the sums.
+    pub fn query(self, now: Timestamp) -> Result<UsageQuery, Problem> {
         let granularity = match self.granularity {
             CallerGranularityParam::Hour => Granularity::Hour,
             CallerGranularityParam::Day => Granularity::Day,
         };
+        let page = self.page_of(granularity, now)?;
         Ok(UsageQuery {
             view: View::Denials,
             group_by: vec![
@@ -214,23 +200,24 @@ impl DenialsParams {
                 (Dimension::Reason, self.reason),
             ]),
             rank: Rank::Refused,
-            ..bounds.query(granularity)?
+            ..page
         })
     }
 }
 
 impl TopParams {
-    /// The question that is meant.
-    pub fn query(self) -> Result<UsageQuery, Problem> {
-        let Self { from, to, page_size, after, .. } = self;
-        let bounds = Bounds { from, to, page_size, after };
+    /// The question to the sums.
+    pub fn query(self, now: Timestamp) -> Result<UsageQuery, Problem> {
+        let page = self.page_of(self.granularity.into(), now)?;
         let dimension = match self.of {
             TopOf::Callers => Dimension::Caller,
             TopOf::Limits => Dimension::Limit,
             TopOf::Providers => Dimension::Provider,
         };
         if self.by == TopBy::Hits && dimension != Dimension::Limit && self.limit.is_none() {
-            return Err(invalid("hits of different limits don't add up: name one by `limit`"));
+            return Err(invalid(
+                "hits of different limits can't be added; select one with `limit`",
+            ));
         }
         let query = UsageQuery {
             group_by: vec![Dimension::Domain, dimension],
@@ -241,47 +228,57 @@ impl TopParams {
                 TopBy::Refused => Rank::Refused,
                 TopBy::Hits => Rank::HitsSpent,
             },
-            ..bounds.query(self.granularity.into())?
+            ..page
         };
         checked(query)
     }
 }
 
-impl Bounds {
-    /// A question about requests in the range.
-    fn query(self, granularity: Granularity) -> Result<UsageQuery, Problem> {
-        if !(1..=PAGE_LEN_MAX).contains(&self.page_size) {
-            let detail = format!("`page_size` is a number from 1 to {PAGE_LEN_MAX}");
-            return Err(invalid(detail));
-        }
-        let from = self.from.map(|text| time("from", &text)).transpose()?.unwrap_or_default();
-        let to = self.to.map(|text| time("to", &text)).transpose()?.unwrap_or(Timestamp::MAX);
-        if to <= from {
-            return Err(invalid("`to` is not after `from`"));
-        }
-        Ok(UsageQuery {
-            view: View::Requests,
-            granularity,
-            from,
-            to,
-            by_time: false,
-            group_by: Vec::new(),
-            named_only: false,
-            filters: Vec::new(),
-            rank: Rank::Group,
-            range: self.after..self.after.saturating_add(self.page_size),
-        })
+/// The range between two texts. Without the first one, it starts with the oldest sums that a sidecar keeps.
+fn time_range(
+    (from, to): (Option<&str>, Option<&str>),
+    granularity: Granularity,
+    now: Timestamp,
+) -> Result<Range<Timestamp>, Problem> {
+    let from = from.map(|text| time("from", text)).transpose()?;
+    let to = to.map(|text| time("to", text)).transpose()?.unwrap_or(Timestamp::MAX);
+    if from.is_some_and(|from| to <= from) {
+        return Err(invalid("`to` must be later than `from`"));
     }
+    Ok(from.unwrap_or_else(|| granularity.oldest(now))..to)
 }
 
-/// A question about usage, in the view that its dimensions need.
+/// A question about requests in a range of time: a page of the groups after the first ones.
+fn page(
+    Range { start: from, end: to }: Range<Timestamp>,
+    granularity: Granularity,
+    (after, page_size): (usize, usize),
+) -> Result<UsageQuery, Problem> {
+    if !(1..=PAGE_LEN_MAX).contains(&page_size) {
+        return Err(invalid(format!("`page_size` must be a number from 1 to {PAGE_LEN_MAX}")));
+    }
+    Ok(UsageQuery {
+        view: View::Requests,
+        granularity,
+        from,
+        to,
+        by_time: false,
+        group_by: Vec::new(),
+        named_only: false,
+        filters: Vec::new(),
+        rank: Rank::Group,
+        range: after..after.saturating_add(page_size),
+    })
+}
+
+/// A question about usage, with the view that its dimensions require.
 pub fn checked(mut query: UsageQuery) -> Result<UsageQuery, Problem> {
     let names = |dimension: Dimension| {
         let filtered = query.filters.iter().any(|(filter, _)| *filter == dimension);
         filtered || query.group_by.contains(&dimension)
     };
     if names(Dimension::Caller) && !query.granularity.has_callers() {
-        return Err(invalid("minutes have no callers: use the granularity hour or day"));
+        return Err(invalid("minutes have no callers; use the granularity hour or day"));
     }
     if names(Dimension::Limit) {
         query.view = View::Limits;
@@ -289,14 +286,14 @@ pub fn checked(mut query: UsageQuery) -> Result<UsageQuery, Problem> {
     Ok(query)
 }
 
-/// The dimensions that a text names, with commas between them.
+/// The dimensions in a text, which are separated by commas.
 pub fn dimensions(text: &str) -> Result<Vec<Dimension>, Problem> {
     let mut dimensions = Vec::new();
     for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         let known = DIMENSIONS.iter().find(|(known, _)| *known == name);
         let (_, dimension) = known.ok_or_else(|| {
             let known = DIMENSIONS.map(|(known, _)| known).join(", ");
-            invalid(format!("group_by: `{name}` is not one of {known}"))
+            invalid(format!("group_by: unknown dimension `{name}`; use {known}"))
         })?;
         if !dimensions.contains(dimension) {
             dimensions.push(*dimension);
@@ -305,17 +302,17 @@ pub fn dimensions(text: &str) -> Result<Vec<Dimension>, Problem> {
     Ok(dimensions)
 }
 
-/// The filters that have a name.
+/// The filters that are set.
 pub fn filters<const N: usize>(all: [(Dimension, Option<String>); N]) -> Vec<(Dimension, String)> {
     all.into_iter().filter_map(|(dimension, name)| Some((dimension, name?))).collect()
 }
 
-/// The time that the parameter `name` tells.
+/// The time in the parameter `name`.
 pub fn time(name: &str, text: &str) -> Result<Timestamp, Problem> {
     let at = text.parse::<jiff::Timestamp>().map_err(|_| {
-        invalid(format!("{name}: `{text}` is not a time such as 2026-12-31T12:00:00Z"))
+        invalid(format!("{name}: invalid time `{text}`; use a time such as 2026-12-31T12:00:00Z"))
     })?;
-    // What was before 1970 begins then.
+    // Times before 1970 count as its start.
     Ok(Timestamp::from_ms(u64::try_from(at.as_millisecond()).unwrap_or_default()))
 }
 
@@ -340,5 +337,27 @@ impl CodeParam {
             Self::OverLimit => "over_limit",
             Self::Error => "error",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_without_a_start_is_recent_and_one_from_1970_has_all_sums() {
+        let now = time("now", "2026-11-29T12:34:56Z").unwrap();
+        let check = |from, to, expected: Result<&str, ()>| {
+            let range = time_range((from, to), Granularity::Hour, now).map_err(drop);
+            let expected = expected.map(|start| time("start", start).unwrap());
+            assert_eq!(range.map(|range| range.start), expected, "{from:?} {to:?}");
+        };
+        let epoch = "1970-01-01T00:00:00Z";
+        check(None, None, Ok("2026-11-27T13:00:00Z"));
+        check(None, Some("2026-11-29T00:00:00Z"), Ok("2026-11-27T13:00:00Z"));
+        check(Some(epoch), None, Ok(epoch));
+        check(Some("1969-12-31T23:59:59Z"), None, Ok(epoch));
+        check(Some(epoch), Some(epoch), Err(()));
+        check(Some("yesterday"), None, Err(()));
     }
 }

@@ -41,12 +41,9 @@ pub struct Reading {
 }
 
 /// Sums what a query asks for. While the store is unavailable, of this sidecar alone.
-pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem> {
+pub async fn read(edge: &Edge, query: UsageQuery) -> Result<Reading, Problem> {
     let sources = edge.api.usage.clone().ok_or_else(usage_is_off)?;
     let now = edge.engine.now();
-    if query.from == Timestamp::default() {
-        query.from = query.granularity.oldest(now);
-    }
     let query = Arc::new(query);
     let (scope, page, unavailable) = match stored(&sources, &query, now).await {
         Ok(Some(page)) => {
