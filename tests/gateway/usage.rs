@@ -158,7 +158,7 @@ async fn an_invalid_query_is_a_problem() {
     check(&format!("/v1/usage?{range}"), "`to` must be later than `from`").await;
     check("/v1/denials?page_size=0", "from 1 to 1000").await;
     check("/v1/top?page_size=1001", "from 1 to 1000").await;
-    check("/v1/top?by=hits", "name one by `limit`").await;
+    check("/v1/top?by=hits", "select one with `limit`").await;
     check("/v1/top?of=tiers", "unknown variant `tiers`").await;
     check("/v1/usage?user=ann", "unknown field").await;
     let largest = format!("/v1/usage?after={}&page_size=1000", u64::MAX);
