@@ -55,7 +55,13 @@ impl ApiAddress {
             ca_file: variable(CA_FILE).map(PathBuf::from),
         };
         let token_variable = variable(TOKEN).filter(|_| flags.token_file.is_none());
-        let parts = flags.or(of_variables).or(of_context);
+        let of_others = flags.or(of_variables);
+        // The token of a context is for its own address.
+        let of_context = match of_others.url {
+            Some(_) => AddressParts { token_file: None, ..of_context },
+            None => of_context,
+        };
+        let parts = of_others.or(of_context);
         let token = match (token_variable, parts.token_file) {
             (Some(token), _) => Some(token),
             (None, Some(path)) => Some(read_token(&path)?),

@@ -7,6 +7,7 @@ use clap::ArgMatches;
 use super::client::{Client, ClientError};
 use super::output::{self, Format};
 use super::question::Question;
+use super::table::remarks;
 use crate::cli::{PROBLEMS, USAGE, complain, write};
 use crate::settings::{AddressParts, ApiAddress};
 
@@ -16,11 +17,15 @@ const EXCEEDED: u8 = 3;
 /// Asks what a command asks, and prints the answer.
 pub fn answer(matches: &ArgMatches, question: fn(&ArgMatches) -> Question) -> ExitCode {
     let format = Format::of(matches);
-    let answered = client(matches).and_then(|client| {
-        client.ask_all(&question(matches)).map(|value| (question(matches), value))
-    });
-    match answered {
-        Ok((question, value)) => write(&output::render(format, &value, &question.columns)),
+    let question = question(matches);
+    match client(matches).and_then(|client| client.ask_all(&question)) {
+        Ok(value) => {
+            if format == Format::Csv {
+                // A program reads the lines, a person this.
+                remarks(&value).iter().for_each(|remark| complain(remark));
+            }
+            write(&output::render(format, &value, &question.columns))
+        }
         Err(error) => failed(&error),
     }
 }

@@ -36,8 +36,13 @@ pub fn render(format: Format, answer: &Value, columns: &[Column]) -> String {
         // The API has made CSV of it.
         return printable::lines(text.replace("\r\n", "\n").trim_end()).into_owned();
     }
-    let none = Vec::new();
-    let items = answer["items"].as_array().unwrap_or(&none);
+    let Some(items) = answer["items"].as_array() else {
+        // One thing, such as a caller or a bonus.
+        return match format {
+            Format::Json => printable::json(&format!("{answer:#}")).into_owned(),
+            Format::Table | Format::Yaml | Format::Csv => yaml(answer),
+        };
+    };
     match format {
         Format::Json => printable::json(&format!("{answer:#}")).into_owned(),
         Format::Yaml => yaml(answer),

@@ -18,7 +18,7 @@ Examples:
   tollgate quota status alice                     Each limit: quota, used, remaining, reset
   tollgate quota validate alice 20 -e request_type=search
                                                   Would 20 more hits pass? Exit status 3 if not
-  tollgate quota consume alice 5                  Charge 5 hits, all or none
+  tollgate quota consume alice 5                  Charge 5 hits as a request does
   tollgate quota release alice 5                  Give them back
   tollgate quota reset alice                      Give all used hits back
   tollgate quota recalculate acme 815 -e resource=users
@@ -210,6 +210,7 @@ fn columns() -> Vec<Column> {
     vec![
         Column::text("domain", "/domain"),
         Column::text("limit", "/limit"),
+        Column::text("account", "/account"),
         Column::text("tier", "/tier"),
         Column::number("quota", "/quota"),
         Column::number("used", "/used"),

@@ -104,15 +104,18 @@ pub fn table(answer: &Value, items: &[Value], columns: &[Column]) -> String {
 }
 
 /// What makes the numbers less than what they seem to be.
-fn remarks(answer: &Value) -> Vec<String> {
+pub fn remarks(answer: &Value) -> Vec<String> {
     let mut remarks = Vec::new();
     if let Some(reason) = answer["unavailable"].as_str() {
-        remarks.push(format!("only of the sidecar that answered: {}", printable::line(reason)));
+        remarks.push(format!("only what one sidecar counted: {}", printable::line(reason)));
     } else if answer["scope"] == "sidecar" {
-        remarks.push("only of the sidecar that answered".to_owned());
+        remarks.push("only what one sidecar counted, the one that answered".to_owned());
     }
     if answer["fallback"] == true {
         remarks.push("Redis is unavailable: only what the sidecar counts alone".to_owned());
+    }
+    if let Some(granted) = answer["granted"].as_u64() {
+        remarks.push(format!("{granted} hits were granted"));
     }
     if let Some(dropped) = answer["dropped"].as_u64().filter(|dropped| *dropped != 0) {
         remarks.push(format!("{dropped} requests are in no sum"));

@@ -215,6 +215,7 @@ fn sums(of_limits: bool) -> Vec<Column> {
         Column::number("errors", "/errors"),
     ];
     if of_limits {
+        columns.push(Column::number("refused_elsewhere", "/refused_elsewhere"));
         columns.push(Column::number("hits_spent", "/hits/spent"));
         columns.push(Column::number("hits_refused", "/hits/refused"));
         columns.push(Column::number("hits_given_back", "/hits/given_back"));
