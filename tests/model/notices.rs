@@ -40,6 +40,10 @@ impl Case<'_, '_> {
     pub fn report(&mut self, charge: &Charge<'_>, before: u64) -> Vec<u64> {
         let after = self.used(charge, self.now);
         self.note_grace(charge, after);
+        // While a policy has no thresholds, what was reported before stays.
+        if charge.thresholds.is_empty() {
+            return Vec::new();
+        }
         let capacity = charge.form.capacity();
         let reached = |percent: u64, used: u64| (capacity * percent).div_ceil(100).max(1) <= used;
         let until = match charge.form.algorithm {

@@ -179,8 +179,9 @@ impl Stage {
         let on = (&self.world, &self.people);
         let gives_back = ask.parts.iter().any(|part| part.hits < 0) && self.world.retries.is_some();
         1 < model.records(on, ask, self.now_ms)
-            && (self.world.reports() || gives_back)
-            && model.answer(on, ask, self.now_ms).code == Code::OverLimit
+            && (gives_back
+                || self.world.reports()
+                    && model.answer(on, ask, self.now_ms).code == Code::OverLimit)
     }
 
     /// Asks everybody.
