@@ -96,6 +96,7 @@ impl Decider {
             if outcome.at < preview.verdict.at {
                 break;
             }
+            // The clock is the store's, and reports nothing.
             tokio::time::sleep(Duration::from_millis(1)).await;
             preview = self.preview(snapshot, request, self.settings.clock.now()).await;
         }

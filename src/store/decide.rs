@@ -225,16 +225,23 @@ impl<'a> Decider<'a> {
     fn spend(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
         let (limit, now) = (self.limit(index), self.now);
-        if charge.hits.amount() == 0 {
-            return;
-        }
-        if charge.once.is_some() {
+        let is_empty = charge.hits.amount() == 0;
+        let is_noted = match charge.once {
+            None => false,
+            // One that finds the count right is a correction, too.
+            Some(Once::Correction { .. }) => true,
+            Some(_) => !is_empty,
+        };
+        if is_noted {
             let made = self.made(charge);
             self.note(charge, made);
             if made != Made::No {
                 self.tell_granted(charge, decision);
                 return;
             }
+        }
+        if is_empty {
+            return;
         }
         if charge.is_plain() {
             self.spend_base(index, charge.hits);

@@ -28,7 +28,6 @@ impl Decider<'_> {
                 }
                 _ => Made::No,
             },
-            Some(Once::Correction { .. }) if charge.hits.amount() == 0 => Made::No,
             Some(Once::Correction { read_at }) => {
                 let known = self.records[charge.key_index].correction(tag);
                 match known.filter(|known| read_at.as_ms() <= known.at_ms) {

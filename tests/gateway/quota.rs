@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::ask::DomainClient;
 use crate::support::client::{Answer, Http};
 use crate::support::eventually;
+use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tollgate::{Tollgate, api_token};
 
@@ -476,4 +477,21 @@ descriptors:
         let answer = client.post("ann/quota/release", &json!({ "hits": 3 })).await;
         assert_eq!(answer.json()["items"][0]["grace"], json!({ "left": 2 }));
     }
+}
+
+#[tokio::test]
+async fn hits_that_can_not_be_taken_are_not_answered_as_taken() {
+    let Some(server) = Server::start(&[]) else { return };
+    let flags = ["--redis-url", &server.url()];
+    let policy = POLICY.replace("domain: shop", "domain: shop\nmode: strict");
+    let tollgate = Tollgate::serve_with(&policy, &Store::Embedded, &flags).await;
+    let client = Client { tollgate: &tollgate, headers: Vec::new() };
+    let adjust = json!({ "hits": 1, "mode": "adjust_only" });
+    eventually("an answer of the store", async || {
+        (client.post("ann/quota/consume", &adjust).await.status == 200).then_some(())
+    })
+    .await;
+    drop(server);
+    let answer = client.post("ann/quota/consume", &adjust).await;
+    assert_eq!(answer.status, 503, "{:?}", answer.body);
 }

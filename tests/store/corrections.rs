@@ -78,14 +78,19 @@ async fn a_correction_of_an_older_reading_is_refused_unless_it_is_the_same(store
     let limit = total(100);
     assert!(passes(&*store, &one("k", &limit, Spend(60)), 0).await);
     assert!(passes(&*store, &correction("k", &limit, GiveBack(7), 1), 2).await);
-    for hits in [GiveBack(8), Spend(7), Spend(1)] {
+    for hits in [GiveBack(8), Spend(7), Spend(1), Spend(0)] {
         let outcome = charge(&*store, &correction("k", &limit, hits, 1), after(3)).await;
         let told = (outcome.admitted, retry(&outcome));
         assert_eq!(told, (false, Some(Retry::Conflict)), "{hits:?}");
     }
-    // What corrects nothing is right.
-    assert!(passes(&*store, &correction("k", &limit, Spend(0), 1), 3).await);
     assert_eq!(remaining(&*store, "k", &limit, 3).await, 47);
+    // One that finds the count right is a correction, too.
+    assert!(passes(&*store, &correction("k", &limit, Spend(0), 3), 4).await);
+    let outcome = charge(&*store, &correction("k", &limit, Spend(0), 3), after(5)).await;
+    assert_eq!((outcome.admitted, retry(&outcome)), (true, Some(Retry::Free { age_ms: 1 })));
+    let outcome = charge(&*store, &correction("k", &limit, Spend(5), 3), after(5)).await;
+    assert_eq!((outcome.admitted, retry(&outcome)), (false, Some(Retry::Conflict)));
+    assert_eq!(remaining(&*store, "k", &limit, 5).await, 47);
     // It is of one counter.
     assert!(passes(&*store, &correction("other", &limit, Spend(8), 1), 3).await);
 }

@@ -152,7 +152,14 @@ async fn consume(
     };
     record(&edge, &by.principal, what, (&target, form.hits)).await?;
     let verdict = match form.mode {
-        Some(ConsumeMode::AdjustOnly) => edge.engine.take_all(&snapshot, &request).await.verdict,
+        Some(ConsumeMode::AdjustOnly) => {
+            let preview = edge.engine.take_all(&snapshot, &request).await;
+            // Nothing was taken then.
+            if preview.verdict.fallback {
+                return Err(unavailable());
+            }
+            preview.verdict
+        }
         _ => edge.engine.check(&snapshot, &request).await,
     };
     refusal(&target, &verdict)?;

@@ -144,7 +144,7 @@ impl Domain {
     /// counter.
     pub fn pressed_paths(&self) -> Vec<Vec<(&str, &str)>> {
         let mut paths = Vec::new();
-        self.rules.pressed_paths(&[], &mut paths);
+        self.rules.exact_paths(&[], Rule::is_pressed, &mut paths);
         paths
     }
 
@@ -155,7 +155,7 @@ impl Domain {
     ) -> Vec<Vec<(&'a str, &'a str)>> {
         let mut paths = Vec::new();
         if let Some(rule) = self.walk(&self.path(entries)).end() {
-            rule.below.exact_paths(entries, &mut paths);
+            rule.below.exact_paths(entries, |_| true, &mut paths);
         }
         paths
     }

@@ -154,34 +154,22 @@ impl RuleLevel {
         }
     }
 
-    pub(in crate::policy) fn pressed_paths<'a>(
-        &'a self,
-        above: &[(&'a str, &'a str)],
-        paths: &mut Vec<Vec<(&'a str, &'a str)>>,
-    ) {
-        for rule in &self.rules {
-            let RuleValue::Exact(value) = &rule.value else { continue };
-            let mut path = above.to_vec();
-            path.push((&rule.key, value));
-            rule.below.pressed_paths(&path, paths);
-            if rule.is_pressed() {
-                paths.push(path);
-            }
-        }
-    }
-
-    /// Adds the entries that lead from those of a path to each rule of this level and below it, where the rules say all values.
+    /// Adds the entries that lead from those of a path to each listed rule of this level and below it, where the rules say all
+    /// values.
     pub(in crate::policy) fn exact_paths<'a>(
         &'a self,
         above: &[(&'a str, &'a str)],
+        is_listed: fn(&Rule) -> bool,
         paths: &mut Vec<Vec<(&'a str, &'a str)>>,
     ) {
         for rule in &self.rules {
             let RuleValue::Exact(value) = &rule.value else { continue };
             let mut path = above.to_vec();
             path.push((&rule.key, value));
-            rule.below.exact_paths(&path, paths);
-            paths.push(path);
+            rule.below.exact_paths(&path, is_listed, paths);
+            if is_listed(rule) {
+                paths.push(path);
+            }
         }
     }
 

@@ -65,8 +65,8 @@ end
 -- Makes a special charge. Mirrors Decider::spend.
 local function spend_special(one, grants)
   local special, entry = one.special, one.entry
+  if special.keyed and (one.hits ~= 0 or special.keyed.once == ONCE_CORRECTION) then note_keyed(one) end
   if one.hits == 0 then return end
-  if special.keyed then note_keyed(one) end
   local is_partial = is_in_part(one)
   if is_partial then special.got = min(left_of(one), grants[special.part] or NEVER) end
   if special.is_made then return end

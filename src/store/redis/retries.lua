@@ -91,7 +91,7 @@ local function read_correction(one, bytes, at)
     was_refused = false, granted = max(one.hits, 0),
   }
   special.keyed = keyed
-  if #entry.body == CORRECTED_LEN and one.hits ~= 0 then
+  if #entry.body == CORRECTED_LEN then
     local made_at, hits = unpack(CORRECTED, entry.body)
     if read_at <= made_at then
       keyed.is_conflict = hits ~= one.hits
