@@ -32,7 +32,9 @@ pub fn number(plan: &mut Plan<'_>, request: &Request<'_>) {
         for index in &part.charges {
             let (charge, limit) = (&mut plan.batch.charges[*index], &plan.limits[*index]);
             if may_be(limit) && charge.mode == Mode::Enforce {
-                is_shared |= charge.part != 0 && charge.part != number;
+                // Those of the request are one part, and each of the others is met by its own descriptor alone.
+                let is_own = charge.part == 0 || (charge.part == number && number == OF_REQUEST);
+                is_shared |= !is_own;
                 charge.part = number;
             }
         }
