@@ -27,6 +27,7 @@ pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Va
         add_crossed(&mut map, verdict);
         add_graces(&mut map, verdict);
         add_granted(&mut map, verdict);
+        add_reserved(&mut map, verdict);
         let carried = carried(verdict);
         if !carried.is_empty() {
             map.insert("metadata".to_owned(), carried.into());
@@ -120,6 +121,17 @@ fn add_granted(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     let granted: Vec<Value> = granted.collect();
     if !granted.is_empty() {
         map.insert("granted".to_owned(), granted.into());
+    }
+}
+
+/// The limits of which reservations hold hits, and what was settled of them.
+fn add_reserved(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
+    let reserved = verdict.reserved().map(|(charge, held, settled)| {
+        json!({ "name": &*charge.limit.label, "held": held, "settled": settled })
+    });
+    let reserved: Vec<Value> = reserved.collect();
+    if !reserved.is_empty() {
+        map.insert("reservations".to_owned(), reserved.into());
     }
 }
 

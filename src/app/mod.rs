@@ -133,6 +133,7 @@ impl Process {
         let api = Api {
             tokens: settings.callers.api_tokens.clone(),
             audit,
+            reservations: stores.reservations,
             usage: usage_consumer.as_ref().map(|consumer| UsageSources {
                 memory: consumer.usage.clone(),
                 sums: sums.clone(),

@@ -14,7 +14,7 @@ use crate::store::redis::{
     CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisSettings, Subscriber,
     TlsSettings,
 };
-use crate::store::{Directory, Fallback, FileSums, SumsStore};
+use crate::store::{Directory, Fallback, FileSums, ReservationRecords, SumsStore};
 
 /// How often to check whether the connection is up.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
@@ -29,6 +29,8 @@ pub struct Stores {
     pub directory: Directory,
     pub connector: Option<Connector>,
     pub subscriber: Option<Subscriber>,
+    /// The records of reservations that are made over HTTP.
+    pub reservations: Arc<ReservationRecords>,
     /// The store of usage sums, if they outlive the process.
     pub sums: Option<Arc<SumsStore>>,
 }
@@ -47,7 +49,9 @@ pub fn build(
         let store = AnyStore::Memory(Memory::new(settings.store.memory_keys_max));
         let directory = files.unwrap_or_default();
         let sums = file_sums(settings, metrics, now);
-        return Ok(Stores { store, directory, connector: None, subscriber: None, sums });
+        let reservations = Arc::default();
+        let (connector, subscriber) = (None, None);
+        return Ok(Stores { store, directory, connector, subscriber, reservations, sums });
     };
     let (redis, connector) = Redis::try_new(&redis_settings)?;
     let (directory, subscriber) = match files {
@@ -58,9 +62,11 @@ pub fn build(
         }
     };
     let sums = Some(Arc::new(SumsStore::Redis(redis.sums())));
+    let reservations = Arc::new(ReservationRecords::Redis(redis.reservations()));
     let fallback = Fallback::new(settings.store.memory_keys_max, settings.store.outage_sidecars);
     let store = AnyStore::redis(redis, fallback);
-    Ok(Stores { store, directory, connector: Some(connector), subscriber, sums })
+    let connector = Some(connector);
+    Ok(Stores { store, directory, connector, subscriber, reservations, sums })
 }
 
 /// Waits a short time for the connection, so that `on_outage` does not answer the first requests.

@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use crate::limit::{Fit, Hits, Overdraft};
 use crate::policy::{Key, Mode};
 use crate::store::{
-    Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Mark, Once, Open, Outcome, Pressed,
-    Retry, Tally,
+    Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Once, Open, Outcome,
+    Pressed, Retry, Tally,
 };
 
 use super::plan::Plan;
@@ -123,8 +123,12 @@ impl DryRun {
             let clipped = want.hits.amount().saturating_sub(granted);
             Decision { fit, clipped, ..outcome.decisions[want.charge] }
         };
-        let decisions = wants().map(decision).collect();
-        Outcome { decisions, ..outcome }
+        let notices = wants().enumerate().flat_map(|(index, want)| {
+            let own = outcome.notices.iter().filter(|notice| notice.charge == want.charge);
+            own.map(move |notice| Notice { charge: index, ..*notice })
+        });
+        let (decisions, notices) = (wants().map(decision).collect(), notices.collect());
+        Outcome { decisions, notices, ..outcome }
     }
 
     /// Whether all candidates have the counter of `charge` under `key`, so that it can't affect the choice.
@@ -168,6 +172,7 @@ impl DryRun {
             bonuses: charge.bonuses.clone(),
             on_outage: charge.on_outage,
             once,
+            reservation: charge.counting(),
             ..Charge::plain(key_index, charge.limit.clone(), Hits::Spend(0))
         });
         self.batch.charges.len() - 1

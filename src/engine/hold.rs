@@ -138,6 +138,7 @@ impl<'h> Hold<'h, '_> {
                 for charge in &mut batch.charges {
                     charge.hits = Hits::Spend(0);
                     charge.refused = Refused::Free;
+                    charge.reservation = charge.counting();
                 }
                 let outcome = self.charge(&batch, self.budget).await;
                 behind_others(outcome, at.charge, queued.expected)

@@ -24,6 +24,8 @@ mod reason;
 mod recalculate;
 mod record;
 mod request;
+mod reserved;
+mod reserving;
 mod sink;
 mod snapshot;
 mod store;
@@ -65,7 +67,8 @@ pub use reason::Reason;
 pub use recalculate::{Reading, RecalculateError, Recount};
 pub use record::{ChargeRecord, DecisionRecord};
 pub use request::{
-    DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request, RequestError, Taking,
+    AskedReservation, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request,
+    RequestError, Taking,
 };
 pub use sink::Sink;
 pub use snapshot::{NearLimit, Pressure, Snapshot};

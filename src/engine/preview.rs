@@ -39,6 +39,8 @@ pub struct Standing<'p, 'v> {
     pub used: u64,
     /// What its grace allows beyond what remains; None if that is nothing and at most the limit is in use.
     pub grace: Option<GraceStanding>,
+    /// Those of them that reservations hold.
+    pub held: u64,
     /// The caller or pool that owns the counter, if the directory knows it.
     pub account: Option<&'p str>,
     /// The limit, for this caller.
@@ -87,7 +89,8 @@ impl<'v> Preview<'v> {
             let grace = notice
                 .map(|notice| GraceStanding { left: notice.grace_left, until: notice.grace_until });
             let grace = grace.filter(|grace| grace.left != 0 || grace.until.is_some());
-            Standing { charge, used: *used, grace, account, limit }
+            let held = self.verdict.held_of(index);
+            Standing { charge, used: *used, held, grace, account, limit }
         })
     }
 
@@ -134,6 +137,7 @@ impl Decider {
                     GiveBack::All => *used,
                 };
                 charge.hits = Hits::GiveBack(hits);
+                charge.reservation = charge.counting();
                 *used = used.saturating_sub(hits);
             }
             let time = self.time(now, &budget);
@@ -222,6 +226,7 @@ impl Decider {
                 group: measuring.charges.len(),
                 mode: Mode::Shadow,
                 bonuses: charge.bonuses.clone(),
+                reservation: charge.counting(),
                 ..Charge::plain(key_index, Arc::new(limit), Hits::Spend(0))
             });
             places.push(index);
@@ -238,6 +243,13 @@ impl Decider {
 }
 
 impl<'v> Look<'v> {
+    /// The hits in use of a charge that no reservation only holds.
+    pub(super) fn spent(&self, index: usize) -> u64 {
+        let notices = self.outcome.iter().flat_map(|outcome| &outcome.notices);
+        let held = notices.filter(|notice| notice.charge == index).map(|notice| notice.held);
+        self.used[index].saturating_sub(held.sum())
+    }
+
     fn preview(self) -> Preview<'v> {
         let decided = Decided { outcome: self.outcome, ..Decided::default() };
         let verdict = Verdict::new(self.domain, self.caller, &self.plan, decided);

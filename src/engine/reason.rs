@@ -19,6 +19,8 @@ pub enum Reason {
     Pressure,
     /// The request's idempotency key was used with other hits.
     IdempotencyConflict,
+    /// The request's reservation was made or settled with other hits, or has ended.
+    ReservationConflict,
     /// The caller has no access: its tier is excluded, or its limit is zero.
     NoAccess,
     /// The caller is disabled in the directory.
@@ -27,12 +29,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::OverLimit,
         Self::Reserved,
         Self::Adjusted,
         Self::Pressure,
         Self::IdempotencyConflict,
+        Self::ReservationConflict,
         Self::NoAccess,
         Self::Disabled,
     ];
@@ -45,6 +48,7 @@ impl Reason {
             Self::Adjusted => "adjusted",
             Self::Pressure => "pressure",
             Self::IdempotencyConflict => "idempotency_conflict",
+            Self::ReservationConflict => "reservation_conflict",
             Self::NoAccess => "no_access",
             Self::Disabled => "disabled",
         }
@@ -57,6 +61,9 @@ impl Reason {
             Self::IdempotencyConflict => {
                 Some("The idempotency key was used for a request with other hits")
             }
+            Self::ReservationConflict => {
+                Some("The reservation was made or settled with other hits, or has ended")
+            }
             Self::NoAccess => Some("The caller has no access"),
             Self::Disabled => Some("The caller is disabled"),
         }
@@ -65,7 +72,12 @@ impl Reason {
     /// The reason of a charge's refusal.
     pub(super) fn of(charge: &Charge, decision: &Decision, outcome: &Outcome) -> Self {
         if decision.retry == Some(Retry::Conflict) {
-            return Self::IdempotencyConflict;
+            let step = charge.reservation.as_ref();
+            let is_reservation = step.is_some_and(|step| step.id().is_some());
+            return match is_reservation {
+                true => Self::ReservationConflict,
+                false => Self::IdempotencyConflict,
+            };
         }
         let ended = |bonus: &Bonus| bonus.until <= outcome.at;
         let limit = charge.limit.at(outcome.at);

@@ -79,7 +79,7 @@ impl Decider {
         let outcome = look.outcome.as_ref().filter(|outcome| !outcome.fallback);
         let at = outcome.ok_or(RecalculateError::Unavailable)?.at;
         let index = look.total(recount.limit)?;
-        let reading = recount.reading.unwrap_or(Reading { used: look.used[index], at });
+        let reading = recount.reading.unwrap_or(Reading { used: look.spent(index), at });
         if READING_AGE_MS_MAX < at.as_ms().saturating_sub(reading.at.as_ms()) {
             return Err(RecalculateError::Old);
         }

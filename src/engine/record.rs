@@ -70,8 +70,8 @@ struct CrossingRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChargeRecord {
     limit: u32,
-    /// The requested hits; none if an earlier attempt was charged. They are spent if the request passes, or if they
-    /// count although it is refused.
+    /// The requested hits; none if an earlier attempt was charged, or if a reservation holds them. If a reservation is
+    /// settled, the hits that were spent. They are spent if the request passes, or if they count although it is refused.
     pub hits: Hits,
     /// Whether the limit had the hits.
     pub fits: bool,
@@ -118,7 +118,8 @@ impl DecisionRecord {
             charges: verdict
                 .charges()
                 .iter()
-                .map(|charge| ChargeRecord::new(verdict, charge))
+                .enumerate()
+                .map(|(index, charge)| ChargeRecord::new(verdict, index, charge))
                 .collect(),
             rare: Rare::of(verdict),
         }
@@ -163,10 +164,10 @@ impl DecisionRecord {
 }
 
 impl ChargeRecord {
-    fn new(verdict: &Verdict<'_>, charge: &ChargeDecision<'_>) -> Self {
+    fn new(verdict: &Verdict<'_>, index: usize, charge: &ChargeDecision<'_>) -> Self {
         Self {
             limit: number(charge.limit.index),
-            hits: if charge.is_retry() { Hits::Spend(0) } else { charge.taken() },
+            hits: verdict.hits_of(index),
             fits: charge.decision.fit == Fit::Now,
             mode: charge.mode,
             counted: charge.decision.counted,

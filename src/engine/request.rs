@@ -1,7 +1,9 @@
 //! A request in Envoy's terms, independent of the protocol.
 
+use std::time::Duration;
+
 use crate::limit::Hits;
-use crate::policy::Unit;
+use crate::policy::{ReservationAction, Unit};
 
 /// Maximum number of descriptors in one request. Envoy sends one for each entry of a route's `rate_limits`.
 pub const DESCRIPTORS_MAX: usize = 128;
@@ -15,6 +17,7 @@ pub struct Request<'a> {
     domain: &'a str,
     descriptors: Vec<Descriptor<'a>>,
     taking: Taking,
+    reservation: Option<Box<AskedReservation<'a>>>,
 }
 
 /// Whether a request gets what is left of its limits if that is less than it asks for.
@@ -27,6 +30,15 @@ pub enum Taking {
     Whole,
     /// Of all but those with a cost.
     InPart,
+}
+
+/// What a request asks of reservations that does not say it by entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskedReservation<'a> {
+    pub action: ReservationAction,
+    pub id: &'a str,
+    /// How long hits are held; as the policy says if None.
+    pub ttl: Option<Duration>,
 }
 
 /// A descriptor of the request.
@@ -98,7 +110,7 @@ impl<'a> Request<'a> {
                 return Err(RequestError::TooManyEntries { index, count });
             }
         }
-        Ok(Self { domain, descriptors, taking: Taking::default() })
+        Ok(Self { domain, descriptors, taking: Taking::default(), reservation: None })
     }
 
     /// The same request, which takes its hits so.
@@ -119,6 +131,16 @@ impl<'a> Request<'a> {
             entry.1 = name;
         }
         request
+    }
+
+    /// The same request that asks this of reservations. What it meets besides is charged when it reserves.
+    pub fn reserving(self, asked: AskedReservation<'a>) -> Self {
+        Self { reservation: Some(Box::new(asked)), ..self }
+    }
+
+    /// What it asks of reservations, if it does not say that by entries.
+    pub fn reservation(&self) -> Option<&AskedReservation<'a>> {
+        self.reservation.as_deref()
     }
 
     /// The domain of the policy.

@@ -223,9 +223,9 @@ impl Snapshot {
         if verdict.is_retry() {
             of_domain.retries.inc();
         }
-        for charge in verdict.charges() {
+        for (index, charge) in verdict.charges().iter().enumerate() {
             if let Some(metrics) = of_domain.limits.get(charge.limit.index) {
-                self.count_charge(metrics, verdict, charge);
+                self.count_charge(metrics, verdict, (index, charge));
             }
             if let Some(debits) = of_domain.debits.get(charge.limit.index)
                 && !verdict.fallback
@@ -275,7 +275,7 @@ impl Snapshot {
         &self,
         metrics: &LimitMetrics,
         verdict: &Verdict<'_>,
-        charge: &ChargeDecision<'_>,
+        (index, charge): (usize, &ChargeDecision<'_>),
     ) {
         let outcome = match charge {
             _ if verdict.fallback => &metrics.fallback,
@@ -287,10 +287,10 @@ impl Snapshot {
             _ => return,
         };
         outcome.charges.inc();
-        let Hits::Spend(hits) = charge.taken() else { return };
         if charge.is_retry() {
             return;
         }
+        let Hits::Spend(hits) = verdict.hits_of(index) else { return };
         outcome.hits.inc_by(hits);
         let spends = hits != 0 && !charge.is_over() && !verdict.fallback;
         if spends && self.near.is_near(charge.capacity, charge.remaining()) {

@@ -16,6 +16,7 @@ use super::caller::CallerContext;
 use super::plan::{Denial, DescriptorMatch, MetLimit, Plan, VERDICT_INLINE_CAP};
 use super::reason::Reason;
 use super::request::Request;
+use super::reserving::Reserving;
 
 /// The answer to a request or a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub struct Verdict<'v> {
     /// The store was unavailable and `on_outage` decided.
     pub fallback: bool,
     /// Reports of the store beside the decisions.
-    notices: Vec<Notice>,
+    pub(super) notices: Vec<Notice>,
     charges: SmallVec<[ChargeDecision<'v>; VERDICT_INLINE_CAP]>,
     code: Code,
     /// There are quotas, and all are exhausted.
@@ -104,6 +105,8 @@ pub struct ChargeDecision<'v> {
     pub is_debit: bool,
     /// Fewer hits may be taken than the request asks for.
     pub is_partial: bool,
+    /// What it does with reservations.
+    pub reserving: Reserving,
     /// The amount in a window, for this caller.
     pub amount: u64,
     /// The maximum that can be spent at once if nothing has been spent, for this caller.
@@ -360,6 +363,7 @@ fn charges<'v>(
             peeks: plan.peeks(index),
             is_debit: charge.is_debit(),
             is_partial: charge.is_partial(),
+            reserving: Reserving::of(charge),
             amount: charge.limit.at(outcome.at).amount(),
             capacity: charge.limit.at(outcome.at).capacity(),
             quota: quota(charge, outcome.at),

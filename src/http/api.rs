@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
-use super::{bonuses, callers, latencies, quota, signals, usage};
+use super::{bonuses, callers, latencies, quota, reservations, signals, usage};
 
 const OPENAPI: &str = "/v1/openapi.json";
 
@@ -29,6 +29,7 @@ fn operations() -> Vec<Operation> {
         .chain(callers::operations())
         .chain(bonuses::operations())
         .chain(quota::operations())
+        .chain(reservations::operations())
         .chain(latencies::operations())
         .chain(signals::operations())
         .chain(usage::operations())

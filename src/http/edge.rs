@@ -7,7 +7,7 @@ use crate::engine::{Engine, Readiness};
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
 use crate::observe::invalid::InvalidRequests;
-use crate::store::SumsStore;
+use crate::store::{ReservationRecords, SumsStore};
 use crate::usage::{Retention, UsageMemory};
 
 /// The state that all handlers share.
@@ -21,12 +21,14 @@ pub struct Edge {
     pub invalid: InvalidRequests,
 }
 
-/// The tokens of the API, its audit log, and the sources of usage.
+/// The tokens of the API, its audit log, the records of reservations, and the sources of usage.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
     /// If empty, only this machine may use the API.
     pub tokens: Vec<ApiToken>,
     pub audit: Audit,
+    /// The records of reservations that are made over HTTP.
+    pub reservations: Arc<ReservationRecords>,
     /// None: usage is not counted.
     pub usage: Option<UsageSources>,
 }

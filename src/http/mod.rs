@@ -19,6 +19,7 @@ mod problem;
 mod quota;
 mod reply;
 mod request;
+mod reservations;
 mod response;
 mod serve;
 mod signals;

@@ -31,7 +31,8 @@ pub struct Document<'a> {
     status: u16,
     detail: &'a str,
     /// A code for programs, if the status alone is not precise enough: `QUOTA_EXCEEDED`, `QUOTA_NOT_FOUND`, `QUOTA_CHANGED`,
-    /// `IDEMPOTENCY_CONFLICT`, `INVALID_RESOURCE_TYPE` or `INSUFFICIENT_PERMISSIONS`.
+    /// `IDEMPOTENCY_CONFLICT`, `RESERVATION_CONFLICT`, `RESERVATION_NOT_FOUND`, `INVALID_RESOURCE_TYPE` or
+    /// `INSUFFICIENT_PERMISSIONS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'a str>,
     /// The limit that would refuse the request.

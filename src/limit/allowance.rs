@@ -5,7 +5,7 @@
 
 use smallvec::SmallVec;
 
-use super::{AMOUNT_MAX, Bonus, COUNT_MAX, Fit, Hits, Limit, Overdraft, State};
+use super::{AMOUNT_MAX, Bonus, COUNT_MAX, Fit, HeldFrom, Hits, Holdings, Limit, Overdraft, State};
 use crate::clock::Timestamp;
 
 /// The hits that a request may spend of a limit, now and later.
@@ -17,6 +17,10 @@ pub struct Allowance {
     pub bonuses: SmallVec<[BonusLeft; 1]>,
     /// What passes beyond the limit when bonuses are spent, if all of its capacity is available.
     pub grace: Option<GraceLeft>,
+    /// What reservations hold, now and from their lapses on; empty if nothing is held.
+    pub held: Vec<HeldFrom>,
+    /// The request is a reservation: it holds all its hits, whatever the overdraft, or else none.
+    pub holds: bool,
 }
 
 /// What is left of a limit's grace.
@@ -58,6 +62,8 @@ pub struct Settled<'a> {
     pub limit: &'a Limit,
     pub state: &'a State,
     pub now: Timestamp,
+    /// What reservations hold.
+    pub held: &'a Holdings,
 }
 
 impl Settled<'_> {
@@ -69,6 +75,19 @@ impl Settled<'_> {
     /// See [`Limit::falls_to_ms`].
     pub fn falls_to_ms(&self, used_max: u64) -> Option<u64> {
         self.limit.falls_to_ms(self.state, used_max, self.now)
+    }
+
+    /// The hits that are spent and those that are held.
+    pub fn used_or_held(&self) -> u64 {
+        self.used().saturating_add(self.held.hits())
+    }
+
+    /// When at most `used_max` of both will be left; see [`Limit::falls_to_ms`].
+    pub fn falls_with_held_to_ms(&self, used_max: u64) -> Option<u64> {
+        if self.held.is_empty() {
+            return self.falls_to_ms(used_max);
+        }
+        self.limit.falls_with_held_to_ms((self.state, self.held), used_max, self.now)
     }
 }
 
@@ -86,50 +105,69 @@ impl BonusLeft {
 impl Allowance {
     /// Whether more is in use than is open, by a grace too, and no bonus has anything left.
     pub fn is_overdrawn(&self, on: &Settled<'_>) -> bool {
-        self.open_now() + self.grace_now(on) < on.used() && self.remaining(on) == 0
+        let used = on.used().saturating_add(self.held_now());
+        self.open_now() + self.grace_now(on) < used && self.remaining(on) == 0
     }
 
     /// Whether `hits` pass now, on a settled state.
     pub fn suffice(&self, on: &Settled<'_>, hits: Hits) -> bool {
-        need(on.limit, hits) <= self.left(on)
+        let need = self.need(on.limit, hits);
+        need == 0 || need <= self.left(on)
     }
 
     /// When `hits` that don't pass now will.
     pub fn wait(&self, on: &Settled<'_>, hits: Hits) -> Fit {
-        let need = need(on.limit, hits);
+        let need = self.need(on.limit, hits);
+        let nothing = HeldFrom { from_ms: 0, hits: 0 };
+        let held = if self.held.is_empty() { &[nothing] } else { self.held.as_slice() };
+        let earliest = held.iter().filter_map(|held| self.earliest_ms(on, need, *held)).min();
+        match earliest {
+            Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(on.now.as_ms())),
+            None => Fit::Never,
+        }
+    }
+
+    /// When so much will be left of what is not held, from a time on from which no more than that is held.
+    fn earliest_ms(&self, on: &Settled<'_>, need: u64, held: HeldFrom) -> Option<u64> {
         let mut earliest_ms: Option<u64> = None;
         let mut kept = 0;
         // The kept bonuses are the last ones to end: first none, then one more at a time.
         for first in (0..=self.bonuses.len()).rev() {
             let first = self.bonuses.get(first);
             kept = first.map_or(0, |bonus| COUNT_MAX.min(kept + bonus.left()));
+            // A peek passes if any bonus has a hit left that is not held.
+            let need = if 0 < kept { need.max(1) } else { need } + held.hits;
             let base = need.saturating_sub(kept);
             for capacity in self.available.iter().filter(|capacity| base <= capacity.hits) {
-                let falls_ms = on.falls_to_ms(capacity.hits - base);
-                let Some(at_ms) = falls_ms.map(|falls_ms| falls_ms.max(capacity.from_ms)) else {
-                    continue;
+                let falls_ms = match base {
+                    0 if 0 < kept => Some(on.now.as_ms()),
+                    base => on.falls_to_ms(capacity.hits - base),
                 };
+                let Some(falls_ms) = falls_ms else { continue };
+                let at_ms = falls_ms.max(capacity.from_ms).max(held.from_ms);
                 let ends_ms = first.map_or(u64::MAX, |bonus| bonus.until_ms);
                 if at_ms < ends_ms.min(capacity.until_ms) {
                     earliest_ms = Some(earliest_ms.map_or(at_ms, |earliest| earliest.min(at_ms)));
                 }
             }
         }
-        match earliest_ms {
-            Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(on.now.as_ms())),
-            None => Fit::Never,
-        }
+        earliest_ms
     }
 
     /// The hits that a limit without overdraft would let pass now.
     pub fn remaining(&self, on: &Settled<'_>) -> u64 {
+        self.unheld(on).saturating_sub(self.held_now())
+    }
+
+    /// The same if nothing were held.
+    fn unheld(&self, on: &Settled<'_>) -> u64 {
         let base = self.base_left(on);
         self.bonuses.iter().fold(base, |sum, bonus| COUNT_MAX.min(sum + bonus.left()))
     }
 
     /// The hits that pass now, by a grace too.
     pub fn left(&self, on: &Settled<'_>) -> u64 {
-        self.remaining(on) + self.grace_left(on)
+        (self.unheld(on) + self.grace_left(on)).saturating_sub(self.held_now())
     }
 
     /// Divides `hits` that pass between bonuses, whose counts change here, and the limit itself, for which
@@ -145,6 +183,11 @@ impl Allowance {
             }
             return (Hits::GiveBack(rest), 0);
         }
+        let mut forgiven = 0;
+        if overdraft == Overdraft::Clip {
+            let passing = rest.min(self.remaining(on));
+            (forgiven, rest) = (rest - passing, passing);
+        }
         let base = rest.min(self.base_left(on));
         rest -= base;
         for bonus in &mut self.bonuses {
@@ -157,7 +200,7 @@ impl Allowance {
                 let room = COUNT_MAX.saturating_sub(on.used() + base);
                 (Hits::Spend(base + rest.min(room)), 0)
             }
-            Overdraft::Clip => (Hits::Spend(base), rest),
+            Overdraft::Clip => (Hits::Spend(base), forgiven),
             Overdraft::None => (Hits::Spend(base + rest.min(self.grace_left(on))), 0),
         }
     }
@@ -199,13 +242,19 @@ impl Allowance {
     fn open_now(&self) -> u64 {
         self.available.first().map_or(0, |capacity| capacity.hits)
     }
-}
 
-/// How much must be left for `hits` to pass. None need anything, whatever the limit owes.
-fn need(limit: &Limit, hits: Hits) -> u64 {
-    match (hits, limit.overdraft()) {
-        (Hits::GiveBack(_) | Hits::Spend(0), _) | (_, Overdraft::Owed) => 0,
-        (Hits::Spend(_), Overdraft::None) => hits.amount(),
-        (Hits::Spend(_), Overdraft::Allow | Overdraft::Clip) => 1,
+    fn held_now(&self) -> u64 {
+        self.held.first().map_or(0, |held| held.hits)
+    }
+
+    /// How much must be left for `hits` to pass. None need anything, whatever the limit owes.
+    fn need(&self, limit: &Limit, hits: Hits) -> u64 {
+        match (hits, limit.overdraft()) {
+            (Hits::GiveBack(_) | Hits::Spend(0), _) => 0,
+            (Hits::Spend(_), _) if self.holds => hits.amount(),
+            (_, Overdraft::Owed) => 0,
+            (Hits::Spend(_), Overdraft::None) => hits.amount(),
+            (Hits::Spend(_), Overdraft::Allow | Overdraft::Clip) => 1,
+        }
     }
 }

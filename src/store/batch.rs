@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Notice, Once, Retry};
+use super::{Notice, Once, Reservation, Retry};
 use crate::clock::Timestamp;
-use crate::limit::{Algorithm, Bonus, Fit, Grace, Hits, Limit, Overdraft, Standing, Thresholds};
+use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Overdraft, Standing};
 use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
 
 /// Elements that are kept inline, without an allocation: the charges of a usual request.
@@ -66,6 +66,9 @@ pub struct Charge {
     /// From 1 to [`super::PARTS_MAX`] for hits that may be taken in part: the charges of one part all take as many as the enforced one
     /// of them has that has least. 0 for hits of which all are taken or none.
     pub part: u8,
+    /// Whether reservations count as used, and what it does with them; None where they don't count. One that settles is
+    /// [`Refused::Booked`], one that holds, extends or releases is [`Refused::Free`]; none takes hits ahead.
+    pub reservation: Option<Box<Reservation>>,
 }
 
 /// How much of a limit's capacity is open to one request: all of it unless something says less.
@@ -191,6 +194,7 @@ impl Charge {
             until: None,
             once: None,
             part: 0,
+            reservation: None,
         }
     }
 
@@ -200,6 +204,7 @@ impl Charge {
             && self.part == 0
             && self.until.is_none()
             && self.once.is_none()
+            && self.reservation.is_none()
             && self.limit.scheduled().is_none()
             && self.limit.capacity() <= self.open.hits
             && self.open.pressed.is_empty()
@@ -208,22 +213,6 @@ impl Charge {
             && self.limit.thresholds().is_none()
             && self.limit.grace().is_none()
             && self.refused == Refused::Free
-    }
-
-    /// The thresholds that it may cross. None for a debt of an outage, which nobody waits for: the next charge crosses them.
-    pub fn thresholds(&self) -> Option<&Thresholds> {
-        self.limit.thresholds().filter(|_| !self.is_debt())
-    }
-
-    /// The grace of its limit. None for a debt of an outage, and with an overdraft.
-    pub fn grace(&self) -> Option<&Grace> {
-        let has_overdraft = self.limit.overdraft() != Overdraft::None;
-        self.limit.grace().filter(|_| !self.is_debt() && !has_overdraft)
-    }
-
-    /// Whether nobody waits for its answer: it brings what is owed, or what was spent in vain.
-    fn is_debt(&self) -> bool {
-        self.limit.overdraft() == Overdraft::Owed || self.until.is_some()
     }
 
     /// Whether it looks whether its limit is overdrawn.
@@ -235,7 +224,8 @@ impl Charge {
 
     /// Whether hits come back that are given back later, if the store is out.
     pub fn may_come_back_later(&self) -> bool {
-        matches!(self.hits, Hits::GiveBack(1..)) && self.on_outage == OnOutage::Local
+        let is_held = self.reservation.as_ref().is_some_and(|step| step.id().is_some());
+        matches!(self.hits, Hits::GiveBack(1..)) && self.on_outage == OnOutage::Local && !is_held
     }
 
     /// Whether its hits may count although the request is refused.

@@ -12,7 +12,9 @@ use smallvec::SmallVec;
 use super::batch::lacks_debits_only;
 use super::on_schedule::fit_on_schedule;
 use super::record::{Entry, Record};
-use super::{Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Retry, Tally};
+use super::{
+    Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Reservation, Retry, Tally,
+};
 use crate::clock::Timestamp;
 use crate::limit::{
     Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Limit, Overdraft, Refund, Settled,
@@ -52,6 +54,7 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
         }
         first += charges.len();
     }
+    decider.report_held();
     decider.report_graces();
     decider.keep_debts();
     let (levels, notices) = (decider.levels, decider.notices);
@@ -127,7 +130,9 @@ impl<'a> Decider<'a> {
     }
 
     pub(super) fn settled(&self, index: usize) -> Settled<'_> {
-        Settled { limit: self.limit(index), state: self.state(index), now: self.now }
+        let charge = &self.batch.charges[index];
+        let held = self.holdings(charge);
+        Settled { limit: self.limit(index), state: self.state(index), now: self.now, held }
     }
 
     fn entry(&mut self, index: usize) -> &mut Entry {
@@ -160,6 +165,9 @@ impl<'a> Decider<'a> {
     /// Whether a charge's limit has the hits. For a debit that was refused, and counts already, whether it is not overdrawn.
     fn fit(&self, index: usize, made: Made, allowance: &mut Allowance) -> Fit {
         let charge = &self.batch.charges[index];
+        if self.fits_by_reservation(charge) {
+            return Fit::Now;
+        }
         let peek;
         let charge = match made {
             Made::Refused(_) => {
@@ -173,7 +181,7 @@ impl<'a> Decider<'a> {
             true => !allowance.is_overdrawn(&on),
             false => allowance.suffice(&on, charge.least()),
         };
-        if fits {
+        if !self.wait_for_place(charge, allowance) && fits {
             return Fit::Now;
         }
         allowance.available.extend(self.later_capacity(charge));
@@ -200,7 +208,8 @@ impl<'a> Decider<'a> {
         let on = self.settled(index);
         let may_overdraw =
             on.limit.overdraft() == Overdraft::None && on.used() <= on.limit.capacity();
-        let makes = charge.is_debit() && (fits || may_overdraw);
+        // What was held has fitted.
+        let makes = charge.is_debit() && (fits || may_overdraw && !charge.settles());
         if !makes || self.made(charge) != Made::No {
             return;
         }
@@ -225,7 +234,7 @@ impl<'a> Decider<'a> {
     fn spend(&mut self, index: usize, decision: &mut Decision) {
         let charge = &self.batch.charges[index];
         let (limit, now) = (self.limit(index), self.now);
-        let is_empty = charge.hits.amount() == 0;
+        let is_empty = charge.hits.amount() == 0 && !charge.acts_without_hits();
         let is_noted = match charge.once {
             None => false,
             // One that finds the count right is a correction, too.
@@ -248,10 +257,27 @@ impl<'a> Decider<'a> {
             decision.standing = limit.standing(self.state(index), now);
             return;
         }
+        self.spend_special(index, decision);
+    }
+
+    /// Makes a charge that is not plain and was not made before.
+    fn spend_special(&mut self, index: usize, decision: &mut Decision) {
+        let charge = &self.batch.charges[index];
+        let (limit, now) = (self.limit(index), self.now);
         let mut allowance = self.allowance(charge);
         let hits = self.granted(index, &allowance);
-        let base;
-        (base, decision.clipped) = allowance.divide(&self.settled(index), hits, charge.overdraft());
+        let Some(spending) = self.reserve(index, hits, &allowance) else {
+            let allowance = self.allowance(charge);
+            decision.standing = self.standing(index, &allowance);
+            return;
+        };
+        let (base, clipped) =
+            allowance.divide(&self.settled(index), spending.hits, spending.overdraft);
+        decision.clipped = spending.clipped + clipped;
+        let settled = spending.hits.amount() - clipped;
+        if charge.settles() && settled != 0 {
+            Notice::of_charge(&mut self.notices, index).settled = settled;
+        }
         if charge.is_partial() {
             self.keep_granted(charge, hits, decision);
         }
@@ -318,7 +344,9 @@ impl<'a> Decider<'a> {
         let capacity = AvailableCapacity { from_ms: now_ms, until_ms: u64::MAX, hits };
         let begun = record.grace(charge.limit.tag());
         let grace = charge.grace_of(limit).map(|grace| grace.left(begun));
-        Allowance { available: SmallVec::from_elem(capacity, 1), bonuses, grace }
+        let holds = matches!(charge.step(), Some(Reservation::Hold { .. }));
+        let held = self.held(charge);
+        Allowance { available: SmallVec::from_elem(capacity, 1), bonuses, grace, held, holds }
     }
 
     /// Writes down what has been spent of a charge's bonuses.

@@ -14,7 +14,8 @@ impl Decider<'_> {
             let passed = gauge.marks.iter().filter(|mark| {
                 let point = if mark.level <= known { mark.fall } else { mark.rise };
                 let settled = self.settled(mark.charge);
-                self.batch.charges[mark.charge].scaled(point, settled.limit) < settled.used()
+                let point = self.batch.charges[mark.charge].scaled(point, settled.limit);
+                point < settled.used_or_held()
             });
             let level = passed.map(|mark| mark.level).max().unwrap_or(0);
             self.records[gauge.key_index].set_level(level);
@@ -57,7 +58,7 @@ impl Decider<'_> {
         marks.try_fold(self.now.as_ms(), |latest, mark| {
             let settled = self.settled(mark.charge);
             let fall = self.batch.charges[mark.charge].scaled(mark.fall, settled.limit);
-            let falls_ms = settled.falls_to_ms(fall)?;
+            let falls_ms = settled.falls_with_held_to_ms(fall)?;
             Some(latest.max(falls_ms))
         })
     }

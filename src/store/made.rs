@@ -8,6 +8,11 @@ use super::{Charge, IdempotencyMark, Once, Retry};
 impl Decider<'_> {
     /// Whether a charge that is made once has been made.
     pub(super) fn made(&mut self, charge: &Charge) -> Made {
+        let made = self.made_once(charge);
+        if charge.reservation.is_some() { self.made_of_reservation(charge, made) } else { made }
+    }
+
+    fn made_once(&mut self, charge: &Charge) -> Made {
         let (tag, now_ms) = (charge.limit.tag(), self.now.as_ms());
         match charge.once {
             None => Made::No,
@@ -15,7 +20,7 @@ impl Decider<'_> {
                 let is_made = self.records[charge.key_index].has_seen(tag, token);
                 if is_made { Made::Yes } else { Made::No }
             }
-            Some(Once::Mark(_)) if charge.hits.amount() == 0 => Made::No,
+            Some(Once::Mark(_)) if charge.hits.amount() == 0 && !charge.settles() => Made::No,
             Some(once @ (Once::Mark(mark) | Once::Look(mark))) => match self.mark(charge, mark) {
                 Some(known) if once == Once::Mark(mark) && known.differs(charge.hits) => {
                     Made::Retried(Retry::Conflict)

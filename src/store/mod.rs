@@ -12,6 +12,7 @@ mod directory;
 mod fallback;
 mod file_sums;
 mod gauges;
+mod holdings;
 pub mod memory;
 pub mod local_cache;
 mod idempotency;
@@ -22,6 +23,9 @@ mod partial;
 mod record;
 pub mod redis;
 mod report;
+mod reservation;
+mod reservation_record;
+mod reservation_records;
 pub mod shared;
 mod sidecars;
 pub mod signals;
@@ -51,6 +55,9 @@ pub use idempotency::{
 };
 pub use notice::Notice;
 pub use partial::PARTS_MAX;
+pub use reservation::{HELD_MAX, Reservation};
+pub use reservation_record::{RecordKey, ReservationRecord, Written};
+pub use reservation_records::ReservationRecords;
 pub use sums_store::SumsStore;
 
 /// Keeps counters.

@@ -1,4 +1,5 @@
-//! What a store reports of a charge beside its decision: thresholds of its limit that it crossed, and a grace that has begun.
+//! What a store reports of a charge beside its decision: thresholds of its limit that it crossed, a grace that has begun, and
+//! hits that reservations hold.
 
 use crate::clock::Timestamp;
 use crate::limit::Crossed;
@@ -14,4 +15,32 @@ pub struct Notice {
     pub grace_until: Option<Timestamp>,
     /// Hits that a grace would let pass beyond what remains: told during it, and to charges that spend nothing.
     pub grace_left: u64,
+    /// Hits that reservations hold of its limit, for charges that count them.
+    pub held: u64,
+    /// Hits that it has spent by settling a reservation.
+    pub settled: u64,
+}
+
+impl Notice {
+    /// Nothing to report on a charge yet.
+    pub fn of(charge: usize) -> Self {
+        Self {
+            charge,
+            crossed: Crossed::default(),
+            grace_until: None,
+            grace_left: 0,
+            held: 0,
+            settled: 0,
+        }
+    }
+
+    /// The report on a charge among these, which it joins if there is none.
+    pub fn of_charge(notices: &mut Vec<Self>, charge: usize) -> &mut Self {
+        let place = notices.iter().position(|notice| notice.charge == charge);
+        let place = place.unwrap_or_else(|| {
+            notices.push(Self::of(charge));
+            notices.len() - 1
+        });
+        &mut notices[place]
+    }
 }

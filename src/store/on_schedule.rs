@@ -98,7 +98,7 @@ pub fn fit_on_schedule(
         let mut state = on.state.clone();
         pay(&mut state, &all);
         let now = Timestamp::from_ms(stretch.from_ms);
-        let on = Settled { limit: stretch.limit, state: &state, now };
+        let on = Settled { limit: stretch.limit, state: &state, now, held: on.held };
         let open = charge.part(charge.open.hits, stretch.limit);
         let hits = pressed_at(stretch.from_ms).map_or(open, |pressed| open.min(pressed));
         let available = AvailableCapacity { from_ms: stretch.from_ms, until_ms: u64::MAX, hits };
@@ -106,7 +106,13 @@ pub fn fit_on_schedule(
         let bonuses = bonuses.copied().collect();
         let over = stretch.limit.grace().map_or(0, Grace::over);
         let grace = allowance.grace.map(|left| GraceLeft { hits: over, ..left });
-        let mut later = Allowance { available: SmallVec::from_elem(available, 1), bonuses, grace };
+        let mut later = Allowance {
+            available: SmallVec::from_elem(available, 1),
+            bonuses,
+            grace,
+            held: allowance.held.clone(),
+            holds: allowance.holds,
+        };
         later.add_grace(&on);
         fits_before(later.wait(&on, charge.least()), stretch.from_ms, end_ms)
     });

@@ -10,9 +10,11 @@ use crate::policy::{Mode, Refused};
 pub const PARTS_MAX: u8 = 31;
 
 impl Charge {
-    /// Whether fewer hits are taken if the limit does not have all. Never of a debit, and never with an overdraft.
+    /// Whether fewer hits are taken if the limit does not have all. Never of a debit or a reservation, and never with an overdraft.
     pub fn is_partial(&self) -> bool {
+        let is_reserved = self.reservation.as_ref().is_some_and(|step| step.id().is_some());
         self.part != 0
+            && !is_reserved
             && matches!(self.hits, Hits::Spend(1..))
             && self.refused == Refused::Free
             && self.limit.overdraft() == Overdraft::None

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::{CORRECTION_LIFE_MS, IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
-use crate::limit::{GraceBegun, Hits, Limit, State, Told};
+use crate::limit::{GraceBegun, Hits, Holdings, Limit, State, Told};
 
 /// The power of the used share in a weight: so high that a nearly exhausted limit outweighs a hardly used one whatever their
 /// windows.
@@ -53,6 +53,7 @@ struct Extra {
     marks: Vec<KeptMark>,
     graces: Vec<GraceOf>,
     corrections: Vec<Correction>,
+    holdings: Vec<HoldingsOf>,
 }
 
 /// The greatest number that was seen of a sidecar's charges on one limit that are made once.
@@ -104,6 +105,13 @@ struct GraceOf {
     begun: GraceBegun,
 }
 
+/// What reservations hold of one limit.
+#[derive(Debug)]
+struct HoldingsOf {
+    limit_tag: Arc<str>,
+    holdings: Holdings,
+}
+
 /// What has been spent of one bonus on one limit.
 #[derive(Debug)]
 pub struct BonusSpent {
@@ -151,7 +159,8 @@ impl Record {
 
     /// How much is lost with it: the weight of its heaviest limit or bonus. A limit weighs the milliseconds until it is empty by
     /// itself, at most a year, times the eighth power of the share that is used (a tenth at least), and far less with a single
-    /// hit in use. A bonus weighs as an exhausted limit, a mark less than any limit in use. At least 0, never NaN; 0 for a record that has expired.
+    /// hit in use. A bonus weighs as an exhausted limit, and so do hits that are held; a mark less than any limit in use. At least
+    /// 0, never NaN; 0 for a record that has expired.
     pub fn weight(&self, now: Timestamp) -> f64 {
         let left_ms = |end_ms: u64| end_ms.saturating_sub(now.as_ms()).min(YEAR_MS) as f64;
         let states = self.states.iter().map(|entry| {
@@ -169,7 +178,9 @@ impl Record {
         let bonuses = bonuses.map(|bonus| left_ms(bonus.until_ms));
         let marks = self.extra.iter().flat_map(|extra| &extra.marks);
         let marks = marks.map(|mark| MARK * left_ms(mark.until_ms));
-        states.chain(bonuses).chain(marks).fold(0.0, f64::max)
+        let holdings = self.extra.iter().flat_map(|extra| &extra.holdings);
+        let held = holdings.map(|of| left_ms(of.holdings.last_ms()));
+        states.chain(bonuses).chain(marks).chain(held).fold(0.0, f64::max)
     }
 
     /// When the whole record is empty by itself; None if it never is.
@@ -185,6 +196,8 @@ impl Record {
         let ends = ends.chain(graces.filter_map(|grace| grace.begun.again_ms));
         let corrections = self.extra.iter().flat_map(|extra| &extra.corrections);
         let ends = ends.chain(corrections.map(Correction::until_ms));
+        let holdings = self.extra.iter().flat_map(|extra| &extra.holdings);
+        let ends = ends.chain(holdings.map(|of| of.holdings.last_ms()));
         let latest = ends.max().unwrap_or(0);
         self.states.iter().try_fold(latest, |latest, entry| Some(entry.expiry_ms?.max(latest)))
     }
@@ -326,6 +339,23 @@ impl Record {
         all.push(Correction { limit_tag: limit_tag.clone(), at_ms: now.as_ms(), hits });
     }
 
+    /// What reservations hold of a limit.
+    pub fn holdings(&self, limit_tag: &str) -> &Holdings {
+        let mut all = self.extra.iter().flat_map(|extra| &extra.holdings);
+        all.find(|of| *of.limit_tag == *limit_tag).map_or(Holdings::NONE, |of| &of.holdings)
+    }
+
+    /// The same, to be changed.
+    pub fn holdings_mut(&mut self, limit_tag: &Arc<str>) -> &mut Holdings {
+        let all = &mut self.extra.get_or_insert_default().holdings;
+        let place = all.iter().position(|of| of.limit_tag == *limit_tag).unwrap_or_else(|| {
+            let (limit_tag, holdings) = (limit_tag.clone(), Holdings::default());
+            all.push(HoldingsOf { limit_tag, holdings });
+            all.len() - 1
+        });
+        &mut all[place].holdings
+    }
+
     /// Drops what is empty or was written to be gone by `now`.
     pub fn forget(&mut self, now: Timestamp) {
         self.states.retain(|entry| entry.lives(now));
@@ -334,6 +364,8 @@ impl Record {
             extra.seen.retain(|seen| now.as_ms() < seen.until_ms);
             extra.marks.retain(|mark| now.as_ms() < mark.until_ms);
             extra.corrections.retain(|correction| now.as_ms() < correction.until_ms());
+            extra.holdings.iter_mut().for_each(|of| of.holdings.lapse(now));
+            extra.holdings.retain(|of| !of.holdings.is_empty());
             let states = &self.states;
             let lives = |tag: &Arc<str>| states.iter().any(|entry| entry.limit.tag() == tag);
             extra.told.retain(|told| match told.expiry_ms {
@@ -350,7 +382,8 @@ impl Record {
                 + extra.told.len()
                 + extra.marks.len()
                 + extra.graces.len()
-                + extra.corrections.len();
+                + extra.corrections.len()
+                + extra.holdings.len();
             if rest == 0 && level == 0 {
                 self.extra = None;
             }

@@ -1,14 +1,31 @@
 //! What the embedded store reports of charges beside their decisions, and keeps beside the states for that: the thresholds that
-//! were told, and the graces that have begun. `redis/special.lua` mirrors this file.
+//! were told, the graces that have begun, and what reservations hold. `redis/special.lua` mirrors this file.
 
 use smallvec::SmallVec;
 
 use super::decide::Decider;
 use super::{Charge, Notice};
 use crate::clock::Timestamp;
-use crate::limit::{Allowance, AvailableCapacity, Crossed, Grace, Hits, Limit};
+use crate::limit::{Allowance, AvailableCapacity, Grace, Hits, Limit, Overdraft, Thresholds};
 
 impl Charge {
+    /// The thresholds that it may cross. None for a debt of an outage, which nobody waits for: the next charge crosses them.
+    /// None for one that only holds hits: they are spent when they are settled.
+    pub fn thresholds(&self) -> Option<&Thresholds> {
+        self.limit.thresholds().filter(|_| !self.is_debt() && self.spends_hits())
+    }
+
+    /// The grace of its limit. None for a debt of an outage, with an overdraft, and for one that only holds hits.
+    pub fn grace(&self) -> Option<&Grace> {
+        let has_overdraft = self.limit.overdraft() != Overdraft::None;
+        self.limit.grace().filter(|_| !self.is_debt() && !has_overdraft && self.spends_hits())
+    }
+
+    /// Whether nobody waits for its answer: it brings what is owed, or what was spent in vain.
+    fn is_debt(&self) -> bool {
+        self.limit.overdraft() == Overdraft::Owed || self.until.is_some()
+    }
+
     /// The grace of a charge whose limit is `limit` at the time.
     pub fn grace_of<'l>(&self, limit: &'l Limit) -> Option<&'l Grace> {
         self.grace().and_then(|_| limit.grace())
@@ -34,7 +51,17 @@ impl Decider<'_> {
         let expiry_ms = charge.limit.told_expiry_ms(&told, state);
         record.keep_told(tag, told, expiry_ms);
         if !crossed.is_none() {
-            self.notices.push(Notice { crossed, ..Notice::of(index) });
+            Notice::of_charge(&mut self.notices, index).crossed = crossed;
+        }
+    }
+
+    /// Reports what reservations hold of limits, for charges that count it.
+    pub(super) fn report_held(&mut self) {
+        for (index, charge) in self.batch.charges.iter().enumerate() {
+            let held = self.holdings(charge).hits();
+            if held != 0 {
+                Notice::of_charge(&mut self.notices, index).held = held;
+            }
         }
     }
 
@@ -61,21 +88,9 @@ impl Decider<'_> {
             if grace_until.is_none() && grace_left == 0 {
                 continue;
             }
-            let known = self.notices.iter_mut().find(|notice| notice.charge == index);
-            match known {
-                Some(notice) => (notice.grace_until, notice.grace_left) = (grace_until, grace_left),
-                None => {
-                    self.notices.push(Notice { grace_until, grace_left, ..Notice::of(index) });
-                }
-            }
+            let notice = Notice::of_charge(&mut self.notices, index);
+            (notice.grace_until, notice.grace_left) = (grace_until, grace_left);
         }
         self.notices.sort_unstable_by_key(|notice| notice.charge);
-    }
-}
-
-impl Notice {
-    /// Nothing of that charge.
-    fn of(charge: usize) -> Self {
-        Self { charge, crossed: Crossed::default(), grace_until: None, grace_left: 0 }
     }
 }

@@ -8,6 +8,7 @@ mod clock;
 mod disk;
 mod failover;
 mod local;
+mod reservations;
 mod retries;
 mod scene;
 mod stall;

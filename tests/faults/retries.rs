@@ -64,7 +64,7 @@ async fn a_request_that_is_sent_until_it_is_answered_is_charged_once() {
         let other = DomainClient::new(&sidecars[1], "d").await;
         clients.push(send_all([one, other], client));
     }
-    join(join_all(clients), faults(&mut server, &proxies)).await;
+    join(join_all(clients), break_things(&mut server, &proxies)).await;
     let mut client = DomainClient::new(&sidecars[0], "d").await;
     let left = eventually("Redis is used", async || client.try_ask(&["user=ann"], 0).await.ok());
     let charged = u32::try_from(CLIENTS * REQUESTS).unwrap();
@@ -72,7 +72,7 @@ async fn a_request_that_is_sent_until_it_is_answered_is_charged_once() {
 }
 
 /// Loses answers, cuts connections and kills the server.
-async fn faults(server: &mut Server, proxies: &[Proxy; 2]) {
+pub async fn break_things(server: &mut Server, proxies: &[Proxy; 2]) {
     for round in 0..ROUNDS {
         for (proxy, way) in [(0, Way::Unanswered), (1, Way::Unanswered), (0, Way::Nowhere)] {
             proxies[proxy].set(way);

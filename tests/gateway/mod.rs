@@ -14,6 +14,7 @@ mod overload;
 mod quota;
 mod recipes;
 mod reload;
+mod reservations;
 mod resources;
 mod retries;
 mod season;

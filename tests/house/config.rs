@@ -16,6 +16,7 @@ use crate::support::{find_program, tollgate};
 const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
 const QUOTA_PAGE: &str = "config/quota.md";
+const RESERVATIONS_PAGE: &str = "config/reservations.md";
 const USAGE_PAGE: &str = "config/usage.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
@@ -34,13 +35,14 @@ const OTHER_PAGES: [&str; 10] = [
 ];
 
 /// The pages about the policy language.
-const PAGES: [&str; 6] = [
+const PAGES: [&str; 7] = [
     "config/README.md",
     "config/sharing.md",
     "config/choice.md",
     "config/schedules.md",
     RESOURCES_PAGE,
     "config/adjust.md",
+    RESERVATIONS_PAGE,
 ];
 
 /// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.
@@ -160,6 +162,18 @@ async fn the_commands_of_the_page_on_quotas_work() {
     let said = run_commands(QUOTA_PAGE, &tollgate);
     assert_eq!(said.matches(r#""caller":"alice""#).count(), 6, "{said}");
     assert!(said.contains(r#""limit":"search""#), "{said}");
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_on_reservations_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let policy = fs::read_to_string(format!("{POLICIES}/generations.yaml")).unwrap();
+    let tollgate = Tollgate::serve(&policy, &Store::Embedded).await;
+    let said = run_commands(RESERVATIONS_PAGE, &tollgate);
+    assert!(said.contains(r#""held":200"#), "{said}");
+    assert!(said.contains(r#""state":"settled","used":57"#), "{said}");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod leases;
 mod parity;
 mod partial;
 mod redis;
+mod reservations;
 mod schedules;
 mod sharing_races;
 mod sums;

@@ -14,7 +14,7 @@ use tollgate::policy::{Mode, Refused, RetryId};
 use tollgate::store::memory::Memory;
 use tollgate::store::{
     Batch, Charge, Gauge, IdempotencyMark, IdempotencyToken, LEVELS_MAX, Mark, Once, Open, Pressed,
-    Store,
+    Reservation, Store,
 };
 
 use crate::support::batch::{START_MS, bucket, calendar, fixed, key, on_schedule, sliding, total};
@@ -80,6 +80,7 @@ struct Special {
     once: Option<(Once, &'static str)>,
     /// Which part of the request it is.
     part: u8,
+    reservation: Option<Reservation>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +108,7 @@ async fn both_stores_answer_the_same_when_the_clock_goes_back() {
     ];
     let ends = 100_000_000_000_i64..100_000_001_000;
     let history = history(lasting.boxed(), (-2_000_i64..2_100).boxed(), ends.boxed());
-    let history = history.prop_map(whole_hits_to_buckets).prop_map(lasting_marks);
+    let history = history.prop_map(whole_hits_to_buckets).prop_map(lasting_marks_and_reservations);
     replay("back and forth", history).await;
 }
 
@@ -192,6 +193,11 @@ fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
         // It would count again with each question.
         return false;
     }
+    let acts = |charge: &Charge| charge.reservation.as_ref().is_some_and(|one| one.id().is_some());
+    if batch.charges.iter().any(acts) && batch.charges.iter().any(|one| one.mode != Mode::Enforce) {
+        // The rest of the request may hold or end something in the question before.
+        return false;
+    }
     let is_scheduled = |charge: &Charge| charge.limit.scheduled().is_some();
     if batch.charges.iter().any(is_scheduled) && !batch.gauges.is_empty() {
         // A wait doesn't see at what level gauges come to stand when a schedule moves their marks.
@@ -250,11 +256,17 @@ fn small_parts(mut history: History) -> History {
     history
 }
 
-fn lasting_marks(mut history: History) -> History {
+fn lasting_marks_and_reservations(mut history: History) -> History {
     let charges = history.requests.iter_mut().flat_map(|request| &mut request.charges);
-    for (once, _) in charges.filter_map(|asked| asked.special.as_mut()?.once.as_mut()) {
-        if let Once::Mark(mark) | Once::Undo(mark) | Once::Look(mark) = once {
+    for special in charges.filter_map(|asked| asked.special.as_mut()) {
+        if let Some((Once::Mark(mark) | Once::Undo(mark) | Once::Look(mark), _)) = &mut special.once
+        {
             mark.life_ms = u32::MAX;
+        }
+        if let Some(Reservation::Hold { life_ms, .. } | Reservation::Extend { life_ms, .. }) =
+            &mut special.reservation
+        {
+            *life_ms = u32::MAX;
         }
     }
     history
@@ -307,6 +319,10 @@ impl History {
                 let mark = batch.keys[key_index].mark(None, RetryId::Entry(id));
                 let once = once.mark().map_or(once, |_| once.under(batch.key_index(mark)));
                 batch.charges.last_mut().unwrap().once = Some(once);
+            }
+            let reservation = asked.special.as_ref().and_then(|special| special.reservation);
+            if let Some(step) = reservation {
+                reserve(batch.charges.last_mut().unwrap(), step);
             }
         }
         if request.looks {
@@ -375,6 +391,17 @@ impl Special {
 /// So many thousandths of the reference capacity, by which what is open is measured.
 fn open(thousandths: u64, limit: &Limit) -> u64 {
     limit.reference_capacity() * thousandths / 1_000
+}
+
+/// Has a charge do what the store's contract allows.
+fn reserve(charge: &mut Charge, step: Reservation) {
+    (charge.ahead, charge.until) = (0, None);
+    charge.reservation = Some(Box::new(step));
+    charge.refused = match (step, charge.hits) {
+        (Reservation::Count, _) => charge.refused,
+        (Reservation::Settle { .. }, Hits::Spend(_)) => Refused::Booked,
+        _ => Refused::Free,
+    };
 }
 
 /// So many thousandths of a limit's capacity.
@@ -476,8 +503,8 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
     let once = (once, prop::sample::select(vec!["1", "2"]));
     let once = prop_oneof![1 => Just(None), 1 => once.prop_map(Some)];
     let part = prop_oneof![2 => Just(0_u8), 2 => Just(1), 1 => Just(2)];
-    (open, pressed, bonuses, ahead, until, once, part).prop_map(
-        |(open, pressed, bonuses, ahead, until, once, part)| Special {
+    (open, pressed, bonuses, ahead, until, once, part, reservation()).prop_map(
+        |(open, pressed, bonuses, ahead, until, once, part, reservation)| Special {
             open,
             pressed,
             bonuses,
@@ -485,8 +512,21 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
             until,
             once,
             part,
+            reservation,
         },
     )
+}
+
+fn reservation() -> impl Strategy<Value = Option<Reservation>> {
+    let life = prop_oneof![1_u32..3, 1_u32..3_000, 1_u32..4_000_000_000];
+    let step = (0_u8..8, 0_u64..4, life).prop_map(|(step, id, life_ms)| match step {
+        0 | 1 => Reservation::Count,
+        2..5 => Reservation::Hold { id, life_ms },
+        5 => Reservation::Settle { id },
+        6 => Reservation::Extend { id, life_ms },
+        _ => Reservation::Release { id },
+    });
+    prop_oneof![1 => Just(None), 2 => step.prop_map(Some)]
 }
 
 fn hits() -> impl Strategy<Value = Hits> {

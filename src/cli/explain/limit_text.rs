@@ -128,6 +128,17 @@ impl LimitReport {
         (!told.is_empty()).then(|| format!("{account}: {}", told.join(", ")))
     }
 
+    fn reservation_line(&self) -> Option<Line> {
+        let reservation = self.reservation.as_ref()?;
+        let told = match (reservation.action, reservation.for_ms) {
+            ("hold", Some(ms)) => format!("holds the hits for {}", duration(ms.into())),
+            ("extend", Some(ms)) => format!("holds hits for {} more", duration(ms.into())),
+            ("settle", _) => "spends the hits instead of those held".to_owned(),
+            _ => "hits that are held count as used".to_owned(),
+        };
+        Some(("reservation", told))
+    }
+
     fn grace_line(&self) -> Option<Line> {
         let grace = self.grace.as_ref()?;
         let (hits, lasts) = (grace.hits, duration(grace.for_ms));
@@ -181,6 +192,7 @@ impl LimitReport {
             let (free, life) = (retries.retries, duration(retries.for_ms.into()));
             ("retries", format!("{free} are free within {life}: {}", retries.key))
         }));
+        lines.extend(self.reservation_line());
         let overdraft = match self.overdraft.as_str() {
             "none" => None,
             "allow" => Some("allow: if anything is left, all hits pass and count"),

@@ -6,13 +6,14 @@ use crate::clock::Timestamp;
 use crate::engine::{AmountSource, ExplainedDescriptor, ExplainedLimit, Explanation};
 use crate::limit::{Grace, Limit, Thresholds, Timetable};
 use crate::policy::{Adjust, Capacity, Lease, Mode};
+use crate::store::Reservation;
 
 use super::at::stamp;
 use super::build::{Setting, count, rule};
 use super::report::{
     AdjustReport, AmountReport, BonusReport, EdgeReport, GraceReport, IdempotencyReport,
-    LimitReport, OpenReport, PeriodReport, PressedReport, ScheduleReport, ThresholdReport,
-    TierReport, WaitReport,
+    LimitReport, OpenReport, PeriodReport, PressedReport, ReservationReport, ScheduleReport,
+    ThresholdReport, TierReport, WaitReport,
 };
 
 impl Setting<'_> {
@@ -77,6 +78,7 @@ impl Setting<'_> {
                 for_ms: mark.life_ms,
                 retries: mark.retries_max,
             }),
+            reservation: charge.reservation.as_deref().map(reservation),
             lease: lease(charge.lease),
             adjust: limit.adjust.as_deref().map(adjust),
         }
@@ -180,6 +182,16 @@ fn amount(explained: &ExplainedLimit) -> AmountReport {
             AmountSource::Policy | AmountSource::Override(_) => None,
         },
     }
+}
+
+fn reservation(step: &Reservation) -> ReservationReport {
+    let action = match step {
+        Reservation::Count | Reservation::Release { .. } => "count",
+        Reservation::Hold { .. } => "hold",
+        Reservation::Settle { .. } => "settle",
+        Reservation::Extend { .. } => "extend",
+    };
+    ReservationReport { action, for_ms: Some(step.life_ms()).filter(|ms| *ms != 0) }
 }
 
 fn grace(grace: &Grace) -> GraceReport {

@@ -184,6 +184,8 @@ pub struct LimitReport {
     pub wait: Option<WaitReport>,
     /// Null if retries are charged like new requests.
     pub idempotency: Option<IdempotencyReport>,
+    /// Null if no hits of the limit can be held.
+    pub reservation: Option<ReservationReport>,
     pub lease: &'static str,
     /// How it follows a signal; null if it doesn't.
     pub adjust: Option<AdjustReport>,
@@ -290,6 +292,14 @@ pub struct IdempotencyReport {
     pub key: String,
     pub for_ms: u32,
     pub retries: u16,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ReservationReport {
+    /// `count`, `hold`, `settle` or `extend`: what the request does besides counting what is held as used.
+    pub action: &'static str,
+    /// For how long it holds hits.
+    pub for_ms: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]

@@ -6,6 +6,7 @@ mod load_shedding;
 mod model;
 mod notes;
 mod parts;
+mod reservations;
 mod retries;
 
 use smallvec::SmallVec;
@@ -85,6 +86,7 @@ impl<'p> Plan<'p> {
             }
         }
         parts::number(&mut plan, request);
+        reservations::reserve(&mut plan, question);
         if domain.has_retries() {
             retries::mark(&mut plan, question);
         }

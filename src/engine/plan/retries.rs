@@ -27,6 +27,10 @@ pub fn mark(plan: &mut Plan<'_>, Question { domain, request, caller, .. }: Quest
         }
         let Some(idempotency) = domain.idempotency(plan.rules[index]) else { continue };
         let charge = &plan.batch.charges[index];
+        if charge.once.is_some() {
+            // Its reservation's id tells retries.
+            continue;
+        }
         let key = &plan.batch.keys[charge.key_index];
         let (key, life) = match (value(idempotency, request), idempotency.fingerprint) {
             (Some(value), _) => (key.mark(caller.name, RetryId::Entry(value)), idempotency.life),

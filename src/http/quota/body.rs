@@ -42,6 +42,8 @@ pub struct QuotaItem {
     bonuses: u64,
     /// Hits in use; more than `quota` where the limit is overdrawn.
     used: u64,
+    /// Hits in `used` that reservations hold.
+    held: u64,
     /// Hits of the quota that are left; 0 during a grace.
     remaining: u64,
     /// What the limit's grace lets pass beyond that; absent if that is nothing, and more than the limit is not in use.
@@ -125,7 +127,7 @@ impl QuotaItem {
     }
 
     fn new(caller: &str, verdict: &Verdict<'_>, standing: Standing<'_, '_>) -> Self {
-        let Standing { charge, used, grace, account, .. } = standing;
+        let Standing { charge, used, held, grace, account, .. } = standing;
         let quota = charge.quota;
         let tier = verdict.caller.as_ref().and_then(|caller| caller.tier_name());
         let may_recalculate = charge.limit.window == Window::Total && !verdict.fallback;
@@ -138,6 +140,7 @@ impl QuotaItem {
             quota,
             bonuses: quota.saturating_sub(charge.capacity),
             used,
+            held,
             remaining: charge.remaining(),
             grace: grace
                 .map(|grace| QuotaGrace { left: grace.left, until: grace.until.map(instant) }),
@@ -150,7 +153,10 @@ impl QuotaItem {
                 Mode::Shadow | Mode::Off => ModeName::Shadow,
                 Mode::Quota => ModeName::Quota,
             },
-            mark: may_recalculate.then(|| mark::write(Reading { used, at: verdict.at })),
+            mark: may_recalculate.then(|| {
+                let used = used.saturating_sub(held);
+                mark::write(Reading { used, at: verdict.at })
+            }),
         }
     }
 }

@@ -2,10 +2,10 @@
 //! the callers that are over a limit.
 
 mod body;
-mod limits;
+pub(super) mod limits;
 mod mark;
 mod over;
-mod params;
+pub(super) mod params;
 mod recalculate;
 
 use axum::extract::State;
@@ -213,12 +213,16 @@ fn granted(verdict: &Verdict<'_>) -> Option<u64> {
 }
 
 /// A problem, unless a request passes.
-fn refusal(target: &Target, verdict: &Verdict<'_>) -> Result<(), Problem> {
+pub(super) fn refusal(target: &Target, verdict: &Verdict<'_>) -> Result<(), Problem> {
     match verdict.code() {
         Code::Ok => Ok(()),
         Code::OverLimit if verdict.reason() == Reason::IdempotencyConflict => {
             let detail = "the idempotency key was used for a request with other hits";
             Err(Problem::new(StatusCode::CONFLICT, detail).coded("IDEMPOTENCY_CONFLICT"))
+        }
+        Code::OverLimit if verdict.reason() == Reason::ReservationConflict => {
+            let detail = "the reservation was made or settled with other hits, or has ended";
+            Err(Problem::new(StatusCode::CONFLICT, detail).coded("RESERVATION_CONFLICT"))
         }
         Code::OverLimit => Err(exceeded(target, verdict)),
         Code::Unavailable => Err(unavailable()),

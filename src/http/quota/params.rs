@@ -124,7 +124,8 @@ pub struct Target {
     below: bool,
 }
 
-fn one() -> u64 {
+/// The hits of a body that doesn't say them.
+pub fn one() -> u64 {
     1
 }
 
@@ -154,7 +155,8 @@ impl QuotaParams {
     }
 }
 
-fn check_hits(hits: u64) -> Result<(), Problem> {
+/// Checks that a body asks for some hits, and not for more than any limit has.
+pub fn check_hits(hits: u64) -> Result<(), Problem> {
     match hits {
         0 => Err(invalid("`hits` is at least 1")),
         1..=AMOUNT_MAX => Ok(()),
@@ -203,7 +205,8 @@ impl ResetForm {
     }
 }
 
-fn target(
+/// A caller, and the entries of a body after the caller's own.
+pub fn target(
     caller: String,
     domain: Option<String>,
     entries: &[BTreeMap<String, String>],
@@ -315,6 +318,6 @@ pub fn wrong_resource(detail: String) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).coded("INVALID_RESOURCE_TYPE")
 }
 
-fn invalid(detail: impl Into<String>) -> Problem {
+pub fn invalid(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, detail)
 }

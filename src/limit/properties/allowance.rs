@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use super::{Counter, Size, limit, spends, spends_and_returns};
-use crate::limit::{Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Limit, Overdraft, Settled};
+use crate::limit::{
+    Allowance, AvailableCapacity, BonusLeft, Fit, Held, Hits, Holdings, Limit, Overdraft, Settled,
+};
 
 /// What a request finds beside the state: what is open from when on, bonuses, and overdraft. Times are in
 /// milliseconds from when it asks.
@@ -13,6 +15,8 @@ struct Finds {
     available: Vec<(u64, u64)>,
     /// Ends and amounts.
     bonuses: Vec<(u64, u64)>,
+    /// What reservations hold: when each lapses, and thousandths of the capacity.
+    held: Vec<(u64, u64)>,
     overdraft: Overdraft,
 }
 
@@ -33,12 +37,25 @@ impl Finds {
         self.bonuses.iter().map(bonus).collect()
     }
 
+    fn holdings(&self, limit: &Limit, (asked_ms, now_ms): (u64, u64)) -> Holdings {
+        let mut holdings = Holdings::default();
+        for (id, &(ms, hits)) in (0..).zip(&self.held) {
+            let until_ms = asked_ms + ms;
+            if now_ms < until_ms {
+                holdings.add(Held { id, hits: Size::Share(hits).of(limit.capacity()), until_ms });
+            }
+        }
+        holdings
+    }
+
     /// The allowance of a request at `asked_ms`.
     fn allowance(&self, limit: &Limit, asked_ms: u64) -> Allowance {
         Allowance {
             available: self.available(limit, asked_ms).into(),
             bonuses: self.bonuses(asked_ms).into(),
             grace: None,
+            held: self.holdings(limit, (asked_ms, asked_ms)).steps(None).collect(),
+            holds: false,
         }
     }
 
@@ -49,6 +66,7 @@ impl Finds {
             allowance.available.iter().rev().find(|capacity| capacity.from_ms <= now_ms).copied();
         allowance.available = last.into_iter().collect();
         allowance.bonuses.retain(|bonus| now_ms < bonus.until_ms);
+        allowance.held = self.holdings(limit, (asked_ms, now_ms)).steps(None).collect();
         allowance
     }
 }
@@ -67,16 +85,19 @@ fn finds() -> impl Strategy<Value = Finds> {
         bonuses
     });
     let overdraft = prop::sample::select(vec![Overdraft::None, Overdraft::Allow, Overdraft::Clip]);
-    (available, bonuses, overdraft).prop_map(|(available, bonuses, overdraft)| Finds {
+    let held = prop::collection::vec((time(), 0_u64..400), 0..4);
+    let held = prop_oneof![Just(Vec::new()), held];
+    (available, bonuses, held, overdraft).prop_map(|(available, bonuses, held, overdraft)| Finds {
         available,
         bonuses,
+        held,
         overdraft,
     })
 }
 
 impl Counter {
     fn settled(&self) -> Settled<'_> {
-        Settled { limit: &self.limit, state: &self.state, now: self.now() }
+        Settled { limit: &self.limit, state: &self.state, now: self.now(), held: Holdings::NONE }
     }
 
     /// Whether hits that were asked for at `asked_ms` have what they need at `now_ms`.
@@ -105,7 +126,8 @@ proptest! {
         let allowance = finds.allowance(&counter.limit, asked_ms);
         let ends = allowance.bonuses.iter().map(|bonus| bonus.until_ms - 1);
         let opens = allowance.available.iter().map(|capacity| capacity.from_ms);
-        let events: Vec<u64> = ends.chain(opens).collect();
+        let lapses = finds.held.iter().flat_map(|(ms, _)| [asked_ms + ms - 1, asked_ms + ms]);
+        let events: Vec<u64> = ends.chain(opens).chain(lapses).collect();
         if !fits_at_once {
             let wait = allowance.wait(&counter.settled(), hits);
             // Time only brings more, but for the ends of bonuses; so these instants tell.
@@ -163,7 +185,7 @@ proptest! {
         counter.limit.charge(&mut counter.state, base, now);
         let given = allowance.remaining(&counter.settled());
         prop_assert!(given <= after + back.amount());
-        if spent >= back.amount() {
+        if spent >= back.amount() && finds.held.is_empty() {
             prop_assert_eq!(given, after + back.amount());
         }
         prop_assert!(bonuses.iter().zip(&allowance.bonuses).all(|(one, other)| one.amount == other.amount));

@@ -1,6 +1,6 @@
 //! Compiles `caller`, `tiers` and `qualifiers` of a file.
 
-use super::idempotency;
+use super::{idempotency, reservation};
 use crate::policy::model::{Classes, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, Priority};
 use crate::policy::schema::{CallerFile, PolicyFile, PriorityFile};
 use crate::policy::yaml::{Reader, Spanned, nearest};
@@ -45,6 +45,7 @@ impl Classes {
             keys.into_iter().map(|key| key.value.as_str().into()).collect();
         keys.dedup();
         classes.qualifiers.extend(keys);
+        classes.qualifiers.extend(reservation::keys(file).into_iter().map(Box::from));
         if let Some(key) = caller.key.as_ref().filter(|key| classes.qualifies(&key.value)) {
             let message =
                 format!("`{}` is the key of the caller and can't be a qualifier too", key.value);

@@ -11,7 +11,8 @@ use super::thresholds::{PERCENT_MAX, thresholds};
 use super::when::{Schedules, When};
 use crate::limit::{LimitName, Overdraft};
 use crate::policy::model::{
-    AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, OVERRIDE_LABEL, OnOutage, Wait,
+    AlgorithmKind, Brought, Classes, Cost, Idempotency, Lease, OVERRIDE_LABEL, OnOutage,
+    Reservations, Wait,
 };
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::Reader;
@@ -33,6 +34,7 @@ pub struct Defaults {
     pub thresholds: Option<Arc<[u16]>>,
     pub classes: Arc<Classes>,
     pub idempotency: Option<Arc<Idempotency>>,
+    pub reservations: Option<Arc<Reservations>>,
     /// By name.
     pub costs: BTreeMap<String, Arc<Cost>>,
     pub schedules: Schedules,
@@ -43,14 +45,6 @@ pub struct Defaults {
 impl Defaults {
     /// The settings in the file.
     pub fn compile(reader: &mut Reader<'_>, file: &PolicyFile) -> Self {
-        let zone = file.timezone.as_ref().map_or(TimeZone::UTC, |zone| {
-            TimeZone::get(&zone.value).unwrap_or_else(|_| {
-                let message =
-                    format!("unknown time zone `{}`; use a name such as Europe/Madrid", zone.value);
-                reader.error(zone.span.clone(), message);
-                TimeZone::UTC
-            })
-        });
         let costs = file.costs.iter().flatten();
         let costs = costs
             .map(|(name, lines)| (name.value.clone(), Cost::compile(reader, &name.value, lines)));
@@ -76,7 +70,7 @@ impl Defaults {
         });
         Self {
             domain: file.domain.as_ref().map_or("", |domain| &domain.value).into(),
-            zone,
+            zone: zone(reader, file),
             algorithm: said.and_then(|file| file.algorithm.as_ref()).map(|word| word.value.into()),
             enforcement,
             on_outage: said.and_then(|file| file.on_outage.as_ref()).map(|word| word.value.into()),
@@ -96,6 +90,10 @@ impl Defaults {
                 .idempotency
                 .as_ref()
                 .map(|said| Arc::new(Idempotency::compile(reader, said))),
+            reservations: file
+                .reservation
+                .as_ref()
+                .map(|said| Arc::new(Reservations::compile(reader, said))),
             costs,
             schedules,
             when,
@@ -122,4 +120,15 @@ impl Defaults {
             idempotency: self.idempotency.clone(),
         }
     }
+}
+
+fn zone(reader: &mut Reader<'_>, file: &PolicyFile) -> TimeZone {
+    file.timezone.as_ref().map_or(TimeZone::UTC, |zone| {
+        TimeZone::get(&zone.value).unwrap_or_else(|_| {
+            let message =
+                format!("unknown time zone `{}`; use a name such as Europe/Madrid", zone.value);
+            reader.error(zone.span.clone(), message);
+            TimeZone::UTC
+        })
+    })
 }

@@ -59,6 +59,7 @@ fn add(
         zone: compiler.defaults.zone.clone(),
         rules: RuleLevel::default(),
         has_retries: false,
+        has_reservations: false,
         brought: compiler.defaults.brought(),
         limit_count: 0,
     });
@@ -93,5 +94,6 @@ fn add(
     compiler.rules(file, &mut domain.rules);
     domain.limit_count = compiler.limit_count;
     domain.has_retries |= compiler.has_retries;
+    domain.has_reservations |= compiler.has_reservations;
     domain
 }

@@ -23,6 +23,7 @@ mod partial;
 mod percent;
 mod rate;
 mod reach;
+mod reservation;
 mod rules;
 mod thresholds;
 mod wait;

@@ -10,7 +10,8 @@ use super::limits::RuleLimits;
 use super::metadata::metadata;
 use super::reach::Obstacle;
 use crate::policy::model::{
-    Capacity, Idempotency, Mode, Only, Pattern, Rule, RuleLevel, RuleValue, SourceLocation,
+    Capacity, Idempotency, Mode, Only, Pattern, Reservations, Rule, RuleLevel, RuleValue,
+    SourceLocation,
 };
 use crate::policy::problem::{Severity, Source};
 use crate::policy::schema::{PolicyFile, RuleFile};
@@ -29,6 +30,8 @@ pub struct RuleCompiler<'a> {
     pub limit_count: usize,
     /// Whether any rule so far has `idempotency`.
     pub has_retries: bool,
+    /// Whether hits of any rule's limits so far may be held.
+    pub has_reservations: bool,
 }
 
 /// The context of a level of rules.
@@ -51,6 +54,7 @@ impl<'a> RuleCompiler<'a> {
             file_name,
             line_starts,
             has_retries: defaults.idempotency.is_some(),
+            has_reservations: false,
             defaults,
             replaced: Vec::new(),
             limit_count: 0,
@@ -154,6 +158,7 @@ impl<'a> RuleCompiler<'a> {
             enforced: enforcement.share,
             capacity: self.capacity(file),
             idempotency: self.idempotency(file),
+            reservations: self.reservations(file),
             replaces: self.replaces(file),
             metadata: file.metadata.as_deref().map(metadata),
             location: self.location(&file.span),
@@ -197,6 +202,19 @@ impl<'a> RuleCompiler<'a> {
         let idempotency = own.unwrap_or_else(|| self.defaults.idempotency.clone());
         self.has_retries |= idempotency.is_some();
         idempotency
+    }
+
+    /// How requests hold hits of the rule's limits: as it says itself, or else the file.
+    fn reservations(&mut self, file: &RuleFile) -> Option<Arc<Reservations>> {
+        let own = file.reservation.as_ref();
+        let own = own.map(|said| Arc::new(Reservations::compile(&mut self.reader, said)));
+        if let Some(said) = file.reservation.as_ref().filter(|_| has_no_limit(file)) {
+            let message = "`reservation` requires limits in the same rule";
+            self.reader.error(said.span.clone(), message);
+        }
+        let reservations = own.or_else(|| self.defaults.reservations.clone());
+        self.has_reservations |= reservations.is_some();
+        reservations
     }
 
     fn value(&mut self, file: &RuleFile) -> RuleValue {

@@ -33,6 +33,8 @@ pub struct Domain {
     pub(in crate::policy) rules: RuleLevel,
     /// Whether any of its limits has `idempotency`.
     pub(in crate::policy) has_retries: bool,
+    /// Whether hits of any of its limits may be held.
+    pub(in crate::policy) has_reservations: bool,
     /// The settings of limits that requests bring along.
     pub(in crate::policy) brought: Brought,
     /// Limits of all its rules.
@@ -122,6 +124,11 @@ impl Domain {
     /// Whether any of its limits has `idempotency`.
     pub fn has_retries(&self) -> bool {
         self.has_retries
+    }
+
+    /// Whether hits of any of its limits may be held by reservations.
+    pub fn has_reservations(&self) -> bool {
+        self.has_reservations
     }
 
     /// The `idempotency` of a rule's limits, or of limits that requests bring along.

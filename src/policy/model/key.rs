@@ -6,7 +6,8 @@
 //! hash, and a path that is still too long by `tg1#` and a hash of all of it.
 //!
 //! `tg1i{KEY}|caller=id` is the key of a retried request's marks beside the counter KEY, which is in braces so that
-//! both have the same slot: `=` precedes the value of an idempotency key, `~` a fingerprint.
+//! both have the same slot: `=` precedes the value of an idempotency key, `~` a fingerprint, `==` the id of a
+//! reservation, and `=~` the id of a reservation that is settled.
 
 use std::fmt;
 use std::fmt::Write;
@@ -36,6 +37,10 @@ pub enum RetryId<'a> {
     Entry(&'a str),
     /// A hash of all parts of the request.
     Fingerprint(&'a [u8]),
+    /// The id of a reservation that it makes.
+    Reserve(&'a str),
+    /// The id of a reservation that it settles.
+    Settle(&'a str),
 }
 
 impl Key {
@@ -89,6 +94,14 @@ impl Key {
             RetryId::Fingerprint(hash) => {
                 key.0.push('~');
                 hash.iter().for_each(|byte| key.push_hex(*byte));
+            }
+            RetryId::Reserve(id) => {
+                key.0.push_str("==");
+                key.push_text(id);
+            }
+            RetryId::Settle(id) => {
+                key.0.push_str("=~");
+                key.push_text(id);
             }
         }
         key
@@ -217,6 +230,8 @@ mod tests {
             one.mark(Some("a"), entry("1")),
             one.mark(Some("a=1"), entry("")),
             one.mark(Some("a"), entry("=1")),
+            one.mark(Some("a"), RetryId::Reserve("1")),
+            one.mark(Some("a"), RetryId::Settle("1")),
             other.mark(None, entry("1")),
         ];
         assert_eq!(keys[5].as_str(), "tg1i{tg1|d|k=a}|a=1");

@@ -11,6 +11,7 @@ use super::idempotency::Idempotency;
 use super::key::Key;
 use super::metadata::Metadata;
 use super::pattern::Pattern;
+use super::reservation::Reservations;
 use super::rule_limit::RuleLimit;
 use super::share::Share;
 use super::window::Window;
@@ -37,6 +38,8 @@ pub struct Rule {
     pub capacity: Option<Box<Capacity>>,
     /// The `idempotency` of its limits, if it has one.
     pub idempotency: Option<Arc<Idempotency>>,
+    /// How requests hold hits of its limits; they don't if None.
+    pub reservations: Option<Arc<Reservations>>,
     /// Names of limits that are replaced in a request that matches this rule.
     pub replaces: Vec<String>,
     pub metadata: Option<Metadata>,

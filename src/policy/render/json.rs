@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::limit_json::describe_limit;
 use crate::policy::model::{
     AnswerMetadata, AnswerSettings, Candidate, Capacity, Choice, Classes, Domain, Idempotency,
-    Metadata, MetadataValue, Only, PolicySet, Rule, Share, Weights,
+    Metadata, MetadataValue, Only, PolicySet, Reservations, Rule, Share, Weights,
 };
 
 /// Hexadecimal digits of a policy's hash.
@@ -112,6 +112,9 @@ fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
     if let Some(idempotency) = &rule.idempotency {
         map.insert("idempotency".to_owned(), describe_idempotency(idempotency));
     }
+    if let Some(reservations) = &rule.reservations {
+        map.insert("reservation".to_owned(), describe_reservations(reservations));
+    }
     if let Some(metadata) = &rule.metadata {
         map.insert("metadata".to_owned(), metadata_json(metadata).into());
     }
@@ -125,6 +128,17 @@ fn describe_idempotency(idempotency: &Idempotency) -> Value {
         "for_ms": ms(idempotency.life),
         "fingerprint_ms": idempotency.fingerprint.map(ms),
         "retries": idempotency.retries_max,
+    })
+}
+
+fn describe_reservations(reservations: &Reservations) -> Value {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let entries = reservations.entries.as_ref();
+    json!({
+        "key": entries.map(|entries| &entries.id),
+        "action": entries.map(|entries| &entries.action),
+        "ttl_ms": ms(reservations.ttl),
+        "ttl_max_ms": ms(reservations.ttl_max),
     })
 }
 

@@ -10,6 +10,7 @@ mod limit;
 mod map;
 mod policy;
 mod readers;
+mod reservation;
 mod rule;
 mod schedule;
 mod sharing;
@@ -29,6 +30,7 @@ pub use grace::GraceFile;
 pub use idempotency::{IdempotencyFile, RuleIdempotencyFile};
 pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
 pub use policy::{PolicyFile, read};
+pub use reservation::ReservationFile;
 pub use rule::{RateLimitFile, RuleFile};
 pub use schedule::{ByTierFile, ScheduleFile, TextsFile, WhenFile};
 pub use sharing::{

@@ -9,6 +9,7 @@ use super::idempotency::IdempotencyFile;
 use super::limit::{DefaultsFile, LimitMapFile};
 use super::map::{MapFile, Read, map, start_of};
 use super::readers::{list, named, names, one, spanned_list, text, word};
+use super::reservation::ReservationFile;
 use super::rule::{RateLimitFile, RuleFile};
 use super::schedule::ScheduleFile;
 use super::sharing::{CallerFile, CapacityFile, CostFile};
@@ -80,6 +81,9 @@ map! {
     choices: Spanned<Vec<ChoiceFile>> = spanned_list;
     /// Identifies retries of earlier requests, which are charged once; none if absent.
     idempotency: IdempotencyFile = one;
+    /// Reservations of the limits of all rules: hits that are held for an operation and settled for what it used; none if
+    /// absent.
+    reservation: ReservationFile = one;
     /// Defaults for all limits of the file.
     defaults: DefaultsFile = one;
     /// Headers, body and metadata of answers.

@@ -4,6 +4,7 @@ use super::idempotency::{RuleIdempotencyFile, of_rule};
 use super::limit::LimitFile;
 use super::map::{map, start_of};
 use super::readers::{flag, list, number, one, spanned, spanned_list, text, word};
+use super::reservation::ReservationFile;
 use super::sharing::{CapacityFile, OnlyFile};
 use super::words::{ModeFile, OutageFile};
 use crate::policy::problem::Severity;
@@ -36,6 +37,8 @@ map! {
     capacity: Spanned<CapacityFile> = spanned;
     /// Identifies retries for this rule's limits, instead of the settings of the file; false: every attempt is charged.
     idempotency: RuleIdempotencyFile = of_rule;
+    /// Reservations of this rule's limits, instead of those of the file.
+    reservation: ReservationFile = one;
     /// The mode of the rule's limits and of its `only`; the policy's if absent.
     mode: Spanned<ModeFile> = word;
     /// The part of the callers for whom they are enforced, such as 25%; the others are warned. All if absent.

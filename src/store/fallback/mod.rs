@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 
 use super::memory::{Memory, Spent};
 use super::sidecars::Sidecars;
-use super::{Batch, Charge, Decision, INLINE_CAP, Open, Outcome, Retry, StoreError};
+use super::{Batch, Charge, Decision, INLINE_CAP, Notice, Open, Outcome, Retry, StoreError};
 use crate::clock::Timestamp;
 use crate::limit::{Algorithm, Fit, Hits, Limit, Standing};
 use crate::policy::{Key, Lease, OnOutage, Refused};
@@ -125,8 +125,12 @@ impl Fallback {
             };
         }
         outcome.levels = SmallVec::from_elem(0, batch.gauges.len());
-        // The next charge in the store reports them.
-        outcome.notices.clear();
+        // The next charge in the store reports the rest.
+        outcome.notices.retain_mut(|notice| {
+            let times = own.get(notice.charge).map_or(1, |own| self.times(&own.charge.limit));
+            *notice = Notice { settled: notice.settled / times, ..Notice::of(notice.charge) };
+            notice.settled != 0
+        });
         outcome.fallback = true;
         outcome
     }
@@ -204,9 +208,11 @@ impl Fallback {
             once: None,
             // What all sidecars together have of a limit is unknown: all hits pass or none.
             part: 0,
+            reservation: None,
             ..charge.clone()
         };
         let (refused, once) = (charge.refused, charge.once.filter(|once| once.mark().is_some()));
+        let reservation = charge.reservation.clone();
         let charge = match (charge.on_outage, charge.hits) {
             (OnOutage::Deny, Hits::Spend(1..)) => {
                 Charge { limit: Arc::new(Limit::new(0, Algorithm::Total)), ..plain }
@@ -223,7 +229,7 @@ impl Fallback {
                     Hits::Spend(hits) => Hits::Spend(hits.saturating_mul(times)),
                     Hits::GiveBack(hits) => Hits::GiveBack(hits.saturating_mul(times)),
                 };
-                Charge { open, hits, refused, once, ..plain }
+                Charge { open, hits, refused, once, reservation, ..plain }
             }
         };
         Own { charge, capacity, known }

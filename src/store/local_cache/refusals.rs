@@ -179,7 +179,8 @@ impl fmt::Debug for Refusals {
 }
 
 /// Whether refusals of a batch depend only on its counters and the time. The store must decide each time if a batch has
-/// gauges, gives back, may count although it is refused, or has idempotency keys.
+/// gauges, gives back, may count although it is refused, or has idempotency keys, or if reservations count: a settlement
+/// may give hits back.
 fn may_hold(batch: &Batch) -> bool {
     let depends_on_counters = |charge: &Charge| {
         charge.bonuses.is_empty()
@@ -187,6 +188,7 @@ fn may_hold(batch: &Batch) -> bool {
             && matches!(charge.hits, Hits::Spend(_))
             && !charge.is_debit()
             && charge.once.is_none()
+            && charge.reservation.is_none()
     };
     batch.gauges.is_empty() && batch.charges.iter().all(depends_on_counters)
 }

@@ -2,7 +2,7 @@
 -- Mirrors store/decide.rs, and for each algorithm Limit::settle, Limit::falls_to_ms, Limit::charge,
 -- Limit::standing and Limit::expiry_ms in limit/mod.rs, line by line where it can.
 --
--- script.rs puts four files together: this one knows records and algorithms, retries.lua idempotency keys, special.lua
+-- script.rs puts five files together: this one knows records and algorithms, held.lua reservations, retries.lua idempotency keys, special.lua
 -- special charges and gauges, decide.lua decides. The whole is loaded as a library of functions, or, where the server
 -- has none, run as a script. What costs is, in this order: the call, each call of the server inside, each table
 -- that grows. So requests that come together share a call and the records that they have in common, numbers travel
@@ -31,10 +31,11 @@
 --
 -- Reply      The time, as ONE, and for each request a byte, and what follows it:
 --            0, 1      refused, admitted: for each charge an ANSWER: fit, remaining, reset, taken; then a byte
---                      for the level of each gauge; then, if any charge has thresholds or a grace, how many have something to
+--                      for the level of each gauge; then, if any charge has thresholds or a grace, or counts reservations, how many have something to
 --                      report, and a NOTICE of each: which charge, a bit for each threshold that it crossed, the lowest
---                      first, until when more than its limit is in use by a grace (else 0), and how many hits a
---                      grace would let pass then, or where none are asked for; then, if any charge may be made in part, how
+--                      first, until when more than its limit is in use by a grace (else 0), how many hits a grace
+--                      would let pass then, or where none are asked for, the hits that reservations hold of it, and
+--                      those that it has spent by settling one; then, if any charge may be made in part, how
 --                      many did not get all hits, and a PART of each: which charge, and how many it did not get
 --                      fit       0 it fits; n it would after n milliseconds; -1 never; -2 other hits have its
 --                                idempotency key
@@ -53,7 +54,7 @@
 -- seven bytes, which a Lua number holds exactly as far as limit/mod.rs lets them grow. An entry named `+`,
 -- tag, `|`, id counts what is spent of a bonus; one named `*`, eight bytes that name a sidecar, tag holds the greatest
 -- number of its charges that are made once; the entry LEVEL holds the level of the record's gauge in one
--- byte, and lives as long as any other; one named `%`, tag holds what was told of thresholds, and one named `^`, tag a grace that has begun (special.lua). Bytes that are no record count as none; an entry that no charge asks
+-- byte, and lives as long as any other; one named `%`, tag holds what was told of thresholds, one named `^`, tag a grace that has begun (special.lua), and one named `@`, tag what reservations hold (held.lua). Bytes that are no record count as none; an entry that no charge asks
 -- for (a newer policy's, say) is kept as it is until it expires.
 
 local VERSION = '\1'

@@ -5,7 +5,7 @@ local MODES = 4
 local SCHEDULED = 128
 local ENFORCE, QUOTA, SHADOW = 0, 1, 2
 
-local NOTICE = '<I2BI7I7'
+local NOTICE = '<I2BI7I7I7I7'
 local PART = '<I2I7'
 
 -- What a request begins with that has one plain charge; others go on with the number of their gauges.
@@ -65,14 +65,16 @@ end
 -- Makes a special charge. Mirrors Decider::spend.
 local function spend_special(one, grants)
   local special, entry = one.special, one.entry
-  if special.keyed and (one.hits ~= 0 or special.keyed.once == ONCE_CORRECTION) then note_keyed(one) end
-  if one.hits == 0 then return end
+  local is_empty = one.hits == 0 and special.step ~= reservations.SETTLE and special.step ~= reservations.EXTEND
+  if special.keyed and (not is_empty or special.keyed.once == ONCE_CORRECTION) then note_keyed(one) end
+  if is_empty then return end
   local is_partial = is_in_part(one)
   if is_partial then special.got = min(left_of(one), grants[special.part] or NEVER) end
   if special.is_made then return end
   if is_partial then note_part(one) end
   if special.seen then see(one) end
-  local hits = special_divide(one)
+  local hits = special_spending(one)
+  if not hits then return end
   if special.ends then
     take_back(one, -hits)
   else
@@ -101,6 +103,7 @@ local function count(one, gauges)
   if not is_debit(one) or one.special.is_made then return end
   local fits = one.fit == 0
   local may_overdraw = one.special.overdraft == NONE and (one.entry.used or 0) <= one.capacity
+    and one.special.step ~= reservations.SETTLE
   if not fits and not may_overdraw then return end
   spend_special(one)
   one.special.taken = MARK_COUNTED - one.special.taken
@@ -176,17 +179,19 @@ local function answer(one)
   return pack(ANSWER, one.fit, remaining, reset_ms, taken)
 end
 
--- What there is to report of a request's charges; nothing if none has thresholds or a grace.
+-- What there is to report of a request's charges; nothing if none has thresholds or a grace, or counts reservations.
 local function notices(charges)
   local may_report, number, reply = false, 0, ''
   for n = 1, #charges do
     local one, special = charges[n], charges[n].special
-    if special and (special.points or special.grace) then
+    if special and (special.points or special.grace or special.held) then
       may_report = true
       local ends, left = grace_until(one), 0
       if special.grace and (ends ~= 0 or one.hits <= 0) then left = grace_left(one) end
-      if special.crossed ~= 0 or ends ~= 0 or left ~= 0 then
-        number, reply = number + 1, reply .. pack(NOTICE, n, special.crossed, ends, left)
+      local held, settled = reservations.held(one), special.held and special.held.settled or 0
+      if special.crossed ~= 0 or ends ~= 0 or left ~= 0 or held ~= 0 or settled ~= 0 then
+        number = number + 1
+        reply = reply .. pack(NOTICE, n, special.crossed, ends, left, held, settled)
       end
     end
   end

@@ -23,6 +23,7 @@ mod map_change;
 mod nodes;
 mod pack;
 mod reply;
+mod reservation_records;
 mod route;
 mod script;
 mod sender;
@@ -51,6 +52,7 @@ use explorer::Explorer;
 use group::Asking;
 use link::Link;
 pub use reply::{BatchSize, Replies, Reply};
+pub use reservation_records::RedisReservations;
 use route::Route;
 pub use settings::{
     CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, Password, RedisSettings, RedisSettingsError,
@@ -114,6 +116,11 @@ impl Redis {
         let (route, names) = (self.route.clone(), Names::new(&self.route));
         let subscriber = Subscriber::new(route, names.clone(), cache.clone());
         (RedisDirectory::new(self.route.clone(), names, self.deadline, cache), subscriber)
+    }
+
+    /// Records of reservations in the same Redis.
+    pub fn reservations(&self) -> RedisReservations {
+        RedisReservations::new(self.route.clone())
     }
 
     /// Sums of usage in the same Redis.

@@ -7,7 +7,7 @@ use crate::limit::{
     AMOUNT_MAX, Algorithm, COUNT_MAX, Grace, Hits, Limit, Outlook, Overdraft, Thresholds,
 };
 use crate::policy::{Mode, Refused};
-use crate::store::{Batch, Charge, IdempotencyMark, Once, PARTS_MAX};
+use crate::store::{Batch, Charge, IdempotencyMark, Once, PARTS_MAX, Reservation};
 
 /// Bytes of a packed charge without its tag.
 const CHARGE_LEN: usize = 43;
@@ -106,8 +106,9 @@ fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
     }
 }
 
-/// What only a charge has that is not plain: `<I7I7I7BI2B`, and `<I7c8`, `<I2I2I4c8` or `<I7` if it is made once; then `<I2B` and
-/// `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, and at the end its thresholds and its grace.
+/// What only a charge has that is not plain: `<I7I7I7BI2BB`, and `<I7c8`, `<I2I2I4c8` or `<I7` if it is made once; then `<I2B` and
+/// `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, and at the end its thresholds, its
+/// grace, and `<I7c8` for a reservation.
 fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes: &[usize]) {
     let open = &charge.open;
     push_long(bytes, charge.part(open.hits, limit));
@@ -117,6 +118,8 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
     bytes.push(once_code(charge.once) + part * ONCES);
     push_short(bytes, open.pressed.len());
     bytes.push(byte(charge.bonuses.len()));
+    let step = charge.step();
+    bytes.push(step.map_or(0, |step| step_code(step, charge.hits)));
     match charge.once {
         None => {}
         Some(Once::Token(token)) => {
@@ -146,6 +149,10 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
             push_long(bytes, number);
         }
     }
+    if let Some((step, id)) = step.and_then(|step| Some((step, step.id()?))) {
+        push_long(bytes, step.life_ms().into());
+        bytes.extend(id.to_le_bytes());
+    }
 }
 
 /// Thresholds as bytes: `<I7B`, and `<I2I7` for each.
@@ -174,6 +181,18 @@ fn once_code(once: Option<Once>) -> u8 {
         Some(Once::Undo(_)) => 3,
         Some(Once::Correction { .. }) => 4,
         Some(Once::Look(_)) => 5,
+    }
+}
+
+/// What a charge of these hits does with reservations. Zero has no sign, so the code says whether all held hits were used.
+fn step_code(step: Reservation, hits: Hits) -> u8 {
+    match step {
+        Reservation::Settle { .. } if hits == Hits::GiveBack(0) => 6,
+        Reservation::Count => 1,
+        Reservation::Hold { .. } => 2,
+        Reservation::Settle { .. } => 3,
+        Reservation::Extend { .. } => 4,
+        Reservation::Release { .. } => 5,
     }
 }
 

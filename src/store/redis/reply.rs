@@ -54,8 +54,10 @@ impl BatchSize {
         Self {
             charges: batch.charges.len(),
             gauges: batch.gauges.len(),
-            has_notices: charges
-                .any(|charge| charge.thresholds().is_some() || charge.grace().is_some()),
+            has_notices: charges.any(|charge| {
+                let counts = charge.reservation.is_some();
+                charge.thresholds().is_some() || charge.grace().is_some() || counts
+            }),
             has_parts: batch.charges.iter().any(Charge::is_partial),
         }
     }
@@ -152,7 +154,8 @@ impl<'a> Replies<'a> {
         let crossed = Crossed(self.byte()?);
         let (grace_until, grace_left) = (self.long()?, self.long()?);
         let grace_until = (grace_until != 0).then(|| Timestamp::from_ms(grace_until));
-        Ok(Notice { charge, crossed, grace_until, grace_left })
+        let (held, settled) = (self.long()?, self.long()?);
+        Ok(Notice { charge, crossed, grace_until, grace_left, held, settled })
     }
 
     fn decision(&mut self) -> Result<Decision, StoreError> {
@@ -272,22 +275,27 @@ mod tests {
             assert_eq!(told.as_deref(), expected, "{notices:?}");
         };
         check(&[0, 0], Some(&[]));
-        let notice = |crossed, grace_until, grace_left| {
-            [Notice { charge: 0, crossed: Crossed(crossed), grace_until, grace_left }]
+        let long = |number: u64| number.to_le_bytes()[..LONG_LEN].to_vec();
+        let told = |charge: u8, crossed: u8, numbers: [u64; 4]| {
+            let head = vec![1, 0, charge, 0, crossed];
+            [head, numbers.map(long).concat()].concat()
         };
-        let crossing = [1, 0, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        check(&crossing, Some(&notice(3, None, 0)));
-        let until = Some(Timestamp::from_ms(513));
-        let graced = [1, 0, 1, 0, 0, 1, 2, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0];
-        check(&graced, Some(&notice(0, until, 7)));
+        let crossed = Notice { crossed: Crossed(3), ..Notice::of(0) };
+        check(&told(1, 3, [0; 4]), Some(&[crossed]));
+        let grace_until = Some(Timestamp::from_ms(513));
+        let graced = Notice { grace_until, grace_left: 7, ..Notice::of(0) };
+        check(&told(1, 0, [513, 7, 0, 0]), Some(&[graced]));
+        let reserved = Notice { held: 5, settled: 258, ..Notice::of(0) };
+        check(&told(1, 0, [0, 0, 5, 258]), Some(&[reserved]));
+        let short = told(1, 3, [0; 4]);
         let broken: [&[u8]; 7] = [
             &[],
             &[1],
             &[1, 0],
             &[1, 0, 1, 0],
-            &crossing[..18],
-            &[1, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            &[1, 0, 2, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &short[..short.len() - 1],
+            &told(0, 3, [0; 4]),
+            &told(2, 3, [0; 4]),
         ];
         for broken in broken {
             check(broken, None);

@@ -66,7 +66,7 @@ local function read_keyed(records, keys, one, bytes, at, once)
     local is_last = #body == KEPT_LEN + ATTEMPT_LEN and attempt_at(body, attempt)
     special.is_made = not is_last
     special.is_base = special.is_made
-  elseif hits and (one.hits ~= 0 or once == ONCE_LOOK) then
+  elseif hits and (one.hits ~= 0 or once == ONCE_LOOK or special.step == reservations.SETTLE) then
     keyed.is_conflict = once == ONCE_MARK and hits ~= one.hits
     keyed.is_retry = not keyed.is_conflict and keyed.retries < retries_max
     keyed.was_refused = keyed.is_retry and was_refused

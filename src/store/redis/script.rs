@@ -12,6 +12,7 @@ use super::server_clock::ServerClock;
 
 const CODE: &str = concat!(
     include_str!("charge.lua"),
+    include_str!("held.lua"),
     include_str!("retries.lua"),
     include_str!("special.lua"),
     include_str!("decide.lua"),

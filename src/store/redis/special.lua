@@ -3,7 +3,7 @@
 --
 -- A special charge goes on after its CHARGE as SPECIAL: how much of the capacity is open to it, how many hits
 -- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), how it is made once
--- (else 0; ONCES times the number of its part more, if it may be made in part), how many gauges press it and how many bonuses it has; for a charge that is made once by its number a TOKEN: the
+-- (else 0; ONCES times the number of its part more, if it may be made in part), how many gauges press it, how many bonuses it has, and what it does with reservations (held.lua); for a charge that is made once by its number a TOKEN: the
 -- number, and who made it; for one with an idempotency key a KEYED of retries.lua, for one that corrects a count ONE; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
 -- each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
 --
@@ -24,7 +24,7 @@
 --            level, rise, fall: it stands at this level once more than `rise` is in use, and does until
 --                      each mark of this level or above has at most `fall` in use
 
-local SPECIAL = '<I7I7I7BI2B'
+local SPECIAL = '<I7I7I7BI2BB'
 local TOKEN = '<I7c8'
 local PRESSED = '<I2B'
 local BONUS = '<I7I7Bc0'
@@ -146,13 +146,14 @@ end
 -- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends. If that can't
 -- be, nil and the reply.
 local function read_special(records, keys, one, bytes, at, code)
-  local open, ahead, ends, once, pressed, bonuses
-  open, ahead, ends, once, pressed, bonuses, at = unpack(SPECIAL, bytes, at)
+  local open, ahead, ends, once, pressed, bonuses, step
+  open, ahead, ends, once, pressed, bonuses, step, at = unpack(SPECIAL, bytes, at)
   one.special = {
     overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
     ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, is_base = false, keyed = false,
     pressed = pressed == 0 and NONE_OF_THEM or {}, bonuses = bonuses == 0 and NONE_OF_THEM or {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
     part = floor(once / ONCES), got = false,
+    held = false, step = step == reservations.SETTLE_ALL and reservations.SETTLE or step,
   }
   once = once % ONCES
   if once == ONCE_TOKEN then
@@ -198,6 +199,7 @@ local function read_special(records, keys, one, bytes, at, code)
     one.special.overdraft = NONE
     at = read_grace(one, bytes, at)
   end
+  if step ~= 0 then at = reservations.read(one, bytes, at, step) end
   return at
 end
 
@@ -249,7 +251,7 @@ local function find_levels(gauges, charges)
     for _, mark in ipairs(gauge.marks) do
       mark.charge = charges[mark.charge]
       local point = mark.level <= known and mark.fall or mark.rise
-      if point < (mark.charge.entry.used or 0) then gauge.level = max(gauge.level, mark.level) end
+      if point < (mark.charge.entry.used or 0) + reservations.held(mark.charge) then gauge.level = max(gauge.level, mark.level) end
     end
     if gauge.level ~= known then
       entry.body = gauge.level == 0 and '' or string.char(gauge.level)
@@ -263,8 +265,7 @@ local function falls_below(gauge, level)
   local latest = now
   for _, mark in ipairs(gauge.marks) do
     if level <= mark.level and mark.level <= gauge.level then
-      local one = mark.charge
-      latest = max(latest, falls_to(one.entry, mark.fall, one.a, one.b))
+      latest = max(latest, reservations.falls_to(mark.charge, mark.fall))
     end
   end
   return latest
@@ -291,8 +292,8 @@ local function base_left(one)
   return max(one.special.open_now - (one.entry.used or 0), 0)
 end
 
--- Mirrors Allowance::remaining.
-local function special_remaining(one)
+-- Mirrors Allowance::left.
+local function special_left(one)
   local sum = base_left(one)
   for _, bonus in ipairs(one.special.bonuses) do
     sum = min(sum + bonus_left(bonus), COUNT_MAX)
@@ -300,27 +301,50 @@ local function special_remaining(one)
   return sum
 end
 
+-- Mirrors Allowance::remaining.
+local function special_remaining(one)
+  local left = special_left(one)
+  return one.special.held and max(left - reservations.held_by_others(one), 0) or left
+end
+
+-- The hits that pass now, by a grace too. Mirrors Allowance::left.
+local function left_now(one)
+  local left = special_left(one) + grace_left(one)
+  return one.special.held and max(left - reservations.held_by_others(one), 0) or left
+end
+
 -- How many of its hits a charge can take that may be made in part, or has taken before.
 local function left_of(one)
   local keyed = one.special.keyed
   if keyed and keyed.is_retry then return keyed.granted end
-  return min(one.hits, special_remaining(one) + grace_left(one))
+  return min(one.hits, left_now(one))
 end
 
--- When so much will be left, before `ends`, of an entry with what is `available` of it then. Mirrors Allowance::wait.
-local function earliest_of(entry, bonuses, need, available, a, b, ends)
+-- When so much will be left of an entry with what is `available` of it then, from a time on from which no more than that is
+-- held. Mirrors Allowance::earliest_ms.
+local function earliest_from(entry, bonuses, need, available, a, b, held)
   local found, kept = NEVER, 0
   for first = #bonuses + 1, 1, -1 do
     local bonus = bonuses[first]
     kept = bonus and min(kept + bonus_left(bonus), COUNT_MAX) or 0
-    local base = max(need - kept, 0)
+    local wanted = (0 < kept and max(need, 1) or need) + held.hits
+    local base = max(wanted - kept, 0)
     for _, capacity in ipairs(available) do
       if base <= capacity.hits then
-        local falls = falls_to(entry, capacity.hits - base, a, b)
-        local at = max(falls, capacity.from)
+        local falls = base == 0 and 0 < kept and now or falls_to(entry, capacity.hits - base, a, b)
+        local at = max(falls, capacity.from, held.from)
         if (not bonus or at < bonus.ends) and at < capacity.ends then found = min(found, at) end
       end
     end
+  end
+  return found
+end
+
+-- When so much will be left, before `ends`, whatever is held now and later. Mirrors Allowance::wait.
+local function earliest_of(entry, bonuses, need, available, a, b, ends, held)
+  local found = NEVER
+  for n = 1, #held do
+    found = min(found, earliest_from(entry, bonuses, need, available, a, b, held[n]))
   end
   return found < ends and found or NEVER
 end
@@ -335,7 +359,7 @@ local function living(bonuses, time)
 end
 
 -- When so much will be left in one of the stretches that come. Mirrors fit_on_schedule.
-local function earliest_later(one, gauges, need)
+local function earliest_later(one, gauges, need, held)
   local entry, special, schedule = one.entry, one.special, one.schedule
   local at, rate, debt = entry.ends, one.a, entry.count
   local bytes, next_at = schedule.bytes, schedule.later
@@ -357,7 +381,7 @@ local function earliest_later(one, gauges, need)
     local available = { { from = from, hits = open_at(special, gauges, from, open), ends = NEVER } }
     -- What is not all open there comes with nothing beyond it.
     if special.grace then add_grace(special.grace, available, open, over) end
-    local found = earliest_of(then_entry, living(special.bonuses, from), need, available, next_rate, one.b, ends)
+    local found = earliest_of(then_entry, living(special.bonuses, from), need, available, next_rate, one.b, ends, held)
     if found ~= NEVER then return found end
   end
   return NEVER
@@ -374,9 +398,9 @@ local function earliest(one, gauges, need)
     end
   end
   if special.grace then add_grace(special.grace, available, one.capacity, special.grace.over) end
-  local ends = schedule and schedule.ends or NEVER
-  local found = earliest_of(one.entry, special.bonuses, need, available, one.a, one.b, ends)
-  return found == NEVER and schedule and earliest_later(one, gauges, need) or found
+  local ends, held = schedule and schedule.ends or NEVER, reservations.steps(one)
+  local found = earliest_of(one.entry, special.bonuses, need, available, one.a, one.b, ends, held)
+  return found == NEVER and schedule and earliest_later(one, gauges, need, held) or found
 end
 
 -- Mirrors Decider::ask.
@@ -384,17 +408,25 @@ local function special_fit(one, gauges)
   local special = one.special
   special.open_now = open_at(special, gauges, nil, special.open)
   if special.keyed and special.keyed.is_conflict then return CONFLICT end
+  local held = special.held
+  if held and held.is_conflict then return CONFLICT end
   local was_refused = special.keyed and special.keyed.was_refused
-  if one.hits < 0 or special.overdraft == OWED or special.is_made and not was_refused then return 0 end
+  local holds = held and held.step == reservations.HOLD
+  if one.hits < 0 or special.overdraft == OWED and not holds or special.is_made and not was_refused then return 0 end
+  if held and reservations.fit(held) then return 0 end
   local need, remaining = was_refused and 0 or one.hits, special_remaining(one)
+  local by_others = held and reservations.held_by_others(one) or 0
   if need == 0 then
     -- Nothing always fits, but a peek finds out whether more is in use than is open.
     local peeks = special.debit == COUNTED or was_refused and special.overdraft == NONE
-    local over = peeks and special.open_now + grace_now(one) < (one.entry.used or 0)
+    local used = (one.entry.used or 0) + by_others
+    local over = peeks and special.open_now + grace_now(one) < used
     if not over or 0 < remaining then return 0 end
   else
-    if special.overdraft == ALLOW or special.overdraft == CLIP or special.part ~= 0 then need = 1 end
-    if need <= remaining + grace_left(one) then return 0 end
+    local is_least = special.overdraft == ALLOW or special.overdraft == CLIP or special.part ~= 0
+    if not holds and is_least then need = 1 end
+    local is_full = held and reservations.is_full(one)
+    if not is_full and need <= left_now(one) then return 0 end
   end
   local at = earliest(one, gauges, need)
   return at == NEVER and -1 or at - now
@@ -410,17 +442,21 @@ local function keep(one, bonus, spent)
   end
 end
 
--- Divides the hits of a charge between its bonuses, and returns what is for the limit itself. Mirrors
+-- Divides hits of a charge between its bonuses, and returns what is for the limit itself. Mirrors
 -- Allowance::divide.
-local function special_divide(one)
-  local bonuses, rest = one.special.bonuses, one.special.got or math.abs(one.hits)
-  if one.hits < 0 then
+local function special_divide(one, hits, overdraft)
+  local bonuses, rest = one.special.bonuses, math.abs(hits)
+  if hits < 0 then
     for n = #bonuses, 1, -1 do
       local back = min(rest, bonuses[n].spent)
       keep(one, bonuses[n], bonuses[n].spent - back)
       rest = rest - back
     end
     return -rest
+  end
+  if overdraft == CLIP then
+    local passing = min(rest, special_remaining(one))
+    one.special.taken, rest = passing - rest, passing
   end
   local base = min(rest, base_left(one))
   rest = rest - base
@@ -429,15 +465,30 @@ local function special_divide(one)
     keep(one, bonus, bonus.spent + taken)
     rest = rest - taken
   end
-  local overdraft = one.special.overdraft
-  if overdraft == CLIP then
-    one.special.taken = -rest
-  elseif overdraft ~= NONE or one.special.debit ~= 0 then
+  if overdraft == ALLOW or overdraft == OWED then
     local room = max(COUNT_MAX - (one.entry.used or 0) - base, 0)
     base = base + min(rest, room)
-  else
+  elseif overdraft == NONE then
     base = base + min(rest, grace_left(one))
   end
+  return base
+end
+
+-- What a charge spends of the limit itself; nil if it spends nothing.
+local function special_spending(one)
+  local special = one.special
+  local overdraft = special.overdraft
+  if overdraft == NONE and special.debit ~= 0 then overdraft = ALLOW end
+  local held = special.held
+  if not held or held.step == reservations.COUNT then
+    return special_divide(one, special.got or one.hits, overdraft)
+  end
+  local counts_all = special.overdraft == ALLOW or special.overdraft == OWED
+  local hits, forgiven, own = reservations.reserve(one, special_remaining(one), counts_all)
+  if not hits then return end
+  local base = special_divide(one, hits, own and ALLOW or overdraft)
+  held.settled = hits + special.taken
+  special.taken = special.taken - forgiven
   return base
 end
 

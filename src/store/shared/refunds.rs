@@ -17,7 +17,8 @@ use crate::lock::lock;
 use crate::policy::{Key, OnOutage};
 use crate::store::local_cache::LocalCache;
 use crate::store::{
-    Arrival, Batch, Charge, IdempotencyMark, Once, Outcome, Store, StoreError, TokenSource,
+    Arrival, Batch, Charge, IdempotencyMark, Once, Outcome, Reservation, Store, StoreError,
+    TokenSource,
 };
 
 /// Keys with refunds. Beyond it, overcharges stay charged until they leave the window.
@@ -45,6 +46,8 @@ pub struct Overcharge {
     pub on_outage: OnOutage,
     /// For a charge with an idempotency key.
     pub undo: Option<Undo>,
+    /// For a charge of a limit on which reservations count. Hits that it holds are released.
+    pub reservation: Option<Box<Reservation>>,
 }
 
 /// The idempotency mark of a charge.
@@ -92,8 +95,13 @@ impl Overcharge {
 
     /// The charge that gives them back.
     fn charge(self, group: usize) -> Charge {
+        let reservation = self.reservation.map(|step| match *step {
+            Reservation::Hold { id, .. } => Box::new(Reservation::Release { id }),
+            _ => Box::new(Reservation::Count),
+        });
         Charge {
             group,
+            reservation,
             bonuses: self.bonuses,
             on_outage: self.on_outage,
             until: Some(self.until),

@@ -77,6 +77,7 @@ impl ShardBatch {
             // They come back once, when the request passes; until then the limit is only read.
             if gives_back(charge) {
                 (own.hits, own.refused) = (Hits::Spend(0), Refused::Free);
+                own.reservation = own.counting();
             }
             for mut pressed in mem::take(&mut own.open.pressed) {
                 match shard.gauges.iter().position(|gauge| *gauge == pressed.gauge) {
@@ -173,11 +174,21 @@ impl ShardBatch {
                 joined.retry = decision.retry;
             }
         }
+        for (place, index) in self.giving_back(batch).enumerate() {
+            let mut own = back.notices.iter().filter(|notice| notice.charge == place);
+            if let Some(settled) = own.find(|notice| notice.settled != 0) {
+                Notice::of_charge(&mut joined.notices, index).settled = settled.settled;
+            }
+        }
     }
 
     /// The request's charges that give back on this shard.
     fn giving_back(&self, batch: &Batch) -> impl Iterator<Item = usize> {
-        let gives_back = |index: &usize| matches!(batch.charges[*index].hits, Hits::GiveBack(1..));
+        let gives_back = |index: &usize| {
+            let charge = &batch.charges[*index];
+            matches!(charge.hits, Hits::GiveBack(1..))
+                || matches!(charge.hits, Hits::GiveBack(0)) && charge.settles()
+        };
         self.charges.iter().copied().filter(gives_back)
     }
 
@@ -282,6 +293,7 @@ impl ShardBatch {
                 until: charge.limit.counts_until(hits, charged_at(outcome, retry(index))),
                 bonuses: charge.bonuses.clone(),
                 on_outage: charge.on_outage,
+                reservation: charge.reservation.clone(),
             });
             let overcharges: Vec<Overcharge> = overcharges.collect();
             (!overcharges.is_empty()).then_some((key, overcharges))

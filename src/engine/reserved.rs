@@ -1,0 +1,35 @@
+//! What a verdict says of reservations: hits that are held, and hits that were spent by settling them.
+
+use crate::limit::Hits;
+
+use super::reserving::Reserving;
+use super::verdict::{ChargeDecision, Verdict};
+
+impl<'v> Verdict<'v> {
+    /// The limits of which reservations hold hits, or of which some were settled: how many are held, and how many were spent by
+    /// that.
+    pub fn reserved(&self) -> impl Iterator<Item = (&ChargeDecision<'v>, u64, u64)> {
+        let reserved = self.notices.iter().filter(|one| one.held != 0 || one.settled != 0);
+        reserved.filter_map(|one| Some((self.charges().get(one.charge)?, one.held, one.settled)))
+    }
+
+    /// Hits that reservations hold of a charge's limit.
+    pub fn held_of(&self, index: usize) -> u64 {
+        self.notices.iter().find(|notice| notice.charge == index).map_or(0, |notice| notice.held)
+    }
+
+    /// Hits of a charge that count as asked of its limit: none of a retry, nor of a reservation until it is settled.
+    pub fn hits_of(&self, index: usize) -> Hits {
+        let Some(charge) = self.charges().get(index) else { return Hits::Spend(0) };
+        let is_made = !charge.is_over() || charge.decision.counted;
+        match charge.reserving {
+            _ if charge.is_retry() => Hits::Spend(0),
+            Reserving::Holds if is_made => Hits::Spend(0),
+            Reserving::Settles if is_made => {
+                let notice = self.notices.iter().find(|notice| notice.charge == index);
+                Hits::Spend(notice.map_or(0, |notice| notice.settled))
+            }
+            Reserving::None | Reserving::Holds | Reserving::Settles => charge.taken(),
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! What the charges of a request do with reservations of their limits.
+
+use crate::store::{Charge, Reservation};
+
+/// What a charge does with reservations of its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reserving {
+    /// Nothing besides counting them, or not even that.
+    #[default]
+    None,
+    /// It holds hits, or holds them longer.
+    Holds,
+    /// It spends hits instead of those that were held.
+    Settles,
+}
+
+impl Reserving {
+    /// Of a charge.
+    pub fn of(charge: &Charge) -> Self {
+        match charge.reservation.as_deref() {
+            None | Some(Reservation::Count | Reservation::Release { .. }) => Self::None,
+            Some(Reservation::Hold { .. } | Reservation::Extend { .. }) => Self::Holds,
+            Some(Reservation::Settle { .. }) => Self::Settles,
+        }
+    }
+}
