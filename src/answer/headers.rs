@@ -7,7 +7,7 @@ use std::fmt;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::engine::{ChargeDecision, ProviderChoice, Verdict};
+use crate::engine::{ChargeDecision, ProviderChoice, RefusalId, Verdict};
 use crate::policy::AnswerSettings;
 
 use super::protocol::whole_seconds;
@@ -101,6 +101,11 @@ pub fn push_granted(headers: &mut Headers, verdict: &Verdict<'_>) {
     if !value.is_empty() {
         headers.push(("x-quota-granted".to_owned(), value));
     }
+}
+
+/// Adds `X-Refusal-Id`.
+pub fn push_refusal_id(headers: &mut Headers, id: RefusalId) {
+    headers.push(("x-refusal-id".to_owned(), id.to_string()));
 }
 
 /// Adds the content type of a JSON problem (RFC 9457).

@@ -23,6 +23,9 @@ pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Va
         if is_full {
             add_limits(&mut map, verdict);
         }
+        if let Some(id) = verdict.refusal_id.filter(|_| policy.answer.refusal_id.metadata) {
+            map.insert("refusal_id".to_owned(), id.to_string().into());
+        }
         add_wait(&mut map, verdict);
         add_crossed(&mut map, verdict);
         add_graces(&mut map, verdict);

@@ -66,6 +66,9 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
         headers::push_warnings(&mut response_headers, verdict);
     }
     headers::push_unenforced(&mut response_headers, settings, verdict);
+    if let Some(id) = verdict.refusal_id.filter(|_| settings.refusal_id.header) {
+        headers::push_refusal_id(&mut response_headers, id);
+    }
     let body = if refused && settings.problem_body {
         headers::push_problem(&mut response_headers);
         problem::body(verdict)

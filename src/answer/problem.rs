@@ -28,5 +28,9 @@ pub fn body(verdict: &Verdict<'_>) -> Vec<u8> {
         let left_ms = until.as_ms().saturating_sub(verdict.at.as_ms());
         problem["grace_left_ms"] = left_ms.into();
     }
+    let has_id = verdict.policy.is_some_and(|policy| policy.answer.refusal_id.body);
+    if let Some(id) = verdict.refusal_id.filter(|_| has_id) {
+        problem["refusal_id"] = id.to_string().into();
+    }
     problem.to_string().into_bytes()
 }

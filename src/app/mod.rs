@@ -6,6 +6,8 @@
 mod banner;
 mod listeners;
 mod ports;
+mod records;
+mod refusals;
 mod reload;
 mod signals;
 mod sources;
@@ -29,25 +31,26 @@ use crate::clock::Clock;
 use crate::engine::{Engine, EngineSettings, ModeSettings, NearLimit, Readiness};
 use crate::grpc;
 use crate::http;
-use crate::http::{Api, UsageSources};
+use crate::http::Api;
 use crate::listen::Acceptor;
 use crate::metrics::Metrics;
-use crate::observe::audit::Audit;
+use crate::observe::audit::{Audit, AuditOptions, Redaction};
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
 use crate::settings::{Settings, TlsFiles};
-use crate::store::redis::{Connector, Subscriber};
+use crate::store::redis::{Connector, RedisAuditLog, Subscriber};
 
 use banner::Banner;
 use listeners::Listeners;
 use ports::GrpcPorts;
+use records::{RecordConsumer, RecordStores};
 use reload::{FileCallers, Policies, Reloader, Subject};
 use signals::{Cause, Signals};
 use sources::Files;
 use tasks::{Stage, Stages, Tasks};
 use tls::Tls;
 use upkeep::Upkeep;
-use usage::{LAST_SEND_TIMEOUT, UsageConsumer};
+use usage::LAST_SEND_TIMEOUT;
 
 pub use sources::{SourceFiles, SourceFilesError};
 
@@ -68,8 +71,8 @@ struct Process {
     readiness: Readiness,
     traces: Option<Arc<Traces>>,
     api: Api,
-    /// Taken when it is spawned, like the next two. None: usage is not counted.
-    usage_consumer: Option<UsageConsumer>,
+    /// Taken when it is spawned, like the next two.
+    records: Option<RecordConsumer>,
     connector: Option<Connector>,
     subscriber: Option<Subscriber>,
     /// One task for each listener. Like `helpers`, they run until the stage says to end.
@@ -107,14 +110,13 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 impl Process {
     fn new(settings: Settings) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let audit =
-            Audit::open(settings.callers.audit_log.as_deref()).context("can't write audit_log")?;
         let clock = Clock::system();
         let stores = store::build(&settings, &metrics.usage_file, clock.now().timestamp())?;
+        let audit = audit(&settings, stores.audit_log, &metrics)?;
         let engine = Engine::new(EngineSettings {
             store: stores.store,
             directory: stores.directory,
-            clock: clock.clone(),
+            clock,
             modes: ModeSettings {
                 shadow: settings.policies.shadow_mode,
                 quota: settings.policies.quota_mode,
@@ -122,24 +124,15 @@ impl Process {
             near: NearLimit(settings.observing.near_limit_ratio),
             metrics: metrics.clone(),
         });
-        let usage = settings.observing.usage;
-        let (sums, retention) = (stores.sums.filter(|_| usage), settings.observing.retention());
-        let consumer = || UsageConsumer::new(clock, &metrics, sums.clone(), retention);
-        let usage_consumer = usage.then(consumer);
-        let engine = Arc::new(match &usage_consumer {
-            Some(consumer) => engine.with_sink(consumer.sink.clone()),
-            None => engine,
-        });
-        let api = Api {
-            tokens: settings.callers.api_tokens.clone(),
-            audit,
+        let sums = stores.sums.filter(|_| settings.observing.usage);
+        let stored = RecordStores {
+            sums,
+            refusals: stores.refusals,
+            erasures: stores.erasures,
             reservations: stores.reservations,
-            usage: usage_consumer.as_ref().map(|consumer| UsageSources {
-                memory: consumer.usage.clone(),
-                sums: sums.clone(),
-                retention,
-            }),
         };
+        let (records, api) = records::build(&settings, &metrics, audit, stored);
+        let engine = Arc::new(engine.with_sink(records.sink.clone()));
         let readiness = Readiness::default();
         let traces = match &settings.observing.otlp_endpoint {
             Some(endpoint) => {
@@ -154,7 +147,7 @@ impl Process {
             readiness,
             traces,
             api,
-            usage_consumer,
+            records: Some(records),
             connector: stores.connector,
             subscriber: stores.subscriber,
             servers: Tasks::default(),
@@ -191,8 +184,15 @@ impl Process {
         }
         let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
         self.helpers.spawn(upkeep.run(closed()));
-        if let Some(consumer) = self.usage_consumer.take() {
-            self.consumers.spawn_on_thread(consumer.run(stages.reached(Stage::Served)));
+        if self.api.eraser.is_shared() {
+            let eraser = self.api.eraser.clone();
+            self.helpers.spawn(eraser.run(Clock::system(), closed()));
+        }
+        if 0.0 < self.settings.audit.refusals {
+            self.helpers.spawn(self.api.audit.clone().run(closed()));
+        }
+        if let Some(records) = self.records.take() {
+            self.consumers.spawn_on_thread(records.run(stages.reached(Stage::Served)));
         }
         store::connected(self.engine.store()).await;
         let banner = Banner::of(&self.settings, &self.engine, &listeners)?;
@@ -212,7 +212,8 @@ impl Process {
     async fn load_policies(&self) -> anyhow::Result<Reloader<Files, Policies>> {
         let options = CompileOptions { merge_domains: self.settings.policies.merge_domains };
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        load(&self.settings.policies.paths, Policies { engine, metrics, options }).await
+        let policies = Policies { engine, metrics, options };
+        load(&self.settings.policies.paths, policies, &self.api.audit).await
     }
 
     /// Loads the first callers, if the directory is in files.
@@ -221,7 +222,8 @@ impl Process {
             return Ok(None);
         }
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        load(&self.settings.callers.files, FileCallers { engine, metrics }).await.map(Some)
+        let callers = FileCallers { engine, metrics };
+        load(&self.settings.callers.files, callers, &self.api.audit).await.map(Some)
     }
 
     /// The TLS of a port, with its renewal.
@@ -302,9 +304,28 @@ impl Process {
     }
 }
 
+/// The audit log of the settings.
+fn audit(
+    settings: &Settings,
+    stream: Option<RedisAuditLog>,
+    metrics: &Metrics,
+) -> anyhow::Result<Audit> {
+    let settings = &settings.audit;
+    let salt = settings.salt_file.as_deref().map(Redaction::read);
+    let redaction = salt.transpose().context("can't read audit_salt_file")?;
+    let (destination, rotation) = (settings.destination.clone(), settings.rotation());
+    let metrics = metrics.audit.clone();
+    let options = AuditOptions { destination, rotation, stream, redaction, metrics };
+    Audit::open(options).context("can't write audit_log")
+}
+
 /// Loads the files at `roots`.
-async fn load<S: Subject>(roots: &[PathBuf], subject: S) -> anyhow::Result<Reloader<Files, S>> {
-    Reloader::start(Files::start(roots)?, subject).await.map_err(|error| {
+async fn load<S: Subject>(
+    roots: &[PathBuf],
+    subject: S,
+    audit: &Audit,
+) -> anyhow::Result<Reloader<Files, S>> {
+    Reloader::start(Files::start(roots)?, subject, audit.clone()).await.map_err(|error| {
         error.report();
         anyhow!("no valid {}; not starting", S::NAME)
     })

@@ -11,8 +11,8 @@ use crate::metrics::UsageFileMetrics;
 use crate::settings::Settings;
 use crate::store::memory::Memory;
 use crate::store::redis::{
-    CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisSettings, Subscriber,
-    TlsSettings,
+    CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisAuditLog,
+    RedisErasures, RedisRefusals, RedisSettings, Subscriber, TlsSettings,
 };
 use crate::store::{Directory, Fallback, FileSums, ReservationRecords, SumsStore};
 
@@ -33,6 +33,12 @@ pub struct Stores {
     pub reservations: Arc<ReservationRecords>,
     /// The store of usage sums, if they outlive the process.
     pub sums: Option<Arc<SumsStore>>,
+    /// Recent refusals of all processes.
+    pub refusals: Option<Arc<RedisRefusals>>,
+    /// Erasures of callers by any process.
+    pub erasures: Option<Arc<RedisErasures>>,
+    /// The stream of the audit log.
+    pub audit_log: Option<RedisAuditLog>,
 }
 
 /// The stores of these settings. If there are caller files, they are the directory.
@@ -49,9 +55,17 @@ pub fn build(
         let store = AnyStore::Memory(Memory::new(settings.store.memory_keys_max));
         let directory = files.unwrap_or_default();
         let sums = file_sums(settings, metrics, now);
-        let reservations = Arc::default();
-        let (connector, subscriber) = (None, None);
-        return Ok(Stores { store, directory, connector, subscriber, reservations, sums });
+        return Ok(Stores {
+            store,
+            directory,
+            connector: None,
+            subscriber: None,
+            reservations: Arc::default(),
+            sums,
+            refusals: None,
+            erasures: None,
+            audit_log: None,
+        });
     };
     let (redis, connector) = Redis::try_new(&redis_settings)?;
     let (directory, subscriber) = match files {
@@ -63,10 +77,22 @@ pub fn build(
     };
     let sums = Some(Arc::new(SumsStore::Redis(redis.sums())));
     let reservations = Arc::new(ReservationRecords::Redis(redis.reservations()));
+    let refusals = Some(Arc::new(redis.refusals(settings.audit.explained_max)));
+    let erasures = Some(Arc::new(redis.erasures()));
+    let audit_log = Some(redis.audit_log(settings.audit.stream_len_max));
     let fallback = Fallback::new(settings.store.memory_keys_max, settings.store.outage_sidecars);
     let store = AnyStore::redis(redis, fallback);
-    let connector = Some(connector);
-    Ok(Stores { store, directory, connector, subscriber, reservations, sums })
+    Ok(Stores {
+        store,
+        directory,
+        connector: Some(connector),
+        subscriber,
+        reservations,
+        sums,
+        refusals,
+        erasures,
+        audit_log,
+    })
 }
 
 /// Waits a short time for the connection, so that `on_outage` does not answer the first requests.

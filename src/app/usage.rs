@@ -1,15 +1,15 @@
-//! Takes the records of decisions from the sink, sums them, and sends the sums to the store of usage.
+//! Sums the records of decisions, and sends the sums to the store of usage.
 
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::select;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::Clock;
-use crate::engine::{DecisionRecord, Sink};
+use crate::engine::DecisionRecord;
 use crate::lock::lock;
-use crate::metrics::Metrics;
+use crate::observe::eraser::ErasableUsage;
 use crate::store::SumsStore;
 use crate::usage::{Outbox, Retention, UsageMemory};
 
@@ -19,10 +19,9 @@ const SEND_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time to send the last sums.
 pub const LAST_SEND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sums the records of the sink.
+/// Sums records.
 #[derive(Debug)]
 pub struct UsageConsumer {
-    pub sink: Arc<Sink>,
     pub usage: Arc<UsageMemory>,
     clock: Clock,
     sender: Option<Sender>,
@@ -32,56 +31,53 @@ pub struct UsageConsumer {
 #[derive(Debug)]
 struct Sender {
     store: Arc<SumsStore>,
-    outbox: Mutex<Outbox>,
+    outbox: Arc<Mutex<Outbox>>,
     clock: Clock,
 }
 
 impl UsageConsumer {
     /// Counts from now on. If there is a store of usage, the sums are also sent there.
-    pub fn new(
-        clock: Clock,
-        metrics: &Metrics,
-        store: Option<Arc<SumsStore>>,
-        retention: Retention,
-    ) -> Self {
+    pub fn new(clock: Clock, store: Option<Arc<SumsStore>>, retention: Retention) -> Self {
         let now = clock.now().timestamp();
         let sender = store.map(|store| {
-            let outbox = Mutex::new(Outbox::new(retention, now));
+            let outbox = Arc::new(Mutex::new(Outbox::new(retention, now)));
             Sender { store, outbox, clock: clock.clone() }
         });
-        Self {
-            sink: Arc::new(Sink::new(metrics.sink_dropped.clone())),
-            usage: Arc::new(UsageMemory::new(now)),
-            clock,
-            sender,
+        Self { usage: Arc::new(UsageMemory::new(now)), clock, sender }
+    }
+
+    /// Where it keeps usage, to erase callers.
+    pub fn erasable(&self, retention: Retention) -> ErasableUsage {
+        let stored = |sender: &Sender| (sender.outbox.clone(), sender.store.clone());
+        let stored = self.sender.as_ref().map(stored);
+        ErasableUsage { memory: self.usage.clone(), stored, retention }
+    }
+
+    /// Sums records. It takes milliseconds, so no request should wait for its thread.
+    pub fn add(&self, records: &[DecisionRecord]) {
+        let now = self.clock.now().timestamp();
+        self.usage.add(records, now);
+        if let Some(sender) = &self.sender {
+            lock(&sender.outbox).add(records, now);
         }
     }
 
-    /// Sums records until `shutdown`, and then the remaining ones. It needs its own thread: adding records takes
-    /// milliseconds, and no request should wait for that.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { sink, usage, clock, sender } = self;
-        let consume = |records: &[DecisionRecord]| {
-            let now = clock.now().timestamp();
-            usage.add(records, now);
-            if let Some(sender) = &sender {
-                lock(&sender.outbox).add(records, now);
-            }
-        };
-        let consuming = sink.run(consume, shutdown);
-        let Some(sender) = &sender else {
-            consuming.await;
-            let requests = usage.requests();
+    /// Sends sums to the store of usage until it is dropped.
+    pub async fn send(&self) {
+        match &self.sender {
+            Some(sender) => sender.run().await,
+            None => pending().await,
+        }
+    }
+
+    /// Sends the last sums.
+    pub async fn finish(&self) {
+        let requests = self.usage.requests();
+        let Some(sender) = &self.sender else {
             tracing::info!(requests, "usage was counted in memory and ends with the process");
             return;
         };
-        select! {
-            () = consuming => {}
-            () = sender.run() => {}
-        }
-        let sent = timeout(LAST_SEND_TIMEOUT, sender.send()).await.unwrap_or(false);
-        let requests = usage.requests();
-        match sent {
+        match timeout(LAST_SEND_TIMEOUT, sender.send()).await.unwrap_or(false) {
             true => tracing::info!(requests, "usage was counted and stored"),
             false => tracing::warn!(requests, "usage was counted; its last sums were not stored"),
         }

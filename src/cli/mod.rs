@@ -2,6 +2,7 @@
 //! success, 1 for a failure, and 2 for an invalid command line.
 
 mod api;
+mod audit;
 mod check;
 mod completions;
 mod explain;
@@ -50,6 +51,8 @@ Examples:
   tollgate token ci --role operator               Create a token for the API
   tollgate quota status alice                     What a caller has left, from a running Tollgate
   tollgate usage --group-by tier,code             Requests of each hour by tier and outcome
+  tollgate why 5k3v0m9q2xw7t                      Why a request was refused, by the id in its answer
+  tollgate audit verify audit.jsonl*              Verify that no line of the audit log was changed
   tollgate completions bash                       Shell completions; `tollgate man` prints a man page
 
 A policy file has one domain. A limit is written as 10/second, 250/15m or 500/month. See config/README.md.";
@@ -74,6 +77,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(matches: &ArgMatches) -> ExitCode {
     match matches.subcommand() {
+        Some(("audit", matches)) => audit::run(matches),
         Some(("check", matches)) => check::run(matches),
         Some(("completions", matches)) => completions::complete(matches, command()),
         Some(("explain", matches)) => explain::run(matches),
@@ -110,6 +114,7 @@ fn command() -> Command {
         .subcommand(settings::command())
         .subcommand(token::command())
         .subcommands(api::commands())
+        .subcommand(audit::command())
         .subcommand(completions::completions_command())
         .subcommand(completions::man_command());
     let names: Vec<String> =

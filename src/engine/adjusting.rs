@@ -63,15 +63,24 @@ impl Engine {
     /// # Errors
     /// When no limit follows it, when its value is out of range, or when the store does not take it.
     pub async fn note_signal(&self, name: &str, value: f64) -> Result<(), SignalError> {
+        self.check_signal(name, value)?;
+        let text = signal_text(Signal { value, at: self.now() });
+        let set = vec![(signal_field(name), text)];
+        self.change_signals(&SignalChange { set, removed: Vec::new() }).await?;
+        Ok(())
+    }
+
+    /// Whether a value of a signal may be taken.
+    ///
+    /// # Errors
+    /// When no limit follows it, or when its value is out of range.
+    pub fn check_signal(&self, name: &str, value: f64) -> Result<(), SignalError> {
         if !self.signals().contains_key(name) {
             return Err(SignalError::UnknownName { name: name.to_owned() });
         }
         if !(0.0..=SIGNAL_MAX).contains(&value) {
             return Err(SignalError::OutOfRange { value });
         }
-        let text = signal_text(Signal { value, at: self.now() });
-        let set = vec![(signal_field(name), text)];
-        self.change_signals(&SignalChange { set, removed: Vec::new() }).await?;
         Ok(())
     }
 

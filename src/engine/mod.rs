@@ -23,6 +23,7 @@ mod readiness;
 mod reason;
 mod recalculate;
 mod record;
+mod refusal_id;
 mod request;
 mod reserved;
 mod reserving;
@@ -33,7 +34,7 @@ pub mod text;
 mod verdict;
 mod wait_queues;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 
@@ -41,14 +42,15 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::clock::{Stopwatch, Timestamp};
 use crate::limit::Hits;
-use crate::policy::{Lineage, PolicySet};
-use crate::store::Directory;
+use crate::policy::{KeyEntry, Lineage, PolicySet};
 use crate::store::signals::SignalFields;
+use crate::store::{Directory, StoreError};
 
 use caller::CallerContext;
 use deadline::DeadlineBudget;
 use decider::Decider;
 use plan::{Plan, Question};
+use refusal_id::RefusalIds;
 
 pub use adjusting::{AdjustedLimit, SignalError};
 pub use admission::{AdmissionControl, AdmissionGate};
@@ -65,12 +67,13 @@ pub use preview::{GiveBack, GraceStanding, Preview, Standing};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
 pub use recalculate::{Reading, RecalculateError, Recount};
-pub use record::{ChargeRecord, DecisionRecord};
+pub use record::{ChargeRecord, DecisionRecord, RefusalRecord, RefusedLimit};
+pub use refusal_id::RefusalId;
 pub use request::{
     AskedReservation, DESCRIPTORS_MAX, Descriptor, ENTRIES_MAX, HitsSource, Override, Request,
     RequestError, Taking,
 };
-pub use sink::Sink;
+pub use sink::{Sink, Wanted};
 pub use snapshot::{NearLimit, Pressure, Snapshot};
 pub use store::AnyStore;
 pub use verdict::{ChargeDecision, Code, ProviderChoice, Queued, Verdict};
@@ -84,6 +87,7 @@ pub struct Engine {
     sink: Option<Arc<Sink>>,
     /// Signals, and what is known of the limits that follow them, as the store had them last. Locked to copy a few texts.
     known_signals: Mutex<SignalFields>,
+    refusal_ids: RefusalIds,
 }
 
 /// A snapshot of the policies in force, kept as long as a request and its verdict need it.
@@ -107,6 +111,7 @@ impl Engine {
             decider: Decider::new(settings),
             sink: None,
             known_signals: Mutex::default(),
+            refusal_ids: RefusalIds::new(),
         }
     }
 
@@ -204,10 +209,13 @@ impl Engine {
         let EngineSettings { clock, metrics, .. } = &self.decider.settings;
         let _in_flight = metrics.enter();
         let stopwatch = Stopwatch::start();
-        let verdict = self.decider.decide(snapshot, request, clock.now()).await;
+        let mut verdict = self.decider.decide(snapshot, request, clock.now()).await;
+        if verdict.code() == Code::OverLimit && verdict.has_refusal_ids() {
+            verdict.refusal_id = Some(self.refusal_ids.next());
+        }
         snapshot.count(&verdict, metrics);
         if let Some(sink) = &self.sink {
-            sink.put(snapshot.record(&verdict));
+            sink.see(&verdict, |is_sampled| snapshot.record(&verdict, is_sampled));
         }
         metrics.check_duration.observe(stopwatch.elapsed());
         verdict
@@ -247,6 +255,21 @@ impl Engine {
     ) -> Result<Preview<'v>, RecalculateError> {
         let now = self.decider.settings.clock.now();
         self.decider.recalculate(snapshot, request, (recount, now)).await
+    }
+
+    /// Removes all counters of a caller, as the policies in force name callers, and returns their number. Hits that a
+    /// sidecar has leased for it stay until their slot ends.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected; some may be removed.
+    pub async fn erase(&self, caller: &str) -> Result<u64, StoreError> {
+        let policies = self.policies();
+        let keys = policies.domains().into_iter().filter_map(|one| one.classes.caller_key.clone());
+        let keys: BTreeSet<_> = keys.collect();
+        let mut entries: Vec<KeyEntry> =
+            keys.iter().map(|key| KeyEntry::new(key, caller)).collect();
+        entries.push(KeyEntry::of_mark(caller));
+        self.store().erase(&entries).await
     }
 
     /// Maintains the store between requests. Must be called a few times a second.

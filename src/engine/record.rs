@@ -14,6 +14,7 @@ use crate::policy::{Domain, Mode, NAME_LEN_MAX, OVERRIDE_LABEL};
 
 use super::plan::VERDICT_INLINE_CAP;
 use super::reason::Reason;
+use super::refusal_id::RefusalId;
 use super::verdict::{ChargeDecision, Code, Verdict};
 
 /// The names that records of a domain share.
@@ -57,6 +58,35 @@ struct Rare {
     /// The names of the chosen providers.
     chosen: Box<[Box<str>]>,
     crossings: Box<[CrossingRecord]>,
+    refusal: Option<RefusalRecord>,
+}
+
+/// What is recorded of a refusal in addition to the record of its verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusalRecord {
+    /// If the policy's `answer` has ids.
+    pub id: Option<RefusalId>,
+    /// It is in the sample for the audit log.
+    pub is_sampled: bool,
+    /// Time until the same request would pass.
+    pub wait: Option<Duration>,
+    /// By charge of the record.
+    pub limits: Box<[RefusedLimit]>,
+}
+
+/// The state of a limit when a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedLimit {
+    /// The amount in a window, for this caller.
+    pub amount: u64,
+    /// The base of the remaining hits: the capacity plus valid bonuses.
+    pub quota: u64,
+    /// Remaining hits.
+    pub remaining: u64,
+    /// Time until the limit has the hits; None if it has them, and if it never will.
+    pub wait: Option<Duration>,
+    /// Time until nothing of the limit is in use.
+    pub reset: Option<Duration>,
 }
 
 /// A threshold of a limit that the request has crossed.
@@ -100,8 +130,8 @@ impl DomainNames {
 }
 
 impl DecisionRecord {
-    /// The record of a verdict; the names are those of its policy.
-    pub fn new(verdict: &Verdict<'_>, names: Option<&Arc<DomainNames>>) -> Self {
+    /// The record of a verdict; the names are those of its policy. A refusal in the sample has its details.
+    pub fn new(verdict: &Verdict<'_>, names: Option<&Arc<DomainNames>>, is_sampled: bool) -> Self {
         let caller = verdict.caller.as_ref();
         let level = verdict.level();
         let code = verdict.code();
@@ -121,13 +151,18 @@ impl DecisionRecord {
                 .enumerate()
                 .map(|(index, charge)| ChargeRecord::new(verdict, index, charge))
                 .collect(),
-            rare: Rare::of(verdict),
+            rare: Rare::of(verdict, is_sampled),
         }
     }
 
     /// The time that the request was held for capacity.
     pub fn waited(&self) -> Duration {
         self.rare.as_ref().map_or(Duration::ZERO, |rare| rare.waited)
+    }
+
+    /// The details of a refusal that is audited or has an id.
+    pub fn refusal(&self) -> Option<&RefusalRecord> {
+        self.rare.as_ref()?.refusal.as_ref()
     }
 
     /// The names of the chosen providers.
@@ -163,6 +198,25 @@ impl DecisionRecord {
     }
 }
 
+impl RefusalRecord {
+    /// The record of a refused verdict.
+    pub fn new(verdict: &Verdict<'_>, is_sampled: bool) -> Self {
+        let limit = |charge: &ChargeDecision<'_>| RefusedLimit {
+            amount: charge.amount,
+            quota: charge.quota,
+            remaining: charge.remaining(),
+            wait: charge.wait(),
+            reset: charge.reset(),
+        };
+        Self {
+            id: verdict.refusal_id,
+            is_sampled,
+            wait: verdict.wait(),
+            limits: verdict.charges().iter().map(limit).collect(),
+        }
+    }
+}
+
 impl ChargeRecord {
     fn new(verdict: &Verdict<'_>, index: usize, charge: &ChargeDecision<'_>) -> Self {
         Self {
@@ -177,17 +231,20 @@ impl ChargeRecord {
 }
 
 impl Rare {
-    fn of(verdict: &Verdict<'_>) -> Option<Box<Self>> {
+    fn of(verdict: &Verdict<'_>, is_sampled: bool) -> Option<Box<Self>> {
+        let refusal = (is_sampled || verdict.refusal_id.is_some())
+            .then(|| RefusalRecord::new(verdict, is_sampled));
         let crossed = verdict.crossed().flat_map(|(charge, percents)| {
             let limit = number(charge.limit.index);
             percents.into_iter().map(move |percent| CrossingRecord { limit, percent })
         });
         let crossings: Box<[CrossingRecord]> = crossed.collect();
-        if verdict.waited.is_zero() && verdict.choices.is_empty() && crossings.is_empty() {
+        let is_plain = verdict.waited.is_zero() && verdict.choices.is_empty();
+        if is_plain && crossings.is_empty() && refusal.is_none() {
             return None;
         }
         let chosen = verdict.choices.iter().map(|choice| choice.chosen.into()).collect();
-        Some(Box::new(Self { waited: verdict.waited, chosen, crossings }))
+        Some(Box::new(Self { waited: verdict.waited, chosen, crossings, refusal }))
     }
 }
 

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::mem;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -16,6 +16,7 @@ use crate::lock::lock;
 use crate::metrics::Counter;
 
 use super::record::DecisionRecord;
+use super::verdict::{Code, Verdict};
 
 /// Number of buffers: as many threads add records without contention.
 const BUFFERS: usize = 16;
@@ -39,6 +40,18 @@ thread_local! {
 pub struct Sink {
     buffers: [Buffer; BUFFERS],
     dropped: Counter,
+    wanted: Wanted,
+    /// Number of refusals that were considered for the sample.
+    considered: AtomicU64,
+}
+
+/// The records that consumers want. Refusals with an id are always among them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wanted {
+    /// The records of all verdicts.
+    pub all: bool,
+    /// The share of refusals in the sample, from 0 to 1.
+    pub refusals: f64,
 }
 
 /// On its own cache line, so that threads don't slow each other down.
@@ -47,9 +60,32 @@ pub struct Sink {
 struct Buffer(Mutex<Vec<DecisionRecord>>);
 
 impl Sink {
-    /// An empty sink, with the counter of dropped records.
+    /// An empty sink for the records of all verdicts, with the counter of dropped records.
     pub fn new(dropped: Counter) -> Self {
-        Self { buffers: Default::default(), dropped }
+        Self::of(Wanted { all: true, refusals: 0.0 }, dropped)
+    }
+
+    /// An empty sink for those records.
+    pub fn of(wanted: Wanted, dropped: Counter) -> Self {
+        Self { buffers: Default::default(), dropped, wanted, considered: AtomicU64::new(0) }
+    }
+
+    /// Takes the record of a verdict if it is wanted. `record` is told whether it is in the sample.
+    pub fn see(&self, verdict: &Verdict<'_>, record: impl FnOnce(bool) -> DecisionRecord) {
+        let is_sampled = verdict.code() == Code::OverLimit && self.samples();
+        if self.wanted.all || is_sampled || verdict.refusal_id.is_some() {
+            self.put(record(is_sampled));
+        }
+    }
+
+    /// Whether the next refusal is in the sample: of any number in a row, the wanted share is.
+    fn samples(&self) -> bool {
+        let share = self.wanted.refusals;
+        if share <= 0.0 {
+            return false;
+        }
+        let before = self.considered.fetch_add(1, Ordering::Relaxed) as f64;
+        (before * share).floor() < ((before + 1.0) * share).floor()
     }
 
     /// Takes a record, or drops it if the buffer of its thread is full.
@@ -111,8 +147,8 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
+    use crate::engine::Reason;
     use crate::engine::testing::{Bench, START};
-    use crate::engine::{Code, Reason};
     use crate::limit::Hits;
 
     const POLICY: &str = "
@@ -161,6 +197,42 @@ descriptors:
         let hit = Hits::Spend(1);
         assert_eq!(limits, [("daily", hit, false), ("provider 5/minute", hit, true)]);
         assert!(drained(&sink).is_empty(), "each is taken once");
+    }
+
+    #[tokio::test]
+    async fn a_share_of_the_refusals_is_in_the_sample_with_details() {
+        let mut bench = Bench::timed(Clock::manual(START));
+        let wanted = Wanted { all: false, refusals: 0.3 };
+        let sink = Arc::new(Sink::of(wanted, Counter::default()));
+        bench.engine = bench.engine.with_sink(sink.clone());
+        bench.put_in_force(POLICY);
+        for _ in 0..11 {
+            bench.ask_for(&["user=ann", "provider=x"]).await;
+        }
+        let records = drained(&sink);
+        assert_eq!(records.len(), 3, "of ten refusals");
+        let details = records[0].refusal().unwrap();
+        assert!(details.is_sampled && details.id.is_none());
+        let states = details.limits.iter().map(|limit| (limit.amount, limit.quota));
+        assert_eq!(states.collect::<Vec<_>>(), [(1, 1), (5, 5)]);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_with_an_id_is_always_recorded() {
+        let mut bench = Bench::timed(Clock::manual(START));
+        let wanted = Wanted { all: false, refusals: 0.0 };
+        let sink = Arc::new(Sink::of(wanted, Counter::default()));
+        bench.engine = bench.engine.with_sink(sink.clone());
+        bench.put_in_force(&format!("{POLICY}\nanswer: {{ refusal_id: [header] }}"));
+        let ask = || bench.ask_for(&["user=ann"]);
+        assert!(ask().await.response_headers.is_empty());
+        let refused = ask().await;
+        let records = drained(&sink);
+        let details = records[0].refusal().unwrap();
+        let id = details.id.unwrap().to_string();
+        assert_eq!(refused.response_headers, [("x-refusal-id".to_owned(), id)]);
+        assert_eq!((records.len(), details.is_sampled), (1, false));
+        assert_eq!(details.wait, Some(Duration::from_secs(24 * 3_600)));
     }
 
     #[tokio::test]

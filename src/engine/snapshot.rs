@@ -193,10 +193,10 @@ impl Snapshot {
         metrics.memory.retain(&limits);
     }
 
-    /// The record of a verdict under these policies.
-    pub fn record(&self, verdict: &Verdict<'_>) -> DecisionRecord {
+    /// The record of a verdict under these policies; of a refusal in the sample, with its details.
+    pub fn record(&self, verdict: &Verdict<'_>, is_sampled: bool) -> DecisionRecord {
         let of_domain = self.domains.get(verdict.domain);
-        DecisionRecord::new(verdict, of_domain.map(|domain| &domain.names))
+        DecisionRecord::new(verdict, of_domain.map(|domain| &domain.names), is_sampled)
     }
 
     /// Counts a verdict: the request, and each of its limits.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::limit::LimitName;
 use crate::metrics::{Counter, Metrics};
+use crate::policy::KeyEntry;
 use crate::store::local_cache::LocalCacheCounts;
 use crate::store::memory::Memory;
 use crate::store::redis::Redis;
@@ -78,6 +79,20 @@ impl AnyStore {
         match self {
             Self::Memory(_) => LocalCacheCounts::default(),
             Self::Redis(shared) => shared.local_cache().counts(now),
+        }
+    }
+
+    /// Removes the counters with one of these entries in their key, and returns their number.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected; some may be removed.
+    pub async fn erase(&self, entries: &[KeyEntry]) -> Result<u64, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.erase(entries)),
+            Self::Redis(shared) => {
+                shared.fallback().erase(entries);
+                shared.store().erase(entries).await
+            }
         }
     }
 

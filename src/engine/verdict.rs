@@ -15,6 +15,7 @@ use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Notice, Outcome, Retr
 use super::caller::CallerContext;
 use super::plan::{Denial, DescriptorMatch, MetLimit, Plan, VERDICT_INLINE_CAP};
 use super::reason::Reason;
+use super::refusal_id::RefusalId;
 use super::request::Request;
 use super::reserving::Reserving;
 
@@ -53,6 +54,8 @@ pub struct Verdict<'v> {
     pub denial: Option<Denial>,
     /// The store was unavailable and `on_outage` decided.
     pub fallback: bool,
+    /// For a refusal, if the policy's `answer` has ids.
+    pub refusal_id: Option<RefusalId>,
     /// Reports of the store beside the decisions.
     pub(super) notices: Vec<Notice>,
     charges: SmallVec<[ChargeDecision<'v>; VERDICT_INLINE_CAP]>,
@@ -139,6 +142,7 @@ impl<'v> Verdict<'v> {
             queued: None,
             denial: None,
             fallback: false,
+            refusal_id: None,
             notices: Vec::new(),
             charges: SmallVec::new(),
             code: Code::Ok,
@@ -178,6 +182,7 @@ impl<'v> Verdict<'v> {
             queued,
             denial: plan.denial,
             fallback: outcome.is_some_and(|outcome| outcome.fallback),
+            refusal_id: None,
             notices: notices.unwrap_or_default(),
             charges,
             code,
@@ -188,6 +193,11 @@ impl<'v> Verdict<'v> {
     /// Whether the request passes, is refused, or is undecided.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// Whether the policy's `answer` has ids of refusals.
+    pub fn has_refusal_ids(&self) -> bool {
+        self.policy.is_some_and(|policy| policy.answer.refusal_id.is_any())
     }
 
     /// Whether the request passes as a retry: an earlier attempt was charged for some or all of its limits.
@@ -413,7 +423,7 @@ descriptors:
             assert_eq!((verdict.code(), refused.as_slice()), (code, refusing), "{ask:?}");
             assert_eq!(verdict.reason(), reason, "{ask:?}");
             assert_eq!(verdict.wait(), wait_s, "{ask:?}");
-            let record = snapshot.record(&verdict);
+            let record = snapshot.record(&verdict, false);
             let recorded = record.limits().filter(|(_, charge)| charge.refusal.is_some());
             assert_eq!(recorded.map(|(label, _)| label).collect::<Vec<_>>(), refusing, "{ask:?}");
         };

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
-use super::{bonuses, callers, latencies, quota, reservations, signals, usage};
+use super::{bonuses, callers, erase, latencies, quota, reservations, signals, usage, why};
 
 const OPENAPI: &str = "/v1/openapi.json";
 
@@ -28,11 +28,13 @@ fn operations() -> Vec<Operation> {
     list.into_iter()
         .chain(callers::operations())
         .chain(bonuses::operations())
+        .chain(erase::operations())
         .chain(quota::operations())
         .chain(reservations::operations())
         .chain(latencies::operations())
         .chain(signals::operations())
         .chain(usage::operations())
+        .chain(why::operations())
         .chain(document)
         .collect()
 }

@@ -21,13 +21,14 @@ use super::edge::Edge;
 use super::extract::UrlQuery;
 use super::openapi::{Description, Guard, Input};
 use super::problem::Problem;
+use super::recorded;
 use crate::api_token::Role;
 use crate::clock::Backoff;
-use crate::observe::audit::{self, Entry};
+use crate::observe::audit::{Changed, Entry};
 use crate::policy::{
     Caller, CallerForm, CallerNames, Flaw, PARENTS_MAX, check_caller_name, check_parents,
 };
-use crate::store::{Change, DirectoryError, Record};
+use crate::store::{Change, Directory, DirectoryError, Record};
 
 /// Maximum number of attempts while concurrent changes win.
 const ATTEMPTS_MAX: u32 = 8;
@@ -166,6 +167,21 @@ impl Edit<'_> {
         Err(Problem::new(StatusCode::CONFLICT, detail))
     }
 
+    /// Writes a line, and then removes the record if there is one. Returns whether there was.
+    pub async fn remove(&self) -> Result<bool, Problem> {
+        let directory = self.request.edge.engine.directory();
+        if let Directory::Redis(_) = directory {
+            let edited = self.apply(|_| Ok(None)).await?;
+            if edited.before.is_some() {
+                return Ok(true);
+            }
+        } else if matches!(directory.read(self.name).await, Ok(Some(_))) {
+            directory.writable()?;
+        }
+        self.record(&self.entry(None, None)).await?;
+        Ok(false)
+    }
+
     /// The caller of a form, if it is valid. If the parent is unchanged it may be missing, so that the other fields can
     /// be changed.
     async fn checked(
@@ -239,25 +255,17 @@ impl Edit<'_> {
     }
 
     fn entry(&self, before: Option<&Caller>, after: Option<&Caller>) -> Entry {
-        Entry {
-            at: audit::instant(self.request.edge.engine.now()),
-            who: self.request.principal.name.clone(),
-            peer: self.request.principal.peer,
-            what: self.action,
+        let change = Changed::Record {
             caller: self.name.to_owned(),
-            before: before.map(CallerForm::from),
-            after: after.map(CallerForm::from),
-            hits: None,
-            failed: None,
-        }
+            before: before.map(|caller| Box::new(CallerForm::from(caller))),
+            after: after.map(|caller| Box::new(CallerForm::from(caller))),
+        };
+        let ChangeRequest { edge, principal, .. } = self.request;
+        recorded::entry(edge, principal, self.action, change)
     }
 
     async fn record(&self, entry: &Entry) -> Result<(), Problem> {
-        self.request.edge.api.audit.write(entry).await.map_err(|error| {
-            tracing::error!(%error, "writing the audit log failed; the change is rejected");
-            let detail = "writing the audit log failed; nothing was changed";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        })
+        recorded::record(&self.request.edge, entry).await
     }
 }
 

@@ -6,7 +6,10 @@ use crate::api_token::ApiToken;
 use crate::engine::{Engine, Readiness};
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
+use crate::observe::eraser::Eraser;
 use crate::observe::invalid::InvalidRequests;
+use crate::observe::recent_refusals::RecentRefusals;
+use crate::store::redis::RedisRefusals;
 use crate::store::{ReservationRecords, SumsStore};
 use crate::usage::{Retention, UsageMemory};
 
@@ -21,7 +24,7 @@ pub struct Edge {
     pub invalid: InvalidRequests,
 }
 
-/// The tokens of the API, its audit log, the records of reservations, and the sources of usage.
+/// The tokens of the API, its audit log, the records of reservations, recent refusals, and the sources of usage.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
     /// If empty, only this machine may use the API.
@@ -29,8 +32,19 @@ pub struct Api {
     pub audit: Audit,
     /// The records of reservations that are made over HTTP.
     pub reservations: Arc<ReservationRecords>,
+    pub eraser: Eraser,
+    pub refusals: RefusalSources,
     /// None: usage is not counted.
     pub usage: Option<UsageSources>,
+}
+
+/// The places of refusals with an id.
+#[derive(Clone, Debug, Default)]
+pub struct RefusalSources {
+    /// Those of this process.
+    pub recent: Arc<RecentRefusals>,
+    /// Those of all processes. None: there is no Redis.
+    pub stored: Option<Arc<RedisRefusals>>,
 }
 
 /// The sources of usage.

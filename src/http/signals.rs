@@ -11,10 +11,11 @@ use super::edge::Edge;
 use super::extract::{JsonObject, UrlPath};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
+use super::recorded;
 use super::reply::NoContent;
 use crate::engine::{AdjustedLimit, SignalError};
 use crate::limit::Signal;
-use crate::observe::audit::instant;
+use crate::observe::audit::{Changed, instant};
 
 pub fn operations() -> [Operation; 2] {
     [
@@ -108,20 +109,33 @@ async fn list(_: Authorized<Viewer>, State(edge): State<Edge>) -> Json<SignalsBo
 
 /// Takes the value of a signal: `{"value": 0.07}`.
 async fn note(
-    _: Authorized<Operator>,
+    by: Authorized<Operator>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
     JsonObject(form): JsonObject<SignalForm>,
 ) -> Result<Noted, Problem> {
-    edge.engine.note_signal(&name, form.value).await.map_err(|error| {
+    let value = form.value;
+    edge.engine.check_signal(&name, value)?;
+    let change = Changed::Signal { name: name.clone(), value };
+    let mut entry = recorded::entry(&edge, &by.principal, "report signal", change);
+    recorded::record(&edge, &entry).await?;
+    if let Err(error) = edge.engine.note_signal(&name, value).await {
+        entry.failed = Some(error.to_string());
+        recorded::record(&edge, &entry).await?;
+        return Err(error.into());
+    }
+    Ok(Noted)
+}
+
+impl From<SignalError> for Problem {
+    fn from(error: SignalError) -> Self {
         let status = match error {
             SignalError::UnknownName { .. } => StatusCode::NOT_FOUND,
             SignalError::OutOfRange { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             SignalError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        Problem::new(status, error.to_string())
-    })?;
-    Ok(Noted)
+        Self::new(status, error.to_string())
+    }
 }
 
 impl From<&AdjustedLimit> for AdjustedItem {

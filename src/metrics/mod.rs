@@ -5,6 +5,7 @@
 //! removed, its series are removed too.
 
 mod adjustments;
+mod audit;
 mod callers;
 mod certificates;
 mod debits;
@@ -41,6 +42,7 @@ use process::Process;
 use reload::ReloadLabel;
 
 pub use adjustments::AdjustmentMetrics;
+pub use audit::AuditMetrics;
 pub use callers::CallerMetrics;
 pub use certificates::CertificateMetrics;
 pub use debits::DebitMetrics;
@@ -88,6 +90,8 @@ pub struct Metrics {
     pub adjustments: AdjustmentMetrics,
     /// The directory of callers.
     pub callers: CallerMetrics,
+    /// The audit log.
+    pub audit: AuditMetrics,
     /// Requests that are decided without a call to the store.
     pub local_cache: LocalCacheMetrics,
     /// A store that several sidecars share.
@@ -168,6 +172,7 @@ impl Metrics {
             retries: RetryMetrics::default(),
             adjustments: AdjustmentMetrics::default(),
             callers: CallerMetrics::default(),
+            audit: AuditMetrics::default(),
             local_cache: LocalCacheMetrics::default(),
             shared: SharedMetrics::default(),
             shed: ShedMetrics::default(),
@@ -259,6 +264,7 @@ impl Metrics {
         self.retries.register(registry);
         self.adjustments.register(registry);
         self.callers.register(registry);
+        self.audit.register(registry);
         self.local_cache.register(registry);
         self.shared.register(registry);
         self.shed.register(registry);

@@ -1,8 +1,12 @@
-//! Observability: logs, the audit log, and optional traces.
+//! Observability: logs, the audit log, explanations of refusals, and optional traces.
 
 pub mod audit;
+pub mod eraser;
 pub mod invalid;
 pub mod logs;
+pub mod recent_refusals;
+pub mod refusal;
 pub mod traces;
 
+mod instant;
 mod text;

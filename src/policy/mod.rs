@@ -20,8 +20,8 @@ pub use changes::{CountChanges, Gone, NOT_ALL_COMPARED, Restart, count_changes};
 pub use compile::{CompileOptions, compile};
 pub use model::{
     Adjust, AnswerMetadata, AnswerSettings, Caller, CallerBonus, Candidate, Capacity, Choice,
-    Classes, Domain, Idempotency, InForce, Key, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, Lineage,
-    Member, Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, PARENTS_MAX,
+    Classes, Domain, Idempotency, InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease,
+    Lineage, Member, Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, PARENTS_MAX,
     PRESSURE_LEVELS_MAX, Path, PolicySet, PressureLevel, Refused, ReservationAction, Reservations,
     RetryId, Rule, RuleLimit, RuleValue, Seen, Share, SignalSource, SourceLocation, TierLimit,
     Unit, Wait, Walk, Weights, Window, parse_priority,

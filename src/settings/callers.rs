@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::setting::{PATH, PATHS, component};
-use super::value::{self, optional, or_default};
+use super::setting::{PATHS, component};
+use super::value::{self, or_default};
 use crate::api_token::ApiToken;
 
 component! {
@@ -40,16 +40,5 @@ component! {
                Without tokens, only this machine may use the API",
         read: or_default(value::tokens),
         secret: true,
-    }
-
-    /// None: the process log.
-    audit_log: Option<PathBuf> {
-        name: "audit_log",
-        value: "PATH",
-        default: "",
-        expected: PATH,
-        help: "File for the audit log: one line of JSON for each change of a caller. \
-               If absent, the process log has these lines",
-        read: optional(value::path),
     }
 }

@@ -4,6 +4,7 @@
 //! problems are collected and reported at once, each with its place.
 
 mod api_variables;
+mod audit;
 mod callers;
 mod contexts;
 mod error;

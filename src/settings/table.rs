@@ -1,5 +1,6 @@
 //! All settings, by component.
 
+use super::audit::AuditSettings;
 use super::callers::CallerSettings;
 use super::listening::ListeningSettings;
 use super::observing::ObservingSettings;
@@ -14,6 +15,7 @@ use super::store::StoreSettings;
 pub struct Settings {
     pub policies: PolicySettings,
     pub callers: CallerSettings,
+    pub audit: AuditSettings,
     pub listening: ListeningSettings,
     pub store: StoreSettings,
     pub redis: RedisServerSettings,
@@ -26,6 +28,7 @@ pub fn table() -> impl Iterator<Item = &'static Setting> {
     let components = [
         PolicySettings::TABLE,
         CallerSettings::TABLE,
+        AuditSettings::TABLE,
         ListeningSettings::TABLE,
         StoreSettings::TABLE,
         RedisServerSettings::TABLE,
@@ -41,6 +44,7 @@ impl Settings {
         // Each name belongs to one component; the others ignore it.
         self.policies.set(name, text)
             || self.callers.set(name, text)
+            || self.audit.set(name, text)
             || self.listening.set(name, text)
             || self.store.set(name, text)
             || self.redis.set(name, text)

@@ -88,6 +88,11 @@ pub fn some_time_or_off(text: &str) -> Option<Option<Duration>> {
     if text == OFF { Some(None) } else { some_time(text).map(Some) }
 }
 
+/// Parses with `read`, or `off`.
+pub fn or_off<T>(read: impl Fn(&str) -> Option<T>) -> impl Fn(&str) -> Option<Option<T>> {
+    move |text| if text == OFF { Some(None) } else { read(text).map(Some) }
+}
+
 pub fn address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }

@@ -16,7 +16,9 @@ use super::sums::{
     ANSWER_BYTES_MAX, CallersAsked, CallersKept, SumsAdded, SumsAnswer, SumsBatch, SumsEntry,
     SumsError, SumsPeriod, SumsQuestion, SumsTable,
 };
-use super::sums_database::{self, Failure, Field, NUMBERS, Preparation, SUMS, close, guarded};
+use super::sums_database::{
+    self, Failure, Field, NUMBERS, Preparation, SUMS, close, erase, guarded, key, number_of,
+};
 use super::sums_merge::{merge, rows_of, weight};
 use crate::clock::{Backoff, Timestamp};
 use crate::lock::lock;
@@ -152,6 +154,26 @@ impl FileSums {
         });
         let answer = answer.await.map_err(|error| StoreError::Refused(error.to_string()))?;
         answer?.ok_or(SumsError::TooMany)
+    }
+
+    /// Removes a caller from periods, and returns the number of its sums there.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub async fn erase(&self, periods: &[SumsPeriod], caller: &str) -> Result<u64, StoreError> {
+        let (sums, periods, caller) = (self.clone(), periods.to_vec(), caller.to_owned());
+        let erased = spawn_blocking(move || {
+            let mut writer = lock(&sums.writer);
+            for batch in &mut writer.round {
+                let is_of =
+                    |one: &SumsEntry| one.table == SumsTable::Callers && one.field == caller;
+                batch.entries.retain(|entry| !is_of(entry));
+            }
+            let database = sums.database()?;
+            guarded(|| erase(&database, &periods, &caller))
+                .map_err(|failure| sums.close(database, &failure))
+        });
+        erased.await.map_err(|error| StoreError::Refused(error.to_string()))?
     }
 
     fn database(&self) -> Result<Arc<Database>, StoreError> {
@@ -367,19 +389,4 @@ fn fields(
         entries.push(SumsEntry { table, field, sums });
     }
     Ok(entries)
-}
-
-fn key(period: SumsPeriod, table: SumsTable, field: &str) -> Field<'_> {
-    (period.kind, period.number, number_of(table), field)
-}
-
-/// Numbers of tables in the file: they must never change.
-fn number_of(table: SumsTable) -> u8 {
-    match table {
-        SumsTable::Names => 0,
-        SumsTable::Totals => 1,
-        SumsTable::Nameless => 2,
-        SumsTable::Others => 3,
-        SumsTable::Callers => 4,
-    }
 }

@@ -28,7 +28,7 @@ use super::{Batch, INLINE_CAP, Outcome, Store, StoreError};
 use crate::clock::{Now, Timestamp};
 use crate::limit::{Limit, LimitName};
 use crate::lock::lock;
-use crate::policy::Key;
+use crate::policy::{Key, KeyEntry};
 
 /// Number of shards: well above the cores of any sidecar, and so many that the growth of one, which moves its counters,
 /// blocks no request for long.
@@ -131,6 +131,19 @@ impl Memory {
     pub fn take_lost(&self) -> Vec<(LostOf, u64)> {
         let shards = self.shards.iter();
         shards.flat_map(|shard| mem::take(&mut lock(shard).lost)).collect()
+    }
+
+    /// Removes the counters with one of these entries in their key, and returns their number.
+    pub fn erase(&self, entries: &[KeyEntry]) -> u64 {
+        let mut erased = 0;
+        for shard in &self.shards {
+            lock(shard).records.retain(|key, _| {
+                let is_erased = entries.iter().any(|entry| entry.is_in(key.as_str()));
+                erased += u64::from(is_erased);
+                !is_erased
+            });
+        }
+        erased
     }
 
     /// Moves every shard's hand over `places` of its counters and deletes expired ones.

@@ -91,6 +91,20 @@ impl ReservationRecords {
             Self::Redis(redis) => redis.remove(key).await,
         }
     }
+
+    /// Removes the records of a caller, and returns their number.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn erase(&self, caller: &str) -> Result<u64, StoreError> {
+        match self {
+            Self::Memory(memory) => {
+                let removed = lock(&memory.callers).remove(caller).unwrap_or_default();
+                Ok(u64::try_from(removed.len()).unwrap_or(u64::MAX))
+            }
+            Self::Redis(redis) => redis.erase(caller).await,
+        }
+    }
 }
 
 impl MemoryRecords {

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
 
+use super::sums::{SumsPeriod, SumsTable};
 use crate::clock::Timestamp;
 
 /// The kind and number of a period, its table, and a field.
@@ -238,6 +239,41 @@ fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder
+}
+
+/// Removes a caller from periods, and returns the number of its sums there.
+pub fn erase(
+    database: &Database,
+    periods: &[SumsPeriod],
+    caller: &str,
+) -> Result<u64, redb::Error> {
+    let transaction = database.begin_write()?;
+    let mut erased = 0;
+    {
+        let mut sums = transaction.open_table(SUMS)?;
+        for period in periods {
+            let removed = sums.remove(key(*period, SumsTable::Callers, caller))?;
+            erased += u64::from(removed.is_some());
+        }
+    }
+    transaction.commit()?;
+    Ok(erased)
+}
+
+/// The key of a field.
+pub fn key(period: SumsPeriod, table: SumsTable, field: &str) -> Field<'_> {
+    (period.kind, period.number, number_of(table), field)
+}
+
+/// Numbers of tables in the file: they must never change.
+pub fn number_of(table: SumsTable) -> u8 {
+    match table {
+        SumsTable::Names => 0,
+        SumsTable::Totals => 1,
+        SumsTable::Nameless => 2,
+        SumsTable::Others => 3,
+        SumsTable::Callers => 4,
+    }
 }
 
 impl From<io::Error> for Failure {

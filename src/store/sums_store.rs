@@ -3,7 +3,7 @@
 use super::StoreError;
 use super::file_sums::FileSums;
 use super::redis::RedisSums;
-use super::sums::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsQuestion};
+use super::sums::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsPeriod, SumsQuestion};
 use crate::clock::Timestamp;
 
 /// The place of sums.
@@ -35,6 +35,17 @@ impl SumsStore {
         match self {
             Self::Redis(redis) => redis.add(batch).await,
             Self::File(file) => file.add(batch),
+        }
+    }
+
+    /// Removes a caller from periods, and returns the number of its sums there. The totals stay.
+    ///
+    /// # Errors
+    /// If the store does not answer; some may be removed.
+    pub async fn erase(&self, periods: &[SumsPeriod], caller: &str) -> Result<u64, StoreError> {
+        match self {
+            Self::Redis(redis) => redis.erase(periods, caller).await,
+            Self::File(file) => file.erase(periods, caller).await,
         }
     }
 

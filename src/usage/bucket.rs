@@ -1,6 +1,6 @@
 //! The sums of one minute, hour or day: for the busiest callers one by one, for the others together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use foldhash::fast::RandomState;
 
@@ -88,6 +88,20 @@ impl Bucket {
         plain.chain(other).chain(callers)
     }
 
+    /// Adds the counts of callers to the others, without their names, which are added to `names`.
+    pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool, names: &mut BTreeSet<String>) {
+        let erased: Vec<Box<str>> =
+            self.callers.keys().filter(|name| is_erased(name)).cloned().collect();
+        for name in erased {
+            let rows = self.callers.remove(&name).unwrap_or_default();
+            self.caller_bytes -= CALLER_BYTES + name.len() + rows.len() * ROW_BYTES;
+            for (series, counts) in &rows {
+                self.other.entry(*series).or_default().add(counts);
+            }
+            names.insert(name.into());
+        }
+    }
+
     /// Renumbers series: the index is the old number.
     pub fn renumber(&mut self, numbers: &[SeriesId]) {
         let number =
@@ -160,6 +174,20 @@ mod tests {
         let all: u64 = bucket.rows().map(|(_, _, counts)| counts.requests).sum();
         assert_eq!(all, 120_000);
         assert_eq!(bucket.len(), 8);
+    }
+
+    #[test]
+    fn an_erased_caller_is_summed_without_its_name() {
+        let mut bucket = Bucket::default();
+        for caller in ["a", "b", "a"] {
+            bucket.add(&one(0, Some(caller)), BYTES_MAX);
+        }
+        let mut names = BTreeSet::new();
+        bucket.erase(&|caller| caller == "a", &mut names);
+        assert_eq!(names, BTreeSet::from(["a".to_owned()]));
+        let counted = [RowName::Name("a"), RowName::Name("b"), RowName::Other];
+        assert_eq!(counted.map(|name| requests(&bucket, name)), [0, 1, 2]);
+        assert_eq!(bucket.caller_bytes, CALLER_BYTES + 1 + ROW_BYTES);
     }
 
     #[test]

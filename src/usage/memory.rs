@@ -1,5 +1,6 @@
 //! Usage of one process, in memory.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use crate::clock::Timestamp;
@@ -36,6 +37,13 @@ impl UsageMemory {
     /// Adds records.
     pub fn add(&self, records: &[DecisionRecord], now: Timestamp) {
         lock(&self.rollups).add(records, now);
+    }
+
+    /// Adds the counts of callers to the others, and returns their names.
+    pub fn erase(&self, is_erased: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        lock(&self.rollups).erase(is_erased, &mut names);
+        names
     }
 
     /// Answers a query. It takes a few milliseconds of CPU.

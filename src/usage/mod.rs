@@ -19,7 +19,7 @@ mod stored;
 pub use counts::{Counts, Total};
 pub use granularity::Granularity;
 pub use memory::UsageMemory;
-pub use outbox::Outbox;
+pub use outbox::{Outbox, periods_with_callers};
 pub use query::{Dimension, Group, GroupName, Page, Rank, UsageQuery, View};
 pub use retention::Retention;
 pub use rollups::Rollups;

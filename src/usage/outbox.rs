@@ -68,6 +68,22 @@ impl Outbox {
         self.pending.add(records, now);
     }
 
+    /// Removes callers from what is not sent yet, and returns their names: what was sent before may have them too.
+    pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        self.pending.erase(is_erased, &mut names);
+        let is_of =
+            |entry: &SumsEntry| entry.table == SumsTable::Callers && is_erased(&entry.field);
+        for batch in &mut self.batches {
+            if batch.entries.iter().any(is_of) {
+                let entries = &mut Arc::make_mut(batch).entries;
+                names.extend(entries.iter().filter(|one| is_of(one)).map(|one| one.field.clone()));
+                entries.retain(|entry| !is_of(entry));
+            }
+        }
+        names
+    }
+
     /// The batch to send next: the same until it is confirmed. None: everything was sent.
     pub fn next(&mut self, now: Timestamp) -> Option<Arc<SumsBatch>> {
         if self.batches.is_empty() && self.pending.requests() != 0 {
@@ -207,6 +223,19 @@ impl Names<'_> {
         self.known.insert(id, (name.clone(), text));
         Some(name)
     }
+}
+
+/// All periods that are kept and have callers.
+pub fn periods_with_callers(retention: Retention, now: Timestamp) -> Vec<SumsPeriod> {
+    let of = |granularity: Granularity| {
+        let first = granularity.number(retention.oldest(granularity, now));
+        let last = granularity.number(now);
+        // A sidecar whose clock is ahead has begun the next one.
+        (first..=last.saturating_add(1))
+            .map(move |number| SumsPeriod { number, ..period(granularity, now) })
+    };
+    let granularities = Granularity::ALL.into_iter().filter(|one| one.has_callers());
+    granularities.flat_map(of).collect()
 }
 
 /// The period of the minute, hour or day with that start.

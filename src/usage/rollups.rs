@@ -90,6 +90,16 @@ impl Rollups {
         }
     }
 
+    /// Adds the counts of callers to the others, without their names, which are added to `names`.
+    pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool, names: &mut BTreeSet<String>) {
+        for ring in &mut self.rings {
+            let before: usize = ring.buckets.values().map(Bucket::len).sum();
+            ring.buckets.values_mut().for_each(|bucket| bucket.erase(is_erased, names));
+            let after: usize = ring.buckets.values().map(Bucket::len).sum();
+            ring.rows = ring.rows + after - before;
+        }
+    }
+
     /// Requests that were added so far.
     pub fn requests(&self) -> u64 {
         self.requests

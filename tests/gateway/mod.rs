@@ -1,6 +1,7 @@
 //! Requests through a real Envoy, or to the gRPC and HTTP ports of a running process.
 
 mod api_commands;
+mod audit;
 mod callers;
 mod charging;
 mod choice;

@@ -35,7 +35,7 @@ const OTHER_PAGES: [&str; 10] = [
 ];
 
 /// The pages about the policy language.
-const PAGES: [&str; 7] = [
+const PAGES: [&str; 8] = [
     "config/README.md",
     "config/sharing.md",
     "config/choice.md",
@@ -43,6 +43,7 @@ const PAGES: [&str; 7] = [
     RESOURCES_PAGE,
     "config/adjust.md",
     RESERVATIONS_PAGE,
+    "config/audit.md",
 ];
 
 /// A request: its descriptors as `key=value,key=value`, and the hits that it asks for.

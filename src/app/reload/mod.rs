@@ -11,19 +11,31 @@ use tokio::task::spawn_blocking;
 use tokio::{pin, select};
 
 use super::sources::PolicySource;
+use crate::clock::Clock;
 use crate::metrics::Reload;
+use crate::observe::audit::{Audit, Changed, Entry};
 use crate::policy::Source;
 
 pub use load_error::LoadError;
 pub use subject::{FileCallers, Policies, Subject};
+
+/// The author of a reload in the audit log.
+const BY_FILES: &str = "files";
+
+/// Bytes of a hash of texts that are shown.
+const SHORT_LEN: usize = 8;
 
 /// Reloads a subject from its source.
 #[derive(Debug)]
 pub struct Reloader<P, S> {
     source: P,
     subject: S,
+    /// It has a line for each reload that replaces something.
+    audit: Audit,
     /// The texts of the last read, accepted or rejected.
     seen: Option<Fingerprint>,
+    /// The hash of what is in force.
+    version: String,
 }
 
 /// The texts of a read, or why it failed.
@@ -38,8 +50,9 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
     ///
     /// # Errors
     /// If it is unreadable or invalid.
-    pub async fn start(source: P, subject: S) -> Result<Self, LoadError> {
-        let (reloader, loaded) = Self { source, subject, seen: None }.load().await;
+    pub async fn start(source: P, subject: S, audit: Audit) -> Result<Self, LoadError> {
+        let first = Self { source, subject, audit, seen: None, version: String::new() };
+        let (reloader, loaded) = first.load().await;
         loaded.map(|_| reloader)
     }
 
@@ -56,9 +69,15 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
     }
 
     async fn reload(self) -> Self {
+        let before = self.version.clone();
         let (reloader, loaded) = self.load().await;
         match loaded {
-            Ok(reload) => reloader.subject.count(reload),
+            Ok(reload) => {
+                reloader.subject.count(reload);
+                if reload == Reload::Ok {
+                    reloader.record(before).await;
+                }
+            }
             Err(error) => {
                 reloader.subject.count(Reload::Error);
                 error.report();
@@ -66,6 +85,21 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
             }
         }
         reloader
+    }
+
+    /// Writes a line after a reload: the files are what is to be in force, even if the audit log can't be written.
+    async fn record(&self, before: String) {
+        let entry = Entry {
+            at: Clock::system().now().timestamp(),
+            who: BY_FILES.to_owned(),
+            peer: None,
+            what: S::RELOAD,
+            change: Changed::InForce { from: before, to: self.version.clone() },
+            failed: None,
+        };
+        if let Err(error) = self.audit.write(&entry).await {
+            tracing::error!(%error, "writing the reload of {} to the audit log failed", S::NAME);
+        }
     }
 
     /// Loads new texts, on a thread that may block.
@@ -87,11 +121,13 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
         if self.seen.as_ref() == Some(&fingerprint) {
             return Ok(Reload::Unchanged);
         }
+        let texts = fingerprint.short();
         self.seen = Some(fingerprint);
         let sources = read.map_err(LoadError::Unreadable)?;
         match self.subject.compile(&sources) {
             Ok(compiled) => {
                 self.subject.put_in_force(compiled);
+                self.version = self.subject.version(&texts);
                 Ok(Reload::Ok)
             }
             Err(problems) => Err(LoadError::Invalid { problems, sources }),
@@ -112,6 +148,16 @@ impl Fingerprint {
             hash.update(part);
         }
         Self::Texts(hash.finalize().into())
+    }
+
+    /// The first digits of the hash.
+    fn short(&self) -> String {
+        match self {
+            Self::Texts(hash) => {
+                hash[..SHORT_LEN].iter().map(|byte| format!("{byte:02x}")).collect()
+            }
+            Self::Error(_) => String::new(),
+        }
     }
 }
 
@@ -157,9 +203,15 @@ mod tests {
 
         const NAME: &'static str = "texts";
 
+        const RELOAD: &'static str = "reload texts";
+
         fn compile(&self, sources: &[Source]) -> Result<String, Vec<Problem>> {
             let text = sources[0].text.clone();
             if text == "invalid" { Err(Vec::new()) } else { Ok(text) }
+        }
+
+        fn version(&self, texts: &str) -> String {
+            texts.to_owned()
         }
 
         fn put_in_force(&self, compiled: String) {
@@ -179,7 +231,7 @@ mod tests {
         }
         let journal = Journal::default();
         let texts = Texts { coming, text: "a" };
-        let reloader = Reloader::start(texts, journal.clone()).await.unwrap();
+        let reloader = Reloader::start(texts, journal.clone(), Audit::default()).await.unwrap();
         let (end, ending) = tokio::sync::oneshot::channel::<()>();
         let running = tokio::spawn(reloader.run(async { ending.await.unwrap() }));
         // When the channel is empty, the last text has been taken, and it is counted before the end of the channel is
@@ -197,7 +249,9 @@ mod tests {
         for text in ["", "invalid"] {
             let (_sender, coming) = mpsc::channel(1);
             let journal = Journal::default();
-            assert!(Reloader::start(Texts { coming, text }, journal.clone()).await.is_err());
+            let started =
+                Reloader::start(Texts { coming, text }, journal.clone(), Audit::default()).await;
+            assert!(started.is_err());
             assert!(lock(&journal.0).is_empty());
         }
     }

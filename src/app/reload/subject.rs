@@ -20,11 +20,17 @@ pub trait Subject: Send + 'static {
     /// Its name in logs.
     const NAME: &'static str;
 
+    /// Its reload in the audit log.
+    const RELOAD: &'static str;
+
     /// Compiles the texts.
     ///
     /// # Errors
     /// Every problem of every text.
     fn compile(&self, sources: &[Source]) -> Result<Self::Compiled, Vec<Problem>>;
+
+    /// The hash of what is in force, in the audit log. `texts` is that of its texts.
+    fn version(&self, texts: &str) -> String;
 
     /// Puts the compiled texts in force.
     fn put_in_force(&self, compiled: Self::Compiled);
@@ -53,8 +59,14 @@ impl Subject for Policies {
 
     const NAME: &'static str = "policies";
 
+    const RELOAD: &'static str = "reload policies";
+
     fn compile(&self, sources: &[Source]) -> Result<PolicySet, Vec<Problem>> {
         compile(sources, self.options)
+    }
+
+    fn version(&self, _: &str) -> String {
+        self.engine.policies().hash().to_owned()
     }
 
     fn put_in_force(&self, policies: PolicySet) {
@@ -107,11 +119,17 @@ impl Subject for FileCallers {
 
     const NAME: &'static str = "callers";
 
+    const RELOAD: &'static str = "reload callers";
+
     fn compile(&self, sources: &[Source]) -> Result<Callers, Vec<Problem>> {
         // Only a warning: policies and callers are edited one after the other.
         let policies = self.engine.policies();
         let whom = CallersFor { policies: &policies, severity: Severity::Warning };
         compile_callers_for(sources, Some(whom))
+    }
+
+    fn version(&self, texts: &str) -> String {
+        texts.to_owned()
     }
 
     fn put_in_force(&self, callers: Callers) {

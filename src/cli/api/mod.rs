@@ -1,7 +1,8 @@
-//! The commands that use the API of a running Tollgate: quotas, usage, forecasts.
+//! The commands that use the API of a running Tollgate: quotas, usage, forecasts, refusals, erasure.
 
 mod answer;
 mod args;
+mod callers;
 mod client;
 mod output;
 mod question;
@@ -34,6 +35,8 @@ pub fn commands() -> Vec<Command> {
         usage::denials_command(),
         usage::report_command(),
         usage::forecast_command(),
+        callers::why_command(),
+        callers::command(),
     ];
     all.into_iter().map(|command| command.after_long_help(ENVIRONMENT)).collect()
 }
@@ -47,6 +50,8 @@ pub fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
         "denials" => answer(matches, usage::denials),
         "report" => answer(matches, usage::report),
         "forecast" => answer(matches, usage::forecast),
+        "why" => callers::run_why(matches),
+        "callers" => callers::run(matches),
         _ => return None,
     })
 }

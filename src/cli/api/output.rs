@@ -36,7 +36,7 @@ pub fn render(format: Format, answer: &Value, columns: &[Column]) -> String {
         // The API has made CSV of it.
         return printable::lines(text.replace("\r\n", "\n").trim_end()).into_owned();
     }
-    let Some(items) = answer["items"].as_array() else {
+    let Some(items) = items(answer) else {
         // One thing, such as a caller or a bonus.
         return match format {
             Format::Json => printable::json(&format!("{answer:#}")).into_owned(),
@@ -49,6 +49,11 @@ pub fn render(format: Format, answer: &Value, columns: &[Column]) -> String {
         Format::Csv => csv(items, columns),
         Format::Table => table(answer, items, columns),
     }
+}
+
+/// The items of a list, or the limits of a refusal.
+fn items(answer: &Value) -> Option<&Vec<Value>> {
+    answer.get("items").or_else(|| answer.pointer("/refusal/limits"))?.as_array()
 }
 
 fn yaml(answer: &Value) -> String {

@@ -103,9 +103,12 @@ pub fn table(answer: &Value, items: &[Value], columns: &[Column]) -> String {
     lines.join("\n")
 }
 
-/// What makes the numbers less than what they seem to be.
+/// What makes the numbers less than what they seem to be, and what they mean.
 pub fn remarks(answer: &Value) -> Vec<String> {
     let mut remarks = Vec::new();
+    if let Some(text) = answer["text"].as_str() {
+        remarks.push(printable::line(text).into_owned());
+    }
     if let Some(reason) = answer["unavailable"].as_str() {
         remarks.push(format!("only what one sidecar counted: {}", printable::line(reason)));
     } else if answer["scope"] == "sidecar" {

@@ -10,8 +10,9 @@ use crate::http::auth::Principal;
 use crate::http::edge::Edge;
 use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
+use crate::http::recorded;
 use crate::limit::Hits;
-use crate::observe::audit::{self, Entry};
+use crate::observe::audit::Changed;
 
 /// Gives nothing back: what meets the limits also of a caller that may not spend.
 pub const LOOK: Hits = Hits::GiveBack(0);
@@ -74,20 +75,6 @@ pub async fn record(
     what: &'static str,
     (target, hits): (&Target, u64),
 ) -> Result<(), Problem> {
-    let entry = Entry {
-        at: audit::instant(edge.engine.now()),
-        who: principal.name.clone(),
-        peer: principal.peer,
-        what,
-        caller: target.caller().to_owned(),
-        before: None,
-        after: None,
-        hits: Some(hits),
-        failed: None,
-    };
-    edge.api.audit.write(&entry).await.map_err(|error| {
-        tracing::error!(%error, "writing the audit log failed; the change is rejected");
-        let detail = "writing the audit log failed; nothing was changed";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    })
+    let change = Changed::Quota { caller: target.caller().to_owned(), hits };
+    recorded::record(edge, &recorded::entry(edge, principal, what, change)).await
 }

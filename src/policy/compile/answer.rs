@@ -2,14 +2,33 @@
 
 use std::collections::BTreeMap;
 
-use crate::policy::model::{AnswerMetadata, AnswerSettings};
+use crate::policy::model::{AnswerMetadata, AnswerSettings, RefusalIdPlaces};
+use crate::policy::problem::Severity;
 use crate::policy::schema::{
-    AnswerBodyFile, AnswerFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile,
+    AnswerBodyFile, AnswerFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile, RefusalIdFile,
 };
-use crate::policy::yaml::Spanned;
+use crate::policy::yaml::{Reader, Spanned};
 
-/// The settings in the file.
-pub fn answer(file: &AnswerFile) -> AnswerSettings {
+/// The settings in the file. Warns of places for ids that no answer has.
+pub fn answer(reader: &mut Reader<'_>, file: &AnswerFile) -> AnswerSettings {
+    let settings = settings(file);
+    let mut missing = |place: RefusalIdFile, message: &str| {
+        let said = file.refusal_id.iter().flatten().find(|said| said.value == place);
+        if let Some(said) = said {
+            reader.note(Severity::Warning, said.span.clone(), message);
+        }
+    };
+    if !settings.problem_body {
+        missing(RefusalIdFile::Body, "no effect: refusals have no body without `body: problem`");
+    }
+    if settings.metadata == AnswerMetadata::Never {
+        missing(RefusalIdFile::Metadata, "no effect: `metadata` is `never`");
+    }
+    settings
+}
+
+fn settings(file: &AnswerFile) -> AnswerSettings {
+    let places = |place| file.refusal_id.iter().flatten().any(|said| said.value == place);
     let has = |set| file.headers.iter().flatten().any(|header| header.value == set);
     let fixed = |headers: &Option<BTreeMap<String, Spanned<String>>>| {
         let headers = headers.iter().flatten();
@@ -31,6 +50,11 @@ pub fn answer(file: &AnswerFile) -> AnswerSettings {
                 AnswerMetadataFile::Never => AnswerMetadata::Never,
             }
         }),
+        refusal_id: RefusalIdPlaces {
+            header: places(RefusalIdFile::Header),
+            metadata: places(RefusalIdFile::Metadata),
+            body: places(RefusalIdFile::Body),
+        },
         request_headers: fixed(&file.request_headers),
         response_headers: fixed(&file.response_headers),
     }

@@ -63,7 +63,8 @@ fn add(
         brought: compiler.defaults.brought(),
         limit_count: 0,
     });
-    if let Some(answer) = file.answer.as_ref().map(answer) {
+    if let Some(said) = &file.answer {
+        let answer = answer(&mut compiler.reader, said);
         if is_known && domain.answer != AnswerSettings::default() && domain.answer != answer {
             let message = format!("domain `{}` has another `answer` in another file", name.value);
             compiler.reader.error(name.span.clone(), message);

@@ -20,10 +20,29 @@ pub struct AnswerSettings {
     /// Refusals have a JSON problem as body.
     pub problem_body: bool,
     pub metadata: AnswerMetadata,
+    /// Where refusals have an id.
+    pub refusal_id: RefusalIdPlaces,
     /// Fixed headers for the upstream.
     pub request_headers: Vec<(String, String)>,
     /// Fixed headers for the caller.
     pub response_headers: Vec<(String, String)>,
+}
+
+/// The places of a refusal's id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusalIdPlaces {
+    /// `X-Refusal-Id` for the caller.
+    pub header: bool,
+    pub metadata: bool,
+    /// The JSON problem.
+    pub body: bool,
+}
+
+impl RefusalIdPlaces {
+    /// Whether there is one.
+    pub fn is_any(self) -> bool {
+        self.header || self.metadata || self.body
+    }
 }
 
 /// The answers with metadata about their limits.

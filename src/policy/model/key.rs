@@ -30,6 +30,13 @@ const HASH_LEN: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(String);
 
+/// An entry by which keys are found: those of all counters with this entry in their path, and their marks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEntry {
+    text: String,
+    ends: &'static [u8],
+}
+
 /// Identifies a request that may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryId<'a> {
@@ -157,6 +164,35 @@ impl Key {
     }
 }
 
+impl KeyEntry {
+    /// The entry with this key and the request's value.
+    pub fn new(key: &str, value: &str) -> Self {
+        let mut step = Key(String::new());
+        step.push_value(key, value);
+        Self { text: step.0, ends: b"|}" }
+    }
+
+    /// The caller in the key of a mark.
+    pub fn of_mark(caller: &str) -> Self {
+        let mut step = Key("}|".to_owned());
+        step.push_text(caller);
+        Self { text: step.0, ends: b"=~" }
+    }
+
+    /// The text that is in all of those keys.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a key has the entry. A key that is hashed as a whole has none.
+    pub fn is_in(&self, key: &str) -> bool {
+        key.match_indices(&self.text).any(|(at, text)| {
+            let next = key.as_bytes().get(at + text.len());
+            next.map_or(self.ends == b"|}", |next| self.ends.contains(next))
+        })
+    }
+}
+
 /// Whether a byte needs no escape. Braces would choose the slot in a Redis Cluster; the others are separators.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_graphic()
@@ -240,6 +276,29 @@ mod tests {
                 assert_ne!(one, other);
             }
         }
+    }
+
+    #[test]
+    fn an_entry_is_found_in_keys_and_marks() {
+        let check = |entry: &KeyEntry, key: &Key, expected: bool| {
+            assert_eq!(entry.is_in(key.as_str()), expected, "{entry:?} {key}");
+        };
+        let alice = KeyEntry::new("user", "alice");
+        check(&alice, &key("d", &[("user", "alice")]), true);
+        check(&alice, &key("d", &[("user", "alice"), ("op", "r")]), true);
+        check(&alice, &key("d", &[("op", "r"), ("user", "alice")]), true);
+        check(&alice, &key("d", &[("user", "alice2")]), false);
+        check(&alice, &key("d", &[("xuser", "alice")]), false);
+        check(&alice, &key("user=alice", &[]), false);
+        check(&alice, &key("d", &[("op", "|user=alice")]), false);
+        let mark =
+            |caller, id| key("d", &[("user", "alice")]).mark(Some(caller), RetryId::Entry(id));
+        check(&alice, &mark("bob", "1"), true);
+        check(&KeyEntry::of_mark("bob"), &mark("bob", "1"), true);
+        check(&KeyEntry::of_mark("bo"), &mark("bob", "1"), false);
+        check(&KeyEntry::of_mark("bob"), &key("d", &[("user", "bob")]), false);
+        let long = "x".repeat(100);
+        check(&KeyEntry::new("user", &long), &key("d", &[("user", &long)]), true);
     }
 
     #[test]

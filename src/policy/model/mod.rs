@@ -26,7 +26,7 @@ mod wait;
 mod window;
 
 pub use adjust::{Adjust, InForce, SignalSource};
-pub use answer::{AnswerMetadata, AnswerSettings};
+pub use answer::{AnswerMetadata, AnswerSettings, RefusalIdPlaces};
 pub use brought::{AlgorithmKind, Brought, OVERRIDE_LABEL};
 pub use caller::{Caller, CallerBonus, Lineage, Member, PARENTS_MAX};
 pub use capacity::{Capacity, Only, PRESSURE_LEVELS_MAX, PressureLevel, ScheduledCapacity};
@@ -37,7 +37,7 @@ pub use classes::{
 pub use cost::{Cost, CostLine};
 pub use domain::{Domain, Path, Walk};
 pub use idempotency::Idempotency;
-pub use key::{Key, RetryId};
+pub use key::{Key, KeyEntry, RetryId};
 pub use lease::{LEASED_AMOUNT_MIN, Lease};
 pub use metadata::{Metadata, MetadataValue};
 pub use mode::Mode;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::limit_json::describe_limit;
 use crate::policy::model::{
     AnswerMetadata, AnswerSettings, Candidate, Capacity, Choice, Classes, Domain, Idempotency,
-    Metadata, MetadataValue, Only, PolicySet, Reservations, Rule, Share, Weights,
+    Metadata, MetadataValue, Only, PolicySet, RefusalIdPlaces, Reservations, Rule, Share, Weights,
 };
 
 /// Hexadecimal digits of a policy's hash.
@@ -156,7 +156,10 @@ fn describe_answer(answer: &AnswerSettings) -> Value {
             .map(|(name, text)| (name.clone(), Value::from(text.as_str())))
             .collect::<Value>()
     };
-    json!({
+    let RefusalIdPlaces { header, metadata, body } = answer.refusal_id;
+    let places = [(header, "header"), (metadata, "metadata"), (body, "body")];
+    let places = places.into_iter().filter(|(on, _)| *on).map(|(_, word)| word);
+    let mut told = json!({
         "headers": headers.collect::<Value>(),
         "limits": if answer.all_limits { "all" } else { "tightest" },
         "body": if answer.problem_body { "problem" } else { "empty" },
@@ -167,7 +170,11 @@ fn describe_answer(answer: &AnswerSettings) -> Value {
         },
         "request_headers": fixed(&answer.request_headers),
         "response_headers": fixed(&answer.response_headers),
-    })
+    });
+    if answer.refusal_id.is_any() {
+        told["refusal_id"] = places.collect();
+    }
+    told
 }
 
 /// None without `caller`, `tiers` and `qualifiers`.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::map::map;
 use super::readers::word;
-use super::words::{AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile, Word};
+use super::words::{
+    AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile, RefusalIdFile, Word,
+};
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 
 map! {
@@ -19,6 +21,8 @@ map! {
     body: Spanned<AnswerBodyFile> = word;
     /// Which answers have dynamic metadata with details of their limits; refused if absent.
     metadata: Spanned<AnswerMetadataFile> = word;
+    /// Where a refusal has an id, by which `/v1/why/{id}` explains it; nowhere if absent.
+    refusal_id: Vec<Spanned<RefusalIdFile>> = id_places;
     /// Headers for the upstream. Envoy appends them, so remove these headers from incoming requests.
     request_headers: BTreeMap<String, Spanned<String>> = headers;
     /// Headers for the response to the caller.
@@ -33,6 +37,16 @@ fn header_sets(
     let items = reader.list(node, what).iter();
     let sets = items.filter_map(|item| reader.word(item, "a set of headers", HeaderSetFile::WORDS));
     Some(sets.collect())
+}
+
+fn id_places(
+    reader: &mut Reader<'_>,
+    node: &Node,
+    what: &str,
+) -> Option<Vec<Spanned<RefusalIdFile>>> {
+    let items = reader.list(node, what).iter();
+    let place = |item| reader.word(item, "a place of the id", RefusalIdFile::WORDS);
+    Some(items.filter_map(place).collect())
 }
 
 /// Fixed headers, by name. Names that start with `:`, and `host`, are invalid: Envoy treats them as parts of the request

@@ -39,7 +39,7 @@ pub use sharing::{
 pub use thresholds::ThresholdsFile;
 pub use words::{
     AlgorithmFile, AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile, LeaseFile,
-    ModeFile, OutageFile, OverdraftFile,
+    ModeFile, OutageFile, OverdraftFile, RefusalIdFile,
 };
 
 /// Values by free names, in the order of the file.

@@ -140,3 +140,15 @@ words! {
         Never = "never",
     }
 }
+
+words! {
+    /// A place of a refusal's id in the answer.
+    RefusalIdFile {
+        /// The response header `X-Refusal-Id`.
+        Header = "header",
+        /// The dynamic metadata, as `refusal_id`.
+        Metadata = "metadata",
+        /// The JSON problem, as `refusal_id`.
+        Body = "body",
+    }
+}

@@ -21,7 +21,7 @@ use super::sidecars::Sidecars;
 use super::{Batch, Charge, Decision, INLINE_CAP, Notice, Open, Outcome, Retry, StoreError};
 use crate::clock::Timestamp;
 use crate::limit::{Algorithm, Fit, Hits, Limit, Standing};
-use crate::policy::{Key, Lease, OnOutage, Refused};
+use crate::policy::{Key, KeyEntry, Lease, OnOutage, Refused};
 
 pub use debts::Debt;
 use debts::{Credit, Debts};
@@ -69,6 +69,11 @@ impl Fallback {
         if !self.owes() {
             self.sidecars.hear(sidecars);
         }
+    }
+
+    /// Removes the counters with one of these entries in their key.
+    pub fn erase(&self, entries: &[KeyEntry]) {
+        self.counts.erase(entries);
     }
 
     /// The number of sidecars that share a limit.

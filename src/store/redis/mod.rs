@@ -8,11 +8,14 @@
 //! repeated, because the hits would then count twice. But the call carries its deadline (`server_clock.rs`), so a
 //! stalled server charges nothing after it.
 
+mod audit_log;
 mod cache;
 mod connect;
 mod cluster_slots;
 mod connection;
 mod directory;
+mod erase;
+mod erasures;
 mod explorer;
 mod fault;
 mod group;
@@ -22,6 +25,7 @@ mod link;
 mod map_change;
 mod nodes;
 mod pack;
+mod refusals;
 mod reply;
 mod reservation_records;
 mod route;
@@ -43,14 +47,17 @@ use tokio::time::Instant;
 
 use super::{Batch, Health, Outcome, Store, StoreError};
 use crate::clock::{Now, monotonic_now};
-use crate::policy::Key;
+use crate::policy::{Key, KeyEntry};
 
+pub use audit_log::RedisAuditLog;
 use cache::CallerCache;
 use directory::Names;
 pub use directory::RedisDirectory;
+pub use erasures::RedisErasures;
 use explorer::Explorer;
 use group::Asking;
 use link::Link;
+pub use refusals::{KeptRefusal, RedisRefusals};
 pub use reply::{BatchSize, Replies, Reply};
 pub use reservation_records::RedisReservations;
 use route::Route;
@@ -126,6 +133,29 @@ impl Redis {
     /// Sums of usage in the same Redis.
     pub fn sums(&self) -> RedisSums {
         RedisSums::new(self.route.clone())
+    }
+
+    /// Erasures of callers in the same Redis.
+    pub fn erasures(&self) -> RedisErasures {
+        RedisErasures::new(self.route.clone())
+    }
+
+    /// Removes the counters with one of these entries in their key, and returns their number.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected; some may be removed.
+    pub async fn erase(&self, entries: &[KeyEntry]) -> Result<u64, StoreError> {
+        erase::erase(&self.route, entries).await
+    }
+
+    /// The stream of the audit log in the same Redis, of at most about so many lines.
+    pub fn audit_log(&self, len_max: u64) -> RedisAuditLog {
+        RedisAuditLog::new(self.route.clone(), len_max)
+    }
+
+    /// Recent refusals in the same Redis, at most so many.
+    pub fn refusals(&self, kept_max: usize) -> RedisRefusals {
+        RedisRefusals::new(self.route.clone(), kept_max)
     }
 
     /// Host and port of the server, or the path of its socket; of a cluster, of one of its nodes.

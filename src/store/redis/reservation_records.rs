@@ -100,6 +100,21 @@ impl RedisReservations {
         self.send(&name, &command).await.map(|_| ())
     }
 
+    /// Removes the records of a caller, and returns their number.
+    ///
+    /// # Errors
+    /// When Redis does not answer as it should.
+    pub async fn erase(&self, caller: &str) -> Result<u64, StoreError> {
+        let name = name(caller);
+        let mut count = Cmd::new();
+        count.arg("HLEN").arg(&name);
+        let count = read(self.send(&name, &count).await?)?;
+        let mut remove = Cmd::new();
+        remove.arg("DEL").arg(&name);
+        self.send(&name, &remove).await?;
+        Ok(count)
+    }
+
     async fn send(&self, key: &str, command: &Cmd) -> Result<Value, StoreError> {
         let link = self.route.link(self.route.slot(key));
         let link = link.ok_or_else(|| StoreError::unexplored("the reservations' slot"))?;

@@ -126,6 +126,16 @@ impl RedisSums {
         Ok(SumsAnswer { periods, names })
     }
 
+    /// Removes a caller from periods, and returns the number of its sums there.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected; some may be removed.
+    pub async fn erase(&self, periods: &[SumsPeriod], caller: &str) -> Result<u64, StoreError> {
+        let removed: Vec<(SumsPeriod, u64)> =
+            self.read(fields("HDEL", periods, caller).collect()).await?;
+        Ok(removed.into_iter().map(|(_, removed)| removed).sum())
+    }
+
     async fn call(&self, batch: &SumsBatch) -> Result<Value, StoreError> {
         let mut keys = Keys::default();
         let key = |suffix: &str| key(batch.period, suffix);
@@ -183,16 +193,8 @@ impl RedisSums {
         periods: &[SumsPeriod],
         caller: &str,
     ) -> Result<Vec<(SumsPeriod, Vec<SumsEntry>)>, SumsError> {
-        let places = periods.iter().flat_map(|period| {
-            [shard(caller), spill(caller)].map(|suffix| (*period, key(*period, &suffix)))
-        });
-        let command = |(period, key): (SumsPeriod, String)| {
-            let mut command = Cmd::new();
-            command.arg("HGET").arg(key).arg(caller);
-            (period, command)
-        };
         let found: Vec<(SumsPeriod, Option<String>)> =
-            self.read(places.map(command).collect()).await?;
+            self.read(fields("HGET", periods, caller).collect()).await?;
         let entry = |(period, sums): (SumsPeriod, Option<String>)| {
             let field = caller.to_owned();
             Some((period, vec![SumsEntry { table: SumsTable::Callers, field, sums: sums? }]))
@@ -326,6 +328,22 @@ impl Refusal {
             Self::Error(error) => error,
         }
     }
+}
+
+/// A command on a caller's field in each hash that may have it.
+fn fields(
+    name: &str,
+    periods: &[SumsPeriod],
+    caller: &str,
+) -> impl Iterator<Item = (SumsPeriod, Cmd)> {
+    let places = periods.iter().flat_map(|period| {
+        [shard(caller), spill(caller)].map(|suffix| (*period, key(*period, &suffix)))
+    });
+    places.map(move |(period, key)| {
+        let mut command = Cmd::new();
+        command.arg(name).arg(key).arg(caller);
+        (period, command)
+    })
 }
 
 /// The key of a table. Its period is the hash tag.

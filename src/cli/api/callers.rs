@@ -1,0 +1,88 @@
+//! `tollgate callers` and `tollgate why`: erases what is kept of a caller, and explains a refusal.
+
+use std::process::ExitCode;
+
+use clap::{Arg, ArgMatches, Command};
+
+use super::answer::answer;
+use super::args::{caller_arg, segment, with_common};
+use super::question::Question;
+use super::table::Column;
+use crate::cli::USAGE;
+
+const ERASE_NOTE: &str = "\
+The audit log keeps its lines, without the caller. If the command fails, repeat it: some of the data may be left.";
+
+const WHY_EXAMPLES: &str = "\
+Examples:
+  tollgate why 5k3v0m9q2xw7t                      The id in the header X-Refusal-Id, the body or the metadata
+  tollgate why 5k3v0m9q2xw7t --output json";
+
+pub fn command() -> Command {
+    let erase = Command::new("erase")
+        .about("Erase a caller: its record, counters, reservations, usage and refusals, and its data in the audit log")
+        .after_help(ERASE_NOTE)
+        .arg(caller_arg());
+    Command::new("callers")
+        .about("Erase what is kept of a caller, over the API")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(with_common(erase))
+}
+
+pub fn why_command() -> Command {
+    let id = Arg::new("id").value_name("ID").required(true).help("Id of the refusal");
+    let command = Command::new("why")
+        .about(
+            "Explain a refusal: the limits at that time, and what would have passed, over the API",
+        )
+        .after_help(WHY_EXAMPLES)
+        .arg(id);
+    with_common(command)
+}
+
+pub fn run(matches: &ArgMatches) -> ExitCode {
+    match matches.subcommand() {
+        Some(("erase", matches)) => answer(matches, erase),
+        _ => ExitCode::from(USAGE),
+    }
+}
+
+pub fn run_why(matches: &ArgMatches) -> ExitCode {
+    answer(matches, why)
+}
+
+fn erase(matches: &ArgMatches) -> Question {
+    Question {
+        method: "POST",
+        path: format!("/v1/callers/{}/erase", given(matches, "caller")),
+        query: Vec::new(),
+        body: None,
+        columns: Vec::new(),
+    }
+}
+
+fn why(matches: &ArgMatches) -> Question {
+    Question {
+        method: "GET",
+        path: format!("/v1/why/{}", given(matches, "id")),
+        query: Vec::new(),
+        body: None,
+        columns: vec![
+            Column::text("limit", "/limit"),
+            Column::text("reason", "/reason"),
+            Column::text("mode", "/mode"),
+            Column::number("attempted", "/attempted"),
+            Column::number("quota", "/quota"),
+            Column::number("used", "/used"),
+            Column::number("remaining", "/remaining"),
+            Column::number("wait_ms", "/wait_ms"),
+            Column::number("reset_ms", "/reset_ms"),
+        ],
+    }
+}
+
+/// An argument as a segment of a path.
+fn given(matches: &ArgMatches, name: &str) -> String {
+    segment(matches.get_one::<String>(name).map_or("", String::as_str))
+}

@@ -1,0 +1,82 @@
+//! `/v1/callers/{name}/erase`: erases the data of a caller everywhere.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::auth::Admin;
+use super::change::{ChangeBy, Edit, NewNames, check_name};
+use super::edge::Edge;
+use super::extract::UrlPath;
+use super::openapi::{self, Description, Operation, Output};
+use super::problem::Problem;
+use crate::observe::eraser::{EraseError, Erased};
+
+pub fn operations() -> [Operation; 1] {
+    [openapi::post(
+        "/v1/callers/{name}/erase",
+        "eraseCaller",
+        "Erase a caller: its record, counters, reservations, usage and refusals, and its data in the audit log",
+        erase,
+    )]
+}
+
+/// What was erased.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Erased")]
+struct ErasedBody {
+    /// The caller had a record in the directory.
+    record: bool,
+    /// Counters and marks of retries.
+    counters: u64,
+    /// Records of reservations.
+    reservations: u64,
+    /// Sums of usage, by hour and by day.
+    usage: u64,
+    /// Refusals in Redis.
+    refusals: u64,
+    /// Lines of this process's audit log.
+    audit_lines: u64,
+}
+
+struct Report(Json<ErasedBody>);
+
+impl IntoResponse for Report {
+    fn into_response(self) -> Response {
+        self.0.into_response()
+    }
+}
+
+impl Output for Report {
+    fn describe(description: &mut Description<'_>) {
+        description.answer::<ErasedBody>(200);
+        description.problem("409", "The directory is in files, which have the caller");
+        description.problem("503", "Not all was erased; repeat the request");
+    }
+}
+
+/// Erases a caller.
+async fn erase(
+    by: ChangeBy<Admin>,
+    State(edge): State<Edge>,
+    UrlPath(name): UrlPath<String>,
+) -> Result<Report, Problem> {
+    check_name(&name)?;
+    let names = NewNames::OfPolicies;
+    let edit = Edit { request: &by.request, names, action: "erase", name: &name };
+    let record = edit.remove().await?;
+    let counters = edge.engine.erase(&name).await.map_err(|error| incomplete(&error.into()))?;
+    let erased = edge.api.eraser.erase(&name, edge.engine.now()).await;
+    let Erased { reservations, sums, refusals, audit_lines } =
+        erased.map_err(|error| incomplete(&error))?;
+    let usage = sums;
+    Ok(Report(Json(ErasedBody { record, counters, reservations, usage, refusals, audit_lines })))
+}
+
+fn incomplete(error: &EraseError) -> Problem {
+    let detail = format!("not all was erased; repeat the request: {error}");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+}

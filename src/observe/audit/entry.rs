@@ -1,0 +1,170 @@
+//! The entries of the audit log: changes over the API and of files, and refused requests.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::line::{Content, hex};
+use super::redaction::Redaction;
+use crate::clock::Timestamp;
+use crate::engine::DecisionRecord;
+use crate::observe::instant::instant;
+use crate::observe::refusal::{LimitsShown, RefusalForm};
+use crate::policy::CallerForm;
+
+/// Random bytes of a nonce: without them, an erased subject could be guessed and compared with its digest.
+const NONCE_LEN: usize = 16;
+
+/// A change over the API or of files.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub at: Timestamp,
+    /// The name of a token, or a fixed name if no token is needed; `files` for a reload.
+    pub who: String,
+    pub peer: Option<IpAddr>,
+    /// The operation, in one or two words.
+    pub what: &'static str,
+    pub change: Changed,
+    /// The reason that the change of the previous line failed, or may have failed.
+    pub failed: Option<String>,
+}
+
+/// What an entry changes.
+#[derive(Clone, Debug)]
+pub enum Changed {
+    /// The record of a caller.
+    Record { caller: String, before: Option<Box<CallerForm>>, after: Option<Box<CallerForm>> },
+    /// Hits of a caller.
+    Quota { caller: String, hits: u64 },
+    /// The value of a signal.
+    Signal { name: String, value: f64 },
+    /// What is in force, before and after a reload: the hash of the policies, or the number of callers.
+    InForce { from: String, to: String },
+}
+
+#[derive(Serialize)]
+struct ChangeHead<'e> {
+    at: String,
+    who: &'e str,
+    peer: Option<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hits: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failed: Option<&'e str>,
+    what: &'static str,
+}
+
+#[derive(Serialize)]
+struct ChangeSubject<'e> {
+    caller: &'e str,
+    before: Option<CallerForm>,
+    after: Option<CallerForm>,
+    nonce: String,
+}
+
+#[derive(Serialize)]
+struct RefusalHead {
+    what: &'static str,
+    #[serde(flatten)]
+    refusal: RefusalForm,
+}
+
+#[derive(Serialize)]
+struct RefusalSubject<'e> {
+    caller: &'e str,
+    nonce: String,
+}
+
+impl Entry {
+    /// The content of its line.
+    pub fn content(&self, redaction: Option<&Redaction>) -> Content {
+        let mut head = ChangeHead {
+            at: instant(self.at),
+            who: &self.who,
+            peer: self.peer,
+            hits: None,
+            signal: None,
+            value: None,
+            from: None,
+            to: None,
+            failed: self.failed.as_deref(),
+            what: self.what,
+        };
+        let form = |form: &Option<Box<CallerForm>>| match (form, redaction) {
+            (Some(form), Some(redaction)) => Some(redaction.form(form)),
+            (form, _) => form.as_deref().cloned(),
+        };
+        let subject = |caller: &str, before, after| {
+            let caller = &*shown(caller, redaction);
+            Some(members(&ChangeSubject { caller, before, after, nonce: nonce() }))
+        };
+        let subject = match &self.change {
+            Changed::Record { caller, before, after } => subject(caller, form(before), form(after)),
+            Changed::Quota { caller, hits } => {
+                head.hits = Some(*hits);
+                subject(caller, None, None)
+            }
+            Changed::Signal { name, value } => {
+                head.signal = Some(name);
+                head.value = Some(*value);
+                None
+            }
+            Changed::InForce { from, to } => {
+                head.from = Some(from);
+                head.to = Some(to);
+                None
+            }
+        };
+        Content { head: members(&head), subject }
+    }
+}
+
+/// The content of the line of a refusal; None if it is not in the sample.
+pub fn refusal(record: &DecisionRecord, redaction: Option<&Redaction>) -> Option<Content> {
+    record.refusal().filter(|refusal| refusal.is_sampled)?;
+    let mut form = RefusalForm::new(record, LimitsShown::Refusing)?;
+    let caller = form.caller.take();
+    let head = members(&RefusalHead { what: "refused", refusal: form });
+    let subject = caller.map(|caller| {
+        members(&RefusalSubject { caller: &shown(&caller, redaction), nonce: nonce() })
+    });
+    Some(Content { head, subject })
+}
+
+/// Whether a subject has data of an erased caller: as itself, or as a parent.
+pub fn is_subject_of(subject: &str, is_erased: &dyn Fn(&str) -> bool) -> bool {
+    let Ok(subject) = serde_json::from_str::<Value>(&format!("{{{subject}}}")) else {
+        return false;
+    };
+    let places = ["/caller", "/before/parent", "/after/parent"];
+    let mut texts = places.into_iter().filter_map(|place| subject.pointer(place)?.as_str());
+    texts.any(is_erased)
+}
+
+/// The name of a caller as the log shows it.
+fn shown(caller: &str, redaction: Option<&Redaction>) -> String {
+    redaction.map_or_else(|| caller.to_owned(), |redaction| redaction.name(caller))
+}
+
+/// The members of a JSON object, without its braces.
+fn members<T: Serialize>(object: &T) -> String {
+    let text = serde_json::to_string(object).expect("it has only texts, numbers and lists");
+    let inside = text.strip_prefix("{").and_then(|text| text.strip_suffix("}"));
+    inside.unwrap_or_default().to_owned()
+}
+
+fn nonce() -> String {
+    let mut bytes = [0; NONCE_LEN];
+    // Without randomness only an erased subject is affected: it could be guessed.
+    let _ = getrandom::fill(&mut bytes);
+    hex(&bytes)
+}

@@ -1,0 +1,74 @@
+//! Erasures of callers, so that all sidecars forget them: a sorted set of hashes of their names, each with its time.
+
+use std::time::Duration;
+
+use ::redis::{Cmd, FromRedisValue, Value};
+use tokio::time;
+
+use super::fault;
+use super::route::Route;
+use crate::clock::Timestamp;
+use crate::store::StoreError;
+
+/// The sorted set. It has the slot of the callers in a cluster.
+const KEY: &str = "tgw1{tgc1}-erased";
+
+/// Timeout of a command; no decision waits for it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an erasure is kept: a sidecar that was without Redis for longer may keep the caller in memory.
+const LIFE: Duration = Duration::from_secs(2 * 24 * 3_600);
+
+/// Maximum number of erasures that are read.
+const READ_MAX: u32 = 10_000;
+
+/// Erasures of callers.
+#[derive(Debug)]
+pub struct RedisErasures {
+    route: Route,
+}
+
+impl RedisErasures {
+    pub(super) fn new(route: Route) -> Self {
+        Self { route }
+    }
+
+    /// Adds an erasure, by a hash of the caller's name.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn add(&self, hash: &str, now: Timestamp) -> Result<(), StoreError> {
+        let mut command = Cmd::new();
+        command.arg("ZADD").arg(KEY).arg(now.as_ms()).arg(hash);
+        self.ask(&command).await?;
+        let life_ms = u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX);
+        let mut command = Cmd::new();
+        let oldest = now.as_ms().saturating_sub(life_ms);
+        command.arg("ZREMRANGEBYSCORE").arg(KEY).arg("-inf").arg(oldest);
+        self.ask(&command).await?;
+        let mut command = Cmd::new();
+        command.arg("PEXPIRE").arg(KEY).arg(life_ms);
+        self.ask(&command).await.map(drop)
+    }
+
+    /// The hashes of all erasures that are kept, with their times.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn read(&self) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("ZREVRANGEBYSCORE").arg(KEY).arg("+inf").arg("-inf").arg("WITHSCORES");
+        command.arg("LIMIT").arg(0).arg(READ_MAX);
+        let answer = self.ask(&command).await?;
+        Vec::from_redis_value(answer)
+            .map_err(|error| StoreError::Garbled { reason: error.to_string() })
+    }
+
+    async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
+        let link = self.route.link(self.route.slot(KEY));
+        let link = link.ok_or_else(|| StoreError::unexplored("the slot of erasures"))?;
+        let late = |_| StoreError::Late { deadline: PATIENCE };
+        let answer = time::timeout(PATIENCE, link.send(command)).await.map_err(late)??;
+        answer.extract_error().map_err(|error| fault::refused(&error))
+    }
+}

@@ -1,0 +1,101 @@
+//! Every change has a line: of callers, quotas and signals over the API, and of files.
+
+use axum::http::Request;
+use bytes::Bytes;
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::{Audited, verify};
+use crate::support::client::Http;
+use crate::support::eventually;
+use crate::support::store::Store;
+
+const POLICY: &str = "
+domain: shop
+tiers: [free, paid]
+caller: { key: user, tier: { key: tier } }
+descriptors:
+- key: user
+  limits:
+  - { name: daily, rate: 1000/day, adjust: { signal: errors, above: 5%, below: 2%, least: 0%, step: 100%, every: 1s } }
+";
+
+impl Audited {
+    /// The status of a request to the API.
+    async fn send(&self, method: &str, path: &str, body: &Value) -> u16 {
+        let url = format!("http://{}/v1/{path}", self.tollgate.http_address);
+        let request = Request::builder().method(method).uri(url);
+        let request = request.header("content-type", "application/json");
+        let request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+        Http::new().send(request).await.status
+    }
+
+    /// The operations of all lines, in order.
+    fn operations(&self) -> Vec<String> {
+        self.lines().iter().map(|line| line["what"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[tokio::test]
+async fn every_change_over_the_api_is_a_line() {
+    for store in Store::every() {
+        let audited = Audited::serving(POLICY, &store, &[]).await;
+        let mut expected = Vec::new();
+        if let Store::Redis(_) = store {
+            let tier = json!({ "tier": "free" });
+            let bonus = json!({ "id": "x", "limit": "daily", "amount": 5, "until": "2999-01-01" });
+            for (method, path, body, what, status) in [
+                ("PUT", "callers/ann", &tier, "put", 201),
+                ("PATCH", "callers/ann", &json!({ "tier": "paid" }), "patch", 200),
+                ("POST", "callers/ann/bonuses", &bonus, "give bonus", 201),
+                ("DELETE", "callers/ann/bonuses/x", &json!({}), "take bonus", 204),
+                ("DELETE", "callers/ann", &json!({}), "delete", 204),
+            ] {
+                assert_eq!(audited.send(method, path, body).await, status, "{method} {path}");
+                expected.push(what);
+            }
+        }
+        let hits = json!({ "hits": 2 });
+        for (path, body, what) in [
+            ("callers/ann/quota/consume", &hits, "consume quota"),
+            ("callers/ann/quota/release", &hits, "release quota"),
+            ("callers/ann/quota/reset", &json!({}), "reset quota"),
+            ("signals/errors", &json!({ "value": 0.25 }), "report signal"),
+        ] {
+            let status = audited.send("POST", path, body).await;
+            assert!([200, 204].contains(&status), "{path}: {status}");
+            expected.push(what);
+        }
+        // Nothing is changed by these.
+        assert_eq!(audited.send("POST", "callers/ann/quota/validate", &hits).await, 200);
+        assert_eq!(audited.send("POST", "signals/unknown", &json!({ "value": 1 })).await, 404);
+        assert_eq!(audited.operations(), expected);
+        let lines = audited.lines();
+        let signal = lines.last().unwrap();
+        let told = ["who", "signal", "value", "caller"].map(|name| signal[name].clone());
+        assert_eq!(json!(told), json!(["loopback", "errors", 0.25, null]));
+        assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_change_of_files_is_a_line_and_an_invalid_file_is_none() {
+    let audited = Audited::serving(POLICY, &Store::Embedded, &[]).await;
+    let metrics = async || {
+        let metrics = audited.get("/metrics", &[]).await;
+        String::from_utf8(metrics.body.to_vec()).unwrap()
+    };
+    audited.tollgate.edit("domain: shop\nunknown: 1\n");
+    eventually("the rejection", async || {
+        metrics().await.contains("tollgate_policy_rejected 1").then_some(())
+    })
+    .await;
+    audited.tollgate.edit(&POLICY.replace("1000/day", "2000/day"));
+    let line = eventually("the line", async || audited.lines().pop()).await;
+    assert_eq!(audited.operations(), ["reload policies"]);
+    assert_eq!(line["who"], "files");
+    assert_ne!(line["from"], line["to"]);
+    let hash = line["to"].as_str().unwrap();
+    assert!(metrics().await.contains(hash), "{hash}");
+    assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));
+}

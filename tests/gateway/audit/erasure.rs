@@ -1,0 +1,143 @@
+//! Erasing a caller: nothing of it is left, and all of the others.
+
+use std::fs;
+
+use axum::http::Request;
+use bytes::Bytes;
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Audited, POLICY, verify};
+use crate::support::client::Http;
+use crate::support::eventually;
+use crate::support::redis::Server;
+use crate::support::store::Store;
+
+/// Every text in a Redis: names of keys and contents.
+async fn texts(server: &Server) -> String {
+    let mut raw = server.raw().await;
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut raw).unwrap();
+    let content = |raw: &mut redis::Connection, key: &str| {
+        let kind: String = redis::cmd("TYPE").arg(key).query(raw).unwrap();
+        let mut command = match kind.as_str() {
+            "hash" => redis::cmd("HGETALL"),
+            "zset" => redis::cmd("ZRANGE"),
+            "stream" => redis::cmd("XRANGE"),
+            _ => redis::cmd("GET"),
+        };
+        command.arg(key);
+        match kind.as_str() {
+            "zset" => command.arg(0).arg(-1),
+            "stream" => command.arg("-").arg("+"),
+            _ => &mut command,
+        };
+        format!("{key} {:?}\n", command.query::<redis::Value>(raw).unwrap())
+    };
+    keys.iter().map(|key| content(&mut raw, key)).collect()
+}
+
+/// The callers of the usage, each with its requests.
+async fn callers(audited: &Audited) -> Vec<(Value, Value)> {
+    let path = "/v1/usage?granularity=day&group_by=caller";
+    let items = audited.get(path, &[]).await.json()["items"].clone();
+    let item = |item: &Value| (item["caller"].clone(), item["requests"].clone());
+    items.as_array().unwrap().iter().map(item).collect()
+}
+
+/// Sends requests of two callers until each is refused, and waits until usage and log have them. Returns the id of the
+/// last refusal.
+async fn spend(audited: &Audited) -> String {
+    let mut id = String::new();
+    for caller in ["alice", "bob"] {
+        for _ in 0..4 {
+            let answer = audited.ask(caller).await;
+            if let Some(header) = answer.response_headers_to_add.first() {
+                id = header.value.clone();
+            }
+        }
+    }
+    eventually("the usage", async || {
+        let counted = callers(audited).await;
+        let sum: u64 = counted.iter().filter_map(|(_, count)| count.as_u64()).sum();
+        (8 <= sum).then_some(())
+    })
+    .await;
+    eventually("the line of bob", async || {
+        audited.lines().iter().any(|line| line["caller"] == "bob").then_some(())
+    })
+    .await;
+    id
+}
+
+/// Checks that nothing of alice is left, and all of bob is.
+async fn check_erased(store: &Store, audited: &Audited, other: Option<&Audited>) {
+    let text = fs::read_to_string(audited.file()).unwrap();
+    assert!(!text.contains("alice") && !text.contains("Alice") && text.contains("bob"), "{text}");
+    let (status, told) = verify(&[&audited.file()], &[]);
+    assert!(status == Some(0) && told.contains("without a caller that was erased"), "{told}");
+    if let (Store::Redis(server), Some(other)) = (store, other) {
+        let texts = texts(server).await;
+        assert!(!texts.contains("alice") && texts.contains("bob"), "{texts}");
+        eventually("the other audit log", async || {
+            let text = fs::read_to_string(other.file()).unwrap();
+            (!text.contains("alice")).then_some(())
+        })
+        .await;
+        assert_eq!(verify(&[&other.file()], &[]).0, Some(0));
+    }
+    let counted = eventually("the usage of bob", async || {
+        let counted = callers(audited).await;
+        counted.contains(&(json!("bob"), json!(4))).then_some(counted)
+    })
+    .await;
+    assert!(counted.iter().all(|(caller, _)| *caller != "alice"), "{counted:?}");
+}
+
+#[tokio::test]
+async fn an_erased_caller_is_nowhere() {
+    let policy =
+        format!("{POLICY}\nreservation: {{ ttl: 10m }}\nanswer: {{ refusal_id: [header] }}");
+    for store in Store::every() {
+        let data = TempDir::new().unwrap();
+        let mut flags = vec!["--usage=true", "--audit-refusals", "1"];
+        if let Store::Embedded = store {
+            flags.extend(["--data-dir", data.path().to_str().unwrap()]);
+        }
+        let audited = Audited::serving(&policy, &store, &flags).await;
+        let other = match store {
+            Store::Embedded => None,
+            Store::Redis(_) => Some(Audited::serving(&policy, &store, &flags).await),
+        };
+        if let Some(other) = &other {
+            let url = format!("http://{}/v1/callers/alice", audited.tollgate.http_address);
+            let body = r#"{"tier":"free","notes":"call Alice"}"#;
+            let request = Request::put(url).body(Full::new(Bytes::from(body))).unwrap();
+            assert_eq!(Http::new().send(request).await.status, 201);
+            other.post("alice/quota/consume", &json!({})).await;
+            assert_eq!(other.lines()[0]["caller"], "alice");
+        }
+        let held =
+            format!("http://{}/v1/callers/alice/reservations", audited.tollgate.http_address);
+        let answer = Http::new().post(&held, &[], r#"{"id":"job","hits":1}"#).await;
+        assert_eq!(answer.status, 201, "{}", answer.json());
+        let id = spend(&audited).await;
+        assert_eq!(audited.get(&format!("/v1/why/{id}"), &[]).await.status, 200);
+
+        let (status, report) = audited.command(&["callers", "erase", "alice", "--output", "json"]);
+        assert_eq!(status, Some(0), "{report}");
+        let report: Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["record"], json!(other.is_some()));
+        for count in ["counters", "reservations", "usage", "audit_lines"] {
+            assert!(report[count].as_u64().is_some_and(|count| 0 < count), "{count}: {report}");
+        }
+        check_erased(&store, &audited, other.as_ref()).await;
+        assert_eq!(audited.get(&format!("/v1/why/{id}"), &[]).await.status, 200, "that is bob's");
+        // A sidecar remembers a refusal for up to a second.
+        eventually("a new counter", async || {
+            (audited.ask("alice").await.overall_code == 1).then_some(())
+        })
+        .await;
+        assert_eq!(audited.ask("bob").await.overall_code, 2);
+    }
+}

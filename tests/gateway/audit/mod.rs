@@ -1,0 +1,235 @@
+//! The audit log: changes and refusals as a chain of lines, which `tollgate audit verify` verifies.
+
+mod changes;
+mod erasure;
+mod explained;
+mod stream;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitResponse;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::client::{Answer, Http, request};
+use crate::support::eventually;
+use crate::support::store::Store;
+use crate::support::tollgate::{Tollgate, command};
+
+const POLICY: &str = "
+domain: shop
+tiers: [free, paid]
+caller: { key: user, tier: { key: tier } }
+descriptors:
+  - { key: user, limits: [{ name: daily, by_tier: { free: 3/day, paid: 100/day } }] }
+";
+
+/// A Tollgate with an audit log in a file.
+struct Audited {
+    tollgate: Tollgate,
+    folder: TempDir,
+}
+
+impl Audited {
+    async fn start(store: &Store, flags: &[&str]) -> Self {
+        Self::serving(POLICY, store, flags).await
+    }
+
+    async fn serving(policy: &str, store: &Store, flags: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        let flags = [&["--audit-log", path.to_str().unwrap()], flags].concat();
+        Self { tollgate: Tollgate::serve_with(policy, store, &flags).await, folder }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("audit.jsonl")
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.file()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Asks for a hit of a caller.
+    async fn ask(&self, caller: &str) -> RateLimitResponse {
+        let mut client = self.tollgate.client().await;
+        client
+            .should_rate_limit(request("shop", &[&[("user", caller)]]))
+            .await
+            .unwrap()
+            .into_inner()
+    }
+
+    /// The lines, when there are so many.
+    async fn lines_of(&self, count: usize) -> Vec<Value> {
+        eventually("the lines", async || Some(self.lines()).filter(|lines| lines.len() == count))
+            .await
+    }
+
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        Http::new().get(&format!("http://{}{path}", self.tollgate.http_address), headers).await
+    }
+
+    /// The exit status and the output of a command that asks its API.
+    fn command(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let url = format!("http://{}", self.tollgate.http_address);
+        output(command().env("TOLLGATE_API_URL", url).args(arguments))
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> u16 {
+        let url = format!("http://{}/v1/callers/{path}", self.tollgate.http_address);
+        Http::new().post(&url, &[], &body.to_string()).await.status
+    }
+}
+
+/// The exit status and the output of `tollgate audit verify`.
+fn verify(files: &[&Path], more: &[&str]) -> (Option<i32>, String) {
+    output(command().args(["audit", "verify"]).args(files).args(more))
+}
+
+/// The exit status and the output of a command.
+fn output(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    (output.status.code(), text)
+}
+
+#[tokio::test]
+async fn a_changed_or_removed_line_shows() {
+    let audited = Audited::start(&Store::Embedded, &[]).await;
+    for hits in 1..4 {
+        audited.post("alice/quota/consume", &json!({ "hits": hits })).await;
+    }
+    let told: Vec<_> = audited.lines().iter().map(|line| line["hits"].clone()).collect();
+    assert_eq!(told, [1, 2, 3]);
+    let file = audited.file();
+    let (status, text) = verify(&[&file], &[]);
+    assert!(status == Some(0) && text.starts_with("3 lines from 1 on are unchanged"), "{text}");
+    let end = text.split(" is ").last().unwrap().trim().to_owned();
+    let whole = fs::read_to_string(&file).unwrap();
+    let check = |text: &str, more: &[&str], expected: i32, told: &str| {
+        fs::write(&file, text).unwrap();
+        let (status, output) = verify(&[&file], more);
+        assert_eq!(status, Some(expected), "{output}");
+        assert!(output.contains(told), "{output}");
+    };
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    check(&whole.replace("\"hits\":2", "\"hits\":1"), &[], 1, ":2: the line was changed");
+    check(&whole.replace("\"alice\"", "\"bob\""), &[], 1, ":1: the line was changed");
+    check(&[lines[0], lines[2]].concat(), &[], 1, ":2: the line was changed, or lines before it");
+    check(&lines[..2].concat(), &[], 0, "2 lines");
+    check(&lines[..2].concat(), &["--end", &end], 1, "no line 3 has the hash");
+    check(&whole, &["--end", &end], 0, "3 lines");
+    // The chain goes on.
+    assert_eq!(audited.post("alice/quota/reset", &json!({})).await, 200);
+    assert_eq!(verify(&[&file], &["--end", &end]).0, Some(0));
+    assert_eq!(audited.lines()[3]["what"], "reset quota");
+    let missing = audited.folder.path().join("missing");
+    assert_eq!(verify(&[&missing], &[]).0, Some(1));
+    assert_eq!(verify(&[&file], &["--end", "3:x"]).0, Some(2));
+}
+
+#[tokio::test]
+async fn refusals_are_lines_with_the_state_of_their_limits() {
+    for store in Store::every() {
+        let audited = Audited::start(&store, &["--audit-refusals", "0.5"]).await;
+        for _ in 0..7 {
+            audited.ask("alice").await;
+        }
+        assert_eq!(audited.post("alice/quota/reset", &json!({})).await, 200);
+        // Three hits pass, and half of the four refusals are in the sample.
+        let lines = audited.lines_of(3).await;
+        let refused: Vec<_> = lines.iter().filter(|line| line["what"] == "refused").collect();
+        assert_eq!(refused.len(), 2);
+        for line in refused {
+            let told = ["domain", "caller", "tier", "reason"].map(|name| line[name].clone());
+            assert_eq!(told, ["shop", "alice", "free", "over_limit"]);
+            let limit = &line["limits"][0];
+            let told = ["limit", "attempted", "used", "remaining", "quota", "reason"];
+            let told = told.map(|name| limit[name].clone());
+            assert_eq!(json!(told), json!(["daily", 1, 3, 0, 3, "over_limit"]));
+            assert_eq!(line["wait_ms"], limit["wait_ms"]);
+        }
+        assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn without_the_setting_no_refusal_is_a_line() {
+    let audited = Audited::start(&Store::Embedded, &[]).await;
+    for _ in 0..5 {
+        audited.ask("alice").await;
+    }
+    audited.post("alice/quota/reset", &json!({})).await;
+    assert_eq!(audited.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_salt_keeps_names_out_of_the_log() {
+    let folder = TempDir::new().unwrap();
+    let salt = folder.path().join("salt");
+    fs::write(&salt, "0123456789abcdef").unwrap();
+    let flags = ["--audit-refusals", "1", "--audit-salt-file", salt.to_str().unwrap()];
+    let audited = Audited::start(&Store::Embedded, &flags).await;
+    for caller in ["alice", "alice", "bob"] {
+        for _ in 0..4 {
+            audited.ask(caller).await;
+        }
+    }
+    let lines = audited.lines_of(6).await;
+    let callers: Vec<_> = lines.iter().map(|line| line["caller"].as_str().unwrap()).collect();
+    assert!(callers.iter().all(|caller| caller.starts_with('#') && caller.len() == 33));
+    assert!(callers[0] == callers[4] && callers[4] != callers[5], "{callers:?}");
+    let text = fs::read_to_string(audited.file()).unwrap();
+    assert!(!text.contains("alice") && !text.contains("bob"), "{text}");
+}
+
+#[tokio::test]
+async fn a_log_that_can_not_be_written_costs_no_request_and_drops_are_counted() {
+    let flags = ["--audit-log", "/dev/full", "--audit-refusals", "1"];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    let mut client = tollgate.client().await;
+    for _ in 0..8 {
+        client.should_rate_limit(request("shop", &[&[("user", "alice")]])).await.unwrap();
+    }
+    eventually("the count", async || {
+        let url = format!("http://{}/metrics", tollgate.http_address);
+        let text = String::from_utf8(Http::new().get(&url, &[]).await.body.to_vec()).unwrap();
+        text.contains("tollgate_audit_dropped_total 5\n").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_chain_goes_on_after_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    for _ in 0..2 {
+        let flags = ["--audit-log", path.to_str().unwrap()];
+        let mut tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+        let url = format!("http://{}/v1/callers/alice/quota/consume", tollgate.http_address);
+        assert_eq!(Http::new().post(&url, &[], "{}").await.status, 200);
+        tollgate.terminate();
+        tollgate.exit().await;
+    }
+    let (status, text) = verify(&[&path], &[]);
+    assert!(status == Some(0) && text.starts_with("2 lines from 1 on"), "{text}");
+}
+
+#[tokio::test]
+async fn the_standard_output_has_the_lines_and_nothing_else() {
+    let flags = ["--audit-log", "stdout"];
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+    let url = format!("http://{}/v1/callers/alice/quota/consume", tollgate.http_address);
+    assert_eq!(Http::new().post(&url, &[], "{}").await.status, 200);
+    let line = eventually("the line", async || {
+        let output = tollgate.output();
+        output.lines().find(|line| line.starts_with("{\"seq\":1,")).map(str::to_owned)
+    })
+    .await;
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["caller"], "alice");
+}
