@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use crate::policy::{PRIORITY_MAX, PRIORITY_MIN};
+
 /// A position in the order; the smallest is served first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank {
@@ -37,7 +39,11 @@ pub struct FairQueue {
     /// The current round, by priority.
     served: HashMap<u8, u64>,
     arrivals: u64,
+    waiting: Waiting,
 }
+
+/// The number of waiting requests of each priority, from 1 on.
+pub type Waiting = [usize; PRIORITY_MAX as usize];
 
 #[derive(Debug)]
 struct Waiter {
@@ -82,6 +88,9 @@ impl FairQueue {
         turns.last = round;
         turns.waiting += 1;
         self.waiters.insert(rank, Waiter { flow, wake });
+        if let Some(waiting) = self.waiting.get_mut(place(flow)) {
+            *waiting += 1;
+        }
         Ok(rank)
     }
 
@@ -106,6 +115,11 @@ impl FairQueue {
         self.waiters.len()
     }
 
+    /// The number of waiting requests of each priority.
+    pub fn waiting(&self) -> Waiting {
+        self.waiting
+    }
+
     /// Wakes the first request, to check again whether its time has come.
     pub fn wake_first(&self) {
         if let Some((_, waiter)) = self.waiters.first_key_value() {
@@ -121,6 +135,9 @@ impl FairQueue {
 
     fn remove(&mut self, rank: Rank) -> Option<Waiter> {
         let waiter = self.waiters.remove(&rank)?;
+        if let Some(waiting) = self.waiting.get_mut(place(waiter.flow)) {
+            *waiting -= 1;
+        }
         if let Some(turns) = self.turns.get_mut(&waiter.flow) {
             turns.waiting -= 1;
             if turns.waiting == 0 {
@@ -129,6 +146,11 @@ impl FairQueue {
         }
         Some(waiter)
     }
+}
+
+/// The index of a request's priority.
+fn place(flow: Flow) -> usize {
+    usize::from(flow.priority.saturating_sub(PRIORITY_MIN))
 }
 
 #[cfg(test)]
@@ -150,6 +172,7 @@ mod tests {
         }
         assert_eq!(served, expected, "{joining:?}");
         assert!(queue.turns.is_empty(), "nobody is remembered who doesn't wait");
+        assert_eq!(queue.waiting(), [0; 4]);
     }
 
     #[test]

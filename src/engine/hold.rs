@@ -124,8 +124,11 @@ impl<'h> Hold<'h, '_> {
         flow: Flow,
         wait: Option<Duration>,
     ) -> Result<QueueEntry<'h>, usize> {
-        let queue = QueueRef { id: at.queue_id, len_max: at.wait.queue };
-        self.decider.queues.join(queue, flow, wait)
+        let queues = &self.decider.queues;
+        let charge = &self.plan.batch.charges[at.charge];
+        let key = self.plan.batch.keys[charge.key_index].as_str();
+        let counter = queues.counter(key, &charge.limit);
+        queues.join(QueueRef { id: at.queue_id, counter, len_max: at.wait.queue }, flow, wait)
     }
 
     /// A refusal of a request that has waited, or could not wait. If the store was not asked because others wait, it is

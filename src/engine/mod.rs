@@ -19,6 +19,7 @@ mod latencies;
 mod plan;
 mod preview;
 mod provider_choice;
+mod providers;
 mod readiness;
 mod reason;
 mod recalculate;
@@ -64,6 +65,7 @@ pub use explain::{
 pub use latencies::LatencyError;
 pub use plan::{DescriptorMatch, ModeSettings, Uncharged};
 pub use preview::{GiveBack, GraceStanding, Preview, Standing};
+pub use providers::{ProviderLatency, ProviderLimit, ProviderState};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
 pub use recalculate::{Reading, RecalculateError, Recount};

@@ -17,10 +17,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use crate::clock::monotonic_now;
+use crate::limit::Limit;
 use crate::lock::lock;
 use crate::store::Charge;
 
-use super::fair_queue::{FairQueue, Flow, Rank};
+use super::fair_queue::{FairQueue, Flow, Rank, Waiting};
 
 /// Maximum number of waiting requests in all queues: each occupies a stream of a connection and its message.
 const WAITING_MAX: usize = 100_000;
@@ -45,6 +46,8 @@ struct Queues {
 #[derive(Debug)]
 struct WaitQueue {
     waiters: FairQueue,
+    /// A hash of the counter.
+    counter: u64,
     /// When the first one asks the store.
     ask_at: Instant,
 }
@@ -63,6 +66,8 @@ pub struct QueueEntry<'r> {
 #[derive(Clone, Copy, Debug)]
 pub struct QueueRef {
     pub id: u64,
+    /// The counter, by [`WaitQueues::counter`].
+    pub counter: u64,
     pub len_max: usize,
 }
 
@@ -85,6 +90,21 @@ impl WaitQueues {
             open.pressed.iter().map(|pressed| pressed.hits.as_slice()).collect();
         let (capacity, whole) = (limit.capacity(), limit.reference_capacity());
         self.hasher.hash_one((key, limit.tag(), capacity, open.hits.min(whole), pressed))
+    }
+
+    /// A number for the counter of a limit under a key: all its queues have it.
+    pub fn counter(&self, key: &str, limit: &Limit) -> u64 {
+        self.hasher.hash_one((key, limit.tag()))
+    }
+
+    /// The number of requests of each priority that wait for a counter.
+    pub fn waiting(&self, counter: u64) -> Waiting {
+        let queues = lock(&self.queues);
+        let mut sums = Waiting::default();
+        for queue in queues.by_id.values().filter(|queue| queue.counter == counter) {
+            sums.iter_mut().zip(queue.waiters.waiting()).for_each(|(sum, more)| *sum += more);
+        }
+        sums
     }
 
     /// A number for a caller's name.
@@ -121,15 +141,16 @@ impl WaitQueues {
         flow: Flow,
         wait: Option<Duration>,
     ) -> Result<QueueEntry<'_>, usize> {
-        let QueueRef { id, len_max } = to;
+        let QueueRef { id, counter, len_max } = to;
         let wake = Arc::new(Notify::new());
         let mut queues = lock(&self.queues);
         let ask_at = monotonic_now() + wait.unwrap_or_default();
         let free = WAITING_MAX.saturating_sub(queues.waiting);
-        let queue = queues
-            .by_id
-            .entry(id)
-            .or_insert_with(|| WaitQueue { waiters: FairQueue::default(), ask_at });
+        let queue = queues.by_id.entry(id).or_insert_with(|| WaitQueue {
+            waiters: FairQueue::default(),
+            counter,
+            ask_at,
+        });
         if wait.is_some() {
             queue.ask_at = ask_at;
         }

@@ -11,7 +11,9 @@ use serde_json::Value;
 use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
-use super::{bonuses, callers, erase, latencies, quota, reservations, signals, usage, why};
+use super::{
+    bonuses, callers, erase, latencies, providers, quota, reservations, signals, usage, why,
+};
 
 const OPENAPI: &str = "/v1/openapi.json";
 
@@ -32,6 +34,7 @@ fn operations() -> Vec<Operation> {
         .chain(quota::operations())
         .chain(reservations::operations())
         .chain(latencies::operations())
+        .chain(providers::operations())
         .chain(signals::operations())
         .chain(usage::operations())
         .chain(why::operations())

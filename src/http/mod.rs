@@ -17,6 +17,7 @@ mod latencies;
 mod merge_patch;
 mod openapi;
 mod problem;
+mod providers;
 mod quota;
 mod recorded;
 mod reply;

@@ -12,6 +12,7 @@ mod envoy;
 mod hostile;
 mod modes;
 mod overload;
+mod providers;
 mod quota;
 mod recipes;
 mod reload;

@@ -18,11 +18,13 @@ const CALLERS_PAGE: &str = "config/callers.md";
 const QUOTA_PAGE: &str = "config/quota.md";
 const RESERVATIONS_PAGE: &str = "config/reservations.md";
 const USAGE_PAGE: &str = "config/usage.md";
+const PROVIDERS_PAGE: &str = "config/providers.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 10] = [
+const OTHER_PAGES: [&str; 11] = [
     CALLERS_PAGE,
+    PROVIDERS_PAGE,
     USAGE_PAGE,
     "README.md",
     "config/glossary.md",
@@ -175,6 +177,18 @@ async fn the_commands_of_the_page_on_reservations_work() {
     let said = run_commands(RESERVATIONS_PAGE, &tollgate);
     assert!(said.contains(r#""held":200"#), "{said}");
     assert!(said.contains(r#""state":"settled","used":57"#), "{said}");
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_on_providers_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let policy = fs::read_to_string(format!("{POLICIES}/travel.yaml")).unwrap();
+    let tollgate = Tollgate::serve(&policy, &Store::Embedded).await;
+    let said = run_commands(PROVIDERS_PAGE, &tollgate);
+    assert_eq!(said.matches(r#""provider":"hotelbeds""#).count(), 2, "{said}");
+    assert!(said.contains(r#""waiting":0"#), "{said}");
 }
 
 #[tokio::test]

@@ -1,10 +1,11 @@
-//! The commands that use the API of a running Tollgate: quotas, usage, forecasts, refusals, erasure.
+//! The commands that use the API of a running Tollgate: quotas, providers, usage, forecasts, refusals, erasure.
 
 mod answer;
 mod args;
 mod callers;
 mod client;
 mod output;
+mod providers;
 mod question;
 mod quota;
 mod table;
@@ -30,6 +31,7 @@ Exit status: 0 if all is well, 1 if not, 2 if the command is invalid, 3 if a quo
 pub fn commands() -> Vec<Command> {
     let all = [
         quota::command(),
+        providers::command(),
         usage::usage_command(),
         usage::top_command(),
         usage::denials_command(),
@@ -45,6 +47,7 @@ pub fn commands() -> Vec<Command> {
 pub fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
     Some(match name {
         "quota" => quota::run(matches),
+        "providers" => answer(matches, providers::providers),
         "usage" => answer(matches, usage::usage),
         "top" => answer(matches, usage::top),
         "denials" => answer(matches, usage::denials),

@@ -51,9 +51,10 @@ pub fn render(format: Format, answer: &Value, columns: &[Column]) -> String {
     }
 }
 
-/// The items of a list, or the limits of a refusal.
+/// The items of a list, or the limits of a refusal or of a provider.
 fn items(answer: &Value) -> Option<&Vec<Value>> {
-    answer.get("items").or_else(|| answer.pointer("/refusal/limits"))?.as_array()
+    let limits = || answer.pointer("/refusal/limits").or_else(|| answer.get("limits"));
+    answer.get("items").or_else(limits)?.as_array()
 }
 
 fn yaml(answer: &Value) -> String {

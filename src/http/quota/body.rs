@@ -161,8 +161,8 @@ impl QuotaItem {
     }
 }
 
-/// To a hundredth.
-fn percent(used: u64, quota: u64) -> f64 {
+/// `used` of `quota`, from 0 to 100 and above, to a hundredth.
+pub fn percent(used: u64, quota: u64) -> f64 {
     if quota == 0 {
         return 100.0;
     }

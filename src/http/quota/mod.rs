@@ -22,6 +22,7 @@ use limits::{LOOK, Limits, limits, record, unavailable};
 use params::{ConsumeForm, ConsumeMode, HitsForm, ResetForm};
 use recalculate::recalculate;
 
+pub use body::percent;
 pub use params::{QuotaParams, Target};
 
 pub fn operations() -> [Operation; 7] {
