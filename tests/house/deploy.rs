@@ -1,56 +1,24 @@
 //! The files in `deploy/` are accepted by the programs that read them, and work as described.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{envoy, find_program, tollgate};
-
-/// The folder in which `tests/run.sh` installs linters.
-const LINTERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/linters");
+use super::tools::{assert_confined, containers, documents, linter, run};
+use crate::support::store::Store;
+use crate::support::tollgate::{PROGRAM, Tollgate};
+use crate::support::{envoy, tollgate};
 
 /// The oldest Kubernetes that supports all fields of the manifests, and the newest available.
-const KUBERNETES: [&str; 2] = ["1.30.0", "1.37.0"];
+pub const KUBERNETES: [&str; 2] = ["1.30.0", "1.37.0"];
 
 const MANIFESTS: [&str; 2] = ["deploy/kubernetes/shared.yaml", "deploy/kubernetes/sidecar.yaml"];
 
-/// Runs `command`, which must succeed, and returns what it printed.
-fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success(), "{command:?}\n{said}");
-    said
-}
-
-/// A linter; None if it isn't installed.
-fn linter(name: &str) -> Option<Command> {
-    let variable = name.to_uppercase().replace('-', "_");
-    let installed = PathBuf::from(LINTERS).join("bin").join(name);
-    let mut command = Command::new(find_program(name, &variable, Some(installed))?);
-    command.env("PYTHONPATH", LINTERS);
-    Some(command)
-}
-
 /// The documents of a YAML file.
-fn documents(path: &str) -> Vec<Value> {
-    serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap()
-}
-
-/// Every container of a manifest, sidecars included, each with its pod's security context.
-fn containers(path: &str) -> Vec<(Value, Value)> {
-    let mut containers = Vec::new();
-    for document in documents(path) {
-        let pod = &document["spec"]["template"]["spec"];
-        for list in ["initContainers", "containers"] {
-            for container in pod[list].as_array().into_iter().flatten() {
-                containers.push((container.clone(), pod["securityContext"].clone()));
-            }
-        }
-    }
-    containers
+fn read(path: &str) -> Vec<Value> {
+    documents(&fs::read_to_string(path).unwrap())
 }
 
 /// A file's lines without comments, which are there for readers.
@@ -90,7 +58,7 @@ fn kubernetes_accepts_every_manifest() {
 fn every_policy_in_a_manifest_passes_the_check() {
     for manifest in MANIFESTS {
         let folder = TempDir::new().unwrap();
-        for document in documents(manifest).iter().filter(|one| one["kind"] == "ConfigMap") {
+        for document in read(manifest).iter().filter(|one| one["kind"] == "ConfigMap") {
             for (name, text) in document["data"].as_object().unwrap() {
                 fs::write(folder.path().join(name), text.as_str().unwrap()).unwrap();
             }
@@ -113,13 +81,13 @@ fn every_file_says_itself_where_tollgate_listens() {
     for address in ["TOLLGATE_GRPC_ADDRESS=0.0.0.0:8081", "TOLLGATE_HTTP_ADDRESS=0.0.0.0:8080"] {
         assert!(dockerfile.contains(address), "{address}");
     }
-    let compose: Value = documents("deploy/compose.yaml").remove(0);
+    let compose: Value = read("deploy/compose.yaml").remove(0);
     let environment = &compose["services"]["tollgate"]["environment"];
     // Envoy's network is its own, and one's own ports are published from it.
     assert_eq!(environment["TOLLGATE_GRPC_ADDRESS"], "127.0.0.1:8081");
     assert_eq!(environment["TOLLGATE_HTTP_ADDRESS"], "0.0.0.0:8080");
     for manifest in MANIFESTS {
-        let all = containers(manifest);
+        let all = containers(&read(manifest));
         let (tollgate, _) = all.iter().find(|(one, _)| one["name"] == "tollgate").unwrap();
         let ports = tollgate["ports"].as_array().unwrap();
         let is_open = |port: u16| ports.iter().any(|open| open["containerPort"] == port);
@@ -133,17 +101,7 @@ fn every_file_says_itself_where_tollgate_listens() {
 #[test]
 fn every_container_is_confined_and_bounded() {
     for manifest in MANIFESTS {
-        for (container, pod) in containers(manifest) {
-            let context = &container["securityContext"];
-            let name = format!("{manifest}: {}", container["name"]);
-            assert_eq!(pod["runAsNonRoot"], true, "{name}");
-            assert_eq!(pod["seccompProfile"]["type"], "RuntimeDefault", "{name}");
-            assert_eq!(context["allowPrivilegeEscalation"], false, "{name}");
-            assert_eq!(context["readOnlyRootFilesystem"], true, "{name}");
-            assert_eq!(context["capabilities"]["drop"][0], "ALL", "{name}");
-            assert!(container["resources"]["requests"]["cpu"].is_string(), "{name}");
-            assert!(container["resources"]["limits"]["memory"].is_string(), "{name}");
-        }
+        assert_confined(manifest, &read(manifest));
     }
 }
 
@@ -177,6 +135,32 @@ fn the_image_is_built_from_what_the_dockerfile_copies() {
     ]);
     let tree = run(tree.current_dir(context.path()));
     assert!(tree.starts_with("tollgate v"), "{tree}");
+}
+
+/// Envoy Gateway starts the limiter's container with this command, and with some of these variables.
+#[tokio::test]
+async fn the_link_in_the_image_serves_and_says_what_it_does_not_read() {
+    let dockerfile = fs::read_to_string("deploy/Dockerfile").unwrap();
+    assert!(dockerfile.contains("ln -s ../tollgate /image/bin/ratelimit"));
+    assert!(dockerfile.contains("USER 65534:65534"));
+    let image = TempDir::new().unwrap();
+    let link = image.path().join("ratelimit");
+    std::os::unix::fs::symlink(PROGRAM, &link).unwrap();
+    let mut command = Command::new(link);
+    command.env_clear().envs([
+        ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
+        ("CONFIG_GRPC_XDS_SERVER_URL", "envoy-gateway:18001"),
+        ("GRPC_SERVER_USE_TLS", "true"),
+    ]);
+    let policy = fs::read_to_string("config/policies/basic.yaml").unwrap();
+    let tollgate = Tollgate::serve_by(command, &policy, &Store::Embedded, &[]).await;
+    let output = tollgate.output();
+    for variable in ["CONFIG_GRPC_XDS_NODE_ID", "CONFIG_GRPC_XDS_SERVER_URL", "GRPC_SERVER_USE_TLS"]
+    {
+        assert!(
+            output.contains(&format!("{variable} of envoyproxy/ratelimit is set but not read"))
+        );
+    }
 }
 
 #[test]

@@ -3,6 +3,9 @@
 mod config;
 mod deploy;
 mod descriptors;
+mod helm;
+mod monitoring;
 mod pages;
 mod readme;
 mod tidy;
+mod tools;

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod cluster;
 pub mod engine;
 pub mod envoy;
+pub mod fields;
 pub mod gateway;
 pub mod http2;
 pub mod ports;

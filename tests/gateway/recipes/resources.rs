@@ -7,61 +7,25 @@ use serde_json::{Value, json};
 
 use super::scene::{Parts, Scene, get};
 use super::{PAGE, TITLES, blocks, scene, section, yaml};
+use crate::support::fields::check_fields;
 use crate::support::store::Store;
 
 const ISTIO: &str = "deploy/istio/envoyfilter.yaml";
+const ISTIO_SIDECAR: &str = "deploy/istio/sidecar.yaml";
 const ENVOY_GATEWAY: &str = "deploy/envoy-gateway/patch.yaml";
 
 /// The recipes for which Envoy Gateway needs no limit.
 const WITHOUT_RULES: [&str; 1] = ["Health checks"];
 
-/// Checks that a resource has only valid fields and values.
-fn check_fields(resource: &Value) {
-    let kind = resource["kind"].as_str().unwrap();
-    let known = fs::read_to_string("tests/gateway/recipes/kubernetes_fields.txt").unwrap();
-    let known: Vec<(&str, &str)> = known
-        .lines()
-        .filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))
-        .map(|line| line.split_once(' ').unwrap_or((line, "")))
-        .collect();
-    assert!(!known.is_empty(), "no fields of {kind} are known");
-    let mut fields = Vec::new();
-    leaves(resource, String::new(), &mut fields);
-    for (path, value) in fields {
-        if ["kind", "metadata.name", "metadata.namespace"].contains(&path.as_str()) {
-            continue;
-        }
-        let is_path = |name: &str| match name.strip_suffix('*') {
-            Some(parent) => path.starts_with(parent),
-            None => path == name,
-        };
-        let (_, values) = known
-            .iter()
-            .find(|(name, _)| is_path(name))
-            .unwrap_or_else(|| panic!("{kind} has no {path}"));
-        let is_fine = values.is_empty() || values.split('|').any(|one| value == one);
-        assert!(is_fine, "{kind} {path}: {value} is none of {values}");
-    }
-}
-
-/// The leaf fields of a value, by their paths. Configuration for Envoy counts as one field.
-fn leaves(value: &Value, path: String, found: &mut Vec<(String, Value)>) {
-    match value {
-        Value::Object(fields) if !path.ends_with(".value") => {
-            for (name, value) in fields {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                leaves(value, path, found);
-            }
-        }
-        Value::Array(items) => {
-            items.iter().for_each(|item| leaves(item, format!("{path}[]"), found));
-        }
-        _ => found.push((path, value.clone())),
-    }
-}
-
 fn documents(path: &str) -> Vec<Value> {
     serde_saphyr::from_multiple(&fs::read_to_string(path).unwrap()).unwrap()
+}
+
+/// What an EnvoyFilter adds or merges.
+fn patch(resource: &Value, applied: &str) -> Value {
+    let patches = resource["spec"]["configPatches"].as_array().unwrap();
+    let patch = patches.iter().find(|patch| patch["applyTo"] == applied).unwrap();
+    patch["patch"]["value"].clone()
 }
 
 /// Runs a filter and a cluster with `config/policies/hotels.yaml`, and a route whose configuration is given.
@@ -100,16 +64,25 @@ fn the_rules_for_envoy_gateway_have_fields_that_there_are() {
 async fn istios_filter_and_route_limit_as_the_policy_says() {
     let documents = documents(ISTIO);
     documents.iter().for_each(check_fields);
-    let patch = |document: usize, applied: &str| {
-        let patches = documents[document]["spec"]["configPatches"].as_array().unwrap();
-        let patch = patches.iter().find(|patch| patch["applyTo"] == applied).unwrap();
-        patch["patch"]["value"].clone()
-    };
-    let (filter, cluster) = (patch(0, "HTTP_FILTER"), patch(0, "CLUSTER"));
-    let Some(scene) = scene(&filter, &cluster, &patch(1, "HTTP_ROUTE")).await else { return };
+    let (filter, cluster) = (patch(&documents[0], "HTTP_FILTER"), patch(&documents[0], "CLUSTER"));
+    let booking = patch(&documents[1], "HTTP_ROUTE");
+    let Some(scene) = scene(&filter, &cluster, &booking).await else { return };
     scene.check(&get("/booking", &[("x-user-id", "ann")], 10, 11)).await;
     let other = scene.send(&get("/", &[("x-user-id", "ann")], 1, 1)).await;
     assert_eq!((other.status, other.header("x-ratelimit-remaining")), (200, "989"));
+}
+
+#[tokio::test]
+async fn the_filter_of_istios_sidecar_limits_as_the_policy_says() {
+    let documents = documents(ISTIO_SIDECAR);
+    documents.iter().for_each(check_fields);
+    let (filter, cluster) = (patch(&documents[0], "HTTP_FILTER"), patch(&documents[0], "CLUSTER"));
+    let endpoint = &cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"];
+    let address = &endpoint["address"]["socket_address"];
+    assert_eq!(*address, json!({ "address": "127.0.0.1", "port_value": 8081 }));
+    let Some(scene) = scene(&filter, &cluster, &Value::Null).await else { return };
+    let answer = scene.send(&get("/", &[("x-user-id", "ann")], 1, 1)).await;
+    assert_eq!((answer.status, answer.header("x-ratelimit-remaining")), (200, "999"));
 }
 
 #[tokio::test]
