@@ -1,5 +1,6 @@
 //! `config/recipes.md`: each recipe works as described, through a real Envoy and on every store.
 
+mod contour;
 mod places;
 mod resources;
 mod scene;
