@@ -7,6 +7,43 @@ use super::edge::Edge;
 use super::problem::Problem;
 use crate::observe::audit::{Changed, Entry};
 
+/// A change that has its line and is about to be made.
+pub struct Recorded<'e> {
+    edge: &'e Edge,
+    entry: Entry,
+}
+
+impl<'e> Recorded<'e> {
+    /// Writes the line of a change.
+    ///
+    /// # Errors
+    /// When it can't be written: then the change is not to be made.
+    pub async fn begin(
+        edge: &'e Edge,
+        by: &Principal,
+        what: &'static str,
+        change: Changed,
+    ) -> Result<Self, Problem> {
+        let entry = entry(edge, by, what, change);
+        record(edge, &entry).await?;
+        Ok(Self { edge, entry })
+    }
+
+    /// Passes the result of the change on. If it failed, a second line tells that.
+    ///
+    /// # Errors
+    /// That of the change, or the line can't be written.
+    pub async fn end<T>(&self, made: Result<T, Problem>) -> Result<T, Problem> {
+        if let Err(Problem { status, code, .. }) = &made {
+            // The detail may have the name of the caller, which must stay erasable.
+            let code = code.map_or_else(String::new, |code| format!(" ({code})"));
+            let failed = Some(format!("{status}{code}"));
+            record(self.edge, &Entry { failed, ..self.entry.clone() }).await?;
+        }
+        made
+    }
+}
+
 /// The entry of a change that a principal is about to make.
 pub fn entry(edge: &Edge, by: &Principal, what: &'static str, change: Changed) -> Entry {
     let (at, who, peer) = (edge.engine.now(), by.name.clone(), by.peer);

@@ -11,7 +11,7 @@ use super::edge::Edge;
 use super::extract::{JsonObject, UrlPath};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
-use super::recorded;
+use super::recorded::Recorded;
 use super::reply::NoContent;
 use crate::engine::{AdjustedLimit, SignalError};
 use crate::limit::Signal;
@@ -117,14 +117,9 @@ async fn note(
     let value = form.value;
     edge.engine.check_signal(&name, value)?;
     let change = Changed::Signal { name: name.clone(), value };
-    let mut entry = recorded::entry(&edge, &by.principal, "report signal", change);
-    recorded::record(&edge, &entry).await?;
-    if let Err(error) = edge.engine.note_signal(&name, value).await {
-        entry.failed = Some(error.to_string());
-        recorded::record(&edge, &entry).await?;
-        return Err(error.into());
-    }
-    Ok(Noted)
+    let recorded = Recorded::begin(&edge, &by.principal, "report signal", change).await?;
+    let noted = edge.engine.note_signal(&name, value).await.map_err(Problem::from);
+    recorded.end(noted).await.map(|()| Noted)
 }
 
 impl From<SignalError> for Problem {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio::{pin, select};
 
 use super::audit::Audit;
@@ -24,6 +24,9 @@ use crate::usage::{Outbox, Retention, UsageMemory, periods_with_callers};
 /// How often the sums of a caller are erased again, and the maximum number of such callers.
 const AGAIN: u8 = 3;
 const AGAIN_MAX: usize = 1_000;
+
+/// Time until records of earlier decisions are surely taken from the sink, which is drained more often.
+const DRAINED: Duration = Duration::from_millis(150);
 
 /// How often to ask for erasures of other sidecars.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -100,6 +103,8 @@ impl Eraser {
     /// # Errors
     /// If a store or a file does not answer; some may be erased.
     pub async fn erase(&self, caller: &str, now: Timestamp) -> Result<Erased, EraseError> {
+        // Requests that were decided before are then where they are looked for.
+        sleep(DRAINED).await;
         let in_log = self.data.audit.redacted(caller);
         if let Some(erasures) = &self.data.erasures {
             let texts = [Some(hash(caller)), in_log.clone()];

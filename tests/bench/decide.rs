@@ -14,11 +14,12 @@ use tollgate::answer::{Answer, render};
 use tollgate::clock::Clock;
 use tollgate::engine::{
     AnyStore, Descriptor, Engine, EngineSettings, HitsSource, ModeSettings, NearLimit, Request,
-    Sink,
+    Sink, Wanted,
 };
 use tollgate::grpc::answer_bytes;
 use tollgate::limit::Hits;
-use tollgate::metrics::Metrics;
+use tollgate::metrics::{AuditMetrics, Metrics};
+use tollgate::observe::audit::{Audit, AuditOptions, Destination, Rotation};
 use tollgate::policy::{CompileOptions, PolicySet, Source, compile, compile_callers};
 use tollgate::store::memory::Memory;
 use tollgate::store::{Batch, Charge, Directory};
@@ -34,6 +35,9 @@ descriptors:
   - key: endpoint
     value: search
     limits: [1_000_000_000/second, 1_000_000_000/minute, 1_000_000_000/hour, 1_000_000_000/day]";
+
+const REFUSED_CALLER: &str =
+    "{domain: d, caller: {key: user}, descriptors: [{key: user, limits: [0/day]}]}";
 
 const REFUSED: &str = "{domain: d, descriptors: [{key: user, limits: [0/day]}]}";
 
@@ -268,5 +272,39 @@ fn sink(criterion: &mut Criterion) {
     black_box(count);
 }
 
-criterion_group!(benches, stages, decide, sink, many_keys, compile_policies, sharing);
+/// The cost of lines in the audit log, written to a file, for refused requests of a caller: formatting, hashes and the
+/// write included. Without lines, the records are only counted.
+fn audit(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("audit");
+    let message = message();
+    let folder = tempfile::tempdir().expect("the folder of temporary files can be written");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it needs no IO");
+    for (name, share) in [("none", 0.0), ("a hundredth", 0.01), ("a tenth", 0.1), ("all", 1.0)] {
+        let log = Audit::open(AuditOptions {
+            destination: Destination::File(folder.path().join(name)),
+            rotation: Rotation { size_max: Some(64 << 20), files_max: 1 },
+            stream: None,
+            redaction: None,
+            metrics: AuditMetrics::default(),
+        });
+        let log = log.expect("the file can be written");
+        let wanted = Wanted { all: true, refusals: share };
+        let sink = Arc::new(Sink::of(wanted, Metrics::new().sink_dropped));
+        let recorded = engine(REFUSED_CALLER).with_sink(sink.clone());
+        let (mut taken, mut since_drain) = (Vec::new(), 0);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                since_drain += 1;
+                if since_drain == 1_000 {
+                    since_drain = 0;
+                    sink.drain(&mut taken, &mut |records| log.offer(records));
+                    runtime.block_on(log.flush());
+                }
+                ready(answer_bytes(&recorded, black_box(&message)))
+            });
+        });
+    }
+}
+
+criterion_group!(benches, stages, decide, sink, audit, many_keys, compile_policies, sharing);
 criterion_main!(benches);

@@ -10,7 +10,7 @@ use crate::http::auth::Principal;
 use crate::http::edge::Edge;
 use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
-use crate::http::recorded;
+use crate::http::recorded::Recorded;
 use crate::limit::Hits;
 use crate::observe::audit::Changed;
 
@@ -69,12 +69,12 @@ pub fn limits(target: &Target, previews: &[Preview<'_>]) -> Result<Limits, Probl
 ///
 /// # Errors
 /// When it can't be written: then the change is not to be made.
-pub async fn record(
-    edge: &Edge,
+pub async fn record<'e>(
+    edge: &'e Edge,
     principal: &Principal,
     what: &'static str,
     (target, hits): (&Target, u64),
-) -> Result<(), Problem> {
+) -> Result<Recorded<'e>, Problem> {
     let change = Changed::Quota { caller: target.caller().to_owned(), hits };
-    recorded::record(edge, &recorded::entry(edge, principal, what, change)).await
+    Recorded::begin(edge, principal, what, change).await
 }

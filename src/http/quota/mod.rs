@@ -151,19 +151,17 @@ async fn consume(
         Some(ConsumeMode::AdjustOnly) => "adjust quota",
         _ => "consume quota",
     };
-    record(&edge, &by.principal, what, (&target, form.hits)).await?;
+    let recorded = record(&edge, &by.principal, what, (&target, form.hits)).await?;
     let verdict = match form.mode {
-        Some(ConsumeMode::AdjustOnly) => {
-            let preview = edge.engine.take_all(&snapshot, &request).await;
-            // Nothing was taken then.
-            if preview.verdict.fallback {
-                return Err(unavailable());
-            }
-            preview.verdict
-        }
+        Some(ConsumeMode::AdjustOnly) => edge.engine.take_all(&snapshot, &request).await.verdict,
         _ => edge.engine.check(&snapshot, &request).await,
     };
-    refusal(&target, &verdict)?;
+    let charged = match form.mode {
+        // Nothing was taken then.
+        Some(ConsumeMode::AdjustOnly) if verdict.fallback => Err(unavailable()),
+        _ => refusal(&target, &verdict),
+    };
+    recorded.end(charged).await?;
     let limits = limits(&target, &[edge.engine.preview(&snapshot, &look).await])?;
     Ok(Quota(limits.granting(granted(&verdict))))
 }
@@ -178,8 +176,9 @@ async fn release(
     let target = form.target(name)?;
     let snapshot = edge.engine.snapshot();
     let request = target.request(&snapshot, Hits::GiveBack(form.hits))?;
-    record(&edge, &by.principal, "release quota", (&target, form.hits)).await?;
-    passed(&target, edge.engine.give_back(&snapshot, &request, GiveBack::Asked).await)
+    let recorded = record(&edge, &by.principal, "release quota", (&target, form.hits)).await?;
+    let preview = edge.engine.give_back(&snapshot, &request, GiveBack::Asked).await;
+    recorded.end(passed(&target, preview)).await
 }
 
 /// Gives all used hits back.
@@ -197,8 +196,9 @@ async fn reset(
         return Err(unavailable());
     }
     let used = preview.standings().map(|standing| standing.used).max().unwrap_or_default();
-    record(&edge, &by.principal, "reset quota", (&target, used)).await?;
-    passed(&target, edge.engine.give_back(&snapshot, &request, GiveBack::All).await)
+    let recorded = record(&edge, &by.principal, "reset quota", (&target, used)).await?;
+    let preview = edge.engine.give_back(&snapshot, &request, GiveBack::All).await;
+    recorded.end(passed(&target, preview)).await
 }
 
 /// The quota after a request that passed, or why it did not.

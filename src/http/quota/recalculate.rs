@@ -44,10 +44,12 @@ pub async fn recalculate(
     let request = target.request(&snapshot, LOOK)?;
     let recount =
         Recount { limit: form.limit.as_deref(), counted: form.counted, reading: form.reading()? };
-    record(&edge, &by.principal, "recalculate quota", (&target, form.counted)).await?;
+    let recorded =
+        record(&edge, &by.principal, "recalculate quota", (&target, form.counted)).await?;
     let recalculated = edge.engine.recalculate(&snapshot, &request, recount).await;
     let domain = snapshot.policies().domain(request.domain());
-    let preview = recalculated.map_err(|error| problem((&target, domain), &form, error))?;
+    let recalculated = recalculated.map_err(|error| problem((&target, domain), &form, error));
+    let preview = recorded.end(recalculated).await?;
     limits(&target, &[preview]).map(Recalculated)
 }
 

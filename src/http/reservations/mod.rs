@@ -169,20 +169,20 @@ async fn reserve(
         until_ms: now.after(ttl).as_ms(),
         end: None,
     };
-    record(&edge, &by.principal, "reserve quota", (&target, form.hits)).await?;
+    let recorded = record(&edge, &by.principal, "reserve quota", (&target, form.hits)).await?;
     let key = RecordKey { caller: &name, id: &id };
     let records = &edge.api.reservations;
     let known = match records.write(key, &stored.record(now), (now, true)).await.map_err(store)? {
         Written::Done => None,
         Written::Known(known) => Some(Stored::parse(&known).ok_or_else(|| not_found(&name, &id))?),
-        Written::Full => return Err(too_many(&name)),
+        Written::Full => return recorded.end(Err(too_many(&name))).await,
     };
     if let Some(known) = &known
         && (!known.is_same(&stored) || known.end.is_some() || known.is_lapsed(now))
     {
         let detail =
             format!("the id `{id}` was used for another reservation, or for one that has ended");
-        return Err(conflict(detail));
+        return recorded.end(Err(conflict(detail))).await;
     }
     let asked = AskedReservation { action: ReservationAction::Reserve, id: &id, ttl: Some(ttl) };
     let request = target.request(&snapshot, Hits::Spend(form.hits))?.reserving(asked);
@@ -191,7 +191,7 @@ async fn reserve(
         if known.is_none() && verdict.code() == Code::OverLimit {
             records.remove(key).await.map_err(store)?;
         }
-        return Err(problem);
+        return recorded.end(Err(problem)).await;
     }
     match known {
         Some(known) if verdict.is_retry() => stored = known,
@@ -316,9 +316,9 @@ impl Change<'_> {
         let snapshot = self.edge.engine.snapshot();
         let asked = AskedReservation { action, id: self.id, ttl };
         let request = target.request(&snapshot, hits)?.reserving(asked);
-        record(self.edge, self.by, what, (&target, hits.amount())).await?;
+        let recorded = record(self.edge, self.by, what, (&target, hits.amount())).await?;
         let verdict = self.edge.engine.check(&snapshot, &request).await;
-        refusal(&target, &verdict)?;
+        recorded.end(refusal(&target, &verdict)).await?;
         Ok(verdict.at)
     }
 

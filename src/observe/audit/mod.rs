@@ -199,7 +199,7 @@ impl Audit {
     }
 
     /// Writes what is pending. What can't be written is dropped.
-    async fn flush(&self) {
+    pub async fn flush(&self) {
         let contents = mem::take(&mut *lock(&self.0.pending));
         if contents.is_empty() {
             return;

@@ -72,8 +72,14 @@ async fn every_change_over_the_api_is_a_line() {
         assert_eq!(audited.operations(), expected);
         let lines = audited.lines();
         let signal = lines.last().unwrap();
+        assert!(lines.iter().all(|line| line["failed"].is_null()), "{lines:?}");
         let told = ["who", "signal", "value", "caller"].map(|name| signal[name].clone());
         assert_eq!(json!(told), json!(["loopback", "errors", 0.25, null]));
+        let many = json!({ "hits": 2000 });
+        assert_eq!(audited.send("POST", "callers/ann/quota/consume", &many).await, 429);
+        let [.., before, after] = &audited.lines()[..] else { panic!("two lines") };
+        assert_eq!((&before["what"], &before["failed"]), (&json!("consume quota"), &Value::Null));
+        assert_eq!(after["failed"], "429 Too Many Requests (QUOTA_EXCEEDED)");
         assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));
     }
 }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::{Audited, POLICY, verify};
 use crate::support::client::Http;
+use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::redis::Server;
 use crate::support::store::Store;
@@ -71,14 +72,17 @@ async fn spend(audited: &Audited) -> String {
 }
 
 /// Checks that nothing of alice is left, and all of bob is.
-async fn check_erased(store: &Store, audited: &Audited, other: Option<&Audited>) {
+async fn check_erased(servers: &[&Server], audited: &Audited, other: Option<&Audited>) {
     let text = fs::read_to_string(audited.file()).unwrap();
     assert!(!text.contains("alice") && !text.contains("Alice") && text.contains("bob"), "{text}");
     let (status, told) = verify(&[&audited.file()], &[]);
     assert!(status == Some(0) && told.contains("without a caller that was erased"), "{told}");
-    if let (Store::Redis(server), Some(other)) = (store, other) {
-        let texts = texts(server).await;
-        assert!(!texts.contains("alice") && texts.contains("bob"), "{texts}");
+    if let Some(other) = other {
+        let mut all = String::new();
+        for server in servers {
+            all += &texts(server).await;
+        }
+        assert!(!all.contains("alice") && all.contains("bob"), "{all}");
         eventually("the other audit log", async || {
             let text = fs::read_to_string(other.file()).unwrap();
             (!text.contains("alice")).then_some(())
@@ -94,50 +98,65 @@ async fn check_erased(store: &Store, audited: &Audited, other: Option<&Audited>)
     assert!(counted.iter().all(|(caller, _)| *caller != "alice"), "{counted:?}");
 }
 
-#[tokio::test]
-async fn an_erased_caller_is_nowhere() {
+/// Two sidecars on Redis, or one without, erase a caller.
+async fn check(servers: &[&Server], flags: &[&str]) {
     let policy =
         format!("{POLICY}\nreservation: {{ ttl: 10m }}\nanswer: {{ refusal_id: [header] }}");
-    for store in Store::every() {
-        let data = TempDir::new().unwrap();
-        let mut flags = vec!["--usage=true", "--audit-refusals", "1"];
-        if let Store::Embedded = store {
-            flags.extend(["--data-dir", data.path().to_str().unwrap()]);
-        }
-        let audited = Audited::serving(&policy, &store, &flags).await;
-        let other = match store {
-            Store::Embedded => None,
-            Store::Redis(_) => Some(Audited::serving(&policy, &store, &flags).await),
-        };
-        if let Some(other) = &other {
-            let url = format!("http://{}/v1/callers/alice", audited.tollgate.http_address);
-            let body = r#"{"tier":"free","notes":"call Alice"}"#;
-            let request = Request::put(url).body(Full::new(Bytes::from(body))).unwrap();
-            assert_eq!(Http::new().send(request).await.status, 201);
-            other.post("alice/quota/consume", &json!({})).await;
-            assert_eq!(other.lines()[0]["caller"], "alice");
-        }
-        let held =
-            format!("http://{}/v1/callers/alice/reservations", audited.tollgate.http_address);
-        let answer = Http::new().post(&held, &[], r#"{"id":"job","hits":1}"#).await;
-        assert_eq!(answer.status, 201, "{}", answer.json());
-        let id = spend(&audited).await;
-        assert_eq!(audited.get(&format!("/v1/why/{id}"), &[]).await.status, 200);
-
-        let (status, report) = audited.command(&["callers", "erase", "alice", "--output", "json"]);
-        assert_eq!(status, Some(0), "{report}");
-        let report: Value = serde_json::from_str(&report).unwrap();
-        assert_eq!(report["record"], json!(other.is_some()));
-        for count in ["counters", "reservations", "usage", "audit_lines"] {
-            assert!(report[count].as_u64().is_some_and(|count| 0 < count), "{count}: {report}");
-        }
-        check_erased(&store, &audited, other.as_ref()).await;
-        assert_eq!(audited.get(&format!("/v1/why/{id}"), &[]).await.status, 200, "that is bob's");
-        // A sidecar remembers a refusal for up to a second.
-        eventually("a new counter", async || {
-            (audited.ask("alice").await.overall_code == 1).then_some(())
-        })
-        .await;
-        assert_eq!(audited.ask("bob").await.overall_code, 2);
+    let flags = [&["--usage=true", "--audit-refusals", "1"], flags].concat();
+    let serve = || Audited::serving(&policy, &Store::Embedded, &flags);
+    let audited = serve().await;
+    let other = match servers {
+        [] => None,
+        _ => Some(serve().await),
+    };
+    if let Some(other) = &other {
+        let url = format!("http://{}/v1/callers/alice", audited.tollgate.http_address);
+        let body = r#"{"tier":"free","notes":"call Alice"}"#;
+        let request = Request::put(url).body(Full::new(Bytes::from(body))).unwrap();
+        assert_eq!(Http::new().send(request).await.status, 201);
+        other.post("alice/quota/consume", &json!({})).await;
+        assert_eq!(other.lines()[0]["caller"], "alice");
     }
+    let held = format!("http://{}/v1/callers/alice/reservations", audited.tollgate.http_address);
+    let answer = Http::new().post(&held, &[], r#"{"id":"job","hits":1}"#).await;
+    assert_eq!(answer.status, 201, "{}", answer.json());
+    let id = spend(&audited).await;
+    assert_eq!(audited.get(&format!("/v1/why/{id}"), &[]).await.status, 200);
+
+    let (status, report) = audited.command(&["callers", "erase", "alice", "--output", "json"]);
+    assert_eq!(status, Some(0), "{report}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["record"], json!(other.is_some()));
+    for count in ["counters", "reservations", "usage", "audit_lines"] {
+        assert!(report[count].as_u64().is_some_and(|count| 0 < count), "{count}: {report}");
+    }
+    check_erased(servers, &audited, other.as_ref()).await;
+    assert_eq!(audited.get(&format!("/v1/why/{id}"), &[]).await.status, 200, "that is bob's");
+    // A sidecar remembers a refusal for up to a second.
+    eventually("a new counter", async || {
+        (audited.ask("alice").await.overall_code == 1).then_some(())
+    })
+    .await;
+    assert_eq!(audited.ask("bob").await.overall_code, 2);
+}
+
+#[tokio::test]
+async fn an_erased_caller_is_nowhere_without_redis() {
+    let data = TempDir::new().unwrap();
+    check(&[], &["--data-dir", data.path().to_str().unwrap()]).await;
+}
+
+#[tokio::test]
+async fn an_erased_caller_is_nowhere_in_redis() {
+    let Some(server) = Server::start(&[]) else { return };
+    check(&[&server], &["--redis-url", &server.url(), "--store-deadline", "10s"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_caller_is_nowhere_on_a_cluster() {
+    let Some(cluster) = Cluster::start(3, false).await else { return };
+    let flags = cluster.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let flags = [&flags[..], &["--store-deadline", "10s"]].concat();
+    check(&cluster.nodes.iter().collect::<Vec<_>>(), &flags).await;
 }
