@@ -4,6 +4,7 @@
 //! policies. The shutdown goes from the outside in: readiness, then the listeners, then the other tasks.
 
 mod banner;
+mod gifts;
 mod listeners;
 mod ports;
 mod records;
@@ -38,9 +39,11 @@ use crate::observe::audit::{Audit, AuditOptions, Redaction};
 use crate::observe::traces::Traces;
 use crate::policy::CompileOptions;
 use crate::settings::{Settings, TlsFiles};
+use crate::store::Directory;
 use crate::store::redis::{Connector, RedisAuditLog, Subscriber};
 
 use banner::Banner;
+use gifts::PendingGifts;
 use listeners::Listeners;
 use ports::GrpcPorts;
 use records::{RecordConsumer, RecordStores};
@@ -184,6 +187,10 @@ impl Process {
         }
         let upkeep = Upkeep { engine: self.engine.clone(), metrics: self.metrics.clone() };
         self.helpers.spawn(upkeep.run(closed()));
+        if let Directory::Redis(_) = self.engine.directory() {
+            let gifts = PendingGifts { engine: self.engine.clone() };
+            self.helpers.spawn(gifts.run(closed()));
+        }
         if self.api.eraser.is_shared() {
             let eraser = self.api.eraser.clone();
             self.helpers.spawn(eraser.run(Clock::system(), closed()));

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
+use crate::clock::Timestamp;
 use crate::limit::{Bonus, Limit};
-use crate::policy::{Classes, Lineage, Member, RuleLimit, Share, TierLimit, parse_priority};
+use crate::policy::{
+    CallerBonus, Classes, Lineage, Member, RuleLimit, Share, TierLimit, parse_priority,
+};
 use crate::store::BONUS_ID_LEN_MAX;
 
 use super::request::Request;
@@ -137,19 +140,26 @@ impl<'a> CallerContext<'a> {
         &self.lineage
     }
 
-    /// The bonuses of a limit for an account, those that end first first: the member's own, and those of the members
-    /// below it that use its counter.
-    pub fn bonuses(&self, account: Account, rule: &RuleLimit) -> Vec<Bonus> {
+    /// The bonuses of a limit for an account, in the order in which they are spent: the member's own, and those of the
+    /// members below it that use its counter. None where no caller is charged.
+    pub fn bonuses(
+        &self,
+        account: Option<Account>,
+        rule: &RuleLimit,
+        now: Timestamp,
+    ) -> Vec<Bonus> {
         let mut bonuses = Vec::new();
+        let Some(account) = account else { return bonuses };
         for (index, member) in self.lineage.members[..=account.member].iter().enumerate() {
-            let of_limit = member.caller.bonuses.iter().filter(|one| *one.limit == *rule.name);
+            let counts = |one: &&CallerBonus| *one.limit == *rule.name && one.bonus.has_begun(now);
+            let of_limit = member.caller.bonuses.iter().filter(counts);
             let foreign = index < account.member;
             bonuses.extend(of_limit.map(|one| match foreign {
                 true => Bonus { id: foreign_id(member, &one.bonus.id), ..one.bonus.clone() },
                 false => one.bonus.clone(),
             }));
         }
-        bonuses.sort_by(|one, other| (one.until, &one.id).cmp(&(other.until, &other.id)));
+        Bonus::sort(&mut bonuses, now);
         bonuses
     }
 

@@ -12,6 +12,7 @@ use crate::store::{
     Pressed, Retry, Tally,
 };
 
+use super::credits::BonusStanding;
 use super::plan::Plan;
 
 /// The dry run of all candidates.
@@ -125,10 +126,25 @@ impl DryRun {
         };
         let notices = wants().enumerate().flat_map(|(index, want)| {
             let own = outcome.notices.iter().filter(|notice| notice.charge == want.charge);
-            own.map(move |notice| Notice { charge: index, ..*notice })
+            own.map(move |notice| Notice { charge: index, ..notice.clone() })
         });
         let (decisions, notices) = (wants().map(decision).collect(), notices.collect());
         Outcome { decisions, notices, ..outcome }
+    }
+
+    /// Has the store report how bonuses stand.
+    pub fn tell_bonuses(&mut self) {
+        self.batch.charges.iter_mut().for_each(|charge| charge.tells_bonuses = true);
+    }
+
+    /// How the bonuses stand of each charge of the plan of the only candidate.
+    pub fn bonuses(&self, outcome: &Outcome) -> SmallVec<[Vec<BonusStanding>; INLINE_CAP]> {
+        let wants = self.candidates.iter().flat_map(|candidate| &candidate.wants);
+        let bonuses = wants.map(|want| {
+            let notice = outcome.notices.iter().find(|notice| notice.charge == want.charge);
+            BonusStanding::all(&self.batch.charges[want.charge], notice, outcome.at)
+        });
+        bonuses.collect()
     }
 
     /// Whether all candidates have the counter of `charge` under `key`, so that it can't affect the choice.

@@ -6,6 +6,7 @@
 mod adjusting;
 mod admission;
 mod caller;
+mod credits;
 mod deadline;
 mod debits;
 mod decide;
@@ -13,6 +14,7 @@ mod decider;
 mod dry_run;
 mod explain;
 mod fair_queue;
+mod gifts;
 mod granted;
 mod hold;
 mod latencies;
@@ -56,12 +58,14 @@ use refusal_id::RefusalIds;
 pub use adjusting::{AdjustedLimit, SignalError};
 pub use admission::{AdmissionControl, AdmissionGate};
 pub use caller::{AmountSource, TierSource};
+pub use credits::BonusStanding;
 pub use decider::EngineSettings;
 pub use dry_run::Stand;
 pub use explain::{
     ExplainedCaller, ExplainedCandidate, ExplainedChoice, ExplainedDescriptor, ExplainedLimit,
     ExplainedPressure, Explanation, RuleName, UnchargedLimit,
 };
+pub use gifts::GIFT_PREFIX;
 pub use latencies::LatencyError;
 pub use plan::{DescriptorMatch, ModeSettings, Uncharged};
 pub use preview::{GiveBack, GraceStanding, Preview, Standing};

@@ -1,6 +1,7 @@
 //! A preview: the current answer to a request, from the state of its limits, without a charge and without counting it.
 //! Giving hits back uses the same state, so that at most the hits in use come back.
 
+use std::iter;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -11,6 +12,7 @@ use crate::policy::{Domain, Mode, Refused};
 use crate::store::{Batch, Charge, Decision, INLINE_CAP, Outcome};
 
 use super::caller::{Account, CallerContext};
+use super::credits::BonusStanding;
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
 use super::dry_run::DryRun;
@@ -25,6 +27,8 @@ pub struct Preview<'v> {
     pub verdict: Verdict<'v>,
     /// By charge.
     used: SmallVec<[u64; INLINE_CAP]>,
+    /// By charge, those that are valid.
+    bonuses: SmallVec<[Vec<BonusStanding>; INLINE_CAP]>,
     /// By charge; None if it is not a limit of the caller's own, or the caller is unknown to the directory.
     accounts: SmallVec<[Option<Account>; INLINE_CAP]>,
     /// By charge.
@@ -41,6 +45,8 @@ pub struct Standing<'p, 'v> {
     pub grace: Option<GraceStanding>,
     /// Those of them that reservations hold.
     pub held: u64,
+    /// The bonuses that are valid, in the order in which they are spent; none while the store is unavailable.
+    pub bonuses: &'p [BonusStanding],
     /// The caller or pool that owns the counter, if the directory knows it.
     pub account: Option<&'p str>,
     /// The limit, for this caller.
@@ -74,6 +80,7 @@ pub struct Look<'v> {
     /// None if the request was denied.
     pub outcome: Option<Outcome>,
     pub used: SmallVec<[u64; INLINE_CAP]>,
+    bonuses: SmallVec<[Vec<BonusStanding>; INLINE_CAP]>,
 }
 
 impl<'v> Preview<'v> {
@@ -83,20 +90,23 @@ impl<'v> Preview<'v> {
             let caller = self.verdict.caller.as_ref()?;
             account.map(|account| caller.account_name(account))
         });
+        let bonuses = self.bonuses.iter().map(Vec::as_slice).chain(iter::repeat(&[][..]));
         let charges = self.verdict.charges().iter().enumerate().zip(&self.limits);
-        charges.zip(&self.used).zip(accounts).map(|((((index, charge), limit), used), account)| {
+        let charges = charges.zip(&self.used).zip(bonuses).zip(accounts);
+        charges.map(|(((((index, charge), limit), used), bonuses), account)| {
             let notice = self.verdict.notice(index);
             let grace = notice
                 .map(|notice| GraceStanding { left: notice.grace_left, until: notice.grace_until });
             let grace = grace.filter(|grace| grace.left != 0 || grace.until.is_some());
             let held = self.verdict.held_of(index);
-            Standing { charge, used: *used, held, grace, account, limit }
+            Standing { charge, used: *used, held, grace, bonuses, account, limit }
         })
     }
 
     fn without_policy(request: &Request<'v>, now: Now) -> Self {
         let verdict = Verdict::without_policy(request, now.timestamp());
-        Self { verdict, used: SmallVec::new(), accounts: SmallVec::new(), limits: SmallVec::new() }
+        let (used, bonuses, accounts, limits) = Default::default();
+        Self { verdict, used, bonuses, accounts, limits }
     }
 }
 
@@ -185,17 +195,19 @@ impl Decider {
         let mut plan = Plan::new(question, Some(&mut notes));
         plan.batch.charges.iter_mut().for_each(|charge| charge.once = None);
         let accounts = notes.origins.iter().map(|origin| origin.account).collect();
-        let (mut outcome, mut used) = (None, SmallVec::new());
+        let (mut outcome, mut used, mut bonuses) = (None, SmallVec::new(), SmallVec::new());
         if plan.denial.is_none() {
             let mut dry_run = DryRun::default();
             let descriptors: Vec<usize> = (0..plan.descriptors.len()).collect();
             dry_run.add(&plan, &descriptors);
+            dry_run.tell_bonuses();
             let stand = self.charge(&dry_run.batch, budget, self.time(now, budget)).await;
+            bonuses = dry_run.bonuses(&stand);
             let stand = dry_run.foreseen(stand);
-            used = self.used(&plan.batch, &stand, (now, budget)).await;
+            used = self.used((&plan.batch, &bonuses), &stand, (now, budget)).await;
             outcome = Some(stand);
         }
-        Some(Look { domain, caller, plan, accounts, outcome, used })
+        Some(Look { domain, caller, plan, accounts, outcome, used, bonuses })
     }
 
     /// The hits in use of each charge of a batch in that state. They follow from the remaining hits, unless none remain
@@ -203,16 +215,23 @@ impl Decider {
     /// under a limit that is never exhausted.
     async fn used(
         &self,
-        batch: &Batch,
+        (batch, bonuses): (&Batch, &[Vec<BonusStanding>]),
         stand: &Outcome,
         (now, budget): (Now, &DeadlineBudget),
     ) -> SmallVec<[u64; INLINE_CAP]> {
-        let used = |charge: &Charge, decision: &Decision| {
-            quota(charge, stand.at).saturating_sub(decision.standing.remaining)
+        let carried = |index: usize| -> u64 {
+            let bonuses = bonuses.get(index).into_iter().flatten();
+            bonuses.map(|standing| standing.stand.carried).sum()
+        };
+        let used = |index: usize, charge: &Charge, decision: &Decision| {
+            let quota = quota(charge, stand.at).saturating_add(carried(index));
+            quota.saturating_sub(decision.standing.remaining)
         };
         let charges = || batch.charges.iter().zip(&stand.decisions);
-        let mut all: SmallVec<[u64; INLINE_CAP]> =
-            charges().map(|(charge, decision)| used(charge, decision)).collect();
+        let mut all: SmallVec<[u64; INLINE_CAP]> = charges()
+            .enumerate()
+            .map(|(index, (charge, decision))| used(index, charge, decision))
+            .collect();
         let (mut measuring, mut places) = (Batch::default(), Vec::new());
         for (index, (charge, decision)) in charges().enumerate() {
             let whole = charge.limit.reference_capacity();
@@ -235,7 +254,7 @@ impl Decider {
         let charges = measuring.charges.iter().zip(&measured.decisions);
         for (place, (charge, decision)) in places.into_iter().zip(charges) {
             if !measured.fallback {
-                all[place] = used(charge, decision);
+                all[place] = used(place, charge, decision);
             }
         }
         all
@@ -254,6 +273,7 @@ impl<'v> Look<'v> {
         let decided = Decided { outcome: self.outcome, ..Decided::default() };
         let verdict = Verdict::new(self.domain, self.caller, &self.plan, decided);
         let limits = self.plan.batch.charges.iter().map(|charge| charge.limit.clone()).collect();
-        Preview { verdict, used: self.used, accounts: self.accounts, limits }
+        let Self { used, bonuses, accounts, .. } = self;
+        Preview { verdict, used, bonuses, accounts, limits }
     }
 }

@@ -9,7 +9,7 @@ use super::extract::{JsonObject, UrlPath};
 use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::reply::{Created, NoContent};
-use crate::policy::BonusForm;
+use crate::policy::{BonusForm, show_time};
 
 /// Random bytes of a generated id.
 const ID_LEN: usize = 6;
@@ -35,6 +35,9 @@ async fn give(
 ) -> Result<Created<BonusForm>, Problem> {
     let id = bonus.id.take().map_or_else(random_id, Ok)?;
     bonus.id = Some(id.clone());
+    if bonus.every.is_some() && bonus.from.is_none() {
+        bonus.from = Some(show_time(by.request.now()));
+    }
     let edit = Edit { request: &by.request, names, action: "give bonus", name: &name };
     let edited = edit.apply(|caller| {
         let mut form = form_of(caller, &name)?;
@@ -72,7 +75,8 @@ async fn take(
     Ok(NoContent)
 }
 
-fn random_id() -> Result<String, Problem> {
+/// An id that no other has.
+pub fn random_id() -> Result<String, Problem> {
     let mut bytes = [0; ID_LEN];
     getrandom::fill(&mut bytes).map_err(|error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("generating an id failed: {error}"))

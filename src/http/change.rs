@@ -23,7 +23,7 @@ use super::openapi::{Description, Guard, Input};
 use super::problem::Problem;
 use super::recorded;
 use crate::api_token::Role;
-use crate::clock::Backoff;
+use crate::clock::{Backoff, Timestamp};
 use crate::observe::audit::{Changed, Entry};
 use crate::policy::{
     Caller, CallerForm, CallerNames, Flaw, PARENTS_MAX, check_caller_name, check_parents,
@@ -79,6 +79,13 @@ struct ForceQuery {
     /// Also write a tier, an override or a bonus that is unknown to all policies in force.
     #[serde(default)]
     force: bool,
+}
+
+impl ChangeRequest {
+    /// The time by the engine's clock.
+    pub fn now(&self) -> Timestamp {
+        self.edge.engine.now()
+    }
 }
 
 impl<R: RequiredRole> FromRequestParts<Edge> for ChangeBy<R> {

@@ -8,6 +8,7 @@ mod auth;
 mod bonuses;
 mod callers;
 mod change;
+mod credits;
 mod edge;
 mod erase;
 mod extract;

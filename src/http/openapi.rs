@@ -244,7 +244,7 @@ pub fn document(operations: &[Operation]) -> Value {
         "info": {
             "title": "Tollgate",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Callers (tiers, parents, overrides and bonuses) and their quotas, the latencies of providers, usage, and explanations of refusals.",
+            "description": "Callers (tiers, parents, overrides and bonuses), their quotas, gifts and ledgers, the latencies of providers, usage, and explanations of refusals.",
         },
         "paths": paths,
         "components": {

@@ -1,11 +1,12 @@
 //! The allowance of a request: available capacity, plus bonuses, plus overdraft, and from when on.
 //!
 //! While nothing is spent, use only falls, available capacity only grows, and bonuses only end. So the earliest time at which
-//! hits fit is the earliest one for some step of capacity and some of the bonuses, namely those that end last.
+//! hits fit is the earliest one for some step of capacity and some of the bonuses, namely those that end last. A bonus
+//! that recurs is looked at twice: until its period ends, and from then on.
 
 use smallvec::SmallVec;
 
-use super::{AMOUNT_MAX, Bonus, COUNT_MAX, Fit, HeldFrom, Hits, Holdings, Limit, Overdraft, State};
+use super::{BonusLeft, COUNT_MAX, Fit, HeldFrom, Hits, Holdings, Limit, Overdraft, State};
 use crate::clock::Timestamp;
 
 /// The hits that a request may spend of a limit, now and later.
@@ -45,17 +46,6 @@ pub struct AvailableCapacity {
     pub hits: u64,
 }
 
-/// A bonus that hasn't ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BonusLeft {
-    /// When it ends, in milliseconds since the Unix epoch.
-    pub until_ms: u64,
-    /// Hits that it grants in total.
-    pub amount: u64,
-    /// Hits of it that have been spent; more than the amount if that was lowered.
-    pub spent: u64,
-}
-
 /// A limit's settled state, and the time that it was settled for.
 #[derive(Clone, Copy, Debug)]
 pub struct Settled<'a> {
@@ -91,17 +81,6 @@ impl Settled<'_> {
     }
 }
 
-impl BonusLeft {
-    /// `bonus` with so much of it spent.
-    pub fn new(bonus: &Bonus, spent: u64) -> Self {
-        Self { until_ms: bonus.until.as_ms(), amount: bonus.amount.min(AMOUNT_MAX), spent }
-    }
-
-    fn left(&self) -> u64 {
-        self.amount.saturating_sub(self.spent)
-    }
-}
-
 impl Allowance {
     /// Whether more is in use than is open, by a grace too, and no bonus has anything left.
     pub fn is_overdrawn(&self, on: &Settled<'_>) -> bool {
@@ -118,17 +97,37 @@ impl Allowance {
     /// When `hits` that don't pass now will.
     pub fn wait(&self, on: &Settled<'_>, hits: Hits) -> Fit {
         let need = self.need(on.limit, hits);
-        let nothing = HeldFrom { from_ms: 0, hits: 0 };
-        let held = if self.held.is_empty() { &[nothing] } else { self.held.as_slice() };
-        let earliest = held.iter().filter_map(|held| self.earliest_ms(on, need, *held)).min();
-        match earliest {
+        let mut earliest_ms = self.earliest_ms(on, need);
+        for renews_ms in BonusLeft::renewals(&self.bonuses) {
+            let later_ms = self.renewed(renews_ms).earliest_ms(on, need);
+            earliest_ms = [earliest_ms, later_ms].into_iter().flatten().min();
+        }
+        match earliest_ms {
             Some(at_ms) => Fit::AfterMs(at_ms.saturating_sub(on.now.as_ms())),
             None => Fit::Never,
         }
     }
 
+    /// The allowance from a time on at which one of its bonuses comes anew.
+    fn renewed(&self, at_ms: u64) -> Self {
+        let from = |capacity: &AvailableCapacity| AvailableCapacity {
+            from_ms: capacity.from_ms.max(at_ms),
+            ..*capacity
+        };
+        let available = self.available.iter().map(from).collect();
+        let bonuses = BonusLeft::at(&self.bonuses, at_ms);
+        Self { available, bonuses, grace: None, held: self.held.clone(), holds: self.holds }
+    }
+
+    /// When so much will be left, if no bonus comes anew, in milliseconds since the Unix epoch.
+    fn earliest_ms(&self, on: &Settled<'_>, need: u64) -> Option<u64> {
+        let nothing = HeldFrom { from_ms: 0, hits: 0 };
+        let held = if self.held.is_empty() { &[nothing] } else { self.held.as_slice() };
+        held.iter().filter_map(|held| self.earliest_beside_ms(on, need, *held)).min()
+    }
+
     /// When so much will be left of what is not held, from a time on from which no more than that is held.
-    fn earliest_ms(&self, on: &Settled<'_>, need: u64, held: HeldFrom) -> Option<u64> {
+    fn earliest_beside_ms(&self, on: &Settled<'_>, need: u64, held: HeldFrom) -> Option<u64> {
         let mut earliest_ms: Option<u64> = None;
         let mut kept = 0;
         // The kept bonuses are the last ones to end: first none, then one more at a time.

@@ -79,6 +79,27 @@ impl Calendar {
         }
     }
 
+    /// The number of the period that holds `now`: that of the period before, and one. In UTC alone, because days elsewhere may
+    /// have other lengths.
+    pub fn number_of(&self, now: Timestamp) -> u64 {
+        const MINUTE_MS: u64 = 60_000;
+        const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+        // The Unix epoch was on a Thursday.
+        const MONDAY: u64 = 3;
+        let year = |at: &Zoned| u64::try_from(at.year()).unwrap_or(0);
+        let month = |at: &Zoned| u64::try_from(at.month()).unwrap_or(0);
+        match (self.unit, self.zoned(now)) {
+            (CalendarUnit::Minute, _) => now.as_ms() / MINUTE_MS,
+            (CalendarUnit::Hour, _) => now.as_ms() / (60 * MINUTE_MS),
+            (CalendarUnit::Day, _) => now.as_ms() / DAY_MS,
+            (CalendarUnit::Week, _) => (now.as_ms() / DAY_MS + MONDAY) / 7,
+            (CalendarUnit::Month, Ok(at)) => year(&at) * 12 + month(&at),
+            (CalendarUnit::Year, Ok(at)) => year(&at),
+            // The calendar ends in the year 9999.
+            (CalendarUnit::Month | CalendarUnit::Year, Err(_)) => u64::from(u32::MAX),
+        }
+    }
+
     fn zoned(&self, now: Timestamp) -> Result<Zoned, jiff::Error> {
         let ms = i64::try_from(now.as_ms()).unwrap_or(i64::MAX);
         Ok(jiff::Timestamp::from_millisecond(ms)?.to_zoned(self.zone.clone()))

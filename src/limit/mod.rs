@@ -11,6 +11,7 @@ mod algorithm;
 mod allowance;
 mod arithmetic;
 mod bonus;
+mod bonus_left;
 mod bucket;
 mod calendar;
 mod fixed;
@@ -21,6 +22,7 @@ mod name;
 mod period;
 #[cfg(test)]
 mod properties;
+mod recurrence;
 mod refund;
 mod schedule;
 mod sliding;
@@ -36,8 +38,9 @@ use crate::clock::Timestamp;
 
 pub use adjust::{AdjustReason, Adjusted, Adjustment, AdjustmentState, Signal, Trend};
 pub use algorithm::Algorithm;
-pub use allowance::{Allowance, AvailableCapacity, BonusLeft, GraceLeft, Settled};
-pub use bonus::Bonus;
+pub use allowance::{Allowance, AvailableCapacity, GraceLeft, Settled};
+pub use bonus::{BONUS_PRIORITY_DEFAULT, BONUS_PRIORITY_MAX, Bonus};
+pub use bonus_left::{BonusLeft, PeriodLeft};
 pub use bucket::Bucket;
 pub use calendar::{Calendar, CalendarUnit};
 pub use fixed::Fixed;
@@ -45,6 +48,7 @@ pub use grace::{Grace, GraceBegun};
 pub use held::{Held, HeldFrom, Holdings};
 pub use name::LimitName;
 pub use period::Period;
+pub use recurrence::{BonusPeriod, BonusUse, Recurrence};
 pub use refund::Refund;
 pub use schedule::{
     Condition, DAY_MINUTES, DateRange, Effect, HourRange, Outlook, Scale, Scheduled, Span,

@@ -14,7 +14,8 @@ pub mod yaml;
 
 pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, NAME_LEN_MAX, ParentError,
-    callers_schema, check_caller_name, check_parents, compile_callers, compile_callers_for,
+    callers_schema, check_caller_name, check_id, check_parents, compile_callers,
+    compile_callers_for, has_one_counter, show_time,
 };
 pub use changes::{CountChanges, Gone, NOT_ALL_COMPARED, Restart, count_changes};
 pub use compile::{CompileOptions, compile};

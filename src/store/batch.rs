@@ -49,6 +49,8 @@ pub struct Charge {
     /// Hits on top of it, the soonest to end first; spent when what is open has none left. No two have the
     /// same id, and an id has at most [`BONUS_ID_LEN_MAX`] bytes.
     pub bonuses: Vec<Bonus>,
+    /// Whether to report how the bonuses stand.
+    pub tells_bonuses: bool,
     /// Whether hits of it may be taken ahead.
     pub lease: Lease,
     /// What to answer while the store is out.
@@ -187,6 +189,7 @@ impl Charge {
             hits,
             open: Open::all(),
             bonuses: Vec::new(),
+            tells_bonuses: false,
             lease: Lease::Off,
             on_outage: OnOutage::default(),
             refused: Refused::Free,

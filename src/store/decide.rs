@@ -17,8 +17,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::limit::{
-    Allowance, AvailableCapacity, BonusLeft, Fit, Hits, Limit, Overdraft, Refund, Settled,
-    Standing, State,
+    Allowance, AvailableCapacity, Fit, Hits, Limit, Overdraft, Refund, Settled, Standing, State,
 };
 use crate::policy::Refused;
 
@@ -57,6 +56,7 @@ pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {
     decider.report_held();
     decider.report_graces();
     decider.keep_debts();
+    decider.report_bonuses();
     let (levels, notices) = (decider.levels, decider.notices);
     for record in records {
         record.forget(at);
@@ -265,7 +265,7 @@ impl<'a> Decider<'a> {
         let charge = &self.batch.charges[index];
         let (limit, now) = (self.limit(index), self.now);
         let mut allowance = self.allowance(charge);
-        let hits = self.granted(index, &allowance);
+        let (hits, before) = (self.granted(index, &allowance), allowance.bonuses.clone());
         let Some(spending) = self.reserve(index, hits, &allowance) else {
             let allowance = self.allowance(charge);
             decision.standing = self.standing(index, &allowance);
@@ -281,7 +281,7 @@ impl<'a> Decider<'a> {
         if charge.is_partial() {
             self.keep_granted(charge, hits, decision);
         }
-        self.keep_bonuses(charge, &allowance);
+        self.keep_bonuses(charge, &before, &allowance);
         if let Some(until) = charge.until {
             let entry = self.entry(index);
             let refund = Refund { hits: base.amount(), until };
@@ -324,47 +324,17 @@ impl<'a> Decider<'a> {
     /// What a charge may spend now.
     pub(super) fn allowance(&mut self, charge: &Charge) -> Allowance {
         let now_ms = self.now.as_ms();
-        let record = &mut self.records[charge.key_index];
-        let live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);
-        let bonuses = live.map(|bonus| {
-            let spent = match record.bonus(charge.limit.tag(), &bonus.id) {
-                Some(spent) => {
-                    // A bonus that was prolonged is not given anew.
-                    spent.until_ms = spent.until_ms.max(bonus.until.as_ms());
-                    spent.count
-                }
-                None => 0,
-            };
-            BonusLeft::new(bonus, spent)
-        });
-        let bonuses = bonuses.collect();
+        self.prolong_bonuses(charge);
+        let bonuses = self.bonuses(charge);
         let levels = |gauge: usize| self.levels[gauge];
         let limit = charge.limit.at(self.now);
         let hits = charge.open_at(limit, levels);
         let capacity = AvailableCapacity { from_ms: now_ms, until_ms: u64::MAX, hits };
-        let begun = record.grace(charge.limit.tag());
+        let begun = self.records[charge.key_index].grace(charge.limit.tag());
         let grace = charge.grace_of(limit).map(|grace| grace.left(begun));
         let holds = matches!(charge.step(), Some(Reservation::Hold { .. }));
         let held = self.held(charge);
         Allowance { available: SmallVec::from_elem(capacity, 1), bonuses, grace, held, holds }
-    }
-
-    /// Writes down what has been spent of a charge's bonuses.
-    fn keep_bonuses(&mut self, charge: &Charge, allowance: &Allowance) {
-        let record = &mut self.records[charge.key_index];
-        let live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);
-        for (bonus, left) in live.zip(&allowance.bonuses) {
-            match record.bonus(charge.limit.tag(), &bonus.id) {
-                Some(known) => {
-                    known.count = left.spent;
-                    known.until_ms = known.until_ms.max(left.until_ms);
-                }
-                None if 0 < left.spent => {
-                    record.add_bonus(charge.limit.tag(), &bonus.id, (left.spent, bonus.until));
-                }
-                None => {}
-            }
-        }
     }
 }
 

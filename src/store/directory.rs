@@ -9,7 +9,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::redis::RedisDirectory;
-use super::{Change, Page, Record, StoreError};
+use super::{Change, Gift, GiftChange, GiftEvent, Page, Record, StoreError};
+use crate::clock::Timestamp;
 use crate::policy::{Callers, Lineage, Member};
 
 /// The directory of callers.
@@ -125,6 +126,61 @@ impl Directory {
             Self::None => Err(DirectoryError::None),
             Self::Files(_) => Err(DirectoryError::Files),
             Self::Redis(redis) => Ok(redis.write(change).await?),
+        }
+    }
+
+    /// The gift of an id.
+    ///
+    /// # Errors
+    /// When the directory is not changed from here, or does not answer.
+    pub async fn gift(&self, id: &str) -> Result<Option<Gift>, DirectoryError> {
+        Ok(self.redis()?.gift(id).await?)
+    }
+
+    /// Changes a gift, unless it or the caller that gets its hits is another one than its writer saw: then false. If it is
+    /// pending, it is due from that time on.
+    ///
+    /// # Errors
+    /// When the directory is not changed from here, or does not answer; then it may have been changed.
+    pub async fn write_gift(
+        &self,
+        change: GiftChange<'_>,
+        due: Timestamp,
+    ) -> Result<bool, DirectoryError> {
+        Ok(self.redis()?.write_gift(change, due).await?)
+    }
+
+    /// Some ids of pending gifts that are due, the longest due first; none of a directory that is not changed from here.
+    ///
+    /// # Errors
+    /// When the directory does not answer.
+    pub async fn due_gifts(
+        &self,
+        now: Timestamp,
+        max: usize,
+    ) -> Result<Vec<String>, DirectoryError> {
+        match self {
+            Self::None | Self::Files(_) => Ok(Vec::new()),
+            Self::Redis(redis) => Ok(redis.due_gifts(now, max).await?),
+        }
+    }
+
+    /// What a caller is told of gifts, the youngest first; nothing by a directory that is not changed from here.
+    ///
+    /// # Errors
+    /// When the directory does not answer.
+    pub async fn gift_log(&self, caller: &str) -> Result<Vec<GiftEvent>, DirectoryError> {
+        match self {
+            Self::None | Self::Files(_) => Ok(Vec::new()),
+            Self::Redis(redis) => Ok(redis.gift_log(caller).await?),
+        }
+    }
+
+    fn redis(&self) -> Result<&RedisDirectory, DirectoryError> {
+        match self {
+            Self::None => Err(DirectoryError::None),
+            Self::Files(_) => Err(DirectoryError::Files),
+            Self::Redis(redis) => Ok(redis),
         }
     }
 }

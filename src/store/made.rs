@@ -2,7 +2,7 @@
 //! the request. `redis/retries.lua` mirrors this.
 
 use super::decide::{Decider, Made};
-use super::record::KeptMark;
+use super::kept::KeptMark;
 use super::{Charge, IdempotencyMark, Once, Retry};
 
 impl Decider<'_> {

@@ -5,6 +5,7 @@
 
 mod arrival;
 mod batch;
+mod bonuses;
 mod breaker;
 mod caller_record;
 mod decide;
@@ -12,10 +13,12 @@ mod directory;
 mod fallback;
 mod file_sums;
 mod gauges;
+mod gift;
 mod holdings;
 pub mod memory;
 pub mod local_cache;
 mod idempotency;
+mod kept;
 mod made;
 mod notice;
 mod on_schedule;
@@ -49,11 +52,12 @@ pub use caller_record::{Change, Page, Record};
 pub use directory::{Directory, DirectoryError};
 pub use fallback::{Debt, Fallback};
 pub use file_sums::FileSums;
+pub use gift::{GIFT_MARK_MS, Gift, GiftChange, GiftEvent, GiftEventKind, GiftState};
 pub use idempotency::{
     CORRECTION_LIFE_MS, FINAL, IdempotencyMark, IdempotencyToken, Once, Retry, TOKEN_LIFE_MS,
     TokenSource,
 };
-pub use notice::Notice;
+pub use notice::{BonusStand, Notice};
 pub use partial::PARTS_MAX;
 pub use reservation::{HELD_MAX, Reservation};
 pub use reservation_record::{RecordKey, ReservationRecord, Written};

@@ -1,11 +1,22 @@
-//! What a store reports of a charge beside its decision: thresholds of its limit that it crossed, a grace that has begun, and
-//! hits that reservations hold.
+//! What a store reports of a charge beside its decision: thresholds of its limit that it crossed, a grace that has begun,
+//! hits that reservations hold, and how its bonuses stand.
 
 use crate::clock::Timestamp;
 use crate::limit::Crossed;
 
+/// How a bonus that is valid stands after the request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BonusStand {
+    /// Hits that were carried into its present period.
+    pub carried: u64,
+    /// Hits of it that are spent, with those.
+    pub spent: u64,
+    /// Hits that were left of the period before, and are gone.
+    pub expired: u64,
+}
+
 /// A report on one charge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// Which of the batch's charges.
     pub charge: usize,
@@ -19,6 +30,8 @@ pub struct Notice {
     pub held: u64,
     /// Hits that it has spent by settling a reservation.
     pub settled: u64,
+    /// How its bonuses stand that are valid, in their order, if it was asked; mostly nothing.
+    pub bonuses: Vec<BonusStand>,
 }
 
 impl Notice {
@@ -31,6 +44,7 @@ impl Notice {
             grace_left: 0,
             held: 0,
             settled: 0,
+            bonuses: Vec::new(),
         }
     }
 

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::batch::{Batch, Charge};
 use crate::clock::Timestamp;
 use crate::limit::{
-    Allowance, AvailableCapacity, Fit, Grace, GraceLeft, Limit, Outlook, Settled, pay,
+    Allowance, AvailableCapacity, BonusLeft, Fit, Grace, GraceLeft, Limit, Outlook, Settled, pay,
 };
 
 impl Charge {
@@ -103,7 +103,7 @@ pub fn fit_on_schedule(
         let hits = pressed_at(stretch.from_ms).map_or(open, |pressed| open.min(pressed));
         let available = AvailableCapacity { from_ms: stretch.from_ms, until_ms: u64::MAX, hits };
         let bonuses = allowance.bonuses.iter().filter(|bonus| stretch.from_ms < bonus.until_ms);
-        let bonuses = bonuses.copied().collect();
+        let bonuses = bonuses.map(|bonus| BonusLeft { period: None, ..bonus.clone() }).collect();
         let over = stretch.limit.grace().map_or(0, Grace::over);
         let grace = allowance.grace.map(|left| GraceLeft { hits: over, ..left });
         let mut later = Allowance {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{CORRECTION_LIFE_MS, IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
+use super::kept::{BonusSpent, Correction, KeptBonus, KeptMark};
+use super::{IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
 use crate::limit::{GraceBegun, Hits, Holdings, Limit, State, Told};
 
@@ -73,31 +74,6 @@ struct ToldOf {
     expiry_ms: Option<u64>,
 }
 
-/// The mark of a charge on one limit under the idempotency key of a request.
-#[derive(Debug)]
-pub struct KeptMark {
-    limit_tag: Arc<str>,
-    hits: Hits,
-    /// Those that were taken, where they may be taken in part.
-    pub granted: u64,
-    /// The attempts at the request that have met it, but for those that were refused elsewhere.
-    pub attempts: SmallVec<[u64; 1]>,
-    pub retries: u16,
-    /// The hits count, but all attempts were refused so far.
-    pub is_refused: bool,
-    pub until_ms: u64,
-}
-
-/// The last correction of the count of one limit.
-#[derive(Debug)]
-pub struct Correction {
-    limit_tag: Arc<str>,
-    /// When it was made.
-    pub at_ms: u64,
-    /// What it added or took.
-    pub hits: Hits,
-}
-
 /// The grace of one limit that has begun.
 #[derive(Debug)]
 struct GraceOf {
@@ -110,39 +86,6 @@ struct GraceOf {
 struct HoldingsOf {
     limit_tag: Arc<str>,
     holdings: Holdings,
-}
-
-/// What has been spent of one bonus on one limit.
-#[derive(Debug)]
-pub struct BonusSpent {
-    limit_tag: Arc<str>,
-    id: Arc<str>,
-    pub count: u64,
-    /// When the count is forgotten: the latest end that the bonus has had.
-    pub until_ms: u64,
-}
-
-impl KeptMark {
-    /// Whether so many hits are others than those of the mark.
-    pub fn differs(&self, hits: Hits) -> bool {
-        are_different(self.hits, hits)
-    }
-}
-
-impl Correction {
-    /// Whether so many hits are others than those of the correction.
-    pub fn differs(&self, hits: Hits) -> bool {
-        are_different(self.hits, hits)
-    }
-
-    fn until_ms(&self) -> u64 {
-        self.at_ms.saturating_add(CORRECTION_LIFE_MS)
-    }
-}
-
-fn are_different(one: Hits, other: Hits) -> bool {
-    let spends = |hits| matches!(hits, Hits::Spend(_));
-    (spends(one), one.amount()) != (spends(other), other.amount())
 }
 
 impl Entry {
@@ -236,10 +179,10 @@ impl Record {
     }
 
     /// Counts for the first time what has been spent of a bonus.
-    pub fn add_bonus(&mut self, limit_tag: &Arc<str>, id: &Arc<str>, spent: (u64, Timestamp)) {
-        let (count, until) = spent;
+    pub fn add_bonus(&mut self, limit_tag: &Arc<str>, id: &Arc<str>, spent: (KeptBonus, u64)) {
+        let (spent, until_ms) = spent;
         let (limit_tag, id) = (limit_tag.clone(), id.clone());
-        let spent = BonusSpent { limit_tag, id, count, until_ms: until.as_ms() };
+        let spent = BonusSpent { limit_tag, id, spent, until_ms };
         self.extra.get_or_insert_default().bonuses.push(spent);
     }
 
@@ -360,7 +303,7 @@ impl Record {
     pub fn forget(&mut self, now: Timestamp) {
         self.states.retain(|entry| entry.lives(now));
         if let Some(extra) = &mut self.extra {
-            extra.bonuses.retain(|bonus| 0 < bonus.count && now.as_ms() < bonus.until_ms);
+            extra.bonuses.retain(|bonus| !bonus.spent.is_empty() && now.as_ms() < bonus.until_ms);
             extra.seen.retain(|seen| now.as_ms() < seen.until_ms);
             extra.marks.retain(|mark| now.as_ms() < mark.until_ms);
             extra.corrections.retain(|correction| now.as_ms() < correction.until_ms());

@@ -7,6 +7,7 @@ mod charging;
 mod choice;
 mod connections;
 mod counted;
+mod credits;
 mod edges;
 mod envoy;
 mod hostile;

@@ -17,14 +17,16 @@ const POLICIES: &str = "config/policies";
 const CALLERS_PAGE: &str = "config/callers.md";
 const QUOTA_PAGE: &str = "config/quota.md";
 const RESERVATIONS_PAGE: &str = "config/reservations.md";
+const CREDITS_PAGE: &str = "config/credits.md";
 const USAGE_PAGE: &str = "config/usage.md";
 const PROVIDERS_PAGE: &str = "config/providers.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 11] = [
+const OTHER_PAGES: [&str; 12] = [
     CALLERS_PAGE,
     PROVIDERS_PAGE,
+    CREDITS_PAGE,
     USAGE_PAGE,
     "README.md",
     "config/glossary.md",
@@ -231,6 +233,20 @@ fn the_callers_of_the_page_on_resources_have_parts_of_their_parents() {
         let said = String::from_utf8(explain.output().unwrap().stdout).unwrap();
         assert!(said.lines().any(|line| line.starts_with(told)), "{caller}: {told}\n{said}");
     }
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_on_credits_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let Some(server) = Server::start(&[]) else { return };
+    let policy = fs::read_to_string(format!("{POLICIES}/tokens.yaml")).unwrap();
+    let store = Store::Redis(server);
+    let tollgate = Tollgate::serve(&policy, &store).await;
+    let said = run_commands(CREDITS_PAGE, &tollgate);
+    assert_eq!(said.matches(r#""bonus":"plan","expires_at""#).count(), 2, "{said}");
+    assert!(said.contains(r#"{"kind":"given","hits":-50,"bonus":"plan""#), "{said}");
 }
 
 /// The output of the commands of a page.

@@ -4,6 +4,7 @@ mod allowance;
 mod cluster;
 mod contract;
 mod corrections;
+mod credits;
 mod debits;
 mod directory;
 mod grace;

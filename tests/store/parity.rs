@@ -9,7 +9,9 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use smallvec::SmallVec;
 use tollgate::clock::{Now, Timestamp};
-use tollgate::limit::{Bonus, CalendarUnit, Fit, Hits, Limit, Overdraft, THRESHOLDS_MAX};
+use tollgate::limit::{
+    Bonus, CalendarUnit, Fit, Hits, Limit, Overdraft, Recurrence, THRESHOLDS_MAX,
+};
 use tollgate::policy::{Mode, Refused, RetryId};
 use tollgate::store::memory::Memory;
 use tollgate::store::{
@@ -72,6 +74,8 @@ struct Special {
     pressed: Vec<Vec<u64>>,
     /// Of each bonus, from the first id on: whether it is there, its hits, its end in milliseconds from now.
     bonuses: Vec<(bool, u64, i64)>,
+    /// Whether it tells how they stand.
+    tells: bool,
     /// To take ahead.
     ahead: u64,
     /// Until when the hits that it takes back count, in milliseconds from when those spent now do.
@@ -203,6 +207,14 @@ fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
         // A wait doesn't see at what level gauges come to stand when a schedule moves their marks.
         return false;
     }
+    let rolls_over_for_long = |bonus: &Bonus| {
+        let periods = |recurs: &Arc<Recurrence>| recurs.rollover_max() / bonus.amount.max(1);
+        6 <= bonus.recurs.as_ref().map_or(0, periods)
+    };
+    if batch.charges.iter().any(|charge| charge.bonuses.iter().any(rolls_over_for_long)) {
+        // A wait doesn't see what is carried into a period that is far ahead.
+        return false;
+    }
     let outcome = memory.charge_at(batch, Timestamp::from_ms(now_ms));
     let waits = batch.charges.iter().zip(&outcome.decisions).enumerate();
     // An overdraft can take a bucket longer to pay back than clocks go on.
@@ -291,11 +303,9 @@ impl History {
                 group_mode = Some(asked.mode);
             }
             let mode = group_mode.unwrap_or_default();
-            let bonuses = asked
-                .special
-                .as_ref()
-                .map_or(Vec::new(), |special| special.bonuses(&limit, now_ms));
-            let until = asked.special.as_ref().and_then(|special| special.until(&limit, now_ms));
+            let special = asked.special.as_ref();
+            let bonuses = special.map_or(Vec::new(), |special| special.bonuses(&limit, now_ms));
+            let until = special.and_then(|special| special.until(&limit, now_ms));
             let counts = limit.overdraft() != Overdraft::Owed;
             let counts = counts && matches!(asked.hits, Hits::Spend(_));
             batch.charges.push(Charge {
@@ -303,13 +313,14 @@ impl History {
                 mode,
                 bonuses,
                 refused: if counts { asked.refused } else { Refused::Free },
-                ahead: asked.special.as_ref().map_or(0, |special| special.ahead),
-                part: asked.special.as_ref().map_or(0, |special| special.part),
+                tells_bonuses: special.is_some_and(|special| special.tells),
+                ahead: special.map_or(0, |special| special.ahead),
+                part: special.map_or(0, |special| special.part),
                 until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
                 ..Charge::plain(key_index, limit, asked.hits)
             });
             // Only hits that come back undo a charge, and only what asks for nothing looks for one.
-            let once = asked.special.as_ref().and_then(|special| special.once);
+            let once = special.and_then(|special| special.once);
             let may_be = |(once, _): &(Once, _)| match once {
                 Once::Undo(_) => matches!(asked.hits, Hits::GiveBack(_)),
                 Once::Look(_) => asked.hits == Hits::Spend(0),
@@ -320,7 +331,7 @@ impl History {
                 let once = once.mark().map_or(once, |_| once.under(batch.key_index(mark)));
                 batch.charges.last_mut().unwrap().once = Some(once);
             }
-            let reservation = asked.special.as_ref().and_then(|special| special.reservation);
+            let reservation = special.and_then(|special| special.reservation);
             if let Some(step) = reservation {
                 reserve(batch.charges.last_mut().unwrap(), step);
             }
@@ -377,13 +388,13 @@ impl Special {
     fn bonuses(&self, limit: &Limit, now_ms: u64) -> Vec<Bonus> {
         let there = self.bonuses.iter().zip(["a", "b", "c"]).filter(|((there, ..), _)| *there);
         let mut bonuses: Vec<Bonus> = there
-            .map(|((_, amount, ms), id)| Bonus {
-                id: id.into(),
-                amount: share(*amount, limit) + amount % 3,
-                until: Timestamp::from_ms(now_ms.saturating_add_signed(*ms)),
+            .map(|((_, amount, ms), id)| {
+                let until = Timestamp::from_ms(now_ms.saturating_add_signed(*ms));
+                let bonus = Bonus::new(id, share(*amount, limit) + amount % 3, until);
+                Bonus { recurs: recurrence(*amount, *ms, now_ms).filter(|_| id == "c"), ..bonus }
             })
             .collect();
-        bonuses.sort_by_key(|bonus| bonus.until);
+        Bonus::sort(&mut bonuses, Timestamp::from_ms(now_ms));
         bonuses
     }
 }
@@ -402,6 +413,20 @@ fn reserve(charge: &mut Charge, step: Reservation) {
         (Reservation::Settle { .. }, Hits::Spend(_)) => Refused::Booked,
         _ => Refused::Free,
     };
+}
+
+/// How a bonus recurs: each minute or hour, or not at all, since a while ago.
+fn recurrence(amount: u64, ms: i64, now_ms: u64) -> Option<Arc<Recurrence>> {
+    let unit = match amount % 3 {
+        1 => CalendarUnit::Minute,
+        2 => CalendarUnit::Hour,
+        _ => return None,
+    };
+    // One that recurs would be forgotten where nothing expires.
+    let lasts = 10_000_000_000 < ms;
+    let from = Timestamp::from_ms(now_ms.saturating_sub(ms.unsigned_abs()));
+    let rollover_max = if amount.is_multiple_of(2) { 0 } else { amount / 7 };
+    (!lasts).then(|| Arc::new(Recurrence::new(unit, from, rollover_max)))
 }
 
 /// So many thousandths of a limit's capacity.
@@ -503,11 +528,12 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
     let once = (once, prop::sample::select(vec!["1", "2"]));
     let once = prop_oneof![1 => Just(None), 1 => once.prop_map(Some)];
     let part = prop_oneof![2 => Just(0_u8), 2 => Just(1), 1 => Just(2)];
-    (open, pressed, bonuses, ahead, until, once, part, reservation()).prop_map(
-        |(open, pressed, bonuses, ahead, until, once, part, reservation)| Special {
+    (open, pressed, (bonuses, any::<bool>()), ahead, until, once, part, reservation()).prop_map(
+        |(open, pressed, (bonuses, tells), ahead, until, once, part, reservation)| Special {
             open,
             pressed,
             bonuses,
+            tells,
             ahead,
             until,
             once,

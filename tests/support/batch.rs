@@ -86,11 +86,8 @@ pub fn opened(mut batch: Batch, hits: u64) -> Batch {
 
 /// The same batch, with bonuses on each limit: id, amount, end in milliseconds after the start.
 pub fn with_bonuses(mut batch: Batch, bonuses: &[(&str, u64, u64)]) -> Batch {
-    let bonus = |&(id, amount, ms): &(&str, u64, u64)| Bonus {
-        id: id.into(),
-        amount,
-        until: after(ms).timestamp(),
-    };
+    let bonus =
+        |&(id, amount, ms): &(&str, u64, u64)| Bonus::new(id, amount, after(ms).timestamp());
     for charge in &mut batch.charges {
         charge.bonuses = bonuses.iter().map(bonus).collect();
     }

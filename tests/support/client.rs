@@ -82,7 +82,8 @@ impl Http {
         self.try_send(http_request(Method::GET, url, headers, "")).await
     }
 
-    async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
+    /// Sends a request with a body.
+    pub async fn try_send(&self, request: Request<Full<Bytes>>) -> Result<Answer, HttpError> {
         let url = request.uri().clone();
         let response = tokio::time::timeout(PATIENCE, self.client.request(request))
             .await

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::report::{AdjustReport, LimitReport, PressedReport, Report, RuleReport, ScheduleReport};
+use super::report::{
+    AdjustReport, BonusReport, LimitReport, PressedReport, Report, RuleReport, ScheduleReport,
+};
 
 /// Width of the column of names.
 const NAME_WIDTH: usize = 11;
@@ -181,9 +183,7 @@ impl LimitReport {
         let schedule = self.open_schedule.as_ref();
         lines.extend(schedule.map(|schedule| ("open_when", schedule_text(schedule))));
         lines.extend(self.pressed().map(|told| ("pressure", told)));
-        lines.extend(self.bonuses.iter().map(|bonus| {
-            ("bonus", format!("{} more until {} ({})", bonus.amount, bonus.until, bonus.id))
-        }));
+        lines.extend(self.bonuses.iter().map(|bonus| ("bonus", bonus_text(bonus))));
         lines.extend(self.wait.as_ref().map(|wait| {
             let up_to = duration(wait.up_to_ms);
             ("wait", format!("up to {up_to} for capacity, {} requests at most", wait.queue))
@@ -281,6 +281,22 @@ fn adjust_text(adjust: &AdjustReport) -> String {
         "by {signal}: {step} less each {every} while it is above {above}, down to {least}; {step} more while it is below \
          {below}; {stale} when it is older than {stale_after}. `/policy` of a process shows what is in force"
     )
+}
+
+/// How many hits a bonus has, and until when.
+fn bonus_text(bonus: &BonusReport) -> String {
+    let mut text = format!("{} more", bonus.amount);
+    if let Some(recurs) = &bonus.recurs {
+        text.push_str(&format!(" each {}, again at {}", recurs.every, recurs.next));
+        if recurs.rollover_max != 0 {
+            text.push_str(&format!(", carrying over {} at most", recurs.rollover_max));
+        }
+    }
+    if let Some(until) = &bonus.until {
+        text.push_str(&format!(" until {until}"));
+    }
+    text.push_str(&format!(" ({})", bonus.id));
+    text
 }
 
 /// The active schedule, and the next one.

@@ -12,8 +12,8 @@ use super::at::stamp;
 use super::build::{Setting, count, rule};
 use super::report::{
     AdjustReport, AmountReport, BonusReport, EdgeReport, GraceReport, IdempotencyReport,
-    LimitReport, OpenReport, PeriodReport, PressedReport, ReservationReport, ScheduleReport,
-    ThresholdReport, TierReport, WaitReport,
+    LimitReport, OpenReport, PeriodReport, PressedReport, RecurrenceReport, ReservationReport,
+    ScheduleReport, ThresholdReport, TierReport, WaitReport,
 };
 
 impl Setting<'_> {
@@ -154,7 +154,13 @@ impl Setting<'_> {
         let report = bonuses.map(|bonus| BonusReport {
             id: bonus.id.to_string(),
             amount: bonus.amount,
-            until: stamp(self.domain.zone(), bonus.until),
+            until: (bonus.until != Timestamp::MAX).then(|| stamp(self.domain.zone(), bonus.until)),
+            priority: bonus.priority,
+            recurs: bonus.recurs.as_ref().map(|recurs| RecurrenceReport {
+                every: recurs.every().to_string(),
+                next: stamp(self.domain.zone(), Timestamp::from_ms(recurs.period(self.at).end_ms)),
+                rollover_max: recurs.rollover_max(),
+            }),
         });
         report.collect()
     }

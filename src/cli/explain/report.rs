@@ -276,8 +276,22 @@ pub struct PressedReport {
 #[derive(Debug, Serialize)]
 pub struct BonusReport {
     pub id: String,
+    /// In each period, if it recurs.
     pub amount: u64,
-    pub until: String,
+    /// Null if it never ends.
+    pub until: Option<String>,
+    pub priority: u8,
+    /// Null if its hits come once.
+    pub recurs: Option<RecurrenceReport>,
+}
+
+/// How a bonus comes anew.
+#[derive(Debug, Serialize)]
+pub struct RecurrenceReport {
+    pub every: String,
+    /// When the next period begins.
+    pub next: String,
+    pub rollover_max: u64,
 }
 
 #[derive(Debug, Serialize)]

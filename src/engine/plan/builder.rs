@@ -199,14 +199,14 @@ impl<'p> Builder<'_, 'p, '_> {
             };
             group += usize::from(previous.is_some_and(|previous| previous != mode));
             previous = Some(mode);
-            let bonuses = met.account.map(|account| self.caller.bonuses(account, rule_limit));
+            let bonuses = self.caller.bonuses(met.account, rule_limit, self.plan.at);
             let is_whole =
                 rule_limit.adjust.is_none() && met.rule.is_none_or(|rule| rule.capacity.is_none());
             self.plan.batch.charges.push(Charge {
                 group,
                 mode: self.plan.modes.charged(mode),
                 open: self.open(met.rule, rule_limit, &limit),
-                bonuses: bonuses.unwrap_or_default(),
+                bonuses,
                 lease: if is_whole { rule_limit.lease } else { Lease::Off },
                 on_outage: rule_limit.on_outage,
                 ..Charge::plain(key_index, limit, Hits::Spend(0))

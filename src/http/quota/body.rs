@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mark;
-use crate::engine::{Preview, Reading, Standing, Verdict};
+use crate::engine::{BonusStanding, Preview, Reading, Standing, Verdict};
 use crate::observe::audit::instant;
 use crate::policy::{Mode, Window};
 
@@ -38,8 +38,11 @@ pub struct QuotaItem {
     tier: Option<String>,
     /// Hits that may be spent: the amount of the limit (its burst, of a token bucket), and valid bonuses.
     quota: u64,
-    /// Valid bonuses in it.
+    /// Valid bonuses in it, with what was carried over.
     bonuses: u64,
+    /// Each of them, in the order in which they are spent once the amount is used up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    grants: Vec<GrantItem>,
     /// Hits in use; more than `quota` where the limit is overdrawn.
     used: u64,
     /// Hits in `used` that reservations hold.
@@ -71,6 +74,28 @@ struct QuotaGrace {
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<String>,
+}
+
+/// A bonus as it stands.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "QuotaGrant")]
+pub struct GrantItem {
+    id: String,
+    /// Hits that it has, in this period if it recurs.
+    amount: u64,
+    /// Hits that were left of the period before, and count in this one.
+    #[serde(skip_serializing_if = "is_zero")]
+    carried: u64,
+    spent: u64,
+    remaining: u64,
+    priority: u8,
+    /// When what remains ends: with its period, if it recurs; absent if it never ends.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    /// How often it comes anew: absent if it comes once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    every: Option<String>,
 }
 
 /// What a limit does with a request that is over it.
@@ -127,8 +152,9 @@ impl QuotaItem {
     }
 
     fn new(caller: &str, verdict: &Verdict<'_>, standing: Standing<'_, '_>) -> Self {
-        let Standing { charge, used, held, grace, account, .. } = standing;
-        let quota = charge.quota;
+        let Standing { charge, used, held, grace, bonuses, account, .. } = standing;
+        let carried: u64 = bonuses.iter().map(|standing| standing.stand.carried).sum();
+        let quota = charge.quota.saturating_add(carried);
         let tier = verdict.caller.as_ref().and_then(|caller| caller.tier_name());
         let may_recalculate = charge.limit.window == Window::Total && !verdict.fallback;
         let reset = charge.reset().filter(|reset| used != 0 && *reset != Duration::ZERO);
@@ -139,6 +165,7 @@ impl QuotaItem {
             tier: tier.map(str::to_owned),
             quota,
             bonuses: quota.saturating_sub(charge.capacity),
+            grants: bonuses.iter().map(GrantItem::new).collect(),
             used,
             held,
             remaining: charge.remaining(),
@@ -159,6 +186,28 @@ impl QuotaItem {
             }),
         }
     }
+}
+
+impl GrantItem {
+    /// A bonus as it stands.
+    pub fn new(standing: &BonusStanding) -> Self {
+        let bonus = &standing.bonus;
+        Self {
+            id: bonus.id.to_string(),
+            amount: bonus.amount,
+            carried: standing.stand.carried,
+            spent: standing.stand.spent,
+            remaining: standing.remaining(),
+            priority: bonus.priority,
+            expires_at: standing.expires.map(instant),
+            every: bonus.recurs.as_ref().map(|recurs| recurs.every().to_string()),
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(hits: &u64) -> bool {
+    *hits == 0
 }
 
 /// `used` of `quota`, from 0 to 100 and above, to a hundredth.

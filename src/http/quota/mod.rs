@@ -18,12 +18,13 @@ use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
 use crate::limit::Hits;
-use limits::{LOOK, Limits, limits, record, unavailable};
+use limits::{Limits, limits, record, unavailable};
 use params::{ConsumeForm, ConsumeMode, HitsForm, ResetForm};
 use recalculate::recalculate;
 
 pub use body::percent;
-pub use params::{QuotaParams, Target};
+pub use limits::LOOK;
+pub use params::{QuotaParams, Target, target};
 
 pub fn operations() -> [Operation; 7] {
     [

@@ -304,6 +304,11 @@ impl Target {
         not_found(format!("no limit applies to the caller `{}`", self.caller))
     }
 
+    /// The entries after the caller's.
+    pub fn entries(&self) -> &[(String, String)] {
+        &self.entries
+    }
+
     /// The caller's name.
     pub fn caller(&self) -> &str {
         &self.caller

@@ -32,8 +32,12 @@ impl Finds {
     }
 
     fn bonuses(&self, asked_ms: u64) -> Vec<BonusLeft> {
-        let bonus =
-            |&(until_ms, amount)| BonusLeft { until_ms: asked_ms + until_ms, amount, spent: 0 };
+        let bonus = |&(until_ms, amount)| BonusLeft {
+            until_ms: asked_ms + until_ms,
+            amount,
+            spent: 0,
+            period: None,
+        };
         self.bonuses.iter().map(bonus).collect()
     }
 

@@ -12,6 +12,7 @@ use crate::engine::DecisionRecord;
 use crate::observe::instant::instant;
 use crate::observe::refusal::{LimitsShown, RefusalForm};
 use crate::policy::CallerForm;
+use crate::store::Gift;
 
 /// Random bytes of a nonce: without them, an erased subject could be guessed and compared with its digest.
 const NONCE_LEN: usize = 16;
@@ -37,10 +38,30 @@ pub enum Changed {
     Record { caller: String, before: Option<Box<CallerForm>>, after: Option<Box<CallerForm>> },
     /// Hits of a caller.
     Quota { caller: String, hits: u64 },
+    /// A gift of the caller, or to it.
+    Gift { caller: String, gift: GiftLine },
     /// The value of a signal.
     Signal { name: String, value: f64 },
     /// What is in force, before and after a reload: the hash of the policies, or the number of callers.
     InForce { from: String, to: String },
+}
+
+/// A gift, without the names of its callers.
+#[derive(Clone, Debug, Serialize)]
+pub struct GiftLine {
+    id: String,
+    limit: String,
+    /// The bonus of the giver that the hits are taken from.
+    bonus: String,
+    #[serde(skip)]
+    hits: u64,
+}
+
+impl From<&Gift> for GiftLine {
+    fn from(gift: &Gift) -> Self {
+        let (id, limit, bonus) = (gift.id.clone(), gift.limit.clone(), gift.bonus.clone());
+        Self { id, limit, bonus, hits: gift.hits }
+    }
 }
 
 #[derive(Serialize)]
@@ -50,6 +71,8 @@ struct ChangeHead<'e> {
     peer: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hits: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gift: Option<&'e GiftLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,6 +115,7 @@ impl Entry {
             who: &self.who,
             peer: self.peer,
             hits: None,
+            gift: None,
             signal: None,
             value: None,
             from: None,
@@ -111,6 +135,10 @@ impl Entry {
             Changed::Record { caller, before, after } => subject(caller, form(before), form(after)),
             Changed::Quota { caller, hits } => {
                 head.hits = Some(*hits);
+                subject(caller, None, None)
+            }
+            Changed::Gift { caller, gift } => {
+                (head.hits, head.gift) = (Some(gift.hits), Some(gift));
                 subject(caller, None, None)
             }
             Changed::Signal { name, value } => {

@@ -34,7 +34,7 @@ use line::{ChainEnd, Content};
 use stream::AuditStream;
 
 pub use super::instant::instant;
-pub use entry::{Changed, Entry};
+pub use entry::{Changed, Entry, GiftLine};
 pub use file::Rotation;
 pub use redaction::Redaction;
 pub use verify::{Verified, verify};

@@ -4,18 +4,14 @@
 //! that a file can show the line and HTTP can name the field.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::clock::Timestamp;
-use crate::limit::{AMOUNT_MAX, Bonus};
+use super::bonus_form::{BonusForm, check_id};
+use super::flaw::{Flaw, Flaws, check_text, too_much};
+use crate::limit::AMOUNT_MAX;
 use crate::policy::model::{Caller, CallerBonus, Share};
-use crate::printable;
 
 /// Maximum bytes of a caller's name, and of a limit's.
 pub const NAME_LEN_MAX: usize = 256;
@@ -26,14 +22,8 @@ const LIST_LEN_MAX: usize = 32;
 /// Maximum bytes of a role or a tier.
 const LABEL_LEN_MAX: usize = 64;
 
-/// Maximum bytes of a bonus's id, which is part of a counter's record.
-const ID_LEN_MAX: usize = 32;
-
 /// Maximum bytes of the notes: each sidecar stores those of its cached callers.
 const NOTES_LEN_MAX: usize = 1_024;
-
-/// Bytes of SHA-256 in a derived id.
-const ID_HASH_LEN: usize = 6;
 
 /// A caller of the directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,41 +67,6 @@ pub struct CallerForm {
 enum ShareForm {
     Text(String),
     Fraction(f64),
-}
-
-/// Extra hits on a limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Bonus")]
-pub struct BonusForm {
-    /// Distinguishes it from other bonuses of the caller: letters, digits, - and _. If absent, it is derived from the other
-    /// fields.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// The name of the limit.
-    pub limit: String,
-    /// The number of extra hits.
-    pub amount: u64,
-    /// A date (until its end in UTC) or a time: 2026-12-31 or 2026-12-31T12:00:00Z.
-    pub until: String,
-}
-
-/// A problem of a caller, with its place in the form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
-    /// Names of fields and indexes of items, from the outermost in.
-    pub path: Vec<String>,
-    /// A lower-case clause that names the value.
-    pub message: String,
-}
-
-impl fmt::Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.path.is_empty() {
-            true => f.write_str(&self.message),
-            false => write!(f, "{}: {}", self.path.join("."), self.message),
-        }
-    }
 }
 
 /// Checks the name of a caller.
@@ -209,8 +164,7 @@ impl CallerForm {
                 Some(id) => format!("duplicate id `{id}`"),
                 None => "duplicate bonus; give each an `id`".to_owned(),
             });
-            if let Some(until) = flaws.take(&path("until"), parse_until(&form.until)) {
-                let bonus = Bonus { id: id.into(), amount: form.amount, until };
+            if let Some(bonus) = form.bonus((&index, id), flaws) {
                 bonuses.push(CallerBonus { limit: form.limit.clone(), bonus });
             }
         }
@@ -234,42 +188,6 @@ impl From<&Caller> for CallerForm {
     }
 }
 
-impl From<&CallerBonus> for BonusForm {
-    fn from(CallerBonus { limit, bonus }: &CallerBonus) -> Self {
-        Self {
-            id: Some(bonus.id.to_string()),
-            limit: limit.clone(),
-            amount: bonus.amount,
-            until: show_until(bonus.until),
-        }
-    }
-}
-
-impl BonusForm {
-    /// An id derived from the other fields, so that it is the same in every process.
-    fn digest(&self) -> String {
-        let text = format!("{} {} {}", self.amount, self.until, self.limit);
-        let hash = Sha256::digest(text.as_bytes());
-        hash[..ID_HASH_LEN].iter().map(|byte| format!("{byte:02x}")).collect()
-    }
-}
-
-#[derive(Default)]
-struct Flaws(Vec<Flaw>);
-
-impl Flaws {
-    fn note_if(&mut self, is_wrong: bool, path: &[&str], message: impl FnOnce() -> String) {
-        if is_wrong {
-            let path = path.iter().map(ToString::to_string).collect();
-            self.0.push(Flaw { path, message: message() });
-        }
-    }
-
-    fn take<T>(&mut self, path: &[&str], result: Result<T, String>) -> Option<T> {
-        result.map_err(|message| self.note_if(true, path, || message)).ok()
-    }
-}
-
 fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let share = Option::<ShareForm>::deserialize(deserializer)?;
     Ok(share.map(|share| match share {
@@ -280,54 +198,6 @@ fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-fn check_text(text: &str, what: &str, len_max: usize) -> Result<(), String> {
-    match text.len() {
-        0 => Err(format!("{what} is empty")),
-        len if len_max < len => Err(format!("{what} is longer than {len_max} bytes")),
-        _ if text.contains(printable::is_control) => {
-            Err(format!("{what} contains a control character"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_id(id: &str) -> Result<(), String> {
-    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    if (1..=ID_LEN_MAX).contains(&id.len()) && id.bytes().all(is_fine) {
-        return Ok(());
-    }
-    Err(format!("invalid id; use 1 to {ID_LEN_MAX} letters, digits, `-` and `_`"))
-}
-
-fn too_much(amount: u64) -> String {
-    format!("{amount} is more than {AMOUNT_MAX}")
-}
-
-/// Parses a date, which means its end, or an instant.
-fn parse_until(text: &str) -> Result<Timestamp, String> {
-    const DAY_LEN: usize = 10;
-    let problem = || {
-        format!(
-            "invalid date `{text}`; use a date or a time, such as 2026-12-31 or 2026-12-31T12:00:00Z"
-        )
-    };
-    let instant = match text.len() {
-        DAY_LEN => {
-            let next = text.parse::<Date>().and_then(Date::tomorrow).map_err(|_| problem())?;
-            next.to_zoned(TimeZone::UTC).map_err(|_| problem())?.timestamp()
-        }
-        _ => text.parse::<jiff::Timestamp>().map_err(|_| problem())?,
-    };
-    let ms = u64::try_from(instant.as_millisecond()).map_err(|_| problem())?;
-    Ok(Timestamp::from_ms(ms))
-}
-
-/// An instant in RFC 3339 format.
-fn show_until(until: Timestamp) -> String {
-    let ms = i64::try_from(until.as_ms()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }
 
 #[cfg(test)]
@@ -343,7 +213,15 @@ mod tests {
         let json = serde_json::json!({
             "tier": "premium", "parent": "acme", "share": "12.5%", "pool": true,
             "roles": ["partner"], "overrides": { "daily": 500 }, "disabled": true, "notes": "x",
-            "bonuses": [{ "id": "a", "limit": "b", "amount": 4, "until": "2027-01-01T00:00:00Z" }],
+            "bonuses": [
+                { "id": "a", "limit": "b", "amount": 4, "until": "2027-01-01T00:00:00Z" },
+                { "id": "never", "limit": "b", "amount": 4, "priority": 7 },
+                {
+                    "id": "monthly", "limit": "b", "amount": 4, "every": "month",
+                    "from": "2026-11-01T00:00:00Z", "rollover": { "max": 3 },
+                },
+                { "id": "hourly", "limit": "b", "amount": 4, "every": "hour" },
+            ],
         });
         let caller = form(json.clone()).check().unwrap();
         assert_eq!(serde_json::to_value(CallerForm::from(&caller)).unwrap(), json);
@@ -365,24 +243,6 @@ mod tests {
         assert!(flaws[0].to_string().starts_with("share: invalid share `20`"), "{}", flaws[0]);
         let wrong = serde_json::from_value::<CallerForm>(serde_json::json!({ "share": true }));
         assert!(wrong.unwrap_err().to_string().contains("a share must be a text or a number"));
-    }
-
-    #[test]
-    fn a_bonus_ends_with_its_day_or_at_its_instant() {
-        let check = |text: &str, shown: &str| {
-            let until = parse_until(text);
-            assert_eq!(
-                until.as_ref().map(|until| show_until(*until)),
-                Ok(shown.to_owned()),
-                "{text}"
-            );
-        };
-        check("2026-12-31", "2027-01-01T00:00:00Z");
-        check("2026-12-31T12:00:00+01:00", "2026-12-31T11:00:00Z");
-        check("2026-12-31T12:00:00.5Z", "2026-12-31T12:00:00.5Z");
-        for wrong in ["", "tomorrow", "2026-13-01", "2026-12-31T12", "1969-01-01", "9999-12-31"] {
-            assert!(parse_until(wrong).unwrap_err().contains(wrong), "{wrong}");
-        }
     }
 
     #[test]

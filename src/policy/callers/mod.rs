@@ -1,5 +1,7 @@
 //! A directory of callers in YAML files.
 
+mod bonus_form;
+mod flaw;
 mod form;
 mod names;
 mod read;
@@ -17,8 +19,10 @@ use crate::policy::yaml::Reader;
 
 use read::{ELSEWHERE, Read, read};
 
-pub use form::{BonusForm, CallerForm, Flaw, NAME_LEN_MAX, check_caller_name};
-pub use names::CallerNames;
+pub use bonus_form::{BonusForm, check_id, show_time};
+pub use flaw::Flaw;
+pub use form::{CallerForm, NAME_LEN_MAX, check_caller_name};
+pub use names::{CallerNames, has_one_counter};
 pub use schema::callers_schema;
 
 /// Callers by name.

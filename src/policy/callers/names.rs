@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::form::Flaw;
-use crate::policy::model::{Caller, PolicySet, Rule};
+use super::flaw::Flaw;
+use crate::policy::model::{Caller, PolicySet, Rule, RuleValue};
 use crate::policy::yaml::nearest;
 
 /// Maximum number of tiers in a message for a name that is similar to none of them.
@@ -96,6 +96,28 @@ impl<'p> CallerNames<'p> {
             }
         }
     }
+}
+
+/// Whether a limit has one counter for each caller: then a bonus on it counts once.
+pub fn has_one_counter(policies: &PolicySet, limit: &str) -> bool {
+    let mut counters = 0;
+    for domain in policies.domains() {
+        let caller_key = domain.classes.caller_key.as_deref();
+        domain.rules().iter().for_each(|rule| {
+            counters += counters_of((rule, limit), caller_key, false);
+        });
+    }
+    counters == 1
+}
+
+/// How many counters of one caller the limits of that name have in a rule and below, where 2 stands for several; `several` if
+/// the path to it stands for several already.
+fn counters_of((rule, limit): (&Rule, &str), caller_key: Option<&str>, several: bool) -> usize {
+    let is_caller = Some(rule.key.as_str()) == caller_key;
+    let several = several || !(is_caller || matches!(rule.value, RuleValue::Exact(_)));
+    let own = rule.limits.iter().filter(|known| rule.of_caller && *known.name == *limit).count();
+    let below = rule.rules().iter().map(|rule| counters_of((rule, limit), caller_key, several));
+    own * (1 + usize::from(several)) + below.sum::<usize>()
 }
 
 #[cfg(test)]

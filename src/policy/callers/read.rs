@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::form::{BonusForm, CallerForm, check_caller_name};
+use super::bonus_form::{BonusForm, EveryForm, RolloverForm};
+use super::form::{CallerForm, check_caller_name};
 use super::names::CallerNames;
-use crate::limit::AMOUNT_MAX;
+use crate::limit::{AMOUNT_MAX, BONUS_PRIORITY_MAX};
 use crate::policy::model::Caller;
 use crate::policy::problem::{Severity, Source};
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
@@ -25,10 +26,14 @@ const CALLER: Shape = Shape {
         "notes",
     ],
 };
-const BONUS: Shape = Shape { what: "a bonus", keys: &["id", "limit", "amount", "until"] };
+const BONUS: Shape = Shape {
+    what: "a bonus",
+    keys: &["id", "limit", "amount", "until", "priority", "every", "from", "rollover"],
+};
+const ROLLOVER: Shape = Shape { what: "`rollover`", keys: &["max"] };
 
 /// The maps in which a misplaced key may be valid.
-pub const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS];
+pub const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS, &ROLLOVER];
 
 /// A caller in a file.
 #[derive(Debug)]
@@ -141,7 +146,7 @@ fn bonus(reader: &mut Reader<'_>, node: &Node) -> Option<BonusForm> {
     if !matches!(node.value, Value::Map(_)) {
         return None;
     }
-    for key in ["limit", "amount", "until"] {
+    for key in ["limit", "amount"] {
         if fields.get(key).is_none() {
             reader.error(node.span.clone(), format!("missing `{key}` in a bonus"));
         }
@@ -150,9 +155,38 @@ fn bonus(reader: &mut Reader<'_>, node: &Node) -> Option<BonusForm> {
         let text = reader.free_text(fields.get(name)?, &format!("`{name}`"));
         text.map(|text| text.value)
     };
-    let (id, limit, until) = (text("id"), text("limit"), text("until"));
+    let (id, limit, until, from) = (text("id"), text("limit"), text("until"), text("from"));
     let amount = reader.number(fields.get("amount")?, "`amount`", AMOUNT_MAX)?.value;
-    Some(BonusForm { id, limit: limit?, amount, until: until? })
+    let priority = fields.get("priority").and_then(|node| {
+        reader.number(node, "`priority`", BONUS_PRIORITY_MAX.into()).map(|priority| priority.value)
+    });
+    let priority = priority.and_then(|priority| u8::try_from(priority).ok());
+    let every = fields.get("every").and_then(|node| every(reader, node));
+    let rollover = fields.get("rollover").and_then(|node| rollover(reader, node));
+    Some(BonusForm { id, limit: limit?, amount, until, priority, every, from, rollover })
+}
+
+fn every(reader: &mut Reader<'_>, node: &Node) -> Option<EveryForm> {
+    const WORDS: [(&str, EveryForm); 5] = [
+        ("hour", EveryForm::Hour),
+        ("day", EveryForm::Day),
+        ("week", EveryForm::Week),
+        ("month", EveryForm::Month),
+        ("year", EveryForm::Year),
+    ];
+    reader.word(node, "`every`", &WORDS).map(|word| word.value)
+}
+
+fn rollover(reader: &mut Reader<'_>, node: &Node) -> Option<RolloverForm> {
+    let fields = reader.fields(node, &ROLLOVER);
+    if !matches!(node.value, Value::Map(_)) {
+        return None;
+    }
+    let Some(max) = fields.get("max") else {
+        reader.error(node.span.clone(), "missing `max` in `rollover`");
+        return None;
+    };
+    reader.number(max, "`max`", AMOUNT_MAX).map(|max| RolloverForm { max: max.value })
 }
 
 /// The entries of a map with any names.

@@ -30,7 +30,12 @@ mod tests {
     #[test]
     fn the_reader_and_the_schema_have_the_same_keys() {
         let schema = callers_schema();
-        let maps = ["/properties", "/$defs/Caller/properties", "/$defs/Bonus/properties"];
+        let maps = [
+            "/properties",
+            "/$defs/Caller/properties",
+            "/$defs/Bonus/properties",
+            "/$defs/Rollover/properties",
+        ];
         assert_eq!(ELSEWHERE.len(), maps.len());
         for (shape, map) in ELSEWHERE.iter().zip(maps) {
             let known = schema.pointer(map).and_then(|map| map.as_object()).expect("it has keys");

@@ -7,7 +7,7 @@
 //!
 //! `tg1i{KEY}|caller=id` is the key of a retried request's marks beside the counter KEY, which is in braces so that
 //! both have the same slot: `=` precedes the value of an idempotency key, `~` a fingerprint, `==` the id of a
-//! reservation, and `=~` the id of a reservation that is settled.
+//! reservation, `=~` the id of a reservation that is settled, and `!` the id of a gift.
 
 use std::fmt;
 use std::fmt::Write;
@@ -48,6 +48,8 @@ pub enum RetryId<'a> {
     Reserve(&'a str),
     /// The id of a reservation that it settles.
     Settle(&'a str),
+    /// The id of a gift whose hits are taken: no request has it.
+    Gift(&'a str),
 }
 
 impl Key {
@@ -97,6 +99,10 @@ impl Key {
             RetryId::Entry(value) => {
                 key.0.push('=');
                 key.push_text(value);
+            }
+            RetryId::Gift(id) => {
+                key.0.push('!');
+                key.push_text(id);
             }
             RetryId::Fingerprint(hash) => {
                 key.0.push('~');

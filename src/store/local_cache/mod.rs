@@ -488,7 +488,7 @@ mod tests {
         let mut gauged = batch("a", sliding(0), Hits::Spend(1));
         gauged.gauges.push(Gauge { key_index: 0, marks: [].into_iter().collect() });
         let mut gifted = batch("a", sliding(0), Hits::Spend(2));
-        let bonus = Bonus { id: "b".into(), amount: 1, until: Timestamp::from_ms(9_000) };
+        let bonus = Bonus::new("b", 1, Timestamp::from_ms(9_000));
         gifted.charges[0].bonuses.push(bonus);
         let mut both = batch("a", sliding(0), Hits::Spend(1));
         add(&mut both, "b", sliding(9), Hits::GiveBack(1));

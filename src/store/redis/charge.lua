@@ -31,11 +31,12 @@
 --
 -- Reply      The time, as ONE, and for each request a byte, and what follows it:
 --            0, 1      refused, admitted: for each charge an ANSWER: fit, remaining, reset, taken; then a byte
---                      for the level of each gauge; then, if any charge has thresholds or a grace, or counts reservations, how many have something to
+--                      for the level of each gauge; then, if any charge has thresholds, a grace or bonuses to report, or counts reservations, how many have something to
 --                      report, and a NOTICE of each: which charge, a bit for each threshold that it crossed, the lowest
 --                      first, until when more than its limit is in use by a grace (else 0), how many hits a grace
---                      would let pass then, or where none are asked for, the hits that reservations hold of it, and
---                      those that it has spent by settling one; then, if any charge may be made in part, how
+--                      would let pass then, or where none are asked for, the hits that reservations hold of it,
+--                      those that it has spent by settling one, and how many bonuses it reports, each as
+--                      HEAD: carried, spent, expired; then, if any charge may be made in part, how
 --                      many did not get all hits, and a PART of each: which charge, and how many it did not get
 --                      fit       0 it fits; n it would after n milliseconds; -1 never; -2 other hits have its
 --                                idempotency key
@@ -52,7 +53,7 @@
 -- the algorithm reads: sliding: total, then the last millisecond and the count of each slot, oldest
 -- first; fixed and calendar: end, count; bucket: at, debt; total: count. All are unsigned integers of
 -- seven bytes, which a Lua number holds exactly as far as limit/mod.rs lets them grow. An entry named `+`,
--- tag, `|`, id counts what is spent of a bonus; one named `*`, eight bytes that name a sidecar, tag holds the greatest
+-- tag, `|`, id counts what is spent of a bonus (a USE of special.lua, if it recurs); one named `*`, eight bytes that name a sidecar, tag holds the greatest
 -- number of its charges that are made once; the entry LEVEL holds the level of the record's gauge in one
 -- byte, and lives as long as any other; one named `%`, tag holds what was told of thresholds, one named `^`, tag a grace that has begun (special.lua), and one named `@`, tag what reservations hold (held.lua). Bytes that are no record count as none; an entry that no charge asks
 -- for (a newer policy's, say) is kept as it is until it expires.

@@ -5,7 +5,7 @@ local MODES = 4
 local SCHEDULED = 128
 local ENFORCE, QUOTA, SHADOW = 0, 1, 2
 
-local NOTICE = '<I2BI7I7I7I7'
+local NOTICE = '<I2BI7I7I7I7B'
 local PART = '<I2I7'
 
 -- What a request begins with that has one plain charge; others go on with the number of their gauges.
@@ -184,14 +184,18 @@ local function notices(charges)
   local may_report, number, reply = false, 0, ''
   for n = 1, #charges do
     local one, special = charges[n], charges[n].special
-    if special and (special.points or special.grace or special.held) then
+    if special and (special.points or special.grace or special.held or special.tells_bonuses) then
       may_report = true
       local ends, left = grace_until(one), 0
       if special.grace and (ends ~= 0 or one.hits <= 0) then left = grace_left(one) end
       local held, settled = reservations.held(one), special.held and special.held.settled or 0
-      if special.crossed ~= 0 or ends ~= 0 or left ~= 0 or held ~= 0 or settled ~= 0 then
+      if special.crossed ~= 0 or ends ~= 0 or left ~= 0 or held ~= 0 or settled ~= 0 or special.tells_bonuses then
+        local bonuses = special.tells_bonuses and special.bonuses or NONE_OF_THEM
         number = number + 1
-        reply = reply .. pack(NOTICE, n, special.crossed, ends, left, held, settled)
+        reply = reply .. pack(NOTICE, n, special.crossed, ends, left, held, settled, #bonuses)
+        for _, bonus in ipairs(bonuses) do
+          reply = reply .. pack(HEAD, bonus.carried or 0, bonus.spent, bonus.expired or 0)
+        end
       end
     end
   end

@@ -35,7 +35,7 @@ const CHANGE: &str = include_str!("change.lua");
 #[derive(Debug)]
 pub struct RedisDirectory {
     route: Route,
-    names: Names,
+    pub(super) names: Names,
     deadline: Duration,
     cache: Arc<CallerCache>,
     fetches: AtomicU64,
@@ -57,13 +57,28 @@ impl Names {
     }
 
     /// The key of a caller's record. A name is short, and the rest of the key is fixed, so nothing needs to be escaped.
-    fn caller(&self, name: &str) -> String {
+    pub(super) fn caller(&self, name: &str) -> String {
         format!("{}|{name}", self.prefix)
     }
 
     /// The key of the index of all names.
-    fn index(&self) -> String {
+    pub(super) fn index(&self) -> String {
         format!("{}-index", self.prefix)
+    }
+
+    /// The key of a gift.
+    pub(super) fn gift(&self, id: &str) -> String {
+        format!("{}-gift|{id}", self.prefix)
+    }
+
+    /// The key of the pending gifts.
+    pub(super) fn pending(&self) -> String {
+        format!("{}-gifts", self.prefix)
+    }
+
+    /// The key of the log of a caller's gifts.
+    pub(super) fn gift_log(&self, name: &str) -> String {
+        format!("{}-gifts|{name}", self.prefix)
     }
 
     /// The key of the number of changes.
@@ -264,12 +279,17 @@ impl RedisDirectory {
         read(self.send(&command).await?)
     }
 
-    async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
+    /// Has a caller be read anew.
+    pub(super) fn forget(&self, name: &str) {
+        self.cache.changed(name);
+    }
+
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, StoreError> {
         self.link()?.send(command).await?.extract_error().map_err(|error| fault::refused(&error))
     }
 }
 
-fn read<T: ::redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
+pub(super) fn read<T: ::redis::FromRedisValue>(value: Value) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|error| StoreError::Garbled { reason: error.to_string() })
 }
 
@@ -288,7 +308,9 @@ fn revision(bytes: &[u8]) -> Option<u64> {
     str::from_utf8(&rest[..len]).ok()?.parse().ok()
 }
 
-async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(super) async fn in_time<T>(
+    call: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     let late = |_| StoreError::Late { deadline: PATIENCE };
     time::timeout(PATIENCE, call).await.map_err(late).flatten()
 }

@@ -18,6 +18,7 @@ mod erase;
 mod erasures;
 mod explorer;
 mod fault;
+mod gifts;
 mod group;
 mod membership;
 mod late;

@@ -4,7 +4,8 @@
 
 use crate::clock::Timestamp;
 use crate::limit::{
-    AMOUNT_MAX, Algorithm, COUNT_MAX, Grace, Hits, Limit, Outlook, Overdraft, Thresholds,
+    AMOUNT_MAX, Algorithm, Bonus, COUNT_MAX, Grace, Hits, Limit, Outlook, Overdraft, Recurrence,
+    Thresholds,
 };
 use crate::policy::{Mode, Refused};
 use crate::store::{Batch, Charge, IdempotencyMark, Once, PARTS_MAX, Reservation};
@@ -27,6 +28,10 @@ const ONCES: u8 = 8;
 
 /// What is added to the byte of a mode for a charge whose amount follows a schedule.
 const SCHEDULED: u8 = 128;
+
+/// What is added to the amount of a bonus that recurs, and to the hits that are taken ahead of a charge that tells how its
+/// bonuses stand: more than any amount.
+const MARKED: u64 = 1 << 52;
 
 /// What a request begins with that has one plain charge, and what others begin with.
 const ONE_PLAIN: u8 = 1;
@@ -71,7 +76,7 @@ fn pack(
     }
     push_text(bytes, tag);
     if special != 0 {
-        pack_special(bytes, (charge, limit), indexes);
+        pack_special(bytes, (charge, limit), (indexes, estimate));
     }
     if scheduled != 0 {
         pack_schedule(bytes, charge, estimate);
@@ -106,13 +111,18 @@ fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
     }
 }
 
-/// What only a charge has that is not plain: `<I7I7I7BI2BB`, and `<I7c8`, `<I2I2I4c8` or `<I7` if it is made once; then `<I2B` and
-/// `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, and at the end its thresholds, its
+/// What only a charge has that is not plain: `<I7I7I7BI2BB`, and `<I7c8`, `<I2I2I4c8` or `<I7` if it is made once; then `<I2B`
+/// and `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, with how it recurs, and at the end its thresholds, its
 /// grace, and `<I7c8` for a reservation.
-fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes: &[usize]) {
+fn pack_special(
+    bytes: &mut Vec<u8>,
+    (charge, limit): (&Charge, &Limit),
+    (indexes, estimate): (&[usize], Timestamp),
+) {
     let open = &charge.open;
     push_long(bytes, charge.part(open.hits, limit));
-    push_long(bytes, charge.ahead.min(AMOUNT_MAX));
+    let tells = if charge.tells_bonuses() { MARKED } else { 0 };
+    push_long(bytes, charge.ahead.min(AMOUNT_MAX) + tells);
     push_long(bytes, charge.until.map_or(0, Timestamp::as_ms));
     let part = if charge.is_partial() { charge.part.min(PARTS_MAX) } else { 0 };
     bytes.push(once_code(charge.once) + part * ONCES);
@@ -137,9 +147,13 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
         pressed.hits.iter().for_each(|hits| push_long(bytes, charge.part(*hits, limit)));
     }
     for bonus in &charge.bonuses {
-        push_long(bytes, bonus.amount.min(AMOUNT_MAX));
+        let amount = bonus.amount.min(AMOUNT_MAX);
+        push_long(bytes, amount + bonus.recurs.as_ref().map_or(0, |_| MARKED));
         push_long(bytes, bonus.until.as_ms());
         push_text(bytes, bonus.id.as_bytes());
+        if let Some(recurs) = &bonus.recurs {
+            pack_recurrence(bytes, (bonus, recurs), estimate);
+        }
     }
     if let (Some(_), Some(thresholds)) = (charge.thresholds(), limit.thresholds()) {
         pack_thresholds(bytes, thresholds, limit.rearm_ms());
@@ -153,6 +167,20 @@ fn pack_special(bytes: &mut Vec<u8>, (charge, limit): (&Charge, &Limit), indexes
         push_long(bytes, step.life_ms().into());
         bytes.extend(id.to_le_bytes());
     }
+}
+
+/// How a bonus recurs: `<I7I7I7I7I7B`, and `<I7` for each time at which it comes anew.
+fn pack_recurrence(bytes: &mut Vec<u8>, (bonus, recurs): (&Bonus, &Recurrence), now: Timestamp) {
+    let period = recurs.period(now);
+    let amount = bonus.amount.min(AMOUNT_MAX);
+    let kept_ms = recurs.forgotten_ms(amount, period);
+    let rollover_max = recurs.rollover_max().min(AMOUNT_MAX);
+    for number in [recurs.first(), period.number, period.start_ms, kept_ms, rollover_max] {
+        push_long(bytes, number);
+    }
+    let renewals = recurs.renewals(amount, period);
+    bytes.push(byte(renewals.len()));
+    renewals.iter().for_each(|renews_ms| push_long(bytes, *renews_ms));
 }
 
 /// Thresholds as bytes: `<I7B`, and `<I2I7` for each.

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::limit::{Crossed, Fit, Standing};
 use crate::store::{
-    Batch, Charge, Decision, INLINE_CAP, LEVELS_MAX, Notice, Outcome, Retry, StoreError,
+    Batch, BonusStand, Charge, Decision, INLINE_CAP, LEVELS_MAX, Notice, Outcome, Retry, StoreError,
 };
 
 /// What stands for hits that were taken ahead where a debit counts although the request was refused, as in special.lua:
@@ -54,10 +54,7 @@ impl BatchSize {
         Self {
             charges: batch.charges.len(),
             gauges: batch.gauges.len(),
-            has_notices: charges.any(|charge| {
-                let counts = charge.reservation.is_some();
-                charge.thresholds().is_some() || charge.grace().is_some() || counts
-            }),
+            has_notices: charges.any(Charge::may_notice),
             has_parts: batch.charges.iter().any(Charge::is_partial),
         }
     }
@@ -155,7 +152,13 @@ impl<'a> Replies<'a> {
         let (grace_until, grace_left) = (self.long()?, self.long()?);
         let grace_until = (grace_until != 0).then(|| Timestamp::from_ms(grace_until));
         let (held, settled) = (self.long()?, self.long()?);
-        Ok(Notice { charge, crossed, grace_until, grace_left, held, settled })
+        let bonuses = (0..self.byte()?).map(|_| self.bonus()).collect::<Result<_, _>>()?;
+        Ok(Notice { charge, crossed, grace_until, grace_left, held, settled, bonuses })
+    }
+
+    fn bonus(&mut self) -> Result<BonusStand, StoreError> {
+        let (carried, spent, expired) = (self.long()?, self.long()?, self.long()?);
+        Ok(BonusStand { carried, spent, expired })
     }
 
     fn decision(&mut self) -> Result<Decision, StoreError> {
@@ -276,26 +279,32 @@ mod tests {
         };
         check(&[0, 0], Some(&[]));
         let long = |number: u64| number.to_le_bytes()[..LONG_LEN].to_vec();
-        let told = |charge: u8, crossed: u8, numbers: [u64; 4]| {
+        let told = |charge: u8, crossed: u8, numbers: [u64; 4], bonuses: &[[u64; 3]]| {
             let head = vec![1, 0, charge, 0, crossed];
-            [head, numbers.map(long).concat()].concat()
+            let number = vec![u8::try_from(bonuses.len()).unwrap()];
+            let bonuses = bonuses.concat().into_iter().map(long).collect::<Vec<_>>().concat();
+            [head, numbers.map(long).concat(), number, bonuses].concat()
         };
         let crossed = Notice { crossed: Crossed(3), ..Notice::of(0) };
-        check(&told(1, 3, [0; 4]), Some(&[crossed]));
+        check(&told(1, 3, [0; 4], &[]), Some(&[crossed]));
         let grace_until = Some(Timestamp::from_ms(513));
         let graced = Notice { grace_until, grace_left: 7, ..Notice::of(0) };
-        check(&told(1, 0, [513, 7, 0, 0]), Some(&[graced]));
+        check(&told(1, 0, [513, 7, 0, 0], &[]), Some(&[graced]));
         let reserved = Notice { held: 5, settled: 258, ..Notice::of(0) };
-        check(&told(1, 0, [0, 0, 5, 258]), Some(&[reserved]));
-        let short = told(1, 3, [0; 4]);
-        let broken: [&[u8]; 7] = [
+        check(&told(1, 0, [0, 0, 5, 258], &[]), Some(&[reserved]));
+        let bonuses = vec![BonusStand { carried: 5, spent: 6, expired: 7 }];
+        let standing = told(1, 0, [0; 4], &[[5, 6, 7]]);
+        check(&standing, Some(&[Notice { bonuses, ..Notice::of(0) }]));
+        let short = told(1, 3, [0; 4], &[]);
+        let broken: [&[u8]; 8] = [
+            &standing[..standing.len() - 1],
             &[],
             &[1],
             &[1, 0],
             &[1, 0, 1, 0],
             &short[..short.len() - 1],
-            &told(0, 3, [0; 4]),
-            &told(2, 3, [0; 4]),
+            &told(0, 3, [0; 4], &[]),
+            &told(2, 3, [0; 4], &[]),
         ];
         for broken in broken {
             check(broken, None);

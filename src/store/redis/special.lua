@@ -5,7 +5,11 @@
 -- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), how it is made once
 -- (else 0; ONCES times the number of its part more, if it may be made in part), how many gauges press it, how many bonuses it has, and what it does with reservations (held.lua); for a charge that is made once by its number a TOKEN: the
 -- number, and who made it; for one with an idempotency key a KEYED of retries.lua, for one that corrects a count ONE; for each of those gauges a PRESSED: which, how many levels, and as ONE what is open at
--- each; for each bonus, the soonest to end first, a BONUS: amount, end, id.
+-- each; for each bonus, the soonest to end first, a BONUS: amount, end, id. One whose amount is MARKED more comes anew in each
+-- period, and goes on as RECURRENCE: the number of its first period and of the present one, when that begins, until when to
+-- keep what is spent, how much is carried into the next period at most, and how many times follow, as ONE each, at which
+-- periods begin after the present one. Its entry holds a USE: the number of the period, the hits that were carried into it, those that are spent, and those that had
+-- expired with the period before. A charge with MARKED hits more to take ahead reports how its bonuses stand.
 --
 -- A charge that has thresholds says after its bonuses, as THRESHOLDS, how long they stay told (0: until their window ends)
 -- and how many they are, and then for each, the lowest first, as POINT what it is in percent and the hits in use from
@@ -28,6 +32,9 @@ local SPECIAL = '<I7I7I7BI2BB'
 local TOKEN = '<I7c8'
 local PRESSED = '<I2B'
 local BONUS = '<I7I7Bc0'
+local RECURRENCE = '<I7I7I7I7I7B'
+local USE = '<I7I7I7I7'
+local USE_LEN = 28
 local THRESHOLDS = '<I7B'
 local POINT = '<I2I7'
 local POINT_LEN = 9
@@ -60,6 +67,12 @@ local COUNTED, BOOKED = 1, 2
 
 -- As in reply.rs.
 local MARK_COUNTED = 4503599627370496
+
+-- As in pack.rs.
+local MARKED = 4503599627370496
+
+-- As in limit/recurrence.rs.
+local UNITS = 8
 
 -- As in limit/mod.rs, limit/lending.rs and store/batch.rs.
 local COUNT_MAX = 4000000000000000
@@ -143,6 +156,75 @@ local function grace_until(one)
   return one.capacity < (one.entry.used or 0) and grace_ends(grace) or 0
 end
 
+-- The name of the entry that counts what is spent of a bonus.
+local function bonus_tag(one, bonus)
+  return '+' .. one.entry.tag .. '|' .. bonus.id
+end
+
+-- Brings what is kept of a recurring bonus to its present period. Mirrors Recurrence::renewed.
+local function renew(bonus, first, number)
+  local body, known, carried, spent, expired = bonus.entry.body, first, 0, 0, 0
+  if #body == USE_LEN then
+    local period, kept_carried, kept_spent, kept_expired = unpack(USE, body)
+    if period % UNITS == number % UNITS then
+      known, carried, spent, expired = period, kept_carried, kept_spent, kept_expired
+    end
+  end
+  local periods = floor((number - known) / UNITS)
+  if 0 < periods then
+    local left = max(bonus.each + carried - spent, 0)
+    carried = min(left, bonus.cap)
+    expired = left - carried
+    if 1 < periods then
+      left = bonus.each + min(carried + (periods - 2) * bonus.each, bonus.cap)
+      carried = min(left, bonus.cap)
+      expired = left - carried
+    end
+    known, spent = number, 0
+  end
+  bonus.number, bonus.carried, bonus.expired = known, carried, expired
+  bonus.amount, bonus.spent = bonus.each + carried, spent
+end
+
+-- Reads how a bonus recurs; returns where it ends, or nil if it was worked out for another time.
+local function read_recurrence(one, bonus, bytes, at)
+  local first, number, starts, keeps, cap, times
+  first, number, starts, keeps, cap, times, at = unpack(RECURRENCE, bytes, at)
+  local renews = {}
+  for n = 1, times do
+    renews[n], at = unpack(ONE, bytes, at)
+  end
+  if now < starts or renews[1] <= now then return end
+  bonus.each, bonus.cap, bonus.renews = bonus.amount - MARKED, cap, renews
+  bonus.last, bonus.keeps = bonus.ends, min(keeps, bonus.ends)
+  bonus.ends = min(renews[1], bonus.ends)
+  if now < bonus.last then
+    bonus.entry = entry_of(one.record, bonus_tag(one, bonus))
+    renew(bonus, first, number)
+  end
+  return at
+end
+
+-- Reads the next bonus of a charge, and what is spent of it if it hasn't ended; returns where it ends, or nil if it was worked
+-- out for another time.
+local function read_bonus(one, bytes, at)
+  local bonus = { amount = 0, ends = 0, id = '', entry = false, spent = 0 }
+  bonus.amount, bonus.ends, bonus.id, at = unpack(BONUS, bytes, at)
+  if MARKED <= bonus.amount then
+    at = read_recurrence(one, bonus, bytes, at)
+    if not at then return end
+  elseif now < bonus.ends then
+    local entry = entry_of(one.record, bonus_tag(one, bonus))
+    bonus.entry, bonus.spent = entry, #entry.body == ONE_LEN and unpack(ONE, entry.body) or 0
+    -- A bonus that was prolonged is not given anew. What has been made before changes nothing.
+    if 0 < bonus.spent and entry.expiry < bonus.ends and not one.special.is_base then
+      entry.expiry, one.record.written = bonus.ends, true
+    end
+  end
+  if bonus.entry then one.special.bonuses[#one.special.bonuses + 1] = bonus end
+  return at
+end
+
 -- Reads what stands in a special charge after its tag, and what is spent of its bonuses; returns where it ends. If that can't
 -- be, nil and the reply.
 local function read_special(records, keys, one, bytes, at, code)
@@ -152,9 +234,10 @@ local function read_special(records, keys, one, bytes, at, code)
     overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
     ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, is_base = false, keyed = false,
     pressed = pressed == 0 and NONE_OF_THEM or {}, bonuses = bonuses == 0 and NONE_OF_THEM or {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
-    part = floor(once / ONCES), got = false,
+    part = floor(once / ONCES), got = false, tells_bonuses = MARKED <= ahead,
     held = false, step = step == reservations.SETTLE_ALL and reservations.SETTLE or step,
   }
+  if one.special.tells_bonuses then one.special.ahead = ahead - MARKED end
   once = once % ONCES
   if once == ONCE_TOKEN then
     local name
@@ -176,17 +259,8 @@ local function read_special(records, keys, one, bytes, at, code)
     one.special.pressed[n] = press
   end
   for _ = 1, bonuses do
-    local bonus = { amount = 0, ends = 0, id = '', entry = false, spent = 0 }
-    bonus.amount, bonus.ends, bonus.id, at = unpack(BONUS, bytes, at)
-    if now < bonus.ends then
-      local entry = entry_of(one.record, '+' .. one.entry.tag .. '|' .. bonus.id)
-      bonus.entry, bonus.spent = entry, #entry.body == ONE_LEN and unpack(ONE, entry.body) or 0
-      -- A bonus that was prolonged is not given anew. What has been made before changes nothing.
-      if 0 < bonus.spent and entry.expiry < bonus.ends and not one.special.is_base then
-        entry.expiry, one.record.written = bonus.ends, true
-      end
-      one.special.bonuses[#one.special.bonuses + 1] = bonus
-    end
+    at = read_bonus(one, bytes, at)
+    if not at then return nil, pack('<B', OTHER_TIME) end
   end
   if OVERDRAFTS * DEBITS < code then
     local special, points = one.special
@@ -387,6 +461,43 @@ local function earliest_later(one, gauges, need, held)
   return NEVER
 end
 
+-- The bonuses as they will be at a time at which one of them comes anew, the soonest to end first. Mirrors BonusLeft::at.
+local function renewed(bonuses, at)
+  local later = {}
+  for n, bonus in ipairs(bonuses) do
+    local one = { amount = bonus.amount, spent = bonus.spent, ends = bonus.ends, n = n }
+    for _, renews in ipairs(bonus.renews or {}) do
+      if renews <= at then
+        one.amount, one.spent, one.ends = bonus.each + min(bonus_left(one), bonus.cap), 0, bonus.last
+      end
+    end
+    if at < one.ends then later[#later + 1] = one end
+  end
+  table.sort(later, function(one, other)
+    if one.ends ~= other.ends then return one.ends < other.ends end
+    return one.n < other.n
+  end)
+  return later
+end
+
+-- When so much will be left once one of the bonuses comes anew. Mirrors Allowance::wait.
+local function earliest_renewed(one, need, available, ends, held)
+  local bonuses, found, times = one.special.bonuses, NEVER, {}
+  for _, bonus in ipairs(bonuses) do
+    for _, renews in ipairs(bonus.renews or {}) do
+      times[renews] = true
+    end
+  end
+  for time in pairs(times) do
+    local later = {}
+    for n, capacity in ipairs(available) do
+      later[n] = { from = max(capacity.from, time), hits = capacity.hits, ends = capacity.ends }
+    end
+    found = min(found, earliest_of(one.entry, renewed(bonuses, time), need, later, one.a, one.b, ends, held))
+  end
+  return found
+end
+
 -- When so much will be left.
 local function earliest(one, gauges, need)
   local special, schedule = one.special, one.schedule
@@ -400,6 +511,7 @@ local function earliest(one, gauges, need)
   if special.grace then add_grace(special.grace, available, one.capacity, special.grace.over) end
   local ends, held = schedule and schedule.ends or NEVER, reservations.steps(one)
   local found = earliest_of(one.entry, special.bonuses, need, available, one.a, one.b, ends, held)
+  found = min(found, earliest_renewed(one, need, available, ends, held))
   return found == NEVER and schedule and earliest_later(one, gauges, need, held) or found
 end
 
@@ -436,8 +548,12 @@ local function keep(one, bonus, spent)
   if spent ~= bonus.spent then
     local entry = bonus.entry
     bonus.spent = spent
-    entry.expiry = max(entry.expiry, bonus.ends)
-    entry.body = spent == 0 and '' or pack(ONE, spent)
+    entry.expiry = max(entry.expiry, bonus.keeps or bonus.ends)
+    if bonus.renews then
+      entry.body = pack(USE, bonus.number, bonus.carried, spent, bonus.expired)
+    else
+      entry.body = spent == 0 and '' or pack(ONE, spent)
+    end
     one.record.written = true
   end
 end

@@ -333,7 +333,7 @@ pub fn join(batch: &Batch, shards: &[ShardBatch], outcomes: &[Outcome]) -> Outco
     let level = |gauge| all().find_map(|(shard, outcome)| shard.level(gauge, outcome));
     let notices = all().flat_map(|(shard, outcome)| {
         let own = |notice: &Notice| {
-            Some(Notice { charge: *shard.charges.get(notice.charge)?, ..*notice })
+            Some(Notice { charge: *shard.charges.get(notice.charge)?, ..notice.clone() })
         };
         outcome.notices.iter().filter_map(own)
     });

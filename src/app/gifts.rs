@@ -1,0 +1,45 @@
+//! Carries on gifts that were left pending, by this process or another one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio::{pin, select};
+
+use crate::engine::Engine;
+
+/// How often to look.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Looks after gifts.
+#[derive(Debug)]
+pub struct PendingGifts {
+    pub engine: Arc<Engine>,
+}
+
+impl PendingGifts {
+    /// Looks after them until `shutdown`.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pin!(shutdown);
+        loop {
+            select! {
+                () = &mut shutdown => return,
+                () = async {
+                    ticks.tick().await;
+                    self.look().await;
+                } => {}
+            }
+        }
+    }
+
+    async fn look(&self) {
+        match self.engine.resume_gifts().await {
+            Ok(0) => {}
+            Ok(gifts) => tracing::info!(gifts, "pending gifts were carried on to their end"),
+            // The connection tells of it, and they are looked at again.
+            Err(error) => tracing::debug!(%error, "reading pending gifts failed"),
+        }
+    }
+}

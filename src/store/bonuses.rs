@@ -1,0 +1,121 @@
+//! Bonuses in the embedded store: what is left of them, what is spent, and how they stand. `redis/special.lua` mirrors this.
+
+use smallvec::SmallVec;
+
+use super::decide::Decider;
+use super::kept::KeptBonus;
+use super::{BonusStand, Charge, Notice};
+use crate::limit::{Allowance, Bonus, BonusLeft, BonusUse};
+
+impl Decider<'_> {
+    /// Keeps what is spent of bonuses that were prolonged: they are not given anew.
+    pub(super) fn prolong_bonuses(&mut self, charge: &Charge) {
+        let record = &mut self.records[charge.key_index];
+        for bonus in charge.bonuses.iter().filter(|bonus| self.now < bonus.until) {
+            if let Some(known) = record.bonus(charge.limit.tag(), &bonus.id)
+                && bonus.recurs.is_none()
+                && matches!(known.spent, KeptBonus::Once(_))
+            {
+                known.until_ms = known.until_ms.max(bonus.until.as_ms());
+            }
+        }
+    }
+
+    /// What is left of the bonuses of a charge that haven't ended.
+    pub(super) fn bonuses(&mut self, charge: &Charge) -> SmallVec<[BonusLeft; 1]> {
+        let (tag, now) = (charge.limit.tag(), self.now);
+        let record = &mut self.records[charge.key_index];
+        let live = charge.bonuses.iter().filter(|bonus| now < bonus.until);
+        let left = live.map(|bonus| {
+            let known = record.bonus(tag, &bonus.id).map(|known| known.spent);
+            match (&bonus.recurs, known) {
+                (None, Some(KeptBonus::Once(spent))) => BonusLeft::new(bonus, spent),
+                (None, _) => BonusLeft::new(bonus, 0),
+                (Some(_), Some(KeptBonus::Recurring(used))) => {
+                    BonusLeft::recurring(bonus, Some(used), now)
+                }
+                (Some(_), _) => BonusLeft::recurring(bonus, None, now),
+            }
+        });
+        left.collect()
+    }
+
+    /// Keeps what is spent of the bonuses of a charge, of which so much was `before`.
+    pub(super) fn keep_bonuses(
+        &mut self,
+        charge: &Charge,
+        before: &[BonusLeft],
+        allowance: &Allowance,
+    ) {
+        let (tag, now) = (charge.limit.tag(), self.now);
+        let record = &mut self.records[charge.key_index];
+        let live = charge.bonuses.iter().filter(|bonus| now < bonus.until);
+        let changed = live
+            .zip(before.iter().zip(&allowance.bonuses))
+            .filter(|(_, (before, after))| before.spent != after.spent);
+        for (bonus, (_, after)) in changed {
+            let (spent, until_ms) = (kept(after), kept_ms(bonus, after));
+            match record.bonus(tag, &bonus.id) {
+                Some(known) => {
+                    known.spent = spent;
+                    known.until_ms = known.until_ms.max(until_ms);
+                }
+                None => record.add_bonus(tag, &bonus.id, (spent, until_ms)),
+            }
+        }
+    }
+
+    /// Reports how the bonuses of charges stand that ask for it.
+    pub(super) fn report_bonuses(&mut self) {
+        let batch = self.batch;
+        for (index, charge) in batch.charges.iter().enumerate() {
+            if !charge.tells_bonuses() {
+                continue;
+            }
+            let bonuses = self.bonuses(charge).iter().map(BonusStand::of).collect();
+            match self.notices.iter_mut().find(|notice| notice.charge == index) {
+                Some(notice) => notice.bonuses = bonuses,
+                None => self.notices.push(Notice { bonuses, ..Notice::of(index) }),
+            }
+        }
+        self.notices.sort_unstable_by_key(|notice| notice.charge);
+    }
+}
+
+impl Charge {
+    /// Whether it reports how its bonuses stand.
+    pub fn tells_bonuses(&self) -> bool {
+        self.tells_bonuses && !self.bonuses.is_empty()
+    }
+
+    /// Whether there may be something to report beside its decision.
+    pub fn may_notice(&self) -> bool {
+        let reports = self.thresholds().is_some() || self.grace().is_some();
+        reports || self.reservation.is_some() || self.tells_bonuses()
+    }
+}
+
+impl BonusStand {
+    fn of(left: &BonusLeft) -> Self {
+        let (carried, expired) =
+            left.period.as_ref().map_or((0, 0), |one| (one.carried, one.expired));
+        Self { carried, spent: left.spent, expired }
+    }
+}
+
+fn kept(left: &BonusLeft) -> KeptBonus {
+    match &left.period {
+        None => KeptBonus::Once(left.spent),
+        Some(period) => KeptBonus::Recurring(BonusUse {
+            period: period.number,
+            carried: period.carried,
+            spent: left.spent,
+            expired: period.expired,
+        }),
+    }
+}
+
+/// Until when it is kept, in milliseconds since the Unix epoch.
+fn kept_ms(bonus: &Bonus, left: &BonusLeft) -> u64 {
+    left.period.as_ref().map_or(bonus.until.as_ms(), |period| period.kept_ms)
+}

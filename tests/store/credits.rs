@@ -1,0 +1,222 @@
+//! What every store promises of bonuses that recur, of how bonuses stand, and of hits that are taken from bonuses alone.
+
+use std::sync::Arc;
+
+use tollgate::clock::Timestamp;
+use tollgate::limit::Hits::{GiveBack, Spend};
+use tollgate::limit::{Bonus, CalendarUnit, Hits, Limit, Recurrence};
+use tollgate::store::{Batch, BonusStand, Store};
+
+use crate::support::batch::{
+    START_MS, after, bucket, fixed, one, opened, sliding, total, with_bonuses, with_id,
+};
+use crate::support::claims::{charge, exact_wait, of_every_store, passes};
+
+of_every_store! {
+    a_bonus_that_recurs_comes_anew_and_carries_over_what_is_left
+    without_a_rollover_nothing_is_carried_over
+    what_was_carried_over_is_kept_while_nothing_is_spent
+    a_bonus_that_recurs_ends_with_its_last_period
+    bonuses_tell_how_they_stand
+    the_wait_for_a_bonus_that_comes_anew_is_exact
+    what_is_given_back_joins_the_present_period
+    a_bonus_that_begins_to_recur_begins_anew
+    bonuses_alone_are_spent_once_by_id
+    all_bonuses_together_are_spent_to_the_last_hit_and_not_beyond
+}
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// When the next hour of UTC begins, and the one after it.
+const NEXT_MS: u64 = HOUR_MS - START_MS % HOUR_MS;
+const LATER_MS: u64 = NEXT_MS + HOUR_MS;
+
+/// Ten hits an hour, of which so many are carried over.
+fn hourly(amount: u64, rollover_max: u64) -> Bonus {
+    let from = Timestamp::from_ms(START_MS);
+    let recurs = Recurrence::new(CalendarUnit::Hour, from, rollover_max);
+    let bonus = Bonus::new("hourly", amount, Timestamp::MAX);
+    Bonus { recurs: Some(Arc::new(recurs)), ..bonus }
+}
+
+fn with(batch: Batch, bonuses: &[Bonus]) -> Batch {
+    let mut batch = batch;
+    for charge in &mut batch.charges {
+        charge.bonuses = bonuses.to_vec();
+        charge.tells_bonuses = true;
+    }
+    batch
+}
+
+/// What remains after hits of a limit with these bonuses.
+async fn left(
+    store: &impl Store,
+    (limit, bonuses): (&Arc<Limit>, &[Bonus]),
+    hits: Hits,
+    ms: u64,
+) -> u64 {
+    let ask = with(one(limit.tag(), limit, hits), bonuses);
+    let outcome = charge(store, &ask, after(ms)).await;
+    assert!(outcome.admitted, "{limit} {hits:?} after {ms} ms");
+    outcome.decisions[0].standing.remaining
+}
+
+/// How bonuses stand.
+async fn stands(store: &impl Store, on: (&Arc<Limit>, &[Bonus]), ms: u64) -> Vec<(u64, u64, u64)> {
+    let ask = with(one(on.0.tag(), on.0, Spend(0)), on.1);
+    let outcome = charge(store, &ask, after(ms)).await;
+    let [notice] = outcome.notices.as_slice() else { panic!("{outcome:?}") };
+    let told = |stand: &BonusStand| (stand.carried, stand.spent, stand.expired);
+    notice.bonuses.iter().map(told).collect()
+}
+
+async fn a_bonus_that_recurs_comes_anew_and_carries_over_what_is_left(store: Arc<impl Store>) {
+    for limit in [total(2), sliding(2, 600_000_000), bucket(2, 1_000_000_000, 2)] {
+        let bonuses = [hourly(10, 4)];
+        let on = (&limit, &bonuses[..]);
+        assert_eq!(left(&*store, on, Spend(5), 0).await, 7, "{limit}");
+        assert_eq!(left(&*store, on, Spend(0), NEXT_MS - 1).await, 7, "{limit}");
+        assert_eq!(left(&*store, on, Spend(0), NEXT_MS).await, 14, "{limit}");
+        assert_eq!(stands(&*store, on, NEXT_MS).await, [(4, 0, 3)], "{limit}");
+        assert_eq!(left(&*store, on, Spend(12), NEXT_MS).await, 2, "{limit}");
+        let ask = with(one(limit.tag(), &limit, Spend(3)), &bonuses);
+        assert!(!passes(&*store, &ask, LATER_MS - 1).await, "{limit}");
+        assert_eq!(left(&*store, on, Spend(0), LATER_MS).await, 12, "{limit}");
+        assert_eq!(stands(&*store, on, LATER_MS).await, [(2, 0, 0)], "{limit}");
+    }
+}
+
+async fn without_a_rollover_nothing_is_carried_over(store: Arc<impl Store>) {
+    let (limit, bonuses) = (total(0), [hourly(10, 0)]);
+    let on = (&limit, &bonuses[..]);
+    assert_eq!(left(&*store, on, Spend(3), 0).await, 7);
+    assert_eq!(left(&*store, on, Spend(0), NEXT_MS).await, 10);
+    assert_eq!(left(&*store, on, Spend(10), NEXT_MS).await, 0);
+    assert_eq!(left(&*store, on, Spend(0), LATER_MS).await, 10);
+}
+
+async fn what_was_carried_over_is_kept_while_nothing_is_spent(store: Arc<impl Store>) {
+    let (limit, bonuses) = (total(0), [hourly(10, 25)]);
+    let on = (&limit, &bonuses[..]);
+    assert_eq!(left(&*store, on, Spend(10), 0).await, 0);
+    let hours = |hours: u64| NEXT_MS + hours * HOUR_MS;
+    for (ms, expected) in [(hours(0), 10), (hours(1), 20), (hours(2), 30), (hours(3), 35)] {
+        assert_eq!(left(&*store, on, Spend(0), ms).await, expected);
+    }
+    assert_eq!(left(&*store, on, Spend(0), hours(2_000)).await, 35);
+    // One of which nothing was spent has carried over since its beginning.
+    let never = (&sliding(0, 60_000), &bonuses[..]);
+    assert_eq!(left(&*store, never, Spend(0), hours(1)).await, 30);
+}
+
+async fn a_bonus_that_recurs_ends_with_its_last_period(store: Arc<impl Store>) {
+    let limit = total(0);
+    let until = Timestamp::from_ms(START_MS + NEXT_MS + 1_000);
+    let bonuses = [Bonus { until, ..hourly(10, 4) }];
+    let on = (&limit, &bonuses[..]);
+    assert_eq!(left(&*store, on, Spend(9), 0).await, 1);
+    assert_eq!(left(&*store, on, Spend(0), NEXT_MS + 999).await, 11);
+    assert_eq!(left(&*store, on, Spend(0), NEXT_MS + 1_000).await, 0);
+    assert_eq!(stands(&*store, on, NEXT_MS + 1_000).await, []);
+}
+
+async fn bonuses_tell_how_they_stand(store: Arc<impl Store>) {
+    let limit = fixed(2, 600_000_000);
+    let soon = Bonus::new("soon", 3, Timestamp::from_ms(START_MS + 10_000));
+    let bonuses = [soon, hourly(10, 4)];
+    let on = (&limit, &bonuses[..]);
+    assert_eq!(stands(&*store, on, 0).await, [(0, 0, 0), (0, 0, 0)]);
+    assert_eq!(left(&*store, on, Spend(4), 0).await, 11);
+    assert_eq!(stands(&*store, on, 0).await, [(0, 2, 0), (0, 0, 0)]);
+    assert_eq!(left(&*store, on, Spend(4), 0).await, 7);
+    assert_eq!(stands(&*store, on, 0).await, [(0, 3, 0), (0, 3, 0)]);
+    // A refusal tells it too, and nobody is told who did not ask.
+    let mut ask = with(one(limit.tag(), &limit, Spend(8)), &bonuses);
+    let refused = charge(&*store, &ask, after(0)).await;
+    assert!(!refused.admitted);
+    assert_eq!(refused.notices[0].bonuses.len(), 2);
+    ask.charges[0].tells_bonuses = false;
+    assert_eq!(charge(&*store, &ask, after(0)).await.notices, []);
+    assert_eq!(stands(&*store, on, 10_000).await, [(0, 3, 0)]);
+}
+
+async fn the_wait_for_a_bonus_that_comes_anew_is_exact(store: Arc<impl Store>) {
+    for (name, rollover_max, hits, expected) in [
+        ("none", 0, 4, NEXT_MS),
+        ("all", 0, 10, NEXT_MS),
+        ("carried", 4, 12, NEXT_MS),
+        ("carried twice", 30, 22, LATER_MS),
+        ("carried thrice", 30, 32, LATER_MS + HOUR_MS),
+    ] {
+        let limit = total(0);
+        let bonuses = [hourly(10, rollover_max)];
+        assert!(passes(&*store, &with(one(name, &limit, Spend(8)), &bonuses), 0).await);
+        let ask = with(one(name, &limit, Spend(hits)), &bonuses);
+        assert_eq!(exact_wait(&*store, &ask, 0).await, expected, "{name}");
+    }
+    // What the base lacks then comes later.
+    let limit = sliding(5, 2 * HOUR_MS);
+    let bonuses = [hourly(3, 0)];
+    assert!(passes(&*store, &with(one("base", &limit, Spend(8)), &bonuses), 0).await);
+    let ask = with(one("base", &limit, Spend(6)), &bonuses);
+    assert_eq!(exact_wait(&*store, &ask, 0).await, 2 * HOUR_MS);
+}
+
+async fn what_is_given_back_joins_the_present_period(store: Arc<impl Store>) {
+    let (limit, bonuses) = (total(0), [hourly(10, 4)]);
+    let on = (&limit, &bonuses[..]);
+    assert_eq!(left(&*store, on, Spend(6), 0).await, 4);
+    assert_eq!(left(&*store, on, GiveBack(2), 0).await, 6);
+    assert_eq!(left(&*store, on, Spend(3), NEXT_MS).await, 11);
+    assert_eq!(left(&*store, on, GiveBack(u64::MAX), NEXT_MS).await, 14);
+    assert_eq!(left(&*store, on, Spend(0), LATER_MS).await, 14);
+}
+
+async fn a_bonus_that_begins_to_recur_begins_anew(store: Arc<impl Store>) {
+    let limit = total(0);
+    let once = [Bonus::new("hourly", 10, Timestamp::MAX)];
+    let recurring = [hourly(10, 4)];
+    assert_eq!(left(&*store, (&limit, &once), Spend(7), 0).await, 3);
+    assert_eq!(left(&*store, (&limit, &recurring), Spend(0), 0).await, 10);
+    assert_eq!(left(&*store, (&limit, &recurring), Spend(1), 0).await, 9);
+    assert_eq!(left(&*store, (&limit, &once), Spend(0), 0).await, 10);
+}
+
+async fn bonuses_alone_are_spent_once_by_id(store: Arc<impl Store>) {
+    let limit = total(100);
+    let bonuses = [("a", 10, 60_000)];
+    let ask = |hits| opened(with_bonuses(one("k", &limit, Spend(hits)), &bonuses), 0);
+    assert!(!passes(&*store, &with_id(ask(11), "gift"), 0).await);
+    for _ in 0..3 {
+        assert!(passes(&*store, &with_id(ask(6), "gift"), 0).await);
+    }
+    assert!(!passes(&*store, &with_id(ask(6), "other"), 0).await);
+    assert!(passes(&*store, &with_id(ask(4), "other"), 0).await);
+    let outcome =
+        charge(&*store, &with_bonuses(one("k", &limit, Spend(0)), &bonuses), after(0)).await;
+    assert_eq!(outcome.decisions[0].standing.remaining, 100, "the limit itself is whole");
+}
+
+async fn all_bonuses_together_are_spent_to_the_last_hit_and_not_beyond(
+    store: Arc<impl Store + 'static>,
+) {
+    let limit = total(5);
+    let ends = |id: &str, amount, ms| Bonus::new(id, amount, Timestamp::from_ms(START_MS + ms));
+    let bonuses = [hourly(10, 4), ends("soon", 7, 2 * HOUR_MS), ends("late", 20, 3 * HOUR_MS)];
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..100_u64 {
+        let (store, ask) = (store.clone(), with(one("k", &limit, Spend(1)), &bonuses));
+        // In both hours.
+        let ms = if number < 30 { 0 } else { NEXT_MS };
+        if number == 30 {
+            while tasks.join_next().await.is_some_and(|passed| passed.unwrap()) {}
+        }
+        tasks.spawn(async move { passes(&*store, &ask, ms).await });
+    }
+    let mut passed = 30;
+    while let Some(one) = tasks.join_next().await {
+        passed += u64::from(one.unwrap());
+    }
+    // Of the first hour all 30: 5 of the limit, 10 of the hour, 7, and 8 of the last. Then 10 anew, and 12.
+    assert_eq!(passed, 30 + 10 + 12);
+}
