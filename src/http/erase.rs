@@ -19,7 +19,7 @@ pub fn operations() -> [Operation; 1] {
     [openapi::post(
         "/v1/callers/{name}/erase",
         "eraseCaller",
-        "Erase a caller: its record, counters, reservations, usage and refusals, and its data in the audit log",
+        "Erase a caller: its record, counters, gifts, reservations, usage and refusals, and its data in the audit log",
         erase,
     )]
 }
@@ -32,6 +32,8 @@ struct ErasedBody {
     record: bool,
     /// Counters and marks of retries.
     counters: u64,
+    /// Gifts, and lines of ledgers about them.
+    gifts: u64,
     /// Records of reservations.
     reservations: u64,
     /// Sums of usage, by hour and by day.
@@ -68,12 +70,25 @@ async fn erase(
     let names = NewNames::OfPolicies;
     let edit = Edit { request: &by.request, names, action: "erase", name: &name };
     let record = edit.remove().await?;
+    let gifts = edge.engine.directory().erase_gifts(&name).await?;
+    if gifts.is_pending {
+        let detail = "a gift of the caller is not done yet, and nothing else was erased; repeat the request in 15 seconds";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    }
     let counters = edge.engine.erase(&name).await.map_err(|error| incomplete(&error.into()))?;
     let erased = edge.api.eraser.erase(&name, edge.engine.now()).await;
     let Erased { reservations, sums, refusals, audit_lines } =
         erased.map_err(|error| incomplete(&error))?;
     let usage = sums;
-    Ok(Report(Json(ErasedBody { record, counters, reservations, usage, refusals, audit_lines })))
+    Ok(Report(Json(ErasedBody {
+        record,
+        counters,
+        gifts: gifts.count,
+        reservations,
+        usage,
+        refusals,
+        audit_lines,
+    })))
 }
 
 fn incomplete(error: &EraseError) -> Problem {

@@ -53,6 +53,12 @@ impl Problem {
     pub fn coded(self, code: &'static str) -> Self {
         Self { code: Some(code), ..self }
     }
+
+    /// The status and the code, without the names that the detail may have.
+    pub fn reason(&self) -> String {
+        let code = self.code.map_or_else(String::new, |code| format!(" ({code})"));
+        format!("{}{code}", self.status)
+    }
 }
 
 impl IntoResponse for Problem {

@@ -34,10 +34,9 @@ impl<'e> Recorded<'e> {
     /// # Errors
     /// That of the change, or the line can't be written.
     pub async fn end<T>(&self, made: Result<T, Problem>) -> Result<T, Problem> {
-        if let Err(Problem { status, code, .. }) = &made {
+        if let Err(problem) = &made {
             // The detail may have the name of the caller, which must stay erasable.
-            let code = code.map_or_else(String::new, |code| format!(" ({code})"));
-            let failed = Some(format!("{status}{code}"));
+            let failed = Some(problem.reason());
             record(self.edge, &Entry { failed, ..self.entry.clone() }).await?;
         }
         made

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::redis::RedisDirectory;
+use super::redis::{ErasedGifts, RedisDirectory};
 use super::{Change, Gift, GiftChange, GiftEvent, Page, Record, StoreError};
 use crate::clock::Timestamp;
 use crate::policy::{Callers, Lineage, Member};
@@ -173,6 +173,17 @@ impl Directory {
         match self {
             Self::None | Self::Files(_) => Ok(Vec::new()),
             Self::Redis(redis) => Ok(redis.gift_log(caller).await?),
+        }
+    }
+
+    /// Erases the name of a caller from gifts; nothing in a directory that is not changed from here.
+    ///
+    /// # Errors
+    /// When the directory does not answer; some may be erased.
+    pub async fn erase_gifts(&self, caller: &str) -> Result<ErasedGifts, DirectoryError> {
+        match self {
+            Self::None | Self::Files(_) => Ok(ErasedGifts::default()),
+            Self::Redis(redis) => Ok(redis.erase_gifts(caller).await?),
         }
     }
 

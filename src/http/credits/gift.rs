@@ -166,7 +166,8 @@ async fn give(
         }
     };
     if was_pending {
-        record(&edge, &by.principal, (&carried, Some(failed.detail.clone()))).await?;
+        // The detail has names, which must stay erasable.
+        record(&edge, &by.principal, (&carried, Some(failed.reason()))).await?;
     }
     Err(failed)
 }

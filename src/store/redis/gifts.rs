@@ -50,14 +50,14 @@ enum StoredState {
 
 /// A line of what a caller is told of gifts.
 #[derive(Serialize, Deserialize)]
-struct StoredEvent {
+pub(super) struct StoredEvent {
     at: u64,
     kind: StoredKind,
     gift: String,
     limit: String,
     bonus: String,
     hits: u64,
-    with: String,
+    pub(super) with: String,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -149,11 +149,11 @@ impl RedisDirectory {
     }
 }
 
-fn json(gift: &Gift) -> String {
+pub(super) fn json(gift: &Gift) -> String {
     serde_json::to_string(&StoredGift::from(gift)).expect("a gift is JSON")
 }
 
-fn parse(bytes: &[u8]) -> Result<Gift, StoreError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Gift, StoreError> {
     let stored: StoredGift = serde_json::from_slice(bytes)
         .map_err(|error| StoreError::Garbled { reason: format!("invalid gift: {error}") })?;
     Ok(Gift {

@@ -24,12 +24,13 @@ async fn texts(server: &Server) -> String {
         let mut command = match kind.as_str() {
             "hash" => redis::cmd("HGETALL"),
             "zset" => redis::cmd("ZRANGE"),
+            "list" => redis::cmd("LRANGE"),
             "stream" => redis::cmd("XRANGE"),
             _ => redis::cmd("GET"),
         };
         command.arg(key);
         match kind.as_str() {
-            "zset" => command.arg(0).arg(-1),
+            "zset" | "list" => command.arg(0).arg(-1),
             "stream" => command.arg("-").arg("+"),
             _ => &mut command,
         };
@@ -51,7 +52,7 @@ async fn callers(audited: &Audited) -> Vec<(Value, Value)> {
 async fn spend(audited: &Audited) -> String {
     let mut id = String::new();
     for caller in ["alice", "bob"] {
-        for _ in 0..4 {
+        for _ in 0..5 {
             let answer = audited.ask(caller).await;
             if let Some(header) = answer.response_headers_to_add.first() {
                 id = header.value.clone();
@@ -61,7 +62,7 @@ async fn spend(audited: &Audited) -> String {
     eventually("the usage", async || {
         let counted = callers(audited).await;
         let sum: u64 = counted.iter().filter_map(|(_, count)| count.as_u64()).sum();
-        (8 <= sum).then_some(())
+        (10 <= sum).then_some(())
     })
     .await;
     eventually("the line of bob", async || {
@@ -92,10 +93,24 @@ async fn check_erased(servers: &[&Server], audited: &Audited, other: Option<&Aud
     }
     let counted = eventually("the usage of bob", async || {
         let counted = callers(audited).await;
-        counted.contains(&(json!("bob"), json!(4))).then_some(counted)
+        counted.contains(&(json!("bob"), json!(5))).then_some(counted)
     })
     .await;
     assert!(counted.iter().all(|(caller, _)| *caller != "alice"), "{counted:?}");
+}
+
+/// Bob gives a hit to alice, and gets one of hers.
+async fn gifts(audited: &Audited) {
+    let url = |path: &str| format!("http://{}/v1/callers/{path}", audited.tollgate.http_address);
+    let request = Request::put(url("bob")).body(Full::new(Bytes::from("{}"))).unwrap();
+    assert_eq!(Http::new().send(request).await.status, 201);
+    for (from, to) in [("bob", "alice"), ("alice", "bob")] {
+        let bonus = json!({ "limit": "daily", "amount": 1, "until": "2999-01-01" });
+        assert_eq!(audited.post(&format!("{from}/bonuses"), &bonus).await, 201);
+        let gift =
+            json!({ "to": to, "limit": "daily", "hits": 1, "id": format!("gift-{}", from.len()) });
+        assert_eq!(audited.post(&format!("{from}/gifts"), &gift).await, 201);
+    }
 }
 
 /// Two sidecars on Redis, or one without, erase a caller.
@@ -114,6 +129,7 @@ async fn check(servers: &[&Server], flags: &[&str]) {
         let body = r#"{"tier":"free","notes":"call Alice"}"#;
         let request = Request::put(url).body(Full::new(Bytes::from(body))).unwrap();
         assert_eq!(Http::new().send(request).await.status, 201);
+        gifts(&audited).await;
         other.post("alice/quota/consume", &json!({})).await;
         assert_eq!(other.lines()[0]["caller"], "alice");
     }
@@ -127,6 +143,12 @@ async fn check(servers: &[&Server], flags: &[&str]) {
     assert_eq!(status, Some(0), "{report}");
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["record"], json!(other.is_some()));
+    if other.is_some() {
+        assert_eq!(
+            report["gifts"], 5,
+            "two gifts, a line of bob about each, and the ledger of alice"
+        );
+    }
     for count in ["counters", "reservations", "usage", "audit_lines"] {
         assert!(report[count].as_u64().is_some_and(|count| 0 < count), "{count}: {report}");
     }
