@@ -6,6 +6,7 @@ mod audit;
 mod check;
 mod completions;
 mod explain;
+mod money;
 mod serve;
 mod settings;
 mod token;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::policy::{
-    Capacity, Choice, Domain, Lineage, Only, Rule, RuleLimit, RuleTrace, SourceLocation,
+    Capacity, Choice, Domain, Lineage, Only, PriceLine, Rule, RuleLimit, RuleTrace, SourceLocation,
 };
 use crate::store::{Charge, IdempotencyMark, Mark};
 
 use super::Engine;
-use super::caller::{Account, AmountSource, CallerContext, TierSource};
+use super::caller::{Account, AmountSource, CallerContext, TierSource, entry};
 use super::decide::Trace;
 use super::dry_run::Stand;
 use super::plan::{Notes, Origin, Plan, Uncharged};
@@ -31,6 +31,8 @@ pub struct Explanation {
     pub uncharged: Vec<UnchargedLimit>,
     /// The rules with pressure levels, in the order of the charges' gauges.
     pub pressure: Vec<ExplainedPressure>,
+    /// The line of the policy's prices that applies, and its currency.
+    pub price: Option<(PriceLine, Box<str>)>,
     /// The reason of a refusal although nothing has been spent; None if it passes.
     pub refusal: Option<Reason>,
 }
@@ -135,13 +137,19 @@ impl Engine {
         for (limit, charge) in limits.iter_mut().zip(verdict.charges()) {
             limit.fits = !charge.is_over();
         }
+        let asked = filled(request, &rankings);
+        let price = domain.prices.as_ref().and_then(|prices| {
+            let line = prices.line(|key| entry(&asked, key))?;
+            Some((prices.lines.get(line)?.clone(), prices.currency.clone()))
+        });
         Some(Explanation {
             caller: ExplainedCaller::new(caller),
             choices: rankings.iter().map(ExplainedChoice::new).collect(),
-            descriptors: descriptors(domain, &filled(request, &rankings), &plan, &notes),
+            descriptors: descriptors(domain, &asked, &plan, &notes),
             limits,
             uncharged: uncharged(&notes),
             pressure: pressure(&plan, verdict.at),
+            price,
             refusal: (verdict.code() != Code::Ok).then(|| verdict.reason()),
         })
     }

@@ -20,6 +20,7 @@ mod hold;
 mod latencies;
 mod plan;
 mod preview;
+mod priced;
 mod provider_choice;
 mod providers;
 mod readiness;
@@ -69,6 +70,7 @@ pub use gifts::GIFT_PREFIX;
 pub use latencies::LatencyError;
 pub use plan::{DescriptorMatch, ModeSettings, Uncharged};
 pub use preview::{GiveBack, GraceStanding, Preview, Standing};
+pub use priced::Spend;
 pub use providers::{ProviderLatency, ProviderLimit, ProviderState};
 pub use readiness::{Phase, Readiness};
 pub use reason::Reason;
@@ -221,7 +223,7 @@ impl Engine {
         }
         snapshot.count(&verdict, metrics);
         if let Some(sink) = &self.sink {
-            sink.see(&verdict, |is_sampled| snapshot.record(&verdict, is_sampled));
+            sink.see(&verdict, |is_sampled| snapshot.record(&verdict, request, is_sampled));
         }
         metrics.check_duration.observe(stopwatch.elapsed());
         verdict

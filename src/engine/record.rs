@@ -10,11 +10,13 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::limit::{Fit, Hits};
-use crate::policy::{Domain, Mode, NAME_LEN_MAX, OVERRIDE_LABEL};
+use crate::policy::{Domain, Mode, NAME_LEN_MAX, OVERRIDE_LABEL, Prices};
 
 use super::plan::VERDICT_INLINE_CAP;
+use super::priced::{PricedUnits, Spend};
 use super::reason::Reason;
 use super::refusal_id::RefusalId;
+use super::request::Request;
 use super::verdict::{ChargeDecision, Code, Verdict};
 
 /// The names that records of a domain share.
@@ -25,6 +27,8 @@ pub struct DomainNames {
     pub tiers: Box<[Box<str>]>,
     /// By the index of the limit; the last is for limits that requests bring along.
     pub limits: Box<[Arc<str>]>,
+    /// None if the policy has none.
+    pub prices: Option<Arc<Prices>>,
 }
 
 /// The decision on one request.
@@ -45,6 +49,7 @@ pub struct DecisionRecord {
     pub level: u8,
     /// True if the store was unavailable and `on_outage` decided.
     pub fallback: bool,
+    price: Option<PricedUnits>,
     pub charges: SmallVec<[ChargeRecord; VERDICT_INLINE_CAP]>,
     /// None for most requests.
     rare: Option<Box<Rare>>,
@@ -121,6 +126,7 @@ impl DomainNames {
             domain: domain.name.as_str().into(),
             tiers: domain.classes.tiers.iter().map(|tier| (**tier).into()).collect(),
             limits: limits.into(),
+            prices: domain.prices.clone(),
         }
     }
 
@@ -131,7 +137,13 @@ impl DomainNames {
 
 impl DecisionRecord {
     /// The record of a verdict; the names are those of its policy. A refusal in the sample has its details.
-    pub fn new(verdict: &Verdict<'_>, names: Option<&Arc<DomainNames>>, is_sampled: bool) -> Self {
+    pub fn new(
+        verdict: &Verdict<'_>,
+        request: &Request<'_>,
+        names: Option<&Arc<DomainNames>>,
+        is_sampled: bool,
+    ) -> Self {
+        let prices = names.and_then(|names| names.prices.as_deref());
         let caller = verdict.caller.as_ref();
         let level = verdict.level();
         let code = verdict.code();
@@ -145,6 +157,7 @@ impl DecisionRecord {
             priority: caller.map_or(0, |caller| caller.priority(level)),
             level,
             fallback: verdict.fallback,
+            price: prices.and_then(|prices| PricedUnits::of(prices, verdict, request)),
             charges: verdict
                 .charges()
                 .iter()
@@ -163,6 +176,22 @@ impl DecisionRecord {
     /// The details of a refusal that is audited or has an id.
     pub fn refusal(&self) -> Option<&RefusalRecord> {
         self.rare.as_ref()?.refusal.as_ref()
+    }
+
+    /// What it costs, if a price applies to it: nothing of it unless it passed.
+    pub fn spend(&self) -> Option<Spend<'_>> {
+        let (priced, prices) = (self.price?, self.names.as_ref()?.prices.as_deref()?);
+        let line = prices.lines.get(usize::from(priced.line))?;
+        let passed = self.code == Code::Ok;
+        let cost = if passed { line.cost(u64::from(priced.units)) } else { 0 };
+        let (spent, given_back) = if priced.gives_back { (0, cost) } else { (cost, 0) };
+        Some(Spend {
+            provider: line.provider.as_deref(),
+            kind: &line.kind,
+            currency: &prices.currency,
+            spent,
+            given_back,
+        })
     }
 
     /// The names of the chosen providers.

@@ -13,6 +13,7 @@ use super::debits::DebitWatch;
 use super::latencies::Latencies;
 use super::reason::Reason;
 use super::record::{DecisionRecord, DomainNames};
+use super::request::Request;
 use super::text::Shown;
 use super::verdict::{ChargeDecision, Code, Verdict};
 
@@ -194,9 +195,14 @@ impl Snapshot {
     }
 
     /// The record of a verdict under these policies; of a refusal in the sample, with its details.
-    pub fn record(&self, verdict: &Verdict<'_>, is_sampled: bool) -> DecisionRecord {
+    pub fn record(
+        &self,
+        verdict: &Verdict<'_>,
+        request: &Request<'_>,
+        is_sampled: bool,
+    ) -> DecisionRecord {
         let of_domain = self.domains.get(verdict.domain);
-        DecisionRecord::new(verdict, of_domain.map(|domain| &domain.names), is_sampled)
+        DecisionRecord::new(verdict, request, of_domain.map(|domain| &domain.names), is_sampled)
     }
 
     /// Counts a verdict: the request, and each of its limits.

@@ -23,9 +23,10 @@ pub use model::{
     Adjust, AnswerMetadata, AnswerSettings, Caller, CallerBonus, Candidate, Capacity, Choice,
     Classes, Domain, Idempotency, InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease,
     Lineage, Member, Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, PARENTS_MAX,
-    PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet, PressureLevel, Provider,
-    Refused, ReservationAction, Reservations, RetryId, Rule, RuleLimit, RuleValue, Seen, Share,
-    SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
+    PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine,
+    Prices, Provider, Refused, ReservationAction, Reservations, RetryId, Rule, RuleLimit,
+    RuleValue, Seen, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk, Weights,
+    Window, parse_priority,
 };
 pub use problem::{Problem, Severity, Source};
 pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};

@@ -37,6 +37,7 @@ pub fn write_series(series: Series<&str>) -> String {
         Subject::Request => "request".to_owned(),
         Subject::NoLimit => "no_limit".to_owned(),
         Subject::Limit(limit) => format!("={}", escaped(limit)),
+        Subject::Spend { currency, kind } => format!("${currency}={}", escaped(kind)),
     };
     let outcome = match series.outcome {
         Outcome::Allowed => "allowed",
@@ -61,7 +62,12 @@ pub fn read_series(text: &str) -> Option<Series<Box<str>>> {
         subject: match &**subject {
             "request" => Subject::Request,
             "no_limit" => Subject::NoLimit,
-            limit => Subject::Limit(optional(limit)?),
+            name => match name.strip_prefix('$').and_then(|spend| spend.split_once('=')) {
+                Some((currency, kind)) => {
+                    Subject::Spend { currency: currency.into(), kind: kind.into() }
+                }
+                None => Subject::Limit(optional(name)?),
+            },
         },
         outcome: match &**outcome {
             "allowed" => Outcome::Allowed,
@@ -171,6 +177,9 @@ mod tests {
             ..request
         };
         check(limit, r"=shop|=a=b|=|=x\|y\\z|refused_elsewhere");
+        let spend =
+            Series { subject: Subject::Spend { currency: "EUR", kind: "a=b|c" }, ..request };
+        check(spend, r"=shop||=|$EUR=a=b\|c|allowed");
         for reason in Reason::ALL {
             let text = write_series(Series {
                 subject: Subject::NoLimit,

@@ -15,7 +15,7 @@ pub struct Counts {
     pub fallback: u64,
     /// Requests that were held for capacity.
     pub waited: u64,
-    /// Hits that count against the limit. All hits are counted of limits only.
+    /// Hits that count against the limit. All hits are counted of limits only; of spend they are micro-units of money.
     pub hits_spent: u64,
     /// Hits that the limit refused.
     pub hits_refused: u64,
@@ -39,6 +39,16 @@ pub struct Total {
     pub refused_elsewhere: u64,
     /// Requests without a decision, because the store was unavailable.
     pub errors: u64,
+    pub spend: SpendTotal,
+}
+
+/// Money in micro-units.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SpendTotal {
+    /// Requests with a price that passed.
+    pub requests: u64,
+    pub spent: u64,
+    pub given_back: u64,
 }
 
 impl Counts {
@@ -60,6 +70,17 @@ impl Counts {
 }
 
 impl Total {
+    /// Adds counts of money.
+    pub fn add_spend(&mut self, counts: &Counts) {
+        let sums = [
+            (&mut self.spend.requests, counts.requests),
+            (&mut self.spend.spent, counts.hits_spent),
+            (&mut self.spend.given_back, counts.hits_given_back),
+        ];
+        sums.into_iter().for_each(|(sum, more)| *sum = sum.saturating_add(more));
+        self.counts.last_at = self.counts.last_at.max(counts.last_at);
+    }
+
     /// Adds counts of requests with that outcome.
     pub fn add(&mut self, outcome: Outcome, counts: &Counts) {
         self.counts.add(counts);

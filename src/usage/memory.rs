@@ -156,6 +156,7 @@ descriptors:
             by_time: false,
             group_by: group_by.to_vec(),
             named_only: false,
+            currency: None,
             filters: Vec::new(),
             rank: Rank::Group,
             range: 0..1_000,

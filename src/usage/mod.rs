@@ -16,7 +16,7 @@ mod rollups;
 mod series;
 mod stored;
 
-pub use counts::{Counts, Total};
+pub use counts::{Counts, SpendTotal, Total};
 pub use granularity::Granularity;
 pub use memory::UsageMemory;
 pub use outbox::{Outbox, periods_with_callers};

@@ -35,6 +35,8 @@ pub enum Dimension {
     Provider,
     Code,
     Reason,
+    /// The kind of a request with a price.
+    Kind,
 }
 
 /// The order of groups.
@@ -46,6 +48,7 @@ pub enum Rank {
     Requests,
     Refused,
     HitsSpent,
+    Spent,
 }
 
 /// A query of usage.
@@ -61,6 +64,8 @@ pub struct UsageQuery {
     pub group_by: Vec<Dimension>,
     /// Only rows with a name in each dimension.
     pub named_only: bool,
+    /// The currency of the money to sum with requests; None: no money.
+    pub currency: Option<String>,
     /// Only rows with these names.
     pub filters: Vec<(Dimension, String)>,
     pub rank: Rank,
@@ -131,7 +136,11 @@ impl<'r> Groups<'r> {
         }
         let names = self.query.group_by.iter().map(|dimension| row.name(*dimension)).collect();
         let key = GroupKey { start: self.query.by_time.then_some(start), names };
-        self.totals.entry(key).or_default().add(row.series.outcome, counts);
+        let total = self.totals.entry(key).or_default();
+        match row.series.subject {
+            Subject::Spend { .. } => total.add_spend(counts),
+            _ => total.add(row.series.outcome, counts),
+        }
     }
 
     /// The groups on the query's page, for sums from `from` on.
@@ -142,6 +151,7 @@ impl<'r> Groups<'r> {
             Rank::Requests => groups.sort_by_key(|(_, total)| Reverse(total.counts.requests)),
             Rank::Refused => groups.sort_by_key(|(_, total)| Reverse(total.refused)),
             Rank::HitsSpent => groups.sort_by_key(|(_, total)| Reverse(total.counts.hits_spent)),
+            Rank::Spent => groups.sort_by_key(|(_, total)| Reverse(total.spend.spent)),
         }
         let Range { start, end } = self.query.range;
         let more = end < groups.len();
@@ -166,9 +176,17 @@ impl UsageQuery {
         groups.page(from)
     }
 
+    /// Whether its groups have sums of money.
+    pub fn has_money(&self) -> bool {
+        self.view == View::Requests && self.currency.is_some()
+    }
+
     fn matches(&self, row: Row<'_>) -> bool {
         let is_viewed = match (self.view, row.series.subject) {
             (View::Requests, Subject::Request) | (View::Limits, Subject::Limit(_)) => true,
+            (View::Requests, Subject::Spend { currency, .. }) => {
+                self.currency.as_deref() == Some(currency)
+            }
             (View::Denials, Subject::Limit(_) | Subject::NoLimit) => {
                 matches!(row.series.outcome, Outcome::Refused(_))
             }
@@ -194,6 +212,8 @@ impl<'r> Row<'r> {
             (Dimension::Provider, _) => provider,
             (Dimension::Limit, Subject::Limit(limit)) => Some(limit),
             (Dimension::Limit, _) => None,
+            (Dimension::Kind, Subject::Spend { kind, .. }) => Some(kind),
+            (Dimension::Kind, _) => None,
             (Dimension::Code, _) => Some(code(outcome)),
             (Dimension::Reason, _) => match outcome {
                 Outcome::Refused(reason) => Some(reason.name()),

@@ -193,7 +193,8 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
         (Code::Unavailable, _) => Outcome::Error,
     };
     let (domain, tier) = (record.domain(), record.tier());
-    let provider = record.chosen().next();
+    let spend = record.spend();
+    let provider = record.chosen().next().or(spend.and_then(|spend| spend.provider));
     let series = |subject, outcome| Series { domain, tier, provider, subject, outcome };
     let is_shadow_refused =
         |charge: &ChargeRecord| record.code == Code::Ok && !charge.mode.refuses() && !charge.fits;
@@ -208,6 +209,12 @@ fn parts(record: &DecisionRecord) -> SmallVec<[Part<'_>; 4]> {
     let mut parts = SmallVec::new();
     let shadow_refused = record.charges.iter().any(is_shadow_refused);
     parts.push((series(Subject::Request, outcome), request(shadow_refused)));
+    if let Some(spend) = spend.filter(|spend| spend.spent != 0 || spend.given_back != 0) {
+        let (hits_spent, hits_given_back) = (spend.spent, spend.given_back);
+        let counts = Counts { requests: 1, hits_spent, hits_given_back, ..Counts::default() };
+        let subject = Subject::Spend { currency: spend.currency, kind: spend.kind };
+        parts.push((series(subject, outcome), counts));
+    }
     let mut limits: SmallVec<[_; 4]> = record.limits().collect();
     if limits.is_empty() && record.code == Code::OverLimit {
         parts.push((series(Subject::NoLimit, outcome), request(false)));

@@ -35,6 +35,30 @@ pub enum Subject<S> {
     Limit(S),
     /// A request that was refused regardless of its limits.
     NoLimit,
+    /// The money that a request cost, by kind of request. The hits of its counts are micro-units of the currency.
+    Spend { currency: S, kind: S },
+}
+
+impl<S> Subject<S> {
+    fn map<T>(self, to: impl Fn(S) -> T) -> Subject<T> {
+        match self {
+            Self::Request => Subject::Request,
+            Self::Limit(limit) => Subject::Limit(to(limit)),
+            Self::NoLimit => Subject::NoLimit,
+            Self::Spend { currency, kind } => {
+                Subject::Spend { currency: to(currency), kind: to(kind) }
+            }
+        }
+    }
+
+    fn as_ref(&self) -> Subject<&S> {
+        match self {
+            Self::Request => Subject::Request,
+            Self::Limit(limit) => Subject::Limit(limit),
+            Self::NoLimit => Subject::NoLimit,
+            Self::Spend { currency, kind } => Subject::Spend { currency, kind },
+        }
+    }
 }
 
 /// The common properties of requests.
@@ -44,7 +68,7 @@ pub struct Series<S> {
     pub domain: Option<S>,
     /// None if the policy has no tiers.
     pub tier: Option<S>,
-    /// The value of the request's first provider choice.
+    /// The value of the request's first provider choice, else the provider of its price.
     pub provider: Option<S>,
     pub subject: Subject<S>,
     pub outcome: Outcome,
@@ -66,11 +90,7 @@ impl Series<&str> {
             domain: self.domain.map(Box::from),
             tier: self.tier.map(Box::from),
             provider: self.provider.map(Box::from),
-            subject: match self.subject {
-                Subject::Request => Subject::Request,
-                Subject::Limit(limit) => Subject::Limit(limit.into()),
-                Subject::NoLimit => Subject::NoLimit,
-            },
+            subject: self.subject.map(Box::from),
             outcome: self.outcome,
         }
     }
@@ -78,6 +98,8 @@ impl Series<&str> {
     fn folded(self) -> Self {
         let subject = match self.subject {
             Subject::Limit(_) => Subject::Limit(OTHER),
+            // Money stays in its currency.
+            Subject::Spend { currency, .. } => Subject::Spend { currency, kind: OTHER },
             other => other,
         };
         Self { domain: Some(OTHER), tier: None, provider: None, subject, outcome: self.outcome }
@@ -91,11 +113,7 @@ impl Series<Box<str>> {
             domain: self.domain.as_deref(),
             tier: self.tier.as_deref(),
             provider: self.provider.as_deref(),
-            subject: match &self.subject {
-                Subject::Request => Subject::Request,
-                Subject::Limit(limit) => Subject::Limit(limit),
-                Subject::NoLimit => Subject::NoLimit,
-            },
+            subject: self.subject.as_ref().map(|name| &**name),
             outcome: self.outcome,
         }
     }

@@ -6,6 +6,7 @@ mod callers;
 mod charging;
 mod choice;
 mod connections;
+mod costs;
 mod counted;
 mod credits;
 mod edges;

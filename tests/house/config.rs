@@ -19,6 +19,7 @@ const QUOTA_PAGE: &str = "config/quota.md";
 const RESERVATIONS_PAGE: &str = "config/reservations.md";
 const CREDITS_PAGE: &str = "config/credits.md";
 const USAGE_PAGE: &str = "config/usage.md";
+const COSTS_PAGE: &str = "config/costs.md";
 const PROVIDERS_PAGE: &str = "config/providers.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
@@ -39,10 +40,11 @@ const OTHER_PAGES: [&str; 12] = [
 ];
 
 /// The pages about the policy language.
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "config/README.md",
     "config/sharing.md",
     "config/choice.md",
+    COSTS_PAGE,
     "config/schedules.md",
     RESOURCES_PAGE,
     "config/adjust.md",
@@ -179,6 +181,19 @@ async fn the_commands_of_the_page_on_reservations_work() {
     let said = run_commands(RESERVATIONS_PAGE, &tollgate);
     assert!(said.contains(r#""held":200"#), "{said}");
     assert!(said.contains(r#""state":"settled","used":57"#), "{said}");
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_on_costs_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let page = fs::read_to_string(COSTS_PAGE).unwrap();
+    let policy = fenced(&page, "yaml");
+    let tollgate = Tollgate::serve_with(policy, &Store::Embedded, &["--usage=true"]).await;
+    let said = run_commands(COSTS_PAGE, &tollgate);
+    assert_eq!(said.matches(r#""currency":"EUR""#).count(), 5, "{said}");
+    assert!(said.contains(",cost_spent_micros,cost_given_back_micros,currency"), "{said}");
 }
 
 #[tokio::test]

@@ -43,11 +43,12 @@ pub fn render(format: Format, answer: &Value, columns: &[Column]) -> String {
             Format::Table | Format::Yaml | Format::Csv => yaml(answer),
         };
     };
+    let columns: Vec<Column> = columns.iter().filter(|one| one.is_in(answer)).cloned().collect();
     match format {
         Format::Json => printable::json(&format!("{answer:#}")).into_owned(),
         Format::Yaml => yaml(answer),
-        Format::Csv => csv(items, columns),
-        Format::Table => table(answer, items, columns),
+        Format::Csv => csv(items, &columns),
+        Format::Table => table(answer, items, &columns),
     }
 }
 

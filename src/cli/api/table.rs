@@ -6,6 +6,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
 use serde_json::Value;
 
+use crate::cli::money::money;
 use crate::printable;
 
 /// From this percentage on a limit is shown as nearly used up, and from the second as used up.
@@ -25,6 +26,7 @@ enum Kind {
     Text,
     Number,
     Percent,
+    Money,
 }
 
 impl Column {
@@ -41,6 +43,16 @@ impl Column {
         Self { kind: Kind::Percent, ..Self::text(name, pointer) }
     }
 
+    /// Money in millionths, shown in units. It is left out of an answer without a currency.
+    pub fn money(name: &str, pointer: &str) -> Self {
+        Self { kind: Kind::Money, ..Self::text(name, pointer) }
+    }
+
+    /// Whether it is shown for an answer.
+    pub fn is_in(&self, answer: &Value) -> bool {
+        self.kind != Kind::Money || answer["currency"].is_string()
+    }
+
     /// Its name, as in JSON.
     pub fn name(&self) -> &str {
         &self.name
@@ -51,6 +63,9 @@ impl Column {
         match item.pointer(&self.pointer) {
             None | Some(Value::Null) => String::new(),
             Some(Value::String(text)) => printable::line(text).into_owned(),
+            Some(Value::Number(number)) if self.kind == Kind::Money => {
+                number.as_u64().map_or_else(|| number.to_string(), money)
+            }
             Some(value) => printable::line(&value.to_string()).into_owned(),
         }
     }
@@ -65,7 +80,7 @@ impl Column {
         let cell = Cell::new(text);
         let cell = match self.kind {
             Kind::Text => cell,
-            Kind::Number | Kind::Percent => cell.set_alignment(CellAlignment::Right),
+            Kind::Number | Kind::Percent | Kind::Money => cell.set_alignment(CellAlignment::Right),
         };
         let percent = item.pointer(&self.pointer).and_then(Value::as_f64);
         match (self.kind, percent) {
@@ -89,7 +104,7 @@ pub fn table(answer: &Value, items: &[Value], columns: &[Column]) -> String {
         let cell = Cell::new(column.name.to_uppercase()).add_attribute(Attribute::Bold);
         match column.kind {
             Kind::Text => cell,
-            Kind::Number | Kind::Percent => cell.set_alignment(CellAlignment::Right),
+            Kind::Number | Kind::Percent | Kind::Money => cell.set_alignment(CellAlignment::Right),
         }
     }));
     for item in items {
@@ -119,6 +134,9 @@ pub fn remarks(answer: &Value) -> Vec<String> {
     }
     if let Some(granted) = answer["granted"].as_u64() {
         remarks.push(format!("{granted} hits were granted"));
+    }
+    if let Some(currency) = answer["currency"].as_str() {
+        remarks.push(format!("costs are in {}", printable::line(currency)));
     }
     if let Some(dropped) = answer["dropped"].as_u64().filter(|dropped| *dropped != 0) {
         remarks.push(format!("{dropped} requests are in no sum"));

@@ -58,7 +58,7 @@ pub fn top_command() -> Command {
             Arg::new("by")
                 .long("by")
                 .value_name("BY")
-                .value_parser(PossibleValuesParser::new(["requests", "refused", "hits"]))
+                .value_parser(PossibleValuesParser::new(["requests", "refused", "hits", "cost"]))
                 .help("What to rank by"),
         )
         .arg(granularity_arg());
@@ -214,6 +214,7 @@ fn sums(of_limits: bool) -> Vec<Column> {
         Column::number("refused", "/refused"),
         Column::number("errors", "/errors"),
     ];
+    columns.push(Column::money("cost", "/cost/spent_micros"));
     if of_limits {
         columns.push(Column::number("refused_elsewhere", "/refused_elsewhere"));
         columns.push(Column::number("hits_spent", "/hits/spent"));
@@ -233,11 +234,9 @@ fn granularity_arg() -> Arg {
 }
 
 fn group_by_arg() -> Arg {
-    Arg::new("group_by")
-        .long("group-by")
-        .short('b')
-        .value_name("DIMENSIONS")
-        .help("Dimensions to sum by, with commas: domain, limit, tier, caller, provider, code")
+    Arg::new("group_by").long("group-by").short('b').value_name("DIMENSIONS").help(
+        "Dimensions to sum by, with commas: domain, limit, tier, caller, provider, code, kind",
+    )
 }
 
 fn with_range(command: Command) -> Command {

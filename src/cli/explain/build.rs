@@ -13,7 +13,7 @@ use super::entries::shown;
 use super::report::{
     CallerReport, CandidateReport, ChoiceReport, ClosedReport, DescriptorReport, EntryReport,
     LevelReport, LimitReport, MarkReport, MemberReport, NotChargedReport, OnlyReport, OtherReport,
-    PressureReport, Report, RuleReport, StepReport, TierReport, WeightsReport,
+    PressureReport, PriceReport, Report, RuleReport, StepReport, TierReport, WeightsReport,
 };
 
 /// The context of a report.
@@ -71,6 +71,13 @@ impl Report {
                 .zip(&explanation.pressure)
                 .map(|(number, one)| setting.pressure(number, one))
                 .collect(),
+            price: explanation.price.as_ref().map(|(line, currency)| PriceReport {
+                provider: line.provider.as_deref().map(str::to_owned),
+                kind: line.kind.to_string(),
+                micros: line.micros,
+                currency: currency.to_string(),
+                per: line.per,
+            }),
         }
     }
 }

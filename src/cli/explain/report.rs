@@ -26,6 +26,20 @@ pub struct Report {
     pub limits: Vec<LimitReport>,
     pub not_charged: Vec<NotChargedReport>,
     pub pressure: Vec<PressureReport>,
+    /// Null if no price applies.
+    pub price: Option<PriceReport>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct PriceReport {
+    pub provider: Option<String>,
+    /// The other entries of the line.
+    pub kind: String,
+    /// Millionths of the currency.
+    pub micros: u64,
+    pub currency: String,
+    /// Charged per that many hits; null if flat.
+    pub per: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]

@@ -3,10 +3,13 @@
 use std::fmt;
 
 use super::entries::entry_text;
+use crate::cli::money::money;
+use crate::printable;
+
 use super::limit_text::{list, of_rule, rule_text, write_limits};
 use super::report::{
     CallerReport, ChoiceReport, DescriptorReport, EntryReport, LevelReport, LimitReport,
-    OnlyReport, PressureReport, Report, StepReport,
+    OnlyReport, PressureReport, PriceReport, Report, StepReport,
 };
 
 /// Maximum number of rules shown at one level, beside the matching one.
@@ -39,6 +42,9 @@ impl fmt::Display for Report {
         }
         for pressure in &self.pressure {
             write_pressure(f, pressure)?;
+        }
+        if let Some(price) = &self.price {
+            write_price(f, price)?;
         }
         writeln!(f, "\n{}", self.conclusion())
     }
@@ -144,6 +150,21 @@ fn write_choice(f: &mut fmt::Formatter<'_>, choice: &ChoiceReport) -> fmt::Resul
         "  weights: capacity {}, latency {}, price {}; the choice changes with usage and latency",
         weights.capacity, weights.latency, weights.price
     )
+}
+
+fn write_price(f: &mut fmt::Formatter<'_>, price: &PriceReport) -> fmt::Result {
+    let PriceReport { provider, kind, micros, currency, per } = price;
+    write!(f, "\nprice: {} {currency}", money(*micros))?;
+    if let Some(per) = per {
+        write!(f, " for each {per} hits")?;
+    }
+    if let Some(provider) = provider {
+        write!(f, " at {}", printable::line(provider))?;
+    }
+    match &**kind {
+        "" => writeln!(f),
+        kind => writeln!(f, ", {}", printable::line(kind)),
+    }
 }
 
 fn write_descriptor(

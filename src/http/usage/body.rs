@@ -39,6 +39,9 @@ pub struct UsageItem {
     /// In sums of a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     hits: Option<HitsBody>,
+    /// In sums of requests, if policies have prices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<CostBody>,
     /// The time of the last request.
     last_at: String,
 }
@@ -74,6 +77,9 @@ struct NamesBody {
     code: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<Option<String>>,
+    /// The kind of a request with a price; null in sums of all requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<Option<String>>,
 }
 
 /// Hits of a limit.
@@ -87,6 +93,14 @@ struct HitsBody {
     /// Hits that the limit would have refused, in shadow mode.
     shadow_refused: u64,
     given_back: u64,
+}
+
+/// The money that requests cost, in millionths of the currency.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "UsageCost")]
+struct CostBody {
+    spent_micros: u64,
+    given_back_micros: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -118,6 +132,10 @@ impl UsageItem {
                 shadow_refused: counts.hits_shadow_refused,
                 given_back: counts.hits_given_back,
             }),
+            cost: query.has_money().then_some(CostBody {
+                spent_micros: total.spend.spent,
+                given_back_micros: total.spend.given_back,
+            }),
             last_at: instant(counts.last_at),
         }
     }
@@ -146,6 +164,7 @@ impl NamesBody {
                 Dimension::Provider => &mut names.provider,
                 Dimension::Code => &mut names.code,
                 Dimension::Reason => &mut names.reason,
+                Dimension::Kind => &mut names.kind,
             };
             *field = Some(name.text().map(str::to_owned));
             names.other |= *name == GroupName::Other;
@@ -183,6 +202,7 @@ mod tests {
             by_time: false,
             group_by: vec![Dimension::Caller],
             named_only: false,
+            currency: None,
             filters: Vec::new(),
             rank: Rank::Group,
             range: 0..1,

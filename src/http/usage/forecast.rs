@@ -270,6 +270,7 @@ fn query(caller: &str, season: Season, now: Timestamp) -> UsageQuery {
         by_time: true,
         group_by: vec![Dimension::Domain, Dimension::Limit],
         named_only: true,
+        currency: None,
         filters: vec![(Dimension::Caller, caller.to_owned())],
         rank: Rank::Group,
         range: 0..usize::MAX,

@@ -72,6 +72,9 @@ struct PageBody<T> {
     since: String,
     /// The start of the first minute, hour or day in the sums; older ones are no longer kept.
     from: String,
+    /// The currency of `cost`: that of the policies' prices; absent if they have none, or several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
     /// Requests of this sidecar that are in no sum, because more came than could be recorded.
     dropped: u64,
     items: Vec<T>,
@@ -119,6 +122,7 @@ async fn answer<T>(
         unavailable,
         since: instant(since),
         from: instant(page.from),
+        currency: query.currency.clone().filter(|_| query.has_money()),
         dropped: edge.metrics.sink_dropped.get(),
         items: page.groups.iter().map(|(group, total)| item(&query, group, total)).collect(),
         next: page.more.then_some(query.range.end),

@@ -15,13 +15,14 @@ const PAGE_LEN_MAX: usize = 1_000;
 const PAGE_LEN_DEFAULT: usize = 100;
 
 /// The dimensions that `group_by` names.
-const DIMENSIONS: [(&str, Dimension); 6] = [
+const DIMENSIONS: [(&str, Dimension); 7] = [
     ("domain", Dimension::Domain),
     ("limit", Dimension::Limit),
     ("tier", Dimension::Tier),
     ("caller", Dimension::Caller),
     ("provider", Dimension::Provider),
     ("code", Dimension::Code),
+    ("kind", Dimension::Kind),
 ];
 
 /// Declares the query of an operation that answers a page of groups: its own fields, then those of all such queries.
@@ -38,6 +39,8 @@ macro_rules! page_query {
             to: Option<String>,
             domain: Option<String>,
             limit: Option<String>,
+            /// The currency of costs; if absent, that of the prices in the policies.
+            currency: Option<String>,
             /// Items on the page.
             #[serde(default = "page_len_default")]
             #[schemars(range(min = 1, max = PAGE_LEN_MAX))]
@@ -51,7 +54,8 @@ macro_rules! page_query {
             /// A question about requests in the range, with the page.
             fn page_of(&self, granularity: Granularity, now: Timestamp) -> Result<UsageQuery, Problem> {
                 let range = time_range((self.from.as_deref(), self.to.as_deref()), granularity, now)?;
-                page(range, granularity, (self.after, self.page_size))
+                let currency = self.currency.clone();
+                Ok(UsageQuery { currency, ..page(range, granularity, (self.after, self.page_size))? })
             }
         }
     };
@@ -62,7 +66,7 @@ page_query! {
     pub struct UsageParams {
         #[serde(default)]
         granularity: GranularityParam,
-        /// The dimensions to group by, separated by commas: domain, limit, tier, caller, provider, code. With limit, also as
+        /// The dimensions to group by, separated by commas: domain, limit, tier, caller, provider, code, kind. With limit, also as
         /// a filter, a request counts once for each limit that applied to it, and there are hits. Minutes have no callers.
         #[serde(default)]
         group_by: String,
@@ -144,6 +148,7 @@ enum TopBy {
     Requests,
     Refused,
     Hits,
+    Cost,
 }
 
 fn page_len_default() -> usize {
@@ -219,6 +224,9 @@ impl TopParams {
                 "hits of different limits can't be added; select one with `limit`",
             ));
         }
+        if self.by == TopBy::Cost && (dimension == Dimension::Limit || self.limit.is_some()) {
+            return Err(invalid("limits have no cost; rank callers or providers, without `limit`"));
+        }
         let query = UsageQuery {
             group_by: vec![Dimension::Domain, dimension],
             named_only: true,
@@ -227,6 +235,7 @@ impl TopParams {
                 TopBy::Requests => Rank::Requests,
                 TopBy::Refused => Rank::Refused,
                 TopBy::Hits => Rank::HitsSpent,
+                TopBy::Cost => Rank::Spent,
             },
             ..page
         };
@@ -265,6 +274,7 @@ fn page(
         by_time: false,
         group_by: Vec::new(),
         named_only: false,
+        currency: None,
         filters: Vec::new(),
         rank: Rank::Group,
         range: after..after.saturating_add(page_size),

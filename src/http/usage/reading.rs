@@ -41,7 +41,8 @@ pub struct Reading {
 }
 
 /// Sums what a query asks for. While the store is unavailable, of this sidecar alone.
-pub async fn read(edge: &Edge, query: UsageQuery) -> Result<Reading, Problem> {
+pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem> {
+    query.currency = query.currency.or_else(|| currency(edge));
     let sources = edge.api.usage.clone().ok_or_else(usage_is_off)?;
     let now = edge.engine.now();
     let query = Arc::new(query);
@@ -60,6 +61,15 @@ pub async fn read(edge: &Edge, query: UsageQuery) -> Result<Reading, Problem> {
         }
     };
     Ok(Reading { scope, query, page, unavailable, since: sources.memory.since() })
+}
+
+/// The currency of the prices in the policies; None if they have none, or several.
+fn currency(edge: &Edge) -> Option<String> {
+    let policies = edge.engine.policies();
+    let prices = policies.domains().into_iter().filter_map(|domain| domain.prices.clone());
+    let mut currencies: Vec<String> = prices.map(|prices| prices.currency.to_string()).collect();
+    currencies.dedup();
+    currencies.pop().filter(|_| currencies.is_empty())
 }
 
 /// What this sidecar has counted.

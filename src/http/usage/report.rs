@@ -21,7 +21,7 @@ use crate::http::extract::UrlQuery;
 use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
 use crate::observe::audit::instant;
-use crate::usage::{Dimension, Granularity, Group, Rank, Total, UsageQuery, View};
+use crate::usage::{Dimension, Granularity, Group, Rank, SpendTotal, Total, UsageQuery, View};
 
 /// The columns of sums in CSV, behind those of names.
 const COLUMNS: [&str; 11] = [
@@ -38,6 +38,9 @@ const COLUMNS: [&str; 11] = [
     "hits_given_back",
 ];
 
+/// Further columns, if policies have prices.
+const COST_COLUMNS: [&str; 3] = ["cost_spent_micros", "cost_given_back_micros", "currency"];
+
 /// The query of a report.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +51,7 @@ pub struct ReportParams {
     period: Period,
     /// A time in the period (RFC 3339); absent: now.
     at: Option<String>,
-    /// Which sums to tell apart, by commas: domain, limit, tier, caller, provider, code.
+    /// Which sums to tell apart, by commas: domain, limit, tier, caller, provider, code, kind.
     #[serde(default = "group_by_default")]
     group_by: String,
     domain: Option<String>,
@@ -87,6 +90,9 @@ pub struct ReportBody {
     from: String,
     /// The end of the period.
     to: String,
+    /// The currency of `cost`: that of the policies' prices; absent if they have none, or several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
     items: Vec<UsageItem>,
 }
 
@@ -143,6 +149,7 @@ pub async fn report(
                 scope: reading.scope,
                 from: instant(page.from),
                 to: instant(to),
+                currency: query.currency.clone().filter(|_| query.has_money()),
                 items: items.collect(),
             }))
         }
@@ -163,6 +170,7 @@ impl ReportParams {
             by_time: false,
             group_by: dimensions(&self.group_by)?,
             named_only: false,
+            currency: None,
             filters: filters([
                 (Dimension::Domain, self.domain),
                 (Dimension::Limit, self.limit),
@@ -202,12 +210,18 @@ fn start(day: Date) -> Option<Timestamp> {
 /// Groups as CSV (RFC 4180), with the names of the columns on top.
 fn csv(query: &UsageQuery, groups: &[(Group, Total)]) -> String {
     let names = query.group_by.iter().map(|dimension| name(*dimension));
-    let head: Vec<&str> = names.chain(COLUMNS).collect();
+    let money = query.currency.as_deref().filter(|_| query.has_money());
+    let of_money = money.iter().flat_map(|_| COST_COLUMNS);
+    let head: Vec<&str> = names.chain(COLUMNS).chain(of_money).collect();
     let mut text = format!("{}\r\n", head.join(","));
     for (group, total) in groups {
         let names = group.names.iter().map(|name| quoted(name.text().unwrap_or_default()));
         let sums = sums(total).into_iter().map(|sum| sum.to_string());
-        let row: Vec<String> = names.chain(sums).collect();
+        let cost = money.iter().flat_map(|currency| {
+            let SpendTotal { spent, given_back, .. } = total.spend;
+            [spent.to_string(), given_back.to_string(), (*currency).to_owned()]
+        });
+        let row: Vec<String> = names.chain(sums).chain(cost).collect();
         text.push_str(&row.join(","));
         text.push_str("\r\n");
     }
@@ -241,6 +255,7 @@ fn name(dimension: Dimension) -> &'static str {
         Dimension::Provider => "provider",
         Dimension::Code => "code",
         Dimension::Reason => "reason",
+        Dimension::Kind => "kind",
     }
 }
 

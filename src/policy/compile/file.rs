@@ -1,12 +1,13 @@
 //! Compiles a file into its domain.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::answer::answer;
 use super::defaults::Defaults;
 use super::rules::RuleCompiler;
 use super::{CompileOptions, adjust, idle};
-use crate::policy::model::{AnswerSettings, Choice, Classes, Domain, RuleLevel};
+use crate::policy::model::{AnswerSettings, Choice, Classes, Domain, Prices, RuleLevel};
 use crate::policy::problem::{Problem, Source};
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::{Reader, Spanned};
@@ -56,6 +57,7 @@ fn add(
         answer: AnswerSettings::default(),
         classes: compiler.defaults.classes.clone(),
         choices: Vec::new(),
+        prices: None,
         zone: compiler.defaults.zone.clone(),
         rules: RuleLevel::default(),
         has_retries: false,
@@ -87,6 +89,13 @@ fn add(
         domain.choices = choices;
     } else if let Some(said) = file.choices.as_ref().filter(|_| domain.choices != choices) {
         let message = format!("domain `{}` has other `choices` in another file", name.value);
+        compiler.reader.error(said.span.clone(), message);
+    }
+    let prices = Prices::compile(&mut compiler.reader, &domain.choices, file).map(Arc::new);
+    if domain.prices.is_none() {
+        domain.prices = prices;
+    } else if let Some(said) = file.prices.as_ref().filter(|_| domain.prices != prices) {
+        let message = format!("domain `{}` has other `prices` in another file", name.value);
         compiler.reader.error(said.span.clone(), message);
     }
     compiler.limit_count = domain.limit_count;

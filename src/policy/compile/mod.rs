@@ -21,6 +21,7 @@ mod limits;
 mod metadata;
 mod partial;
 mod percent;
+mod price;
 mod rate;
 mod reach;
 mod reservation;

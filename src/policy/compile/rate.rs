@@ -64,7 +64,8 @@ pub fn currency(text: &str) -> Option<&str> {
     Some(currency.trim()).filter(|currency| is_currency(currency))
 }
 
-fn is_currency(text: &str) -> bool {
+/// Whether a text is the code of a currency.
+pub fn is_currency(text: &str) -> bool {
     text.len() == CURRENCY_LEN && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 

@@ -14,6 +14,7 @@ use super::choice::Choice;
 use super::classes::Classes;
 use super::idempotency::Idempotency;
 use super::key::Key;
+use super::price::Prices;
 use super::rule::{Rule, RuleLevel};
 use super::rule_limit::{Refused, RuleLimit};
 use super::unit::Unit;
@@ -28,6 +29,8 @@ pub struct Domain {
     pub classes: Arc<Classes>,
     /// Entries that are replaced by the best of several values.
     pub choices: Vec<Choice>,
+    /// What requests cost at providers; None: nothing is known of it.
+    pub prices: Option<Arc<Prices>>,
     /// The time zone of calendar windows.
     pub(in crate::policy) zone: TimeZone,
     pub(in crate::policy) rules: RuleLevel,

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 use super::limit_json::describe_limit;
 use crate::policy::model::{
     AnswerMetadata, AnswerSettings, Candidate, Capacity, Choice, Classes, Domain, Idempotency,
-    Metadata, MetadataValue, Only, PolicySet, RefusalIdPlaces, Reservations, Rule, Share, Weights,
+    Metadata, MetadataValue, Only, PolicySet, PriceLine, Prices, RefusalIdPlaces, Reservations,
+    Rule, Share, Weights,
 };
 
 /// Hexadecimal digits of a policy's hash.
@@ -78,6 +79,9 @@ fn describe_domain(domain: &Domain) -> Value {
     if let Some(idempotency) = domain.idempotency(None) {
         told["idempotency"] = describe_idempotency(idempotency);
     }
+    if let Some(prices) = &domain.prices {
+        told["prices"] = prices.lines.iter().map(|line| describe_price(prices, line)).collect();
+    }
     if !domain.choices.is_empty() {
         told["choices"] = domain.choices.iter().map(describe_choice).collect();
     }
@@ -119,6 +123,19 @@ fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
         map.insert("metadata".to_owned(), metadata_json(metadata).into());
     }
     map.into()
+}
+
+fn describe_price(prices: &Prices, line: &PriceLine) -> Value {
+    let when: Map<String, Value> =
+        line.when.iter().map(|(key, value)| (key.to_string(), (&**value).into())).collect();
+    json!({
+        "when": when,
+        "provider": line.provider,
+        "kind": line.kind,
+        "price_micros": line.micros,
+        "currency": prices.currency,
+        "per": line.per,
+    })
 }
 
 fn describe_idempotency(idempotency: &Idempotency) -> Value {

@@ -8,6 +8,7 @@ use super::choice::ChoiceFile;
 use super::idempotency::IdempotencyFile;
 use super::limit::{DefaultsFile, LimitMapFile};
 use super::map::{MapFile, Read, map, start_of};
+use super::price::PriceFile;
 use super::readers::{list, named, names, one, spanned_list, text, word};
 use super::reservation::ReservationFile;
 use super::rule::{RateLimitFile, RuleFile};
@@ -77,6 +78,8 @@ map! {
     /// Cost tables, by name. A limit refers to one with `cost`.
     #[schemars(with = "Option<BTreeMap<String, Vec<CostFile>>>")]
     costs: Named<Vec<CostFile>> = costs;
+    /// Prices of requests at providers, for sums of costs; they decide nothing.
+    prices: Spanned<Vec<PriceFile>> = spanned_list;
     /// Choices: entries whose value is replaced by the best of several values, such as providers.
     choices: Spanned<Vec<ChoiceFile>> = spanned_list;
     /// Identifies retries of earlier requests, which are charged once; none if absent.
