@@ -9,6 +9,7 @@ mod counts;
 pub mod forecast;
 mod granularity;
 mod memory;
+pub mod offers;
 mod outbox;
 mod query;
 mod retention;

@@ -151,3 +151,46 @@ async fn without_prices_usage_has_no_costs() {
     let report = get(&tollgate, "/v1/report?format=csv").await;
     assert!(String::from_utf8(report.body.to_vec()).unwrap().contains("hits_given_back\r\n"));
 }
+
+#[tokio::test]
+async fn budgets_are_projected_and_providers_compared() {
+    for store in Store::every() {
+        let policy = POLICY.replace("prices:", "budget: { day: 10 EUR, month: 1 EUR }\nprices:");
+        let tollgate = Tollgate::serve_with(&policy, &store, &["--usage=true"]).await;
+        ask_all(&tollgate).await;
+        let answer = get(&tollgate, "/v1/costs?domain=gate").await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let costs = answer.json();
+        assert_eq!(costs["currency"], "EUR");
+        let gate = &costs["items"][0];
+        // Two bookings of ann, one of which came back, and one of bob; the chosen one, and 2,000 hits.
+        let spent = 3 * 350_000 - 350_000 + 250_001 + 40_000;
+        assert_eq!((&gate["domain"], &gate["hour_micros"]), (&json!("gate"), &json!(spent)));
+        assert_eq!(gate["projected_day_micros"], 24 * spent);
+        assert!(gate["month_micros"].as_u64() <= gate["projected_month_micros"].as_u64(), "{gate}");
+        // 0.99 EUR an hour is more than 10 EUR a day.
+        assert_eq!(
+            (&gate["day"], &gate["day_budget_micros"]),
+            (&json!("projected_over"), &json!(10_000_000))
+        );
+        let [talk, book] = [&costs["kinds"][0], &costs["kinds"][1]];
+        assert_eq!(
+            (&talk["kind"], &talk["cheapest"], &talk["saving_micros"]),
+            (&json!(""), &json!("near"), &json!(0))
+        );
+        assert_eq!((&book["kind"], &book["cheapest"]), (&json!("op=book"), &json!("far")));
+        assert_eq!(book["providers"][0]["spent_micros"], 700_000);
+        // Of 0.70 EUR at 0.35 EUR, 0.199998 EUR would be saved at 0.250001 EUR.
+        assert_eq!(
+            (&book["saving_micros"], &book["providers"][1]["saving_micros"]),
+            (&json!(199_998), &json!(0))
+        );
+        assert_eq!((&book["best"], &book["best_by"][0]), (&json!("far"), &json!("price")));
+        // Refusals of ann were at near.
+        let [near, far] =
+            [0, 1].map(|place: usize| book["providers"][place]["success"].as_f64().unwrap());
+        assert!(near < 1.0 && far == 1.0, "{book}");
+        assert_eq!(get(&tollgate, "/v1/costs?domain=other").await.json()["items"], json!([]));
+        assert_eq!(get(&tollgate, "/v1/costs?limit=daily").await.status, 400);
+    }
+}

@@ -17,7 +17,7 @@ descriptors:
   - { key: provider, limits: [{ name: provider, rate: 100/day }] }
 ";
 
-const PATHS: [&str; 3] = ["/v1/usage", "/v1/denials", "/v1/top"];
+const PATHS: [&str; 4] = ["/v1/usage", "/v1/denials", "/v1/top", "/v1/costs"];
 
 async fn get(tollgate: &Tollgate, path: &str, headers: &[(&str, &str)]) -> Answer {
     Http::new().get(&format!("http://{}{path}", tollgate.http_address), headers).await

@@ -1,7 +1,9 @@
-//! `/v1/usage`, `/v1/denials`, `/v1/top`, `/v1/report` and `/v1/forecast`: what all sidecars have decided, or this one alone.
+//! `/v1/usage`, `/v1/denials`, `/v1/top`, `/v1/report`, `/v1/forecast` and `/v1/costs`: what all sidecars have decided, or this one alone.
 
 mod body;
+mod costs;
 mod forecast;
+mod kinds;
 mod params;
 mod reading;
 mod report;
@@ -19,12 +21,13 @@ use super::problem::Problem;
 use crate::observe::audit::instant;
 use crate::usage::{Group, Total, UsageQuery};
 use body::{DenialItem, UsageItem};
+use costs::costs;
 use forecast::forecast;
 use params::{DenialsParams, TopParams, UsageParams};
 use reading::{Reading, Scope, read};
 use report::report;
 
-pub fn operations() -> [Operation; 5] {
+pub fn operations() -> [Operation; 6] {
     [
         openapi::get(
             "/v1/usage",
@@ -55,6 +58,12 @@ pub fn operations() -> [Operation; 5] {
             "getForecast",
             "Forecast when the limits of a caller will be used up",
             forecast,
+        ),
+        openapi::get(
+            "/v1/costs",
+            "getCosts",
+            "Show what is spent, projected budgets, and the cheapest and best providers",
+            costs,
         ),
     ]
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::rate::is_currency;
 use crate::limit::AMOUNT_MAX;
-use crate::policy::model::{Choice, MICROS, PriceLine, Prices};
+use crate::policy::model::{Budget, Choice, MICROS, PriceLine, Prices};
 use crate::policy::problem::Severity;
 use crate::policy::schema::{PolicyFile, PriceFile};
 use crate::policy::yaml::{Reader, Spanned};
@@ -22,7 +22,13 @@ impl Prices {
         choices: &[Choice],
         file: &PolicyFile,
     ) -> Option<Self> {
-        let files = file.prices.as_ref()?;
+        let Some(files) = &file.prices else {
+            if let Some(budget) = &file.budget {
+                let message = "`budget` has no effect without `prices`";
+                reader.error(budget.span.clone(), message);
+            }
+            return None;
+        };
         if LINES_MAX < files.value.len() {
             let message = format!("too many prices; a policy may have at most {LINES_MAX}");
             reader.error(files.span.clone(), message);
@@ -50,7 +56,25 @@ impl Prices {
             lines.push(line(choices, file, micros));
         }
         warn_unreached(reader, &files.value);
-        Some(Self { currency: currency?.into(), lines })
+        let currency = currency?;
+        let budget = file.budget.as_ref().map(|budget| &budget.value);
+        let mut amount = |text: Option<&Spanned<String>>| {
+            let text = text?;
+            let known = parse_price(&text.value).filter(|(_, own)| *own == currency);
+            if known.is_none() {
+                let message = format!(
+                    "invalid budget `{}`; use money in the currency of the prices, such as 200 {currency}",
+                    text.value
+                );
+                reader.error(text.span.clone(), message);
+            }
+            known.map(|(micros, _)| micros)
+        };
+        let budget = Budget {
+            day: amount(budget.and_then(|budget| budget.day.as_ref())),
+            month: amount(budget.and_then(|budget| budget.month.as_ref())),
+        };
+        Some(Self { currency: currency.into(), lines, budget })
     }
 }
 

@@ -45,7 +45,7 @@ pub use metadata::{Metadata, MetadataValue};
 pub use mode::Mode;
 pub use outage::OnOutage;
 pub use pattern::Pattern;
-pub use price::{MICROS, PriceLine, Prices};
+pub use price::{Budget, MICROS, PriceLine, Prices};
 pub use provider::Provider;
 pub use reservation::{ReservationAction, ReservationEntries, Reservations};
 pub use rule::{Rule, RuleLevel, RuleValue, SourceLocation};

@@ -14,6 +14,16 @@ pub struct Prices {
     pub currency: Box<str>,
     /// The first line that matches a request applies.
     pub lines: Vec<PriceLine>,
+    pub budget: Budget,
+}
+
+/// What may be spent, in micro-units. It decides nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// In a day of UTC.
+    pub day: Option<u64>,
+    /// In a calendar month of UTC.
+    pub month: Option<u64>,
 }
 
 /// The price of requests with certain entries.
@@ -70,6 +80,7 @@ mod tests {
         };
         let prices = Prices {
             currency: "EUR".into(),
+            budget: Budget::default(),
             lines: vec![
                 line(&[("provider", "near"), ("op", "book")], 350_000, None),
                 line(&[("provider", "near")], 1, Some(1_000)),

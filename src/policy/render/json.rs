@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::limit_json::describe_limit;
 use crate::policy::model::{
-    AnswerMetadata, AnswerSettings, Candidate, Capacity, Choice, Classes, Domain, Idempotency,
-    Metadata, MetadataValue, Only, PolicySet, PriceLine, Prices, RefusalIdPlaces, Reservations,
-    Rule, Share, Weights,
+    AnswerMetadata, AnswerSettings, Budget, Candidate, Capacity, Choice, Classes, Domain,
+    Idempotency, Metadata, MetadataValue, Only, PolicySet, PriceLine, Prices, RefusalIdPlaces,
+    Reservations, Rule, Share, Weights,
 };
 
 /// Hexadecimal digits of a policy's hash.
@@ -80,6 +80,10 @@ fn describe_domain(domain: &Domain) -> Value {
         told["idempotency"] = describe_idempotency(idempotency);
     }
     if let Some(prices) = &domain.prices {
+        let Budget { day, month } = prices.budget;
+        if prices.budget != Budget::default() {
+            told["budget"] = json!({ "day_micros": day, "month_micros": month });
+        }
         told["prices"] = prices.lines.iter().map(|line| describe_price(prices, line)).collect();
     }
     if !domain.choices.is_empty() {

@@ -8,8 +8,8 @@ use super::choice::ChoiceFile;
 use super::idempotency::IdempotencyFile;
 use super::limit::{DefaultsFile, LimitMapFile};
 use super::map::{MapFile, Read, map, start_of};
-use super::price::PriceFile;
-use super::readers::{list, named, names, one, spanned_list, text, word};
+use super::price::{BudgetFile, PriceFile};
+use super::readers::{list, named, names, one, spanned, spanned_list, text, word};
 use super::reservation::ReservationFile;
 use super::rule::{RateLimitFile, RuleFile};
 use super::schedule::ScheduleFile;
@@ -80,6 +80,8 @@ map! {
     costs: Named<Vec<CostFile>> = costs;
     /// Prices of requests at providers, for sums of costs; they decide nothing.
     prices: Spanned<Vec<PriceFile>> = spanned_list;
+    /// What may be spent by these prices.
+    budget: Spanned<BudgetFile> = spanned;
     /// Choices: entries whose value is replaced by the best of several values, such as providers.
     choices: Spanned<Vec<ChoiceFile>> = spanned_list;
     /// Identifies retries of earlier requests, which are charged once; none if absent.

@@ -9,6 +9,16 @@ use crate::limit::AMOUNT_MAX;
 use crate::policy::yaml::Spanned;
 
 map! {
+    /// What may be spent by the prices. It decides nothing: `/v1/costs` compares it with the projected spend.
+    pub struct BudgetFile in "`budget`";
+
+    /// In a day of UTC, such as 200 EUR.
+    day: Spanned<String> = text;
+    /// In a calendar month of UTC.
+    month: Spanned<String> = text;
+}
+
+map! {
     /// A price of requests at a provider. The first line that matches the request applies.
     pub struct PriceFile in "a price" requires ["price"] at span;
 

@@ -1,0 +1,271 @@
+//! `/v1/costs`: what is spent, what the budget will be, and what another provider would save.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp as Instant, ToSpan};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::kinds::{KindBody, kinds};
+use super::reading::{Scope, read};
+use crate::clock::Timestamp;
+use crate::http::auth::{Authorized, Viewer};
+use crate::http::edge::Edge;
+use crate::http::extract::UrlQuery;
+use crate::http::problem::Problem;
+use crate::observe::audit::instant;
+use crate::usage::{Dimension, Granularity, Group, Rank, Total, UsageQuery, View};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// The days whose spend a switch of the provider is compared with.
+const SWITCH_DAYS: u32 = 30;
+const HOURS_OF_DAY: u64 = 24;
+
+/// The query of costs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CostsParams {
+    /// Only this domain.
+    domain: Option<String>,
+    /// The currency of costs; if absent, that of the prices in the policies.
+    currency: Option<String>,
+}
+
+/// What is spent. Money is in millionths of the currency; what was given back is subtracted.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Costs")]
+pub struct CostsBody {
+    /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone.
+    scope: Scope,
+    /// Why the store was not asked: the sums are those of this sidecar since its start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unavailable: Option<String>,
+    /// Absent if the policies have no prices, or several currencies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    currency: Option<String>,
+    #[schemars(extend("format" = "date-time"))]
+    at: String,
+    /// The spend of each domain with prices.
+    items: Vec<SpendBody>,
+    /// The kinds of requests with prices, each with the providers that can serve it.
+    kinds: Vec<KindBody>,
+}
+
+/// The spend of a domain.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Spend")]
+struct SpendBody {
+    domain: String,
+    /// In the last 60 minutes.
+    hour_micros: u64,
+    /// Since the start of the day, in UTC.
+    day_micros: u64,
+    /// Since the start of the month, in UTC.
+    month_micros: u64,
+    /// `hour_micros` x 24.
+    projected_day_micros: u64,
+    /// `month_micros` x the length of the month / its elapsed part.
+    projected_month_micros: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    day_budget_micros: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    month_budget_micros: Option<u64>,
+    day: BudgetStatus,
+    month: BudgetStatus,
+}
+
+/// Whether a budget holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum BudgetStatus {
+    /// There is no budget.
+    None,
+    Within,
+    /// The projection exceeds it.
+    ProjectedOver,
+    /// More than it is spent.
+    Over,
+}
+
+/// Shows costs.
+pub async fn costs(
+    _: Authorized<Viewer>,
+    State(edge): State<Edge>,
+    UrlQuery(params): UrlQuery<CostsParams>,
+) -> Result<Json<CostsBody>, Problem> {
+    let now = edge.engine.now();
+    let (day, month) = (start_of(now, Span::Day), start_of(now, Span::Month));
+    let asked = |granularity, from, group_by: &[Dimension]| {
+        let domain = params.domain.clone().map(|domain| (Dimension::Domain, domain));
+        let currency = params.currency.clone();
+        read(&edge, query(granularity, from, (group_by, domain, currency)))
+    };
+    let by_domain = [Dimension::Domain];
+    let hour_ago = Timestamp::from_ms(now.as_ms().saturating_sub(ms(HOUR)));
+    let by_provider = [Dimension::Domain, Dimension::Provider];
+    let first = asked(Granularity::Minute, hour_ago, &by_provider).await?;
+    let days = asked(Granularity::Hour, day, &by_domain).await?;
+    let months = asked(Granularity::Day, month, &by_domain).await?;
+    let since = now.as_ms().saturating_sub(u64::from(SWITCH_DAYS) * HOURS_OF_DAY * ms(HOUR));
+    let by_kind = [Dimension::Domain, Dimension::Provider, Dimension::Kind];
+    let switch = asked(Granularity::Day, Timestamp::from_ms(since), &by_kind).await?;
+
+    let [hours, days, months] = [&first, &days, &months].map(|reading| sums(&reading.page.groups));
+    let elapsed = |start: Timestamp| now.as_ms().saturating_sub(start.as_ms()).max(1);
+    let month_ms = start_of(now, Span::NextMonth).as_ms().saturating_sub(month.as_ms());
+    let policies = edge.engine.policies();
+    let domains = policies.domains().into_iter();
+    let wanted =
+        domains.filter(|domain| params.domain.as_ref().is_none_or(|name| *name == domain.name));
+    let priced: Vec<_> = wanted
+        .filter_map(|domain| Some((domain, domain.prices.as_deref()?)))
+        .filter(|(_, prices)| first.query.currency.as_deref() == Some(&*prices.currency))
+        .collect();
+    let items = priced.iter().map(|(domain, prices)| {
+        let of = |sums: &BTreeMap<String, u64>| sums.get(&domain.name).copied().unwrap_or_default();
+        let [hour, day_spent, month_spent] = [of(&hours), of(&days), of(&months)];
+        let projected_day = hour.saturating_mul(HOURS_OF_DAY);
+        let projected_month = scaled(month_spent, month_ms, elapsed(month));
+        let budget = prices.budget;
+        SpendBody {
+            domain: domain.name.clone(),
+            hour_micros: hour,
+            day_micros: day_spent,
+            month_micros: month_spent,
+            projected_day_micros: projected_day,
+            projected_month_micros: projected_month,
+            day_budget_micros: budget.day,
+            month_budget_micros: budget.month,
+            day: BudgetStatus::of(budget.day, day_spent, projected_day),
+            month: BudgetStatus::of(budget.month, month_spent, projected_month),
+        }
+    });
+    let items = items.collect();
+    let states =
+        edge.engine.providers(|domain, _| priced.iter().any(|(own, _)| own.name == domain)).await;
+    Ok(Json(CostsBody {
+        scope: first.scope,
+        currency: first.query.currency.clone(),
+        at: instant(now),
+        items,
+        kinds: kinds(&priced, &states, (&first.page.groups, &switch.page.groups)),
+        unavailable: first.unavailable,
+    }))
+}
+
+/// What each domain spent.
+fn sums(groups: &[(Group, Total)]) -> BTreeMap<String, u64> {
+    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+    for (group, total) in groups {
+        if let Some(domain) = group.names.first().and_then(|name| name.text()) {
+            let spent = total.spend.spent.saturating_sub(total.spend.given_back);
+            let sum = sums.entry(domain.to_owned()).or_default();
+            *sum = sum.saturating_add(spent);
+        }
+    }
+    sums
+}
+
+/// `sum * whole / part`, rounded down.
+fn scaled(sum: u64, whole: u64, part: u64) -> u64 {
+    let scaled = u128::from(sum) * u128::from(whole) / u128::from(part.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+fn query(
+    granularity: Granularity,
+    from: Timestamp,
+    (group_by, domain, currency): (&[Dimension], Option<(Dimension, String)>, Option<String>),
+) -> UsageQuery {
+    UsageQuery {
+        view: View::Requests,
+        granularity,
+        from,
+        to: Timestamp::MAX,
+        by_time: false,
+        group_by: group_by.to_vec(),
+        named_only: false,
+        currency,
+        filters: domain.into_iter().collect(),
+        rank: Rank::Group,
+        range: 0..usize::MAX,
+    }
+}
+
+/// A time that a period begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Span {
+    Day,
+    Month,
+    NextMonth,
+}
+
+fn start_of(now: Timestamp, span: Span) -> Timestamp {
+    let start = || {
+        let now = Instant::from_millisecond(i64::try_from(now.as_ms()).ok()?).ok()?;
+        let day = now.to_zoned(TimeZone::UTC).date();
+        let first = match span {
+            Span::Day => day,
+            Span::Month => day.first_of_month(),
+            Span::NextMonth => day.first_of_month().checked_add(1.month()).ok()?,
+        };
+        let ms = first.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond();
+        u64::try_from(ms).ok().map(Timestamp::from_ms)
+    };
+    start().unwrap_or(now)
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl BudgetStatus {
+    fn of(budget: Option<u64>, spent: u64, projected: u64) -> Self {
+        match budget {
+            None => Self::None,
+            Some(budget) if budget < spent => Self::Over,
+            Some(budget) if budget < projected => Self::ProjectedOver,
+            Some(_) => Self::Within,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_compared_with_what_is_spent_and_projected() {
+        let check = |budget, spent, projected, expected| {
+            assert_eq!(BudgetStatus::of(budget, spent, projected), expected);
+        };
+        check(None, 9, 9, BudgetStatus::None);
+        check(Some(10), 10, 10, BudgetStatus::Within);
+        check(Some(10), 5, 11, BudgetStatus::ProjectedOver);
+        check(Some(10), 11, 5, BudgetStatus::Over);
+    }
+
+    #[test]
+    fn days_and_months_are_those_of_utc() {
+        let at = |text: &str| {
+            let at: Instant = text.parse().unwrap();
+            Timestamp::from_ms(u64::try_from(at.as_millisecond()).unwrap())
+        };
+        let now = at("2028-02-29T23:59:59Z");
+        assert_eq!(start_of(now, Span::Day), at("2028-02-29T00:00:00Z"));
+        assert_eq!(start_of(now, Span::Month), at("2028-02-01T00:00:00Z"));
+        assert_eq!(start_of(now, Span::NextMonth), at("2028-03-01T00:00:00Z"));
+        assert_eq!(start_of(Timestamp::MAX, Span::Day), Timestamp::MAX);
+    }
+
+    #[test]
+    fn a_month_is_projected_from_its_elapsed_part() {
+        assert_eq!(scaled(1_000, 30, 10), 3_000);
+        assert_eq!(scaled(u64::MAX, u64::MAX, 1), u64::MAX);
+        assert_eq!(scaled(7, 1, 0), 7);
+    }
+}
