@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Audited, POLICY};
 use crate::support::store::Store;
+use crate::support::tollgate::api_token;
 
 #[tokio::test]
 async fn the_id_of_a_refusal_explains_it() {
@@ -51,4 +52,27 @@ async fn the_id_of_a_refusal_explains_it() {
         assert_eq!(audited.get("/v1/why/0000000000001", &[]).await.status, 404);
         assert_eq!(audited.get("/v1/why/x", &[]).await.status, 400);
     }
+}
+
+#[tokio::test]
+async fn the_role_self_may_read_its_own_refusals_alone() {
+    let policy = format!("{POLICY}\nanswer: {{ refusal_id: [header] }}");
+    let (own, viewer) = (api_token("alice", "self"), api_token("ops", "viewer"));
+    let flags = ["--api-tokens", &format!("{},{}", own.1, viewer.1)];
+    let audited = Audited::serving(&policy, &Store::Embedded, &flags).await;
+    let mut ids = Vec::new();
+    for caller in ["alice", "bob"] {
+        for _ in 0..3 {
+            audited.ask(caller).await;
+        }
+        ids.push(audited.ask(caller).await.response_headers_to_add[0].value.clone());
+    }
+    let status = async |id: &str, token: &str| {
+        let authorization = format!("Bearer {token}");
+        audited.get(&format!("/v1/why/{id}"), &[("authorization", &authorization)]).await.status
+    };
+    let [alice, bob] = &ids[..] else { unreachable!("two ids") };
+    assert_eq!((status(alice, &own.0).await, status(bob, &own.0).await), (200, 403));
+    assert_eq!((status(alice, &viewer.0).await, status(bob, &viewer.0).await), (200, 200));
+    assert_eq!(status(alice, "none").await, 401);
 }
