@@ -4,6 +4,7 @@
 //! policies. The shutdown goes from the outside in: readiness, then the listeners, then the other tasks.
 
 mod banner;
+mod counters;
 mod gifts;
 mod listeners;
 mod ports;
@@ -43,6 +44,7 @@ use crate::store::Directory;
 use crate::store::redis::{Connector, RedisAuditLog, Subscriber};
 
 use banner::Banner;
+use counters::CounterKeeper;
 use gifts::PendingGifts;
 use listeners::Listeners;
 use ports::GrpcPorts;
@@ -74,8 +76,9 @@ struct Process {
     readiness: Readiness,
     traces: Option<Arc<Traces>>,
     api: Api,
-    /// Taken when it is spawned, like the next two.
+    /// Taken when it is spawned, like the next three.
     records: Option<RecordConsumer>,
+    counter_keeper: Option<CounterKeeper>,
     connector: Option<Connector>,
     subscriber: Option<Subscriber>,
     /// One task for each listener. Like `helpers`, they run until the stage says to end.
@@ -114,12 +117,12 @@ impl Process {
     fn new(settings: Settings) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
         let clock = Clock::system();
-        let stores = store::build(&settings, &metrics.usage_file, clock.now().timestamp())?;
+        let stores = store::build(&settings, &metrics, clock.now().timestamp())?;
         let audit = audit(&settings, stores.audit_log, &metrics)?;
         let engine = Engine::new(EngineSettings {
             store: stores.store,
             directory: stores.directory,
-            clock,
+            clock: clock.clone(),
             modes: ModeSettings {
                 shadow: settings.policies.shadow_mode,
                 quota: settings.policies.quota_mode,
@@ -136,13 +139,13 @@ impl Process {
         };
         let (records, api) = records::build(&settings, &metrics, audit, stored);
         let engine = Arc::new(engine.with_sink(records.sink.clone()));
+        let counter_keeper = stores.counter_file.map(|file| CounterKeeper {
+            engine: engine.clone(),
+            clock: clock.clone(),
+            file,
+        });
         let readiness = Readiness::default();
-        let traces = match &settings.observing.otlp_endpoint {
-            Some(endpoint) => {
-                Some(Arc::new(Traces::start(endpoint, settings.observing.otlp_sample_ratio)?))
-            }
-            None => None,
-        };
+        let traces = traces(&settings)?;
         Ok(Self {
             settings,
             engine,
@@ -151,6 +154,7 @@ impl Process {
             traces,
             api,
             records: Some(records),
+            counter_keeper,
             connector: stores.connector,
             subscriber: stores.subscriber,
             servers: Tasks::default(),
@@ -200,6 +204,9 @@ impl Process {
         }
         if let Some(records) = self.records.take() {
             self.consumers.spawn_on_thread(records.run(stages.reached(Stage::Served)));
+        }
+        if let Some(keeper) = self.counter_keeper.take() {
+            self.consumers.spawn_on_thread(keeper.run(stages.reached(Stage::Served)));
         }
         store::connected(self.engine.store()).await;
         let banner = Banner::of(&self.settings, &self.engine, &listeners)?;
@@ -324,6 +331,13 @@ fn audit(
     let metrics = metrics.audit.clone();
     let options = AuditOptions { destination, rotation, stream, redaction, metrics };
     Audit::open(options).context("can't write audit_log")
+}
+
+/// The exporter of traces, if they have an endpoint.
+fn traces(settings: &Settings) -> anyhow::Result<Option<Arc<Traces>>> {
+    let Some(endpoint) = &settings.observing.otlp_endpoint else { return Ok(None) };
+    let traces = Traces::start(endpoint, settings.observing.otlp_sample_ratio)?;
+    Ok(Some(Arc::new(traces)))
 }
 
 /// Loads the files at `roots`.

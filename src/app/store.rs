@@ -7,20 +7,21 @@ use tokio::time::{interval, timeout};
 
 use crate::clock::Timestamp;
 use crate::engine::AnyStore;
-use crate::metrics::UsageFileMetrics;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::store::memory::Memory;
 use crate::store::redis::{
     CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisAuditLog,
     RedisErasures, RedisRefusals, RedisSettings, Subscriber, TlsSettings,
 };
-use crate::store::{Directory, Fallback, FileSums, ReservationRecords, SumsStore};
+use crate::store::{CounterFile, Directory, Fallback, FileSums, ReservationRecords, SumsStore};
 
 /// How often to check whether the connection is up.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The database file in `data_dir`.
+/// The database files in `data_dir`.
 const USAGE_FILE: &str = "usage.redb";
+const COUNTER_FILE: &str = "counters.redb";
 
 /// The stores of counters and callers, and the tasks that keep their connections.
 #[derive(Debug)]
@@ -39,20 +40,19 @@ pub struct Stores {
     pub erasures: Option<Arc<RedisErasures>>,
     /// The stream of the audit log.
     pub audit_log: Option<RedisAuditLog>,
+    /// The file of counters, if they outlive the process without Redis.
+    pub counter_file: Option<CounterFile>,
 }
 
 /// The stores of these settings. If there are caller files, they are the directory.
 ///
 /// # Errors
 /// If the settings of Redis are invalid. An unavailable Redis is not an error.
-pub fn build(
-    settings: &Settings,
-    metrics: &UsageFileMetrics,
-    now: Timestamp,
-) -> anyhow::Result<Stores> {
+pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::Result<Stores> {
     let files = (!settings.callers.files.is_empty()).then(Directory::files);
     let Some(redis_settings) = redis_settings(settings) else {
-        let store = AnyStore::Memory(Memory::new(settings.store.memory_keys_max));
+        let (memory, counter_file) = memory(settings, metrics, now);
+        let store = AnyStore::Memory(memory);
         let directory = files.unwrap_or_default();
         let sums = file_sums(settings, metrics, now);
         return Ok(Stores {
@@ -65,6 +65,7 @@ pub fn build(
             refusals: None,
             erasures: None,
             audit_log: None,
+            counter_file,
         });
     };
     let (redis, connector) = Redis::try_new(&redis_settings)?;
@@ -92,6 +93,7 @@ pub fn build(
         refusals,
         erasures,
         audit_log,
+        counter_file: None,
     })
 }
 
@@ -120,18 +122,19 @@ pub fn name(store: &AnyStore) -> String {
     }
 }
 
+/// The embedded store, with its file if `data_dir` is set.
+fn memory(settings: &Settings, metrics: &Metrics, now: Timestamp) -> (Memory, Option<CounterFile>) {
+    let memory = Memory::new(settings.store.memory_keys_max);
+    let Some(folder) = &settings.store.data_dir else { return (memory, None) };
+    let (memory, metrics) = (memory.keeping(), metrics.counter_file.clone());
+    let file = CounterFile::open(folder.join(COUNTER_FILE), metrics, &memory, now);
+    (memory, Some(file))
+}
+
 /// The database file of sums, if usage is counted and `data_dir` is set.
-fn file_sums(
-    settings: &Settings,
-    metrics: &UsageFileMetrics,
-    now: Timestamp,
-) -> Option<Arc<SumsStore>> {
-    let folder = settings.store.data_dir.as_ref()?;
-    if !settings.observing.usage {
-        tracing::warn!("data_dir is not used, because usage is false");
-        return None;
-    }
-    let file = FileSums::open(folder.join(USAGE_FILE), metrics.clone(), now);
+fn file_sums(settings: &Settings, metrics: &Metrics, now: Timestamp) -> Option<Arc<SumsStore>> {
+    let folder = settings.store.data_dir.as_ref().filter(|_| settings.observing.usage)?;
+    let file = FileSums::open(folder.join(USAGE_FILE), metrics.usage_file.clone(), now);
     Some(Arc::new(SumsStore::File(file)))
 }
 
@@ -176,7 +179,7 @@ mod tests {
     }
 
     fn stores(settings: &Settings) -> Stores {
-        build(settings, &UsageFileMetrics::default(), Timestamp::default()).unwrap()
+        build(settings, &Metrics::new(), Timestamp::default()).unwrap()
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 use super::{Bucket, Calendar, Fixed, Sliding};
 
+/// From this length on, a window is lasting, in milliseconds.
+const LASTING_MS: u64 = 3_600_000;
+
 /// How hits become available again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Algorithm {
@@ -37,5 +40,47 @@ impl Algorithm {
             Self::Bucket(bucket) => Self::Bucket(bucket.with_amount(amount)),
             other => other.clone(),
         }
+    }
+}
+
+/// Whether the limit with this tag has a window of an hour or more, or never resets.
+pub fn is_lasting(tag: &str) -> bool {
+    let Some((kind, rest)) = tag.split_at_checked(1) else { return false };
+    match kind {
+        "s" | "f" | "b" => {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            rest[..digits].parse().is_ok_and(|window_ms: u64| LASTING_MS <= window_ms)
+        }
+        "c" => !rest.starts_with("minute"),
+        "t" => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::limit::{CalendarUnit, Limit};
+
+    #[test]
+    fn windows_of_an_hour_and_more_are_lasting() {
+        let check = |algorithm: Algorithm, expected: bool| {
+            let limit = Limit::new(10, algorithm);
+            for limit in [limit.clone(), limit.clone().marked("=m1"), limit.marked("@EUR$cost")] {
+                assert_eq!(is_lasting(limit.tag()), expected, "{}", limit.tag());
+            }
+        };
+        for (window_ms, expected) in [(60_000, false), (3_599_999, false), (3_600_000, true)] {
+            check(Algorithm::Sliding(Sliding::new(window_ms, 10)), expected);
+            check(Algorithm::Fixed(Fixed::new(window_ms)), expected);
+            check(Algorithm::Bucket(Bucket::new(10, window_ms, 10).unwrap()), expected);
+        }
+        let calendar = |unit| Algorithm::Calendar(Calendar::new(unit, TimeZone::UTC));
+        check(calendar(CalendarUnit::Minute), false);
+        check(calendar(CalendarUnit::Hour), true);
+        check(calendar(CalendarUnit::Month), true);
+        check(Algorithm::Total, true);
     }
 }

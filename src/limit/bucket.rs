@@ -100,9 +100,9 @@ impl Bucket {
 /// The debt of a bucket. It stays as written until it is changed: its current value follows from the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Debt {
-    at_ms: u64,
+    pub(super) at_ms: u64,
     /// In hits times milliseconds of the window.
-    units: u64,
+    pub(super) units: u64,
 }
 
 impl Debt {

@@ -58,6 +58,11 @@ impl Holdings {
         self.all.iter().find(|held| held.id == id).copied()
     }
 
+    /// Each of them, the first to lapse first.
+    pub fn iter(&self) -> impl Iterator<Item = &Held> {
+        self.all.iter()
+    }
+
     /// Holds more. No other has the same id.
     pub fn add(&mut self, held: Held) {
         let place = self.all.partition_point(|known| known.until_ms <= held.until_ms);

@@ -27,6 +27,7 @@ mod refund;
 mod schedule;
 mod sliding;
 mod state;
+mod stored;
 mod text;
 mod thresholds;
 mod total;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 
 pub use adjust::{AdjustReason, Adjusted, Adjustment, AdjustmentState, Signal, Trend};
-pub use algorithm::Algorithm;
+pub use algorithm::{Algorithm, is_lasting};
 pub use allowance::{Allowance, AvailableCapacity, GraceLeft, Settled};
 pub use bonus::{BONUS_PRIORITY_DEFAULT, BONUS_PRIORITY_MAX, Bonus};
 pub use bonus_left::{BonusLeft, PeriodLeft};

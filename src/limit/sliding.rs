@@ -108,9 +108,9 @@ impl Arithmetic for Sliding {
 /// The slots of a window with hits, oldest first, each with its last millisecond and its count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slots {
-    total: u64,
+    pub(super) total: u64,
     /// A rarely used counter has one, which needs no allocation.
-    log: SmallVec<[(u64, u64); 1]>,
+    pub(super) log: SmallVec<[(u64, u64); 1]>,
 }
 
 impl Slots {

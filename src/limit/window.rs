@@ -7,8 +7,8 @@ use super::arithmetic::Arithmetic;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowCount {
     /// Its end: the first millisecond after it.
-    end_ms: u64,
-    count: u64,
+    pub(super) end_ms: u64,
+    pub(super) count: u64,
 }
 
 /// Consecutive windows or periods.

@@ -8,6 +8,7 @@ mod adjustments;
 mod audit;
 mod callers;
 mod certificates;
+mod data_file;
 mod debits;
 mod invalid;
 mod latency;
@@ -21,7 +22,6 @@ mod shared;
 mod retries;
 mod sharing;
 mod shed;
-mod usage_file;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -45,6 +45,7 @@ pub use adjustments::AdjustmentMetrics;
 pub use audit::AuditMetrics;
 pub use callers::CallerMetrics;
 pub use certificates::CertificateMetrics;
+pub use data_file::DataFileMetrics;
 pub use debits::DebitMetrics;
 pub use invalid::{Invalid, InvalidMetrics, Port};
 pub use latency::Latency;
@@ -58,7 +59,6 @@ pub use retries::RetryMetrics;
 pub use shared::SharedMetrics;
 pub use sharing::SharingMetrics;
 pub use shed::{Shed, ShedMetrics};
-pub use usage_file::UsageFileMetrics;
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -104,8 +104,9 @@ pub struct Metrics {
     pub certificates: CertificateMetrics,
     /// Requests for unknown domains.
     pub unknown_domains: Counter,
-    /// The file that stores usage.
-    pub usage_file: UsageFileMetrics,
+    /// The file that stores usage, and the one that keeps counters.
+    pub usage_file: DataFileMetrics,
+    pub counter_file: DataFileMetrics,
     /// Records of decisions that the sink dropped.
     pub sink_dropped: Counter,
     requests: Family<RequestLabels, Counter>,
@@ -178,7 +179,8 @@ impl Metrics {
             shed: ShedMetrics::default(),
             invalid: InvalidMetrics::default(),
             certificates: CertificateMetrics::default(),
-            usage_file: UsageFileMetrics::default(),
+            usage_file: DataFileMetrics::default(),
+            counter_file: DataFileMetrics::default(),
             unknown_domains: Counter::default(),
             sink_dropped: Counter::default(),
             requests: Family::default(),
@@ -270,7 +272,8 @@ impl Metrics {
         self.shed.register(registry);
         self.invalid.register(registry);
         self.certificates.register(registry);
-        self.usage_file.register(registry);
+        self.usage_file.register(registry, "usage");
+        self.counter_file.register(registry, "counter");
         root
     }
 

@@ -30,13 +30,14 @@ component! {
         read: |text| value::number(text, 1..=1_000_000_000),
     }
 
-    /// None: usage ends with the process.
+    /// None: usage and counters end with the process.
     data_dir: Option<PathBuf> {
         name: "data_dir",
         value: "PATH",
         default: "",
         expected: PATH,
-        help: "Folder for a database file that keeps usage without Redis. If absent, usage ends with the process",
+        help: "Folder for files that keep usage, and counters of windows of an hour and more, without Redis. If absent, \
+               both end with the process",
         read: optional(|text| Some(PathBuf::from(text))),
         excludes: &["redis_url"],
     }

@@ -12,17 +12,16 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table};
 use tokio::task::spawn_blocking;
 
 use super::StoreError;
+use super::database_file::{self, Failure, Preparation, close, guarded};
 use super::sums::{
     ANSWER_BYTES_MAX, CallersAsked, CallersKept, SumsAdded, SumsAnswer, SumsBatch, SumsEntry,
     SumsError, SumsPeriod, SumsQuestion, SumsTable,
 };
-use super::sums_database::{
-    self, Failure, Field, NUMBERS, Preparation, SUMS, close, erase, guarded, key, number_of,
-};
 use super::sums_merge::{merge, rows_of, weight};
+use super::sums_tables::{Field, NUMBERS, SUMS, TABLES, erase, key, number_of};
 use crate::clock::{Backoff, Timestamp};
 use crate::lock::lock;
-use crate::metrics::UsageFileMetrics;
+use crate::metrics::DataFileMetrics;
 
 /// The pauses before the file is opened again.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -42,7 +41,7 @@ const COUNT: u8 = u8::MAX;
 #[derive(Clone, Debug)]
 pub struct FileSums {
     path: Arc<Path>,
-    metrics: UsageFileMetrics,
+    metrics: DataFileMetrics,
     file: Arc<Mutex<OpenFile>>,
     /// Held during disk writes, so it is separate from `file`, which queries lock.
     writer: Arc<Mutex<Writer>>,
@@ -75,7 +74,7 @@ struct Writer {
 
 impl FileSums {
     /// Opens or creates the file. A failure is logged, and [`FileSums::reopen`] retries.
-    pub fn open(path: PathBuf, metrics: UsageFileMetrics, now: Timestamp) -> Self {
+    pub fn open(path: PathBuf, metrics: DataFileMetrics, now: Timestamp) -> Self {
         let file = OpenFile { database: Err("not opened yet".to_owned()), is_suspect: false };
         let sums = Self {
             path: path.into(),
@@ -133,6 +132,7 @@ impl FileSums {
                 writer.committed = batch.number;
                 writer.round.clear();
                 writer.failures = 0;
+                self.metrics.writes.inc();
                 Ok(writer.added(batch))
             }
             Err(failure) => {
@@ -198,7 +198,7 @@ impl FileSums {
 
     fn try_open(&self, writer: &mut Writer, preparation: Preparation, now: Timestamp) {
         let path = self.path.display();
-        match sums_database::open(&self.path, preparation, now) {
+        match database_file::open(&self.path, TABLES, preparation, now) {
             Ok(opened) => {
                 if let Some((renamed, reason)) = &opened.set_aside {
                     self.metrics.damaged.inc();

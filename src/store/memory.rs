@@ -22,13 +22,14 @@ use indexmap::map::raw_entry_v1::{RawEntryApiV1, RawEntryMut};
 use smallvec::SmallVec;
 
 use super::decide::decide;
+use super::journal::{Journal, note_removed};
 use super::record::Record;
 use super::signals::{SignalChange, SignalFields};
 use super::{Batch, INLINE_CAP, Outcome, Store, StoreError};
 use crate::clock::{Now, Timestamp};
 use crate::limit::{Limit, LimitName};
 use crate::lock::lock;
-use crate::policy::{Key, KeyEntry};
+use crate::policy::Key;
 
 /// Number of shards: well above the cores of any sidecar, and so many that the growth of one, which moves its counters,
 /// blocks no request for long.
@@ -55,7 +56,7 @@ const LOST_MAX: usize = 1_024;
 /// Keeps counters in this process.
 #[derive(Debug)]
 pub struct Memory {
-    shards: Vec<Mutex<Shard>>,
+    pub(super) shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     evicted: AtomicU64,
     /// Locked for as long as it takes to copy a few texts.
@@ -73,9 +74,11 @@ pub struct Spent {
 }
 
 #[derive(Debug)]
-struct Shard {
-    records: IndexMap<Key, Record, RandomState>,
-    keys_max: usize,
+pub(super) struct Shard {
+    pub(super) records: IndexMap<Key, Record, RandomState>,
+    pub(super) keys_max: usize,
+    /// For a store whose counters are kept in a file.
+    pub(super) journal: Option<Box<Journal>>,
     hand: usize,
     /// The last random number.
     random: u64,
@@ -98,7 +101,14 @@ impl Memory {
         let hasher = RandomState::default();
         let records = || IndexMap::with_hasher(hasher.clone());
         let lost = || HashMap::with_hasher(hasher.clone());
-        let shard = || Shard { records: records(), keys_max, hand: 0, random: 0, lost: lost() };
+        let shard = || Shard {
+            records: records(),
+            keys_max,
+            journal: None,
+            hand: 0,
+            random: 0,
+            lost: lost(),
+        };
         Self {
             shards: (0..shards).map(|_| Mutex::new(shard())).collect(),
             hasher,
@@ -133,19 +143,6 @@ impl Memory {
         shards.flat_map(|shard| mem::take(&mut lock(shard).lost)).collect()
     }
 
-    /// Removes the counters with one of these entries in their key, and returns their number.
-    pub fn erase(&self, entries: &[KeyEntry]) -> u64 {
-        let mut erased = 0;
-        for shard in &self.shards {
-            lock(shard).records.retain(|key, _| {
-                let is_erased = entries.iter().any(|entry| entry.is_in(key.as_str()));
-                erased += u64::from(is_erased);
-                !is_erased
-            });
-        }
-        erased
-    }
-
     /// Moves every shard's hand over `places` of its counters and deletes expired ones.
     pub fn sweep(&self, now: Timestamp, positions: usize) {
         for shard in &self.shards {
@@ -164,13 +161,24 @@ impl Memory {
         let outcome = decide(batch, &mut records, at);
 
         let mut evicted = 0;
-        for (position, record) in positions.iter().zip(records) {
-            evicted += shards.of(position.shard).put(position, record, at.as_ms());
+        for (index, (position, record)) in positions.iter().zip(records).enumerate() {
+            let shard = shards.of(position.shard);
+            if let Some(journal) = &mut shard.journal
+                && (outcome.is_charged() || !outcome.levels.is_empty())
+                && batch.changes_lasting(index)
+            {
+                journal.note(position.key);
+            }
+            evicted += shard.put(position, record, at.as_ms());
         }
+        self.count_evicted(evicted);
+        outcome
+    }
+
+    pub(super) fn count_evicted(&self, evicted: u64) {
         if evicted != 0 {
             self.evicted.fetch_add(evicted, Ordering::Relaxed);
         }
-        outcome
     }
 
     /// Takes the hits in use of up to about `max` unexpired counters, each of another limit or key.
@@ -207,7 +215,7 @@ impl Memory {
         })
     }
 
-    fn position<'k>(&self, key: &'k Key) -> RecordPosition<'k> {
+    pub(super) fn position<'k>(&self, key: &'k Key) -> RecordPosition<'k> {
         let hash = self.hasher.hash_one(key);
         // Bits that the map's own table doesn't use, or its entries would all be neighbours.
         let shards = self.shards.len() as u64;
@@ -236,10 +244,10 @@ impl Store for Memory {
 }
 
 /// The position of a record, if it exists.
-struct RecordPosition<'k> {
+pub(super) struct RecordPosition<'k> {
     key: &'k Key,
     hash: u64,
-    shard: usize,
+    pub(super) shard: usize,
     /// In its shard, when it was looked up; other records may have been moved since.
     index: Option<usize>,
 }
@@ -256,7 +264,7 @@ impl Locked<'_> {
 
 impl Shard {
     /// Takes a key's record; [`Shard::put`] returns it before the lock is released.
-    fn take(&mut self, position: &mut RecordPosition<'_>) -> Record {
+    pub(super) fn take(&mut self, position: &mut RecordPosition<'_>) -> Record {
         position.index = self.find(position);
         let record = position.index.and_then(|index| self.records.get_index_mut(index));
         record.map(|(_, record)| mem::take(record)).unwrap_or_default()
@@ -274,7 +282,12 @@ impl Shard {
     }
 
     /// Stores a record, and returns how many unexpired ones were evicted for it.
-    fn put(&mut self, position: &RecordPosition<'_>, record: Record, now_ms: u64) -> u64 {
+    pub(super) fn put(
+        &mut self,
+        position: &RecordPosition<'_>,
+        record: Record,
+        now_ms: u64,
+    ) -> u64 {
         let mut evicted = 0;
         match (self.index(position), record.is_empty()) {
             (Some(index), false) => self.records[index] = record,
@@ -319,11 +332,13 @@ impl Shard {
                 victim = Some((weight, index));
             }
         }
-        let Some((_, record)) = victim.and_then(|(_, index)| self.records.swap_remove_index(index))
+        let Some((key, record)) =
+            victim.and_then(|(_, index)| self.records.swap_remove_index(index))
         else {
             return 0;
         };
         self.lose(&record, now);
+        note_removed(&mut self.journal, &key, &record);
         u64::from(record.expiry_ms().is_none_or(|end_ms| now_ms < end_ms))
     }
 
@@ -357,12 +372,13 @@ impl Shard {
     fn sweep(&mut self, now_ms: u64, positions: usize) {
         for _ in 0..positions.min(self.records.len()) {
             self.hand = if self.hand < self.records.len() { self.hand } else { 0 };
-            let Some((_, record)) = self.records.get_index(self.hand) else {
+            let Some((key, record)) = self.records.get_index(self.hand) else {
                 return;
             };
             match record.expiry_ms() {
                 // The last record moves into the gap and is checked next.
                 Some(end_ms) if end_ms <= now_ms => {
+                    note_removed(&mut self.journal, key, record);
                     self.records.swap_remove_index(self.hand);
                 }
                 _ => self.hand += 1,

@@ -31,7 +31,7 @@ pub struct Record {
     /// Most records have one, which takes no allocation.
     pub states: SmallVec<[Entry; 1]>,
     /// What few records have.
-    extra: Option<Box<Extra>>,
+    pub(super) extra: Option<Box<Extra>>,
 }
 
 /// The state of one limit.
@@ -45,47 +45,47 @@ pub struct Entry {
 }
 
 #[derive(Debug, Default)]
-struct Extra {
+pub(super) struct Extra {
     /// The level of the record's gauge. It lives as long as anything else here.
-    level: u8,
-    bonuses: Vec<BonusSpent>,
-    seen: Vec<Seen>,
-    told: Vec<ToldOf>,
-    marks: Vec<KeptMark>,
-    graces: Vec<GraceOf>,
-    corrections: Vec<Correction>,
-    holdings: Vec<HoldingsOf>,
+    pub(super) level: u8,
+    pub(super) bonuses: Vec<BonusSpent>,
+    pub(super) seen: Vec<Seen>,
+    pub(super) told: Vec<ToldOf>,
+    pub(super) marks: Vec<KeptMark>,
+    pub(super) graces: Vec<GraceOf>,
+    pub(super) corrections: Vec<Correction>,
+    pub(super) holdings: Vec<HoldingsOf>,
 }
 
 /// The greatest number that was seen of a sidecar's charges on one limit that are made once.
 #[derive(Debug)]
-struct Seen {
-    limit_tag: Arc<str>,
-    token: IdempotencyToken,
-    until_ms: u64,
+pub(super) struct Seen {
+    pub(super) limit_tag: Arc<str>,
+    pub(super) token: IdempotencyToken,
+    pub(super) until_ms: u64,
 }
 
 /// What was told of the thresholds of one limit.
 #[derive(Debug)]
-struct ToldOf {
-    limit_tag: Arc<str>,
-    told: Told,
+pub(super) struct ToldOf {
+    pub(super) limit_tag: Arc<str>,
+    pub(super) told: Told,
     /// When it is forgotten; None for when the state is empty.
-    expiry_ms: Option<u64>,
+    pub(super) expiry_ms: Option<u64>,
 }
 
 /// The grace of one limit that has begun.
 #[derive(Debug)]
-struct GraceOf {
-    limit_tag: Arc<str>,
-    begun: GraceBegun,
+pub(super) struct GraceOf {
+    pub(super) limit_tag: Arc<str>,
+    pub(super) begun: GraceBegun,
 }
 
 /// What reservations hold of one limit.
 #[derive(Debug)]
-struct HoldingsOf {
-    limit_tag: Arc<str>,
-    holdings: Holdings,
+pub(super) struct HoldingsOf {
+    pub(super) limit_tag: Arc<str>,
+    pub(super) holdings: Holdings,
 }
 
 impl Entry {

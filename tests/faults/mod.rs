@@ -5,6 +5,7 @@
 //! from the end of the fault to the first decision of Redis.
 
 mod clock;
+mod counters;
 mod disk;
 mod failover;
 mod local;

@@ -14,6 +14,7 @@ mod parity;
 mod partial;
 mod redis;
 mod reservations;
+mod restarts;
 mod schedules;
 mod sharing_races;
 mod sums;

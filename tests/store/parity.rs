@@ -30,11 +30,11 @@ const KEYS: usize = 3;
 
 /// What was drawn for one history.
 #[derive(Clone, Debug)]
-struct History {
-    limits: Vec<Arc<Limit>>,
+pub(super) struct History {
+    pub(super) limits: Vec<Arc<Limit>>,
     /// Marks of the gauge of each key.
     gauges: Vec<Vec<Measure>>,
-    requests: Vec<Request>,
+    pub(super) requests: Vec<Request>,
 }
 
 /// A mark by the use of one of the limits, its points in thousandths of the capacity.
@@ -47,9 +47,9 @@ struct Measure {
 }
 
 #[derive(Clone, Debug)]
-struct Request {
+pub(super) struct Request {
     /// Milliseconds since the one before.
-    step_ms: i64,
+    pub(super) step_ms: i64,
     charges: Vec<Asked>,
     /// Whether it looks at gauges.
     looks: bool,
@@ -238,7 +238,7 @@ fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
 
 /// A bucket that a faster rate finds full is forgotten at once or later, which a slower rate on the same
 /// state would show; so here all buckets of one tag are the same. Other limits may differ in amount.
-fn one_rate_a_bucket(limits: &[Arc<Limit>]) -> Vec<Arc<Limit>> {
+pub(super) fn one_rate_a_bucket(limits: &[Arc<Limit>]) -> Vec<Arc<Limit>> {
     let first_of = |limit: &Arc<Limit>| {
         limits.iter().find(|first| first.tag().starts_with('b') && first.tag() == limit.tag())
     };
@@ -286,7 +286,7 @@ fn lasting_marks_and_reservations(mut history: History) -> History {
 
 impl History {
     /// No two charges of a batch share key and tag, as the store's contract says.
-    fn batch(&self, name: &str, request: &Request, now_ms: u64) -> Batch {
+    pub(super) fn batch(&self, name: &str, request: &Request, now_ms: u64) -> Batch {
         let mut batch = Batch::default();
         let (mut group, mut group_mode) = (0, None);
         for asked in &request.charges {
@@ -434,7 +434,7 @@ fn share(thousandths: u64, limit: &Limit) -> u64 {
     limit.capacity() * thousandths / 1_000
 }
 
-fn history(
+pub(super) fn history(
     limit: BoxedStrategy<Arc<Limit>>,
     steps: BoxedStrategy<i64>,
     ends: BoxedStrategy<i64>,
@@ -565,7 +565,7 @@ fn hits() -> impl Strategy<Value = Hits> {
     ]
 }
 
-fn amount() -> impl Strategy<Value = u64> {
+pub(super) fn amount() -> impl Strategy<Value = u64> {
     prop_oneof![0_u64..5, 1_u64..70, 62_u64..1_000, Just(tollgate::limit::AMOUNT_MAX)]
 }
 
@@ -608,7 +608,7 @@ fn unscheduled() -> impl Strategy<Value = Arc<Limit>> {
 }
 
 /// Draws what the printed seed says.
-fn runner(name: &str) -> TestRunner {
+pub(super) fn runner(name: &str) -> TestRunner {
     let seed = seed_of_run();
     println!("{name}: TOLLGATE_TEST_SEED={seed}");
     TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed), ..Config::default() })

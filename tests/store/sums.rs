@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::Connection;
 use tempfile::TempDir;
 use tollgate::clock::Timestamp;
-use tollgate::metrics::UsageFileMetrics;
+use tollgate::metrics::DataFileMetrics;
 use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::sums::{
     CallersAsked, CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
@@ -41,7 +41,7 @@ struct Kept {
 
 /// The sums in an open file.
 fn opened(path: &Path) -> FileSums {
-    let file = FileSums::open(path.to_owned(), UsageFileMetrics::default(), NOW);
+    let file = FileSums::open(path.to_owned(), DataFileMetrics::default(), NOW);
     assert_eq!(file.unavailable(), None);
     file
 }

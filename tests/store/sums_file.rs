@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tollgate::clock::Timestamp;
-use tollgate::metrics::UsageFileMetrics;
+use tollgate::metrics::DataFileMetrics;
 use tollgate::store::FileSums;
 use tollgate::store::sums::{
     CallersAsked, CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
@@ -25,12 +25,12 @@ type Damage = (&'static str, fn(&Path));
 /// A folder for the file, with its metrics.
 struct Scene {
     folder: TempDir,
-    metrics: UsageFileMetrics,
+    metrics: DataFileMetrics,
 }
 
 impl Scene {
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), metrics: UsageFileMetrics::default() }
+        Self { folder: TempDir::new().unwrap(), metrics: DataFileMetrics::default() }
     }
 
     fn path(&self) -> PathBuf {

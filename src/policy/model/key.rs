@@ -120,6 +120,11 @@ impl Key {
         key
     }
 
+    /// A key that was stored as text.
+    pub fn of_text(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The key of the path so far.
     pub fn finish(mut self) -> Self {
         if KEY_LEN_MAX < self.0.len() {

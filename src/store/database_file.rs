@@ -1,7 +1,7 @@
-//! Opens the database file of sums. A missing file is created under another name and renamed when it is complete. A
+//! Opens a database file in `data_dir`. A missing file is created under another name and renamed when it is complete. A
 //! damaged file is renamed, so that it is kept and a new one can be created.
 //!
-//! redb panics on some truncated or overwritten files, so each of its calls runs in `catch_unwind`: statistics must not
+//! redb panics on some truncated or overwritten files, so each of its calls runs in `catch_unwind`: a file must not
 //! end a process that limits rates.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -10,18 +10,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, TableDefinition, TableError};
+use redb::{Database, ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
 
-use super::sums::{SumsPeriod, SumsTable};
 use crate::clock::Timestamp;
-
-/// The kind and number of a period, its table, and a field.
-pub type Field<'f> = (char, u64, u8, &'f str);
-
-pub const SUMS: TableDefinition<'_, Field<'_>, &str> = TableDefinition::new("sums");
-
-/// Numbers by name.
-pub const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 
 /// The owner may read and write the file.
 const MODE: u32 = 0o600;
@@ -44,6 +35,14 @@ pub enum Failure {
     /// The file is not a database, or it is damaged.
     #[error("{0}")]
     Damaged(String),
+}
+
+/// The tables of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables {
+    pub create: fn(&WriteTransaction) -> Result<(), redb::Error>,
+    /// Opens one of them; they are created together.
+    pub open: fn(&ReadTransaction) -> Result<(), TableError>,
 }
 
 /// Steps before a file is used.
@@ -69,21 +68,37 @@ pub struct Opened {
 ///
 /// # Errors
 /// If it can't be read and written now.
-pub fn open(path: &Path, preparation: Preparation, now: Timestamp) -> Result<Opened, Failure> {
+pub fn open(
+    path: &Path,
+    tables: Tables,
+    preparation: Preparation,
+    now: Timestamp,
+) -> Result<Opened, Failure> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut set_aside = None;
-    if !is_absent(path)? {
-        match open_existing(path, preparation) {
-            Ok(database) => return Ok(Opened { database, is_new: false, set_aside }),
-            Err(Failure::Damaged(reason)) => {
-                set_aside = Some((rename(path, now, &reason)?, reason));
-            }
-            Err(failure) => return Err(failure),
-        }
+    if is_absent(path)? {
+        return Ok(Opened { database: create(path, tables)?, is_new: true, set_aside: None });
     }
-    Ok(Opened { database: create(path)?, is_new: true, set_aside })
+    match open_existing(path, tables, preparation) {
+        Ok(database) => Ok(Opened { database, is_new: false, set_aside: None }),
+        Err(Failure::Damaged(reason)) => replace(path, tables, reason, now),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Renames a damaged file that is closed, and creates a new one.
+///
+/// # Errors
+/// If that is not possible now.
+pub fn replace(
+    path: &Path,
+    tables: Tables,
+    reason: String,
+    now: Timestamp,
+) -> Result<Opened, Failure> {
+    let set_aside = Some((rename(path, now, &reason)?, reason));
+    Ok(Opened { database: create(path, tables)?, is_new: true, set_aside })
 }
 
 /// Calls redb. A panic counts as damage.
@@ -104,16 +119,20 @@ pub fn close<T>(database: T) {
     .ok();
 }
 
-fn open_existing(path: &Path, preparation: Preparation) -> Result<Database, Failure> {
+fn open_existing(
+    path: &Path,
+    tables: Tables,
+    preparation: Preparation,
+) -> Result<Database, Failure> {
     let file = locked(OpenOptions::new().read(true).write(true).open(path)?)?;
     let mut magic = [0; MAGIC.len()];
     file.read_exact_at(&mut magic, 0)?;
     if magic != MAGIC {
-        return Err(Failure::Damaged("not a usage database of Tollgate".to_owned()));
+        return Err(Failure::Damaged("not a database of Tollgate".to_owned()));
     }
     let mut database = guarded(|| Ok(builder().create_file(file)?))?;
     // It outlives the call, so that no part of it is dropped during a panic.
-    let prepared = guarded(|| prepare(&mut database, preparation));
+    let prepared = guarded(|| prepare(&mut database, tables, preparation));
     match prepared {
         Ok(()) => Ok(database),
         Err(failure) => {
@@ -121,7 +140,7 @@ fn open_existing(path: &Path, preparation: Preparation) -> Result<Database, Fail
             match (failure, preparation) {
                 // There may be no space for a compaction.
                 (Failure::Unavailable(_), Preparation::Compaction) => {
-                    open_existing(path, Preparation::None)
+                    open_existing(path, tables, Preparation::None)
                 }
                 (failure, _) => Err(failure),
             }
@@ -129,7 +148,11 @@ fn open_existing(path: &Path, preparation: Preparation) -> Result<Database, Fail
     }
 }
 
-fn prepare(database: &mut Database, preparation: Preparation) -> Result<(), redb::Error> {
+fn prepare(
+    database: &mut Database,
+    tables: Tables,
+    preparation: Preparation,
+) -> Result<(), redb::Error> {
     match preparation {
         Preparation::None => {}
         Preparation::Compaction => {
@@ -139,16 +162,16 @@ fn prepare(database: &mut Database, preparation: Preparation) -> Result<(), redb
             database.check_integrity()?;
         }
     }
-    let known = database.begin_read()?.open_table(SUMS).map(drop);
+    let known = (tables.open)(&database.begin_read()?);
     match known {
         Ok(()) => Ok(()),
-        Err(TableError::TableDoesNotExist(_)) => create_tables(database),
+        Err(TableError::TableDoesNotExist(_)) => create_tables(database, tables),
         Err(error) => Err(error.into()),
     }
 }
 
 /// Creates the file. Until it is complete it has another name, so that a crash or a full disk leaves no partial file.
-fn create(path: &Path) -> Result<Database, Failure> {
+fn create(path: &Path, tables: Tables) -> Result<Database, Failure> {
     let draft = with_suffix(path, ".new");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(MODE);
@@ -160,7 +183,7 @@ fn create(path: &Path) -> Result<Database, Failure> {
     let made = file.set_len(0).map_err(Failure::from).and_then(|()| {
         guarded(|| {
             let database = builder().create_file(file)?;
-            create_tables(&database)?;
+            create_tables(&database, tables)?;
             Ok(database)
         })
     });
@@ -185,10 +208,9 @@ fn create(path: &Path) -> Result<Database, Failure> {
     }
 }
 
-fn create_tables(database: &Database) -> Result<(), redb::Error> {
+fn create_tables(database: &Database, tables: Tables) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
-    transaction.open_table(SUMS)?;
-    transaction.open_table(NUMBERS)?;
+    (tables.create)(&transaction)?;
     Ok(transaction.commit()?)
 }
 
@@ -239,41 +261,6 @@ fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder
-}
-
-/// Removes a caller from periods, and returns the number of its sums there.
-pub fn erase(
-    database: &Database,
-    periods: &[SumsPeriod],
-    caller: &str,
-) -> Result<u64, redb::Error> {
-    let transaction = database.begin_write()?;
-    let mut erased = 0;
-    {
-        let mut sums = transaction.open_table(SUMS)?;
-        for period in periods {
-            let removed = sums.remove(key(*period, SumsTable::Callers, caller))?;
-            erased += u64::from(removed.is_some());
-        }
-    }
-    transaction.commit()?;
-    Ok(erased)
-}
-
-/// The key of a field.
-pub fn key(period: SumsPeriod, table: SumsTable, field: &str) -> Field<'_> {
-    (period.kind, period.number, number_of(table), field)
-}
-
-/// Numbers of tables in the file: they must never change.
-pub fn number_of(table: SumsTable) -> u8 {
-    match table {
-        SumsTable::Names => 0,
-        SumsTable::Totals => 1,
-        SumsTable::Nameless => 2,
-        SumsTable::Others => 3,
-        SumsTable::Callers => 4,
-    }
 }
 
 impl From<io::Error> for Failure {

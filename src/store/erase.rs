@@ -1,0 +1,25 @@
+//! Removes the counters of a caller from the embedded store, and from its file at the next write.
+
+use super::journal::note_removed;
+use super::memory::{Memory, Shard};
+use crate::lock::lock;
+use crate::policy::KeyEntry;
+
+impl Memory {
+    /// Removes the counters with one of these entries in their key, and returns their number.
+    pub fn erase(&self, entries: &[KeyEntry]) -> u64 {
+        let mut erased = 0;
+        for shard in &self.shards {
+            let Shard { records, journal, .. } = &mut *lock(shard);
+            records.retain(|key, record| {
+                let is_erased = entries.iter().any(|entry| entry.is_in(key.as_str()));
+                if is_erased {
+                    note_removed(journal, key, record);
+                }
+                erased += u64::from(is_erased);
+                !is_erased
+            });
+        }
+        erased
+    }
+}
