@@ -40,7 +40,7 @@ fn arg(setting: &'static Setting) -> Arg {
         .help(format!("{} {default}[env: {}]", setting.help, setting.variable()));
     if setting.is_switch() {
         // `--shadow-mode` alone means true.
-        arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+        arg.num_args(0..=1).default_missing_value("true")
     } else {
         arg
     }

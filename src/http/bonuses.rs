@@ -33,6 +33,11 @@ async fn give(
     names: NewNames,
     JsonObject(mut bonus): JsonObject<BonusForm>,
 ) -> Result<Created<BonusForm>, Problem> {
+    if bonus.end().is_some_and(|end| end <= by.request.now()) {
+        let until = bonus.until.as_deref().unwrap_or_default();
+        let detail = format!("`until`: {until} is in the past");
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
     let id = bonus.id.take().map_or_else(random_id, Ok)?;
     bonus.id = Some(id.clone());
     if bonus.every.is_some() && bonus.from.is_none() {

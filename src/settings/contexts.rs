@@ -68,6 +68,10 @@ impl ApiAddress {
             (None, None) => None,
         };
         let url = parts.url.unwrap_or_else(|| URL_DEFAULT.to_owned());
+        let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        if host.is_none_or(|host| host.trim_matches('/').is_empty()) {
+            return Err(SettingsError::Url { url });
+        }
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             token: token.map(Secret::from),
@@ -94,8 +98,12 @@ fn default_file() -> Option<PathBuf> {
 }
 
 fn read_token(path: &Path) -> Result<String, SettingsError> {
-    let unreadable = |source| SettingsError::Unreadable { path: path.to_owned(), source };
-    Ok(fs::read_to_string(path).map_err(unreadable)?.trim().to_owned())
+    let unreadable = |source| SettingsError::TokenFile { path: path.to_owned(), source };
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    match text.trim() {
+        "" => Err(SettingsError::EmptyToken { path: path.to_owned() }),
+        token => Ok(token.to_owned()),
+    }
 }
 
 /// The context of that name in a file, or the current one.

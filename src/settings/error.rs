@@ -21,6 +21,15 @@ pub enum SettingsError {
     Needs { name: &'static str, other: &'static str },
     #[error("error: {name} and {other} can't be combined")]
     Excludes { name: &'static str, other: &'static str },
+    #[error("error: can't read the token file {}: {source}", printable::path(path))]
+    TokenFile { path: PathBuf, source: io::Error },
+    #[error("error: the token file {} is empty", printable::path(path))]
+    EmptyToken { path: PathBuf },
+    #[error(
+        "error: invalid API address `{}`; use one such as http://127.0.0.1:8080",
+        printable::line(url)
+    )]
+    Url { url: String },
     #[error("error: {} has no context `{name}`", place(file))]
     NoContext { name: String, file: String },
 }

@@ -32,7 +32,7 @@ pub use reference::ReferenceVariable;
 pub use setting::Setting;
 pub use sources::FILE_VARIABLE;
 pub use table::{Settings, table};
-pub use value::Secret;
+pub use value::{Secret, some_time};
 
 /// The settings, and variables that may be meant as settings.
 #[derive(Debug)]

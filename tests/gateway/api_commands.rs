@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::support::ask::DomainClient;
 use crate::support::eventually;
+use crate::support::redis::Server;
 use crate::support::store::Store;
 use crate::support::tollgate::{Tollgate, api_token, command};
 use crate::support::usage::requests;
@@ -123,6 +124,91 @@ async fn usage_is_listed_in_tables_and_for_programs() {
     assert!(report.contains("shop,daily,free,\"a\"\"b\"\"\",1,1,"), "{report}");
     let forecast = printed(&tollgate, &["forecast", "ann"]);
     assert!(forecast.contains("not enough data: 0 of 24 whole hours"), "{forecast}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hits_that_are_granted_in_part_are_told_by_the_exit_status() {
+    let policy = POLICY.replace("rate: 3/day", "rate: 3/day, partial: true");
+    let tollgate = Tollgate::serve(&policy, &Store::Embedded).await;
+    let consume =
+        |hits: &str| run(&tollgate, &["quota", "consume", "ann", hits, "-e", "kind=booking"]);
+    assert_eq!(consume("2").status.code(), Some(0));
+    let output = consume("5");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(text.contains("1 hits were granted") && text.contains("booking"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_command_is_told_before_it_is_sent() {
+    let folder = TempDir::new().unwrap();
+    let (empty, missing) = (folder.path().join("empty"), folder.path().join("missing"));
+    fs::write(&empty, "\n").unwrap();
+    let (empty, missing) = (empty.display().to_string(), missing.display().to_string());
+    let check = |arguments: &[&str], expected: &str| {
+        let output = command().args(arguments).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+        output.status.code().unwrap()
+    };
+    let status = |flags: &[&'static str]| [&["quota", "status", "ann"][..], flags].concat();
+    let url = status(&["--api-url", "localhost:8080"]);
+    assert_eq!(check(&url, "invalid API address `localhost:8080`; use one such as http://"), 2);
+    let with_token = ["quota", "status", "ann", "--api-token-file", &missing];
+    assert_eq!(check(&with_token, "can't read the token file "), 2);
+    let with_token = ["quota", "status", "ann", "--api-token-file", &empty];
+    assert_eq!(check(&with_token, "is empty"), 2);
+    let with_ca = ["quota", "status", "ann", "--api-ca-file", &empty];
+    assert_eq!(check(&with_ca, "can't use the certificates in "), 1);
+    assert_eq!(check(&status(&["-e", "kind"]), "use KEY=VALUE"), 2);
+    assert_eq!(check(&status(&["--timeout", "soon"]), "use a duration up to an hour"), 2);
+    assert_eq!(check(&["denials", "-g", "minute"], "possible values: hour, day"), 2);
+    assert_eq!(check(&["top", "-n", "0"], "0 is not in 1..=1000"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_takes_at_most_the_timeout() {
+    // It accepts connections, and never answers.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let arguments = ["quota", "status", "ann", "--api-url", &url, "--timeout", "200ms"];
+    let output = command().args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(1) && text.contains("timeout"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_the_most_has_as_many_rows_as_asked() {
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--usage", "true"]).await;
+    let mut client = DomainClient::new(&tollgate, "shop").await;
+    for name in ["user=ann", "user=bob", "user=eve"] {
+        client.ask(&[name], 1).await;
+    }
+    eventually("the requests in the usage", async || {
+        (requests(&tollgate).await == 3).then_some(())
+    })
+    .await;
+    let top = |count: &str| printed(&tollgate, &["top", "-g", "day", "-n", count, "-o", "json"]);
+    for (count, expected) in [("2", 2), ("9", 3)] {
+        let page: Value = serde_json::from_str(&top(count)).unwrap();
+        assert_eq!(page["items"].as_array().unwrap().len(), expected, "{page}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_an_unknown_caller_says_how_to_create_it() {
+    let Some(server) = Server::start(&[]) else { return };
+    let store = Store::Redis(server);
+    let tollgate = Tollgate::serve(POLICY, &store).await;
+    let hint = "unknown caller `bob` (status 404); create the caller first: PUT /v1/callers/NAME";
+    let (code, text) = complaint(&tollgate, &["quota", "set", "bob", "daily", "20"]);
+    assert!(code == 1 && text.contains(hint), "{text}");
+    let until =
+        |time| ["quota", "grant", "bob", "--limit", "daily", "--amount", "5", "--until", time];
+    let (code, text) = complaint(&tollgate, &until("2026-01-01"));
+    assert!(code == 1 && text.contains("`until`: 2026-01-01 is in the past"), "{text}");
+    let (code, text) = complaint(&tollgate, &until("2999-01-01"));
+    assert!(code == 1 && text.contains(hint), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

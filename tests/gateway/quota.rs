@@ -495,3 +495,31 @@ async fn hits_that_can_not_be_taken_are_not_answered_as_taken() {
     let answer = client.post("ann/quota/consume", &adjust).await;
     assert_eq!(answer.status, 503, "{:?}", answer.body);
 }
+
+/// A list of nobody would say that all is well.
+#[tokio::test]
+async fn an_unknown_entry_is_the_same_problem_everywhere() {
+    const RESOURCES: &str = "
+domain: shop
+caller: { key: user }
+descriptors:
+  - key: user
+    descriptors: [{ key: kind, value: booking, limits: [{ name: booking, rate: 3/day }] }]
+";
+    let folder = tempfile::tempdir().unwrap();
+    let callers = folder.path().join("callers.yaml");
+    std::fs::write(&callers, "callers: { ann: {} }").unwrap();
+    let flags = ["--usage=true", "--callers", callers.to_str().unwrap()];
+    let tollgate = Tollgate::serve_with(RESOURCES, &Store::Embedded, &flags).await;
+    let get = async |path: &str| {
+        let url = format!("http://{}/v1/{path}", tollgate.http_address);
+        let answer = Http::new().get(&url, &[]).await;
+        (answer.status, answer.json()["code"].clone())
+    };
+    for (path, sign) in [("callers/ann/quota", '?'), ("forecast?caller=ann", '&'), ("over", '?')] {
+        let (status, code) = get(&format!("{path}{sign}entries=kind=seats")).await;
+        assert_eq!((status, code), (422, json!("INVALID_RESOURCE_TYPE")), "{path}");
+        let (status, _) = get(&format!("{path}{sign}entries=kind=booking")).await;
+        assert_eq!(status, 200, "{path}");
+    }
+}

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tollgate::clock::Timestamp;
 use tollgate::limit::{CalendarUnit, Hits, Limit};
 use tollgate::metrics::DataFileMetrics;
-use tollgate::policy::{Key, Mode};
+use tollgate::policy::{Key, KeyEntry, Mode};
 use tollgate::store::memory::Memory;
 use tollgate::store::{CounterFile, Outcome};
 
@@ -451,4 +451,18 @@ fn keys_of_any_text_come_back() {
     process.memory.charge_at(&asked, Timestamp::from_ms(START_MS));
     let process = scene.restart(process, 1_000);
     assert_eq!(process.memory.used(&long, &daily, after(1_000).timestamp()), 1);
+}
+
+#[test]
+fn an_erased_caller_stays_erased() {
+    let scene = Scene::new();
+    let process = scene.start(0);
+    let daily = sliding(10, DAY_MS);
+    process.spend(&daily, 3, 0);
+    process.memory.charge_at(&one("bob", &daily, Hits::Spend(4)), after(0).timestamp());
+    let process = scene.restart(process, 1_000);
+    assert_eq!(process.memory.erase(&[KeyEntry::new("name", "alice")]), 1);
+    let process = scene.restart(process, 2_000);
+    assert_eq!(process.used(&daily, 2_000), 0);
+    assert_eq!(process.used_by("bob", &daily, 2_000), 4);
 }

@@ -1,6 +1,7 @@
 //! Runs a command: asks the API, and prints its answer or what is wrong.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::ArgMatches;
 
@@ -11,7 +12,10 @@ use super::table::remarks;
 use crate::cli::{PROBLEMS, USAGE, complain, write};
 use crate::settings::{AddressParts, ApiAddress};
 
-/// The exit status when a quota does not have the hits.
+/// Maximum time for an answer, unless a flag sets another.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The exit status when a quota does not have the hits, or not all of them.
 const EXCEEDED: u8 = 3;
 
 /// Asks what a command asks, and prints the answer.
@@ -24,9 +28,10 @@ pub fn answer(matches: &ArgMatches, question: fn(&ArgMatches) -> Question) -> Ex
                 // A program reads the lines, a person this.
                 remarks(&value).iter().for_each(|remark| complain(remark));
             }
-            write(&output::render(format, &value, &question.columns))
+            let written = write(&output::render(format, &value, &question.columns));
+            if question.is_in_part(&value) { ExitCode::from(EXCEEDED) } else { written }
         }
-        Err(error) => failed(&error),
+        Err(error) => failed(&error, question.hint),
     }
 }
 
@@ -38,12 +43,18 @@ fn client(matches: &ArgMatches) -> Result<Client, ClientError> {
         ca_file: text("api_ca_file").map(Into::into),
     };
     let address = ApiAddress::load(flags, text("context").as_deref())?;
-    Client::new(address)
+    let timeout = matches.get_one::<Duration>("timeout").copied().unwrap_or(TIMEOUT);
+    Client::new(address, timeout)
 }
 
 /// Prints an error; the exit status says of which kind it is.
-fn failed(error: &ClientError) -> ExitCode {
-    complain(&format_args!("{error}"));
+fn failed(error: &ClientError, hint: Option<&'static str>) -> ExitCode {
+    match (error, hint) {
+        (ClientError::Refused(problem), Some(hint)) if problem.is_not_found() => {
+            complain(&format_args!("{error}; {hint}"));
+        }
+        _ => complain(&format_args!("{error}")),
+    }
     ExitCode::from(match error {
         ClientError::Settings(_) => USAGE,
         ClientError::Refused(problem) if problem.is_exceeded() => EXCEEDED,

@@ -1,9 +1,12 @@
 //! The arguments that several commands have.
 
+use std::time::Duration;
+
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::output::Format;
+use crate::settings::some_time;
 
 /// The arguments that all of the commands have.
 pub fn with_common(command: Command) -> Command {
@@ -30,6 +33,16 @@ pub fn with_common(command: Command) -> Command {
                 .help("PEM certificates to trust in place of the public authorities"),
         )
         .arg(text("context", "context", "NAME").help("Context in the file of contexts"))
+        .arg(
+            text("timeout", "timeout", "DURATION")
+                .default_value("30s")
+                .value_parser(timeout)
+                .help("Maximum time for an answer, such as 500ms, 10s or 2m"),
+        )
+}
+
+fn timeout(text: &str) -> Result<Duration, &'static str> {
+    some_time(text).ok_or("use a duration up to an hour, such as 500ms, 10s or 2m")
 }
 
 /// The name of a caller.
@@ -49,6 +62,7 @@ pub fn entry_arg() -> Arg {
         .short('e')
         .value_name("KEY=VALUE")
         .action(ArgAction::Append)
+        .value_parser(entry)
         .help("Another entry of the descriptor, after the caller's; may be repeated")
 }
 
@@ -65,14 +79,16 @@ pub fn below(matches: &ArgMatches) -> Option<(&'static str, String)> {
     matches.get_flag("below").then(|| ("below", "true".to_owned()))
 }
 
-/// The entries that were given; an entry without `=` has no value.
+fn entry(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("use KEY=VALUE, such as request_type=search; KEY= for an empty value"),
+    }
+}
+
+/// The entries that were given.
 pub fn entries(matches: &ArgMatches) -> Vec<(String, String)> {
-    let all = matches.get_many::<String>("entry").unwrap_or_default();
-    all.map(|entry| {
-        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
-        (key.to_owned(), value.to_owned())
-    })
-    .collect()
+    matches.get_many("entry").unwrap_or_default().cloned().collect()
 }
 
 /// A text as a segment of a path.

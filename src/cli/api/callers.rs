@@ -56,9 +56,7 @@ fn erase(matches: &ArgMatches) -> Question {
     Question {
         method: "POST",
         path: format!("/v1/callers/{}/erase", given(matches, "caller")),
-        query: Vec::new(),
-        body: None,
-        columns: Vec::new(),
+        ..Question::default()
     }
 }
 
@@ -66,8 +64,6 @@ fn why(matches: &ArgMatches) -> Question {
     Question {
         method: "GET",
         path: format!("/v1/why/{}", given(matches, "id")),
-        query: Vec::new(),
-        body: None,
         columns: vec![
             Column::text("limit", "/limit"),
             Column::text("reason", "/reason"),
@@ -79,6 +75,7 @@ fn why(matches: &ArgMatches) -> Question {
             Column::number("wait_ms", "/wait_ms"),
             Column::number("reset_ms", "/reset_ms"),
         ],
+        ..Question::default()
     }
 }
 

@@ -13,8 +13,6 @@ use super::question::Question;
 use crate::printable;
 use crate::settings::{ApiAddress, SettingsError};
 
-/// How long an answer may take, with its body.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer: a report of a month by caller and limit.
 const ANSWER_LEN_MAX: u64 = 256 * 1024 * 1024;
 
@@ -29,7 +27,7 @@ pub struct Client {
 pub enum ClientError {
     #[error("{0}")]
     Settings(#[from] SettingsError),
-    #[error("error: {}: {reason}", printable::line(file))]
+    #[error("error: can't use the certificates in {}: {reason}", printable::line(file))]
     CaFile { file: String, reason: String },
     #[error("error: {}: {source}", printable::line(url))]
     Unreachable { url: String, source: ureq::Error },
@@ -47,8 +45,8 @@ pub struct Refusal {
 }
 
 impl Client {
-    /// A client of the API at that address.
-    pub fn new(address: ApiAddress) -> Result<Self, ClientError> {
+    /// A client of the API at that address, whose answers take at most so long, with their bodies.
+    pub fn new(address: ApiAddress, timeout: Duration) -> Result<Self, ClientError> {
         let mut tls = TlsConfig::builder();
         if let Some(path) = &address.ca_file {
             let file = || path.display().to_string();
@@ -72,7 +70,7 @@ impl Client {
             tls = tls.root_certs(RootCerts::Specific(Arc::new(certificates)));
         }
         let config = Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(timeout))
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
@@ -84,6 +82,9 @@ impl Client {
     /// The answer to a question; of one that has pages, with the items of all.
     pub fn ask_all(&self, question: &Question) -> Result<Value, ClientError> {
         let mut all = self.ask(question, None)?;
+        if question.is_one_page {
+            return Ok(all);
+        }
         while let Some(next) = all.get("next").and_then(Value::as_u64) {
             let mut page = self.ask(question, Some(next))?;
             let more = page["items"].take();
@@ -154,6 +155,11 @@ impl Client {
 }
 
 impl Refusal {
+    /// Whether there is nothing of that name.
+    pub fn is_not_found(&self) -> bool {
+        self.status == StatusCode::NOT_FOUND
+    }
+
     /// Whether a quota does not have the hits.
     pub fn is_exceeded(&self) -> bool {
         self.problem["code"] == "QUOTA_EXCEEDED"

@@ -25,7 +25,8 @@ The API is at --api-url, TOLLGATE_API_URL, or the url of a context; else at http
   contexts:
     prod: { url: https://tollgate.example.com:8080, token_file: /etc/tollgate/token }
 
-Exit status: 0 if all is well, 1 if not, 2 if the command is invalid, 3 if a quota does not have the hits.";
+Exit status: 0 if all is well, 1 if not, 2 if the command is invalid, 3 if a quota does not have the hits, or \
+not all of them.";
 
 /// The commands, in the order of the help.
 pub fn commands() -> Vec<Command> {

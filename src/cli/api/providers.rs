@@ -28,7 +28,13 @@ pub fn providers(matches: &ArgMatches) -> Question {
         Some(name) => (format!("/v1/providers/{}", segment(name)), limit_columns()),
         None => ("/v1/providers".to_owned(), provider_columns()),
     };
-    Question { method: "GET", path, query: domain.into_iter().collect(), body: None, columns }
+    Question {
+        method: "GET",
+        path,
+        query: domain.into_iter().collect(),
+        columns,
+        ..Question::default()
+    }
 }
 
 fn provider_columns() -> Vec<Column> {

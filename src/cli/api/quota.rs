@@ -25,6 +25,9 @@ Examples:
   tollgate quota grant alice --limit daily --amount 500 --until 2026-12-31
   tollgate quota set alice daily 2000             Replace the amount of a limit for this caller";
 
+/// For commands that change a caller in the directory.
+const CREATE: &str = "create the caller first: PUT /v1/callers/NAME with its tier";
+
 /// The operations that take hits.
 const WITH_HITS: [(&str, &str); 3] = [
     ("validate", "Tell whether more hits would pass; charges nothing"),
@@ -130,8 +133,8 @@ fn status(matches: &ArgMatches) -> Question {
         method: "GET",
         path: path(matches, "quota"),
         query: domain.into_iter().chain(entries).chain(below(matches)).collect(),
-        body: None,
         columns: columns(),
+        ..Question::default()
     }
 }
 
@@ -155,9 +158,9 @@ fn change(matches: &ArgMatches, operation: &str) -> Question {
     Question {
         method: "POST",
         path: path(matches, &format!("quota/{operation}")),
-        query: Vec::new(),
         body: Some(body.into()),
         columns: columns(),
+        ..Question::default()
     }
 }
 
@@ -170,9 +173,9 @@ fn set(matches: &ArgMatches) -> Question {
     Question {
         method: "PATCH",
         path: path(matches, ""),
-        query: Vec::new(),
         body: Some(json!({ "overrides": object([(text("limit"), amount)]) })),
-        columns: Vec::new(),
+        hint: Some(CREATE),
+        ..Question::default()
     }
 }
 
@@ -189,9 +192,9 @@ fn grant(matches: &ArgMatches) -> Question {
     Question {
         method: "POST",
         path: path(matches, "bonuses"),
-        query: Vec::new(),
         body: Some(object(given)),
-        columns: Vec::new(),
+        hint: Some(CREATE),
+        ..Question::default()
     }
 }
 

@@ -91,15 +91,40 @@ impl Column {
     }
 }
 
-/// The items as a table, with what the answer says of all of them below.
+/// The items as a table, with what the answer says of all of them below. On a terminal that is too narrow for it, first the
+/// columns go that are empty in all items; then each item is a list of its values. No value is ever broken.
 pub fn table(answer: &Value, items: &[Value], columns: &[Column]) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    match stdout().is_terminal() {
-        true => table.enforce_styling(),
-        // In a pipe a line is a line.
-        false => table.force_no_tty().set_content_arrangement(ContentArrangement::Disabled),
-    };
+    let mut lines = lines(items, columns, width_of_terminal());
+    if items.is_empty() {
+        lines.push("nothing found".to_owned());
+    }
+    lines.extend(remarks(answer));
+    lines.join("\n")
+}
+
+/// The width of the terminal; None in a pipe, and where the terminal does not tell it.
+fn width_of_terminal() -> Option<usize> {
+    Table::new().width().map(usize::from).filter(|width| *width != 0)
+}
+
+fn lines(items: &[Value], columns: &[Column], width: Option<usize>) -> Vec<String> {
+    let all: Vec<&Column> = columns.iter().collect();
+    let lines = aligned(items, &all);
+    if fits(&lines, width) {
+        return lines;
+    }
+    let is_used = |column: &&Column| items.iter().any(|item| !column.plain(item).is_empty());
+    let used: Vec<&Column> = all.into_iter().filter(is_used).collect();
+    let lines = aligned(items, &used);
+    if fits(&lines, width) {
+        return lines;
+    }
+    items.iter().flat_map(|item| list(item, &used)).collect()
+}
+
+/// Each item on a line.
+fn aligned(items: &[Value], columns: &[&Column]) -> Vec<String> {
+    let mut table = plain_table();
     table.set_header(columns.iter().map(|column| {
         let cell = Cell::new(column.name.to_uppercase()).add_attribute(Attribute::Bold);
         match column.kind {
@@ -110,12 +135,45 @@ pub fn table(answer: &Value, items: &[Value], columns: &[Column]) -> String {
     for item in items {
         table.add_row(columns.iter().map(|column| column.cell(item)));
     }
-    let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    if items.is_empty() {
-        lines.push("nothing found".to_owned());
+    lines_of(&table)
+}
+
+/// An item as a list of its values, and an empty line.
+fn list(item: &Value, columns: &[&Column]) -> Vec<String> {
+    let mut table = plain_table();
+    for column in columns.iter().filter(|column| !column.plain(item).is_empty()) {
+        let name = Cell::new(column.name.to_uppercase()).add_attribute(Attribute::Bold);
+        table.add_row([name, column.cell(item).set_alignment(CellAlignment::Left)]);
     }
-    lines.extend(remarks(answer));
-    lines.join("\n")
+    lines_of(&table).into_iter().chain([String::new()]).collect()
+}
+
+fn plain_table() -> Table {
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    match stdout().is_terminal() {
+        true => table.enforce_styling(),
+        false => table.force_no_tty(),
+    };
+    table
+}
+
+fn lines_of(table: &Table) -> Vec<String> {
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Whether no line is wider, without its colours.
+fn fits(lines: &[String], width: Option<usize>) -> bool {
+    let Some(width) = width else { return true };
+    lines.iter().all(|line| shown_len(line) <= width)
+}
+
+/// The characters of a line without escape sequences for colours, which end with `m`.
+fn shown_len(line: &str) -> usize {
+    let mut parts = line.split('\u{1b}');
+    let first = parts.next().map_or(0, |text| text.chars().count());
+    let shown = |part: &str| part.split_once('m').map_or(0, |(_, text)| text.chars().count());
+    first + parts.map(shown).sum::<usize>()
 }
 
 /// What makes the numbers less than what they seem to be, and what they mean.
@@ -142,4 +200,40 @@ pub fn remarks(answer: &Value) -> Vec<String> {
         remarks.push(format!("{dropped} requests are in no sum"));
     }
     remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_narrow_terminal_breaks_no_value() {
+        let items =
+            [json!({ "caller": "ann-of-the-north", "used": 7, "at": "2026-11-27T10:00:00Z" })];
+        let columns = [
+            Column::text("caller", "/caller"),
+            Column::text("account", "/account"),
+            Column::number("used", "/used"),
+            Column::text("at", "/at"),
+        ];
+        let check = |width, expected: &[&str]| {
+            let lines: Vec<String> = lines(&items, &columns, width);
+            let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(lines.iter().map(words).collect::<Vec<_>>(), expected, "{width:?}");
+        };
+        let whole = ["CALLER ACCOUNT USED AT", "ann-of-the-north - 7 2026-11-27T10:00:00Z"];
+        check(None, &whole);
+        check(Some(80), &whole);
+        check(Some(52), &["CALLER USED AT", "ann-of-the-north 7 2026-11-27T10:00:00Z"]);
+        let list = ["CALLER ann-of-the-north", "USED 7", "AT 2026-11-27T10:00:00Z", ""];
+        check(Some(40), &list);
+        check(Some(1), &list);
+    }
+
+    #[test]
+    fn colours_have_no_width() {
+        assert_eq!(shown_len("\u{1b}[1mUSED\u{1b}[0m  \u{1b}[38;5;9m7 %\u{1b}[39m"), 9);
+    }
 }

@@ -1,7 +1,7 @@
 //! `tollgate usage`, `top`, `denials`, `report` and `forecast`: what was used, and what is coming.
 
 use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::args::{below, below_arg, caller_arg, domain_arg, entries, entry_arg, with_common};
 use super::question::Question;
@@ -16,7 +16,7 @@ Examples:
 const TOP_EXAMPLES: &str = "\
 Examples:
   tollgate top callers                            The callers with the most requests
-  tollgate top limits --by refused --granularity minute
+  tollgate top limits --by refused --granularity minute -n 5
   tollgate top providers";
 
 const REPORT_EXAMPLES: &str = "\
@@ -28,6 +28,9 @@ const FORECAST_EXAMPLES: &str = "\
 Examples:
   tollgate forecast alice                         When each limit will be used up
   tollgate forecast alice -e request_type=search --output json";
+
+/// Rows of `top`: the longest page of the API.
+const COUNT_MAX: u64 = 1_000;
 
 const GRANULARITIES: [&str; 3] = ["minute", "hour", "day"];
 
@@ -61,14 +64,23 @@ pub fn top_command() -> Command {
                 .value_parser(PossibleValuesParser::new(["requests", "refused", "hits", "cost"]))
                 .help("What to rank by"),
         )
-        .arg(granularity_arg());
+        .arg(granularity_arg())
+        .arg(
+            Arg::new("count")
+                .long("count")
+                .short('n')
+                .value_name("NUMBER")
+                .value_parser(value_parser!(u64).range(1..=COUNT_MAX))
+                .help("Number of rows; 100 if absent"),
+        );
     with_common(with_filters(with_range(command), &["domain", "limit"]))
 }
 
 pub fn denials_command() -> Command {
     let command = Command::new("denials")
         .about("List refusals by caller, limit and reason, over the API")
-        .arg(granularity_arg());
+        // Each refusal is listed with its caller, and minutes have none.
+        .arg(granularity_arg().value_parser(PossibleValuesParser::new(["hour", "day"])));
     with_common(with_filters(with_range(command), &["domain", "limit", "caller", "reason"]))
 }
 
@@ -124,8 +136,9 @@ pub fn top(matches: &ArgMatches) -> Question {
     };
     columns.extend(sums(of == "limits" || has(matches, "limit")));
     let names = ["of", "by", "granularity", "from", "to", "domain", "limit"];
-    // A list of the most: one page is enough.
-    get("/v1/top", query(matches, &names), columns)
+    let mut query = query(matches, &names);
+    query.extend(matches.get_one::<u64>("count").map(|count| ("page_size", count.to_string())));
+    Question { is_one_page: true, ..get("/v1/top", query, columns) }
 }
 
 pub fn denials(matches: &ArgMatches) -> Question {
@@ -176,7 +189,7 @@ pub fn forecast(matches: &ArgMatches) -> Question {
 }
 
 fn get(path: &str, query: Vec<(&'static str, String)>, columns: Vec<Column>) -> Question {
-    Question { method: "GET", path: path.to_owned(), query, body: None, columns }
+    Question { method: "GET", path: path.to_owned(), query, columns, ..Question::default() }
 }
 
 /// The parameters of the query that were given.

@@ -58,9 +58,8 @@ pub fn unavailable() -> Problem {
 pub fn limits(target: &Target, previews: &[Preview<'_>]) -> Result<Limits, Problem> {
     let body = QuotaBody::new(target.caller(), previews);
     if body.items.is_empty() {
-        let mut domains = previews.iter().filter_map(|preview| preview.verdict.policy);
-        let unknown = domains.find_map(|domain| target.unknown_entry(domain));
-        return Err(unknown.unwrap_or_else(|| target.without_limits()));
+        let domains = previews.iter().filter_map(|preview| preview.verdict.policy);
+        return Err(target.unmet(domains));
     }
     Ok(Limits(Json(body)))
 }

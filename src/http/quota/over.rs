@@ -79,9 +79,13 @@ pub async fn list(
         let detail = format!("`limit` must be a number from 1 to {CALLERS_MAX}");
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     }
+    let has_entries = !entries.is_empty();
     let asked = QuotaParams::new(domain, entries, below);
     let snapshot = edge.engine.snapshot();
     let page = edge.engine.directory().page(&after, limit).await?;
+    // An entry that no rule has, if no caller meets a limit.
+    let mut unmet = None;
+    let mut has_met = !has_entries;
     let mut items = Vec::new();
     for (name, _) in page.callers {
         let target = asked.clone().target(name.clone())?;
@@ -94,6 +98,11 @@ pub async fn list(
             }
             previews.push(preview);
         }
+        has_met = has_met || QuotaItem::all(&name, &previews).next().is_some();
+        if !has_met {
+            let mut domains = previews.iter().filter_map(|preview| preview.verdict.policy);
+            unmet = domains.find_map(|domain| target.unknown_entry(domain));
+        }
         let of_caller = QuotaItem::all(&name, &previews)
             .filter(|item| item.is_own() && mode.is_none_or(|mode| mode == item.mode()));
         items.extend(of_caller.filter_map(|limit| {
@@ -101,5 +110,9 @@ pub async fn list(
             Some(OverItem { caller: name.clone(), over, limit })
         }));
     }
-    Ok(Json(OverBody { items, next: page.next }))
+    match unmet {
+        // An empty list would say that nobody is over.
+        Some(problem) if !has_met => Err(problem),
+        _ => Ok(Json(OverBody { items, next: page.next })),
+    }
 }

@@ -299,6 +299,12 @@ impl Target {
         }))
     }
 
+    /// A problem: the caller meets no limit in these domains, mostly because no rule has one of the entries.
+    pub fn unmet<'d>(&self, domains: impl IntoIterator<Item = &'d Domain>) -> Problem {
+        let unknown = domains.into_iter().find_map(|domain| self.unknown_entry(domain));
+        unknown.unwrap_or_else(|| self.without_limits())
+    }
+
     /// A problem: the caller meets no limit.
     pub fn without_limits(&self) -> Problem {
         not_found(format!("no limit applies to the caller `{}`", self.caller))

@@ -61,10 +61,7 @@ fn problem(
     let caller = target.caller();
     let changed = |detail: &str| Problem::new(StatusCode::CONFLICT, detail).coded("QUOTA_CHANGED");
     match error {
-        RecalculateError::NoLimit => {
-            let unknown = domain.and_then(|domain| target.unknown_entry(domain));
-            unknown.unwrap_or_else(|| target.without_limits())
-        }
+        RecalculateError::NoLimit => target.unmet(domain),
         RecalculateError::NoTotal => match &form.limit {
             Some(limit) => not_found(format!(
                 "no limit `{limit}` that never resets applies to the caller `{caller}`"

@@ -156,7 +156,7 @@ async fn reserve(
     let preview = edge.engine.preview(&snapshot, &look).await;
     let Some(ttls) = Ttls::of(&preview.verdict) else {
         return Err(match preview.verdict.charges() {
-            [] => target.without_limits(),
+            [] => target.unmet(preview.verdict.policy),
             _ => wrong_resource("none of the caller's limits has a `reservation`".to_owned()),
         });
     };
@@ -266,7 +266,7 @@ async fn extend(
     let target = stored.target(&name)?;
     let snapshot = edge.engine.snapshot();
     let preview = edge.engine.preview(&snapshot, &target.request(&snapshot, LOOK)?).await;
-    let ttls = Ttls::of(&preview.verdict).ok_or_else(|| target.without_limits())?;
+    let ttls = Ttls::of(&preview.verdict).ok_or_else(|| target.unmet(preview.verdict.policy))?;
     let ttl = ttls.asked(form.ttl_ms)?;
     let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
     let what = ("extend reservation", ReservationAction::Extend, Hits::Spend(0));

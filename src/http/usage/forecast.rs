@@ -148,16 +148,17 @@ pub async fn forecast(
         QuotaParams::new(params.domain, params.entries, params.below).target(params.caller)?;
     let past = Past::read(&edge, target.caller()).await?;
     let snapshot = edge.engine.snapshot();
-    let mut items = Vec::new();
+    let (mut items, mut domains) = (Vec::new(), Vec::new());
     for request in &target.requests(&snapshot, Hits::GiveBack(0))? {
         let preview = edge.engine.preview(&snapshot, request).await;
         if preview.verdict.code() == Code::Unavailable || preview.verdict.fallback {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store is unavailable"));
         }
         items.extend(past.items(&preview, target.caller()));
+        domains.extend(preview.verdict.policy);
     }
     if items.is_empty() {
-        return Err(target.without_limits());
+        return Err(target.unmet(domains));
     }
     Ok(Json(ForecastsBody { scope: past.scope, caller: target.caller().to_owned(), items }))
 }

@@ -97,6 +97,11 @@ impl From<&CallerBonus> for BonusForm {
 }
 
 impl BonusForm {
+    /// When it ends; None if never, and if that is invalid.
+    pub fn end(&self) -> Option<Timestamp> {
+        parse_until(self.until.as_deref()?).ok()
+    }
+
     /// The bonus of the form, which has that index in the caller's form, and that id.
     pub fn bonus(&self, (index, id): (&str, String), flaws: &mut Flaws) -> Option<Bonus> {
         let path = |field| ["bonuses", index, field];
