@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 use crate::clock::Timestamp;
 use crate::limit::{Bonus, Limit};
 use crate::policy::{
-    CallerBonus, Classes, Lineage, Member, RuleLimit, Share, TierLimit, parse_priority,
+    CallerBonus, Classes, Lineage, Member, OverrideAmount, RuleLimit, Share, TierLimit,
+    parse_priority,
 };
 use crate::store::BONUS_ID_LEN_MAX;
 
@@ -24,6 +25,8 @@ pub struct CallerContext<'a> {
     classes: &'a Classes,
     /// The caller's name in the request; None if it has none.
     pub name: Option<&'a str>,
+    /// The time of the request, for overrides that end.
+    now: Timestamp,
     lineage: Lineage,
     /// The index of the caller's tier.
     pub tier: usize,
@@ -44,6 +47,13 @@ pub struct Account {
     own_only: bool,
 }
 
+/// An override that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overridden {
+    /// None: it never ends.
+    pub until: Option<Timestamp>,
+}
+
 /// The source of a caller's tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TierSource {
@@ -62,6 +72,8 @@ pub enum AmountSource {
     Policy,
     /// An override in the directory.
     Override(u64),
+    /// An override in the directory: the amount of the tier with this index.
+    Tier(usize),
     /// A share of the parent's amount.
     Share(Share),
 }
@@ -74,13 +86,18 @@ pub fn entry<'a>(request: &Request<'a>, key: &str) -> Option<&'a str> {
 
 impl<'a> CallerContext<'a> {
     /// The caller of `request`; `lineage` is its record in the directory with its parents.
-    pub fn new(classes: &'a Classes, request: &Request<'a>, lineage: Lineage) -> Self {
+    pub fn new(
+        classes: &'a Classes,
+        request: &Request<'a>,
+        (lineage, now): (Lineage, Timestamp),
+    ) -> Self {
         let said = |key: &Option<Box<str>>| key.as_ref().and_then(|key| entry(request, key));
         let said_tier = said(&classes.tier_key).and_then(|name| classes.tier(name));
         let priority = &classes.priority;
         let mut caller = Self {
             classes,
             name: said(&classes.caller_key),
+            now,
             tier: said_tier.unwrap_or(classes.default_tier),
             tier_source: TierSource::Request,
             said_priority: said(&priority.key).and_then(parse_priority),
@@ -126,7 +143,7 @@ impl<'a> CallerContext<'a> {
     /// The caller's own limit for an account; None if it does not count there.
     pub fn limit(&self, account: Account, rule: &RuleLimit) -> Option<TierLimit> {
         let caller = &self.lineage.members[account.member].caller;
-        let own = caller.share.is_some() || caller.overrides.contains_key(&*rule.name);
+        let own = caller.share.is_some() || self.override_of(account.member, rule).is_some();
         (own || !account.own_only).then(|| self.member_limit(account.member, rule))
     }
 
@@ -169,6 +186,7 @@ impl<'a> CallerContext<'a> {
         let of_tier = rule.of_tier(tier);
         match self.member_amount(index, rule) {
             AmountSource::Policy => of_tier,
+            AmountSource::Tier(tier) => rule.of_tier(tier),
             AmountSource::Override(amount) => {
                 let base: &Limit = match &of_tier {
                     TierLimit::Limit(limit) => limit,
@@ -187,10 +205,27 @@ impl<'a> CallerContext<'a> {
 
     fn member_amount(&self, index: usize, rule: &RuleLimit) -> AmountSource {
         let caller = &self.lineage.members[index].caller;
-        let of_directory = caller.overrides.get(&*rule.name).copied().map(AmountSource::Override);
+        let of_directory = self.override_of(index, rule);
         let share = caller.share.filter(|_| index + 1 < self.lineage.members.len());
         let of_parent = share.map(AmountSource::Share);
         of_directory.or(of_parent).unwrap_or(AmountSource::Policy)
+    }
+
+    /// The override of a member that applies now; None if the policy does not have its tier.
+    fn override_of(&self, index: usize, rule: &RuleLimit) -> Option<AmountSource> {
+        let known = self.lineage.members[index].caller.overrides.get(&*rule.name)?;
+        match &known.amount {
+            _ if !known.holds(self.now) => None,
+            OverrideAmount::Hits(amount) => Some(AmountSource::Override(*amount)),
+            OverrideAmount::Tier(tier) => self.classes.tier(tier).map(AmountSource::Tier),
+        }
+    }
+
+    /// The override of an account's limit that applies now.
+    pub fn overridden(&self, account: Account, rule: &RuleLimit) -> Option<Overridden> {
+        self.override_of(account.member, rule)?;
+        let known = self.lineage.members[account.member].caller.overrides.get(&*rule.name)?;
+        Some(Overridden { until: known.until })
     }
 
     /// The tier of a member in the directory: its own, or that of the nearest parent with one.
@@ -288,6 +323,30 @@ descriptors:
         check(&bench, "user=ann", Code::Ok, 499).await;
         let refused = check(&bench, "user=bob", Code::OverLimit, 0).await;
         assert_eq!(reason(&refused), "no_access");
+    }
+
+    #[tokio::test]
+    async fn an_override_ends_and_may_be_the_amount_of_a_tier() {
+        // The tests' clock is at 2023-11-14T22:13:20Z.
+        let bench = Bench::knowing(
+            POLICY,
+            "callers:
+               ann: {overrides: {daily: {amount: 6, until: 2023-11-14}}}
+               bob: {overrides: {daily: {tier: premium}}}
+               eve: {overrides: {daily: {tier: gold}}}",
+        );
+        check(&bench, "user=ann", Code::Ok, 5).await;
+        check(&bench, "user=bob", Code::Ok, 9).await;
+        check(&bench, "user=eve", Code::Ok, 3).await;
+        for remaining in (0..5).rev() {
+            check(&bench, "user=ann", Code::Ok, remaining).await;
+        }
+        check(&bench, "user=ann", Code::OverLimit, 0).await;
+        bench.clock.advance(Duration::from_secs(2 * 3_600));
+        let ended = check(&bench, "user=ann", Code::OverLimit, 0).await;
+        assert_eq!(ended.statuses[0].limit.as_ref().unwrap().amount, 4);
+        bench.clock.advance(Duration::from_secs(24 * 3_600));
+        check(&bench, "user=ann", Code::Ok, 3).await;
     }
 
     #[tokio::test]

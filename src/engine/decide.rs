@@ -91,14 +91,9 @@ impl Decider {
             let request = provider_choice::filled(request, &rankings);
             // Only a request with choices needs it again.
             let known = if rankings.is_empty() { mem::take(&mut lineage) } else { lineage.clone() };
-            let caller = CallerContext::new(&domain.classes, &request, known);
-            let question = Question {
-                domain,
-                request: &request,
-                caller: &caller,
-                modes,
-                now: now.timestamp(),
-            };
+            let at = now.timestamp();
+            let caller = CallerContext::new(&domain.classes, &request, (known, at));
+            let question = Question { domain, request: &request, caller: &caller, modes, now: at };
             let plan = Plan::new(question, trace.as_mut().map(|trace| &mut trace.notes));
             may_hold |= !rankings.iter().any(Ranking::has_next);
             let mut decided = match trace {

@@ -9,7 +9,7 @@ use crate::policy::{
 use crate::store::{Charge, IdempotencyMark, Mark};
 
 use super::Engine;
-use super::caller::{Account, AmountSource, CallerContext, TierSource, entry};
+use super::caller::{Account, AmountSource, CallerContext, Overridden, TierSource, entry};
 use super::decide::Trace;
 use super::dry_run::Stand;
 use super::plan::{Notes, Origin, Plan, Uncharged};
@@ -100,6 +100,8 @@ pub struct ExplainedLimit {
     pub charge: Charge,
     /// The account that owns the counter, and the source of its amount, if the caller is known to a directory.
     pub account: Option<(Arc<str>, AmountSource)>,
+    /// The override that it comes from.
+    pub overridden: Option<Overridden>,
     /// The reserves by tier, if the rule has any.
     pub capacity: Option<Capacity>,
     /// The idempotency key in the store, and the mark, if the charge has one.
@@ -228,6 +230,7 @@ fn limits(plan: &Plan<'_>, notes: &Notes<'_>, caller: &CallerContext<'_>) -> Vec
             key: plan.batch.keys[charge.key_index].as_str().to_owned(),
             charge: charge.clone(),
             account: origin.account.map(account),
+            overridden: origin.account.and_then(|account| caller.overridden(account, limit)),
             capacity: capacity.cloned(),
             mark: charge.once.and_then(|once| {
                 let mark = *once.mark()?;

@@ -119,7 +119,7 @@ impl Engine {
         if lineage.is_incomplete {
             return Debit::Unknown;
         }
-        let caller = CallerContext::new(&domain.classes, &request, lineage);
+        let caller = CallerContext::new(&domain.classes, &request, (lineage, now.timestamp()));
         let (modes, mut notes) = (self.decider.settings.modes, Notes::default());
         let question =
             Question { domain, request: &request, caller: &caller, modes, now: now.timestamp() };

@@ -58,7 +58,7 @@ use refusal_id::RefusalIds;
 
 pub use adjusting::{AdjustedLimit, SignalError};
 pub use admission::{AdmissionControl, AdmissionGate};
-pub use caller::{AmountSource, TierSource};
+pub use caller::{AmountSource, Overridden, TierSource};
 pub use credits::BonusStanding;
 pub use decider::EngineSettings;
 pub use dry_run::Stand;
@@ -198,7 +198,11 @@ impl Engine {
             let peeks: Vec<Descriptor<'_>> = domain.pressed_paths().into_iter().map(peek).collect();
             for peeks in peeks.chunks(DESCRIPTORS_MAX) {
                 let Ok(request) = &Request::try_new(&domain.name, peeks.to_vec()) else { continue };
-                let caller = &CallerContext::new(&domain.classes, request, Lineage::default());
+                let caller = &CallerContext::new(
+                    &domain.classes,
+                    request,
+                    (Lineage::default(), clock.now().timestamp()),
+                );
                 let (now, modes) = (clock.now(), *modes);
                 let question = Question { domain, request, caller, modes, now: now.timestamp() };
                 let plan = Plan::new(question, None);
@@ -606,7 +610,7 @@ descriptors:
         let domain = snapshot.policies.domain("d").unwrap();
         for (text, code) in [("user=alice", Code::Unavailable), ("a=1", Code::Ok)] {
             let request = Request::try_new("d", vec![descriptor(text)]).unwrap();
-            let caller = CallerContext::new(&domain.classes, &request, lineage.clone());
+            let caller = CallerContext::new(&domain.classes, &request, (lineage.clone(), START));
             let (modes, now) = (ModeSettings::default(), Clock::manual(START).now());
             let question = Question {
                 domain,

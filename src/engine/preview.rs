@@ -11,7 +11,7 @@ use crate::limit::{Hits, Limit, Overdraft};
 use crate::policy::{Domain, Mode, Refused};
 use crate::store::{Batch, Charge, Decision, INLINE_CAP, Outcome};
 
-use super::caller::{Account, CallerContext};
+use super::caller::{Account, CallerContext, Overridden};
 use super::credits::BonusStanding;
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
@@ -49,6 +49,8 @@ pub struct Standing<'p, 'v> {
     pub bonuses: &'p [BonusStanding],
     /// The caller or pool that owns the counter, if the directory knows it.
     pub account: Option<&'p str>,
+    /// The override in the directory that replaces the policy's amount.
+    pub overridden: Option<Overridden>,
     /// The limit, for this caller.
     pub limit: &'p Arc<Limit>,
 }
@@ -88,7 +90,7 @@ impl<'v> Preview<'v> {
     pub fn standings(&self) -> impl Iterator<Item = Standing<'_, 'v>> {
         let accounts = self.accounts.iter().map(|account| {
             let caller = self.verdict.caller.as_ref()?;
-            account.map(|account| caller.account_name(account))
+            account.map(|account| (caller, account))
         });
         let bonuses = self.bonuses.iter().map(Vec::as_slice).chain(iter::repeat(&[][..]));
         let charges = self.verdict.charges().iter().enumerate().zip(&self.limits);
@@ -99,7 +101,10 @@ impl<'v> Preview<'v> {
                 .map(|notice| GraceStanding { left: notice.grace_left, until: notice.grace_until });
             let grace = grace.filter(|grace| grace.left != 0 || grace.until.is_some());
             let held = self.verdict.held_of(index);
-            Standing { charge, used: *used, held, grace, bonuses, account, limit }
+            let overridden =
+                account.and_then(|(caller, account)| caller.overridden(account, &charge.limit));
+            let account = account.map(|(caller, account)| caller.account_name(account));
+            Standing { charge, used: *used, held, grace, bonuses, account, overridden, limit }
         })
     }
 
@@ -188,8 +193,8 @@ impl Decider {
         let domain = snapshot.policies.domain(request.domain())?;
         let modes = self.settings.modes;
         let lineage = self.lineage(domain, request, budget).await;
-        let caller = CallerContext::new(&domain.classes, request, lineage);
         let at = now.timestamp();
+        let caller = CallerContext::new(&domain.classes, request, (lineage, at));
         let question = Question { domain, request, caller: &caller, modes, now: at };
         let mut notes = Notes::default();
         let mut plan = Plan::new(question, Some(&mut notes));

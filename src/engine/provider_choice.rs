@@ -104,7 +104,8 @@ impl Decider {
         let mut dry_run = DryRun::default();
         for candidate in &choice.candidates {
             let request = &request.replaced(&choice.key, &choice.value, &candidate.name);
-            let caller = &CallerContext::new(&domain.classes, request, scene.lineage.clone());
+            let caller =
+                &CallerContext::new(&domain.classes, request, (scene.lineage.clone(), now));
             let plan = Plan::new(Question { domain, request, caller, modes, now }, None);
             dry_run.add(&plan, &descriptors);
         }

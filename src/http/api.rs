@@ -33,6 +33,7 @@ fn operations() -> Vec<Operation> {
         .chain(bonuses::operations())
         .chain(erase::operations())
         .chain(quota::operations())
+        .chain(quota::overrides::operations())
         .chain(reservations::operations())
         .chain(credits::operations())
         .chain(latencies::operations())

@@ -23,7 +23,11 @@ Examples:
   tollgate quota reset alice                      Give all used hits back
   tollgate quota recalculate acme 815 -e resource=users
   tollgate quota grant alice --limit daily --amount 500 --until 2026-12-31
-  tollgate quota set alice daily 2000             Replace the amount of a limit for this caller";
+  tollgate quota set alice daily 2000             Replace the amount of a limit for this caller
+  tollgate quota set alice daily --tier premium --until 2026-12-31
+  tollgate quota set alice daily default          The policy's amount again";
+
+const UNTIL: &str = "A date (until its end in UTC), or a time such as 2026-12-31T12:00:00Z";
 
 /// For commands that change a caller in the directory.
 const CREATE: &str = "create the caller first: PUT /v1/callers/NAME with its tier";
@@ -79,13 +83,17 @@ fn set_command() -> Command {
     of_caller("set", "Replace the amount of a limit for a caller, or remove the replacement")
         .arg(required("limit", "LIMIT").help("Name of the limit"))
         .arg(
-            required("amount", "AMOUNT")
+            Arg::new("amount")
+                .value_name("AMOUNT")
+                .required_unless_present("tier")
+                .conflicts_with("tier")
                 .help("Number of hits, or `default` for the policy's amount"),
         )
+        .arg(text_arg("tier", "TIER").help("The amount of this tier, for this limit alone"))
+        .arg(text_arg("until", "TIME").help(UNTIL))
 }
 
 fn grant_command() -> Command {
-    let until = "A date (until its end in UTC), or a time such as 2026-12-31T12:00:00Z";
     of_caller("grant", "Give a caller a bonus on a limit")
         .arg(text_arg("limit", "LIMIT").required(true).help("Name of the limit"))
         .arg(
@@ -94,7 +102,7 @@ fn grant_command() -> Command {
                 .value_parser(value_parser!(u64).range(1..))
                 .help("Extra hits"),
         )
-        .arg(text_arg("until", "TIME").required(true).help(until))
+        .arg(text_arg("until", "TIME").required(true).help(UNTIL))
         .arg(text_arg("id", "ID").help("Name of the bonus; generated if absent"))
 }
 
@@ -165,16 +173,21 @@ fn change(matches: &ArgMatches, operation: &str) -> Question {
 }
 
 fn set(matches: &ArgMatches) -> Question {
-    let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
-    let amount = match text("amount").as_str() {
-        "default" => Value::Null,
-        amount => amount.parse::<u64>().map_or_else(|_| json!(amount), Value::from),
+    let text = |name: &str| matches.get_one::<String>(name).map(|text| json!(text));
+    let value = match matches.get_one::<String>("amount").map(String::as_str) {
+        Some("default") => Value::Null,
+        amount => {
+            let number = |text: &str| text.parse::<u64>().map_or_else(|_| json!(text), Value::from);
+            let fields =
+                [("amount", amount.map(number)), ("tier", text("tier")), ("until", text("until"))];
+            object(fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))))
+        }
     };
+    let limit = matches.get_one::<String>("limit").cloned().unwrap_or_default();
     Question {
         method: "PATCH",
-        path: path(matches, ""),
-        body: Some(json!({ "overrides": object([(text("limit"), amount)]) })),
-        hint: Some(CREATE),
+        path: path(matches, "quota"),
+        body: Some(json!({ "overrides": object([(limit, value)]) })),
         ..Question::default()
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::report::{
-    AdjustReport, BonusReport, LimitReport, PressedReport, Report, RuleReport, ScheduleReport,
+    AdjustReport, AmountReport, BonusReport, LimitReport, PressedReport, Report, RuleReport,
+    ScheduleReport,
 };
 
 /// Width of the column of names.
@@ -120,7 +121,13 @@ impl LimitReport {
     fn account(&self, caller: Option<&str>) -> Option<String> {
         let account = self.amount_from.account.as_deref()?;
         let amount = match (self.amount_from.source, &self.amount_from.share) {
-            ("override", _) => Some("the amount is an override of the directory".to_owned()),
+            ("override", _) => {
+                let AmountReport { tier, until, .. } = &self.amount_from;
+                let tier = tier.as_ref().map(|tier| format!(", that of the tier {tier}"));
+                let until = until.as_ref().map(|until| format!(", until {until}"));
+                let rest = [tier, until].map(Option::unwrap_or_default).concat();
+                Some(format!("the amount is an override of the directory{rest}"))
+            }
             ("share", Some(share)) => Some(format!("the amount is {share} of its parent's")),
             _ => None,
         };

@@ -17,6 +17,33 @@ use super::report::{
 };
 
 impl Setting<'_> {
+    fn amount(&self, explained: &ExplainedLimit) -> AmountReport {
+        let account = explained.account.as_ref();
+        let source = account.map(|(_, source)| *source).unwrap_or(AmountSource::Policy);
+        AmountReport {
+            source: match source {
+                AmountSource::Policy => "policy",
+                AmountSource::Override(_) | AmountSource::Tier(_) => "override",
+                AmountSource::Share(_) => "share",
+            },
+            account: account.map(|(name, _)| name.to_string()),
+            share: match source {
+                AmountSource::Share(share) => Some(share.to_string()),
+                AmountSource::Policy | AmountSource::Override(_) | AmountSource::Tier(_) => None,
+            },
+            tier: match source {
+                AmountSource::Tier(tier) => {
+                    self.domain.classes.tiers.get(tier).map(ToString::to_string)
+                }
+                _ => None,
+            },
+            until: explained
+                .overridden
+                .and_then(|one| one.until)
+                .map(|until| stamp(self.domain.zone(), until)),
+        }
+    }
+
     pub(super) fn limit(
         &self,
         explanation: &Explanation,
@@ -46,7 +73,7 @@ impl Setting<'_> {
             by_tier: by_tier
                 .map(|((_, tier), rate)| TierReport { tier, rate: rate.to_string() })
                 .collect(),
-            amount_from: amount(explained),
+            amount_from: self.amount(explained),
             currency: limit.currency.as_deref().map(str::to_owned),
             algorithm: own.algorithm().to_string(),
             burst: Some(own.capacity()).filter(|burst| *burst != own.amount()),
@@ -170,23 +197,6 @@ fn lease(lease: Lease) -> &'static str {
     match lease {
         Lease::Off => "off",
         Lease::Auto => "auto",
-    }
-}
-
-fn amount(explained: &ExplainedLimit) -> AmountReport {
-    let account = explained.account.as_ref();
-    let source = account.map(|(_, source)| *source).unwrap_or(AmountSource::Policy);
-    AmountReport {
-        source: match source {
-            AmountSource::Policy => "policy",
-            AmountSource::Override(_) => "override",
-            AmountSource::Share(_) => "share",
-        },
-        account: account.map(|(name, _)| name.to_string()),
-        share: match source {
-            AmountSource::Share(share) => Some(share.to_string()),
-            AmountSource::Policy | AmountSource::Override(_) => None,
-        },
     }
 }
 

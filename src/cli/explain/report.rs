@@ -246,6 +246,12 @@ pub struct AmountReport {
     /// The owner of the counter, if a directory knows the caller and the limit is the caller's own.
     pub account: Option<String>,
     pub share: Option<String>,
+    /// The tier whose amount an override gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tier: Option<String>,
+    /// The end of the override.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

@@ -60,9 +60,21 @@ pub struct QuotaItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     reset_at: Option<String>,
     mode: ModeName,
+    /// The override that replaces the policy's amount; absent if none applies.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    overridden: Option<QuotaOverride>,
     /// For a limit that never resets: what `recalculate` takes as its `mark`.
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<String>,
+}
+
+/// An override that applies.
+#[derive(Debug, Serialize, JsonSchema)]
+struct QuotaOverride {
+    /// When it ends; absent if it never does.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
 }
 
 /// What a grace lets pass.
@@ -152,7 +164,7 @@ impl QuotaItem {
     }
 
     fn new(caller: &str, verdict: &Verdict<'_>, standing: Standing<'_, '_>) -> Self {
-        let Standing { charge, used, held, grace, bonuses, account, .. } = standing;
+        let Standing { charge, used, held, grace, bonuses, account, overridden, .. } = standing;
         let carried: u64 = bonuses.iter().map(|standing| standing.stand.carried).sum();
         let quota = charge.quota.saturating_add(carried);
         let tier = verdict.caller.as_ref().and_then(|caller| caller.tier_name());
@@ -180,6 +192,7 @@ impl QuotaItem {
                 Mode::Shadow | Mode::Off => ModeName::Shadow,
                 Mode::Quota => ModeName::Quota,
             },
+            overridden: overridden.map(|one| QuotaOverride { until: one.until.map(instant) }),
             mark: may_recalculate.then(|| {
                 let used = used.saturating_sub(held);
                 mark::write(Reading { used, at: verdict.at })

@@ -5,6 +5,7 @@ mod body;
 pub(super) mod limits;
 mod mark;
 mod over;
+pub mod overrides;
 pub(super) mod params;
 mod recalculate;
 

@@ -182,7 +182,7 @@ impl EveryForm {
 }
 
 /// Parses a date, which means its end, or an instant.
-fn parse_until(text: &str) -> Result<Timestamp, String> {
+pub fn parse_until(text: &str) -> Result<Timestamp, String> {
     parse_time(text, Date::tomorrow)
 }
 

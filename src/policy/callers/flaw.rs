@@ -5,6 +5,9 @@ use std::fmt;
 use crate::limit::AMOUNT_MAX;
 use crate::printable;
 
+/// Maximum bytes of a role or a tier.
+pub const LABEL_LEN_MAX: usize = 64;
+
 /// A problem of a caller, with its place in the form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flaw {

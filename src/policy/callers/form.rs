@@ -9,18 +9,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::bonus_form::{BonusForm, check_id};
-use super::flaw::{Flaw, Flaws, check_text, too_much};
+use super::flaw::{Flaw, Flaws, LABEL_LEN_MAX, check_text, too_much};
+use super::overrides::OverrideForm;
 use crate::limit::AMOUNT_MAX;
-use crate::policy::model::{Caller, CallerBonus, Share};
+use crate::policy::model::{Caller, CallerBonus, CallerOverride, Share};
 
 /// Maximum bytes of a caller's name, and of a limit's.
 pub const NAME_LEN_MAX: usize = 256;
 
 /// Maximum number of roles, of overrides and of bonuses of one caller: requests search them.
 const LIST_LEN_MAX: usize = 32;
-
-/// Maximum bytes of a role or a tier.
-const LABEL_LEN_MAX: usize = 64;
 
 /// Maximum bytes of the notes: each sidecar stores those of its cached callers.
 const NOTES_LEN_MAX: usize = 1_024;
@@ -46,9 +44,9 @@ pub struct CallerForm {
     /// Labels for priorities and answers.
     #[serde(skip_serializing_if = "is_default")]
     pub roles: Vec<String>,
-    /// Amounts that replace the policy's, by the name of the limit.
+    /// What replaces the policy's amounts, by the name of the limit.
     #[serde(skip_serializing_if = "is_default")]
-    pub overrides: BTreeMap<String, u64>,
+    pub overrides: BTreeMap<String, OverrideForm>,
     /// Extra hits on limits, each until a date.
     #[serde(skip_serializing_if = "is_default")]
     pub bonuses: Vec<BonusForm>,
@@ -87,6 +85,7 @@ impl CallerForm {
         let share =
             self.share.as_deref().and_then(|text| flaws.take(&["share"], Share::parse(text)));
         let bonuses = self.check_bonuses(&mut flaws);
+        let overrides = self.check_overrides(&mut flaws);
         self.check_texts(&mut flaws);
         self.check_lists(&mut flaws);
         if self.parent.is_none() {
@@ -103,7 +102,7 @@ impl CallerForm {
             share,
             pool: self.pool,
             roles: self.roles.clone(),
-            overrides: self.overrides.clone(),
+            overrides,
             bonuses,
             disabled: self.disabled,
             notes: self.notes.clone(),
@@ -137,11 +136,24 @@ impl CallerForm {
             let path = ["roles", &index.to_string()];
             flaws.take(&path, check_text(role, "a role", LABEL_LEN_MAX));
         }
-        for (name, amount) in &self.overrides {
+    }
+
+    fn check_overrides(&self, flaws: &mut Flaws) -> BTreeMap<String, CallerOverride> {
+        let mut overrides = BTreeMap::new();
+        for (name, form) in &self.overrides {
             let path = ["overrides", name.as_str()];
             flaws.take(&path, check_text(name, "the name of a limit", NAME_LEN_MAX));
-            flaws.note_if(AMOUNT_MAX < *amount, &path, || too_much(*amount));
+            match form.check() {
+                Ok(known) => drop(overrides.insert(name.clone(), known)),
+                Err(problems) => {
+                    for (field, message) in problems {
+                        let path: Vec<&str> = path.into_iter().chain(field).collect();
+                        flaws.note_if(true, &path, || message);
+                    }
+                }
+            }
         }
+        overrides
     }
 
     fn check_bonuses(&self, flaws: &mut Flaws) -> Vec<CallerBonus> {
@@ -180,7 +192,11 @@ impl From<&Caller> for CallerForm {
             share: caller.share.map(|share| share.to_string()),
             pool: caller.pool,
             roles: caller.roles.clone(),
-            overrides: caller.overrides.clone(),
+            overrides: caller
+                .overrides
+                .iter()
+                .map(|(limit, known)| (limit.clone(), OverrideForm::from(known)))
+                .collect(),
             bonuses: caller.bonuses.iter().map(BonusForm::from).collect(),
             disabled: caller.disabled,
             notes: caller.notes.clone(),

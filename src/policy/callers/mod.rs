@@ -4,6 +4,7 @@ mod bonus_form;
 mod flaw;
 mod form;
 mod names;
+mod overrides;
 mod read;
 mod schema;
 
@@ -23,6 +24,7 @@ pub use bonus_form::{BonusForm, check_id, show_time};
 pub use flaw::Flaw;
 pub use form::{CallerForm, NAME_LEN_MAX, check_caller_name};
 pub use names::{CallerNames, has_one_counter};
+pub use overrides::{OverrideForm, OverrideUntilForm};
 pub use schema::callers_schema;
 
 /// Callers by name.
@@ -239,7 +241,10 @@ mod tests {
         assert_eq!(callers.get("acme").unwrap().tier.as_deref(), Some("enterprise"));
         assert_eq!(callers.get("alice").unwrap().share.unwrap().to_string(), "20%");
         assert!(callers.get("007").unwrap().disabled);
-        assert_eq!(callers.get("007").unwrap().overrides["daily"], 500);
+        assert_eq!(
+            callers.get("007").unwrap().overrides["daily"].amount,
+            crate::policy::OverrideAmount::Hits(500)
+        );
         assert_eq!(**callers.get("bob").unwrap(), Caller::default());
         assert_eq!(&*callers.get("carol").unwrap().bonuses[0].bonus.id, "launch");
         assert!(callers.get("dave").is_none());

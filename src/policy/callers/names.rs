@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::flaw::Flaw;
-use crate::policy::model::{Caller, PolicySet, Rule, RuleValue};
+use crate::policy::model::{Caller, OverrideAmount, PolicySet, Rule, RuleValue};
 use crate::policy::yaml::nearest;
 
 /// Maximum number of tiers in a message for a name that is similar to none of them.
@@ -50,6 +50,14 @@ impl<'p> CallerNames<'p> {
         for limit in caller.overrides.keys() {
             if before.is_none_or(|before| !before.overrides.contains_key(limit)) {
                 note(&["overrides", limit], self.check_limit(limit));
+            }
+        }
+        for (limit, known) in &caller.overrides {
+            let is_known = |before: &Caller| before.overrides.get(limit) == Some(known);
+            if let OverrideAmount::Tier(tier) = &known.amount
+                && !before.is_some_and(is_known)
+            {
+                note(&["overrides", limit], self.check_tier(tier));
             }
         }
         for (index, bonus) in caller.bonuses.iter().enumerate() {

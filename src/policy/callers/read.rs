@@ -6,6 +6,7 @@ use std::ops::Range;
 use super::bonus_form::{BonusForm, EveryForm, RolloverForm};
 use super::form::{CallerForm, check_caller_name};
 use super::names::CallerNames;
+use super::overrides::{OverrideForm, OverrideUntilForm};
 use crate::limit::{AMOUNT_MAX, BONUS_PRIORITY_MAX};
 use crate::policy::model::Caller;
 use crate::policy::problem::{Severity, Source};
@@ -26,6 +27,7 @@ const CALLER: Shape = Shape {
         "notes",
     ],
 };
+const OVERRIDE: Shape = Shape { what: "an override", keys: &["amount", "tier", "until"] };
 const BONUS: Shape = Shape {
     what: "a bonus",
     keys: &["id", "limit", "amount", "until", "priority", "every", "from", "rollover"],
@@ -33,7 +35,7 @@ const BONUS: Shape = Shape {
 const ROLLOVER: Shape = Shape { what: "`rollover`", keys: &["max"] };
 
 /// The maps in which a misplaced key may be valid.
-pub const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS, &ROLLOVER];
+pub const ELSEWHERE: &[&Shape] = &[&CALLERS, &CALLER, &BONUS, &ROLLOVER, &OVERRIDE];
 
 /// A caller in a file.
 #[derive(Debug)]
@@ -124,20 +126,37 @@ fn form(reader: &mut Reader<'_>, node: &Node) -> CallerForm {
     CallerForm { tier, parent, share, pool, roles, overrides, bonuses, disabled, notes }
 }
 
-fn overrides(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, u64> {
+fn overrides(reader: &mut Reader<'_>, node: &Node) -> BTreeMap<String, OverrideForm> {
     let mut amounts = BTreeMap::new();
     for (key, value) in
         entries(reader, node, "`overrides` must be a map of limit names and amounts")
     {
         let name = reader.free_text(key, "the name of a limit");
-        let amount = reader.number(value, "an amount", AMOUNT_MAX);
+        let amount = override_of(reader, value);
         if let (Some(name), Some(amount)) = (name, amount)
-            && amounts.insert(name.value.clone(), amount.value).is_some()
+            && amounts.insert(name.value.clone(), amount).is_some()
         {
             reader.error(name.span, format!("duplicate key `{}` in `overrides`", name.value));
         }
     }
     amounts
+}
+
+/// None for an override with an invalid form, which has been reported.
+fn override_of(reader: &mut Reader<'_>, node: &Node) -> Option<OverrideForm> {
+    if !matches!(node.value, Value::Map(_)) {
+        let amount = reader.number(node, "an amount", AMOUNT_MAX)?;
+        return Some(OverrideForm::Amount(amount.value));
+    }
+    let fields = reader.fields(node, &OVERRIDE);
+    let mut text = |name: &str| {
+        let text = reader.free_text(fields.get(name)?, &format!("`{name}`"));
+        text.map(|text| text.value)
+    };
+    let (tier, until) = (text("tier"), text("until"));
+    let amount = fields.get("amount").and_then(|node| reader.number(node, "`amount`", AMOUNT_MAX));
+    let amount = amount.map(|amount| amount.value);
+    Some(OverrideForm::Until(OverrideUntilForm { amount, tier, until }))
 }
 
 /// None for a bonus with an invalid form, which has been reported.

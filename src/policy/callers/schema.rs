@@ -35,6 +35,7 @@ mod tests {
             "/$defs/Caller/properties",
             "/$defs/Bonus/properties",
             "/$defs/Rollover/properties",
+            "/$defs/OverrideUntil/properties",
         ];
         assert_eq!(ELSEWHERE.len(), maps.len());
         for (shape, map) in ELSEWHERE.iter().zip(maps) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::clock::Timestamp;
 use crate::limit::Bonus;
 
 use super::share::Share;
@@ -25,13 +26,36 @@ pub struct Caller {
     pub pool: bool,
     /// Labels for priorities and answers.
     pub roles: Vec<String>,
-    /// Amounts that replace the policy's, by the limit's name.
-    pub overrides: BTreeMap<String, u64>,
+    /// What replaces the policy's amounts, by the limit's name.
+    pub overrides: BTreeMap<String, CallerOverride>,
     pub bonuses: Vec<CallerBonus>,
     /// All requests are refused.
     pub disabled: bool,
     /// Comments.
     pub notes: String,
+}
+
+/// What replaces the policy's amount of a limit for a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerOverride {
+    pub amount: OverrideAmount,
+    /// None: it never ends.
+    pub until: Option<Timestamp>,
+}
+
+/// The amount of an override.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverrideAmount {
+    Hits(u64),
+    /// The amount of the tier with this name; the policy's amount if it has no such tier.
+    Tier(String),
+}
+
+impl CallerOverride {
+    /// Whether it applies at a time.
+    pub fn holds(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
 }
 
 /// A bonus of a caller.

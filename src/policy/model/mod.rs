@@ -30,7 +30,9 @@ mod window;
 pub use adjust::{Adjust, InForce, SignalSource};
 pub use answer::{AnswerMetadata, AnswerSettings, RefusalIdPlaces};
 pub use brought::{AlgorithmKind, Brought, OVERRIDE_LABEL};
-pub use caller::{Caller, CallerBonus, Lineage, Member, PARENTS_MAX};
+pub use caller::{
+    Caller, CallerBonus, CallerOverride, Lineage, Member, OverrideAmount, PARENTS_MAX,
+};
 pub use capacity::{Capacity, Only, PRESSURE_LEVELS_MAX, PressureLevel, ScheduledCapacity};
 pub use choice::{Candidate, Choice, LATENCY_MS_MAX, Seen, Weights};
 pub use classes::{
