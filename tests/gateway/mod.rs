@@ -1,5 +1,6 @@
 //! Requests through a real Envoy, or to the gRPC and HTTP ports of a running process.
 
+mod ai;
 mod api_commands;
 mod audit;
 mod callers;
