@@ -29,6 +29,7 @@ of_every_store! {
     an_id_is_not_used_again_after_it_was_settled
     a_late_settlement_is_an_ordinary_charge
     a_cancelled_reservation_is_neither_settled_nor_made_again
+    a_settlement_for_all_that_was_held_is_no_cancellation
     an_extension_is_for_what_is_held_alone
     there_are_so_many_reservations_of_a_counter_and_no_more
     what_is_held_takes_from_bonuses_what_the_limit_does_not_have
@@ -279,6 +280,22 @@ async fn a_cancelled_reservation_is_neither_settled_nor_made_again(store: Arc<im
         assert_eq!((outcome.admitted, outcome.decisions[0].retry), (false, Some(Retry::Conflict)));
     }
     assert_eq!(stands(&*store, "k", &limit, 0).await, (100, 0));
+}
+
+async fn a_settlement_for_all_that_was_held_is_no_cancellation(store: Arc<impl Store>) {
+    let limit = total(100);
+    let ask = |hits| one("k", &limit, hits);
+    for (name, first, other) in
+        [("a", Spend(0), GiveBack(0)), ("b", GiveBack(0), Spend(0)), ("c", GiveBack(0), Spend(10))]
+    {
+        assert!(passes(&*store, &hold(ask(Spend(10)), name), 0).await);
+        for _ in 0..2 {
+            assert!(passes(&*store, &settle(ask(first), name), 0).await, "{name}");
+        }
+        let conflict = charge(&*store, &settle(ask(other), name), after(0)).await;
+        assert_eq!(conflict.decisions[0].retry, Some(Retry::Conflict), "{name}");
+    }
+    assert_eq!(stands(&*store, "k", &limit, 0).await, (80, 0));
 }
 
 async fn an_extension_is_for_what_is_held_alone(store: Arc<impl Store>) {

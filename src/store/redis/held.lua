@@ -9,6 +9,9 @@
 
 local reservations = { COUNT = 1, HOLD = 2, SETTLE = 3, EXTEND = 4, SETTLE_ALL = 6 }
 
+-- The hits in the mark of one that settles all of it: no other charge has them.
+reservations.ALL_USED = -4503599627370496
+
 do
   local RESERVED = '<I7c8'
   local HELD = '<I7I7c8'
@@ -52,10 +55,8 @@ do
     local entry = entry_of(one.record, HELD_NAME .. one.entry.tag)
     if (#entry.body - ONE_LEN) % HELD_LEN ~= 0 then entry.body = '' end
     lapse(entry)
-    local held = { step = step, entry = entry, life = 0, id = '', own = false, ends = 0, settled = 0, uses_all = false }
-    if step == SETTLE_ALL then
-      held.step, held.uses_all, step = SETTLE, true, SETTLE
-    end
+    local held = { step = step, entry = entry, life = 0, id = '', own = false, ends = 0, settled = 0 }
+    if step == SETTLE_ALL then held.step, step = SETTLE, SETTLE end
     special.held = held
     if step ~= COUNT then
       held.life, held.id, at = unpack(RESERVED, bytes, at)
@@ -171,7 +172,7 @@ do
     one.record.written = true
     if held.step ~= SETTLE then return end
     local forgiven = 0
-    if own and (hits < 0 or held.uses_all) then
+    if own and (hits < 0 or one.special.uses_all) then
       hits = max(own + hits, 0)
     elseif own and not counts_all then
       local most = min(hits, max(own, remaining))

@@ -48,7 +48,7 @@ local function read_keyed(records, keys, one, bytes, at, once)
   if not record then return nil, failure end
   local entry = entry_of(record, '=' .. one.entry.tag)
   local keyed = {
-    once = once, record = record, entry = entry, life = life, attempt = attempt, retries = 0,
+    once = once, record = record, entry = entry, hits = special.uses_all and reservations.ALL_USED or one.hits, life = life, attempt = attempt, retries = 0,
     retries_max = retries_max, age = 0, is_conflict = false, is_retry = false, was_refused = false,
     granted = max(one.hits, 0), part = false, in_part = false,
   }
@@ -67,7 +67,7 @@ local function read_keyed(records, keys, one, bytes, at, once)
     special.is_made = not is_last
     special.is_base = special.is_made
   elseif hits and (one.hits ~= 0 or once == ONCE_LOOK or special.step == reservations.SETTLE) then
-    keyed.is_conflict = once == ONCE_MARK and hits ~= one.hits
+    keyed.is_conflict = once == ONCE_MARK and hits ~= keyed.hits
     keyed.is_retry = not keyed.is_conflict and keyed.retries < retries_max
     keyed.was_refused = keyed.is_retry and was_refused
     keyed.age = max(life - max(entry.expiry - now, 0), 0)
@@ -118,7 +118,7 @@ local function note_keyed(one)
   if keyed.is_retry then
     local attempts = body:sub(KEPT_LEN + 1) .. (at and '' or attempt)
     local retries = min(keyed.retries + 1, RETRIES_MAX) + (keyed.in_part and IN_PART or 0)
-    entry.body = pack(KEPT, one.hits, retries) .. attempts
+    entry.body = pack(KEPT, keyed.hits, retries) .. attempts
   elseif keyed.once == ONCE_UNDO and one.special.is_made then
     if not at then return end
     local hits, retries = unpack(KEPT, body)
@@ -129,7 +129,7 @@ local function note_keyed(one)
   elseif one.special.is_made then
     return
   else
-    entry.body, entry.expiry = pack(KEPT, one.hits, 0) .. attempt, now + keyed.life
+    entry.body, entry.expiry = pack(KEPT, keyed.hits, 0) .. attempt, now + keyed.life
   end
   keyed.record.written = true
 end
@@ -147,6 +147,6 @@ local function note_refused(one)
   local keyed = one.special.keyed
   local entry = keyed.entry
   if keyed.once ~= ONCE_MARK then return end
-  entry.body = pack(KEPT, one.hits, WAS_REFUSED) .. entry.body:sub(KEPT_LEN + 1)
+  entry.body = pack(KEPT, keyed.hits, WAS_REFUSED) .. entry.body:sub(KEPT_LEN + 1)
   keyed.was_refused = 0 < keyed.retries_max
 end

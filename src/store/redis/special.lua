@@ -235,7 +235,7 @@ local function read_special(records, keys, one, bytes, at, code)
     ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, is_base = false, keyed = false,
     pressed = pressed == 0 and NONE_OF_THEM or {}, bonuses = bonuses == 0 and NONE_OF_THEM or {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
     part = floor(once / ONCES), got = false, tells_bonuses = MARKED <= ahead,
-    held = false, step = step == reservations.SETTLE_ALL and reservations.SETTLE or step,
+    held = false, step = step == reservations.SETTLE_ALL and reservations.SETTLE or step, uses_all = step == reservations.SETTLE_ALL,
   }
   if one.special.tells_bonuses then one.special.ahead = ahead - MARKED end
   once = once % ONCES
