@@ -92,6 +92,20 @@ impl BonusLeft {
         later
     }
 
+    /// The bonuses as they will be at a time, if nothing is spent, the soonest to end first; those that recur come anew after it.
+    pub fn resumed(bonuses: &[Self], at_ms: u64) -> SmallVec<[Self; 1]> {
+        let resumed = bonuses.iter().filter_map(|bonus| {
+            let mut period = bonus.period.clone();
+            if let Some(period) = &mut period {
+                period.renewals.retain(|renews_ms| at_ms < *renews_ms);
+            }
+            Some(Self { period, ..bonus.later(at_ms)? })
+        });
+        let mut resumed: SmallVec<[Self; 1]> = resumed.collect();
+        resumed.sort_by_key(|bonus| bonus.until_ms);
+        resumed
+    }
+
     fn later(&self, at_ms: u64) -> Option<Self> {
         let (until_ms, amount, spent) = (self.until_ms, self.amount, self.spent);
         let mut later = Self { until_ms, amount, spent, period: None };

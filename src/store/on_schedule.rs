@@ -102,8 +102,7 @@ pub fn fit_on_schedule(
         let open = charge.part(charge.open.hits, stretch.limit);
         let hits = pressed_at(stretch.from_ms).map_or(open, |pressed| open.min(pressed));
         let available = AvailableCapacity { from_ms: stretch.from_ms, until_ms: u64::MAX, hits };
-        let bonuses = allowance.bonuses.iter().filter(|bonus| stretch.from_ms < bonus.until_ms);
-        let bonuses = bonuses.map(|bonus| BonusLeft { period: None, ..bonus.clone() }).collect();
+        let bonuses = BonusLeft::resumed(&allowance.bonuses, stretch.from_ms);
         let over = stretch.limit.grace().map_or(0, Grace::over);
         let grace = allowance.grace.map(|left| GraceLeft { hits: over, ..left });
         let mut later = Allowance {

@@ -8,7 +8,7 @@ use tollgate::limit::{Bonus, CalendarUnit, Hits, Limit, Recurrence};
 use tollgate::store::{Batch, BonusStand, Store};
 
 use crate::support::batch::{
-    START_MS, after, bucket, fixed, one, opened, sliding, total, with_bonuses, with_id,
+    START_MS, after, bucket, fixed, on_schedule, one, opened, sliding, total, with_bonuses, with_id,
 };
 use crate::support::claims::{charge, exact_wait, of_every_store, passes};
 
@@ -19,6 +19,7 @@ of_every_store! {
     a_bonus_that_recurs_ends_with_its_last_period
     bonuses_tell_how_they_stand
     the_wait_for_a_bonus_that_comes_anew_is_exact
+    the_wait_sees_it_beyond_the_edges_of_a_schedule
     what_is_given_back_joins_the_present_period
     a_bonus_that_begins_to_recur_begins_anew
     bonuses_alone_are_spent_once_by_id
@@ -160,6 +161,18 @@ async fn the_wait_for_a_bonus_that_comes_anew_is_exact(store: Arc<impl Store>) {
     assert!(passes(&*store, &with(one("base", &limit, Spend(8)), &bonuses), 0).await);
     let ask = with(one("base", &limit, Spend(6)), &bonuses);
     assert_eq!(exact_wait(&*store, &ask, 0).await, 2 * HOUR_MS);
+}
+
+async fn the_wait_sees_it_beyond_the_edges_of_a_schedule(store: Arc<impl Store>) {
+    // Twice the amount from 15:07 to 15:08, of a limit that is used up, or has none.
+    for (amount, hits, expected) in [(0, 4, NEXT_MS), (2, 12, NEXT_MS), (2, 15, LATER_MS)] {
+        let limit = on_schedule(&total(amount), &[((907, 908), 200)]);
+        let name = format!("{amount} {hits}");
+        let bonuses = [hourly(10, 8)];
+        let ask = |hits| with(one(&name, &limit, Spend(hits)), &bonuses);
+        assert!(passes(&*store, &ask(8 + amount), 0).await, "{name}");
+        assert_eq!(exact_wait(&*store, &ask(hits), 0).await, expected, "{name}");
+    }
 }
 
 async fn what_is_given_back_joins_the_present_period(store: Arc<impl Store>) {

@@ -423,13 +423,41 @@ local function earliest_of(entry, bonuses, need, available, a, b, ends, held)
   return found < ends and found or NEVER
 end
 
--- The bonuses that have not ended at a time.
-local function living(bonuses, time)
-  local live = {}
-  for _, bonus in ipairs(bonuses) do
-    if time < bonus.ends then live[#live + 1] = bonus end
+-- The bonuses as they will be at a time at which one of them comes anew, the soonest to end first. Mirrors BonusLeft::at.
+local function renewed(bonuses, at)
+  local later = {}
+  for n, bonus in ipairs(bonuses) do
+    local one = { amount = bonus.amount, spent = bonus.spent, ends = bonus.ends, n = n }
+    for _, renews in ipairs(bonus.renews or {}) do
+      if renews <= at then
+        one.amount, one.spent, one.ends = bonus.each + min(bonus_left(one), bonus.cap), 0, bonus.last
+      end
+    end
+    if at < one.ends then later[#later + 1] = one end
   end
-  return live
+  table.sort(later, function(one, other)
+    if one.ends ~= other.ends then return one.ends < other.ends end
+    return one.n < other.n
+  end)
+  return later
+end
+
+-- When so much will be left once one of the bonuses comes anew. Mirrors Allowance::wait.
+local function earliest_renewed(entry, bonuses, need, available, a, b, ends, held)
+  local found, times = NEVER, {}
+  for _, bonus in ipairs(bonuses) do
+    for _, renews in ipairs(bonus.renews or {}) do
+      times[renews] = true
+    end
+  end
+  for time in pairs(times) do
+    local later = {}
+    for n, capacity in ipairs(available) do
+      later[n] = { from = max(capacity.from, time), hits = capacity.hits, ends = capacity.ends }
+    end
+    found = min(found, earliest_of(entry, renewed(bonuses, time), need, later, a, b, ends, held))
+  end
+  return found
 end
 
 -- When so much will be left in one of the stretches that come. Mirrors fit_on_schedule.
@@ -455,47 +483,11 @@ local function earliest_later(one, gauges, need, held)
     local available = { { from = from, hits = open_at(special, gauges, from, open), ends = NEVER } }
     -- What is not all open there comes with nothing beyond it.
     if special.grace then add_grace(special.grace, available, open, over) end
-    local found = earliest_of(then_entry, living(special.bonuses, from), need, available, next_rate, one.b, ends, held)
+    local found = earliest_of(then_entry, renewed(special.bonuses, from), need, available, next_rate, one.b, ends, held)
+    found = min(found, earliest_renewed(then_entry, special.bonuses, need, available, next_rate, one.b, ends, held))
     if found ~= NEVER then return found end
   end
   return NEVER
-end
-
--- The bonuses as they will be at a time at which one of them comes anew, the soonest to end first. Mirrors BonusLeft::at.
-local function renewed(bonuses, at)
-  local later = {}
-  for n, bonus in ipairs(bonuses) do
-    local one = { amount = bonus.amount, spent = bonus.spent, ends = bonus.ends, n = n }
-    for _, renews in ipairs(bonus.renews or {}) do
-      if renews <= at then
-        one.amount, one.spent, one.ends = bonus.each + min(bonus_left(one), bonus.cap), 0, bonus.last
-      end
-    end
-    if at < one.ends then later[#later + 1] = one end
-  end
-  table.sort(later, function(one, other)
-    if one.ends ~= other.ends then return one.ends < other.ends end
-    return one.n < other.n
-  end)
-  return later
-end
-
--- When so much will be left once one of the bonuses comes anew. Mirrors Allowance::wait.
-local function earliest_renewed(one, need, available, ends, held)
-  local bonuses, found, times = one.special.bonuses, NEVER, {}
-  for _, bonus in ipairs(bonuses) do
-    for _, renews in ipairs(bonus.renews or {}) do
-      times[renews] = true
-    end
-  end
-  for time in pairs(times) do
-    local later = {}
-    for n, capacity in ipairs(available) do
-      later[n] = { from = max(capacity.from, time), hits = capacity.hits, ends = capacity.ends }
-    end
-    found = min(found, earliest_of(one.entry, renewed(bonuses, time), need, later, one.a, one.b, ends, held))
-  end
-  return found
 end
 
 -- When so much will be left.
@@ -511,7 +503,7 @@ local function earliest(one, gauges, need)
   if special.grace then add_grace(special.grace, available, one.capacity, special.grace.over) end
   local ends, held = schedule and schedule.ends or NEVER, reservations.steps(one)
   local found = earliest_of(one.entry, special.bonuses, need, available, one.a, one.b, ends, held)
-  found = min(found, earliest_renewed(one, need, available, ends, held))
+  found = min(found, earliest_renewed(one.entry, special.bonuses, need, available, one.a, one.b, ends, held))
   return found == NEVER and schedule and earliest_later(one, gauges, need, held) or found
 end
 
