@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::draw::Draw;
+use super::people::{People, Person};
 use super::policies::{LIMIT_NAMES, OPERATIONS, PROVIDERS, ROLES, TIERS};
-use super::world::{Algorithm, Ask, AskPart, Bonus, People, Person, WHOLE, World};
+use super::shares::{self, Ids};
+use super::world::{Algorithm, Ask, AskPart, WHOLE, World};
 
 /// Who may be in the directory, each with who may be its parent.
 const LINES: [(&str, &[&str]); 6] = [
@@ -27,13 +29,17 @@ pub struct Cast {
     alone: bool,
     /// Whether requests have idempotency keys.
     retries: bool,
+    /// Ids of reservations, if hits can be held.
+    ids: Option<Ids>,
 }
 
 impl Cast {
     pub fn new(draw: &mut Draw, world: &World) -> Self {
         let callers = draw.several((1, 4), |draw| draw.name(&CALLERS));
         let providers = draw.several((1, 3), |draw| draw.name(&PROVIDERS));
-        Self { callers, providers, alone: world.rules.len() == 1, retries: world.retries.is_some() }
+        let (alone, retries) = (world.rules.len() == 1, world.retries.is_some());
+        let ids = world.has_holdings().then(Ids::default);
+        Self { callers, providers, alone, retries, ids }
     }
 }
 
@@ -92,7 +98,7 @@ pub fn people(draw: &mut Draw, now_ms: u64) -> People {
         };
         people.insert(name.to_owned(), person);
         for _ in 0..draw.between(0, 5) {
-            add_bonus(draw, people.get_mut(name).unwrap(), now_ms);
+            add_bonus(draw, (people.get_mut(name).unwrap(), name), now_ms);
         }
     }
     people
@@ -121,13 +127,14 @@ pub fn edit(draw: &mut Draw, world: &mut World, people: &mut People, now_ms: u64
     if names.is_empty() {
         return;
     }
-    let person = people.get_mut(&draw.pick(&names)).unwrap();
+    let name = draw.pick(&names);
+    let person = people.get_mut(&name).unwrap();
     match draw.between(0, 7) {
         0 => person.tier = draw.maybe(80, tier),
         1 => person.overrides = draw.several((0, 2), override_).into_iter().collect(),
-        2 | 3 => add_bonus(draw, person, now_ms),
+        2 | 3 => add_bonus(draw, (person, &name), now_ms),
         4 => {
-            for bonus in &mut person.bonuses {
+            for bonus in person.bonuses.iter_mut().filter(|bonus| bonus.recurs.is_none()) {
                 bonus.amount = draw.between(1, 15);
                 bonus.until_ms = now_ms + draw.between(1, 900_000_000);
             }
@@ -150,20 +157,22 @@ fn override_(draw: &mut Draw) -> (String, u64) {
     (draw.name(&LIMIT_NAMES), amount)
 }
 
-fn add_bonus(draw: &mut Draw, person: &mut Person, now_ms: u64) {
-    // Some ids are as long as they may be.
-    let id = draw.name(&["a", "b", "c", "d", "bonus-whose-id-has-no-room-to-go"]);
-    if person.bonuses.iter().any(|bonus| bonus.id == id) {
-        return;
+/// A number for each who may be in the directory.
+pub fn number(name: &str) -> u64 {
+    LINES.iter().position(|(known, _)| *known == name).unwrap() as u64
+}
+
+fn add_bonus(draw: &mut Draw, (person, name): (&mut Person, &str), now_ms: u64) {
+    let number = number(name);
+    if let Some(bonus) = shares::bonus(draw, (number, &person.bonuses), now_ms)
+        && person.bonuses.iter().all(|other| other.id != bonus.id)
+    {
+        person.bonuses.push(bonus);
     }
-    let lasts_ms = draw.pick(&[60_000, 90_000_000, 900_000_000, 900_000_000, 40_000_000_000]);
-    let until_ms = now_ms + draw.between(lasts_ms / 10, lasts_ms);
-    let bonus = Bonus { id, limit: draw.name(&LIMIT_NAMES), amount: draw.between(1, 12), until_ms };
-    person.bonuses.push(bonus);
 }
 
 /// A request.
-pub fn ask(draw: &mut Draw, cast: &Cast) -> Ask {
+pub fn ask(draw: &mut Draw, cast: &mut Cast) -> Ask {
     let caller = draw.pick(&cast.callers);
     let provider = draw.pick(&cast.providers);
     let operation = draw.name(&OPERATIONS);
@@ -184,7 +193,11 @@ pub fn ask(draw: &mut Draw, cast: &Cast) -> Ask {
             entries.insert(place, (key.to_owned(), draw.name(values)));
         }
     }
-    Ask { parts }
+    let mut ask = Ask { parts };
+    if let Some(ids) = cast.ids.as_mut().filter(|_| draw.chance(45)) {
+        ids.reserve(draw, &mut ask);
+    }
+    ask
 }
 
 fn part(draw: &mut Draw, cast: &Cast, names: &BTreeMap<&str, &str>) -> AskPart {

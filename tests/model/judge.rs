@@ -3,14 +3,17 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::bonuses::{Gift, Gone};
+use super::holdings::{Action, Held};
 use super::ledger::{Ledger, Periods};
-use super::plan::{Charge, Gift, Plan};
-use super::retries::{Mark, RetryKey};
+use super::people::People;
+use super::plan::{Charge, Plan};
+use super::retries::{Made, Mark, RetryKey};
 use super::schedule::Schedules;
 use super::told;
 use super::told::Told;
 use super::who::{Parts, Who, part_of};
-use super::world::{Ask, Capacity, Level, Mode, Only, Overdraft, People, WHOLE, World};
+use super::world::{Ask, Capacity, Level, Mode, Only, Overdraft, WHOLE, World};
 
 /// How far below its beginning a level of pressure ends, if nothing says it.
 const HYSTERESIS: u64 = 500;
@@ -33,6 +36,11 @@ pub struct Decision {
     pub reason: &'static str,
     /// An earlier attempt was charged.
     pub is_retry: bool,
+    /// What the request gets, of what may be taken in part.
+    pub granted: u64,
+    /// Hits that reservations hold, and those that were spent by settling one.
+    pub held: u64,
+    pub settled: u64,
     /// Thresholds that it crosses, in percent.
     pub crossed: Vec<u64>,
     /// Until when a grace lets more pass, if more is in use.
@@ -43,16 +51,20 @@ pub struct Decision {
 #[derive(Clone)]
 pub struct Model {
     /// By path and tag.
-    ledgers: HashMap<(String, String), Ledger>,
-    /// What was spent of bonuses, by path, tag, owner and id; and until when that is remembered.
-    gifts: HashMap<(String, String, String, String), (u64, u64)>,
+    pub ledgers: HashMap<(String, String), Ledger>,
+    /// What was spent of bonuses, by path, tag, owner and id.
+    pub gifts: HashMap<(String, String, String, String), Gone>,
+    /// When bonuses come anew that the last request saw.
+    renewals: Vec<u64>,
+    /// What reservations hold, by path and tag.
+    pub held: HashMap<(String, String), Vec<Held>>,
     /// Charges that requests with an idempotency key have made, by path, tag, caller and key.
     pub marks: HashMap<(String, String, String, String), Mark>,
     /// Levels of pressure, by path.
     levels: HashMap<String, usize>,
     pub periods: Periods,
-    schedules: Schedules,
-    parts: Arc<Parts>,
+    pub schedules: Schedules,
+    pub parts: Arc<Parts>,
 }
 
 /// A path whose rule knows pressure, with the level at which it stands.
@@ -66,7 +78,7 @@ struct Gauge<'w> {
 pub struct Case<'c, 'w> {
     pub model: &'c mut Model,
     who: &'c Who<'w>,
-    charges: &'c [Charge<'w>],
+    pub charges: &'c [Charge<'w>],
     /// One for each charge.
     pub ledgers: Vec<Ledger>,
     gauges: Vec<Gauge<'w>>,
@@ -79,6 +91,8 @@ impl Model {
         Self {
             ledgers: HashMap::new(),
             gifts: HashMap::new(),
+            renewals: Vec::new(),
+            held: HashMap::new(),
             marks: HashMap::new(),
             levels: HashMap::new(),
             periods: Periods::new(zone),
@@ -91,7 +105,9 @@ impl Model {
     pub fn moments(&self, now: u64) -> Vec<u64> {
         let ledgers = self.ledgers.values().flat_map(Ledger::moments);
         let marks = self.marks.values().map(|mark| mark.until_ms);
-        let all = ledgers.chain(marks).chain(self.schedules.moments(now));
+        let lapses = self.held.values().flatten().map(Held::until_ms);
+        let all = ledgers.chain(marks).chain(self.schedules.moments(now)).chain(lapses);
+        let all = all.chain(self.renewals.iter().copied());
         let mut all: Vec<u64> = all.filter(|at| now < *at).collect();
         all.sort_unstable();
         all.dedup();
@@ -117,9 +133,10 @@ impl Model {
         let charges = &plan.charges;
         let take = |charge| self.ledgers.remove(&counter(charge)).unwrap_or_default();
         let ledgers = charges.iter().map(take).collect();
-        let retry_key = RetryKey::of(world, ask);
-        let gauges = Vec::new();
-        let mut case = Case { model: self, who: &who, charges, ledgers, gauges, retry_key, now };
+        let renewals = |gift: &Gift| gift.renewals(now).into_iter().next();
+        self.renewals = charges.iter().flat_map(|one| &one.gifts).filter_map(renewals).collect();
+        let mut case = Case::new(self, &who, charges, now);
+        (case.ledgers, case.retry_key) = (ledgers, RetryKey::of(world, ask));
         let (admitted, decisions) = case.decide();
         let level = case.gauges.iter().map(|gauge| gauge.level).max().unwrap_or(0);
         let kept = charges.iter().map(counter).zip(case.ledgers);
@@ -128,47 +145,61 @@ impl Model {
     }
 }
 
-impl<'w> Case<'_, 'w> {
+impl<'c, 'w> Case<'c, 'w> {
+    /// A request of which nothing is known yet.
+    pub fn new(
+        model: &'c mut Model,
+        who: &'c Who<'w>,
+        charges: &'c [Charge<'w>],
+        now: u64,
+    ) -> Self {
+        let (ledgers, gauges, retry_key) = (Vec::new(), Vec::new(), None);
+        Self { model, who, charges, ledgers, gauges, retry_key, now }
+    }
+
     fn decide(&mut self) -> (bool, Vec<Decision>) {
         self.ledgers.iter_mut().for_each(|ledger| ledger.tidy(self.now));
         self.read_gauges();
         let mut decisions: Vec<Decision> = Vec::new();
         for charge in self.charges {
             self.remember_gifts(charge);
-            let (fit, reason, is_retry) = match self.mark(charge) {
-                None => (self.fit(charge), self.reason(charge), false),
-                Some(mark) if mark.hits == charge.hits => (Fit::Now, self.reason(charge), true),
-                Some(_) => (Fit::Never, "idempotency_conflict", false),
+            let (fit, reason, is_retry) = match self.made(charge) {
+                Made::No => (self.fit(charge), self.reason(charge), false),
+                Made::Before(_) => (Fit::Now, self.reason(charge), true),
+                Made::Otherwise(reason) => (Fit::Never, reason, false),
             };
-            decisions.push(Decision {
-                fit,
-                remaining: 0,
-                reset_ms: None,
-                reason,
-                is_retry,
-                crossed: Vec::new(),
-                grace_until: None,
-            });
+            decisions.push(Decision { is_retry, ..Decision::new(fit, reason) });
         }
         // The limits of one rule in one mode stand or fall together.
         let group = |charge: &Charge<'_>| (charge.path.clone(), charge.mode);
-        let fits = |one: &Charge<'_>| {
+        let all_of = |one: &Charge<'_>, fine: &dyn Fn(&Charge<'_>, &Decision) -> bool| {
             let all = self.charges.iter().zip(&decisions);
             all.filter(|(other, _)| group(other) == group(one))
-                .all(|(_, made)| made.fit == Fit::Now)
+                .all(|(other, made)| fine(other, made))
         };
+        let fits = |one: &Charge<'_>| all_of(one, &|_, made| made.fit == Fit::Now);
         let of_mode = |mode| self.charges.iter().filter(move |charge| charge.mode == mode);
         let enforced = of_mode(Mode::Enforce).all(fits);
         let quotas = of_mode(Mode::Quota).count() == 0 || of_mode(Mode::Quota).any(fits);
         let admitted = enforced && quotas;
-        let spending: Vec<bool> = self.charges.iter().map(|one| admitted && fits(one)).collect();
+        // What has been used is spent although other limits refuse the request.
+        let is_used = |one: &Charge<'_>| one.is_used() && 0 < one.hits;
+        let counts = |one: &Charge<'_>, made: &Decision| made.fit == Fit::Now || is_used(one);
+        let spending = self.charges.iter().zip(&decisions).map(|(one, made)| {
+            let is_new = matches!(self.made(one), Made::No);
+            admitted && fits(one)
+                || made.fit == Fit::Now && is_new && is_used(one) && all_of(one, &counts)
+        });
+        let spending: Vec<bool> = spending.collect();
+        let grant = if admitted { self.grant() } else { 0 };
         for ((charge, spends), decision) in self.charges.iter().zip(spending).zip(&mut decisions) {
             if spends {
-                decision.crossed = self.spend_once(charge);
+                self.spend_once(charge, decision, grant);
             }
         }
         for (charge, decision) in self.charges.iter().zip(&mut decisions) {
             decision.remaining = self.left(charge, self.now);
+            decision.held = self.held(charge, self.now, true);
             decision.grace_until = self.grace_until(charge);
             let ledger = &self.ledgers[charge.index];
             decision.reset_ms = ledger.reset(&charge.form, &mut self.model.periods, self.now);
@@ -201,13 +232,19 @@ impl<'w> Case<'_, 'w> {
             let until = level.until.unwrap_or(level.above.saturating_sub(HYSTERESIS));
             let point = if *number <= gauge.level { until } else { level.above };
             let mut own = self.charges.iter().filter(|charge| charge.path == gauge.path);
-            own.any(|charge| part_of(point, charge.form_at(at).capacity()) < self.used(charge, at))
+            own.any(|charge| {
+                part_of(point, charge.form_at(at).capacity()) < self.used_or_held(charge, at)
+            })
         };
         levels.filter(holds).map(|(number, _)| number).max().unwrap_or(0)
     }
 
     pub fn used(&self, charge: &Charge<'_>, at: u64) -> u64 {
         self.ledgers[charge.index].used(&charge.form, at)
+    }
+
+    fn used_or_held(&self, charge: &Charge<'_>, at: u64) -> u64 {
+        self.used(charge, at) + self.held(charge, at, true)
     }
 
     /// How much of a limit is open to the caller's tier at a time: all but what is reserved for those above.
@@ -245,47 +282,37 @@ impl<'w> Case<'_, 'w> {
         open
     }
 
-    /// What is left of the bonuses that hold at a time.
-    fn given(&self, charge: &Charge<'_>, at: u64) -> u64 {
-        let live = charge.gifts.iter().filter(|gift| at < gift.until_ms);
-        live.map(|gift| gift.amount.saturating_sub(self.gone(charge, gift))).sum()
-    }
-
-    /// What has been spent of a bonus.
-    fn gone(&self, charge: &Charge<'_>, gift: &Gift) -> u64 {
-        let known = self.model.gifts.get(&gift_key(charge, gift));
-        known.filter(|(_, until)| self.now < *until).map_or(0, |(spent, _)| *spent)
-    }
-
-    /// Whoever prolongs a bonus does not give it anew.
-    fn remember_gifts(&mut self, charge: &Charge<'_>) {
-        for gift in charge.gifts.iter().filter(|gift| self.now < gift.until_ms) {
-            let known = self.model.gifts.get_mut(&gift_key(charge, gift));
-            if let Some((_, until)) = known.filter(|(_, until)| self.now < *until) {
-                *until = gift.until_ms.max(*until);
-            }
-        }
-    }
-
-    fn left(&self, charge: &Charge<'_>, at: u64) -> u64 {
+    fn unheld(&self, charge: &Charge<'_>, at: u64) -> u64 {
         self.open(charge, at).saturating_sub(self.used(charge, at)) + self.given(charge, at)
     }
 
+    pub fn left(&self, charge: &Charge<'_>, at: u64) -> u64 {
+        self.unheld(charge, at).saturating_sub(self.held(charge, at, false))
+    }
+
+    pub fn left_with_grace(&self, charge: &Charge<'_>, at: u64) -> u64 {
+        let left = self.unheld(charge, at) + self.grace_left(charge, at);
+        left.saturating_sub(self.held(charge, at, false))
+    }
+
     fn fits_at(&self, charge: &Charge<'_>, at: u64) -> bool {
+        let holds = charge.acting.as_ref().is_some_and(|one| one.action == Action::Hold);
         let need = match (u64::try_from(charge.hits), charge.form.overdraft) {
             (Err(_), _) => 0,
             _ if !charge.asks => 0,
             (Ok(0), _) => 0,
+            (Ok(hits), _) if holds => hits,
+            (Ok(_), _) if charge.partial => 1,
             (Ok(hits), Overdraft::None) => hits,
             // Something must be left, whatever is asked for.
             (Ok(_), Overdraft::Allow | Overdraft::Clip) => 1,
         };
-        need <= self.left(charge, at) + self.grace_left(charge, at)
+        need <= self.left_with_grace(charge, at)
     }
 
     /// When a charge fits: now, or at the first instant of all at which anything changes.
     fn fit(&self, charge: &Charge<'_>) -> Fit {
-        if self.fits_at(charge, self.now) {
+        if self.fits_by_reservation(charge) || self.fits_at(charge, self.now) {
             return Fit::Now;
         }
         let all = self.charges.iter();
@@ -294,7 +321,9 @@ impl<'w> Case<'_, 'w> {
             let again = ledger.grace.and_then(|(_, again)| again);
             let edges = one.forms.iter().map(|(from, _)| *from);
             let falls = ledger.falls(&one.form, self.now);
-            falls.into_iter().chain(again).chain(edges).collect::<Vec<u64>>()
+            let renewals = one.gifts.iter().flat_map(|gift| gift.renewals(self.now));
+            let all = falls.into_iter().chain(again).chain(edges).chain(renewals);
+            all.chain(self.lapses(one)).collect::<Vec<u64>>()
         };
         let mut instants: Vec<u64> = all.flat_map(changes).filter(|at| self.now < *at).collect();
         instants.sort_unstable();
@@ -322,52 +351,28 @@ impl<'w> Case<'_, 'w> {
             "over_limit"
         }
     }
+}
 
-    /// Spends first what is open, then the bonuses, the soonest to end first; gives back the other way.
-    pub fn spend(&mut self, charge: &Charge<'_>) {
-        let mut rest = charge.hits.unsigned_abs();
-        let mut base = 0;
-        let mut gifts: Vec<&Gift> =
-            charge.gifts.iter().filter(|gift| self.now < gift.until_ms).collect();
-        if charge.hits < 0 {
-            gifts.reverse();
-        } else {
-            let open = self.open(charge, self.now);
-            base = rest.min(open.saturating_sub(self.used(charge, self.now)));
-            rest -= base;
-        }
-        for gift in gifts {
-            let gone = self.gone(charge, gift);
-            let known = self.model.gifts.entry(gift_key(charge, gift)).or_insert((0, 0));
-            // What was forgotten starts anew.
-            let until = if self.now < known.1 { known.1.max(gift.until_ms) } else { gift.until_ms };
-            let left = if charge.hits < 0 { gone } else { gift.amount.saturating_sub(gone) };
-            let part = rest.min(left);
-            rest -= part;
-            let gone = if charge.hits < 0 { gone - part } else { gone + part };
-            *known = if gone == 0 { (0, 0) } else { (gone, until) };
-        }
-        let periods = &mut self.model.periods;
-        let ledger = &mut self.ledgers[charge.index];
-        if charge.hits < 0 {
-            ledger.give_back(&charge.form, (rest, self.now));
-            return;
-        }
-        // Without an overdraft it fits, so the rest is of the grace.
-        if charge.form.overdraft != Overdraft::Clip {
-            base += rest;
-        }
-        if 0 < base {
-            ledger.spend(&charge.form, periods, (base, self.now));
+impl Decision {
+    fn new(fit: Fit, reason: &'static str) -> Self {
+        let (remaining, reset_ms, is_retry) = (0, None, false);
+        let (granted, held, settled) = (0, 0, 0);
+        let (crossed, grace_until) = (Vec::new(), None);
+        Self {
+            fit,
+            remaining,
+            reset_ms,
+            reason,
+            is_retry,
+            granted,
+            held,
+            settled,
+            crossed,
+            grace_until,
         }
     }
 }
 
 pub fn counter(charge: &Charge<'_>) -> (String, String) {
     (charge.path.clone(), charge.tag.clone())
-}
-
-fn gift_key(charge: &Charge<'_>, gift: &Gift) -> (String, String, String, String) {
-    let (path, tag) = counter(charge);
-    (path, tag, gift.owner.clone(), gift.id.clone())
 }

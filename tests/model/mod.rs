@@ -2,7 +2,7 @@
 //!
 //! A world is drawn in plain words (`world.rs`): a policy, a directory, requests. It is written as YAML for an engine in memory and
 //! several ones on one Redis, or on one Redis Cluster; a model that is slow and plain (`who.rs`, `plan.rs`, `schedule.rs`, `judge.rs`,
-//! `retries.rs`, `notices.rs`, `told.rs`, `ledger.rs`) reads the words. All must say the same to every request, to the last number. The
+//! `spending.rs`, `retries.rs`, `holdings.rs`, `bonuses.rs`, `notices.rs`, `told.rs`, `ledger.rs`) reads the words. All must say the same to every request, to the last number. The
 //! model knows nothing of Tollgate's arithmetic: what was spent are lines in a list, when something would fit is found by
 //! trying every instant at which anything changes, and what holds at a time by looking at clocks every quarter of an hour.
 //! Many requests come just before, at or after an instant at which something changes. A history that ends with a difference is
@@ -18,21 +18,27 @@
 //! - A bucket's rate stays within a history: when a debt that another rate has paid is forgotten, depends on
 //!   when a store looks. No request names two callers.
 //! - Limits with `when` have no pressure in a history: its waits are as exact as the present amount.
-//! - No limit with `when` has a grace.
+//! - What a request holds tells of no grace, as it spends nothing.
+//! - A bonus that recurs stays as it is, and no two bonuses of one caller that end at the same time have the same priority.
 //! - On a cluster there is no pressure, and no request that masters refuse for each other where that may tell of a threshold, of a
 //!   grace or of a retry.
 
+mod bonuses;
 mod draw;
 mod histories;
+mod holdings;
 mod judge;
 mod ledger;
 mod modes;
 mod notices;
+mod people;
 mod plan;
 mod policies;
 mod retries;
 mod schedule;
+mod shares;
 mod shrink;
+mod spending;
 mod stage;
 mod timed;
 mod told;
@@ -41,12 +47,14 @@ mod world;
 mod yaml;
 mod yaml_times;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::support::batch::START_MS;
 use crate::support::cluster::Cluster;
 use crate::support::redis::Server;
 
+use bonuses::Giving;
 use draw::Draw;
 use shrink::Failed;
 use stage::{Event, Opening, Shared, Stage};
@@ -92,15 +100,16 @@ async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
     let mut world = policies::world(&mut draw);
     modes::add(&mut draw, &mut world);
     timed::add(&mut draw, &mut world, now_ms);
+    shares::add(&mut draw, &mut world);
     if let Shared::Cluster(_) = shared {
         timed::calm(&mut world);
     }
     let mut people = histories::people(&mut draw, now_ms);
-    let cast = histories::Cast::new(&mut draw, &world);
+    let mut cast = histories::Cast::new(&mut draw, &world);
     let parts = parts.clone();
     let opening = Opening { world: world.clone(), people: people.clone(), now_ms, parts };
     let mut stage = Stage::new(&opening, shared, SIDECARS).await;
-    let mut events = Vec::new();
+    let (mut events, mut gifts) = (Vec::new(), Vec::new());
     for _ in 0..draw.between(100, 300) {
         let mut happening = Vec::new();
         if draw.chance(2) {
@@ -112,16 +121,36 @@ async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
             histories::edit(&mut draw, &mut world, &mut people, stage.now_ms);
             happening.push(Event::People(people.clone()));
         }
+        if draw.chance(4) && !people.is_empty() {
+            let number = gifts.len() as u64;
+            let giving = shares::giving(&mut draw, &people, (number, stage.now_ms));
+            let again = draw.maybe(30, |draw| draw.index(gifts.len().max(1)));
+            let giving = again.and_then(|index| gifts.get(index).cloned()).or(giving);
+            let pools = |giving: &Giving| people.get(&giving.from).is_none_or(|one| one.pool);
+            if let Some(giving) = giving.filter(|giving| !pools(giving)) {
+                let (at_ms, sidecar) = (stage.now_ms, draw.index(SIDECARS));
+                happening.push(Event::Gift { at_ms, sidecar, giving });
+            }
+        }
         let at_ms = histories::next(&mut draw, stage.now_ms, &stage.model.moments(stage.now_ms));
         let sidecar = if draw.chance(50) { 0 } else { draw.index(SIDECARS) };
-        happening.push(Event::Ask { at_ms, sidecar, ask: histories::ask(&mut draw, &cast) });
-        for event in happening {
+        happening.push(Event::Ask { at_ms, sidecar, ask: histories::ask(&mut draw, &mut cast) });
+        let mut happening = VecDeque::from(happening);
+        while let Some(event) = happening.pop_front() {
             let played = stage.play(&event).await;
             events.push(event);
             if let Err(difference) = played {
                 let mut failed = Failed::new((opening, events), (shared, SIDECARS), difference);
                 failed.shrink().await;
                 panic!("TOLLGATE_TEST_SEED={seed} comes to this\n{}", failed.text());
+            }
+            if let Some(Event::Gift { giving, .. }) = events.last()
+                && stage.is_given
+                && gifts.iter().all(|known: &Giving| known.id != giving.id)
+            {
+                gifts.push(giving.clone());
+                shares::receive(&mut draw, &mut people, giving);
+                happening.push_front(Event::People(people.clone()));
             }
         }
     }

@@ -56,6 +56,7 @@ fn change(draw: &mut Draw, (world, rule, of_caller): (&World, &mut Rule, bool), 
             limit.overdraft = Overdraft::None;
         }
         limit.grace = limit.grace.filter(|grace| world.may_have(rule, limit, *grace));
+        limit.partial &= world.may_be_partial(rule, limit);
         let most = world.used_most(rule, limit);
         limit.thresholds.retain(|threshold| *threshold <= most);
     }

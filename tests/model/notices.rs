@@ -1,5 +1,6 @@
 //! What the plain model reports of limits beside whether they fit: thresholds that are crossed, and graces.
 
+use super::holdings::Action;
 use super::judge::Case;
 use super::plan::Charge;
 use super::world::{Algorithm, Overdraft};
@@ -8,29 +9,38 @@ use super::world::{Algorithm, Overdraft};
 const TOTAL_PAUSE_MS: u64 = 86_400_000;
 
 impl Case<'_, '_> {
-    /// What passes beyond the capacity by a grace, and for how long.
-    fn grace(&self, charge: &Charge<'_>) -> Option<(u64, u64)> {
+    /// For how long more passes by a grace: of a limit that has at least a hit beyond its amount at some time, for a request that
+    /// spends.
+    fn grace_ms(&self, charge: &Charge<'_>) -> Option<u64> {
         let grace = charge.grace.filter(|_| charge.form.overdraft == Overdraft::None)?;
-        let over = charge.form.capacity() * grace.percent / 100;
-        (0 < over).then_some((over, grace.for_ms))
+        let action = charge.acting.as_ref().map(|acting| acting.action);
+        let spends = !matches!(action, Some(Action::Hold | Action::Extend));
+        let most = charge.form.with_amount(charge.form.most).capacity();
+        (spends && 100 <= most * grace.percent).then_some(grace.for_ms)
+    }
+
+    /// What passes at a time beyond so much.
+    fn over(charge: &Charge<'_>, capacity: u64) -> u64 {
+        charge.grace.map_or(0, |grace| capacity * grace.percent / 100)
     }
 
     /// What is left of a grace at a time, for those to whom all of the limit is open then.
     pub fn grace_left(&self, charge: &Charge<'_>, at: u64) -> u64 {
-        let Some((over, for_ms)) = self.grace(charge) else { return 0 };
-        let capacity = charge.form.capacity();
+        let Some(for_ms) = self.grace_ms(charge) else { return 0 };
+        let capacity = charge.form_at(at).capacity();
         let holds = self.ledgers[charge.index].grace.is_none_or(|(since, again)| {
             at < since + for_ms || again.is_some_and(|again| again <= at)
         });
         if !holds || self.open(charge, at) < capacity {
             return 0;
         }
-        (capacity + over).saturating_sub(self.used(charge, at).max(capacity))
+        let most = capacity + Self::over(charge, capacity);
+        most.saturating_sub(self.used(charge, at).max(capacity))
     }
 
     /// Until when a grace lets more pass, if more than the limit is in use.
     pub fn grace_until(&self, charge: &Charge<'_>) -> Option<u64> {
-        let (_, for_ms) = self.grace(charge)?;
+        let for_ms = self.grace_ms(charge)?;
         let (since, _) = self.ledgers[charge.index].grace?;
         let is_over = charge.form.capacity() < self.used(charge, self.now);
         Some(since + for_ms).filter(|ends| is_over && self.now < *ends)
@@ -72,8 +82,9 @@ impl Case<'_, '_> {
     }
 
     fn note_grace(&mut self, charge: &Charge<'_>, after: u64) {
-        let Some((over, for_ms)) = self.grace(charge) else { return };
+        let Some(for_ms) = self.grace_ms(charge) else { return };
         let capacity = charge.form.capacity();
+        let over = Self::over(charge, capacity);
         let is_total = charge.form.algorithm == Algorithm::Total;
         let ends = match charge.form.algorithm {
             Algorithm::Fixed | Algorithm::Calendar => {

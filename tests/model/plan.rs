@@ -1,6 +1,9 @@
 //! Which limits a request meets, by the documentation.
 
+use super::bonuses::Gift;
+use super::holdings::{ACTION_KEY, Acting, Action, ID_KEY};
 use super::ledger::Form;
+use super::people::Bonus;
 use super::schedule::Schedules;
 use super::who::{Allowance, Who, base, of_tier, value_of};
 use super::world::{
@@ -24,8 +27,14 @@ pub struct Charge<'w> {
     pub form: Form,
     /// As it is from when on, as far as a wait sees.
     pub forms: Vec<(u64, Form)>,
-    /// Bonuses, the soonest to end first.
+    /// Bonuses, in the order in which they are spent.
     pub gifts: Vec<Gift>,
+    /// Whether the request takes what is left if that is less.
+    pub partial: bool,
+    /// For how long its rule holds hits for reservations, if it does.
+    pub holding_ms: Option<u64>,
+    /// What the request asks of reservations.
+    pub acting: Option<Acting>,
     /// Whether it is the caller's own.
     pub of_caller: bool,
     /// What to spend, or, below zero, to give back.
@@ -36,15 +45,6 @@ pub struct Charge<'w> {
     ending: (i64, i64),
     /// By those that pass through.
     passing: (i64, i64),
-}
-
-/// A bonus that somebody in the line has on a limit.
-#[derive(Clone, Debug)]
-pub struct Gift {
-    pub owner: String,
-    pub id: String,
-    pub amount: u64,
-    pub until_ms: u64,
 }
 
 /// What one descriptor meets.
@@ -62,6 +62,7 @@ pub struct Plan<'w> {
     who: &'w Who<'w>,
     pub charges: Vec<Charge<'w>>,
     pub parts: Vec<Part>,
+    now: u64,
 }
 
 /// A rule on the way of a descriptor.
@@ -75,6 +76,11 @@ struct Met<'w> {
 }
 
 impl Charge<'_> {
+    /// Whether its hits have been used of what was held, or should have been.
+    pub fn is_used(&self) -> bool {
+        self.acting.as_ref().is_some_and(|acting| acting.action == Action::Settle)
+    }
+
     /// The limit as it is at a time from now on.
     pub fn form_at(&self, at: u64) -> &Form {
         let begun = self.forms.iter().rfind(|(from, _)| *from <= at);
@@ -98,7 +104,7 @@ impl<'w> Plan<'w> {
         who: &'w Who<'w>,
         (schedules, now): (&mut Schedules, u64),
     ) -> Self {
-        let mut plan = Self { world, ask, who, charges: Vec::new(), parts: Vec::new() };
+        let mut plan = Self { world, ask, who, charges: Vec::new(), parts: Vec::new(), now };
         for part in &ask.parts {
             let part = plan.part(part);
             plan.parts.push(part);
@@ -107,6 +113,8 @@ impl<'w> Plan<'w> {
             let spent = charge.ending.0.max(charge.passing.0);
             charge.hits = spent - charge.ending.1.max(charge.passing.1);
             charge.find_forms(schedules, now);
+            charge.acting = Acting::of(world, ask, charge);
+            charge.partial &= 0 < charge.hits && charge.acting.is_none();
         }
         plan
     }
@@ -168,7 +176,9 @@ impl<'w> Plan<'w> {
         let priority = caller.and_then(|caller| caller.priority.as_ref());
         let of_priority = priority.and_then(|priority| priority.key.as_deref());
         let of_retries = self.world.retries.as_ref().and_then(|retries| retries.key.as_deref());
-        self.world.qualifiers.iter().any(|name| name == key)
+        let of_reservations = self.world.has_holdings() && [ID_KEY, ACTION_KEY].contains(&key);
+        of_reservations
+            || self.world.qualifiers.iter().any(|name| name == key)
             || [of_tier, of_priority, of_retries].contains(&Some(key))
     }
 
@@ -246,7 +256,13 @@ impl<'w> Plan<'w> {
                     thresholds: self.world.thresholds(met.rule, limit),
                     form,
                     forms: Vec::new(),
-                    gifts: member.map_or(Vec::new(), |member| gifts(self.who, member, limit)),
+                    gifts: member
+                        .map_or(Vec::new(), |member| gifts((self.who, self.now), member, limit)),
+                    partial: limit.partial
+                        && mode == Mode::Enforce
+                        && !self.world.enforcement(met.rule, limit).strict,
+                    holding_ms: self.world.holding_ms(met.rule),
+                    acting: None,
                     of_caller,
                     hits: 0,
                     asks: false,
@@ -299,20 +315,24 @@ fn label(place: &str, limit: &Limit) -> String {
     }
 }
 
-/// The bonuses of a member and of those below it in the line.
-fn gifts(who: &Who<'_>, member: usize, limit: &Limit) -> Vec<Gift> {
+/// The bonuses of a member and of those below it in the line, as they are spent: the first to end, then by priority.
+fn gifts((who, now): (&Who<'_>, u64), member: usize, limit: &Limit) -> Vec<Gift> {
     let mut gifts = Vec::new();
     for (owner, person) in &who.line[..=member] {
-        let of_limit =
-            person.bonuses.iter().filter(|bonus| Some(&bonus.limit) == limit.name.as_ref());
-        gifts.extend(of_limit.map(|bonus| Gift {
+        let holds = |bonus: &&Bonus| {
+            let has_begun = bonus.recurs.is_none_or(|recurs| recurs.from_ms <= now);
+            Some(&bonus.limit) == limit.name.as_ref() && has_begun
+        };
+        gifts.extend(person.bonuses.iter().filter(holds).map(|bonus| Gift {
             owner: (*owner).to_owned(),
             id: bonus.id.clone(),
             amount: bonus.amount,
             until_ms: bonus.until_ms,
+            priority: bonus.priority,
+            recurs: bonus.recurs,
         }));
     }
-    gifts.sort_by_key(|gift| gift.until_ms);
+    gifts.sort_by_key(|gift| (gift.ends(now), gift.priority));
     gifts
 }
 

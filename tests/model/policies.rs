@@ -256,6 +256,7 @@ fn rule(draw: &mut Draw, world: &World, (key, value, limits): (&str, Value, (u64
         mode: draw.maybe(10, |draw| Enforcement::of(draw.pick(&[Mode::Quota, Mode::Shadow]))),
         only: draw.maybe(8, |draw| only(draw, world)),
         capacity: None,
+        holding_ms: None,
         below: Vec::new(),
     }
 }
@@ -300,6 +301,7 @@ fn limit(draw: &mut Draw, world: &World) -> Limit {
         when: Vec::new(),
         grace: None,
         thresholds: Vec::new(),
+        partial: false,
     };
     limit.cost = limit.cost.filter(|_| !world.costs.is_empty());
     if is_bucket {

@@ -107,6 +107,9 @@ impl<'s> Failed<'s> {
             let line = match event {
                 Event::Policy(world) => format!("# policy.yaml\n{}", yaml::policy(world)),
                 Event::People(people) => format!("# callers.yaml\n{}", yaml::directory(people)),
+                Event::Gift { at_ms, giving, .. } => {
+                    format!("+{}: {giving:?}", at_ms - now_ms)
+                }
                 Event::Ask { at_ms, sidecar, ask } => {
                     let parts: Vec<String> = ask.parts.iter().map(show).collect();
                     let shown = yaml::instant(*at_ms);
@@ -124,7 +127,8 @@ impl<'s> Failed<'s> {
 fn remove_limit(rules: &mut [Rule], before: &mut usize) -> Option<bool> {
     for rule in rules {
         if *before < rule.limits.len() {
-            let may_go = 1 < rule.limits.len() || !rule.cascade && rule.capacity.is_none();
+            let may_go = 1 < rule.limits.len()
+                || !rule.cascade && rule.capacity.is_none() && rule.holding_ms.is_none();
             if may_go {
                 rule.limits.remove(*before);
             }

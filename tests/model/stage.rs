@@ -6,11 +6,14 @@ use std::time::Duration;
 use tollgate::clock::{Clock, Now, Timestamp};
 use tollgate::engine::{Code, Descriptor, HitsSource, Request};
 use tollgate::limit::Hits;
+use tollgate::store::{Gift, GiftState};
 
+use super::bonuses::Giving;
 use super::judge::Model;
+use super::people::People;
 use super::told::Told;
 use super::who::Parts;
-use super::world::{Ask, AskPart, People, World};
+use super::world::{Ask, AskPart, World};
 use super::yaml;
 use crate::support::cluster::Cluster;
 use crate::support::engine;
@@ -29,6 +32,8 @@ pub enum Event {
     People(People),
     /// A request at a time, by way of one of the sidecars.
     Ask { at_ms: u64, sidecar: usize, ask: Ask },
+    /// Somebody gives hits of a bonus away at a time, by way of one of the sidecars, and of another one again.
+    Gift { at_ms: u64, sidecar: usize, giving: Giving },
 }
 
 /// What several sidecars share.
@@ -62,6 +67,8 @@ pub struct Stage {
     is_cluster: bool,
     /// When the policy or the directory was edited last.
     edited_ms: Option<u64>,
+    /// Whether the last gift was made.
+    pub is_given: bool,
     clock: Clock,
 }
 
@@ -116,6 +123,7 @@ impl Stage {
             shared: name,
             is_cluster: matches!(shared, Shared::Cluster(_)),
             edited_ms: None,
+            is_given: false,
             clock,
         };
         stage.put_policy_in_force();
@@ -142,6 +150,10 @@ impl Stage {
             Event::Ask { at_ms, sidecar, ask } => {
                 self.advance(at_ms.saturating_sub(self.now_ms));
                 self.ask(*sidecar, ask).await?;
+            }
+            Event::Gift { at_ms, sidecar, giving } => {
+                self.advance(at_ms.saturating_sub(self.now_ms));
+                self.give(*sidecar, giving).await;
             }
         }
         Ok(())
@@ -170,6 +182,31 @@ impl Stage {
     fn advance(&mut self, ms: u64) {
         self.now_ms += ms;
         self.clock.advance(Duration::from_millis(ms));
+    }
+
+    /// Gives hits away: takes them from the giver. Whether they were there is seen by the requests that follow.
+    async fn give(&mut self, sidecar: usize, giving: &Giving) {
+        let gift = Gift {
+            id: giving.id.clone(),
+            from: giving.from.clone(),
+            to: giving.to.clone(),
+            limit: giving.limit.clone(),
+            hits: giving.hits,
+            bonus: giving.bonus.clone(),
+            until: Timestamp::from_ms(giving.until_ms),
+            domain: self.world.domain.clone(),
+            entries: Vec::new(),
+            at: Timestamp::from_ms(self.now_ms),
+            state: GiftState::Pending,
+        };
+        // A directory of files notes no gifts, so each is carried no further than that.
+        let _ = self.embedded.engine.carry_gift(gift.clone()).await;
+        for sidecar in self.sidecars.iter().cycle().skip(sidecar).take(2.min(self.sidecars.len())) {
+            let _ = sidecar.bench.engine.carry_gift(gift.clone()).await;
+        }
+        let on = (&self.world, &self.people);
+        self.is_given = self.model.give(on, giving, self.now_ms);
+        self.edited_ms = Some(self.now_ms);
     }
 
     /// Whether masters of a cluster may differ in a request, which is no difference then: if one refuses it after another has

@@ -36,7 +36,6 @@ pub fn beginning(draw: &mut Draw, start_ms: u64) -> u64 {
 pub fn add(draw: &mut Draw, world: &mut World, now_ms: u64) {
     let is_on_schedule = draw.chance(60);
     if is_on_schedule {
-        world.defaults.grace = None;
         let names = ["peak", "office", "christmas"].iter().take(draw.index(4));
         world.schedules = names.map(|name| (name.to_string(), condition(draw, now_ms))).collect();
     }
@@ -49,7 +48,8 @@ pub fn add(draw: &mut Draw, world: &mut World, now_ms: u64) {
     world.each_limit(&mut |world, rule, limit| {
         if is_on_schedule && draw.chance(60) {
             limit.when = draw.several((1, 3), |draw| when(draw, (world, now_ms), limit));
-        } else if draw.chance(50) {
+        }
+        if draw.chance(if limit.when.is_empty() { 50 } else { 30 }) {
             let grace = grace(draw, limit);
             limit.grace = Some(grace).filter(|grace| world.may_have(rule, limit, *grace));
         }

@@ -38,8 +38,14 @@ impl Told {
 }
 
 /// Reasons, from what waiting helps most to what it never helps.
-const REASONS: [&str; 5] =
-    ["over_limit", "reserved", "pressure", "idempotency_conflict", "no_access"];
+const REASONS: [&str; 6] = [
+    "over_limit",
+    "reserved",
+    "pressure",
+    "idempotency_conflict",
+    "reservation_conflict",
+    "no_access",
+];
 
 /// The answer to a request that may not pass whatever the limits say.
 pub fn denied(world: &World, who: &Who<'_>, plan: &Plan<'_>, denial: &str) -> Told {
@@ -80,6 +86,7 @@ pub fn decided(
         metadata["warned"] = json!(warned);
     }
     tell_notices(&mut metadata, &all, now);
+    tell_shares(&mut metadata, &all, admitted);
     let quota_left = has_quota_left(&all);
     let all: Vec<Met<'_>> = all
         .into_iter()
@@ -159,6 +166,29 @@ fn tell_notices(metadata: &mut Json, all: &[(&Charge<'_>, &Decision)], now: u64)
     let graces: Vec<Json> = graces.collect();
     if !graces.is_empty() {
         metadata["grace"] = json!(graces);
+    }
+}
+
+/// Tells what a request that passes gets of limits that may be taken in part, and of reservations.
+fn tell_shares(metadata: &mut Json, all: &[(&Charge<'_>, &Decision)], admitted: bool) {
+    let partial = all.iter().filter(|(charge, _)| charge.partial && admitted);
+    let granted: Vec<Json> = partial
+        .map(|(charge, decision)| {
+            let (asked, granted) = (charge.hits, decision.granted);
+            json!({ "name": charge.label, "asked": asked, "granted": granted })
+        })
+        .collect();
+    if !granted.is_empty() {
+        metadata["granted"] = json!(granted);
+    }
+    let reserved = all.iter().filter(|(_, decision)| 0 < decision.held + decision.settled);
+    let reserved: Vec<Json> = reserved
+        .map(|(charge, Decision { held, settled, .. })| {
+            json!({ "name": charge.label, "held": held, "settled": settled })
+        })
+        .collect();
+    if !reserved.is_empty() {
+        metadata["reservations"] = json!(reserved);
     }
 }
 

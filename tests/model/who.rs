@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::ledger::Form;
-use super::world::{
-    Ask, Change, Enforcement, Limit, Mode, Only, People, Person, Priority, Tiered, WHOLE, World,
-};
+use super::people::{People, Person};
+use super::world::{Ask, Change, Enforcement, Limit, Mode, Only, Priority, Tiered, WHOLE, World};
 
 /// The least part of all callers that each is among.
 pub type Parts = BTreeMap<String, u64>;

@@ -20,6 +20,8 @@ pub struct World {
     pub costs: Vec<CostTable>,
     /// Which requests are retries.
     pub retries: Option<Retries>,
+    /// For how many milliseconds all rules hold hits for reservations that don't say their own.
+    pub holding_ms: Option<u64>,
     /// Conditions with a name.
     pub schedules: Vec<(String, Condition)>,
     /// How all limits are enforced that don't say their own.
@@ -138,6 +140,8 @@ pub struct Rule {
     pub mode: Option<Enforcement>,
     pub only: Option<Only>,
     pub capacity: Option<Capacity>,
+    /// For how many milliseconds it holds hits for reservations.
+    pub holding_ms: Option<u64>,
     pub below: Vec<Rule>,
 }
 
@@ -189,6 +193,8 @@ pub struct Limit {
     pub grace: Option<Grace>,
     /// In percent; none if nothing is to be reported.
     pub thresholds: Vec<u64>,
+    /// Whether a request gets what is left if that is less.
+    pub partial: bool,
 }
 
 /// What a limit says of one tier.
@@ -247,29 +253,6 @@ pub struct Level {
     /// Shares by tier.
     pub scale: BTreeMap<String, u64>,
     pub only: Option<Only>,
-}
-
-/// A directory: what is known of callers, by name.
-pub type People = BTreeMap<String, Person>;
-
-#[derive(Clone, Debug, Default)]
-pub struct Person {
-    pub tier: Option<String>,
-    pub parent: Option<String>,
-    pub share: Option<u64>,
-    pub pool: bool,
-    pub roles: Vec<String>,
-    pub overrides: BTreeMap<String, u64>,
-    pub bonuses: Vec<Bonus>,
-    pub disabled: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct Bonus {
-    pub id: String,
-    pub limit: String,
-    pub amount: u64,
-    pub until_ms: u64,
 }
 
 /// A request.
@@ -338,9 +321,27 @@ impl World {
         let is_whole = limit.window.ms.filter(|_| ends).is_none_or(|ms| grace.for_ms < ms);
         enforcement.mode.refuses()
             && !enforcement.strict
-            && limit.when.is_empty()
             && self.overdraft(rule, limit) == Overdraft::None
             && is_whole
+    }
+
+    /// Whether a limit can be taken in part.
+    pub fn may_be_partial(&self, rule: &Rule, limit: &Limit) -> bool {
+        let is_quota = self.enforcement(rule, limit).mode == Mode::Quota;
+        !is_quota && limit.cost.is_none() && self.overdraft(rule, limit) == Overdraft::None
+    }
+
+    /// For how long hits of a rule's limits are held; None if they can't be reserved.
+    pub fn holding_ms(&self, rule: &Rule) -> Option<u64> {
+        rule.holding_ms.or(self.holding_ms)
+    }
+
+    /// Whether any limits can be reserved.
+    pub fn has_holdings(&self) -> bool {
+        fn of(rule: &Rule) -> bool {
+            rule.holding_ms.is_some() || rule.below.iter().any(of)
+        }
+        self.holding_ms.is_some() || self.rules.iter().any(of)
     }
 
     /// The thresholds of a limit: its own, or those of the default that it can reach.

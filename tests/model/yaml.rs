@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value as Json, json};
 
+use super::holdings::{ACTION_KEY, ID_KEY};
+use super::people::{Bonus, NEVER_MS, People, Person};
 use super::world::{
     Algorithm, Capacity, CostLine, Defaults, Enforcement, Level, Limit, Mode, Only, Overdraft,
-    People, Person, Priority, Retries, Rule, Tiered, Value, WHOLE, World,
+    Priority, Retries, Rule, Tiered, Value, WHOLE, World,
 };
 use super::yaml_times::{grace, schedules, when};
 
@@ -48,6 +50,7 @@ pub fn policy(world: &World) -> String {
         ("costs", costs.collect::<Map<_, _>>().into()),
         ("schedules", schedules(world)),
         ("idempotency", world.retries.as_ref().map_or(Json::Null, retries)),
+        ("reservation", world.holding_ms.map_or(Json::Null, reservation)),
         ("answer", json!({ "metadata": "always" })),
         ("mode", world.mode.map_or(Json::Null, mode)),
         ("enforce", world.mode.map_or(Json::Null, enforce)),
@@ -55,6 +58,10 @@ pub fn policy(world: &World) -> String {
         ("descriptors", world.rules.iter().map(|one| rule(world, one)).collect()),
     ]);
     text(&policy)
+}
+
+fn reservation(holding_ms: u64) -> Json {
+    json!({ "key": ID_KEY, "action": ACTION_KEY, "ttl": format!("{holding_ms}ms") })
 }
 
 fn retries(retries: &Retries) -> Json {
@@ -120,6 +127,7 @@ fn rule(world: &World, one: &Rule) -> Json {
         ("quota_mode", json!(one.mode == Some(Enforcement::of(Mode::Quota)))),
         ("mode", one.mode.filter(|_| !has_flag).map_or(Json::Null, mode)),
         ("enforce", one.mode.map_or(Json::Null, enforce)),
+        ("reservation", one.holding_ms.map_or(Json::Null, reservation)),
         ("only", one.only.as_ref().map_or(Json::Null, only)),
         ("limits", one.limits.iter().map(|one| limit(world, one)).collect()),
         ("capacity", one.capacity.as_ref().map_or(Json::Null, capacity)),
@@ -157,6 +165,7 @@ fn limit(world: &World, limit: &Limit) -> Json {
         ("when", limit.when.iter().map(|one| when(world, limit, one)).collect()),
         ("grace", limit.grace.map_or(Json::Null, grace)),
         ("thresholds", percents(&limit.thresholds)),
+        ("partial", json!(limit.partial)),
     ])
 }
 
@@ -217,14 +226,6 @@ fn capacity(capacity: &Capacity) -> Json {
 }
 
 fn person(person: &Person) -> Json {
-    let bonus = |bonus: &super::world::Bonus| {
-        json!({
-            "id": bonus.id,
-            "limit": bonus.limit,
-            "amount": bonus.amount,
-            "until": instant(bonus.until_ms),
-        })
-    };
     map([
         ("tier", json!(person.tier)),
         ("parent", json!(person.parent)),
@@ -234,6 +235,23 @@ fn person(person: &Person) -> Json {
         ("overrides", json!(person.overrides)),
         ("bonuses", person.bonuses.iter().map(bonus).collect()),
         ("disabled", json!(person.disabled)),
+    ])
+}
+
+fn bonus(bonus: &Bonus) -> Json {
+    let recurs = bonus.recurs.as_ref();
+    let until = Some(bonus.until_ms).filter(|until| *until != NEVER_MS);
+    let from = recurs.map(|recurs| recurs.from_ms).filter(|from| *from != 0);
+    let rollover = recurs.map(|recurs| recurs.rollover).filter(|most| *most != 0);
+    map([
+        ("id", json!(bonus.id)),
+        ("limit", json!(bonus.limit)),
+        ("amount", json!(bonus.amount)),
+        ("until", json!(until.map(instant))),
+        ("priority", json!(bonus.priority)),
+        ("every", json!(recurs.map(|recurs| recurs.every.text()))),
+        ("from", json!(from.map(instant))),
+        ("rollover", rollover.map_or(Json::Null, |most| json!({ "max": most }))),
     ])
 }
 
