@@ -8,6 +8,7 @@ mod clock;
 mod counters;
 mod disk;
 mod failover;
+mod killed;
 mod local;
 mod reservations;
 mod retries;

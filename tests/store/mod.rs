@@ -8,6 +8,7 @@ mod credits;
 mod debits;
 mod directory;
 mod grace;
+mod holding_races;
 mod idempotency;
 mod leases;
 mod parity;

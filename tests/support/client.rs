@@ -19,8 +19,13 @@ pub type Grpc = RateLimitServiceClient<Channel>;
 
 /// Connects to an address such as `http://127.0.0.1:8081` or `unix:///run/tollgate.sock`.
 pub async fn grpc(address: &str) -> Grpc {
-    let endpoint = Endpoint::from_shared(address.to_owned()).unwrap().timeout(PATIENCE);
-    RateLimitServiceClient::new(endpoint.connect().await.unwrap())
+    try_grpc(address).await.unwrap()
+}
+
+/// The same, of a process that may be gone.
+pub async fn try_grpc(address: &str) -> Result<Grpc, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(address.to_owned())?.timeout(PATIENCE);
+    Ok(RateLimitServiceClient::new(endpoint.connect().await?))
 }
 
 /// A request of one hit for each of `descriptors`, given as their entries.
@@ -75,6 +80,11 @@ impl Http {
     /// Posts a text to `url`; there must be an answer.
     pub async fn post(&self, url: &str, headers: &[(&str, &str)], text: &str) -> Answer {
         self.send(http_request(Method::POST, url, headers, text)).await
+    }
+
+    /// Posts a text to `url`.
+    pub async fn try_post(&self, url: &str, text: &str) -> Result<Answer, HttpError> {
+        self.try_send(http_request(Method::POST, url, &[], text)).await
     }
 
     /// Gets `url`.
