@@ -409,6 +409,15 @@ async fn all_limits_hold_or_none_on_many_slots(store: Arc<impl Store>) {
     assert!(passes(&*store, &hold(of_many(5, 9), "d"), 30).await);
     assert!(passes(&*store, &settle(of_many(0, 9), "d"), 30).await);
     assert_eq!(stands_of_many(&*store, 30).await, [(3, 0); 8]);
+    // What comes back settles too, and the answer says what is held then.
+    assert!(passes(&*store, &hold(of_many(5, 9), "e"), 40).await);
+    let mut ask = of_many(0, 9);
+    ask.charges.iter_mut().for_each(|charge| charge.hits = GiveBack(2));
+    let outcome = charge(&*store, &settle(ask, "e"), after(40)).await;
+    let told: Vec<(u64, u64)> =
+        outcome.notices.iter().map(|notice| (notice.held, notice.settled)).collect();
+    assert_eq!((outcome.admitted, told), (true, vec![(0, 3); 9]));
+    assert_eq!(stands_of_many(&*store, 40).await, [(6, 0); 8]);
 }
 
 async fn many_attempts_at_once_hold_once<S: Store + 'static>(store: Arc<S>) {

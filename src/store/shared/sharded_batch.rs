@@ -174,12 +174,16 @@ impl ShardBatch {
                 joined.retry = decision.retry;
             }
         }
+        // What was to be reported before they came back is no more.
         for (place, index) in self.giving_back(batch).enumerate() {
-            let mut own = back.notices.iter().filter(|notice| notice.charge == place);
-            if let Some(settled) = own.find(|notice| notice.settled != 0) {
-                Notice::of_charge(&mut joined.notices, index).settled = settled.settled;
+            if back.decisions.get(place).is_none_or(|decision| decision.failed) {
+                continue;
             }
+            joined.notices.retain(|notice| notice.charge != index);
+            let own = back.notices.iter().find(|notice| notice.charge == place);
+            joined.notices.extend(own.map(|own| Notice { charge: index, ..own.clone() }));
         }
+        joined.notices.sort_unstable_by_key(|notice| notice.charge);
     }
 
     /// The request's charges that give back on this shard.
