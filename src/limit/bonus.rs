@@ -62,6 +62,17 @@ mod tests {
     const DAY_MS: u64 = 86_400_000;
 
     #[test]
+    fn a_bonus_that_recurs_begins_at_its_time() {
+        let from = |ms| {
+            let recurs = Recurrence::new(CalendarUnit::Month, Timestamp::from_ms(ms), 0);
+            Bonus { recurs: Some(Arc::new(recurs)), ..Bonus::new("b", 1, Timestamp::MAX) }
+        };
+        assert!(from(AT.as_ms()).has_begun(AT));
+        assert!(!from(AT.as_ms() + 1).has_begun(AT));
+        assert!(Bonus::new("b", 1, AT).has_begun(AT));
+    }
+
+    #[test]
     fn bonuses_are_sorted_by_their_end_and_then_by_priority() {
         let ends = |id: &str, days: u64, priority| {
             let until = Timestamp::from_ms(AT.as_ms() + days * DAY_MS);

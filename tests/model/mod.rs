@@ -121,16 +121,9 @@ async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
             histories::edit(&mut draw, &mut world, &mut people, stage.now_ms);
             happening.push(Event::People(people.clone()));
         }
-        if draw.chance(4) && !people.is_empty() {
-            let number = gifts.len() as u64;
-            let giving = shares::giving(&mut draw, &people, (number, stage.now_ms));
-            let again = draw.maybe(30, |draw| draw.index(gifts.len().max(1)));
-            let giving = again.and_then(|index| gifts.get(index).cloned()).or(giving);
-            let pools = |giving: &Giving| people.get(&giving.from).is_none_or(|one| one.pool);
-            if let Some(giving) = giving.filter(|giving| !pools(giving)) {
-                let (at_ms, sidecar) = (stage.now_ms, draw.index(SIDECARS));
-                happening.push(Event::Gift { at_ms, sidecar, giving });
-            }
+        if let Some(giving) = shares::maybe_giving(&mut draw, (&people, &gifts), stage.now_ms) {
+            let (at_ms, sidecar) = (stage.now_ms, draw.index(SIDECARS));
+            happening.push(Event::Gift { at_ms, sidecar, giving });
         }
         let at_ms = histories::next(&mut draw, stage.now_ms, &stage.model.moments(stage.now_ms));
         let sidecar = if draw.chance(50) { 0 } else { draw.index(SIDECARS) };

@@ -75,17 +75,34 @@ pub fn bonus(draw: &mut Draw, (number, others): (u64, &[Bonus]), now_ms: u64) ->
 fn recurs(draw: &mut Draw, now_ms: u64) -> Recurs {
     let every: Every = draw.pick(&EVERY);
     let back_ms = draw.pick(&[1, 1, 10, 40]) * draw.pick(&[3_600_000, DAY_MS]);
+    let ahead_ms = draw.pick(&[60_000, 3_600_000, DAY_MS]);
     let from_ms = match draw.between(0, 9) {
         0 => 0,
-        1 => now_ms + draw.between(1, DAY_MS),
+        1..=3 => now_ms + draw.between(1, ahead_ms),
         _ => now_ms - draw.between(0, back_ms),
     };
     let rollover = draw.pick(&[0, 1, 5, 20, 100]);
     Recurs { every, from_ms, rollover: if from_ms == 0 { 0 } else { rollover } }
 }
 
-/// Hits of a bonus that somebody who pools with nobody gives to another; that number tells it from other gifts.
-pub fn giving(draw: &mut Draw, people: &People, (number, now_ms): (u64, u64)) -> Option<Giving> {
+/// Now and then hits that somebody who pools with nobody gives to another: a new gift, or one of those before again.
+pub fn maybe_giving(
+    draw: &mut Draw,
+    (people, gifts): (&People, &[Giving]),
+    now_ms: u64,
+) -> Option<Giving> {
+    if !draw.chance(4) || people.is_empty() {
+        return None;
+    }
+    let new = giving(draw, people, (gifts.len() as u64, now_ms));
+    let again = draw.maybe(30, |draw| draw.index(gifts.len().max(1)));
+    let giving = again.and_then(|index| gifts.get(index).cloned()).or(new)?;
+    let pools = people.get(&giving.from).is_none_or(|one| one.pool);
+    (!pools).then_some(giving)
+}
+
+/// Hits of a bonus that somebody gives to another; that number tells it from other gifts.
+fn giving(draw: &mut Draw, people: &People, (number, now_ms): (u64, u64)) -> Option<Giving> {
     let names: Vec<&String> = people.keys().collect();
     let (from, to) = (names[draw.index(names.len())], names[draw.index(names.len())]);
     let person = &people[from];

@@ -21,6 +21,8 @@ of_every_store! {
     the_wait_for_a_bonus_that_comes_anew_is_exact
     the_wait_sees_it_beyond_the_edges_of_a_schedule
     what_is_given_back_joins_the_present_period
+    what_is_given_back_goes_where_it_was_taken_last
+    what_is_spent_of_a_bonus_is_known_until_the_latest_end_it_had
     a_bonus_that_begins_to_recur_begins_anew
     bonuses_alone_are_spent_once_by_id
     all_bonuses_together_are_spent_to_the_last_hit_and_not_beyond
@@ -183,6 +185,28 @@ async fn what_is_given_back_joins_the_present_period(store: Arc<impl Store>) {
     assert_eq!(left(&*store, on, Spend(3), NEXT_MS).await, 11);
     assert_eq!(left(&*store, on, GiveBack(u64::MAX), NEXT_MS).await, 14);
     assert_eq!(left(&*store, on, Spend(0), LATER_MS).await, 14);
+}
+
+async fn what_is_given_back_goes_where_it_was_taken_last(store: Arc<impl Store>) {
+    let limit = total(2);
+    let ends = |id: &str, ms| Bonus::new(id, 5, Timestamp::from_ms(START_MS + ms));
+    let bonuses = [ends("soon", 10_000), ends("late", 20_000)];
+    let on = (&limit, &bonuses[..]);
+    assert_eq!(left(&*store, on, Spend(9), 0).await, 3);
+    assert_eq!(stands(&*store, on, 0).await, [(0, 5, 0), (0, 2, 0)]);
+    assert_eq!(left(&*store, on, GiveBack(1), 0).await, 4);
+    assert_eq!(stands(&*store, on, 0).await, [(0, 5, 0), (0, 1, 0)]);
+    assert_eq!(left(&*store, on, GiveBack(3), 0).await, 7);
+    assert_eq!(stands(&*store, on, 0).await, [(0, 3, 0), (0, 0, 0)]);
+}
+
+async fn what_is_spent_of_a_bonus_is_known_until_the_latest_end_it_had(store: Arc<impl Store>) {
+    let limit = total(0);
+    let ends = |ms| [Bonus::new("b", 5, Timestamp::from_ms(START_MS + ms))];
+    let (soon, late) = (ends(1_000), ends(60_000));
+    assert_eq!(left(&*store, (&limit, &late), Spend(2), 0).await, 3);
+    assert_eq!(left(&*store, (&limit, &soon), Spend(1), 0).await, 2);
+    assert_eq!(left(&*store, (&limit, &late), Spend(0), 30_000).await, 2);
 }
 
 async fn a_bonus_that_begins_to_recur_begins_anew(store: Arc<impl Store>) {

@@ -33,6 +33,7 @@ of_every_store! {
     an_extension_is_for_what_is_held_alone
     there_are_so_many_reservations_of_a_counter_and_no_more
     what_is_held_takes_from_bonuses_what_the_limit_does_not_have
+    a_grace_holds_nothing_and_settles
     a_gauge_sees_what_is_held
     what_was_held_settles_although_the_amount_is_lower_and_another_limit_refuses
     all_limits_hold_or_none_on_many_slots
@@ -261,6 +262,7 @@ async fn a_late_settlement_is_an_ordinary_charge(store: Arc<impl Store>) {
         assert!(passes(&*store, &counting(ask(100 - left)), LIFE_MS).await, "{name}");
         let outcome = charge(&*store, &settle(ask(used), "a"), after(LIFE_MS)).await;
         assert_eq!(outcome.admitted, counted != 0, "{name}");
+        assert_eq!(settled(&outcome), counted, "{name}");
         let wide = total(1_000);
         let stands = stands(&*store, &name, &wide, LIFE_MS).await;
         assert_eq!(stands, (900 + left - counted, 0), "{name}");
@@ -304,6 +306,9 @@ async fn an_extension_is_for_what_is_held_alone(store: Arc<impl Store>) {
     assert!(passes(&*store, &hold(ask(80), "a"), 0).await);
     assert!(passes(&*store, &extend(ask(0), "a"), LIFE_MS - 1).await);
     assert_eq!(stands(&*store, "k", &limit, 2 * LIFE_MS - 2).await, (20, 80));
+    // A shorter one than what is left changes nothing.
+    let shorter = Reservation::Extend { id: id("a"), life_ms: 5 };
+    assert!(passes(&*store, &reserving(ask(0), "a", shorter), LIFE_MS).await);
     let wait = charge(&*store, &counting(ask(21)), after(2 * LIFE_MS - 2)).await;
     assert_eq!(wait.decisions[0].fit, Fit::AfterMs(1));
     assert_eq!(stands(&*store, "k", &limit, 2 * LIFE_MS - 1).await, (100, 0));
@@ -339,6 +344,17 @@ async fn what_is_held_takes_from_bonuses_what_the_limit_does_not_have(store: Arc
     assert!(passes(&*store, &settle(ask(12), "a"), 0).await);
     let outcome = charge(&*store, &counting(ask(1)), after(0)).await;
     assert_eq!((outcome.admitted, outcome.decisions[0].standing.remaining), (false, 0));
+}
+
+async fn a_grace_holds_nothing_and_settles(store: Arc<impl Store>) {
+    let limit = Arc::new(Limit::clone(&total(100)).with_grace(10, 60_000));
+    let ask = |hits| one("k", &limit, Spend(hits));
+    assert!(!passes(&*store, &hold(ask(101), "a"), 0).await);
+    assert!(passes(&*store, &counting(ask(90)), 0).await);
+    assert!(!passes(&*store, &hold(ask(11), "b"), 0).await);
+    // A late settlement is a request like any other.
+    let outcome = charge(&*store, &settle(ask(20), "c"), after(0)).await;
+    assert_eq!((outcome.admitted, settled(&outcome)), (true, 20));
 }
 
 async fn a_gauge_sees_what_is_held(store: Arc<impl Store>) {
