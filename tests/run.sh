@@ -26,6 +26,7 @@ install_by_apt() {
   if absent python3; then packages+=(python3); fi
   if absent redis-server; then packages+=(redis-server); fi
   if absent faketime; then packages+=(faketime); fi
+  if absent tmux; then packages+=(tmux); fi
   if ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
   [[ ${#packages[@]} -gt 0 ]] || return 0
   [[ $(id -u) -eq 0 ]] || sudo=(sudo)

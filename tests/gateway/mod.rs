@@ -14,6 +14,7 @@ mod edges;
 mod envoy;
 mod hostile;
 mod modes;
+mod monitor;
 mod overload;
 mod providers;
 mod quota;

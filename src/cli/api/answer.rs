@@ -35,7 +35,8 @@ pub fn answer(matches: &ArgMatches, question: fn(&ArgMatches) -> Question) -> Ex
     }
 }
 
-fn client(matches: &ArgMatches) -> Result<Client, ClientError> {
+/// The client of the API that the arguments name.
+pub fn client(matches: &ArgMatches) -> Result<Client, ClientError> {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
     let flags = AddressParts {
         url: text("api_url"),

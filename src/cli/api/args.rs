@@ -8,13 +8,10 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::output::Format;
 use crate::settings::some_time;
 
-/// The arguments that all of the commands have.
+/// The arguments of all commands that print an answer.
 pub fn with_common(command: Command) -> Command {
-    let text = |name: &'static str, flag: &'static str, value: &'static str| {
-        Arg::new(name).long(flag).value_name(value)
-    };
-    command
-        .arg(
+    with_address(
+        command.arg(
             Arg::new("output")
                 .long("output")
                 .short('o')
@@ -22,7 +19,16 @@ pub fn with_common(command: Command) -> Command {
                 .value_parser(PossibleValuesParser::new(Format::NAMES))
                 .default_value("table")
                 .help("Output format"),
-        )
+        ),
+    )
+}
+
+/// Where the API is, and how to ask it.
+pub fn with_address(command: Command) -> Command {
+    let text = |name: &'static str, flag: &'static str, value: &'static str| {
+        Arg::new(name).long(flag).value_name(value)
+    };
+    command
         .arg(text("api_url", "api-url", "URL").help("Address of the API"))
         .arg(
             text("api_token_file", "api-token-file", "PATH")
@@ -34,14 +40,18 @@ pub fn with_common(command: Command) -> Command {
         )
         .arg(text("context", "context", "NAME").help("Context in the file of contexts"))
         .arg(
-            text("timeout", "timeout", "DURATION")
-                .default_value("30s")
-                .value_parser(timeout)
+            duration_arg("timeout", "30s")
                 .help("Maximum time for an answer, such as 500ms, 10s or 2m"),
         )
 }
 
-fn timeout(text: &str) -> Result<Duration, &'static str> {
+/// A flag with a time.
+pub fn duration_arg(name: &'static str, default: &'static str) -> Arg {
+    let arg = Arg::new(name).long(name).value_name("DURATION");
+    arg.default_value(default).value_parser(duration)
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
     some_time(text).ok_or("use a duration up to an hour, such as 500ms, 10s or 2m")
 }
 

@@ -79,6 +79,11 @@ impl Client {
         Ok(Self { address, agent: Agent::new_with_config(config) })
     }
 
+    /// The address of the API.
+    pub fn url(&self) -> &str {
+        &self.address.url
+    }
+
     /// The answer to a question; of one that has pages, with the items of all.
     pub fn ask_all(&self, question: &Question) -> Result<Value, ClientError> {
         let mut all = self.ask(question, None)?;

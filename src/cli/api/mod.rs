@@ -4,6 +4,7 @@ mod answer;
 mod args;
 mod callers;
 mod client;
+mod monitor;
 mod output;
 mod providers;
 mod question;

@@ -37,7 +37,8 @@ pub fn providers(matches: &ArgMatches) -> Question {
     }
 }
 
-fn provider_columns() -> Vec<Column> {
+/// The columns of a list of providers.
+pub fn provider_columns() -> Vec<Column> {
     vec![
         Column::text("domain", "/domain"),
         Column::text("provider", "/provider"),

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::{Map, Value, json};
 
-use super::answer::answer;
+use super::answer::{answer, client};
 use super::args::{
     below, below_arg, caller_arg, domain_arg, entries, entry_arg, segment, with_common,
 };
+use super::monitor;
 use super::question::Question;
 use super::table::Column;
 use crate::cli::USAGE;
@@ -21,6 +22,7 @@ Examples:
   tollgate quota consume alice 5                  Charge 5 hits as a request does
   tollgate quota release alice 5                  Give them back
   tollgate quota reset alice                      Give all used hits back
+  tollgate quota monitor                          Watch the callers nearest to their limits
   tollgate quota recalculate acme 815 -e resource=users
   tollgate quota grant alice --limit daily --amount 500 --until 2026-12-31
   tollgate quota set alice daily 2000             Replace the amount of a limit for this caller
@@ -53,6 +55,7 @@ pub fn command() -> Command {
         .subcommand(recalculate_command())
         .subcommand(set_command())
         .subcommand(grant_command())
+        .subcommand(monitor::command())
 }
 
 /// A command about a caller.
@@ -128,6 +131,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(("recalculate", matches)) => answer(matches, |matches| change(matches, "recalculate")),
         Some(("set", matches)) => answer(matches, set),
         Some(("grant", matches)) => answer(matches, grant),
+        Some(("monitor", matches)) => monitor::run(matches, client(matches)),
         _ => ExitCode::from(USAGE),
     }
 }

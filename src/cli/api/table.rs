@@ -29,6 +29,13 @@ enum Kind {
     Money,
 }
 
+/// How close a limit is to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    Warning,
+    Critical,
+}
+
 impl Column {
     pub fn text(name: &str, pointer: &str) -> Self {
         Self { name: name.to_owned(), pointer: pointer.to_owned(), kind: Kind::Text }
@@ -70,6 +77,16 @@ impl Column {
         }
     }
 
+    /// How close the limit of an item is to its end, if this column says so.
+    pub fn urgency(&self, item: &Value) -> Option<Urgency> {
+        let percent = item.pointer(&self.pointer).and_then(Value::as_f64)?;
+        match self.kind {
+            Kind::Percent if CRITICAL_PERCENT <= percent => Some(Urgency::Critical),
+            Kind::Percent if WARNING_PERCENT <= percent => Some(Urgency::Warning),
+            _ => None,
+        }
+    }
+
     fn cell(&self, item: &Value) -> Cell {
         let plain = self.plain(item);
         let text = match plain.as_str() {
@@ -82,11 +99,10 @@ impl Column {
             Kind::Text => cell,
             Kind::Number | Kind::Percent | Kind::Money => cell.set_alignment(CellAlignment::Right),
         };
-        let percent = item.pointer(&self.pointer).and_then(Value::as_f64);
-        match (self.kind, percent) {
-            (Kind::Percent, Some(percent)) if CRITICAL_PERCENT <= percent => cell.fg(Color::Red),
-            (Kind::Percent, Some(percent)) if WARNING_PERCENT <= percent => cell.fg(Color::Yellow),
-            _ => cell,
+        match self.urgency(item) {
+            Some(Urgency::Critical) => cell.fg(Color::Red),
+            Some(Urgency::Warning) => cell.fg(Color::Yellow),
+            None => cell,
         }
     }
 }

@@ -1,0 +1,183 @@
+//! The picture of the monitor: two lines above, and three lists below, as far as the terminal has room for them.
+
+use std::time::Duration;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::Line;
+use ratatui::widgets::{Cell, Paragraph, Row, Table};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::reading::{Panel, Reading};
+use crate::cli::api::table::{Column, Urgency};
+use crate::clock::monotonic_now;
+use crate::printable;
+
+/// What is shown.
+pub struct View {
+    url: String,
+    interval: Duration,
+    panels: Option<[Panel; 3]>,
+    /// Why the last reading failed, and since when readings do.
+    failed: Option<(String, Instant)>,
+}
+
+impl View {
+    /// Before the first reading.
+    pub fn new(url: &str, interval: Duration) -> Self {
+        let url = printable::line(url).into_owned();
+        Self { url, interval, panels: None, failed: None }
+    }
+
+    /// Takes a reading. One that failed leaves what is shown.
+    pub fn take(&mut self, reading: Reading) {
+        match reading.0 {
+            Ok(panels) => (self.panels, self.failed) = (Some(panels), None),
+            Err(reason) => {
+                let since = self.failed.take().map_or_else(monotonic_now, |(_, since)| since);
+                self.failed = Some((reason, since));
+            }
+        }
+    }
+
+    /// Draws all of it.
+    pub fn draw(&self, frame: &mut Frame<'_>) {
+        let bold = Style::new().add_modifier(Modifier::BOLD);
+        let [head, state, below] =
+            Layout::vertical([Constraint::Length(1), Constraint::Length(1), Constraint::Min(0)])
+                .areas(frame.area());
+        let title = format!("tollgate {}  every {:?}  q quits", self.url, self.interval);
+        frame.render_widget(Paragraph::new(Line::styled(title, bold)), head);
+        frame.render_widget(Paragraph::new(self.state()), state);
+        let Some(panels) = &self.panels else { return };
+        let areas = Layout::vertical([
+            Constraint::Fill(2),
+            Constraint::Fill(1),
+            Constraint::Length(height(&panels[2])),
+        ])
+        .areas::<3>(below);
+        for (panel, area) in panels.iter().zip(areas) {
+            draw_panel(panel, frame, area);
+        }
+    }
+
+    fn state(&self) -> Line<'_> {
+        let alarm = Style::new().fg(Color::Red);
+        match (&self.failed, &self.panels) {
+            (Some((reason, since)), _) => {
+                let seconds = since.elapsed().as_secs();
+                Line::styled(format!("no answer for {seconds} s, retrying: {reason}"), alarm)
+            }
+            (None, None) => Line::raw("reading"),
+            (None, Some(_)) => Line::raw(""),
+        }
+    }
+}
+
+/// Lines of a list with its title, its header and an empty line.
+fn height(panel: &Panel) -> u16 {
+    let rows = panel.items.as_ref().map_or(1, |items| items.len().max(1));
+    u16::try_from(rows.min(6) + 3).unwrap_or(u16::MAX)
+}
+
+fn draw_panel(panel: &Panel, frame: &mut Frame<'_>, area: Rect) {
+    let bold = Style::new().add_modifier(Modifier::BOLD);
+    let [title, table] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
+    frame.render_widget(Line::styled(panel.title, bold), title);
+    let items = match &panel.items {
+        Ok(items) if items.is_empty() => return frame.render_widget(Paragraph::new("none"), table),
+        Ok(items) => items,
+        Err(reason) => return frame.render_widget(Paragraph::new(reason.as_str()), table),
+    };
+    let header = panel.columns.iter().map(|column| column.name().to_uppercase());
+    let rows = items.iter().map(|item| row(item, &panel.columns));
+    let widths = panel.columns.iter().map(|column| Constraint::Length(width(column, items)));
+    let table_widget = Table::new(rows, widths)
+        .header(Row::new(header).style(Style::new().add_modifier(Modifier::DIM)))
+        .column_spacing(2);
+    frame.render_widget(table_widget, table);
+}
+
+fn row<'t>(item: &Value, columns: &[Column]) -> Row<'t> {
+    let cells = columns.iter().map(|column| {
+        let style = match column.urgency(item) {
+            Some(Urgency::Critical) => Style::new().fg(Color::Red),
+            Some(Urgency::Warning) => Style::new().fg(Color::Yellow),
+            None => Style::new(),
+        };
+        Cell::from(column.plain(item)).style(style)
+    });
+    Row::new(cells.collect::<Vec<_>>())
+}
+
+/// As wide as the longest value.
+fn width(column: &Column, items: &[Value]) -> u16 {
+    let values = items.iter().map(|item| column.plain(item).chars().count());
+    let widest = values.max().unwrap_or_default().max(column.name().len());
+    u16::try_from(widest).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+    use serde_json::json;
+
+    use super::*;
+
+    fn reading() -> Reading {
+        let panel = |title, items| {
+            let columns = vec![
+                Column::text("caller", "/caller"),
+                Column::number("used", "/used"),
+                Column::percent("percent", "/percent"),
+            ];
+            Panel { title, columns, items }
+        };
+        let limits =
+            json!([{ "caller": "ann", "used": 19, "percent": 95.0 }, { "caller": "b\u{1b}[2J" }]);
+        let limits = limits.as_array().unwrap().clone();
+        Reading(Ok([
+            panel("Limits", Ok(limits)),
+            panel("Refusals", Ok(Vec::new())),
+            panel("Providers", Err("usage is not counted".to_owned())),
+        ]))
+    }
+
+    fn drawn(view: &View, width: u16, height: u16) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| view.draw(frame)).unwrap();
+        terminal.backend().to_string()
+    }
+
+    #[test]
+    fn a_reading_is_shown_and_stays_while_the_next_ones_fail() {
+        let mut view = View::new("http://a", Duration::from_secs(2));
+        assert!(drawn(&view, 60, 20).contains("reading"));
+        view.take(reading());
+        let picture = drawn(&view, 60, 20);
+        for text in ["tollgate http://a  every 2s  q quits", "ann", "95.0", "none", "not counted"] {
+            assert!(picture.contains(text), "{text}: {picture}");
+        }
+        assert!(!picture.contains('\u{1b}'), "{picture}");
+        view.take(Reading(Err("refused".to_owned())));
+        let picture = drawn(&view, 60, 20);
+        assert!(picture.contains("no answer for 0 s, retrying: refused"), "{picture}");
+        assert!(picture.contains("ann"), "{picture}");
+        view.take(reading());
+        assert!(!drawn(&view, 60, 20).contains("retrying"));
+    }
+
+    #[test]
+    fn a_terminal_of_any_size_is_drawn_on() {
+        let mut view = View::new("http://a", Duration::from_secs(2));
+        view.take(reading());
+        for width in 0..70 {
+            for height in 0..24 {
+                drawn(&view, width, height);
+            }
+        }
+    }
+}
