@@ -31,22 +31,22 @@ fn tollgate(folder: &Path, arguments: &[&str]) -> Output {
 
 /// The expected text on one of the standard streams; the other must be empty.
 #[derive(Clone, Copy)]
-enum Told<'a> {
+enum Reported<'a> {
     Out(&'a [&'a str]),
     Err(&'a [&'a str]),
 }
 
 /// Checks the exit status and the streams, and returns the standard output.
 #[track_caller]
-fn check(folder: &Path, arguments: &[&str], status: i32, told: Told<'_>) -> String {
+fn check(folder: &Path, arguments: &[&str], status: i32, reported: Reported<'_>) -> String {
     let output = tollgate(folder, arguments);
     let stdout = String::from_utf8(output.stdout).unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let all = format!("{arguments:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}");
     assert_eq!(output.status.code(), Some(status), "{all}");
-    let (texts, stream, silent) = match told {
-        Told::Out(texts) => (texts, &stdout, &stderr),
-        Told::Err(texts) => (texts, &stderr, &stdout),
+    let (texts, stream, silent) = match reported {
+        Reported::Out(texts) => (texts, &stdout, &stderr),
+        Reported::Err(texts) => (texts, &stderr, &stdout),
     };
     texts.iter().for_each(|text| assert!(stream.contains(text), "no {text:?} in\n{all}"));
     assert!(silent.is_empty(), "{all}");
@@ -56,30 +56,30 @@ fn check(folder: &Path, arguments: &[&str], status: i32, told: Told<'_>) -> Stri
 #[test]
 fn check_passes_good_policies() {
     let folder = folder(&[("a.yaml", GOOD)]);
-    check(folder.path(), &["check", "a.yaml"], 0, Told::Out(&["1 file, 1 domain: no errors"]));
-    check(folder.path(), &["check", "."], 0, Told::Out(&["1 file, 1 domain: no errors"]));
+    check(folder.path(), &["check", "a.yaml"], 0, Reported::Out(&["1 file, 1 domain: no errors"]));
+    check(folder.path(), &["check", "."], 0, Reported::Out(&["1 file, 1 domain: no errors"]));
 }
 
 #[test]
 fn check_tells_every_problem_with_place_and_caret() {
     let folder = folder(&[("a.yaml", BAD)]);
     let problems = ["answr", "--> a.yaml:2:1", "dya", "--> a.yaml:5:", "^^^", "2 errors"];
-    check(folder.path(), &["check", "a.yaml"], 1, Told::Err(&problems));
+    check(folder.path(), &["check", "a.yaml"], 1, Reported::Err(&problems));
 }
 
 #[test]
 fn check_tells_problems_as_json() {
     let folder = folder(&[("a.yaml", BAD), ("b.yaml", GOOD)]);
     let arguments = ["check", "--format", "json", "a.yaml"];
-    let told: Value =
-        serde_json::from_str(&check(folder.path(), &arguments, 1, Told::Out(&["{"]))).unwrap();
-    assert_eq!(told["ok"], false);
-    assert_eq!(told["problems"][0]["file"], "a.yaml");
-    assert_eq!(told["problems"][0]["line"], 2);
+    let reported: Value =
+        serde_json::from_str(&check(folder.path(), &arguments, 1, Reported::Out(&["{"]))).unwrap();
+    assert_eq!(reported["ok"], false);
+    assert_eq!(reported["problems"][0]["file"], "a.yaml");
+    assert_eq!(reported["problems"][0]["line"], 2);
     let fine = ["check", "--format=json", "b.yaml"];
-    check(folder.path(), &fine, 0, Told::Out(&["\"ok\": true"]));
+    check(folder.path(), &fine, 0, Reported::Out(&["\"ok\": true"]));
     let missing = ["check", "--format=json", "gone.yaml"];
-    check(folder.path(), &missing, 1, Told::Out(&["can't read gone.yaml"]));
+    check(folder.path(), &missing, 1, Reported::Out(&["can't read gone.yaml"]));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn check_tells_which_names_of_callers_no_policy_has() {
         [("p.yaml", policy.as_str()), ("c.yaml", callers), ("good.yaml", &good), ("bad.yaml", BAD)];
     let folder = folder(&files);
     let against = |callers, policies| ["check", "--callers", callers, "--policies", policies];
-    let told = [
+    let reported = [
         "unknown tier `premiun`; did you mean `premium`?",
         "--> c.yaml:2:14",
         "unknown limit `dayly`; did you mean `daily`?",
@@ -102,14 +102,19 @@ fn check_tells_which_names_of_callers_no_policy_has() {
         "^^^",
         "3 errors",
     ];
-    check(folder.path(), &against("c.yaml", "p.yaml"), 1, Told::Err(&told));
+    check(folder.path(), &against("c.yaml", "p.yaml"), 1, Reported::Err(&reported));
     let fine = ["1 file, 2 callers: no errors"];
-    check(folder.path(), &against("good.yaml", "p.yaml"), 0, Told::Out(&fine));
-    check(folder.path(), &["check", "--callers", "c.yaml"], 0, Told::Out(&fine));
-    check(folder.path(), &against("good.yaml", "bad.yaml"), 1, Told::Err(&["--> bad.yaml:2:1"]));
-    check(folder.path(), &against("good.yaml", "gone"), 1, Told::Err(&["can't read gone"]));
+    check(folder.path(), &against("good.yaml", "p.yaml"), 0, Reported::Out(&fine));
+    check(folder.path(), &["check", "--callers", "c.yaml"], 0, Reported::Out(&fine));
+    check(
+        folder.path(),
+        &against("good.yaml", "bad.yaml"),
+        1,
+        Reported::Err(&["--> bad.yaml:2:1"]),
+    );
+    check(folder.path(), &against("good.yaml", "gone"), 1, Reported::Err(&["can't read gone"]));
     let alone = ["check", "p.yaml", "--policies", "p.yaml"];
-    check(folder.path(), &alone, 2, Told::Err(&["--callers"]));
+    check(folder.path(), &alone, 2, Reported::Err(&["--callers"]));
 }
 
 #[test]
@@ -117,21 +122,21 @@ fn check_against_tells_which_limits_would_start_a_new_count() {
     let other = GOOD.replace("5/day", "5/hour");
     let folder =
         folder(&[("old.yaml", GOOD), ("same.yaml", &GOOD.replace("5", "6")), ("new.yaml", &other)]);
-    let told = "domain `shop`, rule `user`: `daily` starts a new count: its window was `day`";
+    let reported = "domain `shop`, rule `user`: `daily` starts a new count: its window was `day`";
     let run = |new: &'static str| ["check", new, "--against", "old.yaml"];
-    check(folder.path(), &run("same.yaml"), 0, Told::Out(&["no errors, no warnings"]));
+    check(folder.path(), &run("same.yaml"), 0, Reported::Out(&["no errors, no warnings"]));
     let output = tollgate(folder.path(), &run("new.yaml"));
     assert!(output.status.success());
-    assert!(String::from_utf8(output.stderr).unwrap().contains(told));
+    assert!(String::from_utf8(output.stderr).unwrap().contains(reported));
     let strict = ["check", "new.yaml", "--against", "old.yaml", "--deny-warnings"];
-    check(folder.path(), &strict, 1, Told::Err(&[told, "1 warning"]));
+    check(folder.path(), &strict, 1, Reported::Err(&[reported, "1 warning"]));
     let json = ["check", "new.yaml", "--against", "old.yaml", "--format", "json"];
     let report: Value =
-        serde_json::from_str(&check(folder.path(), &json, 0, Told::Out(&[]))).unwrap();
+        serde_json::from_str(&check(folder.path(), &json, 0, Reported::Out(&[]))).unwrap();
     assert_eq!(report["restarts"][0]["limit"], "daily");
     assert_eq!(report["counts_kept"], false);
     let bad = ["check", "old.yaml", "--against", "nowhere.yaml"];
-    check(folder.path(), &bad, 1, Told::Err(&["nowhere.yaml"]));
+    check(folder.path(), &bad, 1, Reported::Err(&["nowhere.yaml"]));
 }
 
 #[test]
@@ -140,13 +145,13 @@ fn check_against_says_that_all_counts_are_kept_or_that_the_old_policies_are_brok
     let folder = folder(&[("old.yaml", GOOD), ("new.yaml", &new), ("bad.yaml", BAD)]);
     let run = |new: &'static str, old: &'static str| ["check", new, "--against", old];
     let kept = "all existing limits keep their counts";
-    check(folder.path(), &run("new.yaml", "old.yaml"), 0, Told::Out(&["no warnings", kept]));
+    check(folder.path(), &run("new.yaml", "old.yaml"), 0, Reported::Out(&["no warnings", kept]));
     let json = ["check", "new.yaml", "--against", "old.yaml", "-o", "json"];
-    check(folder.path(), &json, 0, Told::Out(&["\"counts_kept\": true"]));
+    check(folder.path(), &json, 0, Reported::Out(&["\"counts_kept\": true"]));
     let blamed = "error: the policies of `--against bad.yaml` are invalid";
-    let told = ["--> bad.yaml:2:1", blamed, "2 files: 2 errors"];
-    check(folder.path(), &run("new.yaml", "bad.yaml"), 1, Told::Err(&told));
-    let stdout = check(folder.path(), &["check", "new.yaml"], 0, Told::Out(&["no errors"]));
+    let reported = ["--> bad.yaml:2:1", blamed, "2 files: 2 errors"];
+    check(folder.path(), &run("new.yaml", "bad.yaml"), 1, Reported::Err(&reported));
+    let stdout = check(folder.path(), &["check", "new.yaml"], 0, Reported::Out(&["no errors"]));
     assert!(!stdout.contains(kept), "{stdout}");
 }
 
@@ -159,8 +164,8 @@ fn check_against_finds_counts_that_a_rule_before_another_takes_over() {
     let new = format!("domain: shop\ndescriptors:\n{}{}", rule("'*z'"), rule("a*"));
     let folder = folder(&[("old.yaml", &old), ("new.yaml", &new)]);
     let strict = ["check", "new.yaml", "--against", "old.yaml", "--deny-warnings"];
-    let told = "rule `f=*z`: `f=*z 5/day` starts a new count for requests that met rule `f=a*` before: its values shared the counter of `a*`";
-    check(folder.path(), &strict, 1, Told::Err(&[told]));
+    let reported = "rule `f=*z`: `f=*z 5/day` starts a new count for requests that met rule `f=a*` before: its values shared the counter of `a*`";
+    check(folder.path(), &strict, 1, Reported::Err(&[reported]));
 }
 
 #[test]
@@ -170,10 +175,10 @@ fn check_against_finds_counts_that_move_to_another_path() {
     let folder = folder(&[("paths.yaml", paths), ("qualified.yaml", qualified)]);
     let strict =
         |new: &'static str, old: &'static str| ["check", new, "--against", old, "--deny-warnings"];
-    let told = "rule `user`: `user 5/day` starts a new count for requests that met rule `user/op` before: its path was `user/op`";
-    check(folder.path(), &strict("qualified.yaml", "paths.yaml"), 1, Told::Err(&[told]));
-    let told = "rule `user/op`: `user/op 5/day` starts a new count for requests that met rule `user` before: its path was `user`";
-    check(folder.path(), &strict("paths.yaml", "qualified.yaml"), 1, Told::Err(&[told]));
+    let reported = "rule `user`: `user 5/day` starts a new count for requests that met rule `user/op` before: its path was `user/op`";
+    check(folder.path(), &strict("qualified.yaml", "paths.yaml"), 1, Reported::Err(&[reported]));
+    let reported = "rule `user/op`: `user/op 5/day` starts a new count for requests that met rule `user` before: its path was `user`";
+    check(folder.path(), &strict("paths.yaml", "qualified.yaml"), 1, Reported::Err(&[reported]));
 }
 
 #[test]
@@ -187,31 +192,36 @@ fn check_against_tells_which_limits_are_gone() {
     };
     // The edit may intend it, so it is not a warning.
     let output = tollgate(folder.path(), &run("store.yaml", &["--deny-warnings"]));
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     let line = |domain: &str, limit: &str| {
         format!("gone: domain `{domain}`, rule `user`: no limit uses the counts of `{limit}`\n")
     };
-    assert_eq!(told, line("mall", "user 5/day") + &line("shop", "daily"));
+    assert_eq!(reported, line("mall", "user 5/day") + &line("shop", "daily"));
     assert!(output.status.success());
     assert!(!String::from_utf8(output.stdout).unwrap().contains(kept));
-    let stdout = check(folder.path(), &run("mall.yaml", &["-o", "json"]), 0, Told::Out(&[]));
+    let stdout = check(folder.path(), &run("mall.yaml", &["-o", "json"]), 0, Reported::Out(&[]));
     let report: Value = serde_json::from_str(&stdout).unwrap();
     let gone = |domain| json!({ "domain": domain, "rule": "user", "limit": "daily" });
     assert_eq!(report["gone"], json!([gone("shop"), gone("store")]));
     assert_eq!(report["counts_kept"], false);
-    check(folder.path(), &run(".", &[]), 0, Told::Out(&[kept]));
+    check(folder.path(), &run(".", &[]), 0, Reported::Out(&[kept]));
 }
 
 #[test]
 fn check_warns_of_files_that_are_passed_over() {
     let folder = folder(&[("a.yaml", GOOD), ("basic", GOOD), ("a.yaml~", BAD), ("README.md", BAD)]);
-    let told = "basic is ignored: its name ends in neither .yaml nor .yml";
+    let reported = "basic is ignored: its name ends in neither .yaml nor .yml";
     let output = tollgate(folder.path(), &["check", "."]);
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && stderr.contains(told), "{stderr}");
+    assert!(output.status.success() && stderr.contains(reported), "{stderr}");
     assert_eq!(stderr.matches("warning").count(), 1, "{stderr}");
-    check(folder.path(), &["check", ".", "--deny-warnings"], 1, Told::Err(&[told, "1 warning"]));
-    let json = check(folder.path(), &["check", ".", "--format", "json"], 0, Told::Out(&[]));
+    check(
+        folder.path(),
+        &["check", ".", "--deny-warnings"],
+        1,
+        Reported::Err(&[reported, "1 warning"]),
+    );
+    let json = check(folder.path(), &["check", ".", "--format", "json"], 0, Reported::Out(&[]));
     let report: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(report["problems"][0]["severity"], "warning");
 }
@@ -220,11 +230,11 @@ fn check_warns_of_files_that_are_passed_over() {
 fn check_tells_callers_and_policies_apart() {
     let callers = "callers:\n  a: { tier: premium }\n";
     let folder = folder(&[("p.yaml", GOOD), ("c.yaml", callers)]);
-    let told =
+    let reported =
         ["this is a file of callers", "`tollgate check --callers`", "--> c.yaml:1:1", "1 error"];
-    check(folder.path(), &["check", "c.yaml"], 1, Told::Err(&told));
-    let told = ["this is a policy", "without `--callers`", "--> p.yaml:1:1", "1 error"];
-    check(folder.path(), &["check", "--callers", "p.yaml"], 1, Told::Err(&told));
+    check(folder.path(), &["check", "c.yaml"], 1, Reported::Err(&reported));
+    let reported = ["this is a policy", "without `--callers`", "--> p.yaml:1:1", "1 error"];
+    check(folder.path(), &["check", "--callers", "p.yaml"], 1, Reported::Err(&reported));
 }
 
 #[test]
@@ -273,10 +283,10 @@ fn no_control_character_reaches_a_terminal() {
         }
     }
     let output = tollgate(folder.path(), &["token", WILD, "--role", "viewer"]);
-    let told = String::from_utf8(output.stderr).unwrap();
+    let reported = String::from_utf8(output.stderr).unwrap();
     assert!(
-        told.starts_with(r"error: invalid name `a\u{1b}[31m\n\u{9b}b\u{202e}\u{200b}`"),
-        "{told}"
+        reported.starts_with(r"error: invalid name `a\u{1b}[31m\n\u{9b}b\u{202e}\u{200b}`"),
+        "{reported}"
     );
     let json = tollgate(folder.path(), &["check", "p.yaml", "-o", "json"]).stdout;
     assert_eq!(serde_json::from_slice::<Value>(&json).unwrap()["ok"], false);
@@ -286,7 +296,7 @@ fn no_control_character_reaches_a_terminal() {
 fn values_complete_and_pages_know_them() {
     let folder = folder(&[]);
     for shell in ["bash", "zsh", "fish"] {
-        let script = check(folder.path(), &["completions", shell], 0, Told::Out(&[]));
+        let script = check(folder.path(), &["completions", shell], 0, Reported::Out(&[]));
         for words in
             [["off", "trace"], ["text", "json"], ["viewer", "admin"], ["settings", "token"]]
         {
@@ -294,67 +304,76 @@ fn values_complete_and_pages_know_them() {
             assert!(words.iter().all(is_there), "no {words:?} for {shell}");
         }
     }
-    let bash = check(folder.path(), &["completions", "bash"], 0, Told::Out(&[]));
+    let bash = check(folder.path(), &["completions", "bash"], 0, Reported::Out(&[]));
     for words in ["off error warn info debug trace", "\"true false\"", "viewer operator admin"] {
         assert!(bash.contains(words), "no {words} in {bash}");
     }
-    let page =
-        check(folder.path(), &["man"], 0, Told::Out(&["debug", "Examples", "tollgate\\-man(1)"]));
+    let page = check(
+        folder.path(),
+        &["man"],
+        0,
+        Reported::Out(&["debug", "Examples", "tollgate\\-man(1)"]),
+    );
     assert!(page.contains("\"tollgate 0."), "{page}");
-    check(folder.path(), &["man", "check"], 0, Told::Out(&["tollgate\\-check", "\"tollgate 0."]));
+    check(
+        folder.path(),
+        &["man", "check"],
+        0,
+        Reported::Out(&["tollgate\\-check", "\"tollgate 0."]),
+    );
     // The settings report all invalid values at once.
     let wrong = ["--log-level", "loud", "--log-format", "xml"];
     check(
         folder.path(),
         &wrong,
         2,
-        Told::Err(&["`loud` is invalid; use one of off", "`xml` is invalid; use one of"]),
+        Reported::Err(&["`loud` is invalid; use one of off", "`xml` is invalid; use one of"]),
     );
 }
 
 #[test]
 fn explain_without_a_descriptor_says_what_one_looks_like() {
     let folder = folder(&[("a.yaml", GOOD)]);
-    let told =
+    let reported =
         ["error: missing DESCRIPTOR", "tollgate explain config/policies basic 'user_id=alice'"];
-    check(folder.path(), &["explain", "a.yaml", "shop"], 2, Told::Err(&told));
+    check(folder.path(), &["explain", "a.yaml", "shop"], 2, Reported::Err(&reported));
 }
 
 #[test]
 fn check_joins_domains_only_on_request() {
     let folder = folder(&[("a.yaml", GOOD), ("b.yaml", &GOOD.replace("user", "team"))]);
-    check(folder.path(), &["check", "a.yaml", "b.yaml"], 1, Told::Err(&["shop"]));
+    check(folder.path(), &["check", "a.yaml", "b.yaml"], 1, Reported::Err(&["shop"]));
     let merged = ["check", "--merge-domains", "a.yaml", "b.yaml"];
-    check(folder.path(), &merged, 0, Told::Out(&["2 files, 1 domain"]));
+    check(folder.path(), &merged, 0, Reported::Out(&["2 files, 1 domain"]));
 }
 
 #[test]
 fn what_is_no_command_is_a_usage_error() {
     let folder = folder(&[("a.yaml", GOOD)]);
-    check(folder.path(), &["chekc"], 2, Told::Err(&["chekc"]));
-    check(folder.path(), &["check"], 2, Told::Err(&["PATH"]));
-    check(folder.path(), &["--polices", "x"], 2, Told::Err(&["--policies"]));
-    check(folder.path(), &["explain", "a.yaml", "shop", "user"], 2, Told::Err(&["key=value"]));
-    check(folder.path(), &["check", "gone.yaml"], 1, Told::Err(&["can't read gone.yaml"]));
+    check(folder.path(), &["chekc"], 2, Reported::Err(&["chekc"]));
+    check(folder.path(), &["check"], 2, Reported::Err(&["PATH"]));
+    check(folder.path(), &["--polices", "x"], 2, Reported::Err(&["--policies"]));
+    check(folder.path(), &["explain", "a.yaml", "shop", "user"], 2, Reported::Err(&["key=value"]));
+    check(folder.path(), &["check", "gone.yaml"], 1, Reported::Err(&["can't read gone.yaml"]));
 }
 
 #[test]
 fn explain_names_the_rule_and_its_limits() {
     let folder = folder(&[("a.yaml", GOOD)]);
     let arguments = ["explain", "a.yaml", "shop", "user=alice"];
-    check(folder.path(), &arguments, 0, Told::Out(&["a.yaml:3", "daily", "5/day"]));
+    check(folder.path(), &arguments, 0, Reported::Out(&["a.yaml:3", "daily", "5/day"]));
     let json = ["explain", "--format", "json", "a.yaml", "shop", "user=alice"];
-    let told = check(folder.path(), &json, 0, Told::Out(&["daily"]));
-    serde_json::from_str::<Value>(&told).unwrap();
+    let reported = check(folder.path(), &json, 0, Reported::Out(&["daily"]));
+    serde_json::from_str::<Value>(&reported).unwrap();
 }
 
 #[test]
 fn schema_is_a_json_schema() {
-    let told = check(Path::new("."), &["schema"], 0, Told::Out(&["$schema"]));
-    let schema: Value = serde_json::from_str(&told).unwrap();
+    let reported = check(Path::new("."), &["schema"], 0, Reported::Out(&["$schema"]));
+    let schema: Value = serde_json::from_str(&reported).unwrap();
     assert!(schema["properties"]["domain"].is_object());
-    let told = check(Path::new("."), &["schema", "--callers"], 0, Told::Out(&["$schema"]));
-    let schema: Value = serde_json::from_str(&told).unwrap();
+    let reported = check(Path::new("."), &["schema", "--callers"], 0, Reported::Out(&["$schema"]));
+    let schema: Value = serde_json::from_str(&reported).unwrap();
     assert!(schema["properties"]["callers"].is_object());
 }
 
@@ -362,13 +381,13 @@ fn schema_is_a_json_schema() {
 fn a_token_is_made_for_a_name_and_a_role() {
     let token = |name| ["token", name, "--role", "viewer"];
     let here = Path::new(".");
-    let told = check(here, &token("ci"), 0, Told::Out(&["Bearer", "  ci:viewer:"]));
-    assert_ne!(told, check(here, &token("ci"), 0, Told::Out(&[])));
+    let reported = check(here, &token("ci"), 0, Reported::Out(&["Bearer", "  ci:viewer:"]));
+    assert_ne!(reported, check(here, &token("ci"), 0, Reported::Out(&[])));
     for name in ["", "a b", "a:b", "loopback"] {
-        check(here, &token(name), 2, Told::Err(&["invalid name"]));
+        check(here, &token(name), 2, Reported::Err(&["invalid name"]));
     }
-    check(here, &["token", "ci", "--role", "root"], 2, Told::Err(&["viewer, operator, admin"]));
-    check(here, &["token", "ci"], 2, Told::Err(&["--role"]));
+    check(here, &["token", "ci", "--role", "root"], 2, Reported::Err(&["viewer, operator, admin"]));
+    check(here, &["token", "ci"], 2, Reported::Err(&["--role"]));
 }
 
 #[test]
@@ -377,8 +396,9 @@ fn callers_that_are_wrong_stop_the_start() {
     let files = ["serve", "--policies", "a.yaml", "--callers", "callers.yaml"];
     let listen = ["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0", "--log-level"];
     let arguments = [&files[..], &listen, &["error"]].concat();
-    let told = ["--> callers.yaml:1:15", "did you mean `tier`?", "no valid callers; not starting"];
-    check(folder.path(), &arguments, 1, Told::Err(&told));
+    let reported =
+        ["--> callers.yaml:1:15", "did you mean `tier`?", "no valid callers; not starting"];
+    check(folder.path(), &arguments, 1, Reported::Err(&reported));
 }
 
 #[test]
@@ -388,8 +408,12 @@ fn help_teaches_every_setting() {
         let (name, _) = line.strip_prefix('#')?.split_once(':')?;
         (!name.contains(' ')).then_some(name)
     });
-    let help =
-        check(Path::new("."), &["--help"], 0, Told::Out(&["Usage", "Examples", "tollgate check"]));
+    let help = check(
+        Path::new("."),
+        &["--help"],
+        0,
+        Reported::Out(&["Usage", "Examples", "tollgate check"]),
+    );
     for name in names {
         let flag = format!("--{}", name.replace('_', "-"));
         let variable = format!("TOLLGATE_{}", name.to_uppercase());
@@ -399,7 +423,8 @@ fn help_teaches_every_setting() {
 
 #[test]
 fn the_version_names_the_commit() {
-    let told = check(Path::new("."), &["--version"], 0, Told::Out(&[env!("CARGO_PKG_VERSION")]));
+    let reported =
+        check(Path::new("."), &["--version"], 0, Reported::Out(&[env!("CARGO_PKG_VERSION")]));
     let git = |arguments: &[&str]| {
         let output = std::process::Command::new("git").args(arguments).output().ok()?;
         let text = String::from_utf8(output.stdout).unwrap().trim().to_owned();
@@ -411,7 +436,7 @@ fn the_version_names_the_commit() {
     // The commit is an argument of the build; without a repository there is none.
     if is_repository && option_env!("BUILD_COMMIT").is_none_or(str::is_empty) {
         let commit = git(&["rev-parse", "--short=7", "HEAD"]).unwrap();
-        assert_eq!(told, format!("tollgate {} ({commit})\n", env!("CARGO_PKG_VERSION")));
+        assert_eq!(reported, format!("tollgate {} ({commit})\n", env!("CARGO_PKG_VERSION")));
     }
 }
 
@@ -419,11 +444,11 @@ fn the_version_names_the_commit() {
 fn every_shell_gets_its_completions() {
     let here = Path::new(".");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
-        check(here, &["completions", shell], 0, Told::Out(&["explain", "redis-url"]));
+        check(here, &["completions", shell], 0, Reported::Out(&["explain", "redis-url"]));
     }
-    check(here, &["completions", "tcl"], 2, Told::Err(&["bash", "zsh"]));
-    check(here, &["completions"], 2, Told::Err(&["SHELL"]));
-    let script = check(here, &["completions", "bash"], 0, Told::Out(&[]));
+    check(here, &["completions", "tcl"], 2, Reported::Err(&["bash", "zsh"]));
+    check(here, &["completions"], 2, Reported::Err(&["SHELL"]));
+    let script = check(here, &["completions", "bash"], 0, Reported::Out(&[]));
     let completed = |words: &str| {
         let index = words.split(' ').count() - 1;
         let asking = format!(
@@ -444,10 +469,10 @@ fn the_man_pages_are_printed() {
     let here = Path::new(".");
     let texts =
         [".TH tollgate 1", "tollgate\\-check(1)", "\\-\\-redis\\-url", "TOLLGATE_REDIS_URL"];
-    check(here, &["man"], 0, Told::Out(&texts));
+    check(here, &["man"], 0, Reported::Out(&texts));
     let texts = [".TH tollgate-check 1", "\\-\\-deny\\-warnings", "kubectl get configmap"];
-    check(here, &["man", "check"], 0, Told::Out(&texts));
-    check(here, &["man", "chekc"], 2, Told::Err(&["invalid value 'chekc'", "'check'"]));
+    check(here, &["man", "check"], 0, Reported::Out(&texts));
+    check(here, &["man", "chekc"], 2, Reported::Err(&["invalid value 'chekc'", "'check'"]));
 }
 
 #[test]
@@ -456,12 +481,12 @@ fn settings_that_are_wrong_are_told_at_once() {
     let mut command = command();
     command.current_dir(folder.path()).env("TOLLGATE_LOG_LEVEL", "loud");
     let output = command.args(["--config", "t.yaml", "--worker-threads", "none"]).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{told}");
+    let reported = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{reported}");
     for text in
         ["t.yaml:1:17", "did you mean `redis_url`?", "TOLLGATE_LOG_LEVEL", "--worker-threads"]
     {
-        assert!(told.contains(text), "no {text:?} in\n{told}");
+        assert!(reported.contains(text), "no {text:?} in\n{reported}");
     }
 }
 
@@ -481,9 +506,9 @@ async fn variables_of_the_reference_that_are_still_set_are_told_once_each() {
     let flags = ["--log-format", "text"];
     let tollgate = Tollgate::serve_by(command, GOOD, &Store::Embedded, &flags).await;
     let output = tollgate.output();
-    let told =
+    let reported =
         |name: &str| output.matches(&format!("{name} of envoyproxy/ratelimit is set")).count();
-    let counts = set.map(|(name, _)| (name, told(name)));
+    let counts = set.map(|(name, _)| (name, reported(name)));
     let expected = [
         ("REDIS_URL", 1),
         ("REDIS_AUTH", 1),
@@ -520,11 +545,11 @@ fn policies_that_are_wrong_stop_the_start() {
     let folder = folder(&[("a.yaml", BAD)]);
     let arguments = ["serve", "--policies", "a.yaml", "--grpc-address", "127.0.0.1:0"];
     let http = ["--http-address", "127.0.0.1:0"];
-    let told = [
+    let reported = [
         // The fields stand beside the message, and the excerpt below both.
         "file=\"a.yaml\" line=2 column=1\n --> a.yaml:2:1\n  |\n2 | answr: {}\n  | ^^^^^",
         "file=\"a.yaml\" line=5 column=12\n --> a.yaml:5:12\n",
         "no valid policies; not starting",
     ];
-    check(folder.path(), &[&arguments[..], &http].concat(), 1, Told::Err(&told));
+    check(folder.path(), &[&arguments[..], &http].concat(), 1, Reported::Err(&reported));
 }

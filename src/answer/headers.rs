@@ -71,7 +71,7 @@ pub fn push_retry_after(headers: &mut Headers, wait: Option<Duration>) {
 /// as `daily; used=90%`, or with the seconds until its grace ends, such as `daily; grace=3600`.
 pub fn push_warnings(headers: &mut Headers, verdict: &Verdict<'_>) {
     let mut value = String::new();
-    for (charge, percents) in verdict.crossed().filter(|(charge, _)| charge.is_told()) {
+    for (charge, percents) in verdict.crossed().filter(|(charge, _)| charge.is_reported()) {
         let Some(percent) = percents.last() else { continue };
         value.push_str(if value.is_empty() { "" } else { ", " });
         push_token(&mut value, &charge.limit.label);

@@ -52,7 +52,7 @@ pub fn render(verdict: &Verdict<'_>) -> Answer {
     let settings = &policy.answer;
     let mut response_headers = settings.response_headers.clone();
     let reported: SmallVec<[&ChargeDecision<'_>; INLINE_CAP]> =
-        verdict.charges().iter().filter(|charge| charge.is_told()).collect();
+        verdict.charges().iter().filter(|charge| charge.is_reported()).collect();
     let tightest = status::tightest(verdict, reported.iter().copied());
     let refused = code == Code::OverLimit;
     if let Some(tightest) = tightest {

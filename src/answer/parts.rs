@@ -24,20 +24,20 @@ fn granted(answer: &Answer) -> Option<&str> {
     let of = |headers: &[(String, String)]| {
         headers.iter().position(|(name, _)| name == "x-quota-granted")
     };
-    let told = of(&answer.response_headers).map(|index| &*answer.response_headers[index].1);
+    let header = of(&answer.response_headers).map(|index| &*answer.response_headers[index].1);
     let upstream = of(&answer.request_headers).map(|index| &*answer.request_headers[index].1);
-    assert_eq!(told, upstream, "the upstream is told the same");
-    told
+    assert_eq!(header, upstream, "the upstream is told the same");
+    header
 }
 
 #[tokio::test]
 async fn headers_and_metadata_tell_how_many_hits_a_request_got() {
     let bench = bench(POLICY, ModeSettings::default());
     let answer = bench.ask(vec![spends("user=a,kind=users", 50)]).await;
-    let told = "users; granted=37; asked=50, seats; granted=37; asked=50";
+    let expected = "users; granted=37; asked=50, seats; granted=37; asked=50";
     let mut parts: Vec<&str> = granted(&answer).unwrap().split(", ").collect();
     parts.sort_unstable_by(|one, other| other.cmp(one));
-    assert_eq!((answer.code, parts.join(", ").as_str()), (Code::Ok, told));
+    assert_eq!((answer.code, parts.join(", ").as_str()), (Code::Ok, expected));
     let metadata = answer.metadata.unwrap();
     let all = metadata["granted"].as_array().unwrap();
     assert!(all.contains(&serde_json::json!({ "name": "users", "asked": 50, "granted": 37 })));
@@ -64,12 +64,12 @@ descriptors:
         |text, hits| Descriptor { hits_source: HitsSource::Descriptor, ..spends(text, hits) };
     let bench = bench(KINDS, ModeSettings::default());
     let answer = bench.ask(vec![named("users=a", 50), named("segments=a", 5)]).await;
-    let told = "users; granted=37; asked=50, segments; granted=2; asked=5";
-    assert_eq!(granted(&answer), Some(told));
+    let expected = "users; granted=37; asked=50, segments; granted=2; asked=5";
+    assert_eq!(granted(&answer), Some(expected));
     // Those of the request are one number.
     let answer = bench.ask(vec![spends("users=b", 50), spends("segments=b", 50)]).await;
-    let told = "users; granted=2; asked=50, segments; granted=2; asked=50";
-    assert_eq!(granted(&answer), Some(told));
+    let expected = "users; granted=2; asked=50, segments; granted=2; asked=50";
+    assert_eq!(granted(&answer), Some(expected));
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ fn check(verdict: &Answer, code: Code, remaining: u32) {
     assert_eq!((verdict.code, verdict.statuses[0].remaining), (code, remaining), "{verdict:?}");
 }
 
-fn told<'v>(verdict: &'v Answer, what: &str) -> &'v serde_json::Value {
+fn metadata_of<'v>(verdict: &'v Answer, what: &str) -> &'v serde_json::Value {
     &verdict.metadata.as_ref().unwrap()[what]
 }
 
@@ -60,7 +60,7 @@ async fn the_last_part_is_open_to_higher_tiers_only() {
     check(&spend(&bench, "provider=a,tier=free", 70).await, Code::Ok, 0);
     let refused = spend(&bench, "provider=a,tier=free", 1).await;
     check(&refused, Code::OverLimit, 0);
-    assert_eq!(told(&refused, "reason"), "reserved");
+    assert_eq!(metadata_of(&refused, "reason"), "reserved");
     check(&spend(&bench, "provider=a,tier=premium", 11).await, Code::OverLimit, 0);
     check(&spend(&bench, "provider=a,tier=premium", 10).await, Code::Ok, 0);
     check(&spend(&bench, "provider=a,tier=enterprise", 1).await, Code::Ok, 19);
@@ -80,7 +80,7 @@ async fn pressure_scales_callers_down_and_ends_lower_than_it_began() {
     let pressed = spend(&bench, "user=u,tier=premium", 1).await;
     check(&pressed, Code::Ok, 48);
     let pressed = both("enterprise").await;
-    assert_eq!(told(&pressed, "pressure"), 1);
+    assert_eq!(metadata_of(&pressed, "pressure"), 1);
     bench.engine.read_pressure().await;
     assert_eq!(bench.engine.pressure()[0].level, 1);
 
@@ -100,7 +100,10 @@ async fn under_high_pressure_only_some_pass() {
     let bench = bench();
     check(&spend(&bench, "provider=a,tier=enterprise", 96).await, Code::Ok, 4);
     let refused = spend(&bench, "provider=a,tier=premium", 1).await;
-    assert_eq!((refused.code, told(&refused, "reason")), (Code::OverLimit, &"pressure".into()));
+    assert_eq!(
+        (refused.code, metadata_of(&refused, "reason")),
+        (Code::OverLimit, &"pressure".into())
+    );
     check(&spend(&bench, "provider=a,tier=premium,priority=4", 1).await, Code::OverLimit, 0);
     check(&spend(&bench, "provider=a,tier=enterprise", 1).await, Code::Ok, 3);
     let refused = spend(&bench, "provider=a,tier=premium", 1).await;
@@ -117,7 +120,7 @@ async fn no_access_is_told_apart_from_over_limit_and_costs_nothing() {
     for provider in ["provider=b", "provider=c"] {
         let refused = bench.ask_for(&["user=u", provider]).await;
         assert_eq!(refused.code, Code::OverLimit);
-        assert_eq!(told(&refused, "reason"), "no_access");
+        assert_eq!(metadata_of(&refused, "reason"), "no_access");
         let codes: Vec<Code> = refused.statuses.iter().map(|status| status.code).collect();
         assert_eq!(codes, [Code::Ok, Code::OverLimit], "{provider}");
         let body: serde_json::Value = serde_json::from_slice(&refused.body).unwrap();
@@ -149,7 +152,7 @@ async fn the_priority_is_said_or_summed_up() {
         ("user=u,priority=9", 1),
     ] {
         let verdict = bench.ask_for(&[ask]).await;
-        assert_eq!(told(&verdict, "caller")["priority"], priority, "{ask}");
+        assert_eq!(metadata_of(&verdict, "caller")["priority"], priority, "{ask}");
     }
 }
 

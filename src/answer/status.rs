@@ -87,7 +87,7 @@ fn reported<'a, 'v>(
     if verdict.denial.is_some() {
         return None;
     }
-    tightest(verdict, verdict.of(descriptor).filter(|charge| charge.is_told()))
+    tightest(verdict, verdict.of(descriptor).filter(|charge| charge.is_reported()))
         .or_else(|| tightest(verdict, verdict.of(descriptor)))
 }
 

@@ -37,17 +37,17 @@ fn warning(answer: &Answer) -> Option<&str> {
 #[tokio::test]
 async fn a_header_and_the_metadata_tell_what_was_crossed() {
     let bench = bench();
-    let told = spend(&bench, 5).await;
-    assert_eq!(warning(&told), None);
-    assert_eq!(told.metadata.unwrap().get("thresholds"), None);
-    let told = spend(&bench, 86).await;
-    assert_eq!(warning(&told), Some("daily; used=90%, \"per minute\"; used=45%"));
+    let answer = spend(&bench, 5).await;
+    assert_eq!(warning(&answer), None);
+    assert_eq!(answer.metadata.unwrap().get("thresholds"), None);
+    let answer = spend(&bench, 86).await;
+    assert_eq!(warning(&answer), Some("daily; used=90%, \"per minute\"; used=45%"));
     let expected = serde_json::json!([
         { "name": "daily", "mode": "enforce", "crossed_percent": [80, 90] },
         { "name": "per minute", "mode": "enforce", "crossed_percent": [45] },
         { "name": "seen", "mode": "shadow", "crossed_percent": [10] },
     ]);
-    assert_eq!(told.metadata.unwrap()["thresholds"], expected);
+    assert_eq!(answer.metadata.unwrap()["thresholds"], expected);
     assert_eq!(warning(&spend(&bench, 1).await), None);
     assert_eq!(warning(&spend(&bench, 9).await), None, "it is refused");
     assert_eq!(warning(&spend(&bench, 8).await), Some("daily; used=100%"));
@@ -88,12 +88,12 @@ descriptors:
     let bench = Bench::timed(Clock::manual(testing::START));
     bench.put_in_force(POLICY);
     assert_eq!(warning(&spend(&bench, 100).await), Some("daily; used=100%"));
-    let told = spend(&bench, 8).await;
-    assert_eq!(warning(&told), Some("daily; grace=3600"));
+    let answer = spend(&bench, 8).await;
+    assert_eq!(warning(&answer), Some("daily; grace=3600"));
     let ends_ms = testing::START.as_ms() + 3_600_000;
     let expected =
         serde_json::json!([{ "name": "daily", "until_ms": ends_ms, "left_ms": 3_600_000 }]);
-    assert_eq!(told.metadata.unwrap()["grace"], expected);
+    assert_eq!(answer.metadata.unwrap()["grace"], expected);
     bench.clock.advance(Duration::from_millis(1_001));
     let refused = spend(&bench, 3).await;
     assert_eq!((refused.code, warning(&refused)), (Code::OverLimit, Some("daily; grace=3598")));

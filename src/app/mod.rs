@@ -127,7 +127,7 @@ impl Process {
                 shadow: settings.policies.shadow_mode,
                 quota: settings.policies.quota_mode,
             },
-            near: NearLimit(settings.observing.near_limit_ratio),
+            near_limit: NearLimit(settings.observing.near_limit_ratio),
             metrics: metrics.clone(),
         });
         let sums = stores.sums.filter(|_| settings.observing.usage);

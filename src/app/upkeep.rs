@@ -41,8 +41,8 @@ impl Upkeep {
             select! {
                 () = &mut shutdown => return,
                 _ = ticks.tick() => {
-                    self.look();
-                    self.engine.tend_store().await;
+                    self.update_metrics();
+                    self.engine.maintain_store().await;
                 }
                 _ = readings.tick() => self.engine.read_pressure().await,
                 _ = signals.tick() => self.engine.adjust().await,
@@ -50,7 +50,7 @@ impl Upkeep {
         }
     }
 
-    fn look(&self) {
+    fn update_metrics(&self) {
         self.engine.count_store();
         if let Directory::Redis(redis) = self.engine.directory() {
             let callers = &self.metrics.callers;

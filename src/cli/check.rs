@@ -160,8 +160,9 @@ impl Report {
 
     fn of_callers(sources: Vec<Source>, policies: Option<&PolicySet>) -> Self {
         // An error, not a warning: `--policies` asks whether the callers fit these policies.
-        let whom = policies.map(|policies| CallersFor { policies, severity: Severity::Error });
-        match compile_callers_for(&sources, whom) {
+        let callers_for =
+            policies.map(|policies| CallersFor { policies, severity: Severity::Error });
+        match compile_callers_for(&sources, callers_for) {
             Ok(callers) => {
                 let found = counted(callers.len(), "caller");
                 Self { found, is_fine: true, ..Self::of_problems(Vec::new(), sources) }
@@ -248,12 +249,12 @@ impl Report {
         let problems: Value = problems.chain(skipped).chain(incomparable).collect();
         let restarts = self.count_changes.iter().flat_map(|changes| &changes.restarts);
         let restarts: Value = restarts.map(restart_json).collect();
-        let mut told = json!({ "ok": self.is_fine, "problems": problems, "restarts": restarts });
+        let mut report = json!({ "ok": self.is_fine, "problems": problems, "restarts": restarts });
         if let Some(kept) = self.keeps_counts() {
-            told["gone"] = self.gone().map(gone_json).collect();
-            told["counts_kept"] = kept.into();
+            report["gone"] = self.gone().map(gone_json).collect();
+            report["counts_kept"] = kept.into();
         }
-        print_json(&format_args!("{told:#}"))
+        print_json(&format_args!("{report:#}"))
     }
 }
 
@@ -271,11 +272,11 @@ fn skipped(path: &Path) -> String {
 
 fn restart_json(restart: &Restart) -> Value {
     let Restart { domain, rule, limit, rule_before, reason } = restart;
-    let mut told = json!({ "domain": domain, "rule": rule, "limit": limit, "reason": reason });
+    let mut report = json!({ "domain": domain, "rule": rule, "limit": limit, "reason": reason });
     if let Some(before) = rule_before {
-        told["rule_before"] = before.as_str().into();
+        report["rule_before"] = before.as_str().into();
     }
-    told
+    report
 }
 
 fn gone_json(gone: &Gone) -> Value {

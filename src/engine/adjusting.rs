@@ -90,8 +90,8 @@ impl Engine {
         let adjusted = self.adjusted_limits().into_iter();
         let signals = adjusted.filter_map(|limit| match &limit.adjust.signal {
             SignalSource::Reported(name) => {
-                let told = known.get(&signal_field(name)).and_then(|text| parse_signal(text));
-                Some((name.to_string(), told))
+                let reported = known.get(&signal_field(name)).and_then(|text| parse_signal(text));
+                Some((name.to_string(), reported))
             }
             SignalSource::Utilization(_) => None,
         });
@@ -156,8 +156,8 @@ impl Engine {
                 known(&signal_field(name)).and_then(|text| parse_signal(&text))
             }
             SignalSource::Utilization(entries) => {
-                let told = state.map(|state| state.signal.at.as_ms().abs_diff(now.as_ms()));
-                match is_read && told.is_none_or(|age_ms| MEASURED_MS <= age_ms) {
+                let reported = state.map(|state| state.signal.at.as_ms().abs_diff(now.as_ms()));
+                match is_read && reported.is_none_or(|age_ms| MEASURED_MS <= age_ms) {
                     true => {
                         let value = self.utilization(snapshot, domain, entries).await;
                         value.map(|value| Signal { value, at: now })

@@ -20,13 +20,13 @@ use crate::lock::lock;
 const PERMITS_MAX: usize = 256;
 
 /// It may begin as many requests as there are free permits.
-const FREE: u8 = 0;
+const IDLE: u8 = 0;
 /// It is in the queue.
-const QUEUES: u8 = 1;
+const QUEUED: u8 = 1;
 /// It was the first in the queue when a permit became free.
-const LET_IN: u8 = 2;
+const WOKEN: u8 = 2;
 /// It is closed.
-const GONE: u8 = 3;
+const CLOSED: u8 = 3;
 
 /// The requests that wait for the store.
 #[derive(Debug, Default)]
@@ -68,14 +68,14 @@ impl AdmissionControl {
     }
 
     /// Wakes the first gate in the queue, if there is a free permit for it.
-    fn let_in(&self) {
+    fn wake_first(&self) {
         while self.queued.load(SeqCst) != 0 && self.free() != 0 {
             let mut queue = lock(&self.queue);
             let first = queue.pop_front();
             self.queued.store(queue.len(), SeqCst);
             drop(queue);
             // The waiter of a closed gate may still be in the queue.
-            if let Some(waiter) = first.filter(|waiter| waiter.moves(QUEUES, LET_IN)) {
+            if let Some(waiter) = first.filter(|waiter| waiter.transition(QUEUED, WOKEN)) {
                 waiter.waker.wake();
                 return;
             }
@@ -86,21 +86,21 @@ impl AdmissionControl {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.0.permits.fetch_sub(1, SeqCst);
-        self.0.let_in();
+        self.0.wake_first();
     }
 }
 
 impl Drop for AdmissionGate {
     fn drop(&mut self) {
-        if self.waiter.state.swap(GONE, SeqCst) == LET_IN {
-            self.control.let_in();
+        if self.waiter.state.swap(CLOSED, SeqCst) == WOKEN {
+            self.control.wake_first();
         }
     }
 }
 
 impl Waiter {
     /// Changes the state from one of the first to the second; false if it was in none of them.
-    fn moves(&self, from: u8, to: u8) -> bool {
+    fn transition(&self, from: u8, to: u8) -> bool {
         self.state.compare_exchange(from, to, SeqCst, SeqCst).is_ok()
     }
 }
@@ -119,8 +119,8 @@ impl AdmissionGate {
         }
         self.waiter.waker.register(waker);
         match self.waiter.state.load(SeqCst) {
-            FREE => {
-                self.waiter.state.store(QUEUES, SeqCst);
+            IDLE => {
+                self.waiter.state.store(QUEUED, SeqCst);
                 let mut queue = lock(&self.control.queue);
                 queue.push_back(self.waiter.clone());
                 self.control.queued.store(queue.len(), SeqCst);
@@ -128,15 +128,15 @@ impl AdmissionGate {
                 // A permit that was returned before that has woken no gate.
                 self.control.free()
             }
-            QUEUES => 0,
+            QUEUED => 0,
             _ => 1,
         }
     }
 
-    /// Reports that all requests that could begin have begun. Remaining permits are for the next gate.
-    pub fn pass_on(&self) {
-        if self.waiter.moves(LET_IN, FREE) {
-            self.control.let_in();
+    /// Ends the turn of a woken gate: all requests that could begin have begun. Remaining permits are for the next gate.
+    pub fn finish_round(&self) {
+        if self.waiter.transition(WOKEN, IDLE) {
+            self.control.wake_first();
         }
     }
 }
@@ -196,7 +196,7 @@ mod tests {
         permits.push(control.permit());
         assert_eq!([first.free(), second.free()], [1, 0]);
         permits.push(control.permit());
-        first.gate.pass_on();
+        first.gate.finish_round();
         assert_eq!([first.free(), second.woken()], [0; 2]);
         permits.clear();
         assert_eq!([first.woken(), second.woken()], [2, 1]);
@@ -211,9 +211,9 @@ mod tests {
         let mut permits = permits.into_iter();
         permits.next();
         assert_eq!(benches.map(Bench::woken), [1, 0, 0]);
-        first.gate.pass_on();
+        first.gate.finish_round();
         assert_eq!(benches.map(Bench::woken), [1, 1, 0]);
-        second.gate.pass_on();
+        second.gate.finish_round();
         assert_eq!(benches.map(Bench::woken), [1, 1, 1]);
         assert_eq!(control.queued.load(SeqCst), 0);
     }

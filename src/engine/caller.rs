@@ -32,7 +32,7 @@ pub struct CallerContext<'a> {
     pub tier: usize,
     pub tier_source: TierSource,
     /// The priority in an entry.
-    said_priority: Option<u8>,
+    requested_priority: Option<u8>,
     /// The priority by the policy's table.
     priority_sum: i16,
     /// The members of the lineage whose counters the caller's own limits use.
@@ -91,21 +91,21 @@ impl<'a> CallerContext<'a> {
         request: &Request<'a>,
         (lineage, now): (Lineage, Timestamp),
     ) -> Self {
-        let said = |key: &Option<Box<str>>| key.as_ref().and_then(|key| entry(request, key));
-        let said_tier = said(&classes.tier_key).and_then(|name| classes.tier(name));
+        let value_of = |key: &Option<Box<str>>| key.as_ref().and_then(|key| entry(request, key));
+        let requested_tier = value_of(&classes.tier_key).and_then(|name| classes.tier(name));
         let priority = &classes.priority;
         let mut caller = Self {
             classes,
-            name: said(&classes.caller_key),
+            name: value_of(&classes.caller_key),
             now,
-            tier: said_tier.unwrap_or(classes.default_tier),
+            tier: requested_tier.unwrap_or(classes.default_tier),
             tier_source: TierSource::Request,
-            said_priority: said(&priority.key).and_then(parse_priority),
+            requested_priority: value_of(&priority.key).and_then(parse_priority),
             priority_sum: 0,
             accounts: accounts(&lineage),
             lineage,
         };
-        if said_tier.is_none() {
+        if requested_tier.is_none() {
             let known = caller.directory_tier(0);
             caller.tier = known.unwrap_or(classes.default_tier);
             let source = known.map(|_| TierSource::Directory);
@@ -127,7 +127,8 @@ impl<'a> CallerContext<'a> {
 
     /// The request's priority at a level of pressure, from 1 to 4.
     pub fn priority(&self, level: u8) -> u8 {
-        self.said_priority.unwrap_or_else(|| self.classes.priority.under(self.priority_sum, level))
+        self.requested_priority
+            .unwrap_or_else(|| self.classes.priority.under(self.priority_sum, level))
     }
 
     /// The caller's roles in the directory.
@@ -293,7 +294,8 @@ descriptors:
 
     #[tokio::test]
     async fn the_tier_comes_from_the_entry_then_the_directory_then_the_default() {
-        let bench = Bench::knowing(POLICY, "callers: {ann: {tier: premium}, bob: {tier: gold}}");
+        let bench =
+            Bench::with_callers(POLICY, "callers: {ann: {tier: premium}, bob: {tier: gold}}");
         check(&bench, "user=ann", Code::Ok, 9).await;
         check(&bench, "user=ann,tier=free", Code::Ok, 2).await;
         check(&bench, "user=ann,tier=silver", Code::Ok, 7).await;
@@ -303,20 +305,20 @@ descriptors:
 
     #[tokio::test]
     async fn an_upgrade_takes_effect_at_once_and_keeps_the_count() {
-        let bench = Bench::knowing(POLICY, "callers: {ann: {tier: free}}");
+        let bench = Bench::with_callers(POLICY, "callers: {ann: {tier: free}}");
         for remaining in (0..4).rev() {
             check(&bench, "user=ann", Code::Ok, remaining).await;
         }
         check(&bench, "user=ann", Code::OverLimit, 0).await;
-        bench.know("callers: {ann: {tier: premium}}");
+        bench.set_callers("callers: {ann: {tier: premium}}");
         check(&bench, "user=ann", Code::Ok, 5).await;
-        bench.know("callers: {ann: {tier: free}}");
+        bench.set_callers("callers: {ann: {tier: free}}");
         check(&bench, "user=ann", Code::OverLimit, 0).await;
     }
 
     #[tokio::test]
     async fn an_override_is_one_callers_amount() {
-        let bench = Bench::knowing(
+        let bench = Bench::with_callers(
             POLICY,
             "callers: {ann: {overrides: {daily: 500}}, bob: {overrides: {daily: 0}}}",
         );
@@ -328,7 +330,7 @@ descriptors:
     #[tokio::test]
     async fn an_override_ends_and_may_be_the_amount_of_a_tier() {
         // The tests' clock is at 2023-11-14T22:13:20Z.
-        let bench = Bench::knowing(
+        let bench = Bench::with_callers(
             POLICY,
             "callers:
                ann: {overrides: {daily: {amount: 6, until: 2023-11-14}}}
@@ -351,7 +353,7 @@ descriptors:
 
     #[tokio::test]
     async fn a_limit_of_zero_is_no_access_again_when_its_bonus_has_ended() {
-        let bench = Bench::knowing(
+        let bench = Bench::with_callers(
             POLICY,
             "callers: {ann: {overrides: {daily: 0}, bonuses: [
                {limit: daily, amount: 1, until: 2023-11-14}]}}",
@@ -367,7 +369,7 @@ descriptors:
     #[tokio::test]
     async fn a_disabled_caller_is_refused_for_that_and_with_its_children() {
         let bench =
-            Bench::knowing(POLICY, "callers: {acme: {disabled: true}, ann: {parent: acme}}");
+            Bench::with_callers(POLICY, "callers: {acme: {disabled: true}, ann: {parent: acme}}");
         for user in ["user=acme", "user=ann"] {
             let refused = check(&bench, user, Code::OverLimit, 0).await;
             assert_eq!(reason(&refused), "disabled");
@@ -378,7 +380,7 @@ descriptors:
     #[tokio::test]
     async fn bonuses_are_spent_after_the_base_and_the_soonest_to_end_first() {
         // The tests' clock is at 2023-11-14T22:13:20Z.
-        let bench = Bench::knowing(
+        let bench = Bench::with_callers(
             POLICY,
             "callers: {ann: {bonuses: [
                {id: late, limit: daily, amount: 3, until: 2023-11-30},
@@ -397,7 +399,7 @@ descriptors:
 
     #[tokio::test]
     async fn a_child_has_its_share_of_its_parents_limit() {
-        let bench = Bench::knowing(
+        let bench = Bench::with_callers(
             POLICY,
             "callers: {acme: {tier: premium}, ann: {parent: acme, share: 50%}, bob: {parent: acme}}",
         );
@@ -408,7 +410,7 @@ descriptors:
 
     #[tokio::test]
     async fn a_pool_is_one_counter_with_ceilings_for_some() {
-        let bench = Bench::knowing(
+        let bench = Bench::with_callers(
             POLICY,
             "callers:
                acme: {tier: premium}
@@ -436,7 +438,7 @@ descriptors:
                ann: {{parent: acme, pool: true, {bonus}}}
                bob: {{parent: acme, pool: true, {bonus}}}"
         );
-        let bench = Bench::knowing(POLICY, &callers);
+        let bench = Bench::with_callers(POLICY, &callers);
         check(&bench, "user=ann", Code::Ok, 1).await;
         check(&bench, "user=ann", Code::Ok, 0).await;
         check(&bench, "user=ann", Code::OverLimit, 0).await;

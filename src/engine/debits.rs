@@ -40,13 +40,13 @@ impl DebitWatch {
     }
 
     /// Checks a decision of the limit. The usual decision costs a comparison.
-    pub fn see(&self, domain: &str, charge: &ChargeDecision<'_>) {
+    pub fn check(&self, domain: &str, charge: &ChargeDecision<'_>) {
         if charge.peeks {
             set(&self.peeked);
         } else if charge.hits == Hits::Spend(1) {
             set(&self.asked);
         }
-        if !charge.is_over() || !self.loses(charge) {
+        if !charge.is_over() || !self.is_lost(charge) {
             return;
         }
         self.refused.inc();
@@ -63,7 +63,7 @@ impl DebitWatch {
     }
 
     /// Whether the refused hits were probably already spent, and don't count.
-    fn loses(&self, charge: &ChargeDecision<'_>) -> bool {
+    fn is_lost(&self, charge: &ChargeDecision<'_>) -> bool {
         let peeked = self.peeked.load(Ordering::Relaxed);
         let is_lost = match charge.is_debit {
             true => !charge.decision.counted && (peeked || self.asked.load(Ordering::Relaxed)),

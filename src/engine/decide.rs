@@ -108,9 +108,9 @@ impl Decider {
             let mut verdict = Verdict::new(domain, caller, &plan, decided);
             let is_final = verdict.code() == Code::Ok || may_hold || is_charged || trace.is_some();
             if !is_final {
-                let turned = provider_choice::turn(&mut rankings, &plan, &verdict);
-                may_hold = !turned && plan.limits.iter().any(|limit| limit.wait.is_some());
-                if turned || may_hold {
+                let selected = provider_choice::select_next(&mut rankings, &plan, &verdict);
+                may_hold = !selected && plan.limits.iter().any(|limit| limit.wait.is_some());
+                if selected || may_hold {
                     continue;
                 }
             }

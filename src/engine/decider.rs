@@ -25,7 +25,7 @@ pub struct EngineSettings {
     pub clock: Clock,
     pub modes: ModeSettings,
     /// The threshold of near-limit metrics.
-    pub near: NearLimit,
+    pub near_limit: NearLimit,
     pub metrics: Arc<Metrics>,
 }
 

@@ -26,7 +26,7 @@ pub struct DryRun {
 #[derive(Debug, Default)]
 struct DryRunCandidate {
     denied: bool,
-    wants: SmallVec<[DryRunCharge; INLINE_CAP]>,
+    charges: SmallVec<[DryRunCharge; INLINE_CAP]>,
 }
 
 /// One charge of a candidate's plan.
@@ -43,7 +43,7 @@ struct DryRunCharge {
 
 /// The state of a candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Stand {
+pub enum CandidateState {
     /// A request would pass. The value is the smallest free part of its limits, from 0 to 1, or none if the store is
     /// unavailable.
     Passes(Option<f64>),
@@ -73,7 +73,7 @@ impl DryRun {
             let charge = &plan.batch.charges[index];
             let place = self.place(&plan.batch.keys, charge);
             places[index] = Some(place);
-            candidate.wants.push(DryRunCharge {
+            candidate.charges.push(DryRunCharge {
                 charge: place,
                 hits: charge.hits,
                 part: if charge.is_partial() { charge.part } else { 0 },
@@ -94,68 +94,69 @@ impl DryRun {
     }
 
     /// The state of each candidate.
-    pub fn stands(&self, outcome: &Outcome) -> SmallVec<[Stand; INLINE_CAP]> {
-        self.candidates.iter().map(|candidate| self.stand(candidate, outcome)).collect()
+    pub fn states(&self, outcome: &Outcome) -> SmallVec<[CandidateState; INLINE_CAP]> {
+        self.candidates.iter().map(|candidate| self.state(candidate, outcome)).collect()
     }
 
     /// Whether an earlier attempt at the request was charged as this candidate.
     pub fn is_retry(&self, candidate: usize, outcome: &Outcome) -> bool {
-        let wants = self.candidates.get(candidate).into_iter().flat_map(|one| &one.wants);
-        let mut own = wants.filter(|want| !self.all_want(want.charge));
-        own.any(|want| is_free(want, outcome))
+        let charges = self.candidates.get(candidate).into_iter().flat_map(|one| &one.charges);
+        let mut own = charges.filter(|planned| !self.is_in_all(planned.charge));
+        own.any(|planned| is_free(planned, outcome))
     }
 
     /// The outcome of the plan of a single candidate, from the state of its limits.
-    pub fn foreseen(&self, outcome: Outcome) -> Outcome {
-        let wants = || self.candidates.iter().flat_map(|candidate| &candidate.wants);
-        let remaining = |want: &DryRunCharge| {
-            let left = outcome.decisions[want.charge].standing.remaining;
-            left.saturating_add(outcome.grace_left(want.charge))
+    pub fn plan_outcome(&self, outcome: Outcome) -> Outcome {
+        let charges = || self.candidates.iter().flat_map(|candidate| &candidate.charges);
+        let remaining = |planned: &DryRunCharge| {
+            let left = outcome.decisions[planned.charge].standing.remaining;
+            left.saturating_add(outcome.grace_left(planned.charge))
         };
-        let decision = |want: &DryRunCharge| {
-            let fit = match (self.fits(want, &outcome), self.wait_ms(want, &outcome)) {
+        let decision = |planned: &DryRunCharge| {
+            let fit = match (self.fits(planned, &outcome), self.wait_ms(planned, &outcome)) {
                 (true, _) => Fit::Now,
                 (false, Some(wait_ms)) => Fit::AfterMs(wait_ms),
                 (false, None) => Fit::Never,
             };
             // As many as all limits of the part have.
-            let same = wants().filter(|other| want.part != 0 && other.part == want.part);
+            let same = charges().filter(|other| planned.part != 0 && other.part == planned.part);
             let granted = same.map(remaining).min().unwrap_or(u64::MAX);
-            let clipped = want.hits.amount().saturating_sub(granted);
-            Decision { fit, clipped, ..outcome.decisions[want.charge] }
+            let clipped = planned.hits.amount().saturating_sub(granted);
+            Decision { fit, clipped, ..outcome.decisions[planned.charge] }
         };
-        let notices = wants().enumerate().flat_map(|(index, want)| {
-            let own = outcome.notices.iter().filter(|notice| notice.charge == want.charge);
+        let notices = charges().enumerate().flat_map(|(index, planned)| {
+            let own = outcome.notices.iter().filter(|notice| notice.charge == planned.charge);
             own.map(move |notice| Notice { charge: index, ..notice.clone() })
         });
-        let (decisions, notices) = (wants().map(decision).collect(), notices.collect());
+        let (decisions, notices) = (charges().map(decision).collect(), notices.collect());
         Outcome { decisions, notices, ..outcome }
     }
 
     /// Has the store report how bonuses stand.
-    pub fn tell_bonuses(&mut self) {
+    pub fn report_bonuses(&mut self) {
         self.batch.charges.iter_mut().for_each(|charge| charge.tells_bonuses = true);
     }
 
     /// How the bonuses stand of each charge of the plan of the only candidate.
     pub fn bonuses(&self, outcome: &Outcome) -> SmallVec<[Vec<BonusStanding>; INLINE_CAP]> {
-        let wants = self.candidates.iter().flat_map(|candidate| &candidate.wants);
-        let bonuses = wants.map(|want| {
-            let notice = outcome.notices.iter().find(|notice| notice.charge == want.charge);
-            BonusStanding::all(&self.batch.charges[want.charge], notice, outcome.at)
+        let charges = self.candidates.iter().flat_map(|candidate| &candidate.charges);
+        let bonuses = charges.map(|planned| {
+            let notice = outcome.notices.iter().find(|notice| notice.charge == planned.charge);
+            BonusStanding::all(&self.batch.charges[planned.charge], notice, outcome.at)
         });
         bonuses.collect()
     }
 
     /// Whether all candidates have the counter of `charge` under `key`, so that it can't affect the choice.
     pub fn is_common(&self, key: &Key, charge: &Charge) -> bool {
-        self.find(key, charge).is_some_and(|place| self.all_want(place))
+        self.find(key, charge).is_some_and(|place| self.is_in_all(place))
     }
 
-    fn all_want(&self, charge: usize) -> bool {
-        let wants =
-            |candidate: &DryRunCandidate| candidate.wants.iter().any(|want| want.charge == charge);
-        self.candidates.iter().all(wants)
+    fn is_in_all(&self, charge: usize) -> bool {
+        let charges = |candidate: &DryRunCandidate| {
+            candidate.charges.iter().any(|planned| planned.charge == charge)
+        };
+        self.candidates.iter().all(charges)
     }
 
     fn find(&self, key: &Key, charge: &Charge) -> Option<usize> {
@@ -208,20 +209,20 @@ impl DryRun {
         Some(self.batch.gauges.len() - 1)
     }
 
-    fn stand(&self, candidate: &DryRunCandidate, outcome: &Outcome) -> Stand {
+    fn state(&self, candidate: &DryRunCandidate, outcome: &Outcome) -> CandidateState {
         if candidate.denied {
-            return Stand::Denied;
+            return CandidateState::Denied;
         }
         let own: SmallVec<[&DryRunCharge; INLINE_CAP]> = candidate
-            .wants
+            .charges
             .iter()
-            .filter(|want| want.mode.refuses() && !self.all_want(want.charge))
+            .filter(|planned| planned.mode.refuses() && !self.is_in_all(planned.charge))
             .collect();
         let mut tally = Tally::default();
         for group in own.chunk_by(|one, next| one.group == next.group) {
             let group_fit = match group {
-                group if !group.iter().all(|want| self.fits(want, outcome)) => GroupFit::Over,
-                group if group.iter().any(|want| outcome.decisions[want.charge].failed) => {
+                group if !group.iter().all(|planned| self.fits(planned, outcome)) => GroupFit::Over,
+                group if group.iter().any(|planned| outcome.decisions[planned.charge].failed) => {
                     GroupFit::Failed
                 }
                 _ => GroupFit::Fits,
@@ -229,49 +230,51 @@ impl DryRun {
             tally.count(group[0].mode, group_fit);
         }
         if tally.failed() {
-            return Stand::Failed;
+            return CandidateState::Failed;
         }
         if tally.admitted() {
-            let free = own.iter().map(|want| self.free(want, outcome));
+            let free = own.iter().map(|planned| self.free(planned, outcome));
             let free = free.fold(1.0, f64::min);
-            return Stand::Passes(Some(free).filter(|_| !outcome.fallback));
+            return CandidateState::Passes(Some(free).filter(|_| !outcome.fallback));
         }
-        let lacking = own.iter().filter(|want| !self.fits(want, outcome));
-        let waits = lacking.map(|want| self.wait_ms(want, outcome));
+        let lacking = own.iter().filter(|planned| !self.fits(planned, outcome));
+        let waits = lacking.map(|planned| self.wait_ms(planned, outcome));
         let wait_ms = waits.reduce(|one, other| Some(one?.max(other?))).flatten();
-        wait_ms.map_or(Stand::Never, Stand::Waits)
+        wait_ms.map_or(CandidateState::Never, CandidateState::Waits)
     }
 
-    fn fits(&self, want: &DryRunCharge, outcome: &Outcome) -> bool {
-        if is_free(want, outcome) {
+    fn fits(&self, planned: &DryRunCharge, outcome: &Outcome) -> bool {
+        if is_free(planned, outcome) {
             return true;
         }
-        let remaining = outcome.decisions[want.charge].standing.remaining;
-        match (want.hits, self.batch.charges[want.charge].limit.overdraft()) {
+        let remaining = outcome.decisions[planned.charge].standing.remaining;
+        match (planned.hits, self.batch.charges[planned.charge].limit.overdraft()) {
             (Hits::Spend(0) | Hits::GiveBack(_), _) => true,
-            _ if want.part != 0 => 0 < remaining.saturating_add(outcome.grace_left(want.charge)),
+            _ if planned.part != 0 => {
+                0 < remaining.saturating_add(outcome.grace_left(planned.charge))
+            }
             (hits, Overdraft::None) => {
-                hits.amount() <= remaining.saturating_add(outcome.grace_left(want.charge))
+                hits.amount() <= remaining.saturating_add(outcome.grace_left(planned.charge))
             }
             (_, Overdraft::Allow | Overdraft::Clip | Overdraft::Owed) => 0 < remaining,
         }
     }
 
     /// The free part of a limit.
-    fn free(&self, want: &DryRunCharge, outcome: &Outcome) -> f64 {
-        let capacity = self.batch.charges[want.charge].limit.at(outcome.at).capacity();
-        let remaining = outcome.decisions[want.charge].standing.remaining.min(capacity);
+    fn free(&self, planned: &DryRunCharge, outcome: &Outcome) -> f64 {
+        let capacity = self.batch.charges[planned.charge].limit.at(outcome.at).capacity();
+        let remaining = outcome.decisions[planned.charge].standing.remaining.min(capacity);
         if capacity == 0 { 0.0 } else { part(remaining, capacity) }
     }
 
     /// The time until the limit is unused and, if the hits need one, another grace may begin. The limit then has the hits; None if it
     /// never does.
-    fn wait_ms(&self, want: &DryRunCharge, outcome: &Outcome) -> Option<u64> {
-        let charge = &self.batch.charges[want.charge];
+    fn wait_ms(&self, planned: &DryRunCharge, outcome: &Outcome) -> Option<u64> {
+        let charge = &self.batch.charges[planned.charge];
         let limit = charge.limit.at(outcome.at);
         let open = charge.part(charge.open.hits, limit);
-        let reset_ms = outcome.decisions[want.charge].standing.reset_ms?;
-        let hits = if want.part == 0 { want.hits.amount() } else { 1 };
+        let reset_ms = outcome.decisions[planned.charge].standing.reset_ms?;
+        let hits = if planned.part == 0 { planned.hits.amount() } else { 1 };
         if hits <= open {
             return Some(reset_ms);
         }
@@ -282,8 +285,8 @@ impl DryRun {
 }
 
 /// Whether an earlier attempt at the request has made a charge, so that it is free.
-fn is_free(want: &DryRunCharge, outcome: &Outcome) -> bool {
-    let decision = outcome.decisions[want.charge];
+fn is_free(planned: &DryRunCharge, outcome: &Outcome) -> bool {
+    let decision = outcome.decisions[planned.charge];
     decision.fit == Fit::Now && decision.retry.is_some_and(Retry::is_free)
 }
 

@@ -11,7 +11,7 @@ use crate::store::{Charge, IdempotencyMark, Mark};
 use super::Engine;
 use super::caller::{Account, AmountSource, CallerContext, Overridden, TierSource, entry};
 use super::decide::Trace;
-use super::dry_run::Stand;
+use super::dry_run::CandidateState;
 use super::plan::{Notes, Origin, Plan, Uncharged};
 use super::provider_choice::{Ranking, filled};
 use super::reason::Reason;
@@ -63,7 +63,7 @@ pub struct ExplainedChoice {
 /// The state of a candidate.
 #[derive(Clone, Copy, Debug)]
 pub struct ExplainedCandidate {
-    pub stand: Stand,
+    pub state: CandidateState,
     /// If it is not excluded.
     pub score: Option<f64>,
     /// Its latency, if it is known and the candidate is not excluded.
@@ -171,19 +171,19 @@ impl ExplainedCaller {
 
 impl ExplainedChoice {
     fn new(ranking: &Ranking<'_>) -> Self {
-        let candidate = |(index, stand): (usize, &Stand)| {
+        let candidate = |(index, state): (usize, &CandidateState)| {
             let score = ranking.running.iter().find(|(candidate, _)| *candidate == index);
-            let seen = ranking.seen.iter().find(|seen| seen.candidate == index);
+            let figures = ranking.figures.iter().find(|figures| figures.candidate == index);
             ExplainedCandidate {
-                stand: *stand,
+                state: *state,
                 score: score.map(|(_, score)| *score),
-                latency_ms: seen.and_then(|seen| seen.latency_ms),
+                latency_ms: figures.and_then(|figures| figures.latency_ms),
             }
         };
         Self {
             choice: ranking.choice.clone(),
             chosen: ranking.chosen().to_owned(),
-            candidates: ranking.stands.iter().enumerate().map(candidate).collect(),
+            candidates: ranking.states.iter().enumerate().map(candidate).collect(),
         }
     }
 }

@@ -61,7 +61,7 @@ pub use admission::{AdmissionControl, AdmissionGate};
 pub use caller::{AmountSource, Overridden, TierSource};
 pub use credits::BonusStanding;
 pub use decider::EngineSettings;
-pub use dry_run::Stand;
+pub use dry_run::CandidateState;
 pub use explain::{
     ExplainedCaller, ExplainedCandidate, ExplainedChoice, ExplainedDescriptor, ExplainedLimit,
     ExplainedPressure, Explanation, RuleName, UnchargedLimit,
@@ -112,7 +112,7 @@ impl Deref for SnapshotGuard {
 impl Engine {
     /// An engine without policies: every request passes until [`Engine::replace`] loads some.
     pub fn new(settings: EngineSettings) -> Self {
-        let snapshot = Snapshot::new(PolicySet::empty(), settings.near, &settings.metrics);
+        let snapshot = Snapshot::new(PolicySet::empty(), settings.near_limit, &settings.metrics);
         settings.metrics.store_up.set(i64::from(settings.store.is_available()));
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -130,8 +130,8 @@ impl Engine {
 
     /// Replaces the policies in force. Requests in flight keep theirs, and counters are kept.
     pub fn replace(&self, policies: PolicySet) {
-        let EngineSettings { near, metrics, .. } = &self.decider.settings;
-        let mut snapshot = Snapshot::new(policies, *near, metrics);
+        let EngineSettings { near_limit, metrics, .. } = &self.decider.settings;
+        let mut snapshot = Snapshot::new(policies, *near_limit, metrics);
         let before = self.snapshot.load();
         snapshot.latencies.share(&before.latencies);
         snapshot.keep_scales(&before);
@@ -195,7 +195,8 @@ impl Engine {
         for domain in snapshot.policies.domains() {
             let (hits, hits_source) = (Hits::Spend(0), HitsSource::Request);
             let peek = |entries| Descriptor { entries, hits, hits_source, limit: None };
-            let peeks: Vec<Descriptor<'_>> = domain.pressed_paths().into_iter().map(peek).collect();
+            let peeks: Vec<Descriptor<'_>> =
+                domain.paths_with_pressure().into_iter().map(peek).collect();
             for peeks in peeks.chunks(DESCRIPTORS_MAX) {
                 let Ok(request) = &Request::try_new(&domain.name, peeks.to_vec()) else { continue };
                 let caller = &CallerContext::new(
@@ -285,8 +286,8 @@ impl Engine {
     }
 
     /// Maintains the store between requests. Must be called a few times a second.
-    pub async fn tend_store(&self) {
-        self.store().tend(self.decider.settings.clock.now()).await;
+    pub async fn maintain_store(&self) {
+        self.store().maintain(self.decider.settings.clock.now()).await;
     }
 
     /// Completes the store's pending work before the shutdown, after the last request.
@@ -437,9 +438,9 @@ descriptors: [{key: a, limits: [{rate: 100/minute, name: b, algorithm: token_buc
         }
         let status = &verdict.statuses[0];
         assert_eq!((status.limit.as_ref().unwrap().amount, status.remaining), (200, 199));
-        let told = &verdict.metadata.unwrap()["limits"][0];
-        let told = ["amount", "burst", "remaining"].map(|name| told[name].as_u64());
-        assert_eq!(told, [Some(100), Some(200), Some(199)]);
+        let reported = &verdict.metadata.unwrap()["limits"][0];
+        let reported = ["amount", "burst", "remaining"].map(|name| reported[name].as_u64());
+        assert_eq!(reported, [Some(100), Some(200), Some(199)]);
     }
 
     #[tokio::test]
@@ -489,19 +490,19 @@ descriptors:
 - {key: b, limits: [5/hour]}";
         let bench = bench(policy, ModeSettings::default());
         let two = |text| Descriptor { hits: Hits::Spend(3), ..descriptor(text) };
-        let told = |verdict: &Answer| -> Vec<(Code, u32, Option<u32>)> {
+        let reported = |verdict: &Answer| -> Vec<(Code, u32, Option<u32>)> {
             let statuses = verdict.statuses.iter();
             let amount = |status: &Status| status.limit.as_ref().map(|limit| limit.amount);
             statuses.map(|status| (status.code, status.remaining, amount(status))).collect()
         };
         let passed = bench.ask(vec![two("quiet=1"), two("a=1"), two("b=1")]).await;
         let (ok, over) = (Code::Ok, Code::OverLimit);
-        assert_eq!(told(&passed), [(ok, 0, Some(0)), (ok, 6, Some(9)), (ok, 2, Some(5))]);
+        assert_eq!(reported(&passed), [(ok, 0, Some(0)), (ok, 6, Some(9)), (ok, 2, Some(5))]);
         let refused = bench.ask(vec![two("quiet=1"), two("a=1"), two("b=1")]).await;
-        assert_eq!(told(&refused), [(ok, 0, None), (ok, 6, Some(9)), (over, 0, Some(5))]);
+        assert_eq!(reported(&refused), [(ok, 0, None), (ok, 6, Some(9)), (over, 0, Some(5))]);
         assert_eq!(refused.response_headers[0], ("ratelimit-limit".to_owned(), "5".to_owned()));
         let refused = bench.ask(vec![two("b=1"), two("quiet=1")]).await;
-        assert_eq!(told(&refused), [(over, 0, Some(5)), (ok, 0, Some(0))]);
+        assert_eq!(reported(&refused), [(over, 0, Some(5)), (ok, 0, Some(0))]);
     }
 
     #[tokio::test]

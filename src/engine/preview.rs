@@ -74,7 +74,7 @@ pub enum GiveBack {
 }
 
 /// The plan of a request, and the state of its limits.
-pub struct Look<'v> {
+pub struct Inspection<'v> {
     domain: &'v Domain,
     pub caller: CallerContext<'v>,
     pub plan: Plan<'v>,
@@ -125,9 +125,9 @@ impl Decider {
         now: Now,
     ) -> Preview<'v> {
         let budget = DeadlineBudget::default();
-        match self.look(snapshot, request, (now, &budget)).await {
+        match self.inspect(snapshot, request, (now, &budget)).await {
             None => Preview::without_policy(request, now),
-            Some(look) => look.preview(),
+            Some(inspection) => inspection.preview(),
         }
     }
 
@@ -139,13 +139,14 @@ impl Decider {
         (how, now): (GiveBack, Now),
     ) -> Preview<'v> {
         let budget = DeadlineBudget::default();
-        let Some(mut look) = self.look(snapshot, request, (now, &budget)).await else {
+        let Some(mut inspection) = self.inspect(snapshot, request, (now, &budget)).await else {
             return Preview::without_policy(request, now);
         };
         // The hits in use are unknown while the store is unavailable.
-        let is_known = look.outcome.as_ref().is_some_and(|outcome| !outcome.fallback);
-        if is_known || (how == GiveBack::Asked && look.outcome.is_some()) {
-            for (charge, used) in look.plan.batch.charges.iter_mut().zip(&mut look.used) {
+        let is_known = inspection.outcome.as_ref().is_some_and(|outcome| !outcome.fallback);
+        if is_known || (how == GiveBack::Asked && inspection.outcome.is_some()) {
+            for (charge, used) in inspection.plan.batch.charges.iter_mut().zip(&mut inspection.used)
+            {
                 let hits = match how {
                     GiveBack::Asked if is_known => charge.hits.amount().min(*used),
                     GiveBack::Asked => charge.hits.amount(),
@@ -156,9 +157,9 @@ impl Decider {
                 *used = used.saturating_sub(hits);
             }
             let time = self.time(now, &budget);
-            look.outcome = Some(self.charge(&look.plan.batch, &budget, time).await);
+            inspection.outcome = Some(self.charge(&inspection.plan.batch, &budget, time).await);
         }
-        look.preview()
+        inspection.preview()
     }
 
     /// Takes the hits of a request from its limits, whether or not they have them, unless the store is unavailable.
@@ -169,27 +170,27 @@ impl Decider {
         now: Now,
     ) -> Preview<'v> {
         let budget = DeadlineBudget::default();
-        let Some(mut look) = self.look(snapshot, request, (now, &budget)).await else {
+        let Some(mut inspection) = self.inspect(snapshot, request, (now, &budget)).await else {
             return Preview::without_policy(request, now);
         };
-        if look.outcome.as_ref().is_some_and(|outcome| !outcome.fallback) {
-            for charge in &mut look.plan.batch.charges {
+        if inspection.outcome.as_ref().is_some_and(|outcome| !outcome.fallback) {
+            for charge in &mut inspection.plan.batch.charges {
                 let limit = Limit::clone(&charge.limit).overdrawn(Overdraft::Owed);
                 (charge.limit, charge.refused) = (Arc::new(limit), Refused::Free);
             }
             let time = self.time(now, &budget);
-            look.outcome = Some(self.charge(&look.plan.batch, &budget, time).await);
+            inspection.outcome = Some(self.charge(&inspection.plan.batch, &budget, time).await);
         }
-        look.preview()
+        inspection.preview()
     }
 
     /// The plan of a request, and the state of its limits; None if the domain is unknown.
-    pub async fn look<'v>(
+    pub async fn inspect<'v>(
         &self,
         snapshot: &'v Snapshot,
         request: &Request<'v>,
         (now, budget): (Now, &DeadlineBudget),
-    ) -> Option<Look<'v>> {
+    ) -> Option<Inspection<'v>> {
         let domain = snapshot.policies.domain(request.domain())?;
         let modes = self.settings.modes;
         let lineage = self.lineage(domain, request, budget).await;
@@ -205,14 +206,14 @@ impl Decider {
             let mut dry_run = DryRun::default();
             let descriptors: Vec<usize> = (0..plan.descriptors.len()).collect();
             dry_run.add(&plan, &descriptors);
-            dry_run.tell_bonuses();
-            let stand = self.charge(&dry_run.batch, budget, self.time(now, budget)).await;
-            bonuses = dry_run.bonuses(&stand);
-            let stand = dry_run.foreseen(stand);
-            used = self.used((&plan.batch, &bonuses), &stand, (now, budget)).await;
-            outcome = Some(stand);
+            dry_run.report_bonuses();
+            let state = self.charge(&dry_run.batch, budget, self.time(now, budget)).await;
+            bonuses = dry_run.bonuses(&state);
+            let state = dry_run.plan_outcome(state);
+            used = self.used((&plan.batch, &bonuses), &state, (now, budget)).await;
+            outcome = Some(state);
         }
-        Some(Look { domain, caller, plan, accounts, outcome, used, bonuses })
+        Some(Inspection { domain, caller, plan, accounts, outcome, used, bonuses })
     }
 
     /// The hits in use of each charge of a batch in that state. They follow from the remaining hits, unless none remain
@@ -221,7 +222,7 @@ impl Decider {
     async fn used(
         &self,
         (batch, bonuses): (&Batch, &[Vec<BonusStanding>]),
-        stand: &Outcome,
+        state: &Outcome,
         (now, budget): (Now, &DeadlineBudget),
     ) -> SmallVec<[u64; INLINE_CAP]> {
         let carried = |index: usize| -> u64 {
@@ -229,10 +230,10 @@ impl Decider {
             bonuses.map(|standing| standing.stand.carried).sum()
         };
         let used = |index: usize, charge: &Charge, decision: &Decision| {
-            let quota = quota(charge, stand.at).saturating_add(carried(index));
+            let quota = quota(charge, state.at).saturating_add(carried(index));
             quota.saturating_sub(decision.standing.remaining)
         };
-        let charges = || batch.charges.iter().zip(&stand.decisions);
+        let charges = || batch.charges.iter().zip(&state.decisions);
         let mut all: SmallVec<[u64; INLINE_CAP]> = charges()
             .enumerate()
             .map(|(index, (charge, decision))| used(index, charge, decision))
@@ -241,10 +242,10 @@ impl Decider {
         for (index, (charge, decision)) in charges().enumerate() {
             let whole = charge.limit.reference_capacity();
             let is_open = charge.open.pressed.is_empty() && whole <= charge.open.hits;
-            if stand.fallback || (is_open && decision.standing.remaining != 0) {
+            if state.fallback || (is_open && decision.standing.remaining != 0) {
                 continue;
             }
-            let Some(limit) = charge.limit.measuring(stand.at) else { continue };
+            let Some(limit) = charge.limit.measuring(state.at) else { continue };
             let key_index = measuring.key_index(batch.keys[charge.key_index].clone());
             measuring.charges.push(Charge {
                 group: measuring.charges.len(),
@@ -266,7 +267,7 @@ impl Decider {
     }
 }
 
-impl<'v> Look<'v> {
+impl<'v> Inspection<'v> {
     /// The hits in use of a charge that no reservation only holds.
     pub(super) fn spent(&self, index: usize) -> u64 {
         let notices = self.outcome.iter().flat_map(|outcome| &outcome.notices);

@@ -9,13 +9,13 @@ use std::cmp::Reverse;
 use smallvec::SmallVec;
 
 use crate::clock::Now;
-use crate::policy::{Choice, Domain, Lineage, Seen};
+use crate::policy::{CandidateFigures, Choice, Domain, Lineage};
 use crate::store::INLINE_CAP;
 
 use super::caller::{CallerContext, entry};
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
-use super::dry_run::{DryRun, Stand};
+use super::dry_run::{CandidateState, DryRun};
 use super::plan::{Plan, Question};
 use super::reason::Reason;
 use super::request::Request;
@@ -49,9 +49,9 @@ pub struct Ranking<'p> {
     descriptors: SmallVec<[usize; INLINE_CAP]>,
     dry_run: DryRun,
     /// The state of each candidate, by index.
-    pub stands: SmallVec<[Stand; INLINE_CAP]>,
+    pub states: SmallVec<[CandidateState; INLINE_CAP]>,
     /// Scores and latencies of those that are not excluded.
-    pub seen: SmallVec<[Seen; INLINE_CAP]>,
+    pub figures: SmallVec<[CandidateFigures; INLINE_CAP]>,
     /// Candidates by index, the best first, with their scores.
     pub running: SmallVec<[(usize, f64); INLINE_CAP]>,
     /// If all are excluded, the one whose refusal has the shortest wait.
@@ -111,44 +111,47 @@ impl Decider {
         }
         let time = self.time(scene.now, scene.budget);
         let outcome = self.charge(&dry_run.batch, scene.budget, time).await;
-        let stands = dry_run.stands(&outcome);
+        let states = dry_run.states(&outcome);
         let reported = choice.latency_key.as_deref().and_then(|key| entry(request, key));
         let latency = |index: usize| {
             let candidate = &choice.candidates[index];
             reported
-                .and_then(|text| choice.told_latency(text, index))
+                .and_then(|text| choice.reported_latency(text, index))
                 .or_else(|| scene.snapshot.latencies.of(&candidate.name, now))
                 .or(candidate.latency_ms)
         };
-        let seen = stands.iter().enumerate().filter_map(|(candidate, stand)| match stand {
-            Stand::Passes(free) => {
-                Some(Seen { candidate, free: *free, latency_ms: latency(candidate) })
+        let figures = states.iter().enumerate().filter_map(|(candidate, state)| match state {
+            CandidateState::Passes(free) => {
+                Some(CandidateFigures { candidate, free: *free, latency_ms: latency(candidate) })
             }
-            Stand::Failed | Stand::Waits(_) | Stand::Never | Stand::Denied => None,
+            CandidateState::Failed
+            | CandidateState::Waits(_)
+            | CandidateState::Never
+            | CandidateState::Denied => None,
         });
-        let seen: SmallVec<[Seen; INLINE_CAP]> = seen.collect();
-        let scores = choice.scores(&seen);
+        let figures: SmallVec<[CandidateFigures; INLINE_CAP]> = figures.collect();
+        let scores = choice.scores(&figures);
         let mut running: SmallVec<[(usize, f64); INLINE_CAP]> =
-            seen.iter().map(|one| one.candidate).zip(scores).collect();
+            figures.iter().map(|one| one.candidate).zip(scores).collect();
         // The sort is stable: of equals, the first in the file is first.
         running.sort_by(|(_, one), (_, other)| other.total_cmp(one));
         // A retry costs nothing where its first attempt went.
         running.sort_by_key(|(candidate, _)| !dry_run.is_retry(*candidate, &outcome));
-        let last_resort = last_resort(&stands);
-        Ranking { choice, descriptors, dry_run, stands, seen, running, last_resort, tried: 0 }
+        let last_resort = last_resort(&states);
+        Ranking { choice, descriptors, dry_run, states, figures, running, last_resort, tried: 0 }
     }
 }
 
 /// The candidate whose refusal has the shortest wait; preferably one that may not refuse.
-fn last_resort(stands: &[Stand]) -> usize {
-    let hope = |stand: &Stand| match stand {
-        Stand::Passes(_) => Reverse((4, 0)),
-        Stand::Failed => Reverse((3, 0)),
-        Stand::Waits(ms) => Reverse((2, u64::MAX - *ms)),
-        Stand::Never => Reverse((1, 0)),
-        Stand::Denied => Reverse((0, 0)),
+fn last_resort(states: &[CandidateState]) -> usize {
+    let preference = |state: &CandidateState| match state {
+        CandidateState::Passes(_) => Reverse((4, 0)),
+        CandidateState::Failed => Reverse((3, 0)),
+        CandidateState::Waits(ms) => Reverse((2, u64::MAX - *ms)),
+        CandidateState::Never => Reverse((1, 0)),
+        CandidateState::Denied => Reverse((0, 0)),
     };
-    let first = stands.iter().enumerate().min_by_key(|(_, stand)| hope(stand));
+    let first = states.iter().enumerate().min_by_key(|(_, state)| preference(state));
     first.map_or(0, |(index, _)| index)
 }
 
@@ -161,14 +164,14 @@ pub fn filled<'r, 'v>(request: &'r Request<'v>, rankings: &[Ranking<'v>]) -> Cow
 }
 
 /// Selects the next candidate, if only the present one refuses and there is another.
-pub fn turn(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, verdict: &Verdict<'_>) -> bool {
+pub fn select_next(rankings: &mut [Ranking<'_>], plan: &Plan<'_>, verdict: &Verdict<'_>) -> bool {
     let charges = verdict.charges().iter().enumerate();
     let refusing = charges
         .filter(|(_, charge)| (charge.is_over() || charge.is_failed()) && !charge.is_shadow());
     let refusing: SmallVec<[(usize, &ChargeDecision<'_>); INLINE_CAP]> = refusing.collect();
     // Under another candidate, the caller's own limits may be less restricted by pressure.
     let about = |ranking: &Ranking<'_>, (index, charge): &(usize, &ChargeDecision<'_>)| {
-        charge.reason == Reason::Pressure || ranking.owns(plan, *index)
+        charge.reason == Reason::Pressure || ranking.is_own(plan, *index)
     };
     let all = refusing.iter().all(|one| rankings.iter().any(|ranking| about(ranking, one)));
     if refusing.is_empty() || !all {
@@ -203,12 +206,12 @@ impl<'p> Ranking<'p> {
     }
 
     /// Whether a charge belongs to the candidate, and not to every candidate.
-    fn owns(&self, plan: &Plan<'_>, index: usize) -> bool {
+    fn is_own(&self, plan: &Plan<'_>, index: usize) -> bool {
         let charge = &plan.batch.charges[index];
         let key = &plan.batch.keys[charge.key_index];
         let descriptors = &mut self.descriptors.iter().map(|index| &plan.descriptors[*index]);
-        let met = descriptors.any(|descriptor| descriptor.charges.contains(&index));
-        met && !self.dry_run.is_common(key, charge)
+        let applies = descriptors.any(|descriptor| descriptor.charges.contains(&index));
+        applies && !self.dry_run.is_common(key, charge)
     }
 }
 
@@ -277,7 +280,7 @@ descriptors:
             named
         }
 
-        fn tell(&self, name: &str, ms: f64) {
+        fn report(&self, name: &str, ms: f64) {
             self.engine.note_latencies(&BTreeMap::from([(name.to_owned(), ms)])).unwrap();
         }
     }
@@ -288,9 +291,9 @@ descriptors:
         let verdict = bench.ask_for(&["provider=any,op=search"]).await;
         let metadata = verdict.metadata.unwrap();
         // Both free; `near` has latency 1 and price 1/2, `far` the other way round: the first wins.
-        let told =
+        let expected =
             json!({ "provider": { "chosen": "near", "scores": { "near": 0.833, "far": 0.833 } } });
-        assert_eq!((&metadata["provider"], &metadata["choice"]), (&json!("near"), &told));
+        assert_eq!((&metadata["provider"], &metadata["choice"]), (&json!("near"), &expected));
         assert_eq!(verdict.statuses[0].remaining, 9);
         assert_eq!(bench.ask_for(&["provider=far,op=search"]).await.statuses[0].remaining, 3);
         // Now `near` has 9 of 10 left and `far` 3 of 4.
@@ -330,7 +333,7 @@ descriptors:
     async fn latencies_turn_the_choice_and_are_forgotten() {
         let bench = bench();
         let ask = &["provider=any,op=search"];
-        bench.tell("near", 400.0);
+        bench.report("near", 400.0);
         assert_eq!(bench.chosen(ask).await, "far");
         bench.clock.advance(Duration::from_secs(299));
         assert_eq!(bench.chosen(ask).await, "far");
@@ -343,8 +346,8 @@ descriptors:
     #[tokio::test]
     async fn latencies_move_by_a_quarter_and_outlive_a_new_policy() {
         let bench = bench();
-        bench.tell("near", 100.0);
-        bench.tell("near", 200.0);
+        bench.report("near", 100.0);
+        bench.report("near", 200.0);
         bench.put_in_force(&POLICY.replace("100ms", "7ms"));
         let known = bench.engine.latencies();
         assert_eq!((known["near"], known["far"]), (Some(125.0), None));
@@ -388,7 +391,7 @@ descriptors:
             ModeSettings::default(),
         );
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
-        bench.tell("near", 400.0);
+        bench.report("near", 400.0);
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");
         // Candidates with an unknown capacity are chosen last, and then none is.
         let far = "value: far\n    descriptors: [{ key: op, value: search, ";

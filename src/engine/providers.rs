@@ -10,7 +10,7 @@ use crate::policy::{Domain, Provider};
 use super::Engine;
 use super::deadline::DeadlineBudget;
 use super::fair_queue::Waiting;
-use super::preview::Look;
+use super::preview::Inspection;
 use super::request::{Descriptor, HitsSource, Request};
 use super::snapshot::Snapshot;
 
@@ -113,9 +113,9 @@ impl Engine {
             let descriptor = Descriptor { entries, hits, hits_source, limit: None };
             let Ok(request) = Request::try_new(&domain.name, vec![descriptor]) else { continue };
             let (now, budget) = (self.decider.settings.clock.now(), DeadlineBudget::default());
-            let look = self.decider.look(snapshot, &request, (now, &budget)).await;
-            if let Some(look) = look {
-                let mut limits = self.limits_of(snapshot, (domain, &look), &mut state);
+            let inspection = self.decider.inspect(snapshot, &request, (now, &budget)).await;
+            if let Some(inspection) = inspection {
+                let mut limits = self.limits_of(snapshot, (domain, &inspection), &mut state);
                 limits.retain(|limit| known.insert((limit.rule.clone(), limit.label.clone())));
                 state.limits.append(&mut limits);
             }
@@ -127,10 +127,12 @@ impl Engine {
     fn limits_of(
         &self,
         snapshot: &Snapshot,
-        (domain, look): (&Domain, &Look<'_>),
+        (domain, inspection): (&Domain, &Inspection<'_>),
         state: &mut ProviderState,
     ) -> Vec<ProviderLimit> {
-        let (plan, Some(outcome)) = (&look.plan, &look.outcome) else { return Vec::new() };
+        let (plan, Some(outcome)) = (&inspection.plan, &inspection.outcome) else {
+            return Vec::new();
+        };
         state.at = state.at.max(outcome.at);
         state.fallback |= outcome.fallback;
         let levels = plan.gauges.iter().copied().zip(outcome.levels.iter().copied());
@@ -147,8 +149,8 @@ impl Engine {
         };
         let level = |path: &str| {
             let gauge = plan.gauges.iter().position(|rule| rule.path == path)?;
-            let told = outcome.levels.get(gauge).copied();
-            if outcome.fallback { known_level(path).or(told) } else { told }
+            let reported = outcome.levels.get(gauge).copied();
+            if outcome.fallback { known_level(path).or(reported) } else { reported }
         };
         let charges = plan.batch.charges.iter().enumerate();
         let limits = charges.map(|(index, charge)| {
@@ -165,7 +167,7 @@ impl Engine {
                 refuses: plan.mode(index).refuses(),
                 capacity: of.adjusted(capacity),
                 scale,
-                used: look.used[index],
+                used: inspection.used[index],
                 reset: reset_ms.map(Duration::from_millis),
                 level: level(rule),
                 waiting: of.wait.map(|_| queues.waiting(queues.counter(key, &charge.limit))),

@@ -14,7 +14,7 @@ use crate::store::{Batch, CORRECTION_LIFE_MS, Charge, Once, Open, Retry};
 
 use super::deadline::DeadlineBudget;
 use super::decider::Decider;
-use super::preview::{Look, Preview};
+use super::preview::{Inspection, Preview};
 use super::request::Request;
 use super::snapshot::Snapshot;
 
@@ -74,16 +74,16 @@ impl Decider {
         (recount, now): (Recount<'_>, Now),
     ) -> Result<Preview<'v>, RecalculateError> {
         let budget = DeadlineBudget::default();
-        let look = self.look(snapshot, request, (now, &budget)).await;
-        let look = look.ok_or(RecalculateError::NoLimit)?;
-        let outcome = look.outcome.as_ref().filter(|outcome| !outcome.fallback);
+        let inspection = self.inspect(snapshot, request, (now, &budget)).await;
+        let inspection = inspection.ok_or(RecalculateError::NoLimit)?;
+        let outcome = inspection.outcome.as_ref().filter(|outcome| !outcome.fallback);
         let at = outcome.ok_or(RecalculateError::Unavailable)?.at;
-        let index = look.total(recount.limit)?;
-        let reading = recount.reading.unwrap_or(Reading { used: look.spent(index), at });
+        let index = inspection.total(recount.limit)?;
+        let reading = recount.reading.unwrap_or(Reading { used: inspection.spent(index), at });
         if READING_AGE_MS_MAX < at.as_ms().saturating_sub(reading.at.as_ms()) {
             return Err(RecalculateError::Old);
         }
-        let batch = correction(&look.plan.batch, index, (recount.counted, reading));
+        let batch = correction(&inspection.plan.batch, index, (recount.counted, reading));
         let outcome = self.charge(&batch, &budget, self.time(now, &budget)).await;
         let retry = outcome.decisions.first().and_then(|decision| decision.retry);
         match outcome.fallback {
@@ -104,7 +104,7 @@ impl Decider {
     }
 }
 
-impl Look<'_> {
+impl Inspection<'_> {
     /// The charge on the limit of that name that never resets and is counted with the caller itself.
     fn total(&self, name: Option<&str>) -> Result<usize, RecalculateError> {
         let charges = self.plan.batch.charges.iter().zip(&self.plan.limits).enumerate();

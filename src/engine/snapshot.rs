@@ -55,7 +55,7 @@ pub struct Snapshot {
     domains: HashMap<String, DomainState, foldhash::fast::RandomState>,
     unknown: DomainMetrics,
     unknown_throttle: Throttle,
-    near: NearLimit,
+    near_limit: NearLimit,
 }
 
 #[derive(Debug)]
@@ -112,7 +112,7 @@ impl Snapshot {
     }
 
     /// The policies, with the metrics of their limits.
-    pub fn new(policies: PolicySet, near: NearLimit, metrics: &Metrics) -> Self {
+    pub fn new(policies: PolicySet, near_limit: NearLimit, metrics: &Metrics) -> Self {
         let state = |domain: &Domain| {
             let mut labels = vec![OVERRIDE_LABEL; domain.limit_count() + 1];
             let limits = domain.limits();
@@ -128,7 +128,7 @@ impl Snapshot {
             let limits = labels.into_iter().map(limit).collect();
             let refusals = Reason::ALL.iter();
             let refusals = refusals.map(|one| metrics.sharing.refusals(&domain.name, one.name()));
-            let pressed = domain.pressed_rules().into_iter();
+            let pressed = domain.rules_with_pressure().into_iter();
             let gauge = |rule: &Rule| {
                 (rule.path.clone(), metrics.sharing.pressure(&domain.name, &rule.path))
             };
@@ -155,7 +155,7 @@ impl Snapshot {
         let unknown = metrics.domain(UNKNOWN_DOMAIN);
         let unknown_throttle = Throttle::new(UNKNOWN_INTERVAL);
         let policies = Arc::new(policies);
-        Self { policies, latencies, domains, unknown, unknown_throttle, near }
+        Self { policies, latencies, domains, unknown, unknown_throttle, near_limit }
     }
 
     /// Removes the metrics of removed limits and domains.
@@ -178,7 +178,7 @@ impl Snapshot {
                 }),
             );
             let name = |rule: &Rule| (domain.name.clone(), rule.path.clone());
-            rules.extend(domain.pressed_rules().into_iter().map(name));
+            rules.extend(domain.rules_with_pressure().into_iter().map(name));
         }
         let chosen = self.domains.iter().flat_map(|(domain, state)| {
             state.chosen.keys().map(|name| (domain.clone(), name.to_string()))
@@ -236,7 +236,7 @@ impl Snapshot {
             if let Some(debits) = of_domain.debits.get(charge.limit.index)
                 && !verdict.fallback
             {
-                debits.see(verdict.domain, charge);
+                debits.check(verdict.domain, charge);
             }
         }
         for (charge, percents) in verdict.crossed() {
@@ -299,8 +299,8 @@ impl Snapshot {
         let Hits::Spend(hits) = verdict.hits_of(index) else { return };
         outcome.hits.inc_by(hits);
         let spends = hits != 0 && !charge.is_over() && !verdict.fallback;
-        if spends && self.near.is_near(charge.capacity, charge.remaining()) {
-            metrics.near.inc();
+        if spends && self.near_limit.is_near(charge.capacity, charge.remaining()) {
+            metrics.near_limit.inc();
         }
     }
 

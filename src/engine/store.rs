@@ -97,10 +97,10 @@ impl AnyStore {
     }
 
     /// Maintains the store between requests. Must be called a few times a second.
-    pub async fn tend(&self, now: Now) {
+    pub async fn maintain(&self, now: Now) {
         match self {
             Self::Memory(memory) => memory.sweep(now.timestamp(), SWEPT_AT_ONCE),
-            Self::Redis(shared) => shared.tend(now).await,
+            Self::Redis(shared) => shared.maintain(now).await,
         }
     }
 
@@ -151,7 +151,7 @@ fn count_memory(memory: &Memory, metrics: &Metrics) {
     catch_up(&metrics.memory.evictions, memory.evicted());
     for (lost, count) in memory.take_lost() {
         let LimitName { domain, label } = &*lost.limit;
-        metrics.memory.lose(domain, label, (lost.exhausted, count));
+        metrics.memory.count_eviction(domain, label, (lost.exhausted, count));
     }
 }
 

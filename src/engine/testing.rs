@@ -51,13 +51,13 @@ pub fn descriptor(text: &str) -> Descriptor<'_> {
 impl Bench {
     fn new(store: AnyStore, clock: Clock, modes: ModeSettings, directory: Directory) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let near = NearLimit::default();
+        let near_limit = NearLimit::default();
         let settings = EngineSettings {
             store,
             directory,
             clock: clock.clone(),
             modes,
-            near,
+            near_limit,
             metrics: metrics.clone(),
         };
         Self { engine: Engine::new(settings), clock, metrics }
@@ -70,12 +70,12 @@ impl Bench {
     }
 
     /// An engine in memory with these callers.
-    pub fn knowing(policy: &str, callers: &str) -> Self {
+    pub fn with_callers(policy: &str, callers: &str) -> Self {
         let store = AnyStore::Memory(Memory::new(1_000));
         let clock = Clock::manual(START);
         let bench = Self::new(store, clock, ModeSettings::default(), Directory::files());
         bench.put_in_force(policy);
-        bench.know(callers);
+        bench.set_callers(callers);
         bench
     }
 
@@ -86,7 +86,7 @@ impl Bench {
     }
 
     /// Replaces the callers of the directory.
-    pub fn know(&self, callers: &str) {
+    pub fn set_callers(&self, callers: &str) {
         let source = Source { path: "callers.yaml".to_owned(), text: callers.to_owned() };
         self.engine.directory().replace(compile_callers(&[source]).unwrap());
     }

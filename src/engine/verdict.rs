@@ -13,7 +13,7 @@ use crate::policy::{Choice, Domain, Mode, Rule};
 use crate::store::{Charge, Decision, GroupFit, INLINE_CAP, Notice, Outcome, Retry, Tally};
 
 use super::caller::CallerContext;
-use super::plan::{Denial, DescriptorMatch, MetLimit, Plan, VERDICT_INLINE_CAP};
+use super::plan::{Denial, DescriptorMatch, Plan, PlannedLimit, VERDICT_INLINE_CAP};
 use super::reason::Reason;
 use super::refusal_id::RefusalId;
 use super::request::Request;
@@ -99,7 +99,7 @@ pub struct ProviderChoice<'v> {
 pub struct ChargeDecision<'v> {
     /// None for a limit that the request brings along.
     pub rule: Option<&'v Rule>,
-    pub limit: MetLimit<'v>,
+    pub limit: PlannedLimit<'v>,
     /// The requested hits.
     pub hits: Hits,
     /// A descriptor is a peek.
@@ -317,7 +317,7 @@ impl ChargeDecision<'_> {
     }
 
     /// Whether callers are told of it: also of a limit that only warns.
-    pub fn is_told(&self) -> bool {
+    pub fn is_reported(&self) -> bool {
         self.mode.refuses() || self.mode == Mode::Warn
     }
 
@@ -364,9 +364,9 @@ fn charges<'v>(
     outcome: &Outcome,
 ) -> SmallVec<[ChargeDecision<'v>; VERDICT_INLINE_CAP]> {
     let charges = plan.batch.charges.iter().zip(&outcome.decisions).enumerate();
-    let met = plan.limits.iter().zip(&plan.rules);
+    let origins = plan.limits.iter().zip(&plan.rules);
     let decided =
-        charges.zip(met).map(|((index, (charge, decision)), (limit, rule))| ChargeDecision {
+        charges.zip(origins).map(|((index, (charge, decision)), (limit, rule))| ChargeDecision {
             rule: *rule,
             limit: limit.clone(),
             hits: charge.hits,

@@ -217,7 +217,7 @@ impl<C: Future + Unpin> Future for Connection<C> {
                     // The next turn, after those of other connections.
                     cx.waker().wake_by_ref();
                 }
-                self.gate.pass_on();
+                self.gate.finish_round();
                 return polled;
             }
         }

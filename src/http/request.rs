@@ -168,7 +168,7 @@ impl RateLimitDescriptor<'_> {
 
 impl RateLimitOverride<'_> {
     fn read(&self, index: usize) -> Result<Override, RequestError> {
-        let (unit, said) = match &self.unit {
+        let (unit, name) = match &self.unit {
             None => (None, "0".to_owned()),
             Some(UnitWord::Number(number)) => {
                 (protocol::override_unit(*number), number.to_string())
@@ -178,7 +178,7 @@ impl RateLimitOverride<'_> {
             }
         };
         let amount = u64::from(self.requests_per_unit.as_ref().map_or(0, |amount| amount.0));
-        let unit = unit.ok_or(RequestError::UnknownUnit { index, unit: said })?;
+        let unit = unit.ok_or(RequestError::UnknownUnit { index, unit: name })?;
         Ok(Override { amount, unit })
     }
 }

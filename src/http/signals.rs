@@ -97,10 +97,10 @@ impl Output for Noted {
 
 /// Lists signals, and the limits that follow them.
 async fn list(_: Authorized<Viewer>, State(edge): State<Edge>) -> Json<SignalsBody> {
-    let signal = |(name, told): (String, Option<Signal>)| SignalItem {
+    let signal = |(name, reported): (String, Option<Signal>)| SignalItem {
         name,
-        value: told.map(|signal| signal.value),
-        at: told.map(|signal| instant(signal.at)),
+        value: reported.map(|signal| signal.value),
+        at: reported.map(|signal| instant(signal.at)),
     };
     let signals = edge.engine.signals().into_iter().map(signal).collect();
     let limits = edge.engine.adjusted_limits().iter().map(AdjustedItem::from).collect();
@@ -137,15 +137,15 @@ impl From<&AdjustedLimit> for AdjustedItem {
     fn from(limit: &AdjustedLimit) -> Self {
         let AdjustedLimit { domain, label, adjust } = limit;
         let in_force = adjust.in_force();
-        let told = in_force.and_then(|in_force| in_force.state).map(|state| state.signal);
+        let reported = in_force.and_then(|in_force| in_force.state).map(|state| state.signal);
         Self {
             domain: domain.clone(),
             limit: label.to_string(),
             signal: adjust.signal.to_string(),
             percent: f64::from(adjust.scale().hundredths()) / 100.0,
             reason: in_force.map_or("no_signal", |in_force| in_force.adjusted.reason.name()),
-            value: told.map(|signal| signal.value),
-            at: told.map(|signal| instant(signal.at)),
+            value: reported.map(|signal| signal.value),
+            at: reported.map(|signal| instant(signal.at)),
         }
     }
 }

@@ -57,7 +57,7 @@ pub use schedule::{
 };
 pub use sliding::Sliding;
 pub use state::State;
-pub use thresholds::{Crossed, THRESHOLDS_MAX, Thresholds, Told, ToldThreshold};
+pub use thresholds::{Crossed, Reported, ReportedThreshold, THRESHOLDS_MAX, Thresholds};
 
 /// The largest amount of a limit: sums of a few of them stay exact in a Lua number (2^53).
 pub const AMOUNT_MAX: u64 = 1_000_000_000_000_000;

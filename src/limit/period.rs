@@ -39,8 +39,8 @@ mod tests {
     fn fixed_windows_and_calendars_have_periods() {
         let check = |algorithm: Algorithm, now_ms: u64, expected: Option<(u64, u64)>| {
             let period = algorithm.period(Timestamp::from_ms(now_ms));
-            let told = period.map(|period| (period.start.as_ms(), period.end.as_ms()));
-            assert_eq!(told, expected, "{algorithm:?} at {now_ms}");
+            let bounds = period.map(|period| (period.start.as_ms(), period.end.as_ms()));
+            assert_eq!(bounds, expected, "{algorithm:?} at {now_ms}");
         };
         check(Algorithm::Fixed(Fixed::new(60_000)), 59_999, Some((0, 60_000)));
         check(Algorithm::Fixed(Fixed::new(60_000)), 60_000, Some((60_000, 120_000)));

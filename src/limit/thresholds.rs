@@ -27,11 +27,11 @@ pub struct Thresholds {
 }
 
 /// What was told of a limit's thresholds: each that was told and is not armed again.
-pub type Told = SmallVec<[ToldThreshold; 2]>;
+pub type Reported = SmallVec<[ReportedThreshold; 2]>;
 
 /// A threshold that was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ToldThreshold {
+pub struct ReportedThreshold {
     pub percent: u16,
     /// Until when it stays told whatever is in use, in milliseconds since the Unix epoch.
     pub until_ms: u64,
@@ -112,44 +112,44 @@ impl Limit {
     /// the one after the charge, `used` is what was in use before.
     pub fn tell(
         &self,
-        (told, used): (&Told, u64),
+        (reported, used): (&Reported, u64),
         state: &State,
         now: Timestamp,
-    ) -> (Crossed, Told) {
+    ) -> (Crossed, Reported) {
         let Some(thresholds) = self.thresholds() else { return Default::default() };
         let (used_before, used) = (used, self.used(state, now));
         let now_ms = now.as_ms();
-        let (mut crossed, mut after) = (Crossed::default(), Told::new());
+        let (mut crossed, mut after) = (Crossed::default(), Reported::new());
         for (index, (percent, hits)) in thresholds.points().enumerate() {
-            let known = told.iter().find(|known| known.percent == percent);
-            let stays = |known: &&ToldThreshold| {
+            let known = reported.iter().find(|known| known.percent == percent);
+            let stays = |known: &&ReportedThreshold| {
                 now_ms < known.until_ms || (!known.fell && hits <= used_before)
             };
             if let Some(known) = known.filter(stays) {
                 let fell = known.fell || used_before.min(used) < hits;
-                after.push(ToldThreshold { fell, ..*known });
+                after.push(ReportedThreshold { fell, ..*known });
             } else if hits <= used && used_before < used {
                 crossed.0 |= 1 << index;
                 let until_ms = match self.rearm_ms() {
                     Some(rearm_ms) => now_ms + rearm_ms,
                     None => self.expiry_ms(state).unwrap_or(0),
                 };
-                after.push(ToldThreshold { percent, until_ms, fell: false });
+                after.push(ReportedThreshold { percent, until_ms, fell: false });
             }
         }
         // What another edit of the policy has told, which may still be in force elsewhere.
-        let is_other = |known: &&ToldThreshold| {
+        let is_other = |known: &&ReportedThreshold| {
             let is_known = thresholds.points().any(|(percent, _)| percent == known.percent);
             now_ms < known.until_ms && !is_known
         };
-        after.extend(told.iter().filter(is_other).take(THRESHOLDS_MAX).copied());
+        after.extend(reported.iter().filter(is_other).take(THRESHOLDS_MAX).copied());
         (crossed, after)
     }
 
     /// When what was told is to be forgotten: it stays as long as the state after the charge may, whatever a schedule does. None
     /// for never.
-    pub fn told_expiry_ms(&self, told: &Told, state: &State) -> Option<u64> {
-        let until_ms = told.iter().map(|told| told.until_ms).max().unwrap_or(0);
+    pub fn reported_expiry_ms(&self, reported: &Reported, state: &State) -> Option<u64> {
+        let until_ms = reported.iter().map(|reported| reported.until_ms).max().unwrap_or(0);
         match state {
             State::Empty => Some(until_ms),
             State::Total(_) => None,
@@ -168,7 +168,7 @@ mod tests {
     /// What charges of a limit of 100 tell, each of hits at a time in seconds; below zero they are given back.
     fn check(algorithm: Algorithm, charges: &[(i64, u64)], expected: &[&[u16]]) {
         let limit = Limit::new(100, algorithm).with_thresholds([80, 90, 100].into());
-        let (mut state, mut told) = (State::Empty, Told::default());
+        let (mut state, mut reported) = (State::Empty, Reported::default());
         let mut all = Vec::new();
         for (hits, at_s) in charges {
             let now = Timestamp::from_ms(1_700_000_040_000 + at_s * 1_000);
@@ -178,7 +178,7 @@ mod tests {
             let hits = if *hits < 0 { Hits::GiveBack(amount) } else { Hits::Spend(amount) };
             limit.charge(&mut state, hits, now);
             let crossed;
-            (crossed, told) = limit.tell((&told, used), &state, now);
+            (crossed, reported) = limit.tell((&reported, used), &state, now);
             all.push(limit.thresholds().unwrap().crossed(crossed).collect::<Vec<_>>());
         }
         assert_eq!(all, expected, "{limit} {charges:?}");

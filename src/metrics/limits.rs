@@ -15,7 +15,7 @@ use crate::lock::lock;
 pub struct LimitsMetrics {
     decisions: Family<DecisionLabels, Counter>,
     hits: Family<DecisionLabels, Counter>,
-    near: Family<LimitLabels, Counter>,
+    near_limit: Family<LimitLabels, Counter>,
     crossings: Family<ThresholdLabels, Counter>,
     /// The label values of the families, as (domain, limit), which can't list them.
     live: Mutex<BTreeSet<(String, String)>>,
@@ -37,7 +37,7 @@ pub struct LimitMetrics {
     /// Charges that `on_outage` decided, because the store was unavailable.
     pub fallback: OutcomeMetrics,
     /// Admitted charges after which more than `near_limit_ratio` of the limit was in use.
-    pub near: Counter,
+    pub near_limit: Counter,
 }
 
 /// The counters of one limit and outcome.
@@ -92,7 +92,7 @@ impl LimitsMetrics {
             shadow_refused: decision(SHADOW_REFUSED),
             warned: decision(WARNED),
             fallback: decision(FALLBACK),
-            near: self.near.get_or_create_owned(&limit_labels(domain, limit)),
+            near_limit: self.near_limit.get_or_create_owned(&limit_labels(domain, limit)),
         }
     }
 
@@ -124,7 +124,7 @@ impl LimitsMetrics {
                     self.decisions.remove(&decision_labels(domain, limit, outcome));
                     self.hits.remove(&decision_labels(domain, limit, outcome));
                 }
-                self.near.remove(&limit_labels(domain, limit));
+                self.near_limit.remove(&limit_labels(domain, limit));
             }
             keep
         });
@@ -144,7 +144,7 @@ impl LimitsMetrics {
         registry.register(
             "near_limit",
             "Admitted charges after which more than near_limit_ratio of the limit was in use",
-            self.near.clone(),
+            self.near_limit.clone(),
         );
         registry.register(
             "threshold_crossings",

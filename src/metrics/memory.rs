@@ -34,7 +34,7 @@ struct LostLabels {
 impl MemoryMetrics {
     /// Counts evicted live counters of a limit, whose callers start from zero. `exhausted`: the callers had no hits
     /// left. Evictions of removed limits are not counted.
-    pub fn lose(&self, domain: &str, limit: &str, (exhausted, count): (bool, u64)) {
+    pub fn count_eviction(&self, domain: &str, limit: &str, (exhausted, count): (bool, u64)) {
         let name = (domain.to_owned(), limit.to_owned());
         if lock(&self.limits).contains(&name) {
             self.lost.get_or_create(&labels(&name, exhausted)).inc_by(count);
@@ -88,11 +88,11 @@ mod tests {
         let metrics = Metrics::new();
         let limits = |name: &str| BTreeSet::from([("shop".to_owned(), name.to_owned())]);
         metrics.memory.retain(&limits("stale"));
-        metrics.memory.lose("shop", "stale", (true, 2));
+        metrics.memory.count_eviction("shop", "stale", (true, 2));
         metrics.memory.retain(&limits("daily"));
-        metrics.memory.lose("shop", "stale", (true, 2));
-        metrics.memory.lose("shop", "daily", (true, 2));
-        metrics.memory.lose("shop", "daily", (true, 1));
+        metrics.memory.count_eviction("shop", "stale", (true, 2));
+        metrics.memory.count_eviction("shop", "daily", (true, 2));
+        metrics.memory.count_eviction("shop", "daily", (true, 1));
         let text = metrics.encode();
         let line = r#"tollgate_memory_lost_total{domain="shop",limit="daily",exhausted="true"} 3"#;
         assert!(text.contains(line) && !text.contains("stale"), "{text}");

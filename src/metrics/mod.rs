@@ -365,7 +365,7 @@ mod tests {
         let limit = metrics.limits.limit("shop", "daily");
         limit.admitted.charges.inc();
         limit.admitted.hits.inc_by(7);
-        limit.near.inc();
+        limit.near_limit.inc();
         metrics.domain("").over_limit.inc();
         metrics.check_duration.observe(Duration::from_micros(3));
         metrics.store_error("late");

@@ -108,8 +108,8 @@ impl Eraser {
         let in_log = self.data.audit.redacted(caller);
         if let Some(erasures) = &self.data.erasures {
             let texts = [Some(hash(caller)), in_log.clone()];
-            let told: Vec<String> = texts.into_iter().flatten().collect();
-            erasures.add(&told.join(" "), now).await?;
+            let reported: Vec<String> = texts.into_iter().flatten().collect();
+            erasures.add(&reported.join(" "), now).await?;
         }
         self.forget(&|name| name == caller);
         if self.is_shared() {

@@ -102,30 +102,30 @@ mod tests {
     #[test]
     fn an_excerpt_comes_after_the_line_with_the_fields() {
         let excerpt = "no such key\n --> a.yaml:2:1\n  |";
-        let told = logged(false, || tracing::error!(file = "a.yaml", line = 2, "{excerpt}"));
+        let line = logged(false, || tracing::error!(file = "a.yaml", line = 2, "{excerpt}"));
         let expected = "ERROR no such key file=\"a.yaml\" line=2\n --> a.yaml:2:1\n  |\n";
-        assert_eq!(told, expected);
+        assert_eq!(line, expected);
     }
 
     #[test]
     fn a_line_without_an_excerpt_is_as_ever() {
-        let told = logged(false, || tracing::warn!(http = %"[::1]:80", store = "Redis", "ready"));
-        assert_eq!(told, " WARN ready http=[::1]:80 store=\"Redis\"\n");
+        let line = logged(false, || tracing::warn!(http = %"[::1]:80", store = "Redis", "ready"));
+        assert_eq!(line, " WARN ready http=[::1]:80 store=\"Redis\"\n");
         assert_eq!(logged(false, || tracing::info!("ended")), " INFO ended\n");
         assert_eq!(logged(false, || tracing::info!(a = 1)), " INFO a=1\n");
-        let told = logged(true, || tracing::info!(a = 1, "x"));
-        assert!(told.ends_with("x \x1b[3ma\x1b[0m\x1b[2m=\x1b[0m1\n"), "{told:?}");
+        let line = logged(true, || tracing::info!(a = 1, "x"));
+        assert!(line.ends_with("x \x1b[3ma\x1b[0m\x1b[2m=\x1b[0m1\n"), "{line:?}");
     }
 
     #[test]
     fn a_field_can_not_begin_a_line_of_its_own() {
-        let told = logged(false, || tracing::warn!(error = %"a\n ERROR b", "failed"));
-        assert_eq!(told, " WARN failed error=\"a\\n ERROR b\"\n");
+        let line = logged(false, || tracing::warn!(error = %"a\n ERROR b", "failed"));
+        assert_eq!(line, " WARN failed error=\"a\\n ERROR b\"\n");
     }
 
     #[test]
     fn what_acts_on_a_terminal_is_escaped() {
-        let told = logged(false, || tracing::warn!(key = %"\u{9b}31m", "no \x1b[31m rate"));
-        assert_eq!(told, " WARN no \\u{1b}[31m rate key=\"\\u{9b}31m\"\n");
+        let line = logged(false, || tracing::warn!(key = %"\u{9b}31m", "no \x1b[31m rate"));
+        assert_eq!(line, " WARN no \\u{1b}[31m rate key=\"\\u{9b}31m\"\n");
     }
 }

@@ -21,12 +21,12 @@ pub use changes::{CountChanges, Gone, NOT_ALL_COMPARED, Restart, count_changes};
 pub use compile::{CompileOptions, compile};
 pub use model::{
     Adjust, AnswerMetadata, AnswerSettings, Budget, Caller, CallerBonus, CallerOverride, Candidate,
-    Capacity, Choice, Classes, Domain, Idempotency, InForce, Key, KeyEntry, LATENCY_MS_MAX,
-    LEASED_AMOUNT_MIN, Lease, Lineage, Member, Metadata, MetadataValue, Mode, OVERRIDE_LABEL,
-    OnOutage, Only, OverrideAmount, PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN,
-    Path, PolicySet, PressureLevel, PriceLine, Prices, Provider, Refused, ReservationAction,
-    Reservations, RetryId, Rule, RuleLimit, RuleValue, Seen, Share, SignalSource, SourceLocation,
-    TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
+    CandidateFigures, Capacity, Choice, Classes, Domain, Idempotency, InForce, Key, KeyEntry,
+    LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, Lineage, Member, Metadata, MetadataValue, Mode,
+    OVERRIDE_LABEL, OnOutage, Only, OverrideAmount, PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX,
+    PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine, Prices, Provider, Refused,
+    ReservationAction, Reservations, RetryId, Rule, RuleLimit, RuleValue, Share, SignalSource,
+    SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
 };
 pub use problem::{Problem, Severity, Source};
 pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};

@@ -58,9 +58,11 @@ impl Settings {
         let file = file.or(named.map(|(_, path)| Path::new(path.as_str())));
         let source = file.and_then(|path| sources::source(path, &mut errors));
         let reference = ReferenceVariable::in_environment();
-        Self::resolve(source.as_ref(), variables, flags, errors).map(|(settings, given)| Loaded {
-            settings,
-            unread: reference.into_iter().filter(|one| !one.is_covered(&given)).collect(),
+        Self::resolve(source.as_ref(), variables, flags, errors).map(|(settings, set_names)| {
+            Loaded {
+                settings,
+                unread: reference.into_iter().filter(|one| !one.is_covered(&set_names)).collect(),
+            }
         })
     }
 
@@ -93,13 +95,13 @@ impl Settings {
 
 /// Problems of settings that require or exclude others.
 fn contradictions(texts: &BTreeMap<&str, &str>) -> Vec<SettingsError> {
-    let is_given = |name: &str| texts.get(name).is_some_and(|text| !text.is_empty());
+    let is_set = |name: &str| texts.get(name).is_some_and(|text| !text.is_empty());
     let mut errors = Vec::new();
-    for setting in table().filter(|setting| is_given(setting.name)) {
+    for setting in table().filter(|setting| is_set(setting.name)) {
         let name = setting.name;
-        let needed = setting.needs.iter().copied().filter(|other| !is_given(other));
+        let needed = setting.needs.iter().copied().filter(|other| !is_set(other));
         errors.extend(needed.map(|other| SettingsError::Needs { name, other }));
-        let excluded = setting.excludes.iter().copied().filter(|other| is_given(other));
+        let excluded = setting.excludes.iter().copied().filter(|other| is_set(other));
         errors.extend(excluded.map(|other| SettingsError::Excludes { name, other }));
     }
     errors

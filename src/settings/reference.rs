@@ -191,9 +191,9 @@ impl ReferenceVariable {
         TABLE_OF_REFERENCE.iter().filter(is_set).copied().collect()
     }
 
-    /// Whether one of the settings that replace it is `given`.
-    pub fn is_covered(&self, given: &[&str]) -> bool {
-        self.settings.iter().any(|setting| given.contains(setting))
+    /// Whether one of the settings that replace it is in `set_names`.
+    pub fn is_covered(&self, set_names: &[&str]) -> bool {
+        self.settings.iter().any(|setting| set_names.contains(setting))
     }
 
     /// The variables to use instead, the best one first.
@@ -233,21 +233,21 @@ mod tests {
         assert_eq!((names.len(), TABLE_OF_REFERENCE.len()), (115, 115));
         for variable in TABLE_OF_REFERENCE {
             assert_eq!(variable.instead().len(), variable.settings.len(), "{variable:?}");
-            let told = variable.to_string();
-            assert!(told.starts_with(&format!("{} of ", variable.name)), "{told}");
+            let message = variable.to_string();
+            assert!(message.starts_with(&format!("{} of ", variable.name)), "{message}");
             assert!(!variable.settings.is_empty() || !variable.advice.is_empty(), "{variable:?}");
             assert!(
-                told.contains("use TOLLGATE_") || told.contains("no setting replaces it"),
-                "{told}"
+                message.contains("use TOLLGATE_") || message.contains("no setting replaces it"),
+                "{message}"
             );
         }
     }
 
     #[test]
     fn a_warning_names_what_to_use() {
-        let check = |name: &str, told: &str| {
+        let check = |name: &str, message: &str| {
             let all = variable(name).to_string();
-            assert!(all.ends_with(&format!("is set but not read; {told}")), "{all}");
+            assert!(all.ends_with(&format!("is set but not read; {message}")), "{all}");
         };
         check("REDIS_URL", "use TOLLGATE_REDIS_URL: a URL such as redis://host:6379");
         check("RUNTIME_ROOT", "use TOLLGATE_POLICIES: set it to the directory of the YAML files");

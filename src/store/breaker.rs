@@ -98,11 +98,11 @@ impl Breaker {
             }
             _ => self.failures.fetch_add(1, Ordering::Relaxed) + 1,
         };
-        FAILURES_MAX <= failures && self.break_down()
+        FAILURES_MAX <= failures && self.open()
     }
 
     /// Opens the breaker. Returns whether it was closed.
-    pub fn break_down(&self) -> bool {
+    pub fn open(&self) -> bool {
         let was = self.health.swap(Health::Broken as u8, Ordering::AcqRel);
         let broke = was == Health::Healthy as u8;
         self.breaks.fetch_add(u64::from(broke), Ordering::Relaxed);
@@ -117,14 +117,14 @@ impl Breaker {
     }
 
     /// Records a failed probe, or another sign that the store is broken.
-    pub fn found_broken(&self) {
+    pub fn probe_failed(&self) {
         self.looks.fetch_add(1, Ordering::Relaxed);
         let (probing, broken) = (Health::Probing as u8, Health::Broken as u8);
         let _ = self.health.compare_exchange(probing, broken, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     /// Records a successful probe. Returns whether the store was broken before.
-    pub fn found_well(&self) -> bool {
+    pub fn probe_succeeded(&self) -> bool {
         let was = self.health.swap(Health::Healthy as u8, Ordering::AcqRel);
         let recovered = was != Health::Healthy as u8;
         if recovered {
@@ -154,7 +154,7 @@ mod tests {
 
     fn healthy() -> Breaker {
         let breaker = Breaker::default();
-        assert!(breaker.found_well());
+        assert!(breaker.probe_succeeded());
         breaker
     }
 
@@ -187,26 +187,26 @@ mod tests {
         assert_eq!(breaker.health(), Health::Broken);
         breaker.probe();
         assert_eq!(breaker.health(), Health::Probing);
-        breaker.found_broken();
+        breaker.probe_failed();
         assert_eq!(breaker.health(), Health::Broken);
         breaker.probe();
-        assert!(breaker.found_well());
+        assert!(breaker.probe_succeeded());
         breaker.probe();
         assert_eq!(breaker.health(), Health::Healthy, "a look at a healthy store changes nothing");
-        assert!(!breaker.found_well());
+        assert!(!breaker.probe_succeeded());
     }
 
     #[test]
     fn it_is_looked_at_less_and_less_often() {
         let breaker = Breaker::default();
         assert_eq!(breaker.pause(), PAUSE_MIN);
-        (0..3).for_each(|_| breaker.found_broken());
+        (0..3).for_each(|_| breaker.probe_failed());
         assert_eq!(breaker.pause(), PAUSE_MIN * 8);
-        (0..40).for_each(|_| breaker.found_broken());
+        (0..40).for_each(|_| breaker.probe_failed());
         assert_eq!(breaker.pause(), PAUSE_MAX);
-        assert!(breaker.found_well());
+        assert!(breaker.probe_succeeded());
         assert_eq!(breaker.pause(), PAUSE_MAX, "until it has been well for a while");
-        breaker.found_well();
+        breaker.probe_succeeded();
         assert_eq!(breaker.pause(), PAUSE_MIN);
     }
 }

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 use super::kept::{BonusSpent, Correction, KeptBonus, KeptMark};
 use super::{IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
-use crate::limit::{GraceBegun, Hits, Holdings, Limit, State, Told};
+use crate::limit::{GraceBegun, Hits, Holdings, Limit, Reported, State};
 
 /// The power of the used share in a weight: so high that a nearly exhausted limit outweighs a hardly used one whatever their
 /// windows.
@@ -50,7 +50,7 @@ pub(super) struct Extra {
     pub(super) level: u8,
     pub(super) bonuses: Vec<BonusSpent>,
     pub(super) seen: Vec<Seen>,
-    pub(super) told: Vec<ToldOf>,
+    pub(super) reported: Vec<ReportedOf>,
     pub(super) marks: Vec<KeptMark>,
     pub(super) graces: Vec<GraceOf>,
     pub(super) corrections: Vec<Correction>,
@@ -67,9 +67,9 @@ pub(super) struct Seen {
 
 /// What was told of the thresholds of one limit.
 #[derive(Debug)]
-pub(super) struct ToldOf {
+pub(super) struct ReportedOf {
     pub(super) limit_tag: Arc<str>,
-    pub(super) told: Told,
+    pub(super) reported: Reported,
     /// When it is forgotten; None for when the state is empty.
     pub(super) expiry_ms: Option<u64>,
 }
@@ -131,10 +131,10 @@ impl Record {
         let bonuses = self.extra.iter().flat_map(|extra| &extra.bonuses);
         let seen = self.extra.iter().flat_map(|extra| &extra.seen);
         let marks = self.extra.iter().flat_map(|extra| &extra.marks);
-        let told = self.extra.iter().flat_map(|extra| &extra.told);
+        let reported = self.extra.iter().flat_map(|extra| &extra.reported);
         let ends = bonuses.map(|bonus| bonus.until_ms).chain(seen.map(|seen| seen.until_ms));
         let ends = ends.chain(marks.map(|mark| mark.until_ms));
-        let ends = ends.chain(told.filter_map(|told| told.expiry_ms));
+        let ends = ends.chain(reported.filter_map(|reported| reported.expiry_ms));
         let graces = self.extra.iter().flat_map(|extra| &extra.graces);
         let ends = ends.chain(graces.filter_map(|grace| grace.begun.again_ms));
         let corrections = self.extra.iter().flat_map(|extra| &extra.corrections);
@@ -205,21 +205,27 @@ impl Record {
     }
 
     /// What was told of a limit's thresholds.
-    pub fn told(&self, limit_tag: &str) -> Told {
-        let mut told = self.extra.iter().flat_map(|extra| &extra.told);
-        told.find(|known| *known.limit_tag == *limit_tag)
-            .map_or(Told::default(), |known| known.told.clone())
+    pub fn reported(&self, limit_tag: &str) -> Reported {
+        let mut reported = self.extra.iter().flat_map(|extra| &extra.reported);
+        reported
+            .find(|known| *known.limit_tag == *limit_tag)
+            .map_or(Reported::default(), |known| known.reported.clone())
     }
 
     /// Keeps what was told of a limit's thresholds, until that time; None for as long as the limit has a state.
-    pub fn keep_told(&mut self, limit_tag: &Arc<str>, told: Told, expiry_ms: Option<u64>) {
-        if told.is_empty() && self.extra.is_none() {
+    pub fn keep_reported(
+        &mut self,
+        limit_tag: &Arc<str>,
+        reported: Reported,
+        expiry_ms: Option<u64>,
+    ) {
+        if reported.is_empty() && self.extra.is_none() {
             return;
         }
-        let all = &mut self.extra.get_or_insert_default().told;
+        let all = &mut self.extra.get_or_insert_default().reported;
         all.retain(|known| known.limit_tag != *limit_tag);
-        if !told.is_empty() {
-            all.push(ToldOf { limit_tag: limit_tag.clone(), told, expiry_ms });
+        if !reported.is_empty() {
+            all.push(ReportedOf { limit_tag: limit_tag.clone(), reported, expiry_ms });
         }
     }
 
@@ -311,9 +317,9 @@ impl Record {
             extra.holdings.retain(|of| !of.holdings.is_empty());
             let states = &self.states;
             let lives = |tag: &Arc<str>| states.iter().any(|entry| entry.limit.tag() == tag);
-            extra.told.retain(|told| match told.expiry_ms {
+            extra.reported.retain(|reported| match reported.expiry_ms {
                 Some(end_ms) => now.as_ms() < end_ms,
-                None => lives(&told.limit_tag),
+                None => lives(&reported.limit_tag),
             });
             extra.graces.retain(|grace| match grace.begun.again_ms {
                 Some(again_ms) => now.as_ms() < again_ms,
@@ -322,7 +328,7 @@ impl Record {
             let level = if states.is_empty() { 0 } else { extra.level };
             let rest = extra.bonuses.len()
                 + extra.seen.len()
-                + extra.told.len()
+                + extra.reported.len()
                 + extra.marks.len()
                 + extra.graces.len()
                 + extra.corrections.len()

@@ -47,9 +47,9 @@ impl Decider<'_> {
             return;
         }
         let state = &record.states[place].state;
-        let (crossed, told) = limit.tell((&record.told(tag), used), state, now);
-        let expiry_ms = charge.limit.told_expiry_ms(&told, state);
-        record.keep_told(tag, told, expiry_ms);
+        let (crossed, reported) = limit.tell((&record.reported(tag), used), state, now);
+        let expiry_ms = charge.limit.reported_expiry_ms(&reported, state);
+        record.keep_reported(tag, reported, expiry_ms);
         if !crossed.is_none() {
             Notice::of_charge(&mut self.notices, index).crossed = crossed;
         }

@@ -14,12 +14,12 @@ pub enum Sidecars {
     /// Fixed by the setting.
     Set(u32),
     /// Counted by the store.
-    Heard(Mutex<Heard>),
+    Counted(Mutex<Counted>),
 }
 
 /// The counted number.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard {
+pub struct Counted {
     sidecars: u32,
     /// How often in a row a lower number was reported.
     fewer: u32,
@@ -28,20 +28,20 @@ pub struct Heard {
 impl Sidecars {
     /// The number of the setting, or else the counted one.
     pub fn new(sidecars: Option<u32>) -> Self {
-        let heard = Heard { sidecars: 1, fewer: 0 };
-        sidecars.map_or(Self::Heard(Mutex::new(heard)), |sidecars| Self::Set(sidecars.max(1)))
+        let counted = Counted { sidecars: 1, fewer: 0 };
+        sidecars.map_or(Self::Counted(Mutex::new(counted)), |sidecars| Self::Set(sidecars.max(1)))
     }
 
     /// Records a reported number; 0 means unknown.
-    pub fn hear(&self, sidecars: u32) {
-        let Self::Heard(heard) = self else { return };
+    pub fn record(&self, sidecars: u32) {
+        let Self::Counted(counted) = self else { return };
         if sidecars == 0 {
             return;
         }
-        let mut heard = lock(heard);
-        heard.fewer = if sidecars < heard.sidecars { heard.fewer + 1 } else { 0 };
-        if heard.sidecars <= sidecars || FEWER_MAX <= heard.fewer {
-            *heard = Heard { sidecars, fewer: 0 };
+        let mut counted = lock(counted);
+        counted.fewer = if sidecars < counted.sidecars { counted.fewer + 1 } else { 0 };
+        if counted.sidecars <= sidecars || FEWER_MAX <= counted.fewer {
+            *counted = Counted { sidecars, fewer: 0 };
         }
     }
 
@@ -49,7 +49,7 @@ impl Sidecars {
     pub fn number(&self) -> u32 {
         match self {
             Self::Set(sidecars) => *sidecars,
-            Self::Heard(heard) => lock(heard).sidecars,
+            Self::Counted(counted) => lock(counted).sidecars,
         }
     }
 }
@@ -61,16 +61,16 @@ mod tests {
     #[test]
     fn fewer_sidecars_are_believed_late() {
         let sidecars = Sidecars::new(None);
-        let hear = |number, times| (0..times).for_each(|_| sidecars.hear(number));
+        let record = |number, times| (0..times).for_each(|_| sidecars.record(number));
         assert_eq!(sidecars.number(), 1);
-        hear(0, 100);
-        hear(7, 1);
+        record(0, 100);
+        record(7, 1);
         assert_eq!(sidecars.number(), 7);
-        hear(2, FEWER_MAX - 1);
-        hear(7, 1);
-        hear(2, FEWER_MAX - 1);
+        record(2, FEWER_MAX - 1);
+        record(7, 1);
+        record(2, FEWER_MAX - 1);
         assert_eq!(sidecars.number(), 7);
-        hear(2, 1);
+        record(2, 1);
         assert_eq!(sidecars.number(), 2);
     }
 }

@@ -92,8 +92,8 @@ pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
         ('h', counts.hits_given_back),
         ('T', counts.last_at.since(start).as_secs()),
     ];
-    let told = sums.into_iter().filter(|(_, sum)| *sum != 0);
-    told.map(|(letter, sum)| format!("{letter}{sum}")).collect()
+    let reported = sums.into_iter().filter(|(_, sum)| *sum != 0);
+    reported.map(|(letter, sum)| format!("{letter}{sum}")).collect()
 }
 
 /// The counts in a text. Unknown parts are ignored.

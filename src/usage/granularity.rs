@@ -81,8 +81,9 @@ mod tests {
     fn starts_and_ends_are_those_of_utc() {
         let check = |granularity: Granularity, time: &str, expected: [&str; 3]| {
             let time = at(time);
-            let told = [granularity.start(time), granularity.end(time), granularity.oldest(time)];
-            assert_eq!(told, expected.map(at), "{granularity:?} {time}");
+            let reported =
+                [granularity.start(time), granularity.end(time), granularity.oldest(time)];
+            assert_eq!(reported, expected.map(at), "{granularity:?} {time}");
         };
         check(
             Granularity::Minute,

@@ -195,16 +195,16 @@ descriptors:
                 panic!("{limits:?}")
             };
             assert_eq!([daily, quiet, shared], ["daily", "quiet", "shared"]);
-            let told = |total: &Total| {
+            let reported = |total: &Total| {
                 let Total { counts, .. } = total;
                 let requests = [counts.requests, total.allowed, total.refused];
                 let hits = [counts.hits_spent, counts.hits_refused, counts.hits_shadow_refused];
                 (requests, total.refused_elsewhere, hits)
             };
             // Two users are charged for `daily` in each of the first three.
-            assert_eq!(told(of_daily), ([4, 2, 2], 0, [4, 3, 0]));
-            assert_eq!(told(of_shared), ([3, 2, 0], 1, [2, 0, 0]));
-            assert_eq!(told(of_quiet), ([3, 2, 0], 1, [1, 0, 2]));
+            assert_eq!(reported(of_daily), ([4, 2, 2], 0, [4, 3, 0]));
+            assert_eq!(reported(of_shared), ([3, 2, 0], 1, [2, 0, 0]));
+            assert_eq!(reported(of_quiet), ([3, 2, 0], 1, [1, 0, 2]));
             assert_eq!(of_quiet.counts.shadow_refused, 1);
         }
         let by = |granularity, dimensions: &[Dimension]| {
@@ -294,7 +294,7 @@ descriptors:
     #[tokio::test]
     async fn denials_tell_caller_limit_and_reason_the_most_frequent_first() {
         let callers = "callers: { eve: { disabled: true } }";
-        let counted = Counted::by(Bench::knowing(POLICY, callers));
+        let counted = Counted::by(Bench::with_callers(POLICY, callers));
         for _ in 0..4 {
             counted.ask(&["user=ann", "shared=x"]).await;
         }
@@ -307,10 +307,11 @@ descriptors:
         let denials =
             UsageQuery { rank: Rank::Refused, ..query(View::Denials, Granularity::Hour, &by) };
         let sums = counted.sum(&denials);
-        let told: Vec<_> = sums.iter().map(|(names, total)| (&**names, total.refused)).collect();
+        let reported: Vec<_> =
+            sums.iter().map(|(names, total)| (&**names, total.refused)).collect();
         let expected =
             [("bob daily over_limit", 3), ("ann daily over_limit", 2), ("eve - disabled", 1)];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         assert_eq!(sums[0].1.counts.last_at, START.after(4 * SECOND));
         let page = counted.usage.sum(&UsageQuery { range: 1..2, ..denials }, counted.now());
         assert!(page.more && page.groups.len() == 1);

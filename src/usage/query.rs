@@ -155,8 +155,8 @@ impl<'r> Groups<'r> {
         }
         let Range { start, end } = self.query.range;
         let more = end < groups.len();
-        let told = groups.into_iter().skip(start).take(end.saturating_sub(start));
-        Page { from, groups: told.map(|(key, total)| (key.into(), total)).collect(), more }
+        let reported = groups.into_iter().skip(start).take(end.saturating_sub(start));
+        Page { from, groups: reported.map(|(key, total)| (key.into(), total)).collect(), more }
     }
 }
 

@@ -67,7 +67,7 @@ fn engine_knowing(policy: &str, directory: Directory) -> Engine {
         directory,
         clock: Clock::system(),
         modes: ModeSettings::default(),
-        near: NearLimit::default(),
+        near_limit: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
     });
     engine.replace(policies);

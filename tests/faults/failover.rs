@@ -24,8 +24,8 @@ const ALICE: &[&str] = &["user=alice"];
 /// Sends requests until Redis decides, and returns the remaining hits.
 async fn remaining_when_decided(client: &mut DomainClient) -> u32 {
     eventually("a decision of Redis", async || {
-        let told = client.ask(ALICE, 1).await;
-        told.metadata["fallback"].is_null().then(|| told.remaining[0])
+        let reported = client.ask(ALICE, 1).await;
+        reported.metadata["fallback"].is_null().then(|| reported.remaining[0])
     })
     .await
 }

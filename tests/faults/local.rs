@@ -103,8 +103,8 @@ async fn a_debt_is_paid_though_the_limit_is_full() {
     let store = Store::Redis(server);
     let other = Tollgate::serve(POLICY, &store).await;
     let mut other_client = DomainClient::new(&other, "d").await;
-    let told = other_client.ask(ALICE, 70).await;
-    assert!(told.passed, "nobody knows of the sixty yet: {told:?}");
+    let reported = other_client.ask(ALICE, 70).await;
+    assert!(reported.passed, "nobody knows of the sixty yet: {reported:?}");
     proxy.set(Way::Through);
     wait_for(&cut_off, "tollgate_fallback_hits_paid_total", |paid| paid == 60).await;
     let refused = other_client.ask(ALICE, 1).await;

@@ -209,10 +209,10 @@ async fn ask_on(mut client: Grpc, seen: Arc<Mutex<Vec<Seen>>>) {
         let answer = match answer {
             Err(_) => Answer::Failed,
             Ok(response) => {
-                let told = Reply::new(&response.into_inner());
-                match told.metadata["fallback"].as_bool() {
+                let reported = Reply::new(&response.into_inner());
+                match reported.metadata["fallback"].as_bool() {
                     Some(true) => Answer::Fallback,
-                    _ if told.passed => Answer::Admitted,
+                    _ if reported.passed => Answer::Admitted,
                     _ => Answer::Refused,
                 }
             }

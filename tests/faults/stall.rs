@@ -34,8 +34,8 @@ async fn serve(flags: &[&str]) -> Tollgate {
 
 /// A second after their start, all calls are late, whatever the error of the estimated clock.
 async fn wait_for_reconnect(tollgate: &Tollgate, times: usize) {
-    let told = || tollgate.output().matches("no answer").count();
-    eventually("the connection is given up", async || (times <= told()).then_some(())).await;
+    let reported = || tollgate.output().matches("no answer").count();
+    eventually("the connection is given up", async || (times <= reported()).then_some(())).await;
 }
 
 struct Scene {
@@ -68,12 +68,12 @@ impl Scene {
         let ask = async |client: &mut DomainClient| match gives_back {
             true => Ok(client.give_back(&descriptors, 1).await.passed),
             false => {
-                let told = client.try_ask(&descriptors, 1).await;
-                told.map(|told| told.passed).map_err(|status| status.code())
+                let reported = client.try_ask(&descriptors, 1).await;
+                reported.map(|reported| reported.passed).map_err(|status| status.code())
             }
         };
-        let told = join_all(self.clients.iter_mut().map(ask)).await;
-        assert!(told.iter().all(|told| answered(*told)), "{descriptor}: {told:?}");
+        let reported = join_all(self.clients.iter_mut().map(ask)).await;
+        assert!(reported.iter().all(|reported| answered(*reported)), "{descriptor}: {reported:?}");
         self.stalls += 1;
         wait_for_reconnect(&self.tollgate, self.stalls).await;
         go_on();
@@ -88,15 +88,16 @@ impl Scene {
     /// The four values of `on_outage`, and the hits that they leave of a hundred.
     async fn check(&mut self, stop: impl Fn(), go_on: impl Fn()) {
         let calls = (&stop, &go_on);
-        let left = self.left(("deny=a", false), calls, |told| told == Ok(false)).await;
+        let left = self.left(("deny=a", false), calls, |reported| reported == Ok(false)).await;
         assert_eq!(left, 100 - SPENT, "deny");
-        let left = self.left(("error=a", false), calls, |told| told == Err(Code::Unavailable));
+        let left =
+            self.left(("error=a", false), calls, |reported| reported == Err(Code::Unavailable));
         assert_eq!(left.await, 100 - SPENT, "error");
-        let left = self.left(("allow=a", false), calls, |told| told == Ok(true)).await;
+        let left = self.left(("allow=a", false), calls, |reported| reported == Ok(true)).await;
         assert_eq!(left, 100 - SPENT, "allow");
-        let left = self.left(("deny=b", true), calls, |told| told == Ok(true)).await;
+        let left = self.left(("deny=b", true), calls, |reported| reported == Ok(true)).await;
         assert_eq!(left, 100 - SPENT, "deny, given back");
-        let left = self.left(("local=a", false), calls, |told| told == Ok(true)).await;
+        let left = self.left(("local=a", false), calls, |reported| reported == Ok(true)).await;
         assert_eq!(left, 100 - SPENT - REQUESTS, "local: once");
     }
 }
@@ -135,9 +136,9 @@ async fn what_on_outage_has_answered_is_not_charged_on_a_cluster() {
     cluster.nodes[0].signal("CONT");
     let left = [100 - SPENT; 12];
     eventually("all is back", async || {
-        let told = client.try_ask(&names, 0).await.unwrap();
-        let decided = told.metadata["fallback"] != true && told.passed;
-        (decided && told.remaining == left).then_some(())
+        let reported = client.try_ask(&names, 0).await.unwrap();
+        let decided = reported.metadata["fallback"] != true && reported.passed;
+        (decided && reported.remaining == left).then_some(())
     })
     .await;
 }
@@ -156,8 +157,8 @@ async fn a_step_of_redis_clock_is_no_outage() {
     for way in [Way::Through, Way::Behind, Way::Through] {
         proxy.set(way);
         for _ in 0..3 {
-            let told = client.ask(&["deny=a"], 1).await;
-            assert!(told.passed, "{way:?}: {told:?}");
+            let reported = client.ask(&["deny=a"], 1).await;
+            assert!(reported.passed, "{way:?}: {reported:?}");
         }
     }
     assert_eq!(client.remaining(&["deny=a"]).await, [100 - 10]);

@@ -118,7 +118,7 @@ async fn without_redis_a_file_keeps_usage_over_kills_and_restarts() {
     let data_dir = folder.path().display().to_string();
     let flags = ["--usage=true", "--data-dir", &data_dir];
     let serve = async || Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
-    let told = async |tollgate: &Tollgate, expected: u64| {
+    let reported = async |tollgate: &Tollgate, expected: u64| {
         eventually("the requests in the usage", async || {
             (requests(tollgate).await == expected).then_some(())
         })
@@ -129,14 +129,14 @@ async fn without_redis_a_file_keeps_usage_over_kills_and_restarts() {
     terminated.terminate();
     assert!(terminated.exit().await.success());
     let killed = serve().await;
-    told(&killed, 40).await;
+    reported(&killed, 40).await;
     ask(&killed, 10).await;
-    told(&killed, 50).await;
+    reported(&killed, 50).await;
     ask(&killed, 20).await;
     drop(killed);
     let restarted = serve().await;
     let survived = requests(&restarted).await;
     assert!((50..=70).contains(&survived), "{survived}");
     ask(&restarted, 5).await;
-    told(&restarted, survived + 5).await;
+    reported(&restarted, survived + 5).await;
 }

@@ -107,8 +107,8 @@ descriptors:
         assert_eq!(client.remaining(&["company=a"]).await, [10]);
         // A limit with the request's own hits, or with a peek, is checked before anything was spent.
         for hits in [None, Some(0)] {
-            let told = client.mixed(("tokens=ann", 31), ("reference=full", hits)).await;
-            assert!(!told.passed, "{hits:?}");
+            let reported = client.mixed(("tokens=ann", 31), ("reference=full", hits)).await;
+            assert!(!reported.passed, "{hits:?}");
         }
         assert_eq!(client.remaining(&["tokens=ann"]).await, [100]);
         // So is a rule: all of its limits must have the hits.

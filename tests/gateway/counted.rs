@@ -28,8 +28,8 @@ async fn series(tollgate: &Tollgate, start: &str) -> BTreeMap<String, u64> {
 async fn ask(tollgate: &Tollgate, entry: (&str, &str), hits: u64) -> bool {
     let mut ask = request("shop", &[&[entry]]);
     ask.descriptors[0].hits_addend = Some(UInt64Value { value: hits });
-    let told = tollgate.client().await.should_rate_limit(ask).await.unwrap();
-    told.into_inner().overall_code == 1
+    let reported = tollgate.client().await.should_rate_limit(ask).await.unwrap();
+    reported.into_inner().overall_code == 1
 }
 
 #[tokio::test]
@@ -71,8 +71,8 @@ async fn a_domain_without_a_policy_is_told_of_once_for_many_requests() {
     let mut client = tollgate.client().await;
     let long = format!("\u{1b}[31m{}", "x".repeat(100));
     for domain in [long.as_str(), "shpo", "shpo"] {
-        let told = client.should_rate_limit(request(domain, &[&[("user", "alice")]])).await;
-        assert_eq!(told.unwrap().into_inner().overall_code, 1);
+        let reported = client.should_rate_limit(request(domain, &[&[("user", "alice")]])).await;
+        assert_eq!(reported.unwrap().into_inner().overall_code, 1);
     }
     let counted = series(&tollgate, "tollgate_unknown_domains_total").await;
     assert_eq!(counted.values().copied().collect::<Vec<_>>(), [3]);

@@ -59,10 +59,10 @@ impl Api {
     /// Checks the status of an answer, and its code if it is a problem.
     async fn check(&self, path: &str, body: &Value, expected: (u16, &str)) -> Value {
         let answer = self.post(path, body).await;
-        let told = answer.json();
-        let code = told["code"].as_str().unwrap_or("").to_owned();
-        assert_eq!((answer.status, code.as_str()), expected, "{path} {body}: {told}");
-        told
+        let reported = answer.json();
+        let code = reported["code"].as_str().unwrap_or("").to_owned();
+        assert_eq!((answer.status, code.as_str()), expected, "{path} {body}: {reported}");
+        reported
     }
 
     async fn quota(&self, name: &str) -> Value {
@@ -147,8 +147,8 @@ async fn a_gift_moves_hits_once_and_is_told_on_both_sides() {
     let gift = json!({ "id": "g1", "to": "bob", "limit": "tokens", "hits": 4 });
     for _ in 0..3 {
         let given = api.check("ann/gifts", &gift, (201, "")).await;
-        let told = json!([given["state"], given["bonus"], given["expires_at"]]);
-        assert_eq!(told, json!(["done", "launch", "2099-01-02T00:00:00Z"]));
+        let reported = json!([given["state"], given["bonus"], given["expires_at"]]);
+        assert_eq!(reported, json!(["done", "launch", "2099-01-02T00:00:00Z"]));
     }
     assert_eq!((api.balance("ann").await, api.balance("bob").await), (8, 6));
     assert_eq!(api.get("ann/gifts/g1").await["state"], "done");
@@ -172,9 +172,10 @@ async fn a_gift_moves_hits_once_and_is_told_on_both_sides() {
     let output = api.tollgate.output();
     let gift = r#""hits":4,"gift":{"id":"g1","limit":"tokens","bonus":"launch"}"#;
     let lines: Vec<&str> = output.lines().filter(|line| line.contains(gift)).collect();
-    for told in [r#""what":"give hits","caller":"ann""#, r#""what":"receive hits","caller":"bob""#]
+    for reported in
+        [r#""what":"give hits","caller":"ann""#, r#""what":"receive hits","caller":"bob""#]
     {
-        assert_eq!(lines.iter().filter(|line| line.contains(told)).count(), 1, "{output}");
+        assert_eq!(lines.iter().filter(|line| line.contains(reported)).count(), 1, "{output}");
     }
 }
 

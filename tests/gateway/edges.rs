@@ -97,8 +97,8 @@ async fn a_limit_that_envoy_brings_follows_the_policy(gateway: &Gateway) {
         assert_eq!(limit, "2, 2;w=3600;name=\"hourly\"", "{answer:?}");
         if before / HOUR_S == after / HOUR_S {
             let ends = HOUR_S - after % HOUR_S..=HOUR_S - before % HOUR_S;
-            let told: u64 = answer.header("x-ratelimit-reset").parse().unwrap();
-            assert!(ends.contains(&told), "{told} s to the end of the hour, not {ends:?}");
+            let reported: u64 = answer.header("x-ratelimit-reset").parse().unwrap();
+            assert!(ends.contains(&reported), "{reported} s to the end of the hour, not {ends:?}");
         }
         (answer.status == 429).then_some(())
     })

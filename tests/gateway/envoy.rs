@@ -244,8 +244,12 @@ async fn an_outage_is_answered_as_the_policy_says_and_ends_by_itself() {
         let asked = json!({
             "domain": "gate", "descriptors": [{ "entries": [{ "key": "user", "value": user }] }]
         });
-        let told = Http::new().post(&url, &[], &asked.to_string()).await;
-        assert_eq!((told.status, &told.json()["overallCode"]), (status, &json!(code)), "{told:?}");
+        let reported = Http::new().post(&url, &[], &asked.to_string()).await;
+        assert_eq!(
+            (reported.status, &reported.json()["overallCode"]),
+            (status, &json!(code)),
+            "{reported:?}"
+        );
     }
     server.launch();
     gateway.caller.gets("pessimist", 200).await;
@@ -281,9 +285,12 @@ async fn while_the_store_is_out_envoys_failure_mode_decides() {
     let http = Http::new();
     let url = format!("http://{}/json", tollgate.http_address);
     let asked = r#"{"domain": "gate", "descriptors": [{"entries": [{"key": "user", "value": "undecided"}]}]}"#;
-    let told = http.post(&url, &[], asked).await;
-    assert_eq!((told.status, told.header("content-type")), (503, "application/problem+json"));
-    let problem: Value = serde_json::from_slice(&told.body).unwrap();
+    let reported = http.post(&url, &[], asked).await;
+    assert_eq!(
+        (reported.status, reported.header("content-type")),
+        (503, "application/problem+json")
+    );
+    let problem: Value = serde_json::from_slice(&reported.body).unwrap();
     assert!(problem["detail"].as_str().unwrap().contains("on_outage: error"), "{problem}");
     let metrics = http.get(&format!("http://{}/metrics", tollgate.http_address), &[]).await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();

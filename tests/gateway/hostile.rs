@@ -19,8 +19,8 @@ const GZIP: [(&str, &[u8]); 1] = [("grpc-encoding", b"gzip")];
 /// Whether one hit of alice's passes, and her remaining hits.
 async fn left_to_alice(connection: &mut Connection, headers: &[(&str, &[u8])]) -> u32 {
     let ask = framed(&request("shop", &[&[("user", "alice")]]));
-    let told = connection.send(ask, true, headers).await.told().await;
-    told.verdict.unwrap_or_else(|| panic!("{} {}", told.code, told.text)).statuses[0]
+    let reported = connection.send(ask, true, headers).await.reported().await;
+    reported.verdict.unwrap_or_else(|| panic!("{} {}", reported.code, reported.text)).statuses[0]
         .limit_remaining
 }
 
@@ -32,8 +32,11 @@ async fn a_message_that_should_not_be_is_refused_and_the_next_one_is_answered() 
     let mut left = 1_000;
     let mut check = async |body: Bytes, headers: &[(&str, &[u8])], code: Code, text: &str| {
         // With an incomplete message the stream stays open.
-        let told = connection.send(body, true, headers).await.told().await;
-        assert!(told.code == code && told.text.contains(text), "{told:?} and not {code} {text}");
+        let reported = connection.send(body, true, headers).await.reported().await;
+        assert!(
+            reported.code == code && reported.text.contains(text),
+            "{reported:?} and not {code} {text}"
+        );
         left -= 1;
         assert_eq!(left_to_alice(&mut connection, &[]).await, left, "after {text}");
     };
@@ -126,9 +129,10 @@ async fn whatever_bytes_name_a_user_the_user_has_a_limit_of_its_own() {
         let tollgate = Tollgate::serve(POLICY, &store).await;
         let mut connection = Connection::open(tollgate.grpc_address).await;
         let mut ask = async |user: &[u8]| {
-            let told = connection.send(asks_for(user), true, &[]).await.told().await;
-            told.verdict
-                .unwrap_or_else(|| panic!("{user:?}: {} {}", told.code, told.text))
+            let reported = connection.send(asks_for(user), true, &[]).await.reported().await;
+            reported
+                .verdict
+                .unwrap_or_else(|| panic!("{user:?}: {} {}", reported.code, reported.text))
                 .overall_code
         };
         for user in users {
@@ -155,9 +159,12 @@ async fn a_caller_can_not_make_a_message_too_large() {
     let entries = [("user", user.as_str())];
     let descriptors: Vec<&[(&str, &str)]> = vec![&entries; 16];
     for code in [2, 2] {
-        let told = connection.send(framed(&request("shop", &descriptors)), true, &[]).await;
-        let told = told.told().await;
-        assert_eq!(told.verdict.unwrap_or_else(|| panic!("{}", told.text)).overall_code, code);
+        let reported = connection.send(framed(&request("shop", &descriptors)), true, &[]).await;
+        let reported = reported.reported().await;
+        assert_eq!(
+            reported.verdict.unwrap_or_else(|| panic!("{}", reported.text)).overall_code,
+            code
+        );
     }
 }
 
@@ -201,10 +208,10 @@ async fn bombs_in_policies_change_nothing() {
     ];
     for (index, bomb) in bombs.iter().enumerate() {
         tollgate.edit(bomb);
-        let told = format!("tollgate_reloads_total{{result=\"error\"}} {}\n", index + 1);
-        eventually(&told, async || {
+        let reported = format!("tollgate_reloads_total{{result=\"error\"}} {}\n", index + 1);
+        eventually(&reported, async || {
             let metrics = Http::new().get(&url, &[]).await.body;
-            String::from_utf8_lossy(&metrics).contains(&told).then_some(())
+            String::from_utf8_lossy(&metrics).contains(&reported).then_some(())
         })
         .await;
         assert_eq!(left_to_alice(&mut connection, &[]).await, 999 - u32::try_from(index).unwrap());

@@ -51,8 +51,8 @@ async fn send_halves(address: SocketAddr, sent_away: Arc<AtomicUsize>) {
             (connection.clone(), half.clone(), sent_away.clone());
         streams.spawn(async move {
             loop {
-                let told = connection.send(half.clone(), false, &[]).await.told().await;
-                assert_eq!(told.code, Code::ResourceExhausted, "{told:?}");
+                let reported = connection.send(half.clone(), false, &[]).await.reported().await;
+                assert_eq!(reported.code, Code::ResourceExhausted, "{reported:?}");
                 sent_away.fetch_add(1, Ordering::SeqCst);
             }
         });
@@ -81,8 +81,8 @@ async fn incomplete_large_messages_starve_no_client_and_fill_no_memory() {
         })
         .await;
         asking.rest(ask.slice(9..));
-        let told = asking.told().await;
-        assert_eq!(told.code, Code::Ok, "{told:?}");
+        let reported = asking.reported().await;
+        assert_eq!(reported.code, Code::Ok, "{reported:?}");
     }
     let mut asked = 0;
     eventually("8,000 that had to go, beside a client that is answered", async || {
@@ -118,7 +118,7 @@ async fn what_can_not_be_answered_in_time_is_not_decided() {
             sent.push(connection.send(ask.clone(), true, &[("grpc-timeout", b"5m")]).await);
         }
         for sent in sent {
-            match sent.told().await.code {
+            match sent.reported().await.code {
                 Code::Ok => answered += 1,
                 Code::DeadlineExceeded => late += 1,
                 other => panic!("{other:?}"),
@@ -128,7 +128,7 @@ async fn what_can_not_be_answered_in_time_is_not_decided() {
     })
     .await;
     let half = connection.send(ask.slice(..9), false, &[("grpc-timeout", b"5m")]).await;
-    assert_eq!(half.told().await.code, Code::DeadlineExceeded, "it never comes whole");
+    assert_eq!(half.reported().await.code, Code::DeadlineExceeded, "it never comes whole");
     late += 1;
     println!("{answered} answered, {late} too late");
     let left = left_to_alice(&mut tollgate.client().await).await;
@@ -146,7 +146,7 @@ async fn ask_as_strangers(connection: &mut Connection, numbers: Range<usize>) {
         sent.push(connection.send(ask, true, &[]).await);
     }
     for sent in sent {
-        let verdict = sent.told().await.verdict.unwrap();
+        let verdict = sent.reported().await.verdict.unwrap();
         assert_eq!(verdict.statuses[0].limit_remaining, 4);
     }
 }

@@ -32,7 +32,7 @@ async fn get(tollgate: &Tollgate, path: &str, headers: &[(&str, &str)]) -> Answe
 }
 
 /// Status, level, and of each limit: name, capacity, used, remaining, percent.
-fn told(provider: &Value) -> Value {
+fn reported(provider: &Value) -> Value {
     let limits = provider["limits"].as_array().unwrap().iter();
     let limits = limits.map(|limit| {
         let fields = ["limit", "capacity", "used", "remaining", "percent"];
@@ -46,7 +46,7 @@ async fn the_use_of_each_provider_follows_requests_schedules_and_signals() {
     for store in Store::every() {
         let tollgate = Tollgate::serve(POLICY, &store).await;
         let mut client = DomainClient::new(&tollgate, "gate").await;
-        let near = async || told(&get(&tollgate, "/near", &[]).await.json());
+        let near = async || reported(&get(&tollgate, "/near", &[]).await.json());
         let book = json!(["book", 8, 0, 8, 0.0]);
         assert_eq!(near().await, json!(["available", 0, [["search", 20, 0, 20, 0.0], book]]));
         client.ask(&["provider=near,op=search"], 9).await;

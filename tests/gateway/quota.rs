@@ -57,9 +57,9 @@ impl Client<'_> {
     async fn check_refused(&self, path: &str, body: &Value, expected: (u16, &str, Value)) -> Value {
         let answer = self.post(path, body).await;
         let problem = answer.json();
-        let told =
+        let reported =
             (answer.status, problem["code"].as_str().unwrap_or(""), problem["limit"].clone());
-        assert_eq!(told, expected, "{path}: {problem}");
+        assert_eq!(reported, expected, "{path}: {problem}");
         problem
     }
 }
@@ -466,8 +466,9 @@ descriptors:
         assert_eq!(never.get("retry_after_ms"), None, "{never}");
         assert_eq!(client.post("ann/quota/consume", &json!({ "hits": 11 })).await.status, 200);
         let item = soft().await;
-        let told = json!([item["used"], item["remaining"], item["percent"], item["grace"]["left"]]);
-        assert_eq!(told, json!([11, 0, 110.0, 1]));
+        let reported =
+            json!([item["used"], item["remaining"], item["percent"], item["grace"]["left"]]);
+        assert_eq!(reported, json!([11, 0, 110.0, 1]));
         assert!(item["grace"]["until"].is_string(), "{item}");
         assert_eq!(client.post(validate, &json!({})).await.status, 200);
         client.check_refused(validate, &json!({ "hits": 2 }), over()).await;

@@ -110,11 +110,12 @@ async fn a_new_file_is_live_and_a_removed_one_is_not() {
 async fn a_file_of_another_name_is_told_of_once() {
     let served = served().await;
     fs::write(served.policies.join("basic"), rate("second", 2)).unwrap();
-    let told = "file ignored: its name ends in neither .yaml nor .yml";
-    eventually("a warning", async || served.tollgate.output().contains(told).then_some(())).await;
+    let reported = "file ignored: its name ends in neither .yaml nor .yml";
+    eventually("a warning", async || served.tollgate.output().contains(reported).then_some(()))
+        .await;
     fs::write(served.file(), rate("first", 3)).unwrap();
     served.wait_for_rate(3).await;
-    assert_eq!(served.tollgate.output().matches(told).count(), 1);
+    assert_eq!(served.tollgate.output().matches(reported).count(), 1);
     served.wait("/policy", "second", false).await;
 }
 
@@ -245,13 +246,13 @@ async fn an_edit_keeps_the_counts_of_limits_that_stay_and_tells_of_those_that_st
         }
         assert!(!tollgate.output().contains("starts a new count"), "{}", tollgate.output());
         let gone = "a limit is gone: no limit uses its counts";
-        let is_told = async || tollgate.output().contains(gone).then_some(());
-        eventually("the log tells that a limit is gone", is_told).await;
+        let is_reported = async || tollgate.output().contains(gone).then_some(());
+        eventually("the log tells that a limit is gone", is_reported).await;
         tollgate.edit(&policy("7/hour"));
         in_force(&tollgate, "7/hour").await;
         assert_eq!(passing(&mut client).await, 7);
-        let told = "a limit starts a new count: its window was `minute`";
-        assert!(tollgate.output().contains(told), "{}", tollgate.output());
+        let reported = "a limit starts a new count: its window was `minute`";
+        assert!(tollgate.output().contains(reported), "{}", tollgate.output());
     }
 }
 

@@ -75,13 +75,13 @@ async fn hits_are_held_and_settled_over_grpc() {
         for attempt in 0..2 {
             let settled = act(&mut client, "1", "settle", 40).await;
             assert_eq!((settled.passed, settled.remaining), (true, vec![960]));
-            let told = &settled.metadata["reservations"][0]["settled"];
-            assert_eq!(*told, if attempt == 0 { json!(40.0) } else { Value::Null });
+            let reported = &settled.metadata["reservations"][0]["settled"];
+            assert_eq!(*reported, if attempt == 0 { json!(40.0) } else { Value::Null });
         }
         for (action, hits) in [("settle", 41), ("reserve", 900), ("extend", 0), ("cancel", 0)] {
             let conflict = act(&mut client, "1", action, hits).await;
-            let told = (conflict.passed, conflict.reason());
-            assert_eq!(told, (false, "reservation_conflict"), "{action}");
+            let reported = (conflict.passed, conflict.reason());
+            assert_eq!(reported, (false, "reservation_conflict"), "{action}");
         }
         // Another caller may use the same id, and so may this one another.
         assert!(act(&mut client, "2", "reserve", 960).await.passed);

@@ -95,9 +95,9 @@ async fn an_import_gets_as_many_users_as_there_are_left_and_the_service_is_told(
             // Whatever the caller makes up.
             let headers = [("x-count", count), ("x-quota-granted", "users; granted=500")];
             let answer = workspace.send(Method::POST, "/users", &headers).await;
-            let told = format!("users; granted={granted}; asked={count}");
-            assert_eq!((answer.status, answer.header("x-quota-granted")), (200, &*told));
-            assert_eq!(answer.json()["x-quota-granted"], *told, "what the service got");
+            let reported = format!("users; granted={granted}; asked={count}");
+            assert_eq!((answer.status, answer.header("x-quota-granted")), (200, &*reported));
+            assert_eq!(answer.json()["x-quota-granted"], *reported, "what the service got");
         }
         assert_eq!(workspace.create("/users", "500").await, 429);
         assert_eq!(workspace.gateway.upstream.served(), 3);

@@ -52,11 +52,11 @@ async fn each_plan_has_its_amounts_of_today_behind_envoy() {
             let answer = gateway.caller.get("/", &headers).await;
             let amounts = [before, today()].map(|day| minutely * scale(plan, day) / 100 - 1);
             let expected = amounts.map(|left| format!("\"minutely\";r={left};t="));
-            let told = answer.header("ratelimit");
+            let reported = answer.header("ratelimit");
             assert_eq!(answer.status, 200, "{answer:?}");
             assert!(
-                expected.iter().any(|one| told.starts_with(one)),
-                "{plan}: {told} {expected:?}"
+                expected.iter().any(|one| reported.starts_with(one)),
+                "{plan}: {reported} {expected:?}"
             );
         }
     }

@@ -38,8 +38,8 @@ async fn a_signal_lowers_a_limit_and_raises_it_again() {
         assert_eq!(signal("errors", json!(0.5)).await, 204);
         gateway.caller.gets("ann", 429).await;
         let answer = Http::new().get(&url("v1/signals"), &[]).await.json();
-        let [limit, told] = [&answer["limits"][0], &answer["signals"][0]];
-        assert_eq!((&told["name"], &told["value"]), (&json!("errors"), &json!(0.5)));
+        let [limit, reported] = [&answer["limits"][0], &answer["signals"][0]];
+        assert_eq!((&reported["name"], &reported["value"]), (&json!("errors"), &json!(0.5)));
         assert_eq!((&limit["limit"], &limit["percent"]), (&json!("hourly"), &json!(0.0)));
         assert_eq!((&limit["reason"], &limit["value"]), (&json!("above"), &json!(0.5)));
         assert!(shown("policy").await.contains("\"reason\""));

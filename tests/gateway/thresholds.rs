@@ -43,13 +43,13 @@ async fn each_threshold_is_told_once_whatever_the_number_of_sidecars() {
         let Some(gateway) = Gateway::start(&addresses).await else {
             return;
         };
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for _ in 0..12 {
-            told.push(gateway.caller.ask("ann", "").await.header("x-quota-warning").to_owned());
+            reported.push(gateway.caller.ask("ann", "").await.header("x-quota-warning").to_owned());
         }
         let warnings = ["daily; used=80%", "daily; used=90%", "daily; used=100%", "", ""];
         let expected: Vec<&str> = iter::repeat_n("", 7).chain(warnings).collect();
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         assert_eq!(crossings(&sidecars).await, [1; 4]);
         // Many callers at once, each of whom is told of each threshold once.
         for user in ["bob", "eve", "joe"] {

@@ -162,8 +162,8 @@ async fn a_new_certificate_is_shown_to_new_connections_and_a_bad_one_to_none() {
         bad.write(version);
         fs::write(version.join("tls.key"), "no key").unwrap();
     });
-    let told = "certificate renewal failed";
-    eventually(told, async || served.tollgate.output().contains(told).then_some(())).await;
+    let reported = "certificate renewal failed";
+    eventually(reported, async || served.tollgate.output().contains(reported).then_some(())).await;
     assert_eq!(served.shown().await, next.der());
     let metrics = served.metrics().await;
     // What is made without an end has that of the format.
@@ -179,7 +179,7 @@ async fn a_new_certificate_is_shown_to_new_connections_and_a_bad_one_to_none() {
         .await;
     assert!(asks(&mut old).await);
     let output = served.tollgate.output();
-    assert_eq!(output.matches(told).count(), 1, "{output}");
+    assert_eq!(output.matches(reported).count(), 1, "{output}");
 }
 
 #[test]
@@ -192,8 +192,8 @@ fn files_that_can_not_be_used_end_the_start() {
     command.args(["--grpc-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0"]);
     let output = command.args(flags("http", folder.path(), &authority, false)).output().unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    let told = "tls.key (http_tls_key_file) does not match the certificate ";
-    assert!(!output.status.success() && said.contains(told), "{said}");
+    let reported = "tls.key (http_tls_key_file) does not match the certificate ";
+    assert!(!output.status.success() && said.contains(reported), "{said}");
 }
 
 #[tokio::test]

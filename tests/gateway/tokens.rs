@@ -36,9 +36,9 @@ async fn words_are_paid_in_tokens_which_are_rounded_up() {
         let mut user = 0;
         let mut check = async |operation: &str, words: u32, tokens: u32| {
             user += 1;
-            let told = client.ask(&[&format!("user_id=user-{user}{operation}")], words).await;
+            let reported = client.ask(&[&format!("user_id=user-{user}{operation}")], words).await;
             // The tightest limit is the budget of the day, of 200.
-            assert_eq!(told.remaining, [200 - tokens], "{operation} {words}: {told:?}");
+            assert_eq!(reported.remaining, [200 - tokens], "{operation} {words}: {reported:?}");
         };
         check(",operation=translate", 1_000, 5).await;
         check(",operation=translate", 1, 1).await;

@@ -92,8 +92,8 @@ async fn a_flood_of_callers_stays_within_the_cache() {
         assert_eq!(asked, (Code::Ok, 1), "{index}");
     }
     eventually("the metrics", async || {
-        let is_told = sidecar.metric("tollgate_caller_fetches_total").await == 100;
-        (is_told && sidecar.metric("tollgate_callers").await <= 20).then_some(())
+        let is_reported = sidecar.metric("tollgate_caller_fetches_total").await == 100;
+        (is_reported && sidecar.metric("tollgate_callers").await <= 20).then_some(())
     })
     .await;
 }

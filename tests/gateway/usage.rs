@@ -141,10 +141,10 @@ async fn usage_requires_the_role_viewer() {
 #[tokio::test]
 async fn an_invalid_query_is_a_problem() {
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--usage=true"]).await;
-    let check = async |path: &str, told: &str| {
+    let check = async |path: &str, reported: &str| {
         let answer = get(&tollgate, path, &[]).await;
         let detail = answer.json()["detail"].to_string();
-        assert!(answer.status == 400 && detail.contains(told), "{path}: {detail}");
+        assert!(answer.status == 400 && detail.contains(reported), "{path}: {detail}");
     };
     check("/v1/usage?group_by=limit,user", "unknown dimension `user`; use domain, limit, tier")
         .await;

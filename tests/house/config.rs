@@ -231,7 +231,7 @@ fn the_callers_of_the_page_on_resources_have_parts_of_their_parents() {
     let file = folder.path().join("callers.yaml");
     fs::write(&file, callers).unwrap();
     let policy = format!("{POLICIES}/workspace.yaml");
-    for (caller, resource, told) in [
+    for (caller, resource, reported) in [
         ("acme", "users", "limit 1: users, 5000/total"),
         ("acme-eu", "users", "limit 1: users, 1250/total"),
         ("acme-eu", "users", "  account    acme-eu: the amount is 25% of its parent's"),
@@ -246,7 +246,10 @@ fn the_callers_of_the_page_on_resources_have_parts_of_their_parents() {
         let mut explain = tollgate::command();
         explain.args(["explain", &policy, "workspace", &descriptor, "--callers"]).arg(&file);
         let said = String::from_utf8(explain.output().unwrap().stdout).unwrap();
-        assert!(said.lines().any(|line| line.starts_with(told)), "{caller}: {told}\n{said}");
+        assert!(
+            said.lines().any(|line| line.starts_with(reported)),
+            "{caller}: {reported}\n{said}"
+        );
     }
 }
 

@@ -101,11 +101,11 @@ async fn the_first_envoy_lets_fifty_searches_pass_and_tells_the_rest_as_printed(
         let mut lines = printed.lines().skip(1);
         assert_eq!(lines.next().unwrap(), format!("HTTP/1.1 {} Too Many Requests", refused.status));
         for (name, value) in lines.map(|line| line.split_once(": ").unwrap()) {
-            let told = refused.header(name);
+            let reported = refused.header(name);
             if ["x-ratelimit-reset", "retry-after"].contains(&name) {
-                assert!((1..=60).contains(&told.parse().unwrap()), "{name}: {told}");
+                assert!((1..=60).contains(&reported.parse().unwrap()), "{name}: {reported}");
             } else {
-                assert_eq!(told, value, "{name}");
+                assert_eq!(reported, value, "{name}");
             }
         }
         // Bookings and users have their own counters, and other paths only the limit by day.

@@ -8,10 +8,10 @@ use super::holdings::{Action, Held};
 use super::ledger::{Ledger, Periods};
 use super::people::People;
 use super::plan::{Charge, Plan};
+use super::reported;
+use super::reported::Reported;
 use super::retries::{Made, Mark, RetryKey};
 use super::schedule::Schedules;
-use super::told;
-use super::told::Told;
 use super::who::{Parts, Who, part_of};
 use super::world::{Ask, Capacity, Level, Mode, Only, Overdraft, WHOLE, World};
 
@@ -123,12 +123,12 @@ impl Model {
     }
 
     /// The answer to a request.
-    pub fn answer(&mut self, (world, people): (&World, &People), ask: &Ask, now: u64) -> Told {
+    pub fn answer(&mut self, (world, people): (&World, &People), ask: &Ask, now: u64) -> Reported {
         let parts = self.parts.clone();
         let who = Who::new((world, people), ask, &parts);
         let plan = Plan::new((world, ask), &who, (&mut self.schedules, now));
         if let Some(denial) = plan.denial() {
-            return told::denied(world, &who, &plan, denial);
+            return reported::denied(world, &who, &plan, denial);
         }
         let charges = &plan.charges;
         let take = |charge| self.ledgers.remove(&counter(charge)).unwrap_or_default();
@@ -141,7 +141,7 @@ impl Model {
         let level = case.gauges.iter().map(|gauge| gauge.level).max().unwrap_or(0);
         let kept = charges.iter().map(counter).zip(case.ledgers);
         self.ledgers.extend(kept);
-        told::decided(world, &who, &plan, (admitted, &decisions, level, now))
+        reported::decided(world, &who, &plan, (admitted, &decisions, level, now))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A world is drawn in plain words (`world.rs`): a policy, a directory, requests. It is written as YAML for an engine in memory and
 //! several ones on one Redis, or on one Redis Cluster; a model that is slow and plain (`who.rs`, `plan.rs`, `schedule.rs`, `judge.rs`,
-//! `spending.rs`, `retries.rs`, `holdings.rs`, `bonuses.rs`, `notices.rs`, `told.rs`, `ledger.rs`) reads the words. All must say the same to every request, to the last number. The
+//! `spending.rs`, `retries.rs`, `holdings.rs`, `bonuses.rs`, `notices.rs`, `reported.rs`, `ledger.rs`) reads the words. All must say the same to every request, to the last number. The
 //! model knows nothing of Tollgate's arithmetic: what was spent are lines in a list, when something would fit is found by
 //! trying every instant at which anything changes, and what holds at a time by looking at clocks every quarter of an hour.
 //! Many requests come just before, at or after an instant at which something changes. A history that ends with a difference is
@@ -41,7 +41,7 @@ mod shrink;
 mod spending;
 mod stage;
 mod timed;
-mod told;
+mod reported;
 mod who;
 mod world;
 mod yaml;

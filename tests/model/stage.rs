@@ -11,7 +11,7 @@ use tollgate::store::{Gift, GiftState};
 use super::bonuses::Giving;
 use super::judge::Model;
 use super::people::People;
-use super::told::Told;
+use super::reported::Reported;
 use super::who::Parts;
 use super::world::{Ask, AskPart, World};
 use super::yaml;
@@ -230,15 +230,17 @@ impl Stage {
             true => None,
             false => Some(self.ask_sidecar(sidecar % self.sidecars.len(), ask).await?),
         };
-        let (embedded, _) = self.told(&self.embedded, ask).await;
+        let (embedded, _) = self.reported(&self.embedded, ask).await;
         let expected = self.model.answer((&self.world, &self.people), ask, self.now_ms);
         if embedded != expected {
             return Err(differs("in memory", &embedded, &expected));
         }
         match shared {
-            Some((told, false)) if told != expected => Err(differs(self.shared, &told, &expected)),
-            Some((told, true)) if !told.refuses_like(&expected) => {
-                Err(differs("held by a sidecar", &told, &expected))
+            Some((reported, false)) if reported != expected => {
+                Err(differs(self.shared, &reported, &expected))
+            }
+            Some((reported, true)) if !reported.refuses_like(&expected) => {
+                Err(differs("held by a sidecar", &reported, &expected))
             }
             _ => Ok(()),
         }
@@ -246,35 +248,35 @@ impl Stage {
 
     /// What a sidecar says, and whether it has held that since it has asked the store. What it holds may be as old as a quarter
     /// of a second if others have asked since, or something was edited: then it is asked again after that.
-    async fn ask_sidecar(&mut self, one: usize, ask: &Ask) -> Result<(Told, bool), Difference> {
-        let (told, is_held) = self.told(&self.sidecars[one].bench, ask).await;
+    async fn ask_sidecar(&mut self, one: usize, ask: &Ask) -> Result<(Reported, bool), Difference> {
+        let (reported, is_held) = self.reported(&self.sidecars[one].bench, ask).await;
         let mut others = self.sidecars.iter().enumerate().filter(|(other, _)| *other != one);
         let is_recent = |at: u64| self.now_ms <= at + HELD_MS;
         let may_be_old = others.any(|(_, other)| other.asked_ms.is_some_and(is_recent))
             || self.edited_ms.is_some_and(is_recent);
-        let (told, is_held) = match is_held && may_be_old {
-            false => (told, is_held),
+        let (reported, is_held) = match is_held && may_be_old {
+            false => (reported, is_held),
             true => {
                 self.advance(HELD_MS + 1);
-                self.told(&self.sidecars[one].bench, ask).await
+                self.reported(&self.sidecars[one].bench, ask).await
             }
         };
         self.sidecars[one].asked_ms = Some(self.now_ms);
-        Ok((told, is_held))
+        Ok((reported, is_held))
     }
 
     /// What an engine says, and whether it has asked no store.
-    async fn told(&self, bench: &Bench, ask: &Ask) -> (Told, bool) {
+    async fn reported(&self, bench: &Bench, ask: &Ask) -> (Reported, bool) {
         let descriptors = ask.parts.iter().map(descriptor).collect();
         let request = Request::try_new(&self.world.domain, descriptors).unwrap();
         let held = self.held_refusals(bench);
         let answer = engine::ask(&bench.engine, &request).await;
-        let told = Told {
+        let reported = Reported {
             code: answer.code,
             statuses: answer.statuses,
             metadata: answer.metadata.map(Into::into).unwrap_or_default(),
         };
-        (told, held < self.held_refusals(bench))
+        (reported, held < self.held_refusals(bench))
     }
 
     /// How many requests were refused without asking the store, because a refusal was known to hold.
@@ -284,8 +286,8 @@ impl Stage {
     }
 }
 
-fn differs(who: &str, told: &Told, expected: &Told) -> Difference {
-    Difference(format!("{who}: {told:#?}, but by the model {expected:#?}"))
+fn differs(who: &str, reported: &Reported, expected: &Reported) -> Difference {
+    Difference(format!("{who}: {reported:#?}, but by the model {expected:#?}"))
 }
 
 fn descriptor(part: &AskPart) -> Descriptor<'_> {

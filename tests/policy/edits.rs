@@ -157,8 +157,8 @@ async fn a_limit_that_a_request_brings_follows_the_defaults_of_the_file() {
         assert_eq!(ask().await.code, Code::Ok);
         let verdict = ask().await;
         assert_eq!(verdict.code, Code::OverLimit, "the rule's shadow is not the request's");
-        let told = verdict.statuses[0].limit.as_ref().unwrap();
-        assert_eq!(&*told.name, "daily");
+        let reported = verdict.statuses[0].limit.as_ref().unwrap();
+        assert_eq!(&*reported.name, "daily");
         let left_ms = 3_600_000 - START_MS % 3_600_000;
         let reset = verdict.statuses[0].reset.unwrap().as_millis();
         assert_eq!(reset, u128::from(left_ms), "the hour's end");

@@ -80,7 +80,7 @@ fn run(folder: &Path, arguments: &[&str]) -> (i32, String, String) {
 
 /// The JSON output for a request to the policy above, with this exit status.
 #[track_caller]
-fn told(status: i32, arguments: &[&str]) -> Value {
+fn reported(status: i32, arguments: &[&str]) -> Value {
     let folder = folder();
     let at: &[&str] = match arguments.contains(&"--at") {
         true => &[],
@@ -95,17 +95,17 @@ fn told(status: i32, arguments: &[&str]) -> Value {
 /// The same with the directory above.
 #[track_caller]
 fn known(status: i32, arguments: &[&str]) -> Value {
-    told(status, &[&["--callers", "callers.yaml"], arguments].concat())
+    reported(status, &[&["--callers", "callers.yaml"], arguments].concat())
 }
 
 /// A field of every limit.
-fn each(told: &Value, field: &str) -> Vec<Value> {
-    told["limits"].as_array().unwrap().iter().map(|limit| limit[field].clone()).collect()
+fn each(reported: &Value, field: &str) -> Vec<Value> {
+    reported["limits"].as_array().unwrap().iter().map(|limit| limit[field].clone()).collect()
 }
 
 #[test]
 fn several_descriptors_are_one_request() {
-    let both = told(0, &["user=u,path=p", "user=u", "user=u,path=p"]);
+    let both = reported(0, &["user=u,path=p", "user=u", "user=u,path=p"]);
     assert_eq!(each(&both, "name"), ["monthly", "paths"]);
     // The cascading limit is charged once, with the largest amount; hits of descriptors that end at one rule are added.
     assert_eq!(each(&both, "cost"), [1, 2]);
@@ -118,7 +118,7 @@ fn several_descriptors_are_one_request() {
 
 #[test]
 fn a_limit_is_told_with_all_that_it_says() {
-    let user = told(0, &["user=u,op=book"]);
+    let user = reported(0, &["user=u,op=book"]);
     assert_eq!(each(&user, "rate"), ["100/month", "100/day"]);
     let (monthly, budget) = (&user["limits"][0], &user["limits"][1]);
     assert_eq!(monthly["key"], "tg1|d|user=u");
@@ -128,7 +128,7 @@ fn a_limit_is_told_with_all_that_it_says() {
     assert_eq!((&budget["overdraft"], &budget["on_outage"]), (&json!("allow"), &json!("deny")));
     assert_eq!(user["descriptors"][0]["qualifiers"][0], json!({ "key": "op", "value": "book" }));
 
-    let shared = told(0, &["shared=s,tier=free"]);
+    let shared = reported(0, &["shared=s,tier=free"]);
     let limit = &shared["limits"][0];
     assert_eq!((&limit["capacity"], &limit["open"]), (&json!(10), &json!(8)));
     assert_eq!(limit["open_by_tier"][2], json!({ "tier": "premium", "open": 10 }));
@@ -139,27 +139,27 @@ fn a_limit_is_told_with_all_that_it_says() {
     let level = &shared["pressure"][0]["levels"][0];
     assert_eq!((&level["above"], &level["until"]), (&json!("50%"), &json!("45%")));
     assert_eq!(level["marks"][0], json!({ "limit": 1, "rise": 5, "fall": 4 }));
-    let premium = told(0, &["shared=s,tier=premium"]);
+    let premium = reported(0, &["shared=s,tier=premium"]);
     assert_eq!(
         (each(&premium, "open"), premium["caller"]["tier"].clone()),
         (vec![json!(10)], json!("premium"))
     );
 
-    let fixed = told(0, &["fixed=1"]);
+    let fixed = reported(0, &["fixed=1"]);
     assert_eq!(fixed["limits"][0]["mode"], "shadow");
-    let soft = told(0, &["soft=1"]);
+    let soft = reported(0, &["soft=1"]);
     let limit = &soft["limits"][0];
     assert_eq!(limit["grace"], json!({ "percent": 10, "hits": 5, "for_ms": 86_400_000 }));
     let points = json!([{ "percent": 75, "hits": 38 }, { "percent": 110, "hits": 55 }]);
     assert_eq!(limit["thresholds"], points);
-    assert_eq!(told(0, &["leased=1"])["limits"][0]["lease"], "auto");
-    assert_eq!(told(0, &["bucket=1"])["limits"][0]["burst"], 9);
+    assert_eq!(reported(0, &["leased=1"])["limits"][0]["lease"], "auto");
+    assert_eq!(reported(0, &["bucket=1"])["limits"][0]["burst"], 9);
 }
 
 #[test]
 fn periods_are_those_of_the_time_and_the_zone() {
     let check = |at: &str, start: &str, end: &str| {
-        let period = &told(0, &["user=u", "--at", at])["limits"][0]["period"].clone();
+        let period = &reported(0, &["user=u", "--at", at])["limits"][0]["period"].clone();
         assert_eq!((&period["start"], &period["end"]), (&json!(start), &json!(end)), "{at}");
     };
     let november = ("2026-11-01T00:00:00+01:00", "2026-12-01T00:00:00+01:00");
@@ -167,7 +167,7 @@ fn periods_are_those_of_the_time_and_the_zone() {
     check("2026-11-30T23:59:59", november.0, november.1);
     check("2026-11-30T23:00:00Z", november.1, "2027-01-01T00:00:00+01:00");
     check("2026-10-25", "2026-10-01T00:00:00+02:00", november.0);
-    let hour = told(0, &["fixed=1"])["limits"][0]["period"].clone();
+    let hour = reported(0, &["fixed=1"])["limits"][0]["period"].clone();
     assert_eq!(
         (&hour["start"], &hour["ends_in_ms"]),
         (&json!("2026-11-27T11:00:00+01:00"), &json!(3_600_000))
@@ -205,44 +205,44 @@ fn the_directory_determines_the_source_of_amounts() {
 
 #[test]
 fn refusals_that_no_limit_makes_are_told() {
-    let closed = told(0, &["closed=1", "user=u"]);
+    let closed = reported(0, &["closed=1", "user=u"]);
     assert_eq!((&closed["passes"], &closed["reason"]), (&json!(false), &json!("no_access")));
     let by = &closed["descriptors"][0]["closed_by"][0];
     assert_eq!(
         (&by["rule"]["path"], &by["only"]["tiers"]),
         (&json!("closed"), &json!(["premium"]))
     );
-    assert_eq!(told(0, &["closed=1,tier=premium"])["passes"], true);
-    let none = told(0, &["tiers=1"]);
+    assert_eq!(reported(0, &["closed=1,tier=premium"])["passes"], true);
+    let none = reported(0, &["tiers=1"]);
     assert_eq!(
         (&none["reason"], &none["not_charged"][0]["why"]),
         (&json!("no_access"), &json!("no_access"))
     );
-    let unlimited = told(0, &["tiers=1,tier=premium"]);
+    let unlimited = reported(0, &["tiers=1,tier=premium"]);
     assert_eq!(
         (&unlimited["passes"], &unlimited["not_charged"][0]["why"]),
         (&json!(true), &json!("unlimited"))
     );
-    assert_eq!(told(0, &["user=root"])["descriptors"][0]["end"], "unlimited");
+    assert_eq!(reported(0, &["user=root"])["descriptors"][0]["end"], "unlimited");
 }
 
 #[test]
 fn what_never_passes_is_told() {
     let check = |hits: &str, passes: bool, reason: Value| {
-        let told = told(0, &["shared=s", "--hits", hits]);
-        assert_eq!((&told["passes"], &told["reason"]), (&json!(passes), &reason), "{hits}");
+        let reported = reported(0, &["shared=s", "--hits", hits]);
+        assert_eq!((&reported["passes"], &reported["reason"]), (&json!(passes), &reason), "{hits}");
     };
     check("8", true, Value::Null);
     check("9", false, json!("reserved"));
     check("-3", true, Value::Null);
-    assert_eq!(told(0, &["user=u,path=p", "--hits", "10"])["reason"], "over_limit");
-    assert_eq!(told(0, &["user=u", "--hits", "-3"])["limits"][0]["cost"], -3);
+    assert_eq!(reported(0, &["user=u,path=p", "--hits", "10"])["reason"], "over_limit");
+    assert_eq!(reported(0, &["user=u", "--hits", "-3"])["limits"][0]["cost"], -3);
 }
 
 #[test]
 fn what_would_be_structure_can_be_escaped() {
     let entry = r"comma\, equals\=, backslash\\=\x61=b";
-    let escaped = told(0, &[&entry.replace("=, ", r"=\, ")]);
+    let escaped = reported(0, &[&entry.replace("=, ", r"=\, ")]);
     let read = json!({ "key": r"comma, equals=, backslash\", "value": "a=b" });
     assert_eq!(escaped["descriptors"][0]["entries"], json!([read]));
     assert_eq!(escaped["limits"][0]["key"], r"tg1|d|comma,%20equals%3d,%20backslash\=a%3db");
@@ -250,9 +250,9 @@ fn what_would_be_structure_can_be_escaped() {
 
 #[test]
 fn bytes_that_are_no_text_have_counters_of_their_own() {
-    let told = told(0, &[r"user=k\xff", r"user=k\xfe"]);
-    assert_eq!(told["descriptors"][0]["entries"][0]["value"], r"k\xff");
-    let keys = each(&told, "key");
+    let reported = reported(0, &[r"user=k\xff", r"user=k\xfe"]);
+    assert_eq!(reported["descriptors"][0]["entries"][0]["value"], r"k\xff");
+    let keys = each(&reported, "key");
     assert_eq!(keys.len(), 4);
     assert_ne!(keys[0], keys[2]);
     let folder = folder();
@@ -284,8 +284,8 @@ fn the_exit_status_says_whether_the_policy_says_anything() {
     check(&["d", "user=u", "--callers", "gone.yaml"], 1, "can't read gone.yaml");
     check(&["d", "user=u", "--callers", "policy.yaml"], 1, "--> policy.yaml");
     let (code, out, err) = run(folder.path(), &["policy.yaml", "b", "user=u", "--format", "json"]);
-    let told: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!((code, err.as_str(), &told["domains"]), (1, "", &json!(["d"])));
+    let reported: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, err.as_str(), &reported["domains"]), (1, "", &json!(["d"])));
     fs::write(
         folder.path().join("plain.yaml"),
         "domain: p\ndescriptors: [{ key: a, limits: [1/day] }]",
@@ -333,13 +333,13 @@ async fn what_is_explained_is_what_is_decided() {
             assert_eq!(code, 0, "{err}");
             serde_json::from_str::<Value>(&out).unwrap()
         };
-        let told = explain(1);
+        let reported = explain(1);
         let most = |limit: &Value| {
             let bonuses = limit["bonuses"].as_array().unwrap().iter();
             let more: u64 = bonuses.map(|bonus| bonus["amount"].as_u64().unwrap()).sum();
             limit["open"].as_u64().unwrap() + more
         };
-        let most = told["limits"].as_array().unwrap().iter().map(most).min().unwrap();
+        let most = reported["limits"].as_array().unwrap().iter().map(most).min().unwrap();
         let tollgate =
             Tollgate::serve_with(&policy, &Store::Embedded, &["--callers", CALLERS]).await;
         let mut client = tollgate.client().await;

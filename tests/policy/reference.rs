@@ -92,9 +92,9 @@ descriptors:
         let one: &[(&str, &str)] = &[("one", "v")];
         let mut check = async |descriptors: &[&[(&str, &str)]], expected: &[Code]| {
             let asked = client.should_rate_limit(client::request("d", descriptors)).await;
-            let told = asked.unwrap().into_inner();
-            let codes = told.statuses.iter().map(|status| status.code());
-            let codes: Vec<Code> = [told.overall_code()].into_iter().chain(codes).collect();
+            let reported = asked.unwrap().into_inner();
+            let codes = reported.statuses.iter().map(|status| status.code());
+            let codes: Vec<Code> = [reported.overall_code()].into_iter().chain(codes).collect();
             assert_eq!(codes, expected, "{descriptors:?}");
         };
         let (ok, over) = (Code::Ok, Code::OverLimit);
@@ -113,8 +113,8 @@ descriptors:
         let quota: &[(&str, &str)] = &[("quota", "v")];
         for code in [ok, over] {
             let ask = client::request("d", &[quota, &[("unknown", "v")]]);
-            let told = client.should_rate_limit(ask).await.unwrap().into_inner();
-            assert_eq!(told.overall_code(), code);
+            let reported = client.should_rate_limit(ask).await.unwrap().into_inner();
+            assert_eq!(reported.overall_code(), code);
         }
     }
 }

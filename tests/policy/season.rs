@@ -150,7 +150,7 @@ fn an_explanation_shows_the_schedule_the_schedule_that_holds_and_the_next_edge()
     let text = explain("2026-07-03T12:00", &[]);
     let page = fs::read_to_string("config/schedules.md").unwrap();
     let line = page.lines().find(|line| line.starts_with("  schedule ")).unwrap();
-    assert!(text.lines().any(|told| told.trim() == line.trim()), "{line}\n{text}");
+    assert!(text.lines().any(|reported| reported.trim() == line.trim()), "{line}\n{text}");
     let json = explain("2026-01-07T12:00", &["-o", "json"]);
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
     let expected = serde_json::json!({

@@ -59,9 +59,9 @@ async fn each_kind_has_its_amount_and_a_grace() {
         for (kind, amount) in KINDS {
             let resource = &[&*format!("workspace_id=w,resource={kind}")];
             assert!(client.ask(resource, amount).await.passed, "{kind}");
-            let told = client.ask(resource, amount / 10).await;
-            assert!(told.passed, "{kind}: a tenth more passes for a day");
-            assert_eq!(told.metadata["grace"][0]["name"], kind, "{:?}", told.metadata);
+            let reported = client.ask(resource, amount / 10).await;
+            assert!(reported.passed, "{kind}: a tenth more passes for a day");
+            assert_eq!(reported.metadata["grace"][0]["name"], kind, "{:?}", reported.metadata);
             let refused = client.ask(resource, 1).await;
             assert_eq!((refused.passed, refused.violated()), (false, vec![kind]), "{kind}");
             assert_eq!(refused.problem["retry_after_ms"], Value::Null, "time brings nothing back");
@@ -164,9 +164,9 @@ async fn an_import_takes_what_is_left_and_tells_how_many() {
     on_every_store(async |_, client| {
         let users = &["workspace_id=w,resource=users"];
         assert!(client.ask(users, 1_050).await.passed);
-        let told = client.ask(users, 70).await;
+        let reported = client.ask(users, 70).await;
         let expected = json!([{ "name": "users", "asked": 70.0, "granted": 50.0 }]);
-        assert_eq!((told.passed, &told.metadata["granted"]), (true, &expected));
+        assert_eq!((reported.passed, &reported.metadata["granted"]), (true, &expected));
         assert!(!client.ask(users, 70).await.passed);
         // Of other kinds a request takes all or none.
         let segments = &["workspace_id=w,resource=segments"];
@@ -297,9 +297,9 @@ async fn a_policy_goes_from_warnings_over_a_grace_to_strict_limits() {
         let segments = &["workspace_id=w,resource=segments"];
         assert!(client.ask(segments, 50).await.passed);
         let warned = client.ask(segments, 3).await;
-        let told = &warned.metadata["limits"][0];
+        let reported = &warned.metadata["limits"][0];
         assert_eq!(
-            (warned.passed, &told["over"], &told["mode"]),
+            (warned.passed, &reported["over"], &reported["mode"]),
             (true, &json!(true), &json!("warn"))
         );
 
@@ -330,8 +330,8 @@ async fn a_recalculation_of_nothing_is_a_problem() {
         let check = async |body: Value, status: u16, code: &str| {
             let answer = post(tollgate, "recalculate", &body).await;
             let problem = answer.json();
-            let told = problem["code"].as_str().unwrap_or("");
-            assert_eq!((answer.status, told), (status, code), "{body}: {problem}");
+            let reported = problem["code"].as_str().unwrap_or("");
+            assert_eq!((answer.status, reported), (status, code), "{body}: {problem}");
         };
         let of = |kind: &str| json!([{ "resource": kind }]);
         check(json!({ "entries": of("users") }), 400, "").await;

@@ -68,8 +68,8 @@ async fn debits_on_several_slots_count_each_by_itself() {
     refused.charges[0].limit = overdrawn(&wide, Overdraft::Allow);
     refused.charges[0].refused = Refused::Booked;
     let outcome = store.charge(&refused, after(0)).await.unwrap();
-    let told: Vec<bool> = outcome.decisions.iter().map(|decision| decision.counted).collect();
-    assert_eq!(told, [vec![true], vec![false; 9]].concat());
+    let reported: Vec<bool> = outcome.decisions.iter().map(|decision| decision.counted).collect();
+    assert_eq!(reported, [vec![true], vec![false; 9]].concat());
     assert_eq!(outcome.decisions[0].standing.remaining, 1_000 - 6 * 31);
     assert_eq!(remaining(&*store, &names[0], &wide, 1).await, 1_000 - 6 * 31);
     for name in &names[1..] {
@@ -127,8 +127,8 @@ async fn many_at_once_never_exceed_and_what_was_refused_comes_back() {
     assert!((1..=37).contains(&admitted), "{admitted}");
     for (name, limit) in [("wide", &wide), ("narrow", &narrow)] {
         eventually("what was refused is back", async || {
-            sidecars[0].tend(after(0)).await;
-            sidecars[1].tend(after(0)).await;
+            sidecars[0].maintain(after(0)).await;
+            sidecars[1].maintain(after(0)).await;
             let left = remaining(&*sidecars[0], name, limit, 0).await;
             (limit.amount() - left == u64::try_from(admitted).unwrap()).then_some(())
         })
@@ -167,8 +167,8 @@ async fn many_at_once_get_as_many_of_each_limit_and_what_is_too_many_comes_back(
     assert_eq!(got.load(Ordering::Relaxed), 203);
     for (name, limit) in [("wide", &users), ("narrow", &seats)] {
         eventually("what was too many is back", async || {
-            sidecars[0].tend(after(0)).await;
-            sidecars[1].tend(after(0)).await;
+            sidecars[0].maintain(after(0)).await;
+            sidecars[1].maintain(after(0)).await;
             let left = remaining(&*sidecars[0], name, limit, 0).await;
             (limit.amount() - left == 203).then_some(())
         })
@@ -330,8 +330,8 @@ async fn a_lost_master_costs_its_own_slots_alone_and_its_replica_takes_over() {
     assert!((1..users.len()).contains(&out), "{out}: those of one master");
     for user in &users {
         let left = eventually("a replica has taken over", async || {
-            let told = client.ask(&[user], 1).await;
-            told.metadata["fallback"].is_null().then(|| told.remaining[0])
+            let reported = client.ask(&[user], 1).await;
+            reported.metadata["fallback"].is_null().then(|| reported.remaining[0])
         })
         .await;
         assert!((999_990..=999_998).contains(&left), "{user}: {left}");

@@ -80,8 +80,8 @@ async fn a_correction_of_an_older_reading_is_refused_unless_it_is_the_same(store
     assert!(passes(&*store, &correction("k", &limit, GiveBack(7), 1), 2).await);
     for hits in [GiveBack(8), Spend(7), Spend(1), Spend(0)] {
         let outcome = charge(&*store, &correction("k", &limit, hits, 1), after(3)).await;
-        let told = (outcome.admitted, retry(&outcome));
-        assert_eq!(told, (false, Some(Retry::Conflict)), "{hits:?}");
+        let reported = (outcome.admitted, retry(&outcome));
+        assert_eq!(reported, (false, Some(Retry::Conflict)), "{hits:?}");
     }
     assert_eq!(remaining(&*store, "k", &limit, 3).await, 47);
     // One that finds the count right is a correction, too.

@@ -69,8 +69,8 @@ async fn stands(store: &impl Store, on: (&Arc<Limit>, &[Bonus]), ms: u64) -> Vec
     let ask = with(one(on.0.tag(), on.0, Spend(0)), on.1);
     let outcome = charge(store, &ask, after(ms)).await;
     let [notice] = outcome.notices.as_slice() else { panic!("{outcome:?}") };
-    let told = |stand: &BonusStand| (stand.carried, stand.spent, stand.expired);
-    notice.bonuses.iter().map(told).collect()
+    let reported = |stand: &BonusStand| (stand.carried, stand.spent, stand.expired);
+    notice.bonuses.iter().map(reported).collect()
 }
 
 async fn a_bonus_that_recurs_comes_anew_and_carries_over_what_is_left(store: Arc<impl Store>) {

@@ -55,8 +55,12 @@ async fn nothing_always_fits_whatever_is_owed(store: Arc<impl Store>) {
                     let ask = batch(&[(name, 0, mode, &limit, hits)]);
                     let outcome = charge(&*store, &ask, after(1)).await;
                     let decision = outcome.decisions[0];
-                    let told = (outcome.admitted, decision.fit, decision.standing.remaining);
-                    assert_eq!(told, (true, Fit::Now, 0), "{limit} {overdraft} {mode:?} {hits:?}");
+                    let reported = (outcome.admitted, decision.fit, decision.standing.remaining);
+                    assert_eq!(
+                        reported,
+                        (true, Fit::Now, 0),
+                        "{limit} {overdraft} {mode:?} {hits:?}"
+                    );
                     assert!(passes(&*store, &opened(ask, 0), 1).await, "{limit}: none is open");
                 }
             }
@@ -166,8 +170,12 @@ async fn debits_count_each_by_itself(store: Arc<impl Store>) {
             (false, [false, false]),
         ] {
             let outcome = charge(&*store, &debit, after(0)).await;
-            let told: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
-            assert_eq!((outcome.admitted, told.as_slice()), (admitted, &counted[..]), "{limit}");
+            let reported: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
+            assert_eq!(
+                (outcome.admitted, reported.as_slice()),
+                (admitted, &counted[..]),
+                "{limit}"
+            );
         }
         assert_eq!(used(&*store, &user, &limit, 0).await, 4 * 31, "{limit}");
         assert_eq!(used(&*store, &company, &limit, 0).await, 7 * 31, "{limit}");
@@ -234,8 +242,12 @@ async fn a_debit_on_an_overdraft_limit_counts_whatever_other_limits_say(store: A
                 let outcome =
                     charge(&*store, &booked(&name, &limit, std::slice::from_ref(other)), after(0))
                         .await;
-                let told: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
-                assert_eq!((outcome.admitted, &told[..]), (false, &[true, false][..]), "{name}");
+                let reported: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
+                assert_eq!(
+                    (outcome.admitted, &reported[..]),
+                    (false, &[true, false][..]),
+                    "{name}"
+                );
                 assert_eq!(outcome.decisions[0].fit, Fit::Now, "{name}");
                 assert_eq!(
                     outcome.decisions[0].standing.remaining,
@@ -244,8 +256,8 @@ async fn a_debit_on_an_overdraft_limit_counts_whatever_other_limits_say(store: A
                 );
                 assert_eq!(used(&*store, &name, &limit, 0).await, used_then, "{name}");
             }
-            let told = charge(&*store, &booked(&name, &limit, &refusing[..1]), after(0)).await;
-            assert!(!told.is_charged(), "{name}: none is left");
+            let reported = charge(&*store, &booked(&name, &limit, &refusing[..1]), after(0)).await;
+            assert!(!reported.is_charged(), "{name}: none is left");
             assert_eq!(used(&*store, &name, &limit, 0).await, used_then[2], "{name}");
         }
     }
@@ -268,8 +280,8 @@ async fn a_debit_on_an_overdraft_limit_counts_no_further_than_that_allows(store:
         let mut both = booked(&name, &limit, &[other]);
         both.charges[0].open.hits = 0;
         let outcome = charge(&*store, &both, after(0)).await;
-        let told: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
-        assert_eq!((outcome.admitted, &told[..]), (false, &[false, true][..]), "{limit}");
+        let reported: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
+        assert_eq!((outcome.admitted, &reported[..]), (false, &[false, true][..]), "{limit}");
         assert_eq!(used(&*store, &name, &limit, 0).await, 0, "{limit}");
         assert_eq!(used(&*store, &late, &plain, 0).await, 31, "{limit}");
     }
@@ -282,8 +294,8 @@ async fn a_shadow_counts_a_debit_as_it_would_enforced(store: Arc<impl Store>) {
         for (hits, fits, counted) in [(9, true, false), (9, false, true), (9, false, false)] {
             let outcome = charge(&*store, &ask(hits), after(0)).await;
             let decision = outcome.decisions[0];
-            let told = (outcome.admitted, decision.fit == Fit::Now, decision.counted);
-            assert_eq!(told, (true, fits, counted), "{limit}");
+            let reported = (outcome.admitted, decision.fit == Fit::Now, decision.counted);
+            assert_eq!(reported, (true, fits, counted), "{limit}");
         }
         assert_eq!(used(&*store, name, &limit, 0).await, 18, "{limit}");
     }
@@ -304,8 +316,12 @@ async fn a_quota_that_is_over_counts_a_debit_too(store: Arc<impl Store>) {
             (false, [false, false]),
         ] {
             let outcome = charge(&*store, &debit, after(0)).await;
-            let told: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
-            assert_eq!((outcome.admitted, told.as_slice()), (admitted, &counted[..]), "{limit}");
+            let reported: Vec<bool> = outcome.decisions.iter().map(|one| one.counted).collect();
+            assert_eq!(
+                (outcome.admitted, reported.as_slice()),
+                (admitted, &counted[..]),
+                "{limit}"
+            );
         }
         assert_eq!(used(&*store, &first, &limit, 0).await, 18, "{limit}");
         assert_eq!(used(&*store, &second, &limit, 0).await, 27, "{limit}");

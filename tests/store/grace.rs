@@ -62,7 +62,7 @@ async fn left(store: &impl Store, name: &str, limit: &Arc<Limit>, ms: u64) -> u6
 }
 
 /// The reported end of a grace, in milliseconds after the start.
-async fn told(store: &impl Store, batch: &Batch, ms: u64) -> Option<u64> {
+async fn reported(store: &impl Store, batch: &Batch, ms: u64) -> Option<u64> {
     let outcome = charge(store, batch, after(ms)).await;
     let until = outcome.notices.first().and_then(|notice| notice.grace_until);
     until.map(|until| until.as_ms() - START_MS)
@@ -100,7 +100,7 @@ async fn a_sliding_window_has_a_grace_again_a_window_after_it_ended(store: Arc<i
     assert!(passes(&*store, &ask("slides", &limit, 49), MINUTE_MS).await);
     let wait = exact_wait(&*store, &ask("slides", &limit, 4), MINUTE_MS + 1).await;
     assert_eq!(MINUTE_MS + 1 + wait, GRACE_MS + MINUTE_MS);
-    let until = told(&*store, &ask("slides", &limit, 0), GRACE_MS + MINUTE_MS + 1).await;
+    let until = reported(&*store, &ask("slides", &limit, 0), GRACE_MS + MINUTE_MS + 1).await;
     assert_eq!(until, Some(2 * GRACE_MS + MINUTE_MS));
 
     let limit = graced(&bucket(60, MINUTE_MS, 60));
@@ -121,7 +121,7 @@ async fn a_total_has_a_grace_again_when_enough_came_back(store: Arc<impl Store>)
     assert!(!passes(&*store, &ask("total", &limit, 5), GRACE_MS).await);
     assert!(passes(&*store, &back(1), GRACE_MS).await);
     assert!(passes(&*store, &ask("total", &limit, 10), GRACE_MS).await);
-    assert_eq!(told(&*store, &ask("total", &limit, 0), GRACE_MS).await, Some(2 * GRACE_MS));
+    assert_eq!(reported(&*store, &ask("total", &limit, 0), GRACE_MS).await, Some(2 * GRACE_MS));
     // All comes back: nothing of it is left.
     assert!(passes(&*store, &back(100), GRACE_MS).await);
     assert!(passes(&*store, &ask("total", &limit, 55), 10 * GRACE_MS).await);
@@ -129,13 +129,13 @@ async fn a_total_has_a_grace_again_when_enough_came_back(store: Arc<impl Store>)
 
 async fn the_answer_tells_until_when(store: Arc<impl Store>) {
     let limit = graced(&fixed(100, HOUR_MS));
-    assert_eq!(told(&*store, &ask("told", &limit, 100), 0).await, None);
+    assert_eq!(reported(&*store, &ask("told", &limit, 100), 0).await, None);
     let until = Some(1 + GRACE_MS);
-    assert_eq!(told(&*store, &ask("told", &limit, 3), 1).await, until);
-    assert_eq!(told(&*store, &ask("told", &limit, 0), 2).await, until, "a look");
-    assert_eq!(told(&*store, &ask("told", &limit, 50), 2).await, until, "a refusal");
-    assert_eq!(told(&*store, &ask("told", &limit, 1), GRACE_MS).await, until);
-    assert_eq!(told(&*store, &ask("told", &limit, 0), 1 + GRACE_MS).await, None);
+    assert_eq!(reported(&*store, &ask("told", &limit, 3), 1).await, until);
+    assert_eq!(reported(&*store, &ask("told", &limit, 0), 2).await, until, "a look");
+    assert_eq!(reported(&*store, &ask("told", &limit, 50), 2).await, until, "a refusal");
+    assert_eq!(reported(&*store, &ask("told", &limit, 1), GRACE_MS).await, until);
+    assert_eq!(reported(&*store, &ask("told", &limit, 0), 1 + GRACE_MS).await, None);
 }
 
 async fn what_does_not_fit_in_the_grace_is_refused_whole(store: Arc<impl Store>) {
@@ -152,8 +152,8 @@ async fn what_does_not_fit_in_the_grace_is_refused_whole(store: Arc<impl Store>)
 async fn bonuses_are_spent_before_the_grace(store: Arc<impl Store>) {
     let limit = graced(&fixed(100, HOUR_MS));
     let ask = |hits| with_bonuses(ask("bonus", &limit, hits), &[("gift", 20, HOUR_MS)]);
-    assert_eq!(told(&*store, &ask(115), 0).await, None);
-    assert_eq!(told(&*store, &ask(10), 1).await, Some(1 + GRACE_MS));
+    assert_eq!(reported(&*store, &ask(115), 0).await, None);
+    assert_eq!(reported(&*store, &ask(10), 1).await, Some(1 + GRACE_MS));
     assert!(!passes(&*store, &ask(6), 2).await);
     assert!(passes(&*store, &ask(5), 2).await);
 }
@@ -199,7 +199,7 @@ async fn an_amount_that_falls_during_a_grace_leaves_less_beyond_it(store: Arc<im
         assert_eq!(left(&*store, name, &limit, EDGE_MS).await, 0, "{limit}");
         assert!(!passes(&*store, &ask(name, &limit, 1), EDGE_MS).await, "{limit}");
         let until = Some(begun + GRACE_MS);
-        assert_eq!(told(&*store, &ask(name, &limit, 0), EDGE_MS).await, until, "{limit}");
+        assert_eq!(reported(&*store, &ask(name, &limit, 0), EDGE_MS).await, until, "{limit}");
         assert!(passes(&*store, &one(name, &limit, GiveBack(15)), EDGE_MS).await, "{limit}");
         assert!(passes(&*store, &ask(name, &limit, 2), EDGE_MS).await, "{limit}");
         assert!(!passes(&*store, &ask(name, &limit, 1), EDGE_MS).await, "{limit}");
@@ -216,10 +216,10 @@ async fn more_in_use_than_an_amount_that_fell_begins_a_grace_with_the_next_reque
 ) {
     let limit = scheduled(&fixed(100, HOUR_MS), 80);
     assert!(passes(&*store, &ask("fell", &limit, 85), 0).await);
-    assert_eq!(told(&*store, &ask("fell", &limit, 0), EDGE_MS).await, None);
+    assert_eq!(reported(&*store, &ask("fell", &limit, 0), EDGE_MS).await, None);
     assert!(!passes(&*store, &ask("fell", &limit, 4), EDGE_MS).await);
     let until = Some(EDGE_MS + 5 + GRACE_MS);
-    assert_eq!(told(&*store, &ask("fell", &limit, 1), EDGE_MS + 5).await, until);
+    assert_eq!(reported(&*store, &ask("fell", &limit, 1), EDGE_MS + 5).await, until);
     let ends = EDGE_MS + 5 + GRACE_MS;
     let wait = exact_wait(&*store, &ask("fell", &limit, 1), ends).await;
     assert_eq!(ends + wait, END_MS);
@@ -259,7 +259,10 @@ async fn a_grace_of_less_than_a_hit_is_one_when_the_amount_is_larger(store: Arc<
     let limit = scheduled(&fixed(9, HOUR_MS), 200);
     assert!(!passes(&*store, &ask("small", &limit, 10), EDGE_MS - 1).await);
     assert!(passes(&*store, &ask("small", &limit, 19), EDGE_MS).await);
-    assert_eq!(told(&*store, &ask("small", &limit, 0), EDGE_MS).await, Some(EDGE_MS + GRACE_MS));
+    assert_eq!(
+        reported(&*store, &ask("small", &limit, 0), EDGE_MS).await,
+        Some(EDGE_MS + GRACE_MS)
+    );
     assert!(!passes(&*store, &ask("small", &limit, 1), EDGE_MS).await);
 }
 

@@ -256,8 +256,8 @@ async fn a_debit_that_was_refused_counts_once_and_is_refused_until_the_limit_is_
     // Five retries are free.
     for attempt in 0..8 {
         let outcome = charge(&*store, &debit(), after(30_000)).await;
-        let told = (outcome.admitted, outcome.decisions[0].counted, is_retry(&outcome));
-        assert_eq!(told, (false, attempt == 0, attempt != 0));
+        let reported = (outcome.admitted, outcome.decisions[0].counted, is_retry(&outcome));
+        assert_eq!(reported, (false, attempt == 0, attempt != 0));
         assert_eq!(remaining(&*store, "k", &wide, 30_000).await, 1_000 - 13);
     }
     // The 9 have left by then.

@@ -352,7 +352,7 @@ async fn a_server_without_memory_is_left_alone_until_it_has_some() {
 async fn reason_of(stranger: &Connected) -> String {
     let ask = one("k", &total(1), Spend(1));
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
-    let told = async {
+    let reported = async {
         loop {
             ticks.tick().await;
             let error = stranger.store.charge(&ask, Clock::system().now()).await.unwrap_err();
@@ -361,7 +361,7 @@ async fn reason_of(stranger: &Connected) -> String {
             }
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("an attempt ends")
+    tokio::time::timeout(PATIENCE, reported).await.expect("an attempt ends")
 }
 
 /// A server with that certificate, and the settings by which it is trusted and has decided a request.

@@ -61,7 +61,7 @@ async fn every() -> Vec<Kept> {
 }
 
 /// All sums of a period, by table and field.
-async fn told(
+async fn reported(
     sums: &SumsStore,
     period: SumsPeriod,
     callers: CallersAsked,
@@ -137,14 +137,14 @@ async fn check_once(Kept { sums, redis, .. }: &Kept) {
         ("Totals r", &*total),
         ("Totals s", "=a9007199254740992"),
     ]);
-    assert_eq!(told(sums, DAY, CallersAsked::Totals).await, totals);
+    assert_eq!(reported(sums, DAY, CallersAsked::Totals).await, totals);
     let ann = ("Callers ann {x} =", "r=a3e3T12 s=a1");
     let each = expected(&[("Names r", "=d|request"), ("Nameless r", "=a1T10"), ann]);
-    assert_eq!(told(sums, DAY, CallersAsked::Each).await, each);
+    assert_eq!(reported(sums, DAY, CallersAsked::Each).await, each);
     let one = CallersAsked::One("ann {x} =".to_owned());
-    assert_eq!(told(sums, DAY, one).await, expected(&[("Names r", "=d|request"), ann]));
+    assert_eq!(reported(sums, DAY, one).await, expected(&[("Names r", "=d|request"), ann]));
     let nobody = CallersAsked::One("ann".to_owned());
-    assert_eq!(told(sums, HOUR, nobody).await, BTreeMap::new());
+    assert_eq!(reported(sums, HOUR, nobody).await, BTreeMap::new());
 }
 
 #[tokio::test]
@@ -202,15 +202,15 @@ async fn check_callers(sums: &SumsStore) {
         }
     }
     let total: u64 = (0..CALLERS).map(|caller| 2 * weight(caller)).sum();
-    let day = told(sums, DAY, CallersAsked::Each).await;
+    let day = reported(sums, DAY, CallersAsked::Each).await;
     assert_eq!(day.len() as u64, CALLERS);
     assert_eq!(day.values().map(|sums| requests(sums)).sum::<u64>(), total);
     for caller in [0, 1, CALLERS - 1] {
         let of = CallersAsked::One(name(caller));
         let expected = format!("r=a{}", 2 * weight(caller));
-        assert_eq!(told(sums, DAY, of).await[&format!("Callers {}", name(caller))], expected);
+        assert_eq!(reported(sums, DAY, of).await[&format!("Callers {}", name(caller))], expected);
     }
-    let hour = told(sums, HOUR, CallersAsked::Each).await;
+    let hour = reported(sums, HOUR, CallersAsked::Each).await;
     assert_eq!(hour.values().map(|sums| requests(sums)).sum::<u64>(), total);
     let kept = hour.keys().filter(|field| field.starts_with("Callers ")).count();
     assert!((10_000..=16_000).contains(&kept), "{kept}");
@@ -277,7 +277,7 @@ async fn a_file_keeps_sums_over_restarts_and_forgets_old_periods() {
     // Numbers start again with each process.
     sums.add(&one(1, 3, false)).await.unwrap();
     sums.add(&one(2, 4, true)).await.unwrap();
-    let all = told(&sums, hour(4), CallersAsked::Totals).await;
+    let all = reported(&sums, hour(4), CallersAsked::Totals).await;
     assert_eq!(all, expected(&[("Totals r", "=a2")]));
-    assert_eq!(told(&sums, hour(1), CallersAsked::Totals).await, BTreeMap::new());
+    assert_eq!(reported(&sums, hour(1), CallersAsked::Totals).await, BTreeMap::new());
 }

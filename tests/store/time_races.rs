@@ -23,7 +23,7 @@ const REQUESTS: usize = 150;
 const CALLERS: [&str; 3] = ["ann", "bob", "cat"];
 
 /// What a request was answered.
-struct Told {
+struct Reported {
     admitted: bool,
     is_retry: bool,
     /// In percent.
@@ -64,7 +64,7 @@ impl Fleet {
     }
 
     /// Lets every engine make all of these requests at once, each task some of them; what each was answered.
-    async fn race(&self, asks: &[String]) -> Vec<(String, Told)> {
+    async fn race(&self, asks: &[String]) -> Vec<(String, Reported)> {
         const TASKS: usize = 8;
         let start = Arc::new(Barrier::new(TASKS * self.benches.len()));
         let mut tasks = Vec::new();
@@ -76,8 +76,8 @@ impl Fleet {
                     start.wait().await;
                     let mut all = Vec::new();
                     for ask in own {
-                        let told = told(&engine, &ask).await;
-                        all.push((ask, told));
+                        let reported = reported(&engine, &ask).await;
+                        all.push((ask, reported));
                     }
                     all
                 }));
@@ -91,7 +91,7 @@ impl Fleet {
     }
 }
 
-async fn told(engine: &Engine, ask: &str) -> Told {
+async fn reported(engine: &Engine, ask: &str) -> Reported {
     let request = Request::try_new("races", vec![descriptor(ask, 1)]).unwrap();
     let snapshot = engine.snapshot();
     let verdict = engine.check(&snapshot, &request).await;
@@ -99,7 +99,7 @@ async fn told(engine: &Engine, ask: &str) -> Told {
     let answer = render(&verdict);
     let metadata: Value = answer.metadata.map(Into::into).unwrap_or_default();
     let crossed = metadata["thresholds"][0]["crossed_percent"].as_array();
-    Told {
+    Reported {
         admitted: answer.code == Code::Ok,
         is_retry: metadata["retry"] == true,
         crossed: crossed.into_iter().flatten().filter_map(Value::as_u64).collect(),
@@ -124,19 +124,20 @@ async fn check_once(fleet: &Fleet) {
     let all = fleet.race(&asks).await;
     for user in CALLERS {
         let of_user = || all.iter().filter(|(ask, _)| ask.starts_with(&format!("user={user},")));
-        let charged = of_user().filter(|(_, told)| told.admitted && !told.is_retry);
+        let charged = of_user().filter(|(_, reported)| reported.admitted && !reported.is_retry);
         let mut charged: Vec<&str> = charged.map(|(ask, _)| ask.as_str()).collect();
         assert_eq!(charged.len(), 110, "{user} has the limit and its grace");
         charged.sort_unstable();
         charged.dedup();
         assert_eq!(charged.len(), 110, "no request of {user} is charged twice");
-        for (ask, told) in of_user().filter(|(_, told)| told.is_retry) {
-            assert!(told.admitted && charged.contains(&ask.as_str()), "{ask}");
+        for (ask, reported) in of_user().filter(|(_, reported)| reported.is_retry) {
+            assert!(reported.admitted && charged.contains(&ask.as_str()), "{ask}");
         }
-        let mut crossed: Vec<u64> = of_user().flat_map(|(_, told)| told.crossed.clone()).collect();
+        let mut crossed: Vec<u64> =
+            of_user().flat_map(|(_, reported)| reported.crossed.clone()).collect();
         crossed.sort_unstable();
         assert_eq!(crossed, [1, 50, 80, 99, 100, 105, 110], "each is reported once to {user}");
-        let graces = of_user().filter_map(|(_, told)| told.grace_until_ms);
+        let graces = of_user().filter_map(|(_, reported)| reported.grace_until_ms);
         let mut graces: Vec<u64> = graces.collect();
         graces.dedup();
         assert_eq!(graces, [START_MS + 3_600_000], "{user} has one grace");
@@ -144,7 +145,7 @@ async fn check_once(fleet: &Fleet) {
     // Nothing is left once it has ended, and what has passed still passes.
     fleet.clock.advance(Duration::from_secs(3_600));
     let all = fleet.race(&["user=ann,request_id=new".to_owned()]).await;
-    assert!(all.iter().all(|(_, told)| !told.admitted && told.crossed.is_empty()));
+    assert!(all.iter().all(|(_, reported)| !reported.admitted && reported.crossed.is_empty()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -180,8 +181,9 @@ async fn check_edge(fleet: &Fleet) {
     all.extend(fleet.race(&asks).await);
     for user in asks.iter().take(CALLERS.len()) {
         let of_user = || all.iter().filter(|(ask, _)| ask == user);
-        assert_eq!(of_user().filter(|(_, told)| told.admitted).count(), 600, "{user}");
-        let mut crossed: Vec<u64> = of_user().flat_map(|(_, told)| told.crossed.clone()).collect();
+        assert_eq!(of_user().filter(|(_, reported)| reported.admitted).count(), 600, "{user}");
+        let mut crossed: Vec<u64> =
+            of_user().flat_map(|(_, reported)| reported.crossed.clone()).collect();
         crossed.sort_unstable();
         assert_eq!(crossed, [25, 50, 75, 100], "each is reported once to {user}");
     }

@@ -187,7 +187,7 @@ async fn check_reports(tollgate: &Tollgate, truth: &Truth, begin: jiff::Timestam
     // The days lie in two months or in one.
     let months: BTreeMap<String, jiff::Timestamp> =
         (0..DAYS).map(|number| (day(number).to_string()[..7].to_owned(), day(number))).collect();
-    let mut told: BTreeMap<(String, String), [u64; 3]> = BTreeMap::new();
+    let mut reported: BTreeMap<(String, String), [u64; 3]> = BTreeMap::new();
     for at in months.values() {
         let query =
             format!("format=csv&period=month&at={at}&group_by=caller,tier,limit&limit=daily");
@@ -200,12 +200,12 @@ async fn check_reports(tollgate: &Tollgate, truth: &Truth, begin: jiff::Timestam
         let columns = ["requests", "refused", "hits_spent"].map(column);
         for line in lines {
             let key = (line[column("caller")].to_owned(), line[column("tier")].to_owned());
-            let sums = told.entry(key).or_default();
+            let sums = reported.entry(key).or_default();
             let number = |column: usize| line[column].parse::<u64>().unwrap();
             sums.iter_mut().zip(columns).for_each(|(sum, column)| *sum += number(column));
         }
     }
-    assert_eq!(told, by_caller);
+    assert_eq!(reported, by_caller);
     for number in [0, DAYS - 1] {
         let answer = report(&format!("period=day&at={}&group_by=", day(number))).await.json();
         let expected = truth.iter().filter(|((day, ..), _)| *day == number);

@@ -18,9 +18,9 @@ impl Clock {
     pub fn new() -> Option<Self> {
         let program = find_program("faketime", "FAKETIME_PROGRAM", None)?;
         // faketime reports the path of its library.
-        let told = Command::new(program).args(["-m", "+0 days", "env"]).output().unwrap();
-        let told = String::from_utf8(told.stdout).unwrap();
-        let library = told.lines().find_map(|line| line.strip_prefix("LD_PRELOAD=")).unwrap();
+        let reported = Command::new(program).args(["-m", "+0 days", "env"]).output().unwrap();
+        let reported = String::from_utf8(reported.stdout).unwrap();
+        let library = reported.lines().find_map(|line| line.strip_prefix("LD_PRELOAD=")).unwrap();
         let clock = Self { folder: TempDir::new().unwrap(), library: library.to_owned() };
         clock.step_to(0);
         Some(clock)

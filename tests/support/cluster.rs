@@ -88,8 +88,8 @@ impl Cluster {
         }
         let replicas = self.nodes.len() - self.masters;
         for node in &mut nodes {
-            let mut told = || query::<String>(node, "CLUSTER NODES").matches("slave").count();
-            until("all know of the replicas", || told() == replicas).await;
+            let mut reported = || query::<String>(node, "CLUSTER NODES").matches("slave").count();
+            until("all know of the replicas", || reported() == replicas).await;
         }
     }
 
@@ -196,8 +196,8 @@ impl Sidecar {
 
 impl Sidecar {
     /// The maintenance that a process does a few times a second.
-    pub async fn tend(&self, now: Now) {
-        self.shared.tend(now).await;
+    pub async fn maintain(&self, now: Now) {
+        self.shared.maintain(now).await;
     }
 }
 

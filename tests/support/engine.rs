@@ -109,7 +109,7 @@ fn build(store: AnyStore, clock: &Clock) -> Engine {
         directory: Directory::files(),
         clock: clock.clone(),
         modes: ModeSettings::default(),
-        near: NearLimit::default(),
+        near_limit: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
     })
 }

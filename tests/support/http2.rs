@@ -28,7 +28,7 @@ pub struct Sent {
 
 /// The answer: the status, its text, and the verdict if it is OK.
 #[derive(Debug)]
-pub struct Told {
+pub struct Reported {
     pub code: Code,
     pub text: String,
     pub verdict: Option<RateLimitResponse>,
@@ -45,7 +45,7 @@ impl Connection {
         // The requests on it report how it ends.
         tokio::spawn(connection);
         let mut opened = Self(client);
-        opened.send(Bytes::new(), true, &[]).await.told().await;
+        opened.send(Bytes::new(), true, &[]).await.reported().await;
         opened
     }
 
@@ -68,7 +68,7 @@ impl Sent {
     }
 
     /// The answer.
-    pub async fn told(self) -> Told {
+    pub async fn reported(self) -> Reported {
         let (head, mut body) = self.answer.await.unwrap().into_parts();
         let mut bytes = Vec::new();
         while let Some(data) = body.data().await {
@@ -79,7 +79,7 @@ impl Sent {
         let end = body.trailers().await.unwrap().unwrap_or(head.headers);
         let verdict = bytes.get(5..).map(|message| RateLimitResponse::decode(message).unwrap());
         let text = header(&end, "grpc-message").replace("%20", " ");
-        Told { code: code(&end), text, verdict }
+        Reported { code: code(&end), text, verdict }
     }
 }
 

@@ -97,9 +97,9 @@ impl Server {
     pub async fn replicated(&self) {
         let mut raw = self.raw().await;
         until("the replica has all", || {
-            let told: String = query(&mut raw, "INFO replication");
+            let reported: String = query(&mut raw, "INFO replication");
             let number = |name: &str| {
-                let (_, after) = told.split_once(name)?;
+                let (_, after) = reported.split_once(name)?;
                 after.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok()
             };
             let offset = number("master_repl_offset:");

@@ -59,8 +59,8 @@ fn echo(headers: &HeaderMap) -> Response {
         headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     let mut response = Json(said).into_response();
     for name in ["x-tokens", "x-removed"] {
-        if let Some(told) = headers.get(name) {
-            response.headers_mut().insert(name, told.clone());
+        if let Some(reported) = headers.get(name) {
+            response.headers_mut().insert(name, reported.clone());
         }
     }
     response

@@ -33,7 +33,7 @@ pub struct Reloader<P, S> {
     /// It has a line for each reload that replaces something.
     audit: Audit,
     /// The texts of the last read, accepted or rejected.
-    seen: Option<Fingerprint>,
+    last_read: Option<Fingerprint>,
     /// The hash of what is in force.
     version: String,
 }
@@ -51,7 +51,7 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
     /// # Errors
     /// If it is unreadable or invalid.
     pub async fn start(source: P, subject: S, audit: Audit) -> Result<Self, LoadError> {
-        let first = Self { source, subject, audit, seen: None, version: String::new() };
+        let first = Self { source, subject, audit, last_read: None, version: String::new() };
         let (reloader, loaded) = first.load().await;
         loaded.map(|_| reloader)
     }
@@ -118,11 +118,11 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
     fn load_now(&mut self) -> Result<Reload, LoadError> {
         let read = self.source.read();
         let fingerprint = Fingerprint::of(&read);
-        if self.seen.as_ref() == Some(&fingerprint) {
+        if self.last_read.as_ref() == Some(&fingerprint) {
             return Ok(Reload::Unchanged);
         }
         let texts = fingerprint.short();
-        self.seen = Some(fingerprint);
+        self.last_read = Some(fingerprint);
         let sources = read.map_err(LoadError::Unreadable)?;
         match self.subject.compile(&sources) {
             Ok(compiled) => {
@@ -239,9 +239,9 @@ mod tests {
         sender.reserve_many(8).await.unwrap();
         end.send(()).unwrap();
         running.await.unwrap();
-        let told = lock(&journal.0).join(" ");
+        let log = lock(&journal.0).join(" ");
         let expected = "a Unchanged Unchanged b Ok Error Unchanged Error Unchanged b Ok";
-        assert_eq!(told, expected);
+        assert_eq!(log, expected);
     }
 
     #[tokio::test]

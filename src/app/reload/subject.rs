@@ -96,7 +96,13 @@ impl Policies {
         let found = count_changes(&self.engine.policies(), policies);
         for restart in found.restarts.iter().take(LIMITS_TOLD_MAX) {
             let Restart { domain, rule, limit, .. } = restart;
-            tracing::warn!(domain, rule, limit, "a limit starts a new count{}", restart.told());
+            tracing::warn!(
+                domain,
+                rule,
+                limit,
+                "a limit starts a new count{}",
+                restart.reason_text()
+            );
         }
         for Gone { domain, rule, limit } in found.gone.iter().take(LIMITS_TOLD_MAX) {
             tracing::info!(domain, rule, limit, "a limit is gone: no limit uses its counts");
@@ -124,8 +130,8 @@ impl Subject for FileCallers {
     fn compile(&self, sources: &[Source]) -> Result<Callers, Vec<Problem>> {
         // Only a warning: policies and callers are edited one after the other.
         let policies = self.engine.policies();
-        let whom = CallersFor { policies: &policies, severity: Severity::Warning };
-        compile_callers_for(sources, Some(whom))
+        let callers_for = CallersFor { policies: &policies, severity: Severity::Warning };
+        compile_callers_for(sources, Some(callers_for))
     }
 
     fn version(&self, texts: &str) -> String {

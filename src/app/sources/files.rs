@@ -69,7 +69,7 @@ impl Files {
 impl PolicySource for Files {
     fn read(&mut self) -> anyhow::Result<Vec<Source>> {
         self.watch.renew();
-        let reading = settled(|| self.files.read(), |places| self.watch.arm(places));
+        let reading = settled(|| self.files.read(), |targets| self.watch.arm(targets));
         for path in reading.skipped.iter().filter(|path| !self.skipped.contains(path)) {
             let file = printable::path(path);
             tracing::warn!(%file, "file ignored: its name ends in neither .yaml nor .yml");
@@ -99,12 +99,12 @@ fn settled(
 ) -> Reading {
     let mut reading = read();
     for _ in 1..READINGS_MAX {
-        if !arm(&reading.places) {
+        if !arm(&reading.targets) {
             return reading;
         }
         reading = read();
     }
-    arm(&reading.places);
+    arm(&reading.targets);
     reading
 }
 
@@ -120,7 +120,7 @@ mod tests {
             reads += 1;
             Reading {
                 sources: Ok(Vec::new()),
-                places: WatchTargets::default(),
+                targets: WatchTargets::default(),
                 skipped: Vec::new(),
             }
         };

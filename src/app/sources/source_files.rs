@@ -36,7 +36,7 @@ pub struct SourceFiles {
 #[derive(Debug)]
 pub struct Reading {
     pub sources: Result<Vec<Source>, SourceFilesError>,
-    pub places: WatchTargets,
+    pub targets: WatchTargets,
     /// Files that were ignored because of their names, but may be meant.
     pub skipped: Vec<PathBuf>,
 }
@@ -79,7 +79,7 @@ impl SourceFiles {
             Ok(()) => Ok(walk.sources),
             Err(error) => Err(error),
         };
-        Reading { sources, places: walk.places, skipped: walk.skipped }
+        Reading { sources, targets: walk.targets, skipped: walk.skipped }
     }
 
     fn names(&self) -> String {
@@ -91,14 +91,14 @@ impl SourceFiles {
 #[derive(Debug, Default)]
 struct Walk {
     sources: Vec<Source>,
-    places: WatchTargets,
+    targets: WatchTargets,
     skipped: Vec<PathBuf>,
     total_len: u64,
 }
 
 impl Walk {
     fn root(&mut self, root: &Path) -> Result<(), SourceFilesError> {
-        self.places.trace(root);
+        self.targets.trace(root);
         let metadata = fs::metadata(root).map_err(|source| unreadable(root, source))?;
         if metadata.is_dir() { self.directory(root) } else { self.file(root) }
     }
@@ -106,16 +106,16 @@ impl Walk {
     fn directory(&mut self, path: &Path) -> Result<(), SourceFilesError> {
         let real = fs::canonicalize(path).map_err(|source| unreadable(path, source))?;
         // A directory that was already visited may contain itself.
-        if !self.places.directories.insert(real) {
+        if !self.targets.directories.insert(real) {
             return Ok(());
         }
-        if DIRECTORIES_MAX < self.places.directories.len() {
+        if DIRECTORIES_MAX < self.targets.directories.len() {
             return Err(SourceFilesError::TooMany);
         }
         for path in entries(path)? {
             let is_symlink = path.is_symlink();
             if is_symlink {
-                self.places.trace(&path);
+                self.targets.trace(&path);
             }
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.directory(&path)?,
@@ -127,7 +127,7 @@ impl Walk {
                     self.file(&path)?;
                 }
                 Err(source) if is_yaml(&path) => return Err(unreadable(&path, source)),
-                Ok(metadata) if metadata.is_file() && may_be_meant(&path) => {
+                Ok(metadata) if metadata.is_file() && should_warn(&path) => {
                     if self.skipped.len() < FILES_MAX {
                         self.skipped.push(path);
                     }
@@ -178,7 +178,7 @@ fn is_yaml(path: &Path) -> bool {
 
 /// Whether a file with another ending may be meant as a policy, since envoyproxy/ratelimit reads files of all names.
 /// Backups of editors and merges, and Markdown, are not.
-fn may_be_meant(path: &Path) -> bool {
+fn should_warn(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     let is_backup = name.ends_with(b"~") || (name.starts_with(b"#") && name.ends_with(b"#"));
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
@@ -264,8 +264,8 @@ mod tests {
             .map(|path| path.strip_prefix(files.path()).unwrap().to_str().unwrap())
             .collect();
         assert_eq!(names, ["a/notes.txt", "basic", "json.json"]);
-        let told = error(tree(&["basic"]).path());
-        assert!(told.contains("basic and 0 more files have other names"), "{told}");
+        let message = error(tree(&["basic"]).path());
+        assert!(message.contains("basic and 0 more files have other names"), "{message}");
     }
 
     #[test]
@@ -276,11 +276,11 @@ mod tests {
         check(map.path(), &["p.yaml"]);
 
         let at = |path: &str| fs::canonicalize(map.path()).unwrap().join(path);
-        let places = read(map.path()).places;
+        let targets = read(map.path()).targets;
         for path in ["..data", "p.yaml", "new.yaml", "..2026_1/p.yaml"] {
-            assert!(places.concern(&at(path)), "{path} in {places:?}");
+            assert!(targets.affects(&at(path)), "{path} in {targets:?}");
         }
-        assert!(!places.concern(&at("..2026_1/other.yaml")), "{places:?}");
+        assert!(!targets.affects(&at("..2026_1/other.yaml")), "{targets:?}");
     }
 
     #[test]
@@ -290,9 +290,9 @@ mod tests {
         let reading = read(&root);
         assert_eq!(reading.sources.unwrap().len(), 1);
         let directory = fs::canonicalize(files.path()).unwrap();
-        assert!(reading.places.watched().contains(directory.as_path()));
-        assert!(reading.places.concern(&directory.join("p.conf")));
-        assert!(!reading.places.concern(&directory.join("log.txt")));
+        assert!(reading.targets.watched().contains(directory.as_path()));
+        assert!(reading.targets.affects(&directory.join("p.conf")));
+        assert!(!reading.targets.affects(&directory.join("log.txt")));
     }
 
     #[test]
@@ -301,8 +301,8 @@ mod tests {
         symlink("releases/1", files.path().join("current")).unwrap();
         let root = files.path().join("current/policies");
         check(&root, &["p.yaml"]);
-        let places = read(&root).places;
-        assert!(places.concern(&fs::canonicalize(files.path()).unwrap().join("current")));
+        let targets = read(&root).targets;
+        assert!(targets.affects(&fs::canonicalize(files.path()).unwrap().join("current")));
     }
 
     #[test]
@@ -316,9 +316,9 @@ mod tests {
     fn what_is_missing_is_named_and_watched_for() {
         let files = tree(&[]);
         let root = files.path().join("gone/policies");
-        let told = error(&root);
-        assert!(told.contains("gone/policies: No such file"), "{told}");
-        assert!(read(&root).places.concern(&fs::canonicalize(files.path()).unwrap().join("gone")));
+        let message = error(&root);
+        assert!(message.contains("gone/policies: No such file"), "{message}");
+        assert!(read(&root).targets.affects(&fs::canonicalize(files.path()).unwrap().join("gone")));
         assert!(error(files.path()).contains("no *.yaml or *.yml files in /"));
     }
 
@@ -334,9 +334,9 @@ mod tests {
             let file = fs::File::create(files.path().join(name)).unwrap();
             file.set_len(FILE_LEN_MAX - 1_000_000).unwrap();
         }
-        let told = error(files.path());
+        let message = error(files.path());
         let expected = "5.yaml and the files before it exceed 67108864 bytes in total";
-        assert!(told.ends_with(expected), "{told}");
+        assert!(message.ends_with(expected), "{message}");
         for name in ["1.yaml", "2.yaml", "3.yaml", "4.yaml", "5.yaml"] {
             fs::remove_file(files.path().join(name)).unwrap();
         }

@@ -18,7 +18,7 @@ use crate::lock::lock;
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// Replaced as a whole, so that after a panic one of the two is in place.
-    places: Arc<Mutex<WatchTargets>>,
+    targets: Arc<Mutex<WatchTargets>>,
     watched: BTreeSet<PathBuf>,
     is_complete: bool,
 }
@@ -28,11 +28,11 @@ impl Watch {
     /// receiver, so the channel has a capacity of one.
     pub fn start() -> (Self, mpsc::Receiver<()>) {
         let (sender, changes) = mpsc::channel(1);
-        let places = Arc::new(Mutex::new(WatchTargets::default()));
-        let concern = places.clone();
+        let targets = Arc::new(Mutex::new(WatchTargets::default()));
+        let affected = targets.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error, such as an overflow of the kernel's queue, may hide a change.
-            if event.map_or(true, |event| matters(&event, &lock(&concern))) {
+            if event.map_or(true, |event| is_relevant(&event, &lock(&affected))) {
                 // If the channel is full, a change is already reported.
                 sender.try_send(()).ok();
             }
@@ -40,21 +40,21 @@ impl Watch {
         let watcher = watcher
             .inspect_err(|error| tracing::warn!(%error, "can't watch files; polling them"))
             .ok();
-        (Self { watcher, places, watched: BTreeSet::new(), is_complete: false }, changes)
+        (Self { watcher, targets, watched: BTreeSet::new(), is_complete: false }, changes)
     }
 
     /// Watches the same places again: a directory that was deleted and created again has lost its watch.
     pub fn renew(&mut self) {
-        let places = lock(&self.places).clone();
-        self.arm(&places);
+        let targets = lock(&self.targets).clone();
+        self.arm(&targets);
     }
 
     /// Watches `places` from now on, and returns whether they have changed.
-    pub fn arm(&mut self, places: &WatchTargets) -> bool {
+    pub fn arm(&mut self, targets: &WatchTargets) -> bool {
         let Some(watcher) = &mut self.watcher else {
             return false;
         };
-        let wanted: BTreeSet<PathBuf> = places.watched().into_iter().map(Path::to_owned).collect();
+        let wanted: BTreeSet<PathBuf> = targets.watched().into_iter().map(Path::to_owned).collect();
         for gone in self.watched.difference(&wanted) {
             // The kernel drops the watch of a directory that is deleted.
             watcher.unwatch(gone).ok();
@@ -65,7 +65,7 @@ impl Watch {
         });
         self.is_complete = failed.count() == 0;
         self.watched = wanted;
-        mem::replace(&mut *lock(&self.places), places.clone()) != *places
+        mem::replace(&mut *lock(&self.targets), targets.clone()) != *targets
     }
 
     /// Whether every change is reported. If not, the files must be polled more often.
@@ -74,8 +74,8 @@ impl Watch {
     }
 }
 
-fn matters(event: &Event, places: &WatchTargets) -> bool {
+fn is_relevant(event: &Event, targets: &WatchTargets) -> bool {
     // Reads of the files are accesses, and must not cause another read.
     !event.kind.is_access()
-        && (event.need_rescan() || event.paths.iter().any(|path| places.concern(path)))
+        && (event.need_rescan() || event.paths.iter().any(|path| targets.affects(path)))
 }

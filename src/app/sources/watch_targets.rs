@@ -24,7 +24,7 @@ impl WatchTargets {
     }
 
     /// Whether a change at `path` may matter.
-    pub fn concern(&self, path: &Path) -> bool {
+    pub fn affects(&self, path: &Path) -> bool {
         self.names.contains(path)
             || self.watched().contains(path)
             || path.parent().is_some_and(|parent| self.directories.contains(parent))

@@ -195,12 +195,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = testing::files(folder.path());
         let certificate = Certificate::of("http", &files, b"h2").unwrap();
-        let told = || certificate.config(&certificate.read()?).map(drop);
-        told().unwrap();
+        let load = || certificate.config(&certificate.read()?).map(drop);
+        load().unwrap();
         break_them(folder.path());
-        let told = format!("{:#}", told().unwrap_err());
+        let error = format!("{:#}", load().unwrap_err());
         let folder = folder.path().display().to_string();
-        assert_eq!(told.replace(&format!("{folder}/"), ""), expected);
+        assert_eq!(error.replace(&format!("{folder}/"), ""), expected);
     }
 
     #[test]

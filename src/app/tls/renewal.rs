@@ -44,7 +44,7 @@ impl Renewal {
     ) -> Self {
         let found = Ok(contents.fingerprint());
         let renewal = Self { certificate, tls, metrics, settled: found.clone(), found };
-        renewal.tell(contents);
+        renewal.record_expiry(contents);
         renewal
     }
 
@@ -59,16 +59,16 @@ impl Renewal {
                 _ = ticks.tick() => {}
             }
             // Reading may block, and parsing keys takes CPU time.
-            let looking = spawn_blocking(move || {
-                self.look();
+            let checking = spawn_blocking(move || {
+                self.check();
                 self
             });
-            self = looking.await.expect("reading and parsing don't panic, and nobody aborts them");
+            self = checking.await.expect("reading and parsing don't panic, and nobody aborts them");
         }
     }
 
     /// Puts the contents in force if they are new and two consecutive reads are equal.
-    fn look(&mut self) {
+    fn check(&mut self) {
         let read = self.certificate.read();
         let found = match &read {
             Ok(contents) => Ok(contents.fingerprint()),
@@ -84,7 +84,7 @@ impl Renewal {
         match config {
             Ok((config, contents)) => {
                 self.tls.replace(config);
-                self.tell(&contents);
+                self.record_expiry(&contents);
                 tracing::info!(port, "certificate renewed");
             }
             Err(error) => {
@@ -98,7 +98,7 @@ impl Renewal {
     }
 
     /// Updates the metric with the expiry of the certificate in force.
-    fn tell(&self, contents: &Contents) {
+    fn record_expiry(&self, contents: &Contents) {
         // A gauge of 0 means that the expiry is unknown, and triggers alerts.
         let until_s = self.certificate.expiry_s(contents).unwrap_or_default();
         self.metrics.certificates.in_force(self.certificate.port(), until_s);
@@ -122,9 +122,9 @@ mod tests {
         let (tls, mut renewal) =
             Tls::load("grpc", &files, HTTP_2, &Arc::default()).unwrap().unwrap();
         let mut now: Arc<ServerConfig> = tls.config.load_full();
-        // Reads `looks` times, then checks whether the certificate has changed.
-        let mut check = |looks: u8, is_new: bool| {
-            (0..looks).for_each(|_| renewal.look());
+        // Reads `checks` times, then checks whether the certificate has changed.
+        let mut check = |checks: u8, is_new: bool| {
+            (0..checks).for_each(|_| renewal.check());
             let before = mem::replace(&mut now, tls.config.load_full());
             assert_eq!(!Arc::ptr_eq(&before, &now), is_new);
         };

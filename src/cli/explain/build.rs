@@ -2,8 +2,8 @@
 
 use crate::clock::Timestamp;
 use crate::engine::{
-    ExplainedChoice, ExplainedDescriptor, ExplainedPressure, Explanation, Reason, RuleName, Stand,
-    TierSource, Uncharged,
+    CandidateState, ExplainedChoice, ExplainedDescriptor, ExplainedPressure, Explanation, Reason,
+    RuleName, TierSource, Uncharged,
 };
 use crate::limit::Hits;
 use crate::policy::{Domain, Only, Share, TraceEnd};
@@ -123,8 +123,8 @@ impl Setting<'_> {
         let classes = &self.domain.classes;
         let key = classes.tier_key.as_deref()?;
         let mut entries = explanation.descriptors.iter().flat_map(|part| &part.trace.entries);
-        let (_, said) = entries.find(|(name, _)| name == key)?;
-        classes.tier(said).is_none().then(|| shown(said))
+        let (_, name) = entries.find(|(name, _)| name == key)?;
+        classes.tier(name).is_none().then(|| shown(name))
     }
 
     fn descriptor(&self, descriptor: &ExplainedDescriptor) -> DescriptorReport {
@@ -218,12 +218,12 @@ fn choice(explained: &ExplainedChoice) -> ChoiceReport {
             price: choice.weights.price,
         },
         candidates: candidates
-            .map(|(candidate, stands)| CandidateReport {
+            .map(|(candidate, explained)| CandidateReport {
                 name: candidate.name.to_string(),
-                score: stands.score.map(|score| (score * 1_000.0).round() / 1_000.0),
+                score: explained.score.map(|score| (score * 1_000.0).round() / 1_000.0),
                 price: candidate.price,
-                latency_ms: stands.latency_ms.or(candidate.latency_ms),
-                denied: stands.stand == Stand::Denied,
+                latency_ms: explained.latency_ms.or(candidate.latency_ms),
+                denied: explained.state == CandidateState::Denied,
             })
             .collect(),
     }

@@ -26,7 +26,7 @@ pub fn write_limits(
     let is_common =
         |line: &Line| 1 < limits.len() && lines.iter().all(|other| other.contains(line));
     let write =
-        |f: &mut fmt::Formatter<'_>, (name, told): &Line| writeln!(f, "  {name:NAME_WIDTH$}{told}");
+        |f: &mut fmt::Formatter<'_>, (name, text): &Line| writeln!(f, "  {name:NAME_WIDTH$}{text}");
     if 1 < limits.len() {
         let (from, to) = (first.number, first.number + limits.len() - 1);
         writeln!(f, "\nlimits {from} to {to}{of}{cascade}")?;
@@ -70,20 +70,20 @@ impl LimitReport {
 
     fn cost(&self, asked: i64) -> String {
         let amount = self.cost.unsigned_abs();
-        let mut told = match self.cost {
+        let mut text = match self.cost {
             i64::MIN..=-1 => format!("gives back {amount}"),
             1 => "1 hit".to_owned(),
             _ => format!("{amount} hits"),
         };
         if let Some(money) = self.money(amount) {
-            told.push_str(&format!(" ({money})"));
+            text.push_str(&format!(" ({money})"));
         }
         if self.has_cost_table {
-            told.push_str(&format!(" for {asked} requested, by its cost table"));
+            text.push_str(&format!(" for {asked} requested, by its cost table"));
         }
         match self.descriptors.as_slice() {
-            [] | [_] => told,
-            several => format!("{told}, in one charge for descriptors {}", list(several)),
+            [] | [_] => text,
+            several => format!("{text}, in one charge for descriptors {}", list(several)),
         }
     }
 
@@ -106,15 +106,15 @@ impl LimitReport {
             known.map_or(self.open, |known| known.open)
         };
         let less = self.open_under_pressure.iter().filter(|one| one.open < before(one));
-        let told = less.map(|one| {
+        let text = less.map(|one| {
             let open = match one.open {
                 0 => "none is open".to_owned(),
                 open => format!("{open} are open"),
             };
             format!("{open} from level {} of pressure {} on", one.level, one.pressure)
         });
-        let told: Vec<String> = told.collect();
-        (!told.is_empty()).then(|| told.join(", "))
+        let text: Vec<String> = text.collect();
+        (!text.is_empty()).then(|| text.join(", "))
     }
 
     /// The owner of the counter and the source of the amount, if they come from the directory.
@@ -131,21 +131,21 @@ impl LimitReport {
             ("share", Some(share)) => Some(format!("the amount is {share} of its parent's")),
             _ => None,
         };
-        let whose =
+        let owner =
             (caller != Some(account)).then(|| "with a counter that this caller shares".to_owned());
-        let told: Vec<String> = whose.into_iter().chain(amount).collect();
-        (!told.is_empty()).then(|| format!("{account}: {}", told.join(", ")))
+        let text: Vec<String> = owner.into_iter().chain(amount).collect();
+        (!text.is_empty()).then(|| format!("{account}: {}", text.join(", ")))
     }
 
     fn reservation_line(&self) -> Option<Line> {
         let reservation = self.reservation.as_ref()?;
-        let told = match (reservation.action, reservation.for_ms) {
+        let text = match (reservation.action, reservation.for_ms) {
             ("hold", Some(ms)) => format!("holds the hits for {}", duration(ms.into())),
             ("extend", Some(ms)) => format!("holds hits for {} more", duration(ms.into())),
             ("settle", _) => "spends the hits instead of those held".to_owned(),
             _ => "hits that are held count as used".to_owned(),
         };
-        Some(("reservation", told))
+        Some(("reservation", text))
     }
 
     fn grace_line(&self) -> Option<Line> {
@@ -158,38 +158,38 @@ impl LimitReport {
     }
 
     fn partial_line(&self) -> Option<Line> {
-        let told = "a request gets what is left, if that is less than it asks for";
-        self.partial.then(|| ("partial", told.to_owned()))
+        let text = "a request gets what is left, if that is less than it asks for";
+        self.partial.then(|| ("partial", text.to_owned()))
     }
 
     fn thresholds_line(&self) -> Option<Line> {
-        let told = self.thresholds.iter();
-        let told = told.map(|one| format!("{}% from {}", one.percent, one.hits));
-        let told: Vec<String> = told.collect();
-        (!told.is_empty()).then(|| ("thresholds", told.join(", ")))
+        let text = self.thresholds.iter();
+        let text = text.map(|one| format!("{}% from {}", one.percent, one.hits));
+        let text: Vec<String> = text.collect();
+        (!text.is_empty()).then(|| ("thresholds", text.join(", ")))
     }
 
     /// All lines, each with its name.
     fn lines(&self, report: &Report) -> Vec<Line> {
         let mut lines = vec![("counter", self.key.clone()), ("cost", self.cost(report.hits))];
         let account = self.account(report.caller.name.as_deref());
-        lines.extend(account.map(|told| ("account", told)));
+        lines.extend(account.map(|text| ("account", text)));
         let tiers = self.by_tier.iter().map(|one| format!("{} {}", one.tier, one.rate));
         let tiers: Vec<String> = tiers.collect();
         lines.extend((!tiers.is_empty()).then(|| ("by_tier", tiers.join(", "))));
         lines.push(("algorithm", self.algorithm()));
         let money = self.money(self.capacity);
-        lines.extend(money.map(|told| ("amount", format!("{} ({told})", self.capacity))));
+        lines.extend(money.map(|text| ("amount", format!("{} ({text})", self.capacity))));
         lines.extend(self.period.as_ref().map(|period| {
             let ends_in = duration(period.ends_in_ms);
             ("period", format!("{} to {}, ends in {ends_in}", period.start, period.end))
         }));
         lines.extend(self.schedule.as_ref().map(|schedule| ("schedule", schedule_text(schedule))));
         lines.extend(self.adjust.as_ref().map(|adjust| ("adjust", adjust_text(adjust))));
-        lines.extend(self.open().map(|told| ("open", told)));
+        lines.extend(self.open().map(|text| ("open", text)));
         let schedule = self.open_schedule.as_ref();
         lines.extend(schedule.map(|schedule| ("open_when", schedule_text(schedule))));
-        lines.extend(self.pressed().map(|told| ("pressure", told)));
+        lines.extend(self.pressed().map(|text| ("pressure", text)));
         lines.extend(self.bonuses.iter().map(|bonus| ("bonus", bonus_text(bonus))));
         lines.extend(self.wait.as_ref().map(|wait| {
             let up_to = duration(wait.up_to_ms);
@@ -206,13 +206,13 @@ impl LimitReport {
             "clip" => Some("clip: if anything is left, all hits pass; the excess is not counted"),
             other => Some(other),
         };
-        lines.extend(overdraft.map(|told| ("overdraft", told.to_owned())));
+        lines.extend(overdraft.map(|text| ("overdraft", text.to_owned())));
         lines.extend(self.partial_line());
         lines.extend(self.grace_line());
         lines.extend(self.thresholds_line());
         let lease = (self.lease == "auto")
             .then_some("auto: hits of a frequently used counter are taken ahead");
-        lines.extend(lease.map(|told| ("lease", told.to_owned())));
+        lines.extend(lease.map(|text| ("lease", text.to_owned())));
         lines.push(("mode", self.mode_text()));
         let on_outage = match self.on_outage.as_str() {
             "error" => "error: the call fails, and Envoy's failure_mode_deny decides",

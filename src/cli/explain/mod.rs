@@ -186,7 +186,7 @@ fn explain(matches: &ArgMatches) -> Result<Report, Failure> {
         directory,
         clock: Clock::manual(now),
         modes: ModeSettings::default(),
-        near: NearLimit::default(),
+        near_limit: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
     });
     engine.replace(policies);

@@ -117,15 +117,15 @@ fn write_caller(f: &mut fmt::Formatter<'_>, caller: &CallerReport) -> fmt::Resul
         writeln!(f, "  not in the directory")?;
     }
     for member in &caller.lineage {
-        let mut told = vec![member.name.clone()];
-        told.extend(member.tier.iter().map(|tier| format!("tier {tier}")));
-        told.extend(member.share.iter().map(|share| format!("{share} of its parent's limits")));
-        told.extend(member.pool.then(|| "spends from its parent's counters".to_owned()));
+        let mut parts = vec![member.name.clone()];
+        parts.extend(member.tier.iter().map(|tier| format!("tier {tier}")));
+        parts.extend(member.share.iter().map(|share| format!("{share} of its parent's limits")));
+        parts.extend(member.pool.then(|| "spends from its parent's counters".to_owned()));
         if !member.roles.is_empty() {
-            told.push(format!("roles {}", member.roles.join(", ")));
+            parts.push(format!("roles {}", member.roles.join(", ")));
         }
-        told.extend(member.disabled.then(|| "disabled".to_owned()));
-        writeln!(f, "  in the directory: {}", told.join(", "))?;
+        parts.extend(member.disabled.then(|| "disabled".to_owned()));
+        writeln!(f, "  in the directory: {}", parts.join(", "))?;
     }
     Ok(())
 }
@@ -135,15 +135,15 @@ fn write_choice(f: &mut fmt::Formatter<'_>, choice: &ChoiceReport) -> fmt::Resul
     writeln!(f, "\nchoice {}: {chosen}, if nothing has been spent", entry_text(key, value))?;
     let width = choice.candidates.iter().map(|one| one.name.len()).max().unwrap_or_default();
     for candidate in &choice.candidates {
-        let mut told = Vec::new();
+        let mut parts = Vec::new();
         match candidate.score {
-            Some(score) => told.push(format!("score {score}")),
-            None if candidate.denied => told.push("excluded: the caller has no access".to_owned()),
-            None => told.push("excluded: too few hits are left for this caller".to_owned()),
+            Some(score) => parts.push(format!("score {score}")),
+            None if candidate.denied => parts.push("excluded: the caller has no access".to_owned()),
+            None => parts.push("excluded: too few hits are left for this caller".to_owned()),
         }
-        told.extend(candidate.price.map(|price| format!("price {price}")));
-        told.extend(candidate.latency_ms.map(|ms| format!("latency {ms} ms")));
-        writeln!(f, "  {:width$}  {}", candidate.name, told.join(", "))?;
+        parts.extend(candidate.price.map(|price| format!("price {price}")));
+        parts.extend(candidate.latency_ms.map(|ms| format!("latency {ms} ms")));
+        writeln!(f, "  {:width$}  {}", candidate.name, parts.join(", "))?;
     }
     writeln!(
         f,
@@ -205,14 +205,14 @@ fn write_step(f: &mut fmt::Formatter<'_>, step: &StepReport) -> fmt::Result {
         Some(rule) => writeln!(f, "  {} matches {}", entry(&step.entry), rule_text(rule))?,
         None => writeln!(f, "  {} matches no rule", entry(&step.entry))?,
     }
-    let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut parts: Vec<(&str, Vec<&str>)> = Vec::new();
     for other in step.others.iter().take(OTHERS_MAX) {
-        match told.iter_mut().find(|(why_not, _)| *why_not == other.why_not) {
+        match parts.iter_mut().find(|(why_not, _)| *why_not == other.why_not) {
             Some((_, rules)) => rules.push(&other.rule),
-            None => told.push((&other.why_not, vec![&other.rule])),
+            None => parts.push((&other.why_not, vec![&other.rule])),
         }
     }
-    for (why_not, rules) in told {
+    for (why_not, rules) in parts {
         writeln!(f, "    not {}: {why_not}", rules.join(", "))?;
     }
     match step.others.len().saturating_sub(OTHERS_MAX) {
@@ -234,19 +234,19 @@ fn level_text(level: &LevelReport) -> String {
         .scale
         .iter()
         .map(|one| format!("{} callers keep {} of their own limits", one.tier, one.rate));
-    let mut told: Vec<String> = scale.collect();
-    told.extend(level.only.as_ref().map(|only| format!("only {} passes", only_text(only))));
+    let mut parts: Vec<String> = scale.collect();
+    parts.extend(level.only.as_ref().map(|only| format!("only {} passes", only_text(only))));
     let LevelReport { level, above, until, .. } = level;
-    format!("level {level}, above {above} of any of its limits until {until}: {}", told.join("; "))
+    format!("level {level}, above {above} of any of its limits until {until}: {}", parts.join("; "))
 }
 
 fn only_text(only: &OnlyReport) -> String {
-    let mut told = Vec::new();
+    let mut parts = Vec::new();
     if !only.tiers.is_empty() {
-        told.push(format!("tier {}", only.tiers.join(", ")));
+        parts.push(format!("tier {}", only.tiers.join(", ")));
     }
-    told.extend(only.priority.map(|priority| format!("priority {priority} and above")));
-    told.join(" or ")
+    parts.extend(only.priority.map(|priority| format!("priority {priority} and above")));
+    parts.join(" or ")
 }
 
 fn entry(entry: &EntryReport) -> String {

@@ -10,7 +10,7 @@ use crate::limit::Hits;
 use crate::policy::{Domain, Key, Lease, Mode, Only, Rule, RuleLimit, Share, TierLimit, Walk};
 use crate::store::{Charge, INLINE_CAP};
 
-use super::model::{DescriptorMatch, MetLimit, Plan};
+use super::model::{DescriptorMatch, Plan, PlannedLimit};
 use super::notes::{Notes, Origin, Uncharged};
 use super::requested_hits::RequestedHits;
 
@@ -43,10 +43,10 @@ pub struct Builder<'b, 'p, 'r> {
 
 /// Limits of one rule that apply to a descriptor.
 #[derive(Clone, Copy)]
-struct Met<'a, 'p> {
+struct RuleLimits<'a, 'p> {
     /// None for a limit that the request brings along.
     rule: Option<&'p Rule>,
-    limits: &'a [MetLimit<'p>],
+    limits: &'a [PlannedLimit<'p>],
     /// The account that owns the counter, for limits of the caller's own if the directory knows the caller.
     account: Option<Account>,
     hits: Hits,
@@ -68,11 +68,17 @@ impl<'p> Builder<'_, 'p, '_> {
             let limit =
                 Arc::new(self.domain.override_limit((brought.amount, brought.unit), way.path));
             let key = override_key(self.domain, way.path);
-            let limits = &[MetLimit::Brought(limit)];
+            let limits = &[PlannedLimit::Brought(limit)];
             let Way { hits, hits_source, .. } = *way;
-            let met =
-                Met { rule: None, limits, account: None, hits, hits_source, inherited: false };
-            self.meet(&mut part, key, met);
+            let rule_limits = RuleLimits {
+                rule: None,
+                limits,
+                account: None,
+                hits,
+                hits_source,
+                inherited: false,
+            };
+            self.add_limits(&mut part, key, rule_limits);
         }
         for rule in way.walk.steps() {
             let spends = matches!(way.hits, Hits::Spend(_));
@@ -104,13 +110,14 @@ impl<'p> Builder<'_, 'p, '_> {
         (depth, rule): (usize, &'p Rule),
     ) {
         let inherited = depth < way.path.len();
-        let limits = rule.limits.iter().map(|limit| MetLimit::OfPolicy(limit));
-        let limits: &SmallVec<[MetLimit<'p>; INLINE_CAP]> = &limits.collect();
+        let limits = rule.limits.iter().map(|limit| PlannedLimit::OfPolicy(limit));
+        let limits: &SmallVec<[PlannedLimit<'p>; INLINE_CAP]> = &limits.collect();
         if limits.is_empty() {
             return;
         }
         let Way { hits, hits_source, .. } = *way;
-        let met = Met { rule: Some(rule), limits, account: None, hits, hits_source, inherited };
+        let rule_limits =
+            RuleLimits { rule: Some(rule), limits, account: None, hits, hits_source, inherited };
         let caller = self.caller;
         let caller_key = self.domain.classes.caller_key.as_deref();
         let names_caller =
@@ -118,25 +125,30 @@ impl<'p> Builder<'_, 'p, '_> {
         let place = way.path[..depth].iter().position(names_caller);
         let Some(place) = place.filter(|_| rule.of_caller && !caller.accounts.is_empty()) else {
             let key = self.domain.key(way.walk, way.path, depth);
-            return self.meet(part, key, met);
+            return self.add_limits(part, key, rule_limits);
         };
         let mut path: SmallVec<[(&str, &str); INLINE_CAP]> = way.path.into();
         for account in caller.accounts.iter().copied() {
             path[place].1 = caller.account_name(account);
             let key = self.domain.key(way.walk, &path, depth);
-            self.meet(part, key, Met { account: Some(account), ..met });
+            self.add_limits(part, key, RuleLimits { account: Some(account), ..rule_limits });
         }
     }
 
     /// Adds limits under `key`.
-    fn meet(&mut self, part: &mut DescriptorMatch<'p>, key: Key, met: Met<'_, 'p>) {
+    fn add_limits(
+        &mut self,
+        part: &mut DescriptorMatch<'p>,
+        key: Key,
+        rule_limits: RuleLimits<'_, 'p>,
+    ) {
         let known = self.plan.batch.keys.len();
         let key_index = self.plan.batch.key_index(key);
         let first = self.plan.batch.charges.len();
         if key_index == known {
-            self.charge(part, key_index, met);
+            self.charge(part, key_index, rule_limits);
         } else {
-            self.tighten(part, key_index, met);
+            self.tighten(part, key_index, rule_limits);
         }
         self.plan.requested.resize(self.plan.batch.charges.len(), RequestedHits::default());
         if self.plan.batch.charges.len() == first && key_index == known {
@@ -147,32 +159,37 @@ impl<'p> Builder<'_, 'p, '_> {
         for (index, (charge, limit)) in charges.enumerate() {
             if charge.key_index == key_index {
                 part.charges.push(index);
-                let hits = cost(limit, self.request, met.hits);
+                let hits = cost(limit, self.request, rule_limits.hits);
                 let asked = &mut self.plan.requested[index];
-                asked.peeks |= met.hits == Hits::Spend(0);
-                asked.add((hits, met.hits_source), met.inherited);
+                asked.peeks |= rule_limits.hits == Hits::Spend(0);
+                asked.add((hits, rule_limits.hits_source), rule_limits.inherited);
             }
         }
     }
 
     /// Adds charges for the limits of one rule; those of one mode are adjacent, as one group.
-    fn charge(&mut self, part: &mut DescriptorMatch<'p>, key_index: usize, met: Met<'_, 'p>) {
-        let origin = Origin { rule: met.rule, account: met.account };
+    fn charge(
+        &mut self,
+        part: &mut DescriptorMatch<'p>,
+        key_index: usize,
+        rule_limits: RuleLimits<'_, 'p>,
+    ) {
+        let origin = Origin { rule: rule_limits.rule, account: rule_limits.account };
         // A limit that a request brings along is not replaced by others.
-        let counts = |limit: &&MetLimit<'_>| match limit {
-            MetLimit::OfPolicy(limit) => self.replaced.binary_search(&&*limit.name).is_err(),
-            MetLimit::Brought(_) => true,
+        let counts = |limit: &&PlannedLimit<'_>| match limit {
+            PlannedLimit::OfPolicy(limit) => self.replaced.binary_search(&&*limit.name).is_err(),
+            PlannedLimit::Brought(_) => true,
         };
-        let is_off = |limit: &&MetLimit<'_>| limit.mode == Mode::Off;
+        let is_off = |limit: &&PlannedLimit<'_>| limit.mode == Mode::Off;
         let key = self.plan.batch.keys[key_index].as_str();
-        let mut limits: SmallVec<[(Mode, &MetLimit<'p>); INLINE_CAP]> = met
+        let mut limits: SmallVec<[(Mode, &PlannedLimit<'p>); INLINE_CAP]> = rule_limits
             .limits
             .iter()
             .filter(|one| counts(one) && !is_off(one))
             .map(|limit| (self.mode(limit, key), limit))
             .collect();
         if let Some(notes) = &mut self.notes {
-            let uncharged = met.limits.iter().filter(|one| !counts(one) || is_off(one));
+            let uncharged = rule_limits.limits.iter().filter(|one| !counts(one) || is_off(one));
             uncharged.for_each(|limit| {
                 let why = if counts(&limit) { Uncharged::Off } else { Uncharged::Replaced };
                 notes.uncharged(origin, limit, why);
@@ -183,7 +200,7 @@ impl<'p> Builder<'_, 'p, '_> {
         let mut group = last.map_or(0, |charge| charge.group + 1);
         let mut previous = None;
         for (mode, rule_limit) in limits {
-            let limit = match self.limit(rule_limit, met.account) {
+            let limit = match self.limit(rule_limit, rule_limits.account) {
                 Some(TierLimit::Limit(limit)) => limit,
                 Some(TierLimit::Unlimited) => {
                     part.unlimited = true;
@@ -192,32 +209,32 @@ impl<'p> Builder<'_, 'p, '_> {
                 }
                 None => continue,
                 Some(TierLimit::None) => {
-                    part.denied |= mode.refuses() && matches!(met.hits, Hits::Spend(_));
+                    part.denied |= mode.refuses() && matches!(rule_limits.hits, Hits::Spend(_));
                     self.note(origin, rule_limit, Uncharged::NoAccess);
                     continue;
                 }
             };
             group += usize::from(previous.is_some_and(|previous| previous != mode));
             previous = Some(mode);
-            let bonuses = self.caller.bonuses(met.account, rule_limit, self.plan.at);
-            let is_whole =
-                rule_limit.adjust.is_none() && met.rule.is_none_or(|rule| rule.capacity.is_none());
+            let bonuses = self.caller.bonuses(rule_limits.account, rule_limit, self.plan.at);
+            let is_whole = rule_limit.adjust.is_none()
+                && rule_limits.rule.is_none_or(|rule| rule.capacity.is_none());
             self.plan.batch.charges.push(Charge {
                 group,
                 mode: self.plan.modes.charged(mode),
-                open: self.open(met.rule, rule_limit, &limit),
+                open: self.open(rule_limits.rule, rule_limit, &limit),
                 bonuses,
                 lease: if is_whole { rule_limit.lease } else { Lease::Off },
                 on_outage: rule_limit.on_outage,
                 ..Charge::plain(key_index, limit, Hits::Spend(0))
             });
             self.plan.limits.push(rule_limit.clone());
-            self.plan.rules.push(met.rule);
+            self.plan.rules.push(rule_limits.rule);
             if let Some(notes) = &mut self.notes {
                 notes.origins.push(origin);
             }
         }
-        self.gauge(key_index, met.rule);
+        self.gauge(key_index, rule_limits.rule);
     }
 
     /// The mode of a limit for the caller: that of the limit, or a warning if it is enforced for others only.
@@ -231,7 +248,7 @@ impl<'p> Builder<'_, 'p, '_> {
         share.is_none_or(|share| share.takes(self.caller.name.unwrap_or(key)))
     }
 
-    fn note(&mut self, origin: Origin<'p>, limit: &MetLimit<'p>, why: Uncharged) {
+    fn note(&mut self, origin: Origin<'p>, limit: &PlannedLimit<'p>, why: Uncharged) {
         if let Some(notes) = &mut self.notes {
             notes.uncharged(origin, limit, why);
         }
@@ -246,24 +263,30 @@ impl<'p> Builder<'_, 'p, '_> {
     }
 
     /// Two descriptors of one path bring different amounts along: the smaller one applies.
-    fn tighten(&mut self, part: &mut DescriptorMatch<'p>, key_index: usize, met: Met<'_, 'p>) {
+    fn tighten(
+        &mut self,
+        part: &mut DescriptorMatch<'p>,
+        key_index: usize,
+        rule_limits: RuleLimits<'_, 'p>,
+    ) {
         let charges = self.plan.batch.charges.iter_mut().zip(&mut self.plan.limits);
         for (charge, known) in charges.filter(|(charge, _)| charge.key_index == key_index) {
-            let same = met.limits.iter().find(|limit| limit.limit.tag() == charge.limit.tag());
+            let same =
+                rule_limits.limits.iter().find(|limit| limit.limit.tag() == charge.limit.tag());
             if let Some(limit) = same.filter(|limit| limit.limit.amount() < known.limit.amount()) {
                 charge.limit = limit.limit.clone();
                 *known = limit.clone();
             }
         }
-        let tags = |limit: &&MetLimit<'_>| {
+        let tags = |limit: &&PlannedLimit<'_>| {
             let charges = self.plan.batch.charges.iter();
             let mut of_key = charges.filter(|charge| charge.key_index == key_index);
             !of_key.any(|charge| charge.limit.tag() == limit.limit.tag())
         };
-        let new: SmallVec<[MetLimit<'p>; INLINE_CAP]> =
-            met.limits.iter().filter(tags).cloned().collect();
+        let new: SmallVec<[PlannedLimit<'p>; INLINE_CAP]> =
+            rule_limits.limits.iter().filter(tags).cloned().collect();
         if !new.is_empty() {
-            self.charge(part, key_index, Met { rule: None, limits: &new, ..met });
+            self.charge(part, key_index, RuleLimits { rule: None, limits: &new, ..rule_limits });
         }
     }
 }

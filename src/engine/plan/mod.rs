@@ -21,7 +21,7 @@ use super::request::{Descriptor, HitsSource, Request};
 
 use builder::{Builder, Way};
 
-pub use model::{Denial, DescriptorMatch, MetLimit, ModeSettings, Plan, VERDICT_INLINE_CAP};
+pub use model::{Denial, DescriptorMatch, ModeSettings, Plan, PlannedLimit, VERDICT_INLINE_CAP};
 pub use notes::{Notes, Origin, Uncharged};
 
 /// The context of a plan.

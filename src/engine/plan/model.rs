@@ -24,7 +24,7 @@ pub struct Plan<'p> {
     pub modes: ModeSettings,
     pub batch: Batch,
     /// The limit of each charge of the batch.
-    pub limits: SmallVec<[MetLimit<'p>; INLINE_CAP]>,
+    pub limits: SmallVec<[PlannedLimit<'p>; INLINE_CAP]>,
     /// The rule of each charge of the batch; None for a limit that the request brings along.
     pub rules: SmallVec<[Option<&'p Rule>; INLINE_CAP]>,
     /// The rule of each gauge of the batch.
@@ -46,7 +46,7 @@ impl Plan<'_> {
     pub fn mode(&self, charge: usize) -> Mode {
         match self.batch.charges[charge].mode {
             Mode::Warn => Mode::Warn,
-            _ => self.modes.judged(self.limits[charge].mode),
+            _ => self.modes.verdict_mode(self.limits[charge].mode),
         }
     }
 
@@ -59,13 +59,13 @@ impl Plan<'_> {
 /// A limit of a request. Limits of the policy are borrowed: if their references were counted, all cores would write to
 /// one place.
 #[derive(Clone, Debug)]
-pub enum MetLimit<'p> {
+pub enum PlannedLimit<'p> {
     OfPolicy(&'p RuleLimit),
     /// The request brings it along.
     Brought(Arc<RuleLimit>),
 }
 
-impl Deref for MetLimit<'_> {
+impl Deref for PlannedLimit<'_> {
     type Target = RuleLimit;
 
     fn deref(&self) -> &RuleLimit {
@@ -109,12 +109,12 @@ pub struct ModeSettings {
 
 impl ModeSettings {
     /// The mode that decides about a request.
-    pub fn judged(self, mode: Mode) -> Mode {
+    pub fn verdict_mode(self, mode: Mode) -> Mode {
         if self.quota && mode == Mode::Enforce { Mode::Quota } else { mode }
     }
 
     /// The mode by which the store charges.
     pub(super) fn charged(self, mode: Mode) -> Mode {
-        if self.shadow { Mode::Shadow } else { self.judged(mode) }
+        if self.shadow { Mode::Shadow } else { self.verdict_mode(mode) }
     }
 }

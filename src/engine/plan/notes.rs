@@ -3,7 +3,7 @@
 use crate::engine::caller::Account;
 use crate::policy::Rule;
 
-use super::model::MetLimit;
+use super::model::PlannedLimit;
 
 /// The notes on a plan.
 #[derive(Debug, Default)]
@@ -11,7 +11,7 @@ pub struct Notes<'p> {
     /// The source of each charge of the batch.
     pub origins: Vec<Origin<'p>>,
     /// Limits that apply but are not charged.
-    pub uncharged: Vec<(Origin<'p>, MetLimit<'p>, Uncharged)>,
+    pub uncharged: Vec<(Origin<'p>, PlannedLimit<'p>, Uncharged)>,
     /// Rules whose `only` excludes the caller, each with the index of the descriptor.
     pub closed: Vec<(usize, &'p Rule)>,
 }
@@ -40,9 +40,9 @@ pub enum Uncharged {
 
 impl<'p> Notes<'p> {
     /// Adds a limit that is not charged, unless it was added before.
-    pub fn uncharged(&mut self, origin: Origin<'p>, limit: &MetLimit<'p>, why: Uncharged) {
+    pub fn uncharged(&mut self, origin: Origin<'p>, limit: &PlannedLimit<'p>, why: Uncharged) {
         let is_known =
-            |(_, known, _): &(Origin<'_>, MetLimit<'_>, Uncharged)| known.index == limit.index;
+            |(_, known, _): &(Origin<'_>, PlannedLimit<'_>, Uncharged)| known.index == limit.index;
         if !self.uncharged.iter().any(is_known) {
             self.uncharged.push((origin, limit.clone(), why));
         }

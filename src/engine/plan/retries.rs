@@ -69,8 +69,8 @@ fn fingerprint_of(request: &Request<'_>) -> Fingerprint {
         let sign = u64::from(matches!(descriptor.hits, Hits::GiveBack(_)));
         let brought =
             descriptor.limit.map_or((0, 0), |limit| (limit.amount, limit.unit as u64 + 1));
-        for told in [sign, descriptor.hits.amount(), brought.0, brought.1] {
-            number(&mut hasher, told);
+        for part in [sign, descriptor.hits.amount(), brought.0, brought.1] {
+            number(&mut hasher, part);
         }
     }
     let mut fingerprint = Fingerprint::default();

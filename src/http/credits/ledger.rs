@@ -163,8 +163,8 @@ impl LedgerItem {
             let ended = LedgerEntry::new(LedgerKind::Ended, -hits, Some(id));
             entries.push(LedgerEntry { at: Some(instant(one.bonus.until)), ..ended });
         }
-        let is_told = |entry: &LedgerEntry| entry.hits != 0 || entry.kind == LedgerKind::Amount;
-        entries.retain(is_told);
+        let is_reported = |entry: &LedgerEntry| entry.hits != 0 || entry.kind == LedgerKind::Amount;
+        entries.retain(is_reported);
         Self {
             domain: preview.verdict.domain.to_owned(),
             limit: charge.limit.label.to_string(),

@@ -111,9 +111,9 @@ impl Condition {
             ("dates", list(&self.dates)),
             ("except", list(&self.except)),
         ];
-        let said = parts.iter().filter(|(_, said)| !said.is_empty());
-        let said = said.map(|(what, said)| format!("{what} {}", said.join(", ")));
-        said.collect::<Vec<_>>().join("; ")
+        let texts = parts.iter().filter(|(_, values)| !values.is_empty());
+        let texts = texts.map(|(what, values)| format!("{what} {}", values.join(", ")));
+        texts.collect::<Vec<_>>().join("; ")
     }
 
     /// Whether it is active at this minute of that day.

@@ -314,13 +314,13 @@ mod tests {
         audit.write(&entry("b\n")).await.unwrap();
         let text = fs::read_to_string(&path).unwrap();
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let told = ["seq", "at", "who", "peer", "what", "caller", "before", "after"]
+        let reported = ["seq", "at", "who", "peer", "what", "caller", "before", "after"]
             .map(|name| line[name].to_string());
         let after = r#"{"tier":"premium"}"#;
         let at = r#""1970-01-01T00:00:01.5Z""#;
         let expected =
             ["2", at, r#""ops""#, r#""127.0.0.1""#, r#""put""#, r#""b\n""#, "null", after];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         assert_eq!(text.lines().count(), 1);
         let verified = verify(&[path, folder.path().join("rotated")], None).unwrap();
         assert_eq!((verified.lines, verified.problems.len()), (2, 0));

@@ -223,12 +223,12 @@ mod tests {
     #[test]
     fn what_is_missing_or_changed_is_told() {
         let [one, two, three] = files().try_into().unwrap();
-        let check = |files: &[&String], told: &[&str]| {
+        let check = |files: &[&String], reported: &[&str]| {
             let files: Vec<String> = files.iter().map(|file| (*file).clone()).collect();
             let problems = verified(&files).problems;
-            assert_eq!(problems.len(), told.len(), "{problems:?}");
-            for (problem, told) in problems.iter().zip(told) {
-                assert!(problem.contains(told), "{problem}: {told}");
+            assert_eq!(problems.len(), reported.len(), "{problems:?}");
+            for (problem, reported) in problems.iter().zip(reported) {
+                assert!(problem.contains(reported), "{problem}: {reported}");
             }
         };
         check(&[&one, &three], &["line 7 does not follow line 3"]);

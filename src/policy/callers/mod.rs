@@ -271,8 +271,8 @@ mod tests {
     fn parents_that_can_not_be_are_told_once_where_they_stand() {
         let check = |text: &str, places: &[(usize, &str)]| {
             let problems = compile_callers(&[source("callers.yaml", text)]).unwrap_err();
-            let told: Vec<_> = problems.iter().map(|problem| problem.line).collect();
-            assert_eq!(told, places.iter().map(|place| place.0).collect::<Vec<_>>(), "{text}");
+            let reported: Vec<_> = problems.iter().map(|problem| problem.line).collect();
+            assert_eq!(reported, places.iter().map(|place| place.0).collect::<Vec<_>>(), "{text}");
             for (problem, (_, message)) in problems.iter().zip(places) {
                 assert!(problem.message.contains(message), "{}", problem.message);
             }

@@ -198,7 +198,7 @@ descriptors:
         now["notes"] = "changed".into();
         assert!(flaws(POLICY, &now, Some(&before)).is_empty());
         now["overrides"]["new"] = 1.into();
-        let told = flaws(POLICY, &now, Some(&before));
-        assert!(told.len() == 1 && told[0].starts_with("overrides.new: "), "{told:?}");
+        let reported = flaws(POLICY, &now, Some(&before));
+        assert!(reported.len() == 1 && reported[0].starts_with("overrides.new: "), "{reported:?}");
     }
 }

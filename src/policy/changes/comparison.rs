@@ -18,7 +18,7 @@ pub struct Comparison<'p> {
     /// Each with the number of its limit in the new domain.
     restarts: Vec<(usize, Restart)>,
     /// The numbers of their limits, and the old rules of the requests.
-    told: HashSet<(usize, *const Rule)>,
+    reported: HashSet<(usize, *const Rule)>,
     /// Limits whose counters no request uses any more, by their numbers in the old domain.
     gone: BTreeMap<usize, Gone>,
     /// The numbers of old limits that were replaced by another.
@@ -41,8 +41,8 @@ impl<'p> Comparison<'p> {
     }
 
     fn none(domain: &'p str, left: usize) -> Self {
-        let (restarts, told, gone) = (Vec::new(), HashSet::new(), BTreeMap::new());
-        Self { domain, left, is_cut: false, restarts, told, gone, taken: HashSet::new() }
+        let (restarts, reported, gone) = (Vec::new(), HashSet::new(), BTreeMap::new());
+        Self { domain, left, is_cut: false, restarts, reported, gone, taken: HashSet::new() }
     }
 
     /// In the order of the rules.
@@ -116,7 +116,7 @@ impl<'p> Comparison<'p> {
                 self.taken.insert(before.limit.index);
             }
             let (old, new) = (before.at.rule, fresh.at.rule);
-            if !self.told.insert((fresh.limit.index, ptr::from_ref(old))) {
+            if !self.reported.insert((fresh.limit.index, ptr::from_ref(old))) {
                 continue;
             }
             let restart = Restart {

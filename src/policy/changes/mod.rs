@@ -61,9 +61,9 @@ mod tests {
     fn check(old: &str, new: &str, expected: &[&str]) {
         let found = count_changes(&set(old), &set(new));
         assert!(!found.is_cut);
-        let told = |one: &Restart| format!("{} {}{}", one.rule, one.limit, one.told());
-        let told: Vec<_> = found.restarts.iter().map(told).collect();
-        assert_eq!(told, expected, "{old} -> {new}");
+        let reported = |one: &Restart| format!("{} {}{}", one.rule, one.limit, one.reason_text());
+        let reported: Vec<_> = found.restarts.iter().map(reported).collect();
+        assert_eq!(reported, expected, "{old} -> {new}");
     }
 
     /// The same for the limits of one rule.
@@ -244,9 +244,12 @@ mod tests {
             .map(|number| format!("{{key: f, value: 'v{number}_*', limits: [1/day]}}"))
             .collect();
         let many = set(&format!("[{}]", rules.join(", ")));
-        let told = count_changes(&many, &many);
-        assert!(told.is_cut && told.restarts.is_empty() && told.gone.is_empty(), "{told:?}");
-        assert!(!told.keep_all());
+        let reported = count_changes(&many, &many);
+        assert!(
+            reported.is_cut && reported.restarts.is_empty() && reported.gone.is_empty(),
+            "{reported:?}"
+        );
+        assert!(!reported.keep_all());
     }
 
     /// A set of complete files.
@@ -263,9 +266,9 @@ mod tests {
     #[track_caller]
     fn check_files(old: &[&str], new: &[&str], restarts: &[&str], gone: &[&str]) {
         let found = count_changes(&files(old), &files(new));
-        let told = |one: &Restart| format!("{} {}{}", one.rule, one.limit, one.told());
-        let told: Vec<_> = found.restarts.iter().map(told).collect();
-        assert_eq!(told, restarts, "{old:?} -> {new:?}");
+        let reported = |one: &Restart| format!("{} {}{}", one.rule, one.limit, one.reason_text());
+        let reported: Vec<_> = found.restarts.iter().map(reported).collect();
+        assert_eq!(reported, restarts, "{old:?} -> {new:?}");
         let lost = |one: &Gone| format!("{} {} {}", one.domain, one.rule, one.limit);
         let lost: Vec<_> = found.gone.iter().map(lost).collect();
         assert_eq!(lost, gone, "{old:?} -> {new:?}");
@@ -277,17 +280,17 @@ mod tests {
         let path = "domain: d\ndescriptors: [{key: u, descriptors: [{key: op, limits: [10/day]}]}]";
         let qualified = "domain: d\nqualifiers: [op]\ncaller: {key: u}\ndescriptors: [{key: u, limits: [10/day]}]";
         let tier = "domain: d\ntiers: [a]\ncaller: {key: u, tier: {key: op}}\ndescriptors: [{key: u, limits: [10/day]}]";
-        let told = "u u 10/day for requests that met rule `u/op` before: its path was `u/op`";
-        check_files(&[path], &[qualified], &[told], &[]);
-        check_files(&[path], &[tier], &[told], &[]);
-        let told = "u/op u/op 10/day for requests that met rule `u` before: its path was `u`";
-        check_files(&[qualified], &[path], &[told], &[]);
-        check_files(&[tier], &[path], &[told], &[]);
+        let reported = "u u 10/day for requests that met rule `u/op` before: its path was `u/op`";
+        check_files(&[path], &[qualified], &[reported], &[]);
+        check_files(&[path], &[tier], &[reported], &[]);
+        let reported = "u/op u/op 10/day for requests that met rule `u` before: its path was `u`";
+        check_files(&[qualified], &[path], &[reported], &[]);
+        check_files(&[tier], &[path], &[reported], &[]);
         check_files(&[qualified], &[tier], &[], &[]);
         let first =
             "domain: d\ndescriptors: [{key: op, descriptors: [{key: u, limits: [10/day]}]}]";
-        let told = "u u 10/day for requests that met rule `op/u` before: its path was `op/u`";
-        check_files(&[first], &[qualified], &[told], &[]);
+        let reported = "u u 10/day for requests that met rule `op/u` before: its path was `op/u`";
+        check_files(&[first], &[qualified], &[reported], &[]);
     }
 
     #[test]
@@ -427,11 +430,11 @@ mod tests {
             new in vec((0..4usize, 0..7usize, 0..3usize, any::<bool>()), 1..4),
         ) {
             if let (Some(old), Some(new)) = (rules(&old), rules(&new)) {
-                let told = count_changes(&old, &new).restarts.into_iter().map(|one| {
+                let reported = count_changes(&old, &new).restarts.into_iter().map(|one| {
                     (one.rule_before.unwrap_or_else(|| one.rule.clone()), one.rule, one.limit)
                 });
-                let told: BTreeSet<_> = told.collect();
-                let missed: Vec<_> = found_by_requests(&old, &new).difference(&told).cloned().collect();
+                let reported: BTreeSet<_> = reported.collect();
+                let missed: Vec<_> = found_by_requests(&old, &new).difference(&reported).cloned().collect();
                 prop_assert!(missed.is_empty(), "missed {:?}", missed);
             }
         }
@@ -494,7 +497,7 @@ mod tests {
             new in (0..3usize, any::<Nested>()),
         ) {
             let (old, new) = (nested(old.0, old.1), nested(new.0, new.1));
-            let told = count_changes(&old, &new);
+            let reported = count_changes(&old, &new);
             let requests: [&[(&str, &str)]; 4] =
                 [&[("u", "x")], &[("m", "x")], &[("u", "x"), ("m", "x")], &[("m", "x"), ("u", "x")]];
             let used: Vec<_> = requests.iter().flat_map(|request| counters(&new, request)).collect();
@@ -506,14 +509,14 @@ mod tests {
                 for (counter, (rule, limit)) in &now {
                     let is_fresh = !before.iter().any(|(other, _)| other == counter);
                     let is_moved = gone.iter().any(|((_, tag), _)| *tag == counter.1);
-                    let is_told = told.restarts.iter().any(|one| one.rule == *rule && one.limit == *limit);
-                    prop_assert!(!is_fresh || !is_moved || is_told, "{rule} {limit}: {told:?}");
+                    let is_reported = reported.restarts.iter().any(|one| one.rule == *rule && one.limit == *limit);
+                    prop_assert!(!is_fresh || !is_moved || is_reported, "{rule} {limit}: {reported:?}");
                 }
                 for (counter, (rule, limit)) in &before {
-                    let is_gone = told.gone.iter().any(|one| one.rule == *rule && one.limit == *limit);
-                    let is_taken = told.restarts.iter().any(|one| one.rule_before.as_ref().unwrap_or(&one.rule) == rule);
-                    prop_assert!(is_used(counter) || is_gone || is_taken, "{rule} {limit}: {told:?}");
-                    prop_assert!(!is_used(counter) || !is_gone, "{rule} {limit} is not gone: {told:?}");
+                    let is_gone = reported.gone.iter().any(|one| one.rule == *rule && one.limit == *limit);
+                    let is_taken = reported.restarts.iter().any(|one| one.rule_before.as_ref().unwrap_or(&one.rule) == rule);
+                    prop_assert!(is_used(counter) || is_gone || is_taken, "{rule} {limit}: {reported:?}");
+                    prop_assert!(!is_used(counter) || !is_gone, "{rule} {limit} is not gone: {reported:?}");
                 }
             }
         }

@@ -50,7 +50,7 @@ pub struct Gone {
 
 impl Restart {
     /// The reason, and the affected requests.
-    pub fn told(&self) -> String {
+    pub fn reason_text(&self) -> String {
         match &self.rule_before {
             Some(before) => {
                 format!(" for requests that met rule `{before}` before: {}", self.reason)
@@ -63,7 +63,11 @@ impl Restart {
 impl fmt::Display for Restart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { domain, rule, limit, .. } = self;
-        write!(f, "domain `{domain}`, rule `{rule}`: `{limit}` starts a new count{}", self.told())
+        write!(
+            f,
+            "domain `{domain}`, rule `{rule}`: `{limit}` starts a new count{}",
+            self.reason_text()
+        )
     }
 }
 

@@ -282,14 +282,17 @@ mod tests {
         let text = format!("domain: d\n{head}\ndescriptors: [{rules}]");
         let source = Source { path: "a.yaml".to_owned(), text: text.clone() };
         let set = compile(&[source], CompileOptions::default()).unwrap();
-        let told: Vec<_> = set
+        let reported: Vec<_> = set
             .warnings()
             .iter()
             .map(|one| (&text[one.span.clone()], one.message.as_str()))
             .collect();
-        assert_eq!(told.len(), places.len(), "{told:?}");
-        for ((place, message), (expected_place, expected)) in told.iter().zip(places) {
-            assert!(place.starts_with(expected_place) && message.contains(expected), "{told:?}");
+        assert_eq!(reported.len(), places.len(), "{reported:?}");
+        for ((place, message), (expected_place, expected)) in reported.iter().zip(places) {
+            assert!(
+                place.starts_with(expected_place) && message.contains(expected),
+                "{reported:?}"
+            );
         }
     }
 

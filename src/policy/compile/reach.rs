@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn rules_behind_a_wildcard_are_told() {
-        for (rules, told) in [
+        for (rules, reported) in [
             ("{key: 'hdr*'}, {key: 'hdr_*'}", "unreachable rule `hdr_*`: `hdr*`"),
             ("{key: 'hdr*'}, {key: hdr, value: 'a*'}", "unreachable rule `hdr=a*`: `hdr*`"),
             ("{key: 'hdr*'}, {key: hdr}", "unreachable rule `hdr`: `hdr*`"),
@@ -93,7 +93,10 @@ mod tests {
         ] {
             let set = compiled(rules);
             let warnings: Vec<_> = set.warnings().iter().map(|one| one.message.as_str()).collect();
-            assert!(warnings.len() == 1 && warnings[0].starts_with(told), "{rules}: {warnings:?}");
+            assert!(
+                warnings.len() == 1 && warnings[0].starts_with(reported),
+                "{rules}: {warnings:?}"
+            );
         }
     }
 }

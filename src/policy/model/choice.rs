@@ -43,7 +43,7 @@ pub struct Weights {
 
 /// The state of a candidate for one decision.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub struct CandidateFigures {
     /// Its index.
     pub candidate: usize,
     /// The free part of its limits, from 0 to 1; None while the store is unavailable.
@@ -66,32 +66,33 @@ impl Choice {
     ///
     /// `least` and `lowest` are those of the given candidates. An unknown latency counts as the mean of the known ones.
     /// A value of 0 is optimal. While the store is unavailable, capacity is ignored.
-    pub fn scores(&self, seen: &[Seen]) -> SmallVec<[f64; 4]> {
-        let known: SmallVec<[f64; 4]> = seen.iter().filter_map(|one| one.latency_ms).collect();
+    pub fn scores(&self, figures: &[CandidateFigures]) -> SmallVec<[f64; 4]> {
+        let known: SmallVec<[f64; 4]> = figures.iter().filter_map(|one| one.latency_ms).collect();
         let mean = || known.iter().sum::<f64>() / number(known.len());
-        let latency =
-            |one: &Seen| if known.is_empty() { 1.0 } else { one.latency_ms.unwrap_or_else(mean) };
-        let price = |one: &Seen| self.candidates[one.candidate].price.unwrap_or(1.0);
-        let least = seen.iter().map(latency).fold(f64::INFINITY, f64::min);
-        let lowest = seen.iter().map(price).fold(f64::INFINITY, f64::min);
+        let latency = |one: &CandidateFigures| {
+            if known.is_empty() { 1.0 } else { one.latency_ms.unwrap_or_else(mean) }
+        };
+        let price = |one: &CandidateFigures| self.candidates[one.candidate].price.unwrap_or(1.0);
+        let least = figures.iter().map(latency).fold(f64::INFINITY, f64::min);
+        let lowest = figures.iter().map(price).fold(f64::INFINITY, f64::min);
         let Weights { capacity, latency: by_latency, price: by_price } = self.weights;
-        let capacity = if seen.iter().all(|one| one.free.is_some()) { capacity } else { 0.0 };
+        let capacity = if figures.iter().all(|one| one.free.is_some()) { capacity } else { 0.0 };
         let weights = capacity + by_latency + by_price;
-        let score = |one: &Seen| {
+        let score = |one: &CandidateFigures| {
             let sum = capacity * one.free.unwrap_or(0.0)
                 + by_latency * ratio(least, latency(one))
                 + by_price * ratio(lowest, price(one));
             if weights == 0.0 { 0.0 } else { sum / weights }
         };
-        seen.iter().map(score).collect()
+        figures.iter().map(score).collect()
     }
 
     /// The latency of a candidate in milliseconds, in a text such as `a=120,b=85`. Invalid parts are ignored: the text
     /// comes from the request.
-    pub fn told_latency(&self, text: &str, candidate: usize) -> Option<f64> {
+    pub fn reported_latency(&self, text: &str, candidate: usize) -> Option<f64> {
         let name = &*self.candidates[candidate].name;
         let mut pairs = text.split(',').filter_map(|pair| pair.split_once('='));
-        let (_, ms) = pairs.find(|(told, _)| told.trim() == name)?;
+        let (_, ms) = pairs.find(|(reported, _)| reported.trim() == name)?;
         ms.trim().parse().ok().filter(|ms| (0.0..=LATENCY_MS_MAX).contains(ms))
     }
 }
@@ -135,13 +136,13 @@ mod tests {
         expected: &[u32],
     ) {
         let prices: Vec<_> = candidates.iter().map(|(_, _, price)| *price).collect();
-        let seen = |(candidate, (free, latency_ms, _)): (usize, &(_, _, _))| Seen {
+        let figures = |(candidate, (free, latency_ms, _)): (usize, &(_, _, _))| CandidateFigures {
             candidate,
             free: *free,
             latency_ms: *latency_ms,
         };
-        let seen: Vec<Seen> = candidates.iter().enumerate().map(seen).collect();
-        let scores = choice(weights, &prices).scores(&seen);
+        let figures: Vec<CandidateFigures> = candidates.iter().enumerate().map(figures).collect();
+        let scores = choice(weights, &prices).scores(&figures);
         let percent: Vec<String> =
             scores.iter().map(|score| format!("{:.0}", score * 100.0)).collect();
         let expected: Vec<String> = expected.iter().map(u32::to_string).collect();
@@ -187,8 +188,8 @@ mod tests {
     fn a_request_tells_latencies_by_name() {
         let choice = choice([1.0, 1.0, 1.0], &[None, None]);
         let check = |text: &str, expected: [Option<f64>; 2]| {
-            let told = [0, 1].map(|candidate| choice.told_latency(text, candidate));
-            assert_eq!(told, expected, "{text}");
+            let reported = [0, 1].map(|candidate| choice.reported_latency(text, candidate));
+            assert_eq!(reported, expected, "{text}");
         };
         check("c0=120,c1=85.5", [Some(120.0), Some(85.5)]);
         check(" c1 = 7 ,x=1", [None, Some(7.0)]);

@@ -45,13 +45,13 @@ pub struct Domain {
 }
 
 /// Number of steps of most walks, which need no allocation.
-const STEPS_FEW: usize = 4;
+const STEPS_INLINE: usize = 4;
 
 /// The rules that match a descriptor's entries.
 #[derive(Debug)]
 pub struct Walk<'p> {
     /// One for each entry, up to the first without a rule.
-    steps: SmallVec<[&'p Rule; STEPS_FEW]>,
+    steps: SmallVec<[&'p Rule; STEPS_INLINE]>,
     entries: usize,
 }
 
@@ -140,10 +140,10 @@ impl Domain {
     }
 
     /// The rules with pressure levels.
-    pub fn pressed_rules(&self) -> Vec<&Rule> {
+    pub fn rules_with_pressure(&self) -> Vec<&Rule> {
         let mut rules = Vec::new();
         self.rules.each(&mut |rule| {
-            if rule.is_pressed() {
+            if rule.has_pressure() {
                 rules.push(rule);
             }
         });
@@ -152,9 +152,9 @@ impl Domain {
 
     /// The entries of each rule with pressure levels, if the rules determine all of them: if the rule has a single
     /// counter.
-    pub fn pressed_paths(&self) -> Vec<Vec<(&str, &str)>> {
+    pub fn paths_with_pressure(&self) -> Vec<Vec<(&str, &str)>> {
         let mut paths = Vec::new();
-        self.rules.exact_paths(&[], Rule::is_pressed, &mut paths);
+        self.rules.exact_paths(&[], Rule::has_pressure, &mut paths);
         paths
     }
 

@@ -34,7 +34,7 @@ pub use caller::{
     Caller, CallerBonus, CallerOverride, Lineage, Member, OverrideAmount, PARENTS_MAX,
 };
 pub use capacity::{Capacity, Only, PRESSURE_LEVELS_MAX, PressureLevel, ScheduledCapacity};
-pub use choice::{Candidate, Choice, LATENCY_MS_MAX, Seen, Weights};
+pub use choice::{Candidate, CandidateFigures, Choice, LATENCY_MS_MAX, Weights};
 pub use classes::{
     Classes, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN, Priority, parse_priority,
 };

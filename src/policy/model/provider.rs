@@ -83,7 +83,7 @@ mod tests {
         let joined = |path: &Vec<(&str, &str)>| {
             path.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
         };
-        let told: Vec<(String, Vec<String>)> = providers
+        let reported: Vec<(String, Vec<String>)> = providers
             .iter()
             .map(|one| {
                 (format!("{}={}", one.key, one.name), one.paths.iter().map(joined).collect())
@@ -95,7 +95,7 @@ mod tests {
                 ((*name).to_owned(), paths.iter().map(|path| (*path).to_owned()).collect())
             })
             .collect();
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
     }
 
     #[test]

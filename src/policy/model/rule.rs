@@ -114,7 +114,7 @@ impl Rule {
     }
 
     /// Whether it has pressure levels.
-    pub(in crate::policy) fn is_pressed(&self) -> bool {
+    pub(in crate::policy) fn has_pressure(&self) -> bool {
         self.capacity.as_ref().is_some_and(|capacity| capacity.has_levels())
     }
 

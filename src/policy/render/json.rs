@@ -20,9 +20,9 @@ impl PolicySet {
     pub fn describe(&self) -> Value {
         let domain = |domain: &Domain| {
             let rules = domain.rules().iter().map(|rule| describe_rule(&domain.classes, rule));
-            let mut told = describe_domain(domain);
-            told["descriptors"] = rules.collect();
-            told
+            let mut described = describe_domain(domain);
+            described["descriptors"] = rules.collect();
+            described
         };
         json!({ "hash": self.hash(), "domains": self.domains().into_iter().map(domain).collect::<Value>() })
     }
@@ -32,7 +32,7 @@ impl PolicySet {
 /// description is many times as large as the set.
 pub fn digest<'a>(domains: impl Iterator<Item = &'a Domain>) -> String {
     let mut hasher = Sha256::new();
-    let mut add = |told: &Value| hasher.update(told.to_string().as_bytes());
+    let mut add = |value: &Value| hasher.update(value.to_string().as_bytes());
     for domain in domains {
         add(&describe_domain(domain));
         domain.rules().iter().for_each(|rule| add(&describe_rule(&domain.classes, rule)));
@@ -68,28 +68,29 @@ fn integer_json(value: i128) -> Value {
 
 /// All except the rules.
 fn describe_domain(domain: &Domain) -> Value {
-    let mut told = json!({
+    let mut described = json!({
         "domain": domain.name,
         "timezone": domain.zone.iana_name(),
         "answer": describe_answer(&domain.answer),
     });
     if let Some(classes) = describe_classes(&domain.classes) {
-        told["caller"] = classes;
+        described["caller"] = classes;
     }
     if let Some(idempotency) = domain.idempotency(None) {
-        told["idempotency"] = describe_idempotency(idempotency);
+        described["idempotency"] = describe_idempotency(idempotency);
     }
     if let Some(prices) = &domain.prices {
         let Budget { day, month } = prices.budget;
         if prices.budget != Budget::default() {
-            told["budget"] = json!({ "day_micros": day, "month_micros": month });
+            described["budget"] = json!({ "day_micros": day, "month_micros": month });
         }
-        told["prices"] = prices.lines.iter().map(|line| describe_price(prices, line)).collect();
+        described["prices"] =
+            prices.lines.iter().map(|line| describe_price(prices, line)).collect();
     }
     if !domain.choices.is_empty() {
-        told["choices"] = domain.choices.iter().map(describe_choice).collect();
+        described["choices"] = domain.choices.iter().map(describe_choice).collect();
     }
-    told
+    described
 }
 
 fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
@@ -180,7 +181,7 @@ fn describe_answer(answer: &AnswerSettings) -> Value {
     let RefusalIdPlaces { header, metadata, body } = answer.refusal_id;
     let places = [(header, "header"), (metadata, "metadata"), (body, "body")];
     let places = places.into_iter().filter(|(on, _)| *on).map(|(_, word)| word);
-    let mut told = json!({
+    let mut described = json!({
         "headers": headers.collect::<Value>(),
         "limits": if answer.all_limits { "all" } else { "tightest" },
         "body": if answer.problem_body { "problem" } else { "empty" },
@@ -193,9 +194,9 @@ fn describe_answer(answer: &AnswerSettings) -> Value {
         "response_headers": fixed(&answer.response_headers),
     });
     if answer.refusal_id.is_any() {
-        told["refusal_id"] = places.collect();
+        described["refusal_id"] = places.collect();
     }
-    told
+    described
 }
 
 /// None without `caller`, `tiers` and `qualifiers`.

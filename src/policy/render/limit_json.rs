@@ -29,8 +29,8 @@ pub fn describe_limit(classes: &Classes, limit: &RuleLimit) -> Value {
     }
     if !limit.by_tier.is_empty() {
         let of_tier = classes.tiers.iter().zip(&limit.by_tier);
-        let told = of_tier.map(|(tier, limit)| (tier.to_string(), limit.to_string().into()));
-        map.insert("by_tier".to_owned(), told.collect::<Map<_, _>>().into());
+        let described = of_tier.map(|(tier, limit)| (tier.to_string(), limit.to_string().into()));
+        map.insert("by_tier".to_owned(), described.collect::<Map<_, _>>().into());
     }
     let when = describe_when(classes, limit);
     if !when.is_null() {
@@ -75,8 +75,8 @@ fn describe_softening(limit: &RuleLimit, map: &mut Map<String, Value>) {
         map.insert("grace".to_owned(), json!({ "over": over, "for_ms": grace.for_ms() }));
     }
     if let Some(thresholds) = limit.limit.thresholds() {
-        let told = thresholds.percents().iter().map(|percent| format!("{percent}%").into());
-        map.insert("thresholds".to_owned(), Value::Array(told.collect()));
+        let described = thresholds.percents().iter().map(|percent| format!("{percent}%").into());
+        map.insert("thresholds".to_owned(), Value::Array(described.collect()));
     }
     if let Some(adjust) = &limit.adjust {
         map.insert("adjust".to_owned(), describe_adjust(adjust));

@@ -23,7 +23,7 @@ pub struct Reader<'a> {
     elsewhere: &'static [&'static Shape],
     problems: Vec<Problem>,
     /// Mistakes that have been reported and need not be reported again.
-    told: Vec<&'static str>,
+    reported: Vec<&'static str>,
 }
 
 /// The valid keys of a map.
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
 
     /// A reader of a language with these maps: a misplaced key may be valid in one of them.
     pub fn of_language(source: &'a Source, elsewhere: &'static [&'static Shape]) -> Self {
-        Self { source, elsewhere, problems: Vec::new(), told: Vec::new() }
+        Self { source, elsewhere, problems: Vec::new(), reported: Vec::new() }
     }
 
     /// The problems, in order of appearance.
@@ -71,8 +71,8 @@ impl<'a> Reader<'a> {
 
     /// Reports an error once that one mistake would cause in many places.
     pub fn error_once(&mut self, span: Range<usize>, mistake: &'static str, message: String) {
-        if !self.told.contains(&mistake) {
-            self.told.push(mistake);
+        if !self.reported.contains(&mistake) {
+            self.reported.push(mistake);
             self.error(span, message);
         }
     }

@@ -65,9 +65,9 @@ impl Fallback {
     }
 
     /// Updates the number of sidecars. While there are debts, their number stays the same as when the hits were spent.
-    pub fn hear(&self, sidecars: u32) {
+    pub fn update_sidecars(&self, sidecars: u32) {
         if !self.owes() {
-            self.sidecars.hear(sidecars);
+            self.sidecars.record(sidecars);
         }
     }
 
@@ -98,16 +98,16 @@ impl Fallback {
     /// and there is no pressure. If the store may have made the charges, hits are spent here too, and none are given
     /// back: hits that count twice admit no request by mistake, but hits given back twice would.
     pub fn decide(&self, batch: &Batch, error: Option<&StoreError>, now: Timestamp) -> Outcome {
-        let returns = error.is_none_or(StoreError::is_unmade);
+        let takes_back = error.is_none_or(StoreError::is_unmade);
         let batch = &*batch.at(now);
-        let own = |charge| self.own(charge, self.known(batch, charge, now), returns);
+        let own = |charge| self.own(charge, self.known(batch, charge, now), takes_back);
         let own: SmallVec<[Own; INLINE_CAP]> = batch.charges.iter().map(own).collect();
         let charges = own.iter().map(|own| own.charge.clone()).collect();
         let mut asked = Batch { keys: batch.keys.clone(), charges, gauges: Vec::new() };
         if batch.charges.iter().any(|charge| fails(charge) && charge.mode.refuses()) {
             asked.look();
         }
-        let credits = if returns { self.credits_of(batch, now) } else { Vec::new() };
+        let credits = if takes_back { self.credits_of(batch, now) } else { Vec::new() };
         let mut outcome = self.counts.charge_at(&asked, now);
         if outcome.admitted {
             // An earlier attempt has given back the hits of a retry.
@@ -121,7 +121,7 @@ impl Fallback {
         outcome.decisions.truncate(own.len());
         for (own, decision) in own.iter().zip(&mut outcome.decisions) {
             *decision = match own.charge.on_outage {
-                OnOutage::Local => self.told(own, *decision, now),
+                OnOutage::Local => self.reported(own, *decision, now),
                 OnOutage::Allow | OnOutage::Deny | OnOutage::Error => {
                     let remaining = if decision.fit == Fit::Now { own.capacity } else { 0 };
                     let standing = Standing { remaining, reset_ms: None };
@@ -196,7 +196,7 @@ impl Fallback {
     }
 
     /// Charges a limit by the fallback.
-    fn own(&self, charge: &Charge, known: Option<KnownUse>, returns: bool) -> Own {
+    fn own(&self, charge: &Charge, known: Option<KnownUse>, takes_back: bool) -> Own {
         let capacity = charge.limit.capacity();
         // Grace is counted only in the store.
         let limit = match charge.limit.grace() {
@@ -225,7 +225,7 @@ impl Fallback {
             (OnOutage::Deny | OnOutage::Allow | OnOutage::Error, _) => {
                 Charge { hits: Hits::Spend(0), ..plain }
             }
-            (_, Hits::GiveBack(_)) if !returns => Charge { hits: Hits::Spend(0), ..plain },
+            (_, Hits::GiveBack(_)) if !takes_back => Charge { hits: Hits::Spend(0), ..plain },
             (OnOutage::Local, hits) => {
                 let used = known.map_or(0, |known| known.used);
                 let open = Open { hits: open(charge).saturating_sub(used), pressed: Vec::new() };
@@ -241,7 +241,7 @@ impl Fallback {
     }
 
     /// The decision that is returned for a charge here.
-    fn told(&self, own: &Own, decision: Decision, now: Timestamp) -> Decision {
+    fn reported(&self, own: &Own, decision: Decision, now: Timestamp) -> Decision {
         let remaining = decision.standing.remaining / self.times(&own.charge.limit);
         let standing = Standing { remaining, ..decision.standing };
         let Some(known) = own.known else { return Decision { standing, ..decision } };
@@ -558,9 +558,9 @@ mod tests {
     #[test]
     fn the_number_of_sidecars_stays_while_something_is_owed() {
         let fallback = Fallback::new(10, None);
-        fallback.hear(7);
+        fallback.update_sidecars(7);
         fallback.decide(&ask(&sliding(5), Hits::Spend(1)), None, at(0));
-        fallback.hear(9);
+        fallback.update_sidecars(9);
         assert_eq!(fallback.sidecars(), 7);
     }
 
@@ -575,8 +575,9 @@ mod tests {
             let key_index = batch.key_index(Key::of_domain("other"));
             batch.charges.push(Charge { key_index, on_outage: OnOutage::Error, ..other });
             let outcome = fallback.decide(&batch, None, at(0));
-            let told: Vec<_> = outcome.decisions.iter().map(|one| (one.fit, one.failed)).collect();
-            assert_eq!(told, [(Fit::Now, false), (Fit::Now, true)], "{mode}");
+            let reported: Vec<_> =
+                outcome.decisions.iter().map(|one| (one.fit, one.failed)).collect();
+            assert_eq!(reported, [(Fit::Now, false), (Fit::Now, true)], "{mode}");
             assert_eq!((outcome.admitted, outcome.fallback), (!failed, true), "{mode}");
             let left = passing(&fallback, &limit, 1);
             assert_eq!(left, 5 - used, "{mode}");

@@ -19,7 +19,7 @@ const RECENT_MAX: usize = 8;
 impl<S: Store> LocalCache<S> {
     /// Gives back what is left of leases that have ended, and removes pools without requests. Must be called a few
     /// times a second.
-    pub async fn tend(&self, now: Now) {
+    pub async fn maintain(&self, now: Now) {
         self.give_back_ended(false, now).await;
     }
 

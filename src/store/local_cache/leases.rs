@@ -94,10 +94,10 @@ impl Leases {
                 self.unspend(batch, &paid);
                 return None;
             };
-            for (charge, Spent { standing, at: told, until }) in charges.iter().zip(spent) {
+            for (charge, Spent { standing, at: reported, until }) in charges.iter().zip(spent) {
                 paid.push(Paid { charge, until });
                 decisions.push(Decision::new(Fit::Now, standing));
-                at = at.max(told);
+                at = at.max(reported);
             }
         }
         self.answered.fetch_add(1, Ordering::Relaxed);

@@ -415,18 +415,18 @@ mod tests {
             let one = batch("a", limit, Hits::Spend(1));
             assert!(cache.charge(&one, LOCAL).await.unwrap().admitted);
             let asked = cache.store().at();
-            let told = cache.charge(&one, LOCAL).await.unwrap();
-            let passes = asked.after(Duration::from_millis(wait_ms(&told)));
+            let reported = cache.charge(&one, LOCAL).await.unwrap();
+            let passes = asked.after(Duration::from_millis(wait_ms(&reported)));
             let mut held = 0;
-            while let Some(told) = cache.answer(&one, LOCAL) {
-                let promised = cache.store().at().after(Duration::from_millis(wait_ms(&told)));
+            while let Some(reported) = cache.answer(&one, LOCAL) {
+                let promised = cache.store().at().after(Duration::from_millis(wait_ms(&reported)));
                 assert_eq!(promised, passes, "{there_ms} ms there, {back_ms} back");
                 tokio::time::advance(Duration::from_millis(1)).await;
                 held += 1;
             }
             assert!(100 < held, "{held}");
             for (soon_ms, admitted) in [(1, false), (0, true)] {
-                let later_ms = wait_ms(&told) + there_ms - soon_ms;
+                let later_ms = wait_ms(&reported) + there_ms - soon_ms;
                 let at = asked.after(Duration::from_millis(later_ms));
                 let decided = cache.store().memory.charge_at(&one, at);
                 assert_eq!(decided.admitted, admitted, "{there_ms} ms there, {back_ms} back");
@@ -522,10 +522,10 @@ mod tests {
         assert!(bench.remaining(&one, 10_100) < 6_400 - asked);
         bench.calls();
         assert_eq!(bench.refused(&one, 10_000 + SLOT_MS - 2).await, (false, 0));
-        bench.0.tend(at(10_000 + SLOT_MS - 2)).await;
+        bench.0.maintain(at(10_000 + SLOT_MS - 2)).await;
         assert_eq!(bench.calls(), 0, "there is no hurry");
         assert_eq!(bench.0.counts(at(10_000 + SLOT_MS - 1)).live, 0);
-        bench.0.tend(at(10_000 + SLOT_MS - 1)).await;
+        bench.0.maintain(at(10_000 + SLOT_MS - 1)).await;
         assert_eq!(bench.calls(), 1);
         assert_eq!(bench.remaining(&one, 10_000 + SLOT_MS), 6_400 - asked - 1);
         assert_eq!(bench.refused(&one, 10_000 + SLOT_MS).await, (false, 1));
@@ -545,14 +545,14 @@ mod tests {
             bench.fail(Some(disconnected()));
             // Also if the key's pool would be removed for lack of requests.
             for later_ms in [SLOT_MS, SLOT_MS + 100, 3_000, 3_100] {
-                bench.0.tend(at(from_ms + later_ms)).await;
+                bench.0.maintain(at(from_ms + later_ms)).await;
             }
             bench.fail(None);
             assert!(bench.remaining(&one, from_ms + 3_200) < 6_400 - asked);
-            bench.0.tend(at(from_ms + 3_200)).await;
+            bench.0.maintain(at(from_ms + 3_200)).await;
             assert_eq!(bench.remaining(&one, from_ms + 3_200), 6_400 - asked, "{from_ms}");
             bench.calls();
-            bench.0.tend(at(from_ms + 3_300)).await;
+            bench.0.maintain(at(from_ms + 3_300)).await;
             assert_eq!(bench.calls(), 0, "they come back once");
         }
     }
@@ -575,11 +575,11 @@ mod tests {
             bench.heat(&one, 10_000).await;
             bench.fail(error.clone());
             for at_ms in [10_000 + SLOT_MS, until_ms] {
-                bench.0.tend(at(at_ms)).await;
+                bench.0.maintain(at(at_ms)).await;
             }
             bench.fail(None);
             bench.calls();
-            bench.0.tend(at(until_ms + 100)).await;
+            bench.0.maintain(at(until_ms + 100)).await;
             assert_eq!(bench.calls(), again, "{error:?} until {until_ms}");
         }
     }
@@ -594,7 +594,7 @@ mod tests {
         bench.fail(Some(disconnected()));
         bench.0.return_leases(&refused, at(10_100)).await;
         bench.fail(None);
-        bench.0.tend(at(10_200)).await;
+        bench.0.maintain(at(10_200)).await;
         assert_eq!(bench.remaining(&one, 10_200), 640 - asked);
     }
 
@@ -646,13 +646,13 @@ mod tests {
         let bench = Bench::new();
         let one = batch("a", sliding(6_400), Hits::Spend(1));
         bench.heat(&one, 10_000).await;
-        let told = bench.ask(&one, 10_100).await.decisions[0].standing.remaining;
+        let reported = bench.ask(&one, 10_100).await.decisions[0].standing.remaining;
         let mut both = one.clone();
         add(&mut both, "b", sliding(6_400), Hits::Spend(1));
         bench.calls();
         assert_eq!(bench.refused(&both, 10_100).await, (false, 1));
         let then = bench.ask(&one, 10_100).await.decisions[0].standing.remaining;
-        assert_eq!(then, told - 2, "what was spent here for both came back");
+        assert_eq!(then, reported - 2, "what was spent here for both came back");
     }
 
     #[tokio::test]

@@ -44,7 +44,7 @@ pub struct Pool {
     lease: Option<Lease>,
     /// The rest of leases that have ended, by their slots.
     ended: SmallVec<[Leftover; 2]>,
-    told: Option<Told>,
+    reported: Option<Reported>,
     pace: Pace,
 }
 
@@ -67,7 +67,7 @@ pub struct Leftover {
 
 /// The last state in the store.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Reported {
     standing: Standing,
     at: Timestamp,
     received: MonotonicTime,
@@ -97,21 +97,22 @@ impl Pool {
     /// The empty pool of a limit for which a hot key has requested this many `hits`.
     pub fn new(limit: Arc<Limit>, hits: u64, now: MonotonicTime) -> Self {
         let pace = Pace { since: now, hits: 0, last: HOT_REQUESTS.saturating_mul(hits) };
-        Self { limit, lease: None, ended: SmallVec::new(), told: None, pace }
+        Self { limit, lease: None, ended: SmallVec::new(), reported: None, pace }
     }
 
     /// Spends hits, if there are enough.
     pub fn spend(&mut self, hits: u64, now: MonotonicTime) -> Option<Spent> {
-        let told = self.told?;
+        let reported = self.reported?;
         let lease = self.lease.as_mut().filter(|lease| now < lease.ends && hits <= lease.left)?;
         lease.left -= hits;
         let until = lease.until;
-        let elapsed_ms = now.ms_since(told.received);
-        let reset_ms = told.standing.reset_ms.map(|reset_ms| reset_ms.saturating_sub(elapsed_ms));
-        let remaining = told.standing.remaining.saturating_add(lease.left);
+        let elapsed_ms = now.ms_since(reported.received);
+        let reset_ms =
+            reported.standing.reset_ms.map(|reset_ms| reset_ms.saturating_sub(elapsed_ms));
+        let remaining = reported.standing.remaining.saturating_add(lease.left);
         Some(Spent {
             standing: Standing { remaining, reset_ms },
-            at: later(told.at, elapsed_ms),
+            at: later(reported.at, elapsed_ms),
             until,
         })
     }
@@ -132,10 +133,11 @@ impl Pool {
     /// How many hits to take ahead with a request for `hits`; None if a lease doesn't pay off.
     pub fn wants(&mut self, hits: u64, now: MonotonicTime) -> Option<u64> {
         self.end(now);
-        let (told, Algorithm::Sliding(sliding)) = (self.told?, self.limit.algorithm()) else {
+        let (reported, Algorithm::Sliding(sliding)) = (self.reported?, self.limit.algorithm())
+        else {
             return None;
         };
-        let at_ms = later(told.at, now.ms_since(told.received)).as_ms();
+        let at_ms = later(reported.at, now.ms_since(reported.received)).as_ms();
         let left_ms = (sliding.slot_last_ms(at_ms) - at_ms).min(LEASE_MAX_MS);
         let expected = self.pace.expected(left_ms, now);
         if expected < hits.saturating_mul(WORTH_REQUESTS) {
@@ -154,8 +156,8 @@ impl Pool {
     /// Stores the answer of the store to a charge, and adds this sidecar's hits to the remaining hits.
     pub fn learn(&mut self, decision: &mut Decision, call: Call) {
         self.end(call.received);
-        self.told =
-            Some(Told { standing: decision.standing, at: call.at, received: call.received });
+        self.reported =
+            Some(Reported { standing: decision.standing, at: call.at, received: call.received });
         if let (hits @ 1.., Algorithm::Sliding(sliding)) = (decision.ahead, self.limit.algorithm())
         {
             let at_ms = call.at.as_ms();

@@ -20,16 +20,16 @@ pub fn question() -> Cmd {
 }
 
 /// The answer that most masters gave.
-pub fn most(mut told: Vec<Vec<SlotRange>>) -> Option<Vec<SlotRange>> {
-    told.iter_mut().for_each(|told| told.sort_by_key(|(range, _)| *range.start()));
-    let votes = |one: &Vec<SlotRange>| told.iter().filter(|other| *other == one).count();
-    told.iter().max_by_key(|one| votes(one)).cloned()
+pub fn most(mut answers: Vec<Vec<SlotRange>>) -> Option<Vec<SlotRange>> {
+    answers.iter_mut().for_each(|answer| answer.sort_by_key(|(range, _)| *range.start()));
+    let votes = |one: &Vec<SlotRange>| answers.iter().filter(|other| *other == one).count();
+    answers.iter().max_by_key(|one| votes(one)).cloned()
 }
 
 /// Parses the answer of `host` to `CLUSTER SLOTS`; None if it has no slots, or is malformed.
 pub fn read(answer: Value, host: &str) -> Option<Vec<SlotRange>> {
     let ranges = Vec::<Vec<Value>>::from_redis_value(answer).ok()?;
-    let told = ranges.into_iter().map(|range| {
+    let ranges = ranges.into_iter().map(|range| {
         let mut parts = range.into_iter();
         let mut slot = || number(parts.next()?).filter(|slot| *slot < SLOTS);
         let slots = slot()?..=slot()?;
@@ -40,7 +40,7 @@ pub fn read(answer: Value, host: &str) -> Option<Vec<SlotRange>> {
         let port = number(master.next()?)?;
         Some((slots, (named.unwrap_or_else(|| host.to_owned()), port)))
     });
-    told.collect::<Option<Vec<SlotRange>>>().filter(|told| !told.is_empty())
+    ranges.collect::<Option<Vec<SlotRange>>>().filter(|ranges| !ranges.is_empty())
 }
 
 /// A number, if it is in range: the client library truncates it.
@@ -95,8 +95,8 @@ mod tests {
 
     #[test]
     fn what_most_say_is_taken() {
-        let told = |port| vec![(0..=5, ("a".to_owned(), port))];
-        assert_eq!(most(vec![told(1), told(2), told(2)]), Some(told(2)));
+        let answer = |port| vec![(0..=5, ("a".to_owned(), port))];
+        assert_eq!(most(vec![answer(1), answer(2), answer(2)]), Some(answer(2)));
         assert_eq!(most(Vec::new()), None);
     }
 }

@@ -86,12 +86,12 @@ impl Connected {
         let (connection, driver) =
             MultiplexedConnection::new_with_config(login, socket, config).await?;
         let closed = Arc::new(Notify::new());
-        let told = closed.clone();
+        let reported = closed.clone();
         // Our own task instead of the library's, which would not report its end.
         let mut drivers = JoinSet::new();
         drivers.spawn(async move {
             driver.await;
-            told.notify_one();
+            reported.notify_one();
         });
         Ok(Self { connection, closed, _driver: drivers })
     }

@@ -18,7 +18,7 @@ use super::connect::{ConnectError, Connected, connect};
 use super::link::Link;
 use super::nodes::Nodes;
 use super::script::Dialect;
-use super::sender::{Sender, tell_code};
+use super::sender::{Sender, load_code};
 use super::settings::{Login, RedisSettings, RedisSettingsError};
 use super::{fault, membership};
 use crate::clock::{Backoff, Stopwatch};
@@ -75,7 +75,7 @@ impl Connector {
             let _ = time::timeout(PROBE_TIMEOUT, self.link.membership.leave(&mut connection)).await;
         }
         self.link.reason.store(Arc::new("shutting down".to_owned()));
-        self.link.breaker.break_down();
+        self.link.breaker.open();
     }
 
     async fn keep_up(&self) {
@@ -101,7 +101,7 @@ impl Connector {
                 End::Closed => "the server closed the connection".to_owned(),
                 End::Broken(reason) => reason,
             };
-            link.break_down(&reason);
+            link.open_breaker(&reason);
             link.queue.clear();
             time::sleep(RECONNECT.jittered(failures)).await;
             failures += 1;
@@ -113,7 +113,7 @@ impl Connector {
         let connecting = async {
             let mut connected = connect(&self.link.settings, Login::Charges).await?;
             // If the code is loaded here, no request needs a second round trip for it.
-            let dialect = tell_code(&mut connected.connection).await?;
+            let dialect = load_code(&mut connected.connection).await?;
             self.link.clock.forget();
             self.link.membership.announce(&mut connected.connection, &self.link.clock).await?;
             Ok::<_, ConnectError>((connected, dialect))
@@ -171,13 +171,13 @@ impl Connector {
                     link.recover("Redis answers again");
                 }
                 // Slow, but available; requests notice themselves if it is too slow.
-                Ok(Ok(())) => link.breaker.found_broken(),
+                Ok(Ok(())) => link.breaker.probe_failed(),
                 // The heartbeat's slot has moved: the server is healthy, and the map is out of date.
                 Ok(Err(error)) if fault::is_of_slot(&error) && link.doubt_nodes() => {
                     link.recover("Redis answers again");
                 }
                 Ok(Err(error)) if fault::is_answer(&error) && !fault::is_of_replica(&error) => {
-                    link.break_down(&error.to_string());
+                    link.open_breaker(&error.to_string());
                 }
                 Ok(Err(error)) if fault::is_answer(&error) => {
                     return End::Broken(error.to_string());

@@ -80,15 +80,15 @@ impl Explorer {
     async fn ask(&self) -> Result<Vec<SlotRange>, ConnectError> {
         let map = self.nodes.map();
         let well = map.masters.iter().filter(|master| master.link.breaker().is_healthy());
-        let told = join_all(well.map(|master| self.ask_master(master))).await;
+        let answers = join_all(well.map(|master| self.ask_master(master))).await;
         // Right after a change of slots some masters may not know it; the most common answer is used.
-        if let Some(told) = most(told.into_iter().flatten().collect()) {
-            return Ok(told);
+        if let Some(slots) = most(answers.into_iter().flatten().collect()) {
+            return Ok(slots);
         }
         let known = map.masters.iter().map(|master| master.address.clone());
         let all = known.chain(self.seeds.iter().cloned());
         let asked = all.map(|address| Box::pin(self.ask_anew(address)));
-        select_ok(asked).await.map(|(told, _)| told)
+        select_ok(asked).await.map(|(slots, _)| slots)
     }
 
     async fn ask_master(&self, master: &Master) -> Option<Vec<SlotRange>> {

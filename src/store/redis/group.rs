@@ -55,7 +55,7 @@ pub struct Group {
     /// How often it was redirected.
     moves: u8,
     /// The time of all of them; None for the server's clock.
-    given: Option<Timestamp>,
+    fixed_time: Option<Timestamp>,
     keys: IndexSet<Key, RandomState>,
     /// The packed requests, one after the other.
     packed: Vec<u8>,
@@ -78,7 +78,7 @@ pub struct Asking<'a> {
     /// The slot of all its keys; 0 without slots.
     pub slot: u16,
     /// None for the server's clock.
-    pub given: Option<Timestamp>,
+    pub fixed_time: Option<Timestamp>,
     /// The estimated time by the server's clock.
     pub estimate: Timestamp,
     /// The time from which it must not be decided, because its client has given up; None if it may be decided at any
@@ -92,7 +92,7 @@ impl Group {
             slot: asking.slot,
             is_asking: false,
             moves: 0,
-            given: asking.given,
+            fixed_time: asking.fixed_time,
             keys: IndexSet::default(),
             packed: Vec::new(),
             members: Vec::new(),
@@ -118,8 +118,8 @@ impl Group {
     }
 
     /// The time of all requests; None for the server's clock.
-    pub fn given(&self) -> Option<Timestamp> {
-        self.given
+    pub fn fixed_time(&self) -> Option<Timestamp> {
+        self.fixed_time
     }
 
     /// The keys of all requests, each once.
@@ -147,7 +147,7 @@ impl Group {
     }
 
     fn takes(&self, asking: &Asking<'_>) -> bool {
-        (self.slot, self.given) == (asking.slot, asking.given)
+        (self.slot, self.fixed_time) == (asking.slot, asking.fixed_time)
             && !self.is_asking
             && self.members.len() < GROUP_LEN_MAX
             && self.keys.len() + asking.batch.keys.len() <= GROUP_KEYS_MAX
@@ -161,10 +161,10 @@ impl Group {
         let start = self.packed.len();
         pack_request(&mut self.packed, batch, &indexes, *estimate);
         let asked = BatchSize::of(batch);
-        let (answer, told) = oneshot::channel();
+        let (answer, receiver) = oneshot::channel();
         let place = start..self.packed.len();
         self.members.push(Member { place, asked, expires: *expires, answer });
-        told
+        receiver
     }
 
     fn index(&mut self, key: &Key) -> usize {
@@ -185,17 +185,17 @@ impl Group {
             Ok(replies) => replies,
             Err(error) => return self.fail(&error),
         };
-        if self.given.is_none() {
+        if self.fixed_time.is_none() {
             clock.learn(replies.at(), trip);
         }
         for Member { asked, answer, .. } in self.members {
-            let told = replies.next(asked);
-            match &told {
+            let outcome = replies.next(asked);
+            match &outcome {
                 Ok(Reply::Late(at)) if !answer.is_closed() => clock.learn_anew(*at, trip),
                 _ => {}
             }
             // A request that has given up already has an answer.
-            let _ = answer.send(told);
+            let _ = answer.send(outcome);
         }
     }
 
@@ -233,18 +233,18 @@ impl Queue {
         }
         waiting.requests += 1;
         let mut young = waiting.groups.iter_mut().rev().take(JOINED_MAX);
-        let told = match young.find(|group| group.takes(asking)) {
+        let receiver = match young.find(|group| group.takes(asking)) {
             Some(group) => group.add(asking),
             None => {
                 let mut group = Group::new(asking);
-                let told = group.add(asking);
+                let receiver = group.add(asking);
                 waiting.groups.push_back(group);
-                told
+                receiver
             }
         };
         drop(waiting);
         self.came.notify_one();
-        Ok(told)
+        Ok(receiver)
     }
 
     /// Puts a redirected group first.

@@ -122,7 +122,7 @@ impl Link {
             Ok(_) => self.breaker.answered(),
             Err(error) => {
                 if self.breaker.failed(error) {
-                    self.tell_broken(&error.to_string());
+                    self.log_broken(&error.to_string());
                 }
                 self.doubt.notify_one();
             }
@@ -132,8 +132,8 @@ impl Link {
 
     /// Charges a request together with others.
     pub async fn charge(&self, asking: &Asking<'_>) -> Result<Reply, StoreError> {
-        let told = self.queue.join(asking)?;
-        told.await.unwrap_or_else(|_| Err(self.lost("the connection was lost".to_owned())))
+        let answer = self.queue.join(asking)?;
+        answer.await.unwrap_or_else(|_| Err(self.lost("the connection was lost".to_owned())))
     }
 
     /// Sends a command and returns the answer of the server, which may be an error.
@@ -187,17 +187,17 @@ impl Link {
     }
 
     /// Opens the breaker, for a reason.
-    pub fn break_down(&self, reason: &str) {
-        let was_healthy = self.breaker.break_down();
-        self.breaker.found_broken();
+    pub fn open_breaker(&self, reason: &str) {
+        let was_healthy = self.breaker.open();
+        self.breaker.probe_failed();
         self.changed.notify_waiters();
         if was_healthy || **self.reason.load() != reason {
-            self.tell_broken(reason);
+            self.log_broken(reason);
         }
     }
 
     /// Logs the reason that the server is unavailable; each reason once.
-    fn tell_broken(&self, reason: &str) {
+    fn log_broken(&self, reason: &str) {
         self.reason.store(Arc::new(reason.to_owned()));
         tracing::warn!(
             store.address = self.address,
@@ -210,7 +210,7 @@ impl Link {
 
     /// Closes the breaker after a successful probe.
     pub fn recover(&self, news: &str) {
-        if self.breaker.found_well() {
+        if self.breaker.probe_succeeded() {
             tracing::info!(store.address = self.address, "{news}");
         }
     }

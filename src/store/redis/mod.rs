@@ -197,14 +197,14 @@ impl Redis {
         (now, deadline): (Now, Instant),
     ) -> Result<Outcome, StoreError> {
         let clock = link.clock();
-        let given = match now {
+        let fixed_time = match now {
             Now::Given(at) => Some(at),
             Now::Local(_) => None,
         };
-        let expires = (given.is_none() && batch.expires()).then_some(deadline);
+        let expires = (fixed_time.is_none() && batch.expires()).then_some(deadline);
         for _ in 0..ATTEMPTS_MAX {
             let estimate = clock.estimate(now);
-            match link.charge(&Asking { batch, slot, given, estimate, expires }).await? {
+            match link.charge(&Asking { batch, slot, fixed_time, estimate, expires }).await? {
                 Reply::Decided(outcome) => {
                     clock.compare(now, outcome.at);
                     return Ok(outcome);

@@ -271,31 +271,31 @@ mod tests {
             let bytes = [&[7, 0, 0, 0, 0, 0, 0, 1], numbers.as_slice(), notices].concat();
             let asked = BatchSize { charges: 1, has_notices: true, ..BatchSize::default() };
             let reply = Replies::read(&bytes).unwrap().next(asked).ok();
-            let told = reply.map(|reply| match reply {
+            let read = reply.map(|reply| match reply {
                 Reply::Decided(outcome) => outcome.notices,
                 other => panic!("{other:?}"),
             });
-            assert_eq!(told.as_deref(), expected, "{notices:?}");
+            assert_eq!(read.as_deref(), expected, "{notices:?}");
         };
         check(&[0, 0], Some(&[]));
         let long = |number: u64| number.to_le_bytes()[..LONG_LEN].to_vec();
-        let told = |charge: u8, crossed: u8, numbers: [u64; 4], bonuses: &[[u64; 3]]| {
+        let notice = |charge: u8, crossed: u8, numbers: [u64; 4], bonuses: &[[u64; 3]]| {
             let head = vec![1, 0, charge, 0, crossed];
             let number = vec![u8::try_from(bonuses.len()).unwrap()];
             let bonuses = bonuses.concat().into_iter().map(long).collect::<Vec<_>>().concat();
             [head, numbers.map(long).concat(), number, bonuses].concat()
         };
         let crossed = Notice { crossed: Crossed(3), ..Notice::of(0) };
-        check(&told(1, 3, [0; 4], &[]), Some(&[crossed]));
+        check(&notice(1, 3, [0; 4], &[]), Some(&[crossed]));
         let grace_until = Some(Timestamp::from_ms(513));
         let graced = Notice { grace_until, grace_left: 7, ..Notice::of(0) };
-        check(&told(1, 0, [513, 7, 0, 0], &[]), Some(&[graced]));
+        check(&notice(1, 0, [513, 7, 0, 0], &[]), Some(&[graced]));
         let reserved = Notice { held: 5, settled: 258, ..Notice::of(0) };
-        check(&told(1, 0, [0, 0, 5, 258], &[]), Some(&[reserved]));
+        check(&notice(1, 0, [0, 0, 5, 258], &[]), Some(&[reserved]));
         let bonuses = vec![BonusStand { carried: 5, spent: 6, expired: 7 }];
-        let standing = told(1, 0, [0; 4], &[[5, 6, 7]]);
+        let standing = notice(1, 0, [0; 4], &[[5, 6, 7]]);
         check(&standing, Some(&[Notice { bonuses, ..Notice::of(0) }]));
-        let short = told(1, 3, [0; 4], &[]);
+        let short = notice(1, 3, [0; 4], &[]);
         let broken: [&[u8]; 8] = [
             &standing[..standing.len() - 1],
             &[],
@@ -303,8 +303,8 @@ mod tests {
             &[1, 0],
             &[1, 0, 1, 0],
             &short[..short.len() - 1],
-            &told(0, 3, [0; 4], &[]),
-            &told(2, 3, [0; 4], &[]),
+            &notice(0, 3, [0; 4], &[]),
+            &notice(2, 3, [0; 4], &[]),
         ];
         for broken in broken {
             check(broken, None);

@@ -66,7 +66,7 @@ impl Dialect {
         for key in group.keys() {
             command.arg(key.as_str());
         }
-        match group.given() {
+        match group.fixed_time() {
             Some(at) => command.arg(at.as_ms()),
             None => command.arg(""),
         };

@@ -16,7 +16,7 @@ use crate::clock::monotonic_now;
 use crate::store::StoreError;
 
 /// Loads the code, in the best form that the server supports.
-pub async fn tell_code(connection: &mut MultiplexedConnection) -> Result<Dialect, RedisError> {
+pub async fn load_code(connection: &mut MultiplexedConnection) -> Result<Dialect, RedisError> {
     let answer = connection.send_packed_command(&Dialect::Library.load()).await;
     match answer.and_then(Value::extract_error) {
         Ok(_) => Ok(Dialect::Library),
@@ -59,7 +59,7 @@ impl Sender<'_> {
         let is_unknown =
             |answer: &Result<Value, RedisError>| answer.as_ref().is_err_and(fault::is_unknown_code);
         if answers.iter().any(is_unknown) {
-            match tell_code(&mut self.connection).await {
+            match load_code(&mut self.connection).await {
                 Ok(dialect) => self.dialect = dialect,
                 Err(error) => {
                     return groups.into_iter().map(|group| (group, Err(error.clone()))).collect();

@@ -23,7 +23,7 @@ const DRIFT: i64 = 1_000;
 #[derive(Debug)]
 pub struct ServerClock {
     started: Instant,
-    /// None until the server has reported its time.
+    /// None until the server has server_time its time.
     bound: Mutex<Option<Bound>>,
     /// How far it is ahead of the system's clock, at its last decision.
     ahead_of_system_ms: AtomicI64,
@@ -62,11 +62,11 @@ impl ServerClock {
         *lock(&self.bound) = None;
     }
 
-    /// Updates the estimate with a reported time.
-    pub fn learn(&self, told: Timestamp, trip: RoundTrip) {
+    /// Updates the estimate with a server_time time.
+    pub fn learn(&self, server_time: Timestamp, trip: RoundTrip) {
         let (sent_us, received_us) = (self.us(trip.sent), self.us(trip.received));
-        let told_us = us(told);
-        let (least_us, most_us) = (told_us - received_us, told_us + MS - sent_us);
+        let server_us = us(server_time);
+        let (least_us, most_us) = (server_us - received_us, server_us + MS - sent_us);
         let mut bound = lock(&self.bound);
         let known_us = bound.map(|bound| bound.ahead_us(received_us));
         // If the bound is too low, the clock was set forward since.
@@ -77,9 +77,9 @@ impl ServerClock {
 
     /// Updates the estimate with the time of a refusal for lateness, although the deadline has not passed: the old
     /// estimate was wrong.
-    pub fn learn_anew(&self, told: Timestamp, trip: RoundTrip) {
+    pub fn learn_anew(&self, server_time: Timestamp, trip: RoundTrip) {
         self.forget();
-        self.learn(told, trip);
+        self.learn(server_time, trip);
     }
 
     /// The server's time at an instant, or slightly less; None if it is unknown.
@@ -102,9 +102,9 @@ impl ServerClock {
     }
 
     /// Updates the estimate with the time of a decision.
-    pub fn compare(&self, now: Now, told: Timestamp) {
+    pub fn compare(&self, now: Now, server_time: Timestamp) {
         if let Now::Local(at) = now {
-            self.ahead_of_system_ms.store((us(told) - us(at)) / MS, Ordering::Relaxed);
+            self.ahead_of_system_ms.store((us(server_time) - us(at)) / MS, Ordering::Relaxed);
         }
     }
 
@@ -191,9 +191,9 @@ mod tests {
     fn no_time_that_a_server_tells_is_too_much() {
         let scene = Scene::new();
         let trip = RoundTrip { sent: scene.instant(0), received: scene.instant(5) };
-        for told in [Timestamp::MAX, Timestamp::default()] {
-            scene.clock.learn(told, trip);
-            scene.clock.compare(Now::Local(Timestamp::MAX), told);
+        for server_time in [Timestamp::MAX, Timestamp::default()] {
+            scene.clock.learn(server_time, trip);
+            scene.clock.compare(Now::Local(Timestamp::MAX), server_time);
             assert!(scene.clock.at(scene.instant(10)).is_some());
         }
     }

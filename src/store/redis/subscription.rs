@@ -57,12 +57,12 @@ impl Subscriber {
 
     async fn keep_up(&self) {
         let mut failures = 0;
-        let mut is_told = false;
+        let mut is_reported = false;
         loop {
             let reason = match self.subscribe().await {
                 Ok(subscribed) => {
                     failures = 0;
-                    is_told = false;
+                    is_reported = false;
                     self.cache.trust();
                     tracing::info!("subscribed to caller updates");
                     Some(self.watch(subscribed).await)
@@ -71,7 +71,7 @@ impl Subscriber {
             };
             self.cache.distrust();
             if let Some(reason) = reason
-                && !mem::replace(&mut is_told, true)
+                && !mem::replace(&mut is_reported, true)
             {
                 tracing::warn!(reason, "caller updates unavailable; caching disabled");
             }
@@ -104,7 +104,7 @@ impl Subscriber {
         let cache = self.cache.clone();
         move |info| {
             if info.kind == PushKind::Message {
-                hear(&cache, info.data.get(1));
+                receive(&cache, info.data.get(1));
             }
             Ok(())
         }
@@ -147,7 +147,7 @@ impl Subscriber {
     }
 }
 
-fn hear(cache: &CallerCache, name: Option<&Value>) {
+fn receive(cache: &CallerCache, name: Option<&Value>) {
     let name = match name {
         Some(Value::BulkString(bytes)) => str::from_utf8(bytes).ok(),
         Some(Value::SimpleString(text)) => Some(text.as_str()),

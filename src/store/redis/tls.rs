@@ -247,14 +247,16 @@ mod tests {
     fn exactly_the_certificate_in_the_file_is_taken_while_it_is_valid_and_by_its_name() {
         let (own, other, expired) = (self_signed(2_090), self_signed(2_090), self_signed(2_001));
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_780_000_000));
-        let check =
-            |pinned: &[&CertificateDer<'static>], shown, name: &'static str, refused: &str| {
-                let name = ServerName::try_from(name).unwrap();
-                let verified = pinning(pinned).verify_server_cert(shown, &[], &name, &[], now);
-                let told = verified.err().map(|error| error.to_string()).unwrap_or_default();
-                assert_eq!(told.is_empty(), refused.is_empty(), "{told}, expected {refused}");
-                assert!(told.contains(refused), "{told}");
-            };
+        let check = |pinned: &[&CertificateDer<'static>],
+                     shown,
+                     name: &'static str,
+                     refused: &str| {
+            let name = ServerName::try_from(name).unwrap();
+            let verified = pinning(pinned).verify_server_cert(shown, &[], &name, &[], now);
+            let reported = verified.err().map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(reported.is_empty(), refused.is_empty(), "{reported}, expected {refused}");
+            assert!(reported.contains(refused), "{reported}");
+        };
         check(&[&own], &own, NAME, "");
         check(&[&other, &own], &own, NAME, "");
         check(&[&other], &own, NAME, "CaUsedAsEndEntity");

@@ -257,19 +257,19 @@ impl<S: Store> Shared<S> {
     }
 
     /// Sends the remaining refunds.
-    async fn tend_refunds(&self, now: Now) {
-        let mut refunded = self.refunds.tend(self.local_cache(), now).await;
-        refunded.extend(self.undos.tend(self.local_cache(), now).await);
+    async fn send_refunds(&self, now: Now) {
+        let mut refunded = self.refunds.maintain(self.local_cache(), now).await;
+        refunded.extend(self.undos.maintain(self.local_cache(), now).await);
         refunded.iter().for_each(|refund| self.learn_refunded(refund, now));
     }
 
     /// Maintenance between requests: pays debts if the store is available, sends refunds, and gives back leases that
     /// have ended. Must be called a few times a second.
-    pub async fn tend(&self, now: Now) {
+    pub async fn maintain(&self, now: Now) {
         self.inner.pay_debts(now).await;
         self.inner.count_sidecars();
-        self.tend_refunds(now).await;
-        self.local_cache().tend(now).await;
+        self.send_refunds(now).await;
+        self.local_cache().maintain(now).await;
     }
 
     /// Completes pending work before the shutdown, after the last request.
@@ -277,7 +277,7 @@ impl<S: Store> Shared<S> {
         self.inner.pay_debts(now).await;
         for _ in 0..REFUND_ROUNDS_AT_END {
             if !self.refunds.is_empty() || !self.undos.is_empty() {
-                self.tend_refunds(now).await;
+                self.send_refunds(now).await;
             }
         }
         self.local_cache().close(now).await;
@@ -353,7 +353,7 @@ mod tests {
         };
         assert_eq!(used(), [1, 1, 0]);
         shared.store().takes_back.store(true, Ordering::Relaxed);
-        shared.tend(NOW).await;
+        shared.maintain(NOW).await;
         assert_eq!(used(), [0, 0, 0]);
     }
 

@@ -25,10 +25,10 @@ use crate::store::{
 const KEYS_MAX: usize = 16_384;
 
 /// Calls that one request makes for a key: its own, and one for refunds added meanwhile. The next request, or
-/// [`Refunds::tend`], sends the rest.
+/// [`Refunds::maintain`], sends the rest.
 const CALLS_MAX: usize = 2;
 
-/// Number of keys for which [`Refunds::tend`] sends calls at a time.
+/// Number of keys for which [`Refunds::maintain`] sends calls at a time.
 const TENDED_MAX: usize = 64;
 
 /// How long a call without an answer is sent again. The store remembers its calls for longer.
@@ -135,7 +135,7 @@ impl Refunds {
     }
 
     /// Sends the [added](Refunds::add) refunds of a key, within the request's deadline. If another request is sending,
-    /// that one sends them afterwards. [`Refunds::tend`] sends the rest. Returns the calls that were answered.
+    /// that one sends them afterwards. [`Refunds::maintain`] sends the rest. Returns the calls that were answered.
     pub async fn give_back<S: Store>(
         &self,
         cache: &LocalCache<S>,
@@ -155,7 +155,7 @@ impl Refunds {
 
     /// Sends the remaining refunds: calls whose answers were lost, and those added after the last call. Returns the
     /// calls that were answered.
-    pub async fn tend<S: Store>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
+    pub async fn maintain<S: Store>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
         let keys: Vec<Key> = self.lock().keys().take(TENDED_MAX).cloned().collect();
         let sent =
             join_all(keys.iter().map(|key| self.send(cache, key, Arrival::whole(now)))).await;

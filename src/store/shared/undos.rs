@@ -20,7 +20,7 @@ use crate::store::{Arrival, Batch, Store, StoreError, TokenSource};
 /// Maximum number of refunds that wait for an answer. Beyond it, overcharges stay charged until they leave the window.
 const WAITING_MAX: usize = 16_384;
 
-/// Refunds that [`Undos::tend`] sends at a time.
+/// Refunds that [`Undos::maintain`] sends at a time.
 const TENDED_MAX: usize = 64;
 
 /// Refunds that the store has not confirmed.
@@ -79,7 +79,7 @@ impl Undos {
     }
 
     /// Sends the remaining refunds. Returns those that were answered.
-    pub async fn tend<S: Store>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
+    pub async fn maintain<S: Store>(&self, cache: &LocalCache<S>, now: Now) -> Vec<Refunded> {
         let numbers: Vec<u64> = {
             let mut waiting = lock(&self.waiting);
             waiting.batches.retain(|_, (_, since)| monotonic_now() - *since < SENT_AGAIN);

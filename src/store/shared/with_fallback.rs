@@ -84,7 +84,7 @@ impl<S: Store> WithFallback<S> {
 
     /// Updates the number of sidecars that share the store. Must be called a few times a second.
     pub fn count_sidecars(&self) {
-        self.fallback.hear(self.local_cache.store().sidecars());
+        self.fallback.update_sidecars(self.local_cache.store().sidecars());
     }
 
     /// Charges the hits of an outage, if the store is available. Must be called a few times a second.

@@ -43,7 +43,7 @@ fn engine(store: AnyStore, policy: &str, clock: &Clock) -> Result<Engine> {
         directory: Directory::None,
         clock: clock.clone(),
         modes: ModeSettings::default(),
-        near: NearLimit::default(),
+        near_limit: NearLimit::default(),
         metrics: Arc::new(Metrics::new()),
     });
     engine.replace(policies);

@@ -27,7 +27,7 @@ pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
         directory: tollgate::store::Directory::None,
         clock: Clock::system(),
         modes: ModeSettings::default(),
-        near: NearLimit::default(),
+        near_limit: NearLimit::default(),
         metrics: Metrics::default().into(),
     });
     engine.replace(policies);

@@ -73,8 +73,8 @@ async fn every_change_over_the_api_is_a_line() {
         let lines = audited.lines();
         let signal = lines.last().unwrap();
         assert!(lines.iter().all(|line| line["failed"].is_null()), "{lines:?}");
-        let told = ["who", "signal", "value", "caller"].map(|name| signal[name].clone());
-        assert_eq!(json!(told), json!(["loopback", "errors", 0.25, null]));
+        let reported = ["who", "signal", "value", "caller"].map(|name| signal[name].clone());
+        assert_eq!(json!(reported), json!(["loopback", "errors", 0.25, null]));
         let many = json!({ "hits": 2000 });
         assert_eq!(audited.send("POST", "callers/ann/quota/consume", &many).await, 429);
         let [.., before, after] = &audited.lines()[..] else { panic!("two lines") };

@@ -76,8 +76,11 @@ async fn spend(audited: &Audited) -> String {
 async fn check_erased(servers: &[&Server], audited: &Audited, other: Option<&Audited>) {
     let text = fs::read_to_string(audited.file()).unwrap();
     assert!(!text.contains("alice") && !text.contains("Alice") && text.contains("bob"), "{text}");
-    let (status, told) = verify(&[&audited.file()], &[]);
-    assert!(status == Some(0) && told.contains("without a caller that was erased"), "{told}");
+    let (status, reported) = verify(&[&audited.file()], &[]);
+    assert!(
+        status == Some(0) && reported.contains("without a caller that was erased"),
+        "{reported}"
+    );
     if let Some(other) = other {
         let mut all = String::new();
         for server in servers {

@@ -105,18 +105,18 @@ async fn a_changed_or_removed_line_shows() {
         let path = format!("{caller}/quota/consume");
         assert_eq!(audited.post(&path, &json!({ "hits": hits })).await, 200);
     }
-    let told: Vec<_> = audited.lines().iter().map(|line| line["hits"].clone()).collect();
-    assert_eq!(told, [1, 2, 3]);
+    let reported: Vec<_> = audited.lines().iter().map(|line| line["hits"].clone()).collect();
+    assert_eq!(reported, [1, 2, 3]);
     let file = audited.file();
     let (status, text) = verify(&[&file], &[]);
     assert!(status == Some(0) && text.starts_with("3 lines from 1 on are unchanged"), "{text}");
     let end = text.split(" is ").last().unwrap().trim().to_owned();
     let whole = fs::read_to_string(&file).unwrap();
-    let check = |text: &str, more: &[&str], expected: i32, told: &str| {
+    let check = |text: &str, more: &[&str], expected: i32, reported: &str| {
         fs::write(&file, text).unwrap();
         let (status, output) = verify(&[&file], more);
         assert_eq!(status, Some(expected), "{output}");
-        assert!(output.contains(told), "{output}");
+        assert!(output.contains(reported), "{output}");
     };
     let lines: Vec<&str> = whole.split_inclusive('\n').collect();
     check(&whole.replace("\"hits\":2", "\"hits\":1"), &[], 1, ":2: the line was changed");
@@ -152,12 +152,12 @@ async fn refusals_are_lines_with_the_state_of_their_limits() {
         let refused: Vec<_> = lines.iter().filter(|line| line["what"] == "refused").collect();
         assert_eq!(refused.len(), 2);
         for line in refused {
-            let told = ["domain", "caller", "tier", "reason"].map(|name| line[name].clone());
-            assert_eq!(told, ["shop", "alice", "free", "over_limit"]);
+            let reported = ["domain", "caller", "tier", "reason"].map(|name| line[name].clone());
+            assert_eq!(reported, ["shop", "alice", "free", "over_limit"]);
             let limit = &line["limits"][0];
-            let told = ["limit", "attempted", "used", "remaining", "quota", "reason"];
-            let told = told.map(|name| limit[name].clone());
-            assert_eq!(json!(told), json!(["daily", 1, 3, 0, 3, "over_limit"]));
+            let reported = ["limit", "attempted", "used", "remaining", "quota", "reason"];
+            let reported = reported.map(|name| limit[name].clone());
+            assert_eq!(json!(reported), json!(["daily", 1, 3, 0, 3, "over_limit"]));
             assert_eq!(line["wait_ms"], limit["wait_ms"]);
         }
         assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));

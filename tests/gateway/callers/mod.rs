@@ -101,10 +101,10 @@ async fn callers_are_put_patched_and_deleted() {
 #[tokio::test]
 async fn what_is_wrong_is_told_and_changes_nothing() {
     let Some((api, _store)) = Api::on_redis(&[]).await else { return };
-    let check = async |line: &str, body: &str, status: u16, told: &[&str]| {
+    let check = async |line: &str, body: &str, status: u16, reported: &[&str]| {
         let answer = api.check(line, body, status).await;
         let detail = answer.json()["detail"].to_string();
-        told.iter().for_each(|text| assert!(detail.contains(text), "{line}: {detail}"));
+        reported.iter().for_each(|text| assert!(detail.contains(text), "{line}: {detail}"));
     };
     check("PUT /v1/callers/a", "{", 400, &["EOF"]).await;
     check("PUT /v1/callers/a", r#"{"teir":"x"}"#, 400, &["unknown field `teir`"]).await;
@@ -133,10 +133,10 @@ async fn names_that_no_policy_in_force_has_are_refused_unless_forced() {
     let tier = |tier: &str| json!({ "tier": tier });
     let limit = |limit: &str| json!({ "overrides": { limit: 5 } });
     let bonus = |limit: &str| json!({ "limit": limit, "amount": 1, "until": "2099-01-01" });
-    let refused = async |line: &str, body: Value, told: &str| {
+    let refused = async |line: &str, body: Value, reported: &str| {
         let before = api.caller("acme").await;
         let detail = api.check(line, body, 422).await.json()["detail"].to_string();
-        assert!(detail.contains(told) && detail.contains("?force=true"), "{line}: {detail}");
+        assert!(detail.contains(reported) && detail.contains("?force=true"), "{line}: {detail}");
         assert_eq!(api.caller("acme").await, before, "{line}");
     };
     api.check("PUT /v1/callers/acme", json!({ "notes": "x" }), 201).await;
@@ -339,7 +339,7 @@ async fn every_change_has_a_line_in_the_audit_log() {
     api.check("DELETE /v1/callers/a", "", 204).await;
     let text = fs::read_to_string(&path).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<_> = lines
+    let reported: Vec<_> = lines
         .iter()
         .map(|line| (line["what"].as_str().unwrap(), line["before"].clone(), line["after"].clone()))
         .collect();
@@ -349,7 +349,7 @@ async fn every_change_has_a_line_in_the_audit_log() {
         ("patch", free, premium.clone()),
         ("delete", premium, Value::Null),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(reported, expected);
     assert!(lines.iter().all(|line| line["who"] == "loopback" && line["peer"] == "127.0.0.1"));
 
     fs::remove_dir_all(&logs).unwrap();
@@ -412,8 +412,9 @@ async fn files_are_read_and_live_when_edited_but_not_written() {
     write("callers: {a: {teir: gold}, b: {parent: c}}");
     eventually("both problems in the log", async || {
         let output = api.tollgate.output();
-        let told = output.contains("did you mean `tier`?") && output.contains("unknown parent `c`");
-        (told && output.contains("the previous callers stay in force")).then_some(())
+        let reported =
+            output.contains("did you mean `tier`?") && output.contains("unknown parent `c`");
+        (reported && output.contains("the previous callers stay in force")).then_some(())
     })
     .await;
     tier("premium").await;
@@ -464,8 +465,8 @@ async fn the_openapi_document_tells_what_is_served() {
                 && !["/quota/", "/reservations", "/gifts", "/erase"]
                     .iter()
                     .any(|part| line.contains(part));
-            let told = operations[method]["parameters"].to_string();
-            assert_eq!(told.contains(r#""name":"force""#), forced, "{line}");
+            let reported = operations[method]["parameters"].to_string();
+            assert_eq!(reported.contains(r#""name":"force""#), forced, "{line}");
             let answer = api.ask(&line, &[], "{}").await;
             let detail = answer.json()["detail"].to_string();
             assert!(answer.status != 405 && !detail.contains("no such path"), "{line}");

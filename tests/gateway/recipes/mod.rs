@@ -230,8 +230,8 @@ async fn all_windows_hold_and_are_told() {
         scene.check(&ask).await;
         let refused = scene.send(&ask).await;
         for (name, remaining) in [("burst", 0), ("hourly", 290), ("daily", 1_990)] {
-            let told = refused.header("ratelimit");
-            assert!(told.contains(&format!("\"{name}\";r={remaining}")), "{name}: {told}");
+            let reported = refused.header("ratelimit");
+            assert!(reported.contains(&format!("\"{name}\";r={remaining}")), "{name}: {reported}");
             assert!(refused.header("ratelimit-policy").contains(name), "{refused:?}");
         }
     }

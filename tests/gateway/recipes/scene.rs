@@ -133,11 +133,11 @@ pub fn virtual_host(routes: &Value) -> Value {
 
 /// Every path leads to the upstream, which reports in `x-tokens-used` the value of `x-use`.
 pub fn every_path() -> Value {
-    let told = json!({ "key": "x-tokens-used", "value": "%REQ(x-use)%" });
+    let reported = json!({ "key": "x-tokens-used", "value": "%REQ(x-use)%" });
     json!([{
         "match": { "prefix": "/" },
         "route": { "cluster": "upstream" },
-        "response_headers_to_add": [{ "header": told }],
+        "response_headers_to_add": [{ "header": reported }],
     }])
 }
 

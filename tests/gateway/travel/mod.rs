@@ -126,9 +126,9 @@ async fn a_provider_that_refuses_costs_the_caller_nothing() {
 async fn a_refusal_tells_the_tier_and_the_priority() {
     on_every_store(&policy(), async |client| {
         let mut check = async |descriptor: &str, tier: &str, priority: u32| {
-            let told = client.ask(&[descriptor], TOO_MANY).await;
+            let reported = client.ask(&[descriptor], TOO_MANY).await;
             let caller = json!({ "tier": tier, "priority": f64::from(priority), "roles": [] });
-            assert_eq!(told.metadata["caller"], caller, "{descriptor}: {told:?}");
+            assert_eq!(reported.metadata["caller"], caller, "{descriptor}: {reported:?}");
         };
         check("user_id=a,request_type=search", "free", 1).await;
         check("user_id=a,request_type=booking", "free", 2).await;

@@ -263,7 +263,7 @@ async fn sidecar(world: Arc<World>) {
         if tended_ms + TEND_MS <= world.store_ms() {
             tended_ms = world.store_ms();
             let cache = cache.clone();
-            requests.spawn(async move { cache.tend(now).await });
+            requests.spawn(async move { cache.maintain(now).await });
         }
         let rest_ms = match rests {
             false => pause_ms,

@@ -21,7 +21,7 @@ pub struct Sidecar {
     pub shared: Shared<Distant>,
     ahead_ms: Mutex<u64>,
     /// Requests that the store decided.
-    heard: AtomicU64,
+    confirmed: AtomicU64,
     /// Hits that were admitted here and have not come back.
     open: AtomicU64,
 }
@@ -29,8 +29,8 @@ pub struct Sidecar {
 impl Sidecar {
     /// A sidecar without requests.
     pub fn new(shared: Shared<Distant>) -> Self {
-        let (heard, open) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { shared, ahead_ms: Mutex::new(0), heard, open }
+        let (confirmed, open) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { shared, ahead_ms: Mutex::new(0), confirmed, open }
     }
 
     fn now(&self) -> Now {
@@ -69,13 +69,13 @@ impl Sidecar {
             let mut truth = world.truth.lock().unwrap();
             truth.decided += 1;
             truth.fallback += usize::from(outcome.fallback);
-            self.heard.fetch_add(u64::from(!outcome.fallback), Ordering::Relaxed);
+            self.confirmed.fetch_add(u64::from(!outcome.fallback), Ordering::Relaxed);
             if !outcome.admitted {
                 return;
             }
             truth.ledger += hits;
-            let heard = self.heard.load(Ordering::Relaxed) + self.shared.fallback().paid();
-            let by = outcome.fallback.then_some((store.sidecar, heard));
+            let confirmed = self.confirmed.load(Ordering::Relaxed) + self.shared.fallback().paid();
+            let by = outcome.fallback.then_some((store.sidecar, confirmed));
             let at_ms = if outcome.fallback { world.ms() } else { outcome.at.as_ms() - START_MS };
             truth.admitted.push(Admitted { key: index, at_ms, hits, by });
         }
@@ -89,8 +89,8 @@ impl Sidecar {
                 charges: std::iter::once(back).collect(),
                 gauges: Vec::new(),
             };
-            let told = self.shared.ask(&back, self.now(), Duration::ZERO).await;
-            assert!(told.outcome.admitted, "what comes back is always taken");
+            let reported = self.shared.ask(&back, self.now(), Duration::ZERO).await;
+            assert!(reported.outcome.admitted, "what comes back is always taken");
             world.truth.lock().unwrap().ledger -= hits;
         }
     }
@@ -108,7 +108,7 @@ impl Sidecar {
             requests.spawn(async move { sidecar.request().await });
             if tended_ms + TEND_MS <= world.ms() {
                 tended_ms = world.ms();
-                self.shared.tend(self.now()).await;
+                self.shared.maintain(self.now()).await;
             }
             // In the runtime's paused time, which passes at once.
             sleep(Duration::from_millis(pause_ms)).await;

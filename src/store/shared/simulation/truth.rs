@@ -18,6 +18,6 @@ pub struct Admitted {
     pub key: usize,
     pub at_ms: u64,
     pub hits: u64,
-    /// The sidecar, if it decided by itself, and how often it had heard of the store before.
+    /// The sidecar, if it decided by itself, and the number of confirmed decisions before.
     pub by: Option<(u32, u64)>,
 }

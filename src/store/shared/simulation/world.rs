@@ -215,8 +215,8 @@ impl Distant {
             sleep(breaker.pause()).await;
             breaker.probe();
             match self.world.reaches(self.sidecar, shard) {
-                true => drop(breaker.found_well()),
-                false => breaker.found_broken(),
+                true => drop(breaker.probe_succeeded()),
+                false => breaker.probe_failed(),
             }
         }
     }

@@ -15,23 +15,23 @@ use super::world::{Mode, Window, World};
 
 /// An answer, as far as the model has a say in it.
 #[derive(Debug, PartialEq)]
-pub struct Told {
+pub struct Reported {
     pub code: Code,
     pub statuses: Vec<Status>,
     pub metadata: Json,
 }
 
-impl Told {
+impl Reported {
     /// Whether both refuse, for the same reason and as long. What remains of limits isn't looked at: a refusal
     /// that is held tells it as it was up to a quarter of a second before.
     pub fn refuses_like(&self, other: &Self) -> bool {
-        let refusal = |told: &Self| {
-            let limits = told.metadata["limits"].as_array().cloned().unwrap_or_default();
+        let refusal = |reported: &Self| {
+            let limits = reported.metadata["limits"].as_array().cloned().unwrap_or_default();
             let waits: Vec<(Json, Json)> = limits
                 .iter()
                 .map(|limit| (limit["over"].clone(), limit["wait_ms"].clone()))
                 .collect();
-            (told.code, told.metadata["reason"].clone(), waits)
+            (reported.code, reported.metadata["reason"].clone(), waits)
         };
         self.code == Code::OverLimit && refusal(self) == refusal(other)
     }
@@ -48,7 +48,7 @@ const REASONS: [&str; 6] = [
 ];
 
 /// The answer to a request that may not pass whatever the limits say.
-pub fn denied(world: &World, who: &Who<'_>, plan: &Plan<'_>, denial: &str) -> Told {
+pub fn denied(world: &World, who: &Who<'_>, plan: &Plan<'_>, denial: &str) -> Reported {
     let status = |part: &Part| {
         let is_over = part.denied || denial == "disabled";
         let code = if is_over { Code::OverLimit } else { Code::Ok };
@@ -57,7 +57,7 @@ pub fn denied(world: &World, who: &Who<'_>, plan: &Plan<'_>, denial: &str) -> To
     let mut metadata = json!({ "domain": world.domain, "limits": [], "reason": denial });
     tell_caller(&mut metadata, who, 0);
     let statuses = plan.parts.iter().map(status).collect();
-    Told { code: Code::OverLimit, statuses, metadata }
+    Reported { code: Code::OverLimit, statuses, metadata }
 }
 
 /// The answer to a request that its limits decided at a level of pressure.
@@ -66,7 +66,7 @@ pub fn decided(
     who: &Who<'_>,
     plan: &Plan<'_>,
     (admitted, decisions, level, now): (bool, &[Decision], usize, u64),
-) -> Told {
+) -> Reported {
     let all: Vec<(&Charge<'_>, &Decision)> = plan.charges.iter().zip(decisions).collect();
     let limits: Json = all.iter().map(|(charge, decision)| describe(charge, decision)).collect();
     let mut metadata = json!({ "domain": world.domain, "limits": limits });
@@ -118,7 +118,7 @@ pub fn decided(
         status
     };
     let statuses = plan.parts.iter().map(status).collect();
-    Told { code: if admitted { Code::Ok } else { Code::OverLimit }, statuses, metadata }
+    Reported { code: if admitted { Code::Ok } else { Code::OverLimit }, statuses, metadata }
 }
 
 /// A limit that a request meets, and how it decided.
@@ -229,8 +229,8 @@ fn describe(charge: &Charge<'_>, decision: &Decision) -> Json {
 /// one that resets last; a shadow only if there is nothing else. And whether that limit refuses.
 fn status(part: &Part, met: &[Met<'_>], now: u64) -> (Status, bool) {
     let shown = met.iter().filter(|met| met.charge.mode < Mode::Shadow);
-    let told = shown.min_by_key(tightness).or_else(|| met.iter().min_by_key(tightness));
-    let Some(Met { charge, decision, refuses }) = told else {
+    let reported = shown.min_by_key(tightness).or_else(|| met.iter().min_by_key(tightness));
+    let Some(Met { charge, decision, refuses }) = reported else {
         let remaining = if part.unlimited { u32::MAX } else { 0 };
         return (Status { code: Code::Ok, limit: None, remaining, reset: None }, false);
     };
