@@ -41,7 +41,7 @@ pub struct QuotaItem {
     /// Valid bonuses in it, with what was carried over.
     bonuses: u64,
     /// Each of them, in the order in which they are spent once the amount is used up.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     grants: Vec<GrantItem>,
     /// Hits in use; more than `quota` where the limit is overdrawn.
     used: u64,
@@ -96,7 +96,7 @@ pub struct GrantItem {
     /// Hits that it has, in this period if it recurs.
     amount: u64,
     /// Hits that were left of the period before, and count in this one.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     carried: u64,
     spent: u64,
     remaining: u64,

@@ -85,7 +85,7 @@ struct ExpectedBody {
     change: f64,
     /// What is spent on each weekday, or in each hour of the day in UTC, relative to the average: known after three weeks, or
     /// three days.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pattern: BTreeMap<String, f64>,
     /// When the limit is expected to be used up; absent if not before `until`.
     #[schemars(extend("format" = "date-time"))]
