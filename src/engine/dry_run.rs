@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 
 use crate::limit::{Fit, Hits, Overdraft};
-use crate::policy::{Key, Mode};
+use crate::policy::{Key, Mode, OnOutage};
 use crate::store::{
     Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Once, Open, Outcome,
     Pressed, Retry, Tally,
@@ -248,8 +248,11 @@ impl DryRun {
             return true;
         }
         let remaining = outcome.decisions[planned.charge].standing.remaining;
-        match (planned.hits, self.batch.charges[planned.charge].limit.overdraft()) {
+        let charge = &self.batch.charges[planned.charge];
+        match (planned.hits, charge.limit.overdraft()) {
             (Hits::Spend(0) | Hits::GiveBack(_), _) => true,
+            // The dry run asks for no hits, and only hits are denied.
+            _ if outcome.fallback && charge.on_outage == OnOutage::Deny => false,
             _ if planned.part != 0 => {
                 0 < remaining.saturating_add(outcome.grace_left(planned.charge))
             }

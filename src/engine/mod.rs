@@ -580,6 +580,15 @@ descriptors:
         // A peek requests no hits, so nothing is denied.
         let peek = Descriptor { hits: Hits::Spend(0), ..descriptor("b=1") };
         assert_eq!(bench.outcome(vec![peek]).await, (Code::Ok, true));
+        // A preview says what a request would be told.
+        for (entry, code) in
+            [("a=1", Code::Ok), ("b=1", Code::OverLimit), ("c=1", Code::Unavailable)]
+        {
+            let snapshot = bench.engine.snapshot();
+            let request = Request::try_new("d", vec![descriptor(entry)]).unwrap();
+            let preview = bench.engine.preview(&snapshot, &request).await;
+            assert_eq!(preview.verdict.code(), code, "{entry}");
+        }
     }
 
     #[tokio::test]

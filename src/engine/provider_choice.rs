@@ -398,6 +398,10 @@ descriptors:
         let fails = POLICY.replace(far, &format!("{far}on_outage: allow, "));
         bench.put_in_force(&fails);
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");
+        // One that denies all hits is not chosen.
+        let denies = POLICY.replace(far, &format!("{far}on_outage: deny, "));
+        bench.put_in_force(&format!("{denies}\ndefaults: {{ on_outage: allow }}"));
+        assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
         bench.put_in_force(POLICY);
         let verdict = bench.ask_for(&["provider=any,op=search"]).await;
         assert_eq!((verdict.code, verdict.request_headers), (Code::Unavailable, Vec::new()));
