@@ -12,8 +12,10 @@ use super::IdempotencyToken;
 use super::byte_code::{Reader, push_bytes, push_number, push_optional};
 use super::kept::{BonusSpent, Correction, KeptBonus, KeptMark};
 use super::limit_code::{Limits, push_limit};
-use super::record::{Entry, Extra, GraceOf, HoldingsOf, Record, Seen, ToldOf};
-use crate::limit::{BonusUse, GraceBegun, Held, Hits, Holdings, State, ToldThreshold, is_lasting};
+use super::record::{Entry, Extra, GraceOf, HoldingsOf, Record, ReportedOf, Seen};
+use crate::limit::{
+    BonusUse, GraceBegun, Held, Hits, Holdings, ReportedThreshold, State, is_lasting,
+};
 
 const VERSION: u8 = 1;
 
@@ -95,12 +97,12 @@ impl Extra {
         let bonuses = self.bonuses.iter().map(|bonus| &bonus.limit_tag);
         let marks = self.marks.iter().map(|mark| &mark.limit_tag);
         let corrections = self.corrections.iter().map(|correction| &correction.limit_tag);
-        let told = self.told.iter().map(|told| &told.limit_tag);
+        let reported = self.reported.iter().map(|reported| &reported.limit_tag);
         let graces = self.graces.iter().map(|grace| &grace.limit_tag);
         let seen = self.seen.iter().map(|seen| &seen.limit_tag);
         let holdings = self.holdings.iter().map(|of| &of.limit_tag);
         let seen = seen.chain(holdings);
-        bonuses.chain(marks).chain(corrections).chain(told).chain(graces).chain(seen)
+        bonuses.chain(marks).chain(corrections).chain(reported).chain(graces).chain(seen)
     }
 
     fn push_parts(&self, bytes: &mut Vec<u8>, body: &mut Vec<u8>) {
@@ -122,10 +124,10 @@ impl Extra {
             };
             push_part(bytes, kind, body);
         }
-        for told in self.told.iter().filter(|told| is_lasting(&told.limit_tag)) {
-            push_bytes(body, told.limit_tag.as_bytes());
-            push_optional(body, told.expiry_ms);
-            for threshold in &told.told {
+        for reported in self.reported.iter().filter(|reported| is_lasting(&reported.limit_tag)) {
+            push_bytes(body, reported.limit_tag.as_bytes());
+            push_optional(body, reported.expiry_ms);
+            for threshold in &reported.reported {
                 push_number(body, threshold.percent.into());
                 push_number(body, threshold.until_ms);
                 push_number(body, threshold.fell.into());
@@ -223,13 +225,13 @@ fn read_extra(kind: u64, reader: &mut Reader<'_>, extra: &mut Extra) -> Option<(
         }
         TOLD => {
             let expiry_ms = reader.optional()?;
-            let mut told = SmallVec::new();
+            let mut reported = SmallVec::new();
             while !reader.0.is_empty() {
                 let (percent, until_ms) = (reader.small()?, reader.number()?);
                 let fell = reader.number()? != 0;
-                told.push(ToldThreshold { percent, until_ms, fell });
+                reported.push(ReportedThreshold { percent, until_ms, fell });
             }
-            extra.told.push(ToldOf { limit_tag, told, expiry_ms });
+            extra.reported.push(ReportedOf { limit_tag, reported, expiry_ms });
         }
         GRACE => {
             let begun = GraceBegun { since_ms: reader.number()?, again_ms: reader.optional()? };
