@@ -18,6 +18,7 @@ domain: shop
 caller: { key: user }
 descriptors:
   - key: user
+    reservation: { ttl: 1h }
     limits: [{ name: tokens, rate: 2/total }]
     descriptors:
       - { key: kind, limits: [{ name: kinds, rate: 5/day }] }
@@ -212,6 +213,22 @@ async fn a_gift_that_can_not_be_made_takes_nothing() {
     let full = json!({ "id": "full", "to": "bob", "limit": "tokens", "hits": 2 });
     api.check("ann/gifts", &full, (409, "")).await;
     assert_eq!((api.balance("ann").await, api.balance("bob").await), (9, 34));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hits_that_a_reservation_holds_are_not_given() {
+    let Some((api, _store)) = on_redis().await else { return };
+    api.put("ann", &json!({ "bonuses": [bonus("launch", 10, "2099-01-01")] })).await;
+    api.put("bob", &json!({})).await;
+    api.check("ann/reservations", &json!({ "id": "r", "hits": 11 }), (201, "")).await;
+    let gift =
+        |id: &str, hits: u64| json!({ "id": id, "to": "bob", "limit": "tokens", "hits": hits });
+    let problem = api.check("ann/gifts", &gift("two", 2), (429, "QUOTA_EXCEEDED")).await;
+    let detail = "reservations hold hits of `ann`, which are not given: 1 are left";
+    assert_eq!(problem["detail"], detail);
+    api.check("ann/gifts", &gift("one", 1), (201, "")).await;
+    api.check("ann/reservations/r/settle", &json!({ "hits": 11 }), (200, "")).await;
+    assert_eq!((api.balance("ann").await, api.balance("bob").await), (0, 3));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -251,13 +251,20 @@ impl GiftForm {
         if preview.verdict.caller.as_ref().is_some_and(|caller| caller.is_disabled()) {
             return Err(unfit(format!("`{}` is disabled", gift.from)));
         }
-        let standings = self.bonuses(&preview, &target)?;
+        let Giving { standings, left } = self.giving(&preview, &target)?;
         let is_meant = |one: &&BonusStanding| match &self.bonus {
             Some(id) => **one.id() == **id,
             None => self.hits <= one.remaining(),
         };
         let chosen = standings.iter().find(is_meant).filter(|one| self.hits <= one.remaining());
         let chosen = chosen.ok_or_else(|| self.lacking(&gift.from, standings))?;
+        if left < self.hits {
+            let detail = format!(
+                "reservations hold hits of `{}`, which are not given: {left} are left",
+                gift.from
+            );
+            return Err(self.exceeded(detail));
+        }
         Ok(Gift {
             bonus: chosen.id().to_string(),
             until: chosen.expires.unwrap_or(Timestamp::MAX),
@@ -266,12 +273,8 @@ impl GiftForm {
         })
     }
 
-    /// The bonuses of the giver on the limit.
-    fn bonuses<'p>(
-        &self,
-        preview: &'p Preview<'_>,
-        target: &Target,
-    ) -> Result<&'p [BonusStanding], Problem> {
+    /// What the giver has on the limit.
+    fn giving<'p>(&self, preview: &'p Preview<'_>, target: &Target) -> Result<Giving<'p>, Problem> {
         let mut own = preview.standings().filter(|one| *one.charge.limit.name == *self.limit);
         let (Some(standing), None) = (own.next(), own.next()) else {
             return Err(target.without_limits());
@@ -284,7 +287,14 @@ impl GiftForm {
                 );
                 Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
             }
-            _ => Ok(standing.bonuses),
+            _ => {
+                let carried: u64 = standing.bonuses.iter().map(|one| one.stand.carried).sum();
+                let quota = standing.charge.quota.saturating_add(carried);
+                Ok(Giving {
+                    standings: standing.bonuses,
+                    left: quota.saturating_sub(standing.used),
+                })
+            }
         }
     }
 
@@ -294,10 +304,21 @@ impl GiftForm {
             Some(id) => format!("the bonus `{id}` of `{from}` does not have {} hits", self.hits),
             None => format!("no bonus of `{from}` has {} hits; the most is {most}", self.hits),
         };
+        self.exceeded(detail)
+    }
+
+    fn exceeded(&self, detail: String) -> Problem {
         let status = StatusCode::TOO_MANY_REQUESTS;
         let limit = Some(self.limit.clone());
         Problem { limit, ..Problem::new(status, detail).coded("QUOTA_EXCEEDED") }
     }
+}
+
+/// What a giver has on a limit.
+struct Giving<'p> {
+    standings: &'p [BonusStanding],
+    /// The hits that are neither spent nor held by reservations, of the amount and of all bonuses.
+    left: u64,
 }
 
 fn conflict(id: &str) -> Problem {

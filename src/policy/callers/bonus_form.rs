@@ -186,9 +186,14 @@ pub fn parse_until(text: &str) -> Result<Timestamp, String> {
     parse_time(text, Date::tomorrow)
 }
 
-/// Parses a date, which means its beginning, or an instant.
+/// Parses a date, which means its beginning, or an instant. That of the Unix epoch stands for none, so it is no beginning.
 fn parse_from(text: &str) -> Result<Timestamp, String> {
-    parse_time(text, Ok)
+    match parse_time(text, Ok)? {
+        at if at == Timestamp::default() => {
+            Err(format!("invalid date `{text}`; it must be after 1970-01-01T00:00:00Z"))
+        }
+        at => Ok(at),
+    }
 }
 
 fn parse_time(
