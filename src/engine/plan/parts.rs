@@ -81,4 +81,21 @@ descriptors:
         assert_eq!(ask([8, 1]).await, (Code::Ok, 2));
         assert_eq!(ask([1, 9]).await.0, Code::OverLimit, "in whole or not at all");
     }
+
+    #[tokio::test]
+    async fn a_caller_whom_a_limit_only_warns_gets_all_hits() {
+        const POLICY: &str = "
+domain: d
+caller: { key: u }
+descriptors: [{ key: u, limits: [{ name: all, rate: 10/total, partial: true, enforce: 0% }] }]";
+        let bench = bench(POLICY, ModeSettings::default());
+        let request = Request::try_new("d", vec![descriptor("u=x")]).unwrap();
+        let part = Descriptor { hits: Hits::Spend(12), ..descriptor("u=x") };
+        let asked = Request::try_new("d", vec![part]).unwrap();
+        let snapshot = bench.engine.snapshot();
+        let verdict = bench.engine.check(&snapshot, &asked).await;
+        assert_eq!((verdict.code(), verdict.granted().count()), (Code::Ok, 0));
+        let verdict = bench.engine.check(&snapshot, &request).await;
+        assert_eq!(verdict.charges()[0].remaining(), 9, "the request before was not charged");
+    }
 }

@@ -146,10 +146,14 @@ mod tests {
         ]))
     }
 
-    fn drawn(view: &View, width: u16, height: u16) -> String {
+    fn terminal(view: &View, width: u16, height: u16) -> Terminal<TestBackend> {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
         terminal.draw(|frame| view.draw(frame)).unwrap();
-        terminal.backend().to_string()
+        terminal
+    }
+
+    fn drawn(view: &View, width: u16, height: u16) -> String {
+        terminal(view, width, height).backend().to_string()
     }
 
     #[test]
@@ -176,7 +180,7 @@ mod tests {
         view.take(reading());
         for width in 0..70 {
             for height in 0..24 {
-                drawn(&view, width, height);
+                terminal(&view, width, height);
             }
         }
     }
