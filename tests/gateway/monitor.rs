@@ -156,6 +156,17 @@ async fn without_usage_named_callers_are_shown() {
     terminal.shows(&["ann", "eve", "usage"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_monitor_ends_with_its_terminal() {
+    let tollgate = serve().await;
+    let Some(terminal) = Terminal::start(&tollgate, "ann") else { return };
+    terminal.shows(&["Nearest to their limits"]).await;
+    let process = PathBuf::from(format!("/proc/{}", terminal.monitor()));
+    assert!(process.exists());
+    drop(terminal);
+    eventually("the end of the monitor", async || (!process.exists()).then_some(())).await;
+}
+
 #[test]
 fn a_pipe_is_no_terminal() {
     let output = command().args(["quota", "monitor"]).output().unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::{DefaultTerminal, Frame};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// A terminal that is drawn on.
@@ -36,7 +36,8 @@ impl Screen {
     /// If it is none.
     pub fn start() -> io::Result<Self> {
         let terminated = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGHUP, SIGINT] {
+        // SIGHUP ends the process: the terminal is gone, and waiting for its keys would never return.
+        for signal in [SIGTERM, SIGINT] {
             flag::register(signal, Arc::clone(&terminated))?;
         }
         // Before the terminal is changed, and so also when that fails half-way. A panic restores it before its message.
