@@ -128,7 +128,11 @@ fn answered(
     }
 }
 
+/// The reason without the address, which stands above: a narrow terminal has no room for both.
 fn without_prefix(error: &ClientError) -> String {
+    if let ClientError::Unreachable { source, .. } = error {
+        return source.to_string();
+    }
     let text = error.to_string();
     text.strip_prefix("error: ").unwrap_or(&text).to_owned()
 }
