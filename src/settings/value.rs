@@ -78,7 +78,7 @@ pub fn duration(text: &str) -> Option<Duration> {
     (duration <= MAX).then_some(duration)
 }
 
-/// A [`duration`] that is not zero.
+/// A duration that is not zero.
 pub fn some_time(text: &str) -> Option<Duration> {
     duration(text).filter(|duration| !duration.is_zero())
 }

@@ -93,6 +93,13 @@ async fn run_all(shared: Shared<'_>, worlds: u64) {
     }
 }
 
+/// Leaves bonuses out on a cluster.
+fn calm(shared: Shared<'_>, people: &mut people::People) {
+    if let Shared::Cluster(_) = shared {
+        people.values_mut().for_each(|person| person.bonuses.clear());
+    }
+}
+
 /// One world's history.
 async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
     let mut draw = Draw::new(seed);
@@ -100,11 +107,14 @@ async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
     let mut world = policies::world(&mut draw);
     modes::add(&mut draw, &mut world);
     timed::add(&mut draw, &mut world, now_ms);
-    shares::add(&mut draw, &mut world);
-    if let Shared::Cluster(_) = shared {
-        timed::calm(&mut world);
+    // On several masters, hits that one took come back if another one has fewer or refuses. The model doesn't know which
+    // thresholds they crossed in between, nor that they go to bonuses first.
+    match shared {
+        Shared::Cluster(_) => timed::calm(&mut world),
+        _ => shares::add(&mut draw, &mut world),
     }
     let mut people = histories::people(&mut draw, now_ms);
+    calm(shared, &mut people);
     let mut cast = histories::Cast::new(&mut draw, &world);
     let parts = parts.clone();
     let opening = Opening { world: world.clone(), people: people.clone(), now_ms, parts };
@@ -119,6 +129,7 @@ async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
         }
         if draw.chance(6) {
             histories::edit(&mut draw, &mut world, &mut people, stage.now_ms);
+            calm(shared, &mut people);
             happening.push(Event::People(people.clone()));
         }
         if let Some(giving) = shares::maybe_giving(&mut draw, (&people, &gifts), stage.now_ms) {
