@@ -158,6 +158,7 @@ impl Engine {
         let directory = self.directory();
         for attempt in 0..ATTEMPTS_MAX {
             if let Some(failures) = attempt.checked_sub(1) {
+                // A concurrent change of the receiver, or of the gift, won.
                 tokio::time::sleep(RETRY.jittered(failures)).await;
             }
             let Some(seen) = directory.gift(&gift.id).await? else { return Ok(gift) };

@@ -77,6 +77,7 @@ fn read_often(client: Client, subjects: Subjects, interval: Duration) -> Receive
     let (sender, receiver) = sync_channel(1);
     thread::spawn(move || {
         while sender.send(subjects.read(&client)).is_ok() {
+            // The pause between readings, which a key does not wait for: this is not the thread that draws.
             thread::sleep(interval);
         }
     });
