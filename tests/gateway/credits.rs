@@ -106,6 +106,9 @@ fn grants(quota: &Value) -> Vec<Value> {
 async fn grants_are_spent_by_their_end_and_then_by_priority() {
     let Some((api, _store)) = on_redis().await else { return };
     api.put("ann", &json!({})).await;
+    // The epoch would be read as no beginning, and the caller's record as invalid.
+    let epoch = json!({ "id": "e", "limit": "tokens", "amount": 1, "every": "hour", "from": "1970-01-01", "rollover": { "max": 5 } });
+    api.check("ann/bonuses", &epoch, (422, "")).await;
     let first = json!({ "id": "first", "limit": "tokens", "amount": 3, "until": "2098-01-01", "priority": 9 });
     let never = json!({ "id": "never", "limit": "tokens", "amount": 6 });
     for one in [never, bonus("late", 5, "2099-01-01"), bonus("b", 4, "2098-01-01"), first] {
