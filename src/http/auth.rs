@@ -123,6 +123,16 @@ impl<R: RequiredRole> FromRequestParts<Edge> for Authorized<R> {
         let peer = parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
         let peer = peer.map(|peer| peer.ip());
         let principal = authenticate(&edge.api.tokens, peer, &parts.uri, &parts.headers)?;
+        Self::of(principal)
+    }
+}
+
+impl<R: RequiredRole> Authorized<R> {
+    /// A principal that has the role.
+    ///
+    /// # Errors
+    /// If its role is lower.
+    pub fn of(principal: Principal) -> Result<Self, Refusal> {
         if principal.role < R::ROLE {
             let (needed, Principal { name, role, .. }) = (R::ROLE, principal);
             let reason = format!("the role {needed} is required; the role of `{name}` is {role}");
@@ -153,7 +163,15 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn check_local(peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(), &'static str> {
+/// Refuses requests that are not from this machine itself.
+///
+/// # Errors
+/// The reason.
+pub fn check_local(
+    peer: Option<IpAddr>,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(), &'static str> {
     if !peer.is_some_and(|peer| peer.to_canonical().is_loopback()) {
         return Err("without api_tokens, only requests from this machine are allowed");
     }
@@ -171,7 +189,8 @@ fn check_local(peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(
         );
     }
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
-    if origin.is_some_and(|origin| origin.strip_prefix("http://") != host) {
+    let authority = |origin| Some(str::split_once(origin, "://")?.1);
+    if origin.is_some_and(|origin| authority(origin) != host) {
         return Err("without api_tokens, requests from pages of other sites are not allowed");
     }
     Ok(())

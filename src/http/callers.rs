@@ -62,21 +62,21 @@ fn page_len_default() -> usize {
 /// A page of callers, ordered by name.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Page")]
-struct PageBody {
-    items: Vec<Item>,
+pub struct PageBody {
+    pub items: Vec<Item>,
     /// The `after` of the next page; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    pub next: Option<String>,
 }
 
 /// A caller with its name.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Item {
-    name: String,
+pub struct Item {
+    pub name: String,
     /// The caller's `ETag`; absent if the directory is in files.
     #[serde(skip_serializing_if = "Option::is_none")]
-    etag: Option<String>,
-    caller: CallerForm,
+    pub etag: Option<String>,
+    pub caller: CallerForm,
 }
 
 /// The headers of a request, for `If-None-Match`.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dashboard::Dashboard;
 use crate::api_token::ApiToken;
 use crate::engine::{Engine, Readiness};
 use crate::metrics::Metrics;
@@ -24,7 +25,7 @@ pub struct Edge {
     pub invalid: InvalidRequests,
 }
 
-/// The tokens of the API, its audit log, the records of reservations, recent refusals, and the sources of usage.
+/// The tokens of the API, its audit log, the records of reservations, recent refusals, the sources of usage, and the dashboard.
 #[derive(Clone, Debug, Default)]
 pub struct Api {
     /// If empty, only this machine may use the API.
@@ -36,6 +37,8 @@ pub struct Api {
     pub refusals: RefusalSources,
     /// None: usage is not counted.
     pub usage: Option<UsageSources>,
+    /// None: it is off.
+    pub dashboard: Option<Arc<Dashboard>>,
 }
 
 /// The places of refusals with an id.

@@ -9,6 +9,7 @@ mod bonuses;
 mod callers;
 mod change;
 mod credits;
+mod dashboard;
 mod edge;
 mod erase;
 mod extract;
@@ -46,6 +47,7 @@ use crate::metrics::{Metrics, Port};
 use crate::observe::invalid::InvalidRequests;
 use edge::Edge;
 
+pub use dashboard::{Dashboard, Live, SigningKey};
 pub use edge::{Api, RefusalSources, UsageSources};
 pub use json::answer_bytes;
 pub use problem::Problem;
@@ -65,7 +67,9 @@ pub fn router(
     api: Api,
 ) -> Router {
     let invalid = InvalidRequests::new(Port::Http, metrics.clone());
+    let has_dashboard = api.dashboard.is_some();
     let edge = Edge { engine, metrics, readiness, api: Arc::new(api), invalid };
+    let pages = if has_dashboard { dashboard::routes() } else { Router::new() };
     Router::new()
         .route("/", get(admin::index))
         .route("/json", post(json::handle))
@@ -75,11 +79,25 @@ pub fn router(
         .route("/readyz", get(health::ready))
         .route("/healthcheck", get(health::ready))
         .merge(api::routes())
+        .merge(pages)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(REQUEST_TIMEOUT, in_time))
         .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
         .with_state(edge)
+}
+
+/// Updates the open pages of the dashboard until `shutdown`.
+pub async fn run_dashboard(
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    api: Api,
+    shutdown: impl Future<Output = ()>,
+) {
+    let invalid = InvalidRequests::new(Port::Http, metrics.clone());
+    let readiness = Readiness::default();
+    let edge = Edge { engine, metrics, readiness, api: Arc::new(api), invalid };
+    dashboard::run(edge, shutdown).await;
 }
 
 async fn unknown_path(uri: Uri) -> Problem {

@@ -43,48 +43,48 @@ struct ProvidersParams {
 /// All providers, by domain.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Providers")]
-struct ProvidersBody {
+pub struct ProvidersBody {
     /// Redis was unavailable: the hits in use are those that this sidecar counts alone.
-    fallback: bool,
-    items: Vec<ProviderBody>,
+    pub fallback: bool,
+    pub items: Vec<ProviderBody>,
 }
 
 /// A provider: a name in a choice, or the value of the first entry of a rule with `capacity`.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Provider")]
-struct ProviderBody {
-    domain: String,
+pub struct ProviderBody {
+    pub domain: String,
     /// The key of the entry with the provider's name.
-    key: String,
-    provider: String,
-    status: Status,
+    pub key: String,
+    pub provider: String,
+    pub status: Status,
     /// The time of these numbers.
     #[schemars(extend("format" = "date-time"))]
-    at: String,
+    pub at: String,
     /// Redis was unavailable: the hits in use are those that this sidecar counts alone.
-    fallback: bool,
+    pub fallback: bool,
     /// The highest level of pressure of its rules; 0: none.
-    level: u8,
+    pub level: u8,
     /// Requests that this sidecar holds for capacity.
-    waiting: usize,
+    pub waiting: usize,
     /// The latency that choices assume, in milliseconds; absent if it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
-    latency_ms: Option<f64>,
+    pub latency_ms: Option<f64>,
     /// The source of the latency.
     #[serde(skip_serializing_if = "Option::is_none")]
-    latency_from: Option<LatencyFrom>,
+    pub latency_from: Option<LatencyFrom>,
     /// The limit of which the largest part is in use; absent without limits.
     #[serde(skip_serializing_if = "Option::is_none")]
-    fullest: Option<ProviderLimitBody>,
+    pub fullest: Option<ProviderLimitBody>,
     /// Each limit with a single counter.
-    limits: Vec<ProviderLimitBody>,
+    pub limits: Vec<ProviderLimitBody>,
 }
 
 /// Whether a provider has capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(rename = "ProviderStatus")]
-enum Status {
+pub enum Status {
     Available,
     /// A level of pressure is in force.
     Pressure,
@@ -97,7 +97,7 @@ enum Status {
 /// The source of a latency.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum LatencyFrom {
+pub enum LatencyFrom {
     /// Reports to this sidecar.
     Reported,
     Policy,
@@ -106,43 +106,43 @@ enum LatencyFrom {
 /// A limit of a provider, for all callers together.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ProviderLimit")]
-struct ProviderLimitBody {
+pub struct ProviderLimitBody {
     /// The path of its rule.
-    rule: String,
+    pub rule: String,
     /// As metrics and usage name it.
-    limit: String,
+    pub limit: String,
     /// Whether it refuses requests; false in the modes `warn` and `shadow`.
-    enforced: bool,
+    pub enforced: bool,
     /// Hits that can be in use now, under its schedule and the signal that it follows.
-    capacity: u64,
-    used: u64,
-    remaining: u64,
+    pub capacity: u64,
+    pub used: u64,
+    pub remaining: u64,
     /// `used` of `capacity`; above 100 where the limit is overdrawn, or lowered.
-    percent: f64,
+    pub percent: f64,
     /// The part of the limit that the signal leaves, from 0 to 100; absent if it follows none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    adjusted_percent: Option<f64>,
+    pub adjusted_percent: Option<f64>,
     /// When nothing will be in use any more, if nothing more is spent; absent if nothing is in use.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    reset_at: Option<String>,
+    pub reset_at: Option<String>,
     /// The level of pressure of its rule; absent if it has no levels.
     #[serde(skip_serializing_if = "Option::is_none")]
-    level: Option<u8>,
+    pub level: Option<u8>,
     /// The requests that this sidecar holds for it; absent if it has no `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    queue: Option<QueueBody>,
+    pub queue: Option<QueueBody>,
 }
 
 /// Held requests by priority.
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ProviderQueue")]
-struct QueueBody {
-    waiting: usize,
-    low: usize,
-    medium: usize,
-    high: usize,
-    urgent: usize,
+pub struct QueueBody {
+    pub waiting: usize,
+    pub low: usize,
+    pub medium: usize,
+    pub high: usize,
+    pub urgent: usize,
 }
 
 /// One provider.
@@ -168,10 +168,15 @@ async fn list(
     State(edge): State<Edge>,
     UrlQuery(ProvidersParams { domain }): UrlQuery<ProvidersParams>,
 ) -> Json<ProvidersBody> {
-    let is_wanted = |of: &str| domain.as_deref().is_none_or(|domain| domain == of);
+    Json(providers(&edge, domain.as_deref()).await)
+}
+
+/// The providers of a domain, or of all.
+pub async fn providers(edge: &Edge, domain: Option<&str>) -> ProvidersBody {
+    let is_wanted = |of: &str| domain.is_none_or(|domain| domain == of);
     let states = edge.engine.providers(|of, _| is_wanted(of)).await;
     let items: Vec<ProviderBody> = states.iter().map(ProviderBody::from).collect();
-    Json(ProvidersBody { fallback: items.iter().any(|item| item.fallback), items })
+    ProvidersBody { fallback: items.iter().any(|item| item.fallback), items }
 }
 
 /// Shows a provider.

@@ -60,6 +60,42 @@ impl Latency {
         self.0.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.0.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
+
+    /// What was counted so far.
+    pub fn counts(&self) -> LatencyCounts {
+        LatencyCounts(array::from_fn(|index| self.0.buckets[index].load(Ordering::Relaxed)))
+    }
+}
+
+/// How many durations were counted in each bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LatencyCounts([u64; BOUNDS_NS.len() + 1]);
+
+impl LatencyCounts {
+    /// What was counted since `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self(array::from_fn(|index| self.0[index].saturating_sub(earlier.0[index])))
+    }
+
+    /// The duration that a part of the durations don't exceed, such as 0.99, interpolated within its bucket; None without
+    /// durations. Above all buckets, the bound of the last one.
+    pub fn quantile(&self, part: f64) -> Option<Duration> {
+        let count: u64 = self.0.iter().sum();
+        if count == 0 {
+            return None;
+        }
+        let wanted = count as f64 * part;
+        let (mut below, mut lower_ns) = (0.0, 0.0);
+        for (bound_ns, in_bucket) in BOUNDS_NS.iter().zip(&self.0) {
+            let (bound_ns, in_bucket) = (*bound_ns as f64, *in_bucket as f64);
+            if 0.0 < in_bucket && wanted <= below + in_bucket {
+                let ns = lower_ns + (bound_ns - lower_ns) * (wanted - below) / in_bucket;
+                return Some(Duration::from_secs_f64(ns / 1e9));
+            }
+            (below, lower_ns) = (below + in_bucket, bound_ns);
+        }
+        Some(Duration::from_secs_f64(lower_ns / 1e9))
+    }
 }
 
 impl EncodeMetric for Latency {

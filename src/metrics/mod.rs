@@ -48,7 +48,7 @@ pub use certificates::CertificateMetrics;
 pub use data_file::DataFileMetrics;
 pub use debits::DebitMetrics;
 pub use invalid::{Invalid, InvalidMetrics, Port};
-pub use latency::Latency;
+pub use latency::{Latency, LatencyCounts};
 pub use limits::{LimitMetrics, LimitsMetrics};
 pub use local_cache::LocalCacheMetrics;
 pub use memory::MemoryMetrics;
@@ -129,6 +129,14 @@ pub struct DomainMetrics {
     pub over_limit: Counter,
     /// Requests that failed, because the store was unavailable and `on_outage` is `error`.
     pub error: Counter,
+}
+
+/// Requests by answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    pub ok: u64,
+    pub over_limit: u64,
+    pub error: u64,
 }
 
 const OK: &str = "ok";
@@ -217,6 +225,18 @@ impl Metrics {
             }
             keep
         });
+    }
+
+    /// Requests so far by answer, of all domains.
+    pub fn answers(&self) -> Answers {
+        let mut sums = Answers::default();
+        for domain in &*lock(&self.domains) {
+            let count = |code| self.requests.get_or_create(&request_labels(domain, code)).get();
+            sums.ok += count(OK);
+            sums.over_limit += count(OVER_LIMIT);
+            sums.error += count(ERROR);
+        }
+        sums
     }
 
     /// Counts a request as in flight until the guard is dropped, also if it is cancelled.

@@ -1,6 +1,6 @@
 //! Metrics of limits that callers share: refusals by reason, pressure, waiting.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -56,6 +56,17 @@ impl SharingMetrics {
     pub fn refusals(&self, domain: &str, reason: &'static str) -> Counter {
         lock(&self.live).refusals.insert((domain.to_owned(), reason));
         self.refusals.get_or_create_owned(&refusal_labels(domain, reason))
+    }
+
+    /// Refusals so far by reason, of all domains.
+    pub fn refusals_by_reason(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for (domain, reason) in &lock(&self.live).refusals {
+            let labels = refusal_labels(domain, reason);
+            let count = self.refusals.get_or_create(&labels).get();
+            *sums.entry(*reason).or_default() += count;
+        }
+        sums
     }
 
     /// The level of pressure of a rule. The same labels have the same gauge.

@@ -79,7 +79,7 @@ component! {
         value: "ADDRESS",
         default: "127.0.0.1:8080",
         expected: "an IP address and a port, such as 127.0.0.1:8080 or [::]:8080",
-        help: "Address of HTTP: /json, health, /metrics, /policy and /v1. The default serves only this machine",
+        help: "Address of HTTP: /json, health, /metrics, /policy, /v1 and /dashboard. The default serves only this machine",
         read: value::address,
     }
 

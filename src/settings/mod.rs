@@ -7,6 +7,7 @@ mod api_variables;
 mod audit;
 mod callers;
 mod contexts;
+mod dashboard;
 mod error;
 mod listening;
 mod observing;

@@ -2,6 +2,7 @@
 
 use super::audit::AuditSettings;
 use super::callers::CallerSettings;
+use super::dashboard::DashboardSettings;
 use super::listening::ListeningSettings;
 use super::observing::ObservingSettings;
 use super::policies::PolicySettings;
@@ -16,6 +17,7 @@ pub struct Settings {
     pub policies: PolicySettings,
     pub callers: CallerSettings,
     pub audit: AuditSettings,
+    pub dashboard: DashboardSettings,
     pub listening: ListeningSettings,
     pub store: StoreSettings,
     pub redis: RedisServerSettings,
@@ -29,6 +31,7 @@ pub fn table() -> impl Iterator<Item = &'static Setting> {
         PolicySettings::TABLE,
         CallerSettings::TABLE,
         AuditSettings::TABLE,
+        DashboardSettings::TABLE,
         ListeningSettings::TABLE,
         StoreSettings::TABLE,
         RedisServerSettings::TABLE,
@@ -45,6 +48,7 @@ impl Settings {
         self.policies.set(name, text)
             || self.callers.set(name, text)
             || self.audit.set(name, text)
+            || self.dashboard.set(name, text)
             || self.listening.set(name, text)
             || self.store.set(name, text)
             || self.redis.set(name, text)

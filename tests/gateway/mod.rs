@@ -10,6 +10,7 @@ mod connections;
 mod costs;
 mod counted;
 mod credits;
+mod dashboard;
 mod edges;
 mod envoy;
 mod hostile;

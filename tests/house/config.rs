@@ -24,12 +24,13 @@ const PROVIDERS_PAGE: &str = "config/providers.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 12] = [
+const OTHER_PAGES: [&str; 13] = [
     CALLERS_PAGE,
     PROVIDERS_PAGE,
     CREDITS_PAGE,
     USAGE_PAGE,
     "README.md",
+    "config/dashboard.md",
     "config/glossary.md",
     "config/metrics.md",
     "config/recipes.md",

@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod batch;
+pub mod browser;
 pub mod claims;
 pub mod client;
 pub mod clock;

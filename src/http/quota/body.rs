@@ -27,87 +27,87 @@ pub struct QuotaBody {
 /// A limit as it stands for a caller.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct QuotaItem {
-    domain: String,
+    pub domain: String,
     /// As metrics and usage name it.
-    limit: String,
+    pub limit: String,
     /// The caller or the pool whose counter it is; absent if it is this caller, and for a caller without a record.
     #[serde(skip_serializing_if = "Option::is_none")]
-    account: Option<String>,
+    pub account: Option<String>,
     /// The tier by which the amount is chosen; absent if the policy has no tiers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    tier: Option<String>,
+    pub tier: Option<String>,
     /// Hits that may be spent: the amount of the limit (its burst, of a token bucket), and valid bonuses.
-    quota: u64,
+    pub quota: u64,
     /// Valid bonuses in it, with what was carried over.
-    bonuses: u64,
+    pub bonuses: u64,
     /// Each of them, in the order in which they are spent once the amount is used up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    grants: Vec<GrantItem>,
+    pub grants: Vec<GrantItem>,
     /// Hits in use; more than `quota` where the limit is overdrawn.
-    used: u64,
+    pub used: u64,
     /// Hits in `used` that reservations hold.
-    held: u64,
+    pub held: u64,
     /// Hits of the quota that are left; 0 during a grace.
-    remaining: u64,
+    pub remaining: u64,
     /// What the limit's grace lets pass beyond that; absent if that is nothing, and more than the limit is not in use.
     #[serde(skip_serializing_if = "Option::is_none")]
-    grace: Option<QuotaGrace>,
+    pub grace: Option<QuotaGrace>,
     /// `used` of `quota`, from 0 to 100; above 100 where the limit is overdrawn.
-    percent: f64,
+    pub percent: f64,
     /// When nothing will be in use any more, if nothing more is spent; absent if nothing is in use, and for a limit that never
     /// resets.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    reset_at: Option<String>,
-    mode: ModeName,
+    pub reset_at: Option<String>,
+    pub mode: ModeName,
     /// The override that replaces the policy's amount; absent if none applies.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
-    overridden: Option<QuotaOverride>,
+    pub overridden: Option<QuotaOverride>,
     /// For a limit that never resets: what `recalculate` takes as its `mark`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mark: Option<String>,
+    pub mark: Option<String>,
 }
 
 /// An override that applies.
 #[derive(Debug, Serialize, JsonSchema)]
-struct QuotaOverride {
+pub struct QuotaOverride {
     /// When it ends; absent if it never does.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<String>,
+    pub until: Option<String>,
 }
 
 /// What a grace lets pass.
 #[derive(Debug, Serialize, JsonSchema)]
-struct QuotaGrace {
+pub struct QuotaGrace {
     /// Hits.
-    left: u64,
+    pub left: u64,
     /// When it ends; absent if it has not begun, or less than the limit is in use.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    until: Option<String>,
+    pub until: Option<String>,
 }
 
 /// A bonus as it stands.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "QuotaGrant")]
 pub struct GrantItem {
-    id: String,
+    pub id: String,
     /// Hits that it has, in this period if it recurs.
-    amount: u64,
+    pub amount: u64,
     /// Hits that were left of the period before, and count in this one.
     #[serde(default, skip_serializing_if = "is_zero")]
-    carried: u64,
-    spent: u64,
-    remaining: u64,
-    priority: u8,
+    pub carried: u64,
+    pub spent: u64,
+    pub remaining: u64,
+    pub priority: u8,
     /// When what remains ends: with its period, if it recurs; absent if it never ends.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    expires_at: Option<String>,
+    pub expires_at: Option<String>,
     /// How often it comes anew: absent if it comes once.
     #[serde(skip_serializing_if = "Option::is_none")]
-    every: Option<String>,
+    pub every: Option<String>,
 }
 
 /// What a limit does with a request that is over it.

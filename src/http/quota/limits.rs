@@ -21,6 +21,11 @@ pub const LOOK: Hits = Hits::GiveBack(0);
 pub struct Limits(Json<QuotaBody>);
 
 impl Limits {
+    /// The limits.
+    pub fn into_body(self) -> QuotaBody {
+        self.0.0
+    }
+
     /// The same with the hits that were taken of those that were asked for.
     pub fn granting(mut self, granted: Option<u64>) -> Self {
         self.0.0.granted = granted;

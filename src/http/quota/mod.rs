@@ -20,12 +20,12 @@ use super::problem::Problem;
 use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
 use crate::limit::Hits;
 use limits::{Limits, limits, record, unavailable};
-use params::{ConsumeForm, ConsumeMode, HitsForm, ResetForm};
+use params::{ConsumeForm, ConsumeMode, HitsForm};
 use recalculate::recalculate;
 
-pub use body::percent;
+pub use body::{QuotaItem, percent};
 pub use limits::LOOK;
-pub use params::{QuotaParams, Target, target};
+pub use params::{QuotaParams, ResetForm, Target, target};
 
 pub fn operations() -> [Operation; 7] {
     [
@@ -75,7 +75,7 @@ pub fn operations() -> [Operation; 7] {
 }
 
 /// The quota, or a problem that names the limit without the hits.
-struct Quota(Limits);
+pub struct Quota(Limits);
 
 impl axum::response::IntoResponse for Quota {
     fn into_response(self) -> axum::response::Response {
@@ -100,7 +100,14 @@ async fn show(
     UrlQuery(params): UrlQuery<QuotaParams>,
 ) -> Result<Limits, Problem> {
     by.principal.may_read(Some(&name))?;
-    let target = params.target(name)?;
+    standing(&edge, &params.target(name)?).await
+}
+
+/// How the limits of a caller stand.
+///
+/// # Errors
+/// If no limit applies to it, or the store is unavailable.
+pub async fn standing(edge: &Edge, target: &Target) -> Result<Limits, Problem> {
     let snapshot = edge.engine.snapshot();
     let mut previews = Vec::new();
     for request in &target.requests(&snapshot, LOOK)? {
@@ -108,7 +115,7 @@ async fn show(
     }
     match previews.iter().any(|preview| preview.verdict.code() == Code::Unavailable) {
         true => Err(unavailable()),
-        false => limits(&target, &previews),
+        false => limits(target, &previews),
     }
 }
 
@@ -184,7 +191,7 @@ async fn release(
 }
 
 /// Gives all used hits back.
-async fn reset(
+pub async fn reset(
     by: Authorized<Operator>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,

@@ -89,10 +89,10 @@ pub enum ConsumeMode {
 #[schemars(rename = "QuotaReset")]
 pub struct ResetForm {
     /// The domain; may be absent if only one has a policy that names callers.
-    domain: Option<String>,
+    pub domain: Option<String>,
     /// More entries after the caller's, in order: the limits of a request with these entries are reset.
     #[serde(default)]
-    entries: Vec<BTreeMap<String, String>>,
+    pub entries: Vec<BTreeMap<String, String>>,
 }
 
 /// The body of a recalculation.

@@ -16,34 +16,34 @@ use crate::usage::{Dimension, Group, GroupName, Total, UsageQuery, View};
 pub struct UsageItem {
     /// The start of the minute, hour or day.
     #[serde(skip_serializing_if = "Option::is_none")]
-    start: Option<String>,
+    pub start: Option<String>,
     #[serde(flatten)]
-    names: NamesBody,
-    requests: u64,
-    allowed: u64,
+    pub names: NamesBody,
+    pub requests: u64,
+    pub allowed: u64,
     /// Refused requests; in sums of a limit, those that this limit refused.
-    refused: u64,
+    pub refused: u64,
     /// Refused requests by reason.
-    refused_by: BTreeMap<&'static str, u64>,
+    pub refused_by: BTreeMap<&'static str, u64>,
     /// In sums of a limit: requests that only other limits refused.
     #[serde(skip_serializing_if = "Option::is_none")]
-    refused_elsewhere: Option<u64>,
+    pub refused_elsewhere: Option<u64>,
     /// Requests whose decision failed, because the store was unavailable.
-    errors: u64,
+    pub errors: u64,
     /// Allowed requests that a shadow limit would have refused.
-    shadow_refused: u64,
+    pub shadow_refused: u64,
     /// Requests that `on_outage` decided.
-    fallback: u64,
+    pub fallback: u64,
     /// Requests that were held for capacity.
-    waited: u64,
+    pub waited: u64,
     /// In sums of a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    hits: Option<HitsBody>,
+    pub hits: Option<HitsBody>,
     /// In sums of requests, if policies have prices.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cost: Option<CostBody>,
+    pub cost: Option<CostBody>,
     /// The time of the last request.
-    last_at: String,
+    pub last_at: String,
 }
 
 /// The refusals of one caller for one limit and reason.
@@ -51,56 +51,56 @@ pub struct UsageItem {
 #[schemars(rename = "Denial")]
 pub struct DenialItem {
     #[serde(flatten)]
-    names: NamesBody,
+    pub names: NamesBody,
     /// Number of refused requests.
-    count: u64,
-    last_at: String,
+    pub count: u64,
+    pub last_at: String,
 }
 
 #[derive(Debug, Default, Serialize, JsonSchema)]
-struct NamesBody {
+pub struct NamesBody {
     #[serde(skip_serializing_if = "Option::is_none")]
-    domain: Option<Option<String>>,
+    pub domain: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<Option<String>>,
+    pub limit: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tier: Option<Option<String>>,
+    pub tier: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    caller: Option<Option<String>>,
+    pub caller: Option<Option<String>>,
     /// True if the group is not one caller, but all callers except the busiest ones.
     #[serde(default, skip_serializing_if = "is_false")]
-    other: bool,
+    pub other: bool,
     /// The provider that a choice selected for the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<Option<String>>,
+    pub provider: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<Option<String>>,
+    pub code: Option<Option<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Option<String>>,
+    pub reason: Option<Option<String>>,
     /// The kind of a request with a price; null in sums of all requests.
     #[serde(skip_serializing_if = "Option::is_none")]
-    kind: Option<Option<String>>,
+    pub kind: Option<Option<String>>,
 }
 
 /// Hits of a limit.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "UsageHits")]
-struct HitsBody {
+pub struct HitsBody {
     /// Hits that count against the limit.
-    spent: u64,
+    pub spent: u64,
     /// Hits that the limit refused.
-    refused: u64,
+    pub refused: u64,
     /// Hits that the limit would have refused, in shadow mode.
-    shadow_refused: u64,
-    given_back: u64,
+    pub shadow_refused: u64,
+    pub given_back: u64,
 }
 
 /// The money that requests cost, in millionths of the currency.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "UsageCost")]
-struct CostBody {
-    spent_micros: u64,
-    given_back_micros: u64,
+pub struct CostBody {
+    pub spent_micros: u64,
+    pub given_back_micros: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -40,48 +40,48 @@ pub struct CostsParams {
 #[schemars(rename = "Costs")]
 pub struct CostsBody {
     /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone.
-    scope: Scope,
+    pub scope: Scope,
     /// Why the store was not asked: the sums are those of this sidecar since its start.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unavailable: Option<String>,
+    pub unavailable: Option<String>,
     /// Absent if the policies have no prices, or several currencies.
     #[serde(skip_serializing_if = "Option::is_none")]
-    currency: Option<String>,
+    pub currency: Option<String>,
     #[schemars(extend("format" = "date-time"))]
-    at: String,
+    pub at: String,
     /// The spend of each domain with prices.
-    items: Vec<SpendBody>,
+    pub items: Vec<SpendBody>,
     /// The kinds of requests with prices, each with the providers that can serve it.
-    kinds: Vec<KindBody>,
+    pub kinds: Vec<KindBody>,
 }
 
 /// The spend of a domain.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Spend")]
-struct SpendBody {
-    domain: String,
+pub struct SpendBody {
+    pub domain: String,
     /// In the last 60 minutes.
-    hour_micros: u64,
+    pub hour_micros: u64,
     /// Since the start of the day, in UTC.
-    day_micros: u64,
+    pub day_micros: u64,
     /// Since the start of the month, in UTC.
-    month_micros: u64,
+    pub month_micros: u64,
     /// `hour_micros` x 24.
-    projected_day_micros: u64,
+    pub projected_day_micros: u64,
     /// `month_micros` x the length of the month / its elapsed part.
-    projected_month_micros: u64,
+    pub projected_month_micros: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    day_budget_micros: Option<u64>,
+    pub day_budget_micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    month_budget_micros: Option<u64>,
-    day: BudgetStatus,
-    month: BudgetStatus,
+    pub month_budget_micros: Option<u64>,
+    pub day: BudgetStatus,
+    pub month: BudgetStatus,
 }
 
 /// Whether a budget holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum BudgetStatus {
+pub enum BudgetStatus {
     /// There is no budget.
     None,
     Within,

@@ -49,71 +49,71 @@ pub struct ForecastParams {
 #[schemars(rename = "Forecasts")]
 pub struct ForecastsBody {
     /// `fleet`: from the usage of all sidecars of the store. `sidecar`: of this one alone.
-    scope: Scope,
-    caller: String,
-    items: Vec<ForecastItem>,
+    pub scope: Scope,
+    pub caller: String,
+    pub items: Vec<ForecastItem>,
 }
 
 /// When a limit will be used up.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "LimitForecast")]
-struct ForecastItem {
-    domain: String,
-    limit: String,
-    quota: u64,
-    used: u64,
-    remaining: u64,
+pub struct ForecastItem {
+    pub domain: String,
+    pub limit: String,
+    pub quota: u64,
+    pub used: u64,
+    pub remaining: u64,
     /// How many whole days or hours of use the forecast is made from.
-    known: u64,
+    pub known: u64,
     /// Days, or hours for windows of at most a day.
-    step: StepName,
+    pub step: StepName,
     /// Why there is no forecast.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<String>,
+    pub unknown: Option<String>,
     #[serde(flatten)]
-    expected: Option<ExpectedBody>,
+    pub expected: Option<ExpectedBody>,
 }
 
 /// What is expected.
 #[derive(Debug, Serialize, JsonSchema)]
-struct ExpectedBody {
+pub struct ExpectedBody {
     /// Hits a day (or an hour), on average over the last 7 days (or 24 hours).
-    average: f64,
+    pub average: f64,
     /// By the Mann-Kendall test at 5 %.
-    trend: TrendName,
+    pub trend: TrendName,
     /// The change of the average by each day (or hour); 0 if it is steady.
-    change: f64,
+    pub change: f64,
     /// What is spent on each weekday, or in each hour of the day in UTC, relative to the average: known after three weeks, or
     /// three days.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pattern: BTreeMap<String, f64>,
+    pub pattern: BTreeMap<String, f64>,
     /// When the limit is expected to be used up; absent if not before `until`.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    reached_at: Option<String>,
+    pub reached_at: Option<String>,
     /// Days until then.
     #[serde(skip_serializing_if = "Option::is_none")]
-    days_left: Option<f64>,
+    pub days_left: Option<f64>,
     /// The start of the 80 % interval of `reached_at`.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    earliest_at: Option<String>,
+    pub earliest_at: Option<String>,
     /// Its end; absent if the limit may also last.
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
-    latest_at: Option<String>,
+    pub latest_at: Option<String>,
     /// The end of the forecast: when the limit is whole again, or as far as a forecast goes.
     #[schemars(extend("format" = "date-time"))]
-    until: String,
+    pub until: String,
     /// The hits a day with which the limit lasts; absent for a limit that never resets.
     #[serde(skip_serializing_if = "Option::is_none")]
-    budget_per_day: Option<u64>,
+    pub budget_per_day: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "ForecastStep")]
-enum StepName {
+pub enum StepName {
     Day,
     Hour,
 }
@@ -121,7 +121,7 @@ enum StepName {
 #[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(rename = "ForecastTrend")]
-enum TrendName {
+pub enum TrendName {
     Rising,
     Falling,
     Steady,

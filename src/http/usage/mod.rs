@@ -20,11 +20,12 @@ use super::openapi::{self, Operation};
 use super::problem::Problem;
 use crate::observe::audit::instant;
 use crate::usage::{Group, Total, UsageQuery};
-use body::{DenialItem, UsageItem};
+pub use body::{DenialItem, UsageItem};
 use costs::costs;
 use forecast::forecast;
 use params::{DenialsParams, TopParams, UsageParams};
-use reading::{Reading, Scope, read};
+pub use reading::Scope;
+use reading::{Reading, read};
 use report::report;
 
 pub fn operations() -> [Operation; 6] {
@@ -71,25 +72,25 @@ pub fn operations() -> [Operation; 6] {
 /// Some groups of what was counted, with the scope of the counts.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "{T}Page")]
-struct PageBody<T> {
+pub struct PageBody<T> {
     /// `fleet`: of all sidecars of the store. `sidecar`: of this one alone.
-    scope: Scope,
+    pub scope: Scope,
     /// Why the store was not asked: the sums are those of this sidecar since its start.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unavailable: Option<String>,
+    pub unavailable: Option<String>,
     /// When this sidecar began to count: its start.
-    since: String,
+    pub since: String,
     /// The start of the first minute, hour or day in the sums; older ones are no longer kept.
-    from: String,
+    pub from: String,
     /// The currency of `cost`: that of the policies' prices; absent if they have none, or several.
     #[serde(skip_serializing_if = "Option::is_none")]
-    currency: Option<String>,
+    pub currency: Option<String>,
     /// Requests of this sidecar that are in no sum, because more came than could be recorded.
-    dropped: u64,
-    items: Vec<T>,
+    pub dropped: u64,
+    pub items: Vec<T>,
     /// The `after` of the next page; absent at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<usize>,
+    pub next: Option<usize>,
 }
 
 /// Sums usage over time.
@@ -99,7 +100,7 @@ async fn usage(
     UrlQuery(params): UrlQuery<UsageParams>,
 ) -> Result<Json<PageBody<UsageItem>>, Problem> {
     by.principal.may_read(params.caller())?;
-    answer(&edge, params.query(edge.engine.now())?, UsageItem::new).await
+    answer(&edge, params.query(edge.engine.now())?, UsageItem::new).await.map(Json)
 }
 
 /// Lists refusals.
@@ -108,7 +109,7 @@ async fn denials(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<DenialsParams>,
 ) -> Result<Json<PageBody<DenialItem>>, Problem> {
-    answer(&edge, params.query(edge.engine.now())?, DenialItem::new).await
+    answer(&edge, params.query(edge.engine.now())?, DenialItem::new).await.map(Json)
 }
 
 /// Lists what has the most.
@@ -117,16 +118,20 @@ async fn top(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<TopParams>,
 ) -> Result<Json<PageBody<UsageItem>>, Problem> {
-    answer(&edge, params.query(edge.engine.now())?, UsageItem::new).await
+    answer(&edge, params.query(edge.engine.now())?, UsageItem::new).await.map(Json)
 }
 
-async fn answer<T>(
+/// The groups of a query, as `item` shows them.
+///
+/// # Errors
+/// If usage is not counted, or the query has too many groups.
+pub async fn answer<T>(
     edge: &Edge,
     query: UsageQuery,
     item: fn(&UsageQuery, &Group, &Total) -> T,
-) -> Result<Json<PageBody<T>>, Problem> {
+) -> Result<PageBody<T>, Problem> {
     let Reading { scope, query, page, unavailable, since } = read(edge, query).await?;
-    Ok(Json(PageBody {
+    Ok(PageBody {
         scope,
         unavailable,
         since: instant(since),
@@ -135,5 +140,5 @@ async fn answer<T>(
         dropped: edge.metrics.sink_dropped.get(),
         items: page.groups.iter().map(|(group, total)| item(&query, group, total)).collect(),
         next: page.more.then_some(query.range.end),
-    }))
+    })
 }
