@@ -52,6 +52,7 @@ Examples:
   tollgate token ci --role operator               Create a token for the API
   tollgate quota status alice                     What a caller has left, from a running Tollgate
   tollgate usage --group-by tier,code             Requests of each hour by tier and outcome
+  tollgate costs --providers                      Spend, budgets, and what another provider would save
   tollgate why 5k3v0m9q2xw7t                      Why a request was refused, by the id in its answer
   tollgate audit verify audit.jsonl*              Verify that no line of the audit log was changed
   tollgate completions bash                       Shell completions; `tollgate man` prints a man page

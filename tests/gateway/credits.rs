@@ -51,9 +51,7 @@ impl Api {
     }
 
     async fn put(&self, name: &str, caller: &Value) {
-        let request = Request::builder().method("PUT").uri(self.url(name));
-        let body = Full::new(Bytes::from(caller.to_string()));
-        let answer = self.http.send(request.body(body).unwrap()).await;
+        let answer = self.http.put(&self.url(name), &caller.to_string()).await;
         assert!(answer.status < 300, "{name}: {}", answer.json());
     }
 

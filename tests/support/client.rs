@@ -82,6 +82,12 @@ impl Http {
         self.send(http_request(Method::POST, url, headers, text)).await
     }
 
+    /// Puts JSON; there must be an answer.
+    pub async fn put(&self, url: &str, text: &str) -> Answer {
+        let request = Request::put(url).header("content-type", "application/json");
+        self.send(request.body(Full::new(Bytes::from(text.to_owned()))).unwrap()).await
+    }
+
     /// Posts a text to `url`.
     pub async fn try_post(&self, url: &str, text: &str) -> Result<Answer, HttpError> {
         self.try_send(http_request(Method::POST, url, &[], text)).await

@@ -28,7 +28,7 @@ pub fn answer(matches: &ArgMatches, question: fn(&ArgMatches) -> Question) -> Ex
                 // A program reads the lines, a person this.
                 remarks(&value).iter().for_each(|remark| complain(remark));
             }
-            let written = write(&output::render(format, &value, &question.columns));
+            let written = write(&output::render(format, &value, &question));
             if question.is_in_part(&value) { ExitCode::from(EXCEEDED) } else { written }
         }
         Err(error) => failed(&error, question.hint),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+
+use serde_json::{Map, Value};
 
 use super::output::Format;
 use crate::settings::some_time;
@@ -57,7 +59,31 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
 
 /// The name of a caller.
 pub fn caller_arg() -> Arg {
-    Arg::new("caller").value_name("CALLER").required(true).help("Name of the caller")
+    name_arg("caller", "CALLER").help("Name of the caller")
+}
+
+/// A required name, which is not empty.
+pub fn name_arg(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).value_name(value).required(true).value_parser(NonEmptyStringValueParser::new())
+}
+
+/// A command about a caller.
+pub fn of_caller(name: &'static str, about: &'static str) -> Command {
+    with_common(Command::new(name).about(about).arg(caller_arg()))
+}
+
+/// A number of hits, 1 if absent.
+pub fn hits_arg() -> Arg {
+    Arg::new("hits")
+        .value_name("HITS")
+        .value_parser(value_parser!(u64).range(1..))
+        .default_value("1")
+        .help("Number of hits")
+}
+
+/// A flag with a text.
+pub fn text_arg(name: &'static str, value: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name(value)
 }
 
 /// `--domain`.
@@ -99,6 +125,27 @@ fn entry(text: &str) -> Result<(String, String), &'static str> {
 /// The entries that were given.
 pub fn entries(matches: &ArgMatches) -> Vec<(String, String)> {
     matches.get_many("entry").unwrap_or_default().cloned().collect()
+}
+
+/// The entries that were given, as the API takes them; None without any.
+pub fn entries_json(matches: &ArgMatches) -> Option<Value> {
+    let entries: Vec<Value> = entries(matches).into_iter().map(|entry| object([entry])).collect();
+    (!entries.is_empty()).then(|| entries.into())
+}
+
+/// An object of these fields.
+pub fn object<V: Into<Value>>(fields: impl IntoIterator<Item = (String, V)>) -> Value {
+    fields.into_iter().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>().into()
+}
+
+/// A path below that of the caller.
+pub fn path(matches: &ArgMatches, below: &str) -> String {
+    format!("/v1/callers/{}/{below}", segment(given(matches, "caller")))
+}
+
+/// The text of an argument.
+pub fn given<'m>(matches: &'m ArgMatches, name: &str) -> &'m str {
+    matches.get_one::<String>(name).map_or("", String::as_str)
 }
 
 /// A text as a segment of a path.

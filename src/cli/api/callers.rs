@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 
 use super::answer::answer;
-use super::args::{caller_arg, segment, with_common};
+use super::args::{caller_arg, given, name_arg, segment, with_common};
 use super::question::Question;
 use super::table::Column;
 use crate::cli::USAGE;
@@ -31,7 +31,7 @@ pub fn command() -> Command {
 }
 
 pub fn why_command() -> Command {
-    let id = Arg::new("id").value_name("ID").required(true).help("Id of the refusal");
+    let id = name_arg("id", "ID").help("Id of the refusal");
     let command = Command::new("why")
         .about(
             "Explain a refusal: the limits at that time, and what would have passed, over the API",
@@ -55,7 +55,7 @@ pub fn run_why(matches: &ArgMatches) -> ExitCode {
 fn erase(matches: &ArgMatches) -> Question {
     Question {
         method: "POST",
-        path: format!("/v1/callers/{}/erase", given(matches, "caller")),
+        path: format!("/v1/callers/{}/erase", segment(given(matches, "caller"))),
         ..Question::default()
     }
 }
@@ -63,7 +63,7 @@ fn erase(matches: &ArgMatches) -> Question {
 fn why(matches: &ArgMatches) -> Question {
     Question {
         method: "GET",
-        path: format!("/v1/why/{}", given(matches, "id")),
+        path: format!("/v1/why/{}", segment(given(matches, "id"))),
         columns: vec![
             Column::text("limit", "/limit"),
             Column::text("reason", "/reason"),
@@ -77,9 +77,4 @@ fn why(matches: &ArgMatches) -> Question {
         ],
         ..Question::default()
     }
-}
-
-/// An argument as a segment of a path.
-fn given(matches: &ArgMatches, name: &str) -> String {
-    segment(matches.get_one::<String>(name).map_or("", String::as_str))
 }

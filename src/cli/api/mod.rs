@@ -1,9 +1,11 @@
-//! The commands that use the API of a running Tollgate: quotas, providers, usage, forecasts, refusals, erasure.
+//! The commands that use the API of a running Tollgate: quotas, providers, usage, forecasts, costs, refusals, erasure.
 
 mod answer;
 mod args;
 mod callers;
 mod client;
+mod costs;
+mod credits;
 mod monitor;
 mod output;
 mod providers;
@@ -39,6 +41,7 @@ pub fn commands() -> Vec<Command> {
         usage::denials_command(),
         usage::report_command(),
         usage::forecast_command(),
+        costs::command(),
         callers::why_command(),
         callers::command(),
     ];
@@ -55,6 +58,7 @@ pub fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
         "denials" => answer(matches, usage::denials),
         "report" => answer(matches, usage::report),
         "forecast" => answer(matches, usage::forecast),
+        "costs" => answer(matches, costs::costs),
         "why" => callers::run_why(matches),
         "callers" => callers::run(matches),
         _ => return None,

@@ -3,6 +3,7 @@
 use clap::ArgMatches;
 use serde_json::Value;
 
+use super::question::Question;
 use super::table::{Column, table};
 use crate::printable;
 
@@ -30,20 +31,22 @@ impl Format {
     }
 }
 
-/// An answer in a format, without the last line break. Tables and CSV have the columns of its items.
-pub fn render(format: Format, answer: &Value, columns: &[Column]) -> String {
+/// The answer to a question in a format, without the last line break. Tables and CSV have the columns of its items.
+pub fn render(format: Format, answer: &Value, question: &Question) -> String {
     if let Value::String(text) = answer {
         // The API has made CSV of it.
         return printable::lines(text.replace("\r\n", "\n").trim_end()).into_owned();
     }
-    let Some(items) = items(answer) else {
+    let rows = question.rows.map(|rows| rows(answer));
+    let Some(items) = rows.as_ref().or_else(|| items(answer)) else {
         // One thing, such as a caller or a bonus.
         return match format {
             Format::Json => printable::json(&format!("{answer:#}")).into_owned(),
             Format::Table | Format::Yaml | Format::Csv => yaml(answer),
         };
     };
-    let columns: Vec<Column> = columns.iter().filter(|one| one.is_in(answer)).cloned().collect();
+    let columns = question.columns.iter().filter(|one| one.is_in(answer)).cloned();
+    let columns: Vec<Column> = columns.collect();
     match format {
         Format::Json => printable::json(&format!("{answer:#}")).into_owned(),
         Format::Yaml => yaml(answer),
@@ -91,22 +94,24 @@ mod tests {
     fn an_answer_has_the_same_values_in_each_format() {
         let answer =
             json!({ "items": [{ "limit": "a,\"b\"", "hits": { "spent": 7 }, "at": null }] });
-        let columns = [Column::text("limit", "/limit"), Column::number("spent", "/hits/spent")];
-        assert_eq!(render(Format::Csv, &answer, &columns), "limit,spent\n\"a,\"\"b\"\"\",7");
-        let json: Value = serde_json::from_str(&render(Format::Json, &answer, &columns)).unwrap();
+        let columns = vec![Column::text("limit", "/limit"), Column::number("spent", "/hits/spent")];
+        let question = Question { columns, ..Question::default() };
+        assert_eq!(render(Format::Csv, &answer, &question), "limit,spent\n\"a,\"\"b\"\"\",7");
+        let json: Value = serde_json::from_str(&render(Format::Json, &answer, &question)).unwrap();
         assert_eq!(json, answer);
-        let yaml = render(Format::Yaml, &answer, &columns);
+        let yaml = render(Format::Yaml, &answer, &question);
         assert!(yaml.contains("spent: 7"), "{yaml}");
-        let table = render(Format::Table, &answer, &columns);
+        let table = render(Format::Table, &answer, &question);
         assert!(table.contains("SPENT") && table.contains("a,\"b\""), "{table}");
     }
 
     #[test]
     fn what_a_caller_is_called_does_not_act_on_the_terminal() {
         let answer = json!({ "items": [{ "caller": "\u{1b}[2Jeve\nx" }] });
-        let columns = [Column::text("caller", "/caller")];
+        let columns = vec![Column::text("caller", "/caller")];
+        let question = Question { columns, ..Question::default() };
         for format in [Format::Table, Format::Json, Format::Yaml, Format::Csv] {
-            let text = render(format, &answer, &columns);
+            let text = render(format, &answer, &question);
             assert!(!text.contains('\u{1b}'), "{format:?}: {text}");
         }
     }

@@ -1,8 +1,8 @@
 //! `tollgate providers`: how much of the capacity of each provider is in use.
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 
-use super::args::{domain_arg, segment, with_common};
+use super::args::{domain_arg, name_arg, segment, with_common};
 use super::question::Question;
 use super::table::Column;
 
@@ -16,7 +16,11 @@ pub fn command() -> Command {
     let command = Command::new("providers")
         .about("Show the capacity, use, pressure and queue of providers, over the API")
         .after_help(EXAMPLES)
-        .arg(Arg::new("provider").value_name("PROVIDER").help("Name of a provider; all if absent"))
+        .arg(
+            name_arg("provider", "PROVIDER")
+                .required(false)
+                .help("Name of a provider; all if absent"),
+        )
         .arg(domain_arg());
     with_common(command)
 }

@@ -1,4 +1,4 @@
-//! `tollgate quota`: what a caller has left, whether more would pass, and changes of what is spent.
+//! `tollgate quota`: what a caller has left, whether more would pass, changes of what is spent, and credits.
 
 use std::process::ExitCode;
 
@@ -7,11 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{answer, client};
 use super::args::{
-    below, below_arg, caller_arg, domain_arg, entries, entry_arg, segment, with_common,
+    below, below_arg, domain_arg, entries_json, entry_arg, hits_arg, name_arg, object, of_caller,
+    path, text_arg,
 };
-use super::monitor;
 use super::question::Question;
 use super::table::Column;
+use super::{credits, monitor};
 use crate::cli::USAGE;
 
 const EXAMPLES: &str = "\
@@ -25,14 +26,12 @@ Examples:
   tollgate quota monitor                          Watch the callers nearest to their limits
   tollgate quota recalculate acme 815 -e resource=users
   tollgate quota grant alice --limit daily --amount 500 --until 2026-12-31
+  tollgate quota gift alice bob 50 --limit balance
+                                                  Give hits of a bonus to another caller
+  tollgate quota ledger alice                     What explains the balance of each limit
   tollgate quota set alice daily 2000             Replace the amount of a limit for this caller
   tollgate quota set alice daily --tier premium --until 2026-12-31
   tollgate quota set alice daily default          The policy's amount again";
-
-const UNTIL: &str = "A date (until its end in UTC), or a time such as 2026-12-31T12:00:00Z";
-
-/// For commands that change a caller in the directory.
-const CREATE: &str = "create the caller first: PUT /v1/callers/NAME with its tier";
 
 /// The operations that take hits.
 const WITH_HITS: [(&str, &str); 3] = [
@@ -54,13 +53,8 @@ pub fn command() -> Command {
         .subcommand(of_limits("reset", "Give all used hits back"))
         .subcommand(recalculate_command())
         .subcommand(set_command())
-        .subcommand(grant_command())
+        .subcommands(credits::commands())
         .subcommand(monitor::command())
-}
-
-/// A command about a caller.
-fn of_caller(name: &'static str, about: &'static str) -> Command {
-    with_common(Command::new(name).about(about).arg(caller_arg()))
 }
 
 /// A command about the limits that entries select.
@@ -81,10 +75,8 @@ fn recalculate_command() -> Command {
 }
 
 fn set_command() -> Command {
-    let required =
-        |name: &'static str, value: &'static str| Arg::new(name).value_name(value).required(true);
     of_caller("set", "Replace the amount of a limit for a caller, or remove the replacement")
-        .arg(required("limit", "LIMIT").help("Name of the limit"))
+        .arg(name_arg("limit", "LIMIT").help("Name of the limit"))
         .arg(
             Arg::new("amount")
                 .value_name("AMOUNT")
@@ -93,32 +85,7 @@ fn set_command() -> Command {
                 .help("Number of hits, or `default` for the policy's amount"),
         )
         .arg(text_arg("tier", "TIER").help("The amount of this tier, for this limit alone"))
-        .arg(text_arg("until", "TIME").help(UNTIL))
-}
-
-fn grant_command() -> Command {
-    of_caller("grant", "Give a caller a bonus on a limit")
-        .arg(text_arg("limit", "LIMIT").required(true).help("Name of the limit"))
-        .arg(
-            text_arg("amount", "HITS")
-                .required(true)
-                .value_parser(value_parser!(u64).range(1..))
-                .help("Extra hits"),
-        )
-        .arg(text_arg("until", "TIME").required(true).help(UNTIL))
-        .arg(text_arg("id", "ID").help("Name of the bonus; generated if absent"))
-}
-
-fn hits_arg() -> Arg {
-    Arg::new("hits")
-        .value_name("HITS")
-        .value_parser(value_parser!(u64).range(1..))
-        .default_value("1")
-        .help("Number of hits")
-}
-
-fn text_arg(name: &'static str, value: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value)
+        .arg(text_arg("until", "TIME").help(credits::UNTIL))
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
@@ -130,17 +97,15 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Some(("reset", matches)) => answer(matches, |matches| change(matches, "reset")),
         Some(("recalculate", matches)) => answer(matches, |matches| change(matches, "recalculate")),
         Some(("set", matches)) => answer(matches, set),
-        Some(("grant", matches)) => answer(matches, grant),
         Some(("monitor", matches)) => monitor::run(matches, client(matches)),
-        _ => ExitCode::from(USAGE),
+        Some((name, matches)) => credits::run(name, matches),
+        None => ExitCode::from(USAGE),
     }
 }
 
 fn status(matches: &ArgMatches) -> Question {
     let domain = matches.get_one::<String>("domain").map(|domain| ("domain", domain.clone()));
-    let entries = entries(matches);
-    let objects: Vec<Value> = entries.into_iter().map(|entry| object([entry])).collect();
-    let entries = (!objects.is_empty()).then(|| ("entries", Value::from(objects).to_string()));
+    let entries = entries_json(matches).map(|entries| ("entries", entries.to_string()));
     Question {
         method: "GET",
         path: path(matches, "quota"),
@@ -163,10 +128,7 @@ fn change(matches: &ArgMatches, operation: &str) -> Question {
             body.insert(name.to_owned(), json!(text));
         }
     }
-    let entries: Vec<Value> = entries(matches).into_iter().map(|entry| object([entry])).collect();
-    if !entries.is_empty() {
-        body.insert("entries".to_owned(), entries.into());
-    }
+    body.extend(entries_json(matches).map(|entries| ("entries".to_owned(), entries)));
     Question {
         method: "POST",
         path: path(matches, &format!("quota/{operation}")),
@@ -194,36 +156,6 @@ fn set(matches: &ArgMatches) -> Question {
         body: Some(json!({ "overrides": object([(limit, value)]) })),
         ..Question::default()
     }
-}
-
-fn grant(matches: &ArgMatches) -> Question {
-    let text = |name: &str| matches.get_one::<String>(name).map(|text| json!(text));
-    let amount = matches.get_one::<u64>("amount").map(|amount| json!(amount));
-    let fields = [
-        ("limit", text("limit")),
-        ("amount", amount),
-        ("until", text("until")),
-        ("id", text("id")),
-    ];
-    let given = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    Question {
-        method: "POST",
-        path: path(matches, "bonuses"),
-        body: Some(object(given)),
-        hint: Some(CREATE),
-        ..Question::default()
-    }
-}
-
-fn object<V: Into<Value>>(fields: impl IntoIterator<Item = (String, V)>) -> Value {
-    fields.into_iter().map(|(name, value)| (name, value.into())).collect::<Map<_, _>>().into()
-}
-
-/// A path below that of the caller.
-fn path(matches: &ArgMatches, below: &str) -> String {
-    let caller = matches.get_one::<String>("caller").map_or("", String::as_str);
-    let path = format!("/v1/callers/{}", segment(caller));
-    if below.is_empty() { path } else { format!("{path}/{below}") }
 }
 
 fn columns() -> Vec<Column> {
