@@ -60,6 +60,9 @@ fn report(verified: &Verified) -> ExitCode {
         return ExitCode::from(PROBLEMS);
     }
     let Verified { lines, first, end, erased, unchained, .. } = verified;
+    if *lines == 0 && *unchained == 0 {
+        return print(&"there are no lines");
+    }
     if *lines == 0 {
         complain(&"error: no line has a hash");
         return ExitCode::from(PROBLEMS);

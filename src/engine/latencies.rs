@@ -71,15 +71,11 @@ impl Latencies {
         self.by_name.keys().map(|name| (name.to_string(), self.of(name, now))).collect()
     }
 
-    /// Stores latencies in milliseconds by name: all of them or none.
+    /// Checks latencies in milliseconds by name.
     ///
     /// # Errors
     /// If a name is in no choice, or a number is not a valid latency.
-    pub fn note_all(
-        &self,
-        reported: &BTreeMap<String, f64>,
-        now: Timestamp,
-    ) -> Result<(), LatencyError> {
+    pub fn check(&self, reported: &BTreeMap<String, f64>) -> Result<(), LatencyError> {
         for (name, ms) in reported {
             if !self.by_name.contains_key(name.as_str()) {
                 return Err(LatencyError::UnknownName { name: name.clone() });
@@ -88,6 +84,19 @@ impl Latencies {
                 return Err(LatencyError::OutOfRange { name: name.clone(), ms: *ms });
             }
         }
+        Ok(())
+    }
+
+    /// Stores latencies in milliseconds by name: all of them or none.
+    ///
+    /// # Errors
+    /// As for `check`.
+    pub fn note_all(
+        &self,
+        reported: &BTreeMap<String, f64>,
+        now: Timestamp,
+    ) -> Result<(), LatencyError> {
+        self.check(reported)?;
         reported.iter().for_each(|(name, ms)| self.note(name, *ms, now));
         Ok(())
     }

@@ -179,6 +179,14 @@ impl Engine {
         self.snapshot.load().latencies.known(self.now())
     }
 
+    /// Checks latencies in milliseconds by name.
+    ///
+    /// # Errors
+    /// If a name is in no choice, or a number is not a valid latency.
+    pub fn check_latencies(&self, reported: &BTreeMap<String, f64>) -> Result<(), LatencyError> {
+        self.snapshot.load().latencies.check(reported)
+    }
+
     /// Stores latencies in milliseconds by name: all of them or none.
     ///
     /// # Errors

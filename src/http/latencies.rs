@@ -13,7 +13,10 @@ use super::edge::Edge;
 use super::extract::JsonObject;
 use super::openapi::{self, Operation};
 use super::problem::Problem;
+use super::recorded::Recorded;
 use super::reply::NoContent;
+use crate::engine::LatencyError;
+use crate::observe::audit::Changed;
 
 const LATENCIES: &str = "/v1/latencies";
 
@@ -42,12 +45,19 @@ async fn list(_: Authorized<Viewer>, State(edge): State<Edge>) -> Json<Latencies
 
 /// Stores latencies by name, such as `{"hotelbeds": 123.4, "amadeus": 80}`; all of them or none.
 async fn note(
-    _: Authorized<Operator>,
+    by: Authorized<Operator>,
     State(edge): State<Edge>,
     JsonObject(latencies): JsonObject<BTreeMap<String, f64>>,
 ) -> Result<NoContent, Problem> {
-    edge.engine
-        .note_latencies(&latencies)
-        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
-    Ok(NoContent)
+    edge.engine.check_latencies(&latencies)?;
+    let change = Changed::Latencies(latencies.clone());
+    let recorded = Recorded::begin(&edge, &by.principal, "report latencies", change).await?;
+    let noted = edge.engine.note_latencies(&latencies).map_err(Problem::from);
+    recorded.end(noted).await.map(|()| NoContent)
+}
+
+impl From<LatencyError> for Problem {
+    fn from(error: LatencyError) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())
+    }
 }

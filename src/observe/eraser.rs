@@ -129,7 +129,7 @@ impl Eraser {
         }
         let name = caller.to_owned();
         let names: Names = Arc::new(move |text| text == name || Some(text) == in_log.as_deref());
-        erased.audit_lines = self.data.audit.erase(names).await?;
+        erased.audit_lines = self.data.audit.erase(names, now).await?;
         Ok(erased)
     }
 
@@ -185,7 +185,7 @@ impl Eraser {
             Arc::new(move |name| texts.contains(name) || texts.contains(&hash(name)));
         let unsent = self.forget(&*names);
         let is_done = self.erase_recent(&unsent, now).await.is_ok();
-        match self.data.audit.erase(names).await {
+        match self.data.audit.erase(names, now).await {
             Ok(_) if is_done => *known = read,
             Ok(_) => {}
             Err(error) => {

@@ -6,8 +6,12 @@
 mod load_error;
 mod subject;
 
+use std::future::pending;
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 use tokio::{pin, select};
 
 use super::sources::PolicySource;
@@ -22,6 +26,11 @@ pub use subject::{FileCallers, Policies, Subject};
 /// The author of a reload in the audit log.
 const BY_FILES: &str = "files";
 
+/// How long a start waits for its line in the audit log, and how often that is tried again later: for an hour.
+const START_LINE_TIMEOUT: Duration = Duration::from_secs(1);
+const START_LINE_INTERVAL: Duration = Duration::from_secs(5);
+const START_LINE_ATTEMPTS: u32 = 720;
+
 /// Bytes of a hash of texts that are shown.
 const SHORT_LEN: usize = 8;
 
@@ -30,12 +39,14 @@ const SHORT_LEN: usize = 8;
 pub struct Reloader<P, S> {
     source: P,
     subject: S,
-    /// It has a line for each reload that replaces something.
+    /// It has a line for the start, and for each reload that replaces something.
     audit: Audit,
     /// The texts of the last read, accepted or rejected.
     last_read: Option<Fingerprint>,
     /// The hash of what is in force.
     version: String,
+    /// The line of the start, if it could not be written yet.
+    unwritten: Option<Entry>,
 }
 
 /// The texts of a read, or why it failed.
@@ -51,20 +62,37 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
     /// # Errors
     /// If it is unreadable or invalid.
     pub async fn start(source: P, subject: S, audit: Audit) -> Result<Self, LoadError> {
-        let first = Self { source, subject, audit, last_read: None, version: String::new() };
-        let (reloader, loaded) = first.load().await;
-        loaded.map(|_| reloader)
+        let version = String::new();
+        let first = Self { source, subject, audit, last_read: None, version, unwritten: None };
+        let (mut reloader, loaded) = first.load().await;
+        loaded?;
+        if reloader.audit.is_in_log() {
+            // The process log tells of it anyway.
+            return Ok(reloader);
+        }
+        let entry = reloader.entry(S::LOAD, None);
+        // Redis may be unavailable: no start waits for it.
+        let written = timeout(START_LINE_TIMEOUT, reloader.audit.write(&entry)).await;
+        reloader.unwritten = Some(entry).filter(|_| !matches!(written, Ok(Ok(()))));
+        Ok(reloader)
     }
 
     /// Reloads at every change until `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        pin!(shutdown);
-        loop {
-            select! {
-                () = &mut shutdown => return,
-                () = self.source.changed() => {}
+        let starting = write_later(self.audit.clone(), self.unwritten.take());
+        let reloading = async {
+            pin!(shutdown);
+            loop {
+                select! {
+                    () = &mut shutdown => return,
+                    () = self.source.changed() => {}
+                }
+                self = self.reload().await;
             }
-            self = self.reload().await;
+        };
+        select! {
+            () = reloading => {}
+            () = async { starting.await; pending().await } => {}
         }
     }
 
@@ -89,16 +117,19 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
 
     /// Writes a line after a reload: the files are what is to be in force, even if the audit log can't be written.
     async fn record(&self, before: String) {
-        let entry = Entry {
+        if let Err(error) = self.audit.write(&self.entry(S::RELOAD, Some(before))).await {
+            tracing::error!(%error, "writing the reload of {} to the audit log failed", S::NAME);
+        }
+    }
+
+    fn entry(&self, what: &'static str, from: Option<String>) -> Entry {
+        Entry {
             at: Clock::system().now().timestamp(),
             who: BY_FILES.to_owned(),
             peer: None,
-            what: S::RELOAD,
-            change: Changed::InForce { from: before, to: self.version.clone() },
+            what,
+            change: Changed::InForce { from, to: self.version.clone() },
             failed: None,
-        };
-        if let Err(error) = self.audit.write(&entry).await {
-            tracing::error!(%error, "writing the reload of {} to the audit log failed", S::NAME);
         }
     }
 
@@ -133,6 +164,18 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
             Err(problems) => Err(LoadError::Invalid { problems, sources }),
         }
     }
+}
+
+/// Writes an entry to the audit log as soon as that is possible.
+async fn write_later(audit: Audit, entry: Option<Entry>) {
+    let Some(entry) = entry else { return };
+    for _ in 0..START_LINE_ATTEMPTS {
+        sleep(START_LINE_INTERVAL).await;
+        if audit.write(&entry).await.is_ok() {
+            return;
+        }
+    }
+    tracing::error!("the audit log has no line of the start: it could not be written");
 }
 
 impl Fingerprint {
@@ -189,7 +232,7 @@ mod tests {
         async fn changed(&mut self) {
             match self.coming.recv().await {
                 Some(text) => self.text = text,
-                None => std::future::pending().await,
+                None => pending().await,
             }
         }
     }
@@ -202,6 +245,8 @@ mod tests {
         type Compiled = String;
 
         const NAME: &'static str = "texts";
+
+        const LOAD: &'static str = "load texts";
 
         const RELOAD: &'static str = "reload texts";
 

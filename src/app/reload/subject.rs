@@ -20,6 +20,9 @@ pub trait Subject: Send + 'static {
     /// Its name in logs.
     const NAME: &'static str;
 
+    /// Its load at a start in the audit log.
+    const LOAD: &'static str;
+
     /// Its reload in the audit log.
     const RELOAD: &'static str;
 
@@ -58,6 +61,8 @@ impl Subject for Policies {
     type Compiled = PolicySet;
 
     const NAME: &'static str = "policies";
+
+    const LOAD: &'static str = "load policies";
 
     const RELOAD: &'static str = "reload policies";
 
@@ -124,6 +129,8 @@ impl Subject for FileCallers {
     type Compiled = Callers;
 
     const NAME: &'static str = "callers";
+
+    const LOAD: &'static str = "load callers";
 
     const RELOAD: &'static str = "reload callers";
 

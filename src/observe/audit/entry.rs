@@ -1,5 +1,6 @@
 //! The entries of the audit log: changes over the API and of files, and refused requests.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -42,8 +43,11 @@ pub enum Changed {
     Gift { caller: String, gift: GiftLine },
     /// The value of a signal.
     Signal { name: String, value: f64 },
-    /// What is in force, before and after a reload: the hash of the policies, or the number of callers.
-    InForce { from: String, to: String },
+    /// The latencies of providers in milliseconds, by name.
+    Latencies(BTreeMap<String, f64>),
+    /// What is in force, before and after a reload: the hash of the policies, or of the texts of callers. At a start there was
+    /// nothing before.
+    InForce { from: Option<String>, to: String },
 }
 
 /// A gift, without the names of its callers.
@@ -77,6 +81,8 @@ struct ChangeHead<'e> {
     signal: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latencies: Option<&'e BTreeMap<String, f64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -118,6 +124,7 @@ impl Entry {
             gift: None,
             signal: None,
             value: None,
+            latencies: None,
             from: None,
             to: None,
             failed: self.failed.as_deref(),
@@ -146,8 +153,12 @@ impl Entry {
                 head.value = Some(*value);
                 None
             }
+            Changed::Latencies(latencies) => {
+                head.latencies = Some(latencies);
+                None
+            }
             Changed::InForce { from, to } => {
-                head.from = Some(from);
+                head.from = from.as_deref();
                 head.to = Some(to);
                 None
             }
@@ -184,7 +195,7 @@ fn shown(caller: &str, redaction: Option<&Redaction>) -> String {
 }
 
 /// The members of a JSON object, without its braces.
-fn members<T: Serialize>(object: &T) -> String {
+pub fn members<T: Serialize>(object: &T) -> String {
     let text = serde_json::to_string(object).expect("it has only texts, numbers and lists");
     let inside = text.strip_prefix("{").and_then(|text| text.strip_suffix("}"));
     inside.unwrap_or_default().to_owned()

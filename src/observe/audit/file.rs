@@ -3,6 +3,7 @@
 //! The file is opened and locked for each write, and a chain goes on from its last line. So several processes may write
 //! to one file, and other programs may rename it. Numbered files are older: `audit.jsonl.1` is the newest of them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -84,21 +85,58 @@ impl AuditFile {
         Ok(())
     }
 
-    /// Removes the subjects from the lines for which `is_erased` holds, in all files. Returns the number of lines.
+    /// The numbers of the lines for whose subjects `is_erased` holds, in all files.
+    ///
+    /// # Errors
+    /// If a file can't be read.
+    pub fn find(&self, is_erased: &dyn Fn(&str) -> bool) -> io::Result<BTreeSet<u64>> {
+        let mut numbers = BTreeSet::new();
+        self.each(&mut |path| {
+            each_line(path, &mut |_, line| {
+                numbers.extend(
+                    line.filter(|line| line.subject.is_some_and(is_erased)).map(|line| line.number),
+                );
+                Ok(())
+            })
+        })?;
+        Ok(numbers)
+    }
+
+    /// Removes the subjects for which `is_erased` holds from the lines with these numbers, in all files. Returns the number of
+    /// lines.
     ///
     /// # Errors
     /// If a file can't be read or replaced.
-    pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool) -> io::Result<u64> {
-        let _locked = self.locked()?;
+    pub fn erase(
+        &self,
+        numbers: &BTreeSet<u64>,
+        is_erased: &dyn Fn(&str) -> bool,
+    ) -> io::Result<u64> {
         let mut count = 0;
+        self.each(&mut |path| {
+            let is_of = |line: &AuditLine<'_>| {
+                numbers.contains(&line.number) && line.subject.is_some_and(is_erased)
+            };
+            count += erase_in(path, &is_of)?;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Visits all files while they are locked, the oldest first.
+    fn each(&self, visit: &mut dyn FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+        let _locked = self.locked()?;
         for number in (0..=self.rotation.files_max).rev() {
-            match erase_in(&self.numbered(number), is_erased) {
-                Ok(erased) => count += erased,
+            let path = self.numbered(number);
+            match fs::metadata(&path) {
+                // A device or a pipe has no lines that could be read.
+                Ok(metadata) if metadata.is_file() => visit(&path)?,
+                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(count)
+        Ok(())
     }
 
     /// The file, locked until it is dropped.
@@ -132,20 +170,20 @@ impl AuditFile {
             // The file is new: the chain goes on from ours, or from the newest of the older files.
             return Ok((known.or_else(|| self.end_before()).unwrap_or_default(), true));
         };
+        // Behind what is no line, the chain goes on from the last one that is.
         let read = AuditLine::parse(&last).map(|line| line.end());
+        let read = read.map_or_else(|| last_end(&self.path), |end| Ok(Some(end)))?;
         Ok(match (read, known) {
             // Lines were removed: the gap must show.
             (Some(read), Some(known)) if read.number < known.number => (known, false),
             (Some(read), _) => (read, false),
-            (None, known) => (known.unwrap_or_default(), true),
+            (None, known) => (known.or_else(|| self.end_before()).unwrap_or_default(), true),
         })
     }
 
+    /// The end of the chain in the newest of the older files.
     fn end_before(&self) -> Option<ChainEnd> {
-        let mut file = File::open(self.numbered(1)).ok()?;
-        let len = file.metadata().ok()?.len();
-        let (last, _) = last_line(&mut file, len).ok()?;
-        Some(AuditLine::parse(&last?)?.end())
+        last_end(&self.numbered(1)).ok()?
     }
 
     /// Renames the file and the older ones; the oldest one is deleted.
@@ -171,36 +209,64 @@ impl AuditFile {
 }
 
 /// Removes subjects from a file, which is replaced in one step.
-fn erase_in(path: &Path, is_erased: &dyn Fn(&str) -> bool) -> io::Result<u64> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Ok(0);
+fn erase_in(path: &Path, is_erased: &dyn Fn(&AuditLine<'_>) -> bool) -> io::Result<u64> {
+    let draft = with_suffix(path, "draft");
+    let written = write_erased(path, &draft, is_erased);
+    let replaced = match written {
+        Ok(0) | Err(_) => written,
+        Ok(count) => fs::rename(&draft, path).map(|()| count),
+    };
+    if !matches!(replaced, Ok(1..)) {
+        // It has names that may be erased from the file later.
+        fs::remove_file(&draft).ok();
     }
-    let draft_path = with_suffix(path, "draft");
+    replaced
+}
+
+/// Writes the lines of a file to another one, some of them without their subjects. Returns the number of these.
+fn write_erased(
+    path: &Path,
+    draft: &Path,
+    is_erased: &dyn Fn(&AuditLine<'_>) -> bool,
+) -> io::Result<u64> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(metadata.mode() & 0o777);
-    let mut draft = BufWriter::new(options.open(&draft_path)?);
+    options.write(true).create(true).truncate(true).mode(fs::metadata(path)?.mode() & 0o777);
+    let mut draft = BufWriter::new(options.open(draft)?);
+    let mut count = 0;
+    each_line(path, &mut |bytes, line| match line.filter(is_erased) {
+        Some(line) => {
+            count += 1;
+            writeln!(draft, "{}", line.erased())
+        }
+        None => draft.write_all(bytes),
+    })?;
+    draft.into_inner()?.sync_all()?;
+    Ok(count)
+}
+
+/// Takes the bytes of a line, and what it is.
+type Visit<'v> = dyn FnMut(&[u8], Option<AuditLine<'_>>) -> io::Result<()> + 'v;
+
+/// Visits the lines of a file.
+fn each_line(path: &Path, visit: &mut Visit<'_>) -> io::Result<()> {
     let mut reader = BufReader::new(File::open(path)?);
-    let (mut bytes, mut count) = (Vec::new(), 0);
+    let mut bytes = Vec::new();
     while reader.read_until(b'\n', &mut bytes)? != 0 {
         let text = bytes.strip_suffix(b"\n").and_then(|line| str::from_utf8(line).ok());
-        let parsed = text.and_then(AuditLine::parse);
-        match parsed.filter(|line| line.subject.is_some_and(is_erased)) {
-            Some(line) => {
-                count += 1;
-                writeln!(draft, "{}", line.erased())?;
-            }
-            None => draft.write_all(&bytes)?,
-        }
+        visit(&bytes, text.and_then(AuditLine::parse))?;
         bytes.clear();
     }
-    if count == 0 {
-        fs::remove_file(draft_path)?;
-        return Ok(0);
-    }
-    draft.into_inner()?.sync_all()?;
-    fs::rename(draft_path, path)?;
-    Ok(count)
+    Ok(())
+}
+
+/// The end of the chain in a file: its last line that is one.
+fn last_end(path: &Path) -> io::Result<Option<ChainEnd>> {
+    let mut end = None;
+    each_line(path, &mut |_, line| {
+        end = line.map(|line| line.end()).or_else(|| end.take());
+        Ok(())
+    })?;
+    Ok(end)
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
@@ -247,6 +313,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::clock::Timestamp;
+    use crate::observe::audit::erasure::erasures;
     use crate::observe::audit::verify::{Verified, verify};
 
     const NEVER: Rotation = Rotation { size_max: None, files_max: 3 };
@@ -346,13 +414,51 @@ mod tests {
             file.append(&[content("alice"), content("bob")]).unwrap();
         }
         assert!(1 < files(&folder).len());
-        let count = file.erase(&|subject| subject.contains("\"alice\"")).unwrap();
+        let is_erased = |subject: &str| subject.contains("\"alice\"");
+        let numbers = file.find(&is_erased).unwrap();
+        file.append(&erasures(Timestamp::from_ms(0), &numbers)).unwrap();
+        let count = file.erase(&numbers, &is_erased).unwrap();
         file.append(&[content("bob")]).unwrap();
         let verified = check(&folder);
-        assert_eq!((count, verified.erased, verified.end.number), (6, 6, 13));
+        assert_eq!((count, verified.erased, verified.end.number), (6, 6, 14));
         for file in files(&folder) {
             assert!(!fs::read_to_string(file).unwrap().contains("alice"));
         }
+    }
+
+    #[test]
+    fn an_erasure_that_fails_leaves_no_draft() {
+        let (folder, path) = folder();
+        let mut file = AuditFile::open(&path, NEVER).unwrap();
+        file.append(&[content("alice")]).unwrap();
+        // A folder can't be replaced by a file.
+        let rotated = folder.path().join("audit.jsonl.1");
+        fs::rename(&path, folder.path().join("whole")).unwrap();
+        fs::create_dir(&path).unwrap();
+        fs::rename(folder.path().join("whole"), &rotated).unwrap();
+        let is_erased = |line: &AuditLine<'_>| line.subject.is_some();
+        assert!(write_erased(&path, &with_suffix(&path, "draft"), &is_erased).is_err());
+        assert!(erase_in(&path, &is_erased).is_err());
+        assert_eq!(files(&folder), [path, rotated]);
+    }
+
+    #[test]
+    fn behind_what_is_no_line_the_chain_goes_on() {
+        let (folder, path) = folder();
+        let mut file = AuditFile::open(&path, NEVER).unwrap();
+        file.append(&[content("a"), content("b")]).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{whole}garbage\n\u{0}\n")).unwrap();
+        AuditFile::open(&path, NEVER).unwrap().append(&[content("c")]).unwrap();
+        let verified = verify(&files(&folder), None).unwrap();
+        assert_eq!((verified.lines, verified.end.number), (3, 3));
+        assert_eq!(verified.problems.len(), 2, "{:?}", verified.problems);
+        assert!(verified.problems.iter().all(|problem| problem.contains("the line has no hash")));
+        // Also if a file has nothing else.
+        fs::rename(&path, folder.path().join("audit.jsonl.1")).unwrap();
+        fs::write(&path, "garbage\n").unwrap();
+        AuditFile::open(&path, NEVER).unwrap().append(&[content("d")]).unwrap();
+        assert_eq!(verify(&files(&folder), None).unwrap().end.number, 4);
     }
 
     #[test]

@@ -48,7 +48,8 @@ pub struct AuditLine<'t> {
     pub subject: Option<&'t str>,
     /// The digest of the subject, if there is or was one.
     pub digest: Option<&'t str>,
-    head: &'t str,
+    /// The members before the subject.
+    pub head: &'t str,
 }
 
 impl Default for ChainEnd {

@@ -7,6 +7,7 @@
 //! removed or changed shows.
 
 mod entry;
+mod erasure;
 mod file;
 mod line;
 mod redaction;
@@ -28,7 +29,7 @@ use crate::lock::lock;
 use crate::metrics::AuditMetrics;
 use crate::store::redis::RedisAuditLog;
 
-use entry::{is_subject_of, refusal};
+use entry::refusal;
 use file::AuditFile;
 use line::{ChainEnd, Content};
 use stream::AuditStream;
@@ -121,6 +122,11 @@ impl Audit {
         Ok(Self(Arc::new(Shared { output, stream, redaction, metrics, ..Shared::default() })))
     }
 
+    /// Whether its lines are in the process log.
+    pub fn is_in_log(&self) -> bool {
+        self.0.stream.is_none() && matches!(*lock(&self.0.output), Output::Log(_))
+    }
+
     /// Writes the line of a change; it is written when this returns.
     ///
     /// # Errors
@@ -145,27 +151,6 @@ impl Audit {
     /// The name of a caller in the log, if it is redacted.
     pub fn redacted(&self, caller: &str) -> Option<String> {
         self.0.redaction.as_ref().map(|redaction| redaction.name(caller))
-    }
-
-    /// Erases the data of callers from the lines of the file and of the rotated ones, or of the stream. The chain stays
-    /// valid. Returns the number of lines. Lines in the process log and on the standard output stay.
-    ///
-    /// # Errors
-    /// If a file can't be read or replaced.
-    pub async fn erase(
-        &self,
-        is_erased: Arc<dyn Fn(&str) -> bool + Send + Sync>,
-    ) -> io::Result<u64> {
-        self.flush().await;
-        if let Some(stream) = &self.0.stream {
-            return stream.erase(|subject| is_subject_of(subject, &*is_erased)).await;
-        }
-        let shared = self.0.clone();
-        let erase = move || match &mut *lock(&shared.output) {
-            Output::File(file) => file.erase(&|subject| is_subject_of(subject, &*is_erased)),
-            Output::Log(_) | Output::Stdout(_) => Ok(0),
-        };
-        spawn_blocking(erase).await.map_err(io::Error::other)?
     }
 
     /// Takes the refusals in the sample, to be written soon. It never waits: refusals that find no room are dropped,

@@ -2,8 +2,9 @@
 //!
 //! Each line has the hash of the one before, because the oldest lines are removed at any time.
 
-use std::io;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::{io, mem};
 
 use super::line::{AuditLine, ChainEnd, Content};
 use crate::lock::lock;
@@ -60,13 +61,34 @@ impl AuditStream {
         Ok(())
     }
 
-    /// Removes the subjects from the lines for which `is_erased` holds. Returns the number of lines.
+    /// The numbers of the lines for whose subjects `is_erased` holds.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn find(&self, is_erased: impl Fn(&str) -> bool) -> io::Result<BTreeSet<u64>> {
+        let numbers = Mutex::new(BTreeSet::new());
+        let note = |text: &str| {
+            let line = AuditLine::parse(text)?;
+            if line.subject.is_some_and(&is_erased) {
+                lock(&numbers).insert(line.number);
+            }
+            None
+        };
+        self.log.replace(note).await.map_err(io::Error::other)?;
+        Ok(mem::take(&mut *lock(&numbers)))
+    }
+
+    /// Removes the subjects for which `is_erased` holds from the lines with these numbers. Returns the number of lines.
     ///
     /// # Errors
     /// If Redis does not answer as expected; some may be removed.
-    pub async fn erase(&self, is_erased: impl Fn(&str) -> bool) -> io::Result<u64> {
+    pub async fn erase(
+        &self,
+        numbers: &BTreeSet<u64>,
+        is_erased: impl Fn(&str) -> bool,
+    ) -> io::Result<u64> {
         let replace = |text: &str| {
-            let line = AuditLine::parse(text)?;
+            let line = AuditLine::parse(text).filter(|line| numbers.contains(&line.number))?;
             line.subject.is_some_and(&is_erased).then(|| line.erased())
         };
         self.log.replace(replace).await.map_err(io::Error::other)

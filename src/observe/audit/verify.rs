@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use super::erasure::erased_lines;
 use super::line::{AuditLine, ChainEnd};
 use crate::printable;
 
@@ -36,7 +38,10 @@ struct Segment {
     path: String,
     lines: u64,
     unchained: u64,
-    erased: u64,
+    /// Lines whose subject was removed: their numbers, and where they are in the file.
+    erased: Vec<(u64, u64)>,
+    /// Lines that others record as erased.
+    recorded: Vec<RangeInclusive<u64>>,
     first: u64,
     /// The hash before its first line.
     previous: String,
@@ -57,14 +62,17 @@ pub fn verify(paths: &[PathBuf], known: Option<(u64, &str)>) -> io::Result<Verif
         let segment = Segment::read(path, known).map_err(|error| {
             io::Error::new(error.kind(), format!("{}: {error}", printable::path(path)))
         })?;
+        segments.push(segment);
+    }
+    let recorded = merged(segments.iter().flat_map(|segment| segment.recorded.iter().cloned()));
+    for segment in &mut segments {
+        segment.find_removed(&recorded);
         verified.lines += segment.lines;
         verified.unchained += segment.unchained;
-        verified.erased += segment.erased;
+        verified.erased += segment.erased.len() as u64;
         verified.problems.extend_from_slice(&segment.problems);
-        if segment.lines != 0 {
-            segments.push(segment);
-        }
     }
+    segments.retain(|segment| segment.lines != 0);
     if let Some((number, _)) = known
         && !segments.iter().any(|segment| segment.has_known)
     {
@@ -127,7 +135,7 @@ impl Segment {
                 break;
             }
             let text = str::from_utf8(&bytes).unwrap_or_default();
-            if let Err(reason) = segment.add(text) {
+            if let Err(reason) = segment.add(text, number) {
                 segment.note(number, reason);
             }
             segment.has_known |= known == Some((segment.end.number, &segment.end.hash));
@@ -135,7 +143,7 @@ impl Segment {
         Ok(segment)
     }
 
-    fn add(&mut self, text: &str) -> Result<(), &'static str> {
+    fn add(&mut self, text: &str, place: u64) -> Result<(), &'static str> {
         let Some(text) = text.strip_suffix('\n') else {
             return Err("the line is incomplete");
         };
@@ -146,6 +154,10 @@ impl Segment {
             }
             return Err("the line has no hash");
         };
+        if line.is_erased() {
+            self.erased.push((line.number, place));
+        }
+        self.recorded.extend(erased_lines(line.head).unwrap_or_default());
         let is_first = self.lines == 0;
         if is_first {
             let Some(previous) = line.previous else {
@@ -159,7 +171,6 @@ impl Segment {
         }
         let follows = line.follows(&self.end.hash) && line.number == self.end.number + 1;
         self.lines += 1;
-        self.erased += u64::from(line.is_erased());
         self.end = line.end();
         if follows { Ok(()) } else { Err("the line was changed, or lines before it were removed") }
     }
@@ -167,9 +178,20 @@ impl Segment {
     /// Goes on from a line whose predecessor is unknown.
     fn begin(&mut self, line: &AuditLine<'_>) {
         self.lines += 1;
-        self.erased += u64::from(line.is_erased());
         self.first = line.number;
         self.end = line.end();
+    }
+
+    /// Reports the lines whose subject was removed without a record of it.
+    fn find_removed(&mut self, recorded: &[RangeInclusive<u64>]) {
+        let is_recorded = |number: u64| {
+            let after = recorded.partition_point(|range| *range.start() <= number);
+            after.checked_sub(1).is_some_and(|last| recorded[last].contains(&number))
+        };
+        let removed = self.erased.iter().filter(|(number, _)| !is_recorded(*number));
+        for place in removed.map(|(_, place)| *place).collect::<Vec<_>>() {
+            self.note(place, "its caller was removed, and no line records its erasure");
+        }
     }
 
     fn note(&mut self, line: u64, reason: &str) {
@@ -179,11 +201,27 @@ impl Segment {
     }
 }
 
+/// Ranges in order, none of which overlaps another.
+fn merged(ranges: impl Iterator<Item = RangeInclusive<u64>>) -> Vec<RangeInclusive<u64>> {
+    let mut sorted: Vec<_> = ranges.collect();
+    sorted.sort_by_key(|range| *range.start());
+    let mut merged: Vec<RangeInclusive<u64>> = Vec::new();
+    for range in sorted {
+        match merged.last_mut().filter(|last| range.start() <= last.end()) {
+            Some(last) => *last = *last.start()..=*last.end().max(range.end()),
+            None => merged.push(range),
+        }
+    }
+    merged
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+    use crate::clock::Timestamp;
+    use crate::observe::audit::erasure::erasures;
     use crate::observe::audit::line::Content;
 
     /// Three files of three lines each.
@@ -252,5 +290,34 @@ mod tests {
         let new = files()[0].clone();
         assert_eq!(new, one, "without time and nonce, two chains begin in the same way");
         check(&[&"{}\n".to_owned(), &one], &[]);
+    }
+
+    #[test]
+    fn a_caller_that_was_removed_is_told_apart_from_one_that_was_erased() {
+        let [one, two, _] = files().try_into().unwrap();
+        let stripped = |file: &str, index: usize| {
+            let mut lines: Vec<String> = file.lines().map(str::to_owned).collect();
+            lines[index] = AuditLine::parse(&lines[index]).unwrap().erased();
+            lines.iter().map(|line| format!("{line}\n")).collect::<String>()
+        };
+        let end = AuditLine::parse(two.lines().last().unwrap()).unwrap().end();
+        let record = |numbers: &[u64]| {
+            let numbers = numbers.iter().copied().collect();
+            let contents = erasures(Timestamp::from_ms(0), &numbers);
+            let mut end = end.clone();
+            contents.iter().map(|content| end.push(content, true)).collect::<String>()
+        };
+        let check = |numbers: &[u64], expected: &[&str]| {
+            let found = verified(&[record(numbers), stripped(&two, 1), stripped(&one, 0)]);
+            assert_eq!(found.erased, 2);
+            let problems: Vec<&str> =
+                found.problems.iter().map(|problem| problem.rsplit_once('/').unwrap().1).collect();
+            assert_eq!(problems, expected, "{numbers:?}");
+        };
+        let removed = "its caller was removed, and no line records its erasure";
+        check(&[1, 2, 3, 5], &[]);
+        check(&[5, 1], &[]);
+        check(&[1], &[&format!("1:2: {removed}")]);
+        check(&[2, 3, 4], &[&format!("1:2: {removed}"), &format!("2:1: {removed}")]);
     }
 }

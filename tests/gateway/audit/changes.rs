@@ -1,5 +1,7 @@
 //! Every change has a line: of callers, quotas and signals over the API, and of files.
 
+use std::fs;
+
 use axum::http::Request;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,6 +16,7 @@ const POLICY: &str = "
 domain: shop
 tiers: [free, paid]
 caller: { key: user, tier: { key: tier } }
+choices: [{ key: provider, value: any, among: { near: {}, far: {} } }]
 descriptors:
 - key: user
   limits:
@@ -60,6 +63,7 @@ async fn every_change_over_the_api_is_a_line() {
             ("callers/ann/quota/consume", &hits, "consume quota"),
             ("callers/ann/quota/release", &hits, "release quota"),
             ("callers/ann/quota/reset", &json!({}), "reset quota"),
+            ("latencies", &json!({ "near": 12.5 }), "report latencies"),
             ("signals/errors", &json!({ "value": 0.25 }), "report signal"),
         ] {
             let status = audited.send("POST", path, body).await;
@@ -68,10 +72,12 @@ async fn every_change_over_the_api_is_a_line() {
         }
         // Nothing is changed by these.
         assert_eq!(audited.send("POST", "callers/ann/quota/validate", &hits).await, 200);
+        assert_eq!(audited.send("POST", "latencies", &json!({ "unknown": 1 })).await, 422);
         assert_eq!(audited.send("POST", "signals/unknown", &json!({ "value": 1 })).await, 404);
         assert_eq!(audited.operations(), expected);
         let lines = audited.lines();
-        let signal = lines.last().unwrap();
+        let [.., latencies, signal] = &lines[..] else { panic!("{lines:?}") };
+        assert_eq!(latencies["latencies"], json!({ "near": 12.5 }));
         assert!(lines.iter().all(|line| line["failed"].is_null()), "{lines:?}");
         let reported = ["who", "signal", "value", "caller"].map(|name| signal[name].clone());
         assert_eq!(json!(reported), json!(["loopback", "errors", 0.25, null]));
@@ -101,6 +107,9 @@ async fn a_change_of_files_is_a_line_and_an_invalid_file_is_none() {
     assert_eq!(audited.operations(), ["reload policies"]);
     assert_eq!(line["who"], "files");
     assert_ne!(line["from"], line["to"]);
+    let text = fs::read_to_string(audited.file()).unwrap();
+    let start: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!((&start["from"], &start["to"]), (&Value::Null, &line["from"]));
     let hash = line["to"].as_str().unwrap();
     assert!(metrics().await.contains(hash), "{hash}");
     assert_eq!(verify(&[&audited.file()], &[]).0, Some(0));

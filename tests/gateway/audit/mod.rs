@@ -49,9 +49,13 @@ impl Audited {
         self.folder.path().join("audit.jsonl")
     }
 
+    /// The lines after that of the start.
     fn lines(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.file()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let mut lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let first = lines.next().unwrap();
+        assert_eq!((&first["what"], &first["who"]), (&json!("load policies"), &json!("files")));
+        lines.collect()
     }
 
     /// Asks for a hit of a caller.
@@ -109,7 +113,7 @@ async fn a_changed_or_removed_line_shows() {
     assert_eq!(reported, [1, 2, 3]);
     let file = audited.file();
     let (status, text) = verify(&[&file], &[]);
-    assert!(status == Some(0) && text.starts_with("3 lines from 1 on are unchanged"), "{text}");
+    assert!(status == Some(0) && text.starts_with("4 lines from 1 on are unchanged"), "{text}");
     let end = text.split(" is ").last().unwrap().trim().to_owned();
     let whole = fs::read_to_string(&file).unwrap();
     let check = |text: &str, more: &[&str], expected: i32, reported: &str| {
@@ -118,22 +122,36 @@ async fn a_changed_or_removed_line_shows() {
         assert_eq!(status, Some(expected), "{output}");
         assert!(output.contains(reported), "{output}");
     };
-    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
-    check(&whole.replace("\"hits\":2", "\"hits\":1"), &[], 1, ":2: the line was changed");
-    check(&whole.replace("\"alice\"", "\"bob\""), &[], 1, ":1: the line was changed");
-    check(&[lines[0], lines[2]].concat(), &[], 1, ":2: the line was changed, or lines before it");
-    check(&lines[1..].concat(), &[], 1, ":1: the first line of the file is missing");
-    check(&[lines[0], lines[2], lines[1]].concat(), &[], 1, ":2: the line was changed");
-    check(&[lines[0], lines[1], lines[1]].concat(), &[], 1, ":3: the line was changed");
-    check(&whole[..whole.len() - 9], &[], 1, ":3: the line is incomplete");
-    check(&whole.replace("{\"seq\":2,", "{\"seq\":2,\"x\":1,"), &[], 1, ":2: the line was changed");
-    check(&lines[..2].concat(), &[], 0, "2 lines");
-    check(&lines[..2].concat(), &["--end", &end], 1, "no line 3 has the hash");
-    check(&whole, &["--end", &end], 0, "3 lines");
-    // The chain goes on.
+    let all: Vec<&str> = whole.split_inclusive('\n').collect();
+    let [first, one, two, three] = all[..] else { panic!("{whole}") };
+    let changed = "the line was changed";
+    check(&whole.replace("\"hits\":2", "\"hits\":1"), &[], 1, &format!(":3: {changed}"));
+    check(&whole.replace("\"alice\"", "\"bob\""), &[], 1, &format!(":2: {changed}"));
+    check(&[first, one, three].concat(), &[], 1, ":3: the line was changed, or lines before it");
+    check(&all[1..].concat(), &[], 1, ":1: the first line of the file is missing");
+    check(&[first, one, three, two].concat(), &[], 1, &format!(":3: {changed}"));
+    check(&[first, one, two, two].concat(), &[], 1, &format!(":4: {changed}"));
+    check(&whole[..whole.len() - 9], &[], 1, ":4: the line is incomplete");
+    check(&whole.replace("{\"seq\":3,", "{\"seq\":3,\"x\":1,"), &[], 1, &format!(":3: {changed}"));
+    // The caller was removed in the way of an erasure, which no line records.
+    let (head, rest) = two.split_once(",\"caller\":").unwrap();
+    let stripped = format!("{head}{}", &rest[rest.find(",\"digest\":").unwrap()..]);
+    let removed = ":3: its caller was removed, and no line records its erasure";
+    check(&[first, one, &stripped, three].concat(), &[], 1, removed);
+    check(&[first, one, two].concat(), &[], 0, "3 lines");
+    check(&[first, one, two].concat(), &["--end", &end], 1, "no line 4 has the hash");
+    check("", &[], 0, "there are no lines");
+    check("", &["--end", &end], 1, "no line 4 has the hash");
+    check(&whole, &["--end", &end], 0, "4 lines");
+    // The chain goes on, also behind what is no line.
     assert_eq!(audited.post("alice/quota/reset", &json!({})).await, 200);
     assert_eq!(verify(&[&file], &["--end", &end]).0, Some(0));
     assert_eq!(audited.lines()[3]["what"], "reset quota");
+    fs::write(&file, format!("{}garbage\n", fs::read_to_string(&file).unwrap())).unwrap();
+    assert_eq!(audited.post("alice/quota/reset", &json!({})).await, 200);
+    let (status, text) = verify(&[&file], &["--end", &end]);
+    assert!(status == Some(1) && text.trim().ends_with(":6: the line has no hash"), "{text}");
+    assert!(fs::read_to_string(&file).unwrap().lines().last().unwrap().starts_with("{\"seq\":6,"));
     let missing = audited.folder.path().join("missing");
     assert_eq!(verify(&[&missing], &[]).0, Some(1));
     assert_eq!(verify(&[&file], &["--end", "3:x"]).0, Some(2));
@@ -202,7 +220,7 @@ async fn the_standard_output_has_the_lines_and_nothing_else() {
     assert_eq!(Http::new().post(&url, &[], "{}").await.status, 200);
     let line = eventually("the line", async || {
         let output = tollgate.output();
-        output.lines().find(|line| line.starts_with("{\"seq\":1,")).map(str::to_owned)
+        output.lines().find(|line| line.starts_with("{\"seq\":2,")).map(str::to_owned)
     })
     .await;
     let line: Value = serde_json::from_str(&line).unwrap();

@@ -77,13 +77,13 @@ async fn check(servers: &[&Server], flags: &[&str]) {
     let (one, other) = (serve().await, serve().await);
     tokio::join!(ask(&one, "alice", 40), ask(&other, "bob", 40));
     assert_eq!(tokio::join!(reset(&one, "cyd"), reset(&other, "dan")), (200, 200));
-    // One hit of each passed.
+    // One hit of each passed, and each start has a line.
     let all = eventually("the lines", async || {
-        Some(lines(servers).await).filter(|lines| lines.len() == 80)
+        Some(lines(servers).await).filter(|lines| lines.len() == 82)
     })
     .await;
     let (status, text) = verified(&all);
-    assert!(status == Some(0) && text.starts_with("80 lines from 1 on are unchanged"), "{text}");
+    assert!(status == Some(0) && text.starts_with("82 lines from 1 on are unchanged"), "{text}");
     let (status, text) = verified(&[&all[..20], &all[21..]].concat());
     assert!(status == Some(1), "{text}");
 
@@ -94,7 +94,7 @@ async fn check(servers: &[&Server], flags: &[&str]) {
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["audit_lines"], json!(40), "39 refusals, and the line of the erasure");
     let all = lines(servers).await;
-    assert!(all.iter().all(|line| !line.contains("alice")) && all.len() == 81);
+    assert!(all.iter().all(|line| !line.contains("alice")) && all.len() == 84);
     let (status, text) = verified(&all);
     assert!(status == Some(0) && text.contains("40 lines without a caller"), "{text}");
 }
@@ -122,13 +122,13 @@ async fn the_stream_keeps_so_many_lines() {
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
     ask(&tollgate, "alice", 1_001).await;
     eventually("the lines", async || {
-        (metric(&tollgate, "tollgate_audit_lines_total").await == 1_000).then_some(())
+        (metric(&tollgate, "tollgate_audit_lines_total").await == 1_001).then_some(())
     })
     .await;
     let kept = lines(&[&server]).await;
     assert!((20..=140).contains(&kept.len()), "{}", kept.len());
     let (status, text) = verified(&kept);
-    assert!(status == Some(0) && text.contains("the end is 1000:"), "{text}");
+    assert!(status == Some(0) && text.contains("the end is 1001:"), "{text}");
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn an_outage_delays_no_request_and_drops_are_counted() {
     let flags = [&FLAGS[..], &["--redis-url", &url, "--store-deadline", "50ms"]].concat();
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
     ask(&tollgate, "alice", 5).await;
-    eventually("the lines", async || (lines(&[&server]).await.len() == 4).then_some(())).await;
+    eventually("the lines", async || (lines(&[&server]).await.len() == 5).then_some(())).await;
     server.kill();
     ask(&tollgate, "alice", 20).await;
     eventually("the drops", async || {
@@ -151,7 +151,7 @@ async fn an_outage_delays_no_request_and_drops_are_counted() {
     eventually("a change", async || (reset(&tollgate, "alice").await == 200).then_some(())).await;
     let kept = lines(&[&server]).await;
     let (status, text) = verified(&kept);
-    assert!(status == Some(0) && text.contains("lines from 5 on are unchanged"), "{text}");
+    assert!(status == Some(0) && text.contains("lines from 6 on are unchanged"), "{text}");
 }
 
 #[tokio::test]
