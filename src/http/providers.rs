@@ -11,7 +11,7 @@ use super::edge::Edge;
 use super::extract::{UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
-use super::quota::percent;
+use super::quota::{check_domain, percent};
 use crate::engine::{ProviderLimit, ProviderState};
 use crate::observe::audit::instant;
 
@@ -167,8 +167,9 @@ async fn list(
     _: Authorized<Viewer>,
     State(edge): State<Edge>,
     UrlQuery(ProvidersParams { domain }): UrlQuery<ProvidersParams>,
-) -> Json<ProvidersBody> {
-    Json(providers(&edge, domain.as_deref()).await)
+) -> Result<Json<ProvidersBody>, Problem> {
+    check_domain(&edge.engine.policies(), domain.as_deref())?;
+    Ok(Json(providers(&edge, domain.as_deref()).await))
 }
 
 /// The providers of a domain, or of all.
@@ -186,6 +187,7 @@ async fn show(
     UrlPath(name): UrlPath<String>,
     UrlQuery(ProvidersParams { domain }): UrlQuery<ProvidersParams>,
 ) -> Result<Shown, Problem> {
+    check_domain(&edge.engine.policies(), domain.as_deref())?;
     let is_wanted = |of: &str| domain.as_deref().is_none_or(|domain| domain == of);
     let mut states = edge.engine.providers(|of, own| is_wanted(of) && own == name).await;
     if 1 < states.len() {

@@ -101,6 +101,7 @@ async fn find(edge: &Edge, id: RefusalId) -> Result<Arc<RefusalForm>, Problem> {
             }
         }
         if !is_last {
+            // The record of a refusal that was just answered may not have been taken from the sink yet.
             tokio::time::sleep(DELAY).await;
         }
     }

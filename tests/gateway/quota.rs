@@ -4,7 +4,7 @@ use axum::http::Request;
 use serde_json::{Value, json};
 
 use crate::support::ask::DomainClient;
-use crate::support::client::{Answer, Http};
+use crate::support::client::{Answer, Http, request};
 use crate::support::eventually;
 use crate::support::redis::Server;
 use crate::support::store::Store;
@@ -523,4 +523,66 @@ descriptors:
         let (status, _) = get(&format!("{path}{sign}entries=kind=booking")).await;
         assert_eq!(status, 200, "{path}");
     }
+}
+
+/// Nor would one of no domain.
+#[tokio::test]
+async fn an_unknown_domain_is_the_same_problem_everywhere() {
+    // Without a caller in the directory, and without usage.
+    for store in Store::every() {
+        let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+        let get = async |path: &str| {
+            let url = format!("http://{}/v1/{path}", tollgate.http_address);
+            let answer = Http::new().get(&url, &[]).await;
+            (answer.status, answer.json()["code"].clone())
+        };
+        for path in [
+            "callers/ann/quota?",
+            "callers/ann/ledger?",
+            "forecast?caller=ann&",
+            "over?",
+            "providers?",
+            "providers/near?",
+            "usage?",
+            "usage?granularity=day&group_by=tier&",
+            "denials?",
+            "top?",
+            "report?",
+            "costs?",
+        ] {
+            let unknown = get(&format!("{path}domain=nope")).await;
+            assert_eq!(unknown, (422, json!("INVALID_RESOURCE_TYPE")), "{path}");
+            // Without Redis there is no directory of callers, and no policy has the provider.
+            let is_known =
+                !path.starts_with("providers/") && (path != "over?" || !store.flags().is_empty());
+            let expected = if is_known { 200 } else { 404 };
+            assert_eq!(get(&format!("{path}domain=shop")).await.0, expected, "{path}");
+        }
+        if let Store::Redis(_) = store {
+            let unknown = get("over?entries=kind=nope").await;
+            assert_eq!(unknown, (422, json!("INVALID_RESOURCE_TYPE")));
+            assert_eq!(get("over?entries=kind=booking").await.0, 200);
+        }
+    }
+}
+
+/// The sums of a domain outlive its policy.
+#[tokio::test]
+async fn the_usage_of_a_domain_without_a_policy_is_still_shown() {
+    let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &["--usage=true"]).await;
+    let mut client = tollgate.client().await;
+    client.should_rate_limit(request("shop", &[&[("user", "ann")]])).await.unwrap();
+    let usage = async |domain: &str| {
+        let path = format!("/v1/usage?granularity=day&domain={domain}");
+        Http::new().get(&format!("http://{}{path}", tollgate.http_address), &[]).await
+    };
+    let counted = async || {
+        let answer = usage("shop").await;
+        (answer.json()["items"][0]["requests"] == 1).then_some(())
+    };
+    eventually("the request", counted).await;
+    tollgate.edit(&POLICY.replace("domain: shop", "domain: other"));
+    eventually("the new policy", async || (usage("other").await.status == 200).then_some(())).await;
+    eventually("the old sums", counted).await;
+    assert_eq!(usage("nope").await.status, 422);
 }

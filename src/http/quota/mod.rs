@@ -25,7 +25,7 @@ use recalculate::recalculate;
 
 pub use body::{QuotaItem, percent};
 pub use limits::LOOK;
-pub use params::{QuotaParams, ResetForm, Target, target};
+pub use params::{QuotaParams, ResetForm, Target, check_domain, target};
 
 pub fn operations() -> [Operation; 7] {
     [

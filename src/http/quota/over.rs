@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{ModeName, QuotaItem};
 use super::limits::{LOOK, unavailable};
-use super::params::QuotaParams;
-use crate::engine::Code;
+use super::params::{QuotaParams, Target, check_domain};
+use crate::engine::{Code, Snapshot};
 use crate::http::auth::{Authorized, Viewer};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
@@ -18,6 +18,9 @@ use crate::http::problem::Problem;
 /// Callers that are looked at for a page: each costs up to two questions to the store.
 const CALLERS_MAX: usize = 500;
 const CALLERS_DEFAULT: usize = 100;
+
+/// The name of a caller, if there is none.
+const ANY: &str = "any";
 
 /// The query of a page.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -79,10 +82,14 @@ pub async fn list(
         let detail = format!("`limit` must be a number from 1 to {CALLERS_MAX}");
         return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
     }
+    check_domain(&edge.engine.policies(), domain.as_deref())?;
     let has_entries = !entries.is_empty();
     let asked = QuotaParams::new(domain, entries, below);
     let snapshot = edge.engine.snapshot();
     let page = edge.engine.directory().page(&after, limit).await?;
+    if page.callers.is_empty() {
+        check(&asked.clone().target(ANY.to_owned())?, &snapshot)?;
+    }
     // An entry that no rule has, if no caller meets a limit.
     let mut unmet = None;
     let mut has_met = !has_entries;
@@ -114,5 +121,18 @@ pub async fn list(
         // An empty list would say that nobody is over.
         Some(problem) if !has_met => Err(problem),
         _ => Ok(Json(OverBody { items, next: page.next })),
+    }
+}
+
+/// Checks that there is a rule for the entries of a target, although there is no caller.
+fn check(target: &Target, snapshot: &Snapshot) -> Result<(), Problem> {
+    let requests = target.requests(snapshot, LOOK)?;
+    let domains = requests.iter().filter_map(|one| snapshot.policies().domain(one.domain()));
+    let problems: Vec<Option<Problem>> =
+        domains.map(|domain| target.unknown_entry(domain)).collect();
+    let is_known = target.entries().is_empty() || problems.iter().any(Option::is_none);
+    match problems.into_iter().flatten().next() {
+        Some(problem) if !is_known => Err(problem),
+        _ => Ok(()),
     }
 }

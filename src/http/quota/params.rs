@@ -11,7 +11,7 @@ use crate::engine::{Descriptor, HitsSource, Reading, Request, Snapshot};
 use crate::http::change::check_name;
 use crate::http::problem::Problem;
 use crate::limit::{AMOUNT_MAX, Hits};
-use crate::policy::{Domain, RuleValue};
+use crate::policy::{Domain, PolicySet, RuleValue};
 
 /// Descriptors of a domain whose limits one quota shows.
 const PATHS_MAX: usize = 64;
@@ -155,6 +155,14 @@ impl QuotaParams {
     }
 }
 
+/// Checks that a policy has the domain of a request, if it has one.
+pub fn check_domain(policies: &PolicySet, domain: Option<&str>) -> Result<(), Problem> {
+    match domain.filter(|domain| policies.domain(domain).is_none()) {
+        Some(unknown) => Err(wrong_resource(format!("no policy has the domain `{unknown}`"))),
+        None => Ok(()),
+    }
+}
+
 /// Checks that a body asks for some hits, and not for more than any limit has.
 pub fn check_hits(hits: u64) -> Result<(), Problem> {
     match hits {
@@ -227,12 +235,10 @@ impl Target {
         hits: Hits,
     ) -> Result<Vec<Request<'t>>, Problem> {
         let domains = snapshot.policies().domains();
+        check_domain(snapshot.policies(), self.domain.as_deref())?;
         let is_meant = |name: &str| self.domain.as_deref().is_none_or(|domain| domain == name);
-        let meant: Vec<_> = domains.into_iter().filter(|domain| is_meant(&domain.name)).collect();
-        if let (Some(domain), true) = (&self.domain, meant.is_empty()) {
-            return Err(wrong_resource(format!("no policy has the domain `{domain}`")));
-        }
-        let paths = meant.into_iter().filter_map(|domain| Some((domain, self.path(domain)?)));
+        let meant = domains.into_iter().filter(|domain| is_meant(&domain.name));
+        let paths = meant.filter_map(|domain| Some((domain, self.path(domain)?)));
         let paths = paths.flat_map(|(domain, path)| {
             let below = if self.below { domain.paths_below(&path) } else { Vec::new() };
             std::iter::once(path)

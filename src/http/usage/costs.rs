@@ -17,6 +17,7 @@ use crate::http::auth::{Authorized, Viewer};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
+use crate::http::quota::check_domain;
 use crate::observe::audit::instant;
 use crate::usage::{Dimension, Granularity, Group, Rank, Total, UsageQuery, View};
 
@@ -97,6 +98,7 @@ pub async fn costs(
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<CostsParams>,
 ) -> Result<Json<CostsBody>, Problem> {
+    check_domain(&edge.engine.policies(), params.domain.as_deref())?;
     let now = edge.engine.now();
     let (day, month) = (start_of(now, Span::Day), start_of(now, Span::Month));
     let asked = |granularity, from, group_by: &[Dimension]| {

@@ -12,9 +12,10 @@ use tokio::time::timeout;
 use crate::clock::Timestamp;
 use crate::http::edge::{Edge, UsageSources};
 use crate::http::problem::Problem;
+use crate::http::quota::check_domain;
 use crate::store::StoreError;
 use crate::store::sums::SumsError;
-use crate::usage::{Page, UsageQuery};
+use crate::usage::{Dimension, Page, UsageQuery};
 
 /// How long the store may take to tell sums.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,6 +61,12 @@ pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem
             (Scope::Sidecar, counted(&sources, &query, now).await?, Some(error.to_string()))
         }
     };
+    // A domain without a policy may still have sums.
+    if page.groups.is_empty() && query.range.start == 0 {
+        let domain = query.filters.iter().find(|(dimension, _)| *dimension == Dimension::Domain);
+        let domain = domain.map(|(_, domain)| domain.as_str());
+        check_domain(&edge.engine.policies(), domain)?;
+    }
     Ok(Reading { scope, query, page, unavailable, since: sources.memory.since() })
 }
 
