@@ -24,6 +24,7 @@ mod reload;
 mod reservations;
 mod resources;
 mod retries;
+mod roles;
 mod season;
 mod signals;
 mod thresholds;
