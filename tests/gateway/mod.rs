@@ -11,6 +11,7 @@ mod costs;
 mod counted;
 mod credits;
 mod dashboard;
+mod described;
 mod edges;
 mod envoy;
 mod hostile;
