@@ -32,5 +32,8 @@ pub fn body(verdict: &Verdict<'_>) -> Vec<u8> {
     if let Some(id) = verdict.refusal_id.filter(|_| has_id) {
         problem["refusal_id"] = id.to_string().into();
     }
+    if let Some(address) = verdict.policy.and_then(|policy| policy.answer.upgrade_url.as_deref()) {
+        problem["upgrade_url"] = address.into();
+    }
     problem.to_string().into_bytes()
 }

@@ -354,6 +354,7 @@ fn dashboard(settings: &Settings) -> anyhow::Result<Option<Arc<Dashboard>>> {
     Ok(Some(Arc::new(Dashboard {
         key,
         has_tls: settings.listening.http_tls_cert_file.is_some(),
+        frame_ancestors: own.frame_ancestors.clone(),
         live: Live::default(),
     })))
 }

@@ -12,8 +12,8 @@ use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
 use super::{
-    bonuses, callers, credits, erase, latencies, providers, quota, reservations, signals, usage,
-    why,
+    bonuses, callers, credits, erase, latencies, own_page, providers, quota, reservations, signals,
+    usage, why,
 };
 
 const OPENAPI: &str = "/v1/openapi.json";
@@ -34,6 +34,7 @@ fn operations() -> Vec<Operation> {
         .chain(erase::operations())
         .chain(quota::operations())
         .chain(quota::overrides::operations())
+        .chain(own_page::operations())
         .chain(reservations::operations())
         .chain(credits::operations())
         .chain(latencies::operations())

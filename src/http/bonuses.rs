@@ -27,7 +27,7 @@ pub fn operations() -> [Operation; 2] {
 }
 
 /// Adds a bonus to a caller, and returns it with its id.
-async fn give(
+pub async fn give(
     by: ChangeBy<Operator>,
     UrlPath(name): UrlPath<String>,
     names: NewNames,
@@ -60,7 +60,7 @@ async fn give(
 }
 
 /// Removes a bonus.
-async fn take(
+pub async fn take(
     by: ChangeBy<Operator>,
     UrlPath((name, id)): UrlPath<(String, String)>,
 ) -> Result<NoContent, Problem> {

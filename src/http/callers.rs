@@ -131,7 +131,7 @@ async fn read(
 }
 
 /// Creates a caller, or replaces all of it.
-async fn put(
+pub async fn put(
     by: ChangeBy<Admin>,
     UrlPath(name): UrlPath<String>,
     names: NewNames,
@@ -147,7 +147,7 @@ async fn put(
 }
 
 /// Changes some fields of a caller.
-async fn patch(
+pub async fn patch(
     by: ChangeBy<Operator>,
     UrlPath(name): UrlPath<String>,
     names: NewNames,

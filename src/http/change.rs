@@ -88,6 +88,14 @@ impl ChangeRequest {
     }
 }
 
+impl<R> ChangeBy<R> {
+    /// A change without conditions by an authorized principal.
+    pub fn new(edge: &Edge, by: Authorized<R>) -> Self {
+        let (edge, headers, principal) = (edge.clone(), HeaderMap::new(), by.principal);
+        Self { request: ChangeRequest { edge, principal, headers }, role: PhantomData }
+    }
+}
+
 impl<R: RequiredRole> FromRequestParts<Edge> for ChangeBy<R> {
     type Rejection = Refusal;
 

@@ -20,6 +20,13 @@ pub struct MergePatch<T> {
     target: PhantomData<fn(T) -> T>,
 }
 
+impl<T> MergePatch<T> {
+    /// The changes of an object.
+    pub fn new(patch: Value) -> Self {
+        Self { patch, target: PhantomData }
+    }
+}
+
 impl<T: Serialize + DeserializeOwned> MergePatch<T> {
     /// `before` with the changes.
     ///

@@ -18,6 +18,7 @@ mod json;
 mod latencies;
 mod merge_patch;
 mod openapi;
+mod own_page;
 mod problem;
 mod providers;
 mod quota;

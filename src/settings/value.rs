@@ -125,6 +125,17 @@ pub fn tokens(text: &str) -> Option<Vec<ApiToken>> {
     (names.len() == tokens.len()).then_some(tokens)
 }
 
+/// Origins of HTTP: a scheme and a host, with a port or without.
+pub fn origins(text: &str) -> Option<Vec<String>> {
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]*".contains(&byte);
+    let one = |part: &str| {
+        let origin = url(part.trim(), &["http", "https"])?;
+        let (_, host) = origin.split_once("://")?;
+        host.bytes().all(is_host).then_some(origin)
+    };
+    text.split(',').map(one).collect()
+}
+
 /// A URL with one of the `schemes` and a host or path.
 pub fn url(text: &str, schemes: &[&str]) -> Option<String> {
     let (scheme, rest) = text.split_once("://")?;
@@ -180,6 +191,17 @@ mod tests {
 
     fn check_duration(text: &str, ms: Option<u64>) {
         assert_eq!(duration(text), ms.map(Duration::from_millis), "{text:?}");
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host() {
+        let all = ["https://a.example".to_owned(), "http://[::1]:8080".to_owned()];
+        assert_eq!(origins("https://a.example, http://[::1]:8080").as_deref(), Some(&all[..]));
+        for text in
+            ["", "a.example", "ftp://a", "https://a/b", "https://a; script-src *", "https://"]
+        {
+            assert_eq!(origins(text), None, "{text}");
+        }
     }
 
     #[test]

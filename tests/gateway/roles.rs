@@ -37,6 +37,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("POST /v1/callers/{name}/bonuses", "operator"),
     ("DELETE /v1/callers/{name}/bonuses/{id}", "operator"),
     ("POST /v1/callers/{name}/gifts", "operator"),
+    ("POST /v1/callers/{name}/link", "operator"),
     ("GET /v1/callers/{name}/gifts/{id}", "viewer"),
     ("GET /v1/callers/{name}/ledger", "self"),
     ("GET /v1/callers/{name}/quota", "self"),

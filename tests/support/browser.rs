@@ -124,6 +124,12 @@ impl Browser {
         self.command(&format!("element/{id}/value"), &json!({ "text": text })).await;
     }
 
+    /// Chooses an option of a list by its value.
+    pub async fn choose(&self, selector: &str, value: &str) {
+        let option = format!("{selector} option[value={}]", json!(value));
+        self.click(&option).await;
+    }
+
     /// A window of that size, light or dark.
     pub async fn look(&self, (width, height): (u32, u32), scheme: &str) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });

@@ -11,10 +11,11 @@ use super::view;
 use super::visitor::{
     Submitted, new_session, no_session_cookie, own_form, session_cookie, session_of, stranger,
 };
-use crate::api_token::ApiToken;
+use crate::api_token::{ApiToken, Role};
 use crate::http::edge::Edge;
 
 const HOME: &str = "/dashboard";
+const OWN_PAGE: &str = "/me";
 
 #[derive(Debug, Default, Deserialize)]
 pub struct LoginQuery {
@@ -61,7 +62,11 @@ pub async fn login(State(edge): State<Edge>, request: Request) -> Result<Respons
     tracing::info!(name = token.name(), "logged in to the dashboard");
     let session = new_session(&edge, token.name())?;
     let cookie = session_cookie(&edge, &session, &headers)?;
-    let next = if is_own_path(&sent.next) { &sent.next } else { HOME };
+    let next = match token.role() {
+        Role::Own => OWN_PAGE,
+        _ if is_own_path(&sent.next) => &sent.next,
+        _ => HOME,
+    };
     Ok(with_cookie(redirect(next), cookie))
 }
 
@@ -93,7 +98,8 @@ fn is_own_path(next: &str) -> bool {
         next.strip_prefix(path)
             .is_some_and(|rest: &str| rest.is_empty() || rest.starts_with(['/', '?']))
     };
-    is_under(HOME) && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    (is_under(HOME) || is_under(OWN_PAGE))
+        && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\')
 }
 
 /// Sends the browser to another page.
@@ -113,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_login_leads_to_pages_of_the_dashboard_alone() {
-        for path in ["/dashboard", "/dashboard/usage?by=hour", "/dashboard?x"] {
+        for path in ["/dashboard", "/dashboard/usage?by=hour", "/dashboard?x", "/me"] {
             assert!(is_own_path(path), "{path}");
         }
         for path in [

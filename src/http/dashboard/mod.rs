@@ -2,15 +2,22 @@
 //! functions, and under the same roles.
 
 mod assets;
+mod caller;
+mod callers;
+mod change;
+mod change_form;
 mod failure;
 mod format;
 mod link;
 mod live;
 mod login;
+mod me;
 mod near;
 mod overview;
+mod own_link;
 mod page;
 mod rates;
+mod recommendation;
 mod sampler;
 mod session;
 mod signing;
@@ -20,12 +27,17 @@ mod view;
 mod visitor;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::routing::{get, post};
 use maud::PreEscaped;
+use serde::Deserialize;
 
 use super::auth::Viewer;
 use super::edge::Edge;
+use super::providers::providers;
+use crate::api_token::Role;
+use caller::CallerPage;
+use callers::{Callers, CallersQuery};
 use failure::Failure;
 use overview::Overview;
 use page::Page;
@@ -33,6 +45,7 @@ use view::layout::Section;
 use visitor::Visitor;
 
 pub use live::Live;
+pub use own_link::OwnLink;
 pub use signing::SigningKey;
 pub use site::Dashboard;
 
@@ -43,6 +56,12 @@ pub fn routes() -> Router<Edge> {
         .route("/dashboard/", get(overview))
         .route("/dashboard/login", get(login::show).post(login::login))
         .route("/dashboard/logout", post(login::logout))
+        .route("/dashboard/callers", get(list_callers))
+        .route("/dashboard/caller", get(show_caller))
+        .route("/dashboard/caller/link", post(me::make_link))
+        .route("/dashboard/caller/{action}", post(change::change))
+        .route("/dashboard/providers", get(show_providers))
+        .route("/me", get(me::show))
         .route("/dashboard/live/{topic}", get(stream::stream))
         .route("/dashboard/assets/{name}", get(assets::serve))
 }
@@ -62,4 +81,43 @@ async fn overview(visitor: Visitor, State(edge): State<Edge>) -> Result<Page, Fa
         None => view::overview::live(&Overview::read(&edge, None).await),
     };
     Ok(visitor.page(Section::Overview, "Overview", &view::overview::page(&live)))
+}
+
+/// The query of the page of a caller.
+#[derive(Debug, Deserialize)]
+struct CallerQuery {
+    name: String,
+    /// The change that was just made.
+    changed: Option<String>,
+}
+
+async fn list_callers(
+    visitor: Visitor,
+    State(edge): State<Edge>,
+    Query(query): Query<CallersQuery>,
+) -> Result<Page, Failure> {
+    visitor.authorized::<Viewer>()?;
+    let callers = Callers::read(&edge, query).await?;
+    let body = view::callers::page(&callers, edge.engine.now().as_ms());
+    Ok(visitor.page(Section::Callers, "Callers", &body))
+}
+
+async fn show_caller(
+    visitor: Visitor,
+    State(edge): State<Edge>,
+    Query(CallerQuery { name, changed }): Query<CallerQuery>,
+) -> Result<Page, Failure> {
+    visitor.authorized::<Viewer>()?;
+    let caller = CallerPage::read(&edge, name).await?;
+    let form_token = visitor.may(Role::Operator).then_some(visitor.form_token.as_str());
+    let changed = changed.as_deref().and_then(change::sentence);
+    let body = view::caller::page(&caller, form_token, changed);
+    Ok(visitor.page(Section::Callers, &caller.name, &body))
+}
+
+async fn show_providers(visitor: Visitor, State(edge): State<Edge>) -> Result<Page, Failure> {
+    visitor.authorized::<Viewer>()?;
+    let now_ms = edge.engine.now().as_ms();
+    let live = view::providers::live(&providers(&edge, None).await, now_ms);
+    Ok(visitor.page(Section::Providers, "Providers", &view::providers::page(&live)))
 }

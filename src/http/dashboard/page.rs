@@ -8,11 +8,15 @@ use super::session::nonce;
 use super::view::layout::{self, Frame, Section};
 use crate::http::auth::Principal;
 
+/// No page may show it in a frame.
+const NOBODY: &str = "'none'";
+
 /// A page.
 #[derive(Debug)]
 pub struct Page {
     status: StatusCode,
     cookie: Option<HeaderValue>,
+    frame_ancestors: String,
     html: Result<(String, String), getrandom::Error>,
 }
 
@@ -36,12 +40,20 @@ impl Page {
         Self { status, ..self }
     }
 
+    /// Pages of these origins may show it in a frame.
+    pub fn framed_by(self, origins: &[String]) -> Self {
+        match origins {
+            [] => self,
+            origins => Self { frame_ancestors: origins.join(" "), ..self },
+        }
+    }
+
     fn of(frame: &Frame<'_>, body: &Markup) -> Self {
         let html = nonce().map(|nonce| {
             let html = layout::page(frame, &nonce, body).into_string();
             (nonce, html)
         });
-        Self { status: StatusCode::OK, cookie: None, html }
+        Self { status: StatusCode::OK, cookie: None, frame_ancestors: NOBODY.to_owned(), html }
     }
 }
 
@@ -57,7 +69,8 @@ impl IntoResponse for Page {
         };
         let policy = format!(
             "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src 'self'; \
-             connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+             connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {}",
+            self.frame_ancestors
         );
         let mut headers = HeaderMap::new();
         let mut set = |name: HeaderName, value: HeaderValue| {
@@ -71,7 +84,9 @@ impl IntoResponse for Page {
         set(opener, HeaderValue::from_static("same-origin"));
         let denies = HeaderValue::from_static("default-src 'none'");
         set(header::CONTENT_SECURITY_POLICY, HeaderValue::try_from(policy).unwrap_or(denies));
-        set(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        if self.frame_ancestors == NOBODY {
+            set(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        }
         if let Some(cookie) = self.cookie {
             set(header::SET_COOKIE, cookie);
         }

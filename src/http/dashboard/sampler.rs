@@ -39,7 +39,8 @@ async fn update(edge: &Edge, live: &Live) {
         recent.push(CountsAt::read(&edge.metrics, edge.engine.now()));
         let overview = Overview::read(edge, recent.rates()).await;
         let html = view::overview::live(&overview).into_string();
-        live.publish(Some(Update { overview: html.into(), providers: "".into() }));
+        let providers = view::providers::live(&overview.providers, overview.now_ms).into_string();
+        live.publish(Some(Update { overview: html.into(), providers: providers.into() }));
     }
     live.publish(None);
 }

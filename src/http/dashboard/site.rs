@@ -10,5 +10,7 @@ pub struct Dashboard {
     pub key: SigningKey,
     /// The port accepts only HTTPS: cookies are not sent otherwise.
     pub has_tls: bool,
+    /// The origins whose pages may show `/me` in a frame.
+    pub frame_ancestors: Vec<String>,
     pub live: Live,
 }

@@ -62,6 +62,11 @@ impl Visitor {
             None => page,
         }
     }
+
+    /// Whether the principal has at least this role.
+    pub fn may(&self, role: Role) -> bool {
+        role <= self.principal.role
+    }
 }
 
 impl FromRequestParts<Edge> for Visitor {

@@ -43,26 +43,26 @@ pub fn operations() -> [Operation; 3] {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Overrides")]
-struct OverridesForm {
+pub struct OverridesForm {
     /// By the name of the limit: an amount, or an amount or a tier until a time. At most 32.
-    overrides: BTreeMap<String, OverrideForm>,
+    pub overrides: BTreeMap<String, OverrideForm>,
 }
 
 /// Changes of the overrides of a caller.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "OverridesPatch")]
-struct OverridesPatchForm {
+pub struct OverridesPatchForm {
     /// By the name of the limit; null removes the override.
-    overrides: BTreeMap<String, Option<OverrideForm>>,
+    pub overrides: BTreeMap<String, Option<OverrideForm>>,
 }
 
 /// The overrides to remove.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RemovalParams {
+pub struct RemovalParams {
     /// Only that of this limit; all if absent.
-    limit: Option<String>,
+    pub limit: Option<String>,
 }
 
 /// Replaces all overrides of a caller, which is created if it is unknown.
@@ -81,7 +81,7 @@ async fn put(
 }
 
 /// Changes some overrides of a caller, which is created if it is unknown.
-async fn patch(
+pub async fn patch(
     by: ChangeBy<Operator>,
     UrlPath(name): UrlPath<String>,
     names: NewNames,
@@ -102,7 +102,7 @@ async fn patch(
 }
 
 /// Removes overrides of a caller.
-async fn remove(
+pub async fn remove(
     by: ChangeBy<Operator>,
     UrlPath(name): UrlPath<String>,
     UrlQuery(RemovalParams { limit }): UrlQuery<RemovalParams>,

@@ -15,7 +15,7 @@ use crate::http::auth::{Authorized, Own};
 use crate::http::edge::Edge;
 use crate::http::extract::UrlQuery;
 use crate::http::problem::Problem;
-use crate::http::quota::QuotaParams;
+use crate::http::quota::{QuotaParams, Target};
 use crate::limit::{Algorithm, Hits};
 use crate::observe::audit::instant;
 use crate::usage::forecast::{
@@ -146,7 +146,15 @@ pub async fn forecast(
     by.principal.may_read(Some(&params.caller))?;
     let target =
         QuotaParams::new(params.domain, params.entries, params.below).target(params.caller)?;
-    let past = Past::read(&edge, target.caller()).await?;
+    forecasts(&edge, &target).await.map(Json)
+}
+
+/// The forecasts of the limits of a caller.
+///
+/// # Errors
+/// If usage is not counted, no limit applies, or the store is unavailable.
+pub async fn forecasts(edge: &Edge, target: &Target) -> Result<ForecastsBody, Problem> {
+    let past = Past::read(edge, target.caller()).await?;
     let snapshot = edge.engine.snapshot();
     let (mut items, mut domains) = (Vec::new(), Vec::new());
     for request in &target.requests(&snapshot, Hits::GiveBack(0))? {
@@ -160,7 +168,7 @@ pub async fn forecast(
     if items.is_empty() {
         return Err(target.unmet(domains));
     }
-    Ok(Json(ForecastsBody { scope: past.scope, caller: target.caller().to_owned(), items }))
+    Ok(ForecastsBody { scope: past.scope, caller: target.caller().to_owned(), items })
 }
 
 impl Past {

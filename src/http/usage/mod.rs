@@ -23,6 +23,7 @@ use crate::usage::{Group, Total, UsageQuery};
 pub use body::{DenialItem, UsageItem};
 use costs::costs;
 use forecast::forecast;
+pub use forecast::{ForecastItem, forecasts};
 use params::{DenialsParams, TopParams, UsageParams};
 pub use reading::Scope;
 use reading::{Reading, read};

@@ -55,6 +55,7 @@ fn settings(file: &AnswerFile) -> AnswerSettings {
             metadata: places(RefusalIdFile::Metadata),
             body: places(RefusalIdFile::Body),
         },
+        upgrade_url: file.upgrade_url.as_ref().map(|address| address.value.as_str().into()),
         request_headers: fixed(&file.request_headers),
         response_headers: fixed(&file.response_headers),
     }

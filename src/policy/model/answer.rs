@@ -22,6 +22,8 @@ pub struct AnswerSettings {
     pub metadata: AnswerMetadata,
     /// Where refusals have an id.
     pub refusal_id: RefusalIdPlaces,
+    /// Where a caller gets a higher tier.
+    pub upgrade_url: Option<Box<str>>,
     /// Fixed headers for the upstream.
     pub request_headers: Vec<(String, String)>,
     /// Fixed headers for the caller.

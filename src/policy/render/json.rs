@@ -196,6 +196,9 @@ fn describe_answer(answer: &AnswerSettings) -> Value {
     if answer.refusal_id.is_any() {
         described["refusal_id"] = places.collect();
     }
+    if let Some(address) = &answer.upgrade_url {
+        described["upgrade_url"] = Value::from(&**address);
+    }
     described
 }
 

@@ -23,6 +23,8 @@ map! {
     metadata: Spanned<AnswerMetadataFile> = word;
     /// Where a refusal has an id, by which `/v1/why/{id}` explains it; nowhere if absent.
     refusal_id: Vec<Spanned<RefusalIdFile>> = id_places;
+    /// Where a caller gets a higher tier: in the body of a refusal (`body: problem`), and on `/me`.
+    upgrade_url: Spanned<String> = web_address;
     /// Headers for the upstream. Envoy appends them, so remove these headers from incoming requests.
     request_headers: BTreeMap<String, Spanned<String>> = headers;
     /// Headers for the response to the caller.
@@ -37,6 +39,22 @@ fn header_sets(
     let items = reader.list(node, what).iter();
     let sets = items.filter_map(|item| reader.word(item, "a set of headers", HeaderSetFile::WORDS));
     Some(sets.collect())
+}
+
+/// An address of the web.
+fn web_address(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<String>> {
+    let address = reader.text(node, what)?;
+    let rest = ["https://", "http://"].iter().find_map(|scheme| address.value.strip_prefix(scheme));
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte);
+    if !rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(is_plain)) {
+        let message = format!(
+            "invalid address `{}`; use one such as https://example.com/upgrade",
+            address.value
+        );
+        reader.error(address.span.clone(), message);
+        return None;
+    }
+    Some(address)
 }
 
 fn id_places(

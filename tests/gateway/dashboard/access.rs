@@ -119,7 +119,7 @@ async fn the_role_self_sees_no_page_of_others() {
     let site = Site::start(POLICY, &Store::Embedded, &[]).await;
     let mut client = client(&site).await;
     let answer = client.log_in("self").await;
-    assert_eq!(answer.headers["location"], "/dashboard");
+    assert_eq!(answer.headers["location"], "/me");
     for path in ["/dashboard", "/dashboard/live/overview"] {
         let answer = client.get(path).await;
         assert_eq!(answer.status, 403, "{path}");

@@ -1,7 +1,10 @@
 //! The dashboard in a real Chromium, with traffic through a real Envoy.
 
 mod access;
+mod callers;
 mod overview;
+mod own;
+mod providers;
 
 use crate::support::browser::Browser;
 use crate::support::store::Store;

@@ -9,6 +9,8 @@ use crate::http::dashboard::assets::{ICON, SCRIPT, STYLE};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     Overview,
+    Callers,
+    Providers,
 }
 
 /// What is around a page.
@@ -22,8 +24,11 @@ pub struct Frame<'a> {
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str); 1] =
-        [(Self::Overview, "Overview", "/dashboard")];
+    const ALL: [(Self, &'static str, &'static str); 3] = [
+        (Self::Overview, "Overview", "/dashboard"),
+        (Self::Callers, "Callers", "/dashboard/callers"),
+        (Self::Providers, "Providers", "/dashboard/providers"),
+    ];
 }
 
 /// A whole page. Its style and script need the nonce.
