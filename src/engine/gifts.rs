@@ -15,7 +15,7 @@ use crate::limit::{Bonus, Fit, Hits, Limit, Overdraft};
 use crate::policy::{Caller, CallerBonus, CallerForm, Domain, RetryId};
 use crate::store::{
     Batch, Change, Charge, Decision, DirectoryError, FINAL, GIFT_MARK_MS, Gift, GiftChange,
-    GiftEvent, GiftEventKind, GiftState, IdempotencyMark, Once, Open,
+    GiftEvent, GiftEventKind, GiftState, IdempotencyMark, Once,
 };
 
 use super::Engine;
@@ -131,8 +131,8 @@ impl Engine {
         let key = &plan.batch.keys[charge.key_index];
         let mark = key.mark(caller.name, RetryId::Gift(&gift.id));
         let (key_index, mark) = (batch.key_index(key.clone()), batch.key_index(mark));
-        let bonus = charge.bonuses.iter().filter(|bonus| *bonus.id == *gift.bonus).cloned();
-        batch.charges.push(debit(charge, (key_index, mark), (bonus.collect(), gift.hits)));
+        let bonus = charge.bonuses.iter().position(|bonus| *bonus.id == *gift.bonus);
+        batch.charges.push(debit(charge, (key_index, mark), (bonus, gift.hits)));
         let outcome = self.decider.charge(&batch, &budget, now).await;
         match outcome.decisions.first() {
             _ if outcome.fallback => Debit::Unknown,
@@ -202,11 +202,11 @@ fn request<'g>(domain: &'g Domain, gift: &'g Gift) -> Option<Request<'g>> {
     Request::try_new(&domain.name, vec![descriptor]).ok()
 }
 
-/// Spends so many hits of bonuses alone, once, of the limit of a charge.
+/// Spends so many hits of one bonus alone, once, of the limit of a charge. Hits that reservations hold are left.
 fn debit(
     charge: &Charge,
     (key_index, mark): (usize, usize),
-    (bonuses, hits): (Vec<Bonus>, u64),
+    (bonus, hits): (Option<usize>, u64),
 ) -> Charge {
     let limit = Limit::clone(&charge.limit).without_grace().overdrawn(Overdraft::None);
     let life = IdempotencyMark {
@@ -216,8 +216,10 @@ fn debit(
         attempt: FINAL,
     };
     Charge {
-        open: Open { hits: 0, pressed: Vec::new() },
-        bonuses,
+        bonuses: charge.bonuses.clone(),
+        // A bonus that is not there has no hits.
+        bonus_alone: Some(bonus.unwrap_or(charge.bonuses.len())),
+        reservation: charge.counting(),
         once: Some(Once::Mark(life).under(mark)),
         ..Charge::plain(key_index, limit.into(), Hits::Spend(hits))
     }

@@ -130,10 +130,7 @@ impl Limit {
                 after.push(ReportedThreshold { fell, ..*known });
             } else if hits <= used && used_before < used {
                 crossed.0 |= 1 << index;
-                let until_ms = match self.rearm_ms() {
-                    Some(rearm_ms) => now_ms + rearm_ms,
-                    None => self.expiry_ms(state).unwrap_or(0),
-                };
+                let until_ms = self.told_until_ms(state, now);
                 after.push(ReportedThreshold { percent, until_ms, fell: false });
             }
         }
@@ -144,6 +141,35 @@ impl Limit {
         };
         after.extend(reported.iter().filter(is_other).take(THRESHOLDS_MAX).copied());
         (crossed, after)
+    }
+
+    /// Which of these thresholds, in percent, are crossed and not told; from then on they are.
+    pub fn tell_again(
+        &self,
+        (reported, percents): (&mut Reported, &[u16]),
+        state: &State,
+        now: Timestamp,
+    ) -> Crossed {
+        let Some(thresholds) = self.thresholds() else { return Crossed::default() };
+        let used = self.used(state, now);
+        let mut crossed = Crossed::default();
+        for (index, (percent, hits)) in thresholds.points().enumerate() {
+            let is_told = reported.iter().any(|known| known.percent == percent);
+            if hits <= used && !is_told && percents.contains(&percent) {
+                crossed.0 |= 1 << index;
+                let until_ms = self.told_until_ms(state, now);
+                reported.push(ReportedThreshold { percent, until_ms, fell: false });
+            }
+        }
+        crossed
+    }
+
+    /// Until when a threshold that is told now stays told whatever is in use, in milliseconds since the Unix epoch.
+    fn told_until_ms(&self, state: &State, now: Timestamp) -> u64 {
+        match self.rearm_ms() {
+            Some(rearm_ms) => now.as_ms() + rearm_ms,
+            None => self.expiry_ms(state).unwrap_or(0),
+        }
     }
 
     /// When what was told is to be forgotten: it stays as long as the state after the charge may, whatever a schedule does. None

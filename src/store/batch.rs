@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Notice, Once, Reservation, Retry};
+use super::{Amends, Notice, Once, Reservation, Retry};
 use crate::clock::Timestamp;
 use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Overdraft, Standing};
 use crate::policy::{Key, Lease, Mode, OnOutage, Refused};
@@ -49,6 +49,10 @@ pub struct Charge {
     /// Hits on top of it, the soonest to end first; spent when what is open has none left. No two have the
     /// same id, and an id has at most [`BONUS_ID_LEN_MAX`] bytes.
     pub bonuses: Vec<Bonus>,
+    /// Which of the bonuses alone has its hits, by index, if only one may: what is held of the limit must be left beside them, of
+    /// all that is open and all bonuses. No wait is promised for them. For a charge without overdraft and grace that takes all
+    /// its hits or none.
+    pub bonus_alone: Option<usize>,
     /// Whether to report how the bonuses stand.
     pub tells_bonuses: bool,
     /// Whether hits of it may be taken ahead.
@@ -63,6 +67,8 @@ pub struct Charge {
     /// For hits that come back because they were spent in vain: until when they count (`limit/refund.rs`). From
     /// then on nothing is taken, and never the hits of others. None for all other charges.
     pub until: Option<Timestamp>,
+    /// What else is put right of the charge that spent them; None where nothing is.
+    pub amends: Option<Box<Amends>>,
     /// For charges that may arrive again: they are made once, however often they do.
     pub once: Option<Once>,
     /// From 1 to [`super::PARTS_MAX`] for hits that may be taken in part: the charges of one part all take as many as the enforced one
@@ -189,12 +195,14 @@ impl Charge {
             hits,
             open: Open::all(),
             bonuses: Vec::new(),
+            bonus_alone: None,
             tells_bonuses: false,
             lease: Lease::Off,
             on_outage: OnOutage::default(),
             refused: Refused::Free,
             ahead: 0,
             until: None,
+            amends: None,
             once: None,
             part: 0,
             reservation: None,
@@ -206,6 +214,7 @@ impl Charge {
         self.ahead == 0
             && self.part == 0
             && self.until.is_none()
+            && self.amends.is_none()
             && self.once.is_none()
             && self.reservation.is_none()
             && self.limit.scheduled().is_none()
@@ -318,75 +327,4 @@ impl Batch {
 pub fn lacks_debits_only(charges: &[Charge], decisions: &[Decision]) -> bool {
     let mut all = charges.iter().zip(decisions);
     all.all(|(charge, decision)| decision.fit == Fit::Now || charge.is_debit())
-}
-
-/// Counts groups as they are decided, and says whether the request passes.
-#[derive(Debug, Default)]
-pub struct Tally {
-    refused: bool,
-    failed: bool,
-    quotas: usize,
-    quotas_over: usize,
-}
-
-/// How the charges of one group were decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupFit {
-    /// All limits had the hits.
-    Fits,
-    /// One of them did not.
-    Over,
-    /// All that are known did; of one it is unknown ([`Decision::failed`]).
-    Failed,
-}
-
-impl GroupFit {
-    /// Of these decisions.
-    pub fn of<'d>(decisions: impl IntoIterator<Item = &'d Decision>) -> Self {
-        let mut group = Self::Fits;
-        for decision in decisions {
-            match decision {
-                decision if decision.fit != Fit::Now => return Self::Over,
-                decision if decision.failed => group = Self::Failed,
-                _ => {}
-            }
-        }
-        group
-    }
-}
-
-impl Tally {
-    /// Counts a group of `mode`.
-    pub fn count(&mut self, mode: Mode, group: GroupFit) {
-        let is_over = group == GroupFit::Over;
-        match mode {
-            Mode::Enforce => self.refused |= is_over,
-            Mode::Quota => {
-                self.quotas += 1;
-                self.quotas_over += usize::from(is_over);
-            }
-            Mode::Warn | Mode::Shadow | Mode::Off => return,
-        }
-        self.failed |= group == GroupFit::Failed;
-    }
-
-    /// Whether an enforced group is over, or all quotas are.
-    pub fn refused(&self) -> bool {
-        self.refused || self.no_quota_left()
-    }
-
-    /// Whether it is unknown if the request passes: nothing refuses it, and a limit could not be asked.
-    pub fn failed(&self) -> bool {
-        self.failed && !self.refused()
-    }
-
-    /// Whether the request passes.
-    pub fn admitted(&self) -> bool {
-        !self.failed && !self.refused()
-    }
-
-    /// Whether there are quotas, and all are over.
-    pub fn no_quota_left(&self) -> bool {
-        self.quotas != 0 && self.quotas_over == self.quotas
-    }
 }

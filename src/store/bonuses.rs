@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::decide::Decider;
 use super::kept::KeptBonus;
 use super::{BonusStand, Charge, Notice};
-use crate::limit::{Allowance, Bonus, BonusLeft, BonusUse};
+use crate::limit::{Allowance, Bonus, BonusLeft, BonusUse, Fit, Hits};
 
 impl Decider<'_> {
     /// Keeps what is spent of bonuses that were prolonged: they are not given anew.
@@ -40,13 +40,50 @@ impl Decider<'_> {
         left.collect()
     }
 
+    /// Where the bonus that alone has the hits of a charge stands among those that haven't ended.
+    fn place_alone(&self, charge: &Charge, alone: usize) -> Option<usize> {
+        let bonus = charge.bonuses.get(alone).filter(|bonus| self.now < bonus.until)?;
+        let mut live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);
+        live.position(|known| known.id == bonus.id)
+    }
+
+    /// Whether the bonus that alone may has the hits of a charge, beside what is held.
+    pub(super) fn fit_alone(&self, (index, alone): (usize, usize), allowance: &Allowance) -> Fit {
+        let charge = &self.batch.charges[index];
+        let place = self.place_alone(charge, alone);
+        let left = place.map_or(0, |place| allowance.bonuses[place].left());
+        let most = left.min(allowance.remaining(&self.settled(index)));
+        if charge.hits.amount() <= most { Fit::Now } else { Fit::Never }
+    }
+
+    /// Takes hits of the bonus that alone has those of a charge.
+    pub(super) fn take_alone(
+        &self,
+        (charge, alone): (&Charge, usize),
+        allowance: &mut Allowance,
+        hits: Hits,
+    ) -> Hits {
+        if let Some(place) = self.place_alone(charge, alone) {
+            let bonus = &mut allowance.bonuses[place];
+            bonus.spent += bonus.left().min(hits.amount());
+        }
+        Hits::Spend(0)
+    }
+
     /// Keeps what is spent of the bonuses of a charge, of which so much was `before`.
     pub(super) fn keep_bonuses(
         &mut self,
-        charge: &Charge,
+        index: usize,
         before: &[BonusLeft],
         allowance: &Allowance,
     ) {
+        let charge = &self.batch.charges[index];
+        if charge.tells_bonuses() {
+            let both = before.iter().zip(&allowance.bonuses);
+            let taken = both.map(|(before, after)| after.spent.saturating_sub(before.spent));
+            let taken = taken.map(|taken| BonusStand { taken, ..BonusStand::default() });
+            Notice::of_charge(&mut self.notices, index).bonuses = taken.collect();
+        }
         let (tag, now) = (charge.limit.tag(), self.now);
         let record = &mut self.records[charge.key_index];
         let live = charge.bonuses.iter().filter(|bonus| now < bonus.until);
@@ -72,11 +109,13 @@ impl Decider<'_> {
             if !charge.tells_bonuses() {
                 continue;
             }
-            let bonuses = self.bonuses(charge).iter().map(BonusStand::of).collect();
-            match self.notices.iter_mut().find(|notice| notice.charge == index) {
-                Some(notice) => notice.bonuses = bonuses,
-                None => self.notices.push(Notice { bonuses, ..Notice::of(index) }),
+            let mut bonuses: Vec<BonusStand> =
+                self.bonuses(charge).iter().map(BonusStand::of).collect();
+            let notice = Notice::of_charge(&mut self.notices, index);
+            for (stand, taken) in bonuses.iter_mut().zip(&notice.bonuses) {
+                stand.taken = taken.taken;
             }
+            notice.bonuses = bonuses;
         }
         self.notices.sort_unstable_by_key(|notice| notice.charge);
     }
@@ -86,6 +125,11 @@ impl Charge {
     /// Whether it reports how its bonuses stand.
     pub fn tells_bonuses(&self) -> bool {
         self.tells_bonuses && !self.bonuses.is_empty()
+    }
+
+    /// Which of its bonuses alone has the hits that it spends.
+    pub(in crate::store) fn alone(&self) -> Option<usize> {
+        self.bonus_alone.filter(|_| matches!(self.hits, Hits::Spend(1..)))
     }
 
     /// Whether there may be something to report beside its decision.
@@ -99,7 +143,7 @@ impl BonusStand {
     fn of(left: &BonusLeft) -> Self {
         let (carried, expired) =
             left.period.as_ref().map_or((0, 0), |one| (one.carried, one.expired));
-        Self { carried, spent: left.spent, expired }
+        Self { carried, spent: left.spent, expired, taken: 0 }
     }
 }
 

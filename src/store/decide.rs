@@ -151,13 +151,16 @@ impl<'a> Decider<'a> {
         }
         let made = self.made(charge);
         let (fit, retry) = match made {
-            Made::Yes => return Decision::new(Fit::Now, limit.standing(self.state(index), now)),
+            Made::Yes => (Some(Fit::Now), None),
             Made::Retried(retry) if retry.is_free() => (Some(Fit::Now), Some(retry)),
             Made::Retried(retry) => (Some(Fit::Never), Some(retry)),
             Made::Refused(retry) => (None, Some(retry)),
             Made::No => (None, None),
         };
-        let mut allowance = self.allowance(charge);
+        let mut allowance = match made {
+            Made::Yes => self.present_allowance(charge),
+            _ => self.allowance(charge),
+        };
         let fit = fit.unwrap_or_else(|| self.fit(index, made, &mut allowance));
         Decision { retry, ..Decision::new(fit, self.standing(index, &allowance)) }
     }
@@ -167,6 +170,9 @@ impl<'a> Decider<'a> {
         let charge = &self.batch.charges[index];
         if self.fits_by_reservation(charge) {
             return Fit::Now;
+        }
+        if let Some(alone) = charge.alone() {
+            return self.fit_alone((index, alone), allowance);
         }
         let peek;
         let charge = match made {
@@ -250,6 +256,7 @@ impl<'a> Decider<'a> {
             }
         }
         if is_empty {
+            self.report_again(index);
             return;
         }
         if charge.is_plain() {
@@ -271,8 +278,17 @@ impl<'a> Decider<'a> {
             decision.standing = self.standing(index, &allowance);
             return;
         };
-        let (base, clipped) =
-            allowance.divide(&self.settled(index), spending.hits, spending.overdraft);
+        let (base, clipped) = match (charge.amends.as_deref(), charge.alone()) {
+            (Some(amends), _) => {
+                (self.put_back(charge, amends, (&mut allowance, spending.hits)), 0)
+            }
+            (None, Some(alone)) => {
+                (self.take_alone((charge, alone), &mut allowance, spending.hits), 0)
+            }
+            (None, None) => {
+                allowance.divide(&self.settled(index), spending.hits, spending.overdraft)
+            }
+        };
         decision.clipped = spending.clipped + clipped;
         let settled = spending.hits.amount() - clipped;
         if charge.settles() && settled != 0 {
@@ -281,13 +297,15 @@ impl<'a> Decider<'a> {
         if charge.is_partial() {
             self.keep_granted(charge, hits, decision);
         }
-        self.keep_bonuses(charge, &before, &allowance);
+        self.keep_bonuses(index, &before, &allowance);
         if let Some(until) = charge.until {
             let entry = self.entry(index);
             let refund = Refund { hits: base.amount(), until };
             limit.take_back(&mut entry.state, refund, now);
             entry.expiry_ms = charge.limit.latest_expiry_ms(&entry.state);
-            decision.standing = limit.standing(self.state(index), now);
+            self.take_reports_back(charge);
+            self.take_grace_back(index);
+            decision.standing = self.standing(index, &allowance);
             return;
         }
         let used = self.settled(index).used();
@@ -323,8 +341,13 @@ impl<'a> Decider<'a> {
 
     /// What a charge may spend now.
     pub(super) fn allowance(&mut self, charge: &Charge) -> Allowance {
-        let now_ms = self.now.as_ms();
         self.prolong_bonuses(charge);
+        self.present_allowance(charge)
+    }
+
+    /// The same for a charge that changes nothing.
+    fn present_allowance(&mut self, charge: &Charge) -> Allowance {
+        let now_ms = self.now.as_ms();
         let bonuses = self.bonuses(charge);
         let levels = |gauge: usize| self.levels[gauge];
         let limit = charge.limit.at(self.now);

@@ -93,6 +93,8 @@ impl Decider<'_> {
                 {
                     known.attempts.retain(|attempt| *attempt != mark.attempt);
                     known.retries = known.retries.saturating_sub(1);
+                    // The attempts that are left have found it made, and reported nothing.
+                    self.take_reports_back(charge);
                 }
             }
             _ => {}

@@ -3,6 +3,7 @@
 //! A store charges all the limits of a request in one atomic step: either every rule that must agree
 //! agrees, or nothing is spent. Every store passes the same contract suite.
 
+mod amends;
 mod arrival;
 mod batch;
 mod bonuses;
@@ -32,6 +33,7 @@ mod on_schedule;
 mod partial;
 mod record;
 mod record_code;
+mod put_right;
 pub mod redis;
 mod report;
 mod reservation;
@@ -44,16 +46,18 @@ pub mod sums;
 mod sums_merge;
 mod sums_tables;
 mod sums_store;
+mod tally;
 
 use std::time::Duration;
 
 use crate::clock::Now;
 use crate::policy::Key;
 
+pub use amends::Amends;
 pub use arrival::Arrival;
 pub use batch::{
-    BONUS_ID_LEN_MAX, Batch, Charge, Decision, Gauge, GroupFit, INLINE_CAP, LEVELS_MAX, Mark, Open,
-    Outcome, Pressed, Tally,
+    BONUS_ID_LEN_MAX, Batch, Charge, Decision, Gauge, INLINE_CAP, LEVELS_MAX, Mark, Open, Outcome,
+    Pressed,
 };
 pub use breaker::{Breaker, Health};
 pub use caller_record::{Change, Page, Record};
@@ -72,6 +76,7 @@ pub use reservation::{HELD_MAX, Reservation};
 pub use reservation_record::{RecordKey, ReservationRecord, Written};
 pub use reservation_records::ReservationRecords;
 pub use sums_store::SumsStore;
+pub use tally::{GroupFit, Tally};
 
 /// Keeps counters.
 pub trait Store: Send + Sync {

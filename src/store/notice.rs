@@ -13,6 +13,8 @@ pub struct BonusStand {
     pub spent: u64,
     /// Hits that were left of the period before, and are gone.
     pub expired: u64,
+    /// Hits of it that this charge has spent.
+    pub taken: u64,
 }
 
 /// A report on one charge.

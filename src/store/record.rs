@@ -212,6 +212,12 @@ impl Record {
             .map_or(Reported::default(), |known| known.reported.clone())
     }
 
+    /// When that is forgotten; None for as long as the limit has a state.
+    pub fn reported_expiry_ms(&self, limit_tag: &str) -> Option<u64> {
+        let mut reported = self.extra.iter().flat_map(|extra| &extra.reported);
+        reported.find(|known| *known.limit_tag == *limit_tag)?.expiry_ms
+    }
+
     /// Keeps what was told of a limit's thresholds, until that time; None for as long as the limit has a state.
     pub fn keep_reported(
         &mut self,

@@ -12,7 +12,8 @@ impl Charge {
     /// The thresholds that it may cross. None for a debt of an outage, which nobody waits for: the next charge crosses them.
     /// None for one that only holds hits: they are spent when they are settled.
     pub fn thresholds(&self) -> Option<&Thresholds> {
-        self.limit.thresholds().filter(|_| !self.is_debt() && self.spends_hits())
+        let is_back = self.until.is_some();
+        self.limit.thresholds().filter(|_| !is_back && !self.is_debt() && self.spends_hits())
     }
 
     /// The grace of its limit. None for a debt of an outage, with an overdraft, and for one that only holds hits.
@@ -23,7 +24,8 @@ impl Charge {
 
     /// Whether nobody waits for its answer: it brings what is owed, or what was spent in vain.
     fn is_debt(&self) -> bool {
-        self.limit.overdraft() == Overdraft::Owed || self.until.is_some()
+        let is_back = self.until.is_some() && self.amends.is_none();
+        self.limit.overdraft() == Overdraft::Owed || is_back
     }
 
     /// The grace of a charge whose limit is `limit` at the time.

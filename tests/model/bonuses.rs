@@ -158,29 +158,34 @@ impl Model {
         let of_name = |charge: &Charge<'_>| charge.limit.name.as_ref() == Some(&giving.limit);
         let Some(index) = plan.charges.iter().position(of_name) else { return false };
         let mut charge = plan.charges.swap_remove(index);
-        charge.gifts.retain(|gift| gift.id == giving.bonus && gift.owner == giving.from);
-        (charge.index, charge.grace, charge.holding_ms) = (0, None, None);
+        (charge.index, charge.grace, charge.acting) = (0, None, None);
         charge.form = charge.form.overdrawn(Overdraft::None);
         let (path, tag) = counter(&charge);
         let key = (path, tag, format!("caller {}", giving.from), format!("gift {}", giving.id));
-        if self.marks.get(&key).is_some_and(|mark| now < mark.until_ms) {
-            return true;
-        }
+        let is_made = self.marks.get(&key).is_some_and(|mark| now < mark.until_ms);
         let ledger = self.ledgers.remove(&counter(&charge)).unwrap_or_default();
         let charges = std::slice::from_ref(&charge);
         let mut case = Case::new(self, &who, charges, now);
         case.ledgers.push(ledger);
         case.ledgers[0].tidy(now);
         case.remember_gifts(&charge);
-        let is_there = giving.hits <= case.given(&charge, now);
-        if is_there {
-            case.spend_gifts(&charge, giving.hits);
+        let amount = charge.form_at(now).capacity();
+        let unheld = amount.saturating_sub(case.used(&charge, now)) + case.given(&charge, now);
+        let left = unheld.saturating_sub(case.held(&charge, now, true));
+        let mut alone = charge.clone();
+        alone.gifts.retain(|gift| gift.id == giving.bonus && gift.owner == giving.from);
+        let is_there = giving.hits <= left.min(case.given(&alone, now));
+        if is_there && !is_made {
+            case.spend_gifts(&alone, giving.hits);
             let used = case.used(&charge, now);
             let crossed = case.report(&charge, used);
             assert!(crossed.is_empty(), "nothing is spent of the limit");
         }
         let ledger = case.ledgers.remove(0);
         self.ledgers.insert(counter(&charge), ledger);
+        if is_made {
+            return true;
+        }
         if is_there {
             self.marks.insert(key, Mark::new(giving.hits, now + GIFT_LIFE_MS));
         }

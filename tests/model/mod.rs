@@ -20,8 +20,9 @@
 //! - Limits with `when` have no pressure in a history: its waits are as exact as the present amount.
 //! - What a request holds tells of no grace, as it spends nothing.
 //! - A bonus that recurs stays as it is, and no two bonuses of one caller that end at the same time have the same priority.
-//! - On a cluster there is no pressure, and no request that masters refuse for each other where that may tell of a threshold, of a
-//!   grace or of a retry.
+//! - On a cluster there is no pressure, and no request that gives hits back under an idempotency key on several masters, and none
+//!   of a reservation that one master refuses.
+//!   Nor are hits taken in part with idempotency keys: a retry that meets other limits than the first try gets what those had.
 
 mod bonuses;
 mod draw;
@@ -93,13 +94,6 @@ async fn run_all(shared: Shared<'_>, worlds: u64) {
     }
 }
 
-/// Leaves bonuses out on a cluster.
-fn calm(shared: Shared<'_>, people: &mut people::People) {
-    if let Shared::Cluster(_) = shared {
-        people.values_mut().for_each(|person| person.bonuses.clear());
-    }
-}
-
 /// One world's history.
 async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
     let mut draw = Draw::new(seed);
@@ -107,14 +101,11 @@ async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
     let mut world = policies::world(&mut draw);
     modes::add(&mut draw, &mut world);
     timed::add(&mut draw, &mut world, now_ms);
-    // On several masters, hits that one took come back if another one has fewer or refuses. The model doesn't know which
-    // thresholds they crossed in between, nor that they go to bonuses first.
-    match shared {
-        Shared::Cluster(_) => timed::calm(&mut world),
-        _ => shares::add(&mut draw, &mut world),
+    shares::add(&mut draw, &mut world);
+    if let Shared::Cluster(_) = shared {
+        timed::calm(&mut world);
     }
     let mut people = histories::people(&mut draw, now_ms);
-    calm(shared, &mut people);
     let mut cast = histories::Cast::new(&mut draw, &world);
     let parts = parts.clone();
     let opening = Opening { world: world.clone(), people: people.clone(), now_ms, parts };
@@ -129,7 +120,6 @@ async fn run(seed: u64, shared: Shared<'_>, parts: &Arc<Parts>) {
         }
         if draw.chance(6) {
             histories::edit(&mut draw, &mut world, &mut people, stage.now_ms);
-            calm(shared, &mut people);
             happening.push(Event::People(people.clone()));
         }
         if let Some(giving) = shares::maybe_giving(&mut draw, (&people, &gifts), stage.now_ms) {

@@ -11,6 +11,7 @@ use super::world::{
 };
 
 /// A limit that a request meets.
+#[derive(Clone)]
 pub struct Charge<'w> {
     /// Its place among those of the request.
     pub index: usize,

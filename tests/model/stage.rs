@@ -9,6 +9,7 @@ use tollgate::limit::Hits;
 use tollgate::store::{Gift, GiftState};
 
 use super::bonuses::Giving;
+use super::holdings::ID_KEY;
 use super::judge::Model;
 use super::people::People;
 use super::reported::Reported;
@@ -209,16 +210,16 @@ impl Stage {
         self.edited_ms = Some(self.now_ms);
     }
 
-    /// Whether masters of a cluster may differ in a request, which is no difference then: if one refuses it after another has
-    /// reported a threshold or begun a grace for hits that are refunded, or where hits that come back meet a key.
+    /// Whether masters of a cluster may differ in a request, which is no difference then: where hits that come back meet
+    /// a key, and where one refuses what settles or extends a reservation on another.
     fn is_split(&self, ask: &Ask) -> bool {
-        let mut model = self.model.clone();
-        let on = (&self.world, &self.people);
+        let (mut model, on) = (self.model.clone(), (&self.world, &self.people));
         let gives_back = ask.parts.iter().any(|part| part.hits < 0) && self.world.retries.is_some();
+        let mut entries = ask.parts.iter().flat_map(|part| &part.entries);
+        let may_settle = self.world.has_holdings() && entries.any(|(key, _)| key == ID_KEY);
         1 < model.records(on, ask, self.now_ms)
             && (gives_back
-                || self.world.reports()
-                    && model.answer(on, ask, self.now_ms).code == Code::OverLimit)
+                || may_settle && model.answer(on, ask, self.now_ms).code == Code::OverLimit)
     }
 
     /// Asks everybody.

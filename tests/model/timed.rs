@@ -59,8 +59,12 @@ pub fn add(draw: &mut Draw, world: &mut World, now_ms: u64) {
     });
 }
 
-/// Leaves out pressure. Masters of a cluster learn of it one after the other.
+/// Leaves out pressure, of which masters of a cluster learn one after the other; and with idempotency keys hits that are taken in
+/// part, of which each master knows how many it had.
 pub fn calm(world: &mut World) {
+    if world.retries.is_some() {
+        world.each_limit(&mut |_, _, limit| limit.partial = false);
+    }
     world.each_rule(&mut |_, rule, _| {
         rule.capacity.iter_mut().for_each(|capacity| capacity.pressure.clear());
     });

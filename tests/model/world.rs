@@ -283,17 +283,6 @@ impl Enforcement {
 }
 
 impl World {
-    /// Whether any limit has thresholds or a grace.
-    pub fn reports(&self) -> bool {
-        fn of(rule: &Rule) -> bool {
-            let limits = || rule.limits.iter();
-            limits().any(|limit| !limit.thresholds.is_empty() || limit.grace.is_some())
-                || rule.below.iter().any(of)
-        }
-        let by_default = self.defaults.grace.is_some() || !self.defaults.thresholds.is_empty();
-        by_default || self.rules.iter().any(of)
-    }
-
     /// How a limit of a rule is enforced: as the nearest says that says it.
     pub fn enforcement(&self, rule: &Rule, limit: &Limit) -> Enforcement {
         limit.mode.or(rule.mode).or(self.mode).unwrap_or(Enforcement::of(Mode::Enforce))

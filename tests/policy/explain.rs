@@ -375,3 +375,13 @@ fn grace_and_thresholds_are_told_in_words() {
         assert!(out.contains(line), "{line}{out}");
     }
 }
+
+#[test]
+fn a_reservation_is_told_beside_its_name() {
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    let text = "{domain: d, descriptors: [{key: a, reservation: {}, limits: [9/day]}]}";
+    fs::write(&policy, text).unwrap();
+    let (_, told, _) = run(folder.path(), &["policy.yaml", "d", "a=1"]);
+    assert!(told.contains("reservation hits that are held count as used"), "{told}");
+}

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tollgate::clock::Timestamp;
 use tollgate::limit::Hits::{GiveBack, Spend};
 use tollgate::limit::{Bonus, CalendarUnit, Hits, Limit, Recurrence};
-use tollgate::store::{Batch, BonusStand, Store};
+use tollgate::store::{Batch, BonusStand, Reservation, Store};
 
 use crate::support::batch::{
-    START_MS, after, bucket, fixed, on_schedule, one, opened, sliding, total, with_bonuses, with_id,
+    START_MS, after, bucket, fixed, on_schedule, one, sliding, total, with_bonuses, with_id,
 };
 use crate::support::claims::{charge, exact_wait, of_every_store, passes};
 
@@ -25,6 +25,8 @@ of_every_store! {
     what_is_spent_of_a_bonus_is_known_until_the_latest_end_it_had
     a_bonus_that_begins_to_recur_begins_anew
     bonuses_alone_are_spent_once_by_id
+    hits_of_one_bonus_alone_leave_what_is_held
+    held_hits_are_not_given_in_a_race
     all_bonuses_together_are_spent_to_the_last_hit_and_not_beyond
 }
 
@@ -222,8 +224,9 @@ async fn a_bonus_that_begins_to_recur_begins_anew(store: Arc<impl Store>) {
 async fn bonuses_alone_are_spent_once_by_id(store: Arc<impl Store>) {
     let limit = total(100);
     let bonuses = [("a", 10, 60_000)];
-    let ask = |hits| opened(with_bonuses(one("k", &limit, Spend(hits)), &bonuses), 0);
+    let ask = |hits| alone(with_bonuses(one("k", &limit, Spend(hits)), &bonuses), 0);
     assert!(!passes(&*store, &with_id(ask(11), "gift"), 0).await);
+    assert!(!passes(&*store, &alone(ask(1), 1), 0).await, "there is no other bonus");
     for _ in 0..3 {
         assert!(passes(&*store, &with_id(ask(6), "gift"), 0).await);
     }
@@ -232,6 +235,73 @@ async fn bonuses_alone_are_spent_once_by_id(store: Arc<impl Store>) {
     let outcome =
         charge(&*store, &with_bonuses(one("k", &limit, Spend(0)), &bonuses), after(0)).await;
     assert_eq!(outcome.decisions[0].standing.remaining, 100, "the limit itself is whole");
+}
+
+async fn hits_of_one_bonus_alone_leave_what_is_held(store: Arc<impl Store>) {
+    let limit = total(4);
+    let bonuses = [("ended", 9, 0), ("a", 10, 60_000), ("b", 6, 90_000)];
+    let ask = |hits| with_bonuses(one("k", &limit, Spend(hits)), &bonuses);
+    assert!(passes(&*store, &hold(ask(7), 1), 0).await);
+    let of = |bonus, hits| alone(counting(ask(hits)), bonus);
+    assert!(!passes(&*store, &of(2, 7), 0).await, "it has fewer");
+    assert!(!passes(&*store, &of(0, 1), 0).await, "it has ended");
+    assert!(passes(&*store, &of(1, 9), 0).await);
+    assert!(!passes(&*store, &of(2, 5), 0).await, "seven of eleven are held");
+    assert!(passes(&*store, &of(2, 4), 0).await);
+    assert!(!passes(&*store, &of(1, 1), 0).await);
+    let outcome = charge(&*store, &counting(ask(0)), after(0)).await;
+    assert_eq!((outcome.decisions[0].standing.remaining, outcome.notices[0].held), (0, 7));
+}
+
+async fn held_hits_are_not_given_in_a_race(store: Arc<impl Store + 'static>) {
+    let limit = total(4);
+    let bonuses = [("a", 10, 60_000), ("b", 6, 90_000)];
+    let ask = |hits| with_bonuses(one("k", &limit, Spend(hits)), &bonuses);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let store = store.clone();
+        let (hits, ask) = match number % 2 {
+            0 => (3, hold(ask(3), number)),
+            _ => (2, alone(counting(ask(2)), 0)),
+        };
+        tasks.spawn(async move { (hits, passes(&*store, &ask, 0).await) });
+    }
+    let (mut held, mut given) = (0, 0);
+    while let Some(done) = tasks.join_next().await {
+        match done.unwrap() {
+            (3, true) => held += 3,
+            (2, true) => given += 2,
+            _ => {}
+        }
+    }
+    assert!(held + given <= 20 && given <= 10, "{held} are held and {given} given");
+    let outcome = charge(&*store, &counting(ask(0)), after(0)).await;
+    let left = outcome.decisions[0].standing.remaining;
+    assert_eq!((left, outcome.notices[0].held), (20 - held - given, held));
+    assert!(left < 3, "all that asked for were refused some");
+}
+
+/// The same batch, whose hits one of the bonuses alone has.
+fn alone(mut batch: Batch, bonus: usize) -> Batch {
+    batch.charges.iter_mut().for_each(|charge| charge.bonus_alone = Some(bonus));
+    batch
+}
+
+/// The same batch, which counts what reservations hold.
+fn counting(batch: Batch) -> Batch {
+    reserving(batch, Reservation::Count)
+}
+
+/// The same batch, which holds its hits.
+fn hold(batch: Batch, id: u64) -> Batch {
+    reserving(batch, Reservation::Hold { id, life_ms: 30_000 })
+}
+
+fn reserving(mut batch: Batch, step: Reservation) -> Batch {
+    for charge in &mut batch.charges {
+        charge.reservation = Some(Box::new(step));
+    }
+    batch
 }
 
 async fn all_bonuses_together_are_spent_to_the_last_hit_and_not_beyond(

@@ -10,13 +10,13 @@ use proptest::test_runner::{Config, RngSeed, TestRunner};
 use smallvec::SmallVec;
 use tollgate::clock::{Now, Timestamp};
 use tollgate::limit::{
-    Bonus, CalendarUnit, Fit, Hits, Limit, Overdraft, Recurrence, THRESHOLDS_MAX,
+    Bonus, CalendarUnit, Crossed, Fit, Hits, Limit, Overdraft, Recurrence, THRESHOLDS_MAX,
 };
 use tollgate::policy::{Mode, Refused, RetryId};
 use tollgate::store::memory::Memory;
 use tollgate::store::{
-    Batch, Charge, Gauge, IdempotencyMark, IdempotencyToken, LEVELS_MAX, Mark, Once, Open, Pressed,
-    Reservation, Store,
+    Amends, Batch, Charge, Gauge, IdempotencyMark, IdempotencyToken, LEVELS_MAX, Mark, Once, Open,
+    Pressed, Reservation, Store,
 };
 
 use crate::support::batch::{START_MS, bucket, calendar, fixed, key, on_schedule, sliding, total};
@@ -74,12 +74,17 @@ struct Special {
     pressed: Vec<Vec<u64>>,
     /// Of each bonus, from the first id on: whether it is there, its hits, its end in milliseconds from now.
     bonuses: Vec<(bool, u64, i64)>,
+    /// Which of them alone has the hits.
+    alone: Option<usize>,
     /// Whether it tells how they stand.
     tells: bool,
     /// To take ahead.
     ahead: u64,
     /// Until when the hits that it takes back count, in milliseconds from when those spent now do.
     until: Option<i64>,
+    /// Of a charge before: what comes back to each bonus, which thresholds it has crossed, and when it began a grace, in
+    /// milliseconds before.
+    amends: Option<(Vec<u64>, u8, u64)>,
     /// Marks are under one of a few ids.
     once: Option<(Once, &'static str)>,
     /// Which part of the request it is.
@@ -195,6 +200,9 @@ fn sees_until_ms(charge: &Charge, now_ms: u64) -> u64 {
 fn check_wait(memory: &Memory, batch: &Batch, now_ms: u64) -> bool {
     if batch.charges.iter().any(Charge::is_debit) {
         // It would count again with each question.
+        return false;
+    }
+    if batch.charges.iter().any(|charge| charge.bonus_alone.is_some()) {
         return false;
     }
     let acts = |charge: &Charge| charge.reservation.as_ref().is_some_and(|one| one.id().is_some());
@@ -317,24 +325,11 @@ impl History {
                 ahead: special.map_or(0, |special| special.ahead),
                 part: special.map_or(0, |special| special.part),
                 until: until.filter(|_| matches!(asked.hits, Hits::GiveBack(_))),
+                amends: special
+                    .and_then(|special| special.amends(&limit, (asked.hits, until), now_ms)),
                 ..Charge::plain(key_index, limit, asked.hits)
             });
-            // Only hits that come back undo a charge, and only what asks for nothing looks for one.
-            let once = special.and_then(|special| special.once);
-            let may_be = |(once, _): &(Once, _)| match once {
-                Once::Undo(_) => matches!(asked.hits, Hits::GiveBack(_)),
-                Once::Look(_) => asked.hits == Hits::Spend(0),
-                Once::Token(_) | Once::Mark(_) | Once::Correction { .. } => true,
-            };
-            if let Some((once, id)) = once.filter(may_be) {
-                let mark = batch.keys[key_index].mark(None, RetryId::Entry(id));
-                let once = once.mark().map_or(once, |_| once.under(batch.key_index(mark)));
-                batch.charges.last_mut().unwrap().once = Some(once);
-            }
-            let reservation = special.and_then(|special| special.reservation);
-            if let Some(step) = reservation {
-                reserve(batch.charges.last_mut().unwrap(), step);
-            }
+            has_exceptions(&mut batch, special);
         }
         if request.looks {
             self.add_gauges(name, &mut batch);
@@ -376,6 +371,26 @@ impl Special {
         self.until.map(|ms| Timestamp::from_ms(until.as_ms().saturating_add_signed(ms)))
     }
 
+    fn amends(
+        &self,
+        limit: &Limit,
+        (hits, until): (Hits, Option<Timestamp>),
+        now_ms: u64,
+    ) -> Option<Box<Amends>> {
+        let (bonuses, crossed, ms) = self.amends.as_ref()?;
+        let comes_back = matches!(hits, Hits::GiveBack(_)) && until.is_some();
+        if !comes_back && hits != Hits::Spend(0) {
+            return None;
+        }
+        let percents = limit.thresholds().map(|thresholds| thresholds.crossed(Crossed(*crossed)));
+        Some(Box::new(Amends {
+            at: Timestamp::from_ms(now_ms - ms),
+            bonuses: bonuses.iter().copied().collect(),
+            crossed: percents.into_iter().flatten().collect(),
+            grace_since: Some(Timestamp::from_ms(now_ms - ms)),
+        }))
+    }
+
     fn open(&self, limit: &Limit, gauges: usize) -> Open {
         let pressed = self.pressed.iter().take(gauges).enumerate().map(|(gauge, shares)| {
             let mut hits: SmallVec<[u64; 2]> = shares.iter().map(|one| open(*one, limit)).collect();
@@ -404,9 +419,46 @@ fn open(thousandths: u64, limit: &Limit) -> u64 {
     limit.reference_capacity() * thousandths / 1_000
 }
 
+/// How the last charge of a batch is made: once, for a reservation, with one bonus alone.
+fn has_exceptions(batch: &mut Batch, special: Option<&Special>) {
+    // Only hits that come back undo a charge, and only what asks for nothing looks for one.
+    let asked = batch.charges.last().unwrap().clone();
+    let once = special.and_then(|special| special.once);
+    let may_be = |(once, _): &(Once, _)| match once {
+        Once::Undo(_) => matches!(asked.hits, Hits::GiveBack(_)),
+        Once::Look(_) => asked.hits == Hits::Spend(0),
+        Once::Token(_) | Once::Mark(_) | Once::Correction { .. } => true,
+    };
+    if let Some((once, id)) = once.filter(may_be) {
+        let mark = batch.keys[asked.key_index].mark(None, RetryId::Entry(id));
+        let once = once.mark().map_or(once, |_| once.under(batch.key_index(mark)));
+        batch.charges.last_mut().unwrap().once = Some(once);
+    }
+    let reservation = special.and_then(|special| special.reservation);
+    if let Some(step) = reservation {
+        reserve(batch.charges.last_mut().unwrap(), step);
+    }
+    let charge = batch.charges.last_mut().unwrap();
+    if let Some(amends) = &mut charge.amends {
+        amends.bonuses.truncate(charge.bonuses.len());
+    }
+    if special.is_some() && is_one_alone(charge) {
+        charge.bonus_alone = special.and_then(|special| special.alone);
+    }
+}
+
+/// Whether one of its bonuses alone may have its hits.
+fn is_one_alone(charge: &Charge) -> bool {
+    matches!(charge.hits, Hits::Spend(_))
+        && (charge.part, charge.ahead, charge.refused) == (0, 0, Refused::Free)
+        && charge.limit.overdraft() == Overdraft::None
+        && charge.limit.grace().is_none()
+        && charge.reservation.as_deref().is_none_or(|step| *step == Reservation::Count)
+}
+
 /// Has a charge do what the store's contract allows.
 fn reserve(charge: &mut Charge, step: Reservation) {
-    (charge.ahead, charge.until) = (0, None);
+    (charge.ahead, charge.until, charge.amends) = (0, None, None);
     charge.reservation = Some(Box::new(step));
     charge.refused = match (step, charge.hits) {
         (Reservation::Count, _) => charge.refused,
@@ -503,6 +555,7 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
     ];
     let bonus = (any::<bool>(), 0_u64..800, ends);
     let bonuses = prop_oneof![1 => Just(Vec::new()), 1 => prop::collection::vec(bonus, 3)];
+    let alone = prop_oneof![5 => Just(None), 1 => (0_usize..4).prop_map(Some)];
     let ahead = prop_oneof![2 => Just(0_u64), 1 => 0_u64..100];
     let until = prop_oneof![
         2 => Just(None), 1 => Just(Some(0)), 1 => (-3_000_i64..3_000).prop_map(Some)
@@ -528,19 +581,39 @@ fn special(ends: BoxedStrategy<i64>) -> impl Strategy<Value = Special> {
     let once = (once, prop::sample::select(vec!["1", "2"]));
     let once = prop_oneof![1 => Just(None), 1 => once.prop_map(Some)];
     let part = prop_oneof![2 => Just(0_u8), 2 => Just(1), 1 => Just(2)];
-    (open, pressed, (bonuses, any::<bool>()), ahead, until, once, part, reservation()).prop_map(
-        |(open, pressed, (bonuses, tells), ahead, until, once, part, reservation)| Special {
-            open,
-            pressed,
-            bonuses,
-            tells,
-            ahead,
-            until,
-            once,
-            part,
-            reservation,
-        },
-    )
+    let back = (until, amends());
+    (open, pressed, (bonuses, alone, any::<bool>()), ahead, back, once, part, reservation())
+        .prop_map(
+            |(
+                open,
+                pressed,
+                (bonuses, alone, tells),
+                ahead,
+                (until, amends),
+                once,
+                part,
+                reservation,
+            )| {
+                Special {
+                    open,
+                    pressed,
+                    bonuses,
+                    alone,
+                    tells,
+                    ahead,
+                    until,
+                    amends,
+                    once,
+                    part,
+                    reservation,
+                }
+            },
+        )
+}
+
+fn amends() -> impl Strategy<Value = Option<(Vec<u64>, u8, u64)>> {
+    let amends = (prop::collection::vec(0_u64..9, 0..4), any::<u8>(), 0_u64..3_000);
+    prop_oneof![1 => Just(None), 1 => amends.prop_map(Some)]
 }
 
 fn reservation() -> impl Strategy<Value = Option<Reservation>> {

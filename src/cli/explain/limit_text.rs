@@ -25,8 +25,10 @@ pub fn write_limits(
     let of = of_rule(first.rule.as_ref());
     let is_common =
         |line: &Line| 1 < limits.len() && lines.iter().all(|other| other.contains(line));
-    let write =
-        |f: &mut fmt::Formatter<'_>, (name, text): &Line| writeln!(f, "  {name:NAME_WIDTH$}{text}");
+    let write = |f: &mut fmt::Formatter<'_>, (name, text): &Line| {
+        let width = NAME_WIDTH.max(name.len() + 1);
+        writeln!(f, "  {name:width$}{text}")
+    };
     if 1 < limits.len() {
         let (from, to) = (first.number, first.number + limits.len() - 1);
         writeln!(f, "\nlimits {from} to {to}{of}{cascade}")?;

@@ -269,7 +269,7 @@ mod tests {
             let id = if is_gift { "gift-a" } else { "b" };
             let standing = BonusStanding {
                 bonus: Bonus::new(id, amount, Timestamp::MAX),
-                stand: BonusStand { carried, spent, expired },
+                stand: BonusStand { carried, spent, expired, taken: 0 },
                 expires: None,
             };
             let events: Vec<_> = events.iter().map(|(kind, hits)| event(*kind, *hits)).collect();

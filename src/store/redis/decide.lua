@@ -66,8 +66,12 @@ end
 local function spend_special(one, grants)
   local special, entry = one.special, one.entry
   local is_empty = one.hits == 0 and special.step ~= reservations.SETTLE and special.step ~= reservations.EXTEND
-  if special.keyed and (not is_empty or special.keyed.once == ONCE_CORRECTION) then note_keyed(one) end
-  if is_empty then return end
+  local notes = special.keyed and (not is_empty or special.keyed.once == ONCE_CORRECTION)
+  if notes and note_keyed(one) then amends.untell(one) end
+  if is_empty then
+    if special.amends then amends.tell(one) end
+    return
+  end
   local is_partial = is_in_part(one)
   if is_partial then special.got = min(left_of(one), grants[special.part] or NEVER) end
   if special.is_made then return end
@@ -77,6 +81,7 @@ local function spend_special(one, grants)
   if not hits then return end
   if special.ends then
     take_back(one, -hits)
+    if special.amends then amends.undo(one) end
   else
     local used = entry.used or 0
     charge(one.record, entry, hits, one.a, one.b, one.c)
@@ -171,8 +176,7 @@ end
 
 local function answer(one)
   local entry, special = one.entry, one.special
-  local remaining = special and not special.is_base and special_remaining(one)
-    or max(one.capacity - (entry.used or 0), 0)
+  local remaining = special and special_remaining(one) or max(one.capacity - (entry.used or 0), 0)
   local reset_ms = reset(entry, one.a, one.b, one.c)
   local taken = special and special.taken or 0
   if special and special.keyed and special.keyed.is_retry then taken = RETRIED + special.keyed.age end
@@ -194,7 +198,7 @@ local function notices(charges)
         number = number + 1
         reply = reply .. pack(NOTICE, n, special.crossed, ends, left, held, settled, #bonuses)
         for _, bonus in ipairs(bonuses) do
-          reply = reply .. pack(HEAD, bonus.carried or 0, bonus.spent, bonus.expired or 0)
+          reply = reply .. pack(USE, bonus.carried or 0, bonus.spent, bonus.expired or 0, bonus.taken or 0)
         end
       end
     end

@@ -33,6 +33,12 @@ const SCHEDULED: u8 = 128;
 /// bonuses stand: more than any amount.
 const MARKED: u64 = 1 << 52;
 
+/// What is added to what a charge does with reservations, for one that puts something right of an earlier one.
+const AMENDS: u8 = 8;
+
+/// The same for one of whose bonuses one alone has the hits.
+const ALONE: u8 = 16;
+
 /// What a request begins with that has one plain charge, and what others begin with.
 const ONE_PLAIN: u8 = 1;
 const ANY: u8 = 2;
@@ -111,7 +117,9 @@ fn pack_schedule(bytes: &mut Vec<u8>, charge: &Charge, estimate: Timestamp) {
     }
 }
 
-/// What only a charge has that is not plain: `<I7I7I7BI2BB`, and `<I7c8`, `<I2I2I4c8` or `<I7` if it is made once; then `<I2B`
+/// What only a charge has that is not plain: `<I7I7I7BI2BB`, which bonus alone has its hits (`B`), what it puts
+/// right (`<I7I7B`, `<I2` for each threshold, and `<I7`
+/// after each bonus), and `<I7c8`, `<I2I2I4c8` or `<I7` if it is made once; then `<I2B`
 /// and `I7`s for each gauge that presses, then `<I7I7Bc0` for each bonus, with how it recurs, and at the end its thresholds, its
 /// grace, and `<I7c8` for a reservation.
 fn pack_special(
@@ -129,7 +137,7 @@ fn pack_special(
     push_short(bytes, open.pressed.len());
     bytes.push(byte(charge.bonuses.len()));
     let step = charge.step();
-    bytes.push(step.map_or(0, |step| step_code(step, charge.hits)));
+    pack_exceptions(bytes, charge);
     match charge.once {
         None => {}
         Some(Once::Token(token)) => {
@@ -146,13 +154,16 @@ fn pack_special(
         bytes.push(byte(pressed.hits.len()));
         pressed.hits.iter().for_each(|hits| push_long(bytes, charge.part(*hits, limit)));
     }
-    for bonus in &charge.bonuses {
+    for (index, bonus) in charge.bonuses.iter().enumerate() {
         let amount = bonus.amount.min(AMOUNT_MAX);
         push_long(bytes, amount + bonus.recurs.as_ref().map_or(0, |_| MARKED));
         push_long(bytes, bonus.until.as_ms());
         push_text(bytes, bonus.id.as_bytes());
         if let Some(recurs) = &bonus.recurs {
             pack_recurrence(bytes, (bonus, recurs), estimate);
+        }
+        if let Some(amends) = &charge.amends {
+            push_long(bytes, amends.bonuses.get(index).copied().unwrap_or(0).min(COUNT_MAX));
         }
     }
     if let (Some(_), Some(thresholds)) = (charge.thresholds(), limit.thresholds()) {
@@ -166,6 +177,23 @@ fn pack_special(
     if let Some((step, id)) = step.and_then(|step| Some((step, step.id()?))) {
         push_long(bytes, step.life_ms().into());
         bytes.extend(id.to_le_bytes());
+    }
+}
+
+/// What a charge does with reservations, which of its bonuses alone has its hits, and what it puts right.
+fn pack_exceptions(bytes: &mut Vec<u8>, charge: &Charge) {
+    let step = charge.step().map_or(0, |step| step_code(step, charge.hits));
+    let alone = charge.alone();
+    let has_amends = charge.amends.as_ref().map_or(0, |_| AMENDS);
+    bytes.push(step + has_amends + alone.map_or(0, |_| ALONE));
+    if let Some(alone) = alone {
+        bytes.push(byte(alone + 1));
+    }
+    if let Some(amends) = &charge.amends {
+        push_long(bytes, amends.at.as_ms());
+        push_long(bytes, amends.grace_since.map_or(0, Timestamp::as_ms));
+        bytes.push(byte(amends.crossed.len()));
+        amends.crossed.iter().for_each(|percent| bytes.extend(percent.to_le_bytes()));
     }
 }
 

@@ -158,7 +158,7 @@ impl<'a> Replies<'a> {
 
     fn bonus(&mut self) -> Result<BonusStand, StoreError> {
         let (carried, spent, expired) = (self.long()?, self.long()?, self.long()?);
-        Ok(BonusStand { carried, spent, expired })
+        Ok(BonusStand { carried, spent, expired, taken: self.long()? })
     }
 
     fn decision(&mut self) -> Result<Decision, StoreError> {
@@ -279,7 +279,7 @@ mod tests {
         };
         check(&[0, 0], Some(&[]));
         let long = |number: u64| number.to_le_bytes()[..LONG_LEN].to_vec();
-        let notice = |charge: u8, crossed: u8, numbers: [u64; 4], bonuses: &[[u64; 3]]| {
+        let notice = |charge: u8, crossed: u8, numbers: [u64; 4], bonuses: &[[u64; 4]]| {
             let head = vec![1, 0, charge, 0, crossed];
             let number = vec![u8::try_from(bonuses.len()).unwrap()];
             let bonuses = bonuses.concat().into_iter().map(long).collect::<Vec<_>>().concat();
@@ -292,8 +292,8 @@ mod tests {
         check(&notice(1, 0, [513, 7, 0, 0], &[]), Some(&[graced]));
         let reserved = Notice { held: 5, settled: 258, ..Notice::of(0) };
         check(&notice(1, 0, [0, 0, 5, 258], &[]), Some(&[reserved]));
-        let bonuses = vec![BonusStand { carried: 5, spent: 6, expired: 7 }];
-        let standing = notice(1, 0, [0; 4], &[[5, 6, 7]]);
+        let bonuses = vec![BonusStand { carried: 5, spent: 6, expired: 7, taken: 4 }];
+        let standing = notice(1, 0, [0; 4], &[[5, 6, 7, 4]]);
         check(&standing, Some(&[Notice { bonuses, ..Notice::of(0) }]));
         let short = notice(1, 3, [0; 4], &[]);
         let broken: [&[u8]; 8] = [

@@ -65,7 +65,7 @@ local function read_keyed(records, keys, one, bytes, at, once)
   if once == ONCE_UNDO then
     local is_last = #body == KEPT_LEN + ATTEMPT_LEN and attempt_at(body, attempt)
     special.is_made = not is_last
-    special.is_base = special.is_made
+    special.prolongs = not special.is_made
   elseif hits and (one.hits ~= 0 or once == ONCE_LOOK or special.step == reservations.SETTLE) then
     keyed.is_conflict = once == ONCE_MARK and hits ~= keyed.hits
     keyed.is_retry = not keyed.is_conflict and keyed.retries < retries_max
@@ -103,7 +103,8 @@ local function read_correction(one, bytes, at)
   return at
 end
 
--- Notes that a charge is made now, or that it is retried. Mirrors Decider::note.
+-- Notes that a charge is made now, or that it is retried; says whether it was an attempt of several that is taken out. Mirrors
+-- Decider::note.
 local function note_keyed(one)
   local keyed = one.special.keyed
   if keyed.once == ONCE_CORRECTION then
@@ -132,6 +133,7 @@ local function note_keyed(one)
     entry.body, entry.expiry = pack(KEPT, keyed.hits, 0) .. attempt, now + keyed.life
   end
   keyed.record.written = true
+  return keyed.once == ONCE_UNDO and one.special.is_made
 end
 
 -- Notes how many hits a charge took in part, for retries of its request. Mirrors Decider::keep_granted.

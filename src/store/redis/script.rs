@@ -15,6 +15,7 @@ const CODE: &str = concat!(
     include_str!("held.lua"),
     include_str!("retries.lua"),
     include_str!("special.lua"),
+    include_str!("amends.lua"),
     include_str!("decide.lua"),
 );
 

@@ -11,6 +11,10 @@
 -- periods begin after the present one. Its entry holds a USE: the number of the period, the hits that were carried into it, those that are spent, and those that had
 -- expired with the period before. A charge with MARKED hits more to take ahead reports how its bonuses stand.
 --
+-- A charge that puts something right of an earlier one has AMENDS more in what it does with reservations; amends.lua says what
+-- follows then, and each of its bonuses ends with ONE, the hits that come back to it. One with ALONE more goes on before that
+-- with a byte: which of its bonuses alone has its hits.
+--
 -- A charge that has thresholds says after its bonuses, as THRESHOLDS, how long they stay told (0: until their window ends)
 -- and how many they are, and then for each, the lowest first, as POINT what it is in percent and the hits in use from
 -- which on it is crossed. An entry named `%`, tag holds a POINT for each that was told: what it is in percent, more
@@ -27,6 +31,8 @@
 --            charge    which of the charges tells the use
 --            level, rise, fall: it stands at this level once more than `rise` is in use, and does until
 --                      each mark of this level or above has at most `fall` in use
+
+local amends = { AMENDS = 8, ALONE = 16 }
 
 local SPECIAL = '<I7I7I7BI2BB'
 local TOKEN = '<I7c8'
@@ -84,7 +90,7 @@ local function find_seen(one, name)
   local special, entry = one.special, entry_of(one.record, '*' .. name .. one.entry.tag)
   special.seen = entry
   special.is_made = #entry.body == ONE_LEN and special.number <= unpack(ONE, entry.body)
-  special.is_base = special.is_made
+  special.prolongs = not special.is_made
 end
 
 -- Remembers that a charge with a number has been made. Mirrors Record::see.
@@ -195,6 +201,7 @@ local function read_recurrence(one, bonus, bytes, at)
     renews[n], at = unpack(ONE, bytes, at)
   end
   if now < starts or renews[1] <= now then return end
+  bonus.starts = starts
   bonus.each, bonus.cap, bonus.renews = bonus.amount - MARKED, cap, renews
   bonus.last, bonus.keeps = bonus.ends, min(keeps, bonus.ends)
   bonus.ends = min(renews[1], bonus.ends)
@@ -217,10 +224,11 @@ local function read_bonus(one, bytes, at)
     local entry = entry_of(one.record, bonus_tag(one, bonus))
     bonus.entry, bonus.spent = entry, #entry.body == ONE_LEN and unpack(ONE, entry.body) or 0
     -- A bonus that was prolonged is not given anew. What has been made before changes nothing.
-    if 0 < bonus.spent and entry.expiry < bonus.ends and not one.special.is_base then
+    if 0 < bonus.spent and entry.expiry < bonus.ends and one.special.prolongs then
       entry.expiry, one.record.written = bonus.ends, true
     end
   end
+  if one.special.amends then at = amends.read_bonus(one, bonus, bytes, at) end
   if bonus.entry then one.special.bonuses[#one.special.bonuses + 1] = bonus end
   return at
 end
@@ -230,14 +238,20 @@ end
 local function read_special(records, keys, one, bytes, at, code)
   local open, ahead, ends, once, pressed, bonuses, step
   open, ahead, ends, once, pressed, bonuses, step, at = unpack(SPECIAL, bytes, at)
+  local is_alone = amends.ALONE <= step
+  step = step % amends.ALONE
+  local has_amends = amends.AMENDS <= step
+  step = step % amends.AMENDS
   one.special = {
     overdraft = (code - 1) % OVERDRAFTS + 1, debit = floor((code - 1) / OVERDRAFTS) % DEBITS, open = open, open_now = open, ahead = ahead, taken = 0,
-    ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, is_base = false, keyed = false,
+    ends = ends ~= 0 and ends, number = 0, seen = false, is_made = false, prolongs = true, keyed = false,
     pressed = pressed == 0 and NONE_OF_THEM or {}, bonuses = bonuses == 0 and NONE_OF_THEM or {}, points = false, point = 0, rearm = 0, crossed = 0, grace = false,
     part = floor(once / ONCES), got = false, tells_bonuses = MARKED <= ahead,
-    held = false, step = step == reservations.SETTLE_ALL and reservations.SETTLE or step, uses_all = step == reservations.SETTLE_ALL,
+    held = false, amends = false, alone = false, only = false, step = step == reservations.SETTLE_ALL and reservations.SETTLE or step, uses_all = step == reservations.SETTLE_ALL,
   }
   if one.special.tells_bonuses then one.special.ahead = ahead - MARKED end
+  if is_alone then one.special.alone, at = bytes:byte(at), at + 1 end
+  if has_amends then at = amends.read(one, bytes, at) end
   once = once % ONCES
   if once == ONCE_TOKEN then
     local name
@@ -258,9 +272,11 @@ local function read_special(records, keys, one, bytes, at, code)
     end
     one.special.pressed[n] = press
   end
-  for _ = 1, bonuses do
+  for n = 1, bonuses do
+    local live = #one.special.bonuses
     at = read_bonus(one, bytes, at)
     if not at then return nil, pack('<B', OTHER_TIME) end
+    if n == one.special.alone and live < #one.special.bonuses then one.special.only = one.special.bonuses[live + 1] end
   end
   if OVERDRAFTS * DEBITS < code then
     local special, points = one.special
@@ -518,6 +534,10 @@ local function special_fit(one, gauges)
   local holds = held and held.step == reservations.HOLD
   if one.hits < 0 or special.overdraft == OWED and not holds or special.is_made and not was_refused then return 0 end
   if held and reservations.fit(held) then return 0 end
+  if special.alone then
+    local most = special.only and min(bonus_left(special.only), special_remaining(one)) or 0
+    return one.hits <= most and 0 or -1
+  end
   local need, remaining = was_refused and 0 or one.hits, special_remaining(one)
   local by_others = held and reservations.held_by_others(one) or 0
   if need == 0 then
@@ -554,6 +574,7 @@ end
 -- Allowance::divide.
 local function special_divide(one, hits, overdraft)
   local bonuses, rest = one.special.bonuses, math.abs(hits)
+  if hits < 0 and one.special.amends then return -amends.put_back(one, rest) end
   if hits < 0 then
     for n = #bonuses, 1, -1 do
       local back = min(rest, bonuses[n].spent)
@@ -561,6 +582,14 @@ local function special_divide(one, hits, overdraft)
       rest = rest - back
     end
     return -rest
+  end
+  if one.special.alone then
+    local only = one.special.only
+    if only then
+      only.taken = min(rest, bonus_left(only))
+      keep(one, only, only.spent + only.taken)
+    end
+    return 0
   end
   if overdraft == CLIP then
     local passing = min(rest, special_remaining(one))
@@ -570,6 +599,7 @@ local function special_divide(one, hits, overdraft)
   rest = rest - base
   for _, bonus in ipairs(bonuses) do
     local taken = min(rest, bonus_left(bonus))
+    bonus.taken = taken
     keep(one, bonus, bonus.spent + taken)
     rest = rest - taken
   end
@@ -698,7 +728,6 @@ end
 local function take_back(one, hits)
   local entry, ends, a, b = one.entry, one.special.ends, one.a, one.b
   local kind, used = entry.kind, entry.used
-  one.special.is_base = true
   if not used then return end
   if kind == SLIDING then
     take_out(entry, hits, ends - a)

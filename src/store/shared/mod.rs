@@ -7,6 +7,7 @@ mod refunds;
 #[cfg(test)]
 mod simulation;
 mod undos;
+mod unspent;
 mod with_fallback;
 
 use std::time::Duration;
@@ -15,7 +16,7 @@ use futures_util::future::{self, join_all};
 use smallvec::SmallVec;
 
 use super::local_cache::LocalCache;
-use super::{Arrival, Batch, Fallback, INLINE_CAP, Outcome, Store};
+use super::{Arrival, Batch, Fallback, INLINE_CAP, Notice, Outcome, Store};
 use crate::clock::Now;
 use crate::policy::Key;
 
@@ -23,6 +24,7 @@ use parts::settle_parts;
 use refunds::{Overcharge, Refunded, Refunds, refund_batch};
 use sharded_batch::{ShardBatch, join};
 use undos::Undos;
+use unspent::Unspent;
 pub use with_fallback::StoreAnswer;
 use with_fallback::WithFallback;
 
@@ -172,12 +174,39 @@ impl<S: Store> Shared<S> {
             return;
         }
         let surplus = surplus.as_slice();
-        let decided = request.shards.iter().zip(outcomes);
-        let returning = decided.map(|(shard, outcome)| {
-            let overcharges = shard.surpluses(outcome, surplus);
-            self.refund(overcharges, outcome.fallback, request.arrival)
+        let decided = || request.shards.iter().zip(outcomes);
+        let returning = decided().map(|(shard, outcome)| {
+            async move {
+                let unspent = shard.surplus(outcome, surplus);
+                // The mark of the charge stays.
+                let overcharges = shard.overcharges(outcome, &unspent).map(|(key, mut all)| {
+                    all.iter_mut().for_each(|one| one.undo = None);
+                    (key, all)
+                });
+                let by_fallback = outcome.fallback;
+                let refunded = self.refund(overcharges, by_fallback, request.arrival).await;
+                let crossings = shard.crossings(outcome, &unspent).filter(|_| !by_fallback);
+                let told = match crossings {
+                    Some((batch, indexes)) => {
+                        Some((self.inner.ask(&batch, request.arrival).await.outcome, indexes))
+                    }
+                    None => None,
+                };
+                (unspent, refunded, told)
+            }
         });
-        join_all(returning).await;
+        let returned = join_all(returning).await;
+        for ((shard, outcome), (unspent, refunded, told)) in decided().zip(returned) {
+            // What remains was told when the parts were settled.
+            shard.unspend((outcome, &unspent), &refunded, joined);
+            let Some((told, indexes)) = told else { continue };
+            for notice in &told.notices {
+                let Some(index) = indexes.get(notice.charge) else { continue };
+                Notice::of_charge(&mut joined.notices, *index).crossed = notice.crossed;
+            }
+        }
+        joined.notices.retain(|notice| *notice != Notice::of(notice.charge));
+        joined.notices.sort_unstable_by_key(|notice| notice.charge);
     }
 
     /// Refunds the charges of shards for a request that is refused.
@@ -188,14 +217,15 @@ impl<S: Store> Shared<S> {
         joined: &mut Outcome,
     ) {
         let decided = || request.shards.iter().zip(outcomes);
-        let refusal = &*joined;
-        let refunding = decided().map(|(shard, decided)| {
-            let overcharges = shard.overcharges(decided, refusal);
-            self.refund(overcharges, decided.fallback, request.arrival)
+        let spent: Vec<Unspent> =
+            decided().map(|(shard, outcome)| shard.spent(outcome, joined)).collect();
+        let refunding = decided().zip(&spent).map(|((shard, outcome), spent)| {
+            let overcharges = shard.overcharges(outcome, spent);
+            self.refund(overcharges, outcome.fallback, request.arrival)
         });
         let refunded = join_all(refunding).await;
-        for ((shard, decided), refunded) in decided().zip(refunded) {
-            shard.unspend(decided, &refunded, joined);
+        for (((shard, outcome), spent), refunded) in decided().zip(&spent).zip(refunded) {
+            shard.unspend((outcome, spent), &refunded, joined);
         }
     }
 
@@ -294,7 +324,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
-    use crate::limit::{Algorithm, Bucket, Fixed, Hits, Limit, Overdraft, Sliding};
+    use crate::limit::{Algorithm, Bonus, Bucket, Fixed, Hits, Limit, Overdraft, Sliding};
     use crate::policy::OnOutage;
     use crate::store::memory::Memory;
     use crate::store::{Charge, StoreError};
@@ -401,6 +431,78 @@ mod tests {
                 let alone = left(shared.decide_alone(&peek, later));
                 assert_eq!(alone, left(whole.charge_at(&peek, later.timestamp())), "{name}");
             }
+        }
+    }
+
+    /// A limit on one shard, and one on another that refuses, or has fewer hits: both are as with a store of one shard, to
+    /// the last report, then and later.
+    #[tokio::test]
+    async fn hits_that_come_back_leave_nothing_behind() {
+        let sliding = Algorithm::Sliding(Sliding::new(60_000, 10));
+        let bucket = Algorithm::Bucket(Bucket::new(10, 60_000, 10).unwrap());
+        let fixed = Algorithm::Fixed(Fixed::new(60_000));
+        let limits = [sliding, bucket, fixed, Algorithm::Total];
+        let limits = limits.into_iter().flat_map(|algorithm| {
+            let limit = Limit::new(10, algorithm).with_thresholds([10, 50, 80, 100, 110].into());
+            let overdrawn = [Overdraft::None, Overdraft::Allow, Overdraft::Clip]
+                .map(|overdraft| limit.clone().overdrawn(overdraft));
+            overdrawn.into_iter().chain([limit.with_grace(50, 30_000)])
+        });
+        for limit in limits.map(Arc::new) {
+            for (spent, asked) in [(0, 3), (4, 9), (4, 30), (9, 14), (13, 3), (20, 5)] {
+                for others in 0..6 {
+                    check_back(&limit, (spent, asked, others)).await;
+                }
+            }
+        }
+    }
+
+    async fn check_back(limit: &Arc<Limit>, (spent, asked, others): (u64, u64, u64)) {
+        let whole = Memory::new(10);
+        let store = TwoShards { memory: Memory::new(10), takes_back: AtomicBool::new(true) };
+        let shared = Shared::new(store, Fallback::new(10, Some(1)));
+        let at = |ms| Now::Given(NOW.timestamp().after(Duration::from_millis(ms)));
+        let until = |ms| at(ms).timestamp();
+        let [first, second] = [("first", 5, 300_000), ("second", 7, 400_000)]
+            .map(|(id, hits, ms)| Bonus::new(id, hits, until(ms)));
+        let other = Arc::new(Limit::new(others, Algorithm::Total));
+        let ask = |hits, of_other: Option<u64>, part| {
+            let mut batch = Batch::default();
+            let key_index = batch.key_index(Key::of_domain("a"));
+            let bonuses = vec![first.clone(), second.clone()];
+            let plain = Charge::plain(key_index, limit.clone(), hits);
+            batch.charges.push(Charge { bonuses, part, ..plain });
+            if let Some(hits) = of_other {
+                let key_index = batch.key_index(Key::of_domain("c"));
+                let plain = Charge::plain(key_index, other.clone(), Hits::Spend(hits));
+                batch.charges.push(Charge { group: 1, part, ..plain });
+            }
+            batch
+        };
+        let asked = match limit.overdraft() {
+            // All are taken of one that may be overdrawn, so that the other one refuses.
+            Overdraft::None => ask(Hits::Spend(asked), Some(asked), 1),
+            _ => ask(Hits::Spend(asked), Some(6), 0),
+        };
+        let peek = || ask(Hits::Spend(0), None, 0);
+        let steps = [
+            (0, ask(Hits::Spend(spent.min(10)), None, 0)),
+            (30_500, ask(Hits::Spend(spent.saturating_sub(10)), None, 0)),
+            // Some of the limit has come back by then, and bonuses are spent.
+            (61_000, asked),
+            (61_000, peek()),
+            (61_500, ask(Hits::Spend(1), None, 0)),
+            (62_000, ask(Hits::GiveBack(8), None, 0)),
+            (62_000, ask(Hits::Spend(11), None, 1)),
+            (92_500, ask(Hits::Spend(2), None, 1)),
+            (200_000, ask(Hits::Spend(9), None, 1)),
+        ];
+        for (step, (ms, batch)) in steps.into_iter().enumerate() {
+            let expected = whole.charge_at(&batch, at(ms).timestamp());
+            let outcome = shared.ask(&batch, at(ms), Duration::ZERO).await.outcome;
+            let tell = || format!("{limit} {spent} {others}, step {step} of {batch:#?}");
+            assert_eq!(outcome.decisions, expected.decisions, "{}", tell());
+            assert_eq!(outcome.notices, expected.notices, "{}", tell());
         }
     }
 

@@ -24,10 +24,6 @@ pub fn settle_parts(batch: &Batch, joined: &mut Outcome) -> Vec<u64> {
         surplus.resize(batch.charges.len(), 0);
         surplus[index] = too_many;
         decision.clipped += too_many;
-        if decision.retry.is_none() {
-            let remaining = decision.standing.remaining.saturating_add(too_many);
-            decision.standing.remaining = remaining;
-        }
     }
     surplus
 }

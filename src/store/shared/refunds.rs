@@ -17,8 +17,8 @@ use crate::lock::lock;
 use crate::policy::{Key, OnOutage};
 use crate::store::local_cache::LocalCache;
 use crate::store::{
-    Arrival, Batch, Charge, IdempotencyMark, Once, Outcome, Reservation, Store, StoreError,
-    TokenSource,
+    Amends, Arrival, Batch, Charge, IdempotencyMark, Once, Open, Outcome, Reservation, Store,
+    StoreError, TokenSource,
 };
 
 /// Keys with refunds. Beyond it, overcharges stay charged until they leave the window.
@@ -41,8 +41,12 @@ pub struct Overcharge {
     pub hits: u64,
     /// Until when they count.
     pub until: Timestamp,
+    /// How much of the limit's capacity was open to the charge.
+    pub open: u64,
     /// The bonuses from which they may have been taken.
     pub bonuses: Vec<Bonus>,
+    /// What else is put right.
+    pub amends: Option<Box<Amends>>,
     pub on_outage: OnOutage,
     /// For a charge with an idempotency key.
     pub undo: Option<Undo>,
@@ -90,7 +94,11 @@ impl Overcharge {
     fn join(&mut self, other: Self) {
         self.hits = self.hits.saturating_add(other.hits);
         self.until = self.until.min(other.until);
-        self.bonuses = other.bonuses;
+        self.open = other.open;
+        match (&mut self.amends, other.amends) {
+            (Some(known), Some(amends)) => known.join(&mut self.bonuses, *amends, other.bonuses),
+            (_, amends) => (self.amends, self.bonuses) = (amends, other.bonuses),
+        }
     }
 
     /// The charge that gives them back.
@@ -102,7 +110,9 @@ impl Overcharge {
         Charge {
             group,
             reservation,
+            open: Open { hits: self.open, ..Open::all() },
             bonuses: self.bonuses,
+            amends: self.amends,
             on_outage: self.on_outage,
             until: Some(self.until),
             ..Charge::plain(0, self.limit, Hits::GiveBack(self.hits))

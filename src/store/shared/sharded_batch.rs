@@ -14,22 +14,20 @@
 //! the others. Hits to give back are compared last: if they differ from those of the key, none are given back, and the
 //! request passes.
 //!
-//! Where hits may be taken in part, each shard takes as many as it has, and gives back what another one has less of.
+//! Where hits may be taken in part, each shard takes as many as it has, and gives back what another one has less of. Its mark
+//! keeps how many it had: a retry gets the least of all, as the first attempt did, if it has the same charges.
 //!
 //! A charge that depends on the level of a gauge on another shard is decided after it, by its level at that time.
 
 use std::mem;
-use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::refunds::{Overcharge, Refunded, Undo};
-use crate::clock::Timestamp;
-use crate::limit::{Fit, Hits, Overdraft, Standing};
+use crate::limit::{Fit, Hits};
 use crate::policy::{Key, Mode, Refused};
 use crate::store::batch::lacks_debits_only;
 use crate::store::{
-    Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Once, Outcome, Pressed, Retry, Tally,
+    Batch, Charge, Gauge, GroupFit, INLINE_CAP, Mark, Notice, Once, Outcome, Pressed, Tally,
 };
 
 /// The part of a request for one shard.
@@ -38,7 +36,7 @@ pub struct ShardBatch {
     /// The batch of the shard.
     pub batch: Batch,
     /// The indexes of its charges and gauges in the request.
-    charges: SmallVec<[usize; INLINE_CAP]>,
+    pub(super) charges: SmallVec<[usize; INLINE_CAP]>,
     gauges: SmallVec<[usize; 1]>,
     /// Its charges that depend on gauges on other shards, with those gauges.
     follows: Vec<(usize, Pressed)>,
@@ -88,6 +86,8 @@ impl ShardBatch {
                     None => shard.follows.push((shard.charges.len(), pressed)),
                 }
             }
+            // What comes back goes to the bonuses that it came from.
+            own.tells_bonuses = true;
             shard.charges.push(index);
             shard.batch.charges.push(own);
         }
@@ -195,130 +195,6 @@ impl ShardBatch {
         };
         self.charges.iter().copied().filter(gives_back)
     }
-
-    /// Sets the state of the limits of its overcharges in the joined outcome, as if nothing had been spent. `outcome`
-    /// is the shard's own; `refunded` are the refunds that were answered in time.
-    pub fn unspend(&self, outcome: &Outcome, refunded: &[Refunded], joined: &mut Outcome) {
-        for (index, spent) in self.spent(outcome, joined) {
-            let (Some(charge), Some(decision)) = (
-                self.batch.charges.get(index),
-                self.charges.get(index).and_then(|index| joined.decisions.get_mut(*index)),
-            ) else {
-                continue;
-            };
-            let key = &self.batch.keys[charge.key_index];
-            let now = refunded.iter().rev().find_map(|back| standing_of(back, key, charge));
-            let standing = &mut decision.standing;
-            // The limit was overdrawn: fewer hits were left than were spent. Only the store knows how many.
-            standing.remaining = match (charge.overdraft(), now) {
-                // This request did not spend the hits of an earlier charge.
-                (Overdraft::None, _) if decision.retry.is_some() => standing.remaining,
-                (Overdraft::None, _) => standing.remaining.saturating_add(spent),
-                (_, Some(now)) => {
-                    let limit = charge.limit.at(outcome.at);
-                    let open = charge.part(charge.open.hits, limit);
-                    let closed = limit.capacity().saturating_sub(open);
-                    now.remaining.saturating_sub(closed)
-                }
-                (_, None) => standing.remaining,
-            };
-            standing.reset_ms = now.map_or(standing.reset_ms, |now| now.reset_ms);
-        }
-    }
-
-    /// The charges whose hits were spent although the request is refused, by index, with the hits. `joined` is the
-    /// refusal.
-    fn spent(&self, outcome: &Outcome, joined: &Outcome) -> SmallVec<[(usize, u64); INLINE_CAP]> {
-        let mut all = SmallVec::new();
-        let mut first = 0;
-        for charges in self.batch.groups() {
-            let decisions = &outcome.decisions[first..first + charges.len()];
-            let passes = outcome.admitted && GroupFit::of(decisions) != GroupFit::Over;
-            let both = charges.iter().zip(decisions).enumerate();
-            let spent = both.filter(|(index, (charge, decision))| {
-                let whole = self.charges.get(first + index);
-                let whole = whole.and_then(|index| joined.decisions.get(*index));
-                let stays = whole.is_some_and(|decision| decision.counted);
-                // How many hits of the first attempt were clipped is unknown.
-                let clips = charge.limit.overdraft() == Overdraft::Clip;
-                let is_known = decision.retry.is_none() || !clips;
-                (passes || decision.counted) && !decision.failed && !stays && is_known
-            });
-            let spent = spent.map(|(index, (charge, decision))| {
-                (first + index, charge.hits.amount().saturating_sub(decision.clipped))
-            });
-            all.extend(spent.filter(|(_, hits)| *hits != 0));
-            first += charges.len();
-        }
-        all
-    }
-
-    /// The overcharges of this shard, because the request is refused, by key. `joined` is the refusal.
-    pub fn overcharges<'a>(
-        &'a self,
-        outcome: &'a Outcome,
-        joined: &Outcome,
-    ) -> impl Iterator<Item = (&'a Key, Vec<Overcharge>)> {
-        self.overcharges_of(outcome, self.spent(outcome, joined))
-    }
-
-    /// What charges took here that other shards have less of, by key: so many hits of each of the request's charges. What an
-    /// earlier attempt at the request took has been given back.
-    pub fn surpluses<'a>(
-        &'a self,
-        outcome: &'a Outcome,
-        surplus: &[u64],
-    ) -> impl Iterator<Item = (&'a Key, Vec<Overcharge>)> {
-        let own = self.charges.iter().zip(&outcome.decisions).enumerate();
-        let own = own.filter(|(_, (_, decision))| decision.retry.is_none() && !decision.failed);
-        let own = own.map(|(own, (index, _))| (own, surplus.get(*index).copied().unwrap_or(0)));
-        let all = self.overcharges_of(outcome, own.filter(|(_, hits)| *hits != 0).collect());
-        // The mark of the charge stays.
-        all.map(|(key, mut overcharges)| {
-            overcharges.iter_mut().for_each(|one| one.undo = None);
-            (key, overcharges)
-        })
-    }
-
-    fn overcharges_of<'a>(
-        &'a self,
-        outcome: &'a Outcome,
-        spent: SmallVec<[(usize, u64); INLINE_CAP]>,
-    ) -> impl Iterator<Item = (&'a Key, Vec<Overcharge>)> {
-        self.batch.keys.iter().enumerate().filter_map(move |(key_index, key)| {
-            let spent =
-                spent.iter().map(|(index, hits)| (*index, &self.batch.charges[*index], *hits));
-            let here = spent.filter(|(_, charge, _)| charge.key_index == key_index);
-            let retry = |index: usize| outcome.decisions.get(index).and_then(|one| one.retry);
-            let overcharges = here.map(|(index, charge, hits)| Overcharge {
-                undo: charge.once.and_then(|once| Undo::of(once, &self.batch.keys)),
-                limit: charge.limit.clone(),
-                hits,
-                until: charge.limit.counts_until(hits, charged_at(outcome, retry(index))),
-                bonuses: charge.bonuses.clone(),
-                on_outage: charge.on_outage,
-                reservation: charge.reservation.clone(),
-            });
-            let overcharges: Vec<Overcharge> = overcharges.collect();
-            (!overcharges.is_empty()).then_some((key, overcharges))
-        })
-    }
-}
-
-/// The time at which the hits of a charge were spent: for a retry, by the first attempt.
-fn charged_at(outcome: &Outcome, retry: Option<Retry>) -> Timestamp {
-    let age = retry.map_or(Duration::ZERO, Retry::age).as_millis();
-    let at_ms = outcome.at.as_ms().saturating_sub(u64::try_from(age).unwrap_or(u64::MAX));
-    Timestamp::from_ms(at_ms)
-}
-
-/// The state of a charge's limit after its refund.
-fn standing_of((batch, outcome): &Refunded, key: &Key, charge: &Charge) -> Option<Standing> {
-    let mut both = batch.charges.iter().zip(&outcome.decisions);
-    let same = |known: &Charge| {
-        known.limit.tag() == charge.limit.tag() && batch.keys[known.key_index] == *key
-    };
-    both.find(|(known, _)| same(known)).map(|(_, decision)| decision.standing)
 }
 
 /// The joined outcome of a request.
@@ -337,11 +213,15 @@ pub fn join(batch: &Batch, shards: &[ShardBatch], outcomes: &[Outcome]) -> Outco
     let level = |gauge| all().find_map(|(shard, outcome)| shard.level(gauge, outcome));
     let notices = all().flat_map(|(shard, outcome)| {
         let own = |notice: &Notice| {
-            Some(Notice { charge: *shard.charges.get(notice.charge)?, ..notice.clone() })
+            let charge = *shard.charges.get(notice.charge)?;
+            let tells = batch.charges.get(charge)?.tells_bonuses;
+            let bonuses = if tells { notice.bonuses.clone() } else { Vec::new() };
+            Some(Notice { charge, bonuses, ..notice.clone() })
         };
         outcome.notices.iter().filter_map(own)
     });
-    joined.notices = notices.collect();
+    joined.notices = notices.filter(|notice| *notice != Notice::of(notice.charge)).collect();
+    joined.notices.sort_unstable_by_key(|notice| notice.charge);
     joined.levels = (0..batch.gauges.len()).map(|gauge| level(gauge).unwrap_or(0)).collect();
     let mut tally = Tally::default();
     let mut first = 0;
