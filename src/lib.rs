@@ -10,6 +10,7 @@ pub mod clock;
 pub mod metrics;
 pub mod limit;
 pub mod policy;
+pub mod api_keys;
 pub mod store;
 pub mod engine;
 pub mod answer;

@@ -3,6 +3,7 @@
 //! The start goes from the inside out: policies, then listeners, then readiness, so that every answer follows the
 //! policies. The shutdown goes from the outside in: readiness, then the listeners, then the other tasks.
 
+mod api_keys;
 mod banner;
 mod counters;
 mod gifts;
@@ -139,6 +140,7 @@ impl Process {
         };
         let (records, api) = records::build(&settings, &metrics, audit, stored);
         let api = Api { dashboard: dashboard(&settings)?, ..api };
+        let api = Api { api_keys: api_keys::build(&settings, stores.api_keys)?, ..api };
         let engine = Arc::new(engine.with_sink(records.sink.clone()));
         let counter_keeper = stores.counter_file.map(|file| CounterKeeper {
             engine: engine.clone(),
@@ -266,7 +268,8 @@ impl Process {
     fn listen_grpc(&mut self, ports: GrpcPorts) {
         let (readiness, traces) = (self.readiness.clone(), self.traces.clone());
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        let services = grpc::services(engine, readiness, metrics, traces);
+        let services = grpc::services(engine.clone(), readiness, metrics, traces);
+        let services = services.checking(engine, self.api.api_keys.clone());
         ports.serve(services, &mut self.servers, || self.stages.reached(Stage::Closing));
     }
 

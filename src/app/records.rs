@@ -68,6 +68,7 @@ pub fn build(
     let api = Api {
         tokens: settings.callers.api_tokens.clone(),
         audit: audit.clone(),
+        api_keys: None,
         eraser,
         reservations,
         refusals: RefusalSources { recent, stored },

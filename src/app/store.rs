@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{interval, timeout};
 
+use super::api_keys;
 use crate::clock::Timestamp;
 use crate::engine::AnyStore;
 use crate::metrics::Metrics;
@@ -14,7 +15,9 @@ use crate::store::redis::{
     CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisAuditLog,
     RedisErasures, RedisRefusals, RedisSettings, Subscriber, TlsSettings,
 };
-use crate::store::{CounterFile, Directory, Fallback, FileSums, ReservationRecords, SumsStore};
+use crate::store::{
+    ApiKeyStore, CounterFile, Directory, Fallback, FileSums, ReservationRecords, SumsStore,
+};
 
 /// How often to check whether the connection is up.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
@@ -30,6 +33,8 @@ pub struct Stores {
     pub directory: Directory,
     pub connector: Option<Connector>,
     pub subscriber: Option<Subscriber>,
+    /// None: no API keys are kept.
+    pub api_keys: Option<ApiKeyStore>,
     /// The records of reservations that are made over HTTP.
     pub reservations: Arc<ReservationRecords>,
     /// The store of usage sums, if they outlive the process.
@@ -60,6 +65,7 @@ pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::
             directory,
             connector: None,
             subscriber: None,
+            api_keys: api_keys::embedded(settings, now)?,
             reservations: Arc::default(),
             sums,
             refusals: None,
@@ -76,6 +82,7 @@ pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::
             (Directory::Redis(redis), Some(subscriber))
         }
     };
+    let (api_keys, subscriber) = api_keys::in_redis(settings, &redis, subscriber);
     let sums = Some(Arc::new(SumsStore::Redis(redis.sums())));
     let reservations = Arc::new(ReservationRecords::Redis(redis.reservations()));
     let refusals = Some(Arc::new(redis.refusals(settings.audit.explained_max)));
@@ -88,6 +95,7 @@ pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::
         directory,
         connector: Some(connector),
         subscriber,
+        api_keys,
         reservations,
         sums,
         refusals,

@@ -5,6 +5,7 @@
 
 mod adjusting;
 mod admission;
+mod api_keys;
 mod caller;
 mod credits;
 mod deadline;
@@ -35,6 +36,7 @@ mod sink;
 mod snapshot;
 mod store;
 pub mod text;
+mod unknown_keys;
 mod verdict;
 mod wait_queues;
 
@@ -46,6 +48,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::clock::{Stopwatch, Timestamp};
 use crate::limit::Hits;
+use crate::metrics::Metrics;
 use crate::policy::{KeyEntry, Lineage, PolicySet};
 use crate::store::signals::SignalFields;
 use crate::store::{Directory, StoreError};
@@ -58,6 +61,7 @@ use refusal_id::RefusalIds;
 
 pub use adjusting::{AdjustedLimit, SignalError};
 pub use admission::{AdmissionControl, AdmissionGate};
+pub use api_keys::{ApiKeyGrant, ApiKeyRefusal, ApiKeyRequest, ApiKeys};
 pub use caller::{AmountSource, Overridden, TierSource};
 pub use credits::BonusStanding;
 pub use decider::EngineSettings;
@@ -157,6 +161,11 @@ impl Engine {
     /// Limits the number of requests that wait for the store.
     pub fn admission(&self) -> &Arc<AdmissionControl> {
         &self.decider.admission
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Metrics {
+        &self.decider.settings.metrics
     }
 
     /// The directory of callers.

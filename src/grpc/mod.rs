@@ -1,8 +1,9 @@
-//! Serves gRPC: the rate limit service, health and reflection.
+//! Serves gRPC: the rate limit service, the check of API keys, health and reflection.
 //!
 //! Only this folder knows protobuf. [`services`] builds the services; [`serve`] serves them on one listener, and may
 //! run several times: for a TCP port and a Unix socket. The services are tonic's, the connections hyper's.
 
+mod authorization;
 mod body_reader;
 mod codec;
 mod preface;
@@ -32,11 +33,12 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 
-use crate::engine::{AdmissionControl, Engine, Readiness};
+use crate::engine::{AdmissionControl, ApiKeys, Engine, Readiness};
 use crate::metrics::{Invalid, Metrics, Port, Shed};
 use crate::observe::invalid::InvalidRequests;
 use crate::observe::traces::Traces;
 
+use authorization::Authorization;
 use body_reader::{BodyReader, MESSAGE_LEN_MAX};
 use memory_budget::{MemoryBudget, Reservation};
 use service::{Answer, Service};
@@ -62,6 +64,8 @@ pub struct Services {
     budget: MemoryBudget,
     admission: Arc<AdmissionControl>,
     rate_limit: Service,
+    /// None: no API keys are checked, and its method is unknown.
+    authorization: Option<Authorization>,
     others: Routes,
     invalid: InvalidRequests,
 }
@@ -82,10 +86,16 @@ pub fn services(
         .add_service(reflection::v1())
         .add_service(reflection::v1alpha())
         .prepare();
-    Services { budget: MemoryBudget::new(metrics), admission, rate_limit, others, invalid }
+    let (budget, authorization) = (MemoryBudget::new(metrics), None);
+    Services { budget, admission, rate_limit, authorization, others, invalid }
 }
 
 impl Services {
+    /// The same services, which also check these API keys.
+    pub fn checking(self, engine: Arc<Engine>, keys: Option<Arc<ApiKeys>>) -> Self {
+        Self { authorization: keys.map(|keys| Authorization::new(engine, keys)), ..self }
+    }
+
     /// Answers a call of any service. `read_at` is the time when its headers were read.
     ///
     /// The future is kept small: hyper moves it more than once, and the service's own future is boxed.
@@ -95,7 +105,7 @@ impl Services {
         // Its client may reset it until then.
         poll_fn(|cx| reservation.poll_started(cx)).await;
         let waited = read_at.elapsed();
-        let is_check = call.uri().path() == service::PATH;
+        let is_check = self.decides(call.uri().path());
         let timeout = timeout::client_timeout(call.headers()).unwrap_or(REQUEST_TIMEOUT);
         let is_late = timeout <= waited * LATE_FACTOR;
         let (limit, answer) = if is_late {
@@ -130,11 +140,21 @@ impl Services {
         }
     }
 
+    /// Whether a method decides about a request of Envoy's.
+    fn decides(&self, path: &str) -> bool {
+        path == service::PATH || self.authorization.is_some() && path == authorization::PATH
+    }
+
     /// The answer of a service.
     fn call(&self, call: Request<Incoming>, reservation: &Arc<Reservation>) -> Answer {
         // Nearly all calls are for one service; the router is for the others.
+        let body = |body| BodyReader::new(body, reservation.clone());
         if call.uri().path() == service::PATH {
-            self.rate_limit.call(call.map(|body| BodyReader::new(body, reservation.clone())))
+            self.rate_limit.call(call.map(body))
+        } else if let Some(authorization) =
+            self.authorization.as_ref().filter(|_| call.uri().path() == authorization::PATH)
+        {
+            authorization.call(call.map(body))
         } else {
             reservation.set_endless();
             Box::pin(self.others.clone().call(call))

@@ -18,6 +18,7 @@ POST /json         the rate limit service as JSON: {\"domain\": ..., \"descripto
 GET  /policy       the policies in force
 GET  /v1           the operations of the API; GET /v1/openapi.json describes them
 /v1/callers        callers: tiers, parents, overrides and bonuses
+/v1/api-keys       API keys, checked by Envoy's ext_authz
 /v1/over           callers that use more of a limit than they have
 /v1/latencies      latencies of the providers that choices select from
 /v1/signals        signals that limits follow

@@ -12,8 +12,8 @@ use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
 use super::{
-    bonuses, callers, credits, erase, latencies, own_page, providers, quota, reservations, signals,
-    usage, why,
+    api_keys, bonuses, callers, credits, erase, latencies, own_page, providers, quota,
+    reservations, signals, usage, why,
 };
 
 const OPENAPI: &str = "/v1/openapi.json";
@@ -37,6 +37,7 @@ fn operations() -> Vec<Operation> {
         .chain(own_page::operations())
         .chain(reservations::operations())
         .chain(credits::operations())
+        .chain(api_keys::operations())
         .chain(latencies::operations())
         .chain(providers::operations())
         .chain(signals::operations())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::dashboard::Dashboard;
 use crate::api_token::ApiToken;
-use crate::engine::{Engine, Readiness};
+use crate::engine::{ApiKeys, Engine, Readiness};
 use crate::metrics::Metrics;
 use crate::observe::audit::Audit;
 use crate::observe::eraser::Eraser;
@@ -31,6 +31,8 @@ pub struct Api {
     /// If empty, only this machine may use the API.
     pub tokens: Vec<ApiToken>,
     pub audit: Audit,
+    /// None: no API keys are kept.
+    pub api_keys: Option<Arc<ApiKeys>>,
     /// The records of reservations that are made over HTTP.
     pub reservations: Arc<ReservationRecords>,
     pub eraser: Eraser,

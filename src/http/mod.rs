@@ -4,6 +4,7 @@
 
 mod admin;
 mod api;
+mod api_keys;
 mod auth;
 mod bonuses;
 mod callers;

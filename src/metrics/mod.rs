@@ -5,6 +5,7 @@
 //! removed, its series are removed too.
 
 mod adjustments;
+mod api_keys;
 mod audit;
 mod callers;
 mod certificates;
@@ -42,6 +43,7 @@ use process::Process;
 use reload::ReloadLabel;
 
 pub use adjustments::AdjustmentMetrics;
+pub use api_keys::ApiKeyMetrics;
 pub use audit::AuditMetrics;
 pub use callers::CallerMetrics;
 pub use certificates::CertificateMetrics;
@@ -90,6 +92,7 @@ pub struct Metrics {
     pub adjustments: AdjustmentMetrics,
     /// The directory of callers.
     pub callers: CallerMetrics,
+    pub api_keys: ApiKeyMetrics,
     /// The audit log.
     pub audit: AuditMetrics,
     /// Requests that are decided without a call to the store.
@@ -181,6 +184,7 @@ impl Metrics {
             retries: RetryMetrics::default(),
             adjustments: AdjustmentMetrics::default(),
             callers: CallerMetrics::default(),
+            api_keys: ApiKeyMetrics::default(),
             audit: AuditMetrics::default(),
             local_cache: LocalCacheMetrics::default(),
             shared: SharedMetrics::default(),
@@ -286,6 +290,7 @@ impl Metrics {
         self.retries.register(registry);
         self.adjustments.register(registry);
         self.callers.register(registry);
+        self.api_keys.register(registry);
         self.audit.register(registry);
         self.local_cache.register(registry);
         self.shared.register(registry);

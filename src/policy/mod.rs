@@ -13,20 +13,23 @@ mod schema;
 pub mod yaml;
 
 pub use callers::{
-    BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, NAME_LEN_MAX, OverrideForm,
-    OverrideUntilForm, ParentError, callers_schema, check_caller_name, check_id, check_parents,
-    compile_callers, compile_callers_for, has_one_counter, show_time,
+    BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, Flaws, NAME_LEN_MAX,
+    OverrideForm, OverrideUntilForm, ParentError, callers_schema, check_caller_name, check_id,
+    check_parents, check_text, compile_callers, compile_callers_for, has_one_counter, parse_until,
+    show_time,
 };
 pub use changes::{CountChanges, Gone, NOT_ALL_COMPARED, Restart, count_changes};
 pub use compile::{CompileOptions, compile};
 pub use model::{
-    Adjust, AnswerMetadata, AnswerSettings, Budget, Caller, CallerBonus, CallerOverride, Candidate,
-    CandidateFigures, Capacity, Choice, Classes, Domain, Idempotency, InForce, Key, KeyEntry,
-    LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, Lineage, Member, Metadata, MetadataValue, Mode,
-    OVERRIDE_LABEL, OnOutage, Only, OverrideAmount, PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX,
-    PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine, Prices, Provider, Refused,
-    ReservationAction, Reservations, RetryId, Rule, RuleLimit, RuleValue, Share, SignalSource,
-    SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window, parse_priority,
+    Adjust, AnswerMetadata, AnswerSettings, ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace,
+    ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes, Budget, Caller, CallerBonus, CallerOverride,
+    Candidate, CandidateFigures, Capacity, Choice, Classes, Domain, HeaderPlace, Idempotency,
+    InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, Lineage, Member, Metadata,
+    MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, OverrideAmount, PARENTS_MAX,
+    PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine,
+    Prices, Provider, Refused, ReservationAction, Reservations, RetryId, Rule, RuleLimit,
+    RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window,
+    parse_priority,
 };
 pub use problem::{Problem, Severity, Source};
 pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};

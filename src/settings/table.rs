@@ -1,5 +1,6 @@
 //! All settings, by component.
 
+use super::api_keys::ApiKeySettings;
 use super::audit::AuditSettings;
 use super::callers::CallerSettings;
 use super::dashboard::DashboardSettings;
@@ -16,6 +17,7 @@ use super::store::StoreSettings;
 pub struct Settings {
     pub policies: PolicySettings,
     pub callers: CallerSettings,
+    pub api_keys: ApiKeySettings,
     pub audit: AuditSettings,
     pub dashboard: DashboardSettings,
     pub listening: ListeningSettings,
@@ -30,6 +32,7 @@ pub fn table() -> impl Iterator<Item = &'static Setting> {
     let components = [
         PolicySettings::TABLE,
         CallerSettings::TABLE,
+        ApiKeySettings::TABLE,
         AuditSettings::TABLE,
         DashboardSettings::TABLE,
         ListeningSettings::TABLE,
@@ -47,6 +50,7 @@ impl Settings {
         // Each name belongs to one component; the others ignore it.
         self.policies.set(name, text)
             || self.callers.set(name, text)
+            || self.api_keys.set(name, text)
             || self.audit.set(name, text)
             || self.dashboard.set(name, text)
             || self.listening.set(name, text)

@@ -4,6 +4,9 @@
 //! agrees, or nothing is spent. Every store passes the same contract suite.
 
 mod amends;
+mod api_key_change;
+mod api_key_file;
+mod api_keys;
 mod arrival;
 mod batch;
 mod bonuses;
@@ -54,6 +57,9 @@ use crate::clock::Now;
 use crate::policy::Key;
 
 pub use amends::Amends;
+pub use api_key_change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
+pub use api_key_file::ApiKeyFile;
+pub use api_keys::{ApiKeyError, ApiKeyStore, EmbeddedApiKeys};
 pub use arrival::Arrival;
 pub use batch::{
     BONUS_ID_LEN_MAX, Batch, Charge, Decision, Gauge, INLINE_CAP, LEVELS_MAX, Mark, Open, Outcome,

@@ -2,6 +2,7 @@
 
 mod ai;
 mod api_commands;
+mod api_keys;
 mod audit;
 mod callers;
 mod charging;

@@ -21,10 +21,12 @@ const CREDITS_PAGE: &str = "config/credits.md";
 const USAGE_PAGE: &str = "config/usage.md";
 const COSTS_PAGE: &str = "config/costs.md";
 const PROVIDERS_PAGE: &str = "config/providers.md";
+const API_KEYS_PAGE: &str = "config/api-keys.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 13] = [
+const OTHER_PAGES: [&str; 14] = [
+    API_KEYS_PAGE,
     CALLERS_PAGE,
     PROVIDERS_PAGE,
     CREDITS_PAGE,
@@ -266,6 +268,22 @@ async fn the_commands_of_the_page_on_credits_work() {
     let said = run_commands(CREDITS_PAGE, &tollgate);
     assert_eq!(said.matches(r#""bonus":"plan","expires_at""#).count(), 2, "{said}");
     assert!(said.contains(r#"{"kind":"given","hits":-50,"bonus":"plan""#), "{said}");
+}
+
+#[tokio::test]
+async fn the_commands_of_the_page_on_api_keys_work() {
+    if find_program("curl", "CURL", None).is_none() {
+        return;
+    }
+    let folder = TempDir::new().unwrap();
+    let pepper = folder.path().join("pepper");
+    fs::write(&pepper, "p".repeat(32)).unwrap();
+    let policy = fs::read_to_string(format!("{POLICIES}/api-keys.yaml")).unwrap();
+    let flags = ["--api-key-pepper-file", pepper.to_str().unwrap()];
+    let tollgate = Tollgate::serve_with(&policy, &Store::Embedded, &flags).await;
+    let said = run_commands(API_KEYS_PAGE, &tollgate);
+    assert_eq!(said.matches(r#""api_key":"shop_"#).count(), 2, "{said}");
+    assert_eq!(said.matches(r#""disabled":true"#).count(), 2, "{said}");
 }
 
 /// The output of the commands of a page.

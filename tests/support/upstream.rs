@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-/// A server that answers a request with the request's headers as a JSON object.
+/// A server that answers a request with the request's headers as a JSON object, and with its path in the header `x-path`.
 #[derive(Debug)]
 pub struct Upstream {
     pub address: SocketAddr,
@@ -27,9 +27,10 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let served = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&served);
-        let router = Router::new().fallback(async move |headers: HeaderMap| {
+        let router = Router::new().fallback(async move |uri: Uri, headers: HeaderMap| {
             count.fetch_add(1, Ordering::SeqCst);
-            echo(&headers)
+            let path = HeaderValue::try_from(uri.to_string()).unwrap();
+            ([("x-path", path)], echo(&headers))
         });
         let task = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
         Self { address, served, task }

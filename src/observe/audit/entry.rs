@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::line::{Content, hex};
 use super::redaction::Redaction;
+use crate::api_keys::ApiKeyForm;
 use crate::clock::Timestamp;
 use crate::engine::DecisionRecord;
 use crate::observe::instant::instant;
@@ -41,6 +42,13 @@ pub enum Changed {
     Quota { caller: String, hits: u64 },
     /// A gift of the caller, or to it.
     Gift { caller: String, gift: GiftLine },
+    /// An API key of a caller, without its text.
+    ApiKey {
+        id: String,
+        caller: String,
+        before: Option<Box<ApiKeyForm>>,
+        after: Option<Box<ApiKeyForm>>,
+    },
     /// The value of a signal.
     Signal { name: String, value: f64 },
     /// The latencies of providers in milliseconds, by name.
@@ -78,6 +86,8 @@ struct ChangeHead<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     gift: Option<&'e GiftLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<f64>,
@@ -95,9 +105,17 @@ struct ChangeHead<'e> {
 #[derive(Serialize)]
 struct ChangeSubject<'e> {
     caller: &'e str,
-    before: Option<CallerForm>,
-    after: Option<CallerForm>,
+    before: Option<ShownForm>,
+    after: Option<ShownForm>,
     nonce: String,
+}
+
+/// The form of a caller or of an API key.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShownForm {
+    Caller(Box<CallerForm>),
+    ApiKey(Box<ApiKeyForm>),
 }
 
 #[derive(Serialize)]
@@ -113,6 +131,18 @@ struct RefusalSubject<'e> {
     nonce: String,
 }
 
+impl ShownForm {
+    fn of_caller(form: &CallerForm, redaction: Option<&Redaction>) -> Self {
+        let form = redaction.map_or_else(|| form.clone(), |redaction| redaction.form(form));
+        Self::Caller(Box::new(form))
+    }
+
+    fn of_api_key(form: &ApiKeyForm, redaction: Option<&Redaction>) -> Self {
+        let form = redaction.map_or_else(|| form.clone(), |one| one.api_key_form(form));
+        Self::ApiKey(Box::new(form))
+    }
+}
+
 impl Entry {
     /// The content of its line.
     pub fn content(&self, redaction: Option<&Redaction>) -> Content {
@@ -122,6 +152,7 @@ impl Entry {
             peer: self.peer,
             hits: None,
             gift: None,
+            api_key: None,
             signal: None,
             value: None,
             latencies: None,
@@ -130,9 +161,11 @@ impl Entry {
             failed: self.failed.as_deref(),
             what: self.what,
         };
-        let form = |form: &Option<Box<CallerForm>>| match (form, redaction) {
-            (Some(form), Some(redaction)) => Some(redaction.form(form)),
-            (form, _) => form.as_deref().cloned(),
+        let form = |form: &Option<Box<CallerForm>>| {
+            Some(ShownForm::of_caller(form.as_deref()?, redaction))
+        };
+        let key_form = |form: &Option<Box<ApiKeyForm>>| {
+            Some(ShownForm::of_api_key(form.as_deref()?, redaction))
         };
         let subject = |caller: &str, before, after| {
             let caller = &*shown(caller, redaction);
@@ -148,9 +181,12 @@ impl Entry {
                 (head.hits, head.gift) = (Some(gift.hits), Some(gift));
                 subject(caller, None, None)
             }
+            Changed::ApiKey { id, caller, before, after } => {
+                head.api_key = Some(id);
+                subject(caller, key_form(before), key_form(after))
+            }
             Changed::Signal { name, value } => {
-                head.signal = Some(name);
-                head.value = Some(*value);
+                (head.signal, head.value) = (Some(name.as_str()), Some(*value));
                 None
             }
             Changed::Latencies(latencies) => {

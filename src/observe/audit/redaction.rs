@@ -6,6 +6,7 @@ use std::{fmt, fs, io};
 use sha2::{Digest, Sha256};
 
 use super::line::hex;
+use crate::api_keys::ApiKeyForm;
 use crate::policy::CallerForm;
 
 /// Minimum length of the key, in bytes.
@@ -58,6 +59,11 @@ impl Redaction {
     pub fn form(&self, form: &CallerForm) -> CallerForm {
         let parent = form.parent.as_deref().map(|parent| self.name(parent));
         CallerForm { parent, notes: String::new(), ..form.clone() }
+    }
+
+    /// An API key without its name, and with the caller as a hash.
+    pub fn api_key_form(&self, form: &ApiKeyForm) -> ApiKeyForm {
+        ApiKeyForm { caller: self.name(&form.caller), name: String::new(), ..form.clone() }
     }
 }
 

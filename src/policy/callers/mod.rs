@@ -20,8 +20,8 @@ use crate::policy::yaml::Reader;
 
 use read::{ELSEWHERE, Read, read};
 
-pub use bonus_form::{BonusForm, check_id, show_time};
-pub use flaw::Flaw;
+pub use bonus_form::{BonusForm, check_id, parse_until, show_time};
+pub use flaw::{Flaw, Flaws, check_text};
 pub use form::{CallerForm, NAME_LEN_MAX, check_caller_name};
 pub use names::{CallerNames, has_one_counter};
 pub use overrides::{OverrideForm, OverrideUntilForm};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::answer::answer;
+use super::api_keys::api_keys;
 use super::defaults::Defaults;
 use super::rules::RuleCompiler;
 use super::{CompileOptions, adjust, idle};
@@ -55,6 +56,7 @@ fn add(
     let mut domain = known.unwrap_or_else(|| Domain {
         name: name.value.clone(),
         answer: AnswerSettings::default(),
+        api_keys: None,
         classes: compiler.defaults.classes.clone(),
         choices: Vec::new(),
         prices: None,
@@ -98,6 +100,7 @@ fn add(
         let message = format!("domain `{}` has other `prices` in another file", name.value);
         compiler.reader.error(said.span.clone(), message);
     }
+    add_api_keys(compiler, &mut domain, file);
     compiler.limit_count = domain.limit_count;
     idle::warn(&mut compiler.reader, &domain.classes, file);
     adjust::check_utilization(&mut compiler.reader, file);
@@ -106,4 +109,13 @@ fn add(
     domain.has_retries |= compiler.has_retries;
     domain.has_reservations |= compiler.has_reservations;
     domain
+}
+
+fn add_api_keys(compiler: &mut RuleCompiler<'_>, domain: &mut Domain, file: &PolicyFile) {
+    let Some(said) = &file.api_keys else { return };
+    if domain.api_keys.is_some() {
+        let message = format!("domain `{}` has `api_keys` in another file", domain.name);
+        compiler.reader.error(said.span.clone(), message);
+    }
+    domain.api_keys = Some(api_keys(&mut compiler.reader, &domain.classes, &said.value));
 }

@@ -3,6 +3,7 @@
 mod adjust;
 mod algorithm;
 mod answer;
+mod api_keys;
 mod by_tier;
 mod capacity;
 mod choice;

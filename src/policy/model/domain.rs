@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::limit::Limit;
 
 use super::answer::AnswerSettings;
+use super::api_keys::ApiKeyPolicy;
 use super::brought::{Brought, OVERRIDE_LABEL};
 use super::choice::Choice;
 use super::classes::Classes;
@@ -25,6 +26,8 @@ use super::window::Window;
 pub struct Domain {
     pub name: String,
     pub answer: AnswerSettings,
+    /// None: it checks no API keys.
+    pub api_keys: Option<ApiKeyPolicy>,
     /// The classes of callers.
     pub classes: Arc<Classes>,
     /// Entries that are replaced by the best of several values.

@@ -2,6 +2,7 @@
 
 mod adjust;
 mod answer;
+mod api_keys;
 mod brought;
 mod caller;
 mod capacity;
@@ -29,6 +30,10 @@ mod window;
 
 pub use adjust::{Adjust, InForce, SignalSource};
 pub use answer::{AnswerMetadata, AnswerSettings, RefusalIdPlaces};
+pub use api_keys::{
+    ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace, ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes,
+    HeaderPlace,
+};
 pub use brought::{AlgorithmKind, Brought, OVERRIDE_LABEL};
 pub use caller::{
     Caller, CallerBonus, CallerOverride, Lineage, Member, OverrideAmount, PARENTS_MAX,

@@ -14,6 +14,8 @@ pub(in crate::policy) const EMPTY_HASH: &str = "e3b0c44298fc1c14";
 #[derive(Debug)]
 pub struct PolicySet {
     domains: HashMap<Box<str>, Domain, RandomState>,
+    /// The domain that checks API keys, if exactly one does.
+    api_key_domain: Option<Box<str>>,
     warnings: Vec<Problem>,
     hash: String,
 }
@@ -25,8 +27,14 @@ impl PolicySet {
         warnings: Vec<Problem>,
         hash: String,
     ) -> Self {
-        let domains = domains.map(|domain| (domain.name.as_str().into(), domain)).collect();
-        Self { domains, warnings, hash }
+        let domains: HashMap<Box<str>, Domain, RandomState> =
+            domains.map(|domain| (domain.name.as_str().into(), domain)).collect();
+        let mut checking = domains.iter().filter(|(_, domain)| domain.api_keys.is_some());
+        let api_key_domain = match (checking.next(), checking.next()) {
+            (Some((name, _)), None) => Some(name.clone()),
+            _ => None,
+        };
+        Self { domains, api_key_domain, warnings, hash }
     }
 
     /// A set without domains: every request passes.
@@ -37,6 +45,12 @@ impl PolicySet {
     /// The policy of a domain.
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.get(name)
+    }
+
+    /// The domain that checks the API keys of a request: the named one, or else the only one that checks any.
+    pub fn api_key_domain(&self, name: Option<&str>) -> Option<&Domain> {
+        let domain = self.domain(name.or(self.api_key_domain.as_deref())?)?;
+        domain.api_keys.is_some().then_some(domain)
     }
 
     /// Every domain, by name.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use super::api_keys_json::describe_api_keys;
 use super::limit_json::describe_limit;
 use crate::policy::model::{
     AnswerMetadata, AnswerSettings, Budget, Candidate, Capacity, Choice, Classes, Domain,
@@ -75,6 +76,9 @@ fn describe_domain(domain: &Domain) -> Value {
     });
     if let Some(classes) = describe_classes(&domain.classes) {
         described["caller"] = classes;
+    }
+    if let Some(api_keys) = &domain.api_keys {
+        described["api_keys"] = describe_api_keys(&domain.classes, api_keys);
     }
     if let Some(idempotency) = domain.idempotency(None) {
         described["idempotency"] = describe_idempotency(idempotency);

@@ -1,5 +1,6 @@
 //! Rendering of policies: JSON, problems with excerpts, and the matching of a descriptor.
 
+mod api_keys_json;
 mod json;
 mod limit_json;
 mod problems;

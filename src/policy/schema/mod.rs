@@ -3,6 +3,7 @@
 
 mod adjust;
 mod answer;
+mod api_keys;
 mod choice;
 mod grace;
 mod idempotency;
@@ -25,7 +26,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::yaml::Spanned;
 
 pub use adjust::AdjustFile;
-pub use answer::AnswerFile;
+pub use answer::{AnswerFile, is_header_name};
+pub use api_keys::{ApiKeyHeadersFile, ApiKeyPlaceFile, ApiKeyRouteFile, ApiKeysFile};
 pub use choice::{CandidateFile, ChoiceFile, WeightsFile};
 pub use grace::GraceFile;
 pub use idempotency::{IdempotencyFile, RuleIdempotencyFile};
@@ -40,8 +42,8 @@ pub use sharing::{
 };
 pub use thresholds::ThresholdsFile;
 pub use words::{
-    AlgorithmFile, AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile, LeaseFile,
-    ModeFile, OutageFile, OverdraftFile, RefusalIdFile,
+    AlgorithmFile, AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, ApiKeyOutageFile,
+    HeaderSetFile, LeaseFile, ModeFile, OtherRoutesFile, OutageFile, OverdraftFile, RefusalIdFile,
 };
 
 /// Values by free names, in the order of the file.

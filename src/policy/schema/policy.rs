@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Named;
 use super::answer::AnswerFile;
+use super::api_keys::ApiKeysFile;
 use super::choice::ChoiceFile;
 use super::idempotency::IdempotencyFile;
 use super::limit::{DefaultsFile, LimitMapFile};
@@ -93,6 +94,8 @@ map! {
     defaults: DefaultsFile = one;
     /// Headers, body and metadata of answers.
     answer: AnswerFile = one;
+    /// API keys, which Envoy's ext_authz filter has Tollgate check; Tollgate checks none if absent.
+    api_keys: Spanned<ApiKeysFile> = spanned;
     /// The rules for the first entry of a descriptor.
     descriptors: Vec<RuleFile> = list;
 }

@@ -56,6 +56,26 @@ words! {
 }
 
 words! {
+    /// What holds for API keys while the store is unavailable.
+    ApiKeyOutageFile {
+        /// Every request with an API key is refused.
+        Deny = "deny",
+        /// API keys that this process has seen pass as last known; others are refused.
+        Cached = "cached",
+    }
+}
+
+words! {
+    /// What holds for requests that match none of the routes.
+    OtherRoutesFile {
+        /// They are refused.
+        Deny = "deny",
+        /// They pass with any valid API key.
+        Allow = "allow",
+    }
+}
+
+words! {
     /// Whether a charge may exceed the remaining hits, if there are any.
     OverdraftFile {
         /// The request is refused.

@@ -16,6 +16,7 @@ use super::fault;
 use super::link::Link;
 use super::route::Route;
 use super::slot::slot_of;
+use crate::api_keys::ApiKeyHash;
 use crate::policy::{CallerForm, Lineage, Member, NAME_LEN_MAX};
 use crate::store::{Change, Page, Record, StoreError};
 
@@ -81,6 +82,26 @@ impl Names {
         format!("{}-gifts|{name}", self.prefix)
     }
 
+    /// The key of an API key's record.
+    pub(super) fn api_key(&self, id: &str) -> String {
+        format!("{}-apikey|{id}", self.prefix)
+    }
+
+    /// The key of an API key's record, by which requests find it.
+    pub(super) fn api_key_hash(&self, hash: ApiKeyHash) -> String {
+        format!("{}-apikey-hash|{hash}", self.prefix)
+    }
+
+    /// The key of the index of all API keys.
+    pub(super) fn api_keys(&self) -> String {
+        format!("{}-apikeys", self.prefix)
+    }
+
+    /// The key of the index of a caller's API keys.
+    pub(super) fn api_keys_of(&self, caller: &str) -> String {
+        format!("{}-apikeys|{caller}", self.prefix)
+    }
+
     /// The key of the number of changes.
     pub(super) fn revisions(&self) -> String {
         format!("{}-revisions", self.prefix)
@@ -141,7 +162,7 @@ impl RedisDirectory {
             // Redis is unavailable, or the deadline has passed; the last known records are used for the rest.
             let mut next = lineage.next_or(caller);
             while let Some(name) = next.take() {
-                match self.cache.last_known(&name) {
+                match self.cache.last_known(name.as_str()) {
                     Some(Some(member)) => {
                         lineage.members.push(member);
                         next = lineage.next().map(str::to_owned);
@@ -156,7 +177,7 @@ impl RedisDirectory {
 
     async fn follow(&self, caller: &str, lineage: &mut Lineage) -> Result<(), StoreError> {
         while let Some(name) = lineage.next_or(caller) {
-            let entry = match self.cache.get(&name) {
+            let entry = match self.cache.get(name.as_str()) {
                 Some(entry) => entry,
                 None => self.fetch(&name).await?,
             };
@@ -173,7 +194,7 @@ impl RedisDirectory {
         let mark = self.cache.mark(name);
         let member = |record: Record| Member { name: name.into(), caller: record.caller };
         let entry = self.get(name).await?.map(member);
-        self.cache.keep(name, entry.clone(), mark);
+        self.cache.keep(&name.into(), entry.clone(), mark);
         Ok(entry)
     }
 

@@ -8,6 +8,7 @@
 //! repeated, because the hits would then count twice. But the call carries its deadline (`server_clock.rs`), so a
 //! stalled server charges nothing after it.
 
+mod api_keys;
 mod audit_log;
 mod cache;
 mod connect;
@@ -51,6 +52,7 @@ use super::{Batch, Health, Outcome, Store, StoreError};
 use crate::clock::{Now, monotonic_now};
 use crate::policy::{Key, KeyEntry};
 
+pub use api_keys::RedisApiKeys;
 pub use audit_log::RedisAuditLog;
 use cache::CallerCache;
 use directory::Names;
@@ -124,8 +126,23 @@ impl Redis {
     pub fn directory(&self, cached_max: usize) -> (RedisDirectory, Subscriber) {
         let cache = Arc::new(CallerCache::new(cached_max));
         let (route, names) = (self.route.clone(), Names::new(&self.route));
-        let subscriber = Subscriber::new(route, names.clone(), cache.clone());
+        let subscriber = Subscriber::new(route, names.clone()).telling(cache.clone());
         (RedisDirectory::new(self.route.clone(), names, self.deadline, cache), subscriber)
+    }
+
+    /// API keys in the same Redis, of which at most `cached_max` are cached, and the task that receives their changes: the one
+    /// of the directory, if there is one.
+    pub fn api_keys(
+        &self,
+        cached_max: usize,
+        subscriber: Option<Subscriber>,
+    ) -> (RedisApiKeys, Subscriber) {
+        let (route, names) = (self.route.clone(), Names::new(&self.route));
+        let new = || Subscriber::new(self.route.clone(), names.clone());
+        let subscriber = subscriber.unwrap_or_else(new);
+        let keys = RedisApiKeys::new(route, names, (self.deadline, cached_max));
+        let subscriber = subscriber.telling(keys.listener());
+        (keys, subscriber)
     }
 
     /// Records of reservations in the same Redis.

@@ -1,4 +1,4 @@
-//! Subscribes to changes of callers, and knows whether every change is certainly received.
+//! Subscribes to changes of callers and API keys, and knows whether every change is certainly received.
 //!
 //! A separate connection is subscribed to the names of changed callers. It is pinged continuously, and answers are
 //! ordered: the answer to a ping comes after every earlier change. So every sidecar receives a change at once. A
@@ -14,7 +14,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, PushInfo, PushKind, RedisError, Value};
 use tokio::{select, time};
 
-use super::cache::CallerCache;
+use super::cache::ChangeListener;
 use super::connect::{ConnectError, Connected, connect_with};
 use super::connection::RECONNECT;
 use super::directory::{CHANNEL, Names};
@@ -26,12 +26,12 @@ use super::settings::Login;
 const PING_INTERVAL: Duration = Duration::from_millis(250);
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Keeps the subscription: the task of a [`super::RedisDirectory`].
+/// Keeps the subscription: the task of a [`super::RedisDirectory`] and of [`super::RedisApiKeys`].
 #[derive(Debug)]
 pub struct Subscriber {
     route: Route,
     names: Names,
-    cache: Arc<CallerCache>,
+    listeners: Vec<Arc<dyn ChangeListener>>,
 }
 
 /// A subscribed connection.
@@ -42,8 +42,14 @@ struct Subscribed {
 }
 
 impl Subscriber {
-    pub(super) fn new(route: Route, names: Names, cache: Arc<CallerCache>) -> Self {
-        Self { route, names, cache }
+    pub(super) fn new(route: Route, names: Names) -> Self {
+        Self { route, names, listeners: Vec::new() }
+    }
+
+    /// The same with one more listener.
+    pub(super) fn telling(mut self, listener: Arc<dyn ChangeListener>) -> Self {
+        self.listeners.push(listener);
+        self
     }
 
     /// Subscribes until `shutdown`, again after each failure.
@@ -52,7 +58,11 @@ impl Subscriber {
             () = shutdown => {}
             () = self.keep_up() => {}
         }
-        self.cache.distrust();
+        self.each(|listener| listener.distrust());
+    }
+
+    fn each(&self, tell: impl Fn(&dyn ChangeListener)) {
+        self.listeners.iter().for_each(|listener| tell(&**listener));
     }
 
     async fn keep_up(&self) {
@@ -63,13 +73,13 @@ impl Subscriber {
                 Ok(subscribed) => {
                     failures = 0;
                     is_reported = false;
-                    self.cache.trust();
+                    self.each(|listener| listener.trust());
                     tracing::info!("subscribed to caller updates");
                     Some(self.watch(subscribed).await)
                 }
                 Err(reason) => reason,
             };
-            self.cache.distrust();
+            self.each(|listener| listener.distrust());
             if let Some(reason) = reason
                 && !mem::replace(&mut is_reported, true)
             {
@@ -101,10 +111,10 @@ impl Subscriber {
 
     /// Handles messages of the connection. It does so at once: there is no queue.
     fn listener(&self) -> impl Fn(PushInfo) -> Result<(), RedisError> + use<> {
-        let cache = self.cache.clone();
+        let listeners = self.listeners.clone();
         move |info| {
             if info.kind == PushKind::Message {
-                receive(&cache, info.data.get(1));
+                listeners.iter().for_each(|listener| receive(&**listener, info.data.get(1)));
             }
             Ok(())
         }
@@ -121,8 +131,10 @@ impl Subscriber {
             match time::timeout(PING_TIMEOUT, counting).await {
                 Ok(Ok(changes)) => {
                     if changes < subscribed.changes {
-                        tracing::warn!("Redis was emptied; dropping all cached callers");
-                        self.cache.forget();
+                        tracing::warn!(
+                            "Redis was emptied; dropping all cached callers and API keys"
+                        );
+                        self.each(|listener| listener.forget());
                     }
                     subscribed.changes = changes;
                 }
@@ -147,15 +159,15 @@ impl Subscriber {
     }
 }
 
-fn receive(cache: &CallerCache, name: Option<&Value>) {
-    let name = match name {
+fn receive(listener: &dyn ChangeListener, message: Option<&Value>) {
+    let message = match message {
         Some(Value::BulkString(bytes)) => str::from_utf8(bytes).ok(),
         Some(Value::SimpleString(text)) => Some(text.as_str()),
         _ => None,
     };
-    match name {
-        Some(name) => cache.changed(name),
+    match message {
+        Some(message) => listener.hear(message),
         // Whatever the message means, it is safe to clear the cache.
-        None => cache.forget(),
+        None => listener.forget(),
     }
 }

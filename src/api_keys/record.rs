@@ -1,0 +1,119 @@
+//! What is kept of an API key.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::peppers::ApiKeyHash;
+use crate::clock::Timestamp;
+
+/// Maximum number of secrets of an API key that are valid at once: after rotations, with their overlaps.
+pub const SECRETS_MAX: usize = 4;
+
+/// What an API key may do, and for whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The caller in whose name requests are made.
+    pub caller: Arc<str>,
+    /// A name for people.
+    pub name: String,
+    pub scopes: Vec<Box<str>>,
+    /// The tier of its requests, instead of the caller's.
+    pub tier: Option<Box<str>>,
+    /// The instant from which it is invalid.
+    pub expires_at: Option<Timestamp>,
+    /// The networks from which it may be used; empty: all.
+    pub addresses: Vec<IpNet>,
+    /// The origins of pages that may use it, in lower case; empty: all.
+    pub origins: Vec<Box<str>>,
+    pub disabled: bool,
+}
+
+/// An API key with its id and the hashes of its texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKeyRecord {
+    /// No secret.
+    pub id: Arc<str>,
+    pub key: ApiKey,
+    /// The newest first.
+    pub secrets: Vec<ApiKeySecret>,
+    pub created_at: Timestamp,
+    /// Unique for each change in the store; 0 before it is stored.
+    pub revision: u64,
+}
+
+/// A text of an API key, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKeySecret {
+    pub hash: ApiKeyHash,
+    /// The beginning of the text.
+    pub hint: String,
+    /// The mark of the pepper under which it is hashed.
+    pub pepper: String,
+    pub created_at: Timestamp,
+    /// The end of the overlap after a rotation. None: it is the current one.
+    pub until: Option<Timestamp>,
+}
+
+impl ApiKeyRecord {
+    /// The secret with this hash, if it is valid.
+    pub fn secret(&self, hash: ApiKeyHash, now: Timestamp) -> Option<&ApiKeySecret> {
+        let secret = self.secrets.iter().find(|secret| secret.hash == hash)?;
+        secret.until.is_none_or(|until| now < until).then_some(secret)
+    }
+
+    /// Replaces its secret. The earlier ones stay valid until the end of the overlap at the latest.
+    pub fn rotate(&mut self, secret: ApiKeySecret, overlap_end: Timestamp, now: Timestamp) {
+        for earlier in &mut self.secrets {
+            earlier.until = Some(earlier.until.map_or(overlap_end, |until| until.min(overlap_end)));
+        }
+        self.secrets.retain(|earlier| earlier.until.is_some_and(|until| now < until));
+        self.secrets.insert(0, secret);
+        self.secrets.truncate(SECRETS_MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Peppers;
+    use super::*;
+
+    #[test]
+    fn a_rotation_keeps_the_earlier_secret_for_its_overlap() {
+        let peppers = Peppers::parse(&"p".repeat(32)).unwrap();
+        let at = Timestamp::from_ms;
+        let secret = |text: &str| ApiKeySecret {
+            hash: peppers.hashes(text)[0],
+            hint: String::new(),
+            pepper: String::new(),
+            created_at: at(0),
+            until: None,
+        };
+        let hash = |text: &str| peppers.hashes(text)[0];
+        let mut record = ApiKeyRecord {
+            id: "key_1".into(),
+            key: ApiKey::default(),
+            secrets: vec![secret("a")],
+            created_at: at(0),
+            revision: 0,
+        };
+        record.rotate(secret("b"), at(150), at(100));
+        for (text, now, is_valid) in
+            [("a", 149, true), ("a", 150, false), ("b", 150, true), ("c", 150, false)]
+        {
+            assert_eq!(record.secret(hash(text), at(now)).is_some(), is_valid, "{text} at {now}");
+        }
+        // Without an overlap nothing earlier is left, and a longer overlap does not lengthen an earlier one.
+        let mut twice = record.clone();
+        twice.rotate(secret("c"), at(400), at(120));
+        assert!(twice.secret(hash("a"), at(149)).is_some());
+        assert!(twice.secret(hash("a"), at(150)).is_none());
+        assert!(twice.secret(hash("b"), at(399)).is_some());
+        record.rotate(secret("c"), at(120), at(120));
+        assert_eq!(record.secrets.len(), 1);
+        for index in 0..9 {
+            record.rotate(secret(&index.to_string()), at(1_000), at(200));
+        }
+        assert_eq!(record.secrets.len(), SECRETS_MAX);
+    }
+}

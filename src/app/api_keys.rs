@@ -1,0 +1,73 @@
+//! The API keys of the settings: their peppers, and their store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
+
+use anyhow::{Context, anyhow};
+
+use crate::api_keys::Peppers;
+use crate::clock::Timestamp;
+use crate::engine::ApiKeys;
+use crate::printable;
+use crate::settings::Settings;
+use crate::store::redis::{Redis, Subscriber};
+use crate::store::{ApiKeyFile, ApiKeyStore, EmbeddedApiKeys};
+
+/// The file of API keys in `data_dir`.
+const FILE: &str = "api_keys.redb";
+
+/// The API keys, if the settings have a pepper.
+///
+/// # Errors
+/// If the peppers, or the file of API keys, can't be read.
+pub fn build(
+    settings: &Settings,
+    store: Option<ApiKeyStore>,
+) -> anyhow::Result<Option<Arc<ApiKeys>>> {
+    let Some((path, store)) = settings.api_keys.pepper_file.as_deref().zip(store) else {
+        return Ok(None);
+    };
+    Ok(Some(Arc::new(ApiKeys::new(store, peppers(path)?))))
+}
+
+/// The store of API keys in Redis, if the settings have a pepper, and the task that receives their changes.
+pub fn in_redis(
+    settings: &Settings,
+    redis: &Redis,
+    subscriber: Option<Subscriber>,
+) -> (Option<ApiKeyStore>, Option<Subscriber>) {
+    if settings.api_keys.pepper_file.is_none() {
+        return (None, subscriber);
+    }
+    let (keys, subscriber) = redis.api_keys(settings.api_keys.cache_len, subscriber);
+    (Some(ApiKeyStore::Redis(keys)), Some(subscriber))
+}
+
+/// The store of API keys in this process, if the settings have a pepper.
+///
+/// # Errors
+/// If their file can't be read.
+pub fn embedded(settings: &Settings, now: Timestamp) -> anyhow::Result<Option<ApiKeyStore>> {
+    if settings.api_keys.pepper_file.is_none() {
+        return Ok(None);
+    }
+    let Some(folder) = &settings.store.data_dir else {
+        tracing::warn!("API keys end with the process: set data_dir or redis_url");
+        return Ok(Some(ApiKeyStore::Embedded(EmbeddedApiKeys::default())));
+    };
+    let path = folder.join(FILE);
+    let opened = ApiKeyFile::open(&path, now).map_err(|reason| anyhow!(reason));
+    let opened = opened.with_context(|| format!("can't read {}", printable::path(&path)));
+    let (file, records) = opened?;
+    Ok(Some(ApiKeyStore::Embedded(EmbeddedApiKeys::of(file, records))))
+}
+
+fn peppers(path: &Path) -> anyhow::Result<Peppers> {
+    let read = || -> anyhow::Result<Peppers> {
+        let text = fs::read(path)?;
+        let text = String::from_utf8(text).map_err(|_| io::Error::other("it is not UTF-8"))?;
+        Ok(Peppers::parse(&text)?)
+    };
+    read().with_context(|| format!("can't read {} (api_key_pepper_file)", printable::path(path)))
+}

@@ -1,0 +1,158 @@
+//! Queries and bodies of `/v1/api-keys`.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::OVERLAP_MAX;
+use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, Peppers};
+use crate::http::problem::Problem;
+use crate::observe::audit::instant;
+
+/// Maximum number of API keys on a page.
+const PAGE_LEN_MAX: usize = 1_000;
+const PAGE_LEN_DEFAULT: usize = 100;
+
+/// The query of a page.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    /// Only the API keys of this caller.
+    pub caller: Option<String>,
+    /// Start after this id: the `next` of the previous page.
+    #[serde(default)]
+    pub after: String,
+    /// API keys on the page.
+    #[serde(default = "page_len_default")]
+    #[schemars(range(min = 1, max = PAGE_LEN_MAX))]
+    limit: usize,
+}
+
+fn page_len_default() -> usize {
+    PAGE_LEN_DEFAULT
+}
+
+impl ListQuery {
+    /// The number of API keys on the page.
+    pub fn checked_limit(&self) -> Result<usize, Problem> {
+        if !(1..=PAGE_LEN_MAX).contains(&self.limit) {
+            let detail = format!("`limit` must be a number from 1 to {PAGE_LEN_MAX}");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+        Ok(self.limit)
+    }
+}
+
+/// A page of API keys, ordered by id.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKeyPage")]
+pub struct PageBody {
+    pub items: Vec<ApiKeyBody>,
+    /// The `after` of the next page; absent at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// An API key with its id, without its text.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKeyItem")]
+pub struct ApiKeyBody {
+    /// Its id, which is no secret.
+    id: String,
+    #[serde(flatten)]
+    key: ApiKeyForm,
+    #[schemars(extend("format" = "date-time"))]
+    created_at: String,
+    /// The texts that are valid, the newest first: several after a rotation with an overlap.
+    secrets: Vec<SecretBody>,
+}
+
+/// A text of an API key, of which only the beginning is shown.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKeySecret")]
+struct SecretBody {
+    /// The beginning of the text.
+    hint: String,
+    #[schemars(extend("format" = "date-time"))]
+    created_at: String,
+    /// The end of its overlap; absent for the current one.
+    #[schemars(extend("format" = "date-time"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
+    /// Whether it is hashed under the current pepper: `current`, an `earlier` one, or an `unknown` one, with which it can't be
+    /// used.
+    pepper: PepperName,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum PepperName {
+    Current,
+    Earlier,
+    Unknown,
+}
+
+/// A new text of an API key.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "CreatedApiKey")]
+pub struct CreatedBody {
+    /// The API key. It is not shown again.
+    api_key: String,
+    #[serde(flatten)]
+    body: ApiKeyBody,
+}
+
+/// A rotation.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "ApiKeyRotation")]
+pub struct RotateForm {
+    /// How long the earlier text stays valid, in seconds; not at all if absent.
+    #[serde(default)]
+    overlap_s: u64,
+}
+
+impl RotateForm {
+    /// The overlap.
+    pub fn checked_overlap(&self) -> Result<Duration, Problem> {
+        let overlap = Duration::from_secs(self.overlap_s);
+        if OVERLAP_MAX < overlap {
+            let detail = format!("`overlap_s` must be at most {}", OVERLAP_MAX.as_secs());
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+        }
+        Ok(overlap)
+    }
+}
+
+impl ApiKeyBody {
+    /// What is shown of a record.
+    pub fn of(record: &ApiKeyRecord, peppers: &Peppers) -> Self {
+        let pepper = |mark: &str| match peppers.marks().position(|known| known == mark) {
+            Some(0) => PepperName::Current,
+            Some(_) => PepperName::Earlier,
+            None => PepperName::Unknown,
+        };
+        let secret = |secret: &ApiKeySecret| SecretBody {
+            hint: secret.hint.clone(),
+            created_at: instant(secret.created_at),
+            until: secret.until.map(instant),
+            pepper: pepper(&secret.pepper),
+        };
+        Self {
+            id: record.id.to_string(),
+            key: ApiKeyForm::from(&record.key),
+            created_at: instant(record.created_at),
+            secrets: record.secrets.iter().map(secret).collect(),
+        }
+    }
+}
+
+impl CreatedBody {
+    /// A record with its new text.
+    pub fn of(text: &ApiKeyText, record: &ApiKeyRecord, peppers: &Peppers) -> Self {
+        Self { api_key: text.expose().to_owned(), body: ApiKeyBody::of(record, peppers) }
+    }
+}

@@ -1,0 +1,229 @@
+//! API keys in Redis: found by the hashes of their texts, through a cache; written by `api_key.lua`.
+//!
+//! They are beside the callers, in the same slot of a cluster, so that one subscription hears of changes of both. Each record
+//! is there under its id and under each of its hashes, so that a request needs one call to find it, and an unknown API key
+//! takes as long as a known one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::redis::Cmd;
+
+use super::cache::{ChangeCache, ChangeListener, Mark};
+use super::directory::{CHANNEL, Names, in_time, read};
+use super::fault;
+use super::link::Link;
+use super::route::Route;
+use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, from_json, to_json};
+use crate::store::StoreError;
+use crate::store::api_key_change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
+
+/// Sent as a whole each time: changes are rare.
+const CHANGE: &str = include_str!("api_key.lua");
+
+/// The beginning of messages about API keys. No caller's name begins like this.
+const MESSAGE: &str = "\u{1}api-key:";
+
+/// Maximum number of unknown API keys that are cached: apart from known ones, so that a flood of them displaces none.
+const UNKNOWN_MAX: usize = 10_000;
+
+/// API keys in Redis.
+#[derive(Debug)]
+pub struct RedisApiKeys {
+    route: Route,
+    names: Names,
+    deadline: Duration,
+    cache: Arc<ApiKeyCache>,
+}
+
+/// Cached API keys, and hashes that no API key has.
+#[derive(Debug)]
+struct ApiKeyCache {
+    known: ChangeCache<ApiKeyHash, Arc<ApiKeyRecord>>,
+    unknown: ChangeCache<ApiKeyHash, ()>,
+}
+
+impl ChangeListener for ApiKeyCache {
+    fn trust(&self) {
+        self.known.trust();
+        self.unknown.trust();
+    }
+
+    fn distrust(&self) {
+        self.known.distrust();
+        self.unknown.distrust();
+    }
+
+    fn forget(&self) {
+        self.known.forget();
+        self.unknown.forget();
+    }
+
+    fn hear(&self, message: &str) {
+        let hash = message.strip_prefix(MESSAGE).map(ApiKeyHash::parse);
+        match hash {
+            Some(Some(hash)) => self.changed(hash),
+            // Of a later version, perhaps.
+            Some(None) => self.forget(),
+            None => {}
+        }
+    }
+}
+
+impl ApiKeyCache {
+    fn changed(&self, hash: ApiKeyHash) {
+        self.known.changed(&hash);
+        self.unknown.changed(&hash);
+    }
+}
+
+impl RedisApiKeys {
+    pub(super) fn new(
+        route: Route,
+        names: Names,
+        (deadline, cached_max): (Duration, usize),
+    ) -> Self {
+        let known = ChangeCache::new(cached_max);
+        let unknown = ChangeCache::new(UNKNOWN_MAX);
+        Self { route, names, deadline, cache: Arc::new(ApiKeyCache { known, unknown }) }
+    }
+
+    pub(super) fn listener(&self) -> Arc<dyn ChangeListener> {
+        self.cache.clone()
+    }
+
+    /// The API key with one of these hashes, if it is certainly known whether there is one.
+    pub fn cached(&self, hashes: &Hashes) -> Option<Option<FoundApiKey>> {
+        let known = hashes.iter().find_map(|hash| Some((*hash, self.cache.known.get(hash)?)));
+        if let Some((hash, record)) = known {
+            return Some(Some(FoundApiKey { hash, record }));
+        }
+        let is_unknown = hashes.iter().all(|hash| self.cache.unknown.get(hash).is_some());
+        is_unknown.then_some(None)
+    }
+
+    /// The API key with one of these hashes, as it was last known.
+    pub fn last_known(&self, hashes: &Hashes) -> Option<FoundApiKey> {
+        hashes.iter().find_map(|hash| {
+            Some(FoundApiKey { hash: *hash, record: self.cache.known.last_known(hash)? })
+        })
+    }
+
+    /// The API key with one of these hashes.
+    ///
+    /// # Errors
+    /// If Redis does not answer by the deadline.
+    pub async fn find(&self, hashes: &Hashes) -> Result<Option<FoundApiKey>, StoreError> {
+        let link = self.link()?;
+        link.in_time(self.deadline, self.fetch(&link, hashes)).await
+    }
+
+    async fn fetch(&self, link: &Link, hashes: &Hashes) -> Result<Option<FoundApiKey>, StoreError> {
+        let mark = |hash: &ApiKeyHash| (self.cache.known.mark(hash), self.cache.unknown.mark(hash));
+        let marks: Vec<(Mark, Mark)> = hashes.iter().map(mark).collect();
+        let mut command = Cmd::new();
+        command.arg("MGET");
+        hashes.iter().for_each(|hash| {
+            command.arg(self.names.api_key_hash(*hash));
+        });
+        let value = link.send(&command).await?;
+        let value = value.extract_error().map_err(|error| fault::refused(&error))?;
+        let records: Vec<Option<Vec<u8>>> = read(value)?;
+        for ((hash, bytes), (known, _)) in hashes.iter().zip(&records).zip(&marks) {
+            if let Some(record) = bytes.as_deref().and_then(from_json) {
+                let record = Arc::new(record);
+                self.cache.known.keep(hash, record.clone(), *known);
+                return Ok(Some(FoundApiKey { hash: *hash, record }));
+            }
+        }
+        for (hash, (_, unknown)) in hashes.iter().zip(&marks) {
+            self.cache.unknown.keep(hash, (), *unknown);
+        }
+        Ok(None)
+    }
+
+    /// The record of an id.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn read(&self, id: &str) -> Result<Option<ApiKeyRecord>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("GET").arg(self.names.api_key(id));
+        let bytes: Option<Vec<u8>> = self.ask(&command).await?;
+        Ok(bytes.as_deref().and_then(from_json))
+    }
+
+    /// The next `limit` API keys after the id, of all callers or of one, ordered by id.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn page(
+        &self,
+        caller: Option<&str>,
+        (after, limit): (&str, usize),
+    ) -> Result<ApiKeyPage, StoreError> {
+        let index = caller.map_or_else(|| self.names.api_keys(), |one| self.names.api_keys_of(one));
+        let start = if after.is_empty() { "-".to_owned() } else { format!("({after}") };
+        let mut command = Cmd::new();
+        command.arg("ZRANGEBYLEX").arg(index).arg(start).arg("+").arg("LIMIT").arg(0).arg(limit);
+        let ids: Vec<String> = self.ask(&command).await?;
+        let Some(last) = ids.last() else { return Ok(ApiKeyPage::default()) };
+        let next = (limit <= ids.len()).then(|| last.clone());
+        let mut command = Cmd::new();
+        command.arg("MGET");
+        ids.iter().for_each(|id| {
+            command.arg(self.names.api_key(id));
+        });
+        let records: Vec<Option<Vec<u8>>> = self.ask(&command).await?;
+        let records = records.into_iter().filter_map(|bytes| from_json(&bytes?)).map(Arc::new);
+        Ok(ApiKeyPage { records: records.collect(), next })
+    }
+
+    /// Makes a change, unless the record was changed since its writer has read it: then None.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected; a late change may have been made.
+    pub async fn write(&self, change: ApiKeyChange<'_>) -> Result<Option<u64>, StoreError> {
+        let (before, after) = (hashes(change.before), hashes(change.after));
+        let names = &self.names;
+        let mut command = Cmd::new();
+        command.arg("EVAL").arg(CHANGE).arg(4 + before.len() + after.len());
+        command.arg(names.api_key(change.id())).arg(names.api_keys());
+        command.arg(names.api_keys_of(change.caller())).arg(names.revisions());
+        for hash in before.iter().chain(&after) {
+            command.arg(names.api_key_hash(*hash));
+        }
+        command.arg(change.id()).arg(change.before.map_or(0, |record| record.revision));
+        command.arg(change.after.map(to_json).unwrap_or_default()).arg(CHANNEL).arg(before.len());
+        for hash in before.iter().chain(&after) {
+            command.arg(format!("{MESSAGE}{hash}"));
+        }
+        let written = self.ask(&command).await;
+        // The writer sees the change here at once; if it may not have been made, the record is read again.
+        before.iter().chain(&after).for_each(|hash| self.cache.changed(*hash));
+        let revision: u64 = written?;
+        Ok(Some(revision).filter(|revision| *revision != 0))
+    }
+
+    /// The number of cached API keys.
+    pub fn cached_len(&self) -> usize {
+        self.cache.known.len()
+    }
+
+    fn link(&self) -> Result<Arc<Link>, StoreError> {
+        let link = self.route.link(self.names.slot);
+        link.ok_or_else(|| StoreError::unexplored("the slot of API keys"))
+    }
+
+    async fn ask<T: ::redis::FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        in_time(async {
+            let value = self.link()?.send(command).await?;
+            read(value.extract_error().map_err(|error| fault::refused(&error))?)
+        })
+        .await
+    }
+}
+
+fn hashes(record: Option<&ApiKeyRecord>) -> Vec<ApiKeyHash> {
+    record.iter().flat_map(|record| &record.secrets).map(|secret| secret.hash).collect()
+}

@@ -1,0 +1,242 @@
+//! API keys on several sidecars, through outages and restarts.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::checker::{Checker, status_of};
+use super::scene::{Keeper, PEPPER, POLICY};
+use crate::support::eventually;
+use crate::support::redis::Server;
+use crate::support::store::Store;
+use crate::support::tollgate::Tollgate;
+
+const ADDRESS: &str = "192.0.2.1";
+
+/// The time after which a change must be in force everywhere.
+const IN_FORCE: Duration = Duration::from_secs(1);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_api_key_passes_nowhere_after_a_second() {
+    let Some(server) = Server::start(&[]) else { return };
+    let store = Store::Redis(server);
+    let mut keepers = Vec::new();
+    let mut checkers = Vec::new();
+    for _ in 0..3 {
+        let keeper = Keeper::start(POLICY, &store, &[]).await;
+        checkers.push(Checker::of(&keeper.tollgate, ADDRESS).await);
+        keepers.push(keeper);
+    }
+    let revocations: [(&str, &str, Value); 3] = [
+        ("PATCH", "", json!({ "disabled": true })),
+        ("POST", "/rotate", json!({})),
+        ("DELETE", "", Value::Null),
+    ];
+    for (method, operation, body) in revocations {
+        let (key, id) = keepers[0].create(&json!({ "caller": "acme" })).await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let load = checkers.iter().map(|checker| {
+            let (checker, key, stop) = (checker.clone(), key.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut passed = Vec::new();
+                while !stop.load(Ordering::SeqCst) {
+                    let begun = Instant::now();
+                    if checker.status(&key).await == 200 {
+                        passed.push(begun);
+                    }
+                }
+                passed
+            })
+        });
+        let load: Vec<_> = load.collect();
+        for checker in &checkers {
+            assert_eq!(checker.status(&key).await, 200);
+        }
+        let answer = keepers[1].call(method, &format!("/{id}{operation}"), &body).await;
+        assert!(answer.status < 300, "{method}: {}", answer.json());
+        let revoked = Instant::now();
+        eventually("the API key passes nowhere", async || {
+            let all = join_all(checkers.iter().map(|checker| checker.status(&key))).await;
+            let is_over = IN_FORCE < revoked.elapsed();
+            (all.iter().all(|status| *status == 401) && is_over).then_some(())
+        })
+        .await;
+        stop.store(true, Ordering::SeqCst);
+        for passed in join_all(load).await {
+            let passed = passed.unwrap();
+            assert!(!passed.is_empty(), "there was load");
+            let late = passed.iter().filter(|begun| revoked + IN_FORCE < **begun).count();
+            assert_eq!(late, 0, "{method}{operation}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_answered_as_the_policy_says() {
+    for (on_outage, status) in [("deny", 503), ("cached", 200)] {
+        let Some(server) = Server::start(&[]) else { return };
+        let store = Store::Redis(server);
+        let policy = POLICY.replace("api_keys:", &format!("api_keys:\n  on_outage: {on_outage}"));
+        let keeper = Keeper::start(&policy, &store, &["--store-deadline", "100ms"]).await;
+        let checker = Checker::of(&keeper.tollgate, ADDRESS).await;
+        let (used, _) = keeper.create(&json!({ "caller": "acme" })).await;
+        let (unused, _) = keeper.create(&json!({ "caller": "acme" })).await;
+        eventually("it is cached", async || (checker.status(&used).await == 200).then_some(()))
+            .await;
+        let Store::Redis(mut server) = store else { unreachable!() };
+        server.kill();
+        eventually("the outage is noticed", async || {
+            let all = (checker.status(&used).await, checker.status(&unused).await);
+            (all == (status, 503)).then_some(())
+        })
+        .await;
+        assert_eq!(checker.status(&used).await, status);
+        let answer = keeper.call("POST", "", &json!({ "caller": "acme" })).await;
+        assert_eq!(answer.status, 503);
+        server.launch();
+        // The new server has none of them.
+        eventually("it is back", async || (checker.status(&used).await == 401).then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unknown_api_keys_are_limited_by_address_and_known_ones_pass() {
+    for store in Store::every() {
+        let policy = POLICY.replace("1000/minute", "5/hour");
+        let keeper = Keeper::start(&policy, &store, &[]).await;
+        let checker = Checker::of(&keeper.tollgate, ADDRESS).await;
+        let (used, _) = keeper.create(&json!({ "caller": "acme" })).await;
+        let (deleted, id) = keeper.create(&json!({ "caller": "acme" })).await;
+        keeper.call("DELETE", &format!("/{id}"), &Value::Null).await;
+        eventually("it is cached", async || (checker.status(&used).await == 200).then_some(()))
+            .await;
+        for wrong in [&deleted, "tg_x", &deleted, "", &deleted] {
+            let expected = 401;
+            assert_eq!(checker.status(wrong).await, expected, "{wrong}");
+        }
+        for _ in 0..3 {
+            checker.status("tg_x").await;
+        }
+        assert_eq!(checker.status(&deleted).await, 429);
+        assert_eq!(checker.status("tg_x").await, 429);
+        assert_eq!(checker.status(&used).await, 200);
+        let other = Checker::of(&keeper.tollgate, "2001:db8::1").await;
+        assert_eq!(other.status(&deleted).await, 401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_peppers_nothing_of_it_exists() {
+    let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
+    let checker = Checker::of(&tollgate, ADDRESS).await;
+    let status = checker.check("tg_x", &[]).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unimplemented);
+    let http = crate::support::client::Http::new();
+    let url = format!("http://{}/v1/api-keys", tollgate.http_address);
+    let answer = http.get(&url, &[]).await;
+    assert_eq!(answer.status, 404);
+    assert!(answer.json()["detail"].as_str().unwrap().contains("api_key_pepper_file"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_keys_outlive_a_restart_and_their_peppers_are_rotated() {
+    let folder = TempDir::new().unwrap();
+    let pepper = folder.path().join("peppers");
+    let data = folder.path().join("data");
+    let flags =
+        ["--api-key-pepper-file", pepper.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
+    let end = async |mut keeper: Keeper| {
+        keeper.tollgate.terminate();
+        assert!(keeper.tollgate.exit().await.success());
+    };
+    let serve = async || {
+        let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
+        Keeper::of(tollgate)
+    };
+    fs::write(&pepper, PEPPER).unwrap();
+    let keeper = serve().await;
+    let (first, first_id) = keeper.create(&json!({ "caller": "acme" })).await;
+    end(keeper).await;
+
+    let new = "another pepper of the tests, which is used from now on";
+    fs::write(&pepper, format!("{new}\n{PEPPER}\n")).unwrap();
+    let keeper = serve().await;
+    let checker = Checker::of(&keeper.tollgate, ADDRESS).await;
+    let (second, _) = keeper.create(&json!({ "caller": "acme" })).await;
+    assert_eq!((checker.status(&first).await, checker.status(&second).await), (200, 200));
+    let shown = keeper.call("GET", &format!("/{first_id}"), &Value::Null).await.json();
+    assert_eq!(shown["secrets"][0]["pepper"], "earlier", "{shown}");
+    end(keeper).await;
+
+    fs::write(&pepper, new).unwrap();
+    let keeper = serve().await;
+    let checker = Checker::of(&keeper.tollgate, ADDRESS).await;
+    assert_eq!((checker.status(&first).await, checker.status(&second).await), (401, 200));
+    let shown = keeper.call("GET", &format!("/{first_id}"), &Value::Null).await.json();
+    assert_eq!(shown["secrets"][0]["pepper"], "unknown", "{shown}");
+}
+
+/// Everything that a Tollgate writes, or answers, without the answers that show an API key once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_api_key_and_no_pepper_leaks() {
+    for store in Store::every() {
+        let folder = TempDir::new().unwrap();
+        let audit = folder.path().join("audit.jsonl");
+        let flags = ["--audit-log", audit.to_str().unwrap(), "--log-level", "trace"];
+        let keeper = Keeper::start(POLICY, &store, &flags).await;
+        let checker = Checker::of(&keeper.tollgate, ADDRESS).await;
+        let (key, id) = keeper.create(&json!({ "caller": "acme", "name": "engine" })).await;
+        let overlap = json!({ "overlap_s": 60 });
+        let rotated = keeper.call("POST", &format!("/{id}/rotate"), &overlap).await;
+        let rotated = rotated.json()["api_key"].as_str().unwrap().to_owned();
+        let unknown = format!("{}x", &key[..key.len() - 1]);
+        let mut said = String::new();
+        for text in [&key, &rotated, &unknown] {
+            let answer = checker.check(text, &[("x-other", text)]).await.unwrap();
+            said.push_str(&format!("{answer:?}"));
+            assert_eq!(status_of(&answer), if *text == unknown { 401 } else { 200 });
+        }
+        for (method, path, body) in [
+            ("PATCH", format!("/{id}"), json!({ "disabled": true })),
+            ("PATCH", format!("/{id}"), json!({ "scopes": ["a b"] })),
+            ("GET", String::new(), Value::Null),
+            ("GET", format!("/{id}"), Value::Null),
+            ("DELETE", format!("/{id}"), Value::Null),
+        ] {
+            let answer = keeper.call(method, &path, &body).await;
+            said.push_str(&String::from_utf8_lossy(&answer.body));
+        }
+        for path in ["metrics", "policy", "v1/openapi.json"] {
+            let url = format!("http://{}/{path}", keeper.tollgate.http_address);
+            let answer = keeper.http.get(&url, &[]).await;
+            said.push_str(&String::from_utf8_lossy(&answer.body));
+        }
+        said.push_str(&keeper.tollgate.output());
+        let log = fs::read_to_string(&audit).unwrap();
+        for what in ["create api key", "rotate api key", "patch api key", "delete api key"] {
+            assert!(log.contains(&format!(r#""what":"{what}""#)), "{what}: {log}");
+        }
+        assert!(log.contains(&format!(r#""api_key":"{id}""#)), "{log}");
+        said.push_str(&log);
+        if let Store::Redis(server) = &store {
+            let mut raw = server.raw().await;
+            let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut raw).unwrap();
+            for name in keys {
+                let dump: Vec<u8> = redis::cmd("DUMP").arg(&name).query(&mut raw).unwrap();
+                said.push_str(&name);
+                said.push_str(&String::from_utf8_lossy(&dump));
+            }
+        }
+        assert!(said.contains("api_key_checks"), "the metrics are there");
+        for secret in [&key, &rotated, &unknown, PEPPER] {
+            // What a hint shows is no secret.
+            let secret = &secret[8..];
+            assert!(!said.contains(secret), "{secret} is in what was written or answered");
+        }
+    }
+}
