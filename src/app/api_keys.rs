@@ -9,6 +9,7 @@ use anyhow::{Context, anyhow};
 use crate::api_keys::Peppers;
 use crate::clock::Timestamp;
 use crate::engine::ApiKeys;
+use crate::metrics::Metrics;
 use crate::printable;
 use crate::settings::Settings;
 use crate::store::redis::{Redis, Subscriber};
@@ -23,11 +24,13 @@ const FILE: &str = "api_keys.redb";
 /// If the peppers, or the file of API keys, can't be read.
 pub fn build(
     settings: &Settings,
+    metrics: &Metrics,
     store: Option<ApiKeyStore>,
 ) -> anyhow::Result<Option<Arc<ApiKeys>>> {
     let Some((path, store)) = settings.api_keys.pepper_file.as_deref().zip(store) else {
         return Ok(None);
     };
+    metrics.api_keys.begin();
     Ok(Some(Arc::new(ApiKeys::new(store, peppers(path)?))))
 }
 

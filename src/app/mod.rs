@@ -139,8 +139,11 @@ impl Process {
             reservations: stores.reservations,
         };
         let (records, api) = records::build(&settings, &metrics, audit, stored);
-        let api = Api { dashboard: dashboard(&settings)?, ..api };
-        let api = Api { api_keys: api_keys::build(&settings, stores.api_keys)?, ..api };
+        let api = Api {
+            dashboard: dashboard(&settings)?,
+            api_keys: api_keys::build(&settings, &metrics, stores.api_keys)?,
+            ..api
+        };
         let engine = Arc::new(engine.with_sink(records.sink.clone()));
         let counter_keeper = stores.counter_file.map(|file| CounterKeeper {
             engine: engine.clone(),

@@ -53,6 +53,7 @@ Examples:
   tollgate quota status alice                     What a caller has left, from a running Tollgate
   tollgate usage --group-by tier,code             Requests of each hour by tier and outcome
   tollgate costs --providers                      Spend, budgets, and what another provider would save
+  tollgate keys create acme --scope hotels:read   Create an API key, over the API
   tollgate why 5k3v0m9q2xw7t                      Why a request was refused, by the id in its answer
   tollgate audit verify audit.jsonl*              Verify that no line of the audit log was changed
   tollgate completions bash                       Shell completions; `tollgate man` prints a man page

@@ -15,6 +15,11 @@ struct ResultLabel {
 }
 
 impl ApiKeyMetrics {
+    /// Counts from now on.
+    pub fn begin(&self) {
+        self.0.get_or_create_owned(&ResultLabel { result: "granted" });
+    }
+
     /// Counts a check.
     pub fn count(&self, result: &'static str) {
         self.0.get_or_create(&ResultLabel { result }).inc();

@@ -80,7 +80,11 @@ async fn exported(mut server: Server) -> String {
         path.to_str().unwrap().to_owned()
     };
     let (cert, key) = (write("tls.crt", &certificate.pem), write("tls.key", &certificate.key_pem));
+    let pepper = folder.path().join("pepper");
+    fs::write(&pepper, "p".repeat(32)).unwrap();
+    let pepper = pepper.to_str().unwrap();
     let flags = ["--grpc-tls-cert-file", &cert, "--grpc-tls-key-file", &key];
+    let flags = [&flags[..], &["--api-key-pepper-file", pepper]].concat();
     let policy = fs::read_to_string("config/policies/travel.yaml").unwrap();
     let adjust = "adjust: { signal: errors, above: 1, below: 0, least: 50% }";
     let adjusted = format!("  - {{ key: adjusted, limits: [{{ rate: 5/day, {adjust} }}] }}");

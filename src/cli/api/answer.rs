@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use serde_json::Value;
 
 use super::client::{Client, ClientError};
 use super::output::{self, Format};
@@ -23,6 +24,7 @@ pub fn answer(matches: &ArgMatches, question: fn(&ArgMatches) -> Question) -> Ex
     let format = Format::of(matches);
     let question = question(matches);
     match client(matches).and_then(|client| client.ask_all(&question)) {
+        Ok(Value::Null) => write(question.done.unwrap_or_default()),
         Ok(value) => {
             if format == Format::Csv {
                 // A program reads the lines, a person this.

@@ -90,8 +90,8 @@ impl Client {
         if question.is_one_page {
             return Ok(all);
         }
-        while let Some(next) = all.get("next").and_then(Value::as_u64) {
-            let mut page = self.ask(question, Some(next))?;
+        while let Some(next) = all.get("next").and_then(place) {
+            let mut page = self.ask(question, Some(&next))?;
             let more = page["items"].take();
             if let (Some(items), Value::Array(more)) = (all["items"].as_array_mut(), more) {
                 items.extend(more);
@@ -104,7 +104,7 @@ impl Client {
         Ok(all)
     }
 
-    fn ask(&self, question: &Question, after: Option<u64>) -> Result<Value, ClientError> {
+    fn ask(&self, question: &Question, after: Option<&str>) -> Result<Value, ClientError> {
         let url = format!("{}{}", self.address.url, question.path);
         let unreachable = |source| ClientError::Unreachable { url: url.clone(), source };
         let mut response = self.send(&url, question, after).map_err(unreachable)?;
@@ -117,6 +117,9 @@ impl Client {
         let status = response.status();
         if is_csv && status.is_success() {
             return Ok(Value::String(body));
+        }
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
         }
         match serde_json::from_str(&body) {
             Ok(value) if status.is_success() => Ok(value),
@@ -134,14 +137,18 @@ impl Client {
         &self,
         url: &str,
         question: &Question,
-        after: Option<u64>,
+        after: Option<&str>,
     ) -> Result<http::Response<Body>, ureq::Error> {
         let authorization =
             self.address.token.as_ref().map(|token| format!("Bearer {}", token.expose()));
-        let after = after.map(|after| ("after", after.to_string()));
+        let after = after.map(|after| ("after", after.to_owned()));
         let query = question.query.iter().cloned().chain(after);
-        if question.method == "GET" {
-            let mut request = self.agent.get(url).query_pairs(query);
+        if let "GET" | "DELETE" = question.method {
+            let request = match question.method {
+                "GET" => self.agent.get(url),
+                _ => self.agent.delete(url),
+            };
+            let mut request = request.query_pairs(query);
             if let Some(authorization) = authorization {
                 request = request.header("authorization", authorization);
             }
@@ -156,6 +163,15 @@ impl Client {
             request = request.header("authorization", authorization);
         }
         request.send(question.body.as_ref().unwrap_or(&Value::Null).to_string())
+    }
+}
+
+/// Where the next page of a list starts: after a number of items, or after a name.
+fn place(next: &Value) -> Option<String> {
+    match next {
+        Value::Number(number) => Some(number.to_string()),
+        Value::String(name) => Some(name.clone()),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@ mod callers;
 mod client;
 mod costs;
 mod credits;
+mod keys;
 mod monitor;
 mod output;
 mod providers;
@@ -44,6 +45,7 @@ pub fn commands() -> Vec<Command> {
         costs::command(),
         callers::why_command(),
         callers::command(),
+        keys::command(),
     ];
     all.into_iter().map(|command| command.after_long_help(ENVIRONMENT)).collect()
 }
@@ -61,6 +63,7 @@ pub fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
         "costs" => answer(matches, costs::costs),
         "why" => callers::run_why(matches),
         "callers" => callers::run(matches),
+        "keys" => keys::run(matches),
         _ => return None,
     })
 }

@@ -16,6 +16,8 @@ pub struct Question {
     pub rows: Option<fn(&Value) -> Vec<Value>>,
     /// Whether its first page is enough.
     pub is_one_page: bool,
+    /// What is said if the answer has no body.
+    pub done: Option<&'static str>,
     /// What to do if there is nothing of that name.
     pub hint: Option<&'static str>,
 }

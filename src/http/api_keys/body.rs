@@ -6,7 +6,6 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::OVERLAP_MAX;
 use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, Peppers};
 use crate::http::problem::Problem;
 use crate::observe::audit::instant;
@@ -14,6 +13,9 @@ use crate::observe::audit::instant;
 /// Maximum number of API keys on a page.
 const PAGE_LEN_MAX: usize = 1_000;
 const PAGE_LEN_DEFAULT: usize = 100;
+
+/// The longest overlap of a rotation.
+const OVERLAP_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// The query of a page.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -3,8 +3,6 @@
 mod body;
 mod edit;
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -170,6 +168,3 @@ fn secret(edge: &Edge, (prefix, text): (&str, &ApiKeyText)) -> Result<ApiKeySecr
         until: None,
     })
 }
-
-/// The longest overlap of a rotation.
-const OVERLAP_MAX: Duration = Duration::from_secs(366 * 86_400);

@@ -1,6 +1,7 @@
 //! API keys through a real Envoy with ext_authz and the rate limit filter in one chain.
 
 mod checker;
+mod commands;
 mod scene;
 mod shared;
 
