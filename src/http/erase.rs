@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::api_keys;
 use super::auth::Admin;
 use super::change::{ChangeBy, Edit, NewNames, check_name};
 use super::edge::Edge;
@@ -19,7 +20,7 @@ pub fn operations() -> [Operation; 1] {
     [openapi::post(
         "/v1/callers/{name}/erase",
         "eraseCaller",
-        "Erase a caller: its record, counters, gifts, reservations, usage and refusals, and its data in the audit log",
+        "Erase a caller: its record, API keys, counters, gifts, reservations, usage and refusals, and its data in the audit log",
         erase,
     )]
 }
@@ -34,6 +35,8 @@ struct ErasedBody {
     counters: u64,
     /// Gifts, and lines of ledgers about them.
     gifts: u64,
+    /// API keys.
+    api_keys: u64,
     /// Records of reservations.
     reservations: u64,
     /// Sums of usage, by hour and by day.
@@ -75,6 +78,7 @@ async fn erase(
         let detail = "a gift of the caller is not done yet, and nothing else was erased; repeat the request in 15 seconds";
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     }
+    let api_keys = api_keys::erase(&edge, &name).await?;
     let counters = edge.engine.erase(&name).await.map_err(|error| incomplete(&error.into()))?;
     let erased = edge.api.eraser.erase(&name, edge.engine.now()).await;
     let Erased { reservations, sums, refusals, audit_lines } =
@@ -84,6 +88,7 @@ async fn erase(
         record,
         counters,
         gifts: gifts.count,
+        api_keys,
         reservations,
         usage,
         refusals,

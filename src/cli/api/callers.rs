@@ -20,7 +20,7 @@ Examples:
 
 pub fn command() -> Command {
     let erase = Command::new("erase")
-        .about("Erase a caller: its record, counters, gifts, reservations, usage and refusals, and its data in the audit log")
+        .about("Erase a caller: its record, API keys, counters, gifts, reservations, usage and refusals, and its data in the audit log")
         .after_help(ERASE_NOTE)
         .arg(caller_arg());
     Command::new("callers")

@@ -3,6 +3,7 @@
 //! A message tells of a request ([`read`]); the engine checks its API key; the answer tells Envoy of the caller, or what to
 //! answer the client ([`write`]).
 
+mod charge;
 mod codec;
 mod read;
 mod write;
@@ -18,7 +19,7 @@ use tonic::{Response, Status};
 
 use super::body_reader::{BodyReader, MESSAGE_LEN_MAX};
 use super::service::Answer;
-use crate::engine::{ApiKeyRefusal, ApiKeyRequest, ApiKeys, Engine};
+use crate::engine::{ApiKeyRefusal, ApiKeyRequest, ApiKeys, Code, Engine};
 use codec::CheckCodec;
 use read::Attributes;
 
@@ -87,6 +88,17 @@ impl Method {
             origin: attributes.origin(),
         };
         let answer = match self.engine.check_api_key(&self.keys, (domain, policy), &request).await {
+            Ok(grant) if policy.charges => {
+                let charged = charge::charge(&self.engine, &snapshot, (domain, &grant)).await?;
+                match charged.code {
+                    Code::Ok => {
+                        let answer = write::granted(policy, &attributes, Some(&grant));
+                        charge::with_headers(answer, &charged)
+                    }
+                    Code::OverLimit => charge::over_limit(charged),
+                    Code::Unavailable => write::refused(ApiKeyRefusal::Unavailable),
+                }
+            }
             Ok(grant) => write::granted(policy, &attributes, Some(&grant)),
             Err(ApiKeyRefusal::Missing) if !policy.is_required => {
                 write::granted(policy, &attributes, None)

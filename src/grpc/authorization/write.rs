@@ -208,7 +208,7 @@ impl Refusal {
     }
 }
 
-fn overwrite(name: &str, value: &str) -> HeaderValueOption {
+pub fn overwrite(name: &str, value: &str) -> HeaderValueOption {
     let header =
         HeaderValue { key: name.to_owned(), value: value.to_owned(), ..Default::default() };
     HeaderValueOption {
@@ -218,6 +218,6 @@ fn overwrite(name: &str, value: &str) -> HeaderValueOption {
     }
 }
 
-fn status(code: Code) -> rpc::Status {
+pub fn status(code: Code) -> rpc::Status {
     rpc::Status { code: code.into(), ..Default::default() }
 }

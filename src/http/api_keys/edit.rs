@@ -19,6 +19,9 @@ use crate::store::{ApiKeyChange, ApiKeyError};
 const ATTEMPTS_MAX: u32 = 8;
 const RETRY: Backoff = Backoff::new(Duration::from_millis(32), Duration::from_millis(256));
 
+/// API keys of a caller that are erased at once.
+const ERASED_AT_ONCE: usize = 100;
+
 /// A change to make.
 pub struct Change<'e> {
     pub edge: &'e Edge,
@@ -94,6 +97,23 @@ impl Change<'_> {
             Ok(revision) => Ok(Some(revision)),
             Err(problem) if problem.status == StatusCode::CONFLICT => Ok(None),
             Err(problem) => Err(problem),
+        }
+    }
+}
+
+/// Deletes all API keys of a caller, and returns their number. It has a line in the audit log for all of them.
+pub async fn erase(edge: &Edge, caller: &str) -> Result<u64, Problem> {
+    let Some(keys) = edge.api.api_keys.as_deref() else { return Ok(0) };
+    let mut erased = 0;
+    loop {
+        let page = keys.store.page(Some(caller), ("", ERASED_AT_ONCE)).await?;
+        if page.records.is_empty() {
+            return Ok(erased);
+        }
+        for record in &page.records {
+            let change = ApiKeyChange { before: Some(record), after: None };
+            // One that was changed meanwhile is on the next page again.
+            erased += u64::from(keys.store.write(change).await?.is_some());
         }
     }
 }

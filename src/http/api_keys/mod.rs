@@ -23,6 +23,8 @@ use edit::{Change, keys};
 const API_KEYS: &str = "/v1/api-keys";
 const API_KEY: &str = "/v1/api-keys/{id}";
 
+pub use edit::erase;
+
 pub fn operations() -> [Operation; 6] {
     [
         openapi::get(API_KEYS, "listApiKeys", "List API keys by id, page by page", list),

@@ -38,6 +38,7 @@ pub fn api_keys(reader: &mut Reader<'_>, classes: &Classes, file: &ApiKeysFile) 
         is_required: flag(&file.required, true),
         headers: file.headers.as_ref().map(|said| headers(reader, said)).unwrap_or_default(),
         routes: routes(reader, classes, file),
+        charges: charges(reader, classes, file.charge.as_ref()),
         trusted_proxies: file
             .trusted_proxies
             .as_ref()
@@ -65,6 +66,14 @@ fn prefix(reader: &mut Reader<'_>, said: Option<&Spanned<String>>) -> Box<str> {
         reader.error(said.span.clone(), message);
     }
     said.value.as_str().into()
+}
+
+fn charges(reader: &mut Reader<'_>, classes: &Classes, said: Option<&Spanned<bool>>) -> bool {
+    let Some(said) = said.filter(|said| said.value) else { return false };
+    if classes.caller_key.is_none() {
+        reader.error(said.span.clone(), "`charge` requires the `key` of `caller`");
+    }
+    true
 }
 
 fn unknown(reader: &mut Reader<'_>, said: Option<&Spanned<String>>) -> (u32, u64) {

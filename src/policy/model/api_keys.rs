@@ -15,6 +15,8 @@ pub struct ApiKeyPolicy {
     pub is_required: bool,
     pub headers: ApiKeyHeaders,
     pub routes: ApiKeyRoutes,
+    /// Whether the check charges limits.
+    pub charges: bool,
     /// Number of proxies in front of Envoy.
     pub trusted_proxies: usize,
     pub on_outage: ApiKeyOutage,

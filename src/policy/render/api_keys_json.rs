@@ -25,6 +25,7 @@ pub fn describe_api_keys(classes: &Classes, policy: &ApiKeyPolicy) -> Value {
         "headers": { "caller": caller, "tier": tier, "scopes": scopes, "key_id": key_id },
         "routes": policy.routes.routes().iter().map(route).collect::<Value>(),
         "other_routes": if policy.routes.allows_others() { "allow" } else { "deny" },
+        "charge": policy.charges,
         "trusted_proxies": policy.trusted_proxies,
         "on_outage": match policy.on_outage {
             ApiKeyOutage::Deny => "deny",

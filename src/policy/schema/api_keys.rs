@@ -27,6 +27,9 @@ map! {
     routes: Vec<ApiKeyRouteFile> = list;
     /// Whether requests that match none of `routes` pass; deny if absent.
     other_routes: Spanned<OtherRoutesFile> = word;
+    /// Whether the check also charges the limits of the caller and of the API key, so that no rate limit filter is needed; false
+    /// if absent.
+    charge: Spanned<bool> = flag;
     /// The number of proxies in front of Envoy that add to x-forwarded-for; 0 if absent.
     trusted_proxies: Spanned<u64> = number::<PROXIES_MAX>;
     /// What holds for API keys while the store is unavailable; deny if absent.

@@ -1,5 +1,6 @@
 //! API keys through a real Envoy with ext_authz and the rate limit filter in one chain.
 
+mod charged;
 mod checker;
 mod commands;
 mod scene;

@@ -95,15 +95,6 @@ impl Keeper {
 
 /// An Envoy that calls these Tollgates.
 pub async fn gateway(tollgates: &[&Tollgate]) -> Option<Gateway> {
-    let filter = json!({
-        "name": "envoy.filters.http.ext_authz",
-        "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
-            "transport_api_version": "V3",
-            "grpc_service": { "envoy_grpc": { "cluster_name": "tollgate" }, "timeout": "10s" },
-            "failure_mode_allow": false,
-        },
-    });
     let entry = |key: &str| {
         json!({ "metadata": {
             "descriptor_key": key,
@@ -115,6 +106,20 @@ pub async fn gateway(tollgates: &[&Tollgate]) -> Option<Gateway> {
         { "actions": [entry("caller"), entry("tier")] },
         { "actions": [entry("key_id")] },
     ]);
+    limiting(tollgates, &rate_limits).await
+}
+
+/// An Envoy that calls these Tollgates, and has this list of `rate_limits`.
+pub async fn limiting(tollgates: &[&Tollgate], rate_limits: &Value) -> Option<Gateway> {
+    let filter = json!({
+        "name": "envoy.filters.http.ext_authz",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+            "transport_api_version": "V3",
+            "grpc_service": { "envoy_grpc": { "cluster_name": "tollgate" }, "timeout": "10s" },
+            "failure_mode_allow": false,
+        },
+    });
     let sidecars: Vec<Value> = tollgates.iter().map(|one| tcp(one.grpc_address)).collect();
-    Gateway::filtering(&filter, &rate_limits, &sidecars).await
+    Gateway::filtering(&filter, rate_limits, &sidecars).await
 }

@@ -1,0 +1,80 @@
+//! Charges the limits of a caller and of its API key within the check, so that Envoy needs no second call.
+
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use tonic::Status;
+
+use super::write::{overwrite, status};
+use crate::answer::{Answer, protocol, render};
+use crate::engine::{ApiKeyGrant, Descriptor, Engine, HitsSource, Request, Snapshot};
+use crate::limit::Hits;
+use crate::policy::Domain;
+
+/// The key of the entry with the id of the API key.
+const KEY_ID: &str = "key_id";
+
+/// Status and body of a refusal.
+const STATUS: u32 = 429;
+const BODY: &str = "the limit of the API key or of its caller is reached";
+
+/// Charges one hit for the descriptors `[CALLER=caller, TIER=tier]` and `[key_id=ID]`.
+///
+/// # Errors
+/// If they are no valid request.
+pub async fn charge(
+    engine: &Engine,
+    snapshot: &Snapshot,
+    (domain, grant): (&Domain, &ApiKeyGrant<'_>),
+) -> Result<Answer, Status> {
+    let classes = &domain.classes;
+    let caller = classes.caller_key.as_deref().map(|key| (key, &*grant.record.key.caller));
+    let tier = classes.tier_key.as_deref().zip(grant.tier);
+    let descriptors = vec![
+        one_hit(caller.into_iter().chain(tier).collect()),
+        one_hit(vec![(KEY_ID, &*grant.record.id)]),
+    ];
+    let request = Request::try_new(&domain.name, descriptors);
+    let request = request.map_err(|error| Status::invalid_argument(error.to_string()))?;
+    Ok(render(&engine.check(snapshot, &request).await))
+}
+
+/// A descriptor with one hit.
+fn one_hit<'a>(entries: Vec<(&'a str, &'a str)>) -> Descriptor<'a> {
+    let (hits, hits_source) = (Hits::Spend(1), HitsSource::Request);
+    Descriptor { entries: entries.into_iter().collect(), hits, hits_source, limit: None }
+}
+
+/// The answer for a request that goes on, with the headers of the limits.
+pub fn with_headers(mut response: CheckResponse, charged: &Answer) -> CheckResponse {
+    if let Some(HttpResponse::OkResponse(ok)) = &mut response.http_response {
+        let header = |(name, value): &(String, String)| overwrite(name, value);
+        ok.response_headers_to_add.extend(charged.response_headers.iter().map(header));
+        let forwarded = charged.request_headers.iter();
+        let forwarded = forwarded.filter(|(name, _)| protocol::may_forward(name));
+        ok.headers.extend(forwarded.map(header));
+    }
+    response
+}
+
+/// The answer for a request beyond a limit.
+pub fn over_limit(charged: Answer) -> CheckResponse {
+    let waits = charged.statuses.iter().filter_map(|status| status.reset);
+    let wait = waits.max().map(|wait: Duration| protocol::whole_seconds(wait).max(1));
+    let is_said = charged.response_headers.iter().any(|(name, _)| name == "retry-after");
+    let said = charged.response_headers.iter().map(|(name, value)| overwrite(name, value));
+    let wait = wait.filter(|_| !is_said).map(|wait| overwrite("retry-after", &wait.to_string()));
+    let body = String::from_utf8(charged.body).unwrap_or_default();
+    let denied = DeniedHttpResponse {
+        status: Some(HttpStatus { code: STATUS.cast_signed() }),
+        headers: said.chain(wait).collect(),
+        body: if body.is_empty() { BODY.to_owned() } else { body },
+    };
+    CheckResponse {
+        status: Some(status(tonic::Code::ResourceExhausted)),
+        dynamic_metadata: None,
+        http_response: Some(HttpResponse::DeniedResponse(denied)),
+    }
+}
