@@ -3,6 +3,7 @@
 mod charged;
 mod checker;
 mod commands;
+mod protocols;
 mod scene;
 mod shared;
 
