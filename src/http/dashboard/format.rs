@@ -39,6 +39,11 @@ pub fn latency(duration: Duration) -> String {
     }
 }
 
+/// Money in millionths.
+pub fn money(micros: u64, currency: &str) -> String {
+    format!("{}.{:02} {currency}", whole(micros / 1_000_000), micros % 1_000_000 / 10_000)
+}
+
 /// A time in RFC 3339 as people read it: the day and the minute, in UTC.
 pub fn time(text: &str) -> String {
     let Ok(at) = text.parse::<Instant>() else { return text.to_owned() };
@@ -84,6 +89,7 @@ mod tests {
         assert_eq!([0, 999, 1_000, 1_234_567].map(whole), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0.04, 12.34, 99.96, 1234.5].map(decimal), ["0.0", "12.3", "100.0", "1,235"]);
         assert_eq!([0.0, 80.0, 99.96, 33.33].map(percent), ["0 %", "80 %", "100 %", "33.3 %"]);
+        assert_eq!(money(1_234_567_890, "EUR"), "1,234.56 EUR");
         let latencies = [3, 1_500, 150_000, 2_000_000].map(Duration::from_micros).map(latency);
         assert_eq!(latencies, ["3 µs", "1.5 ms", "150 ms", "2.0 s"]);
     }

@@ -2,10 +2,12 @@
 //! functions, and under the same roles.
 
 mod assets;
+mod audit;
 mod caller;
 mod callers;
 mod change;
 mod change_form;
+mod chart;
 mod failure;
 mod format;
 mod link;
@@ -16,6 +18,7 @@ mod near;
 mod overview;
 mod own_link;
 mod page;
+mod policies;
 mod rates;
 mod recommendation;
 mod sampler;
@@ -23,6 +26,7 @@ mod session;
 mod signing;
 mod site;
 mod stream;
+mod usage;
 mod view;
 mod visitor;
 
@@ -61,6 +65,11 @@ pub fn routes() -> Router<Edge> {
         .route("/dashboard/caller/link", post(me::make_link))
         .route("/dashboard/caller/{action}", post(change::change))
         .route("/dashboard/providers", get(show_providers))
+        .route("/dashboard/policies", get(policies::show))
+        .route("/dashboard/policies/check", post(policies::check))
+        .route("/dashboard/usage", get(usage::show))
+        .route("/dashboard/usage.csv", get(usage::download))
+        .route("/dashboard/audit", get(audit::show))
         .route("/me", get(me::show))
         .route("/dashboard/live/{topic}", get(stream::stream))
         .route("/dashboard/assets/{name}", get(assets::serve))

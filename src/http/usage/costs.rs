@@ -27,7 +27,7 @@ const SWITCH_DAYS: u32 = 30;
 const HOURS_OF_DAY: u64 = 24;
 
 /// The query of costs.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CostsParams {
     /// Only this domain.
@@ -93,18 +93,26 @@ pub enum BudgetStatus {
 }
 
 /// Shows costs.
-pub async fn costs(
+pub async fn show(
     _: Authorized<Viewer>,
     State(edge): State<Edge>,
     UrlQuery(params): UrlQuery<CostsParams>,
 ) -> Result<Json<CostsBody>, Problem> {
+    costs(&edge, &params).await.map(Json)
+}
+
+/// What is spent.
+///
+/// # Errors
+/// If usage is not counted.
+pub async fn costs(edge: &Edge, params: &CostsParams) -> Result<CostsBody, Problem> {
     check_domain(&edge.engine.policies(), params.domain.as_deref())?;
     let now = edge.engine.now();
     let (day, month) = (start_of(now, Span::Day), start_of(now, Span::Month));
     let asked = |granularity, from, group_by: &[Dimension]| {
         let domain = params.domain.clone().map(|domain| (Dimension::Domain, domain));
         let currency = params.currency.clone();
-        read(&edge, query(granularity, from, (group_by, domain, currency)))
+        read(edge, query(granularity, from, (group_by, domain, currency)))
     };
     let by_domain = [Dimension::Domain];
     let hour_ago = Timestamp::from_ms(now.as_ms().saturating_sub(ms(HOUR)));
@@ -149,14 +157,14 @@ pub async fn costs(
     let items = items.collect();
     let states =
         edge.engine.providers(|domain, _| priced.iter().any(|(own, _)| own.name == domain)).await;
-    Ok(Json(CostsBody {
+    Ok(CostsBody {
         scope: first.scope,
         currency: first.query.currency.clone(),
         at: instant(now),
         items,
         kinds: kinds(&priced, &states, (&first.page.groups, &switch.page.groups)),
         unavailable: first.unavailable,
-    }))
+    })
 }
 
 /// What each domain spent.

@@ -20,14 +20,14 @@ use super::openapi::{self, Operation};
 use super::problem::Problem;
 use crate::observe::audit::instant;
 use crate::usage::{Group, Total, UsageQuery};
-pub use body::{DenialItem, UsageItem};
-use costs::costs;
+pub use body::{DenialItem, NamesBody, UsageItem};
+pub use costs::{BudgetStatus, CostsBody, CostsParams, costs};
 use forecast::forecast;
 pub use forecast::{ForecastItem, forecasts};
 use params::{DenialsParams, TopParams, UsageParams};
 pub use reading::Scope;
 use reading::{Reading, read};
-use report::report;
+pub use report::{Report, ReportParams, report};
 
 pub fn operations() -> [Operation; 6] {
     [
@@ -65,7 +65,7 @@ pub fn operations() -> [Operation; 6] {
             "/v1/costs",
             "getCosts",
             "Show what is spent, projected budgets, and the cheapest and best providers",
-            costs,
+            costs::show,
         ),
     ]
 }

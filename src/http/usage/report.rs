@@ -157,6 +157,21 @@ pub async fn report(
 }
 
 impl ReportParams {
+    /// The present month as CSV, by these dimensions.
+    pub fn csv(group_by: &str) -> Self {
+        Self {
+            format: Format::Csv,
+            period: Period::Month,
+            at: None,
+            group_by: group_by.to_owned(),
+            domain: None,
+            limit: None,
+            tier: None,
+            caller: None,
+            provider: None,
+        }
+    }
+
     fn query(self, now: Timestamp) -> Result<UsageQuery, Problem> {
         let at = self.at.map(|text| time("at", &text)).transpose()?.unwrap_or(now);
         let (from, to) = self.period.around(at).ok_or_else(|| {

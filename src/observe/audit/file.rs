@@ -49,6 +49,11 @@ impl AuditFile {
         Ok(file)
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Adds lines in one write.
     ///
     /// # Errors

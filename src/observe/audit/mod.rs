@@ -10,6 +10,7 @@ mod entry;
 mod erasure;
 mod file;
 mod line;
+mod newest;
 mod redaction;
 mod stream;
 mod verify;
@@ -32,6 +33,7 @@ use crate::store::redis::RedisAuditLog;
 use entry::refusal;
 use file::AuditFile;
 use line::{ChainEnd, Content};
+use newest::newest_lines;
 use stream::AuditStream;
 
 pub use super::instant::instant;
@@ -146,6 +148,25 @@ impl Audit {
         }
         self.0.metrics.lines.inc_by(count(len));
         Ok(())
+    }
+
+    /// The newest lines, the newest first; None if they are in the log of the process or on the standard output.
+    ///
+    /// # Errors
+    /// If they can't be read.
+    pub async fn newest(&self, max: usize) -> io::Result<Option<Vec<String>>> {
+        if let Some(stream) = &self.0.stream {
+            return stream.newest(max).await.map(Some);
+        }
+        let shared = self.0.clone();
+        let read = move || {
+            let path = match &*lock(&shared.output) {
+                Output::File(file) => file.path().to_owned(),
+                Output::Log(_) | Output::Stdout(_) => return Ok(None),
+            };
+            newest_lines(&path, max).map(Some)
+        };
+        spawn_blocking(read).await.map_err(io::Error::other)?
     }
 
     /// The name of a caller in the log, if it is redacted.

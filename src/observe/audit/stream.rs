@@ -50,6 +50,14 @@ impl AuditStream {
         Self { log, ends: Mutex::default() }
     }
 
+    /// The newest lines, the newest first.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn newest(&self, max: usize) -> io::Result<Vec<String>> {
+        self.log.newest(max).await.map_err(io::Error::other)
+    }
+
     /// Adds lines in batches.
     ///
     /// # Errors

@@ -95,6 +95,19 @@ impl RedisAuditLog {
         }
     }
 
+    /// The newest lines, the newest first.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn newest(&self, max: usize) -> Result<Vec<String>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("XREVRANGE").arg(STREAM).arg("+").arg("-").arg("COUNT").arg(max);
+        let entries: Vec<(String, Vec<String>)> = parse(self.ask(&command).await?)?;
+        let line =
+            |fields: Vec<String>| fields.into_iter().skip_while(|field| *field != FIELD).nth(1);
+        Ok(entries.into_iter().filter_map(|(_, fields)| line(fields)).collect())
+    }
+
     /// The id of the newest entry.
     async fn last_id(&self) -> Result<Option<String>, StoreError> {
         let mut command = Cmd::new();

@@ -4,6 +4,7 @@ mod access;
 mod callers;
 mod overview;
 mod own;
+mod pages;
 mod providers;
 
 use crate::support::browser::Browser;

@@ -11,6 +11,9 @@ pub enum Section {
     Overview,
     Callers,
     Providers,
+    Policies,
+    Usage,
+    Audit,
 }
 
 /// What is around a page.
@@ -24,10 +27,13 @@ pub struct Frame<'a> {
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str); 3] = [
+    const ALL: [(Self, &'static str, &'static str); 6] = [
         (Self::Overview, "Overview", "/dashboard"),
         (Self::Callers, "Callers", "/dashboard/callers"),
         (Self::Providers, "Providers", "/dashboard/providers"),
+        (Self::Policies, "Policies", "/dashboard/policies"),
+        (Self::Usage, "Usage", "/dashboard/usage"),
+        (Self::Audit, "Audit", "/dashboard/audit"),
     ];
 }
 

@@ -1,5 +1,6 @@
 //! The HTML of pages, made of what the queries beside this folder have read. All texts are escaped.
 
+pub mod audit;
 pub mod caller;
 pub mod callers;
 pub mod change;
@@ -9,4 +10,6 @@ pub mod login;
 pub mod me;
 pub mod overview;
 pub mod parts;
+pub mod policies;
 pub mod providers;
+pub mod usage;

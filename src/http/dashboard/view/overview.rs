@@ -40,10 +40,10 @@ fn tiles(overview: &Overview) -> Markup {
     };
     html! {
         div.tiles {
-            (tile("rate", ("Decisions a second", "/dashboard/callers"),
+            (tile("rate", ("Decisions a second", "/dashboard/usage"),
                 &or_dash(rates.map(|rates| format::decimal(rates.decisions))),
                 &html! { span #decisions { (format::whole(overview.decisions())) } " since the start" }))
-            (tile("refused", ("Refused", "/dashboard/callers?sort=refused"),
+            (tile("refused", ("Refused", "/dashboard/usage?by=reason"),
                 &or_dash(rates.and_then(|rates| rates.refused_percent).map(format::percent)),
                 &html! { "of a minute, " (format::whole(overview.answers.over_limit)) " since the start" }))
             (tile("waiting", ("Waiting", "/dashboard/providers"),
@@ -110,7 +110,7 @@ fn denials(denials: &Denials) -> Markup {
                     tbody {
                         @for (reason, count) in &denials.items {
                             tr {
-                                td { a href="/dashboard/callers?sort=refused" { code { (reason) } } }
+                                td { a href=(format!("/dashboard/usage?by=reason&reason={}", link::encoded(reason))) { code { (reason) } } }
                                 td { (share(*count, most)) }
                                 td.number { (format::whole(*count)) }
                             }
