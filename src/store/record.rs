@@ -255,7 +255,10 @@ impl Record {
         let granted = hits.amount();
         let (retries, is_refused) = (0, false);
         let mark = KeptMark { limit_tag, hits, granted, attempts, retries, is_refused, until_ms };
-        self.extra.get_or_insert_default().marks.push(mark);
+        let marks = &mut self.extra.get_or_insert_default().marks;
+        // There is mostly one, under a key of its own; `push` alone makes room for four.
+        marks.reserve_exact(1);
+        marks.push(mark);
     }
 
     /// Removes the mark of a charge on a limit.

@@ -79,7 +79,13 @@ impl Case {
         let top = self.top.replace("SCHEDULES", SCHEDULES);
         let when = if top.contains(SCHEDULES) { format!(", {WHEN}") } else { String::new() };
         let limit = format!("{{ rate: 1_000_000_000/day{}{when} }}", self.limit);
-        format!("domain: d\n{top}\ndescriptors: [{{ key: user, limits: [{limit}] }}]\n")
+        let domain = self.domain();
+        format!("domain: {domain}\n{top}\ndescriptors: [{{ key: user, limits: [{limit}] }}]\n")
+    }
+
+    /// A domain of its own: the cases share a Redis.
+    fn domain(&self) -> String {
+        self.name.replace(", ", "-").replace(' ', "-")
     }
 
     /// The requests of a turn; no idempotency key comes twice.
@@ -87,7 +93,7 @@ impl Case {
         let numbers = round * DECISIONS..(round + 1) * DECISIONS;
         let key = |number| if self.has_keys { format!(",id={number}") } else { String::new() };
         numbers
-            .map(|number| message::message("d", &[&format!("user=alice{}", key(number))]))
+            .map(|number| message::message(&self.domain(), &[&format!("user=alice{}", key(number))]))
             .collect()
     }
 }

@@ -42,6 +42,67 @@ local function decide_one(records, keys, bytes)
   return pack(ONE_ANSWER, admitted, fit, remaining, reset(entry, a, b, c), 0)
 end
 
+-- What decide_passing decides: the codes of charges without and with thresholds, as in pack.rs, and what stands in SPECIAL
+-- after what is open, without and with an idempotency key.
+local PASSING = {
+  PLAIN = 1, TELLS = OVERDRAFTS * DEBITS + 1, NOTHING = ('\0'):rep(19),
+  -- With ONCE_MARK.
+  KEYED = ('\0'):rep(14) .. '\2' .. ('\0'):rep(4), NO_NOTICES = '\0\0',
+}
+
+-- A request of one charge, with thresholds, a schedule or an idempotency key, that passes, is no retry and has nothing to
+-- report, as most are: what all of this file comes to for it, without tables. For any other nil, and nothing is done.
+local function decide_passing(records, keys, bytes)
+  local gauges, first = unpack(GAUGES, bytes, 2)
+  if gauges ~= 0 then return end
+  local key, _, mode, kind, hits, _, a, b, c, tag, at = unpack(CHARGE, bytes, first)
+  local is_scheduled = SCHEDULED <= mode
+  local code = floor((is_scheduled and mode - SCHEDULED or mode) / MODES)
+  local tells = code == PASSING.TELLS
+  if hits <= 0 or not tells and code ~= PASSING.PLAIN then return end
+  if kind == CALENDAR and (now < a or c <= now) then return end
+
+  local open, rest, mark, life, attempt, lowest, slowest
+  open, at = unpack(ONE, bytes, at)
+  rest, at = bytes:sub(at, at + #PASSING.NOTHING - 1), at + #PASSING.NOTHING
+  if rest == PASSING.KEYED then
+    mark, _, life, attempt, at = unpack(KEYED, bytes, at)
+  elseif rest ~= PASSING.NOTHING then
+    return
+  end
+  if tells then
+    local points
+    _, points, at = unpack(THRESHOLDS, bytes, at)
+    if points ~= 0 then _, lowest = unpack(POINT, bytes, at) end
+    at = at + points * POINT_LEN
+  end
+  if is_scheduled then
+    local from, ends, before, after
+    from, ends, slowest, before, after, at = unpack(SCHEDULE, bytes, at)
+    if before ~= 0 or now < from or ends <= now then return end
+    at = at + after * HEAD_LEN
+  end
+  if at <= #bytes then return end
+
+  local record = record_of(records, keys, key)
+  if not record then return end
+  local entry = entry_of(record, tag)
+  if entry.kind == RAW then settle(entry, kind, a, b) end
+  local used = (entry.used or 0) + hits
+  if open < used or lowest and lowest <= used then return end
+  local told = tells and find_entry(record, TOLD .. tag)
+  if told and told.body ~= '' then return end
+  if mark then
+    local body = pack(KEPT, hits, 0) .. attempt
+    local made = VERSION .. pack(ENTRY, #tag + 1, '=' .. tag, now + life, #body, body)
+    if records[mark] or not call('SET', keys[mark], made, 'NX', 'PX', life + grace_ms) then return end
+  end
+  charge(record, entry, hits, a, b, c)
+  if slowest then entry.expiry = expiry(entry, slowest) end
+  local left = max(open - (entry.used or 0), 0)
+  return pack(ONE_ANSWER, ADMITTED, 0, left, reset(entry, a, b, c), 0) .. (tells and PASSING.NO_NOTICES or '')
+end
+
 -- Whether a charge takes part of its hits if it has to, or did so in an earlier attempt at the request.
 local function is_in_part(one)
   local special = one.special
@@ -267,8 +328,8 @@ local function decide(keys, args)
       replies[n - 1] = pack('<B', LATE)
     else
       local bytes = args[n]
-      local decided = bytes:byte() == ONE_PLAIN and decide_one or decide_all
-      replies[n - 1] = decided(records, keys, bytes)
+      replies[n - 1] = bytes:byte() == ONE_PLAIN and decide_one(records, keys, bytes)
+        or decide_passing(records, keys, bytes) or decide_all(records, keys, bytes)
     end
   end
   for key, record in pairs(records) do

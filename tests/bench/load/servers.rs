@@ -73,7 +73,7 @@ struct Policies {
 impl Server {
     /// All requested servers, the floor first. Their files are in `folder`.
     pub fn start(folder: &Path, options: &Options) -> Result<Vec<Self>> {
-        let policies = Policies::write(folder)?;
+        let policies = Policies::write(folder, &options.workloads)?;
         let only = &options.only;
         let wanted = |name: &str| only.is_empty() || only.iter().any(|text| name.contains(text));
         let own = Build { name: "tollgate".to_owned(), program: TOLLGATE.into() };
@@ -149,14 +149,18 @@ impl Server {
 }
 
 impl Policies {
-    fn write(folder: &Path) -> Result<Self> {
+    /// Writes the policies that the workloads need: an older build may not know the keys of the others.
+    fn write(folder: &Path, workloads: &[Workload]) -> Result<Self> {
         let (exact, leasing) = (folder.join("exact"), folder.join("leasing"));
         let folder = folder.to_owned();
-        let policies = [
-            ("bench.yaml", workload::POLICY),
-            ("travel.yaml", &workload::travel_policy()),
-            ("over-time.yaml", workload::OVER_TIME_POLICY),
-        ];
+        let travel = workload::travel_policy();
+        let mut policies = vec![("bench.yaml", workload::POLICY)];
+        if workloads.contains(&Workload::Travel) {
+            policies.push(("travel.yaml", &travel));
+        }
+        if workloads.contains(&Workload::OverTime) {
+            policies.push(("over-time.yaml", workload::OVER_TIME_POLICY));
+        }
         for (name, policy) in policies {
             for (folder, more) in [(&exact, ""), (&leasing, LEASES)] {
                 fs::create_dir_all(folder)?;
