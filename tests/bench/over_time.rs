@@ -93,7 +93,9 @@ impl Case {
         let numbers = round * DECISIONS..(round + 1) * DECISIONS;
         let key = |number| if self.has_keys { format!(",id={number}") } else { String::new() };
         numbers
-            .map(|number| message::message(&self.domain(), &[&format!("user=alice{}", key(number))]))
+            .map(|number| {
+                message::message(&self.domain(), &[&format!("user=alice{}", key(number))])
+            })
             .collect()
     }
 }
