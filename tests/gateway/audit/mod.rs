@@ -205,9 +205,12 @@ async fn a_salt_keeps_names_out_of_the_log() {
         }
     }
     let lines = audited.lines_of(6).await;
-    let callers: Vec<_> = lines.iter().map(|line| line["caller"].as_str().unwrap()).collect();
+    let mut callers: Vec<_> = lines.iter().map(|line| line["caller"].as_str().unwrap()).collect();
     assert!(callers.iter().all(|caller| caller.starts_with('#') && caller.len() == 33));
-    assert!(callers[0] == callers[4] && callers[4] != callers[5], "{callers:?}");
+    // Refusals that were answered by several threads come in any order: five of one caller, one of the other.
+    callers.sort_unstable();
+    let times = callers.chunk_by(|one, next| one == next).map(<[_]>::len);
+    assert!([[1, 5], [5, 1]].iter().any(|of| times.clone().eq(of.iter().copied())), "{callers:?}");
     let text = fs::read_to_string(audited.file()).unwrap();
     assert!(!text.contains("alice") && !text.contains("bob"), "{text}");
 }
