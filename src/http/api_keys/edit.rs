@@ -50,6 +50,7 @@ impl Change<'_> {
     ) -> Result<ApiKeyRecord, Problem> {
         for attempt in 0..ATTEMPTS_MAX {
             if let Some(failures) = attempt.checked_sub(1) {
+                // A concurrent change of the API key won.
                 tokio::time::sleep(RETRY.jittered(failures)).await;
             }
             let before = keys(self.edge)?.store.read(id).await?.ok_or_else(|| unknown(id))?;
@@ -65,6 +66,7 @@ impl Change<'_> {
     pub async fn remove(&self, id: &str) -> Result<(), Problem> {
         for attempt in 0..ATTEMPTS_MAX {
             if let Some(failures) = attempt.checked_sub(1) {
+                // A concurrent change of the API key won.
                 tokio::time::sleep(RETRY.jittered(failures)).await;
             }
             let before = keys(self.edge)?.store.read(id).await?.ok_or_else(|| unknown(id))?;
