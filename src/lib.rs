@@ -15,6 +15,7 @@ pub mod store;
 pub mod engine;
 pub mod answer;
 pub mod usage;
+pub mod alerts;
 pub mod observe;
 pub mod listen;
 pub mod grpc;

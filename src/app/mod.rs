@@ -3,9 +3,11 @@
 //! The start goes from the inside out: policies, then listeners, then readiness, so that every answer follows the
 //! policies. The shutdown goes from the outside in: readiness, then the listeners, then the other tasks.
 
+mod alerts;
 mod api_keys;
 mod banner;
 mod counters;
+mod dashboard;
 mod gifts;
 mod listeners;
 mod ports;
@@ -34,7 +36,7 @@ use crate::clock::Clock;
 use crate::engine::{Engine, EngineSettings, ModeSettings, NearLimit, Readiness};
 use crate::grpc;
 use crate::http;
-use crate::http::{Api, Dashboard, Live, SigningKey};
+use crate::http::Api;
 use crate::listen::Acceptor;
 use crate::metrics::Metrics;
 use crate::observe::audit::{Audit, AuditOptions, Redaction};
@@ -44,13 +46,14 @@ use crate::settings::{Settings, TlsFiles};
 use crate::store::Directory;
 use crate::store::redis::{Connector, RedisAuditLog, Subscriber};
 
+use alerts::{AlertTask, Alerts};
 use banner::Banner;
 use counters::CounterKeeper;
 use gifts::PendingGifts;
 use listeners::Listeners;
 use ports::GrpcPorts;
 use records::{RecordConsumer, RecordStores};
-use reload::{FileCallers, Policies, Reloader, Subject};
+use reload::{FileAlerts, FileCallers, Policies, Reloader, Subject};
 use signals::{Cause, Signals};
 use sources::Files;
 use tasks::{Stage, Stages, Tasks};
@@ -79,6 +82,8 @@ struct Process {
     api: Api,
     /// Taken when it is spawned, like the next three.
     records: Option<RecordConsumer>,
+    /// None: there are none.
+    alerts: Option<Alerts>,
     counter_keeper: Option<CounterKeeper>,
     connector: Option<Connector>,
     subscriber: Option<Subscriber>,
@@ -132,15 +137,17 @@ impl Process {
             metrics: metrics.clone(),
         });
         let sums = stores.sums.filter(|_| settings.observing.usage);
+        let alerts = alerts::build(&settings, stores.alert_book);
         let stored = RecordStores {
             sums,
             refusals: stores.refusals,
             erasures: stores.erasures,
             reservations: stores.reservations,
+            alerts: alerts.clone(),
         };
         let (records, api) = records::build(&settings, &metrics, audit, stored);
         let api = Api {
-            dashboard: dashboard(&settings)?,
+            dashboard: dashboard::build(&settings)?,
             api_keys: api_keys::build(&settings, &metrics, stores.api_keys)?,
             ..api
         };
@@ -160,6 +167,7 @@ impl Process {
             traces,
             api,
             records: Some(records),
+            alerts,
             counter_keeper,
             connector: stores.connector,
             subscriber: stores.subscriber,
@@ -189,6 +197,7 @@ impl Process {
         }
         let policies = self.load_policies().await?;
         let callers = self.load_callers().await?;
+        let alert_files = self.load_alerts().await?;
         let tls = self.load_tls()?;
         let listeners = Listeners::bind(&self.settings).await?;
         self.helpers.spawn(policies.run(closed()));
@@ -222,6 +231,7 @@ impl Process {
             self.consumers.spawn_on_thread(keeper.run(stages.reached(Stage::Served)));
         }
         store::connected(self.engine.store()).await;
+        self.start_alerts(alert_files);
         let banner = Banner::of(&self.settings, &self.engine, &listeners)?;
         self.listen_grpc(GrpcPorts {
             tcp: listeners.grpc,
@@ -251,6 +261,23 @@ impl Process {
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         let callers = FileCallers { engine, metrics };
         load(&self.settings.callers.files, callers, &self.api.audit).await.map(Some)
+    }
+
+    /// Loads the first alerts, if there are files of them.
+    async fn load_alerts(&self) -> anyhow::Result<Option<Reloader<Files, FileAlerts>>> {
+        let Some(alerts) = &self.alerts else { return Ok(None) };
+        let (policy, metrics) = (alerts.policy.clone(), self.metrics.clone());
+        let alerts = FileAlerts { policy, metrics };
+        load(&self.settings.alerts.files, alerts, &self.api.audit).await.map(Some)
+    }
+
+    /// Starts alerts, if there are any.
+    fn start_alerts(&mut self, files: Option<Reloader<Files, FileAlerts>>) {
+        let (Some(alerts), Some(files)) = (&self.alerts, files) else { return };
+        self.helpers.spawn(files.run(self.stages.reached(Stage::Closed)));
+        let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
+        let task = AlertTask::new(alerts.clone(), engine, metrics);
+        self.consumers.spawn(task.run(self.stages.reached(Stage::Served)));
     }
 
     /// The TLS of a port, with its renewal.
@@ -345,24 +372,6 @@ fn audit(
     let metrics = metrics.audit.clone();
     let options = AuditOptions { destination, rotation, stream, redaction, metrics };
     Audit::open(options).context("can't write audit_log")
-}
-
-/// The dashboard, if it is on.
-fn dashboard(settings: &Settings) -> anyhow::Result<Option<Arc<Dashboard>>> {
-    let own = &settings.dashboard;
-    if !own.dashboard {
-        return Ok(None);
-    }
-    let key = match &own.key_file {
-        Some(path) => SigningKey::read(path).context("can't read dashboard_key_file")?,
-        None => SigningKey::random()?,
-    };
-    Ok(Some(Arc::new(Dashboard {
-        key,
-        has_tls: settings.listening.http_tls_cert_file.is_some(),
-        frame_ancestors: own.frame_ancestors.clone(),
-        live: Live::default(),
-    })))
 }
 
 /// The exporter of traces, if they have an endpoint.

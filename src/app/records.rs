@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::select;
 
+use super::alerts::Alerts;
 use super::refusals::RefusalKeeper;
 use super::usage::UsageConsumer;
 use crate::clock::Clock;
@@ -27,6 +28,8 @@ pub struct RecordConsumer {
     pub usage: Option<UsageConsumer>,
     pub audit: Audit,
     pub refusals: RefusalKeeper,
+    /// None: there are no alerts.
+    pub alerts: Option<Alerts>,
 }
 
 /// The stores of records.
@@ -38,6 +41,8 @@ pub struct RecordStores {
     pub erasures: Option<Arc<RedisErasures>>,
     /// The records of reservations that are made over HTTP.
     pub reservations: Arc<ReservationRecords>,
+    /// None: there are no alerts.
+    pub alerts: Option<Alerts>,
 }
 
 /// The consumer of the settings, and the API that reads what it keeps.
@@ -47,10 +52,11 @@ pub fn build(
     audit: Audit,
     stores: RecordStores,
 ) -> (RecordConsumer, Api) {
-    let RecordStores { sums, refusals: stored, erasures, reservations } = stores;
+    let RecordStores { sums, refusals: stored, erasures, reservations, alerts } = stores;
     let (usage, retention) = (settings.observing.usage, settings.observing.retention());
     let usage = usage.then(|| UsageConsumer::new(Clock::system(), sums.clone(), retention));
-    let wanted = Wanted { all: usage.is_some(), refusals: settings.audit.refusals };
+    let wanted =
+        Wanted { all: usage.is_some() || alerts.is_some(), refusals: settings.audit.refusals };
     let sink = Arc::new(Sink::of(wanted, metrics.sink_dropped.clone()));
     let recent = Arc::new(RecentRefusals::new(settings.audit.explained_max));
     let unstored = metrics.audit.unstored.clone();
@@ -75,19 +81,22 @@ pub fn build(
         usage: usage.as_ref().map(sources),
         dashboard: None,
     };
-    (RecordConsumer { sink, usage, audit, refusals }, api)
+    (RecordConsumer { sink, usage, audit, refusals, alerts }, api)
 }
 
 impl RecordConsumer {
     /// Takes records until `shutdown`, and then the remaining ones. It needs its own thread.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { sink, usage, audit, refusals } = self;
+        let Self { sink, usage, audit, refusals, alerts } = self;
         let consume = |records: &[DecisionRecord]| {
             if let Some(usage) = &usage {
                 usage.add(records);
             }
             audit.offer(records);
             refusals.add(records);
+            if let Some(alerts) = &alerts {
+                alerts.add(records);
+            }
         };
         let sending = async {
             match &usage {

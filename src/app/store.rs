@@ -12,8 +12,8 @@ use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::store::memory::Memory;
 use crate::store::redis::{
-    CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisAuditLog,
-    RedisErasures, RedisRefusals, RedisSettings, Subscriber, TlsSettings,
+    CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisAlertBook,
+    RedisAuditLog, RedisErasures, RedisRefusals, RedisSettings, Subscriber, TlsSettings,
 };
 use crate::store::{
     ApiKeyStore, CounterFile, Directory, Fallback, FileSums, ReservationRecords, SumsStore,
@@ -43,6 +43,8 @@ pub struct Stores {
     pub refusals: Option<Arc<RedisRefusals>>,
     /// Erasures of callers by any process.
     pub erasures: Option<Arc<RedisErasures>>,
+    /// The book of alerts of all processes.
+    pub alert_book: Option<Arc<RedisAlertBook>>,
     /// The stream of the audit log.
     pub audit_log: Option<RedisAuditLog>,
     /// The file of counters, if they outlive the process without Redis.
@@ -70,6 +72,7 @@ pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::
             sums,
             refusals: None,
             erasures: None,
+            alert_book: None,
             audit_log: None,
             counter_file,
         });
@@ -87,6 +90,7 @@ pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::
     let reservations = Arc::new(ReservationRecords::Redis(redis.reservations()));
     let refusals = Some(Arc::new(redis.refusals(settings.audit.explained_max)));
     let erasures = Some(Arc::new(redis.erasures()));
+    let alert_book = Some(Arc::new(redis.alert_book()));
     let audit_log = Some(redis.audit_log(settings.audit.stream_len_max));
     let fallback = Fallback::new(settings.store.memory_keys_max, settings.store.outage_sidecars);
     let store = AnyStore::redis(redis, fallback);
@@ -100,6 +104,7 @@ pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::
         sums,
         refusals,
         erasures,
+        alert_book,
         audit_log,
         counter_file: None,
     })

@@ -7,13 +7,13 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use serde_json::{Value, json};
 
 use super::{
-    PROBLEMS, callers_arg, complain, files_of, format_arg, is_json, merge_domains_arg, path_arg,
-    print, print_json, sources_of,
+    PROBLEMS, alerts_arg, callers_arg, complain, files_of, format_arg, is_json, merge_domains_arg,
+    path_arg, print, print_json, sources_of,
 };
 use crate::app::SourceFilesError;
 use crate::policy::{
     CallersFor, CompileOptions, CountChanges, Gone, NOT_ALL_COMPARED, PolicySet, Problem, Restart,
-    Severity, Source, compile, compile_callers_for, count_changes, render,
+    Severity, Source, compile, compile_alerts, compile_callers_for, count_changes, render,
 };
 use crate::printable;
 
@@ -22,6 +22,7 @@ Examples:
   tollgate check config/policies                  A directory, as for `tollgate serve`
   tollgate check --deny-warnings a.yaml b.yaml    In CI: strict, and several files together
   tollgate check --callers config/callers.yaml    Caller files
+  tollgate check --alerts config/alerts.yaml      Files of alerts
   tollgate check --callers callers.yaml --policies policies
                                                   Also check their tiers and limits
   tollgate check new.yaml --against old.yaml      Before an edit: which limits would lose their counts
@@ -36,6 +37,7 @@ pub fn command() -> Command {
         .arg(path_arg().num_args(1..).action(ArgAction::Append))
         .arg(merge_domains_arg())
         .arg(callers_arg().help("Validate caller files instead"))
+        .arg(alerts_arg().conflicts_with_all(["callers", "against"]).help("Validate files of alerts instead"))
         .arg(
             Arg::new("policies")
                 .long("policies")
@@ -109,6 +111,9 @@ fn report(matches: &ArgMatches) -> Result<Report, SourceFilesError> {
 
 fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, SourceFilesError> {
     let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
+    if matches.get_flag("alerts") {
+        return Ok(Report::of_alerts(sources));
+    }
     if !matches.get_flag("callers") {
         return match matches.get_one::<PathBuf>("against") {
             None => Ok(Report::of_policies(sources, options, None)),
@@ -165,6 +170,18 @@ impl Report {
         match compile_callers_for(&sources, callers_for) {
             Ok(callers) => {
                 let found = counted(callers.len(), "caller");
+                Self { found, is_fine: true, ..Self::of_problems(Vec::new(), sources) }
+            }
+            Err(problems) => Self::of_problems(problems, sources),
+        }
+    }
+
+    fn of_alerts(sources: Vec<Source>) -> Self {
+        match compile_alerts(&sources) {
+            Ok(policy) => {
+                let (rules, channels) = (policy.rules.len(), policy.channels.len());
+                let found =
+                    format!("{}, {}", counted(rules, "alert"), counted(channels, "channel"));
                 Self { found, is_fine: true, ..Self::of_problems(Vec::new(), sources) }
             }
             Err(problems) => Self::of_problems(problems, sources),

@@ -112,7 +112,12 @@ fn command() -> Command {
         .subcommand(
             Command::new("schema")
                 .about("Print the JSON Schema of the policy language")
-                .arg(callers_arg().help("Print the schema of caller files instead")),
+                .arg(callers_arg().help("Print the schema of caller files instead"))
+                .arg(
+                    alerts_arg()
+                        .conflicts_with("callers")
+                        .help("Print the schema of files of alerts instead"),
+                ),
         )
         .subcommand(settings::command())
         .subcommand(token::command())
@@ -162,10 +167,17 @@ fn callers_arg() -> Arg {
     Arg::new("callers").long("callers").action(ArgAction::SetTrue)
 }
 
+/// `--alerts`, for files of alerts instead of policies.
+fn alerts_arg() -> Arg {
+    Arg::new("alerts").long("alerts").action(ArgAction::SetTrue)
+}
+
 fn schema(matches: &ArgMatches) -> ExitCode {
-    let schema = match matches.get_flag("callers") {
-        true => policy::callers_schema(),
-        false => policy::schema(),
+    let is = |name| matches.get_flag(name);
+    let schema = match (is("callers"), is("alerts")) {
+        (true, _) => policy::callers_schema(),
+        (_, true) => policy::alerts_schema(),
+        _ => policy::schema(),
     };
     print_json(&format_args!("{schema:#}"))
 }

@@ -37,6 +37,11 @@ impl CallerMetrics {
         }
     }
 
+    /// Whether the last reload of the files failed.
+    pub fn is_rejected(&self) -> bool {
+        self.rejected.get() == 1
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         for result in [Reload::Ok, Reload::Error, Reload::Unchanged] {
             self.reloads.get_or_create_owned(&ReloadLabel::from(result));

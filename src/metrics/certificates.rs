@@ -7,6 +7,9 @@ use prometheus_client::registry::Registry;
 
 use super::Level;
 
+/// The ports that may have one; a family can't list its series.
+const PORTS: [&str; 2] = ["grpc", "http"];
+
 /// Counters of the certificates of the ports. A port without TLS has none.
 #[derive(Debug, Default)]
 pub struct CertificateMetrics {
@@ -30,6 +33,14 @@ impl CertificateMetrics {
     /// Counts new files of a port that are invalid, so that the old certificate stays in force.
     pub fn rejected(&self, port: &'static str) {
         self.rejected.get_or_create(&PortLabel { port }).inc();
+    }
+
+    /// The ports with a certificate of known expiry, in seconds since the Unix epoch.
+    pub fn expiries(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        PORTS.into_iter().filter_map(|port| {
+            let at_s = self.expiry.get(&PortLabel { port })?.get();
+            (at_s != 0).then_some((port, at_s))
+        })
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {

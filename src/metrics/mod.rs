@@ -5,6 +5,7 @@
 //! removed, its series are removed too.
 
 mod adjustments;
+mod alerts;
 mod api_keys;
 mod audit;
 mod callers;
@@ -43,6 +44,7 @@ use process::Process;
 use reload::ReloadLabel;
 
 pub use adjustments::AdjustmentMetrics;
+pub use alerts::AlertMetrics;
 pub use api_keys::ApiKeyMetrics;
 pub use audit::AuditMetrics;
 pub use callers::CallerMetrics;
@@ -88,6 +90,7 @@ pub struct Metrics {
     /// Charges after the response.
     pub debits: DebitMetrics,
     pub retries: RetryMetrics,
+    pub alerts: AlertMetrics,
     /// Limits that follow signals.
     pub adjustments: AdjustmentMetrics,
     /// The directory of callers.
@@ -114,6 +117,8 @@ pub struct Metrics {
     pub sink_dropped: Counter,
     requests: Family<RequestLabels, Counter>,
     store_errors: Family<KindLabel, Counter>,
+    /// Their sum, since a family can't list its series.
+    store_errors_sum: Counter,
     reloads: Family<ReloadLabel, Counter>,
     policy: Family<PolicyLabel, Gauge>,
     policy_loaded: Level,
@@ -183,6 +188,7 @@ impl Metrics {
             debits: DebitMetrics::default(),
             retries: RetryMetrics::default(),
             adjustments: AdjustmentMetrics::default(),
+            alerts: AlertMetrics::default(),
             callers: CallerMetrics::default(),
             api_keys: ApiKeyMetrics::default(),
             audit: AuditMetrics::default(),
@@ -197,6 +203,7 @@ impl Metrics {
             sink_dropped: Counter::default(),
             requests: Family::default(),
             store_errors: Family::default(),
+            store_errors_sum: Counter::default(),
             reloads: Family::default(),
             policy: Family::default(),
             policy_loaded: Gauge::default(),
@@ -252,6 +259,12 @@ impl Metrics {
     /// Counts a failure of the store; `kind` is one of a few fixed words.
     pub fn store_error(&self, kind: &'static str) {
         self.store_errors.get_or_create(&KindLabel { kind }).inc();
+        self.store_errors_sum.inc();
+    }
+
+    /// Failures of the store so far.
+    pub fn store_errors(&self) -> u64 {
+        self.store_errors_sum.get()
     }
 
     /// Counts a reload.
@@ -289,6 +302,7 @@ impl Metrics {
         self.debits.register(registry);
         self.retries.register(registry);
         self.adjustments.register(registry);
+        self.alerts.register(registry);
         self.callers.register(registry);
         self.api_keys.register(registry);
         self.audit.register(registry);

@@ -3,6 +3,7 @@
 //! [`compile()`] takes the texts of files and returns a [`PolicySet`], or all of their problems. It is pure; `app`
 //! reads the files and detects changes.
 
+mod alerts;
 mod callers;
 mod changes;
 mod compile;
@@ -12,6 +13,10 @@ mod render;
 mod schema;
 pub mod yaml;
 
+pub use alerts::{
+    AlertBounds, AlertChannel, AlertFilter, AlertPolicy, AlertReceiver, AlertRule, AlertSeverity,
+    AlertSignal, AlertUrl, HttpReceiver, check_url, compile_alerts,
+};
 pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, Flaws, NAME_LEN_MAX,
     OverrideForm, OverrideUntilForm, ParentError, callers_schema, check_caller_name, check_id,
@@ -33,5 +38,5 @@ pub use model::{
 };
 pub use problem::{Problem, Severity, Source};
 pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};
-pub use schema::schema;
+pub use schema::{alerts_schema, schema};
 pub use yaml::nearest;

@@ -3,6 +3,7 @@
 //! A single declaration of each setting defines all three sources, the default and the help, so they always agree. All
 //! problems are collected and reported at once, each with its place.
 
+mod alerts;
 mod api_keys;
 mod api_variables;
 mod audit;

@@ -1,5 +1,6 @@
 //! All settings, by component.
 
+use super::alerts::AlertSettings;
 use super::api_keys::ApiKeySettings;
 use super::audit::AuditSettings;
 use super::callers::CallerSettings;
@@ -18,6 +19,7 @@ pub struct Settings {
     pub policies: PolicySettings,
     pub callers: CallerSettings,
     pub api_keys: ApiKeySettings,
+    pub alerts: AlertSettings,
     pub audit: AuditSettings,
     pub dashboard: DashboardSettings,
     pub listening: ListeningSettings,
@@ -33,6 +35,7 @@ pub fn table() -> impl Iterator<Item = &'static Setting> {
         PolicySettings::TABLE,
         CallerSettings::TABLE,
         ApiKeySettings::TABLE,
+        AlertSettings::TABLE,
         AuditSettings::TABLE,
         DashboardSettings::TABLE,
         ListeningSettings::TABLE,
@@ -51,6 +54,7 @@ impl Settings {
         self.policies.set(name, text)
             || self.callers.set(name, text)
             || self.api_keys.set(name, text)
+            || self.alerts.set(name, text)
             || self.audit.set(name, text)
             || self.dashboard.set(name, text)
             || self.listening.set(name, text)

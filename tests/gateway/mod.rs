@@ -1,6 +1,7 @@
 //! Requests through a real Envoy, or to the gRPC and HTTP ports of a running process.
 
 mod ai;
+mod alerts;
 mod api_commands;
 mod api_keys;
 mod audit;

@@ -25,8 +25,9 @@ const API_KEYS_PAGE: &str = "config/api-keys.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 14] = [
+const OTHER_PAGES: [&str; 15] = [
     API_KEYS_PAGE,
+    "config/alerts.md",
     CALLERS_PAGE,
     PROVIDERS_PAGE,
     CREDITS_PAGE,

@@ -24,8 +24,8 @@ const GENERATED: &str =
     "<!-- From /metrics. Do not edit from here on: UPDATE_EXPECTED=1 cargo test pages -->\n";
 
 /// Labels with values from policies, builds or errors.
-const OPEN_LABELS: [&str; 9] =
-    ["domain", "limit", "rule", "provider", "hash", "version", "commit", "kind", "le"];
+const OPEN_LABELS: [&str; 10] =
+    ["channel", "domain", "limit", "rule", "provider", "hash", "version", "commit", "kind", "le"];
 
 /// A metric in `/metrics`.
 #[derive(Default)]
@@ -85,6 +85,7 @@ async fn exported(mut server: Server) -> String {
     let pepper = pepper.to_str().unwrap();
     let flags = ["--grpc-tls-cert-file", &cert, "--grpc-tls-key-file", &key];
     let flags = [&flags[..], &["--api-key-pepper-file", pepper]].concat();
+    let flags = [&flags[..], &["--alerts", "config/alerts.yaml"]].concat();
     let policy = fs::read_to_string("config/policies/travel.yaml").unwrap();
     let adjust = "adjust: { signal: errors, above: 1, below: 0, least: 50% }";
     let adjusted = format!("  - {{ key: adjusted, limits: [{{ rate: 5/day, {adjust} }}] }}");

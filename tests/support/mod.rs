@@ -17,6 +17,7 @@ pub mod http2;
 pub mod ports;
 pub mod process;
 pub mod proxy;
+pub mod receiver;
 pub mod redis;
 pub mod store;
 pub mod tls;

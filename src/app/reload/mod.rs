@@ -21,7 +21,7 @@ use crate::observe::audit::{Audit, Changed, Entry};
 use crate::policy::Source;
 
 pub use load_error::LoadError;
-pub use subject::{FileCallers, Policies, Subject};
+pub use subject::{FileAlerts, FileCallers, Policies, Subject};
 
 /// The author of a reload in the audit log.
 const BY_FILES: &str = "files";

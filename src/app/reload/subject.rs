@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::engine::Engine;
 use crate::metrics::{Metrics, Reload};
 use crate::policy::{
-    Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, PolicySet, Problem, Restart,
-    Severity, Source, compile, compile_callers_for, count_changes,
+    AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, PolicySet, Problem,
+    Restart, Severity, Source, compile, compile_alerts, compile_callers_for, count_changes,
 };
 
 /// Limits that a reload reports one by one: those that start a new count, and those that are gone.
@@ -54,6 +56,13 @@ pub struct Policies {
 #[derive(Debug)]
 pub struct FileCallers {
     pub engine: Arc<Engine>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The alerts in force.
+#[derive(Debug)]
+pub struct FileAlerts {
+    pub policy: Arc<ArcSwap<AlertPolicy>>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -155,6 +164,37 @@ impl Subject for FileCallers {
 
     fn count(&self, reload: Reload) {
         self.metrics.callers.reload(reload);
+    }
+}
+
+impl Subject for FileAlerts {
+    type Compiled = AlertPolicy;
+
+    const NAME: &'static str = "alerts";
+
+    const LOAD: &'static str = "load alerts";
+
+    const RELOAD: &'static str = "reload alerts";
+
+    fn compile(&self, sources: &[Source]) -> Result<AlertPolicy, Vec<Problem>> {
+        compile_alerts(sources)
+    }
+
+    fn version(&self, texts: &str) -> String {
+        texts.to_owned()
+    }
+
+    fn put_in_force(&self, policy: AlertPolicy) {
+        let (rules, channels) = (policy.rules.len(), policy.channels.len());
+        self.metrics.alerts.begin(policy.channels.iter().map(|channel| &*channel.name));
+        self.policy.store(Arc::new(policy));
+        tracing::info!(rules, channels, "alerts loaded");
+    }
+
+    fn count(&self, reload: Reload) {
+        if reload == Reload::Error {
+            self.metrics.alerts.reject();
+        }
     }
 }
 

@@ -42,6 +42,10 @@ use super::problem::{Problem, Severity, Source};
 use super::render;
 use super::schema::read;
 
+pub use percent::percent as parse_percent;
+pub use rate::parse_length_ms;
+pub use thresholds::PERCENT_MAX;
+
 /// Options of the compilation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CompileOptions {

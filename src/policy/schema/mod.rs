@@ -2,6 +2,7 @@
 //! JSON Schema for editors are derived from it.
 
 mod adjust;
+mod alerts;
 mod answer;
 mod api_keys;
 mod choice;
@@ -26,6 +27,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::yaml::Spanned;
 
 pub use adjust::AdjustFile;
+pub use alerts::{AlertRuleFile, AlertsFile, ChannelFile, alerts_schema, read_alerts};
 pub use answer::{AnswerFile, is_header_name};
 pub use api_keys::{ApiKeyHeadersFile, ApiKeyPlaceFile, ApiKeyRouteFile, ApiKeysFile};
 pub use choice::{CandidateFile, ChoiceFile, WeightsFile};
@@ -42,8 +44,9 @@ pub use sharing::{
 };
 pub use thresholds::ThresholdsFile;
 pub use words::{
-    AlgorithmFile, AnswerBodyFile, AnswerLimitsFile, AnswerMetadataFile, ApiKeyOutageFile,
-    HeaderSetFile, LeaseFile, ModeFile, OtherRoutesFile, OutageFile, OverdraftFile, RefusalIdFile,
+    AlertSeverityFile, AlertSignalFile, AlgorithmFile, AnswerBodyFile, AnswerLimitsFile,
+    AnswerMetadataFile, ApiKeyOutageFile, ChannelTypeFile, HeaderSetFile, LeaseFile, ModeFile,
+    OtherRoutesFile, OutageFile, OverdraftFile, RefusalIdFile, Word,
 };
 
 /// Values by free names, in the order of the file.

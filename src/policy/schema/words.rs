@@ -12,7 +12,7 @@ pub trait Word: Copy + 'static {
 macro_rules! words {
     ($(#[$about:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$about])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
         pub enum $name {
             $($(#[$doc])* #[schemars(rename = $word)] $variant,)+
         }
@@ -170,5 +170,59 @@ words! {
         Metadata = "metadata",
         /// The JSON problem, as `refusal_id`.
         Body = "body",
+    }
+}
+
+words! {
+    /// What an alert follows.
+    AlertSignalFile {
+        /// A caller has crossed a threshold of a limit: once for each caller, limit, window and threshold.
+        Threshold = "threshold",
+        /// Refused requests of one caller, `over` a time.
+        Denials = "denials",
+        /// The refused part of all requests, in percent, `over` a time.
+        Refused = "refused",
+        /// The part of all requests that fail, in percent, `over` a time.
+        Errors = "errors",
+        /// Errors of the store, `over` a time.
+        StoreErrors = "store_errors",
+        /// The store is unavailable.
+        StoreDown = "store_down",
+        /// The time to decide that 99 % of the requests don't exceed, `over` a time.
+        Latency = "latency",
+        /// Requests that are held for capacity.
+        Queue = "queue",
+        /// The time that requests are held for capacity, which 99 % of them don't exceed, `over` a time.
+        QueueDelay = "queue_delay",
+        /// The used part of a limit of a provider, in percent.
+        Capacity = "capacity",
+        /// The files of policies, callers or alerts are invalid, so that older ones are in force.
+        ConfigInvalid = "config_invalid",
+        /// The time until a certificate of a port expires.
+        Certificate = "certificate",
+    }
+}
+
+words! {
+    /// The severity of an alert.
+    AlertSeverityFile {
+        /// For information.
+        Info = "info",
+        /// It may become a problem.
+        Warning = "warning",
+        /// It is a problem.
+        Error = "error",
+        /// Somebody must act now.
+        Critical = "critical",
+    }
+}
+
+words! {
+    /// The type of a channel.
+    ChannelTypeFile {
+        /// The log of the process.
+        Log = "log",
+        /// A CloudEvent by HTTP POST, signed as in Standard Webhooks.
+        Webhook = "webhook",
     }
 }

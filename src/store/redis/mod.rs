@@ -8,6 +8,7 @@
 //! repeated, because the hits would then count twice. But the call carries its deadline (`server_clock.rs`), so a
 //! stalled server charges nothing after it.
 
+mod alert_book;
 mod api_keys;
 mod audit_log;
 mod cache;
@@ -52,6 +53,7 @@ use super::{Batch, Health, Outcome, Store, StoreError};
 use crate::clock::{Now, monotonic_now};
 use crate::policy::{Key, KeyEntry};
 
+pub use alert_book::{BookChange, BookFound, RedisAlertBook};
 pub use api_keys::RedisApiKeys;
 pub use audit_log::RedisAuditLog;
 use cache::CallerCache;
@@ -153,6 +155,11 @@ impl Redis {
     /// Sums of usage in the same Redis.
     pub fn sums(&self) -> RedisSums {
         RedisSums::new(self.route.clone())
+    }
+
+    /// The book of alerts in the same Redis.
+    pub fn alert_book(&self) -> RedisAlertBook {
+        RedisAlertBook::new(self.route.clone())
     }
 
     /// Erasures of callers in the same Redis.

@@ -1,0 +1,140 @@
+//! Open and closed alerts, and notifications, as the book keeps them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::alerts::labels::{AlertId, Labels};
+use crate::policy::AlertRule;
+
+/// An alert that fires on this sidecar now.
+#[derive(Clone, Debug)]
+pub struct Firing<'p> {
+    pub id: AlertId,
+    pub rule: &'p AlertRule,
+    pub labels: Labels,
+    /// In the unit of the rule's signal; None if it has none.
+    pub value: Option<f64>,
+}
+
+/// An open alert.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpenAlert {
+    pub id: AlertId,
+    /// The name of its rule.
+    pub rule: String,
+    /// The signal of its rule.
+    pub signal: String,
+    pub severity: String,
+    pub labels: Labels,
+    /// The value when it was opened, for people.
+    pub value: Option<String>,
+    pub summary: Option<String>,
+    pub opened_ms: u64,
+    /// The sidecars on which it fires, and until when that is known. None for an event, which is open until it expires.
+    pub holders: Option<BTreeMap<String, u64>>,
+    /// The end of an event.
+    pub expires_ms: Option<u64>,
+    /// The person who has acknowledged it.
+    pub acknowledged_by: Option<String>,
+    /// The channels that are notified of it.
+    pub notify: Vec<String>,
+}
+
+/// An alert that is no longer open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClosedAlert {
+    pub alert: OpenAlert,
+    pub closed_ms: u64,
+    /// The person who has resolved it; None: it resolved by itself.
+    pub resolved_by: Option<String>,
+}
+
+/// What a notification tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotificationKind {
+    Firing,
+    Resolved,
+    /// A test of the channel.
+    Test,
+}
+
+/// A notification of one channel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notification {
+    /// The same for every attempt, so that a receiver can recognize a repetition.
+    pub id: String,
+    pub kind: NotificationKind,
+    pub channel: String,
+    pub alert: OpenAlert,
+    pub at_ms: u64,
+    /// Attempts that have failed.
+    pub attempts: u32,
+    /// The time of the next attempt. While an attempt is under way, the time after which it counts as lost.
+    pub due_ms: u64,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}
+
+impl ClosedAlert {
+    /// The alert as a text.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("texts and numbers can be written as JSON")
+    }
+
+    /// The alert of a text; None if it is none.
+    pub fn decode(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+impl OpenAlert {
+    /// A new alert.
+    pub fn new(firing: &Firing<'_>, now_ms: u64) -> Self {
+        let Firing { id, rule, labels, value } = firing;
+        let unit = rule.signal.unit();
+        Self {
+            id: id.clone(),
+            rule: rule.name.to_string(),
+            signal: rule.signal.as_str().to_owned(),
+            severity: rule.severity.as_str().to_owned(),
+            labels: labels.clone(),
+            value: value.zip(unit).map(|(value, unit)| unit.show(value)),
+            summary: rule.summary.as_deref().map(str::to_owned),
+            opened_ms: now_ms,
+            holders: None,
+            expires_ms: None,
+            acknowledged_by: None,
+            notify: rule.notify.iter().map(|name| name.to_string()).collect(),
+        }
+    }
+
+    /// A line for people, such as `quota: ann has used 80 % of daily`.
+    pub fn title(&self) -> String {
+        let about = |name: &str| self.labels.get(name).unwrap_or("?").to_owned();
+        let value = self.value.as_deref().unwrap_or_default();
+        match self.signal.as_str() {
+            "threshold" => {
+                let caller = self.labels.get("caller").unwrap_or("a caller");
+                format!("{caller} has used {}% of {}", about("percent"), about("limit"))
+            }
+            "denials" => format!("{value} requests of {} were refused", about("caller")),
+            "refused" => format!("{value} of the requests are refused"),
+            "errors" => format!("{value} of the requests fail"),
+            "store_errors" => format!("{value} errors of the store"),
+            "store_down" => "the store is unavailable".to_owned(),
+            "latency" => format!("99 % of the decisions take up to {value}"),
+            "queue" => format!("{value} requests wait for capacity"),
+            "queue_delay" => format!("requests wait up to {value} for capacity"),
+            "capacity" => {
+                format!("{value} of {} of {} is used", about("limit"), about("provider"))
+            }
+            "config_invalid" => format!("the files of {} are invalid", about("files")),
+            "certificate" => {
+                format!("the certificate of the {} port expires in {value}", about("port"))
+            }
+            other => other.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The book: open alerts, and notifications that are to be sent. Pure: time is passed in.
+//!
+//! For a fleet, all sidecars change one book. An alert is open while any of them holds it; the change that opens or closes
+//! it also adds its notifications, so they are added once. A sidecar that ends or is killed no longer renews what it
+//! holds. A notification stays in the book until it was sent: who takes it has it for a time, then any sidecar may take
+//! it again.
+
+mod alert;
+mod outbox;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::labels::AlertId;
+use crate::clock::Timestamp;
+use crate::policy::{AlertPolicy, AlertSignal};
+
+use outbox::Outbox;
+
+pub use alert::{ClosedAlert, Firing, Notification, NotificationKind, OpenAlert};
+
+/// How long a sidecar holds an alert without renewing it.
+const HELD: Duration = Duration::from_secs(30);
+
+/// How long an event is open.
+const EVENT_OPEN: Duration = Duration::from_secs(24 * 3_600);
+
+/// Maximum number of open alerts; more are dropped, and counted.
+const OPEN_MAX: usize = 1_000;
+
+/// Open alerts, and notifications that are to be sent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Book {
+    open: BTreeMap<AlertId, OpenAlert>,
+    outbox: Outbox,
+    /// Alerts that were not opened because there are too many.
+    dropped: u64,
+    /// Alerts that were closed by the last change; the keeper takes them to the history.
+    #[serde(skip)]
+    closed: Vec<ClosedAlert>,
+}
+
+impl Book {
+    /// Opens, renews and closes alerts, after what fires on one sidecar now.
+    pub fn sync(
+        &mut self,
+        sidecar: &str,
+        (policy, firing): (&AlertPolicy, &[Firing<'_>]),
+        now: Timestamp,
+    ) {
+        let until_ms = now.after(HELD).as_ms();
+        // Renewed when half of the time is over, so that most changes write nothing.
+        let renewed_ms = now.after(HELD / 2).as_ms();
+        for one in firing {
+            if let Some(open) = self.open.get_mut(&one.id) {
+                let held = open.holders.get_or_insert_default();
+                if held.get(sidecar).is_none_or(|until| *until < renewed_ms) {
+                    held.insert(sidecar.to_owned(), until_ms);
+                }
+                continue;
+            }
+            let holders = Some(BTreeMap::from([(sidecar.to_owned(), until_ms)]));
+            self.open((policy, one), |alert| alert.holders = holders, now);
+        }
+        let firing: BTreeSet<&AlertId> = firing.iter().map(|one| &one.id).collect();
+        let ended = |alert: &mut OpenAlert| match &mut alert.holders {
+            Some(holders) => {
+                holders.retain(|holder, until| {
+                    now.as_ms() < *until && (holder != sidecar || firing.contains(&alert.id))
+                });
+                holders.is_empty()
+            }
+            None => alert.expires_ms.is_some_and(|end| end <= now.as_ms()),
+        };
+        let ended: Vec<AlertId> = self
+            .open
+            .values_mut()
+            .filter_map(|alert| ended(alert).then(|| alert.id.clone()))
+            .collect();
+        for id in ended {
+            self.close(policy, &id, (None, now));
+        }
+    }
+
+    /// Opens an alert for an event. An open one for the same event is replaced: it is a new one, such as that of the next
+    /// window.
+    pub fn event(&mut self, policy: &AlertPolicy, firing: &Firing<'_>, now: Timestamp) {
+        if let Some(alert) = self.open.remove(&firing.id) {
+            self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by: None });
+        }
+        let expires_ms = Some(now.after(EVENT_OPEN).as_ms());
+        self.open((policy, firing), |alert| alert.expires_ms = expires_ms, now);
+    }
+
+    fn open(
+        &mut self,
+        (policy, firing): (&AlertPolicy, &Firing<'_>),
+        set: impl FnOnce(&mut OpenAlert),
+        now: Timestamp,
+    ) {
+        if OPEN_MAX <= self.open.len() {
+            self.dropped += 1;
+            return;
+        }
+        let mut alert = OpenAlert::new(firing, now.as_ms());
+        set(&mut alert);
+        self.outbox.notify(policy, NotificationKind::Firing, (&alert, now));
+        self.open.insert(firing.id.clone(), alert);
+    }
+
+    /// Closes an alert; false if it is not open.
+    pub fn close(
+        &mut self,
+        policy: &AlertPolicy,
+        id: &AlertId,
+        (resolved_by, now): (Option<String>, Timestamp),
+    ) -> bool {
+        let Some(alert) = self.open.remove(id) else { return false };
+        let is_event = alert.signal == AlertSignal::Threshold.as_str();
+        if !is_event || resolved_by.is_some() {
+            self.outbox.notify(policy, NotificationKind::Resolved, (&alert, now));
+        }
+        self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by });
+        true
+    }
+
+    /// Notifications that are due, at most `max` of each of the channels, which the caller now has for a time.
+    pub fn take(&mut self, channels: &[(&str, usize)], now: Timestamp) -> Vec<Notification> {
+        self.outbox.take(channels, now)
+    }
+
+    /// Removes a notification that was sent.
+    pub fn sent(&mut self, id: &str) {
+        self.outbox.sent(id);
+    }
+
+    /// Notes a failed attempt: the notification is due again at `next`. None: it was the last attempt.
+    pub fn failed(&mut self, id: &str, error: &str, next: Option<Timestamp>) {
+        self.outbox.failed(id, error, next);
+    }
+
+    /// Open alerts.
+    pub fn open_alerts(&self) -> impl Iterator<Item = &OpenAlert> {
+        self.open.values()
+    }
+
+    /// Notifications that could not be sent.
+    pub fn dead(&self) -> impl Iterator<Item = &Notification> {
+        self.outbox.dead()
+    }
+
+    /// Number of notifications that are to be sent.
+    pub fn pending(&self) -> usize {
+        self.outbox.pending()
+    }
+
+    /// Takes the alerts that were closed.
+    pub fn take_closed(&mut self) -> Vec<ClosedAlert> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Takes over another book: its notifications, and its open alerts, without telling of them again.
+    pub fn adopt(&mut self, other: Self) {
+        for (id, alert) in other.open {
+            self.open.entry(id).or_insert(alert);
+        }
+        self.outbox.adopt(other.outbox);
+        self.dropped += other.dropped;
+        self.closed.extend(other.closed);
+    }
+
+    /// The open alerts alone.
+    pub fn without_notifications(&self) -> Self {
+        Self { open: self.open.clone(), ..Self::default() }
+    }
+
+    /// The book as a text.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("texts and numbers can be written as JSON")
+    }
+
+    /// The book of a text; None if it is none, such as that of another version.
+    pub fn decode(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::labels::Labels;
+    use crate::policy::{Source, compile_alerts};
+
+    const FILE: &str = "
+channels: { ops: { type: log }, errors: { type: log, severity: error }, quiet: { type: log, resolved: false } }
+alerts:
+  down: { when: store_down, severity: critical }
+  quota: { when: threshold }";
+
+    fn policy() -> AlertPolicy {
+        let source = Source { path: "alerts.yaml".to_owned(), text: FILE.to_owned() };
+        compile_alerts(&[source]).unwrap()
+    }
+
+    fn firing<'p>(policy: &'p AlertPolicy, rule: &str, labels: Labels) -> Firing<'p> {
+        let id = AlertId::new(rule, &labels);
+        Firing { id, rule: policy.rule(rule).unwrap(), labels, value: None }
+    }
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_ms(second * 1_000)
+    }
+
+    /// The channels and kinds of the notifications that are due.
+    fn taken(book: &mut Book, second: u64) -> Vec<String> {
+        let channels = [("ops", 100), ("errors", 100), ("quiet", 100)];
+        let taken = book.take(&channels, at(second));
+        let mut shown: Vec<_> =
+            taken.iter().map(|one| format!("{} {:?}", one.channel, one.kind)).collect();
+        shown.sort();
+        taken.iter().for_each(|one| book.sent(&one.id));
+        shown
+    }
+
+    #[test]
+    fn an_alert_is_open_while_any_sidecar_holds_it_and_is_told_once() {
+        let policy = policy();
+        let down = [firing(&policy, "down", Labels::new())];
+        let mut book = Book::default();
+        for sidecar in ["a", "b", "c"] {
+            book.sync(sidecar, (&policy, &down), at(0));
+        }
+        assert_eq!(taken(&mut book, 0), ["errors Firing", "ops Firing", "quiet Firing"]);
+        book.sync("a", (&policy, &[]), at(1));
+        book.sync("b", (&policy, &[]), at(2));
+        assert_eq!((book.open.len(), taken(&mut book, 2).len()), (1, 0));
+        book.sync("c", (&policy, &[]), at(3));
+        assert_eq!(taken(&mut book, 3), ["errors Resolved", "ops Resolved"]);
+        let closed = book.take_closed();
+        assert_eq!((closed[0].closed_ms, closed[0].resolved_by.as_deref()), (3_000, None));
+    }
+
+    #[test]
+    fn what_a_killed_sidecar_held_is_closed_by_another() {
+        let policy = policy();
+        let down = [firing(&policy, "down", Labels::new())];
+        let mut book = Book::default();
+        book.sync("a", (&policy, &down), at(0));
+        book.sync("b", (&policy, &[]), at(29));
+        assert_eq!(book.open.len(), 1);
+        book.sync("b", (&policy, &[]), at(30));
+        assert_eq!(book.open.len(), 0);
+    }
+
+    #[test]
+    fn what_holds_is_renewed_and_most_changes_change_nothing() {
+        let policy = policy();
+        let down = [firing(&policy, "down", Labels::new())];
+        let mut book = Book::default();
+        book.sync("a", (&policy, &down), at(0));
+        let before = book.clone();
+        book.sync("a", (&policy, &down), at(14));
+        assert_eq!(book, before);
+        for second in 15..200 {
+            book.sync("a", (&policy, &down), at(second));
+        }
+        assert_eq!(book.open.len(), 1);
+        assert_eq!(taken(&mut book, 200).len(), 3, "of the first time");
+    }
+
+    #[test]
+    fn each_event_is_told_once_and_expires_quietly() {
+        let policy = policy();
+        let labels = || Labels::new().with("caller", Some("ann")).with("percent", Some("80"));
+        let quota = firing(&policy, "quota", labels());
+        let mut book = Book::default();
+        book.event(&policy, &quota, at(0));
+        book.sync("a", (&policy, &[]), at(1));
+        assert_eq!(taken(&mut book, 1), ["ops Firing", "quiet Firing"]);
+        book.event(&policy, &quota, at(60));
+        assert_eq!(taken(&mut book, 60).len(), 2, "of the next window");
+        assert_eq!((book.open.len(), book.take_closed().len()), (1, 1));
+        book.sync("a", (&policy, &[]), at(60 + 24 * 3_600));
+        assert_eq!((book.open.len(), taken(&mut book, 90_000).len()), (0, 0));
+    }
+
+    #[test]
+    fn the_number_of_open_alerts_and_notifications_is_bounded() {
+        let policy = policy();
+        let mut book = Book::default();
+        for caller in 0..2 * OPEN_MAX {
+            let labels = Labels::new().with("caller", Some(&caller.to_string()));
+            book.event(&policy, &firing(&policy, "quota", labels), at(0));
+        }
+        assert_eq!((book.open.len(), book.dropped), (OPEN_MAX, OPEN_MAX as u64));
+        assert!(book.pending() <= 2 * OPEN_MAX);
+    }
+
+    #[test]
+    fn a_book_survives_its_text() {
+        let policy = policy();
+        let mut book = Book::default();
+        book.sync("a", (&policy, &[firing(&policy, "down", Labels::new())]), at(5));
+        assert_eq!(Book::decode(&book.encode()), Some(book));
+        assert_eq!(Book::decode("{"), None);
+    }
+}

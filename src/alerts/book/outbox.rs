@@ -1,0 +1,200 @@
+//! Notifications that are to be sent, and those that could not be sent.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::alert::{Notification, NotificationKind, OpenAlert};
+use crate::clock::Timestamp;
+use crate::policy::{AlertChannel, AlertPolicy, AlertSeverity};
+
+/// How long a notification is with the sidecar that took it: more than an attempt takes.
+const TAKEN: Duration = Duration::from_secs(60);
+
+/// Maximum number of notifications of one channel that are to be sent; older ones are kept as dead.
+const PENDING_MAX: usize = 500;
+
+/// Maximum number of notifications that could not be sent; the oldest is dropped.
+const DEAD_MAX: usize = 200;
+
+/// Notifications.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Outbox {
+    pending: VecDeque<Notification>,
+    dead: VecDeque<Notification>,
+    /// The number of the next notification.
+    next: u64,
+}
+
+impl Outbox {
+    /// Adds the notifications of an alert.
+    pub fn notify(
+        &mut self,
+        policy: &AlertPolicy,
+        kind: NotificationKind,
+        (alert, now): (&OpenAlert, Timestamp),
+    ) {
+        let channels = alert.notify.iter().filter_map(|name| policy.channel(name));
+        for channel in channels.filter(|channel| is_wanted(channel, kind, alert)) {
+            self.add(kind, &channel.name, (alert, now));
+        }
+    }
+
+    /// Adds a notification.
+    fn add(
+        &mut self,
+        kind: NotificationKind,
+        channel: &str,
+        (alert, now): (&OpenAlert, Timestamp),
+    ) {
+        let (number, id) = (self.next, &alert.id);
+        self.next += 1;
+        self.pending.push_back(Notification {
+            id: format!("ntf_{id}_{}_{number}", now.as_ms()),
+            kind,
+            channel: channel.to_owned(),
+            alert: alert.clone(),
+            at_ms: now.as_ms(),
+            attempts: 0,
+            due_ms: now.as_ms(),
+            error: None,
+        });
+        let of_channel = self.pending.iter().filter(|one| one.channel == channel).count();
+        if PENDING_MAX < of_channel {
+            let oldest = self.pending.iter().position(|one| one.channel == channel);
+            self.bury(oldest, "too many notifications are to be sent");
+        }
+    }
+
+    /// Notifications that are due, at most so many of each channel, which the caller now has for a time.
+    pub fn take(&mut self, channels: &[(&str, usize)], now: Timestamp) -> Vec<Notification> {
+        let mut left: BTreeMap<&str, usize> = channels.iter().copied().collect();
+        let mut taken = Vec::new();
+        for one in self.pending.iter_mut().filter(|one| one.due_ms <= now.as_ms()) {
+            if let Some(left) = left.get_mut(one.channel.as_str()).filter(|left| 0 < **left) {
+                *left -= 1;
+                one.due_ms = now.after(TAKEN).as_ms();
+                taken.push(one.clone());
+            }
+        }
+        taken
+    }
+
+    /// Removes a notification that was sent.
+    pub fn sent(&mut self, id: &str) {
+        self.pending.retain(|one| one.id != id);
+    }
+
+    /// Notes a failed attempt; without a next one, the notification is dead.
+    pub fn failed(&mut self, id: &str, error: &str, next: Option<Timestamp>) {
+        let Some(index) = self.pending.iter().position(|one| one.id == id) else { return };
+        self.pending[index].attempts += 1;
+        match next {
+            Some(next) => {
+                self.pending[index].due_ms = next.as_ms();
+                self.pending[index].error = Some(error.to_owned());
+            }
+            None => self.bury(Some(index), error),
+        }
+    }
+
+    /// Takes over the notifications of another one.
+    pub fn adopt(&mut self, other: Self) {
+        let is_new = |one: &Notification, known: &VecDeque<Notification>| {
+            known.iter().all(|known| known.id != one.id)
+        };
+        let new: Vec<_> =
+            other.pending.into_iter().filter(|one| is_new(one, &self.pending)).collect();
+        self.pending.extend(new);
+        self.dead.extend(other.dead);
+        let spare = self.dead.len().saturating_sub(DEAD_MAX);
+        self.dead.drain(..spare);
+    }
+
+    /// Notifications that could not be sent.
+    pub fn dead(&self) -> impl Iterator<Item = &Notification> {
+        self.dead.iter()
+    }
+
+    /// Number of notifications that are to be sent.
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn bury(&mut self, index: Option<usize>, error: &str) {
+        let Some(mut one) = index.and_then(|index| self.pending.remove(index)) else { return };
+        one.error = Some(error.to_owned());
+        self.dead.push_back(one);
+        if DEAD_MAX < self.dead.len() {
+            self.dead.pop_front();
+        }
+    }
+}
+
+/// Whether a channel is notified.
+fn is_wanted(channel: &AlertChannel, kind: NotificationKind, alert: &OpenAlert) -> bool {
+    let severity = AlertSeverity::parse(&alert.severity);
+    let is_severe = severity.is_none_or(|severity| channel.severity <= severity);
+    is_severe && (kind != NotificationKind::Resolved || channel.resolved)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alerts::Firing;
+    use crate::alerts::labels::{AlertId, Labels};
+    use crate::policy::{Source, compile_alerts};
+
+    fn outbox(notifications: usize) -> Outbox {
+        let text = "channels: { ops: { type: log }, other: { type: log } }\nalerts: { a: { when: store_down, notify: [ops] } }";
+        let source = Source { path: "alerts.yaml".to_owned(), text: text.to_owned() };
+        let policy = compile_alerts(&[source]).unwrap();
+        let (labels, rule) = (Labels::new(), &policy.rules[0]);
+        let firing = Firing { id: AlertId::new("a", &labels), rule, labels, value: None };
+        let alert = OpenAlert::new(&firing, 0);
+        let mut outbox = Outbox::default();
+        for _ in 0..notifications {
+            outbox.notify(&policy, NotificationKind::Firing, (&alert, Timestamp::from_ms(0)));
+        }
+        outbox
+    }
+
+    #[test]
+    fn what_was_taken_and_not_sent_is_taken_again() {
+        let mut outbox = outbox(1);
+        let mut take = |ms| outbox.take(&[("ops", 4)], Timestamp::from_ms(ms));
+        let first = take(0);
+        assert_eq!((first.len(), take(59_999).len()), (1, 0));
+        assert_eq!(take(60_000)[0].id, first[0].id, "the receiver recognizes it");
+        outbox.sent(&first[0].id);
+        assert_eq!(outbox.pending(), 0);
+    }
+
+    #[test]
+    fn a_channel_takes_as_many_as_it_can_and_no_other_ones() {
+        let mut outbox = outbox(5);
+        let now = Timestamp::from_ms(0);
+        assert_eq!(outbox.take(&[("other", 4)], now).len(), 0);
+        assert_eq!(outbox.take(&[("ops", 3)], now).len(), 3);
+        assert_eq!(outbox.take(&[("ops", 3)], now).len(), 2);
+    }
+
+    #[test]
+    fn what_failed_is_due_again_and_dead_in_the_end() {
+        let mut outbox = outbox(1);
+        let id = outbox.take(&[("ops", 1)], Timestamp::from_ms(0)).remove(0).id;
+        outbox.failed(&id, "refused", Some(Timestamp::from_ms(500)));
+        let again = outbox.take(&[("ops", 1)], Timestamp::from_ms(500)).remove(0);
+        assert_eq!((again.attempts, again.error.as_deref()), (1, Some("refused")));
+        outbox.failed(&id, "gone", None);
+        let dead: Vec<_> = outbox.dead().map(|one| (one.attempts, one.error.as_deref())).collect();
+        assert_eq!((dead, outbox.pending()), (vec![(2, Some("gone"))], 0));
+    }
+
+    #[test]
+    fn both_lists_are_bounded() {
+        let outbox = outbox(PENDING_MAX + 2 * DEAD_MAX);
+        assert_eq!((outbox.pending.len(), outbox.dead.len()), (PENDING_MAX, DEAD_MAX));
+    }
+}

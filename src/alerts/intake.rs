@@ -1,0 +1,117 @@
+//! Takes what rules follow from the records of decisions.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Arc, Mutex};
+
+use super::book::Firing;
+use super::conditions::Seen;
+use super::denials::DenialCounts;
+use super::labels::{AlertId, Labels};
+use crate::clock::Timestamp;
+use crate::engine::DecisionRecord;
+use crate::lock::lock;
+use crate::policy::{AlertPolicy, AlertRule, AlertSignal};
+
+/// Maximum number of events between two ticks; more are dropped, and counted.
+const EVENTS_MAX: usize = 5_000;
+
+/// Events and counts of the rules.
+#[derive(Debug, Default)]
+pub struct Intake(Mutex<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    events: Vec<AlertEvent>,
+    dropped: u64,
+    /// By the name of the rule.
+    denials: BTreeMap<Arc<str>, DenialCounts>,
+}
+
+/// An event: a caller has crossed a threshold.
+#[derive(Debug)]
+pub struct AlertEvent {
+    rule: Arc<str>,
+    labels: Labels,
+}
+
+impl AlertEvent {
+    /// The alert of the event; None if its rule is gone.
+    pub fn firing<'p>(&self, policy: &'p AlertPolicy) -> Option<Firing<'p>> {
+        let (rule, labels) = (policy.rule(&self.rule)?, self.labels.clone());
+        Some(Firing { id: AlertId::new(&rule.name, &labels), rule, labels, value: None })
+    }
+}
+
+impl Intake {
+    /// Takes records.
+    pub fn add(&self, policy: &AlertPolicy, records: &[DecisionRecord]) {
+        let is_record_rule = |rule: &&AlertRule| {
+            matches!(rule.signal, AlertSignal::Threshold | AlertSignal::Denials)
+        };
+        let mut taken = lock(&self.0);
+        for rule in policy.rules.iter().filter(is_record_rule) {
+            match rule.signal {
+                AlertSignal::Threshold => {
+                    records.iter().for_each(|record| taken.cross(rule, record));
+                }
+                _ => {
+                    let counts = taken.denials.entry(rule.name.clone()).or_default();
+                    records.iter().for_each(|record| counts.add(rule, record));
+                }
+            }
+        }
+    }
+
+    /// Takes the events so far, and the number of those that were dropped.
+    pub fn events(&self) -> (Vec<AlertEvent>, u64) {
+        let mut taken = lock(&self.0);
+        (mem::take(&mut taken.events), mem::take(&mut taken.dropped))
+    }
+
+    /// The refused requests of each caller, for a rule.
+    pub fn denials(&self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
+        let mut taken = lock(&self.0);
+        taken.denials.entry(rule.name.clone()).or_default().seen(rule, now)
+    }
+
+    /// Forgets rules that are not in force.
+    pub fn retain(&self, policy: &AlertPolicy) {
+        lock(&self.0).denials.retain(|name, _| policy.rule(name).is_some());
+    }
+
+    /// Forgets a caller.
+    pub fn erase(&self, caller: &str) {
+        let mut taken = lock(&self.0);
+        for counts in taken.denials.values_mut() {
+            counts.erase(caller);
+        }
+        taken.events.retain(|event| event.labels.get("caller") != Some(caller));
+    }
+}
+
+impl Taken {
+    /// Takes the thresholds that a request has crossed.
+    fn cross(&mut self, rule: &AlertRule, record: &DecisionRecord) {
+        if rule.filter.excludes(record.domain(), record.tier()) {
+            return;
+        }
+        for (limit, percent) in record.crossings() {
+            let is_wanted = rule.percents.is_empty() || rule.percents.contains(&percent);
+            if !is_wanted || rule.filter.excludes_limit(limit) {
+                continue;
+            }
+            if EVENTS_MAX <= self.events.len() {
+                self.dropped += 1;
+                continue;
+            }
+            let labels = Labels::new()
+                .with("domain", record.domain())
+                .with("caller", record.caller.as_deref())
+                .with("tier", record.tier())
+                .with("limit", Some(limit))
+                .with("percent", Some(&percent.to_string()));
+            self.events.push(AlertEvent { rule: rule.name.clone(), labels });
+        }
+    }
+}

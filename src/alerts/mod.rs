@@ -1,0 +1,22 @@
+//! Alerts: rules over what the process sees, the alerts that are open, and their notifications.
+//!
+//! [`Conditions`] decides which rules fire; it is pure. The [`Book`] has the open alerts and the notifications to be
+//! sent; it is pure too, and the [`Keeper`] keeps it in memory or, for a fleet, in Redis. [`Senders`] sends.
+
+mod book;
+mod conditions;
+mod counted;
+mod delivery;
+mod denials;
+mod intake;
+mod keeper;
+mod labels;
+
+pub use book::{Book, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert};
+pub use conditions::{Conditions, Seen};
+pub use counted::{Counters, Recent};
+pub use delivery::{SendError, Senders};
+pub use denials::DenialCounts;
+pub use intake::{AlertEvent, Intake};
+pub use keeper::{AlertList, Keeper};
+pub use labels::{AlertId, Labels};

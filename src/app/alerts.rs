@@ -1,0 +1,218 @@
+//! Follows the signals of alerts, keeps the book, and sends notifications. Without files of alerts, there is no such task.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::{pin, select};
+
+use crate::alerts::{Conditions, Counters, Firing, Intake, Keeper, Labels, Recent, Seen, Senders};
+use crate::clock::{Clock, Timestamp};
+use crate::engine::{DecisionRecord, Engine};
+use crate::metrics::Metrics;
+use crate::policy::{AlertPolicy, AlertRule, AlertSeverity, AlertSignal};
+use crate::settings::Settings;
+use crate::store::redis::RedisAlertBook;
+
+/// How often the signals are read.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Maximum time to send what is due at the end.
+const LAST_SEND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Random bytes in the name of a sidecar.
+const NAME_LEN: usize = 8;
+
+/// The alerts in force, what was taken of records, and the book.
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    pub policy: Arc<ArcSwap<AlertPolicy>>,
+    pub intake: Arc<Intake>,
+    pub keeper: Arc<Keeper>,
+}
+
+/// Follows signals and sends notifications.
+#[derive(Debug)]
+pub struct AlertTask {
+    alerts: Alerts,
+    engine: Arc<Engine>,
+    metrics: Arc<Metrics>,
+    sidecar: String,
+    senders: Senders,
+    conditions: Conditions,
+    /// By the name of the rule.
+    recent: BTreeMap<Arc<str>, Recent>,
+}
+
+impl Alerts {
+    /// Takes records of decisions.
+    pub fn add(&self, records: &[DecisionRecord]) {
+        self.intake.add(&self.policy.load(), records);
+    }
+}
+
+/// Alerts, if there are files of them.
+pub fn build(settings: &Settings, book: Option<Arc<RedisAlertBook>>) -> Option<Alerts> {
+    if settings.alerts.files.is_empty() {
+        return None;
+    }
+    let keeper = Arc::new(Keeper::new(Clock::system(), book));
+    Some(Alerts { policy: Arc::default(), intake: Arc::default(), keeper })
+}
+
+impl AlertTask {
+    /// A task that has seen nothing yet.
+    pub fn new(alerts: Alerts, engine: Arc<Engine>, metrics: Arc<Metrics>) -> Self {
+        let mut bytes = [0; NAME_LEN];
+        // Without randomness all such sidecars have the same name, and close alerts of each other.
+        let _ = getrandom::fill(&mut bytes);
+        let sidecar = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let senders = Senders::new(Clock::system(), metrics.alerts.clone());
+        let (conditions, recent) = (Conditions::default(), BTreeMap::new());
+        Self { alerts, engine, metrics, sidecar, senders, conditions, recent }
+    }
+
+    /// Runs until `shutdown`, and then sends what is due.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pin!(shutdown);
+        let keeper = self.alerts.keeper.clone();
+        loop {
+            select! {
+                () = &mut shutdown => break,
+                _ = ticks.tick() => self.tick().await,
+                () = self.senders.next(&keeper) => self.begin().await,
+            }
+        }
+        if timeout(LAST_SEND_TIMEOUT, self.finish()).await.is_err() {
+            tracing::warn!("some notifications were not sent in time before the end");
+        }
+    }
+
+    /// Sends what is due.
+    async fn finish(&mut self) {
+        let keeper = self.alerts.keeper.clone();
+        self.tick().await;
+        while self.senders.are_busy() {
+            self.senders.next(&keeper).await;
+            self.begin().await;
+        }
+    }
+
+    async fn begin(&mut self) {
+        self.senders.begin(&self.alerts.keeper, &self.alerts.policy.load_full()).await;
+    }
+
+    /// Reads the signals, changes the book after them, and begins to send.
+    async fn tick(&mut self) {
+        let policy = self.alerts.policy.load_full();
+        let now = Clock::system().now().timestamp();
+        self.retain(&policy);
+        let counters = Counters::read(&self.metrics);
+        for rule in policy.rules.iter().filter(|rule| rule.signal != AlertSignal::Threshold) {
+            let seen = self.seen(rule, (counters, now)).await;
+            self.conditions.see(rule, seen, now);
+        }
+        let firing = self.conditions.firing(&policy);
+        let of = |severity| firing.iter().filter(|one| one.rule.severity == severity).count();
+        for severity in AlertSeverity::ALL {
+            self.metrics.alerts.fire(severity.as_str(), of(severity));
+        }
+        let (events, dropped) = self.alerts.intake.events();
+        if dropped != 0 {
+            tracing::warn!(dropped, "events of alerts were dropped: there were too many at once");
+        }
+        let events: Vec<Firing<'_>> =
+            events.iter().filter_map(|event| event.firing(&policy)).collect();
+        let (sidecar, keeper) = (&self.sidecar, &self.alerts.keeper);
+        keeper
+            .change(|book, now| {
+                book.sync(sidecar, (&policy, &firing), now);
+                events.iter().for_each(|event| book.event(&policy, event, now));
+            })
+            .await;
+        self.senders.begin(keeper, &policy).await;
+    }
+
+    /// Forgets rules that are not in force.
+    fn retain(&mut self, policy: &AlertPolicy) {
+        self.conditions.retain(policy);
+        self.alerts.intake.retain(policy);
+        self.recent.retain(|name, _| policy.rule(name).is_some());
+    }
+
+    /// What a rule sees now.
+    async fn seen(
+        &mut self,
+        rule: &AlertRule,
+        (counters, now): (Counters, Timestamp),
+    ) -> Vec<Seen> {
+        let one = |value: f64| vec![Seen { labels: Labels::new(), value }];
+        match rule.signal {
+            AlertSignal::Threshold => Vec::new(),
+            AlertSignal::Denials => self.alerts.intake.denials(rule, now),
+            AlertSignal::StoreDown => one(f64::from(u8::from(!self.engine.store().is_available()))),
+            AlertSignal::Queue => one(self.metrics.sharing.waiting.get() as f64),
+            AlertSignal::Capacity => capacity(&self.engine, rule).await,
+            AlertSignal::ConfigInvalid => self.config(),
+            AlertSignal::Certificate => self.certificates(now),
+            AlertSignal::Refused
+            | AlertSignal::Errors
+            | AlertSignal::StoreErrors
+            | AlertSignal::Latency
+            | AlertSignal::QueueDelay => {
+                let recent = self.recent.entry(rule.name.clone()).or_default();
+                recent.push(rule, counters, now).map(one).unwrap_or_default()
+            }
+        }
+    }
+
+    fn config(&self) -> Vec<Seen> {
+        let files = [
+            ("policies", self.metrics.policy_rejected.get() == 1),
+            ("callers", self.metrics.callers.is_rejected()),
+            ("alerts", self.metrics.alerts.is_rejected()),
+        ];
+        let seen = |(files, is_rejected)| Seen {
+            labels: Labels::new().with("files", Some(files)),
+            value: f64::from(u8::from(is_rejected)),
+        };
+        files.into_iter().map(seen).collect()
+    }
+
+    /// The time until each certificate expires, in seconds.
+    fn certificates(&self, now: Timestamp) -> Vec<Seen> {
+        let now_s = now.as_ms() as f64 / 1_000.0;
+        let seen = |(port, at_s): (&str, u64)| Seen {
+            labels: Labels::new().with("port", Some(port)),
+            value: (at_s as f64 - now_s).max(0.0),
+        };
+        self.metrics.certificates.expiries().map(seen).collect()
+    }
+}
+
+/// The used part of each limit of the providers.
+async fn capacity(engine: &Engine, rule: &AlertRule) -> Vec<Seen> {
+    let filter = &rule.filter;
+    let is_wanted = |domain: &str, provider: &str| {
+        !filter.excludes(Some(domain), None) && !filter.excludes_provider(provider)
+    };
+    let mut seen = Vec::new();
+    for provider in engine.providers(is_wanted).await {
+        for limit in provider.limits.iter().filter(|limit| limit.capacity != 0) {
+            if filter.excludes_limit(&limit.label) {
+                continue;
+            }
+            let labels = Labels::new()
+                .with("domain", Some(&provider.domain))
+                .with("provider", Some(&provider.name))
+                .with("limit", Some(&limit.label));
+            let value = limit.used as f64 * 100.0 / limit.capacity as f64;
+            seen.push(Seen { labels, value });
+        }
+    }
+    seen
+}

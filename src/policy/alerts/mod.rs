@@ -1,0 +1,194 @@
+//! Alerts in YAML files: rules, and the channels that are notified.
+
+mod channel;
+mod model;
+mod rule;
+mod signal;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::policy::problem::{Problem, Severity, Source};
+use crate::policy::schema::{AlertsFile, read_alerts};
+use crate::policy::yaml::{Reader, Spanned};
+
+use channel::compile_channel;
+use rule::compile_rule;
+
+pub use channel::check_url;
+pub use model::{
+    AlertBounds, AlertChannel, AlertFilter, AlertPolicy, AlertReceiver, AlertRule, AlertSeverity,
+    AlertSignal, AlertUrl, HttpReceiver,
+};
+
+/// Maximum number of rules, and of channels.
+const RULES_MAX: usize = 100;
+const CHANNELS_MAX: usize = 20;
+
+/// Maximum length of the name of a rule or of a channel.
+const NAME_LEN_MAX: usize = 64;
+
+/// Compiles files of alerts. The rules of one may name the channels of another.
+///
+/// # Errors
+/// All problems of all files.
+pub fn compile_alerts(sources: &[Source]) -> Result<AlertPolicy, Vec<Problem>> {
+    let mut files: Vec<(AlertsFile, Reader<'_>)> = sources.iter().map(read_alerts).collect();
+    let mut names = Names::default();
+    let mut policy = AlertPolicy::default();
+    for (file, reader) in &mut files {
+        for (name, channel) in file.channels.iter().flatten() {
+            if names.add(reader, ("channel", CHANNELS_MAX), name) {
+                policy.channels.extend(compile_channel(reader, &name.value, channel));
+            }
+        }
+    }
+    // The names of channels that have a problem are known too.
+    let channels: Vec<Arc<str>> = names.of("channel").map(Arc::from).collect();
+    for (file, reader) in &mut files {
+        for (name, rule) in file.alerts.iter().flatten() {
+            if names.add(reader, ("alert", RULES_MAX), name) {
+                policy.rules.extend(compile_rule(reader, &name.value, rule, &channels));
+            }
+        }
+    }
+    let mut problems: Vec<Problem> =
+        files.into_iter().flat_map(|(_, reader)| reader.into_problems()).collect();
+    problems
+        .sort_by(|one, other| (&one.path, one.span.start).cmp(&(&other.path, other.span.start)));
+    match problems.iter().any(|problem| problem.severity == Severity::Error) {
+        true => Err(problems),
+        false => Ok(policy),
+    }
+}
+
+/// The names so far, by kind.
+#[derive(Default)]
+struct Names(BTreeMap<&'static str, Vec<String>>);
+
+impl Names {
+    /// Adds a name; false if it is invalid, or if there is no place for it.
+    fn add(
+        &mut self,
+        reader: &mut Reader<'_>,
+        (kind, max): (&'static str, usize),
+        name: &Spanned<String>,
+    ) -> bool {
+        let known = self.0.entry(kind).or_default();
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let message = if known.contains(&name.value) {
+            format!("duplicate {kind} `{}`", name.value)
+        } else if known.len() == max {
+            format!("too many {kind}s; at most {max} are allowed")
+        } else if !name.value.bytes().all(is_plain)
+            || !(1..=NAME_LEN_MAX).contains(&name.value.len())
+        {
+            format!(
+                "invalid name `{}`; use up to {NAME_LEN_MAX} letters, digits, `-`, `_` and `.`",
+                name.value
+            )
+        } else {
+            known.push(name.value.clone());
+            return true;
+        };
+        reader.error(name.span.clone(), message);
+        false
+    }
+
+    fn of(&self, kind: &str) -> impl Iterator<Item = &str> {
+        self.0.get(kind).into_iter().flatten().map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn source(text: &str) -> Source {
+        Source { path: "alerts.yaml".to_owned(), text: text.to_owned() }
+    }
+
+    /// Checks the lines and messages of a file's problems.
+    #[track_caller]
+    fn check(text: &str, expected: &[(usize, &str)]) {
+        let problems =
+            compile_alerts(&[source(text)]).map_or_else(|problems| problems, |_| Vec::new());
+        let lines: Vec<usize> = problems.iter().map(|problem| problem.line).collect();
+        assert_eq!(
+            lines,
+            expected.iter().map(|one| one.0).collect::<Vec<_>>(),
+            "{text}\n{problems:?}"
+        );
+        for (problem, (_, message)) in problems.iter().zip(expected) {
+            assert!(problem.message.contains(message), "{}", problem.message);
+        }
+    }
+
+    #[test]
+    fn rules_and_channels_are_read() {
+        let text = "
+channels:
+  ops: { type: webhook, url: https://hooks.example.com/a, secret_file: /run/secret, severity: error }
+  log: { type: log, resolved: false }
+alerts:
+  quota: { when: threshold, percent: [80%, 100%], limit: daily }
+  slow: { when: latency, above: 50ms, clear: 40ms, for: 2m, severity: critical, notify: [ops] }
+  certificate: { when: certificate, below: 14d, notify: [] }";
+        let policy = compile_alerts(&[source(text)]).unwrap();
+        let quota = policy.rule("quota").unwrap();
+        assert_eq!((&*quota.percents, quota.bounds), (&[80, 100][..], None));
+        assert_eq!((quota.notify.len(), quota.severity), (2, AlertSeverity::Warning));
+        assert!(quota.filter.excludes_limit("monthly") && !quota.filter.excludes_limit("daily"));
+        let slow = policy.rule("slow").unwrap();
+        let bounds = AlertBounds { is_above: true, fires: 0.05, clears: 0.04 };
+        assert_eq!((slow.bounds, slow.over), (Some(bounds), Duration::from_secs(60)));
+        assert_eq!((&*slow.notify[0], slow.hold), ("ops", Duration::from_secs(120)));
+        let certificate = policy.rule("certificate").unwrap();
+        assert!(certificate.notify.is_empty() && !certificate.bounds.unwrap().is_above);
+        assert!(!policy.channel("log").unwrap().resolved);
+        assert_eq!(policy.channel("ops").unwrap().severity, AlertSeverity::Error);
+    }
+
+    #[test]
+    fn problems_are_told_where_they_stand() {
+        check("alerts:\n  a: { above: 5 }", &[(2, "`when` is missing")]);
+        check("alerts:\n  a: { when: lateness }", &[(2, "`when` must be threshold, denials")]);
+        check("alerts:\n  a: { when: denials }", &[(2, "`above` is missing")]);
+        check("alerts:\n  a: { when: denials, above: 5% }", &[(2, "use a number, such as 5")]);
+        check("alerts:\n  a: { when: refused, above: 5 }", &[(2, "use a percentage")]);
+        check("alerts:\n  a: { when: latency, above: 5 }", &[(2, "use a duration")]);
+        check(
+            "alerts:\n  a: { when: queue, above: 5, clear: 6 }",
+            &[(2, "use one at or below `5`")],
+        );
+        check("alerts:\n  a: { when: queue, above: 5, below: 6 }", &[(2, "not both")]);
+        check("alerts:\n  a: { when: queue, above: 5, over: 1m }", &[(2, "`over` has no effect")]);
+        check("alerts:\n  a: { when: store_down, above: 5 }", &[(2, "`above` has no effect")]);
+        check("alerts:\n  a: { when: threshold, for: 1m }", &[(2, "`for` has no effect")]);
+        check("alerts:\n  a: { when: threshold, percent: [0%] }", &[(2, "invalid threshold `0%`")]);
+        check(
+            "alerts:\n  a: { when: refused, above: 5%, over: 2h }",
+            &[(2, "exceeds the maximum")],
+        );
+        check("alerts:\n  a: { when: store_down, notify: [x] }", &[(2, "unknown channel `x`")]);
+        check("alerts:\n  \"a b\": { when: store_down }", &[(2, "invalid name `a b`")]);
+        check("channels:\n  a: { type: webhook }", &[(2, "`url` or `url_file` is missing")]);
+        check("channels:\n  a: { type: webhook, url: ftp://x }", &[(2, "invalid address")]);
+        check("channels:\n  a: { type: log, url: http://x }", &[(2, "`url` has no effect")]);
+        check("channels:\n  a: { type: webook }", &[(2, "`type` must be")]);
+        check("alert:\n  a: {}", &[(1, "did you mean `alerts`?")]);
+        check("domain: d", &[(1, "this is a policy, not a file of alerts")]);
+        check("", &[(1, "the file is empty")]);
+    }
+
+    #[test]
+    fn files_share_channels_and_no_names() {
+        let one = source("channels: { ops: { type: log } }\nalerts: { a: { when: store_down } }");
+        let other = source("alerts: { b: { when: store_down, notify: [ops] } }");
+        assert_eq!(compile_alerts(&[one.clone(), other]).unwrap().rules.len(), 2);
+        let problems = compile_alerts(&[one.clone(), one]).unwrap_err();
+        assert_eq!(problems.len(), 2);
+    }
+}

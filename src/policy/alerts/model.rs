@@ -1,0 +1,154 @@
+//! Alerts: their rules, and the channels that are notified.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::policy::schema::Word;
+
+pub use crate::policy::schema::{
+    AlertSeverityFile as AlertSeverity, AlertSignalFile as AlertSignal,
+};
+
+/// The rules and channels in force.
+#[derive(Clone, Debug, Default)]
+pub struct AlertPolicy {
+    pub rules: Vec<AlertRule>,
+    pub channels: Vec<AlertChannel>,
+}
+
+/// A rule: the signal that it follows, and when it fires.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertRule {
+    pub name: Arc<str>,
+    pub signal: AlertSignal,
+    /// The values at which it fires and resolves; None for signals without a value.
+    pub bounds: Option<AlertBounds>,
+    /// How long the signal must hold before it fires.
+    pub hold: Duration,
+    /// The time over which the signal is counted.
+    pub over: Duration,
+    /// The thresholds of `threshold`; all if empty.
+    pub percents: Vec<u16>,
+    pub filter: AlertFilter,
+    pub severity: AlertSeverity,
+    /// The names of the channels that are notified.
+    pub notify: Vec<Arc<str>>,
+    pub summary: Option<Arc<str>>,
+}
+
+/// When a value fires and resolves an alert. The unit is that of the signal: a number, percent, or seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AlertBounds {
+    /// It fires above `fires`, and not below it.
+    pub is_above: bool,
+    pub fires: f64,
+    /// The value at which it resolves.
+    pub clears: f64,
+}
+
+/// What a rule is limited to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertFilter {
+    pub domain: Option<Box<str>>,
+    pub limit: Option<Box<str>>,
+    pub tier: Option<Box<str>>,
+    pub provider: Option<Box<str>>,
+}
+
+/// A channel of notifications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertChannel {
+    pub name: Arc<str>,
+    pub receiver: AlertReceiver,
+    /// The least severity that it is notified of.
+    pub severity: AlertSeverity,
+    /// Whether it is notified when an alert resolves.
+    pub resolved: bool,
+}
+
+/// Where a channel sends notifications.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlertReceiver {
+    /// The log of the process.
+    Log,
+    /// A CloudEvent, signed as in Standard Webhooks if there is a file of secrets.
+    Webhook { http: HttpReceiver, secret_file: Option<Box<str>> },
+}
+
+/// A receiver over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpReceiver {
+    pub url: AlertUrl,
+    /// A file with the authorities of its certificate; None: the well-known ones.
+    pub ca_file: Option<Box<str>>,
+    /// Whether it may be at an address of the local network.
+    pub allow_private: bool,
+}
+
+/// The address of a receiver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AlertUrl {
+    Text(Box<str>),
+    /// A file with the address.
+    File(Box<str>),
+}
+
+impl AlertPolicy {
+    /// The rule with this name.
+    pub fn rule(&self, name: &str) -> Option<&AlertRule> {
+        self.rules.iter().find(|rule| &*rule.name == name)
+    }
+
+    /// The channel with this name.
+    pub fn channel(&self, name: &str) -> Option<&AlertChannel> {
+        self.channels.iter().find(|channel| &*channel.name == name)
+    }
+
+    /// Whether a rule follows the signal.
+    pub fn follows(&self, signal: AlertSignal) -> bool {
+        self.rules.iter().any(|rule| rule.signal == signal)
+    }
+}
+
+impl AlertFilter {
+    /// Whether a rule is limited to something else than these names.
+    pub fn excludes(&self, domain: Option<&str>, tier: Option<&str>) -> bool {
+        is_other(self.domain.as_deref(), domain) || is_other(self.tier.as_deref(), tier)
+    }
+
+    /// Whether a rule is limited to another limit.
+    pub fn excludes_limit(&self, limit: &str) -> bool {
+        is_other(self.limit.as_deref(), Some(limit))
+    }
+
+    /// Whether a rule is limited to another provider.
+    pub fn excludes_provider(&self, provider: &str) -> bool {
+        is_other(self.provider.as_deref(), Some(provider))
+    }
+}
+
+fn is_other(wanted: Option<&str>, found: Option<&str>) -> bool {
+    wanted.is_some_and(|wanted| found != Some(wanted))
+}
+
+impl AlertSeverity {
+    /// All severities, lowest first.
+    pub const ALL: [Self; 4] = [Self::Info, Self::Warning, Self::Error, Self::Critical];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, severity)| *severity == self).map_or("", |(word, _)| word)
+    }
+
+    /// The severity of a word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(word, _)| *word == text).map(|(_, severity)| *severity)
+    }
+}
+
+impl AlertSignal {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, signal)| *signal == self).map_or("", |(word, _)| word)
+    }
+}

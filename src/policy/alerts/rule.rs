@@ -1,0 +1,184 @@
+//! Compiles the rule of an alert.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::model::{AlertBounds, AlertFilter, AlertRule, AlertSeverity, AlertSignal};
+use super::signal::{AlertUnit, SignalKeys};
+use crate::policy::compile::{PERCENT_MAX, parse_length_ms, parse_percent};
+use crate::policy::schema::AlertRuleFile;
+use crate::policy::yaml::{Reader, Spanned};
+
+/// Maximum of `over`: what is counted is kept in memory.
+const OVER_MAX: Duration = Duration::from_secs(3_600);
+
+/// Maximum length of `summary`.
+const SUMMARY_LEN_MAX: usize = 500;
+
+/// The rule of the file; None if it has a problem. `channels` are the names of all channels.
+pub fn compile_rule(
+    reader: &mut Reader<'_>,
+    name: &str,
+    file: &AlertRuleFile,
+    channels: &[Arc<str>],
+) -> Option<AlertRule> {
+    let signal = file.when.as_ref()?.value;
+    let keys = signal.keys();
+    check_keys(reader, file, signal, &keys);
+    let hold = file.r#for.as_ref().and_then(|text| duration(reader, text, Duration::MAX));
+    if let (AlertSignal::Threshold, Some(text)) = (signal, &file.r#for) {
+        reader.error(
+            text.span.clone(),
+            "`for` has no effect with `when: threshold`, which fires at once",
+        );
+    }
+    let over = file.over.as_ref().and_then(|text| duration(reader, text, OVER_MAX));
+    let bounds = match keys.unit {
+        Some(unit) => Some(bounds(reader, file, unit)?),
+        None => None,
+    };
+    let summary = file.summary.as_ref().map(|text| Arc::from(&*text.value));
+    if let Some(text) = file.summary.as_ref().filter(|text| SUMMARY_LEN_MAX < text.value.len()) {
+        let message = format!("`summary` is longer than {SUMMARY_LEN_MAX} bytes");
+        reader.error(text.span.clone(), message);
+    }
+    Some(AlertRule {
+        name: name.into(),
+        signal,
+        bounds,
+        hold: hold.unwrap_or_default(),
+        over: over.or(keys.over).unwrap_or_default(),
+        percents: percents(reader, file),
+        filter: filter(file),
+        severity: file.severity.as_ref().map_or(AlertSeverity::Warning, |word| word.value),
+        notify: notify(reader, file, channels),
+        summary,
+    })
+}
+
+/// Reports keys that the signal does not have.
+fn check_keys(
+    reader: &mut Reader<'_>,
+    file: &AlertRuleFile,
+    signal: AlertSignal,
+    keys: &SignalKeys,
+) {
+    let span = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.span.clone());
+    let percent = file.percent.as_ref().and_then(|list| Some(list.first()?.span.clone()));
+    let has_value = keys.unit.is_some();
+    let present: [(&str, bool, Option<Range<usize>>); 9] = [
+        ("above", has_value, span(&file.above)),
+        ("below", has_value, span(&file.below)),
+        ("clear", has_value, span(&file.clear)),
+        ("over", keys.over.is_some(), span(&file.over)),
+        ("percent", keys.filters.contains(&"percent"), percent),
+        ("domain", keys.filters.contains(&"domain"), span(&file.domain)),
+        ("limit", keys.filters.contains(&"limit"), span(&file.limit)),
+        ("tier", keys.filters.contains(&"tier"), span(&file.tier)),
+        ("provider", keys.filters.contains(&"provider"), span(&file.provider)),
+    ];
+    for (key, _, span) in present.into_iter().filter(|(_, has, _)| !has) {
+        if let Some(span) = span {
+            let message = format!("`{key}` has no effect with `when: {}`", signal.as_str());
+            reader.error(span, message);
+        }
+    }
+}
+
+/// The values at which a rule fires and resolves.
+fn bounds(reader: &mut Reader<'_>, file: &AlertRuleFile, unit: AlertUnit) -> Option<AlertBounds> {
+    let (is_above, written) = match (&file.above, &file.below) {
+        (Some(above), None) => (true, above),
+        (None, Some(below)) => (false, below),
+        (Some(_), Some(below)) => {
+            reader.error(below.span.clone(), "use either `above` or `below`, not both");
+            return None;
+        }
+        (None, None) => {
+            reader.error(file.span.clone(), "`above` is missing: the value at which it fires");
+            return None;
+        }
+    };
+    let fires = value(reader, written, unit)?;
+    let Some(text) = &file.clear else {
+        return Some(AlertBounds { is_above, fires, clears: fires });
+    };
+    let clears = value(reader, text, unit)?;
+    let is_between = if is_above { fires < clears } else { clears < fires };
+    if is_between {
+        let (wrong, side) =
+            if is_above { ("above", "at or below") } else { ("below", "at or above") };
+        let message = format!(
+            "`clear: {}` is {wrong} the value at which it fires; use one {side} `{}`",
+            text.value, written.value
+        );
+        reader.error(text.span.clone(), message);
+        return None;
+    }
+    Some(AlertBounds { is_above, fires, clears })
+}
+
+fn value(reader: &mut Reader<'_>, text: &Spanned<String>, unit: AlertUnit) -> Option<f64> {
+    unit.parse(&text.value).map_err(|message| reader.error(text.span.clone(), message)).ok()
+}
+
+fn duration(reader: &mut Reader<'_>, text: &Spanned<String>, max: Duration) -> Option<Duration> {
+    match parse_length_ms(&text.value).map(Duration::from_millis) {
+        Ok(length) if length <= max => Some(length),
+        Ok(_) => {
+            let message = format!("`{}` exceeds the maximum of {}s", text.value, max.as_secs());
+            reader.error(text.span.clone(), message);
+            None
+        }
+        Err(message) => {
+            reader.error(text.span.clone(), message);
+            None
+        }
+    }
+}
+
+fn percents(reader: &mut Reader<'_>, file: &AlertRuleFile) -> Vec<u16> {
+    let mut percents = Vec::new();
+    for text in file.percent.iter().flatten() {
+        match parse_percent(&text.value, "threshold", PERCENT_MAX) {
+            Ok(percent) if percents.contains(&percent) => {
+                reader.error(text.span.clone(), format!("duplicate threshold `{}`", text.value));
+            }
+            Ok(percent) => percents.push(percent),
+            Err(message) => reader.error(text.span.clone(), message),
+        }
+    }
+    percents
+}
+
+fn filter(file: &AlertRuleFile) -> AlertFilter {
+    let name =
+        |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.value.as_str().into());
+    AlertFilter {
+        domain: name(&file.domain),
+        limit: name(&file.limit),
+        tier: name(&file.tier),
+        provider: name(&file.provider),
+    }
+}
+
+/// The channels that are notified: all if the rule names none.
+fn notify(reader: &mut Reader<'_>, file: &AlertRuleFile, channels: &[Arc<str>]) -> Vec<Arc<str>> {
+    let Some(named) = &file.notify else { return channels.to_vec() };
+    let mut notified = Vec::new();
+    for name in &named.value {
+        match channels.iter().find(|channel| ***channel == *name.value) {
+            Some(channel) if notified.contains(channel) => {
+                reader.error(name.span.clone(), format!("duplicate channel `{}`", name.value));
+            }
+            Some(channel) => notified.push(channel.clone()),
+            None => {
+                let message =
+                    format!("unknown channel `{}`; `channels` has none of this name", name.value);
+                reader.error(name.span.clone(), message);
+            }
+        }
+    }
+    notified
+}

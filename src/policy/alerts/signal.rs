@@ -1,0 +1,89 @@
+//! What each signal of an alert has: the unit of its value, its defaults, and the filters that apply.
+
+use std::time::Duration;
+
+use super::model::AlertSignal;
+use crate::policy::compile::parse_length_ms;
+
+/// The unit of a signal's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlertUnit {
+    Number,
+    Percent,
+    /// In seconds; written as a duration.
+    Time,
+}
+
+/// The keys that a signal has.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalKeys {
+    /// None: it has no value, and so neither `above` nor `below`.
+    pub unit: Option<AlertUnit>,
+    /// The time over which it is counted, if the rule has none; None: it is not counted.
+    pub over: Option<Duration>,
+    /// The filters that it has.
+    pub filters: &'static [&'static str],
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl AlertSignal {
+    /// The keys that the signal has.
+    pub fn keys(self) -> SignalKeys {
+        let (unit, over, filters): (_, _, &[&str]) = match self {
+            Self::Threshold => (None, None, &["percent", "domain", "limit", "tier"]),
+            Self::Denials => (Some(AlertUnit::Number), Some(MINUTE), &["domain", "tier"]),
+            Self::Refused | Self::Errors => (Some(AlertUnit::Percent), Some(5 * MINUTE), &[]),
+            Self::StoreErrors => (Some(AlertUnit::Number), Some(MINUTE), &[]),
+            Self::Latency | Self::QueueDelay => (Some(AlertUnit::Time), Some(MINUTE), &[]),
+            Self::Queue => (Some(AlertUnit::Number), None, &[]),
+            Self::Capacity => (Some(AlertUnit::Percent), None, &["domain", "limit", "provider"]),
+            Self::Certificate => (Some(AlertUnit::Time), None, &[]),
+            Self::StoreDown | Self::ConfigInvalid => (None, None, &[]),
+        };
+        SignalKeys { unit, over, filters }
+    }
+
+    /// The unit of its value; None if it has none.
+    pub fn unit(self) -> Option<AlertUnit> {
+        self.keys().unit
+    }
+}
+
+impl AlertUnit {
+    /// Parses a value of this unit.
+    ///
+    /// # Errors
+    /// A clause with the reason.
+    pub fn parse(self, text: &str) -> Result<f64, String> {
+        let number = |digits: &str| {
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            let number = digits.parse::<f64>().ok().filter(|_| plain);
+            number.filter(|number| number.is_finite())
+        };
+        let (value, example) = match self {
+            Self::Number => (number(text), "a number, such as 5"),
+            Self::Percent => {
+                let digits = text.strip_suffix('%').map(str::trim_end);
+                (digits.and_then(number), "a percentage, such as 20%")
+            }
+            Self::Time => {
+                let ms = parse_length_ms(text).ok();
+                let value = ms.map(|ms| Duration::from_millis(ms).as_secs_f64());
+                (value, "a duration, such as 50ms, 2s or 14d")
+            }
+        };
+        value.ok_or_else(|| format!("invalid value `{text}`; use {example}"))
+    }
+
+    /// A value of this unit, for people.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::Number => format!("{}", (value * 100.0).round() / 100.0),
+            Self::Percent => format!("{}%", (value * 10.0).round() / 10.0),
+            Self::Time if 86_400.0 <= value => format!("{:.1} days", value / 86_400.0),
+            Self::Time if 1.0 <= value => format!("{value:.1} s"),
+            Self::Time => format!("{:.1} ms", value * 1_000.0),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The types of a file of alerts.
+
+use std::collections::BTreeMap;
+
+use super::Named;
+use super::map::{MapFile, Read, map};
+use super::readers::{flag, name_list, named, names, text, word};
+use super::words::{AlertSeverityFile, AlertSignalFile, ChannelTypeFile};
+use crate::policy::problem::Source;
+use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
+
+/// The maps in which a misplaced key may be valid.
+const ELSEWHERE: &[&Shape] = &[&AlertsFile::SHAPE, &AlertRuleFile::SHAPE, &ChannelFile::SHAPE];
+
+map! {
+    /// Alerts, and the channels that are notified of them.
+    #[schemars(title = "Tollgate alerts")]
+    pub struct AlertsFile in "a file of alerts";
+
+    /// The channels of notifications, by name.
+    #[schemars(with = "Option<BTreeMap<String, ChannelFile>>")]
+    channels: Named<ChannelFile> = channels;
+    /// The rules, by name.
+    #[schemars(with = "Option<BTreeMap<String, AlertRuleFile>>")]
+    alerts: Named<AlertRuleFile> = alerts;
+}
+
+map! {
+    /// A rule: the signal that it follows, and when it fires.
+    pub struct AlertRuleFile in "an alert" requires ["when"] at span;
+
+    /// The signal.
+    #[schemars(required)]
+    when: Spanned<AlertSignalFile> = word;
+    /// It fires above this value: a number, a percentage such as 20%, or a duration such as 50ms, as the signal has it.
+    above: Spanned<String> = text;
+    /// It fires below this value.
+    below: Spanned<String> = text;
+    /// It resolves at this value, and not at once when it no longer fires.
+    clear: Spanned<String> = text;
+    /// How long the signal must hold before it fires, such as 2m; at once if absent.
+    r#for: Spanned<String> = text;
+    /// The time over which the signal is counted, such as 5m.
+    over: Spanned<String> = text;
+    /// The thresholds of `when: threshold`, such as [80%, 100%]; all if absent.
+    percent: Vec<Spanned<String>> = name_list;
+    /// Only this domain.
+    domain: Spanned<String> = text;
+    /// Only the limit with this name.
+    limit: Spanned<String> = text;
+    /// Only callers of this tier.
+    tier: Spanned<String> = text;
+    /// Only this provider.
+    provider: Spanned<String> = text;
+    /// The severity; warning if absent.
+    severity: Spanned<AlertSeverityFile> = word;
+    /// The names of the channels that are notified; all if absent, none if empty.
+    notify: Spanned<Vec<Spanned<String>>> = names;
+    /// A text for people, such as a link to the instructions.
+    summary: Spanned<String> = text;
+}
+
+map! {
+    /// A channel of notifications.
+    pub struct ChannelFile in "a channel" requires ["type"] at span;
+
+    /// Its type.
+    #[schemars(required)]
+    r#type: Spanned<ChannelTypeFile> = word;
+    /// The address of the receiver.
+    url: Spanned<String> = text;
+    /// A file with the address of the receiver, if it is a secret.
+    url_file: Spanned<String> = text;
+    /// A file with the secrets of a webhook, one on each line; all of them sign.
+    secret_file: Spanned<String> = text;
+    /// A file with the authorities of the receiver's certificate, in PEM; the well-known ones if absent.
+    ca_file: Spanned<String> = text;
+    /// Whether the receiver may be at an address of the local network; false if absent.
+    allow_private_addresses: Spanned<bool> = flag;
+    /// The least severity that it is notified of; info if absent.
+    severity: Spanned<AlertSeverityFile> = word;
+    /// Whether it is notified when an alert resolves; true if absent.
+    resolved: Spanned<bool> = flag;
+}
+
+/// Reads a file of alerts; invalid parts are omitted.
+pub fn read_alerts(source: &Source) -> (AlertsFile, Reader<'_>) {
+    let mut reader = Reader::of_language(source, ELSEWHERE);
+    let file = match Node::parse(&source.text) {
+        Ok(node) => alerts_file(&mut reader, &node),
+        Err(error) => {
+            reader.error(error.span, error.message);
+            AlertsFile::default()
+        }
+    };
+    (file, reader)
+}
+
+fn alerts_file(reader: &mut Reader<'_>, node: &Node) -> AlertsFile {
+    if matches!(node.value, Value::Null) {
+        reader.error(node.span.clone(), "the file is empty; write `alerts: {}` for no alerts");
+        return AlertsFile::default();
+    }
+    if let (Some(domain), None) = (node.key("domain"), node.key("alerts")) {
+        let message = "this is a policy, not a file of alerts: check it without `--alerts`, and serve it with the \
+                       setting `policies`";
+        reader.error(domain.span.clone(), message);
+        return AlertsFile::default();
+    }
+    AlertsFile::read(reader, node)
+}
+
+fn channels(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<ChannelFile>> {
+    Some(named(reader, node, what, |reader, node| Some(ChannelFile::read(reader, node))))
+}
+
+fn alerts(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<AlertRuleFile>> {
+    Some(named(reader, node, what, |reader, node| Some(AlertRuleFile::read(reader, node))))
+}
+
+/// The JSON Schema of a file of alerts, for editors.
+pub fn alerts_schema() -> serde_json::Value {
+    schemars::schema_for!(AlertsFile).to_value()
+}

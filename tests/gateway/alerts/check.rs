@@ -1,0 +1,62 @@
+//! `tollgate check --alerts`, the JSON Schema, and edits of the file under a running process.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::AlertFile;
+use crate::support::eventually;
+use crate::support::store::Store;
+use crate::support::tollgate;
+
+#[test]
+fn a_file_is_checked_with_carets() {
+    let check = |text: &str| {
+        let file = AlertFile::new(text);
+        let path = file.path.to_str().unwrap();
+        let output = tollgate::command().args(["check", "--alerts", path]).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let said =
+        check("alerts:\n  slow: { when: latency, above: 50ms }\nchannels: { log: { type: log } }");
+    assert!(said.contains("1 file, 1 alert, 1 channel: no errors"), "{said}");
+    let said = check("alerts:\n  slow: { when: latency, above: 50 }");
+    assert!(said.contains("invalid value `50`; use a duration, such as 50ms, 2s or 14d"), "{said}");
+    assert!(said.contains("^^") && said.contains("1 file: 1 error, no warnings"), "{said}");
+}
+
+#[test]
+fn the_schema_has_every_key() {
+    let output = tollgate::command().args(["schema", "--alerts"]).output().unwrap();
+    let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(schema["title"], "Tollgate alerts");
+    assert!(schema["$defs"]["AlertRuleFile"]["properties"]["for"].is_object(), "{schema:#}");
+}
+
+#[test]
+fn the_example_passes_the_check() {
+    let check = ["check", "--deny-warnings", "--alerts", "config/alerts.yaml"];
+    let output = tollgate::command().args(check).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let page = fs::read_to_string("config/alerts.md").unwrap();
+    let examples = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    for example in examples {
+        let file = AlertFile::new(example);
+        let path = file.path.to_str().unwrap();
+        let output = tollgate::command().args(["check", "--alerts", path]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[tokio::test]
+async fn an_edit_is_live_and_a_bad_one_changes_nothing() {
+    let file = AlertFile::new("alerts: {}");
+    let tollgate = file.serve(&Store::Embedded).await;
+    file.edit("alerts: { a: { when: store_dwn } }");
+    eventually("the error", async || {
+        tollgate.output().contains("the previous alerts stay in force").then_some(())
+    })
+    .await;
+    file.edit("channels: { log: { type: log } }\nalerts: { quick: { when: latency, above: 1ms } }");
+    eventually("the edit", async || tollgate.output().contains("rules=1").then_some(())).await;
+}
