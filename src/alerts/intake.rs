@@ -80,13 +80,11 @@ impl Intake {
         lock(&self.0).denials.retain(|name, _| policy.rule(name).is_some());
     }
 
-    /// Forgets a caller.
-    pub fn erase(&self, caller: &str) {
+    /// Forgets callers.
+    pub fn erase(&self, is_erased: &dyn Fn(&str) -> bool) {
         let mut taken = lock(&self.0);
-        for counts in taken.denials.values_mut() {
-            counts.erase(caller);
-        }
-        taken.events.retain(|event| event.labels.get("caller") != Some(caller));
+        taken.denials.values_mut().for_each(|counts| counts.erase(is_erased));
+        taken.events.retain(|event| !event.labels.get("caller").is_some_and(is_erased));
     }
 }
 

@@ -56,6 +56,8 @@ pub struct AlertList {
     pub book: Book,
     /// Newest first.
     pub closed: Vec<ClosedAlert>,
+    /// The time of the book.
+    pub now: Timestamp,
     /// The book of the fleet, and not of this sidecar alone.
     pub of_fleet: bool,
 }
@@ -88,6 +90,16 @@ impl Keeper {
         result
     }
 
+    /// The book alone.
+    pub async fn book(&self) -> Book {
+        if let Some(shared) = &self.shared
+            && shared.refresh().await.is_ok()
+        {
+            return lock(&shared.known).1.clone();
+        }
+        lock(&self.local).book.clone()
+    }
+
     /// The open alerts, and those that were closed.
     pub async fn list(&self) -> AlertList {
         if let Some(shared) = &self.shared
@@ -97,7 +109,27 @@ impl Keeper {
         }
         let local = lock(&self.local);
         let closed = local.closed.iter().cloned().collect();
-        AlertList { book: local.book.clone(), closed, of_fleet: false }
+        let now = self.clock.now().timestamp();
+        AlertList { book: local.book.clone(), closed, now, of_fleet: false }
+    }
+
+    /// Removes what is kept about a caller, and returns the number of alerts and notifications.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected; some may be removed.
+    pub async fn erase(&self, caller: &str) -> Result<u64, StoreError> {
+        let mut removed = self.change(|book, _| book.erase(caller)).await;
+        let is_about = |closed: &ClosedAlert| closed.alert.labels.get("caller") == Some(caller);
+        lock(&self.local).closed.retain(|closed| !is_about(closed));
+        if let Some(shared) = &self.shared {
+            for text in shared.store.closed(CLOSED_MAX).await? {
+                if ClosedAlert::decode(&text).is_some_and(|closed| is_about(&closed)) {
+                    shared.store.remove_closed(&text).await?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
     }
 
     async fn change_shared<T>(
@@ -164,11 +196,11 @@ impl SharedBook {
     }
 
     async fn list(&self) -> Result<AlertList, StoreError> {
-        self.refresh().await?;
+        let now = self.refresh().await?;
         let closed = self.store.closed(CLOSED_MAX).await?;
         let closed = closed.iter().filter_map(|text| ClosedAlert::decode(text)).collect();
         let book = lock(&self.known).1.clone();
-        Ok(AlertList { book, closed, of_fleet: true })
+        Ok(AlertList { book, closed, now, of_fleet: true })
     }
 }
 

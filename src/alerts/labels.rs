@@ -61,6 +61,12 @@ impl AlertId {
     }
 }
 
+impl From<String> for AlertId {
+    fn from(id: String) -> Self {
+        Self(id)
+    }
+}
+
 impl fmt::Display for AlertId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -8,15 +8,17 @@ mod conditions;
 mod counted;
 mod delivery;
 mod denials;
+mod in_force;
 mod intake;
 mod keeper;
 mod labels;
 
-pub use book::{Book, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert};
+pub use book::{Book, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert, Silence};
 pub use conditions::{Conditions, Seen};
 pub use counted::{Counters, Recent};
 pub use delivery::{SendError, Senders};
 pub use denials::DenialCounts;
+pub use in_force::Alerts;
 pub use intake::{AlertEvent, Intake};
 pub use keeper::{AlertList, Keeper};
 pub use labels::{AlertId, Labels};

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio::{pin, select};
 
-use crate::alerts::{Conditions, Counters, Firing, Intake, Keeper, Labels, Recent, Seen, Senders};
+use crate::alerts::{Alerts, Conditions, Counters, Firing, Keeper, Labels, Recent, Seen, Senders};
 use crate::clock::{Clock, Timestamp};
-use crate::engine::{DecisionRecord, Engine};
+use crate::engine::Engine;
 use crate::metrics::Metrics;
 use crate::policy::{AlertPolicy, AlertRule, AlertSeverity, AlertSignal};
 use crate::settings::Settings;
@@ -25,14 +24,6 @@ const LAST_SEND_TIMEOUT: Duration = Duration::from_secs(2);
 /// Random bytes in the name of a sidecar.
 const NAME_LEN: usize = 8;
 
-/// The alerts in force, what was taken of records, and the book.
-#[derive(Clone, Debug)]
-pub struct Alerts {
-    pub policy: Arc<ArcSwap<AlertPolicy>>,
-    pub intake: Arc<Intake>,
-    pub keeper: Arc<Keeper>,
-}
-
 /// Follows signals and sends notifications.
 #[derive(Debug)]
 pub struct AlertTask {
@@ -44,13 +35,6 @@ pub struct AlertTask {
     conditions: Conditions,
     /// By the name of the rule.
     recent: BTreeMap<Arc<str>, Recent>,
-}
-
-impl Alerts {
-    /// Takes records of decisions.
-    pub fn add(&self, records: &[DecisionRecord]) {
-        self.intake.add(&self.policy.load(), records);
-    }
 }
 
 /// Alerts, if there are files of them.

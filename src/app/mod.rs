@@ -32,6 +32,7 @@ use tokio::select;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::engine::{Engine, EngineSettings, ModeSettings, NearLimit, Readiness};
 use crate::grpc;
@@ -46,7 +47,7 @@ use crate::settings::{Settings, TlsFiles};
 use crate::store::Directory;
 use crate::store::redis::{Connector, RedisAuditLog, Subscriber};
 
-use alerts::{AlertTask, Alerts};
+use alerts::AlertTask;
 use banner::Banner;
 use counters::CounterKeeper;
 use gifts::PendingGifts;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use tokio::select;
 
-use super::alerts::Alerts;
 use super::refusals::RefusalKeeper;
 use super::usage::UsageConsumer;
+use crate::alerts::Alerts;
 use crate::clock::Clock;
 use crate::engine::{DecisionRecord, Sink, Wanted};
 use crate::http::{Api, RefusalSources, UsageSources};
@@ -68,6 +68,7 @@ pub fn build(
         erasures,
         reservations: reservations.clone(),
         usage: usage.as_ref().map(|usage| usage.erasable(retention)),
+        alerts: alerts.clone(),
     });
     let sources =
         |usage: &UsageConsumer| UsageSources { memory: usage.usage.clone(), sums, retention };
@@ -80,6 +81,7 @@ pub fn build(
         refusals: RefusalSources { recent, stored },
         usage: usage.as_ref().map(sources),
         dashboard: None,
+        alerts: alerts.clone(),
     };
     (RecordConsumer { sink, usage, audit, refusals, alerts }, api)
 }

@@ -23,6 +23,7 @@ GET  /v1           the operations of the API; GET /v1/openapi.json describes the
 /v1/latencies      latencies of the providers that choices select from
 /v1/signals        signals that limits follow
 /v1/usage          usage by minute, hour and day; also /v1/denials and /v1/top
+/v1/alerts         open and closed alerts, silences, notifications
 /v1/why/ID         explains a refusal by its id
 GET  /dashboard    pages for people
 GET  /metrics      metrics, for Prometheus

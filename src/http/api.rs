@@ -12,7 +12,7 @@ use super::auth::{Authorized, Viewer};
 use super::edge::Edge;
 use super::openapi::{self, Operation};
 use super::{
-    api_keys, bonuses, callers, credits, erase, latencies, own_page, providers, quota,
+    alerts, api_keys, bonuses, callers, credits, erase, latencies, own_page, providers, quota,
     reservations, signals, usage, why,
 };
 
@@ -43,6 +43,7 @@ fn operations() -> Vec<Operation> {
         .chain(signals::operations())
         .chain(usage::operations())
         .chain(why::operations())
+        .chain(alerts::operations())
         .chain(document)
         .collect()
 }

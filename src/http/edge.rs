@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::dashboard::Dashboard;
+use crate::alerts::Alerts;
 use crate::api_token::ApiToken;
 use crate::engine::{ApiKeys, Engine, Readiness};
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Api {
     pub refusals: RefusalSources,
     /// None: usage is not counted.
     pub usage: Option<UsageSources>,
+    /// None: there are no files of alerts.
+    pub alerts: Option<Alerts>,
     /// None: it is off.
     pub dashboard: Option<Arc<Dashboard>>,
 }

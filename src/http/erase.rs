@@ -43,6 +43,8 @@ struct ErasedBody {
     usage: u64,
     /// Refusals in Redis.
     refusals: u64,
+    /// Alerts about it, and their notifications.
+    alerts: u64,
     /// Lines of this process's audit log.
     audit_lines: u64,
 }
@@ -81,7 +83,7 @@ async fn erase(
     let api_keys = api_keys::erase(&edge, &name).await?;
     let counters = edge.engine.erase(&name).await.map_err(|error| incomplete(&error.into()))?;
     let erased = edge.api.eraser.erase(&name, edge.engine.now()).await;
-    let Erased { reservations, sums, refusals, audit_lines } =
+    let Erased { reservations, sums, refusals, alerts, audit_lines } =
         erased.map_err(|error| incomplete(&error))?;
     let usage = sums;
     Ok(Report(Json(ErasedBody {
@@ -92,6 +94,7 @@ async fn erase(
         reservations,
         usage,
         refusals,
+        alerts,
         audit_lines,
     })))
 }

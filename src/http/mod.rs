@@ -3,6 +3,7 @@
 //! Only this folder chooses HTTP statuses. The answer to a failed request is a problem document.
 
 mod admin;
+mod alerts;
 mod api;
 mod api_keys;
 mod auth;

@@ -15,6 +15,7 @@ use tokio::{pin, select};
 use super::audit::Audit;
 use super::recent_refusals::RecentRefusals;
 use super::refusal::RefusalForm;
+use crate::alerts::Alerts;
 use crate::clock::{Clock, Timestamp};
 use crate::lock::lock;
 use crate::store::redis::{RedisErasures, RedisRefusals};
@@ -42,6 +43,8 @@ pub struct CallerData {
     pub reservations: Arc<ReservationRecords>,
     /// None: usage is not counted.
     pub usage: Option<ErasableUsage>,
+    /// None: there are none.
+    pub alerts: Option<Alerts>,
 }
 
 /// Erases data of callers.
@@ -71,6 +74,8 @@ pub struct Erased {
     pub sums: u64,
     /// Refusals in Redis.
     pub refusals: u64,
+    /// Open and closed alerts, and notifications.
+    pub alerts: u64,
     /// Lines of this process's audit log.
     pub audit_lines: u64,
 }
@@ -126,6 +131,9 @@ impl Eraser {
                 RefusalForm::from_json(text).and_then(|one| one.caller).as_deref() == Some(caller)
             };
             erased.refusals = stored.erase(is_of).await?;
+        }
+        if let Some(alerts) = &self.data.alerts {
+            erased.alerts = alerts.keeper.erase(caller).await?;
         }
         let name = caller.to_owned();
         let names: Names = Arc::new(move |text| text == name || Some(text) == in_log.as_deref());
@@ -197,6 +205,9 @@ impl Eraser {
     /// Erases callers from memory. Returns their names: this process may have stored sums of them just now.
     fn forget(&self, is_erased: &dyn Fn(&str) -> bool) -> BTreeSet<String> {
         self.data.recent.erase(is_erased);
+        if let Some(alerts) = &self.data.alerts {
+            alerts.intake.erase(is_erased);
+        }
         let Some(ErasableUsage { memory, stored, .. }) = &self.data.usage else {
             return BTreeSet::new();
         };

@@ -38,7 +38,9 @@ async fn each_answer_is_as_the_document_describes_it() {
     let program = find_program("schemathesis", "SCHEMATHESIS", Some(installed));
     let (Some(program), Some(server)) = (program, Server::start(&[])) else { return };
     let store = Store::Redis(server);
-    let tollgate = Tollgate::serve_with(POLICY, &store, &["--usage=true"]).await;
+    let tollgate =
+        Tollgate::serve_with(POLICY, &store, &["--usage=true", "--alerts", "config/alerts.yaml"])
+            .await;
     let url = format!("http://{}/v1/openapi.json", tollgate.http_address);
     let folder = TempDir::new().unwrap();
     let mut command = Command::new(program);

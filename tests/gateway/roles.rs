@@ -75,6 +75,15 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("GET /v1/forecast", "self"),
     ("GET /v1/costs", "viewer"),
     ("GET /v1/why/{id}", "self"),
+    ("GET /v1/alerts", "viewer"),
+    ("POST /v1/alerts/{id}/acknowledge", "operator"),
+    ("POST /v1/alerts/{id}/resolve", "operator"),
+    ("GET /v1/alerts/silences", "viewer"),
+    ("POST /v1/alerts/silences", "operator"),
+    ("DELETE /v1/alerts/silences/{id}", "operator"),
+    ("GET /v1/alerts/notifications", "viewer"),
+    ("POST /v1/alerts/notifications/{id}/resend", "operator"),
+    ("POST /v1/alerts/rules/{name}/test", "operator"),
     // The last: it erases the refusals.
     ("POST /v1/callers/{name}/erase", "admin"),
 ];

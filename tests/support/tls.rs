@@ -59,8 +59,13 @@ impl Authority {
 
     /// A new certificate of it for [`NAME`].
     pub fn sign(&self) -> Certificate {
+        self.sign_for(NAME)
+    }
+
+    /// A new certificate of it for that name.
+    pub fn sign_for(&self, name: &str) -> Certificate {
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let pem = certificate.signed_by(&key, &self.issuer).unwrap().pem();
         Certificate { pem, key_pem: key.serialize_pem() }
     }

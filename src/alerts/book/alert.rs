@@ -37,8 +37,20 @@ pub struct OpenAlert {
     pub expires_ms: Option<u64>,
     /// The person who has acknowledged it.
     pub acknowledged_by: Option<String>,
+    /// The person who has resolved it, while it still fires.
+    #[serde(default)]
+    pub resolved_by: Option<String>,
     /// The channels that are notified of it.
     pub notify: Vec<String>,
+    /// Whether they were notified, and not held back by a silence.
+    #[serde(default)]
+    pub told: bool,
+    /// When it was last told, for repetitions.
+    #[serde(default)]
+    pub told_ms: u64,
+    /// The channels to which it was escalated.
+    #[serde(default)]
+    pub escalated_to: Vec<String>,
 }
 
 /// An alert that is no longer open.
@@ -55,9 +67,26 @@ pub struct ClosedAlert {
 #[serde(rename_all = "snake_case")]
 pub enum NotificationKind {
     Firing,
+    /// It still fires.
+    Repeated,
+    /// It still fires, and nobody has acknowledged it.
+    Escalated,
     Resolved,
     /// A test of the channel.
     Test,
+}
+
+impl NotificationKind {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Firing => "firing",
+            Self::Repeated => "repeated",
+            Self::Escalated => "escalated",
+            Self::Resolved => "resolved",
+            Self::Test => "test",
+        }
+    }
 }
 
 /// A notification of one channel.
@@ -106,6 +135,10 @@ impl OpenAlert {
             holders: None,
             expires_ms: None,
             acknowledged_by: None,
+            resolved_by: None,
+            told: false,
+            told_ms: 0,
+            escalated_to: Vec::new(),
             notify: rule.notify.iter().map(|name| name.to_string()).collect(),
         }
     }

@@ -7,6 +7,8 @@
 
 mod alert;
 mod outbox;
+mod people;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,11 +17,12 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::AlertId;
 use crate::clock::Timestamp;
-use crate::policy::{AlertPolicy, AlertSignal};
+use crate::policy::{AlertEscalation, AlertPolicy, AlertSignal};
 
 use outbox::Outbox;
 
 pub use alert::{ClosedAlert, Firing, Notification, NotificationKind, OpenAlert};
+pub use silence::Silence;
 
 /// How long a sidecar holds an alert without renewing it.
 const HELD: Duration = Duration::from_secs(30);
@@ -35,6 +38,8 @@ const OPEN_MAX: usize = 1_000;
 pub struct Book {
     open: BTreeMap<AlertId, OpenAlert>,
     outbox: Outbox,
+    #[serde(default)]
+    silences: Vec<Silence>,
     /// Alerts that were not opened because there are too many.
     dropped: u64,
     /// Alerts that were closed by the last change; the keeper takes them to the history.
@@ -82,6 +87,37 @@ impl Book {
         for id in ended {
             self.close(policy, &id, (None, now));
         }
+        self.silences.retain(|silence| now.as_ms() < silence.until_ms);
+        self.tell_again(policy, now);
+    }
+
+    /// Tells what is due of open alerts: what a silence no longer holds back, repetitions, escalations.
+    fn tell_again(&mut self, policy: &AlertPolicy, now: Timestamp) {
+        let silences = &self.silences;
+        for alert in self.open.values_mut() {
+            let is_silenced = silences.iter().any(|silence| silence.covers(alert, now));
+            if is_silenced || alert.holders.is_none() || alert.resolved_by.is_some() {
+                continue;
+            }
+            if !alert.told {
+                self.outbox.tell(policy, NotificationKind::Firing, (alert, now));
+                continue;
+            }
+            let Some(rule) = policy.rule(&alert.rule).filter(|_| alert.acknowledged_by.is_none())
+            else {
+                continue;
+            };
+            let age = |since_ms| now.since(Timestamp::from_ms(since_ms));
+            let is_due = |after: &AlertEscalation| after.after <= age(alert.opened_ms);
+            if let Some(escalation) =
+                rule.escalate.as_ref().filter(|_| alert.escalated_to.is_empty())
+                && is_due(escalation)
+            {
+                self.outbox.escalate(policy, &escalation.notify, (alert, now));
+            } else if rule.repeat.is_some_and(|repeat| repeat <= age(alert.told_ms)) {
+                self.outbox.tell(policy, NotificationKind::Repeated, (alert, now));
+            }
+        }
     }
 
     /// Opens an alert for an event. An open one for the same event is replaced: it is a new one, such as that of the next
@@ -106,7 +142,9 @@ impl Book {
         }
         let mut alert = OpenAlert::new(firing, now.as_ms());
         set(&mut alert);
-        self.outbox.notify(policy, NotificationKind::Firing, (&alert, now));
+        if !self.is_silenced(&alert, now) {
+            self.outbox.tell(policy, NotificationKind::Firing, (&mut alert, now));
+        }
         self.open.insert(firing.id.clone(), alert);
     }
 
@@ -118,8 +156,13 @@ impl Book {
         (resolved_by, now): (Option<String>, Timestamp),
     ) -> bool {
         let Some(alert) = self.open.remove(id) else { return false };
+        if alert.resolved_by.is_some() {
+            // It has been told, and is in the history.
+            return true;
+        }
         let is_event = alert.signal == AlertSignal::Threshold.as_str();
-        if !is_event || resolved_by.is_some() {
+        let is_told = alert.told && !self.is_silenced(&alert, now);
+        if is_told && (!is_event || resolved_by.is_some()) {
             self.outbox.notify(policy, NotificationKind::Resolved, (&alert, now));
         }
         self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by });
@@ -143,7 +186,12 @@ impl Book {
 
     /// Open alerts.
     pub fn open_alerts(&self) -> impl Iterator<Item = &OpenAlert> {
-        self.open.values()
+        self.open.values().filter(|alert| alert.resolved_by.is_none())
+    }
+
+    /// Whether a silence holds back the notifications of an alert now.
+    pub fn is_silenced(&self, alert: &OpenAlert, now: Timestamp) -> bool {
+        self.silences.iter().any(|silence| silence.covers(alert, now))
     }
 
     /// Notifications that could not be sent.
@@ -167,13 +215,16 @@ impl Book {
             self.open.entry(id).or_insert(alert);
         }
         self.outbox.adopt(other.outbox);
+        for silence in other.silences {
+            self.silence(silence, Timestamp::from_ms(0));
+        }
         self.dropped += other.dropped;
         self.closed.extend(other.closed);
     }
 
-    /// The open alerts alone.
+    /// The open alerts and the silences alone.
     pub fn without_notifications(&self) -> Self {
-        Self { open: self.open.clone(), ..Self::default() }
+        Self { open: self.open.clone(), silences: self.silences.clone(), ..Self::default() }
     }
 
     /// The book as a text.

@@ -1,6 +1,7 @@
 //! Notifications that are to be sent, and those that could not be sent.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,37 @@ impl Outbox {
         for channel in channels.filter(|channel| is_wanted(channel, kind, alert)) {
             self.add(kind, &channel.name, (alert, now));
         }
+        if kind == NotificationKind::Resolved {
+            let escalated = alert.escalated_to.iter().filter(|name| !alert.notify.contains(name));
+            let channels = escalated.filter_map(|name| policy.channel(name));
+            for channel in channels.filter(|channel| channel.resolved) {
+                self.add(kind, &channel.name, (alert, now));
+            }
+        }
+    }
+
+    /// Adds the notifications of an alert, and notes that it was told.
+    pub fn tell(
+        &mut self,
+        policy: &AlertPolicy,
+        kind: NotificationKind,
+        (alert, now): (&mut OpenAlert, Timestamp),
+    ) {
+        self.notify(policy, kind, (&*alert, now));
+        (alert.told, alert.told_ms) = (true, now.as_ms());
+    }
+
+    /// Adds the notifications of an escalation.
+    pub fn escalate(
+        &mut self,
+        policy: &AlertPolicy,
+        channels: &[Arc<str>],
+        (alert, now): (&mut OpenAlert, Timestamp),
+    ) {
+        for channel in channels.iter().filter(|name| policy.channel(name).is_some()) {
+            self.add(NotificationKind::Escalated, channel, (&*alert, now));
+        }
+        alert.escalated_to = channels.iter().map(|name| name.to_string()).collect();
     }
 
     /// Adds a notification.
@@ -110,6 +142,24 @@ impl Outbox {
         self.dead.extend(other.dead);
         let spare = self.dead.len().saturating_sub(DEAD_MAX);
         self.dead.drain(..spare);
+    }
+
+    /// Sends a notification again that could not be sent; false if there is none of that id.
+    pub fn resend(&mut self, id: &str, now: Timestamp) -> bool {
+        let found = self.dead.iter().position(|one| one.id == id);
+        let Some(mut one) = found.and_then(|index| self.dead.remove(index)) else { return false };
+        (one.attempts, one.due_ms) = (0, now.as_ms());
+        self.pending.push_back(one);
+        true
+    }
+
+    /// Removes the notifications about a caller, and returns their number.
+    pub fn erase(&mut self, caller: &str) -> usize {
+        let before = self.pending.len() + self.dead.len();
+        let is_other = |one: &Notification| one.alert.labels.get("caller") != Some(caller);
+        self.pending.retain(is_other);
+        self.dead.retain(is_other);
+        before - self.pending.len() - self.dead.len()
     }
 
     /// Notifications that could not be sent.

@@ -48,6 +48,8 @@ pub fn event(notification: &Notification, source: &str) -> Value {
         }
         NotificationKind::Firing => ("dev.tollgate.alert.firing.v1", "firing"),
         NotificationKind::Resolved => ("dev.tollgate.alert.resolved.v1", "resolved"),
+        NotificationKind::Repeated => ("dev.tollgate.alert.repeated.v1", "firing"),
+        NotificationKind::Escalated => ("dev.tollgate.alert.escalated.v1", "firing"),
         NotificationKind::Test => ("dev.tollgate.alert.test.v1", "test"),
     };
     let event = CloudEvent {
@@ -75,7 +77,7 @@ pub fn event(notification: &Notification, source: &str) -> Value {
 }
 
 /// An instant in RFC 3339 format.
-fn time(ms: u64) -> String {
+pub fn time(ms: u64) -> String {
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX).to_string()
 }

@@ -1,8 +1,10 @@
 //! Sends notifications to the receivers of their channels.
 
 mod address;
+mod chat;
 mod event;
 mod http;
+mod mail;
 mod retry;
 mod send_error;
 mod senders;

@@ -27,6 +27,8 @@ pub enum SendError {
     File { file: String, source: io::Error },
     #[error("invalid secrets in `{file}`: {source}")]
     Secrets { file: String, source: SecretsError },
+    #[error("can't send the mail: {reason}")]
+    Mail { reason: String },
     #[error("invalid certificates of authorities")]
     Authorities,
 }

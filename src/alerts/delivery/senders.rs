@@ -12,9 +12,9 @@ use http::HeaderName;
 
 use super::event::{CLOUD_EVENT, event};
 use super::http::Post;
-use super::retry;
 use super::send_error::SendError;
 use super::signature::Secrets;
+use super::{chat, mail, retry};
 use crate::alerts::book::{Notification, NotificationKind};
 use crate::alerts::keeper::Keeper;
 use crate::clock::Clock;
@@ -26,6 +26,8 @@ const ATTEMPTS_OF_CHANNEL_MAX: usize = 4;
 
 /// Maximum size of a file of a channel.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
+
+const JSON: &str = "application/json";
 
 const SOURCE: &str = "/tollgate";
 
@@ -150,6 +152,22 @@ async fn send(
             }
             post(http, (CLOUD_EVENT, headers, body)).await
         }
+        AlertReceiver::Slack(http) => {
+            post(http, (JSON, Vec::new(), chat::slack(notification).to_string())).await
+        }
+        AlertReceiver::Discord(http) => {
+            post(http, (JSON, Vec::new(), chat::discord(notification).to_string())).await
+        }
+        AlertReceiver::PagerDuty { http, key_file } => {
+            let body = chat::pagerduty(notification, &line(key_file)?).to_string();
+            post(http, (JSON, Vec::new(), body)).await
+        }
+        AlertReceiver::Email(receiver) => {
+            let password = receiver.password_file.as_deref().map(line).transpose()?;
+            let ca = receiver.ca_file.as_deref().map(read).transpose()?;
+            // Boxed, because it is large and rare.
+            Box::pin(mail::send(receiver, notification, (password, ca.as_deref()))).await
+        }
     }
 }
 
@@ -176,6 +194,11 @@ fn secrets(file: &str) -> Result<Secrets, SendError> {
     let text = String::from_utf8_lossy(&read(file)?).into_owned();
     let named = |source| SendError::Secrets { file: file.to_owned(), source };
     Secrets::parse(&text).map_err(named)
+}
+
+/// The text of a file without the end of its line.
+fn line(file: &str) -> Result<String, SendError> {
+    Ok(String::from_utf8_lossy(&read(file)?).trim().to_owned())
 }
 
 /// The bytes of a file, read each time so that it may be replaced while the process runs.

@@ -1,5 +1,6 @@
 //! The commands that use the API of a running Tollgate: quotas, providers, usage, forecasts, costs, refusals, erasure.
 
+mod alerts;
 mod answer;
 mod args;
 mod callers;
@@ -46,6 +47,7 @@ pub fn commands() -> Vec<Command> {
         callers::why_command(),
         callers::command(),
         keys::command(),
+        alerts::command(),
     ];
     all.into_iter().map(|command| command.after_long_help(ENVIRONMENT)).collect()
 }
@@ -64,6 +66,7 @@ pub fn run(name: &str, matches: &ArgMatches) -> Option<ExitCode> {
         "why" => callers::run_why(matches),
         "callers" => callers::run(matches),
         "keys" => keys::run(matches),
+        "alerts" => alerts::run(matches),
         _ => return None,
     })
 }

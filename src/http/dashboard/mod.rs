@@ -1,6 +1,7 @@
 //! The dashboard: pages made on the server, for people. They are made of what the operations of the API answer, by the same
 //! functions, and under the same roles.
 
+mod alerts;
 mod assets;
 mod audit;
 mod caller;
@@ -69,6 +70,8 @@ pub fn routes() -> Router<Edge> {
         .route("/dashboard/policies/check", post(policies::check))
         .route("/dashboard/usage", get(usage::show))
         .route("/dashboard/usage.csv", get(usage::download))
+        .route("/dashboard/alerts", get(alerts::show))
+        .route("/dashboard/alerts/{action}", post(alerts::act))
         .route("/dashboard/audit", get(audit::show))
         .route("/me", get(me::show))
         .route("/dashboard/live/{topic}", get(stream::stream))

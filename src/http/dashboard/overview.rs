@@ -26,6 +26,8 @@ pub struct Overview {
     /// The callers nearest to a limit, or why they are unknown.
     pub near: Result<Vec<NearCaller>, String>,
     pub denials: Denials,
+    /// Open alerts, and whether one of them is an error or critical. None: there are no files of alerts.
+    pub alerts: Option<(u64, bool)>,
     pub now_ms: u64,
 }
 
@@ -66,6 +68,7 @@ impl Overview {
             providers: providers(edge, None).await,
             near: callers(edge).await,
             denials: Denials::read(edge).await,
+            alerts: open_alerts(edge).await,
             now_ms: edge.engine.now().as_ms(),
         }
     }
@@ -74,6 +77,14 @@ impl Overview {
     pub fn decisions(&self) -> u64 {
         sum(self.answers)
     }
+}
+
+/// The number of open alerts, and whether one of them is an error or critical.
+async fn open_alerts(edge: &Edge) -> Option<(u64, bool)> {
+    let book = edge.api.alerts.as_ref()?.keeper.book().await;
+    let is_grave = |severity: &str| ["error", "critical"].contains(&severity);
+    let count = u64::try_from(book.open_alerts().count()).unwrap_or(u64::MAX);
+    Some((count, book.open_alerts().any(|alert| is_grave(&alert.severity))))
 }
 
 impl Denials {

@@ -49,6 +49,8 @@ pub enum Changed {
         before: Option<Box<ApiKeyForm>>,
         after: Option<Box<ApiKeyForm>>,
     },
+    /// An alert, a silence or a notification, by its id.
+    Alert { id: String },
     /// The value of a signal.
     Signal { name: String, value: f64 },
     /// The latencies of providers in milliseconds, by name.
@@ -87,6 +89,8 @@ struct ChangeHead<'e> {
     gift: Option<&'e GiftLine>,
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alert: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -153,6 +157,7 @@ impl Entry {
             hits: None,
             gift: None,
             api_key: None,
+            alert: None,
             signal: None,
             value: None,
             latencies: None,
@@ -184,6 +189,10 @@ impl Entry {
             Changed::ApiKey { id, caller, before, after } => {
                 head.api_key = Some(id);
                 subject(caller, key_form(before), key_form(after))
+            }
+            Changed::Alert { id } => {
+                head.alert = Some(id);
+                None
             }
             Changed::Signal { name, value } => {
                 (head.signal, head.value) = (Some(name.as_str()), Some(*value));

@@ -2,9 +2,14 @@
 
 use std::ops::Range;
 
-use super::model::{AlertChannel, AlertReceiver, AlertSeverity, AlertUrl, HttpReceiver};
+use super::model::{
+    AlertChannel, AlertReceiver, AlertSeverity, AlertUrl, HttpReceiver, MailReceiver, MailTls,
+};
 use crate::policy::schema::{ChannelFile, ChannelTypeFile};
 use crate::policy::yaml::{Reader, Spanned};
+
+/// Where events of PagerDuty are sent.
+const PAGERDUTY_URL: &str = "https://events.pagerduty.com/v2/enqueue";
 
 /// The channel of the file; None if it has a problem.
 pub fn compile_channel(
@@ -17,9 +22,16 @@ pub fn compile_channel(
     let receiver = match kind {
         ChannelTypeFile::Log => AlertReceiver::Log,
         ChannelTypeFile::Webhook => AlertReceiver::Webhook {
-            http: http(reader, file)?,
+            http: http(reader, file, None)?,
             secret_file: path(&file.secret_file),
         },
+        ChannelTypeFile::Slack => AlertReceiver::Slack(http(reader, file, None)?),
+        ChannelTypeFile::Discord => AlertReceiver::Discord(http(reader, file, None)?),
+        ChannelTypeFile::PagerDuty => AlertReceiver::PagerDuty {
+            http: http(reader, file, Some(PAGERDUTY_URL))?,
+            key_file: required(reader, file, ("secret_file", &file.secret_file))?,
+        },
+        ChannelTypeFile::Email => AlertReceiver::Email(mail(reader, file)?),
     };
     Some(AlertChannel {
         name: name.into(),
@@ -33,13 +45,23 @@ pub fn compile_channel(
 fn check_keys(reader: &mut Reader<'_>, file: &ChannelFile, kind: ChannelTypeFile) {
     let span = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.span.clone());
     let private = file.allow_private_addresses.as_ref().map(|flag| flag.span.clone());
-    let is_http = kind != ChannelTypeFile::Log;
-    let present: [(&str, bool, Option<Range<usize>>); 5] = [
+    let is_mail = kind == ChannelTypeFile::Email;
+    let is_remote = kind != ChannelTypeFile::Log;
+    let is_http = is_remote && !is_mail;
+    let has_secret =
+        is_mail || matches!(kind, ChannelTypeFile::Webhook | ChannelTypeFile::PagerDuty);
+    let present: [(&str, bool, Option<Range<usize>>); 11] = [
         ("url", is_http, span(&file.url)),
         ("url_file", is_http, span(&file.url_file)),
-        ("secret_file", kind == ChannelTypeFile::Webhook, span(&file.secret_file)),
-        ("ca_file", is_http, span(&file.ca_file)),
-        ("allow_private_addresses", is_http, private),
+        ("secret_file", has_secret, span(&file.secret_file)),
+        ("ca_file", is_remote, span(&file.ca_file)),
+        ("allow_private_addresses", is_remote, private),
+        ("host", is_mail, span(&file.host)),
+        ("port", is_mail, file.port.as_ref().map(|port| port.span.clone())),
+        ("tls", is_mail, file.tls.as_ref().map(|word| word.span.clone())),
+        ("user", is_mail, span(&file.user)),
+        ("from", is_mail, span(&file.from)),
+        ("to", is_mail, file.to.as_ref().map(|to| to.span.clone())),
     ];
     for (key, _, span) in present.into_iter().filter(|(_, has, _)| !has) {
         if let Some(span) = span {
@@ -48,9 +70,55 @@ fn check_keys(reader: &mut Reader<'_>, file: &ChannelFile, kind: ChannelTypeFile
     }
 }
 
-/// The receiver of a channel over HTTP.
-fn http(reader: &mut Reader<'_>, file: &ChannelFile) -> Option<HttpReceiver> {
+/// The mail server of a channel.
+fn mail(reader: &mut Reader<'_>, file: &ChannelFile) -> Option<MailReceiver> {
+    let host = required(reader, file, ("host", &file.host));
+    let from = required(reader, file, ("from", &file.from));
+    let to: Vec<Box<str>> =
+        file.to.iter().flat_map(|to| &to.value).map(|to| to.value.as_str().into()).collect();
+    if to.is_empty() {
+        reader.error(file.span.clone(), "`to` is missing: who receives the mails");
+        return None;
+    }
+    for address in file.from.iter().chain(file.to.iter().flat_map(|to| &to.value)) {
+        if !address.value.contains('@') {
+            let message = format!("`{}` is no e-mail address", address.value);
+            reader.error(address.span.clone(), message);
+        }
+    }
+    let (user, password_file) = (path(&file.user), path(&file.secret_file));
+    if user.is_some() != password_file.is_some() {
+        reader.error(file.span.clone(), "`user` and `secret_file` need each other");
+    }
+    let tls = file.tls.as_ref().map_or(MailTls::Starttls, |word| word.value);
+    let usual = match tls {
+        MailTls::Starttls => 587,
+        MailTls::Always => 465,
+        MailTls::Never => 25,
+    };
+    let port = file.port.as_ref().and_then(|port| u16::try_from(port.value).ok()).unwrap_or(usual);
+    let allow_private = file.allow_private_addresses.as_ref().is_some_and(|flag| flag.value);
+    let (host, from, ca_file) = (host?, from?, path(&file.ca_file));
+    Some(MailReceiver { host, port, tls, user, password_file, from, to, ca_file, allow_private })
+}
+
+/// The text of a key that the type needs.
+fn required(
+    reader: &mut Reader<'_>,
+    file: &ChannelFile,
+    (key, text): (&str, &Option<Spanned<String>>),
+) -> Option<Box<str>> {
+    if text.is_none() {
+        let message = format!("`{key}` is missing: a channel of this type needs it");
+        reader.error(file.span.clone(), message);
+    }
+    path(text)
+}
+
+/// The receiver of a channel over HTTP; `usual` is its address if the file has none.
+fn http(reader: &mut Reader<'_>, file: &ChannelFile, usual: Option<&str>) -> Option<HttpReceiver> {
     let url = match (&file.url, &file.url_file) {
+        (None, None) if usual.is_some() => AlertUrl::Text(usual?.into()),
         (Some(url), None) => {
             let url = url.clone();
             if let Err(message) = check_url(&url.value) {

@@ -17,8 +17,8 @@ use rule::compile_rule;
 
 pub use channel::check_url;
 pub use model::{
-    AlertBounds, AlertChannel, AlertFilter, AlertPolicy, AlertReceiver, AlertRule, AlertSeverity,
-    AlertSignal, AlertUrl, HttpReceiver,
+    AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertPolicy, AlertReceiver, AlertRule,
+    AlertSeverity, AlertSignal, AlertUrl, HttpReceiver, MailReceiver, MailTls,
 };
 
 /// Maximum number of rules, and of channels.
@@ -178,6 +178,19 @@ alerts:
         check("channels:\n  a: { type: webhook, url: ftp://x }", &[(2, "invalid address")]);
         check("channels:\n  a: { type: log, url: http://x }", &[(2, "`url` has no effect")]);
         check("channels:\n  a: { type: webook }", &[(2, "`type` must be")]);
+        check(
+            "channels:\n  a: { type: email, host: mx }",
+            &[(2, "`from` is missing"), (2, "`to` is missing")],
+        );
+        check(
+            "channels:\n  a: { type: email, host: mx, from: a, to: [b@c], user: x }",
+            &[(2, "`user` and `secret_file` need each other"), (2, "`a` is no e-mail address")],
+        );
+        check("channels:\n  a: { type: pagerduty }", &[(2, "`secret_file` is missing")]);
+        check(
+            "channels:\n  a: { type: slack, url: http://x, to: [a@b] }",
+            &[(2, "`to` has no effect")],
+        );
         check("alert:\n  a: {}", &[(1, "did you mean `alerts`?")]);
         check("domain: d", &[(1, "this is a policy, not a file of alerts")]);
         check("", &[(1, "the file is empty")]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::policy::schema::Word;
 
 pub use crate::policy::schema::{
-    AlertSeverityFile as AlertSeverity, AlertSignalFile as AlertSignal,
+    AlertSeverityFile as AlertSeverity, AlertSignalFile as AlertSignal, MailTlsFile as MailTls,
 };
 
 /// The rules and channels in force.
@@ -34,6 +34,16 @@ pub struct AlertRule {
     /// The names of the channels that are notified.
     pub notify: Vec<Arc<str>>,
     pub summary: Option<Arc<str>>,
+    /// How often it is told again while it is open.
+    pub repeat: Option<Duration>,
+    pub escalate: Option<AlertEscalation>,
+}
+
+/// Who is notified too if nobody acknowledges an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertEscalation {
+    pub after: Duration,
+    pub notify: Vec<Arc<str>>,
 }
 
 /// When a value fires and resolves an alert. The unit is that of the signal: a number, percent, or seconds.
@@ -72,7 +82,35 @@ pub enum AlertReceiver {
     /// The log of the process.
     Log,
     /// A CloudEvent, signed as in Standard Webhooks if there is a file of secrets.
-    Webhook { http: HttpReceiver, secret_file: Option<Box<str>> },
+    Webhook {
+        http: HttpReceiver,
+        secret_file: Option<Box<str>>,
+    },
+    /// A message by an incoming webhook.
+    Slack(HttpReceiver),
+    Discord(HttpReceiver),
+    /// An event of the Events API v2; the file has the routing key.
+    PagerDuty {
+        http: HttpReceiver,
+        key_file: Box<str>,
+    },
+    Email(MailReceiver),
+}
+
+/// A mail server, and who sends and receives mails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailReceiver {
+    pub host: Box<str>,
+    pub port: u16,
+    pub tls: MailTls,
+    pub user: Option<Box<str>>,
+    /// A file with the password of the user.
+    pub password_file: Option<Box<str>>,
+    pub from: Box<str>,
+    pub to: Vec<Box<str>>,
+    pub ca_file: Option<Box<str>>,
+    /// Whether the server may be at an address of the local network.
+    pub allow_private: bool,
 }
 
 /// A receiver over HTTP.

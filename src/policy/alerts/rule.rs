@@ -4,14 +4,19 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{AlertBounds, AlertFilter, AlertRule, AlertSeverity, AlertSignal};
+use super::model::{
+    AlertBounds, AlertEscalation, AlertFilter, AlertRule, AlertSeverity, AlertSignal,
+};
 use super::signal::{AlertUnit, SignalKeys};
 use crate::policy::compile::{PERCENT_MAX, parse_length_ms, parse_percent};
-use crate::policy::schema::AlertRuleFile;
+use crate::policy::schema::{AlertRuleFile, EscalationFile};
 use crate::policy::yaml::{Reader, Spanned};
 
 /// Maximum of `over`: what is counted is kept in memory.
 const OVER_MAX: Duration = Duration::from_secs(3_600);
+
+/// The shortest `repeat`.
+const REPEAT_MIN: Duration = Duration::from_secs(10);
 
 /// Maximum length of `summary`.
 const SUMMARY_LEN_MAX: usize = 500;
@@ -32,6 +37,11 @@ pub fn compile_rule(
             text.span.clone(),
             "`for` has no effect with `when: threshold`, which fires at once",
         );
+    }
+    if signal == AlertSignal::Threshold && (file.repeat.is_some() || file.escalate.is_some()) {
+        let message =
+            "`repeat` and `escalate` have no effect with `when: threshold`, which is an event";
+        reader.error(file.span.clone(), message);
     }
     let over = file.over.as_ref().and_then(|text| duration(reader, text, OVER_MAX));
     let bounds = match keys.unit {
@@ -54,7 +64,29 @@ pub fn compile_rule(
         severity: file.severity.as_ref().map_or(AlertSeverity::Warning, |word| word.value),
         notify: notify(reader, file, channels),
         summary,
+        repeat: repeat(reader, file),
+        escalate: file.escalate.as_ref().and_then(|file| escalation(reader, file, channels)),
     })
+}
+
+fn repeat(reader: &mut Reader<'_>, file: &AlertRuleFile) -> Option<Duration> {
+    let text = file.repeat.as_ref()?;
+    let repeat = duration(reader, text, Duration::MAX)?;
+    if repeat < REPEAT_MIN {
+        let message = format!("`repeat: {}` is shorter than {}s", text.value, REPEAT_MIN.as_secs());
+        reader.error(text.span.clone(), message);
+    }
+    Some(repeat)
+}
+
+fn escalation(
+    reader: &mut Reader<'_>,
+    file: &EscalationFile,
+    channels: &[Arc<str>],
+) -> Option<AlertEscalation> {
+    let after = file.after.as_ref().and_then(|text| duration(reader, text, Duration::MAX));
+    let notify = names_of(reader, file.notify.as_ref()?, channels);
+    Some(AlertEscalation { after: after?, notify })
 }
 
 /// Reports keys that the signal does not have.
@@ -165,7 +197,18 @@ fn filter(file: &AlertRuleFile) -> AlertFilter {
 
 /// The channels that are notified: all if the rule names none.
 fn notify(reader: &mut Reader<'_>, file: &AlertRuleFile, channels: &[Arc<str>]) -> Vec<Arc<str>> {
-    let Some(named) = &file.notify else { return channels.to_vec() };
+    match &file.notify {
+        Some(named) => names_of(reader, named, channels),
+        None => channels.to_vec(),
+    }
+}
+
+/// The channels of a list of names.
+fn names_of(
+    reader: &mut Reader<'_>,
+    named: &Spanned<Vec<Spanned<String>>>,
+    channels: &[Arc<str>],
+) -> Vec<Arc<str>> {
     let mut notified = Vec::new();
     for name in &named.value {
         match channels.iter().find(|channel| ***channel == *name.value) {

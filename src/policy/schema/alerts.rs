@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use super::Named;
 use super::map::{MapFile, Read, map};
-use super::readers::{flag, name_list, named, names, text, word};
-use super::words::{AlertSeverityFile, AlertSignalFile, ChannelTypeFile};
+use super::readers::{flag, name_list, named, names, number, one, text, word};
+use super::words::{AlertSeverityFile, AlertSignalFile, ChannelTypeFile, MailTlsFile};
 use crate::policy::problem::Source;
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
 
 /// The maps in which a misplaced key may be valid.
-const ELSEWHERE: &[&Shape] = &[&AlertsFile::SHAPE, &AlertRuleFile::SHAPE, &ChannelFile::SHAPE];
+const ELSEWHERE: &[&Shape] =
+    &[&AlertsFile::SHAPE, &AlertRuleFile::SHAPE, &EscalationFile::SHAPE, &ChannelFile::SHAPE];
+
+/// Maximum of a port.
+const PORT_MAX: u64 = 65_535;
 
 map! {
     /// Alerts, and the channels that are notified of them.
@@ -56,8 +60,24 @@ map! {
     severity: Spanned<AlertSeverityFile> = word;
     /// The names of the channels that are notified; all if absent, none if empty.
     notify: Spanned<Vec<Spanned<String>>> = names;
+    /// How often an alert that stays open is told again, such as 4h; never if absent.
+    repeat: Spanned<String> = text;
+    /// Who is notified too if nobody has acknowledged it for a time.
+    escalate: EscalationFile = one;
     /// A text for people, such as a link to the instructions.
     summary: Spanned<String> = text;
+}
+
+map! {
+    /// An escalation of an alert that nobody acknowledges.
+    pub struct EscalationFile in "`escalate`" requires ["after", "notify"];
+
+    /// How long it is open and not acknowledged, such as 15m.
+    #[schemars(required)]
+    after: Spanned<String> = text;
+    /// The names of the channels that are notified.
+    #[schemars(required)]
+    notify: Spanned<Vec<Spanned<String>>> = names;
 }
 
 map! {
@@ -71,7 +91,8 @@ map! {
     url: Spanned<String> = text;
     /// A file with the address of the receiver, if it is a secret.
     url_file: Spanned<String> = text;
-    /// A file with the secrets of a webhook, one on each line; all of them sign.
+    /// A file with secrets: of a webhook, one on each line, all of which sign; of PagerDuty, the routing key; of e-mail, the
+    /// password.
     secret_file: Spanned<String> = text;
     /// A file with the authorities of the receiver's certificate, in PEM; the well-known ones if absent.
     ca_file: Spanned<String> = text;
@@ -81,6 +102,18 @@ map! {
     severity: Spanned<AlertSeverityFile> = word;
     /// Whether it is notified when an alert resolves; true if absent.
     resolved: Spanned<bool> = flag;
+    /// The host of the mail server.
+    host: Spanned<String> = text;
+    /// The port of the mail server; 587 if absent, 465 with `tls: always`, and 25 with `tls: never`.
+    port: Spanned<u64> = number::<PORT_MAX>;
+    /// The encryption to the mail server; starttls if absent.
+    tls: Spanned<MailTlsFile> = word;
+    /// The user at the mail server, with the password in `secret_file`; none if absent.
+    user: Spanned<String> = text;
+    /// The sender of mails, such as `Tollgate <tollgate@example.com>`.
+    from: Spanned<String> = text;
+    /// The receivers of mails.
+    to: Spanned<Vec<Spanned<String>>> = names;
 }
 
 /// Reads a file of alerts; invalid parts are omitted.

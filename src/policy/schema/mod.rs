@@ -27,7 +27,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use super::yaml::Spanned;
 
 pub use adjust::AdjustFile;
-pub use alerts::{AlertRuleFile, AlertsFile, ChannelFile, alerts_schema, read_alerts};
+pub use alerts::{
+    AlertRuleFile, AlertsFile, ChannelFile, EscalationFile, alerts_schema, read_alerts,
+};
 pub use answer::{AnswerFile, is_header_name};
 pub use api_keys::{ApiKeyHeadersFile, ApiKeyPlaceFile, ApiKeyRouteFile, ApiKeysFile};
 pub use choice::{CandidateFile, ChoiceFile, WeightsFile};
@@ -45,8 +47,8 @@ pub use sharing::{
 pub use thresholds::ThresholdsFile;
 pub use words::{
     AlertSeverityFile, AlertSignalFile, AlgorithmFile, AnswerBodyFile, AnswerLimitsFile,
-    AnswerMetadataFile, ApiKeyOutageFile, ChannelTypeFile, HeaderSetFile, LeaseFile, ModeFile,
-    OtherRoutesFile, OutageFile, OverdraftFile, RefusalIdFile, Word,
+    AnswerMetadataFile, ApiKeyOutageFile, ChannelTypeFile, HeaderSetFile, LeaseFile, MailTlsFile,
+    ModeFile, OtherRoutesFile, OutageFile, OverdraftFile, RefusalIdFile, Word,
 };
 
 /// Values by free names, in the order of the file.

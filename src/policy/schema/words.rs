@@ -224,5 +224,25 @@ words! {
         Log = "log",
         /// A CloudEvent by HTTP POST, signed as in Standard Webhooks.
         Webhook = "webhook",
+        /// A message by an incoming webhook of Slack.
+        Slack = "slack",
+        /// A message by a webhook of Discord.
+        Discord = "discord",
+        /// An event of PagerDuty's Events API v2.
+        PagerDuty = "pagerduty",
+        /// An e-mail.
+        Email = "email",
+    }
+}
+
+words! {
+    /// The encryption of a connection to a mail server.
+    MailTlsFile {
+        /// STARTTLS, which the server must have.
+        Starttls = "starttls",
+        /// TLS from the first byte.
+        Always = "always",
+        /// None, for a server on this machine.
+        Never = "never",
     }
 }

@@ -94,6 +94,16 @@ impl RedisAlertBook {
         parse(self.ask(&command).await?)
     }
 
+    /// Removes a closed alert by its text.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected; it may have been removed.
+    pub async fn remove_closed(&self, text: &str) -> Result<(), StoreError> {
+        let mut command = Cmd::new();
+        command.arg("LREM").arg(CLOSED).arg(0).arg(text);
+        self.ask(&command).await.map(drop)
+    }
+
     async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
         let link = self.route.link(self.route.slot(BOOK));
         let link = link.ok_or_else(|| StoreError::unexplored("the slot of alerts"))?;

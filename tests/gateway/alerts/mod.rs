@@ -1,7 +1,10 @@
 //! Alerts: thresholds and other rules, and their notifications at real receivers.
 
+mod channels;
 mod check;
 mod delivery;
+mod outage;
+mod people;
 mod thresholds;
 
 use std::fs;

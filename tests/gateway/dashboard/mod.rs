@@ -1,6 +1,7 @@
 //! The dashboard in a real Chromium, with traffic through a real Envoy.
 
 mod access;
+mod alerts;
 mod callers;
 mod overview;
 mod own;

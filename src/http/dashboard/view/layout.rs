@@ -13,6 +13,7 @@ pub enum Section {
     Providers,
     Policies,
     Usage,
+    Alerts,
     Audit,
 }
 
@@ -27,12 +28,13 @@ pub struct Frame<'a> {
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str); 6] = [
+    const ALL: [(Self, &'static str, &'static str); 7] = [
         (Self::Overview, "Overview", "/dashboard"),
         (Self::Callers, "Callers", "/dashboard/callers"),
         (Self::Providers, "Providers", "/dashboard/providers"),
         (Self::Policies, "Policies", "/dashboard/policies"),
         (Self::Usage, "Usage", "/dashboard/usage"),
+        (Self::Alerts, "Alerts", "/dashboard/alerts"),
         (Self::Audit, "Audit", "/dashboard/audit"),
     ];
 }

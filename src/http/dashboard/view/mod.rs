@@ -1,5 +1,6 @@
 //! The HTML of pages, made of what the queries beside this folder have read. All texts are escaped.
 
+pub mod alerts;
 pub mod audit;
 pub mod caller;
 pub mod callers;

@@ -54,6 +54,11 @@ fn tiles(overview: &Overview) -> Markup {
                 &html! { "99 % of a minute are faster" }))
             (tile("store", ("Store", "/metrics"), &state,
                 &html! { (store.address.as_deref().unwrap_or("in this process")) }))
+            @if let Some((count, is_grave)) = overview.alerts {
+                (tile("alerts", ("Open alerts", "/dashboard/alerts"),
+                    &html! { span.(if is_grave { "critical" } else { "fine" }) { (format::whole(count)) } },
+                    &html! { "fire, or were told" }))
+            }
             (tile("sidecars", ("Sidecars", "/metrics"),
                 &html! { (format::whole(overview.sidecars)) },
                 &html! { "share the store" }))

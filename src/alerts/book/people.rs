@@ -1,0 +1,219 @@
+//! What people do with alerts: they acknowledge, resolve and silence them, test rules, and send notifications again.
+
+use super::alert::{ClosedAlert, Firing, NotificationKind, OpenAlert};
+use super::{Book, Silence};
+use crate::alerts::labels::{AlertId, Labels};
+use crate::clock::Timestamp;
+use crate::policy::{AlertPolicy, AlertRule};
+
+/// Maximum number of silences.
+const SILENCES_MAX: usize = 100;
+
+impl Book {
+    /// Acknowledges an alert: it is not repeated or escalated. False if it is not open.
+    pub fn acknowledge(&mut self, id: &AlertId, by: &str) -> bool {
+        let alert = self.open.get_mut(id).filter(|alert| alert.resolved_by.is_none());
+        alert.map(|alert| alert.acknowledged_by = Some(by.to_owned())).is_some()
+    }
+
+    /// Resolves an alert. If it still fires, it stays in the book until it does not, so that it does not open again. False
+    /// if it is not open.
+    pub fn resolve(
+        &mut self,
+        policy: &AlertPolicy,
+        id: &AlertId,
+        (by, now): (&str, Timestamp),
+    ) -> bool {
+        let by = by.to_owned();
+        match self.open.get_mut(id) {
+            None => false,
+            Some(alert) if alert.resolved_by.is_some() => false,
+            Some(alert) if alert.holders.is_none() => self.close(policy, id, (Some(by), now)),
+            Some(alert) => {
+                alert.resolved_by = Some(by.clone());
+                let alert = OpenAlert { resolved_by: None, ..alert.clone() };
+                if alert.told && !self.is_silenced(&alert, now) {
+                    self.outbox.notify(policy, NotificationKind::Resolved, (&alert, now));
+                }
+                let (closed_ms, resolved_by) = (now.as_ms(), Some(by));
+                self.closed.push(ClosedAlert { alert, closed_ms, resolved_by });
+                true
+            }
+        }
+    }
+
+    /// Adds a silence; false if there are too many.
+    pub fn silence(&mut self, silence: Silence, now: Timestamp) -> bool {
+        self.silences.retain(|known| now.as_ms() < known.until_ms && known.id != silence.id);
+        let has_place = self.silences.len() < SILENCES_MAX;
+        if has_place {
+            self.silences.push(silence);
+        }
+        has_place
+    }
+
+    /// Ends a silence; false if there is none of that id.
+    pub fn end_silence(&mut self, id: &str) -> bool {
+        let before = self.silences.len();
+        self.silences.retain(|silence| silence.id != id);
+        self.silences.len() < before
+    }
+
+    /// The silences.
+    pub fn silences(&self) -> impl Iterator<Item = &Silence> {
+        self.silences.iter()
+    }
+
+    /// Adds a test notification for each channel of a rule.
+    pub fn test(&mut self, policy: &AlertPolicy, rule: &AlertRule, now: Timestamp) {
+        let labels = Labels::new().with("test", Some("true"));
+        let id = AlertId::new(&rule.name, &labels);
+        let alert = OpenAlert::new(&Firing { id, rule, labels, value: None }, now.as_ms());
+        self.outbox.notify(policy, NotificationKind::Test, (&alert, now));
+    }
+
+    /// Sends a notification again that could not be sent; false if there is none of that id.
+    pub fn resend(&mut self, id: &str, now: Timestamp) -> bool {
+        self.outbox.resend(id, now)
+    }
+
+    /// Removes what is known of a caller, and returns the number of removed alerts and notifications.
+    pub fn erase(&mut self, caller: &str) -> u64 {
+        let before = self.open.len();
+        self.open.retain(|_, alert| alert.labels.get("caller") != Some(caller));
+        let removed = before - self.open.len() + self.outbox.erase(caller);
+        self.silences.retain(|silence| silence.labels.get("caller") != Some(caller));
+        u64::try_from(removed).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Source, compile_alerts};
+
+    const FILE: &str = "
+channels: { ops: { type: log }, oncall: { type: log } }
+alerts:
+  down: { when: store_down, notify: [ops], repeat: 10s, escalate: { after: 25s, notify: [oncall] } }";
+
+    fn policy() -> AlertPolicy {
+        let source = Source { path: "alerts.yaml".to_owned(), text: FILE.to_owned() };
+        compile_alerts(&[source]).unwrap()
+    }
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_ms(second * 1_000)
+    }
+
+    /// A book in which the rule fires or not, each second.
+    struct Story {
+        policy: AlertPolicy,
+        book: Book,
+        told: Vec<String>,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            Self { policy: policy(), book: Book::default(), told: Vec::new() }
+        }
+
+        fn id() -> AlertId {
+            AlertId::new("down", &Labels::new())
+        }
+
+        fn seconds(&mut self, seconds: std::ops::Range<u64>, fires: bool) {
+            let (rule, labels) = (&self.policy.rules[0], Labels::new());
+            let firing = Firing { id: Self::id(), rule, labels, value: None };
+            let firing = if fires { vec![firing] } else { Vec::new() };
+            for second in seconds {
+                self.book.sync("a", (&self.policy, &firing), at(second));
+                for one in self.book.take(&[("ops", 9), ("oncall", 9)], at(second)) {
+                    self.told.push(format!("{second} {} {}", one.channel, one.kind.as_str()));
+                    self.book.sent(&one.id);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_alert_is_repeated_and_escalated_until_it_is_acknowledged() {
+        let mut story = Story::new();
+        story.seconds(0..32, true);
+        let expected = [
+            "0 ops firing",
+            "10 ops repeated",
+            "20 ops repeated",
+            "25 oncall escalated",
+            "30 ops repeated",
+        ];
+        assert_eq!(story.told, expected);
+        assert!(story.book.acknowledge(&Story::id(), "eve"));
+        story.seconds(32..90, true);
+        assert_eq!(story.told.len(), expected.len());
+        story.seconds(90..91, false);
+        assert_eq!(story.told[5..], ["90 ops resolved", "90 oncall resolved"]);
+        assert!(!story.book.acknowledge(&Story::id(), "eve"));
+    }
+
+    #[test]
+    fn what_is_resolved_opens_again_only_after_it_has_ceased() {
+        let mut story = Story::new();
+        story.seconds(0..3, true);
+        assert!(story.book.resolve(&story.policy, &Story::id(), ("eve", at(3))));
+        assert!(!story.book.resolve(&story.policy, &Story::id(), ("eve", at(3))));
+        story.seconds(3..90, true);
+        assert_eq!(story.told, ["0 ops firing", "3 ops resolved"]);
+        assert_eq!(story.book.open_alerts().count(), 0);
+        let closed = story.book.take_closed();
+        assert_eq!((closed.len(), closed[0].resolved_by.as_deref()), (1, Some("eve")));
+        story.seconds(90..91, false);
+        story.seconds(91..92, true);
+        assert_eq!(story.told[2..], ["91 ops firing"]);
+    }
+
+    #[test]
+    fn a_silence_holds_back_and_tells_afterwards_what_still_fires() {
+        let mut story = Story::new();
+        let silence = |id: &str, rule: &str, (from, until)| Silence {
+            id: id.to_owned(),
+            rule: Some(rule.to_owned()),
+            labels: Labels::new(),
+            from_ms: from,
+            until_ms: until,
+            by: "eve".to_owned(),
+            comment: String::new(),
+        };
+        assert!(story.book.silence(silence("other", "up", (0, 90_000)), at(0)));
+        assert!(story.book.silence(silence("s", "down", (0, 5_000)), at(0)));
+        story.seconds(0..3, true);
+        story.seconds(3..4, false);
+        assert_eq!(story.told.len(), 0, "it came and went in silence");
+        story.seconds(4..8, true);
+        assert_eq!(story.told, ["5 ops firing"]);
+        assert!(!story.book.end_silence("s") && story.book.end_silence("other"));
+        for index in 0..SILENCES_MAX {
+            assert!(story.book.silence(silence(&index.to_string(), "a", (0, 9_000_000)), at(8)));
+        }
+        assert!(!story.book.silence(silence("more", "a", (0, 9_000_000)), at(8)));
+    }
+
+    #[test]
+    fn an_erased_caller_leaves_nothing() {
+        let mut story = Story::new();
+        let labels = Labels::new().with("caller", Some("ann"));
+        let (id, rule) = (AlertId::new("down", &labels), &story.policy.rules[0]);
+        story.book.event(&story.policy, &Firing { id, rule, labels, value: None }, at(0));
+        assert_eq!((story.book.erase("bob"), story.book.erase("ann")), (0, 2));
+        assert!(!story.book.encode().contains("ann"));
+    }
+
+    #[test]
+    fn a_test_goes_to_each_channel_of_the_rule_and_opens_nothing() {
+        let mut story = Story::new();
+        story.book.test(&story.policy, &story.policy.rules[0], at(0));
+        story.seconds(0..1, false);
+        assert_eq!(story.told, ["0 ops test"]);
+        assert_eq!(story.book.open_alerts().count(), 0);
+    }
+}

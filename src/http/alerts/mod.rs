@@ -1,0 +1,164 @@
+//! `/v1/alerts`: open alerts and their history, what people do with them, silences, and notifications.
+
+mod body;
+mod notifications;
+mod silences;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::alerts::{AlertId, Alerts};
+use crate::http::auth::{Authorized, Operator, Principal, Viewer};
+use crate::http::edge::Edge;
+use crate::http::extract::{UrlPath, UrlQuery};
+use crate::http::openapi::{self, Description, Operation, Output};
+use crate::http::problem::Problem;
+use crate::http::recorded::Recorded;
+use crate::http::reply::NoContent;
+use crate::observe::audit::Changed;
+
+pub use body::{AlertBody, AlertState, AlertsBody};
+pub use silences::{SilenceForm, silence};
+
+/// Alerts of one page of the history.
+const CLOSED_DEFAULT: usize = 100;
+
+pub fn operations() -> Vec<Operation> {
+    let own = [
+        openapi::get("/v1/alerts", "listAlerts", "List open and closed alerts, newest first", list),
+        openapi::post(
+            "/v1/alerts/{id}/acknowledge",
+            "acknowledgeAlert",
+            "Acknowledge an open alert: it is not repeated or escalated",
+            acknowledge,
+        ),
+        openapi::post(
+            "/v1/alerts/{id}/resolve",
+            "resolveAlert",
+            "Resolve an open alert; it opens again only after it has ceased to fire",
+            resolve,
+        ),
+    ];
+    own.into_iter().chain(silences::operations()).chain(notifications::operations()).collect()
+}
+
+/// Which alerts are listed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AlertsParams {
+    /// Only alerts in this state.
+    pub state: Option<AlertState>,
+    /// Only alerts of this rule.
+    pub rule: Option<String>,
+    /// Only alerts of this severity.
+    pub severity: Option<String>,
+    /// Only alerts about this caller.
+    pub caller: Option<String>,
+}
+
+/// An alert was changed.
+struct AlertChanged;
+
+impl IntoResponse for AlertChanged {
+    fn into_response(self) -> Response {
+        NoContent.into_response()
+    }
+}
+
+impl Output for AlertChanged {
+    fn describe(description: &mut Description<'_>) {
+        NoContent::describe(description);
+        description.problem("404", "There are no alerts, or none that is open has this id");
+    }
+}
+
+impl Output for AlertsBody {
+    fn describe(description: &mut Description<'_>) {
+        description.answer::<Self>(200);
+        description.problem("404", "There are no files of alerts");
+    }
+}
+
+impl IntoResponse for AlertsBody {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
+}
+
+/// The alerts of the process.
+///
+/// # Errors
+/// If it has no files of alerts.
+pub fn alerts(edge: &Edge) -> Result<&Alerts, Problem> {
+    let none = "there are no alerts: the setting `alerts` names no files";
+    edge.api.alerts.as_ref().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, none))
+}
+
+/// Lists alerts.
+async fn list(
+    _: Authorized<Viewer>,
+    State(edge): State<Edge>,
+    UrlQuery(params): UrlQuery<AlertsParams>,
+) -> Result<AlertsBody, Problem> {
+    read(&edge, &params).await
+}
+
+/// The alerts that the parameters select.
+///
+/// # Errors
+/// If the process has no files of alerts.
+pub async fn read(edge: &Edge, params: &AlertsParams) -> Result<AlertsBody, Problem> {
+    let list = alerts(edge)?.keeper.list().await;
+    Ok(AlertsBody::new(&list, params, CLOSED_DEFAULT))
+}
+
+async fn acknowledge(
+    by: Authorized<Operator>,
+    State(edge): State<Edge>,
+    UrlPath(id): UrlPath<String>,
+) -> Result<AlertChanged, Problem> {
+    acknowledged(&edge, &by.principal, &id).await.map(|()| AlertChanged)
+}
+
+async fn resolve(
+    by: Authorized<Operator>,
+    State(edge): State<Edge>,
+    UrlPath(id): UrlPath<String>,
+) -> Result<AlertChanged, Problem> {
+    resolved(&edge, &by.principal, &id).await.map(|()| AlertChanged)
+}
+
+/// Acknowledges an alert.
+///
+/// # Errors
+/// If it is not open.
+pub async fn acknowledged(edge: &Edge, by: &Principal, id: &str) -> Result<(), Problem> {
+    let (alerts, id) = (alerts(edge)?, AlertId::from(id.to_owned()));
+    let change = Changed::Alert { id: id.to_string() };
+    let recorded = Recorded::begin(edge, by, "acknowledge alert", change).await?;
+    let made = alerts.keeper.change(|book, _| book.acknowledge(&id, &by.name)).await;
+    recorded.end(found(made, &id)).await
+}
+
+/// Resolves an alert.
+///
+/// # Errors
+/// If it is not open.
+pub async fn resolved(edge: &Edge, by: &Principal, id: &str) -> Result<(), Problem> {
+    let (alerts, id) = (alerts(edge)?, AlertId::from(id.to_owned()));
+    let policy = alerts.policy.load_full();
+    let change = Changed::Alert { id: id.to_string() };
+    let recorded = Recorded::begin(edge, by, "resolve alert", change).await?;
+    let made = alerts.keeper.change(|book, now| book.resolve(&policy, &id, (&by.name, now))).await;
+    recorded.end(found(made, &id)).await
+}
+
+fn found(made: bool, id: &AlertId) -> Result<(), Problem> {
+    let unknown =
+        || Problem::new(StatusCode::NOT_FOUND, format!("no open alert has the id `{id}`"));
+    made.then_some(()).ok_or_else(unknown)
+}

@@ -1,0 +1,180 @@
+//! `/v1/alerts/silences`: what holds back notifications for a time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{AlertChanged, alerts};
+use crate::alerts::{Labels, Silence};
+use crate::clock::Timestamp;
+use crate::http::auth::{Authorized, Operator, Principal, Viewer};
+use crate::http::bonuses::random_id;
+use crate::http::edge::Edge;
+use crate::http::extract::{JsonObject, UrlPath};
+use crate::http::openapi::{self, Operation};
+use crate::http::problem::Problem;
+use crate::http::recorded::Recorded;
+use crate::http::reply::Created;
+use crate::observe::audit::{Changed, instant};
+use crate::policy::parse_until;
+
+const SILENCES: &str = "/v1/alerts/silences";
+
+/// The longest silence.
+const LENGTH_MAX: Duration = Duration::from_secs(366 * 86_400);
+
+/// Maximum length of a comment, and number of labels.
+const COMMENT_LEN_MAX: usize = 500;
+const LABELS_MAX: usize = 10;
+
+pub fn operations() -> [Operation; 3] {
+    [
+        openapi::get(SILENCES, "listSilences", "List the silences that have not ended", list),
+        openapi::post(
+            SILENCES,
+            "addSilence",
+            "Hold back the notifications of some alerts for a time, such as maintenance",
+            add,
+        ),
+        openapi::delete("/v1/alerts/silences/{id}", "removeSilence", "End a silence", remove),
+    ]
+}
+
+/// A silence that is asked for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "NewSilence")]
+pub struct SilenceForm {
+    /// Only alerts of this rule; all if absent.
+    pub rule: Option<String>,
+    /// Only alerts with all of these labels, such as a caller.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// When it begins; now if absent.
+    #[schemars(extend("format" = "date-time"))]
+    pub from: Option<String>,
+    /// When it ends: a date, at whose end it ends, or a time.
+    pub until: String,
+    /// Why, for people.
+    #[serde(default)]
+    pub comment: String,
+}
+
+/// A silence.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Silence")]
+pub struct SilenceBody {
+    pub id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    #[schemars(extend("format" = "date-time"))]
+    pub from: String,
+    #[schemars(extend("format" = "date-time"))]
+    pub until: String,
+    pub by: String,
+    pub comment: String,
+}
+
+/// The silences that have not ended.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Silences")]
+struct SilencesBody {
+    items: Vec<SilenceBody>,
+}
+
+async fn list(
+    _: Authorized<Viewer>,
+    State(edge): State<Edge>,
+) -> Result<Json<SilencesBody>, Problem> {
+    let list = alerts(&edge)?.keeper.list().await;
+    Ok(Json(SilencesBody { items: list.book.silences().map(SilenceBody::from).collect() }))
+}
+
+async fn add(
+    by: Authorized<Operator>,
+    State(edge): State<Edge>,
+    JsonObject(form): JsonObject<SilenceForm>,
+) -> Result<Created<SilenceBody>, Problem> {
+    silence(&edge, &by.principal, form).await.map(Created)
+}
+
+async fn remove(
+    by: Authorized<Operator>,
+    State(edge): State<Edge>,
+    UrlPath(id): UrlPath<String>,
+) -> Result<AlertChanged, Problem> {
+    let alerts = alerts(&edge)?;
+    let change = Changed::Alert { id: id.clone() };
+    let recorded = Recorded::begin(&edge, &by.principal, "end silence", change).await?;
+    let ended = alerts.keeper.change(|book, _| book.end_silence(&id)).await;
+    let unknown = || Problem::new(StatusCode::NOT_FOUND, format!("no silence has the id `{id}`"));
+    recorded.end(ended.then_some(()).ok_or_else(unknown)).await.map(|()| AlertChanged)
+}
+
+/// Adds a silence.
+///
+/// # Errors
+/// If it is invalid, or if there are too many.
+pub async fn silence(
+    edge: &Edge,
+    by: &Principal,
+    form: SilenceForm,
+) -> Result<SilenceBody, Problem> {
+    let alerts = alerts(edge)?;
+    let silence = form.silence(random_id()?, &by.name, edge.engine.now())?;
+    let change = Changed::Alert { id: silence.id.clone() };
+    let recorded = Recorded::begin(edge, by, "silence alerts", change).await?;
+    let added = alerts.keeper.change(|book, now| book.silence(silence.clone(), now)).await;
+    let many =
+        || Problem::new(StatusCode::CONFLICT, "there are too many silences; end some of them");
+    recorded.end(added.then_some(()).ok_or_else(many)).await?;
+    Ok(SilenceBody::from(&silence))
+}
+
+impl SilenceForm {
+    fn silence(self, id: String, by: &str, now: Timestamp) -> Result<Silence, Problem> {
+        let invalid = |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        let time = |name: &str, text: &str| {
+            parse_until(text).map_err(|error| invalid(format!("`{name}`: {error}")))
+        };
+        let from = self.from.as_deref().map_or(Ok(now), |from| time("from", from))?;
+        let until = time("until", &self.until)?;
+        if until <= from.max(now) {
+            return Err(invalid(format!("`until`: {} is over", self.until)));
+        }
+        if LENGTH_MAX < until.since(from) {
+            return Err(invalid("a silence lasts for at most 366 days".to_owned()));
+        }
+        if COMMENT_LEN_MAX < self.comment.len() || LABELS_MAX < self.labels.len() {
+            let detail =
+                format!("at most {LABELS_MAX} labels, and a comment of {COMMENT_LEN_MAX} bytes");
+            return Err(invalid(detail));
+        }
+        let labels = self.labels.iter();
+        let labels = labels.fold(Labels::new(), |all, (name, value)| all.with(name, Some(value)));
+        let (from_ms, until_ms) = (from.as_ms(), until.as_ms());
+        let (by, comment) = (by.to_owned(), self.comment);
+        Ok(Silence { id, rule: self.rule, labels, from_ms, until_ms, by, comment })
+    }
+}
+
+impl From<&Silence> for SilenceBody {
+    fn from(silence: &Silence) -> Self {
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Self {
+            id: silence.id.clone(),
+            rule: silence.rule.clone(),
+            labels: silence.labels.iter().map(owned).collect(),
+            from: instant(Timestamp::from_ms(silence.from_ms)),
+            until: instant(Timestamp::from_ms(silence.until_ms)),
+            by: silence.by.clone(),
+            comment: silence.comment.clone(),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The channels besides webhooks: chats, PagerDuty, and e-mail at a real mail server.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::{AlertFile, ask, received};
+use crate::support::process::Process;
+use crate::support::receiver::Receiver;
+use crate::support::store::Store;
+use crate::support::tls::Authority;
+use crate::support::{eventually, find_program};
+
+/// The folder in which `tests/run.sh` installs the mail server.
+const INSTALLED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/mail");
+
+const RULE: &str = "alerts:\n  quota: { when: threshold, percent: [80%], summary: see <the> wiki }";
+
+#[tokio::test]
+async fn chats_and_pagerduty_get_what_they_expect() {
+    let receivers =
+        [Receiver::start(&[]).await, Receiver::start(&[]).await, Receiver::start(&[]).await];
+    let file = AlertFile::new("alerts: {}");
+    let (url, key) = (file.beside("url"), file.beside("key"));
+    fs::write(&url, format!("{}\n", receivers[0].url())).unwrap();
+    fs::write(&key, "R0UT1NG\n").unwrap();
+    let private = "allow_private_addresses: true";
+    file.edit(&format!(
+        "channels:\n  slack: {{ type: slack, url_file: {}, {private} }}\n  \
+         discord: {{ type: discord, url: '{}', {private} }}\n  \
+         pager: {{ type: pagerduty, url: '{}', secret_file: {}, {private} }}\n{RULE}",
+        url.display(),
+        receivers[1].url(),
+        receivers[2].url(),
+        key.display()
+    ));
+    let tollgate = file.serve(&Store::Embedded).await;
+    ask(&tollgate, "@everyone<&>", 8).await;
+    let slack = received(&receivers[0], 1).await[0].json();
+    let text = slack["text"].as_str().unwrap();
+    assert!(
+        text.starts_with("[FIRING] warning: @everyone&lt;&amp;&gt; has used 80% of daily"),
+        "{text}"
+    );
+    assert!(text.contains("see &lt;the&gt; wiki"), "{text}");
+    let discord = received(&receivers[1], 1).await[0].json();
+    assert!(
+        discord["content"].as_str().unwrap().contains("@everyone<&> has used 80%"),
+        "{discord}"
+    );
+    assert_eq!(discord["allowed_mentions"]["parse"], Value::Array(Vec::new()));
+    let event = received(&receivers[2], 1).await[0].json();
+    assert_eq!(
+        (&event["routing_key"], &event["event_action"]),
+        (&"R0UT1NG".into(), &"trigger".into())
+    );
+    assert_eq!(event["payload"]["severity"], "warning");
+    assert!(event["dedup_key"].as_str().unwrap().len() == 16, "{event}");
+}
+
+#[tokio::test]
+async fn mails_are_sent_over_starttls_with_a_login() {
+    let (Some(python), true) =
+        (find_program("python3", "PYTHON", None), PathBuf::from(INSTALLED).is_dir())
+    else {
+        assert!(std::env::var_os("CI").is_none(), "run tests/run.sh --install");
+        return;
+    };
+    let file = AlertFile::new("alerts: {}");
+    let authority = Authority::new();
+    let certificate = authority.sign_for("localhost");
+    let write = |name: &str, text: &str| {
+        let path = file.beside(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (cert, key) = (write("cert.pem", &certificate.pem), write("key.pem", &certificate.key_pem));
+    let (ca, password) = (write("ca.pem", authority.pem()), write("password", "secret\n"));
+    let mut command = Command::new(python);
+    let port = crate::support::ports::free_port().to_string();
+    command.env("PYTHONPATH", INSTALLED).arg("tests/gateway/alerts/mail_server.py");
+    command.args([&cert, &key, &port]);
+    let server = Process::start("mail server", &mut command);
+    eventually("the mail server", async || server.output().contains("port ").then_some(())).await;
+    file.edit(&format!(
+        "channels:\n  mail: {{ type: email, host: localhost, port: {port}, user: toll, secret_file: {password}, \
+         ca_file: {ca}, from: 'Tollgate <tollgate@example.com>', to: [ops@example.com, eve@example.com], \
+         allow_private_addresses: true }}\n{RULE}"
+    ));
+    let tollgate = file.serve(&Store::Embedded).await;
+    ask(&tollgate, "ann", 8).await;
+    let mail = eventually("a mail", async || {
+        let output = server.output();
+        output.lines().find_map(|line| serde_json::from_str::<Value>(line).ok())
+    })
+    .await;
+    assert_eq!((&mail["tls"], &mail["user"]), (&true.into(), &"toll".into()));
+    assert_eq!(mail["from"], "tollgate@example.com");
+    assert_eq!(mail["to"], serde_json::json!(["ops@example.com", "eve@example.com"]));
+    let text = mail["text"].as_str().unwrap();
+    assert!(text.contains("Subject: [FIRING] warning: ann has used 80% of daily"), "{text}");
+    assert!(text.contains("Message-ID: <ntf_") && text.contains("see <the> wiki"), "{text}");
+}
