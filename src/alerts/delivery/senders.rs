@@ -107,18 +107,13 @@ impl Senders {
                 next.is_none()
             })
             .await;
-        match is_dead {
-            true => {
-                self.metrics.dead(channel);
-                tracing::error!(channel, notification = id, attempts = failed, %error, "a notification was not sent");
-            }
-            false => tracing::warn!(
-                channel,
-                notification = id,
-                attempts = failed,
-                %error,
-                "sending a notification failed; it is tried again"
-            ),
+        if is_dead {
+            self.metrics.dead(channel);
+            tracing::error!(channel, notification = id, attempts = failed, %error, "a notification was not sent");
+        } else if failed == 1 {
+            tracing::warn!(channel, notification = id, %error, "sending a notification failed; it is tried again");
+        } else {
+            tracing::debug!(channel, notification = id, attempts = failed, %error, "sending a notification failed again");
         }
     }
 
