@@ -19,6 +19,7 @@ mod envoy;
 mod hostile;
 mod modes;
 mod monitor;
+mod month;
 mod overload;
 mod providers;
 mod quota;

@@ -135,6 +135,11 @@ impl Gateway {
         Some(Self { envoy, upstream, caller })
     }
 
+    /// Waits until Envoy finds so many Tollgates healthy.
+    pub async fn healthy(&self, count: u64) {
+        self.envoy.healthy("tollgate", count).await;
+    }
+
     /// Waits until Envoy has logged a refusal of this caller.
     pub async fn logs(&self, caller: &Value) {
         eventually("a line of the access log", async || {

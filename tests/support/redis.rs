@@ -18,6 +18,8 @@ use super::{PATIENCE, eventually, find_program};
 pub struct Server {
     program: PathBuf,
     arguments: Vec<String>,
+    /// Variables of its environment, besides those of the test.
+    pub environment: Vec<(String, String)>,
     child: Option<Child>,
     pub dir: TempDir,
 }
@@ -38,7 +40,8 @@ impl Server {
     pub fn prepare(arguments: &[&str]) -> Option<Self> {
         let program = find_program("redis-server", "REDIS_SERVER", None)?;
         let arguments = arguments.iter().map(ToString::to_string).collect();
-        Some(Self { program, arguments, child: None, dir: tempfile::tempdir().unwrap() })
+        let (environment, dir) = (Vec::new(), tempfile::tempdir().unwrap());
+        Some(Self { program, arguments, environment, child: None, dir })
     }
 
     /// A running server with extra arguments.
@@ -55,6 +58,7 @@ impl Server {
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(self.dir.path())
             .args(&self.arguments)
+            .envs(self.environment.clone())
             .stdout(Stdio::null())
             .spawn();
         self.child = Some(child.unwrap());
