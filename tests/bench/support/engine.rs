@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use tollgate::clock::Clock;
-use tollgate::engine::{AnyStore, Engine, EngineSettings, ModeSettings, NearLimit};
-use tollgate::metrics::Metrics;
+use tollgate::engine::{AnyStore, Engine, EngineSettings, ModeSettings, NearLimit, Sink};
+use tollgate::metrics::{Counter, Metrics};
 use tollgate::policy::{CompileOptions, Source, compile};
 use tollgate::store::memory::Memory;
 use tollgate::store::redis::{Redis, RedisSettings};
@@ -19,6 +19,13 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// An engine in memory with at most `keys_max` counters.
 pub fn in_memory(policy: &str, clock: &Clock, keys_max: usize) -> Result<Engine> {
     engine(AnyStore::Memory(Memory::new(keys_max)), policy, clock)
+}
+
+/// An engine in memory with at most `keys_max` counters, and the sink of its records.
+pub fn recording(policy: &str, clock: &Clock, keys_max: usize) -> Result<(Engine, Arc<Sink>)> {
+    let sink = Arc::new(Sink::new(Counter::default()));
+    let engine = in_memory(policy, clock, keys_max)?.with_sink(sink.clone());
+    Ok((engine, sink))
 }
 
 /// An engine with the Redis at a socket. Its connection runs in a task of this runtime.

@@ -1,0 +1,251 @@
+//! What stored usage costs: memory with a million callers, the size of 90 days of 10,000 callers, and the time of queries over
+//! them: `cargo bench --bench usage`.
+
+// A benchmark's product is its output.
+#![allow(clippy::print_stdout)]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, fs, process};
+
+use anyhow::{Context, Result, anyhow};
+use tollgate::clock::{Clock, Timestamp};
+use tollgate::engine::{Descriptor, Engine, HitsSource, Request, Sink};
+use tollgate::limit::Hits;
+use tollgate::metrics::DataFileMetrics;
+use tollgate::store::redis::{Redis, RedisSettings};
+use tollgate::store::{FileSums, Health, SumsStore};
+use tollgate::usage::{
+    Dimension, Granularity, Outbox, Rank, Retention, UsageMemory, UsageQuery, View,
+};
+
+use support::{children, drive, engine, usage};
+
+const POLICY: &str = "
+domain: bench
+tiers: [free, premium, enterprise]
+caller: { key: user, tier: { key: tier } }
+descriptors: [{ key: user, limits: [{ name: daily, rate: 1000/day }] }]
+";
+
+const TIERS: [&str; 3] = ["free", "premium", "enterprise"];
+const RETENTION: Retention = Retention { minute_days: 2, hour_days: 90, day_days: 730 };
+
+/// The first of January 2024.
+const START: Timestamp = Timestamp::from_ms(1_704_067_200_000);
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+const MANY_CALLERS: usize = 1_000_000;
+const CALLERS: usize = 10_000;
+const DAYS: usize = 90;
+
+/// Few counters, so that the memory is that of usage.
+const COUNTERS_MAX: usize = 10_000;
+
+/// Requests between two batches, as of a busy second.
+const SECOND: usize = 20_000;
+
+/// Each query is asked so often; the median is shown.
+const ROUNDS: usize = 7;
+
+/// The argument of the process that measures memory, with what it counts.
+const CHILD: &str = "--memory";
+
+/// A process that counts usage and stores it.
+struct Sidecar {
+    engine: Engine,
+    sink: Arc<Sink>,
+    memory: UsageMemory,
+    outbox: Outbox,
+    sums: SumsStore,
+    clock: Clock,
+}
+
+impl Sidecar {
+    fn new(sums: SumsStore) -> Result<Self> {
+        let clock = Clock::manual(START);
+        let (engine, sink) = engine::recording(POLICY, &clock, COUNTERS_MAX)?;
+        let outbox = Outbox::new(RETENTION, START);
+        Ok(Self { engine, sink, memory: UsageMemory::new(START), outbox, sums, clock })
+    }
+
+    /// A request of each caller.
+    async fn ask(&mut self, callers: usize) -> Result<()> {
+        for caller in 0..callers {
+            ask(&self.engine, caller).await?;
+            if caller % 1_000 == 999 {
+                self.collect();
+            }
+            if caller % SECOND == SECOND - 1 {
+                self.send().await?;
+            }
+        }
+        self.collect();
+        self.send().await
+    }
+
+    fn collect(&mut self) {
+        let (memory, outbox, now) = (&self.memory, &mut self.outbox, self.clock.now().timestamp());
+        self.sink.drain(&mut Vec::new(), &mut |records| {
+            memory.add(records, now);
+            outbox.add(records, now);
+        });
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        while let Some(batch) = self.outbox.next(self.clock.now().timestamp()) {
+            let added = self.sums.add(&batch).await?;
+            self.outbox.confirm(added);
+        }
+        Ok(())
+    }
+
+    /// The median time of a query over all days, and the number of its groups.
+    async fn time(&self, query: UsageQuery) -> Result<(Duration, usize)> {
+        let query = Arc::new(query);
+        let now = self.clock.now().timestamp();
+        let mut times = Vec::new();
+        let mut groups = 0;
+        for _ in 0..ROUNDS {
+            let start = Instant::now();
+            let question = query.question(RETENTION, now);
+            let answer = self.sums.ask(&question).await.map_err(|error| anyhow!("{error}"))?;
+            groups = query.sum_stored(&answer, query.stored_from(RETENTION, now)).groups.len();
+            times.push(start.elapsed());
+        }
+        times.sort();
+        Ok((times[ROUNDS / 2], groups))
+    }
+}
+
+fn main() -> Result<()> {
+    let mut arguments = env::args().skip_while(|argument| argument != CHILD).skip(1);
+    if let Some(counts) = arguments.next() {
+        println!("{}", drive::block_on(grown(counts == "usage"))?);
+        return Ok(());
+    }
+    let without = measured("nothing")?;
+    let with = measured("usage")?;
+    let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
+    println!("a million callers, a request each: resident memory without and with usage, MiB");
+    println!("{:10.1} {:10.1} {:+10.1}", mib(without), mib(with), mib(with) - mib(without));
+    drive::block_on(in_file())?;
+    drive::block_on(in_redis())
+}
+
+/// The memory that a fresh process has at its end.
+fn measured(counts: &str) -> Result<u64> {
+    let output = Command::new(env::current_exe()?).args([CHILD, counts]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    text.trim().parse().with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+async fn grown(has_usage: bool) -> Result<u64> {
+    let folder = tempfile::tempdir()?;
+    match has_usage {
+        true => Sidecar::new(file(folder.path()))?.ask(MANY_CALLERS).await?,
+        false => {
+            let clock = Clock::manual(START);
+            let engine = engine::in_memory(POLICY, &clock, COUNTERS_MAX)?;
+            for caller in 0..MANY_CALLERS {
+                ask(&engine, caller).await?;
+            }
+        }
+    }
+    Ok(usage::resident_kib(process::id())? * 1024)
+}
+
+fn file(folder: &Path) -> SumsStore {
+    let path = folder.join("usage.redb");
+    SumsStore::File(FileSums::open(path, DataFileMetrics::default(), START))
+}
+
+async fn in_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let sidecar = filled(file(folder.path())).await?;
+    println!("in a file: {} MB", fs::metadata(folder.path().join("usage.redb"))?.len() / 1_000_000);
+    queries(&sidecar).await
+}
+
+async fn in_redis() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let socket = folder.path().join("redis.sock");
+    let (_running, mut state) = children::redis(&socket)?;
+    let url = format!("unix://{}", socket.display());
+    let settings = RedisSettings { deadline: DAY, ..RedisSettings::new(&url) };
+    let (redis, connector) = Redis::try_new(&settings)?;
+    tokio::task::spawn(connector.run(std::future::pending()));
+    while redis.health() != Health::Healthy {
+        // There is no notification; the connection is up within milliseconds.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let sidecar = filled(SumsStore::Redis(redis.sums())).await?;
+    println!("in Redis: {} MB", state.state()?.memory_bytes / 1_000_000);
+    queries(&sidecar).await
+}
+
+/// Ninety days of ten thousand callers.
+async fn filled(sums: SumsStore) -> Result<Sidecar> {
+    let mut sidecar = Sidecar::new(sums)?;
+    let start = Instant::now();
+    for _ in 0..DAYS {
+        sidecar.ask(CALLERS).await?;
+        sidecar.clock.advance(DAY);
+    }
+    println!("{CALLERS} callers, {DAYS} days: stored in {:.1} s", start.elapsed().as_secs_f64());
+    Ok(sidecar)
+}
+
+async fn queries(sidecar: &Sidecar) -> Result<()> {
+    let by = |group_by: &[Dimension], by_time: bool| UsageQuery {
+        view: View::Requests,
+        granularity: Granularity::Day,
+        from: START,
+        to: Timestamp::MAX,
+        by_time,
+        group_by: group_by.to_vec(),
+        named_only: false,
+        currency: None,
+        filters: Vec::new(),
+        rank: Rank::Group,
+        range: 0..usize::MAX,
+    };
+    let one = UsageQuery {
+        view: View::Limits,
+        filters: vec![(Dimension::Caller, "customer-4711".to_owned())],
+        ..by(&[Dimension::Limit], true)
+    };
+    let top = UsageQuery {
+        rank: Rank::Requests,
+        named_only: true,
+        range: 0..100,
+        ..by(&[Dimension::Domain, Dimension::Caller], false)
+    };
+    let report = by(&[Dimension::Tier, Dimension::Caller], false);
+    for (name, query) in [
+        ("each day by tier", by(&[Dimension::Tier], true)),
+        ("each day of one caller by limit", one),
+        ("the 100 callers with the most requests", top),
+        ("all callers by tier", report),
+    ] {
+        let (time, groups) = sidecar.time(query).await?;
+        println!("{name:44} {groups:>7} groups {:>8.1} ms", time.as_secs_f64() * 1e3);
+    }
+    Ok(())
+}
+
+async fn ask(engine: &Engine, caller: usize) -> Result<()> {
+    let (name, tier) = (format!("customer-{caller}"), TIERS[caller % TIERS.len()]);
+    let entries = vec![("user", name.as_str()), ("tier", tier)];
+    let hits = Hits::Spend(1);
+    let descriptor = Descriptor { entries, hits, hits_source: HitsSource::Request, limit: None };
+    let request = Request::try_new("bench", vec![descriptor])?;
+    let snapshot = engine.snapshot();
+    engine.check(&snapshot, &request).await;
+    Ok(())
+}
