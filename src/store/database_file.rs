@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
 
 use crate::clock::Timestamp;
@@ -130,7 +131,7 @@ fn open_existing(
     if magic != MAGIC {
         return Err(Failure::Damaged("not a database of Tollgate".to_owned()));
     }
-    let mut database = guarded(|| Ok(builder().create_file(file)?))?;
+    let mut database = guarded(|| Ok(builder().create_with_backend(FileBackend::new(file)?)?))?;
     // It outlives the call, so that no part of it is dropped during a panic.
     let prepared = guarded(|| prepare(&mut database, tables, preparation));
     match prepared {
@@ -182,7 +183,7 @@ fn create(path: &Path, tables: Tables) -> Result<Database, Failure> {
     }
     let made = file.set_len(0).map_err(Failure::from).and_then(|()| {
         guarded(|| {
-            let database = builder().create_file(file)?;
+            let database = builder().create_with_backend(FileBackend::new(file)?)?;
             create_tables(&database, tables)?;
             Ok(database)
         })

@@ -8,17 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase, ReadableTable, Table};
+use redb::{Database, ReadableTable, Table};
 use tokio::task::spawn_blocking;
 
 use super::StoreError;
 use super::database_file::{self, Failure, Preparation, close, guarded};
 use super::sums::{
-    ANSWER_BYTES_MAX, CallersAsked, CallersKept, SumsAdded, SumsAnswer, SumsBatch, SumsEntry,
-    SumsError, SumsPeriod, SumsQuestion, SumsTable,
+    CallersKept, SumsAdded, SumsAnswer, SumsBatch, SumsEntry, SumsError, SumsPeriod, SumsQuestion,
+    SumsTable,
 };
+use super::sums_answer::{fields, read};
 use super::sums_merge::{merge, rows_of, weight};
-use super::sums_tables::{Field, NUMBERS, SUMS, TABLES, erase, key, number_of};
+use super::sums_tables::{Field, NUMBERS, SUMS, TABLES, erase, key};
 use crate::clock::{Backoff, Timestamp};
 use crate::lock::lock;
 use crate::metrics::DataFileMetrics;
@@ -67,6 +68,8 @@ struct Writer {
     uncertain: Option<u64>,
     /// The file has no data of a day that began earlier.
     is_new: bool,
+    /// The last day of this process's batches. Unused space is released at the start and on each later day.
+    day: Option<u64>,
     /// Failures since the last success.
     failures: u32,
     retry_at: Option<Timestamp>,
@@ -130,9 +133,13 @@ impl FileSums {
         match guarded(|| write(&database, &writer.round, batch, is_uncertain)) {
             Ok(()) => {
                 writer.committed = batch.number;
+                let is_new_day = writer.begins_day(batch);
                 writer.round.clear();
                 writer.failures = 0;
                 self.metrics.writes.inc();
+                if is_new_day {
+                    self.compact(database);
+                }
                 Ok(writer.added(batch))
             }
             Err(failure) => {
@@ -174,6 +181,35 @@ impl FileSums {
                 .map_err(|failure| sums.close(database, &failure))
         });
         erased.await.map_err(|error| StoreError::Refused(error.to_string()))?
+    }
+
+    /// Releases unused space, which takes seconds, unless a query reads the database now. Meanwhile queries are told why they
+    /// have to wait.
+    fn compact(&self, ours: Arc<Database>) {
+        drop(ours);
+        let closed = Err(format!("{}: unused space is being released", self.path.display()));
+        let mut file = lock(&self.file);
+        let Ok(database) = std::mem::replace(&mut file.database, closed) else { return };
+        let mut database = match Arc::try_unwrap(database) {
+            Ok(database) => database,
+            Err(shared) => {
+                file.database = Ok(shared);
+                return;
+            }
+        };
+        drop(file);
+        let compacted = guarded(|| Ok(database.compact()?));
+        let database = Arc::new(database);
+        lock(&self.file).database = Ok(database.clone());
+        if let Err(failure) = compacted {
+            // There may be no space for it, which is no damage.
+            match failure {
+                Failure::Damaged(_) => drop(self.close(database, &failure)),
+                Failure::Unavailable(reason) => {
+                    tracing::warn!(reason, "unused space of the usage file can't be released");
+                }
+            }
+        }
     }
 
     fn database(&self) -> Result<Arc<Database>, StoreError> {
@@ -238,6 +274,14 @@ impl Writer {
         self.retry_at = Some(now.after(pause));
     }
 
+    /// Whether the round with this last batch is the first one of a day, except the first day of the process.
+    fn begins_day(&mut self, last: &SumsBatch) -> bool {
+        let days = self.round.iter().chain([last]).filter(|batch| batch.period.kind == 'd');
+        let before = self.day;
+        self.day = self.day.max(days.map(|batch| batch.period.number).max());
+        before.is_some() && before < self.day
+    }
+
     /// The result of a batch. If the file was lost, its days start again, which the first batch of a day detects.
     fn added(&mut self, batch: &SumsBatch) -> SumsAdded {
         let is_new = self.is_new;
@@ -273,46 +317,6 @@ fn write(
         }
     }
     Ok(transaction.commit()?)
-}
-
-/// None if the answer is too large.
-fn read(database: &Database, question: &SumsQuestion) -> Result<Option<SumsAnswer>, redb::Error> {
-    let sums = database.begin_read()?.open_table(SUMS)?;
-    let mut answer = SumsAnswer::default();
-    let mut bytes = 0;
-    for period in &question.names {
-        for entry in fields(&sums, *period, SumsTable::Names)? {
-            bytes += entry.field.len() + entry.sums.len();
-            answer.names.push((entry.field, entry.sums));
-        }
-    }
-    for period in &question.periods {
-        let tables: &[SumsTable] = match &question.callers {
-            CallersAsked::Totals => &[SumsTable::Totals],
-            CallersAsked::Each => &[SumsTable::Nameless, SumsTable::Others, SumsTable::Callers],
-            CallersAsked::One(_) => &[],
-        };
-        let mut entries = Vec::new();
-        for table in tables {
-            entries.extend(fields(&sums, *period, *table)?);
-        }
-        if let CallersAsked::One(caller) = &question.callers {
-            let table = SumsTable::Callers;
-            let found = sums.get(key(*period, table, caller))?;
-            let entry =
-                |sums: &str| SumsEntry { table, field: caller.clone(), sums: sums.to_owned() };
-            entries.extend(found.map(|sums| entry(sums.value())));
-        }
-        let lens = entries.iter().map(|entry| entry.field.len() + entry.sums.len());
-        bytes += lens.sum::<usize>();
-        if ANSWER_BYTES_MAX < bytes {
-            return Ok(None);
-        }
-        if !entries.is_empty() {
-            answer.periods.push((*period, entries));
-        }
-    }
-    Ok(Some(answer))
 }
 
 /// Adds an entry. Returns 1 if it is a new caller.
@@ -371,22 +375,4 @@ fn expire(
         sums.retain_in::<Field<'_>, _>(old, |_, _| false)?;
     }
     Ok(())
-}
-
-/// The fields of a table.
-fn fields(
-    sums: &impl ReadableTable<Field<'static>, &'static str>,
-    period: SumsPeriod,
-    table: SumsTable,
-) -> Result<Vec<SumsEntry>, redb::Error> {
-    let SumsPeriod { kind, number } = period;
-    let number_of = number_of(table);
-    let range = (kind, number, number_of, "")..(kind, number, number_of + 1, "");
-    let mut entries = Vec::new();
-    for found in sums.range::<Field<'_>>(range)? {
-        let (field, sums) = found?;
-        let (field, sums) = (field.value().3.to_owned(), sums.value().to_owned());
-        entries.push(SumsEntry { table, field, sums });
-    }
-    Ok(entries)
 }

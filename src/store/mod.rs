@@ -46,6 +46,7 @@ pub mod shared;
 mod sidecars;
 pub mod signals;
 pub mod sums;
+mod sums_answer;
 mod sums_merge;
 mod sums_tables;
 mod sums_store;

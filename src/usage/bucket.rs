@@ -34,7 +34,7 @@ pub struct Addition<'r> {
 }
 
 /// The name of a row in one dimension.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowName<'a> {
     None,
     Name(&'a str),

@@ -1,7 +1,7 @@
 //! Queries of usage: the kind of sums, their time, dimensions and order.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use smallvec::SmallVec;
@@ -103,7 +103,7 @@ pub struct Page {
 }
 
 /// The key of a group while rows are summed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct GroupKey<'r> {
     start: Option<Timestamp>,
     names: SmallVec<[RowName<'r>; 4]>,
@@ -120,20 +120,22 @@ pub struct Row<'r> {
 #[derive(Debug)]
 pub struct Groups<'r> {
     query: &'r UsageQuery,
-    totals: BTreeMap<GroupKey<'r>, Total>,
+    /// Names come from requests, so the map has a hash that can't be attacked.
+    totals: HashMap<GroupKey<'r>, Total>,
 }
 
 impl<'r> Groups<'r> {
     /// No groups yet.
     pub fn new(query: &'r UsageQuery) -> Self {
-        Self { query, totals: BTreeMap::new() }
+        Self { query, totals: HashMap::new() }
     }
 
-    /// Adds a row of the minute, hour or day that starts at `start`, if it matches the query.
-    pub fn add(&mut self, start: Timestamp, row: Row<'r>, counts: &Counts) {
+    /// Adds a row of the minute, hour or day that starts at `start`, if it matches the query. Only then its counts are read.
+    pub fn add(&mut self, start: Timestamp, row: Row<'r>, counts: impl FnOnce() -> Counts) {
         if !self.query.matches(row) {
             return;
         }
+        let counts = &counts();
         let names = self.query.group_by.iter().map(|dimension| row.name(*dimension)).collect();
         let key = GroupKey { start: self.query.by_time.then_some(start), names };
         let total = self.totals.entry(key).or_default();
@@ -146,6 +148,7 @@ impl<'r> Groups<'r> {
     /// The groups on the query's page, for sums from `from` on.
     pub fn page(self, from: Timestamp) -> Page {
         let mut groups: Vec<_> = self.totals.into_iter().collect();
+        groups.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         match self.query.rank {
             Rank::Group => {}
             Rank::Requests => groups.sort_by_key(|(_, total)| Reverse(total.counts.requests)),
@@ -169,7 +172,7 @@ impl UsageQuery {
         for (start, bucket) in rollups.buckets(self.granularity, from, self.to) {
             for (caller, series, counts) in bucket.rows() {
                 if let Some(series) = rollups.series().get(series) {
-                    groups.add(start, Row { series, caller }, counts);
+                    groups.add(start, Row { series, caller }, || *counts);
                 }
             }
         }

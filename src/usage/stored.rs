@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::fast::RandomState;
+
 use crate::clock::Timestamp;
 use crate::store::sums::{
     CallersAsked, SumsAnswer, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
@@ -40,8 +42,9 @@ impl UsageQuery {
 
     /// The groups in an answer.
     pub fn sum_stored(&self, answer: &SumsAnswer, from: Timestamp) -> Page {
-        let series = |(name, text): &(String, String)| Some((name.clone(), read_series(text)?));
-        let series: HashMap<_, _> = answer.names.iter().filter_map(series).collect();
+        let names = answer.names.iter();
+        let series = names.filter_map(|(name, text)| Some((name.as_str(), read_series(text)?)));
+        let series: HashMap<_, _, RandomState> = series.collect();
         let mut groups = Groups::new(self);
         for (period, entries) in &answer.periods {
             let start = self.granularity.start_of(period.number);
@@ -49,7 +52,7 @@ impl UsageQuery {
                 for (caller, name, sums) in rows(entry) {
                     if let Some(series) = series.get(name).map(Series::borrowed) {
                         let row = Row { series, caller };
-                        groups.add(start, row, &read_counts(sums, start));
+                        groups.add(start, row, || read_counts(sums, start));
                     }
                 }
             }

@@ -50,8 +50,13 @@ const COUNTERS_MAX: usize = 10_000;
 /// Requests between two batches, as of a busy second.
 const SECOND: usize = 20_000;
 
+/// A prime, which no number of callers is a multiple of.
+const STEP: usize = 618_041;
+
 /// Each query is asked so often; the median is shown.
 const ROUNDS: usize = 7;
+
+const FILE: &str = "usage.redb";
 
 /// The argument of the process that measures memory, with what it counts.
 const CHILD: &str = "--memory";
@@ -76,12 +81,13 @@ impl Sidecar {
 
     /// A request of each caller.
     async fn ask(&mut self, callers: usize) -> Result<()> {
-        for caller in 0..callers {
-            ask(&self.engine, caller).await?;
-            if caller % 1_000 == 999 {
+        for count in 0..callers {
+            // Each once, in an order in which names differ from their neighbours.
+            ask(&self.engine, count * STEP % callers).await?;
+            if count % 1_000 == 999 {
                 self.collect();
             }
-            if caller % SECOND == SECOND - 1 {
+            if count % SECOND == SECOND - 1 {
                 self.send().await?;
             }
         }
@@ -126,49 +132,62 @@ impl Sidecar {
 fn main() -> Result<()> {
     let mut arguments = env::args().skip_while(|argument| argument != CHILD).skip(1);
     if let Some(counts) = arguments.next() {
-        println!("{}", drive::block_on(grown(counts == "usage"))?);
+        let [resident, written, compacted] = drive::block_on(grown(counts == "usage"))?;
+        println!("{resident} {written} {compacted}");
         return Ok(());
     }
-    let without = measured("nothing")?;
-    let with = measured("usage")?;
+    let [without, ..] = measured("nothing")?;
+    let [with, written, compacted] = measured("usage")?;
     let mib = |bytes: u64| bytes as f64 / 1024.0 / 1024.0;
     println!("a million callers, a request each: resident memory without and with usage, MiB");
     println!("{:10.1} {:10.1} {:+10.1}", mib(without), mib(with), mib(with) - mib(without));
+    let mb = |bytes: u64| bytes / 1_000_000;
+    println!("their file: {} MB, {} MB after the next start", mb(written), mb(compacted));
     drive::block_on(in_file())?;
     drive::block_on(in_redis())
 }
 
-/// The memory that a fresh process has at its end.
-fn measured(counts: &str) -> Result<u64> {
+/// The memory that a fresh process has at its end, and the size of its file then and after the next start, in bytes.
+fn measured(counts: &str) -> Result<[u64; 3]> {
     let output = Command::new(env::current_exe()?).args([CHILD, counts]).output()?;
     let text = String::from_utf8(output.stdout)?;
-    text.trim().parse().with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
+    let numbers: Result<Vec<u64>, _> = text.split_whitespace().map(str::parse).collect();
+    let numbers = numbers.ok().and_then(|numbers| numbers.try_into().ok());
+    numbers.with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-async fn grown(has_usage: bool) -> Result<u64> {
+async fn grown(has_usage: bool) -> Result<[u64; 3]> {
     let folder = tempfile::tempdir()?;
-    match has_usage {
-        true => Sidecar::new(file(folder.path()))?.ask(MANY_CALLERS).await?,
-        false => {
-            let clock = Clock::manual(START);
-            let engine = engine::in_memory(POLICY, &clock, COUNTERS_MAX)?;
-            for caller in 0..MANY_CALLERS {
-                ask(&engine, caller).await?;
-            }
+    if !has_usage {
+        let clock = Clock::manual(START);
+        let engine = engine::in_memory(POLICY, &clock, COUNTERS_MAX)?;
+        for caller in 0..MANY_CALLERS {
+            ask(&engine, caller).await?;
         }
+        return Ok([usage::resident_kib(process::id())? * 1024, 0, 0]);
     }
-    Ok(usage::resident_kib(process::id())? * 1024)
+    let mut sidecar = Sidecar::new(file(folder.path()))?;
+    sidecar.ask(MANY_CALLERS).await?;
+    let resident = usage::resident_kib(process::id())? * 1024;
+    drop(sidecar);
+    let written = file_len(folder.path())?;
+    drop(file(folder.path()));
+    Ok([resident, written, file_len(folder.path())?])
+}
+
+fn file_len(folder: &Path) -> Result<u64> {
+    Ok(fs::metadata(folder.join(FILE))?.len())
 }
 
 fn file(folder: &Path) -> SumsStore {
-    let path = folder.join("usage.redb");
+    let path = folder.join(FILE);
     SumsStore::File(FileSums::open(path, DataFileMetrics::default(), START))
 }
 
 async fn in_file() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let sidecar = filled(file(folder.path())).await?;
-    println!("in a file: {} MB", fs::metadata(folder.path().join("usage.redb"))?.len() / 1_000_000);
+    println!("in a file: {} MB", file_len(folder.path())? / 1_000_000);
     queries(&sidecar).await
 }
 

@@ -79,11 +79,12 @@ async fn with_one_request(scene: &Scene) {
     assert_eq!(sum(&file).await.as_deref(), Some("=a1"));
 }
 
-/// A closed file with more pages than are read when it is opened.
+/// A closed file with more pages than are kept in memory.
 fn with_many_callers(scene: &Scene) {
     let file = scene.open();
     let table = SumsTable::Callers;
-    let sums = |caller| SumsEntry { table, field: format!("caller-{caller}"), sums: "r=a1".into() };
+    let field = |caller| format!("caller-{caller:0600}");
+    let sums = |caller| SumsEntry { table, field: field(caller), sums: "r=a1".into() };
     let entries = (0..20_000).map(sums).collect();
     file.add(&SumsBatch { entries, ..batch(1) }).unwrap();
 }
@@ -96,6 +97,42 @@ fn cut(path: &Path, by: u64) {
 fn overwrite(path: &Path, byte: u8) {
     let len = fs::metadata(path).unwrap().len();
     fs::write(path, vec![byte; usize::try_from(len).unwrap()]).unwrap();
+}
+
+/// A busy day leaves pages that nothing uses; the first round of the next day releases them, and the next start keeps that.
+#[tokio::test]
+async fn the_file_shrinks_each_day() {
+    let scene = Scene::new();
+    let len = || fs::metadata(scene.path()).unwrap().len();
+    let of_day = |number: u64, day: u64, callers: std::ops::Range<u32>| {
+        let table = SumsTable::Callers;
+        // In any order, as callers come.
+        let field = |caller: u32| format!("caller-{}", caller.wrapping_mul(0x9e37_79b1));
+        let sums = |caller| SumsEntry { table, field: field(caller), sums: "r=a1e1".into() };
+        let mut entries: Vec<SumsEntry> = callers.map(sums).collect();
+        entries.push(batch(number).entries.remove(0));
+        SumsBatch { period: SumsPeriod { number: day, ..DAY }, entries, ..batch(number) }
+    };
+    let file = scene.open();
+    for number in 1..=10 {
+        let first = u32::try_from(number).unwrap() * 2_000;
+        file.add(&of_day(number, DAY.number, first..first + 2_000)).unwrap();
+    }
+    let written = len();
+    // The first round of the day has batches of hours and minutes after that of the day.
+    let day = SumsBatch { is_last: false, ..of_day(11, DAY.number + 1, 0..1) };
+    file.add(&day).unwrap();
+    let hour = SumsPeriod { kind: 'h', number: 1 };
+    file.add(&SumsBatch { period: hour, ..of_day(12, 0, 0..1) }).unwrap();
+    let compacted = len();
+    assert!(compacted < written * 3 / 4, "{written} bytes, then {compacted}");
+    assert_eq!(sum(&file).await.as_deref(), Some("=a10"));
+    file.add(&of_day(13, DAY.number + 1, 0..1)).unwrap();
+    drop(file);
+    let file = scene.open();
+    assert_eq!(sum(&file).await.as_deref(), Some("=a10"));
+    drop(file);
+    assert!(len() <= compacted * 11 / 10, "{compacted} bytes, {} after the next start", len());
 }
 
 #[tokio::test]
