@@ -6,6 +6,7 @@ pub mod version;
 pub mod lock;
 pub mod printable;
 pub mod api_token;
+pub mod tls_client;
 pub mod clock;
 pub mod metrics;
 pub mod limit;

@@ -18,8 +18,8 @@ const OVERRIDE_UNITS: [(i32, Unit); 6] = [
 ];
 
 /// The error for a request that can't be decided.
-pub const UNAVAILABLE: &str =
-    "the store of the counters is unavailable, and a limit of the request has `on_outage: error`";
+pub const UNAVAILABLE: &str = "the store of the counters is unavailable, and a limit of the request has `on_outage: \
+                               error`; or no policies are loaded yet";
 
 /// The hits of a descriptor: its own, where 0 is a peek; otherwise those of the request, where 0 means that they are
 /// not set.

@@ -20,6 +20,8 @@ const SOCKET_MODE: u32 = 0o660;
 pub struct Listeners {
     pub http: TcpListener,
     pub grpc: Option<TcpListener>,
+    /// For metrics alone.
+    pub metrics: Option<TcpListener>,
     pub unix: Option<UnixSocket>,
 }
 
@@ -52,7 +54,11 @@ impl Listeners {
             Some(path) => Some(UnixSocket::bind(path).await?),
             None => None,
         };
-        Ok(Self { http, grpc, unix })
+        let metrics = match settings.listening.metrics_address {
+            Some(address) => Some(tcp("metrics_address", address).await?),
+            None => None,
+        };
+        Ok(Self { http, grpc, metrics, unix })
     }
 }
 

@@ -10,6 +10,7 @@ mod counters;
 mod dashboard;
 mod gifts;
 mod listeners;
+mod policies;
 mod ports;
 mod records;
 mod refusals;
@@ -19,14 +20,14 @@ mod sources;
 mod store;
 mod tasks;
 mod tls;
+mod traces;
 mod upkeep;
 mod usage;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::select;
 use tokio::task::spawn_blocking;
@@ -42,7 +43,6 @@ use crate::listen::Acceptor;
 use crate::metrics::Metrics;
 use crate::observe::audit::{Audit, AuditOptions, Redaction};
 use crate::observe::traces::Traces;
-use crate::policy::CompileOptions;
 use crate::settings::{Settings, TlsFiles};
 use crate::store::Directory;
 use crate::store::redis::{Connector, RedisAuditLog, Subscriber};
@@ -52,9 +52,10 @@ use banner::Banner;
 use counters::CounterKeeper;
 use gifts::PendingGifts;
 use listeners::Listeners;
+use policies::Reloading;
 use ports::GrpcPorts;
 use records::{RecordConsumer, RecordStores};
-use reload::{FileAlerts, FileCallers, Policies, Reloader, Subject};
+use reload::{FileAlerts, FileCallers, Reloader};
 use signals::{Cause, Signals};
 use sources::Files;
 use tasks::{Stage, Stages, Tasks};
@@ -159,7 +160,7 @@ impl Process {
             file,
         });
         let readiness = Readiness::default();
-        let traces = traces(&settings)?;
+        let traces = traces::start(&settings)?;
         Ok(Self {
             settings,
             engine,
@@ -201,7 +202,7 @@ impl Process {
         let alert_files = self.load_alerts().await?;
         let tls = self.load_tls()?;
         let listeners = Listeners::bind(&self.settings).await?;
-        self.helpers.spawn(policies.run(closed()));
+        self.helpers.spawn(policies);
         if let Some(callers) = callers {
             self.helpers.spawn(callers.run(closed()));
         }
@@ -241,17 +242,18 @@ impl Process {
             age_max: self.settings.listening.grpc_connection_age_max,
         });
         self.listen_http(listeners.http, tls.http);
-        self.readiness.set_ready();
+        self.listen_metrics(listeners.metrics);
+        self.become_ready();
         banner.show(self.settings.observing.log_format);
         Ok(())
     }
 
-    /// Loads the first policies.
-    async fn load_policies(&self) -> anyhow::Result<Reloader<Files, Policies>> {
-        let options = CompileOptions { merge_domains: self.settings.policies.merge_domains };
+    /// Loads the first policies. Returns the task that reloads them.
+    async fn load_policies(&self) -> anyhow::Result<Reloading> {
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
-        let policies = Policies { engine, metrics, options };
-        load(&self.settings.policies.paths, policies, &self.api.audit).await
+        let closed = self.stages.reached(Stage::Closed);
+        let loading = policies::load(&self.settings, (engine, metrics), &self.api.audit, closed);
+        Box::pin(loading).await
     }
 
     /// Loads the first callers, if the directory is in files.
@@ -261,7 +263,8 @@ impl Process {
         }
         let (engine, metrics) = (self.engine.clone(), self.metrics.clone());
         let callers = FileCallers { engine, metrics };
-        load(&self.settings.callers.files, callers, &self.api.audit).await.map(Some)
+        let files = SourceFiles::new(self.settings.callers.files.clone());
+        policies::load_files(files, callers, &self.api.audit).await.map(Some)
     }
 
     /// Loads the first alerts, if there are files of them.
@@ -269,7 +272,8 @@ impl Process {
         let Some(alerts) = &self.alerts else { return Ok(None) };
         let (policy, metrics) = (alerts.policy.clone(), self.metrics.clone());
         let alerts = FileAlerts { policy, metrics };
-        load(&self.settings.alerts.files, alerts, &self.api.audit).await.map(Some)
+        let files = SourceFiles::new(self.settings.alerts.files.clone());
+        policies::load_files(files, alerts, &self.api.audit).await.map(Some)
     }
 
     /// Starts alerts, if there are any.
@@ -316,6 +320,25 @@ impl Process {
             }
             None => self.servers.spawn(http::serve(Acceptor::plain(listener), router, closing)),
         }
+    }
+
+    /// Serves metrics on their own port.
+    fn listen_metrics(&mut self, listener: Option<TcpListener>) {
+        let Some(listener) = listener else { return };
+        let path = &self.settings.listening.metrics_path;
+        let router = http::metrics_router(path, self.metrics.clone());
+        let closing = self.stages.reached(Stage::Closing);
+        self.servers.spawn(http::serve(Acceptor::plain(listener), router, closing));
+    }
+
+    /// Reports ready, now or once there is a domain.
+    fn become_ready(&mut self) {
+        if !self.settings.policies.ready_with_policies {
+            return self.readiness.set_ready();
+        }
+        let (engine, readiness) = (self.engine.clone(), self.readiness.clone());
+        let closed = self.stages.reached(Stage::Closed);
+        self.helpers.spawn(policies::become_ready(engine, readiness, closed));
     }
 
     async fn failure(&mut self) -> anyhow::Error {
@@ -373,23 +396,4 @@ fn audit(
     let metrics = metrics.audit.clone();
     let options = AuditOptions { destination, rotation, stream, redaction, metrics };
     Audit::open(options).context("can't write audit_log")
-}
-
-/// The exporter of traces, if they have an endpoint.
-fn traces(settings: &Settings) -> anyhow::Result<Option<Arc<Traces>>> {
-    let Some(endpoint) = &settings.observing.otlp_endpoint else { return Ok(None) };
-    let traces = Traces::start(endpoint, settings.observing.otlp_sample_ratio)?;
-    Ok(Some(Arc::new(traces)))
-}
-
-/// Loads the files at `roots`.
-async fn load<S: Subject>(
-    roots: &[PathBuf],
-    subject: S,
-    audit: &Audit,
-) -> anyhow::Result<Reloader<Files, S>> {
-    Reloader::start(Files::start(roots)?, subject, audit.clone()).await.map_err(|error| {
-        error.report();
-        anyhow!("no valid {}; not starting", S::NAME)
-    })
 }

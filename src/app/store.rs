@@ -12,12 +12,13 @@ use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::store::memory::Memory;
 use crate::store::redis::{
-    CONNECT_TIMEOUT_DEFAULT, Connector, IdentityFiles, Password, Redis, RedisAlertBook,
-    RedisAuditLog, RedisErasures, RedisRefusals, RedisSettings, Subscriber, TlsSettings,
+    CONNECT_TIMEOUT_DEFAULT, Connector, Password, Redis, RedisAlertBook, RedisAuditLog,
+    RedisErasures, RedisRefusals, RedisSettings, Subscriber,
 };
 use crate::store::{
     ApiKeyStore, CounterFile, Directory, Fallback, FileSums, ReservationRecords, SumsStore,
 };
+use crate::tls_client::{IdentityFiles, TlsSettings};
 
 /// How often to check whether the connection is up.
 const PROBE_INTERVAL: Duration = Duration::from_millis(5);
@@ -171,6 +172,7 @@ fn redis_settings(settings: &Settings) -> Option<RedisSettings> {
             ca_file: settings.redis.tls_ca_file.clone(),
             identity: files.map(|(certificate, key)| IdentityFiles { certificate, key }),
             server_name: settings.redis.tls_server_name.clone(),
+            any_name: settings.redis.tls_any_name,
         },
         deadline: settings.store.deadline,
         connect_timeout: CONNECT_TIMEOUT_DEFAULT,

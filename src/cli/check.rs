@@ -110,7 +110,10 @@ fn report(matches: &ArgMatches) -> Result<Report, SourceFilesError> {
 }
 
 fn report_of(matches: &ArgMatches, sources: Vec<Source>) -> Result<Report, SourceFilesError> {
-    let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
+    let options = CompileOptions {
+        merge_domains: matches.get_flag("merge_domains"),
+        ..CompileOptions::default()
+    };
     if matches.get_flag("alerts") {
         return Ok(Report::of_alerts(sources));
     }

@@ -83,10 +83,13 @@ fn text(setting: &Setting, matches: &ArgMatches) -> Option<String> {
     if setting.is_list() { Some(texts.collect::<Vec<_>>().join(",")) } else { texts.next_back() }
 }
 
-fn serve(Loaded { settings, unread }: Loaded) -> ExitCode {
+fn serve(Loaded { settings, unread, unused }: Loaded) -> ExitCode {
     logs::start(settings.observing.log_level, settings.observing.log_format);
     for variable in unread {
         tracing::warn!(variable = variable.name, "{variable}");
+    }
+    for (variable, reason) in unused {
+        tracing::info!("{variable} of envoyproxy/ratelimit has no effect: {reason}");
     }
     let ended = runtime(&settings).map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(app::run(settings));

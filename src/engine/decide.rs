@@ -75,7 +75,9 @@ impl Decider {
         Run { now, mut trace }: Run<'_, 'v>,
     ) -> Verdict<'v> {
         let Some(domain) = snapshot.policies.domain(request.domain()) else {
-            return Verdict::without_policy(request, now.timestamp());
+            // Before the first policies, nothing is known of any domain.
+            let code = if snapshot.policies.is_pending() { Code::Unavailable } else { Code::Ok };
+            return Verdict::without_policy(request, now.timestamp(), code);
         };
         let (modes, budget) = (self.settings.modes, &DeadlineBudget::default());
         let mut lineage = self.lineage(domain, request, budget).await;

@@ -19,7 +19,7 @@ use super::dry_run::DryRun;
 use super::plan::{Notes, Plan, Question};
 use super::request::Request;
 use super::snapshot::Snapshot;
-use super::verdict::{ChargeDecision, Decided, Verdict, quota};
+use super::verdict::{ChargeDecision, Code, Decided, Verdict, quota};
 
 /// A verdict, and the state of each of its limits.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl<'v> Preview<'v> {
     }
 
     fn without_policy(request: &Request<'v>, now: Now) -> Self {
-        let verdict = Verdict::without_policy(request, now.timestamp());
+        let verdict = Verdict::without_policy(request, now.timestamp(), Code::Ok);
         let (used, bonuses, accounts, limits) = Default::default();
         Self { verdict, used, bonuses, accounts, limits }
     }

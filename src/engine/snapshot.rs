@@ -216,6 +216,7 @@ impl Snapshot {
         };
         match of_domain {
             Some(of_domain) => self.count_charges(of_domain, verdict),
+            None if self.policies.is_pending() => {}
             None => self.log_unknown(verdict.domain, metrics),
         }
     }

@@ -127,8 +127,8 @@ pub struct ChargeDecision<'v> {
 }
 
 impl<'v> Verdict<'v> {
-    /// The verdict for an unknown domain: the request passes.
-    pub fn without_policy(request: &Request<'v>, at: Timestamp) -> Self {
+    /// The verdict for an unknown domain: the request passes, or `code`.
+    pub fn without_policy(request: &Request<'v>, at: Timestamp, code: Code) -> Self {
         let descriptors = request.descriptors().iter().map(|_| DescriptorMatch::default());
         Self {
             domain: request.domain(),
@@ -145,7 +145,7 @@ impl<'v> Verdict<'v> {
             refusal_id: None,
             notices: Vec::new(),
             charges: SmallVec::new(),
-            code: Code::Ok,
+            code,
             no_quota_left: false,
         }
     }

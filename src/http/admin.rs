@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::edge::Edge;
 use crate::engine::Pressure;
-use crate::metrics;
+use crate::metrics::{CONTENT_TYPE, Metrics};
 
 /// The answer of `/`.
 const INDEX: &str = "\
@@ -39,7 +39,12 @@ pub async fn index() -> &'static str {
 
 /// Shows the metrics.
 pub async fn metrics(State(edge): State<Edge>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], edge.metrics.encode()).into_response()
+    metrics_text(&edge.metrics)
+}
+
+/// The metrics as a response.
+pub fn metrics_text(metrics: &Metrics) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], metrics.encode()).into_response()
 }
 
 /// Shows the policies in force and their levels of pressure, unless the client has them already (`If-None-Match`).
@@ -47,7 +52,10 @@ pub async fn policy(State(edge): State<Edge>, headers: HeaderMap) -> Response {
     let policies = edge.engine.policies();
     let pressure = edge.engine.pressure();
     let levels: String = pressure.iter().map(|one| format!("-{}", one.level)).collect();
-    let tag = format!("\"{}{levels}\"", policies.hash());
+    let version = policies.origin().and_then(|origin| origin.version.as_deref());
+    let version =
+        version.map_or_else(String::new, |version| format!("-{version:?}").replace('"', "'"));
+    let tag = format!("\"{}{levels}{version}\"", policies.hash());
     let known =
         headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let etag = [(header::ETAG, tag)];

@@ -90,6 +90,19 @@ pub fn router(
         .with_state(edge)
 }
 
+/// The metrics alone, at a path.
+pub fn metrics_router(path: &str, metrics: Arc<Metrics>) -> Router {
+    let text = move || {
+        let metrics = metrics.clone();
+        async move { admin::metrics_text(&metrics) }
+    };
+    Router::new()
+        .route(path, get(text))
+        .fallback(unknown_path)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(REQUEST_TIMEOUT, in_time))
+}
+
 /// Updates the open pages of the dashboard until `shutdown`.
 pub async fn run_dashboard(
     engine: Arc<Engine>,

@@ -24,6 +24,7 @@ mod shared;
 mod retries;
 mod sharing;
 mod shed;
+mod xds;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -63,6 +64,7 @@ pub use retries::RetryMetrics;
 pub use shared::SharedMetrics;
 pub use sharing::SharingMetrics;
 pub use shed::{Shed, ShedMetrics};
+pub use xds::{XdsMetrics, XdsUpdate};
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -108,6 +110,8 @@ pub struct Metrics {
     pub invalid: InvalidMetrics,
     /// The certificates of the ports.
     pub certificates: CertificateMetrics,
+    /// Policies by xDS.
+    pub xds: XdsMetrics,
     /// Requests for unknown domains.
     pub unknown_domains: Counter,
     /// The file that stores usage, and the one that keeps counters.
@@ -197,6 +201,7 @@ impl Metrics {
             shed: ShedMetrics::default(),
             invalid: InvalidMetrics::default(),
             certificates: CertificateMetrics::default(),
+            xds: XdsMetrics::default(),
             usage_file: DataFileMetrics::default(),
             counter_file: DataFileMetrics::default(),
             unknown_domains: Counter::default(),
@@ -311,6 +316,7 @@ impl Metrics {
         self.shed.register(registry);
         self.invalid.register(registry);
         self.certificates.register(registry);
+        self.xds.register(registry);
         self.usage_file.register(registry, "usage");
         self.counter_file.register(registry, "counter");
         root

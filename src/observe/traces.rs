@@ -69,12 +69,16 @@ impl Extractor for TraceHeaders<'_> {
 }
 
 impl Traces {
-    /// Sends spans to the collector at `endpoint`: those that callers sample, and `sample_ratio` of requests without a
+    /// Sends spans of a resource with these attributes to the collector at `endpoint`: those that callers sample, and `sample_ratio` of requests without a
     /// sampling decision. Must be called on a tokio runtime; the collector may be unavailable.
     ///
     /// # Errors
     /// If the endpoint is not a URL.
-    pub fn start(endpoint: &str, sample_ratio: f64) -> Result<Self, ExporterBuildError> {
+    pub fn start(
+        endpoint: &str,
+        sample_ratio: f64,
+        attributes: &[(String, String)],
+    ) -> Result<Self, ExporterBuildError> {
         let exporter = SpanExporter::builder()
             .with_tonic()
             .with_endpoint(endpoint)
@@ -90,7 +94,7 @@ impl Traces {
         let provider = SdkTracerProvider::builder()
             .with_span_processor(processor)
             .with_sampler(Sampler::ParentBased(Box::new(ratio)))
-            .with_resource(resource())
+            .with_resource(resource(attributes))
             .build();
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
         Ok(Self { provider, tracer, propagator: TraceContextPropagator::new() })
@@ -141,10 +145,14 @@ impl Span {
     }
 }
 
-fn resource() -> Resource {
+/// The resource, with these attributes.
+fn resource(attributes: &[(String, String)]) -> Resource {
     Resource::builder()
         .with_service_name(env!("CARGO_PKG_NAME"))
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attributes(
+            attributes.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())),
+        )
         .build()
 }
 
@@ -207,7 +215,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_span_continues_the_callers_trace_and_reaches_the_collector() {
         let (endpoint, mut received) = collector().await;
-        let traces = Traces::start(&endpoint, 0.0).unwrap();
+        let traces = Traces::start(&endpoint, 0.0, &[]).unwrap();
         let bench = Bench::timed(Clock::manual(START));
         bench.put_in_force("{domain: shop, descriptors: []}");
         let request = engine::Request::try_new("shop", vec![descriptor("a=1")]).unwrap();
@@ -229,8 +237,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn the_caller_says_whether_a_request_is_traced() {
-        let never = Traces::start("http://127.0.0.1:9", 0.0).unwrap();
-        let always = Traces::start("http://127.0.0.1:9", 1.0).unwrap();
+        let never = Traces::start("http://127.0.0.1:9", 0.0, &[]).unwrap();
+        let always = Traces::start("http://127.0.0.1:9", 1.0, &[]).unwrap();
         assert!(traced(&never, Some(SAMPLED)).is_some());
         assert!(traced(&always, Some(NOT_SAMPLED)).is_none());
         assert!(traced(&never, None).is_none());

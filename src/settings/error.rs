@@ -15,6 +15,8 @@ pub enum SettingsError {
     InFile { place: String, message: String },
     #[error("error: {place}: {shown} is invalid; use {expected}")]
     Wrong { place: String, shown: String, expected: &'static str },
+    #[error("error: {name} of envoyproxy/ratelimit: {advice}")]
+    Refused { name: &'static str, advice: &'static str },
     #[error("error: {name}: unknown setting{suggestion}")]
     Unknown { name: String, suggestion: String },
     #[error("error: {name} requires {other}")]

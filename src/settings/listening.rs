@@ -83,6 +83,25 @@ component! {
         read: value::address,
     }
 
+    /// None: metrics are only on the HTTP port.
+    metrics_address: Option<SocketAddr> {
+        name: "metrics_address",
+        value: "ADDRESS",
+        default: "",
+        expected: "an IP address and a port, such as 0.0.0.0:9090",
+        help: "Another address for the metrics alone, without TLS",
+        read: optional(value::address),
+    }
+
+    metrics_path: String {
+        name: "metrics_path",
+        value: "PATH",
+        default: "/metrics",
+        expected: "a path that begins with /",
+        help: "Path of the metrics on metrics_address",
+        read: |text| value::text(text).filter(|path| path.starts_with('/') && !path.contains(['{', '}'])),
+    }
+
     http_tls_cert_file: Option<PathBuf> {
         name: "http_tls_cert_file",
         value: "PATH",

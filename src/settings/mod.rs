@@ -1,4 +1,5 @@
-//! The settings of the process: from a file, then the environment, then flags; the later one wins.
+//! The settings of the process: from a file, then the environment, then flags; the later one wins. The environment of
+//! envoyproxy/ratelimit stands between the file and that of Tollgate.
 //!
 //! A single declaration of each setting defines all three sources, the default and the help, so they always agree. All
 //! problems are collected and reported at once, each with its place.
@@ -22,11 +23,15 @@ mod sources;
 mod store;
 mod table;
 mod value;
+mod xds;
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::Path;
 
 use crate::policy::Source;
+
+use reference::Translation;
 
 pub use contexts::{AddressParts, ApiAddress};
 pub use error::SettingsError;
@@ -35,14 +40,25 @@ pub use reference::ReferenceVariable;
 pub use setting::Setting;
 pub use sources::FILE_VARIABLE;
 pub use table::{Settings, table};
-pub use value::{Secret, some_time};
+pub use value::{PolicySourceName, Secret, some_time};
+pub use xds::XdsSettings;
 
 /// The settings, and variables that may be meant as settings.
 #[derive(Debug)]
 pub struct Loaded {
     pub settings: Settings,
-    /// Variables of envoyproxy/ratelimit that no setting covers.
+    /// Variables of envoyproxy/ratelimit that are not read and that no setting covers.
     pub unread: Vec<ReferenceVariable>,
+    /// Its variables that are read and have no effect, each with the reason.
+    pub unused: Vec<(&'static str, &'static str)>,
+}
+
+/// All sources of settings.
+struct Sources<'a> {
+    file: Option<&'a Source>,
+    reference: &'a Translation,
+    variables: Vec<(String, String)>,
+    flags: &'a [(&'static Setting, String)],
 }
 
 impl Settings {
@@ -60,23 +76,34 @@ impl Settings {
         let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
         let file = file.or(named.map(|(_, path)| Path::new(path.as_str())));
         let source = file.and_then(|path| sources::source(path, &mut errors));
-        let reference = ReferenceVariable::in_environment();
-        Self::resolve(source.as_ref(), variables, flags, errors).map(|(settings, set_names)| {
+        let has_own = file.is_some() || !flags.is_empty() || sources::has_settings(&variables);
+        let environment = reference::environment();
+        let program = env::args_os().next();
+        let is_meant = reference::is_meant(program.as_deref(), &environment, has_own);
+        let mut translation = Translation::default();
+        if is_meant {
+            translation = reference::translate(&environment);
+        }
+        errors.append(&mut translation.errors);
+        let own = Sources { file: source.as_ref(), reference: &translation, variables, flags };
+        Self::resolve(own, errors).map(|(settings, set_names)| {
+            let unread = if is_meant { Vec::new() } else { reference::variables(&environment) };
             Loaded {
                 settings,
-                unread: reference.into_iter().filter(|one| !one.is_covered(&set_names)).collect(),
+                unread: unread.into_iter().filter(|one| !one.is_covered(&set_names)).collect(),
+                unused: translation.unused,
             }
         })
     }
 
     /// The settings, and the names of those that are set.
     fn resolve(
-        file: Option<&Source>,
-        variables: Vec<(String, String)>,
-        flags: &[(&'static Setting, String)],
+        Sources { file, reference, variables, flags }: Sources<'_>,
         mut errors: Vec<SettingsError>,
     ) -> Result<(Self, Vec<&'static str>), Vec<SettingsError>> {
-        let mut all = file.map_or_else(Vec::new, |source| sources::from_file(source, &mut errors));
+        let (mut all, reference) = sources::from_reference(&reference.settings);
+        all.extend(file.into_iter().flat_map(|source| sources::from_file(source, &mut errors)));
+        all.extend(reference);
         all.extend(sources::from_variables(variables, &mut errors));
         all.extend(sources::from_flags(flags));
 
@@ -91,6 +118,11 @@ impl Settings {
         }
         errors.extend(contradictions(&texts));
         errors.extend(settings.listening.contradictions());
+        errors.extend(settings.xds.contradictions());
+        if settings.redis.tls_any_name && settings.redis.tls_ca_file.is_none() {
+            let (name, other) = ("redis_tls_any_name: true", "redis_tls_ca_file");
+            errors.push(SettingsError::Needs { name, other });
+        }
         let names = texts.into_keys().collect();
         if errors.is_empty() { Ok((settings, names)) } else { Err(errors) }
     }
@@ -131,7 +163,9 @@ mod tests {
         };
         let flags: Vec<_> = flags.iter().map(flag).collect();
         let variables = variables.iter().map(owned).collect();
-        let resolved = Settings::resolve(Some(&source), variables, &flags, Vec::new());
+        let reference = &Translation::default();
+        let own = Sources { file: Some(&source), reference, variables, flags: &flags };
+        let resolved = Settings::resolve(own, Vec::new());
         resolved
             .map(|(settings, _)| settings)
             .map_err(|errors| errors.iter().map(|error| format!("{error}\n")).collect::<String>())

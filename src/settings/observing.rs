@@ -3,7 +3,7 @@
 use tracing::level_filters::LevelFilter;
 
 use super::setting::{BOOLEAN, RATIO, component};
-use super::value::{self, optional};
+use super::value::{self, optional, or_default};
 use crate::observe::logs;
 use crate::usage::Retention;
 
@@ -102,6 +102,16 @@ component! {
         expected: RATIO,
         help: "Share of traced requests, among those without a sampling decision",
         read: |text| value::number(text, 0.0..=1.0),
+    }
+
+    /// Keys and values.
+    otlp_resource: Vec<(String, String)> {
+        name: "otlp_resource",
+        value: "KEY=VALUE,...",
+        default: "",
+        expected: "a list of KEY=VALUE",
+        help: "Attributes of the resource of traces, such as service.name=limits",
+        read: or_default(|text| value::pairs(text, '=')),
     }
 }
 

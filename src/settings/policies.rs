@@ -19,6 +19,15 @@ component! {
         read: value::paths,
     }
 
+    all_names: bool {
+        name: "policies_all_names",
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Read files of all names in directories of policies, as envoyproxy/ratelimit does, not only *.yaml and *.yml",
+        read: value::boolean,
+    }
+
     merge_domains: bool {
         name: "merge_domains",
         value: "BOOL",
@@ -44,6 +53,34 @@ component! {
         expected: BOOLEAN,
         help: "Treat every limit as a quota: a request is refused only if each of its descriptors meets a \
                limit, and all those limits refuse",
+        read: value::boolean,
+    }
+
+    legacy_headers: bool {
+        name: "legacy_headers",
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Domains without `answer` answer with ratelimit-limit, ratelimit-remaining and ratelimit-reset",
+        read: value::boolean,
+    }
+
+    metadata_always: bool {
+        name: "metadata_always",
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Domains without `answer` have dynamic metadata in all answers, not only in refusals",
+        read: value::boolean,
+    }
+
+    /// Whether the process is not ready while there are no domains.
+    ready_with_policies: bool {
+        name: "ready_with_policies",
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Report ready only once there is a domain",
         read: value::boolean,
     }
 }

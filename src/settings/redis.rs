@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::setting::{PATH, TEXT, component};
+use super::setting::{BOOLEAN, PATH, TEXT, component};
 use super::value::{self, Secret, optional, or_default};
 
 component! {
@@ -103,6 +103,15 @@ component! {
         help: "Name on the server's certificate, if it differs from the URL's host",
         read: optional(value::text),
         needs: &["redis_url"],
+    }
+
+    tls_any_name: bool {
+        name: "redis_tls_any_name",
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Accept every name on the server's certificate; redis_tls_ca_file must then name an authority of these servers alone",
+        read: value::boolean,
     }
 
     tls_cert_file: Option<PathBuf> {

@@ -7,6 +7,7 @@ use std::{env, fs};
 
 use super::api_variables;
 use super::error::SettingsError;
+use super::reference::Translated;
 use super::setting::{Setting, VARIABLE_PREFIX};
 use super::table::table;
 use crate::policy::yaml::{Node, Value};
@@ -32,6 +33,8 @@ pub struct Assignment<'a> {
 pub enum Origin<'a> {
     File(&'a Source, Range<usize>),
     Variable,
+    /// A variable of envoyproxy/ratelimit; None for a default of it.
+    Reference(Option<&'static str>),
     Flag,
 }
 
@@ -50,6 +53,9 @@ impl Assignment<'_> {
                 return in_source(source, span.clone(), message);
             }
             Origin::Variable => self.setting.variable(),
+            Origin::Reference(name) => {
+                format!("{} of envoyproxy/ratelimit", name.unwrap_or("the default"))
+            }
             Origin::Flag => format!("--{}", self.setting.flag()),
         };
         SettingsError::Wrong { place, shown, expected }
@@ -180,6 +186,13 @@ pub fn from_variables(
     all
 }
 
+/// Whether one of the variables is a setting, or names the settings file.
+pub fn has_settings(variables: &[(String, String)]) -> bool {
+    variables.iter().any(|(name, text)| {
+        !api_variables::ALL.contains(&name.as_str()) && !is_service_link(name, text)
+    })
+}
+
 /// Whether the variable is no setting: it names the settings file, or is of the commands that use the API.
 fn is_of_others(name: &str) -> bool {
     name == FILE_VARIABLE || api_variables::ALL.contains(&name)
@@ -204,6 +217,21 @@ fn unknown_variable(name: String) -> SettingsError {
 
 pub fn suggestion(nearest: Option<&str>) -> String {
     nearest.map_or_else(String::new, |name| format!("; did you mean `{name}`?"))
+}
+
+/// The settings of the environment of envoyproxy/ratelimit: its defaults, and those of its variables.
+pub fn from_reference(
+    translated: &[Translated],
+) -> (Vec<Assignment<'static>>, Vec<Assignment<'static>>) {
+    let assignment = |one: &Translated| {
+        let setting = table().find(|setting| setting.name == one.setting)?;
+        let origin = Origin::Reference(one.variable);
+        Some(Assignment { setting, text: one.text.clone(), origin })
+    };
+    let (defaults, set): (Vec<_>, Vec<_>) =
+        translated.iter().partition(|one| one.variable.is_none());
+    let assignments = |all: Vec<&Translated>| all.into_iter().filter_map(assignment).collect();
+    (assignments(defaults), assignments(set))
 }
 
 /// The settings of the flags.

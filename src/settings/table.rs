@@ -12,11 +12,13 @@ use super::process::ProcessSettings;
 use super::redis::RedisServerSettings;
 use super::setting::{Component, Setting};
 use super::store::StoreSettings;
+use super::xds::XdsSettings;
 
 /// The settings of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub policies: PolicySettings,
+    pub xds: XdsSettings,
     pub callers: CallerSettings,
     pub api_keys: ApiKeySettings,
     pub alerts: AlertSettings,
@@ -33,6 +35,7 @@ pub struct Settings {
 pub fn table() -> impl Iterator<Item = &'static Setting> {
     let components = [
         PolicySettings::TABLE,
+        XdsSettings::TABLE,
         CallerSettings::TABLE,
         ApiKeySettings::TABLE,
         AlertSettings::TABLE,
@@ -52,6 +55,7 @@ impl Settings {
     pub fn set(&mut self, name: &str, text: &str) -> bool {
         // Each name belongs to one component; the others ignore it.
         self.policies.set(name, text)
+            || self.xds.set(name, text)
             || self.callers.set(name, text)
             || self.api_keys.set(name, text)
             || self.alerts.set(name, text)

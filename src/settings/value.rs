@@ -16,6 +16,13 @@ use crate::observe::logs;
 /// The word that turns a setting off.
 const OFF: &str = "off";
 
+/// A source of policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicySourceName {
+    Files,
+    Xds,
+}
+
 /// A text that is never printed or logged, such as a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
@@ -154,15 +161,45 @@ pub fn redis_urls(text: &str) -> Option<Vec<Secret>> {
 
 /// Hosts and ports.
 pub fn nodes(text: &str) -> Option<Vec<(String, u16)>> {
+    text.split(',').map(|part| node(part.trim())).collect()
+}
+
+/// A host and a port.
+pub fn node(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.strip_suffix(']')?,
+        None => host,
+    };
+    (!host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
+}
+
+/// Names with values, separated by `separator`.
+pub fn pairs(text: &str, separator: char) -> Option<Vec<(String, String)>> {
     let one = |part: &str| {
-        let (host, port) = part.trim().rsplit_once(':')?;
-        let host = match host.strip_prefix('[') {
-            Some(bracketed) => bracketed.strip_suffix(']')?,
-            None => host,
-        };
-        (!host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
+        let (name, value) = part.split_once(separator)?;
+        let (name, value) = (name.trim(), value.trim());
+        (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
     };
     text.split(',').map(one).collect()
+}
+
+/// Headers of gRPC with text values.
+pub fn headers(text: &str) -> Option<Vec<(String, Secret)>> {
+    let one = |(name, value): (String, String)| {
+        let name = http::HeaderName::try_from(name).ok()?;
+        http::HeaderValue::try_from(&value).ok()?;
+        (!name.as_str().ends_with("-bin")).then(|| (name.as_str().to_owned(), Secret(value)))
+    };
+    pairs(text, ':')?.into_iter().map(one).collect()
+}
+
+pub fn policy_source(text: &str) -> Option<PolicySourceName> {
+    match text {
+        "files" => Some(PolicySourceName::Files),
+        "xds" => Some(PolicySourceName::Xds),
+        _ => None,
+    }
 }
 
 pub fn level(text: &str) -> Option<LevelFilter> {

@@ -25,7 +25,7 @@ const API_KEYS_PAGE: &str = "config/api-keys.md";
 const RESOURCES_PAGE: &str = "config/resources.md";
 
 /// Other pages with links.
-const OTHER_PAGES: [&str; 15] = [
+const OTHER_PAGES: [&str; 17] = [
     API_KEYS_PAGE,
     "config/alerts.md",
     CALLERS_PAGE,
@@ -36,8 +36,10 @@ const OTHER_PAGES: [&str; 15] = [
     "config/dashboard.md",
     "config/glossary.md",
     "config/metrics.md",
+    "config/migration.md",
     "config/recipes.md",
     "config/settings.md",
+    "config/xds.md",
     "deploy/README.md",
     "tests/bench/README.md",
     "tests/faults/README.md",

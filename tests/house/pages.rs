@@ -9,6 +9,7 @@ use std::{env, fs};
 
 use tempfile::TempDir;
 
+use crate::support::ads::Ads;
 use crate::support::client::Http;
 use crate::support::redis::Server;
 use crate::support::store::Store;
@@ -24,8 +25,10 @@ const GENERATED: &str =
     "<!-- From /metrics. Do not edit from here on: UPDATE_EXPECTED=1 cargo test pages -->\n";
 
 /// Labels with values from policies, builds or errors.
-const OPEN_LABELS: [&str; 10] =
-    ["channel", "domain", "limit", "rule", "provider", "hash", "version", "commit", "kind", "le"];
+const OPEN_LABELS: [&str; 11] = [
+    "server", "channel", "domain", "limit", "rule", "provider", "hash", "version", "commit",
+    "kind", "le",
+];
 
 /// A metric in `/metrics`.
 #[derive(Default)]
@@ -58,7 +61,7 @@ fn the_page_on_settings_is_what_the_program_prints() {
 #[tokio::test]
 async fn the_page_on_metrics_is_what_a_running_tollgate_exports() {
     let Some(server) = Server::start(&[]) else { return };
-    let metrics = read(&exported(server).await);
+    let metrics = read(&format!("{}{}", exported(server).await, exported_with_xds().await));
     let page = fs::read_to_string(METRICS_PAGE).unwrap();
     let (written, _) = page.split_once(GENERATED).unwrap();
     check_page(METRICS_PAGE, &format!("{written}{GENERATED}\n{}", table(&metrics)));
@@ -107,6 +110,18 @@ async fn exported(mut server: Server) -> String {
         text.contains("tollgate_store_errors_total{").then_some(text)
     })
     .await
+}
+
+/// All metrics of a Tollgate with policies by xDS.
+async fn exported_with_xds() -> String {
+    let ads = Ads::start().await;
+    ads.send("1", &[]);
+    let server = ads.address.to_string();
+    let flags = ["--policy-source", "xds", "--xds-server", &server];
+    let tollgate = Tollgate::serve_with("ignored: true", &Store::Embedded, &flags).await;
+    ads.accepted("1").await;
+    let url = format!("http://{}/metrics", tollgate.http_address);
+    String::from_utf8(Http::new().get(&url, &[]).await.body.into()).unwrap()
 }
 
 /// The metrics of a text in OpenMetrics, by the names of their series.

@@ -85,6 +85,11 @@ impl Gateway {
         Self::start_with(&config, rate_limits, sidecars).await
     }
 
+    /// Starts an Envoy with a configuration like that of these tests.
+    pub async fn of(config: &str, rate_limits: &Value, sidecars: &[Value]) -> Option<Self> {
+        Self::start_with(config, rate_limits, sidecars).await
+    }
+
     async fn start_with(config: &str, rate_limits: &Value, sidecars: &[Value]) -> Option<Self> {
         let upstream = Upstream::start().await;
         let hosts = sidecars.iter().map(|address| json!({ "endpoint": { "address": address } }));

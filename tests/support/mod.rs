@@ -2,6 +2,7 @@
 //!
 //! Black-box helpers use no internals of Tollgate. A test waits for conditions, never for time to pass.
 
+pub mod ads;
 pub mod ask;
 pub mod batch;
 pub mod browser;

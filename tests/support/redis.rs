@@ -8,7 +8,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tollgate::store::Health;
-use tollgate::store::redis::{Redis, RedisSettings, TlsSettings};
+use tollgate::store::redis::{Redis, RedisSettings};
+use tollgate::tls_client::TlsSettings;
 
 use super::process::signal;
 use super::tls::{Authority, Certificate, NAME};

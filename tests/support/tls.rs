@@ -10,7 +10,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -68,6 +69,21 @@ impl Authority {
         let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let pem = certificate.signed_by(&key, &self.issuer).unwrap().pem();
         Certificate { pem, key_pem: key.serialize_pem() }
+    }
+
+    /// A server with this certificate that demands certificates of this authority from its clients.
+    pub fn server(&self, own: &Certificate) -> Arc<ServerConfig> {
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap()).unwrap();
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build();
+        let builder = ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let builder = builder.with_client_cert_verifier(clients.unwrap());
+        let mut config = builder.with_single_cert(vec![own.der()], own.key()).unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config)
     }
 
     /// A client that trusts it, and shows a certificate if it has one.

@@ -14,17 +14,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio::{pin, select};
 
-use super::sources::PolicySource;
+use super::sources::{Loaded, PolicySource};
 use crate::clock::Clock;
 use crate::metrics::Reload;
 use crate::observe::audit::{Audit, Changed, Entry};
-use crate::policy::Source;
+use crate::policy::{Origin, Source};
 
 pub use load_error::LoadError;
 pub use subject::{FileAlerts, FileCallers, Policies, Subject};
-
-/// The author of a reload in the audit log.
-const BY_FILES: &str = "files";
 
 /// How long a start waits for its line in the audit log, and how often that is tried again later: for an hour.
 const START_LINE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -49,10 +46,10 @@ pub struct Reloader<P, S> {
     unwritten: Option<Entry>,
 }
 
-/// The texts of a read, or why it failed.
+/// The texts of a read with their origin, or why it failed.
 #[derive(Debug, PartialEq, Eq)]
 enum Fingerprint {
-    Texts([u8; 32]),
+    Texts([u8; 32], Origin),
     Error(String),
 }
 
@@ -62,19 +59,62 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
     /// # Errors
     /// If it is unreadable or invalid.
     pub async fn start(source: P, subject: S, audit: Audit) -> Result<Self, LoadError> {
-        let version = String::new();
-        let first = Self { source, subject, audit, last_read: None, version, unwritten: None };
-        let (mut reloader, loaded) = first.load().await;
+        let (mut reloader, loaded) = Self::new(source, subject, audit).load().await;
         loaded?;
-        if reloader.audit.is_in_log() {
-            // The process log tells of it anyway.
-            return Ok(reloader);
-        }
-        let entry = reloader.entry(S::LOAD, None);
-        // Redis may be unavailable: no start waits for it.
-        let written = timeout(START_LINE_TIMEOUT, reloader.audit.write(&entry)).await;
-        reloader.unwritten = Some(entry).filter(|_| !matches!(written, Ok(Ok(()))));
+        reloader.record_start().await;
         Ok(reloader)
+    }
+
+    /// Loads `subject` from a `source` that may have nothing valid yet. If it `waits`, this returns as soon as there is
+    /// something valid, else at once.
+    pub async fn start_early(source: P, subject: S, audit: Audit, waits: bool) -> Self {
+        let mut reloader = Self::new(source, subject, audit);
+        let mut is_loaded = false;
+        if reloader.source.has_texts() {
+            (reloader, is_loaded) = reloader.try_load().await;
+        }
+        if !is_loaded && waits {
+            tracing::info!("waiting for the first valid {}", S::NAME);
+        }
+        while !is_loaded && waits {
+            reloader.source.changed().await;
+            (reloader, is_loaded) = reloader.try_load().await;
+        }
+        if is_loaded {
+            reloader.record_start().await;
+        }
+        reloader
+    }
+
+    fn new(source: P, subject: S, audit: Audit) -> Self {
+        let version = String::new();
+        Self { source, subject, audit, last_read: None, version, unwritten: None }
+    }
+
+    /// Loads, reports problems, and returns whether something is in force.
+    async fn try_load(self) -> (Self, bool) {
+        let (reloader, loaded) = self.load().await;
+        let is_loaded = loaded.as_ref().is_ok_and(|loaded| *loaded == Reload::Ok);
+        match loaded {
+            Ok(_) => {}
+            Err(error) => {
+                reloader.subject.count(Reload::Error);
+                error.report();
+            }
+        }
+        (reloader, is_loaded)
+    }
+
+    /// Writes the line of the start.
+    async fn record_start(&mut self) {
+        if self.audit.is_in_log() {
+            // The process log tells of it anyway.
+            return;
+        }
+        let entry = self.entry(S::LOAD, None);
+        // Redis may be unavailable: no start waits for it.
+        let written = timeout(START_LINE_TIMEOUT, self.audit.write(&entry)).await;
+        self.unwritten = Some(entry).filter(|_| !matches!(written, Ok(Ok(()))));
     }
 
     /// Reloads at every change until `shutdown`.
@@ -98,7 +138,7 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
 
     async fn reload(self) -> Self {
         let before = self.version.clone();
-        let (reloader, loaded) = self.load().await;
+        let (mut reloader, loaded) = self.load().await;
         match loaded {
             Ok(reload) => {
                 reloader.subject.count(reload);
@@ -116,8 +156,9 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
     }
 
     /// Writes a line after a reload: the files are what is to be in force, even if the audit log can't be written.
-    async fn record(&self, before: String) {
-        if let Err(error) = self.audit.write(&self.entry(S::RELOAD, Some(before))).await {
+    async fn record(&mut self, before: String) {
+        let entry = self.entry(S::RELOAD, Some(before));
+        if let Err(error) = self.audit.write(&entry).await {
             tracing::error!(%error, "writing the reload of {} to the audit log failed", S::NAME);
         }
     }
@@ -125,7 +166,7 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
     fn entry(&self, what: &'static str, from: Option<String>) -> Entry {
         Entry {
             at: Clock::system().now().timestamp(),
-            who: BY_FILES.to_owned(),
+            who: self.source.origin().source.to_owned(),
             peer: None,
             what,
             change: Changed::InForce { from, to: self.version.clone() },
@@ -147,8 +188,20 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
 
     /// Reads the texts, and compiles and loads them if they have changed.
     fn load_now(&mut self) -> Result<Reload, LoadError> {
+        let result = self.load_read();
+        self.source.loaded(match &result {
+            Ok(Reload::Unchanged) => Loaded::Unchanged,
+            Ok(_) => Loaded::InForce,
+            Err(LoadError::Unreadable(error)) => Loaded::Unreadable(error),
+            Err(LoadError::Invalid { problems, .. }) => Loaded::Invalid(problems),
+        });
+        result
+    }
+
+    fn load_read(&mut self) -> Result<Reload, LoadError> {
         let read = self.source.read();
-        let fingerprint = Fingerprint::of(&read);
+        let origin = self.source.origin();
+        let fingerprint = Fingerprint::of(&read, origin.clone());
         if self.last_read.as_ref() == Some(&fingerprint) {
             return Ok(Reload::Unchanged);
         }
@@ -157,7 +210,7 @@ impl<P: PolicySource, S: Subject> Reloader<P, S> {
         let sources = read.map_err(LoadError::Unreadable)?;
         match self.subject.compile(&sources) {
             Ok(compiled) => {
-                self.subject.put_in_force(compiled);
+                self.subject.put_in_force(compiled, origin);
                 self.version = self.subject.version(&texts);
                 Ok(Reload::Ok)
             }
@@ -179,7 +232,7 @@ async fn write_later(audit: Audit, entry: Option<Entry>) {
 }
 
 impl Fingerprint {
-    fn of(read: &anyhow::Result<Vec<Source>>) -> Self {
+    fn of(read: &anyhow::Result<Vec<Source>>, origin: Origin) -> Self {
         let sources = match read {
             Ok(sources) => sources,
             Err(error) => return Self::Error(error.to_string()),
@@ -190,13 +243,13 @@ impl Fingerprint {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
-        Self::Texts(hash.finalize().into())
+        Self::Texts(hash.finalize().into(), origin)
     }
 
     /// The first digits of the hash.
     fn short(&self) -> String {
         match self {
-            Self::Texts(hash) => {
+            Self::Texts(hash, _) => {
                 hash[..SHORT_LEN].iter().map(|byte| format!("{byte:02x}")).collect()
             }
             Self::Error(_) => String::new(),
@@ -222,6 +275,10 @@ mod tests {
     }
 
     impl PolicySource for Texts {
+        fn origin(&self) -> Origin {
+            Origin { source: "test", version: None }
+        }
+
         fn read(&mut self) -> anyhow::Result<Vec<Source>> {
             match self.text {
                 "" => Err(anyhow!("gone")),
@@ -259,7 +316,7 @@ mod tests {
             texts.to_owned()
         }
 
-        fn put_in_force(&self, compiled: String) {
+        fn put_in_force(&self, compiled: String, _: Origin) {
             lock(&self.0).push(compiled);
         }
 

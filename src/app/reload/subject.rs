@@ -7,8 +7,9 @@ use arc_swap::ArcSwap;
 use crate::engine::Engine;
 use crate::metrics::{Metrics, Reload};
 use crate::policy::{
-    AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, PolicySet, Problem,
-    Restart, Severity, Source, compile, compile_alerts, compile_callers_for, count_changes,
+    AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, Origin, PolicySet,
+    Problem, Restart, Severity, Source, compile, compile_alerts, compile_callers_for,
+    count_changes,
 };
 
 /// Limits that a reload reports one by one: those that start a new count, and those that are gone.
@@ -37,8 +38,8 @@ pub trait Subject: Send + 'static {
     /// The hash of what is in force, in the audit log. `texts` is that of its texts.
     fn version(&self, texts: &str) -> String;
 
-    /// Puts the compiled texts in force.
-    fn put_in_force(&self, compiled: Self::Compiled);
+    /// Puts the compiled texts of a source in force.
+    fn put_in_force(&self, compiled: Self::Compiled, origin: Origin);
 
     /// Counts a reload.
     fn count(&self, reload: Reload);
@@ -83,14 +84,19 @@ impl Subject for Policies {
         self.engine.policies().hash().to_owned()
     }
 
-    fn put_in_force(&self, policies: PolicySet) {
+    fn put_in_force(&self, policies: PolicySet, origin: Origin) {
+        let policies = policies.from_origin(origin);
         warn(policies.warnings());
         self.tell_count_changes(&policies);
         let at_s = self.engine.now().as_ms() / 1_000;
+        let origin = policies.origin();
+        let version = origin.and_then(|origin| origin.version.as_deref());
         self.metrics.policy_loaded(policies.hash(), at_s);
+        self.metrics.xds.in_force(origin.map_or("", |origin| origin.source), version);
         tracing::info!(
             policy.hash = policies.hash(),
             policy.domains = policies.domains().len(),
+            policy.version = version,
             "policies loaded"
         );
         self.engine.replace(policies);
@@ -154,7 +160,7 @@ impl Subject for FileCallers {
         texts.to_owned()
     }
 
-    fn put_in_force(&self, callers: Callers) {
+    fn put_in_force(&self, callers: Callers, _: Origin) {
         warn(callers.warnings());
         let count = callers.len();
         self.engine.directory().replace(callers);
@@ -184,7 +190,7 @@ impl Subject for FileAlerts {
         texts.to_owned()
     }
 
-    fn put_in_force(&self, policy: AlertPolicy) {
+    fn put_in_force(&self, policy: AlertPolicy, _: Origin) {
         let (rules, channels) = (policy.rules.len(), policy.channels.len());
         self.metrics.alerts.begin(policy.channels.iter().map(|channel| &*channel.name));
         self.policy.store(Arc::new(policy));

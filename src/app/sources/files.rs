@@ -17,7 +17,7 @@ use super::PolicySource;
 use super::source_files::{Reading, SourceFiles};
 use super::watch::Watch;
 use super::watch_targets::WatchTargets;
-use crate::policy::Source;
+use crate::policy::{Origin, Source};
 use crate::printable;
 
 /// Quiet time after which a change counts as complete.
@@ -47,14 +47,13 @@ pub struct Files {
 }
 
 impl Files {
-    /// The files and directory trees at `roots`, watched from the first read on.
+    /// These files and directory trees, watched from the first read on.
     ///
     /// # Errors
     /// If signals can't be received.
-    pub fn start(roots: &[PathBuf]) -> anyhow::Result<Self> {
+    pub fn start(files: SourceFiles) -> anyhow::Result<Self> {
         let hangup = signal(SignalKind::hangup()).context("can't receive SIGHUP")?;
         let (watch, changes) = Watch::start();
-        let files = SourceFiles::new(roots.to_owned());
         Ok(Self { files, watch, changes, hangup, skipped: Vec::new() })
     }
 
@@ -67,6 +66,10 @@ impl Files {
 }
 
 impl PolicySource for Files {
+    fn origin(&self) -> Origin {
+        Origin { source: "files", version: None }
+    }
+
     fn read(&mut self) -> anyhow::Result<Vec<Source>> {
         self.watch.renew();
         let reading = settled(|| self.files.read(), |targets| self.watch.arm(targets));

@@ -1,4 +1,4 @@
-//! Sources of policies and callers: files and directories.
+//! Sources of policies and callers: files and directories, and an xDS server for policies.
 //!
 //! A source only reads and reports changes. `reload/` compiles and compares the texts of all sources, reports problems,
 //! and puts the result in force.
@@ -7,11 +7,25 @@ mod files;
 mod source_files;
 mod watch;
 mod watch_targets;
+mod xds;
 
-use crate::policy::Source;
+use crate::policy::{Origin, Problem, Source};
 
 pub use files::Files;
 pub use source_files::{SourceFiles, SourceFilesError};
+pub use xds::Xds;
+
+/// What became of the texts of the last read.
+#[derive(Clone, Copy, Debug)]
+pub enum Loaded<'a> {
+    InForce,
+    /// They are those of the read before, and so is what became of them.
+    Unchanged,
+    /// The texts before stay in force.
+    Invalid(&'a [Problem]),
+    /// The texts before stay in force.
+    Unreadable(&'a anyhow::Error),
+}
 
 /// A source of policies or callers.
 pub trait PolicySource: Send + 'static {
@@ -20,6 +34,17 @@ pub trait PolicySource: Send + 'static {
     /// # Errors
     /// If they are unreadable.
     fn read(&mut self) -> anyhow::Result<Vec<Source>>;
+
+    /// The source, with its version of what the last read returned.
+    fn origin(&self) -> Origin;
+
+    /// Whether there is something to read already. Files always are.
+    fn has_texts(&self) -> bool {
+        true
+    }
+
+    /// Tells the source what became of the texts of the last read. It may block.
+    fn loaded(&mut self, _: Loaded<'_>) {}
 
     /// Waits until there may be new texts. It may end without a change. A change between two waits ends the next wait.
     /// It is cancel-safe.

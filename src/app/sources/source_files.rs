@@ -30,6 +30,8 @@ const DIRECTORIES_MAX: usize = 1_000;
 #[derive(Clone, Debug)]
 pub struct SourceFiles {
     roots: Vec<PathBuf>,
+    /// Whether files of all names are read, as envoyproxy/ratelimit does.
+    all_names: bool,
 }
 
 /// The files found.
@@ -64,12 +66,17 @@ pub enum SourceFilesError {
 impl SourceFiles {
     /// The files and directory trees at `roots`.
     pub fn new(roots: Vec<PathBuf>) -> Self {
-        Self { roots }
+        Self { roots, all_names: false }
+    }
+
+    /// The same, with files of all names in directories.
+    pub fn of_all_names(self) -> Self {
+        Self { all_names: true, ..self }
     }
 
     /// Reads everything.
     pub fn read(&self) -> Reading {
-        let mut walk = Walk::default();
+        let mut walk = Walk { all_names: self.all_names, ..Walk::default() };
         let read = self.roots.iter().try_for_each(|root| walk.root(root));
         let sources = match read {
             Ok(()) if walk.sources.is_empty() => {
@@ -94,6 +101,7 @@ struct Walk {
     targets: WatchTargets,
     skipped: Vec<PathBuf>,
     total_len: u64,
+    all_names: bool,
 }
 
 impl Walk {
@@ -119,14 +127,14 @@ impl Walk {
             }
             match fs::metadata(&path) {
                 Ok(metadata) if metadata.is_dir() => self.directory(&path)?,
-                Ok(metadata) if is_yaml(&path) => {
+                Ok(metadata) if self.is_read(&path) => {
                     // For example a pipe: a read would block until there is a writer.
                     if !metadata.is_file() {
                         return Err(SourceFilesError::NoFile { path });
                     }
                     self.file(&path)?;
                 }
-                Err(source) if is_yaml(&path) => return Err(unreadable(&path, source)),
+                Err(source) if self.is_read(&path) => return Err(unreadable(&path, source)),
                 Ok(metadata) if metadata.is_file() && should_warn(&path) => {
                     if self.skipped.len() < FILES_MAX {
                         self.skipped.push(path);
@@ -136,6 +144,11 @@ impl Walk {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file with this name is read.
+    fn is_read(&self, path: &Path) -> bool {
+        is_yaml(path) || (self.all_names && should_warn(path))
     }
 
     fn file(&mut self, path: &Path) -> Result<(), SourceFilesError> {
@@ -241,6 +254,16 @@ mod tests {
     fn a_tree_gives_its_files_by_name() {
         let files = ["b.yml", "a/z.yaml", "a.yaml", "notes.txt", ".hidden.yaml", ".git/x.yaml"];
         check(tree(&files).path(), &["a/z.yaml", "a.yaml", "b.yml"]);
+    }
+
+    #[test]
+    fn files_of_all_names_are_read_on_request() {
+        let files = tree(&["basic", "b.yaml", ".hidden", "c~"]);
+        let read = SourceFiles::new(vec![files.path().to_owned()]).of_all_names().read();
+        let names = read.sources.unwrap().into_iter();
+        let names: Vec<_> = names.map(|source| source.path).collect();
+        let expected = ["b.yaml", "basic"].map(|name| files.path().join(name));
+        assert_eq!(names, expected.map(|path| path.display().to_string()));
     }
 
     #[test]

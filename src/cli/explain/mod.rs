@@ -225,7 +225,10 @@ fn now(matches: &ArgMatches, domain: &Domain) -> Result<Timestamp, Failure> {
 }
 
 fn policies(matches: &ArgMatches) -> Result<PolicySet, Failure> {
-    let options = CompileOptions { merge_domains: matches.get_flag("merge_domains") };
+    let options = CompileOptions {
+        merge_domains: matches.get_flag("merge_domains"),
+        ..CompileOptions::default()
+    };
     let sources = sources(matches).map_err(|error| Failure::Files(format!("error: {error}")))?;
     compile(&sources, options).map_err(|problems| Failure::Files(render(&problems, &sources)))
 }

@@ -104,7 +104,7 @@ fn shown(visitor: &Visitor, page: &PoliciesPage) -> Page {
 fn problems(text: String) -> String {
     let source = Source { path: "policy.yaml".to_owned(), text };
     let sources = [source];
-    match compile(&sources, CompileOptions { merge_domains: false }) {
+    match compile(&sources, CompileOptions::default()) {
         Ok(policies) => render(policies.warnings(), &sources),
         Err(problems) => render(&problems, &sources),
     }

@@ -8,7 +8,9 @@ use super::api_keys::api_keys;
 use super::defaults::Defaults;
 use super::rules::RuleCompiler;
 use super::{CompileOptions, adjust, idle};
-use crate::policy::model::{AnswerSettings, Choice, Classes, Domain, Prices, RuleLevel};
+use crate::policy::model::{
+    AnswerMetadata, AnswerSettings, Choice, Classes, Domain, Prices, RuleLevel,
+};
 use crate::policy::problem::{Problem, Source};
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::{Reader, Spanned};
@@ -33,7 +35,7 @@ pub fn compile(
                 compiler.reader.error(name.span.clone(), message);
             }
             let known = domains.remove(&name.value);
-            let domain = add(&mut compiler, name, file, known);
+            let domain = add(&mut compiler, name, file, (known, base_answer(options)));
             domains.insert(name.value.clone(), domain);
         }
         // That has been reported; problems of the rules are reported with it.
@@ -42,12 +44,25 @@ pub fn compile(
     (compiler.replaced, compiler.reader.into_problems())
 }
 
-/// The domain with the file's contents; `known` has the contents of other files.
+/// The answers of domains that say nothing of them.
+fn base_answer(options: CompileOptions) -> AnswerSettings {
+    let metadata = match options.metadata_always {
+        true => AnswerMetadata::Always,
+        false => AnswerMetadata::default(),
+    };
+    AnswerSettings {
+        ratelimit_legacy: options.legacy_headers,
+        metadata,
+        ..AnswerSettings::default()
+    }
+}
+
+/// The domain with the file's contents; `known` has the contents of other files, `base` its answers if no file says any.
 fn add(
     compiler: &mut RuleCompiler<'_>,
     name: &Spanned<String>,
     file: &PolicyFile,
-    known: Option<Domain>,
+    (known, base): (Option<Domain>, AnswerSettings),
 ) -> Domain {
     if name.value.is_empty() {
         compiler.reader.error(name.span.clone(), "the domain is empty");
@@ -55,7 +70,7 @@ fn add(
     let is_known = known.is_some();
     let mut domain = known.unwrap_or_else(|| Domain {
         name: name.value.clone(),
-        answer: AnswerSettings::default(),
+        answer: base.clone(),
         api_keys: None,
         classes: compiler.defaults.classes.clone(),
         choices: Vec::new(),
@@ -69,7 +84,7 @@ fn add(
     });
     if let Some(said) = &file.answer {
         let answer = answer(&mut compiler.reader, said);
-        if is_known && domain.answer != AnswerSettings::default() && domain.answer != answer {
+        if is_known && domain.answer != base && domain.answer != answer {
             let message = format!("domain `{}` has another `answer` in another file", name.value);
             compiler.reader.error(name.span.clone(), message);
         }

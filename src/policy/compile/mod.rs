@@ -51,6 +51,10 @@ pub use thresholds::PERCENT_MAX;
 pub struct CompileOptions {
     /// Files with the same domain are joined instead of rejected.
     pub merge_domains: bool,
+    /// Domains without `answer` have the headers `ratelimit-limit` and so on.
+    pub legacy_headers: bool,
+    /// Domains without `answer` have metadata in all answers.
+    pub metadata_always: bool,
 }
 
 /// Compiles policy files.
@@ -107,7 +111,9 @@ mod tests {
         let sources = [one, other];
         let problems = compile(&sources, CompileOptions::default()).unwrap_err();
         assert_eq!((problems[0].path.as_str(), problems[0].line), ("b.yaml", 1));
-        let set = compile(&sources, CompileOptions { merge_domains: true }).unwrap();
+        let set =
+            compile(&sources, CompileOptions { merge_domains: true, ..CompileOptions::default() })
+                .unwrap();
         assert_eq!(set.domain("d").unwrap().rules().len(), 2);
     }
 

@@ -57,7 +57,7 @@ pub use provider::Provider;
 pub use reservation::{ReservationAction, ReservationEntries, Reservations};
 pub use rule::{Rule, RuleLevel, RuleValue, SourceLocation};
 pub use rule_limit::{Refused, RuleLimit, TierLimit};
-pub use set::PolicySet;
+pub use set::{Origin, PolicySet};
 pub use share::Share;
 pub use unit::Unit;
 pub use wait::Wait;

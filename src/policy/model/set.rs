@@ -10,6 +10,15 @@ use crate::policy::problem::Problem;
 /// The hash of an empty set: the first digits of SHA-256 of an empty text.
 pub(in crate::policy) const EMPTY_HASH: &str = "e3b0c44298fc1c14";
 
+/// The source of a set, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// `files` or `xds`.
+    pub source: &'static str,
+    /// The source's own version of the set; None if it has none.
+    pub version: Option<String>,
+}
+
 /// All domains in force.
 #[derive(Debug)]
 pub struct PolicySet {
@@ -18,6 +27,10 @@ pub struct PolicySet {
     api_key_domain: Option<Box<str>>,
     warnings: Vec<Problem>,
     hash: String,
+    /// None for a set that was not loaded.
+    origin: Option<Origin>,
+    /// Whether it stands for a set that is still to come.
+    is_pending: bool,
 }
 
 impl PolicySet {
@@ -34,12 +47,32 @@ impl PolicySet {
             (Some((name, _)), None) => Some(name.clone()),
             _ => None,
         };
-        Self { domains, api_key_domain, warnings, hash }
+        Self { domains, api_key_domain, warnings, hash, origin: None, is_pending: false }
     }
 
     /// A set without domains: every request passes.
     pub fn empty() -> Self {
         Self::new(std::iter::empty(), Vec::new(), EMPTY_HASH.to_owned())
+    }
+
+    /// The set until the first one is loaded: no request can be decided.
+    pub fn pending() -> Self {
+        Self { is_pending: true, ..Self::empty() }
+    }
+
+    /// The same set, from this source.
+    pub fn from_origin(self, origin: Origin) -> Self {
+        Self { origin: Some(origin), ..self }
+    }
+
+    /// The source of the set.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    /// Whether it stands for a set that is still to come.
+    pub fn is_pending(&self) -> bool {
+        self.is_pending
     }
 
     /// The policy of a domain.

@@ -25,7 +25,17 @@ impl PolicySet {
             described["descriptors"] = rules.collect();
             described
         };
-        json!({ "hash": self.hash(), "domains": self.domains().into_iter().map(domain).collect::<Value>() })
+        let mut described = json!({
+            "hash": self.hash(),
+            "domains": self.domains().into_iter().map(domain).collect::<Value>(),
+        });
+        if let Some(origin) = self.origin() {
+            described["source"] = origin.source.into();
+            if let Some(version) = &origin.version {
+                described["version"] = version.as_str().into();
+            }
+        }
+        described
     }
 }
 

@@ -42,7 +42,6 @@ mod slot;
 mod socket;
 mod subscription;
 mod sums;
-mod tls;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -73,7 +72,6 @@ pub use settings::{
 };
 pub use subscription::Subscriber;
 pub use sums::RedisSums;
-pub use tls::{IdentityFiles, TlsError, TlsSettings};
 
 /// Number of attempts at a batch: one by the estimated clock, one by the time that the server then reports.
 const ATTEMPTS_MAX: usize = 2;

@@ -7,7 +7,7 @@ use std::{fmt, fs, io};
 use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
 use super::socket::Target;
-use super::tls::{TlsError, TlsSettings};
+use crate::tls_client::{TlsError, TlsSettings};
 
 /// The default timeout of a charge.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_millis(10);
@@ -161,7 +161,7 @@ impl RedisSettings {
             ConnectionAddr::TcpTls { insecure: true, .. } => {
                 return Err(RedisSettingsError::Insecure);
             }
-            ConnectionAddr::TcpTls { .. } => Some(self.tls.client()?.by_host()),
+            ConnectionAddr::TcpTls { .. } => Some(self.tls.client(None)?.by_host()),
             _ => None,
         };
         Ok(Target { connection, tls })
@@ -178,7 +178,7 @@ impl RedisSettings {
             ConnectionAddr::TcpTls { insecure: true, .. } => {
                 return Err(RedisSettingsError::Insecure);
             }
-            ConnectionAddr::TcpTls { .. } => Some(self.tls.client()?),
+            ConnectionAddr::TcpTls { .. } => Some(self.tls.client(None)?),
             _ if !self.tls.is_default() => return Err(RedisSettingsError::PlainUrl),
             _ => None,
         };

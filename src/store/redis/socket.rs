@@ -7,7 +7,7 @@ use futures_util::future::select_ok;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
-use super::tls::TlsClient;
+use crate::tls_client::TlsClient;
 
 /// The bytes of a connection.
 pub trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}

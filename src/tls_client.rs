@@ -1,4 +1,4 @@
-//! Verification of a server's certificate, and the client certificate.
+//! TLS to a server: verification of its certificate, and the client certificate.
 //!
 //! A CA file may contain the server's own certificate, as made by `openssl req -x509`: it is self-signed, and marked as
 //! an authority. webpki accepts no such certificate for a server. But exactly these bytes in the file identify the
@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::{
+    WebPkiServerVerifier, verify_server_cert_signed_by_trust_anchor, verify_server_name,
+};
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem};
@@ -23,15 +25,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// The TLS files of a `rediss://` server.
+/// The TLS files of a server, as seen by its client.
 #[derive(Clone, Debug, Default)]
 pub struct TlsSettings {
     /// Certificates (PEM) to trust instead of the public authorities: of authorities, or of the server itself.
     pub ca_file: Option<PathBuf>,
     /// The client certificate and key (PEM), for servers that require one.
     pub identity: Option<IdentityFiles>,
-    /// Name on the server's certificate, if it differs from the URL's host.
+    /// Name on the server's certificate, if it differs from the host.
     pub server_name: Option<String>,
+    /// Whether every name is accepted. The CA file must then name an authority of these servers alone.
+    pub any_name: bool,
 }
 
 /// The files of a client certificate.
@@ -51,7 +55,7 @@ pub enum TlsError {
     #[error("can't use {}: {source}", path.display())]
     Pem { path: PathBuf, source: pem::Error },
     /// The contents of the files are invalid.
-    #[error("invalid certificates in the Redis settings: {0}")]
+    #[error("invalid certificates for TLS to a server: {0}")]
     Unusable(#[source] Error),
 }
 
@@ -79,7 +83,7 @@ impl TlsClient {
     }
 
     /// The same client for servers whose certificates have the names of their hosts.
-    pub(super) fn by_host(self) -> Self {
+    pub fn by_host(self) -> Self {
         Self { name: None, ..self }
     }
 }
@@ -89,19 +93,24 @@ impl TlsClient {
 struct Pinning {
     webpki: Arc<WebPkiServerVerifier>,
     pinned: Vec<CertificateDer<'static>>,
+    /// The authorities whose certificates are accepted with every name.
+    any_name: Option<Arc<RootCertStore>>,
 }
 
 impl TlsSettings {
     /// Whether no file is set.
-    pub(super) fn is_default(&self) -> bool {
-        self.ca_file.is_none() && self.identity.is_none() && self.server_name.is_none()
+    pub fn is_default(&self) -> bool {
+        self.ca_file.is_none()
+            && self.identity.is_none()
+            && self.server_name.is_none()
+            && !self.any_name
     }
 
-    /// A client with the current contents of the files.
+    /// A client with the current contents of the files, for a protocol by its ALPN name, or for any.
     ///
     /// # Errors
     /// If a file is unreadable or invalid.
-    pub(super) fn client(&self) -> Result<TlsClient, TlsError> {
+    pub fn client(&self, protocol: Option<&[u8]>) -> Result<TlsClient, TlsError> {
         let pinned = self.ca_file.as_deref().map(certificates).transpose()?.unwrap_or_default();
         let identity = self.identity.as_ref().map(IdentityFiles::read).transpose()?;
         let provider = Arc::new(ring::default_provider());
@@ -111,19 +120,22 @@ impl TlsSettings {
                 roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
             }
             pinned.iter().try_for_each(|certificate| roots.add(certificate.clone()))?;
-            let webpki =
-                WebPkiServerVerifier::builder_with_provider(roots.into(), provider.clone());
+            let roots = Arc::new(roots);
+            let any_name = self.any_name.then(|| roots.clone());
+            let webpki = WebPkiServerVerifier::builder_with_provider(roots, provider.clone());
             let webpki = webpki.build().map_err(|error| Error::General(error.to_string()))?;
             let client = ClientConfig::builder_with_provider(provider.clone())
                 .with_safe_default_protocol_versions()?
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinning { webpki, pinned }));
+                .with_custom_certificate_verifier(Arc::new(Pinning { webpki, pinned, any_name }));
             match identity {
                 Some((certificates, key)) => client.with_client_auth_cert(certificates, key),
                 None => Ok(client.with_no_client_auth()),
             }
         };
-        let config = Arc::new(client().map_err(TlsError::Unusable)?);
+        let mut config = client().map_err(TlsError::Unusable)?;
+        config.alpn_protocols = protocol.into_iter().map(<[u8]>::to_vec).collect();
+        let config = Arc::new(config);
         Ok(TlsClient { config, name: self.server_name.clone() })
     }
 }
@@ -146,6 +158,23 @@ impl ServerCertVerifier for Pinning {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let webpki = &self.webpki;
+        if let Some(roots) = &self.any_name {
+            let parsed = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = ring::default_provider().signature_verification_algorithms.all;
+            let verified = verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                roots,
+                intermediates,
+                now,
+                algorithms,
+            );
+            return match verified {
+                Err(error) if is_of_authority(&error) && self.pinned.contains(end_entity) => {
+                    Ok(ServerCertVerified::assertion())
+                }
+                verified => verified.map(|()| ServerCertVerified::assertion()),
+            };
+        }
         let verified =
             webpki.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
@@ -240,6 +269,7 @@ mod tests {
         Pinning {
             webpki: webpki.build().unwrap(),
             pinned: pinned.iter().copied().cloned().collect(),
+            any_name: None,
         }
     }
 
@@ -262,6 +292,19 @@ mod tests {
         check(&[&other], &own, NAME, "CaUsedAsEndEntity");
         check(&[&own], &own, "elsewhere.test", "not valid for name");
         check(&[&expired], &expired, NAME, "expired");
+    }
+
+    #[test]
+    fn every_name_is_accepted_on_request_but_not_every_authority() {
+        let (own, other) = (self_signed(2_090), self_signed(2_090));
+        let name = ServerName::try_from("elsewhere.test").unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_780_000_000));
+        let mut roots = RootCertStore::empty();
+        roots.add(own.clone()).unwrap();
+        let verifier = Pinning { any_name: Some(Arc::new(roots)), ..pinning(&[&own]) };
+        assert!(verifier.verify_server_cert(&own, &[], &name, &[], now).is_ok());
+        assert!(verifier.verify_server_cert(&other, &[], &name, &[], now).is_err());
+        assert!(pinning(&[&own]).verify_server_cert(&own, &[], &name, &[], now).is_err());
     }
 
     /// As `openssl req -x509 -subj /CN=redis.test` makes it, with and without `basicConstraints=CA:FALSE`.

@@ -1,0 +1,259 @@
+//! The source that subscribes to an xDS server: the resources `ratelimit.config.ratelimit.v3.RateLimitConfig`, of which
+//! each is a domain. A response has all of them; an empty one means no limits.
+//!
+//! Each response is accepted (ACK), or rejected (NACK) with all its problems, and then the last accepted one stays in
+//! force. After a failure it connects again, with growing pauses. Each stream asks for everything, since a restarted
+//! server may count its versions anew.
+
+mod cache_file;
+mod server;
+mod text;
+
+use std::fmt::Write;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::{anyhow, bail};
+use envoy_types::pb::envoy::service::discovery::v3::DiscoveryResponse;
+use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
+use prost::Message;
+use tokio::time::{Sleep, sleep};
+
+use super::{Loaded, PolicySource};
+use crate::clock::Backoff;
+use crate::metrics::{Metrics, XdsUpdate};
+use crate::policy::{Origin, Problem, Severity, Source};
+use crate::settings::XdsSettings;
+
+use cache_file::CacheFile;
+use server::{Server, Subscription, TYPE_URL};
+
+/// Maximum bytes of the texts of all resources. Compiling them takes several times as much memory.
+const TOTAL_LEN_MAX: usize = 64 * 1024 * 1024;
+
+/// Maximum bytes of the problems in a rejection.
+const REJECTION_LEN_MAX: usize = 64 * 1024;
+
+/// The names of the source, and of the copy in its file.
+const XDS: &str = "xds";
+const XDS_CACHE: &str = "xds_cache";
+
+/// The policies of an xDS server.
+#[derive(Debug)]
+pub struct Xds {
+    server: Server,
+    backoff: Backoff,
+    cache: Option<CacheFile>,
+    metrics: Arc<Metrics>,
+    subscription: Option<Subscription>,
+    /// The pause before the next connection.
+    pause: Option<Pin<Box<Sleep>>>,
+    failures: u32,
+    /// The last response.
+    response: Option<DiscoveryResponse>,
+    /// Whether it is from the file.
+    is_cached: bool,
+    /// The version of the last accepted response.
+    version: String,
+    /// The problems of the last response, if it was rejected.
+    rejection: Option<String>,
+}
+
+impl Xds {
+    /// The policies of the server of the settings. It connects at the first wait for changes.
+    pub fn new(settings: &XdsSettings, metrics: Arc<Metrics>) -> Self {
+        let cache = settings.cache_file.clone().map(CacheFile::new);
+        let read = cache.as_ref().map_or(Ok(None), CacheFile::read);
+        let response = read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "can't read xds_cache_file; it is ignored");
+            None
+        });
+        let server = Server::new(settings.clone());
+        metrics.xds.disconnected(&server.address());
+        Self {
+            server,
+            backoff: Backoff::new(settings.retry_min, settings.retry_max),
+            cache,
+            metrics,
+            subscription: None,
+            pause: None,
+            failures: 0,
+            is_cached: response.is_some(),
+            response,
+            version: String::new(),
+            rejection: None,
+        }
+    }
+
+    /// The next response, over the current stream or a new one.
+    async fn receive(&mut self) -> anyhow::Result<DiscoveryResponse> {
+        if let Some(pause) = &mut self.pause {
+            pause.await;
+        }
+        self.pause = None;
+        let subscription = match &mut self.subscription {
+            Some(subscription) => subscription,
+            none => {
+                let subscription = self.server.subscribe().await?;
+                self.metrics.xds.connected(&self.server.address());
+                tracing::info!(server = self.server.address(), "connected to the xDS server");
+                none.insert(subscription)
+            }
+        };
+        let response = subscription.next().await?;
+        if response.type_url != TYPE_URL {
+            bail!("the server sent resources of another type: {:?}", response.type_url);
+        }
+        Ok(response)
+    }
+
+    fn failed(&mut self, error: &anyhow::Error) {
+        let pause = self.backoff.jittered(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        self.subscription = None;
+        self.pause = Some(Box::pin(sleep(pause)));
+        let (server, retry_ms) = (self.server.address(), pause.as_millis());
+        self.metrics.xds.failed(&server);
+        let error = error.root_cause();
+        tracing::warn!(
+            server,
+            retry_ms,
+            "no stream from the xDS server; the policies in force stay: {error}"
+        );
+    }
+
+    /// Accepts the last response.
+    fn accept(&mut self, response: &DiscoveryResponse) {
+        self.version.clone_from(&response.version_info);
+        self.rejection = None;
+        if self.is_cached {
+            return;
+        }
+        if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.write(response)) {
+            tracing::warn!(%error, "can't write xds_cache_file; it keeps an older copy");
+        }
+    }
+}
+
+impl PolicySource for Xds {
+    fn origin(&self) -> Origin {
+        let source = if self.is_cached { XDS_CACHE } else { XDS };
+        let version = self.response.as_ref().map(|response| response.version_info.clone());
+        Origin { source, version }
+    }
+
+    fn has_texts(&self) -> bool {
+        self.response.is_some()
+    }
+
+    fn read(&mut self) -> anyhow::Result<Vec<Source>> {
+        match &self.response {
+            Some(response) => sources(response),
+            None => bail!("the xDS server has not sent policies yet"),
+        }
+    }
+
+    async fn changed(&mut self) {
+        loop {
+            match self.receive().await {
+                Ok(response) => {
+                    (self.failures, self.is_cached) = (0, false);
+                    self.response = Some(response);
+                    return;
+                }
+                Err(error) => self.failed(&error),
+            }
+        }
+    }
+
+    fn loaded(&mut self, loaded: Loaded<'_>) {
+        let Some(response) = self.response.take() else { return };
+        match loaded {
+            Loaded::InForce => self.accept(&response),
+            Loaded::Invalid(problems) => self.rejection = Some(rejection(problems)),
+            Loaded::Unreadable(error) => self.rejection = Some(error.to_string()),
+            // As before.
+            Loaded::Unchanged => {}
+        }
+        if !self.is_cached {
+            let update = match &self.rejection {
+                Some(_) => XdsUpdate::Rejected,
+                None => XdsUpdate::Accepted,
+            };
+            self.metrics.xds.updated(update);
+            if let Some(subscription) = &self.subscription {
+                subscription.answer(&response, &self.version, self.rejection.clone());
+            }
+        }
+        self.response = Some(response);
+    }
+}
+
+/// The texts of all resources of a response.
+fn sources(response: &DiscoveryResponse) -> anyhow::Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    let mut problems = Vec::new();
+    let mut total_len = 0;
+    for (index, resource) in response.resources.iter().enumerate() {
+        if resource.type_url != TYPE_URL {
+            problems.push(format!("resource {index}: unknown type {:?}", resource.type_url));
+            continue;
+        }
+        match RateLimitConfig::decode(resource.value.as_slice()) {
+            Ok(config) => {
+                let source = text::source(&config);
+                total_len += source.text.len();
+                if TOTAL_LEN_MAX < total_len {
+                    bail!("the resources exceed {TOTAL_LEN_MAX} bytes of text in total");
+                }
+                sources.push(source);
+            }
+            Err(error) => problems.push(format!("resource {index}: {error}")),
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(sources),
+        false => Err(anyhow!("{}", bounded(problems.into_iter()))),
+    }
+}
+
+/// The errors of a set, one on each line.
+fn rejection(problems: &[Problem]) -> String {
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    bounded(errors.map(|Problem { path, line, column, message, .. }| {
+        format!("{path}:{line}:{column}: {message}")
+    }))
+}
+
+/// As many lines as fit, and the number of the others.
+fn bounded(lines: impl Iterator<Item = String>) -> String {
+    let mut text = String::new();
+    let mut omitted = 0;
+    for line in lines {
+        if REJECTION_LEN_MAX < text.len() + line.len() {
+            omitted += 1;
+            continue;
+        }
+        let separator = if text.is_empty() { "" } else { "\n" };
+        // Writing to a String can't fail.
+        write!(text, "{separator}{line}").ok();
+    }
+    if 0 < omitted {
+        write!(text, "\nand {omitted} more problems").ok();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rejection_is_bounded() {
+        let lines = |count: usize| (0..count).map(|_| "x".repeat(1_000));
+        assert_eq!(bounded(lines(2)).len(), 2_001);
+        let text = bounded(lines(100));
+        assert!(text.len() < REJECTION_LEN_MAX + 100, "{}", text.len());
+        assert!(text.ends_with("and 35 more problems"), "{}", &text[text.len() - 40..]);
+    }
+}

@@ -1,0 +1,232 @@
+//! The connection to the xDS server, and the stream with its policies (ADS, state of the world).
+//!
+//! The files of certificates are read for each connection, so renewed ones are in use from the next connection on.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use envoy_types::pb::google::rpc::Status as ErrorDetail;
+use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Service;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status, Streaming};
+
+use crate::settings::XdsSettings;
+use crate::tls_client::{IdentityFiles, TlsSettings};
+use crate::version::VERSION;
+
+/// The type of the resources.
+pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
+
+/// Maximum time until the server has accepted a connection, with its TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Finds a server that is gone without a word. HTTP/2 pings would do too, but servers in Go end connections with more
+/// than one in five minutes.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(20);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_RETRIES: u32 = 3;
+
+/// Requests that wait to be sent: the first one, and an answer to each response. There is one response at a time.
+const REQUESTS_MAX: usize = 8;
+
+/// The ALPN name of HTTP/2.
+const HTTP_2: &[u8] = b"h2";
+
+/// The xDS server of the settings.
+#[derive(Debug)]
+pub struct Server {
+    settings: XdsSettings,
+}
+
+/// The stream of one connection.
+pub struct Subscription {
+    requests: mpsc::Sender<DiscoveryRequest>,
+    responses: Responses,
+}
+
+/// A server may send its headers together with its first response, so opening may take as long as waiting.
+enum Responses {
+    Opening(Pin<Box<dyn Future<Output = Result<Streaming<DiscoveryResponse>, Status>> + Send>>),
+    Open(Box<Streaming<DiscoveryResponse>>),
+}
+
+/// The bytes of a connection.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<W: AsyncRead + AsyncWrite + Send + Unpin> Wire for W {}
+
+/// Opens connections to the server, whatever the URI.
+#[derive(Clone)]
+struct Connector(XdsSettings);
+
+impl Server {
+    /// The server of the settings.
+    pub fn new(settings: XdsSettings) -> Self {
+        Self { settings }
+    }
+
+    /// Host and port, for people.
+    pub fn address(&self) -> String {
+        authority(&self.settings)
+    }
+
+    /// Connects and subscribes.
+    ///
+    /// # Errors
+    /// If there is no connection in time.
+    pub async fn subscribe(&self) -> anyhow::Result<Subscription> {
+        let scheme = if self.settings.tls { "https" } else { "http" };
+        let authority = self.address();
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
+            .origin(format!("{scheme}://{authority}").parse()?)
+            .connect_timeout(CONNECT_TIMEOUT);
+        let connector = Connector(self.settings.clone());
+        let channel = endpoint.connect_with_connector(connector).await?;
+        self.open(channel)
+    }
+
+    fn open(&self, channel: Channel) -> anyhow::Result<Subscription> {
+        let (requests, sent) = mpsc::channel(REQUESTS_MAX);
+        let first = DiscoveryRequest {
+            node: Some(self.node()),
+            type_url: TYPE_URL.to_owned(),
+            ..Default::default()
+        };
+        // The channel is empty.
+        requests.try_send(first)?;
+        let mut request = Request::new(ReceiverStream::new(sent));
+        for (name, value) in &self.settings.headers {
+            let name = AsciiMetadataKey::from_bytes(name.as_bytes())?;
+            let value = AsciiMetadataValue::try_from(value.expose())?;
+            request.metadata_mut().append(name, value);
+        }
+        let mut client = AggregatedDiscoveryServiceClient::new(channel)
+            .max_decoding_message_size(self.settings.message_len_max);
+        let opening = async move {
+            client.stream_aggregated_resources(request).await.map(tonic::Response::into_inner)
+        };
+        Ok(Subscription { requests, responses: Responses::Opening(Box::pin(opening)) })
+    }
+
+    fn node(&self) -> Node {
+        let metadata = self.settings.node_metadata.iter().map(|(key, value)| {
+            (key.clone(), Value { kind: Some(Kind::StringValue(value.clone())) })
+        });
+        Node {
+            id: self.settings.node_id.clone(),
+            metadata: Some(Struct { fields: metadata.collect() }),
+            user_agent_name: env!("CARGO_PKG_NAME").to_owned(),
+            user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(
+                VERSION.to_owned(),
+            )),
+            ..Default::default()
+        }
+    }
+}
+
+impl Subscription {
+    /// The next response. It is cancel-safe.
+    ///
+    /// # Errors
+    /// If the stream ends.
+    pub async fn next(&mut self) -> Result<DiscoveryResponse, Status> {
+        loop {
+            match &mut self.responses {
+                Responses::Opening(opening) => {
+                    self.responses = Responses::Open(Box::new(opening.await?));
+                }
+                Responses::Open(stream) => {
+                    let ended = || Status::unavailable("the server ended the stream");
+                    return stream.message().await?.ok_or_else(ended);
+                }
+            }
+        }
+    }
+
+    /// Answers a response: accepts it, or says what is wrong with it. `version` is that of the policies in force.
+    pub fn answer(&self, response: &DiscoveryResponse, version: &str, error: Option<String>) {
+        let code = tonic::Code::InvalidArgument as i32;
+        let request = DiscoveryRequest {
+            version_info: version.to_owned(),
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            error_detail: error.map(|message| ErrorDetail { code, message, details: Vec::new() }),
+            ..Default::default()
+        };
+        // If the stream has ended, the next one starts anew; if it is full, the server does not read.
+        self.requests.try_send(request).ok();
+    }
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription").finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    async fn connect(self) -> io::Result<TokioIo<Box<dyn Wire>>> {
+        let settings = self.0;
+        let (host, port) = settings.server.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
+        let stream = TcpStream::connect((host.as_str(), *port)).await?;
+        stream.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_TIME)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_RETRIES);
+        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        let wire: Box<dyn Wire> = match settings.tls {
+            false => Box::new(stream),
+            true => {
+                let identity = settings.tls_cert_file.clone().zip(settings.tls_key_file.clone());
+                let tls = TlsSettings {
+                    ca_file: settings.tls_ca_file.clone(),
+                    identity: identity.map(|(certificate, key)| IdentityFiles { certificate, key }),
+                    server_name: settings.tls_server_name.clone(),
+                    any_name: false,
+                };
+                let client = tls.client(Some(HTTP_2)).map_err(io::Error::other)?;
+                Box::new(client.shake_hands(host, stream).await?)
+            }
+        };
+        Ok(TokioIo::new(wire))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Box<dyn Wire>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().connect())
+    }
+}
+
+/// Host and port, as in a URL.
+fn authority(settings: &XdsSettings) -> String {
+    match &settings.server {
+        Some((host, port)) if host.contains(':') => format!("[{host}]:{port}"),
+        Some((host, port)) => format!("{host}:{port}"),
+        None => String::new(),
+    }
+}

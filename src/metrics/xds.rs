@@ -1,0 +1,116 @@
+//! Metrics of policies by xDS. Without an xDS server there are no series.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Metrics of the connection to the xDS server, and of what it sent.
+#[derive(Debug, Default)]
+pub struct XdsMetrics {
+    connected: Family<ServerLabel, Gauge>,
+    failures: Family<ServerLabel, Counter>,
+    updates: Family<UpdateLabel, Counter>,
+    version: Family<VersionLabel, Gauge>,
+}
+
+/// What became of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdsUpdate {
+    /// Its policies are in force (ACK).
+    Accepted,
+    /// It has problems (NACK).
+    Rejected,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServerLabel {
+    server: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpdateLabel {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    source: &'static str,
+    version: String,
+}
+
+impl ServerLabel {
+    fn of(server: &str) -> Self {
+        Self { server: server.to_owned() }
+    }
+}
+
+impl From<XdsUpdate> for UpdateLabel {
+    fn from(update: XdsUpdate) -> Self {
+        let result = match update {
+            XdsUpdate::Accepted => "accepted",
+            XdsUpdate::Rejected => "rejected",
+        };
+        Self { result }
+    }
+}
+
+impl XdsMetrics {
+    /// There is a connection.
+    pub fn connected(&self, server: &str) {
+        self.connected.get_or_create(&ServerLabel::of(server)).set(1);
+    }
+
+    /// There is no connection yet. All series exist from now on.
+    pub fn disconnected(&self, server: &str) {
+        self.connected.get_or_create(&ServerLabel::of(server)).set(0);
+        self.failures.get_or_create_owned(&ServerLabel::of(server));
+        for update in [XdsUpdate::Accepted, XdsUpdate::Rejected] {
+            self.updates.get_or_create_owned(&update.into());
+        }
+    }
+
+    /// Counts a connection that failed or ended.
+    pub fn failed(&self, server: &str) {
+        self.connected.get_or_create(&ServerLabel::of(server)).set(0);
+        self.failures.get_or_create(&ServerLabel::of(server)).inc();
+    }
+
+    /// Counts a response.
+    pub fn updated(&self, update: XdsUpdate) {
+        self.updates.get_or_create(&update.into()).inc();
+    }
+
+    /// Records the source of the policies in force and its version of them, if it has versions.
+    pub fn in_force(&self, source: &'static str, version: Option<&str>) {
+        self.version.clear();
+        if let Some(version) = version {
+            let label = VersionLabel { source, version: version.to_owned() };
+            self.version.get_or_create(&label).set(1);
+        }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "policy_version_info",
+            "The xDS server's version of the policy in force; none for files",
+            self.version.clone(),
+        );
+        registry.register(
+            "xds_connected",
+            "1 if there is a connection to the xDS server",
+            self.connected.clone(),
+        );
+        registry.register(
+            "xds_failures",
+            "Connections to the xDS server that failed or ended",
+            self.failures.clone(),
+        );
+        registry.register(
+            "xds_updates",
+            "Policies from the xDS server by result; rejected ones change nothing",
+            self.updates.clone(),
+        );
+    }
+}
