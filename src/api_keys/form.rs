@@ -1,12 +1,15 @@
 //! The form of an API key over HTTP and in the store, and its conversion to an [`ApiKey`] and back.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::list::{is_default, items};
 use super::record::ApiKey;
+use super::times::TimesForm;
 use crate::policy::{Flaw, Flaws, check_caller_name, check_text, parse_until, show_time};
 
 /// Maximum bytes of a name, a scope, a tier and an origin.
@@ -14,9 +17,6 @@ const NAME_LEN_MAX: usize = 256;
 const SCOPE_LEN_MAX: usize = 64;
 const TIER_LEN_MAX: usize = 64;
 const ORIGIN_LEN_MAX: usize = 256;
-
-/// Maximum number of scopes, addresses and origins of one API key: requests search them.
-const LIST_LEN_MAX: usize = 64;
 
 /// The beginning of an origin that stands for all hosts below a domain, after the scheme.
 pub const ORIGIN_ANY_SUFFIX: &str = "*.";
@@ -47,13 +47,12 @@ pub struct ApiKeyForm {
     /// Origins of pages that may use it, such as `https://app.example.com` or `https://*.example.com`; all if absent.
     #[serde(skip_serializing_if = "is_default")]
     pub origins: Vec<String>,
+    /// The times at which it may be used; always if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<TimesForm>,
     /// It is refused.
     #[serde(skip_serializing_if = "is_default")]
     pub disabled: bool,
-}
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
 }
 
 impl ApiKeyForm {
@@ -74,9 +73,10 @@ impl ApiKeyForm {
             .expires_at
             .as_deref()
             .and_then(|text| flaws.take(&["expires_at"], parse_until(text)));
-        let scopes = items(&mut flaws, "scopes", &self.scopes, parse_scope);
-        let addresses = items(&mut flaws, "addresses", &self.addresses, parse_network);
-        let origins = items(&mut flaws, "origins", &self.origins, parse_origin);
+        let scopes = items(&mut flaws, &["scopes"], &self.scopes, parse_scope);
+        let addresses = items(&mut flaws, &["addresses"], &self.addresses, parse_network);
+        let origins = items(&mut flaws, &["origins"], &self.origins, parse_origin);
+        let when = self.when.as_ref().and_then(|times| times.check(&mut flaws));
         if !flaws.0.is_empty() {
             return Err(flaws.0);
         }
@@ -88,22 +88,10 @@ impl ApiKeyForm {
             expires_at,
             addresses,
             origins,
+            when: when.map(Arc::new),
             disabled: self.disabled,
         })
     }
-}
-
-fn items<T>(
-    flaws: &mut Flaws,
-    name: &str,
-    texts: &[String],
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Vec<T> {
-    flaws.note_if(LIST_LEN_MAX < texts.len(), &[name], || {
-        format!("too many {name}: {}; at most {LIST_LEN_MAX} are allowed", texts.len())
-    });
-    let texts = texts.iter().take(LIST_LEN_MAX).enumerate();
-    texts.filter_map(|(index, text)| flaws.take(&[name, &index.to_string()], parse(text))).collect()
 }
 
 /// A scope is a word: OAuth separates scopes by spaces, and so does the header.
@@ -155,6 +143,7 @@ impl From<&ApiKey> for ApiKeyForm {
             expires_at: key.expires_at.map(show_time),
             addresses: key.addresses.iter().map(network).collect(),
             origins: texts(&key.origins),
+            when: key.when.as_ref().map(|times| times.form.clone()),
             disabled: key.disabled,
         }
     }
@@ -175,6 +164,7 @@ mod tests {
             "tier": "premium", "expires_at": "2028-01-01T00:00:00Z",
             "addresses": ["192.0.2.7", "198.51.100.0/24", "2001:db8::/32", "::1"],
             "origins": ["https://app.example.com", "https://*.example.org:8443"], "disabled": true,
+            "when": { "timezone": "Asia/Tokyo", "weekdays": ["monday-friday"] },
         });
         let key = form(json.clone()).check().unwrap();
         assert_eq!(serde_json::to_value(ApiKeyForm::from(&key)).unwrap(), json);

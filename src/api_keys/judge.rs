@@ -30,6 +30,8 @@ pub enum KeyRefusal {
     Rotated,
     Disabled,
     Expired,
+    /// It may be used at other times.
+    Time,
     Address,
     Origin,
     Scope,
@@ -50,6 +52,7 @@ impl KeyRefusal {
             Self::Rotated => "rotated",
             Self::Disabled => "disabled",
             Self::Expired => "expired",
+            Self::Time => "time",
             Self::Address => "address",
             Self::Origin => "origin",
             Self::Scope => "scope",
@@ -74,6 +77,8 @@ pub fn judge(
     refuse_if(record.secret(hash, asked.now).is_none(), KeyRefusal::Rotated)?;
     refuse_if(key.disabled, KeyRefusal::Disabled)?;
     refuse_if(key.expires_at.is_some_and(|end| end <= asked.now), KeyRefusal::Expired)?;
+    let is_in_time = key.when.as_ref().is_none_or(|times| times.contains(asked.now));
+    refuse_if(!is_in_time, KeyRefusal::Time)?;
     refuse_if(!is_from(key, asked.address), KeyRefusal::Address)?;
     refuse_if(!is_of_origin(key, asked.origin), KeyRefusal::Origin)?;
     if policy.routes.routes().is_empty() {
@@ -244,6 +249,13 @@ api_keys:
         check(key(), |asked| asked.now = Timestamp::from_ms(1_999), Ok(()));
         check(key(), |asked| asked.now = Timestamp::from_ms(2_000), Err(KeyRefusal::Expired));
         check(with("disabled", true.into()), |_| {}, Err(KeyRefusal::Disabled));
+    }
+
+    #[test]
+    fn an_api_key_is_used_at_its_times_alone() {
+        let key = || with("when", serde_json::json!({ "hours": ["00:00-00:01"] }));
+        check(key(), |asked| asked.now = Timestamp::from_ms(59_999), Ok(()));
+        check(key(), |asked| asked.now = Timestamp::from_ms(60_000), Err(KeyRefusal::Time));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::peppers::ApiKeyHash;
+use super::times::Times;
 use crate::clock::Timestamp;
 
 /// Maximum number of secrets of an API key that are valid at once: after rotations, with their overlaps.
@@ -26,6 +27,8 @@ pub struct ApiKey {
     pub addresses: Vec<IpNet>,
     /// The origins of pages that may use it, in lower case; empty: all.
     pub origins: Vec<Box<str>>,
+    /// The times at which it may be used; None: always.
+    pub when: Option<Arc<Times>>,
     pub disabled: bool,
 }
 

@@ -1,10 +1,13 @@
-//! The API keys of the settings: their peppers, and their store.
+//! The API keys of the settings: their peppers, their store, and the task that writes their last uses.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fs, io};
 
 use anyhow::{Context, anyhow};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio::{pin, select};
 
 use crate::api_keys::Peppers;
 use crate::clock::Timestamp;
@@ -17,6 +20,9 @@ use crate::store::{ApiKeyFile, ApiKeyStore, EmbeddedApiKeys};
 
 /// The file of API keys in `data_dir`.
 const FILE: &str = "api_keys.redb";
+
+/// How often to write the last uses of API keys.
+const LAST_USES_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The API keys, if the settings have a pepper.
 ///
@@ -62,8 +68,33 @@ pub fn embedded(settings: &Settings, now: Timestamp) -> anyhow::Result<Option<Ap
     let path = folder.join(FILE);
     let opened = ApiKeyFile::open(&path, now).map_err(|reason| anyhow!(reason));
     let opened = opened.with_context(|| format!("can't read {}", printable::path(&path)));
-    let (file, records) = opened?;
-    Ok(Some(ApiKeyStore::Embedded(EmbeddedApiKeys::of(file, records))))
+    let (file, content) = opened?;
+    Ok(Some(ApiKeyStore::Embedded(EmbeddedApiKeys::of(file, content))))
+}
+
+/// Writes the last uses of API keys to their store.
+pub struct LastUseWriter(pub Arc<ApiKeys>);
+
+impl LastUseWriter {
+    /// Runs until `shutdown`, and writes the last ones.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let mut ticks = interval(LAST_USES_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        pin!(shutdown);
+        loop {
+            let is_last = select! {
+                () = &mut shutdown => true,
+                _ = ticks.tick() => false,
+            };
+            if let Err(error) = self.0.store_uses().await {
+                // The connection or the file tells of it, and they are written again.
+                tracing::debug!(%error, "storing the last uses of API keys failed");
+            }
+            if is_last {
+                return;
+            }
+        }
+    }
 }
 
 fn peppers(path: &Path) -> anyhow::Result<Peppers> {

@@ -48,6 +48,7 @@ use crate::store::Directory;
 use crate::store::redis::{Connector, RedisAuditLog, Subscriber};
 
 use alerts::AlertTask;
+use api_keys::LastUseWriter;
 use banner::Banner;
 use counters::CounterKeeper;
 use gifts::PendingGifts;
@@ -228,6 +229,9 @@ impl Process {
         }
         if let Some(records) = self.records.take() {
             self.consumers.spawn_on_thread(records.run(stages.reached(Stage::Served)));
+        }
+        if let Some(keys) = self.api.api_keys.clone() {
+            self.consumers.spawn(LastUseWriter(keys).run(stages.reached(Stage::Served)));
         }
         if let Some(keeper) = self.counter_keeper.take() {
             self.consumers.spawn_on_thread(keeper.run(stages.reached(Stage::Served)));

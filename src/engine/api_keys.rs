@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Engine;
+use super::api_key_uses::ApiKeyUses;
 use super::unknown_keys::UnknownKeys;
-use crate::api_keys::{ApiKeyRecord, Asked, KeyRefusal, Peppers, is_well_formed, judge};
+use crate::api_keys::{ApiKeyRecord, Asked, KeyRefusal, LastUse, Peppers, is_well_formed, judge};
 use crate::clock::Timestamp;
 use crate::policy::{ApiKeyOutage, ApiKeyPolicy, Domain, Lineage};
-use crate::store::{ApiKeyStore, FoundApiKey};
+use crate::store::{ApiKeyError, ApiKeyStore, FoundApiKey};
 
 /// API keys: where they are kept, and what is needed to find them.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub struct ApiKeys {
     pub store: ApiKeyStore,
     pub peppers: Peppers,
     unknown: UnknownKeys,
+    uses: ApiKeyUses,
 }
 
 /// A request whose API key is checked.
@@ -80,7 +82,36 @@ impl ApiKeyRefusal {
 impl ApiKeys {
     /// API keys of a store.
     pub fn new(store: ApiKeyStore, peppers: Peppers) -> Self {
-        Self { store, peppers, unknown: UnknownKeys::new() }
+        Self { store, peppers, unknown: UnknownKeys::new(), uses: ApiKeyUses::default() }
+    }
+
+    /// The last use of each of these API keys; None: it was not used.
+    ///
+    /// # Errors
+    /// If the store does not answer as expected.
+    pub async fn last_uses(&self, ids: &[&str]) -> Result<Vec<Option<LastUse>>, ApiKeyError> {
+        let stored = self.store.last_uses(ids).await?;
+        let latest = |(id, stored): (&&str, Option<LastUse>)| match self.uses.get(id) {
+            Some(noted) => Some(noted.later(stored)),
+            None => stored,
+        };
+        Ok(ids.iter().zip(stored).map(latest).collect())
+    }
+
+    /// Writes the noted last uses to the store.
+    ///
+    /// # Errors
+    /// If the store does not answer as expected; they are kept for the next call.
+    pub async fn store_uses(&self) -> Result<(), ApiKeyError> {
+        let uses = self.uses.take();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let written = self.store.note_uses(&uses).await;
+        if written.is_err() {
+            uses.iter().for_each(|(id, last)| self.uses.note(id, *last));
+        }
+        written
     }
 
     /// The API key with this text.
@@ -175,6 +206,7 @@ impl Engine {
         if lineage.members.iter().any(|member| member.caller.disabled) {
             return Err(ApiKeyRefusal::CallerDisabled);
         }
+        keys.uses.note(&record.id, LastUse { at: asked.now, address });
         let tier = domain.classes.tiers.get(tier).map(|tier| &**tier);
         Ok(ApiKeyGrant { record, tier })
     }

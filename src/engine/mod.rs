@@ -5,6 +5,7 @@
 
 mod adjusting;
 mod admission;
+mod api_key_uses;
 mod api_keys;
 mod caller;
 mod credits;

@@ -25,7 +25,10 @@ pub use callers::{
     show_time,
 };
 pub use changes::{CountChanges, Gone, NOT_ALL_COMPARED, Restart, count_changes};
-pub use compile::{CompileOptions, compile};
+pub use compile::{
+    CompileOptions, NEVER_ACTIVE, compile, holds_ever, parse_dates, parse_hours, parse_months,
+    parse_weekdays, parse_zone,
+};
 pub use model::{
     Adjust, AnswerMetadata, AnswerSettings, ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace,
     ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes, Budget, Caller, CallerBonus, CallerOverride,

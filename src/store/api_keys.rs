@@ -8,9 +8,9 @@ use foldhash::fast::RandomState;
 
 use super::StoreError;
 use super::api_key_change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
-use super::api_key_file::ApiKeyFile;
+use super::api_key_file::{ApiKeyFile, ApiKeyFileContent};
 use super::redis::RedisApiKeys;
-use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes};
+use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, LastUse};
 use crate::lock::lock;
 
 /// Maximum number of API keys in this process.
@@ -35,6 +35,8 @@ pub struct EmbeddedApiKeys {
 struct Keys {
     by_id: BTreeMap<Arc<str>, Arc<ApiKeyRecord>>,
     by_hash: HashMap<ApiKeyHash, Arc<ApiKeyRecord>, RandomState>,
+    /// By id, of records alone.
+    last_uses: HashMap<Arc<str>, LastUse, RandomState>,
     /// The revision of the last change.
     revision: u64,
 }
@@ -114,16 +116,42 @@ impl ApiKeyStore {
             Self::Redis(keys) => Ok(keys.write(change).await?),
         }
     }
+
+    /// The last use of each of these API keys, as it was noted; None: none was.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn last_uses(&self, ids: &[&str]) -> Result<Vec<Option<LastUse>>, ApiKeyError> {
+        match self {
+            Self::Embedded(keys) => {
+                let keys = lock(&keys.keys);
+                Ok(ids.iter().map(|id| keys.last_uses.get(*id).copied()).collect())
+            }
+            Self::Redis(keys) => Ok(keys.last_uses(ids).await?),
+        }
+    }
+
+    /// Notes the last uses of API keys by their ids, unless later ones are known.
+    ///
+    /// # Errors
+    /// If the store is unavailable; some may have been noted.
+    pub async fn note_uses(&self, uses: &[(Arc<str>, LastUse)]) -> Result<(), ApiKeyError> {
+        match self {
+            Self::Embedded(keys) => keys.note_uses(uses),
+            Self::Redis(keys) => Ok(keys.note_uses(uses).await?),
+        }
+    }
 }
 
 impl EmbeddedApiKeys {
     /// API keys of a file.
-    pub fn of(file: ApiKeyFile, records: Vec<ApiKeyRecord>) -> Self {
+    pub fn of(file: ApiKeyFile, content: ApiKeyFileContent) -> Self {
         let mut keys = Keys::default();
-        for record in records {
+        for record in content.records {
             keys.revision = keys.revision.max(record.revision);
             keys.put(Arc::new(record));
         }
+        keys.last_uses.extend(content.last_uses);
         Self { keys: Mutex::new(keys), file: Some(file) }
     }
 
@@ -163,10 +191,30 @@ impl EmbeddedApiKeys {
         }
         keys.revision = revision;
         keys.remove(change.id());
-        if let Some(record) = after {
-            keys.put(Arc::new(record));
+        match after {
+            Some(record) => keys.put(Arc::new(record)),
+            None => drop(keys.last_uses.remove(change.id())),
         }
         Ok(Some(revision))
+    }
+
+    /// Notes last uses. With a file it blocks on the disk for some milliseconds, while no request waits for it.
+    fn note_uses(&self, uses: &[(Arc<str>, LastUse)]) -> Result<(), ApiKeyError> {
+        let mut noted = Vec::new();
+        {
+            let mut keys = lock(&self.keys);
+            for (id, last) in uses {
+                if keys.by_id.contains_key(id) {
+                    let last = last.later(keys.last_uses.get(id).copied());
+                    keys.last_uses.insert(id.clone(), last);
+                    noted.push((&**id, last));
+                }
+            }
+        }
+        match &self.file {
+            Some(file) => file.write_last_uses(&noted).map_err(ApiKeyError::File),
+            None => Ok(()),
+        }
     }
 }
 

@@ -59,7 +59,7 @@ use crate::policy::Key;
 
 pub use amends::Amends;
 pub use api_key_change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
-pub use api_key_file::ApiKeyFile;
+pub use api_key_file::{ApiKeyFile, ApiKeyFileContent};
 pub use api_keys::{ApiKeyError, ApiKeyStore, EmbeddedApiKeys};
 pub use arrival::Arrival;
 pub use batch::{

@@ -74,6 +74,17 @@ fn with_fields(command: Command) -> Command {
         .arg(text("expires", "TIME").help("A date, at whose end it expires, or a time"))
         .arg(list("address", "NETWORK").help("From where it may be used; may be repeated"))
         .arg(list("origin", "ORIGIN").help("Whose pages may use it; may be repeated"))
+        .arg(
+            list("weekdays", "DAYS")
+                .help("When it may be used, such as monday-friday; may be repeated"),
+        )
+        .arg(
+            list("hours", "HOURS")
+                .help("When it may be used, such as 09:00-18:00; may be repeated"),
+        )
+        .arg(
+            text("timezone", "ZONE").help("The time zone of --weekdays and --hours; UTC if absent"),
+        )
 }
 
 fn overlap(text: &str) -> Result<u64, &'static str> {
@@ -136,6 +147,8 @@ fn list(matches: &ArgMatches) -> Question {
             Column::text("pepper", "/secrets/0/pepper"),
             Column::text("created_at", "/created_at"),
             Column::text("expires_at", "/expires_at"),
+            Column::text("last_used", "/last_used/at"),
+            Column::text("from", "/last_used/address"),
             Column::text("disabled", "/disabled"),
         ],
         ..Question::default()
@@ -176,7 +189,29 @@ fn fields(matches: &ArgMatches) -> Map<String, Value> {
             form.insert(field.to_owned(), json!(texts));
         }
     }
+    let when = times(matches);
+    if !when.is_empty() {
+        let is_removed = when.values().all(Value::is_null);
+        form.insert("when".to_owned(), if is_removed { Value::Null } else { when.into() });
+    }
     form
+}
+
+/// The times at which it may be used, as far as they are given. Empty ones are null.
+fn times(matches: &ArgMatches) -> Map<String, Value> {
+    let mut when = Map::new();
+    for field in ["weekdays", "hours"] {
+        if let Some(texts) = matches.get_many::<String>(field) {
+            let texts: Vec<&String> = texts.filter(|text| !text.is_empty()).collect();
+            let value = if texts.is_empty() { Value::Null } else { json!(texts) };
+            when.insert(field.to_owned(), value);
+        }
+    }
+    if let Some(zone) = matches.get_one::<String>("timezone") {
+        let value = if zone.is_empty() { Value::Null } else { zone.as_str().into() };
+        when.insert("timezone".to_owned(), value);
+    }
+    when
 }
 
 fn text(matches: &ArgMatches, name: &str) -> String {

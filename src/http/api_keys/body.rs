@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, Peppers};
+use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, LastUse, Peppers};
 use crate::http::problem::Problem;
 use crate::observe::audit::instant;
 
@@ -67,8 +67,22 @@ pub struct ApiKeyBody {
     key: ApiKeyForm,
     #[schemars(extend("format" = "date-time"))]
     created_at: String,
+    /// The last request that it was allowed to make; absent if there is none. A sidecar writes it every five seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<LastUsedBody>,
     /// The texts that are valid, the newest first: several after a rotation with an overlap.
     secrets: Vec<SecretBody>,
+}
+
+/// The last use of an API key.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKeyLastUse")]
+struct LastUsedBody {
+    #[schemars(extend("format" = "date-time"))]
+    at: String,
+    /// The address of the client; absent if it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
 }
 
 /// A text of an API key, of which only the beginning is shown.
@@ -131,7 +145,7 @@ impl RotateForm {
 
 impl ApiKeyBody {
     /// What is shown of a record.
-    pub fn of(record: &ApiKeyRecord, peppers: &Peppers) -> Self {
+    pub fn of(record: &ApiKeyRecord, last_use: Option<LastUse>, peppers: &Peppers) -> Self {
         let pepper = |mark: &str| match peppers.marks().position(|known| known == mark) {
             Some(0) => PepperName::Current,
             Some(_) => PepperName::Earlier,
@@ -147,6 +161,10 @@ impl ApiKeyBody {
             id: record.id.to_string(),
             key: ApiKeyForm::from(&record.key),
             created_at: instant(record.created_at),
+            last_used: last_use.map(|last| LastUsedBody {
+                at: instant(last.at),
+                address: last.address.map(|address| address.to_string()),
+            }),
             secrets: record.secrets.iter().map(secret).collect(),
         }
     }
@@ -154,7 +172,7 @@ impl ApiKeyBody {
 
 impl CreatedBody {
     /// A record with its new text.
-    pub fn of(text: &ApiKeyText, record: &ApiKeyRecord, peppers: &Peppers) -> Self {
-        Self { api_key: text.expose().to_owned(), body: ApiKeyBody::of(record, peppers) }
+    pub fn of(text: &ApiKeyText, body: ApiKeyBody) -> Self {
+        Self { api_key: text.expose().to_owned(), body }
     }
 }

@@ -17,6 +17,7 @@ use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::reply::{Created, NoContent};
 use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, hint_of, new_id};
+use crate::engine::ApiKeys;
 use body::{ApiKeyBody, CreatedBody, ListQuery, PageBody, RotateForm};
 use edit::{Change, keys};
 
@@ -63,8 +64,10 @@ async fn list(
     let limit = query.checked_limit()?;
     let keys = keys(&edge)?;
     let page = keys.store.page(query.caller.as_deref(), (&query.after, limit)).await?;
-    let item = |record: &ApiKeyRecord| ApiKeyBody::of(record, &keys.peppers);
-    let items = page.records.iter().map(|record| item(record)).collect();
+    let ids: Vec<&str> = page.records.iter().map(|record| &*record.id).collect();
+    let last_uses = keys.last_uses(&ids).await?;
+    let items = page.records.iter().zip(last_uses);
+    let items = items.map(|(record, last)| ApiKeyBody::of(record, last, &keys.peppers)).collect();
     Ok(Json(PageBody { items, next: page.next }))
 }
 
@@ -76,7 +79,8 @@ async fn read(
 ) -> Result<Json<ApiKeyBody>, Problem> {
     let keys = keys(&edge)?;
     let record = keys.store.read(&id).await?.ok_or_else(|| edit::unknown(&id))?;
-    Ok(Json(ApiKeyBody::of(&record, &keys.peppers)))
+    let last_use = keys.last_uses(&[&id]).await?.into_iter().next().flatten();
+    Ok(Json(ApiKeyBody::of(&record, last_use, &keys.peppers)))
 }
 
 /// Creates an API key.
@@ -97,7 +101,7 @@ async fn create(
         ApiKeyRecord { id: id.into(), key, secrets: vec![secret], created_at: now, revision: 0 };
     let change = Change { edge: &edge, principal: &by.principal, what: "create api key" };
     change.write(None, Some(&record)).await?.ok_or_else(edit::conflict)?;
-    Ok(Created(CreatedBody::of(&text, &record, peppers)))
+    Ok(Created(CreatedBody::of(&text, ApiKeyBody::of(&record, None, peppers))))
 }
 
 /// Changes some fields of an API key.
@@ -119,7 +123,7 @@ async fn patch(
             Ok(ApiKeyRecord { key: edit::checked(&form)?, ..before.clone() })
         })
         .await?;
-    Ok(Json(ApiKeyBody::of(&record, &keys(&edge)?.peppers)))
+    Ok(Json(shown(keys(&edge)?, &record).await))
 }
 
 /// Replaces the text of an API key.
@@ -143,7 +147,7 @@ async fn rotate(
             Ok(after)
         })
         .await?;
-    Ok(Json(CreatedBody::of(&text, &record, &keys(&edge)?.peppers)))
+    Ok(Json(CreatedBody::of(&text, shown(keys(&edge)?, &record).await)))
 }
 
 /// Deletes an API key.
@@ -155,6 +159,13 @@ async fn remove(
     let change = Change { edge: &edge, principal: &by.principal, what: "delete api key" };
     change.remove(&id).await?;
     Ok(NoContent)
+}
+
+/// What is shown of a record that was changed. Its change is told also if its last use can't be read.
+async fn shown(keys: &ApiKeys, record: &ApiKeyRecord) -> ApiKeyBody {
+    let last_use = keys.last_uses(&[&record.id]).await;
+    let last_use = last_use.ok().and_then(|uses| uses.into_iter().next().flatten());
+    ApiKeyBody::of(record, last_use, &keys.peppers)
 }
 
 /// The secret of a new text.

@@ -31,6 +31,10 @@ const RANGES_MAX: usize = 64;
 /// Days after which dates fall on the same days of the week again, in the Gregorian calendar.
 const CYCLE_DAYS: usize = 28 * 366;
 
+/// The problem of a condition that [never holds](holds_ever).
+pub const NEVER_ACTIVE: &str =
+    "this schedule is never active: no day has all of its months, weekdays and dates";
+
 /// The condition in the file, with this name; None, with problems, if it is invalid.
 pub fn compile(reader: &mut Reader<'_>, name: &str, file: &ScheduleFile) -> Option<Condition> {
     let mut is_whole = true;
@@ -47,23 +51,21 @@ pub fn compile(reader: &mut Reader<'_>, name: &str, file: &ScheduleFile) -> Opti
     let hours = read(reader, &file.hours);
     let dates = read(reader, &file.dates);
     let except = read(reader, &file.except);
-    let months = all(reader, &months, |text| names(text, &MONTHS, "month"));
-    let weekdays = all(reader, &weekdays, |text| names(text, &WEEKDAYS, "weekday"));
-    let hours = all(reader, &hours, hour_range);
-    let dates = all(reader, &dates, date_range);
-    let except = all(reader, &except, date_range);
+    let months = all(reader, &months, parse_months);
+    let weekdays = all(reader, &weekdays, parse_weekdays);
+    let hours = all(reader, &hours, parse_hours);
+    let dates = all(reader, &dates, parse_dates);
+    let except = all(reader, &except, parse_dates);
     let condition = Condition {
         name: name.into(),
-        months: months?.into_iter().flatten().fold(0, |bits, month| bits | 2 << month),
-        weekdays: weekdays?.into_iter().flatten().fold(0, |bits, day| bits | 1 << day),
+        months: months?.into_iter().fold(0, |bits, more| bits | more),
+        weekdays: weekdays?.into_iter().fold(0, |bits, more| bits | more),
         hours: hours?,
         dates: dates?,
         except: except?,
     };
     if is_whole && !holds_ever(&condition) {
-        let message =
-            "this schedule is never active: no day has all of its months, weekdays and dates";
-        reader.error(file.span.clone(), message);
+        reader.error(file.span.clone(), NEVER_ACTIVE);
     }
     is_whole.then_some(condition)
 }
@@ -84,6 +86,22 @@ fn all<T>(
     (values.len() == texts.len()).then_some(values)
 }
 
+/// Months such as `may-september`, as the bits of [`Condition::months`].
+///
+/// # Errors
+/// A clause that names the unknown month.
+pub fn parse_months(text: &str) -> Result<u16, String> {
+    Ok(names(text, &MONTHS, "month")?.into_iter().fold(0, |bits, month| bits | 2 << month))
+}
+
+/// Weekdays such as `monday-friday`, as the bits of [`Condition::weekdays`].
+///
+/// # Errors
+/// A clause that names the unknown weekday.
+pub fn parse_weekdays(text: &str) -> Result<u8, String> {
+    Ok(names(text, &WEEKDAYS, "weekday")?.into_iter().fold(0, |bits, day| bits | 1 << day))
+}
+
 /// A name or a range of names, such as `monday-friday`, as indexes; a range may wrap around.
 fn names(text: &str, known: &[&str], what: &str) -> Result<Vec<usize>, String> {
     let index = |name: &str| {
@@ -101,7 +119,10 @@ fn names(text: &str, known: &[&str], what: &str) -> Result<Vec<usize>, String> {
 }
 
 /// Hours such as `09:00-18:00`.
-fn hour_range(text: &str) -> Result<HourRange, String> {
+///
+/// # Errors
+/// A clause with the form that hours have.
+pub fn parse_hours(text: &str) -> Result<HourRange, String> {
     let minute = |text: &str| {
         let (hour, minute) = text.trim().split_once(':')?;
         let is_plain = hour.len() <= 2 && minute.len() == 2;
@@ -123,7 +144,10 @@ fn hour_range(text: &str) -> Result<HourRange, String> {
 }
 
 /// A date or a range of dates; of every year if they have none.
-fn date_range(text: &str) -> Result<DateRange, String> {
+///
+/// # Errors
+/// A clause with the forms that dates have.
+pub fn parse_dates(text: &str) -> Result<DateRange, String> {
     let problem = || {
         format!(
             "invalid date `{text}`; use 2026-12-24, 2026-12-24..2027-01-06, or each year 12-24..01-06"
@@ -147,7 +171,7 @@ fn date_range(text: &str) -> Result<DateRange, String> {
 }
 
 /// Whether it is active on any day.
-fn holds_ever(condition: &Condition) -> bool {
+pub fn holds_ever(condition: &Condition) -> bool {
     let mut all = Vec::new();
     for range in &condition.dates {
         match *range {

@@ -124,11 +124,18 @@ impl Defaults {
 
 fn zone(reader: &mut Reader<'_>, file: &PolicyFile) -> TimeZone {
     file.timezone.as_ref().map_or(TimeZone::UTC, |zone| {
-        TimeZone::get(&zone.value).unwrap_or_else(|_| {
-            let message =
-                format!("unknown time zone `{}`; use a name such as Europe/Madrid", zone.value);
+        parse_zone(&zone.value).unwrap_or_else(|message| {
             reader.error(zone.span.clone(), message);
             TimeZone::UTC
         })
     })
+}
+
+/// The time zone with a name.
+///
+/// # Errors
+/// A clause that names the unknown one.
+pub fn parse_zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name)
+        .map_err(|_| format!("unknown time zone `{name}`; use a name such as Europe/Madrid"))
 }

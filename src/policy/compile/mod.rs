@@ -37,6 +37,11 @@ use std::collections::BTreeMap;
 use choice::unruled;
 use idle::Replacer;
 
+pub use condition::{
+    NEVER_ACTIVE, holds_ever, parse_dates, parse_hours, parse_months, parse_weekdays,
+};
+pub use defaults::parse_zone;
+
 use super::model::{Domain, PolicySet};
 use super::problem::{Problem, Severity, Source};
 use super::render;

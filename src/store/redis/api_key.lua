@@ -5,13 +5,14 @@
 -- KEYS[2]  the index: a sorted set of all ids, each with the score 0
 -- KEYS[3]  the index of the caller's ids
 -- KEYS[4]  the number of changes, which callers share, so that no revision is used twice
--- KEYS[5+] first the records by the hashes that the writer has read, then those by the hashes from now on
+-- KEYS[5]  the last uses by id
+-- KEYS[6+] first the records by the hashes that the writer has read, then those by the hashes from now on
 -- ARGV[1]  the id
 -- ARGV[2]  the revision that the writer has read; 0: none
 -- ARGV[3]  the record as JSON; empty: it is deleted
 -- ARGV[4]  the channel for changes
 -- ARGV[5]  the number of hashes that the writer has read
--- ARGV[6+] the messages for the hashes at KEYS[5+], in their order
+-- ARGV[6+] the messages for the hashes at KEYS[6+], in their order
 --
 -- Reply    the new revision; 0: nothing was done, because the record was changed
 
@@ -25,13 +26,14 @@ local new = redis.call('INCR', KEYS[4])
 for index = 6, #ARGV do
   redis.call('PUBLISH', ARGV[4], ARGV[index])
 end
-local first_new = 5 + ARGV[5]
-for index = 5, first_new - 1 do
+local first_new = 6 + ARGV[5]
+for index = 6, first_new - 1 do
   redis.call('DEL', KEYS[index])
 end
 if ARGV[3] == '' then
   redis.call('ZREM', KEYS[2], ARGV[1])
   redis.call('ZREM', KEYS[3], ARGV[1])
+  redis.call('HDEL', KEYS[5], ARGV[1])
   redis.call('DEL', KEYS[1])
 else
   local record = string.format('{"version":1,"revision":%.0f,"api_key":', new) .. ARGV[3] .. '}'

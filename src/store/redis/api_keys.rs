@@ -14,12 +14,18 @@ use super::directory::{CHANNEL, Names, in_time, read};
 use super::fault;
 use super::link::Link;
 use super::route::Route;
-use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, from_json, to_json};
+use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, LastUse, from_json, to_json};
 use crate::store::StoreError;
 use crate::store::api_key_change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
 
 /// Sent as a whole each time: changes are rare.
 const CHANGE: &str = include_str!("api_key.lua");
+
+/// Sent as a whole each time: every few seconds.
+const NOTE_USES: &str = include_str!("api_key_uses.lua");
+
+/// API keys in one call of it.
+const USES_AT_ONCE: usize = 500;
 
 /// The beginning of messages about API keys. No caller's name begins like this.
 const MESSAGE: &str = "\u{1}api-key:";
@@ -187,9 +193,10 @@ impl RedisApiKeys {
         let (before, after) = (hashes(change.before), hashes(change.after));
         let names = &self.names;
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(CHANGE).arg(4 + before.len() + after.len());
+        command.arg("EVAL").arg(CHANGE).arg(5 + before.len() + after.len());
         command.arg(names.api_key(change.id())).arg(names.api_keys());
         command.arg(names.api_keys_of(change.caller())).arg(names.revisions());
+        command.arg(names.api_key_uses());
         for hash in before.iter().chain(&after) {
             command.arg(names.api_key_hash(*hash));
         }
@@ -203,6 +210,39 @@ impl RedisApiKeys {
         before.iter().chain(&after).for_each(|hash| self.cache.changed(*hash));
         let revision: u64 = written?;
         Ok(Some(revision).filter(|revision| *revision != 0))
+    }
+
+    /// The last use of each of these API keys, as it was noted.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected.
+    pub async fn last_uses(&self, ids: &[&str]) -> Result<Vec<Option<LastUse>>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut command = Cmd::new();
+        command.arg("HMGET").arg(self.names.api_key_uses()).arg(ids);
+        let texts: Vec<Option<String>> = self.ask(&command).await?;
+        Ok(texts.into_iter().map(|text| LastUse::parse(&text?)).collect())
+    }
+
+    /// Notes last uses by id, unless later ones are known.
+    ///
+    /// # Errors
+    /// If Redis does not answer as expected; some may have been noted.
+    pub async fn note_uses(&self, uses: &[(Arc<str>, LastUse)]) -> Result<(), StoreError> {
+        for uses in uses.chunks(USES_AT_ONCE) {
+            let mut command = Cmd::new();
+            command.arg("EVAL").arg(NOTE_USES).arg(1 + uses.len()).arg(self.names.api_key_uses());
+            for (id, _) in uses {
+                command.arg(self.names.api_key(id));
+            }
+            for (id, last) in uses {
+                command.arg(&**id).arg(last.at.as_ms()).arg(last.address_text());
+            }
+            self.ask::<u64>(&command).await?;
+        }
+        Ok(())
     }
 
     /// The number of cached API keys.

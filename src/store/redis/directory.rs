@@ -102,6 +102,11 @@ impl Names {
         format!("{}-apikeys|{caller}", self.prefix)
     }
 
+    /// The key of the last uses of API keys.
+    pub(super) fn api_key_uses(&self) -> String {
+        format!("{}-apikey-uses", self.prefix)
+    }
+
     /// The key of the number of changes.
     pub(super) fn revisions(&self) -> String {
         format!("{}-revisions", self.prefix)

@@ -131,6 +131,60 @@ async fn unknown_api_keys_are_limited_by_address_and_known_ones_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_sidecar_tells_the_last_use_of_an_api_key() {
+    for store in Store::every() {
+        let keeper = Keeper::start(POLICY, &store, &[]).await;
+        let (key, id) = keeper.create(&json!({ "caller": "acme" })).await;
+        let shown = async |keeper: &Keeper| {
+            keeper.call("GET", &format!("/{id}"), &Value::Null).await.json()["last_used"].clone()
+        };
+        assert_eq!(shown(&keeper).await, Value::Null);
+        for address in ["192.0.2.1", "2001:db8::7"] {
+            let checker = Checker::of(&keeper.tollgate, address).await;
+            assert_eq!(checker.status(&key).await, 200);
+            assert_eq!(shown(&keeper).await["address"], address);
+        }
+        let listed = keeper.call("GET", "?caller=acme", &Value::Null).await.json();
+        assert_eq!(listed["items"][0]["last_used"]["address"], "2001:db8::7", "{listed}");
+        // A refused request is no use.
+        let checker = Checker::of(&keeper.tollgate, ADDRESS).await;
+        let disabled = json!({ "disabled": true });
+        keeper.call("PATCH", &format!("/{id}"), &disabled).await;
+        assert_eq!(checker.status(&key).await, 401);
+        assert_eq!(shown(&keeper).await["address"], "2001:db8::7");
+        if let Store::Redis(_) = &store {
+            let other = Keeper::start(POLICY, &store, &[]).await;
+            let seen = async || (shown(&other).await == shown(&keeper).await).then_some(());
+            eventually("another sidecar tells the last use", seen).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_key_passes_at_its_times_alone() {
+    for store in Store::every() {
+        let keeper = Keeper::start(POLICY, &store, &[]).await;
+        let checker = Checker::of(&keeper.tollgate, ADDRESS).await;
+        let past = json!({ "timezone": "Asia/Tokyo", "dates": ["2001-01-01"] });
+        let (key, id) = keeper.create(&json!({ "caller": "acme", "when": past })).await;
+        assert_eq!(checker.status(&key).await, 401);
+        let shown = keeper.call("GET", &format!("/{id}"), &Value::Null).await.json();
+        assert_eq!(shown["when"], past);
+        let all_days = json!({ "when": { "dates": null, "weekdays": ["monday-sunday"] } });
+        let patched = keeper.call("PATCH", &format!("/{id}"), &all_days).await;
+        assert_eq!(patched.status, 200, "{}", patched.json());
+        assert_eq!(patched.json()["when"]["timezone"], "Asia/Tokyo");
+        let passes = async || (checker.status(&key).await == 200).then_some(());
+        eventually("the change is in force", passes).await;
+        let wrong = json!({ "caller": "acme", "when": { "hours": ["9-18"] } });
+        let refused = keeper.call("POST", "", &wrong).await;
+        assert_eq!(refused.status, 422);
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.starts_with("when.hours.0: invalid hours `9-18`"), "{detail}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_peppers_nothing_of_it_exists() {
     let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
     let checker = Checker::of(&tollgate, ADDRESS).await;
@@ -161,11 +215,14 @@ async fn api_keys_outlive_a_restart_and_their_peppers_are_rotated() {
     fs::write(&pepper, PEPPER).unwrap();
     let keeper = serve().await;
     let (first, first_id) = keeper.create(&json!({ "caller": "acme" })).await;
+    assert_eq!(Checker::of(&keeper.tollgate, ADDRESS).await.status(&first).await, 200);
     end(keeper).await;
 
     let new = "another pepper of the tests, which is used from now on";
     fs::write(&pepper, format!("{new}\n{PEPPER}\n")).unwrap();
     let keeper = serve().await;
+    let shown = keeper.call("GET", &format!("/{first_id}"), &Value::Null).await.json();
+    assert_eq!(shown["last_used"]["address"], ADDRESS, "{shown}");
     let checker = Checker::of(&keeper.tollgate, ADDRESS).await;
     let (second, _) = keeper.create(&json!({ "caller": "acme" })).await;
     assert_eq!((checker.status(&first).await, checker.status(&second).await), (200, 200));
