@@ -112,7 +112,8 @@ async fn sample(
     options: &Options,
     round: usize,
 ) -> Result<Sample> {
-    let questions = workload.questions(options.requests, round, server.refusal());
+    let of_server = (server.refusal(), server.api_key.as_str());
+    let questions = workload.questions(options.requests, round, of_server);
     let remaining = remaining(server).await?;
     let before = Counts::of(server)?;
     let run = drive::run(&server.address, options.shape, options.requests, questions).await?;

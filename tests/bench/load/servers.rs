@@ -6,6 +6,7 @@ use std::{env, fs};
 
 use anyhow::{Context, Result};
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use serde_json::Value;
 
 use super::options::{Build, Options, Peer};
 use super::workload;
@@ -26,6 +27,8 @@ pub struct Server {
     /// Its Redis, if it has one of its own.
     pub redis: Option<Redis>,
     pub kind: Kind,
+    /// An API key that it accepts; empty if it knows none.
+    pub api_key: String,
     children: Vec<Running>,
 }
 
@@ -68,6 +71,8 @@ struct Policies {
     folder: PathBuf,
     exact: PathBuf,
     leasing: PathBuf,
+    /// The peppers, if API keys are checked.
+    peppers: Option<PathBuf>,
 }
 
 impl Server {
@@ -110,13 +115,35 @@ impl Server {
     }
 
     fn own(name: &str, program: &Path, counts: Counting, policies: &Policies) -> Result<Self> {
-        let exact = || children::tollgate(program, &policies.exact);
-        let leasing = || children::tollgate(program, &policies.leasing);
-        match counts {
+        let start = |folder: &Path| {
+            let mut command = children::tollgate(program, folder);
+            if let Some(peppers) = &policies.peppers {
+                command.arg("--api-key-pepper-file").arg(peppers);
+            }
+            command
+        };
+        let (exact, leasing) = (|| start(&policies.exact), || start(&policies.leasing));
+        let mut server = match counts {
             Counting::Embedded => Self::launch(name, Kind::Exact, &mut exact()),
             Counting::Redis => Self::with_redis(name, Kind::Exact, &policies.folder, exact()),
             Counting::Leases => Self::with_redis(name, Kind::Leasing, &policies.folder, leasing()),
+        }?;
+        if policies.peppers.is_some() {
+            server.api_key = server.create_api_key(program)?;
         }
+        Ok(server)
+    }
+
+    /// Creates an API key, over its API.
+    fn create_api_key(&mut self, program: &Path) -> Result<String> {
+        let http = self.children.first_mut().context("it is no child")?.address("HTTP")?;
+        let mut command = Command::new(program);
+        command.args(["keys", "create", "acme", "--scope", "hotels:read", "--output", "json"]);
+        command.args(["--api-url", &format!("http://{http}")]);
+        let created = command.output()?;
+        let refused = || String::from_utf8_lossy(&created.stderr).into_owned();
+        let body: Value = serde_json::from_slice(&created.stdout).with_context(refused)?;
+        Ok(body["api_key"].as_str().with_context(refused)?.to_owned())
     }
 
     fn with_redis(name: &str, kind: Kind, folder: &Path, mut command: Command) -> Result<Self> {
@@ -135,7 +162,15 @@ impl Server {
     fn peer(peer: &Peer) -> Result<Self> {
         let Peer { name, address, process, redis } = peer.clone();
         let redis = redis.map(|address| Redis::connect(&address)).transpose()?;
-        Ok(Self { name, address, process, redis, kind: Kind::Peer, children: Vec::new() })
+        Ok(Self {
+            name,
+            address,
+            process,
+            redis,
+            kind: Kind::Peer,
+            api_key: String::new(),
+            children: Vec::new(),
+        })
     }
 
     /// Starts a server that prints its address.
@@ -144,7 +179,8 @@ impl Server {
         let address = child.address("gRPC")?;
         let process = child.id();
         let name = name.to_owned();
-        Ok(Self { name, address, process, redis: None, kind, children: vec![child] })
+        let api_key = String::new();
+        Ok(Self { name, address, process, redis: None, kind, api_key, children: vec![child] })
     }
 }
 
@@ -161,12 +197,19 @@ impl Policies {
         if workloads.contains(&Workload::OverTime) {
             policies.push(("over-time.yaml", workload::OVER_TIME_POLICY));
         }
+        let mut peppers = None;
+        if workloads.contains(&Workload::ApiKey) {
+            policies.push(("api-keys.yaml", workload::API_KEYS_POLICY));
+            let path = folder.join("peppers");
+            fs::write(&path, "the pepper of a benchmark, which protects nothing")?;
+            peppers = Some(path);
+        }
         for (name, policy) in policies {
             for (folder, more) in [(&exact, ""), (&leasing, LEASES)] {
                 fs::create_dir_all(folder)?;
                 fs::write(folder.join(name), format!("{policy}{more}"))?;
             }
         }
-        Ok(Self { folder, exact, leasing })
+        Ok(Self { folder, exact, leasing, peppers })
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 
-use crate::support::drive::Questions;
+use crate::support::drive::{CHECK, Questions};
 use crate::support::message;
 use crate::support::message::Numbered;
 
@@ -40,6 +40,16 @@ descriptors:
   on_outage: deny
 ";
 
+/// API keys with routes and scopes, as the checks of [`message::check`] need them.
+pub const API_KEYS_POLICY: &str = "
+domain: keys
+tiers: [free, premium]
+api_keys:
+  headers: { caller: x-caller, tier: x-tier }
+  routes:
+  - { path: '/v1/hotels/{*rest}', methods: [GET], scopes: [hotels:read] }
+";
+
 /// The policy of the travel workload, before its limits are raised.
 const TRAVEL: &str = include_str!("../../../config/policies/travel.yaml");
 
@@ -64,17 +74,20 @@ pub enum Workload {
     Travel,
     /// Every request spends of one key of a limit with a schedule and thresholds, and has an idempotency key of its own.
     OverTime,
+    /// Every request is a check of the same API key, which is cached.
+    ApiKey,
 }
 
 impl Workload {
     /// All, in the order of the tables.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OneKey,
         Self::Zipf,
         Self::FourLimits,
         Self::HalfRefused,
         Self::Travel,
         Self::OverTime,
+        Self::ApiKey,
     ];
 
     /// The name in the tables and on the command line.
@@ -86,6 +99,7 @@ impl Workload {
             Self::HalfRefused => "half refused",
             Self::Travel => "travel",
             Self::OverTime => "over time",
+            Self::ApiKey => "api key",
         }
     }
 
@@ -96,11 +110,17 @@ impl Workload {
 
     /// Whether other servers have such rules too.
     pub fn is_common(self) -> bool {
-        !matches!(self, Self::Travel | Self::OverTime)
+        !matches!(self, Self::Travel | Self::OverTime | Self::ApiKey)
     }
 
-    /// The requests of one run, the same for every server. If a limit is exhausted, the answer is `refusal`.
-    pub fn questions(self, requests: usize, round: usize, refusal: Code) -> Rc<dyn Questions> {
+    /// The requests of one run, the same for every server, except for its API key. If a limit is exhausted, the answer is
+    /// `refusal`.
+    pub fn questions(
+        self,
+        requests: usize,
+        round: usize,
+        (refusal, api_key): (Code, &str),
+    ) -> Rc<dyn Questions> {
         match self {
             Self::OneKey => Turns::passing(&[hot()]),
             Self::Zipf => Rc::new(Drawn::new(requests, round)),
@@ -111,6 +131,7 @@ impl Workload {
             }
             Self::Travel => Turns::passing(&travellers()),
             Self::OverTime => Rc::new(Fresh::new(requests, round)),
+            Self::ApiKey => Rc::new(Checks(message::check(api_key))),
         }
     }
 
@@ -179,6 +200,23 @@ impl Turns {
 impl Questions for Turns {
     fn question(&self, number: usize) -> (Bytes, Code) {
         self.0[number % self.0.len()].clone()
+    }
+}
+
+/// The same check of an API key.
+struct Checks(Bytes);
+
+impl Questions for Checks {
+    fn question(&self, _: usize) -> (Bytes, Code) {
+        (self.0.clone(), Code::Ok)
+    }
+
+    fn method(&self) -> &'static str {
+        CHECK
+    }
+
+    fn code(&self, answer: &[u8]) -> Option<Code> {
+        message::check_code(answer)
     }
 }
 

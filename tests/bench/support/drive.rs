@@ -21,8 +21,11 @@ use tokio::task::{JoinSet, LocalSet};
 use super::latencies::Latencies;
 use super::message;
 
-/// The path of the method.
-const METHOD: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+/// The path of a decision's method.
+pub const SHOULD_RATE_LIMIT: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// The path of the method that checks an API key.
+pub const CHECK: &str = "envoy.service.auth.v3.Authorization/Check";
 
 /// Timeout of a client.
 const GRPC_TIMEOUT: &str = "grpc-timeout";
@@ -47,6 +50,16 @@ pub struct Shape {
 pub trait Questions {
     /// The frame of the request with this number, and the expected code.
     fn question(&self, number: usize) -> (Bytes, Code);
+
+    /// The path of their method.
+    fn method(&self) -> &'static str {
+        SHOULD_RATE_LIMIT
+    }
+
+    /// The code in the frame of an answer.
+    fn code(&self, answer: &[u8]) -> Option<Code> {
+        message::code(answer)
+    }
 }
 
 /// The result of a run.
@@ -92,12 +105,13 @@ pub async fn run(
     requests: usize,
     questions: Rc<dyn Questions>,
 ) -> Result<Run> {
-    let (duration, latencies) = spread(address, shape, requests, async move |client, number| {
+    let to = (address, questions.method());
+    let (duration, latencies) = spread(to, shape, requests, async move |client, number| {
         let (frame, expected) = questions.question(number);
         let start = Instant::now();
         let answer = client.send(frame).await?;
         let latency = start.elapsed();
-        let code = message::code(&answer);
+        let code = questions.code(&answer);
         ensure!(code == Some(expected), "{code:?} instead of {expected:?} for request {number}");
         Ok(latency)
     })
@@ -113,7 +127,8 @@ pub async fn flood(
     Impatient { frame, timeout }: Impatient,
 ) -> Result<Flood> {
     let timeout = HeaderValue::from_str(&format!("{}m", timeout.as_millis()))?;
-    let (duration, answers) = spread(address, shape, requests, async move |client, _| {
+    let to = (address, SHOULD_RATE_LIMIT);
+    let (duration, answers) = spread(to, shape, requests, async move |client, _| {
         client.headers.insert(GRPC_TIMEOUT, timeout.clone());
         let start = Instant::now();
         let (status, answer) = client.send_for_status(frame.clone()).await?;
@@ -140,7 +155,8 @@ pub async fn flood(
 
 /// Sends `requests` without a body through a gateway. Each must be forwarded.
 pub async fn get(address: &str, shape: Shape, requests: usize) -> Result<Run> {
-    let (duration, latencies) = spread(address, shape, requests, async |client, _| {
+    let to = (address, SHOULD_RATE_LIMIT);
+    let (duration, latencies) = spread(to, shape, requests, async |client, _| {
         let start = Instant::now();
         client.get().await?;
         Ok(start.elapsed())
@@ -149,9 +165,10 @@ pub async fn get(address: &str, shape: Shape, requests: usize) -> Result<Run> {
     Ok(Run { duration, latencies: Latencies::new(latencies) })
 }
 
-/// Runs `one` for each number, with the concurrency of the shape. Returns the total time, and all results.
+/// Runs `one` for each number, with the concurrency of the shape, with clients of the address and the method. Returns the
+/// total time, and all results.
 async fn spread<T: 'static>(
-    address: &str,
+    (address, method): (&str, &str),
     shape: Shape,
     requests: usize,
     one: impl AsyncFn(&mut Client, usize) -> Result<T> + 'static,
@@ -159,7 +176,7 @@ async fn spread<T: 'static>(
     let (next, one) = (Rc::new(Cell::new(0)), Rc::new(one));
     let mut clients = Vec::new();
     for _ in 0..shape.connections {
-        clients.push(Client::connect(address).await?);
+        clients.push(Client::connect_for(address, method).await?);
     }
     let mut streams = JoinSet::new();
     let start = Instant::now();
@@ -204,8 +221,12 @@ impl Iterator for Take {
 }
 
 impl Client {
-    /// Connects to `HOST:PORT`. The connection runs in its own task.
+    /// Connects to `HOST:PORT` for decisions. The connection runs in its own task.
     pub async fn connect(address: &str) -> Result<Self> {
+        Self::connect_for(address, SHOULD_RATE_LIMIT).await
+    }
+
+    async fn connect_for(address: &str, method: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| address.to_owned())?;
         stream.set_nodelay(true)?;
         let mut builder = h2::client::Builder::new();
@@ -213,7 +234,7 @@ impl Client {
         let (sender, connection) = builder.enable_push(false).handshake(stream).await?;
         // If it ends early, its request reports that.
         tokio::task::spawn_local(async { connection.await.ok() });
-        let uri = format!("http://{address}/{METHOD}").parse()?;
+        let uri = format!("http://{address}/{method}").parse()?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, "application/grpc".parse()?);
         headers.insert(TE, "trailers".parse()?);

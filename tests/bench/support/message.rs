@@ -2,8 +2,14 @@
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
+use envoy_types::pb::envoy::config::core::v3::{Address, SocketAddress};
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{
+    HttpRequest, Peer, Request as HttpAttributes,
+};
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use prost::Message;
@@ -37,9 +43,49 @@ pub fn message(domain: &str, descriptors: &[&str]) -> Vec<u8> {
 
 /// A message with its frame.
 pub fn frame(domain: &str, descriptors: &[&str]) -> Bytes {
-    let bytes = message(domain, descriptors);
+    framed(&message(domain, descriptors))
+}
+
+/// The frame of a check of an API key, as Envoy sends it for a request with a few headers.
+pub fn check(api_key: &str) -> Bytes {
+    let headers = [
+        (":authority", "hotels.example.com"),
+        (":method", "GET"),
+        (":path", "/v1/hotels/4711?adults=2"),
+        (":scheme", "https"),
+        ("accept", "application/json"),
+        ("user-agent", "booking/3.2"),
+        ("x-api-key", api_key),
+        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-proto", "https"),
+        ("x-request-id", "7f8e1c0a-5d51-4b8e-9d5f-0f3c2a1b9e77"),
+    ];
+    let text = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let http = HttpRequest {
+        method: "GET".to_owned(),
+        path: "/v1/hotels/4711?adults=2".to_owned(),
+        headers: headers.map(text).into(),
+        ..HttpRequest::default()
+    };
+    let socket = SocketAddress { address: "192.0.2.7".to_owned(), ..SocketAddress::default() };
+    let address = Address { address: Some(AnyAddress::SocketAddress(socket)) };
+    let context = AttributeContext {
+        source: Some(Peer { address: Some(address), ..Peer::default() }),
+        request: Some(HttpAttributes { http: Some(http), ..HttpAttributes::default() }),
+        ..AttributeContext::default()
+    };
+    framed(&CheckRequest { attributes: Some(context) }.encode_to_vec())
+}
+
+/// Whether a check of an API key was passed, as a code, from the frame of its answer.
+pub fn check_code(frame: &[u8]) -> Option<Code> {
+    let answer = CheckResponse::decode(frame.get(FRAME_HEAD_LEN..)?).ok()?;
+    Some(if answer.status?.code == 0 { Code::Ok } else { Code::OverLimit })
+}
+
+fn framed(bytes: &[u8]) -> Bytes {
     let length = u32::try_from(bytes.len()).expect("a request of a few bytes");
-    [&[0], length.to_be_bytes().as_slice(), &bytes].concat().into()
+    [&[0], length.to_be_bytes().as_slice(), bytes].concat().into()
 }
 
 /// A frame for each of ten million keys, which differ in seven digits.
