@@ -5,6 +5,7 @@
 
 mod alerts;
 mod api_keys;
+mod audit;
 mod banner;
 mod counters;
 mod dashboard;
@@ -27,7 +28,7 @@ mod usage;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use tokio::net::TcpListener;
 use tokio::select;
 use tokio::task::spawn_blocking;
@@ -41,11 +42,10 @@ use crate::http;
 use crate::http::Api;
 use crate::listen::Acceptor;
 use crate::metrics::Metrics;
-use crate::observe::audit::{Audit, AuditOptions, Redaction};
 use crate::observe::traces::Traces;
 use crate::settings::{Settings, TlsFiles};
 use crate::store::Directory;
-use crate::store::redis::{Connector, RedisAuditLog, Subscriber};
+use crate::store::redis::{Connector, Subscriber};
 
 use alerts::AlertTask;
 use api_keys::LastUseWriter;
@@ -127,7 +127,7 @@ impl Process {
         let metrics = Arc::new(Metrics::new());
         let clock = Clock::system();
         let stores = store::build(&settings, &metrics, clock.now().timestamp())?;
-        let audit = audit(&settings, stores.audit_log, &metrics)?;
+        let audit = audit::open(&settings, stores.audit_log, &metrics)?;
         let engine = Engine::new(EngineSettings {
             store: stores.store,
             directory: stores.directory,
@@ -385,19 +385,4 @@ impl Process {
             .and(consumed.unwrap_or(Ok(())))
             .and(helped.unwrap_or(Ok(())))?)
     }
-}
-
-/// The audit log of the settings.
-fn audit(
-    settings: &Settings,
-    stream: Option<RedisAuditLog>,
-    metrics: &Metrics,
-) -> anyhow::Result<Audit> {
-    let settings = &settings.audit;
-    let salt = settings.salt_file.as_deref().map(Redaction::read);
-    let redaction = salt.transpose().context("can't read audit_salt_file")?;
-    let (destination, rotation) = (settings.destination.clone(), settings.rotation());
-    let metrics = metrics.audit.clone();
-    let options = AuditOptions { destination, rotation, stream, redaction, metrics };
-    Audit::open(options).context("can't write audit_log")
 }
