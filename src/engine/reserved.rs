@@ -33,3 +33,13 @@ impl<'v> Verdict<'v> {
         }
     }
 }
+
+impl ChargeDecision<'_> {
+    /// Whether it was to hold hits that the limit has, and there are as many reservations as there can be.
+    pub fn lacks_place(&self) -> bool {
+        let is_refused = self.reserving == Reserving::Holds && self.is_over();
+        is_refused
+            && matches!(self.hits, Hits::Spend(1..))
+            && self.hits.amount() <= self.remaining()
+    }
+}

@@ -245,9 +245,10 @@ impl Charge {
         self.refused != Refused::Free && matches!(self.hits, Hits::Spend(1..))
     }
 
-    /// Whether its hits count although the limits of other rules refuse the request.
+    /// Whether it is made although the limits of other rules refuse the request: its hits were used, or it settles a
+    /// reservation, be it for none.
     pub fn is_booked(&self) -> bool {
-        self.refused == Refused::Booked && self.is_debit()
+        self.refused == Refused::Booked && (self.is_debit() || self.settles())
     }
 
     /// What becomes of hits that count and that the limit does not have.

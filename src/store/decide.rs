@@ -161,8 +161,10 @@ impl<'a> Decider<'a> {
             Made::Yes => self.present_allowance(charge),
             _ => self.allowance(charge),
         };
+        // What follows looks at later times too.
+        let standing = self.standing(index, &allowance);
         let fit = fit.unwrap_or_else(|| self.fit(index, made, &mut allowance));
-        Decision { retry, ..Decision::new(fit, self.standing(index, &allowance)) }
+        Decision { retry, ..Decision::new(fit, standing) }
     }
 
     /// Whether a charge's limit has the hits. For a debit that was refused, and counts already, whether it is not overdrawn.
@@ -215,7 +217,8 @@ impl<'a> Decider<'a> {
         let may_overdraw =
             on.limit.overdraft() == Overdraft::None && on.used() <= on.limit.capacity();
         // What was held has fitted.
-        let makes = charge.is_debit() && (fits || may_overdraw && !charge.settles());
+        let counts = charge.is_debit() || charge.is_booked();
+        let makes = counts && (fits || may_overdraw && !charge.settles());
         if !makes || self.made(charge) != Made::No {
             return;
         }

@@ -98,6 +98,25 @@ async fn hits_are_held_and_settled_over_grpc() {
 }
 
 #[tokio::test]
+async fn an_extension_leaves_its_idempotency_key_to_others() {
+    let policy = policy().replacen(
+        "reservation:",
+        "idempotency: { key: request_id }\n        reservation:",
+        1,
+    );
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&policy, &store).await;
+        let mut client = DomainClient::new(&tollgate, "generations").await;
+        for action in ["reserve", "extend", "extend"] {
+            let acted = act(&mut client, "1,request_id=r", action, 100).await;
+            assert!(acted.passed, "{action}: {acted:?}");
+        }
+        let asked = client.ask(&[&format!("{GENERATE},request_id=r")], 50).await;
+        assert_eq!((asked.passed, asked.remaining), (true, vec![850]));
+    }
+}
+
+#[tokio::test]
 async fn a_reservation_over_http_is_shown_extended_and_settled_by_its_id() {
     for store in Store::every() {
         let tollgate = Tollgate::serve(&policy(), &store).await;
@@ -157,6 +176,41 @@ async fn a_reservation_over_http_is_shown_extended_and_settled_by_its_id() {
         // A rule without reservations has none.
         let none = problem(api.post(path, &json!({ "hits": 1 })).await).await;
         assert_eq!(none, (404, json!("QUOTA_NOT_FOUND")));
+    }
+}
+
+#[tokio::test]
+async fn a_reservation_tells_what_was_charged_of_a_clipped_limit() {
+    let policy = policy().replacen("name: tokens,", "name: tokens, overdraft: clip,", 1);
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&policy, &store).await;
+        let api = Api(&tollgate);
+        let ask = json!({ "id": "a", "hits": 700, "entries": [{ "action": "generate" }] });
+        assert_eq!(api.post("w/reservations", &ask).await.status, 201);
+        for _ in 0..2 {
+            let settled = api.post("w/reservations/a/settle", &json!({ "hits": 1_200 })).await;
+            assert_eq!((settled.status, &settled.json()["used"]), (200, &json!(1_000)));
+            assert_eq!(api.quota().await, json!([1_000, 1_000, 0, 0]));
+        }
+        assert_eq!(api.get("w/reservations/a").await.json()["used"], 1_000);
+        let other = api.post("w/reservations/a/settle", &json!({ "hits": 1_000 })).await;
+        assert_eq!(other.status, 409, "{:?}", other.body);
+    }
+}
+
+#[tokio::test]
+async fn one_reservation_too_many_is_told_as_such() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&policy(), &store).await;
+        let api = Api(&tollgate);
+        let ask = json!({ "hits": 1, "entries": [{ "action": "generate" }] });
+        for _ in 0..100 {
+            assert_eq!(api.post("w/reservations", &ask).await.status, 201);
+        }
+        let refused = api.post("w/reservations", &ask).await;
+        let detail = "`tokens` has 100 reservations, the most at a time";
+        assert_eq!((refused.status, &refused.json()["detail"]), (429, &json!(detail)));
+        assert_eq!(api.quota().await, json!([1_000, 100, 100, 900]));
     }
 }
 

@@ -183,12 +183,13 @@ impl<'c, 'w> Case<'c, 'w> {
         let quotas = of_mode(Mode::Quota).count() == 0 || of_mode(Mode::Quota).any(fits);
         let admitted = enforced && quotas;
         // What has been used is spent although other limits refuse the request.
-        let is_used = |one: &Charge<'_>| one.is_used() && 0 < one.hits;
-        let counts = |one: &Charge<'_>, made: &Decision| made.fit == Fit::Now || is_used(one);
+        let counts = |one: &Charge<'_>, made: &Decision| {
+            made.fit == Fit::Now || one.is_used() && 0 < one.hits
+        };
         let spending = self.charges.iter().zip(&decisions).map(|(one, made)| {
             let is_new = matches!(self.made(one), Made::No);
             admitted && fits(one)
-                || made.fit == Fit::Now && is_new && is_used(one) && all_of(one, &counts)
+                || made.fit == Fit::Now && is_new && one.is_used() && all_of(one, &counts)
         });
         let spending: Vec<bool> = spending.collect();
         let grant = if admitted { self.grant() } else { 0 };

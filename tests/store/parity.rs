@@ -462,7 +462,7 @@ fn reserve(charge: &mut Charge, step: Reservation) {
     charge.reservation = Some(Box::new(step));
     charge.refused = match (step, charge.hits) {
         (Reservation::Count, _) => charge.refused,
-        (Reservation::Settle { .. }, Hits::Spend(_)) => Refused::Booked,
+        (Reservation::Settle { .. }, _) => Refused::Booked,
         _ => Refused::Free,
     };
 }

@@ -36,6 +36,7 @@ of_every_store! {
     a_grace_holds_nothing_and_settles
     a_gauge_sees_what_is_held
     what_was_held_settles_although_the_amount_is_lower_and_another_limit_refuses
+    whatever_was_used_is_settled_although_another_limit_refuses
     all_limits_hold_or_none_on_many_slots
     many_attempts_at_once_hold_once
     many_reservations_at_once_never_exceed_the_limit
@@ -326,6 +327,7 @@ async fn there_are_so_many_reservations_of_a_counter_and_no_more(store: Arc<impl
     }
     let full = charge(&*store, &ask(HELD_MAX), after(1_000)).await;
     assert_eq!((full.admitted, full.decisions[0].fit), (false, Fit::AfterMs(LIFE_MS - 1_000)));
+    assert_eq!(full.decisions[0].standing.remaining, 10_000 - HELD_MAX as u64);
     assert!(!passes(&*store, &ask(HELD_MAX), LIFE_MS - 1).await);
     assert!(passes(&*store, &counting(one("k", &limit, Spend(1))), LIFE_MS - 1).await);
     assert!(passes(&*store, &ask(HELD_MAX), LIFE_MS).await);
@@ -382,6 +384,30 @@ async fn what_was_held_settles_although_the_amount_is_lower_and_another_limit_re
     assert_eq!((outcome.admitted, outcome.decisions[0].counted), (false, true), "{outcome:?}");
     assert_eq!(settled(&outcome), 60);
     assert_eq!(stands(&*store, "k", &limit, 0).await, (40, 0));
+}
+
+/// A cancellation, and settlements for all, or all but some, of what was held.
+async fn whatever_was_used_is_settled_although_another_limit_refuses(store: Arc<impl Store>) {
+    for (hits, used) in [(Spend(0), 0), (GiveBack(0), 5), (GiveBack(2), 3), (Spend(4), 4)] {
+        for name in names() {
+            let (id, limit) = (format!("{hits:?} {name}"), total(100));
+            assert!(passes(&*store, &hold(one(&id, &limit, Spend(5)), "a"), 0).await);
+            let mut ask = settle(one(&id, &limit, hits), "a");
+            let key_index = ask.key_index(crate::support::batch::key("other"));
+            let plain = tollgate::store::Charge::plain(key_index, total(0), Spend(1));
+            ask.charges.push(tollgate::store::Charge { group: 1, ..plain });
+            for attempt in 0..2 {
+                let outcome = charge(&*store, &ask, after(1)).await;
+                let decided = (outcome.admitted, outcome.decisions[0].counted);
+                assert_eq!(decided, (false, attempt == 0), "{id}: {outcome:?}");
+                assert_eq!(settled(&outcome), if attempt == 0 { used } else { 0 }, "{id}");
+                assert_eq!(stands(&*store, &id, &limit, 2).await, (100 - used, 0), "{id}");
+            }
+            let again = settle(one(&id, &limit, hits), "a");
+            let again = charge(&*store, &again, after(3)).await;
+            assert!(again.admitted && again.decisions[0].retry.is_some(), "{id}: {again:?}");
+        }
+    }
 }
 
 /// Counters that are on several slots of a cluster.

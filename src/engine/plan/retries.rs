@@ -10,7 +10,7 @@ use crate::engine::caller::entry;
 use crate::engine::request::Request;
 use crate::limit::Hits;
 use crate::policy::{Idempotency, RetryId};
-use crate::store::{FINAL, IdempotencyMark, Once};
+use crate::store::{FINAL, IdempotencyMark, Once, Reservation};
 
 /// Bytes of a fingerprint: enough that no two requests with the same one can be found.
 const FINGERPRINT_LEN: usize = 16;
@@ -29,6 +29,10 @@ pub fn mark(plan: &mut Plan<'_>, Question { domain, request, caller, .. }: Quest
         let charge = &plan.batch.charges[index];
         if charge.once.is_some() {
             // Its reservation's id tells retries.
+            continue;
+        }
+        if let Some(Reservation::Extend { .. }) = charge.reservation.as_deref() {
+            // It asks for no hits, so it may come again.
             continue;
         }
         let key = &plan.batch.keys[charge.key_index];

@@ -19,6 +19,7 @@ use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
 use crate::limit::Hits;
+use crate::store::HELD_MAX;
 use limits::{Limits, limits, record, unavailable};
 use params::{ConsumeForm, ConsumeMode, HitsForm};
 use recalculate::recalculate;
@@ -245,6 +246,9 @@ fn exceeded(target: &Target, verdict: &Verdict<'_>) -> Problem {
     let refusing = verdict.refusing().next();
     let detail = match refusing {
         None => format!("no request of `{name}` passes: {}", verdict.reason().name()),
+        Some(charge) if charge.lacks_place() => {
+            format!("`{}` has {HELD_MAX} reservations, the most at a time", charge.limit.label)
+        }
         Some(charge) => format!(
             "`{}` has {} of the {} hits",
             charge.limit.label,

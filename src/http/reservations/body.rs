@@ -72,7 +72,7 @@ pub struct ReservationBody {
     #[schemars(extend("format" = "date-time"))]
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
-    /// Hits that were used; absent until it is settled.
+    /// Hits that its settlement has charged; absent until it is settled.
     #[serde(skip_serializing_if = "Option::is_none")]
     used: Option<u64>,
 }
@@ -105,6 +105,9 @@ pub struct Stored {
     pub hits: u64,
     pub until_ms: u64,
     pub end: Option<End>,
+    /// Hits that its settlement has charged, if they are known, and other than those that were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged: Option<u64>,
 }
 
 /// How a reservation has ended.
@@ -149,7 +152,7 @@ impl Stored {
     /// What is told of it.
     pub fn body(&self, id: &str, now: Timestamp) -> ReservationBody {
         let (state, used) = match self.end {
-            Some(End::Settled(used)) => (StateName::Settled, Some(used)),
+            Some(End::Settled(used)) => (StateName::Settled, Some(self.charged.unwrap_or(used))),
             Some(End::Cancelled) => (StateName::Cancelled, None),
             None if self.is_lapsed(now) => (StateName::Lapsed, None),
             None => (StateName::Held, None),

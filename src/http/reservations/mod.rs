@@ -21,6 +21,7 @@ use super::quota::limits::{LOOK, record};
 use super::quota::params::{Target, check_hits, invalid, target, wrong_resource};
 use super::quota::refusal;
 use super::reply::NoContent;
+use crate::clock::Timestamp;
 use crate::engine::{AskedReservation, Code, Verdict};
 use crate::limit::Hits;
 use crate::policy::ReservationAction;
@@ -168,6 +169,7 @@ async fn reserve(
         hits: form.hits,
         until_ms: now.after(ttl).as_ms(),
         end: None,
+        charged: None,
     };
     let recorded = record(&edge, &by.principal, "reserve quota", (&target, form.hits)).await?;
     let key = RecordKey { caller: &name, id: &id };
@@ -242,8 +244,9 @@ async fn settle(
         None => {
             let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
             let (action, hits) = (ReservationAction::Settle, Hits::Spend(form.hits));
-            change.make(&stored, ("settle reservation", action, hits), None).await?;
+            let made = change.make(&stored, ("settle reservation", action, hits), None).await?;
             stored.end = Some(End::Settled(form.hits));
+            stored.charged = made.charged.filter(|charged| *charged != form.hits);
             change.keep(&stored).await?;
         }
         Some(End::Settled(used)) if used == form.hits => {}
@@ -270,8 +273,8 @@ async fn extend(
     let ttl = ttls.asked(form.ttl_ms)?;
     let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
     let what = ("extend reservation", ReservationAction::Extend, Hits::Spend(0));
-    let at = change.make(&stored, what, Some(ttl)).await?;
-    stored.until_ms = stored.until_ms.max(at.after(ttl).as_ms());
+    let made = change.make(&stored, what, Some(ttl)).await?;
+    stored.until_ms = stored.until_ms.max(made.at.after(ttl).as_ms());
     change.keep(&stored).await?;
     Ok(Answer(stored.body(&id, edge.engine.now())))
 }
@@ -296,6 +299,13 @@ async fn cancel(
     Ok(NoContent)
 }
 
+/// What the counters made of a change.
+struct Made {
+    at: Timestamp,
+    /// Hits that a settlement has charged: the most of all limits. None if an earlier attempt has charged them.
+    charged: Option<u64>,
+}
+
 /// A change of a reservation.
 struct Change<'a> {
     edge: &'a Edge,
@@ -305,13 +315,13 @@ struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Makes it in the counters; tells when.
+    /// Makes it in the counters.
     async fn make(
         &self,
         stored: &Stored,
         (what, action, hits): (&'static str, ReservationAction, Hits),
         ttl: Option<Duration>,
-    ) -> Result<crate::clock::Timestamp, Problem> {
+    ) -> Result<Made, Problem> {
         let target: Target = stored.target(self.name)?;
         let snapshot = self.edge.engine.snapshot();
         let asked = AskedReservation { action, id: self.id, ttl };
@@ -319,7 +329,8 @@ impl Change<'_> {
         let recorded = record(self.edge, self.by, what, (&target, hits.amount())).await?;
         let verdict = self.edge.engine.check(&snapshot, &request).await;
         recorded.end(refusal(&target, &verdict)).await?;
-        Ok(verdict.at)
+        let charged = verdict.reserved().map(|(_, _, settled)| settled).max().unwrap_or(0);
+        Ok(Made { at: verdict.at, charged: (!verdict.is_retry()).then_some(charged) })
     }
 
     /// Writes down what became of the reservation.

@@ -159,14 +159,14 @@ local function is_debit(one)
   return one.special and one.special.debit ~= 0 and 0 < one.hits
 end
 
--- Whether the hits of a charge count although other groups lack theirs. Mirrors Charge::is_booked.
+-- Whether a charge is made although other groups lack their hits. Mirrors Charge::is_booked.
 local function is_booked(one)
-  return is_debit(one) and one.special.debit == BOOKED
+  return one.special and one.special.debit == BOOKED
 end
 
 -- Makes a debit although the request is refused. Mirrors Decider::count.
 local function count(one, gauges)
-  if not is_debit(one) or one.special.is_made then return end
+  if not is_debit(one) and not is_booked(one) or one.special.is_made then return end
   local fits = one.fit == 0
   local may_overdraw = one.special.overdraft == NONE and (one.entry.used or 0) <= one.capacity
     and one.special.step ~= reservations.SETTLE

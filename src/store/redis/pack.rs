@@ -313,7 +313,7 @@ fn special_code(charge: &Charge) -> u8 {
     };
     let debit = match charge.refused {
         Refused::Counted if charge.is_peek() || charge.is_debit() => 1,
-        Refused::Booked if charge.is_debit() => 2,
+        Refused::Booked if charge.is_booked() => 2,
         _ => 0,
     };
     let has_thresholds = u8::from(charge.thresholds().is_some());

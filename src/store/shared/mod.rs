@@ -108,12 +108,10 @@ impl<S: Store> Shared<S> {
         let outcomes: Vec<Outcome> = answers.into_iter().map(|answer| answer.outcome).collect();
         let mut joined = join(request.batch, &request.shards, &outcomes);
         match joined.admitted {
-            true => {
-                self.return_surplus(&request, &outcomes, &mut joined).await;
-                self.give_back(&request, &mut joined).await;
-            }
+            true => self.return_surplus(&request, &outcomes, &mut joined).await,
             false => self.refund_shards(&request, &outcomes, &mut joined).await,
         }
+        self.give_back(&request, &mut joined).await;
         StoreAnswer { outcome: joined, error }
     }
 
@@ -149,10 +147,10 @@ impl<S: Store> Shared<S> {
         answers
     }
 
-    /// Gives back the hits of a request that passes.
+    /// Gives back the hits of a request that passes, or that count although it is refused.
     async fn give_back(&self, request: &ShardedRequest<'_>, joined: &mut Outcome) {
         let batch = request.batch;
-        let with_back = request.shards.iter().map(|shard| (shard, shard.give_backs(batch)));
+        let with_back = request.shards.iter().map(|shard| (shard, shard.give_backs(batch, joined)));
         let (shards, back): (Vec<&ShardBatch>, Vec<Batch>) =
             with_back.filter(|(_, back)| !back.charges.is_empty()).unzip();
         let ask = |back: Batch| self.ask_shard(None, back, request.arrival);
@@ -385,6 +383,39 @@ mod tests {
         shared.store().takes_back.store(true, Ordering::Relaxed);
         shared.maintain(NOW).await;
         assert_eq!(used(), [0, 0, 0]);
+    }
+
+    /// Of requests that were refused one after the other, before the first was given back.
+    #[tokio::test]
+    async fn all_hits_come_back_to_a_bucket_together() {
+        let store = TwoShards { memory: Memory::new(1_000), takes_back: AtomicBool::new(false) };
+        let shared = Shared::new(store, Fallback::new(1_000, None));
+        let bucket = Algorithm::Bucket(Bucket::new(10, 60_000, 10).unwrap());
+        let limit = Arc::new(Limit::new(10, bucket));
+        let at = |ms| Now::Given(NOW.timestamp().after(Duration::from_millis(ms)));
+        let mut batch = Batch::default();
+        let key_index = batch.key_index(Key::of_domain("a"));
+        batch.charges.push(Charge::plain(key_index, limit.clone(), Hits::Spend(2)));
+        let key_index = batch.key_index(Key::of_domain("c"));
+        let nothing = Arc::new(Limit::new(0, Algorithm::Total));
+        // A refusal of a caller with a bonus is not cached.
+        let bonuses = vec![Bonus::new("none", 0, at(1_000_000).timestamp())];
+        let plain = Charge::plain(key_index, nothing, Hits::Spend(1));
+        batch.charges.push(Charge { group: 1, bonuses, ..plain });
+        for ms in [0, 6_000, 6_000, 6_000] {
+            assert!(shared.ask(&batch, at(ms), Duration::ZERO).now_or_never().is_none());
+        }
+        let used = |ms| {
+            let (memory, now) = (&shared.store().memory, at(ms).timestamp());
+            memory.used(&batch.keys[0], &limit, now)
+        };
+        assert_eq!(used(6_000), 7, "one was refilled");
+        shared.store().takes_back.store(true, Ordering::Relaxed);
+        // The first one had been sent by then, the others come back together.
+        shared.maintain(at(6_000)).await;
+        assert_eq!(used(6_000), 6);
+        shared.maintain(at(6_000)).await;
+        assert_eq!(used(6_000), 0);
     }
 
     /// As with a store of one shard.

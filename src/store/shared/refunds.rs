@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 use tokio::time::Instant;
 
 use crate::clock::{Now, Timestamp, monotonic_now};
-use crate::limit::{Bonus, Hits, Limit};
+use crate::limit::{Algorithm, Bonus, Hits, Limit};
 use crate::lock::lock;
 use crate::policy::{Key, OnOutage};
 use crate::store::local_cache::LocalCache;
@@ -39,6 +39,8 @@ pub const SENT_AGAIN: Duration = Duration::from_secs(600);
 pub struct Overcharge {
     pub limit: Arc<Limit>,
     pub hits: u64,
+    /// When they were spent.
+    pub at: Timestamp,
     /// Until when they count.
     pub until: Timestamp,
     /// How much of the limit's capacity was open to the charge.
@@ -90,15 +92,27 @@ struct OfKey {
 }
 
 impl Overcharge {
-    /// Adds hits of the same limit. The earliest end counts for all, which is too early for some and too late for none.
+    /// Adds hits of the same limit. The earliest end counts for all, which is too early for some and too late for none; a
+    /// bucket refills hits one after the other.
     fn join(&mut self, other: Self) {
         self.hits = self.hits.saturating_add(other.hits);
-        self.until = self.until.min(other.until);
+        self.until = match self.limit.algorithm() {
+            Algorithm::Bucket(_) => self.refilled_with(&other),
+            _ => self.until.min(other.until),
+        };
+        self.at = self.at.max(other.at);
         self.open = other.open;
         match (&mut self.amends, other.amends) {
             (Some(known), Some(amends)) => known.join(&mut self.bonuses, *amends, other.bonuses),
             (_, amends) => (self.amends, self.bonuses) = (amends, other.bonuses),
         }
+    }
+
+    /// When a bucket has refilled these hits and others, if it refills no other ones before.
+    fn refilled_with(&self, other: &Self) -> Timestamp {
+        let (first, second) = if self.at <= other.at { (self, other) } else { (other, self) };
+        let takes_ms = second.until.as_ms().saturating_sub(second.at.as_ms());
+        first.until.max(second.at).after(Duration::from_millis(takes_ms))
     }
 
     /// The charge that gives them back.

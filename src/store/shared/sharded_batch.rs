@@ -6,7 +6,8 @@
 //! that the whole request passes, because other requests might spend them meanwhile.
 //!
 //! A refused request reports its limits without its own charges.
-//! Debits that count although the request is refused (`Refused::Counted`, `Refused::Booked`) stay charged.
+//! Debits that count although the request is refused (`Refused::Counted`, `Refused::Booked`) stay charged, and settlements by hits
+//! that come back are made then too.
 //!
 //! If one shard has a cached refusal, the others are only read.
 //!
@@ -153,10 +154,10 @@ impl ShardBatch {
         outcome.levels.get(index).copied()
     }
 
-    /// The batch of the hits that the request gives back on this shard if it passes.
-    pub fn give_backs(&self, batch: &Batch) -> Batch {
+    /// The batch of the hits that the request gives back on this shard.
+    pub fn give_backs(&self, batch: &Batch, joined: &Outcome) -> Batch {
         let mut back = Batch::default();
-        for index in self.giving_back(batch) {
+        for index in self.giving_back(batch, joined) {
             let charge = &batch.charges[index];
             let charge = back.adopt(charge, &batch.keys);
             back.charges.push(charge);
@@ -166,16 +167,17 @@ impl ShardBatch {
 
     /// Sets the state of limits after [`ShardBatch::give_backs`] in the joined outcome.
     pub fn record_give_backs(&self, batch: &Batch, back: &Outcome, joined: &mut Outcome) {
-        for (index, decision) in self.giving_back(batch).zip(&back.decisions) {
-            if !decision.failed
-                && let Some(joined) = joined.decisions.get_mut(index)
-            {
+        let indexes: SmallVec<[usize; INLINE_CAP]> = self.giving_back(batch, joined).collect();
+        for (index, decision) in indexes.iter().zip(&back.decisions) {
+            let Some(joined) = joined.decisions.get_mut(*index) else { continue };
+            joined.counted &= !decision.failed && decision.retry.is_none();
+            if !decision.failed {
                 joined.standing = decision.standing;
                 joined.retry = decision.retry;
             }
         }
         // What was to be reported before they came back is no more.
-        for (place, index) in self.giving_back(batch).enumerate() {
+        for (place, index) in indexes.into_iter().enumerate() {
             if back.decisions.get(place).is_none_or(|decision| decision.failed) {
                 continue;
             }
@@ -186,12 +188,16 @@ impl ShardBatch {
         joined.notices.sort_unstable_by_key(|notice| notice.charge);
     }
 
-    /// The request's charges that give back on this shard.
-    fn giving_back(&self, batch: &Batch) -> impl Iterator<Item = usize> {
-        let gives_back = |index: &usize| {
+    /// The request's charges that give back on this shard: all if it passes, else those that count all the same.
+    fn giving_back(&self, batch: &Batch, joined: &Outcome) -> impl Iterator<Item = usize> {
+        let gives_back = move |index: &usize| {
             let charge = &batch.charges[*index];
-            matches!(charge.hits, Hits::GiveBack(1..))
-                || matches!(charge.hits, Hits::GiveBack(0)) && charge.settles()
+            let comes_back = match charge.hits {
+                Hits::GiveBack(0) => charge.settles(),
+                Hits::GiveBack(_) => true,
+                Hits::Spend(_) => false,
+            };
+            comes_back && (joined.admitted || joined.decisions[*index].counted)
         };
         self.charges.iter().copied().filter(gives_back)
     }
@@ -243,7 +249,7 @@ pub fn join(batch: &Batch, shards: &[ShardBatch], outcomes: &[Outcome]) -> Outco
 }
 
 /// Marks the debits of a refused request that count: all if `counts`, else booked ones. Debits also count if a shard
-/// charged them because its own part `passed`.
+/// charged them because its own part `passed`. Settlements by hits that come back are still to be made.
 fn settle_debits(
     batch: &Batch,
     joined: &mut Outcome,
@@ -256,9 +262,11 @@ fn settle_debits(
         let own = lacks_debits_only(charges, &joined.decisions[group.clone()]);
         for (index, charge) in group.zip(charges) {
             let decision = &mut joined.decisions[index];
-            let charged = decision.counted || (passed(index) && decision.fit == Fit::Now);
-            let counts = own && (counts || charge.is_booked());
-            decision.counted = counts && charged && !decision.failed && charge.is_debit();
+            let comes_back = matches!(charge.hits, Hits::GiveBack(_));
+            let passed = comes_back || passed(index);
+            let charged = decision.counted || (passed && decision.fit == Fit::Now);
+            let counts = own && (counts && charge.is_debit() || charge.is_booked());
+            decision.counted = counts && charged && !decision.failed;
         }
         first += charges.len();
     }

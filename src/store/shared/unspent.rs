@@ -78,6 +78,7 @@ impl ShardBatch {
                     undo: charge.once.and_then(|once| Undo::of(once, &self.batch.keys)),
                     limit: charge.limit.clone(),
                     hits,
+                    at,
                     until: charge.limit.at(at).counts_until(hits, at),
                     open: charge.open.hits,
                     bonuses: charge.bonuses.clone(),
