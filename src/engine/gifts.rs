@@ -4,7 +4,7 @@
 //! which is atomic and may be made again: it is noted as pending; its hits are spent of the giver's bonus, under a mark with
 //! its id, so that they are spent once; the receiver gets them, in the step in which the gift is noted as done. Whoever finds a
 //! pending gift carries it on. A receiver that can't take the hits leaves them to the giver, as a bonus. So hits are nowhere
-//! for a moment, and never twice.
+//! for a moment, and never twice. A gift between callers that were both removed ends with them.
 
 use std::time::Duration;
 
@@ -82,8 +82,11 @@ impl Engine {
             return Ok(gift);
         }
         match self.debit(&gift).await {
+            Debit::Unknown if self.is_between_removed(&gift).await? => {
+                self.end(gift, GiftState::Returned).await
+            }
             Debit::Unknown => Ok(gift),
-            Debit::Lacking => self.refuse(gift).await,
+            Debit::Lacking => self.end(gift, GiftState::Refused).await,
             Debit::Made => self.credit(gift).await,
         }
     }
@@ -142,12 +145,22 @@ impl Engine {
         }
     }
 
-    /// Notes that the giver does not have the hits.
-    async fn refuse(&self, gift: Gift) -> Result<Gift, DirectoryError> {
-        let refused = Gift { state: GiftState::Refused, ..gift.clone() };
-        let change = GiftChange { seen: Some(&gift), gift: &refused, credit: None, log: &[] };
+    /// Whether neither the giver nor the receiver is in the directory.
+    async fn is_between_removed(&self, gift: &Gift) -> Result<bool, DirectoryError> {
+        for name in [&gift.from, &gift.to] {
+            if self.directory().read(name).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes that a gift has ended by which nobody gets the hits.
+    async fn end(&self, gift: Gift, state: GiftState) -> Result<Gift, DirectoryError> {
+        let ended = Gift { state, ..gift.clone() };
+        let change = GiftChange { seen: Some(&gift), gift: &ended, credit: None, log: &[] };
         match self.directory().write_gift(change, self.now()).await? {
-            true => Ok(refused),
+            true => Ok(ended),
             // Somebody else has carried it on.
             false => Ok(self.directory().gift(&gift.id).await?.unwrap_or(gift)),
         }
@@ -168,6 +181,9 @@ impl Engine {
                 // It was refused before the hits came, which have been taken since.
                 GiftState::Refused => None,
             };
+            if self.is_between_removed(&seen).await? {
+                return self.end(seen, GiftState::Returned).await;
+            }
             for (name, state) in receiver
                 .map(|name| (name, GiftState::Done))
                 .into_iter()

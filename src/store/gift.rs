@@ -38,7 +38,8 @@ pub enum GiftState {
     Done,
     /// The giver did not have them; nothing was taken.
     Refused,
-    /// The receiver could not take them, and the giver has them back as a bonus.
+    /// The receiver could not take them, and the giver has them back as a bonus; nobody has them if neither caller is in the
+    /// directory any more.
     Returned,
 }
 

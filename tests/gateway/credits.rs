@@ -310,6 +310,37 @@ async fn a_gift_that_was_left_at_any_step_is_carried_on_once() {
     assert_eq!((api.balance("ann").await, api.balance("bob").await), (12 - 7, 2 + 7));
 }
 
+/// A gift whose hits were taken, and one whose limit is unknown: nobody is left to get the hits, and both callers can be erased.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gift_between_callers_that_are_both_erased_ends() {
+    let Some((api, store)) = on_redis().await else { return };
+    let Store::Redis(server) = &store else { return };
+    api.put("ann", &json!({ "bonuses": [bonus("launch", 10, "2099-01-01")] })).await;
+    api.put("bob", &json!({})).await;
+    let gift = json!({ "id": "taken", "to": "bob", "limit": "tokens", "hits": 4 });
+    api.check("ann/gifts", &gift, (201, "")).await;
+    let mut connection = server.raw().await;
+    let done: String = redis::cmd("GET").arg("tgc1-gift|taken").query(&mut connection).unwrap();
+    let taken = done.replace(r#""state":"done""#, r#""state":"pending""#);
+    let unknown = taken.replace("taken", "unknown").replace("tokens", "gone");
+    redis::pipe()
+        .set("tgc1-gift|taken", taken)
+        .set("tgc1-gift|unknown", unknown)
+        .exec(&mut connection)
+        .unwrap();
+    for name in ["ann", "bob"] {
+        api.check(&format!("{name}/erase"), &json!({}), (503, "")).await;
+    }
+    redis::cmd("ZADD")
+        .arg(&["tgc1-gifts", "0", "taken", "1", "unknown"])
+        .exec(&mut connection)
+        .unwrap();
+    settled(&store).await;
+    for name in ["ann", "bob"] {
+        api.check(&format!("{name}/erase"), &json!({}), (200, "")).await;
+    }
+}
+
 /// Requests through a real Envoy spend what was given, to the last hit and not beyond.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_passes_as_many_requests_as_were_given() {

@@ -54,33 +54,27 @@ impl RedisDirectory {
         let mut command = Cmd::new();
         command.arg("DEL").arg(&own);
         erased.count += self.ask::<u64>(&command).await?;
-        let mut cursor = "0".to_owned();
-        loop {
-            let mut command = Cmd::new();
-            command.arg("SCAN").arg(&cursor).arg("MATCH").arg(self.names.gift("*"));
-            command.arg("COUNT").arg(SCANNED_AT_ONCE);
-            let (next, gifts): (String, Vec<String>) = self.ask(&command).await?;
-            for key in &gifts {
-                self.erase_gift(key, caller, &mut erased).await?;
+        for (names, are_gifts) in [(self.names.gift("*"), true), (self.names.gift_log("*"), false)]
+        {
+            let mut cursor = "0".to_owned();
+            loop {
+                let mut command = Cmd::new();
+                command.arg("SCAN").arg(&cursor).arg("MATCH").arg(&names);
+                command.arg("COUNT").arg(SCANNED_AT_ONCE);
+                let (next, keys): (String, Vec<String>) = self.ask(&command).await?;
+                for key in &keys {
+                    match are_gifts {
+                        true => self.erase_gift(key, caller, &mut erased).await?,
+                        false => self.erase_lines(key, caller, &mut erased).await?,
+                    }
+                }
+                if next == "0" {
+                    break;
+                }
+                cursor = next;
             }
-            if next == "0" {
-                break;
-            }
-            cursor = next;
         }
-        loop {
-            let mut command = Cmd::new();
-            command.arg("SCAN").arg(&cursor).arg("MATCH").arg(self.names.gift_log("*"));
-            command.arg("COUNT").arg(SCANNED_AT_ONCE);
-            let (next, logs): (String, Vec<String>) = self.ask(&command).await?;
-            for key in &logs {
-                self.erase_lines(key, caller, &mut erased).await?;
-            }
-            if next == "0" {
-                return Ok(erased);
-            }
-            cursor = next;
-        }
+        Ok(erased)
     }
 
     async fn erase_gift(
