@@ -7,7 +7,7 @@ use std::fmt;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::engine::{ChargeDecision, ProviderChoice, RefusalId, Verdict};
+use crate::engine::{ChargeDecision, ProviderChoice, Reason, RefusalId, Verdict};
 use crate::policy::AnswerSettings;
 
 use super::protocol::whole_seconds;
@@ -51,6 +51,9 @@ pub fn push_unenforced(headers: &mut Headers, answer: &AnswerSettings, verdict: 
     let has_headers = answer.ratelimit || answer.ratelimit_legacy || answer.x_ratelimit;
     let warning: Vec<&ChargeDecision<'_>> =
         verdict.charges().iter().filter(|charge| has_headers && charge.warns()).collect();
+    if has_headers && verdict.warns_of_access() {
+        headers.push(("x-access-warning".to_owned(), Reason::NoAccess.name().to_owned()));
+    }
     if !warning.is_empty() {
         let name = |value: &mut String, charge: &ChargeDecision<'_>| {
             push_name(value, charge);

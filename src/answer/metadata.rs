@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::engine::{ChargeDecision, Code, ProviderChoice, Verdict};
-use crate::policy::{AnswerMetadata, Domain, metadata_json};
+use crate::policy::{AnswerMetadata, Domain, Mode, metadata_json};
 
 /// The limits in numbers, the metadata of rules of passing descriptors, and the choices; None if there are none of
 /// these.
@@ -15,7 +15,9 @@ pub fn metadata(verdict: &Verdict<'_>, policy: &Domain) -> Option<Map<String, Va
     let is_full = match policy.answer.metadata {
         AnswerMetadata::Always => true,
         AnswerMetadata::Refused => {
-            verdict.code() == Code::OverLimit || verdict.charges().iter().any(ChargeDecision::warns)
+            verdict.code() == Code::OverLimit
+                || verdict.charges().iter().any(ChargeDecision::warns)
+                || verdict.warns_of_access()
         }
         AnswerMetadata::Never => false,
     };
@@ -58,6 +60,9 @@ fn add_limits(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     if !warning.is_empty() {
         map.insert("warned".to_owned(), warning.into());
     }
+    if verdict.warns_of_access() {
+        map.insert("access_warned".to_owned(), true.into());
+    }
     if verdict.fallback {
         map.insert("fallback".to_owned(), true.into());
     }
@@ -95,7 +100,7 @@ fn add_wait(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
 /// The thresholds that the request has crossed, by limit.
 fn add_crossed(map: &mut Map<String, Value>, verdict: &Verdict<'_>) {
     let crossed = verdict.crossed().map(|(charge, percents)| {
-        json!({ "name": &*charge.limit.label, "mode": charge.mode.to_string(), "crossed_percent": percents.as_slice() })
+        json!({ "name": &*charge.limit.label, "mode": mode_name(charge), "crossed_percent": percents.as_slice() })
     });
     let crossed: Vec<Value> = crossed.collect();
     if !crossed.is_empty() {
@@ -161,6 +166,14 @@ fn describe_choice(one: &ProviderChoice<'_>) -> Value {
     json!({ "chosen": one.chosen, "scores": scores.collect::<Value>() })
 }
 
+/// The name of a limit's mode, which may be `strict`.
+fn mode_name(charge: &ChargeDecision<'_>) -> &'static str {
+    match charge.mode {
+        Mode::Enforce if charge.limit.strict => "strict",
+        mode => mode.name(),
+    }
+}
+
 fn ms(time: Duration) -> Value {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into()
 }
@@ -168,7 +181,7 @@ fn ms(time: Duration) -> Value {
 fn describe(charge: &ChargeDecision<'_>) -> Value {
     let mut map = Map::new();
     map.insert("name".to_owned(), (&*charge.limit.label).into());
-    map.insert("mode".to_owned(), charge.mode.to_string().into());
+    map.insert("mode".to_owned(), mode_name(charge).into());
     map.insert("over".to_owned(), charge.is_over().into());
     map.insert("amount".to_owned(), charge.amount.into());
     if charge.capacity != charge.amount {

@@ -133,4 +133,55 @@ descriptors:
         assert_eq!(body["reason"], "over_limit");
         assert_eq!(body["retry_after_ms"], 60_000);
     }
+
+    /// As a limit that is exceeded: where the rule warns, and outside of the part of callers for whom it is enforced.
+    #[tokio::test]
+    async fn access_that_is_not_enforced_is_reported() {
+        let policy = |said: &str| {
+            format!(
+                "
+domain: d
+answer: {{headers: [ratelimit], metadata: refused}}
+tiers: [free, premium]
+caller: {{key: user, tier: {{key: tier, default: free}}}}
+descriptors:
+- {{key: user, {said}, only: {{tier: [premium]}}, limits: [9/day]}}"
+            )
+        };
+        for (said, code, warned) in [
+            ("mode: warn", Code::Ok, true),
+            ("enforce: 0.01%", Code::Ok, true),
+            ("mode: shadow", Code::Ok, false),
+            ("mode: enforce", Code::OverLimit, false),
+        ] {
+            let bench = bench(&policy(said), ModeSettings::default());
+            let answer = bench.ask_for(&["user=ann"]).await;
+            let has_header = answer
+                .response_headers
+                .contains(&("x-access-warning".to_owned(), "no_access".to_owned()));
+            let is_told = answer.metadata.is_some_and(|map| map.contains_key("access_warned"));
+            assert_eq!((answer.code, has_header, is_told), (code, warned, warned), "{said}");
+            let counted = bench.metrics.sharing.access_warnings("d").get();
+            assert_eq!(counted, u64::from(warned), "{said}");
+            let premium = bench.ask_for(&["user=ann,tier=premium"]).await;
+            assert_eq!((premium.code, premium.metadata), (Code::Ok, None), "{said}");
+        }
+    }
+
+    #[tokio::test]
+    async fn metadata_has_the_mode_of_each_limit() {
+        let policy = "
+domain: d
+answer: {metadata: always}
+descriptors:
+- {key: a, limits: [{rate: 9/day, mode: strict, thresholds: [10%]}]}
+- {key: b, limits: [9/day]}
+- {key: c, limits: [{rate: 9/day, mode: warn}]}";
+        let bench = bench(policy, ModeSettings::default());
+        let metadata = bench.ask_for(&["a=1", "b=1", "c=1"]).await.metadata.unwrap();
+        let limits = metadata["limits"].as_array().unwrap().iter();
+        let modes: Vec<&str> = limits.map(|limit| limit["mode"].as_str().unwrap()).collect();
+        assert_eq!(modes, ["strict", "enforce", "warn"]);
+        assert_eq!(metadata["thresholds"][0]["mode"], "strict");
+    }
 }

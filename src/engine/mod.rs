@@ -3,6 +3,7 @@
 //! A check keeps one snapshot of the policy to its end. The pipeline (`decide.rs`) makes a verdict, which is counted
 //! and returned as a value. It never fails: over limit and an unavailable store are verdicts.
 
+mod access;
 mod adjusting;
 mod admission;
 mod api_key_uses;
@@ -332,7 +333,7 @@ mod tests {
     use super::*;
     use crate::answer::{Answer, Status};
     use crate::clock::Clock;
-    use crate::policy::Unit;
+    use crate::policy::{Mode, Unit};
     use crate::store::Fallback;
     use crate::store::redis::{Redis, RedisSettings};
 
@@ -616,6 +617,32 @@ descriptors:
         let modes = ModeSettings { shadow: true, ..ModeSettings::default() };
         let bench = bench_on(store, "{domain: d, descriptors: [{key: a, limits: [5/day]}]}", modes);
         bench.check(&["a=1"], Code::Ok, &[5]).await;
+    }
+
+    /// What the settings do not enforce is recorded as if it were: for a caller outside of the part as a warning.
+    #[tokio::test]
+    async fn a_process_in_shadow_mode_warns_of_what_is_enforced_for_others() {
+        let policy = "
+domain: d
+enforce: 30%
+caller: {key: user}
+descriptors: [{key: user, limits: [1/day]}]";
+        let modes_of_all = async |modes| {
+            let (bench, mut all) = (bench(policy, modes), Vec::new());
+            for number in 0..40 {
+                let user = format!("user=user-{number}");
+                let snapshot = bench.engine.snapshot();
+                let request = || Request::try_new("d", vec![descriptor(&user)]).unwrap();
+                bench.engine.check(&snapshot, &request()).await;
+                let second = bench.engine.check(&snapshot, &request()).await.charges()[0].mode;
+                all.push(second);
+            }
+            all
+        };
+        let enforcing = modes_of_all(ModeSettings::default()).await;
+        let shadow = modes_of_all(ModeSettings { shadow: true, quota: false }).await;
+        assert_eq!(enforcing, shadow);
+        assert!([Mode::Warn, Mode::Enforce].iter().all(|mode| shadow.contains(mode)));
     }
 
     /// The directory, or its node of a cluster, is unavailable. Then the limits of a caller that isn't in memory are

@@ -398,10 +398,15 @@ descriptors:
         let fails = POLICY.replace(far, &format!("{far}on_outage: allow, "));
         bench.put_in_force(&fails);
         assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "far");
-        // One that denies all hits is not chosen.
+        // One that denies all hits is not even tried.
         let denies = POLICY.replace(far, &format!("{far}on_outage: deny, "));
         bench.put_in_force(&format!("{denies}\ndefaults: {{ on_outage: allow }}"));
-        assert_eq!(bench.chosen(&["provider=any,op=search"]).await, "near");
+        let answer = bench.ask_for(&["provider=any,op=search"]).await;
+        let metadata = answer.metadata.unwrap();
+        let choice = &metadata["choice"]["provider"];
+        let scores = choice["scores"].as_object().unwrap();
+        let scored: Vec<&str> = scores.keys().map(String::as_str).collect();
+        assert_eq!((&choice["chosen"], scored), (&json!("near"), vec!["near"]));
         bench.put_in_force(POLICY);
         let verdict = bench.ask_for(&["provider=any,op=search"]).await;
         assert_eq!((verdict.code, verdict.request_headers), (Code::Unavailable, Vec::new()));

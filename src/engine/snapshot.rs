@@ -71,6 +71,7 @@ struct DomainState {
     /// By the name in a choice.
     chosen: BTreeMap<Box<str>, Counter>,
     retries: Counter,
+    access_warnings: Counter,
     /// By [`Reason`], in its order.
     refusals: Vec<Counter>,
     /// By the paths of the rules with pressure levels.
@@ -147,6 +148,7 @@ impl Snapshot {
                 pressure: pressed.map(gauge).collect(),
                 chosen: chosen.collect(),
                 retries: metrics.retries.of(&domain.name),
+                access_warnings: metrics.sharing.access_warnings(&domain.name),
             };
             (domain.name.clone(), state)
         };
@@ -229,6 +231,9 @@ impl Snapshot {
         }
         if verdict.is_retry() {
             of_domain.retries.inc();
+        }
+        if verdict.warns_of_access() {
+            of_domain.access_warnings.inc();
         }
         for (index, charge) in verdict.charges().iter().enumerate() {
             if let Some(metrics) = of_domain.limits.get(charge.limit.index) {

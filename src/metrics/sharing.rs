@@ -20,6 +20,7 @@ pub struct SharingMetrics {
     /// Time that requests were held.
     pub wait_duration: Latency,
     refusals: Family<RefusalLabels, Counter>,
+    access_warnings: Family<AccessLabels, Counter>,
     pressure: Family<PressureLabels, Gauge>,
     chosen: Family<ChosenLabels, Counter>,
     /// The label values of the families, which can't list them.
@@ -29,6 +30,7 @@ pub struct SharingMetrics {
 #[derive(Debug, Default)]
 struct Live {
     refusals: BTreeSet<(String, &'static str)>,
+    access_warnings: BTreeSet<String>,
     rules: BTreeSet<(String, String)>,
     chosen: BTreeSet<(String, String)>,
 }
@@ -37,6 +39,11 @@ struct Live {
 struct RefusalLabels {
     domain: String,
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AccessLabels {
+    domain: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,6 +63,12 @@ impl SharingMetrics {
     pub fn refusals(&self, domain: &str, reason: &'static str) -> Counter {
         lock(&self.live).refusals.insert((domain.to_owned(), reason));
         self.refusals.get_or_create_owned(&refusal_labels(domain, reason))
+    }
+
+    /// The counter of a domain's requests that `only` would refuse. The same name has the same counter.
+    pub fn access_warnings(&self, domain: &str) -> Counter {
+        lock(&self.live).access_warnings.insert(domain.to_owned());
+        self.access_warnings.get_or_create_owned(&AccessLabels { domain: domain.to_owned() })
     }
 
     /// Refusals so far by reason, of all domains.
@@ -102,6 +115,13 @@ impl SharingMetrics {
             }
             keep
         });
+        live.access_warnings.retain(|domain| {
+            let keep = domains.contains(domain);
+            if !keep {
+                self.access_warnings.remove(&AccessLabels { domain: domain.clone() });
+            }
+            keep
+        });
         live.rules.retain(|name| {
             let keep = rules.contains(name);
             if !keep {
@@ -114,6 +134,11 @@ impl SharingMetrics {
     /// Registers them under their public names.
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("refusals", "Refused requests by reason", self.refusals.clone());
+        registry.register(
+            "access_warnings",
+            "Requests that passed although `only` does not allow them, in the mode `warn` or outside of `enforce`",
+            self.access_warnings.clone(),
+        );
         registry.register(
             "pressure_level",
             "Last seen level of pressure of a rule's capacity",
@@ -159,6 +184,7 @@ mod tests {
         let metrics = Metrics::new();
         metrics.sharing.refusals("stale", "disabled").inc();
         metrics.sharing.refusals("shop", "disabled").inc();
+        metrics.sharing.access_warnings("stale").inc();
         metrics.sharing.chosen("shop", "acme").inc();
         metrics.sharing.chosen("shop", "stale").inc();
         metrics.sharing.retain_chosen(&BTreeSet::from([("shop".to_owned(), "acme".to_owned())]));

@@ -38,6 +38,7 @@ pub struct Charge<'w> {
     pub acting: Option<Acting>,
     /// Whether it is the caller's own.
     pub of_caller: bool,
+    pub strict: bool,
     /// What to spend, or, below zero, to give back.
     pub hits: i64,
     /// Whether any descriptor asks, and doesn't only give back.
@@ -53,6 +54,8 @@ pub struct Charge<'w> {
 pub struct Part {
     pub charges: Vec<usize>,
     pub denied: bool,
+    /// It would be denied if that were enforced.
+    pub warned: bool,
     /// It ends at limits, none of which is one for the caller.
     pub unlimited: bool,
 }
@@ -159,8 +162,9 @@ impl<'w> Plan<'w> {
         for met in &way {
             let is_out = met.rule.only.as_ref().is_some_and(|only| !self.who.is_among(only, 0));
             let said = met.rule.mode.or(self.world.mode).unwrap_or(Enforcement::of(Mode::Enforce));
-            let enforced = self.who.mode(said).refuses() && 0 <= asked.hits;
-            part.denied |= is_out && enforced;
+            let (mode, spends) = (self.who.mode(said), 0 <= asked.hits);
+            part.denied |= is_out && spends && mode.refuses();
+            part.warned |= is_out && spends && mode == Mode::Warn;
         }
         for met in way.iter().filter(|met| met.rule.cascade || !met.passing) {
             self.meet(&mut part, met, asked.hits);
@@ -229,6 +233,7 @@ impl<'w> Plan<'w> {
                 Some(member) => self.who.allowance(member, limit),
             };
             let overdraft = self.world.overdraft(met.rule, limit);
+            let strict = self.world.enforcement(met.rule, limit).strict;
             let form = match allowance {
                 Allowance::Counted(form) => form.overdrawn(overdraft),
                 Allowance::Elsewhere => continue,
@@ -253,15 +258,14 @@ impl<'w> Plan<'w> {
                     limit,
                     label: label(&met.place, limit),
                     mode,
+                    strict,
                     grace: self.world.grace(met.rule, limit),
                     thresholds: self.world.thresholds(met.rule, limit),
                     form,
                     forms: Vec::new(),
                     gifts: member
                         .map_or(Vec::new(), |member| gifts((self.who, self.now), member, limit)),
-                    partial: limit.partial
-                        && mode == Mode::Enforce
-                        && !self.world.enforcement(met.rule, limit).strict,
+                    partial: limit.partial && mode == Mode::Enforce && !strict,
                     holding_ms: self.world.holding_ms(met.rule),
                     acting: None,
                     of_caller,

@@ -56,6 +56,7 @@ pub fn denied(world: &World, who: &Who<'_>, plan: &Plan<'_>, denial: &str) -> Re
     };
     let mut metadata = json!({ "domain": world.domain, "limits": [], "reason": denial });
     tell_caller(&mut metadata, who, 0);
+    tell_access(&mut metadata, plan);
     let statuses = plan.parts.iter().map(status).collect();
     Reported { code: Code::OverLimit, statuses, metadata }
 }
@@ -71,6 +72,7 @@ pub fn decided(
     let limits: Json = all.iter().map(|(charge, decision)| describe(charge, decision)).collect();
     let mut metadata = json!({ "domain": world.domain, "limits": limits });
     tell_caller(&mut metadata, who, level);
+    tell_access(&mut metadata, plan);
     if 0 < level {
         metadata["pressure"] = json!(level);
     }
@@ -147,6 +149,12 @@ fn tell_caller(metadata: &mut Json, who: &Who<'_>, level: usize) {
     }
 }
 
+fn tell_access(metadata: &mut Json, plan: &Plan<'_>) {
+    if plan.parts.iter().any(|part| part.warned) {
+        metadata["access_warned"] = json!(true);
+    }
+}
+
 /// Tells of thresholds that are crossed, and of graces by which more than a limit is in use.
 fn tell_notices(metadata: &mut Json, all: &[(&Charge<'_>, &Decision)], now: u64) {
     let crossing = all.iter().filter(|(_, decision)| !decision.crossed.is_empty());
@@ -194,6 +202,7 @@ fn tell_shares(metadata: &mut Json, all: &[(&Charge<'_>, &Decision)], admitted: 
 
 fn mode(charge: &Charge<'_>) -> &'static str {
     match charge.mode {
+        Mode::Enforce if charge.strict => "strict",
         Mode::Enforce => "enforce",
         Mode::Quota => "quota",
         Mode::Warn => "warn",

@@ -83,9 +83,12 @@ impl<'p> Builder<'_, 'p, '_> {
         for rule in way.walk.steps() {
             let spends = matches!(way.hits, Hits::Spend(_));
             let outside = |only: &Only| !only.admits(self.caller.tier, self.caller.priority(0));
-            let enforced = spends && !rule.shadow && self.is_enforced(rule.enforced, &rule.path);
-            let closed = enforced && rule.only.as_ref().is_some_and(outside);
+            if !spends || !rule.only.as_ref().is_some_and(outside) {
+                continue;
+            }
+            let closed = rule.mode.refuses() && self.is_enforced(rule.enforced, &rule.path);
             part.denied |= closed;
+            part.warned |= !closed && (rule.mode.refuses() || rule.mode == Mode::Warn);
             if let Some(notes) = self.notes.as_mut().filter(|_| closed) {
                 notes.closed.push((self.plan.descriptors.len(), rule));
             }

@@ -96,6 +96,8 @@ pub struct DescriptorMatch<'p> {
     pub unlimited: bool,
     /// The caller has no access.
     pub denied: bool,
+    /// The caller would have no access if that were enforced.
+    pub warned: bool,
 }
 
 /// Modes of the settings, which override those of the policy.
@@ -113,8 +115,12 @@ impl ModeSettings {
         if self.quota && mode == Mode::Enforce { Mode::Quota } else { mode }
     }
 
-    /// The mode by which the store charges.
+    /// The mode by which the store charges. One that warns warns in shadow mode too.
     pub(super) fn charged(self, mode: Mode) -> Mode {
-        if self.shadow { Mode::Shadow } else { self.verdict_mode(mode) }
+        match mode {
+            Mode::Warn => Mode::Warn,
+            _ if self.shadow => Mode::Shadow,
+            _ => self.verdict_mode(mode),
+        }
     }
 }

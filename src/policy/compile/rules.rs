@@ -154,7 +154,7 @@ impl<'a> RuleCompiler<'a> {
             cascade,
             of_caller,
             only: file.only.as_ref().map(|only| Only::compile(&mut self.reader, &classes, only)),
-            shadow: !enforcement.mode.refuses(),
+            mode: enforcement.mode,
             enforced: enforcement.share,
             capacity: self.capacity(file),
             idempotency: self.idempotency(file),

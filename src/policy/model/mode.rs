@@ -23,16 +23,21 @@ impl Mode {
     pub fn refuses(self) -> bool {
         matches!(self, Self::Enforce | Self::Quota)
     }
-}
 
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// Its name in policies and answers.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Enforce => "enforce",
             Self::Quota => "quota",
             Self::Warn => "warn",
             Self::Shadow => "shadow",
             Self::Off => "off",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }

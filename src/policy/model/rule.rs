@@ -10,6 +10,7 @@ use super::capacity::{Capacity, Only};
 use super::idempotency::Idempotency;
 use super::key::Key;
 use super::metadata::Metadata;
+use super::mode::Mode;
 use super::pattern::Pattern;
 use super::reservation::Reservations;
 use super::rule_limit::RuleLimit;
@@ -30,8 +31,8 @@ pub struct Rule {
     pub of_caller: bool,
     /// The tiers and priorities that may pass; all if None.
     pub only: Option<Only>,
-    /// Requests that are not allowed by `only` pass, and are only recorded.
-    pub shadow: bool,
+    /// Whether `only` refuses requests that it does not allow, or warns of them.
+    pub mode: Mode,
     /// The part of the callers for whom `only` is enforced; all if None.
     pub enforced: Option<Share>,
     /// Reserved capacity and pressure levels of its limits; None if there are none.
