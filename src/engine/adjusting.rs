@@ -119,12 +119,19 @@ impl Engine {
         };
         let mut change = SignalChange::default();
         for domain in snapshot.policies.domains() {
+            let mut scales: BTreeMap<&str, Scale> = BTreeMap::new();
             for limit in domain.limits() {
                 if let Some(adjust) = &limit.adjust {
                     let set =
                         self.adjust_one(&snapshot, (domain, &**limit, &**adjust), is_read).await;
                     change.set.extend(set);
+                    let least = scales.entry(&limit.label).or_insert(Scale::ALL);
+                    *least = adjust.scale().min(*least);
                 }
+            }
+            let metrics = &self.decider.settings.metrics.adjustments;
+            for (label, scale) in scales {
+                metrics.show((&domain.name, label), scale.hundredths());
             }
         }
         let oldest_ms = self.now().as_ms().saturating_sub(FIELD_LIFE_MS);
@@ -173,7 +180,7 @@ impl Engine {
         let adjusted = adjust.adjustment.at(state.as_ref(), now);
         let metrics = &self.decider.settings.metrics.adjustments;
         let scales = [adjust.scale(), adjusted.scale].map(Scale::hundredths);
-        metrics.set((&*domain.name, &*limit.label), scales, adjusted.reason.name());
+        metrics.count((&*domain.name, &*limit.label), scales, adjusted.reason.name());
         adjust.put_in_force(InForce { adjusted, state });
         let written = state.filter(|_| news.is_some())?;
         Some((field, state_text(&written)))
@@ -230,4 +237,34 @@ fn adjusted(snapshot: &Snapshot) -> impl Iterator<Item = AdjustedLimit> {
             Some(AdjustedLimit { domain: domain.name.clone(), label: limit.label.clone(), adjust })
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::engine::ModeSettings;
+    use crate::engine::testing::bench;
+
+    /// The metric has the least that is in force, whichever limit comes last.
+    #[tokio::test]
+    async fn limits_of_one_name_share_a_metric() {
+        let policy = "
+domain: d
+descriptors:
+- {key: a, limits: [{name: search, rate: 9/day, adjust: {signal: first, above: 5%, below: 2%, least: 20%}}]}
+- {key: b, limits: [{name: search, rate: 9/day, adjust: {signal: second, above: 5%, below: 2%, least: 20%}}]}";
+        for (first, second) in [(0.2, 0.0), (0.0, 0.2)] {
+            let bench = bench(policy, ModeSettings::default());
+            for _ in 0..4 {
+                bench.engine.note_signal("first", first).await.unwrap();
+                bench.engine.note_signal("second", second).await.unwrap();
+                bench.engine.adjust().await;
+                bench.clock.advance(Duration::from_secs(10));
+            }
+            let text = bench.metrics.encode();
+            let line = r#"tollgate_adjusted_percent{domain="d",limit="search"} 70"#;
+            assert!(text.lines().any(|known| known == line), "{text}");
+        }
+    }
 }

@@ -37,8 +37,14 @@ struct MoveLabels {
 const REASONS: [&str; 4] = ["above", "below", "between", "stale"];
 
 impl AdjustmentMetrics {
+    /// How much of a limit is in force, in hundredths of a percent: the least, if several limits of the domain have this name.
+    pub fn show(&self, (domain, limit): (&str, &str), hundredths: u32) {
+        let labels = LimitLabels { domain: domain.to_owned(), limit: limit.to_owned() };
+        self.scale.get_or_create(&labels).set(i64::from(hundredths / 100));
+    }
+
     /// A limit has this scale now, in hundredths of a percent, and had that one before, for a reason of a few.
-    pub fn set(
+    pub fn count(
         &self,
         (domain, limit): (&str, &str),
         [before, now]: [u32; 2],
@@ -49,8 +55,6 @@ impl AdjustmentMetrics {
                 self.moves.get_or_create_owned(&move_labels(domain, limit, reason));
             }
         }
-        let labels = LimitLabels { domain: domain.to_owned(), limit: limit.to_owned() };
-        self.scale.get_or_create(&labels).set(i64::from(now / 100));
         if before != now {
             self.moves.get_or_create(&move_labels(domain, limit, reason)).inc();
         }
@@ -75,7 +79,7 @@ impl AdjustmentMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "adjusted_percent",
-            "How much of a limit that follows a signal is in force, in percent",
+            "How much of a limit that follows a signal is in force, in percent; of several limits of one name, the least",
             self.scale.clone(),
         );
         registry.register(

@@ -1,5 +1,7 @@
 //! Compiles `adjust` of a limit.
 
+use std::ptr;
+
 use super::rate::parse_length_ms;
 use crate::limit::{Adjustment, Algorithm, Limit, Scale};
 use crate::policy::model::{Adjust, Share, SignalSource};
@@ -74,28 +76,69 @@ impl Adjust {
     }
 }
 
-/// Warns of each `utilization` that names no rule with limits: only where domains are merged, another file may have it.
-pub fn check_utilization(reader: &mut Reader<'_>, file: &PolicyFile) {
+/// Warns of bounds that no signal crosses, of each `utilization` that names no rule with limits (only where domains are merged,
+/// another file may have it), and of limits that follow their own.
+pub fn check_adjustments(reader: &mut Reader<'_>, file: &PolicyFile) {
     let all = file.descriptors.as_deref().unwrap_or_default();
+    let defaults = file.defaults.as_ref();
+    let all_exceed = defaults.is_some_and(|all| all.overdraft.is_some() || all.grace.is_some());
+    let exceeds = |rule: &RuleFile| {
+        let mut limits = rule.limits.iter().flat_map(|limits| &limits.value);
+        all_exceed || limits.any(|one| one.map.overdraft.is_some() || one.map.grace.is_some())
+    };
     let mut open: Vec<&RuleFile> = all.iter().collect();
     while let Some(rule) = open.pop() {
         open.extend(rule.descriptors.iter().flatten());
         let limits = rule.limits.iter().flat_map(|limits| &limits.value);
         for adjust in limits.filter_map(|limit| limit.map.adjust.as_ref()) {
+            let mut entries = adjust.utilization.iter();
+            let may_exceed = entries.any(|entries| leads_to(all, entries, &exceeds));
+            check_bounds(reader, adjust, may_exceed);
             let Some(entries) = adjust.utilization.as_ref().filter(|list| !list.is_empty()) else {
                 continue;
             };
-            if !leads_to_limits(all, entries) {
-                let (first, _) = &entries[0];
-                let message = "`utilization` leads to no rule with limits in this file";
-                reader.note(Severity::Warning, first.span.clone(), message);
+            let (first, _) = &entries[0];
+            let mut warn = |message| reader.note(Severity::Warning, first.span.clone(), message);
+            if !leads_to(all, entries, &|_| true) {
+                warn("`utilization` leads to no rule with limits in this file");
+            } else if leads_to(all, entries, &|target| ptr::eq(target, rule)) {
+                warn(
+                    "the limit follows its own utilization, which rises when the limit is lowered",
+                );
             }
         }
     }
 }
 
-/// Whether a descriptor with these entries may end at a rule with limits, or pass one whose limits cascade.
-fn leads_to_limits(rules: &[RuleFile], entries: &[(Spanned<String>, Spanned<String>)]) -> bool {
+/// Warns of bounds that no signal crosses: of a utilization that is more than all, unless its limits may be exceeded, or of less
+/// than nothing.
+fn check_bounds(reader: &mut Reader<'_>, adjust: &AdjustFile, may_exceed: bool) {
+    let bound = |said: &Option<Spanned<String>>| {
+        let said = said.as_ref()?;
+        Some((parse(&said.value).ok()?, said.span.clone()))
+    };
+    if let Some((above, span)) = bound(&adjust.above)
+        && adjust.utilization.is_some()
+        && !may_exceed
+        && 1.0 <= above
+    {
+        let message = "no effect: a utilization is at most 100%, so the limit is never lowered";
+        reader.note(Severity::Warning, span, message);
+    }
+    if let Some((below, span)) = bound(&adjust.below)
+        && below <= 0.0
+    {
+        let message = "no signal is below 0, so the limit is raised only when the signal is stale";
+        reader.note(Severity::Warning, span, message);
+    }
+}
+
+/// Whether a descriptor with these entries may end at a rule with limits that `is_sought`, or pass one whose limits cascade.
+fn leads_to(
+    rules: &[RuleFile],
+    entries: &[(Spanned<String>, Spanned<String>)],
+    is_sought: &dyn Fn(&RuleFile) -> bool,
+) -> bool {
     let Some(((key, value), rest)) = entries.split_first() else { return false };
     let matches = |rule: &&RuleFile| {
         let is_key = rule.key.as_ref().is_some_and(|own| own.value == key.value);
@@ -106,7 +149,8 @@ fn leads_to_limits(rules: &[RuleFile], entries: &[(Spanned<String>, Spanned<Stri
         let has_limits = rule.limits.is_some() || rule.rate_limit.is_some();
         let cascades = rule.cascade.as_ref().is_some_and(|cascade| cascade.value);
         let below = rule.descriptors.as_deref().unwrap_or_default();
-        has_limits && (rest.is_empty() || cascades) || leads_to_limits(below, rest)
+        let ends = has_limits && (rest.is_empty() || cascades);
+        ends && is_sought(rule) || leads_to(below, rest, is_sought)
     })
 }
 

@@ -118,7 +118,7 @@ fn add(
     add_api_keys(compiler, &mut domain, file);
     compiler.limit_count = domain.limit_count;
     idle::warn(&mut compiler.reader, &domain.classes, file);
-    adjust::check_utilization(&mut compiler.reader, file);
+    adjust::check_adjustments(&mut compiler.reader, file);
     compiler.rules(file, &mut domain.rules);
     domain.limit_count = compiler.limit_count;
     domain.has_retries |= compiler.has_retries;
