@@ -13,27 +13,16 @@ use super::route::Route;
 use crate::store::StoreError;
 
 /// The stream, and the end of its chain: one slot of a cluster.
-const STREAM: &str = "tgw1{tgw1}-audit";
+pub(super) const STREAM: &str = "tgw1{tgw1}-audit";
 const END: &str = "tgw1{tgw1}-end";
 
 /// The field of an entry of the stream.
-const FIELD: &str = "line";
+pub(super) const FIELD: &str = "line";
 
 /// Timeout of a command; no decision waits for it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Entries that one command reads.
-const PAGE_LEN: usize = 500;
-
 const APPEND: &str = include_str!("audit.lua");
-
-/// Replaces an entry by a new one at the end, unless it is gone.
-const REPLACE: &str = "\
-if redis.call('XDEL', KEYS[1], ARGV[1]) == 1 then
-  redis.call('XADD', KEYS[1], '*', ARGV[2], ARGV[3])
-  return 1
-end
-return 0";
 
 /// The stream of the audit log.
 #[derive(Debug)]
@@ -64,37 +53,6 @@ impl RedisAuditLog {
         parse(self.ask(&command).await?)
     }
 
-    /// Replaces each line for which `replace` has another one, and returns their number. The new lines are at the end of
-    /// the stream.
-    ///
-    /// # Errors
-    /// If Redis does not answer as expected; some may be replaced.
-    pub async fn replace(
-        &self,
-        replace: impl Fn(&str) -> Option<String>,
-    ) -> Result<u64, StoreError> {
-        let Some(last) = self.last_id().await? else { return Ok(0) };
-        let (mut from, mut replaced) = ("-".to_owned(), 0);
-        loop {
-            let mut command = Cmd::new();
-            command.arg("XRANGE").arg(STREAM).arg(&from).arg(&last).arg("COUNT").arg(PAGE_LEN);
-            let page: Vec<(String, Vec<String>)> = parse(self.ask(&command).await?)?;
-            for (id, fields) in &page {
-                let line = fields.iter().skip_while(|field| *field != FIELD).nth(1);
-                if let Some(new) = line.and_then(|line| replace(line)) {
-                    let mut command = Cmd::new();
-                    command.arg("EVAL").arg(REPLACE).arg(1).arg(STREAM).arg(id);
-                    command.arg(FIELD).arg(new);
-                    replaced += parse::<u64>(self.ask(&command).await?)?;
-                }
-            }
-            match page.last() {
-                Some((id, _)) if page.len() == PAGE_LEN => from = format!("({id}"),
-                _ => return Ok(replaced),
-            }
-        }
-    }
-
     /// The newest lines, the newest first.
     ///
     /// # Errors
@@ -109,14 +67,14 @@ impl RedisAuditLog {
     }
 
     /// The id of the newest entry.
-    async fn last_id(&self) -> Result<Option<String>, StoreError> {
+    pub(super) async fn last_id(&self) -> Result<Option<String>, StoreError> {
         let mut command = Cmd::new();
         command.arg("XREVRANGE").arg(STREAM).arg("+").arg("-").arg("COUNT").arg(1);
         let newest: Vec<(String, Vec<String>)> = parse(self.ask(&command).await?)?;
         Ok(newest.into_iter().next().map(|(id, _)| id))
     }
 
-    async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
+    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
         let link = self.route.link(self.route.slot(STREAM));
         let link = link.ok_or_else(|| StoreError::unexplored("the slot of the audit log"))?;
         let late = |_| StoreError::Late { deadline: PATIENCE };
@@ -130,6 +88,6 @@ impl RedisAuditLog {
     }
 }
 
-fn parse<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
+pub(super) fn parse<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
     T::from_redis_value(value).map_err(|error| StoreError::Garbled { reason: error.to_string() })
 }

@@ -11,6 +11,7 @@
 mod alert_book;
 mod api_keys;
 mod audit_log;
+mod audit_rewrite;
 mod cache;
 mod connect;
 mod cluster_slots;

@@ -37,15 +37,11 @@ async fn lines(servers: &[&Server]) -> Vec<String> {
     Vec::new()
 }
 
-/// Verifies lines in the order of their numbers, as `sort -t: -k2,2n` orders them.
+/// Verifies lines in the order of the stream.
 fn verified(lines: &[String]) -> (Option<i32>, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("stream.jsonl");
-    let number =
-        |line: &&String| serde_json::from_str::<Value>(line).unwrap()["seq"].as_u64().unwrap();
-    let mut sorted: Vec<&String> = lines.iter().collect();
-    sorted.sort_by_key(number);
-    let text: String = sorted.iter().map(|line| format!("{line}\n")).collect();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     fs::write(&file, text).unwrap();
     verify(&[&file], &[])
 }
@@ -97,6 +93,13 @@ async fn check(servers: &[&Server], flags: &[&str]) {
     assert!(all.iter().all(|line| !line.contains("alice")) && all.len() == 84);
     let (status, text) = verified(&all);
     assert!(status == Some(0) && text.contains("40 lines without a caller"), "{text}");
+    // The oldest lines are removed first, as without an erasure.
+    assert_eq!(tokio::join!(reset(&one, "eve"), reset(&other, "fay")), (200, 200));
+    let all = lines(servers).await;
+    for kept in [83, 60, 30, 4] {
+        let (status, text) = verified(&all[all.len() - kept..]);
+        assert!(status == Some(0) && text.contains("the end is 86:"), "{kept}: {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
