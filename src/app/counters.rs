@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-use tokio::{pin, select};
-
+use super::ticks::Ticks;
 use crate::clock::Clock;
 use crate::engine::{AnyStore, Engine};
 use crate::store::CounterFile;
@@ -24,17 +22,9 @@ pub struct CounterKeeper {
 impl CounterKeeper {
     /// Writes changes until `shutdown`, and then the last ones. It needs its own thread, because it waits for the disk.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let mut ticks = interval(WRITE_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pin!(shutdown);
-        loop {
-            select! {
-                biased;
-                () = &mut shutdown => break,
-                _ = ticks.tick() => {
-                    self.write();
-                }
-            }
+        let mut ticks = Ticks::new(WRITE_INTERVAL, shutdown);
+        while ticks.next().await {
+            self.write();
         }
         match self.write() {
             true => tracing::info!("counters were stored"),

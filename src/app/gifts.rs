@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
-use tokio::{pin, select};
-
+use super::ticks::Ticks;
 use crate::engine::Engine;
 
 /// How often to look.
@@ -20,17 +18,9 @@ pub struct PendingGifts {
 impl PendingGifts {
     /// Looks after them until `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pin!(shutdown);
-        loop {
-            select! {
-                () = &mut shutdown => return,
-                () = async {
-                    ticks.tick().await;
-                    self.look().await;
-                } => {}
-            }
+        let mut ticks = Ticks::new(INTERVAL, shutdown);
+        while ticks.next().await {
+            ticks.during(self.look()).await;
         }
     }
 

@@ -20,6 +20,7 @@ mod signals;
 mod sources;
 mod store;
 mod tasks;
+mod ticks;
 mod tls;
 mod traces;
 mod upkeep;

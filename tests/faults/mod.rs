@@ -10,6 +10,7 @@ mod disk;
 mod failover;
 mod killed;
 mod local;
+mod persistent;
 mod reservations;
 mod retries;
 mod scene;

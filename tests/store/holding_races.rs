@@ -4,13 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tokio::sync::Barrier;
-use tollgate::answer::render;
 use tollgate::clock::{Clock, Timestamp};
-use tollgate::engine::{Code, Engine, Request};
+use tollgate::engine::{Engine, Request};
 use tollgate::store::{Gift, GiftState};
 
+use super::race_answer::RaceAnswer;
 use crate::support::batch::START_MS;
 use crate::support::cluster::Cluster;
 use crate::support::engine::{Bench, descriptor};
@@ -42,33 +41,6 @@ callers:
   ann: { bonuses: [{ id: launch, limit: tokens, amount: 700, until: 2099-01-01 }] }
   bob: {}";
 
-/// What a request was answered, as far as it counts.
-#[derive(Debug, Default)]
-struct Told {
-    admitted: bool,
-    is_retry: bool,
-    settled: u64,
-    granted: u64,
-    crossed: Vec<u64>,
-}
-
-async fn told(engine: &Engine, ask: &str, hits: u64) -> Told {
-    let request = Request::try_new("races", vec![descriptor(ask, hits)]).unwrap();
-    let snapshot = engine.snapshot();
-    let verdict = engine.check(&snapshot, &request).await;
-    assert!(!verdict.fallback, "the store decides");
-    let answer = render(&verdict);
-    let metadata: Value = answer.metadata.map(Into::into).unwrap_or_default();
-    let crossed = metadata["thresholds"][0]["crossed_percent"].as_array();
-    Told {
-        admitted: answer.code == Code::Ok,
-        is_retry: metadata["retry"] == true,
-        settled: metadata["reservations"][0]["settled"].as_u64().unwrap_or(0),
-        granted: metadata["granted"][0]["granted"].as_u64().unwrap_or(0),
-        crossed: crossed.into_iter().flatten().filter_map(Value::as_u64).collect(),
-    }
-}
-
 /// Three hits of the bonus that go to another caller.
 async fn give(engine: &Engine, number: u64) {
     let gift = Gift {
@@ -92,7 +64,7 @@ async fn give(engine: &Engine, number: u64) {
 async fn race(
     benches: &[Bench],
     of_number: impl Fn(u64) -> Vec<(String, u64)>,
-) -> Vec<(String, Told)> {
+) -> Vec<(String, RaceAnswer)> {
     let start = Arc::new(Barrier::new(TASKS * benches.len()));
     let mut tasks = Vec::new();
     for bench in benches {
@@ -107,7 +79,7 @@ async fn race(
                 let mut all = Vec::new();
                 for (number, asks) in own {
                     for (ask, hits) in asks {
-                        all.push((ask.clone(), told(&engine, &ask, hits).await));
+                        all.push((ask.clone(), RaceAnswer::to(&engine, &ask, hits).await));
                     }
                     give(&engine, number).await;
                 }

@@ -13,6 +13,7 @@ mod idempotency;
 mod leases;
 mod parity;
 mod partial;
+mod race_answer;
 mod redis;
 mod reservations;
 mod restarts;

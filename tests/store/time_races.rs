@@ -4,15 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::Barrier;
-use tollgate::answer::render;
 use tollgate::clock::{Clock, Timestamp};
-use tollgate::engine::{Code, Engine, Request};
 
+use super::race_answer::RaceAnswer;
 use crate::support::batch::START_MS;
 use crate::support::cluster::Cluster;
-use crate::support::engine::{Bench, descriptor};
+use crate::support::engine::Bench;
 use crate::support::redis::Server;
 
 const ENGINES: usize = 4;
@@ -21,15 +19,6 @@ const ENGINES: usize = 4;
 const REQUESTS: usize = 150;
 
 const CALLERS: [&str; 3] = ["ann", "bob", "cat"];
-
-/// What a request was answered.
-struct Reported {
-    admitted: bool,
-    is_retry: bool,
-    /// In percent.
-    crossed: Vec<u64>,
-    grace_until_ms: Option<u64>,
-}
 
 /// Engines on the same counters, with one clock.
 struct Fleet {
@@ -64,7 +53,7 @@ impl Fleet {
     }
 
     /// Lets every engine make all of these requests at once, each task some of them; what each was answered.
-    async fn race(&self, asks: &[String]) -> Vec<(String, Reported)> {
+    async fn race(&self, asks: &[String]) -> Vec<(String, RaceAnswer)> {
         const TASKS: usize = 8;
         let start = Arc::new(Barrier::new(TASKS * self.benches.len()));
         let mut tasks = Vec::new();
@@ -76,7 +65,7 @@ impl Fleet {
                     start.wait().await;
                     let mut all = Vec::new();
                     for ask in own {
-                        let reported = reported(&engine, &ask).await;
+                        let reported = RaceAnswer::to(&engine, &ask, 1).await;
                         all.push((ask, reported));
                     }
                     all
@@ -88,22 +77,6 @@ impl Fleet {
             all.extend(task.await.unwrap());
         }
         all
-    }
-}
-
-async fn reported(engine: &Engine, ask: &str) -> Reported {
-    let request = Request::try_new("races", vec![descriptor(ask, 1)]).unwrap();
-    let snapshot = engine.snapshot();
-    let verdict = engine.check(&snapshot, &request).await;
-    assert!(!verdict.fallback, "the store decides");
-    let answer = render(&verdict);
-    let metadata: Value = answer.metadata.map(Into::into).unwrap_or_default();
-    let crossed = metadata["thresholds"][0]["crossed_percent"].as_array();
-    Reported {
-        admitted: answer.code == Code::Ok,
-        is_retry: metadata["retry"] == true,
-        crossed: crossed.into_iter().flatten().filter_map(Value::as_u64).collect(),
-        grace_until_ms: metadata["grace"][0]["until_ms"].as_u64(),
     }
 }
 

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
-use tokio::{pin, select};
 
 use super::Tls;
 use super::certificate::{Certificate, Contents};
+use crate::app::ticks::Ticks;
 use crate::metrics::Metrics;
 
 /// Interval of the reads.
@@ -50,14 +49,8 @@ impl Renewal {
 
     /// Runs until `shutdown`.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        pin!(shutdown);
-        loop {
-            select! {
-                () = &mut shutdown => return,
-                _ = ticks.tick() => {}
-            }
+        let mut ticks = Ticks::new(INTERVAL, shutdown);
+        while ticks.next().await {
             // Reading may block, and parsing keys takes CPU time.
             let checking = spawn_blocking(move || {
                 self.check();
