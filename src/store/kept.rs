@@ -66,9 +66,9 @@ impl KeptMark {
 }
 
 impl Correction {
-    /// Whether so many hits are others than those of the correction.
+    /// Whether so many hits are others than those of the correction. None that come back are none that are spent.
     pub fn differs(&self, hits: Hits) -> bool {
-        are_different(self.hits, hits)
+        (self.hits.amount(), hits.amount()) != (0, 0) && are_different(self.hits, hits)
     }
 
     pub(super) fn until_ms(&self) -> u64 {

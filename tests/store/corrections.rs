@@ -72,6 +72,13 @@ async fn a_correction_is_made_once_for_each_reading(store: Arc<impl Store>) {
     let outcome = charge(&*store, &correction("k", &limit, GiveBack(7), 3), after(5)).await;
     assert_eq!((outcome.admitted, retry(&outcome)), (true, None));
     assert_eq!(remaining(&*store, "k", &limit, 5).await, 54);
+    // The count may be right, which has no sign.
+    let right = async |hits| {
+        charge(&*store, &correction("right", &limit, hits, 5), after(6)).await.decisions[0].retry
+    };
+    assert_eq!(right(Spend(0)).await, None);
+    assert_eq!(right(GiveBack(0)).await, Some(Retry::Free { age_ms: 0 }));
+    assert_eq!(right(GiveBack(1)).await, Some(Retry::Conflict));
 }
 
 async fn a_correction_of_an_older_reading_is_refused_unless_it_is_the_same(store: Arc<impl Store>) {
