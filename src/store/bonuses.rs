@@ -4,10 +4,31 @@ use smallvec::SmallVec;
 
 use super::decide::Decider;
 use super::kept::KeptBonus;
-use super::{BonusStand, Charge, Notice};
+use super::{BonusStand, Charge, Notice, Once};
 use crate::limit::{Allowance, Bonus, BonusLeft, BonusUse, Fit, Hits};
 
 impl Decider<'_> {
+    /// Keeps in the mark of a charge how many of its hits were taken of which bonuses.
+    pub(super) fn keep_taken(
+        &mut self,
+        charge: &Charge,
+        before: &[BonusLeft],
+        allowance: &Allowance,
+    ) {
+        let Some(Once::Mark(mark)) = charge.once else { return };
+        let live = charge.bonuses.iter().filter(|bonus| self.now < bonus.until);
+        let both = live.zip(before.iter().zip(&allowance.bonuses));
+        let taken = both.map(|(bonus, (before, after))| {
+            (bonus.id.clone(), after.spent.saturating_sub(before.spent))
+        });
+        let taken: Box<[_]> = taken.filter(|(_, hits)| *hits != 0).collect();
+        if !taken.is_empty()
+            && let Some(known) = self.mark(charge, mark)
+        {
+            known.bonuses = taken;
+        }
+    }
+
     /// Keeps what is spent of bonuses that were prolonged: they are not given anew.
     pub(super) fn prolong_bonuses(&mut self, charge: &Charge) {
         let record = &mut self.records[charge.key_index];

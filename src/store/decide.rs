@@ -268,6 +268,7 @@ impl<'a> Decider<'a> {
             return;
         }
         self.spend_special(index, decision);
+        self.remove_undone(charge);
     }
 
     /// Makes a charge that is not plain and was not made before.
@@ -288,6 +289,9 @@ impl<'a> Decider<'a> {
             (None, Some(alone)) => {
                 (self.take_alone((charge, alone), &mut allowance, spending.hits), 0)
             }
+            (None, None) if charge.undoes() => {
+                (self.put_back_undone(charge, (&mut allowance, spending.hits)), 0)
+            }
             (None, None) => {
                 allowance.divide(&self.settled(index), spending.hits, spending.overdraft)
             }
@@ -301,6 +305,7 @@ impl<'a> Decider<'a> {
             self.keep_granted(charge, hits, decision);
         }
         self.keep_bonuses(index, &before, &allowance);
+        self.keep_taken(charge, &before, &allowance);
         if let Some(until) = charge.until {
             let entry = self.entry(index);
             let refund = Refund { hits: base.amount(), until };

@@ -15,6 +15,9 @@ pub struct KeptMark {
     pub(super) hits: Hits,
     /// Those that were taken, where they may be taken in part.
     pub granted: u64,
+    /// Hits among them that were taken of bonuses, by id; mostly none. Only a charge that several shards share is undone, so no
+    /// file has them.
+    pub bonuses: Box<[(Arc<str>, u64)]>,
     /// The attempts at the request that have met it, but for those that were refused elsewhere.
     pub attempts: SmallVec<[u64; 1]>,
     pub retries: u16,

@@ -58,6 +58,13 @@ impl Decider<'_> {
         self.records[usize::from(mark.key_index)].mark(charge.limit.tag())
     }
 
+    /// Removes the mark that a charge undoes, once its hits have come back.
+    pub(super) fn remove_undone(&mut self, charge: &Charge) {
+        if let Some(Once::Undo(mark)) = charge.once {
+            self.records[usize::from(mark.key_index)].remove_mark(charge.limit.tag());
+        }
+    }
+
     /// Notes in its record that a charge is made now, or that it is retried.
     pub(super) fn note(&mut self, charge: &Charge, made: Made) {
         let (tag, now) = (charge.limit.tag(), self.now);
@@ -83,9 +90,6 @@ impl Decider<'_> {
                     known.retries = known.retries.saturating_add(1);
                     known.is_refused = false;
                 }
-            }
-            (Some(Once::Undo(mark)), Made::No) => {
-                self.records[usize::from(mark.key_index)].remove_mark(tag);
             }
             (Some(Once::Undo(mark)), Made::Yes) => {
                 if let Some(known) = self.mark(charge, mark)

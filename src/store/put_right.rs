@@ -1,8 +1,18 @@
 //! Puts right in the embedded store what a charge was made in vain for (`amends.rs`). `redis/amends.lua` mirrors this.
 
+use std::mem;
+
 use super::decide::Decider;
-use super::{Amends, Charge, Notice};
-use crate::limit::{Allowance, Hits};
+use super::{Amends, Charge, Notice, Once};
+use crate::clock::Timestamp;
+use crate::limit::{Allowance, Bonus, Hits};
+
+impl Charge {
+    /// Whether it gives the hits of a mark back.
+    pub(super) fn undoes(&self) -> bool {
+        matches!((self.once, self.hits), (Some(Once::Undo(_)), Hits::GiveBack(_)))
+    }
+}
 
 impl Decider<'_> {
     /// Puts hits back into the bonuses that they came from; returns those that come back to the limit itself.
@@ -22,6 +32,27 @@ impl Decider<'_> {
             }
         }
         let of_bonuses = amends.bonuses.iter().fold(0, |sum: u64, hits| sum.saturating_add(*hits));
+        Hits::GiveBack(hits.amount().saturating_sub(of_bonuses))
+    }
+
+    /// The same for a charge of which only its mark tells where the hits came from.
+    pub(super) fn put_back_undone(
+        &mut self,
+        charge: &Charge,
+        (allowance, hits): (&mut Allowance, Hits),
+    ) -> Hits {
+        let Some(Once::Undo(mark)) = charge.once else { return hits };
+        let known = self.mark(charge, mark);
+        let (at_ms, taken) = known.map_or((0, Box::default()), |known| {
+            (known.until_ms.saturating_sub(mark.life_ms.into()), mem::take(&mut known.bonuses))
+        });
+        let of =
+            |bonus: &Bonus| taken.iter().find(|(id, _)| *id == bonus.id).map(|(_, hits)| *hits);
+        let bonuses = charge.bonuses.iter().map(|bonus| of(bonus).unwrap_or(0)).collect();
+        let at = Timestamp::from_ms(at_ms);
+        let amends = Amends { at, bonuses, ..Amends::default() };
+        self.put_back(charge, &amends, (allowance, Hits::GiveBack(0)));
+        let of_bonuses = taken.iter().fold(0, |sum: u64, (_, hits)| sum.saturating_add(*hits));
         Hits::GiveBack(hits.amount().saturating_sub(of_bonuses))
     }
 

@@ -254,7 +254,9 @@ impl Record {
         let attempts = SmallVec::from_elem(asked.attempt, 1);
         let granted = hits.amount();
         let (retries, is_refused) = (0, false);
-        let mark = KeptMark { limit_tag, hits, granted, attempts, retries, is_refused, until_ms };
+        let bonuses = Box::default();
+        let mark =
+            KeptMark { limit_tag, hits, granted, bonuses, attempts, retries, is_refused, until_ms };
         let marks = &mut self.extra.get_or_insert_default().marks;
         // There is mostly one, under a key of its own; `push` alone makes room for four.
         marks.reserve_exact(1);

@@ -260,6 +260,7 @@ fn read_once(kind: u64, reader: &mut Reader<'_>, extra: &mut Extra) -> Option<()
             limit_tag,
             hits: read_hits(reader)?,
             granted: reader.number()?,
+            bonuses: Box::default(),
             retries: reader.small()?,
             is_refused: reader.number()? != 0,
             until_ms: reader.number()?,

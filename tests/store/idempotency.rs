@@ -9,10 +9,11 @@ use tollgate::limit::Fit;
 use tollgate::limit::Hits::{GiveBack, Spend};
 use tollgate::policy::Mode::{Enforce, Shadow};
 use tollgate::policy::Refused;
-use tollgate::store::{Batch, Outcome, Retry, Store};
+use tollgate::store::{Batch, Once, Outcome, Retry, Store};
 
 use crate::support::batch::{
-    MARK_LIFE_MS, after, batch, fixed, looking, one, one_of_each, sliding, total, with_id,
+    MARK_LIFE_MS, after, batch, fixed, looking, one, one_of_each, sliding, total, with_bonuses,
+    with_id,
 };
 use crate::support::claims::{charge, exact_wait, of_every_store, passes, remaining};
 
@@ -33,6 +34,7 @@ of_every_store! {
     what_many_slots_refuse_leaves_no_mark_on_any
     attempts_that_are_refused_elsewhere_use_up_no_retries
     a_debit_that_was_refused_counts_once_and_is_refused_until_the_limit_is_not_overdrawn
+    hits_of_the_last_attempt_go_back_to_where_the_first_took_them
     many_attempts_at_once_are_charged_once
     many_attempts_at_once_that_are_refused_cost_nothing
 }
@@ -268,6 +270,48 @@ async fn a_debit_that_was_refused_counts_once_and_is_refused_until_the_limit_is_
         assert!(outcome.admitted && is_retry(&outcome), "{outcome:?}");
         assert_eq!(remaining(&*store, "k", &limit, 70_000).await, 6);
     }
+}
+
+/// Two attempts, both of which another shard has refused: the second one knows nothing of the first.
+async fn hits_of_the_last_attempt_go_back_to_where_the_first_took_them(store: Arc<impl Store>) {
+    let limit = fixed(5, 60_000);
+    let asked = |hits| with_bonuses(one("k", &limit, hits), &[("b", 9, 600_000)]);
+    let attempt = |hits, id, number| {
+        let mut batch = with_id(asked(Spend(hits)), id);
+        if let Some(Once::Mark(mark)) = &mut batch.charges[0].once {
+            mark.attempt = number;
+        }
+        batch
+    };
+    let undo = |hits, id, number, ms| {
+        let mut batch = attempt(hits, id, number);
+        let one = &mut batch.charges[0];
+        one.hits = GiveBack(hits);
+        one.until = Some(limit.counts_until(hits, after(ms).timestamp()));
+        one.once = one.once.and_then(|once| Some(Once::Undo(*once.mark()?)));
+        batch
+    };
+    let left = async |ms| {
+        charge(&*store, &asked(Spend(0)), after(ms)).await.decisions[0].standing.remaining
+    };
+    // Three of the bonus are spent; then three of the limit, in vain.
+    assert!(passes(&*store, &asked(Spend(8)), 0).await);
+    let spends = [(60_000, 0, "limit", 3), (60_000, 4, "both", 3)];
+    for (ms, spent, id, hits) in spends {
+        assert!(passes(&*store, &asked(Spend(spent)), ms).await, "{id}");
+        let before = left(ms).await;
+        for number in [1, 2] {
+            assert!(passes(&*store, &attempt(hits, id, number), ms).await, "{id}");
+        }
+        assert_eq!(left(ms).await, before - hits, "{id}");
+        for number in [1, 2] {
+            charge(&*store, &undo(hits, id, number, ms), after(ms)).await;
+        }
+        assert_eq!(left(ms).await, before, "{id}");
+    }
+    // Of the bonus is left what was, in the next window too.
+    assert_eq!(left(60_000).await, 5 - 4 + 6);
+    assert_eq!(left(120_000).await, 5 + 6);
 }
 
 /// Makes many concurrent attempts at a request; returns how many passed.

@@ -2,10 +2,14 @@
 --
 -- A charge that does so has AMENDS more in its SPECIAL, and goes on as HEAD: when the earlier one was made, when it began a grace
 -- (else 0), and how many thresholds it has crossed; and as PERCENT each of these.
+--
+-- A charge with an idempotency key that takes hits of bonuses leaves an entry named `;`, tag beside its mark: a TAKEN for each, its
+-- id and the hits. A refund for a retry, which knows no more than that, puts them back from there.
 
 do
   local HEAD = '<I7I7B'
   local PERCENT = '<I2'
+  local TAKEN = '<Bc0I7'
 
   -- Reads what is put right; returns where it ends.
   function amends.read(one, bytes, at)
@@ -38,6 +42,36 @@ do
       keep(one, bonus, max(bonus.spent - bonus.back, 0))
     end
     return max(hits - one.special.amends.of_bonuses, 0)
+  end
+
+  -- Keeps how many hits a charge with an idempotency key has taken of which bonuses. Mirrors Decider::keep_taken.
+  function amends.keep_taken(one)
+    local keyed, name, body = one.special.keyed, ';' .. one.entry.tag, ''
+    for _, bonus in ipairs(one.special.bonuses) do
+      local taken = bonus.taken or 0
+      if 0 < taken then body = body .. pack(TAKEN, #bonus.id, bonus.id, taken) end
+    end
+    local entry = body == '' and find_entry(keyed.record, name) or body ~= '' and entry_of(keyed.record, name)
+    if entry then entry.body, entry.expiry = body, keyed.entry.expiry end
+  end
+
+  -- The same as put_back, of a charge of which only its mark tells where the hits came from. Mirrors Decider::put_back_undone.
+  function amends.put_back_undone(one, hits)
+    local keyed, of_bonuses, taken = one.special.keyed, 0, {}
+    local entry = find_entry(keyed.record, ';' .. one.entry.tag)
+    local body, at = entry and entry.body or '', 1
+    while at <= #body do
+      local id, number
+      id, number, at = unpack(TAKEN, body, at)
+      taken[id], of_bonuses = number, of_bonuses + number
+    end
+    if entry then entry.body = '' end
+    local made_at = keyed.entry.expiry - keyed.life
+    for _, bonus in ipairs(one.special.bonuses) do
+      local back = (bonus.starts or 0) <= made_at and taken[bonus.id] or 0
+      keep(one, bonus, max(bonus.spent - back, 0))
+    end
+    return max(hits - of_bonuses, 0)
   end
 
   -- Has thresholds not been told. Mirrors Decider::take_reports_back.

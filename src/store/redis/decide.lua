@@ -140,6 +140,7 @@ local function spend_special(one, grants)
   if special.seen then see(one) end
   local hits = special_spending(one)
   if not hits then return end
+  if special.keyed and special.keyed.once == ONCE_MARK then amends.keep_taken(one) end
   if special.ends then
     take_back(one, -hits)
     if special.amends then amends.undo(one) end

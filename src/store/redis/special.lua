@@ -575,6 +575,7 @@ end
 local function special_divide(one, hits, overdraft)
   local bonuses, rest = one.special.bonuses, math.abs(hits)
   if hits < 0 and one.special.amends then return -amends.put_back(one, rest) end
+  if hits < 0 and one.special.keyed and one.special.keyed.once == ONCE_UNDO then return -amends.put_back_undone(one, rest) end
   if hits < 0 then
     for n = #bonuses, 1, -1 do
       local back = min(rest, bonuses[n].spent)
