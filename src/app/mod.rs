@@ -228,15 +228,7 @@ impl Process {
         if 0.0 < self.settings.audit.refusals {
             self.helpers.spawn(self.api.audit.clone().run(closed()));
         }
-        if let Some(records) = self.records.take() {
-            self.consumers.spawn_on_thread(records.run(stages.reached(Stage::Served)));
-        }
-        if let Some(keys) = self.api.api_keys.clone() {
-            self.consumers.spawn(LastUseWriter(keys).run(stages.reached(Stage::Served)));
-        }
-        if let Some(keeper) = self.counter_keeper.take() {
-            self.consumers.spawn_on_thread(keeper.run(stages.reached(Stage::Served)));
-        }
+        self.start_consumers();
         store::connected(self.engine.store()).await;
         self.start_alerts(alert_files);
         let banner = Banner::of(&self.settings, &self.engine, &listeners)?;
@@ -251,6 +243,20 @@ impl Process {
         self.become_ready();
         banner.show(self.settings.observing.log_format);
         Ok(())
+    }
+
+    /// Starts what consumes the records of requests.
+    fn start_consumers(&mut self) {
+        let served = || self.stages.reached(Stage::Served);
+        if let Some(records) = self.records.take() {
+            self.consumers.spawn_on_thread(records.run(served()));
+        }
+        if let Some(keys) = self.api.api_keys.clone() {
+            self.consumers.spawn(LastUseWriter(keys).run(served()));
+        }
+        if let Some(keeper) = self.counter_keeper.take() {
+            self.consumers.spawn_on_thread(keeper.run(served()));
+        }
     }
 
     /// Loads the first policies. Returns the task that reloads them.
