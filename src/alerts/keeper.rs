@@ -164,6 +164,7 @@ impl Keeper {
                 }
                 Some(text) => *lock(&shared.known) = (found.version, decoded(&text)),
             }
+            // Another sidecar's change of the book won.
             sleep(PAUSE.jittered(attempt)).await;
         }
         Err(StoreError::Late { deadline: Duration::ZERO })

@@ -89,6 +89,7 @@ pub async fn become_ready(
 ) {
     let becoming_ready = async {
         while engine.policies().domains().is_empty() {
+            // Policies in force give no notification, and nobody waits for this but probes.
             sleep(READY_INTERVAL).await;
         }
         readiness.set_ready();

@@ -56,6 +56,7 @@ impl Client {
         let mut attempt = 0;
         eventually("an answer", async || {
             attempt += 1;
+            // The pause of a client that tries again.
             sleep(PAUSE).await;
             let (grpc, _) = self.addresses.lock().unwrap()[attempt % 2];
             let mut client = client::try_grpc(&format!("http://{grpc}")).await.ok()?;
@@ -72,6 +73,7 @@ impl Client {
         let mut attempt = 0;
         eventually("an answer", async || {
             attempt += 1;
+            // The pause of a client that tries again.
             sleep(PAUSE).await;
             let (_, http) = self.addresses.lock().unwrap()[attempt % 2];
             let url = format!("http://{http}/v1/callers/{path}");

@@ -42,6 +42,7 @@ impl Sidecars {
         let mut attempt = 0;
         let answer = eventually("an answer", async || {
             attempt += 1;
+            // The pause of a client that tries again.
             sleep(ATTEMPT_PAUSE).await;
             self.0[attempt % 2].try_ask(&[ask], hits).await.ok()
         });
@@ -85,6 +86,7 @@ async fn break_things(server: &mut Server, proxies: &[Proxy; 2]) {
     for round in 0..ROUNDS {
         for (proxy, way) in [(0, Way::Unanswered), (1, Way::Unanswered), (0, Way::Nowhere)] {
             proxies[proxy].set(way);
+            // The faults last for a while, whatever happens meanwhile; so does the time between them.
             sleep(FAULT_PAUSE).await;
             proxies[proxy].set(Way::Cut);
             sleep(ATTEMPT_PAUSE).await;
