@@ -108,6 +108,8 @@ async fn during_an_outage_a_sidecar_tells_its_own_usage_and_stores_it_after() {
     .await;
     assert_eq!(page["scope"], "sidecar");
     assert!(page["unavailable"].is_string(), "{page}");
+    let next = crate::support::client::Http::new().get(&format!("{url}&after=1"), &[]).await;
+    assert_eq!(next.status, 503, "the pages before were those of Redis: {:?}", next.body);
     server.launch();
     counted(&tollgate, 15).await;
 }

@@ -41,7 +41,7 @@ pub struct Reading {
     pub since: Timestamp,
 }
 
-/// Sums what a query asks for. While the store is unavailable, of this sidecar alone.
+/// Sums what a query asks for. While the store is unavailable, of this sidecar alone, and only the first page.
 pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem> {
     query.currency = query.currency.or_else(|| currency(edge));
     let sources = edge.api.usage.clone().ok_or_else(usage_is_off)?;
@@ -56,6 +56,11 @@ pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem
         Err(error @ SumsError::TooMany) => {
             let detail = format!("{error}: choose a shorter time, or select a caller");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+        }
+        // The pages before had groups of the store.
+        Err(SumsError::Store(error)) if query.range.start != 0 => {
+            let detail = format!("the next page is unavailable: {error}");
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail));
         }
         Err(SumsError::Store(error)) => {
             (Scope::Sidecar, counted(&sources, &query, now).await?, Some(error.to_string()))
