@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::engine::AnyStore;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
-use crate::store::memory::Memory;
+use crate::store::embedded::Memory;
 use crate::store::redis::{
     CONNECT_TIMEOUT_DEFAULT, Connector, Password, Redis, RedisAlertBook, RedisAuditLog,
     RedisErasures, RedisRefusals, RedisSettings, Subscriber,

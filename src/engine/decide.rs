@@ -8,7 +8,7 @@ use std::mem;
 
 use crate::clock::Now;
 use crate::store::Outcome;
-use crate::store::memory::Memory;
+use crate::store::embedded::Memory;
 
 use super::caller::CallerContext;
 use super::deadline::DeadlineBudget;

@@ -11,7 +11,7 @@ use crate::limit::Hits;
 use crate::metrics::Metrics;
 use crate::policy::{CompileOptions, Source, compile, compile_callers};
 use crate::store::Directory;
-use crate::store::memory::Memory;
+use crate::store::embedded::Memory;
 
 /// The start of the tests' clocks.
 pub const START: Timestamp = Timestamp::from_ms(1_700_000_000_000);

@@ -4,41 +4,18 @@
 //! agrees, or nothing is spent. Every store passes the same contract suite.
 
 mod amends;
-mod api_key_change;
-mod api_key_file;
 mod api_keys;
 mod arrival;
 mod batch;
-mod bonuses;
 mod breaker;
-mod byte_code;
-mod caller_record;
-mod counter_file;
 mod database_file;
-mod decide;
 mod directory;
-mod erase;
+pub mod embedded;
 mod fallback;
-mod file_sums;
-mod gauges;
-mod gift;
-mod holdings;
-pub mod memory;
-pub mod local_cache;
 mod idempotency;
-mod journal;
-mod keeping;
-mod kept;
-mod limit_code;
-mod made;
+pub mod local_cache;
 mod notice;
-mod on_schedule;
-mod partial;
-mod record;
-mod record_code;
-mod put_right;
 pub mod redis;
-mod report;
 mod reservation;
 mod reservation_record;
 mod reservation_records;
@@ -46,10 +23,6 @@ pub mod shared;
 mod sidecars;
 pub mod signals;
 pub mod sums;
-mod sums_answer;
-mod sums_merge;
-mod sums_tables;
-mod sums_store;
 mod tally;
 
 use std::time::Duration;
@@ -58,31 +31,31 @@ use crate::clock::Now;
 use crate::policy::Key;
 
 pub use amends::Amends;
-pub use api_key_change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
-pub use api_key_file::{ApiKeyFile, ApiKeyFileContent};
-pub use api_keys::{ApiKeyError, ApiKeyStore, EmbeddedApiKeys};
+pub use api_keys::{
+    ApiKeyChange, ApiKeyError, ApiKeyFile, ApiKeyFileContent, ApiKeyPage, ApiKeyStore,
+    EmbeddedApiKeys, FoundApiKey,
+};
 pub use arrival::Arrival;
 pub use batch::{
     BONUS_ID_LEN_MAX, Batch, Charge, Decision, Gauge, INLINE_CAP, LEVELS_MAX, Mark, Open, Outcome,
     Pressed,
 };
 pub use breaker::{Breaker, Health};
-pub use caller_record::{Change, Page, Record};
-pub use counter_file::CounterFile;
-pub use directory::{Directory, DirectoryError};
+pub use directory::{
+    Change, Directory, DirectoryError, GIFT_MARK_MS, Gift, GiftChange, GiftEvent, GiftEventKind,
+    GiftState, Page, Record,
+};
+pub use embedded::{CounterFile, PARTS_MAX};
 pub use fallback::{Debt, Fallback};
-pub use file_sums::FileSums;
-pub use gift::{GIFT_MARK_MS, Gift, GiftChange, GiftEvent, GiftEventKind, GiftState};
 pub use idempotency::{
     CORRECTION_LIFE_MS, FINAL, IdempotencyMark, IdempotencyToken, Once, Retry, TOKEN_LIFE_MS,
     TokenSource,
 };
 pub use notice::{BonusStand, Notice};
-pub use partial::PARTS_MAX;
 pub use reservation::{HELD_MAX, Reservation};
 pub use reservation_record::{RecordKey, ReservationRecord, Written};
 pub use reservation_records::ReservationRecords;
-pub use sums_store::SumsStore;
+pub use sums::{FileSums, SumsStore};
 pub use tally::{GroupFit, Tally};
 
 /// Keeps counters.

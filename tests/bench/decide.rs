@@ -21,7 +21,7 @@ use tollgate::limit::Hits;
 use tollgate::metrics::{AuditMetrics, Metrics};
 use tollgate::observe::audit::{Audit, AuditOptions, Destination, Rotation};
 use tollgate::policy::{CompileOptions, PolicySet, Source, compile, compile_callers};
-use tollgate::store::memory::Memory;
+use tollgate::store::embedded::Memory;
 use tollgate::store::{Batch, Charge, Directory};
 
 const ONE_LIMIT: &str = "{domain: d, descriptors: [{key: user, limits: [1_000_000_000/minute]}]}";

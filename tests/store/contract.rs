@@ -6,7 +6,7 @@ use tollgate::clock::{Clock, Now, Timestamp};
 use tollgate::limit::Hits::{GiveBack, Spend};
 use tollgate::limit::{Algorithm, CalendarUnit, Fit};
 use tollgate::policy::Mode::{Enforce, Quota, Shadow};
-use tollgate::store::memory::Memory;
+use tollgate::store::embedded::Memory;
 use tollgate::store::{IdempotencyToken, Once, Store};
 
 use crate::support::batch::{

@@ -13,7 +13,7 @@ use tollgate::limit::{
     Bonus, CalendarUnit, Crossed, Fit, Hits, Limit, Overdraft, Recurrence, THRESHOLDS_MAX,
 };
 use tollgate::policy::{Mode, Refused, RetryId};
-use tollgate::store::memory::Memory;
+use tollgate::store::embedded::Memory;
 use tollgate::store::{
     Amends, Batch, Charge, Gauge, IdempotencyMark, IdempotencyToken, LEVELS_MAX, Mark, Once, Open,
     Pressed, Reservation, Store,

@@ -11,7 +11,7 @@ use tollgate::clock::Timestamp;
 use tollgate::limit::{CalendarUnit, Hits, Limit};
 use tollgate::metrics::DataFileMetrics;
 use tollgate::policy::{Key, KeyEntry, Mode};
-use tollgate::store::memory::Memory;
+use tollgate::store::embedded::Memory;
 use tollgate::store::{CounterFile, Outcome};
 
 use super::parity::{History, amount, history, one_rate_a_bucket, runner};

@@ -16,7 +16,7 @@ macro_rules! of_every_store {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $claim() {
-                    super::$claim(std::sync::Arc::new(tollgate::store::memory::Memory::new(2_000))).await;
+                    super::$claim(std::sync::Arc::new(tollgate::store::embedded::Memory::new(2_000))).await;
                 }
             )*
         }

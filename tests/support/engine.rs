@@ -12,7 +12,7 @@ use tollgate::engine::{
 use tollgate::limit::Hits;
 use tollgate::metrics::{Counter, Metrics};
 use tollgate::policy::{CompileOptions, Problem, Source, compile, compile_callers};
-use tollgate::store::memory::Memory;
+use tollgate::store::embedded::Memory;
 use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::{Directory, Fallback, Health};
 

@@ -28,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::policy::{CompileOptions, Domain, PolicySet, compile, compile_callers, nearest, render};
 use crate::printable;
 use crate::store::Directory;
-use crate::store::memory::Memory;
+use crate::store::embedded::Memory;
 
 use at::At;
 use build::Setting;

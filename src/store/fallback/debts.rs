@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::limit::{Hits, Limit, Overdraft};
 use crate::lock::lock;
 use crate::policy::{Key, OnOutage};
-use crate::store::memory::Spent;
+use crate::store::embedded::Spent;
 use crate::store::{Batch, Charge, Once, TokenSource};
 
 /// A batch that charges a debt in the store, or gives hits back. It may be sent again.

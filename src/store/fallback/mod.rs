@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::memory::{Memory, Spent};
+use super::embedded::{Memory, Spent};
 use super::sidecars::Sidecars;
 use super::{Batch, Charge, Decision, INLINE_CAP, Notice, Open, Outcome, Retry, StoreError};
 use crate::clock::Timestamp;

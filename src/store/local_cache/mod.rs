@@ -231,7 +231,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::limit::{Algorithm, Bonus, Fit, Hits, Limit, Sliding};
     use crate::policy::{Lease, Mode, Refused};
-    use crate::store::memory::Memory;
+    use crate::store::embedded::Memory;
     use crate::store::{Charge, Gauge};
 
     const WINDOW_MS: u64 = 60_000;

@@ -1,4 +1,4 @@
--- What is put right of a charge that another server refused, or made less of. Mirrors store/put_right.rs.
+-- What is put right of a charge that another server refused, or made less of. Mirrors store/embedded/amends.rs.
 --
 -- A charge that does so has AMENDS more in its SPECIAL, and goes on as HEAD: when the earlier one was made, when it began a grace
 -- (else 0), and how many thresholds it has crossed; and as PERCENT each of these.

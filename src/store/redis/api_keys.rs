@@ -15,8 +15,7 @@ use super::fault;
 use super::link::Link;
 use super::route::Route;
 use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, LastUse, from_json, to_json};
-use crate::store::StoreError;
-use crate::store::api_key_change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
+use crate::store::{ApiKeyChange, ApiKeyPage, FoundApiKey, StoreError};
 
 /// Sent as a whole each time: changes are rare.
 const CHANGE: &str = include_str!("api_key.lua");

@@ -1,5 +1,5 @@
 -- Charges the limits of requests, for each request all of them or none, and says how each stands.
--- Mirrors store/decide.rs, and for each algorithm Limit::settle, Limit::falls_to_ms, Limit::charge,
+-- Mirrors store/embedded/decide.rs, and for each algorithm Limit::settle, Limit::falls_to_ms, Limit::charge,
 -- Limit::standing and Limit::expiry_ms in limit/mod.rs, line by line where it can.
 --
 -- script.rs puts five files together: this one knows records and algorithms, held.lua reservations, retries.lua idempotency keys, special.lua

@@ -1,4 +1,4 @@
--- Decides requests, after charge.lua and special.lua. Mirrors `decide` in store/decide.rs.
+-- Decides requests, after charge.lua and special.lua. Mirrors `decide` in store/embedded/decide.rs.
 
 -- As in pack.rs.
 local MODES = 4

@@ -1,5 +1,5 @@
 -- Reservations, between retries.lua and special.lua: hits that are held of a limit until they are settled or lapse. Mirrors
--- limit/held.rs and store/holdings.rs.
+-- limit/held.rs and store/embedded/holdings.rs.
 --
 -- A charge for which reservations count as used says in SPECIAL what it does with them: nothing
 -- besides; hold its hits instead of spending them; settle what is held, extend it or release it; or settle all of it. All but the first go on

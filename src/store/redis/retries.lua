@@ -1,5 +1,5 @@
 -- Charges with an idempotency key, between charge.lua and special.lua. Mirrors
--- store/made.rs.
+-- store/embedded/retries.rs.
 --
 -- A charge that corrects a count has as ONE when was read what the correction is a difference to. It leaves an entry named
 -- `~`, tag, whose body is a CORRECTED: when it was made, and the hits.

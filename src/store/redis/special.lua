@@ -1,5 +1,5 @@
 -- What special charges and gauges need, between charge.lua and decide.lua: what is open, bonuses, overdraft and what
--- is taken ahead. Mirrors limit/allowance.rs, and of store/decide.rs what reads gauges.
+-- is taken ahead. Mirrors limit/allowance.rs, and of store/embedded/decide.rs what reads gauges.
 --
 -- A special charge goes on after its CHARGE as SPECIAL: how much of the capacity is open to it, how many hits
 -- to take ahead, for hits that come back because they were spent in vain until when they count (else 0), how it is made once

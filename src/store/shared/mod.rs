@@ -324,7 +324,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::limit::{Algorithm, Bonus, Bucket, Fixed, Hits, Limit, Overdraft, Sliding};
     use crate::policy::OnOutage;
-    use crate::store::memory::Memory;
+    use crate::store::embedded::Memory;
     use crate::store::{Charge, StoreError};
 
     const NOW: Now = Now::Given(Timestamp::from_ms(1_750_000_000_000));

@@ -9,7 +9,7 @@ use tollgate::clock::Clock;
 use tollgate::engine::{AnyStore, Engine, EngineSettings, ModeSettings, NearLimit, Sink};
 use tollgate::metrics::{Counter, Metrics};
 use tollgate::policy::{CompileOptions, Source, compile};
-use tollgate::store::memory::Memory;
+use tollgate::store::embedded::Memory;
 use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::{Directory, Fallback, Health};
 

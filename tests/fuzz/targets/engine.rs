@@ -7,7 +7,7 @@ use tollgate::clock::Clock;
 use tollgate::engine::{AnyStore, Engine, EngineSettings, ModeSettings, NearLimit};
 use tollgate::metrics::Metrics;
 use tollgate::policy::{CompileOptions, Source, compile};
-use tollgate::store::memory::Memory;
+use tollgate::store::embedded::Memory;
 
 /// All algorithms, modes and kinds of matching.
 const POLICY: &str = include_str!("../policy.yaml");

@@ -16,7 +16,7 @@ use super::{LocalCache, Store};
 use crate::clock::{Now, Timestamp, monotonic_now};
 use crate::limit::{Algorithm, Hits, Limit, Sliding};
 use crate::policy::{Key, Lease};
-use crate::store::memory::Memory;
+use crate::store::embedded::Memory;
 use crate::store::{Arrival, Batch, Charge, Outcome, StoreError};
 
 use truth::{KEYS, SIDECARS, START_MS, Truth, event};

@@ -11,7 +11,7 @@ use super::truth::Truth;
 use crate::clock::{Now, Timestamp, monotonic_now};
 use crate::limit::{Algorithm, Hits, Limit, Sliding};
 use crate::policy::{Key, Lease, OnOutage};
-use crate::store::memory::Memory;
+use crate::store::embedded::Memory;
 use crate::store::{Batch, Breaker, Charge, Outcome, Store, StoreError};
 
 pub const SIDECARS: u32 = 3;

@@ -3,9 +3,9 @@
 use std::mem;
 
 use super::decide::Decider;
-use super::{Amends, Charge, Notice, Once};
 use crate::clock::Timestamp;
 use crate::limit::{Allowance, Bonus, Hits};
+use crate::store::{Amends, Charge, Notice, Once};
 
 impl Charge {
     /// Whether it gives the hits of a mark back.

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
-use super::database_file::{self, Failure, Preparation, Tables, guarded};
 use crate::api_keys::{ApiKeyRecord, LastUse, from_json, to_json};
 use crate::clock::Timestamp;
 use crate::lock::lock;
+use crate::store::database_file::{self, Failure, Preparation, Tables, guarded};
 
 /// Records as JSON, by id.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("api_keys");

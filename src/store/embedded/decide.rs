@@ -9,17 +9,17 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::batch::lacks_debits_only;
 use super::on_schedule::fit_on_schedule;
 use super::record::{Entry, Record};
-use super::{
-    Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Reservation, Retry, Tally,
-};
 use crate::clock::Timestamp;
 use crate::limit::{
     Allowance, AvailableCapacity, Fit, Hits, Limit, Overdraft, Refund, Settled, Standing, State,
 };
 use crate::policy::Refused;
+use crate::store::batch::lacks_debits_only;
+use crate::store::{
+    Batch, Charge, Decision, GroupFit, INLINE_CAP, Notice, Once, Outcome, Reservation, Retry, Tally,
+};
 
 /// Decides a batch on its records, which end up as the outcome says, without empty or expired states.
 pub fn decide(batch: &Batch, records: &mut [Record], at: Timestamp) -> Outcome {

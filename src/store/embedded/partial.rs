@@ -2,9 +2,9 @@
 //! limits of one part take so many. `redis/decide.lua` mirrors this.
 
 use super::decide::{Decider, Made};
-use super::{Charge, Decision, Once, Retry};
 use crate::limit::{Allowance, Hits, Overdraft};
 use crate::policy::{Mode, Refused};
+use crate::store::{Charge, Decision, Once, Retry};
 
 /// Parts of one batch.
 pub const PARTS_MAX: u8 = 31;

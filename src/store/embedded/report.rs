@@ -4,9 +4,9 @@
 use smallvec::SmallVec;
 
 use super::decide::Decider;
-use super::{Charge, Notice};
 use crate::clock::Timestamp;
 use crate::limit::{Allowance, AvailableCapacity, Grace, Hits, Limit, Overdraft, Thresholds};
+use crate::store::{Charge, Notice};
 
 impl Charge {
     /// The thresholds that it may cross. None for a debt of an outage, which nobody waits for: the next charge crosses them.

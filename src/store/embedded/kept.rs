@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::CORRECTION_LIFE_MS;
 use crate::limit::{BonusUse, Hits};
+use crate::store::CORRECTION_LIFE_MS;
 
 /// The mark of a charge on one limit under the idempotency key of a request.
 #[derive(Debug)]

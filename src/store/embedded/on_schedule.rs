@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::batch::{Batch, Charge};
 use crate::clock::Timestamp;
 use crate::limit::{
     Allowance, AvailableCapacity, BonusLeft, Fit, Grace, GraceLeft, Limit, Outlook, Settled, pay,
 };
+use crate::store::batch::{Batch, Charge};
 
 impl Charge {
     /// How much of the capacity of its limit, as it is at a time, is open to it when gauges have these levels.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::kept::{BonusSpent, Correction, KeptBonus, KeptMark};
-use super::{IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
 use crate::clock::Timestamp;
 use crate::limit::{GraceBegun, Hits, Holdings, Limit, Reported, State};
+use crate::store::{IdempotencyMark, IdempotencyToken, TOKEN_LIFE_MS};
 
 /// The power of the used share in a weight: so high that a nearly exhausted limit outweighs a hardly used one whatever their
 /// windows.

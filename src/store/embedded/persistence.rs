@@ -5,7 +5,6 @@
 
 use std::sync::Mutex;
 
-use super::Batch;
 use super::journal::{Changed, Journal};
 use super::memory::{Memory, Shard};
 use super::record::{Entry, Record};
@@ -14,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::limit::{Hits, is_lasting};
 use crate::lock::lock;
 use crate::policy::Key;
+use crate::store::Batch;
 
 /// Records that are encoded with one lock.
 const ENCODED_AT_ONCE: usize = 64;

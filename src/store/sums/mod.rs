@@ -4,10 +4,19 @@
 //! and a number, such as `a12b3T54000`. Lower-case letters are added; for capitals the largest number is kept. The
 //! meaning of letters and fields is defined by the caller.
 
+mod answer;
+mod file;
+mod merge;
+mod store;
+mod tables;
+
 use std::fmt;
 use std::time::Duration;
 
-use super::StoreError;
+use crate::store::StoreError;
+
+pub use file::FileSums;
+pub use store::SumsStore;
 
 /// Maximum size of an answer, in bytes of its fields and sums.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -3,7 +3,7 @@
 
 use super::decide::{Decider, Made};
 use super::kept::KeptMark;
-use super::{Charge, IdempotencyMark, Once, Retry};
+use crate::store::{Charge, IdempotencyMark, Once, Retry};
 
 impl Decider<'_> {
     /// Whether a charge that is made once has been made.

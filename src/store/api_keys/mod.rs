@@ -1,17 +1,21 @@
 //! Where API keys are kept: in this process, with a file if there is a `data_dir`, or in Redis.
 
+mod change;
+mod file;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use foldhash::fast::RandomState;
 
-use super::StoreError;
-use super::api_key_change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
-use super::api_key_file::{ApiKeyFile, ApiKeyFileContent};
-use super::redis::RedisApiKeys;
 use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, LastUse};
 use crate::lock::lock;
+use crate::store::StoreError;
+use crate::store::redis::RedisApiKeys;
+
+pub use change::{ApiKeyChange, ApiKeyPage, FoundApiKey};
+pub use file::{ApiKeyFile, ApiKeyFileContent};
 
 /// Maximum number of API keys in this process.
 const EMBEDDED_MAX: usize = 100_000;

@@ -4,14 +4,20 @@
 //! the store's deadline. If the directory does not answer, its last known record applies. If there is none, `on_outage`
 //! decides.
 
+mod caller_record;
+mod gift;
+
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::redis::{ErasedGifts, RedisDirectory};
-use super::{Change, Gift, GiftChange, GiftEvent, Page, Record, StoreError};
 use crate::clock::Timestamp;
 use crate::policy::{Callers, Lineage, Member};
+use crate::store::StoreError;
+use crate::store::redis::{ErasedGifts, RedisDirectory};
+
+pub use caller_record::{Change, Page, Record};
+pub use gift::{GIFT_MARK_MS, Gift, GiftChange, GiftEvent, GiftEventKind, GiftState};
 
 /// The directory of callers.
 #[derive(Debug, Default)]

@@ -4,8 +4,8 @@ use smallvec::SmallVec;
 
 use super::decide::Decider;
 use super::kept::KeptBonus;
-use super::{BonusStand, Charge, Notice, Once};
 use crate::limit::{Allowance, Bonus, BonusLeft, BonusUse, Fit, Hits};
+use crate::store::{BonusStand, Charge, Notice, Once};
 
 impl Decider<'_> {
     /// Keeps in the mark of a charge how many of its hits were taken of which bonuses.

@@ -1,10 +1,10 @@
 //! The store of sums: Redis, or a file of this process alone.
 
-use super::StoreError;
-use super::file_sums::FileSums;
-use super::redis::RedisSums;
-use super::sums::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsPeriod, SumsQuestion};
+use super::file::FileSums;
+use super::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsPeriod, SumsQuestion};
 use crate::clock::Timestamp;
+use crate::store::StoreError;
+use crate::store::redis::RedisSums;
 
 /// The place of sums.
 #[derive(Debug)]

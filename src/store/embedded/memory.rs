@@ -24,12 +24,12 @@ use smallvec::SmallVec;
 use super::decide::decide;
 use super::journal::{Journal, note_removed};
 use super::record::Record;
-use super::signals::{SignalChange, SignalFields};
-use super::{Batch, INLINE_CAP, Outcome, Store, StoreError};
 use crate::clock::{Now, Timestamp};
 use crate::limit::{Limit, LimitName};
 use crate::lock::lock;
 use crate::policy::Key;
+use crate::store::signals::{SignalChange, SignalFields};
+use crate::store::{Batch, INLINE_CAP, Outcome, Store, StoreError};
 
 /// Number of shards: well above the cores of any sidecar, and so many that the growth of one, which moves its counters,
 /// blocks no request for long.

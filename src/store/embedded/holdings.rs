@@ -2,8 +2,8 @@
 //! mirrors this.
 
 use super::decide::{Decider, Made};
-use super::{Charge, HELD_MAX, Once, Reservation, Retry};
 use crate::limit::{Allowance, Held, HeldFrom, Hits, Holdings, Overdraft};
+use crate::store::{Charge, HELD_MAX, Once, Reservation, Retry};
 
 /// What a charge spends.
 pub(super) struct Spending {
@@ -39,7 +39,7 @@ impl Charge {
     }
 
     /// Whether it settles a reservation: then the mark of its idempotency key tells hits of none from others too.
-    pub(super) fn settles(&self) -> bool {
+    pub(in crate::store) fn settles(&self) -> bool {
         matches!(self.step(), Some(Reservation::Settle { .. }))
     }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::IdempotencyToken;
 use super::byte_code::{Reader, push_bytes, push_number, push_optional};
 use super::kept::{BonusSpent, Correction, KeptBonus, KeptMark};
 use super::limit_code::{Limits, push_limit};
@@ -16,6 +15,7 @@ use super::record::{Entry, Extra, GraceOf, HoldingsOf, Record, ReportedOf, Seen}
 use crate::limit::{
     BonusUse, GraceBegun, Held, Hits, Holdings, ReportedThreshold, State, is_lasting,
 };
+use crate::store::IdempotencyToken;
 
 const VERSION: u8 = 1;
 

@@ -2,8 +2,8 @@
 
 use redb::{Database, TableDefinition};
 
-use super::database_file::Tables;
-use super::sums::{SumsPeriod, SumsTable};
+use super::{SumsPeriod, SumsTable};
+use crate::store::database_file::Tables;
 
 /// The kind and number of a period, its table, and a field.
 pub type Field<'f> = (char, u64, u8, &'f str);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Change;
+use super::caller_record::Change;
 use crate::clock::Timestamp;
 
 /// How long the mark lives of hits that were taken for a gift, in milliseconds: 30 days.

@@ -2,10 +2,10 @@
 
 use redb::{Database, ReadableDatabase, ReadableTable};
 
-use super::sums::{
+use super::tables::{Field, SUMS, key, number_of};
+use super::{
     ANSWER_BYTES_MAX, CallersAsked, SumsAnswer, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
 };
-use super::sums_tables::{Field, SUMS, key, number_of};
 
 /// The answer to a question; None if it is too large.
 pub fn read(

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::database_file::{self, Failure, Opened, Preparation, Tables, close, guarded};
-use super::keeping::RecordSink;
 use super::limit_code::Limits;
 use super::memory::Memory;
+use super::persistence::RecordSink;
 use super::record_code::decode;
 use crate::clock::{Backoff, Timestamp};
 use crate::metrics::DataFileMetrics;
 use crate::policy::Key;
+use crate::store::database_file::{self, Failure, Opened, Preparation, Tables, close, guarded};
 
 /// Records by key.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");

@@ -11,18 +11,18 @@ use std::time::Duration;
 use redb::{Database, ReadableTable, Table};
 use tokio::task::spawn_blocking;
 
-use super::StoreError;
-use super::database_file::{self, Failure, Preparation, close, guarded};
-use super::sums::{
+use super::answer::{fields, read};
+use super::merge::{merge, rows_of, weight};
+use super::tables::{Field, NUMBERS, SUMS, TABLES, erase, key};
+use super::{
     CallersKept, SumsAdded, SumsAnswer, SumsBatch, SumsEntry, SumsError, SumsPeriod, SumsQuestion,
     SumsTable,
 };
-use super::sums_answer::{fields, read};
-use super::sums_merge::{merge, rows_of, weight};
-use super::sums_tables::{Field, NUMBERS, SUMS, TABLES, erase, key};
 use crate::clock::{Backoff, Timestamp};
 use crate::lock::lock;
 use crate::metrics::DataFileMetrics;
+use crate::store::StoreError;
+use crate::store::database_file::{self, Failure, Preparation, close, guarded};
 
 /// The pauses before the file is opened again.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);

@@ -3,8 +3,8 @@
 use smallvec::SmallVec;
 
 use super::decide::Decider;
-use super::{Charge, Gauge, INLINE_CAP};
 use crate::limit::AvailableCapacity;
+use crate::store::{Charge, Gauge, INLINE_CAP};
 
 impl Decider<'_> {
     /// Finds the level of each gauge, and keeps it.
