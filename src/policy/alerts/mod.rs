@@ -173,6 +173,17 @@ alerts:
             &[(2, "exceeds the maximum")],
         );
         check("alerts:\n  a: { when: store_down, notify: [x] }", &[(2, "unknown channel `x`")]);
+        check(
+            "alerts:\n  a: { when: denials, notify: [x] }\n  b: { notify: [y] }\n  c: { when: z, notify: [z] }",
+            &[
+                (2, "`above` is missing"),
+                (2, "unknown channel `x`"),
+                (3, "`when` is missing"),
+                (3, "unknown channel `y`"),
+                (4, "`when` must be"),
+                (4, "unknown channel `z`"),
+            ],
+        );
         check("alerts:\n  \"a b\": { when: store_down }", &[(2, "invalid name `a b`")]);
         check("channels:\n  a: { type: webhook }", &[(2, "`url` or `url_file` is missing")]);
         check("channels:\n  a: { type: webhook, url: ftp://x }", &[(2, "invalid address")]);

@@ -28,6 +28,10 @@ pub fn compile_rule(
     file: &AlertRuleFile,
     channels: &[Arc<str>],
 ) -> Option<AlertRule> {
+    // First what does not depend on the signal, so that all problems are reported at once.
+    let notify = notify(reader, file, channels);
+    let escalate = file.escalate.as_ref().map(|file| escalation(reader, file, channels));
+    let (percents, repeat) = (percents(reader, file), repeat(reader, file));
     let signal = file.when.as_ref()?.value;
     let keys = signal.keys();
     check_keys(reader, file, signal, &keys);
@@ -44,28 +48,29 @@ pub fn compile_rule(
         reader.error(file.span.clone(), message);
     }
     let over = file.over.as_ref().and_then(|text| duration(reader, text, OVER_MAX));
-    let bounds = match keys.unit {
-        Some(unit) => Some(bounds(reader, file, unit)?),
-        None => None,
-    };
+    let bounds = keys.unit.map(|unit| bounds(reader, file, unit));
     let summary = file.summary.as_ref().map(|text| Arc::from(&*text.value));
     if let Some(text) = file.summary.as_ref().filter(|text| SUMMARY_LEN_MAX < text.value.len()) {
         let message = format!("`summary` is longer than {SUMMARY_LEN_MAX} bytes");
         reader.error(text.span.clone(), message);
     }
+    let bounds = match bounds {
+        Some(bounds) => Some(bounds?),
+        None => None,
+    };
     Some(AlertRule {
         name: name.into(),
         signal,
         bounds,
         hold: hold.unwrap_or_default(),
         over: over.or(keys.over).unwrap_or_default(),
-        percents: percents(reader, file),
+        percents,
         filter: filter(file),
         severity: file.severity.as_ref().map_or(AlertSeverity::Warning, |word| word.value),
-        notify: notify(reader, file, channels),
+        notify,
         summary,
-        repeat: repeat(reader, file),
-        escalate: file.escalate.as_ref().and_then(|file| escalation(reader, file, channels)),
+        repeat,
+        escalate: escalate.flatten(),
     })
 }
 
@@ -85,7 +90,7 @@ fn escalation(
     channels: &[Arc<str>],
 ) -> Option<AlertEscalation> {
     let after = file.after.as_ref().and_then(|text| duration(reader, text, Duration::MAX));
-    let notify = names_of(reader, file.notify.as_ref()?, channels);
+    let notify = file.notify.as_ref().map(|named| names_of(reader, named, channels))?;
     Some(AlertEscalation { after: after?, notify })
 }
 
