@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::engine::{ChargeDecision, ProviderChoice, Reason, RefusalId, Verdict};
-use crate::policy::AnswerSettings;
+use crate::policy::{AnswerSettings, LegacyNames};
 
 use super::protocol::whole_seconds;
 use super::status::reported_time;
@@ -30,18 +30,22 @@ pub fn push_limits(
         push("ratelimit-policy", list(limits, policy_item));
         push("ratelimit", list(limits, limit_item));
     }
-    let sets = [("ratelimit", answer.ratelimit_legacy), ("x-ratelimit", answer.x_ratelimit)];
-    for (prefix, _) in sets.into_iter().filter(|(_, wanted)| *wanted) {
+    let LegacyNames { limit, remaining, reset } = &answer.legacy_names;
+    let sets = [
+        ([&**limit, remaining, reset], answer.ratelimit_legacy),
+        (["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"], answer.x_ratelimit),
+    ];
+    for ([limit, remaining, reset], _) in sets.into_iter().filter(|(_, wanted)| *wanted) {
         let amount = tightest.quota;
         let policies = if answer.all_limits {
             format!("{amount}, {}", list(limits, quota_policy))
         } else {
             amount.to_string()
         };
-        push(&format!("{prefix}-limit"), policies);
-        push(&format!("{prefix}-remaining"), tightest.remaining().to_string());
+        push(limit, policies);
+        push(remaining, tightest.remaining().to_string());
         if let Some(time) = reported_time(tightest) {
-            push(&format!("{prefix}-reset"), whole_seconds(time).to_string());
+            push(reset, whole_seconds(time).to_string());
         }
     }
 }

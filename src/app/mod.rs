@@ -18,6 +18,7 @@ mod refusals;
 mod reload;
 mod signals;
 mod sources;
+mod statsd;
 mod store;
 mod tasks;
 mod ticks;
@@ -125,7 +126,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
 impl Process {
     fn new(settings: Settings) -> anyhow::Result<Self> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = statsd::metrics(&settings);
         let clock = Clock::system();
         let stores = store::build(&settings, &metrics, clock.now().timestamp())?;
         let audit = audit::open(&settings, stores.audit_log, &metrics)?;
@@ -253,6 +254,9 @@ impl Process {
         }
         if let Some(keys) = self.api.api_keys.clone() {
             self.consumers.spawn(LastUseWriter(keys).run(served()));
+        }
+        if let Some(statsd) = statsd::build(&self.settings, &self.metrics) {
+            self.consumers.spawn(statsd.run(served()));
         }
         if let Some(keeper) = self.counter_keeper.take() {
             self.consumers.spawn_on_thread(keeper.run(served()));

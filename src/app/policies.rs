@@ -37,6 +37,7 @@ pub async fn load(
     let options = CompileOptions {
         merge_domains: own.merge_domains,
         legacy_headers: own.legacy_headers,
+        legacy_names: own.legacy_names(),
         metadata_always: own.metadata_always,
     };
     let is_early = xds.start_without_policies || xds.source == PolicySourceName::Xds;

@@ -174,6 +174,7 @@ fn redis_settings(settings: &Settings) -> Option<RedisSettings> {
             server_name: settings.redis.tls_server_name.clone(),
             any_name: settings.redis.tls_any_name,
         },
+        key_prefix: settings.redis.key_prefix.clone(),
         deadline: settings.store.deadline,
         connect_timeout: CONNECT_TIMEOUT_DEFAULT,
     })

@@ -152,7 +152,7 @@ impl Report {
 
     /// Checks the new policies, and their effect on counts. If the old policies are invalid, both are reported.
     fn of_edit(new: Vec<Source>, options: CompileOptions, old: Old<'_>) -> Self {
-        let problems = match compile(&old.sources, options) {
+        let problems = match compile(&old.sources, options.clone()) {
             Ok(policies) => return Self::of_policies(new, options, Some(&policies)),
             Err(problems) => problems,
         };

@@ -30,6 +30,7 @@ mod readiness;
 mod reason;
 mod recalculate;
 mod record;
+mod reference_counts;
 mod refusal_id;
 mod request;
 mod reserved;
@@ -245,7 +246,7 @@ impl Engine {
         if verdict.code() == Code::OverLimit && verdict.has_refusal_ids() {
             verdict.refusal_id = Some(self.refusal_ids.next());
         }
-        snapshot.count(&verdict, metrics);
+        snapshot.count(&verdict, request, metrics);
         if let Some(sink) = &self.sink {
             sink.see(&verdict, |is_sampled| snapshot.record(&verdict, request, is_sampled));
         }

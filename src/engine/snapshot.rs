@@ -13,6 +13,7 @@ use super::debits::DebitWatch;
 use super::latencies::Latencies;
 use super::reason::Reason;
 use super::record::{DecisionRecord, DomainNames};
+use super::reference_counts::ReferenceCounts;
 use super::request::Request;
 use super::text::Shown;
 use super::verdict::{ChargeDecision, Code, Verdict};
@@ -76,6 +77,8 @@ struct DomainState {
     refusals: Vec<Counter>,
     /// By the paths of the rules with pressure levels.
     pressure: BTreeMap<String, Gauge>,
+    /// None unless they are enabled.
+    reference: Option<ReferenceCounts>,
 }
 
 /// The last known level of pressure of one rule.
@@ -149,6 +152,7 @@ impl Snapshot {
                 chosen: chosen.collect(),
                 retries: metrics.retries.of(&domain.name),
                 access_warnings: metrics.sharing.access_warnings(&domain.name),
+                reference: ReferenceCounts::new(domain, near_limit.0, &metrics.reference),
             };
             (domain.name.clone(), state)
         };
@@ -194,6 +198,11 @@ impl Snapshot {
         metrics.adjustments.retain(&adjusted);
         metrics.limits.retain_thresholds(&crossings);
         metrics.memory.retain(&limits);
+        let mut keys = BTreeSet::new();
+        self.domains.values().filter_map(|state| state.reference.as_ref()).for_each(|reference| {
+            reference.keys(&mut keys);
+        });
+        metrics.reference.retain(&keys);
     }
 
     /// The record of a verdict under these policies; of a refusal in the sample, with its details.
@@ -207,8 +216,8 @@ impl Snapshot {
         DecisionRecord::new(verdict, request, of_domain.map(|domain| &domain.names), is_sampled)
     }
 
-    /// Counts a verdict: the request, and each of its limits.
-    pub fn count(&self, verdict: &Verdict<'_>, metrics: &Metrics) {
+    /// Counts a verdict on a request: the request, and each of its limits.
+    pub fn count(&self, verdict: &Verdict<'_>, request: &Request<'_>, metrics: &Metrics) {
         let of_domain = self.domains.get(verdict.domain);
         let requests = of_domain.map_or(&self.unknown, |domain| &domain.requests);
         match verdict.code() {
@@ -216,6 +225,12 @@ impl Snapshot {
             Code::OverLimit => requests.over_limit.inc(),
             Code::Unavailable => requests.error.inc(),
         };
+        if let Some(reference) = of_domain.and_then(|domain| domain.reference.as_ref()) {
+            if verdict.code() == Code::Unavailable {
+                metrics.reference.store_failed();
+            }
+            reference.count(verdict, request);
+        }
         match of_domain {
             Some(of_domain) => self.count_charges(of_domain, verdict),
             None if self.policies.is_pending() => {}

@@ -70,6 +70,11 @@ impl InvalidMetrics {
         self.0.get_or_create(&labels(port, why)).inc();
     }
 
+    /// The counter of gRPC requests that are well formed and have nothing to decide.
+    pub(super) fn undecidable(&self) -> Counter {
+        self.0.get_or_create_owned(&labels(Port::Grpc, Invalid::Undecidable))
+    }
+
     pub(super) fn register(&self, registry: &mut Registry) {
         for why in Invalid::ALL {
             self.0.get_or_create_owned(&labels(Port::Grpc, why));

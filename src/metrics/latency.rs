@@ -72,6 +72,18 @@ impl Latency {
 pub struct LatencyCounts([u64; BOUNDS_NS.len() + 1]);
 
 impl LatencyCounts {
+    /// How many durations were counted.
+    pub fn sum(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// The upper bound of each bucket, with its count. The last one also has what is above it.
+    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> {
+        let last = BOUNDS_NS.last().copied();
+        let bounds = BOUNDS_NS.into_iter().chain(last).map(Duration::from_nanos);
+        bounds.zip(self.0.iter().copied())
+    }
+
     /// What was counted since `earlier`.
     pub fn since(&self, earlier: &Self) -> Self {
         Self(array::from_fn(|index| self.0[index].saturating_sub(earlier.0[index])))
@@ -80,7 +92,7 @@ impl LatencyCounts {
     /// The duration that a part of the durations don't exceed, such as 0.99, interpolated within its bucket; None without
     /// durations. Above all buckets, the bound of the last one.
     pub fn quantile(&self, part: f64) -> Option<Duration> {
-        let count: u64 = self.0.iter().sum();
+        let count = self.sum();
         if count == 0 {
             return None;
         }

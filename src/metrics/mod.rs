@@ -8,6 +8,7 @@ mod adjustments;
 mod alerts;
 mod api_keys;
 mod audit;
+mod busiest;
 mod callers;
 mod certificates;
 mod data_file;
@@ -19,11 +20,15 @@ mod memory;
 mod local_cache;
 mod order;
 mod process;
+mod reference;
+mod reference_collector;
 mod reload;
+mod requests;
 mod shared;
 mod retries;
 mod sharing;
 mod shed;
+mod stat_key;
 mod xds;
 
 use std::collections::BTreeSet;
@@ -42,6 +47,7 @@ use crate::lock::lock;
 use order::ordered;
 
 use process::Process;
+use reference_collector::ReferenceCollector;
 use reload::ReloadLabel;
 
 pub use adjustments::AdjustmentMetrics;
@@ -59,11 +65,15 @@ pub use local_cache::LocalCacheMetrics;
 pub use memory::MemoryMetrics;
 pub use prometheus_client::metrics::counter::Counter;
 pub use prometheus_client::metrics::gauge::Gauge;
+pub use reference::{ReferenceMetrics, ReferenceSeries, StatCounts};
+pub use reference_collector::ServiceCounts;
 pub use reload::Reload;
+pub use requests::{Answers, DomainMetrics};
 pub use retries::RetryMetrics;
 pub use shared::SharedMetrics;
 pub use sharing::SharingMetrics;
 pub use shed::{Shed, ShedMetrics};
+pub use stat_key::StatKey;
 pub use xds::{XdsMetrics, XdsUpdate};
 
 /// The media type of [`Metrics::encode`].
@@ -112,6 +122,8 @@ pub struct Metrics {
     pub certificates: CertificateMetrics,
     /// Policies by xDS.
     pub xds: XdsMetrics,
+    /// Rules under the names of envoyproxy/ratelimit.
+    pub reference: ReferenceMetrics,
     /// Requests for unknown domains.
     pub unknown_domains: Counter,
     /// The file that stores usage, and the one that keeps counters.
@@ -130,25 +142,6 @@ pub struct Metrics {
     /// The label values of `requests`, which can't list them.
     domains: Mutex<BTreeSet<String>>,
     registry: Registry,
-}
-
-/// The counters of one domain. They are looked up when a policy is loaded, and kept with it.
-#[derive(Clone, Debug, Default)]
-pub struct DomainMetrics {
-    /// Requests that passed.
-    pub ok: Counter,
-    /// Requests that were refused.
-    pub over_limit: Counter,
-    /// Requests that failed, because the store was unavailable and `on_outage` is `error`.
-    pub error: Counter,
-}
-
-/// Requests by answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answers {
-    pub ok: u64,
-    pub over_limit: u64,
-    pub error: u64,
 }
 
 const OK: &str = "ok";
@@ -202,6 +195,7 @@ impl Metrics {
             invalid: InvalidMetrics::default(),
             certificates: CertificateMetrics::default(),
             xds: XdsMetrics::default(),
+            reference: ReferenceMetrics::default(),
             usage_file: DataFileMetrics::default(),
             counter_file: DataFileMetrics::default(),
             unknown_domains: Counter::default(),
@@ -279,6 +273,7 @@ impl Metrics {
 
     /// Records the hash and the load time of the policy in force, in seconds since the Unix epoch.
     pub fn policy_loaded(&self, hash: &str, at_s: u64) {
+        self.reference.policy_loaded();
         self.policy.clear();
         self.policy.get_or_create(&PolicyLabel { hash: hash.to_owned() }).set(1);
         self.policy_loaded.set(at_s);
@@ -319,7 +314,22 @@ impl Metrics {
         self.xds.register(registry);
         self.usage_file.register(registry, "usage");
         self.counter_file.register(registry, "counter");
+        root.register_collector(Box::new(self.reference_collector()));
         root
+    }
+
+    /// What envoyproxy/ratelimit counts beside its rules.
+    pub fn service_counts(&self) -> ServiceCounts {
+        self.reference_collector().service_counts()
+    }
+
+    fn reference_collector(&self) -> ReferenceCollector {
+        ReferenceCollector {
+            metrics: self.reference.clone(),
+            decided: self.check_duration.clone(),
+            invalid: self.invalid.undecidable(),
+            rejected: self.reloads.get_or_create_owned(&ReloadLabel::from(Reload::Error)),
+        }
     }
 
     fn register_decisions(&self, registry: &mut Registry) {

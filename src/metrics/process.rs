@@ -27,9 +27,13 @@ impl Collector for Process {
             let name = "process_start_time_seconds";
             put(&mut encoder, name, "Start time of the process", &ConstGauge::new(start_s))?;
         }
-        if let Some(bytes) = resident_bytes() {
-            let name = "process_resident_memory_bytes";
-            put(&mut encoder, name, "Memory in use", &ConstGauge::new(bytes))?;
+        for (line, name, help) in [
+            ("VmRSS:", "process_resident_memory_bytes", "Memory in use"),
+            ("VmSize:", "process_virtual_memory_bytes", "Address space in use"),
+        ] {
+            if let Some(bytes) = memory_bytes(line) {
+                put(&mut encoder, name, help, &ConstGauge::new(bytes))?;
+            }
         }
         if let Some(count) = open_fds() {
             put(&mut encoder, "process_open_fds", "Open files", &ConstGauge::new(count))?;
@@ -76,9 +80,10 @@ fn boot_s() -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()
 }
 
-fn resident_bytes() -> Option<i64> {
+/// The memory in a line of `/proc/self/status`.
+fn memory_bytes(start: &str) -> Option<i64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(start))?;
     let kib: i64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
     Some(kib * 1024)
 }

@@ -6,6 +6,7 @@ pub mod invalid;
 pub mod logs;
 pub mod recent_refusals;
 pub mod refusal;
+pub mod statsd;
 pub mod traces;
 
 mod instant;

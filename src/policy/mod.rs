@@ -33,12 +33,12 @@ pub use model::{
     Adjust, AnswerMetadata, AnswerSettings, ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace,
     ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes, Budget, Caller, CallerBonus, CallerOverride,
     Candidate, CandidateFigures, Capacity, Choice, Classes, Domain, HeaderPlace, Idempotency,
-    InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, Lineage, Member, Metadata,
-    MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, Origin, OverrideAmount, PARENTS_MAX,
-    PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet, PressureLevel, PriceLine,
-    Prices, Provider, Refused, ReservationAction, Reservations, RetryId, Rule, RuleLimit,
-    RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk, Weights, Window,
-    parse_priority,
+    InForce, Key, KeyEntry, LATENCY_MS_MAX, LEASED_AMOUNT_MIN, Lease, LegacyNames, Lineage, Member,
+    Metadata, MetadataValue, Mode, OVERRIDE_LABEL, OnOutage, Only, Origin, OverrideAmount,
+    PARENTS_MAX, PRESSURE_LEVELS_MAX, PRIORITY_MAX, PRIORITY_MIN, Path, PolicySet, PressureLevel,
+    PriceLine, Prices, Provider, Refused, ReservationAction, Reservations, RetryId, Rule,
+    RuleLimit, RuleValue, Share, SignalSource, SourceLocation, TierLimit, Unit, Wait, Walk,
+    Weights, Window, parse_priority,
 };
 pub use problem::{Problem, Severity, Source};
 pub use render::{RuleTrace, TraceEnd, TraceStep, metadata_json, render};

@@ -20,6 +20,7 @@ mod redis;
 mod reference;
 mod setting;
 mod sources;
+mod statsd;
 mod store;
 mod table;
 mod value;
@@ -40,7 +41,7 @@ pub use reference::ReferenceVariable;
 pub use setting::Setting;
 pub use sources::FILE_VARIABLE;
 pub use table::{Settings, table};
-pub use value::{PolicySourceName, Secret, some_time};
+pub use value::{PolicySourceName, Secret, StatsdProtocol, some_time};
 pub use xds::XdsSettings;
 
 /// The settings, and variables that may be meant as settings.

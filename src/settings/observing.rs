@@ -47,6 +47,26 @@ component! {
         read: |text| value::number(text, 0.0..=1.0),
     }
 
+    reference_metrics: bool {
+        name: "reference_metrics",
+        value: "BOOL",
+        default: "false",
+        expected: BOOLEAN,
+        help: "Export metrics under the names of envoyproxy/ratelimit too",
+        read: value::boolean,
+    }
+
+    /// The maximum number of values of one rule in metrics.
+    metric_values_max: usize {
+        name: "metric_values_max",
+        value: "NUMBER",
+        default: "100",
+        expected: "a whole number from 0 to 10000",
+        help: "Number of values of a rule with detailed_metric or value_to_metric that have metrics of their own: the \
+               busiest. All others are counted together, as other",
+        read: |text| value::number(text, 0..=10_000),
+    }
+
     usage: bool {
         name: "usage",
         value: "BOOL",

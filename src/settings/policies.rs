@@ -1,9 +1,13 @@
 //! The settings of policies.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::setting::{BOOLEAN, PATHS, component};
 use super::value;
+use crate::policy::LegacyNames;
+
+const HEADER: &str = "the name of an HTTP header";
 
 component! {
     /// The policies, and how they are enforced.
@@ -65,6 +69,33 @@ component! {
         read: value::boolean,
     }
 
+    legacy_limit_header: Arc<str> {
+        name: "legacy_limit_header",
+        value: "NAME",
+        default: "ratelimit-limit",
+        expected: HEADER,
+        help: "Name of ratelimit-limit in these answers",
+        read: value::header,
+    }
+
+    legacy_remaining_header: Arc<str> {
+        name: "legacy_remaining_header",
+        value: "NAME",
+        default: "ratelimit-remaining",
+        expected: HEADER,
+        help: "Name of ratelimit-remaining in these answers",
+        read: value::header,
+    }
+
+    legacy_reset_header: Arc<str> {
+        name: "legacy_reset_header",
+        value: "NAME",
+        default: "ratelimit-reset",
+        expected: HEADER,
+        help: "Name of ratelimit-reset in these answers",
+        read: value::header,
+    }
+
     metadata_always: bool {
         name: "metadata_always",
         value: "BOOL",
@@ -82,5 +113,16 @@ component! {
         expected: BOOLEAN,
         help: "Report ready only once there is a domain",
         read: value::boolean,
+    }
+}
+
+impl PolicySettings {
+    /// The names of the headers of `legacy_headers`.
+    pub fn legacy_names(&self) -> LegacyNames {
+        LegacyNames {
+            limit: self.legacy_limit_header.clone(),
+            remaining: self.legacy_remaining_header.clone(),
+            reset: self.legacy_reset_header.clone(),
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::setting::{BOOLEAN, PATH, TEXT, component};
 use super::value::{self, Secret, optional, or_default};
+use crate::store::redis::KeyPrefix;
 
 component! {
     /// Redis, if it is the store.
@@ -82,6 +83,17 @@ component! {
         expected: "a whole number from 0 to 65535",
         help: "Database number; overrides that of the URL",
         read: optional(|text| value::number(text, 0..=65_535)),
+        needs: &["redis_url"],
+    }
+
+    key_prefix: KeyPrefix {
+        name: "redis_key_prefix",
+        value: "TEXT",
+        default: "",
+        expected: "up to 64 letters, digits and -_.:/| without tg1",
+        help: "Text before all keys in Redis, such as fleet-a:. Fleets with different prefixes share a Redis and know nothing of \
+               each other; a change starts all counts again",
+        read: KeyPrefix::parse,
         needs: &["redis_url"],
     }
 

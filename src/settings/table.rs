@@ -11,6 +11,7 @@ use super::policies::PolicySettings;
 use super::process::ProcessSettings;
 use super::redis::RedisServerSettings;
 use super::setting::{Component, Setting};
+use super::statsd::StatsdReceiverSettings;
 use super::store::StoreSettings;
 use super::xds::XdsSettings;
 
@@ -28,6 +29,7 @@ pub struct Settings {
     pub store: StoreSettings,
     pub redis: RedisServerSettings,
     pub observing: ObservingSettings,
+    pub statsd: StatsdReceiverSettings,
     pub process: ProcessSettings,
 }
 
@@ -45,6 +47,7 @@ pub fn table() -> impl Iterator<Item = &'static Setting> {
         StoreSettings::TABLE,
         RedisServerSettings::TABLE,
         ObservingSettings::TABLE,
+        StatsdReceiverSettings::TABLE,
         ProcessSettings::TABLE,
     ];
     components.into_iter().flatten()
@@ -65,6 +68,7 @@ impl Settings {
             || self.store.set(name, text)
             || self.redis.set(name, text)
             || self.observing.set(name, text)
+            || self.statsd.set(name, text)
             || self.process.set(name, text)
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -21,6 +22,13 @@ const OFF: &str = "off";
 pub enum PolicySourceName {
     Files,
     Xds,
+}
+
+/// A protocol to a receiver of statsd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatsdProtocol {
+    Udp,
+    Tcp,
 }
 
 /// A text that is never printed or logged, such as a password.
@@ -184,6 +192,11 @@ pub fn pairs(text: &str, separator: char) -> Option<Vec<(String, String)>> {
     text.split(',').map(one).collect()
 }
 
+/// The name of an HTTP header, in lower case.
+pub fn header(text: &str) -> Option<Arc<str>> {
+    http::HeaderName::try_from(text).ok().map(|name| name.as_str().into())
+}
+
 /// Headers of gRPC with text values.
 pub fn headers(text: &str) -> Option<Vec<(String, Secret)>> {
     let one = |(name, value): (String, String)| {
@@ -198,6 +211,14 @@ pub fn policy_source(text: &str) -> Option<PolicySourceName> {
     match text {
         "files" => Some(PolicySourceName::Files),
         "xds" => Some(PolicySourceName::Xds),
+        _ => None,
+    }
+}
+
+pub fn statsd_protocol(text: &str) -> Option<StatsdProtocol> {
+    match text {
+        "udp" => Some(StatsdProtocol::Udp),
+        "tcp" => Some(StatsdProtocol::Tcp),
         _ => None,
     }
 }

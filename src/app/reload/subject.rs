@@ -77,7 +77,7 @@ impl Subject for Policies {
     const RELOAD: &'static str = "reload policies";
 
     fn compile(&self, sources: &[Source]) -> Result<PolicySet, Vec<Problem>> {
-        compile(sources, self.options)
+        compile(sources, self.options.clone())
     }
 
     fn version(&self, _: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::policy::model::{AnswerMetadata, AnswerSettings, RefusalIdPlaces};
+use crate::policy::model::{AnswerMetadata, AnswerSettings, LegacyNames, RefusalIdPlaces};
 use crate::policy::problem::Severity;
 use crate::policy::schema::{
     AnswerBodyFile, AnswerFile, AnswerLimitsFile, AnswerMetadataFile, HeaderSetFile, RefusalIdFile,
@@ -37,6 +37,7 @@ fn settings(file: &AnswerFile) -> AnswerSettings {
     AnswerSettings {
         ratelimit: has(HeaderSetFile::RateLimit),
         ratelimit_legacy: has(HeaderSetFile::RateLimitLegacy),
+        legacy_names: LegacyNames::default(),
         x_ratelimit: has(HeaderSetFile::XRateLimit),
         retry_after: has(HeaderSetFile::RetryAfter),
         quota_warning: has(HeaderSetFile::QuotaWarning),

@@ -15,19 +15,19 @@ use crate::policy::problem::{Problem, Source};
 use crate::policy::schema::PolicyFile;
 use crate::policy::yaml::{Reader, Spanned};
 
-/// Adds a file to the domains. Returns the names in its `replaces`, and its problems.
+/// Adds a file to the domains. `base`: the answers of domains that say nothing of them; `merge_domains`: files with the
+/// same domain are joined. Returns the names in its `replaces`, and its problems.
 pub fn compile(
-    source: &Source,
-    file: &PolicyFile,
+    (source, file): (&Source, &PolicyFile),
     domains: &mut BTreeMap<String, Domain>,
-    options: CompileOptions,
+    (base, merge_domains): (&AnswerSettings, bool),
 ) -> (Vec<Spanned<String>>, Vec<Problem>) {
     let mut reader = Reader::new(source);
     let defaults = Defaults::compile(&mut reader, file);
     let mut compiler = RuleCompiler::new(source, reader, defaults);
     match &file.domain {
         Some(name) => {
-            if domains.contains_key(&name.value) && !options.merge_domains {
+            if domains.contains_key(&name.value) && !merge_domains {
                 let message = format!(
                     "duplicate domain `{}`: another file has it; set `merge_domains` to join them",
                     name.value
@@ -35,7 +35,7 @@ pub fn compile(
                 compiler.reader.error(name.span.clone(), message);
             }
             let known = domains.remove(&name.value);
-            let domain = add(&mut compiler, name, file, (known, base_answer(options)));
+            let domain = add(&mut compiler, name, file, (known, base));
             domains.insert(name.value.clone(), domain);
         }
         // That has been reported; problems of the rules are reported with it.
@@ -45,13 +45,14 @@ pub fn compile(
 }
 
 /// The answers of domains that say nothing of them.
-fn base_answer(options: CompileOptions) -> AnswerSettings {
+pub fn base_answer(options: CompileOptions) -> AnswerSettings {
     let metadata = match options.metadata_always {
         true => AnswerMetadata::Always,
         false => AnswerMetadata::default(),
     };
     AnswerSettings {
         ratelimit_legacy: options.legacy_headers,
+        legacy_names: options.legacy_names,
         metadata,
         ..AnswerSettings::default()
     }
@@ -62,7 +63,7 @@ fn add(
     compiler: &mut RuleCompiler<'_>,
     name: &Spanned<String>,
     file: &PolicyFile,
-    (known, base): (Option<Domain>, AnswerSettings),
+    (known, base): (Option<Domain>, &AnswerSettings),
 ) -> Domain {
     if name.value.is_empty() {
         compiler.reader.error(name.span.clone(), "the domain is empty");
@@ -84,7 +85,7 @@ fn add(
     });
     if let Some(said) = &file.answer {
         let answer = answer(&mut compiler.reader, said);
-        if is_known && domain.answer != base && domain.answer != answer {
+        if is_known && domain.answer != *base && domain.answer != answer {
             let message = format!("domain `{}` has another `answer` in another file", name.value);
             compiler.reader.error(name.span.clone(), message);
         }

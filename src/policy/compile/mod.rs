@@ -42,7 +42,7 @@ pub use condition::{
 };
 pub use defaults::parse_zone;
 
-use super::model::{Domain, PolicySet};
+use super::model::{Domain, LegacyNames, PolicySet};
 use super::problem::{Problem, Severity, Source};
 use super::render;
 use super::schema::read;
@@ -52,12 +52,14 @@ pub use rate::parse_length_ms;
 pub use thresholds::PERCENT_MAX;
 
 /// Options of the compilation.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CompileOptions {
     /// Files with the same domain are joined instead of rejected.
     pub merge_domains: bool,
     /// Domains without `answer` have the headers `ratelimit-limit` and so on.
     pub legacy_headers: bool,
+    /// The names of these headers there.
+    pub legacy_names: LegacyNames,
     /// Domains without `answer` have metadata in all answers.
     pub metadata_always: bool,
 }
@@ -67,6 +69,8 @@ pub struct CompileOptions {
 /// # Errors
 /// All problems of all files, warnings included, if any of them is an error.
 pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet, Vec<Problem>> {
+    let merge_domains = options.merge_domains;
+    let base = file::base_answer(options);
     let mut domains: BTreeMap<String, Domain> = BTreeMap::new();
     let mut problems = Vec::new();
     let mut replacers = Vec::new();
@@ -74,7 +78,8 @@ pub fn compile(sources: &[Source], options: CompileOptions) -> Result<PolicySet,
     for source in sources {
         let (file, form) = read(source);
         problems.extend(form);
-        let (replaced, found) = file::compile(source, &file, &mut domains, options);
+        let (replaced, found) =
+            file::compile((source, &file), &mut domains, (&base, merge_domains));
         problems.extend(found);
         let domain = file.domain.map(|domain| domain.value).unwrap_or_default();
         choosers.push((source, domain.clone(), file.choices));

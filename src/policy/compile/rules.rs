@@ -10,8 +10,8 @@ use super::limits::RuleLimits;
 use super::metadata::metadata;
 use super::reach::Obstacle;
 use crate::policy::model::{
-    Capacity, Idempotency, Mode, Only, Pattern, Reservations, Rule, RuleLevel, RuleValue,
-    SourceLocation,
+    Capacity, Idempotency, MetricValues, Mode, Only, Pattern, Reservations, Rule, RuleLevel,
+    RuleValue, SourceLocation,
 };
 use crate::policy::problem::{Severity, Source};
 use crate::policy::schema::{PolicyFile, RuleFile};
@@ -124,17 +124,13 @@ impl<'a> RuleCompiler<'a> {
             RuleValue::Pattern { pattern, .. } => format!("{parent}{key}={}", pattern.as_str()),
             RuleValue::Any => format!("{parent}{key}"),
         };
-        for flag in [&file.detailed_metric, &file.value_to_metric].into_iter().flatten() {
-            let message = "no effect: values of requests never become metrics";
-            self.reader.note(Severity::Warning, flag.span.clone(), message);
-        }
         let said = self.enforcement(file);
         let (first_index, defaults) = (self.limit_count, &self.defaults);
         let limits = RuleLimits { file, path: &path, first_index, defaults, rule: said };
         let limits = limits.build(&mut self.reader);
         let enforcement = said.or(self.defaults.enforcement).unwrap_or_default();
         self.limit_count += limits.len();
-        let cascade = file.cascade.as_ref().is_some_and(|cascade| cascade.value);
+        let cascade = is_on(file.cascade.as_ref());
         if let Some(span) = file.cascade.as_ref().filter(|_| cascade && has_no_limit(file)) {
             let message = "`cascade` requires limits in the same rule";
             self.reader.error(span.span.clone(), message);
@@ -161,6 +157,10 @@ impl<'a> RuleCompiler<'a> {
             reservations: self.reservations(file),
             replaces: self.replaces(file),
             metadata: file.metadata.as_deref().map(metadata),
+            metric_values: MetricValues {
+                own: is_on(file.value_to_metric.as_ref()),
+                all: is_on(file.detailed_metric.as_ref()),
+            },
             location: self.location(&file.span),
             below,
         }
@@ -277,6 +277,10 @@ impl<'a> RuleCompiler<'a> {
         let line = self.line_starts.partition_point(|start| *start <= span.start);
         SourceLocation { file: self.file_name.clone(), line }
     }
+}
+
+fn is_on(flag: Option<&Spanned<bool>>) -> bool {
+    flag.is_some_and(|flag| flag.value)
 }
 
 /// Whether a rule has no limit in the file. One with a mistake is a limit.

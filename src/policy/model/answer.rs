@@ -1,5 +1,7 @@
 //! The `answer` of a domain: the headers, body and metadata of its answers.
 
+use std::sync::Arc;
+
 /// The settings of a domain's answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswerSettings {
@@ -7,6 +9,7 @@ pub struct AnswerSettings {
     pub ratelimit: bool,
     /// `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`.
     pub ratelimit_legacy: bool,
+    pub legacy_names: LegacyNames,
     /// `X-RateLimit-Limit`, `X-RateLimit-Remaining`, `X-RateLimit-Reset`.
     pub x_ratelimit: bool,
     /// `Retry-After` with refusals.
@@ -28,6 +31,22 @@ pub struct AnswerSettings {
     pub request_headers: Vec<(String, String)>,
     /// Fixed headers for the caller.
     pub response_headers: Vec<(String, String)>,
+}
+
+/// The names of `RateLimit-Limit`, `RateLimit-Remaining` and `RateLimit-Reset`, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LegacyNames {
+    pub limit: Arc<str>,
+    pub remaining: Arc<str>,
+    pub reset: Arc<str>,
+}
+
+impl Default for LegacyNames {
+    fn default() -> Self {
+        let [limit, remaining, reset] =
+            ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"].map(Arc::from);
+        Self { limit, remaining, reset }
+    }
 }
 
 /// The places of a refusal's id.

@@ -29,7 +29,7 @@ mod wait;
 mod window;
 
 pub use adjust::{Adjust, InForce, SignalSource};
-pub use answer::{AnswerMetadata, AnswerSettings, RefusalIdPlaces};
+pub use answer::{AnswerMetadata, AnswerSettings, LegacyNames, RefusalIdPlaces};
 pub use api_keys::{
     ApiKeyHeaders, ApiKeyNeeds, ApiKeyOutage, ApiKeyPlace, ApiKeyPolicy, ApiKeyRoute, ApiKeyRoutes,
     HeaderPlace,
@@ -55,7 +55,7 @@ pub use pattern::Pattern;
 pub use price::{Budget, MICROS, PriceLine, Prices};
 pub use provider::Provider;
 pub use reservation::{ReservationAction, ReservationEntries, Reservations};
-pub use rule::{Rule, RuleLevel, RuleValue, SourceLocation};
+pub use rule::{MetricValues, Rule, RuleLevel, RuleValue, SourceLocation};
 pub use rule_limit::{Refused, RuleLimit, TierLimit};
 pub use set::{Origin, PolicySet};
 pub use share::Share;

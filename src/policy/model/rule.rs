@@ -44,8 +44,18 @@ pub struct Rule {
     /// Names of limits that are replaced in a request that matches this rule.
     pub replaces: Vec<String>,
     pub metadata: Option<Metadata>,
+    pub metric_values: MetricValues,
     pub location: SourceLocation,
     pub(in crate::policy) below: RuleLevel,
+}
+
+/// The values of requests in the metrics of envoyproxy/ratelimit: `value_to_metric` and `detailed_metric`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetricValues {
+    /// Those of the rule's own entry, for its limits and those of all rules below it.
+    pub own: bool,
+    /// Those of all entries, for its limits.
+    pub all: bool,
 }
 
 /// The values that match a rule.

@@ -47,9 +47,9 @@ map! {
     shadow_mode: Spanned<bool> = flag;
     /// The limits are quotas: a request is refused only if all its quotas are used up.
     quota_mode: Spanned<bool> = flag;
-    /// Accepted for compatibility with envoyproxy/ratelimit, without effect: values from requests never become metric names.
+    /// The metrics of envoyproxy/ratelimit (setting `reference_metrics`) have the values of all entries, of the busiest.
     detailed_metric: Spanned<bool> = flag;
-    /// Accepted for compatibility with envoyproxy/ratelimit, without effect: values from requests never become metric names.
+    /// The metrics of envoyproxy/ratelimit (setting `reference_metrics`) have the values of this entry, of the busiest.
     value_to_metric: Spanned<bool> = flag;
     /// All values that match the `*` of `value` share one counter.
     share_threshold: Spanned<bool> = flag;

@@ -201,6 +201,9 @@ mod tests {
                 ("SHADOW_MODE", "true"),
                 ("QUOTA_MODE", "true"),
                 ("LIMIT_RESPONSE_HEADERS_ENABLED", "true"),
+                ("LIMIT_LIMIT_HEADER", "X-L"),
+                ("LIMIT_REMAINING_HEADER", "X-M"),
+                ("LIMIT_RESET_HEADER", "X-R"),
                 ("RESPONSE_DYNAMIC_METADATA", "true"),
                 ("NEAR_LIMIT_RATIO", "0.7"),
             ],
@@ -210,6 +213,9 @@ mod tests {
                 "shadow_mode=true",
                 "quota_mode=true",
                 "legacy_headers=true",
+                "legacy_limit_header=X-L",
+                "legacy_remaining_header=X-M",
+                "legacy_reset_header=X-R",
                 "metadata_always=true",
                 "near_limit_ratio=0.7",
             ],
@@ -235,15 +241,48 @@ mod tests {
     }
 
     #[test]
+    fn statsd_is_sent_where_something_is_said_of_it() {
+        check(&[("USE_STATSD", "false"), ("STATSD_HOST", "s")], &[]);
+        check(&[("USE_STATSD", "true")], &["statsd_address=localhost:8125", "statsd_protocol=tcp"]);
+        check(
+            &[
+                ("STATSD_HOST", "::1"),
+                ("STATSD_PORT", "9"),
+                ("STATSD_PROTOCOL", "udp"),
+                ("EXTRA_TAGS", "a:b,c:d:e"),
+                ("STATS_FLUSH_INTERVAL", "5s"),
+            ],
+            &[
+                "statsd_address=[::1]:9",
+                "statsd_protocol=udp",
+                "statsd_tags=a=b,c=d:e",
+                "statsd_interval=5000ms",
+            ],
+        );
+        check(
+            &[("USE_DOG_STATSD", "true"), ("USE_DOG_STATSD_MOGRIFIERS", "A")],
+            &["statsd_address=localhost:8125", "statsd_dog=true", "statsd_rule_tags=true"],
+        );
+        check(&[("USE_DOG_STATSD", "true"), ("DISABLE_STATS", "true")], &[]);
+    }
+
+    #[test]
     fn every_kind_of_redis_is_reached() {
         let tcp = ("REDIS_SOCKET_TYPE", "tcp");
         check(&[tcp, ("REDIS_URL", "r:6379")], &["redis_url=redis://r:6379"]);
         check(&[("REDIS_URL", "/run/r.sock")], &["redis_url=unix:///run/r.sock"]);
         check(
-            &[tcp, ("REDIS_URL", "r:1"), ("REDIS_AUTH", "u:p:q"), ("REDIS_TIMEOUT", "20ms")],
+            &[
+                tcp,
+                ("REDIS_URL", "r:1"),
+                ("REDIS_AUTH", "u:p:q"),
+                ("REDIS_TIMEOUT", "20ms"),
+                ("CACHE_KEY_PREFIX", "a_"),
+            ],
             &[
                 "store_deadline=20ms",
                 "redis_url=redis://r:1",
+                "redis_key_prefix=a_",
                 "redis_password=p:q",
                 "redis_username=u",
             ],
@@ -291,6 +330,12 @@ mod tests {
         for variable in all.filter(|one| !one.is_refused) {
             assert_eq!(unused(&[(variable.name, "x")]), [variable.name]);
         }
+        for variable in TABLE_OF_REFERENCE.iter().filter(|one| !one.settings.is_empty()) {
+            let translation = translate(&environment(&[(variable.name, "x")]));
+            for (name, reason) in translation.unused {
+                assert!(reason.contains("with"), "{name} has no effect: {reason}");
+            }
+        }
         assert_eq!(unused(&[("CONFIG_GRPC_XDS_NODE_ID", "x")]), ["CONFIG_GRPC_XDS_NODE_ID"]);
         assert_eq!(unused(&[("REDIS_TLS_CACERT", "x")]), ["REDIS_TLS_CACERT"]);
         for (variable, value, expected) in [
@@ -300,7 +345,13 @@ mod tests {
             ("HOST", "example.com", "an IP address"),
             ("SHADOW_MODE", "yes", "true or false"),
             ("GRPC_SERVER_USE_TLS", "true", "GRPC_SERVER_TLS_CERT"),
-            ("REDIS_URL", "hunter2:6379", "REDIS_SOCKET_TYPE=tcp"),
+            (
+                "REDIS_URL",
+                "x:hunter2@h:6379",
+                "the given value is invalid; use a path, or REDIS_SOCKET_TYPE=tcp",
+            ),
+            ("REDIS_URL", "h:6379", "`h:6379` is invalid; use a path"),
+            ("PORT", "http", "PORT of envoyproxy/ratelimit: `http` is invalid; use an IP address"),
         ] {
             let errors = errors(&[(variable, value)]);
             assert!(errors.contains(expected) && errors.contains(variable), "{errors}");

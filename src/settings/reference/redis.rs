@@ -29,6 +29,7 @@ pub fn translate(translator: &mut Translator<'_>) {
     let first = full(parts.next().unwrap_or_default(), scheme, has_tls);
     translator.set("redis_url", first, "REDIS_URL");
     let others: Vec<&str> = parts.collect();
+    translator.copy("CACHE_KEY_PREFIX", "redis_key_prefix");
     others_of(translator, (url, scheme, has_tls), &others);
     login(translator);
     if has_tls {

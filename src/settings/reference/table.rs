@@ -6,23 +6,23 @@ use std::fmt;
 use crate::settings::setting::Setting;
 use crate::settings::table::table;
 
-const STATSD: &str = "there is no statsd; metrics are for Prometheus";
+const STATSD: &str = "with USE_STATSD or USE_DOG_STATSD";
 const XDS_RETRY: &str = "pauses double, minus a random part of up to half";
 const GROUPS: &str = "concurrent requests share a round trip automatically";
-const PER_SECOND: &str = "limits per second are in the same Redis as the others";
+const PER_SECOND: &str = "all limits of a request are decided in one step, in REDIS_URL; for more capacity use REDIS_TYPE=CLUSTER";
 const STARTUP: &str = "Tollgate starts without Redis, and connects when it is available";
 const MEMCACHE: &str = "counters are in Redis or in memory";
 
-/// All variables of its settings.go as of f2fb157, in that order; one that only Envoy Gateway sets; and those of
-/// OpenTelemetry that its documentation names.
+/// All variables of its settings.go as of f2fb157, in that order; one that only Envoy Gateway sets; one of its library for
+/// statsd; and those of OpenTelemetry that its documentation names.
 pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     row("HOST", &["http_address"], ""),
     row("PORT", &["http_address"], ""),
     row("DEBUG_HOST", &[], "/metrics, /policy and the rest are on HOST and PORT"),
     row("DEBUG_PORT", &[], "/metrics, /policy and the rest are on HOST and PORT"),
     row("GRPC_UDS", &["grpc_unix_socket", "grpc_address"], "there is no TCP port then"),
-    row("GRPC_HOST", &["grpc_address"], ""),
-    row("GRPC_PORT", &["grpc_address"], ""),
+    row("GRPC_HOST", &["grpc_address"], "without GRPC_UDS"),
+    row("GRPC_PORT", &["grpc_address"], "without GRPC_UDS"),
     row(
         "GRPC_MAX_CONNECTION_AGE",
         &["grpc_connection_age_max"],
@@ -105,36 +105,53 @@ pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
         &["xds_message_size_max"],
         "with CONFIG_TYPE=GRPC_XDS_SOTW; 64 MiB at most",
     ),
-    row("USE_DOG_STATSD", &[], STATSD),
-    row("USE_DOG_STATSD_MOGRIFIERS", &[], STATSD),
-    row("USE_STATSD", &[], STATSD),
-    row("STATSD_HOST", &[], STATSD),
-    row("STATSD_PORT", &[], STATSD),
-    row("EXTRA_TAGS", &[], STATSD),
-    row("STATS_FLUSH_INTERVAL", &[], STATSD),
-    row("DISABLE_STATS", &[], "metrics are only read, never sent"),
-    row("USE_PROMETHEUS", &["metrics_address"], "/metrics is on PORT too"),
+    row("USE_DOG_STATSD", &["statsd_address", "statsd_dog"], "without DISABLE_STATS"),
+    row(
+        "USE_DOG_STATSD_MOGRIFIERS",
+        &["statsd_rule_tags"],
+        "with USE_DOG_STATSD: rules have the tags domain, key1 and key2; DOG_STATSD_MOGRIFIER_* are not read",
+    ),
+    row(
+        "USE_STATSD",
+        &["statsd_address"],
+        "without DISABLE_STATS; if absent, true with STATSD_HOST and false without",
+    ),
+    row("STATSD_HOST", &["statsd_address"], STATSD),
+    row("STATSD_PORT", &["statsd_address"], STATSD),
+    row("STATSD_PROTOCOL", &["statsd_protocol"], "with USE_STATSD; tcp if absent"),
+    row("EXTRA_TAGS", &["statsd_tags"], STATSD),
+    row("STATS_FLUSH_INTERVAL", &["statsd_interval"], STATSD),
+    row("DISABLE_STATS", &["statsd_address"], "nothing is sent by statsd then"),
+    row(
+        "USE_PROMETHEUS",
+        &["metrics_address"],
+        "/metrics is on PORT too; the metrics of envoyproxy/ratelimit are on, as reference_metrics sets",
+    ),
     row("PROMETHEUS_PATH", &["metrics_path"], "with USE_PROMETHEUS"),
-    row("PROMETHEUS_MAPPER_YAML", &[], "metrics have the names of Tollgate: config/metrics.md"),
+    row(
+        "PROMETHEUS_MAPPER_YAML",
+        &[],
+        "metrics have the names of the default mapping, and those of Tollgate",
+    ),
     row("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", &[], "times are in seconds"),
     row("PROMETHEUS_ADDR", &["metrics_address"], "with USE_PROMETHEUS; :PORT is 0.0.0.0:PORT"),
     row(
         "RUNTIME_ROOT",
         &["policies", "policies_all_names"],
-        "files are RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY, with CONFIG_TYPE=FILE",
+        "with CONFIG_TYPE=FILE: files are in RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY",
     ),
-    row("RUNTIME_SUBDIRECTORY", &["policies"], "as RUNTIME_ROOT"),
-    row("RUNTIME_APPDIRECTORY", &["policies"], "as RUNTIME_ROOT; config if absent"),
+    row("RUNTIME_SUBDIRECTORY", &["policies"], "with CONFIG_TYPE=FILE, as RUNTIME_ROOT"),
+    row(
+        "RUNTIME_APPDIRECTORY",
+        &["policies"],
+        "with CONFIG_TYPE=FILE, as RUNTIME_ROOT; config if absent",
+    ),
     row("RUNTIME_IGNOREDOTFILES", &[], "files that begin with a dot are always ignored"),
     row("RUNTIME_WATCH_ROOT", &[], "all changes are detected, symbolic links included"),
     row("EXPIRATION_JITTER_MAX_SECONDS", &[], "keys expire when their counts have left the window"),
     row("LOCAL_CACHE_SIZE_IN_BYTES", &[], "refusals are always cached in memory"),
     row("NEAR_LIMIT_RATIO", &["near_limit_ratio"], ""),
-    row(
-        "CACHE_KEY_PREFIX",
-        &[],
-        "keys begin with tg1 and the domain; if others count the same domains in this Redis, use another database",
-    ),
+    row("CACHE_KEY_PREFIX", &["redis_key_prefix"], "with REDIS_URL"),
     row(
         "BACKEND_TYPE",
         &["redis_url"],
@@ -142,20 +159,32 @@ pub const TABLE_OF_REFERENCE: &[ReferenceVariable] = &[
     ),
     row("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", &[], "a refused request never costs anything"),
     row("LIMIT_RESPONSE_HEADERS_ENABLED", &["legacy_headers"], "for domains without `answer`"),
-    row("LIMIT_LIMIT_HEADER", &[], "the header is ratelimit-limit"),
-    row("LIMIT_REMAINING_HEADER", &[], "the header is ratelimit-remaining"),
-    row("LIMIT_RESET_HEADER", &[], "the header is ratelimit-reset"),
+    row("LIMIT_LIMIT_HEADER", &["legacy_limit_header"], "with LIMIT_RESPONSE_HEADERS_ENABLED"),
+    row(
+        "LIMIT_REMAINING_HEADER",
+        &["legacy_remaining_header"],
+        "with LIMIT_RESPONSE_HEADERS_ENABLED",
+    ),
+    row("LIMIT_RESET_HEADER", &["legacy_reset_header"], "with LIMIT_RESPONSE_HEADERS_ENABLED"),
     row("RESPONSE_DYNAMIC_METADATA", &["metadata_always"], "for domains without `answer`"),
     row("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", &["ready_with_policies"], ""),
-    row("REDIS_SOCKET_TYPE", &["redis_url"], "tcp or unix"),
-    row("REDIS_TYPE", &["redis_sentinels", "redis_cluster_nodes"], "SINGLE, SENTINEL or CLUSTER"),
+    row("REDIS_SOCKET_TYPE", &["redis_url"], "with REDIS_URL: tcp or unix"),
+    row(
+        "REDIS_TYPE",
+        &["redis_sentinels", "redis_cluster_nodes"],
+        "with REDIS_URL: SINGLE, SENTINEL or CLUSTER",
+    ),
     row(
         "REDIS_URL",
         &["redis_url", "redis_sentinels", "redis_cluster_nodes"],
         "if absent, counters are in memory",
     ),
     row("REDIS_POOL_SIZE", &[], "all requests share one connection"),
-    row("REDIS_AUTH", &["redis_password", "redis_username"], "PASSWORD, or USER:PASSWORD"),
+    row(
+        "REDIS_AUTH",
+        &["redis_password", "redis_username"],
+        "with REDIS_URL: PASSWORD, or USER:PASSWORD",
+    ),
     row("REDIS_TLS", &["redis_url"], "with REDIS_URL"),
     row("REDIS_TLS_CLIENT_CERT", &["redis_tls_cert_file"], "with REDIS_TLS"),
     row("REDIS_TLS_CLIENT_KEY", &["redis_tls_key_file"], "with REDIS_TLS"),
@@ -313,7 +342,7 @@ mod tests {
     fn every_variable_is_there_once_and_leads_to_a_setting_or_says_why_not() {
         let names: BTreeSet<&str> =
             TABLE_OF_REFERENCE.iter().map(|variable| variable.name).collect();
-        assert_eq!((names.len(), TABLE_OF_REFERENCE.len()), (117, 117));
+        assert_eq!((names.len(), TABLE_OF_REFERENCE.len()), (118, 118));
         for variable in TABLE_OF_REFERENCE {
             assert_eq!(variable.instead().len(), variable.settings.len(), "{variable:?}");
             assert!(!variable.settings.is_empty() || !variable.advice.is_empty(), "{variable:?}");
@@ -339,7 +368,8 @@ mod tests {
         };
         check("PORT", "use TOLLGATE_HTTP_ADDRESS");
         check("REDIS_AUTH", "use TOLLGATE_REDIS_PASSWORD or TOLLGATE_REDIS_USERNAME");
-        check("USE_STATSD", &format!("no setting replaces it: {STATSD}"));
+        check("USE_STATSD", "use TOLLGATE_STATSD_ADDRESS");
+        check("REDIS_PERSECOND", &format!("no setting replaces it: {PER_SECOND}"));
     }
 
     #[test]

@@ -10,6 +10,8 @@ const HOST: &str = "0.0.0.0";
 const HTTP_PORT: &str = "8080";
 const GRPC_PORT: &str = "8081";
 const METRICS_ADDRESS: &str = ":9090";
+const STATSD_HOST: &str = "localhost";
+const STATSD_PORT: &str = "8125";
 const RUNTIME_ROOT: &str = "/srv/runtime_data/current";
 const RUNTIME_APPDIRECTORY: &str = "config";
 const XDS_SERVER: &str = "localhost:18000";
@@ -26,6 +28,7 @@ pub fn translate(environment: &BTreeMap<String, String>) -> Translation {
     translator.ports();
     translator.policies();
     translator.observing();
+    translator.statsd();
     redis::translate(&mut translator);
     translator.finish()
 }
@@ -85,6 +88,9 @@ impl Translator<'_> {
         self.copy_flag("SHADOW_MODE", "shadow_mode");
         self.copy_flag("QUOTA_MODE", "quota_mode");
         self.copy_flag("LIMIT_RESPONSE_HEADERS_ENABLED", "legacy_headers");
+        self.copy("LIMIT_LIMIT_HEADER", "legacy_limit_header");
+        self.copy("LIMIT_REMAINING_HEADER", "legacy_remaining_header");
+        self.copy("LIMIT_RESET_HEADER", "legacy_reset_header");
         self.copy_flag("RESPONSE_DYNAMIC_METADATA", "metadata_always");
     }
 
@@ -151,6 +157,7 @@ impl Translator<'_> {
             self.set("log_format", format, "LOG_FORMAT");
         }
         self.copy("NEAR_LIMIT_RATIO", "near_limit_ratio");
+        self.default("reference_metrics", "true");
         if self.is_on("USE_PROMETHEUS") {
             let text = self.get("PROMETHEUS_ADDR").unwrap_or(METRICS_ADDRESS);
             let parts = text.rsplit_once(':');
@@ -177,5 +184,47 @@ impl Translator<'_> {
             }
             self.set("otlp_resource", resource.join(","), "TRACING_SERVICE_NAME");
         }
+    }
+
+    /// There, statsd is on unless told otherwise. Here it is on if something is said of it.
+    fn statsd(&mut self) {
+        if self.is_on("DISABLE_STATS") {
+            return;
+        }
+        let is_dog = self.is_on("USE_DOG_STATSD");
+        let is_plain = match self.is_set("USE_STATSD") {
+            true => self.is_on("USE_STATSD"),
+            false => self.is_set("STATSD_HOST"),
+        };
+        if !is_dog && !is_plain {
+            return;
+        }
+        let (host, port) = (self.get("STATSD_HOST"), self.get("STATSD_PORT"));
+        let variable = match (host, port) {
+            (Some(_), _) => "STATSD_HOST",
+            (None, Some(_)) => "STATSD_PORT",
+            (None, None) if is_dog => "USE_DOG_STATSD",
+            (None, None) => "USE_STATSD",
+        };
+        let (host, port) = (host.unwrap_or(STATSD_HOST), port.unwrap_or(STATSD_PORT));
+        let is_ipv6 = host.contains(':') && !host.starts_with('[');
+        let host = if is_ipv6 { format!("[{host}]") } else { host.to_owned() };
+        self.set("statsd_address", format!("{host}:{port}"), variable);
+        if is_dog {
+            self.set("statsd_dog", "true", "USE_DOG_STATSD");
+            if self.get("USE_DOG_STATSD_MOGRIFIERS").is_some() {
+                self.set("statsd_rule_tags", "true", "USE_DOG_STATSD_MOGRIFIERS");
+            }
+        } else {
+            let protocol = self.get("STATSD_PROTOCOL").unwrap_or("tcp");
+            self.set("statsd_protocol", protocol, "STATSD_PROTOCOL");
+        }
+        if let Some(text) = self.get("EXTRA_TAGS") {
+            match values::tags(text) {
+                Some(tags) => self.set("statsd_tags", tags, "EXTRA_TAGS"),
+                None => self.wrong("EXTRA_TAGS", "a list of NAME:VALUE"),
+            }
+        }
+        self.copy_duration("STATS_FLUSH_INTERVAL", "statsd_interval");
     }
 }

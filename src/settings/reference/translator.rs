@@ -66,10 +66,14 @@ impl<'e> Translator<'e> {
         self.translation.settings.push(Translated { setting, text, variable });
     }
 
-    /// An invalid variable. Its value is not shown: it may be a secret.
+    /// An invalid variable. Its value is shown unless it may be a secret.
     pub fn wrong(&mut self, name: &'static str, expected: &'static str) {
         let place = format!("{name} of envoyproxy/ratelimit");
-        let shown = "the given value".to_owned();
+        let text = self.environment.get(name).map_or("", String::as_str);
+        let shown = match values::is_secret(name, text) {
+            true => "the given value".to_owned(),
+            false => format!("`{}`", text.escape_debug()),
+        };
         self.translation.errors.push(SettingsError::Wrong { place, shown, expected });
     }
 

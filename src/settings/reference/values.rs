@@ -34,6 +34,22 @@ pub fn duration(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| format!("{}ms", total.as_millis().clamp(1, DURATION_MAX_MS)))
 }
 
+/// Whether the value of a variable may be a secret: a password, or a URL with credentials.
+pub fn is_secret(name: &str, text: &str) -> bool {
+    let is_named = ["AUTH", "HEADERS"].iter().any(|word| name.contains(word));
+    is_named || text.contains('@') || text.to_ascii_lowercase().contains("password")
+}
+
+/// Tags as `NAME:VALUE,...`, as those of a setting. None: there is one without a name or a value.
+pub fn tags(text: &str) -> Option<String> {
+    let tag = |part: &str| {
+        let (name, value) = part.trim().split_once(':')?;
+        (!name.is_empty()).then(|| format!("{name}={value}"))
+    };
+    let tags: Option<Vec<String>> = text.split(',').map(tag).collect();
+    tags.map(|tags| tags.join(","))
+}
+
 /// The address of a host and a port. The host is an IP address, localhost, or empty for all interfaces.
 pub fn address(host: &str, port: &str) -> Option<String> {
     let ip = match host.trim_start_matches('[').trim_end_matches(']') {

@@ -27,6 +27,8 @@ const EXCHANGE: &str = include_str!("alert_book.lua");
 #[derive(Debug)]
 pub struct RedisAlertBook {
     route: Route,
+    book: String,
+    closed: String,
 }
 
 /// The book before an exchange.
@@ -52,7 +54,8 @@ pub struct BookChange {
 
 impl RedisAlertBook {
     pub(super) fn new(route: Route) -> Self {
-        Self { route }
+        let (book, closed) = (route.key(BOOK), route.key(CLOSED));
+        Self { route, book, closed }
     }
 
     /// Replaces the book if `version` is its version; without a change, reads it if it is not.
@@ -65,7 +68,7 @@ impl RedisAlertBook {
         change: Option<&BookChange>,
     ) -> Result<BookFound, StoreError> {
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(EXCHANGE).arg(2).arg(BOOK).arg(CLOSED).arg(version);
+        command.arg("EVAL").arg(EXCHANGE).arg(2).arg(&self.book).arg(&self.closed).arg(version);
         command.arg(change.map_or("", |change| &change.text)).arg(LIFE.as_millis().to_string());
         command.arg(change.map_or(0, |change| change.closed_max));
         change.iter().flat_map(|change| &change.closed).for_each(|closed| {
@@ -90,7 +93,7 @@ impl RedisAlertBook {
     /// If Redis does not answer as expected.
     pub async fn closed(&self, max: usize) -> Result<Vec<String>, StoreError> {
         let mut command = Cmd::new();
-        command.arg("LRANGE").arg(CLOSED).arg(0).arg(max.saturating_sub(1));
+        command.arg("LRANGE").arg(&self.closed).arg(0).arg(max.saturating_sub(1));
         parse(self.ask(&command).await?)
     }
 
@@ -100,12 +103,12 @@ impl RedisAlertBook {
     /// If Redis does not answer as expected; it may have been removed.
     pub async fn remove_closed(&self, text: &str) -> Result<(), StoreError> {
         let mut command = Cmd::new();
-        command.arg("LREM").arg(CLOSED).arg(0).arg(text);
+        command.arg("LREM").arg(&self.closed).arg(0).arg(text);
         self.ask(&command).await.map(drop)
     }
 
     async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(BOOK));
+        let link = self.route.link(self.route.slot(&self.book));
         let link = link.ok_or_else(|| StoreError::unexplored("the slot of alerts"))?;
         let late = |_| StoreError::Late { deadline: PATIENCE };
         let answer = time::timeout(PATIENCE, link.send(command)).await.map_err(late)??;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ::redis::Cmd;
 
 use super::cache::{ChangeCache, ChangeListener, Mark};
-use super::directory::{CHANNEL, Names, in_time, read};
+use super::directory::{Names, in_time, read};
 use super::fault;
 use super::link::Link;
 use super::route::Route;
@@ -200,7 +200,10 @@ impl RedisApiKeys {
             command.arg(names.api_key_hash(*hash));
         }
         command.arg(change.id()).arg(change.before.map_or(0, |record| record.revision));
-        command.arg(change.after.map(to_json).unwrap_or_default()).arg(CHANNEL).arg(before.len());
+        command
+            .arg(change.after.map(to_json).unwrap_or_default())
+            .arg(names.channel())
+            .arg(before.len());
         for hash in before.iter().chain(&after) {
             command.arg(format!("{MESSAGE}{hash}"));
         }

@@ -13,7 +13,7 @@ use super::route::Route;
 use crate::store::StoreError;
 
 /// The stream, and the end of its chain: one slot of a cluster.
-pub(super) const STREAM: &str = "tgw1{tgw1}-audit";
+const STREAM: &str = "tgw1{tgw1}-audit";
 const END: &str = "tgw1{tgw1}-end";
 
 /// The field of an entry of the stream.
@@ -28,12 +28,15 @@ const APPEND: &str = include_str!("audit.lua");
 #[derive(Debug)]
 pub struct RedisAuditLog {
     route: Route,
+    pub(super) stream: String,
+    end: String,
     len_max: u64,
 }
 
 impl RedisAuditLog {
     pub(super) fn new(route: Route, len_max: u64) -> Self {
-        Self { route, len_max }
+        let (stream, end) = (route.key(STREAM), route.key(END));
+        Self { route, stream, end, len_max }
     }
 
     /// Adds lines that end with `end` if the chain ends with `expected`; an empty text is no end. Returns the end
@@ -48,7 +51,7 @@ impl RedisAuditLog {
         lines: &[String],
     ) -> Result<String, StoreError> {
         let mut command = Cmd::new();
-        command.arg("EVAL").arg(APPEND).arg(2).arg(STREAM).arg(END);
+        command.arg("EVAL").arg(APPEND).arg(2).arg(&self.stream).arg(&self.end);
         command.arg(expected).arg(end).arg(self.len_max).arg(lines);
         parse(self.ask(&command).await?)
     }
@@ -59,7 +62,7 @@ impl RedisAuditLog {
     /// If Redis does not answer as expected.
     pub async fn newest(&self, max: usize) -> Result<Vec<String>, StoreError> {
         let mut command = Cmd::new();
-        command.arg("XREVRANGE").arg(STREAM).arg("+").arg("-").arg("COUNT").arg(max);
+        command.arg("XREVRANGE").arg(&self.stream).arg("+").arg("-").arg("COUNT").arg(max);
         let entries: Vec<(String, Vec<String>)> = parse(self.ask(&command).await?)?;
         let line =
             |fields: Vec<String>| fields.into_iter().skip_while(|field| *field != FIELD).nth(1);
@@ -69,13 +72,18 @@ impl RedisAuditLog {
     /// The id of the newest entry.
     pub(super) async fn last_id(&self) -> Result<Option<String>, StoreError> {
         let mut command = Cmd::new();
-        command.arg("XREVRANGE").arg(STREAM).arg("+").arg("-").arg("COUNT").arg(1);
+        command.arg("XREVRANGE").arg(&self.stream).arg("+").arg("-").arg("COUNT").arg(1);
         let newest: Vec<(String, Vec<String>)> = parse(self.ask(&command).await?)?;
         Ok(newest.into_iter().next().map(|(id, _)| id))
     }
 
+    /// The name of a key in Redis.
+    pub(super) fn key(&self, key: &str) -> String {
+        self.route.key(key)
+    }
+
     pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(STREAM));
+        let link = self.route.link(self.route.slot(&self.stream));
         let link = link.ok_or_else(|| StoreError::unexplored("the slot of the audit log"))?;
         let late = |_| StoreError::Late { deadline: PATIENCE };
         let answer = time::timeout(PATIENCE, link.send(command)).await.map_err(late)??;

@@ -6,7 +6,7 @@
 
 use ::redis::Cmd;
 
-use super::audit_log::{FIELD, RedisAuditLog, STREAM, parse};
+use super::audit_log::{FIELD, RedisAuditLog, parse};
 use crate::store::StoreError;
 
 /// How often the stream was replaced by a copy; in the slot of the stream, as the copies are.
@@ -66,17 +66,18 @@ impl RedisAuditLog {
         replace: impl Fn(&str) -> Option<String>,
     ) -> Result<u64, StoreError> {
         for _ in 0..ATTEMPTS_MAX {
+            let rewrites_key = self.key(REWRITES);
             let mut command = Cmd::new();
-            command.arg("GET").arg(REWRITES);
+            command.arg("GET").arg(&rewrites_key);
             let rewrites: Option<String> = parse(self.ask(&command).await?)?;
             let Some(last) = self.last_id().await? else { return Ok(0) };
             if self.pass(&last, None, &replace).await? == 0 {
                 return Ok(0);
             }
-            let copy = format!("{COPY_PREFIX}{}", random()?);
+            let copy = format!("{}{}", self.key(COPY_PREFIX), random()?);
             let replaced = self.pass(&last, Some(&copy), &replace).await?;
             let mut command = Cmd::new();
-            command.arg("EVAL").arg(COMMIT).arg(3).arg(STREAM).arg(&copy).arg(REWRITES);
+            command.arg("EVAL").arg(COMMIT).arg(3).arg(&self.stream).arg(&copy).arg(&rewrites_key);
             command.arg(rewrites.unwrap_or_default()).arg(&last);
             if parse::<u64>(self.ask(&command).await?)? == 1 {
                 return Ok(replaced);
@@ -96,7 +97,7 @@ impl RedisAuditLog {
         let (mut from, mut replaced) = ("-".to_owned(), 0);
         loop {
             let mut command = Cmd::new();
-            command.arg("XRANGE").arg(STREAM).arg(&from).arg(last).arg("COUNT").arg(PAGE_LEN);
+            command.arg("XRANGE").arg(&self.stream).arg(&from).arg(last).arg("COUNT").arg(PAGE_LEN);
             let mut page: Entries = parse(self.ask(&command).await?)?;
             for (_, fields) in &mut page {
                 let line = fields.iter_mut().skip_while(|field| *field != FIELD).nth(1);

@@ -24,7 +24,7 @@ use crate::store::{Change, Page, Record, StoreError};
 const PREFIX: &str = "tgc1";
 
 /// The channel with the names of changed callers.
-pub const CHANNEL: &str = "tgc1-changes";
+const CHANNEL: &str = "tgc1-changes";
 
 /// Timeout of reads and writes for which no request waits.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,16 +45,25 @@ pub struct RedisDirectory {
 /// The names of the keys. In a cluster all of them have one slot, because a change is one step.
 #[derive(Clone, Debug)]
 pub struct Names {
-    prefix: &'static str,
+    prefix: String,
+    channel: String,
     pub slot: u16,
 }
 
 impl Names {
     pub(super) fn new(route: &Route) -> Self {
+        let channel = route.key(CHANNEL);
         match route {
-            Route::One(_) => Self { prefix: PREFIX, slot: 0 },
-            Route::Cluster(_) => Self { prefix: "{tgc1}", slot: slot_of(PREFIX) },
+            Route::One(_) => Self { prefix: route.key(PREFIX), channel, slot: 0 },
+            Route::Cluster(_) => {
+                Self { prefix: route.key("{tgc1}"), channel, slot: slot_of(PREFIX) }
+            }
         }
+    }
+
+    /// The channel of changes.
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
     }
 
     /// The key of a caller's record. A name is short, and the rest of the key is fixed, so nothing needs to be escaped.
@@ -261,7 +270,7 @@ impl RedisDirectory {
             for (other, _) in change.depends_on {
                 command.arg(names.caller(other));
             }
-            command.arg(change.name).arg(seen).arg(json.unwrap_or_default()).arg(CHANNEL);
+            command.arg(change.name).arg(seen).arg(json.unwrap_or_default()).arg(names.channel());
             for (_, revision) in change.depends_on {
                 command.arg(revision);
             }

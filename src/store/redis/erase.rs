@@ -46,7 +46,8 @@ fn links(route: &Route) -> Result<Vec<Arc<Link>>, StoreError> {
 }
 
 async fn erase_on(link: &Link, entry: &KeyEntry) -> Result<u64, StoreError> {
-    let pattern = format!("tg1*{}*", literal(entry.as_str()));
+    let pattern =
+        format!("{}tg1*{}*", link.settings().key_prefix.as_str(), literal(entry.as_str()));
     let (mut cursor, mut erased) = ("0".to_owned(), 0);
     loop {
         let mut command = Cmd::new();

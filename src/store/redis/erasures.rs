@@ -26,11 +26,12 @@ const READ_MAX: u32 = 10_000;
 #[derive(Debug)]
 pub struct RedisErasures {
     route: Route,
+    key: String,
 }
 
 impl RedisErasures {
     pub(super) fn new(route: Route) -> Self {
-        Self { route }
+        Self { key: route.key(KEY), route }
     }
 
     /// Adds an erasure, by a hash of the caller's name.
@@ -39,15 +40,15 @@ impl RedisErasures {
     /// If Redis does not answer as expected.
     pub async fn add(&self, hash: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut command = Cmd::new();
-        command.arg("ZADD").arg(KEY).arg(now.as_ms()).arg(hash);
+        command.arg("ZADD").arg(&self.key).arg(now.as_ms()).arg(hash);
         self.ask(&command).await?;
         let life_ms = u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX);
         let mut command = Cmd::new();
         let oldest = now.as_ms().saturating_sub(life_ms);
-        command.arg("ZREMRANGEBYSCORE").arg(KEY).arg("-inf").arg(oldest);
+        command.arg("ZREMRANGEBYSCORE").arg(&self.key).arg("-inf").arg(oldest);
         self.ask(&command).await?;
         let mut command = Cmd::new();
-        command.arg("PEXPIRE").arg(KEY).arg(life_ms);
+        command.arg("PEXPIRE").arg(&self.key).arg(life_ms);
         self.ask(&command).await.map(drop)
     }
 
@@ -57,7 +58,7 @@ impl RedisErasures {
     /// If Redis does not answer as expected.
     pub async fn read(&self) -> Result<Vec<(String, u64)>, StoreError> {
         let mut command = Cmd::new();
-        command.arg("ZREVRANGEBYSCORE").arg(KEY).arg("+inf").arg("-inf").arg("WITHSCORES");
+        command.arg("ZREVRANGEBYSCORE").arg(&self.key).arg("+inf").arg("-inf").arg("WITHSCORES");
         command.arg("LIMIT").arg(0).arg(READ_MAX);
         let answer = self.ask(&command).await?;
         Vec::from_redis_value(answer)
@@ -65,7 +66,7 @@ impl RedisErasures {
     }
 
     async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(KEY));
+        let link = self.route.link(self.route.slot(&self.key));
         let link = link.ok_or_else(|| StoreError::unexplored("the slot of erasures"))?;
         let late = |_| StoreError::Late { deadline: PATIENCE };
         let answer = time::timeout(PATIENCE, link.send(command)).await.map_err(late)??;

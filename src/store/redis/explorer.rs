@@ -39,7 +39,7 @@ impl Explorer {
     /// An explorer that is not running yet, and its nodes.
     pub fn try_new(settings: &RedisSettings) -> Result<(Self, Arc<Nodes>), RedisSettingsError> {
         settings.check()?;
-        let nodes = Arc::new(Nodes::new());
+        let nodes = Arc::new(Nodes::new(settings.key_prefix.clone()));
         let seeds = settings.seeds()?;
         Ok((Self { settings: settings.clone(), seeds, nodes: nodes.clone() }, nodes))
     }

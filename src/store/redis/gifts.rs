@@ -3,7 +3,7 @@
 use ::redis::Cmd;
 use serde::{Deserialize, Serialize};
 
-use super::directory::{CHANNEL, RedisDirectory, in_time, read};
+use super::directory::{RedisDirectory, in_time, read};
 use crate::clock::Timestamp;
 use crate::policy::CallerForm;
 use crate::store::{
@@ -111,7 +111,11 @@ impl RedisDirectory {
         let form = credit.and_then(|credit| credit.caller).map(CallerForm::from);
         let form = form.map(|form| serde_json::to_string(&form).expect("a form is JSON"));
         command.arg(name).arg(credit.map_or(0, |credit| credit.seen));
-        command.arg(form.unwrap_or_default()).arg(CHANNEL).arg(LOG_LEN_MAX).arg(LOG_LIFE_MS);
+        command
+            .arg(form.unwrap_or_default())
+            .arg(self.names.channel())
+            .arg(LOG_LEN_MAX)
+            .arg(LOG_LIFE_MS);
         for event in log {
             command.arg(serde_json::to_string(&StoredEvent::from(event)).expect("it is JSON"));
         }

@@ -63,7 +63,7 @@ impl Link {
             reason: ArcSwap::from_pointee("not connected yet".to_owned()),
             queue: Queue::default(),
             doubt: Notify::new(),
-            membership: Membership::new(),
+            membership: Membership::new(settings.key_prefix.clone()),
             connects: AtomicU64::new(0),
             clock: ServerClock::new(),
             map_doubt,

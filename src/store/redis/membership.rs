@@ -9,6 +9,7 @@ use ::redis::aio::MultiplexedConnection;
 use ::redis::{Cmd, FromRedisValue, RedisError};
 use arc_swap::ArcSwapOption;
 
+use super::key_prefix::KeyPrefix;
 use super::server_clock::{RoundTrip, ServerClock};
 use crate::clock::{Timestamp, monotonic_now};
 
@@ -29,6 +30,7 @@ const NAME_LEN: usize = 16;
 /// The name of this sidecar, and the number of sidecars.
 #[derive(Debug)]
 pub struct Membership {
+    prefix: KeyPrefix,
     name: String,
     /// The hash tag of the key in a cluster, which places it on this server.
     tag: ArcSwapOption<String>,
@@ -38,12 +40,12 @@ pub struct Membership {
 
 impl Membership {
     /// The membership of a new sidecar, with a random name.
-    pub fn new() -> Self {
+    pub fn new(prefix: KeyPrefix) -> Self {
         let mut bytes = [0; NAME_LEN];
         // Without randomness all such sidecars have the same name and count as one.
         let _ = getrandom::fill(&mut bytes);
         let name = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { name, tag: ArcSwapOption::empty(), sidecars: AtomicU32::new(0) }
+        Self { prefix, name, tag: ArcSwapOption::empty(), sidecars: AtomicU32::new(0) }
     }
 
     /// Moves the key to the slot of `tag`.
@@ -52,9 +54,10 @@ impl Membership {
     }
 
     fn key(&self) -> String {
+        let prefix = self.prefix.as_str();
         match &*self.tag.load() {
-            Some(tag) => format!("{KEY}{{{tag}}}"),
-            None => KEY.to_owned(),
+            Some(tag) => format!("{prefix}{KEY}{{{tag}}}"),
+            None => format!("{prefix}{KEY}"),
         }
     }
 

@@ -24,6 +24,7 @@ mod fault;
 mod gift_erasure;
 mod gifts;
 mod group;
+mod key_prefix;
 mod membership;
 mod late;
 mod link;
@@ -63,6 +64,7 @@ pub use erasures::RedisErasures;
 use explorer::Explorer;
 pub use gift_erasure::ErasedGifts;
 use group::Asking;
+pub use key_prefix::KeyPrefix;
 use link::Link;
 pub use refusals::{KeptRefusal, RedisRefusals};
 pub use reply::{BatchSize, Replies, Reply};
@@ -184,6 +186,10 @@ impl Redis {
         RedisRefusals::new(self.route.clone(), kept_max)
     }
 
+    fn slot_of(&self, key: &Key) -> u16 {
+        self.route.slot(&self.route.prefix().on(key.as_str()))
+    }
+
     /// Host and port of the server, or the path of its socket; of a cluster, of one of its nodes.
     pub fn address(&self) -> &str {
         &self.address
@@ -254,7 +260,7 @@ impl Store for Redis {
         if left.is_zero() {
             return Err(StoreError::Late { deadline: self.deadline });
         }
-        let slot = batch.keys.first().map_or(0, |key| self.route.slot(key.as_str()));
+        let slot = batch.keys.first().map_or(0, |key| self.slot_of(key));
         let Some(link) = self.route.link(slot) else {
             return Err(StoreError::unexplored(&self.address));
         };
@@ -263,7 +269,7 @@ impl Store for Redis {
     }
 
     fn shard_of(&self, key: &Key) -> u32 {
-        self.route.slot(key.as_str()).into()
+        self.slot_of(key).into()
     }
 
     fn is_healthy(&self) -> bool {

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
 use super::cluster_slots::Address;
+use super::key_prefix::KeyPrefix;
 use super::link::Link;
 use super::map_change::NOWHERE;
 use super::slot::SLOTS;
@@ -18,6 +19,7 @@ use crate::store::Health;
 /// The masters of a cluster.
 #[derive(Debug)]
 pub struct Nodes {
+    prefix: KeyPrefix,
     map: ArcSwap<Map>,
     /// Notified when the map may be outdated.
     doubt: Arc<Notify>,
@@ -56,8 +58,14 @@ impl Default for Map {
 
 impl Nodes {
     /// No masters yet.
-    pub fn new() -> Self {
-        Self { map: ArcSwap::default(), doubt: Arc::default(), gone: Counts::default() }
+    pub fn new(prefix: KeyPrefix) -> Self {
+        let (map, doubt, gone) = (ArcSwap::default(), Arc::default(), Counts::default());
+        Self { prefix, map, doubt, gone }
+    }
+
+    /// The text before all keys.
+    pub fn prefix(&self) -> &KeyPrefix {
+        &self.prefix
     }
 
     /// The map in force.

@@ -85,7 +85,11 @@ impl RedisRefusals {
 
     /// None if there are no places.
     fn key(&self, id: u64) -> Option<String> {
-        id.checked_rem(self.places).map(key)
+        id.checked_rem(self.places).map(|place| self.key_of(place))
+    }
+
+    fn key_of(&self, place: u64) -> String {
+        self.route.key(&format!("{PREFIX}|{place}"))
     }
 
     async fn set(&self, (id, text): KeptRefusal) -> Result<(), StoreError> {
@@ -97,7 +101,7 @@ impl RedisRefusals {
 
     /// The text at a place, and its key.
     async fn read_place(&self, place: u64) -> Result<(Option<String>, String), StoreError> {
-        let key = key(place);
+        let key = self.key_of(place);
         Ok((self.read(&key).await?, key))
     }
 
@@ -121,8 +125,4 @@ impl RedisRefusals {
             fault::refused(&error)
         })
     }
-}
-
-fn key(place: u64) -> String {
-    format!("{PREFIX}|{place}")
 }

@@ -41,7 +41,7 @@ impl RedisReservations {
         record: &ReservationRecord,
         (now, is_new): (Timestamp, bool),
     ) -> Result<Written, StoreError> {
-        let name = name(key.caller);
+        let name = self.name(key.caller);
         let mut command = Cmd::new();
         command.arg("EVAL").arg(WRITE).arg(1).arg(&name).arg(key.id).arg(&record.text);
         command.arg(now.as_ms()).arg(record.until.as_ms()).arg(RECORDS_MAX);
@@ -63,7 +63,7 @@ impl RedisReservations {
         key: RecordKey<'_>,
         now: Timestamp,
     ) -> Result<Option<ReservationRecord>, StoreError> {
-        let name = name(key.caller);
+        let name = self.name(key.caller);
         let mut command = Cmd::new();
         command.arg("HGET").arg(&name).arg(key.id);
         let text: Option<String> = read(self.send(&name, &command).await?)?;
@@ -79,7 +79,7 @@ impl RedisReservations {
         caller: &str,
         now: Timestamp,
     ) -> Result<Vec<(String, ReservationRecord)>, StoreError> {
-        let name = name(caller);
+        let name = self.name(caller);
         let mut command = Cmd::new();
         command.arg("HGETALL").arg(&name);
         let all: Vec<(String, String)> = read(self.send(&name, &command).await?)?;
@@ -94,7 +94,7 @@ impl RedisReservations {
     /// # Errors
     /// When Redis does not answer as it should.
     pub async fn remove(&self, key: RecordKey<'_>) -> Result<(), StoreError> {
-        let name = name(key.caller);
+        let name = self.name(key.caller);
         let mut command = Cmd::new();
         command.arg("HDEL").arg(&name).arg(key.id);
         self.send(&name, &command).await.map(|_| ())
@@ -105,7 +105,7 @@ impl RedisReservations {
     /// # Errors
     /// When Redis does not answer as it should.
     pub async fn erase(&self, caller: &str) -> Result<u64, StoreError> {
-        let name = name(caller);
+        let name = self.name(caller);
         let mut count = Cmd::new();
         count.arg("HLEN").arg(&name);
         let count = read(self.send(&name, &count).await?)?;
@@ -115,6 +115,11 @@ impl RedisReservations {
         Ok(count)
     }
 
+    /// The key of a caller's records. A name is short, and the rest of the key is the same for all.
+    fn name(&self, caller: &str) -> String {
+        self.route.key(&format!("{PREFIX}|{caller}"))
+    }
+
     async fn send(&self, key: &str, command: &Cmd) -> Result<Value, StoreError> {
         let link = self.route.link(self.route.slot(key));
         let link = link.ok_or_else(|| StoreError::unexplored("the reservations' slot"))?;
@@ -122,11 +127,6 @@ impl RedisReservations {
         let value = time::timeout(PATIENCE, link.send(command)).await.map_err(late).flatten()?;
         value.extract_error().map_err(|error| fault::refused(&error))
     }
-}
-
-/// The key of a caller's records. A name is short, and the rest of the key is the same for all.
-fn name(caller: &str) -> String {
-    format!("{PREFIX}|{caller}")
 }
 
 fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {

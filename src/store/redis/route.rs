@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::key_prefix::KeyPrefix;
 use super::link::Link;
 use super::nodes::Nodes;
 use super::slot::slot_of;
@@ -22,7 +23,20 @@ impl Route {
         }
     }
 
-    /// The slot of a key; 0 without slots.
+    /// The text before all keys.
+    pub fn prefix(&self) -> &KeyPrefix {
+        match self {
+            Self::One(link) => &link.settings().key_prefix,
+            Self::Cluster(nodes) => nodes.prefix(),
+        }
+    }
+
+    /// The name of a key in Redis.
+    pub fn key(&self, key: &str) -> String {
+        self.prefix().on(key).into_owned()
+    }
+
+    /// The slot of a key by its name in Redis; 0 without slots.
     pub fn slot(&self, key: &str) -> u16 {
         match self {
             Self::One(_) => 0,

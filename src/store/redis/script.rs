@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 use ::redis::{Cmd, Script};
 
 use super::group::Group;
+use super::key_prefix::KeyPrefix;
 use super::server_clock::ServerClock;
 
 const CODE: &str = concat!(
@@ -56,8 +57,8 @@ impl Dialect {
         command
     }
 
-    /// The command that charges a group by this clock.
-    pub fn call(self, group: &Group, clock: &ServerClock) -> Cmd {
+    /// The command that charges a group by this clock; the keys have this prefix.
+    pub fn call(self, group: &Group, clock: &ServerClock, prefix: &KeyPrefix) -> Cmd {
         let mut command = Cmd::new();
         match self {
             Self::Library => command.arg("FCALL").arg(&LIBRARY.1),
@@ -65,7 +66,7 @@ impl Dialect {
         };
         command.arg(group.keys().len());
         for key in group.keys() {
-            command.arg(key.as_str());
+            command.arg(&*prefix.on(key.as_str()));
         }
         match group.fixed_time() {
             Some(at) => command.arg(at.as_ms()),

@@ -4,7 +4,7 @@ use std::slice;
 use std::sync::Weak;
 
 use ::redis::aio::MultiplexedConnection;
-use ::redis::{ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
+use ::redis::{Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value};
 
 use super::fault;
 use super::group::Group;
@@ -75,12 +75,16 @@ impl Sender<'_> {
         groups.into_iter().zip(answers).collect()
     }
 
+    fn call_of(&self, group: &Group) -> Cmd {
+        self.dialect.call(group, self.link.clock(), &self.link.settings().key_prefix)
+    }
+
     /// Calls the code for groups, in one write; returns an answer for each.
     async fn call(&mut self, groups: &[Group]) -> Vec<Result<Value, RedisError>> {
         if let [group] = groups
             && !group.is_asking()
         {
-            let call = self.dialect.call(group, self.link.clock());
+            let call = self.call_of(group);
             let answer = self.connection.send_packed_command(&call).await;
             return vec![answer.and_then(Value::extract_error)];
         }
@@ -89,7 +93,7 @@ impl Sender<'_> {
             if group.is_asking() {
                 pipeline.cmd("ASKING");
             }
-            pipeline.add_command(self.dialect.call(group, self.link.clock()));
+            pipeline.add_command(self.call_of(group));
         }
         let answers = self.connection.send_packed_commands(&pipeline, 0, pipeline.len()).await;
         match answers {

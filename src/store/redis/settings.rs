@@ -6,6 +6,7 @@ use std::{fmt, fs, io};
 
 use ::redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError};
 
+use super::key_prefix::KeyPrefix;
 use super::socket::Target;
 use crate::tls_client::{TlsError, TlsSettings};
 
@@ -29,6 +30,8 @@ pub struct RedisSettings {
     pub password: Option<Password>,
     pub database: Option<u32>,
     pub tls: TlsSettings,
+    /// Before all keys.
+    pub key_prefix: KeyPrefix,
     /// Timeout of a charge, including retries.
     pub deadline: Duration,
     /// Timeout of one attempt to connect.
@@ -89,6 +92,7 @@ impl RedisSettings {
             password: None,
             database: None,
             tls: TlsSettings::default(),
+            key_prefix: KeyPrefix::default(),
             deadline: DEADLINE_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 use ::redis::{Cmd, FromRedisValue, Value};
 use tokio::time;
 
-use super::slot::slot_of;
 use super::{Redis, fault};
 use crate::store::StoreError;
 use crate::store::signals::{SignalChange, SignalFields};
@@ -25,8 +24,9 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer as it should.
     pub async fn signals(&self) -> Result<SignalFields, StoreError> {
+        let key = self.route.key(KEY);
         let mut command = Cmd::new();
-        command.arg("HGETALL").arg(KEY);
+        command.arg("HGETALL").arg(&key);
         let fields = self.call_signals(&command).await?;
         SignalFields::from_redis_value(fields)
             .map_err(|error| StoreError::Garbled { reason: error.to_string() })
@@ -37,15 +37,16 @@ impl Redis {
     /// # Errors
     /// When Redis does not answer as it should; the change may have been made, or a part of it.
     pub async fn change_signals(&self, change: &SignalChange) -> Result<(), StoreError> {
+        let key = self.route.key(KEY);
         let mut set = Cmd::new();
-        set.arg("HSET").arg(KEY);
+        set.arg("HSET").arg(&key);
         change.set.iter().for_each(|(field, text)| {
             set.arg(field).arg(text);
         });
         let mut remove = Cmd::new();
-        remove.arg("HDEL").arg(KEY).arg(&change.removed);
+        remove.arg("HDEL").arg(&key).arg(&change.removed);
         let mut keep = Cmd::new();
-        keep.arg("PEXPIRE").arg(KEY).arg(LIFE.as_millis().to_string());
+        keep.arg("PEXPIRE").arg(&key).arg(LIFE.as_millis().to_string());
         let commands = [
             (set, !change.set.is_empty()),
             (remove, !change.removed.is_empty()),
@@ -58,7 +59,7 @@ impl Redis {
     }
 
     async fn call_signals(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(slot_of(KEY));
+        let link = self.route.link(self.route.slot(&self.route.key(KEY)));
         let link = link.ok_or_else(|| StoreError::unexplored("the slot of signals"))?;
         let call = async {
             let answer = link.send(command).await?;

@@ -17,7 +17,7 @@ use tokio::{select, time};
 use super::cache::ChangeListener;
 use super::connect::{ConnectError, Connected, connect_with};
 use super::connection::RECONNECT;
-use super::directory::{CHANNEL, Names};
+use super::directory::Names;
 use super::fault;
 use super::route::Route;
 use super::settings::Login;
@@ -97,7 +97,7 @@ impl Subscriber {
         let link = self.route.link(self.names.slot).ok_or(None)?;
         let subscribing = async {
             let mut connected = connect_with(link.settings(), Login::Changes, config).await?;
-            connected.connection.subscribe(CHANNEL).await?;
+            connected.connection.subscribe(self.names.channel()).await?;
             // Before the cache is used, so that a later loss is certainly noticed.
             let changes = self.count(&mut connected.connection).await?;
             Ok::<_, ConnectError>(Subscribed { connected, changes })

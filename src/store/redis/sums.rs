@@ -132,13 +132,13 @@ impl RedisSums {
     /// If Redis does not answer as expected; some may be removed.
     pub async fn erase(&self, periods: &[SumsPeriod], caller: &str) -> Result<u64, StoreError> {
         let removed: Vec<(SumsPeriod, u64)> =
-            self.read(fields("HDEL", periods, caller).collect()).await?;
+            self.read(self.fields("HDEL", periods, caller)).await?;
         Ok(removed.into_iter().map(|(_, removed)| removed).sum())
     }
 
     async fn call(&self, batch: &SumsBatch) -> Result<Value, StoreError> {
         let mut keys = Keys::default();
-        let key = |suffix: &str| key(batch.period, suffix);
+        let key = |suffix: &str| self.key(batch.period, suffix);
         keys.place(key("b"));
         let mut additions = Vec::with_capacity(batch.entries.len());
         for entry in &batch.entries {
@@ -180,7 +180,7 @@ impl RedisSums {
         table: SumsTable,
         bytes: &mut usize,
     ) -> Result<Vec<(SumsPeriod, Vec<SumsEntry>)>, SumsError> {
-        let hashes = periods.iter().map(|period| (*period, key(*period, suffix(table))));
+        let hashes = periods.iter().map(|period| (*period, self.key(*period, suffix(table))));
         let found = self.hashes(hashes, bytes).await?;
         let entries = |fields: Vec<(String, String)>| {
             fields.into_iter().map(|(field, sums)| SumsEntry { table, field, sums }).collect()
@@ -194,7 +194,7 @@ impl RedisSums {
         caller: &str,
     ) -> Result<Vec<(SumsPeriod, Vec<SumsEntry>)>, SumsError> {
         let found: Vec<(SumsPeriod, Option<String>)> =
-            self.read(fields("HGET", periods, caller).collect()).await?;
+            self.read(self.fields("HGET", periods, caller)).await?;
         let entry = |(period, sums): (SumsPeriod, Option<String>)| {
             let field = caller.to_owned();
             Some((period, vec![SumsEntry { table: SumsTable::Callers, field, sums: sums? }]))
@@ -210,7 +210,7 @@ impl RedisSums {
         let mut all = self.read_all(periods, SumsTable::Nameless, bytes).await?;
         all.extend(self.read_all(periods, SumsTable::Others, bytes).await?);
         let of = |period: SumsPeriod, letter: char, shards: u32| {
-            (0..shards).map(move |shard| (period, key(period, &format!("{letter}{shard}"))))
+            (0..shards).map(move |shard| (period, self.key(period, &format!("{letter}{shard}"))))
         };
         // Most periods of a long range are empty, and reading their shards would take long.
         let alive = self.read_alive(periods).await?;
@@ -232,7 +232,7 @@ impl RedisSums {
     async fn read_alive(&self, periods: &[SumsPeriod]) -> Result<Vec<SumsPeriod>, SumsError> {
         let command = |period: &SumsPeriod| {
             let mut command = Cmd::new();
-            command.arg("HLEN").arg(key(*period, "b"));
+            command.arg("HLEN").arg(self.key(*period, "b"));
             (*period, command)
         };
         let lens: Vec<(SumsPeriod, usize)> =
@@ -296,8 +296,26 @@ impl RedisSums {
         call.boxed()
     }
 
+    /// A command on a caller's field in each hash that may have it.
+    fn fields(&self, name: &str, periods: &[SumsPeriod], caller: &str) -> Vec<(SumsPeriod, Cmd)> {
+        let places = periods.iter().flat_map(|period| {
+            [shard(caller), spill(caller)].map(|suffix| (*period, self.key(*period, &suffix)))
+        });
+        let command = |(period, key): (SumsPeriod, String)| {
+            let mut command = Cmd::new();
+            command.arg(name).arg(key).arg(caller);
+            (period, command)
+        };
+        places.map(command).collect()
+    }
+
+    /// The key of a table. Its period is the hash tag.
+    fn key(&self, period: SumsPeriod, suffix: &str) -> String {
+        self.route.key(&format!("{PREFIX}{{{period}}}{suffix}"))
+    }
+
     fn link(&self, period: SumsPeriod) -> Result<Arc<Link>, StoreError> {
-        let link = self.route.link(self.route.slot(&key(period, "")));
+        let link = self.route.link(self.route.slot(&self.key(period, "")));
         link.ok_or_else(|| StoreError::unexplored("the slot of usage"))
     }
 
@@ -328,27 +346,6 @@ impl Refusal {
             Self::Error(error) => error,
         }
     }
-}
-
-/// A command on a caller's field in each hash that may have it.
-fn fields(
-    name: &str,
-    periods: &[SumsPeriod],
-    caller: &str,
-) -> impl Iterator<Item = (SumsPeriod, Cmd)> {
-    let places = periods.iter().flat_map(|period| {
-        [shard(caller), spill(caller)].map(|suffix| (*period, key(*period, &suffix)))
-    });
-    places.map(move |(period, key)| {
-        let mut command = Cmd::new();
-        command.arg(name).arg(key).arg(caller);
-        (period, command)
-    })
-}
-
-/// The key of a table. Its period is the hash tag.
-fn key(period: SumsPeriod, suffix: &str) -> String {
-    format!("{PREFIX}{{{period}}}{suffix}")
 }
 
 /// The suffix of the key of a table; keys of callers have a number after it.
