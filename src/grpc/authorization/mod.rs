@@ -4,7 +4,6 @@
 //! answer the client ([`write`]).
 
 mod charge;
-mod codec;
 mod read;
 mod write;
 
@@ -16,11 +15,11 @@ use hyper::body::Incoming;
 use tonic::codegen::BoxFuture;
 use tonic::server::{Grpc, UnaryService};
 use tonic::{Response, Status};
+use tonic_prost::ProstCodec;
 
 use super::body_reader::{BodyReader, MESSAGE_LEN_MAX};
 use super::service::Answer;
 use crate::engine::{ApiKeyRefusal, ApiKeyRequest, ApiKeys, Code, Engine};
-use codec::CheckCodec;
 use read::Attributes;
 
 /// The path of the one method.
@@ -45,8 +44,8 @@ impl Authorization {
     pub fn call(&self, call: Request<BodyReader<Incoming>>) -> Answer {
         let method = self.clone();
         Box::pin(async move {
-            let mut grpc =
-                Grpc::new(CheckCodec).apply_max_message_size_config(Some(MESSAGE_LEN_MAX), None);
+            let mut grpc = Grpc::new(ProstCodec::default())
+                .apply_max_message_size_config(Some(MESSAGE_LEN_MAX), None);
             Ok(grpc.unary(method, call).await)
         })
     }
