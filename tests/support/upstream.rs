@@ -1,13 +1,15 @@
-//! The upstream of a gateway: it returns the received request, or a requested answer.
+//! The upstream of a gateway: it returns the received request, or a requested answer; or what comes over a websocket.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::http::{HeaderMap, HeaderValue, Uri};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
+use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -27,10 +29,14 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let served = Arc::<AtomicUsize>::default();
         let count = Arc::clone(&served);
-        let router = Router::new().fallback(async move |uri: Uri, headers: HeaderMap| {
+        let router = Router::new().fallback(async move |request: Request| {
             count.fetch_add(1, Ordering::SeqCst);
-            let path = HeaderValue::try_from(uri.to_string()).unwrap();
-            ([("x-path", path)], echo(&headers))
+            let path = HeaderValue::try_from(request.uri().to_string()).unwrap();
+            let answer = match request.headers().contains_key(header::UPGRADE) {
+                true => upgrade(request),
+                false => echo(request.headers()),
+            };
+            ([("x-path", path)], answer)
         });
         let task = tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
         Self { address, served, task }
@@ -46,6 +52,22 @@ impl Drop for Upstream {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Switches to the protocol of a websocket, and sends back what comes.
+fn upgrade(request: Request) -> Response {
+    let caller = request.headers().get("x-caller").cloned();
+    let switching = hyper::upgrade::on(request);
+    tokio::spawn(async move {
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(switching.await.unwrap()));
+        tokio::io::copy(&mut from, &mut to).await.ok();
+    });
+    let switched = [("connection", "upgrade"), ("upgrade", "websocket")];
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, switched).into_response();
+    response
+        .headers_mut()
+        .extend(caller.map(|caller| (HeaderName::from_static("x-caller"), caller)));
+    response
 }
 
 /// The received headers; or for a request with a number of tokens, that number, in the body or in a header of the
