@@ -121,6 +121,14 @@ impl ApiKeyStore {
         }
     }
 
+    /// Whether no failover can undo the changes that were made.
+    pub async fn is_replicated(&self) -> bool {
+        match self {
+            Self::Embedded(_) => true,
+            Self::Redis(keys) => keys.is_replicated().await,
+        }
+    }
+
     /// The last use of each of these API keys, as it was noted; None: none was.
     ///
     /// # Errors

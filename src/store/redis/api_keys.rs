@@ -13,6 +13,7 @@ use super::cache::{ChangeCache, ChangeListener, Mark};
 use super::directory::{Names, in_time, read};
 use super::fault;
 use super::link::Link;
+use super::replicas;
 use super::route::Route;
 use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, LastUse, from_json, to_json};
 use crate::store::{ApiKeyChange, ApiKeyPage, FoundApiKey, StoreError};
@@ -212,6 +213,14 @@ impl RedisApiKeys {
         before.iter().chain(&after).for_each(|hash| self.cache.changed(*hash));
         let revision: u64 = written?;
         Ok(Some(revision).filter(|revision| *revision != 0))
+    }
+
+    /// Whether no failover can undo the changes that were made.
+    pub async fn is_replicated(&self) -> bool {
+        match self.link() {
+            Ok(link) => replicas::have_all(&link, &self.names.revisions()).await,
+            Err(_) => false,
+        }
     }
 
     /// The last use of each of these API keys, as it was noted.

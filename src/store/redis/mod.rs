@@ -32,6 +32,7 @@ mod map_change;
 mod nodes;
 mod pack;
 mod refusals;
+mod replicas;
 mod reply;
 mod reservation_records;
 mod route;
