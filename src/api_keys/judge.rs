@@ -6,7 +6,7 @@ use super::form::ORIGIN_ANY_SUFFIX;
 use super::peppers::ApiKeyHash;
 use super::record::{ApiKey, ApiKeyRecord};
 use crate::clock::Timestamp;
-use crate::policy::{ApiKeyNeeds, ApiKeyPolicy};
+use crate::policy::{ApiKeyNeeds, ApiKeyPolicy, ApiKeyRoute};
 
 /// What is asked of an API key.
 #[derive(Clone, Copy, Debug)]
@@ -81,19 +81,32 @@ pub fn judge(
     refuse_if(!is_in_time, KeyRefusal::Time)?;
     refuse_if(!is_from(key, asked.address), KeyRefusal::Address)?;
     refuse_if(!is_of_origin(key, asked.origin), KeyRefusal::Origin)?;
-    if policy.routes.routes().is_empty() {
-        return Ok(());
-    }
-    let Some(path) = plain_path(asked.path) else { return Err(KeyRefusal::Route) };
-    match policy.routes.needs(asked.method, &path) {
+    match needs(policy, (asked.method, asked.path)) {
         ApiKeyNeeds::Nothing => Ok(()),
         ApiKeyNeeds::NoRoute => Err(KeyRefusal::Route),
-        ApiKeyNeeds::Route(route) => {
-            let tiers = route.tiers.as_ref();
-            refuse_if(tiers.is_some_and(|tiers| !tiers.contains(&asked.tier)), KeyRefusal::Tier)?;
-            let has_all = route.scopes.iter().all(|scope| key.scopes.contains(scope));
-            refuse_if(!has_all, KeyRefusal::Scope)
-        }
+        ApiKeyNeeds::Route(route) => may_take(route, &key.scopes, asked.tier),
+    }
+}
+
+/// What a request needs, by its method and its path with the query.
+pub fn needs<'p>(policy: &'p ApiKeyPolicy, (method, path): (&str, &str)) -> ApiKeyNeeds<'p> {
+    if policy.routes.routes().is_empty() {
+        return ApiKeyNeeds::Nothing;
+    }
+    plain_path(path).map_or(ApiKeyNeeds::NoRoute, |path| policy.routes.needs(method, &path))
+}
+
+/// Decides whether scopes and a tier are enough for a route.
+///
+/// # Errors
+/// The first reason against it.
+pub fn may_take(route: &ApiKeyRoute, scopes: &[Box<str>], tier: usize) -> Result<(), KeyRefusal> {
+    if route.tiers.as_ref().is_some_and(|tiers| !tiers.contains(&tier)) {
+        return Err(KeyRefusal::Tier);
+    }
+    match route.scopes.iter().all(|scope| scopes.contains(scope)) {
+        true => Ok(()),
+        false => Err(KeyRefusal::Scope),
     }
 }
 
@@ -124,7 +137,7 @@ fn is_of_origin(key: &ApiKey, origin: Option<&str>) -> bool {
 
 /// The path without its query, as upstreams read it: with the escapes of plain characters resolved. None if upstreams may read
 /// it in several ways: with empty segments, with dots as segments, with escaped slashes.
-fn plain_path(path: &str) -> Option<String> {
+pub fn plain_path(path: &str) -> Option<String> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let mut plain = String::with_capacity(path.len());
     let mut rest = path;

@@ -88,6 +88,13 @@ pub fn new_id() -> Result<String, getrandom::Error> {
     Ok(format!("{ID_PREFIX}{}", base62(&mut bytes, ID_LEN)))
 }
 
+/// Whether a text can be an id.
+pub fn is_id(text: &str) -> bool {
+    let digits = text.strip_prefix(ID_PREFIX);
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric();
+    digits.is_some_and(|digits| digits.len() == ID_LEN && digits.bytes().all(is_digit))
+}
+
 fn checksum(text: &str) -> String {
     base62(&mut CHECKSUM.checksum(text.as_bytes()).to_be_bytes(), CHECKSUM_LEN)
 }

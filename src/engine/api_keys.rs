@@ -10,7 +10,9 @@ use std::time::Duration;
 use super::Engine;
 use super::api_key_uses::ApiKeyUses;
 use super::unknown_keys::UnknownKeys;
-use crate::api_keys::{ApiKeyRecord, Asked, KeyRefusal, LastUse, Peppers, is_well_formed, judge};
+use crate::api_keys::{
+    ApiKey, ApiKeyRecord, Asked, KeyRefusal, LastUse, Peppers, is_well_formed, judge,
+};
 use crate::clock::Timestamp;
 use crate::policy::{ApiKeyOutage, ApiKeyPolicy, Domain, Lineage};
 use crate::store::{ApiKeyError, ApiKeyStore, FoundApiKey};
@@ -193,7 +195,7 @@ impl Engine {
         if lineage.is_incomplete && policy.on_outage == ApiKeyOutage::Deny {
             return Err(ApiKeyRefusal::Unavailable);
         }
-        let tier = tier(domain, &record, &lineage);
+        let tier = api_key_tier(domain, &record.key, &lineage);
         let ApiKeyRequest { method, path, address, origin, .. } = *request;
         let asked = Asked { method, path, address, origin, tier, now: self.now() };
         judge(&record, hash, policy, &asked).map_err(|refusal| {
@@ -213,9 +215,9 @@ impl Engine {
 }
 
 /// The index of the tier of an API key's requests: its own, or else its caller's.
-fn tier(domain: &Domain, record: &ApiKeyRecord, lineage: &Lineage) -> usize {
+pub fn api_key_tier(domain: &Domain, key: &ApiKey, lineage: &Lineage) -> usize {
     let classes = &domain.classes;
     let of_callers = lineage.members.iter().filter_map(|member| member.caller.tier.as_deref());
-    let mut tiers = record.key.tier.as_deref().into_iter().chain(of_callers);
+    let mut tiers = key.tier.as_deref().into_iter().chain(of_callers);
     tiers.find_map(|tier| classes.tier(tier)).unwrap_or(classes.default_tier)
 }

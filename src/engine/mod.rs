@@ -64,7 +64,7 @@ use refusal_id::RefusalIds;
 
 pub use adjusting::{AdjustedLimit, SignalError};
 pub use admission::{AdmissionControl, AdmissionGate};
-pub use api_keys::{ApiKeyGrant, ApiKeyRefusal, ApiKeyRequest, ApiKeys};
+pub use api_keys::{ApiKeyGrant, ApiKeyRefusal, ApiKeyRequest, ApiKeys, api_key_tier};
 pub use caller::{AmountSource, Overridden, TierSource};
 pub use credits::BonusStanding;
 pub use decider::EngineSettings;

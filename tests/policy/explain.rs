@@ -385,3 +385,64 @@ fn a_reservation_is_told_beside_its_name() {
     let (_, told, _) = run(folder.path(), &["policy.yaml", "d", "a=1"]);
     assert!(told.contains("reservation hits that are held count as used"), "{told}");
 }
+
+/// The request of an API key, with scopes and a tier, and the reason of the refusal.
+#[test]
+fn the_route_of_a_request_with_an_api_key_is_told() {
+    let told = |arguments: &[&str]| -> Value {
+        let fixed = ["config/policies", "shop", "-o", "json"];
+        let (code, out, err) = run(Path::new("."), &[&fixed[..], arguments].concat());
+        assert_eq!(code, 0, "{arguments:?}\n{out}\n{err}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let read = ["--route", "GET /hotels/7?a=b", "--scope", "hotels:read"];
+    let report = told(&read);
+    assert_eq!((&report["passes"], &report["tier"]), (&json!(true), &json!("free")), "{report}");
+    assert_eq!(report["route"]["path"], "/hotels/{*rest}");
+    assert_eq!(report["route"]["scopes"], json!(["hotels:read"]));
+    for (arguments, reason, why) in [
+        (vec!["--route", "GET /hotels/7"], "scope", "the API key has not hotels:read"),
+        (vec!["--route", "POST /hotels/7"], "route", "its path has routes for GET, not for POST"),
+        (vec!["--route", "GET /x/../admin/y"], "route", "in several ways"),
+        (
+            vec!["--route", "POST /bookings/7", "--scope", "hotels:book"],
+            "tier",
+            "it needs one of the tiers premium, enterprise",
+        ),
+    ] {
+        let report = told(&arguments);
+        assert_eq!((&report["passes"], &report["reason"]), (&json!(false), &json!(reason)));
+        assert!(report["why"].as_str().unwrap().contains(why), "{report}");
+    }
+    let book =
+        ["--route", "POST /bookings/7", "--scope", "hotels:book,hotel:read", "--tier", "premium"];
+    let report = told(&book);
+    assert_eq!((&report["passes"], &report["tier"]), (&json!(true), &json!("premium")), "{report}");
+    assert_eq!(report["unknown_scopes"], json!(["hotel:read"]));
+    let of_caller = ["--route", "GET /amadeus/x", "--caller", "carol", "--callers", CALLERS];
+    assert_eq!(told(&of_caller)["tier"], "premium");
+
+    let here = Path::new(".");
+    let page = fs::read_to_string("config/api-keys.md").unwrap();
+    let (_, example) = page.split_once("$ tollgate explain config/policies shop --route").unwrap();
+    let (_, example) = example.split_once('\n').unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let asked = ["--route", "POST /bookings/7", "--scope", "hotels:book"];
+    let (_, text, _) = run(here, &[&["config/policies", "shop"], &asked[..]].concat());
+    assert_eq!(text, example);
+    let (status, text, _) = run(here, &[&["config/policies", "shop"], &read[..]].concat());
+    assert_eq!(status, 0);
+    assert!(text.contains("route GET /hotels/{*rest}: scopes hotels:read, tiers (all)"), "{text}");
+    assert!(text.ends_with("the API key may make it: scopes and tier are enough\n"), "{text}");
+    for (domain, arguments, status, message) in [
+        ("shop", vec!["--route", "hotels"], 2, "use method and path, such as 'GET /hotels/7'"),
+        ("shop", vec!["--route", "GET /x", "--tier", "premum"], 2, "did you mean `premium`?"),
+        ("basic", vec!["--route", "GET /x"], 1, "has no `api_keys`"),
+        ("shop", vec!["--scope", "a"], 2, "--route"),
+    ] {
+        let all = [&["config/policies", domain], &arguments[..]].concat();
+        let (code, _, error) = run(here, &all);
+        assert_eq!(code, status, "{error}");
+        assert!(error.contains(message), "{error}");
+    }
+}

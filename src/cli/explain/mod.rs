@@ -6,13 +6,16 @@ mod entries;
 mod limit_text;
 mod limits;
 mod report;
+mod route;
 mod text;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -25,7 +28,9 @@ use crate::engine::{
 };
 use crate::limit::Hits;
 use crate::metrics::Metrics;
-use crate::policy::{CompileOptions, Domain, PolicySet, compile, compile_callers, nearest, render};
+use crate::policy::{
+    CompileOptions, Domain, Lineage, PolicySet, compile, compile_callers, nearest, render,
+};
 use crate::printable;
 use crate::store::Directory;
 use crate::store::embedded::Memory;
@@ -34,6 +39,7 @@ use at::At;
 use build::Setting;
 use entries::parse_entries;
 use report::Report;
+use route::RouteReport;
 
 /// Maximum number of counters in the store for candidates of choices; it stays empty.
 const COUNTERS_MAX: usize = 1;
@@ -46,6 +52,7 @@ const EXAMPLES: &str = r"Examples:
   tollgate explain config/policies travel 'provider=any,endpoint=search' 'user_id=alice'
   tollgate explain config/policies travel --caller carol --callers config/callers.yaml
   tollgate explain config/policies tokens user_id=u operation=translate --hits 1500
+  tollgate explain config/policies shop --route 'GET /hotels/7' --scope hotels:read --tier premium
   tollgate explain config/policies tokens user_id=u --at 2026-11-30T23:59
   tollgate explain config/policies basic 'user_id=Doe\, John' -o json | jq '.limits[].key'
 
@@ -88,6 +95,7 @@ pub fn command() -> Command {
                 .value_parser(value_parser!(i64))
                 .help("Hits of each descriptor; 0 is a peek, negative hits give back"),
         )
+        .args(route::args())
         .arg(Arg::new("caller").long("caller").value_name("NAME").help(
             "The caller, if no descriptor names it: adds a descriptor of the policy's `caller.key`",
         ))
@@ -122,24 +130,41 @@ enum Failure {
 }
 
 pub fn run(matches: &ArgMatches) -> ExitCode {
+    if matches.contains_id("route") {
+        let explained = explain_route(matches);
+        return explained
+            .map_or_else(|failure| tell(matches, failure), |told| show(matches, &told));
+    }
     match explain(matches) {
+        Ok(report) if report.matched => show(matches, &report),
         Ok(report) => {
-            let printed = if is_json(matches) {
-                print_json(&report)
-            } else {
-                print(&report.to_string().trim_end())
-            };
-            if report.matched { printed } else { ExitCode::from(PROBLEMS) }
+            show(matches, &report);
+            ExitCode::from(PROBLEMS)
         }
-        Err(Failure::Usage(message)) => {
+        Err(failure) => tell(matches, failure),
+    }
+}
+
+/// Prints a report.
+fn show(matches: &ArgMatches, report: &(impl Serialize + fmt::Display)) -> ExitCode {
+    match is_json(matches) {
+        true => print_json(report),
+        false => print(&report.to_string().trim_end()),
+    }
+}
+
+/// Tells why there is no report.
+fn tell(matches: &ArgMatches, failure: Failure) -> ExitCode {
+    match failure {
+        Failure::Usage(message) => {
             complain(&format_args!("error: {}", printable::line(&message)));
             ExitCode::from(USAGE)
         }
-        Err(Failure::Files(message)) => {
+        Failure::Files(message) => {
             complain(&message);
             ExitCode::from(PROBLEMS)
         }
-        Err(Failure::Policy { message, domains }) => {
+        Failure::Policy { message, domains } => {
             if is_json(matches) {
                 super::print_json(&format_args!(
                     "{:#}",
@@ -151,6 +176,22 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
             ExitCode::from(PROBLEMS)
         }
     }
+}
+
+/// What a request with an API key needs.
+fn explain_route(matches: &ArgMatches) -> Result<RouteReport, Failure> {
+    let name = matches.get_one::<String>("domain").map_or("", String::as_str);
+    let policies = policies(matches)?;
+    let domain = policies.domain(name).ok_or_else(|| unknown(name, &policies))?;
+    let lineage = match matches.get_one::<String>("caller") {
+        Some(caller) => directory(matches)?.cached(caller).unwrap_or_default(),
+        None => Lineage::default(),
+    };
+    if domain.api_keys.is_none() {
+        let message = format!("the policy of the domain `{name}` has no `api_keys`");
+        return Err(Failure::Policy { message, domains: None });
+    }
+    RouteReport::of(matches, domain, &lineage).map_err(Failure::Usage)
 }
 
 fn explain(matches: &ArgMatches) -> Result<Report, Failure> {
@@ -200,7 +241,7 @@ fn explain(matches: &ArgMatches) -> Result<Report, Failure> {
     Ok(Report::new(&explanation, Setting { domain, at: now, hits, has_directory }))
 }
 
-fn print_json(report: &Report) -> ExitCode {
+fn print_json(report: &impl Serialize) -> ExitCode {
     match serde_json::to_string_pretty(report) {
         Ok(text) => super::print_json(&text),
         Err(error) => {

@@ -38,6 +38,7 @@ pub fn api_keys(reader: &mut Reader<'_>, classes: &Classes, file: &ApiKeysFile) 
         is_required: flag(&file.required, true),
         headers: file.headers.as_ref().map(|said| headers(reader, said)).unwrap_or_default(),
         routes: routes(reader, classes, file),
+        other_scopes: names(file.scopes.as_deref()),
         charges: charges(reader, classes, file.charge.as_ref()),
         trusted_proxies: file
             .trusted_proxies
@@ -186,10 +187,14 @@ fn route(
         }
         methods.push(method.value.as_str().into());
     }
-    let scopes = file.scopes.iter().flatten().map(|scope| scope.value.as_str().into()).collect();
+    let scopes = names(file.scopes.as_deref());
     let tiers = file
         .tiers
         .as_ref()
         .map(|names| names.iter().filter_map(|name| tier_named(reader, classes, name)).collect());
     ApiKeyRoute { path: path.into(), methods, scopes, tiers }
+}
+
+fn names(said: Option<&[Spanned<String>]>) -> Vec<Box<str>> {
+    said.into_iter().flatten().map(|name| name.value.as_str().into()).collect()
 }

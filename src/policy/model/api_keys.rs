@@ -1,5 +1,6 @@
 //! How a domain checks API keys: where requests have them, what they need for a route, and what the upstream is told.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// How API keys are checked.
@@ -15,6 +16,8 @@ pub struct ApiKeyPolicy {
     pub is_required: bool,
     pub headers: ApiKeyHeaders,
     pub routes: ApiKeyRoutes,
+    /// Scopes that no route needs, but upstreams.
+    pub other_scopes: Vec<Box<str>>,
     /// Whether the check charges limits.
     pub charges: bool,
     /// Number of proxies in front of Envoy.
@@ -23,6 +26,14 @@ pub struct ApiKeyPolicy {
     /// Unknown API keys of one address, in a window.
     pub unknown_max: u32,
     pub unknown_window_ms: u64,
+}
+
+impl ApiKeyPolicy {
+    /// The scopes that API keys may have; empty: any.
+    pub fn known_scopes(&self) -> BTreeSet<&str> {
+        let of_routes = self.routes.routes.iter().flat_map(|route| &route.scopes);
+        of_routes.chain(&self.other_scopes).map(|scope| &**scope).collect()
+    }
 }
 
 /// A place of a request with an API key.
@@ -146,6 +157,13 @@ impl ApiKeyRoutes {
         }
         self.routes.push(route);
         Ok(())
+    }
+
+    /// The methods that have a route with this path, if it is one of some methods alone. The path has no query.
+    pub fn methods_of(&self, path: &str) -> Vec<&str> {
+        let group = self.by_path.at(path).ok().and_then(|found| self.groups.get(*found.value));
+        let routes = group.into_iter().flatten().filter_map(|one| self.routes.get(*one));
+        routes.flat_map(|route| &route.methods).map(|method| &**method).collect()
     }
 
     /// What a request with this method and path needs. The path has no query.

@@ -24,6 +24,7 @@ pub fn describe_api_keys(classes: &Classes, policy: &ApiKeyPolicy) -> Value {
         "required": policy.is_required,
         "headers": { "caller": caller, "tier": tier, "scopes": scopes, "key_id": key_id },
         "routes": policy.routes.routes().iter().map(route).collect::<Value>(),
+        "scopes": policy.other_scopes,
         "other_routes": if policy.routes.allows_others() { "allow" } else { "deny" },
         "charge": policy.charges,
         "trusted_proxies": policy.trusted_proxies,

@@ -25,6 +25,8 @@ map! {
     headers: ApiKeyHeadersFile = one;
     /// What an API key needs for a request, by path and method. Every API key may make every request if absent.
     routes: Vec<ApiKeyRouteFile> = list;
+    /// Scopes that API keys may have beside those of `routes`, for upstreams.
+    scopes: Vec<Spanned<String>> = name_list;
     /// Whether requests that match none of `routes` pass; deny if absent.
     other_routes: Spanned<OtherRoutesFile> = word;
     /// Whether the check also charges the limits of the caller and of the API key, so that no rate limit filter is needed; false
