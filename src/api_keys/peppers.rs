@@ -90,15 +90,15 @@ impl Peppers {
         self.0.first().map_or("", |pepper| &pepper.mark)
     }
 
-    /// The marks of all peppers.
-    pub fn marks(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|pepper| &*pepper.mark)
+    /// The place of the pepper with a mark: 0 is the current one. None: it is unknown.
+    pub fn place(&self, mark: &str) -> Option<usize> {
+        self.0.iter().position(|pepper| pepper.mark == mark)
     }
 }
 
 impl fmt::Debug for Peppers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.marks()).finish()
+        f.debug_list().entries(self.0.iter().map(|pepper| &pepper.mark)).finish()
     }
 }
 

@@ -1,17 +1,15 @@
 //! A new master, and a new password, are used without a restart.
 
 use std::fs;
-use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::sentinel::Watched;
 use crate::support::ask::DomainClient;
-use crate::support::ports::free_port;
-use crate::support::process::Process;
-use crate::support::redis::{Server, query, until};
+use crate::support::eventually;
+use crate::support::redis::{Server, query};
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
-use crate::support::{eventually, find_program};
 
 const POLICY: &str = "
 domain: d
@@ -32,46 +30,18 @@ async fn remaining_when_decided(client: &mut DomainClient) -> u32 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_by_sentinel_is_followed() {
-    // Sentinels name servers by their ports, so those have to be known before.
-    let (first, second, third) = (free_port(), free_port(), free_port());
-    let Some(mut master) = Server::start(&["--port", &first.to_string()]) else { return };
-    let replica_of = format!("127.0.0.1 {first}");
-    let replica = ["--port", &second.to_string(), "--replicaof", &replica_of];
-    let Some(replica) = Server::start(&replica) else { return };
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("sentinel.conf");
-    let lines = [
-        format!("port {third}"),
-        format!("dir {}", folder.path().display()),
-        format!("sentinel monitor mymaster 127.0.0.1 {first} 1"),
-        "sentinel down-after-milliseconds mymaster 300".to_owned(),
-        "sentinel failover-timeout mymaster 3000".to_owned(),
-    ];
-    fs::write(&file, lines.join("\n")).unwrap();
-    let mut behind = replica.raw().await;
-    let linked = || query::<String>(&mut behind, "INFO replication").contains("link_status:up");
-    until("the replica follows", linked).await;
-    // It looks for replicas every ten seconds, and first at its start.
-    let program = find_program("redis-server", "REDIS_SERVER", None).unwrap();
-    let _sentinel = Process::start("sentinel", Command::new(program).arg(&file).arg("--sentinel"));
-    let sentinel = format!("redis://127.0.0.1:{third}");
-    let flags = [
-        "--redis-url",
-        "redis://mymaster",
-        "--redis-sentinels",
-        &sentinel,
-        "--store-deadline",
-        "1s",
-    ];
+    let Some(mut watched) = Watched::start().await else { return };
+    let flags = watched.flags();
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let tollgate = Tollgate::serve_with(POLICY, &Store::Embedded, &flags).await;
     let mut client = DomainClient::new(&tollgate, "d").await;
     assert_eq!(remaining_when_decided(&mut client).await, 99);
     assert!(client.ask(ALICE, 39).await.passed);
-    master.replicated().await;
+    watched.master.replicated().await;
 
-    master.kill();
+    watched.master.kill();
     assert_eq!(remaining_when_decided(&mut client).await, 59);
-    let role: String = query(&mut replica.raw().await, "INFO replication");
+    let role: String = query(&mut watched.replica.raw().await, "INFO replication");
     assert!(role.contains("role:master"), "{role}");
 }
 

@@ -4,6 +4,7 @@
 //! requests, requests that `on_outage` answered, hits over the limit of any window, the longest answer, and the time
 //! from the end of the fault to the first decision of Redis.
 
+mod api_keys;
 mod clock;
 mod counters;
 mod disk;
@@ -14,6 +15,7 @@ mod persistent;
 mod reservations;
 mod retries;
 mod scene;
+mod sentinel;
 mod stall;
 mod usage;
 

@@ -3,7 +3,7 @@
 mod ai;
 mod alerts;
 mod api_commands;
-mod api_keys;
+pub mod api_keys;
 mod audit;
 mod callers;
 mod charging;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, LastUse, Peppers};
 use crate::http::problem::Problem;
@@ -62,7 +62,7 @@ pub struct PageBody {
 #[schemars(rename = "ApiKeyItem")]
 pub struct ApiKeyBody {
     /// Its id, which is no secret.
-    id: String,
+    pub id: String,
     #[serde(flatten)]
     key: ApiKeyForm,
     #[schemars(extend("format" = "date-time"))]
@@ -116,9 +116,15 @@ enum PepperName {
 #[schemars(rename = "CreatedApiKey")]
 pub struct CreatedBody {
     /// The API key. It is not shown again.
-    api_key: String,
+    #[serde(serialize_with = "exposed")]
+    #[schemars(with = "String")]
+    pub api_key: ApiKeyText,
     #[serde(flatten)]
-    body: ApiKeyBody,
+    pub body: ApiKeyBody,
+}
+
+fn exposed<S: Serializer>(text: &ApiKeyText, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text.expose())
 }
 
 /// A rotation.
@@ -128,7 +134,7 @@ pub struct CreatedBody {
 pub struct RotateForm {
     /// How long the earlier text stays valid, in seconds; not at all if absent.
     #[serde(default)]
-    overlap_s: u64,
+    pub overlap_s: u64,
 }
 
 impl RotateForm {
@@ -146,7 +152,7 @@ impl RotateForm {
 impl ApiKeyBody {
     /// What is shown of a record.
     pub fn of(record: &ApiKeyRecord, last_use: Option<LastUse>, peppers: &Peppers) -> Self {
-        let pepper = |mark: &str| match peppers.marks().position(|known| known == mark) {
+        let pepper = |mark: &str| match peppers.place(mark) {
             Some(0) => PepperName::Current,
             Some(_) => PepperName::Earlier,
             None => PepperName::Unknown,
@@ -167,12 +173,5 @@ impl ApiKeyBody {
             }),
             secrets: record.secrets.iter().map(secret).collect(),
         }
-    }
-}
-
-impl CreatedBody {
-    /// A record with its new text.
-    pub fn of(text: &ApiKeyText, body: ApiKeyBody) -> Self {
-        Self { api_key: text.expose().to_owned(), body }
     }
 }

@@ -1,10 +1,12 @@
 //! Changes an API key: reads it, decides the change, records it in the audit log, and writes it.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use crate::api_keys::{ApiKey, ApiKeyForm, ApiKeyRecord};
+use crate::api_keys::{ApiKey, ApiKeyForm, ApiKeyRecord, is_id, new_id};
 use crate::clock::Backoff;
 use crate::engine::ApiKeys;
 use crate::http::auth::Principal;
@@ -12,7 +14,7 @@ use crate::http::edge::Edge;
 use crate::http::problem::Problem;
 use crate::http::recorded::Recorded;
 use crate::observe::audit::Changed;
-use crate::policy::Flaw;
+use crate::policy::{Domain, Flaw, nearest};
 use crate::store::{ApiKeyChange, ApiKeyError};
 
 /// Maximum number of attempts while concurrent changes win, and the pauses between them.
@@ -28,6 +30,8 @@ pub struct Change<'e> {
     pub principal: &'e Principal,
     /// The operation, for the audit log.
     pub what: &'static str,
+    /// The revision that the record must have. None: any.
+    pub revision: Option<u64>,
 }
 
 /// The API keys of the process.
@@ -39,6 +43,14 @@ pub fn keys(edge: &Edge) -> Result<&ApiKeys, Problem> {
         let detail = "no API keys are kept here: set `api_key_pepper_file`";
         Problem::new(StatusCode::NOT_FOUND, detail)
     })
+}
+
+/// The record of an id.
+///
+/// # Errors
+/// If there is none, or the store is unavailable.
+pub async fn read(edge: &Edge, id: &str) -> Result<Arc<ApiKeyRecord>, Problem> {
+    keys(edge)?.store.read(id).await?.ok_or_else(|| unknown(id))
 }
 
 impl Change<'_> {
@@ -53,7 +65,7 @@ impl Change<'_> {
                 // A concurrent change of the API key won.
                 tokio::time::sleep(RETRY.jittered(failures)).await;
             }
-            let before = keys(self.edge)?.store.read(id).await?.ok_or_else(|| unknown(id))?;
+            let before = self.before(id).await?;
             let after = decide(&before)?;
             if *before == after || self.write(Some(&before), Some(&after)).await?.is_some() {
                 return Ok(after);
@@ -69,12 +81,24 @@ impl Change<'_> {
                 // A concurrent change of the API key won.
                 tokio::time::sleep(RETRY.jittered(failures)).await;
             }
-            let before = keys(self.edge)?.store.read(id).await?.ok_or_else(|| unknown(id))?;
+            let before = self.before(id).await?;
             if self.write(Some(&before), None).await?.is_some() {
                 return Ok(());
             }
         }
         Err(conflict())
+    }
+
+    /// The record that is changed.
+    async fn before(&self, id: &str) -> Result<Arc<ApiKeyRecord>, Problem> {
+        let before = read(self.edge, id).await?;
+        match self.revision {
+            Some(revision) if revision != before.revision => {
+                let detail = "the API key was changed meanwhile; look at it again";
+                Err(Problem::new(StatusCode::CONFLICT, detail))
+            }
+            _ => Ok(before),
+        }
     }
 
     /// Writes a change, after its line in the audit log. None if a concurrent change came first.
@@ -128,7 +152,10 @@ pub fn checked(form: &ApiKeyForm) -> Result<ApiKey, Problem> {
     })
 }
 
-/// The prefix of new API keys of a domain, whose tiers must have that of the form.
+/// Checks the form of a new API key of a domain, and returns the prefix of its text.
+///
+/// # Errors
+/// If there is no such domain, or its policy does not know the tier or a scope.
 pub fn checked_prefix(
     edge: &Edge,
     domain: Option<&str>,
@@ -144,21 +171,84 @@ pub fn checked_prefix(
         };
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     };
-    match form.tier.as_deref().filter(|tier| domain.classes.tier(tier).is_none()) {
-        Some(tier) => Err(unknown_tier(tier)),
-        None => Ok(policy.prefix.to_string()),
-    }
+    check_tier(&[domain], form.tier.as_deref())?;
+    check_scopes(&[domain], (&form.scopes, &[]))?;
+    Ok(policy.prefix.to_string())
 }
 
-/// Checks that any domain with API keys has the tier of a form.
-pub fn check_tier(edge: &Edge, form: &ApiKeyForm) -> Result<(), Problem> {
-    let Some(tier) = form.tier.as_deref() else { return Ok(()) };
-    let policies = edge.engine.policies();
-    let mut domains = policies.domains().into_iter().filter(|domain| domain.api_keys.is_some());
-    match domains.any(|domain| domain.classes.tier(tier).is_some()) {
-        true => Ok(()),
-        false => Err(unknown_tier(tier)),
+/// Checks the form of a new API key of a domain.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_new(edge: &Edge, domain: Option<&str>, form: &ApiKeyForm) -> Result<(), Problem> {
+    checked(form)?;
+    checked_prefix(edge, domain, form).map(drop)
+}
+
+/// Checks a change of a form. A policy that has lost a tier or a scope must not keep anybody from disabling an API key: so
+/// only what is changed is compared with policies.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_change(
+    edge: &Edge,
+    before: &ApiKeyForm,
+    after: &ApiKeyForm,
+) -> Result<ApiKey, Problem> {
+    if after.caller != before.caller {
+        let detail = "the caller of an API key can't be changed; create another API key";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
+    let key = checked(after)?;
+    let policies = edge.engine.policies();
+    let mut domains = policies.domains();
+    domains.retain(|domain| domain.api_keys.is_some());
+    check_tier(&domains, after.tier.as_deref().filter(|_| after.tier != before.tier))?;
+    check_scopes(&domains, (&after.scopes, &before.scopes))?;
+    Ok(key)
+}
+
+/// Checks that one of these domains knows a tier.
+fn check_tier(domains: &[&Domain], tier: Option<&str>) -> Result<(), Problem> {
+    let Some(tier) = tier else { return Ok(()) };
+    if domains.iter().any(|domain| domain.classes.tier(tier).is_some()) {
+        return Ok(());
+    }
+    let mut known: Vec<&str> =
+        domains.iter().flat_map(|domain| &domain.classes.tiers).map(|tier| &**tier).collect();
+    known.dedup();
+    let detail = match known.as_slice() {
+        [] => format!("tier: unknown tier `{tier}`; the policy has no tiers"),
+        known => format!("tier: unknown tier `{tier}`; use one of {}", known.join(", ")),
+    };
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
+}
+
+/// Checks that one of these domains knows each scope that the API key did not have before. A policy without any scope leaves
+/// them to upstreams.
+fn check_scopes(
+    domains: &[&Domain],
+    (scopes, before): (&[String], &[String]),
+) -> Result<(), Problem> {
+    let known: Vec<BTreeSet<&str>> = domains
+        .iter()
+        .filter_map(|domain| Some(domain.api_keys.as_ref()?.known_scopes()))
+        .collect();
+    let is_known = |scope: &String| {
+        before.contains(scope)
+            || known.iter().any(|known| known.is_empty() || known.contains(&**scope))
+    };
+    let Some((index, scope)) = scopes.iter().enumerate().find(|(_, scope)| !is_known(scope)) else {
+        return Ok(());
+    };
+    let all: Vec<&str> = known.into_iter().flatten().collect::<BTreeSet<_>>().into_iter().collect();
+    let meant =
+        nearest(scope, &all).map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+    let detail = format!(
+        "scopes.{index}: unknown scope `{scope}`; {meant}The policy has {}; scopes for upstreams alone belong in `scopes` of `api_keys`",
+        all.join(", ")
+    );
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
 }
 
 /// The prefix of an API key, from its hint: without the underscore and the digits after it.
@@ -167,19 +257,25 @@ pub fn prefix_of(record: &ApiKeyRecord) -> String {
     hint.rsplit_once('_').map_or(hint, |(prefix, _)| prefix).to_owned()
 }
 
-fn unknown_tier(tier: &str) -> Problem {
-    let detail =
-        format!("tier: unknown tier `{tier}`; the policy with `api_keys` does not have it");
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+/// A new id.
+///
+/// # Errors
+/// If the system has no randomness.
+pub fn fresh_id() -> Result<String, Problem> {
+    new_id().map_err(|error| no_randomness(&error))
 }
 
-/// A problem: there is no API key with this id.
-pub fn unknown(id: &str) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("unknown API key `{id}`"))
+/// A problem: there is no API key with this id. What has not the form of an id is not repeated: it may be the API key itself.
+fn unknown(id: &str) -> Problem {
+    let detail = match is_id(id) {
+        true => format!("unknown API key `{id}`"),
+        false => "unknown API key: its id has the form key_0123456789abc".to_owned(),
+    };
+    Problem::new(StatusCode::NOT_FOUND, detail)
 }
 
 /// A problem: concurrent changes came first.
-pub fn conflict() -> Problem {
+fn conflict() -> Problem {
     let detail = "too many concurrent changes of the API key; retry later";
     Problem::new(StatusCode::CONFLICT, detail)
 }

@@ -1,11 +1,11 @@
 //! `/v1/api-keys`: API keys, which are shown once, when they are made or rotated.
 
+mod author;
 mod body;
 mod edit;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -16,15 +16,15 @@ use super::merge_patch::MergePatch;
 use super::openapi::{self, Operation};
 use super::problem::Problem;
 use super::reply::{Created, NoContent};
-use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, hint_of, new_id};
-use crate::engine::ApiKeys;
-use body::{ApiKeyBody, CreatedBody, ListQuery, PageBody, RotateForm};
-use edit::{Change, keys};
+use crate::api_keys::ApiKeyForm;
+use body::{ApiKeyBody, ListQuery, PageBody};
 
 const API_KEYS: &str = "/v1/api-keys";
 const API_KEY: &str = "/v1/api-keys/{id}";
 
-pub use edit::erase;
+pub use author::Author;
+pub use body::{CreatedBody, RotateForm};
+pub use edit::{check_change, check_new, erase, fresh_id, keys, prefix_of, read as read_record};
 
 pub fn operations() -> [Operation; 6] {
     [
@@ -78,7 +78,7 @@ async fn read(
     UrlPath(id): UrlPath<String>,
 ) -> Result<Json<ApiKeyBody>, Problem> {
     let keys = keys(&edge)?;
-    let record = keys.store.read(&id).await?.ok_or_else(|| edit::unknown(&id))?;
+    let record = edit::read(&edge, &id).await?;
     let last_use = keys.last_uses(&[&id]).await?.into_iter().next().flatten();
     Ok(Json(ApiKeyBody::of(&record, last_use, &keys.peppers)))
 }
@@ -90,18 +90,9 @@ async fn create(
     UrlQuery(query): UrlQuery<DomainQuery>,
     JsonObject(form): JsonObject<ApiKeyForm>,
 ) -> Result<Created<CreatedBody>, Problem> {
-    let peppers = &keys(&edge)?.peppers;
-    let prefix = edit::checked_prefix(&edge, query.domain.as_deref(), &form)?;
-    let key = edit::checked(&form)?;
-    let now = edge.engine.now();
-    let text = ApiKeyText::random(&prefix).map_err(|error| edit::no_randomness(&error))?;
-    let secret = secret(&edge, (&prefix, &text))?;
-    let id = new_id().map_err(|error| edit::no_randomness(&error))?;
-    let record =
-        ApiKeyRecord { id: id.into(), key, secrets: vec![secret], created_at: now, revision: 0 };
-    let change = Change { edge: &edge, principal: &by.principal, what: "create api key" };
-    change.write(None, Some(&record)).await?.ok_or_else(edit::conflict)?;
-    Ok(Created(CreatedBody::of(&text, ApiKeyBody::of(&record, None, peppers))))
+    let id = fresh_id()?;
+    let author = Author { edge: &edge, principal: &by.principal, revision: None };
+    author.create(&id, (query.domain.as_deref(), &form)).await.map(Created)
 }
 
 /// Changes some fields of an API key.
@@ -111,19 +102,8 @@ async fn patch(
     UrlPath(id): UrlPath<String>,
     patch: MergePatch<ApiKeyForm>,
 ) -> Result<Json<ApiKeyBody>, Problem> {
-    let change = Change { edge: &edge, principal: &by.principal, what: "patch api key" };
-    let record = change
-        .apply(&id, |before| {
-            let form = patch.apply(&ApiKeyForm::from(&before.key))?;
-            if *form.caller != *before.key.caller {
-                let detail = "the caller of an API key can't be changed; create another API key";
-                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
-            }
-            edit::check_tier(&edge, &form)?;
-            Ok(ApiKeyRecord { key: edit::checked(&form)?, ..before.clone() })
-        })
-        .await?;
-    Ok(Json(shown(keys(&edge)?, &record).await))
+    let author = Author { edge: &edge, principal: &by.principal, revision: None };
+    author.revise(&id, |before| patch.apply(before)).await.map(Json)
 }
 
 /// Replaces the text of an API key.
@@ -134,20 +114,8 @@ async fn rotate(
     JsonObject(form): JsonObject<RotateForm>,
 ) -> Result<Json<CreatedBody>, Problem> {
     let overlap = form.checked_overlap()?;
-    let change = Change { edge: &edge, principal: &by.principal, what: "rotate api key" };
-    let known = keys(&edge)?.store.read(&id).await?.ok_or_else(|| edit::unknown(&id))?;
-    let prefix = edit::prefix_of(&known);
-    let text = ApiKeyText::random(&prefix).map_err(|error| edit::no_randomness(&error))?;
-    let secret = secret(&edge, (&prefix, &text))?;
-    let record = change
-        .apply(&id, |before| {
-            let mut after = before.clone();
-            let now = secret.created_at;
-            after.rotate(secret.clone(), now.after(overlap), now);
-            Ok(after)
-        })
-        .await?;
-    Ok(Json(CreatedBody::of(&text, shown(keys(&edge)?, &record).await)))
+    let author = Author { edge: &edge, principal: &by.principal, revision: None };
+    author.rotate(&id, overlap).await.map(Json)
 }
 
 /// Deletes an API key.
@@ -156,28 +124,6 @@ async fn remove(
     State(edge): State<Edge>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<NoContent, Problem> {
-    let change = Change { edge: &edge, principal: &by.principal, what: "delete api key" };
-    change.remove(&id).await?;
-    Ok(NoContent)
-}
-
-/// What is shown of a record that was changed. Its change is told also if its last use can't be read.
-async fn shown(keys: &ApiKeys, record: &ApiKeyRecord) -> ApiKeyBody {
-    let last_use = keys.last_uses(&[&record.id]).await;
-    let last_use = last_use.ok().and_then(|uses| uses.into_iter().next().flatten());
-    ApiKeyBody::of(record, last_use, &keys.peppers)
-}
-
-/// The secret of a new text.
-fn secret(edge: &Edge, (prefix, text): (&str, &ApiKeyText)) -> Result<ApiKeySecret, Problem> {
-    let peppers = &keys(edge)?.peppers;
-    let hash = peppers.hashes(text.expose()).first().copied();
-    let hash = hash.ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no pepper"))?;
-    Ok(ApiKeySecret {
-        hash,
-        hint: hint_of(prefix, text),
-        pepper: peppers.mark().to_owned(),
-        created_at: edge.engine.now(),
-        until: None,
-    })
+    let author = Author { edge: &edge, principal: &by.principal, revision: None };
+    author.remove(&id).await.map(|()| NoContent)
 }

@@ -26,6 +26,8 @@ pub struct CallerPage {
     pub record: Option<CallerForm>,
     /// Why callers can't be changed here.
     pub unwritable: Option<String>,
+    /// Whether API keys are kept.
+    pub has_api_keys: bool,
     /// Its limits, or why there are none.
     pub limits: Result<Vec<QuotaItem>, String>,
     /// Its forecasts, or why there are none.
@@ -66,6 +68,7 @@ impl CallerPage {
         Ok(Self {
             record: record.map(|record| CallerForm::from(&*record.caller)),
             unwritable: directory.writable().err().map(|error| error.to_string()),
+            has_api_keys: edge.api.api_keys.is_some(),
             tiers: TierTable::of(edge, items),
             limits,
             forecasts: forecasts.map_err(unavailable),

@@ -12,7 +12,7 @@ use super::change_form::ChangeForm;
 use super::failure::Failure;
 use super::link;
 use super::login::redirect;
-use super::view;
+use super::view::change::{Question, confirmation};
 use super::view::layout::Section;
 use super::visitor::{Submitted, Visitor};
 use crate::http::auth::{Admin, Operator};
@@ -74,7 +74,15 @@ pub async fn change(
     };
     if form.confirmed != "yes" {
         let effect = effect(&edge, *action, &form).await?;
-        let body = view::change::confirmation(&visitor.form_token, path, &form, &effect);
+        let question = Question {
+            title: &format!("Change {}?", form.name),
+            path: &format!("/dashboard/caller/{path}"),
+            button: "Change it",
+            is_danger: false,
+            cancel: &link::caller(&form.name),
+            effect: &effect,
+        };
+        let body = confirmation(&question, &visitor.form_token, &form.fields());
         return Ok(visitor.page(Section::Callers, "Confirm", &body).into_response());
     }
     apply(&edge, &visitor, *action, &form).await?;

@@ -19,6 +19,16 @@ pub fn caller(name: &str) -> String {
     format!("/dashboard/caller?name={}", encoded(name))
 }
 
+/// The page of an API key.
+pub fn api_key(id: &str) -> String {
+    format!("/dashboard/api-key?id={}", encoded(id))
+}
+
+/// The list of the API keys of a caller.
+pub fn api_keys_of(caller: &str) -> String {
+    format!("/dashboard/api-keys?caller={}", encoded(caller))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

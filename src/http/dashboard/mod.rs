@@ -2,6 +2,7 @@
 //! functions, and under the same roles.
 
 mod alerts;
+mod api_keys;
 mod assets;
 mod audit;
 mod caller;
@@ -65,6 +66,10 @@ pub fn routes() -> Router<Edge> {
         .route("/dashboard/caller", get(show_caller))
         .route("/dashboard/caller/link", post(me::make_link))
         .route("/dashboard/caller/{action}", post(change::change))
+        .route("/dashboard/api-keys", get(api_keys::list))
+        .route("/dashboard/api-keys/new", get(api_keys::new))
+        .route("/dashboard/api-key", get(api_keys::show))
+        .route("/dashboard/api-key/{action}", post(api_keys::change))
         .route("/dashboard/providers", get(show_providers))
         .route("/dashboard/policies", get(policies::show))
         .route("/dashboard/policies/check", post(policies::check))

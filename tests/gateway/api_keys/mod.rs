@@ -1,10 +1,13 @@
 //! API keys through a real Envoy with ext_authz and the rate limit filter in one chain.
 
 mod charged;
-mod checker;
+pub mod checker;
 mod commands;
+mod jwt;
+mod known;
+mod leaks;
 mod protocols;
-mod scene;
+pub mod scene;
 mod shared;
 
 use std::fs;

@@ -1,66 +1,18 @@
 //! Who may open pages: roles, sessions, forms, and what the headers forbid a browser.
 
-use axum::http::Request;
-use http_body_util::Full;
 use serde_json::json;
 
+use super::client::{Client, form_token};
 use super::{POLICY, Site};
 use crate::support::browser::Browser;
-use crate::support::client::{Answer, Http};
+use crate::support::client::Http;
 use crate::support::store::Store;
 use crate::support::tollgate::Tollgate;
-
-/// A browser without scripts: keeps its cookie.
-struct Client<'s> {
-    site: &'s Site,
-    http: Http,
-    cookie: String,
-}
-
-impl Client<'_> {
-    async fn get(&self, path: &str) -> Answer {
-        self.http.get(&self.site.url(path), &[("cookie", &self.cookie)]).await
-    }
-
-    async fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let request = Request::post(self.site.url(path))
-            .header("cookie", &self.cookie)
-            .header("content-type", "application/x-www-form-urlencoded");
-        let request =
-            headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-        self.http.send(request.body(Full::from(body.to_owned())).unwrap()).await
-    }
-
-    fn keep(&mut self, answer: &Answer) {
-        let cookie = answer.headers["set-cookie"].to_str().unwrap();
-        self.cookie = cookie.split(';').next().unwrap().to_owned();
-    }
-
-    /// Logs in with a token.
-    async fn log_in(&mut self, role: &str) -> Answer {
-        let form = self.get("/dashboard/login").await;
-        self.keep(&form);
-        let body = format!("form_token={}&token={}", form_token(&form), self.site.token(role));
-        let answer = self.post("/dashboard/login", &[], &body).await;
-        self.keep(&answer);
-        answer
-    }
-}
-
-fn form_token(answer: &Answer) -> String {
-    let text = answer.text();
-    let (_, rest) = text.split_once("name=\"form_token\" value=\"").unwrap();
-    rest.split_once('"').unwrap().0.to_owned()
-}
-
-async fn client(site: &Site) -> Client<'_> {
-    Client { site, http: Http::new(), cookie: String::new() }
-}
 
 #[tokio::test]
 async fn a_session_begins_with_a_token_and_ends_with_a_form_of_its_own() {
     let site = Site::start(POLICY, &Store::Embedded, &[]).await;
-    let mut client = client(&site).await;
+    let mut client = Client::new(&site);
     let answer = client.get("/dashboard").await;
     assert_eq!(
         (answer.status, &answer.headers["location"]),
@@ -117,7 +69,7 @@ async fn a_session_begins_with_a_token_and_ends_with_a_form_of_its_own() {
 #[tokio::test]
 async fn the_role_self_sees_no_page_of_others() {
     let site = Site::start(POLICY, &Store::Embedded, &[]).await;
-    let mut client = client(&site).await;
+    let mut client = Client::new(&site);
     let answer = client.log_in("self").await;
     assert_eq!(answer.headers["location"], "/me");
     for path in ["/dashboard", "/dashboard/live/overview"] {
@@ -130,7 +82,7 @@ async fn the_role_self_sees_no_page_of_others() {
 #[tokio::test]
 async fn files_of_pages_are_named_by_their_content_and_kept() {
     let site = Site::start(POLICY, &Store::Embedded, &[]).await;
-    let client = client(&site).await;
+    let client = Client::new(&site);
     let page = client.get("/dashboard/login").await.text();
     let paths = page.split('"').filter(|text| text.starts_with("/dashboard/assets/"));
     let paths: Vec<&str> = paths.collect();

@@ -2,7 +2,9 @@
 
 mod access;
 mod alerts;
+mod api_keys;
 mod callers;
+mod client;
 mod overview;
 mod own;
 mod pages;

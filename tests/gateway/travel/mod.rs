@@ -4,7 +4,7 @@
 //! the machine, it uses the policy without them.
 
 mod gateway;
-mod token;
+pub mod token;
 
 use std::fs;
 

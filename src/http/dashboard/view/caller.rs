@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::limit::limit;
 use super::parts::{distance, none, time};
 use crate::http::dashboard::caller::{CallerPage, TierTable};
-use crate::http::dashboard::format;
+use crate::http::dashboard::{format, link};
 use crate::http::usage::{DenialItem, UsageItem};
 
 /// The page. The forms are for operators, and need the token of the session.
@@ -111,7 +111,7 @@ fn record(caller: &CallerPage) -> Markup {
                 None => (none("The directory has no record of this caller.")),
                 Some(record) => dl {
                     @if let Some(tier) = &record.tier { dt { "Tier" } dd { (tier) } }
-                    @if let Some(parent) = &record.parent { dt { "Parent" } dd { a href=(crate::http::dashboard::link::caller(parent)) { (parent) } } }
+                    @if let Some(parent) = &record.parent { dt { "Parent" } dd { a href=(link::caller(parent)) { (parent) } } }
                     @if let Some(share) = &record.share { dt { "Share" } dd { (share) } }
                     @if !record.roles.is_empty() { dt { "Roles" } dd { (record.roles.join(", ")) } }
                     @if !record.overrides.is_empty() { dt { "Overrides" } dd { (record.overrides.keys().cloned().collect::<Vec<_>>().join(", ")) } }
@@ -119,6 +119,7 @@ fn record(caller: &CallerPage) -> Markup {
                     @if !record.notes.is_empty() { dt { "Notes" } dd { (record.notes) } }
                 },
             }
+            @if caller.has_api_keys { p { a #api-keys href=(link::api_keys_of(&caller.name)) { "API keys of the caller" } } }
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::http::dashboard::assets::{ICON, SCRIPT, STYLE};
 pub enum Section {
     Overview,
     Callers,
+    ApiKeys,
     Providers,
     Policies,
     Usage,
@@ -28,9 +29,10 @@ pub struct Frame<'a> {
 }
 
 impl Section {
-    const ALL: [(Self, &'static str, &'static str); 7] = [
+    const ALL: [(Self, &'static str, &'static str); 8] = [
         (Self::Overview, "Overview", "/dashboard"),
         (Self::Callers, "Callers", "/dashboard/callers"),
+        (Self::ApiKeys, "API keys", "/dashboard/api-keys"),
         (Self::Providers, "Providers", "/dashboard/providers"),
         (Self::Policies, "Policies", "/dashboard/policies"),
         (Self::Usage, "Usage", "/dashboard/usage"),

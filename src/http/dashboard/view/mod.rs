@@ -1,6 +1,7 @@
 //! The HTML of pages, made of what the queries beside this folder have read. All texts are escaped.
 
 pub mod alerts;
+pub mod api_keys;
 pub mod audit;
 pub mod caller;
 pub mod callers;

@@ -1,0 +1,142 @@
+//! What an author may do with API keys: create, change, rotate and delete them. The API and the dashboard both do it here.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::body::{ApiKeyBody, CreatedBody};
+use super::edit::{self, Change, keys};
+use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, hint_of, is_id};
+use crate::http::auth::Principal;
+use crate::http::edge::Edge;
+use crate::http::problem::Problem;
+
+/// Who changes API keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Author<'e> {
+    pub edge: &'e Edge,
+    pub principal: &'e Principal,
+    /// The revision that the author has seen, which the API key must still have. None: any.
+    pub revision: Option<u64>,
+}
+
+impl<'e> Author<'e> {
+    /// Creates an API key with a new id, for the domain whose policy checks it.
+    ///
+    /// # Errors
+    /// If the form is invalid, or there is an API key with this id.
+    pub async fn create(
+        &self,
+        id: &str,
+        (domain, form): (Option<&str>, &ApiKeyForm),
+    ) -> Result<CreatedBody, Problem> {
+        let peppers = &keys(self.edge)?.peppers;
+        let key = edit::checked(form)?;
+        let prefix = edit::checked_prefix(self.edge, domain, form)?;
+        if !is_id(id) {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "the id of the API key is invalid"));
+        }
+        let (text, secret) = self.secret(&prefix)?;
+        let created_at = secret.created_at;
+        let record =
+            ApiKeyRecord { id: id.into(), key, secrets: vec![secret], created_at, revision: 0 };
+        let written = self.change("create api key").write(None, Some(&record)).await?;
+        if written.is_none() {
+            let detail = "this API key was created before, and is not shown again";
+            return Err(Problem::new(StatusCode::CONFLICT, detail));
+        }
+        Ok(CreatedBody { api_key: text, body: ApiKeyBody::of(&record, None, peppers) })
+    }
+
+    /// Changes what an API key may do.
+    ///
+    /// # Errors
+    /// If there is none, or the result is invalid.
+    pub async fn revise(
+        &self,
+        id: &str,
+        decide: impl Fn(&ApiKeyForm) -> Result<ApiKeyForm, Problem> + Send + Sync,
+    ) -> Result<ApiKeyBody, Problem> {
+        let change = self.change("patch api key");
+        let record = change.apply(id, |before| {
+            let known = ApiKeyForm::from(&before.key);
+            let form = decide(&known)?;
+            let key = edit::check_change(self.edge, &known, &form)?;
+            Ok(ApiKeyRecord { key, ..before.clone() })
+        });
+        let record = record.await?;
+        self.replicated().await?;
+        self.shown(&record).await
+    }
+
+    /// Replaces the text of an API key. The earlier one stays valid for the overlap.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn rotate(&self, id: &str, overlap: Duration) -> Result<CreatedBody, Problem> {
+        let known = edit::read(self.edge, id).await?;
+        let (text, secret) = self.secret(&edit::prefix_of(&known))?;
+        let change = self.change("rotate api key");
+        let record = change.apply(id, |before| {
+            let mut after = before.clone();
+            let now = secret.created_at;
+            after.rotate(secret.clone(), now.after(overlap), now);
+            Ok(after)
+        });
+        let record = record.await?;
+        // Its text can't be shown later, so this is no failure.
+        self.replicated().await.ok();
+        Ok(CreatedBody { api_key: text, body: self.shown(&record).await? })
+    }
+
+    /// Deletes an API key.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn remove(&self, id: &str) -> Result<(), Problem> {
+        self.change("delete api key").remove(id).await?;
+        self.replicated().await
+    }
+
+    /// Waits until a failover can't undo the change: then whoever made it may rely on it.
+    async fn replicated(&self) -> Result<(), Problem> {
+        if keys(self.edge)?.store.is_replicated().await {
+            return Ok(());
+        }
+        tracing::warn!(
+            "no replica of Redis has confirmed a change of an API key; a failover may undo it"
+        );
+        let detail = "the change was made, but no replica of Redis has confirmed it, so a failover may undo it; repeat it";
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+    }
+
+    fn change(&self, what: &'static str) -> Change<'e> {
+        let Self { edge, principal, revision } = *self;
+        Change { edge, principal, what, revision }
+    }
+
+    /// What is shown of a record that was changed. Its change is told also if its last use can't be read.
+    async fn shown(&self, record: &ApiKeyRecord) -> Result<ApiKeyBody, Problem> {
+        let keys = keys(self.edge)?;
+        let last_use = keys.last_uses(&[&record.id]).await;
+        let last_use = last_use.ok().and_then(|uses| uses.into_iter().next().flatten());
+        Ok(ApiKeyBody::of(record, last_use, &keys.peppers))
+    }
+
+    /// A new text, and what is kept of it.
+    fn secret(&self, prefix: &str) -> Result<(ApiKeyText, ApiKeySecret), Problem> {
+        let text = ApiKeyText::random(prefix).map_err(|error| edit::no_randomness(&error))?;
+        let peppers = &keys(self.edge)?.peppers;
+        let hash = peppers.hashes(text.expose()).first().copied();
+        let hash =
+            hash.ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "no pepper"))?;
+        let secret = ApiKeySecret {
+            hash,
+            hint: hint_of(prefix, &text),
+            pepper: peppers.mark().to_owned(),
+            created_at: self.edge.engine.now(),
+            until: None,
+        };
+        Ok((text, secret))
+    }
+}
