@@ -6,7 +6,6 @@ use std::{env, fs};
 
 use anyhow::{Context, Result};
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
-use serde_json::Value;
 
 use super::options::{Build, Options, Peer};
 use super::workload;
@@ -137,13 +136,8 @@ impl Server {
     /// Creates an API key, over its API.
     fn create_api_key(&mut self, program: &Path) -> Result<String> {
         let http = self.children.first_mut().context("it is no child")?.address("HTTP")?;
-        let mut command = Command::new(program);
-        command.args(["keys", "create", "acme", "--scope", "hotels:read", "--output", "json"]);
-        command.args(["--api-url", &format!("http://{http}")]);
-        let created = command.output()?;
-        let refused = || String::from_utf8_lossy(&created.stderr).into_owned();
-        let body: Value = serde_json::from_slice(&created.stdout).with_context(refused)?;
-        Ok(body["api_key"].as_str().with_context(refused)?.to_owned())
+        let made = children::keys(program, &http, &["create", "acme", "--scope", "hotels:read"])?;
+        Ok(made["api_key"].as_str().context("there is no API key")?.to_owned())
     }
 
     fn with_redis(name: &str, kind: Kind, folder: &Path, mut command: Command) -> Result<Self> {
@@ -198,7 +192,7 @@ impl Policies {
             policies.push(("over-time.yaml", workload::OVER_TIME_POLICY));
         }
         let mut peppers = None;
-        if workloads.contains(&Workload::ApiKey) {
+        if workloads.iter().any(|one| one.has_api_keys()) {
             policies.push(("api-keys.yaml", workload::API_KEYS_POLICY));
             let path = folder.join("peppers");
             fs::write(&path, "the pepper of a benchmark, which protects nothing")?;

@@ -1,10 +1,13 @@
 //! The requests to the servers, and the policies for them.
 
 use std::iter;
+use std::net::Ipv4Addr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+
+use tollgate::api_keys::ApiKeyText;
 
 use crate::support::drive::{CHECK, Questions};
 use crate::support::message;
@@ -76,11 +79,15 @@ pub enum Workload {
     OverTime,
     /// Every request is a check of the same API key, which is cached.
     ApiKey,
+    /// Every request is a check of another API key, which does not exist, from one address.
+    UnknownKeys,
+    /// The same from many addresses, so that none is limited.
+    UnknownKeysSpread,
 }
 
 impl Workload {
     /// All, in the order of the tables.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::OneKey,
         Self::Zipf,
         Self::FourLimits,
@@ -88,6 +95,8 @@ impl Workload {
         Self::Travel,
         Self::OverTime,
         Self::ApiKey,
+        Self::UnknownKeys,
+        Self::UnknownKeysSpread,
     ];
 
     /// The name in the tables and on the command line.
@@ -100,17 +109,28 @@ impl Workload {
             Self::Travel => "travel",
             Self::OverTime => "over time",
             Self::ApiKey => "api key",
+            Self::UnknownKeys => "unknown api keys",
+            Self::UnknownKeysSpread => "unknown api keys, spread",
         }
     }
 
-    /// The workload that it is compared with: the same without a schedule, thresholds and keys.
+    /// The workload that it is compared with: the same without a schedule, thresholds and keys; or with a good API key.
     pub fn base(self) -> Option<Self> {
-        (self == Self::OverTime).then_some(Self::OneKey)
+        match self {
+            Self::OverTime => Some(Self::OneKey),
+            Self::UnknownKeys | Self::UnknownKeysSpread => Some(Self::ApiKey),
+            _ => None,
+        }
+    }
+
+    /// Whether its requests have API keys.
+    pub fn has_api_keys(self) -> bool {
+        matches!(self, Self::ApiKey | Self::UnknownKeys | Self::UnknownKeysSpread)
     }
 
     /// Whether other servers have such rules too.
     pub fn is_common(self) -> bool {
-        !matches!(self, Self::Travel | Self::OverTime | Self::ApiKey)
+        !matches!(self, Self::Travel | Self::OverTime) && !self.has_api_keys()
     }
 
     /// The requests of one run, the same for every server, except for its API key. If a limit is exhausted, the answer is
@@ -131,7 +151,17 @@ impl Workload {
             }
             Self::Travel => Turns::passing(&travellers()),
             Self::OverTime => Rc::new(Fresh::new(requests, round)),
-            Self::ApiKey => Rc::new(Checks(message::check(api_key))),
+            Self::ApiKey => {
+                let check = message::check(api_key, Ipv4Addr::new(192, 0, 2, 7));
+                Rc::new(Checks { frames: vec![check], expected: Code::Ok })
+            }
+            Self::UnknownKeys | Self::UnknownKeysSpread => {
+                let frames = (0..requests).map(|number| {
+                    let spread = if self == Self::UnknownKeysSpread { number } else { 0 };
+                    unknown_key(requests * round + spread)
+                });
+                Rc::new(Checks { frames: frames.collect(), expected: refusal })
+            }
         }
     }
 
@@ -203,12 +233,22 @@ impl Questions for Turns {
     }
 }
 
-/// The same check of an API key.
-struct Checks(Bytes);
+/// The check of an API key that does not exist, from one of many addresses.
+fn unknown_key(address: usize) -> Bytes {
+    let text = ApiKeyText::random("tg").expect("the system has randomness");
+    let bits = u32::try_from(address).expect("no run asks that often");
+    message::check(text.expose(), Ipv4Addr::from_bits(bits))
+}
+
+/// Checks of API keys, in turns.
+struct Checks {
+    frames: Vec<Bytes>,
+    expected: Code,
+}
 
 impl Questions for Checks {
-    fn question(&self, _: usize) -> (Bytes, Code) {
-        (self.0.clone(), Code::Ok)
+    fn question(&self, number: usize) -> (Bytes, Code) {
+        (self.frames[number % self.frames.len()].clone(), self.expected)
     }
 
     fn method(&self) -> &'static str {

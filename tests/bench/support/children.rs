@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use super::redis::Redis;
 
@@ -70,4 +71,13 @@ pub fn redis(socket: &Path) -> Result<(Running, Redis)> {
         .context("redis-server does not start (Debian's package: redis-server)")?;
     running.line(|line| line.contains("ready to accept connections").then_some(()))?;
     Ok((running, Redis::connect(&socket.display().to_string())?))
+}
+
+/// Runs `tollgate keys` on the Tollgate whose API has this address, and returns its answer.
+pub fn keys(program: &Path, http: &str, arguments: &[&str]) -> Result<Value> {
+    let mut command = Command::new(program);
+    command.arg("keys").args(arguments).args(["--output", "json"]);
+    let answer = command.args(["--api-url", &format!("http://{http}")]).output()?;
+    serde_json::from_slice(&answer.stdout)
+        .with_context(|| String::from_utf8_lossy(&answer.stderr).into_owned())
 }

@@ -226,7 +226,8 @@ impl Client {
         Self::connect_for(address, SHOULD_RATE_LIMIT).await
     }
 
-    async fn connect_for(address: &str, method: &str) -> Result<Self> {
+    /// The same for a method.
+    pub async fn connect_for(address: &str, method: &str) -> Result<Self> {
         let stream = TcpStream::connect(address).await.with_context(|| address.to_owned())?;
         stream.set_nodelay(true)?;
         let mut builder = h2::client::Builder::new();
@@ -247,7 +248,7 @@ impl Client {
     }
 
     /// The frame of the answer, if its gRPC status is OK.
-    async fn send(&mut self, frame: Bytes) -> Result<Bytes> {
+    pub async fn send(&mut self, frame: Bytes) -> Result<Bytes> {
         let (status, answer) = self.send_for_status(frame).await?;
         ensure!(status.as_bytes() == OK, "grpc-status {status:?}");
         Ok(answer)

@@ -1,5 +1,7 @@
 //! Messages of the protocol as bytes, with gRPC's frame.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
@@ -47,7 +49,8 @@ pub fn frame(domain: &str, descriptors: &[&str]) -> Bytes {
 }
 
 /// The frame of a check of an API key, as Envoy sends it for a request with a few headers.
-pub fn check(api_key: &str) -> Bytes {
+pub fn check(api_key: &str, address: Ipv4Addr) -> Bytes {
+    let address = address.to_string();
     let headers = [
         (":authority", "hotels.example.com"),
         (":method", "GET"),
@@ -56,7 +59,7 @@ pub fn check(api_key: &str) -> Bytes {
         ("accept", "application/json"),
         ("user-agent", "booking/3.2"),
         ("x-api-key", api_key),
-        ("x-forwarded-for", "192.0.2.7"),
+        ("x-forwarded-for", &address),
         ("x-forwarded-proto", "https"),
         ("x-request-id", "7f8e1c0a-5d51-4b8e-9d5f-0f3c2a1b9e77"),
     ];
@@ -67,7 +70,7 @@ pub fn check(api_key: &str) -> Bytes {
         headers: headers.map(text).into(),
         ..HttpRequest::default()
     };
-    let socket = SocketAddress { address: "192.0.2.7".to_owned(), ..SocketAddress::default() };
+    let socket = SocketAddress { address: address.clone(), ..SocketAddress::default() };
     let address = Address { address: Some(AnyAddress::SocketAddress(socket)) };
     let context = AttributeContext {
         source: Some(Peer { address: Some(address), ..Peer::default() }),
