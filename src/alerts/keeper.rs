@@ -205,7 +205,13 @@ impl SharedBook {
     }
 }
 
-/// The book of a text: an empty one if there is none, or of another version of Tollgate.
+/// The book of a text: an empty one if there is none, or if it is damaged or of another version of Tollgate.
 fn decoded(text: &str) -> Book {
-    Book::decode(text).unwrap_or_default()
+    Book::decode(text).unwrap_or_else(|| {
+        if !text.is_empty() {
+            let bytes = text.len();
+            tracing::error!(bytes, "the book of alerts in Redis can't be read; a new one begins");
+        }
+        Book::default()
+    })
 }

@@ -35,6 +35,8 @@ pub struct AlertTask {
     conditions: Conditions,
     /// By the name of the rule.
     recent: BTreeMap<Arc<str>, Recent>,
+    /// Whether the last tick left alerts out because too many are open.
+    is_full: bool,
 }
 
 /// Alerts, if there are files of them.
@@ -54,8 +56,16 @@ impl AlertTask {
         let _ = getrandom::fill(&mut bytes);
         let sidecar = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let senders = Senders::new(Clock::system(), metrics.alerts.clone());
-        let (conditions, recent) = (Conditions::default(), BTreeMap::new());
-        Self { alerts, engine, metrics, sidecar, senders, conditions, recent }
+        Self {
+            alerts,
+            engine,
+            metrics,
+            sidecar,
+            senders,
+            conditions: Conditions::default(),
+            recent: BTreeMap::new(),
+            is_full: false,
+        }
     }
 
     /// Runs until `shutdown`, and then sends what is due.
@@ -63,12 +73,11 @@ impl AlertTask {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         pin!(shutdown);
-        let keeper = self.alerts.keeper.clone();
         loop {
             select! {
                 () = &mut shutdown => break,
                 _ = ticks.tick() => self.tick().await,
-                () = self.senders.next(&keeper) => self.begin().await,
+                () = self.senders.next() => self.exchange().await,
             }
         }
         if timeout(LAST_SEND_TIMEOUT, self.finish()).await.is_err() {
@@ -78,16 +87,15 @@ impl AlertTask {
 
     /// Sends what is due.
     async fn finish(&mut self) {
-        let keeper = self.alerts.keeper.clone();
         self.tick().await;
         while self.senders.are_busy() {
-            self.senders.next(&keeper).await;
-            self.begin().await;
+            self.senders.next().await;
+            self.exchange().await;
         }
     }
 
-    async fn begin(&mut self) {
-        self.senders.begin(&self.alerts.keeper, &self.alerts.policy.load_full()).await;
+    async fn exchange(&mut self) {
+        self.senders.exchange(&self.alerts.keeper, &self.alerts.policy.load_full()).await;
     }
 
     /// Reads the signals, changes the book after them, and begins to send.
@@ -112,13 +120,23 @@ impl AlertTask {
         let events: Vec<Firing<'_>> =
             events.iter().filter_map(|event| event.firing(&policy)).collect();
         let (sidecar, keeper) = (&self.sidecar, &self.alerts.keeper);
-        keeper
+        let (dropped, unsent) = keeper
             .change(|book, now| {
+                let before = book.dropped();
                 book.sync(sidecar, (&policy, &firing), now);
                 events.iter().for_each(|event| book.event(&policy, event, now));
+                (book.dropped() - before, book.take_unsent())
             })
             .await;
-        self.senders.begin(keeper, &policy).await;
+        if dropped != 0 && !self.is_full {
+            tracing::warn!(dropped, "alerts are not opened: too many are open");
+        }
+        self.is_full = dropped != 0;
+        for (channel, count) in unsent {
+            self.metrics.alerts.dead(&channel, count);
+            tracing::error!(channel, count, "notifications are not sent: too many wait to be sent");
+        }
+        self.exchange().await;
     }
 
     /// Forgets rules that are not in force.

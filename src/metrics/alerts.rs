@@ -62,21 +62,21 @@ impl AlertMetrics {
 
     /// Counts a notification that was sent.
     pub fn sent(&self, channel: &str) {
-        self.count(channel, SENT);
+        self.count(channel, SENT, 1);
     }
 
     /// Counts an attempt that failed.
     pub fn failed(&self, channel: &str) {
-        self.count(channel, FAILED);
+        self.count(channel, FAILED, 1);
     }
 
-    /// Counts a notification that is not tried again.
-    pub fn dead(&self, channel: &str) {
-        self.count(channel, DEAD);
+    /// Counts notifications that are not tried again.
+    pub fn dead(&self, channel: &str, count: u64) {
+        self.count(channel, DEAD, count);
     }
 
-    fn count(&self, channel: &str, result: &'static str) {
-        self.notifications.get_or_create(&labels(channel, result)).inc();
+    fn count(&self, channel: &str, result: &'static str, count: u64) {
+        self.notifications.get_or_create(&labels(channel, result)).inc_by(count);
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {

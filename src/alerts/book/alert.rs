@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::alerts::labels::{AlertId, Labels};
 use crate::policy::AlertRule;
 
+/// The label of what is sent to test a rule.
+pub(super) const TEST: &str = "test";
+
 /// An alert that fires on this sidecar now.
 #[derive(Clone, Debug)]
 pub struct Firing<'p> {
@@ -145,6 +148,9 @@ impl OpenAlert {
 
     /// A line for people, such as `quota: ann has used 80 % of daily`.
     pub fn title(&self) -> String {
+        if self.labels.get(TEST).is_some() {
+            return format!("a test of the rule `{}`", self.rule);
+        }
         let about = |name: &str| self.labels.get(name).unwrap_or("?").to_owned();
         let value = self.value.as_deref().unwrap_or_default();
         match self.signal.as_str() {

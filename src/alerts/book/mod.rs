@@ -30,7 +30,8 @@ const HELD: Duration = Duration::from_secs(30);
 /// How long an event is open.
 const EVENT_OPEN: Duration = Duration::from_secs(24 * 3_600);
 
-/// Maximum number of open alerts; more are dropped, and counted.
+/// Maximum number of open alerts. The oldest event makes place for a new alert; without events the new one is dropped,
+/// and counted.
 const OPEN_MAX: usize = 1_000;
 
 /// Open alerts, and notifications that are to be sent.
@@ -136,7 +137,7 @@ impl Book {
         set: impl FnOnce(&mut OpenAlert),
         now: Timestamp,
     ) {
-        if OPEN_MAX <= self.open.len() {
+        if OPEN_MAX <= self.open.len() && !self.end_oldest_event(now) {
             self.dropped += 1;
             return;
         }
@@ -146,6 +147,15 @@ impl Book {
             self.outbox.tell(policy, NotificationKind::Firing, (&mut alert, now));
         }
         self.open.insert(firing.id.clone(), alert);
+    }
+
+    /// Ends the event that is open for longest, without a notification; false if none is open.
+    fn end_oldest_event(&mut self, now: Timestamp) -> bool {
+        let events = self.open.values().filter(|alert| alert.holders.is_none());
+        let oldest = events.min_by_key(|alert| alert.opened_ms).map(|alert| alert.id.clone());
+        let Some(alert) = oldest.and_then(|id| self.open.remove(&id)) else { return false };
+        self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by: None });
+        true
     }
 
     /// Closes an alert; false if it is not open.
@@ -161,17 +171,27 @@ impl Book {
             return true;
         }
         let is_event = alert.signal == AlertSignal::Threshold.as_str();
-        let is_told = alert.told && !self.is_silenced(&alert, now);
-        if is_told && (!is_event || resolved_by.is_some()) {
+        let is_silenced = self.is_silenced(&alert, now);
+        if is_silenced {
+            // After the silence they would be told of what is over.
+            self.outbox.withdraw(id);
+        }
+        if alert.told && !is_silenced && (!is_event || resolved_by.is_some()) {
             self.outbox.notify(policy, NotificationKind::Resolved, (&alert, now));
         }
         self.closed.push(ClosedAlert { alert, closed_ms: now.as_ms(), resolved_by });
         true
     }
 
-    /// Notifications that are due, at most `max` of each of the channels, which the caller now has for a time.
+    /// Notifications that are due and that no silence holds back, at most so many of each of the channels, which the caller
+    /// now has for a time.
     pub fn take(&mut self, channels: &[(&str, usize)], now: Timestamp) -> Vec<Notification> {
-        self.outbox.take(channels, now)
+        let silences = &self.silences;
+        let is_held = |one: &Notification| {
+            one.kind != NotificationKind::Test
+                && silences.iter().any(|silence| silence.covers(&one.alert, now))
+        };
+        self.outbox.take(channels, is_held, now)
     }
 
     /// Removes a notification that was sent.
@@ -202,6 +222,16 @@ impl Book {
     /// Number of notifications that are to be sent.
     pub fn pending(&self) -> usize {
         self.outbox.pending()
+    }
+
+    /// Alerts that were not opened, because too many are open.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Takes the numbers of notifications, by channel, that are dead because too many were to be sent.
+    pub fn take_unsent(&mut self) -> BTreeMap<String, u64> {
+        self.outbox.take_unsent()
     }
 
     /// Takes the alerts that were closed.
@@ -341,12 +371,25 @@ alerts:
     fn the_number_of_open_alerts_and_notifications_is_bounded() {
         let policy = policy();
         let mut book = Book::default();
+        let of_caller = |rule, caller: usize| {
+            firing(&policy, rule, Labels::new().with("caller", Some(&caller.to_string())))
+        };
         for caller in 0..2 * OPEN_MAX {
-            let labels = Labels::new().with("caller", Some(&caller.to_string()));
-            book.event(&policy, &firing(&policy, "quota", labels), at(0));
+            book.event(&policy, &of_caller("quota", caller), at(caller as u64));
         }
-        assert_eq!((book.open.len(), book.dropped), (OPEN_MAX, OPEN_MAX as u64));
+        assert_eq!(
+            (book.open.len(), book.dropped, book.take_closed().len()),
+            (OPEN_MAX, 0, OPEN_MAX)
+        );
         assert!(book.pending() <= 2 * OPEN_MAX);
+        assert!(
+            book.open_alerts().all(|alert| OPEN_MAX as u64 * 1_000 <= alert.opened_ms),
+            "the newest"
+        );
+        let down: Vec<_> = (0..OPEN_MAX + 1).map(|number| of_caller("down", number)).collect();
+        book.sync("a", (&policy, &down), at(2_000));
+        let rules: BTreeSet<&str> = book.open_alerts().map(|alert| alert.rule.as_str()).collect();
+        assert_eq!((rules, book.open.len(), book.dropped), (BTreeSet::from(["down"]), OPEN_MAX, 1));
     }
 
     #[test]

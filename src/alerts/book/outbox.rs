@@ -1,12 +1,14 @@
 //! Notifications that are to be sent, and those that could not be sent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::alert::{Notification, NotificationKind, OpenAlert};
+use crate::alerts::labels::AlertId;
 use crate::clock::Timestamp;
 use crate::policy::{AlertChannel, AlertPolicy, AlertSeverity};
 
@@ -15,6 +17,9 @@ const TAKEN: Duration = Duration::from_secs(60);
 
 /// Maximum number of notifications of one channel that are to be sent; older ones are kept as dead.
 const PENDING_MAX: usize = 500;
+
+/// Maximum number of all notifications that are to be sent: the book is written as a whole.
+const PENDING_OF_ALL_MAX: usize = 2_000;
 
 /// Maximum number of notifications that could not be sent; the oldest is dropped.
 const DEAD_MAX: usize = 200;
@@ -26,6 +31,9 @@ pub struct Outbox {
     dead: VecDeque<Notification>,
     /// The number of the next notification.
     next: u64,
+    /// By channel, notifications that are dead because too many were to be sent, until they are told.
+    #[serde(skip)]
+    unsent: BTreeMap<String, u64>,
 }
 
 impl Outbox {
@@ -93,24 +101,50 @@ impl Outbox {
             error: None,
         });
         let of_channel = self.pending.iter().filter(|one| one.channel == channel).count();
-        if PENDING_MAX < of_channel {
-            let oldest = self.pending.iter().position(|one| one.channel == channel);
-            self.bury(oldest, "too many notifications are to be sent");
+        let oldest = match () {
+            () if PENDING_MAX < of_channel => {
+                self.pending.iter().position(|one| one.channel == channel)
+            }
+            () if PENDING_OF_ALL_MAX < self.pending.len() => Some(0),
+            () => return,
+        };
+        if let Some(channel) = oldest.map(|index| self.pending[index].channel.clone()) {
+            *self.unsent.entry(channel).or_default() += 1;
         }
+        self.bury(oldest, "too many notifications are to be sent");
     }
 
-    /// Notifications that are due, at most so many of each channel, which the caller now has for a time.
-    pub fn take(&mut self, channels: &[(&str, usize)], now: Timestamp) -> Vec<Notification> {
+    /// Notifications that are due and not held back, at most so many of each channel, which the caller now has for a time.
+    /// Those of one alert and channel keep their order: the next one waits until the one before was sent or is dead.
+    pub fn take(
+        &mut self,
+        channels: &[(&str, usize)],
+        is_held: impl Fn(&Notification) -> bool,
+        now: Timestamp,
+    ) -> Vec<Notification> {
         let mut left: BTreeMap<&str, usize> = channels.iter().copied().collect();
-        let mut taken = Vec::new();
-        for one in self.pending.iter_mut().filter(|one| one.due_ms <= now.as_ms()) {
+        let (mut before, mut due) = (BTreeSet::new(), Vec::new());
+        for (index, one) in self.pending.iter().enumerate() {
+            let is_first = before.insert((one.channel.as_str(), &one.alert.id));
+            if !is_first || now.as_ms() < one.due_ms || is_held(one) {
+                continue;
+            }
             if let Some(left) = left.get_mut(one.channel.as_str()).filter(|left| 0 < **left) {
                 *left -= 1;
-                one.due_ms = now.after(TAKEN).as_ms();
-                taken.push(one.clone());
+                due.push(index);
             }
         }
-        taken
+        let take = |index: usize| {
+            let one = &mut self.pending[index];
+            one.due_ms = now.after(TAKEN).as_ms();
+            one.clone()
+        };
+        due.into_iter().map(take).collect()
+    }
+
+    /// Removes the notifications of an alert.
+    pub fn withdraw(&mut self, id: &AlertId) {
+        self.pending.retain(|one| one.alert.id != *id);
     }
 
     /// Removes a notification that was sent.
@@ -167,6 +201,11 @@ impl Outbox {
         self.dead.iter()
     }
 
+    /// Takes the numbers of those, by channel, that are dead because too many were to be sent.
+    pub fn take_unsent(&mut self) -> BTreeMap<String, u64> {
+        mem::take(&mut self.unsent)
+    }
+
     /// Number of notifications that are to be sent.
     pub fn pending(&self) -> usize {
         self.pending.len()
@@ -200,23 +239,27 @@ mod tests {
         let text = "channels: { ops: { type: log }, other: { type: log } }\nalerts: { a: { when: store_down, notify: [ops] } }";
         let source = Source { path: "alerts.yaml".to_owned(), text: text.to_owned() };
         let policy = compile_alerts(&[source]).unwrap();
-        let (labels, rule) = (Labels::new(), &policy.rules[0]);
-        let firing = Firing { id: AlertId::new("a", &labels), rule, labels, value: None };
-        let alert = OpenAlert::new(&firing, 0);
         let mut outbox = Outbox::default();
-        for _ in 0..notifications {
+        for number in 0..notifications {
+            let labels = Labels::new().with("caller", Some(&number.to_string()));
+            let (id, rule) = (AlertId::new("a", &labels), &policy.rules[0]);
+            let alert = OpenAlert::new(&Firing { id, rule, labels, value: None }, 0);
             outbox.notify(&policy, NotificationKind::Firing, (&alert, Timestamp::from_ms(0)));
         }
         outbox
     }
 
+    fn take(outbox: &mut Outbox, channel: (&str, usize), ms: u64) -> Vec<Notification> {
+        outbox.take(&[channel], |_| false, Timestamp::from_ms(ms))
+    }
+
     #[test]
     fn what_was_taken_and_not_sent_is_taken_again() {
         let mut outbox = outbox(1);
-        let mut take = |ms| outbox.take(&[("ops", 4)], Timestamp::from_ms(ms));
-        let first = take(0);
-        assert_eq!((first.len(), take(59_999).len()), (1, 0));
-        assert_eq!(take(60_000)[0].id, first[0].id, "the receiver recognizes it");
+        let mut taken = |ms| take(&mut outbox, ("ops", 4), ms);
+        let first = taken(0);
+        assert_eq!((first.len(), taken(59_999).len()), (1, 0));
+        assert_eq!(taken(60_000)[0].id, first[0].id, "the receiver recognizes it");
         outbox.sent(&first[0].id);
         assert_eq!(outbox.pending(), 0);
     }
@@ -224,18 +267,17 @@ mod tests {
     #[test]
     fn a_channel_takes_as_many_as_it_can_and_no_other_ones() {
         let mut outbox = outbox(5);
-        let now = Timestamp::from_ms(0);
-        assert_eq!(outbox.take(&[("other", 4)], now).len(), 0);
-        assert_eq!(outbox.take(&[("ops", 3)], now).len(), 3);
-        assert_eq!(outbox.take(&[("ops", 3)], now).len(), 2);
+        assert_eq!(take(&mut outbox, ("other", 4), 0).len(), 0);
+        assert_eq!(take(&mut outbox, ("ops", 3), 0).len(), 3);
+        assert_eq!(take(&mut outbox, ("ops", 3), 0).len(), 2);
     }
 
     #[test]
     fn what_failed_is_due_again_and_dead_in_the_end() {
         let mut outbox = outbox(1);
-        let id = outbox.take(&[("ops", 1)], Timestamp::from_ms(0)).remove(0).id;
+        let id = take(&mut outbox, ("ops", 1), 0).remove(0).id;
         outbox.failed(&id, "refused", Some(Timestamp::from_ms(500)));
-        let again = outbox.take(&[("ops", 1)], Timestamp::from_ms(500)).remove(0);
+        let again = take(&mut outbox, ("ops", 1), 500).remove(0);
         assert_eq!((again.attempts, again.error.as_deref()), (1, Some("refused")));
         outbox.failed(&id, "gone", None);
         let dead: Vec<_> = outbox.dead().map(|one| (one.attempts, one.error.as_deref())).collect();
@@ -244,7 +286,8 @@ mod tests {
 
     #[test]
     fn both_lists_are_bounded() {
-        let outbox = outbox(PENDING_MAX + 2 * DEAD_MAX);
+        let mut outbox = outbox(PENDING_MAX + 2 * DEAD_MAX);
+        assert_eq!(outbox.take_unsent(), BTreeMap::from([("ops".to_owned(), 2 * DEAD_MAX as u64)]));
         assert_eq!((outbox.pending.len(), outbox.dead.len()), (PENDING_MAX, DEAD_MAX));
     }
 }

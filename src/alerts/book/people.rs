@@ -1,6 +1,6 @@
 //! What people do with alerts: they acknowledge, resolve and silence them, test rules, and send notifications again.
 
-use super::alert::{ClosedAlert, Firing, NotificationKind, OpenAlert};
+use super::alert::{ClosedAlert, Firing, NotificationKind, OpenAlert, TEST};
 use super::{Book, Silence};
 use crate::alerts::labels::{AlertId, Labels};
 use crate::clock::Timestamp;
@@ -66,7 +66,7 @@ impl Book {
 
     /// Adds a test notification for each channel of a rule.
     pub fn test(&mut self, policy: &AlertPolicy, rule: &AlertRule, now: Timestamp) {
-        let labels = Labels::new().with("test", Some("true"));
+        let labels = Labels::new().with(TEST, Some("true"));
         let id = AlertId::new(&rule.name, &labels);
         let alert = OpenAlert::new(&Firing { id, rule, labels, value: None }, now.as_ms());
         self.outbox.notify(policy, NotificationKind::Test, (&alert, now));
@@ -90,6 +90,7 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alerts::Notification;
     use crate::policy::{Source, compile_alerts};
 
     const FILE: &str = "
@@ -120,6 +121,14 @@ alerts:
 
         fn id() -> AlertId {
             AlertId::new("down", &Labels::new())
+        }
+
+        /// The rule fires; its notifications of `ops`, taken and not yet sent.
+        fn fire(&mut self, second: u64) -> Vec<Notification> {
+            let (rule, labels) = (&self.policy.rules[0], Labels::new());
+            let firing = Firing { id: Self::id(), rule, labels, value: None };
+            self.book.sync("a", (&self.policy, &[firing]), at(second));
+            self.book.take(&[("ops", 9)], at(second))
         }
 
         fn seconds(&mut self, seconds: std::ops::Range<u64>, fires: bool) {
@@ -199,6 +208,51 @@ alerts:
     }
 
     #[test]
+    fn the_end_of_an_alert_is_never_told_before_its_begin() {
+        let mut story = Story::new();
+        let kinds = |taken: Vec<Notification>| taken.iter().map(|one| one.kind).collect::<Vec<_>>();
+        let firing = story.fire(0);
+        story.book.failed(&firing[0].id, "refused", Some(at(10)));
+        story.seconds(1..2, false);
+        assert_eq!(story.told.len(), 0);
+        let again = story.book.take(&[("ops", 9)], at(10));
+        assert_eq!(
+            (&again[0].id, kinds(again.clone())),
+            (&firing[0].id, vec![NotificationKind::Firing])
+        );
+        assert_eq!(story.book.take(&[("ops", 9)], at(11)).len(), 0, "it is being sent");
+        story.book.sent(&firing[0].id);
+        assert_eq!(kinds(story.book.take(&[("ops", 9)], at(11))), [NotificationKind::Resolved]);
+    }
+
+    #[test]
+    fn a_silence_holds_back_what_is_sent_again_and_drops_what_is_over() {
+        let mut story = Story::new();
+        let until = |ms| Silence {
+            id: "s".to_owned(),
+            rule: None,
+            labels: Labels::new(),
+            from_ms: 0,
+            until_ms: ms,
+            by: "eve".to_owned(),
+            comment: String::new(),
+        };
+        let firing = story.fire(0);
+        story.book.failed(&firing[0].id, "refused", Some(at(1)));
+        assert!(story.book.silence(until(5_000), at(1)));
+        story.seconds(1..5, true);
+        assert_eq!(story.told.len(), 0);
+        story.seconds(5..6, true);
+        assert_eq!(story.told, ["5 ops firing"]);
+        let mut story = Story::new();
+        let firing = story.fire(0);
+        story.book.failed(&firing[0].id, "refused", Some(at(1)));
+        assert!(story.book.silence(until(5_000), at(1)));
+        story.seconds(1..9, false);
+        assert_eq!((story.told.len(), story.book.pending()), (0, 0));
+    }
+
+    #[test]
     fn an_erased_caller_leaves_nothing() {
         let mut story = Story::new();
         let labels = Labels::new().with("caller", Some("ann"));
@@ -212,8 +266,11 @@ alerts:
     fn a_test_goes_to_each_channel_of_the_rule_and_opens_nothing() {
         let mut story = Story::new();
         story.book.test(&story.policy, &story.policy.rules[0], at(0));
-        story.seconds(0..1, false);
-        assert_eq!(story.told, ["0 ops test"]);
+        let taken = story.book.take(&[("ops", 9)], at(0)).remove(0);
+        assert_eq!(
+            (taken.kind, taken.alert.title().as_str()),
+            (NotificationKind::Test, "a test of the rule `down`")
+        );
         assert_eq!(story.book.open_alerts().count(), 0);
     }
 }

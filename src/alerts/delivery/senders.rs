@@ -1,28 +1,39 @@
 //! Sends what is due, for each channel at its own pace: a slow receiver has only its own notifications wait.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+use std::{fs, mem};
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use http::HeaderName;
+use tokio::select;
+use tokio::time::{Sleep, sleep};
 
 use super::event::{CLOUD_EVENT, event};
 use super::http::Post;
 use super::send_error::SendError;
 use super::signature::Secrets;
 use super::{chat, mail, retry};
-use crate::alerts::book::{Notification, NotificationKind};
+use crate::alerts::book::{Book, Notification, NotificationKind};
 use crate::alerts::keeper::Keeper;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::metrics::AlertMetrics;
 use crate::policy::{AlertPolicy, AlertReceiver, AlertUrl, HttpReceiver, check_url};
 
 /// Maximum number of attempts of a channel at the same time.
 const ATTEMPTS_OF_CHANNEL_MAX: usize = 4;
+
+/// Maximum number of notifications of a channel that are taken from the book and not yet sent. So few that all are tried
+/// before another sidecar may take them, also if each attempt takes its maximum time.
+const TAKEN_OF_CHANNEL_MAX: usize = 16;
+
+/// The pause between two exchanges with the book: it is written as a whole, and results that come meanwhile share a change.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Maximum size of a file of a channel.
 const FILE_LEN_MAX: u64 = 1024 * 1024;
@@ -31,13 +42,24 @@ const JSON: &str = "application/json";
 
 const SOURCE: &str = "/tollgate";
 
-/// The attempts under way.
+/// Notifications on their way.
 #[derive(Debug)]
 pub struct Senders {
     clock: Clock,
     metrics: AlertMetrics,
     attempts: FuturesUnordered<BoxFuture<'static, Attempt>>,
-    by_channel: BTreeMap<Arc<str>, usize>,
+    by_channel: BTreeMap<Arc<str>, Channel>,
+    /// Attempts that have ended, and are not yet noted in the book.
+    ended: Vec<Attempt>,
+    /// Until the next exchange with the book.
+    pause: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a channel has taken.
+#[derive(Debug, Default)]
+struct Channel {
+    busy: usize,
+    waiting: VecDeque<(Notification, AlertReceiver)>,
 }
 
 /// An attempt that has ended.
@@ -48,67 +70,91 @@ struct Attempt {
 }
 
 impl Senders {
-    /// No attempts yet.
+    /// Nothing is on its way.
     pub fn new(clock: Clock, metrics: AlertMetrics) -> Self {
         let (attempts, by_channel) = (FuturesUnordered::new(), BTreeMap::new());
-        Self { clock, metrics, attempts, by_channel }
+        Self { clock, metrics, attempts, by_channel, ended: Vec::new(), pause: None }
     }
 
-    /// Begins attempts at what is due.
-    pub async fn begin(&mut self, keeper: &Keeper, policy: &AlertPolicy) {
+    /// Waits until results can be noted in the book. Never returns without attempts.
+    pub async fn next(&mut self) {
+        while self.are_busy() {
+            let pause = OptionFuture::from(self.pause.as_mut());
+            let attempt = select! {
+                Some(attempt) = self.attempts.next() => attempt,
+                _ = pause, if !self.ended.is_empty() => return,
+            };
+            self.end(attempt);
+        }
+        std::future::pending::<()>().await;
+    }
+
+    /// Notes results in the book, takes what is due, and begins attempts at it: one change of the book for all.
+    pub async fn exchange(&mut self, keeper: &Keeper, policy: &AlertPolicy) {
+        let ended = mem::take(&mut self.ended);
         let left = |name: &Arc<str>| {
-            let busy = self.by_channel.get(name).copied().unwrap_or_default();
-            ATTEMPTS_OF_CHANNEL_MAX.saturating_sub(busy)
+            let taken =
+                self.by_channel.get(name).map(|channel| channel.busy + channel.waiting.len());
+            TAKEN_OF_CHANNEL_MAX.saturating_sub(taken.unwrap_or_default())
         };
         let free: Vec<(&str, usize)> =
             policy.channels.iter().map(|channel| (&*channel.name, left(&channel.name))).collect();
-        if free.iter().all(|(_, left)| *left == 0) {
-            return;
+        let (dead, due) = keeper
+            .change(|book, now| {
+                let dead: Vec<bool> = ended.iter().map(|attempt| attempt.note(book, now)).collect();
+                (dead, book.take(&free, now))
+            })
+            .await;
+        self.pause = Some(Box::pin(sleep(PAUSE)));
+        for (attempt, is_dead) in ended.iter().zip(dead) {
+            self.tell(attempt, is_dead);
         }
-        let due = keeper.change(|book, now| book.take(&free, now)).await;
         for notification in due {
             let Some(channel) = policy.channel(&notification.channel) else { continue };
-            *self.by_channel.entry(channel.name.clone()).or_default() += 1;
-            let (receiver, at_s) =
-                (channel.receiver.clone(), self.clock.now().timestamp().as_ms() / 1_000);
-            let attempt = async move {
-                let result = send(&receiver, &notification, at_s).await;
-                Attempt { notification, result }
-            };
-            self.attempts.push(attempt.boxed());
+            let taken = self.by_channel.entry(channel.name.clone()).or_default();
+            taken.waiting.push_back((notification, channel.receiver.clone()));
+        }
+        self.begin();
+    }
+
+    /// Whether notifications are on their way.
+    pub fn are_busy(&self) -> bool {
+        !self.attempts.is_empty() || !self.ended.is_empty()
+    }
+
+    /// Begins attempts at what waits.
+    fn begin(&mut self) {
+        let at_s = self.clock.now().timestamp().as_ms() / 1_000;
+        for channel in self.by_channel.values_mut() {
+            while channel.busy < ATTEMPTS_OF_CHANNEL_MAX
+                && let Some((notification, receiver)) = channel.waiting.pop_front()
+            {
+                channel.busy += 1;
+                let attempt = async move {
+                    let result = send(&receiver, &notification, at_s).await;
+                    Attempt { notification, result }
+                };
+                self.attempts.push(attempt.boxed());
+            }
         }
     }
 
-    /// Waits for the end of an attempt, and notes its result in the book. Never returns without attempts.
-    pub async fn next(&mut self, keeper: &Keeper) {
-        let Some(Attempt { notification, result }) = self.attempts.next().await else {
-            return std::future::pending().await;
-        };
-        let Notification { id, channel, .. } = &notification;
-        if let Some(busy) = self.by_channel.get_mut(channel.as_str()) {
-            *busy = busy.saturating_sub(1);
+    fn end(&mut self, attempt: Attempt) {
+        if let Some(channel) = self.by_channel.get_mut(attempt.notification.channel.as_str()) {
+            channel.busy = channel.busy.saturating_sub(1);
         }
-        let Err(error) = result else {
-            self.metrics.sent(channel);
-            return keeper.change(|book, _| book.sent(id)).await;
-        };
-        let failed = notification.attempts + 1;
-        let asked = match error {
-            SendError::Status { retry_after, .. } => retry_after,
-            _ => None,
-        };
-        let is_gone = matches!(error, SendError::Gone);
+        self.ended.push(attempt);
+        self.begin();
+    }
+
+    /// Counts and logs a result.
+    fn tell(&self, Attempt { notification, result }: &Attempt, is_dead: bool) {
+        let Notification { id, channel, attempts, .. } = notification;
+        let Err(error) = result else { return self.metrics.sent(channel) };
+        let failed = attempts + 1;
         self.metrics.failed(channel);
-        let message = error.to_string();
-        let is_dead = keeper
-            .change(|book, now| {
-                let next = retry::next(failed, asked, now).filter(|_| !is_gone);
-                book.failed(id, &message, next);
-                next.is_none()
-            })
-            .await;
         if is_dead {
-            self.metrics.dead(channel);
+            self.metrics.dead(channel, 1);
             tracing::error!(channel, notification = id, attempts = failed, %error, "a notification was not sent");
         } else if failed == 1 {
             tracing::warn!(channel, notification = id, %error, "sending a notification failed; it is tried again");
@@ -116,10 +162,25 @@ impl Senders {
             tracing::debug!(channel, notification = id, attempts = failed, %error, "sending a notification failed again");
         }
     }
+}
 
-    /// Whether attempts are under way.
-    pub fn are_busy(&self) -> bool {
-        !self.attempts.is_empty()
+impl Attempt {
+    /// Notes the result in the book; true if the notification is dead.
+    fn note(&self, book: &mut Book, now: Timestamp) -> bool {
+        let Notification { id, kind, attempts, .. } = &self.notification;
+        let Err(error) = &self.result else {
+            book.sent(id);
+            return false;
+        };
+        let asked = match error {
+            SendError::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        // A person waits for the result of a test.
+        let is_last = matches!(error, SendError::Gone) || *kind == NotificationKind::Test;
+        let next = retry::next(attempts + 1, asked, now).filter(|_| !is_last);
+        book.failed(id, &error.to_string(), next);
+        next.is_none()
     }
 }
 

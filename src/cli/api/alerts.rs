@@ -187,7 +187,9 @@ fn resend(matches: &ArgMatches) -> Question {
 
 fn test(matches: &ArgMatches) -> Question {
     let path = format!("/v1/alerts/rules/{}/test", segment(given(matches, "rule")));
-    let done = Some("a test notification is sent to each channel of the rule");
+    let done = Some(
+        "a test notification is being sent to each channel of the rule; `tollgate alerts dead` lists those that fail",
+    );
     Question { method: "POST", path, done, ..Question::default() }
 }
 

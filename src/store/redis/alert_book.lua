@@ -6,7 +6,10 @@
 -- The new text was written if it is.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local version = redis.call('HGET', KEYS[1], 'v') or '0'
+local version = redis.call('HGET', KEYS[1], 'v')
+if not version or #version > 15 or string.find(version, '%D') or version == '' then
+  version = '0'
+end
 if version ~= ARGV[1] then
   return { version, now, redis.call('HGET', KEYS[1], 's') or '' }
 end

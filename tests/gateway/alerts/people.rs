@@ -109,7 +109,7 @@ async fn what_could_not_be_sent_is_sent_again() {
         Receiver::start(&[Reaction::Answer(204, None), Reaction::Answer(410, None)]).await;
     let tollgate = file(&receiver).serve(&Store::Embedded).await;
     received(&receiver, 1).await;
-    assert!(run(&tollgate, &["test", "quota"]).contains("a test notification is sent"));
+    assert!(run(&tollgate, &["test", "quota"]).contains("a test notification is being sent"));
     let dead = eventually("a dead notification", async || {
         let dead = get(&tollgate, "/v1/alerts/notifications").await;
         dead["items"].get(0).cloned()
