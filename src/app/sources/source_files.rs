@@ -202,6 +202,7 @@ fn should_warn(path: &Path) -> bool {
 fn others(skipped: &[PathBuf]) -> String {
     match skipped {
         [] => String::new(),
+        [one] => format!("; {} has another name: rename it, or list it", printable::path(one)),
         [first, rest @ ..] => {
             let (first, more) = (printable::path(first), rest.len());
             format!(
@@ -288,7 +289,7 @@ mod tests {
             .collect();
         assert_eq!(names, ["a/notes.txt", "basic", "json.json"]);
         let message = error(tree(&["basic"]).path());
-        assert!(message.contains("basic and 0 more files have other names"), "{message}");
+        assert!(message.contains("basic has another name"), "{message}");
     }
 
     #[test]

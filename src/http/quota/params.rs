@@ -313,7 +313,10 @@ impl Target {
 
     /// A problem: the caller meets no limit.
     pub fn without_limits(&self) -> Problem {
-        not_found(format!("no limit applies to the caller `{}`", self.caller))
+        not_found(format!(
+            "no limit applies to the caller `{}` with the given `entries`",
+            self.caller
+        ))
     }
 
     /// The entries after the caller's.

@@ -35,7 +35,7 @@ pub fn page(caller: &CallerPage, form_token: Option<&str>, changed: Option<&str>
 fn limits(caller: &CallerPage) -> Markup {
     html! {
         section.card #limits aria-labelledby="limits-title" {
-            h2 #limits-title { "Limits" }
+            h2 #limits-title { "Limits" span.muted { "of rules that need no more than the caller" } }
             @match &caller.limits {
                 Err(reason) => (none(reason)),
                 Ok(items) => { @for item in items { (limit(item, caller.forecast(item), caller.now_ms)) } },

@@ -12,7 +12,7 @@ pub fn limit(item: &QuotaItem, forecast: Option<&ForecastItem>, now_ms: u64) -> 
     html! {
         div.limit data-limit=(item.limit) {
             div.row {
-                strong { (item.limit) }
+                span { strong { (item.limit) } " " span.muted.small { (item.domain) } }
                 span {
                     span.used { (format::whole(item.used)) " of " (format::whole(item.quota)) }
                     " " (mark(item.percent))
