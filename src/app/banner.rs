@@ -126,7 +126,9 @@ impl Trial {
         let value = match &rule.value {
             RuleValue::Exact(value) => value.as_str(),
             RuleValue::Any => "alice",
-            RuleValue::Pattern { .. } | RuleValue::Joined { .. } => return None,
+            RuleValue::Pattern { .. } | RuleValue::Joined { .. } | RuleValue::Among { .. } => {
+                return None;
+            }
         };
         let enforced = rule.limits.iter().all(|limit| limit.mode == Mode::Enforce);
         let passing = rule.limits.iter().map(|limit| limit.limit.capacity()).min()?;

@@ -64,6 +64,9 @@ impl Step {
                 (key(), Some(pattern.as_str().to_owned()), !shared)
             }
             RuleValue::Joined { pattern, shared } => (pattern.as_str().to_owned(), None, !shared),
+            RuleValue::Among { matcher, shared } => {
+                (key(), Some(matcher.as_str().to_owned()), !shared)
+            }
             RuleValue::Any => (key(), None, true),
         };
         Self { key, value, is_open, by_value: is_open && rule.metric_values.own }

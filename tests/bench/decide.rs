@@ -100,6 +100,48 @@ fn decide(criterion: &mut Criterion) {
     }
 }
 
+/// Finding a rule among many values, networks and expressions.
+fn matching(criterion: &mut Criterion) {
+    let list = |item: fn(usize) -> String, count: usize| {
+        (0..count).map(item).collect::<Vec<_>>().join(", ")
+    };
+    let network = |number: usize| format!("10.{}.{}.0/24", number / 256 % 256, number % 256);
+    let value = |number: usize| format!("value-{number}");
+    let rule = |number: usize| {
+        format!(
+            "{{key: x, cidr: [10.{}.{}.0/24], limits: [1000000000/minute]}}",
+            number / 256,
+            number % 256
+        )
+    };
+    let limits = "limits: [1_000_000_000/minute]";
+    for count in [10, 10_000] {
+        for (name, rules, value) in [
+            (
+                "networks",
+                format!("{{key: x, cidr: [{}], {limits}}}", list(network, count)),
+                "10.0.9.7",
+            ),
+            ("rules for a network", list(rule, count), "10.0.9.7"),
+            (
+                "values",
+                format!("{{key: x, one_of: [{}], {limits}}}", list(value, count)),
+                "value-9",
+            ),
+            (
+                "not values",
+                format!("{{key: x, not: {{one_of: [{}]}}, {limits}}}", list(value, count)),
+                "y",
+            ),
+        ] {
+            let engine = engine(&format!("{{domain: d, descriptors: [{rules}]}}"));
+            criterion.bench_function(&format!("matching/{count} {name}"), |bencher| {
+                bencher.iter(|| ready(answer(&engine, black_box(&request(&[("x", value)])))));
+            });
+        }
+    }
+}
+
 /// The stages of a decision one by one, and then all together.
 fn stages(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("stages");
@@ -306,5 +348,15 @@ fn audit(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, stages, decide, sink, audit, many_keys, compile_policies, sharing);
+criterion_group!(
+    benches,
+    stages,
+    decide,
+    matching,
+    sink,
+    audit,
+    many_keys,
+    compile_policies,
+    sharing
+);
 criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! Determines which limit another one has replaced, and why it does not continue its count.
 
 use super::position::{Met, MetRule};
-use crate::policy::model::{Rule, RuleLimit};
+use crate::policy::model::{Matcher, Pattern, Rule, RuleLimit};
 
 /// The limit that another one has most likely replaced: one with the same identity, or else one of the same entry.
 pub fn predecessor<'m, 'a, 'p>(
@@ -44,7 +44,8 @@ pub fn of(old: &Met<'_, '_>, new: &Met<'_, '_>) -> String {
 }
 
 fn shared(rule: &Rule) -> Option<&str> {
-    rule.shared_pattern().map(|pattern| pattern.as_str())
+    let of_set = || rule.matcher().filter(|_| rule.is_shared()).map(Matcher::as_str);
+    rule.shared_pattern().map(Pattern::as_str).or_else(of_set)
 }
 
 /// The reason that the values of a rule have other counters than before.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::policy::model::{Pattern, Rule, RuleLevel, RuleValue};
+use crate::policy::model::{Matcher, Pattern, Rule, RuleLevel, RuleValue, ValueSet};
 
 /// Represents any text: no policy has a value with a control character.
 const FILLER: &str = "\u{1}";
@@ -15,6 +15,8 @@ const PAIRED_MAX: usize = 2_000;
 #[derive(Default)]
 struct Values<'a> {
     exact: BTreeSet<&'a str>,
+    /// Of sets.
+    listed: BTreeSet<String>,
     /// By their text, of key and value together.
     patterns: BTreeMap<String, Pattern>,
 }
@@ -33,11 +35,17 @@ impl Samples {
     pub fn of(old: &RuleLevel, new: &RuleLevel, max: usize) -> Self {
         let mut keys: BTreeMap<String, Values<'_>> = BTreeMap::new();
         let mut wide: BTreeMap<String, Pattern> = BTreeMap::new();
+        let mut is_cut = false;
         for rule in old.rules().iter().chain(new.rules()) {
             for key in keys_of(rule) {
                 let values = keys.entry(key).or_default();
                 if let RuleValue::Exact(value) = &rule.value {
                     values.exact.insert(value);
+                }
+                if let RuleValue::Among { matcher, .. } = &rule.value {
+                    let (found, is_whole) = values_of(matcher);
+                    values.listed.extend(found);
+                    is_cut |= !is_whole;
                 }
                 let Some(text) = rule.joined() else { continue };
                 let Some(pattern) = Pattern::parse(&text) else { continue };
@@ -47,7 +55,7 @@ impl Samples {
                 };
             }
         }
-        let mut samples = Self { max, ..Self::default() };
+        let mut samples = Self { max, is_cut, ..Self::default() };
         for (key, values) in &keys {
             samples.push(key, values, &wide);
         }
@@ -66,7 +74,8 @@ impl Samples {
         let texts = patterns.iter().map(|one| one.sample(FILLER));
         let texts = texts.chain(pairs.map(|both| both.sample(FILLER)));
         let wild = texts.filter_map(|text| text.strip_prefix(&prefix).map(str::to_owned));
-        let values = values.exact.iter().map(|value| (*value).to_owned()).chain(wild);
+        let exact = values.exact.iter().map(|value| (*value).to_owned());
+        let values = exact.chain(values.listed.iter().cloned()).chain(wild);
         let room = self.max - self.entries.len();
         self.entries.extend(values.take(room).map(|value| (key.to_owned(), value)));
         self.is_cut |= self.entries.len() == self.max || paired.len() < patterns.len();
@@ -81,6 +90,18 @@ pub fn stands_for(rule: &Rule, key: &str, value: &str) -> bool {
     let own = Pattern::parse(&text).zip(Pattern::parse(&format!("{key}_*")));
     let both = own.and_then(|(pattern, own)| pattern.and(&own));
     key == key_filled && both.is_some_and(|both| both.sample(FILLER) == format!("{key}_{value}"))
+}
+
+/// Values of a set, and whether they represent all of them: of a network, its first address represents the others.
+fn values_of(matcher: &Matcher) -> (Vec<String>, bool) {
+    match matcher.values() {
+        ValueSet::OneOf(values) => (values.iter().map(|value| value.to_string()).collect(), true),
+        ValueSet::Cidr(networks, _) => {
+            (networks.iter().map(|network| network.network().to_string()).collect(), true)
+        }
+        // What matches is unknown, or almost everything does.
+        ValueSet::Regex(_) | ValueSet::Pattern(_) | ValueSet::Not(_) => (Vec::new(), false),
+    }
 }
 
 /// The rule's key; for one with a `*`, keys that match it.

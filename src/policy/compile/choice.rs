@@ -198,6 +198,7 @@ pub(super) fn unruled(source: &Source, domain: &Domain, file: &ChoiceFile) -> Ve
             RuleValue::Exact(exact) => exact == name,
             RuleValue::Pattern { pattern, .. } => pattern.matches(name),
             RuleValue::Joined { pattern, .. } => pattern.matches(&format!("{}_{name}", key.value)),
+            RuleValue::Among { matcher, .. } => matcher.matches(name),
             RuleValue::Any => true,
         })
     };

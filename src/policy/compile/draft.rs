@@ -30,7 +30,7 @@ impl Draft {
         }
         let mut drafts = Vec::new();
         drafts.extend(rate_limit.as_ref().and_then(|file| from_rate_limit(reader, file)));
-        if let Some(limits) = limits {
+        if let Some(limits) = limits.as_ref().filter(|_| !rule.is_exempt()) {
             drafts = from_limits(reader, limits);
         }
         drafts

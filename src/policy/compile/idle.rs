@@ -135,7 +135,8 @@ impl Idle<'_, '_> {
     fn without_limits(&mut self, rule: &RuleFile) {
         let limit = rule.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
         let is_unlimited = limit.is_some_and(|unlimited| unlimited.value);
-        if rule.limits.is_some() || rule.rate_limit.is_some() && !is_unlimited {
+        let has_limits = rule.limits.is_some() && !rule.is_exempt();
+        if has_limits || rule.rate_limit.is_some() && !is_unlimited {
             return;
         }
         if let Some(said) = &rule.on_outage {

@@ -19,6 +19,7 @@ mod idempotency;
 mod identity;
 mod idle;
 mod limits;
+mod matching;
 mod metadata;
 mod partial;
 mod percent;

@@ -1,6 +1,6 @@
 //! Unreachable rules: another rule of their level takes precedence for all of their entries.
 
-use crate::policy::model::{Rule, RuleLevel, RuleValue, SourceLocation};
+use crate::policy::model::{Rule, RuleLevel, RuleValue, SourceLocation, ValueSet};
 
 /// The reason that a rule is unreachable, or the rule that it makes unreachable.
 #[derive(Debug)]
@@ -11,13 +11,49 @@ pub enum Obstacle {
     Covered(SourceLocation, String),
     /// It matches all entries of the rule for this key alone.
     Hides(SourceLocation, String),
+    /// Other rules have these of its values.
+    Partly(Vec<(String, SourceLocation)>),
 }
+
+/// Values in one report.
+const VALUES_MAX: usize = 10;
 
 impl Obstacle {
     /// The earlier rule that makes a new rule unreachable, or the one that the new rule makes unreachable.
     pub fn of(level: &RuleLevel, rule: &Rule) -> Option<Self> {
-        covered(level, rule).or_else(|| same(level, rule)).or_else(|| hidden(level, rule))
+        among(level, rule)
+            .or_else(|| covered(level, rule))
+            .or_else(|| same(level, rule))
+            .or_else(|| hidden(level, rule))
     }
+}
+
+/// What takes precedence over values of a set. Networks within others are found when the level is complete.
+fn among(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
+    let matcher = rule.matcher()?;
+    if let Some(same) = level.among(&rule.key, matcher.id()) {
+        return Some(Obstacle::Same(same.location.clone()));
+    }
+    if let ValueSet::OneOf(values) = matcher.values() {
+        let place = |value: &str| Some(level.exact(&rule.key, value)?.location.clone());
+        let found = values.iter().filter_map(|value| Some((value.to_string(), place(value)?)));
+        let mut taken: Vec<(String, SourceLocation)> = found.collect();
+        taken.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let is_all = taken.len() == values.len();
+        return match taken.first() {
+            Some((value, place)) if is_all => Some(Obstacle::Covered(place.clone(), value.clone())),
+            Some(_) => {
+                taken.truncate(VALUES_MAX);
+                Some(Obstacle::Partly(taken))
+            }
+            None => None,
+        };
+    }
+    let text = format!("{}_*", rule.key);
+    let wide = level.joined().find(|(_, pattern)| pattern.matches(&text));
+    let all = || level.patterns(&rule.key).find(|(_, pattern)| pattern.matches_all());
+    let (found, _) = wide.or_else(all)?;
+    Some(Obstacle::Covered(found.location.clone(), found.joined().unwrap_or_default()))
 }
 
 /// The pattern that takes precedence over a rule for all of its entries, other than one of the same kind: a pattern of
@@ -39,7 +75,7 @@ fn covered(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
 /// The earlier rule of the same kind that matches the same values, or more.
 fn same(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
     match &rule.value {
-        RuleValue::Joined { .. } => None,
+        RuleValue::Joined { .. } | RuleValue::Among { .. } => None,
         RuleValue::Exact(value) => {
             level.exact(&rule.key, value).map(|found| Obstacle::Same(found.location.clone()))
         }
@@ -67,7 +103,10 @@ fn hidden(level: &RuleLevel, rule: &Rule) -> Option<Obstacle> {
             })
         }
         RuleValue::Pattern { pattern, .. } if pattern.matches_all() => level.any(&rule.key),
-        RuleValue::Pattern { .. } | RuleValue::Exact(_) | RuleValue::Any => None,
+        RuleValue::Pattern { .. }
+        | RuleValue::Exact(_)
+        | RuleValue::Among { .. }
+        | RuleValue::Any => None,
     }?;
     Some(Obstacle::Hides(known.location.clone(), known.key.clone()))
 }
@@ -84,6 +123,15 @@ mod tests {
     #[test]
     fn rules_behind_a_wildcard_are_told() {
         for (rules, reported) in [
+            ("{key: a, value: '*'}, {key: a, regex: x}", "unreachable rule `a=regex x`: `a_*`"),
+            ("{key: 'a*'}, {key: a, not: {value: x}}", "unreachable rule `a=not one_of x`: `a*`"),
+            ("{key: a, value: x}, {key: a, one_of: [x, y]}", "`x` is never matched here: "),
+            ("{key: a, value: x}, {key: a, one_of: [x]}", "unreachable rule `a=one_of x`: `x`"),
+            (
+                "{key: a, cidr: [10.0.0.0/8]}, {key: a, cidr: [10.1.0.0/16, 10.2.0.0/16]}",
+                "unreachable rule `a=cidr 10.1.0.0/16 10.2.0.0/16`: earlier rules",
+            ),
+            ("{key: a, cidr: [10.0.0.0/8, 10.1.0.0/16]}", "no effect: `10.0.0.0/8` has all"),
             ("{key: 'hdr*'}, {key: 'hdr_*'}", "unreachable rule `hdr_*`: `hdr*`"),
             ("{key: 'hdr*'}, {key: hdr, value: 'a*'}", "unreachable rule `hdr=a*`: `hdr*`"),
             ("{key: 'hdr*'}, {key: hdr}", "unreachable rule `hdr`: `hdr*`"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::defaults::Defaults;
 use super::enforcement::Enforcement;
 use super::limits::RuleLimits;
+use super::matching::matcher;
 use super::metadata::metadata;
 use super::reach::Obstacle;
 use crate::policy::model::{
@@ -68,40 +69,63 @@ impl<'a> RuleCompiler<'a> {
     }
 
     fn level(&mut self, files: &[RuleFile], above: Above<'_>, level: &mut RuleLevel) {
+        let mut of_addresses = Vec::new();
         for file in files {
             let rule = self.rule(file, above);
             if rule.key.is_empty() {
                 // That has been reported, and it makes no other rule unreachable.
                 continue;
             }
-            // In the reference's format, an unreachable rule is only a warning.
-            let unreachable =
-                if file.limits.is_some() { Severity::Error } else { Severity::Warning };
             let what = rule.path.clone();
             let obstacle = Obstacle::of(level, &rule);
-            if matches!(obstacle, None | Some(Obstacle::Hides(..))) {
+            if matches!(obstacle, None | Some(Obstacle::Hides(..) | Obstacle::Partly(_))) {
+                if !rule.networks().is_empty() {
+                    of_addresses.push((level.rules().len(), file));
+                }
                 level.push(rule);
             }
-            match obstacle {
-                None => {}
-                Some(Obstacle::Same(place)) => {
-                    let message = format!("duplicate rule `{what}`; the first one is in {place}");
-                    self.reader.error(file.span.clone(), message);
-                }
-                Some(Obstacle::Hides(place, key)) => {
-                    let message = format!(
-                        "unreachable rule `{key}` in {place}: `{what}` matches all its values"
-                    );
-                    self.reader.note(unreachable, file.span.clone(), message);
-                }
-                Some(Obstacle::Covered(place, pattern)) => {
-                    let message = format!(
-                        "unreachable rule `{what}`: `{pattern}` in {place} matches all its values"
-                    );
-                    self.reader.note(unreachable, file.span.clone(), message);
-                }
+            if let Some(obstacle) = obstacle {
+                self.report(file, &what, obstacle);
             }
         }
+        level.complete();
+        for (index, file) in of_addresses {
+            if !level.has_addresses(index) {
+                let path = &level.rules()[index].path;
+                let message =
+                    format!("unreachable rule `{path}`: earlier rules have all its addresses");
+                self.reader.note(unreachable(file), file.span.clone(), message);
+            }
+        }
+    }
+
+    /// Reports that a rule is unreachable, or makes another one so.
+    fn report(&mut self, file: &RuleFile, what: &str, obstacle: Obstacle) {
+        let (severity, message) = match obstacle {
+            Obstacle::Same(place) => {
+                let message = format!("duplicate rule `{what}`; the first one is in {place}");
+                (Severity::Error, message)
+            }
+            Obstacle::Hides(place, key) => {
+                let message =
+                    format!("unreachable rule `{key}` in {place}: `{what}` matches all its values");
+                (unreachable(file), message)
+            }
+            Obstacle::Covered(place, pattern) => {
+                let message = format!(
+                    "unreachable rule `{what}`: `{pattern}` in {place} matches all its values"
+                );
+                (unreachable(file), message)
+            }
+            Obstacle::Partly(values) => {
+                for (value, place) in values {
+                    let message = format!("`{value}` is never matched here: {place} has it");
+                    self.reader.note(Severity::Warning, file.span.clone(), message);
+                }
+                return;
+            }
+        };
+        self.reader.note(severity, file.span.clone(), message);
     }
 
     fn rule(&mut self, file: &RuleFile, above: Above<'_>) -> Rule {
@@ -122,6 +146,9 @@ impl<'a> RuleCompiler<'a> {
             },
             RuleValue::Exact(value) => format!("{parent}{key}={value}"),
             RuleValue::Pattern { pattern, .. } => format!("{parent}{key}={}", pattern.as_str()),
+            RuleValue::Among { matcher, .. } => {
+                format!("{parent}{key}={}", matcher.as_str())
+            }
             RuleValue::Any => format!("{parent}{key}"),
         };
         let said = self.enforcement(file);
@@ -146,7 +173,7 @@ impl<'a> RuleCompiler<'a> {
             value,
             path,
             limits,
-            unlimited: unlimited.is_some_and(|unlimited| unlimited.value),
+            unlimited: file.is_exempt() || unlimited.is_some_and(|unlimited| unlimited.value),
             cascade,
             of_caller,
             only: file.only.as_ref().map(|only| Only::compile(&mut self.reader, &classes, only)),
@@ -221,6 +248,7 @@ impl<'a> RuleCompiler<'a> {
         let shared = file.share_threshold.as_ref().filter(|shared| shared.value);
         let value = file.value.as_ref().filter(|value| !value.value.is_empty());
         let key = file.key.as_ref().map_or("", |key| key.value.as_str());
+        let matcher = matcher(&mut self.reader, file);
         if key.contains('*') {
             let joined = match value {
                 Some(value) => format!("{key}_{}", value.value),
@@ -231,8 +259,11 @@ impl<'a> RuleCompiler<'a> {
             return RuleValue::Joined { pattern, shared };
         }
         let pattern = value.and_then(|value| Pattern::parse(&value.value));
+        if let Some(matcher) = matcher {
+            return RuleValue::Among { matcher, shared: shared.is_some() };
+        }
         if let (Some(shared), None) = (shared, &pattern) {
-            let message = "`share_threshold` requires a `value` with a `*`";
+            let message = "`share_threshold` requires a `value` with a `*`, `one_of`, `cidr`, `regex` or `not`";
             self.reader.error(shared.span.clone(), message);
         }
         match (pattern, value) {
@@ -279,6 +310,11 @@ impl<'a> RuleCompiler<'a> {
     }
 }
 
+/// The severity of an unreachable rule. In the reference's format it is only a warning.
+fn unreachable(file: &RuleFile) -> Severity {
+    if file.limits.is_some() { Severity::Error } else { Severity::Warning }
+}
+
 fn is_on(flag: Option<&Spanned<bool>>) -> bool {
     flag.is_some_and(|flag| flag.value)
 }
@@ -287,5 +323,6 @@ fn is_on(flag: Option<&Spanned<bool>>) -> bool {
 fn has_no_limit(file: &RuleFile) -> bool {
     let unlimited = file.rate_limit.as_ref().and_then(|limit| limit.value.unlimited.as_ref());
     let is_unlimited = unlimited.is_some_and(|unlimited| unlimited.value);
-    file.limits.is_none() && (file.rate_limit.is_none() || is_unlimited)
+    let has_limits = file.limits.is_some() && !file.is_exempt();
+    !has_limits && (file.rate_limit.is_none() || is_unlimited)
 }

@@ -1,7 +1,7 @@
 //! The key of one counter: short, versioned, and unique for each domain and path.
 //!
 //! `tg1|domain|key=value|key~pattern`: `=` precedes a value of the request, `~` a wildcard whose values share one
-//! counter, and `~~` a wildcard of key and value together. The path of a limit that a request brings along starts with
+//! counter, `~~` a wildcard of key and value together, and `~=` a set of values. The path of a limit that a request brings along starts with
 //! `!`. Bytes that would be ambiguous or hard to read are escaped as `%XX`. A long value is replaced by `#` and its
 //! hash, and a path that is still too long by `tg1#` and a hash of all of it.
 //!
@@ -85,6 +85,14 @@ impl Key {
         self.push_text(key);
         self.0.push_str("~~");
         self.push_text(pattern);
+    }
+
+    /// Adds an entry whose values share the counter of a set of values with this id.
+    pub fn push_among(&mut self, key: &str, id: &str) {
+        self.0.push('|');
+        self.push_text(key);
+        self.0.push_str("~=");
+        self.push_text(id);
     }
 
     /// The key of the idempotency marks of a request's charges under this key.

@@ -1,5 +1,6 @@
 //! The model of policies: domains, rules and limits, and how they match. It is independent of files and JSON.
 
+mod address_ranges;
 mod adjust;
 mod answer;
 mod api_keys;
@@ -13,6 +14,7 @@ mod domain;
 mod idempotency;
 mod key;
 mod lease;
+mod matcher;
 mod metadata;
 mod mode;
 mod outage;
@@ -48,6 +50,7 @@ pub use domain::{Domain, Path, Walk};
 pub use idempotency::Idempotency;
 pub use key::{Key, KeyEntry, RetryId};
 pub use lease::{LEASED_AMOUNT_MIN, Lease};
+pub use matcher::{Matcher, ValueSet};
 pub use metadata::{Metadata, MetadataValue};
 pub use mode::Mode;
 pub use outage::OnOutage;

@@ -5,10 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use ipnet::IpNet;
 
+use super::address_ranges::AddressRanges;
 use super::capacity::{Capacity, Only};
 use super::idempotency::Idempotency;
 use super::key::Key;
+use super::matcher::{Matcher, ValueSet};
 use super::metadata::Metadata;
 use super::mode::Mode;
 use super::pattern::Pattern;
@@ -68,6 +71,8 @@ pub enum RuleValue {
     /// Entries whose key and value, joined by `_`, match, as in the reference for keys with a `*`; `shared`: all values
     /// of one key share one counter.
     Joined { pattern: Pattern, shared: bool },
+    /// Values of a set; `shared`: they share one counter.
+    Among { matcher: Matcher, shared: bool },
     /// Any value, each with its own counters.
     Any,
 }
@@ -95,11 +100,22 @@ impl Rule {
         }
     }
 
+    /// Whether its values share one counter.
+    pub(in crate::policy) fn is_shared(&self) -> bool {
+        matches!(
+            self.value,
+            RuleValue::Pattern { shared: true, .. }
+                | RuleValue::Joined { shared: true, .. }
+                | RuleValue::Among { shared: true, .. }
+        )
+    }
+
     /// Adds an entry that matches this rule to the key of its counters.
     pub(in crate::policy) fn push_step(&self, key: &mut Key, name: &str, value: &str) {
         match &self.value {
             RuleValue::Pattern { pattern, shared: true } => key.push_shared(name, pattern.as_str()),
             RuleValue::Joined { pattern, shared: true } => key.push_joined(name, pattern.as_str()),
+            RuleValue::Among { matcher, shared: true } => key.push_among(name, matcher.id()),
             _ => key.push_value(name, value),
         }
     }
@@ -111,16 +127,32 @@ impl Rule {
         same.or_else(only).map(|limit| &**limit)
     }
 
-    /// Its key and value as the pattern that would have to match them; None for an exact value, which takes precedence
-    /// over patterns.
+    /// The values of its set, if it has one.
+    pub(in crate::policy) fn matcher(&self) -> Option<&Matcher> {
+        match &self.value {
+            RuleValue::Among { matcher, .. } => Some(matcher),
+            _ => None,
+        }
+    }
+
+    /// Its key and value as the pattern that would have to match them; None for a set, and for an exact value, which takes
+    /// precedence over patterns.
     pub(in crate::policy) fn joined(&self) -> Option<String> {
         match &self.value {
-            RuleValue::Exact(_) => None,
+            RuleValue::Exact(_) | RuleValue::Among { .. } => None,
             RuleValue::Any => Some(format!("{}_*", self.key)),
             RuleValue::Pattern { pattern, .. } => {
                 Some(format!("{}_{}", self.key, pattern.as_str()))
             }
             RuleValue::Joined { pattern, .. } => Some(pattern.as_str().to_owned()),
+        }
+    }
+
+    /// The networks whose addresses it matches.
+    pub(in crate::policy) fn networks(&self) -> &[IpNet] {
+        match self.matcher().map(Matcher::values) {
+            Some(ValueSet::Cidr(networks, _)) => networks,
+            _ => &[],
         }
     }
 
@@ -148,9 +180,14 @@ pub struct RuleLevel {
 /// The rules for one key of an entry, by index.
 #[derive(Debug, Default)]
 struct KeyRules {
+    /// Exact and listed values.
     exact: HashMap<Box<str>, usize, RandomState>,
-    /// In the order of the file: the first that matches wins.
+    /// In the order of the file: the first that matches wins. Those of addresses are in `ranges`.
     patterns: Vec<usize>,
+    /// The addresses of all rules, by their index.
+    ranges: AddressRanges,
+    /// By the id of the set.
+    sets: HashMap<Box<str>, usize, RandomState>,
     any: Option<usize>,
 }
 
@@ -197,14 +234,56 @@ impl RuleLevel {
                 keys.exact.insert(value.as_str().into(), index);
             }
             RuleValue::Pattern { .. } => keys.patterns.push(index),
+            RuleValue::Among { matcher, .. } => {
+                keys.sets.entry(matcher.id().into()).or_insert(index);
+                match matcher.values() {
+                    ValueSet::OneOf(values) => {
+                        for value in values {
+                            keys.exact.entry(value.clone()).or_insert(index);
+                        }
+                    }
+                    // Their ranges are made when the level is complete.
+                    ValueSet::Cidr(..) => {}
+                    _ => keys.patterns.push(index),
+                }
+            }
             RuleValue::Any => keys.any = Some(index),
         }
         self.rules.push(rule);
     }
 
+    /// Makes the ranges of addresses. Must be called after the last rule.
+    pub(in crate::policy) fn complete(&mut self) {
+        let mut networks: HashMap<&str, Vec<(&IpNet, usize)>> = HashMap::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            let own = rule.networks();
+            if !own.is_empty() {
+                let all = networks.entry(&rule.key).or_default();
+                all.extend(own.iter().map(|network| (network, index)));
+            }
+        }
+        for (key, networks) in networks {
+            if let Some(keys) = self.keys.get_mut(key) {
+                keys.ranges = AddressRanges::new(networks.into_iter());
+            }
+        }
+    }
+
+    /// Whether a rule for addresses has any that no earlier rule has. The level must be complete.
+    pub(in crate::policy) fn has_addresses(&self, index: usize) -> bool {
+        let key = self.rules.get(index).map(|rule| &*rule.key);
+        let keys = key.and_then(|key| self.keys.get(key));
+        keys.is_some_and(|keys| keys.ranges.has(index))
+    }
+
     /// The rule for exactly this value of a key.
     pub(in crate::policy) fn exact(&self, key: &str, value: &str) -> Option<&Rule> {
         self.keys.get(key)?.exact.get(value).map(|index| &self.rules[*index])
+    }
+
+    /// The rule for a set of values of a key, by the id of the set.
+    pub(in crate::policy) fn among(&self, key: &str, id: &str) -> Option<&Rule> {
+        self.keys.get(key)?.sets.get(id).map(|index| &self.rules[*index])
     }
 
     /// The rule for all values of a key.
@@ -237,9 +316,14 @@ impl RuleLevel {
         }
         let matches = |index: &&usize| match &self.rules[**index].value {
             RuleValue::Pattern { pattern, .. } => pattern.matches(value),
+            RuleValue::Among { matcher, .. } => matcher.matches(value),
             _ => false,
         };
-        let pattern = keys.and_then(|keys| keys.patterns.iter().find(matches)).copied();
+        let range = keys.filter(|keys| !keys.ranges.is_empty());
+        let range = range.and_then(|keys| keys.ranges.find(value));
+        let before = |index: &&usize| range.is_none_or(|range| **index < range);
+        let mut patterns = keys.into_iter().flat_map(|keys| &keys.patterns).take_while(before);
+        let pattern = patterns.find(matches).copied().or(range);
         let pattern = match self.joined.is_empty() {
             true => pattern,
             false => earlier(pattern, self.find_joined(key, value)),
@@ -280,6 +364,64 @@ mod tests {
             let walk = set.domain("d").unwrap().walk(&[(key, value)]);
             let path = walk.end().map_or("", |rule| &rule.path);
             assert_eq!(path, *expected, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn listed_values_come_before_other_sets_and_those_stand_in_the_order_of_the_file() {
+        let rules = "
+            {key: ip, cidr: [10.1.0.0/16, '2001:db8::/32']},
+            {key: ip, value: '10.*'},
+            {key: ip, cidr: [10.0.0.0/8, 172.16.0.1]},
+            {key: ip, one_of: [10.1.0.9, localhost]},
+            {key: ip, not: {regex: '[0-9.]+'}},
+            {key: ip}";
+        check(
+            rules,
+            &[
+                ("ip", "10.1.2.3", "ip=cidr 10.1.0.0/16 2001:db8::/32"),
+                ("ip", "10.1.0.9", "ip=one_of 10.1.0.9 localhost"),
+                ("ip", "10.2.0.0", "ip=10.*"),
+                ("ip", "::ffff:10.2.0.0", "ip=cidr 10.0.0.0/8 172.16.0.1/32"),
+                ("ip", "172.16.0.1", "ip=cidr 10.0.0.0/8 172.16.0.1/32"),
+                ("ip", "2001:DB8::1", "ip=cidr 10.1.0.0/16 2001:db8::/32"),
+                ("ip", "localhost", "ip=one_of 10.1.0.9 localhost"),
+                ("ip", "remote", "ip=not regex [0-9.]+"),
+                ("ip", "172.16.0.2", "ip"),
+            ],
+        );
+        // A regular expression matches the whole value.
+        check(
+            "{key: a, regex: 'b|cd'}",
+            &[("a", "b", "a=regex b|cd"), ("a", "xb", ""), ("a", "cdx", "")],
+        );
+        check("{key: a, not: {value: 'b*'}}", &[("a", "c", "a=not value b*"), ("a", "bc", "")]);
+    }
+
+    #[test]
+    fn values_of_a_set_share_a_counter_only_if_told() {
+        let key = |rule: &str, value: &str| {
+            let set = compiled(rule);
+            let domain = set.domain("d").unwrap();
+            let path = [("ip", value)];
+            domain.key(&domain.walk(&path), &path, 1).to_string()
+        };
+        let apart = "{key: ip, cidr: [10.0.0.0/8], limits: [1/day]}";
+        assert_eq!(key(apart, "10.0.0.1"), "tg1|d|ip=10.0.0.1");
+        let shared = "{key: ip, cidr: [10.0.0.0/8], share_threshold: true, limits: [1/day]}";
+        assert_eq!(key(shared, "10.0.0.1"), key(shared, "10.0.0.2"));
+        assert!(key(shared, "10.0.0.1").starts_with("tg1|d|ip~=cidr"));
+    }
+
+    #[test]
+    fn an_exempt_rule_has_no_limit() {
+        for limits in ["unlimited", "[unlimited]"] {
+            let set = compiled(&format!(
+                "{{key: a, one_of: [x], limits: {limits}}}, {{key: a, limits: [1/day]}}"
+            ));
+            let walk = set.domain("d").unwrap().walk(&[("a", "x")]);
+            assert!(walk.end().is_some_and(|rule| rule.unlimited && rule.limits.is_empty()));
+            assert!(set.warnings().is_empty(), "{:?}", set.warnings());
         }
     }
 

@@ -111,12 +111,16 @@ fn describe_rule(classes: &Classes, rule: &Rule) -> Value {
     let mut map = Map::new();
     map.insert("path".to_owned(), rule.path.as_str().into());
     let flags = [
-        ("share_threshold", rule.shared_pattern().is_some()),
+        ("share_threshold", rule.is_shared()),
         ("unlimited", rule.unlimited),
         ("cascade", rule.cascade),
     ];
     for (name, _) in flags.into_iter().filter(|(_, set)| *set) {
         map.insert(name.to_owned(), true.into());
+    }
+    if let Some(matcher) = rule.matcher() {
+        // The path has only the first of many values.
+        map.insert("values".to_owned(), matcher.id().into());
     }
     let mut list = |name: &str, items: Value| {
         if items.as_array().is_some_and(|items| !items.is_empty()) {

@@ -88,6 +88,10 @@ fn why_not(rule: &Rule, key: &str, value: &str) -> String {
             format!("`{}` does not match `{value}`", pattern.as_str())
         }
         RuleValue::Pattern { .. } => "an exact value or an earlier pattern comes first".to_owned(),
+        RuleValue::Among { matcher, .. } if !matcher.matches(value) => {
+            format!("`{}` does not match `{value}`", matcher.as_str())
+        }
+        RuleValue::Among { .. } => "an exact value or an earlier rule comes first".to_owned(),
         RuleValue::Any => "a value comes before the key alone".to_owned(),
     }
 }

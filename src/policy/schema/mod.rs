@@ -39,7 +39,7 @@ pub use limit::{DefaultsFile, LimitFile, LimitMapFile, WaitFile};
 pub use policy::{PolicyFile, read};
 pub use price::PriceFile;
 pub use reservation::ReservationFile;
-pub use rule::{RateLimitFile, RuleFile};
+pub use rule::{NotFile, RateLimitFile, RuleFile};
 pub use schedule::{ByTierFile, ScheduleFile, TextsFile, WhenFile};
 pub use sharing::{
     CallerFile, CapacityFile, CapacityWhenFile, CostFile, OnlyFile, PressureFile, PriorityFile,

@@ -1,15 +1,20 @@
 //! The types of a rule in a policy file.
 
+use schemars::JsonSchema;
+
 use super::idempotency::{RuleIdempotencyFile, of_rule};
 use super::limit::LimitFile;
-use super::map::{map, start_of};
-use super::readers::{flag, list, number, one, spanned, spanned_list, text, word};
+use super::map::{Read, map, start_of};
+use super::readers::{flag, list, names, number, one, spanned, spanned_list, text, word};
 use super::reservation::ReservationFile;
 use super::sharing::{CapacityFile, OnlyFile};
-use super::words::{ModeFile, OutageFile};
+use super::words::{ModeFile, OutageFile, UnlimitedFile};
 use crate::policy::problem::Severity;
 use crate::policy::yaml::{Node, Reader, Spanned, Value};
 use crate::printable::is_blank;
+
+/// In the place of limits: none applies.
+const UNLIMITED: &str = "unlimited";
 
 /// Maximum of `requests_per_unit`, as in envoyproxy/ratelimit.
 const REQUESTS_MAX: u64 = u32::MAX as u64;
@@ -23,10 +28,21 @@ map! {
     key: Spanned<String> = text;
     /// The entry's value; `*` matches any text. If absent, any value matches, and each has its own counters.
     value: Spanned<String> = text;
+    /// The entry's value is one of these. An exact value, too, takes precedence over wildcards and the like.
+    #[schemars(with = "Option<Vec<String>>")]
+    one_of: Spanned<Vec<Spanned<String>>> = names;
+    /// The entry's value is an address in one of these networks, such as 10.0.0.0/20 or 2001:db8::/32.
+    #[schemars(with = "Option<Vec<String>>")]
+    cidr: Spanned<Vec<Spanned<String>>> = names;
+    /// The entry's value, from its first character to its last, matches this regular expression.
+    regex: Spanned<String> = text;
+    /// The entry's value is any other than these.
+    not: NotFile = one;
     /// One limit in the format of envoyproxy/ratelimit.
     rate_limit: Spanned<RateLimitFile> = spanned;
-    /// The limits. All of them apply, in one atomic step.
-    limits: Spanned<Vec<LimitFile>> = spanned_list;
+    /// The limits. All of them apply, in one atomic step. `unlimited`: none applies.
+    #[schemars(with = "Option<LimitsSchema>")]
+    limits: Spanned<Vec<LimitFile>> = limits;
     /// Whether the limits also apply to every path below this rule.
     cascade: Spanned<bool> = flag;
     /// The answer of this rule's limits while Redis is unavailable; error if absent.
@@ -58,6 +74,52 @@ map! {
     metadata: Vec<(Node, Node)> = metadata;
     /// The rules for the next entry.
     descriptors: Vec<RuleFile> = list;
+}
+
+map! {
+    /// Values that a rule does not match.
+    pub struct NotFile in "`not`" at span;
+
+    /// This one; `*` matches any text.
+    value: Spanned<String> = text;
+    /// One of these.
+    #[schemars(with = "Option<Vec<String>>")]
+    one_of: Spanned<Vec<Spanned<String>>> = names;
+    /// An address in one of these networks.
+    #[schemars(with = "Option<Vec<String>>")]
+    cidr: Spanned<Vec<Spanned<String>>> = names;
+    /// A match of this regular expression.
+    regex: Spanned<String> = text;
+}
+
+/// The limits of a rule.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum LimitsSchema {
+    /// No limit applies.
+    Word(UnlimitedFile),
+    List(Vec<LimitFile>),
+}
+
+impl RuleFile {
+    /// Whether it says that no limit applies: `limits: unlimited`.
+    pub fn is_exempt(&self) -> bool {
+        let limits = self.limits.as_ref().map_or(&[][..], |limits| &limits.value);
+        let rate = |limit: &LimitFile| limit.map.rate.as_ref().map(|rate| rate.value.clone());
+        limits.len() == 1 && rate(&limits[0]).as_deref() == Some(UNLIMITED)
+    }
+}
+
+/// The limits of a rule: a list, or the word `unlimited`, which is read as a list of it.
+fn limits(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Spanned<Vec<LimitFile>>> {
+    if node.scalar() == Some(UNLIMITED) {
+        return Some(Spanned {
+            value: vec![LimitFile::read(reader, node)],
+            span: node.span.clone(),
+        });
+    }
+    spanned_list(reader, node, what)
 }
 
 map! {

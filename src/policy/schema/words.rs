@@ -246,3 +246,11 @@ words! {
         Never = "never",
     }
 }
+
+words! {
+    /// The word for no limit.
+    UnlimitedFile {
+        /// No limit applies.
+        Unlimited = "unlimited",
+    }
+}
