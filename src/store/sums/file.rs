@@ -189,11 +189,16 @@ impl FileSums {
         drop(ours);
         let closed = Err(format!("{}: unused space is being released", self.path.display()));
         let mut file = lock(&self.file);
-        let Ok(database) = std::mem::replace(&mut file.database, closed) else { return };
-        let mut database = match Arc::try_unwrap(database) {
-            Ok(database) => database,
-            Err(shared) => {
+        let mut database = match std::mem::replace(&mut file.database, closed).map(Arc::try_unwrap)
+        {
+            Ok(Ok(database)) => database,
+            Ok(Err(shared)) => {
                 file.database = Ok(shared);
+                return;
+            }
+            // A query has closed it since the round was written.
+            Err(reason) => {
+                file.database = Err(reason);
                 return;
             }
         };
@@ -375,4 +380,23 @@ fn expire(
         sums.retain_in::<Field<'_>, _>(old, |_, _| false)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_query_closed_before_its_space_is_released_keeps_the_reason() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("usage.redb");
+        let sums = FileSums::open(path, DataFileMetrics::default(), Timestamp::default());
+        let (written, asked) = (sums.database().unwrap(), sums.database().unwrap());
+        drop(sums.close(asked, &Failure::Unavailable("no such device".to_owned())));
+        sums.compact(written);
+        let reason = sums.unavailable().unwrap();
+        assert!(reason.ends_with("usage.redb: no such device"), "{reason}");
+    }
 }
