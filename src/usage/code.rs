@@ -99,22 +99,25 @@ pub fn write_counts(counts: &Counts, start: Timestamp) -> String {
 /// The counts in a text. Unknown parts are ignored.
 pub fn read_counts(text: &str, start: Timestamp) -> Counts {
     let mut counts = Counts { last_at: start, ..Counts::default() };
-    let mut rest = text;
-    while let Some(letter) = rest.chars().next() {
-        let digits = &rest[letter.len_utf8()..];
-        let len = digits.bytes().take_while(u8::is_ascii_digit).count();
-        let sum = digits[..len].parse().unwrap_or_default();
+    let mut rest = text.as_bytes();
+    while let [letter, digits @ ..] = rest {
+        let len = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        // A number beyond the maximum is no sum.
+        let sum = digits[..len].iter().try_fold(0_u64, |sum, digit| {
+            sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+        });
+        let sum = sum.unwrap_or_default();
         rest = &digits[len..];
         let field = match letter {
-            'a' => &mut counts.requests,
-            'b' => &mut counts.shadow_refused,
-            'c' => &mut counts.fallback,
-            'd' => &mut counts.waited,
-            'e' => &mut counts.hits_spent,
-            'f' => &mut counts.hits_refused,
-            'g' => &mut counts.hits_shadow_refused,
-            'h' => &mut counts.hits_given_back,
-            'T' => {
+            b'a' => &mut counts.requests,
+            b'b' => &mut counts.shadow_refused,
+            b'c' => &mut counts.fallback,
+            b'd' => &mut counts.waited,
+            b'e' => &mut counts.hits_spent,
+            b'f' => &mut counts.hits_refused,
+            b'g' => &mut counts.hits_shadow_refused,
+            b'h' => &mut counts.hits_given_back,
+            b'T' => {
                 let ms = start.as_ms().saturating_add(1_000_u64.saturating_mul(sum));
                 counts.last_at = Timestamp::from_ms(ms);
                 continue;

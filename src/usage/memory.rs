@@ -1,14 +1,18 @@
 //! Usage of one process, in memory.
 
-use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use foldhash::fast::RandomState;
 
 use crate::clock::Timestamp;
 use crate::engine::DecisionRecord;
 use crate::lock::lock;
 
+use super::groups::{Groups, SeriesPlace};
 use super::query::{Page, UsageQuery};
 use super::rollups::{CallerBytes, Rollups};
+use super::series::SeriesId;
 
 /// Usage of this process since its start. The lock is held while records are added or a query is answered: a few
 /// milliseconds, on threads that serve no requests.
@@ -48,13 +52,33 @@ impl UsageMemory {
 
     /// Answers a query. It takes a few milliseconds of CPU.
     pub fn sum(&self, query: &UsageQuery, now: Timestamp) -> Page {
-        query.sum(&lock(&self.rollups), now)
+        sum(query, &lock(&self.rollups), now)
     }
+}
+
+/// Sums the rows that match a query.
+fn sum(query: &UsageQuery, rollups: &Rollups, now: Timestamp) -> Page {
+    let granularity = query.granularity;
+    let from = granularity.start(query.from).max(rollups.whole_from(granularity, now));
+    let mut groups = Groups::new(Arc::new(query.clone()));
+    let mut places: HashMap<SeriesId, Option<SeriesPlace>, RandomState> = HashMap::default();
+    for (start, bucket) in rollups.buckets(granularity, from, query.to) {
+        for (caller, id, counts) in bucket.rows() {
+            let series = rollups.series();
+            let new = || series.get(id).and_then(|series| groups.series(series));
+            let place = *places.entry(id).or_insert_with(new);
+            if let Some(place) = place
+                && let Some(caller) = groups.caller(caller)
+            {
+                groups.add(start, (place, caller), counts);
+            }
+        }
+    }
+    groups.page(from)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;

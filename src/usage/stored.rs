@@ -1,21 +1,22 @@
 //! Queries to a store of sums: the question to the store, and the groups in its answer.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
 use crate::clock::Timestamp;
 use crate::store::sums::{
-    CallersAsked, SumsAnswer, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
+    CallersAsked, SumsError, SumsPeriod, SumsQuestion, SumsReader, SumsTable,
 };
 
 use super::bucket::RowName;
 use super::code::{read_counts, read_series};
 use super::granularity::Granularity;
+use super::groups::{GROUPS_MAX, Groups, SeriesPlace};
 use super::outbox::period;
-use super::query::{Dimension, Groups, Page, Row, UsageQuery};
+use super::query::{Dimension, Page, UsageQuery};
 use super::retention::Retention;
-use super::series::Series;
 
 impl UsageQuery {
     /// The start of the first minute, hour or day in a question to a store with that retention.
@@ -40,26 +41,6 @@ impl UsageQuery {
         }
     }
 
-    /// The groups in an answer.
-    pub fn sum_stored(&self, answer: &SumsAnswer, from: Timestamp) -> Page {
-        let names = answer.names.iter();
-        let series = names.filter_map(|(name, text)| Some((name.as_str(), read_series(text)?)));
-        let series: HashMap<_, _, RandomState> = series.collect();
-        let mut groups = Groups::new(self);
-        for (period, entries) in &answer.periods {
-            let start = self.granularity.start_of(period.number);
-            for entry in entries {
-                for (caller, name, sums) in rows(entry) {
-                    if let Some(series) = series.get(name).map(Series::borrowed) {
-                        let row = Row { series, caller };
-                        groups.add(start, row, || read_counts(sums, start));
-                    }
-                }
-            }
-        }
-        groups.page(from)
-    }
-
     fn callers(&self) -> CallersAsked {
         let filter = self.filters.iter().find(|(dimension, _)| *dimension == Dimension::Caller);
         match filter {
@@ -70,16 +51,57 @@ impl UsageQuery {
     }
 }
 
-/// The rows of an entry: caller, the name of the series, and its counts.
-fn rows(entry: &SumsEntry) -> impl Iterator<Item = (RowName<'_>, &str, &str)> {
-    entry.sums.split(' ').filter_map(move |row| {
-        let (name, sums) = row.split_once('=')?;
-        Some(match entry.table {
-            SumsTable::Callers => (RowName::Name(&entry.field), name, sums),
-            SumsTable::Others => (RowName::Other, &*entry.field, sums),
+/// The groups of a query, summed while the answer of a store is read.
+#[derive(Debug)]
+pub struct StoredGroups {
+    groups: Groups,
+    /// The places of series by name; None if their rows don't match the query.
+    series: HashMap<Box<str>, Option<SeriesPlace>, RandomState>,
+}
+
+impl StoredGroups {
+    /// No groups yet.
+    pub fn new(query: Arc<UsageQuery>) -> Self {
+        Self { groups: Groups::new(query), series: HashMap::default() }
+    }
+
+    /// The groups on the query's page, for sums from `from` on.
+    pub fn page(self, from: Timestamp) -> Page {
+        self.groups.page(from)
+    }
+}
+
+impl SumsReader for StoredGroups {
+    fn name(&mut self, name: &str, meaning: &str) {
+        if !self.series.contains_key(name)
+            && let Some(series) = read_series(meaning)
+        {
+            self.series.insert(name.into(), self.groups.series(series.borrowed()));
+        }
+    }
+
+    fn sums(
+        &mut self,
+        (period, table): (SumsPeriod, SumsTable),
+        field: &str,
+        sums: &str,
+    ) -> Result<(), SumsError> {
+        let (caller, series) = match table {
+            SumsTable::Callers => (RowName::Name(field), None),
+            SumsTable::Others => (RowName::Other, Some(field)),
             SumsTable::Names | SumsTable::Totals | SumsTable::Nameless => {
-                (RowName::None, &*entry.field, sums)
+                (RowName::None, Some(field))
             }
-        })
-    })
+        };
+        let start = self.groups.query().granularity.start_of(period.number);
+        let mut place = None;
+        for row in sums.split(' ') {
+            let Some((name, counts)) = row.split_once('=') else { continue };
+            let Some(Some(series)) = self.series.get(series.unwrap_or(name)) else { continue };
+            let Some(caller) = place.or_else(|| self.groups.caller(caller)) else { break };
+            place = Some(caller);
+            self.groups.add(start, (*series, caller), &read_counts(counts, start));
+        }
+        if GROUPS_MAX < self.groups.len() { Err(SumsError::Full) } else { Ok(()) }
+    }
 }

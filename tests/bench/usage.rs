@@ -21,7 +21,7 @@ use tollgate::metrics::DataFileMetrics;
 use tollgate::store::redis::{Redis, RedisSettings};
 use tollgate::store::{FileSums, Health, SumsStore};
 use tollgate::usage::{
-    Dimension, Granularity, Outbox, Rank, Retention, UsageMemory, UsageQuery, View,
+    Dimension, Granularity, Outbox, Rank, Retention, StoredGroups, UsageMemory, UsageQuery, View,
 };
 
 use support::{children, drive, engine, usage};
@@ -120,8 +120,9 @@ impl Sidecar {
         for _ in 0..ROUNDS {
             let start = Instant::now();
             let question = query.question(RETENTION, now);
-            let answer = self.sums.ask(&question).await.map_err(|error| anyhow!("{error}"))?;
-            groups = query.sum_stored(&answer, query.stored_from(RETENTION, now)).groups.len();
+            let answer = self.sums.ask(&question, StoredGroups::new(query.clone())).await;
+            let answer = answer.map_err(|error| anyhow!("{error}"))?;
+            groups = answer.page(query.stored_from(RETENTION, now)).groups.len();
             times.push(start.elapsed());
         }
         times.sort();

@@ -8,15 +8,17 @@ use redis::Connection;
 use tempfile::TempDir;
 use tollgate::clock::Timestamp;
 use tollgate::metrics::DataFileMetrics;
-use tollgate::store::redis::{Redis, RedisSettings};
+use tollgate::store::redis::{Password, Redis, RedisSettings};
 use tollgate::store::sums::{
-    CallersAsked, CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
+    CallersAsked, CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsError, SumsPeriod,
+    SumsQuestion, SumsTable,
 };
 use tollgate::store::{FileSums, SumsStore};
 
 use crate::support::PATIENCE;
 use crate::support::cluster::Cluster;
 use crate::support::redis::{Connected, Server, query};
+use crate::support::sums::SumsAnswer;
 
 const NOW: Timestamp = Timestamp::from_ms(1_000);
 const DAY: SumsPeriod = SumsPeriod { kind: 'd', number: 20_000 };
@@ -67,10 +69,12 @@ async fn reported(
     callers: CallersAsked,
 ) -> BTreeMap<String, String> {
     let question = SumsQuestion { periods: vec![period], names: vec![period], callers };
-    let answer = sums.ask(&question).await.unwrap();
+    let answer = sums.ask(&question, SumsAnswer::default()).await.unwrap();
     let names = answer.names.into_iter().map(|(name, text)| (format!("Names {name}"), text));
-    let entries = answer.periods.into_iter().flat_map(|(_, entries)| entries);
-    let entries = entries.map(|entry| (format!("{:?} {}", entry.table, entry.field), entry.sums));
+    let entries = answer.sums.into_iter().map(|(of, entry)| {
+        assert_eq!(of, period);
+        (format!("{:?} {}", entry.table, entry.field), entry.sums)
+    });
     let all: Vec<_> = entries.chain(names).collect();
     let count = all.len();
     let all: BTreeMap<_, _> = all.into_iter().collect();
@@ -221,6 +225,73 @@ async fn check_callers(sums: &SumsStore) {
     assert!(requests(&hour["Others r"]) > 10_000);
 }
 
+/// One connection is for all periods of a server, in several windows of hashes.
+#[tokio::test]
+async fn each_caller_of_many_periods_is_read_until_the_reader_is_full() {
+    const PERIODS: u64 = 40;
+    const CALLERS: usize = 100;
+    for Kept { sums, .. } in every().await {
+        let hour = |number| SumsPeriod { kind: 'h', number };
+        let mut expected = Vec::new();
+        for number in 0..PERIODS {
+            // Some texts are longer than what is received at once.
+            let name = |caller: usize| match caller {
+                0 => "long \r\n$3 ".repeat(20_000),
+                _ => format!("caller-{caller} {{é}}"),
+            };
+            let entries = (0..CALLERS).map(|caller| {
+                entry(SumsTable::Callers, &name(caller), &format!("r=a{number} s=e{caller}"))
+            });
+            let others = ["n", "o"].map(|field| entry(SumsTable::Nameless, field, "=a1"));
+            let entries: Vec<_> = entries.chain(others).collect();
+            expected.extend(entries.iter().map(|entry| (number, entry.clone())));
+            sums.add(&batch(hour(number), 1 + number, entries)).await.unwrap();
+        }
+        let periods = (0..2 * PERIODS).map(hour).collect();
+        let question = SumsQuestion { periods, names: Vec::new(), callers: CallersAsked::Each };
+        let answer = sums.ask(&question, SumsAnswer::default()).await.unwrap();
+        let mut found: Vec<_> =
+            answer.sums.into_iter().map(|(period, entry)| (period.number, entry)).collect();
+        let key = |(number, entry): &(u64, SumsEntry)| (*number, entry.field.clone());
+        found.sort_by_key(key);
+        expected.sort_by_key(key);
+        assert!(found == expected, "{} of {}", found.len(), expected.len());
+        let small = SumsAnswer { max: Some(3_000), ..SumsAnswer::default() };
+        assert!(matches!(sums.ask(&question, small).await, Err(SumsError::Full)));
+    }
+}
+
+#[tokio::test]
+async fn callers_are_read_from_a_server_with_a_password_and_another_database() {
+    let Some(server) = Server::start(&["--requirepass", "hush"]) else { return };
+    let settings = RedisSettings {
+        password: Some(Password::Text("hush".to_owned())),
+        database: Some(3),
+        deadline: PATIENCE,
+        ..RedisSettings::new(&server.url())
+    };
+    let connected = Connected::begin(&settings);
+    connected.ready().await;
+    let sums = connected.store.sums();
+    let one = batch(DAY, 1, vec![entry(SumsTable::Callers, "ann", "r=a1")]);
+    sums.add(&one).await.unwrap();
+    let question =
+        SumsQuestion { periods: vec![DAY], names: Vec::new(), callers: CallersAsked::Each };
+    let answer = sums.ask(&question, SumsAnswer::default()).await.unwrap();
+    assert_eq!(answer.sums, [(DAY, entry(SumsTable::Callers, "ann", "r=a1"))]);
+    let mut raw = redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+    for command in ["AUTH hush", "SELECT 3"] {
+        let () = query(&mut raw, command);
+    }
+    // A key of another type is an error, and the next question is answered.
+    let key: Vec<String> = query(&mut raw, "KEYS tgu1*c*");
+    let () = query(&mut raw, &format!("SET {} x", key[0]));
+    let error = sums.ask(&question, SumsAnswer::default()).await.unwrap_err();
+    assert!(error.to_string().contains("WRONGTYPE"), "{error}");
+    let () = query(&mut raw, &format!("DEL {}", key[0]));
+    assert_eq!(sums.ask(&question, SumsAnswer::default()).await.unwrap().sums, []);
+}
+
 #[tokio::test]
 async fn a_cluster_spreads_periods_over_its_masters() {
     let Some(cluster) = Cluster::start(3, false).await else { return };
@@ -239,7 +310,10 @@ async fn a_cluster_spreads_periods_over_its_masters() {
     }
     let periods: Vec<_> = (0..30).map(|number| SumsPeriod { kind: 'h', number }).collect();
     let question = SumsQuestion { periods, names: Vec::new(), callers: CallersAsked::Each };
-    assert_eq!(sums.ask(&question).await.unwrap().periods.len(), 30);
+    let answer = sums.ask(&question, SumsAnswer::default()).await.unwrap();
+    let mut found: Vec<_> = answer.sums.into_iter().map(|(period, _)| period.number).collect();
+    found.sort_unstable();
+    assert_eq!(found, (0..30).collect::<Vec<_>>());
     let mut held = 0;
     for node in 0..3 {
         let mut raw: Connection = cluster.raw(node).await;
@@ -256,7 +330,7 @@ async fn a_redis_that_is_away_is_an_error_and_nothing_waits() {
     assert!(sums.add(&batch(DAY, 1, Vec::new())).await.is_err());
     let callers = CallersAsked::Totals;
     let question = SumsQuestion { periods: vec![DAY], names: Vec::new(), callers };
-    assert!(sums.ask(&question).await.is_err());
+    assert!(sums.ask(&question, SumsAnswer::default()).await.is_err());
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use tollgate::store::sums::{
     CallersAsked, CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
 };
 
+use crate::support::sums::SumsAnswer;
+
 const NOW: Timestamp = Timestamp::from_ms(1_000);
 
 /// More than the longest pause.
@@ -67,8 +69,8 @@ fn batch(number: u64) -> SumsBatch {
 async fn sum(file: &FileSums) -> Option<String> {
     let question =
         SumsQuestion { periods: vec![DAY], names: Vec::new(), callers: CallersAsked::Totals };
-    let answer = file.ask(&question).await.unwrap();
-    answer.periods.first().map(|(_, entries)| entries[0].sums.clone())
+    let answer = file.ask(&question, SumsAnswer::default()).await.unwrap();
+    answer.sums.into_iter().next().map(|(_, entry)| entry.sums)
 }
 
 /// A closed file with one request.
@@ -181,7 +183,7 @@ async fn a_file_that_is_damaged_while_it_is_open_costs_no_later_sum() {
         damage(&scene.path());
         let question =
             SumsQuestion { periods: vec![DAY], names: Vec::new(), callers: CallersAsked::Each };
-        assert!(file.ask(&question).await.is_err(), "{name}");
+        assert!(file.ask(&question, SumsAnswer::default()).await.is_err(), "{name}");
         let number = 1;
         assert_eq!(scene.metrics.unavailable.get(), 1, "{name}");
         assert!(file.add(&batch(number)).is_err(), "{name}: it waits for a pause");

@@ -21,6 +21,7 @@ pub mod proxy;
 pub mod receiver;
 pub mod redis;
 pub mod store;
+pub mod sums;
 pub mod tls;
 pub mod tollgate;
 pub mod upstream;

@@ -15,7 +15,7 @@ use crate::http::problem::Problem;
 use crate::http::quota::check_domain;
 use crate::store::StoreError;
 use crate::store::sums::SumsError;
-use crate::usage::{Dimension, Page, UsageQuery};
+use crate::usage::{Dimension, Page, StoredGroups, UsageQuery};
 
 /// How long the store may take to tell sums.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ pub async fn read(edge: &Edge, mut query: UsageQuery) -> Result<Reading, Problem
             (if is_shared { Scope::Fleet } else { Scope::Sidecar }, page, None)
         }
         Ok(None) => (Scope::Sidecar, counted(&sources, &query, now).await?, None),
-        Err(error @ SumsError::TooMany) => {
+        Err(error @ (SumsError::TooMany | SumsError::Full)) => {
             let detail = format!("{error}: choose a shorter time, or select a caller");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
         }
@@ -104,9 +104,10 @@ async fn stored(
     let Some(sums) = &sources.sums else { return Ok(None) };
     let question = query.question(sources.retention, now);
     let late = |_| StoreError::Late { deadline: STORE_TIMEOUT };
-    let answer = timeout(STORE_TIMEOUT, sums.ask(&question)).await.map_err(late)??;
-    let (query, from) = (query.clone(), query.stored_from(sources.retention, now));
-    let page = spawn_blocking(move || query.sum_stored(&answer, from)).await;
+    let groups = StoredGroups::new(query.clone());
+    let groups = timeout(STORE_TIMEOUT, sums.ask(&question, groups)).await.map_err(late)??;
+    let from = query.stored_from(sources.retention, now);
+    let page = spawn_blocking(move || groups.page(from)).await;
     let garbled = |error: JoinError| StoreError::Garbled { reason: error.to_string() };
     Ok(Some(page.map_err(garbled)?))
 }

@@ -60,11 +60,19 @@ pub async fn connect_with(
     login: Login,
     config: AsyncConnectionConfig,
 ) -> Result<Connected, ConnectError> {
+    Connected::open(&target(settings, login).await?, config).await
+}
+
+/// The address of the server of the settings; of the master from the Sentinels, if there are any.
+///
+/// # Errors
+/// If the settings are invalid now, or no Sentinel knows the master.
+pub async fn target(settings: &RedisSettings, login: Login) -> Result<Target, ConnectError> {
     if settings.sentinels.is_empty() {
-        return Connected::open(&settings.target(login)?, config).await;
+        return Ok(settings.target(login)?);
     }
     let (host, port) = master(settings).await?;
-    Connected::open(&settings.at(&host, port)?.target(login)?, config).await
+    Ok(settings.at(&host, port)?.target(login)?)
 }
 
 /// A connection, with the task that reads and writes for it until this is dropped.

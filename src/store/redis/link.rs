@@ -176,7 +176,8 @@ impl Link {
         self.map_doubt.as_ref().inspect(|doubt| doubt.notify_one()).is_some()
     }
 
-    fn unavailable(&self) -> StoreError {
+    /// The error of a call while the breaker is open.
+    pub fn unavailable(&self) -> StoreError {
         let reason = String::clone(&self.reason.load());
         StoreError::Disconnected { address: self.address.clone(), reason }
     }

@@ -4,50 +4,53 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::tables::{Field, SUMS, key, number_of};
 use super::{
-    ANSWER_BYTES_MAX, CallersAsked, SumsAnswer, SumsEntry, SumsPeriod, SumsQuestion, SumsTable,
+    BytesRead, CallersAsked, SumsEntry, SumsError, SumsPeriod, SumsQuestion, SumsReader, SumsTable,
 };
 
-/// The answer to a question; None if it is too large.
+/// Gives a reader the answer to a question.
+///
+/// # Errors
+/// Those of the file; inside, those of the answer.
 pub fn read(
     database: &Database,
     question: &SumsQuestion,
-) -> Result<Option<SumsAnswer>, redb::Error> {
+    reader: &mut impl SumsReader,
+) -> Result<Result<(), SumsError>, redb::Error> {
     let sums = database.begin_read()?.open_table(SUMS)?;
-    let mut answer = SumsAnswer::default();
-    let mut bytes = 0;
+    let mut bytes = BytesRead::default();
+    let tables: &[SumsTable] = match &question.callers {
+        CallersAsked::Totals => &[SumsTable::Totals],
+        CallersAsked::Each => &[SumsTable::Nameless, SumsTable::Others, SumsTable::Callers],
+        CallersAsked::One(_) => &[],
+    };
     for period in &question.names {
-        for entry in fields(&sums, *period, SumsTable::Names)? {
-            bytes += entry.field.len() + entry.sums.len();
-            answer.names.push((entry.field, entry.sums));
+        let read = visit(&sums, *period, SumsTable::Names, |name, meaning| {
+            reader.name(name, meaning);
+            bytes.count(name, meaning)
+        })?;
+        if read.is_err() {
+            return Ok(read);
         }
     }
     for period in &question.periods {
-        let tables: &[SumsTable] = match &question.callers {
-            CallersAsked::Totals => &[SumsTable::Totals],
-            CallersAsked::Each => &[SumsTable::Nameless, SumsTable::Others, SumsTable::Callers],
-            CallersAsked::One(_) => &[],
+        let mut read = |table: SumsTable, field: &str, sums: &str| {
+            bytes.count(field, sums)?;
+            reader.sums((*period, table), field, sums)
         };
-        let mut entries = Vec::new();
+        if let CallersAsked::One(caller) = &question.callers
+            && let Some(sums) = sums.get(key(*period, SumsTable::Callers, caller))?
+            && let full @ Err(_) = read(SumsTable::Callers, caller, sums.value())
+        {
+            return Ok(full);
+        }
         for table in tables {
-            entries.extend(fields(&sums, *period, *table)?);
-        }
-        if let CallersAsked::One(caller) = &question.callers {
-            let table = SumsTable::Callers;
-            let found = sums.get(key(*period, table, caller))?;
-            let entry =
-                |sums: &str| SumsEntry { table, field: caller.clone(), sums: sums.to_owned() };
-            entries.extend(found.map(|sums| entry(sums.value())));
-        }
-        let lens = entries.iter().map(|entry| entry.field.len() + entry.sums.len());
-        bytes += lens.sum::<usize>();
-        if ANSWER_BYTES_MAX < bytes {
-            return Ok(None);
-        }
-        if !entries.is_empty() {
-            answer.periods.push((*period, entries));
+            let read = visit(&sums, *period, *table, |field, sums| read(*table, field, sums))?;
+            if read.is_err() {
+                return Ok(read);
+            }
         }
     }
-    Ok(Some(answer))
+    Ok(Ok(()))
 }
 
 /// The fields of a table.
@@ -56,14 +59,29 @@ pub fn fields(
     period: SumsPeriod,
     table: SumsTable,
 ) -> Result<Vec<SumsEntry>, redb::Error> {
-    let SumsPeriod { kind, number } = period;
-    let number_of = number_of(table);
-    let range = (kind, number, number_of, "")..(kind, number, number_of + 1, "");
     let mut entries = Vec::new();
+    let _: Result<(), SumsError> = visit(sums, period, table, |field, sums| {
+        entries.push(SumsEntry { table, field: field.to_owned(), sums: sums.to_owned() });
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// Visits the fields of a table until an error of the visitor.
+fn visit(
+    sums: &impl ReadableTable<Field<'static>, &'static str>,
+    SumsPeriod { kind, number }: SumsPeriod,
+    table: SumsTable,
+    mut visit: impl FnMut(&str, &str) -> Result<(), SumsError>,
+) -> Result<Result<(), SumsError>, redb::Error> {
+    let table = number_of(table);
+    let range = (kind, number, table, "")..(kind, number, table + 1, "");
     for found in sums.range::<Field<'_>>(range)? {
         let (field, sums) = found?;
-        let (field, sums) = (field.value().3.to_owned(), sums.value().to_owned());
-        entries.push(SumsEntry { table, field, sums });
+        let visited = visit(field.value().3, sums.value());
+        if visited.is_err() {
+            return Ok(visited);
+        }
     }
-    Ok(entries)
+    Ok(Ok(()))
 }

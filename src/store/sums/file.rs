@@ -15,7 +15,7 @@ use super::answer::{fields, read};
 use super::merge::{merge, rows_of, weight};
 use super::tables::{Field, NUMBERS, SUMS, TABLES, erase, key};
 use super::{
-    CallersKept, SumsAdded, SumsAnswer, SumsBatch, SumsEntry, SumsError, SumsPeriod, SumsQuestion,
+    CallersKept, SumsAdded, SumsBatch, SumsEntry, SumsError, SumsPeriod, SumsQuestion, SumsReader,
     SumsTable,
 };
 use crate::clock::{Backoff, Timestamp};
@@ -149,18 +149,22 @@ impl FileSums {
         }
     }
 
-    /// Answers a query.
+    /// Gives a reader the answer to a question, and returns it.
     ///
     /// # Errors
     /// If the file can't be read, or the answer is too large.
-    pub async fn ask(&self, question: &SumsQuestion) -> Result<SumsAnswer, SumsError> {
+    pub async fn ask<R: SumsReader>(
+        &self,
+        question: &SumsQuestion,
+        mut reader: R,
+    ) -> Result<R, SumsError> {
         let (sums, question) = (self.clone(), question.clone());
-        let answer = spawn_blocking(move || {
+        let answered = spawn_blocking(move || {
             let database = sums.database()?;
-            guarded(|| read(&database, &question)).map_err(|failure| sums.close(database, &failure))
+            let answered = guarded(|| read(&database, &question, &mut reader));
+            answered.map_err(|failure| sums.close(database, &failure))?.map(|()| reader)
         });
-        let answer = answer.await.map_err(|error| StoreError::Refused(error.to_string()))?;
-        answer?.ok_or(SumsError::TooMany)
+        answered.await.map_err(|error| StoreError::Refused(error.to_string()))?
     }
 
     /// Removes a caller from periods, and returns the number of its sums there.

@@ -18,8 +18,8 @@ use crate::store::StoreError;
 pub use file::FileSums;
 pub use store::SumsStore;
 
-/// Maximum size of an answer, in bytes of its fields and sums.
-pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Maximum number of bytes of fields and sums that are read for an answer. They are not kept, so the bound is one of time.
+pub const READ_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A period: its kind as a letter, and its number since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -110,13 +110,36 @@ pub struct SumsQuestion {
     pub callers: CallersAsked,
 }
 
-/// The answer to a question.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SumsAnswer {
-    /// Only periods with sums.
-    pub periods: Vec<(SumsPeriod, Vec<SumsEntry>)>,
-    /// Names and their meanings.
-    pub names: Vec<(String, String)>,
+/// Reads the answer to a question while it arrives.
+pub trait SumsReader: Send + 'static {
+    /// Reads the meaning of a name. All names come before the first sums.
+    fn name(&mut self, name: &str, meaning: &str);
+
+    /// Reads the sums in a field of a period's table. Fields of a table come in any order.
+    ///
+    /// # Errors
+    /// [`SumsError::Full`]: the reader can't keep more.
+    fn sums(
+        &mut self,
+        of: (SumsPeriod, SumsTable),
+        field: &str,
+        sums: &str,
+    ) -> Result<(), SumsError>;
+}
+
+/// The bytes that were read for an answer.
+#[derive(Debug, Default)]
+pub struct BytesRead(usize);
+
+impl BytesRead {
+    /// Counts a field and its sums.
+    ///
+    /// # Errors
+    /// If there are too many.
+    pub fn count(&mut self, field: &str, sums: &str) -> Result<(), SumsError> {
+        self.0 += field.len() + sums.len();
+        if READ_BYTES_MAX < self.0 { Err(SumsError::TooMany) } else { Ok(()) }
+    }
 }
 
 /// The reason that a question failed.
@@ -124,6 +147,8 @@ pub struct SumsAnswer {
 pub enum SumsError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the answer would need more than {} MiB of sums", ANSWER_BYTES_MAX / (1024 * 1024))]
+    #[error("the answer would need more than {} MiB of sums", READ_BYTES_MAX / (1024 * 1024))]
     TooMany,
+    #[error("the answer would have too many groups")]
+    Full,
 }

@@ -1,7 +1,7 @@
 //! The store of sums: Redis, or a file of this process alone.
 
 use super::file::FileSums;
-use super::{SumsAdded, SumsAnswer, SumsBatch, SumsError, SumsPeriod, SumsQuestion};
+use super::{SumsAdded, SumsBatch, SumsError, SumsPeriod, SumsQuestion, SumsReader};
 use crate::clock::Timestamp;
 use crate::store::StoreError;
 use crate::store::redis::RedisSums;
@@ -49,14 +49,18 @@ impl SumsStore {
         }
     }
 
-    /// Answers a question.
+    /// Gives a reader the answer to a question, and returns it.
     ///
     /// # Errors
     /// If the store does not answer, or the answer is too large.
-    pub async fn ask(&self, question: &SumsQuestion) -> Result<SumsAnswer, SumsError> {
+    pub async fn ask<R: SumsReader>(
+        &self,
+        question: &SumsQuestion,
+        reader: R,
+    ) -> Result<R, SumsError> {
         match self {
-            Self::Redis(redis) => redis.ask(question).await,
-            Self::File(file) => file.ask(question).await,
+            Self::Redis(redis) => redis.ask(question, reader).await,
+            Self::File(file) => file.ask(question, reader).await,
         }
     }
 }

@@ -1,0 +1,45 @@
+//! The keys of sums. In a cluster all keys of a period have one slot. Callers are spread over many small hashes, which Redis
+//! packs.
+
+use crc::{CRC_32_ISCSI, Crc};
+
+use crate::store::sums::{SumsPeriod, SumsTable};
+
+/// The prefix of all keys, with the version of their format.
+const PREFIX: &str = "tgu1";
+
+/// Number of hashes for the callers of a period, and maximum number of callers in each: together at least 10,240
+/// callers before the first one is full.
+pub const SHARDS: u32 = 64;
+pub const SHARD_CALLERS_MAX: usize = 240;
+
+/// Number of hashes for more callers, if all are kept: a million callers fill them up to the size that Redis packs.
+pub const SPILL_SHARDS: u32 = 4_096;
+
+const CRC: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// The key of a table, without the prefix of all keys. Its period is the hash tag.
+pub fn key(period: SumsPeriod, suffix: &str) -> String {
+    format!("{PREFIX}{{{period}}}{suffix}")
+}
+
+/// The suffix of the key of a table; keys of callers have a number after it.
+pub fn suffix(table: SumsTable) -> &'static str {
+    match table {
+        SumsTable::Names => "s",
+        SumsTable::Totals => "t",
+        SumsTable::Nameless => "n",
+        SumsTable::Others => "o",
+        SumsTable::Callers => "c",
+    }
+}
+
+/// The suffix of the hash that a caller is in, unless it was full.
+pub fn shard(caller: &str) -> String {
+    format!("c{}", CRC.checksum(caller.as_bytes()) % SHARDS)
+}
+
+/// The suffix of the hash that a caller is in if the first one was full.
+pub fn spill(caller: &str) -> String {
+    format!("x{}", CRC.checksum(caller.as_bytes()) / SHARDS % SPILL_SHARDS)
+}
