@@ -23,6 +23,7 @@ of_every_store! {
     what_is_given_back_joins_the_present_period
     what_is_given_back_goes_where_it_was_taken_last
     what_is_spent_of_a_bonus_is_known_until_the_latest_end_it_had
+    what_is_spent_of_a_bonus_that_recurs_is_known_when_it_is_edited
     a_bonus_that_begins_to_recur_begins_anew
     bonuses_alone_are_spent_once_by_id
     hits_of_one_bonus_alone_leave_what_is_held
@@ -209,6 +210,23 @@ async fn what_is_spent_of_a_bonus_is_known_until_the_latest_end_it_had(store: Ar
     assert_eq!(left(&*store, (&limit, &late), Spend(2), 0).await, 3);
     assert_eq!(left(&*store, (&limit, &soon), Spend(1), 0).await, 2);
     assert_eq!(left(&*store, (&limit, &late), Spend(0), 30_000).await, 2);
+}
+
+async fn what_is_spent_of_a_bonus_that_recurs_is_known_when_it_is_edited(store: Arc<impl Store>) {
+    let (limit, other) = (total(0), sliding(0, 60_000));
+    let until = Timestamp::from_ms(START_MS + 1_000);
+    let (short, long) = ([Bonus { until, ..hourly(10, 0) }], [hourly(10, 0)]);
+    assert_eq!(left(&*store, (&limit, &short), Spend(7), 0).await, 3);
+    // The edit is known by the first request after it, also if that is refused.
+    let refused = with(one(limit.tag(), &limit, Spend(4)), &long);
+    assert!(!passes(&*store, &refused, 500).await);
+    assert_eq!(left(&*store, (&limit, &long), Spend(0), 2_000).await, 3);
+    assert_eq!(left(&*store, (&limit, &long), Spend(0), NEXT_MS).await, 10);
+    let rolls_over = [hourly(10, 5)];
+    assert_eq!(left(&*store, (&other, &long), Spend(10), 0).await, 0);
+    assert_eq!(left(&*store, (&other, &rolls_over), Spend(0), 500).await, 0);
+    assert_eq!(left(&*store, (&other, &rolls_over), Spend(0), NEXT_MS).await, 10);
+    assert_eq!(left(&*store, (&other, &rolls_over), Spend(0), LATER_MS).await, 15);
 }
 
 async fn a_bonus_that_begins_to_recur_begins_anew(store: Arc<impl Store>) {

@@ -29,16 +29,25 @@ impl Decider<'_> {
         }
     }
 
-    /// Keeps what is spent of bonuses that were prolonged: they are not given anew.
+    /// Keeps what is spent of bonuses as long as they ask for now: those that were edited are not given anew.
     pub(super) fn prolong_bonuses(&mut self, charge: &Charge) {
+        let now = self.now;
         let record = &mut self.records[charge.key_index];
-        for bonus in charge.bonuses.iter().filter(|bonus| self.now < bonus.until) {
-            if let Some(known) = record.bonus(charge.limit.tag(), &bonus.id)
-                && bonus.recurs.is_none()
-                && matches!(known.spent, KeptBonus::Once(_))
-            {
-                known.until_ms = known.until_ms.max(bonus.until.as_ms());
-            }
+        for bonus in charge.bonuses.iter().filter(|bonus| now < bonus.until) {
+            let Some(known) = record.bonus(charge.limit.tag(), &bonus.id) else { continue };
+            let until_ms = match (&bonus.recurs, known.spent) {
+                (None, KeptBonus::Once(_)) => bonus.until.as_ms(),
+                (Some(_), KeptBonus::Recurring(used)) => {
+                    let left = BonusLeft::recurring(bonus, Some(used), now);
+                    let given_anew = BonusLeft::recurring(bonus, None, now);
+                    let is_same =
+                        (left.amount, left.spent) == (given_anew.amount, given_anew.spent);
+                    // What says no more than nothing would may be forgotten.
+                    if is_same { 0 } else { kept_ms(bonus, &left) }
+                }
+                _ => continue,
+            };
+            known.until_ms = known.until_ms.max(until_ms);
         }
     }
 

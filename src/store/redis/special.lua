@@ -167,9 +167,10 @@ local function bonus_tag(one, bonus)
   return '+' .. one.entry.tag .. '|' .. bonus.id
 end
 
--- Brings what is kept of a recurring bonus to its present period. Mirrors Recurrence::renewed.
-local function renew(bonus, first, number)
-  local body, known, carried, spent, expired = bonus.entry.body, first, 0, 0, 0
+-- What is kept of a recurring bonus, brought to its present period: the number of its period, and hits as of a USE. Mirrors
+-- Recurrence::renewed.
+local function renewed_use(bonus, body, first, number)
+  local known, carried, spent, expired = first, 0, 0, 0
   if #body == USE_LEN then
     local period, kept_carried, kept_spent, kept_expired = unpack(USE, body)
     if period % UNITS == number % UNITS then
@@ -188,8 +189,22 @@ local function renew(bonus, first, number)
     end
     known, spent = number, 0
   end
+  return known, carried, spent, expired
+end
+
+-- Brings a recurring bonus to its present period, and keeps what is spent of it as long as it asks for now: one that was
+-- edited is not given anew. Mirrors Decider::prolong_bonuses.
+local function renew(one, bonus, first, number)
+  local entry = bonus.entry
+  local known, carried, spent, expired = renewed_use(bonus, entry.body, first, number)
   bonus.number, bonus.carried, bonus.expired = known, carried, expired
   bonus.amount, bonus.spent = bonus.each + carried, spent
+  if #entry.body == USE_LEN and entry.expiry < bonus.keeps and one.special.prolongs then
+    local _, anew_carried, anew_spent = renewed_use(bonus, '', first, number)
+    if carried ~= anew_carried or spent ~= anew_spent then
+      entry.expiry, one.record.written = bonus.keeps, true
+    end
+  end
 end
 
 -- Reads how a bonus recurs; returns where it ends, or nil if it was worked out for another time.
@@ -207,7 +222,7 @@ local function read_recurrence(one, bonus, bytes, at)
   bonus.ends = min(renews[1], bonus.ends)
   if now < bonus.last then
     bonus.entry = entry_of(one.record, bonus_tag(one, bonus))
-    renew(bonus, first, number)
+    renew(one, bonus, first, number)
   end
   return at
 end
