@@ -60,6 +60,14 @@ pub struct Part {
     pub unlimited: bool,
 }
 
+impl Part {
+    /// The caller has none of a limit in that mode, and asks for hits.
+    fn has_none(&mut self, mode: Mode, hits: i64) {
+        self.denied |= mode.refuses() && 0 <= hits;
+        self.warned |= mode == Mode::Warn && 0 <= hits;
+    }
+}
+
 pub struct Plan<'w> {
     world: &'w World,
     ask: &'w Ask,
@@ -242,7 +250,7 @@ impl<'w> Plan<'w> {
                     continue;
                 }
                 Allowance::None => {
-                    part.denied |= mode.refuses() && 0 <= hits;
+                    part.has_none(mode, hits);
                     continue;
                 }
             };

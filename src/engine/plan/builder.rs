@@ -212,7 +212,7 @@ impl<'p> Builder<'_, 'p, '_> {
                 }
                 None => continue,
                 Some(TierLimit::None) => {
-                    part.denied |= mode.refuses() && matches!(rule_limits.hits, Hits::Spend(_));
+                    part.has_none(mode, rule_limits.hits);
                     self.note(origin, rule_limit, Uncharged::NoAccess);
                     continue;
                 }

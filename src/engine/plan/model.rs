@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
+use crate::limit::Hits;
 use crate::policy::{Mode, Rule, RuleLimit};
 use crate::store::{Batch, INLINE_CAP};
 
@@ -98,6 +99,15 @@ pub struct DescriptorMatch<'p> {
     pub denied: bool,
     /// The caller would have no access if that were enforced.
     pub warned: bool,
+}
+
+impl DescriptorMatch<'_> {
+    /// The caller has none of a limit in that mode, and asks for hits.
+    pub(super) fn has_none(&mut self, mode: Mode, hits: Hits) {
+        let spends = matches!(hits, Hits::Spend(_));
+        self.denied |= spends && mode.refuses();
+        self.warned |= spends && mode == Mode::Warn;
+    }
 }
 
 /// Modes of the settings, which override those of the policy.
