@@ -346,3 +346,63 @@ async fn what_was_held_before_redis_was_killed_is_settled_after() {
     let again = again.await;
     assert_eq!((again.passed, again.remaining), (true, vec![960]));
 }
+
+/// An operation that a store did not answer says when to send it again; then it is made once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_during_an_outage_is_sent_again() {
+    let Some(mut server) = Server::start(&["--appendonly", "yes", "--appendfsync", "always"])
+    else {
+        return;
+    };
+    let flags = ["--redis-url", &server.url()];
+    let sidecar = Tollgate::serve_with(&policy(), &Store::Embedded, &flags).await;
+    let api = Api(&sidecar);
+    let ask = json!({ "id": "a", "hits": 700, "entries": [{ "action": "generate" }] });
+    let reserved = eventually("Redis answers in time", async || {
+        Some(api.post("w/reservations", &ask).await).filter(|answer| answer.status == 201)
+    });
+    reserved.await;
+    server.kill();
+    let unanswered = api.delete("w/reservations/a").await;
+    let retry_after = unanswered.headers.get("retry-after").map(|value| value.to_str().unwrap());
+    assert_eq!((unanswered.status, retry_after), (503, Some("1")), "{:?}", unanswered.body);
+    server.launch();
+    let cancelled = eventually("Redis is back", async || {
+        Some(api.delete("w/reservations/a").await).filter(|answer| answer.status != 503)
+    });
+    assert_eq!(cancelled.await.status, 204);
+    assert_eq!(api.get("w/reservations/a").await.json()["state"], "cancelled");
+    assert_eq!(api.quota().await, json!([1_000, 0, 0, 1_000]));
+}
+
+#[tokio::test]
+async fn a_reservation_of_a_domain_that_is_gone_says_so_and_can_be_cancelled() {
+    for store in Store::every() {
+        let tollgate = Tollgate::serve(&policy(), &store).await;
+        let api = Api(&tollgate);
+        let ask = json!({ "id": "a", "hits": 700, "entries": [{ "action": "generate" }] });
+        assert_eq!(api.post("w/reservations", &ask).await.status, 201);
+        tollgate.edit(&policy().replacen("domain: generations", "domain: texts", 1));
+        eventually("the policy is in force", async || {
+            let limits = api.get("w/quota?domain=texts&entries=action=generate").await;
+            Some(()).filter(|()| limits.status == 200)
+        })
+        .await;
+        let settled = api.post("w/reservations/a/settle", &json!({ "hits": 40 })).await;
+        let body = settled.json();
+        assert_eq!((settled.status, &body["code"]), (422, &json!("INVALID_RESOURCE_TYPE")));
+        let detail = body["detail"].as_str().unwrap();
+        assert!(
+            detail.contains("domain `generations`") && detail.contains("lapses at 20"),
+            "{detail}"
+        );
+        assert_eq!(api.post("w/reservations/a/extend", &json!({})).await.status, 422);
+        assert_eq!(api.get("w/reservations/a").await.json()["state"], "held");
+        for _ in 0..2 {
+            assert_eq!(api.delete("w/reservations/a").await.status, 204);
+        }
+        assert_eq!(api.get("w/reservations/a").await.json()["state"], "cancelled");
+        let again = api.post("w/reservations/a/settle", &json!({ "hits": 1 })).await;
+        assert_eq!(again.status, 409);
+    }
+}

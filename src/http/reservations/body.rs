@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::http::problem::Problem;
-use crate::http::quota::params::{Target, invalid, one, target};
+use crate::http::quota::params::{Target, invalid, one, target, wrong_resource};
 use crate::observe::audit::instant;
+use crate::policy::PolicySet;
 use crate::store::ReservationRecord;
 
 /// How long a record is kept after its reservation has ended.
@@ -142,6 +143,20 @@ impl Stored {
     /// The caller and the entries that it is for.
     pub fn target(&self, caller: &str) -> Result<Target, Problem> {
         target(caller.to_owned(), Some(self.domain.clone()), &self.entries)
+    }
+
+    /// Whether no policy has its domain any more, so that no limit counts what it holds.
+    pub fn is_orphan(&self, policies: &PolicySet) -> bool {
+        policies.domain(&self.domain).is_none()
+    }
+
+    /// A problem: it is an orphan.
+    pub fn orphaned(&self, id: &str) -> Problem {
+        let (domain, until) = (&self.domain, instant(Timestamp::from_ms(self.until_ms)));
+        let detail = format!(
+            "no policy has the domain `{domain}` of the reservation `{id}` any more: no limit counts its hits, and it lapses at {until}"
+        );
+        wrong_resource(detail)
     }
 
     /// Whether it holds its hits no more, without having been settled or cancelled.

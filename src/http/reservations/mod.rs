@@ -34,6 +34,9 @@ use body::{
 /// Random bytes of a generated id.
 const ID_LEN: usize = 16;
 
+/// When to send an operation again that the store did not answer.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 pub fn operations() -> [Operation; 6] {
     [
         openapi::post(
@@ -107,7 +110,7 @@ impl<const STATUS: u16> Output for Answer<STATUS> {
             );
         }
         description.problem("429", "A limit does not have the hits (QUOTA_EXCEEDED)");
-        description.problem("503", "Redis is unavailable");
+        description.problem("503", "Redis is unavailable; send it again: it is made once");
     }
 }
 
@@ -189,7 +192,7 @@ async fn reserve(
     let asked = AskedReservation { action: ReservationAction::Reserve, id: &id, ttl: Some(ttl) };
     let request = target.request(&snapshot, Hits::Spend(form.hits))?.reserving(asked);
     let verdict = edge.engine.check(&snapshot, &request).await;
-    if let Err(problem) = refusal(&target, &verdict) {
+    if let Err(problem) = refused(&target, &verdict) {
         if known.is_none() && verdict.code() == Code::OverLimit {
             records.remove(key).await.map_err(store)?;
         }
@@ -292,8 +295,18 @@ async fn cancel(
         None => {}
     }
     let change = Change { edge: &edge, by: &by.principal, name: &name, id: &id };
-    let what = ("cancel reservation", ReservationAction::Cancel, Hits::Spend(0));
-    change.make(&stored, what, None).await?;
+    let what = "cancel reservation";
+    match stored.is_orphan(&edge.engine.policies()) {
+        // No limit counts what it holds.
+        true => {
+            let target = stored.target(&name)?;
+            record(&edge, &by.principal, what, (&target, 0)).await?.end(Ok(())).await?;
+        }
+        false => {
+            let what = (what, ReservationAction::Cancel, Hits::Spend(0));
+            change.make(&stored, what, None).await?;
+        }
+    }
     stored.end = Some(End::Cancelled);
     change.keep(&stored).await?;
     Ok(NoContent)
@@ -324,11 +337,14 @@ impl Change<'_> {
     ) -> Result<Made, Problem> {
         let target: Target = stored.target(self.name)?;
         let snapshot = self.edge.engine.snapshot();
+        if stored.is_orphan(snapshot.policies()) {
+            return Err(stored.orphaned(self.id));
+        }
         let asked = AskedReservation { action, id: self.id, ttl };
         let request = target.request(&snapshot, hits)?.reserving(asked);
         let recorded = record(self.edge, self.by, what, (&target, hits.amount())).await?;
         let verdict = self.edge.engine.check(&snapshot, &request).await;
-        recorded.end(refusal(&target, &verdict)).await?;
+        recorded.end(refused(&target, &verdict)).await?;
         let charged = verdict.reserved().map(|(_, _, settled)| settled).max().unwrap_or(0);
         Ok(Made { at: verdict.at, charged: (!verdict.is_retry()).then_some(charged) })
     }
@@ -359,10 +375,19 @@ fn too_many(name: &str) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).coded("QUOTA_EXCEEDED")
 }
 
+/// A problem, unless a request passes. After an outage it may be sent again: it is made once.
+fn refused(target: &Target, verdict: &Verdict<'_>) -> Result<(), Problem> {
+    refusal(target, verdict).map_err(|problem| match problem.status {
+        StatusCode::SERVICE_UNAVAILABLE => Problem { retry_after: Some(RETRY_AFTER), ..problem },
+        _ => problem,
+    })
+}
+
 /// By value, for `map_err`.
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err passes")]
 fn store(error: StoreError) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+    let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string());
+    Problem { retry_after: Some(RETRY_AFTER), ..problem }
 }
 
 fn random_id() -> Result<String, Problem> {
