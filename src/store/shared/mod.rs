@@ -1,6 +1,7 @@
 //! A store that several sidecars share, with the layers of a sidecar in front of it: the local cache
 //! (`local_cache/`), the split by shard, refunds, and decisions while the store is unavailable (`fallback/`).
 
+mod extension;
 mod parts;
 mod sharded_batch;
 mod refunds;
@@ -99,9 +100,12 @@ impl<S: Store> Shared<S> {
         self.inner.decide_alone(batch, now)
     }
 
-    /// Asks the shards of the store to decide a request, in stages: cached refusals, then the decision of each shard,
+    /// Asks the shards of the store to decide a request, in stages: extensions that would be refused, cached refusals, then the decision of each shard,
     /// and finally the steps that depend on the joined decision.
     async fn ask_shards(&self, mut request: ShardedRequest<'_>) -> StoreAnswer {
+        if let Some(refused) = self.refused_extension(&request).await {
+            return refused;
+        }
         self.apply_known_refusals(&mut request);
         let mut answers = self.decide_shards(&mut request).await;
         let error = answers.iter_mut().find_map(|answer| answer.error.take());
@@ -325,7 +329,7 @@ mod tests {
     use crate::limit::{Algorithm, Bonus, Bucket, Fixed, Hits, Limit, Overdraft, Sliding};
     use crate::policy::OnOutage;
     use crate::store::embedded::Memory;
-    use crate::store::{Charge, StoreError};
+    use crate::store::{Charge, Reservation, StoreError};
 
     const NOW: Now = Now::Given(Timestamp::from_ms(1_750_000_000_000));
 
@@ -535,6 +539,38 @@ mod tests {
             assert_eq!(outcome.decisions, expected.decisions, "{}", tell());
             assert_eq!(outcome.notices, expected.notices, "{}", tell());
         }
+    }
+
+    /// Hits of `c` have lapsed when those of `a` are to be extended.
+    #[tokio::test]
+    async fn an_extension_that_one_shard_refuses_extends_nothing_on_the_others() {
+        let store = TwoShards { memory: Memory::new(10), takes_back: AtomicBool::new(true) };
+        let shared = Shared::new(store, Fallback::new(10, Some(1)));
+        let at = |ms| Now::Given(NOW.timestamp().after(Duration::from_millis(ms)));
+        let limit = Arc::new(Limit::new(9, Algorithm::Total));
+        let step = |names: &[&str], step: Reservation, hits| {
+            let mut batch = Batch::default();
+            for name in names {
+                let key_index = batch.key_index(Key::of_domain(name));
+                let plain = Charge::plain(key_index, limit.clone(), Hits::Spend(hits));
+                batch.charges.push(Charge { reservation: Some(Box::new(step)), ..plain });
+            }
+            batch
+        };
+        let hold = |life_ms| Reservation::Hold { id: 1, life_ms };
+        let extend = step(&["a", "c"], Reservation::Extend { id: 1, life_ms: 5_000 }, 0);
+        let peek = step(&["a"], Reservation::Count, 0);
+        let ask = async |batch: &Batch, ms| shared.ask(batch, at(ms), Duration::ZERO).await.outcome;
+        let left = |outcome: Outcome| outcome.decisions[0].standing.remaining;
+        assert!(ask(&step(&["a", "c"], hold(1_000), 4), 0).await.admitted);
+        assert!(ask(&extend, 100).await.admitted);
+        assert_eq!(left(ask(&peek, 5_099).await), 5);
+        assert_eq!(left(ask(&peek, 5_100).await), 9, "both have lapsed");
+        assert!(ask(&step(&["a"], hold(2_000), 4), 6_000).await.admitted);
+        assert!(ask(&step(&["c"], hold(1_000), 4), 6_000).await.admitted);
+        assert!(!ask(&extend, 7_500).await.admitted);
+        assert_eq!(left(ask(&peek, 7_999).await), 5);
+        assert_eq!(left(ask(&peek, 8_000).await), 9, "it was not extended");
     }
 
     #[tokio::test]
