@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::alerts::{AlertId, Alerts};
+use crate::alerts::{AlertId, AlertList, Alerts, Book};
+use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Operator, Principal, Viewer};
 use crate::http::edge::Edge;
 use crate::http::extract::{UrlPath, UrlQuery};
@@ -98,6 +99,38 @@ pub fn alerts(edge: &Edge) -> Result<&Alerts, Problem> {
     edge.api.alerts.as_ref().ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, none))
 }
 
+/// The book of alerts of the fleet, or of this process.
+///
+/// # Errors
+/// If the process has no files of alerts.
+async fn listed(edge: &Edge) -> Result<AlertList, Problem> {
+    Ok(alerts(edge)?.keeper.list().await)
+}
+
+/// A change of the book by a person, which has a line in the audit log.
+struct AlertChange<'c> {
+    edge: &'c Edge,
+    by: &'c Principal,
+    what: &'static str,
+    id: &'c str,
+}
+
+impl AlertChange<'_> {
+    /// Makes the change; or the problem, if it changes nothing.
+    async fn make(
+        self,
+        change: impl Fn(&mut Book, Timestamp) -> bool,
+        problem: (StatusCode, String),
+    ) -> Result<(), Problem> {
+        let alerts = alerts(self.edge)?;
+        let changed = Changed::Alert { id: self.id.to_owned() };
+        let recorded = Recorded::begin(self.edge, self.by, self.what, changed).await?;
+        let made = alerts.keeper.change(change).await;
+        let problem = || Problem::new(problem.0, problem.1);
+        recorded.end(made.then_some(()).ok_or_else(problem)).await
+    }
+}
+
 /// Lists alerts.
 async fn list(
     _: Authorized<Viewer>,
@@ -112,8 +145,7 @@ async fn list(
 /// # Errors
 /// If the process has no files of alerts.
 pub async fn read(edge: &Edge, params: &AlertsParams) -> Result<AlertsBody, Problem> {
-    let list = alerts(edge)?.keeper.list().await;
-    Ok(AlertsBody::new(&list, params, CLOSED_DEFAULT))
+    Ok(AlertsBody::new(&listed(edge).await?, params, CLOSED_DEFAULT))
 }
 
 async fn acknowledge(
@@ -137,11 +169,9 @@ async fn resolve(
 /// # Errors
 /// If it is not open.
 pub async fn acknowledged(edge: &Edge, by: &Principal, id: &str) -> Result<(), Problem> {
-    let (alerts, id) = (alerts(edge)?, AlertId::from(id.to_owned()));
-    let change = Changed::Alert { id: id.to_string() };
-    let recorded = Recorded::begin(edge, by, "acknowledge alert", change).await?;
-    let made = alerts.keeper.change(|book, _| book.acknowledge(&id, &by.name)).await;
-    recorded.end(found(made, &id)).await
+    let change = AlertChange { edge, by, what: "acknowledge alert", id };
+    let alert = AlertId::from(id.to_owned());
+    change.make(|book, _| book.acknowledge(&alert, &by.name), not_open(id)).await
 }
 
 /// Resolves an alert.
@@ -149,16 +179,13 @@ pub async fn acknowledged(edge: &Edge, by: &Principal, id: &str) -> Result<(), P
 /// # Errors
 /// If it is not open.
 pub async fn resolved(edge: &Edge, by: &Principal, id: &str) -> Result<(), Problem> {
-    let (alerts, id) = (alerts(edge)?, AlertId::from(id.to_owned()));
-    let policy = alerts.policy.load_full();
-    let change = Changed::Alert { id: id.to_string() };
-    let recorded = Recorded::begin(edge, by, "resolve alert", change).await?;
-    let made = alerts.keeper.change(|book, now| book.resolve(&policy, &id, (&by.name, now))).await;
-    recorded.end(found(made, &id)).await
+    let policy = alerts(edge)?.policy.load_full();
+    let change = AlertChange { edge, by, what: "resolve alert", id };
+    let alert = AlertId::from(id.to_owned());
+    let resolve = |book: &mut Book, now| book.resolve(&policy, &alert, (&by.name, now));
+    change.make(resolve, not_open(id)).await
 }
 
-fn found(made: bool, id: &AlertId) -> Result<(), Problem> {
-    let unknown =
-        || Problem::new(StatusCode::NOT_FOUND, format!("no open alert has the id `{id}`"));
-    made.then_some(()).ok_or_else(unknown)
+fn not_open(id: &str) -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("no open alert has the id `{id}`"))
 }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{AlertChanged, alerts};
+use super::{AlertChange, AlertChanged, alerts, listed};
 use crate::alerts::Notification;
 use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Operator, Viewer};
@@ -70,7 +70,7 @@ async fn list(
     _: Authorized<Viewer>,
     State(edge): State<Edge>,
 ) -> Result<Json<NotificationsBody>, Problem> {
-    let list = alerts(&edge)?.keeper.list().await;
+    let list = listed(&edge).await?;
     Ok(Json(NotificationsBody { items: list.book.dead().map(NotificationItem::from).collect() }))
 }
 
@@ -79,13 +79,10 @@ async fn resend(
     State(edge): State<Edge>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<AlertChanged, Problem> {
-    let alerts = alerts(&edge)?;
-    let change = Changed::Alert { id: id.clone() };
-    let recorded = Recorded::begin(&edge, &by.principal, "resend notification", change).await?;
-    let sent = alerts.keeper.change(|book, now| book.resend(&id, now)).await;
-    let unknown =
-        || Problem::new(StatusCode::NOT_FOUND, format!("no unsent notification has the id `{id}`"));
-    recorded.end(sent.then_some(()).ok_or_else(unknown)).await.map(|()| AlertChanged)
+    let (what, by) = ("resend notification", &by.principal);
+    let change = AlertChange { edge: &edge, by, what, id: &id };
+    let unknown = (StatusCode::NOT_FOUND, format!("no unsent notification has the id `{id}`"));
+    change.make(|book, now| book.resend(&id, now), unknown).await.map(|()| AlertChanged)
 }
 
 async fn test(

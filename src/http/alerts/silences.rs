@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AlertChanged, alerts};
+use super::{AlertChange, AlertChanged, alerts, listed};
 use crate::alerts::{Labels, Silence};
 use crate::clock::Timestamp;
 use crate::http::auth::{Authorized, Operator, Principal, Viewer};
@@ -18,9 +18,8 @@ use crate::http::edge::Edge;
 use crate::http::extract::{JsonObject, UrlPath};
 use crate::http::openapi::{self, Operation};
 use crate::http::problem::Problem;
-use crate::http::recorded::Recorded;
 use crate::http::reply::Created;
-use crate::observe::audit::{Changed, instant};
+use crate::observe::audit::instant;
 use crate::policy::parse_until;
 
 const SILENCES: &str = "/v1/alerts/silences";
@@ -92,7 +91,7 @@ async fn list(
     _: Authorized<Viewer>,
     State(edge): State<Edge>,
 ) -> Result<Json<SilencesBody>, Problem> {
-    let list = alerts(&edge)?.keeper.list().await;
+    let list = listed(&edge).await?;
     Ok(Json(SilencesBody { items: list.book.silences().map(SilenceBody::from).collect() }))
 }
 
@@ -109,12 +108,10 @@ async fn remove(
     State(edge): State<Edge>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<AlertChanged, Problem> {
-    let alerts = alerts(&edge)?;
-    let change = Changed::Alert { id: id.clone() };
-    let recorded = Recorded::begin(&edge, &by.principal, "end silence", change).await?;
-    let ended = alerts.keeper.change(|book, _| book.end_silence(&id)).await;
-    let unknown = || Problem::new(StatusCode::NOT_FOUND, format!("no silence has the id `{id}`"));
-    recorded.end(ended.then_some(()).ok_or_else(unknown)).await.map(|()| AlertChanged)
+    let (what, by) = ("end silence", &by.principal);
+    let change = AlertChange { edge: &edge, by, what, id: &id };
+    let unknown = (StatusCode::NOT_FOUND, format!("no silence has the id `{id}`"));
+    change.make(|book, _| book.end_silence(&id), unknown).await.map(|()| AlertChanged)
 }
 
 /// Adds a silence.
@@ -126,14 +123,13 @@ pub async fn silence(
     by: &Principal,
     form: SilenceForm,
 ) -> Result<SilenceBody, Problem> {
-    let alerts = alerts(edge)?;
+    alerts(edge)?;
     let silence = form.silence(random_id()?, &by.name, edge.engine.now())?;
-    let change = Changed::Alert { id: silence.id.clone() };
-    let recorded = Recorded::begin(edge, by, "silence alerts", change).await?;
-    let added = alerts.keeper.change(|book, now| book.silence(silence.clone(), now)).await;
-    let many =
-        || Problem::new(StatusCode::CONFLICT, "there are too many silences; end some of them");
-    recorded.end(added.then_some(()).ok_or_else(many)).await?;
+    let change = AlertChange { edge, by, what: "silence alerts", id: &silence.id };
+    let many = "there are too many silences; end some of them".to_owned();
+    change
+        .make(|book, now| book.silence(silence.clone(), now), (StatusCode::CONFLICT, many))
+        .await?;
     Ok(SilenceBody::from(&silence))
 }
 
