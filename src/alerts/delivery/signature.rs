@@ -2,8 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use ring::hmac;
 
 /// The prefix of a secret.
 const PREFIX: &str = "whsec_";
@@ -55,10 +54,11 @@ impl Secrets {
     /// The header `webhook-signature`.
     pub fn sign(&self, id: &str, at_s: u64, body: &[u8]) -> String {
         let sign = |secret: &Vec<u8>| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes any length");
-            mac.update(format!("{id}.{at_s}.").as_bytes());
-            mac.update(body);
-            format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
+            let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+            let mut context = hmac::Context::with_key(&key);
+            context.update(format!("{id}.{at_s}.").as_bytes());
+            context.update(body);
+            format!("v1,{}", STANDARD.encode(context.sign()))
         };
         self.0.iter().map(sign).collect::<Vec<_>>().join(" ")
     }

@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::{fmt, fs, io};
 
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use ring::hmac;
 
 /// Minimum length of a key, in bytes.
 const KEY_LEN_MIN: usize = 32;
 
 /// A key for HMAC-SHA-256.
 #[derive(Clone)]
-pub struct SigningKey(Hmac<Sha256>);
+pub struct SigningKey(hmac::Key);
 
 impl SigningKey {
     /// The key in a file, without the white space around it.
@@ -38,13 +37,13 @@ impl SigningKey {
     }
 
     fn of(bytes: &[u8]) -> Self {
-        Self(Hmac::new_from_slice(bytes).expect("HMAC takes keys of any length"))
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
     /// The signature of texts for a purpose, in hexadecimal.
     pub fn sign(&self, purpose: &str, texts: &[&str]) -> String {
-        let bytes = self.mac(purpose, texts).finalize().into_bytes();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        let signature = hmac::sign(&self.0, &signed(purpose, texts));
+        signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Whether a signature is that of the texts; compared in constant time.
@@ -52,18 +51,19 @@ impl SigningKey {
         let digits = (0..signature.len()).step_by(2);
         let byte = |at: usize| u8::from_str_radix(signature.get(at..at + 2)?, 16).ok();
         let bytes: Option<Vec<u8>> = digits.map(byte).collect();
-        bytes.is_some_and(|bytes| self.mac(purpose, texts).verify_slice(&bytes).is_ok())
+        let signed = signed(purpose, texts);
+        bytes.is_some_and(|bytes| hmac::verify(&self.0, &signed, &bytes).is_ok())
     }
+}
 
-    /// With the length of each text, so that no two lists are signed alike.
-    fn mac(&self, purpose: &str, texts: &[&str]) -> Hmac<Sha256> {
-        let mut mac = self.0.clone();
-        for text in [purpose].iter().chain(texts) {
-            mac.update(&(text.len() as u64).to_le_bytes());
-            mac.update(text.as_bytes());
-        }
-        mac
+/// The bytes that are signed: with the length of each text, so that no two lists are signed alike.
+fn signed(purpose: &str, texts: &[&str]) -> Vec<u8> {
+    let mut signed = Vec::new();
+    for text in [purpose].iter().chain(texts) {
+        signed.extend((text.len() as u64).to_le_bytes());
+        signed.extend(text.as_bytes());
     }
+    signed
 }
 
 impl fmt::Debug for SigningKey {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::{fmt, fs, io};
 
-use sha2::{Digest, Sha256};
+use ring::hmac;
 
 use super::line::hex;
 use crate::api_keys::ApiKeyForm;
@@ -12,16 +12,13 @@ use crate::policy::CallerForm;
 /// Minimum length of the key, in bytes.
 const KEY_LEN_MIN: usize = 16;
 
-/// The block of SHA-256, in bytes.
-const BLOCK_LEN: usize = 64;
-
 /// Bytes of a hash that are shown: two names with the same hash can't be found.
 const SHOWN_LEN: usize = 16;
 
 /// The key of the hashes.
 #[derive(Clone)]
 pub struct Redaction {
-    key: [u8; BLOCK_LEN],
+    key: hmac::Key,
 }
 
 impl Redaction {
@@ -39,20 +36,13 @@ impl Redaction {
     }
 
     fn new(key: &[u8]) -> Self {
-        let mut block = [0; BLOCK_LEN];
-        match key.len() <= BLOCK_LEN {
-            true => block[..key.len()].copy_from_slice(key),
-            false => block[..32].copy_from_slice(&Sha256::digest(key)),
-        }
-        Self { key: block }
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, key) }
     }
 
     /// The hash of a caller's name: HMAC-SHA-256, truncated, after a `#`.
     pub fn name(&self, name: &str) -> String {
-        let padded = |pad: u8| self.key.map(|byte| byte ^ pad);
-        let inner = Sha256::new().chain_update(padded(0x36)).chain_update(name).finalize();
-        let outer = Sha256::new().chain_update(padded(0x5c)).chain_update(inner).finalize();
-        format!("#{}", hex(&outer[..SHOWN_LEN]))
+        let hash = hmac::sign(&self.key, name.as_bytes());
+        format!("#{}", hex(&hash.as_ref()[..SHOWN_LEN]))
     }
 
     /// A caller's record without notes, and with the parent as a hash.
