@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use ::redis::{Cmd, FromRedisValue, Value};
-use tokio::time;
 
-use super::fault;
 use super::route::Route;
 use crate::clock::Timestamp;
 use crate::store::StoreError;
@@ -14,9 +12,6 @@ use crate::store::StoreError;
 /// The book, and the list of closed alerts: one slot of a cluster.
 const BOOK: &str = "tgn1{tgn1}-book";
 const CLOSED: &str = "tgn1{tgn1}-closed";
-
-/// Timeout of a command; no decision waits for it.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long both are kept after the last change.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -94,7 +89,7 @@ impl RedisAlertBook {
     pub async fn closed(&self, max: usize) -> Result<Vec<String>, StoreError> {
         let mut command = Cmd::new();
         command.arg("LRANGE").arg(&self.closed).arg(0).arg(max.saturating_sub(1));
-        parse(self.ask(&command).await?)
+        self.ask(&command).await
     }
 
     /// Removes a closed alert by its text.
@@ -104,20 +99,11 @@ impl RedisAlertBook {
     pub async fn remove_closed(&self, text: &str) -> Result<(), StoreError> {
         let mut command = Cmd::new();
         command.arg("LREM").arg(&self.closed).arg(0).arg(text);
-        self.ask(&command).await.map(drop)
+        self.ask::<Value>(&command).await.map(drop)
     }
 
-    async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(&self.book));
-        let link = link.ok_or_else(|| StoreError::unexplored("the slot of alerts"))?;
-        let late = |_| StoreError::Late { deadline: PATIENCE };
-        let answer = time::timeout(PATIENCE, link.send(command)).await.map_err(late)??;
-        answer.extract_error().map_err(|error| {
-            if fault::is_of_slot(&error) {
-                link.doubt_nodes();
-            }
-            fault::refused(&error)
-        })
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        self.route.ask((&self.book, "alerts"), command).await
     }
 }
 

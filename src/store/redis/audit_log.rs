@@ -3,12 +3,8 @@
 //! Beside the stream there is the end of the chain. `audit.lua` adds lines only if the chain still ends where they
 //! begin, so concurrent sidecars never write two lines with one number.
 
-use std::time::Duration;
+use ::redis::{Cmd, FromRedisValue};
 
-use ::redis::{Cmd, FromRedisValue, Value};
-use tokio::time;
-
-use super::fault;
 use super::route::Route;
 use crate::store::StoreError;
 
@@ -18,9 +14,6 @@ const END: &str = "tgw1{tgw1}-end";
 
 /// The field of an entry of the stream.
 pub(super) const FIELD: &str = "line";
-
-/// Timeout of a command; no decision waits for it.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 const APPEND: &str = include_str!("audit.lua");
 
@@ -53,7 +46,7 @@ impl RedisAuditLog {
         let mut command = Cmd::new();
         command.arg("EVAL").arg(APPEND).arg(2).arg(&self.stream).arg(&self.end);
         command.arg(expected).arg(end).arg(self.len_max).arg(lines);
-        parse(self.ask(&command).await?)
+        self.ask(&command).await
     }
 
     /// The newest lines, the newest first.
@@ -63,7 +56,7 @@ impl RedisAuditLog {
     pub async fn newest(&self, max: usize) -> Result<Vec<String>, StoreError> {
         let mut command = Cmd::new();
         command.arg("XREVRANGE").arg(&self.stream).arg("+").arg("-").arg("COUNT").arg(max);
-        let entries: Vec<(String, Vec<String>)> = parse(self.ask(&command).await?)?;
+        let entries: Vec<(String, Vec<String>)> = self.ask(&command).await?;
         let line =
             |fields: Vec<String>| fields.into_iter().skip_while(|field| *field != FIELD).nth(1);
         Ok(entries.into_iter().filter_map(|(_, fields)| line(fields)).collect())
@@ -73,7 +66,7 @@ impl RedisAuditLog {
     pub(super) async fn last_id(&self) -> Result<Option<String>, StoreError> {
         let mut command = Cmd::new();
         command.arg("XREVRANGE").arg(&self.stream).arg("+").arg("-").arg("COUNT").arg(1);
-        let newest: Vec<(String, Vec<String>)> = parse(self.ask(&command).await?)?;
+        let newest: Vec<(String, Vec<String>)> = self.ask(&command).await?;
         Ok(newest.into_iter().next().map(|(id, _)| id))
     }
 
@@ -82,20 +75,7 @@ impl RedisAuditLog {
         self.route.key(key)
     }
 
-    pub(super) async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(&self.stream));
-        let link = link.ok_or_else(|| StoreError::unexplored("the slot of the audit log"))?;
-        let late = |_| StoreError::Late { deadline: PATIENCE };
-        let answer = time::timeout(PATIENCE, link.send(command)).await.map_err(late)??;
-        answer.extract_error().map_err(|error| {
-            if fault::is_of_slot(&error) {
-                link.doubt_nodes();
-            }
-            fault::refused(&error)
-        })
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        self.route.ask((&self.stream, "the audit log"), command).await
     }
-}
-
-pub(super) fn parse<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
-    T::from_redis_value(value).map_err(|error| StoreError::Garbled { reason: error.to_string() })
 }

@@ -4,9 +4,9 @@
 //! and have a gap. So the stream is copied with the new lines, under the same ids, and the copy takes its place in one step, with
 //! what was added meanwhile.
 
-use ::redis::Cmd;
+use ::redis::{Cmd, Value};
 
-use super::audit_log::{FIELD, RedisAuditLog, parse};
+use super::audit_log::{FIELD, RedisAuditLog};
 use crate::store::StoreError;
 
 /// How often the stream was replaced by a copy; in the slot of the stream, as the copies are.
@@ -69,7 +69,7 @@ impl RedisAuditLog {
             let rewrites_key = self.key(REWRITES);
             let mut command = Cmd::new();
             command.arg("GET").arg(&rewrites_key);
-            let rewrites: Option<String> = parse(self.ask(&command).await?)?;
+            let rewrites: Option<String> = self.ask(&command).await?;
             let Some(last) = self.last_id().await? else { return Ok(0) };
             if self.pass(&last, None, &replace).await? == 0 {
                 return Ok(0);
@@ -79,7 +79,7 @@ impl RedisAuditLog {
             let mut command = Cmd::new();
             command.arg("EVAL").arg(COMMIT).arg(3).arg(&self.stream).arg(&copy).arg(&rewrites_key);
             command.arg(rewrites.unwrap_or_default()).arg(&last);
-            if parse::<u64>(self.ask(&command).await?)? == 1 {
+            if self.ask::<u64>(&command).await? == 1 {
                 return Ok(replaced);
             }
         }
@@ -98,7 +98,7 @@ impl RedisAuditLog {
         loop {
             let mut command = Cmd::new();
             command.arg("XRANGE").arg(&self.stream).arg(&from).arg(last).arg("COUNT").arg(PAGE_LEN);
-            let mut page: Entries = parse(self.ask(&command).await?)?;
+            let mut page: Entries = self.ask(&command).await?;
             for (_, fields) in &mut page {
                 let line = fields.iter_mut().skip_while(|field| *field != FIELD).nth(1);
                 if let Some((line, new)) = line.and_then(|line| Some((replace(line)?, line))) {
@@ -112,7 +112,7 @@ impl RedisAuditLog {
                 for (id, fields) in &page {
                     command.arg(id).arg(fields.len()).arg(fields);
                 }
-                self.ask(&command).await?;
+                self.ask::<Value>(&command).await?;
             }
             match page.last() {
                 Some((id, _)) if page.len() == PAGE_LEN => from = format!("({id}"),

@@ -3,18 +3,13 @@
 use std::time::Duration;
 
 use ::redis::{Cmd, FromRedisValue, Value};
-use tokio::time;
 
-use super::fault;
 use super::route::Route;
 use crate::clock::Timestamp;
 use crate::store::StoreError;
 
 /// The sorted set. It has the slot of the callers in a cluster.
 const KEY: &str = "tgw1{tgc1}-erased";
-
-/// Timeout of a command; no decision waits for it.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long an erasure is kept: a sidecar that was without Redis for longer may keep the caller in memory.
 const LIFE: Duration = Duration::from_secs(2 * 24 * 3_600);
@@ -41,15 +36,15 @@ impl RedisErasures {
     pub async fn add(&self, hash: &str, now: Timestamp) -> Result<(), StoreError> {
         let mut command = Cmd::new();
         command.arg("ZADD").arg(&self.key).arg(now.as_ms()).arg(hash);
-        self.ask(&command).await?;
+        self.ask::<Value>(&command).await?;
         let life_ms = u64::try_from(LIFE.as_millis()).unwrap_or(u64::MAX);
         let mut command = Cmd::new();
         let oldest = now.as_ms().saturating_sub(life_ms);
         command.arg("ZREMRANGEBYSCORE").arg(&self.key).arg("-inf").arg(oldest);
-        self.ask(&command).await?;
+        self.ask::<Value>(&command).await?;
         let mut command = Cmd::new();
         command.arg("PEXPIRE").arg(&self.key).arg(life_ms);
-        self.ask(&command).await.map(drop)
+        self.ask::<Value>(&command).await.map(drop)
     }
 
     /// The hashes of all erasures that are kept, with their times.
@@ -60,16 +55,10 @@ impl RedisErasures {
         let mut command = Cmd::new();
         command.arg("ZREVRANGEBYSCORE").arg(&self.key).arg("+inf").arg("-inf").arg("WITHSCORES");
         command.arg("LIMIT").arg(0).arg(READ_MAX);
-        let answer = self.ask(&command).await?;
-        Vec::from_redis_value(answer)
-            .map_err(|error| StoreError::Garbled { reason: error.to_string() })
+        self.ask(&command).await
     }
 
-    async fn ask(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(&self.key));
-        let link = link.ok_or_else(|| StoreError::unexplored("the slot of erasures"))?;
-        let late = |_| StoreError::Late { deadline: PATIENCE };
-        let answer = time::timeout(PATIENCE, link.send(command)).await.map_err(late)??;
-        answer.extract_error().map_err(|error| fault::refused(&error))
+    async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        self.route.ask((&self.key, "erasures"), command).await
     }
 }

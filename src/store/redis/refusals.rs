@@ -3,23 +3,16 @@
 //! There is a fixed number of places, each with a key of its own. A refusal takes the place that its id determines, from
 //! an older refusal. So memory is bounded without a list of all refusals, and any node of a cluster has some places.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use ::redis::{Cmd, FromRedisValue, Value};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
-use tokio::time;
 
-use super::fault;
-use super::link::Link;
 use super::route::Route;
 use crate::store::StoreError;
 
 /// The prefix of all keys, with the version of their format.
 const PREFIX: &str = "tgw1";
-
-/// Timeout of a command; no decision waits for it.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a refusal is kept, unless a newer one takes its place.
 const LIFE: Duration = Duration::from_secs(24 * 3_600);
@@ -78,7 +71,7 @@ impl RedisRefusals {
         for key in &erased {
             let mut command = Cmd::new();
             command.arg("DEL").arg(key);
-            self.ask(key, &command).await?;
+            self.ask::<Value>(key, &command).await?;
         }
         Ok(u64::try_from(erased.len()).unwrap_or(u64::MAX))
     }
@@ -96,7 +89,7 @@ impl RedisRefusals {
         let Some(key) = self.key(id) else { return Ok(()) };
         let mut command = Cmd::new();
         command.arg("SET").arg(&key).arg(text).arg("PX").arg(LIFE.as_millis().to_string());
-        self.ask(&key, &command).await.map(drop)
+        self.ask::<Value>(&key, &command).await.map(drop)
     }
 
     /// The text at a place, and its key.
@@ -108,21 +101,10 @@ impl RedisRefusals {
     async fn read(&self, key: &str) -> Result<Option<String>, StoreError> {
         let mut command = Cmd::new();
         command.arg("GET").arg(key);
-        Option::from_redis_value(self.ask(key, &command).await?)
-            .map_err(|error| StoreError::Garbled { reason: error.to_string() })
+        self.ask(key, &command).await
     }
 
-    async fn ask(&self, key: &str, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(key));
-        let link: Arc<Link> =
-            link.ok_or_else(|| StoreError::unexplored("the slot of a refusal"))?;
-        let late = |_| StoreError::Late { deadline: PATIENCE };
-        let answer = time::timeout(PATIENCE, link.send(command)).await.map_err(late)??;
-        answer.extract_error().map_err(|error| {
-            if fault::is_of_slot(&error) {
-                link.doubt_nodes();
-            }
-            fault::refused(&error)
-        })
+    async fn ask<T: FromRedisValue>(&self, key: &str, command: &Cmd) -> Result<T, StoreError> {
+        self.route.ask((key, "a refusal"), command).await
     }
 }

@@ -1,11 +1,7 @@
 //! Records of reservations in Redis: a hash for each caller, written by `reservations.lua`.
 
-use std::time::Duration;
-
 use ::redis::{Cmd, FromRedisValue, Value};
-use tokio::time;
 
-use super::fault;
 use super::route::Route;
 use crate::clock::Timestamp;
 use crate::store::StoreError;
@@ -13,9 +9,6 @@ use crate::store::reservation_record::{RECORDS_MAX, RecordKey, ReservationRecord
 
 /// What all keys begin with, with the version of what is stored under them.
 const PREFIX: &str = "tgr1";
-
-/// How long a call may take.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sent whole each time: records are written seldom.
 const WRITE: &str = include_str!("reservations.lua");
@@ -46,7 +39,7 @@ impl RedisReservations {
         command.arg("EVAL").arg(WRITE).arg(1).arg(&name).arg(key.id).arg(&record.text);
         command.arg(now.as_ms()).arg(record.until.as_ms()).arg(RECORDS_MAX);
         command.arg(if is_new { "1" } else { "0" });
-        let reply: Option<String> = read(self.send(&name, &command).await?)?;
+        let reply: Option<String> = self.ask(&name, &command).await?;
         Ok(match reply {
             None => Written::Done,
             Some(text) if text.is_empty() => Written::Full,
@@ -66,7 +59,7 @@ impl RedisReservations {
         let name = self.name(key.caller);
         let mut command = Cmd::new();
         command.arg("HGET").arg(&name).arg(key.id);
-        let text: Option<String> = read(self.send(&name, &command).await?)?;
+        let text: Option<String> = self.ask(&name, &command).await?;
         Ok(text.and_then(|text| parse(&text)).filter(|record| now < record.until))
     }
 
@@ -82,7 +75,7 @@ impl RedisReservations {
         let name = self.name(caller);
         let mut command = Cmd::new();
         command.arg("HGETALL").arg(&name);
-        let all: Vec<(String, String)> = read(self.send(&name, &command).await?)?;
+        let all: Vec<(String, String)> = self.ask(&name, &command).await?;
         let records = all.into_iter().filter_map(|(id, text)| Some((id, parse(&text)?)));
         let mut records: Vec<_> = records.filter(|(_, record)| now < record.until).collect();
         records.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
@@ -97,7 +90,7 @@ impl RedisReservations {
         let name = self.name(key.caller);
         let mut command = Cmd::new();
         command.arg("HDEL").arg(&name).arg(key.id);
-        self.send(&name, &command).await.map(|_| ())
+        self.ask::<Value>(&name, &command).await.map(drop)
     }
 
     /// Removes the records of a caller, and returns their number.
@@ -108,10 +101,10 @@ impl RedisReservations {
         let name = self.name(caller);
         let mut count = Cmd::new();
         count.arg("HLEN").arg(&name);
-        let count = read(self.send(&name, &count).await?)?;
+        let count = self.ask(&name, &count).await?;
         let mut remove = Cmd::new();
         remove.arg("DEL").arg(&name);
-        self.send(&name, &remove).await?;
+        self.ask::<Value>(&name, &remove).await?;
         Ok(count)
     }
 
@@ -120,17 +113,9 @@ impl RedisReservations {
         self.route.key(&format!("{PREFIX}|{caller}"))
     }
 
-    async fn send(&self, key: &str, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(key));
-        let link = link.ok_or_else(|| StoreError::unexplored("the reservations' slot"))?;
-        let late = |_| StoreError::Late { deadline: PATIENCE };
-        let value = time::timeout(PATIENCE, link.send(command)).await.map_err(late).flatten()?;
-        value.extract_error().map_err(|error| fault::refused(&error))
+    async fn ask<T: FromRedisValue>(&self, key: &str, command: &Cmd) -> Result<T, StoreError> {
+        self.route.ask((key, "reservations"), command).await
     }
-}
-
-fn read<T: FromRedisValue>(value: Value) -> Result<T, StoreError> {
-    T::from_redis_value(value).map_err(|error| StoreError::Garbled { reason: error.to_string() })
 }
 
 /// Reads a record. One that makes no sense is none.

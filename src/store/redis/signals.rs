@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use ::redis::{Cmd, FromRedisValue, Value};
-use tokio::time;
 
-use super::{Redis, fault};
+use super::Redis;
 use crate::store::StoreError;
 use crate::store::signals::{SignalChange, SignalFields};
 
@@ -14,9 +13,6 @@ const KEY: &str = "tgs1";
 
 /// How long it stays when nothing changes it.
 const LIFE: Duration = Duration::from_secs(86_400);
-
-/// How long a call may take; no request waits for it.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Redis {
     /// All signals, and what is known of the limits that follow them.
@@ -27,9 +23,7 @@ impl Redis {
         let key = self.route.key(KEY);
         let mut command = Cmd::new();
         command.arg("HGETALL").arg(&key);
-        let fields = self.call_signals(&command).await?;
-        SignalFields::from_redis_value(fields)
-            .map_err(|error| StoreError::Garbled { reason: error.to_string() })
+        self.ask_signals(&key, &command).await
     }
 
     /// Changes some of them.
@@ -53,19 +47,16 @@ impl Redis {
             (keep, !change.is_empty()),
         ];
         for (command, _) in commands.iter().filter(|(_, is_meant)| *is_meant) {
-            self.call_signals(command).await?;
+            self.ask_signals::<Value>(&key, command).await?;
         }
         Ok(())
     }
 
-    async fn call_signals(&self, command: &Cmd) -> Result<Value, StoreError> {
-        let link = self.route.link(self.route.slot(&self.route.key(KEY)));
-        let link = link.ok_or_else(|| StoreError::unexplored("the slot of signals"))?;
-        let call = async {
-            let answer = link.send(command).await?;
-            answer.extract_error().map_err(|error| fault::refused(&error))
-        };
-        let late = |_| StoreError::Late { deadline: PATIENCE };
-        time::timeout(PATIENCE, call).await.map_err(late).flatten()
+    async fn ask_signals<T: FromRedisValue>(
+        &self,
+        key: &str,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        self.route.ask((key, "signals"), command).await
     }
 }
