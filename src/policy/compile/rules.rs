@@ -136,21 +136,9 @@ impl<'a> RuleCompiler<'a> {
             self.reader.error(said.span.clone(), message);
         }
         let of_caller = above.of_caller || classes.caller_key.as_deref() == Some(&key);
-        let parent = above.path;
         let value = self.value(file);
         let of_caller = of_caller || self.is_of_caller(&value);
-        let path = match &value {
-            RuleValue::Joined { .. } => match &file.value {
-                Some(value) => format!("{parent}{key}={}", value.value),
-                None => format!("{parent}{key}"),
-            },
-            RuleValue::Exact(value) => format!("{parent}{key}={value}"),
-            RuleValue::Pattern { pattern, .. } => format!("{parent}{key}={}", pattern.as_str()),
-            RuleValue::Among { matcher, .. } => {
-                format!("{parent}{key}={}", matcher.as_str())
-            }
-            RuleValue::Any => format!("{parent}{key}"),
-        };
+        let path = path(above.path, &key, &value, file);
         let said = self.enforcement(file);
         let (first_index, defaults) = (self.limit_count, &self.defaults);
         let limits = RuleLimits { file, path: &path, first_index, defaults, rule: said };
@@ -325,4 +313,15 @@ fn has_no_limit(file: &RuleFile) -> bool {
     let is_unlimited = unlimited.is_some_and(|unlimited| unlimited.value);
     let has_limits = file.limits.is_some() && !file.is_exempt();
     !has_limits && (file.rate_limit.is_none() || is_unlimited)
+}
+
+/// The path of a rule below `parent`, as messages and metrics show it.
+fn path(parent: &str, key: &str, value: &RuleValue, file: &RuleFile) -> String {
+    match (value, &file.value) {
+        (RuleValue::Joined { .. }, Some(value)) => format!("{parent}{key}={}", value.value),
+        (RuleValue::Joined { .. }, None) | (RuleValue::Any, _) => format!("{parent}{key}"),
+        (RuleValue::Exact(value), _) => format!("{parent}{key}={value}"),
+        (RuleValue::Pattern { pattern, .. }, _) => format!("{parent}{key}={}", pattern.as_str()),
+        (RuleValue::Among { matcher, .. }, _) => format!("{parent}{key}={}", matcher.as_str()),
+    }
 }
