@@ -1,6 +1,6 @@
 //! The address of the client, behind a trusted number of proxies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The address of the client. Envoy says `source`; if there are proxies in front of it, each of which appends the address of
 /// its own client to `x-forwarded-for`, the address that the outermost of them saw. With fewer addresses than that, the client
@@ -14,8 +14,8 @@ pub fn client_address(
     if proxies == 0 {
         return source;
     }
-    let parse = |text: &str| text.trim().parse::<IpAddr>().ok().map(|one| one.to_canonical());
-    let mut addresses: Vec<&str> = forwarded.unwrap_or_default().split(',').collect();
+    let forwarded = forwarded.map(str::trim).filter(|text| !text.is_empty());
+    let mut addresses: Vec<&str> = forwarded.map_or(Vec::new(), |text| text.split(',').collect());
     // Envoy may have appended the address of its own client, the last proxy.
     if addresses.last().and_then(|last| parse(last)).is_some_and(|last| Some(last) == source) {
         addresses.pop();
@@ -26,6 +26,15 @@ pub fn client_address(
         Some(text) => parse(text),
         None => source,
     }
+}
+
+/// An address as proxies write it: some with its port.
+fn parse(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse::<Ipv6Addr>().ok();
+    let address = text.parse::<IpAddr>().ok();
+    let address = address.or_else(|| text.parse().ok().map(|socket: SocketAddr| socket.ip()));
+    address.or_else(|| bare().map(IpAddr::V6)).map(|one| one.to_canonical())
 }
 
 #[cfg(test)]
@@ -47,6 +56,13 @@ mod tests {
         check("10.0.0.1", "198.51.100.9, x, 10.0.0.1", 1, None);
         check("10.0.0.1", "10.0.0.1", 1, Some("10.0.0.1"));
         check("10.0.0.1", "", 3, Some("10.0.0.1"));
+        check("10.0.0.1", "", 1, Some("10.0.0.1"));
+        check("10.0.0.1", " ", 1, Some("10.0.0.1"));
+        check("10.0.0.1", "192.0.2.1:443, 10.0.0.1:50000", 1, Some("192.0.2.1"));
+        check("10.0.0.1", "[2001:db8::1]:443", 1, Some("2001:db8::1"));
+        check("10.0.0.1", "[2001:db8::1]", 1, Some("2001:db8::1"));
+        check("10.0.0.1", "[192.0.2.1]", 1, None);
+        check("10.0.0.1", ",", 1, None);
         check("::ffff:10.0.0.1", "", 0, Some("10.0.0.1"));
         check("10.0.0.1", "2001:db8::1", 1, Some("2001:db8::1"));
         check("unix", "", 0, None);

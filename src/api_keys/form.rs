@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -109,9 +109,22 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
         Ok(address) => Ok(IpNet::from(address)),
         Err(_) => text.parse::<IpNet>().map(|network| network.trunc()),
     };
-    network.map_err(|_| {
+    network.map(canonical).map_err(|_| {
         format!("invalid address `{text}`; use an address or a network, such as 192.0.2.0/24")
     })
+}
+
+/// IPv4 for a network of IPv6 that stands for it, because addresses of clients are written so.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(network) => {
+            network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96))
+        }
+        IpNet::V4(_) => None,
+    };
+    mapped
+        .and_then(|(address, len)| Some(IpNet::V4(Ipv4Net::new(address, len).ok()?)))
+        .unwrap_or(network)
 }
 
 fn parse_origin(text: &str) -> Result<Box<str>, String> {
@@ -171,6 +184,11 @@ mod tests {
         let least = serde_json::json!({ "caller": "acme" });
         let key = form(least.clone()).check().unwrap();
         assert_eq!(serde_json::to_value(ApiKeyForm::from(&key)).unwrap(), least);
+        let mapped = form(serde_json::json!({
+            "caller": "a", "addresses": ["::ffff:10.0.0.1", "::ffff:10.1.0.0/112", "::/0", "::ffff:0:0/95"],
+        }));
+        let mapped = ApiKeyForm::from(&mapped.check().unwrap());
+        assert_eq!(mapped.addresses, ["10.0.0.1", "10.1.0.0/16", "::/0", "::fffe:0:0/95"]);
         // Bits of a network's host are dropped, and a date ends with its day.
         let loose = form(serde_json::json!({
             "caller": "a", "addresses": ["192.0.2.7/24"], "expires_at": "2027-12-31",

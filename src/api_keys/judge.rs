@@ -7,6 +7,7 @@ use super::peppers::ApiKeyHash;
 use super::record::{ApiKey, ApiKeyRecord};
 use crate::clock::Timestamp;
 use crate::policy::{ApiKeyNeeds, ApiKeyPolicy, ApiKeyRoute};
+use crate::printable;
 
 /// What is asked of an API key.
 #[derive(Clone, Copy, Debug)]
@@ -136,27 +137,49 @@ fn is_of_origin(key: &ApiKey, origin: Option<&str>) -> bool {
 }
 
 /// The path without its query, as upstreams read it: with the escapes of plain characters resolved. None if upstreams may read
-/// it in several ways: with empty segments, with dots as segments, with escaped slashes.
+/// it in several ways: with empty segments, with dots as segments, with escaped slashes. Some of them cut off what follows a
+/// dot, such as spaces and control characters, and some read invalid UTF-8 leniently.
 pub fn plain_path(path: &str) -> Option<String> {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let mut plain = String::with_capacity(path.len());
+    let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('%') {
         plain.push_str(before);
-        let code = after.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok())?;
+        decoded.extend_from_slice(before.as_bytes());
+        // Digits alone: `from_str_radix` permits a sign.
+        let digits = after.get(..2).filter(|two| two.bytes().all(|one| one.is_ascii_hexdigit()))?;
+        let code = u8::from_str_radix(digits, 16).ok()?;
         match code {
-            b'/' | b'\\' | b'%' | 0 => return None,
+            b'/' | b'%' => return None,
             code if code.is_ascii_alphanumeric() || b"-._~".contains(&code) => {
                 plain.push(char::from(code));
             }
-            _ => plain.push_str(rest.get(before.len()..before.len() + 3)?),
+            _ => plain.extend(['%'].into_iter().chain(digits.chars())),
         }
+        decoded.push(code);
         rest = &after[2..];
     }
     plain.push_str(rest);
-    let is_open = plain.contains(['\\', ';']) || plain.contains("//");
-    let has_dots = plain.split('/').any(|segment| segment == "." || segment == "..");
-    (plain.starts_with('/') && !is_open && !has_dots).then_some(plain)
+    decoded.extend_from_slice(rest.as_bytes());
+    let decoded = str::from_utf8(&decoded).ok()?;
+    let is_open = decoded.contains(['\\', ';']) || decoded.contains(printable::is_control);
+    let (_, segments) = decoded.split_once('/').filter(|(before, _)| before.is_empty())?;
+    let mut inner = segments.split('/').peekable();
+    while let Some(segment) = inner.next() {
+        let is_last = inner.peek().is_none();
+        if is_dots(segment) || segment.is_empty() && !is_last {
+            return None;
+        }
+    }
+    (!is_open).then_some(plain)
+}
+
+/// Whether some upstream may take a segment for `.`, `..` or an empty one: it has dots and characters that show nothing alone,
+/// up to an escaped `?` or `#`.
+fn is_dots(segment: &str) -> bool {
+    let seen = segment.split(['?', '#']).next().unwrap_or_default();
+    !seen.is_empty() && printable::is_blank(&seen.replace('.', ""))
 }
 
 #[cfg(test)]
@@ -237,7 +260,10 @@ api_keys:
     #[test]
     fn a_path_that_can_be_read_in_several_ways_has_no_route() {
         check(reader(), |asked| asked.path = "/v1/%68otels/7", Ok(()));
-        check(reader(), |asked| asked.path = "/v1/hotels/caf%C3%A9", Ok(()));
+        for path in ["caf%C3%A9", "a%20b", "a..b", "..a", "v1.2", ".well-known", "what%3f", "a/"] {
+            let path = format!("/v1/hotels/{path}");
+            check(reader(), |asked| asked.path = path.clone().leak(), Ok(()));
+        }
         for path in [
             "/v1/hotels/../flights",
             "/v1/hotels/%2e%2e/flights",
@@ -246,6 +272,30 @@ api_keys:
             "/v1/hotels/%252e",
             "/v1/hotels\\7",
             "/v1/hotels/7;a",
+            "/v1/hotels/..;/flights",
+            "/v1/hotels/..%3b/flights",
+            "/v1/hotels/..%3Bx=y/flights",
+            "/v1/hotels/7%3ba",
+            "/v1/hotels/..%20/flights",
+            "/v1/hotels/%20../flights",
+            "/v1/hotels/%09../flights",
+            "/v1/hotels/..%09/flights",
+            "/v1/hotels/.%0a./flights",
+            "/v1/hotels/..%00/flights",
+            "/v1/hotels/..%c2%a0/flights",
+            "/v1/hotels/..%e2%80%8b/flights",
+            "/v1/hotels/.%20./flights",
+            "/v1/hotels/..%20",
+            "/v1/hotels/.../flights",
+            "/v1/hotels/..%3f/flights",
+            "/v1/hotels/..%23x/flights",
+            "/v1/hotels/%20/flights",
+            "/v1/hotels/%5c../flights",
+            "/v1/hotels/%c0%ae%c0%ae/flights",
+            "/v1/hotels/%e0%80%ae/flights",
+            "/v1/hotels/%ff",
+            "/v1/hotels/%c3",
+            "/v1/hotels/%+2f",
             "/v1/hotels/%zz",
             "/v1/hotels/%4",
             "v1/hotels/7",

@@ -66,13 +66,28 @@ impl ApiKeyRecord {
     }
 
     /// Replaces its secret. The earlier ones stay valid until the end of the overlap at the latest.
-    pub fn rotate(&mut self, secret: ApiKeySecret, overlap_end: Timestamp, now: Timestamp) {
+    ///
+    /// # Errors
+    /// If [`SECRETS_MAX`] are still valid: the end of the first overlap of those.
+    pub fn rotate(
+        &mut self,
+        secret: ApiKeySecret,
+        overlap_end: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Timestamp> {
+        let until = |earlier: &ApiKeySecret| {
+            earlier.until.map_or(overlap_end, |until| until.min(overlap_end))
+        };
+        let valid = self.secrets.iter().map(until).filter(|until| now < *until);
+        if let Some(first) = valid.clone().min().filter(|_| SECRETS_MAX <= valid.count()) {
+            return Err(first);
+        }
         for earlier in &mut self.secrets {
-            earlier.until = Some(earlier.until.map_or(overlap_end, |until| until.min(overlap_end)));
+            earlier.until = Some(until(earlier));
         }
         self.secrets.retain(|earlier| earlier.until.is_some_and(|until| now < until));
         self.secrets.insert(0, secret);
-        self.secrets.truncate(SECRETS_MAX);
+        Ok(())
     }
 }
 
@@ -100,7 +115,7 @@ mod tests {
             created_at: at(0),
             revision: 0,
         };
-        record.rotate(secret("b"), at(150), at(100));
+        record.rotate(secret("b"), at(150), at(100)).unwrap();
         for (text, now, is_valid) in
             [("a", 149, true), ("a", 150, false), ("b", 150, true), ("c", 150, false)]
         {
@@ -108,15 +123,21 @@ mod tests {
         }
         // Without an overlap nothing earlier is left, and a longer overlap does not lengthen an earlier one.
         let mut twice = record.clone();
-        twice.rotate(secret("c"), at(400), at(120));
+        twice.rotate(secret("c"), at(400), at(120)).unwrap();
         assert!(twice.secret(hash("a"), at(149)).is_some());
         assert!(twice.secret(hash("a"), at(150)).is_none());
         assert!(twice.secret(hash("b"), at(399)).is_some());
-        record.rotate(secret("c"), at(120), at(120));
+        record.rotate(secret("c"), at(120), at(120)).unwrap();
         assert_eq!(record.secrets.len(), 1);
-        for index in 0..9 {
-            record.rotate(secret(&index.to_string()), at(1_000), at(200));
+        for (text, end) in [("1", 900), ("2", 1_000), ("3", 1_000)] {
+            record.rotate(secret(text), at(end), at(200)).unwrap();
         }
+        // A further one would end a text in its overlap.
+        let full = record.clone();
+        assert_eq!(record.rotate(secret("4"), at(1_000), at(899)), Err(at(900)));
+        assert_eq!(record, full);
+        record.rotate(secret("4"), at(1_000), at(900)).unwrap();
+        record.clone().rotate(secret("5"), at(950), at(950)).unwrap();
         assert_eq!(record.secrets.len(), SECRETS_MAX);
     }
 }

@@ -10,7 +10,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio::{pin, select};
 
 use crate::api_keys::Peppers;
-use crate::clock::Timestamp;
 use crate::engine::ApiKeys;
 use crate::metrics::Metrics;
 use crate::printable;
@@ -57,7 +56,7 @@ pub fn in_redis(
 ///
 /// # Errors
 /// If their file can't be read.
-pub fn embedded(settings: &Settings, now: Timestamp) -> anyhow::Result<Option<ApiKeyStore>> {
+pub fn embedded(settings: &Settings) -> anyhow::Result<Option<ApiKeyStore>> {
     if settings.api_keys.pepper_file.is_none() {
         return Ok(None);
     }
@@ -66,7 +65,7 @@ pub fn embedded(settings: &Settings, now: Timestamp) -> anyhow::Result<Option<Ap
         return Ok(Some(ApiKeyStore::Embedded(EmbeddedApiKeys::default())));
     };
     let path = folder.join(FILE);
-    let opened = ApiKeyFile::open(&path, now).map_err(|reason| anyhow!(reason));
+    let opened = ApiKeyFile::open(&path).map_err(|reason| anyhow!(reason));
     let opened = opened.with_context(|| format!("can't read {}", printable::path(&path)));
     let (file, content) = opened?;
     Ok(Some(ApiKeyStore::Embedded(EmbeddedApiKeys::of(file, content))))
@@ -101,7 +100,8 @@ fn peppers(path: &Path) -> anyhow::Result<Peppers> {
     let read = || -> anyhow::Result<Peppers> {
         let text = fs::read(path)?;
         let text = String::from_utf8(text).map_err(|_| io::Error::other("it is not UTF-8"))?;
-        Ok(Peppers::parse(&text)?)
+        // A byte order mark, which some editors write, is no part of a pepper.
+        Ok(Peppers::parse(text.trim_start_matches('\u{feff}'))?)
     };
     read().with_context(|| format!("can't read {} (api_key_pepper_file)", printable::path(path)))
 }

@@ -68,7 +68,7 @@ pub fn build(settings: &Settings, metrics: &Metrics, now: Timestamp) -> anyhow::
             directory,
             connector: None,
             subscriber: None,
-            api_keys: api_keys::embedded(settings, now)?,
+            api_keys: api_keys::embedded(settings)?,
             reservations: Arc::default(),
             sums,
             refusals: None,

@@ -1,9 +1,10 @@
 //! Opens a database file in `data_dir`. A missing file is created under another name and renamed when it is complete. A
-//! damaged file is renamed, so that it is kept and a new one can be created.
+//! damaged file is renamed, so that it is kept and a new one can be created; or it stays, if a new one would be a loss.
 //!
 //! redb panics on some truncated or overwritten files, so each of its calls runs in `catch_unwind`: a file must not
 //! end a process that limits rates.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -14,6 +15,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadTransaction, ReadableDatabase, TableError, WriteTransaction};
 
 use crate::clock::Timestamp;
+use crate::printable;
 
 /// The owner may read and write the file.
 const MODE: u32 = 0o600;
@@ -23,6 +25,9 @@ const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// The first bytes of each redb file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Comes after the name of a damaged file, before the time at which it was renamed.
+const DAMAGED: &str = ".damaged-";
 
 /// Maximum number of damaged files in the folder. Beyond it, a damaged file is not renamed, and no new one is created.
 const DAMAGED_MAX: usize = 8;
@@ -85,6 +90,28 @@ pub fn open(
         Ok(database) => Ok(Opened { database, is_new: false, set_aside: None }),
         Err(Failure::Damaged(reason)) => replace(path, tables, reason, now),
         Err(failure) => Err(failure),
+    }
+}
+
+/// Opens a file that nothing may replace but a person, and creates it and its folder if it was never there. All of it is
+/// read. A damaged file stays as it is, and while one that was renamed is beside it, no new one is created.
+///
+/// # Errors
+/// If it can't be read and written now, or it is damaged.
+pub fn open_irreplaceable(path: &Path, tables: Tables) -> Result<Database, Failure> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match fs::metadata(path) {
+        Ok(_) => open_existing(path, tables, Preparation::Verification),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match damaged(path)?.first() {
+            Some(name) => {
+                let name = printable::line(&name.to_string_lossy()).into_owned();
+                Err(Failure::Damaged(format!("the file is missing, and {name} is beside it")))
+            }
+            None => create(path, tables),
+        },
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -217,17 +244,22 @@ fn create_tables(database: &Database, tables: Tables) -> Result<(), redb::Error>
 
 /// Renames a damaged file, and returns its new name.
 fn rename(path: &Path, now: Timestamp, reason: &str) -> Result<PathBuf, Failure> {
-    let damaged = with_suffix(path, ".damaged-");
-    let prefix = damaged.file_name().unwrap_or_default().as_encoded_bytes();
-    let folder = path.parent().unwrap_or(path);
-    let names = fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.file_name());
-    if DAMAGED_MAX <= names.filter(|name| name.as_encoded_bytes().starts_with(prefix)).count() {
+    if DAMAGED_MAX <= damaged(path)?.len() {
         let known = format!("{reason}; there are {DAMAGED_MAX} damaged files: remove them");
         return Err(Failure::Unavailable(known));
     }
-    let to = with_suffix(&damaged, &now.as_ms().to_string());
+    let to = with_suffix(&with_suffix(path, DAMAGED), &now.as_ms().to_string());
     fs::rename(path, &to)?;
     Ok(to)
+}
+
+/// The names of the damaged files that were renamed.
+fn damaged(path: &Path) -> Result<Vec<OsString>, Failure> {
+    let damaged = with_suffix(path, DAMAGED);
+    let prefix = damaged.file_name().unwrap_or_default().as_encoded_bytes();
+    let folder = path.parent().unwrap_or(path);
+    let names = fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.file_name());
+    Ok(names.filter(|name| name.as_encoded_bytes().starts_with(prefix)).collect())
 }
 
 /// The file, if no other process has it open.

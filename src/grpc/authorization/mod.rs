@@ -78,13 +78,13 @@ impl Method {
                 }
             }));
         };
-        let presented = attributes.presented(policy);
+        let (presented, origin) = (attributes.presented(policy), attributes.origin());
         let request = ApiKeyRequest {
             text: presented.as_deref(),
             method: attributes.method(),
             path: attributes.path(),
             address: attributes.address(policy.trusted_proxies),
-            origin: attributes.origin(),
+            origin: origin.as_deref(),
         };
         let answer = match self.engine.check_api_key(&self.keys, (domain, policy), &request).await {
             Ok(grant) if policy.charges => {

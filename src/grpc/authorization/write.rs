@@ -115,7 +115,8 @@ fn remove_api_keys(
             }
             ApiKeyPlace::Query(name) => {
                 if attributes.in_query(name).is_some() {
-                    response.query_parameters_to_remove.push(name.to_string());
+                    let names = attributes.parameters(name).map(|(written, _)| written.to_owned());
+                    response.query_parameters_to_remove.extend(names);
                 }
             }
             ApiKeyPlace::Cookie(name) => {
@@ -128,11 +129,9 @@ fn remove_api_keys(
     if cookies.is_empty() {
         return;
     }
-    let rest = attributes.cookies().filter(|(name, _)| !cookies.contains(name));
-    let rest: Vec<String> = rest.map(|(name, value)| format!("{name}={value}")).collect();
-    match rest.is_empty() {
-        true => response.headers_to_remove.push("cookie".to_owned()),
-        false => response.headers.push(overwrite("cookie", &rest.join("; "))),
+    match attributes.other_cookies(&cookies) {
+        rest if rest.is_empty() => response.headers_to_remove.push("cookie".to_owned()),
+        rest => response.headers.push(overwrite("cookie", &rest)),
     }
 }
 

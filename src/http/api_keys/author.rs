@@ -80,8 +80,8 @@ impl<'e> Author<'e> {
         let record = change.apply(id, |before| {
             let mut after = before.clone();
             let now = secret.created_at;
-            after.rotate(secret.clone(), now.after(overlap), now);
-            Ok(after)
+            let rotated = after.rotate(secret.clone(), now.after(overlap), now);
+            rotated.map(|()| after).map_err(edit::too_many_texts)
         });
         let record = record.await?;
         // Its text can't be shown later, so this is no failure.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 
-use crate::api_keys::{ApiKey, ApiKeyForm, ApiKeyRecord, is_id, new_id};
-use crate::clock::Backoff;
+use crate::api_keys::{ApiKey, ApiKeyForm, ApiKeyRecord, SECRETS_MAX, is_id, new_id};
+use crate::clock::{Backoff, Timestamp};
 use crate::engine::ApiKeys;
 use crate::http::auth::Principal;
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
 use crate::http::recorded::Recorded;
-use crate::observe::audit::Changed;
+use crate::observe::audit::{Changed, instant};
 use crate::policy::{Domain, Flaw, nearest};
 use crate::store::{ApiKeyChange, ApiKeyError};
 
@@ -277,6 +277,16 @@ fn unknown(id: &str) -> Problem {
 /// A problem: concurrent changes came first.
 fn conflict() -> Problem {
     let detail = "too many concurrent changes of the API key; retry later";
+    Problem::new(StatusCode::CONFLICT, detail)
+}
+
+/// A problem: another rotation would end a text of the API key in its overlap.
+pub fn too_many_texts(first_end: Timestamp) -> Problem {
+    let detail = format!(
+        "{SECRETS_MAX} texts of the API key are valid, the most at once; the first overlap ends at {}. Rotate then, or \
+         with a shorter overlap, which ends theirs too",
+        instant(first_end)
+    );
     Problem::new(StatusCode::CONFLICT, detail)
 }
 

@@ -1,7 +1,10 @@
 //! How a domain checks API keys: where requests have them, what they need for a route, and what the upstream is told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+
+/// Maximum number of methods that routes name: each has a router of its own.
+const METHODS_MAX: usize = 32;
 
 /// How API keys are checked.
 #[derive(Debug)]
@@ -93,15 +96,36 @@ pub struct ApiKeyRoute {
     pub tiers: Option<Vec<usize>>,
 }
 
-/// The routes, by path.
+/// The routes, by method and path.
 #[derive(Clone, Default)]
 pub struct ApiKeyRoutes {
     routes: Vec<ApiKeyRoute>,
-    /// The indexes of the routes with one path, by the number of the path.
-    groups: Vec<Vec<usize>>,
-    /// The numbers of paths.
-    by_path: matchit::Router<usize>,
+    /// The paths of all methods, as written, so that two that can't be told apart are refused.
+    paths: matchit::Router<()>,
+    known: HashSet<Box<str>>,
+    /// For each method that a route names: its routes, and those for all methods.
+    by_method: HashMap<Box<str>, MethodRoutes>,
+    /// For the other methods.
+    of_all: MethodRoutes,
     allows_others: bool,
+}
+
+/// The routes of a method, by path.
+#[derive(Clone, Default)]
+struct MethodRoutes {
+    /// The indexes in `found`.
+    router: matchit::Router<usize>,
+    found: Vec<FoundRoute>,
+    /// The same indexes, by paths without the names of their parameters.
+    by_shape: HashMap<String, usize>,
+}
+
+#[derive(Clone, Copy)]
+struct FoundRoute {
+    /// The index of the route.
+    index: usize,
+    /// Whether it is the path of a route with `{*rest}` without that rest. Another route for this path counts more.
+    is_base: bool,
 }
 
 /// What a request needs.
@@ -142,46 +166,115 @@ impl ApiKeyRoutes {
     /// If its path is invalid, or it can't be told from another one: a clause with the reason.
     pub fn add(&mut self, route: ApiKeyRoute) -> Result<(), String> {
         let index = self.routes.len();
-        let first = |group: &&mut Vec<usize>| {
-            group.first().is_some_and(|first| self.routes[*first].path == route.path)
-        };
-        match self.groups.iter_mut().find(first) {
-            Some(group) => group.push(index),
-            None => {
-                let number = self.groups.len();
-                self.by_path
-                    .insert(&*route.path, number)
-                    .map_err(|error| format!("invalid path `{}`: {error}", route.path))?;
-                self.groups.push(vec![index]);
+        if !self.known.contains(&route.path) {
+            self.paths
+                .insert(&*route.path, ())
+                .map_err(|error| format!("invalid path `{}`: {error}", route.path))?;
+            self.known.insert(route.path.clone());
+        }
+        for method in &route.methods {
+            if !self.by_method.contains_key(method) {
+                if self.by_method.len() == METHODS_MAX {
+                    return Err(format!("too many methods; at most {METHODS_MAX} are allowed"));
+                }
+                self.by_method.insert(method.clone(), self.of_all.clone());
+            }
+        }
+        if route.methods.is_empty() {
+            self.of_all.add(&route.path, index)?;
+        }
+        for (method, routes) in &mut self.by_method {
+            if route.methods.is_empty() || route.methods.contains(method) {
+                routes.add(&route.path, index)?;
             }
         }
         self.routes.push(route);
         Ok(())
     }
 
-    /// The methods that have a route with this path, if it is one of some methods alone. The path has no query.
+    /// The methods that have a route for this path, in order, if the others have none. The path has no query.
     pub fn methods_of(&self, path: &str) -> Vec<&str> {
-        let group = self.by_path.at(path).ok().and_then(|found| self.groups.get(*found.value));
-        let routes = group.into_iter().flatten().filter_map(|one| self.routes.get(*one));
-        routes.flat_map(|route| &route.methods).map(|method| &**method).collect()
+        if self.of_all.at(path).is_some() {
+            return Vec::new();
+        }
+        let known = self.by_method.iter().filter(|(_, routes)| routes.at(path).is_some());
+        let mut methods: Vec<&str> = known.map(|(method, _)| &**method).collect();
+        methods.sort_unstable();
+        methods
     }
 
-    /// What a request with this method and path needs. The path has no query.
+    /// What a request with this method and path needs: the most specific path counts of those with the method. The path has
+    /// no query.
     pub fn needs(&self, method: &str, path: &str) -> ApiKeyNeeds<'_> {
         if self.routes.is_empty() {
             return ApiKeyNeeds::Nothing;
         }
-        let group = self.by_path.at(path).ok().and_then(|found| self.groups.get(*found.value));
-        let mut routes = group.into_iter().flatten().filter_map(|one| self.routes.get(*one));
-        let is_of = |route: &&ApiKeyRoute| {
-            route.methods.is_empty() || route.methods.iter().any(|one| **one == *method)
-        };
-        match routes.find(is_of) {
+        let routes = self.by_method.get(method).unwrap_or(&self.of_all);
+        match routes.at(path).and_then(|index| self.routes.get(index)) {
             Some(route) => ApiKeyNeeds::Route(route),
             None if self.allows_others => ApiKeyNeeds::Nothing,
             None => ApiKeyNeeds::NoRoute,
         }
     }
+}
+
+impl MethodRoutes {
+    /// Adds a route, and with `{*rest}` also the path without the rest.
+    fn add(&mut self, path: &str, index: usize) -> Result<(), String> {
+        self.put(path, FoundRoute { index, is_base: false })?;
+        let Some((base, _)) = path.rsplit_once("/{*") else { return Ok(()) };
+        for base in [base, &format!("{base}/")] {
+            if !base.is_empty() {
+                self.put(base, FoundRoute { index, is_base: true })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Of several routes for one path the first counts.
+    fn put(&mut self, path: &str, route: FoundRoute) -> Result<(), String> {
+        let shape = shape(path);
+        match self.by_shape.get(&shape).and_then(|known| self.found.get_mut(*known)) {
+            Some(known) if known.is_base && !route.is_base => *known = route,
+            Some(_) => {}
+            None => {
+                let invalid = |error| format!("invalid path `{path}`: {error}");
+                self.router.insert(path, self.found.len()).map_err(invalid)?;
+                self.by_shape.insert(shape, self.found.len());
+                self.found.push(route);
+            }
+        }
+        Ok(())
+    }
+
+    /// The index of the route for a path.
+    fn at(&self, path: &str) -> Option<usize> {
+        let matched = self.router.at(path).ok()?;
+        self.found.get(*matched.value).map(|route| route.index)
+    }
+}
+
+/// A path without the names of its parameters.
+fn shape(path: &str) -> String {
+    let mut shape = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('{') {
+        shape.push_str(before);
+        shape.push('{');
+        rest = match after.strip_prefix('{') {
+            // An escaped brace.
+            Some(after) => {
+                shape.push('{');
+                after
+            }
+            None => {
+                shape.push_str(if after.starts_with('*') { "*}" } else { "}" });
+                after.split_once('}').map_or("", |(_, after)| after)
+            }
+        };
+    }
+    shape.push_str(rest);
+    shape
 }
 
 #[cfg(test)]
@@ -206,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_specific_path_decides_and_then_the_method() {
+    fn the_most_specific_path_with_the_method_decides() {
         let mut routes = ApiKeyRoutes::default();
         assert_eq!(routes.needs("GET", "/x"), ApiKeyNeeds::Nothing);
         for one in [
@@ -219,13 +312,70 @@ mod tests {
         }
         check(&routes, "GET", "/v1/hotels/7", Some("read"));
         check(&routes, "POST", "/v1/hotels/7", Some("write"));
-        check(&routes, "DELETE", "/v1/hotels/7", None);
+        check(&routes, "DELETE", "/v1/hotels/7", Some("all"));
         check(&routes, "POST", "/v1/hotels/search", Some("search"));
         check(&routes, "GET", "/v1/flights/a/b", Some("all"));
         check(&routes, "GET", "/v2", None);
         assert_eq!(routes.needs("GET", "/v2"), ApiKeyNeeds::NoRoute);
         routes.allows_others = true;
         assert_eq!(routes.needs("GET", "/v2"), ApiKeyNeeds::Nothing);
+    }
+
+    #[test]
+    fn a_route_for_one_method_opens_nothing_for_others() {
+        let mut routes = ApiKeyRoutes::new(true);
+        routes.add(route("/a/{*rest}", &["GET"], "read")).unwrap();
+        routes.add(route("/a/{*rest}", &[], "all")).unwrap();
+        check(&routes, "GET", "/a/x", Some("read"));
+        routes.add(route("/a/x", &["POST"], "write")).unwrap();
+        check(&routes, "POST", "/a/x", Some("write"));
+        check(&routes, "GET", "/a/x", Some("read"));
+        check(&routes, "PUT", "/a/x", Some("all"));
+        check(&routes, "POST", "/a/y", Some("all"));
+        // The first of two routes for one path and method counts.
+        routes.add(route("/a/x", &[], "late")).unwrap();
+        routes.add(route("/a/x", &["POST", "PUT"], "later")).unwrap();
+        check(&routes, "POST", "/a/x", Some("write"));
+        check(&routes, "PUT", "/a/x", Some("late"));
+        check(&routes, "GET", "/a/x", Some("late"));
+    }
+
+    #[test]
+    fn a_route_with_a_rest_covers_the_path_without_it() {
+        let mut routes = ApiKeyRoutes::new(true);
+        routes.add(route("/admin/{*rest}", &[], "admin")).unwrap();
+        routes.add(route("/{x}", &[], "one")).unwrap();
+        routes.add(route("/t/{tenant}/{*rest}", &["GET"], "tenant")).unwrap();
+        for path in ["/admin", "/admin/", "/admin/a", "/admin/a/b"] {
+            check(&routes, "GET", path, Some("admin"));
+            check(&routes, "POST", path, Some("admin"));
+        }
+        check(&routes, "GET", "/other", Some("one"));
+        check(&routes, "GET", "/t/7", Some("tenant"));
+        check(&routes, "GET", "/t/7/", Some("tenant"));
+        check(&routes, "POST", "/t/7", None);
+        // A route for the path itself counts more, wherever it is written.
+        routes.add(route("/t/{id}", &[], "id")).unwrap();
+        routes.add(route("/admin", &["GET"], "page")).unwrap();
+        check(&routes, "GET", "/t/7", Some("id"));
+        check(&routes, "GET", "/admin", Some("page"));
+        check(&routes, "GET", "/admin/", Some("admin"));
+        check(&routes, "POST", "/admin", Some("admin"));
+        let mut all = ApiKeyRoutes::new(true);
+        all.add(route("/{*rest}", &[], "rest")).unwrap();
+        all.add(route("/admin/{*rest}", &["GET"], "admin")).unwrap();
+        check(&all, "GET", "/", Some("rest"));
+        check(&all, "GET", "/admin", Some("admin"));
+        check(&all, "POST", "/admin/x", Some("rest"));
+    }
+
+    #[test]
+    fn routes_have_a_bounded_number_of_methods() {
+        let mut routes = ApiKeyRoutes::default();
+        let names: Vec<String> = (0..METHODS_MAX).map(|index| format!("M{index}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        routes.add(route("/a", &names, "s")).unwrap();
+        assert!(routes.add(route("/b", &["GET"], "s")).unwrap_err().contains("too many methods"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod commands;
 mod jwt;
 mod known;
 mod leaks;
+mod places;
 mod protocols;
 pub mod scene;
 mod shared;
