@@ -57,7 +57,7 @@ impl From<XdsUpdate> for UpdateLabel {
 }
 
 impl XdsMetrics {
-    /// There is a connection.
+    /// There is a connection, over which the server has sent policies.
     pub fn connected(&self, server: &str) {
         self.connected.get_or_create(&ServerLabel::of(server)).set(1);
     }
@@ -99,7 +99,7 @@ impl XdsMetrics {
         );
         registry.register(
             "xds_connected",
-            "1 if there is a connection to the xDS server",
+            "1 if there is a connection over which the xDS server has sent policies",
             self.connected.clone(),
         );
         registry.register(

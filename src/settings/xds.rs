@@ -129,6 +129,16 @@ component! {
         needs: &["xds_tls_cert_file"],
     }
 
+    response_timeout: Duration {
+        name: "xds_response_timeout",
+        value: "DURATION",
+        default: "15s",
+        expected: DURATION,
+        help: "Maximum time until the first response on a connection to the xDS server. After that the log has a warning; \
+               Tollgate connects again only if the server has sent nothing at all, not even the beginning of HTTP/2",
+        read: value::some_time,
+    }
+
     retry_min: Duration {
         name: "xds_retry_min",
         value: "DURATION",

@@ -7,6 +7,7 @@ use envoy_types::pb::google::protobuf::Any;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::ratelimit::config::ratelimit::v3::{RateLimitDescriptor, RateLimitUnit};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use crate::support::ads::{Ads, TYPE_URL, domain, limit, rule, write_identity};
 use crate::support::client::{Http, request};
@@ -222,6 +223,43 @@ async fn a_copy_on_disk_survives_a_restart_of_both() {
     let tollgate = served(&ads, &flags).await;
     ads.accepted("7").await;
     assert!(tollgate.output().contains("it is damaged"), "{}", tollgate.output());
+}
+
+#[tokio::test]
+async fn a_host_that_accepts_connections_and_stays_silent_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let flags = ["--policy-source", "xds", "--xds-server", &server, "--xds-retry-max", "50ms"];
+    let quick = ["--xds-retry-min", "50ms", "--xds-response-timeout", "100ms"];
+    let flags = [&flags[..], &quick, &["--start-without-policies"]].concat();
+    let tollgate = Tollgate::serve_with("ignored: true", &Store::Embedded, &flags).await;
+    // It connects again and again.
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(listener.accept().await.unwrap());
+    }
+    eventually("a warning", async || {
+        tollgate.output().contains("the server does not answer").then_some(())
+    })
+    .await;
+    shows(&tollgate, "/metrics", &format!("tollgate_xds_connected{{server=\"{server}\"}} 0")).await;
+}
+
+#[tokio::test]
+async fn a_server_without_policies_for_the_node_is_waited_for() {
+    let ads = Ads::start().await;
+    let flags = ["--start-without-policies", "--xds-response-timeout", "100ms"];
+    let tollgate = served(&ads, &flags).await;
+    eventually("a warning", async || {
+        tollgate.output().contains("the xDS server has not sent policies yet").then_some(())
+    })
+    .await;
+    is_connected(&tollgate, &ads, false).await;
+    ads.send("1", &[domain("shop", users(1))]);
+    ads.accepted("1").await;
+    is_connected(&tollgate, &ads, true).await;
+    assert_eq!(ads.metadata().len(), 1, "one stream");
+    assert_eq!(ask(&tollgate, "shop", "user", "a").await, Code::Ok);
 }
 
 #[tokio::test]

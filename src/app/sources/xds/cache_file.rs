@@ -33,10 +33,18 @@ impl CacheFile {
     /// # Errors
     /// If it is unreadable, or was changed or cut off.
     pub fn read(&self) -> io::Result<Option<DiscoveryResponse>> {
-        let file = match File::open(&self.path) {
+        match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened?,
-        };
+            // A pipe would be waited for.
+            Ok(metadata) if !metadata.is_file() => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "it is not a regular file",
+                ));
+            }
+            known => known.map(drop)?,
+        }
+        let file = File::open(&self.path)?;
         let mut bytes = Vec::new();
         file.take(FILE_LEN_MAX).read_to_end(&mut bytes)?;
         let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is damaged");
@@ -81,5 +89,15 @@ mod tests {
             fs::write(&path, &whole[..len]).unwrap();
             assert!(file.read().is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("xds");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let error = CacheFile::new(path).read().unwrap_err();
+        assert_eq!(error.to_string(), "it is not a regular file");
     }
 }

@@ -6,6 +6,7 @@
 //! server may count its versions anew.
 
 mod cache_file;
+mod heard;
 mod server;
 mod text;
 
@@ -26,7 +27,7 @@ use crate::policy::{Origin, Problem, Severity, Source};
 use crate::settings::XdsSettings;
 
 use cache_file::CacheFile;
-use server::{Server, Subscription, TYPE_URL};
+use server::{Arrival, Server, Subscription, TYPE_URL};
 
 /// Maximum bytes of the texts of all resources. Compiling them takes several times as much memory.
 const TOTAL_LEN_MAX: usize = 64 * 1024 * 1024;
@@ -95,12 +96,26 @@ impl Xds {
             Some(subscription) => subscription,
             none => {
                 let subscription = self.server.subscribe().await?;
-                self.metrics.xds.connected(&self.server.address());
-                tracing::info!(server = self.server.address(), "connected to the xDS server");
                 none.insert(subscription)
             }
         };
-        let response = subscription.next().await?;
+        let response = loop {
+            match subscription.next().await? {
+                Arrival::Response { response, is_first } => {
+                    if is_first {
+                        self.metrics.xds.connected(&self.server.address());
+                        let server = self.server.address();
+                        tracing::info!(server, "connected to the xDS server");
+                    }
+                    break *response;
+                }
+                // Servers send nothing to a node for which they have nothing yet. Another connection would not change that.
+                Arrival::Silence => {
+                    let server = self.server.address();
+                    tracing::warn!(server, "the xDS server has not sent policies yet; waiting");
+                }
+            }
+        };
         if response.type_url != TYPE_URL {
             bail!("the server sent resources of another type: {:?}", response.type_url);
         }

@@ -2,10 +2,10 @@
 //!
 //! The files of certificates are read for each connection, so renewed ones are in use from the next connection on.
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{io, mem};
 
 use envoy_types::pb::envoy::config::core::v3::Node;
 use envoy_types::pb::envoy::config::core::v3::node::UserAgentVersionType;
@@ -19,12 +19,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Service;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status, Streaming};
 
+use super::heard::{HasSent, Heard};
 use crate::settings::XdsSettings;
 use crate::tls_client::{IdentityFiles, TlsSettings};
 use crate::version::VERSION;
@@ -35,8 +37,11 @@ pub const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.Ra
 /// Maximum time until the server has accepted a connection, with its TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Finds a server that is gone without a word. HTTP/2 pings would do too, but servers in Go end connections with more
-/// than one in five minutes.
+/// Pings of HTTP/2, which find a process that is stuck. Servers in Go end connections with more than one in five minutes.
+const PING_INTERVAL: Duration = Duration::from_secs(310);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Probes of TCP, which find a host that is gone without a word earlier.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(20);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
@@ -57,6 +62,21 @@ pub struct Server {
 pub struct Subscription {
     requests: mpsc::Sender<DiscoveryRequest>,
     responses: Responses,
+    /// When the first response is late. None: it came, or that it is late was told.
+    deadline: Option<Instant>,
+    has_sent: HasSent,
+    /// Whether there was no response yet.
+    is_new: bool,
+}
+
+/// What comes from a stream.
+pub enum Arrival {
+    Response {
+        response: Box<DiscoveryResponse>,
+        is_first: bool,
+    },
+    /// The first response is late, but a server of HTTP/2 is there. It may have nothing for this node yet.
+    Silence,
 }
 
 /// A server may send its headers together with its first response, so opening may take as long as waiting.
@@ -72,7 +92,10 @@ impl<W: AsyncRead + AsyncWrite + Send + Unpin> Wire for W {}
 
 /// Opens connections to the server, whatever the URI.
 #[derive(Clone)]
-struct Connector(XdsSettings);
+struct Connector {
+    settings: XdsSettings,
+    has_sent: HasSent,
+}
 
 impl Server {
     /// The server of the settings.
@@ -94,13 +117,16 @@ impl Server {
         let authority = self.address();
         let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
             .origin(format!("{scheme}://{authority}").parse()?)
-            .connect_timeout(CONNECT_TIMEOUT);
-        let connector = Connector(self.settings.clone());
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let has_sent = HasSent::default();
+        let connector = Connector { settings: self.settings.clone(), has_sent: has_sent.clone() };
         let channel = endpoint.connect_with_connector(connector).await?;
-        self.open(channel)
+        self.open(channel, has_sent)
     }
 
-    fn open(&self, channel: Channel) -> anyhow::Result<Subscription> {
+    fn open(&self, channel: Channel, has_sent: HasSent) -> anyhow::Result<Subscription> {
         let (requests, sent) = mpsc::channel(REQUESTS_MAX);
         let first = DiscoveryRequest {
             node: Some(self.node()),
@@ -120,7 +146,9 @@ impl Server {
         let opening = async move {
             client.stream_aggregated_resources(request).await.map(tonic::Response::into_inner)
         };
-        Ok(Subscription { requests, responses: Responses::Opening(Box::pin(opening)) })
+        let responses = Responses::Opening(Box::pin(opening));
+        let deadline = Some(Instant::now() + self.settings.response_timeout);
+        Ok(Subscription { requests, responses, deadline, has_sent, is_new: true })
     }
 
     fn node(&self) -> Node {
@@ -140,11 +168,28 @@ impl Server {
 }
 
 impl Subscription {
-    /// The next response. It is cancel-safe.
+    /// The next response, or that the first one is late. It is cancel-safe.
     ///
     /// # Errors
-    /// If the stream ends.
-    pub async fn next(&mut self) -> Result<DiscoveryResponse, Status> {
+    /// If the stream ends, or the first response is late and the server has not sent anything at all.
+    pub async fn next(&mut self) -> Result<Arrival, Status> {
+        let response = match self.deadline {
+            None => self.response().await?,
+            Some(deadline) => match timeout_at(deadline, self.response()).await {
+                Ok(response) => response?,
+                Err(_) if self.has_sent.get() => {
+                    self.deadline = None;
+                    return Ok(Arrival::Silence);
+                }
+                Err(_) => return Err(Status::deadline_exceeded("the server does not answer")),
+            },
+        };
+        self.deadline = None;
+        let is_first = mem::replace(&mut self.is_new, false);
+        Ok(Arrival::Response { response: Box::new(response), is_first })
+    }
+
+    async fn response(&mut self) -> Result<DiscoveryResponse, Status> {
         loop {
             match &mut self.responses {
                 Responses::Opening(opening) => {
@@ -181,7 +226,7 @@ impl std::fmt::Debug for Subscription {
 
 impl Connector {
     async fn connect(self) -> io::Result<TokioIo<Box<dyn Wire>>> {
-        let settings = self.0;
+        let Self { settings, has_sent } = self;
         let (host, port) = settings.server.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
         let stream = TcpStream::connect((host.as_str(), *port)).await?;
         stream.set_nodelay(true)?;
@@ -204,7 +249,7 @@ impl Connector {
                 Box::new(client.shake_hands(host, stream).await?)
             }
         };
-        Ok(TokioIo::new(wire))
+        Ok(TokioIo::new(Box::new(Heard::new(wire, has_sent))))
     }
 }
 
