@@ -53,6 +53,17 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(printable)
 }
 
+/// A text as a cell of CSV (RFC 4180). One that a spreadsheet would take for a formula gets an apostrophe in front.
+pub fn csv_text(text: &str) -> String {
+    let acts =
+        ['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+    let mark = if text.starts_with(acts) { "'" } else { "" };
+    match text.contains([',', '"', '\r', '\n']) {
+        true => format!("\"{mark}{}\"", text.replace('"', "\"\"")),
+        false => format!("{mark}{text}"),
+    }
+}
+
 /// Characters without any width: hyphens and joiners, marks of direction, byte order marks.
 fn is_invisible(character: char) -> bool {
     matches!(
@@ -103,6 +114,24 @@ mod tests {
             assert_eq!(json(&text), format!("a\\u{code:04x}b"));
         }
         assert!(matches!(line("\u{646}\u{200c}\u{647}"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn no_cell_of_csv_is_a_formula() {
+        for (text, cell) in [
+            ("a=1", "a=1"),
+            ("a,\"b\"", "\"a,\"\"b\"\"\""),
+            ("=HYPERLINK(\"x\",1)", "\"'=HYPERLINK(\"\"x\"\",1)\""),
+            ("+1", "'+1"),
+            ("-1", "'-1"),
+            ("@a", "'@a"),
+            ("\t=a", "'\t=a"),
+            ("\r=a", "\"'\r=a\""),
+            ("\u{ff1d}a", "'\u{ff1d}a"),
+            ("", ""),
+        ] {
+            assert_eq!(csv_text(text), cell);
+        }
     }
 
     #[test]

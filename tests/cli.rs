@@ -550,8 +550,8 @@ fn policies_that_are_wrong_stop_the_start() {
     let http = ["--http-address", "127.0.0.1:0"];
     let reported = [
         // The fields stand beside the message, and the excerpt below both.
-        "file=\"a.yaml\" line=2 column=1\n --> a.yaml:2:1\n  |\n2 | answr: {}\n  | ^^^^^",
-        "file=\"a.yaml\" line=5 column=12\n --> a.yaml:5:12\n",
+        "file=\"a.yaml\" line=2 column=1\n   --> a.yaml:2:1\n    |\n  2 | answr: {}\n    | ^^^^^",
+        "file=\"a.yaml\" line=5 column=12\n   --> a.yaml:5:12\n",
         "no valid policies; not starting",
     ];
     check(folder.path(), &[&arguments[..], &http].concat(), 1, Reported::Err(&reported));

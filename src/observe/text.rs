@@ -1,7 +1,7 @@
 //! Formats log lines as text for people.
 //!
-//! A message may have an excerpt of a file below its first line. The fields are on the first line, so that a search
-//! finds the whole event.
+//! An event is one line, with its message and its fields, so that a search finds the whole event and no text of a request
+//! can look like another one. Only the field `excerpt`, a part of a policy file, comes below it, in lines that are indented.
 
 use std::fmt;
 use std::fmt::Write;
@@ -13,7 +13,13 @@ use tracing_subscriber::fmt::format::Writer;
 
 use crate::printable;
 
-/// Writes the message's first line, then the fields, then the rest of the message.
+/// The field with lines of a file.
+const EXCERPT: &str = "excerpt";
+
+/// Comes before each line of an excerpt: the lines of events begin with a time.
+const INDENT: &str = "  ";
+
+/// Writes the message, then the fields, then the excerpt.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TextFields;
 
@@ -21,6 +27,7 @@ pub struct TextFields;
 struct Texts {
     message: String,
     fields: String,
+    excerpt: String,
     has_colours: bool,
 }
 
@@ -29,12 +36,12 @@ impl<'w> FormatFields<'w> for TextFields {
         let has_colours = writer.has_ansi_escapes();
         let mut texts = Texts { has_colours, ..Texts::default() };
         fields.record(&mut texts);
-        let message = printable::lines(&texts.message);
-        let (first, rest) = message.split_once('\n').unwrap_or((&message, ""));
+        let message = printable::line(&texts.message);
         let fields = texts.fields.trim_start();
-        let space = if first.is_empty() || fields.is_empty() { "" } else { " " };
-        write!(writer, "{first}{space}{fields}")?;
-        if rest.is_empty() { Ok(()) } else { write!(writer, "\n{rest}") }
+        let space = if message.is_empty() || fields.is_empty() { "" } else { " " };
+        write!(writer, "{message}{space}{fields}")?;
+        let excerpt = printable::lines(&texts.excerpt);
+        excerpt.lines().try_for_each(|line| write!(writer, "\n{INDENT}{line}"))
     }
 }
 
@@ -42,6 +49,7 @@ impl Visit for Texts {
     fn record_str(&mut self, field: &Field, value: &str) {
         match field.name() {
             "message" => self.message.push_str(value),
+            EXCERPT => self.excerpt.push_str(value),
             _ => self.record_debug(field, &value),
         }
     }
@@ -101,9 +109,9 @@ mod tests {
 
     #[test]
     fn an_excerpt_comes_after_the_line_with_the_fields() {
-        let excerpt = "no such key\n --> a.yaml:2:1\n  |";
-        let line = logged(false, || tracing::error!(file = "a.yaml", line = 2, "{excerpt}"));
-        let expected = "ERROR no such key file=\"a.yaml\" line=2\n --> a.yaml:2:1\n  |\n";
+        let excerpt = " --> a.yaml:2:1\n  |\x1b";
+        let line = logged(false, || tracing::error!(file = "a.yaml", excerpt, "no such key"));
+        let expected = "ERROR no such key file=\"a.yaml\"\n   --> a.yaml:2:1\n    |\\u{1b}\n";
         assert_eq!(line, expected);
     }
 
@@ -115,6 +123,17 @@ mod tests {
         assert_eq!(logged(false, || tracing::info!(a = 1)), " INFO a=1\n");
         let line = logged(true, || tracing::info!(a = 1, "x"));
         assert!(line.ends_with("x \x1b[3ma\x1b[0m\x1b[2m=\x1b[0m1\n"), "{line:?}");
+    }
+
+    #[test]
+    fn a_message_can_not_begin_a_line_of_its_own() {
+        for end in ["\n", "\r\n", "\r", "\u{2028}", "\u{85}"] {
+            let caller = format!("x{end}2026-11-28T00:00:00Z ERROR forged");
+            let line = logged(false, || tracing::warn!("alert: {caller}"));
+            assert_eq!(line, format!(" WARN alert: {}\n", caller.escape_default()));
+            let line = logged(false, || tracing::warn!(message = caller));
+            assert_eq!(line.lines().count(), 1, "{line}");
+        }
     }
 
     #[test]

@@ -17,7 +17,10 @@ impl LoadError {
     /// Logs all problems, each with an excerpt and carets.
     pub fn report(&self) {
         match self {
-            Self::Unreadable(error) => tracing::error!("{error}"),
+            // Each problem is a line of the error.
+            Self::Unreadable(error) => {
+                error.to_string().lines().for_each(|problem| tracing::error!("{problem}"));
+            }
             Self::Invalid { problems, sources } => {
                 problems.iter().for_each(|problem| report_problem(problem, sources));
             }
@@ -26,12 +29,12 @@ impl LoadError {
 }
 
 fn report_problem(problem: &Problem, sources: &[Source]) {
-    let excerpt = render(slice::from_ref(problem), sources);
-    // The level of the line already has the severity.
-    let excerpt = excerpt.trim_start_matches("error: ").trim_start_matches("warning: ");
-    let Problem { path, line, column, .. } = problem;
+    let rendered = render(slice::from_ref(problem), sources);
+    // The line of the log has the severity and the message.
+    let excerpt = rendered.split_once('\n').map_or("", |(_, excerpt)| excerpt);
+    let Problem { path, line, column, message, .. } = problem;
     match problem.severity {
-        Severity::Error => tracing::error!(file = path, line, column, "{excerpt}"),
-        Severity::Warning => tracing::warn!(file = path, line, column, "{excerpt}"),
+        Severity::Error => tracing::error!(file = path, line, column, excerpt, "{message}"),
+        Severity::Warning => tracing::warn!(file = path, line, column, excerpt, "{message}"),
     }
 }

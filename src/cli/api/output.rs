@@ -71,17 +71,13 @@ fn yaml(answer: &Value) -> String {
 fn csv(items: &[Value], columns: &[Column]) -> String {
     let mut lines = vec![columns.iter().map(|column| column.name()).collect::<Vec<_>>().join(",")];
     for item in items {
-        let cells = columns.iter().map(|column| quoted(&column.plain(item)));
+        let cells = columns.iter().map(|column| match column.is_text(item) {
+            true => printable::csv_text(&column.plain(item)),
+            false => column.plain(item),
+        });
         lines.push(cells.collect::<Vec<_>>().join(","));
     }
     lines.join("\n")
-}
-
-fn quoted(text: &str) -> String {
-    match text.contains([',', '"', '\r', '\n']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.to_owned(),
-    }
 }
 
 #[cfg(test)]
@@ -103,6 +99,14 @@ mod tests {
         assert!(yaml.contains("spent: 7"), "{yaml}");
         let table = render(Format::Table, &answer, &question);
         assert!(table.contains("SPENT") && table.contains("a,\"b\""), "{table}");
+    }
+
+    #[test]
+    fn csv_has_no_formulas_and_keeps_negative_numbers() {
+        let answer = json!({ "items": [{ "caller": "=1+1", "change": -5 }] });
+        let columns = vec![Column::text("caller", "/caller"), Column::number("change", "/change")];
+        let question = Question { columns, ..Question::default() };
+        assert_eq!(render(Format::Csv, &answer, &question), "caller,change\n'=1+1,-5");
     }
 
     #[test]

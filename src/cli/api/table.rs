@@ -77,6 +77,11 @@ impl Column {
         }
     }
 
+    /// Whether the value of an item is anything but a number.
+    pub fn is_text(&self, item: &Value) -> bool {
+        !item.pointer(&self.pointer).is_some_and(Value::is_number)
+    }
+
     /// How close the limit of an item is to its end, if this column says so.
     pub fn urgency(&self, item: &Value) -> Option<Urgency> {
         let percent = item.pointer(&self.pointer).and_then(Value::as_f64)?;

@@ -21,6 +21,7 @@ use crate::http::extract::UrlQuery;
 use crate::http::openapi::{Description, Output};
 use crate::http::problem::Problem;
 use crate::observe::audit::instant;
+use crate::printable;
 use crate::usage::{Dimension, Granularity, Group, Rank, SpendTotal, Total, UsageQuery, View};
 
 /// The columns of sums in CSV, behind those of names.
@@ -230,7 +231,8 @@ fn csv(query: &UsageQuery, groups: &[(Group, Total)]) -> String {
     let head: Vec<&str> = names.chain(COLUMNS).chain(of_money).collect();
     let mut text = format!("{}\r\n", head.join(","));
     for (group, total) in groups {
-        let names = group.names.iter().map(|name| quoted(name.text().unwrap_or_default()));
+        let names = group.names.iter();
+        let names = names.map(|name| printable::csv_text(name.text().unwrap_or_default()));
         let sums = sums(total).into_iter().map(|sum| sum.to_string());
         let cost = money.iter().flat_map(|currency| {
             let SpendTotal { spent, given_back, .. } = total.spend;
@@ -274,14 +276,6 @@ fn name(dimension: Dimension) -> &'static str {
     }
 }
 
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\r', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,11 +295,5 @@ mod tests {
         let leap = "2028-02-29T12:00:00Z";
         check(Period::Month, leap, "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z");
         assert_eq!(Period::Month.around(Timestamp::MAX), None);
-    }
-
-    #[test]
-    fn names_with_separators_are_quoted() {
-        assert_eq!(quoted("a b"), "a b");
-        assert_eq!(quoted("a,\"b\"\n"), "\"a,\"\"b\"\"\n\"");
     }
 }
