@@ -18,8 +18,9 @@ use hyper_util::rt::TokioIo;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::select;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Sleep, sleep};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::Service;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
@@ -63,7 +64,7 @@ pub struct Subscription {
     requests: mpsc::Sender<DiscoveryRequest>,
     responses: Responses,
     /// When the first response is late. None: it came, or that it is late was told.
-    deadline: Option<Instant>,
+    deadline: Option<Pin<Box<Sleep>>>,
     has_sent: HasSent,
     /// Whether there was no response yet.
     is_new: bool,
@@ -147,7 +148,7 @@ impl Server {
             client.stream_aggregated_resources(request).await.map(tonic::Response::into_inner)
         };
         let responses = Responses::Opening(Box::pin(opening));
-        let deadline = Some(Instant::now() + self.settings.response_timeout);
+        let deadline = Some(Box::pin(sleep(self.settings.response_timeout)));
         Ok(Subscription { requests, responses, deadline, has_sent, is_new: true })
     }
 
@@ -173,34 +174,24 @@ impl Subscription {
     /// # Errors
     /// If the stream ends, or the first response is late and the server has not sent anything at all.
     pub async fn next(&mut self) -> Result<Arrival, Status> {
-        let response = match self.deadline {
-            None => self.response().await?,
-            Some(deadline) => match timeout_at(deadline, self.response()).await {
-                Ok(response) => response?,
-                Err(_) if self.has_sent.get() => {
-                    self.deadline = None;
-                    return Ok(Arrival::Silence);
-                }
-                Err(_) => return Err(Status::deadline_exceeded("the server does not answer")),
+        let response = match &mut self.deadline {
+            None => Some(self.responses.next().await?),
+            Some(deadline) => select! {
+                biased;
+                response = self.responses.next() => Some(response?),
+                () = deadline => None,
             },
+        };
+        let Some(response) = response else {
+            if !self.has_sent.get() {
+                return Err(Status::deadline_exceeded("the server does not answer"));
+            }
+            self.deadline = None;
+            return Ok(Arrival::Silence);
         };
         self.deadline = None;
         let is_first = mem::replace(&mut self.is_new, false);
         Ok(Arrival::Response { response: Box::new(response), is_first })
-    }
-
-    async fn response(&mut self) -> Result<DiscoveryResponse, Status> {
-        loop {
-            match &mut self.responses {
-                Responses::Opening(opening) => {
-                    self.responses = Responses::Open(Box::new(opening.await?));
-                }
-                Responses::Open(stream) => {
-                    let ended = || Status::unavailable("the server ended the stream");
-                    return stream.message().await?.ok_or_else(ended);
-                }
-            }
-        }
     }
 
     /// Answers a response: accepts it, or says what is wrong with it. `version` is that of the policies in force.
@@ -215,6 +206,24 @@ impl Subscription {
         };
         // If the stream has ended, the next one starts anew; if it is full, the server does not read.
         self.requests.try_send(request).ok();
+    }
+}
+
+impl Responses {
+    /// The next response. It is cancel-safe.
+    async fn next(&mut self) -> Result<DiscoveryResponse, Status> {
+        loop {
+            match self {
+                Self::Opening(opening) => {
+                    let stream = opening.await?;
+                    *self = Self::Open(Box::new(stream));
+                }
+                Self::Open(stream) => {
+                    let ended = || Status::unavailable("the server ended the stream");
+                    return stream.message().await?.ok_or_else(ended);
+                }
+            }
+        }
     }
 }
 
