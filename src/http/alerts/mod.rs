@@ -23,7 +23,7 @@ use crate::http::reply::NoContent;
 use crate::observe::audit::Changed;
 
 pub use body::{AlertBody, AlertState, AlertsBody};
-pub use silences::{SilenceForm, silence};
+pub use silences::{SilenceBody, SilenceForm, end_silence, silence, silences};
 
 /// Alerts of one page of the history.
 const CLOSED_DEFAULT: usize = 100;

@@ -91,8 +91,7 @@ async fn list(
     _: Authorized<Viewer>,
     State(edge): State<Edge>,
 ) -> Result<Json<SilencesBody>, Problem> {
-    let list = listed(&edge).await?;
-    Ok(Json(SilencesBody { items: list.book.silences().map(SilenceBody::from).collect() }))
+    silences(&edge).await.map(|items| Json(SilencesBody { items }))
 }
 
 async fn add(
@@ -108,22 +107,41 @@ async fn remove(
     State(edge): State<Edge>,
     UrlPath(id): UrlPath<String>,
 ) -> Result<AlertChanged, Problem> {
-    let (what, by) = ("end silence", &by.principal);
-    let change = AlertChange { edge: &edge, by, what, id: &id };
+    end_silence(&edge, &by.principal, &id).await.map(|()| AlertChanged)
+}
+
+/// The silences that have not ended.
+///
+/// # Errors
+/// If there are no alerts.
+pub async fn silences(edge: &Edge) -> Result<Vec<SilenceBody>, Problem> {
+    Ok(listed(edge).await?.book.silences().map(SilenceBody::from).collect())
+}
+
+/// Ends a silence.
+///
+/// # Errors
+/// If there is none of that id.
+pub async fn end_silence(edge: &Edge, by: &Principal, id: &str) -> Result<(), Problem> {
+    let change = AlertChange { edge, by, what: "end silence", id };
     let unknown = (StatusCode::NOT_FOUND, format!("no silence has the id `{id}`"));
-    change.make(|book, _| book.end_silence(&id), unknown).await.map(|()| AlertChanged)
+    change.make(|book, _| book.end_silence(id), unknown).await
 }
 
 /// Adds a silence.
 ///
 /// # Errors
-/// If it is invalid, or if there are too many.
+/// If it is invalid, if no rule has its name, or if there are too many.
 pub async fn silence(
     edge: &Edge,
     by: &Principal,
     form: SilenceForm,
 ) -> Result<SilenceBody, Problem> {
-    alerts(edge)?;
+    let policy = alerts(edge)?.policy.load_full();
+    if let Some(rule) = form.rule.as_ref().filter(|rule| policy.rule(rule).is_none()) {
+        let detail = format!("no rule has the name `{rule}`");
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
     let silence = form.silence(random_id()?, &by.name, edge.engine.now())?;
     let change = AlertChange { edge, by, what: "silence alerts", id: &silence.id };
     let many = "there are too many silences; end some of them".to_owned();

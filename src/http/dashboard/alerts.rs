@@ -14,8 +14,8 @@ use super::view::layout::Section;
 use super::visitor::{Submitted, Visitor};
 use crate::api_token::Role;
 use crate::http::alerts::{
-    AlertState, AlertsBody, AlertsParams, SilenceForm, acknowledged, alerts, read, resolved,
-    silence,
+    AlertState, AlertsBody, AlertsParams, SilenceBody, SilenceForm, acknowledged, alerts,
+    end_silence, read, resolved, silence, silences,
 };
 use crate::http::auth::{Operator, Viewer};
 use crate::http::edge::Edge;
@@ -47,6 +47,7 @@ pub struct AlertsPage {
     pub query: AlertsQuery,
     pub open: AlertsBody,
     pub closed: AlertsBody,
+    pub silences: Vec<SilenceBody>,
     /// For forms; None: the visitor may not change anything.
     pub form_token: Option<String>,
     pub now_ms: u64,
@@ -72,7 +73,8 @@ pub async fn show(
     };
     let open = read(&edge, &params(AlertState::Open)).await?;
     let closed = read(&edge, &params(AlertState::Closed)).await?;
-    let page = AlertsPage { query, open, closed, form_token, now_ms };
+    let silences = silences(&edge).await?;
+    let page = AlertsPage { query, open, closed, silences, form_token, now_ms };
     Ok(visitor.page(Section::Alerts, "Alerts", &view::alerts::page(&page)))
 }
 
@@ -91,6 +93,7 @@ pub async fn act(
             let form = SilenceForm { rule, until, comment, ..SilenceForm::default() };
             silence(&edge, &by, form).await.map(drop)?;
         }
+        "end-silence" => end_silence(&edge, &by, &form.id).await?,
         _ => return Err(Failure::new(StatusCode::NOT_FOUND, "no such action")),
     }
     Ok(redirect(&format!("/dashboard/alerts?done={}", encoded(&action))).into_response())
@@ -102,6 +105,7 @@ pub fn sentence(action: &str) -> Option<&'static str> {
         "acknowledge" => Some("the alert is acknowledged"),
         "resolve" => Some("the alert is resolved"),
         "silence" => Some("the silence holds"),
+        "end-silence" => Some("the silence has ended"),
         _ => None,
     }
 }

@@ -100,6 +100,8 @@ async fn a_silence_holds_back_notifications() {
     let id = silences["items"][0]["id"].as_str().unwrap();
     assert!(run(&tollgate, &["unsilence", id]).contains("ended"));
     assert!(run(&tollgate, &["silence", "--until", "2020-01-01"]).contains("is over"));
+    let unknown = run(&tollgate, &["silence", "--rule", "none", "--until", &until]);
+    assert!(unknown.contains("no rule has the name `none`"), "{unknown}");
     assert_eq!(receiver.received().len(), 2);
 }
 

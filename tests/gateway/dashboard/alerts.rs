@@ -53,9 +53,12 @@ async fn alerts_are_shown_acknowledged_resolved_and_silenced() {
         browser.click("#silence button").await;
         browser.shows("[role=status]", "the silence holds").await;
         browser.shows("#open tbody", "silenced").await;
+        browser.shows("#silences tbody", "quota").await;
+        browser.click("#silences button").await;
+        browser.shows("[role=status]", "the silence has ended").await;
         assert_eq!(browser.errors().await, Vec::<String>::new());
         let log = site.tollgate.output();
-        for what in ["acknowledge alert", "resolve alert", "silence alerts"] {
+        for what in ["acknowledge alert", "resolve alert", "silence alerts", "end silence"] {
             assert!(log.contains(what), "{what}");
         }
     }

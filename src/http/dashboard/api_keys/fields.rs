@@ -152,7 +152,7 @@ mod tests {
             "tier": "premium", "expires_at": "2028-01-01T00:00:00Z",
             "addresses": ["192.0.2.7", "2001:db8::/32"], "origins": ["https://app.example.com"],
             "when": { "timezone": "Asia/Tokyo", "weekdays": ["monday-friday"], "hours": ["09:00-18:00"],
-                      "months": ["may"], "dates": ["2026-12-24..2027-01-06"], "except": ["12-25"] },
+                      "months": ["december"], "dates": ["2026-12-24..2027-01-06"], "except": ["12-25"] },
         }))
         .unwrap();
         let record = ApiKeyRecord {

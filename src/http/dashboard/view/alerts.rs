@@ -3,13 +3,13 @@
 use maud::{Markup, html};
 
 use super::parts::{distance, none, time};
-use crate::http::alerts::{AlertBody, AlertState, AlertsBody};
+use crate::http::alerts::{AlertBody, AlertState, AlertsBody, SilenceBody};
 use crate::http::dashboard::alerts::{AlertsPage, sentence};
 use crate::http::dashboard::{format, link};
 
 /// The page.
 pub fn page(alerts: &AlertsPage) -> Markup {
-    let AlertsPage { query, open, closed, form_token, now_ms } = alerts;
+    let AlertsPage { query, open, closed, silences, form_token, now_ms } = alerts;
     let form_token = form_token.as_deref();
     html! {
         h1 { "Alerts" }
@@ -41,6 +41,7 @@ pub fn page(alerts: &AlertsPage) -> Markup {
                 p.pill.warning { (format::whole(open.dead as u64)) " notifications could not be sent: tollgate alerts dead" }
             }
         }
+        @if !silences.is_empty() { (list(silences, form_token)) }
         @if let Some(form_token) = form_token { (silence(form_token)) }
         section.card aria-labelledby="closed-title" {
             h2 #closed-title { "Closed" span.muted { "the newest first" } }
@@ -110,6 +111,44 @@ fn button(form_token: &str, (action, name): (&str, &str), alert: &AlertBody) -> 
             input type="hidden" name="form_token" value=(form_token);
             input type="hidden" name="id" value=(alert.id);
             button.plain type="submit" aria-label=(format!("{name}: {}", alert.title)) { (name) }
+        }
+    }
+}
+
+/// The silences, which an operator may end.
+fn list(silences: &[SilenceBody], form_token: Option<&str>) -> Markup {
+    html! {
+        section.card aria-labelledby="silences-title" {
+            h2 #silences-title { "Silences" span.muted { "that have not ended" } }
+            div.scroll tabindex="0" role="group" aria-labelledby="silences-title" {
+                table #silences {
+                    thead { tr { th { "Rule" } th { "About" } th { "From" } th { "Until" } th { "Why" } th { "By" } } }
+                    tbody { @for silence in silences { (row_of_silence(silence, form_token)) } }
+                }
+            }
+        }
+    }
+}
+
+fn row_of_silence(silence: &SilenceBody, form_token: Option<&str>) -> Markup {
+    let rule = silence.rule.as_deref().unwrap_or("all");
+    html! {
+        tr data-silence=(silence.id) {
+            td { (rule) }
+            td { @for (name, value) in &silence.labels { (name) "=" (value) " " } }
+            td { (time(&silence.from)) }
+            td { (time(&silence.until)) }
+            td { (silence.comment) }
+            td {
+                (silence.by) " "
+                @if let Some(form_token) = form_token {
+                    form.inline method="post" action="/dashboard/alerts/end-silence" {
+                        input type="hidden" name="form_token" value=(form_token);
+                        input type="hidden" name="id" value=(silence.id);
+                        button.plain type="submit" aria-label=(format!("End the silence of {rule}")) { "End" }
+                    }
+                }
+            }
         }
     }
 }
