@@ -74,10 +74,10 @@ pub fn redis(socket: &Path) -> Result<(Running, Redis)> {
 }
 
 /// Runs `tollgate keys` on the Tollgate whose API has this address, and returns its answer.
-pub fn keys(program: &Path, http: &str, arguments: &[&str]) -> Result<Value> {
+pub fn keys(program: &Path, url: &str, arguments: &[&str]) -> Result<Value> {
     let mut command = Command::new(program);
     command.arg("keys").args(arguments).args(["--output", "json"]);
-    let answer = command.args(["--api-url", &format!("http://{http}")]).output()?;
+    let answer = command.args(["--api-url", url]).output()?;
     serde_json::from_slice(&answer.stdout)
         .with_context(|| String::from_utf8_lossy(&answer.stderr).into_owned())
 }
