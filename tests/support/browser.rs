@@ -104,7 +104,10 @@ impl Browser {
         assert!(found, "{what}: there is `{last}`\n{}", self.text("main").await);
     }
 
+    /// Waits until there is an element of that selector: what a click has begun to load may not be there yet.
     async fn element(&self, selector: &str) -> String {
+        let count = format!("document.querySelectorAll({}).length", json!(selector));
+        eventually(selector, async || (self.value(&count).await != json!(0)).then_some(())).await;
         let query = json!({ "using": "css selector", "value": selector });
         let element = self.command("element", &query).await;
         let (_, id) = element.as_object().unwrap().iter().next().unwrap();

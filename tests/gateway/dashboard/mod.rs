@@ -11,6 +11,7 @@ mod pages;
 mod providers;
 
 use crate::support::browser::Browser;
+use crate::support::eventually;
 use crate::support::store::Store;
 use crate::support::tollgate::{Tollgate, api_token};
 
@@ -70,6 +71,10 @@ impl Site {
     async fn log_in(&self, browser: &Browser, role: &str) {
         browser.enter("#token", self.token(role)).await;
         browser.click("button").await;
+        // A page that is opened before the answer is there would cancel the login.
+        let is_out = "document.querySelector('#token') === null";
+        eventually("the answer", async || (browser.value(is_out).await == true).then_some(()))
+            .await;
     }
 }
 
