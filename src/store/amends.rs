@@ -19,7 +19,7 @@ pub struct Amends {
     pub bonuses: SmallVec<[u64; 1]>,
     /// Thresholds that the earlier charge has crossed, in percent: the next charge reports those that it finds crossed.
     pub crossed: SmallVec<[u16; 4]>,
-    /// When the earlier charge began a grace, if it did: it has not begun unless more than the limit is in use without it.
+    /// When the earlier charge began a grace, if it did: it has not begun.
     pub grace_since: Option<Timestamp>,
 }
 

@@ -92,8 +92,7 @@ do
     amends.untell(one)
     local since = one.special.amends.since
     local entry = since ~= 0 and find_entry(one.record, GRACE .. one.entry.tag)
-    if not entry or one.capacity < (one.entry.used or 0) then return end
-    if #entry.body == ONE_LEN and unpack(ONE, entry.body) == since then
+    if entry and #entry.body == ONE_LEN and unpack(ONE, entry.body) == since then
       entry.body, one.record.written = '', true
       if one.special.grace then one.special.grace.since = false end
     end
