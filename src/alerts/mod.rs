@@ -16,7 +16,7 @@ mod labels;
 pub use book::{Book, ClosedAlert, Firing, Notification, NotificationKind, OpenAlert, Silence};
 pub use conditions::{Conditions, Seen};
 pub use counted::{Counters, Recent};
-pub use delivery::{SendError, Senders};
+pub use delivery::{SendError, Senders, check_need};
 pub use denials::DenialCounts;
 pub use in_force::Alerts;
 pub use intake::{AlertEvent, Intake};

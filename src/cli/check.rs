@@ -10,10 +10,11 @@ use super::{
     PROBLEMS, alerts_arg, callers_arg, complain, files_of, format_arg, is_json, merge_domains_arg,
     path_arg, print, print_json, sources_of,
 };
+use crate::alerts::check_need;
 use crate::app::SourceFilesError;
 use crate::policy::{
     CallersFor, CompileOptions, CountChanges, Gone, NOT_ALL_COMPARED, PolicySet, Problem, Restart,
-    Severity, Source, compile, compile_alerts, compile_callers_for, count_changes, render,
+    Severity, Source, compile, compile_alerts_with, compile_callers_for, count_changes, render,
 };
 use crate::printable;
 
@@ -180,12 +181,12 @@ impl Report {
     }
 
     fn of_alerts(sources: Vec<Source>) -> Self {
-        match compile_alerts(&sources) {
+        match compile_alerts_with(&sources, &check_need) {
             Ok(policy) => {
                 let (rules, channels) = (policy.rules.len(), policy.channels.len());
                 let found =
                     format!("{}, {}", counted(rules, "alert"), counted(channels, "channel"));
-                Self { found, is_fine: true, ..Self::of_problems(Vec::new(), sources) }
+                Self { found, is_fine: true, ..Self::of_problems(policy.warnings, sources) }
             }
             Err(problems) => Self::of_problems(problems, sources),
         }

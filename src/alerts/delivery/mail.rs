@@ -51,6 +51,11 @@ pub async fn send(
     timeout(ATTEMPT_TIMEOUT, sending).await.map_err(late)?
 }
 
+/// Whether a text is a sender or receiver of mails.
+pub fn is_mailbox(text: &str) -> bool {
+    text.parse::<Mailbox>().is_ok()
+}
+
 /// The first permitted address of the server: the one that is connected to.
 async fn address(receiver: &MailReceiver) -> Result<SocketAddr, SendError> {
     let reason = |error: std::io::Error| SendError::Connect { reason: error.to_string() };

@@ -3,13 +3,16 @@
 mod address;
 mod chat;
 mod event;
+mod files;
 mod http;
 mod mail;
+mod needs;
 mod retry;
 mod send_error;
 mod senders;
 mod signature;
 mod tls;
 
+pub use needs::check_need;
 pub use send_error::SendError;
 pub use senders::Senders;

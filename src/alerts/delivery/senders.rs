@@ -1,11 +1,10 @@
 //! Sends what is due, for each channel at its own pace: a slow receiver has only its own notifications wait.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Read;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, mem};
 
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
@@ -15,9 +14,9 @@ use tokio::select;
 use tokio::time::{Sleep, sleep};
 
 use super::event::{CLOUD_EVENT, event};
+use super::files::{line, read, secrets};
 use super::http::Post;
 use super::send_error::SendError;
-use super::signature::Secrets;
 use super::{chat, mail, retry};
 use crate::alerts::book::{Book, Notification, NotificationKind};
 use crate::alerts::keeper::Keeper;
@@ -34,9 +33,6 @@ const TAKEN_OF_CHANNEL_MAX: usize = 16;
 
 /// The pause between two exchanges with the book: it is written as a whole, and results that come meanwhile share a change.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// Maximum size of a file of a channel.
-const FILE_LEN_MAX: u64 = 1024 * 1024;
 
 const JSON: &str = "application/json";
 
@@ -234,8 +230,7 @@ async fn post(
     let url = match &http.url {
         AlertUrl::Text(url) => url.to_string(),
         AlertUrl::File(file) => {
-            let text = String::from_utf8(read(file)?).map_err(|_| SendError::Address)?;
-            let url = text.trim().to_owned();
+            let url = line(file)?;
             check_url(&url).map_err(|_| SendError::Address)?;
             url
         }
@@ -244,26 +239,6 @@ async fn post(
     let (ca, allow_private) = (ca.as_deref(), http.allow_private);
     // Boxed, because it is large and rare.
     Box::pin(Post { url: &url, content_type, headers, body, ca, allow_private }.send()).await
-}
-
-fn secrets(file: &str) -> Result<Secrets, SendError> {
-    let text = String::from_utf8_lossy(&read(file)?).into_owned();
-    let named = |source| SendError::Secrets { file: file.to_owned(), source };
-    Secrets::parse(&text).map_err(named)
-}
-
-/// The text of a file without the end of its line.
-fn line(file: &str) -> Result<String, SendError> {
-    Ok(String::from_utf8_lossy(&read(file)?).trim().to_owned())
-}
-
-/// The bytes of a file, read each time so that it may be replaced while the process runs.
-fn read(file: &str) -> Result<Vec<u8>, SendError> {
-    let mut bytes = Vec::new();
-    let read =
-        fs::File::open(file).and_then(|opened| opened.take(FILE_LEN_MAX).read_to_end(&mut bytes));
-    read.map_err(|source| SendError::File { file: file.to_owned(), source })?;
-    Ok(bytes)
 }
 
 fn log(notification: &Notification) {

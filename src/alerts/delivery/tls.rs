@@ -44,7 +44,11 @@ fn config(roots: RootCertStore) -> ClientConfig {
     config.with_root_certificates(roots).with_no_client_auth()
 }
 
-fn authorities(pem: &[u8]) -> Result<RootCertStore, SendError> {
+/// The authorities of a text in PEM.
+///
+/// # Errors
+/// If there are none, or one is invalid.
+pub fn authorities(pem: &[u8]) -> Result<RootCertStore, SendError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {
         let certificate = certificate.map_err(|_| SendError::Authorities)?;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::alerts::check_need;
 use crate::engine::Engine;
 use crate::metrics::{Metrics, Reload};
 use crate::policy::{
     AlertPolicy, Callers, CallersFor, CompileOptions, Gone, NOT_ALL_COMPARED, Origin, PolicySet,
-    Problem, Restart, Severity, Source, compile, compile_alerts, compile_callers_for,
+    Problem, Restart, Severity, Source, compile, compile_alerts_with, compile_callers_for,
     count_changes,
 };
 
@@ -183,7 +184,7 @@ impl Subject for FileAlerts {
     const RELOAD: &'static str = "reload alerts";
 
     fn compile(&self, sources: &[Source]) -> Result<AlertPolicy, Vec<Problem>> {
-        compile_alerts(sources)
+        compile_alerts_with(sources, &check_need)
     }
 
     fn version(&self, texts: &str) -> String {
@@ -191,6 +192,7 @@ impl Subject for FileAlerts {
     }
 
     fn put_in_force(&self, policy: AlertPolicy, _: Origin) {
+        warn(&policy.warnings);
         let (rules, channels) = (policy.rules.len(), policy.channels.len());
         self.metrics.alerts.begin(policy.channels.iter().map(|channel| &*channel.name));
         self.policy.store(Arc::new(policy));

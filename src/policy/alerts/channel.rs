@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use super::address::{check_host, check_url};
 use super::model::{
     AlertChannel, AlertReceiver, AlertSeverity, AlertUrl, HttpReceiver, MailReceiver, MailTls,
 };
+use super::needs::{CheckNeed, check_needs};
 use crate::policy::schema::{ChannelFile, ChannelTypeFile};
 use crate::policy::yaml::{Reader, Spanned};
 
@@ -16,9 +18,11 @@ pub fn compile_channel(
     reader: &mut Reader<'_>,
     name: &str,
     file: &ChannelFile,
+    check: &CheckNeed<'_>,
 ) -> Option<AlertChannel> {
     let kind = file.r#type.as_ref()?.value;
     check_keys(reader, file, kind);
+    check_needs(reader, file, kind, check);
     let receiver = match kind {
         ChannelTypeFile::Log => AlertReceiver::Log,
         ChannelTypeFile::Webhook => AlertReceiver::Webhook {
@@ -73,6 +77,11 @@ fn check_keys(reader: &mut Reader<'_>, file: &ChannelFile, kind: ChannelTypeFile
 /// The mail server of a channel.
 fn mail(reader: &mut Reader<'_>, file: &ChannelFile) -> Option<MailReceiver> {
     let host = required(reader, file, ("host", &file.host));
+    if let Some(text) = &file.host
+        && let Err(message) = check_host(&text.value)
+    {
+        reader.error(text.span.clone(), message);
+    }
     let from = required(reader, file, ("from", &file.from));
     let to: Vec<Box<str>> =
         file.to.iter().flat_map(|to| &to.value).map(|to| to.value.as_str().into()).collect();
@@ -96,6 +105,9 @@ fn mail(reader: &mut Reader<'_>, file: &ChannelFile) -> Option<MailReceiver> {
         MailTls::Always => 465,
         MailTls::Never => 25,
     };
+    if let Some(port) = file.port.as_ref().filter(|port| port.value == 0) {
+        reader.error(port.span.clone(), "invalid port 0; use one from 1 to 65535");
+    }
     let port = file.port.as_ref().and_then(|port| u16::try_from(port.value).ok()).unwrap_or(usual);
     let allow_private = file.allow_private_addresses.as_ref().is_some_and(|flag| flag.value);
     let (host, from, ca_file) = (host?, from?, path(&file.ca_file));
@@ -140,20 +152,6 @@ fn http(reader: &mut Reader<'_>, file: &ChannelFile, usual: Option<&str>) -> Opt
     };
     let allow_private = file.allow_private_addresses.as_ref().is_some_and(|flag| flag.value);
     Some(HttpReceiver { url, ca_file: path(&file.ca_file), allow_private })
-}
-
-/// Checks the address of a receiver.
-///
-/// # Errors
-/// A clause with the reason.
-pub fn check_url(url: &str) -> Result<(), String> {
-    let rest = ["https://", "http://"].iter().find_map(|scheme| url.strip_prefix(scheme));
-    let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    let is_plain = url.bytes().all(|byte| byte.is_ascii_graphic());
-    match host {
-        Some(host) if !host.is_empty() && !host.contains('@') && is_plain => Ok(()),
-        _ => Err("invalid address; use one such as https://example.com/alerts".to_owned()),
-    }
 }
 
 fn path(text: &Option<Spanned<String>>) -> Option<Box<str>> {

@@ -1,7 +1,10 @@
 //! Alerts in YAML files: rules, and the channels that are notified.
 
+mod address;
 mod channel;
+mod idle;
 mod model;
+mod needs;
 mod rule;
 mod signal;
 
@@ -13,13 +16,16 @@ use crate::policy::schema::{AlertsFile, read_alerts};
 use crate::policy::yaml::{Reader, Spanned};
 
 use channel::compile_channel;
+use idle::report_idle_channels;
+use needs::CheckNeed;
 use rule::compile_rule;
 
-pub use channel::check_url;
+pub use address::check_url;
 pub use model::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertPolicy, AlertReceiver, AlertRule,
     AlertSeverity, AlertSignal, AlertUrl, HttpReceiver, MailReceiver, MailTls,
 };
+pub use needs::AlertNeed;
 
 /// Maximum number of rules, and of channels.
 const RULES_MAX: usize = 100;
@@ -28,18 +34,30 @@ const CHANNELS_MAX: usize = 20;
 /// Maximum length of the name of a rule or of a channel.
 const NAME_LEN_MAX: usize = 64;
 
-/// Compiles files of alerts. The rules of one may name the channels of another.
+/// Compiles files of alerts, without a check of what their channels need.
 ///
 /// # Errors
 /// All problems of all files.
 pub fn compile_alerts(sources: &[Source]) -> Result<AlertPolicy, Vec<Problem>> {
+    compile_alerts_with(sources, &|_| Ok(()))
+}
+
+/// Compiles files of alerts. The rules of one may name the channels of another. `check` tells what channels need and do
+/// not have.
+///
+/// # Errors
+/// All problems of all files, warnings included, if any of them is an error.
+pub fn compile_alerts_with(
+    sources: &[Source],
+    check: &CheckNeed<'_>,
+) -> Result<AlertPolicy, Vec<Problem>> {
     let mut files: Vec<(AlertsFile, Reader<'_>)> = sources.iter().map(read_alerts).collect();
     let mut names = Names::default();
     let mut policy = AlertPolicy::default();
     for (file, reader) in &mut files {
         for (name, channel) in file.channels.iter().flatten() {
             if names.add(reader, ("channel", CHANNELS_MAX), name) {
-                policy.channels.extend(compile_channel(reader, &name.value, channel));
+                policy.channels.extend(compile_channel(reader, &name.value, channel, check));
             }
         }
     }
@@ -52,13 +70,14 @@ pub fn compile_alerts(sources: &[Source]) -> Result<AlertPolicy, Vec<Problem>> {
             }
         }
     }
+    report_idle_channels(&mut files, &policy);
     let mut problems: Vec<Problem> =
         files.into_iter().flat_map(|(_, reader)| reader.into_problems()).collect();
     problems
         .sort_by(|one, other| (&one.path, one.span.start).cmp(&(&other.path, other.span.start)));
     match problems.iter().any(|problem| problem.severity == Severity::Error) {
         true => Err(problems),
-        false => Ok(policy),
+        false => Ok(AlertPolicy { warnings: problems, ..policy }),
     }
 }
 
@@ -113,8 +132,8 @@ mod tests {
     /// Checks the lines and messages of a file's problems.
     #[track_caller]
     fn check(text: &str, expected: &[(usize, &str)]) {
-        let problems =
-            compile_alerts(&[source(text)]).map_or_else(|problems| problems, |_| Vec::new());
+        let problems = compile_alerts(&[source(text)])
+            .map_or_else(|problems| problems, |policy| policy.warnings);
         let lines: Vec<usize> = problems.iter().map(|problem| problem.line).collect();
         assert_eq!(
             lines,
@@ -167,6 +186,8 @@ alerts:
         check("alerts:\n  a: { when: queue, above: 5, over: 1m }", &[(2, "`over` has no effect")]);
         check("alerts:\n  a: { when: store_down, above: 5 }", &[(2, "`above` has no effect")]);
         check("alerts:\n  a: { when: threshold, for: 1m }", &[(2, "`for` has no effect")]);
+        check("alerts:\n  a: { when: threshold, percent: [] }", &[(2, "`percent` is empty")]);
+        check("alerts:\n  a: { when: queue, above: 1, percent: [] }", &[(2, "no effect")]);
         check("alerts:\n  a: { when: threshold, percent: [0%] }", &[(2, "invalid threshold `0%`")]);
         check(
             "alerts:\n  a: { when: refused, above: 5%, over: 2h }",
@@ -205,6 +226,65 @@ alerts:
         check("alert:\n  a: {}", &[(1, "did you mean `alerts`?")]);
         check("domain: d", &[(1, "this is a policy, not a file of alerts")]);
         check("", &[(1, "the file is empty")]);
+    }
+
+    #[test]
+    fn parts_without_effect_are_warnings() {
+        let warned = |text: &str, expected: &[(usize, &str)]| {
+            check(text, expected);
+            assert!(compile_alerts(&[source(text)]).is_ok(), "{text}");
+        };
+        warned("alerts:\n  a: { when: refused, above: 100% }", &[(2, "it never fires")]);
+        warned("alerts:\n  a: { when: errors, above: 99.9% }", &[]);
+        warned("alerts:\n  a: { when: capacity, above: 100% }", &[]);
+        warned("alerts:\n  a: { when: queue, below: 0 }", &[(2, "it never fires")]);
+        let channels = "channels:\n  all: { type: log }\n  some: { type: log, severity: error }\n";
+        let rules = |rules: &str| format!("{channels}alerts:\n  {rules}");
+        warned(channels, &[]);
+        warned(&rules("a: { when: store_down }"), &[]);
+        warned(
+            &rules("a: { when: store_down, notify: [all] }"),
+            &[(3, "no alert notifies the channel `some`")],
+        );
+        warned(
+            &rules("a: { when: store_down, notify: [all, some] }"),
+            &[(5, "the channel `some` is notified from `error` on, and this alert is `warning`")],
+        );
+        warned(&rules("a: { when: store_down, severity: critical, notify: [all, some] }"), &[]);
+        warned(
+            &rules("a: { when: store_down, notify: [all], escalate: { after: 1m, notify: [] } }"),
+            &[(3, "no alert notifies"), (5, "notifies nobody")],
+        );
+    }
+
+    #[test]
+    fn channels_that_cannot_be_used_are_told_where_they_stand() {
+        let channel = |keys: &str| format!("channels:\n  a: {{ {keys} }}");
+        let mail = "type: email, from: a@b.example, to: [c@d.example]";
+        for url in ["https://x:99999/", "https://x:0/", "https://300.1.1.1/", "https://a..b/"] {
+            check(&channel(&format!("type: slack, url: '{url}'")), &[(2, "invalid address")]);
+        }
+        check(&channel(&format!("{mail}, host: 'mx:25'")), &[(2, "invalid host `mx:25`")]);
+        check(&channel(&format!("{mail}, host: mx, port: 0")), &[(2, "invalid port 0")]);
+        check(&channel(&format!("{mail}, host: mx, port: 65536")), &[(2, "from 0 to 65535")]);
+        let missing = |need: AlertNeed<'_>| Err(format!("missing {need:?}"));
+        let text = channel(
+            "type: webhook, url: 'http://127.1/', secret_file: /s, ca_file: /c, severity: info",
+        );
+        let policy = compile_alerts_with(&[source(&text)], &missing).unwrap();
+        let told: Vec<_> =
+            policy.warnings.iter().map(|one| (&text[one.span.clone()], &*one.message)).collect();
+        let expected = [
+            ("'http://127.1/'", "missing PublicHost(\"127.0.0.1\")"),
+            ("/s", "missing Secrets(\"/s\")"),
+            ("/c", "missing Authorities(\"/c\")"),
+        ];
+        assert_eq!(told, expected);
+        let text = channel("type: slack, url: 'http://127.1/', allow_private_addresses: true");
+        assert!(compile_alerts_with(&[source(&text)], &missing).unwrap().warnings.is_empty());
+        let text = channel(&format!("{mail}, host: mx"));
+        let problems = compile_alerts_with(&[source(&text)], &missing).unwrap_err();
+        assert_eq!(problems.len(), 3, "{problems:?}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::policy::problem::Problem;
 use crate::policy::schema::Word;
 
 pub use crate::policy::schema::{
@@ -14,6 +15,8 @@ pub use crate::policy::schema::{
 pub struct AlertPolicy {
     pub rules: Vec<AlertRule>,
     pub channels: Vec<AlertChannel>,
+    /// Parts of the files that have no effect, and what channels need and do not have.
+    pub warnings: Vec<Problem>,
 }
 
 /// A rule: the signal that it follows, and when it fires.

@@ -9,6 +9,7 @@ use super::model::{
 };
 use super::signal::{AlertUnit, SignalKeys};
 use crate::policy::compile::{PERCENT_MAX, parse_length_ms, parse_percent};
+use crate::policy::problem::Severity;
 use crate::policy::schema::{AlertRuleFile, EscalationFile};
 use crate::policy::yaml::{Reader, Spanned};
 
@@ -49,6 +50,14 @@ pub fn compile_rule(
     }
     let over = file.over.as_ref().and_then(|text| duration(reader, text, OVER_MAX));
     let bounds = keys.unit.map(|unit| bounds(reader, file, unit));
+    if matches!(signal, AlertSignal::Refused | AlertSignal::Errors)
+        && let Some(above) = &file.above
+        && bounds.flatten().is_some_and(|bounds| bounds.is_above && 100.0 <= bounds.fires)
+    {
+        let message =
+            format!("it never fires: a part of the requests can't be above `{}`", above.value);
+        reader.note(Severity::Warning, above.span.clone(), message);
+    }
     let summary = file.summary.as_ref().map(|text| Arc::from(&*text.value));
     if let Some(text) = file.summary.as_ref().filter(|text| SUMMARY_LEN_MAX < text.value.len()) {
         let message = format!("`summary` is longer than {SUMMARY_LEN_MAX} bytes");
@@ -90,7 +99,11 @@ fn escalation(
     channels: &[Arc<str>],
 ) -> Option<AlertEscalation> {
     let after = file.after.as_ref().and_then(|text| duration(reader, text, Duration::MAX));
-    let notify = file.notify.as_ref().map(|named| names_of(reader, named, channels))?;
+    let named = file.notify.as_ref()?;
+    if named.value.is_empty() {
+        reader.note(Severity::Warning, named.span.clone(), "this escalation notifies nobody");
+    }
+    let notify = names_of(reader, named, channels);
     Some(AlertEscalation { after: after?, notify })
 }
 
@@ -102,7 +115,7 @@ fn check_keys(
     keys: &SignalKeys,
 ) {
     let span = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.span.clone());
-    let percent = file.percent.as_ref().and_then(|list| Some(list.first()?.span.clone()));
+    let percent = file.percent.as_ref().map(|list| list.span.clone());
     let has_value = keys.unit.is_some();
     let present: [(&str, bool, Option<Range<usize>>); 9] = [
         ("above", has_value, span(&file.above)),
@@ -138,6 +151,10 @@ fn bounds(reader: &mut Reader<'_>, file: &AlertRuleFile, unit: AlertUnit) -> Opt
         }
     };
     let fires = value(reader, written, unit)?;
+    if !is_above && fires == 0.0 {
+        let message = format!("it never fires: no value is below `{}`", written.value);
+        reader.note(Severity::Warning, written.span.clone(), message);
+    }
     let Some(text) = &file.clear else {
         return Some(AlertBounds { is_above, fires, clears: fires });
     };
@@ -177,7 +194,15 @@ fn duration(reader: &mut Reader<'_>, text: &Spanned<String>, max: Duration) -> O
 
 fn percents(reader: &mut Reader<'_>, file: &AlertRuleFile) -> Vec<u16> {
     let mut percents = Vec::new();
-    for text in file.percent.iter().flatten() {
+    let Some(list) = &file.percent else { return percents };
+    if list.value.is_empty()
+        && file.when.as_ref().is_some_and(|when| when.value == AlertSignal::Threshold)
+    {
+        let message =
+            "`percent` is empty, so that the alert never fires; without it, all thresholds count";
+        reader.error(list.span.clone(), message);
+    }
+    for text in &list.value {
         match parse_percent(&text.value, "threshold", PERCENT_MAX) {
             Ok(percent) if percents.contains(&percent) => {
                 reader.error(text.span.clone(), format!("duplicate threshold `{}`", text.value));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Named;
 use super::map::{MapFile, Read, map};
-use super::readers::{flag, name_list, named, names, number, one, text, word};
+use super::readers::{flag, named, names, number, one, text, word};
 use super::words::{AlertSeverityFile, AlertSignalFile, ChannelTypeFile, MailTlsFile};
 use crate::policy::problem::Source;
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
@@ -47,7 +47,7 @@ map! {
     /// The time over which the signal is counted, such as 5m.
     over: Spanned<String> = text;
     /// The thresholds of `when: threshold`, such as [80%, 100%]; all if absent.
-    percent: Vec<Spanned<String>> = name_list;
+    percent: Spanned<Vec<Spanned<String>>> = names;
     /// Only this domain.
     domain: Spanned<String> = text;
     /// Only the limit with this name.

@@ -26,6 +26,38 @@ fn a_file_is_checked_with_carets() {
 }
 
 #[test]
+fn what_a_channel_needs_and_does_not_have_is_a_warning() {
+    let file = AlertFile::new(
+        "channels:\n  ops:\n    type: webhook\n    url: http://127.1:9000/\n    secret_file: /nowhere/secret\n\
+         alerts: { a: { when: store_down } }",
+    );
+    let path = file.path.to_str().unwrap();
+    let check = |more: &[&str]| {
+        let check = ["check", "--alerts", path];
+        let output = tollgate::command().args(check).args(more).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let (is_fine, said) = check(&[]);
+    assert!(is_fine, "{said}");
+    for part in [
+        "the receiver is at the private address 127.0.0.1",
+        "4 |     url: http://127.1:9000/",
+        "can't read `/nowhere/secret`",
+        "5 |     secret_file: /nowhere/secret",
+        "^^^",
+        "1 file, 1 alert, 1 channel: no errors, 2 warnings",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!check(&["--deny-warnings"]).0);
+    let (_, said) = check(&["--format", "json"]);
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["problems"][1]["line"], 5, "{report:#}");
+    assert_eq!(report["problems"][1]["severity"], "warning");
+}
+
+#[test]
 fn the_schema_has_every_key() {
     let output = tollgate::command().args(["schema", "--alerts"]).output().unwrap();
     let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
