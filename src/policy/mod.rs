@@ -16,7 +16,7 @@ pub mod yaml;
 pub use alerts::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertNeed, AlertPolicy, AlertReceiver,
     AlertRule, AlertSeverity, AlertSignal, AlertUrl, HttpReceiver, MailReceiver, MailTls,
-    check_url, compile_alerts, compile_alerts_with,
+    MaintenanceWindow, check_url, compile_alerts, compile_alerts_with,
 };
 pub use callers::{
     BonusForm, CallerForm, CallerNames, Callers, CallersFor, Flaw, Flaws, NAME_LEN_MAX,

@@ -97,6 +97,7 @@ impl Book {
         let silences = &self.silences;
         for alert in self.open.values_mut() {
             let is_silenced = silences.iter().any(|silence| silence.covers(alert, now));
+            let is_silenced = is_silenced || held_back(policy, alert, now);
             if is_silenced || alert.holders.is_none() || alert.resolved_by.is_some() {
                 continue;
             }
@@ -143,7 +144,7 @@ impl Book {
         }
         let mut alert = OpenAlert::new(firing, now.as_ms());
         set(&mut alert);
-        if !self.is_silenced(&alert, now) {
+        if !self.is_silenced(policy, &alert, now) {
             self.outbox.tell(policy, NotificationKind::Firing, (&mut alert, now));
         }
         self.open.insert(firing.id.clone(), alert);
@@ -171,7 +172,7 @@ impl Book {
             return true;
         }
         let is_event = alert.signal == AlertSignal::Threshold.as_str();
-        let is_silenced = self.is_silenced(&alert, now);
+        let is_silenced = self.is_silenced(policy, &alert, now);
         if is_silenced {
             // After the silence they would be told of what is over.
             self.outbox.withdraw(id);
@@ -183,13 +184,19 @@ impl Book {
         true
     }
 
-    /// Notifications that are due and that no silence holds back, at most so many of each of the channels, which the caller
-    /// now has for a time.
-    pub fn take(&mut self, channels: &[(&str, usize)], now: Timestamp) -> Vec<Notification> {
+    /// Notifications that are due and that no silence or maintenance window holds back, at most so many of each of the
+    /// channels, which the caller now has for a time.
+    pub fn take(
+        &mut self,
+        policy: &AlertPolicy,
+        channels: &[(&str, usize)],
+        now: Timestamp,
+    ) -> Vec<Notification> {
         let silences = &self.silences;
         let is_held = |one: &Notification| {
             one.kind != NotificationKind::Test
-                && silences.iter().any(|silence| silence.covers(&one.alert, now))
+                && (silences.iter().any(|silence| silence.covers(&one.alert, now))
+                    || held_back(policy, &one.alert, now))
         };
         self.outbox.take(channels, is_held, now)
     }
@@ -209,9 +216,10 @@ impl Book {
         self.open.values().filter(|alert| alert.resolved_by.is_none())
     }
 
-    /// Whether a silence holds back the notifications of an alert now.
-    pub fn is_silenced(&self, alert: &OpenAlert, now: Timestamp) -> bool {
+    /// Whether a silence or a maintenance window holds back the notifications of an alert now.
+    pub fn is_silenced(&self, policy: &AlertPolicy, alert: &OpenAlert, now: Timestamp) -> bool {
         self.silences.iter().any(|silence| silence.covers(alert, now))
+            || held_back(policy, alert, now)
     }
 
     /// Notifications that could not be sent.
@@ -268,6 +276,12 @@ impl Book {
     }
 }
 
+/// Whether a maintenance window holds back the notifications of an alert now.
+fn held_back(policy: &AlertPolicy, alert: &OpenAlert, now: Timestamp) -> bool {
+    let label = |name: &str| alert.labels.get(name);
+    policy.maintenance.iter().any(|window| window.covers(&alert.rule, label, now))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,7 +311,7 @@ alerts:
     /// The channels and kinds of the notifications that are due.
     fn taken(book: &mut Book, second: u64) -> Vec<String> {
         let channels = [("ops", 100), ("errors", 100), ("quiet", 100)];
-        let taken = book.take(&channels, at(second));
+        let taken = book.take(&policy(), &channels, at(second));
         let mut shown: Vec<_> =
             taken.iter().map(|one| format!("{} {:?}", one.channel, one.kind)).collect();
         shown.sort();

@@ -32,7 +32,7 @@ impl Book {
             Some(alert) => {
                 alert.resolved_by = Some(by.clone());
                 let alert = OpenAlert { resolved_by: None, ..alert.clone() };
-                if alert.told && !self.is_silenced(&alert, now) {
+                if alert.told && !self.is_silenced(policy, &alert, now) {
                     self.outbox.notify(policy, NotificationKind::Resolved, (&alert, now));
                 }
                 let (closed_ms, resolved_by) = (now.as_ms(), Some(by));
@@ -128,7 +128,7 @@ alerts:
             let (rule, labels) = (&self.policy.rules[0], Labels::new());
             let firing = Firing { id: Self::id(), rule, labels, value: None };
             self.book.sync("a", (&self.policy, &[firing]), at(second));
-            self.book.take(&[("ops", 9)], at(second))
+            self.book.take(&self.policy, &[("ops", 9)], at(second))
         }
 
         fn seconds(&mut self, seconds: std::ops::Range<u64>, fires: bool) {
@@ -137,12 +137,31 @@ alerts:
             let firing = if fires { vec![firing] } else { Vec::new() };
             for second in seconds {
                 self.book.sync("a", (&self.policy, &firing), at(second));
-                for one in self.book.take(&[("ops", 9), ("oncall", 9)], at(second)) {
+                for one in self.book.take(&self.policy, &[("ops", 9), ("oncall", 9)], at(second)) {
                     self.told.push(format!("{second} {} {}", one.channel, one.kind.as_str()));
                     self.book.sent(&one.id);
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_maintenance_window_holds_back_what_an_alert_tells() {
+        let mut story = Story::new();
+        let window = "maintenance: { w: { hours: 00:01-00:02, alerts: [down] } }";
+        let text = format!("{FILE}\n{window}");
+        story.policy = compile_alerts(&[Source { path: "alerts.yaml".to_owned(), text }]).unwrap();
+        story.seconds(50..55, true);
+        story.seconds(55..65, false);
+        assert_eq!(story.told, ["50 ops firing", "55 ops resolved"]);
+        story.told.clear();
+        story.seconds(70..75, true);
+        let alert = story.book.open_alerts().next().unwrap();
+        assert!(story.book.is_silenced(&story.policy, alert, at(74)));
+        story.seconds(75..80, false);
+        assert!(story.told.is_empty(), "it fired and resolved in the window: {:?}", story.told);
+        story.seconds(110..122, true);
+        assert_eq!(story.told, ["120 ops firing"], "it still fires when the window ends");
     }
 
     #[test]
@@ -215,14 +234,21 @@ alerts:
         story.book.failed(&firing[0].id, "refused", Some(at(10)));
         story.seconds(1..2, false);
         assert_eq!(story.told.len(), 0);
-        let again = story.book.take(&[("ops", 9)], at(10));
+        let again = story.book.take(&story.policy, &[("ops", 9)], at(10));
         assert_eq!(
             (&again[0].id, kinds(again.clone())),
             (&firing[0].id, vec![NotificationKind::Firing])
         );
-        assert_eq!(story.book.take(&[("ops", 9)], at(11)).len(), 0, "it is being sent");
+        assert_eq!(
+            story.book.take(&story.policy, &[("ops", 9)], at(11)).len(),
+            0,
+            "it is being sent"
+        );
         story.book.sent(&firing[0].id);
-        assert_eq!(kinds(story.book.take(&[("ops", 9)], at(11))), [NotificationKind::Resolved]);
+        assert_eq!(
+            kinds(story.book.take(&story.policy, &[("ops", 9)], at(11))),
+            [NotificationKind::Resolved]
+        );
     }
 
     #[test]
@@ -266,7 +292,7 @@ alerts:
     fn a_test_goes_to_each_channel_of_the_rule_and_opens_nothing() {
         let mut story = Story::new();
         story.book.test(&story.policy, &story.policy.rules[0], at(0));
-        let taken = story.book.take(&[("ops", 9)], at(0)).remove(0);
+        let taken = story.book.take(&story.policy, &[("ops", 9)], at(0)).remove(0);
         assert_eq!(
             (taken.kind, taken.alert.title().as_str()),
             (NotificationKind::Test, "a test of the rule `down`")

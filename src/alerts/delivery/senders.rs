@@ -98,7 +98,7 @@ impl Senders {
         let (dead, due) = keeper
             .change(|book, now| {
                 let dead: Vec<bool> = ended.iter().map(|attempt| attempt.note(book, now)).collect();
-                (dead, book.take(&free, now))
+                (dead, book.take(policy, &free, now))
             })
             .await;
         self.pause = Some(Box::pin(sleep(PAUSE)));

@@ -9,6 +9,7 @@ use super::AlertsParams;
 use crate::alerts::{AlertList, OpenAlert};
 use crate::clock::Timestamp;
 use crate::observe::audit::instant;
+use crate::policy::AlertPolicy;
 
 /// The state of an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,17 +62,21 @@ pub struct AlertBody {
     /// The person who has resolved it; absent if it resolved by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resolved_by: Option<String>,
-    /// A silence holds back its notifications.
+    /// A silence or a maintenance window holds back its notifications.
     pub silenced: bool,
 }
 
 impl AlertsBody {
     /// The alerts that the parameters select, of the closed ones at most so many.
-    pub fn new(list: &AlertList, params: &AlertsParams, closed_max: usize) -> Self {
+    pub fn new(
+        (policy, list): (&AlertPolicy, &AlertList),
+        params: &AlertsParams,
+        closed_max: usize,
+    ) -> Self {
         let mut open: Vec<AlertBody> = list
             .book
             .open_alerts()
-            .map(|alert| AlertBody::open(alert, list.book.is_silenced(alert, list.now)))
+            .map(|alert| AlertBody::open(alert, list.book.is_silenced(policy, alert, list.now)))
             .collect();
         open.sort_by(|one, other| other.opened_at.cmp(&one.opened_at));
         let closed = list.closed.iter().map(|closed| AlertBody {

@@ -145,7 +145,8 @@ async fn list(
 /// # Errors
 /// If the process has no files of alerts.
 pub async fn read(edge: &Edge, params: &AlertsParams) -> Result<AlertsBody, Problem> {
-    Ok(AlertsBody::new(&listed(edge).await?, params, CLOSED_DEFAULT))
+    let policy = alerts(edge)?.policy.load_full();
+    Ok(AlertsBody::new((&policy, &listed(edge).await?), params, CLOSED_DEFAULT))
 }
 
 async fn acknowledge(

@@ -19,8 +19,9 @@ use crate::http::extract::{JsonObject, UrlPath};
 use crate::http::openapi::{self, Operation};
 use crate::http::problem::Problem;
 use crate::http::reply::Created;
+use crate::limit::Condition;
 use crate::observe::audit::instant;
-use crate::policy::parse_until;
+use crate::policy::{MaintenanceWindow, parse_until};
 
 const SILENCES: &str = "/v1/alerts/silences";
 
@@ -33,7 +34,12 @@ const LABELS_MAX: usize = 10;
 
 pub fn operations() -> [Operation; 3] {
     [
-        openapi::get(SILENCES, "listSilences", "List the silences that have not ended", list),
+        openapi::get(
+            SILENCES,
+            "listSilences",
+            "List the silences that have not ended, and the maintenance windows",
+            list,
+        ),
         openapi::post(
             SILENCES,
             "addSilence",
@@ -85,13 +91,33 @@ pub struct SilenceBody {
 #[schemars(rename = "Silences")]
 struct SilencesBody {
     items: Vec<SilenceBody>,
+    /// The maintenance windows of the files of alerts.
+    maintenance: Vec<MaintenanceBody>,
+}
+
+/// A maintenance window: recurring times in which notifications are held back.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MaintenanceWindow")]
+struct MaintenanceBody {
+    name: String,
+    /// The names of its rules; all if empty.
+    rules: Vec<String>,
+    labels: BTreeMap<String, String>,
+    /// Its times, such as `weekdays sunday; hours 02:00-06:00`.
+    times: String,
+    timezone: String,
+    /// It holds back notifications now.
+    active: bool,
 }
 
 async fn list(
     _: Authorized<Viewer>,
     State(edge): State<Edge>,
 ) -> Result<Json<SilencesBody>, Problem> {
-    silences(&edge).await.map(|items| Json(SilencesBody { items }))
+    let items = silences(&edge).await?;
+    let (policy, now) = (alerts(&edge)?.policy.load_full(), edge.engine.now());
+    let maintenance = policy.maintenance.iter().map(|window| MaintenanceBody::new(window, now));
+    Ok(Json(SilencesBody { items, maintenance: maintenance.collect() }))
 }
 
 async fn add(
@@ -175,6 +201,20 @@ impl SilenceForm {
         let (from_ms, until_ms) = (from.as_ms(), until.as_ms());
         let (by, comment) = (by.to_owned(), self.comment);
         Ok(Silence { id, rule: self.rule, labels, from_ms, until_ms, by, comment })
+    }
+}
+
+impl MaintenanceBody {
+    fn new(window: &MaintenanceWindow, now: Timestamp) -> Self {
+        let times = window.timetable.conditions().iter().map(Condition::text);
+        Self {
+            name: window.name.to_string(),
+            rules: window.rules.iter().map(|rule| rule.to_string()).collect(),
+            labels: window.labels.clone(),
+            times: times.collect(),
+            timezone: window.timezone.to_string(),
+            active: window.is_active(now),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod address;
 mod channel;
 mod idle;
+mod maintenance;
 mod model;
 mod needs;
 mod rule;
@@ -17,13 +18,14 @@ use crate::policy::yaml::{Reader, Spanned};
 
 use channel::compile_channel;
 use idle::report_idle_channels;
+use maintenance::{compile_window, compile_zone, rule_names};
 use needs::CheckNeed;
 use rule::compile_rule;
 
 pub use address::check_url;
 pub use model::{
     AlertBounds, AlertChannel, AlertEscalation, AlertFilter, AlertPolicy, AlertReceiver, AlertRule,
-    AlertSeverity, AlertSignal, AlertUrl, HttpReceiver, MailReceiver, MailTls,
+    AlertSeverity, AlertSignal, AlertUrl, HttpReceiver, MailReceiver, MailTls, MaintenanceWindow,
 };
 pub use needs::AlertNeed;
 
@@ -31,7 +33,10 @@ pub use needs::AlertNeed;
 const RULES_MAX: usize = 100;
 const CHANNELS_MAX: usize = 20;
 
-/// Maximum length of the name of a rule or of a channel.
+/// Maximum number of maintenance windows: each notification is compared with all of them.
+const WINDOWS_MAX: usize = 50;
+
+/// Maximum length of the name of a rule, a channel or a window.
 const NAME_LEN_MAX: usize = 64;
 
 /// Compiles files of alerts, without a check of what their channels need.
@@ -67,6 +72,16 @@ pub fn compile_alerts_with(
         for (name, rule) in file.alerts.iter().flatten() {
             if names.add(reader, ("alert", RULES_MAX), name) {
                 policy.rules.extend(compile_rule(reader, &name.value, rule, &channels));
+            }
+        }
+    }
+    let rules = rule_names(files.iter().map(|(file, _)| file));
+    for (file, reader) in &mut files {
+        let zone = compile_zone(reader, file);
+        for (name, window) in file.maintenance.iter().flatten() {
+            if names.add(reader, ("maintenance window", WINDOWS_MAX), name) {
+                let window = (name.value.as_str(), window);
+                policy.maintenance.extend(compile_window(reader, window, zone.clone(), &rules));
             }
         }
     }
@@ -124,6 +139,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::clock::Timestamp;
 
     fn source(text: &str) -> Source {
         Source { path: "alerts.yaml".to_owned(), text: text.to_owned() }
@@ -255,6 +271,49 @@ alerts:
             &rules("a: { when: store_down, notify: [all], escalate: { after: 1m, notify: [] } }"),
             &[(3, "no alert notifies"), (5, "notifies nobody")],
         );
+    }
+
+    #[test]
+    fn maintenance_windows_follow_the_time_zone_of_their_file() {
+        let text = "
+timezone: Europe/Madrid
+maintenance:
+  nightly: { weekdays: sunday, hours: 02:00-06:00, alerts: [a], labels: { provider: amadeus } }
+alerts: { a: { when: store_down }, b: { when: store_down } }";
+        let policy = compile_alerts(&[source(text)]).unwrap();
+        let window = &policy.maintenance[0];
+        let at = |text: &str| {
+            let at: jiff::Timestamp = text.parse().unwrap();
+            Timestamp::from_ms(u64::try_from(at.as_millisecond()).unwrap())
+        };
+        let covers = |rule: &str, provider: &'static str, text: &str| {
+            window.covers(rule, |name| Some(provider).filter(|_| name == "provider"), at(text))
+        };
+        // In winter the zone is an hour ahead of UTC, in summer two.
+        assert!(covers("a", "amadeus", "2026-12-06T01:00:00Z"));
+        assert!(!covers("a", "amadeus", "2026-12-06T00:59:59Z"));
+        assert!(covers("a", "amadeus", "2026-07-05T00:00:00Z"));
+        assert!(!covers("a", "amadeus", "2026-07-05T04:00:00Z"));
+        assert!(!covers("a", "amadeus", "2026-12-07T01:00:00Z"), "a monday");
+        assert!(!covers("b", "amadeus", "2026-12-06T01:00:00Z"));
+        assert!(!covers("a", "expedia", "2026-12-06T01:00:00Z"));
+    }
+
+    #[test]
+    fn problems_of_maintenance_windows_are_told_where_they_stand() {
+        let window = |keys: &str| {
+            format!("alerts: {{ a: {{ when: store_down }} }}\nmaintenance:\n  w: {{ {keys} }}")
+        };
+        check(&window("hours: 02:00-06:00"), &[]);
+        check(&window("alerts: [a]"), &[(3, "missing times")]);
+        check(&window("hours: 2-6"), &[(3, "invalid hours `2-6`")]);
+        check(&window("weekdays: sundey"), &[(3, "did you mean `sunday`?")]);
+        check(&window("dates: 2027-02-28, weekdays: monday"), &[(3, "never active")]);
+        check(&window("hours: 02:00-06:00, alerts: [c]"), &[(3, "unknown alert `c`")]);
+        check(&window("hours: 02:00-06:00, alerts: []"), &[(3, "`alerts` is empty")]);
+        check(&window("hours: 02:00-06:00, rule: a"), &[(3, "unknown key `rule`")]);
+        let zone = format!("timezone: Europe/Atlantis\n{}", window("hours: 02:00-06:00"));
+        check(&zone, &[(1, "unknown time zone `Europe/Atlantis`")]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Alerts: their rules, and the channels that are notified.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limit::Timetable;
 use crate::policy::problem::Problem;
 use crate::policy::schema::Word;
 
@@ -15,6 +17,7 @@ pub use crate::policy::schema::{
 pub struct AlertPolicy {
     pub rules: Vec<AlertRule>,
     pub channels: Vec<AlertChannel>,
+    pub maintenance: Vec<MaintenanceWindow>,
     /// Parts of the files that have no effect, and what channels need and do not have.
     pub warnings: Vec<Problem>,
 }
@@ -66,6 +69,19 @@ pub struct AlertFilter {
     pub limit: Option<Box<str>>,
     pub tier: Option<Box<str>>,
     pub provider: Option<Box<str>>,
+}
+
+/// Recurring times in which the notifications of some alerts are held back.
+#[derive(Clone, Debug)]
+pub struct MaintenanceWindow {
+    pub name: Box<str>,
+    /// The names of the rules; all if empty.
+    pub rules: Vec<Arc<str>>,
+    /// Only alerts with all of these labels.
+    pub labels: BTreeMap<String, String>,
+    pub timezone: Box<str>,
+    /// Of one condition.
+    pub timetable: Arc<Timetable>,
 }
 
 /// A channel of notifications.

@@ -39,7 +39,8 @@ use choice::unruled;
 use idle::Replacer;
 
 pub use condition::{
-    NEVER_ACTIVE, holds_ever, parse_dates, parse_hours, parse_months, parse_weekdays,
+    NEVER_ACTIVE, compile as compile_condition, holds_ever, parse_dates, parse_hours, parse_months,
+    parse_weekdays,
 };
 pub use defaults::parse_zone;
 

@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 
 use super::Named;
 use super::map::{MapFile, Read, map};
-use super::readers::{flag, named, names, number, one, text, word};
+use super::readers::{flag, named, names, number, one, text, texts, word};
+use super::schedule::{ScheduleFile, TextsFile, one_or_many};
 use super::words::{AlertSeverityFile, AlertSignalFile, ChannelTypeFile, MailTlsFile};
 use crate::policy::problem::Source;
 use crate::policy::yaml::{Node, Reader, Shape, Spanned, Value};
 
 /// The maps in which a misplaced key may be valid.
-const ELSEWHERE: &[&Shape] =
-    &[&AlertsFile::SHAPE, &AlertRuleFile::SHAPE, &EscalationFile::SHAPE, &ChannelFile::SHAPE];
+const ELSEWHERE: &[&Shape] = &[
+    &AlertsFile::SHAPE,
+    &AlertRuleFile::SHAPE,
+    &EscalationFile::SHAPE,
+    &MaintenanceFile::SHAPE,
+    &ChannelFile::SHAPE,
+];
 
 /// Maximum of a port.
 const PORT_MAX: u64 = 65_535;
@@ -24,6 +30,11 @@ map! {
     /// The channels of notifications, by name.
     #[schemars(with = "Option<BTreeMap<String, ChannelFile>>")]
     channels: Named<ChannelFile> = channels;
+    /// Maintenance windows, by name: times in which notifications are held back.
+    #[schemars(with = "Option<BTreeMap<String, MaintenanceFile>>")]
+    maintenance: Named<MaintenanceFile> = maintenance;
+    /// The time zone of maintenance windows, such as Europe/Madrid; UTC if absent.
+    timezone: Spanned<String> = text;
     /// The rules, by name.
     #[schemars(with = "Option<BTreeMap<String, AlertRuleFile>>")]
     alerts: Named<AlertRuleFile> = alerts;
@@ -81,6 +92,27 @@ map! {
 }
 
 map! {
+    /// A maintenance window: while all of its conditions hold, the notifications of its alerts are held back.
+    pub struct MaintenanceFile in "a maintenance window" at span;
+
+    /// Months, such as may-september, or a list of them.
+    months: TextsFile = one_or_many;
+    /// Days of the week, such as saturday or monday-friday, or a list of them.
+    weekdays: TextsFile = one_or_many;
+    /// Hours, such as 02:00-06:00, or a list of them. Hours that cross midnight belong to the day on which they begin.
+    hours: TextsFile = one_or_many;
+    /// Dates, such as 2026-12-24, 2026-12-24..2027-01-06, or each year 12-24..01-06, or a list of them.
+    dates: TextsFile = one_or_many;
+    /// Dates on which it is not active.
+    except: TextsFile = one_or_many;
+    /// The names of the alerts; all if absent.
+    alerts: Spanned<Vec<Spanned<String>>> = names;
+    /// Only alerts with all of these labels, such as a provider.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    labels: Named<Spanned<String>> = texts;
+}
+
+map! {
     /// A channel of notifications.
     pub struct ChannelFile in "a channel" requires ["type"] at span;
 
@@ -116,6 +148,14 @@ map! {
     to: Spanned<Vec<Spanned<String>>> = names;
 }
 
+impl MaintenanceFile {
+    /// The schedule of its times.
+    pub fn condition(&self) -> ScheduleFile {
+        let Self { months, weekdays, hours, dates, except, span, .. } = self.clone();
+        ScheduleFile { months, weekdays, hours, dates, except, span }
+    }
+}
+
 /// Reads a file of alerts; invalid parts are omitted.
 pub fn read_alerts(source: &Source) -> (AlertsFile, Reader<'_>) {
     let mut reader = Reader::of_language(source, ELSEWHERE);
@@ -145,6 +185,10 @@ fn alerts_file(reader: &mut Reader<'_>, node: &Node) -> AlertsFile {
 
 fn channels(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<ChannelFile>> {
     Some(named(reader, node, what, |reader, node| Some(ChannelFile::read(reader, node))))
+}
+
+fn maintenance(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<MaintenanceFile>> {
+    Some(named(reader, node, what, |reader, node| Some(MaintenanceFile::read(reader, node))))
 }
 
 fn alerts(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Named<AlertRuleFile>> {

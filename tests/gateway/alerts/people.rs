@@ -69,6 +69,33 @@ async fn alerts_are_listed_acknowledged_and_resolved_on_any_sidecar() {
 }
 
 #[tokio::test]
+async fn a_maintenance_window_holds_back_notifications_until_an_edit_ends_it() {
+    let receiver = Receiver::start(&[]).await;
+    let channel = format!(
+        "channels:\n  hook: {{ type: webhook, url: '{}', allow_private_addresses: true }}\n",
+        receiver.url()
+    );
+    let rules = "alerts:\n  idle: { when: queue, below: 1 }\n  other: { when: queue, below: 2 }\n";
+    let window =
+        "timezone: Asia/Tokyo\nmaintenance:\n  all: { months: january-december, alerts: [idle] }\n";
+    let file = AlertFile::new(&format!("{channel}{rules}{window}"));
+    let tollgate = file.serve(&Store::Embedded).await;
+    let told = received(&receiver, 1).await;
+    assert_eq!(told[0].json()["data"]["rule"], "other");
+    let open = get(&tollgate, "/v1/alerts?state=open&rule=idle").await;
+    assert_eq!(open["items"][0]["silenced"], true, "{open}");
+    let list = get(&tollgate, "/v1/alerts/silences").await;
+    let expected = json!([{
+        "name": "all", "rules": ["idle"], "labels": {}, "timezone": "Asia/Tokyo", "active": true,
+        "times": list["maintenance"][0]["times"],
+    }]);
+    assert_eq!(list["maintenance"], expected);
+    file.edit(&format!("{channel}{rules}"));
+    let told = received(&receiver, 2).await;
+    assert_eq!(told[1].json()["data"]["rule"], "idle");
+}
+
+#[tokio::test]
 async fn a_silence_holds_back_notifications() {
     let receiver = Receiver::start(&[]).await;
     let file = file(&receiver);
