@@ -543,6 +543,19 @@ async fn addresses_of_ipv6_are_listened_on() {
     }
 }
 
+#[tokio::test]
+async fn an_address_that_another_process_has_is_told_with_the_likely_cause() {
+    let running = Tollgate::serve(GOOD, &Store::Embedded).await;
+    let folder = folder(&[("a.yaml", GOOD)]);
+    let taken = running.http_address.to_string();
+    let arguments = ["serve", "--policies", "a.yaml", "--http-address", &taken];
+    let reported = [
+        &*format!("can't listen on {taken} (http_address): Address already in use"),
+        "perhaps a Tollgate that was told to end and still drains (drain_delay)",
+    ];
+    check(folder.path(), &arguments, 1, Reported::Err(&reported));
+}
+
 #[test]
 fn policies_that_are_wrong_stop_the_start() {
     let folder = folder(&[("a.yaml", BAD)]);

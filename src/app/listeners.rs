@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use crate::printable;
@@ -63,8 +63,15 @@ impl Listeners {
 }
 
 async fn tcp(setting: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
-    listener.with_context(|| format!("can't listen on {address} ({setting})"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let at = format!("can't listen on {address} ({setting})");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => anyhow!(
+                "{at}: {error}; another process has it: perhaps a Tollgate that was told to end and still drains (drain_delay)"
+            ),
+            _ => anyhow::Error::new(error).context(at),
+        }
+    })
 }
 
 impl UnixSocket {

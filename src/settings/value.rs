@@ -179,7 +179,9 @@ pub fn node(text: &str) -> Option<(String, u16)> {
         Some(bracketed) => bracketed.strip_suffix(']')?,
         None => host,
     };
-    (!host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
+    // A URL is neither.
+    let is_host = !host.is_empty() && !host.contains('/');
+    is_host.then_some((host.to_owned(), port.parse().ok()?))
 }
 
 /// Names with values, separated by `separator`.
@@ -267,7 +269,7 @@ mod tests {
         let pair = |host: &str, port| (host.to_owned(), port);
         let all = [pair("a", 1), pair("::1", 7000)];
         assert_eq!(nodes("a:1, [::1]:7000").as_deref(), Some(&all[..]));
-        for text in ["", "a", "a:", ":1", "a:70000", "[a:1", "a:1,"] {
+        for text in ["", "a", "a:", ":1", "a:70000", "[a:1", "a:1,", "http://a:1", "//a:1"] {
             assert_eq!(nodes(text), None, "{text}");
         }
     }

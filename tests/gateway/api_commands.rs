@@ -209,6 +209,18 @@ async fn a_change_of_an_unknown_caller_says_how_to_create_it() {
     assert!(code == 1 && text.contains("`until`: 2026-01-01 is in the past"), "{text}");
     let (code, text) = complaint(&tollgate, &until("2999-01-01"));
     assert!(code == 1 && text.contains(hint), "{text}");
+    let url = format!("http://{}/v1/callers/bob", tollgate.http_address);
+    assert_eq!(Http::new().put(&url, "{}").await.status, 201);
+    let (code, text) = complaint(&tollgate, &until("9999-12-31"));
+    assert!(
+        code == 1 && text.contains("`9999-12-31`; use one from 1970-01-01 to 9999-12-29"),
+        "{text}"
+    );
+    // Without a directory, none can be created.
+    let tollgate = Tollgate::serve(POLICY, &Store::Embedded).await;
+    let (code, text) = complaint(&tollgate, &until("2999-01-01"));
+    assert!(code == 1 && text.contains("no directory of callers: set `callers`"), "{text}");
+    assert!(!text.contains("create the caller first"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

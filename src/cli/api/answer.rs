@@ -53,7 +53,7 @@ pub fn client(matches: &ArgMatches) -> Result<Client, ClientError> {
 /// Prints an error; the exit status says of which kind it is.
 fn failed(error: &ClientError, hint: Option<&'static str>) -> ExitCode {
     match (error, hint) {
-        (ClientError::Refused(problem), Some(hint)) if problem.is_not_found() => {
+        (ClientError::Refused(problem), Some(hint)) if problem.is_of_unknown_caller() => {
             complain(&format_args!("{error}; {hint}"));
         }
         _ => complain(&format_args!("{error}")),

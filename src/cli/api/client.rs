@@ -181,6 +181,12 @@ impl Refusal {
         self.status == StatusCode::NOT_FOUND
     }
 
+    /// Whether there is a directory, without this caller.
+    pub fn is_of_unknown_caller(&self) -> bool {
+        let detail = self.problem["detail"].as_str().unwrap_or_default();
+        self.is_not_found() && detail.starts_with("unknown caller ")
+    }
+
     /// Whether a quota does not have the hits.
     pub fn is_exceeded(&self) -> bool {
         self.problem["code"] == "QUOTA_EXCEEDED"

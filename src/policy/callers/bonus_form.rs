@@ -206,14 +206,16 @@ fn parse_time(
             "invalid date `{text}`; use a date or a time, such as 2026-12-31 or 2026-12-31T12:00:00Z"
         )
     };
+    let range = || format!("invalid date `{text}`; use one from 1970-01-01 to 9999-12-29");
     let instant = match text.len() {
         DAY_LEN => {
-            let next = text.parse::<Date>().and_then(day).map_err(|_| problem())?;
-            next.to_zoned(TimeZone::UTC).map_err(|_| problem())?.timestamp()
+            let date = text.parse::<Date>().map_err(|_| problem())?;
+            let midnight = day(date).and_then(|day| day.to_zoned(TimeZone::UTC));
+            midnight.map_err(|_| range())?.timestamp()
         }
         _ => text.parse::<jiff::Timestamp>().map_err(|_| problem())?,
     };
-    let ms = u64::try_from(instant.as_millisecond()).map_err(|_| problem())?;
+    let ms = u64::try_from(instant.as_millisecond()).map_err(|_| range())?;
     Ok(Timestamp::from_ms(ms))
 }
 
@@ -243,5 +245,10 @@ mod tests {
         for wrong in ["", "tomorrow", "2026-13-01", "2026-12-31T12", "1969-01-01", "9999-12-31"] {
             assert!(parse_until(wrong).unwrap_err().contains(wrong), "{wrong}");
         }
+        for beyond in ["9999-12-31", "9999-12-30", "1969-01-01"] {
+            let message = parse_until(beyond).unwrap_err();
+            assert!(message.contains("from 1970-01-01 to 9999-12-29"), "{message}");
+        }
+        check("9999-12-29", "9999-12-30T00:00:00Z");
     }
 }
