@@ -86,6 +86,10 @@ pub fn judge(
         ApiKeyNeeds::Nothing => Ok(()),
         ApiKeyNeeds::NoRoute => Err(KeyRefusal::Route),
         ApiKeyNeeds::Route(route) => may_take(route, &key.scopes, asked.tier),
+        ApiKeyNeeds::Both(one, other) => {
+            may_take(one, &key.scopes, asked.tier)?;
+            may_take(other, &key.scopes, asked.tier)
+        }
     }
 }
 

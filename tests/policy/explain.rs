@@ -446,3 +446,32 @@ fn the_route_of_a_request_with_an_api_key_is_told() {
         assert!(error.contains(message), "{error}");
     }
 }
+
+/// An upstream may take `/a/` for `/a` or for what is below it, so both routes count.
+#[test]
+fn a_path_with_a_slash_at_its_end_needs_what_both_routes_need() {
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    let text = "{domain: d, tiers: [free, paid, gold], caller: {key: user, tier: {key: tier, default: free}}, \
+                api_keys: {routes: [{path: /a, scopes: [x], tiers: [paid, gold]}, \
+                {path: '/a/{*rest}', scopes: [x, y], tiers: [free, gold]}]}, descriptors: []}";
+    fs::write(&policy, text).unwrap();
+    for (path, scopes, tier, passes, told) in [
+        (
+            "/a/",
+            "x,y",
+            "gold",
+            true,
+            "route (all methods) /a and /a/{*rest}: scopes x, y, tiers gold",
+        ),
+        ("/a/", "x", "gold", false, "the API key has not y"),
+        ("/a/", "x,y", "paid", false, "it needs one of the tiers gold"),
+        ("/a", "x", "paid", true, "route (all methods) /a: scopes x, tiers paid, gold"),
+    ] {
+        let route = format!("GET {path}");
+        let asked = ["policy.yaml", "d", "--route", &route, "--scope", scopes, "--tier", tier];
+        let (_, out, error) = run(folder.path(), &asked);
+        assert!(out.contains(told), "{path} {scopes} {tier}: {out}{error}");
+        assert_eq!(out.contains("may make it"), passes, "{out}");
+    }
+}

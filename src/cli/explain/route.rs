@@ -84,9 +84,15 @@ impl RouteReport {
             ApiKeyNeeds::Nothing => Ok(()),
             ApiKeyNeeds::NoRoute => Err(KeyRefusal::Route),
             ApiKeyNeeds::Route(route) => may_take(route, &scopes, tier),
+            ApiKeyNeeds::Both(one, other) => {
+                may_take(one, &scopes, tier).and_then(|()| may_take(other, &scopes, tier))
+            }
         };
         let route = match needed {
             ApiKeyNeeds::Route(route) => Some(NeedsReport::of(route, domain)),
+            ApiKeyNeeds::Both(one, other) => {
+                Some(NeedsReport::of(one, domain).and(&NeedsReport::of(other, domain)))
+            }
             ApiKeyNeeds::Nothing | ApiKeyNeeds::NoRoute => None,
         };
         let known = policy.known_scopes();
@@ -166,6 +172,20 @@ impl NeedsReport {
             scopes: texts(&route.scopes),
             tiers: route.tiers.as_ref().map(|tiers| tiers.iter().filter_map(tier).collect()),
         }
+    }
+
+    /// The needs of both.
+    fn and(mut self, other: &Self) -> Self {
+        self.path = format!("{} and {}", self.path, other.path);
+        let more = other.scopes.iter().filter(|scope| !self.scopes.contains(scope)).cloned();
+        self.scopes.extend(more.collect::<Vec<_>>());
+        self.tiers = match (self.tiers, &other.tiers) {
+            (Some(tiers), Some(others)) => {
+                Some(tiers.into_iter().filter(|tier| others.contains(tier)).collect())
+            }
+            (tiers, others) => tiers.or_else(|| others.clone()),
+        };
+        self
     }
 }
 

@@ -120,12 +120,15 @@ struct MethodRoutes {
     by_shape: HashMap<String, usize>,
 }
 
-#[derive(Clone, Copy)]
+/// The indexes of the routes for a path, each the first of its kind.
+#[derive(Clone, Copy, Default)]
 struct FoundRoute {
-    /// The index of the route.
-    index: usize,
-    /// Whether it is the path of a route with `{*rest}` without that rest. Another route for this path counts more.
-    is_base: bool,
+    /// With this path. If there is one, the others do not count.
+    own: Option<usize>,
+    /// With this path but for a slash at its end.
+    slashed: Option<usize>,
+    /// With `{*rest}` after this path.
+    rest: Option<usize>,
 }
 
 /// What a request needs.
@@ -134,6 +137,8 @@ pub enum ApiKeyNeeds<'p> {
     /// Any API key.
     Nothing,
     Route(&'p ApiKeyRoute),
+    /// The needs of both: an upstream may take the path for either.
+    Both(&'p ApiKeyRoute, &'p ApiKeyRoute),
     /// No API key is enough.
     NoRoute,
 }
@@ -194,10 +199,10 @@ impl ApiKeyRoutes {
 
     /// The methods that have a route for this path, in order, if the others have none. The path has no query.
     pub fn methods_of(&self, path: &str) -> Vec<&str> {
-        if self.of_all.at(path).is_some() {
+        if self.of_all.has(path) {
             return Vec::new();
         }
-        let known = self.by_method.iter().filter(|(_, routes)| routes.at(path).is_some());
+        let known = self.by_method.iter().filter(|(_, routes)| routes.has(path));
         let mut methods: Vec<&str> = known.map(|(method, _)| &**method).collect();
         methods.sort_unstable();
         methods
@@ -210,47 +215,74 @@ impl ApiKeyRoutes {
             return ApiKeyNeeds::Nothing;
         }
         let routes = self.by_method.get(method).unwrap_or(&self.of_all);
-        match routes.at(path).and_then(|index| self.routes.get(index)) {
-            Some(route) => ApiKeyNeeds::Route(route),
-            None if self.allows_others => ApiKeyNeeds::Nothing,
-            None => ApiKeyNeeds::NoRoute,
+        let [first, second] = routes.at(path).map(|index| self.routes.get(index?));
+        match (first, second) {
+            (Some(first), Some(second)) => ApiKeyNeeds::Both(first, second),
+            (Some(route), None) | (None, Some(route)) => ApiKeyNeeds::Route(route),
+            (None, None) if self.allows_others => ApiKeyNeeds::Nothing,
+            (None, None) => ApiKeyNeeds::NoRoute,
         }
     }
 }
 
 impl MethodRoutes {
-    /// Adds a route, and with `{*rest}` also the path without the rest.
+    /// Adds a route, with `{*rest}` also for the path without the rest, and else for the path with or without a slash at its
+    /// end: most upstreams read both alike.
     fn add(&mut self, path: &str, index: usize) -> Result<(), String> {
-        self.put(path, FoundRoute { index, is_base: false })?;
-        let Some((base, _)) = path.rsplit_once("/{*") else { return Ok(()) };
-        for base in [base, &format!("{base}/")] {
-            if !base.is_empty() {
-                self.put(base, FoundRoute { index, is_base: true })?;
+        self.put(path, index, |found| &mut found.own)?;
+        if let Some((base, _)) = path.rsplit_once("/{*") {
+            for base in [base, &format!("{base}/")] {
+                self.put(base, index, |found| &mut found.rest)?;
             }
+            return Ok(());
         }
-        Ok(())
+        match path.strip_suffix('/') {
+            Some(bare) => self.put(bare, index, |found| &mut found.slashed),
+            None => self.put(&format!("{path}/"), index, |found| &mut found.slashed),
+        }
     }
 
-    /// Of several routes for one path the first counts.
-    fn put(&mut self, path: &str, route: FoundRoute) -> Result<(), String> {
+    /// Of several routes of one kind for a path the first counts.
+    fn put(
+        &mut self,
+        path: &str,
+        index: usize,
+        kind: impl Fn(&mut FoundRoute) -> &mut Option<usize>,
+    ) -> Result<(), String> {
+        if path.is_empty() {
+            return Ok(());
+        }
         let shape = shape(path);
-        match self.by_shape.get(&shape).and_then(|known| self.found.get_mut(*known)) {
-            Some(known) if known.is_base && !route.is_base => *known = route,
-            Some(_) => {}
+        let place = match self.by_shape.get(&shape) {
+            Some(known) => *known,
             None => {
+                let place = self.found.len();
                 let invalid = |error| format!("invalid path `{path}`: {error}");
-                self.router.insert(path, self.found.len()).map_err(invalid)?;
-                self.by_shape.insert(shape, self.found.len());
-                self.found.push(route);
+                self.router.insert(path, place).map_err(invalid)?;
+                self.by_shape.insert(shape, place);
+                self.found.push(FoundRoute::default());
+                place
             }
+        };
+        if let Some(found) = self.found.get_mut(place) {
+            kind(found).get_or_insert(index);
         }
         Ok(())
     }
 
-    /// The index of the route for a path.
-    fn at(&self, path: &str) -> Option<usize> {
-        let matched = self.router.at(path).ok()?;
-        self.found.get(*matched.value).map(|route| route.index)
+    /// The indexes of the routes for a path, all of which count.
+    fn at(&self, path: &str) -> [Option<usize>; 2] {
+        let matched = self.router.at(path).ok();
+        let found = matched.and_then(|matched| self.found.get(*matched.value));
+        match found {
+            Some(FoundRoute { own: Some(own), .. }) => [Some(*own), None],
+            Some(FoundRoute { slashed, rest, .. }) => [*slashed, *rest],
+            None => [None, None],
+        }
+    }
+
+    fn has(&self, path: &str) -> bool {
+        self.at(path).iter().any(Option::is_some)
     }
 }
 
@@ -293,7 +325,8 @@ mod tests {
     fn check(routes: &ApiKeyRoutes, method: &str, path: &str, scope: Option<&str>) {
         let scope_of = |needs| match needs {
             ApiKeyNeeds::Route(route) => Some(route.scopes[0].to_string()),
-            _ => None,
+            ApiKeyNeeds::Both(one, other) => Some(format!("{} {}", one.scopes[0], other.scopes[0])),
+            ApiKeyNeeds::Nothing | ApiKeyNeeds::NoRoute => None,
         };
         assert_eq!(scope_of(routes.needs(method, path)).as_deref(), scope, "{method} {path}");
     }
@@ -359,14 +392,62 @@ mod tests {
         routes.add(route("/admin", &["GET"], "page")).unwrap();
         check(&routes, "GET", "/t/7", Some("id"));
         check(&routes, "GET", "/admin", Some("page"));
-        check(&routes, "GET", "/admin/", Some("admin"));
+        // Some upstreams take `/admin/` for the page, some for what is below it.
+        check(&routes, "GET", "/admin/", Some("page admin"));
         check(&routes, "POST", "/admin", Some("admin"));
+        check(&routes, "POST", "/admin/", Some("admin"));
         let mut all = ApiKeyRoutes::new(true);
         all.add(route("/{*rest}", &[], "rest")).unwrap();
         all.add(route("/admin/{*rest}", &["GET"], "admin")).unwrap();
         check(&all, "GET", "/", Some("rest"));
         check(&all, "GET", "/admin", Some("admin"));
         check(&all, "POST", "/admin/x", Some("rest"));
+    }
+
+    #[test]
+    fn a_slash_at_the_end_leads_around_no_route() {
+        for allows_others in [true, false] {
+            let mut routes = ApiKeyRoutes::new(allows_others);
+            routes.add(route("/{*rest}", &[], "rest")).unwrap();
+            routes.add(route("/admin", &[], "admin")).unwrap();
+            routes.add(route("/files/", &["GET"], "files")).unwrap();
+            routes.add(route("/users/{id}", &[], "user")).unwrap();
+            for (path, scope) in [
+                ("/admin", "admin"),
+                ("/admin/", "admin"),
+                ("/admin/x", "rest"),
+                ("/files", "files"),
+                ("/files/", "files"),
+                ("/users/7", "user"),
+                ("/users/7/", "user"),
+                ("/users/", "rest"),
+                ("/", "rest"),
+            ] {
+                check(&routes, "GET", path, Some(scope));
+            }
+            check(&routes, "POST", "/files", Some("rest"));
+            // Both may be written, in any order.
+            routes.add(route("/admin/", &[], "folder")).unwrap();
+            routes.add(route("/files", &["GET"], "file")).unwrap();
+            routes.add(route("/users/{name}/", &["POST"], "write")).unwrap();
+            for (method, path, scope) in [
+                ("GET", "/admin", "admin"),
+                ("GET", "/admin/", "folder"),
+                ("GET", "/files", "file"),
+                ("GET", "/files/", "files"),
+                ("POST", "/users/7", "user"),
+                ("POST", "/users/7/", "write"),
+            ] {
+                check(&routes, method, path, Some(scope));
+            }
+        }
+        let mut root = ApiKeyRoutes::new(false);
+        root.add(route("/", &[], "root")).unwrap();
+        root.add(route("/a/{x}", &[], "x")).unwrap();
+        root.add(route("/a/b/{*rest}", &[], "b")).unwrap();
+        check(&root, "GET", "/", Some("root"));
+        check(&root, "GET", "/a/b/", Some("b"));
+        check(&root, "GET", "/a/c/", Some("x"));
     }
 
     #[test]
