@@ -73,7 +73,10 @@ fn upgrade(request: Request) -> Response {
 /// The received headers; or for a request with a number of tokens, that number, in the body or in a header of the
 /// answer. A number of removed resources is in a header, too.
 fn echo(headers: &HeaderMap) -> Response {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into();
+    let text = |value: &HeaderValue| match str::from_utf8(value.as_bytes()) {
+        Ok(text) => text.to_owned(),
+        Err(_) => value.as_bytes().escape_ascii().to_string(),
+    };
     if let Some(tokens) = headers.get("x-total-tokens") {
         let tokens: u64 = tokens.to_str().unwrap().parse().unwrap();
         return Json(json!({ "usage": { "total_tokens": tokens } })).into_response();

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
+use percent_encoding::percent_decode_str;
 use tonic::Status;
 
 use crate::api_keys::client_address;
@@ -78,9 +79,12 @@ impl<'m> Attributes<'m> {
         has_own.then(|| joined(texts.iter().map(String::as_str))).flatten()
     }
 
-    /// The values of the parameters of the query with this name that are not empty.
+    /// The values of the parameters of the query with this name that are not empty, without escapes.
     pub fn in_query(&self, name: &str) -> Option<String> {
-        joined(self.parameters(name).map(|(_, value)| value))
+        let values = self.parameters(name);
+        let values: Vec<_> =
+            values.map(|(_, value)| percent_decode_str(value).decode_utf8_lossy()).collect();
+        joined(values.iter().map(|value| &**value))
     }
 
     /// The parameters of the query with this name, which upstreams also find if it is escaped: each name as it is written, and
@@ -89,7 +93,7 @@ impl<'m> Attributes<'m> {
         let query = self.http.path.split_once('?').map_or("", |(_, query)| query);
         let query = query.split('#').next().unwrap_or_default();
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.filter(move |(written, _)| is_written(name, written))
+        pairs.filter(move |(written, _)| percent_decode_str(written).eq(name.bytes()))
     }
 
     /// The values of the cookies with this name that are not empty.
@@ -108,6 +112,13 @@ impl<'m> Attributes<'m> {
         };
         let others: Vec<&str> = header.split(';').filter(is_other).collect();
         others.join(";").trim_ascii().to_owned()
+    }
+
+    /// Whether a cookie has bytes that are no UTF-8. Envoy tells of them with `encode_raw_headers`, and can't be told any.
+    pub fn has_binary_cookies(&self) -> bool {
+        let raw = self.http.header_map.iter().flat_map(|map| &map.headers);
+        let mut cookies = raw.filter(|header| header.key == COOKIE);
+        cookies.any(|header| str::from_utf8(&header.raw_value).is_err())
     }
 
     /// The address of the client behind so many proxies.
@@ -157,24 +168,6 @@ fn joined<'v>(values: impl Iterator<Item = &'v str>) -> Option<String> {
         }
     }
     joined
-}
-
-/// Whether a text is this name, with or without escapes.
-fn is_written(name: &str, text: &str) -> bool {
-    let mut rest = text.as_bytes();
-    for expected in name.bytes() {
-        let escaped = rest.strip_prefix(b"%").and_then(|digits| digits.split_at_checked(2));
-        let escaped = escaped.and_then(|(digits, after)| {
-            let digits = str::from_utf8(digits).ok()?;
-            Some((u8::from_str_radix(digits, 16).ok()?, after))
-        });
-        let next = escaped.or_else(|| rest.split_first().map(|(first, after)| (*first, after)));
-        match next {
-            Some((byte, after)) if byte == expected => rest = after,
-            _ => return false,
-        }
-    }
-    rest.is_empty()
 }
 
 fn ip_of(peer: &Peer) -> Option<IpAddr> {
@@ -229,6 +222,9 @@ api_keys:
         check("/?%6b=tg_1", &[], Some("tg_1"));
         check("/?%6B=tg_1&k=tg_2#k=x", &[], Some("tg_1,tg_2"));
         check("/?%6=a&%=b&kk=c&k%00=d&%+b=e", &[], None);
+        check("/?k=%74g%5F1", &[], Some("tg_1"));
+        check("/?k=tg%5f1&%6B=tg_2&k=%", &[], Some("tg_1,tg_2,%"));
+        check("/?k=tg_1%ff", &[], Some("tg_1\u{fffd}"));
         check("/", &[("cookie", "k=; k=tg_1")], Some("tg_1"));
         check("/", &[("cookie", "k=tg_1;k = tg_2")], Some("tg_1,tg_2"));
         check("/", &[("cookie", "a=b,k=c; k")], None);

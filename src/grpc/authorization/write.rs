@@ -126,7 +126,8 @@ fn remove_api_keys(
             }
         }
     }
-    if cookies.is_empty() {
+    // What Envoy is told is UTF-8, so other bytes would reach the upstream as something else.
+    if cookies.is_empty() || attributes.has_binary_cookies() {
         return;
     }
     match attributes.other_cookies(&cookies) {

@@ -1,6 +1,7 @@
 //! A Tollgate that checks API keys, its API, and an Envoy with ext_authz and the rate limit filter in one chain.
 
 use std::fs;
+use std::process::Command;
 
 use axum::http::Request;
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::client::{Answer, Http};
 use crate::support::gateway::{Gateway, tcp};
 use crate::support::store::Store;
-use crate::support::tollgate::Tollgate;
+use crate::support::tollgate::{Tollgate, command};
 
 pub const PEPPER: &str = "a pepper of the tests that nobody else has";
 
@@ -50,12 +51,17 @@ pub struct Keeper {
 impl Keeper {
     /// Serves [`POLICY`], or another one, with more flags.
     pub async fn start(policy: &str, store: &Store, flags: &[&str]) -> Self {
+        Self::start_by(command(), policy, store, flags).await
+    }
+
+    /// The same with a command that may have another environment.
+    pub async fn start_by(command: Command, policy: &str, store: &Store, flags: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let pepper = folder.path().join("pepper");
         fs::write(&pepper, PEPPER).unwrap();
         let mut all = vec!["--api-key-pepper-file", pepper.to_str().unwrap()];
         all.extend(flags);
-        let tollgate = Tollgate::serve_with(policy, store, &all).await;
+        let tollgate = Tollgate::serve_by(command, policy, store, &all).await;
         Self { tollgate, http: Http::new(), _folder: Some(folder) }
     }
 
@@ -111,7 +117,16 @@ pub async fn gateway(tollgates: &[&Tollgate]) -> Option<Gateway> {
 
 /// An Envoy that calls these Tollgates, and has this list of `rate_limits`.
 pub async fn limiting(tollgates: &[&Tollgate], rate_limits: &Value) -> Option<Gateway> {
-    let filter = json!({
+    filtering(tollgates, rate_limits, &json!({})).await
+}
+
+/// The same with more fields of the configuration of ext_authz.
+pub async fn filtering(
+    tollgates: &[&Tollgate],
+    rate_limits: &Value,
+    fields: &Value,
+) -> Option<Gateway> {
+    let mut filter = json!({
         "name": "envoy.filters.http.ext_authz",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
@@ -120,6 +135,7 @@ pub async fn limiting(tollgates: &[&Tollgate], rate_limits: &Value) -> Option<Ga
             "failure_mode_allow": false,
         },
     });
+    filter["typed_config"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let sidecars: Vec<Value> = tollgates.iter().map(|one| tcp(one.grpc_address)).collect();
     Gateway::filtering(&filter, rate_limits, &sidecars).await
 }
