@@ -24,6 +24,10 @@ pub struct UrlQuery<T>(pub T);
 #[derive(Debug)]
 pub struct JsonObject<T>(pub T);
 
+/// A [`JsonObject`] whose fields all have defaults: a request without a body has these.
+#[derive(Debug)]
+pub struct OptionalJsonObject<T>(pub T);
+
 impl<T: DeserializeOwned + Send> FromRequestParts<Edge> for UrlPath<T> {
     type Rejection = Problem;
 
@@ -57,18 +61,40 @@ impl<T: DeserializeOwned> FromRequest<Edge> for JsonObject<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, edge: &Edge) -> Result<Self, Problem> {
-        let body = Bytes::from_request(request, edge).await?;
-        // serde would also accept a list, as the fields in their order.
-        if !body.trim_ascii_start().starts_with(b"{") {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is not a JSON object"));
-        }
-        Ok(Self(serde_json::from_slice(&body)?))
+        parse(&Bytes::from_request(request, edge).await?).map(Self)
     }
+}
+
+impl<T: DeserializeOwned> FromRequest<Edge> for OptionalJsonObject<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, edge: &Edge) -> Result<Self, Problem> {
+        let body = Bytes::from_request(request, edge).await?;
+        parse(if body.is_empty() { b"{}" } else { &body }).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would also accept a list, as the fields in their order.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        let detail = match body {
+            [] => "the body is empty; it must be a JSON object",
+            _ => "the body is not a JSON object",
+        };
+        return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+    }
+    Ok(serde_json::from_slice(body)?)
 }
 
 impl<T: JsonSchema> Input for JsonObject<T> {
     fn describe(description: &mut Description<'_>) {
         description.body::<T>();
+    }
+}
+
+impl<T: JsonSchema> Input for OptionalJsonObject<T> {
+    fn describe(description: &mut Description<'_>) {
+        description.optional_body::<T>();
     }
 }
 

@@ -152,8 +152,16 @@ impl Description<'_> {
 
     /// Adds a body of JSON.
     pub fn body<T: JsonSchema>(&mut self) {
+        self.optional_body::<T>();
+        if let Some(body) = &mut self.body {
+            body["required"] = true.into();
+        }
+    }
+
+    /// Adds a JSON body that may be left out.
+    pub fn optional_body<T: JsonSchema>(&mut self) {
         let content = json!({ "application/json": { "schema": self.schema::<T>() } });
-        self.body = Some(json!({ "required": true, "content": content }));
+        self.body = Some(json!({ "required": false, "content": content }));
     }
 
     /// Adds a JSON merge patch of a `T` as the body: each field may be null, which removes it.

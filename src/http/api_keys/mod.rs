@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::auth::{Admin, Authorized, Operator, Viewer};
 use super::edge::Edge;
-use super::extract::{JsonObject, UrlPath, UrlQuery};
+use super::extract::{JsonObject, OptionalJsonObject, UrlPath, UrlQuery};
 use super::merge_patch::MergePatch;
 use super::openapi::{self, Operation};
 use super::problem::Problem;
@@ -111,7 +111,7 @@ async fn rotate(
     by: Authorized<Admin>,
     State(edge): State<Edge>,
     UrlPath(id): UrlPath<String>,
-    JsonObject(form): JsonObject<RotateForm>,
+    OptionalJsonObject(form): OptionalJsonObject<RotateForm>,
 ) -> Result<Json<CreatedBody>, Problem> {
     let overlap = form.checked_overlap()?;
     let author = Author { edge: &edge, principal: &by.principal, revision: None };

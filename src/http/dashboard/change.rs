@@ -18,7 +18,7 @@ use super::visitor::{Submitted, Visitor};
 use crate::http::auth::{Admin, Operator};
 use crate::http::change::{ChangeBy, NewNames};
 use crate::http::edge::Edge;
-use crate::http::extract::{JsonObject, UrlPath, UrlQuery};
+use crate::http::extract::{JsonObject, OptionalJsonObject, UrlPath, UrlQuery};
 use crate::http::merge_patch::MergePatch;
 use crate::http::quota::overrides::{self, OverridesPatchForm, RemovalParams};
 use crate::http::quota::{self, ResetForm};
@@ -206,7 +206,9 @@ async fn apply(
         }
         Action::Reset => {
             let reset = ResetForm { domain: Some(form.domain.clone()), ..ResetForm::default() };
-            quota::reset(by, State(edge.clone()), name, JsonObject(reset)).await.map(drop)?;
+            quota::reset(by, State(edge.clone()), name, OptionalJsonObject(reset))
+                .await
+                .map(drop)?;
         }
     }
     Ok(())

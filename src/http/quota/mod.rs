@@ -14,7 +14,7 @@ use axum::http::StatusCode;
 
 use super::auth::{Authorized, Operator, Own};
 use super::edge::Edge;
-use super::extract::{JsonObject, UrlPath, UrlQuery};
+use super::extract::{OptionalJsonObject, UrlPath, UrlQuery};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use crate::engine::{Code, GiveBack, Preview, Reason, Taking, Verdict};
@@ -125,7 +125,7 @@ async fn validate(
     by: Authorized<Own>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
-    JsonObject(form): JsonObject<HitsForm>,
+    OptionalJsonObject(form): OptionalJsonObject<HitsForm>,
 ) -> Result<Quota, Problem> {
     by.principal.may_read(Some(&name))?;
     let target = form.target(name)?;
@@ -139,7 +139,7 @@ async fn consume(
     by: Authorized<Operator>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
-    JsonObject(form): JsonObject<ConsumeForm>,
+    OptionalJsonObject(form): OptionalJsonObject<ConsumeForm>,
 ) -> Result<Quota, Problem> {
     let target = form.target(name)?;
     let snapshot = edge.engine.snapshot();
@@ -181,7 +181,7 @@ async fn release(
     by: Authorized<Operator>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
-    JsonObject(form): JsonObject<HitsForm>,
+    OptionalJsonObject(form): OptionalJsonObject<HitsForm>,
 ) -> Result<Quota, Problem> {
     let target = form.target(name)?;
     let snapshot = edge.engine.snapshot();
@@ -196,7 +196,7 @@ pub async fn reset(
     by: Authorized<Operator>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
-    JsonObject(form): JsonObject<ResetForm>,
+    OptionalJsonObject(form): OptionalJsonObject<ResetForm>,
 ) -> Result<Quota, Problem> {
     let target = form.target(name)?;
     let snapshot = edge.engine.snapshot();

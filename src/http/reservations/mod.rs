@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::auth::{Authorized, Operator, Own, Principal};
 use super::edge::Edge;
-use super::extract::{JsonObject, UrlPath};
+use super::extract::{JsonObject, OptionalJsonObject, UrlPath};
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
 use super::quota::limits::{LOOK, record};
@@ -149,7 +149,7 @@ async fn reserve(
     by: Authorized<Operator>,
     State(edge): State<Edge>,
     UrlPath(name): UrlPath<String>,
-    JsonObject(form): JsonObject<ReserveForm>,
+    OptionalJsonObject(form): OptionalJsonObject<ReserveForm>,
 ) -> Result<Answer<201>, Problem> {
     check_hits(form.hits)?;
     let id = form.id.map_or_else(random_id, Ok)?;
@@ -263,7 +263,7 @@ async fn extend(
     by: Authorized<Operator>,
     State(edge): State<Edge>,
     UrlPath((name, id)): UrlPath<(String, String)>,
-    JsonObject(form): JsonObject<ExtendForm>,
+    OptionalJsonObject(form): OptionalJsonObject<ExtendForm>,
 ) -> Result<Answer<200>, Problem> {
     let mut stored = find(&edge, &name, &id).await?;
     if stored.end.is_some() {
