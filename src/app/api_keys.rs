@@ -1,5 +1,6 @@
 //! The API keys of the settings: their peppers, their store, and the task that writes their last uses.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use crate::store::{ApiKeyFile, ApiKeyStore, EmbeddedApiKeys};
 
 /// The file of API keys in `data_dir`.
 const FILE: &str = "api_keys.redb";
+
+/// The permissions in the mode of a file, and those of its group and of others to read it.
+const MODE_BITS: u32 = 0o777;
+const READ_BY_OTHERS: u32 = 0o044;
 
 /// How often to write the last uses of API keys.
 const LAST_USES_INTERVAL: Duration = Duration::from_secs(5);
@@ -103,5 +108,22 @@ fn peppers(path: &Path) -> anyhow::Result<Peppers> {
         // A byte order mark, which some editors write, is no part of a pepper.
         Ok(Peppers::parse(text.trim_start_matches('\u{feff}'))?)
     };
-    read().with_context(|| format!("can't read {} (api_key_pepper_file)", printable::path(path)))
+    let peppers = read();
+    if peppers.is_ok() {
+        warn_of_readers(path);
+    }
+    peppers.with_context(|| format!("can't read {} (api_key_pepper_file)", printable::path(path)))
+}
+
+/// Whoever has a pepper and a copy of the store can try texts of API keys.
+fn warn_of_readers(path: &Path) {
+    let mode = fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode() & MODE_BITS);
+    if mode & READ_BY_OTHERS != 0 {
+        let (file, mode) = (printable::path(path), format!("{mode:03o}"));
+        tracing::warn!(
+            file,
+            mode,
+            "group or others can read the pepper file (api_key_pepper_file); use chmod 600"
+        );
+    }
 }

@@ -5,6 +5,7 @@
 //! takes as long as a known one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::redis::Cmd;
@@ -15,7 +16,7 @@ use super::fault;
 use super::link::Link;
 use super::replicas;
 use super::route::Route;
-use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, LastUse, from_json, to_json};
+use crate::api_keys::{ApiKeyHash, ApiKeyRecord, Hashes, LastUse, from_json, is_id, to_json};
 use crate::store::{ApiKeyChange, ApiKeyPage, FoundApiKey, StoreError};
 
 /// Sent as a whole each time: changes are rare.
@@ -40,6 +41,8 @@ pub struct RedisApiKeys {
     names: Names,
     deadline: Duration,
     cache: Arc<ApiKeyCache>,
+    /// A record that can't be read was logged.
+    has_told: AtomicBool,
 }
 
 /// Cached API keys, and hashes that no API key has.
@@ -91,7 +94,8 @@ impl RedisApiKeys {
     ) -> Self {
         let known = ChangeCache::new(cached_max);
         let unknown = ChangeCache::new(UNKNOWN_MAX);
-        Self { route, names, deadline, cache: Arc::new(ApiKeyCache { known, unknown }) }
+        let cache = Arc::new(ApiKeyCache { known, unknown });
+        Self { route, names, deadline, cache, has_told: AtomicBool::new(false) }
     }
 
     pub(super) fn listener(&self) -> Arc<dyn ChangeListener> {
@@ -121,10 +125,15 @@ impl RedisApiKeys {
     /// If Redis does not answer by the deadline.
     pub async fn find(&self, hashes: &Hashes) -> Result<Option<FoundApiKey>, StoreError> {
         let link = self.link()?;
-        link.in_time(self.deadline, self.fetch(&link, hashes)).await
+        // One record that can't be read is no fault of the connection.
+        link.in_time(self.deadline, self.fetch(&link, hashes)).await?
     }
 
-    async fn fetch(&self, link: &Link, hashes: &Hashes) -> Result<Option<FoundApiKey>, StoreError> {
+    async fn fetch(
+        &self,
+        link: &Link,
+        hashes: &Hashes,
+    ) -> Result<Result<Option<FoundApiKey>, StoreError>, StoreError> {
         let mark = |hash: &ApiKeyHash| (self.cache.known.mark(hash), self.cache.unknown.mark(hash));
         let marks: Vec<(Mark, Mark)> = hashes.iter().map(mark).collect();
         let mut command = Cmd::new();
@@ -136,16 +145,33 @@ impl RedisApiKeys {
         let value = value.extract_error().map_err(|error| fault::refused(&error))?;
         let records: Vec<Option<Vec<u8>>> = read(value)?;
         for ((hash, bytes), (known, _)) in hashes.iter().zip(&records).zip(&marks) {
-            if let Some(record) = bytes.as_deref().and_then(from_json) {
+            let Some(bytes) = bytes else { continue };
+            return Ok(self.parse(bytes).map(|record| {
                 let record = Arc::new(record);
                 self.cache.known.keep(hash, record.clone(), *known);
-                return Ok(Some(FoundApiKey { hash: *hash, record }));
-            }
+                Some(FoundApiKey { hash: *hash, record })
+            }));
         }
         for (hash, (_, unknown)) in hashes.iter().zip(&marks) {
             self.cache.unknown.keep(hash, (), *unknown);
         }
-        Ok(None)
+        Ok(Ok(None))
+    }
+
+    /// A record. One that can't be read may be of an API key that is fine, or that was ended: nobody knows.
+    fn parse(&self, bytes: &[u8]) -> Result<ApiKeyRecord, StoreError> {
+        from_json(bytes).ok_or_else(|| {
+            // Once, since clients may send its API key again and again.
+            if !self.has_told.swap(true, Ordering::Relaxed) {
+                let id = id_in(bytes);
+                tracing::error!(
+                    api_key.id = id.as_deref().unwrap_or("unknown"),
+                    "a record of an API key in Redis can't be read; it is refused as in an outage. Restore the keys of Redis \
+                     that have it, or remove them"
+                );
+            }
+            StoreError::Garbled { reason: "the record of an API key can't be read".to_owned() }
+        })
     }
 
     /// The record of an id.
@@ -156,7 +182,7 @@ impl RedisApiKeys {
         let mut command = Cmd::new();
         command.arg("GET").arg(self.names.api_key(id));
         let bytes: Option<Vec<u8>> = self.ask(&command).await?;
-        Ok(bytes.as_deref().and_then(from_json))
+        bytes.map(|bytes| self.parse(&bytes)).transpose()
     }
 
     /// The next `limit` API keys after the id, of all callers or of one, ordered by id.
@@ -181,8 +207,9 @@ impl RedisApiKeys {
             command.arg(self.names.api_key(id));
         });
         let records: Vec<Option<Vec<u8>>> = self.ask(&command).await?;
-        let records = records.into_iter().filter_map(|bytes| from_json(&bytes?)).map(Arc::new);
-        Ok(ApiKeyPage { records: records.collect(), next })
+        // The others are listed all the same.
+        let records = records.into_iter().filter_map(|bytes| self.parse(&bytes?).ok());
+        Ok(ApiKeyPage { records: records.map(Arc::new).collect(), next })
     }
 
     /// Makes a change, unless the record was changed since its writer has read it: then None.
@@ -273,6 +300,12 @@ impl RedisApiKeys {
         })
         .await
     }
+}
+
+/// The id in a record of which not all can be read.
+fn id_in(bytes: &[u8]) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    value["api_key"]["id"].as_str().filter(|id| is_id(id)).map(str::to_owned)
 }
 
 fn hashes(record: Option<&ApiKeyRecord>) -> Vec<ApiKeyHash> {
