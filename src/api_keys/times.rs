@@ -1,12 +1,14 @@
 //! The times at which an API key may be used.
 
+use jiff::ToSpan;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::list::{is_default, items};
 use crate::clock::Timestamp;
-use crate::limit::{Condition, Timetable};
+use crate::limit::{Condition, DateRange, Timetable};
 use crate::policy::{
     Flaws, NEVER_ACTIVE, holds_ever, parse_dates, parse_hours, parse_months, parse_weekdays,
     parse_zone,
@@ -44,12 +46,24 @@ pub struct Times {
     /// As it was written.
     pub form: TimesForm,
     timetable: Timetable,
+    /// The last of its dates; None if there are always more to come.
+    last_day: Option<Date>,
 }
 
 impl Times {
     /// Whether the API key may be used at a time.
     pub fn contains(&self, now: Timestamp) -> bool {
         self.timetable.holding(now).is_some()
+    }
+
+    /// Whether the last of its dates is over everywhere on earth.
+    pub fn are_over(&self, now: Timestamp) -> bool {
+        let today = i64::try_from(now.as_ms()).ok().and_then(|ms| {
+            let now = jiff::Timestamp::from_millisecond(ms).ok()?;
+            Some(now.to_zoned(TimeZone::UTC).date())
+        });
+        let last = self.last_day.map(|day| day.saturating_add(2.days()));
+        last.zip(today).is_some_and(|(last, today)| last < today)
     }
 }
 
@@ -79,9 +93,19 @@ impl TimesForm {
         let empty = "it has no condition; add months, weekdays, hours or dates";
         flaws.note_if(is_empty, &["when"], || empty.to_owned());
         flaws.note_if(!holds_ever(&condition), &["when"], || NEVER_ACTIVE.to_owned());
+        let last_day = last_day(&condition.dates);
         let timetable = Timetable::new(vec![condition], zone?);
-        Some(Times { form: self.clone(), timetable })
+        Some(Times { form: self.clone(), timetable, last_day })
     }
+}
+
+/// The last of some days; None if there are none, or some come each year.
+fn last_day(dates: &[DateRange]) -> Option<Date> {
+    let days = dates.iter().map(|range| match range {
+        DateRange::Once { last, .. } => Some(*last),
+        DateRange::Yearly { .. } => None,
+    });
+    days.collect::<Option<Vec<Date>>>()?.into_iter().max()
 }
 
 #[cfg(test)]

@@ -40,7 +40,9 @@ pub fn command() -> Command {
                 .help("How long the earlier text stays valid, such as 30m, 24h or 7d"),
         );
     let commands = [
-        with_fields(create).arg(domain_arg().help("The domain whose policy checks it")),
+        with_fields(create)
+            .mut_args(|arg| arg.value_parser(not_empty))
+            .arg(domain_arg().help("The domain whose policy checks it")),
         list,
         with_id("show", "Show an API key, without its text"),
         with_fields(with_id("update", "Change some fields of an API key")),
@@ -62,7 +64,7 @@ fn with_id(name: &'static str, about: &'static str) -> Command {
     Command::new(name).about(about).arg(id)
 }
 
-/// The fields of an API key. A list is given item by item; an empty text removes a field.
+/// The fields of an API key. A list is given item by item; in a change an empty text removes a field.
 fn with_fields(command: Command) -> Command {
     let text =
         |name: &'static str, value: &'static str| Arg::new(name).long(name).value_name(value);
@@ -85,6 +87,14 @@ fn with_fields(command: Command) -> Command {
         .arg(
             text("timezone", "ZONE").help("The time zone of --weekdays and --hours; UTC if absent"),
         )
+}
+
+/// A variable of a shell that is not set must not make an API key that may do more than was meant.
+fn not_empty(text: &str) -> Result<String, &'static str> {
+    match text.trim().is_empty() {
+        true => Err("it is empty; leave it out for an API key without it"),
+        false => Ok(text.to_owned()),
+    }
 }
 
 fn overlap(text: &str) -> Result<u64, &'static str> {

@@ -31,8 +31,7 @@ impl<'e> Author<'e> {
         (domain, form): (Option<&str>, &ApiKeyForm),
     ) -> Result<CreatedBody, Problem> {
         let peppers = &keys(self.edge)?.peppers;
-        let key = edit::checked(form)?;
-        let prefix = edit::checked_prefix(self.edge, domain, form)?;
+        let (key, prefix) = edit::check_new(self.edge, domain, form)?;
         if !is_id(id) {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "the id of the API key is invalid"));
         }

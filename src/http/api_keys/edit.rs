@@ -14,7 +14,7 @@ use crate::http::edge::Edge;
 use crate::http::problem::Problem;
 use crate::http::recorded::Recorded;
 use crate::observe::audit::{Changed, instant};
-use crate::policy::{Domain, Flaw, nearest};
+use crate::policy::{Domain, Flaw, nearest, show_time};
 use crate::store::{ApiKeyChange, ApiKeyError};
 
 /// Maximum number of attempts while concurrent changes win, and the pauses between them.
@@ -145,7 +145,7 @@ pub async fn erase(edge: &Edge, caller: &str) -> Result<u64, Problem> {
 }
 
 /// The API key of a form.
-pub fn checked(form: &ApiKeyForm) -> Result<ApiKey, Problem> {
+fn checked(form: &ApiKeyForm) -> Result<ApiKey, Problem> {
     form.check().map_err(|flaws| {
         let all: Vec<String> = flaws.iter().map(Flaw::to_string).collect();
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, all.join("; "))
@@ -156,11 +156,7 @@ pub fn checked(form: &ApiKeyForm) -> Result<ApiKey, Problem> {
 ///
 /// # Errors
 /// If there is no such domain, or its policy does not know the tier or a scope.
-pub fn checked_prefix(
-    edge: &Edge,
-    domain: Option<&str>,
-    form: &ApiKeyForm,
-) -> Result<String, Problem> {
+fn checked_prefix(edge: &Edge, domain: Option<&str>, form: &ApiKeyForm) -> Result<String, Problem> {
     let policies = edge.engine.policies();
     let checking = policies.api_key_domain(domain);
     let Some((domain, policy)) = checking.and_then(|one| Some((one, one.api_keys.as_ref()?)))
@@ -173,16 +169,47 @@ pub fn checked_prefix(
     };
     check_tier(&[domain], form.tier.as_deref())?;
     check_scopes(&[domain], (&form.scopes, &[]))?;
+    check_routes(&[domain], &form.scopes)?;
     Ok(policy.prefix.to_string())
 }
 
-/// Checks the form of a new API key of a domain.
+/// Checks the form of a new API key of a domain, and returns it with the prefix of its text.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn check_new(edge: &Edge, domain: Option<&str>, form: &ApiKeyForm) -> Result<(), Problem> {
-    checked(form)?;
-    checked_prefix(edge, domain, form).map(drop)
+pub fn check_new(
+    edge: &Edge,
+    domain: Option<&str>,
+    form: &ApiKeyForm,
+) -> Result<(ApiKey, String), Problem> {
+    let key = checked(form)?;
+    check_end(edge, None, (form, &key))?;
+    let prefix = checked_prefix(edge, domain, form)?;
+    Ok((key, prefix))
+}
+
+/// Checks that a new end of an API key is to come, and some of its new times.
+fn check_end(
+    edge: &Edge,
+    before: Option<&ApiKeyForm>,
+    (form, key): (&ApiKeyForm, &ApiKey),
+) -> Result<(), Problem> {
+    let now = edge.engine.now();
+    let has_new_times = before.is_none_or(|before| before.when != form.when);
+    if let Some(times) = key.when.as_ref().filter(|times| has_new_times && times.are_over(now)) {
+        let detail = format!("when.dates: `{}` is in the past", times.form.dates.join(", "));
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
+    }
+    let shown = key.expires_at.map(show_time);
+    let is_new = before.is_none_or(|before| before.expires_at != shown);
+    if !is_new || key.expires_at.is_none_or(|end| now < end) {
+        return Ok(());
+    }
+    let said = form.expires_at.as_deref().unwrap_or_default();
+    let remedy = before.map_or("", |_| "; to end the API key now, disable or delete it");
+    let detail =
+        format!("expires_at: `{said}` is in the past: it is {} now{remedy}", show_time(now));
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
 }
 
 /// Checks a change of a form. A policy that has lost a tier or a scope must not keep anybody from disabling an API key: so
@@ -200,11 +227,15 @@ pub fn check_change(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
     let key = checked(after)?;
+    check_end(edge, Some(before), (after, &key))?;
     let policies = edge.engine.policies();
     let mut domains = policies.domains();
     domains.retain(|domain| domain.api_keys.is_some());
     check_tier(&domains, after.tier.as_deref().filter(|_| after.tier != before.tier))?;
     check_scopes(&domains, (&after.scopes, &before.scopes))?;
+    if after.scopes != before.scopes {
+        check_routes(&domains, &after.scopes)?;
+    }
     Ok(key)
 }
 
@@ -247,6 +278,32 @@ fn check_scopes(
     let detail = format!(
         "scopes.{index}: unknown scope `{scope}`; {meant}The policy has {}; scopes for upstreams alone belong in `scopes` of `api_keys`",
         all.join(", ")
+    );
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
+}
+
+/// Checks that an API key with these scopes could make some request of one of these domains.
+fn check_routes(domains: &[&Domain], scopes: &[String]) -> Result<(), Problem> {
+    let mut policies = domains.iter().filter_map(|domain| domain.api_keys.as_ref());
+    let has = |scope: &str| scopes.iter().any(|one| one == scope);
+    let is_open = policies.any(|policy| {
+        let routes = &policy.routes;
+        routes.allows_others()
+            || routes.routes().is_empty()
+            || routes.routes().iter().any(|route| route.scopes.iter().all(|scope| has(scope)))
+    });
+    if is_open || domains.is_empty() {
+        return Ok(());
+    }
+    let known: BTreeSet<&str> = domains
+        .iter()
+        .filter_map(|one| Some(one.api_keys.as_ref()?.known_scopes()))
+        .flatten()
+        .collect();
+    let known: Vec<&str> = known.into_iter().collect();
+    let detail = format!(
+        "scopes: the API key could make no request, since each route needs other scopes; the policy has {}",
+        known.join(", ")
     );
     Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail))
 }

@@ -3,19 +3,23 @@
 mod charged;
 pub mod checker;
 mod commands;
+mod damaged;
 mod jwt;
 mod known;
 mod leaks;
+mod made;
 mod places;
 mod protocols;
 pub mod scene;
 mod shared;
+mod times;
 
 use std::fs;
 
 use serde_json::{Value, json};
 
 use crate::support::client::Answer;
+use crate::support::eventually;
 use crate::support::gateway::{Caller, Gateway};
 use crate::support::store::Store;
 use scene::{Keeper, POLICY};
@@ -151,7 +155,12 @@ async fn an_api_key_that_is_not_valid_is_refused_and_nobody_learns_why() {
         let (disabled, id) = keeper.create(&form).await;
         assert_eq!(get(caller, "/", &disabled).await.status, 200);
         keeper.patch(&id, &json!({ "disabled": true })).await;
-        let (expired, _) = keeper.create(&with("expires_at", "2020-01-01".into())).await;
+        let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(4);
+        let (expired, _) = keeper.create(&with("expires_at", soon.to_string().into())).await;
+        eventually("it expires", async || {
+            (get(caller, "/", &expired).await.status == 401).then_some(())
+        })
+        .await;
         let (elsewhere, _) = keeper.create(&with("addresses", json!(["192.0.2.0/24"]))).await;
         let (embedded, _) = keeper.create(&with("origins", json!(["https://a.example"]))).await;
         let mut mistyped = deleted.clone();

@@ -64,6 +64,15 @@ impl Kept {
         (text("api_key"), text("id"))
     }
 
+    /// Creates an API key, and waits until it has expired.
+    async fn create_expired(&self, caller: &str, name: &str) {
+        let end = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(5);
+        let end_text = end.to_string();
+        self.create(&json!({ "caller": caller, "name": name, "expires_at": end_text })).await;
+        let is_over = async || (end < jiff::Timestamp::now()).then_some(());
+        eventually("it has expired", is_over).await;
+    }
+
     /// The number of API keys.
     async fn count(&self) -> usize {
         self.call("GET", "", &Value::Null).await.json()["items"].as_array().unwrap().len()
@@ -102,6 +111,10 @@ async fn an_api_key_is_made_shown_once_and_ends_at_once() {
         // The browser tells the status.
         assert_eq!(browser.errors().await.len(), 1);
         browser.enter("#scopes", "hotels:read").await;
+        browser.enter("#expires_at", "2020-01-01").await;
+        browser.click("#form-create > button").await;
+        browser.shows("#wrong", "expires_at: `2020-01-01` is in the past").await;
+        assert_eq!(browser.errors().await.len(), 1);
         browser.enter("#expires_at", "2099-12-31").await;
         browser.enter("#name", "engine").await;
         browser.choose("#tier", "premium").await;
@@ -190,9 +203,9 @@ async fn api_keys_are_found_by_caller_text_state_use_and_expiry() {
         let kept = Kept::start(&store).await;
         let checker = Checker::of(&kept.site.tollgate, ADDRESS).await;
         let (used, _) = kept.create(&json!({ "caller": "acme", "name": "engine" })).await;
+        kept.create_expired("acme", "old").await;
         let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(47);
         for form in [
-            json!({ "caller": "acme", "name": "old", "expires_at": "2020-01-01" }),
             json!({ "caller": "bob", "scopes": ["hotels:read"], "expires_at": soon.to_string() }),
             json!({ "caller": HOSTILE, "name": HOSTILE, "disabled": true, "tier": "premium" }),
         ] {
