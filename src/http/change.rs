@@ -22,6 +22,7 @@ use super::extract::UrlQuery;
 use super::openapi::{Description, Guard, Input};
 use super::problem::Problem;
 use super::recorded;
+use super::replicated::confirmed;
 use crate::api_token::Role;
 use crate::clock::{Backoff, Timestamp};
 use crate::observe::audit::{Changed, Entry};
@@ -149,9 +150,32 @@ pub struct Edited {
     pub after: Option<Record>,
 }
 
+impl Edited {
+    /// Whether the edit has disabled the caller, or an earlier one has, which it repeats.
+    fn is_disabled_by_it(&self) -> bool {
+        let Some(after) = self.after.as_ref().filter(|after| after.caller.disabled) else {
+            return false;
+        };
+        let before = self.before.as_ref();
+        before.is_none_or(|before| !before.caller.disabled || before.revision == after.revision)
+    }
+}
+
 impl Edit<'_> {
-    /// Replaces the caller by the result of `decide`; None deletes it.
+    /// Replaces the caller by the result of `decide`; None deletes it. One that is disabled waits for a replica.
     pub async fn apply(
+        &self,
+        decide: impl Fn(Option<&Caller>) -> Result<Option<CallerForm>, Problem> + Send + Sync,
+    ) -> Result<Edited, Problem> {
+        let edited = self.make(decide).await?;
+        if edited.is_disabled_by_it() {
+            let is_replicated = self.request.edge.engine.directory().is_replicated().await;
+            confirmed(is_replicated, "the caller is disabled")?;
+        }
+        Ok(edited)
+    }
+
+    async fn make(
         &self,
         decide: impl Fn(Option<&Caller>) -> Result<Option<CallerForm>, Problem> + Send + Sync,
     ) -> Result<Edited, Problem> {

@@ -14,6 +14,7 @@ use super::edge::Edge;
 use super::extract::UrlPath;
 use super::openapi::{self, Description, Operation, Output};
 use super::problem::Problem;
+use super::replicated::confirmed;
 use crate::observe::eraser::{EraseError, Erased};
 
 pub fn operations() -> [Operation; 1] {
@@ -85,6 +86,11 @@ async fn erase(
     let erased = edge.api.eraser.erase(&name, edge.engine.now()).await;
     let Erased { reservations, sums, refusals, alerts, audit_lines } =
         erased.map_err(|error| incomplete(&error))?;
+    let is_replicated = match &edge.api.api_keys {
+        Some(keys) => keys.store.is_replicated().await,
+        None => edge.engine.directory().is_replicated().await,
+    };
+    confirmed(is_replicated, "the caller is erased")?;
     let usage = sums;
     Ok(Report(Json(ErasedBody {
         record,

@@ -25,6 +25,7 @@ mod problem;
 mod providers;
 mod quota;
 mod recorded;
+mod replicated;
 mod reply;
 mod request;
 mod reservations;

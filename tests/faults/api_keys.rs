@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::http::Request;
+use bytes::Bytes;
 use futures_util::future::join_all;
-use serde_json::json;
+use http_body_util::Full;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::sentinel::Watched;
 use crate::gateway::api_keys::checker::Checker;
 use crate::gateway::api_keys::scene::{Keeper, POLICY};
+use crate::support::client::Answer;
 use crate::support::cluster::Cluster;
 use crate::support::eventually;
 use crate::support::store::Store;
@@ -154,12 +158,75 @@ async fn a_revocation_that_no_replica_has_is_not_accepted() {
     let disabled = json!({ "disabled": true });
     let answer = fleet.keepers[0].call("PATCH", &format!("/{id}"), &disabled).await;
     assert_eq!(answer.status, 503, "{}", answer.json());
-    assert!(answer.json()["detail"].as_str().unwrap().contains("repeat it"), "{}", answer.json());
+    assert!(
+        answer.json()["detail"].as_str().unwrap().contains("repeat the request"),
+        "{}",
+        answer.json()
+    );
     fleet.all_are(&key, 401).await;
     // So it is gone, as was said, and holds when it is repeated.
     watched.master.kill();
     watched.replica.signal("CONT");
     fleet.revoked(&id).await;
     fleet.all_are(&key, 401).await;
-    assert!(fleet.keepers[0].tollgate.output().contains("no replica of Redis has confirmed"));
+    assert!(
+        fleet.keepers[0].tollgate.output().contains("no replica of Redis has confirmed a change")
+    );
+}
+
+/// Sends a request to the API.
+async fn ask(keeper: &Keeper, (method, path, body): (&str, &str, &Value)) -> Answer {
+    let url = format!("http://{}{path}", keeper.tollgate.http_address);
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let request = Request::builder().method(method).uri(url);
+    keeper.http.send(request.body(Full::new(Bytes::from(body))).unwrap()).await
+}
+
+/// What ends access waits for a replica, and can be repeated as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_caller_or_of_an_api_key_that_no_replica_has_is_repeated() {
+    let Some(watched) = Watched::start().await else { return };
+    let fleet = Fleet::start(&watched.flags()).await;
+    let (key, id) = fleet.created().await;
+    let keeper = &fleet.keepers[0];
+    for caller in ["acme", "bob"] {
+        let put = eventually("a caller is created", async || {
+            let answer = ask(keeper, ("PUT", &format!("/v1/callers/{caller}"), &json!({}))).await;
+            (answer.status < 300).then_some(answer.status)
+        });
+        assert_eq!(put.await, 201);
+    }
+    watched.master.replicated().await;
+    watched.replica.signal("STOP");
+    let key_path = format!("/v1/api-keys/{id}");
+    let disabled = json!({ "disabled": true });
+    let ends = [
+        ("DELETE", &*key_path, &Value::Null, 204),
+        ("PATCH", "/v1/callers/acme", &disabled, 200),
+        ("POST", "/v1/callers/bob/erase", &Value::Null, 200),
+    ];
+    for (method, path, body, _) in ends {
+        for _ in 0..2 {
+            let answer = ask(keeper, (method, path, body)).await;
+            assert_eq!(answer.status, 503, "{method} {path}: {}", answer.json());
+            let told = answer.json()["detail"].as_str().unwrap().to_owned();
+            assert!(told.ends_with("a failover may undo it; repeat the request"), "{told}");
+        }
+    }
+    // The API key is of no use already, but is not lost before it may be.
+    fleet.all_are(&key, 401).await;
+    assert_eq!(ask(keeper, ("GET", &key_path, &Value::Null)).await.json()["disabled"], true);
+    // Other changes of callers do not wait.
+    let other = ask(keeper, ("PATCH", "/v1/callers/acme", &json!({ "tier": "premium" }))).await;
+    assert_eq!(other.status, 200, "{}", other.json());
+    watched.replica.signal("CONT");
+    for (method, path, body, status) in ends {
+        eventually(&format!("{method} {path} is confirmed"), async || {
+            let answer = ask(keeper, (method, path, body)).await;
+            assert!([503, status].contains(&answer.status), "{path}: {}", answer.json());
+            (answer.status == status).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(ask(keeper, ("GET", &key_path, &Value::Null)).await.status, 404);
 }

@@ -6,10 +6,12 @@ use axum::http::StatusCode;
 
 use super::body::{ApiKeyBody, CreatedBody};
 use super::edit::{self, Change, keys};
-use crate::api_keys::{ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, hint_of, is_id};
+use crate::api_keys::{ApiKey, ApiKeyForm, ApiKeyRecord, ApiKeySecret, ApiKeyText, hint_of, is_id};
 use crate::http::auth::Principal;
 use crate::http::edge::Edge;
 use crate::http::problem::Problem;
+use crate::http::replicated::confirmed;
+use crate::store::ApiKeyStore;
 
 /// Who changes API keys.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,7 @@ impl<'e> Author<'e> {
             Ok(ApiKeyRecord { key, ..before.clone() })
         });
         let record = record.await?;
-        self.replicated().await?;
+        self.replicated("the API key was changed").await?;
         self.shown(&record).await
     }
 
@@ -84,29 +86,34 @@ impl<'e> Author<'e> {
         });
         let record = record.await?;
         // Its text can't be shown later, so this is no failure.
-        self.replicated().await.ok();
+        self.replicated("the API key was rotated").await.ok();
         Ok(CreatedBody { api_key: text, body: self.shown(&record).await? })
     }
 
-    /// Deletes an API key.
+    /// Deletes an API key. In Redis it is disabled first: if no replica confirms that, the same request can be repeated, and if
+    /// a failover undoes the deletion, what comes back is of no use.
     ///
     /// # Errors
-    /// If there is none.
+    /// If there is none, or no replica confirms that it is disabled.
     pub async fn remove(&self, id: &str) -> Result<(), Problem> {
-        self.change("delete api key").remove(id).await?;
-        self.replicated().await
+        if let ApiKeyStore::Embedded(_) = keys(self.edge)?.store {
+            return self.change("delete api key").remove(id).await;
+        }
+        let disabling = self.change("patch api key");
+        let disabled = disabling.apply(id, |before| {
+            let key = ApiKey { disabled: true, ..before.key.clone() };
+            Ok(ApiKeyRecord { key, ..before.clone() })
+        });
+        disabled.await?;
+        self.replicated("the API key is disabled and not deleted yet").await?;
+        // Its revision is another one since.
+        let last = Self { revision: None, ..*self };
+        last.change("delete api key").remove(id).await
     }
 
     /// Waits until a failover can't undo the change: then whoever made it may rely on it.
-    async fn replicated(&self) -> Result<(), Problem> {
-        if keys(self.edge)?.store.is_replicated().await {
-            return Ok(());
-        }
-        tracing::warn!(
-            "no replica of Redis has confirmed a change of an API key; a failover may undo it"
-        );
-        let detail = "the change was made, but no replica of Redis has confirmed it, so a failover may undo it; repeat it";
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+    async fn replicated(&self, done: &str) -> Result<(), Problem> {
+        confirmed(keys(self.edge)?.store.is_replicated().await, done)
     }
 
     fn change(&self, what: &'static str) -> Change<'e> {

@@ -135,6 +135,14 @@ impl Directory {
         }
     }
 
+    /// Whether no failover can undo the changes that were made.
+    pub async fn is_replicated(&self) -> bool {
+        match self {
+            Self::None | Self::Files(_) => true,
+            Self::Redis(redis) => redis.is_replicated().await,
+        }
+    }
+
     /// The gift of an id.
     ///
     /// # Errors

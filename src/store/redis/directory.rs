@@ -14,6 +14,7 @@ use tokio::time;
 use super::cache::CallerCache;
 use super::fault;
 use super::link::Link;
+use super::replicas;
 use super::route::Route;
 use super::slot::slot_of;
 use crate::api_keys::ApiKeyHash;
@@ -281,6 +282,14 @@ impl RedisDirectory {
         self.cache.changed(change.name);
         let revision: u64 = read(written?)?;
         Ok(Some(revision).filter(|revision| *revision != 0))
+    }
+
+    /// Whether no failover can undo the changes that were made.
+    pub async fn is_replicated(&self) -> bool {
+        match self.link() {
+            Ok(link) => replicas::have_all(&link, &self.names.revisions()).await,
+            Err(_) => false,
+        }
     }
 
     /// The number of cached callers, unknown ones included.
