@@ -70,3 +70,46 @@ async fn a_caller_moves_from_a_jwt_to_an_api_key_and_keeps_its_count() {
         assert_eq!((told.status, &told.json()["x-tier"]), (200, &json!("premium")));
     }
 }
+
+/// `routes` are for API keys. For JWTs the filter `rbac` of the example says the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_jwt_may_do_is_decided_by_its_claims() {
+    let policy = fs::read_to_string("config/policies/api-keys.yaml").unwrap();
+    let policy = policy.replace("api_keys:\n", "api_keys:\n  required: false\n");
+    let keeper = Keeper::start(&policy, &Store::Embedded, &[]).await;
+    let issuer = Issuer::new();
+    let identity = Identity::start(&issuer).await;
+    let ports = [(8081, keeper.tollgate.grpc_address), (8002, identity.address)];
+    let Some(gateway) = Gateway::deployed("api-keys-jwt.yaml", &ports).await else { return };
+    let jwt = |tier: &str| {
+        let claims = json!({ "aud": "shop", "sub": format!("user-{tier}"), "tier": tier });
+        format!("Bearer {}", issuer.token(&claims))
+    };
+    let key = async |tier: &str| {
+        let scopes = ["hotels:read", "hotels:book"];
+        let caller = format!("program-{tier}");
+        keeper.create(&json!({ "caller": caller, "tier": tier, "scopes": scopes })).await.0
+    };
+    for (tier, statuses) in [
+        ("free", [200, 403, 403, 403, 403]),
+        ("premium", [200, 200, 200, 403, 403]),
+        ("premium-plus", [200, 403, 403, 403, 403]),
+    ] {
+        let bearer = jwt(tier);
+        let mut credentials = vec![("authorization", bearer)];
+        if tier != "premium-plus" {
+            credentials.push(("x-api-key", key(tier).await));
+        }
+        for (name, value) in &credentials {
+            let header = (*name, value.as_str());
+            let spoofed = [header, ("x-caller", "root"), ("x-tier", "enterprise")];
+            let paths = ["/hotels/7", "/bookings/7", "/amadeus/x", "/admin/x", "/other"];
+            for (path, status) in paths.into_iter().zip(statuses) {
+                let answer = gateway.caller.get(path, &spoofed).await;
+                assert_eq!(answer.status, status, "{tier} {name} {path}: {}", answer.text());
+            }
+            let posted = gateway.caller.post("/hotels/7", &spoofed, "").await;
+            assert_eq!(posted.status, 403, "{tier} {name}");
+        }
+    }
+}
