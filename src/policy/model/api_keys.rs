@@ -236,6 +236,10 @@ impl MethodRoutes {
             }
             return Ok(());
         }
+        // Nothing can follow a rest, such as that of `/a{*rest}`, which covers the slash. Doubled braces are text.
+        if path.match_indices("{*").any(|(at, _)| !path[..at].ends_with('{')) {
+            return Ok(());
+        }
         match path.strip_suffix('/') {
             Some(bare) => self.put(bare, index, |found| &mut found.slashed),
             None => self.put(&format!("{path}/"), index, |found| &mut found.slashed),
@@ -448,6 +452,51 @@ mod tests {
         check(&root, "GET", "/", Some("root"));
         check(&root, "GET", "/a/b/", Some("b"));
         check(&root, "GET", "/a/c/", Some("x"));
+    }
+
+    /// Whatever can be written side by side can be, also with the paths that are added with and without a slash.
+    #[test]
+    fn a_slash_that_is_added_conflicts_with_no_other_route() {
+        let paths = [
+            "/",
+            "/a",
+            "/a/",
+            "/{x}",
+            "/{x}/",
+            "/{*r}",
+            "/a/{x}",
+            "/a/{x}/",
+            "/a/{*r}",
+            "/a/b",
+            "/a/b/",
+            "/{x}/b",
+            "/{x}/{y}",
+            "/{y}/b/",
+            "/a/{x}/c",
+            "/a{x}",
+            "/a{x}/",
+            "/{x}/{*r}",
+            "/ab{*r}",
+        ];
+        for first in paths {
+            for second in paths {
+                for third in paths {
+                    let all = [first, second, third];
+                    let mut router = matchit::Router::new();
+                    let distinct: HashSet<&str> = all.into_iter().collect();
+                    if distinct.into_iter().any(|path| router.insert(path, ()).is_err()) {
+                        continue;
+                    }
+                    let mut routes = ApiKeyRoutes::new(true);
+                    for path in all {
+                        assert_eq!(routes.add(route(path, &[], path)), Ok(()), "{all:?}");
+                    }
+                    for path in all.into_iter().filter(|path| !path.contains('{')) {
+                        check(&routes, "GET", path, Some(path));
+                    }
+                }
+            }
+        }
     }
 
     #[test]
